@@ -1,0 +1,121 @@
+/**
+ * Stage 1: bytes to messages. In: chunks, cut anywhere. Out: batches, all messages that one chunk completed.
+ *
+ * The stage looks at frames where they lie. Only the tail of a chunk that ends inside a frame is copied, into a
+ * buffer that doubles with the bytes that have come, never with a length that was declared. So a chunk may be
+ * reused as soon as `transform` has returned, and a frame in single bytes costs no more than a frame at once.
+ *
+ * Refused: a payload without a sound message becomes a `Malformed` in its place; a broken frame becomes a
+ * `BadFrame`, and the stage reads nothing behind it; a stream that ends inside a frame ends with a `Truncated`.
+ */
+
+import type { Limits } from "../limits.ts";
+import { FrameScanner } from "./frame.ts";
+import { BadFrame, type Decoded, Malformed, Truncated } from "./message.ts";
+import { DecodeError, Reader } from "./reader.ts";
+
+/** What the tail of a chunk is copied into at first; a buffer that has grown beyond {@linkcode KEEP_BYTES} goes. */
+const FIRST_HELD_BYTES = 256;
+const KEEP_BYTES = 64 * 1024;
+
+/** What a stage can do with its output; a `TransformStream`'s controller can, and so can the next stage itself. */
+export interface Output<Chunk> {
+  /** Hands a chunk on. */
+  enqueue(chunk: Chunk): void;
+  /** Ends the output behind what was handed on, and refuses further input. */
+  terminate(): void;
+}
+
+/** The decode stage: give it to a `TransformStream`, or compose it with others. */
+export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Message>[]> {
+  readonly #readMessage: (reader: Reader) => Message | Malformed;
+  readonly #reader: Reader;
+  readonly #scanner: FrameScanner;
+  /** How many frames have been read. */
+  frames = 0;
+  #held: Uint8Array = new Uint8Array(0);
+  #heldBytes = 0;
+  #broken = false;
+
+  /**
+   * @param readMessage What a payload is read as: `readRequest` on a server, `readReply` on a client.
+   * @param limits How large and how deep a message may be.
+   */
+  constructor(
+    readMessage: (reader: Reader) => Message | Malformed,
+    limits: Pick<Limits, "maxPayloadBytes" | "maxDepth" | "maxValues">,
+  ) {
+    this.#readMessage = readMessage;
+    this.#reader = new Reader(limits);
+    this.#scanner = new FrameScanner(limits.maxPayloadBytes);
+  }
+
+  /** Whether a frame has begun and not ended. */
+  get midFrame(): boolean {
+    return this.#heldBytes > 0;
+  }
+
+  transform(chunk: Uint8Array, output: Output<Decoded<Message>[]>): void {
+    if (this.#broken || chunk.length === 0) return;
+    let bytes = chunk;
+    let end = chunk.length;
+    if (this.#heldBytes > 0) {
+      this.#hold(chunk, 0, chunk.length);
+      bytes = this.#held;
+      end = this.#heldBytes;
+    }
+    const batch: Decoded<Message>[] = [];
+    let position = 0;
+    while (position < end) {
+      const frameBytes = this.#scanner.scan(bytes, position, end);
+      if (frameBytes === 0) break;
+      if (frameBytes < 0) {
+        batch.push(new BadFrame(this.#scanner.reason));
+        this.#broken = true;
+        position = end;
+        break;
+      }
+      batch.push(this.#read(bytes));
+      this.frames++;
+      position += frameBytes;
+    }
+    this.#keepTail(bytes, position, end);
+    if (batch.length > 0) output.enqueue(batch);
+  }
+
+  flush(output: Output<Decoded<Message>[]>): void {
+    if (this.#heldBytes > 0) output.enqueue([new Truncated(this.#heldBytes)]);
+  }
+
+  #read(bytes: Uint8Array): Message | Malformed {
+    try {
+      this.#reader.begin(bytes, this.#scanner.payloadStart, this.#scanner.payloadEnd);
+      return this.#readMessage(this.#reader);
+    } catch (error) {
+      if (error instanceof DecodeError) return new Malformed(error.message);
+      throw error;
+    }
+  }
+
+  /** Copies bytes behind those that are held already. */
+  #hold(bytes: Uint8Array, start: number, end: number): void {
+    const needed = this.#heldBytes + end - start;
+    if (needed > this.#held.length) {
+      const grown = new Uint8Array(Math.max(FIRST_HELD_BYTES, 2 * this.#held.length, needed));
+      grown.set(this.#held.subarray(0, this.#heldBytes));
+      this.#held = grown;
+    }
+    this.#held.set(bytes.subarray(start, end), this.#heldBytes);
+    this.#heldBytes = needed;
+  }
+
+  #keepTail(bytes: Uint8Array, start: number, end: number): void {
+    if (bytes !== this.#held) {
+      if (start < end) this.#hold(bytes, start, end);
+      return;
+    }
+    if (start > 0) this.#held.copyWithin(0, start, end);
+    this.#heldBytes = end - start;
+    if (this.#heldBytes === 0 && this.#held.length > KEEP_BYTES) this.#held = new Uint8Array(0);
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * Stage 3: messages to bytes. In: batches of messages. Out: one chunk a batch, whole frames one behind another,
+ * each written in place: header, payload and newline, so that a batch leaves in one write.
+ *
+ * Refused: a message that MessagePack cannot hold or that is over the size limit. It leaves no byte; whoever made
+ * the stage is told, and may answer with another message in its place.
+ */
+
+import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
+import type { Output } from "./decode.ts";
+import { LONG_HEADER_BYTES, SHORT_HEADER_BYTES, TERMINATOR, writeLongHeader, writeShortHeader } from "./frame.ts";
+import { EncodeError, Writer } from "./writer.ts";
+
+/** A message whose payload is over the limit. */
+export class PayloadTooLargeError extends EncodeError {
+  /** @param payloadBytes The size it would have. @param limitBytes The size it may have. */
+  constructor(readonly payloadBytes: number, readonly limitBytes: number) {
+    super(`the payload is ${payloadBytes} bytes, the limit is ${limitBytes}`);
+  }
+}
+
+/** How a message becomes bytes, and what becomes of one that cannot. */
+export interface EncodeOptions<Message> {
+  /** Writes one payload: `writeReply` on a server, `writeRequest` on a client. */
+  writeMessage(writer: Writer, message: Message): void;
+  /** The largest payload; asked for each message, since a peer may raise what it takes. */
+  maxPayloadBytes(): number;
+  /** Told of a message that could not be written, and why; what it returns is written instead. */
+  onUnwritable(message: Message, error: unknown): Message | undefined;
+  /** Told how many bytes each chunk has that is put out. */
+  onChunk(bytes: number): void;
+}
+
+// One writer for all connections of the process: batches are written without a pause in between, so they can lie
+// one behind another in the same slab, and an idle connection holds no buffer.
+const writer = new Writer();
+
+/** The encode stage: give it to a `TransformStream`, or compose it with others. */
+export class EncodeStage<Message> implements Transformer<Message[], Uint8Array> {
+  readonly #options: EncodeOptions<Message>;
+
+  /** @param options How a message becomes bytes, and what becomes of one that cannot. */
+  constructor(options: EncodeOptions<Message>) {
+    this.#options = options;
+  }
+
+  transform(batch: Message[], output: Output<Uint8Array>): void {
+    for (const message of batch) {
+      try {
+        this.#writeFrame(message, this.#options.maxPayloadBytes());
+      } catch (error) {
+        const instead = this.#options.onUnwritable(message, error);
+        // However low the limit is, the news that something is over it goes out.
+        if (instead !== undefined) this.#writeFrame(instead, Infinity);
+      }
+    }
+    const chunk = writer.take();
+    if (chunk.length === 0) return;
+    this.#options.onChunk(chunk.length);
+    output.enqueue(chunk);
+  }
+
+  #writeFrame(message: Message, limitBytes: number): void {
+    // Relative to the batch, because the writer moves the batch when it grows.
+    const frameStart = writer.position - writer.start;
+    try {
+      writer.reserve(SHORT_HEADER_BYTES);
+      writer.position += SHORT_HEADER_BYTES;
+      this.#options.writeMessage(writer, message);
+      this.#finishFrame(frameStart, limitBytes);
+    } catch (error) {
+      writer.rewind(frameStart);
+      throw error;
+    }
+  }
+
+  #finishFrame(frameStart: number, limitBytes: number): void {
+    const payloadBytes = writer.position - writer.start - frameStart - SHORT_HEADER_BYTES;
+    if (payloadBytes > limitBytes) throw new PayloadTooLargeError(payloadBytes, limitBytes);
+    writer.reserve(LONG_HEADER_BYTES - SHORT_HEADER_BYTES + 1);
+    const at = writer.start + frameStart;
+    if (payloadBytes < SHORT_PAYLOAD_BYTES_END) {
+      writeShortHeader(writer.bytes, at, payloadBytes);
+    } else {
+      // Rare enough that moving the payload beats guessing its size beforehand.
+      writer.bytes.copyWithin(at + LONG_HEADER_BYTES, at + SHORT_HEADER_BYTES, writer.position);
+      writer.position += LONG_HEADER_BYTES - SHORT_HEADER_BYTES;
+      writeLongHeader(writer.bytes, at, payloadBytes);
+    }
+    writer.bytes[writer.position++] = TERMINATOR;
+  }
+}

@@ -1,0 +1,284 @@
+/**
+ * The messages of the wire (contract sections 2 to 9): what a payload means to a server and to a client, and how
+ * each is written. Field order and reserved names live here and nowhere else.
+ *
+ * In: a reader at the start of a payload, or a message and a writer. Out: a message, or a payload.
+ * Refused: fields of a wrong type, by a `Malformed` or a `DecodeError`; reserved names, by an `EncodeError`.
+ */
+
+import type { RpcError } from "../errors.ts";
+import { DecodeError, type Reader } from "./reader.ts";
+import { EncodeError, type Writer } from "./writer.ts";
+
+/** A map of MessagePack: parameters of a request, fields of a reply. */
+export type Fields = Record<string, unknown>;
+
+/** Someone wants a command done (contract section 3). */
+export class Request {
+  /** The command's number or name; `undefined` where `cmd` is missing or of another type. */
+  cmd: number | string | undefined = undefined;
+  /** What the reply carries again; without it, requests are handled one at a time (section 5). */
+  seq: number | undefined = undefined;
+  /** Milliseconds for which the caller wants the answer (section 6). */
+  ttl: number | undefined = undefined;
+  /** What is not a parameter: a token, a trace (section 9). */
+  meta: Record<string, string> | undefined = undefined;
+  /** Items of a stream that the caller takes before it grants more (section 8). */
+  credit: number | undefined = undefined;
+  /** Every other field. */
+  params: Fields = {};
+}
+
+/** A message that is no request: about the connection, or about a request in flight (sections 1, 7, 8). */
+export class Control {
+  max: number | undefined = undefined;
+  seq: number | undefined = undefined;
+  cancel = false;
+  credit: number | undefined = undefined;
+}
+
+/** A sound frame without a sound message in it: it is answered, and the connection goes on. */
+export class Malformed {
+  /**
+   * @param reason What is wrong, without any byte of the peer's.
+   * @param seq The request's `seq`, where the rest of it could be read: its caller can then be told.
+   */
+  constructor(readonly reason: string, readonly seq?: number) {}
+}
+
+/** The boundary between frames is lost: nothing behind this can be read. Always the last of its stream. */
+export class BadFrame {
+  /** @param damage What is wrong with it. */
+  constructor(readonly damage: string) {}
+}
+
+/** The stream ended inside a frame. Always the last of its stream. */
+export class Truncated {
+  /** @param receivedBytes How much of the frame has come. */
+  constructor(readonly receivedBytes: number) {}
+}
+
+/** What the decode stage hands on: messages, and what stood where a message should be. */
+export type Decoded<Message> = Message | Malformed | BadFrame | Truncated;
+
+/** What a server sends: a success, with the handler's fields, or a failure. */
+export class Reply {
+  constructor(
+    /** The `seq` of the request, if it had one. */
+    readonly seq: number | undefined,
+    /** `{ res, ... }`, or what went wrong. */
+    readonly outcome: Fields | RpcError,
+    /** Whether more items of the same stream follow. */
+    readonly more: boolean,
+  ) {}
+}
+
+/** What a client receives: the fields as they came, without `seq` and `more`. */
+export class ReceivedReply {
+  seq: number | undefined = undefined;
+  more = false;
+  fields: Fields = {};
+}
+
+/** What a client sends for a call. */
+export interface OutgoingRequest {
+  readonly cmd: number | string;
+  readonly params: Fields;
+  readonly seq: number | undefined;
+  /** Read at the time of writing: a request may have waited for its connection. */
+  readonly ttl: number | undefined;
+  readonly meta: Record<string, string> | undefined;
+  readonly credit: number | undefined;
+}
+
+/** What a client sends beside requests: fields of a message with `cmd: 0`. */
+export class OutgoingControl {
+  constructor(readonly fields: { max?: number; seq?: number; cancel?: true; credit?: number }) {}
+}
+
+const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
+
+const RESERVED_IN_REQUEST: ReadonlySet<string> = new Set(["cmd", "seq", "ttl", "meta", "credit"]);
+const RESERVED_IN_REPLY: ReadonlySet<string> = new Set(["seq", "res", "err", "msg", "data", "more"]);
+
+/** Whether a parameter may not have this name (contract section 3). */
+export function isReservedParameter(name: string): boolean {
+  return RESERVED_IN_REQUEST.has(name) || name.startsWith("$");
+}
+
+/** Sets an own field, also `__proto__`, which a plain assignment may take for the prototype. */
+export function setField(fields: Fields, name: string, value: unknown): void {
+  if (name === "__proto__") {
+    Object.defineProperty(fields, name, { value, writable: true, enumerable: true, configurable: true });
+  } else {
+    fields[name] = value;
+  }
+}
+
+/** One payload, as a server reads it. */
+export function readRequest(reader: Reader): Request | Control | Malformed {
+  const request = new Request();
+  let controlFields: Fields | undefined;
+  let wrong = "";
+  let wrongSeq = false;
+  for (let left = reader.readMapSize(); left > 0; left--) {
+    const key = reader.readKey();
+    const value = reader.readValue();
+    switch (key) {
+      case "cmd":
+        request.cmd = isCommand(value) ? value : undefined;
+        break;
+      case "seq":
+        if (isCount(value)) request.seq = value;
+        else wrongSeq = true;
+        break;
+      case "ttl":
+        if (typeof value === "number" && value > 0 && value < Infinity) request.ttl = value;
+        else wrong = "ttl must be a number of milliseconds above 0";
+        break;
+      case "meta":
+        if (isTextMap(value)) request.meta = value;
+        else wrong = "meta must be a map of texts";
+        break;
+      case "credit":
+        if (isCount(value) && value > 0) request.credit = value;
+        else wrong = "credit must be an integer above 0";
+        break;
+      case "max":
+      case "cancel":
+        // Parameters like any other, unless this turns out to be a control message.
+        (controlFields ??= {})[key] = value;
+        request.params[key] = value;
+        break;
+      default:
+        setField(request.params, key, value);
+    }
+  }
+  reader.finish();
+  if (wrongSeq) return new Malformed(WRONG_SEQ);
+  if (request.cmd === 0) return wrong ? new Malformed(wrong) : toControl(request, controlFields ?? {});
+  return wrong ? new Malformed(wrong, request.seq) : request;
+}
+
+function toControl(request: Request, fields: Fields): Control | Malformed {
+  const control = new Control();
+  if (request.seq !== undefined) {
+    control.seq = request.seq;
+    control.cancel = fields.cancel === true;
+    control.credit = request.credit;
+    if (control.cancel !== (control.credit !== undefined)) return control;
+    return new Malformed("a control message with seq needs either cancel: true or credit");
+  }
+  if (isCount(fields.max)) {
+    control.max = fields.max;
+    return control;
+  }
+  return new Malformed("a control message needs max, or seq with cancel or credit");
+}
+
+/** One payload, as a client reads it. */
+export function readReply(reader: Reader): ReceivedReply {
+  const reply = new ReceivedReply();
+  for (let left = reader.readMapSize(); left > 0; left--) {
+    const key = reader.readKey();
+    const value = reader.readValue();
+    if (key === "seq") {
+      if (!isCount(value)) throw new DecodeError(WRONG_SEQ);
+      reply.seq = value;
+    } else if (key === "more") {
+      reply.more = value === true;
+    } else {
+      setField(reply.fields, key, value);
+    }
+  }
+  reader.finish();
+  return reply;
+}
+
+/**
+ * One reply as a payload: `seq`, then `res` or `err`, then the rest, so that the article's replies come out byte
+ * for byte. Fields that are `undefined` are left out.
+ */
+export function writeReply(writer: Writer, reply: Reply): void {
+  const { seq, outcome, more } = reply;
+  const failed = outcome instanceof Error;
+  const fields: Fields = failed ? { ...outcome.toJSON() } : outcome;
+  const first = failed ? "err" : "res";
+  let size = (seq === undefined ? 0 : 1) + (more ? 1 : 0) + 1;
+  for (const name in fields) {
+    if (name === first || fields[name] === undefined) continue;
+    if (!failed && (RESERVED_IN_REPLY.has(name) || name.startsWith("$"))) {
+      throw new EncodeError(`the reply field "${name}" is reserved`);
+    }
+    size++;
+  }
+  writer.writeMapHeader(size);
+  if (seq !== undefined) {
+    writer.writeText("seq");
+    writer.writeNumber(seq);
+  }
+  writer.writeText(first);
+  writer.writeValue(fields[first]);
+  for (const name in fields) {
+    if (name === first || fields[name] === undefined) continue;
+    writer.writeText(name);
+    writer.writeValue(fields[name]);
+  }
+  if (more) {
+    writer.writeText("more");
+    writer.writeBoolean(true);
+  }
+}
+
+/** One request or control message as a payload: parameters before `cmd`, as the article's client writes them. */
+export function writeRequest(writer: Writer, message: OutgoingRequest | OutgoingControl): void {
+  if (message instanceof OutgoingControl) return writer.writeValue({ cmd: 0, ...message.fields });
+  const { cmd, params, seq, ttl, meta, credit } = message;
+  let size = 1;
+  for (const name of Object.keys(params)) {
+    if (params[name] === undefined) continue;
+    if (isReservedParameter(name)) throw new EncodeError(`the parameter name "${name}" is reserved`);
+    size++;
+  }
+  for (const field of [seq, ttl, meta, credit]) if (field !== undefined) size++;
+  writer.writeMapHeader(size);
+  for (const name of Object.keys(params)) {
+    if (params[name] === undefined) continue;
+    writer.writeText(name);
+    writer.writeValue(params[name]);
+  }
+  writer.writeText("cmd");
+  writer.writeValue(cmd);
+  if (seq !== undefined) {
+    writer.writeText("seq");
+    writer.writeNumber(seq);
+  }
+  if (ttl !== undefined) {
+    writer.writeText("ttl");
+    writer.writeNumber(ttl);
+  }
+  if (meta !== undefined) {
+    writer.writeText("meta");
+    writer.writeValue(meta);
+  }
+  if (credit !== undefined) {
+    writer.writeText("credit");
+    writer.writeNumber(credit);
+  }
+}
+
+function isCommand(value: unknown): value is number | string {
+  return typeof value === "string" || isCount(value);
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+}
+
+function isTextMap(value: unknown): value is Record<string, string> {
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array) return false;
+  // An empty table of Lua may come as an array.
+  if (Array.isArray(value)) return value.length === 0;
+  for (const key in value) if (typeof (value as Fields)[key] !== "string") return false;
+  return true;
+}

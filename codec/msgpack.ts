@@ -1,0 +1,80 @@
+/**
+ * One value to MessagePack and back, for whoever has bytes but no connection: a file, a test, another transport.
+ *
+ * In: a value, or bytes. Out: bytes of their own, or the value. Refused: what `writer.ts` and `reader.ts` refuse, and
+ * by the same errors; each begins with a list of what differs from `@std/msgpack`.
+ */
+
+import { checkLimit, DEFAULT_LIMITS, type Limits } from "../limits.ts";
+import { Reader } from "./reader.ts";
+import { Writer } from "./writer.ts";
+
+export { DecodeError } from "./reader.ts";
+export { EncodeError } from "./writer.ts";
+
+const writer = new Writer();
+
+/**
+ * Encodes a value as packline puts it on the wire (contract section 2): the bytes of `@std/msgpack`, except that
+ * `undefined` is nil, or in a map left out.
+ *
+ * @param value Text, numbers, bigints of up to 64 bits, booleans, `null`, `undefined`, `Uint8Array`, and arrays and
+ * plain objects of these, nested at most {@linkcode DEFAULT_LIMITS}`.maxDepth` deep.
+ * @returns The bytes, in a buffer of their own.
+ * @throws {EncodeError} If MessagePack cannot hold the value, or it is too deep or contains itself.
+ *
+ * @example A value there and back
+ * ```ts
+ * import { decode, encode } from "./msgpack.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const bytes = encode({ cmd: 2, sleep: 0.5, note: undefined });
+ * assertEquals(bytes.length, 21);
+ * assertEquals(decode(bytes), { cmd: 2, sleep: 0.5 });
+ * ```
+ */
+export function encode(value: unknown): Uint8Array<ArrayBuffer> {
+  // Not 0 where a getter of a value that is being encoded calls in again.
+  const mark = writer.position - writer.start;
+  try {
+    writer.writeValue(value);
+    return writer.bytes.slice(writer.start + mark, writer.position);
+  } finally {
+    writer.rewind(mark);
+    if (mark === 0) writer.take(); // empty, but it lets go of a slab that had to grow
+  }
+}
+
+/**
+ * Decodes one value by the rules of the wire (contract section 2): strict UTF-8, no extension types, integers within
+ * ±(2^53 - 1) as numbers and others as bigints, integer keys as their decimal text. Unlike a message, it may be any
+ * value, not only a map.
+ *
+ * @param bytes Exactly one value. The result shares no memory with them.
+ * @param limits `maxDepth`, containers inside one another, and `maxValues`, values including keys and containers;
+ * by default those of {@linkcode DEFAULT_LIMITS}.
+ * @returns The value.
+ * @throws {DecodeError} If the bytes are anything else, or beyond a limit.
+ * @throws {RangeError} If a limit is not a whole number in its range.
+ *
+ * @example Bytes that are not one value
+ * ```ts
+ * import { decode, DecodeError } from "./msgpack.ts";
+ * import { assertEquals, assertThrows } from "@std/assert";
+ *
+ * assertEquals(decode(new Uint8Array([0x92, 1, 2])), [1, 2]);
+ * assertThrows(() => decode(new Uint8Array([0x92, 1])), DecodeError, "ends too early");
+ * assertThrows(() => decode(new Uint8Array([0x92, 1, 2]), { maxValues: 2 }), DecodeError, "more than 2 values");
+ * ```
+ */
+export function decode(bytes: Uint8Array, limits: Partial<Pick<Limits, "maxDepth" | "maxValues">> = {}): unknown {
+  const { maxDepth = DEFAULT_LIMITS.maxDepth, maxValues = DEFAULT_LIMITS.maxValues } = limits;
+  const reader = new Reader({
+    maxDepth: checkLimit("maxDepth", maxDepth),
+    maxValues: checkLimit("maxValues", maxValues),
+  });
+  reader.begin(bytes, 0, bytes.length);
+  const value = reader.readValue();
+  reader.finish();
+  return value;
+}

@@ -1,0 +1,322 @@
+/**
+ * MessagePack, read out of the buffer that came from the socket.
+ *
+ * In: one payload, as a range of a buffer. Out: its top-level map, key by key and value by value. Nothing that comes
+ * out shares memory with the buffer, which may be overwritten at once.
+ *
+ * The values are those of `@std/msgpack`, which also reads binary data and 64-bit integers here. Different from it,
+ * on purpose (contract section 2, "what goes wrong" in section 10):
+ * - Text is strict UTF-8, and a byte order mark in it stays; `@std/msgpack` puts U+FFFD and drops the mark.
+ * - An integer within ±(2^53 - 1) is a number whatever width it came in, else a bigint; it may also be a key, which
+ *   becomes its decimal text. A float is no key.
+ * - Depth and the number of values are limited, and a size is held against the bytes that are left before anything
+ *   is read, so that a claim alone costs nothing.
+ * - Binary data is a copy. `__proto__` is a key like any other, whatever flag the runtime was started with.
+ *
+ * Refused, always with a {@linkcode DecodeError}: whatever ends too early or too late, extension types, the byte
+ * 0xc1, and what breaks a rule above. The error's text holds nothing that the peer has sent.
+ */
+
+import { decode } from "jsr:@std/msgpack@^1.0.3";
+
+/** The npm copy has no types: this is where they enter. */
+const stdDecode: (bytes: Uint8Array) => unknown = decode;
+
+/** Longer keys are rare, and not worth a place in the table of known ones. */
+const INTERNED_BYTES = 32;
+
+/** Places in the table of known keys; a power of two. */
+const INTERNED_KEYS = 1024;
+
+/** Longer text goes to the runtime's decoder: up to here, the call costs more than the loop. */
+const SHORT_TEXT = 40;
+
+/** To gather the characters of a short text in: one array per length, since a call takes an array whole. */
+const UNITS = Array.from({ length: SHORT_TEXT + 1 }, (_, length) => new Array<number>(length).fill(0));
+
+/** What a reader holds before its first payload. */
+const NO_BYTES = new Uint8Array(0);
+
+const replacingDecoder = new TextDecoder("utf-8", { ignoreBOM: true });
+const refusingDecoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
+
+/** Puts the bytes of a float together. */
+const float = new DataView(new ArrayBuffer(8));
+
+/** A payload that is not one acceptable MessagePack value. Its text holds nothing that the peer has sent. */
+export class DecodeError extends Error {
+  /** Always `"DecodeError"`. */
+  override readonly name = "DecodeError";
+}
+
+/** Reads one payload after another; after an error, the next `begin` starts afresh. */
+export class Reader {
+  readonly #maxDepth: number;
+  readonly #maxValues: number;
+  #bytes: Uint8Array = NO_BYTES;
+  #position = 0;
+  #end = 0;
+  #depth = 0;
+  #valuesLeft = 0;
+
+  /**
+   * @param limits `maxDepth`: containers inside one another, the top one included; `maxValues`: values in one payload,
+   * keys and containers included.
+   */
+  constructor({ maxDepth, maxValues }: { maxDepth: number; maxValues: number }) {
+    this.#maxDepth = maxDepth;
+    this.#maxValues = maxValues;
+  }
+
+  /**
+   * Starts on a payload.
+   *
+   * @param bytes The buffer it is in.
+   * @param start Its first byte.
+   * @param end The byte behind its last.
+   */
+  begin(bytes: Uint8Array, start: number, end: number): void {
+    this.#bytes = bytes;
+    this.#position = start;
+    this.#end = end;
+    this.#depth = 0;
+    this.#valuesLeft = this.#maxValues - 1;
+  }
+
+  /**
+   * Reads the header of the top-level map. An empty array counts as an empty map.
+   *
+   * @returns How many keys follow, each before its value.
+   */
+  readMapSize(): number {
+    const type = this.#uint8();
+    if (type >> 4 === 0x8) return this.#enter(type & 15, 2);
+    if (type === 0xde) return this.#enter(this.#uint16(), 2);
+    if (type === 0xdf) return this.#enter(this.#uint32(), 2);
+    const empty = type === 0x90 || type === 0xdc && this.#uint16() === 0 || type === 0xdd && this.#uint32() === 0;
+    if (!empty) throw new DecodeError("a message must be a map");
+    return 0;
+  }
+
+  /**
+   * @returns The key: text, or an integer's decimal text.
+   */
+  readKey(): string {
+    const type = this.#uint8();
+    if (type >> 5 === 0x5) return this.#key(type & 31);
+    if (type === 0xd9) return this.#key(this.#uint8());
+    if (type === 0xda) return this.#key(this.#uint16());
+    if (type === 0xdb) return this.#key(this.#uint32());
+    if (type < 0x80 || type >= 0xe0 || type >= 0xcc && type <= 0xd3) return String(this.#valueOf(type));
+    throw new DecodeError("a key must be text or an integer");
+  }
+
+  /**
+   * @returns The next value, whole.
+   */
+  readValue(): unknown {
+    return this.#valueOf(this.#uint8());
+  }
+
+  /** Refuses bytes behind what was read. */
+  finish(): void {
+    if (this.#position !== this.#end) throw new DecodeError("bytes are left over");
+  }
+
+  #valueOf(type: number): unknown {
+    if (type < 0x80) return type;
+    if (type >= 0xe0) return type - 0x100;
+    if (type >= 0xa0 && type < 0xc0) return this.#text(type & 31);
+    if (type < 0x90) return this.#map(type & 15);
+    if (type < 0xa0) return this.#array(type & 15);
+    switch (type) {
+      case 0xc0:
+        return null;
+      case 0xc2:
+        return false;
+      case 0xc3:
+        return true;
+      case 0xc4:
+        return this.#binary(2, this.#uint8());
+      case 0xc5:
+        return this.#binary(3, this.#uint16());
+      case 0xc6:
+        return this.#binary(5, this.#uint32());
+      case 0xca:
+        float.setUint32(0, this.#uint32());
+        return float.getFloat32(0);
+      case 0xcb:
+        float.setUint32(0, this.#uint32());
+        float.setUint32(4, this.#uint32());
+        return float.getFloat64(0);
+      case 0xcc:
+        return this.#uint8();
+      case 0xcd:
+        return this.#uint16();
+      case 0xce:
+        return this.#uint32();
+      case 0xd0:
+        return this.#uint8() << 24 >> 24;
+      case 0xd1:
+        return this.#uint16() << 16 >> 16;
+      case 0xd2:
+        return this.#uint32() | 0;
+      case 0xcf:
+      case 0xd3:
+        return this.#integer64();
+      case 0xd9:
+        return this.#text(this.#uint8());
+      case 0xda:
+        return this.#text(this.#uint16());
+      case 0xdb:
+        return this.#text(this.#uint32());
+      case 0xdc:
+        return this.#array(this.#uint16());
+      case 0xdd:
+        return this.#array(this.#uint32());
+      case 0xde:
+        return this.#map(this.#uint16());
+      case 0xdf:
+        return this.#map(this.#uint32());
+      case 0xc1:
+        throw new DecodeError("0xc1 is not a value");
+      default:
+        throw new DecodeError("extension types are not accepted");
+    }
+  }
+
+  #map(size: number): Record<string, unknown> {
+    this.#enter(size, 2);
+    const map: Record<string, unknown> = {};
+    for (let index = 0; index < size; index++) {
+      const key = this.readKey();
+      const value = this.readValue();
+      // Assigned, it would change the prototype under --unstable-unsafe-proto.
+      if (key === "__proto__") Object.defineProperty(map, key, { value, ...ORDINARY });
+      else map[key] = value;
+    }
+    this.#depth--;
+    return map;
+  }
+
+  #array(size: number): unknown[] {
+    this.#enter(size, 1);
+    const array: unknown[] = [];
+    for (let index = 0; index < size; index++) array.push(this.readValue());
+    this.#depth--;
+    return array;
+  }
+
+  /** Goes one container deeper, and charges all that it says it holds. */
+  #enter(size: number, valuesEach: number): number {
+    const values = size * valuesEach;
+    if (values > this.#end - this.#position) throw tooShort(); // each takes at least a byte
+    this.#valuesLeft -= values;
+    if (this.#valuesLeft < 0) throw new DecodeError(`more than ${this.#maxValues} values`);
+    if (++this.#depth > this.#maxDepth) throw new DecodeError(`nested deeper than ${this.#maxDepth}`);
+    return size;
+  }
+
+  #key(length: number): string {
+    if (length > INTERNED_BYTES) return this.#text(length);
+    const start = this.#take(length);
+    const bytes = this.#bytes;
+    const place = placeOf(bytes, start, length);
+    const known = interned[place];
+    if (known.length === length && isText(known, bytes, start)) return known;
+    this.#position = start;
+    const key = this.#text(length);
+    // As many characters as bytes is ASCII; only there is a byte a character, as the comparison takes it.
+    if (key.length === length) interned[place] = key;
+    return key;
+  }
+
+  #text(length: number): string {
+    const start = this.#take(length);
+    const end = start + length;
+    const bytes = this.#bytes;
+    if (length <= SHORT_TEXT) {
+      const units = UNITS[length];
+      let bits = 0;
+      for (let index = 0; index < length; index++) {
+        const byte = bytes[start + index];
+        bits |= byte;
+        units[index] = byte;
+      }
+      if (bits < 0x80) return String.fromCharCode.apply(null, units);
+    }
+    // The decoder that replaces what it cannot read is several times faster than the one that refuses it. What
+    // holds no replacement was valid; what does may still be, since U+FFFD is a character too.
+    const text = replacingDecoder.decode(bytes.subarray(start, end));
+    if (!text.includes("\ufffd")) return text;
+    try {
+      return refusingDecoder.decode(bytes.subarray(start, end));
+    } catch {
+      throw new DecodeError("text is not valid UTF-8");
+    }
+  }
+
+  #binary(header: number, length: number): Uint8Array {
+    const start = this.#take(length);
+    return new Uint8Array(stdDecode(this.#bytes.subarray(start - header, start + length)) as Uint8Array);
+  }
+
+  #integer64(): number | bigint {
+    const start = this.#take(8);
+    const integer = stdDecode(this.#bytes.subarray(start - 1, start + 8)) as bigint;
+    const number = Number(integer);
+    return Number.isSafeInteger(number) ? number : integer;
+  }
+
+  /** Moves past some bytes and says where they begin. */
+  #take(bytes: number): number {
+    const start = this.#position;
+    if (bytes > this.#end - start) throw tooShort();
+    this.#position = start + bytes;
+    return start;
+  }
+
+  #uint8(): number {
+    return this.#bytes[this.#take(1)];
+  }
+
+  #uint16(): number {
+    const start = this.#take(2);
+    return this.#bytes[start] << 8 | this.#bytes[start + 1];
+  }
+
+  #uint32(): number {
+    return (this.#uint16() << 16 | this.#uint16()) >>> 0;
+  }
+}
+
+/** How an assignment would have made the property. */
+const ORDINARY = { writable: true, enumerable: true, configurable: true };
+
+/**
+ * Keys that were met before. A key is looked up by a hash of its bytes and compared byte by byte; one that is not
+ * there takes the place. So a peer that sends ever new keys gains nothing but that they are made anew each time.
+ */
+const interned: string[] = new Array(INTERNED_KEYS).fill("");
+
+// The protocol's own names are there from the start, so that a `switch` on them compares references.
+for (const name of "cmd seq ttl meta credit max cancel res err msg data more sleep slept".split(" ")) {
+  interned[placeOf(new TextEncoder().encode(name), 0, name.length)] = name;
+}
+
+function placeOf(bytes: Uint8Array, start: number, length: number): number {
+  let hash = length;
+  for (let index = start; index < start + length; index++) hash = Math.imul(hash, 31) + bytes[index];
+  return hash & (INTERNED_KEYS - 1);
+}
+
+function isText(text: string, bytes: Uint8Array, start: number): boolean {
+  for (let index = 0; index < text.length; index++) {
+    if (text.charCodeAt(index) !== bytes[start + index]) return false;
+  }
+  return true;
+}
+
+function tooShort(): DecodeError {
+  return new DecodeError("the message ends too early");
+}

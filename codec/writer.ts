@@ -1,0 +1,336 @@
+/**
+ * MessagePack, written straight into the buffer that goes to the socket.
+ *
+ * In: values, and the headers of maps and arrays. Out: a batch of bytes, `take()`n as a view. Consecutive batches
+ * stand one behind another in a slab, so that a small reply costs a view and no buffer; a slab is never written
+ * twice, so that a batch stays valid for as long as somebody holds it.
+ *
+ * What `@std/msgpack` encodes has the very bytes it has there: numbers take the shortest form, 64-bit integers
+ * excepted, which become float64; -0 is 0; half a surrogate pair is U+FFFD; a bigint takes 9 bytes. Binary data and
+ * bigints are encoded by `@std/msgpack` itself.
+ *
+ * Different from it, on purpose:
+ * - `undefined` is nil, and a field of a map that is `undefined` is left out; `@std/msgpack` throws a `TypeError`.
+ * - Depth is limited, which is also where a cycle ends; `@std/msgpack` overflows the stack.
+ * - What cannot be encoded is one class of error, {@linkcode EncodeError}, and its text says what it was.
+ * - An array or object that changes while it is encoded, by a getter of its own, never leads to invalid bytes: an
+ *   array keeps the length it had, an object the keys it had, less those that went away.
+ */
+
+import { encode } from "jsr:@std/msgpack@^1.0.3";
+import { DEFAULT_LIMITS } from "../limits.ts";
+
+/** The npm copy has no types: this is where they enter. */
+const stdEncode: (value: bigint | Uint8Array) => Uint8Array = encode;
+
+/** From this length on a text goes to the runtime's encoder: below it, the call costs more than the loop. */
+const LONG_TEXT = 64;
+
+const textEncoder = new TextEncoder();
+
+/** What stands for a slab before the first is allocated. */
+const NO_SLAB = new Uint8Array(0);
+
+/** A value that MessagePack cannot hold; the text names what it is. */
+export class EncodeError extends Error {
+  /** Always `"EncodeError"`. */
+  override readonly name = "EncodeError";
+}
+
+/** Writes values one behind another. After a throw the caller {@linkcode Writer.rewind}s and goes on. */
+export class Writer {
+  /** The slab. */
+  bytes: Uint8Array<ArrayBuffer> = NO_SLAB;
+  /** Where the batch begins in the slab. */
+  start = 0;
+  /** Where the next byte goes. */
+  position = 0;
+
+  #view = new DataView(NO_SLAB.buffer);
+  readonly #maxDepth: number;
+  readonly #slabBytes: number;
+
+  /**
+   * @param options `maxDepth`: containers inside one another; `slabBytes`: the size of a slab, allocated at the
+   * first byte written.
+   */
+  constructor(
+    { maxDepth = DEFAULT_LIMITS.maxDepth, slabBytes = 65_536 }: { maxDepth?: number; slabBytes?: number } = {},
+  ) {
+    this.#maxDepth = maxDepth;
+    this.#slabBytes = slabBytes;
+  }
+
+  /**
+   * Makes room behind `position`. May replace `bytes`, and then `start` and `position` too.
+   *
+   * @param bytes How many bytes will be written next.
+   */
+  reserve(bytes: number): void {
+    if (this.position + bytes > this.bytes.length) this.#grow(bytes);
+  }
+
+  /**
+   * @param size How many keys follow, each before its value.
+   */
+  writeMapHeader(size: number): void {
+    this.#writeSize(size, 0x80, 0xde);
+  }
+
+  /**
+   * @param size How many values follow.
+   */
+  writeArrayHeader(size: number): void {
+    this.#writeSize(size, 0x90, 0xdc);
+  }
+
+  /** Writes a text. */
+  writeText(text: string): void {
+    const length = text.length;
+    if (length >= LONG_TEXT) return this.#writeLongText(text);
+    this.reserve(length + 2);
+    const bytes = this.bytes;
+    let position = this.position;
+    if (length < 32) {
+      bytes[position++] = 0xa0 | length;
+    } else {
+      bytes[position++] = 0xd9;
+      bytes[position++] = length;
+    }
+    for (let index = 0; index < length; index++) {
+      const unit = text.charCodeAt(index);
+      if (unit > 0x7f) return this.#writeLongText(text);
+      bytes[position++] = unit;
+    }
+    this.position = position;
+  }
+
+  /** Writes a number. */
+  writeNumber(number: number): void {
+    this.reserve(9);
+    const bytes = this.bytes;
+    if (number >>> 0 === number) { // -0 too
+      if (number < 0x80) {
+        bytes[this.position++] = number;
+      } else if (number < 0x100) {
+        bytes[this.position++] = 0xcc;
+        bytes[this.position++] = number;
+      } else if (number < 0x10000) {
+        this.#writeTagged16(0xcd, number);
+      } else {
+        this.#writeTagged32(0xce, number);
+      }
+    } else if ((number | 0) === number) {
+      if (number >= -0x20) {
+        bytes[this.position++] = number;
+      } else if (number >= -0x80) {
+        bytes[this.position++] = 0xd0;
+        bytes[this.position++] = number;
+      } else if (number >= -0x8000) {
+        this.#writeTagged16(0xd1, number);
+      } else {
+        this.#writeTagged32(0xd2, number);
+      }
+    } else {
+      bytes[this.position] = 0xcb;
+      this.#view.setFloat64(this.position + 1, number);
+      this.position += 9;
+    }
+  }
+
+  /** Writes nil. */
+  writeNil(): void {
+    this.#writeByte(0xc0);
+  }
+
+  /** Writes true or false. */
+  writeBoolean(value: boolean): void {
+    this.#writeByte(value ? 0xc3 : 0xc2);
+  }
+
+  /**
+   * Writes any value.
+   *
+   * @param value What to write.
+   * @param depth How many containers it stands in already, by headers the caller wrote.
+   * @throws {EncodeError} If MessagePack cannot hold it, or it is too deep.
+   */
+  writeValue(value: unknown, depth = 0): void {
+    switch (typeof value) {
+      case "string":
+        return this.writeText(value);
+      case "number":
+        return this.writeNumber(value);
+      case "boolean":
+        return this.writeBoolean(value);
+      case "undefined":
+        return this.writeNil();
+      case "object":
+        if (value === null) return this.writeNil();
+        if (Array.isArray(value)) return this.#writeArray(value, depth + 1);
+        return this.#writeObject(value, depth + 1);
+      case "bigint":
+        return this.#writeLeaf(value);
+      default:
+        throw new EncodeError(`Cannot encode a ${typeof value}`);
+    }
+  }
+
+  /**
+   * Drops what was written last.
+   *
+   * @param position Where the batch is to end, counted from its beginning: `position - start` as it was.
+   */
+  rewind(position: number): void {
+    this.position = this.start + position;
+  }
+
+  /**
+   * Ends the batch; the next begins behind it.
+   *
+   * @returns The batch, which nobody will write to again.
+   */
+  take(): Uint8Array<ArrayBuffer> {
+    const batch = this.bytes.subarray(this.start, this.position);
+    this.start = this.position;
+    // A slab that grew for this batch goes with it: a small batch behind it would keep all of it in memory.
+    if (this.bytes.length > this.#slabBytes) this.#use(NO_SLAB, 0);
+    return batch;
+  }
+
+  #grow(bytes: number): void {
+    const batch = this.bytes.subarray(this.start, this.position);
+    // Twice the batch, so that growing byte by byte copies each byte a few times only.
+    const slab = new Uint8Array(Math.max(this.#slabBytes, 2 * batch.length + bytes));
+    slab.set(batch);
+    this.#use(slab, batch.length);
+  }
+
+  #use(slab: Uint8Array<ArrayBuffer>, position: number): void {
+    this.bytes = slab;
+    this.#view = new DataView(slab.buffer);
+    this.start = 0;
+    this.position = position;
+  }
+
+  #writeByte(byte: number): void {
+    this.reserve(1);
+    this.bytes[this.position++] = byte;
+  }
+
+  #writeTagged16(tag: number, number: number): void {
+    const position = this.position;
+    const bytes = this.bytes;
+    bytes[position] = tag;
+    bytes[position + 1] = number >> 8;
+    bytes[position + 2] = number;
+    this.position = position + 3;
+  }
+
+  #writeTagged32(tag: number, number: number): void {
+    this.bytes[this.position] = tag;
+    this.#view.setUint32(this.position + 1, number);
+    this.position += 5;
+  }
+
+  #writeSize(size: number, fixed: number, tag16: number): void {
+    // An array's length comes from a proxy at times, and may be anything.
+    if (size >>> 0 !== size) throw new EncodeError("Cannot encode a container whose size is beyond 32 bits");
+    this.reserve(5);
+    if (size < 16) this.bytes[this.position++] = fixed | size;
+    else if (size < 0x10000) this.#writeTagged16(tag16, size);
+    else this.#writeTagged32(tag16 + 1, size);
+  }
+
+  #writeLongText(text: string): void {
+    // A UTF-16 unit takes at most 3 bytes. The header is as long as the text would need were it ASCII; what was
+    // not is moved by the difference.
+    this.reserve(5 + 3 * text.length);
+    const guess = textHeaderBytes(text.length);
+    const { written } = textEncoder.encodeInto(text, this.bytes.subarray(this.position + guess));
+    const header = textHeaderBytes(written);
+    const from = this.position + guess;
+    if (header !== guess) this.bytes.copyWithin(this.position + header, from, from + written);
+    if (header === 1) {
+      this.bytes[this.position++] = 0xa0 | written;
+    } else if (header === 2) {
+      this.bytes[this.position++] = 0xd9;
+      this.bytes[this.position++] = written;
+    } else if (header === 3) {
+      this.#writeTagged16(0xda, written);
+    } else {
+      this.#writeTagged32(0xdb, written);
+    }
+    this.position += written;
+  }
+
+  #writeArray(array: readonly unknown[], depth: number): void {
+    if (depth > this.#maxDepth) throw tooDeep(this.#maxDepth);
+    const length = array.length;
+    this.writeArrayHeader(length);
+    for (let index = 0; index < length; index++) this.writeValue(array[index], depth);
+  }
+
+  #writeObject(object: object, depth: number): void {
+    const prototype = Object.getPrototypeOf(object);
+    if (prototype !== Object.prototype && prototype !== null) {
+      if (object instanceof Uint8Array) return this.#writeLeaf(object);
+      throw new EncodeError(`Cannot encode ${describe(prototype)}`);
+    }
+    if (depth > this.#maxDepth) throw tooDeep(this.#maxDepth);
+    const keys = Object.keys(object);
+    const header = this.position - this.start;
+    this.writeMapHeader(keys.length);
+    let size = 0;
+    for (const key of keys) {
+      const value = (object as Record<string, unknown>)[key];
+      if (value === undefined) continue;
+      this.writeText(key);
+      this.writeValue(value, depth);
+      size++;
+    }
+    if (size !== keys.length) this.#shrinkMap(header, keys.length, size);
+  }
+
+  /** Writes a map's header again, for fewer fields, and moves the fields up to it. */
+  #shrinkMap(header: number, planned: number, size: number): void {
+    const at = this.start + header;
+    const from = at + containerHeaderBytes(planned);
+    const end = this.position;
+    this.position = at;
+    this.writeMapHeader(size);
+    this.bytes.copyWithin(this.position, from, end);
+    this.position += end - from;
+  }
+
+  #writeLeaf(value: bigint | Uint8Array): void {
+    let encoded;
+    try {
+      encoded = stdEncode(value);
+    } catch (cause) {
+      throw new EncodeError((cause as Error).message, { cause });
+    }
+    this.reserve(encoded.length);
+    this.bytes.set(encoded, this.position);
+    this.position += encoded.length;
+  }
+}
+
+function textHeaderBytes(length: number): number {
+  return length < 32 ? 1 : length < 0x100 ? 2 : length < 0x10000 ? 3 : 5;
+}
+
+function containerHeaderBytes(size: number): number {
+  return size < 16 ? 1 : size < 0x10000 ? 3 : 5;
+}
+
+function tooDeep(maxDepth: number): EncodeError {
+  return new EncodeError(`Cannot encode containers nested deeper than ${maxDepth}, or in a cycle`);
+}
+
+function describe(prototype: object): string {
+  const { constructor } = prototype;
+  // Otherwise the constructor is one that the prototype inherits, such as Object.
+  const isClass = typeof constructor === "function" && constructor.prototype === prototype;
+  return isClass ? `an object of class ${constructor.name}` : "an object with a prototype of its own";
+}

@@ -1,0 +1,109 @@
+/**
+ * The one error class of packline and the codes it carries, with what each means for the caller.
+ *
+ * In: a code, perhaps a text and data. Out: an error to throw, and the reply that says the same on the wire.
+ */
+
+/**
+ * The codes packline itself uses. Those on the wire are explained in PROTOCOL.md, "What goes wrong" (contract
+ * section 10); the last five are the ends a call can come to at the caller, without a reply.
+ */
+export type ErrorCode =
+  | "BAD_FRAME"
+  | "INVALID_MESSAGE"
+  | "CMD_NOT_FOUND"
+  | "INVALID_SLEEP"
+  | "INVALID_PARAMS"
+  | "DEADLINE_EXCEEDED"
+  | "CANCELLED"
+  | "OVERLOADED"
+  | "SHUTTING_DOWN"
+  | "REPLY_TOO_LARGE"
+  | "REPLY_NOT_ENCODABLE"
+  | "INTERNAL"
+  | "CONNECTION_LOST"
+  | "TIMEOUT"
+  | "CLOSED"
+  | "BAD_REPLY";
+
+/** What can be said about a failure beside its code and text. */
+export interface RpcErrorOptions {
+  /** Anything MessagePack can hold that helps the caller; travels as `data`. */
+  data?: unknown;
+  /** Whether the request was certainly not started, so that sending it again is safe. */
+  retryable?: boolean;
+  /** What led to this error; stays on this side of the wire. */
+  cause?: unknown;
+}
+
+/** Codes by which a server says that it did not start the request. */
+const NOT_STARTED: ReadonlySet<string> = new Set(["OVERLOADED", "SHUTTING_DOWN"]);
+
+/**
+ * A call that failed, at either end. A handler throws it to answer with a code of its own; a caller catches it
+ * and looks at `code`, never at the text.
+ *
+ * @example A handler that answers with a code of its own
+ * ```ts
+ * import { command, connect, RpcError, serve } from "./mod.ts";
+ * import { assertRejects } from "@std/assert";
+ *
+ * const WITHDRAW = command({
+ *   number: 16,
+ *   handler({ amount }: { amount: number }) {
+ *     if (amount > 100) throw new RpcError("INSUFFICIENT_FUNDS", "the balance is 100", { data: { balance: 100 } });
+ *     return { res: 100 - amount };
+ *   },
+ * });
+ *
+ * await using server = await serve({ port: 0, commands: { WITHDRAW } });
+ * await using client = await connect({ port: server.port, commands: { WITHDRAW } });
+ * const error = await assertRejects(() => client.call("WITHDRAW", { amount: 500 }), RpcError);
+ * if (error.code !== "INSUFFICIENT_FUNDS") throw error;
+ * ```
+ */
+export class RpcError extends Error {
+  /** Always `"RpcError"`. */
+  override readonly name = "RpcError";
+  /** What went wrong: one of {@linkcode ErrorCode}, or a code of the handler's own. */
+  readonly code: ErrorCode | (string & Record<never, never>);
+  /** What the handler or the server added, if anything. */
+  readonly data: unknown;
+  /** True only where the request was certainly not started: sending it again cannot do anything twice. */
+  readonly retryable: boolean;
+  /** The text as it was given; a failure may travel with its code alone. */
+  readonly #text: string | undefined;
+
+  /**
+   * @param code The code, by convention in capitals.
+   * @param text A sentence for the person who reads it; without one the code stands alone, on the wire too.
+   * @param options Data for the caller, whether a retry is safe, and the cause.
+   */
+  constructor(code: ErrorCode | (string & Record<never, never>), text?: string, options: RpcErrorOptions = {}) {
+    super(text === undefined ? code : `${code}: ${text}`, "cause" in options ? { cause: options.cause } : undefined);
+    this.code = code;
+    this.data = options.data;
+    this.retryable = options.retryable ?? NOT_STARTED.has(code);
+    this.#text = text;
+  }
+
+  /**
+   * The failure as a reply holds it (contract section 4).
+   *
+   * @returns `{ err, msg?, data? }`.
+   *
+   * @example
+   * ```ts
+   * import { RpcError } from "./mod.ts";
+   * import { assertEquals } from "@std/assert";
+   *
+   * assertEquals(new RpcError("INVALID_SLEEP").toJSON(), { err: "INVALID_SLEEP" });
+   * ```
+   */
+  toJSON(): { err: string; msg?: string; data?: unknown } {
+    const reply: { err: string; msg?: string; data?: unknown } = { err: this.code };
+    if (this.#text !== undefined) reply.msg = this.#text;
+    if (this.data !== undefined) reply.data = this.data;
+    return reply;
+  }
+}

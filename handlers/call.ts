@@ -1,0 +1,98 @@
+/**
+ * One request on its way through a handler: what the handler and the middleware see of it.
+ *
+ * In: a request, and the command it means. Out: the {@linkcode Context}. What costs something is made only when it is
+ * asked for: most handlers never look at their signal.
+ */
+
+import type { Request } from "../codec/message.ts";
+import type { RpcError } from "../errors.ts";
+import type { Clock } from "../transport/clock.ts";
+import type { Expiring } from "../transport/deadlines.ts";
+import type { Context, ServerView } from "./command.ts";
+import type { Entry } from "./mod.ts";
+
+const NO_META: Readonly<Record<string, string>> = Object.freeze({});
+
+/** What a call needs to know of its connection. */
+export interface Caller {
+  /** Who is at the other end. */
+  readonly peer: string;
+  /** The server's clock. */
+  readonly clock: Clock;
+  /** The server's view of itself. */
+  readonly view: ServerView;
+  /** Told when the time of a call is up. */
+  onExpired(call: Call): void;
+}
+
+/** A request in flight. */
+export class Call implements Context, Expiring {
+  /** Whether the final reply has been given; what the handler returns later is dropped. */
+  settled = false;
+  /** Items that may still be sent; `undefined` where only TCP holds a stream back. */
+  credit: number | undefined;
+  /** Called when credit comes or the call is settled: a stream waits for it. */
+  wake: (() => void) | undefined;
+  #abortController: AbortController | undefined;
+  #abortReason: RpcError | undefined;
+
+  constructor(
+    readonly entry: Entry,
+    readonly request: Request,
+    /** When the request came, on the server's clock. */
+    readonly arrivedMs: number,
+    /** When its time is up, or `Infinity`. */
+    readonly deadlineMs: number,
+    readonly caller: Caller,
+  ) {
+    this.credit = request.credit;
+  }
+
+  get command(): string {
+    return this.entry.name;
+  }
+
+  get params(): Readonly<Record<string, unknown>> {
+    return this.request.params;
+  }
+
+  get meta(): Readonly<Record<string, string>> {
+    return this.request.meta ?? NO_META;
+  }
+
+  get peer(): string {
+    return this.caller.peer;
+  }
+
+  get clock(): Clock {
+    return this.caller.clock;
+  }
+
+  get server(): ServerView {
+    return this.caller.view;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#abortController === undefined) {
+      this.#abortController = new AbortController();
+      if (this.#abortReason) this.#abortController.abort(this.#abortReason);
+    }
+    return this.#abortController.signal;
+  }
+
+  remaining(): number {
+    return this.deadlineMs === Infinity ? Infinity : Math.max(0, this.deadlineMs - this.clock.now());
+  }
+
+  expire(): void {
+    this.caller.onExpired(this);
+  }
+
+  /** Tells the handler that nobody wants its answer. */
+  abort(reason: RpcError): void {
+    this.#abortReason = reason;
+    this.#abortController?.abort(reason);
+    this.wake?.();
+  }
+}

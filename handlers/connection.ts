@@ -1,0 +1,189 @@
+/**
+ * One connection of a server: source, decode, dispatch, encode, sink, and an eye on the time.
+ *
+ * In: a pair of streams. Out: a promise of its end, which never rejects. What goes wrong on the way belongs to this
+ * connection alone: it ends, and its handlers are told.
+ */
+
+import { DecodeStage } from "../codec/decode.ts";
+import { EncodeStage } from "../codec/encode.ts";
+import { type Control, readRequest, type Reply, type Request, writeReply } from "../codec/message.ts";
+import { compose } from "../transport/compose.ts";
+import type { Duplex } from "../transport/duplex.ts";
+import { Outflow } from "../transport/outflow.ts";
+import { DispatchStage } from "./dispatch.ts";
+import type { Service } from "./service.ts";
+
+/** One write at the most: so that a slow but living peer is seen to make progress. */
+const LARGEST_WRITE_BYTES = 64 * 1024;
+
+/**
+ * After the last reply, what the peer still sends is read and dropped, so that the reply is not lost to a reset: up to
+ * this much, this long.
+ */
+const LINGER_BYTES = 64 * 1024;
+const LINGER_MS = 2_000;
+
+/** A connection while it lasts. */
+export class Connection {
+  /** Resolves when it has ended. */
+  ended: Promise<void> = Promise.resolve();
+  readonly #service: Service;
+  readonly #duplex: Duplex;
+  readonly #decode: DecodeStage<Request | Control>;
+  readonly #dispatch: DispatchStage;
+  readonly #outflow: Outflow;
+  readonly #stages: TransformStream<Uint8Array, Uint8Array>;
+  readonly #incoming: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #outgoing: WritableStreamDefaultWriter<Uint8Array>;
+  #receivedBytes = 0;
+  #repliesEnded = false;
+  #watched = { receivedBytes: 0, sentBytes: 0, frames: 0 };
+  #silentSinceMs = Infinity;
+  #midFrameSinceMs = Infinity;
+  #unsentSinceMs = Infinity;
+
+  constructor(service: Service, duplex: Duplex) {
+    const { limits } = service;
+    this.#service = service;
+    this.#duplex = duplex;
+    this.#outflow = new Outflow(limits.maxQueuedBytes);
+    this.#decode = new DecodeStage(readRequest, limits);
+    const dispatch = new DispatchStage(service, this.#outflow, duplex.peer ?? "unknown peer");
+    this.#dispatch = dispatch;
+    const encode = new EncodeStage<Reply>({
+      writeMessage: writeReply,
+      maxPayloadBytes: () => dispatch.maxReplyBytes,
+      onUnwritable: (reply, error) => dispatch.replaceUnwritable(reply, error),
+      onChunk: (bytes) => this.#outflow.add(bytes),
+    });
+    // The queue behind the stages is bounded by the outflow, which dispatch asks; the streams must not add a bound.
+    this.#stages = new TransformStream(compose(this.#decode, dispatch, encode), undefined, {
+      highWaterMark: Infinity,
+    });
+    this.#incoming = duplex.readable.getReader();
+    this.#outgoing = duplex.writable.getWriter();
+  }
+
+  /** Serves until both directions have ended. */
+  run(): Promise<void> {
+    return this.ended = this.#run();
+  }
+
+  async #run(): Promise<void> {
+    this.#service.connections.add(this);
+    this.#service.counts.connectionsOpen++;
+    const received = this.#receive();
+    await this.#send();
+    const linger = this.#service.clock.setTimer(() => this.close(), LINGER_MS, false);
+    await received;
+    this.#service.clock.clearTimer(linger);
+    this.close();
+    this.#service.counts.connectionsOpen--;
+    this.#service.connections.delete(this);
+  }
+
+  /** See {@linkcode DispatchStage.drain}. */
+  drain(): void {
+    this.#dispatch.drain();
+  }
+
+  /** See {@linkcode DispatchStage.cut}. */
+  cut(): void {
+    this.#dispatch.cut();
+  }
+
+  /** Ends both directions now, whatever is under way. */
+  close(reason: unknown = new Error("the connection was closed")): void {
+    this.#dispatch.cancel(reason);
+    this.#outflow.close();
+    this.#duplex.close?.();
+    // Streams that have ended already, or that `close` has ended, reject: that is what was wanted.
+    this.#incoming.cancel(reason).catch(ignore);
+    this.#outgoing.abort(reason).catch(ignore);
+  }
+
+  /** Looks for a frame, a silence or a write that takes too long. Called now and then; costs nothing in between. */
+  sweep(nowMs: number): void {
+    const { frameTimeoutMs, idleTimeoutMs, writeTimeoutMs } = this.#service.limits;
+    const seen = {
+      receivedBytes: this.#receivedBytes,
+      sentBytes: this.#outflow.sentBytes,
+      frames: this.#decode.frames,
+    };
+    const before = this.#watched;
+    this.#watched = seen;
+
+    const sameFrame = this.#decode.midFrame && seen.frames === before.frames;
+    this.#midFrameSinceMs = sameFrame ? Math.min(this.#midFrameSinceMs, nowMs) : Infinity;
+
+    const unsent = this.#outflow.queuedBytes > 0 && seen.sentBytes === before.sentBytes;
+    this.#unsentSinceMs = unsent ? Math.min(this.#unsentSinceMs, nowMs) : Infinity;
+
+    const silent = this.#dispatch.idle && !this.#decode.midFrame && this.#outflow.queuedBytes === 0 &&
+      seen.receivedBytes === before.receivedBytes;
+    this.#silentSinceMs = silent ? Math.min(this.#silentSinceMs, nowMs) : Infinity;
+
+    if (nowMs - this.#midFrameSinceMs >= frameTimeoutMs) {
+      this.#service.counts.truncatedStreams++;
+      this.close(new Error("a frame took too long"));
+    } else if (nowMs - this.#unsentSinceMs >= writeTimeoutMs) {
+      this.close(new Error("the peer does not read"));
+    } else if (idleTimeoutMs > 0 && nowMs - this.#silentSinceMs >= idleTimeoutMs) {
+      this.close(new Error("the connection was idle"));
+    }
+  }
+
+  async #receive(): Promise<void> {
+    const stages = this.#stages.writable.getWriter();
+    let lingerBytes = 0;
+    let reading = true;
+    try {
+      while (true) {
+        reading = true;
+        const { done, value } = await this.#incoming.read();
+        reading = false;
+        if (done) break;
+        this.#receivedBytes += value.length;
+        this.#service.counts.bytesReceived += value.length;
+        if (this.#repliesEnded) {
+          lingerBytes += value.length;
+          if (lingerBytes > LINGER_BYTES) return;
+        } else {
+          await stages.write(value);
+        }
+      }
+      if (!this.#repliesEnded) await stages.close();
+    } catch (error) {
+      // The peer is gone, or the stages have ended the stream on purpose. Anything else is an error of this code.
+      if (!reading && !this.#dispatch.gone) this.#service.report(error, { peer: this.#duplex.peer });
+      stages.abort(error).catch(ignore);
+    }
+  }
+
+  async #send(): Promise<void> {
+    const stages = this.#stages.readable.getReader();
+    try {
+      while (true) {
+        const { done, value } = await stages.read();
+        if (done) break;
+        for (let start = 0; start < value.length; start += LARGEST_WRITE_BYTES) {
+          const chunk = value.length <= LARGEST_WRITE_BYTES
+            ? value
+            : value.subarray(start, start + LARGEST_WRITE_BYTES);
+          await this.#outgoing.write(chunk);
+          this.#outflow.sent(chunk.length);
+          this.#service.counts.bytesSent += chunk.length;
+        }
+      }
+      this.#repliesEnded = true;
+      await this.#outgoing.close();
+    } catch (error) {
+      // The peer does not take its replies: nothing else it has asked for is of use to it.
+      this.#repliesEnded = true;
+      this.close(error);
+    }
+  }
+}
+
+function ignore(): void {}

@@ -1,0 +1,27 @@
+/** DELAY (contract section 3): sleeps, and says how long; stops at once when nobody waits any more. */
+
+import { RpcError } from "../errors.ts";
+import { MAX_TIMER_MS } from "../limits.ts";
+import { sleep } from "../transport/clock.ts";
+import { builtIn } from "./command.ts";
+
+/** The longest sleep: what a timer of the runtime can hold, some 24 days. */
+const MAX_SLEEP_SECONDS = MAX_TIMER_MS / 1000;
+
+/**
+ * In: `sleep`, seconds. Out: `{ res: "DONE", slept }`, the seconds really slept. Refused: a `sleep` that is not a
+ * number from 0 to what a timer can hold, by `INVALID_SLEEP`.
+ */
+export const DELAY = builtIn({
+  number: 2,
+  summary: "Sleeps, and says for how long",
+  params: ["sleep"],
+  async handler({ sleep: seconds }: { sleep: number }, { clock, signal }): Promise<{ res: "DONE"; slept: number }> {
+    if (typeof seconds !== "number" || !(seconds >= 0 && seconds <= MAX_SLEEP_SECONDS)) {
+      throw new RpcError("INVALID_SLEEP");
+    }
+    const startMs = clock.now();
+    await sleep(clock, seconds * 1000, signal);
+    return { res: "DONE", slept: (clock.now() - startMs) / 1000 };
+  },
+});

@@ -1,0 +1,506 @@
+/**
+ * Stage 2: requests to replies. In: batches of messages, as they were decoded. Out: batches of replies.
+ *
+ * A request with `seq` runs at once, beside all others. Those without run in a lane, one behind the other, and are
+ * answered in their order (contract section 5). What a handler answers at once never leaves this turn of the event
+ * loop; what it answers later is gathered, so that all that became ready together leaves together.
+ *
+ * Every request gets exactly one final reply, unless the connection ends first: see {@linkcode DispatchStage} `#settle`.
+ *
+ * Refused: what the contract's section 10 says, each with its code. A broken frame is answered last, behind all that
+ * came before it, and ends the connection.
+ */
+
+import type { Output } from "../codec/decode.ts";
+import { PayloadTooLargeError } from "../codec/encode.ts";
+import {
+  BadFrame,
+  type Control,
+  type Decoded,
+  type Fields,
+  Malformed,
+  Reply,
+  Request,
+  Truncated,
+} from "../codec/message.ts";
+import { EncodeError } from "../codec/writer.ts";
+import { RpcError } from "../errors.ts";
+import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
+import type { Clock, Timer } from "../transport/clock.ts";
+import type { Outflow } from "../transport/outflow.ts";
+import { Call, type Caller } from "./call.ts";
+import type { ServerView } from "./command.ts";
+import type { Service } from "./service.ts";
+
+/** Replies that are encoded before the output is asked whether it takes more: what bounds an overshoot. */
+const SLICE_REPLIES = 32;
+
+/** A draining connection is closed when it has been silent this long: requests under way are still refused by name. */
+const DRAIN_QUIET_MS = 100;
+
+/** Codes with which a call ends at its caller: they say nothing about this server, so a handler cannot answer them. */
+const CALLERS_OWN: ReadonlySet<string> = new Set(["CONNECTION_LOST", "TIMEOUT", "CLOSED", "BAD_REPLY"]);
+
+/** A reply with the call that it answers. */
+class CallReply extends Reply {
+  constructor(seq: number | undefined, outcome: Fields | RpcError, more: boolean, readonly call: Call | undefined) {
+    super(seq, outcome, more);
+  }
+}
+
+/** The dispatch stage of one connection: give it to a `TransformStream`, or compose it with others. */
+export class DispatchStage implements Transformer<Decoded<Request | Control>[], Reply[]>, Caller {
+  readonly peer: string;
+  /** The largest payload the peer takes: more than a short frame only when it has said so (contract section 1). */
+  maxReplyBytes = SHORT_PAYLOAD_BYTES_END - 1;
+
+  readonly #service: Service;
+  readonly #outflow: Outflow;
+  #output: Output<Reply[]> | undefined;
+  #replies: Reply[] = [];
+  #emitting = false;
+
+  /** Calls with `seq` that have no final reply yet. */
+  readonly #bySeq = new Map<number, Call>();
+  /** Requests without `seq` that wait for their turn, from `#laneNext` on. */
+  #lane: (Request | Malformed)[] = [];
+  #laneNext = 0;
+  #laneCall: Call | undefined;
+
+  /** Handlers that run. */
+  #running = 0;
+  #arrivedMs = 0;
+  /** The connection is gone. */
+  #gone = false;
+  #resume: (() => void) | undefined;
+  #strikes = 0;
+  #strikesSinceMs = 0;
+  #quietTimer: Timer | undefined;
+
+  constructor(service: Service, outflow: Outflow, peer: string) {
+    this.#service = service;
+    this.#outflow = outflow;
+    this.peer = peer;
+  }
+
+  get clock(): Clock {
+    return this.#service.clock;
+  }
+
+  get view(): ServerView {
+    return this.#service;
+  }
+
+  /** Whether the connection has ended: no more is taken, and nothing put out. */
+  get gone(): boolean {
+    return this.#gone;
+  }
+
+  /** Whether nothing waits and nothing runs. */
+  get idle(): boolean {
+    return this.#running === 0 && !this.#laneWaits;
+  }
+
+  start(output: Output<Reply[]>): void {
+    this.#output = output;
+  }
+
+  transform(batch: Decoded<Request | Control>[]): void | Promise<void> {
+    this.#arrivedMs = this.clock.now();
+    const next = this.#accept(batch, 0);
+    if (next < batch.length) return this.#acceptLater(batch, next);
+  }
+
+  /** The peer sends no more: what it has sent is still answered. */
+  async flush(): Promise<void> {
+    await this.#untilIdle();
+  }
+
+  /** The connection is gone: nobody wants an answer. */
+  cancel(reason: unknown): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#stopQuietTimer();
+    this.#lane = [];
+    this.#laneNext = 0;
+    const error = reason instanceof RpcError
+      ? reason
+      : new RpcError("CONNECTION_LOST", "the caller is gone", { cause: reason });
+    for (const call of this.#openCalls()) this.#abandon(call, error);
+    this.#resume?.();
+  }
+
+  /** A shutdown has begun: what runs is answered, what comes is refused, and silence ends the connection. */
+  drain(): void {
+    if (this.idle) this.#startQuietTimer();
+  }
+
+  /** The grace is over: whoever still waits is told so, and the connection ends. */
+  cut(): void {
+    const reason = new RpcError("CANCELLED", "the server has shut down");
+    for (const call of this.#openCalls()) {
+      this.#service.cutCalls++;
+      this.#fail(call, reason);
+    }
+    this.#end(reason);
+  }
+
+  /** A reply could not be written: what its caller gets in its place. */
+  replaceUnwritable(reply: Reply, error: unknown): Reply | undefined {
+    const call = reply instanceof CallReply ? reply.call : undefined;
+    const failure = toFailure(error);
+    this.#service.report(error, { peer: this.peer, command: call?.command });
+    call?.entry.counts.failed(failure.code);
+    if (call && reply.more) this.#abandon(call, failure);
+    return new Reply(reply.seq, failure, false);
+  }
+
+  onExpired(call: Call): void {
+    this.#fail(call, new RpcError("DEADLINE_EXCEEDED"));
+  }
+
+  // ---- what comes in
+
+  /** Takes messages until one has to wait; answers with the index of that one. */
+  #accept(batch: Decoded<Request | Control>[], from: number): number {
+    this.#emitting = true; // one emission for all that is answered at once
+    let index = from;
+    for (; index < batch.length; index++) {
+      const message = batch[index];
+      if (message instanceof Request) {
+        if (this.#full) break;
+        this.#request(message);
+      } else if (message instanceof Malformed) {
+        if (this.#full) break;
+        this.#malformed(message);
+      } else if (message instanceof BadFrame) {
+        break;
+      } else if (message instanceof Truncated) {
+        this.#service.counts.truncatedStreams++;
+      } else {
+        this.#control(message);
+      }
+      if (this.#replies.length >= SLICE_REPLIES) this.#emit();
+    }
+    this.#emit();
+    this.#emitting = false;
+    return index;
+  }
+
+  /** Takes the rest of a batch as there is room for it; meanwhile nothing is read. */
+  async #acceptLater(batch: Decoded<Request | Control>[], from: number): Promise<void> {
+    for (let next = from; next < batch.length && !this.#gone;) {
+      const message = batch[next];
+      if (message instanceof BadFrame) {
+        await this.#untilIdle();
+        return this.#refuseFrame(message);
+      }
+      await this.#untilRoom();
+      next = this.#accept(batch, next);
+    }
+  }
+
+  #request(request: Request): void {
+    if (this.#service.draining) this.#startQuietTimer();
+    if (request.seq === undefined) {
+      if (this.#laneBusy) this.#lane.push(request);
+      else this.#begin(request);
+    } else if (this.#bySeq.has(request.seq)) {
+      this.#malformed(new Malformed("seq is in flight already"));
+    } else {
+      this.#begin(request);
+    }
+  }
+
+  #malformed(message: Malformed): void {
+    this.#service.counts.invalidMessages++;
+    const seq = message.seq !== undefined && !this.#bySeq.has(message.seq) ? message.seq : undefined;
+    if (seq === undefined && this.#laneBusy) this.#lane.push(message);
+    else this.#push(new Reply(seq, new RpcError("INVALID_MESSAGE", message.reason), false));
+    this.#strike();
+  }
+
+  #control(control: Control): void {
+    if (control.max !== undefined) {
+      this.maxReplyBytes = Math.min(control.max, this.#service.limits.maxPayloadBytes);
+      return;
+    }
+    // An unknown or finished call is no error: its reply may have crossed this message.
+    const call = this.#bySeq.get(control.seq as number);
+    if (call === undefined) return;
+    if (control.cancel) {
+      this.#fail(call, new RpcError("CANCELLED"));
+    } else if (call.credit !== undefined) {
+      call.credit += control.credit as number;
+      call.wake?.();
+    }
+  }
+
+  #refuseFrame(message: BadFrame): void {
+    if (this.#gone) return;
+    this.#service.counts.badFrames++;
+    this.#push(new Reply(undefined, new RpcError("BAD_FRAME", message.damage), false));
+    this.#end(new RpcError("BAD_FRAME", message.damage));
+  }
+
+  /** Too many strikes in one window, and the connection ends. */
+  #strike(): void {
+    const { maxStrikes, strikeWindowMs } = this.#service.limits;
+    if (this.#arrivedMs - this.#strikesSinceMs > strikeWindowMs) {
+      this.#strikesSinceMs = this.#arrivedMs;
+      this.#strikes = 0;
+    }
+    if (++this.#strikes > maxStrikes) this.#end(new RpcError("INVALID_MESSAGE", "too many bad messages"));
+  }
+
+  // ---- calls
+
+  /** Starts a request, unless it must be refused. */
+  #begin(request: Request): void {
+    const refusal = this.#refusal(request);
+    if (refusal !== undefined) return this.#push(new Reply(request.seq, refusal, false));
+    const service = this.#service;
+    const entry = service.registry.find(request.cmd);
+    if (entry === undefined) {
+      service.counts.unknownCommands++;
+      return this.#push(new Reply(request.seq, new RpcError("CMD_NOT_FOUND"), false));
+    }
+    const call = new Call(entry, request, this.#arrivedMs, this.#deadlineOf(request, entry.command.timeoutMs), this);
+    entry.counts.inFlight++;
+    if (call.deadlineMs !== Infinity && call.deadlineMs <= this.clock.now()) {
+      return this.#fail(call, new RpcError("DEADLINE_EXCEEDED"));
+    }
+    let answer: unknown;
+    try {
+      answer = service.answer(call);
+    } catch (error) {
+      return this.#fail(call, this.#failureOf(call, error));
+    }
+    if (answer instanceof Promise || isStream(answer)) void this.#follow(call, answer);
+    else this.#succeed(call, answer);
+  }
+
+  #refusal(request: Request): RpcError | undefined {
+    if (this.#service.draining) return new RpcError("SHUTTING_DOWN");
+    if (this.#service.inFlight >= this.#service.limits.maxInFlightTotal) return new RpcError("OVERLOADED");
+    if (request.credit !== undefined && request.seq === undefined) {
+      return new RpcError("INVALID_MESSAGE", "credit needs a seq, by which more of it can be granted");
+    }
+  }
+
+  #deadlineOf(request: Request, timeoutMs: number | undefined): number {
+    const ownMs = timeoutMs ?? this.#service.limits.handlerTimeoutMs;
+    return Math.min(
+      request.ttl === undefined ? Infinity : this.#arrivedMs + request.ttl,
+      ownMs === 0 ? Infinity : this.clock.now() + ownMs,
+    );
+  }
+
+  /** Stays with a handler that takes its time. Never rejects. */
+  async #follow(call: Call, pending: unknown): Promise<void> {
+    const { seq } = call.request;
+    this.#running++;
+    this.#service.inFlight++;
+    if (seq === undefined) this.#laneCall = call;
+    else this.#bySeq.set(seq, call);
+    this.#service.deadlines.add(call);
+    try {
+      const answer = await pending;
+      if (isStream(answer)) await this.#stream(call, answer);
+      else this.#succeed(call, answer);
+    } catch (error) {
+      if (call.settled) this.#dropError(call, error);
+      else this.#fail(call, this.#failureOf(call, error));
+    }
+    // Only now: a handler that goes on after a cancel still takes up its place.
+    this.#running--;
+    this.#service.inFlight--;
+    this.#resume?.();
+    if (this.#service.draining && this.idle) this.#startQuietTimer();
+  }
+
+  /** Asks a handler for one item after the other, as long as the caller and the output take them. */
+  async #stream(call: Call, items: AsyncGenerator): Promise<void> {
+    while (!call.settled) {
+      if (call.credit === 0) {
+        await new Promise<void>((resolve) => call.wake = resolve);
+        continue;
+      }
+      if (this.#outflow.full) {
+        await this.#outflow.drained();
+        continue;
+      }
+      const { value, done } = await items.next();
+      if (call.settled) break;
+      if (done) return this.#succeed(call, { res: value ?? null });
+      if (call.credit !== undefined) call.credit--;
+      this.#push(new CallReply(call.request.seq, { res: value ?? null }, true, call));
+    }
+    await items.return(undefined); // its `finally` runs
+  }
+
+  #succeed(call: Call, answer: unknown): void {
+    if (call.settled) {
+      this.#service.counts.lateReplies++;
+    } else if (typeof answer === "object" && answer !== null && (answer as Fields).res !== undefined) {
+      this.#settle(call, answer as Fields);
+    } else {
+      const shown = Deno.inspect(answer, { depth: 0 });
+      const error = new TypeError(`the handler returned ${shown}: return { res: value }, with null for nothing`);
+      this.#fail(call, this.#failureOf(call, error));
+    }
+  }
+
+  /** Ends a call without its handler's answer; a handler that still runs is told. */
+  #fail(call: Call, reason: RpcError): void {
+    if (call.settled) return;
+    this.#settle(call, reason);
+    call.abort(reason);
+  }
+
+  /** Gives the final reply: the only place that does, and only once a call. */
+  #settle(call: Call, outcome: Fields | RpcError): void {
+    this.#forget(call);
+    if (this.#service.draining) this.#service.finishedCalls++;
+    this.#push(new CallReply(call.request.seq, outcome, false, call));
+    if (this.#laneCall === call) {
+      this.#laneCall = undefined;
+      this.#runLane();
+    }
+  }
+
+  /** Ends a call whose caller is gone. */
+  #abandon(call: Call, reason: RpcError): void {
+    this.#forget(call);
+    call.entry.counts.inFlight--;
+    call.abort(reason);
+  }
+
+  #forget(call: Call): void {
+    call.settled = true;
+    this.#service.deadlines.delete(call);
+    if (call.request.seq !== undefined) this.#bySeq.delete(call.request.seq);
+  }
+
+  /** What a handler threw, as its caller may see it. */
+  #failureOf(call: Call, error: unknown): RpcError {
+    if (error instanceof RpcError && !CALLERS_OWN.has(error.code)) return error;
+    this.#service.report(error, { peer: this.peer, command: call.command });
+    return new RpcError("INTERNAL");
+  }
+
+  /** What a handler threw when its caller had its answer already. That it stopped as told is no error. */
+  #dropError(call: Call, error: unknown): void {
+    if (call.signal.aborted && (error === call.signal.reason || (error as Error)?.name === "AbortError")) return;
+    this.#service.report(error, { peer: this.peer, command: call.command });
+  }
+
+  #openCalls(): Call[] {
+    return this.#laneCall ? [...this.#bySeq.values(), this.#laneCall] : [...this.#bySeq.values()];
+  }
+
+  // ---- the lane
+
+  get #laneWaits(): boolean {
+    return this.#laneNext < this.#lane.length;
+  }
+
+  get #laneBusy(): boolean {
+    return this.#laneCall !== undefined || this.#laneWaits;
+  }
+
+  #runLane(): void {
+    while (this.#laneCall === undefined && this.#laneWaits) {
+      const next = this.#lane[this.#laneNext++];
+      if (next instanceof Request) this.#begin(next);
+      else this.#push(new Reply(undefined, new RpcError("INVALID_MESSAGE", next.reason), false));
+    }
+    if (!this.#laneWaits) {
+      this.#lane = [];
+      this.#laneNext = 0;
+    }
+    this.#resume?.();
+  }
+
+  // ---- patience
+
+  get #full(): boolean {
+    return this.#outflow.full ||
+      this.#running + this.#lane.length - this.#laneNext >= this.#service.limits.maxInFlight;
+  }
+
+  async #untilRoom(): Promise<void> {
+    while (this.#full && !this.#gone) {
+      if (this.#outflow.full) await this.#outflow.drained();
+      else await new Promise<void>((resolve) => this.#resume = resolve);
+    }
+  }
+
+  async #untilIdle(): Promise<void> {
+    while (!this.idle && !this.#gone) await new Promise<void>((resolve) => this.#resume = resolve);
+  }
+
+  // ---- what goes out
+
+  #push(reply: Reply): void {
+    this.#replies.push(reply);
+    if (this.#emitting) return;
+    this.#emitting = true;
+    // All handlers that end in this turn leave in one write.
+    queueMicrotask(() => {
+      this.#emitting = false;
+      this.#emit();
+    });
+  }
+
+  #emit(): void {
+    if (this.#replies.length === 0) return;
+    const batch = this.#replies;
+    this.#replies = [];
+    if (this.#gone) {
+      this.#service.counts.lateReplies += batch.length;
+      return;
+    }
+    const nowMs = this.clock.now();
+    for (const reply of batch) {
+      if (reply.more || !(reply instanceof CallReply) || reply.call === undefined) continue;
+      const code = reply.outcome instanceof RpcError ? reply.outcome.code : undefined;
+      reply.call.entry.counts.answered(nowMs - reply.call.arrivedMs, code);
+    }
+    this.#output?.enqueue(batch);
+  }
+
+  /** Sends what is ready, and ends the connection. */
+  #end(reason: RpcError): void {
+    if (this.#gone) return;
+    this.#emit();
+    this.#output?.terminate();
+    this.cancel(reason);
+  }
+
+  #startQuietTimer(): void {
+    this.#stopQuietTimer();
+    this.#quietTimer = this.clock.setTimer(
+      () => {
+        this.#quietTimer = undefined;
+        if (this.idle) this.#end(new RpcError("SHUTTING_DOWN"));
+      },
+      DRAIN_QUIET_MS,
+      false,
+    );
+  }
+
+  #stopQuietTimer(): void {
+    if (this.#quietTimer !== undefined) this.clock.clearTimer(this.#quietTimer);
+    this.#quietTimer = undefined;
+  }
+}
+
+function isStream(answer: unknown): answer is AsyncGenerator {
+  return typeof answer === "object" && answer !== null && Symbol.asyncIterator in answer && "next" in answer;
+}
+
+function toFailure(error: unknown): RpcError {
+  if (error instanceof PayloadTooLargeError) return new RpcError("REPLY_TOO_LARGE", error.message);
+  return new RpcError("REPLY_NOT_ENCODABLE", error instanceof EncodeError ? error.message : undefined);
+}

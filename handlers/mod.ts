@@ -1,0 +1,84 @@
+/**
+ * The registry: which commands there are, and how a peer's `cmd` finds one.
+ *
+ * In: the user's commands. Out: a lookup by own name or number. Refused: a name or a number taken twice.
+ *
+ * A new built-in command is one file beside this one and one line in {@linkcode builtIns}.
+ */
+
+import type { Command, CommandInfo, Commands } from "./command.ts";
+import { DELAY } from "./delay.ts";
+import { INFO } from "./info.ts";
+import { PING } from "./ping.ts";
+import { CommandCounts } from "./statistics.ts";
+import { STATS } from "./stats.ts";
+import { TICK } from "./tick.ts";
+
+/** The commands every server has. */
+export const builtIns = { PING, DELAY, INFO, STATS, TICK };
+
+/** The type of the commands every server has, for the types of a client. */
+export type BuiltIns = typeof builtIns;
+
+/** A command in its place: its name, and its counts. */
+export interface Entry {
+  readonly name: string;
+  readonly command: Command;
+  readonly counts: CommandCounts;
+}
+
+/** All commands of one server. */
+export class Registry {
+  // Maps, so that a peer's "constructor" or "__proto__" finds nothing.
+  readonly #byName = new Map<string, Entry>();
+  readonly #byNumber = new Map<number, Entry>();
+
+  /** @param commands The user's own, beside the built-in ones. */
+  constructor(commands: Commands) {
+    for (const [name, command] of [...Object.entries(builtIns), ...Object.entries(commands)]) {
+      this.#add({ name, command: command as Command, counts: new CommandCounts() });
+    }
+  }
+
+  /** The command a peer means, if there is one. */
+  find(cmd: number | string | undefined): Entry | undefined {
+    return typeof cmd === "number" ? this.#byNumber.get(cmd) : cmd === undefined ? undefined : this.#byName.get(cmd);
+  }
+
+  /** All commands, those with numbers first, in their order. */
+  entries(): Entry[] {
+    return [...this.#byName.values()].sort((a, b) => (a.command.number ?? Infinity) - (b.command.number ?? Infinity));
+  }
+
+  /** All commands, as INFO tells them. */
+  describe(): CommandInfo[] {
+    return this.entries().map(({ name, command }) => ({
+      name,
+      number: command.number ?? null,
+      summary: command.summary ?? "",
+      params: command.params ?? [],
+      stream: isGeneratorFunction(command.handler),
+    }));
+  }
+
+  #add(entry: Entry): void {
+    const { name, command } = entry;
+    if (typeof command?.handler !== "function") {
+      throw new TypeError(`Cannot register "${name}": it is not a command; make it with command({ handler })`);
+    }
+    if (this.#byName.has(name)) throw new TypeError(`Cannot register "${name}": the name is taken`);
+    this.#byName.set(name, entry);
+    if (command.number === undefined) return;
+    const other = this.#byNumber.get(command.number);
+    if (other) {
+      throw new RangeError(`Cannot register "${name}": the number ${command.number} is taken by "${other.name}"`);
+    }
+    this.#byNumber.set(command.number, entry);
+  }
+}
+
+const AsyncGeneratorFunction = Object.getPrototypeOf(async function* () {});
+
+function isGeneratorFunction(handler: unknown): boolean {
+  return handler instanceof Object && Object.getPrototypeOf(handler) === AsyncGeneratorFunction;
+}

@@ -1,0 +1,189 @@
+/**
+ * What all connections of one server share: the commands, the limits, the middleware, the counts, the clock.
+ *
+ * In: the options of `serve()`. Out: how a call is answered, and what the server can tell about itself.
+ */
+
+import config from "../deno.json" with { type: "json" };
+import { RpcError } from "../errors.ts";
+import { type Limits, resolveLimits } from "../limits.ts";
+import { type Clock, systemClock } from "../transport/clock.ts";
+import { Deadlines } from "../transport/deadlines.ts";
+import type { Call } from "./call.ts";
+import type {
+  Answer,
+  Command,
+  Commands,
+  Context,
+  SchemaIssue,
+  ServerInfo,
+  ServerStatistics,
+  ServerView,
+} from "./command.ts";
+import type { Connection } from "./connection.ts";
+import { Registry } from "./mod.ts";
+import { ServerCounts } from "./statistics.ts";
+
+/** The version of the wire that this code speaks. */
+const PROTOCOL_VERSION = 1;
+
+/**
+ * Something that stands before the handlers: it may look at a call, answer it itself by throwing an `RpcError` or
+ * returning a reply, or pass it on.
+ *
+ * @param request The call: command, parameters, meta, peer, signal.
+ * @param next Passes it on, to the next middleware or to the handler; call it once at the most.
+ * @returns The reply: what `next()` returned, or another.
+ */
+export type Middleware = (request: Context, next: () => Promise<Answer>) => Answer | Promise<Answer>;
+
+/** Where an error came from that the peer was not told about. */
+export interface ErrorOrigin {
+  /** Who was connected, if the error belongs to a connection. */
+  peer?: string;
+  /** Which command ran, if one did. */
+  command?: string;
+}
+
+/** What a server can be given beside an address. */
+export interface ServiceOptions extends Partial<Limits> {
+  /** The user's own commands, by name. */
+  commands?: Commands;
+  /** Stand before every handler, the first one outermost. */
+  middleware?: readonly Middleware[];
+  /**
+   * Gets every error that the peer is not told: what a handler threw, a socket that failed. By default it is one
+   * line on stderr.
+   */
+  onError?: (error: unknown, origin: ErrorOrigin) => void;
+  /** The clock to go by; a test may hold it still. */
+  clock?: Clock;
+}
+
+/** One server's shared state. */
+export class Service implements ServerView {
+  readonly limits: Limits;
+  readonly clock: Clock;
+  readonly registry: Registry;
+  readonly counts = new ServerCounts();
+  readonly deadlines: Deadlines;
+  /** Handlers that run, over all connections. */
+  inFlight = 0;
+  /** Set by a shutdown: what comes from then on is answered `SHUTTING_DOWN`. */
+  draining = false;
+  /** The connections that are open. */
+  readonly connections = new Set<Connection>();
+  /** Calls that a shutdown waited for, and those it did not wait for any longer. */
+  finishedCalls = 0;
+  cutCalls = 0;
+  readonly #middleware: readonly Middleware[];
+  readonly #onError: (error: unknown, origin: ErrorOrigin) => void;
+  readonly #startedMs: number;
+
+  constructor(options: ServiceOptions) {
+    this.limits = resolveLimits(options);
+    this.clock = options.clock ?? systemClock;
+    this.registry = new Registry(options.commands ?? {});
+    this.deadlines = new Deadlines(this.clock);
+    this.#middleware = options.middleware ?? [];
+    this.#onError = options.onError ?? writeErrorLine;
+    this.#startedMs = this.clock.now();
+  }
+
+  /** Runs the middleware and the handler. */
+  answer(call: Call): unknown {
+    return this.#middleware.length === 0 ? invoke(call) : this.#pass(call, 0);
+  }
+
+  /** Hands an error to the hook, which must not be able to break anything. */
+  report(error: unknown, origin: ErrorOrigin): void {
+    try {
+      this.#onError(error, origin);
+    } catch (hookError) {
+      writeErrorLine(error, origin);
+      writeErrorLine(hookError, { command: "onError" });
+    }
+  }
+
+  info(): ServerInfo {
+    return {
+      name: "packline",
+      version: config.version,
+      protocol: PROTOCOL_VERSION,
+      uptime: this.#uptimeSeconds(),
+      limits: { ...this.limits },
+      commands: this.registry.describe(),
+    };
+  }
+
+  statistics(): ServerStatistics {
+    const counts = this.counts;
+    return {
+      uptime: this.#uptimeSeconds(),
+      connections: {
+        open: counts.connectionsOpen,
+        accepted: counts.connectionsAccepted,
+        refused: counts.connectionsRefused,
+      },
+      inFlight: this.inFlight,
+      bytes: { received: counts.bytesReceived, sent: counts.bytesSent },
+      refused: {
+        badFrame: counts.badFrames,
+        invalidMessage: counts.invalidMessages,
+        truncated: counts.truncatedStreams,
+        unknownCommand: counts.unknownCommands,
+      },
+      lateReplies: counts.lateReplies,
+      commands: Object.fromEntries(this.registry.entries().map(({ name, counts }) => [name, counts.snapshot()])),
+    };
+  }
+
+  #uptimeSeconds(): number {
+    return (this.clock.now() - this.#startedMs) / 1000;
+  }
+
+  async #pass(call: Call, index: number): Promise<Answer> {
+    const middleware = this.#middleware[index];
+    return middleware
+      ? await middleware(call, () => this.#pass(call, index + 1))
+      : await (invoke(call) as Answer | Promise<Answer>);
+  }
+}
+
+/** Checks the parameters, and runs the handler. */
+function invoke(call: Call): unknown {
+  const { handler, schema } = call.entry.command;
+  if (schema === undefined) return handler(call.request.params as never, call);
+  const result = schema["~standard"].validate(call.request.params);
+  if (result instanceof Promise) return result.then((result) => handler(checked(result), call));
+  return handler(checked(result), call);
+}
+
+function checked(result: Awaited<ReturnType<NonNullable<Command["schema"]>["~standard"]["validate"]>>): never {
+  if (result.issues === undefined) return result.value as never;
+  const issues = result.issues.map((issue) => ({ path: pathOf(issue), message: issue.message }));
+  const text = issues.map(({ path, message }) => path.length > 0 ? `${path.join(".")}: ${message}` : message).join(
+    "; ",
+  );
+  throw new RpcError("INVALID_PARAMS", text, { data: issues });
+}
+
+function pathOf(issue: SchemaIssue): (string | number)[] {
+  return (issue.path ?? []).map((step) => {
+    const key = typeof step === "object" ? step.key : step;
+    return typeof key === "number" ? key : String(key);
+  });
+}
+
+/** One line on stderr, in which nothing a peer has sent can move the cursor or start a line. */
+function writeErrorLine(error: unknown, { peer, command }: ErrorOrigin): void {
+  const where = [command && `in ${command}`, peer && `for ${peer}`].filter(Boolean).join(" ");
+  const text = error instanceof Error ? error.stack ?? String(error) : `thrown: ${Deno.inspect(error)}`;
+  // deno-lint-ignore no-control-regex -- finding control characters is what this is for
+  const line = text.replaceAll(/\s*\n\s*/g, " | ").replaceAll(/[\x00-\x1f\x7f-\x9f\u2028\u2029]/g, escapeCharacter);
+  console.error(`packline: error ${where}: ${line}`);
+}
+
+function escapeCharacter(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+}

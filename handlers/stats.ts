@@ -1,0 +1,12 @@
+/** STATS (contract section 3): what has happened since the server started. */
+
+import { builtIn, type ServerStatistics } from "./command.ts";
+
+/** In: nothing. Out: `{ res: ServerStatistics }`. Refused: nothing. */
+export const STATS = builtIn({
+  number: 4,
+  summary: "Tells counts of calls, errors, connections and bytes",
+  handler: (_params: { [name: string]: unknown }, { server }): { res: ServerStatistics } => ({
+    res: server.statistics(),
+  }),
+});

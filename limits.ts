@@ -1,0 +1,206 @@
+/**
+ * Every limit and default of packline, in one place: the unit, the figure and why it is that figure.
+ *
+ * In: what a caller of `serve()` wants different. Out: a complete, checked set of limits.
+ * Refused: a value that is not a whole number in the limit's range, by a `RangeError` that names it.
+ */
+
+/** Payloads from this length on travel in long frames (contract section 1: `0xFFFF - 0x2020`). */
+export const SHORT_PAYLOAD_BYTES_END = 57_311;
+
+/** The largest delay a timer of the runtime can hold, in milliseconds: a longer one would fire at once. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * What a server allows. Times are in milliseconds, sizes in bytes. `0` is accepted only where it says so.
+ *
+ * @example A server that takes small payloads only
+ * ```ts
+ * import { serve } from "./mod.ts";
+ *
+ * await using server = await serve({ port: 0, maxPayloadBytes: 4096 });
+ * ```
+ */
+export interface Limits {
+  /**
+   * Connections at the same time; one more is answered `OVERLOADED` and closed. Redis has the same figure, and
+   * an operating system that grants fewer file descriptors is met with a pause in accepting, not with an end.
+   *
+   * @default {10_000}
+   */
+  maxConnections: number;
+  /**
+   * Requests in flight on one connection. At the limit the server stops reading, so that TCP holds the peer
+   * back. HTTP/2 servers allow 100 to 200.
+   *
+   * @default {128}
+   */
+  maxInFlight: number;
+  /**
+   * Requests in flight in the whole server. One more is answered `OVERLOADED`, at once and unstarted.
+   *
+   * @default {1_024}
+   */
+  maxInFlightTotal: number;
+  /**
+   * From the first byte of a frame to its last, absolute: a byte now and then does not extend it, which is what
+   * ends a slow attacker.
+   *
+   * @default {10_000}
+   */
+  frameTimeoutMs: number;
+  /**
+   * Silence with nothing in flight before a connection is closed; `0` switches it off. Above 60 s, because nginx
+   * keeps pooled connections that long.
+   *
+   * @default {300_000}
+   */
+  idleTimeoutMs: number;
+  /**
+   * How long a handler may run before its caller gets `DEADLINE_EXCEEDED`; `0`, the default, is without limit,
+   * since a handler such as DELAY may sleep. A command may set its own.
+   *
+   * @default {0}
+   */
+  handlerTimeoutMs: number;
+  /**
+   * How long a write may go without progress before the connection is closed: the peer does not read. NATS has
+   * the same figure.
+   *
+   * @default {10_000}
+   */
+  writeTimeoutMs: number;
+  /**
+   * Replies that wait for a slow reader, per connection. At the limit the server stops reading.
+   *
+   * @default {4_194_304}
+   */
+  maxQueuedBytes: number;
+  /**
+   * The largest payload, either way. Above 57,310 bytes it travels in a long frame (contract section 1).
+   * At most 64 MiB.
+   *
+   * @default {1_048_576}
+   */
+  maxPayloadBytes: number;
+  /**
+   * Containers inside one another in one message. Deeper ones would exhaust the stack somewhere beyond 2,000.
+   *
+   * @default {64}
+   */
+  maxDepth: number;
+  /**
+   * Values, keys included, in one message: 1 MiB of one-byte values would otherwise become 70 MiB of objects.
+   *
+   * @default {100_000}
+   */
+  maxValues: number;
+  /**
+   * Bad messages, or a `seq` that is in flight already, in one strike window before the connection is closed.
+   *
+   * @default {100}
+   */
+  maxStrikes: number;
+  /**
+   * The strike window.
+   *
+   * @default {30_000}
+   */
+  strikeWindowMs: number;
+}
+
+/**
+ * The limits of a server that was given none.
+ *
+ * @example Half the default
+ * ```ts
+ * import { DEFAULT_LIMITS, serve } from "./mod.ts";
+ *
+ * await using server = await serve({ port: 0, maxInFlight: DEFAULT_LIMITS.maxInFlight / 2 });
+ * ```
+ */
+export const DEFAULT_LIMITS: Readonly<Limits> = Object.freeze({
+  maxConnections: 10_000,
+  maxInFlight: 128,
+  maxInFlightTotal: 1_024,
+  frameTimeoutMs: 10_000,
+  idleTimeoutMs: 300_000,
+  handlerTimeoutMs: 0,
+  writeTimeoutMs: 10_000,
+  maxQueuedBytes: 4 * 1024 * 1024,
+  maxPayloadBytes: 1024 * 1024,
+  maxDepth: 64,
+  maxValues: 100_000,
+  maxStrikes: 100,
+  strikeWindowMs: 30_000,
+});
+
+/** Where `serve()` listens and `connect()` dials unless told otherwise: the article's address. */
+export const DEFAULT_HOSTNAME = "127.0.0.1";
+
+/** The article's port. */
+export const DEFAULT_PORT = 1235;
+
+/** How long a call of the library waits for its reply, in milliseconds, unless told otherwise. */
+export const DEFAULT_TIMEOUT_MS = 30_000;
+
+/** How long a shutdown waits for what is in flight, in seconds, unless told otherwise: as Redis and NATS do. */
+export const DEFAULT_GRACE_SECONDS = 10;
+
+/** Items of a stream that a client takes before it grants more, unless told otherwise. */
+export const DEFAULT_CREDIT = 64;
+
+/** Limits for which 0 is a value: "off". */
+const ZERO_IS_OFF: ReadonlySet<keyof Limits> = new Set(["idleTimeoutMs", "handlerTimeoutMs"]);
+
+/** Upper ends below the general one, and why. */
+const MAXIMA: Partial<Limits> = {
+  maxPayloadBytes: 64 * 1024 * 1024, // a message is held in memory whole
+  maxDepth: 1_000, // the reader recurses
+};
+
+/** The names of all limits, in the order of their documentation. */
+export const LIMIT_NAMES = Object.keys(DEFAULT_LIMITS) as readonly (keyof Limits)[];
+
+/**
+ * The given limits over the defaults, each checked.
+ *
+ * @param wanted The limits that differ from the defaults; other properties are ignored, `undefined` means default.
+ * @returns All limits.
+ * @throws {RangeError} If a limit is not a whole number in its range.
+ *
+ * @example A value out of range is refused by name
+ * ```ts
+ * import { resolveLimits } from "./limits.ts";
+ * import { assertThrows } from "@std/assert";
+ *
+ * assertThrows(() => resolveLimits({ maxInFlight: 0 }), RangeError, "maxInFlight");
+ * ```
+ */
+export function resolveLimits(wanted: Partial<Limits>): Limits {
+  const limits = { ...DEFAULT_LIMITS };
+  for (const name of LIMIT_NAMES) {
+    const value = wanted[name];
+    if (value === undefined) continue;
+    limits[name] = checkLimit(name, value);
+  }
+  return limits;
+}
+
+/**
+ * One limit, checked.
+ *
+ * @param name Which limit.
+ * @param value What was asked for, of any type: a caller without types is met with a clear error too.
+ * @returns The value, a whole number.
+ * @throws {RangeError} If it is not a whole number in the limit's range.
+ */
+export function checkLimit(name: keyof Limits, value: unknown): number {
+  const least = ZERO_IS_OFF.has(name) ? 0 : 1;
+  const most = MAXIMA[name] ?? MAX_TIMER_MS;
+  if (typeof value === "number" && Number.isInteger(value) && value >= least && value <= most) return value;
+  const shown = typeof value === "string" ? JSON.stringify(value) : String(value);
+  throw new RangeError(
+    `Cannot use ${shown} as ${name}: it must be a whole number from ${least} to ${most}`,
+  );
+}

@@ -1,0 +1,26 @@
+/**
+ * packline: a small binary RPC for Deno. MessagePack in length-prefixed frames over TCP; every call settles.
+ *
+ * @example A server with a command of its own, and a typed client
+ * ```ts
+ * import { command, connect, serve } from "./mod.ts";
+ *
+ * const GREET = command({ number: 16, handler: ({ name }: { name: string }) => ({ res: `Hello, ${name}!` }) });
+ * await using server = await serve({ port: 0, commands: { GREET } });
+ *
+ * await using client = await connect({ port: server.port, commands: { GREET } });
+ * const { res } = await client.call("GREET", { name: "Ada" });
+ * if (res !== "Hello, Ada!") throw new Error(res);
+ * ```
+ *
+ * @module
+ */
+
+export * from "./server.ts";
+export * from "./client.ts";
+export * from "./errors.ts";
+export { DEFAULT_LIMITS, type Limits } from "./limits.ts";
+export { type Duplex, memoryPair } from "./transport/duplex.ts";
+export type { Clock, Timer } from "./transport/clock.ts";
+export * from "./handlers/command.ts";
+export type { ErrorOrigin, Middleware, ServiceOptions } from "./handlers/service.ts";

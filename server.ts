@@ -1,0 +1,271 @@
+/**
+ * The server's face: `serve()` on an address, `serveConnection()` on any pair of streams. As a program: what
+ * `deno task serve` starts.
+ *
+ * In: commands and limits. Out: a {@linkcode Server}. Refused: a limit out of range, a command defined twice, an
+ * address in use; each by an error that says so.
+ */
+
+import { EncodeStage } from "./codec/encode.ts";
+import { Reply, writeReply } from "./codec/message.ts";
+import { RpcError } from "./errors.ts";
+import { Connection } from "./handlers/connection.ts";
+import { Service, type ServiceOptions } from "./handlers/service.ts";
+import { DEFAULT_GRACE_SECONDS, DEFAULT_HOSTNAME, DEFAULT_PORT, MAX_TIMER_MS } from "./limits.ts";
+import type { Duplex } from "./transport/duplex.ts";
+import { acceptAll } from "./transport/listener.ts";
+import { addressText, closeQuietly, socketDuplex } from "./transport/tcp.ts";
+
+/** How often connections are looked at for a frame, a silence or a write that takes too long. */
+const SWEEP_MS = 500;
+
+/** After the grace, how long the news of it may take to reach its callers. */
+const CUT_MS = 500;
+
+/** What `serve()` can be given: where to listen, beside everything in {@linkcode ServiceOptions}. */
+export interface ServeOptions extends ServiceOptions {
+  /**
+   * The address to listen on; `0.0.0.0` is every one of this machine's.
+   *
+   * @default {"127.0.0.1"}
+   */
+  hostname?: string;
+  /**
+   * The port; 0 is any that is free, see {@linkcode Server.port}.
+   *
+   * @default {1235}
+   */
+  port?: number;
+}
+
+/** How a shutdown went. */
+export interface ShutdownReport {
+  /** Calls that were in flight and got their answer. */
+  finished: number;
+  /** Calls that were in flight at the end of the grace, and were told so. */
+  cut: number;
+}
+
+/** A server that listens. */
+export interface Server extends AsyncDisposable {
+  /** The address it listens on. */
+  readonly hostname: string;
+  /** The port it listens on. */
+  readonly port: number;
+  /** Address and port as text, `127.0.0.1:1235`. */
+  readonly address: string;
+  /** Resolves when the server has shut down. */
+  readonly finished: Promise<void>;
+  /**
+   * Ends the server in order: accepts no more, answers what is in flight, refuses what comes meanwhile with
+   * `SHUTTING_DOWN`, then closes. At the end of the grace what still runs is cut: its handler's signal is aborted
+   * and its caller gets `CANCELLED`. A second call with a shorter grace shortens the first.
+   *
+   * @param options `grace`: how long to wait for what is in flight, in seconds, 10 by default.
+   * @returns How many calls in flight were finished, and how many were cut.
+   * @throws {RangeError} If the grace is not a number of seconds from 0 up.
+   */
+  shutdown(options?: { grace?: number }): Promise<ShutdownReport>;
+}
+
+/**
+ * Listens, and serves every connection.
+ *
+ * @param options Where to listen, the commands, and what differs from the default limits.
+ * @returns The server, listening.
+ * @throws {RangeError} If a limit is out of range, or a command's number is taken twice.
+ * @throws {TypeError} If a command is none, or its name is taken twice.
+ * @throws {Deno.errors.AddrInUse} If something else listens there.
+ *
+ * @example A server of one's own in five lines
+ * ```ts
+ * import { command, serve } from "./mod.ts";
+ *
+ * const GREET = command({ handler: ({ name }: { name: string }) => ({ res: `Hello, ${name}!` }) });
+ * const server = await serve({ port: 0, commands: { GREET } });
+ * console.log(`listening on ${server.address}`);
+ * await server.shutdown();
+ * ```
+ */
+// Async, although TCP would not need it: not every way to listen can be had at once.
+// deno-lint-ignore require-await
+export async function serve(options: ServeOptions = {}): Promise<Server> {
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT } = options;
+  const service = new Service(options);
+  const listener = Deno.listen({ hostname, port });
+  return new ListeningServer(service, listener);
+}
+
+/**
+ * Serves one connection over any pair of streams: a socket of another kind, a pipe, a pair in memory.
+ *
+ * @param duplex The streams.
+ * @param options The commands, and what differs from the default limits.
+ * @returns A promise that resolves when both directions have ended. It does not reject: what goes wrong on a
+ * connection ends that connection.
+ * @throws {RangeError} If a limit is out of range, or a command's number is taken twice.
+ * @throws {TypeError} If a command is none, or its name is taken twice.
+ *
+ * @example A request as bytes, without a socket
+ * ```ts
+ * import { memoryPair, serveConnection } from "./mod.ts";
+ *
+ * const [here, there] = memoryPair();
+ * const served = serveConnection(there);
+ * const writer = here.writable.getWriter();
+ * writer.write(new TextEncoder().encode("\x20\x26")); // a payload of 6 bytes follows
+ * writer.write(Uint8Array.of(0x81, 0xa3, 0x63, 0x6d, 0x64, 0x01, 0x0a)); // { cmd: 1 }
+ * writer.close();
+ * for await (const bytes of here.readable) console.log(bytes); // { res: "PONG" }
+ * await served;
+ * ```
+ */
+export async function serveConnection(duplex: Duplex, options: ServiceOptions = {}): Promise<void> {
+  const service = new Service(options);
+  const sweeper = new Sweeper(service);
+  await new Connection(service, duplex).run();
+  sweeper.stop();
+}
+
+class ListeningServer implements Server {
+  readonly hostname: string;
+  readonly port: number;
+  readonly finished: Promise<void>;
+  readonly #service: Service;
+  readonly #listener: Deno.TcpListener;
+  readonly #sweeper: Sweeper;
+  readonly #accepting: Promise<void>;
+  readonly #finish: () => void;
+  #shutdown: Promise<ShutdownReport> | undefined;
+  #graceEnds: (() => void) | undefined;
+
+  constructor(service: Service, listener: Deno.TcpListener) {
+    this.#service = service;
+    this.#listener = listener;
+    this.hostname = listener.addr.hostname;
+    this.port = listener.addr.port;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.finished = promise;
+    this.#finish = resolve;
+    this.#sweeper = new Sweeper(service);
+    this.#accepting = acceptAll(listener, {
+      onConnection: (conn) => this.#serve(conn),
+      onError: (error) => service.report(error, {}),
+      clock: service.clock,
+    });
+  }
+
+  get address(): string {
+    return addressText(this.#listener.addr);
+  }
+
+  shutdown({ grace = DEFAULT_GRACE_SECONDS }: { grace?: number } = {}): Promise<ShutdownReport> {
+    if (!(grace >= 0 && grace * 1000 <= MAX_TIMER_MS)) {
+      throw new RangeError(`Cannot shut down with a grace of ${grace}: it must be a number of seconds from 0 up`);
+    }
+    const timer = this.#service.clock.setTimer(() => this.#graceEnds?.(), grace * 1000, true);
+    this.#shutdown ??= this.#drain();
+    return this.#shutdown.finally(() => this.#service.clock.clearTimer(timer));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.shutdown();
+  }
+
+  #serve(conn: Deno.Conn): void {
+    const service = this.#service;
+    try {
+      const duplex = socketDuplex(conn);
+      if (service.connections.size >= service.limits.maxConnections) {
+        service.counts.connectionsRefused++;
+        void refuse(duplex);
+        return;
+      }
+      service.counts.connectionsAccepted++;
+      void new Connection(service, duplex).run();
+    } catch (error) {
+      // The client was gone before its socket could be set up.
+      closeQuietly(conn);
+      if (!(error instanceof Deno.errors.BadResource)) service.report(error, {});
+    }
+  }
+
+  async #drain(): Promise<ShutdownReport> {
+    const service = this.#service;
+    service.draining = true;
+    closeQuietly(this.#listener);
+    for (const connection of service.connections) connection.drain();
+    const ended = Promise.all([this.#accepting, ...[...service.connections].map((connection) => connection.ended)]);
+    const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
+    await Promise.race([ended, graceEnded]);
+    for (const connection of service.connections) connection.cut();
+    const timer = service.clock.setTimer(
+      () => {
+        for (const connection of service.connections) connection.close();
+      },
+      CUT_MS,
+      true,
+    );
+    await ended;
+    service.clock.clearTimer(timer);
+    this.#sweeper.stop();
+    this.#finish();
+    return { finished: service.finishedCalls, cut: service.cutCalls };
+  }
+}
+
+/** Looks at all connections of a service now and then. */
+class Sweeper {
+  readonly #service: Service;
+  #timer: unknown;
+
+  constructor(service: Service) {
+    this.#service = service;
+    this.#schedule();
+  }
+
+  stop(): void {
+    this.#service.clock.clearTimer(this.#timer as number);
+    this.#service.deadlines.clear();
+  }
+
+  #schedule(): void {
+    this.#timer = this.#service.clock.setTimer(
+      () => {
+        const nowMs = this.#service.clock.now();
+        for (const connection of this.#service.connections) connection.sweep(nowMs);
+        this.#schedule();
+      },
+      SWEEP_MS,
+      false,
+    );
+  }
+}
+
+/** Tells a client that there is no room for its connection. */
+async function refuse(duplex: Duplex): Promise<void> {
+  const stage = new TransformStream(
+    new EncodeStage<Reply>({
+      writeMessage: writeReply,
+      maxPayloadBytes: () => Infinity,
+      onUnwritable: () => undefined,
+      onChunk: () => {},
+    }),
+  );
+  const replies = stage.writable.getWriter();
+  try {
+    replies.write([
+      new Reply(undefined, new RpcError("OVERLOADED", "the server has no room for another connection"), false),
+    ]);
+    replies.close();
+    await stage.readable.pipeTo(duplex.writable);
+  } catch {
+    // The client has left already.
+  }
+  duplex.close?.();
+}
+
+if (import.meta.main) {
+  const { main } = await import("./cli/serve.ts");
+  Deno.exit(await main(Deno.args));
+}

@@ -1,0 +1,70 @@
+/**
+ * Time, as everything in packline reads it: one interface, so that a test can hold the clock in its hand.
+ *
+ * In: a delay in milliseconds. Out: a call back, or a promise. Refused: nothing; delays beyond what a timer of the
+ * runtime can hold are clamped to it, since such a timer would fire at once.
+ */
+
+import { MAX_TIMER_MS } from "../limits.ts";
+
+/** What a clock knows a timer by; only its clock looks inside. */
+export type Timer = number | object;
+
+/** A monotonic clock with timers. */
+export interface Clock {
+  /** Milliseconds since some moment in the past; never goes back. */
+  now(): number;
+  /**
+   * Calls back once, after the delay.
+   *
+   * @param callback What to call.
+   * @param delayMs After how many milliseconds.
+   * @param keepAlive Whether the process must not end before.
+   * @returns What {@linkcode Clock.clearTimer} takes.
+   */
+  setTimer(callback: () => void, delayMs: number, keepAlive: boolean): Timer;
+  /** Takes a timer back; one that has fired is ignored. */
+  clearTimer(timer: Timer): void;
+}
+
+/** The machine's own clock. */
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  setTimer(callback, delayMs, keepAlive) {
+    const timer = setTimeout(callback, Math.min(Math.max(delayMs, 0), MAX_TIMER_MS));
+    if (!keepAlive) Deno.unrefTimer(timer);
+    return timer;
+  },
+  clearTimer: (timer) => clearTimeout(timer as number),
+};
+
+/**
+ * Waits.
+ *
+ * @param clock Whose time.
+ * @param delayMs How long, in milliseconds.
+ * @param signal Ends the wait at once.
+ * @returns A promise that resolves after the delay, or rejects with the signal's reason.
+ */
+export function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.reject(signal.reason);
+  return new Promise((resolve, reject) => {
+    const endMs = clock.now() + delayMs;
+    // A timer may fire a fraction of a millisecond early.
+    const wake = () => {
+      const leftMs = endMs - clock.now();
+      if (leftMs > 0) {
+        timer = clock.setTimer(wake, Math.ceil(leftMs), true);
+        return;
+      }
+      signal.removeEventListener("abort", stop);
+      resolve();
+    };
+    const stop = () => {
+      clock.clearTimer(timer);
+      reject(signal.reason);
+    };
+    let timer = clock.setTimer(wake, delayMs, true);
+    signal.addEventListener("abort", stop, { once: true });
+  });
+}

@@ -1,0 +1,54 @@
+/**
+ * How much output waits for a slow reader: what stops the reading of a connection, and starts it again.
+ *
+ * In: bytes that were put out, and bytes that were sent. Out: whether it is full, and a promise of when it no longer is.
+ */
+export class Outflow {
+  /** Bytes that have been put out and not sent. */
+  queuedBytes = 0;
+  /** Bytes sent since the beginning: stands still when the peer does not read. */
+  sentBytes = 0;
+  readonly #limitBytes: number;
+  #closed = false;
+  #waiting: (() => void)[] = [];
+
+  /** @param limitBytes From here on it is full. */
+  constructor(limitBytes: number) {
+    this.#limitBytes = limitBytes;
+  }
+
+  /** Whether nothing more should be put out for now. */
+  get full(): boolean {
+    return this.queuedBytes >= this.#limitBytes && !this.#closed;
+  }
+
+  /** Bytes were put out. */
+  add(bytes: number): void {
+    this.queuedBytes += bytes;
+  }
+
+  /** Bytes were sent. */
+  sent(bytes: number): void {
+    this.queuedBytes -= bytes;
+    this.sentBytes += bytes;
+    if (this.#waiting.length > 0 && !this.full) this.#wakeAll();
+  }
+
+  /** Resolves when it is no longer full, or closed. */
+  drained(): Promise<void> {
+    if (!this.full) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** Nothing will be sent any more: whoever waits, waits in vain. */
+  close(): void {
+    this.#closed = true;
+    this.#wakeAll();
+  }
+
+  #wakeAll(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const wake of waiting) wake();
+  }
+}
