@@ -266,6 +266,6 @@ async function refuse(duplex: Duplex): Promise<void> {
 }
 
 if (import.meta.main) {
-  const { main } = await import("./cli/serve.ts");
-  Deno.exit(await main(Deno.args));
+  // Not awaited: that module imports this one, which must have come to its end by then.
+  import("./cli/serve.ts").then(async ({ main }) => Deno.exit(await main(Deno.args)));
 }

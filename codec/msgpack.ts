@@ -5,7 +5,7 @@
  * by the same errors; each begins with a list of what differs from `@std/msgpack`.
  */
 
-import { checkLimit, DEFAULT_LIMITS, type Limits } from "../limits.ts";
+import { checkLimit, DEFAULT_LIMITS } from "../limits.ts";
 import { Reader } from "./reader.ts";
 import { Writer } from "./writer.ts";
 
@@ -67,7 +67,7 @@ export function encode(value: unknown): Uint8Array<ArrayBuffer> {
  * assertThrows(() => decode(new Uint8Array([0x92, 1, 2]), { maxValues: 2 }), DecodeError, "more than 2 values");
  * ```
  */
-export function decode(bytes: Uint8Array, limits: Partial<Pick<Limits, "maxDepth" | "maxValues">> = {}): unknown {
+export function decode(bytes: Uint8Array, limits: { maxDepth?: number; maxValues?: number } = {}): unknown {
   const { maxDepth = DEFAULT_LIMITS.maxDepth, maxValues = DEFAULT_LIMITS.maxValues } = limits;
   const reader = new Reader({
     maxDepth: checkLimit("maxDepth", maxDepth),

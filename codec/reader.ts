@@ -22,12 +22,6 @@ import { decode } from "jsr:@std/msgpack@^1.0.3";
 /** The npm copy has no types: this is where they enter. */
 const stdDecode: (bytes: Uint8Array) => unknown = decode;
 
-/** Longer keys are rare, and not worth a place in the table of known ones. */
-const INTERNED_BYTES = 32;
-
-/** Places in the table of known keys; a power of two. */
-const INTERNED_KEYS = 1024;
-
 /** Longer text goes to the runtime's decoder: up to here, the call costs more than the loop. */
 const SHORT_TEXT = 40;
 
@@ -42,6 +36,36 @@ const refusingDecoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true 
 
 /** Puts the bytes of a float together. */
 const float = new DataView(new ArrayBuffer(8));
+
+/** Longer keys are rare, and not worth a place in the table of known ones. */
+const INTERNED_BYTES = 32;
+
+/** Places in the table of known keys; a power of two. */
+const INTERNED_KEYS = 1024;
+
+/**
+ * Keys that were met before. A key is looked up by a hash of its bytes and compared byte by byte; one that is not
+ * there takes the place. So a peer that sends ever new keys gains nothing but that they are made anew each time.
+ */
+const interned: string[] = new Array(INTERNED_KEYS).fill("");
+
+// The protocol's own names are there from the start, so that a `switch` on them compares references.
+for (const name of "cmd seq ttl meta credit max cancel res err msg data more sleep slept".split(" ")) {
+  interned[placeOf(new TextEncoder().encode(name), 0, name.length)] = name;
+}
+
+function placeOf(bytes: Uint8Array, start: number, length: number): number {
+  let hash = length;
+  for (let index = start; index < start + length; index++) hash = Math.imul(hash, 31) + bytes[index] | 0;
+  return hash & (INTERNED_KEYS - 1);
+}
+
+function isText(text: string, bytes: Uint8Array, start: number): boolean {
+  for (let index = 0; index < text.length; index++) {
+    if (text.charCodeAt(index) !== bytes[start + index]) return false;
+  }
+  return true;
+}
 
 /** A payload that is not one acceptable MessagePack value. Its text holds nothing that the peer has sent. */
 export class DecodeError extends Error {
@@ -191,9 +215,12 @@ export class Reader {
     for (let index = 0; index < size; index++) {
       const key = this.readKey();
       const value = this.readValue();
-      // Assigned, it would change the prototype under --unstable-unsafe-proto.
-      if (key === "__proto__") Object.defineProperty(map, key, { value, ...ORDINARY });
-      else map[key] = value;
+      if (key === "__proto__") {
+        // Assigned, it would change the prototype under --unstable-unsafe-proto.
+        Object.defineProperty(map, key, { value, writable: true, enumerable: true, configurable: true });
+      } else {
+        map[key] = value;
+      }
     }
     this.#depth--;
     return map;
@@ -224,15 +251,17 @@ export class Reader {
     const place = placeOf(bytes, start, length);
     const known = interned[place];
     if (known.length === length && isText(known, bytes, start)) return known;
-    this.#position = start;
-    const key = this.#text(length);
+    const key = this.#textAt(start, length);
     // As many characters as bytes is ASCII; only there is a byte a character, as the comparison takes it.
     if (key.length === length) interned[place] = key;
     return key;
   }
 
   #text(length: number): string {
-    const start = this.#take(length);
+    return this.#textAt(this.#take(length), length);
+  }
+
+  #textAt(start: number, length: number): string {
     const end = start + length;
     const bytes = this.#bytes;
     if (length <= SHORT_TEXT) {
@@ -288,33 +317,6 @@ export class Reader {
   #uint32(): number {
     return (this.#uint16() << 16 | this.#uint16()) >>> 0;
   }
-}
-
-/** How an assignment would have made the property. */
-const ORDINARY = { writable: true, enumerable: true, configurable: true };
-
-/**
- * Keys that were met before. A key is looked up by a hash of its bytes and compared byte by byte; one that is not
- * there takes the place. So a peer that sends ever new keys gains nothing but that they are made anew each time.
- */
-const interned: string[] = new Array(INTERNED_KEYS).fill("");
-
-// The protocol's own names are there from the start, so that a `switch` on them compares references.
-for (const name of "cmd seq ttl meta credit max cancel res err msg data more sleep slept".split(" ")) {
-  interned[placeOf(new TextEncoder().encode(name), 0, name.length)] = name;
-}
-
-function placeOf(bytes: Uint8Array, start: number, length: number): number {
-  let hash = length;
-  for (let index = start; index < start + length; index++) hash = Math.imul(hash, 31) + bytes[index];
-  return hash & (INTERNED_KEYS - 1);
-}
-
-function isText(text: string, bytes: Uint8Array, start: number): boolean {
-  for (let index = 0; index < text.length; index++) {
-    if (text.charCodeAt(index) !== bytes[start + index]) return false;
-  }
-  return true;
 }
 
 function tooShort(): DecodeError {

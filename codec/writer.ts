@@ -330,7 +330,7 @@ function tooDeep(maxDepth: number): EncodeError {
 
 function describe(prototype: object): string {
   const { constructor } = prototype;
-  // Otherwise the constructor is one that the prototype inherits, such as Object.
-  const isClass = typeof constructor === "function" && constructor.prototype === prototype;
-  return isClass ? `an object of class ${constructor.name}` : "an object with a prototype of its own";
+  // A constructor that belongs to another prototype is inherited, such as Object.
+  const isNamed = typeof constructor === "function" && constructor.prototype === prototype && constructor.name !== "";
+  return isNamed ? `an object of class ${constructor.name}` : "an object with a prototype of its own";
 }

@@ -81,8 +81,9 @@ export class Call implements Context, Expiring {
     return this.#abortController.signal;
   }
 
-  remaining(): number {
-    return this.deadlineMs === Infinity ? Infinity : Math.max(0, this.deadlineMs - this.clock.now());
+  // A getter, so that a handler can take it out of the context: ({ sleep }, { remaining }) => ...
+  get remaining(): () => number {
+    return () => this.deadlineMs === Infinity ? Infinity : Math.max(0, this.deadlineMs - this.clock.now());
   }
 
   expire(): void {

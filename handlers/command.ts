@@ -36,7 +36,7 @@ export interface Context {
    */
   readonly signal: AbortSignal;
   /** How much time the caller leaves, in milliseconds from now, to pass on to further calls; without end: `Infinity`. */
-  remaining(): number;
+  readonly remaining: () => number;
   /** The server's clock, for a handler that waits or measures. */
   readonly clock: Clock;
   /** The server's view of itself: what INFO and STATS answer with. */

@@ -37,6 +37,50 @@ class Link<Chunk, Out> implements Output<Chunk> {
 }
 
 /**
+ * Joins what is put out in one go into one chunk, where it lies side by side in memory: the encode stage writes one
+ * chunk behind the other, and one write is cheaper than many.
+ */
+class Gatherer implements Output<Uint8Array> {
+  readonly #output: Output<Uint8Array>;
+  #gathered: Uint8Array | undefined;
+  #gathering = false;
+
+  constructor(output: Output<Uint8Array>) {
+    this.#output = output;
+  }
+
+  /** Until {@linkcode release}, chunks are held back. */
+  gather(): void {
+    this.#gathering = true;
+  }
+
+  release(): void {
+    this.#gathering = false;
+    const gathered = this.#gathered;
+    this.#gathered = undefined;
+    if (gathered !== undefined) this.#output.enqueue(gathered);
+  }
+
+  enqueue(chunk: Uint8Array): void {
+    if (!this.#gathering) return this.#output.enqueue(chunk);
+    const before = this.#gathered;
+    if (before === undefined) {
+      this.#gathered = chunk;
+    } else if (before.buffer === chunk.buffer && before.byteOffset + before.length === chunk.byteOffset) {
+      this.#gathered = new Uint8Array(before.buffer, before.byteOffset, before.length + chunk.length);
+    } else {
+      this.#output.enqueue(before);
+      this.#gathered = chunk;
+    }
+  }
+
+  terminate(): void {
+    this.release();
+    this.#output.terminate();
+  }
+}
+
+/**
  * Joins three stages.
  *
  * @param decode The first; puts out at most one chunk for each that comes in.
@@ -44,32 +88,36 @@ class Link<Chunk, Out> implements Output<Chunk> {
  * @param encode The third; never asks for patience.
  * @returns One transformer, for `new TransformStream()`.
  */
-export function compose<In, A, B, Out>(
+export function compose<In, A, B>(
   decode: Stage<In, A>,
   dispatch: Stage<A, B>,
-  encode: Stage<B, Out>,
-): Transformer<In, Out> {
+  encode: Stage<B, Uint8Array>,
+): Transformer<In, Uint8Array> {
+  let gatherer: Gatherer;
   let toDispatch: Link<A, B>;
-  let toEncode: Link<B, Out>;
+  let toEncode: Link<B, Uint8Array>;
   return {
     start(output) {
-      toEncode = new Link(encode, output);
+      gatherer = new Gatherer(output);
+      toEncode = new Link(encode, gatherer);
       toDispatch = new Link(dispatch, toEncode);
-      encode.start?.(output);
+      encode.start?.(gatherer);
       dispatch.start?.(toEncode);
       decode.start?.(toDispatch);
     },
     transform(chunk) {
       toDispatch.pending = undefined;
+      gatherer.gather();
       decode.transform(chunk, toDispatch);
+      gatherer.release();
       return toDispatch.pending as void | Promise<void>;
     },
-    async flush(output) {
+    async flush() {
       toDispatch.pending = undefined;
       await decode.flush?.(toDispatch);
       await toDispatch.pending;
       await dispatch.flush?.(toEncode);
-      await encode.flush?.(output);
+      await encode.flush?.(gatherer);
     },
     async cancel(reason) {
       await decode.cancel?.(reason);

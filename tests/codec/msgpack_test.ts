@@ -13,7 +13,7 @@ const stdEncode: (value: any) => Uint8Array = stdEncodeUntyped;
 const stdDecode: (bytes: Uint8Array) => unknown = stdDecodeUntyped;
 
 const VALUES = 200_000;
-const DAMAGED = 100_000;
+const DAMAGED = 50_000;
 
 /** Other each time; put the printed one here to see a failure again. */
 const SEED = crypto.getRandomValues(new Uint32Array(1))[0];
@@ -182,6 +182,7 @@ const UNENCODABLE: Record<string, [value: unknown, text: string]> = {
   "an Int8Array": [new Int8Array(1), "class Int8Array"],
   "a Uint16Array": [new Uint16Array(1), "class Uint16Array"],
   "a method among the fields": [{ toJSON: () => 1 }, "a function"],
+  "an instance of a class without a name": [new (class {})(), "a prototype of its own"],
   "an object made from another": [Object.create({ a: 1 }), "a prototype of its own"],
   "an object that only claims to be a Uint8Array": [Object.create(Uint8Array.prototype), ""],
   "a bigint of 65 bits": [2n ** 64n, "64 bits"],
@@ -214,13 +215,13 @@ const ENCODED: Record<string, unknown> = {
   "2^64 - 1": 2n ** 64n - 1n,
   "-2^63": -(2n ** 63n),
   "half a surrogate pair: U+FFFD": "\ud800a",
-  "two keys of half a surrogate pair: the same key twice": { "\ud800": 1, "\udc00": 2 },
+  "two keys of half a surrogate pair: the same key twice": Object.fromEntries([["\ud800", 1], ["\udc00", 2]]),
   "a subclass of Uint8Array": new (class extends Uint8Array {})([1, 2]),
   "a frozen object": Object.freeze({ a: [1] }),
   "an object without a prototype": Object.assign(Object.create(null), { a: 1 }),
   "a proxy of an array": new Proxy([1, 2], {}),
   "a proxy of an object": new Proxy({ a: 1 }, {}),
-  "a subclass of Array": new (class extends Array {})(1, 2, 3),
+  "a subclass of Array": new (class extends Array<number> {})(3).fill(1),
   "more than 65,535 bytes": "x".repeat(70_000),
 };
 
@@ -293,7 +294,7 @@ Deno.test(`encode() and decode() agree with std on ${VALUES} random values, seed
   let bytes = 0;
   for (let count = 0; count < VALUES; count++) {
     const value = anyValue(random, 0);
-    assertStrictEquals(disagreement(value, encode, decode), undefined, `value ${count} of seed ${SEED}`);
+    assertStrictEquals(disagreement(value, encode, decodeMany), undefined, `value ${count} of seed ${SEED}`);
     bytes += encode(value).length;
   }
   assert(bytes > 10 * VALUES, `only ${bytes} bytes: these values are too simple to show anything`);
@@ -321,7 +322,7 @@ const STRICTER = /^(text is not valid UTF-8|a key must be text or an integer|nes
 
 /** All that a refusal may say: nothing of what the peer sent. */
 const REFUSALS =
-  /^(the message ends too early|bytes are left over|extension types are not accepted|0xc1 is not a value|text is not valid UTF-8|a key must be text or an integer|nested deeper than 64|more than 100000 values)$/;
+  /^(the message ends too early|bytes are left over|extension types are not accepted|0xc1 is not a value|text is not valid UTF-8|a key must be text or an integer|nested deeper than 64|more than 1000000 values)$/;
 
 Deno.test(`decode() agrees with std on ${DAMAGED} random values with damage, seed ${SEED}`, () => {
   const random = generator(SEED);
@@ -329,12 +330,13 @@ Deno.test(`decode() agrees with std on ${DAMAGED} random values with damage, see
   for (let count = 0; count < DAMAGED; count++) {
     const value = anyValue(random, 0);
     const bytes = damaged(random, encode(value));
-    const ours = attempt(() => decode(bytes));
+    const ours = attempt(() => decodeMany(bytes));
     const theirs = attempt(() => stdDecode(bytes));
     const where = `value ${count} of seed ${SEED}, ${toHex(bytes)}`;
     if ("error" in ours) {
-      assert(ours.error instanceof DecodeError && REFUSALS.test(ours.error.message), `${ours.error}: ${where}`);
-      if ("value" in theirs) assert(STRICTER.test(ours.error.message), `${ours.error}: ${where}`);
+      const { name, message } = ours.error as Error;
+      const allowed = "value" in theirs ? STRICTER : REFUSALS;
+      assert(name === "DecodeError" && allowed.test(message), `${ours.error}: ${where}`);
     } else if ("error" in theirs) {
       // Only a 64-bit integer for a key is accepted here and not there.
       assert(String(theirs.error).includes("The type of key is invalid"), where);
@@ -345,6 +347,11 @@ Deno.test(`decode() agrees with std on ${DAMAGED} random values with damage, see
   }
   assert(survived > DAMAGED / 10, `only ${survived} of ${DAMAGED} could be read`);
 });
+
+/** The largest of the random values hold more than the default limit allows. */
+function decodeMany(bytes: Uint8Array): unknown {
+  return decode(bytes, { maxValues: 1_000_000 });
+}
 
 /** What is wrong with an encoder and a decoder, shown by one value; nothing if nothing is. */
 function disagreement(
@@ -404,9 +411,9 @@ function travelled(value: unknown): unknown {
 /** What a value that was decoded here and one that std decoded have in common: std drops a mark and keeps a bigint. */
 function comparable(value: unknown): unknown {
   return mapped(value, (leaf) => {
-    if (typeof leaf === "string") return leaf.replace(/^\ufeff/, "");
+    if (typeof leaf === "string") return leaf.replace(/^\ufeff+/, "");
     return typeof leaf === "bigint" && Number.isSafeInteger(Number(leaf)) ? Number(leaf) : leaf;
-  }, (key) => key.replace(/^\ufeff/, ""));
+  }, (key) => key.replace(/^\ufeff+/, ""));
 }
 
 /** A copy of a value, with its leaves and keys changed and without the fields that are `undefined`. */
@@ -489,7 +496,7 @@ const KEYS = [
 const LENGTHS = [10, 15, 16, 17, 30, 31, 32, 33, 39, 40, 41, 63, 64, 65, 85, 86, 255, 256];
 
 function anyValue(random: Random, depth: number): unknown {
-  const kind = random(depth < 3 ? 16 : 10);
+  const kind = random(depth < 3 ? 14 : 10);
   if (kind < 3) return pick(random, NUMBERS);
   if (kind < 4) return random(2 ** 32) * (random(2) ? 1 : -0.37);
   if (kind < 7) return anyText(random);
@@ -498,7 +505,7 @@ function anyValue(random: Random, depth: number): unknown {
   if (kind < 10) return new Uint8Array(random(20) ? random(20) : length(random)).fill(random(256));
   const size = random(100) ? random(4) : pick(random, [15, 16, 17]);
   const inside = size > 4 ? 3 : depth + 1; // a large container holds leaves
-  if (kind < 13) {
+  if (kind < 12) {
     if (random(8_000) === 0) return new Array(pick(random, [65_535, 65_536])).fill(random(256));
     return Array.from({ length: size }, () => anyValue(random, inside));
   }

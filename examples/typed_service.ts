@@ -1,0 +1,42 @@
+/**
+ * A typed service: its commands, and a server when it is started. `typed_client.ts` is its other half.
+ *
+ *     deno run --allow-net examples/typed_service.ts 1300
+ *     deno run --allow-net examples/typed_client.ts 1300
+ */
+
+import { command, RpcError, serve } from "../mod.ts";
+
+const books = new Map([[1, { title: "On the Analytical Engine", copies: 2 }]]);
+
+export const commands = {
+  FIND: command({
+    number: 16,
+    summary: "Finds a book by its number",
+    params: ["id"],
+    handler({ id }: { id: number }) {
+      const book = books.get(id);
+      if (!book) throw new RpcError("NO_SUCH_BOOK", `there is no book ${id}`, { data: { id } });
+      return { res: book };
+    },
+  }),
+  LEND: command({
+    number: 17,
+    summary: "Lends a book",
+    params: ["id", "to"],
+    handler({ id, to }: { id: number; to: string }) {
+      const book = books.get(id);
+      if (!book || book.copies === 0) throw new RpcError("NOT_AVAILABLE", `book ${id} is not there`);
+      book.copies--;
+      return { res: `lent to ${to}`, left: book.copies };
+    },
+  }),
+};
+
+if (import.meta.main) {
+  const server = await serve({ port: Number(Deno.args[0] ?? 0), commands });
+  console.log(`listening on ${server.address}`);
+  Deno.addSignalListener("SIGINT", () => server.shutdown());
+  await server.finished;
+  Deno.exit(0);
+}

@@ -1,0 +1,51 @@
+/** Every program in `examples/`, run as a process of its own, against what it says it prints. */
+
+import { assertEquals } from "@std/assert";
+
+const examples = new URL("../examples/", import.meta.url);
+
+/** What each program prints; the typed pair is run by a test of its own. */
+const OUTPUT: Record<string, string[]> = {
+  "stream.ts": ["2", "3", "5", "7", "11", "the handler has ended", "the handler stayed close to its reader"],
+  "cancellation.ts": ["TIMEOUT", "CANCELLED", "the other service was too slow"],
+  "token.ts": ["PONG", "UNAUTHENTICATED: a token is needed in meta"],
+};
+
+function example(name: string, ...args: string[]): Deno.Command {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-prompt", "--allow-net=127.0.0.1", new URL(name, examples).pathname, ...args],
+    stdout: "piped",
+    stderr: "piped",
+  });
+}
+
+for (const [name, expected] of Object.entries(OUTPUT)) {
+  Deno.test(`examples/${name} prints what it says`, async () => {
+    const { code, stdout, stderr } = await example(name).output();
+    const lines = new TextDecoder().decode(stdout).trimEnd().split("\n");
+    assertEquals([lines, code], [expected, 0], new TextDecoder().decode(stderr));
+  });
+}
+
+Deno.test("examples/typed_service.ts and typed_client.ts speak to each other", async () => {
+  const service = example("typed_service.ts").spawn();
+  const reader = service.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  const { value: line = "" } = await reader.read();
+  const port = line.match(/:(\d+)\n$/)?.[1] ?? "";
+  const { code, stdout, stderr } = await example("typed_client.ts", port).output();
+  service.kill("SIGINT");
+  assertEquals((await service.status).code, 0);
+  await reader.cancel();
+  await service.stderr.cancel();
+  assertEquals(
+    [new TextDecoder().decode(stdout), code],
+    ['found "On the Analytical Engine"\nlent to Ada, 1 left\nNO_SUCH_BOOK { id: 2 }\n', 0],
+    new TextDecoder().decode(stderr),
+  );
+});
+
+Deno.test("every file in examples/ is run by a test", async () => {
+  const files: string[] = [];
+  for await (const { name, isFile } of Deno.readDir(examples)) if (isFile) files.push(name);
+  assertEquals(files.sort(), [...Object.keys(OUTPUT), "typed_service.ts", "typed_client.ts"].sort());
+});

@@ -1,0 +1,45 @@
+/**
+ * The library as its users get it: imported from a URL, by a program in an empty folder, without a configuration but
+ * an import map that says where std is.
+ */
+
+import { assertEquals } from "@std/assert";
+import config from "../deno.json" with { type: "json" };
+
+const PROGRAM = `
+import { command, connect, serve } from "MOD";
+
+const GREET = command({ number: 16, handler: ({ name }: { name: string }) => ({ res: \`Hello, \${name}!\` }) });
+await using server = await serve({ port: 0, commands: { GREET } });
+await using client = await connect({ port: server.port, commands: { GREET } });
+console.log((await client.call("GREET", { name: "Ada" })).res);
+`;
+
+Deno.test("mod.ts imported from a URL serves and calls, with std as its only dependency", async () => {
+  const project = new URL("..", import.meta.url);
+  const requested: string[] = [];
+  await using http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
+    const { pathname } = new URL(request.url);
+    requested.push(pathname);
+    const type = pathname.endsWith(".json") ? "application/json" : "application/typescript";
+    const bytes = await Deno.readFile(new URL(`.${pathname}`, project));
+    return new Response(bytes, { headers: { "content-type": type } });
+  });
+  const folder = await Deno.makeTempDir({ prefix: "packline-import-" });
+  try {
+    const { port } = http.addr;
+    const std = Object.fromEntries(Object.entries(config.imports).filter(([name]) => name.startsWith("jsr:")));
+    await Deno.writeTextFile(`${folder}/std.json`, JSON.stringify({ imports: std }));
+    await Deno.writeTextFile(`${folder}/main.ts`, PROGRAM.replace("MOD", `http://127.0.0.1:${port}/mod.ts`));
+    const flags = ["--no-lock", "--import-map=std.json", `--allow-import=127.0.0.1:${port}`, "--allow-net=127.0.0.1"];
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "--check", "--no-prompt", ...flags, "main.ts"],
+      cwd: folder,
+    }).output();
+    const decoder = new TextDecoder();
+    assertEquals([decoder.decode(stdout), code], ["Hello, Ada!\n", 0], decoder.decode(stderr));
+    assertEquals(requested.includes("/mod.ts"), true);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
