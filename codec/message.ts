@@ -218,11 +218,11 @@ export function writeReply(writer: Writer, reply: Reply): void {
     writer.writeNumber(seq);
   }
   writer.writeText(first);
-  writer.writeValue(fields[first]);
+  writer.writeValue(fields[first], 1);
   for (const name in fields) {
     if (name === first || fields[name] === undefined) continue;
     writer.writeText(name);
-    writer.writeValue(fields[name]);
+    writer.writeValue(fields[name], 1);
   }
   if (more) {
     writer.writeText("more");
@@ -245,7 +245,7 @@ export function writeRequest(writer: Writer, message: OutgoingRequest | Outgoing
   for (const name of Object.keys(params)) {
     if (params[name] === undefined) continue;
     writer.writeText(name);
-    writer.writeValue(params[name]);
+    writer.writeValue(params[name], 1);
   }
   writer.writeText("cmd");
   writer.writeValue(cmd);
@@ -259,7 +259,7 @@ export function writeRequest(writer: Writer, message: OutgoingRequest | Outgoing
   }
   if (meta !== undefined) {
     writer.writeText("meta");
-    writer.writeValue(meta);
+    writer.writeValue(meta, 1);
   }
   if (credit !== undefined) {
     writer.writeText("credit");
