@@ -1,0 +1,258 @@
+/**
+ * The client's face: `connect()`, and the types that carry a command's parameters and reply to its caller.
+ *
+ * In: an address, or any other way to get a pair of streams; the commands, as a value or as a type alone. Out: a
+ * {@linkcode Client}. Refused: an address that cannot be reached; options that are none; names and parameters that the
+ * commands do not have, by the compiler.
+ */
+
+import type { RpcError } from "./errors.ts";
+import type { Command, Commands } from "./handlers/command.ts";
+import type { BuiltIns } from "./handlers/mod.ts";
+import { checkLimit, DEFAULT_HOSTNAME, DEFAULT_LIMITS, DEFAULT_PORT, DEFAULT_TIMEOUT_MS } from "./limits.ts";
+import { Caller, type ClientState } from "./transport/caller.ts";
+import { type Clock, systemClock } from "./transport/clock.ts";
+import { dialTcp } from "./transport/dialer.ts";
+import type { Duplex } from "./transport/duplex.ts";
+import type { StreamOptions } from "./transport/item_stream.ts";
+import type { CallOptions } from "./transport/pending.ts";
+
+export type { CallOptions, ClientState, StreamOptions };
+export type { BuiltIns };
+
+/** The numbers by which the commands go that every server has (contract section 3). */
+const BUILT_IN_NUMBERS: Iterable<[string, number]> = [["PING", 1], ["DELAY", 2], ["INFO", 3], ["STATS", 4]];
+
+/** Any command with any parameters: what a client takes that was told of none. */
+// deno-lint-ignore no-explicit-any -- whoever gives no types gets none, and need not cast to work
+export type AnyCommands = { readonly [name: string]: Command<Record<string, unknown>, any> };
+
+/** What `connect()` can be given. */
+export interface ConnectOptions<C extends Commands = AnyCommands> {
+  /**
+   * The server's name or address.
+   *
+   * @default {"127.0.0.1"}
+   */
+  hostname?: string;
+  /**
+   * The server's port.
+   *
+   * @default {1235}
+   */
+  port?: number;
+  /**
+   * The commands as the server has them: those with a number then go by it. With their type alone,
+   * `connect<typeof commands>()`, all go by name and no code of the server's is loaded.
+   */
+  commands?: C;
+  /**
+   * Whether calls carry a `seq`, so that many are answered side by side and each can be cancelled. Without it, for
+   * servers such as the article's, replies are matched in order; there are no streams, and an end of a call by its
+   * timeout or signal is not told to the server.
+   *
+   * @default {true}
+   */
+  sequenced?: boolean;
+  /**
+   * How long a call waits for its reply, in milliseconds, unless it says something else; `0` is without end.
+   *
+   * @default {30_000}
+   */
+  timeout?: number;
+  /**
+   * Calls that may be unanswered on the wire; those above it wait here, so that a cancel always gets through. As many
+   * as a server takes from one connection.
+   *
+   * @default {128}
+   */
+  maxInFlight?: number;
+  /**
+   * The largest payload, either way, in bytes. Over 57,310 the server is told that it may use long frames.
+   *
+   * @default {1_048_576}
+   */
+  maxPayloadBytes?: number;
+  /**
+   * Makes a connection, in place of TCP to `hostname` and `port`: one end of `memoryPair()`, TLS, a unix socket. Asked
+   * again after each loss. The signal is aborted when nobody wants the connection any more.
+   */
+  dial?: (signal: AbortSignal) => Promise<Duplex>;
+  /** Told of each new state, and of the error that led to it. What it throws is nobody's to catch. */
+  onState?: (state: ClientState, error?: RpcError) => void;
+  /** The clock to go by; a test may hold it still. */
+  clock?: Clock;
+  /** Numbers from 0 to 1 for the jitter between dials; a test may say which. */
+  random?: () => number;
+}
+
+/** One command by its name, be it the user's own or one that every server has. */
+export type Named<C extends Commands, Name> = Name extends keyof BuiltIns ? BuiltIns[Name]
+  : Name extends keyof C ? C[Name]
+  : never;
+
+/** The parameters of a command. */
+export type ParamsOf<T> = T extends Command<infer Params, infer _> ? Params : never;
+
+/** What a command answers with: reply fields, or an async generator. */
+export type ResultOf<T> = T extends Command<infer _, infer Result> ? Result : never;
+
+/** The reply of a command, whole: `res`, and what stands beside it. */
+// deno-lint-ignore no-explicit-any -- see AnyCommands
+export type ReplyOf<T> = 0 extends 1 & ResultOf<T> ? { res: any; [field: string]: any } : ResultOf<T>;
+
+/** The items of a command that answers with a stream. */
+export type ItemOf<T> = ResultOf<T> extends AsyncGenerator<infer Item> ? Item : never;
+
+/** What a stream ends with. */
+export type ReturnOf<T> = ResultOf<T> extends AsyncGenerator<unknown, infer Return> ? Return : never;
+
+/** The names of the commands that answer with one reply. */
+export type CallName<C> = string extends keyof C ? string
+  : { [Name in keyof C]: ResultOf<C[Name]> extends AsyncGenerator ? never : Name }[keyof C];
+
+/** The names of the commands that answer with a stream. */
+export type StreamName<C> = string extends keyof C ? string
+  : { [Name in keyof C]: ResultOf<C[Name]> extends AsyncGenerator ? Name : never }[keyof C];
+
+/** What stands behind a command's name: its parameters, which may be left out where none is required, and options. */
+export type Arguments<Params, Options> = Record<never, never> extends Params ? [params?: Params, options?: Options]
+  : [params: Params, options?: Options];
+
+/**
+ * A client, connected. When its connection is lost, it dials again as soon as a call needs it: at once where the server
+ * had answered, else after a wait that grows up to 5 s. A call that was not sent yet waits for the new connection, within
+ * its timeout; one that was sent rejects, unless it is marked `idempotent`.
+ */
+export interface Client<C extends Commands = AnyCommands> extends AsyncDisposable {
+  /**
+   * Calls a command. Every call settles, once.
+   *
+   * @param name The command's name.
+   * @param args Its parameters, which are read when the request is written and must not change before: at the end of
+   * this turn of the event loop, or later where there is no connection or {@linkcode ConnectOptions.maxInFlight} is
+   * reached. Then options: timeout in milliseconds, signal, meta, idempotent.
+   * @returns The reply whole: `{ res, ... }`.
+   * @throws {RpcError} With the server's code; or `TIMEOUT`, `CANCELLED` (by the signal, whose reason is the `cause`),
+   * `CONNECTION_LOST`, `CLOSED`, `BAD_REPLY`; or `INVALID_PARAMS` for parameters that cannot be sent. `retryable` says
+   * whether the server has certainly not started it.
+   * @throws {RangeError} If the timeout is none.
+   *
+   * @example A deadline, and a caller who loses patience
+   * ```ts
+   * import { connect, RpcError, serve } from "./mod.ts";
+   * import { assertEquals, assertRejects } from "@std/assert";
+   *
+   * await using server = await serve({ port: 0 });
+   * await using client = await connect({ port: server.port });
+   *
+   * const late = await assertRejects(() => client.call("DELAY", { sleep: 60 }, { timeout: 20 }), RpcError);
+   * assertEquals(late.code, "TIMEOUT");
+   *
+   * const patience = new AbortController();
+   * const slow = client.call("DELAY", { sleep: 60 }, { signal: patience.signal });
+   * patience.abort();
+   * const cancelled = await assertRejects(() => slow, RpcError);
+   * assertEquals(cancelled.code, "CANCELLED");
+   * ```
+   */
+  call<Name extends CallName<C> | CallName<BuiltIns>>(
+    name: Name,
+    ...args: Arguments<ParamsOf<Named<C, Name>>, CallOptions>
+  ): Promise<ReplyOf<Named<C, Name>>>;
+
+  /**
+   * Reads a stream. The request is sent when the first item is asked for, and the server keeps no more items ahead than
+   * `credit`. Leaving the loop, by `break` or otherwise, ends the handler.
+   *
+   * @param name The command's name.
+   * @param args Its parameters, as for {@linkcode Client.call}. Then options: credit in items, timeout in milliseconds
+   * for the whole stream (by default there is none), signal, meta.
+   * @returns The items; the generator's return value is what the handler's was. It throws as {@linkcode Client.call}
+   * rejects; what came before a lost connection is handed out first.
+   * @throws {RangeError} If the credit or the timeout is none.
+   * @throws {TypeError} If the client is not `sequenced`.
+   *
+   * @example The first three of many
+   * ```ts
+   * import { connect, serve } from "./mod.ts";
+   *
+   * await using server = await serve({ port: 0 });
+   * await using client = await connect({ port: server.port });
+   * for await (const tick of client.stream("TICK", { interval: 0.001 })) {
+   *   if (tick === 3) break;
+   * }
+   * ```
+   */
+  stream<Name extends StreamName<C> | StreamName<BuiltIns>>(
+    name: Name,
+    ...args: Arguments<ParamsOf<Named<C, Name>>, StreamOptions>
+  ): AsyncGenerator<ItemOf<Named<C, Name>>, ReturnOf<Named<C, Name>>, void>;
+
+  /** What the client is doing. */
+  readonly state: ClientState;
+
+  /** Replies and items that were dropped because their call had ended. */
+  readonly lateReplies: number;
+
+  /**
+   * Ends the client: calls that wait reject with `CLOSED`, the server is told, the connection ends. Again is the same.
+   *
+   * @returns A promise that resolves when all is closed. It does not reject.
+   */
+  close(): Promise<void>;
+}
+
+/**
+ * Connects to a server.
+ *
+ * @param options Where the server is, which commands it has, and what differs from the defaults.
+ * @returns The client, connected.
+ * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached; its text says why, and `cause` holds the error.
+ * @throws {Deno.errors.NotCapable} If the program may not use the network.
+ * @throws {RangeError} If a limit or the timeout is out of range.
+ *
+ * @example A typed client without any code of the server's: names complete, replies are typed
+ * ```ts
+ * import { command, connect, serve } from "./mod.ts";
+ *
+ * const commands = { ADD: command({ handler: ({ a, b }: { a: number; b: number }) => ({ res: a + b }) }) };
+ * await using server = await serve({ port: 0, commands });
+ *
+ * await using client = await connect<typeof commands>({ port: server.port });
+ * const { res } = await client.call("ADD", { a: 1, b: 2 });
+ * if (res.toFixed(1) !== "3.0") throw new Error(`expected 3, got ${res}`);
+ * ```
+ */
+export async function connect<C extends Commands = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, timeout = DEFAULT_TIMEOUT_MS } = options;
+  if (!(timeout >= 0)) {
+    throw new RangeError(`Cannot use ${timeout} as timeout: it must be a number of milliseconds from 0 up`);
+  }
+  const caller = new Caller({
+    dial: options.dial ?? ((signal) => dialTcp(hostname, port, signal)),
+    numbers: numbersOf(options.commands ?? {}),
+    sequenced: options.sequenced ?? true,
+    timeoutMs: timeout,
+    maxInFlight: checkLimit("maxInFlight", options.maxInFlight ?? DEFAULT_LIMITS.maxInFlight),
+    maxPayloadBytes: checkLimit("maxPayloadBytes", options.maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes),
+    onState: options.onState,
+    clock: options.clock ?? systemClock,
+    random: options.random ?? Math.random,
+  });
+  await caller.open();
+  return caller as unknown as Client<C>;
+}
+
+function numbersOf(commands: Commands): Map<string, number> {
+  const numbers = new Map(BUILT_IN_NUMBERS);
+  for (const [name, { number }] of Object.entries(commands)) {
+    if (number !== undefined) numbers.set(name, number);
+  }
+  return numbers;
+}
+
+if (import.meta.main) {
+  // Not awaited, as in server.ts: that module may import this one, which must have come to its end by then.
+  import("./cli/client.ts").then(async ({ main }) => Deno.exit(await main(Deno.args)));
+}

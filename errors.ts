@@ -75,6 +75,8 @@ export class RpcError extends Error {
   readonly #text: string | undefined;
 
   /**
+   * Makes the error; `throw` is the caller's.
+   *
    * @param code The code, by convention in capitals.
    * @param text A sentence for the person who reads it; without one the code stands alone, on the wire too.
    * @param options Data for the caller, whether a retry is safe, and the cause.

@@ -23,4 +23,5 @@ export { DEFAULT_LIMITS, type Limits } from "./limits.ts";
 export { type Duplex, memoryPair } from "./transport/duplex.ts";
 export type { Clock, Timer } from "./transport/clock.ts";
 export * from "./handlers/command.ts";
+export { builtIns } from "./handlers/mod.ts";
 export type { ErrorOrigin, Middleware, ServiceOptions } from "./handlers/service.ts";

@@ -131,6 +131,12 @@ export interface StandardSchema<Input = unknown, Output = Input> {
   };
 }
 
+/** The type that a validator takes. */
+export type SchemaInput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["input"];
+
+/** The type that a validator gives. */
+export type SchemaOutput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["output"];
+
 /** What a validator answers. */
 export type SchemaResult<Output> =
   | { readonly value: Output; readonly issues?: undefined }
@@ -173,8 +179,9 @@ export type Commands = Readonly<Record<string, Command<any, any>>>;
 /** What a handler may answer with: reply fields, or a stream of items. */
 export type Answer = ReplyFields | AsyncGenerator<unknown, unknown, void>;
 
-/** Parameter names that mean something else on the wire. */
-type NoReservedNames = { cmd?: never; seq?: never; ttl?: never; meta?: never; credit?: never };
+/** Makes a definition impossible where a parameter has a name that means something else on the wire. */
+export type Unreserved<Params> = Extract<keyof Params, "cmd" | "seq" | "ttl" | "meta" | "credit"> extends never ? unknown
+  : { params: "a parameter has a reserved name" };
 
 /**
  * Defines a command whose parameters a schema checks. The handler gets what the schema made of them.
@@ -186,7 +193,7 @@ type NoReservedNames = { cmd?: never; seq?: never; ttl?: never; meta?: never; cr
  *
  * @example Any validator with the Standard Schema interface will do; here, one by hand
  * ```ts
- * import { command, type StandardSchema } from "./mod.ts";
+ * import { command, type StandardSchema } from "../mod.ts";
  *
  * const name: StandardSchema<{ name: string }> = {
  *   "~standard": {
@@ -201,12 +208,15 @@ type NoReservedNames = { cmd?: never; seq?: never; ttl?: never; meta?: never; cr
  * const GREET = command({ number: 16, schema: name, handler: ({ name }) => ({ res: `Hello, ${name}!` }) });
  * ```
  */
-export function command<Input extends NoReservedNames, Output, Result extends Answer>(
-  definition: CommandOptions & {
-    schema: StandardSchema<Input, Output>;
-    handler: (params: Output, context: Context) => Result | Promise<Result>;
-  },
-): Command<Input, Result>;
+export function command<Schema extends StandardSchema, Result extends Answer>(
+  definition:
+    & CommandOptions
+    & {
+      schema: Schema;
+      handler: (params: SchemaOutput<Schema>, context: Context) => Result | Promise<Result>;
+    }
+    & Unreserved<SchemaInput<Schema>>,
+): Command<SchemaInput<Schema>, Result>;
 /**
  * Defines a command. Its parameters are typed by the handler, and come as the caller sent them.
  *
@@ -217,7 +227,7 @@ export function command<Input extends NoReservedNames, Output, Result extends An
  *
  * @example A command that adds, and a caller that gets a number
  * ```ts
- * import { command, connect, serve } from "./mod.ts";
+ * import { command, connect, serve } from "../mod.ts";
  *
  * const ADD = command({ number: 16, handler: ({ a, b }: { a: number; b: number }) => ({ res: a + b }) });
  * await using server = await serve({ port: 0, commands: { ADD } });
@@ -226,8 +236,11 @@ export function command<Input extends NoReservedNames, Output, Result extends An
  * if (res !== 3) throw new Error(`expected 3, got ${res}`);
  * ```
  */
-export function command<Params extends NoReservedNames, Result extends Answer>(
-  definition: CommandOptions & { handler: (params: Params, context: Context) => Result | Promise<Result> },
+export function command<Params extends object, Result extends Answer>(
+  definition:
+    & CommandOptions
+    & { handler: (params: Params, context: Context) => Result | Promise<Result> }
+    & Unreserved<Params>,
 ): Command<Params, Result>;
 export function command(definition: Command): Command {
   const { number, params = [], timeoutMs } = definition;
@@ -240,12 +253,5 @@ export function command(definition: Command): Command {
   for (const name of params) {
     if (isReservedParameter(name)) throw new TypeError(`Cannot name a parameter "${name}": the name is reserved`);
   }
-  return Object.freeze({ ...definition });
-}
-
-/** A built-in command: as {@linkcode command}, with one of the contract's own numbers. */
-export function builtIn<Params, Result extends Answer>(
-  definition: CommandOptions & { handler: (params: Params, context: Context) => Result | Promise<Result> },
-): Command<Params, Result> {
   return Object.freeze({ ...definition });
 }

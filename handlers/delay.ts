@@ -3,7 +3,7 @@
 import { RpcError } from "../errors.ts";
 import { MAX_TIMER_MS } from "../limits.ts";
 import { sleep } from "../transport/clock.ts";
-import { builtIn } from "./command.ts";
+import { builtIn } from "./built_in.ts";
 
 /** The longest sleep: what a timer of the runtime can hold, some 24 days. */
 const MAX_SLEEP_SECONDS = MAX_TIMER_MS / 1000;

@@ -1,6 +1,7 @@
 /** INFO (contract section 3): what this server is, what it allows and which commands it has. */
 
-import { builtIn, type ServerInfo } from "./command.ts";
+import { builtIn } from "./built_in.ts";
+import type { ServerInfo } from "./command.ts";
 
 /** In: nothing. Out: `{ res: ServerInfo }`. Refused: nothing. */
 export const INFO = builtIn({

@@ -1,6 +1,6 @@
 /** PING (contract section 3): answers at once, with nothing done. */
 
-import { builtIn } from "./command.ts";
+import { builtIn } from "./built_in.ts";
 
 /** In: nothing. Out: `{ res: "PONG" }`. Refused: nothing. */
 export const PING = builtIn({

@@ -1,6 +1,7 @@
 /** STATS (contract section 3): what has happened since the server started. */
 
-import { builtIn, type ServerStatistics } from "./command.ts";
+import { builtIn } from "./built_in.ts";
+import type { ServerStatistics } from "./command.ts";
 
 /** In: nothing. Out: `{ res: ServerStatistics }`. Refused: nothing. */
 export const STATS = builtIn({

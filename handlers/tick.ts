@@ -3,7 +3,7 @@
 import { RpcError } from "../errors.ts";
 import { MAX_TIMER_MS } from "../limits.ts";
 import { sleep } from "../transport/clock.ts";
-import { builtIn } from "./command.ts";
+import { builtIn } from "./built_in.ts";
 
 /**
  * In: `count`, how many ticks (default: without end), and `interval`, the seconds between them (default 1). Out: a

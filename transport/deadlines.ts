@@ -77,8 +77,9 @@ export class Deadlines {
         next = Math.min(next, slot);
         continue;
       }
-      this.#slots.delete(slot);
+      // In its place until all have expired: one of them may delete another.
       for (const each of expiring) each.expire();
+      this.#slots.delete(slot);
     }
     if (next < this.#timerSlot) this.#arm(next);
   }

@@ -22,7 +22,7 @@ export interface Duplex {
  *
  * @example A call without a socket
  * ```ts
- * import { connect, memoryPair, serveConnection } from "./mod.ts";
+ * import { connect, memoryPair, serveConnection } from "../mod.ts";
  *
  * const [here, there] = memoryPair();
  * const served = serveConnection(there);

@@ -1,0 +1,239 @@
+/**
+ * The client's engine: calls in, their outcomes out, over one connection at a time, which is made again when it is lost
+ * and needed.
+ *
+ * A call waits in the queue until a connection takes it. From there on it has been written, and may have been started:
+ * if the connection is lost then, only a call that its caller marked `idempotent` goes back into the queue. Every call
+ * is settled exactly once, by its reply, its time, its signal, its connection or the end of the client.
+ *
+ * Refused: calls on a client that is closed.
+ */
+
+import type { Fields } from "../codec/message.ts";
+import { RpcError } from "../errors.ts";
+import { Channel, type ChannelOwner } from "./channel.ts";
+import { type Clock, sleep } from "./clock.ts";
+import { Deadlines } from "./deadlines.ts";
+import { Backoff, type Dial, dialInTime, discard, unreachable } from "./dialer.ts";
+import { ItemStream, type StreamOptions } from "./item_stream.ts";
+import { type CallOptions, CallQueue, type PendingCall, UnaryCall } from "./pending.ts";
+
+/**
+ * What a client is doing: `connecting`, `open`, `waiting` before it dials again, `idle` without a connection until a
+ * call needs one, or `closed`.
+ */
+export type ClientState = "connecting" | "open" | "waiting" | "idle" | "closed";
+
+/** What the engine is given, complete. */
+export interface CallerOptions {
+  /** Makes a connection. */
+  dial: Dial;
+  /** Numbers of commands that go by number. */
+  numbers: ReadonlyMap<string, number>;
+  sequenced: boolean;
+  timeoutMs: number;
+  maxInFlight: number;
+  maxPayloadBytes: number;
+  onState: ((state: ClientState, error?: RpcError) => void) | undefined;
+  clock: Clock;
+  random: () => number;
+}
+
+/** The engine of one client. */
+export class Caller implements ChannelOwner {
+  readonly clock: Clock;
+  readonly deadlines: Deadlines;
+  readonly queue = new CallQueue();
+  readonly sequenced: boolean;
+  readonly timeoutMs: number;
+  readonly maxInFlight: number;
+  readonly maxPayloadBytes: number;
+  servesOnce: boolean | undefined = undefined;
+  lateReplies = 0;
+
+  readonly #options: CallerOptions;
+  readonly #backoff: Backoff;
+  /** All connections, also those that take no more calls. */
+  readonly #channels = new Set<Channel>();
+  /** The connection that takes calls. */
+  #channel: Channel | undefined;
+  #dialing = false;
+  /** Ends a dial, and the wait before it. */
+  #attempt = new AbortController();
+  #state: ClientState = "idle";
+  /** Why there is no connection. */
+  #lastError: RpcError | undefined;
+  #closed: Promise<void> | undefined;
+
+  constructor(options: CallerOptions) {
+    this.#options = options;
+    this.clock = options.clock;
+    this.deadlines = new Deadlines(options.clock);
+    this.sequenced = options.sequenced;
+    this.timeoutMs = options.timeoutMs;
+    this.maxInFlight = options.maxInFlight;
+    this.maxPayloadBytes = options.maxPayloadBytes;
+    this.#backoff = new Backoff(options.random);
+  }
+
+  /** Makes the first connection. A client whose first dial fails is none. */
+  async open(): Promise<void> {
+    try {
+      await this.#dial();
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  /** What the client is doing. */
+  get state(): ClientState {
+    return this.#state;
+  }
+
+  /** See `Client.call`. */
+  call(name: string, params?: unknown, options: CallOptions = {}): Promise<Fields> {
+    return new Promise((resolve, reject) => {
+      // What is thrown in here rejects.
+      const call = new UnaryCall(this, this.#cmd(name), params, options);
+      call.resolve = resolve;
+      call.reject = reject;
+      this.begin(call);
+    });
+  }
+
+  /** See `Client.stream`. */
+  stream(name: string, params?: unknown, options: StreamOptions = {}): ItemStream {
+    // A request without seq cannot be told from the next, and so neither cancelled nor granted more items.
+    if (!this.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
+    return new ItemStream(this, this.#cmd(name), params, options);
+  }
+
+  /** See `Client.close`. */
+  close(): Promise<void> {
+    return this.#closed ??= this.#close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** What keeps calls from being sent. */
+  get obstacle(): RpcError {
+    return this.#lastError ?? new RpcError("OVERLOADED", "the calls before it are not answered");
+  }
+
+  begin(call: PendingCall): void {
+    if (this.#state === "closed") return call.end(new RpcError("CLOSED", "the client is closed", { retryable: true }));
+    call.begin();
+    if (call.settled) return;
+    this.queue.push(call);
+    this.#serveQueue();
+  }
+
+  giveUp(call: PendingCall, error: RpcError): void {
+    call.end(error);
+    if (call.channel) call.channel.abandon(call);
+    else this.queue.forget();
+  }
+
+  onAnswered(): void {
+    this.#backoff.reset();
+  }
+
+  onRetired(channel: Channel, reason: RpcError | undefined, refused: PendingCall | undefined): void {
+    if (refused) this.queue.push(refused);
+    this.#leave(channel, reason);
+  }
+
+  onEnded(channel: Channel, error: RpcError, unanswered: PendingCall[]): void {
+    this.#channels.delete(channel);
+    for (const call of unanswered) {
+      if (call.idempotent && error.code === "CONNECTION_LOST") this.queue.push(call);
+      else call.settle(error);
+    }
+    this.#leave(channel, error);
+  }
+
+  /** A connection takes no more calls. */
+  #leave(channel: Channel, reason: RpcError | undefined): void {
+    if (this.#channel === channel) {
+      this.#channel = undefined;
+      this.#lastError = reason;
+      // One that never answered is no better than one that could not be made.
+      if (reason && !channel.answered) this.#backoff.failed(this.clock.now());
+      if (this.queue.empty) this.#setState("idle", reason);
+    }
+    this.#serveQueue();
+  }
+
+  #serveQueue(): void {
+    if (this.queue.empty) return;
+    if (this.#channel) this.#channel.wake();
+    else if (!this.#dialing) void this.#dialWhileNeeded();
+  }
+
+  /** Dials until there is a connection, or nobody needs one any more. Never rejects. */
+  async #dialWhileNeeded(): Promise<void> {
+    this.#dialing = true;
+    while (this.#state !== "closed" && !this.#channel && !this.queue.empty) {
+      this.#attempt = new AbortController();
+      const waitMs = this.#backoff.waitMs(this.clock.now());
+      try {
+        if (waitMs === 0) {
+          await this.#dial();
+        } else {
+          this.#setState("waiting", this.#lastError);
+          await sleep(this.clock, waitMs, this.#attempt.signal);
+        }
+      } catch {
+        // Kept as the last error: those who wait are told if their time runs out.
+      }
+    }
+    this.#dialing = false;
+    if (!this.#channel) this.#setState("idle", this.#lastError);
+  }
+
+  async #dial(): Promise<void> {
+    this.#setState("connecting");
+    try {
+      const duplex = await dialInTime(this.#options.dial, this.clock, this.#attempt);
+      if (this.#attempt.signal.aborted) {
+        discard(duplex);
+        throw this.#attempt.signal.reason;
+      }
+      this.#channel = new Channel(this, duplex);
+    } catch (error) {
+      this.#lastError = error instanceof RpcError ? error : unreachable("the server", error);
+      this.#backoff.failed(this.clock.now());
+      throw error instanceof Deno.errors.NotCapable ? error : this.#lastError;
+    }
+    this.#channels.add(this.#channel);
+    this.#lastError = undefined;
+    this.#setState("open");
+    this.#serveQueue();
+  }
+
+  async #close(): Promise<void> {
+    this.#setState("closed");
+    this.#attempt.abort(new RpcError("CLOSED", "the client was closed"));
+    for (const call of this.queue.takeAll()) {
+      call.end(new RpcError("CLOSED", "the client was closed before the call was sent", { retryable: true }));
+    }
+    const error = new RpcError("CLOSED", "the client was closed before the reply came");
+    await Promise.all([...this.#channels].map((channel) => channel.close(error)));
+    this.deadlines.clear();
+  }
+
+  #setState(state: ClientState, error?: RpcError): void {
+    if (this.#state === state || this.#state === "closed") return;
+    this.#state = state;
+    const { onState } = this.#options;
+    // In a turn of its own: what the hook does or throws cannot come between here.
+    if (onState) queueMicrotask(() => onState(state, error));
+  }
+
+  #cmd(name: string): number | string {
+    return this.#options.numbers.get(name) ?? name;
+  }
+}

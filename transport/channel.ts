@@ -1,0 +1,367 @@
+/**
+ * One connection of a client: requests out, replies in, and which reply belongs to which call.
+ *
+ * In: calls from the client's queue, as many as may be unanswered at once; bytes from the peer. Out: each call's
+ * outcome, and at the end those calls that have none.
+ *
+ * Refused, by an end of the connection: whatever is no reply, and a reply that nobody can have asked for. A reply to a
+ * call that has ended is none of those: it is dropped and counted.
+ */
+
+import { DecodeStage } from "../codec/decode.ts";
+import { PayloadTooLargeError } from "../codec/encode.ts";
+import {
+  BadFrame,
+  type Decoded,
+  type Fields,
+  Malformed,
+  OutgoingControl,
+  readReply,
+  ReceivedReply,
+  type Truncated,
+} from "../codec/message.ts";
+import { RpcError } from "../errors.ts";
+import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
+import type { Timer } from "./clock.ts";
+import type { Duplex } from "./duplex.ts";
+import { Outbox, type Outgoing } from "./outbox.ts";
+import type { CallOwner, CallQueue, PendingCall } from "./pending.ts";
+
+/** How long the end of a connection waits for its last write. */
+const LINGER_MS = 1_000;
+
+/** How long a server may leave a cancelled call unanswered; it answers a cancel at once, whatever its handler does. */
+const SILENCE_MS = 10_000;
+
+/** How long after its first reply a server of the article's kind may take to close. */
+const CLOSES_WITHIN_MS = 20;
+
+/** Codes that a server uses without `seq` when the whole connection is meant. */
+const ABOUT_THE_CONNECTION: ReadonlySet<unknown> = new Set(["BAD_FRAME", "INVALID_MESSAGE", "OVERLOADED"]);
+
+/** What a connection needs of its client. */
+export interface ChannelOwner extends CallOwner {
+  /** Whether calls carry a `seq`. */
+  readonly sequenced: boolean;
+  /** Calls that may be unanswered at once. */
+  readonly maxInFlight: number;
+  /** The largest payload, either way. */
+  readonly maxPayloadBytes: number;
+  /** Calls that wait for a connection. */
+  readonly queue: CallQueue;
+  /** Whether the server closes a connection after one reply, as far as it is known. */
+  servesOnce: boolean | undefined;
+  /** Replies that nobody waited for. */
+  lateReplies: number;
+  /** The connection is of use: its server has answered. */
+  onAnswered(): void;
+  /** The server takes no more calls here. `refused` was certainly not started, if there is one. */
+  onRetired(channel: Channel, reason: RpcError | undefined, refused: PendingCall | undefined): void;
+  /** The connection has ended; the calls have been written and not answered. */
+  onEnded(channel: Channel, error: RpcError, unanswered: PendingCall[]): void;
+}
+
+/** A connection, while it lasts. */
+export class Channel {
+  /** Who is at the other end. */
+  readonly peer: string;
+  /** Whether the server has answered here. */
+  answered = false;
+
+  readonly #owner: ChannelOwner;
+  readonly #duplex: Duplex;
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #outbox: Outbox;
+  readonly #reading: Promise<void>;
+
+  /** Calls that were written and not answered, oldest first; also those that have ended without their reply. */
+  readonly #calls = new Map<number, PendingCall>();
+  #nextId = 0;
+  #controls: OutgoingControl[] = [];
+  #greeting: OutgoingControl | undefined;
+  /** Counts what comes, to know whether anything has. */
+  #heard = 0;
+  #probe: Timer | undefined;
+  #retired = false;
+  #finishing: Promise<void> | undefined;
+  #ended = false;
+
+  /**
+   * @param owner The client.
+   * @param duplex The streams, which from now on are this connection's alone.
+   */
+  constructor(owner: ChannelOwner, duplex: Duplex) {
+    const { sequenced, maxPayloadBytes } = owner;
+    this.#owner = owner;
+    this.#duplex = duplex;
+    this.peer = duplex.peer ?? "the server";
+    this.#reader = duplex.readable.getReader();
+    // A server that knows no seq knows no long frames and no control messages either: it would answer them.
+    const longFrames = sequenced && maxPayloadBytes >= SHORT_PAYLOAD_BYTES_END;
+    if (longFrames) this.#greeting = new OutgoingControl({ max: maxPayloadBytes });
+    this.#outbox = new Outbox(duplex.writable, {
+      takeBatch: () => this.#takeBatch(),
+      maxPayloadBytes: longFrames ? maxPayloadBytes : Math.min(maxPayloadBytes, SHORT_PAYLOAD_BYTES_END - 1),
+      onUnwritable: (call, error) => this.#refuse(call, error),
+      onFailed: (error) => this.#lose(this.#lost("a write failed", error)),
+    });
+    this.#reading = this.#receive();
+  }
+
+  /** There are calls in the queue. */
+  wake(): void {
+    this.#outbox.wake();
+  }
+
+  /**
+   * A call that was written has ended without its reply: the server is told. Its place frees when the server answers,
+   * which it does at once; one that is silent instead is given up.
+   */
+  abandon(call: PendingCall): void {
+    if (!this.#owner.sequenced || !this.#calls.has(call.id)) return;
+    this.#control({ seq: call.id, cancel: true });
+    call.heardAtEnd = this.#heard;
+    call.deadlineMs = this.#owner.clock.now() + SILENCE_MS;
+    this.#owner.deadlines.add(call);
+  }
+
+  /** An abandoned call has still not been answered. */
+  missAnswer(call: PendingCall): void {
+    if (call.heardAtEnd === this.#heard) {
+      this.#lose(new RpcError("CONNECTION_LOST", `${this.peer} has been silent for ${SILENCE_MS} ms`));
+    } else if (this.#calls.delete(call.id)) {
+      this.wake();
+    }
+  }
+
+  /** The consumer of a stream takes more items. */
+  grant(call: PendingCall, items: number): void {
+    if (this.#calls.has(call.id)) this.#control({ seq: call.id, credit: items });
+  }
+
+  /** Takes no more calls, and ends when those that were written are answered. */
+  retire(): void {
+    this.#retired = true;
+    if (this.#calls.size === 0) void this.#finish();
+  }
+
+  /** Ends at once, but in order: whoever waits gets the error, and the server is told. Never rejects. */
+  close(error: RpcError): Promise<void> {
+    this.#retired = true;
+    for (const call of this.#calls.values()) {
+      if (call.settled) continue;
+      call.end(error);
+      if (this.#owner.sequenced) this.#control({ seq: call.id, cancel: true });
+    }
+    return this.#finish();
+  }
+
+  // ---- what goes out
+
+  #control(fields: OutgoingControl["fields"]): void {
+    this.#controls.push(new OutgoingControl(fields));
+    this.wake();
+  }
+
+  #takeBatch(): Outgoing[] {
+    if (this.#ended) return [];
+    const { queue, sequenced } = this.#owner;
+    const batch: Outgoing[] = this.#controls;
+    this.#controls = [];
+    while (this.#calls.size < this.#window) {
+      const call = queue.shift();
+      if (call === undefined) break;
+      if (this.#greeting !== undefined) {
+        batch.push(this.#greeting);
+        this.#greeting = undefined;
+      }
+      call.channel = this;
+      call.sent = true;
+      call.id = this.#nextId++;
+      call.seq = sequenced ? call.id : undefined;
+      this.#calls.set(call.id, call);
+      batch.push(call);
+    }
+    return batch;
+  }
+
+  /** How many calls may be unanswered now. */
+  get #window(): number {
+    if (this.#retired) return 0;
+    const { sequenced, servesOnce, maxInFlight } = this.#owner;
+    if (sequenced || servesOnce === false) return maxInFlight;
+    // What follows the first call of a connection is lost where the server closes after its reply: wait and see.
+    return this.answered ? 0 : 1;
+  }
+
+  /** A call cannot be written: it has left no byte, and gives back its place. */
+  #refuse(call: PendingCall, error: unknown): void {
+    this.#calls.delete(call.id);
+    const text = error instanceof PayloadTooLargeError
+      ? `the request takes ${error.payloadBytes} bytes, at most ${error.limitBytes} are allowed`
+      : error instanceof Error
+      ? error.message
+      : String(error);
+    call.end(new RpcError("INVALID_PARAMS", text, { cause: error }));
+  }
+
+  // ---- what comes in
+
+  async #receive(): Promise<void> {
+    const decode = new DecodeStage(readReply, { ...DEFAULT_LIMITS, maxPayloadBytes: this.#owner.maxPayloadBytes });
+    const output = { enqueue: (batch: Decoded<ReceivedReply>[]) => this.#takeReplies(batch), terminate: ignore };
+    try {
+      while (true) {
+        const { done, value } = await this.#reader.read();
+        if (done) break;
+        this.#heard++;
+        decode.transform(value, output);
+      }
+      decode.flush(output);
+      this.#lose(this.#lost("the server closed it"));
+    } catch (error) {
+      this.#lose(this.#lost(error instanceof Error ? error.message : String(error), error));
+    }
+  }
+
+  #takeReplies(batch: Decoded<ReceivedReply>[]): void {
+    for (const message of batch) {
+      if (this.#ended) return;
+      if (message instanceof ReceivedReply) this.#takeReply(message);
+      else this.#lose(this.#badMessage(message));
+    }
+    if (this.#retired && this.#calls.size === 0) void this.#finish();
+    else if (!this.#owner.queue.empty) this.wake();
+  }
+
+  #takeReply(reply: ReceivedReply): void {
+    const { sequenced } = this.#owner;
+    if (sequenced !== (reply.seq !== undefined)) return this.#lose(this.#unasked(reply.fields));
+    const call = sequenced ? this.#calls.get(reply.seq as number) : this.#oldest();
+    if (call === undefined) {
+      if (!sequenced) return this.#lose(this.#unasked(reply.fields));
+      this.#owner.lateReplies++;
+      return;
+    }
+    if (!reply.more) this.#calls.delete(call.id);
+    if (call.settled) {
+      this.#owner.lateReplies++;
+      if (!reply.more) this.#owner.deadlines.delete(call);
+    } else if (reply.more) {
+      call.takeItem(reply.fields.res);
+    } else {
+      this.#settle(call, reply.fields);
+    }
+    if (!this.answered && !this.#retired) this.#firstAnswer();
+  }
+
+  #settle(call: PendingCall, fields: Fields): void {
+    const { err } = fields;
+    if (err === undefined) {
+      call.settle("res" in fields ? fields : badReply("the reply has neither res nor err"));
+    } else if (err === "SHUTTING_DOWN") {
+      this.#retired = true;
+      call.channel = undefined;
+      call.sent = false;
+      this.#owner.onRetired(this, toError(fields), call);
+    } else if (err === "DEADLINE_EXCEEDED" && this.#owner.clock.now() >= call.deadlineMs) {
+      // The server saw the end of the caller's time before the caller did: one event, one code.
+      call.expire();
+    } else {
+      call.settle(toError(fields));
+    }
+  }
+
+  #firstAnswer(): void {
+    this.answered = true;
+    const owner = this.#owner;
+    owner.onAnswered();
+    if (owner.sequenced || owner.servesOnce === false) return;
+    if (owner.servesOnce) {
+      this.#retired = true;
+      owner.onRetired(this, undefined, undefined);
+      return;
+    }
+    this.#probe = owner.clock.setTimer(
+      () => {
+        this.#probe = undefined;
+        owner.servesOnce = false;
+        this.wake();
+      },
+      CLOSES_WITHIN_MS,
+      true,
+    );
+  }
+
+  #oldest(): PendingCall | undefined {
+    return this.#calls.values().next().value;
+  }
+
+  // ---- the end
+
+  /** Sends what is left to send, and ends. */
+  #finish(): Promise<void> {
+    return this.#finishing ??= this.#sendAndEnd();
+  }
+
+  async #sendAndEnd(): Promise<void> {
+    const { clock } = this.#owner;
+    const { promise: lingered, resolve } = Promise.withResolvers<void>();
+    const timer = clock.setTimer(resolve, LINGER_MS, true);
+    await this.#outbox.end(lingered);
+    clock.clearTimer(timer);
+    this.#lose(new RpcError("CLOSED", "the connection was closed"));
+    await this.#reading;
+  }
+
+  #lose(error: RpcError): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    const { clock, deadlines } = this.#owner;
+    if (this.#probe !== undefined) {
+      clock.clearTimer(this.#probe);
+      this.#owner.servesOnce = true;
+    }
+    this.#duplex.close?.();
+    // Streams that have ended already, or that `close` has ended, reject: that is what was wanted.
+    this.#reader.cancel().catch(ignore);
+    this.#outbox.abort();
+    const unanswered = [];
+    for (const call of this.#calls.values()) {
+      if (call.settled) deadlines.delete(call);
+      else unanswered.push(call);
+      call.channel = undefined;
+    }
+    this.#calls.clear();
+    this.#owner.onEnded(this, error, unanswered);
+  }
+
+  #lost(reason: string, cause?: unknown): RpcError {
+    return new RpcError("CONNECTION_LOST", `the connection to ${this.peer} is lost: ${reason}`, { cause });
+  }
+
+  #badMessage(message: Malformed | BadFrame | Truncated): RpcError {
+    if (message instanceof Malformed) return badReply(`${this.peer} sent no reply: ${message.reason}`);
+    if (message instanceof BadFrame) return badReply(`${this.peer} sent no frame: ${message.damage}`);
+    return this.#lost(`it ended ${message.receivedBytes} bytes into a frame`);
+  }
+
+  /** What a reply means that belongs to no call. */
+  #unasked(fields: Fields): RpcError {
+    if (ABOUT_THE_CONNECTION.has(fields.err)) return toError(fields);
+    if (!this.#owner.sequenced) return badReply(`${this.peer} sent a reply that was not asked for`);
+    return badReply(`${this.peer} answers without seq; a server that knows none wants sequenced: false`);
+  }
+}
+
+/** What the server says went wrong. */
+function toError({ err, msg, data }: Fields): RpcError {
+  if (typeof err !== "string") return badReply("err is not text");
+  return new RpcError(err, typeof msg === "string" ? msg : undefined, { data });
+}
+
+function badReply(text: string): RpcError {
+  return new RpcError("BAD_REPLY", text);
+}
+
+function ignore(): void {}

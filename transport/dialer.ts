@@ -1,0 +1,121 @@
+/**
+ * How a client gets a connection: one dial over TCP, and how long to wait after one that failed.
+ *
+ * In: an address. Out: its streams. Refused: an address that cannot be reached, by a `CONNECTION_LOST` that says
+ * what to do about it. A missing permission passes through as it is: it is the program's matter, not the network's.
+ */
+
+import { RpcError } from "../errors.ts";
+import type { Clock } from "./clock.ts";
+import type { Duplex } from "./duplex.ts";
+import { socketDuplex } from "./tcp.ts";
+
+/** How long one dial may take. A host that drops packets would otherwise hold a caller for two minutes. */
+const DIAL_TIMEOUT_MS = 10_000;
+
+/** The wait after the first failed dial is at most this; it doubles with each that follows, up to the longest. */
+const FIRST_BACKOFF_MS = 50;
+const LONGEST_BACKOFF_MS = 5_000;
+
+/**
+ * Dials over TCP.
+ *
+ * @param hostname The name or address.
+ * @param port The port.
+ * @param signal Ends the attempt.
+ * @returns The connection's streams.
+ * @throws {RpcError} `CONNECTION_LOST`, retryable: nothing has been sent.
+ * @throws {Deno.errors.NotCapable} If the program may not use the network.
+ */
+export async function dialTcp(hostname: string, port: number, signal: AbortSignal): Promise<Duplex> {
+  try {
+    return socketDuplex(await Deno.connect({ hostname, port, signal }));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error;
+    const address = hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
+    throw unreachable(address, signal.aborted ? signal.reason : error);
+  }
+}
+
+/** Makes a connection; the signal says that nobody wants it any more. */
+export type Dial = (signal: AbortSignal) => Promise<Duplex>;
+
+/**
+ * Dials, for so long and no longer, also where the dial knows nothing of signals.
+ *
+ * @param dial What makes the connection.
+ * @param clock Whose time.
+ * @param wanted Aborted when nobody wants the connection any more, or when it takes too long.
+ * @returns The connection's streams.
+ */
+export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortController): Promise<Duplex> {
+  const timer = clock.setTimer(
+    () => wanted.abort(new Error(`no answer within ${DIAL_TIMEOUT_MS} ms`)),
+    DIAL_TIMEOUT_MS,
+    true,
+  );
+  const { signal } = wanted;
+  const { promise: unwanted, reject } = Promise.withResolvers<never>();
+  signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  const dialed = dial(signal);
+  try {
+    return await Promise.race([dialed, unwanted]);
+  } catch (error) {
+    // What comes too late is closed.
+    if (signal.aborted) dialed.then(discard, ignore);
+    throw error;
+  } finally {
+    clock.clearTimer(timer);
+  }
+}
+
+/** Closes a connection that nobody uses. */
+export function discard(duplex: Duplex): void {
+  duplex.close?.();
+  duplex.readable.cancel().catch(ignore);
+  duplex.writable.abort().catch(ignore);
+}
+
+function ignore(): void {}
+
+/** The error of a dial that failed. */
+export function unreachable(address: string, cause: unknown): RpcError {
+  const reason = cause instanceof Deno.errors.ConnectionRefused
+    ? "connection refused; is the server running?"
+    : cause instanceof Error
+    ? cause.message
+    : String(cause);
+  return new RpcError("CONNECTION_LOST", `cannot reach ${address}: ${reason}`, { retryable: true, cause });
+}
+
+/**
+ * How long to wait before the next dial: exponential, capped, with full jitter, so that the clients of a server that
+ * went away do not all come back at the same moment.
+ */
+export class Backoff {
+  readonly #random: () => number;
+  #failures = 0;
+  #notBeforeMs = -Infinity;
+
+  /** @param random A number from 0 to 1, each time another. */
+  constructor(random: () => number) {
+    this.#random = random;
+  }
+
+  /** A dial failed, or what it brought was of no use. */
+  failed(nowMs: number): void {
+    const longestMs = Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** this.#failures++);
+    this.#notBeforeMs = nowMs + this.#random() * longestMs;
+  }
+
+  /** A server has answered: the next dial, if there has to be one, need not wait. */
+  reset(): void {
+    this.#failures = 0;
+    this.#notBeforeMs = -Infinity;
+  }
+
+  /** How long from now, in milliseconds. */
+  waitMs(nowMs: number): number {
+    return Math.max(0, this.#notBeforeMs - nowMs);
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * A stream at its caller: items as they come, handed out one by one, and more granted as they are taken.
+ *
+ * In: replies with `more`, then the last one. Out: an async generator. Nothing is sent before the first item is asked
+ * for, so a stream that nobody reads costs nothing; and never more items wait than were granted. What came before the
+ * connection was lost is handed out before the error is; what the caller ended itself ends at once.
+ *
+ * Refused: a credit that is none; more items than were granted.
+ */
+
+import type { Fields } from "../codec/message.ts";
+import { RpcError } from "../errors.ts";
+import { DEFAULT_CREDIT } from "../limits.ts";
+import { type CallOptions, type CallOwner, PendingCall } from "./pending.ts";
+
+/** What a caller can say about one stream. */
+export interface StreamOptions extends Omit<CallOptions, "idempotent"> {
+  /**
+   * How many items may wait here; the server goes on as they are taken.
+   *
+   * @default {64}
+   */
+  credit?: number;
+}
+
+type Result = IteratorResult<unknown, unknown>;
+
+/** What stands behind the end. */
+const DONE: Result = Object.freeze({ done: true, value: undefined });
+
+/** A call that is answered with a stream. */
+export class ItemStream extends PendingCall implements AsyncGenerator<unknown, unknown, void> {
+  readonly #credit: number;
+  #begun = false;
+  #items: unknown[] = [];
+  /** Items that were taken and not granted again. */
+  #taken = 0;
+  /** Those who have asked for an item that has not come. */
+  #waiting: PromiseWithResolvers<Result>[] = [];
+  /** What the items end with. */
+  #outcome: Result | Error | undefined;
+
+  /**
+   * @param owner The client.
+   * @param cmd The command's number or name.
+   * @param params Its parameters.
+   * @param options What the caller said about it.
+   * @throws {RangeError} If the credit or the timeout is none.
+   */
+  constructor(owner: CallOwner, cmd: number | string, params: unknown, options: StreamOptions) {
+    const { credit = DEFAULT_CREDIT, timeout = 0 } = options;
+    if (!Number.isSafeInteger(credit) || credit < 1) {
+      throw new RangeError(`Cannot use ${credit} as credit: it must be a whole number of items from 1 up`);
+    }
+    super(owner, cmd, params, { ...options, timeout }, credit);
+    this.#credit = credit;
+  }
+
+  // Not async, so that several that ask at once are served in their order.
+  next(): Promise<Result> {
+    if (!this.#begun) {
+      this.#begun = true;
+      this.owner.begin(this);
+    }
+    if (this.#items.length > 0) {
+      const value = this.#items.shift();
+      this.#grant();
+      return Promise.resolve({ done: false, value });
+    }
+    const waiting = Promise.withResolvers<Result>();
+    this.#waiting.push(waiting);
+    if (this.#outcome) this.#handOutcome();
+    return waiting.promise;
+  }
+
+  async return(value?: unknown): Promise<Result> {
+    this.#leave();
+    return { done: true, value: await value };
+  }
+
+  throw(error: unknown): Promise<Result> {
+    this.#leave();
+    return Promise.reject(error);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  override takeItem(value: unknown): void {
+    const waiting = this.#waiting.shift();
+    if (waiting) {
+      waiting.resolve({ done: false, value });
+      this.#grant();
+    } else if (this.#items.length < this.#credit) {
+      this.#items.push(value);
+    } else {
+      this.owner.giveUp(this, new RpcError("BAD_REPLY", `more than the ${this.#credit} items came that were granted`));
+    }
+  }
+
+  override end(error: Error): void {
+    this.#items = [];
+    super.end(error);
+  }
+
+  protected override succeed(fields: Fields): void {
+    this.#outcome = { done: true, value: fields.res };
+    this.#handOutcome();
+  }
+
+  protected override fail(error: Error): void {
+    this.#outcome ??= error;
+    this.#handOutcome();
+  }
+
+  /** In batches, so that not every item costs a message. */
+  #grant(): void {
+    if (++this.#taken < this.#credit / 2 || this.settled) return;
+    this.channel?.grant(this, this.#taken);
+    this.#taken = 0;
+  }
+
+  /** To the first that waits; the others, and all that come later, find the end. */
+  #handOutcome(): void {
+    for (const waiting of this.#waiting) {
+      if (this.#outcome instanceof Error) waiting.reject(this.#outcome);
+      else waiting.resolve(this.#outcome as Result);
+      this.#outcome = DONE;
+    }
+    this.#waiting = [];
+  }
+
+  /** Whoever read it reads no more. */
+  #leave(): void {
+    this.#outcome = DONE;
+    this.#handOutcome();
+    if (this.#begun && !this.settled) this.owner.giveUp(this, new RpcError("CANCELLED", "its reader has left"));
+    this.#begun = true;
+    this.#items = [];
+  }
+}

@@ -1,0 +1,112 @@
+/**
+ * The writing half of a client's connection: messages gathered, encoded and written, one write at a time.
+ *
+ * In: word that there is something to write. Out: bytes; what is asked for in one turn of the event loop, or while a
+ * write is under way, leaves in one write. So the peer's pace is the pace at which messages are taken, and a message
+ * that has not been taken can still be taken back.
+ *
+ * Refused: a message that cannot be written; it leaves no byte, and whoever gave it is told.
+ */
+
+import { EncodeStage } from "../codec/encode.ts";
+import { OutgoingControl, writeRequest } from "../codec/message.ts";
+import type { PendingCall } from "./pending.ts";
+
+/** What a client writes. */
+export type Outgoing = PendingCall | OutgoingControl;
+
+/** Where messages come from, and who is told what becomes of them. */
+export interface OutboxOptions {
+  /** The messages of the next write; none where there is nothing to write. */
+  takeBatch(): Outgoing[];
+  /** The largest payload. */
+  readonly maxPayloadBytes: number;
+  /** Told of a call that cannot be written. */
+  onUnwritable(call: PendingCall, error: unknown): void;
+  /** Told once that nothing can be written any more. */
+  onFailed(error: unknown): void;
+}
+
+/** Writes to one connection. */
+export class Outbox {
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #encode: EncodeStage<Outgoing>;
+  readonly #options: OutboxOptions;
+  #chunk: Uint8Array | undefined;
+  #scheduled = false;
+  #sending: Promise<void> | undefined;
+
+  /**
+   * @param writable The peer.
+   * @param options Where messages come from.
+   */
+  constructor(writable: WritableStream<Uint8Array>, options: OutboxOptions) {
+    this.#writer = writable.getWriter();
+    this.#options = options;
+    this.#encode = new EncodeStage<Outgoing>({
+      writeMessage: writeRequest,
+      maxPayloadBytes: () => options.maxPayloadBytes,
+      onUnwritable: (message, error) => {
+        if (message instanceof OutgoingControl) throw error;
+        options.onUnwritable(message, error);
+        return undefined;
+      },
+      onChunk: ignore,
+    });
+  }
+
+  /** There is something to write: at the end of this turn, so that more may join it. */
+  wake(): void {
+    if (this.#scheduled || this.#sending !== undefined) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      this.#flush();
+    });
+  }
+
+  /**
+   * Writes what is left, and says that no more will come.
+   *
+   * @param patience Ends the wait for a peer that does not read.
+   */
+  async end(patience: Promise<void>): Promise<void> {
+    this.#flush();
+    await Promise.race([this.#sending, patience]);
+    await Promise.race([this.#writer.close().catch(ignore), patience]);
+  }
+
+  /** Gives up what has not been written. */
+  abort(): void {
+    this.#writer.abort().catch(ignore);
+  }
+
+  #flush(): void {
+    if (this.#sending === undefined && this.#encodeNext()) this.#sending = this.#send();
+  }
+
+  async #send(): Promise<void> {
+    try {
+      do {
+        await this.#writer.write(this.#chunk as Uint8Array);
+      } while (this.#encodeNext());
+    } catch (error) {
+      this.#options.onFailed(error);
+    }
+    this.#sending = undefined;
+  }
+
+  /** Makes the next chunk, if there is something to write. */
+  #encodeNext(): boolean {
+    this.#chunk = undefined;
+    // Again, where nothing that was to be written could be.
+    while (this.#chunk === undefined) {
+      const batch = this.#options.takeBatch();
+      if (batch.length === 0) return false;
+      this.#encode.transform(batch, { enqueue: (chunk) => this.#chunk = chunk, terminate: ignore });
+    }
+    return true;
+  }
+}
+
+function ignore(): void {}
