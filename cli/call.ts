@@ -1,0 +1,77 @@
+/**
+ * What to call, out of the words of a command line, and the frame that says so.
+ *
+ * In: words: a command's name, then `key=value` each. Out: the name and its parameters, or the frame. A value is JSON
+ * where it parses as such (`json.ts` tells what else it may hold), else it is text: `times=2` is a number, `name=Ada`
+ * and `id=007` are text, `id='"2"'` too.
+ *
+ * `DELAY 2` is short for `DELAY sleep=2`. What is no number is left out, as the article's client does it: the server
+ * says what it thinks of that.
+ *
+ * Refused, by a `UsageError`: no command, a word without `=`, a parameter given twice, a name that the wire reserves,
+ * and parameters that a message cannot hold.
+ */
+
+import { EncodeStage } from "../codec/encode.ts";
+import { type Fields, isReservedParameter, type OutgoingRequest, setField, writeRequest } from "../codec/message.ts";
+import { EncodeError } from "../codec/msgpack.ts";
+import { builtIns } from "../handlers/mod.ts";
+import { DEFAULT_LIMITS } from "../limits.ts";
+import { UsageError } from "./arguments.ts";
+import { fromJson } from "./json.ts";
+
+/** A call to make. */
+export interface CommandCall {
+  readonly name: string;
+  readonly params: Fields;
+}
+
+/** Reads the words. */
+export function readCall(words: readonly string[]): CommandCall {
+  const [name, ...rest] = words;
+  if (name === undefined) throw new UsageError("say which command to call");
+  const params: Fields = {};
+  for (const [place, word] of rest.entries()) {
+    const short = name === "DELAY" && place === 0 && !word.includes("=");
+    const [key, ...texts] = short ? ["sleep", word] : word.split("=");
+    if (texts.length === 0 || key === "") throw new UsageError(`"${word}" is no parameter: write key=value`);
+    if (isReservedParameter(key)) throw new UsageError(`the name of the parameter "${key}" is reserved`);
+    if (Object.hasOwn(params, key)) throw new UsageError(`the parameter "${key}" is given twice`);
+    const text = texts.join("=");
+    setField(params, key, short ? secondsOf(text) : valueOf(text));
+  }
+  return { name, params };
+}
+
+/** The number a text is; `undefined`, which does not travel, if it is none. */
+function secondsOf(text: string): number | undefined {
+  const seconds = text.trim() === "" ? NaN : Number(text);
+  return Number.isNaN(seconds) ? undefined : seconds;
+}
+
+function valueOf(text: string): unknown {
+  try {
+    return fromJson(text);
+  } catch (error) {
+    if (error instanceof SyntaxError) return text;
+    throw error;
+  }
+}
+
+/** The request as a frame. Built-in commands go by their number, as in the article, all others by their name. */
+export function frameOf({ name, params }: CommandCall): Uint8Array {
+  const builtIn = Object.hasOwn(builtIns, name) ? builtIns[name as keyof typeof builtIns] : undefined;
+  const cmd = builtIn?.number ?? name;
+  const request = { cmd, params, seq: undefined, ttl: undefined, meta: undefined, credit: undefined };
+  const stage = new EncodeStage<OutgoingRequest>({
+    writeMessage: writeRequest,
+    maxPayloadBytes: () => DEFAULT_LIMITS.maxPayloadBytes,
+    onUnwritable: (_request, error) => {
+      throw error instanceof EncodeError ? new UsageError(`the parameters cannot be sent: ${error.message}`) : error;
+    },
+    onChunk: () => {},
+  });
+  let frame: Uint8Array | undefined;
+  stage.transform([request], { enqueue: (chunk) => frame = chunk, terminate: () => {} });
+  return frame as Uint8Array;
+}

@@ -1,0 +1,61 @@
+/**
+ * The flags that both scripts have, and the kinds of values that flags take.
+ *
+ * In: the text of a value. Out: the value. Refused, by a `UsageError`: a text that is not wholly such a value, such as
+ * `1.5` or `70000` for a port.
+ */
+
+import { DEFAULT_HOSTNAME, DEFAULT_PORT, MAX_TIMER_MS } from "../limits.ts";
+import { type Flag, flagOf, type Flags, toggle, UsageError } from "./arguments.ts";
+import { table } from "./table.ts";
+
+const MAX_PORT = 65_535;
+
+/** The longest time a timer of the runtime can hold. */
+const MAX_SECONDS = MAX_TIMER_MS / 1000;
+
+/** `--hostname`. */
+export function hostnameFlag(help: string): Flag<string> {
+  return { takes: "NAME", help: `${help} (default ${DEFAULT_HOSTNAME})`, read: (text) => text };
+}
+
+/** `--port`, from `least` up. */
+export function portFlag(help: string, least: number): Flag<number> {
+  return {
+    takes: "NUMBER",
+    help: `${help} (default ${DEFAULT_PORT})`,
+    read(text, flag) {
+      const port = /^\d+$/.test(text) ? Number(text) : NaN;
+      if (port >= least && port <= MAX_PORT) return port;
+      throw new UsageError(`${flag} ${text}: a port is a whole number from ${least} to ${MAX_PORT}`);
+    },
+  };
+}
+
+/** A time in seconds: from 0 up, or above 0 if that would mean nothing. */
+export function secondsFlag(help: string, { zero }: { zero: boolean }): Flag<number> {
+  return {
+    takes: "SECONDS",
+    help,
+    read(text, flag) {
+      const seconds = /^(\d+\.?|\d*\.\d+)$/.test(text) ? Number(text) : NaN;
+      if (seconds <= MAX_SECONDS && (zero || seconds > 0)) return seconds;
+      throw new UsageError(
+        `${flag} ${text}: a time is a number of seconds ${zero ? "from" : "above"} 0, up to ${MAX_SECONDS}`,
+      );
+    },
+  };
+}
+
+/** `--help` and `--version`. */
+export const ABOUT = {
+  help: toggle("says this"),
+  version: toggle("says which version this is"),
+};
+
+/** The flags as the help shows them, a line each. */
+export function describeFlags(flags: Flags): string {
+  return table(
+    Object.entries(flags).map(([property, { takes = "", help }]) => [`  ${flagOf(property)} ${takes}`, help]),
+  );
+}

@@ -1,0 +1,86 @@
+/** `cli/call.ts`: words to a call, and a call to its frame. */
+
+import { assertEquals, assertThrows } from "@std/assert";
+import { UsageError } from "../../cli/arguments.ts";
+import { frameOf, readCall } from "../../cli/call.ts";
+import { decode } from "../../codec/msgpack.ts";
+
+/** The article's own frames, as in the vectors; an unknown command goes by its name. */
+const FRAMES: [words: string[], hex: string][] = [
+  [["PING"], "202681a3636d64010a"],
+  [["DELAY", "3"], "202d82a5736c65657003a3636d64020a"],
+  [["DELAY", "10"], "202d82a5736c6565700aa3636d64020a"],
+  [["DELAY", "0.5"], "203582a5736c656570cb3fe0000000000000a3636d64020a"],
+  [["DELAY", "-1"], "202d82a5736c656570ffa3636d64020a"],
+  [["DELAY", "sleep=3"], "202d82a5736c65657003a3636d64020a"],
+  [["DELAY"], "202681a3636d64020a"],
+  [["DELAY", "abc"], "202681a3636d64020a"],
+  [["DELAY", " "], "202681a3636d64020a"],
+  [["DELAY", "Infinity"], "203582a5736c656570cb7ff0000000000000a3636d64020a"],
+  [["FOO"], "202981a3636d64a3464f4f0a"],
+  [["toString"], "202e81a3636d64a8746f537472696e670a"],
+];
+
+Deno.test("a call becomes the frame that the article's client sends", () => {
+  for (const [words, hex] of FRAMES) assertEquals(frameOf(readCall(words)).toHex(), hex, words.join(" "));
+});
+
+Deno.test("parameters are JSON where they parse as such, else text, and stand before cmd", () => {
+  const call = readCall([
+    "GREET",
+    "name=Ada",
+    "times=2",
+    'digits="2"',
+    "id=007",
+    "empty=",
+    "equation=a=b",
+    "nothing=null",
+    'deep={"a":[1,{"$number":"NaN"}]}',
+    "big=9007199254740993",
+    'bytes={"$binary":"AAEC"}',
+    "__proto__=1",
+  ]);
+  const expected = {
+    name: "Ada",
+    times: 2,
+    digits: "2",
+    id: "007",
+    empty: "",
+    equation: "a=b",
+    nothing: null,
+    deep: { a: [1, NaN] },
+    big: 9007199254740993n,
+    bytes: Uint8Array.of(0, 1, 2),
+    ["__proto__"]: 1,
+  };
+  assertEquals(call, { name: "GREET", params: expected });
+  const frame = frameOf(call);
+  assertEquals(decode(frame.subarray(2, -1)), { ...expected, ["__proto__"]: 1, cmd: "GREET" });
+});
+
+Deno.test("readCall() refuses what is no call", () => {
+  const refused: [words: string[], text: string][] = [
+    [[], "say which command to call"],
+    [["PING", "x"], '"x" is no parameter: write key=value'],
+    [["GREET", "=1"], '"=1" is no parameter'],
+    [["DELAY", "1", "2"], '"2" is no parameter'],
+    [["DELAY", "1", "sleep=2"], 'the parameter "sleep" is given twice'],
+    [["GREET", "a=1", "a=1"], 'the parameter "a" is given twice'],
+    [["GREET", "seq=1"], '"seq" is reserved'],
+    [["GREET", "$a=1"], '"$a" is reserved'],
+    [["GREET", "a=1e400"], "1e400 is beyond the largest number"],
+  ];
+  for (const [words, text] of refused) assertThrows(() => readCall(words), UsageError, text);
+});
+
+Deno.test("frameOf() refuses parameters that a message cannot hold", () => {
+  const deep = readCall(["GREET", `a=${"[".repeat(100)}${"]".repeat(100)}`]);
+  assertThrows(() => frameOf(deep), UsageError, "the parameters cannot be sent");
+  const large = readCall(["GREET", `a=${"x".repeat(1024 * 1024)}`]);
+  assertThrows(() => frameOf(large), UsageError, "the limit is 1048576");
+});
+
+Deno.test("frameOf() sends what is too long for a short frame in a long one", () => {
+  const frame = frameOf(readCall(["GREET", `a=${"x".repeat(60_000)}`]));
+  assertEquals(frame.subarray(0, 2).toHex(), "1f1f");
+});

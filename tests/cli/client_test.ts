@@ -1,0 +1,274 @@
+/** `client.ts` as a program: what it sends, what it prints, and how it ends. */
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { command } from "../../handlers/command.ts";
+import { serve } from "../../server.ts";
+import { frame, type Outcome, runClient, runScript, Scripted, ServerScript, startScript } from "./scripts.ts";
+
+/** Nothing but one line on stdout. */
+const said = (stdout: string, code = 0): Outcome => ({ code, stdout: `${stdout}\n`, stderr: "" });
+
+/** Nothing but one line on stderr. */
+const complained = (text: string, code: number): Outcome => ({ code, stdout: "", stderr: `packline: ${text}\n` });
+
+Deno.test("the client prints what the server says, as the article's client does", async () => {
+  await using server = await ServerScript.start();
+  const exact: [args: string[], outcome: Outcome][] = [
+    [["PING"], said('you said {"res":"PONG"}')],
+    [["PING", "--json"], said('{"res":"PONG"}')],
+    [["DELAY", "-1"], said('you said {"err":"INVALID_SLEEP"}', 1)],
+    [["DELAY"], said('you said {"err":"INVALID_SLEEP"}', 1)],
+    [["DELAY", "abc"], said('you said {"err":"INVALID_SLEEP"}', 1)],
+    [["DELAY", "Infinity"], said('you said {"err":"INVALID_SLEEP"}', 1)],
+    [["FOO"], said('you said {"err":"CMD_NOT_FOUND"}', 1)],
+    [["--json", "FOO"], said('{"err":"CMD_NOT_FOUND"}', 1)],
+    [["toString"], said('you said {"err":"CMD_NOT_FOUND"}', 1)],
+    [["TICK", "count=2", "interval=0"], {
+      code: 0,
+      stdout: 'you said {"res":1,"more":true}\nyou said {"res":2,"more":true}\nyou said {"res":2}\n',
+      stderr: "",
+    }],
+    [
+      ["TICK", "count=x", "--json"],
+      said('{"err":"INVALID_PARAMS","msg":"count must be a number >= 0"}', 1),
+    ],
+  ];
+  await Promise.all(exact.map(async ([args, outcome]) => {
+    assertEquals(await runClient(server.port, ...args), outcome, args.join(" "));
+  }));
+  const { code, stdout, stderr } = await runClient(server.port, "DELAY", "0.05");
+  assertEquals([code, stderr], [0, ""]);
+  const slept = /^you said \{"res":"DONE","slept":(0\.\d+)\}\n$/.exec(stdout)?.[1];
+  assert(Number(slept) >= 0.05 && Number(slept) < 5, stdout);
+});
+
+Deno.test("parameters of a command of one's own arrive as what they are", async () => {
+  const GREET = command({
+    handler: ({ name, times }: { name: string; times: number }) => ({ res: Array(times).fill(`Hello, ${name}!`) }),
+  });
+  const ECHO = command({
+    handler: (params: { value: unknown }) => ({ res: typeof params.value, value: params.value }),
+  });
+  await using server = await serve({ port: 0, commands: { GREET, ECHO } });
+  const exact: [args: string[], stdout: string][] = [
+    [["GREET", "name=Ada", "times=2"], 'you said {"res":["Hello, Ada!","Hello, Ada!"]}'],
+    [["ECHO", "value=9007199254740993"], 'you said {"res":"bigint","value":{"$bigint":"9007199254740993"}}'],
+    [["ECHO", "value=007"], 'you said {"res":"string","value":"007"}'],
+    [["ECHO", 'value={"$binary":"AAEC"}'], 'you said {"res":"object","value":{"$binary":"AAEC"}}'],
+    [["ECHO", 'value={"$$binary":"AAEC"}'], 'you said {"res":"object","value":{"$$binary":"AAEC"}}'],
+    [["ECHO", 'value={"$number":"Infinity"}'], 'you said {"res":"number","value":{"$number":"Infinity"}}'],
+  ];
+  await Promise.all(exact.map(async ([args, stdout]) => {
+    assertEquals(await runClient(server.port, ...args), said(stdout));
+  }));
+});
+
+Deno.test("--list, STATS and INFO tell people and programs what the server is", async () => {
+  await using server = await ServerScript.start();
+  const [list, listJson, stats, statsJson, info] = await Promise.all(
+    [["--list"], ["--list", "--json"], ["STATS"], ["STATS", "--json"], ["INFO"]].map((args) =>
+      runClient(server.port, ...args)
+    ),
+  );
+  for (const { code, stderr } of [list, listJson, stats, statsJson, info]) assertEquals([code, stderr], [0, ""]);
+  assertMatch(list.stdout, /^number {2}name {3}params +summary\n1 +PING +\S/);
+  assertMatch(list.stdout, /^2 +DELAY +sleep +\S/m);
+  assertEquals(JSON.parse(listJson.stdout)[0].name, "PING");
+  assertMatch(stats.stdout, /^uptime, seconds +\d[^]*\n\ncommand +calls +in flight +mean ms +max ms +errors\nPING +0 /);
+  assertEquals(JSON.parse(statsJson.stdout).res.commands.PING.calls, 0);
+  assertMatch(info.stdout, /^you said \{"res":\{"name":"packline",/);
+});
+
+Deno.test("PING and DELAY go out byte for byte as in the article, and nothing else does", async () => {
+  const vectors: [args: string[], request: string, reply: string, outcome: Outcome][] = [
+    [["PING"], "202681a3636d64010a", "202a81a3726573a4504f4e470a", said('you said {"res":"PONG"}')],
+    [
+      ["DELAY", "3"],
+      "202d82a5736c65657003a3636d64020a",
+      "203982a3726573a4444f4e45a5736c657074cb40080624e00000000a",
+      said('you said {"res":"DONE","slept":3.003000020980835}'),
+    ],
+    [
+      ["DELAY", "10"],
+      "202d82a5736c6565700aa3636d64020a",
+      "202a81a3726573a4504f4e470a",
+      said('you said {"res":"PONG"}'),
+    ],
+    [
+      ["DELAY", "0.5", "--timeout", "60"],
+      "203582a5736c656570cb3fe0000000000000a3636d64020a",
+      "203381a3657272ad494e56414c49445f534c4545500a",
+      said('you said {"err":"INVALID_SLEEP"}', 1),
+    ],
+    [
+      ["DELAY", "-1"],
+      "202d82a5736c656570ffa3636d64020a",
+      "203381a3657272ad494e56414c49445f534c4545500a",
+      said('you said {"err":"INVALID_SLEEP"}', 1),
+    ],
+    [
+      ["FOO"],
+      "202981a3636d64a3464f4f0a",
+      "203381a3657272ad434d445f4e4f545f464f554e440a",
+      said('you said {"err":"CMD_NOT_FOUND"}', 1),
+    ],
+  ];
+  await Promise.all(vectors.map(async ([args, request, reply, outcome]) => {
+    await using server = new Scripted(Uint8Array.fromHex(reply), request.length / 2);
+    assertEquals(await runClient(server.port, ...args), outcome);
+    assertEquals(await server.received, request);
+  }));
+});
+
+Deno.test("--hex shows the frames of both sides on stderr", async () => {
+  await using server = new Scripted(frame({ res: "DONE", text: "ABCDEFGH" }));
+  assertEquals(await runClient(server.port, "--hex", "DELAY", "0.5"), {
+    code: 0,
+    stdout: 'you said {"res":"DONE","text":"ABCDEFGH"}\n',
+    stderr: `\
+> 00000000: 2035 82a5 736c 6565 70cb 3fe0 0000 0000   5..sleep.?.....
+> 00000010: 0000 a363 6d64 020a                      ...cmd..
+< 00000000: 2038 82a3 7265 73a4 444f 4e45 a474 6578   8..res.DONE.tex
+< 00000010: 74a8 4142 4344 4546 4748 0a              t.ABCDEFGH.
+`,
+  });
+});
+
+Deno.test("--hex shows what is no frame, too", async () => {
+  await using server = new Scripted(new TextEncoder().encode("HTTP/1.1 400 Bad Request"));
+  const { code, stdout, stderr } = await runClient(server.port, "--hex", "PING");
+  assertEquals([code, stdout], [3, ""]);
+  assertEquals(stderr.split("\n").slice(1, 3), [
+    "< 00000000: 4854 5450 2f31 2e31 2034 3030 2042 6164  HTTP/1.1 400 Bad",
+    "< 00000010: 2052 6571 7565 7374                       Request",
+  ]);
+});
+
+Deno.test("a value that JSON cannot hold is printed without loss, a control character never", async () => {
+  const reply = frame({
+    res: { bytes: Uint8Array.of(0, 1, 2), big: 2n ** 60n + 1n, nan: NaN, zero: -0.5, form: { $bigint: "1" } },
+    note: "\x1b[2J\x9b31m\u2028\x7f\n",
+    more: undefined,
+  });
+  await using server = new Scripted(reply);
+  assertEquals(
+    await runClient(server.port, "GREET"),
+    said(
+      'you said {"res":{"bytes":{"$binary":"AAEC"},"big":{"$bigint":"1152921504606846977"},' +
+        '"nan":{"$number":"NaN"},"zero":-0.5,"form":{"$$bigint":"1"}},' +
+        '"note":"\\u001b[2J\\u009b31m\\u2028\\u007f\\n"}',
+    ),
+  );
+});
+
+Deno.test("a failure is printed whole", async () => {
+  await using server = new Scripted(frame({ err: "TIMEOUT", msg: "later", data: [1], retry: 5 }));
+  assertEquals(
+    await runClient(server.port, "GREET"),
+    said('you said {"err":"TIMEOUT","msg":"later","data":[1],"retry":5}', 1),
+  );
+});
+
+Deno.test("a server that breaks off is one line and exit code 3", async () => {
+  const ends: [answer: Uint8Array, text: string][] = [
+    [new Uint8Array(), "is lost: the server closed it before it had answered"],
+    [frame({ res: "PONG" }).subarray(0, 5), "is lost: the server closed it before it had answered"],
+    [Uint8Array.fromHex("ffffffff"), "is no reply: the header declares"],
+    [frame([1]), "is no reply: a message must be a map"],
+    [frame({ result: 1 }), "is no reply: it has neither res nor err"],
+  ];
+  await Promise.all(ends.map(async ([answer, text]) => {
+    await using server = new Scripted(answer);
+    const outcome = await runClient(server.port, "PING");
+    assertEquals([outcome.code, outcome.stdout, outcome.stderr.split("\n").length], [3, "", 2]);
+    assert(outcome.stderr.startsWith("packline: ") && outcome.stderr.includes(text), outcome.stderr);
+  }));
+});
+
+Deno.test("a stream that breaks off keeps what came before", async () => {
+  await using server = new Scripted(frame({ res: 1, more: true }));
+  const { code, stdout, stderr } = await runClient(server.port, "TICK", "--json");
+  assertEquals([code, stdout], [3, '{"res":1,"more":true}\n']);
+  assertMatch(stderr, /^packline: the connection to 127\.0\.0\.1:\d+ is lost: [^\n]*\n$/);
+});
+
+Deno.test("a server that cannot be reached, or takes too long, is one line and exit code 3", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  assertEquals(
+    await runClient(port, "PING", "--timeout", "0.1"),
+    complained("no reply within 0.1 s", 3),
+    "a listener that never accepts",
+  );
+  listener.close();
+  assertEquals(
+    await runClient(port, "PING"),
+    complained(`cannot reach 127.0.0.1:${port}: connection refused; is the server running?`, 3),
+  );
+});
+
+Deno.test("--timeout ends a call, and a stream", async () => {
+  await using server = await ServerScript.start();
+  const [call, stream] = await Promise.all([
+    runClient(server.port, "--timeout", "1", "DELAY", "60"),
+    runClient(server.port, "--timeout", "1", "TICK", "interval=60", "--json"),
+  ]);
+  assertEquals(call, complained("no reply within 1 s", 3));
+  assertEquals(stream, { ...complained("no reply within 1 s", 3), stdout: '{"res":1,"more":true}\n' });
+});
+
+Deno.test("a command line that makes no sense is one line and exit code 2, and reaches no server", async () => {
+  const refused: [args: string[], text: string][] = [
+    [[], "say which command to call"],
+    [["PING", "x"], '"x" is no parameter: write key=value'],
+    [["DELAY", "1", "2"], '"2" is no parameter: write key=value'],
+    [["GREET", "a=1", "a=2"], 'the parameter "a" is given twice'],
+    [["GREET", "cmd=1"], 'the name of the parameter "cmd" is reserved'],
+    [
+      ["GREET", "a=18446744073709551616"],
+      "18446744073709551616 takes more than 64 bits; write it as a float, with an exponent, or as text",
+    ],
+    [["GREET", 'a={"$binary":"?"}'], '{"$binary": "?"} is not base64'],
+    [["--list", "PING"], '--list goes without a command, such as "PING"'],
+    [["--port", "0", "PING"], "--port 0: a port is a whole number from 1 to 65535"],
+    [["--timeout", "0", "PING"], "--timeout 0: a time is a number of seconds above 0, up to 2147483.647"],
+    [["--json", "--json", "PING"], "--json is given 2 times"],
+    [["-h"], "unknown flag -h"],
+  ];
+  await Promise.all(refused.map(async ([args, text]) => {
+    assertEquals(await runScript("client", args, { permissions: [] }), complained(`${text}; see --help`, 2));
+  }));
+});
+
+Deno.test("--help and --version need no server and no permission", async () => {
+  const [help, version] = await Promise.all([
+    runScript("client", ["--help"], { permissions: [] }),
+    runScript("client", ["--version"], { permissions: [] }),
+  ]);
+  assertEquals([help.code, help.stderr, version.code, version.stderr], [0, "", 0, ""]);
+  assertEquals(help.stdout.match(/^ {2}--/gm)?.length, 8);
+  assertMatch(version.stdout, /^packline \d+\.\d+\.\d+\n$/);
+});
+
+Deno.test("without a permission the client names the one that it needs, and with that one it works", async () => {
+  const outcome = await runScript("client", ["DELAY", "2"], { permissions: [] });
+  assertEquals(outcome, complained("no permission to reach 127.0.0.1:1235; run it with --allow-net=127.0.0.1:1235", 3));
+  await using server = new Scripted(frame({ res: "PONG" }));
+  const permissions = ["--no-prompt", `--allow-net=127.0.0.1:${server.port}`];
+  assertEquals(
+    await runScript("client", ["PING", "--port", String(server.port)], { permissions }),
+    said('you said {"res":"PONG"}'),
+  );
+});
+
+Deno.test("a reader that closes the pipe ends the client quietly", async () => {
+  await using server = await ServerScript.start();
+  const port = ["--port", String(server.port)];
+  for (const args of [["PING"], ["TICK", "interval=0"], ["STATS"], ["--help"], ["PING", "--hex"]]) {
+    const client = startScript("client", [...port, ...args]);
+    const closed = args.includes("--hex") ? client.stderr : client.stdout;
+    const open = args.includes("--hex") ? client.stdout : client.stderr;
+    const [{ code }, , text] = await Promise.all([client.status, closed.cancel(), new Response(open).text()]);
+    assertEquals([code, text], [0, args.includes("--hex") ? 'you said {"res":"PONG"}\n' : ""], args.join(" "));
+  }
+});

@@ -1,0 +1,229 @@
+/**
+ * Who may import whom, and what may stand where: the shape that DESIGN.md gives the project, read off the import lines
+ * of every shipped module. A new file falls under the rules of its folder; a new folder needs a line here.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { builtIns } from "../handlers/mod.ts";
+
+/** What the modules of a place may import: code, and beyond it types alone. */
+interface Rule {
+  code: string[];
+  types?: string[];
+}
+
+const BASE = ["errors.ts", "limits.ts"];
+
+const RULES: Record<string, Rule> = {
+  "errors.ts": { code: [] },
+  "limits.ts": { code: [] },
+  "codec/": { code: [...BASE, "codec/"] },
+  "transport/": { code: [...BASE, "codec/", "transport/"], types: ["handlers/"] },
+  "handlers/": { code: [...BASE, "codec/", "transport/", "handlers/", "deno.json"] },
+  "server.ts": { code: [...BASE, "codec/", "transport/", "handlers/", "cli/"] },
+  "client.ts": { code: [...BASE, "codec/", "transport/", "cli/"], types: ["handlers/"] },
+  "cli/": { code: [...BASE, "codec/", "transport/", "handlers/", "server.ts", "client.ts", "cli/", "deno.json"] },
+  "mod.ts": { code: [...BASE, "transport/", "handlers/", "server.ts", "client.ts"] },
+};
+
+/** What a user sees at the top, by DESIGN.md; `bench/`, `examples/` and `tests/` use the project and are not shipped. */
+const TOP_LEVEL = [
+  ...["deno.json", "deno.lock", "mod.ts", "server.ts", "client.ts", "errors.ts", "limits.ts"],
+  ...["codec", "handlers", "transport", "cli", "tests", "bench", "examples", "docs", ".ci"],
+  ...["README.md", "PROTOCOL.md", "RELIABILITY.md", "CHANGELOG.md", "LICENSE"],
+];
+
+/** All that shipped code needs from elsewhere. */
+const STD = /^jsr:@std\/(msgpack|cli)@\^\d+\.\d+\.\d+(\/[\w-]+)?$/;
+
+const root = new URL("..", import.meta.url);
+
+// Modules and their imports -----------------------------------------------------------------------------------------
+
+interface Import {
+  specifier: string;
+  /** Where it leads, from the project's root; a package stays as it is. */
+  target: string;
+  /** Code that is there from the start, code that is loaded when it is needed, or types that are gone at run time. */
+  kind: "code" | "late" | "types";
+}
+
+interface Module {
+  path: string;
+  text: string;
+  imports: Import[];
+}
+
+/** The imports and re-exports of a text, those in comments left out: there, no line begins with them. */
+function importsOf(path: string, text: string): Import[] {
+  const found: Import[] = [];
+  const add = (specifier: string, kind: Import["kind"]) =>
+    found.push({ specifier, kind, target: targetOf(path, specifier) });
+  for (const [, names, specifier] of text.matchAll(/^(?:im|ex)port\s+(?:([^;"]*?)\s*from\s+)?"([^"]+)"/gm)) {
+    add(specifier, isTypeOnly(names ?? "") ? "types" : "code");
+  }
+  for (const [, typeOf, specifier] of text.matchAll(/^(?! *\*).*?(typeof )?\bimport\("([^"]+)"\)/gm)) {
+    add(specifier, typeOf ? "types" : "late");
+  }
+  return found;
+}
+
+function isTypeOnly(names: string): boolean {
+  if (names.startsWith("type ")) return true;
+  const [, list] = names.match(/^\{([^}]*)\}$/) ?? [];
+  return list !== undefined && list.split(",").every((name) => name.trim() === "" || name.trim().startsWith("type "));
+}
+
+function targetOf(path: string, specifier: string): string {
+  if (!/^\.{0,2}\//.test(specifier)) return specifier;
+  return new URL(specifier, `file:///${path}`).pathname.slice(1);
+}
+
+async function shippedModules(): Promise<Map<string, Module>> {
+  const modules = new Map<string, Module>();
+  const add = async (path: string) => {
+    const text = await Deno.readTextFile(new URL(path, root));
+    modules.set(path, { path, text, imports: importsOf(path, text) });
+  };
+  for (const place of Object.keys(RULES)) {
+    if (!place.endsWith("/")) {
+      await add(place);
+      continue;
+    }
+    for await (const entry of Deno.readDir(new URL(place, root))) {
+      if (entry.name.endsWith(".ts")) await add(place + entry.name);
+      else assert(!entry.isDirectory, `${place}${entry.name} is a folder in a folder`);
+    }
+  }
+  return modules;
+}
+
+const modules = await shippedModules();
+
+function placeOf(path: string): string {
+  return path.includes("/") ? path.slice(0, path.indexOf("/") + 1) : path;
+}
+
+/** What modules import against the rules, a line each. */
+function violations(modules: Iterable<Module>): string[] {
+  const found: string[] = [];
+  for (const { path, imports } of modules) {
+    const { code, types = [] } = RULES[placeOf(path)];
+    for (const { target, specifier, kind } of imports) {
+      const places = kind === "types" ? [...code, ...types] : code;
+      const isPackage = target === specifier;
+      if (isPackage ? !STD.test(specifier) : !places.includes(placeOf(target))) found.push(`${path}: ${specifier}`);
+    }
+  }
+  return found;
+}
+
+/** All that a module leads to by imports of some kinds, itself only if it leads there. */
+function reachable(start: string, kinds: Import["kind"][] = ["code", "late", "types"]): Set<string> {
+  const met = new Set<string>();
+  const meet = (path: string) => {
+    for (const { target, kind } of modules.get(path)?.imports ?? []) {
+      if (!kinds.includes(kind) || met.has(target)) continue;
+      met.add(target);
+      meet(target);
+    }
+  };
+  meet(start);
+  return met;
+}
+
+// The rules ---------------------------------------------------------------------------------------------------------
+
+Deno.test("every shipped module imports only what its place allows", () => {
+  assert(modules.size > 30, `only ${modules.size} were found`);
+  assertEquals(violations(modules.values()), []);
+});
+
+Deno.test("an import against the rules is noticed, however it is written", () => {
+  const found = (path: string, text: string) => violations([{ path, text, imports: importsOf(path, text) }]);
+  const bad: [path: string, text: string][] = [
+    ["codec/a.ts", 'import { builtIns } from "../handlers/mod.ts";'],
+    ["codec/a.ts", 'import type { BuiltIns } from "../handlers/mod.ts";'],
+    ["codec/a.ts", 'import {\n  sleep,\n} from "../transport/clock.ts";'],
+    ["transport/a.ts", 'import { type Command, command } from "../handlers/command.ts";'],
+    ["transport/a.ts", 'export * from "../server.ts";'],
+    ["client.ts", 'const { serve } = await import("./server.ts");'],
+    ["handlers/a.ts", 'import "../client.ts";'],
+    ["errors.ts", 'import { DEFAULT_PORT } from "./limits.ts";'],
+    ["cli/a.ts", 'import { serve } from "../mod.ts";'],
+    ["codec/a.ts", 'import { decode } from "@std/msgpack";'],
+    ["codec/a.ts", 'import { z } from "npm:zod@4";'],
+    ["codec/a.ts", 'import { decode } from "jsr:@std/msgpack";'],
+  ];
+  for (const [path, text] of bad) assertEquals(found(path, text).length, 1, text);
+  const good: [path: string, text: string][] = [
+    ["transport/a.ts", 'import { type Command, type Commands } from "../handlers/command.ts";'],
+    ["transport/a.ts", 'export type { Command } from "../handlers/command.ts";'],
+    ["codec/a.ts", '/**\n * import { serve } from "../server.ts";\n * await import("../server.ts")\n */'],
+    ["codec/a.ts", 'import { decode } from "jsr:@std/msgpack@^1.0.3";'],
+  ];
+  for (const [path, text] of good) assertEquals(found(path, text), [], text);
+});
+
+Deno.test("the server's code and the client's do not reach each other", () => {
+  assert(!reachable("client.ts").has("server.ts"), "client.ts leads to server.ts");
+  assert(!reachable("server.ts").has("client.ts"), "server.ts leads to client.ts");
+});
+
+Deno.test("a client carries no code of the server's, until its script is run", () => {
+  assertEquals([...reachable("client.ts", ["code"])].filter((path) => path.startsWith("handlers/")), []);
+});
+
+Deno.test("a command sees neither frames nor sockets", () => {
+  const allowed = ["errors.ts", "limits.ts", "handlers/built_in.ts", "handlers/command.ts", "transport/clock.ts"];
+  for (const name of Object.keys(builtIns)) {
+    const module = modules.get(`handlers/${name.toLowerCase()}.ts`);
+    assert(module, `${name} has no file of its own`);
+    assertEquals(module?.imports.map(({ target }) => target).filter((target) => !allowed.includes(target)), [], name);
+  }
+});
+
+Deno.test("no code imports itself in a circle", () => {
+  assertEquals([...modules.keys()].filter((path) => reachable(path, ["code"]).has(path)), []);
+});
+
+Deno.test("nothing behind mod.ts has a bare specifier, and each package is one that deno.json maps", async () => {
+  const { imports } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
+  const met = [...reachable("mod.ts")];
+  assert(met.length > 30, `only ${met.length} were found`);
+  const packages = met.filter((target) => !modules.has(target) && target !== "deno.json");
+  assert(packages.length >= 1);
+  assertEquals(packages.filter((specifier) => !STD.test(specifier) || !(specifier in imports)), []);
+});
+
+Deno.test("nothing shipped imports mod.ts, which only opens doors", () => {
+  const { text } = modules.get("mod.ts") as Module;
+  const code = text.replaceAll(/^\/\*\*[^]*?\*\/$/gm, "").trim().split("\n");
+  assertEquals(code.filter((line) => !/^export (type )?(\*|\{[^}]*\}) from "\.\/[\w/]+\.ts";$/.test(line)), []);
+  for (const { path, imports } of modules.values()) {
+    assert(!imports.some(({ target }) => target === "mod.ts"), `${path} imports mod.ts`);
+  }
+});
+
+Deno.test("every shipped module begins with a note of what it is", () => {
+  for (const { path, text } of modules.values()) assert(text.startsWith("/**"), `${path} does not`);
+});
+
+Deno.test("the two scripts end in their command line", () => {
+  for (const path of ["server.ts", "client.ts"]) {
+    const end = modules.get(path)?.text.trimEnd().split("\n").slice(-5).join("\n") ?? "";
+    assert(/if \(import\.meta\.main\) [^]*\}?$/.test(end), `${path} does not`);
+  }
+});
+
+Deno.test("at the top stands what DESIGN.md allows, and nothing else", async () => {
+  const ignored = (await Deno.readTextFile(new URL(".gitignore", root))).split("\n").map((line) =>
+    line.replace(/\/$/, "")
+  );
+  const found = [];
+  for await (const { name } of Deno.readDir(root)) {
+    const hidden = name.startsWith(".") && name !== ".ci";
+    if (!hidden && !ignored.includes(name) && !TOP_LEVEL.includes(name)) found.push(name);
+  }
+  assertEquals(found, []);
+});
