@@ -68,7 +68,8 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    */
   maxInFlight?: number;
   /**
-   * The largest payload, either way, in bytes. Over 57,310 the server is told that it may use long frames.
+   * The largest payload, either way, in bytes. The server is told, unless it is 57,310, which it takes for granted; above
+   * that it may then use long frames. Without `seq` nothing is told, and it is 57,310 at the most.
    *
    * @default {1_048_576}
    */
@@ -102,10 +103,14 @@ export type ResultOf<T> = T extends Command<infer _, infer Result> ? Result : ne
 export type ReplyOf<T> = 0 extends 1 & ResultOf<T> ? { res: any; [field: string]: any } : ResultOf<T>;
 
 /** The items of a command that answers with a stream. */
-export type ItemOf<T> = ResultOf<T> extends AsyncGenerator<infer Item> ? Item : never;
+// deno-lint-ignore no-explicit-any -- see AnyCommands
+export type ItemOf<T> = 0 extends 1 & ResultOf<T> ? any : ResultOf<T> extends AsyncGenerator<infer Item> ? Item : never;
 
 /** What a stream ends with. */
-export type ReturnOf<T> = ResultOf<T> extends AsyncGenerator<unknown, infer Return> ? Return : never;
+// deno-lint-ignore no-explicit-any -- see AnyCommands
+export type ReturnOf<T> = 0 extends 1 & ResultOf<T> ? any
+  : ResultOf<T> extends AsyncGenerator<unknown, infer Return> ? Return
+  : never;
 
 /** The names of the commands that answer with one reply. */
 export type CallName<C> = string extends keyof C ? string

@@ -181,7 +181,6 @@ class ListeningServer implements Server {
         void refuse(duplex);
         return;
       }
-      service.counts.connectionsAccepted++;
       void new Connection(service, duplex).run();
     } catch (error) {
       // The client was gone before its socket could be set up.

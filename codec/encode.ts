@@ -32,8 +32,9 @@ export interface EncodeOptions<Message> {
 }
 
 // One writer for all connections of the process: batches are written without a pause in between, so they can lie
-// one behind another in the same slab, and an idle connection holds no buffer.
-const writer = new Writer();
+// one behind another in the same slab, and an idle connection holds no buffer. While a batch is being written it is
+// taken: a getter or a hook that sends something on another connection meanwhile gets a writer of its own.
+let idleWriter: Writer | undefined = new Writer();
 
 /** The encode stage: give it to a `TransformStream`, or compose it with others. */
 export class EncodeStage<Message> implements Transformer<Message[], Uint8Array> {
@@ -45,36 +46,46 @@ export class EncodeStage<Message> implements Transformer<Message[], Uint8Array> 
   }
 
   transform(batch: Message[], output: Output<Uint8Array>): void {
-    for (const message of batch) {
-      try {
-        this.#writeFrame(message, this.#options.maxPayloadBytes());
-      } catch (error) {
-        const instead = this.#options.onUnwritable(message, error);
-        // However low the limit is, the news that something is over it goes out.
-        if (instead !== undefined) this.#writeFrame(instead, Infinity);
-      }
+    const writer = idleWriter ?? new Writer();
+    idleWriter = undefined;
+    let chunk: Uint8Array;
+    try {
+      for (const message of batch) this.#write(writer, message);
+      chunk = writer.take();
+    } finally {
+      writer.rewind(0); // nothing of a batch that failed may stand before another's
+      idleWriter = writer;
     }
-    const chunk = writer.take();
     if (chunk.length === 0) return;
     this.#options.onChunk(chunk.length);
     output.enqueue(chunk);
   }
 
-  #writeFrame(message: Message, limitBytes: number): void {
+  #write(writer: Writer, message: Message): void {
+    try {
+      this.#writeFrame(writer, message, this.#options.maxPayloadBytes());
+    } catch (error) {
+      const instead = this.#options.onUnwritable(message, error);
+      // However low the limit is, the news that something is over it goes out.
+      if (instead !== undefined) this.#writeFrame(writer, instead, Infinity);
+    }
+  }
+
+  #writeFrame(writer: Writer, message: Message, limitBytes: number): void {
     // Relative to the batch, because the writer moves the batch when it grows.
     const frameStart = writer.position - writer.start;
     try {
       writer.reserve(SHORT_HEADER_BYTES);
       writer.position += SHORT_HEADER_BYTES;
       this.#options.writeMessage(writer, message);
-      this.#finishFrame(frameStart, limitBytes);
+      this.#finishFrame(writer, frameStart, limitBytes);
     } catch (error) {
       writer.rewind(frameStart);
       throw error;
     }
   }
 
-  #finishFrame(frameStart: number, limitBytes: number): void {
+  #finishFrame(writer: Writer, frameStart: number, limitBytes: number): void {
     const payloadBytes = writer.position - writer.start - frameStart - SHORT_HEADER_BYTES;
     if (payloadBytes > limitBytes) throw new PayloadTooLargeError(payloadBytes, limitBytes);
     writer.reserve(LONG_HEADER_BYTES - SHORT_HEADER_BYTES + 1);

@@ -98,6 +98,9 @@ export class OutgoingControl {
 
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
 
+/** Getters can do that; the size of the map would be a lie, and all behind it unreadable. */
+const CHANGED = "the fields changed while they were encoded";
+
 const RESERVED_IN_REQUEST: ReadonlySet<string> = new Set(["cmd", "seq", "ttl", "meta", "credit"]);
 const RESERVED_IN_REPLY: ReadonlySet<string> = new Set(["seq", "res", "err", "msg", "data", "more"]);
 
@@ -204,15 +207,15 @@ export function writeReply(writer: Writer, reply: Reply): void {
   const failed = outcome instanceof Error;
   const fields: Fields = failed ? { ...outcome.toJSON() } : outcome;
   const first = failed ? "err" : "res";
-  let size = (seq === undefined ? 0 : 1) + (more ? 1 : 0) + 1;
+  let others = 0;
   for (const name in fields) {
     if (name === first || fields[name] === undefined) continue;
     if (!failed && (RESERVED_IN_REPLY.has(name) || name.startsWith("$"))) {
       throw new EncodeError(`the reply field "${name}" is reserved`);
     }
-    size++;
+    others++;
   }
-  writer.writeMapHeader(size);
+  writer.writeMapHeader((seq === undefined ? 0 : 1) + 1 + others + (more ? 1 : 0));
   if (seq !== undefined) {
     writer.writeText("seq");
     writer.writeNumber(seq);
@@ -223,7 +226,9 @@ export function writeReply(writer: Writer, reply: Reply): void {
     if (name === first || fields[name] === undefined) continue;
     writer.writeText(name);
     writer.writeValue(fields[name], 1);
+    others--;
   }
+  if (others !== 0) throw new EncodeError(CHANGED);
   if (more) {
     writer.writeText("more");
     writer.writeBoolean(true);
@@ -234,19 +239,22 @@ export function writeReply(writer: Writer, reply: Reply): void {
 export function writeRequest(writer: Writer, message: OutgoingRequest | OutgoingControl): void {
   if (message instanceof OutgoingControl) return writer.writeValue({ cmd: 0, ...message.fields });
   const { cmd, params, seq, ttl, meta, credit } = message;
-  let size = 1;
+  let parameters = 0;
   for (const name of Object.keys(params)) {
     if (params[name] === undefined) continue;
     if (isReservedParameter(name)) throw new EncodeError(`the parameter name "${name}" is reserved`);
-    size++;
+    parameters++;
   }
+  let size = parameters + 1;
   for (const field of [seq, ttl, meta, credit]) if (field !== undefined) size++;
   writer.writeMapHeader(size);
   for (const name of Object.keys(params)) {
     if (params[name] === undefined) continue;
     writer.writeText(name);
     writer.writeValue(params[name], 1);
+    parameters--;
   }
+  if (parameters !== 0) throw new EncodeError(CHANGED);
   writer.writeText("cmd");
   writer.writeValue(cmd);
   if (seq !== undefined) {

@@ -180,7 +180,8 @@ export type Commands = Readonly<Record<string, Command<any, any>>>;
 export type Answer = ReplyFields | AsyncGenerator<unknown, unknown, void>;
 
 /** Makes a definition impossible where a parameter has a name that means something else on the wire. */
-export type Unreserved<Params> = Extract<keyof Params, "cmd" | "seq" | "ttl" | "meta" | "credit"> extends never ? unknown
+export type Unreserved<Params> = Extract<keyof Params, "cmd" | "seq" | "ttl" | "meta" | "credit"> extends never
+  ? unknown
   : { params: "a parameter has a reserved name" };
 
 /**

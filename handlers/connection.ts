@@ -37,7 +37,10 @@ export class Connection {
   readonly #incoming: ReadableStreamDefaultReader<Uint8Array>;
   readonly #outgoing: WritableStreamDefaultWriter<Uint8Array>;
   #receivedBytes = 0;
-  #repliesEnded = false;
+  /** Whether the peer may send: not while what it has sent already waits for room. */
+  #reading = false;
+  #probing = false;
+  readonly #closed = Promise.withResolvers<void>();
   #watched = { receivedBytes: 0, sentBytes: 0, frames: 0 };
   #silentSinceMs = Infinity;
   #midFrameSinceMs = Infinity;
@@ -72,15 +75,22 @@ export class Connection {
 
   async #run(): Promise<void> {
     this.#service.connections.add(this);
+    this.#service.counts.connectionsAccepted++;
     this.#service.counts.connectionsOpen++;
+    // A stream whose peer does not read cannot always be made to give up a write: a close does not wait for it.
+    await Promise.race([this.#serve(), this.#closed.promise]);
+    this.close();
+    this.#service.counts.connectionsOpen--;
+    this.#service.connections.delete(this);
+  }
+
+  /** Both directions, to their end. */
+  async #serve(): Promise<void> {
     const received = this.#receive();
     await this.#send();
     const linger = this.#service.clock.setTimer(() => this.close(), LINGER_MS, false);
     await received;
     this.#service.clock.clearTimer(linger);
-    this.close();
-    this.#service.counts.connectionsOpen--;
-    this.#service.connections.delete(this);
   }
 
   /** See {@linkcode DispatchStage.drain}. */
@@ -101,6 +111,7 @@ export class Connection {
     // Streams that have ended already, or that `close` has ended, reject: that is what was wanted.
     this.#incoming.cancel(reason).catch(ignore);
     this.#outgoing.abort(reason).catch(ignore);
+    this.#closed.resolve();
   }
 
   /** Looks for a frame, a silence or a write that takes too long. Called now and then; costs nothing in between. */
@@ -114,13 +125,14 @@ export class Connection {
     const before = this.#watched;
     this.#watched = seen;
 
-    const sameFrame = this.#decode.midFrame && seen.frames === before.frames;
+    // Where it is this end that does not read, the peer is not late.
+    const sameFrame = this.#reading && this.#decode.midFrame && seen.frames === before.frames;
     this.#midFrameSinceMs = sameFrame ? Math.min(this.#midFrameSinceMs, nowMs) : Infinity;
 
     const unsent = this.#outflow.queuedBytes > 0 && seen.sentBytes === before.sentBytes;
     this.#unsentSinceMs = unsent ? Math.min(this.#unsentSinceMs, nowMs) : Infinity;
 
-    const silent = this.#dispatch.idle && !this.#decode.midFrame && this.#outflow.queuedBytes === 0 &&
+    const silent = this.#reading && this.#dispatch.idle && !this.#decode.midFrame && this.#outflow.queuedBytes === 0 &&
       seen.receivedBytes === before.receivedBytes;
     this.#silentSinceMs = silent ? Math.min(this.#silentSinceMs, nowMs) : Infinity;
 
@@ -131,41 +143,52 @@ export class Connection {
       this.close(new Error("the peer does not read"));
     } else if (idleTimeoutMs > 0 && nowMs - this.#silentSinceMs >= idleTimeoutMs) {
       this.close(new Error("the connection was idle"));
+    } else if (!this.#reading) {
+      this.#probe();
     }
+  }
+
+  /** Finds out whether the peer has reset the connection: a read would, but there is none, and an empty write does too. */
+  #probe(): void {
+    if (this.#probing || this.#outflow.queuedBytes > 0) return;
+    this.#probing = true;
+    this.#outgoing.write(new Uint8Array(0)).then(() => this.#probing = false, (error) => this.close(error));
   }
 
   async #receive(): Promise<void> {
     const stages = this.#stages.writable.getWriter();
     let lingerBytes = 0;
-    let reading = true;
     try {
       while (true) {
-        reading = true;
+        this.#reading = true;
         const { done, value } = await this.#incoming.read();
-        reading = false;
+        this.#reading = false;
         if (done) break;
         this.#receivedBytes += value.length;
         this.#service.counts.bytesReceived += value.length;
-        if (this.#repliesEnded) {
+        if (this.#dispatch.gone) {
           lingerBytes += value.length;
           if (lingerBytes > LINGER_BYTES) return;
         } else {
           await stages.write(value);
         }
       }
-      if (!this.#repliesEnded) await stages.close();
+      await stages.close();
     } catch (error) {
       // The peer is gone, or the stages have ended the stream on purpose. Anything else is an error of this code.
-      if (!reading && !this.#dispatch.gone) this.#service.report(error, { peer: this.#duplex.peer });
+      if (!this.#reading && !this.#dispatch.gone) this.#service.report(error, { peer: this.#duplex.peer });
       stages.abort(error).catch(ignore);
     }
   }
 
   async #send(): Promise<void> {
     const stages = this.#stages.readable.getReader();
+    let writing = false;
     try {
       while (true) {
+        writing = false;
         const { done, value } = await stages.read();
+        writing = true;
         if (done) break;
         for (let start = 0; start < value.length; start += LARGEST_WRITE_BYTES) {
           const chunk = value.length <= LARGEST_WRITE_BYTES
@@ -176,11 +199,11 @@ export class Connection {
           this.#service.counts.bytesSent += chunk.length;
         }
       }
-      this.#repliesEnded = true;
       await this.#outgoing.close();
     } catch (error) {
+      // An error of this code, unless the stages were ended on purpose.
+      if (!writing && !this.#dispatch.gone) this.#service.report(error, { peer: this.#duplex.peer });
       // The peer does not take its replies: nothing else it has asked for is of use to it.
-      this.#repliesEnded = true;
       this.close(error);
     }
   }

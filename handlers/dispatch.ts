@@ -48,11 +48,17 @@ class CallReply extends Reply {
   }
 }
 
+/** A request that waits in the lane. */
+interface Waiting {
+  readonly request: Request;
+  readonly arrivedMs: number;
+}
+
 /** The dispatch stage of one connection: give it to a `TransformStream`, or compose it with others. */
 export class DispatchStage implements Transformer<Decoded<Request | Control>[], Reply[]>, Caller {
   readonly peer: string;
   /** The largest payload the peer takes: more than a short frame only when it has said so (contract section 1). */
-  maxReplyBytes = SHORT_PAYLOAD_BYTES_END - 1;
+  maxReplyBytes: number;
 
   readonly #service: Service;
   readonly #outflow: Outflow;
@@ -62,14 +68,16 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   /** Calls with `seq` that have no final reply yet. */
   readonly #bySeq = new Map<number, Call>();
-  /** Requests without `seq` that wait for their turn, from `#laneNext` on. */
-  #lane: (Request | Malformed)[] = [];
+  /** Requests without `seq`, and replies to such, that wait for their turn, from `#laneNext` on. */
+  #lane: (Waiting | Reply)[] = [];
   #laneNext = 0;
   #laneCall: Call | undefined;
 
   /** Handlers that run. */
   #running = 0;
   #arrivedMs = 0;
+  /** No more messages can come: what waits for one waits in vain. */
+  #inputEnded = false;
   /** The connection is gone. */
   #gone = false;
   #resume: (() => void) | undefined;
@@ -81,6 +89,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     this.#service = service;
     this.#outflow = outflow;
     this.peer = peer;
+    this.maxReplyBytes = Math.min(SHORT_PAYLOAD_BYTES_END - 1, service.limits.maxPayloadBytes);
   }
 
   get clock(): Clock {
@@ -96,9 +105,9 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     return this.#gone;
   }
 
-  /** Whether nothing waits and nothing runs. */
+  /** Whether all that has come is answered. A handler may still run, that goes on behind its cancel or its deadline. */
   get idle(): boolean {
-    return this.#running === 0 && !this.#laneWaits;
+    return this.#bySeq.size === 0 && !this.#laneBusy;
   }
 
   start(output: Output<Reply[]>): void {
@@ -113,6 +122,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   /** The peer sends no more: what it has sent is still answered. */
   async flush(): Promise<void> {
+    this.#endInput();
     await this.#untilIdle();
   }
 
@@ -138,10 +148,16 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   /** The grace is over: whoever still waits is told so, and the connection ends. */
   cut(): void {
     const reason = new RpcError("CANCELLED", "the server has shut down");
-    for (const call of this.#openCalls()) {
+    const calls = this.#openCalls();
+    this.#service.cutCalls += calls.length;
+    this.#service.finishedCalls -= calls.length; // what is settled here is not finished
+    this.#lane = this.#lane.slice(this.#laneNext).map((waiting) => {
+      if (waiting instanceof Reply) return waiting;
       this.#service.cutCalls++;
-      this.#fail(call, reason);
-    }
+      return new Reply(undefined, reason, false);
+    });
+    this.#laneNext = 0;
+    for (const call of calls) this.#fail(call, reason);
     this.#end(reason);
   }
 
@@ -150,8 +166,14 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     const call = reply instanceof CallReply ? reply.call : undefined;
     const failure = toFailure(error);
     this.#service.report(error, { peer: this.peer, command: call?.command });
-    call?.entry.counts.failed(failure.code);
-    if (call && reply.more) this.#abandon(call, failure);
+    if (call && reply.more) {
+      if (call.settled) return undefined; // its final reply is on its way already
+      call.entry.counts.answered(this.clock.now() - call.arrivedMs, failure.code);
+      this.#forget(call);
+      call.abort(failure);
+    } else {
+      call?.entry.counts.failed(failure.code);
+    }
     return new Reply(reply.seq, failure, false);
   }
 
@@ -165,7 +187,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   #accept(batch: Decoded<Request | Control>[], from: number): number {
     this.#emitting = true; // one emission for all that is answered at once
     let index = from;
-    for (; index < batch.length; index++) {
+    for (; index < batch.length && !this.#gone; index++) {
       const message = batch[index];
       if (message instanceof Request) {
         if (this.#full) break;
@@ -182,8 +204,8 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
       }
       if (this.#replies.length >= SLICE_REPLIES) this.#emit();
     }
+    this.#emitting = false; // what the emission sets off is another
     this.#emit();
-    this.#emitting = false;
     return index;
   }
 
@@ -192,6 +214,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     for (let next = from; next < batch.length && !this.#gone;) {
       const message = batch[next];
       if (message instanceof BadFrame) {
+        this.#endInput();
         await this.#untilIdle();
         return this.#refuseFrame(message);
       }
@@ -201,22 +224,23 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   }
 
   #request(request: Request): void {
-    if (this.#service.draining) this.#startQuietTimer();
-    if (request.seq === undefined) {
-      if (this.#laneBusy) this.#lane.push(request);
-      else this.#begin(request);
-    } else if (this.#bySeq.has(request.seq)) {
+    const { seq } = request;
+    if (seq !== undefined && this.#bySeq.has(seq)) {
       this.#malformed(new Malformed("seq is in flight already"));
+    } else if (this.#service.draining) {
+      this.#startQuietTimer();
+      this.#answerInTurn(new Reply(seq, new RpcError("SHUTTING_DOWN"), false));
+    } else if (seq === undefined && this.#laneBusy) {
+      this.#lane.push({ request, arrivedMs: this.#arrivedMs });
     } else {
-      this.#begin(request);
+      this.#begin(request, this.#arrivedMs);
     }
   }
 
   #malformed(message: Malformed): void {
     this.#service.counts.invalidMessages++;
     const seq = message.seq !== undefined && !this.#bySeq.has(message.seq) ? message.seq : undefined;
-    if (seq === undefined && this.#laneBusy) this.#lane.push(message);
-    else this.#push(new Reply(seq, new RpcError("INVALID_MESSAGE", message.reason), false));
+    this.#answerInTurn(new Reply(seq, new RpcError("INVALID_MESSAGE", message.reason), false));
     this.#strike();
   }
 
@@ -256,7 +280,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   // ---- calls
 
   /** Starts a request, unless it must be refused. */
-  #begin(request: Request): void {
+  #begin(request: Request, arrivedMs: number): void {
     const refusal = this.#refusal(request);
     if (refusal !== undefined) return this.#push(new Reply(request.seq, refusal, false));
     const service = this.#service;
@@ -265,33 +289,34 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
       service.counts.unknownCommands++;
       return this.#push(new Reply(request.seq, new RpcError("CMD_NOT_FOUND"), false));
     }
-    const call = new Call(entry, request, this.#arrivedMs, this.#deadlineOf(request, entry.command.timeoutMs), this);
+    const deadlineMs = this.#deadlineOf(request, arrivedMs, entry.command.timeoutMs);
+    const call = new Call(entry, request, arrivedMs, deadlineMs, this);
     entry.counts.inFlight++;
-    if (call.deadlineMs !== Infinity && call.deadlineMs <= this.clock.now()) {
+    if (deadlineMs !== Infinity && deadlineMs <= this.clock.now()) {
       return this.#fail(call, new RpcError("DEADLINE_EXCEEDED"));
     }
     let answer: unknown;
     try {
       answer = service.answer(call);
+      // In here as well: a getter or a proxy may throw as soon as it is looked at.
+      if (!(answer instanceof Promise || isStream(answer))) return this.#succeed(call, answer);
     } catch (error) {
       return this.#fail(call, this.#failureOf(call, error));
     }
-    if (answer instanceof Promise || isStream(answer)) void this.#follow(call, answer);
-    else this.#succeed(call, answer);
+    void this.#follow(call, answer);
   }
 
   #refusal(request: Request): RpcError | undefined {
-    if (this.#service.draining) return new RpcError("SHUTTING_DOWN");
     if (this.#service.inFlight >= this.#service.limits.maxInFlightTotal) return new RpcError("OVERLOADED");
     if (request.credit !== undefined && request.seq === undefined) {
       return new RpcError("INVALID_MESSAGE", "credit needs a seq, by which more of it can be granted");
     }
   }
 
-  #deadlineOf(request: Request, timeoutMs: number | undefined): number {
+  #deadlineOf(request: Request, arrivedMs: number, timeoutMs: number | undefined): number {
     const ownMs = timeoutMs ?? this.#service.limits.handlerTimeoutMs;
     return Math.min(
-      request.ttl === undefined ? Infinity : this.#arrivedMs + request.ttl,
+      request.ttl === undefined ? Infinity : arrivedMs + request.ttl,
       ownMs === 0 ? Infinity : this.clock.now() + ownMs,
     );
   }
@@ -316,14 +341,14 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     this.#running--;
     this.#service.inFlight--;
     this.#resume?.();
-    if (this.#service.draining && this.idle) this.#startQuietTimer();
   }
 
   /** Asks a handler for one item after the other, as long as the caller and the output take them. */
   async #stream(call: Call, items: AsyncGenerator): Promise<void> {
     while (!call.settled) {
       if (call.credit === 0) {
-        await new Promise<void>((resolve) => call.wake = resolve);
+        if (this.#inputEnded) this.#fail(call, new RpcError("CANCELLED", "no more credit can come"));
+        else await new Promise<void>((resolve) => call.wake = resolve);
         continue;
       }
       if (this.#outflow.full) {
@@ -360,13 +385,8 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   /** Gives the final reply: the only place that does, and only once a call. */
   #settle(call: Call, outcome: Fields | RpcError): void {
-    this.#forget(call);
-    if (this.#service.draining) this.#service.finishedCalls++;
     this.#push(new CallReply(call.request.seq, outcome, false, call));
-    if (this.#laneCall === call) {
-      this.#laneCall = undefined;
-      this.#runLane();
-    }
+    this.#forget(call);
   }
 
   /** Ends a call whose caller is gone. */
@@ -376,10 +396,20 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     call.abort(reason);
   }
 
+  /** Marks a call as settled, and makes way for the next. */
   #forget(call: Call): void {
     call.settled = true;
     this.#service.deadlines.delete(call);
     if (call.request.seq !== undefined) this.#bySeq.delete(call.request.seq);
+    if (this.#laneCall === call) {
+      this.#laneCall = undefined;
+      this.#runLane();
+    }
+    if (this.#service.draining && !this.#gone) {
+      this.#service.finishedCalls++;
+      if (this.idle) this.#startQuietTimer();
+    }
+    this.#resume?.();
   }
 
   /** What a handler threw, as its caller may see it. */
@@ -412,14 +442,19 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   #runLane(): void {
     while (this.#laneCall === undefined && this.#laneWaits) {
       const next = this.#lane[this.#laneNext++];
-      if (next instanceof Request) this.#begin(next);
-      else this.#push(new Reply(undefined, new RpcError("INVALID_MESSAGE", next.reason), false));
+      if (next instanceof Reply) this.#push(next);
+      else this.#begin(next.request, next.arrivedMs);
     }
     if (!this.#laneWaits) {
       this.#lane = [];
       this.#laneNext = 0;
     }
-    this.#resume?.();
+  }
+
+  /** Gives a reply to a request that was not begun: without `seq`, behind those that came before it. */
+  #answerInTurn(reply: Reply): void {
+    if (reply.seq === undefined && this.#laneBusy) this.#lane.push(reply);
+    else this.#push(reply);
   }
 
   // ---- patience
@@ -434,6 +469,12 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
       if (this.#outflow.full) await this.#outflow.drained();
       else await new Promise<void>((resolve) => this.#resume = resolve);
     }
+  }
+
+  /** Nothing comes any more: a stream that has no credit gets none. */
+  #endInput(): void {
+    this.#inputEnded = true;
+    for (const call of this.#openCalls()) call.wake?.();
   }
 
   async #untilIdle(): Promise<void> {
@@ -459,6 +500,9 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     this.#replies = [];
     if (this.#gone) {
       this.#service.counts.lateReplies += batch.length;
+      for (const reply of batch) {
+        if (!reply.more && reply instanceof CallReply && reply.call) reply.call.entry.counts.inFlight--;
+      }
       return;
     }
     const nowMs = this.clock.now();

@@ -178,10 +178,19 @@ function pathOf(issue: SchemaIssue): (string | number)[] {
 /** One line on stderr, in which nothing a peer has sent can move the cursor or start a line. */
 function writeErrorLine(error: unknown, { peer, command }: ErrorOrigin): void {
   const where = [command && `in ${command}`, peer && `for ${peer}`].filter(Boolean).join(" ");
-  const text = error instanceof Error ? error.stack ?? String(error) : `thrown: ${Deno.inspect(error)}`;
+  const text = textOf(error);
   // deno-lint-ignore no-control-regex -- finding control characters is what this is for
   const line = text.replaceAll(/\s*\n\s*/g, " | ").replaceAll(/[\x00-\x1f\x7f-\x9f\u2028\u2029]/g, escapeCharacter);
   console.error(`packline: error ${where}: ${line}`);
+}
+
+/** What to show of an error, which may be anything: a look at it must not throw in turn. */
+function textOf(error: unknown): string {
+  try {
+    return error instanceof Error ? String(error.stack ?? error) : `thrown: ${Deno.inspect(error)}`;
+  } catch {
+    return "thrown: something that cannot be shown";
+  }
 }
 
 function escapeCharacter(character: string): string {

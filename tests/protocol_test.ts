@@ -50,7 +50,7 @@ const commands = {
   }),
 };
 
-/** The machine's clock, but for short sleeps of handlers: only those keep the process. */
+/** The machine's clock, but for short waits that keep the process: a handler's sleep, and the grace of a shutdown. */
 function hurriedClock(): Clock {
   let skippedMs = 0;
   return {
@@ -236,7 +236,7 @@ async function run({ options, steps }: Sample): Promise<void> {
           await other.takeFrame();
         } else {
           assertEquals(step.event, "the server is told to shut down");
-          void server.shutdown();
+          void server.shutdown({ grace: 3600 }); // beyond what the clock jumps over
         }
         continue;
       }

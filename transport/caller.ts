@@ -118,9 +118,8 @@ export class Caller implements ChannelOwner {
     await this.close();
   }
 
-  /** What keeps calls from being sent. */
-  get obstacle(): RpcError {
-    return this.#lastError ?? new RpcError("OVERLOADED", "the calls before it are not answered");
+  get obstacle(): RpcError | undefined {
+    return this.#lastError;
   }
 
   begin(call: PendingCall): void {
@@ -198,6 +197,7 @@ export class Caller implements ChannelOwner {
     this.#setState("connecting");
     try {
       const duplex = await dialInTime(this.#options.dial, this.clock, this.#attempt);
+      // The client may have been closed just now.
       if (this.#attempt.signal.aborted) {
         discard(duplex);
         throw this.#attempt.signal.reason;
@@ -218,7 +218,7 @@ export class Caller implements ChannelOwner {
     this.#setState("closed");
     this.#attempt.abort(new RpcError("CLOSED", "the client was closed"));
     for (const call of this.queue.takeAll()) {
-      call.end(new RpcError("CLOSED", "the client was closed before the call was sent", { retryable: true }));
+      call.end(new RpcError("CLOSED", "the client was closed while the call waited", { retryable: !call.sent }));
     }
     const error = new RpcError("CLOSED", "the client was closed before the reply came");
     await Promise.all([...this.#channels].map((channel) => channel.close(error)));

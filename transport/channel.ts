@@ -78,9 +78,11 @@ export class Channel {
   readonly #calls = new Map<number, PendingCall>();
   #nextId = 0;
   #controls: OutgoingControl[] = [];
+  /** Goes before the first request: how large replies may be. */
   #greeting: OutgoingControl | undefined;
   /** Counts what comes, to know whether anything has. */
   #heard = 0;
+  /** Runs while it shows whether the server closes after its reply. */
   #probe: Timer | undefined;
   #retired = false;
   #finishing: Promise<void> | undefined;
@@ -96,12 +98,12 @@ export class Channel {
     this.#duplex = duplex;
     this.peer = duplex.peer ?? "the server";
     this.#reader = duplex.readable.getReader();
-    // A server that knows no seq knows no long frames and no control messages either: it would answer them.
-    const longFrames = sequenced && maxPayloadBytes >= SHORT_PAYLOAD_BYTES_END;
-    if (longFrames) this.#greeting = new OutgoingControl({ max: maxPayloadBytes });
+    // A server that knows no seq knows no control messages and no long frames either: it would answer them.
+    const untoldBytes = SHORT_PAYLOAD_BYTES_END - 1;
+    if (sequenced && maxPayloadBytes !== untoldBytes) this.#greeting = new OutgoingControl({ max: maxPayloadBytes });
     this.#outbox = new Outbox(duplex.writable, {
       takeBatch: () => this.#takeBatch(),
-      maxPayloadBytes: longFrames ? maxPayloadBytes : Math.min(maxPayloadBytes, SHORT_PAYLOAD_BYTES_END - 1),
+      maxPayloadBytes: sequenced ? maxPayloadBytes : Math.min(maxPayloadBytes, untoldBytes),
       onUnwritable: (call, error) => this.#refuse(call, error),
       onFailed: (error) => this.#lose(this.#lost("a write failed", error)),
     });
@@ -137,12 +139,6 @@ export class Channel {
   /** The consumer of a stream takes more items. */
   grant(call: PendingCall, items: number): void {
     if (this.#calls.has(call.id)) this.#control({ seq: call.id, credit: items });
-  }
-
-  /** Takes no more calls, and ends when those that were written are answered. */
-  retire(): void {
-    this.#retired = true;
-    if (this.#calls.size === 0) void this.#finish();
   }
 
   /** Ends at once, but in order: whoever waits gets the error, and the server is told. Never rejects. */

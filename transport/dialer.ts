@@ -8,7 +8,7 @@
 import { RpcError } from "../errors.ts";
 import type { Clock } from "./clock.ts";
 import type { Duplex } from "./duplex.ts";
-import { socketDuplex } from "./tcp.ts";
+import { addressText, socketDuplex } from "./tcp.ts";
 
 /** How long one dial may take. A host that drops packets would otherwise hold a caller for two minutes. */
 const DIAL_TIMEOUT_MS = 10_000;
@@ -32,8 +32,7 @@ export async function dialTcp(hostname: string, port: number, signal: AbortSigna
     return socketDuplex(await Deno.connect({ hostname, port, signal }));
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) throw error;
-    const address = hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
-    throw unreachable(address, signal.aborted ? signal.reason : error);
+    throw unreachable(addressText({ transport: "tcp", hostname, port }), signal.aborted ? signal.reason : error);
   }
 }
 
@@ -57,12 +56,13 @@ export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortControll
   const { signal } = wanted;
   const { promise: unwanted, reject } = Promise.withResolvers<never>();
   signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  const dialed = dial(signal);
+  let dialed: Promise<Duplex> | undefined;
   try {
+    dialed = dial(signal);
     return await Promise.race([dialed, unwanted]);
   } catch (error) {
     // What comes too late is closed.
-    if (signal.aborted) dialed.then(discard, ignore);
+    if (signal.aborted) dialed?.then(discard, ignore);
     throw error;
   } finally {
     clock.clearTimer(timer);

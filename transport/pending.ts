@@ -38,8 +38,8 @@ export interface CallOwner {
   readonly deadlines: Deadlines;
   /** How long a call may take that says nothing about it, in milliseconds. */
   readonly timeoutMs: number;
-  /** What keeps calls from being sent, for people. */
-  readonly obstacle: RpcError;
+  /** Why there is no connection, if there is none. */
+  readonly obstacle: RpcError | undefined;
   /** Takes a call that has been made. */
   begin(call: PendingCall): void;
   /** Settles a call before its reply has come, and lets the server know. */
@@ -134,8 +134,9 @@ export abstract class PendingCall implements OutgoingRequest, Expiring, EventLis
       this.channel?.missAnswer(this);
       return;
     }
+    let text = `no reply within ${this.timeoutMs} ms`;
     const cause = this.sent ? undefined : this.owner.obstacle;
-    const text = `no reply within ${this.timeoutMs} ms` + (cause ? `, and it was not sent: ${cause.message}` : "");
+    if (!this.sent) text += `, and it was not sent: ${cause?.message ?? "those before it are not answered"}`;
     this.owner.giveUp(this, new RpcError("TIMEOUT", text, { retryable: !this.sent, cause }));
   }
 

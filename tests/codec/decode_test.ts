@@ -1,0 +1,237 @@
+/**
+ * The decode stage by itself: chunks cut anywhere, messages out; what stands in the place of a broken one; and that no
+ * message remembers the buffer it came in.
+ */
+
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { DecodeStage } from "../../codec/decode.ts";
+import {
+  BadFrame,
+  type Control,
+  type Decoded,
+  Malformed,
+  readRequest,
+  Request,
+  Truncated,
+} from "../../codec/message.ts";
+import { encode } from "../../codec/msgpack.ts";
+import { DEFAULT_LIMITS } from "../../limits.ts";
+import { newSeed, Random } from "../random.ts";
+import { chunksOf, concat, frame, request, unhex } from "../wire.ts";
+
+const SEED = newSeed();
+
+type Batch = Decoded<Request | Control>[];
+
+/** A stage, and what it has put out. */
+class Decoding {
+  readonly stage: DecodeStage<Request | Control>;
+  readonly batches: Batch[] = [];
+  readonly #output = { enqueue: (batch: Batch) => void this.batches.push(batch), terminate() {} };
+
+  constructor(limits = {}) {
+    this.stage = new DecodeStage(readRequest, { ...DEFAULT_LIMITS, ...limits });
+  }
+
+  feed(...chunks: Uint8Array[]): this {
+    for (const chunk of chunks) this.stage.transform(chunk, this.#output);
+    return this;
+  }
+
+  end(): this {
+    this.stage.flush(this.#output);
+    return this;
+  }
+
+  get messages(): Batch {
+    return this.batches.flat();
+  }
+}
+
+/** Twenty messages of all kinds, with newlines wherever they can be. */
+const STREAM = concat(
+  ...Array.from(
+    { length: 17 },
+    (_, index) => request({ sleep: 10, seq: index, cmd: 2, text: "\n".repeat(index * 20) }),
+  ),
+  frame(unhex("90")),
+  frame(unhex("")),
+  request({ cmd: 0, seq: 10, cancel: true }),
+);
+
+const WHOLE = new Decoding().feed(STREAM).end().messages;
+
+Deno.test("DecodeStage puts out one batch for a chunk, with all messages that it completed", () => {
+  const decoding = new Decoding();
+  const [one, two, three] = [request({ cmd: 1 }), request({ cmd: 2, sleep: 10 }), request({ cmd: "A", seq: 5 })];
+  decoding.feed(concat(one, two, three.slice(0, 4)));
+  assertEquals(decoding.batches.map((batch) => batch.length), [2]);
+  decoding.feed(three.slice(4, 5));
+  assertEquals(decoding.batches.length, 1, "no batch where nothing was completed");
+  decoding.feed(concat(three.slice(5), one));
+  assertEquals(decoding.batches.map((batch) => batch.length), [2, 2]);
+  const [, second, third] = decoding.messages as Request[];
+  assertEquals([second.cmd, second.params], [2, { sleep: 10 }]);
+  assertEquals([third.cmd, third.seq], ["A", 5]);
+});
+
+Deno.test("DecodeStage reads the same messages however the bytes are cut", () => {
+  assertEquals(WHOLE.length, 20);
+  for (const size of [1, 2, 3, 7, 64]) {
+    assertEquals(new Decoding().feed(...chunksOf(STREAM, size)).end().messages, WHOLE, `chunks of ${size}`);
+  }
+  for (let cut = 0; cut <= STREAM.length; cut++) {
+    assertEquals(new Decoding().feed(STREAM.slice(0, cut), STREAM.slice(cut)).end().messages, WHOLE, `cut at ${cut}`);
+  }
+});
+
+Deno.test(`DecodeStage reads the same messages in random chunks (seed ${SEED})`, () => {
+  console.log(`seed ${SEED}`);
+  const random = new Random(SEED);
+  for (let round = 0; round < 300; round++) {
+    const pieces = random.pieces(STREAM, random.pick([2, 10, 100, 1_000]));
+    assertEquals(new Decoding().feed(...pieces).end().messages, WHOLE, `round ${round}`);
+  }
+});
+
+Deno.test("DecodeStage reads the largest short frame byte by byte in under 50 ms", () => {
+  const bytes = frame(encode({ text: "x".repeat(57_310 - 9) }));
+  assertEquals(bytes.length, 57_313);
+  const chunks = chunksOf(bytes, 1);
+  const times: number[] = [];
+  for (let round = 0; round < 3; round++) {
+    const startMs = performance.now();
+    assertEquals(new Decoding().feed(...chunks).messages.length, 1);
+    times.push(performance.now() - startMs);
+  }
+  assert(Math.min(...times) < 50, `it took ${times} ms`);
+});
+
+Deno.test("DecodeStage reads a long frame in pieces, and then short ones", () => {
+  const text = "\n".repeat(300_000);
+  const bytes = concat(request({ text }), request({ cmd: 1 }));
+  const messages = new Decoding().feed(...chunksOf(bytes, 1_500)).end().messages as Request[];
+  assertEquals(messages.length, 2);
+  assertEquals(messages[0].params, { text });
+  assertEquals(messages[1].cmd, 1);
+});
+
+Deno.test("DecodeStage holds no more than twice the bytes that have come, whatever length was declared", () => {
+  const header = unhex("1f 1f 04 00 00 00 81");
+  const before = Deno.memoryUsage().external;
+  const stages = Array.from({ length: 64 }, () => new Decoding({ maxPayloadBytes: 64 * 1024 * 1024 }).feed(header));
+  const grownBytes = Deno.memoryUsage().external - before;
+  assert(stages.every(({ stage }) => stage.midFrame));
+  assert(grownBytes < 1024 * 1024, `64 claims of 64 MiB took ${grownBytes} bytes`);
+});
+
+Deno.test("DecodeStage leaves nothing in a message that the chunk's next content could change", () => {
+  const bytes = request({ cmd: 16, data: new Uint8Array(500).fill(7), text: "stays", seq: 1 });
+  for (const cut of [0, 1, 2, 40, bytes.length - 1]) {
+    const decoding = new Decoding();
+    for (const chunk of [bytes.slice(0, cut), bytes.slice(cut)]) {
+      decoding.feed(chunk);
+      chunk.fill(0xc1); // as the next read into the same buffer does
+    }
+    decoding.feed(new Uint8Array(600).fill(0xc1)); // and whatever is held meanwhile
+    const [message] = decoding.messages as Request[];
+    assertEquals(message.params, { data: new Uint8Array(500).fill(7), text: "stays" }, `cut at ${cut}`);
+  }
+});
+
+/** Payloads in sound frames that are no message, and a word of the reason. */
+const MALFORMED: Record<string, [payload: Uint8Array, reason: string]> = {
+  "nothing": [unhex(""), "too early"],
+  "a number": [unhex("01"), "must be a map"],
+  "a text": [unhex("a3 63 6d 64"), "must be a map"],
+  "an array": [unhex("91 01"), "must be a map"],
+  "nil": [unhex("c0"), "must be a map"],
+  "a map cut short": [unhex("81 a3 63 6d 64"), "too early"],
+  "a byte behind the map": [unhex("81 a3 63 6d 64 01 00"), "left over"],
+  "two maps": [unhex("80 80"), "left over"],
+  "an empty array, and more": [unhex("90 00"), "left over"],
+  "an extension type": [unhex("81 a1 61 d4 05 00"), "extension"],
+  "0xc1": [unhex("81 a1 61 c1"), "0xc1"],
+  "bad UTF-8": [unhex("81 a1 61 a1 ff"), "UTF-8"],
+  "a key that is nil": [unhex("81 c0 01"), "key"],
+  "65 containers": [concat(unhex("81 a1 61"), new Uint8Array(63).fill(0x91), unhex("90")), "deeper than 64"],
+  "a claim of 2^32 - 1 keys": [unhex("df ff ff ff ff"), "too early"],
+};
+
+Deno.test("DecodeStage puts a Malformed in the place of a payload without a message, and goes on", () => {
+  for (const [name, [payload, reason]] of Object.entries(MALFORMED)) {
+    const decoding = new Decoding().feed(concat(request({ cmd: 1 }), frame(payload), request({ cmd: 2 }))).end();
+    const [before, malformed, after, ...rest] = decoding.messages;
+    assertEquals((before as Request).cmd, 1, name);
+    assert(malformed instanceof Malformed, name);
+    const text = (malformed as Malformed).reason;
+    assert(text.includes(reason), `${name}: ${text}`);
+    assertEquals((after as Request).cmd, 2, name);
+    assertEquals(rest, [], name);
+  }
+});
+
+Deno.test("DecodeStage takes a message at the limits of depth and number, and no more", () => {
+  const deep = (levels: number) => frame(concat(unhex("81 a1 61"), new Uint8Array(levels - 2).fill(0x91), unhex("90")));
+  const wide = (values: number) => request({ a: new Array(values - 3).fill(0) }); // the map, the key, the array
+  const of = (bytes: Uint8Array, limits = {}) => new Decoding(limits).feed(bytes).messages[0];
+  assert(of(deep(64)) instanceof Request);
+  assert(of(deep(65)) instanceof Malformed);
+  assert(of(wide(50), { maxValues: 50 }) instanceof Request);
+  assert(of(wide(51), { maxValues: 50 }) instanceof Malformed);
+});
+
+const BAD_FRAMES: Record<string, Uint8Array> = {
+  "no newline": unhex("20 21 90 0d"),
+  "a header beyond the short lengths": unhex("1f 1e"),
+  "a long frame that is too short": unhex("1f 1f 00 00 df de"),
+  "a long frame over the limit": unhex("1f 1f 00 10 00 01"),
+};
+
+Deno.test("DecodeStage puts out a BadFrame behind what came before it, and reads nothing behind it", () => {
+  for (const [name, bad] of Object.entries(BAD_FRAMES)) {
+    const bytes = concat(request({ cmd: 1 }), bad, unhex("0a"), request({ cmd: 2 }), unhex("20"));
+    for (const chunks of [[bytes], chunksOf(bytes, 1)]) {
+      const decoding = new Decoding().feed(...chunks).feed(request({ cmd: 3 })).end();
+      const [first, second, ...rest] = decoding.messages;
+      assertEquals((first as Request).cmd, 1, name);
+      assert(second instanceof BadFrame, name);
+      assertEquals(rest, [], name);
+      assertEquals(decoding.stage.midFrame, false, name);
+    }
+  }
+});
+
+Deno.test("DecodeStage ends with a Truncated wherever a frame is cut, and nowhere else", () => {
+  const one = request({ cmd: 1 });
+  const two = concat(one, one);
+  for (let end = 0; end <= two.length; end++) {
+    const decoding = new Decoding().feed(two.slice(0, end)).end();
+    const whole = Math.floor(end / one.length);
+    const left = end % one.length;
+    const requests = decoding.messages.filter((message) => message instanceof Request);
+    assertEquals(requests.length, whole, `${end} bytes`);
+    assertEquals(decoding.messages.slice(whole), left === 0 ? [] : [new Truncated(left)], `${end} bytes`);
+  }
+});
+
+Deno.test("DecodeStage knows whether it is inside a frame, and how many it has read", () => {
+  const decoding = new Decoding();
+  const seen = () => [decoding.stage.midFrame, decoding.stage.frames];
+  assertEquals(seen(), [false, 0]);
+  decoding.feed(new Uint8Array(0));
+  assertEquals(seen(), [false, 0]);
+  decoding.feed(unhex("20"));
+  assertEquals(seen(), [true, 0]);
+  decoding.feed(unhex("21 90 0a"));
+  assertEquals(seen(), [false, 1]);
+  decoding.feed(unhex("20 21 90 0a 20 21 c1 0a 20"));
+  assertEquals(seen(), [true, 3]);
+});
+
+Deno.test("DecodeStage lets an error of its own code through", () => {
+  const stage = new DecodeStage(() => {
+    throw new TypeError("a mistake in here");
+  }, DEFAULT_LIMITS);
+  assertThrows(() => stage.transform(request({}), { enqueue() {}, terminate() {} }), TypeError, "a mistake in here");
+});

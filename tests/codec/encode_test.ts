@@ -1,0 +1,149 @@
+/**
+ * The encode stage by itself: batches in, frames out, one chunk a batch; what becomes of a message that cannot be
+ * written; and that nothing of one batch can ever show up in another.
+ */
+
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { type EncodeOptions, EncodeStage, PayloadTooLargeError } from "../../codec/encode.ts";
+import { encode } from "../../codec/msgpack.ts";
+import { EncodeError } from "../../codec/writer.ts";
+import { concat, frame, hex, messages } from "../wire.ts";
+
+type Value = Record<string, unknown>;
+
+/** A stage for plain values, and what it has put out. */
+class Encoding {
+  readonly chunks: Uint8Array[] = [];
+  readonly chunkBytes: number[] = [];
+  readonly refused: { value: Value; error: unknown }[] = [];
+  readonly #stage: EncodeStage<Value>;
+
+  constructor(options: Partial<EncodeOptions<Value>> = {}) {
+    this.#stage = new EncodeStage<Value>({
+      writeMessage: (writer, value) => writer.writeValue(value),
+      maxPayloadBytes: () => Infinity,
+      onUnwritable: (value, error) => {
+        this.refused.push({ value, error });
+        return { err: "REFUSED" };
+      },
+      onChunk: (bytes) => this.chunkBytes.push(bytes),
+      ...options,
+    });
+  }
+
+  write(...batch: Value[]): this {
+    this.#stage.transform(batch, { enqueue: (chunk) => void this.chunks.push(chunk), terminate() {} });
+    return this;
+  }
+
+  get bytes(): string {
+    return hex(concat(...this.chunks));
+  }
+}
+
+/** A value whose payload has exactly so many bytes. */
+function sized(payloadBytes: number): Value {
+  const value = { t: "x".repeat(payloadBytes - 8) };
+  const surplus = encode(value).length - payloadBytes;
+  return { t: "x".repeat(payloadBytes - 8 - surplus) };
+}
+
+Deno.test("EncodeStage puts out one chunk for a batch: its frames one behind another", () => {
+  const encoding = new Encoding().write({ a: 1 }, { b: "\n" }, {}).write({ c: [] });
+  assertEquals(encoding.chunks.map(hex), [
+    "20 24 81 a1 61 01 0a 20 25 81 a1 62 a1 0a 0a 20 21 80 0a",
+    "20 24 81 a1 63 90 0a",
+  ]);
+  assertEquals(encoding.chunkBytes, [19, 7]);
+});
+
+Deno.test("EncodeStage puts out nothing for nothing", () => {
+  const encoding = new Encoding({ onUnwritable: () => undefined }).write().write({ a: Symbol() });
+  assertEquals(encoding.chunks, []);
+  assertEquals(encoding.chunkBytes, []);
+});
+
+Deno.test("EncodeStage takes a long frame exactly where a short one does not do", () => {
+  for (const size of [57_309, 57_310, 57_311, 57_312, 65_535, 65_536, 1_000_000]) {
+    const value = sized(size);
+    assertEquals(encode(value).length, size);
+    const encoding = new Encoding().write({ before: 1 }, value, { behind: 2 });
+    const expected = concat(frame(encode({ before: 1 })), frame(encode(value)), frame(encode({ behind: 2 })));
+    assert(encoding.bytes === hex(expected), `a payload of ${size} bytes`);
+  }
+});
+
+Deno.test("EncodeStage leaves no byte of a message that cannot be written, and writes what stands in for it", () => {
+  const bad = { a: "written before the mistake shows", b: () => {} };
+  const encoding = new Encoding().write({ a: 1 }, bad, { a: 2 });
+  assertEquals(messages(concat(...encoding.chunks)), [{ a: 1 }, { err: "REFUSED" }, { a: 2 }]);
+  assertEquals(encoding.chunks.length, 1);
+  assertEquals(encoding.refused.map(({ value }) => value), [bad]);
+  assert(encoding.refused[0].error instanceof EncodeError);
+});
+
+Deno.test("EncodeStage lets a message go for which nothing stands in", () => {
+  const encoding = new Encoding({ onUnwritable: () => undefined }).write({ a: 1 }, { b: Symbol() }, { a: 2 });
+  assertEquals(messages(concat(...encoding.chunks)), [{ a: 1 }, { a: 2 }]);
+});
+
+Deno.test("EncodeStage takes a payload at the limit, refuses one beyond it, and asks for the limit each time", () => {
+  const limits = [100, 100, 99, 1_000_000, 999_999];
+  const encoding = new Encoding({ maxPayloadBytes: () => limits.shift()! });
+  encoding.write(sized(100), sized(101), sized(100), sized(1_000_000), sized(1_000_000));
+  assertEquals(messages(concat(...encoding.chunks)), [
+    sized(100),
+    { err: "REFUSED" },
+    { err: "REFUSED" },
+    sized(1_000_000),
+    { err: "REFUSED" },
+  ]);
+  const errors = encoding.refused.map(({ error }) => error as PayloadTooLargeError);
+  assert(errors.every((error) => error instanceof PayloadTooLargeError));
+  assertEquals(errors.map(({ payloadBytes, limitBytes }) => [payloadBytes, limitBytes]), [
+    [101, 100],
+    [100, 99],
+    [1_000_000, 999_999],
+  ]);
+});
+
+Deno.test("EncodeStage puts out chunks that no later batch changes", () => {
+  const encoding = new Encoding();
+  const before: string[] = [];
+  for (let index = 0; index < 5_000; index++) {
+    encoding.write({ index, text: "x".repeat(index % 50) });
+    before.push(hex(encoding.chunks[index]));
+  }
+  assertEquals(encoding.chunks.map(hex), before);
+});
+
+Deno.test("EncodeStage lets nothing of a batch that failed into the next, of this stage or another", () => {
+  const failing = new Encoding({
+    onUnwritable() {
+      throw new Error("a mistake of whoever made the stage");
+    },
+  });
+  assertThrows(() => failing.write({ secret: 1 }, { b: Symbol() }), Error, "a mistake of whoever made the stage");
+  assertEquals(messages(concat(...new Encoding().write({ a: 1 }).chunks)), [{ a: 1 }]);
+  assertEquals(messages(concat(...failing.write({ a: 2 }).chunks)), [{ a: 2 }]);
+});
+
+Deno.test("EncodeStage keeps its batch to itself where another stage writes in the middle of it", () => {
+  // As where the hook for errors, or a getter in a reply, makes a call of its own.
+  const inner = new Encoding();
+  const outer = new Encoding({
+    onUnwritable() {
+      inner.write({ inner: 1 });
+      return { err: "REFUSED" };
+    },
+  });
+  const value = {
+    get a() {
+      inner.write({ inner: 2 });
+      return 1;
+    },
+  };
+  outer.write({ outer: 1 }, { b: Symbol() }, value, { outer: 2 });
+  assertEquals(messages(concat(...inner.chunks)), [{ inner: 1 }, { inner: 2 }]);
+  assertEquals(messages(concat(...outer.chunks)), [{ outer: 1 }, { err: "REFUSED" }, { a: 1 }, { outer: 2 }]);
+});

@@ -1,0 +1,329 @@
+/**
+ * What a payload means: every field of a request and a control message, right and wrong; and the bytes of replies and
+ * requests, with their field order, reserved names and depth.
+ */
+
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import {
+  Control,
+  Malformed,
+  OutgoingControl,
+  type OutgoingRequest,
+  readReply,
+  readRequest,
+  Reply,
+  Request,
+  setField,
+  writeReply,
+  writeRequest,
+} from "../../codec/message.ts";
+import { decode, encode } from "../../codec/msgpack.ts";
+import { DecodeError, Reader } from "../../codec/reader.ts";
+import { EncodeError, Writer } from "../../codec/writer.ts";
+import { RpcError } from "../../errors.ts";
+import { DEFAULT_LIMITS } from "../../limits.ts";
+import { concat, hex, unhex } from "../wire.ts";
+
+function read<Message>(readMessage: (reader: Reader) => Message, payload: Uint8Array): Message {
+  const reader = new Reader(DEFAULT_LIMITS);
+  reader.begin(payload, 0, payload.length);
+  return readMessage(reader);
+}
+
+function requestOf(fields: Record<string, unknown>): Request {
+  const message = read(readRequest, encode(fields));
+  assert(message instanceof Request, `${Deno.inspect(fields)} gave ${Deno.inspect(message)}`);
+  return message as Request;
+}
+
+function payloadOf(write: (writer: Writer) => void): Uint8Array {
+  const writer = new Writer();
+  write(writer);
+  return writer.take();
+}
+
+function replyPayload(seq: number | undefined, outcome: Record<string, unknown> | RpcError, more = false): Uint8Array {
+  return payloadOf((writer) => writeReply(writer, new Reply(seq, outcome, more)));
+}
+
+function requestPayload(request: Partial<OutgoingRequest>): Uint8Array {
+  const nothing = { cmd: 1, params: {}, seq: undefined, ttl: undefined, meta: undefined, credit: undefined };
+  return payloadOf((writer) => writeRequest(writer, { ...nothing, ...request }));
+}
+
+// Requests, read -----------------------------------------------------------------------------------------------------
+
+Deno.test("readRequest() tells its own fields from parameters", () => {
+  const request = requestOf({
+    sleep: 1,
+    cmd: 2,
+    seq: 3,
+    ttl: 4.5,
+    meta: { token: "t" },
+    credit: 6,
+    max: 7,
+    cancel: 8,
+    res: 9,
+    "$x": 10,
+  });
+  assertEquals(request.cmd, 2);
+  assertEquals(request.seq, 3);
+  assertEquals(request.ttl, 4.5);
+  assertEquals(request.meta, { token: "t" });
+  assertEquals(request.credit, 6);
+  assertEquals(request.params, { sleep: 1, max: 7, cancel: 8, res: 9, "$x": 10 });
+});
+
+Deno.test("readRequest() takes an empty map and an empty array for a request without a command", () => {
+  for (const payload of ["80", "de 00 00", "df 00 00 00 00", "90", "dc 00 00", "dd 00 00 00 00"]) {
+    const request = read(readRequest, unhex(payload)) as Request;
+    assert(request instanceof Request, payload);
+    assertEquals([request.cmd, request.seq, request.params], [undefined, undefined, {}]);
+  }
+});
+
+Deno.test("readRequest() takes a number whatever width it came in", () => {
+  for (
+    const one of [
+      "01",
+      "cc 01",
+      "cd 00 01",
+      "ce 00 00 00 01",
+      "cf 00 00 00 00 00 00 00 01",
+      "d0 01",
+      "d3 00 00 00 00 00 00 00 01",
+      "cb 3f f0 00 00 00 00 00 00",
+    ]
+  ) {
+    const request = read(
+      readRequest,
+      concat(unhex("82 a3 63 6d 64"), unhex(one), unhex("a3 73 65 71"), unhex(one)),
+    ) as Request;
+    assertEquals([request.cmd, request.seq], [1, 1], one);
+  }
+});
+
+Deno.test("readRequest() takes cmd for no command where it is neither text nor a whole number from 0", () => {
+  for (const cmd of [null, true, 1.5, -1, NaN, 2n ** 60n, [1], { a: 1 }, new Uint8Array(1)]) {
+    assertEquals(requestOf({ cmd, seq: 1 }).cmd, undefined, Deno.inspect(cmd));
+  }
+  assertEquals(requestOf({ cmd: "" }).cmd, "");
+  assertEquals(requestOf({ cmd: "__proto__" }).cmd, "__proto__");
+});
+
+/** Fields by name: values that do, and values that do not. */
+const FIELDS: Record<string, { good: unknown[]; bad: unknown[] }> = {
+  seq: { good: [0, 1, 2 ** 53 - 1], bad: [-1, 1.5, NaN, Infinity, 2 ** 53, 2n ** 53n, "1", null, true, [], {}] },
+  ttl: { good: [0.001, 1, 1e300, 2 ** 53 - 1], bad: [0, -1, NaN, Infinity, "5", null, true, 2n ** 60n, []] },
+  credit: { good: [1, 2 ** 53 - 1], bad: [0, -1, 1.5, NaN, Infinity, "5", null, 2n ** 60n] },
+  meta: { good: [{}, { a: "b" }, []], bad: [{ a: 1 }, { a: "b", c: null }, ["a"], "a", 1, null, new Uint8Array(0)] },
+};
+
+Deno.test("readRequest() takes a field in its range, and nothing else", () => {
+  for (const [field, { good, bad }] of Object.entries(FIELDS)) {
+    for (const value of good) {
+      const request = requestOf({ cmd: 1, [field]: value });
+      assertEquals((request as unknown as Record<string, unknown>)[field], value);
+    }
+    for (const value of bad) {
+      const message = read(readRequest, encode({ cmd: 1, [field]: value })) as Malformed;
+      assert(message instanceof Malformed, `${field}: ${Deno.inspect(value)}`);
+      assert(message.reason.startsWith(field), message.reason);
+    }
+  }
+});
+
+Deno.test("readRequest() tells the seq of a bad request where it can be trusted", () => {
+  const seqOf = (fields: Record<string, unknown>) => (read(readRequest, encode(fields)) as Malformed).seq;
+  assertEquals(seqOf({ cmd: 1, seq: 5, ttl: 0 }), 5);
+  assertEquals(seqOf({ cmd: 1, meta: 1, seq: 5 }), 5);
+  assertEquals(seqOf({ cmd: 1, seq: "5" }), undefined);
+  assertEquals(seqOf({ cmd: 1, seq: -1, ttl: 0 }), undefined);
+});
+
+Deno.test("readRequest() takes __proto__ for a parameter like any other", () => {
+  const { params } = requestOf(JSON.parse('{"cmd":1,"__proto__":{"admin":true}}'));
+  assertEquals(Object.getOwnPropertyNames(params), ["__proto__"]);
+  assert(Object.getPrototypeOf(params) === Object.prototype);
+  assert(!("admin" in params));
+});
+
+Deno.test("readRequest() takes the last of two fields of one name", () => {
+  const request = read(readRequest, unhex("82 a3 63 6d 64 01 a3 63 6d 64 02")) as Request;
+  assertEquals(request.cmd, 2);
+});
+
+// Control messages ---------------------------------------------------------------------------------------------------
+
+Deno.test("readRequest() reads the three control messages, whatever the order of their fields", () => {
+  const max = read(readRequest, encode({ cmd: 0, max: 70_000 })) as Control;
+  const cancel = read(readRequest, encode({ cancel: true, cmd: 0, seq: 0 })) as Control;
+  const credit = read(readRequest, encode({ seq: 7, credit: 2, cmd: 0 })) as Control;
+  for (const control of [max, cancel, credit]) assert(control instanceof Control);
+  assertEquals([max.max, max.seq, max.cancel, max.credit], [70_000, undefined, false, undefined]);
+  assertEquals([cancel.max, cancel.seq, cancel.cancel, cancel.credit], [undefined, 0, true, undefined]);
+  assertEquals([credit.max, credit.seq, credit.cancel, credit.credit], [undefined, 7, false, 2]);
+});
+
+Deno.test("readRequest() finds a control message malformed that is none of the three", () => {
+  const bad: Record<string, unknown>[] = [
+    {},
+    { seq: 1 },
+    { seq: "1", cancel: true },
+    { cancel: true },
+    { credit: 5 },
+    { seq: 1, cancel: false },
+    { seq: 1, cancel: 1 },
+    { seq: 1, credit: 0 },
+    { seq: 1, credit: -1 },
+    { seq: 1, credit: "5" },
+    { seq: 1, cancel: true, credit: 5 },
+    { max: -1 },
+    { max: 1.5 },
+    { max: "70000" },
+    { max: null },
+    { sleep: 5 },
+  ];
+  for (const fields of bad) {
+    const message = read(readRequest, encode({ cmd: 0, ...fields }));
+    assert(message instanceof Malformed, Deno.inspect(fields));
+    assertEquals((message as Malformed).seq, undefined, Deno.inspect(fields));
+  }
+});
+
+// Replies ------------------------------------------------------------------------------------------------------------
+
+Deno.test("writeReply() writes the article's replies byte for byte", () => {
+  assertEquals(hex(replyPayload(undefined, { res: "PONG" })), "81 a3 72 65 73 a4 50 4f 4e 47");
+  assertEquals(
+    hex(replyPayload(undefined, { slept: 3.003000020980835, res: "DONE" })),
+    "82 a3 72 65 73 a4 44 4f 4e 45 a5 73 6c 65 70 74 cb 40 08 06 24 e0 00 00 00",
+  );
+  assertEquals(
+    hex(replyPayload(undefined, new RpcError("INVALID_SLEEP"))),
+    "81 a3 65 72 72 ad 49 4e 56 41 4c 49 44 5f 53 4c 45 45 50",
+  );
+});
+
+Deno.test("writeReply() writes seq, then res or err, then the rest", () => {
+  const keysOf = (payload: Uint8Array) => Object.keys(decode(payload) as object);
+  assertEquals(keysOf(replyPayload(0, { z: 1, res: 2, a: 3 }, true)), ["seq", "res", "z", "a", "more"]);
+  assertEquals(keysOf(replyPayload(5, new RpcError("NO", "text", { data: [1] }))), ["seq", "err", "msg", "data"]);
+  assertEquals(decode(replyPayload(0, { res: null })), { seq: 0, res: null });
+  assertEquals(decode(replyPayload(2 ** 53 - 1, { res: 1 }, true)), { seq: 2 ** 53 - 1, res: 1, more: true });
+});
+
+Deno.test("writeReply() leaves out what is undefined", () => {
+  assertEquals(decode(replyPayload(undefined, { res: 1, a: undefined, b: { c: undefined } })), { res: 1, b: {} });
+  assertEquals(decode(replyPayload(undefined, new RpcError("NO", undefined, { data: undefined }))), { err: "NO" });
+});
+
+Deno.test("writeReply() refuses reserved fields beside a result", () => {
+  for (const name of ["seq", "err", "msg", "data", "more", "$", "$x"]) {
+    assertThrows(() => replyPayload(1, { res: 1, [name]: 1 }), EncodeError, `"${name}" is reserved`);
+    replyPayload(1, { res: 1, [name]: undefined });
+  }
+  replyPayload(1, { res: 1, cmd: 1, x$: 1 });
+});
+
+Deno.test("writeReply() counts the reply itself as one container", () => {
+  const nested = (depth: number): unknown => depth === 0 ? 1 : [nested(depth - 1)];
+  const deepest = replyPayload(1, { res: nested(63), other: nested(63) });
+  read(readReply, deepest);
+  assertThrows(() => replyPayload(1, { res: nested(64) }), EncodeError, "deeper than 64");
+  assertThrows(() => replyPayload(1, { res: 1, other: nested(64) }), EncodeError, "deeper than 64");
+  assertThrows(() => replyPayload(1, new RpcError("NO", "", { data: nested(64) })), EncodeError, "deeper than 64");
+});
+
+Deno.test("writeReply() writes no map of a wrong size for fields that change meanwhile", () => {
+  let asked = 0;
+  const fickle = {
+    res: 1,
+    get a() {
+      return asked++ === 0 ? 1 : undefined;
+    },
+  };
+  assertThrows(() => replyPayload(1, fickle), EncodeError, "changed");
+  const growing: Record<string, unknown> = {
+    get res() {
+      growing.later = 1;
+      return 1;
+    },
+  };
+  assertThrows(() => replyPayload(1, growing), EncodeError, "changed");
+});
+
+Deno.test("readReply() tells seq and more from the fields", () => {
+  const reply = read(readReply, encode({ seq: 4, res: [1], slept: 2, more: true }));
+  assertEquals([reply.seq, reply.more, reply.fields], [4, true, { res: [1], slept: 2 }]);
+  const plain = read(readReply, encode({ err: "NO", more: false }));
+  assertEquals([plain.seq, plain.more, plain.fields], [undefined, false, { err: "NO" }]);
+  assertEquals(read(readReply, unhex("90")).fields, {});
+});
+
+Deno.test("readReply() refuses a seq that is none, and bytes that are no map", () => {
+  for (const seq of [-1, 1.5, "1", null, 2n ** 53n]) {
+    assertThrows(() => read(readReply, encode({ seq, res: 1 })), DecodeError, "seq");
+  }
+  assertThrows(() => read(readReply, unhex("81 a3 72 65 73")), DecodeError, "too early");
+  assertThrows(() => read(readReply, unhex("80 80")), DecodeError, "left over");
+});
+
+// Requests, written --------------------------------------------------------------------------------------------------
+
+Deno.test("writeRequest() writes parameters before cmd, as the article's client does, and its own fields last", () => {
+  assertEquals(hex(requestPayload({})), "81 a3 63 6d 64 01");
+  assertEquals(
+    hex(requestPayload({ cmd: 2, params: { sleep: 10 } })),
+    "82 a5 73 6c 65 65 70 0a a3 63 6d 64 02",
+  );
+  const all = requestPayload({ cmd: "X", params: { z: 1, a: 2 }, seq: 0, ttl: 5, meta: { m: "n" }, credit: 6 });
+  assertEquals(Object.entries(decode(all) as object), [
+    ["z", 1],
+    ["a", 2],
+    ["cmd", "X"],
+    ["seq", 0],
+    ["ttl", 5],
+    ["meta", { m: "n" }],
+    ["credit", 6],
+  ]);
+});
+
+Deno.test("writeRequest() leaves out undefined parameters, and refuses reserved ones", () => {
+  assertEquals(decode(requestPayload({ params: { a: undefined, b: 1 } })), { b: 1, cmd: 1 });
+  for (const name of ["cmd", "seq", "ttl", "meta", "credit", "$x"]) {
+    assertThrows(() => requestPayload({ params: { [name]: 1 } }), EncodeError, `"${name}" is reserved`);
+  }
+  requestPayload({ params: { max: 1, cancel: 1, res: 1 } });
+});
+
+Deno.test("writeRequest() counts the request itself as one container", () => {
+  const nested = (depth: number): unknown => depth === 0 ? 1 : [nested(depth - 1)];
+  read(readRequest, requestPayload({ params: { a: nested(63) } }));
+  assertThrows(() => requestPayload({ params: { a: nested(64) } }), EncodeError, "deeper than 64");
+});
+
+Deno.test("writeRequest() writes no map of a wrong size for parameters that change meanwhile", () => {
+  let asked = 0;
+  const fickle = {
+    get a() {
+      return asked++ === 0 ? 1 : undefined;
+    },
+  };
+  assertThrows(() => requestPayload({ params: fickle }), EncodeError, "changed");
+});
+
+Deno.test("writeRequest() writes control messages", () => {
+  const control = (fields: OutgoingControl["fields"]) =>
+    decode(payloadOf((writer) => writeRequest(writer, new OutgoingControl(fields))));
+  assertEquals(control({ max: 5 }), { cmd: 0, max: 5 });
+  assertEquals(control({ seq: 0, cancel: true }), { cmd: 0, seq: 0, cancel: true });
+  assertEquals(control({ seq: 1, credit: 3 }), { cmd: 0, seq: 1, credit: 3 });
+});
+
+Deno.test("setField() sets an own field, whatever its name", () => {
+  const fields = {};
+  for (const name of ["a", "__proto__", "constructor", "toString"]) setField(fields, name, { admin: true });
+  assertEquals(Object.getOwnPropertyNames(fields), ["a", "__proto__", "constructor", "toString"]);
+  assert(Object.getPrototypeOf(fields) === Object.prototype);
+});

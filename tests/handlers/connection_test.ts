@@ -1,0 +1,267 @@
+/**
+ * The eye on the time of a connection, on a clock that stands still: a frame, a silence and a write that take too long,
+ * each up to its limit and beyond. The server looks twice a second, so an end may come up to a second late, never early.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { command } from "../../handlers/command.ts";
+import { FakeClock } from "../fake_clock.ts";
+import {
+  concat,
+  Held,
+  type Message,
+  request,
+  type ServedInMemory,
+  settle,
+  unhex,
+  withMemory,
+  withServer,
+} from "../wire.ts";
+
+const PONG = { res: "PONG" };
+const LATE_MS = 1_000;
+
+/** Whether the server has given the connection up; what it sent before is dropped. */
+async function isOver({ peer }: ServedInMemory): Promise<boolean> {
+  await peer.readReady();
+  return await peer.hasEnded();
+}
+
+/** Answers with that many bytes. */
+const BULK = command({ handler: ({ size }: { size: number }) => ({ res: "x".repeat(size) }) });
+
+// A frame ------------------------------------------------------------------------------------------------------------
+
+Deno.test("a connection ends when a frame takes longer than its time, and not before", async () => {
+  const clock = new FakeClock();
+  await using served = withMemory({ clock, frameTimeoutMs: 10_000 });
+  await served.peer.sendBytes(unhex("20"));
+  await clock.advance(10_000);
+  assertEquals(await isOver(served), false);
+  await clock.advance(LATE_MS);
+  assertEquals(await isOver(served), true);
+  await served.served;
+});
+
+Deno.test("a byte now and then does not extend the time of a frame", async () => {
+  const clock = new FakeClock();
+  await using served = withMemory({ clock, frameTimeoutMs: 10_000 });
+  const bytes = request({ cmd: 1, text: "x".repeat(100) });
+  for (let sent = 0; sent < 20; sent++) {
+    await served.peer.sendBytes(bytes.slice(sent, sent + 1));
+    await clock.advance(500);
+  }
+  assertEquals(await isOver(served), false);
+  await served.peer.sendBytes(bytes.slice(20, 21));
+  await clock.advance(LATE_MS);
+  assertEquals(await isOver(served), true);
+});
+
+Deno.test("each frame has its time anew", async () => {
+  const clock = new FakeClock();
+  await using served = withMemory({ clock, frameTimeoutMs: 2_000 });
+  const bytes = request({ cmd: 1 });
+  // Each piece ends one frame and begins the next, so that the connection is inside a frame all the time.
+  await served.peer.sendBytes(bytes.slice(0, 4));
+  for (let count = 0; count < 10; count++) {
+    await clock.advance(1_500);
+    await served.peer.sendBytes(concat(bytes.slice(4), bytes.slice(0, 4)));
+    assertEquals(await served.peer.readReply(), PONG);
+  }
+  await clock.advance(2_000 + LATE_MS);
+  assertEquals(await isOver(served), true);
+});
+
+Deno.test("a frame that takes too long ends the connection under running handlers, which are told", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  await using served = withMemory({ clock, commands: { HOLD: held.command }, frameTimeoutMs: 2_000 });
+  await served.peer.sendBytes(concat(request({ cmd: "HOLD", seq: 1 }), unhex("20")));
+  await clock.advance(2_000 + LATE_MS);
+  assertEquals(await isOver(served), true);
+  assert(held.calls[0].context.signal.aborted);
+  held.finishAll();
+});
+
+Deno.test("a frame is not late that the server itself does not read on: its handlers are at their limit", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  await using served = withMemory({ clock, commands: { HOLD: held.command }, maxInFlight: 2, frameTimeoutMs: 2_000 });
+  const { peer } = served;
+  const [one, two, three, four] = [1, 2, 3, 4].map((seq) => request({ cmd: "HOLD", seq }));
+  const sent = peer.sendBytes(concat(one, two, three, four.slice(0, 5)), four.slice(5));
+  await clock.advance(10_000);
+  assertEquals([await peer.hasEnded(), held.running], [false, 2]);
+  held.finishAll();
+  await settle();
+  held.finishAll();
+  assertEquals((await peer.readReplies(4)).map(({ seq }) => seq), [1, 2, 3, 4]);
+  await sent;
+  // From here on the time runs again.
+  await peer.sendBytes(unhex("20"));
+  await clock.advance(2_000 + LATE_MS);
+  assertEquals(await peer.hasEnded(), true);
+});
+
+// A silence ----------------------------------------------------------------------------------------------------------
+
+Deno.test("a connection ends when it was silent for longer than its time, and not before", async () => {
+  const clock = new FakeClock();
+  await using served = withMemory({ clock, idleTimeoutMs: 20_000 });
+  await clock.advance(15_000);
+  assertEquals(await served.peer.ask({ cmd: 1 }), PONG);
+  await clock.advance(20_000);
+  assertEquals(await isOver(served), false);
+  await clock.advance(LATE_MS);
+  assertEquals(await isOver(served), true);
+  await served.served;
+});
+
+Deno.test("no silence is too long with something in flight, beside the lane or in it", async () => {
+  for (const fields of [{ seq: 1 }, {}]) {
+    const clock = new FakeClock();
+    const held = new Held();
+    await using served = withMemory({ clock, commands: { HOLD: held.command }, idleTimeoutMs: 2_000 });
+    await served.peer.send({ cmd: "HOLD", ...fields });
+    await clock.advance(10_000);
+    assertEquals(await isOver(served), false);
+    held.finishAll();
+    assertEquals(await served.peer.readReply(), { ...fields, res: null });
+    await clock.advance(1_900);
+    assertEquals(await isOver(served), false, "it counts from the reply");
+    await clock.advance(100 + LATE_MS);
+    assertEquals(await isOver(served), true);
+  }
+});
+
+Deno.test("a handler that goes on behind its cancel does not keep a silent connection", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  await using served = withMemory({ clock, commands: { HOLD: held.command }, idleTimeoutMs: 2_000 });
+  await served.peer.send({ cmd: "HOLD", seq: 1 });
+  await served.peer.ask({ cmd: 0, seq: 1, cancel: true });
+  await clock.advance(2_000 + LATE_MS);
+  assertEquals(await isOver(served), true);
+  held.finishAll();
+});
+
+Deno.test("no silence is too long where 0 has switched that off", async () => {
+  const clock = new FakeClock();
+  await using served = withMemory({ clock, idleTimeoutMs: 0 });
+  await clock.advance(100_000);
+  assertEquals(await served.peer.ask({ cmd: 1 }), PONG);
+});
+
+Deno.test("control messages break a silence, and need no reply for it", async () => {
+  const clock = new FakeClock();
+  await using served = withMemory({ clock, idleTimeoutMs: 2_000 });
+  for (let count = 0; count < 5; count++) {
+    await served.peer.send({ cmd: 0, max: 60_000 });
+    await clock.advance(1_500);
+  }
+  assertEquals(await served.peer.ask({ cmd: 1 }), PONG);
+});
+
+// A write ------------------------------------------------------------------------------------------------------------
+
+Deno.test("a connection ends when its peer reads nothing for longer than the time of a write, and not before", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  await using served = withMemory({ clock, commands: { BULK, HOLD: held.command }, writeTimeoutMs: 10_000 });
+  await served.peer.send({ cmd: "HOLD", seq: 1 }, { cmd: "BULK", size: 1_000 });
+  await clock.advance(10_000);
+  assertEquals(held.calls[0].context.signal.aborted, false);
+  await clock.advance(LATE_MS);
+  assertEquals(held.calls[0].context.signal.aborted, true);
+  held.finishAll();
+  await served.served;
+});
+
+Deno.test("a peer that reads, however slowly, is not given up", async () => {
+  const clock = new FakeClock();
+  await using served = withMemory({ clock, commands: { BULK }, writeTimeoutMs: 2_000, maxPayloadBytes: 2 ** 21 });
+  const { peer } = served;
+  await peer.send({ cmd: 0, max: 2 ** 21 }, { cmd: "BULK", size: 1_000_000 });
+  for (let count = 0; count < 10; count++) {
+    await clock.advance(1_500);
+    assert(await peer.readBytesOnce() > 0);
+  }
+  await clock.advance(2_000 + LATE_MS);
+  await served.served;
+});
+
+Deno.test("a peer that reads nothing is held back at the output limit, then given up; its neighbour sees nothing of it", async () => {
+  const clock = new FakeClock();
+  await using server = await withServer({ clock, commands: { BULK }, maxQueuedBytes: 100_000, writeTimeoutMs: 10_000 });
+  const [flooder, neighbour] = [await server.connect(), await server.connect()];
+  const requests = concat(...Array.from({ length: 2_000 }, () => request({ cmd: "BULK", size: 50_000 })));
+  const flood = flooder.sendBytes(requests).catch(() => {});
+  let sent = -1;
+  for (let stable = 0; stable < 20;) {
+    const { res } = await neighbour.ask({ cmd: "STATS" }) as { res: { bytes: { sent: number } } };
+    stable = res.bytes.sent - sent < 10_000 ? stable + 1 : 0;
+    sent = res.bytes.sent;
+    await settle(2);
+  }
+  assert(sent < 50_000_000, `${sent} of 100,000,000 bytes were written`);
+  await clock.advance(10_000 + LATE_MS);
+  await settle();
+  const { res } = await neighbour.ask({ cmd: "STATS" }) as { res: { connections: { open: number } } };
+  assertEquals(res.connections.open, 1);
+  flooder.close();
+  await flood;
+});
+
+// The end ------------------------------------------------------------------------------------------------------------
+
+Deno.test("a connection whose last reply has gone is closed, if the peer does not, after two seconds", async () => {
+  const clock = new FakeClock();
+  await using served = withMemory({ clock });
+  await served.peer.sendBytes(unhex("20 21 90 0d"));
+  assertEquals((await served.peer.readToEnd()).map(({ err }) => err), ["BAD_FRAME"]);
+  let over = false;
+  served.served.then(() => over = true);
+  await clock.advance(1_999);
+  assertEquals(over, false);
+  await clock.advance(1);
+  await settle();
+  assertEquals(over, true);
+});
+
+Deno.test("a connection reads on behind a broken frame, so that no reset overtakes its reply", async () => {
+  await using served = withMemory();
+  const { peer } = served;
+  let taken = 0;
+  for (const piece of [unhex("20 21 90 0d"), ...new Array(200).fill(new Uint8Array(1_000))]) {
+    peer.sendBytes(piece).then(() => taken++, () => {});
+  }
+  assertEquals((await peer.readToEnd()).map(({ err }) => err), ["BAD_FRAME"]);
+  await settle();
+  assert(taken > 64 && taken < 70, `${taken} pieces of 1,000 bytes`);
+});
+
+Deno.test("a connection reads on behind its last reply, but not without end", async () => {
+  await using served = withMemory();
+  const { peer } = served;
+  await peer.sendBytes(unhex("20 21 90 0d"));
+  await peer.readToEnd();
+  let taken = 0;
+  try {
+    for (; taken < 1_000_000; taken += 1_000) await peer.sendBytes(new Uint8Array(1_000));
+  } catch {
+    // Closed.
+  }
+  assert(taken >= 64_000 && taken < 70_000, `${taken} bytes`);
+  await served.served;
+});
+
+Deno.test("a connection that has ended leaves no timer", async () => {
+  const clock = new FakeClock();
+  {
+    await using served = withMemory({ clock });
+    await served.peer.send({ cmd: 2, sleep: 1, ttl: 5_000, seq: 1 });
+    await clock.advance(1_000);
+    assertEquals(await served.peer.readReply(), { seq: 1, res: "DONE", slept: 1 });
+  }
+  assertEquals(clock.timers, 0);
+});

@@ -1,0 +1,275 @@
+/** Limits of what runs at once (contract sections 5, 7 and 10): at the limit, and one beyond. */
+
+import { assert, assertEquals } from "@std/assert";
+import { command } from "../../handlers/command.ts";
+import { FakeClock } from "../fake_clock.ts";
+import { concat, frame, Held, type Message, request, settle, unhex, withMemory, withServer } from "../wire.ts";
+
+const PONG = { res: "PONG" };
+
+function holds(count: number, from = 0): Message[] {
+  return Array.from({ length: count }, (_, index) => ({ cmd: "HOLD", seq: from + index, id: from + index }));
+}
+
+/** Sends each request in a write of its own, without waiting: what the server does not read stays behind. */
+function pour(peer: { send(...fields: Message[]): Promise<void> }, all: Message[]): { taken: number } {
+  const poured = { taken: 0 };
+  for (const fields of all) peer.send(fields).then(() => poured.taken++, () => {});
+  return poured;
+}
+
+// In flight on one connection ----------------------------------------------------------------------------------------
+
+Deno.test("dispatch runs as many handlers as maxInFlight, then stops reading", async () => {
+  const held = new Held();
+  await using served = withMemory({ commands: { HOLD: held.command }, maxInFlight: 3 });
+  const poured = pour(served.peer, holds(20));
+  await settle();
+  assertEquals([held.calls.length, held.peak], [3, 3]);
+  // One more was read before it was known to be one too many; a second stands in the pipe.
+  assert(poured.taken <= 5, `${poured.taken} were taken`);
+  const before = poured.taken;
+  await settle();
+  assertEquals(poured.taken, before, "nothing more is read");
+  held.calls[1].finish();
+  assertEquals(await served.peer.readReady(), [{ seq: 1, res: 1 }]);
+  assertEquals([held.calls.length, held.peak], [4, 3], "one out, one in");
+  while (held.calls.length < 20) {
+    held.finishAll();
+    await settle();
+  }
+  held.finishAll();
+  assertEquals((await served.peer.readReplies(19)).length, 19);
+  assertEquals(held.peak, 3);
+});
+
+Deno.test("dispatch counts what waits in the lane as in flight", async () => {
+  const held = new Held();
+  await using served = withMemory({ commands: { HOLD: held.command }, maxInFlight: 3 });
+  const poured = pour(served.peer, [{ cmd: "HOLD" }, { cmd: 1 }, { cmd: 1 }, ...holds(10)]);
+  await settle();
+  assertEquals([held.calls.length, poured.taken <= 5], [1, true]);
+  held.calls[0].finish();
+  const replies = await served.peer.readReady();
+  assertEquals(replies, [{ res: null }, PONG, PONG]);
+  assertEquals(held.running, 3);
+  while (held.calls.length < 11) {
+    held.finishAll();
+    await settle();
+  }
+  held.finishAll();
+  await served.peer.readReplies(10);
+});
+
+Deno.test("dispatch holds to maxInFlight also where all came in one read", async () => {
+  const held = new Held();
+  await using served = withMemory({ commands: { HOLD: held.command }, maxInFlight: 3 });
+  const sent = served.peer.sendBytes(concat(...holds(10).map(request), frame(unhex("c1")), request({ cmd: 1 })));
+  const replies: Message[] = [];
+  for (let round = 0; round < 10; round++) {
+    await settle();
+    held.finishAll();
+    replies.push(...await served.peer.readReady());
+  }
+  await sent;
+  assertEquals(held.peak, 3);
+  assertEquals(replies.filter(({ seq }) => seq !== undefined).map(({ seq }) => seq), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  assertEquals(replies.filter(({ seq }) => seq === undefined).map(({ err, res }) => err ?? res), [
+    "INVALID_MESSAGE",
+    "PONG",
+  ]);
+});
+
+Deno.test("dispatch lets a cancel through at exactly the limit; the place is free when the handler ends", async () => {
+  const held = new Held();
+  await using served = withMemory({ commands: { HOLD: held.command }, maxInFlight: 3 });
+  const { peer } = served;
+  await peer.send(...holds(3));
+  await settle();
+  assertEquals(await peer.ask({ cmd: 0, seq: 1, cancel: true }), { seq: 1, err: "CANCELLED" });
+  pour(peer, [{ cmd: "HOLD", seq: 7, id: 7 }]);
+  await settle();
+  assertEquals(held.calls.length, 3, "the cancelled handler still runs");
+  held.calls[1].finish();
+  await settle();
+  assertEquals(held.calls.length, 4);
+  held.finishAll();
+  assertEquals((await peer.readReplies(3)).map(({ seq }) => seq), [0, 2, 7]);
+});
+
+Deno.test("dispatch lets credit through at exactly the limit", async () => {
+  const COUNT = command({
+    async *handler(_params: Message): AsyncGenerator<number, void, void> {
+      for (let count = 1;; count++) yield count;
+    },
+  });
+  await using served = withMemory({ commands: { COUNT }, maxInFlight: 1 });
+  await served.peer.send({ cmd: "COUNT", seq: 1, credit: 1 });
+  assertEquals((await served.peer.readReady()).length, 1);
+  await served.peer.send({ cmd: 0, seq: 1, credit: 2 });
+  assertEquals((await served.peer.readReady()).length, 2);
+});
+
+Deno.test("dispatch keeps to maxInFlight on a socket, under a client that sends a thousand at once", async () => {
+  let [running, peak] = [0, 0];
+  const WORK = command({
+    handler: async ({ id }: { id: number }) => {
+      peak = Math.max(peak, ++running);
+      await settle(1);
+      running--;
+      return { res: id };
+    },
+  });
+  await using server = await withServer({ commands: { WORK }, maxInFlight: 8 });
+  const peer = await server.connect();
+  const sent = peer.send(...Array.from({ length: 1_000 }, (_, id) => ({ cmd: "WORK", seq: id, id })));
+  const replies = await peer.readReplies(1_000);
+  await sent;
+  assertEquals(new Set(replies.map(({ seq }) => seq)).size, 1_000);
+  assert(replies.every(({ seq, res }) => seq === res));
+  assertEquals([peak, running], [8, 0]);
+});
+
+Deno.test("dispatch leaves what it does not read in the kernel: a client that does not wait is held back", async () => {
+  const held = new Held();
+  await using server = await withServer({ commands: { HOLD: held.command }, maxInFlight: 1, maxPayloadBytes: 2 ** 20 });
+  const peer = await server.connect();
+  const watcher = await server.connect();
+  let sentAll = false;
+  // 64 MiB: more than any kernel keeps for one connection.
+  const megabyte = request({ cmd: "HOLD", text: "x".repeat(2 ** 20 - 50) });
+  const sending = (async () => {
+    for (let count = 0; count < 64; count++) await peer.sendBytes(megabyte);
+    sentAll = true;
+  })().catch(() => {});
+  let received = -1;
+  for (let stable = 0; stable < 5;) {
+    await settle();
+    const { res } = await watcher.ask({ cmd: "STATS" }) as { res: { bytes: { received: number } } };
+    const [before, now] = [received, res.bytes.received];
+    stable = now - before < 1_000 ? stable + 1 : 0;
+    received = now;
+  }
+  assert(received < 4 * 2 ** 20, `${received} bytes were read`);
+  assertEquals([sentAll, held.running], [false, 1]);
+  peer.close();
+  await sending;
+  held.finishAll();
+});
+
+// In flight in the whole server --------------------------------------------------------------------------------------
+
+Deno.test("dispatch answers OVERLOADED, unstarted, beyond maxInFlightTotal, over all connections", async () => {
+  const held = new Held();
+  await using server = await withServer({ commands: { HOLD: held.command }, maxInFlightTotal: 3 });
+  const [one, two] = [await server.connect(), await server.connect()];
+  await one.send(...holds(2));
+  await until(() => held.running === 2);
+  await two.send(...holds(1));
+  await until(() => held.running === 3);
+  assertEquals(await one.ask({ cmd: "HOLD", seq: 5 }), { seq: 5, err: "OVERLOADED" });
+  assertEquals(await two.ask({ cmd: "HOLD" }), { err: "OVERLOADED" });
+  assertEquals(await two.ask({ cmd: 1 }), { err: "OVERLOADED" });
+  assertEquals(held.calls.length, 3);
+  held.calls[0].finish();
+  await one.readReply();
+  assertEquals(await two.ask({ cmd: 1 }), PONG);
+  held.finishAll();
+  await Promise.all([one.readReply(), two.readReply()]);
+});
+
+Deno.test("dispatch frees a place in the whole server when the handler ends, not at the cancel", async () => {
+  const held = new Held();
+  await using served = withMemory({ commands: { HOLD: held.command }, maxInFlightTotal: 1 });
+  const { peer } = served;
+  await peer.send({ cmd: "HOLD", seq: 1 });
+  await peer.ask({ cmd: 0, seq: 1, cancel: true });
+  assertEquals(await peer.ask({ cmd: 1 }), { err: "OVERLOADED" });
+  held.finishAll();
+  await settle();
+  assertEquals(await peer.ask({ cmd: 1 }), PONG);
+});
+
+// Strikes ------------------------------------------------------------------------------------------------------------
+
+Deno.test("dispatch takes as many bad messages as maxStrikes, and closes at one more", async () => {
+  await using served = withMemory({ maxStrikes: 5 });
+  const { peer } = served;
+  for (let count = 0; count < 5; count++) await peer.sendBytes(frame(unhex("c1")));
+  assertEquals((await peer.readReplies(5)).map(({ err }) => err), new Array(5).fill("INVALID_MESSAGE"));
+  assertEquals(await peer.ask({ cmd: 1 }), PONG);
+  await peer.sendBytes(frame(unhex("c1")));
+  const last = await peer.readToEnd();
+  assertEquals(last.map(({ err }) => err), ["INVALID_MESSAGE"]);
+});
+
+Deno.test("dispatch counts a seq that is in flight twice as a strike; nothing else that is refused", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  await using served = withMemory({ clock, commands: { HOLD: held.command }, maxStrikes: 2 });
+  const { peer } = served;
+  for (
+    const fields of [{ cmd: "NO" }, {}, { cmd: 2, sleep: -1 }, { cmd: 0, seq: 5, cancel: true }, {
+      cmd: 0,
+      max: 60_000,
+    }]
+  ) {
+    for (let count = 0; count < 5; count++) await peer.send(fields);
+  }
+  await peer.readReplies(15);
+  await peer.send(...holds(1), ...holds(1), ...holds(1));
+  assertEquals((await peer.readReplies(2)).map(({ err }) => err), ["INVALID_MESSAGE", "INVALID_MESSAGE"]);
+  assertEquals(await peer.hasEnded(), false);
+  await peer.send(...holds(1));
+  assertEquals((await peer.readToEnd()).map(({ err }) => err), ["INVALID_MESSAGE"]);
+  assert(held.calls[0].context.signal.aborted);
+  held.finishAll();
+});
+
+Deno.test("dispatch forgets strikes when their window is over", async () => {
+  const clock = new FakeClock();
+  await using served = withMemory({ clock, maxStrikes: 2, strikeWindowMs: 10_000 });
+  const { peer } = served;
+  const strike = () => peer.sendBytes(frame(unhex("c1"))).then(() => peer.readReply());
+  for (let window = 0; window < 5; window++) {
+    await strike();
+    await clock.advance(9_000);
+    await strike();
+    await clock.advance(1_100);
+  }
+  await strike();
+  await strike();
+  await peer.sendBytes(frame(unhex("c1")));
+  assertEquals((await peer.readToEnd()).length, 1);
+});
+
+Deno.test("dispatch begins nothing behind the strike that ends the connection", async () => {
+  let begun = 0;
+  const COUNT = command({
+    handler: (_params: Message) => {
+      begun++;
+      return { res: begun };
+    },
+  });
+  const LATER = command({ handler: (_params: Message) => Promise.resolve({ res: ++begun }) });
+  await using served = withMemory({ commands: { COUNT, LATER }, maxStrikes: 1 });
+  await served.peer.sendBytes(concat(
+    request({ cmd: "COUNT" }),
+    frame(unhex("c1")),
+    frame(unhex("c1")),
+    request({ cmd: "COUNT" }),
+    request({ cmd: "LATER", seq: 1 }),
+  ));
+  const replies = await served.peer.readToEnd();
+  assertEquals(replies.map(({ res, err }) => res ?? err), [1, "INVALID_MESSAGE", "INVALID_MESSAGE"]);
+  await settle();
+  assertEquals(begun, 1);
+});
+
+/** Turns the event loop until something holds: on a socket, a message takes its time. */
+async function until(holds: () => boolean): Promise<void> {
+  for (let tries = 0; !holds(); tries++) {
+    if (tries > 1_000) throw new Error(`it never holds that ${holds}`);
+    await settle();
+  }
+}
