@@ -23,8 +23,8 @@ export class PayloadTooLargeError extends EncodeError {
 export interface EncodeOptions<Message> {
   /** Writes one payload: `writeReply` on a server, `writeRequest` on a client. */
   writeMessage(writer: Writer, message: Message): void;
-  /** The largest payload; asked for each message, since a peer may raise what it takes. */
-  maxPayloadBytes(): number;
+  /** The largest payload of a message; asked for each, since a peer may raise what it takes. */
+  maxPayloadBytes(message: Message): number;
   /** Told of a message that could not be written, and why; what it returns is written instead. */
   onUnwritable(message: Message, error: unknown): Message | undefined;
   /** Told how many bytes each chunk has that is put out. */
@@ -63,7 +63,7 @@ export class EncodeStage<Message> implements Transformer<Message[], Uint8Array> 
 
   #write(writer: Writer, message: Message): void {
     try {
-      this.#writeFrame(writer, message, this.#options.maxPayloadBytes());
+      this.#writeFrame(writer, message, this.#options.maxPayloadBytes(message));
     } catch (error) {
       const instead = this.#options.onUnwritable(message, error);
       // However low the limit is, the news that something is over it goes out.

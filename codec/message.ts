@@ -154,7 +154,8 @@ export function readRequest(reader: Reader): Request | Control | Malformed {
         request.params[key] = value;
         break;
       default:
-        setField(request.params, key, value);
+        // Names with $ are kept for what the wire may learn: unknown ones are passed over, and are no parameters.
+        if (!key.startsWith("$")) setField(request.params, key, value);
     }
   }
   reader.finish();

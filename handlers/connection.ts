@@ -56,7 +56,7 @@ export class Connection {
     this.#dispatch = dispatch;
     const encode = new EncodeStage<Reply>({
       writeMessage: writeReply,
-      maxPayloadBytes: () => dispatch.maxReplyBytes,
+      maxPayloadBytes: (reply) => dispatch.limitOf(reply),
       onUnwritable: (reply, error) => dispatch.replaceUnwritable(reply, error),
       onChunk: (bytes) => this.#outflow.add(bytes),
     });

@@ -57,11 +57,11 @@ interface Waiting {
 /** The dispatch stage of one connection: give it to a `TransformStream`, or compose it with others. */
 export class DispatchStage implements Transformer<Decoded<Request | Control>[], Reply[]>, Caller {
   readonly peer: string;
-  /** The largest payload the peer takes: more than a short frame only when it has said so (contract section 1). */
-  maxReplyBytes: number;
 
   readonly #service: Service;
   readonly #outflow: Outflow;
+  /** The largest payload the peer takes: more than a short frame only when it has said so (contract section 1). */
+  #maxReplyBytes: number;
   #output: Output<Reply[]> | undefined;
   #replies: Reply[] = [];
   #emitting = false;
@@ -89,7 +89,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     this.#service = service;
     this.#outflow = outflow;
     this.peer = peer;
-    this.maxReplyBytes = Math.min(SHORT_PAYLOAD_BYTES_END - 1, service.limits.maxPayloadBytes);
+    this.#maxReplyBytes = Math.min(SHORT_PAYLOAD_BYTES_END - 1, service.limits.maxPayloadBytes);
   }
 
   get clock(): Clock {
@@ -142,7 +142,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   /** A shutdown has begun: what runs is answered, what comes is refused, and silence ends the connection. */
   drain(): void {
-    if (this.idle) this.#startQuietTimer();
+    if (this.idle && !this.#gone) this.#startQuietTimer();
   }
 
   /** The grace is over: whoever still waits is told so, and the connection ends. */
@@ -159,6 +159,11 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     this.#laneNext = 0;
     for (const call of calls) this.#fail(call, reason);
     this.#end(reason);
+  }
+
+  /** How large a reply may be. What this server says of its own accord goes out, however low the limit is. */
+  limitOf(reply: Reply): number {
+    return reply instanceof CallReply ? this.#maxReplyBytes : Infinity;
   }
 
   /** A reply could not be written: what its caller gets in its place. */
@@ -246,7 +251,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   #control(control: Control): void {
     if (control.max !== undefined) {
-      this.maxReplyBytes = Math.min(control.max, this.#service.limits.maxPayloadBytes);
+      this.#maxReplyBytes = Math.min(control.max, this.#service.limits.maxPayloadBytes);
       return;
     }
     // An unknown or finished call is no error: its reply may have crossed this message.

@@ -16,9 +16,9 @@ export const TICK = builtIn({
     { count = Infinity, interval = 1 }: { count?: number; interval?: number },
     { clock, signal },
   ): AsyncGenerator<number, number, void> {
-    if (typeof count !== "number" || !(count >= 0)) throw new RpcError("INVALID_PARAMS", "count must be a number >= 0");
+    if (typeof count !== "number" || !(count >= 0)) throw invalid("count", "must be a number >= 0");
     if (typeof interval !== "number" || !(interval >= 0 && interval * 1000 <= MAX_TIMER_MS)) {
-      throw new RpcError("INVALID_PARAMS", "interval must be a number of seconds >= 0");
+      throw invalid("interval", "must be a number of seconds >= 0");
     }
     let ticks = 0;
     while (ticks < count) {
@@ -28,3 +28,7 @@ export const TICK = builtIn({
     return ticks;
   },
 });
+
+function invalid(param: string, message: string): RpcError {
+  return new RpcError("INVALID_PARAMS", `${param}: ${message}`, { data: [{ path: [param], message }] });
+}

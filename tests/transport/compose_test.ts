@@ -193,7 +193,7 @@ async function throughStages(joined: boolean, chunks: Uint8Array[]): Promise<{ b
   const dispatch = new DispatchStage(service, outflow, "test");
   const encode = new EncodeStage<Reply>({
     writeMessage: writeReply,
-    maxPayloadBytes: () => dispatch.maxReplyBytes,
+    maxPayloadBytes: (reply) => dispatch.limitOf(reply),
     onUnwritable: (reply, error) => dispatch.replaceUnwritable(reply, error),
     onChunk: () => {},
   });
@@ -269,7 +269,7 @@ Deno.test("the three stages give a stream's item that cannot be encoded one last
     const decode = new DecodeStage(readRequest, service.limits);
     const encode = new EncodeStage<Reply>({
       writeMessage: writeReply,
-      maxPayloadBytes: () => dispatch.maxReplyBytes,
+      maxPayloadBytes: (reply) => dispatch.limitOf(reply),
       onUnwritable: (reply, error) => dispatch.replaceUnwritable(reply, error),
       onChunk: () => {},
     });
