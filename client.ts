@@ -12,10 +12,11 @@ import type { BuiltIns } from "./handlers/mod.ts";
 import { checkLimit, DEFAULT_HOSTNAME, DEFAULT_LIMITS, DEFAULT_PORT, DEFAULT_TIMEOUT_MS } from "./limits.ts";
 import { Caller, type ClientState } from "./transport/caller.ts";
 import { type Clock, systemClock } from "./transport/clock.ts";
-import { dialTcp } from "./transport/dialer.ts";
+import { dialAddress } from "./transport/dialer.ts";
 import type { Duplex } from "./transport/duplex.ts";
 import type { StreamOptions } from "./transport/item_stream.ts";
 import type { CallOptions } from "./transport/pending.ts";
+import type { ClientTls } from "./transport/tls.ts";
 
 export type { CallOptions, ClientState, StreamOptions };
 export type { BuiltIns };
@@ -41,6 +42,10 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    * @default {1235}
    */
   port?: number;
+  /** The server's unix socket, in place of a name and a port. Needs `--allow-read` and `--allow-write` for it. */
+  path?: string;
+  /** Speaks TLS: `{}` trusts whom the runtime trusts, `ca` another authority; `cert` and `key` are the client's own. */
+  tls?: ClientTls;
   /**
    * The commands as the server has them: those with a number then go by it. With their type alone,
    * `connect<typeof commands>()`, all go by name and no code of the server's is loaded.
@@ -230,12 +235,12 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
  * ```
  */
 export async function connect<C extends Commands = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
-  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, timeout = DEFAULT_TIMEOUT_MS } = options;
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, timeout = DEFAULT_TIMEOUT_MS } = options;
   if (!(timeout >= 0)) {
     throw new RangeError(`Cannot use ${timeout} as timeout: it must be a number of milliseconds from 0 up`);
   }
   const caller = new Caller({
-    dial: options.dial ?? ((signal) => dialTcp(hostname, port, signal)),
+    dial: options.dial ?? ((signal) => dialAddress({ hostname, port, path, tls }, signal)),
     numbers: numbersOf(options.commands ?? {}),
     sequenced: options.sequenced ?? true,
     timeoutMs: timeout,

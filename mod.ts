@@ -22,6 +22,7 @@ export * from "./errors.ts";
 export { DEFAULT_LIMITS, type Limits } from "./limits.ts";
 export { type Duplex, memoryPair } from "./transport/duplex.ts";
 export type { Clock, Timer } from "./transport/clock.ts";
+export type { ClientTls, PeerCertificate, ServerTls } from "./transport/tls.ts";
 export * from "./handlers/command.ts";
 export { builtIns } from "./handlers/mod.ts";
 export type { ErrorOrigin, Middleware, ServiceOptions } from "./handlers/service.ts";

@@ -13,8 +13,9 @@ import { Connection } from "./handlers/connection.ts";
 import { Service, type ServiceOptions } from "./handlers/service.ts";
 import { DEFAULT_GRACE_SECONDS, DEFAULT_HOSTNAME, DEFAULT_PORT, MAX_TIMER_MS } from "./limits.ts";
 import type { Duplex } from "./transport/duplex.ts";
+import { type Acceptor, listen } from "./transport/listen.ts";
 import { acceptAll } from "./transport/listener.ts";
-import { addressText, closeQuietly, socketDuplex } from "./transport/tcp.ts";
+import type { ServerTls } from "./transport/tls.ts";
 
 /** How often connections are looked at for a frame, a silence or a write that takes too long. */
 const SWEEP_MS = 500;
@@ -36,6 +37,20 @@ export interface ServeOptions extends ServiceOptions {
    * @default {1235}
    */
   port?: number;
+  /**
+   * A unix socket to listen on, in place of an address and a port. Its file gets mode 0600; one that an earlier server
+   * left behind is replaced, one on which a server answers is not. Needs `--allow-read` and `--allow-write` for it.
+   */
+  path?: string;
+  /** Speaks TLS, with this certificate and key; with `ca`, clients need a certificate as well. */
+  tls?: ServerTls;
+  /**
+   * Lets several servers listen on the same port, each for its part of the connections: one a core. Linux only, and
+   * needs `--unstable-net`.
+   *
+   * @default {false}
+   */
+  reusePort?: boolean;
 }
 
 /** How a shutdown went. */
@@ -48,9 +63,9 @@ export interface ShutdownReport {
 
 /** A server that listens. */
 export interface Server extends AsyncDisposable {
-  /** The address it listens on. */
+  /** The address it listens on, or the path of its unix socket. */
   readonly hostname: string;
-  /** The port it listens on. */
+  /** The port it listens on; 0 for a unix socket. */
   readonly port: number;
   /** Address and port as text, `127.0.0.1:1235`. */
   readonly address: string;
@@ -75,6 +90,7 @@ export interface Server extends AsyncDisposable {
  * @returns The server, listening.
  * @throws {RangeError} If a limit is out of range, or a command's number is taken twice.
  * @throws {TypeError} If a command is none, or its name is taken twice.
+ * @throws {TypeError} If the certificate or its key is none.
  * @throws {Deno.errors.AddrInUse} If something else listens there.
  *
  * @example A server of one's own in five lines
@@ -87,13 +103,10 @@ export interface Server extends AsyncDisposable {
  * await server.shutdown();
  * ```
  */
-// Async, although TCP would not need it: not every way to listen can be had at once.
-// deno-lint-ignore require-await
 export async function serve(options: ServeOptions = {}): Promise<Server> {
-  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT } = options;
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, reusePort } = options;
   const service = new Service(options);
-  const listener = Deno.listen({ hostname, port });
-  return new ListeningServer(service, listener);
+  return new ListeningServer(service, await listen({ hostname, port, path, tls, reusePort }));
 }
 
 /**
@@ -132,31 +145,31 @@ class ListeningServer implements Server {
   readonly port: number;
   readonly finished: Promise<void>;
   readonly #service: Service;
-  readonly #listener: Deno.TcpListener;
+  readonly #acceptor: Acceptor;
   readonly #sweeper: Sweeper;
   readonly #accepting: Promise<void>;
   readonly #finish: () => void;
   #shutdown: Promise<ShutdownReport> | undefined;
   #graceEnds: (() => void) | undefined;
 
-  constructor(service: Service, listener: Deno.TcpListener) {
+  constructor(service: Service, acceptor: Acceptor) {
     this.#service = service;
-    this.#listener = listener;
-    this.hostname = listener.addr.hostname;
-    this.port = listener.addr.port;
+    this.#acceptor = acceptor;
+    this.hostname = acceptor.hostname;
+    this.port = acceptor.port;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.finished = promise;
     this.#finish = resolve;
     this.#sweeper = new Sweeper(service);
-    this.#accepting = acceptAll(listener, {
-      onConnection: (conn) => this.#serve(conn),
+    this.#accepting = acceptAll(acceptor, {
+      onConnection: (duplex) => this.#serve(duplex),
       onError: (error) => service.report(error, {}),
       clock: service.clock,
     });
   }
 
   get address(): string {
-    return addressText(this.#listener.addr);
+    return this.#acceptor.address;
   }
 
   shutdown({ grace = DEFAULT_GRACE_SECONDS }: { grace?: number } = {}): Promise<ShutdownReport> {
@@ -172,27 +185,20 @@ class ListeningServer implements Server {
     await this.shutdown();
   }
 
-  #serve(conn: Deno.Conn): void {
+  #serve(duplex: Duplex): void {
     const service = this.#service;
-    try {
-      const duplex = socketDuplex(conn);
-      if (service.connections.size >= service.limits.maxConnections) {
-        service.counts.connectionsRefused++;
-        void refuse(duplex);
-        return;
-      }
+    if (service.connections.size >= service.limits.maxConnections) {
+      service.counts.connectionsRefused++;
+      void refuse(duplex);
+    } else {
       void new Connection(service, duplex).run();
-    } catch (error) {
-      // The client was gone before its socket could be set up.
-      closeQuietly(conn);
-      if (!(error instanceof Deno.errors.BadResource)) service.report(error, {});
     }
   }
 
   async #drain(): Promise<ShutdownReport> {
     const service = this.#service;
     service.draining = true;
-    closeQuietly(this.#listener);
+    this.#acceptor.close();
     for (const connection of service.connections) connection.drain();
     const ended = Promise.all([this.#accepting, ...[...service.connections].map((connection) => connection.ended)]);
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);

@@ -11,21 +11,26 @@ import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_HOSTNAME, DEFAULT_PORT } from "../limits.ts";
 import type { Duplex } from "../transport/duplex.ts";
-import { dialTcp } from "../transport/dialer.ts";
-import { addressText } from "../transport/tcp.ts";
+import { type Address, dialAddress, textOf } from "../transport/dialer.ts";
 import { type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
 import { type CommandCall, frameOf, readCall } from "./call.ts";
 import { converse } from "./conversation.ts";
-import { ABOUT, describeFlags, hostnameFlag, portFlag, secondsFlag } from "./flags.ts";
+import { ABOUT, describeFlags, hostnameFlag, pathFlag, portFlag, secondsFlag } from "./flags.ts";
 import { type Direction, tapFrames } from "./frame_tap.ts";
 import { hexDump } from "./hex_dump.ts";
 import { toJson } from "./json.ts";
 import { complain, note, OutputError, print } from "./output.ts";
+import { InputError, readPem } from "./pem.ts";
 import { commandsOf, commandTable, statisticsTable } from "./reports.ts";
 
 const FLAGS = {
   hostname: hostnameFlag("the server's name or address"),
   port: portFlag("the server's port", 1),
+  unix: pathFlag("the server's unix socket, in place of a name and a port"),
+  tls: toggle("speaks TLS; implied by --ca, --cert and --key"),
+  ca: pathFlag("a file with the authority to trust, PEM"),
+  cert: pathFlag("a file with the client's own certificate, PEM, for a server that asks for one"),
+  key: pathFlag("a file with its private key, PEM"),
   timeout: secondsFlag("how long to wait for the server (default: for ever)", { zero: false }),
   json: toggle("prints bare JSON, for programs"),
   hex: toggle("shows each frame on stderr, as xxd would: > sent, < received"),
@@ -76,7 +81,7 @@ export async function main(args: readonly string[]): Promise<number> {
       await complain(`${error.message}; see --help`);
       return 2;
     }
-    if (!(error instanceof RpcError || error instanceof OutputError)) throw error;
+    if (!(error instanceof RpcError || error instanceof OutputError || error instanceof InputError)) throw error;
     await complain(error instanceof RpcError ? error.toJSON().msg ?? error.code : error.message);
     return 3;
   }
@@ -84,12 +89,13 @@ export async function main(args: readonly string[]): Promise<number> {
 
 /** Makes the call, and prints what comes. */
 async function run(call: CommandCall, flags: FlagValues<typeof FLAGS>): Promise<number> {
-  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, timeout } = flags;
+  const { timeout } = flags;
   const request = frameOf(call);
+  const address = await addressOf(flags);
   const deadline = timeout === undefined ? new AbortController().signal : AbortSignal.timeout(timeout * 1000);
   let socket: Duplex | undefined;
   try {
-    socket = await dial(hostname, port, deadline);
+    socket = await dial(address, deadline);
     deadline.addEventListener("abort", () => socket?.close?.());
     deadline.throwIfAborted();
     let failed = false;
@@ -106,13 +112,24 @@ async function run(call: CommandCall, flags: FlagValues<typeof FLAGS>): Promise<
   }
 }
 
-async function dial(hostname: string, port: number, deadline: AbortSignal): Promise<Duplex> {
+async function addressOf(flags: FlagValues<typeof FLAGS>): Promise<Address> {
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path, ca, cert, key } = flags;
+  const withTls = flags.tls || ca !== undefined || cert !== undefined || key !== undefined;
+  if ((cert === undefined) !== (key === undefined)) throw new UsageError("--cert and --key go together");
+  if (path !== undefined && withTls) throw new UsageError("--unix goes without TLS");
+  return { hostname, port, path, tls: withTls ? await readPem(flags, ["ca", "cert", "key"]) : undefined };
+}
+
+async function dial(address: Address, deadline: AbortSignal): Promise<Duplex> {
   try {
-    return await dialTcp(hostname, port, deadline);
+    return await dialAddress(address, deadline);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotCapable)) throw error;
-    const address = addressText({ transport: "tcp", hostname, port });
-    throw new RpcError("CONNECTION_LOST", `no permission to reach ${address}; run it with --allow-net=${address}`);
+    const { path } = address;
+    const flags = path === undefined
+      ? `--allow-net=${textOf(address)}`
+      : `--allow-net=unix:${path} --allow-read=${path} --allow-write=${path}`;
+    throw new RpcError("CONNECTION_LOST", `no permission to reach ${textOf(address)}; run it with ${flags}`);
   }
 }
 

@@ -14,6 +14,7 @@ import { readReply, ReceivedReply, Truncated } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import type { Duplex } from "../transport/duplex.ts";
+import { reasonOf } from "../transport/tls.ts";
 
 /** Sends the request, and reads until the last reply. */
 export async function* converse(duplex: Duplex, request: Uint8Array): AsyncGenerator<ReceivedReply, void> {
@@ -32,7 +33,7 @@ export async function* converse(duplex: Duplex, request: Uint8Array): AsyncGener
       }
     }
   } catch (error) {
-    throw error instanceof RpcError ? error : lost(error instanceof Error ? error.message : String(error), error);
+    throw error instanceof RpcError ? error : lost(reasonOf(error), error);
   }
   throw lost("the server closed it before it had answered");
 

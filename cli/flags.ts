@@ -32,6 +32,11 @@ export function portFlag(help: string, least: number): Flag<number> {
   };
 }
 
+/** A path, as `--unix` and the flags for certificates take it. */
+export function pathFlag(help: string): Flag<string> {
+  return { takes: "PATH", help, read: (text) => text };
+}
+
 /** A time in seconds: from 0 up, or above 0 if that would mean nothing. */
 export function secondsFlag(help: string, { zero }: { zero: boolean }): Flag<number> {
   return {

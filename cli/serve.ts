@@ -20,10 +20,12 @@ import {
   type Limits,
 } from "../limits.ts";
 import { serve, type Server } from "../server.ts";
-import { addressText } from "../transport/tcp.ts";
+import { textOf } from "../transport/dialer.ts";
+import type { ServerTls } from "../transport/tls.ts";
 import { type Flag, type FlagValues, readArguments, UsageError } from "./arguments.ts";
-import { ABOUT, describeFlags, hostnameFlag, portFlag, secondsFlag } from "./flags.ts";
+import { ABOUT, describeFlags, hostnameFlag, pathFlag, portFlag, secondsFlag } from "./flags.ts";
 import { complain, note, OutputError, print } from "./output.ts";
+import { InputError, readPem } from "./pem.ts";
 
 /** What each limit is about, for the help; units are in the names. */
 const LIMIT_HELP: Record<keyof Limits, string> = {
@@ -50,6 +52,10 @@ const LIMIT_FLAGS = Object.fromEntries(LIMIT_NAMES.map((name) => [name, limitFla
 const FLAGS = {
   hostname: hostnameFlag("the address to listen on; 0.0.0.0 is every one of this machine's"),
   port: portFlag("the port; 0 is any that is free", 0),
+  unix: pathFlag("a unix socket to listen on, in place of an address and a port"),
+  cert: pathFlag("a file with the server's certificate, PEM: speaks TLS"),
+  key: pathFlag("a file with its private key, PEM"),
+  ca: pathFlag("a file with the authority that clients need a certificate of, PEM: mutual TLS"),
   grace: secondsFlag(`how long a shutdown waits for calls in flight (default ${DEFAULT_GRACE_SECONDS})`, {
     zero: true,
   }),
@@ -105,7 +111,7 @@ export async function main(args: readonly string[]): Promise<number> {
       await complain(`${error.message}; see --help`);
       return 2;
     }
-    if (!(error instanceof StartError || error instanceof OutputError)) throw error;
+    if (!(error instanceof StartError || error instanceof OutputError || error instanceof InputError)) throw error;
     await complain(error.message);
     return 1;
   }
@@ -136,21 +142,38 @@ function limitFlag(name: keyof Limits): Flag<number> {
 class StartError extends Error {}
 
 async function listen(flags: ServeFlags): Promise<Server> {
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path } = flags;
+  const tls = await tlsOf(flags);
+  const address = textOf({ hostname, port, path });
   try {
-    return await serve(flags);
+    return await serve({ ...flags, path, tls });
   } catch (error) {
-    const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT } = flags;
-    const address = addressText({ transport: "tcp", hostname, port });
     if (error instanceof Deno.errors.NotCapable) {
-      throw new StartError(`no permission to listen on ${address}; run it with --allow-net=${address}`);
+      const needed = path === undefined
+        ? `--allow-net=${address}`
+        : `--allow-net=unix --allow-read=${folderOf(path)} --allow-write=${folderOf(path)}`;
+      throw new StartError(`no permission to listen on ${address}; run it with ${needed}`);
     }
-    const reason = error instanceof Deno.errors.AddrInUse
+    const reason = error instanceof Deno.errors.AddrInUse && path === undefined
       ? "the port is in use; choose another with --port, 0 for any that is free"
       : error instanceof Error
       ? error.message
       : error;
     throw new StartError(`cannot listen on ${address}: ${reason}`);
   }
+}
+
+async function tlsOf(flags: ServeFlags): Promise<ServerTls | undefined> {
+  const { cert, key, ca } = flags;
+  if (cert === undefined && key === undefined && ca === undefined) return undefined;
+  if (cert === undefined || key === undefined) throw new UsageError("TLS needs both --cert and --key");
+  return await readPem({ cert, key, ca }, ["cert", "key", "ca"]) as ServerTls;
+}
+
+/** The folder in which a socket's file is made. */
+function folderOf(path: string): string {
+  const end = path.lastIndexOf("/");
+  return end < 0 ? "." : path.slice(0, end) || "/";
 }
 
 /** The first signal ends the server in order, the second at once. */

@@ -9,6 +9,7 @@ import type { Request } from "../codec/message.ts";
 import type { RpcError } from "../errors.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { Expiring } from "../transport/deadlines.ts";
+import type { PeerCertificate } from "../transport/tls.ts";
 import type { Context, ServerView } from "./command.ts";
 import type { Entry } from "./mod.ts";
 
@@ -18,6 +19,8 @@ const NO_META: Readonly<Record<string, string>> = Object.freeze({});
 export interface Caller {
   /** Who is at the other end. */
   readonly peer: string;
+  /** What the peer's certificate says, if one was asked for. */
+  readonly certificate: PeerCertificate | undefined;
   /** The server's clock. */
   readonly clock: Clock;
   /** The server's view of itself. */
@@ -63,6 +66,10 @@ export class Call implements Context, Expiring {
 
   get peer(): string {
     return this.caller.peer;
+  }
+
+  get certificate(): PeerCertificate | undefined {
+    return this.caller.certificate;
   }
 
   get clock(): Clock {

@@ -8,6 +8,7 @@
 import { isReservedParameter } from "../codec/message.ts";
 import { checkLimit } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
+import type { PeerCertificate } from "../transport/tls.ts";
 
 /** The first number that a command of the user's own may have (contract section 3). */
 export const FIRST_OWN_NUMBER = 16;
@@ -30,6 +31,8 @@ export interface Context {
   readonly meta: Readonly<Record<string, string>>;
   /** Who calls: address and port, as text. */
   readonly peer: string;
+  /** What the peer's certificate says, where the server asks for one (mutual TLS) and has checked it. */
+  readonly certificate: PeerCertificate | undefined;
   /**
    * Aborted when nobody wants the answer any more: cancelled, out of time, disconnected, cut at shutdown. Its
    * reason is an `RpcError` that says which. Never aborted once the handler has succeeded.

@@ -52,7 +52,7 @@ export class Connection {
     this.#duplex = duplex;
     this.#outflow = new Outflow(limits.maxQueuedBytes);
     this.#decode = new DecodeStage(readRequest, limits);
-    const dispatch = new DispatchStage(service, this.#outflow, duplex.peer ?? "unknown peer");
+    const dispatch = new DispatchStage(service, this.#outflow, duplex.peer ?? "unknown peer", duplex.certificate);
     this.#dispatch = dispatch;
     const encode = new EncodeStage<Reply>({
       writeMessage: writeReply,

@@ -28,6 +28,7 @@ import { RpcError } from "../errors.ts";
 import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import type { Outflow } from "../transport/outflow.ts";
+import type { PeerCertificate } from "../transport/tls.ts";
 import { Call, type Caller } from "./call.ts";
 import type { ServerView } from "./command.ts";
 import type { Service } from "./service.ts";
@@ -57,6 +58,7 @@ interface Waiting {
 /** The dispatch stage of one connection: give it to a `TransformStream`, or compose it with others. */
 export class DispatchStage implements Transformer<Decoded<Request | Control>[], Reply[]>, Caller {
   readonly peer: string;
+  readonly certificate: PeerCertificate | undefined;
 
   readonly #service: Service;
   readonly #outflow: Outflow;
@@ -85,11 +87,12 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   #strikesSinceMs = 0;
   #quietTimer: Timer | undefined;
 
-  constructor(service: Service, outflow: Outflow, peer: string) {
+  constructor(service: Service, outflow: Outflow, peer: string, certificate?: PeerCertificate) {
     this.#service = service;
     this.#outflow = outflow;
     this.peer = peer;
     this.#maxReplyBytes = Math.min(SHORT_PAYLOAD_BYTES_END - 1, service.limits.maxPayloadBytes);
+    this.certificate = certificate;
   }
 
   get clock(): Clock {

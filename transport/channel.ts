@@ -24,6 +24,7 @@ import { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Timer } from "./clock.ts";
 import type { Duplex } from "./duplex.ts";
+import { reasonOf } from "./tls.ts";
 import { Outbox, type Outgoing } from "./outbox.ts";
 import type { CallOwner, CallQueue, PendingCall } from "./pending.ts";
 
@@ -216,7 +217,7 @@ export class Channel {
       decode.flush(output);
       this.#lose(this.#lost("the server closed it"));
     } catch (error) {
-      this.#lose(this.#lost(error instanceof Error ? error.message : String(error), error));
+      this.#lose(this.#lost(reasonOf(error), error));
     }
   }
 

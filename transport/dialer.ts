@@ -1,5 +1,5 @@
 /**
- * How a client gets a connection: one dial over TCP, and how long to wait after one that failed.
+ * How a client gets a connection: one dial, over TCP, TLS or a unix socket, and how long to wait after one that failed.
  *
  * In: an address. Out: its streams. Refused: an address that cannot be reached, by a `CONNECTION_LOST` that says
  * what to do about it. A missing permission passes through as it is: it is the program's matter, not the network's.
@@ -8,7 +8,8 @@
 import { RpcError } from "../errors.ts";
 import type { Clock } from "./clock.ts";
 import type { Duplex } from "./duplex.ts";
-import { addressText, socketDuplex } from "./tcp.ts";
+import { addressText, closeQuietly, socketDuplex } from "./tcp.ts";
+import { type ClientTls, reasonOf } from "./tls.ts";
 
 /** How long one dial may take. A host that drops packets would otherwise hold a caller for two minutes. */
 const DIAL_TIMEOUT_MS = 10_000;
@@ -17,23 +18,57 @@ const DIAL_TIMEOUT_MS = 10_000;
 const FIRST_BACKOFF_MS = 50;
 const LONGEST_BACKOFF_MS = 5_000;
 
+/** Where a server is, and how it is spoken to. */
+export interface Address {
+  /** The name or address. */
+  readonly hostname: string;
+  /** The port. */
+  readonly port: number;
+  /** A unix socket, in place of both. */
+  readonly path?: string;
+  /** Speaks TLS. */
+  readonly tls?: ClientTls;
+}
+
 /**
- * Dials over TCP.
+ * Dials.
  *
- * @param hostname The name or address.
- * @param port The port.
+ * @param address Where to.
  * @param signal Ends the attempt.
  * @returns The connection's streams.
  * @throws {RpcError} `CONNECTION_LOST`, retryable: nothing has been sent.
- * @throws {Deno.errors.NotCapable} If the program may not use the network.
+ * @throws {Deno.errors.NotCapable} If the program may not do that.
  */
-export async function dialTcp(hostname: string, port: number, signal: AbortSignal): Promise<Duplex> {
+export async function dialAddress(address: Address, signal: AbortSignal): Promise<Duplex> {
   try {
-    return socketDuplex(await Deno.connect({ hostname, port, signal }));
+    return socketDuplex(await open(address, signal));
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) throw error;
-    throw unreachable(addressText({ transport: "tcp", hostname, port }), signal.aborted ? signal.reason : error);
+    throw unreachable(textOf(address), signal.aborted ? signal.reason : error);
   }
+}
+
+async function open({ hostname, port, path, tls }: Address, signal: AbortSignal): Promise<Deno.Conn> {
+  if (path !== undefined) return await Deno.connect({ transport: "unix", path });
+  if (tls === undefined) return await Deno.connect({ hostname, port, signal });
+  const { ca, cert, key } = tls;
+  const caCerts = ca === undefined ? undefined : [ca];
+  const conn = await Deno.connectTls(
+    cert === undefined || key === undefined ? { hostname, port, caCerts } : { hostname, port, caCerts, cert, key },
+  );
+  try {
+    // Now, and not with the first call: what is wrong with a certificate is said here.
+    await conn.handshake();
+    return conn;
+  } catch (error) {
+    closeQuietly(conn);
+    throw error;
+  }
+}
+
+/** An address for people. */
+export function textOf({ hostname, port, path }: Address): string {
+  return addressText(path === undefined ? { transport: "tcp", hostname, port } : { transport: "unix", path });
 }
 
 /** Makes a connection; the signal says that nobody wants it any more. */
@@ -82,9 +117,9 @@ function ignore(): void {}
 export function unreachable(address: string, cause: unknown): RpcError {
   const reason = cause instanceof Deno.errors.ConnectionRefused
     ? "connection refused; is the server running?"
-    : cause instanceof Error
-    ? cause.message
-    : String(cause);
+    : cause instanceof Deno.errors.NotFound
+    ? "there is no such socket; is the server running?"
+    : reasonOf(cause);
   return new RpcError("CONNECTION_LOST", `cannot reach ${address}: ${reason}`, { retryable: true, cause });
 }
 

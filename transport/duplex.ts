@@ -2,6 +2,8 @@
  * The seam between packline and whatever carries its bytes: a socket, TLS, a unix socket, a pair in memory.
  */
 
+import type { PeerCertificate } from "./tls.ts";
+
 /** A pair of byte streams, and a name for who is at the other end. */
 export interface Duplex {
   /** Bytes from the peer. A chunk may be reused by its source as soon as the next one is asked for. */
@@ -10,6 +12,8 @@ export interface Duplex {
   readonly writable: WritableStream<Uint8Array>;
   /** Who is at the other end, for people: an address and port, a path. */
   readonly peer?: string;
+  /** What the peer's certificate says, where one was asked for and has been checked. */
+  readonly certificate?: PeerCertificate;
   /** Frees what the pair holds; called once both directions have ended. */
   close?(): void;
 }

@@ -21,9 +21,9 @@ const CLIENTS_OWN = [
 ];
 
 /** What the loop needs to know. */
-export interface AcceptOptions {
+export interface AcceptOptions<Connection> {
   /** Takes a connection. Must not throw. */
-  onConnection(conn: Deno.Conn): void;
+  onConnection(connection: Connection): void;
   /** Told once for each run of errors that are not one connection's own. */
   onError(error: unknown): void;
   /** Whose time the waits go by. */
@@ -37,12 +37,15 @@ export interface AcceptOptions {
  * @param options Who takes them.
  * @returns A promise that resolves when the listener has been closed.
  */
-export async function acceptAll(listener: Deno.Listener, options: AcceptOptions): Promise<void> {
+export async function acceptAll<Connection>(
+  listener: { accept(): Promise<Connection> },
+  options: AcceptOptions<Connection>,
+): Promise<void> {
   let pauseMs = 0;
   while (true) {
-    let conn: Deno.Conn;
+    let connection: Connection;
     try {
-      conn = await listener.accept();
+      connection = await listener.accept();
     } catch (error) {
       if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) return;
       if (CLIENTS_OWN.some((kind) => error instanceof kind)) continue;
@@ -52,6 +55,6 @@ export async function acceptAll(listener: Deno.Listener, options: AcceptOptions)
       continue;
     }
     pauseMs = 0;
-    options.onConnection(conn);
+    options.onConnection(connection);
   }
 }

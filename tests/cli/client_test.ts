@@ -30,7 +30,10 @@ Deno.test("the client prints what the server says, as the article's client does"
     }],
     [
       ["TICK", "count=x", "--json"],
-      said('{"err":"INVALID_PARAMS","msg":"count must be a number >= 0"}', 1),
+      said(
+        '{"err":"INVALID_PARAMS","msg":"count: must be a number >= 0","data":[{"path":["count"],"message":"must be a number >= 0"}]}',
+        1,
+      ),
     ],
   ];
   await Promise.all(exact.map(async ([args, outcome]) => {
@@ -246,7 +249,7 @@ Deno.test("--help and --version need no server and no permission", async () => {
     runScript("client", ["--version"], { permissions: [] }),
   ]);
   assertEquals([help.code, help.stderr, version.code, version.stderr], [0, "", 0, ""]);
-  assertEquals(help.stdout.match(/^ {2}--/gm)?.length, 8);
+  assertEquals(help.stdout.match(/^ {2}--/gm)?.length, 13);
   assertMatch(version.stdout, /^packline \d+\.\d+\.\d+\n$/);
 });
 

@@ -1,0 +1,100 @@
+/**
+ * Where connections come from: TCP, TLS, mutual TLS or a unix socket, behind one face.
+ *
+ * In: an address, and certificates if there are any. Out: an {@linkcode Acceptor}. Refused: an address in use, a
+ * certificate or key that is none, a path together with TLS; each by an error that says so.
+ */
+
+import type { Duplex } from "./duplex.ts";
+import { addressText, closeQuietly, socketDuplex } from "./tcp.ts";
+import { type ServerTls, tlsFault } from "./tls.ts";
+import { listenUnix } from "./unix.ts";
+
+/** Where to listen. */
+export interface ListenOptions {
+  /** The address. */
+  hostname: string;
+  /** The port; 0 is any that is free. */
+  port: number;
+  /** The path of a unix socket, in place of an address and a port. */
+  path?: string;
+  /** Speaks TLS. */
+  tls?: ServerTls;
+  /** Lets several listeners share the port, each with its part of the connections. */
+  reusePort?: boolean;
+}
+
+/** Gives one connection after the other. */
+export interface Acceptor {
+  /** The address listened on, or the path. */
+  readonly hostname: string;
+  /** The port listened on; 0 for a path. */
+  readonly port: number;
+  /** Both, for people. */
+  readonly address: string;
+  /** The next connection. Rejects with `BadResource` once the acceptor has been closed. */
+  accept(): Promise<Duplex>;
+  /** Accepts no more. What has been accepted stays. */
+  close(): void;
+}
+
+/**
+ * Starts to listen.
+ *
+ * @param options Where, and how.
+ * @returns What gives the connections.
+ * @throws {TypeError} If the certificate or the key is none, or TLS is wanted on a path.
+ * @throws {Deno.errors.AddrInUse} If something else listens there.
+ */
+export async function listen({ hostname, port, path, tls, reusePort }: ListenOptions): Promise<Acceptor> {
+  if (path !== undefined) {
+    if (tls) throw new TypeError("Cannot use TLS on a unix socket: give either a path or tls");
+    return new SocketAcceptor(await listenUnix(path), { transport: "unix", path });
+  }
+  if (tls === undefined) return acceptorOf(Deno.listen({ hostname, port, reusePort }));
+  try {
+    if (tls.ca !== undefined) {
+      // The runtime's own listener cannot ask for a certificate; what can is loaded by those who need it.
+      const { MutualTlsAcceptor } = await import("./mutual_tls.ts");
+      return await MutualTlsAcceptor.listen(hostname, port, { ...tls, ca: tls.ca }, reusePort);
+    }
+    return acceptorOf(Deno.listenTls({ hostname, port, reusePort, cert: tls.cert, key: tls.key }));
+  } catch (error) {
+    const fault = tlsFault(error);
+    throw fault === undefined ? error : new TypeError(`Cannot listen with TLS: ${fault}`, { cause: error });
+  }
+}
+
+function acceptorOf(listener: Deno.Listener): Acceptor {
+  return new SocketAcceptor(listener, listener.addr);
+}
+
+/** Accepts sockets of the runtime's own kind. */
+class SocketAcceptor implements Acceptor {
+  readonly hostname: string;
+  readonly port: number;
+  readonly address: string;
+  readonly #listener: { accept(): Promise<Deno.Conn>; close(): void };
+
+  constructor(listener: { accept(): Promise<Deno.Conn>; close(): void }, addr: Deno.Addr) {
+    this.#listener = listener;
+    this.hostname = "path" in addr ? addr.path : "hostname" in addr ? addr.hostname : "";
+    this.port = "port" in addr ? addr.port : 0;
+    this.address = addressText(addr);
+  }
+
+  async accept(): Promise<Duplex> {
+    const conn = await this.#listener.accept();
+    try {
+      return socketDuplex(conn);
+    } catch (error) {
+      closeQuietly(conn);
+      // The client was gone before its socket was set up; the listener is as it was.
+      throw error instanceof Deno.errors.BadResource ? new Deno.errors.NotConnected(error.message) : error;
+    }
+  }
+
+  close(): void {
+    closeQuietly(this.#listener);
+  }
+}

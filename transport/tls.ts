@@ -1,0 +1,70 @@
+/**
+ * What TLS needs to know, at both ends, and what the runtime's errors about it mean.
+ *
+ * In: certificates and keys, as PEM text. Out: the same, checked as far as it goes without a peer; an error as a sentence
+ * that says what is wrong with which of them.
+ */
+
+/** A server's certificate, and whose certificates it wants to see. */
+export interface ServerTls {
+  /** The certificate chain, as PEM. */
+  cert: string;
+  /** Its private key, as PEM. */
+  key: string;
+  /**
+   * Certificate authorities, as PEM. With them, only clients are let in whose certificate one of them has signed (mutual
+   * TLS); others are turned away before a byte of theirs is decoded.
+   */
+  ca?: string;
+}
+
+/** Whom a client trusts, and what it shows. */
+export interface ClientTls {
+  /** Certificate authorities to trust beside those the runtime knows, as PEM. */
+  ca?: string;
+  /** The client's own certificate chain, as PEM, for a server that wants one; together with `key`. */
+  cert?: string;
+  /** Its private key, as PEM. */
+  key?: string;
+}
+
+/** Who is at the other end, as a certificate tells that the server has checked. */
+export interface PeerCertificate {
+  /** Its subject, as `O=Analytical, CN=ada`. */
+  readonly subject: string;
+}
+
+/** What the runtimes of both kinds say, and what it means. */
+const FAULTS: readonly [RegExp, string][] = [
+  [/KeyMismatch|key values mismatch/i, "the private key does not belong to the certificate"],
+  [/No certificates found|no start line|PEM.*certificate/i, "the certificate is not PEM text"],
+  [/No keys found|PEM.*key|unsupported.*key|DECODER/i, "the private key is not PEM text"],
+  [/peer certificate: Expired|certificate has expired/i, "the certificate of the peer has expired"],
+  [/NotValidYet/i, "the certificate of the peer is not valid yet"],
+  [/not valid for name|NotValidForName/i, "the certificate of the peer is for another name"],
+  [
+    /UnknownIssuer|CaUsedAsEndEntity|self.signed|unable to verify/i,
+    "the certificate of the peer is signed by nobody who is trusted here; name its authority as ca",
+  ],
+  [
+    /fatal alert: (CertificateRequired|BadCertificate|UnknownCA|DecryptError|AccessDenied)|peer sent no certificates/i,
+    "the peer does not accept the certificate of this side, or wants one",
+  ],
+  [/fatal alert: CertificateExpired/i, "the peer says that the certificate of this side has expired"],
+  [
+    /without sending TLS close_notify/i,
+    "the peer broke off; a server that asks for a certificate does so with one that it does not accept",
+  ],
+  [/InvalidContentType|corrupt message|wrong version number/i, "the peer does not speak TLS"],
+];
+
+/** What an error of a connection says, for people. */
+export function reasonOf(error: unknown): string {
+  return tlsFault(error) ?? (error instanceof Error ? error.message : String(error));
+}
+
+/** What is wrong, as a sentence without its full stop; `undefined` where the error is none of TLS. */
+export function tlsFault(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  return FAULTS.find(([pattern]) => pattern.test(error.message))?.[1];
+}
