@@ -1,0 +1,830 @@
+/**
+ * `examples/wireshark/packline.lua`, driven by `tshark` over captures that are made here: TCP segments with their real
+ * headers, so that each test decides where a segment ends, what is lost and what comes twice. What is on the wire in
+ * them comes from packline's own client and server, and from `tests/wire.ts` where it must be wrong.
+ *
+ * Without `tshark` all of it is ignored. One test captures on the loopback, where it may.
+ */
+
+import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
+import { Malformed, readRequest } from "../../codec/message.ts";
+import { encode } from "../../codec/msgpack.ts";
+import { DecodeError, Reader } from "../../codec/reader.ts";
+import { DEFAULT_LIMITS } from "../../limits.ts";
+import { connect } from "../../client.ts";
+import { command } from "../../handlers/command.ts";
+import { serve, serveConnection } from "../../server.ts";
+import { type Duplex, memoryPair } from "../../transport/duplex.ts";
+import { Folder, testWith } from "../production/programs.ts";
+import { newSeed, Random } from "../random.ts";
+import { chunksOf, concat, frame, hex, message, unhex } from "../wire.ts";
+
+const example = new URL("../../examples/wireshark/", import.meta.url);
+const script = new URL("packline.lua", example).pathname;
+
+// Captures -----------------------------------------------------------------------------------------------------------
+
+type Side = "client" | "server";
+
+/** The bytes of Ethernet, IPv4 and TCP in front of a payload. */
+const HEADER_BYTES = 14 + 20 + 20;
+const FIN = 1, SYN = 2, PSH = 8, ACK = 16;
+
+/** A capture file, as tcpdump writes it. */
+class Capture {
+  readonly #packets: Uint8Array[] = [];
+  #timeMs = 0;
+
+  /** @param snapBytes Of longer packets only so much is kept, as with `tcpdump -s`. */
+  constructor(readonly snapBytes = 262_144) {}
+
+  /** How many packets there are: the number of the last. */
+  get packets(): number {
+    return this.#packets.length;
+  }
+
+  /** Lets time pass; each packet takes a millisecond anyway. */
+  wait(ms: number): void {
+    this.#timeMs += ms;
+  }
+
+  add(packet: Uint8Array): number {
+    this.#timeMs++;
+    const kept = packet.subarray(0, this.snapBytes);
+    const record = new DataView(new ArrayBuffer(16));
+    record.setUint32(0, 1_700_000_000 + Math.floor(this.#timeMs / 1000));
+    record.setUint32(4, this.#timeMs % 1000 * 1000);
+    record.setUint32(8, kept.length);
+    record.setUint32(12, packet.length);
+    return this.#packets.push(concat(new Uint8Array(record.buffer), kept));
+  }
+
+  /** The file: a header that says "version 2.4, microseconds, Ethernet", then the packets. */
+  get file(): Uint8Array {
+    const header = unhex("a1b2c3d4 0002 0004 00000000 00000000 00040000 00000001");
+    return concat(header, ...this.#packets);
+  }
+}
+
+/** One TCP connection in a capture. */
+class Connection {
+  readonly #capture: Capture;
+  readonly #ports: Record<Side, number>;
+  /** The next byte's number in each direction. */
+  readonly next: Record<Side, number>;
+
+  /** @param options `handshake: false` for a capture that begins later than the connection. */
+  constructor(capture: Capture, { clientPort = 40_000, port = 1235, handshake = true } = {}) {
+    this.#capture = capture;
+    this.#ports = { client: clientPort, server: port };
+    // As in life: not from 0, and other for each connection, by which one on the same ports is known to be new.
+    const first = 0x1000_0000 + 0x10_0000 * capture.packets;
+    this.next = { client: first, server: first + 0x7000_0000 };
+    if (!handshake) return;
+    this.#packet("client", SYN);
+    this.next.client++;
+    this.#packet("server", SYN | ACK);
+    this.next.server++;
+    this.#packet("client", ACK);
+  }
+
+  /** Sends bytes, a segment a piece; answers with the number of the last packet. */
+  send(from: Side, ...pieces: Uint8Array[]): number {
+    let packet = 0;
+    for (const piece of pieces.flatMap((piece) => chunksOf(piece, 16_000))) {
+      packet = this.#packet(from, PSH | ACK, piece);
+      this.next[from] += piece.length;
+    }
+    return packet;
+  }
+
+  /** Sends bytes that were sent before, or not yet: what comes next is not moved. */
+  sendAt(from: Side, sequence: number, bytes: Uint8Array): number {
+    const next = this.next[from];
+    this.next[from] = sequence;
+    const packet = this.#packet(from, PSH | ACK, bytes);
+    this.next[from] = next;
+    return packet;
+  }
+
+  /** Both ends say that they are done. */
+  close(): void {
+    for (const side of ["client", "server"] as const) {
+      this.#packet(side, FIN | ACK);
+      this.next[side]++;
+    }
+  }
+
+  #packet(from: Side, flags: number, payload: Uint8Array = new Uint8Array(0)): number {
+    const to = from === "client" ? "server" : "client";
+    const packet = new Uint8Array(HEADER_BYTES + payload.length);
+    const view = new DataView(packet.buffer);
+    view.setUint16(12, 0x0800); // IPv4
+    const [source, target] = from === "client" ? [1, 2] : [2, 1];
+    view.setUint16(14, 0x4500);
+    view.setUint16(16, packet.length - 14);
+    view.setUint16(20, 0x4000); // not to be fragmented
+    view.setUint16(22, 0x4006); // 64 hops, TCP
+    packet.set([10, 0, 0, source, 10, 0, 0, target], 26);
+    view.setUint16(24, checksum(packet.subarray(14, 34)));
+    view.setUint16(34, this.#ports[from]);
+    view.setUint16(36, this.#ports[to]);
+    view.setUint32(38, this.next[from]);
+    view.setUint32(42, flags & ACK ? this.next[to] : 0);
+    view.setUint16(46, 0x5000 | flags);
+    view.setUint16(48, 0xffff); // the window
+    packet.set(payload, HEADER_BYTES);
+    // TCP sums up the addresses, its number and its length, too.
+    const pseudo = concat(packet.subarray(26, 34), unhex("0006"), uint16(packet.length - 34));
+    view.setUint16(50, checksum(concat(pseudo, packet.subarray(34))));
+    return this.#capture.add(packet);
+  }
+}
+
+function uint16(number: number): Uint8Array {
+  return Uint8Array.of(number >> 8, number & 255);
+}
+
+function checksum(bytes: Uint8Array): number {
+  let sum = 0;
+  for (let index = 0; index < bytes.length; index += 2) sum += bytes[index] << 8 | (bytes[index + 1] ?? 0);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return ~sum & 0xffff;
+}
+
+// tshark -------------------------------------------------------------------------------------------------------------
+
+/** Runs tshark on a capture, with our script. */
+async function tshark(capture: Capture, ...args: string[]): Promise<string> {
+  await using folder = await Folder.make();
+  await Deno.writeFile(`${folder.path}/capture.pcap`, capture.file);
+  return await runIn(folder, "-X", `lua_script:${script}`, "-r", "capture.pcap", ...args);
+}
+
+/** Runs tshark in a folder. */
+async function runIn(folder: Folder, ...args: string[]): Promise<string> {
+  const options = { cwd: folder.path, env: settings(folder), stdin: "null" } as const;
+  const { code, stdout, stderr } = await new Deno.Command("tshark", { ...options, args }).output();
+  const errors = new TextDecoder().decode(stderr);
+  assertEquals(code, 0, errors);
+  assertNotMatch(errors, /lua/i);
+  const output = new TextDecoder().decode(stdout);
+  assertEquals(output.match(/^.*Lua Error.*$/m)?.[0], undefined);
+  return output;
+}
+
+/** The environment of a user who has never run Wireshark: what whoever runs the test has set must not count. */
+function settings({ path }: Folder): Record<string, string> {
+  return { HOME: path, XDG_CONFIG_HOME: path, WIRESHARK_CONFIG_DIR: path, LC_ALL: "C.UTF-8", TZ: "UTC" };
+}
+
+/** Fields of each packet that holds packline, in the order asked for; several of a kind are joined by `;`. */
+async function rowsOf(capture: Capture, fields: string, ...args: string[]): Promise<string[][]> {
+  const names = fields.split(" ").flatMap((
+    name,
+  ) => ["-e", /^(frame|tcp|_ws)\./.test(name) ? name : `packline.${name}`]);
+  const output = await tshark(capture, "-Y", "packline", "-T", "fields", "-E", "aggregator=;", ...names, ...args);
+  return output.split("\n").slice(0, -1).map((line) => line.split("\t"));
+}
+
+/** The same, a line each. */
+async function fieldsOf(...question: Parameters<typeof rowsOf>): Promise<string[]> {
+  return (await rowsOf(...question)).map((row) => row.map((cell) => cell || "-").join(" "));
+}
+
+/** What the packet list says about packline. */
+function columnsOf(capture: Capture, ...args: string[]): Promise<string[]> {
+  return fieldsOf(capture, "_ws.col.Info", ...args);
+}
+
+/** What Wireshark flags, per packet. */
+function flagsOf(capture: Capture, ...args: string[]): Promise<string[]> {
+  return fieldsOf(capture, "frame.number _ws.expert.message", "-Y", "packline && _ws.expert", ...args);
+}
+
+/** The values of one payload as Wireshark's JSON has them, in their order: name, bytes, value. */
+async function valuesOf(payload: Uint8Array): Promise<string[]> {
+  const capture = new Capture();
+  new Connection(capture).send("client", frame(payload));
+  const json = await tshark(capture, "-Y", "packline", "-T", "json", "-x", "-J", "packline");
+  assert(Array.isArray(JSON.parse(json)));
+  const values = [];
+  const pattern =
+    /"packline\.([\w.]+)_raw": \[\s*"([^"]*)",\s*(\d+),\s*(\d+),[^\]]*\],\s*"packline\.[\w.]+": ("(?:[^"\\]|\\.)*")?/g;
+  for (const [, name, bytes, at, size, value = ""] of json.matchAll(pattern)) {
+    // The range is what is told apart from the bytes: both must say the same.
+    const from = Number(at) - HEADER_BYTES;
+    assertEquals(hex(frame(payload).subarray(from, from + Number(size))).replaceAll(" ", ""), bytes, name);
+    values.push(`${bytes} ${name.replace("value.", "")} ${value ? JSON.parse(value) : ""}`.trimEnd());
+  }
+  return values;
+}
+
+// What packline itself says ------------------------------------------------------------------------------------------
+
+/** Has a client and a server talk in memory, and records what they say as a connection of a capture. */
+async function record(capture: Capture, talk: (dial: () => Promise<Duplex>) => Promise<void>): Promise<void> {
+  const connection = new Connection(capture);
+  const tap = (from: Side) =>
+    new TransformStream<Uint8Array, Uint8Array>({
+      transform(chunk, controller) {
+        connection.send(from, chunk);
+        controller.enqueue(chunk);
+      },
+    });
+  const [here, there] = memoryPair();
+  const outgoing = tap("client");
+  const piped = outgoing.readable.pipeTo(here.writable);
+  const served = serveConnection(there, { commands });
+  await talk(() =>
+    Promise.resolve({ readable: here.readable.pipeThrough(tap("server")), writable: outgoing.writable })
+  );
+  await Promise.all([piped, served]);
+  connection.close();
+}
+
+const commands = {
+  ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => ({ res: value }) }),
+  NUMBERS: command({
+    async *handler({ count }: { count: number }) {
+      for (let number = 1; number <= count; number++) yield await Promise.resolve(number);
+      return "all";
+    },
+  }),
+};
+
+// Tests --------------------------------------------------------------------------------------------------------------
+
+/** A test of the script. */
+function test(name: string, run: () => Promise<void>): void {
+  testWith(["tshark"], `packline.lua ${name}`, run);
+}
+
+test("shows a client's calls: requests, replies, errors, a cancel", async () => {
+  const capture = new Capture();
+  await record(capture, async (dial) => {
+    await using client = await connect({ dial, commands, maxPayloadBytes: 50_000, timeout: 0 });
+    await client.call("PING");
+    const patience = new AbortController();
+    const delay = client.call("DELAY", { sleep: 10 }, { signal: patience.signal }).catch(({ code }) => code);
+    await client.call("ECHO", { value: "Ada" }, { meta: { token: "t" } });
+    patience.abort();
+    assertEquals(await delay, "CANCELLED");
+    await client.call("DELAY", { sleep: -1 }).catch(() => {});
+    await client.call("FOO" as "PING").catch(() => {});
+  });
+  const named = ["-o", "packline.names:16=ECHO"];
+  const fields = "_ws.col.Info frame.number kind cmd cmd.number seq res err request_in reply_in _ws.expert.message";
+  const [rows, found] = await Promise.all([
+    rowsOf(capture, fields, "-2", ...named),
+    fieldsOf(capture, "frame.number length", "-Y", 'packline.cmd == "DELAY" && packline.seq == 1'),
+  ]);
+  assertEquals(rows.map(([column]) => column), [
+    "control max=50000 | PING seq=0",
+    'reply to PING seq=0 res="PONG"',
+    'DELAY seq=1 sleep=10 | ECHO seq=2 value="Ada"',
+    'reply to ECHO seq=2 res="Ada"',
+    "control seq=1 cancel=true",
+    "error to DELAY seq=1 CANCELLED",
+    "DELAY seq=3 sleep=-1",
+    "error to DELAY seq=3 INVALID_SLEEP",
+    "FOO seq=4",
+    "error to FOO seq=4 CMD_NOT_FOUND",
+  ]);
+  // The first three packets are the handshake's.
+  assertEquals(rows.map(([, ...cells]) => cells.map((cell) => cell || "-").join(" ")), [
+    "4 control;request control;PING 0;1 0 - - - 5 -",
+    "5 reply - - 0 PONG - 4 - -",
+    "6 request;request DELAY;ECHO 2;16 1;2 - - - 9;7 -",
+    "7 reply - - 2 Ada - 6 - -",
+    "8 control control 0 1 - - 6 - -",
+    "9 error - - 1 - CANCELLED 6 - The request failed",
+    "10 request DELAY 2 3 - - - 11 -",
+    "11 error - - 3 - INVALID_SLEEP 10 - The request failed",
+    "12 request FOO - 4 - - - 13 -",
+    "13 error - - 4 - CMD_NOT_FOUND 12 - The request failed",
+  ]);
+  assertEquals(found, ["6 18;35"]);
+});
+
+test("shows a client's stream, and long frames both ways, over many segments", async () => {
+  const capture = new Capture();
+  await record(capture, async (dial) => {
+    await using client = await connect({ dial, commands, timeout: 0 });
+    for await (const _ of client.stream("NUMBERS", { count: 3 }, { credit: 2 }));
+    await client.call("ECHO", { value: "x".repeat(70_000) });
+  });
+  const rows = await rowsOf(capture, "_ws.col.Info more long length terminator _ws.expert.message");
+  const columns = rows.map(([column]) => column);
+  assertEquals(columns.slice(0, 2), [
+    "control max=1048576 | NUMBERS seq=0 count=3 credit=2",
+    "item to NUMBERS seq=0 res=1",
+  ]);
+  const words = columns.join(" | ");
+  assertStringIncludes(words, "item to NUMBERS seq=0 res=3");
+  assertStringIncludes(words, 'reply to NUMBERS seq=0 res="all"');
+  assertStringIncludes(words, "control seq=0 credit=");
+  assertMatch(words, /command 16 seq=1 value="x{60}…" \| reply to command 16 seq=1 res="x{60}…"$/);
+  assertEquals(rows.map(([, more]) => more).join(""), "111");
+  const long = rows.slice(-2).map(([, , ...cells]) => cells.join(" "));
+  assertEquals(long, ["1 70022 0x0a ", "1 70015 0x0a "]);
+  assertEquals(rows.map(([, , , , , flags]) => flags).join(""), "");
+});
+
+test("finds the frames wherever segments end", async () => {
+  const delay = message({ sleep: 10, cmd: 2, seq: 1 });
+  // 234 bytes of payload: the header itself holds a newline.
+  const newlines = message({ value: "\n".repeat(220), cmd: 16 });
+  assertEquals(newlines[1], 0x0a);
+  const stream = concat(delay, newlines, frame(new Uint8Array(0)), message({ cmd: 1 }), delay);
+  const cuts = [[stream], ...[1, 2, 3, 5, 7, 11, 64, 200].map((size) => chunksOf(stream, size))];
+  for (let at = 1; at < delay.length; at++) cuts.push([stream.slice(0, at), stream.slice(at)]);
+  const capture = new Capture();
+  cuts.forEach((pieces, index) => new Connection(capture, { clientPort: 40_000 + index }).send("client", ...pieces));
+
+  const found = cuts.map(() => [] as string[]);
+  for (const row of await fieldsOf(capture, "tcp.stream length terminator")) {
+    const [index, lengths, terminators] = row.split(" ");
+    found[Number(index)].push(...lengths.split(";"));
+    assertMatch(terminators, /^0x0a(;0x0a)*$/);
+  }
+  assertEquals(found.map((lengths) => lengths.join(" ")), cuts.map(() => "18 234 0 6 18"));
+});
+
+test("shows every value of MessagePack over its own bytes", async () => {
+  const scalars = [
+    ...["05 int 5", "ff int -1", "ccff int 255", "cd0100 int 256", "ceffffffff int 4294967295"],
+    ...["cf0000000000000001 int 1", "cf0020000000000001 int 9007199254740993"],
+    ...["cf8000000000000000 uint 9223372036854775808", "cfffffffffffffffff uint 18446744073709551615"],
+    ...["d080 int -128", "d18000 int -32768", "d280000000 int -2147483648", "d3ffffffffffffffff int -1"],
+    ...["d38000000000000000 int -9223372036854775808", "d3ffdfffffffffffff int -9007199254740993"],
+    ...["ca3fc00000 float 1.5", "cb3fb999999999999a float 0.1", "c0 nil", "c2 bool 0", "c3 bool 1"],
+    ...["a3416461 text Ada", "d90161 text a", 'da00020a22 text \n"', "db00000002c3b6 text ö", "a0 text"],
+  ];
+  // The bytes, then what is shown for them.
+  const others = [
+    ...[["90", "90 array 0"], ["9101", "9101 array 1", "01 int 1"]],
+    ...[["dc000102", "dc000102 array 1", "02 int 2"], ["dd0000000103", "dd0000000103 array 1", "03 int 3"]],
+    ...[["80", "80 map 0"], ["81a16b04", "81a16b04 map 1", "a16b04 entry", "a16b key k", "04 int 4"]],
+    ["de0001a16b05", "de0001a16b05 map 1", "a16b05 entry", "a16b key k", "05 int 5"],
+    ["df000000010706", "df000000010706 map 1", "0706 entry", "07 key 7", "06 int 6"],
+    [
+      "9181a16b91c0",
+      "9181a16b91c0 array 1",
+      "81a16b91c0 map 1",
+      "a16b91c0 entry",
+      "a16b key k",
+      "91c0 array 1",
+      "c0 nil",
+    ],
+    // Of binary data and extensions, only the content is told apart.
+    ...[["c4020a0d", "0a0d bin 0a:0d"], ["c50001ff", "ff bin ff"], ["c600000001fe", "fe bin fe"]],
+    ...[["c70105aa", "aa ext aa"], ["c8000105bb", "bb ext bb"], ["c90000000105cc", "cc ext cc"], [
+      "d40501",
+      "01 ext 01",
+    ]],
+    ...[["d505abcd", "abcd ext ab:cd"], ["d605abcdabcd", "abcdabcd ext ab:cd:ab:cd"]],
+    ["d705" + "ab".repeat(8), "ab".repeat(8) + " ext " + Array(8).fill("ab").join(":")],
+    ["d8ff" + "ab".repeat(16), "ab".repeat(16) + " ext " + Array(16).fill("ab").join(":")],
+  ];
+  const bytes = [...scalars.map((line) => line.split(" ")[0]), ...others.map(([bytes]) => bytes)];
+  const array = "dc" + bytes.length.toString(16).padStart(4, "0") + bytes.join("");
+
+  const values = await valuesOf(unhex("82 a3636d6401 a176" + array));
+  const inArray = values.findIndex((line) => line.startsWith(`${array} array`)) + 1;
+  assertEquals(values.slice(inArray, -1), [...scalars, ...others.flatMap(([, ...lines]) => lines)]);
+  assertEquals(values.slice(0, inArray - 1), [
+    ...["2011 length 241", "2011 long 0", "01 cmd PING", "01 cmd.number 1"],
+    ...[`82a3636d6401a176${array} map 2`, "a3636d6401 entry", "a3636d64 key cmd", "01 int 1"],
+    ...[`a176${array} entry`, "a176 key v"],
+  ]);
+  assertEquals(values.at(-1), "0a terminator 0x0a");
+});
+
+test("flags a frame that is none, and reads nothing behind it", async () => {
+  const ping = message({ cmd: 1 });
+  const broken = concat(ping.slice(0, -1), Uint8Array.of(0x0d));
+  const terminator = "The byte after the payload is not 0x0A";
+  const behind = "behind a wrong terminator, where a peer has stopped to read";
+  const header = "behind a header that is none";
+  const nowhere = "no frame begins here: the capture misses the beginning, or this is another protocol";
+  // What the client sends, a segment each, and what is said about them.
+  const cases: [string, Uint8Array[], string[]][] = [
+    ["a wrong terminator", [concat(ping, broken)], [terminator]],
+    ["and bytes behind it", [concat(broken, ping), unhex("2026")], [`${terminator};${behind}`, behind]],
+    ["a whole frame behind it", [broken, ping, ping], [terminator, behind, behind]],
+    ["a terminator in the next segment", [broken.slice(0, -1), broken.slice(-1)], [terminator]],
+    ["57,311 in a short frame", [unhex("ffff")], [
+      "the header declares 57311 bytes, a short frame holds at most 57310",
+    ]],
+    ["a long frame too short", [unhex("1f1f00000006 81")], [
+      `a long frame declares 6 bytes, which belong in a short one;${header}`,
+    ]],
+    ["a long frame too long", [unhex("1f1f"), unhex("00100001")], [
+      "the header declares 1048577 bytes, the limit in the preferences is 1048576",
+    ]],
+    ["another protocol", [new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n"), ping], [nowhere]],
+  ];
+  const capture = new Capture();
+  cases.forEach(([, pieces], index) => {
+    const connection = new Connection(capture, { clientPort: 40_000 + index });
+    connection.send("client", ...pieces);
+    if (index < 7) connection.send("server", message({ err: "BAD_FRAME", msg: "the boundary is lost" }));
+  });
+  const flags = cases.map(() => [] as string[]);
+  const columns = cases.map(() => [] as string[]);
+  for (
+    const [stream, port, text, column] of await rowsOf(
+      capture,
+      "tcp.stream tcp.dstport _ws.expert.message _ws.col.Info",
+    )
+  ) {
+    columns[Number(stream)].push(column);
+    if (port === "1235" && text) flags[Number(stream)].push(text);
+  }
+  cases.forEach(([name, , expected], index) => assertEquals(flags[index], expected, name));
+
+  const refusal = 'error to a broken frame BAD_FRAME msg="the boundary is lost"';
+  assertEquals(columns[0], ["PING | wrong terminator 0x0d", refusal]);
+  assertEquals(columns[1], ["wrong terminator 0x0d | not read: 9 bytes", "not read: 2 bytes", refusal]);
+  assertEquals(columns[2], [
+    "wrong terminator 0x0d",
+    "PING (behind a broken frame)",
+    "PING (behind a broken frame)",
+    refusal,
+  ]);
+  assertEquals(columns[6].at(-1), refusal);
+  assertEquals(columns[7], ["not read: 18 bytes", "PING"]);
+});
+
+/** A message, as a server with the default limits reads it: why it is none, or nothing. */
+function refusalOf(payload: Uint8Array): string | undefined {
+  try {
+    const reader = new Reader(DEFAULT_LIMITS);
+    reader.begin(payload, 0, payload.length);
+    const message = readRequest(reader);
+    return message instanceof Malformed ? message.reason : undefined;
+  } catch (error) {
+    if (error instanceof DecodeError) return error.message;
+    throw error;
+  }
+}
+
+/** Why the dissector takes each payload for no message, or `undefined`. */
+async function flaggedPayloads(payloads: Uint8Array[]): Promise<(string | undefined)[]> {
+  const capture = new Capture();
+  const connection = new Connection(capture);
+  const packets = payloads.map((payload) => connection.send("client", frame(payload)));
+  const flagged = new Map<string, string>();
+  // A value's own flag comes first, that of the whole message last.
+  for (const row of await flagsOf(capture)) {
+    const [, packet, texts] = row.match(/^(\d+) (.*)$/) ?? [];
+    flagged.set(packet, texts.split(";").at(-1) as string);
+  }
+  return packets.map((packet) => flagged.get(String(packet)));
+}
+
+test("flags the messages that a server refuses, for the same reason", async () => {
+  const payloads = [
+    ...[
+      "",
+      "c1",
+      "05",
+      "9101",
+      "dc00",
+      "de",
+      "dcffff",
+      "a5",
+      "8100",
+      "81a3636d64",
+      "81a3636d64c1",
+      "81a3636d640100",
+      "82a3636d6401a176",
+    ],
+    ...[
+      "81a176a1ff",
+      "81a176a2c080",
+      "81a176a3eda080",
+      "81a176a4f4908080",
+      "81a1ff01",
+      "81a176c70105aa",
+      "81a176d6ff00000000",
+    ],
+    ...["81c001", "8190c0", "81cb000000000000000001", "81a176dfffffffff", "81a176c6ffffffff", "81a176db00000002aa"],
+    ...["82a3636d6401a3736571ff", "82a3636d6401a3736571a131", "82a3636d6401a3736571cf0020000000000000"],
+    ...[
+      "82a3636d6401a374746c00",
+      "82a3636d6401a374746cc3",
+      "82a3636d6401a46d65746181a16101",
+      "82a3636d6401a46d6574619101",
+    ],
+    ...["83a3636d6401a373657101a663726564697400", "83a3636d6401a373657101a6637265646974cb3ff8000000000000"],
+    ...["81a3636d6400", "82a3636d6400a36d6178ff", "82a3636d6400a373657101", "83a3636d6400a373657101a663616e63656c01"],
+    "84a3636d6400a373657101a663616e63656cc3a663726564697401",
+  ].map(unhex);
+  payloads.push(unhex("81a176" + "91".repeat(64) + "c0"), encode({ cmd: 1, v: Array(100_000).fill(0) }));
+  const sound = [
+    "90",
+    "dc0000",
+    "80",
+    "8100c0",
+    "81d3000000000000000001",
+    "82a3636d64cb3ff0000000000000a3736571cb4000000000000000",
+  ];
+  payloads.push(...sound.map(unhex));
+  payloads.push(unhex("81a176" + "91".repeat(63) + "c0"), encode({ cmd: 1, v: Array(99_995).fill(0) }));
+
+  const refusals = payloads.map(refusalOf);
+  assertEquals(refusals.filter((reason) => reason === undefined).length, sound.length + 2);
+  const flagged = await flaggedPayloads(payloads);
+  payloads.forEach((payload, index) => {
+    // Of a hundred thousand values a tenth is shown, which is said where nothing worse is to be said.
+    const text = flagged[index] === "Not all values are shown" ? undefined : flagged[index];
+    assertEquals(text, refusals[index], hex(payload.subarray(0, 40)));
+  });
+});
+
+test("flags what a server refuses, with random bytes in messages", async () => {
+  const seed = newSeed();
+  console.log(`seed ${seed}`);
+  const random = new Random(seed);
+  const sound = [
+    { cmd: 1, seq: 3, ttl: 5.5, meta: { a: "ä" }, v: [1, -2, null, true, { k: "text" }] },
+    { cmd: 0, seq: 3, cancel: true },
+    { cmd: 0, max: 70_000 },
+    { name: "Ada", list: [[], {}, "", 2 ** 40], cmd: "GREET" },
+  ].map((fields) => encode(fields));
+  const payloads = Array.from({ length: 1_500 }, () => {
+    const payload = random.pick(sound).slice();
+    for (let times = random.between(1, 3); times > 0; times--) {
+      payload[random.below(payload.length)] = random.chance(0.5)
+        ? random.below(256)
+        : random.pick([0xc1, 0x90, 0xd9, 0xcf, 0]);
+    }
+    return random.chance(0.1) ? payload.slice(0, random.below(payload.length)) : payload;
+  });
+  const flagged = await flaggedPayloads(payloads);
+  let refused = 0;
+  payloads.forEach((payload, index) => {
+    const expected = refusalOf(payload);
+    if (expected !== undefined) refused++;
+    // A credit without a seq, and a seq that is open already, are no matter of the message alone.
+    const alone = flagged[index] !== "seq is in flight already" && !flagged[index]?.startsWith("credit needs a seq");
+    assertEquals(alone && flagged[index] !== undefined, expected !== undefined, hex(payload));
+  });
+  assert(refused > 100 && refused < 1_400, `${refused} of ${payloads.length} were refused`);
+});
+
+test("links replies to requests, by seq or in their order, over retransmissions and on ports used again", async () => {
+  const capture = new Capture();
+  const ordered = new Connection(capture);
+  ordered.send(
+    "client",
+    concat(message({ cmd: 1 }), message({ sleep: 10, cmd: 2 }), frame(unhex("c1")), message({ cmd: "FOO" })),
+  );
+  capture.wait(1_998);
+  ordered.send("server", message({ res: "PONG" }));
+  capture.wait(7_999);
+  ordered.send("server", concat(message({ res: "DONE", slept: 10 }), message({ err: "INVALID_MESSAGE" })));
+  ordered.send("server", message({ err: "CMD_NOT_FOUND" }), message({ res: "nobody asked" }));
+  ordered.send("client", message({ cmd: 2, sleep: 1 }), message({ cmd: 2, sleep: 1, seq: 1 }));
+  ordered.close();
+
+  // The same ports: nothing is inherited.
+  const again = new Connection(capture);
+  const lost = again.next.client;
+  const third = message({ cmd: "THIRD", seq: 3 });
+  again.send("client", third, message({ cmd: "FIRST", seq: 1 }), message({ cmd: "SECOND" }));
+  again.sendAt("client", lost, third);
+  again.send("server", message({ res: "second" }), message({ seq: 3, res: 1, more: true }));
+  again.send("server", message({ seq: 1, res: "first" }), message({ seq: 3, res: "third" }));
+  again.send("server", message({ seq: 3, res: "once too often" }));
+
+  const expected = [
+    "4 - - - 5;6;6;7",
+    "5 PING 4 1.999000000 -",
+    "6 DELAY;a malformed message 4;4 9.999000000;9.999000000 -",
+    "7 FOO 4 10.000000000 -",
+    "8 - - - -",
+    "9 - - - -",
+    "10 - - - -",
+    // The handshake, and a segment that came twice, are missing in between.
+    "16 - - - 23",
+    "17 - - - 22",
+    "18 - - - 20",
+    "20 SECOND 18 0.002000000 -",
+    "21 THIRD 16 0.005000000 -",
+    "22 FIRST 17 0.005000000 -",
+    "23 THIRD 16 0.007000000 -",
+    "24 - - - -",
+  ];
+  const question = "frame.number reply_to request_in time reply_in";
+  const [twice, once, unasked] = await Promise.all([
+    fieldsOf(capture, question, "-2"),
+    fieldsOf(capture, question),
+    fieldsOf(capture, "frame.number", "-Y", "packline.unasked"),
+  ]);
+  assertEquals(twice, expected);
+  // When a packet is looked at for the first time, replies are still to come.
+  const atOnce = expected.map((row) => /- - - [\d;]+$/.test(row) ? row.replace(/[\d;]+$/, "-") : row);
+  assertEquals(once, atOnce);
+  assertEquals(unasked, ["8", "24"]);
+});
+
+test("takes another port, and Decode As, also for the client's port", async () => {
+  const capture = new Capture();
+  const connection = new Connection(capture, { port: 4321, clientPort: 5555 });
+  connection.send("client", message({ cmd: 1, seq: 1 }));
+  connection.send("server", message({ seq: 1, res: "PONG" }));
+  const expected = ["PING seq=1", 'reply to PING seq=1 res="PONG"'];
+  const flags = ["", "-opackline.port:4000-4010,4321", "-dtcp.port==4321,packline", "-dtcp.port==5555,packline"];
+  const columns = await Promise.all(flags.map((flag) => columnsOf(capture, ...flag ? [flag] : [])));
+  assertEquals(columns, [[], expected, expected, expected]);
+});
+
+test("makes do with captures that miss something", async () => {
+  const long = message({ cmd: "SAVE", text: "y".repeat(20_000), seq: 1 });
+  const ping = message({ cmd: 1 });
+
+  // The beginning, or something in the middle.
+  const late = new Capture();
+  const joined = new Connection(late, { handshake: false });
+  joined.send("client", long.slice(5_000), ping);
+  joined.send("server", message({ seq: 1, res: "SAVED" }));
+  const holed = new Connection(late, { clientPort: 40_001 });
+  holed.send("client", long.slice(0, 3_000));
+  holed.next.client += long.length - 3_000;
+  holed.send("client", ping, ping);
+  holed.send("server", message({ res: "PONG" }));
+
+  // The end of each long packet.
+  const short = new Capture(100);
+  new Connection(short).send("client", ping, message({ cmd: "SAVE", text: "y".repeat(200), seq: 1 }), ping);
+
+  // Somebody to put segments together.
+  const split = new Capture();
+  const delay = message({ sleep: 10, cmd: 2 });
+  new Connection(split).send("client", ...chunksOf(delay, 7), ping, ping.slice(0, 1), ping.slice(1));
+
+  const shown = await Promise.all([
+    fieldsOf(late, "tcp.stream _ws.col.Info"),
+    columnsOf(short),
+    columnsOf(split, "-o", "tcp.desegment_tcp_streams:FALSE"),
+  ]);
+  assertEquals(shown, [
+    [
+      `0 not read: ${long.length - 5_000} bytes`,
+      "0 PING",
+      '0 reply seq=1 res="SAVED"',
+      "1 [TCP Previous segment not captured] PING",
+      "1 PING",
+      '1 [TCP ACKed unseen segment] reply to PING res="PONG"',
+    ],
+    ["PING", "46 of 225 bytes of a frame", "PING"],
+    [
+      ...["7 of 16 bytes of a frame", "not read: 7 bytes", "not read: 2 bytes", "PING"],
+      ...["part of a header", "not read: 8 bytes"],
+    ],
+  ]);
+});
+
+test("never fails on random bytes, and goes on behind them", async () => {
+  const seed = newSeed();
+  console.log(`seed ${seed}`);
+  const random = new Random(seed);
+  const sound = concat(
+    message({ cmd: 2, sleep: 10, seq: 4, meta: { a: "ö" } }),
+    message({ seq: 4, res: [1, { a: null }, new Uint8Array(3)], more: true }),
+    message({ cmd: 0, seq: 4, credit: 3 }),
+    frame(new Uint8Array(random.bytes(300))),
+  );
+  const capture = new Capture();
+  for (let index = 0; index < 60; index++) {
+    const connection = new Connection(capture, { clientPort: 10_000 + index });
+    for (const side of ["client", "server"] as const) {
+      let bytes = random.chance(0.2) ? random.bytes(200) : concat(sound, sound);
+      for (let times = random.below(6); times > 0; times--) bytes[random.below(bytes.length)] = random.below(256);
+      if (random.chance(0.3)) bytes = bytes.slice(random.below(bytes.length));
+      connection.send(side, ...random.pieces(bytes, random.pick([20, 100, 600])));
+    }
+    if (random.chance(0.5)) connection.close();
+  }
+  const packet = new Connection(capture).send("client", message({ cmd: 1 }));
+  // Once and twice, put together and in pieces. A failure of the script is in the output, where `run` sees it.
+  const runs = [[], ["-2"], ["-o", "tcp.desegment_tcp_streams:FALSE"]].map((args) =>
+    rowsOf(capture, "frame.number _ws.col.Info _ws.expert.message value.text", ...args)
+  );
+  for (const rows of await Promise.all(runs)) {
+    assert(rows.length > 60);
+    assertEquals(rows.at(-1), [String(packet), "PING", "", ""]);
+  }
+});
+
+test("is used as its README says", async () => {
+  const capture = new Capture();
+  const connection = new Connection(capture);
+  connection.send("client", message({ cmd: 2, sleep: 10, seq: 1 }), message({ cmd: 16, name: "Ada" }));
+  capture.wait(200);
+  connection.send("server", message({ seq: 1, err: "CANCELLED" }));
+  new Connection(capture, { port: 9_999 }).send("client", message({ cmd: 1 }));
+  await using folder = await Folder.make();
+  await Deno.writeFile(`${folder.path}/capture.pcap`, capture.file);
+  await Deno.copyFile(script, `${folder.path}/packline.lua`);
+
+  const readme = await Deno.readTextFile(new URL("README.md", example));
+  const commands = [...readme.matchAll(/^\$ tshark (.* -r .*)$/gm)].map(([, command]) =>
+    [...command.matchAll(/"([^"]*)"|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain)
+  );
+  const outputs = await Promise.all(commands.map((words) => runIn(folder, ...words)));
+  assertEquals(outputs.length, 5);
+  assertStringIncludes(outputs[0], "packline RPC, command 16 name=");
+  assertEquals(outputs[1], "6\t1\tCANCELLED\n");
+  assertMatch(outputs[2], /^ +6 .* error to DELAY seq=1 CANCELLED\n$/);
+  assertMatch(outputs[3], /^ +4 .* DELAY seq=1 sleep=10\n$/);
+  assertMatch(outputs[4], / PING\n$/);
+
+  // For good. An unknown field in a filter would make tshark fail.
+  const plugins = `${folder.path}/.local/lib/wireshark/plugins`;
+  await Deno.mkdir(plugins, { recursive: true });
+  await Deno.rename(`${folder.path}/packline.lua`, `${plugins}/packline.lua`);
+  const fields = new Set([...readme.matchAll(/`(packline\.\w+[.\w]*)`/g)].map(([, name]) => name));
+  fields.delete("packline.lua");
+  assert(fields.size > 20);
+  const shown = await runIn(folder, "-r", "capture.pcap", "-Y", [...fields].join(" || "));
+  assertStringIncludes(shown, "DELAY seq=1 sleep=10");
+});
+
+// On the loopback ----------------------------------------------------------------------------------------------------
+
+/** Whether this user may capture here. */
+function mayCapture(): boolean {
+  try {
+    const dumpcap = new Deno.Command("dumpcap", { args: ["-i", "lo", "-L"], stdout: "null", stderr: "null" });
+    if (dumpcap.outputSync().success) return true;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  console.log("skipped: a live capture on lo: to run it, install tshark (Debian's name), and be root");
+  return false;
+}
+
+Deno.test({ name: "packline.lua shows what happens on the loopback", ignore: !mayCapture() }, async () => {
+  await using server = await serve({ port: 0, commands });
+  await using folder = await Folder.make();
+  const child = new Deno.Command("tshark", {
+    args: [
+      // The README's command, and what a test needs beside it.
+      ...["-X", `lua_script:${script}`, "-i", "lo", "-f", `tcp port ${server.port}`],
+      ...["-o", `packline.port:${server.port}`, "-Y", "packline", "-l", "-a", "duration:15", "-T", "fields"],
+      ...["-e", "_ws.col.Info", "-e", "packline.time"],
+      ...["header", "terminator", "message"].flatMap((what) => ["-e", `packline.bad_${what}`]),
+      ...["lost", "cut", "unasked"].flatMap((what) => ["-e", `packline.${what}`]),
+    ],
+    env: settings(folder),
+    stdin: "null",
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+  const output = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  let shown = "";
+  const read = async (until: RegExp) => {
+    while (!until.test(shown)) {
+      const { value, done } = await output.read();
+      assert(!done, `${until} was not shown in time, but: ${shown}`);
+      shown += value;
+    }
+  };
+
+  // It has begun to capture when it shows one of these.
+  const beginning = read(/reply to PING/);
+  while (!shown) {
+    await using client = await connect({ port: server.port });
+    await client.call("PING");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  await beginning;
+  {
+    await using client = await connect({ port: server.port, commands, timeout: 0 });
+    await client.call("DELAY", { sleep: 0.01 });
+    for await (const _ of client.stream("NUMBERS", { count: 2 }));
+    await client.call("ECHO", { value: "z".repeat(200_000) });
+  }
+  await read(/reply to command 16 .*\n/);
+  child.kill("SIGINT");
+  await child.status;
+  await output.cancel();
+
+  const all = shown.trimEnd().split("\n").map((line) => line.split("\t"));
+  const rows = all.slice(all.findIndex(([column]) => column.includes("DELAY")));
+  // TCP may have said something in front of some.
+  const lines = rows.map(([column]) => column.replace(/^(\[TCP [^\]]*\] )+/, "")).join(" | ");
+  const expected = [
+    /^control max=1048576 \| DELAY seq=0 sleep=0.01 \| reply to DELAY seq=0 res="DONE" slept=0\.0\d+ \| /,
+    / \| NUMBERS seq=1 count=2 credit=64 \| item to NUMBERS seq=1 res=1 \| item to NUMBERS seq=1 res=2 \| /,
+    / \| reply to NUMBERS seq=1 res="all" \| command 16 seq=2 value="z+…" \| reply to command 16 seq=2 res="z+…"$/,
+  ];
+  for (const each of expected) assertMatch(lines, each);
+  const delay = rows.find(([column]) => column.includes("reply to DELAY"));
+  assert(Number(delay?.[1]) >= 0.01);
+  assertEquals(rows.map(([, , ...flags]) => flags.join("")).join(""), "");
+});
