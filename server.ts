@@ -12,7 +12,7 @@ import { RpcError } from "./errors.ts";
 import { Connection } from "./handlers/connection.ts";
 import { Service, type ServiceOptions } from "./handlers/service.ts";
 import { DEFAULT_GRACE_SECONDS, DEFAULT_HOSTNAME, DEFAULT_PORT, MAX_TIMER_MS } from "./limits.ts";
-import type { Duplex } from "./transport/duplex.ts";
+import { closeDuplex, type Duplex } from "./transport/duplex.ts";
 import { type Acceptor, listen } from "./transport/listen.ts";
 import { acceptAll } from "./transport/listener.ts";
 import type { ServerTls } from "./transport/tls.ts";
@@ -135,8 +135,9 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
  */
 export async function serveConnection(duplex: Duplex, options: ServiceOptions = {}): Promise<void> {
   const service = new Service(options);
+  const connection = new Connection(service, duplex);
   const sweeper = new Sweeper(service);
-  await new Connection(service, duplex).run();
+  await connection.run();
   sweeper.stop();
 }
 
@@ -197,11 +198,14 @@ class ListeningServer implements Server {
 
   async #drain(): Promise<ShutdownReport> {
     const service = this.#service;
-    service.draining = true;
-    this.#acceptor.close();
-    for (const connection of service.connections) connection.drain();
-    const ended = Promise.all([this.#accepting, ...[...service.connections].map((connection) => connection.ended)]);
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
+    service.stopping = true;
+    this.#acceptor.close();
+    // Only then is the port given up: a client that is refused before would find its way back here, and be reset.
+    await this.#accepting;
+    service.draining = true;
+    for (const connection of service.connections) connection.drain();
+    const ended = Promise.all([...service.connections].map((connection) => connection.ended));
     await Promise.race([ended, graceEnded]);
     for (const connection of service.connections) connection.cut();
     const timer = service.clock.setTimer(
@@ -267,7 +271,7 @@ async function refuse(duplex: Duplex): Promise<void> {
   } catch {
     // The client has left already.
   }
-  duplex.close?.();
+  closeDuplex(duplex);
 }
 
 if (import.meta.main) {

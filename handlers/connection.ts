@@ -9,7 +9,7 @@ import { DecodeStage } from "../codec/decode.ts";
 import { EncodeStage } from "../codec/encode.ts";
 import { type Control, readRequest, type Reply, type Request, writeReply } from "../codec/message.ts";
 import { compose } from "../transport/compose.ts";
-import type { Duplex } from "../transport/duplex.ts";
+import { closeDuplex, type Duplex } from "../transport/duplex.ts";
 import { Outflow } from "../transport/outflow.ts";
 import { DispatchStage } from "./dispatch.ts";
 import type { Service } from "./service.ts";
@@ -107,7 +107,7 @@ export class Connection {
   close(reason: unknown = new Error("the connection was closed")): void {
     this.#dispatch.cancel(reason);
     this.#outflow.close();
-    this.#duplex.close?.();
+    closeDuplex(this.#duplex);
     // Streams that have ended already, or that `close` has ended, reject: that is what was wanted.
     this.#incoming.cancel(reason).catch(ignore);
     this.#outgoing.abort(reason).catch(ignore);

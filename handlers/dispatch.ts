@@ -413,23 +413,22 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
       this.#laneCall = undefined;
       this.#runLane();
     }
-    if (this.#service.draining && !this.#gone) {
-      this.#service.finishedCalls++;
-      if (this.idle) this.#startQuietTimer();
-    }
+    if (this.#service.stopping && !this.#gone) this.#service.finishedCalls++;
+    if (this.#service.draining && !this.#gone && this.idle) this.#startQuietTimer();
     this.#resume?.();
   }
 
   /** What a handler threw, as its caller may see it. */
   #failureOf(call: Call, error: unknown): RpcError {
-    if (error instanceof RpcError && !CALLERS_OWN.has(error.code)) return error;
+    if (holds(() => error instanceof RpcError && !CALLERS_OWN.has(error.code))) return error as RpcError;
     this.#service.report(error, { peer: this.peer, command: call.command });
     return new RpcError("INTERNAL");
   }
 
   /** What a handler threw when its caller had its answer already. That it stopped as told is no error. */
   #dropError(call: Call, error: unknown): void {
-    if (call.signal.aborted && (error === call.signal.reason || (error as Error)?.name === "AbortError")) return;
+    const { aborted, reason } = call.signal;
+    if (aborted && (error === reason || holds(() => (error as Error).name === "AbortError"))) return;
     this.#service.report(error, { peer: this.peer, command: call.command });
   }
 
@@ -545,6 +544,15 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   #stopQuietTimer(): void {
     if (this.#quietTimer !== undefined) this.clock.clearTimer(this.#quietTimer);
     this.#quietTimer = undefined;
+  }
+}
+
+/** What is said of something that anybody may have thrown: a getter or a proxy can make a mere look at it throw. */
+function holds(said: () => boolean): boolean {
+  try {
+    return said();
+  } catch {
+    return false;
   }
 }
 

@@ -6,7 +6,7 @@
  * A new built-in command is one file beside this one and one line in {@linkcode builtIns}.
  */
 
-import type { Command, CommandInfo, Commands } from "./command.ts";
+import { type Command, command, type CommandInfo, type Commands } from "./command.ts";
 import { DELAY } from "./delay.ts";
 import { INFO } from "./info.ts";
 import { PING } from "./ping.ts";
@@ -35,8 +35,13 @@ export class Registry {
 
   /** @param commands The user's own, beside the built-in ones. */
   constructor(commands: Commands) {
-    for (const [name, command] of [...Object.entries(builtIns), ...Object.entries(commands)]) {
-      this.#add({ name, command: command as Command, counts: new CommandCounts() });
+    for (const [name, definition] of Object.entries(builtIns)) this.#add(name, definition as Command);
+    for (const [name, definition] of Object.entries(commands)) {
+      if (typeof definition?.handler !== "function") {
+        throw new TypeError(`Cannot register "${name}": it is not a command; make it with command({ handler })`);
+      }
+      // Whoever did not make it with command() is told the same as who did.
+      this.#add(name, command(definition) as Command);
     }
   }
 
@@ -61,11 +66,8 @@ export class Registry {
     }));
   }
 
-  #add(entry: Entry): void {
-    const { name, command } = entry;
-    if (typeof command?.handler !== "function") {
-      throw new TypeError(`Cannot register "${name}": it is not a command; make it with command({ handler })`);
-    }
+  #add(name: string, command: Command): void {
+    const entry = { name, command, counts: new CommandCounts() };
     if (this.#byName.has(name)) throw new TypeError(`Cannot register "${name}": the name is taken`);
     this.#byName.set(name, entry);
     if (command.number === undefined) return;

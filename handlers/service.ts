@@ -69,7 +69,9 @@ export class Service implements ServerView {
   readonly deadlines: Deadlines;
   /** Handlers that run, over all connections. */
   inFlight = 0;
-  /** Set by a shutdown: what comes from then on is answered `SHUTTING_DOWN`. */
+  /** A shutdown has begun: calls that are finished from then on are counted. */
+  stopping = false;
+  /** The shutdown has given up the port: what comes from then on is answered `SHUTTING_DOWN`. */
   draining = false;
   /** The connections that are open. */
   readonly connections = new Set<Connection>();
@@ -97,11 +99,16 @@ export class Service implements ServerView {
 
   /** Hands an error to the hook, which must not be able to break anything. */
   report(error: unknown, origin: ErrorOrigin): void {
-    try {
-      this.#onError(error, origin);
-    } catch (hookError) {
+    const failed = (hookError: unknown) => {
       writeErrorLine(error, origin);
       writeErrorLine(hookError, { command: "onError" });
+    };
+    try {
+      // The type says that it returns nothing; an async function is one all the same.
+      const done: unknown = this.#onError(error, origin);
+      if (done instanceof Promise) done.catch(failed);
+    } catch (hookError) {
+      failed(hookError);
     }
   }
 

@@ -23,7 +23,7 @@ import {
 import { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Timer } from "./clock.ts";
-import type { Duplex } from "./duplex.ts";
+import { closeDuplex, type Duplex } from "./duplex.ts";
 import { reasonOf } from "./tls.ts";
 import { Outbox, type Outgoing } from "./outbox.ts";
 import type { CallOwner, CallQueue, PendingCall } from "./pending.ts";
@@ -319,7 +319,7 @@ export class Channel {
       clock.clearTimer(this.#probe);
       this.#owner.servesOnce = true;
     }
-    this.#duplex.close?.();
+    closeDuplex(this.#duplex);
     // Streams that have ended already, or that `close` has ended, reject: that is what was wanted.
     this.#reader.cancel().catch(ignore);
     this.#outbox.abort();

@@ -7,7 +7,7 @@
 
 import { RpcError } from "../errors.ts";
 import type { Clock } from "./clock.ts";
-import type { Duplex } from "./duplex.ts";
+import { closeDuplex, type Duplex } from "./duplex.ts";
 import { addressText, closeQuietly, socketDuplex } from "./tcp.ts";
 import { type ClientTls, reasonOf } from "./tls.ts";
 
@@ -106,7 +106,7 @@ export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortControll
 
 /** Closes a connection that nobody uses. */
 export function discard(duplex: Duplex): void {
-  duplex.close?.();
+  closeDuplex(duplex);
   duplex.readable.cancel().catch(ignore);
   duplex.writable.abort().catch(ignore);
 }

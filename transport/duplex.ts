@@ -19,6 +19,18 @@ export interface Duplex {
 }
 
 /**
+ * Frees what a pair holds. That its `close` throws, as a socket's own does which has been closed already, keeps nobody from
+ * what is to be done at the end of a connection.
+ */
+export function closeDuplex(duplex: Duplex): void {
+  try {
+    duplex.close?.();
+  } catch {
+    // It is of no more use either way.
+  }
+}
+
+/**
  * Two ends of a connection in memory: what is written at one end is read at the other. For tests, and for a
  * client and a server in one process.
  *

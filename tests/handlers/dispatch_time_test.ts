@@ -4,7 +4,7 @@
  */
 
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
-import { RpcError } from "../../errors.ts";
+import type { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
 import { sleep } from "../../transport/clock.ts";
 import { SLOT_MS } from "../../transport/deadlines.ts";

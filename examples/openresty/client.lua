@@ -1,0 +1,13 @@
+--[[
+Calls a command from a shell, as the article's client does: `luajit client.lua DELAY 2`, or `resty client.lua PING`.
+
+In: a command, for DELAY the seconds, and PACKLINE_PORT in the environment if the port is not 1235. Out: what the
+server said, as JSON, and exit code 0; for a failure 1.
+]]
+
+package.path = (arg[0]:match("^.*/") or "") .. "?.lua;" .. package.path
+local client = require("packline").new { port = tonumber(os.getenv("PACKLINE_PORT")) }
+
+local reply, failure = client:call(arg[1] or "PING", { sleep = tonumber(arg[2]) })
+print("you said " .. require("cjson").encode(reply or { err = failure.code, msg = failure.msg }))
+os.exit(reply and 0 or 1)

@@ -1,0 +1,37 @@
+/** Defining a command: what is refused then, before anything listens. */
+
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { command } from "../../handlers/command.ts";
+
+const handler = (_params: Record<string, unknown>) => ({ res: 1 });
+
+Deno.test("command() takes numbers from 16 up, and refuses all others", () => {
+  for (const number of [16, 17, 2 ** 53 - 1, undefined]) assertEquals(command({ handler, number }).number, number);
+  for (const number of [0, 1, 5, 15, -1, 16.5, NaN, Infinity, 2 ** 53, "16"]) {
+    assertThrows(() => command({ handler, number: number as number }), RangeError, "from 16 up");
+  }
+});
+
+Deno.test("command() refuses reserved parameter names", () => {
+  for (const name of ["cmd", "seq", "ttl", "meta", "credit", "$", "$x"]) {
+    assertThrows(() => command({ handler, params: ["fine", name] }), TypeError, `"${name}"`);
+  }
+  const params = ["max", "cancel", "res", "err", "more", "__proto__", "constructor", "a$", ""];
+  assertEquals(command({ handler, params }).params, params);
+});
+
+Deno.test("command() refuses a time that is none; 0 is without limit", () => {
+  for (const timeoutMs of [0, 1, 2 ** 31 - 1]) assertEquals(command({ handler, timeoutMs }).timeoutMs, timeoutMs);
+  for (const timeoutMs of [-1, 1.5, NaN, Infinity, 2 ** 31, "5"]) {
+    assertThrows(() => command({ handler, timeoutMs: timeoutMs as number }), RangeError, "handlerTimeoutMs");
+  }
+});
+
+Deno.test("command() keeps what it was given, and lets nobody change it", () => {
+  const definition = { handler, number: 20, summary: "Does it", params: ["a"], timeoutMs: 5 };
+  const made = command(definition);
+  assertEquals({ ...made }, definition);
+  assert(Object.isFrozen(made));
+  definition.number = 1;
+  assertEquals(made.number, 20);
+});

@@ -1,0 +1,36 @@
+/** Counting: what STATS tells of one command. */
+
+import { assertEquals } from "@std/assert";
+import { CommandCounts } from "../../handlers/statistics.ts";
+
+Deno.test("CommandCounts counts calls, failures by code, and times", () => {
+  const counts = new CommandCounts();
+  assertEquals(counts.snapshot(), { calls: 0, errors: {}, inFlight: 0, totalMs: 0, maxMs: 0 });
+  counts.inFlight += 5;
+  counts.answered(10, undefined);
+  counts.answered(30, "INTERNAL");
+  counts.answered(20, "INTERNAL");
+  counts.answered(0, "OUT_OF_STOCK");
+  assertEquals(counts.snapshot(), {
+    calls: 4,
+    errors: { INTERNAL: 2, OUT_OF_STOCK: 1 },
+    inFlight: 1,
+    totalMs: 60,
+    maxMs: 30,
+  });
+});
+
+Deno.test("CommandCounts counts a reply that could not be sent as a failure of a call that was counted", () => {
+  const counts = new CommandCounts();
+  counts.inFlight++;
+  counts.answered(10, undefined);
+  counts.failed("REPLY_TOO_LARGE");
+  assertEquals(counts.snapshot(), { calls: 1, errors: { REPLY_TOO_LARGE: 1 }, inFlight: 0, totalMs: 10, maxMs: 10 });
+});
+
+Deno.test("CommandCounts keeps codes apart from the names that every object has", () => {
+  const counts = new CommandCounts();
+  for (const code of ["__proto__", "constructor", "toString"]) counts.failed(code);
+  const { errors } = counts.snapshot();
+  assertEquals(Object.entries(errors).sort(), [["__proto__", 1], ["constructor", 1], ["toString", 1]]);
+});

@@ -1,0 +1,595 @@
+/**
+ * The server on real sockets, spoken to in raw bytes: pipelining, half-closes, hostile clients, the limit of connections,
+ * and every way to shut down.
+ */
+
+import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
+import type { RpcError } from "../errors.ts";
+import { command } from "../handlers/command.ts";
+import { serve, serveConnection, type ShutdownReport } from "../server.ts";
+import { memoryPair } from "../transport/duplex.ts";
+import { FakeClock } from "./fake_clock.ts";
+import { newSeed, Random } from "./random.ts";
+import {
+  chunksOf,
+  concat,
+  connectTcp,
+  frame,
+  Held,
+  hex,
+  type Message,
+  type Peer,
+  request,
+  settle,
+  type TestServer,
+  unhex,
+  withMemory,
+  withServer,
+} from "./wire.ts";
+
+const SEED = newSeed();
+const PONG = { res: "PONG" };
+const SHUTTING_DOWN = { err: "SHUTTING_DOWN" };
+
+/** Turns the event loop until something holds: on a socket, everything takes its time. */
+async function until(holds: () => boolean): Promise<void> {
+  for (let tries = 0; !holds(); tries++) {
+    if (tries > 2_000) throw new Error(`it never came to hold that ${holds}`);
+    await settle();
+  }
+}
+
+// Listening ----------------------------------------------------------------------------------------------------------
+
+Deno.test("serve() listens on a free port of the loopback, and says where", async () => {
+  await using server = await serve({ port: 0 });
+  assert(server.port > 0);
+  assertEquals([server.hostname, server.address], ["127.0.0.1", `127.0.0.1:${server.port}`]);
+  await using peer = await connectTcp(server.port);
+  assertEquals(await peer.ask({ cmd: 1 }), PONG);
+});
+
+Deno.test("serve() refuses a port that is in use, and a command it cannot have", async () => {
+  await using server = await serve({ port: 0 });
+  await assertRejects(() => serve({ port: server.port }), Deno.errors.AddrInUse);
+  const PING = command({ handler: (_params: Message) => PONG });
+  await assertRejects(() => serve({ port: 0, commands: { PING } }), TypeError, '"PING"');
+});
+
+Deno.test("serve() can be called again for a port as soon as the last server has shut down", async () => {
+  const first = await serve({ port: 0 });
+  await first.shutdown();
+  await using second = await serve({ port: first.port });
+  assertEquals(second.port, first.port);
+});
+
+// Bytes in any pieces ------------------------------------------------------------------------------------------------
+
+Deno.test("a server answers all of a burst that came in one write, in order", async () => {
+  await using server = await withServer();
+  const peer = await server.connect();
+  await peer.send(
+    ...Array.from({ length: 500 }, (_, index) => index % 2 === 0 ? { cmd: 1 } : { cmd: "NO", seq: index }),
+  );
+  const replies = await peer.readReplies(500);
+  assertEquals(replies, replies.map((_, index) => index % 2 === 0 ? PONG : { seq: index, err: "CMD_NOT_FOUND" }));
+});
+
+Deno.test("a server answers frames that come byte by byte", async () => {
+  await using server = await withServer();
+  const peer = await server.connect();
+  const bytes = concat(request({ cmd: 2, sleep: -1 }), request({ cmd: 1, text: "\n\n" }), request({ cmd: 10 }));
+  for (const byte of chunksOf(bytes, 1)) {
+    await peer.sendBytes(byte);
+    await settle(1);
+  }
+  assertEquals(await peer.readReplies(3), [{ err: "INVALID_SLEEP" }, PONG, { err: "CMD_NOT_FOUND" }]);
+});
+
+Deno.test(`a server answers the same whatever the writes (seed ${SEED})`, async () => {
+  console.log(`seed ${SEED}`);
+  const random = new Random(SEED);
+  const bytes = concat(
+    ...Array.from(
+      { length: 40 },
+      (_, seq) => request({ cmd: random.pick(["PING", 1, "NO"]), seq, text: "x".repeat(seq * 50) }),
+    ),
+    frame(unhex("c1")),
+  );
+  await using server = await withServer();
+  const answers = async (pieces: Uint8Array[]) => {
+    const peer = await server.connect();
+    await peer.sendBytes(...pieces);
+    await peer.halfClose();
+    await peer.readToEnd();
+    return hex(peer.received);
+  };
+  const whole = await answers([bytes]);
+  for (let round = 0; round < 10; round++) {
+    assertEquals(await answers(random.pieces(bytes, random.pick([50, 500, 5_000]))), whole, `round ${round}`);
+  }
+});
+
+Deno.test("a server takes a request of a megabyte, and sends one back", async () => {
+  const ECHO = command({ handler: ({ text }: { text: string }) => ({ res: text }) });
+  await using server = await withServer({ commands: { ECHO } });
+  const peer = await server.connect();
+  const text = "\n".repeat(1024 * 1024 - 50);
+  await peer.send({ cmd: 0, max: 1024 * 1024 });
+  const sent = peer.send({ cmd: "ECHO", text });
+  const { res } = await peer.readReply();
+  await sent;
+  assert(res === text);
+});
+
+// Half-closes --------------------------------------------------------------------------------------------------------
+
+/** How many replies come back for a burst of slow requests behind which the client half-closes. */
+async function repliesBehindHalfClose(port: number, count: number): Promise<number> {
+  await using peer = await connectTcp(port);
+  await peer.send(
+    ...Array.from({ length: count }, (_, index) => ({ cmd: "SLOW", ...(index % 2 ? { seq: index } : {}) })),
+  );
+  await peer.halfClose();
+  try {
+    return (await peer.readToEnd()).length;
+  } catch {
+    return -1;
+  }
+}
+
+/** A command that answers some turns later: behind the half-close. */
+const SLOW = command({
+  handler: async (_params: Message) => {
+    await settle(5);
+    return { res: "slow" };
+  },
+});
+
+for (const count of [1, 50, 1_000]) {
+  Deno.test(`a server answers all of ${count} requests behind which the client half-closes`, async () => {
+    await using server = await withServer({ commands: { SLOW } });
+    assertEquals(await repliesBehindHalfClose(server.port, count), count);
+  });
+}
+
+Deno.test("the half-close test catches a server that uses the built-in streams", async () => {
+  const errors: unknown[] = [];
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  for (const count of [1, 50]) {
+    const served = listener.accept().then((conn) => {
+      const { readable, writable } = conn;
+      return serveConnection({ readable, writable }, {
+        commands: { SLOW },
+        onError: (error) => void errors.push(error),
+      });
+    });
+    const replies = await repliesBehindHalfClose(listener.addr.port, count);
+    assert(replies < count, `${replies} of ${count} replies`);
+    await served;
+  }
+});
+
+// Hostile clients ----------------------------------------------------------------------------------------------------
+
+Deno.test("a server answers BAD_FRAME to what is no packline at all, then closes", async () => {
+  await using server = await withServer({ frameTimeoutMs: 1_000_000 });
+  const strangers: Record<string, Uint8Array> = {
+    "a header beyond the lengths": unhex("1f 1e"),
+    "a wrong end": unhex("20 21 90 0d"),
+    "CR LF": unhex("20 21 90 0d 0a"),
+    "a long frame over the limit": unhex("1f 1f ff ff ff ff"),
+    "zeros": new Uint8Array(100_000),
+    "a TLS hello": unhex("16 03 01 02 00 01 00 01 fc 03 03"),
+    "random lengths": concat(unhex("ff ff"), new Random(SEED).bytes(1_000)),
+  };
+  for (const [name, bytes] of Object.entries(strangers)) {
+    const peer = await server.connect();
+    await peer.sendBytes(concat(request({ cmd: 1 }), bytes));
+    const [first, last, ...rest] = await peer.readToEnd();
+    assertEquals([first, last.err, rest], [PONG, "BAD_FRAME", []], name);
+  }
+});
+
+Deno.test("a server takes the beginning of an HTTP request for a frame, and ends it by its time", async () => {
+  const clock = new FakeClock();
+  await using server = await withServer({ clock, frameTimeoutMs: 5_000 });
+  const [stranger, watcher] = [await server.connect(), await server.connect()];
+  const text = new TextEncoder().encode("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  await stranger.sendBytes(text);
+  // deno-lint-ignore no-explicit-any -- a test knows what is in there
+  const stats = async (): Promise<any> => (await watcher.ask({ cmd: 4 })).res;
+  while ((await stats()).bytes.received < text.length + request({ cmd: 4 }).length) await settle();
+  await clock.advance(5_000);
+  assertEquals((await stats()).connections.open, 2);
+  await clock.advance(1_000);
+  const { connections, refused } = await stats();
+  assertEquals([connections.open, refused.truncated], [1, 1]);
+  assertEquals(await stranger.readToEnd(), []);
+});
+
+Deno.test("a server outlives a thousand clients that connect and reset, and serves others meanwhile", async () => {
+  await using server = await withServer();
+  const hostile = async () => {
+    for (let round = 0; round < 20; round++) {
+      await Promise.all(Array.from({ length: 50 }, async (_, index) => {
+        const peer = await server.connectResettable();
+        if (index % 2) await peer.sendBytes(unhex("20 26 81")).catch(() => {});
+        peer.reset();
+      }));
+    }
+  };
+  let done = false;
+  const resets = hostile().then(() => done = true);
+  let good = 0;
+  while (!done) {
+    await using peer = await connectTcp(server.port);
+    assertEquals(await peer.ask({ cmd: 1 }), PONG);
+    good++;
+  }
+  await resets;
+  await using peer = await connectTcp(server.port);
+  assertEquals(await peer.ask({ cmd: 1 }), PONG);
+  assert(good > 0);
+});
+
+Deno.test("a server answers what came before a client cut its stream, at every byte of it", async () => {
+  await using server = await withServer();
+  const requests = [request({ cmd: 1 }), request({ cmd: 2, sleep: -1 }), request({ cmd: 1, seq: 3 })];
+  const bytes = concat(...requests);
+  const ends = requests.map((_, index) => concat(...requests.slice(0, index + 1)).length);
+  for (let cut = 0; cut <= bytes.length; cut++) {
+    await using peer = await connectTcp(server.port);
+    await peer.sendBytes(bytes.slice(0, cut));
+    await peer.halfClose();
+    assertEquals((await peer.readToEnd()).length, ends.filter((end) => end <= cut).length, `cut at ${cut}`);
+    const reset = await server.connectResettable();
+    await reset.sendBytes(bytes.slice(0, cut));
+    reset.reset();
+  }
+  await openConnections(server, 0);
+});
+
+/** Waits until the server has so many connections, beside the one that asks. */
+async function openConnections(server: TestServer, count: number): Promise<Message> {
+  await using watcher = await connectTcp(server.port);
+  for (let tries = 0; tries < 1_000; tries++) {
+    const { res } = await watcher.ask({ cmd: 4 }) as { res: { connections: { open: number } } };
+    if (res.connections.open === count + 1) return res as Message;
+    await settle();
+  }
+  throw new Error(`there are never ${count} connections`);
+}
+
+Deno.test("a server keeps good connections going beside a flood of bad ones", async () => {
+  await using server = await withServer({ maxStrikes: 10, commands: { SLOW } });
+  const good = await Promise.all(Array.from({ length: 16 }, () => server.connect()));
+  let done = false;
+  const flood = (async () => {
+    for (let round = 0; round < 30; round++) {
+      const peer = await server.connect();
+      await peer.sendBytes(...new Array(20).fill(frame(unhex("c1")))).catch(() => {});
+      assertEquals((await peer.readToEnd()).length, 11);
+      peer.close();
+    }
+    done = true;
+  })();
+  let calls = 0;
+  while (!done) {
+    await Promise.all(good.map(async (peer, index) => {
+      assertEquals(await peer.ask({ cmd: "SLOW", seq: index }), { seq: index, res: "slow" });
+      calls++;
+    }));
+  }
+  await flood;
+  assert(calls >= 16);
+});
+
+// The limit of connections -------------------------------------------------------------------------------------------
+
+Deno.test("a server answers OVERLOADED to one connection too many, closes it, and takes the next when there is room", async () => {
+  await using server = await withServer({ maxConnections: 2 });
+  const [one, two] = [await server.connect(), await server.connect()];
+  for (const peer of [one, two]) assertEquals(await peer.ask({ cmd: 1 }), PONG);
+  for (let count = 0; count < 3; count++) {
+    const over = await server.connect();
+    const [reply, ...rest] = await over.readToEnd();
+    assertEquals([reply.err, reply.seq, rest], ["OVERLOADED", undefined, []]);
+  }
+  one.close();
+  const { res } = await two.ask({ cmd: 4 }) as { res: { connections: Message } };
+  assertEquals([res.connections.accepted, res.connections.refused], [2, 3]);
+  for (let tries = 0;; tries++) {
+    const next = await server.connect();
+    const answer = await next.ask({ cmd: 1 }).catch((error: Error) => ({ err: error.message }));
+    if ("res" in answer) break;
+    assert(tries < 100, `there is never room: ${answer.err}`);
+  }
+});
+
+Deno.test("a server outlives clients that reset while it refuses them", async () => {
+  await using server = await withServer({ maxConnections: 1 });
+  const only = await server.connect();
+  await only.ask({ cmd: 1 });
+  for (let round = 0; round < 10; round++) {
+    await Promise.all(Array.from({ length: 20 }, async () => {
+      const peer = await server.connectResettable();
+      await peer.send({ cmd: 1 }).catch(() => {});
+      peer.reset();
+    }));
+  }
+  assertEquals(await only.ask({ cmd: 1 }), PONG);
+});
+
+// Shutdown -----------------------------------------------------------------------------------------------------------
+
+Deno.test("shutdown() answers what is in flight, beside the lane, in it and waiting for it, then closes", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  await using server = await withServer({ clock, commands: { HOLD: held.command } });
+  const [peer, idle] = [await server.connect(), await server.connect()];
+  await idle.ask({ cmd: 1 });
+  await peer.send({ cmd: "HOLD", seq: 1, id: 1 }, { cmd: "HOLD", id: 2 }, { cmd: "HOLD", id: 3 }, {
+    cmd: "HOLD",
+    seq: 4,
+    id: 4,
+  });
+  await until(() => held.calls.length === 3);
+  const { report } = await beginShutdown(server, 60);
+  await clock.advance(200);
+  assertEquals(await idle.readToEnd(), [], "a connection with nothing in flight is closed");
+  await assertRejects(() => connectTcp(server.port), Deno.errors.ConnectionRefused);
+  assertEquals(await peer.readReady(), []);
+  held.finishAll();
+  await until(() => held.calls.length === 4);
+  held.finishAll();
+  const replies = await peer.readReplies(4);
+  assertEquals(replies.filter(({ seq }) => seq === undefined), [{ res: 2 }, { res: 3 }]);
+  assertEquals(replies.filter(({ seq }) => seq !== undefined), [{ seq: 1, res: 1 }, { seq: 4, res: 4 }]);
+  await clock.advance(200);
+  assertEquals(await peer.readToEnd(), []);
+  await closeAll(peer, idle);
+  assertEquals(await report, { finished: 4, cut: 0 });
+  await server.server.finished;
+});
+
+/** Lets a shutdown begin: the listener has to be closed first, which takes a moment. */
+async function beginShutdown({ server }: TestServer, grace: number): Promise<{ report: Promise<ShutdownReport> }> {
+  const report = server.shutdown({ grace });
+  await settle();
+  return { report };
+}
+
+async function closeAll(...peers: Peer[]): Promise<void> {
+  for (const peer of peers) await peer[Symbol.asyncDispose]();
+}
+
+Deno.test("shutdown() refuses what comes meanwhile, in its order, and begins none of it", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  await using server = await withServer({ clock, commands: { HOLD: held.command } });
+  const peer = await server.connect();
+  await peer.send({ cmd: "HOLD", seq: 1 }, { cmd: "HOLD", id: "lane" });
+  await until(() => held.calls.length === 2);
+  const { report } = await beginShutdown(server, 60);
+  await peer.send({ cmd: 1, seq: 2 }, { cmd: 1 }, { cmd: "HOLD", seq: 3 }, { cmd: "NO", seq: 4 }, {
+    cmd: 0,
+    seq: 9,
+    cancel: true,
+  });
+  assertEquals(await peer.readReplies(3), [2, 3, 4].map((seq) => ({ seq, ...SHUTTING_DOWN })));
+  assertEquals(await peer.ask({ cmd: 0, seq: 1, cancel: true }), { seq: 1, err: "CANCELLED" }, "a cancel still counts");
+  held.finishAll();
+  assertEquals(await peer.readReplies(2), [{ res: "lane" }, SHUTTING_DOWN]);
+  assertEquals(held.calls.length, 2);
+  await clock.advance(90);
+  assertEquals(await peer.ask({ cmd: 1 }), SHUTTING_DOWN, "what comes while it is about to close is refused too");
+  await clock.advance(200);
+  assertEquals(await peer.readToEnd(), []);
+  await closeAll(peer);
+  assertEquals(await report, { finished: 2, cut: 0 });
+});
+
+Deno.test("shutdown() cuts at the end of the grace: the callers are told, the handlers too, and it does not wait for them", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  await using server = await withServer({ clock, commands: { HOLD: held.command } });
+  const peer = await server.connect();
+  await peer.send({ cmd: "HOLD", seq: 1 }, { cmd: "HOLD" }, { cmd: "HOLD", id: "waits" }, {
+    cmd: 2,
+    sleep: 60,
+    seq: 2,
+  });
+  await peer.send({ cmd: "HOLD", seq: 3 });
+  await until(() => held.calls.length === 3);
+  const { report } = await beginShutdown(server, 5);
+  held.calls.find(({ context }) => context.params.id === undefined)!.finish();
+  const [finished] = await peer.readReplies(1);
+  assertEquals(finished.res, null);
+  await clock.advance(4_999);
+  assertEquals(await peer.readReady(), []);
+  await clock.advance(1);
+  const replies = await peer.readToEnd();
+  assertEquals(replies.map(({ err }) => err), new Array(4).fill("CANCELLED"));
+  assertEquals(replies.map(({ msg }) => msg), new Array(4).fill("the server has shut down"));
+  await closeAll(peer);
+  assertEquals(await report, { finished: 1, cut: 4 });
+  const aborted = held.calls.filter(({ context }) => context.signal.aborted);
+  assertEquals(aborted.length, held.calls.length - 1);
+  assertEquals((aborted[0].context.signal.reason as RpcError).code, "CANCELLED");
+  held.finishAll();
+});
+
+Deno.test("shutdown() ends streams as calls: at the end of the grace", async () => {
+  const clock = new FakeClock();
+  let ended = 0;
+  const COUNT = command({
+    async *handler(_params: Message): AsyncGenerator<number, void, void> {
+      try {
+        for (let count = 1;; count++) yield count;
+      } finally {
+        ended++;
+      }
+    },
+  });
+  await using server = await withServer({ clock, commands: { COUNT } });
+  const peer = await server.connect();
+  await peer.send({ cmd: "COUNT", seq: 1, credit: 2 });
+  await peer.readReplies(2);
+  const { report } = await beginShutdown(server, 5);
+  await peer.send({ cmd: 0, seq: 1, credit: 1 });
+  assertEquals((await peer.readReply()).res, 3, "it goes on meanwhile");
+  await clock.advance(5_000);
+  assertEquals((await peer.readToEnd()).map(({ err }) => err), ["CANCELLED"]);
+  await closeAll(peer);
+  assertEquals(await report, { finished: 0, cut: 1 });
+  assertEquals(ended, 1);
+});
+
+Deno.test("shutdown() closes by force a connection whose peer takes nothing, half a second behind the grace", async () => {
+  const clock = new FakeClock();
+  const BULK = command({ handler: (_params: Message) => ({ res: "x".repeat(50_000) }) });
+  await using server = await withServer({ clock, commands: { BULK }, writeTimeoutMs: 1_000_000 });
+  const peer = await server.connect();
+  const flood = peer.sendBytes(concat(...new Array(1_000).fill(request({ cmd: "BULK" })))).catch(() => {});
+  await settle(200);
+  const { report } = await beginShutdown(server, 5);
+  let over = false;
+  report.then(() => over = true);
+  await clock.advance(5_400);
+  assertEquals(over, false);
+  await clock.advance(100);
+  await settle();
+  assertEquals(over, true);
+  assertEquals(await report, { finished: 0, cut: 0 });
+  peer.close();
+  await flood;
+});
+
+Deno.test("shutdown() twice is one shutdown; a shorter grace shortens it, a longer one does not lengthen it", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  await using server = await withServer({ clock, commands: { HOLD: held.command } });
+  const peer = await server.connect();
+  await peer.send({ cmd: "HOLD", seq: 1 });
+  await until(() => held.calls.length === 1);
+  const reports: ShutdownReport[] = [];
+  for (const grace of [60, 5, 600]) server.server.shutdown({ grace }).then((report) => reports.push(report));
+  await settle();
+  await clock.advance(4_999);
+  assertEquals(await peer.hasEnded(), false);
+  await clock.advance(1);
+  assertEquals((await peer.readToEnd())[0].err, "CANCELLED");
+  await closeAll(peer);
+  await until(() => reports.length === 3);
+  assertEquals(reports, new Array(3).fill({ finished: 0, cut: 1 }));
+  assertEquals(await server.server.shutdown(), { finished: 0, cut: 1 }, "and behind it, too");
+  assertEquals(clock.timers, 0);
+  held.finishAll();
+});
+
+Deno.test("shutdown() refuses a grace that is no number of seconds", async () => {
+  await using server = await withServer();
+  for (const grace of [-1, NaN, Infinity, 2 ** 31]) {
+    assertThrows(() => void server.server.shutdown({ grace }), RangeError, "grace");
+  }
+});
+
+Deno.test("shutdown() of a server that nobody uses takes no time", async () => {
+  const clock = new FakeClock();
+  const server = await serve({ port: 0, clock });
+  assertEquals(await server.shutdown(), { finished: 0, cut: 0 });
+  assertEquals(clock.timers, 0);
+});
+
+Deno.test("shutdown() closes a connection that is accepted while it begins", async () => {
+  const [peer, conn] = await socketPair();
+  // A listener whose accept() ends as the server shuts down.
+  const { promise: accepted, resolve: accept } = Promise.withResolvers<Deno.Conn>();
+  const script = [accepted, Promise.reject(new Deno.errors.BadResource())];
+  script[1].catch(() => {});
+  const listener = { addr: conn.localAddr, accept: () => script.shift()!, close() {} };
+  const { listen } = Deno;
+  Deno.listen = (() => listener) as unknown as typeof Deno.listen;
+  const server = await serve({ port: 0 }).finally(() => Deno.listen = listen);
+  accept(conn);
+  const shutdown = server.shutdown();
+  assertEquals(await peer.read(new Uint8Array(1)), null);
+  peer.close();
+  assertEquals(await shutdown, { finished: 0, cut: 0 });
+  assertThrows(() => conn.close(), Deno.errors.BadResource);
+});
+
+/** Two ends of a real connection. */
+async function socketPair(): Promise<[Deno.TcpConn, Deno.TcpConn]> {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const [here, there] = await Promise.all([Deno.connect({ port: listener.addr.port }), listener.accept()]);
+  return [here, there];
+}
+
+Deno.test("await using shuts a server down, and waits for what is in flight", async () => {
+  const held = new Held();
+  let peer: Peer;
+  {
+    await using server = await serve({ port: 0, commands: { HOLD: held.command } });
+    peer = await connectTcp(server.port);
+    await peer.send({ cmd: "HOLD", seq: 1 });
+    await until(() => held.calls.length === 1);
+    settle().then(() => held.finishAll());
+    // The peer has to close as well, or the server would linger for it.
+    peer.readToEnd().then((replies) => {
+      assertEquals(replies, [{ seq: 1, res: null }]);
+      peer.close();
+    });
+  }
+  await peer[Symbol.asyncDispose]();
+});
+
+// Without a socket ---------------------------------------------------------------------------------------------------
+
+Deno.test("serveConnection() serves a pair of streams, and resolves when both directions have ended", async () => {
+  await using served = withMemory();
+  let over = false;
+  served.served.then(() => over = true);
+  assertEquals(await served.peer.ask({ cmd: 1 }), PONG);
+  await settle();
+  assertEquals(over, false);
+  await served.peer.halfClose();
+  assertEquals(await served.peer.readToEnd(), []);
+  await settle();
+  assertEquals(over, true);
+});
+
+Deno.test("serveConnection() resolves, whatever its streams do, and closes what they hold once at least", async () => {
+  const wrong = new Error("the carrier is broken");
+  const carriers: [ReadableStream<Uint8Array>, WritableStream<Uint8Array>][] = [
+    [new ReadableStream({ pull: () => Promise.reject(wrong) }), new WritableStream()],
+    [ReadableStream.from([request({ cmd: 1 })]), new WritableStream({ write: () => Promise.reject(wrong) })],
+    [ReadableStream.from([request({ cmd: 1 })]), new WritableStream({ close: () => Promise.reject(wrong) })],
+    [new ReadableStream({ start: (controller) => controller.close() }), new WritableStream()],
+  ];
+  for (const [readable, writable] of carriers) {
+    let closed = 0;
+    await serveConnection({ readable, writable, close: () => void closed++ });
+    assert(closed >= 1);
+  }
+});
+
+Deno.test("serveConnection() refuses streams that are locked, and leaves no timer", async () => {
+  const clock = new FakeClock();
+  const [here] = memoryPair();
+  here.readable.getReader();
+  await assertRejects(() => serveConnection(here, { clock }), TypeError);
+  assertEquals(clock.timers, 0);
+});
+
+Deno.test("one process can serve any number of connections in memory, each by itself", async () => {
+  const held = new Held();
+  await using one = withMemory({ commands: { HOLD: held.command } });
+  await using two = withMemory({ commands: { HOLD: held.command } });
+  await one.peer.send({ cmd: "HOLD", seq: 1 });
+  assertEquals(await two.peer.ask({ cmd: 1 }), PONG);
+  held.finishAll();
+  assertEquals(await one.peer.readReply(), { seq: 1, res: null });
+  assertStrictEquals(held.peak, 1);
+});
