@@ -4,6 +4,7 @@ import { RpcError } from "../errors.ts";
 import { MAX_TIMER_MS } from "../limits.ts";
 import { sleep } from "../transport/clock.ts";
 import { builtIn } from "./built_in.ts";
+import type { Command } from "./command.ts";
 
 /** The longest sleep: what a timer of the runtime can hold, some 24 days. */
 const MAX_SLEEP_SECONDS = MAX_TIMER_MS / 1000;
@@ -12,7 +13,7 @@ const MAX_SLEEP_SECONDS = MAX_TIMER_MS / 1000;
  * In: `sleep`, seconds. Out: `{ res: "DONE", slept }`, the seconds really slept. Refused: a `sleep` that is not a
  * number from 0 to what a timer can hold, by `INVALID_SLEEP`.
  */
-export const DELAY = builtIn({
+export const DELAY: Command<{ sleep: number }, { res: "DONE"; slept: number }> = builtIn({
   number: 2,
   summary: "Sleeps, and says for how long",
   params: ["sleep"],

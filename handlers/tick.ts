@@ -4,12 +4,13 @@ import { RpcError } from "../errors.ts";
 import { MAX_TIMER_MS } from "../limits.ts";
 import { sleep } from "../transport/clock.ts";
 import { builtIn } from "./built_in.ts";
+import type { Command } from "./command.ts";
 
 /**
  * In: `count`, how many ticks (default: without end), and `interval`, the seconds between them (default 1). Out: a
  * stream of 1, 2, 3 ..., and at its end how many there were. Refused: other values, by `INVALID_PARAMS`.
  */
-export const TICK = builtIn({
+export const TICK: Command<{ count?: number; interval?: number }, AsyncGenerator<number, number, void>> = builtIn({
   summary: "Streams 1, 2, 3 ... at an interval of seconds",
   params: ["count", "interval"],
   async *handler(
