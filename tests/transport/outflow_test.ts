@@ -45,6 +45,20 @@ Deno.test("drained() wakes all who wait, once it is no longer full", async () =>
   assertEquals(await watch(outflow.drained())(), false);
 });
 
+Deno.test("drained() wakes each at its own mark", async () => {
+  const outflow = new Outflow(100);
+  outflow.add(150);
+  const low = watch(outflow.drained(50));
+  const limit = watch(outflow.drained());
+  outflow.sent(60);
+  assertEquals([await low(), await limit()], [false, true]);
+  outflow.sent(40);
+  assertEquals(await low(), false);
+  outflow.sent(1);
+  assertEquals(await low(), true);
+  assertEquals(await watch(outflow.drained(50))(), true);
+});
+
 Deno.test("close() wakes all who wait, and it is never full again", async () => {
   const outflow = new Outflow(100);
   outflow.add(100);
