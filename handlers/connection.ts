@@ -10,6 +10,7 @@ import { EncodeStage } from "../codec/encode.ts";
 import { type Control, readRequest, type Reply, type Request, writeReply } from "../codec/message.ts";
 import { compose } from "../transport/compose.ts";
 import { closeDuplex, type Duplex } from "../transport/duplex.ts";
+import { endsOf, type Sink, type Source } from "../transport/ends.ts";
 import { Outflow } from "../transport/outflow.ts";
 import { DispatchStage } from "./dispatch.ts";
 import type { Service } from "./service.ts";
@@ -34,8 +35,8 @@ export class Connection {
   readonly #dispatch: DispatchStage;
   readonly #outflow: Outflow;
   readonly #stages: TransformStream<Uint8Array, Uint8Array>;
-  readonly #incoming: ReadableStreamDefaultReader<Uint8Array>;
-  readonly #outgoing: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #source: Source;
+  readonly #sink: Sink;
   #receivedBytes = 0;
   /** Whether the peer may send: not while what it has sent already waits for room. */
   #reading = false;
@@ -64,8 +65,9 @@ export class Connection {
     this.#stages = new TransformStream(compose(this.#decode, dispatch, encode), undefined, {
       highWaterMark: Infinity,
     });
-    this.#incoming = duplex.readable.getReader();
-    this.#outgoing = duplex.writable.getWriter();
+    const { source, sink } = endsOf(duplex);
+    this.#source = source;
+    this.#sink = sink;
   }
 
   /** Serves until both directions have ended. */
@@ -108,9 +110,8 @@ export class Connection {
     this.#dispatch.cancel(reason);
     this.#outflow.close();
     closeDuplex(this.#duplex);
-    // Streams that have ended already, or that `close` has ended, reject: that is what was wanted.
-    this.#incoming.cancel(reason).catch(ignore);
-    this.#outgoing.abort(reason).catch(ignore);
+    this.#source.cancel(reason);
+    this.#sink.abort(reason);
     this.#closed.resolve();
   }
 
@@ -152,7 +153,7 @@ export class Connection {
   #probe(): void {
     if (this.#probing || this.#outflow.queuedBytes > 0) return;
     this.#probing = true;
-    this.#outgoing.write(new Uint8Array(0)).then(() => this.#probing = false, (error) => this.close(error));
+    this.#sink.write(new Uint8Array(0)).then(() => this.#probing = false, (error) => this.close(error));
   }
 
   async #receive(): Promise<void> {
@@ -161,9 +162,9 @@ export class Connection {
     try {
       while (true) {
         this.#reading = true;
-        const { done, value } = await this.#incoming.read();
+        const value = await this.#source.read();
         this.#reading = false;
-        if (done) break;
+        if (value === null) break;
         this.#receivedBytes += value.length;
         this.#service.counts.bytesReceived += value.length;
         if (this.#dispatch.gone) {
@@ -194,12 +195,12 @@ export class Connection {
           const chunk = value.length <= LARGEST_WRITE_BYTES
             ? value
             : value.subarray(start, start + LARGEST_WRITE_BYTES);
-          await this.#outgoing.write(chunk);
+          await this.#sink.write(chunk);
           this.#outflow.sent(chunk.length);
           this.#service.counts.bytesSent += chunk.length;
         }
       }
-      await this.#outgoing.close();
+      await this.#sink.close();
     } catch (error) {
       // An error of this code, unless the stages were ended on purpose.
       if (!writing && !this.#dispatch.gone) this.#service.report(error, { peer: this.#duplex.peer });

@@ -24,6 +24,7 @@ import { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Timer } from "./clock.ts";
 import { closeDuplex, type Duplex } from "./duplex.ts";
+import { endsOf, type Source } from "./ends.ts";
 import { reasonOf } from "./tls.ts";
 import { Outbox, type Outgoing } from "./outbox.ts";
 import type { CallOwner, CallQueue, PendingCall } from "./pending.ts";
@@ -71,7 +72,7 @@ export class Channel {
 
   readonly #owner: ChannelOwner;
   readonly #duplex: Duplex;
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #source: Source;
   readonly #outbox: Outbox;
   readonly #reading: Promise<void>;
 
@@ -98,11 +99,12 @@ export class Channel {
     this.#owner = owner;
     this.#duplex = duplex;
     this.peer = duplex.peer ?? "the server";
-    this.#reader = duplex.readable.getReader();
+    const { source, sink } = endsOf(duplex);
+    this.#source = source;
     // A server that knows no seq knows no control messages and no long frames either: it would answer them.
     const untoldBytes = SHORT_PAYLOAD_BYTES_END - 1;
     if (sequenced && maxPayloadBytes !== untoldBytes) this.#greeting = new OutgoingControl({ max: maxPayloadBytes });
-    this.#outbox = new Outbox(duplex.writable, {
+    this.#outbox = new Outbox(sink, {
       takeBatch: () => this.#takeBatch(),
       maxPayloadBytes: sequenced ? maxPayloadBytes : Math.min(maxPayloadBytes, untoldBytes),
       onUnwritable: (call, error) => this.#refuse(call, error),
@@ -209,8 +211,8 @@ export class Channel {
     const output = { enqueue: (batch: Decoded<ReceivedReply>[]) => this.#takeReplies(batch), terminate: ignore };
     try {
       while (true) {
-        const { done, value } = await this.#reader.read();
-        if (done) break;
+        const value = await this.#source.read();
+        if (value === null) break;
         this.#heard++;
         decode.transform(value, output);
       }
@@ -320,9 +322,8 @@ export class Channel {
       this.#owner.servesOnce = true;
     }
     closeDuplex(this.#duplex);
-    // Streams that have ended already, or that `close` has ended, reject: that is what was wanted.
-    this.#reader.cancel().catch(ignore);
-    this.#outbox.abort();
+    this.#source.cancel(error);
+    this.#outbox.abort(error);
     const unanswered = [];
     for (const call of this.#calls.values()) {
       if (call.settled) deadlines.delete(call);

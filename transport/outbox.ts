@@ -10,6 +10,7 @@
 
 import { EncodeStage } from "../codec/encode.ts";
 import { OutgoingControl, writeRequest } from "../codec/message.ts";
+import type { Sink } from "./ends.ts";
 import type { PendingCall } from "./pending.ts";
 
 /** What a client writes. */
@@ -29,7 +30,7 @@ export interface OutboxOptions {
 
 /** Writes to one connection. */
 export class Outbox {
-  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #sink: Sink;
   readonly #encode: EncodeStage<Outgoing>;
   readonly #options: OutboxOptions;
   #chunk: Uint8Array | undefined;
@@ -37,11 +38,11 @@ export class Outbox {
   #sending: Promise<void> | undefined;
 
   /**
-   * @param writable The peer.
+   * @param sink The peer.
    * @param options Where messages come from.
    */
-  constructor(writable: WritableStream<Uint8Array>, options: OutboxOptions) {
-    this.#writer = writable.getWriter();
+  constructor(sink: Sink, options: OutboxOptions) {
+    this.#sink = sink;
     this.#options = options;
     this.#encode = new EncodeStage<Outgoing>({
       writeMessage: writeRequest,
@@ -73,12 +74,12 @@ export class Outbox {
   async end(patience: Promise<void>): Promise<void> {
     this.#flush();
     await Promise.race([this.#sending, patience]);
-    await Promise.race([this.#writer.close().catch(ignore), patience]);
+    await Promise.race([this.#sink.close().catch(ignore), patience]);
   }
 
   /** Gives up what has not been written. */
-  abort(): void {
-    this.#writer.abort().catch(ignore);
+  abort(reason: unknown): void {
+    this.#sink.abort(reason);
   }
 
   #flush(): void {
@@ -88,7 +89,7 @@ export class Outbox {
   async #send(): Promise<void> {
     try {
       do {
-        await this.#writer.write(this.#chunk as Uint8Array);
+        await this.#sink.write(this.#chunk as Uint8Array);
       } while (this.#encodeNext());
     } catch (error) {
       this.#options.onFailed(error);
