@@ -9,7 +9,10 @@
 import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Output } from "./decode.ts";
 import { LONG_HEADER_BYTES, SHORT_HEADER_BYTES, TERMINATOR, writeLongHeader, writeShortHeader } from "./frame.ts";
-import { EncodeError, Writer } from "./writer.ts";
+import { EncodeError, EndlessValueError, Writer } from "./writer.ts";
+
+/** No payload grows beyond this while it is written, nor beyond four times its limit: what is larger is endless. */
+const LARGEST_WRITTEN_BYTES = 128 * 1024 * 1024;
 
 /** A message whose payload is over the limit. */
 export class PayloadTooLargeError extends EncodeError {
@@ -75,13 +78,15 @@ export class EncodeStage<Message> implements Transformer<Message[], Uint8Array> 
     // Relative to the batch, because the writer moves the batch when it grows.
     const frameStart = writer.position - writer.start;
     try {
+      writer.maxBatchBytes = frameStart + Math.max(LARGEST_WRITTEN_BYTES, 4 * limitBytes);
       writer.reserve(SHORT_HEADER_BYTES);
       writer.position += SHORT_HEADER_BYTES;
       this.#options.writeMessage(writer, message);
       this.#finishFrame(writer, frameStart, limitBytes);
     } catch (error) {
+      const writtenBytes = writer.position - writer.start - frameStart;
       writer.rewind(frameStart);
-      throw error;
+      throw error instanceof EndlessValueError ? new PayloadTooLargeError(writtenBytes, limitBytes) : error;
     }
   }
 

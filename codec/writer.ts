@@ -37,6 +37,9 @@ export class EncodeError extends Error {
   override readonly name = "EncodeError";
 }
 
+/** A value that goes on and on, as one does that holds itself many times over. */
+export class EndlessValueError extends EncodeError {}
+
 /** Writes values one behind another. After a throw the caller {@linkcode Writer.rewind}s and goes on. */
 export class Writer {
   /** The slab. */
@@ -45,6 +48,8 @@ export class Writer {
   start = 0;
   /** Where the next byte goes. */
   position = 0;
+  /** How large the batch may grow: a value of a few arrays that share one another could else fill the memory. */
+  maxBatchBytes = Infinity;
 
   #view = new DataView(NO_SLAB.buffer);
   readonly #maxDepth: number;
@@ -200,6 +205,7 @@ export class Writer {
 
   #grow(bytes: number): void {
     const batch = this.bytes.subarray(this.start, this.position);
+    if (batch.length + bytes > this.maxBatchBytes) throw new EndlessValueError(`more than ${this.maxBatchBytes} bytes`);
     // Twice the batch, so that growing byte by byte copies each byte a few times only.
     const slab = new Uint8Array(Math.max(this.#slabBytes, 2 * batch.length + bytes));
     slab.set(batch);

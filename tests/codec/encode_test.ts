@@ -147,3 +147,22 @@ Deno.test("EncodeStage keeps its batch to itself where another stage writes in t
   assertEquals(messages(concat(...inner.chunks)), [{ inner: 1 }, { inner: 2 }]);
   assertEquals(messages(concat(...outer.chunks)), [{ outer: 1 }, { err: "REFUSED" }, { a: 1 }, { outer: 2 }]);
 });
+
+Deno.test("encode gives up a value that would fill the memory, and goes on with the next message", () => {
+  let shared: unknown = ["x".repeat(1_000)];
+  for (let level = 0; level < 40; level++) shared = [shared, shared]; // 2^40 texts, in 41 arrays
+  const refused: unknown[] = [];
+  const chunks: Uint8Array[] = [];
+  const stage = new EncodeStage<unknown>({
+    writeMessage: (writer, message) => writer.writeValue(message),
+    maxPayloadBytes: () => 1_000,
+    onUnwritable: (_message, error) => {
+      refused.push(error);
+      return undefined;
+    },
+    onChunk: () => {},
+  });
+  stage.transform([shared, {}], { enqueue: (chunk) => chunks.push(chunk), terminate: () => {} });
+  assert(refused[0] instanceof PayloadTooLargeError, String(refused[0]));
+  assertEquals(chunks.map((chunk) => [...chunk]), [[0x20, 0x21, 0x80, 0x0a]]);
+});
