@@ -6,10 +6,10 @@
  */
 
 import { checkLimit, DEFAULT_LIMITS } from "../limits.ts";
-import { Reader } from "./reader.ts";
+import { DecodeError, Reader } from "./reader.ts";
 import { Writer } from "./writer.ts";
 
-export { DecodeError } from "./reader.ts";
+export { DecodeError };
 export { EncodeError } from "./writer.ts";
 
 const writer = new Writer();
@@ -73,8 +73,13 @@ export function decode(bytes: Uint8Array, limits: { maxDepth?: number; maxValues
     maxDepth: checkLimit("maxDepth", maxDepth),
     maxValues: checkLimit("maxValues", maxValues),
   });
-  reader.begin(bytes, 0, bytes.length);
-  const value = reader.readValue();
-  reader.finish();
-  return value;
+  try {
+    reader.begin(bytes, 0, bytes.length);
+    const value = reader.readValue();
+    reader.finish();
+    return value;
+  } catch (error) {
+    // The reader throws the same one every time; this one says where it comes from, and is its catcher's own.
+    throw error instanceof DecodeError ? new DecodeError(error.message) : error;
+  }
 }

@@ -96,6 +96,11 @@ export interface CommandStatistics {
   totalMs: number;
   /** The slowest call, in milliseconds. */
   maxMs: number;
+  /**
+   * Calls by how long they took: up to 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1,000, 2,500, 5,000 and
+   * 10,000 milliseconds, each without those before it, and longer.
+   */
+  durations: number[];
 }
 
 /** What STATS answers with. */

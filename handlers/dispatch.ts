@@ -39,6 +39,9 @@ const SLICE_REPLIES = 32;
 /** A draining connection is closed when it has been silent this long: requests under way are still refused by name. */
 const DRAIN_QUIET_MS = 100;
 
+/** How far a stream may run ahead of its reader: a handler that never pauses would else keep all others waiting. */
+const STREAM_AHEAD_BYTES = 64 * 1024;
+
 /** Codes with which a call ends at its caller: they say nothing about this server, so a handler cannot answer them. */
 const CALLERS_OWN: ReadonlySet<string> = new Set(["CONNECTION_LOST", "TIMEOUT", "CLOSED", "BAD_REPLY"]);
 
@@ -70,9 +73,8 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   /** Calls with `seq` that have no final reply yet. */
   readonly #bySeq = new Map<number, Call>();
-  /** Requests without `seq`, and replies to such, that wait for their turn, from `#laneNext` on. */
+  /** Requests without `seq`, and replies to such, that wait for their turn: no more than `maxInFlight`. */
   #lane: (Waiting | Reply)[] = [];
-  #laneNext = 0;
   #laneCall: Call | undefined;
 
   /** Handlers that run. */
@@ -135,7 +137,6 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     this.#gone = true;
     this.#stopQuietTimer();
     this.#lane = [];
-    this.#laneNext = 0;
     const error = reason instanceof RpcError
       ? reason
       : new RpcError("CONNECTION_LOST", "the caller is gone", { cause: reason });
@@ -154,12 +155,11 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     const calls = this.#openCalls();
     this.#service.cutCalls += calls.length;
     this.#service.finishedCalls -= calls.length; // what is settled here is not finished
-    this.#lane = this.#lane.slice(this.#laneNext).map((waiting) => {
+    this.#lane = this.#lane.map((waiting) => {
       if (waiting instanceof Reply) return waiting;
       this.#service.cutCalls++;
       return new Reply(undefined, reason, false);
     });
-    this.#laneNext = 0;
     for (const call of calls) this.#fail(call, reason);
     this.#end(reason);
   }
@@ -359,8 +359,8 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
         else await new Promise<void>((resolve) => call.wake = resolve);
         continue;
       }
-      if (this.#outflow.full) {
-        await this.#outflow.drained();
+      if (this.#outflow.queuedBytes >= STREAM_AHEAD_BYTES || this.#outflow.full) {
+        await this.#outflow.drained(STREAM_AHEAD_BYTES);
         continue;
       }
       const { value, done } = await items.next();
@@ -439,7 +439,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   // ---- the lane
 
   get #laneWaits(): boolean {
-    return this.#laneNext < this.#lane.length;
+    return this.#lane.length > 0;
   }
 
   get #laneBusy(): boolean {
@@ -448,13 +448,9 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   #runLane(): void {
     while (this.#laneCall === undefined && this.#laneWaits) {
-      const next = this.#lane[this.#laneNext++];
+      const next = this.#lane.shift() as Waiting | Reply;
       if (next instanceof Reply) this.#push(next);
       else this.#begin(next.request, next.arrivedMs);
-    }
-    if (!this.#laneWaits) {
-      this.#lane = [];
-      this.#laneNext = 0;
     }
   }
 
@@ -468,7 +464,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   get #full(): boolean {
     return this.#outflow.full ||
-      this.#running + this.#lane.length - this.#laneNext >= this.#service.limits.maxInFlight;
+      this.#running + this.#lane.length >= this.#service.limits.maxInFlight;
   }
 
   async #untilRoom(): Promise<void> {

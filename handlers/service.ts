@@ -188,7 +188,7 @@ function writeErrorLine(error: unknown, { peer, command }: ErrorOrigin): void {
   const text = textOf(error);
   // deno-lint-ignore no-control-regex -- finding control characters is what this is for
   const line = text.replaceAll(/\s*\n\s*/g, " | ").replaceAll(/[\x00-\x1f\x7f-\x9f\u2028\u2029]/g, escapeCharacter);
-  console.error(`packline: error ${where}: ${line}`);
+  console.error(`packline: error${where && ` ${where}`}: ${line}`);
 }
 
 /** What to show of an error, which may be anything: a look at it must not throw in turn. */

@@ -1,10 +1,20 @@
 /**
  * Counting: what STATS tells, kept where it happens.
  *
- * In: each event, as it happens. Out: plain numbers. Nothing here costs more than an addition a call.
+ * In: each event, as it happens. Out: plain numbers. A call costs a few additions, and a look at the bounds that it
+ * exceeds; nothing is allocated.
  */
 
 import type { CommandStatistics } from "./command.ts";
+
+/**
+ * The histogram of durations that is kept for each command: upper bounds in milliseconds, ascending, in steps of 2.5, 2
+ * and 2 from a tenth of a millisecond to ten seconds. A duration counts at the first bound that it does not exceed; one
+ * that exceeds them all has a place of its own behind the last.
+ */
+export const DURATION_BOUNDS_MS: readonly number[] = Object.freeze(
+  [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000],
+);
 
 /** Counts of one command. */
 export class CommandCounts {
@@ -13,6 +23,7 @@ export class CommandCounts {
   #answered = 0;
   #totalMs = 0;
   #maxMs = 0;
+  readonly #durations = new Array<number>(DURATION_BOUNDS_MS.length + 1).fill(0);
   readonly #errors = new Map<string, number>();
 
   /** A call got its final reply. */
@@ -21,6 +32,9 @@ export class CommandCounts {
     this.#answered++;
     this.#totalMs += durationMs;
     if (durationMs > this.#maxMs) this.#maxMs = durationMs;
+    let place = 0;
+    while (durationMs > DURATION_BOUNDS_MS[place]) place++;
+    this.#durations[place]++;
     if (code !== undefined) this.failed(code);
   }
 
@@ -37,6 +51,7 @@ export class CommandCounts {
       inFlight: this.inFlight,
       totalMs: this.#totalMs,
       maxMs: this.#maxMs,
+      durations: [...this.#durations],
     };
   }
 }

@@ -468,6 +468,7 @@ const TYPES: Record<string, (value: unknown) => boolean> = {
   "boolean": (value) => typeof value === "boolean",
   "map": isMap,
   "array of text": (value) => Array.isArray(value) && value.every((item) => typeof item === "string"),
+  "array of numbers": (value) => Array.isArray(value) && value.every((item) => typeof item === "number"),
   "array of maps": (value) => Array.isArray(value) && value.every(isMap),
 };
 

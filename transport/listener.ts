@@ -41,6 +41,9 @@ export async function acceptAll<Connection>(
   listener: { accept(): Promise<Connection> },
   options: AcceptOptions<Connection>,
 ): Promise<void> {
+  // To make an error's trace, the runtime looks once how large its own stack is, in a file; where it may not open one,
+  // it ends the process. So it looks now, and not when there are no files left.
+  void new Error().stack;
   let pauseMs = 0;
   while (true) {
     let connection: Connection;

@@ -10,7 +10,7 @@ export class Outflow {
   sentBytes = 0;
   readonly #limitBytes: number;
   #closed = false;
-  #waiting: (() => void)[] = [];
+  #waiting: { readonly belowBytes: number; readonly wake: () => void }[] = [];
 
   /** @param limitBytes From here on it is full. */
   constructor(limitBytes: number) {
@@ -31,24 +31,32 @@ export class Outflow {
   sent(bytes: number): void {
     this.queuedBytes -= bytes;
     this.sentBytes += bytes;
-    if (this.#waiting.length > 0 && !this.full) this.#wakeAll();
+    if (this.#waiting.length > 0) this.#wakeUp();
   }
 
-  /** Resolves when it is no longer full, or closed. */
-  drained(): Promise<void> {
-    if (!this.full) return Promise.resolve();
-    return new Promise((resolve) => this.#waiting.push(resolve));
+  /**
+   * Resolves when fewer bytes than that are queued, or it is closed.
+   *
+   * @param belowBytes A mark below its limit; by default, and at the most, the limit.
+   */
+  drained(belowBytes = this.#limitBytes): Promise<void> {
+    return new Promise((wake) => {
+      this.#waiting.push({ belowBytes: Math.min(belowBytes, this.#limitBytes), wake });
+      this.#wakeUp();
+    });
   }
 
   /** Nothing will be sent any more: whoever waits, waits in vain. */
   close(): void {
     this.#closed = true;
-    this.#wakeAll();
+    this.#wakeUp();
   }
 
-  #wakeAll(): void {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const wake of waiting) wake();
+  #wakeUp(): void {
+    this.#waiting = this.#waiting.filter(({ belowBytes, wake }) => {
+      const waits = this.queuedBytes >= belowBytes && !this.#closed;
+      if (!waits) wake();
+      return waits;
+    });
   }
 }

@@ -135,6 +135,22 @@ Deno.test("a handler that goes on behind its cancel does not keep a silent conne
   held.finishAll();
 });
 
+Deno.test("no silence is too long while a request waits for room that a cancelled handler still takes", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  await using served = withMemory({ clock, commands: { HOLD: held.command }, maxInFlight: 1, idleTimeoutMs: 2_000 });
+  const { peer } = served;
+  await peer.send({ cmd: "HOLD", seq: 1 });
+  await peer.ask({ cmd: 0, seq: 1, cancel: true });
+  await peer.send({ cmd: "HOLD", seq: 2 });
+  await clock.advance(10_000);
+  assertEquals([await peer.hasEnded(), held.calls.length], [false, 1]);
+  held.finishAll();
+  await settle();
+  held.finishAll();
+  assertEquals(await peer.readReply(), { seq: 2, res: null });
+});
+
 Deno.test("no silence is too long where 0 has switched that off", async () => {
   const clock = new FakeClock();
   await using served = withMemory({ clock, idleTimeoutMs: 0 });
@@ -200,6 +216,28 @@ Deno.test("a peer that reads nothing is held back at the output limit, then give
   assertEquals(res.connections.open, 1);
   flooder.close();
   await flood;
+});
+
+// A reset that nobody reads ------------------------------------------------------------------------------------------
+
+Deno.test("a reset is noticed while the server does not read: at its limits, and behind a half-close", async () => {
+  for (const halfCloses of [false, true]) {
+    const clock = new FakeClock();
+    const held = new Held();
+    await using server = await withServer({ clock, commands: { HOLD: held.command }, maxInFlight: 1 });
+    const peer = await server.connectResettable();
+    await peer.send({ cmd: "HOLD", seq: 1 });
+    if (halfCloses) await peer.halfClose();
+    else await peer.send({ cmd: "HOLD", seq: 2 }, { cmd: "HOLD", seq: 3 });
+    while (held.calls.length === 0) await settle();
+    const { signal } = held.calls[0].context;
+    await clock.advance(2_000);
+    assertEquals(signal.aborted, false);
+    peer.reset();
+    for (let tries = 0; !signal.aborted && tries < 100; tries++) await clock.advance(500);
+    assertEquals(signal.aborted, true);
+    held.finishAll();
+  }
 });
 
 // The end ------------------------------------------------------------------------------------------------------------

@@ -1,17 +1,17 @@
 /** Counting: what STATS tells of one command. */
 
-import { assertEquals } from "@std/assert";
-import { CommandCounts } from "../../handlers/statistics.ts";
+import { assertEquals, assertObjectMatch } from "@std/assert";
+import { CommandCounts, DURATION_BOUNDS_MS } from "../../handlers/statistics.ts";
 
 Deno.test("CommandCounts counts calls, failures by code, and times", () => {
   const counts = new CommandCounts();
-  assertEquals(counts.snapshot(), { calls: 0, errors: {}, inFlight: 0, totalMs: 0, maxMs: 0 });
+  assertObjectMatch(counts.snapshot(), { calls: 0, errors: {}, inFlight: 0, totalMs: 0, maxMs: 0 });
   counts.inFlight += 5;
   counts.answered(10, undefined);
   counts.answered(30, "INTERNAL");
   counts.answered(20, "INTERNAL");
   counts.answered(0, "OUT_OF_STOCK");
-  assertEquals(counts.snapshot(), {
+  assertObjectMatch(counts.snapshot(), {
     calls: 4,
     errors: { INTERNAL: 2, OUT_OF_STOCK: 1 },
     inFlight: 1,
@@ -25,7 +25,13 @@ Deno.test("CommandCounts counts a reply that could not be sent as a failure of a
   counts.inFlight++;
   counts.answered(10, undefined);
   counts.failed("REPLY_TOO_LARGE");
-  assertEquals(counts.snapshot(), { calls: 1, errors: { REPLY_TOO_LARGE: 1 }, inFlight: 0, totalMs: 10, maxMs: 10 });
+  assertObjectMatch(counts.snapshot(), {
+    calls: 1,
+    errors: { REPLY_TOO_LARGE: 1 },
+    inFlight: 0,
+    totalMs: 10,
+    maxMs: 10,
+  });
 });
 
 Deno.test("CommandCounts keeps codes apart from the names that every object has", () => {
@@ -33,4 +39,15 @@ Deno.test("CommandCounts keeps codes apart from the names that every object has"
   for (const code of ["__proto__", "constructor", "toString"]) counts.failed(code);
   const { errors } = counts.snapshot();
   assertEquals(Object.entries(errors).sort(), [["__proto__", 1], ["constructor", 1], ["toString", 1]]);
+});
+
+Deno.test("CommandCounts puts each duration at the first bound that it does not exceed", () => {
+  const counts = new CommandCounts();
+  for (const bound of DURATION_BOUNDS_MS) {
+    for (const durationMs of [bound, bound + 0.01]) counts.answered(durationMs, undefined);
+  }
+  counts.answered(0, undefined);
+  counts.answered(1e9, undefined);
+  const { durations } = counts.snapshot();
+  assertEquals(durations, [2, ...new Array(DURATION_BOUNDS_MS.length - 1).fill(2), 2]);
 });

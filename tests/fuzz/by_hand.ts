@@ -1,0 +1,126 @@
+/**
+ * The contract, read by hand and once more: what a stream of bytes means, without any of the shipped code for frames and
+ * messages. Slow and plain, so that a mistake there shows as a difference to here.
+ *
+ * In: bytes. Out: payloads and how they end, or messages.
+ */
+
+import { BadFrame, Control, type Decoded, Malformed, ReceivedReply, Request, Truncated } from "../../codec/message.ts";
+import { DecodeError, Reader } from "../../codec/reader.ts";
+import { DEFAULT_LIMITS } from "../../limits.ts";
+
+/** Takes a stream apart (contract section 1): its payloads, and whether it ends well, broken, or inside a frame. */
+export function takeApart(
+  bytes: Uint8Array,
+  limitBytes: number = DEFAULT_LIMITS.maxPayloadBytes,
+): { payloads: Uint8Array[]; end: "whole" | "broken" | "cut" } {
+  const payloads: Uint8Array[] = [];
+  let at = 0;
+  while (at < bytes.length) {
+    const left = bytes.length - at;
+    if (left < 2) return { payloads, end: "cut" };
+    let size = (bytes[at] + 224) % 256 * 256 + (bytes[at + 1] + 224) % 256;
+    let header = 2;
+    if (size === 0xffff) {
+      if (left < 6) return { payloads, end: "cut" };
+      header = 6;
+      size = new DataView(bytes.buffer, bytes.byteOffset + at + 2).getUint32(0);
+      if (size < 57_311) return { payloads, end: "broken" };
+    } else if (size >= 57_311) {
+      return { payloads, end: "broken" };
+    }
+    if (size > limitBytes) return { payloads, end: "broken" };
+    if (left < header + size + 1) return { payloads, end: "cut" };
+    if (bytes[at + header + size] !== 0x0a) return { payloads, end: "broken" };
+    payloads.push(bytes.subarray(at + header, at + header + size));
+    at += header + size + 1;
+  }
+  return { payloads, end: "whole" };
+}
+
+/** All messages of a stream, as a server reads it. The texts of refusals are left empty. */
+export function requestsOf(bytes: Uint8Array): Decoded<Request | Control>[] {
+  return messagesOf(bytes, requestOf);
+}
+
+/** All messages of a stream, as a client reads it. The texts of refusals are left empty. */
+export function repliesOf(bytes: Uint8Array): Decoded<ReceivedReply>[] {
+  return messagesOf(bytes, replyOf);
+}
+
+function messagesOf<Message>(
+  bytes: Uint8Array,
+  messageOf: (entries: Entry[]) => Message | Malformed,
+): Decoded<Message>[] {
+  const { payloads, end } = takeApart(bytes);
+  const messages: Decoded<Message>[] = payloads.map((payload) => {
+    const entries = entriesOf(payload);
+    return entries === undefined ? new Malformed("") : messageOf(entries);
+  });
+  if (end === "broken") messages.push(new BadFrame(""));
+  if (end === "cut") messages.push(new Truncated(0));
+  return messages;
+}
+
+type Entry = [key: string, value: unknown];
+
+/** A payload's keys and values, in their order; a key may come twice. The values are checked elsewhere, against std. */
+function entriesOf(payload: Uint8Array): Entry[] | undefined {
+  const reader = new Reader(DEFAULT_LIMITS);
+  reader.begin(payload, 0, payload.length);
+  try {
+    const entries: Entry[] = [];
+    for (let left = reader.readMapSize(); left > 0; left--) entries.push([reader.readKey(), reader.readValue()]);
+    reader.finish();
+    return entries;
+  } catch (error) {
+    if (error instanceof DecodeError) return undefined;
+    throw error;
+  }
+}
+
+/** Contract sections 1 and 3 to 9. Of a key that comes twice the last value counts, but no value may be wrong. */
+function requestOf(entries: Entry[]): Request | Control | Malformed {
+  const last = new Map(entries);
+  const holds = (name: string, isRight: (value: unknown) => boolean) =>
+    entries.every(([key, value]) => key !== name || isRight(value));
+  const cmd = isCount(last.get("cmd")) || typeof last.get("cmd") === "string" ? last.get("cmd") : undefined;
+
+  if (!holds("seq", isCount)) return new Malformed("");
+  const seq = last.get("seq") as number | undefined;
+  const sound = holds("ttl", (ttl) => typeof ttl === "number" && ttl > 0 && ttl !== Infinity) &&
+    holds("meta", isTextMap) && holds("credit", (credit) => isCount(credit) && credit !== 0);
+  const credit = last.get("credit") as number | undefined;
+
+  if (cmd === 0) {
+    const cancel = last.get("cancel") === true;
+    if (!sound) return new Malformed("");
+    if (seq !== undefined) {
+      if (cancel === (credit !== undefined)) return new Malformed("");
+      return Object.assign(new Control(), { seq, cancel, credit });
+    }
+    return isCount(last.get("max")) ? Object.assign(new Control(), { max: last.get("max") }) : new Malformed("");
+  }
+  if (!sound) return new Malformed("", seq);
+  const reserved = ["cmd", "seq", "ttl", "meta", "credit"];
+  const params = Object.fromEntries(entries.filter(([key]) => !reserved.includes(key) && key[0] !== "$"));
+  return Object.assign(new Request(), { cmd, seq, ttl: last.get("ttl"), meta: last.get("meta"), credit, params });
+}
+
+/** Contract sections 4, 5 and 8. */
+function replyOf(entries: Entry[]): ReceivedReply | Malformed {
+  const last = new Map(entries);
+  if (!entries.every(([key, value]) => key !== "seq" || isCount(value))) return new Malformed("");
+  const fields = Object.fromEntries(entries.filter(([key]) => key !== "seq" && key !== "more"));
+  return Object.assign(new ReceivedReply(), { seq: last.get("seq"), more: last.get("more") === true, fields });
+}
+
+function isCount(value: unknown): boolean {
+  return typeof value === "number" && value >= 0 && value <= 2 ** 53 - 1 && value % 1 === 0;
+}
+
+function isTextMap(value: unknown): boolean {
+  if (Array.isArray(value)) return value.length === 0;
+  return typeof value === "object" && value !== null && !(value instanceof Uint8Array) &&
+    Object.values(value).every((text) => typeof text === "string");
+}

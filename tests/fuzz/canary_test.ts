@@ -1,0 +1,187 @@
+/**
+ * The checks of the fuzz, checked: each of these readers and servers is broken in one way, and a short run must notice.
+ */
+
+import { assert, assertMatch } from "@std/assert";
+import { decode } from "../../codec/msgpack.ts";
+import { newSeed, Random } from "../random.ts";
+import { serveConnection } from "../../server.ts";
+import { concat, message } from "../wire.ts";
+import { takeApart } from "./by_hand.ts";
+import { type Codec, SHIPPED } from "./codec_checks.ts";
+import type { Serve } from "./conversation.ts";
+import { shrink } from "./corpus.ts";
+import { complaintAbout, fuzz, type Plan } from "./fuzz.ts";
+import type { Input } from "./inputs.ts";
+import { checkRoundTrip } from "./round_trip.ts";
+import { BOUND_MS } from "./stopwatch.ts";
+
+const SEED = newSeed();
+
+type Read = Codec["readRequests"];
+
+/** Does something to the bytes of a stream before they are read, in one piece. */
+function before(change: (bytes: Uint8Array) => Uint8Array): Partial<Codec> {
+  const changed = (read: Read): Read => (chunks) => read([change(concat(...chunks))]);
+  return { readRequests: changed(SHIPPED.readRequests), readReplies: changed(SHIPPED.readReplies) };
+}
+
+/** Writes 0x0A wherever a frame should end. */
+function withGoodTerminators(bytes: Uint8Array): Uint8Array {
+  let good = bytes;
+  for (let tries = 0; tries < 10 && takeApart(good).end === "broken"; tries++) {
+    const read = takeApart(good).payloads.reduce((sum, payload) => sum + payload.length + 3, 0);
+    const end = read + 2 + (good[read] + 224) % 256 * 256 + (good[read + 1] + 224) % 256;
+    if (end >= good.length) break;
+    good = Uint8Array.from(good, (byte, index) => index === end ? 0x0a : byte);
+  }
+  return good;
+}
+
+let rejected = false;
+
+const READERS: Record<string, [codec: Partial<Codec>, complaint: RegExp]> = {
+  "accepts a bad terminator": [before(withGoodTerminators), /^DecodeStage.*: read .* right is .*BadFrame/s],
+  "drops the last byte of a stream": [before((bytes) => bytes.slice(0, -1)), /^DecodeStage.*: read .* right is /s],
+  "drops a byte between two chunks": [{
+    readRequests: (chunks) => SHIPPED.readRequests(chunks.map((chunk, index) => index === 1 ? chunk.slice(1) : chunk)),
+  }, /^DecodeStage\(readRequest\): read .* right is /s],
+  "drops a byte of binary data": [{
+    decode: (payload) => withoutLastBytes(decode(payload)),
+  }, /^decode\(\) read .* std /s],
+  "leaks a TypeError": [{
+    decode: (payload) => Object.keys((decode(payload) as { value: object }).value) && decode(payload),
+  }, /^decode\(\) threw TypeError/],
+  "leaks a RangeError of std": [{
+    readReplies(chunks) {
+      if (concat(...chunks).includes(0xdd)) throw new RangeError("Maximum call stack size exceeded");
+      return SHIPPED.readReplies(chunks);
+    },
+  }, /^DecodeStage\(readReply\) threw RangeError/],
+  "refuses what is sound": [{
+    decode: (payload) => payload.includes(0xcb) ? decode(payload.subarray(1)) : decode(payload),
+  }, /^decode\(\) (refused what std reads|read)/],
+  "reads on behind a broken frame": [{
+    readRequests: (chunks) => [...SHIPPED.readRequests(chunks), ...SHIPPED.readRequests([message({ cmd: 1 })])],
+  }, /^DecodeStage/],
+  "does not recover from a refusal": [{
+    decode(payload) {
+      if (rejected) return "";
+      try {
+        return decode(payload);
+      } catch (error) {
+        rejected = true;
+        throw error;
+      }
+    },
+  }, /^the next payload was misread/],
+  "takes too long": [{
+    decode(payload) {
+      const endMs = performance.now() + BOUND_MS + 1;
+      while (payload.length > 400 && performance.now() < endMs);
+      return decode(payload);
+    },
+  }, /^decode\(\) took /],
+};
+
+function withoutLastBytes(value: unknown): unknown {
+  if (value instanceof Uint8Array) return value.slice(0, -1);
+  if (Array.isArray(value)) return value.map(withoutLastBytes);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, withoutLastBytes(field)]));
+}
+
+/** A server whose output is changed on its way, whole write by whole write. */
+function after(change: (bytes: Uint8Array) => Uint8Array): Serve {
+  return async (duplex, options) => {
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
+      transform: (bytes, controller) => controller.enqueue(change(bytes)),
+    });
+    const piped = readable.pipeTo(duplex.writable).catch(() => {}); // the peer may leave
+    await serveConnection({ ...duplex, writable }, options);
+    await piped;
+  };
+}
+
+/** Repeats the last frame of a chunk, or leaves it out. */
+function lastFrame(times: number): (bytes: Uint8Array) => Uint8Array {
+  return (bytes) => {
+    const length = (takeApart(bytes, Infinity).payloads.at(-1)?.length ?? 0) + 3;
+    const last = bytes.subarray(-length);
+    return concat(bytes.subarray(0, -length), ...new Array<Uint8Array>(times).fill(last));
+  };
+}
+
+const SERVERS: Record<string, [serve: Serve, complaint: RegExp]> = {
+  "answers twice": [after(lastFrame(2)), /a reply too many|is not the last reply/],
+  "loses a reply": [after(lastFrame(0)), /\d+ final replies to \d+ messages/],
+  "drops a byte": [after((bytes) => bytes.subarray(0, -1)), /no frames/],
+  "writes fields in another order": [
+    after(() => message({ more: true, res: 1, seq: 5 })),
+    /begins with neither res nor err|wrong place/,
+  ],
+  "answers with nonsense": [after((bytes) => bytes.map((byte, index) => index === 2 ? 0xc1 : byte)), /cannot be read/],
+  "goes on behind a broken frame": [
+    after((bytes) => takeBadFrame(bytes) ? concat(bytes, message({ res: "PONG" })) : bytes),
+    /BAD_FRAME is not the last reply|a reply too many/,
+  ],
+  "bothers its operator": [async (duplex, options) => {
+    options?.onError?.(new Error("a byte was wrong"), {});
+    await serveConnection(duplex, options);
+  }, /reached onError/],
+  "leaves a promise alone": [async (duplex, options) => {
+    void Promise.reject(new Error("nobody looks"));
+    await serveConnection(duplex, options);
+  }, /a rejection that nobody handled/],
+  "rejects": [async (duplex, options) => {
+    await serveConnection(duplex, options);
+    throw new Error("the connection was bad");
+  }, /a rejection that nobody handled/],
+  "never ends": [async (duplex, options) => {
+    await serveConnection(duplex, options);
+    await new Promise(() => {});
+  }, /nothing moves any more/],
+};
+
+function takeBadFrame(bytes: Uint8Array): boolean {
+  return new TextDecoder().decode(bytes).includes("BAD_FRAME");
+}
+
+/** What a short run complains of. */
+async function complaints(plan: Partial<Plan>): Promise<string[]> {
+  const { failures } = await fuzz({ seed: SEED, inputs: 4_000, mostFailures: 3, ...plan });
+  return failures.map(({ complaint }) => complaint);
+}
+
+for (const [name, [codec, complaint]] of Object.entries(READERS)) {
+  Deno.test(`the fuzz notices a reader that ${name} (seed ${SEED})`, async () => {
+    const found = await complaints({ codec: { ...SHIPPED, ...codec } });
+    assert(found.length > 0);
+    assert(found.some((text) => complaint.test(text)), found[0]);
+  });
+}
+
+for (const [name, [serve, complaint]] of Object.entries(SERVERS)) {
+  Deno.test(`the fuzz notices a server that ${name} (seed ${SEED})`, async () => {
+    const found = await complaints({ serve });
+    assert(found.length > 0);
+    assert(found.some((text) => complaint.test(text)), found[0]);
+  });
+}
+
+Deno.test(`a round trip notices a reader that drops a byte (seed ${SEED})`, () => {
+  const random = new Random(SEED);
+  const dropping = { ...SHIPPED, ...before((bytes) => bytes.slice(0, -1)) };
+  for (let count = 0; count < 10; count++) {
+    assertMatch(checkRoundTrip(random, dropping).complaint ?? "", /^written .* read /s);
+  }
+});
+
+Deno.test("a failure is made as small as it can be", async () => {
+  const codec = { ...SHIPPED, ...before(withGoodTerminators) };
+  const broken = message({ cmd: 1 }).fill(0x0d, -1);
+  const bytes = concat(message({ cmd: 1, text: "x".repeat(500) }), broken, message({ cmd: 1 }));
+  const fails = async (input: Input) => await complaintAbout(input, codec) !== undefined;
+  const smaller = await shrink({ kind: "stream", bytes }, fails);
+  assert(smaller.bytes.length <= broken.length && await fails(smaller), `${smaller.bytes.length} bytes`);
+});

@@ -1,0 +1,98 @@
+/**
+ * What must hold for a connection whatever bytes a peer sends (contract section 10): it answers in sound frames, each
+ * request once at the most and all of them before an orderly end, a broken frame last; and it tells its operator nothing.
+ *
+ * In: the bytes of a peer. Out: what came of them, and what was wrong with that, if anything was.
+ */
+
+import { decode as std } from "jsr:@std/msgpack@^1.0.3";
+import { PayloadTooLargeError } from "../../codec/encode.ts";
+import { BadFrame, Malformed, Request } from "../../codec/message.ts";
+import { requestsOf, takeApart } from "./by_hand.ts";
+import { attempt, piecesOf, type Verdict } from "./codec_checks.ts";
+import { type Conversation, converse, type Serve } from "./conversation.ts";
+import { describe } from "./describe.ts";
+
+type Reply = Record<string, unknown>;
+
+/** Has the bytes served, and checks what comes of it. */
+export async function checkConnection(bytes: Uint8Array, serve?: Serve): Promise<Verdict> {
+  const conversation = await converse(piecesOf(bytes), serve);
+  const { replies, ending } = conversation;
+  const answers = takeApart(replies, Infinity).payloads.map((payload) => attempt(() => std(payload)));
+  const complaint = operatorFault(conversation) ?? replyFault(bytes, conversation, answers);
+  const met = answers.map((answer) => "value" in answer ? kindOf(answer.value as Reply) : "no answer");
+  return { outcome: `${ending} ${replies.toHex()}`, complaint, met: [ending, ...met] };
+}
+
+/** What the operator was told, who should have been told nothing. */
+function operatorFault({ errors, rejections }: Conversation): string | undefined {
+  if (rejections.length > 0) return `a rejection that nobody handled: ${Deno.inspect(rejections[0])}`;
+  // A reply that is too large is told to both sides, on purpose.
+  const error = errors.find((error) => !(error instanceof PayloadTooLargeError));
+  if (error !== undefined) return `the peer reached onError: ${Deno.inspect(error)}`;
+}
+
+/** What is wrong with the replies. */
+function replyFault(
+  bytes: Uint8Array,
+  { replies, ending }: Conversation,
+  answers: ReturnType<typeof attempt>[],
+): string | undefined {
+  const { end } = takeApart(replies, Infinity);
+  if (end === "broken" || end === "cut" && ending !== "left") return `the replies are no frames: ${end}`;
+  const sound: Reply[] = [];
+  for (const answer of answers) {
+    if ("error" in answer) return `a reply cannot be read: ${answer.error}`;
+    const wrong = shapeFault(answer.value);
+    if (wrong !== undefined) return `${wrong}: ${Deno.inspect(answer.value)}`;
+    sound.push(answer.value as Reply);
+  }
+
+  const asked = requestsOf(bytes);
+  const calls = asked.filter((message) => message instanceof Request || message instanceof Malformed);
+  const broken = asked.at(-1) instanceof BadFrame;
+  const disorder = orderFault(calls, sound, broken);
+  if (disorder !== undefined) return disorder;
+
+  const finals = sound.filter(({ more }) => more !== true).length;
+  const expected = calls.length + (broken ? 1 : 0);
+  if (ending === "closed" && finals !== expected) return `${finals} final replies to ${expected} messages`;
+  if (ending === "open") return `nothing moves any more, after ${finals} final replies to ${expected} messages`;
+}
+
+/** Contract section 4: `seq`, then `res` or `err`, then the rest; `more` with `res` alone. */
+function shapeFault(value: unknown): string | undefined {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return "a reply is no map";
+  const names = Object.keys(value);
+  if (names[0] === "seq") names.shift();
+  const [kind, ...rest] = names;
+  if (kind !== "res" && kind !== "err") return "a reply begins with neither res nor err";
+  if (rest.includes("res") || rest.includes("err") || rest.includes("seq")) {
+    return "a reply has a field in a wrong place";
+  }
+  if (kind === "err" && rest.some((name) => name !== "msg" && name !== "data")) return "a failure has other fields";
+}
+
+/** Contract sections 5, 8 and 10: nobody gets more final replies than they have asked for, and none behind the last. */
+function orderFault(calls: unknown[], answers: Reply[], broken: boolean): string | undefined {
+  const open = new Map<unknown, number>();
+  for (const { seq } of calls as { seq?: number }[]) open.set(seq, (open.get(seq) ?? 0) + 1);
+  let unnamed = calls.length; // a refusal may leave out the seq that it cannot trust
+  for (const [index, { seq, err, more }] of answers.entries()) {
+    if (err === "BAD_FRAME") {
+      if (!broken) return "BAD_FRAME without a broken frame";
+      if (index !== answers.length - 1) return "BAD_FRAME is not the last reply";
+      continue;
+    }
+    const left = seq === undefined ? unnamed : open.get(seq) ?? 0;
+    if (left === 0) return `a reply too many for seq ${seq}: ${describe(answers[index])}`;
+    if (more === true) continue;
+    unnamed--;
+    if (seq !== undefined) open.set(seq, left - 1);
+  }
+}
+
+function kindOf({ err, more }: Reply): string {
+  return typeof err === "string" ? err : more === true ? "an item" : "a success";
+}

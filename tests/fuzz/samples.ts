@@ -1,0 +1,118 @@
+/**
+ * What mutations start from: valid payloads of every kind that a client or a server sends, every encoding of the public
+ * MessagePack suite, the article's own vectors, and some that are hard to read. Written by `@std/msgpack`, not by the
+ * code that is to be tested.
+ *
+ * In: nothing. Out: payloads, small and large, and one request that any reader must be able to read at any time.
+ */
+
+import { encode } from "jsr:@std/msgpack@^1.0.3";
+import suite from "msgpack-test-suite" with { type: "json" };
+import vectors from "../vectors.json" with { type: "json" };
+import { concat, unhex } from "../wire.ts";
+
+/** The npm copy has no types, and std's leaves out what it takes. */
+const stdEncode: (value: unknown) => Uint8Array<ArrayBuffer> = encode as never;
+
+/** Commands by name and number: the built-in ones, and those of `conversation.ts`. */
+const COMMANDS = [
+  1,
+  2,
+  3,
+  4,
+  16,
+  17,
+  "PING",
+  "DELAY",
+  "TICK",
+  "ECHO",
+  "LATER",
+  "REFUSE",
+  "CHECKED",
+  "ITEMS",
+  "NOBODY",
+  7,
+  "",
+];
+
+const REQUESTS = COMMANDS.flatMap((cmd) => [
+  { cmd },
+  { sleep: 10, value: "\n", cmd },
+  { cmd, seq: 5, sleep: 10, value: [1, { a: null, b: -1 }] },
+  { cmd, seq: 2 ** 40, ttl: 1_500, meta: { token: "hunter2", trace: "00-1" }, credit: 3, count: 4, sleep: 3 },
+]);
+
+const CONTROLS = [
+  { cmd: 0, max: 100_000 },
+  { cmd: 0, max: 57_310 },
+  { cmd: 0, seq: 5, cancel: true },
+  { cmd: 0, seq: 5, credit: 10 },
+];
+
+const REPLIES = [
+  { res: "PONG" },
+  { seq: 5, res: "DONE", slept: 3.003000020980835 },
+  { seq: 6, res: [1, 2, 3], more: true },
+  { seq: 6, res: null },
+  { err: "INVALID_SLEEP" },
+  { seq: 7, err: "INVALID_PARAMS", msg: "a.b: must be a number", data: [{ path: ["a", "b"], message: "no" }] },
+];
+
+const HARD = [
+  JSON.parse(
+    '{"cmd": "ECHO", "seq": 5, "value": {"__proto__": {"isAdmin": true}, "toString": 1}, "__proto__": {"a": 1}}',
+  ),
+  JSON.parse('{"cmd": 1, "meta": {"__proto__": "x", "constructor": "y"}}'),
+  { cmd: "ECHO", value: ["\ufeffa", "é", "漢字", "🍺", "\ufffd", "\0\r\n", "x".repeat(40), "é".repeat(40)] },
+  { cmd: "ECHO", value: [2n ** 53n, -(2n ** 63n), 2n ** 64n - 1n, 1n, NaN, -Infinity, 0.1, 2 ** 32, -(2 ** 31)] },
+  { cmd: "ECHO", value: [new Uint8Array([0, 255, 10]), new Uint8Array(300)], 1: 2, "-1": 3 },
+  { cmd: 1, seq: 5n, ttl: 10n, credit: 3n },
+  { cmd: "DELAY", sleep: 2 ** 31, ttl: 1e300 },
+  Object.fromEntries(Array.from({ length: 40 }, (_, index) => [`key ${index}`, index])),
+];
+
+/** Every encoding of the suite: all forms and widths of all types, also those that are refused. */
+const ENCODINGS = (Object.values(suite) as { msgpack: string[] }[][]).flat()
+  .flatMap(({ msgpack }) => msgpack.map((digits) => unhex(digits.replaceAll("-", ""))));
+
+/** What no encoder of ours would write. */
+const FORMS = [
+  unhex("80"),
+  unhex("90"),
+  unhex("dc 00 00"),
+  unhex("df 00 00 00 00"),
+  unhex("82 a3 63 6d 64 01 a3 63 6d 64 d9 04 50 49 4e 47"), // cmd twice
+  unhex("81 db 00 00 00 03 63 6d 64 d3 00 00 00 00 00 00 00 01"), // { cmd: 1 } in its widest form
+  unhex("82 a3 63 6d 64 01 cf ff ff ff ff ff ff ff ff 01"), // a key that std refuses
+];
+
+/** `{ cmd: "ECHO", value: ... }` around a value in one of its encodings. */
+function asked(value: Uint8Array): Uint8Array<ArrayBuffer> {
+  return concat(unhex("82 a3 63 6d 64 a4 45 43 48 4f a5 76 61 6c 75 65"), value);
+}
+
+/** Payloads of less than a kilobyte, by kind. */
+export const SMALL: readonly (readonly Uint8Array<ArrayBuffer>[])[] = [
+  vectors.frames.map(({ hex }) => unhex(hex).slice(2, -1)),
+  REQUESTS.map(stdEncode),
+  CONTROLS.map(stdEncode),
+  REPLIES.map(stdEncode),
+  HARD.map(stdEncode),
+  ENCODINGS.map(asked),
+  FORMS,
+];
+
+/** Payloads at the end of the short frame, and in long frames. */
+export const LARGE: readonly Uint8Array<ArrayBuffer>[] = [
+  stdEncode({ cmd: 1, text: "x".repeat(57_310 - 15) }), // the largest short one
+  stdEncode({ cmd: 1, text: "x".repeat(57_311 - 15) }), // the smallest long one
+  stdEncode({ cmd: "ECHO", value: "\n".repeat(66_000) }),
+  stdEncode({ cmd: "ECHO", seq: 5, value: new Uint8Array(70_000) }),
+  stdEncode({ res: Array.from({ length: 3_000 }, (_, id) => ({ id, name: `n${id}` })) }),
+  stdEncode({ cmd: "ECHO", value: Array.from({ length: 9_000 }, (_, index) => index * 7) }),
+  concat(unhex("82 a3 63 6d 64 01 a1 61"), new Uint8Array(63).fill(0x91), unhex("90")), // one too deep
+  concat(unhex("82 a3 63 6d 64 01 a1 61 dd 00 01 86 9c"), new Uint8Array(99_996).fill(0xc0)), // one value too many
+];
+
+/** A request that can be read whatever came before it. */
+export const GOOD: Uint8Array<ArrayBuffer> = stdEncode({ cmd: "ECHO", seq: 1, value: "still here" });
