@@ -13,7 +13,8 @@ export function describe(value: unknown, loosely = false): string {
   if (typeof value === "bigint") return loosely ? `${value}` : `${value}n`;
   if (Object.is(value, -0)) return loosely ? "0" : "-0";
   if (typeof value !== "object" || value === null) return String(value);
-  if (value instanceof Uint8Array) return `<${value.toHex()}>`;
+  // Not by `instanceof`: what std reads under --unstable-unsafe-proto may have any prototype.
+  if (ArrayBuffer.isView(value)) return `<${(value as Uint8Array).toHex()}>`;
   if (Array.isArray(value)) return `[${value.map((item) => describe(item, loosely)).join()}]`;
   let text = "";
   for (const key of Object.keys(value)) {

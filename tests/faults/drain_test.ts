@@ -1,0 +1,98 @@
+/**
+ * The end of a server by a signal, as an operator gives it, 20 times under load: what is in flight is answered, new
+ * connections are refused, the exit code is 0. What takes longer than the grace is cut, and told; a second signal ends all.
+ */
+
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { connect } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import { newSeed } from "../random.ts";
+import { statisticsOf, until } from "./beside.ts";
+import { ChildServer } from "./child.ts";
+import { drain, type DrainReport } from "./drain.ts";
+
+const DRAINS = 20;
+
+/** As many as the machine has cores, or one more drain would measure the other. */
+const AT_A_TIME = 2;
+
+const ignore = Deno.build.os === "windows";
+
+Deno.test({
+  name: `drain - SIGTERM under 8 connections x 16 in flight, ${DRAINS} times: all are answered`,
+  ignore,
+  async fn() {
+    const seed = newSeed();
+    console.log(`seed ${seed}`);
+    const reports: DrainReport[] = [];
+    for (let done = 0; done < DRAINS; done += AT_A_TIME) {
+      const drains = Array.from({ length: AT_A_TIME }, (_, index) => drain({ seed: seed + done + index }));
+      reports.push(...await Promise.all(drains));
+    }
+    assertEquals(reports.flatMap(({ faults }) => faults), []);
+    const sum = (values: number[]) => values.reduce((sum, value) => sum + value, 0);
+    const longestMs = Math.max(...reports.map(({ ms }) => ms));
+    console.log(
+      `${sum(reports.map(({ answered }) => answered))} answered behind the signal, ` +
+        `${sum(reports.map(({ refused }) => refused))} refused; at the most ${longestMs.toFixed(0)} ms`,
+    );
+  },
+});
+
+Deno.test({
+  name: "drain - canary: a server that ends at once is caught",
+  ignore,
+  async fn() {
+    const { faults } = await drain({ seed: newSeed(), served: { broken: "abrupt" } });
+    assertMatch(faults[0], /^untrue: call \d+ ended with RpcError: CONNECTION_LOST/);
+  },
+});
+
+Deno.test({
+  name: "drain - a handler that takes longer than the grace is cut, its caller told, the process ends in time",
+  ignore,
+  async fn() {
+    const graceMs = 300;
+    await using server = await ChildServer.start({ args: ["--port", "0", "--grace", String(graceMs / 1000)] });
+    await using client = await connect({ port: server.port, timeout: 0 });
+    const long = Array.from({ length: 16 }, () => assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError));
+    const short = client.call("DELAY", { sleep: 0.1 });
+    const ticks = client.stream("TICK", { interval: 60 });
+    assertEquals((await ticks.next()).value, 1);
+    const stream = assertRejects(() => ticks.next(), RpcError);
+    await until("they are in flight", async () => (await statisticsOf(server.port)).inFlight === 18);
+    const signalMs = performance.now();
+    server.kill("SIGTERM");
+    for (const cut of [...long, stream]) assertEquals((await cut).code, "CANCELLED");
+    const cutMs = performance.now() - signalMs;
+    assertEquals((await short).res, "DONE");
+    assertEquals((await server.end()).code, 0);
+    const endMs = performance.now() - signalMs;
+    console.log(`grace ${graceMs} ms: told after ${cutMs.toFixed(0)} ms, ended after ${endMs.toFixed(0)} ms`);
+    assert(cutMs >= graceMs && endMs < graceMs + 500, `${cutMs} ms, ${endMs} ms`);
+  },
+});
+
+for (const [second, code] of [["SIGTERM", 143], ["SIGINT", 130]] as const) {
+  Deno.test({
+    name: `drain - a second signal, ${second}, ends it within 200 ms`,
+    ignore,
+    async fn() {
+      await using server = await ChildServer.start({ args: ["--port", "0", "--grace", "60"] });
+      await using client = await connect({ port: server.port, timeout: 0 });
+      const lost = assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError);
+      await until("it is in flight", async () => (await statisticsOf(server.port)).inFlight === 1);
+      server.kill("SIGTERM");
+      await server.says("stopping");
+      // The same signal at once is taken for a copy of the first.
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      const signalMs = performance.now();
+      server.kill(second);
+      assertEquals((await server.end()).code, code);
+      const tookMs = performance.now() - signalMs;
+      assertEquals((await lost).code, "CONNECTION_LOST");
+      console.log(`ended after ${tookMs.toFixed(0)} ms`);
+      assert(tookMs < 200, `it took ${tookMs} ms`);
+    },
+  });
+}

@@ -1,0 +1,209 @@
+/**
+ * Handlers that throw, hang and answer nonsense, many times over and all at once, beside good clients: each call gets one
+ * answer, the hook each error once, and the server comes to rest.
+ */
+
+import { assert, assertEquals, AssertionError, assertRejects } from "@std/assert";
+import { connect } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import { command, type Context } from "../../handlers/command.ts";
+import type { Middleware } from "../../handlers/service.ts";
+import { serve } from "../../server.ts";
+import { type Clock, systemClock } from "../../transport/clock.ts";
+import { ErrorLog, withServer } from "../wire.ts";
+import { besideGoodClients, shown, until, untilAtRest } from "./beside.ts";
+
+/** How often each handler is called. */
+const RUNS = 20;
+
+/** Handlers of all kinds of authors; types are in nobody's way. */
+// deno-lint-ignore no-explicit-any -- nonsense is what this is about
+type Handler = (params: any, context: Context) => any;
+
+function revokedProxy(): unknown {
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  return proxy;
+}
+
+const cycle: Record<string, unknown> = {};
+cycle.itself = cycle;
+
+function fail(): never {
+  throw new Error("a secret");
+}
+
+/** What each handler does, the code its caller gets, and how many errors the hook gets. */
+const BAD: [name: string, handler: Handler, code: string, errors: number][] = [
+  ["throws", fail, "INTERNAL", 1],
+  ["rejects", () => Promise.reject(new Error("a secret")), "INTERNAL", 1],
+  ["throws later", () => new Promise((resolve) => setTimeout(resolve, 1)).then(fail), "INTERNAL", 1],
+  ["throws nothing at all", () => Promise.reject(undefined), "INTERNAL", 1],
+  ["throws null at once", () => throwValue(null), "INTERNAL", 1],
+  ["throws what cannot be shown", () => throwValue({ [Symbol.for("Deno.customInspect")]: fail }), "INTERNAL", 1],
+  ["throws a code that is its caller's", () => throwValue(new RpcError("TIMEOUT")), "INTERNAL", 1],
+  ["throws a code of its own", () => throwValue(new RpcError("TEAPOT", "short and stout")), "TEAPOT", 0],
+  ["answers nothing", () => {}, "INTERNAL", 1],
+  ["answers a number", () => 5, "INTERNAL", 1],
+  ["answers a function", () => ({ res: fail }), "REPLY_NOT_ENCODABLE", 1],
+  ["answers a date", () => ({ res: new Date() }), "REPLY_NOT_ENCODABLE", 1],
+  ["answers a cycle", () => ({ res: cycle }), "REPLY_NOT_ENCODABLE", 1],
+  ["answers an integer of 65 bits", () => ({ res: 2n ** 64n }), "REPLY_NOT_ENCODABLE", 1],
+  ["answers 2 MB", () => ({ res: "x".repeat(2e6) }), "REPLY_TOO_LARGE", 1],
+  [
+    "answers with a getter that throws",
+    () => ({
+      get res() {
+        return fail();
+      },
+    }),
+    "INTERNAL",
+    1,
+  ],
+  [
+    "answers with a getter that throws inside",
+    () => ({
+      res: {
+        get inside() {
+          return fail();
+        },
+      },
+    }),
+    "REPLY_NOT_ENCODABLE",
+    1,
+  ],
+  ["answers a proxy that is no more", revokedProxy, "INTERNAL", 1],
+  ["hangs", () => new Promise(() => {}), "TIMEOUT", 0],
+  [
+    "hangs until it is told",
+    (_params, { signal }) =>
+      new Promise((_, reject) => {
+        signal.addEventListener("abort", () => reject(signal.reason));
+      }),
+    "TIMEOUT",
+    0,
+  ],
+  ["answers too late", () => new Promise((resolve) => setTimeout(() => resolve({ res: 1 }), 100)), "TIMEOUT", 0],
+  ["throws too late", () => new Promise((_, reject) => setTimeout(() => reject(new Error("late")), 100)), "TIMEOUT", 1],
+];
+
+function throwValue(value: unknown): never {
+  throw value;
+}
+
+const HANGS_FOR_EVER = "hangs";
+
+/** Calls each handler many times, beside good clients; fails unless each call, and the hook, gets what it must. */
+async function checkBad(middleware: readonly Middleware[] = []): Promise<void> {
+  const commands = Object.fromEntries(BAD.map(([name, handler]) => [name, command({ handler })]));
+  const errors = new ErrorLog();
+  await using server = await serve({ port: 0, commands, middleware, onError: errors.onError });
+  const fared = await besideGoodClients(server.port, 8, async () => {
+    await using client = await connect({ port: server.port, maxInFlight: 1_000 });
+    const calls = BAD.filter(([name]) => name !== HANGS_FOR_EVER).flatMap(([name, , code]) =>
+      Array.from({ length: RUNS }, async () => {
+        const options = code === "TIMEOUT" ? { timeout: 50 } : {};
+        const outcome = await client.call(name, {}, options).then(() => "value", (error) => (error as RpcError).code);
+        assertEquals(outcome, code, name);
+      })
+    );
+    // Also where one is wrong, those that are late have their time.
+    await Promise.allSettled(calls);
+    await Promise.all(calls);
+  }).finally(() => untilAtRest(server.port));
+  console.log(shown(fared));
+  const expected = BAD.reduce((sum, [, , , errors]) => sum + errors, 0) * RUNS;
+  const met: unknown[] = [];
+  await until("the hook has them all", () => met.push(...errors.take()) > 0 && met.length >= expected);
+  assertEquals(met.length, expected);
+}
+
+Deno.test("handler faults - each bad answer is that call's alone", () => checkBad());
+
+Deno.test("handler faults - canary: a middleware that hides errors is caught", async () => {
+  const hide: Middleware = (_request, next) => next().catch(() => ({ res: null }));
+  await assertRejects(() => checkBad([hide]), AssertionError);
+});
+
+Deno.test("handler faults - an error of the server's own ends that connection alone, and reaches the hook", async () => {
+  let stopsNext = false;
+  const clock: Clock = {
+    ...systemClock,
+    now() {
+      if (!stopsNext) return systemClock.now();
+      stopsNext = false;
+      throw new Error("the clock has stopped");
+    },
+  };
+  await using server = await withServer({ clock });
+  await using other = await connect({ port: server.port });
+  const peer = await server.connect();
+  stopsNext = true;
+  await peer.send({ cmd: 1 });
+  assertEquals(await peer.readToEnd(), []);
+  assertEquals(server.errors.take().map(String), ["Error: the clock has stopped"]);
+  assertEquals(await other.call("PING"), { res: "PONG" });
+});
+
+Deno.test("handler faults - those that hang for ever take up their places, and no more than theirs", async () => {
+  const hang = command({ handler: (): Promise<{ res: null }> => new Promise(() => {}) });
+  await using server = await withServer({ commands: { HANG: hang }, maxInFlight: 10 });
+  await using client = await connect({ port: server.port, maxInFlight: 10 });
+  const calls = Array.from({ length: 10 }, () => client.call("HANG", {}, { timeout: 20 }).catch(({ code }) => code));
+  assertEquals(new Set(await Promise.all(calls)), new Set(["TIMEOUT"]));
+  // The connection's places are taken for good; other connections have theirs.
+  const late = await client.call("PING", {}, { timeout: 50 }).catch(({ code }) => code);
+  assertEquals(late, "TIMEOUT");
+  await using other = await connect({ port: server.port });
+  assertEquals(await other.call("PING"), { res: "PONG" });
+  assertEquals((await other.call("STATS")).res.inFlight, 10);
+});
+
+Deno.test("handler faults - a stream that throws, hangs or answers nonsense ends with the truth", async () => {
+  let ended = 0;
+  const commands = {
+    THROWS: command({
+      async *handler() {
+        yield 1;
+        await Promise.resolve();
+        throw new Error("a secret");
+      },
+    }),
+    NONSENSE: command({
+      async *handler() {
+        yield 1 as unknown;
+        await Promise.resolve();
+        yield fail;
+      },
+    }),
+    HANGS: command({
+      async *handler(_params: Record<never, never>, { signal }) {
+        try {
+          yield 1;
+          await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+        } finally {
+          ended++;
+        }
+      },
+    }),
+  };
+  await using server = await withServer({ commands });
+  const client = await connect({ port: server.port, commands });
+  for (let run = 0; run < RUNS; run++) {
+    for (
+      const [name, code] of [["THROWS", "INTERNAL"], ["NONSENSE", "REPLY_NOT_ENCODABLE"], ["HANGS", "TIMEOUT"]] as const
+    ) {
+      const items: unknown[] = [];
+      try {
+        for await (const item of client.stream(name, {}, { timeout: code === "TIMEOUT" ? 10 : 0 })) items.push(item);
+      } catch (error) {
+        items.push((error as RpcError).code);
+      }
+      assertEquals(items, [1, code]);
+    }
+  }
+  await client.close();
+  await untilAtRest(server.port);
+  assertEquals([ended, server.errors.take().length], [RUNS, 2 * RUNS]);
+  assert(client.state === "closed");
+});

@@ -1,0 +1,216 @@
+/**
+ * 100,000 calls over connections that are split, delayed and cut: each settles once, with its own value or with a code
+ * that is true, and the server ends with nothing in flight.
+ *
+ * The same run with something broken on purpose must not balance: four canaries say so.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { type Client, connect } from "../../client.ts";
+import { command } from "../../handlers/command.ts";
+import { DEFAULT_LIMITS } from "../../limits.ts";
+import type { RpcError } from "../../errors.ts";
+import { serve } from "../../server.ts";
+import { Caller } from "../../transport/caller.ts";
+import type { Channel } from "../../transport/channel.ts";
+import { sleep, systemClock } from "../../transport/clock.ts";
+import type { Duplex } from "../../transport/duplex.ts";
+import { socketDuplex } from "../../transport/tcp.ts";
+import { newSeed, Random } from "../random.ts";
+import { ErrorLog, frame, takeFrames } from "../wire.ts";
+import { untilAtRest } from "./beside.ts";
+import { FaultProxy, type Faults } from "./fault_proxy.ts";
+import { Ledger, settled } from "./ledger.ts";
+
+/** What is made different in a run, to see whether it is noticed. */
+interface Broken {
+  /** What a client reads its replies through. */
+  replies?: () => TransformStream<Uint8Array, Uint8Array>;
+  connect?: (dial: Dial) => Promise<Client>;
+  /** What the handler answers in place of the right value. */
+  value?: (id: number) => number;
+}
+
+type Dial = (signal: AbortSignal) => Promise<Duplex>;
+
+interface Run {
+  calls: number;
+  clients: number;
+  /** Calls that each client makes at a time: more than may be in flight, so that some wait. */
+  atATime: number;
+  seed: number;
+  broken?: Broken;
+  /** How long nothing may settle before the run is given up. */
+  patienceMs?: number;
+}
+
+interface Outcome {
+  ledger: Ledger;
+  faults: string[];
+  cuts: number;
+  seconds: number;
+}
+
+const MOST_WORK_MS = 20;
+
+/** How long a caller waits at the most before it cancels, or gives a call to settle: some are answered, some not. */
+const MOST_PATIENCE_MS = 80;
+
+/** Behind so many bytes, one way or the other, a connection has been cut. */
+const LATEST_CUT_BYTES = 50_000;
+
+/** Every connection is split, and cut somewhere in what either side sends. */
+function randomFaults(random: Random): Faults {
+  return {
+    largestPiece: random.pick([100, 1_000, 100_000]),
+    longestDelayMs: 3,
+    cut: {
+      direction: random.pick(["up", "down"]),
+      afterBytes: random.between(1, LATEST_CUT_BYTES),
+      end: random.pick(["FIN", "RST"]),
+    },
+  };
+}
+
+async function run(
+  { calls, clients: clientCount, atATime, seed, broken = {}, patienceMs = 5_000 }: Run,
+): Promise<Outcome> {
+  const startMs = performance.now();
+  const random = new Random(seed);
+  const runs = new Uint8Array(calls);
+  const valueOf = (id: number) => id * 7 + 1;
+  const commands = {
+    WORK: command({
+      number: 16,
+      async handler({ id, workMs }: { id: number; workMs: number }, { clock, signal }) {
+        runs[id]++;
+        if (workMs > 0) await sleep(clock, workMs, signal);
+        return { res: (broken.value ?? valueOf)(id) };
+      },
+    }),
+  };
+  const errors = new ErrorLog();
+  const server = await serve({ port: 0, commands, onError: errors.onError });
+  await using proxy = await FaultProxy.start({ port: server.port, seed, faults: randomFaults });
+  const dial: Dial = async (signal) => {
+    const duplex = socketDuplex(await Deno.connect({ hostname: "127.0.0.1", port: proxy.port, signal }));
+    return broken.replies ? { ...duplex, readable: duplex.readable.pipeThrough(broken.replies()) } : duplex;
+  };
+  const connectClient = broken.connect ??
+    ((dial) => connect({ dial, commands, timeout: 0, random: () => random.next() }));
+  const clients = await Promise.all(Array.from({ length: clientCount }, () => connectClient(dial)));
+
+  const ledger = new Ledger();
+  let next = 0;
+  const makeCall = async (client: Client): Promise<void> => {
+    const id = next++;
+    const kind = random.pick([
+      "plain",
+      "plain",
+      "plain",
+      "plain",
+      "plain",
+      "plain",
+      "cancel",
+      "deadline",
+      "idempotent",
+    ]);
+    const params = { id, workMs: random.between(0, MOST_WORK_MS) };
+    const codes = ["CONNECTION_LOST", "OVERLOADED"];
+    const expected = { value: valueOf(id), codes, runs: () => runs[id], mostRuns: 1 };
+    if (kind === "cancel") {
+      codes.push("CANCELLED");
+      const patience = new AbortController();
+      const timer = setTimeout(() => patience.abort(), random.between(0, MOST_PATIENCE_MS));
+      await ledger.follow(client.call("WORK", params, { signal: patience.signal }), expected);
+      clearTimeout(timer);
+    } else if (kind === "deadline") {
+      codes.push("TIMEOUT");
+      await ledger.follow(client.call("WORK", params, { timeout: random.between(1, MOST_PATIENCE_MS) }), expected);
+    } else if (kind === "idempotent") {
+      codes.shift(); // it is sent again until it gets through
+      await ledger.follow(client.call("WORK", params, { idempotent: true }), { ...expected, mostRuns: 255 });
+    } else {
+      await ledger.follow(client.call("WORK", params), expected);
+    }
+  };
+  const work = async (client: Client) => {
+    while (next < calls) await makeCall(client);
+  };
+  const workers = clients.flatMap((client) => Array.from({ length: atATime }, () => work(client)));
+  if (!await settled(ledger, workers, patienceMs)) next = calls;
+
+  const lateReplies = clients.reduce((sum, { lateReplies }) => sum + lateReplies, 0);
+  const faults = ledger.close(lateReplies);
+  await Promise.all(clients.map((client) => client.close()));
+  await untilAtRest(server.port);
+  for (const error of errors.take()) faults.push(`error: ${error}`);
+  await server.shutdown({ grace: 0 });
+  return { ledger, faults, cuts: proxy.cuts, seconds: (performance.now() - startMs) / 1000 };
+}
+
+Deno.test("ledger - 100,000 calls over 8 connections that break balance", async () => {
+  const seed = newSeed();
+  console.log(`seed ${seed}`);
+  const { ledger, faults, cuts, seconds } = await run({ calls: 100_000, clients: 8, atATime: 160, seed });
+  console.log(`${cuts} cuts, ${seconds.toFixed(1)} s`, ledger.outcomes);
+  assertEquals(faults, []);
+  assertEquals(ledger.settled, 100_000);
+  assert(cuts >= 20, `only ${cuts} connections were cut`);
+  for (const code of ["value", "CANCELLED", "TIMEOUT", "CONNECTION_LOST"]) {
+    assert(ledger.outcomes[code] > 0, `no ${code}`);
+  }
+  assert(ledger.outcomes.value > 50_000, "most calls must get through, or this shows nothing");
+});
+
+// Canaries -----------------------------------------------------------------------------------------------------------
+
+/** Whole frames, as they come, through a function. */
+function framesThrough(change: (frames: Uint8Array[]) => Uint8Array[]): TransformStream<Uint8Array, Uint8Array> {
+  let held = new Uint8Array(0);
+  return new TransformStream({
+    transform(chunk, controller) {
+      const { payloads, rest } = takeFrames(Uint8Array.from([...held, ...chunk]));
+      held = new Uint8Array(rest);
+      for (const bytes of change(payloads.map(frame))) controller.enqueue(bytes);
+    },
+  });
+}
+
+/** A client that forgets the calls of a connection that has ended. */
+class ForgetfulCaller extends Caller {
+  override onEnded(channel: Channel, error: RpcError, _unanswered: unknown): void {
+    super.onEnded(channel, error, []);
+  }
+}
+
+async function connectForgetful(dial: Dial): Promise<Client> {
+  const { maxInFlight, maxPayloadBytes } = DEFAULT_LIMITS;
+  const options = { sequenced: true, timeoutMs: 0, maxInFlight, maxPayloadBytes, onState: undefined };
+  const caller = new ForgetfulCaller({ ...options, dial, numbers: new Map(), clock: systemClock, random: Math.random });
+  await caller.open();
+  return caller as unknown as Client;
+}
+
+const canaries: [name: string, broken: Broken, kind: keyof Ledger["faultCounts"]][] = [
+  ["an encoder that drops a byte", {
+    replies() {
+      let frames = 0;
+      return framesThrough((payloads) => payloads.map((bytes) => ++frames % 100 === 0 ? bytes.subarray(1) : bytes));
+    },
+  }, "untrue"],
+  ["a dispatcher that answers twice", {
+    replies: () => framesThrough((frames) => frames.flatMap((bytes) => [bytes, bytes])),
+  }, "doubled"],
+  ["a client that never settles on disconnect", { connect: connectForgetful }, "lost"],
+  ["a handler that mixes up its callers", { value: (id) => (id ^ 1) * 7 + 1 }, "crossed"],
+];
+
+for (const [name, broken, kind] of canaries) {
+  Deno.test(`ledger - canary: ${name} is caught`, async () => {
+    const seed = newSeed();
+    console.log(`seed ${seed}`);
+    const { ledger, faults } = await run({ calls: 5_000, clients: 2, atATime: 160, seed, broken, patienceMs: 1_000 });
+    assert(ledger.faultCounts[kind] > 0, `not caught: ${faults.join("; ")}`);
+  });
+}

@@ -1,0 +1,198 @@
+/**
+ * Those who want more than there is: of time (a byte now and then), of memory (replies that nobody reads), of connections
+ * (5,000 that are reset at once, and more than there are files for). Each is ended or held back, and the others are served.
+ */
+
+import { connect as connectSocket } from "node:net";
+import { assert, assertEquals } from "@std/assert";
+import { connect } from "../../client.ts";
+import { systemClock } from "../../transport/clock.ts";
+import { acceptAll } from "../../transport/listener.ts";
+import { closeQuietly } from "../../transport/tcp.ts";
+import { FakeClock } from "../fake_clock.ts";
+import { concat, connectTcp, Held, type Peer, request, withServer } from "../wire.ts";
+import { besideGoodClients, shown, statisticsOf, until, untilAtRest } from "./beside.ts";
+import { ChildServer } from "./child.ts";
+import type { commands } from "./served.ts";
+
+const many = <Item>(count: number, item: (index: number) => Item): Item[] =>
+  Array.from({ length: count }, (_, i) => item(i));
+
+Deno.test("overload - 200 that send a byte a second are closed after 10 s, one with whole frames is not", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  await using server = await withServer({ commands: { HELD: held.command }, clock });
+  const slow = await Promise.all(many(200, () => server.connect()));
+  const patient = await server.connect();
+  await patient.send({ cmd: "HELD", seq: 1 });
+  const bytes = request({ cmd: 1, meta: { traceparent: "x".repeat(100) } });
+  let closedAfterSeconds = 0;
+  for (let second = 0; second < 15 && closedAfterSeconds === 0; second++) {
+    const { received } = (await statisticsOf(server.port)).bytes;
+    for (const peer of slow) await peer.sendBytes(bytes.slice(second, second + 1));
+    await until("the bytes have come", async () => (await statisticsOf(server.port)).bytes.received >= received + 200);
+    await clock.advance(1_000);
+    assertEquals(await patient.ask({ cmd: 1, seq: 2 }), { seq: 2, res: "PONG" });
+    const { open } = (await statisticsOf(server.port)).connections;
+    if (open < 202) closedAfterSeconds = second + 1;
+    assert(open === 202 || open === 2, `${open} connections are open`);
+  }
+  assert(closedAfterSeconds >= 10 && closedAfterSeconds <= 11, `closed after ${closedAfterSeconds} s`);
+  for (const peer of slow) assertEquals(await ended(peer), []);
+  held.finishAll();
+  assertEquals(await patient.readReply(), { seq: 1, res: null });
+  assertEquals((await statisticsOf(server.port)).refused.truncated, 200);
+});
+
+/** What came up to the end, in order or not. */
+async function ended(peer: Peer): Promise<unknown[]> {
+  try {
+    return await peer.readToEnd();
+  } catch (error) {
+    if (error instanceof Deno.errors.ConnectionReset) return [];
+    throw error;
+  }
+}
+
+const FLOODERS = 20;
+
+Deno.test("overload - 20 that ask for 4 GB and read nothing: memory is bounded, they are closed in time", async () => {
+  const limits = { writeTimeoutMs: 1_000, maxQueuedBytes: 256 * 1024 };
+  await using server = await ChildServer.start({ served: limits });
+  await using client = await connect<typeof commands>({ port: server.port });
+  const resident = async () => (await client.call("HEALTH")).res.residentMiB;
+  await client.call("BIG", { bytes: 50_000 });
+  const beforeMiB = await resident();
+  const flood = concat(...many(20_000, () => request({ cmd: "BIG", bytes: 10_000 })));
+  let mostMiB = beforeMiB;
+  let openMs = 0;
+  const fared = await besideGoodClients(server.port, 8, async () => {
+    const peers = await Promise.all(many(FLOODERS, () => connectTcp(server.port)));
+    const startMs = performance.now();
+    const flooding = peers.map((peer) => peer.sendBytes(flood).catch(() => {}));
+    await until("they are closed", async () => {
+      mostMiB = Math.max(mostMiB, await resident());
+      return (await client.call("STATS")).res.connections.open === 9;
+    });
+    openMs = performance.now() - startMs;
+    await Promise.all(flooding);
+    for (const peer of peers) await peer[Symbol.asyncDispose]();
+  });
+  const grownMiB = mostMiB - beforeMiB;
+  console.log(
+    `${FLOODERS} flooders open for ${openMs.toFixed(0)} ms, ${grownMiB.toFixed(0)} MiB more; ${shown(fared)}`,
+  );
+  assert(grownMiB < 300, `memory grew by ${grownMiB} MiB`);
+  assert(openMs < 5_000, `they were open for ${openMs} ms`);
+});
+
+const RESETS = 5_000;
+
+Deno.test("overload - 5,000 clients that connect and reset, and the good ones are served", async () => {
+  await using server = await ChildServer.start({ served: {} });
+  await using client = await connect<typeof commands>({ port: server.port });
+  let resets = 0;
+  const fared = await besideGoodClients(server.port, 16, async () => {
+    while (resets < RESETS) {
+      // While the server has no time, so that they are gone before it accepts them.
+      const busy = client.call("BUSY", { ms: 20 });
+      await Promise.all(many(100, () => connectAndReset(server.port)));
+      resets += 100;
+      await busy;
+    }
+  });
+  console.log(shown(fared));
+  const { connections } = await untilAtRest(server.port, 2);
+  // Less the 16 good ones, this client and the one that asks.
+  console.log(`${connections.accepted - 18} of ${RESETS} came as far as to be served`);
+  assert(connections.accepted - 18 < RESETS, "none was reset before it was accepted");
+  assertEquals(server.stderr, "");
+  assert(fared.p99Ms < 1_000, `good calls took ${fared.p99Ms} ms`);
+});
+
+/** Connects and resets, in a socket's shortest life. */
+function connectAndReset(port: number): Promise<void> {
+  return new Promise((resolve) => {
+    const socket = connectSocket({ host: "127.0.0.1", port });
+    socket.on("error", () => {});
+    socket.once("connect", () => socket.resetAndDestroy());
+    socket.once("close", () => resolve());
+  });
+}
+
+const OPEN_FILES = 64;
+const GUESTS = 200;
+
+Deno.test({
+  name: "overload - more clients than files: those within are answered, the others are when there is room again",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    await using server = await ChildServer.start({ openFiles: OPEN_FILES });
+    const peers = await Promise.all(many(GUESTS, () => connectTcp(server.port)));
+    let answered: Peer[] = [];
+    for (const peer of peers) {
+      await peer.send({ cmd: 1 });
+      void peer.readReply().then(() => answered.push(peer), () => {});
+    }
+    await server.says("Too many open files");
+    await until("some are answered", () => answered.length > 10);
+    // They are served while the others wait.
+    const within = answered.length;
+    assert(within < OPEN_FILES);
+    for (const peer of answered) assertEquals(await peer.ask({ cmd: 1, seq: 1 }), { seq: 1, res: "PONG" });
+    // And as they leave, the others come in.
+    let longestMs = 0;
+    for (let left = GUESTS - answered.length; left > 0; left -= answered.length) {
+      const leaving = answered;
+      answered = [];
+      for (const peer of leaving) peer.close();
+      const startMs = performance.now();
+      await until("others are answered", () => answered.length > 0);
+      longestMs = Math.max(longestMs, performance.now() - startMs);
+    }
+    console.log(`${within} of ${GUESTS} within; the next ones waited ${longestMs.toFixed(0)} ms at the most`);
+    assert(longestMs < 1_500, `others waited ${longestMs} ms`);
+    for (const peer of peers) await peer[Symbol.asyncDispose]();
+    await using client = await connect({ port: server.port });
+    assertEquals(await client.call("PING"), { res: "PONG" });
+    assert(server.stderr.split("\n").length <= 30, server.stderr);
+    server.kill("SIGTERM");
+    await client.close();
+    assertEquals((await server.end()).code, 0);
+  },
+});
+
+/** Whether a client is served behind one that has connected and reset before anybody accepted it. */
+async function servesBehindReset(
+  accept: (listener: Deno.TcpListener, serve: (conn: Deno.Conn) => void) => Promise<void>,
+) {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  await connectAndReset(listener.addr.port);
+  let served = false;
+  const accepting = accept(listener, (conn) => {
+    served = true;
+    conn.close();
+  }).catch(() => {});
+  using _client = await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port });
+  try {
+    await until("the client is served", () => served, 200);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    closeQuietly(listener);
+    await accepting;
+  }
+}
+
+Deno.test("overload - canary: a server that iterates over its listener ends at the first reset, and is caught", async () => {
+  const clock = systemClock;
+  assert(
+    await servesBehindReset((listener, onConnection) => acceptAll(listener, { onConnection, onError() {}, clock })),
+  );
+  assert(
+    !await servesBehindReset(async (listener, serve) => {
+      for await (const conn of listener) serve(conn);
+    }),
+  );
+});

@@ -1,0 +1,131 @@
+/**
+ * A client whose server, or the way to it, goes away or stands still: every call settles, with its value or with an error
+ * that says why, and the next call finds a new connection.
+ */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { type Client, connect } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import { FakeClock } from "../fake_clock.ts";
+import { type Message, withServer } from "../wire.ts";
+import { statisticsOf, until, untilAtRest } from "./beside.ts";
+import { ChildServer } from "./child.ts";
+import { type Direction, type End, FaultProxy } from "./fault_proxy.ts";
+
+/** How a call ended: its reply, or its code. */
+function outcomeOf(call: Promise<unknown>): Promise<unknown> {
+  return call.catch((error) => error instanceof RpcError ? error.code : error);
+}
+
+/** Reads a stream to its end, or to the error it ends with. */
+async function itemsOf(client: Client, count: number): Promise<unknown[]> {
+  const items: unknown[] = [];
+  try {
+    for await (const item of client.stream("TICK", { count, interval: 0 })) items.push(item);
+    items.push("end");
+  } catch (error) {
+    items.push(error instanceof RpcError ? error.code : error);
+  }
+  return items;
+}
+
+const ITEMS = 3;
+
+for (const direction of ["up", "down"] as const) {
+  for (const end of ["FIN", "RST"] as const) {
+    Deno.test(`server faults - ${end} at every byte, ${direction}: calls and a stream settle, and go on elsewhere`, async () => {
+      await using server = await withServer();
+      let afterBytes = 1;
+      let whole = false;
+      for (; !whole; afterBytes++) {
+        whole = await cutAt(server.port, { direction, afterBytes, end });
+        assert(afterBytes < 500, "it never ends");
+      }
+      console.log(`${afterBytes - 1} bytes`);
+      await untilAtRest(server.port);
+      assertEquals(server.errors.take(), []);
+    });
+  }
+}
+
+/** Makes two calls and reads a stream over a connection that is cut; true if that was behind all of them. */
+async function cutAt(port: number, cut: { direction: Direction; afterBytes: number; end: End }): Promise<boolean> {
+  // Only the first connection is cut.
+  let connections = 0;
+  await using proxy = await FaultProxy.start({ port, faults: () => connections++ === 0 ? { cut } : {} });
+  await using client = await connect({ port: proxy.port, timeout: 0, random: () => 0 });
+  const [first, second, items] = await Promise.all([
+    outcomeOf(client.call("PING")),
+    outcomeOf(client.call("DELAY", { sleep: 0.001 })),
+    itemsOf(client, ITEMS),
+  ]);
+  const lost = "CONNECTION_LOST";
+  if (first !== lost) assertEquals(first, { res: "PONG" });
+  if (second !== lost) assertEquals((second as Message).res, "DONE");
+  // Items come without a gap, and then the truth.
+  const ticks = items.slice(0, -1);
+  assertEquals(ticks, ticks.map((_, index) => index + 1));
+  assert(
+    items.at(-1) === lost || items.at(-1) === "end" && ticks.length === ITEMS,
+    `a stream ended with ${items.at(-1)}`,
+  );
+  // The cut may come as late as here.
+  assertEquals(await client.call("PING", {}, { idempotent: true }), { res: "PONG" });
+  assertEquals(client.lateReplies, 0);
+  return proxy.cuts === 0;
+}
+
+Deno.test("server faults - a server that stands still: the call times out, then the connection is given up", async () => {
+  const clock = new FakeClock();
+  await using server = await withServer();
+  await using proxy = await FaultProxy.start({ port: server.port });
+  const client = await connect({ port: proxy.port, clock, random: () => 0 });
+  assertEquals(await client.call("PING"), { res: "PONG" });
+  proxy.freeze();
+  const waiting = outcomeOf(client.call("DELAY", { sleep: 0 }, { timeout: 100 }));
+  const patient = outcomeOf(client.call("DELAY", { sleep: 0 }, { timeout: 60_000 }));
+  await clock.advance(110);
+  assertEquals(await waiting, "TIMEOUT");
+  assertEquals(client.state, "open");
+  await clock.advance(10_100); // it has not even answered the cancel
+  assertEquals([await patient, client.state], ["CONNECTION_LOST", "idle"]);
+  proxy.resume();
+  assertEquals(await client.call("PING"), { res: "PONG" });
+  assertEquals(proxy.connections, 2);
+  await client.close();
+  assertEquals(clock.timers, 0);
+});
+
+Deno.test("server faults - a server that is killed: everything in flight is lost within a second", async () => {
+  await using server = await ChildServer.start();
+  const clients = await Promise.all(Array.from({ length: 4 }, () => connect({ port: server.port, timeout: 0 })));
+  const calls = clients.flatMap((client) => [
+    ...Array.from({ length: 200 }, () => outcomeOf(client.call("DELAY", { sleep: 60 }))),
+    itemsOf(client, Infinity).then((items) => items.at(-1)),
+  ]);
+  await until("they are in flight", async () => (await statisticsOf(server.port)).inFlight >= 4 * 128);
+  const killedMs = performance.now();
+  server.kill("SIGKILL");
+  const written = Promise.all(calls.filter((_, index) => index % 201 < 128));
+  assertEquals(new Set(await written), new Set(["CONNECTION_LOST"]));
+  const tookMs = performance.now() - killedMs;
+  console.log(`${4 * 128} calls lost within ${tookMs.toFixed(0)} ms`);
+  assert(tookMs < 1_000, `it took ${tookMs} ms`);
+  // What was not written waits for a server that does not come, until its caller gives up.
+  await Promise.all(clients.map((client) => client.close()));
+  assertEquals(new Set(await Promise.all(calls)), new Set(["CONNECTION_LOST", "CLOSED"]));
+});
+
+Deno.test("server faults - a server that comes back is found again, by the same client", async () => {
+  await using first = await ChildServer.start();
+  const { port } = first;
+  await using client = await connect({ port, random: () => 0 });
+  assertEquals(await client.call("PING"), { res: "PONG" });
+  first.kill("SIGKILL");
+  await first.end();
+  await until("the client knows", () => client.state === "idle");
+  const failed = await assertRejects(() => client.call("PING", {}, { timeout: 100 }), RpcError);
+  assertEquals([failed.code, failed.retryable], ["TIMEOUT", true]);
+  await using _second = await ChildServer.start({ args: ["--port", String(port)] });
+  assertEquals(await client.call("PING"), { res: "PONG" });
+});
