@@ -5,6 +5,7 @@
  *
  * The rule: what begins with a dash is a flag, wherever it stands, unless it is a number or comes after `--`. A flag's
  * value follows its name behind `=` or as the next argument. Everything else is a word: `-1` stays -1, `007` stays 007.
+ * A flag may have a short name as well, of one letter: `-c 50` is `--connections 50`.
  *
  * Refused, by a {@linkcode UsageError}: a flag that is not known, is given twice, lacks its value or takes none.
  */
@@ -35,6 +36,8 @@ export interface Flag<Value> {
   readonly takes?: string;
   /** What it is for, in one line. */
   readonly help: string;
+  /** One letter that stands for its name, if it has one. */
+  readonly short?: string;
   /** The value out of its text; throws a {@linkcode UsageError} that says which flag it is about. */
   readonly read: (text: string, flag: string) => Value;
 }
@@ -66,7 +69,9 @@ export function readArguments<Known extends Flags>(
   const byName = new Map(Object.entries(known).map(([property, flag]) => [flagOf(property), { property, flag }]));
   const names = [...byName.keys()].map((name) => name.slice(2));
   const isSwitch = (name: string) => byName.get(`--${name}`)?.flag.takes === undefined;
-  const parsed = stdParse(mark(args, (name) => byName.get(name)?.flag), {
+  const longNames = new Map<string, string>();
+  for (const [name, { flag }] of byName) if (flag.short !== undefined) longNames.set(`-${flag.short}`, name);
+  const parsed = stdParse(mark(args, (name) => longNames.get(name) ?? name, (name) => byName.get(name)?.flag), {
     string: ["_", ...names.filter((name) => !isSwitch(name))],
     boolean: names.filter(isSwitch),
     collect: names,
@@ -86,8 +91,12 @@ export function readArguments<Known extends Flags>(
   };
 }
 
-/** Leaves nothing unmarked but the names of known flags. */
-function mark(args: readonly string[], find: (name: string) => Flag<unknown> | undefined): string[] {
+/** Leaves nothing unmarked but the names of known flags, which are then all long. */
+function mark(
+  args: readonly string[],
+  lengthen: (name: string) => string,
+  find: (name: string) => Flag<unknown> | undefined,
+): string[] {
   const end = args.includes("--") ? args.indexOf("--") : args.length;
   const marked: string[] = [];
   for (const arg of args.slice(0, end)) {
@@ -96,9 +105,10 @@ function mark(args: readonly string[], find: (name: string) => Flag<unknown> | u
       continue;
     }
     const [name, ...value] = arg.split("=");
-    const flag = find(name);
+    const longName = lengthen(name);
+    const flag = find(longName);
     if (flag === undefined) throw new UsageError(`unknown flag ${name}`);
-    marked.push(name);
+    marked.push(longName);
     if (value.length === 0) continue;
     if (flag.takes === undefined) throw new UsageError(`${name} takes no value`);
     marked.push(MARK + value.join("="));

@@ -13,7 +13,14 @@
  */
 
 import { EncodeStage } from "../codec/encode.ts";
-import { type Fields, isReservedParameter, type OutgoingRequest, setField, writeRequest } from "../codec/message.ts";
+import {
+  type Fields,
+  isReservedParameter,
+  OutgoingControl,
+  type OutgoingRequest,
+  setField,
+  writeRequest,
+} from "../codec/message.ts";
 import { EncodeError } from "../codec/msgpack.ts";
 import { builtIns } from "../handlers/mod.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
@@ -59,11 +66,19 @@ function valueOf(text: string): unknown {
 }
 
 /** The request as a frame. Built-in commands go by their number, as in the article, all others by their name. */
-export function frameOf({ name, params }: CommandCall): Uint8Array {
+export function frameOf({ name, params }: CommandCall, seq?: number): Uint8Array {
   const builtIn = Object.hasOwn(builtIns, name) ? builtIns[name as keyof typeof builtIns] : undefined;
   const cmd = builtIn?.number ?? name;
-  const request = { cmd, params, seq: undefined, ttl: undefined, meta: undefined, credit: undefined };
-  const stage = new EncodeStage<OutgoingRequest>({
+  return encodeFrame({ cmd, params, seq, ttl: undefined, meta: undefined, credit: undefined });
+}
+
+/** Says that nobody wants the call with this `seq` any more. */
+export function cancelFrame(seq: number): Uint8Array {
+  return encodeFrame(new OutgoingControl({ seq, cancel: true }));
+}
+
+function encodeFrame(message: OutgoingRequest | OutgoingControl): Uint8Array {
+  const stage = new EncodeStage<OutgoingRequest | OutgoingControl>({
     writeMessage: writeRequest,
     maxPayloadBytes: () => DEFAULT_LIMITS.maxPayloadBytes,
     onUnwritable: (_request, error) => {
@@ -72,6 +87,6 @@ export function frameOf({ name, params }: CommandCall): Uint8Array {
     onChunk: () => {},
   });
   let frame: Uint8Array | undefined;
-  stage.transform([request], { enqueue: (chunk) => frame = chunk, terminate: () => {} });
+  stage.transform([message], { enqueue: (chunk) => frame = chunk, terminate: () => {} });
   return frame as Uint8Array;
 }

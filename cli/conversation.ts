@@ -1,47 +1,122 @@
 /**
- * One request and all replies to it, on a connection of their own, as the article's client does it: without `seq`, and
- * with nothing else before or behind it on the wire.
+ * One connection on which requests go out one after the other, each with all its replies, as the article's client does
+ * it: nothing else before or behind it on the wire.
  *
  * The library's client matches replies to calls and hands on what callers want of them. Here someone wants to see what
  * the server says, whole and as it comes: every field, every item of a stream.
  *
- * In: a connection, a request as a frame. Out: its replies; only the last is without `more`. Refused, by an `RpcError`:
- * an end before the last reply (`CONNECTION_LOST`), and what is no reply (`BAD_REPLY`).
+ * In: a connection, requests as frames. Out: their replies; only the last of each is without `more`. Refused, by an
+ * `RpcError`: an end before the last reply (`CONNECTION_LOST`), and what is no reply (`BAD_REPLY`).
  */
 
 import { DecodeStage } from "../codec/decode.ts";
-import { readReply, ReceivedReply, Truncated } from "../codec/message.ts";
+import { type Decoded, readReply, ReceivedReply, Truncated } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import type { Duplex } from "../transport/duplex.ts";
 import { reasonOf } from "../transport/tls.ts";
 
-/** Sends the request, and reads until the last reply. */
-export async function* converse(duplex: Duplex, request: Uint8Array): AsyncGenerator<ReceivedReply, void> {
-  const writing = duplex.writable.getWriter().write(request);
-  // A server that refuses the connection may answer and close before it has read: the replies tell.
-  writing.catch(() => {});
-  const decode = new TransformStream(new DecodeStage(readReply, DEFAULT_LIMITS));
-  try {
-    for await (const batch of duplex.readable.pipeThrough(decode)) {
-      for (const message of batch) {
-        if (message instanceof Truncated) break;
-        if (!(message instanceof ReceivedReply)) throw noReply("reason" in message ? message.reason : message.damage);
-        if (!("res" in message.fields || "err" in message.fields)) throw noReply("it has neither res nor err");
-        yield message;
-        if (!message.more) return;
+type Batch = Decoded<ReceivedReply>[];
+
+/** A connection, while it lasts. */
+export class Conversation {
+  readonly #duplex: Duplex;
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #reader: ReadableStreamDefaultReader<Batch>;
+  /** The read that is under way: always one, so that the end of the connection shows while nobody asks. */
+  #coming: Promise<ReadableStreamReadResult<Batch>>;
+  /** Whether something has come of it that nobody has taken. */
+  #arrived = false;
+  #asked = false;
+  #asking = false;
+  #ended = false;
+
+  /** @param duplex The streams, which from now on are this conversation's alone. */
+  constructor(duplex: Duplex) {
+    this.#duplex = duplex;
+    this.#writer = duplex.writable.getWriter();
+    const decode = new TransformStream(new DecodeStage(readReply, DEFAULT_LIMITS));
+    this.#reader = duplex.readable.pipeThrough(decode).getReader();
+    this.#coming = this.#read();
+  }
+
+  /** Whether it takes no more requests. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Sends a request, and reads up to its last reply. Who leaves earlier ends the connection. */
+  async *ask(request: Uint8Array): AsyncGenerator<ReceivedReply, void> {
+    this.#asked = this.#asking = true;
+    this.send(request);
+    let answered = false;
+    try {
+      while (true) {
+        const { done, value } = await this.#take();
+        if (done) throw this.#lost("the server closed it before it had answered");
+        for (const [index, message] of value.entries()) {
+          const reply = this.#checked(message);
+          // What stands behind the last reply belongs to nothing: the server speaks when it is asked.
+          answered = !reply.more && index === value.length - 1;
+          yield reply;
+          if (!reply.more) return;
+        }
       }
+    } finally {
+      this.#asking = false;
+      if (!answered || this.#arrived) this.close();
     }
-  } catch (error) {
-    throw error instanceof RpcError ? error : lost(reasonOf(error), error);
-  }
-  throw lost("the server closed it before it had answered");
-
-  function noReply(reason: string): RpcError {
-    return new RpcError("BAD_REPLY", `what ${duplex.peer} sent is no reply: ${reason}`);
   }
 
-  function lost(reason: string, cause?: unknown): RpcError {
-    return new RpcError("CONNECTION_LOST", `the connection to ${duplex.peer} is lost: ${reason}`, { cause });
+  /** Sends a message that has no reply of its own. */
+  send(message: Uint8Array): void {
+    // A server that refuses the connection may answer and close before it has read: the replies tell.
+    this.#writer.write(message).catch(() => {});
+  }
+
+  /** Ends the connection, and whatever waits for it. */
+  close(): void {
+    this.#ended = true;
+    this.#duplex.close?.();
+    // Where there is no such thing as closing. Streams that have ended already reject: that is what was wanted.
+    this.#reader.cancel().catch(() => {});
+  }
+
+  #read(): Promise<ReadableStreamReadResult<Batch>> {
+    this.#arrived = false;
+    const coming = this.#reader.read();
+    const notice = () => {
+      this.#arrived = true;
+      // Its end, or something that nobody has asked for. What comes before the first request is kept for it: a server
+      // that has no room says so at once.
+      if (this.#asked && !this.#asking) this.close();
+    };
+    coming.then(notice, notice);
+    return coming;
+  }
+
+  async #take(): Promise<ReadableStreamReadResult<Batch>> {
+    try {
+      const result = await this.#coming;
+      if (!result.done) this.#coming = this.#read();
+      return result;
+    } catch (error) {
+      throw error instanceof RpcError ? error : this.#lost(reasonOf(error), error);
+    }
+  }
+
+  #checked(message: Decoded<ReceivedReply>): ReceivedReply {
+    if (message instanceof Truncated) throw this.#lost("the server closed it before it had answered");
+    if (!(message instanceof ReceivedReply)) throw this.#noReply("reason" in message ? message.reason : message.damage);
+    if (!("res" in message.fields || "err" in message.fields)) throw this.#noReply("it has neither res nor err");
+    return message;
+  }
+
+  #noReply(reason: string): RpcError {
+    return new RpcError("BAD_REPLY", `what ${this.#duplex.peer} sent is no reply: ${reason}`);
+  }
+
+  #lost(reason: string, cause?: unknown): RpcError {
+    return new RpcError("CONNECTION_LOST", `the connection to ${this.#duplex.peer} is lost: ${reason}`, { cause });
   }
 }

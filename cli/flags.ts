@@ -37,10 +37,25 @@ export function pathFlag(help: string): Flag<string> {
   return { takes: "PATH", help, read: (text) => text };
 }
 
+/** A whole number, from `least` up. */
+export function countFlag(help: string, least: number, short?: string): Flag<number> {
+  return {
+    takes: "COUNT",
+    short,
+    help,
+    read(text, flag) {
+      const count = /^\d+$/.test(text) ? Number(text) : NaN;
+      if (Number.isSafeInteger(count) && count >= least) return count;
+      throw new UsageError(`${flag} ${text}: it must be a whole number from ${least} up`);
+    },
+  };
+}
+
 /** A time in seconds: from 0 up, or above 0 if that would mean nothing. */
-export function secondsFlag(help: string, { zero }: { zero: boolean }): Flag<number> {
+export function secondsFlag(help: string, { zero, short }: { zero: boolean; short?: string }): Flag<number> {
   return {
     takes: "SECONDS",
+    short,
     help,
     read(text, flag) {
       const seconds = /^(\d+\.?|\d*\.\d+)$/.test(text) ? Number(text) : NaN;
@@ -61,6 +76,9 @@ export const ABOUT = {
 /** The flags as the help shows them, a line each. */
 export function describeFlags(flags: Flags): string {
   return table(
-    Object.entries(flags).map(([property, { takes = "", help }]) => [`  ${flagOf(property)} ${takes}`, help]),
+    Object.entries(flags).map(([property, { takes = "", short, help }]) => [
+      `  ${short === undefined ? "" : `-${short}, `}${flagOf(property)} ${takes}`,
+      help,
+    ]),
   );
 }

@@ -16,6 +16,9 @@ export const DURATION_BOUNDS_MS: readonly number[] = Object.freeze(
   [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000],
 );
 
+/** The same, for the loop that every call goes through: a frozen array is read up to ten times as slowly. */
+const BOUNDS_MS = Float64Array.from(DURATION_BOUNDS_MS);
+
 /** Counts of one command. */
 export class CommandCounts {
   /** Calls without a final reply yet. */
@@ -33,7 +36,7 @@ export class CommandCounts {
     this.#totalMs += durationMs;
     if (durationMs > this.#maxMs) this.#maxMs = durationMs;
     let place = 0;
-    while (durationMs > DURATION_BOUNDS_MS[place]) place++;
+    while (durationMs > BOUNDS_MS[place]) place++;
     this.#durations[place]++;
     if (code !== undefined) this.failed(code);
   }

@@ -2,7 +2,7 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { type Flags, readArguments, toggle, UsageError } from "../../cli/arguments.ts";
-import { hostnameFlag, portFlag, secondsFlag } from "../../cli/flags.ts";
+import { countFlag, hostnameFlag, portFlag, secondsFlag } from "../../cli/flags.ts";
 
 const FLAGS = {
   hostname: hostnameFlag("an address"),
@@ -10,6 +10,7 @@ const FLAGS = {
   graceTime: secondsFlag("a time", { zero: true }),
   timeout: secondsFlag("a time", { zero: false }),
   json: toggle("a switch"),
+  connections: countFlag("a number", 1, "c"),
 } satisfies Flags;
 
 const read = (...args: string[]) => readArguments(args, FLAGS);
@@ -22,6 +23,15 @@ Deno.test("readArguments() takes flags anywhere, with their value behind = or as
   });
   assertEquals(read("DELAY", "--grace-time=.5", "2"), { flags: { graceTime: 0.5 }, words: ["DELAY", "2"] });
   assertEquals(read("--hostname=a=b").flags, { hostname: "a=b" });
+});
+
+Deno.test("readArguments() takes a short name for a long one", () => {
+  for (const args of [["-c", "50"], ["-c=50"], ["--connections", "50"]]) {
+    assertEquals(read("PING", ...args), { flags: { connections: 50 }, words: ["PING"] });
+  }
+  assertThrows(() => read("-c", "1", "--connections", "2"), UsageError, "--connections is given 2 times");
+  assertThrows(() => read("-c", "1.5"), UsageError, "--connections 1.5: it must be a whole number from 1 up");
+  assertThrows(() => read("-undefined"), UsageError, "unknown flag -undefined");
 });
 
 Deno.test("readArguments() leaves words as they stand", () => {

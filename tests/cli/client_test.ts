@@ -131,8 +131,22 @@ Deno.test("--hex shows the frames of both sides on stderr", async () => {
     stderr: `\
 > 00000000: 2035 82a5 736c 6565 70cb 3fe0 0000 0000   5..sleep.?.....
 > 00000010: 0000 a363 6d64 020a                      ...cmd..
+>   2035                        header: 21 bytes of payload
+>   82                          map of 2
+>   a5736c656570                  key "sleep"
+>   cb3fe0000000000000            float 0.5
+>   a3636d64                      key "cmd"
+>   02                            int 2: DELAY
+>   0a                          newline: the end of the frame
 < 00000000: 2038 82a3 7265 73a4 444f 4e45 a474 6578   8..res.DONE.tex
 < 00000010: 74a8 4142 4344 4546 4748 0a              t.ABCDEFGH.
+<   2038                        header: 24 bytes of payload
+<   82                          map of 2
+<   a3726573                      key "res"
+<   a4444f4e45                    text "DONE"
+<   a474657874                    key "text"
+<   a84142434445464748            text "ABCDEFGH"
+<   0a                          newline: the end of the frame
 `,
   });
 });
@@ -141,9 +155,10 @@ Deno.test("--hex shows what is no frame, too", async () => {
   await using server = new Scripted(new TextEncoder().encode("HTTP/1.1 400 Bad Request"));
   const { code, stdout, stderr } = await runClient(server.port, "--hex", "PING");
   assertEquals([code, stdout], [3, ""]);
-  assertEquals(stderr.split("\n").slice(1, 3), [
+  assertEquals(stderr.split("\n").filter((line) => line.startsWith("<")), [
     "< 00000000: 4854 5450 2f31 2e31 2034 3030 2042 6164  HTTP/1.1 400 Bad",
     "< 00000010: 2052 6571 7565 7374                       Request",
+    "<   485454502f312e3120343030..  half a frame",
   ]);
 });
 
@@ -222,7 +237,17 @@ Deno.test("--timeout ends a call, and a stream", async () => {
 
 Deno.test("a command line that makes no sense is one line and exit code 2, and reaches no server", async () => {
   const refused: [args: string[], text: string][] = [
-    [[], "say which command to call"],
+    [[], "say which command to call, or give calls as lines of stdin"],
+    [["--bench"], "say which command to call"],
+    [["--repeat", "1"], "say which command to call"],
+    [["--bench", "PING", "--repeat", "1"], "--bench goes without --repeat"],
+    [["--bench", "PING", "-n", "1", "-z", "1"], "--bench takes either -n or -z"],
+    [["--bench", "PING", "-c", "0"], "--connections 0: it must be a whole number from 1 up"],
+    [["--bench", "PING", "-r", "0"], "--rate 0: a rate is a number of calls a second above 0"],
+    [["-P", "2", "PING"], "--in-flight goes with --bench"],
+    [["--interval", "1", "PING"], "--interval goes with --repeat"],
+    [["--format", "prometheus", "PING"], "--format prometheus is for STATS"],
+    [["--format", "xml", "STATS"], "--format xml: the only format is prometheus"],
     [["PING", "x"], '"x" is no parameter: write key=value'],
     [["DELAY", "1", "2"], '"2" is no parameter: write key=value'],
     [["GREET", "a=1", "a=2"], 'the parameter "a" is given twice'],
@@ -249,7 +274,10 @@ Deno.test("--help and --version need no server and no permission", async () => {
     runScript("client", ["--version"], { permissions: [] }),
   ]);
   assertEquals([help.code, help.stderr, version.code, version.stderr], [0, "", 0, ""]);
-  assertEquals(help.stdout.match(/^ {2}--/gm)?.length, 13);
+  assertEquals(help.stdout.match(/^ {2}(-\w, )?--/gm)?.length, 22);
+  const lines = help.stdout.split("\n");
+  assert(lines.length < 60, `the help takes ${lines.length} lines`);
+  for (const line of lines) assert(line.length <= 120, line);
   assertMatch(version.stdout, /^packline \d+\.\d+\.\d+\n$/);
 });
 

@@ -17,9 +17,16 @@ const STATISTICS: ServerStatistics = {
   refused: { badFrame: 0, invalidMessage: 1, truncated: 0, unknownCommand: 2 },
   lateReplies: 0,
   commands: {
-    PING: { calls: 4, errors: {}, inFlight: 0, totalMs: 1, maxMs: 0.5 },
-    DELAY: { calls: 10, errors: { INVALID_SLEEP: 5, CANCELLED: 1 }, inFlight: 3, totalMs: 3456.7891, maxMs: 2000 },
-    INFO: { calls: 0, errors: {}, inFlight: 0, totalMs: 0, maxMs: 0 },
+    PING: { calls: 4, errors: {}, inFlight: 0, totalMs: 1, maxMs: 0.5, durations: [] },
+    DELAY: {
+      calls: 10,
+      errors: { INVALID_SLEEP: 5, CANCELLED: 1 },
+      inFlight: 3,
+      totalMs: 3456.7891,
+      maxMs: 2000,
+      durations: [],
+    },
+    INFO: { calls: 0, errors: {}, inFlight: 0, totalMs: 0, maxMs: 0, durations: [] },
   },
 };
 

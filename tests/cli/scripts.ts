@@ -14,21 +14,26 @@ export interface Outcome {
 export interface ScriptOptions {
   /** The flags of the runtime. */
   permissions?: string[];
+  /** What it reads from stdin. */
+  input?: string;
 }
 
 /** Starts a script, with pipes for its output and no terminal. */
 export function startScript(
   script: "server" | "client",
   args: readonly string[],
-  { permissions = ["--allow-net=127.0.0.1"] }: ScriptOptions = {},
+  { permissions = ["--allow-net=127.0.0.1"], input }: ScriptOptions = {},
 ): Deno.ChildProcess {
   const url = new URL(`../../${script}.ts`, import.meta.url);
-  return new Deno.Command(Deno.execPath(), {
+  const process = new Deno.Command(Deno.execPath(), {
     args: ["run", ...permissions, url.href, ...args],
-    stdin: "null",
+    stdin: input === undefined ? "null" : "piped",
     stdout: "piped",
     stderr: "piped",
   }).spawn();
+  // One that ends before it has read all is what some tests are about.
+  if (input !== undefined) new Blob([input]).stream().pipeTo(process.stdin).catch(() => {});
+  return process;
 }
 
 /** Runs a script to its end. */

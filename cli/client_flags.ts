@@ -1,0 +1,95 @@
+/**
+ * The client's flags, what they say about themselves, and which of them go together.
+ *
+ * In: the arguments of a command line. Out: flags and words. Refused, by a `UsageError`: what `arguments.ts` refuses,
+ * and flags that mean nothing beside one another.
+ */
+
+import config from "../deno.json" with { type: "json" };
+import { type Flag, flagOf, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
+import { ABOUT, countFlag, describeFlags, secondsFlag } from "./flags.ts";
+import { LOAD_FLAGS } from "./run_bench.ts";
+import { ADDRESS_FLAGS } from "./server_address.ts";
+
+const OUTPUT_FLAGS = {
+  timeout: secondsFlag("how long to wait for the server (default: for ever; with --bench: 30)", { zero: false }),
+  json: toggle("prints bare JSON, for programs"),
+  hex: toggle("shows each frame on stderr, as xxd would, and what is in it: > sent, < received"),
+  list: toggle("lists the server's commands"),
+  format: formatFlag("the format for STATS: prometheus"),
+  repeat: countFlag("calls so often, and tells how long it took, as ping does; 0: until Ctrl-C", 0),
+  interval: secondsFlag("from one call to the next, with --repeat (default 1)", { zero: true }),
+  bench: toggle("calls as often and as fast as it can, and tells how fast that was"),
+};
+
+const FLAGS = { ...ADDRESS_FLAGS, ...OUTPUT_FLAGS, ...LOAD_FLAGS, ...ABOUT };
+
+/** The client's flags, as they were given. */
+export type ClientFlags = FlagValues<typeof FLAGS>;
+
+/** What `--help` says. */
+export const HELP = `packline ${config.version}: calls a command of a server, and prints what it says
+
+Usage: deno run --allow-net client.ts [flags] COMMAND [key=value ...]
+       deno run --allow-net client.ts [flags] DELAY SECONDS
+       deno run --allow-net client.ts [flags] --list
+       deno run --allow-net client.ts [flags]              a prompt; not on a terminal, the lines of stdin
+
+${describeFlags({ ...ADDRESS_FLAGS, ...OUTPUT_FLAGS, ...ABOUT })}
+
+For --bench COMMAND [key=value ...]:
+
+${describeFlags(LOAD_FLAGS)}
+
+A value is JSON where it parses as such, else text: times=2 is a number, name=Ada and id=007 are text, id='"2"' too.
+What begins with a dash is a flag, unless it is a number such as -1 or comes after --.
+
+What JSON cannot hold is an object with one key, in both directions:
+  {"$binary": "AAEC"}              bytes, as base64
+  {"$bigint": "9007199254740993"}  an integer beyond 2^53; a typed one needs no such form, and is not rounded
+  {"$number": "NaN"}               also "Infinity", "-Infinity", "-0"
+A real map that looks like one of these has one more $ before its key.
+
+A stream is printed as it comes, an item a line, each with "more":true; the last line is without.
+STATS is printed as a table, unless --json or --format is given. Failures are red on a terminal, but for NO_COLOR.
+
+Exit code: 0 for a reply with res, 1 for one with err, 2 for a command line that makes no sense, 3 for a server that
+cannot be reached, breaks off, or does not answer in time, and for output that cannot be written. Where there are many
+calls, the worst of them counts; --bench and --repeat, ended by Ctrl-C, count what there is so far.`;
+
+/** Reads the command line. */
+export function readClientArguments(args: readonly string[]): { flags: ClientFlags; words: string[] } {
+  const { flags, words } = readArguments(args, FLAGS);
+  if (flags.help || flags.version) return { flags, words };
+  const { list, bench, repeat, interval, format } = flags;
+  if (list && words.length > 0) throw new UsageError(`--list goes without a command, such as "${words[0]}"`);
+  if (words.length === 0 && (bench || repeat !== undefined)) throw new UsageError("say which command to call");
+  if (format !== undefined && words[0] !== "STATS") throw new UsageError(`--format ${format} is for STATS`);
+  if (interval !== undefined && repeat === undefined) throw new UsageError("--interval goes with --repeat");
+  exclude(flags, "list", ["bench", "repeat"]);
+  exclude(flags, "bench", ["repeat", "hex", "format"]);
+  exclude(flags, "json", ["format"]);
+  for (const property of Object.keys(LOAD_FLAGS) as (keyof typeof LOAD_FLAGS)[]) {
+    if (flags[property] !== undefined && !bench) throw new UsageError(`${flagOf(property)} goes with --bench`);
+  }
+  return { flags, words };
+}
+
+function exclude(flags: ClientFlags, one: keyof ClientFlags, others: readonly (keyof ClientFlags)[]): void {
+  for (const other of others) {
+    if (flags[one] !== undefined && flags[other] !== undefined) {
+      throw new UsageError(`${flagOf(one)} goes without ${flagOf(other)}`);
+    }
+  }
+}
+
+function formatFlag(help: string): Flag<"prometheus"> {
+  return {
+    takes: "NAME",
+    help,
+    read(text, flag) {
+      if (text === "prometheus") return text;
+      throw new UsageError(`${flag} ${text}: the only format is prometheus`);
+    },
+  };
+}

@@ -1,0 +1,36 @@
+/**
+ * What Tab offers: names of commands, then names of their parameters.
+ *
+ * In: the line up to the cursor, and the commands that the server's INFO lists. Out: what could stand there, whole, and
+ * the part of it that is there already. Refused: nothing.
+ */
+
+/** What is known of a command. */
+export interface KnownCommand {
+  readonly name: string;
+  readonly params: readonly string[];
+}
+
+/** Words of the prompt's own. */
+export const PROMPT_WORDS = ["help", "quit"];
+
+/** What could stand at the end of the line. */
+export function completionsOf(line: string, commands: readonly KnownCommand[]): [candidates: string[], begun: string] {
+  const words = line.trimStart().split(/\s+/);
+  const begun = words[words.length - 1];
+  const candidates = words.length === 1
+    ? [...commands.map(({ name }) => `${name} `), ...PROMPT_WORDS]
+    : (commands.find(({ name }) => name === words[0])?.params ?? [])
+      .map((param) => `${param}=`)
+      .filter((param) => !words.slice(1, -1).some((word) => word.startsWith(param)));
+  return [candidates.filter((candidate) => candidate.startsWith(begun)), begun];
+}
+
+/** The commands in an answer of INFO, as far as they have the shape of such. */
+export function knownCommands(listed: readonly unknown[]): KnownCommand[] {
+  return listed.flatMap((command) => {
+    const { name, params = [] } = (command ?? {}) as Record<string, unknown>;
+    if (typeof name !== "string" || !/^[!-~]+$/.test(name) || !Array.isArray(params)) return [];
+    return [{ name, params: params.filter((param) => typeof param === "string" && /^[!-~]+$/.test(param)) }];
+  });
+}

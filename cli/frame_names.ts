@@ -1,0 +1,164 @@
+/**
+ * What the bytes of a frame are, group by group: the header, each key and value, the newline.
+ *
+ * In: the bytes of one frame, or of what is none. Out: a line for each group, its bytes in hex and then its meaning; what
+ * stands in a container is indented. A long frame is cut short, as are long texts. Refused: nothing; where the bytes
+ * stop making sense, the last line says so.
+ */
+
+import { FrameScanner } from "../codec/frame.ts";
+import { decode } from "../codec/msgpack.ts";
+import { builtIns } from "../handlers/mod.ts";
+import { toJson } from "./json.ts";
+
+/** Groups of one frame that are shown. */
+const MAX_GROUPS = 48;
+
+/** Bytes of one group that are shown; of a text as many characters, and a few. */
+const MAX_BYTES = 12;
+const MAX_TEXT = 40;
+
+/** The names of built-in commands by their numbers. */
+const COMMAND_NAMES: ReadonlyMap<unknown, string> = new Map(
+  Object.entries(builtIns).map(([name, { number }]) => [number, name]),
+);
+
+/** Some bytes that belong together, and what they are. */
+interface Group {
+  readonly start: number;
+  readonly end: number;
+  readonly meaning: string;
+}
+
+/** The groups, a line each. */
+export function nameFrame(bytes: Uint8Array): string[] {
+  const lines: string[] = [];
+  for (const { start, end, meaning } of groupsOf(bytes)) {
+    if (lines.length === MAX_GROUPS) return [...lines, `  and ${bytes.length - start} bytes more`];
+    const hex = bytes.subarray(start, Math.min(end, start + MAX_BYTES)).toHex() + (end - start > MAX_BYTES ? ".." : "");
+    lines.push(`  ${hex.padEnd(2 * MAX_BYTES + 2)}  ${meaning}`);
+  }
+  return lines;
+}
+
+function* groupsOf(bytes: Uint8Array): Generator<Group, void> {
+  const scanner = new FrameScanner(Infinity);
+  const frameBytes = scanner.scan(bytes, 0, bytes.length);
+  if (frameBytes <= 0) {
+    const meaning = frameBytes === 0 ? "half a frame" : `no frame: ${scanner.reason}`;
+    return yield { start: 0, end: bytes.length, meaning };
+  }
+  const { payloadStart, payloadEnd } = scanner;
+  const kind = payloadStart === 2 ? "header" : "header of a long frame";
+  yield { start: 0, end: payloadStart, meaning: `${kind}: ${bytesOf(payloadEnd - payloadStart)} of payload` };
+  yield* valuesOf(bytes.subarray(0, payloadEnd), payloadStart);
+  yield { start: payloadEnd, end: frameBytes, meaning: "newline: the end of the frame" };
+}
+
+/** A container that is being read: how many keys and values are left. */
+interface Container {
+  readonly isMap: boolean;
+  left: number;
+  /** The key before the value that comes next. */
+  key: unknown;
+}
+
+/** All keys and values of one payload, from `start` on. */
+function* valuesOf(bytes: Uint8Array, start: number): Generator<Group, void> {
+  const containers: Container[] = [{ isMap: false, left: 1, key: undefined }];
+  let position = start;
+  while (containers.length > 0) {
+    const container = containers[containers.length - 1];
+    if (container.left === 0) {
+      containers.pop();
+      continue;
+    }
+    const isKey = container.isMap && container.left % 2 === 0;
+    container.left--;
+    const item = itemAt(bytes, position);
+    if (item === undefined) {
+      const meaning = position < bytes.length ? "no MessagePack" : "here a value is missing";
+      return yield { start: position, end: bytes.length, meaning };
+    }
+    const { end, kind, size } = item;
+    let meaning = `${"  ".repeat(containers.length - 1)}${isKey ? "key " : ""}`;
+    if (kind === "map" || kind === "array") {
+      meaning += `${kind} of ${size}`;
+    } else {
+      const value = scalarOf(bytes.subarray(position, end));
+      meaning += describe(kind, value, end - position, isKey);
+      if (isKey) container.key = value;
+      else if (containers.length === 2 && container.key === "cmd" && COMMAND_NAMES.has(value)) {
+        meaning += `: ${COMMAND_NAMES.get(value)}`;
+      }
+    }
+    yield { start: position, end, meaning };
+    if (kind === "map") containers.push({ isMap: true, left: 2 * size, key: undefined });
+    if (kind === "array") containers.push({ isMap: false, left: size, key: undefined });
+    position = end;
+  }
+  if (position < bytes.length) yield { start: position, end: bytes.length, meaning: "left over" };
+}
+
+/** The value of what is no container; `undefined` where it breaks a rule of the wire. */
+function scalarOf(bytes: Uint8Array): unknown {
+  try {
+    return decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+function describe(kind: string, value: unknown, bytes: number, isKey: boolean): string {
+  if (value === undefined) return kind === "text" ? "text that is not UTF-8" : `${kind} of ${bytesOf(bytes)}`;
+  if (value === null || typeof value === "boolean") return value === null ? "nil" : String(value);
+  if (value instanceof Uint8Array) return `binary of ${bytesOf(value.length)}`;
+  if (typeof value !== "string") return `${kind} ${value}`;
+  const text = value.length <= MAX_TEXT
+    ? toJson(value)
+    : `of ${value.length} characters, ${toJson(value.slice(0, MAX_TEXT))} ..`;
+  return isKey ? text : `text ${text}`;
+}
+
+function bytesOf(count: number): string {
+  return count === 1 ? "1 byte" : `${count} bytes`;
+}
+
+type Kind = "int" | "float" | "text" | "binary" | "map" | "array" | "extension" | "nil" | "boolean";
+
+/** Where an item ends, without what is in it if it is a container; `size` is then how much is. */
+interface Item {
+  readonly end: number;
+  readonly kind: Kind;
+  readonly size: number;
+}
+
+/** Types from 0xc0 on: their kind, how many bytes of length follow, and how many bytes of their own. */
+const TYPES: Readonly<Record<number, [kind: Kind, lengthBytes: number, ownBytes: number]>> = {
+  ...{ 0xc0: ["nil", 0, 0], 0xc2: ["boolean", 0, 0], 0xc3: ["boolean", 0, 0] },
+  ...{ 0xc4: ["binary", 1, 0], 0xc5: ["binary", 2, 0], 0xc6: ["binary", 4, 0] },
+  ...{ 0xc7: ["extension", 1, 1], 0xc8: ["extension", 2, 1], 0xc9: ["extension", 4, 1] },
+  ...{ 0xca: ["float", 0, 4], 0xcb: ["float", 0, 8] },
+  ...{ 0xcc: ["int", 0, 1], 0xcd: ["int", 0, 2], 0xce: ["int", 0, 4], 0xcf: ["int", 0, 8] },
+  ...{ 0xd0: ["int", 0, 1], 0xd1: ["int", 0, 2], 0xd2: ["int", 0, 4], 0xd3: ["int", 0, 8] },
+  ...{ 0xd4: ["extension", 0, 2], 0xd5: ["extension", 0, 3], 0xd6: ["extension", 0, 5] },
+  ...{ 0xd7: ["extension", 0, 9], 0xd8: ["extension", 0, 17] },
+  ...{ 0xd9: ["text", 1, 0], 0xda: ["text", 2, 0], 0xdb: ["text", 4, 0] },
+  ...{ 0xdc: ["array", 2, 0], 0xdd: ["array", 4, 0], 0xde: ["map", 2, 0], 0xdf: ["map", 4, 0] },
+};
+
+/** The item that begins here; `undefined` if none does, or if it ends behind the bytes. */
+function itemAt(bytes: Uint8Array, start: number): Item | undefined {
+  if (start >= bytes.length) return undefined;
+  const type = bytes[start];
+  if (type < 0x80 || type >= 0xe0) return { end: start + 1, kind: "int", size: 0 };
+  if (type < 0x90) return { end: start + 1, kind: "map", size: type & 15 };
+  if (type < 0xa0) return { end: start + 1, kind: "array", size: type & 15 };
+  const [kind, lengthBytes, ownBytes] = type < 0xc0 ? ["text", 0, type & 31] as const : TYPES[type] ?? [];
+  if (kind === undefined || start + 1 + lengthBytes > bytes.length) return undefined;
+  let size = 0;
+  for (let place = 1; place <= lengthBytes; place++) size = size * 256 + bytes[start + place];
+  const isContainer = kind === "map" || kind === "array";
+  const end = start + 1 + lengthBytes + ownBytes + (isContainer ? 0 : size);
+  return end > bytes.length ? undefined : { end, kind, size };
+}

@@ -1,0 +1,67 @@
+/**
+ * A line that someone typed, cut into the words of a call.
+ *
+ * In: a line. Out: its words, as a command line would bring them. Refused, by a `UsageError`: a quote or a bracket that
+ * is not closed.
+ *
+ * Blanks cut. A value may hold blanks where it is JSON, from its first quote or bracket to the one that closes it:
+ * `name="Ada L"`, `list=[1, 2]`. In single quotes it is taken as it stands, without them: `name='Ada L'`.
+ */
+
+import { UsageError } from "./arguments.ts";
+
+const CLOSING: Record<string, string> = { "{": "}", "[": "]" };
+
+/** The words of a line. */
+export function wordsOf(line: string): string[] {
+  const words: string[] = [];
+  let position = 0;
+  while (true) {
+    while (isBlank(line[position])) position++;
+    if (position >= line.length) return words;
+    let word = "";
+    const atValue = () => word === "" || word.endsWith("=") && !word.slice(0, -1).includes("=");
+    while (position < line.length && !isBlank(line[position])) {
+      const character = line[position];
+      let end = position + 1;
+      if (!atValue()) {
+        word += character;
+      } else if (character === "'") {
+        end = endOfQuote(line, position);
+        word += line.slice(position + 1, end - 1);
+      } else {
+        if (character === '"' || character in CLOSING) end = endOfJson(line, position);
+        word += line.slice(position, end);
+      }
+      position = end;
+    }
+    words.push(word);
+  }
+}
+
+function isBlank(character: string | undefined): boolean {
+  return character !== undefined && /\s/.test(character);
+}
+
+/** The place behind the quote that closes the one at `start`. */
+function endOfQuote(line: string, start: number): number {
+  const quote = line[start];
+  for (let position = start + 1; position < line.length; position++) {
+    if (line[position] === quote) return position + 1;
+    if (quote === '"' && line[position] === "\\") position++;
+  }
+  throw new UsageError(`a ${quote} is not closed`);
+}
+
+/** The place behind the JSON text that begins at `start` with a quote or a bracket. */
+function endOfJson(line: string, start: number): number {
+  const open: string[] = [];
+  for (let position = start; position < line.length; position++) {
+    const character = line[position];
+    if (character === '"') position = endOfQuote(line, position) - 1;
+    else if (character in CLOSING) open.push(CLOSING[character]);
+    else if (character === open.at(-1)) open.pop();
+    if (open.length === 0) return position + 1;
+  }
+  throw new UsageError(`a ${open.at(-1)} is missing`);
+}

@@ -1,0 +1,117 @@
+/**
+ * What STATS answers, in the text format of Prometheus (version 0.0.4).
+ *
+ * In: the `res` of a reply to STATS, as a server of whatever kind has sent it. Out: the text; whoever serves it gives it
+ * the type {@linkcode PROMETHEUS_TYPE}. Refused, by `undefined`: what does not have the shape of such an answer. A command
+ * without durations, as an older server tells it, has no histogram.
+ */
+
+import type { CommandStatistics, ServerStatistics } from "../handlers/command.ts";
+import { DURATION_BOUNDS_MS } from "../handlers/statistics.ts";
+
+/** The content type of the text. */
+export const PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
+
+/** One line: labels, and a value. */
+type Sample = [labels: Record<string, string>, value: number];
+
+/** The text, without a newline at its end. */
+export function prometheusText(answer: unknown): string | undefined {
+  if (!isStatistics(answer)) return undefined;
+  const { connections, bytes, refused, lateReplies, inFlight, uptime } = answer;
+  const commands = Object.entries(answer.commands);
+  const each = (valueOf: (counts: CommandStatistics) => number): Sample[] =>
+    commands.map(([command, counts]) => [{ command }, valueOf(counts)]);
+  return [
+    family("uptime_seconds", "gauge", "Time since the server started.", [[{}, uptime]]),
+    family("connections", "gauge", "Connections that are open.", [[{}, connections.open]]),
+    family("connections_accepted_total", "counter", "Connections that were accepted.", [[{}, connections.accepted]]),
+    family("connections_refused_total", "counter", "Connections for which there was no room.", [
+      [{}, connections.refused],
+    ]),
+    family("received_bytes_total", "counter", "Bytes read from all connections.", [[{}, bytes.received]]),
+    family("sent_bytes_total", "counter", "Bytes written to all connections.", [[{}, bytes.sent]]),
+    family("refused_total", "counter", "Frames and messages that were refused, by what was wrong.", [
+      [{ reason: "bad_frame" }, refused.badFrame],
+      [{ reason: "invalid_message" }, refused.invalidMessage],
+      [{ reason: "truncated" }, refused.truncated],
+      [{ reason: "unknown_command" }, refused.unknownCommand],
+    ]),
+    family("late_replies_total", "counter", "Answers that came when nobody wanted them any more.", [[{}, lateReplies]]),
+    family("handlers_running", "gauge", "Handlers that take their time.", [[{}, inFlight]]),
+    family("calls_in_flight", "gauge", "Calls without their final reply.", each((counts) => counts.inFlight)),
+    family("calls_total", "counter", "Calls that got their final reply.", each((counts) => counts.calls)),
+    family(
+      "call_errors_total",
+      "counter",
+      "Calls that failed, by code.",
+      commands.flatMap(([command, { errors }]) =>
+        Object.entries(errors).map(([code, count]): Sample => [{ command, code }, count])
+      ),
+    ),
+    durations(commands),
+  ].filter((text) => text !== "").join("\n");
+}
+
+function family(name: string, type: "counter" | "gauge", help: string, samples: readonly Sample[]): string {
+  return samples.length === 0
+    ? ""
+    : [...head(name, type, help), ...samples.map((sample) => line(name, sample))].join("\n");
+}
+
+function durations(commands: readonly [string, CommandStatistics][]): string {
+  const name = "call_duration_seconds";
+  const lines = commands.filter(([, counts]) => counts.durations?.length === DURATION_BOUNDS_MS.length + 1)
+    .flatMap(([command, { durations, totalMs }]) => {
+      let sum = 0;
+      return [
+        ...durations.map((calls, place) => {
+          sum += calls;
+          const le = place < DURATION_BOUNDS_MS.length ? String(DURATION_BOUNDS_MS[place] / 1000) : "+Inf";
+          return line(`${name}_bucket`, [{ command, le }, sum]);
+        }),
+        line(`${name}_sum`, [{ command }, totalMs / 1000]),
+        line(`${name}_count`, [{ command }, sum]),
+      ];
+    });
+  if (lines.length === 0) return "";
+  return [...head(name, "histogram", "Time from a call's arrival to its final reply."), ...lines].join("\n");
+}
+
+function head(name: string, type: string, help: string): string[] {
+  return [`# HELP packline_${name} ${help}`, `# TYPE packline_${name} ${type}`];
+}
+
+function line(name: string, [labels, value]: Sample): string {
+  const pairs = Object.entries(labels).map(([label, text]) => `${label}="${escapeLabel(text)}"`);
+  return `packline_${name}${pairs.length > 0 ? `{${pairs.join(",")}}` : ""} ${value}`;
+}
+
+/** Three characters have a meaning in the text of a label. */
+function escapeLabel(text: string): string {
+  return text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
+}
+
+function isStatistics(answer: unknown): answer is ServerStatistics {
+  const { uptime, inFlight, lateReplies, ...groups } = fieldsOf(answer);
+  if (![uptime, inFlight, lateReplies].every(isCount)) return false;
+  for (const group of ["connections", "bytes", "refused"]) {
+    const counts = fieldsOf(groups[group]);
+    if (groups[group] === undefined || !Object.values(counts).every(isCount)) return false;
+  }
+  if (groups.commands === undefined) return false;
+  return Object.values(fieldsOf(groups.commands)).every((counts) => {
+    const { calls, inFlight, totalMs, errors, durations = [] } = fieldsOf(counts);
+    return [calls, inFlight, totalMs, ...Object.values(fieldsOf(errors))].every(isCount) &&
+      Array.isArray(durations) && durations.every(isCount);
+  });
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === "number";
+}
+
+/** The fields of a map; none if it is no map. */
+function fieldsOf(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
+}

@@ -1,0 +1,97 @@
+/**
+ * `--bench`: makes the connections, runs the load, shows how far it is, and prints what it came to.
+ *
+ * In: flags, a call, an address. Out: the result on stdout, and the exit code: 0 if every call got `res`, 1 if some got
+ * `err`, 3 if some got no reply. Ctrl-C ends it, with what there is so far. Refused: flags that contradict one another,
+ * by a `UsageError`; a server that cannot be reached, by an `RpcError`.
+ */
+
+import { type Client, connect } from "../client.ts";
+import { DEFAULT_TIMEOUT_MS, MAX_TIMER_MS } from "../limits.ts";
+import type { Duplex } from "../transport/duplex.ts";
+import { type Flag, type FlagValues, UsageError } from "./arguments.ts";
+import { Bench, type Load } from "./bench.ts";
+import { benchJson, benchProgress, benchReport, failedCalls } from "./bench_report.ts";
+import type { CommandCall } from "./call.ts";
+import { countFlag, secondsFlag } from "./flags.ts";
+import { print, showStatus } from "./output.ts";
+import { untilInterrupted } from "./interrupt.ts";
+
+const DEFAULT_CONNECTIONS = 50;
+const DEFAULT_CALLS = 100_000;
+
+/** Connections that are made at the same time: more would overrun the server's backlog. */
+const DIALS_AT_ONCE = 64;
+
+/** How often the progress is shown. */
+const PROGRESS_MS = 250;
+
+/** Codes of calls that ended without the server's reply. */
+const WITHOUT_REPLY: ReadonlySet<string> = new Set(["TIMEOUT", "CONNECTION_LOST", "BAD_REPLY", "CLOSED"]);
+
+/** The flags that say which load. */
+export const LOAD_FLAGS = {
+  connections: countFlag(`connections (default ${DEFAULT_CONNECTIONS})`, 1, "c"),
+  calls: countFlag(`calls in all (default ${DEFAULT_CALLS})`, 1, "n"),
+  seconds: secondsFlag("makes calls for so long, in place of a number of calls", { zero: false, short: "z" }),
+  inFlight: countFlag("calls in flight on each connection (default 1)", 1, "P"),
+  rate: rateFlag("calls a second in all; latency counts from the time a call was due"),
+};
+
+function rateFlag(help: string): Flag<number> {
+  return {
+    takes: "RATE",
+    short: "r",
+    help,
+    read(text, flag) {
+      const rate = /^(\d+\.?|\d*\.\d+)$/.test(text) ? Number(text) : NaN;
+      if (rate > 0) return rate;
+      throw new UsageError(`${flag} ${text}: a rate is a number of calls a second above 0`);
+    },
+  };
+}
+
+/** What `--bench` is told. */
+export interface BenchOptions {
+  readonly flags: FlagValues<typeof LOAD_FLAGS> & { readonly timeout?: number; readonly json?: boolean };
+  readonly dial: (signal: AbortSignal) => Promise<Duplex>;
+}
+
+/** Runs the load; resolves to the exit code. */
+export async function runBench(call: CommandCall, { flags, dial }: BenchOptions): Promise<number> {
+  const { connections = DEFAULT_CONNECTIONS, inFlight = 1, seconds, rate, timeout } = flags;
+  if (flags.calls !== undefined && seconds !== undefined) throw new UsageError("--bench takes either -n or -z");
+  const load: Load = {
+    call,
+    inFlight,
+    calls: flags.calls ?? (seconds === undefined ? DEFAULT_CALLS : Infinity),
+    durationMs: seconds === undefined ? Infinity : seconds * 1000,
+    rate,
+  };
+  const clients: Client[] = [];
+  try {
+    const options = {
+      dial,
+      timeout: timeout === undefined ? DEFAULT_TIMEOUT_MS : timeout * 1000,
+      maxInFlight: Math.min(inFlight, MAX_TIMER_MS),
+    };
+    while (clients.length < connections) {
+      showStatus(`${clients.length} of ${connections} connections`);
+      const missing = Math.min(DIALS_AT_ONCE, connections - clients.length);
+      const dialed = await Promise.allSettled(Array.from({ length: missing }, () => connect(options)));
+      for (const each of dialed) if (each.status === "fulfilled") clients.push(each.value);
+      for (const each of dialed) if (each.status === "rejected") throw each.reason;
+    }
+    const bench = new Bench(clients, load);
+    const progress = setInterval(() => showStatus(benchProgress(bench, load)), PROGRESS_MS);
+    await untilInterrupted(() => bench.run(), () => bench.stop());
+    clearInterval(progress);
+    const result = { bench, load, connections };
+    await print(flags.json ? benchJson(result) : benchReport(result));
+    if ([...bench.failures.keys()].some((code) => WITHOUT_REPLY.has(code))) return 3;
+    return failedCalls(bench) > 0 ? 1 : 0;
+  } finally {
+    showStatus("");
+    await Promise.all(clients.map((client) => client.close()));
+  }
+}

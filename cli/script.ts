@@ -1,0 +1,69 @@
+/**
+ * Calls from a file or a pipe: the lines of stdin, one by one, over one connection.
+ *
+ * In: lines; blank ones and those that begin with # are passed over. Out: replies, and the exit code: 1 if one of them
+ * has `err`. Refused, by a `UsageError` with the number of the line: one that makes no sense; those behind it are not
+ * run. What the session refuses ends it as well.
+ */
+
+import type { Fields } from "../codec/message.ts";
+import { UsageError } from "./arguments.ts";
+import { type CommandCall, frameOf, readCall } from "./call.ts";
+import { exchange } from "./exchange.ts";
+import { wordsOf } from "./line_words.ts";
+import type { Session } from "./session.ts";
+
+/** What is needed to run lines. */
+export interface ScriptOptions {
+  readonly session: Session;
+  /** How a reply looks. */
+  readonly present: (call: CommandCall, fields: Fields) => string;
+  readonly timeout: number | undefined;
+  readonly json: boolean | undefined;
+}
+
+/** Runs the lines; resolves to the exit code. */
+export async function runScript(
+  lines: AsyncIterable<string>,
+  { session, present, timeout, json }: ScriptOptions,
+): Promise<number> {
+  let number = 0;
+  let calls = 0;
+  let failed = false;
+  for await (const line of lines) {
+    number++;
+    if (line.trim() === "" || line.trimStart().startsWith("#")) continue;
+    const call = atLine(number, () => readCall(wordsOf(line)));
+    calls++;
+    const ending = await exchange({
+      session,
+      request: atLine(number, () => frameOf(call)),
+      timeout,
+      json,
+      show: (fields, more) => present(call, more ? { ...fields, more } : fields),
+    });
+    if (ending === "unread") return 0;
+    if (ending === "err") failed = true;
+  }
+  if (calls === 0) throw new UsageError("say which command to call, or give calls as lines of stdin");
+  return failed ? 1 : 0;
+}
+
+function atLine<Result>(number: number, read: () => Result): Result {
+  try {
+    return read();
+  } catch (error) {
+    throw error instanceof UsageError ? new UsageError(`line ${number}: ${error.message}`) : error;
+  }
+}
+
+/** The lines of a stream of bytes; the last one may lack its newline. */
+export async function* linesOf(bytes: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string, void> {
+  let rest = "";
+  for await (const text of bytes.pipeThrough(new TextDecoderStream())) {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop() ?? "";
+    yield* lines;
+  }
+  if (rest !== "") yield rest;
+}

@@ -1,0 +1,49 @@
+/**
+ * Which server the flags mean, and how to reach it.
+ *
+ * In: flags. Out: an address, or a connection. Refused: flags that contradict one another, by a `UsageError`; a file
+ * that cannot be read, by an `InputError`; a server that cannot be reached or may not be, by a `CONNECTION_LOST` that
+ * says what to do about it.
+ */
+
+import { RpcError } from "../errors.ts";
+import { DEFAULT_HOSTNAME, DEFAULT_PORT } from "../limits.ts";
+import { type Address, dialAddress, textOf } from "../transport/dialer.ts";
+import type { Duplex } from "../transport/duplex.ts";
+import { type FlagValues, toggle, UsageError } from "./arguments.ts";
+import { hostnameFlag, pathFlag, portFlag } from "./flags.ts";
+import { readPem } from "./pem.ts";
+
+/** The flags that say where the server is. */
+export const ADDRESS_FLAGS = {
+  hostname: hostnameFlag("the server's name or address"),
+  port: portFlag("the server's port", 1),
+  unix: pathFlag("the server's unix socket, in place of a name and a port"),
+  tls: toggle("speaks TLS; implied by --ca, --cert and --key"),
+  ca: pathFlag("a file with the authority to trust, PEM"),
+  cert: pathFlag("a file with the client's own certificate, PEM, for a server that asks for one"),
+  key: pathFlag("a file with its private key, PEM"),
+};
+
+/** The address that the flags give. */
+export async function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): Promise<Address> {
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path, ca, cert, key } = flags;
+  const withTls = flags.tls || ca !== undefined || cert !== undefined || key !== undefined;
+  if ((cert === undefined) !== (key === undefined)) throw new UsageError("--cert and --key go together");
+  if (path !== undefined && withTls) throw new UsageError("--unix goes without TLS");
+  return { hostname, port, path, tls: withTls ? await readPem(flags, ["ca", "cert", "key"]) : undefined };
+}
+
+/** Dials; a permission that is missing is named. */
+export async function dialOrExplain(address: Address, signal: AbortSignal): Promise<Duplex> {
+  try {
+    return await dialAddress(address, signal);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotCapable)) throw error;
+    const { path } = address;
+    const flags = path === undefined
+      ? `--allow-net=${textOf(address)}`
+      : `--allow-net=unix:${path} --allow-read=${path} --allow-write=${path}`;
+    throw new RpcError("CONNECTION_LOST", `no permission to reach ${textOf(address)}; run it with ${flags}`);
+  }
+}

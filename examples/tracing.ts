@@ -1,0 +1,86 @@
+/**
+ * One trace over several calls: the caller's span is the parent of the handler's, by way of `traceparent` in `meta`, as
+ * the W3C's Trace Context has it. The spans are those of the OpenTelemetry that Deno carries; no package is needed.
+ *
+ *     OTEL_DENO=true OTEL_EXPORTER_OTLP_PROTOCOL=console deno run --allow-net examples/tracing.ts
+ *
+ * Without the second variable they go to a collector on this machine, port 4318; without the first there is no
+ * OpenTelemetry, and the tracer throws.
+ */
+
+import { type Client, command, connect, type Middleware, RpcError, serve } from "../mod.ts";
+
+/** Under which a context of OpenTelemetry keeps its span. */
+const SPAN = Symbol.for("OpenTelemetry Context Key SPAN");
+
+// Numbers of OpenTelemetry.
+const SERVER = 1, CLIENT = 2, ERROR = 2;
+
+const { tracerProvider, contextManager } = Deno.telemetry;
+const tracer = tracerProvider.getTracer("packline");
+
+interface SpanContext {
+  traceId: string;
+  spanId: string;
+  traceFlags: number;
+}
+
+interface Span {
+  spanContext(): SpanContext;
+  setStatus(status: { code: number; message: string }): void;
+  end(): void;
+}
+
+/** Runs something in a span; `parent` is a context of OpenTelemetry. */
+function inSpan<T>(name: string, kind: number, parent: unknown, run: (span: Span) => Promise<T>): Promise<T> {
+  return tracer.startActiveSpan(name, { kind }, parent, async (span: Span) => {
+    try {
+      return await run(span);
+    } catch (error) {
+      span.setStatus({ code: ERROR, message: error instanceof RpcError ? error.code : String(error) });
+      throw error;
+    } finally {
+      span.end();
+    }
+  });
+}
+
+/** Calls in a span, and tells the server which. */
+function callTraced(client: Client, name: string, params = {}) {
+  return inSpan(name, CLIENT, contextManager.active(), (span) => {
+    const { traceId, spanId, traceFlags } = span.spanContext();
+    const traceparent = `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, "0")}`;
+    return client.call(name, params, { meta: { traceparent } });
+  });
+}
+
+/** Runs every handler in a span whose parent is the caller's, if it told one. */
+const traced: Middleware = (request, next) => {
+  const [, traceId, spanId, flags] = request.meta.traceparent?.match(/^00-(\w{32})-(\w{16})-(\w{2})$/) ?? [];
+  const caller = { traceId, spanId, traceFlags: parseInt(flags, 16), isRemote: true };
+  const context = contextManager.active();
+  const parent = traceId === undefined ? context : context.setValue(SPAN, { spanContext: () => caller });
+  return inSpan(request.command, SERVER, parent, async () => await next());
+};
+
+// Two services; the first calls the second.
+const STOCK = command({
+  handler(_params: { book: string }, { meta }) {
+    console.log(`STOCK is called in trace ${meta.traceparent.split("-")[1]}`);
+    return { res: 2 };
+  },
+});
+await using warehouse = await serve({ port: 0, commands: { STOCK }, middleware: [traced] });
+await using toWarehouse = await connect({ port: warehouse.port });
+
+const ORDER = command({
+  async handler({ book }: { book: string }, { meta }) {
+    console.log(`ORDER is called in trace ${meta.traceparent.split("-")[1]}`);
+    const { res: copies } = await callTraced(toWarehouse, "STOCK", { book });
+    return { res: copies > 0 };
+  },
+});
+await using shop = await serve({ port: 0, commands: { ORDER }, middleware: [traced] });
+await using toShop = await connect({ port: shop.port });
+
+console.log((await callTraced(toShop, "ORDER", { book: "On the Analytical Engine" })).res);

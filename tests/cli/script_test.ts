@@ -1,0 +1,73 @@
+/** `client.ts` without a command and without a terminal: the lines of stdin, one by one. */
+
+import { assertEquals } from "@std/assert";
+import { linesOf } from "../../cli/script.ts";
+import { command } from "../../handlers/command.ts";
+import { serve } from "../../server.ts";
+import { frame, type Outcome, runScript, Scripted } from "./scripts.ts";
+
+function runLines(port: number, input: string, ...args: string[]): Promise<Outcome> {
+  return runScript("client", ["--port", String(port), ...args], { input });
+}
+
+const GREET = command({
+  handler: ({ name, times = 1 }: { name: string; times?: number }) => ({ res: Array(times).fill(`Hello, ${name}!`) }),
+});
+
+Deno.test("lines of stdin are calls over one connection", async () => {
+  await using server = await serve({ port: 0, commands: { GREET } });
+  const input = `\
+PING
+# a remark, and a blank line
+
+  GREET name="Ada Lovelace" times=2
+GREET name='Bo "B" Peep'
+TICK count=1 interval=0
+STATS`;
+  const { code, stdout, stderr } = await runLines(server.port, input, "--json");
+  const lines = stdout.trimEnd().split("\n").map((line) => JSON.parse(line));
+  assertEquals([code, stderr], [0, ""]);
+  assertEquals(lines.slice(0, 5), [
+    { res: "PONG" },
+    { res: ["Hello, Ada Lovelace!", "Hello, Ada Lovelace!"] },
+    { res: ['Hello, Bo "B" Peep!'] },
+    { res: 1, more: true },
+    { res: 1 },
+  ]);
+  assertEquals(lines[5].res.connections.accepted, 1);
+});
+
+Deno.test("a reply with err does not end the lines, and the exit code is 1", async () => {
+  await using server = await serve({ port: 0 });
+  assertEquals(await runLines(server.port, "DELAY -1\nPING\n"), {
+    code: 1,
+    stdout: 'you said {"err":"INVALID_SLEEP"}\nyou said {"res":"PONG"}\n',
+    stderr: "",
+  });
+});
+
+Deno.test("a line that makes no sense ends the lines, with its number and exit code 2", async () => {
+  await using server = await serve({ port: 0 });
+  assertEquals(await runLines(server.port, '\nPING\nGREET name="Ada\nPING\n'), {
+    code: 2,
+    stdout: 'you said {"res":"PONG"}\n',
+    stderr: 'packline: line 3: a " is not closed; see --help\n',
+  });
+});
+
+Deno.test("a server that breaks off ends the lines, with exit code 3", async () => {
+  await using server = new Scripted(frame({ res: 1, more: true }));
+  const { code, stdout } = await runLines(server.port, "TICK\nPING\n");
+  assertEquals([code, stdout], [3, 'you said {"res":1,"more":true}\n']);
+});
+
+Deno.test("linesOf() finds the lines, however they are cut", async () => {
+  const text = "one\n\ntwo ä\nthree";
+  const bytes = new TextEncoder().encode(text);
+  for (const size of [1, 2, 3, 100]) {
+    const chunks = [];
+    for (let start = 0; start < bytes.length; start += size) chunks.push(bytes.slice(start, start + size));
+    assertEquals(await Array.fromAsync(linesOf(ReadableStream.from(chunks))), text.split("\n"));
+  }
+  assertEquals(await Array.fromAsync(linesOf(ReadableStream.from([new TextEncoder().encode("a\n")]))), ["a"]);
+});

@@ -1,0 +1,108 @@
+/** `cli/session.ts` and `cli/conversation.ts`: calls one after the other, over connections that come and go. */
+
+import { assertEquals, assertRejects } from "@std/assert";
+import { frameOf } from "../../cli/call.ts";
+import { Session } from "../../cli/session.ts";
+import { RpcError } from "../../errors.ts";
+import { type Duplex, memoryPair } from "../../transport/duplex.ts";
+import { turn } from "../fake_clock.ts";
+import { frame } from "./scripts.ts";
+
+const PING = frameOf({ name: "PING", params: {} });
+const never = new AbortController().signal;
+
+/** A session, and the other ends of its connections. */
+function sessionWithPeers() {
+  const peers: { duplex: Duplex; writer: WritableStreamDefaultWriter<Uint8Array> }[] = [];
+  const session = new Session(() => {
+    const [here, there] = memoryPair();
+    peers.push({ duplex: there, writer: there.writable.getWriter() });
+    return Promise.resolve(here);
+  });
+  return { session, peers };
+}
+
+async function ask(session: Session, signal = never): Promise<unknown[]> {
+  const replies = [];
+  for await (const { fields, more } of session.ask(PING, signal)) replies.push(more ? { ...fields, more } : fields);
+  return replies;
+}
+
+Deno.test("a session keeps its connection from call to call, and notices when it ends in between", async () => {
+  const { session, peers } = sessionWithPeers();
+  for (const round of [1, 2]) {
+    const asked = ask(session);
+    await turn();
+    await peers[0].writer.write(frame({ res: round, more: true }));
+    await peers[0].writer.write(frame({ res: round }));
+    assertEquals(await asked, [{ res: round, more: true }, { res: round }]);
+  }
+  await peers[0].writer.close();
+  await turn();
+  const asked = ask(session);
+  await turn();
+  await peers[1].writer.write(frame({ res: 3 }));
+  assertEquals([await asked, peers.length], [[{ res: 3 }], 2]);
+  session.close();
+});
+
+Deno.test("what stands behind the last reply is nobody's: the next call has a connection of its own", async () => {
+  for (const late of [false, true]) {
+    const { session, peers } = sessionWithPeers();
+    const asked = ask(session);
+    await turn();
+    const [reply, stray] = [frame({ res: 1 }), frame({ res: "stray" })];
+    await peers[0].writer.write(late ? reply : new Uint8Array([...reply, ...stray]));
+    assertEquals(await asked, [{ res: 1 }]);
+    if (late) await peers[0].writer.write(stray);
+    await turn();
+    const next = ask(session);
+    await turn();
+    await peers[1].writer.write(frame({ res: 2 }));
+    assertEquals(await next, [{ res: 2 }]);
+    session.close();
+  }
+});
+
+Deno.test("a reply that comes before the request is the answer to it: a server without room says so at once", async () => {
+  const { session, peers } = sessionWithPeers();
+  await session.connect(never);
+  await peers[0].writer.write(frame({ err: "OVERLOADED" }));
+  await turn();
+  assertEquals(await ask(session), [{ err: "OVERLOADED" }]);
+  session.close();
+});
+
+Deno.test("a call that is left, or ended by its signal, takes its connection along", async () => {
+  const { session, peers } = sessionWithPeers();
+  const left = session.ask(PING, never);
+  const first = left.next();
+  await turn();
+  await peers[0].writer.write(frame({ res: 1, more: true }));
+  assertEquals((await first).value?.more, true);
+  await left.return();
+  const stop = new AbortController();
+  const stopped = assertRejects(() => ask(session, stop.signal), RpcError, "CONNECTION_LOST");
+  await turn();
+  stop.abort();
+  await stopped;
+  const asked = ask(session);
+  await turn();
+  await peers[2].writer.write(frame({ res: 2 }));
+  assertEquals(await asked, [{ res: 2 }]);
+  session.close();
+});
+
+Deno.test("a dial that hangs is ended by the signal of the call", async () => {
+  const session = new Session((signal) => {
+    const { promise, reject } = Promise.withResolvers<Duplex>();
+    signal.addEventListener("abort", () => reject(signal.reason));
+    return promise;
+  });
+  const stop = new AbortController();
+  const stopped = assertRejects(() => ask(session, stop.signal), DOMException, "aborted");
+  await turn();
+  assertEquals(session.send(PING), false);
+  stop.abort();
+  await stopped;
+});

@@ -1,0 +1,230 @@
+/**
+ * The documents in `docs/`, done as they say: their files are written, their commands are typed, and what is printed is
+ * compared. In a copy of the project, so that nothing is left behind.
+ *
+ * A document speaks in four kinds of blocks:
+ *
+ * - `ts ignore` or `lua`, its first line a comment with a name: the file of that name. It may be written anew further down.
+ * - `console`: commands behind "$ ", each run to its end, and what it prints.
+ * - `console server`: a command that goes on beside those below it, until Ctrl-C before the next of its kind. What it
+ *   prints until then is compared as well.
+ * - `ts`: complete in itself, run by `deno test --doc`.
+ *
+ * Two things differ from what stands there: the port 1300, because no test may count on a fixed one, and times.
+ */
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { type Package, testWith } from "./production/programs.ts";
+
+const project = new URL("../", import.meta.url);
+const docs = new URL("docs/", project);
+
+/** What a document's files may import or load. */
+const NEEDED = ["cli", "codec", "handlers", "transport", "examples/openresty"];
+
+/** The port that the documents name. */
+const PORT = "1300";
+
+interface Block {
+  /** What stands behind the three backticks. */
+  kind: string;
+  text: string;
+}
+
+function blocksOf(markdown: string): Block[] {
+  return [...markdown.matchAll(/^```(.*)\n([^]*?)^```$/gm)].map(([, kind, text]) => ({ kind, text }));
+}
+
+/** The name in the comment that a file begins with. */
+function nameOf({ kind, text }: Block): string | undefined {
+  if (kind !== "ts ignore" && kind !== "lua") return undefined;
+  return text.match(/^(?:\/\/|--) ([\w/]+\.(?:ts|lua))\n/)?.[1];
+}
+
+/** Without what differs from run to run: how long a test took, whether a module had been checked before. */
+function steady(text: string): string {
+  return text.replaceAll(/ \(\d+(?:µs|ms|s)\)/g, " (…)").replaceAll(/^Check .*\n/gm, "").trimEnd();
+}
+
+async function copyProject(folder: string): Promise<void> {
+  const copy = async (name: string) => await Deno.copyFile(new URL(name, project), `${folder}/${name}`);
+  for await (const { name, isFile } of Deno.readDir(project)) {
+    if (isFile && /\.(ts|json|lock)$/.test(name)) await copy(name);
+  }
+  for (const place of NEEDED) {
+    await Deno.mkdir(`${folder}/${place}`, { recursive: true });
+    for await (const { name, isFile } of Deno.readDir(new URL(place, project))) {
+      if (isFile) await copy(`${place}/${name}`);
+    }
+  }
+}
+
+/** A program in the copy: `deno` is the one that runs this test; `NAME=value` before it goes to its environment. */
+function program(line: string, folder: string): Deno.Command {
+  const words = line.split(" ");
+  const env: Record<string, string> = { NO_COLOR: "1" };
+  while (/^[A-Z_]+=/.test(words[0])) {
+    const [name, value] = words.shift()?.split("=") ?? [];
+    env[name] = value;
+  }
+  const [name, ...args] = words;
+  const path = name === "deno" ? Deno.execPath() : name;
+  return new Deno.Command(path, { args, env, cwd: folder, stdin: "null", stdout: "piped", stderr: "piped" });
+}
+
+/** A server that a document has started. */
+class RunningServer {
+  readonly #child: Deno.ChildProcess;
+  readonly #stderr: Promise<string>;
+  readonly #stdout: ReadableStreamDefaultReader<string>;
+  #printed = "";
+
+  constructor(line: string, folder: string) {
+    this.#child = program(line, folder).spawn();
+    this.#stdout = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    this.#stderr = new Response(this.#child.stderr).text();
+  }
+
+  /** The port it listens on, once it says so. */
+  async port(): Promise<string> {
+    while (!this.#printed.includes("\n") && await this.#read());
+    const [, port] = this.#printed.match(/^listening on 127\.0\.0\.1:(\d+)\n/) ?? [];
+    assert(port, this.#printed + await (this.#printed === "" ? this.#stderr : ""));
+    return port;
+  }
+
+  /** Ctrl-C. Gives back all that it has printed. */
+  async stop(): Promise<string> {
+    this.#child.kill("SIGINT");
+    while (await this.#read());
+    await this.#child.status;
+    return this.#printed + await this.#stderr;
+  }
+
+  async #read(): Promise<boolean> {
+    const { value = "", done } = await this.#stdout.read();
+    this.#printed += value;
+    return !done;
+  }
+}
+
+/** Follows a document from its first block to its last. */
+class Reader {
+  readonly #folder: string;
+  readonly #files = new Map<string, string>();
+  #server: RunningServer | undefined;
+  #serverShould = "";
+  #port = "0";
+  /** How many commands it has typed. */
+  commands = 0;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  async follow(block: Block): Promise<void> {
+    const file = nameOf(block);
+    if (file !== undefined) await this.#write(file, block.text);
+    else if (block.kind === "console server") await this.#start(block.text);
+    else if (block.kind === "console") await this.#type(block.text);
+    else assertEquals(block.kind, "ts", `nothing can be done with this block:\n${block.text}`);
+  }
+
+  /** Ends what still runs. */
+  async end(): Promise<void> {
+    const server = this.#server;
+    this.#server = undefined;
+    if (server) assertEquals(this.#here(steady(await server.stop())), steady(this.#serverShould));
+  }
+
+  async #write(name: string, text: string): Promise<void> {
+    this.#files.set(name, text);
+    const path = `${this.#folder}/${name}`;
+    await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
+    await Deno.writeTextFile(path, text.replaceAll(PORT, this.#port));
+  }
+
+  async #start(text: string): Promise<void> {
+    await this.end();
+    const [, line, output] = text.match(/^\$ (.*)\n([^]*)$/) ?? [];
+    // It listens on a port that is free, and all others are told which.
+    this.#port = "0";
+    for (const [name, text] of this.#files) await this.#write(name, text);
+    this.#server = new RunningServer(line, this.#folder);
+    this.#serverShould = output;
+    this.#port = await this.#server.port();
+    for (const [name, text] of this.#files) await this.#write(name, text);
+    this.commands++;
+  }
+
+  async #type(text: string): Promise<void> {
+    for (const [, line, output] of text.matchAll(/^\$ (.*)\n((?:(?!\$ ).*\n)*)/gm)) {
+      const { stdout, stderr } = await program(line.replaceAll(PORT, this.#port), this.#folder).output();
+      const decoder = new TextDecoder();
+      const printed = decoder.decode(stderr) + decoder.decode(stdout);
+      assertEquals(this.#here(steady(printed)), steady(output), line);
+      this.commands++;
+    }
+  }
+
+  /** A text as it would be on the port of the document. */
+  #here(text: string): string {
+    return text.replaceAll(this.#port, PORT);
+  }
+}
+
+/** Follows a document, all of it; `commands` is how many it has at the least. */
+function testDocument(name: string, needs: readonly Package[], commands: number): void {
+  testWith(needs, `docs/${name} does what it says`, async () => {
+    const folder = await Deno.makeTempDir({ prefix: "packline-docs-" });
+    const reader = new Reader(folder);
+    try {
+      await copyProject(folder);
+      for (const block of blocksOf(await Deno.readTextFile(new URL(name, docs)))) await reader.follow(block);
+      await reader.end();
+      assert(reader.commands >= commands, `only ${reader.commands} commands were found`);
+    } finally {
+      await reader.end();
+      await Deno.remove(folder, { recursive: true });
+    }
+  });
+}
+
+testDocument("tutorial.md", [], 12);
+testDocument("from-openresty.md", ["luajit2", "lua-messagepack", "lua-socket"], 2);
+
+/** The documents here, by name. */
+async function documents(): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
+  for await (const { name } of Deno.readDir(docs)) {
+    if (name.endsWith(".md")) found.set(name, await Deno.readTextFile(new URL(name, docs)));
+  }
+  return found;
+}
+
+Deno.test("each page for those who come from elsewhere fits a screen", async () => {
+  for (const [name, text] of await documents()) {
+    if (!name.startsWith("from-")) continue;
+    const lines = text.split("\n").length;
+    assert(lines <= 75, `docs/${name} has ${lines} lines`);
+  }
+});
+
+Deno.test("each link of a document leads somewhere", async () => {
+  for (const [name, text] of await documents()) {
+    for (const [, target] of text.matchAll(/\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)/g)) {
+      const found = await Deno.stat(new URL(target, new URL(name, docs))).then(() => true, () => false);
+      assert(found, `docs/${name} links to ${target}, which is not there`);
+    }
+  }
+});
+
+Deno.test("the documents are files and commands that one can follow, in every block", async () => {
+  const texts = await documents();
+  assert(texts.size >= 5);
+  for (const [name, text] of texts) {
+    for (const block of blocksOf(text)) {
+      if (block.kind === "ts ignore") assertMatch(nameOf(block) ?? "", /\.ts$/, `docs/${name}: a file without a name`);
+    }
+  }
+});

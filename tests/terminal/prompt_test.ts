@@ -1,0 +1,204 @@
+/** The prompt of `client.ts`, in a terminal. */
+
+import { assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
+import { connect } from "../../client.ts";
+import { command } from "../../handlers/command.ts";
+import { serve } from "../../server.ts";
+import { sleep } from "../../transport/clock.ts";
+import { PseudoTerminal, testInTerminal } from "./pseudo_terminal.ts";
+
+const ESCAPE = "\x1b";
+const RED = "\x1b[31m";
+const UP = "\x1b[A";
+const CONTROL_C = "\x03";
+const CONTROL_D = "\x04";
+
+const GREET = command({
+  params: ["name", "times"],
+  handler: ({ name, times = 1 }: { name: string; times?: number }) => ({ res: `Hello, ${name}! `.repeat(times) }),
+});
+
+/** The text with words for what moves the cursor. */
+function visible(text: string): string {
+  return text.replaceAll(ESCAPE, "ESC").replaceAll("\r", "CR");
+}
+
+/** The text without what moves the cursor. */
+function plain(text: string): string {
+  return visible(text).replaceAll(/ESC\[[\d;]*[A-HJK]|CR/g, "");
+}
+
+testInTerminal("the prompt calls, completes, remembers and ends", async () => {
+  await using server = await serve({ port: 0, commands: { GREET } });
+  await using terminal = PseudoTerminal.client(server.port);
+  const prompt = `127.0.0.1:${server.port}> `;
+  await terminal.until(prompt);
+  await terminal.type("PING\r");
+  assertStringIncludes(plain(await terminal.until(prompt)), 'PING\nyou said {"res":"PONG"}\n');
+  await terminal.type("GREET name=Ada\r");
+  await terminal.until('you said {"res":"Hello, Ada! "}');
+  await terminal.until(prompt);
+
+  // Tab completes a command, and then a parameter.
+  await terminal.type("GR");
+  await terminal.until("GR");
+  await terminal.type("\t");
+  await terminal.until("EET ");
+  await terminal.type("na");
+  await terminal.until("na");
+  await terminal.type("\t");
+  await terminal.until("me=");
+  await terminal.type('"Bo Peep" times=2\r');
+  await terminal.until('you said {"res":"Hello, Bo Peep! Hello, Bo Peep! "}');
+  await terminal.until(prompt);
+
+  // Two lines back.
+  await terminal.type(UP);
+  await terminal.until("times=2");
+  await terminal.type(UP);
+  await terminal.until("name=Ada");
+  await terminal.type("\r");
+  await terminal.until('you said {"res":"Hello, Ada! "}');
+  await terminal.until(prompt);
+
+  await terminal.type("help\r");
+  assertStringIncludes(plain(await terminal.until(prompt)), "GREET  name times");
+  await terminal.type("\r  \rquit\r");
+  assertEquals((await terminal.end()).code, 0);
+});
+
+testInTerminal("the prompt prints a stream as it comes, and Ctrl-C cancels what runs", async () => {
+  const cancelled: string[] = [];
+  const HOLD = command({
+    async handler(_params: { [name: string]: unknown }, { clock, signal }) {
+      await sleep(clock, 3_600_000, signal).catch((reason) => cancelled.push(reason.code));
+      return { res: null };
+    },
+  });
+  await using server = await serve({ port: 0, commands: { HOLD } });
+  await using terminal = PseudoTerminal.client(server.port);
+  const prompt = `127.0.0.1:${server.port}> `;
+  await terminal.until(prompt);
+  await terminal.type("TICK count=3 interval=0.01\r");
+  const stream = plain(await terminal.until(prompt));
+  assertStringIncludes(stream, [1, 2, 3].map((res) => `you said {"res":${res},"more":true}\n`).join(""));
+  await terminal.type("TICK interval=0.01\r");
+  await terminal.until('"res":5');
+  await terminal.type(CONTROL_C);
+  await terminal.until('{"err":"CANCELLED"}');
+  await terminal.until(prompt);
+  await terminal.type("HOLD\r");
+  // Whoever waits long enough is told.
+  assertStringIncludes(await terminal.until("Ctrl-C ends it"), "waiting, 1 s");
+  await terminal.type(CONTROL_C);
+  await terminal.until('{"err":"CANCELLED"}');
+  await terminal.until(prompt);
+  assertEquals(cancelled, ["CANCELLED"]);
+  // Over one connection all the while; and at the prompt Ctrl-C takes the line away.
+  await terminal.type(`PI${CONTROL_C}`);
+  await terminal.until(prompt);
+  await terminal.type("STATS\r");
+  assertStringIncludes(plain(await terminal.until(prompt)), "connections, accepted     1\n");
+  await terminal.type(CONTROL_D);
+  assertEquals((await terminal.end()).code, 0);
+});
+
+testInTerminal("a server that does not answer a cancel is left by a second Ctrl-C", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  const bytes = new Uint8Array(1024);
+  await using terminal = PseudoTerminal.client(port);
+  const prompt = `127.0.0.1:${port}> `;
+  // INFO gets no answer either.
+  const first = await listener.accept();
+  await first.read(bytes);
+  first.close();
+  assertStringIncludes(await terminal.until(prompt), "is lost: the server closed it");
+  await terminal.type("PING\r");
+  const conn = await listener.accept();
+  await conn.read(bytes);
+  await terminal.type(CONTROL_C);
+  while (!new TextDecoder().decode(bytes).includes("cancel")) await conn.read(bytes);
+  await terminal.type(CONTROL_C);
+  assertStringIncludes(await terminal.until(prompt), `${RED}packline: cancelled, and the connection is closed`);
+  await terminal.type(CONTROL_D);
+  assertEquals((await terminal.end()).code, 0);
+  conn.close();
+  listener.close();
+});
+
+testInTerminal("the prompt goes on after a mistake and after the server has gone, and dials again", async () => {
+  let server = await serve({ port: 0 });
+  const { port } = server;
+  await using terminal = PseudoTerminal.client(port);
+  const prompt = `127.0.0.1:${port}> `;
+  await terminal.until(prompt);
+  await terminal.type("PING x\r");
+  assertStringIncludes(await terminal.until(prompt), `${RED}packline: "x" is no parameter: write key=value`);
+  await terminal.type("DELAY 60\r");
+  await terminal.until("DELAY 60");
+  while (await stillIdle(port));
+  await server.shutdown({ grace: 0 });
+  await terminal.until(prompt);
+  await terminal.type("PING\r");
+  assertStringIncludes(await terminal.until(prompt), `cannot reach 127.0.0.1:${port}: connection refused`);
+  server = await serve({ port });
+  await terminal.type("PING\r");
+  await terminal.until('you said {"res":"PONG"}');
+  await terminal.until(prompt);
+  // Gone and back while nobody asked: nothing is lost.
+  await server.shutdown();
+  server = await serve({ port });
+  await terminal.type("PING\r");
+  const output = await terminal.until(prompt);
+  assertStringIncludes(output, 'you said {"res":"PONG"}');
+  assertNotMatch(output, /lost/);
+  await terminal.type("exit\r");
+  assertEquals((await terminal.end()).code, 0);
+  await server.shutdown();
+});
+
+/** Whether no DELAY has arrived at the server yet. */
+async function stillIdle(port: number): Promise<boolean> {
+  await using client = await connect({ port });
+  return (await client.call("STATS")).res.commands.DELAY.inFlight === 0;
+}
+
+testInTerminal("failures are red on a terminal, without NO_COLOR, and nothing else is", async () => {
+  await using server = await serve({ port: 0 });
+  const run = async (args: string[], env?: Record<string, string>) => {
+    await using terminal = PseudoTerminal.client(server.port, args, env);
+    return await terminal.end();
+  };
+  const red = (text: string) => `${RED}${text}${ESCAPE}[39m\r\n`;
+  const failure = 'you said {"err":"INVALID_SLEEP"}';
+  assertEquals(await run(["DELAY", "-1"]), { code: 1, rest: red(failure) });
+  assertEquals(await run(["DELAY", "-1"], { NO_COLOR: "1" }), { code: 1, rest: `${failure}\r\n` });
+  assertEquals(await run(["DELAY", "-1", "--json"]), { code: 1, rest: '{"err":"INVALID_SLEEP"}\r\n' });
+  assertEquals(await run(["PING"]), { code: 0, rest: 'you said {"res":"PONG"}\r\n' });
+  const { code, rest } = await run(["PING", "x"]);
+  assertEquals([code, rest.startsWith(`${RED}packline: `)], [2, true]);
+});
+
+testInTerminal("on a terminal a call shows that it waits, and a load how far it is", async () => {
+  await using server = await serve({ port: 0 });
+  const [call, load] = [
+    PseudoTerminal.client(server.port, ["DELAY", "1.2"]),
+    PseudoTerminal.client(server.port, ["--bench", "DELAY", "0.1", "-c", "1", "-n", "5"]),
+  ];
+  try {
+    const { code, rest } = await call.end();
+    assertEquals(code, 0);
+    assertMatch(
+      visible(rest),
+      /^CRESC\[Kwaiting, 1 s; Ctrl-C ends itCRESC\[Kyou said \{"res":"DONE","slept":[\d.]+\}CR\n$/,
+    );
+    const bench = await load.end();
+    const shown = visible(bench.rest);
+    assertMatch(shown, /CRESC\[K\d0 %, \d calls, \d+ calls\/sCRESC\[K/);
+    assertMatch(shown.split("CRESC[K").at(-1) ?? "", /^DELAY: 5 calls in /);
+  } finally {
+    await call[Symbol.asyncDispose]();
+    await load[Symbol.asyncDispose]();
+  }
+});
