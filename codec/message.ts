@@ -70,6 +70,11 @@ export class Reply {
     readonly outcome: Fields | RpcError,
     /** Whether more items of the same stream follow. */
     readonly more: boolean,
+    /**
+     * What it answers, for whoever made it. Not a class of its own derived from this one: to construct such a class costs
+     * as much as all the rest of a PING's dispatch.
+     */
+    readonly call: unknown = undefined,
   ) {}
 }
 
@@ -95,6 +100,11 @@ export interface OutgoingRequest {
 export class OutgoingControl {
   constructor(readonly fields: { max?: number; seq?: number; cancel?: true; credit?: number }) {}
 }
+
+/** Names as they stand on the wire, the byte for "text of three" before their letters. */
+const SEQ = 0xa3_73_65_71;
+const RES = 0xa3_72_65_73;
+const ERR = 0xa3_65_72_72;
 
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
 
@@ -218,10 +228,10 @@ export function writeReply(writer: Writer, reply: Reply): void {
   }
   writer.writeMapHeader((seq === undefined ? 0 : 1) + 1 + others + (more ? 1 : 0));
   if (seq !== undefined) {
-    writer.writeText("seq");
+    writer.writeFour(SEQ);
     writer.writeNumber(seq);
   }
-  writer.writeText(first);
+  writer.writeFour(failed ? ERR : RES);
   writer.writeValue(fields[first], 1);
   for (const name in fields) {
     if (name === first || fields[name] === undefined) continue;

@@ -110,6 +110,17 @@ export class Writer {
     this.position = position;
   }
 
+  /**
+   * Writes four bytes at once, such as a text of three letters that is known beforehand.
+   *
+   * @param bytes The four bytes, as one number, the first one highest.
+   */
+  writeFour(bytes: number): void {
+    this.reserve(4);
+    this.#view.setUint32(this.position, bytes);
+    this.position += 4;
+  }
+
   /** Writes a number. */
   writeNumber(number: number): void {
     this.reserve(9);

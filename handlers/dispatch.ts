@@ -34,7 +34,7 @@ import type { ServerView } from "./command.ts";
 import type { Service } from "./service.ts";
 
 /** Replies that are encoded before the output is asked whether it takes more: what bounds an overshoot. */
-const SLICE_REPLIES = 32;
+const SLICE_REPLIES = 128;
 
 /** A draining connection is closed when it has been silent this long: requests under way are still refused by name. */
 const DRAIN_QUIET_MS = 100;
@@ -44,13 +44,6 @@ const STREAM_AHEAD_BYTES = 64 * 1024;
 
 /** Codes with which a call ends at its caller: they say nothing about this server, so a handler cannot answer them. */
 const CALLERS_OWN: ReadonlySet<string> = new Set(["CONNECTION_LOST", "TIMEOUT", "CLOSED", "BAD_REPLY"]);
-
-/** A reply with the call that it answers. */
-class CallReply extends Reply {
-  constructor(seq: number | undefined, outcome: Fields | RpcError, more: boolean, readonly call: Call | undefined) {
-    super(seq, outcome, more);
-  }
-}
 
 /** A request that waits in the lane. */
 interface Waiting {
@@ -166,12 +159,12 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   /** How large a reply may be. What this server says of its own accord goes out, however low the limit is. */
   limitOf(reply: Reply): number {
-    return reply instanceof CallReply ? this.#maxReplyBytes : Infinity;
+    return reply.call === undefined ? Infinity : this.#maxReplyBytes;
   }
 
   /** A reply could not be written: what its caller gets in its place. */
   replaceUnwritable(reply: Reply, error: unknown): Reply | undefined {
-    const call = reply instanceof CallReply ? reply.call : undefined;
+    const call = reply.call as Call | undefined;
     const failure = toFailure(error);
     this.#service.report(error, { peer: this.peer, command: call?.command });
     if (call && reply.more) {
@@ -233,7 +226,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   #request(request: Request): void {
     const { seq } = request;
-    if (seq !== undefined && this.#bySeq.has(seq)) {
+    if (seq !== undefined && this.#bySeq.size > 0 && this.#bySeq.has(seq)) {
       this.#malformed(new Malformed("seq is in flight already"));
     } else if (this.#service.draining) {
       this.#startQuietTimer();
@@ -306,8 +299,9 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     let answer: unknown;
     try {
       answer = service.answer(call);
-      // In here as well: a getter or a proxy may throw as soon as it is looked at.
-      if (!(answer instanceof Promise || isStream(answer))) return this.#succeed(call, answer);
+      // In here as well: a getter or a proxy may throw as soon as it is looked at. Fields first: they are what nearly every
+      // handler gives that answers at once, and neither a promise nor a stream has them.
+      if (isFields(answer) || !(answer instanceof Promise || isStream(answer))) return this.#succeed(call, answer);
     } catch (error) {
       return this.#fail(call, this.#failureOf(call, error));
     }
@@ -323,6 +317,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   #deadlineOf(request: Request, arrivedMs: number, timeoutMs: number | undefined): number {
     const ownMs = timeoutMs ?? this.#service.limits.handlerTimeoutMs;
+    if (ownMs === 0 && request.ttl === undefined) return Infinity;
     return Math.min(
       request.ttl === undefined ? Infinity : arrivedMs + request.ttl,
       ownMs === 0 ? Infinity : this.clock.now() + ownMs,
@@ -367,7 +362,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
       if (call.settled) break;
       if (done) return this.#succeed(call, { res: value ?? null });
       if (call.credit !== undefined) call.credit--;
-      this.#push(new CallReply(call.request.seq, { res: value ?? null }, true, call));
+      this.#push(new Reply(call.request.seq, { res: value ?? null }, true, call));
     }
     await items.return(undefined); // its `finally` runs
   }
@@ -375,8 +370,8 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   #succeed(call: Call, answer: unknown): void {
     if (call.settled) {
       this.#service.counts.lateReplies++;
-    } else if (typeof answer === "object" && answer !== null && (answer as Fields).res !== undefined) {
-      this.#settle(call, answer as Fields);
+    } else if (isFields(answer)) {
+      this.#settle(call, answer);
     } else {
       const shown = Deno.inspect(answer, { depth: 0 });
       const error = new TypeError(`the handler returned ${shown}: return { res: value }, with null for nothing`);
@@ -393,7 +388,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   /** Gives the final reply: the only place that does, and only once a call. */
   #settle(call: Call, outcome: Fields | RpcError): void {
-    this.#push(new CallReply(call.request.seq, outcome, false, call));
+    this.#push(new Reply(call.request.seq, outcome, false, call));
     this.#forget(call);
   }
 
@@ -408,7 +403,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   #forget(call: Call): void {
     call.settled = true;
     this.#service.deadlines.delete(call);
-    if (call.request.seq !== undefined) this.#bySeq.delete(call.request.seq);
+    if (call.request.seq !== undefined && this.#bySeq.size > 0) this.#bySeq.delete(call.request.seq);
     if (this.#laneCall === call) {
       this.#laneCall = undefined;
       this.#runLane();
@@ -504,15 +499,16 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     if (this.#gone) {
       this.#service.counts.lateReplies += batch.length;
       for (const reply of batch) {
-        if (!reply.more && reply instanceof CallReply && reply.call) reply.call.entry.counts.inFlight--;
+        if (!reply.more && reply.call) (reply.call as Call).entry.counts.inFlight--;
       }
       return;
     }
     const nowMs = this.clock.now();
     for (const reply of batch) {
-      if (reply.more || !(reply instanceof CallReply) || reply.call === undefined) continue;
+      const call = reply.call as Call | undefined;
+      if (reply.more || call === undefined) continue;
       const code = reply.outcome instanceof RpcError ? reply.outcome.code : undefined;
-      reply.call.entry.counts.answered(nowMs - reply.call.arrivedMs, code);
+      call.entry.counts.answered(nowMs - call.arrivedMs, code);
     }
     this.#output?.enqueue(batch);
   }
@@ -550,6 +546,10 @@ function holds(said: () => boolean): boolean {
   } catch {
     return false;
   }
+}
+
+function isFields(answer: unknown): answer is Fields {
+  return typeof answer === "object" && answer !== null && (answer as Fields).res !== undefined;
 }
 
 function isStream(answer: unknown): answer is AsyncGenerator {

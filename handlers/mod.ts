@@ -27,11 +27,15 @@ export interface Entry {
   readonly counts: CommandCounts;
 }
 
+/** Below it, a number is looked up in an array, in less than half the time. */
+const SMALL_NUMBERS = 256;
+
 /** All commands of one server. */
 export class Registry {
   // Maps, so that a peer's "constructor" or "__proto__" finds nothing.
   readonly #byName = new Map<string, Entry>();
   readonly #byNumber = new Map<number, Entry>();
+  readonly #bySmallNumber = new Array<Entry | undefined>(SMALL_NUMBERS).fill(undefined);
 
   /** @param commands The user's own, beside the built-in ones. */
   constructor(commands: Commands) {
@@ -47,7 +51,11 @@ export class Registry {
 
   /** The command a peer means, if there is one. */
   find(cmd: number | string | undefined): Entry | undefined {
-    return typeof cmd === "number" ? this.#byNumber.get(cmd) : cmd === undefined ? undefined : this.#byName.get(cmd);
+    return typeof cmd === "number"
+      ? cmd < SMALL_NUMBERS ? this.#bySmallNumber[cmd] : this.#byNumber.get(cmd)
+      : cmd === undefined
+      ? undefined
+      : this.#byName.get(cmd);
   }
 
   /** All commands, those with numbers first, in their order. */
@@ -76,6 +84,7 @@ export class Registry {
       throw new RangeError(`Cannot register "${name}": the number ${command.number} is taken by "${other.name}"`);
     }
     this.#byNumber.set(command.number, entry);
+    if (command.number < SMALL_NUMBERS) this.#bySmallNumber[command.number] = entry;
   }
 }
 

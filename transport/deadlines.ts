@@ -45,6 +45,7 @@ export class Deadlines {
 
   /** Ends the watch; what is not watched is ignored. */
   delete(expiring: Expiring): void {
+    if (expiring.deadlineMs === Infinity) return;
     const slot = slotOf(expiring);
     const others = this.#slots.get(slot);
     if (!others?.delete(expiring)) return;
