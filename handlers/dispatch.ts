@@ -34,7 +34,7 @@ import type { ServerView } from "./command.ts";
 import type { Service } from "./service.ts";
 
 /** Replies that are encoded before the output is asked whether it takes more: what bounds an overshoot. */
-const SLICE_REPLIES = 128;
+const SLICE_REPLIES = 32;
 
 /** A draining connection is closed when it has been silent this long: requests under way are still refused by name. */
 const DRAIN_QUIET_MS = 100;

@@ -1,7 +1,7 @@
 /**
  * Servers in processes of their own, for what cannot be tried on oneself: signals, kills, a low limit of open files.
  *
- * In: a program and its arguments. Out: its port, what it says on stderr, its memory and open files, how it ends. Each is
+ * In: a program and its arguments. Out: its port, what it says on stderr, its open files, how it ends. Each is
  * ended with the test, by its own id.
  */
 
@@ -37,7 +37,8 @@ export class ChildServer implements AsyncDisposable {
   private constructor({ args = ["--port", "0"], served, openFiles }: ChildOptions) {
     const program = new URL(served ? "served.ts" : "../../server.ts", import.meta.url).pathname;
     const programArgs = served ? [JSON.stringify(served)] : args;
-    const command = ["run", "--quiet", "--no-check", "--allow-net=127.0.0.1", program, ...programArgs];
+    const flags = ["--quiet", "--no-check", "--allow-net=127.0.0.1", ...served ? ["--v8-flags=--expose-gc"] : []];
+    const command = ["run", ...flags, program, ...programArgs];
     const [first, ...rest] = openFiles === undefined
       ? [Deno.execPath(), ...command]
       : ["sh", "-c", `ulimit -n ${openFiles}; exec "$0" "$@"`, Deno.execPath(), ...command];
@@ -90,12 +91,6 @@ export class ChildServer implements AsyncDisposable {
     const { stdout } = await new Deno.Command("ls", { args: [`/proc/${this.process.pid}/fd`], stderr: "null" })
       .output();
     return new TextDecoder().decode(stdout).split("\n").length - 1;
-  }
-
-  /** Its resident memory in MiB, where the system tells. */
-  async residentMiB(): Promise<number> {
-    const { stdout } = await new Deno.Command("ps", { args: ["-o", "rss=", "-p", String(this.process.pid)] }).output();
-    return Number(new TextDecoder().decode(stdout)) / 1024;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

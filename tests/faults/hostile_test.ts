@@ -204,11 +204,13 @@ const HOSTILE: Hostile[] = [
     then: "closes",
   },
   {
-    name: "a seq in flight, 10,000 times more, and requests behind them",
+    // The requests come in the same read as the last strike: not one of them may begin.
+    name: "a seq in flight, 101 times more, and requests right behind, and another 10,000 times",
     bytes: concat(
       request({ cmd: 2, sleep: 60, seq: 1 }),
-      ...many(10_000, () => request({ cmd: 1, seq: 1 })),
+      ...many(101, () => request({ cmd: 1, seq: 1 })),
       ...many(100, (seq) => request({ cmd: 2, sleep: 60, seq: 2 + seq })),
+      ...many(10_000, () => request({ cmd: 1, seq: 1 })),
     ),
     replies: many(101, () => invalid),
     then: "closes",

@@ -83,7 +83,7 @@ Deno.test("overload - 20 that ask for 4 GB and read nothing: memory is bounded, 
     `${FLOODERS} flooders open for ${openMs.toFixed(0)} ms, ${grownMiB.toFixed(0)} MiB more; ${shown(fared)}`,
   );
   assert(grownMiB < 300, `memory grew by ${grownMiB} MiB`);
-  assert(openMs < 5_000, `they were open for ${openMs} ms`);
+  assert(openMs < 8_000, `they were open for ${openMs} ms`);
 });
 
 const RESETS = 5_000;
@@ -168,21 +168,18 @@ async function servesBehindReset(
 ) {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   await connectAndReset(listener.addr.port);
-  let served = false;
+  const { promise: served, resolve } = Promise.withResolvers<boolean>();
   const accepting = accept(listener, (conn) => {
-    served = true;
+    resolve(true);
     conn.close();
-  }).catch(() => {});
+  });
+  // Whoever has ended serves nobody any more.
+  const ended = accepting.then(() => false, () => false);
   using _client = await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port });
-  try {
-    await until("the client is served", () => served, 200);
-    return true;
-  } catch {
-    return false;
-  } finally {
-    closeQuietly(listener);
-    await accepting;
-  }
+  const answer = await Promise.race([served, ended]);
+  closeQuietly(listener);
+  await ended;
+  return answer;
 }
 
 Deno.test("overload - canary: a server that iterates over its listener ends at the first reset, and is caught", async () => {

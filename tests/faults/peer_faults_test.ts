@@ -5,13 +5,16 @@
 
 import { assertEquals, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
+import { Request } from "../../codec/message.ts";
 import { RpcError } from "../../errors.ts";
 import { command, type Commands, type Context } from "../../handlers/command.ts";
-import type { ServiceOptions } from "../../handlers/service.ts";
+import { DispatchStage } from "../../handlers/dispatch.ts";
+import { Service, type ServiceOptions } from "../../handlers/service.ts";
 import { serveConnection } from "../../server.ts";
 import { systemClock } from "../../transport/clock.ts";
 import type { Duplex } from "../../transport/duplex.ts";
 import { acceptAll } from "../../transport/listener.ts";
+import { Outflow } from "../../transport/outflow.ts";
 import { closeQuietly, socketDuplex } from "../../transport/tcp.ts";
 import { concat, connectResettable, Held, type Message, type Peer, request, withServer } from "../wire.ts";
 import { until, untilAtRest } from "./beside.ts";
@@ -207,6 +210,31 @@ Deno.test("peer faults - a client that freezes for a while loses nothing", async
     for (const { res } of await Promise.all(calls)) assertEquals(res, "DONE");
   }
   assertEquals([client.lateReplies, proxy.connections], [0, 1]);
+});
+
+/** Lets so many steps pass: what runs in one of them has made the others possible. */
+async function steps(count: number): Promise<void> {
+  for (let step = 0; step < count; step++) await Promise.resolve();
+}
+
+Deno.test("peer faults - whenever the end comes, between any two steps of an answer, nothing is left in flight", async () => {
+  for (let count = 0; count < 20; count++) {
+    const { held, commands } = new Handlers();
+    const service = new Service({ commands });
+    const stage = new DispatchStage(service, new Outflow(1_000), "a test");
+    let replies = 0;
+    stage.start({ enqueue: (batch) => replies += batch.length, terminate() {} });
+    const waiting = new Request();
+    Object.assign(waiting, { cmd: "WAIT", seq: 1 });
+    stage.transform([waiting]);
+    await steps(5);
+    held.finishAll();
+    await steps(count);
+    stage.cancel(new Error("the peer is gone"));
+    await steps(50);
+    assertEquals([service.inFlight, service.statistics().commands.WAIT.inFlight], [0, 0], `behind ${count} steps`);
+    assertEquals(service.statistics().commands.WAIT.calls, replies);
+  }
 });
 
 /** A listener whose connections are served each for itself, by a server that is not quite as it should be. */

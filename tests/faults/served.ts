@@ -20,6 +20,7 @@ export interface ServedOptions extends Partial<Limits> {
 
 /** How the process is. */
 export interface Health {
+  /** Both are more to the point behind a collection of garbage. */
   residentMiB: number;
   heapMiB: number;
   /** Timers that the server waits for. */
@@ -61,9 +62,11 @@ const clock = new CountingClock();
 const { broken, ...limits }: ServedOptions = JSON.parse(Deno.args[0] ?? "{}");
 const leak: unknown[] = [];
 
-function leakSome(): void {
-  leak.push(new Array(200).fill(leak.length), Deno.listen({ hostname: "127.0.0.1", port: 0 }));
+function leakSome(value: number): void {
+  if (value % 10 !== 0) return;
+  leak.push(new Array(200).fill(value));
   clock.setTimer(() => {}, 3_600_000, false);
+  if (value % 100 === 0) leak.push(Deno.listen({ hostname: "127.0.0.1", port: 0 }));
 }
 
 /** Commands whose answers can be checked. */
@@ -71,7 +74,7 @@ export const commands = {
   WORK: command({
     number: 16,
     async handler({ value, workMs }: { value: number; workMs: number }, context) {
-      if (broken === "leaking" && value % 100 === 0) leakSome();
+      if (broken === "leaking") leakSome(value);
       if (workMs > 0) await sleep(context.clock, workMs, context.signal);
       return { res: 7 * value + 1 };
     },
@@ -96,7 +99,9 @@ export const commands = {
   }),
   HEALTH: command({
     number: 19,
-    handler(): { res: Health } {
+    handler({ collect }: { collect?: boolean }): { res: Health } {
+      // So that what is left is what is held.
+      if (collect) (globalThis as { gc?: () => void }).gc?.();
       const { rss, heapUsed } = Deno.memoryUsage();
       return { res: { residentMiB: rss / 2 ** 20, heapMiB: heapUsed / 2 ** 20, timers: clock.timers } };
     },

@@ -9,8 +9,11 @@ import { type Client, connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import type { commands } from "../faults/served.ts";
 import type { FaultProxy, Faults } from "../faults/fault_proxy.ts";
-import { Ledger } from "../faults/ledger.ts";
+import { Ledger, settled } from "../faults/ledger.ts";
 import type { Random } from "../random.ts";
+
+/** How long nothing may settle before a call that is still open is taken for lost. */
+const PATIENCE_MS = 30_000;
 
 /** Between two looks at the pace. */
 const TICK_MS = 10;
@@ -49,8 +52,7 @@ export class Load implements AsyncDisposable {
   readonly ledger = new Ledger();
   /** Calls in which something was made to go wrong, whether it then did or not; and those that a cut hit. */
   faulty = 0;
-  /** How long the calls have taken that got their value, since somebody looked. */
-  durationsMs: number[] = [];
+  #durationsMs: number[] = [];
   readonly #clients: SoakClient[];
   readonly #random: Random;
   #open = new Set<Promise<void>>();
@@ -70,7 +72,7 @@ export class Load implements AsyncDisposable {
     return this.#clients.reduce((sum, { lateReplies }) => sum + lateReplies, 0);
   }
 
-  /** Calls at a pace, then waits until nothing is in flight. */
+  /** Calls at a pace, then waits until nothing is in flight, or nothing moves any more: see {@linkcode Ledger.open}. */
   async run(forMs: number, callsPerSecond: number): Promise<void> {
     const startMs = performance.now();
     let made = 0;
@@ -81,12 +83,13 @@ export class Load implements AsyncDisposable {
       if (due < Infinity) made = Math.max(made, due);
       await new Promise((resolve) => setTimeout(resolve, TICK_MS));
     }
-    await this.rest();
+    // A call that is lost shall be found, not waited for.
+    await settled(this.ledger, [...this.#open], PATIENCE_MS);
   }
 
-  /** Waits until nothing is in flight. */
-  async rest(): Promise<void> {
-    while (this.#open.size > 0) await Promise.all(this.#open);
+  /** How long the calls have taken that got their value, since somebody asked; the shortest first. */
+  takeDurationsMs(): number[] {
+    return this.#durationsMs.splice(0).sort((a, b) => a - b);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -123,7 +126,7 @@ export class Load implements AsyncDisposable {
       outcome = await this.ledger.follow(client.call("WORK", { value, workMs }), { value: 7 * value + 1, codes: LOST });
     }
     if (outcome === "CONNECTION_LOST") this.faulty++;
-    if (outcome === "value") this.durationsMs.push(performance.now() - startMs);
+    if (outcome === "value") this.#durationsMs.push(performance.now() - startMs);
   }
 
   /** Reads a stream to its end, or leaves it. */

@@ -8,7 +8,7 @@
  */
 
 import { parseArgs } from "jsr:@std/cli@^1.0.0/parse-args";
-import { connect } from "../../client.ts";
+import { type Client, connect } from "../../client.ts";
 import { ChildServer } from "../faults/child.ts";
 import { drain, type DrainReport } from "../faults/drain.ts";
 import { FaultProxy } from "../faults/fault_proxy.ts";
@@ -33,65 +33,83 @@ interface Options {
 const ROWS = 24;
 const SHORTEST_ROW_MS = 500;
 
+/** The longest time without a look at the connections that are held. */
+const LONGEST_PIECE_MS = 10_000;
+
 /** How long the server is asked for all it can. */
 const MOST_CALIBRATION_MS = 3_000;
 
 const DRAINS_AT_A_TIME = 2;
 
-/** The load, row by row. */
+/** What a soak is about: a server, and those who use it. */
+interface Scene {
+  server: ChildServer;
+  proxy: FaultProxy;
+  load: Load;
+  held: HeldConnections;
+  /** Asks how the server is. */
+  watcher: Client<typeof commands>;
+}
+
+/** Puts a server under load, and takes it off again. */
 async function soak({ minutes, connections, held: heldCount, seed, broken }: Options): Promise<string[]> {
   await using server = await ChildServer.start({ served: { broken } });
-  let expectsEnd = false;
-  void server.process.status.then(({ code, signal }) => {
-    if (!expectsEnd) {
-      console.log(`the server ended by itself: ${signal ?? code}; it said: ${server.stderr || "nothing"}`);
-    }
-  });
   const proxy = await FaultProxy.start({ port: server.port, seed, faults: soakFaults });
-  const watcher = await connect<typeof commands>({ port: server.port });
-  const held = await HeldConnections.open(server.port, heldCount);
-  const load = await Load.start(proxy, connections, new Random(seed));
-  const { ledger } = load;
+  const scene = {
+    server,
+    proxy,
+    watcher: await connect<typeof commands>({ port: server.port }),
+    held: await HeldConnections.open(server.port, heldCount),
+    load: await Load.start(proxy, connections, new Random(seed)),
+  };
+  const samples = await loadFor(scene, minutes * 60_000);
+  await scene.held.askAll();
+  console.log(`\n${heldCount} connections held, and each still answers; ${proxy.cuts} others were cut`);
+  return [...await end(scene), ...growth(samples)];
+}
 
-  const totalMs = minutes * 60_000;
+/** Half of the load that the server can take, and a row now and then. */
+async function loadFor({ server, load, held, watcher }: Scene, totalMs: number): Promise<Sample[]> {
+  const { ledger } = load;
   const calibrationMs = Math.min(MOST_CALIBRATION_MS, totalMs / 10);
   await load.run(calibrationMs, Infinity);
-  load.durationsMs = [];
+  load.takeDurationsMs();
   const fullPerSecond = ledger.made / calibrationMs * 1000;
-  console.log(`${Math.round(fullPerSecond)} calls a second is all it takes; now half of that\n`);
+  console.log(`${Math.round(fullPerSecond)} calls a second is all it takes; now half of that\n\n${HEAD}`);
 
-  console.log(HEAD);
   const samples: Sample[] = [];
   const rowMs = Math.max(totalMs / ROWS, SHORTEST_ROW_MS);
   const startMs = performance.now();
-  while (performance.now() < startMs + totalMs) {
+  while (performance.now() < startMs + totalMs && ledger.open === 0) {
     const before = ledger.made;
     const rowStartMs = performance.now();
     // In pieces, so that each connection that is held has its turn in time.
-    while (performance.now() < rowStartMs + rowMs) {
-      await load.run(Math.min(rowMs, 10_000), fullPerSecond / 2);
+    while (performance.now() < rowStartMs + rowMs && ledger.open === 0) {
+      await load.run(Math.min(rowMs, LONGEST_PIECE_MS), fullPerSecond / 2);
       await held.askSome();
     }
     const callsPerSecond = (ledger.made - before) / (performance.now() - rowStartMs) * 1000;
-    const durationsMs = load.durationsMs.sort((a, b) => a - b);
-    load.durationsMs = [];
-    const sample = {
+    const durationsMs = load.takeDurationsMs();
+    (globalThis as { gc?: () => void }).gc?.();
+    samples.push({
       minutes: (performance.now() - startMs) / 60_000,
       calls: ledger.made,
       faulty: load.faulty,
       callsPerSecond,
       p99Ms: durationsMs[Math.floor(0.99 * durationsMs.length)] ?? NaN,
-      ...(await watcher.call("HEALTH")).res,
+      ...(await watcher.call("HEALTH", { collect: true })).res,
       files: await server.openFiles(),
       clientMiB: Deno.memoryUsage().rss / 2 ** 20,
-    };
-    samples.push(sample);
-    console.log(row(sample));
+    });
+    console.log(row(samples[samples.length - 1]));
   }
+  return samples;
+}
 
-  await held.askAll();
-  console.log(`\n${held.size} connections held, and each still answers; ${proxy.cuts} others were cut`);
-  const faults = ledger.close(load.lateReplies);
+/** Closes the books, the clients and the server. */
+async function end({ server, proxy, load, held, watcher }: Scene): Promise<string[]> {
+  const { ledger, lateReplies } = load;
+  const faults = ledger.close(lateReplies);
   if (!(ledger.outcomes.value > ledger.made / 2)) {
     faults.push("load: most calls must get through, or this shows nothing");
   }
@@ -99,14 +117,13 @@ async function soak({ minutes, connections, held: heldCount, seed, broken }: Opt
   held[Symbol.dispose]();
   await load[Symbol.asyncDispose]();
   await proxy[Symbol.asyncDispose]();
-  const { refused, lateReplies } = await untilAtRest(server.port, 2);
-  console.log("the server at rest: nothing in flight;", { refused, lateReplies });
+  const { refused } = await untilAtRest(server.port, 2);
+  console.log("the server at rest has nothing in flight, and has refused", refused);
   await watcher.close();
-  expectsEnd = true;
   server.kill("SIGTERM");
   const { code, stderr } = await server.end();
   if (code !== 0 || stderr !== "") faults.push(`server: it ended with ${code} and said: ${stderr || "nothing"}`);
-  return [...faults, ...growth(samples)];
+  return faults;
 }
 
 /** SIGTERM under load, again and again. */
