@@ -1,0 +1,27 @@
+/**
+ * The other load: connections that have each made one call, and now wait. Measures what each costs the server.
+ *
+ * In: a `Job` as JSON, in the first argument. Out: bytes of the server's memory a connection, a line on stdout.
+ */
+
+import { Block, Caller, type Job } from "./load.ts";
+import { delay, rssBytes } from "./measure.ts";
+
+const job: Job = JSON.parse(Deno.args[0]);
+const block = new Block(job);
+
+// What a server needs for its first connections, and never again, is not counted.
+const WARM_CONNECTIONS = 20;
+
+for (let index = 0; index < WARM_CONNECTIONS; index++) await open();
+await delay(job.warmupMs);
+const before = rssBytes(job.pid);
+for (let index = 0; index < job.connections; index++) await open();
+await delay(job.windowMs);
+console.log((rssBytes(job.pid) - before) / job.connections);
+Deno.exit();
+
+async function open(): Promise<void> {
+  const caller = await Caller.connect(job, block);
+  await caller.callOnce();
+}

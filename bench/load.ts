@@ -1,0 +1,131 @@
+/**
+ * The load generator: sends prepared requests, keeps so many in flight on each connection, and counts the replies by
+ * their size. It neither encodes nor decodes while it measures, so what it costs itself is the same for everyone. The
+ * first round of replies on every connection is compared, byte for byte, with what must come.
+ *
+ * In: a {@linkcode Job} as JSON, in the first argument. Out: a `Sample` as JSON, a line on stdout. A wrong reply, a
+ * connection that ends, a call that is never answered: each ends the process with an error.
+ */
+
+import { Meter, sampleOf, type Window } from "./measure.ts";
+import { concat, exchange, greeting, type Question, type Speech } from "./wire.ts";
+
+/** What to load, and how. */
+export interface Job extends Window {
+  port: number;
+  speech: Speech;
+  question: Question;
+  connections: number;
+  /** Calls in flight on each connection. */
+  inFlight: number;
+}
+
+const LARGEST_READ_BYTES = 256 * 1024;
+
+/** The requests of all that is in flight, twice: so that any run of them lies in one piece. And their replies. */
+export class Block {
+  readonly requests: Uint8Array;
+  readonly replies: Uint8Array;
+  readonly requestBytes: number;
+  readonly replyBytes: number;
+
+  constructor({ speech, question, inFlight }: Job) {
+    const exchanges = Array.from({ length: inFlight }, (_, index) => exchange(speech, question, index));
+    this.requests = concat([...exchanges, ...exchanges].map(({ request }) => request));
+    this.replies = concat(exchanges.map(({ reply }) => reply));
+    this.requestBytes = exchanges[0].request.length;
+    this.replyBytes = exchanges[0].reply.length;
+  }
+}
+
+/** One connection. */
+export class Caller {
+  /** Set from outside: what is in flight is still waited for, nothing more is sent. */
+  stopped = false;
+  readonly #conn: Deno.Conn;
+  readonly #block: Block;
+  readonly #buffer: Uint8Array<ArrayBuffer>;
+  #checkedBytes = 0;
+  /** Of a reply that is not complete yet, so many bytes have come. */
+  #begunBytes = 0;
+
+  constructor(conn: Deno.Conn, block: Block) {
+    this.#conn = conn;
+    this.#block = block;
+    this.#buffer = new Uint8Array(Math.min(LARGEST_READ_BYTES, Math.max(1024, block.replies.length)));
+  }
+
+  /** Connects, and says what must be said first. */
+  static async connect(job: Job, block: Block): Promise<Caller> {
+    const conn = await Deno.connect({ hostname: "127.0.0.1", port: job.port });
+    conn.setNoDelay(true);
+    await writeAll(conn, greeting(job.speech, job.question));
+    return new Caller(conn, block);
+  }
+
+  /** Keeps calls in flight until it is stopped. */
+  async keep(inFlight: number, meter: Meter): Promise<void> {
+    const { requests, requestBytes } = this.#block;
+    const sent: { ms: number; calls: number }[] = [];
+    let next = 0;
+    let room = inFlight;
+    while (true) {
+      if (room > 0 && !this.stopped) {
+        sent.push({ ms: performance.now(), calls: room });
+        await writeAll(this.#conn, requests.subarray(next * requestBytes, (next + room) * requestBytes));
+        next = (next + room) % inFlight;
+      }
+      if (sent.length === 0) return;
+      room = await this.#replies();
+      const nowMs = performance.now();
+      for (let left = room; left > 0;) {
+        const oldest = sent[0];
+        const calls = Math.min(left, oldest.calls);
+        meter.record(nowMs - oldest.ms, calls);
+        left -= calls;
+        oldest.calls -= calls;
+        if (oldest.calls === 0) sent.shift();
+      }
+    }
+  }
+
+  /** Makes one call. */
+  async callOnce(): Promise<void> {
+    await writeAll(this.#conn, this.#block.requests.subarray(0, this.#block.requestBytes));
+    while (await this.#replies() === 0);
+  }
+
+  /** How many replies one read has completed. */
+  async #replies(): Promise<number> {
+    const bytes = await this.#conn.read(this.#buffer);
+    if (bytes === null) throw new Error("the server closed the connection");
+    const { replies, replyBytes } = this.#block;
+    if (this.#checkedBytes < replies.length) this.#check(this.#buffer.subarray(0, bytes));
+    const begun = this.#begunBytes + bytes;
+    this.#begunBytes = begun % replyBytes;
+    return (begun - this.#begunBytes) / replyBytes;
+  }
+
+  #check(bytes: Uint8Array): void {
+    const wanted = this.#block.replies.subarray(this.#checkedBytes, this.#checkedBytes + bytes.length);
+    const wrong = wanted.findIndex((byte, index) => byte !== bytes[index]);
+    if (wrong >= 0) throw new Error(`a reply is wrong at byte ${this.#checkedBytes + wrong}: ${bytes.slice(0, 64)}`);
+    this.#checkedBytes += wanted.length;
+  }
+}
+
+async function writeAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {
+  for (let sent = 0; sent < bytes.length;) sent += await conn.write(sent === 0 ? bytes : bytes.subarray(sent));
+}
+
+if (import.meta.main) {
+  const job: Job = JSON.parse(Deno.args[0]);
+  const block = new Block(job);
+  const callers: Caller[] = [];
+  while (callers.length < job.connections) callers.push(await Caller.connect(job, block));
+  const sample = await sampleOf(job, (meter) => callers.map((caller) => caller.keep(job.inFlight, meter)), () => {
+    for (const caller of callers) caller.stopped = true;
+  });
+  console.log(JSON.stringify(sample));
+  Deno.exit();
+}

@@ -1,0 +1,125 @@
+/**
+ * What every load generator measures with: latencies in a histogram, and a window of time at whose two edges the
+ * server's counters are read. What happens before the window (the warm-up) and behind it is not counted.
+ *
+ * CPU is user and system time of the whole process, all its threads, from `/proc/<pid>/stat`; memory is `VmRSS` from
+ * `/proc/<pid>/status`. Where there is no `/proc` both are `NaN`, which the tables show as a dash.
+ */
+
+/** What one run of one work on one subject came to. */
+export interface Sample {
+  callsPerSecond: number;
+  /** Latencies, in µs. */
+  p50: number;
+  p99: number;
+  p999: number;
+  /** The server's CPU time a call, in µs. */
+  serverCpu: number;
+  /** The client's CPU time a call, in µs; means something only where a client library is the subject. */
+  clientCpu: number;
+  /** The server's memory under load, in bytes. */
+  rss: number;
+}
+
+/** Counts calls and their latencies, in buckets 1.1 % apart. */
+export class Meter {
+  calls = 0;
+  readonly #buckets = new Uint32Array(64 * 32);
+
+  /** Some calls took this long, in ms. */
+  record(milliseconds: number, calls: number): void {
+    this.calls += calls;
+    const bucket = Math.round(64 * Math.log2(milliseconds * 1000));
+    this.#buckets[Math.min(Math.max(bucket, 0), this.#buckets.length - 1)] += calls;
+  }
+
+  /** Forgets everything: the window begins. */
+  reset(): void {
+    this.calls = 0;
+    this.#buckets.fill(0);
+  }
+
+  /** The latency, in µs, that this part of all calls did not exceed. */
+  quantile(part: number): number {
+    let left = part * this.calls;
+    for (let bucket = 0; bucket < this.#buckets.length; bucket++) {
+      left -= this.#buckets[bucket];
+      if (left <= 0) return 2 ** (bucket / 64);
+    }
+    return NaN;
+  }
+}
+
+/** Which server to watch, and when. */
+export interface Window {
+  /** The server's process. */
+  pid: number;
+  warmupMs: number;
+  windowMs: number;
+}
+
+/** What is still unanswered this long after the last request never will be. */
+const LAST_ANSWER_MS = 10_000;
+
+/**
+ * Measures a load that runs.
+ *
+ * @param window Which server, and when.
+ * @param start Starts the load; its promises end when it has been stopped and everything is answered.
+ * @param stop Stops it.
+ */
+export async function sampleOf(
+  { pid, warmupMs, windowMs }: Window,
+  start: (meter: Meter) => Promise<unknown>[],
+  stop: () => void,
+): Promise<Sample> {
+  const meter = new Meter();
+  const ended = Promise.all(start(meter));
+  const endedEarly = ended.then(() => Promise.reject(new Error("the load ended before the measurement did")));
+  endedEarly.catch(() => {});
+  await Promise.race([delay(warmupMs), endedEarly]);
+  meter.reset();
+  const before = { ms: performance.now(), server: cpuMs(pid), client: cpuMs(Deno.pid) };
+  await Promise.race([delay(windowMs), endedEarly]);
+  const { calls } = meter;
+  const after = { ms: performance.now(), server: cpuMs(pid), client: cpuMs(Deno.pid) };
+  const sample = {
+    callsPerSecond: calls / (after.ms - before.ms) * 1000,
+    p50: meter.quantile(0.5),
+    p99: meter.quantile(0.99),
+    p999: meter.quantile(0.999),
+    serverCpu: (after.server - before.server) / calls * 1000,
+    clientCpu: (after.client - before.client) / calls * 1000,
+    rss: rssBytes(pid),
+  };
+  stop();
+  const late = delay(LAST_ANSWER_MS).then(() => Promise.reject(new Error("a call was never answered")));
+  await Promise.race([ended, late]);
+  return sample;
+}
+
+/** The CPU time a process has taken, in ms; in steps of 10 ms. */
+export function cpuMs(pid: number): number {
+  try {
+    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+    // The second field is a name in brackets, and may hold anything.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return (Number(fields[11]) + Number(fields[12])) * 10;
+  } catch {
+    return NaN;
+  }
+}
+
+/** The memory a process has in use, in bytes. */
+export function rssBytes(pid: number): number {
+  try {
+    return Number(Deno.readTextFileSync(`/proc/${pid}/status`).match(/VmRSS:\s+(\d+)/)?.[1]) * 1024;
+  } catch {
+    return NaN;
+  }
+}
+
+/** Resolves after some time. */
+export function delay(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}

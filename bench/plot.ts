@@ -1,0 +1,70 @@
+/**
+ * The plot: server CPU a call, on a logarithmic scale, a row for each server in each work. An SVG without any script,
+ * whose colours follow the reader's light or dark page.
+ */
+
+import { PACKLINE, type Subject } from "./subjects.ts";
+import { figure, median } from "./table.ts";
+import { LIBRARY, type Results } from "./works.ts";
+
+const WIDTH = 820;
+const ROW = 18;
+const TOP = 44;
+const LEFT = 170;
+const RIGHT = 80;
+
+const STYLE = `
+  text { font: 12px system-ui, sans-serif; fill: #24292f }
+  .title { font-weight: 600 } .faint { fill: #6e7781 } .label { text-anchor: end } .tick { text-anchor: middle }
+  line { stroke: #d0d7de } circle, .stem { fill: #8c959f; stroke: #8c959f } .own { fill: #0969da; stroke: #0969da }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e6edf3 } .faint { fill: #8d96a0 } line { stroke: #30363d }
+    circle, .stem { fill: #7d8590; stroke: #7d8590 } .own { fill: #4493f8; stroke: #4493f8 }
+  }`;
+
+/** Draws it. */
+export function plot({ works }: Results): string {
+  const groups = [...works].filter(([work]) => work !== LIBRARY).map(([{ title }, subjects]) => ({
+    title: title.replaceAll("`", ""),
+    rows: [...subjects].map(([subject, samples]) => ({
+      subject,
+      cpu: median(samples.map(({ serverCpu }) => serverCpu)),
+    })).filter(({ cpu }) => cpu > 0),
+  }));
+  const all = groups.flatMap(({ rows }) => rows.map(({ cpu }) => cpu));
+  const first = Math.floor(Math.log10(Math.min(...all)));
+  const last = Math.ceil(Math.log10(Math.max(...all)));
+  const x = (cpu: number) => LEFT + (WIDTH - LEFT - RIGHT) * (Math.log10(cpu) - first) / (last - first);
+  const height = TOP + groups.reduce((sum, { rows }) => sum + (rows.length + 2) * ROW, 0);
+
+  const parts: string[] = [];
+  for (let power = first; power <= last; power++) {
+    const at = x(10 ** power).toFixed(1);
+    parts.push(`<line x1="${at}" x2="${at}" y1="${TOP}" y2="${height - ROW}"/>`);
+    parts.push(`<text class="tick faint" x="${at}" y="${TOP - 6}">${10 ** power} µs</text>`);
+  }
+  let y = TOP + ROW;
+  for (const { title, rows } of groups) {
+    parts.push(`<text class="title" x="8" y="${y}">${title}</text>`);
+    for (const row of rows) parts.push(drawRow(row, y += ROW, x(10 ** first), x(row.cpu)));
+    y += 2 * ROW;
+  }
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="Server CPU a call">
+<style>${STYLE}
+</style>
+<text class="title" x="8" y="18">Server CPU a call (less is better; each line is ten times the one before)</text>
+${parts.join("\n")}
+</svg>
+`;
+}
+
+function drawRow({ subject, cpu }: { subject: Subject; cpu: number }, y: number, from: number, to: number): string {
+  const own = subject === PACKLINE ? "own" : "";
+  const middle = y - 4;
+  return [
+    `<text class="label" x="${LEFT - 10}" y="${y}">${subject.name}</text>`,
+    `<line class="stem ${own}" x1="${from}" x2="${to.toFixed(1)}" y1="${middle}" y2="${middle}"/>`,
+    `<circle class="${own}" cx="${to.toFixed(1)}" cy="${middle}" r="5"/>`,
+    `<text x="${(to + 10).toFixed(1)}" y="${y}">${figure(cpu)}</text>`,
+  ].join("");
+}

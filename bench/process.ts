@@ -1,0 +1,89 @@
+/**
+ * Processes of the bench: each is started here, known by its id, and ended here, whatever happens in between.
+ *
+ * A process may open as many files as the system lets it: 5,000 connections need more than most shells allow.
+ */
+
+const running = new Set<Process>();
+
+/** One process. */
+export class Process implements AsyncDisposable {
+  readonly pid: number;
+  readonly #child: Deno.ChildProcess;
+  readonly #stdout: ReadableStreamDefaultReader<string>;
+  readonly #stderr: Promise<string>;
+  #unread = "";
+
+  /** Starts a program. */
+  constructor(program: string, args: string[]) {
+    this.#child = new Deno.Command("sh", {
+      args: ["-c", 'ulimit -n "$(ulimit -Hn)" 2>/dev/null; exec "$0" "$@"', program, ...args],
+      env: { NO_COLOR: "1" },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    this.pid = this.#child.pid;
+    this.#stdout = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    this.#stderr = new Response(this.#child.stderr).text();
+    running.add(this);
+  }
+
+  /** The next line on stdout; servers and load generators write one each. */
+  async line(): Promise<string> {
+    while (!this.#unread.includes("\n")) {
+      const { done, value } = await this.#stdout.read();
+      if (done) throw new Error(lastWord(await this.#stderr) || "it ended without a word");
+      this.#unread += value;
+    }
+    const end = this.#unread.indexOf("\n");
+    const line = this.#unread.slice(0, end);
+    this.#unread = this.#unread.slice(end + 1);
+    return line;
+  }
+
+  /** Kills it, and waits for its end. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#kill();
+    this.#stdout.cancel().catch(() => {});
+    await this.#child.status;
+    await this.#stderr;
+    running.delete(this);
+  }
+
+  /** Kills all that run: for the end of the bench itself. */
+  static killAll(): void {
+    for (const process of running) process.#kill();
+  }
+
+  #kill(): void {
+    try {
+      this.#child.kill("SIGKILL");
+    } catch {
+      // It has ended already.
+    }
+  }
+}
+
+/** Starts a program of the bench's own, on this Deno. */
+export function denoProcess(file: string, ...args: string[]): Process {
+  const path = new URL(file, import.meta.url).pathname;
+  const config = new URL("deno.json", import.meta.url).pathname;
+  return new Process(Deno.execPath(), ["run", "--quiet", "--config", config, "--allow-all", path, ...args]);
+}
+
+/** What a program says about its version, or `undefined` if there is no such program. */
+export async function versionOf(program: string, pattern: RegExp): Promise<string | undefined> {
+  try {
+    const { stdout } = await new Deno.Command(program, { args: ["--version"], stderr: "null" }).output();
+    return new TextDecoder().decode(stdout).match(pattern)?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
+/** Of what a program said before it failed, the line that says why. */
+function lastWord(text: string): string {
+  const lines = text.trim().split("\n");
+  return (lines.find((line) => line.startsWith("error:")) ?? lines.at(-1) ?? "").replace("error: Uncaught ", "");
+}

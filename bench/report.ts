@@ -1,0 +1,133 @@
+/** What was measured, as text: the tables, the goals, and for a file what must be known before the numbers are read. */
+
+import { judge, type Verdict } from "./goals.ts";
+import type { Sample } from "./measure.ts";
+import { FLOOR, GRPC, PACKLINE, type Subject } from "./subjects.ts";
+import { figure, median, table } from "./table.ts";
+import { CODECS, LIBRARY, type Results, type Work } from "./works.ts";
+
+const MIB = 1024 * 1024;
+
+/** The median of one figure over all rounds, as text. */
+function middle(samples: readonly Sample[] | undefined, pick: (sample: Sample) => number): string {
+  return figure(median((samples ?? []).map(pick)));
+}
+
+/** One table of all works, and those of the codecs, of memory, of the steps. */
+export function tables(results: Results): string {
+  return [
+    "## Calls\n",
+    "Latencies in µs; CPU in µs a call, of the server's whole process; memory in MiB, under load.\n",
+    callsTable(results),
+    "\n## Codecs\n",
+    "Nanoseconds of CPU a message.\n",
+    codecTable(results),
+    "\n## Idle connections\n",
+    `Memory of the server a connection, ${figure(results.idleConnections)} open; each has made one call.\n`,
+    table(
+      ["server", "KiB a connection"],
+      [...results.idle].map(([{ name }, bytes]) => [name, figure(median(bytes) / 1024)]),
+    ),
+    "\n## Larger payloads\n",
+    "Binary data there and back, one call at a time on one connection.\n",
+    stepTable(results.payloads, "bytes", true),
+    "\n## More connections\n",
+    "PING, one in flight on each.\n",
+    stepTable(results.connections, "connections", false),
+    "\n## Ratios\n",
+    table(["goal", "wanted", "measured", "reached"], judge(results).map(verdictRow)),
+  ].join("\n");
+}
+
+function callsTable({ works }: Results): string {
+  const header = ["work and server", "calls/s", "p50", "p99", "p99.9", "server CPU", "client CPU", "memory"];
+  const rows: string[][] = [];
+  for (const [work, subjects] of works) {
+    rows.push([work.title, "", "", "", "", "", "", ""]);
+    for (const [subject, samples] of subjects) rows.push(["- " + subject.name, ...callCells(work, samples)]);
+  }
+  return table(header, rows);
+}
+
+function callCells(work: Work, samples: readonly Sample[]): string[] {
+  return [
+    middle(samples, (sample) => sample.callsPerSecond),
+    middle(samples, (sample) => sample.p50),
+    middle(samples, (sample) => sample.p99),
+    middle(samples, (sample) => sample.p999),
+    middle(samples, (sample) => sample.serverCpu),
+    work === LIBRARY ? middle(samples, (sample) => sample.clientCpu) : "",
+    middle(samples, (sample) => sample.rss / MIB),
+  ];
+}
+
+function codecTable({ codecs }: Results): string {
+  const works = Object.keys(codecs.get("packline")?.[0] ?? {});
+  return table(
+    ["work", ...CODECS.map((name) => name === "std" ? "@std/msgpack" : name)],
+    works.map((work) => [
+      work,
+      ...CODECS.map((name) => figure(median((codecs.get(name) ?? []).map((times) => times[work])))),
+    ]),
+  );
+}
+
+function stepTable(steps: Map<number, Map<Subject, Sample[]>>, unit: string, perByte: boolean): string {
+  const subjects = [PACKLINE, FLOOR];
+  const columns = (subject: Subject) => [
+    `${subject.name}: p50, µs`,
+    "CPU, µs a call",
+    ...perByte ? ["CPU, ns a byte"] : [],
+  ];
+  return table(
+    [unit, ...subjects.flatMap(columns)],
+    [...steps].map(([step, by]) => [
+      figure(step),
+      ...subjects.flatMap((subject) => {
+        const samples = by.get(subject);
+        return [
+          middle(samples, (sample) => sample.p50),
+          middle(samples, (sample) => sample.serverCpu),
+          ...perByte ? [middle(samples, (sample) => sample.serverCpu * 1000 / step)] : [],
+        ];
+      }),
+    ]),
+  );
+}
+
+function verdictRow({ goal, figure: value, bound, unit, atLeast, reached }: Verdict): string[] {
+  const verdict = Number.isFinite(value) ? reached ? "yes" : "**no**" : "skipped";
+  return [goal, `${atLeast ? ">=" : "<="} ${bound} ${unit}`.trim(), `${figure(value)} ${unit}`.trim(), verdict];
+}
+
+/** Whom the run went without. */
+export function skippedText(skipped: ReadonlyMap<Subject, string>): string {
+  return [...skipped].map(([{ name }, reason]) => `Skipped: ${name}: ${reason}.\n`).join("");
+}
+
+/** The whole report, for a file: the machine and the caveats come before the numbers. */
+export function report(results: Results, skipped: ReadonlyMap<Subject, string>, machine: string): string {
+  return `# Benchmark results
+
+Written by \`deno task bench --save\`; see [README.md](README.md) for what is measured and how.
+
+${machine}
+## Before you read the numbers
+
+- Server and load share this one machine over the loopback interface. Compare within a table; another machine's absolute
+  figures are others, and so may its ratios be.
+- Every figure is the median of ${results.rounds} rounds, each with fresh processes; a ratio is the median of the rounds' ratios.
+- CPU is counted in steps of 10 ms, which is 1 % of a busy round, and more for whoever is idle most of it.
+- The load generator is a Deno program: one call at a time, a good part of the latency is its own, the same for everyone.
+  Where the server is the faster of the two (the raw loop, Redis), calls/s is the generator's figure; compare CPU.
+- With 1,000 in flight, latency is mostly waiting in line, and shorter for whoever gets through the line faster.
+- ${GRPC.name} is loaded by its own client, since it speaks HTTP/2; its latencies hold that client's time too.
+- Redis has no \`seq\`; in that work it does plain PINGs, as a yardstick. Its PING does less than ours: no fields, no names.
+- The raw Deno loop knows its requests beforehand and decodes nothing. It is the floor, not a server.
+- Timings vary from run to run; a ratio within some 10 % of its goal may fall on either side.
+
+![Server CPU a call](results.svg)
+
+${skippedText(skipped)}${tables(results)}
+`;
+}

@@ -1,0 +1,82 @@
+/**
+ * Who takes part: how each server is started, and what loads it. To add one, write `servers/<name>.ts` that prints its
+ * port as its first line, and add it here.
+ */
+
+import { denoProcess, Process, versionOf } from "./process.ts";
+import type { Question, Speech } from "./wire.ts";
+
+/** One server of the bench. */
+export interface Subject {
+  /** As the tables call it. */
+  readonly name: string;
+  readonly speech: Speech;
+  /** Starts it, made for one kind of question. */
+  start(question: Question): Promise<Server>;
+}
+
+/** A subject that runs. */
+export interface Server {
+  readonly process: Process;
+  readonly port: number;
+}
+
+export const PACKLINE = denoSubject("packline", "packline.ts");
+export const FLOOR = denoSubject("raw Deno loop", "floor.ts");
+export const NAIVE = denoSubject("naive streams", "naive.ts");
+export const GRPC = denoSubject("grpc-js on Deno", "grpc.ts", "grpc");
+
+export const NODE: Subject = {
+  name: "Node net, msgpackr",
+  speech: "packline",
+  start: () => listening(new Process("node", [new URL("servers/node.mjs", import.meta.url).pathname])),
+};
+
+export const REDIS: Subject = {
+  name: "Redis",
+  speech: "redis",
+  async start() {
+    // Redis cannot choose a port itself: one that was free a moment ago will do.
+    const port = freePort();
+    const args = ["--bind", "127.0.0.1", "--port", `${port}`, "--save", "", "--appendonly", "no", "--daemonize", "no"];
+    const process = new Process("redis-server", args);
+    let line = "";
+    while (!/ready to accept connections/i.test(line)) line = await process.line();
+    return { process, port };
+  },
+};
+
+/** All of them, in the order of the tables. */
+export const SUBJECTS: readonly Subject[] = [PACKLINE, FLOOR, NAIVE, REDIS, GRPC, NODE];
+
+/** Starts a subject once: why it cannot take part, or `undefined` if it can. */
+export async function reasonToSkip(subject: Subject): Promise<string | undefined> {
+  if (subject === REDIS && !await versionOf("redis-server", /(.)/)) return "redis-server was not found";
+  if (subject === NODE && !await versionOf("node", /(.)/)) return "node was not found";
+  try {
+    const server = await subject.start("ping");
+    await server.process[Symbol.asyncDispose]();
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+function denoSubject(name: string, file: string, speech: Speech = "packline"): Subject {
+  return { name, speech, start: (question) => listening(denoProcess(`servers/${file}`, `${question}`)) };
+}
+
+async function listening(process: Process): Promise<Server> {
+  try {
+    return { process, port: Number(await process.line()) };
+  } catch (error) {
+    await process[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+function freePort(): number {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  listener.close();
+  return port;
+}

@@ -1,0 +1,110 @@
+/**
+ * What travels in each work, byte for byte, prepared beforehand: requests and the replies that must come for them.
+ *
+ * All requests of a work have one size, and so have all replies: a server can be loaded, and the floor can answer,
+ * without looking inside. Written by hand on purpose: the bench must not measure packline by packline's own codec.
+ */
+
+/** What a server speaks; `grpc` has no bytes here, since its client must be its own. */
+export type Speech = "packline" | "redis" | "grpc";
+
+/** What is asked for: PING, PING with a `seq`, or an echo of so many bytes. */
+export type Question = "ping" | "seq" | number;
+
+/** One request, and what must come back for it. */
+export interface Exchange {
+  request: Uint8Array;
+  reply: Uint8Array;
+}
+
+/** The first `seq`; from here to 65,535 every one takes three bytes on the wire. */
+export const FIRST_SEQ = 1_000;
+
+/** Where the two bytes of a `seq` stand in a request with one, and in its reply. */
+export const SEQ_AT = { request: 13, reply: 8 };
+
+/** Payloads from this length on travel in long frames. */
+const LONG_FROM = 57_311;
+
+/** The largest payload that any work sends or takes. */
+export const MAX_PAYLOAD_BYTES = 2 * 1024 * 1024;
+
+/**
+ * One exchange.
+ *
+ * @param speech The protocol.
+ * @param question What is asked for.
+ * @param index The how-manieth of a block it is: its `seq`, counted from {@linkcode FIRST_SEQ}.
+ */
+export function exchange(speech: Speech, question: Question, index = 0): Exchange {
+  if (speech === "grpc") throw new TypeError("Cannot prepare bytes for gRPC: its own client loads it");
+  // Redis has no sequence numbers: its part of such a work is a plain PING.
+  if (speech === "redis") return { request: text("*1\r\n$4\r\nPING\r\n"), reply: text("+PONG\r\n") };
+  if (question === "ping") {
+    return { request: frame(map(1), key("cmd"), [1]), reply: frame(map(1), key("res"), key("PONG")) };
+  }
+  if (question === "seq") {
+    const seq = [0xcd, (FIRST_SEQ + index) >> 8, (FIRST_SEQ + index) & 255];
+    return {
+      request: frame(map(2), key("cmd"), [1], key("seq"), seq),
+      reply: frame(map(2), key("seq"), seq, key("res"), key("PONG")),
+    };
+  }
+  const data = binary(question);
+  return {
+    request: frame(map(2), key("cmd"), [16], key("data"), data),
+    reply: frame(map(1), key("res"), data),
+  };
+}
+
+/** What a client sends first on each connection, before anything is counted: that it takes long replies. */
+export function greeting(speech: Speech, question: Question): Uint8Array {
+  if (speech !== "packline" || typeof question !== "number") return new Uint8Array(0);
+  return frame(map(2), key("cmd"), [0], key("max"), [0xce, ...bigEndian(MAX_PAYLOAD_BYTES)]);
+}
+
+/** Parts one behind another. */
+export function concat(parts: Iterable<ArrayLike<number>>): Uint8Array {
+  const all = [...parts];
+  const bytes = new Uint8Array(all.reduce((sum, part) => sum + part.length, 0));
+  let position = 0;
+  for (const part of all) {
+    bytes.set(part, position);
+    position += part.length;
+  }
+  return bytes;
+}
+
+function frame(...parts: ArrayLike<number>[]): Uint8Array {
+  const payload = concat(parts);
+  const { length } = payload;
+  const header = length < LONG_FROM
+    ? [((length >> 8) + 32) & 255, ((length & 255) + 32) & 255]
+    : [0x1f, 0x1f, ...bigEndian(length)];
+  return concat([header, payload, [0x0a]]);
+}
+
+function map(size: number): number[] {
+  return [0x80 | size];
+}
+
+function key(name: string): Uint8Array {
+  return concat([[0xa0 | name.length], text(name)]);
+}
+
+function binary(bytes: number): Uint8Array {
+  const data = Uint8Array.from({ length: bytes }, (_, index) => index & 255);
+  const header = bytes < 256 ? [0xc4, bytes] : bytes < 65_536 ? [0xc5, bytes >> 8, bytes & 255] : [
+    0xc6,
+    ...bigEndian(bytes),
+  ];
+  return concat([header, data]);
+}
+
+function bigEndian(number: number): number[] {
+  return [number >>> 24, (number >>> 16) & 255, (number >>> 8) & 255, number & 255];
+}
+
+function text(characters: string): Uint8Array {
+  return new TextEncoder().encode(characters);
+}

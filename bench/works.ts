@@ -1,0 +1,200 @@
+/**
+ * The works: what is measured, on whom, and how often. Every sample comes from a fresh server in a process of its own,
+ * loaded from another. Within a round all subjects take their turn, each round begins with another one, and the medians
+ * are taken over the rounds.
+ */
+
+import type { Job } from "./load.ts";
+import type { Sample } from "./measure.ts";
+import { denoProcess } from "./process.ts";
+import { FLOOR, GRPC, NAIVE, NODE, PACKLINE, REDIS, type Subject } from "./subjects.ts";
+
+/** How much is done. */
+export interface Plan {
+  rounds: number;
+  warmupMs: number;
+  windowMs: number;
+  codecSliceMs: number;
+  idleConnections: number;
+  idleSubjects: readonly Subject[];
+  payloadBytes: readonly number[];
+  connections: readonly number[];
+}
+
+export const FULL: Plan = {
+  rounds: 5,
+  warmupMs: 400,
+  windowMs: 1_000,
+  codecSliceMs: 20,
+  idleConnections: 5_000,
+  idleSubjects: [PACKLINE, FLOOR, NAIVE, REDIS, NODE],
+  payloadBytes: [16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576],
+  connections: [1, 5, 50, 500, 5_000],
+};
+
+export const QUICK: Plan = {
+  rounds: 1,
+  warmupMs: 100,
+  windowMs: 250,
+  codecSliceMs: 2,
+  idleConnections: 1_000,
+  idleSubjects: [PACKLINE],
+  payloadBytes: [16, 4096, 1_048_576],
+  connections: [1, 1_000],
+};
+
+/** A load, without the server that it goes to. */
+type Load = Pick<Job, "question" | "connections" | "inFlight">;
+
+/** A work of many subjects, with a row for each in the table. */
+export interface Work {
+  readonly title: string;
+  readonly load: Load;
+  readonly subjects: readonly Subject[];
+  /** Whether the load comes from each subject's own client library. */
+  readonly library?: true;
+}
+
+export const PIPELINED: Work = {
+  title: "PING, one connection, 1,000 in flight",
+  load: { question: "ping", connections: 1, inFlight: 1_000 },
+  // HTTP/2 numbers its requests: gRPC has its place in the next work.
+  subjects: [PACKLINE, FLOOR, NAIVE, REDIS, NODE],
+};
+
+export const SEQUENCED: Work = {
+  title: "PING with `seq`, one connection, 1,000 in flight",
+  load: { question: "seq", connections: 1, inFlight: 1_000 },
+  subjects: [PACKLINE, FLOOR, NAIVE, REDIS, GRPC, NODE],
+};
+
+export const FIFTY: Work = {
+  title: "PING, 50 connections, one in flight each",
+  load: { question: "ping", connections: 50, inFlight: 1 },
+  subjects: [PACKLINE, FLOOR, NAIVE, REDIS, GRPC, NODE],
+};
+
+export const SERIAL: Work = {
+  title: "PING, one connection, one at a time",
+  load: { question: "ping", connections: 1, inFlight: 1 },
+  subjects: [PACKLINE, FLOOR, NAIVE, REDIS, GRPC, NODE],
+};
+
+export const LIBRARY: Work = {
+  title: "Client library, one connection, 64 calls in flight",
+  load: { question: "ping", connections: 1, inFlight: 64 },
+  subjects: [PACKLINE, GRPC],
+  library: true,
+};
+
+export const WORKS: readonly Work[] = [PIPELINED, SEQUENCED, FIFTY, SERIAL, LIBRARY];
+
+/** What one codec run prints: nanoseconds a message, by work. */
+export type CodecTimes = Record<string, number>;
+
+/** Codecs that are compared; each is an argument of `codec.ts`. */
+export const CODECS = ["packline", "msgpackr", "std"] as const;
+
+/** Everything that was measured. Samples stand in the order of their rounds. */
+export interface Results {
+  rounds: number;
+  /** Samples by work and subject; nothing where a subject was skipped. */
+  works: Map<Work, Map<Subject, Sample[]>>;
+  codecs: Map<typeof CODECS[number], CodecTimes[]>;
+  /** Bytes of memory a connection. */
+  idle: Map<Subject, number[]>;
+  idleConnections: number;
+  /** Samples of packline and the floor, by size and by count. */
+  payloads: Map<number, Map<Subject, Sample[]>>;
+  connections: Map<number, Map<Subject, Sample[]>>;
+}
+
+/** Does everything that the plan says, with those who take part. */
+export async function measureAll(plan: Plan, skipped: ReadonlyMap<Subject, string>): Promise<Results> {
+  const present = (subjects: readonly Subject[]) => subjects.filter((subject) => !skipped.has(subject));
+
+  const works: Results["works"] = new Map();
+  for (const work of WORKS) {
+    const run = (subject: Subject) => sample(subject, work.load, plan, work.library);
+    works.set(work, await inTurns(work.title, plan, present(work.subjects), run));
+  }
+
+  const codecs = await inTurns("Codecs", plan, CODECS, async (name): Promise<CodecTimes> => {
+    await using process = denoProcess("codec.ts", name, `${plan.codecSliceMs}`);
+    return JSON.parse(await process.line());
+  });
+
+  const idleLoad: Load = { question: "ping", connections: plan.idleConnections, inFlight: 1 };
+  const idle = await inTurns(
+    `${plan.idleConnections} idle connections`,
+    plan,
+    present(plan.idleSubjects),
+    (subject) => under<number>(subject, "idle.ts", idleLoad, plan),
+  );
+
+  const payloads = await overSteps("payloads", plan, plan.payloadBytes, (bytes) => ({
+    question: bytes,
+    connections: 1,
+    inFlight: 1,
+  }));
+  const connections = await overSteps("connections", plan, plan.connections, (count) => ({
+    question: "ping",
+    connections: count,
+    inFlight: 1,
+  }));
+
+  return { rounds: plan.rounds, works, codecs, idle, idleConnections: plan.idleConnections, payloads, connections };
+}
+
+/** One sample of one subject under a load. */
+function sample(subject: Subject, load: Load, plan: Plan, library?: true): Promise<Sample> {
+  const program = subject === GRPC ? "clients/grpc.ts" : library ? "clients/packline.ts" : "load.ts";
+  return under<Sample>(subject, program, load, plan);
+}
+
+/** Starts a server, and runs a load generator on it. */
+async function under<Result>(subject: Subject, program: string, load: Load, plan: Plan): Promise<Result> {
+  const { process, port } = await subject.start(load.question);
+  await using server = process;
+  const { warmupMs, windowMs } = plan;
+  const job: Job = { ...load, speech: subject.speech, pid: server.pid, port, warmupMs, windowMs };
+  await using generator = denoProcess(program, JSON.stringify(job));
+  try {
+    // What could not be measured is `NaN`, which JSON cannot hold.
+    return JSON.parse(await generator.line(), (_key, value) => value ?? NaN);
+  } catch (error) {
+    throw new Error(`${subject.name}, ${program}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** Runs each subject once a round. */
+async function inTurns<Subject, Result>(
+  title: string,
+  { rounds }: Plan,
+  subjects: readonly Subject[],
+  run: (subject: Subject) => Promise<Result>,
+): Promise<Map<Subject, Result[]>> {
+  const results = new Map<Subject, Result[]>(subjects.map((subject) => [subject, []]));
+  for (let round = 0; round < rounds; round++) {
+    console.error(`${title}: round ${round + 1} of ${rounds}`);
+    for (let turn = 0; turn < subjects.length; turn++) {
+      const subject = subjects[(round + turn) % subjects.length];
+      results.get(subject)?.push(await run(subject));
+    }
+  }
+  return results;
+}
+
+/** packline and the floor, over a series of steps; each step's turn comes in every round. */
+async function overSteps(
+  title: string,
+  plan: Plan,
+  steps: readonly number[],
+  loadOf: (step: number) => Load,
+): Promise<Map<number, Map<Subject, Sample[]>>> {
+  const turns = steps.flatMap((step) => [PACKLINE, FLOOR].map((subject) => ({ step, subject })));
+  const taken = await inTurns(title, plan, turns, ({ step, subject }) => sample(subject, loadOf(step), plan));
+  const results = new Map(steps.map((step) => [step, new Map<Subject, Sample[]>()]));
+  for (const [{ step, subject }, samples] of taken) results.get(step)?.set(subject, samples);
+  return results;
+}
