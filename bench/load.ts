@@ -7,7 +7,7 @@
  * connection that ends, a call that is never answered: each ends the process with an error.
  */
 
-import { Meter, sampleOf, type Window } from "./measure.ts";
+import { type Meter, sampleOf, type Window } from "./measure.ts";
 import { concat, exchange, greeting, type Question, type Speech } from "./wire.ts";
 
 /** What to load, and how. */

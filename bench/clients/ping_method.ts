@@ -1,7 +1,7 @@
 /** The one method of the gRPC peer, with bytes in place of generated messages. */
 
 import type { MethodDefinition } from "@grpc/grpc-js";
-import { Buffer } from "node:buffer";
+import type { Buffer } from "node:buffer";
 
 const asItIs = (bytes: Buffer) => bytes;
 

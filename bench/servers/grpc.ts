@@ -1,6 +1,6 @@
 /** grpc-js on Deno: one unary method, without protobuf and its generated code, so that only the transport is measured. */
 
-import { sendUnaryData, Server, ServerCredentials, ServerUnaryCall } from "@grpc/grpc-js";
+import { type sendUnaryData, Server, ServerCredentials, type ServerUnaryCall } from "@grpc/grpc-js";
 import { Buffer } from "node:buffer";
 import { PING } from "../clients/ping_method.ts";
 
