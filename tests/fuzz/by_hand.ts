@@ -38,6 +38,41 @@ export function takeApart(
   return { payloads, end: "whole" };
 }
 
+/** What is in the one value of a sound payload: how deep it goes, how many values, itself and keys included, and texts. */
+export function contentsOf(payload: Uint8Array): { depth: number; values: number; texts: Uint8Array[] } {
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
+  let [at, depth, values] = [0, 0, 0];
+  const texts: Uint8Array[] = [];
+  const open = [1]; // what is still to come in each container, the outermost first
+  while (open.length > 0) {
+    if (open[open.length - 1]-- === 0) {
+      open.pop();
+      continue;
+    }
+    values++;
+    const type = payload[at++];
+    const size = (width: number) => {
+      at += width;
+      return width === 1 ? view.getUint8(at - 1) : width === 2 ? view.getUint16(at - 2) : view.getUint32(at - 4);
+    };
+    let [skipped, inside] = [0, -1];
+    if (type >= 0x80 && type < 0x90) inside = 2 * (type & 15);
+    else if (type >= 0x90 && type < 0xa0) inside = type & 15;
+    else if (type >= 0xa0 && type < 0xc0) skipped = type & 31;
+    else if (type >= 0xc4 && type <= 0xc6) skipped = size(1 << type - 0xc4);
+    else if (type >= 0xca && type <= 0xcb) skipped = 4 << type - 0xca;
+    else if (type >= 0xcc && type <= 0xd3) skipped = 1 << (type & 3);
+    else if (type >= 0xd9 && type <= 0xdb) skipped = size(1 << type - 0xd9);
+    else if (type >= 0xdc && type <= 0xdd) inside = size(2 << type - 0xdc);
+    else if (type >= 0xde && type <= 0xdf) inside = 2 * size(2 << type - 0xde);
+    if (type >= 0xa0 && type < 0xc0 || type >= 0xd9 && type <= 0xdb) texts.push(payload.subarray(at, at + skipped));
+    at += skipped;
+    if (inside < 0) continue;
+    depth = Math.max(depth, open.push(inside) - 1);
+  }
+  return { depth, values, texts };
+}
+
 /** All messages of a stream, as a server reads it. The texts of refusals are left empty. */
 export function requestsOf(bytes: Uint8Array): Decoded<Request | Control>[] {
   return messagesOf(bytes, requestOf);

@@ -5,9 +5,15 @@
  */
 
 import type { Random } from "../random.ts";
-import { concat, frame } from "../wire.ts";
+import { concat, frame, unhex } from "../wire.ts";
 import { mutated } from "./mutate.ts";
 import { LARGE, SMALL } from "./samples.ts";
+
+/** Headers at and beyond every limit: 0, 57,310 and 57,311 bytes in either form, 1 MiB and a byte more, 2^31, 2^32 - 1. */
+const HEADERS = [
+  ...["20 20", "ff fe", "ff ff", "1f 1e", "1f 1f 00 00 00 00", "1f 1f 00 00 00 06", "1f 1f 00 00 df de"],
+  ...["1f 1f 00 00 df df", "1f 1f 00 10 00 00", "1f 1f 00 10 00 01", "1f 1f 80 00 00 00", "1f 1f ff ff ff ff"],
+].map(unhex);
 
 /** Bytes, and what they are given to: a reader of payloads, or a reader of streams. */
 export interface Input {
@@ -19,13 +25,13 @@ export interface Input {
 export function anyInput(random: Random): Input {
   if (random.chance(0.5)) return { kind: "payload", bytes: mutated(random, sample(random), sample(random)) };
   const frames = Array.from({ length: random.between(1, random.pick([1, 3, 6])) }, () => {
-    const payload = sample(random);
-    return frame(random.chance(0.3) ? mutated(random, payload, sample(random)) : payload);
+    const payload = random.chance(0.3) ? mutated(random, sample(random), sample(random)) : sample(random);
+    return random.chance(0.05) ? concat(random.pick(HEADERS), payload, unhex("0a")) : frame(payload);
   });
   const stream = concat(...frames);
   return { kind: "stream", bytes: random.chance(0.7) ? mutated(random, stream, frame(sample(random))) : stream };
 }
 
 function sample(random: Random): Uint8Array {
-  return random.pick(random.chance(0.002) ? LARGE : random.pick(SMALL));
+  return random.pick(random.chance(0.0007) ? LARGE : random.pick(SMALL));
 }

@@ -16,23 +16,8 @@ const stdEncode: (value: unknown) => Uint8Array<ArrayBuffer> = encode as never;
 
 /** Commands by name and number: the built-in ones, and those of `conversation.ts`. */
 const COMMANDS = [
-  1,
-  2,
-  3,
-  4,
-  16,
-  17,
-  "PING",
-  "DELAY",
-  "TICK",
-  "ECHO",
-  "LATER",
-  "REFUSE",
-  "CHECKED",
-  "ITEMS",
-  "NOBODY",
-  7,
-  "",
+  ...[1, 2, 3, 4, 7, 16, 17, "PING", "DELAY", "TICK", "ECHO"],
+  ...["LATER", "REFUSE", "CHECKED", "ITEMS", "NOBODY", ""],
 ];
 
 const REQUESTS = COMMANDS.flatMap((cmd) => [
@@ -67,9 +52,21 @@ const HARD = [
   { cmd: "ECHO", value: [2n ** 53n, -(2n ** 63n), 2n ** 64n - 1n, 1n, NaN, -Infinity, 0.1, 2 ** 32, -(2 ** 31)] },
   { cmd: "ECHO", value: [new Uint8Array([0, 255, 10]), new Uint8Array(300)], 1: 2, "-1": 3 },
   { cmd: 1, seq: 5n, ttl: 10n, credit: 3n },
+  { cmd: 0, seq: 5, cancel: true, credit: 10 },
   { cmd: "DELAY", sleep: 2 ** 31, ttl: 1e300 },
+  { cmd: "ECHO", value: [...new Array(40).fill([]), ...new Array(40).fill({})] }, // as many as may be in one another
   Object.fromEntries(Array.from({ length: 40 }, (_, index) => [`key ${index}`, index])),
 ];
+
+/** Values of which most are wrong for any field that means something to the wire. */
+const ODD = [
+  ...[null, true, 0, 1, -1, 1.5, NaN, Infinity, 2 ** 53, 2n ** 53n, 7n],
+  ...["5", [], [1], {}, { a: "b" }, { a: 1 }, new Uint8Array(0)],
+];
+
+const FIELDS = ["cmd", "seq", "ttl", "meta", "credit", "max", "cancel", "more", "res", "err", "$new"].flatMap((name) =>
+  ODD.flatMap((value) => [{ cmd: 1, seq: 9, [name]: value }, { [name]: value, cmd: 0 }])
+);
 
 /** Every encoding of the suite: all forms and widths of all types, also those that are refused. */
 const ENCODINGS = (Object.values(suite) as { msgpack: string[] }[][]).flat()
@@ -98,6 +95,7 @@ export const SMALL: readonly (readonly Uint8Array<ArrayBuffer>[])[] = [
   CONTROLS.map(stdEncode),
   REPLIES.map(stdEncode),
   HARD.map(stdEncode),
+  FIELDS.map(stdEncode),
   ENCODINGS.map(asked),
   FORMS,
 ];
@@ -112,6 +110,7 @@ export const LARGE: readonly Uint8Array<ArrayBuffer>[] = [
   stdEncode({ cmd: "ECHO", value: Array.from({ length: 9_000 }, (_, index) => index * 7) }),
   concat(unhex("82 a3 63 6d 64 01 a1 61"), new Uint8Array(63).fill(0x91), unhex("90")), // one too deep
   concat(unhex("82 a3 63 6d 64 01 a1 61 dd 00 01 86 9c"), new Uint8Array(99_996).fill(0xc0)), // one value too many
+  concat(unhex("82 a3 63 6d 64 01 a1 61 df 00 00 c3 51"), ...new Array(50_001).fill(unhex("cd 01 00 c0"))), // and as many
 ];
 
 /** A request that can be read whatever came before it. */
