@@ -25,4 +25,4 @@ export type { Clock, Timer } from "./transport/clock.ts";
 export type { ClientTls, PeerCertificate, ServerTls } from "./transport/tls.ts";
 export * from "./handlers/command.ts";
 export { builtIns } from "./handlers/mod.ts";
-export type { ErrorOrigin, Middleware, ServiceOptions } from "./handlers/service.ts";
+export type { ErrorOrigin, Middleware, ServiceOptions, WorkerOptions } from "./handlers/service.ts";

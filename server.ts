@@ -9,6 +9,7 @@
 import { EncodeStage } from "./codec/encode.ts";
 import { Reply, writeReply } from "./codec/message.ts";
 import { RpcError } from "./errors.ts";
+import type { ServerStatistics } from "./handlers/command.ts";
 import { Connection } from "./handlers/connection.ts";
 import { Service, type ServiceOptions } from "./handlers/service.ts";
 import { DEFAULT_GRACE_SECONDS, DEFAULT_HOSTNAME, DEFAULT_PORT, MAX_TIMER_MS } from "./limits.ts";
@@ -71,6 +72,8 @@ export interface Server extends AsyncDisposable {
   readonly address: string;
   /** Resolves when the server has shut down. */
   readonly finished: Promise<void>;
+  /** The counts that STATS tells. */
+  statistics(): ServerStatistics;
   /**
    * Ends the server in order: accepts no more, answers what is in flight, refuses what comes meanwhile with
    * `SHUTTING_DOWN`, then closes. At the end of the grace what still runs is cut: its handler's signal is aborted
@@ -106,7 +109,12 @@ export interface Server extends AsyncDisposable {
 export async function serve(options: ServeOptions = {}): Promise<Server> {
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, reusePort } = options;
   const service = new Service(options);
-  return new ListeningServer(service, await listen({ hostname, port, path, tls, reusePort }));
+  const { limits: { frameTimeoutMs, maxConnections }, clock } = service;
+  const address = { hostname, port, path, tls, reusePort };
+  return new ListeningServer(
+    service,
+    await listen({ ...address, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock }),
+  );
 }
 
 /**
@@ -171,6 +179,10 @@ class ListeningServer implements Server {
 
   get address(): string {
     return this.#acceptor.address;
+  }
+
+  statistics(): ServerStatistics {
+    return this.#service.statistics();
   }
 
   shutdown({ grace = DEFAULT_GRACE_SECONDS }: { grace?: number } = {}): Promise<ShutdownReport> {

@@ -13,11 +13,14 @@ const block = new Block(job);
 // What a server needs for its first connections, and never again, is not counted.
 const WARM_CONNECTIONS = 20;
 
+/** How long the server is left alone before its memory is read. */
+const SETTLE_MS = 1_000;
+
 for (let index = 0; index < WARM_CONNECTIONS; index++) await open();
-await delay(job.warmupMs);
+await delay(SETTLE_MS);
 const before = rssBytes(job.pid);
 for (let index = 0; index < job.connections; index++) await open();
-await delay(job.windowMs);
+await delay(SETTLE_MS);
 console.log((rssBytes(job.pid) - before) / job.connections);
 Deno.exit();
 

@@ -114,17 +114,18 @@ Written by \`deno task bench --save\`; see [README.md](README.md) for what is me
 ${machine}
 ## Before you read the numbers
 
-- Server and load share this one machine over the loopback interface. Compare within a table; another machine's absolute
-  figures are others, and so may its ratios be.
-- Every figure is the median of ${results.rounds} rounds, each with fresh processes; a ratio is the median of the rounds' ratios.
-- CPU is counted in steps of 10 ms, which is 1 % of a busy round, and more for whoever is idle most of it.
-- The load generator is a Deno program: one call at a time, a good part of the latency is its own, the same for everyone.
-  Where the server is the faster of the two (the raw loop, Redis), calls/s is the generator's figure; compare CPU.
-- With 1,000 in flight, latency is mostly waiting in line, and shorter for whoever gets through the line faster.
+- Server and load share this one machine over the loopback interface. Compare within a table; another machine's figures
+  are others, and its ratios may be.
+- Every figure is the median of the rounds (${results.rounds} of them), each with fresh processes; a ratio is the median of the
+  rounds' ratios. What lies within some 10 % of its goal may fall on either side in the next run.
+- CPU is counted in steps of 10 ms: about 1.5 % of a busy round, and more for whoever is idle most of it.
+- The load generator is a Deno program. With one call at a time a good part of the latency is its own, the same for
+  everyone; where the server is the faster of the two (the raw loop, Redis), calls/s is its figure, so compare CPU.
+- With 1,000 in flight, latency is waiting in line, and shorter for whoever gets through the line faster.
 - ${GRPC.name} is loaded by its own client, since it speaks HTTP/2; its latencies hold that client's time too.
-- Redis has no \`seq\`; in that work it does plain PINGs, as a yardstick. Its PING does less than ours: no fields, no names.
-- The raw Deno loop knows its requests beforehand and decodes nothing. It is the floor, not a server.
-- Timings vary from run to run; a ratio within some 10 % of its goal may fall on either side.
+- Redis has no \`seq\`: in that work it does plain PINGs, as a yardstick. Its PING does less than ours: no map, no names.
+- The raw Deno loop knows its requests beforehand and decodes nothing: it is the floor, not a server. It holds a buffer
+  of 64 KiB for each connection, which is why it needs so much memory for them.
 
 ![Server CPU a call](results.svg)
 

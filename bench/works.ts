@@ -9,11 +9,16 @@ import type { Sample } from "./measure.ts";
 import { denoProcess } from "./process.ts";
 import { FLOOR, GRPC, NAIVE, NODE, PACKLINE, REDIS, type Subject } from "./subjects.ts";
 
+/** How long a load runs. */
+type Times = Pick<Job, "warmupMs" | "windowMs">;
+
 /** How much is done. */
 export interface Plan {
   rounds: number;
-  warmupMs: number;
-  windowMs: number;
+  /** For the works. Without a warm-up, it is the compiler that is measured. */
+  works: Times;
+  /** For each step of a series. */
+  steps: Times;
   codecSliceMs: number;
   idleConnections: number;
   idleSubjects: readonly Subject[];
@@ -23,19 +28,19 @@ export interface Plan {
 
 export const FULL: Plan = {
   rounds: 5,
-  warmupMs: 400,
-  windowMs: 1_000,
+  works: { warmupMs: 700, windowMs: 700 },
+  steps: { warmupMs: 300, windowMs: 400 },
   codecSliceMs: 20,
   idleConnections: 5_000,
-  idleSubjects: [PACKLINE, FLOOR, NAIVE, REDIS, NODE],
-  payloadBytes: [16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576],
-  connections: [1, 5, 50, 500, 5_000],
+  idleSubjects: [PACKLINE, FLOOR, REDIS, NODE],
+  payloadBytes: [16, 256, 4096, 16_384, 65_536, 262_144, 1_048_576],
+  connections: [1, 10, 100, 1_000, 5_000],
 };
 
 export const QUICK: Plan = {
   rounds: 1,
-  warmupMs: 100,
-  windowMs: 250,
+  works: { warmupMs: 100, windowMs: 250 },
+  steps: { warmupMs: 100, windowMs: 250 },
   codecSliceMs: 2,
   idleConnections: 1_000,
   idleSubjects: [PACKLINE],
@@ -115,7 +120,7 @@ export async function measureAll(plan: Plan, skipped: ReadonlyMap<Subject, strin
 
   const works: Results["works"] = new Map();
   for (const work of WORKS) {
-    const run = (subject: Subject) => sample(subject, work.load, plan, work.library);
+    const run = (subject: Subject) => sample(subject, work.load, plan.works, work.library);
     works.set(work, await inTurns(work.title, plan, present(work.subjects), run));
   }
 
@@ -129,7 +134,7 @@ export async function measureAll(plan: Plan, skipped: ReadonlyMap<Subject, strin
     `${plan.idleConnections} idle connections`,
     plan,
     present(plan.idleSubjects),
-    (subject) => under<number>(subject, "idle.ts", idleLoad, plan),
+    (subject) => under<number>(subject, "idle.ts", idleLoad, plan.works),
   );
 
   const payloads = await overSteps("payloads", plan, plan.payloadBytes, (bytes) => ({
@@ -147,17 +152,16 @@ export async function measureAll(plan: Plan, skipped: ReadonlyMap<Subject, strin
 }
 
 /** One sample of one subject under a load. */
-function sample(subject: Subject, load: Load, plan: Plan, library?: true): Promise<Sample> {
+function sample(subject: Subject, load: Load, times: Times, library?: true): Promise<Sample> {
   const program = subject === GRPC ? "clients/grpc.ts" : library ? "clients/packline.ts" : "load.ts";
-  return under<Sample>(subject, program, load, plan);
+  return under<Sample>(subject, program, load, times);
 }
 
 /** Starts a server, and runs a load generator on it. */
-async function under<Result>(subject: Subject, program: string, load: Load, plan: Plan): Promise<Result> {
+async function under<Result>(subject: Subject, program: string, load: Load, times: Times): Promise<Result> {
   const { process, port } = await subject.start(load.question);
   await using server = process;
-  const { warmupMs, windowMs } = plan;
-  const job: Job = { ...load, speech: subject.speech, pid: server.pid, port, warmupMs, windowMs };
+  const job: Job = { ...load, speech: subject.speech, pid: server.pid, port, ...times };
   await using generator = denoProcess(program, JSON.stringify(job));
   try {
     // What could not be measured is `NaN`, which JSON cannot hold.
@@ -193,7 +197,7 @@ async function overSteps(
   loadOf: (step: number) => Load,
 ): Promise<Map<number, Map<Subject, Sample[]>>> {
   const turns = steps.flatMap((step) => [PACKLINE, FLOOR].map((subject) => ({ step, subject })));
-  const taken = await inTurns(title, plan, turns, ({ step, subject }) => sample(subject, loadOf(step), plan));
+  const taken = await inTurns(title, plan, turns, ({ step, subject }) => sample(subject, loadOf(step), plan.steps));
   const results = new Map(steps.map((step) => [step, new Map<Subject, Sample[]>()]));
   for (const [{ step, subject }, samples] of taken) results.get(step)?.set(subject, samples);
   return results;

@@ -35,5 +35,7 @@ async function readText(path: string, flag: string): Promise<string> {
 function reasonOf(error: unknown, path: string): string {
   if (error instanceof Deno.errors.NotCapable) return `no permission; run it with --allow-read=${path}`;
   if (error instanceof Deno.errors.NotFound) return "there is no such file";
+  if (error instanceof Deno.errors.PermissionDenied) return "this user may not read it";
+  if (error instanceof Deno.errors.IsADirectory) return "it is a folder";
   return error instanceof Error ? error.message : String(error);
 }

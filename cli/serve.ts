@@ -1,8 +1,9 @@
 /**
  * The server as a program: what `deno task serve` runs.
  *
- * In: flags. Out: a server that listens until SIGINT or SIGTERM, one line on stdout that says where, and an exit code.
- * Refused, each in one line on stderr: a command line it cannot make sense of (2), an address it cannot listen on (1).
+ * In: flags. Out: a server, or several workers, that listen until SIGINT or SIGTERM; one line on stdout that says where; an
+ * exit code. Refused, each in one line on stderr: a command line it cannot make sense of (2), an address it cannot listen
+ * on (1).
  *
  * The first signal shuts the server down in order, and the exit code is 0. A second one ends it at once, with the code
  * that a shell gives to a program which that signal has ended: 130 for SIGINT, 143 for SIGTERM. (The same
@@ -19,9 +20,11 @@ import {
   LIMIT_NAMES,
   type Limits,
 } from "../limits.ts";
-import { serve, type Server } from "../server.ts";
+import { serve, type ShutdownReport } from "../server.ts";
+import { systemClock } from "../transport/clock.ts";
 import { textOf } from "../transport/dialer.ts";
-import type { ServerTls } from "../transport/tls.ts";
+import { type ServerTls, tlsProblem } from "../transport/tls.ts";
+import { permissionsToListen } from "../transport/unix.ts";
 import { type Flag, type FlagValues, readArguments, UsageError } from "./arguments.ts";
 import { ABOUT, describeFlags, hostnameFlag, pathFlag, portFlag, secondsFlag } from "./flags.ts";
 import { complain, note, OutputError, print } from "./output.ts";
@@ -49,6 +52,9 @@ const LIMIT_FLAGS = Object.fromEntries(LIMIT_NAMES.map((name) => [name, limitFla
   Flag<number>
 >;
 
+/** More would not get a core each on any machine there is. */
+const MAX_WORKERS = 1_024;
+
 const FLAGS = {
   hostname: hostnameFlag("the address to listen on; 0.0.0.0 is every one of this machine's"),
   port: portFlag("the port; 0 is any that is free", 0),
@@ -59,6 +65,7 @@ const FLAGS = {
   grace: secondsFlag(`how long a shutdown waits for calls in flight (default ${DEFAULT_GRACE_SECONDS})`, {
     zero: true,
   }),
+  workers: workersFlag("servers that share the port, each with its own limits; auto: one per core (default 1)"),
   ...ABOUT,
 };
 
@@ -100,11 +107,13 @@ export async function main(args: readonly string[]): Promise<number> {
       await print(flags.help ? HELP : `packline ${config.version}`);
       return 0;
     }
-    const server = await listen(flags);
+    const server = await start(flags);
     // Before the line below: who reads it may send a signal.
-    shutDownOnSignal(server, flags.grace);
-    await print(`packline ${config.version} listening on ${server.address}`);
-    await server.finished;
+    const ended = shutDownOnSignal(server, flags.grace);
+    const how = server.workers > 1 ? `with ${server.workers} workers ` : "";
+    await print(`packline ${config.version} ${how}listening on ${server.address}`);
+    const { finished, cut } = await ended;
+    if (server.workers > 1) await note(`packline: stopped; calls in flight: ${finished} finished, ${cut} cut`);
     return 0;
   } catch (error) {
     if (error instanceof UsageError) {
@@ -121,6 +130,19 @@ function readCommandLine(args: readonly string[]): ServeFlags {
   const { flags, words } = readArguments(args, { ...FLAGS, ...LIMIT_FLAGS });
   if (words.length > 0) throw new UsageError(`there is nothing to do with "${words[0]}"`);
   return flags;
+}
+
+function workersFlag(help: string): Flag<number> {
+  return {
+    takes: "COUNT",
+    help,
+    read(text, flag) {
+      if (text === "auto") return Math.min(navigator.hardwareConcurrency, MAX_WORKERS);
+      const count = /^\d+$/.test(text) ? Number(text) : NaN;
+      if (count >= 1 && count <= MAX_WORKERS) return count;
+      throw new UsageError(`${flag} ${text}: workers are a whole number from 1 to ${MAX_WORKERS}, or auto`);
+    },
+  };
 }
 
 function limitFlag(name: keyof Limits): Flag<number> {
@@ -141,50 +163,116 @@ function limitFlag(name: keyof Limits): Flag<number> {
 /** The server cannot listen. The text says why, and what to do about it. */
 class StartError extends Error {}
 
-async function listen(flags: ServeFlags): Promise<Server> {
-  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path } = flags;
+/** What this program does with a server, be it one or several workers. */
+interface Running {
+  readonly address: string;
+  readonly workers: number;
+  shutdown(options: { grace: number }): Promise<ShutdownReport>;
+}
+
+async function start(flags: ServeFlags): Promise<Running> {
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path, workers = 1 } = flags;
+  if (path !== undefined && (flags.cert ?? flags.key ?? flags.ca) !== undefined) {
+    throw new UsageError("--unix goes without TLS");
+  }
+  if (workers > 1 && path !== undefined) {
+    throw new UsageError("--workers goes without --unix: only a port can be shared");
+  }
   const tls = await tlsOf(flags);
   const address = textOf({ hostname, port, path });
   try {
-    return await serve({ ...flags, path, tls });
+    const limits = Object.fromEntries(LIMIT_NAMES.map((name) => [name, flags[name]]));
+    const options = { ...limits, hostname, port, path, tls };
+    return workers > 1 ? await startWorkers(workers, options) : Object.assign(await serve(options), { workers });
   } catch (error) {
+    if (error instanceof StartError) throw error;
     if (error instanceof Deno.errors.NotCapable) {
-      const needed = path === undefined
-        ? `--allow-net=${address}`
-        : `--allow-net=unix --allow-read=${folderOf(path)} --allow-write=${folderOf(path)}`;
+      const needed = path === undefined ? `--allow-net=${address}` : permissionsToListen(absolute(path));
       throw new StartError(`no permission to listen on ${address}; run it with ${needed}`);
     }
-    const reason = error instanceof Deno.errors.AddrInUse && path === undefined
-      ? "the port is in use; choose another with --port, 0 for any that is free"
-      : error instanceof Error
-      ? error.message
-      : error;
-    throw new StartError(`cannot listen on ${address}: ${reason}`);
+    throw new StartError(`cannot listen on ${address}: ${reasonOf(error, path)}`);
   }
+}
+
+/** Starts workers, where what they need is there. */
+async function startWorkers(
+  count: number,
+  options: { hostname: string; port: number; tls?: ServerTls },
+): Promise<Running> {
+  if (Deno.build.os !== "linux") {
+    throw new StartError("cannot start workers: only Linux spreads the connections of one port");
+  }
+  // Without the flag, to share a port ends the process, with a text of the runtime's own.
+  if (!("listenDatagram" in Deno)) throw new StartError("cannot share a port; run it with --unstable-net");
+  const code = new URL("..", import.meta.url);
+  if (code.protocol !== "file:") {
+    throw new StartError("cannot start workers: their code must be in files, not behind a URL");
+  }
+  const { state } = await Deno.permissions.query({ name: "read", path: code });
+  if (state !== "granted") {
+    throw new StartError(
+      `no permission to load the workers' code; run it with --allow-read=${decodeURI(code.pathname)}`,
+    );
+  }
+  // Alone at first: where ports are shared, nobody would notice that another server has this one.
+  const alone = await serve(options);
+  await alone.shutdown({ grace: 0 });
+  const [{ Workers }, { startThread }] = await Promise.all([import("./workers.ts"), import("./thread.ts")]);
+  const workers = await Workers.start({
+    count,
+    port: options.port,
+    start: (number, port, events) => startThread({ number, options: { ...options, port } }, events),
+    clock: systemClock,
+    note: (text) => void complain(text),
+  });
+  return Object.assign(workers, { workers: count });
+}
+
+/** Why an address cannot be listened on, and what to do about it. */
+function reasonOf(error: unknown, path: string | undefined): string {
+  if (!(error instanceof Error)) return String(error);
+  if (path === undefined) {
+    return error instanceof Deno.errors.AddrInUse
+      ? "the port is in use; choose another with --port, 0 for any that is free"
+      : error.message;
+  }
+  if (error instanceof Deno.errors.NotFound) return `there is no folder ${folderOf(path)}`;
+  if (error instanceof Deno.errors.PermissionDenied) return `this user may not write in ${folderOf(path)}`;
+  return error.message.includes("SUN_LEN") ? "the path is too long for a socket" : error.message;
 }
 
 async function tlsOf(flags: ServeFlags): Promise<ServerTls | undefined> {
   const { cert, key, ca } = flags;
   if (cert === undefined && key === undefined && ca === undefined) return undefined;
   if (cert === undefined || key === undefined) throw new UsageError("TLS needs both --cert and --key");
-  return await readPem({ cert, key, ca }, ["cert", "key", "ca"]) as ServerTls;
+  const tls = await readPem({ cert, key, ca }, ["cert", "key", "ca"]) as ServerTls;
+  const problem = tlsProblem(tls);
+  if (problem !== undefined) {
+    throw new StartError(`cannot use ${[cert, key, ca].filter(Boolean).join(", ")} for TLS: ${problem}`);
+  }
+  return tls;
 }
 
 /** The folder in which a socket's file is made. */
 function folderOf(path: string): string {
-  const end = path.lastIndexOf("/");
-  return end < 0 ? "." : path.slice(0, end) || "/";
+  return absolute(path).replace(/\/[^/]*$/, "") || "/";
 }
 
-/** The first signal ends the server in order, the second at once. */
-function shutDownOnSignal(server: Server, grace: number = DEFAULT_GRACE_SECONDS): void {
+/** A path as permissions want it. */
+function absolute(path: string): string {
+  return path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
+}
+
+/** The first signal ends the server in order, the second at once. Resolves when it has ended in order. */
+function shutDownOnSignal(server: Running, grace: number = DEFAULT_GRACE_SECONDS): Promise<ShutdownReport> {
+  const { promise: ended, resolve } = Promise.withResolvers<ShutdownReport>();
   let first: { signal: Deno.Signal; atMs: number } | undefined;
   const stop = (signal: keyof typeof SIGNAL_EXIT_CODES) => {
     const nowMs = performance.now();
     if (first === undefined) {
       first = { signal, atMs: nowMs };
       void note(`packline: stopping, within ${grace} s; a second signal ends it at once`);
-      void server.shutdown({ grace });
+      resolve(server.shutdown({ grace }));
     } else if (signal !== first.signal || nowMs - first.atMs > COPIES_MS) {
       Deno.exit(SIGNAL_EXIT_CODES[signal]);
     }
@@ -192,4 +280,5 @@ function shutDownOnSignal(server: Server, grace: number = DEFAULT_GRACE_SECONDS)
   Deno.addSignalListener("SIGINT", () => stop("SIGINT"));
   // Windows has no such signal.
   if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", () => stop("SIGTERM"));
+  return ended;
 }

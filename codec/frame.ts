@@ -28,6 +28,9 @@ export const LONG_HEADER_BYTES = 6;
 /** Both bytes of the mark of a long frame: 0xFFFF in the arithmetic of the short header. */
 const LONG_MARK = 0x1f;
 
+/** With what TLS begins, before a 3: an alert, a handshake. No frame does, which helps whoever has mixed up the two. */
+const TLS_RECORDS: readonly number[] = [0x15, 0x16];
+
 /** Where the payload of the frame lies that {@linkcode FrameScanner.scan} has found. */
 export class FrameScanner {
   /** The first byte of the payload. */
@@ -56,7 +59,8 @@ export class FrameScanner {
     let headerBytes = SHORT_HEADER_BYTES;
     if (length >= SHORT_PAYLOAD_BYTES_END) {
       if (high !== LONG_MARK || low !== LONG_MARK) {
-        return this.#refuse(`the header declares ${length} bytes, a short frame holds at most 57310`);
+        const reason = `the header declares ${length} bytes, a short frame holds at most 57310`;
+        return this.#refuse(low === 3 && TLS_RECORDS.includes(high) ? `${reason}; so begins TLS` : reason);
       }
       if (end - start < LONG_HEADER_BYTES) return 0;
       headerBytes = LONG_HEADER_BYTES;

@@ -52,6 +52,8 @@ export interface ServerView {
   info(): ServerInfo;
   /** What STATS answers with. */
   statistics(): ServerStatistics;
+  /** What STATS answers with if it is asked for all: the sum over the workers, where the server is one of several. */
+  statisticsOfAll(): Promise<ServerStatistics>;
 }
 
 /** One command, as INFO tells it. */
@@ -82,6 +84,8 @@ export interface ServerInfo {
   limits: Record<string, number>;
   /** All commands, in the order of their numbers. */
   commands: CommandInfo[];
+  /** Which of several workers this is, from 1; not there if there is but one. */
+  worker?: number;
 }
 
 /** Counts of one command, as STATS tells them. */
@@ -119,6 +123,10 @@ export interface ServerStatistics {
   lateReplies: number;
   /** Counts by command name. */
   commands: Record<string, CommandStatistics>;
+  /** Which of several workers has answered, from 1; not there if there is but one. */
+  worker?: number;
+  /** Where these are the counts of all: whose are in them, and whose are not, because they did not answer in time. */
+  workers?: { counted: number[]; silent: number[] };
 }
 
 /**

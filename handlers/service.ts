@@ -22,7 +22,7 @@ import type {
 } from "./command.ts";
 import type { Connection } from "./connection.ts";
 import { Registry } from "./mod.ts";
-import { ServerCounts } from "./statistics.ts";
+import { ServerCounts, sumStatistics } from "./statistics.ts";
 
 /** The version of the wire that this code speaks. */
 const PROTOCOL_VERSION = 1;
@@ -45,6 +45,18 @@ export interface ErrorOrigin {
   command?: string;
 }
 
+/** What a server knows of the others that share its port: it is one of several workers. */
+export interface WorkerOptions {
+  /** Which one it is, from 1; INFO and STATS tell it. */
+  number: number;
+  /**
+   * Asks the others for their counts, for a STATS that wants those of all.
+   *
+   * @returns The counts of those that answered in time, and the numbers of those that did not. Must not reject.
+   */
+  askOthers(): Promise<{ statistics: ServerStatistics[]; silent: number[] }>;
+}
+
 /** What a server can be given beside an address. */
 export interface ServiceOptions extends Partial<Limits> {
   /** The user's own commands, by name. */
@@ -58,6 +70,8 @@ export interface ServiceOptions extends Partial<Limits> {
   onError?: (error: unknown, origin: ErrorOrigin) => void;
   /** The clock to go by; a test may hold it still. */
   clock?: Clock;
+  /** Which of several workers this server is, if it is one. */
+  worker?: WorkerOptions;
 }
 
 /** One server's shared state. */
@@ -80,6 +94,7 @@ export class Service implements ServerView {
   cutCalls = 0;
   readonly #middleware: readonly Middleware[];
   readonly #onError: (error: unknown, origin: ErrorOrigin) => void;
+  readonly #worker: WorkerOptions | undefined;
   readonly #startedMs: number;
 
   constructor(options: ServiceOptions) {
@@ -89,6 +104,7 @@ export class Service implements ServerView {
     this.deadlines = new Deadlines(this.clock);
     this.#middleware = options.middleware ?? [];
     this.#onError = options.onError ?? writeErrorLine;
+    this.#worker = options.worker;
     this.#startedMs = this.clock.now();
   }
 
@@ -120,6 +136,7 @@ export class Service implements ServerView {
       uptime: this.#uptimeSeconds(),
       limits: { ...this.limits },
       commands: this.registry.describe(),
+      ...this.#whichWorker(),
     };
   }
 
@@ -142,7 +159,20 @@ export class Service implements ServerView {
       },
       lateReplies: counts.lateReplies,
       commands: Object.fromEntries(this.registry.entries().map(({ name, counts }) => [name, counts.snapshot()])),
+      ...this.#whichWorker(),
     };
+  }
+
+  async statisticsOfAll(): Promise<ServerStatistics> {
+    if (this.#worker === undefined) return this.statistics();
+    const { statistics: others, silent } = await this.#worker.askOthers();
+    const own = this.statistics();
+    const counted = [own, ...others].flatMap(({ worker }) => worker ?? []).sort((a, b) => a - b);
+    return { ...sumStatistics(own, ...others), ...this.#whichWorker(), workers: { counted, silent } };
+  }
+
+  #whichWorker(): { worker?: number } {
+    return this.#worker === undefined ? {} : { worker: this.#worker.number };
   }
 
   #uptimeSeconds(): number {

@@ -5,7 +5,7 @@
  * exceeds; nothing is allocated.
  */
 
-import type { CommandStatistics } from "./command.ts";
+import type { CommandStatistics, ServerStatistics } from "./command.ts";
 
 /**
  * The histogram of durations that is kept for each command: upper bounds in milliseconds, ascending, in steps of 2.5, 2
@@ -71,4 +71,48 @@ export class ServerCounts {
   truncatedStreams = 0;
   unknownCommands = 0;
   lateReplies = 0;
+}
+
+/** The counts of several servers as those of one: sums, but for the longest uptime and the slowest calls. */
+export function sumStatistics(first: ServerStatistics, ...others: ServerStatistics[]): ServerStatistics {
+  const all = [first, ...others];
+  const sum = (valueOf: (part: ServerStatistics) => number) => all.reduce((total, part) => total + valueOf(part), 0);
+  const names = new Set(all.flatMap(({ commands }) => Object.keys(commands)));
+  return {
+    uptime: Math.max(...all.map(({ uptime }) => uptime)),
+    connections: {
+      open: sum(({ connections }) => connections.open),
+      accepted: sum(({ connections }) => connections.accepted),
+      refused: sum(({ connections }) => connections.refused),
+    },
+    inFlight: sum(({ inFlight }) => inFlight),
+    bytes: { received: sum(({ bytes }) => bytes.received), sent: sum(({ bytes }) => bytes.sent) },
+    refused: {
+      badFrame: sum(({ refused }) => refused.badFrame),
+      invalidMessage: sum(({ refused }) => refused.invalidMessage),
+      truncated: sum(({ refused }) => refused.truncated),
+      unknownCommand: sum(({ refused }) => refused.unknownCommand),
+    },
+    lateReplies: sum(({ lateReplies }) => lateReplies),
+    commands: Object.fromEntries(
+      [...names].map((name) => [
+        name,
+        sumOfCommand(all.flatMap(({ commands }) => Object.hasOwn(commands, name) ? commands[name] : [])),
+      ]),
+    ),
+  };
+}
+
+function sumOfCommand(parts: CommandStatistics[]): CommandStatistics {
+  const sum = new CommandCounts().snapshot();
+  const codes = new Map<string, number>();
+  for (const { calls, errors, inFlight, totalMs, maxMs, durations } of parts) {
+    sum.calls += calls;
+    sum.inFlight += inFlight;
+    sum.totalMs += totalMs;
+    sum.maxMs = Math.max(sum.maxMs, maxMs);
+    for (const [place, count] of durations.entries()) sum.durations[place] += count;
+    for (const [code, count] of Object.entries(errors)) codes.set(code, (codes.get(code) ?? 0) + count);
+  }
+  return { ...sum, errors: Object.fromEntries(codes) };
 }

@@ -1,13 +1,22 @@
 /** STATS (contract section 3): what has happened since the server started. */
 
+import { RpcError } from "../errors.ts";
 import { builtIn } from "./built_in.ts";
 import type { Command, ServerStatistics } from "./command.ts";
 
-/** In: nothing. Out: `{ res: ServerStatistics }`. Refused: nothing. */
-export const STATS: Command<Record<string, unknown>, { res: ServerStatistics }> = builtIn({
+/**
+ * In: `all`, whether the counts of all workers are wanted (default: of the one that answers). Out:
+ * `{ res: ServerStatistics }`. Refused: an `all` that is no boolean, by `INVALID_PARAMS`.
+ */
+export const STATS: Command<{ all?: boolean }, { res: ServerStatistics }> = builtIn({
   number: 4,
   summary: "Tells counts of calls, errors, connections and bytes",
-  handler: (_params: { [name: string]: unknown }, { server }): { res: ServerStatistics } => ({
-    res: server.statistics(),
-  }),
+  params: ["all"],
+  handler({ all = false }: { all?: boolean }, { server }) {
+    if (typeof all !== "boolean") {
+      const message = "must be true or false";
+      throw new RpcError("INVALID_PARAMS", `all: ${message}`, { data: [{ path: ["all"], message }] });
+    }
+    return all ? server.statisticsOfAll().then((res) => ({ res })) : { res: server.statistics() };
+  },
 });

@@ -33,8 +33,8 @@ const TOP_LEVEL = [
   ...["README.md", "PROTOCOL.md", "RELIABILITY.md", "CHANGELOG.md", "LICENSE"],
 ];
 
-/** The modules that use the runtime's Node interface, where there is no other: mutual TLS, and lines typed at a prompt. */
-const NODE_USERS = ["transport/node_tls.ts", "cli/line_editor.ts"];
+/** The modules that use the runtime's Node interface, where there is no other: TLS, threads, lines typed at a prompt. */
+const NODE_USERS = ["transport/tls_acceptor.ts", "transport/tls_socket.ts", "cli/line_editor.ts", "cli/thread.ts", "cli/worker.ts"];
 
 /** All that shipped code needs from elsewhere. */
 const STD = /^jsr:@std\/(msgpack|cli)@\^\d+\.\d+\.\d+(\/[\w-]+)?$/;

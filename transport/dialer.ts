@@ -9,7 +9,7 @@ import { RpcError } from "../errors.ts";
 import type { Clock } from "./clock.ts";
 import { closeDuplex, type Duplex } from "./duplex.ts";
 import { addressText, closeQuietly, socketDuplex } from "./tcp.ts";
-import { type ClientTls, reasonOf } from "./tls.ts";
+import { type ClientTls, reasonOf, tlsProblem } from "./tls.ts";
 
 /** How long one dial may take. A host that drops packets would otherwise hold a caller for two minutes. */
 const DIAL_TIMEOUT_MS = 10_000;
@@ -40,29 +40,38 @@ export interface Address {
  * @throws {Deno.errors.NotCapable} If the program may not do that.
  */
 export async function dialAddress(address: Address, signal: AbortSignal): Promise<Duplex> {
+  const problem = address.tls && tlsProblem(address.tls);
+  if (problem !== undefined) throw new RpcError("CONNECTION_LOST", `cannot reach ${textOf(address)}: ${problem}`);
   try {
-    return socketDuplex(await open(address, signal));
+    return await open(address, signal);
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) throw error;
     throw unreachable(textOf(address), signal.aborted ? signal.reason : error);
   }
 }
 
-async function open({ hostname, port, path, tls }: Address, signal: AbortSignal): Promise<Deno.Conn> {
-  if (path !== undefined) return await Deno.connect({ transport: "unix", path });
-  if (tls === undefined) return await Deno.connect({ hostname, port, signal });
-  const { ca, cert, key } = tls;
-  const caCerts = ca === undefined ? undefined : [ca];
-  const conn = await Deno.connectTls(
-    cert === undefined || key === undefined ? { hostname, port, caCerts } : { hostname, port, caCerts, cert, key },
-  );
+async function open({ hostname, port, path, tls }: Address, signal: AbortSignal): Promise<Duplex> {
+  if (path !== undefined) return socketDuplex(await Deno.connect({ transport: "unix", path }));
+  if (tls === undefined) return socketDuplex(await Deno.connect({ hostname, port, signal }));
+  if (tls.cert !== undefined) {
+    const { dialWithCertificate } = await import("./tls_socket.ts");
+    return await dialWithCertificate({ hostname, port }, tls, signal);
+  }
+  // Not by `Deno.connectTls`: it leaves Nagle's algorithm on, by which a request waits for an earlier one to be acknowledged.
+  const conn = await Deno.connect({ hostname, port, signal });
+  conn.setNoDelay(true);
+  const secured = await Deno.startTls(conn, { hostname, caCerts: tls.ca === undefined ? undefined : [tls.ca] });
+  const abandon = () => closeQuietly(secured);
+  signal.addEventListener("abort", abandon, { once: true });
   try {
     // Now, and not with the first call: what is wrong with a certificate is said here.
-    await conn.handshake();
-    return conn;
+    await secured.handshake();
+    return socketDuplex(secured);
   } catch (error) {
-    closeQuietly(conn);
+    closeQuietly(secured);
     throw error;
+  } finally {
+    signal.removeEventListener("abort", abandon);
   }
 }
 

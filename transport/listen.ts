@@ -5,9 +5,10 @@
  * certificate or key that is none, a path together with TLS; each by an error that says so.
  */
 
+import type { Clock } from "./clock.ts";
 import type { Duplex } from "./duplex.ts";
 import { addressText, closeQuietly, socketDuplex } from "./tcp.ts";
-import { type ServerTls, tlsFault } from "./tls.ts";
+import { type ServerTls, tlsProblem } from "./tls.ts";
 import { listenUnix } from "./unix.ts";
 
 /** Where to listen. */
@@ -22,6 +23,12 @@ export interface ListenOptions {
   tls?: ServerTls;
   /** Lets several listeners share the port, each with its part of the connections. */
   reusePort?: boolean;
+  /** How long a TLS handshake may take. */
+  handshakeTimeoutMs: number;
+  /** Connections there may be at once. */
+  maxConnections: number;
+  /** Whose time. */
+  clock: Clock;
 }
 
 /** Gives one connection after the other. */
@@ -43,29 +50,23 @@ export interface Acceptor {
  *
  * @param options Where, and how.
  * @returns What gives the connections.
- * @throws {TypeError} If the certificate or the key is none, or TLS is wanted on a path.
+ * @throws {TypeError} If a certificate or the key is none, or TLS is wanted on a path.
  * @throws {Deno.errors.AddrInUse} If something else listens there.
  */
-export async function listen({ hostname, port, path, tls, reusePort }: ListenOptions): Promise<Acceptor> {
+export async function listen(options: ListenOptions): Promise<Acceptor> {
+  const { hostname, port, path, tls, reusePort = false } = options;
   if (path !== undefined) {
     if (tls) throw new TypeError("Cannot use TLS on a unix socket: give either a path or tls");
     return new SocketAcceptor(await listenUnix(path), { transport: "unix", path });
   }
-  if (tls === undefined) return acceptorOf(Deno.listen({ hostname, port, reusePort }));
-  try {
-    if (tls.ca !== undefined) {
-      // The runtime's own listener cannot ask for a certificate; what can is loaded by those who need it.
-      const { MutualTlsAcceptor } = await import("./mutual_tls.ts");
-      return await MutualTlsAcceptor.listen(hostname, port, { ...tls, ca: tls.ca }, reusePort);
-    }
-    return acceptorOf(Deno.listenTls({ hostname, port, reusePort, cert: tls.cert, key: tls.key }));
-  } catch (error) {
-    const fault = tlsFault(error);
-    throw fault === undefined ? error : new TypeError(`Cannot listen with TLS: ${fault}`, { cause: error });
+  if (tls !== undefined) {
+    const problem = tlsProblem(tls);
+    if (problem !== undefined) throw new TypeError(`Cannot use TLS: ${problem}`);
+    // Loaded by those who need it: it brings the runtime's Node interface with it.
+    const { TlsAcceptor } = await import("./tls_acceptor.ts");
+    return await TlsAcceptor.listen({ ...options, tls, reusePort });
   }
-}
-
-function acceptorOf(listener: Deno.Listener): Acceptor {
+  const listener = Deno.listen({ hostname, port, reusePort });
   return new SocketAcceptor(listener, listener.addr);
 }
 

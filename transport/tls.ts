@@ -20,7 +20,10 @@ export interface ServerTls {
 
 /** Whom a client trusts, and what it shows. */
 export interface ClientTls {
-  /** Certificate authorities to trust beside those the runtime knows, as PEM. */
+  /**
+   * Certificate authorities to trust, as PEM: beside those the runtime knows, or, by a client that shows a certificate of
+   * its own, in their place.
+   */
   ca?: string;
   /** The client's own certificate chain, as PEM, for a server that wants one; together with `key`. */
   cert?: string;
@@ -39,9 +42,14 @@ const FAULTS: readonly [RegExp, string][] = [
   [/KeyMismatch|key values mismatch/i, "the private key does not belong to the certificate"],
   [/No certificates found|no start line|PEM.*certificate/i, "the certificate is not PEM text"],
   [/No keys found|PEM.*key|unsupported.*key|DECODER/i, "the private key is not PEM text"],
+  [/BadEncoding/, "a certificate is damaged"],
+  [/failed to parse private key/, "the private key is damaged, or of a kind that is not known"],
   [/peer certificate: Expired|certificate has expired/i, "the certificate of the peer has expired"],
   [/NotValidYet/i, "the certificate of the peer is not valid yet"],
-  [/not valid for name|NotValidForName/i, "the certificate of the peer is for another name"],
+  [
+    /not valid for name|NotValidForName|does not match certificate's altnames/i,
+    "the certificate of the peer is for another name",
+  ],
   [
     /UnknownIssuer|CaUsedAsEndEntity|self.signed|unable to verify/i,
     "the certificate of the peer is signed by nobody who is trusted here; name its authority as ca",
@@ -57,6 +65,29 @@ const FAULTS: readonly [RegExp, string][] = [
   ],
   [/InvalidContentType|corrupt message|wrong version number/i, "the peer does not speak TLS"],
 ];
+
+/**
+ * Looks at certificates and keys before they are used, so that what is wrong with them is said at once, and by whose
+ * they are.
+ *
+ * @param tls What `serve()` or `connect()` was given.
+ * @returns What is wrong, as a sentence without its full stop; `undefined` if they will do, as far as one can tell.
+ */
+export function tlsProblem({ ca, cert, key }: ClientTls): string | undefined {
+  if ((cert === undefined) !== (key === undefined)) return "a certificate and its private key go together";
+  if (ca !== undefined && !ca.includes("-----BEGIN CERTIFICATE-----")) return "the authority is not PEM text";
+  if (key?.includes("ENCRYPTED")) return "the private key is encrypted; it is needed in the clear";
+  try {
+    // It reads all three as TLS does, needs no permission, and opens nothing.
+    Deno.createHttpClient({
+      ...(ca !== undefined && { caCerts: [ca] }),
+      ...(cert !== undefined && key !== undefined && { cert, key }),
+    }).close();
+    return undefined;
+  } catch (error) {
+    return reasonOf(error);
+  }
+}
 
 /** What an error of a connection says, for people. */
 export function reasonOf(error: unknown): string {

@@ -2,7 +2,11 @@
  * Listening on a unix socket: a file that only its owner may open, gone when the listener is.
  *
  * In: a path. Out: a listener. A file that an earlier server left behind is replaced. Refused: a path on which a server
- * answers (`AddrInUse`), and one where something lies that is no socket.
+ * answers (`AddrInUse`), and one where something lies that is no socket (`AlreadyExists`).
+ *
+ * The socket is made in a folder of its own that nobody else can look into, given its mode, and moved from there: so
+ * there is no moment at which others could connect, whatever the umask. The folder has a fixed name, the path and
+ * `.new`, so that permissions can name it; and while it is there, no other server begins to listen on the path.
  */
 
 /** Its owner may connect, nobody else. */
@@ -25,25 +29,50 @@ export interface UnixListener {
  * @throws {Deno.errors.AlreadyExists} If something is there that is no socket.
  */
 export async function listenUnix(path: string): Promise<UnixListener> {
-  await removeStale(path);
-  // Made where nobody else can get at it, and moved when its mode is right: there is no moment at which others could
-  // connect.
-  const privateFolder = `${path}.${crypto.randomUUID()}`;
-  await Deno.mkdir(privateFolder, { mode: 0o700 });
+  const folder = `${path}.new`;
+  await makePrivate(folder);
   try {
-    const hidden = `${privateFolder}/socket`;
-    const listener = Deno.listen({ transport: "unix", path: hidden });
+    await removeStale(path);
+    return await listenIn(folder, path);
+  } finally {
+    await Deno.remove(folder);
+  }
+}
+
+/** The flags without which a program may not listen on a path, an absolute one. */
+export function permissionsToListen(path: string): string {
+  const files = `${path},${path}.new`;
+  return `--allow-net=unix:${path},unix:${path}.new/s --allow-read=${files} --allow-write=${files}`;
+}
+
+async function makePrivate(folder: string): Promise<void> {
+  try {
+    await Deno.mkdir(folder, { mode: 0o700 });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    throw new Deno.errors.AlreadyExists(
+      `${folder} exists: another server is about to listen, or one was killed as it was; in that case, remove it`,
+    );
+  }
+}
+
+async function listenIn(folder: string, path: string): Promise<UnixListener> {
+  const hidden = `${folder}/s`;
+  const listener = Deno.listen({ transport: "unix", path: hidden });
+  try {
     await Deno.chmod(hidden, MODE);
     await Deno.rename(hidden, path);
+    const { dev, ino } = await Deno.lstat(path);
     return {
       accept: () => listener.accept(),
       close() {
-        listener.close(); // a second time it throws, before the file of another server could be removed
-        Deno.removeSync(path);
+        listener.close();
+        removeOwn(path, { dev, ino });
       },
     };
-  } finally {
-    await Deno.remove(privateFolder, { recursive: true });
+  } catch (error) {
+    listener.close(); // the runtime removes the file that it made, where it made it
+    throw error;
   }
 }
 
@@ -64,4 +93,14 @@ async function removeStale(path: string): Promise<void> {
     return;
   }
   throw new Deno.errors.AddrInUse(`a server answers on ${path}`);
+}
+
+/** Removes a file, unless it has gone or another has taken its place. A file that stays is no harm: see above. */
+function removeOwn(path: string, { dev, ino }: Pick<Deno.FileInfo, "dev" | "ino">): void {
+  try {
+    const found = Deno.lstatSync(path);
+    if (found.dev === dev && found.ino === ino) Deno.removeSync(path);
+  } catch {
+    // It has gone.
+  }
 }

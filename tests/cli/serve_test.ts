@@ -35,7 +35,7 @@ Deno.test("--help tells every flag, with its unit and default, and --version the
   assertMatch(help.stdout, /^ {2}--max-in-flight COUNT .*\(default 128\)$/m);
   assertMatch(help.stdout, /^ {2}--max-payload-bytes BYTES .*\(default 1048576\)$/m);
   assertMatch(help.stdout, /^ {2}--idle-timeout-ms MILLISECONDS .*\(default 300000\)$/m);
-  assertEquals(help.stdout.match(/^ {2}--/gm)?.length, 9 + LIMIT_NAMES.length);
+  assertEquals(help.stdout.match(/^ {2}--/gm)?.length, 10 + LIMIT_NAMES.length);
 });
 
 Deno.test("a command line that makes no sense is one line and exit code 2", async () => {

@@ -20,6 +20,7 @@ const PACKAGES = {
   "lua-cjson": () => existsForLua("cjson.so"),
   "lua-socket": () => existsForLua("socket/core.so"),
   "haproxy": () => find("haproxy") !== undefined,
+  "openssl": () => find("openssl") !== undefined,
   "systemd": () => find("systemd-analyze") !== undefined,
   "tshark": () => find("tshark") !== undefined,
 };
@@ -134,8 +135,13 @@ export class Program implements AsyncDisposable {
   /** Says something to it, and hears the next line. Not for a program that speaks unasked. */
   async ask(line: string): Promise<string> {
     this.said = "";
-    await this.#input.write(new TextEncoder().encode(`${line}\n`));
+    await this.say(line);
     return (await this.hear(/^(.*)\n/))[1];
+  }
+
+  /** Says something to it, and no more. */
+  async say(line: string): Promise<void> {
+    await this.#input.write(new TextEncoder().encode(`${line}\n`));
   }
 
   /** Sends a signal. */

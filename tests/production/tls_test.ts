@@ -1,0 +1,517 @@
+/**
+ * TLS and mutual TLS: who is let in, what everybody else is told, and that it carries what TCP carries, as fast.
+ *
+ * Clients without a certificate use the runtime's own TLS, those with one Node's: so what the two have in common is tested
+ * with both.
+ */
+
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { type Client, connect, type ConnectOptions } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import { command, type PeerCertificate, type ServerTls } from "../../mod.ts";
+import { TlsAcceptor } from "../../transport/tls_acceptor.ts";
+import { FakeClock } from "../fake_clock.ts";
+import { concat, connectTcp, Held, message, messages, settle, withServer } from "../wire.ts";
+import { type Certificate, Certificates } from "./certificates.ts";
+import { Program, root, run, testWith } from "./programs.ts";
+
+const PONG = { res: "PONG" };
+
+/** Two authorities, a server that one of them vouches for, and a client. */
+class World implements AsyncDisposable {
+  private constructor(
+    readonly certificates: Certificates,
+    readonly authority: Certificate,
+    readonly stranger: Certificate,
+    readonly server: Certificate,
+    readonly ada: Certificate,
+  ) {}
+
+  static async begin(): Promise<World> {
+    const certificates = await Certificates.begin();
+    const [authority, stranger] = await Promise.all([
+      certificates.selfSigned({ subject: "/CN=authority" }),
+      certificates.selfSigned({ subject: "/CN=stranger" }),
+    ]);
+    const [server, ada] = await Promise.all([
+      certificates.signedBy(authority),
+      certificates.signedBy(authority, { subject: "/O=Analytical/CN=ada" }),
+    ]);
+    return new World(certificates, authority, stranger, server, ada);
+  }
+
+  /** What a server is given: its certificate, and for mutual TLS the authority. */
+  serverTls(mutual: boolean): ServerTls {
+    const { cert, key } = this.server;
+    return mutual ? { cert, key, ca: this.authority.cert } : { cert, key };
+  }
+
+  /** A client that trusts the authority, and shows its own certificate if it is to. */
+  client(port: number, mutual: boolean, options: ConnectOptions = {}): ConnectOptions {
+    const ca = this.authority.cert;
+    return { port, tls: mutual ? { ca, cert: this.ada.cert, key: this.ada.key } : { ca }, timeout: 5_000, ...options };
+  }
+
+  /** A socket of the runtime's own, that speaks TLS and nothing else. */
+  raw(port: number, mutual: boolean): Promise<Deno.TlsConn> {
+    const { cert, key } = this.ada;
+    const caCerts = [this.authority.cert];
+    return Deno.connectTls({ hostname: "127.0.0.1", port, caCerts, ...(mutual ? { cert, key } : {}) });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.certificates[Symbol.asyncDispose]();
+  }
+}
+
+function tlsTest(name: string, run: (world: World) => Promise<void>): void {
+  testWith(["openssl"], name, async () => {
+    await using world = await World.begin();
+    await run(world);
+  });
+}
+
+/** A test over TLS, and again over mutual TLS. */
+function bothWays(name: string, run: (world: World, mutual: boolean) => Promise<void>): void {
+  for (const mutual of [false, true]) {
+    tlsTest(`${mutual ? "mutual TLS" : "TLS"}: ${name}`, (world) => run(world, mutual));
+  }
+}
+
+/** What a call fails with, be it for want of a connection. */
+async function failure(options: ConnectOptions): Promise<string> {
+  const error = await assertRejects(async () => {
+    await using client = await connect(options);
+    await client.call("PING");
+  }, RpcError);
+  return error.message;
+}
+
+async function readAll(conn: Deno.Conn): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  const buffer = new Uint8Array(64 * 1024);
+  for (let size = await conn.read(buffer); size !== null; size = await conn.read(buffer)) {
+    chunks.push(buffer.slice(0, size));
+  }
+  return concat(...chunks);
+}
+
+// Who is let in ------------------------------------------------------------------------------------------------------
+
+bothWays("calls, streams and half a megabyte either way", async (world, mutual) => {
+  const ECHO = command({ handler: ({ value }: { value: unknown }) => ({ res: value }) });
+  await using server = await withServer({ tls: world.serverTls(mutual), commands: { ECHO } });
+  await using client = await connect(world.client(server.port, mutual, { maxPayloadBytes: 1_000_000 }));
+  assertEquals(await client.call("PING"), PONG);
+  const value = crypto.getRandomValues(new Uint8Array(60_000)).toHex() + "\n\r".repeat(200_000);
+  assertEquals((await client.call("ECHO", { value })).res, value);
+  const ticks = [];
+  for await (const tick of client.stream("TICK", { count: 3, interval: 0.001 })) ticks.push(tick);
+  assertEquals(ticks, [1, 2, 3]);
+  await using byName = await connect(world.client(server.port, mutual, { hostname: "localhost" }));
+  assertEquals(await byName.call("PING"), PONG);
+});
+
+bothWays("a server that cannot be trusted is refused, in words", async (world, mutual) => {
+  const { certificates, authority, stranger } = world;
+  const untrusted = "the certificate of the peer is signed by nobody who is trusted here; name its authority as ca";
+  const servers: [why: string, certificate: Certificate, reason: string][] = [
+    ["expired", await certificates.signedBy(authority, { days: -1 }), "the certificate of the peer has expired"],
+    ["self-signed", await certificates.selfSigned(), untrusted],
+    ["of a stranger", await certificates.signedBy(stranger), untrusted],
+    [
+      "for another name",
+      await certificates.signedBy(authority, { names: "DNS:elsewhere.test" }),
+      "the certificate of the peer is for another name",
+    ],
+  ];
+  for (const [why, { cert, key }, reason] of servers) {
+    await using server = await withServer({ tls: { cert, key } });
+    const expected = `CONNECTION_LOST: cannot reach 127.0.0.1:${server.port}: ${reason}`;
+    assertEquals(await failure(world.client(server.port, mutual)), expected, why);
+  }
+  await using server = await withServer({ tls: world.serverTls(false) });
+  const { cert, key } = world.ada;
+  const withoutAuthority = { port: server.port, tls: mutual ? { cert, key } : {} };
+  assertEquals(
+    await failure(withoutAuthority),
+    `CONNECTION_LOST: cannot reach 127.0.0.1:${server.port}: ${untrusted}`,
+  );
+});
+
+tlsTest(
+  "mutual TLS: whoever has no certificate of the authority's is turned away before a byte is read",
+  async (world) => {
+    const { certificates, authority, stranger } = world;
+    const seen: (PeerCertificate | undefined)[] = [];
+    await using server = await withServer({
+      tls: world.serverTls(true),
+      middleware: [({ certificate }, next) => {
+        seen.push(certificate);
+        return next();
+      }],
+    });
+    const lost = `CONNECTION_LOST: the connection to 127.0.0.1:${server.port} is lost:`;
+    assertEquals(
+      await failure(world.client(server.port, false)),
+      `${lost} the peer does not accept the certificate of this side, or wants one`,
+    );
+    const strangers = [
+      certificates.selfSigned({ subject: "/O=Analytical/CN=ada" }),
+      certificates.signedBy(stranger, { subject: "/O=Analytical/CN=ada" }),
+      certificates.signedBy(authority, { subject: "/O=Analytical/CN=ada", days: -1 }),
+    ];
+    for (const { cert, key } of await Promise.all(strangers)) {
+      assertEquals(
+        await failure({ port: server.port, tls: { ca: authority.cert, cert, key } }),
+        `${lost} the server broke off at once, as one does that does not accept the certificate of this side`,
+      );
+    }
+    const { connections, bytes } = server.server.statistics();
+    assertEquals([connections.accepted, bytes.received, seen.length], [0, 0, 0]);
+
+    await using ada = await connect(world.client(server.port, true));
+    assertEquals(await ada.call("PING"), PONG);
+    assertEquals(seen, [{ subject: "O=Analytical, CN=ada" }]);
+  },
+);
+
+tlsTest("mutual TLS: a subject is told apart from one that is written to look like it", async (world) => {
+  const eve = await world.certificates.signedBy(world.authority, { subject: "/O=Eve, CN=ada/CN=eve" });
+  const WHO = command({ handler: (_params: object, { certificate }) => ({ res: certificate?.subject }) });
+  await using server = await withServer({ tls: world.serverTls(true), commands: { WHO } });
+  const tls = { ca: world.authority.cert, cert: eve.cert, key: eve.key };
+  await using client = await connect({ port: server.port, tls, commands: { WHO } });
+  assertEquals((await client.call("WHO")).res, "O=Eve\\, CN\\=ada, CN=eve");
+});
+
+tlsTest("TLS: a server that does not ask has no certificate to tell of", async (world) => {
+  const WHO = command({ handler: (_params: object, { certificate }) => ({ res: certificate ?? null }) });
+  await using server = await withServer({ tls: world.serverTls(false), commands: { WHO } });
+  await using client = await connect({ ...world.client(server.port, true), commands: { WHO } });
+  assertEquals((await client.call("WHO")).res, null);
+});
+
+tlsTest("TLS and plain TCP do not take each other for what they are", async (world) => {
+  await using secure = await withServer({ tls: world.serverTls(false) });
+  await using plain = await withServer();
+  assertMatch(await failure({ port: secure.port }), /^BAD_REPLY: .* sent no frame: .*; so begins TLS$/);
+  for (const mutual of [false, true]) {
+    assertEquals(
+      await failure(world.client(plain.port, mutual)),
+      `CONNECTION_LOST: cannot reach 127.0.0.1:${plain.port}: the peer does not speak TLS`,
+    );
+  }
+  assertEquals(secure.server.statistics().connections.accepted, 0);
+});
+
+bothWays("nobody there is what it is without TLS", async (world, mutual) => {
+  await using server = await withServer();
+  const { port } = server;
+  await server.server.shutdown({ grace: 0 });
+  assertEquals(
+    await failure(world.client(port, mutual)),
+    `CONNECTION_LOST: cannot reach 127.0.0.1:${port}: connection refused; is the server running?`,
+  );
+});
+
+// What is no certificate ---------------------------------------------------------------------------------------------
+
+tlsTest("TLS: what is wrong with a certificate or a key is said before it is used, at either end", async (world) => {
+  const { server: { cert, key }, ada, authority: { cert: ca } } = world;
+  const [encrypted, damaged] = [key, cert].map((text) => text.replace(/(?<=\n)[^-]/, "@"));
+  const locked = key.replaceAll("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+  assert(encrypted !== key && damaged !== cert);
+  const bad: [tls: ServerTls, problem: string][] = [
+    [{ cert, key: ada.key }, "the private key does not belong to the certificate"],
+    [{ cert: "no PEM", key }, "the certificate is not PEM text"],
+    [{ cert: "", key }, "the certificate is not PEM text"],
+    [{ cert: key, key: cert }, "the certificate is not PEM text"],
+    [{ cert, key: "no PEM" }, "the private key is not PEM text"],
+    [{ cert, key: locked }, "the private key is encrypted; it is needed in the clear"],
+    [{ cert, key, ca: "no PEM" }, "the authority is not PEM text"],
+    [{ cert, key, ca: key }, "the authority is not PEM text"],
+    [{ cert, key: undefined as unknown as string }, "a certificate and its private key go together"],
+  ];
+  for (const [tls, problem] of bad) {
+    const error = await assertRejects(() => withServer({ tls }), TypeError);
+    assertEquals(error.message, `Cannot use TLS: ${problem}`);
+    assertEquals(await failure({ port: 1, tls }), `CONNECTION_LOST: cannot reach 127.0.0.1:1: ${problem}`);
+  }
+  for (const text of [damaged, ca.replace(/(?<=\n)[^-].*\n/, "")]) {
+    const error = await assertRejects(() => withServer({ tls: { cert, key, ca: text } }), TypeError);
+    assertMatch(error.message, /^Cannot use TLS: (a certificate is damaged|the certificate is not PEM text)$/);
+  }
+});
+
+tlsTest("TLS: an address in use is said as without TLS", async (world) => {
+  await using taken = await withServer();
+  await assertRejects(() => withServer({ port: taken.port, tls: world.serverTls(false) }), Deno.errors.AddrInUse);
+  await assertRejects(() => withServer({ path: "/nowhere", tls: world.serverTls(false) }), TypeError, "unix socket");
+});
+
+// What it carries ----------------------------------------------------------------------------------------------------
+
+bothWays("requests in one write are all answered, also behind a half close", async (world, mutual) => {
+  await using server = await withServer({ tls: world.serverTls(mutual) });
+  using conn = await world.raw(server.port, mutual);
+  const requests = Array.from({ length: 100 }, (_, index) => message({ cmd: 1, seq: index }));
+  await conn.write(concat(...requests, message({ sleep: 0.02, cmd: 2 })));
+  await conn.closeWrite();
+  // To the end that TLS announces: one without it would be an error here.
+  const replies = messages(await readAll(conn));
+  assertEquals(replies.slice(0, 100), Array.from({ length: 100 }, (_, seq) => ({ seq, ...PONG })));
+  assertEquals(replies[100].res, "DONE");
+});
+
+bothWays("a reader that does not read holds back what is produced for it", async (world, mutual) => {
+  const REPLIES = 64;
+  const MEGABYTE = command({ handler: () => ({ res: new Uint8Array(1_000_000) }) });
+  await using server = await withServer({ tls: world.serverTls(mutual), commands: { MEGABYTE }, maxInFlight: 2 });
+  using conn = await world.raw(server.port, mutual);
+  const requests = Array.from({ length: REPLIES }, () => message({ cmd: "MEGABYTE" }));
+  await conn.write(concat(message({ cmd: 0, max: 1_048_576 }), ...requests));
+  await using other = await connect(world.client(server.port, mutual));
+  const produced = () => server.server.statistics().commands.MEGABYTE.calls;
+  for (let before = -1; before !== produced();) {
+    before = produced();
+    for (let calls = 0; calls < 50; calls++) await other.call("PING");
+  }
+  assert(produced() < REPLIES / 2, `${produced()} of ${REPLIES} were produced`);
+  await conn.closeWrite();
+  assertEquals(messages(await readAll(conn)).length, REPLIES);
+});
+
+bothWays("a small reply does not wait for the one before it to be acknowledged", async (world, mutual) => {
+  const held = new Held();
+  await using server = await withServer({ tls: world.serverTls(mutual), commands: { HELD: held.command } });
+  using conn = await world.raw(server.port, mutual);
+  const buffer = new Uint8Array(1024);
+  const waits: number[] = [];
+  for (let pair = 0; pair < 9; pair++) {
+    await conn.write(concat(message({ cmd: "HELD", seq: 1 }), message({ cmd: "HELD", seq: 2 })));
+    while (held.running < 2) await settle(1);
+    const [first, second] = held.calls.splice(0);
+    first.finish();
+    await conn.read(buffer);
+    // The client says nothing more, and its acknowledgement is delayed by 40 ms.
+    const startMs = performance.now();
+    second.finish();
+    await conn.read(buffer);
+    waits.push(performance.now() - startMs);
+  }
+  const median = waits.sort((a, b) => a - b)[4];
+  assert(median < 20, `the second reply came after ${median.toFixed(1)} ms`);
+});
+
+bothWays("a request does not wait for the one before it to be acknowledged", async (world, mutual) => {
+  const held = new Held();
+  await using server = await withServer({ tls: world.serverTls(mutual), commands: { HELD: held.command } });
+  await using client = await connect(world.client(server.port, mutual));
+  const waits: number[] = [];
+  for (let pair = 0; pair < 9; pair++) {
+    const first = client.call("HELD", {});
+    while (held.running === 0) await settle(1);
+    const startMs = performance.now();
+    await client.call("PING");
+    waits.push(performance.now() - startMs);
+    held.finishAll();
+    await first;
+  }
+  const median = waits.sort((a, b) => a - b)[4];
+  assert(median < 20, `the second request took ${median.toFixed(1)} ms`);
+});
+
+// Those who do not come to the point ---------------------------------------------------------------------------------
+
+bothWays("a handshake that never comes ends in time, and holds up nobody", async (world, mutual) => {
+  const clock = new FakeClock();
+  await using server = await withServer({ tls: world.serverTls(mutual), clock, frameTimeoutMs: 3_000 });
+  await using silent = await connectTcp(server.port);
+  await using halfWay = await connectTcp(server.port);
+  await halfWay.sendBytes(Uint8Array.of(0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00));
+  await using client = await connect(world.client(server.port, mutual));
+  assertEquals(await client.call("PING"), PONG);
+  await clock.advance(2_999);
+  assertEquals([await silent.hasEnded(), await halfWay.hasEnded()], [false, false]);
+  assertEquals(await client.call("PING"), PONG);
+  await clock.advance(1);
+  await silent.readToEnd();
+  await halfWay.readToEnd();
+  assertEquals(await client.call("PING"), PONG);
+  assertEquals(server.server.statistics().connections, { open: 1, accepted: 1, refused: 0 });
+});
+
+bothWays("a client that says nothing after its handshake is idle like any other", async (world, mutual) => {
+  const clock = new FakeClock();
+  await using server = await withServer({ tls: world.serverTls(mutual), clock, idleTimeoutMs: 5_000 });
+  using conn = await world.raw(server.port, mutual);
+  await conn.handshake();
+  while (server.server.statistics().connections.accepted === 0) await settle(1);
+  await clock.advance(4_000);
+  assertEquals(server.server.statistics().connections.open, 1);
+  await clock.advance(2_000);
+  assertEquals(server.server.statistics().connections.open, 0);
+});
+
+tlsTest("TLS: of too many handshakes at once the oldest ends", async (world) => {
+  const clock = new FakeClock();
+  const acceptor = await TlsAcceptor.listen({
+    ...{ hostname: "127.0.0.1", port: 0, reusePort: false, tls: world.serverTls(false) },
+    ...{ handshakeTimeoutMs: 1_000, maxHandshakes: 2, maxConnections: 10, clock },
+  });
+  const { port } = acceptor;
+  const others = clock.timers;
+  await using first = await connectTcp(port);
+  while (clock.timers - others < 1) await settle(1);
+  await using second = await connectTcp(port);
+  while (clock.timers - others < 2) await settle(1);
+  await using third = await connectTcp(port);
+  await first.readToEnd();
+  assertEquals([await second.hasEnded(), await third.hasEnded(), clock.timers - others], [false, false, 2]);
+  acceptor.close();
+  await second.readToEnd();
+  await third.readToEnd();
+  assertEquals(clock.timers, 0);
+  await assertRejects(() => acceptor.accept(), Deno.errors.BadResource);
+});
+
+tlsTest("TLS: a listener that has run out of file descriptors accepts again once there are some", async (world) => {
+  const { certPath, keyPath } = world.server;
+  const script = [`${root}tests/production/few_files.ts`, certPath, keyPath];
+  const read = `--allow-read=${world.certificates.folder}`;
+  const deno = [Deno.execPath(), "run", "--no-prompt", "--quiet", "--allow-net=127.0.0.1", read, ...script];
+  const shell = ["-c", 'ulimit -n 48; exec "$@"', "sh", ...deno];
+  await using server = await Program.start("sh", shell, /listening on .*:\d+\n/);
+  const port = Number((await server.hear(/:(\d+)\n/))[1]);
+  // More than it can take: the kernel lets them connect all the same.
+  const crowd = await Promise.all(Array.from({ length: 60 }, () => connectTcp(port)));
+  await assertRejects(() => connect(world.client(port, false, { timeout: 500 })));
+  for (const peer of crowd) peer.close();
+  const endMs = performance.now() + 10_000;
+  let client: Client | undefined;
+  while (client === undefined && performance.now() < endMs) {
+    client = await connect(world.client(port, false)).catch(() => undefined);
+  }
+  if (client === undefined) throw new Error("it accepts no more");
+  assertEquals(await client.call("PING"), PONG);
+  await client.close();
+});
+
+bothWays("a shutdown answers what is in flight, and waits for no handshake", async (world, mutual) => {
+  const held = new Held();
+  await using server = await withServer({ tls: world.serverTls(mutual), commands: { HELD: held.command } });
+  await using silent = await connectTcp(server.port);
+  await using client = await connect(world.client(server.port, mutual));
+  const call = client.call("HELD", { id: 7 });
+  while (held.running === 0) await settle(1);
+  const ended = server.server.shutdown({ grace: 60 });
+  await silent.readToEnd();
+  held.finishAll();
+  assertEquals((await call).res, 7);
+  assertEquals(await ended, { finished: 1, cut: 0 });
+});
+
+bothWays("clients that break off, in the handshake or behind it, leave nothing behind", async (world, mutual) => {
+  await using server = await withServer({ tls: world.serverTls(mutual), frameTimeoutMs: 200 });
+  await Promise.all(Array.from({ length: 30 }, async (_, index) => {
+    await using peer = await server.connectResettable();
+    if (index % 3 > 0) await peer.sendBytes(Uint8Array.of(0x16, 0x03, 0x01, index % 2, 0x00, 0x01));
+    peer.reset();
+  }));
+  await Promise.all(Array.from({ length: 10 }, async () => {
+    const conn = await world.raw(server.port, mutual);
+    await conn.write(message({ cmd: 2, sleep: 60, seq: 1 }));
+    conn.close();
+  }));
+  await using client = await connect(world.client(server.port, mutual));
+  assertEquals(await client.call("PING"), PONG);
+  while (server.server.statistics().connections.open > 1) await settle(1);
+});
+
+// As programs --------------------------------------------------------------------------------------------------------
+
+const CLIENT = ["run", "--no-prompt", "--allow-net=127.0.0.1"];
+
+tlsTest("TLS and mutual TLS by the flags of both scripts", async (world) => {
+  const { server, ada, authority } = world;
+  const read = `--allow-read=${world.certificates.folder}`;
+  const deno = ["run", "--no-prompt", "--allow-net=127.0.0.1", read];
+  const serve = (...flags: string[]) =>
+    Program.start(
+      Deno.execPath(),
+      [...deno, `${root}server.ts`, "--port", "0", "--cert", server.certPath, "--key", server.keyPath, ...flags],
+      /listening on .*:\d+\n/,
+    );
+  const call = async (program: Program, ...flags: string[]) => {
+    const [, port] = await program.hear(/:(\d+)\n/);
+    return await run(Deno.execPath(), [...deno, `${root}client.ts`, "--port", port, ...flags, "PING"]);
+  };
+  await using plain = await serve();
+  assertEquals(await call(plain, "--ca", authority.certPath), { code: 0, text: 'you said {"res":"PONG"}\n' });
+  const untrusted = await call(plain, "--tls");
+  assertMatch(untrusted.text, /^packline: cannot reach [\d.:]+: the certificate of the peer is signed by nobody .*\n$/);
+  assertEquals(untrusted.code, 3);
+
+  await using mutual = await serve("--ca", authority.certPath);
+  const own = ["--ca", authority.certPath, "--cert", ada.certPath, "--key", ada.keyPath];
+  assertEquals(await call(mutual, ...own), { code: 0, text: 'you said {"res":"PONG"}\n' });
+  const without = await call(mutual, "--ca", authority.certPath);
+  assertMatch(
+    without.text,
+    /^packline: .*the peer (does not accept the certificate of this side, or wants one|broke off; .*)\n$/,
+  );
+  assertEquals(without.code, 3);
+});
+
+tlsTest("certificates that will not do are one line, and an exit code", async (world) => {
+  const { server: { certPath: cert, keyPath: key }, ada, certificates } = world;
+  const noPem = await certificates.file("no PEM");
+  const away = `${certificates.folder}/away.pem`;
+  const read = `--allow-read=${certificates.folder}`;
+  type Case = [flags: string[], code: number, text: string, permissions?: string[]];
+  const cases: Case[] = [
+    [["--cert", cert], 2, "TLS needs both --cert and --key; see --help"],
+    [["--ca", cert], 2, "TLS needs both --cert and --key; see --help"],
+    [["--cert", away, "--key", key], 1, `cannot read --cert ${away}: there is no such file`],
+    [["--cert", cert, "--key", away], 1, `cannot read --key ${away}: there is no such file`],
+    [["--cert", certificates.folder, "--key", key], 1, `cannot read --cert ${certificates.folder}: it is a folder`],
+    [
+      ["--cert", cert, "--key", key],
+      1,
+      `cannot read --cert ${cert}: no permission; run it with --allow-read=${cert}`,
+      [],
+    ],
+    [["--cert", noPem, "--key", key], 1, `cannot use ${noPem}, ${key} for TLS: the certificate is not PEM text`],
+    [["--cert", cert, "--key", noPem], 1, `cannot use ${cert}, ${noPem} for TLS: the private key is not PEM text`],
+    [
+      ["--cert", cert, "--key", ada.keyPath],
+      1,
+      `cannot use ${cert}, ${ada.keyPath} for TLS: the private key does not belong to the certificate`,
+    ],
+    [
+      ["--cert", cert, "--key", key, "--ca", noPem],
+      1,
+      `cannot use ${cert}, ${key}, ${noPem} for TLS: the authority is not PEM text`,
+    ],
+  ];
+  await Promise.all(cases.map(async ([flags, code, text, permissions = [read]]) => {
+    const args = [...CLIENT, ...permissions, `${root}server.ts`, "--port", "0", ...flags];
+    assertEquals(await run(Deno.execPath(), args), { code, text: `packline: ${text}\n` });
+  }));
+});
+
+testWith([], "a file that another user keeps to himself is one line", async () => {
+  // An administrator may read everything: then there is nothing to see here.
+  const path = await Deno.makeTempFile();
+  try {
+    await Deno.chmod(path, 0);
+    const readable = await Deno.readTextFile(path).then(() => true, () => false);
+    if (readable) return;
+    const args = [...CLIENT, `--allow-read=${path}`, `${root}server.ts`, "--cert", path, "--key", path];
+    const text = `packline: cannot read --cert ${path}: this user may not read it\n`;
+    assertEquals(await run(Deno.execPath(), args), { code: 1, text });
+  } finally {
+    await Deno.remove(path);
+  }
+});

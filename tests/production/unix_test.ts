@@ -1,0 +1,202 @@
+/** Unix sockets: a file that only its owner opens, that is there exactly as long as its server, and that takes no other's place. */
+
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { connect } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import { serve } from "../../server.ts";
+import { listenUnix, permissionsToListen } from "../../transport/unix.ts";
+import { Held, settle, withServer } from "../wire.ts";
+import { Folder, Program, root, run } from "./programs.ts";
+
+const PONG = { res: "PONG" };
+
+/** A test with a folder for sockets; Windows has none. */
+function unixTest(name: string, run: (folder: Folder) => Promise<void>): void {
+  Deno.test({
+    name,
+    ignore: Deno.build.os === "windows",
+    async fn() {
+      await using folder = await Folder.make();
+      await run(folder);
+    },
+  });
+}
+
+async function filesIn(folder: Folder): Promise<string[]> {
+  return (await Array.fromAsync(Deno.readDir(folder.path))).map(({ name }) => name);
+}
+
+async function ping(path: string): Promise<unknown> {
+  await using client = await connect({ path });
+  return await client.call("PING");
+}
+
+unixTest("a call over a unix socket, and nothing is left of it", async (folder) => {
+  const path = `${folder.path}/p.sock`;
+  {
+    await using server = await withServer({ path });
+    assertEquals([server.server.address, server.server.hostname, server.port], [`unix:${path}`, path, 0]);
+    const info = await Deno.lstat(path);
+    assertEquals([info.isSocket, (info.mode ?? 0) & 0o777], [true, 0o600]);
+    assertEquals(await filesIn(folder), ["p.sock"]);
+    assertEquals(await ping(path), PONG);
+  }
+  assertEquals(await filesIn(folder), []);
+  const error = await assertRejects(() => ping(path), RpcError);
+  const reason = "there is no such socket; is the server running?";
+  assertEquals(error.message, `CONNECTION_LOST: cannot reach unix:${path}: ${reason}`);
+});
+
+unixTest("a file that a dead server has left behind is replaced", async (folder) => {
+  const path = `${folder.path}/p.sock`;
+  const dead = Deno.listen({ transport: "unix", path: `${folder.path}/dying` });
+  await Deno.rename(`${folder.path}/dying`, path); // so that its end does not remove it
+  dead.close();
+  const error = await assertRejects(() => ping(path), RpcError);
+  assertMatch(error.message, /connection refused; is the server running\?$/);
+  await using _server = await withServer({ path });
+  assertEquals(await ping(path), PONG);
+});
+
+unixTest("a server that answers keeps its socket", async (folder) => {
+  const path = `${folder.path}/p.sock`;
+  await using _server = await withServer({ path });
+  const error = await assertRejects(() => serve({ path }), Deno.errors.AddrInUse);
+  assertEquals(error.message, `a server answers on ${path}`);
+  assertEquals(await filesIn(folder), ["p.sock"]);
+  assertEquals(await ping(path), PONG);
+});
+
+unixTest("what is no socket stays where it is", async (folder) => {
+  await folder.write("file", "precious");
+  await Deno.mkdir(`${folder.path}/folder`);
+  await Deno.symlink("file", `${folder.path}/link`);
+  for (const name of ["file", "folder", "link"]) {
+    const path = `${folder.path}/${name}`;
+    const error = await assertRejects(() => serve({ path }), Deno.errors.AlreadyExists);
+    assertEquals(error.message, `${path} exists, and is no socket`);
+  }
+  assertEquals(await Deno.readTextFile(`${folder.path}/file`), "precious");
+  assertEquals((await filesIn(folder)).sort(), ["file", "folder", "link"]);
+});
+
+unixTest("of two servers that begin on one path at once, one does", async (folder) => {
+  const path = `${folder.path}/p.sock`;
+  const begun = await Promise.allSettled([serve({ path }), serve({ path }), serve({ path })]);
+  const servers = begun.flatMap((each) => each.status === "fulfilled" ? [each.value] : []);
+  assertEquals(servers.length, 1);
+  assertEquals(await ping(path), PONG);
+  await servers[0].shutdown({ grace: 0 });
+  assertEquals(await filesIn(folder), []);
+});
+
+unixTest("a start that was killed in its midst is told of, and nothing of it is touched", async (folder) => {
+  const path = `${folder.path}/p.sock`;
+  await Deno.mkdir(`${path}.new`);
+  await Deno.writeTextFile(`${path}.new/precious`, "");
+  const error = await assertRejects(() => serve({ path }), Deno.errors.AlreadyExists);
+  const text =
+    `${path}.new exists: another server is about to listen, or one was killed as it was; in that case, remove it`;
+  assertEquals(error.message, text);
+  assertEquals(await filesIn(folder), ["p.sock.new"]);
+});
+
+unixTest("a server removes its own file, and no other's", async (folder) => {
+  const path = `${folder.path}/p.sock`;
+  const first = await listenUnix(path);
+  await Deno.remove(path);
+  const second = await listenUnix(path);
+  first.close();
+  assertEquals(await filesIn(folder), ["p.sock"]);
+  await Deno.remove(path); // gone already when the server comes to it
+  second.close();
+});
+
+unixTest("a shutdown takes the file away at once, and answers what is in flight", async (folder) => {
+  const path = `${folder.path}/p.sock`;
+  const held = new Held();
+  const server = await serve({ path, commands: { HELD: held.command } });
+  await using client = await connect({ path });
+  const call = client.call("HELD", { id: 1 });
+  while (held.running === 0) await settle(1);
+  const ended = server.shutdown({ grace: 60 });
+  assertEquals(await filesIn(folder), []);
+  held.finishAll();
+  assertEquals((await call).res, 1);
+  assertEquals(await ended, { finished: 1, cut: 0 });
+});
+
+// As programs --------------------------------------------------------------------------------------------------------
+
+const DENO = ["run", "--no-prompt"];
+
+unixTest("both scripts over a unix socket, with the permissions that their complaints name", async (folder) => {
+  const path = `${folder.path}/p.sock`;
+  const server = [`${root}server.ts`, "--unix", path];
+  const client = [`${root}client.ts`, "--unix", path, "PING"];
+  const complaint = await run(Deno.execPath(), [...DENO, ...server]);
+  assertEquals(complaint, {
+    code: 1,
+    text: `packline: no permission to listen on unix:${path}; run it with ${permissionsToListen(path)}\n`,
+  });
+  const flags = permissionsToListen(path).split(" ");
+  // Each is needed: without one of them, it is the same complaint.
+  for (const flag of flags) {
+    const others = flags.filter((other) => other !== flag);
+    assertEquals(await run(Deno.execPath(), [...DENO, ...others, ...server]), complaint, `without ${flag}`);
+  }
+  await using listening = await Program.start(
+    Deno.execPath(),
+    [...DENO, ...flags, ...server],
+    /listening on unix:.*\n/,
+  );
+  assertMatch(listening.said, new RegExp(`^packline [\\d.]+ listening on unix:${path}\n$`));
+
+  const refused = await run(Deno.execPath(), [...DENO, ...client]);
+  assertEquals(refused.code, 3);
+  const [, needed] = refused.text.match(/^packline: no permission to reach unix:.*; run it with (.*)\n$/) ?? [];
+  assertEquals(await run(Deno.execPath(), [...DENO, ...needed.split(" "), ...client]), {
+    code: 0,
+    text: 'you said {"res":"PONG"}\n',
+  });
+
+  listening.kill("SIGTERM");
+  assertEquals((await listening.status).code, 0);
+  assertEquals(await filesIn(folder), []);
+});
+
+unixTest(
+  "a path relative to where the server is started, under a umask that would let everybody in",
+  async (folder) => {
+    const server = [`${root}server.ts`, "--unix", "p.sock"];
+    const { text } = await run(Deno.execPath(), [...DENO, ...server], { cwd: folder.path });
+    const flags = permissionsToListen(`${folder.path}/p.sock`);
+    assertEquals(text, `packline: no permission to listen on unix:p.sock; run it with ${flags}\n`);
+    const shell = ["-c", 'cd "$1"; umask 0; shift; exec "$@"', "sh", folder.path];
+    const deno = [Deno.execPath(), ...DENO, ...flags.split(" "), ...server];
+    await using _listening = await Program.start("sh", [...shell, ...deno], /listening on unix:p.sock\n/);
+    assertEquals(((await Deno.lstat(`${folder.path}/p.sock`)).mode ?? 0) & 0o777, 0o600);
+    assertEquals(await ping(`${folder.path}/p.sock`), PONG);
+  },
+);
+
+unixTest("a socket that cannot be is one line, and an exit code", async (folder) => {
+  await folder.write("file", "");
+  const { path } = folder;
+  const long = `${path}/${"x".repeat(120)}`;
+  const cases: [flags: string[], code: number, text: string][] = [
+    [
+      ["--unix", `${path}/none/p.sock`],
+      1,
+      `cannot listen on unix:${path}/none/p.sock: there is no folder ${path}/none`,
+    ],
+    [["--unix", `${path}/file`], 1, `cannot listen on unix:${path}/file: ${path}/file exists, and is no socket`],
+    [["--unix", long], 1, `cannot listen on unix:${long}: the path is too long for a socket`],
+    [["--unix", `${path}/p`, "--cert", "a", "--key", "b"], 2, "--unix goes without TLS; see --help"],
+  ];
+  for (const [flags, code, text] of cases) {
+    const outcome = await run(Deno.execPath(), [...DENO, "--allow-all", `${root}server.ts`, ...flags]);
+    assertEquals(outcome, { code, text: `packline: ${text}\n` });
+  }
+  assertEquals(await filesIn(folder), ["file"]);
+});

@@ -1,0 +1,116 @@
+/**
+ * A TLS socket of `node:tls`, which the runtime carries, as a pair of streams; and how a client gets one.
+ *
+ * The runtime's own TLS has two lacks: a socket of its `connectTls` has Nagle's algorithm on, with no switch for it, and one
+ * of its `startTls`, which can be given a connection that has it off, cannot show a certificate. Node's can do both.
+ *
+ * In: a socket, or an address and certificates. Out: streams. Refused: a server that cannot be trusted, or cannot be reached.
+ */
+
+import type { Buffer } from "node:buffer";
+import type { Socket } from "node:net";
+import { connect, type TLSSocket } from "node:tls";
+import type { Duplex } from "./duplex.ts";
+import { addressText } from "./tcp.ts";
+import type { ClientTls } from "./tls.ts";
+
+/**
+ * Connects, and shows a certificate.
+ *
+ * @param address Where to, by name or address and port.
+ * @param tls Whom to trust, and the client's own certificate and key.
+ * @param signal Ends the attempt.
+ * @returns The connection, once the server has been checked. It checks the client later, and breaks off if need be.
+ */
+export async function dialWithCertificate(
+  { hostname, port }: { hostname: string; port: number },
+  { ca, cert, key }: ClientTls,
+  signal: AbortSignal,
+): Promise<Duplex> {
+  // A variable, since the types do not know `allowHalfOpen` here.
+  const options = { host: hostname, port, ca, cert, key, allowHalfOpen: true };
+  const socket = connect(options);
+  const { promise: secured, resolve, reject } = Promise.withResolvers<void>();
+  const abandon = () => {
+    reject(signal.reason);
+    socket.destroy();
+  };
+  socket.setNoDelay(true);
+  socket.on("error", reject);
+  socket.once("close", () => reject(new Deno.errors.ConnectionReset("the peer broke off the handshake")));
+  socket.once("secureConnect", resolve);
+  signal.addEventListener("abort", abandon, { once: true });
+  try {
+    await secured;
+    return socketStreams(socket, new Deno.errors.ConnectionReset(TURNED_AWAY));
+  } catch (error) {
+    socket.destroy();
+    const refused = (error as { code?: string }).code === "ECONNREFUSED";
+    throw refused ? new Deno.errors.ConnectionRefused((error as Error).message) : error;
+  } finally {
+    signal.removeEventListener("abort", abandon);
+  }
+}
+
+/** A server that does not accept a certificate need not say so. */
+const TURNED_AWAY = "the server broke off at once, as one does that does not accept the certificate of this side";
+
+/**
+ * A socket of Node's kind as a pair of streams.
+ *
+ * @param socket The socket, its handshake done.
+ * @param silentEnd What it means if the peer ends the connection before it has said anything; by default, nothing.
+ */
+export function socketStreams(socket: TLSSocket, silentEnd?: Error): Duplex {
+  let ended = false;
+  let silent = true;
+  const readable = new ReadableStream<Uint8Array>({
+    start(controller) {
+      socket.pause();
+      socket.on("data", ({ buffer, byteOffset, byteLength }: Buffer) => {
+        if (ended) return;
+        silent = false;
+        socket.pause(); // one chunk at a time: the stages say when they want the next
+        // Not as a Buffer, whose slice() does not copy.
+        controller.enqueue(new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength));
+      });
+      const end = (close: () => void) => {
+        if (!ended) close();
+        ended = true;
+      };
+      socket.once("end", () => end(() => silent && silentEnd ? controller.error(silentEnd) : controller.close()));
+      socket.on("error", (error) => end(() => controller.error(error)));
+      socket.once(
+        "close",
+        () => end(() => controller.error(new Deno.errors.ConnectionReset("the connection is closed"))),
+      );
+    },
+    pull: () => void socket.resume(),
+    cancel() {
+      ended = true;
+      socket.pause();
+    },
+  }, { highWaterMark: 0 });
+  const writable = new WritableStream<Uint8Array>({
+    write: (chunk) =>
+      new Promise((resolve, reject) => socket.write(chunk, (error) => error ? reject(error) : resolve())),
+    close: () => new Promise((resolve) => socket.end(() => resolve())),
+  });
+  return { readable, writable, peer: peerOf(socket), close: () => void socket.destroy() };
+}
+
+/** Who is at the other end, for people. */
+export function peerOf({ remoteAddress, remotePort }: Socket): string {
+  return addressText({ transport: "tcp", hostname: remoteAddress ?? "", port: remotePort ?? 0 });
+}
+
+/** Whom the peer's certificate is for, if it has one. `O=Analytical, CN=ada`: the parts in their order, as RFC 4514 names them, with its special characters escaped. */
+export function subjectOf(socket: TLSSocket): string | undefined {
+  const { subject } = socket.getPeerCertificate();
+  if (subject === undefined) return undefined;
+  return Object.entries(subject)
+    .flatMap(([name, values]) =>
+      [values].flat().map((value) => `${name}=${String(value).replaceAll(/[,+"\\<>;=]/g, "\\$&")}`)
+    )
+    .join(", ");
+}
