@@ -39,10 +39,10 @@ export const FULL: Plan = {
 
 export const QUICK: Plan = {
   rounds: 1,
-  works: { warmupMs: 100, windowMs: 250 },
-  steps: { warmupMs: 100, windowMs: 250 },
+  works: { warmupMs: 100, windowMs: 200 },
+  steps: { warmupMs: 100, windowMs: 200 },
   codecSliceMs: 2,
-  idleConnections: 1_000,
+  idleConnections: 5_000,
   idleSubjects: [PACKLINE],
   payloadBytes: [16, 4096, 1_048_576],
   connections: [1, 1_000],

@@ -34,7 +34,13 @@ const TOP_LEVEL = [
 ];
 
 /** The modules that use the runtime's Node interface, where there is no other: TLS, threads, lines typed at a prompt. */
-const NODE_USERS = ["transport/tls_acceptor.ts", "transport/tls_socket.ts", "cli/line_editor.ts", "cli/thread.ts", "cli/worker.ts"];
+const NODE_USERS = [
+  "transport/tls_acceptor.ts",
+  "transport/tls_socket.ts",
+  "cli/line_editor.ts",
+  "cli/thread.ts",
+  "cli/worker.ts",
+];
 
 /** All that shipped code needs from elsewhere. */
 const STD = /^jsr:@std\/(msgpack|cli)@\^\d+\.\d+\.\d+(\/[\w-]+)?$/;
