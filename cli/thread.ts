@@ -5,8 +5,9 @@
  * heap that is full, an exit.
  *
  * A thread of `node:worker_threads`, which the runtime carries, and not a `Worker` of the web: one of those that fills its
- * heap takes the process with it, all other workers included, and one that exits says nothing. A child process would be
- * further apart yet, but for that the server would need `--allow-run`, with which whoever gets hold of it may do anything.
+ * heap takes the process with it, all other workers included, and one that exits says nothing. Of these, only what fills
+ * the heap is broken off: the worker, or no more than the call. A child process would stand further apart yet; but to start
+ * one, the server would need `--allow-run`, with which whoever gets hold of it may do anything.
  */
 
 import { getHeapStatistics } from "node:v8";

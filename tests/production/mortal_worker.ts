@@ -3,13 +3,10 @@
 import { parentPort } from "node:worker_threads";
 import "../../cli/worker.ts";
 
-/** In what ways: by an error that nobody catches, on its own, of a full heap; and one in which it lives on, deaf. */
+/** In what ways: by an error that nobody catches, on its own; and one in which it lives on, deaf. */
 const WAYS: Record<string, () => void> = {
   throw: () => void Promise.reject(new Error("a test wants it")),
   exit: () => Deno.exit(7),
-  fill() {
-    for (const held: unknown[] = [];;) held.push(new Array(100_000).fill({}));
-  },
   spin() {
     while (true);
   },
