@@ -332,38 +332,16 @@ Deno.test("a second signal ends all workers at once", linuxOnly, async () => {
   for (const error of await Promise.all(calls)) assertEquals(error.code, "CONNECTION_LOST");
 });
 
-for (const [way, reason] of [["throw", ".*a test wants it"], ["exit", "it exited"]]) {
-  Deno.test(`a worker that dies (${way}) is started again, and the other does not notice`, linuxOnly, async () => {
-    const args = [...DENO, `${root}tests/production/mortal_workers.ts`];
-    await using program = await Program.start(Deno.execPath(), args, /listening on .*:\d+\n/);
-    const port = Number((await program.hear(/:(\d+)\n/))[1]);
-    await using both = await clientsOfBoth({ port });
-    const [first, second] = both.clients;
-    const survives = first.call("DELAY", { sleep: 0.5 });
-    const dies = assertRejects(() => second.call("DELAY", { sleep: 60 }, { timeout: 20_000 }), RpcError);
-    await Promise.all([first.call("PING"), second.call("PING")]);
-    await program.say(`2 ${way}`);
-    assertEquals((await dies).code, "CONNECTION_LOST");
-    await program.hear(new RegExp(`worker 2 has ended \\(${reason}\\); it is started again in 50 ms\n`));
-    assertEquals((await survives).res, "DONE");
-    assertEquals(first.state, "open");
-    // The same client, on a connection of its own making.
-    assertEquals(await second.call("PING"), PONG);
-    await using again = await clientsOfBoth({ port });
-    const { res } = await again.clients[0].call("STATS", { all: true });
-    assertEquals(res.workers, { counted: [1, 2], silent: [] });
-    program.kill("SIGTERM");
-    assertEquals((await program.status).code, 0);
-    await program.hear(/finished 0, cut 0\n$/);
-  });
-}
-
 Deno.test("a worker that no longer answers is named, and made to end with the others", linuxOnly, async () => {
   await using program = await startWorkers("tests/production/mortal_workers.ts");
   await using both = await clientsOfBoth({ port: program.port });
   const [first] = both.clients;
   await program.say("2 spin");
-  const { res } = await first.call("STATS", { all: true });
+  // The word to the worker and the question to the other may cross.
+  let { res } = await first.call("STATS", { all: true });
+  for (let tries = 0; tries < 20 && res.workers?.counted.length === 2; tries++) {
+    ({ res } = await first.call("STATS", { all: true }));
+  }
   assertEquals(res.workers, { counted: [1], silent: [2] });
   program.kill("SIGTERM");
   await program.hear(/worker 2 does not come to an end, and is made to\nfinished 0, cut 0\n$/);
