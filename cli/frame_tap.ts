@@ -7,7 +7,7 @@
  */
 
 import { FrameScanner } from "../codec/frame.ts";
-import type { Duplex } from "../transport/duplex.ts";
+import { closeDuplex, type Duplex } from "../transport/duplex.ts";
 
 /** Which way bytes go. */
 export type Direction = "sent" | "received";
@@ -22,7 +22,8 @@ export function tapFrames(duplex: Duplex, show: ShowFrame): Duplex {
   const sent = new FrameTap((frame) => show(frame, "sent"));
   const received = new FrameTap((frame) => show(frame, "received"));
   return {
-    ...duplex,
+    peer: duplex.peer,
+    close: () => closeDuplex(duplex),
     readable: new ReadableStream<Uint8Array>({
       async pull(controller) {
         const { value } = await reader.read().catch(async (error) => {

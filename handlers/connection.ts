@@ -7,11 +7,12 @@
 
 import { DecodeStage } from "../codec/decode.ts";
 import { EncodeStage } from "../codec/encode.ts";
-import { type Control, readRequest, type Reply, type Request, writeReply } from "../codec/message.ts";
+import { type Control, readRequest, type Request } from "../codec/message.ts";
 import { compose } from "../transport/compose.ts";
-import { closeDuplex, type Duplex } from "../transport/duplex.ts";
-import { endsOf, type Sink, type Source } from "../transport/ends.ts";
+import type { Duplex } from "../transport/duplex.ts";
+import { type Ends, endsOf } from "../transport/ends.ts";
 import { Outflow } from "../transport/outflow.ts";
+import { bufferAfter, closeQuietly, FIRST_READ_BYTES } from "../transport/tcp.ts";
 import { DispatchStage } from "./dispatch.ts";
 import type { Service } from "./service.ts";
 
@@ -27,21 +28,17 @@ const LINGER_MS = 2_000;
 
 /** A connection while it lasts. */
 export class Connection {
-  /** Resolves when it has ended. */
-  ended: Promise<void> = Promise.resolve();
   readonly #service: Service;
-  readonly #duplex: Duplex;
+  readonly #ends: Ends;
   readonly #decode: DecodeStage<Request | Control>;
   readonly #dispatch: DispatchStage;
   readonly #outflow: Outflow;
   readonly #stages: TransformStream<Uint8Array, Uint8Array>;
-  readonly #source: Source;
-  readonly #sink: Sink;
   #receivedBytes = 0;
   /** Whether the peer may send: not while what it has sent already waits for room. */
   #reading = false;
   #probing = false;
-  readonly #closed = Promise.withResolvers<void>();
+  readonly #ended = Promise.withResolvers<void>();
   #watched = { receivedBytes: 0, sentBytes: 0, frames: 0 };
   #silentSinceMs = Infinity;
   #midFrameSinceMs = Infinity;
@@ -50,40 +47,27 @@ export class Connection {
   constructor(service: Service, duplex: Duplex) {
     const { limits } = service;
     this.#service = service;
-    this.#duplex = duplex;
+    this.#ends = endsOf(duplex);
     this.#outflow = new Outflow(limits.maxQueuedBytes);
     this.#decode = new DecodeStage(readRequest, limits);
-    const dispatch = new DispatchStage(service, this.#outflow, duplex.peer ?? "unknown peer", duplex.certificate);
-    this.#dispatch = dispatch;
-    const encode = new EncodeStage<Reply>({
-      writeMessage: writeReply,
-      maxPayloadBytes: (reply) => dispatch.limitOf(reply),
-      onUnwritable: (reply, error) => dispatch.replaceUnwritable(reply, error),
-      onChunk: (bytes) => this.#outflow.add(bytes),
-    });
+    this.#dispatch = new DispatchStage(service, this.#outflow, duplex.peer ?? "unknown peer", duplex.certificate);
+    const stages = compose(this.#decode, this.#dispatch, new EncodeStage(this.#dispatch));
     // The queue behind the stages is bounded by the outflow, which dispatch asks; the streams must not add a bound.
-    this.#stages = new TransformStream(compose(this.#decode, dispatch, encode), undefined, {
-      highWaterMark: Infinity,
-    });
-    const { source, sink } = endsOf(duplex);
-    this.#source = source;
-    this.#sink = sink;
+    this.#stages = new TransformStream(stages, undefined, { highWaterMark: Infinity });
   }
 
-  /** Serves until both directions have ended. */
+  /** Resolves when it has ended. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  /** Serves until both directions have ended, or until it is closed. */
   run(): Promise<void> {
-    return this.ended = this.#run();
-  }
-
-  async #run(): Promise<void> {
     this.#service.connections.add(this);
     this.#service.counts.connectionsAccepted++;
     this.#service.counts.connectionsOpen++;
-    // A stream whose peer does not read cannot always be made to give up a write: a close does not wait for it.
-    await Promise.race([this.#serve(), this.#closed.promise]);
-    this.close();
-    this.#service.counts.connectionsOpen--;
-    this.#service.connections.delete(this);
+    void this.#serve();
+    return this.ended;
   }
 
   /** Both directions, to their end. */
@@ -93,6 +77,7 @@ export class Connection {
     const linger = this.#service.clock.setTimer(() => this.close(), LINGER_MS, false);
     await received;
     this.#service.clock.clearTimer(linger);
+    this.close();
   }
 
   /** See {@linkcode DispatchStage.drain}. */
@@ -109,10 +94,10 @@ export class Connection {
   close(reason: unknown = new Error("the connection was closed")): void {
     this.#dispatch.cancel(reason);
     this.#outflow.close();
-    closeDuplex(this.#duplex);
-    this.#source.cancel(reason);
-    this.#sink.abort(reason);
-    this.#closed.resolve();
+    closeQuietly(this.#ends);
+    // A stream whose peer does not read cannot always be made to give up a write: the end does not wait for it.
+    if (this.#service.connections.delete(this)) this.#service.counts.connectionsOpen--;
+    this.#ended.resolve();
   }
 
   /** Looks for a frame, a silence or a write that takes too long. Called now and then; costs nothing in between. */
@@ -153,31 +138,33 @@ export class Connection {
   #probe(): void {
     if (this.#probing || this.#outflow.queuedBytes > 0) return;
     this.#probing = true;
-    this.#sink.write(new Uint8Array(0)).then(() => this.#probing = false, (error) => this.close(error));
+    this.#ends.write(new Uint8Array(0)).then(() => this.#probing = false, (error) => this.close(error));
   }
 
   async #receive(): Promise<void> {
     const stages = this.#stages.writable.getWriter();
+    let buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
     let lingerBytes = 0;
     try {
       while (true) {
         this.#reading = true;
-        const value = await this.#source.read();
+        const readBytes = await this.#ends.read(buffer);
         this.#reading = false;
-        if (value === null) break;
-        this.#receivedBytes += value.length;
-        this.#service.counts.bytesReceived += value.length;
+        if (readBytes === null) break;
+        this.#receivedBytes += readBytes;
+        this.#service.counts.bytesReceived += readBytes;
         if (this.#dispatch.gone) {
-          lingerBytes += value.length;
+          lingerBytes += readBytes;
           if (lingerBytes > LINGER_BYTES) return;
         } else {
-          await stages.write(value);
+          await stages.write(buffer.subarray(0, readBytes));
         }
+        buffer = bufferAfter(buffer, readBytes);
       }
       await stages.close();
     } catch (error) {
       // The peer is gone, or the stages have ended the stream on purpose. Anything else is an error of this code.
-      if (!this.#reading && !this.#dispatch.gone) this.#service.report(error, { peer: this.#duplex.peer });
+      if (!this.#reading && !this.#dispatch.gone) this.#service.report(error, { peer: this.#dispatch.peer });
       stages.abort(error).catch(ignore);
     }
   }
@@ -191,19 +178,17 @@ export class Connection {
         const { done, value } = await stages.read();
         writing = true;
         if (done) break;
-        for (let start = 0; start < value.length; start += LARGEST_WRITE_BYTES) {
-          const chunk = value.length <= LARGEST_WRITE_BYTES
-            ? value
-            : value.subarray(start, start + LARGEST_WRITE_BYTES);
-          await this.#sink.write(chunk);
-          this.#outflow.sent(chunk.length);
-          this.#service.counts.bytesSent += chunk.length;
+        for (let start = 0; start < value.length;) {
+          const sentBytes = await this.#ends.write(value.subarray(start, start + LARGEST_WRITE_BYTES));
+          start += sentBytes;
+          this.#outflow.sent(sentBytes);
+          this.#service.counts.bytesSent += sentBytes;
         }
       }
-      await this.#sink.close();
+      await this.#ends.closeWrite();
     } catch (error) {
       // An error of this code, unless the stages were ended on purpose.
-      if (!writing && !this.#dispatch.gone) this.#service.report(error, { peer: this.#duplex.peer });
+      if (!writing && !this.#dispatch.gone) this.#service.report(error, { peer: this.#dispatch.peer });
       // The peer does not take its replies: nothing else it has asked for is of use to it.
       this.close(error);
     }

@@ -12,7 +12,7 @@
  */
 
 import type { Output } from "../codec/decode.ts";
-import { PayloadTooLargeError } from "../codec/encode.ts";
+import { type EncodeOptions, PayloadTooLargeError } from "../codec/encode.ts";
 import {
   BadFrame,
   type Control,
@@ -22,8 +22,9 @@ import {
   Reply,
   Request,
   Truncated,
+  writeReply,
 } from "../codec/message.ts";
-import { EncodeError } from "../codec/writer.ts";
+import { EncodeError, type Writer } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
@@ -56,8 +57,11 @@ interface Waiting {
   readonly arrivedMs: number;
 }
 
-/** The dispatch stage of one connection: give it to a `TransformStream`, or compose it with others. */
-export class DispatchStage implements Transformer<Decoded<Request | Control>[], Reply[]>, Caller {
+/**
+ * The dispatch stage of one connection: give it to a `TransformStream`, or compose it with others. It also says how its
+ * replies are encoded: give it to the encode stage.
+ */
+export class DispatchStage implements Transformer<Decoded<Request | Control>[], Reply[]>, EncodeOptions<Reply>, Caller {
   readonly peer: string;
   readonly certificate: PeerCertificate | undefined;
 
@@ -162,13 +166,19 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     this.#end(reason);
   }
 
-  /** How large a reply may be. What this server says of its own accord goes out, however low the limit is. */
-  limitOf(reply: Reply): number {
+  // ---- what the encode stage asks
+
+  writeMessage(writer: Writer, reply: Reply): void {
+    writeReply(writer, reply);
+  }
+
+  /** What this server says of its own accord goes out, however low the limit is. */
+  maxPayloadBytes(reply: Reply): number {
     return reply.call === undefined ? Infinity : this.#maxReplyBytes;
   }
 
-  /** A reply could not be written: what its caller gets in its place. */
-  replaceUnwritable(reply: Reply, error: unknown): Reply | undefined {
+  /** A reply could not be written: this is what its caller gets in its place. */
+  onUnwritable(reply: Reply, error: unknown): Reply | undefined {
     const call = reply.call as Call | undefined;
     const failure = toFailure(error);
     // A peer that takes less than a short frame holds is told, and nobody else: it asked for that.
@@ -185,6 +195,10 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
       call?.entry.counts.failed(failure.code);
     }
     return new Reply(reply.seq, failure, false);
+  }
+
+  onChunk(bytes: number): void {
+    this.#outflow.add(bytes);
   }
 
   onExpired(call: Call): void {

@@ -23,11 +23,12 @@ import {
 import { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Timer } from "./clock.ts";
-import { closeDuplex, type Duplex } from "./duplex.ts";
-import { endsOf, type Source } from "./ends.ts";
+import type { Duplex } from "./duplex.ts";
+import { type Ends, endsOf } from "./ends.ts";
 import { reasonOf } from "./tls.ts";
 import { Outbox, type Outgoing } from "./outbox.ts";
 import type { CallOwner, CallQueue, PendingCall } from "./pending.ts";
+import { bufferAfter, closeQuietly, FIRST_READ_BYTES } from "./tcp.ts";
 
 /** How long the end of a connection waits for its last write. */
 const LINGER_MS = 1_000;
@@ -71,8 +72,7 @@ export class Channel {
   answered = false;
 
   readonly #owner: ChannelOwner;
-  readonly #duplex: Duplex;
-  readonly #source: Source;
+  readonly #ends: Ends;
   readonly #outbox: Outbox;
   readonly #reading: Promise<void>;
 
@@ -97,14 +97,12 @@ export class Channel {
   constructor(owner: ChannelOwner, duplex: Duplex) {
     const { sequenced, maxPayloadBytes } = owner;
     this.#owner = owner;
-    this.#duplex = duplex;
     this.peer = duplex.peer ?? "the server";
-    const { source, sink } = endsOf(duplex);
-    this.#source = source;
+    this.#ends = endsOf(duplex);
     // A server that knows no seq knows no control messages and no long frames either: it would answer them.
     const untoldBytes = SHORT_PAYLOAD_BYTES_END - 1;
     if (sequenced && maxPayloadBytes !== untoldBytes) this.#greeting = new OutgoingControl({ max: maxPayloadBytes });
-    this.#outbox = new Outbox(sink, {
+    this.#outbox = new Outbox(this.#ends, {
       takeBatch: () => this.#takeBatch(),
       maxPayloadBytes: sequenced ? maxPayloadBytes : Math.min(maxPayloadBytes, untoldBytes),
       onUnwritable: (call, error) => this.#refuse(call, error),
@@ -209,12 +207,14 @@ export class Channel {
   async #receive(): Promise<void> {
     const decode = new DecodeStage(readReply, { ...DEFAULT_LIMITS, maxPayloadBytes: this.#owner.maxPayloadBytes });
     const output = { enqueue: (batch: Decoded<ReceivedReply>[]) => this.#takeReplies(batch), terminate: ignore };
+    let buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
     try {
       while (true) {
-        const value = await this.#source.read();
-        if (value === null) break;
+        const readBytes = await this.#ends.read(buffer);
+        if (readBytes === null) break;
         this.#heard++;
-        decode.transform(value, output);
+        decode.transform(buffer.subarray(0, readBytes), output);
+        buffer = bufferAfter(buffer, readBytes);
       }
       decode.flush(output);
       this.#lose(this.#lost("the server closed it"));
@@ -321,9 +321,7 @@ export class Channel {
       clock.clearTimer(this.#probe);
       this.#owner.servesOnce = true;
     }
-    closeDuplex(this.#duplex);
-    this.#source.cancel(error);
-    this.#outbox.abort(error);
+    closeQuietly(this.#ends);
     const unanswered = [];
     for (const call of this.#calls.values()) {
       if (call.settled) deadlines.delete(call);

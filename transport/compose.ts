@@ -93,36 +93,52 @@ export function compose<In, A, B>(
   dispatch: Stage<A, B>,
   encode: Stage<B, Uint8Array>,
 ): Transformer<In, Uint8Array> {
-  let gatherer: Gatherer;
-  let toDispatch: Link<A, B>;
-  let toEncode: Link<B, Uint8Array>;
-  return {
-    start(output) {
-      gatherer = new Gatherer(output);
-      toEncode = new Link(encode, gatherer);
-      toDispatch = new Link(dispatch, toEncode);
-      encode.start?.(gatherer);
-      dispatch.start?.(toEncode);
-      decode.start?.(toDispatch);
-    },
-    transform(chunk) {
-      toDispatch.pending = undefined;
-      gatherer.gather();
-      decode.transform(chunk, toDispatch);
-      gatherer.release();
-      return toDispatch.pending as void | Promise<void>;
-    },
-    async flush() {
-      toDispatch.pending = undefined;
-      await decode.flush?.(toDispatch);
-      await toDispatch.pending;
-      await dispatch.flush?.(toEncode);
-      await encode.flush?.(gatherer);
-    },
-    async cancel(reason) {
-      await decode.cancel?.(reason);
-      await dispatch.cancel?.(reason);
-      await encode.cancel?.(reason);
-    },
-  };
+  return new Composed(decode, dispatch, encode);
+}
+
+class Composed<In, A, B> implements Transformer<In, Uint8Array> {
+  readonly #decode: Stage<In, A>;
+  readonly #dispatch: Stage<A, B>;
+  readonly #encode: Stage<B, Uint8Array>;
+  #gatherer!: Gatherer;
+  #toDispatch!: Link<A, B>;
+  #toEncode!: Link<B, Uint8Array>;
+
+  constructor(decode: Stage<In, A>, dispatch: Stage<A, B>, encode: Stage<B, Uint8Array>) {
+    this.#decode = decode;
+    this.#dispatch = dispatch;
+    this.#encode = encode;
+  }
+
+  start(output: Output<Uint8Array>): void {
+    this.#gatherer = new Gatherer(output);
+    this.#toEncode = new Link(this.#encode, this.#gatherer);
+    this.#toDispatch = new Link(this.#dispatch, this.#toEncode);
+    this.#encode.start?.(this.#gatherer);
+    this.#dispatch.start?.(this.#toEncode);
+    this.#decode.start?.(this.#toDispatch);
+  }
+
+  transform(chunk: In): void | Promise<void> {
+    const toDispatch = this.#toDispatch;
+    toDispatch.pending = undefined;
+    this.#gatherer.gather();
+    this.#decode.transform(chunk, toDispatch);
+    this.#gatherer.release();
+    return toDispatch.pending;
+  }
+
+  async flush(): Promise<void> {
+    this.#toDispatch.pending = undefined;
+    await this.#decode.flush?.(this.#toDispatch);
+    await this.#toDispatch.pending;
+    await this.#dispatch.flush?.(this.#toEncode);
+    await this.#encode.flush?.(this.#gatherer);
+  }
+
+  async cancel(reason: unknown): Promise<void> {
+    await this.#decode.cancel?.(reason);
+    await this.#dispatch.cancel?.(reason);
+    await this.#encode.cancel?.(reason);
+  }
 }

@@ -1,89 +1,71 @@
 /**
- * The two ends of a connection, as both sides of packline use them: a source to read and a sink to write, one chunk at
- * a time.
+ * The ends of a connection, as both sides of packline use them: bytes read into a buffer, bytes written out of one, as a
+ * socket has it.
  *
- * In: a {@linkcode Duplex}. Out: its ends. For any pair of streams they are made of its reader and its writer. A socket
- * has ends of its own: each stream between a socket and its user costs some 3 µs a read, and 4 KiB a connection.
+ * In: a {@linkcode Duplex}. Out: its ends. A socket's is the socket itself: each stream between a socket and its user
+ * costs some 3 µs a read, and 4 KiB a connection. For any other pair of streams they are made of its reader and its writer.
  */
 
-import type { Duplex } from "./duplex.ts";
+import { closeDuplex, type Duplex } from "./duplex.ts";
+import { SocketDuplex } from "./tcp.ts";
 
-/** Gives bytes. */
-export interface Source {
-  /** The next bytes, `null` at the end. They are the caller's until it reads again. */
-  read(): Promise<Uint8Array | null>;
-  /** Nobody reads any more. */
-  cancel(reason: unknown): void;
-}
-
-/** Takes bytes. */
-export interface Sink {
-  /** Resolves when all of them have been taken. */
-  write(bytes: Uint8Array): Promise<void>;
-  /** No more will come. */
-  close(): Promise<void>;
-  /** What is under way is of no use any more. */
-  abort(reason: unknown): void;
-}
-
-/** A connection's ends. */
+/** What bytes are read from and written to. `Deno.Conn` is one. */
 export interface Ends {
-  readonly source: Source;
-  readonly sink: Sink;
-}
-
-// By the pair itself, so that a pair that somebody has made of it, with streams of other properties, is not mistaken for
-// it.
-const ownEnds = new WeakMap<Duplex, Ends>();
-
-/** Gives a pair ends of its own; whoever asks for its ends gets them in place of its streams. */
-export function withEnds(duplex: Duplex, ends: Ends): Duplex {
-  ownEnds.set(duplex, ends);
-  return duplex;
+  /** Reads some bytes into the buffer; answers how many, and `null` at the end. */
+  read(buffer: Uint8Array): Promise<number | null>;
+  /** Writes some of the bytes, or all; answers how many. */
+  write(bytes: Uint8Array): Promise<number>;
+  /** Nothing more will be written. */
+  closeWrite(): Promise<void>;
+  /** Ends both directions, and what waits in them. Once closed, it may throw `BadResource`. */
+  close(): void;
 }
 
 /** The ends of a pair; from then on, they alone may be used. */
 export function endsOf(duplex: Duplex): Ends {
-  return ownEnds.get(duplex) ?? {
-    source: new StreamSource(duplex.readable.getReader()),
-    sink: new StreamSink(duplex.writable.getWriter()),
-  };
+  return duplex instanceof SocketDuplex ? duplex.conn : new StreamEnds(duplex);
 }
 
-class StreamSource implements Source {
+/** A pair of streams, read and written as a socket is. */
+class StreamEnds implements Ends {
+  readonly #duplex: Duplex;
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
-
-  constructor(reader: ReadableStreamDefaultReader<Uint8Array>) {
-    this.#reader = reader;
-  }
-
-  async read(): Promise<Uint8Array | null> {
-    const { done, value } = await this.#reader.read();
-    return done ? null : value;
-  }
-
-  cancel(reason: unknown): void {
-    // A stream that has ended already rejects: that is what was wanted.
-    this.#reader.cancel(reason).catch(ignore);
-  }
-}
-
-class StreamSink implements Sink {
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  /** Of the last chunk, what did not fit the buffer. */
+  #rest = new Uint8Array(0);
 
-  constructor(writer: WritableStreamDefaultWriter<Uint8Array>) {
-    this.#writer = writer;
+  constructor(duplex: Duplex) {
+    this.#duplex = duplex;
+    this.#reader = duplex.readable.getReader();
+    this.#writer = duplex.writable.getWriter();
   }
 
-  write(bytes: Uint8Array): Promise<void> {
-    return this.#writer.write(bytes);
+  async read(buffer: Uint8Array): Promise<number | null> {
+    if (this.#rest.length === 0) {
+      const { done, value } = await this.#reader.read();
+      if (done) return null;
+      this.#rest = value as Uint8Array<ArrayBuffer>;
+    }
+    const part = this.#rest.subarray(0, buffer.length);
+    buffer.set(part);
+    this.#rest = this.#rest.subarray(part.length);
+    return part.length;
   }
 
-  close(): Promise<void> {
+  async write(bytes: Uint8Array): Promise<number> {
+    await this.#writer.write(bytes);
+    return bytes.length;
+  }
+
+  closeWrite(): Promise<void> {
     return this.#writer.close();
   }
 
-  abort(reason: unknown): void {
+  close(): void {
+    const reason = new Error("the connection was closed");
+    closeDuplex(this.#duplex);
+    // A stream that has ended already rejects: that is what was wanted.
+    this.#reader.cancel(reason).catch(ignore);
     this.#writer.abort(reason).catch(ignore);
   }
 }

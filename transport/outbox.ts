@@ -10,8 +10,9 @@
 
 import { EncodeStage } from "../codec/encode.ts";
 import { OutgoingControl, writeRequest } from "../codec/message.ts";
-import type { Sink } from "./ends.ts";
+import type { Ends } from "./ends.ts";
 import type { PendingCall } from "./pending.ts";
+import { writeAll } from "./tcp.ts";
 
 /** What a client writes. */
 export type Outgoing = PendingCall | OutgoingControl;
@@ -30,7 +31,7 @@ export interface OutboxOptions {
 
 /** Writes to one connection. */
 export class Outbox {
-  readonly #sink: Sink;
+  readonly #ends: Ends;
   readonly #encode: EncodeStage<Outgoing>;
   readonly #options: OutboxOptions;
   #chunk: Uint8Array | undefined;
@@ -38,11 +39,11 @@ export class Outbox {
   #sending: Promise<void> | undefined;
 
   /**
-   * @param sink The peer.
+   * @param ends The peer.
    * @param options Where messages come from.
    */
-  constructor(sink: Sink, options: OutboxOptions) {
-    this.#sink = sink;
+  constructor(ends: Ends, options: OutboxOptions) {
+    this.#ends = ends;
     this.#options = options;
     this.#encode = new EncodeStage<Outgoing>({
       writeMessage: writeRequest,
@@ -74,12 +75,7 @@ export class Outbox {
   async end(patience: Promise<void>): Promise<void> {
     this.#flush();
     await Promise.race([this.#sending, patience]);
-    await Promise.race([this.#sink.close().catch(ignore), patience]);
-  }
-
-  /** Gives up what has not been written. */
-  abort(reason: unknown): void {
-    this.#sink.abort(reason);
+    await Promise.race([this.#ends.closeWrite().catch(ignore), patience]);
   }
 
   #flush(): void {
@@ -89,7 +85,7 @@ export class Outbox {
   async #send(): Promise<void> {
     try {
       do {
-        await this.#sink.write(this.#chunk as Uint8Array);
+        await writeAll(this.#ends, this.#chunk as Uint8Array);
       } while (this.#encodeNext());
     } catch (error) {
       this.#options.onFailed(error);

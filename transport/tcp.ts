@@ -1,15 +1,14 @@
 /**
- * A `Deno.Conn` as a source, a sink, and a pair of streams. The built-in `conn.readable` closes the whole connection at the peer's half
- * close, and allocates 64 KiB a read; this source and this sink do neither.
+ * A `Deno.Conn` as a pair of streams, and how it is read. The built-in `conn.readable` closes the whole connection at the
+ * peer's half close, and allocates 64 KiB a read; nothing here does either.
  *
  * In: an open connection. Out: its {@linkcode Duplex}. Refused: nothing; the errors of the socket pass through.
  */
 
 import type { Duplex } from "./duplex.ts";
-import { type Sink, type Source, withEnds } from "./ends.ts";
 
-/** Read buffers start here, and double as long as reads fill them. */
-const FIRST_READ_BYTES = 1024;
+/** Read buffers start here, and double as long as reads fill them: a connection that waits holds no more than this. */
+export const FIRST_READ_BYTES = 512;
 
 /** The largest read: what one connection may bring before it is another's turn. */
 const LARGEST_READ_BYTES = 64 * 1024;
@@ -20,25 +19,45 @@ const LARGEST_READ_BYTES = 64 * 1024;
  * @param conn An open connection; from now on, only what is returned may read, write or close it.
  * @returns Its streams; `close()` closes the socket, and ends a read or a write that waits.
  */
-export function socketDuplex(conn: Deno.Conn): Duplex {
+export function socketDuplex(conn: Deno.Conn): SocketDuplex {
   // Small frames must not wait for the acknowledgement of the one before (contract section 1).
   if ("setNoDelay" in conn) (conn as Deno.TcpConn).setNoDelay(true);
-  const source = new SocketSource(conn);
-  const sink = new SocketSink(conn);
-  let readable: ReadableStream<Uint8Array> | undefined;
-  let writable: WritableStream<Uint8Array> | undefined;
-  const duplex: Duplex = {
-    // Made for those who want streams.
-    get readable() {
-      return readable ??= readableOf(source);
-    },
-    get writable() {
-      return writable ??= writableOf(sink);
-    },
-    peer: addressText(conn.remoteAddr),
-    close: () => closeQuietly(conn),
-  };
-  return withEnds(duplex, { source, sink });
+  return new SocketDuplex(conn);
+}
+
+/** A socket as a pair of streams, which are made for those who ask for them. */
+export class SocketDuplex implements Duplex {
+  readonly peer: string;
+  #readable: ReadableStream<Uint8Array> | undefined;
+  #writable: WritableStream<Uint8Array> | undefined;
+
+  /** @param conn The socket itself, for those who need no streams. */
+  constructor(readonly conn: Deno.Conn) {
+    this.peer = addressText(conn.remoteAddr);
+  }
+
+  get readable(): ReadableStream<Uint8Array> {
+    return this.#readable ??= readableOf(this.conn);
+  }
+
+  get writable(): WritableStream<Uint8Array> {
+    return this.#writable ??= writableOf(this.conn);
+  }
+
+  close(): void {
+    closeQuietly(this.conn);
+  }
+}
+
+/** Writes all of the bytes. */
+export async function writeAll(to: Pick<Deno.Conn, "write">, bytes: Uint8Array): Promise<void> {
+  let sentBytes = await to.write(bytes);
+  while (sentBytes < bytes.length) sentBytes += await to.write(bytes.subarray(sentBytes));
+}
+
+/** The buffer for the next read: one twice as large where the last read filled this one, and so up to the largest. */
+export function bufferAfter(buffer: Uint8Array, readBytes: number): Uint8Array {
+  return readBytes === buffer.length && readBytes < LARGEST_READ_BYTES ? new Uint8Array(2 * readBytes) : buffer;
 }
 
 /** An address for people: `127.0.0.1:1235`, `[::1]:1235`, or a path. */
@@ -57,60 +76,19 @@ export function closeQuietly(resource: { close(): void }): void {
   }
 }
 
-/** Reads into one buffer, again and again: what it gives is good until the next read. */
-class SocketSource implements Source {
-  readonly #conn: Deno.Conn;
-  #buffer = new Uint8Array(FIRST_READ_BYTES);
-
-  constructor(conn: Deno.Conn) {
-    this.#conn = conn;
-  }
-
-  async read(): Promise<Uint8Array | null> {
-    const buffer = this.#buffer;
-    const readBytes = await this.#conn.read(buffer);
-    if (readBytes === null) return null;
-    if (readBytes === buffer.length && readBytes < LARGEST_READ_BYTES) this.#buffer = new Uint8Array(2 * readBytes);
-    return buffer.subarray(0, readBytes);
-  }
-
-  cancel(): void {
-    // Its read ends when the socket is closed.
-  }
-}
-
-class SocketSink implements Sink {
-  readonly #conn: Deno.Conn;
-
-  constructor(conn: Deno.Conn) {
-    this.#conn = conn;
-  }
-
-  async write(bytes: Uint8Array): Promise<void> {
-    let sentBytes = await this.#conn.write(bytes);
-    while (sentBytes < bytes.length) sentBytes += await this.#conn.write(bytes.subarray(sentBytes));
-  }
-
-  close(): Promise<void> {
-    return this.#conn.closeWrite();
-  }
-
-  abort(): void {
-    // Its write ends when the socket is closed.
-  }
-}
-
-function readableOf(source: Source): ReadableStream<Uint8Array> {
+function readableOf(conn: Deno.Conn): ReadableStream<Uint8Array> {
+  let buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
   return new ReadableStream<Uint8Array>({
     async pull(controller) {
-      const bytes = await source.read();
-      if (bytes === null) controller.close();
-      else controller.enqueue(bytes);
+      const readBytes = await conn.read(buffer);
+      if (readBytes === null) return controller.close();
+      controller.enqueue(buffer.subarray(0, readBytes));
+      buffer = bufferAfter(buffer, readBytes);
     },
     // With 0, the next read begins when the chunk before it has been dealt with: so one buffer is enough.
   }, { highWaterMark: 0 });
 }
 
-function writableOf(sink: Sink): WritableStream<Uint8Array> {
-  return new WritableStream<Uint8Array>({ write: (bytes) => sink.write(bytes), close: () => sink.close() });
+function writableOf(conn: Deno.Conn): WritableStream<Uint8Array> {
+  return new WritableStream<Uint8Array>({ write: (bytes) => writeAll(conn, bytes), close: () => conn.closeWrite() });
 }

@@ -94,7 +94,9 @@ async function run(
   await using proxy = await FaultProxy.start({ port: server.port, seed, faults: randomFaults });
   const dial: Dial = async (signal) => {
     const duplex = socketDuplex(await Deno.connect({ hostname: "127.0.0.1", port: proxy.port, signal }));
-    return broken.replies ? { ...duplex, readable: duplex.readable.pipeThrough(broken.replies()) } : duplex;
+    if (!broken.replies) return duplex;
+    const readable = duplex.readable.pipeThrough(broken.replies());
+    return { readable, writable: duplex.writable, close: () => duplex.close() };
   };
   const connectClient = broken.connect ??
     ((dial) => connect({ dial, commands, timeout: 0, random: () => random.next() }));

@@ -289,13 +289,13 @@ Deno.test("peer faults - a socket may be handed over as it is: closing it twice 
 Deno.test("peer faults - canary: a server that is deaf to a reset is caught", async () => {
   const handlers = new Handlers();
   const deaf = (conn: Deno.TcpConn): Duplex => {
-    const { readable, ...rest } = socketDuplex(conn);
-    const reader = readable.getReader();
+    const socket = socketDuplex(conn);
+    const reader = socket.readable.getReader();
     const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
       const { value } = await reader.read().catch(() => ({ value: undefined }));
       if (value) controller.enqueue(value.slice());
     };
-    return { ...rest, readable: new ReadableStream({ pull }) };
+    return { readable: new ReadableStream({ pull }), writable: socket.writable, close: () => socket.close() };
   };
   await using listener = listenWith({ commands: handlers.commands }, deaf);
   await using peer = await connectResettable(listener.port);

@@ -299,7 +299,7 @@ Deno.test("dispatch gives one last reply where an item cannot be sent and its st
   const encode = new EncodeStage<Reply>({
     writeMessage: writeReply,
     maxPayloadBytes: () => Infinity,
-    onUnwritable: (reply, error) => dispatch.replaceUnwritable(reply, error),
+    onUnwritable: (reply, error) => dispatch.onUnwritable(reply, error),
     onChunk: () => {},
   });
   const output = { enqueue: (chunk: Uint8Array) => void written.push(chunk), terminate() {} };

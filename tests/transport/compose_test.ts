@@ -6,7 +6,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DecodeStage } from "../../codec/decode.ts";
 import { EncodeStage } from "../../codec/encode.ts";
-import { readRequest, type Reply, writeReply } from "../../codec/message.ts";
+import { readRequest } from "../../codec/message.ts";
 import { command } from "../../handlers/command.ts";
 import { DispatchStage } from "../../handlers/dispatch.ts";
 import { Service } from "../../handlers/service.ts";
@@ -191,12 +191,7 @@ async function throughStages(joined: boolean, chunks: Uint8Array[]): Promise<{ b
   const outflow = new Outflow(Infinity);
   const decode = new DecodeStage(readRequest, service.limits);
   const dispatch = new DispatchStage(service, outflow, "test");
-  const encode = new EncodeStage<Reply>({
-    writeMessage: writeReply,
-    maxPayloadBytes: (reply) => dispatch.limitOf(reply),
-    onUnwritable: (reply, error) => dispatch.replaceUnwritable(reply, error),
-    onChunk: () => {},
-  });
+  const encode = new EncodeStage(dispatch);
   const source = new TransformStream<Uint8Array, Uint8Array>();
   const replies = joined
     ? source.readable.pipeThrough(new TransformStream(compose(decode, dispatch, encode)))
@@ -272,12 +267,7 @@ Deno.test("the three stages give a stream's item that cannot be encoded one last
     });
     const dispatch = new DispatchStage(service, new Outflow(Infinity), "test");
     const decode = new DecodeStage(readRequest, service.limits);
-    const encode = new EncodeStage<Reply>({
-      writeMessage: writeReply,
-      maxPayloadBytes: (reply) => dispatch.limitOf(reply),
-      onUnwritable: (reply, error) => dispatch.replaceUnwritable(reply, error),
-      onChunk: () => {},
-    });
+    const encode = new EncodeStage(dispatch);
     const source = ReadableStream.from([request({ cmd: "MIXED", seq: 1 }), request({ cmd: 1 })]);
     const replies = joined
       ? source.pipeThrough(new TransformStream(compose(decode, dispatch, encode)))
