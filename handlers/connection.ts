@@ -179,7 +179,8 @@ export class Connection {
         writing = true;
         if (done) break;
         for (let start = 0; start < value.length;) {
-          const sentBytes = await this.#ends.write(value.subarray(start, start + LARGEST_WRITE_BYTES));
+          const whole = start === 0 && value.length <= LARGEST_WRITE_BYTES; // nearly always, and a view has its price
+          const sentBytes = await this.#ends.write(whole ? value : value.subarray(start, start + LARGEST_WRITE_BYTES));
           start += sentBytes;
           this.#outflow.sent(sentBytes);
           this.#service.counts.bytesSent += sentBytes;
