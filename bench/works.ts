@@ -28,7 +28,7 @@ export interface Plan {
 
 export const FULL: Plan = {
   rounds: 5,
-  works: { warmupMs: 700, windowMs: 700 },
+  works: { warmupMs: 1_000, windowMs: 1_000 },
   steps: { warmupMs: 300, windowMs: 400 },
   codecSliceMs: 20,
   idleConnections: 5_000,

@@ -16,9 +16,6 @@ import { bufferAfter, closeQuietly, FIRST_READ_BYTES } from "../transport/tcp.ts
 import { DispatchStage } from "./dispatch.ts";
 import type { Service } from "./service.ts";
 
-/** One write at the most: so that a slow but living peer is seen to make progress. */
-const LARGEST_WRITE_BYTES = 64 * 1024;
-
 /**
  * After the last reply, what the peer still sends is read and dropped, so that the reply is not lost to a reset: up to
  * this much, this long.
@@ -179,8 +176,7 @@ export class Connection {
         writing = true;
         if (done) break;
         for (let start = 0; start < value.length;) {
-          const whole = start === 0 && value.length <= LARGEST_WRITE_BYTES; // nearly always, and a view has its price
-          const sentBytes = await this.#ends.write(whole ? value : value.subarray(start, start + LARGEST_WRITE_BYTES));
+          const sentBytes = await this.#ends.write(start === 0 ? value : value.subarray(start));
           start += sentBytes;
           this.#outflow.sent(sentBytes);
           this.#service.counts.bytesSent += sentBytes;

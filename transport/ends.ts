@@ -26,6 +26,9 @@ export function endsOf(duplex: Duplex): Ends {
   return duplex instanceof SocketDuplex ? duplex.conn : new StreamEnds(duplex);
 }
 
+/** One write to a stream at the most: so that a slow but living peer is seen to make progress, as it is on a socket. */
+const LARGEST_WRITE_BYTES = 64 * 1024;
+
 /** A pair of streams, read and written as a socket is. */
 class StreamEnds implements Ends {
   readonly #duplex: Duplex;
@@ -53,8 +56,9 @@ class StreamEnds implements Ends {
   }
 
   async write(bytes: Uint8Array): Promise<number> {
-    await this.#writer.write(bytes);
-    return bytes.length;
+    const part = bytes.length <= LARGEST_WRITE_BYTES ? bytes : bytes.subarray(0, LARGEST_WRITE_BYTES);
+    await this.#writer.write(part);
+    return part.length;
   }
 
   closeWrite(): Promise<void> {
