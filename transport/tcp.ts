@@ -7,7 +7,7 @@
 
 import type { Duplex } from "./duplex.ts";
 
-/** Read buffers start here, and double as long as reads fill them: a connection that waits holds no more than this. */
+/** Read buffers start here, and grow and shrink with the traffic. */
 export const FIRST_READ_BYTES = 512;
 
 /** The largest read: what one connection may bring before it is another's turn. */
@@ -55,9 +55,15 @@ export async function writeAll(to: Pick<Deno.Conn, "write">, bytes: Uint8Array):
   while (sentBytes < bytes.length) sentBytes += await to.write(bytes.subarray(sentBytes));
 }
 
-/** The buffer for the next read: one twice as large where the last read filled this one, and so up to the largest. */
+/**
+ * The buffer for the next read: one twice as large where the last read filled this one, one half as large where it left
+ * nearly all of it empty. So a burst does not leave each of ten thousand connections with a large one.
+ */
 export function bufferAfter(buffer: Uint8Array, readBytes: number): Uint8Array {
-  return readBytes === buffer.length && readBytes < LARGEST_READ_BYTES ? new Uint8Array(2 * readBytes) : buffer;
+  const bytes = buffer.length;
+  if (readBytes === bytes && bytes < LARGEST_READ_BYTES) return new Uint8Array(2 * bytes);
+  if (readBytes < bytes / 8 && bytes > FIRST_READ_BYTES) return new Uint8Array(bytes / 2);
+  return buffer;
 }
 
 /** An address for people: `127.0.0.1:1235`, `[::1]:1235`, or a path. */

@@ -128,18 +128,21 @@ Deno.test("socketDuplex() reads when it is asked, and not ahead", async () => {
   assertEquals([reads, hex(value!)], [1, "01"], "the chunk is left alone until the next is asked for");
 });
 
-Deno.test("socketDuplex() takes a larger buffer as reads fill it, up to 64 KiB", async () => {
+Deno.test("socketDuplex() takes a larger buffer as reads fill it, up to 64 KiB, and a smaller one as they do not", async () => {
   const offered: number[] = [];
-  const fills = [1.0, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+  const growing = [1, 1, 0.5, 0.2, 1, 1, 1, 1, 1, 1];
+  const shrinking = [0.125, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1];
+  const fills = [...growing, ...shrinking];
   const conn = scriptedConn({
     read(buffer) {
       offered.push(buffer.length);
       const fill = fills.shift();
-      return Promise.resolve(fill === undefined ? null : buffer.length * fill);
+      return Promise.resolve(fill === undefined ? null : Math.floor(buffer.length * fill));
     },
   });
   await readAll(socketDuplex(conn).readable);
-  assertEquals(offered, [0.5, 1, 2, 2, 4, 8, 16, 32, 64, 64, 64].map((kib) => kib * 1024));
+  const kibibytes = [0.5, 1, 2, 2, 2, 4, 8, 16, 32, 64, 64, 64, 32, 16, 8, 4, 2, 1, 0.5, 0.5, 0.5];
+  assertEquals(offered, kibibytes.map((kib) => kib * 1024));
 });
 
 Deno.test("socketDuplex() switches Nagle's delay off, where there is one", () => {
