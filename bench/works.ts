@@ -29,7 +29,7 @@ export interface Plan {
 export const FULL: Plan = {
   rounds: 5,
   works: { warmupMs: 1_000, windowMs: 1_000 },
-  steps: { warmupMs: 300, windowMs: 400 },
+  steps: { warmupMs: 800, windowMs: 500 },
   codecSliceMs: 20,
   idleConnections: 5_000,
   idleSubjects: [PACKLINE, FLOOR, REDIS, NODE],
