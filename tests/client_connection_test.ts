@@ -80,6 +80,17 @@ Deno.test("connect() - a dial without end is given up, and told so", async () =>
   assertEquals([closed, clock.timers], [true, 0]);
 });
 
+Deno.test("connect() - a dial that throws, and makes no promise, is one that failed", async () => {
+  const error = await failure(connect({
+    dial() {
+      throw new Error("at once");
+    },
+  }));
+  // What the close of such a client leaves behind without a catcher would end the process here.
+  await turn();
+  assertEquals([error.code, error.message], ["CONNECTION_LOST", "CONNECTION_LOST: cannot reach the server: at once"]);
+});
+
 Deno.test("client - the states of a life", async () => {
   const { client, server, network, clock, states, line } = await setUp();
   line.down = true;

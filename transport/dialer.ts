@@ -100,13 +100,13 @@ export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortControll
   const { signal } = wanted;
   const { promise: unwanted, reject } = Promise.withResolvers<never>();
   signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  let dialed: Promise<Duplex> | undefined;
+  // A dial that throws, and makes no promise, is one that failed all the same.
+  const dialed = Promise.try(dial, signal);
   try {
-    dialed = dial(signal);
     return await Promise.race([dialed, unwanted]);
   } catch (error) {
     // What comes too late is closed.
-    if (signal.aborted) dialed?.then(discard, ignore);
+    if (signal.aborted) dialed.then(discard, ignore);
     throw error;
   } finally {
     clock.clearTimer(timer);
