@@ -241,6 +241,17 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     assertEquals((await client.call("PING")).res, "PONG");
   });
 
+  test("a limit too small for any request refuses it, and no word of the client's own", {
+    maxPayloadBytes: 10,
+  }, async (client) => {
+    const error = await rejection(client.call("PING", {}, { timeout: 0 }));
+    assertEquals([error.code, error.message], [
+      "INVALID_PARAMS",
+      "INVALID_PARAMS: the request takes 11 bytes, at most 10 are allowed",
+    ]);
+    assertEquals(client.state, "open");
+  });
+
   test("without seq, replies come in order", { sequenced: false }, async (client) => {
     const calls = [client.call("DELAY", { sleep: 0.005 }), client.call("PING"), client.call("ECHO", { value: 3 })];
     assertEquals((await Promise.all<{ res: unknown }>(calls)).map(({ res }) => res), ["DONE", "PONG", 3]);

@@ -47,7 +47,8 @@ export class Outbox {
     this.#options = options;
     this.#encode = new EncodeStage<Outgoing>({
       writeMessage: writeRequest,
-      maxPayloadBytes: () => options.maxPayloadBytes,
+      // What the client says of its own accord goes out, however low the limit is.
+      maxPayloadBytes: (message) => message instanceof OutgoingControl ? Infinity : options.maxPayloadBytes,
       onUnwritable: (message, error) => {
         if (message instanceof OutgoingControl) throw error;
         options.onUnwritable(message, error);
