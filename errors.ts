@@ -41,7 +41,8 @@ const NOT_STARTED: ReadonlySet<string> = new Set(["OVERLOADED", "SHUTTING_DOWN"]
 
 /**
  * A call that failed, at either end. A handler throws it to answer with a code of its own; a caller catches it
- * and looks at `code`, never at the text.
+ * and looks at `code`, never at the text. A handler may let pass what it caught as a caller: its own caller gets it as
+ * it is, or `INTERNAL` where it says nothing about his request, such as an `OVERLOADED` of the server behind.
  *
  * @example A handler that answers with a code of its own
  * ```ts

@@ -29,6 +29,7 @@ import { RpcError } from "../errors.ts";
 import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import type { Outflow } from "../transport/outflow.ts";
+import { isReceived } from "../transport/received.ts";
 import type { PeerCertificate } from "../transport/tls.ts";
 import { Call, type Caller } from "./call.ts";
 import type { ServerView } from "./command.ts";
@@ -438,7 +439,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   /** What a handler threw, as its caller may see it. */
   #failureOf(call: Call, error: unknown): RpcError {
-    if (holds(() => error instanceof RpcError && !CALLERS_OWN.has(error.code))) return error as RpcError;
+    if (holds(() => isForCaller(error))) return error as RpcError;
     this.#service.report(error, { peer: this.peer, command: call.command });
     return new RpcError("INTERNAL");
   }
@@ -569,6 +570,11 @@ function holds(said: () => boolean): boolean {
   } catch {
     return false;
   }
+}
+
+/** Whether it may be told as it is. That another server has not started what a handler asked of it says nothing of the handler. */
+function isForCaller(error: unknown): boolean {
+  return error instanceof RpcError && !CALLERS_OWN.has(error.code) && !(error.retryable && isReceived(error));
 }
 
 function isFields(answer: unknown): answer is Fields {

@@ -29,6 +29,7 @@ import { reasonOf } from "./tls.ts";
 import { Outbox, type Outgoing } from "./outbox.ts";
 import type { CallOwner, CallQueue, PendingCall } from "./pending.ts";
 import { bufferAfter, closeQuietly, FIRST_READ_BYTES } from "./tcp.ts";
+import { markReceived } from "./received.ts";
 
 /** How long the end of a connection waits for its last write. */
 const LINGER_MS = 1_000;
@@ -353,7 +354,7 @@ export class Channel {
 /** What the server says went wrong. */
 function toError({ err, msg, data }: Fields): RpcError {
   if (typeof err !== "string") return badReply("err is not text");
-  return new RpcError(err, typeof msg === "string" ? msg : undefined, { data });
+  return markReceived(new RpcError(err, typeof msg === "string" ? msg : undefined, { data }));
 }
 
 function badReply(text: string): RpcError {

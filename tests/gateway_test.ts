@@ -1,0 +1,62 @@
+/** A handler that calls another server: what of that server's answers its own caller hears, and what the hook does. */
+
+import { assertEquals, assertRejects } from "@std/assert";
+import { connect, RpcError, serve } from "../mod.ts";
+import { command } from "../handlers/command.ts";
+
+/** A client of a server whose handlers pass on each call to a server behind it. */
+async function setUp() {
+  const reported: unknown[] = [];
+  const behindCommands = {
+    FAIL: command({
+      handler({ code }: { code: string }): { res: null } {
+        throw new RpcError(code, "from behind");
+      },
+    }),
+  };
+  const behind = await serve({ port: 0, commands: behindCommands });
+  const inner = await connect({ port: behind.port, commands: behindCommands });
+  const commands = {
+    PASS: command({ handler: ({ code }: { code: string }) => inner.call("FAIL", { code }) }),
+    OWN: command({
+      handler({ code }: { code: string }): { res: null } {
+        throw new RpcError(code);
+      },
+    }),
+  };
+  const server = await serve({ port: 0, commands, onError: (error) => reported.push(error) });
+  const client = await connect({ port: server.port, commands });
+  return {
+    client,
+    reported,
+    async [Symbol.asyncDispose]() {
+      await client.close();
+      await server.shutdown();
+      await inner.close();
+      await behind.shutdown();
+    },
+  };
+}
+
+Deno.test("a handler that lets OVERLOADED pass from another server does not say that it was not started itself", async () => {
+  await using gateway = await setUp();
+  const error = await assertRejects(() => gateway.client.call("PASS", { code: "OVERLOADED" }), RpcError);
+  assertEquals([error.code, error.retryable], ["INTERNAL", false]);
+  assertEquals(gateway.reported.map((each) => (each as RpcError).message), ["OVERLOADED: from behind"]);
+});
+
+Deno.test("a handler lets every other code pass as it is", async () => {
+  await using gateway = await setUp();
+  for (const code of ["OUT_OF_STOCK", "INVALID_PARAMS", "INTERNAL"]) {
+    const error = await assertRejects(() => gateway.client.call("PASS", { code }), RpcError);
+    assertEquals([error.code, error.message], [code, `${code}: from behind`]);
+  }
+  assertEquals(gateway.reported, []);
+});
+
+Deno.test("a handler may refuse a request by a code of its own that says it was not started", async () => {
+  await using gateway = await setUp();
+  const error = await assertRejects(() => gateway.client.call("OWN", { code: "OVERLOADED" }), RpcError);
+  assertEquals([error.code, error.retryable], ["OVERLOADED", true]);
+  assertEquals(gateway.reported, []);
+});
