@@ -447,7 +447,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   /** What a handler threw when its caller had its answer already. That it stopped as told is no error. */
   #dropError(call: Call, error: unknown): void {
     const { aborted, reason } = call.signal;
-    if (aborted && (error === reason || holds(() => (error as Error).name === "AbortError"))) return;
+    if (aborted && (error === reason || holds(() => isAbortOf(reason, error as Error)))) return;
     this.#service.report(error, { peer: this.peer, command: call.command });
   }
 
@@ -570,6 +570,11 @@ function holds(said: () => boolean): boolean {
   } catch {
     return false;
   }
+}
+
+/** Whether an error says that something was ended by a signal; a call of another server that was ended so has its reason as cause. */
+function isAbortOf(reason: unknown, { name, cause }: Error): boolean {
+  return name === "AbortError" || cause === reason;
 }
 
 /** Whether it may be told as it is. That another server has not started what a handler asked of it says nothing of the handler. */

@@ -7,6 +7,7 @@ import { command } from "../handlers/command.ts";
 /** A client of a server whose handlers pass on each call to a server behind it. */
 async function setUp() {
   const reported: unknown[] = [];
+  const stopped = Promise.withResolvers<void>();
   const behindCommands = {
     FAIL: command({
       handler({ code }: { code: string }): { res: null } {
@@ -18,6 +19,15 @@ async function setUp() {
   const inner = await connect({ port: behind.port, commands: behindCommands });
   const commands = {
     PASS: command({ handler: ({ code }: { code: string }) => inner.call("FAIL", { code }) }),
+    SLEEP: command({
+      async handler(_params: Record<never, never>, { signal }) {
+        try {
+          return await inner.call("DELAY", { sleep: 60 }, { signal });
+        } finally {
+          stopped.resolve();
+        }
+      },
+    }),
     OWN: command({
       handler({ code }: { code: string }): { res: null } {
         throw new RpcError(code);
@@ -29,6 +39,7 @@ async function setUp() {
   return {
     client,
     reported,
+    stopped: stopped.promise,
     async [Symbol.asyncDispose]() {
       await client.close();
       await server.shutdown();
@@ -58,5 +69,17 @@ Deno.test("a handler may refuse a request by a code of its own that says it was 
   await using gateway = await setUp();
   const error = await assertRejects(() => gateway.client.call("OWN", { code: "OVERLOADED" }), RpcError);
   assertEquals([error.code, error.retryable], ["OVERLOADED", true]);
+  assertEquals(gateway.reported, []);
+});
+
+Deno.test("a handler that passes its signal on ends with its call, and the hook hears nothing of it", async () => {
+  await using gateway = await setUp();
+  const patience = new AbortController();
+  const call = gateway.client.call("SLEEP", {}, { signal: patience.signal });
+  await gateway.client.call("PING"); // the call has begun when this one, behind it, is answered
+  patience.abort();
+  assertEquals((await assertRejects(() => call, RpcError)).code, "CANCELLED");
+  await gateway.stopped;
+  await gateway.client.call("PING");
   assertEquals(gateway.reported, []);
 });

@@ -238,6 +238,7 @@ Deno.test("dispatch takes a handler that stops as it was told for no error, and 
   const ends: [name: string, end: (signal: AbortSignal) => unknown, reported: boolean][] = [
     ["the reason", (signal) => signal.reason, false],
     ["an AbortError", () => new DOMException("stopped", "AbortError"), false],
+    ["an error that it caused", (signal) => new Error("a call ended", { cause: signal.reason }), false],
     ["another error", () => new Error("while stopping"), true],
   ];
   for (const [index, [name, end, reported]] of ends.entries()) {
