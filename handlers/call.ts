@@ -27,6 +27,8 @@ export interface Caller {
   readonly view: ServerView;
   /** Told when the time of a call is up. */
   onExpired(call: Call): void;
+  /** Told of an error that the call's caller does not hear of. */
+  onError(call: Call, error: unknown): void;
 }
 
 /** A request in flight. */
@@ -100,7 +102,21 @@ export class Call implements Context, Expiring {
   /** Tells the handler that nobody wants its answer. */
   abort(reason: RpcError): void {
     this.#abortReason = reason;
-    this.#abortController?.abort(reason);
+    if (this.#abortController) {
+      abortSafely(this.#abortController, reason, (error) => this.caller.onError(this, error));
+    }
     this.wake?.();
   }
+}
+
+/** What a listener throws, the runtime takes for an uncaught error, which would end the process. Here it is caught. */
+function abortSafely(controller: AbortController, reason: unknown, onError: (error: unknown) => void): void {
+  const caught = (event: ErrorEvent) => {
+    event.preventDefault();
+    onError(event.error);
+  };
+  // Only for so long: listeners are called before `abort()` returns.
+  addEventListener("error", caught);
+  controller.abort(reason);
+  removeEventListener("error", caught);
 }

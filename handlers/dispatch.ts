@@ -206,6 +206,10 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     this.#fail(call, new RpcError("DEADLINE_EXCEEDED"));
   }
 
+  onError(call: Call, error: unknown): void {
+    this.#service.report(error, { peer: this.peer, command: call.command });
+  }
+
   // ---- what comes in
 
   /** Takes messages until one has to wait; answers with the index of that one. */
@@ -440,7 +444,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   /** What a handler threw, as its caller may see it. */
   #failureOf(call: Call, error: unknown): RpcError {
     if (holds(() => isForCaller(error))) return error as RpcError;
-    this.#service.report(error, { peer: this.peer, command: call.command });
+    this.onError(call, error);
     return new RpcError("INTERNAL");
   }
 
@@ -448,7 +452,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   #dropError(call: Call, error: unknown): void {
     const { aborted, reason } = call.signal;
     if (aborted && (error === reason || holds(() => isAbortOf(reason, error as Error)))) return;
-    this.#service.report(error, { peer: this.peer, command: call.command });
+    this.onError(call, error);
   }
 
   #openCalls(): Call[] {

@@ -83,6 +83,18 @@ const BAD: [name: string, handler: Handler, code: string, errors: number][] = [
     "TIMEOUT",
     0,
   ],
+  [
+    "throws as it is told",
+    (_params, { signal }) =>
+      new Promise((resolve) => {
+        signal.addEventListener("abort", () => {
+          resolve({ res: "too late" });
+          fail();
+        });
+      }),
+    "TIMEOUT",
+    1,
+  ],
   ["answers too late", () => new Promise((resolve) => setTimeout(() => resolve({ res: 1 }), 100)), "TIMEOUT", 0],
   ["throws too late", () => new Promise((_, reject) => setTimeout(() => reject(new Error("late")), 100)), "TIMEOUT", 1],
 ];
