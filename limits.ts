@@ -84,13 +84,15 @@ export interface Limits {
    */
   maxPayloadBytes: number;
   /**
-   * Containers inside one another in one message. Deeper ones would exhaust the stack somewhere beyond 2,000.
+   * Containers inside one another in one message. Deeper ones would exhaust the stack somewhere beyond 2,000. What is
+   * sent keeps to the default, whatever is set here: so it can be read by whoever has set nothing.
    *
    * @default {64}
    */
   maxDepth: number;
   /**
-   * Values, keys included, in one message: 1 MiB of one-byte values would otherwise become 70 MiB of objects.
+   * Values, keys included, in one message: 1 MiB of one-byte values would otherwise become 70 MiB of objects. What is
+   * sent keeps to the default here too.
    *
    * @default {100_000}
    */

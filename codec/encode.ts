@@ -2,11 +2,11 @@
  * Stage 3: messages to bytes. In: batches of messages. Out: one chunk a batch, whole frames one behind another,
  * each written in place: header, payload and newline, so that a batch leaves in one write.
  *
- * Refused: a message that MessagePack cannot hold or that is over the size limit. It leaves no byte; whoever made
- * the stage is told, and may answer with another message in its place.
+ * Refused: a message that MessagePack cannot hold, that is over the size limit, or that holds more values than every
+ * reader takes. It leaves no byte; whoever made the stage is told, and may answer with another message in its place.
  */
 
-import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
+import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Output } from "./decode.ts";
 import { LONG_HEADER_BYTES, SHORT_HEADER_BYTES, TERMINATOR, writeLongHeader, writeShortHeader } from "./frame.ts";
 import { EncodeError, EndlessValueError, Writer } from "./writer.ts";
@@ -79,6 +79,7 @@ export class EncodeStage<Message> implements Transformer<Message[], Uint8Array> 
     const frameStart = writer.position - writer.start;
     try {
       writer.maxBatchBytes = frameStart + Math.max(LARGEST_WRITTEN_BYTES, 4 * limitBytes);
+      writer.begin(DEFAULT_LIMITS.maxValues);
       writer.reserve(SHORT_HEADER_BYTES);
       writer.position += SHORT_HEADER_BYTES;
       this.#options.writeMessage(writer, message);

@@ -11,7 +11,8 @@
  *
  * Different from it, on purpose:
  * - `undefined` is nil, and a field of a map that is `undefined` is left out; `@std/msgpack` throws a `TypeError`.
- * - Depth is limited, which is also where a cycle ends; `@std/msgpack` overflows the stack.
+ * - Depth is limited, which is also where a cycle ends; `@std/msgpack` overflows the stack. So is the number of values
+ *   in a message that was begun.
  * - What cannot be encoded is one class of error, {@linkcode EncodeError}, and its text says what it was.
  * - An array or object that changes while it is encoded, by a getter of its own, never leads to invalid bytes: an
  *   array keeps the length it had, an object the keys it had, less those that went away.
@@ -52,6 +53,8 @@ export class Writer {
   maxBatchBytes = Infinity;
 
   #view = new DataView(NO_SLAB.buffer);
+  #maxValues = Infinity;
+  #valuesLeft = Infinity;
   readonly #maxDepth: number;
   readonly #slabBytes: number;
 
@@ -67,6 +70,16 @@ export class Writer {
   }
 
   /**
+   * Starts on a message.
+   *
+   * @param maxValues Values in it, keys and containers included, as the reader counts them.
+   */
+  begin(maxValues: number): void {
+    this.#maxValues = maxValues;
+    this.#valuesLeft = maxValues - 1;
+  }
+
+  /**
    * Makes room behind `position`. May replace `bytes`, and then `start` and `position` too.
    *
    * @param bytes How many bytes will be written next.
@@ -79,6 +92,7 @@ export class Writer {
    * @param size How many keys follow, each before its value.
    */
   writeMapHeader(size: number): void {
+    this.#charge(2 * size);
     this.#writeSize(size, 0x80, 0xde);
   }
 
@@ -86,6 +100,7 @@ export class Writer {
    * @param size How many values follow.
    */
   writeArrayHeader(size: number): void {
+    this.#charge(size);
     this.#writeSize(size, 0x90, 0xdc);
   }
 
@@ -250,6 +265,11 @@ export class Writer {
     this.position += 5;
   }
 
+  #charge(values: number): void {
+    this.#valuesLeft -= values;
+    if (this.#valuesLeft < 0) throw new EncodeError(`Cannot encode more than ${this.#maxValues} values`);
+  }
+
   #writeSize(size: number, fixed: number, tag16: number): void {
     // An array's length comes from a proxy at times, and may be anything.
     if (size >>> 0 !== size) throw new EncodeError("Cannot encode a container whose size is beyond 32 bits");
@@ -315,7 +335,7 @@ export class Writer {
     const from = at + containerHeaderBytes(planned);
     const end = this.position;
     this.position = at;
-    this.writeMapHeader(size);
+    this.#writeSize(size, 0x80, 0xde);
     this.bytes.copyWithin(this.position, from, end);
     this.position += end - from;
   }

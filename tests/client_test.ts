@@ -20,6 +20,7 @@ const commands = {
       throw new RpcError(code, "as you wish", { data: [1, { two: 2 }] });
     },
   }),
+  LIST: command({ number: 22, handler: ({ length }: { length: number }) => ({ res: new Array(length).fill(1) }) }),
   NAMED: command({ handler: () => ({ res: "by name" }) }),
   META: command({ number: 18, handler: (_: { nothing?: 0 }, { meta }) => ({ res: { ...meta } }) }),
   BREAK: command({
@@ -239,6 +240,17 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
 
   test("no timeout, no ttl", { timeout: 0 }, async (client) => {
     assertEquals((await client.call("PING")).res, "PONG");
+  });
+
+  test("a request or a reply of more values than a message holds is that call's alone", {}, async (client) => {
+    const patience = new AbortController();
+    const other = client.call("HANG", {}, { signal: patience.signal });
+    const sent = await rejection(client.call("ECHO", { value: new Array(100_000).fill(1) }));
+    const received = await rejection(client.call("LIST", { length: 100_000 }));
+    assertEquals([sent.code, received.code], ["INVALID_PARAMS", "REPLY_NOT_ENCODABLE"]);
+    assertEquals((await client.call("LIST", { length: 99_000 })).res.length, 99_000);
+    patience.abort();
+    assertEquals((await rejection(other)).code, "CANCELLED");
   });
 
   test("a limit too small for any request refuses it, and no word of the client's own", {

@@ -5,8 +5,8 @@
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type EncodeOptions, EncodeStage, PayloadTooLargeError } from "../../codec/encode.ts";
-import { encode } from "../../codec/msgpack.ts";
-import { EncodeError } from "../../codec/writer.ts";
+import { decode, DecodeError, encode, EncodeError } from "../../codec/msgpack.ts";
+import { DEFAULT_LIMITS } from "../../limits.ts";
 import { concat, frame, hex, messages } from "../wire.ts";
 
 type Value = Record<string, unknown>;
@@ -149,7 +149,7 @@ Deno.test("EncodeStage keeps its batch to itself where another stage writes in t
 });
 
 Deno.test("encode gives up a value that would fill the memory, and goes on with the next message", () => {
-  let shared: unknown = ["x".repeat(1_000)];
+  let shared: unknown = ["x".repeat(10_000)];
   for (let level = 0; level < 40; level++) shared = [shared, shared]; // 2^40 texts, in 41 arrays
   const refused: unknown[] = [];
   const chunks: Uint8Array[] = [];
@@ -165,4 +165,15 @@ Deno.test("encode gives up a value that would fill the memory, and goes on with 
   stage.transform([shared, {}], { enqueue: (chunk) => chunks.push(chunk), terminate: () => {} });
   assert(refused[0] instanceof PayloadTooLargeError, String(refused[0]));
   assertEquals(chunks.map((chunk) => [...chunk]), [[0x20, 0x21, 0x80, 0x0a]]);
+});
+
+Deno.test("encode refuses a message of more values than a reader takes, to the value, and goes on with the next", () => {
+  const around = 5; // the message, its two keys and their values, one of which is the list
+  const largest = { a: new Array(DEFAULT_LIMITS.maxValues - around).fill(1), b: 2 };
+  const encoding = new Encoding().write(largest, { a: [...largest.a, 1], b: 2 }, { c: { a: undefined } });
+  assertEquals(messages(concat(...encoding.chunks)), [largest, { err: "REFUSED" }, { c: {} }]);
+  assertEquals(decode(encode(largest)), largest);
+  const [{ error }] = encoding.refused;
+  assert(error instanceof EncodeError && error.message === "Cannot encode more than 100000 values");
+  assertThrows(() => decode(encode({ a: [...largest.a, 1], b: 2 })), DecodeError, "more than 100000 values");
 });
