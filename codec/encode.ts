@@ -16,9 +16,13 @@ const LARGEST_WRITTEN_BYTES = 128 * 1024 * 1024;
 
 /** A message whose payload is over the limit. */
 export class PayloadTooLargeError extends EncodeError {
-  /** @param payloadBytes The size it would have. @param limitBytes The size it may have. */
+  /**
+   * @param payloadBytes The size it would have; `Infinity` where it was given up before that was known.
+   * @param limitBytes The size it may have.
+   */
   constructor(readonly payloadBytes: number, readonly limitBytes: number) {
-    super(`the payload is ${payloadBytes} bytes, the limit is ${limitBytes}`);
+    const size = payloadBytes === Infinity ? "far above the limit, which is" : `${payloadBytes} bytes, the limit is`;
+    super(`the payload is ${size} ${limitBytes}`);
   }
 }
 
@@ -85,9 +89,8 @@ export class EncodeStage<Message> implements Transformer<Message[], Uint8Array> 
       this.#options.writeMessage(writer, message);
       this.#finishFrame(writer, frameStart, limitBytes);
     } catch (error) {
-      const writtenBytes = writer.position - writer.start - frameStart;
       writer.rewind(frameStart);
-      throw error instanceof EndlessValueError ? new PayloadTooLargeError(writtenBytes, limitBytes) : error;
+      throw error instanceof EndlessValueError ? new PayloadTooLargeError(Infinity, limitBytes) : error;
     }
   }
 

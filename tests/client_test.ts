@@ -160,7 +160,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     assertEquals(outcomes.map(({ status }) => status === "fulfilled"), [false, true, false, false, false, false]);
     const reasons = outcomes.map((outcome) => outcome.status === "rejected" ? String(outcome.reason.message) : "");
     assertEquals(reasons[0], "INVALID_PARAMS: Cannot encode a function");
-    assertEquals(reasons[2], "INVALID_PARAMS: the request takes 2027 bytes, at most 1000 are allowed");
+    assertEquals(reasons[2], "INVALID_PARAMS: the payload is 2027 bytes, the limit is 1000");
     assertEquals(reasons[3], 'INVALID_PARAMS: the parameter name "seq" is reserved');
     assertEquals(reasons[4], "INVALID_PARAMS: parameters must be an object, with a property for each");
     assertEquals(reasons[5], "Cannot use -1 as timeout: it must be a number of milliseconds from 0 up");
@@ -259,7 +259,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     const error = await rejection(client.call("PING", {}, { timeout: 0 }));
     assertEquals([error.code, error.message], [
       "INVALID_PARAMS",
-      "INVALID_PARAMS: the request takes 11 bytes, at most 10 are allowed",
+      "INVALID_PARAMS: the payload is 11 bytes, the limit is 10",
     ]);
     assertEquals(client.state, "open");
   });

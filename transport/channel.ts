@@ -9,7 +9,6 @@
  */
 
 import { DecodeStage } from "../codec/decode.ts";
-import { PayloadTooLargeError } from "../codec/encode.ts";
 import {
   BadFrame,
   type Decoded,
@@ -195,11 +194,7 @@ export class Channel {
   /** A call cannot be written: it has left no byte, and gives back its place. */
   #refuse(call: PendingCall, error: unknown): void {
     this.#calls.delete(call.id);
-    const text = error instanceof PayloadTooLargeError
-      ? `the request takes ${error.payloadBytes} bytes, at most ${error.limitBytes} are allowed`
-      : error instanceof Error
-      ? error.message
-      : String(error);
+    const text = error instanceof Error ? error.message : String(error);
     call.end(new RpcError("INVALID_PARAMS", text, { cause: error }));
   }
 

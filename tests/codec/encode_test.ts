@@ -163,7 +163,9 @@ Deno.test("encode gives up a value that would fill the memory, and goes on with 
     onChunk: () => {},
   });
   stage.transform([shared, {}], { enqueue: (chunk) => chunks.push(chunk), terminate: () => {} });
-  assert(refused[0] instanceof PayloadTooLargeError, String(refused[0]));
+  const [error] = refused;
+  assert(error instanceof PayloadTooLargeError, String(error));
+  assertEquals((error as Error).message, "the payload is far above the limit, which is 1000");
   assertEquals(chunks.map((chunk) => [...chunk]), [[0x20, 0x21, 0x80, 0x0a]]);
 });
 
