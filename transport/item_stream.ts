@@ -11,6 +11,7 @@
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
+import { Fifo } from "./fifo.ts";
 import { type CallOptions, type CallOwner, PendingCall } from "./pending.ts";
 
 /** What a caller can say about one stream. */
@@ -32,7 +33,7 @@ const DONE: Result = Object.freeze({ done: true, value: undefined });
 export class ItemStream extends PendingCall implements AsyncGenerator<unknown, unknown, void> {
   readonly #credit: number;
   #begun = false;
-  #items: unknown[] = [];
+  readonly #items = new Fifo<unknown>();
   /** Items that were taken and not granted again. */
   #taken = 0;
   /** Those who have asked for an item that has not come. */
@@ -104,7 +105,7 @@ export class ItemStream extends PendingCall implements AsyncGenerator<unknown, u
   }
 
   override end(error: Error): void {
-    this.#items = [];
+    this.#items.takeAll();
     super.end(error);
   }
 
@@ -141,6 +142,6 @@ export class ItemStream extends PendingCall implements AsyncGenerator<unknown, u
     this.#handOutcome();
     if (this.#begun && !this.settled) this.owner.giveUp(this, new RpcError("CANCELLED", "its reader has left"));
     this.#begun = true;
-    this.#items = [];
+    this.#items.takeAll();
   }
 }

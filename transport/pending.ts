@@ -10,6 +10,7 @@ import { RpcError } from "../errors.ts";
 import type { Channel } from "./channel.ts";
 import type { Clock } from "./clock.ts";
 import type { Deadlines, Expiring } from "./deadlines.ts";
+import { Fifo } from "./fifo.ts";
 
 /** What a caller can say about one call. */
 export interface CallOptions {
@@ -177,19 +178,15 @@ export class UnaryCall extends PendingCall {
   }
 }
 
-/** Places at the front of a queue that may be empty before the rest moves up. */
-const SLACK = 1024;
-
 /** Calls that wait to be written, in their order. */
 export class CallQueue {
-  #calls: PendingCall[] = [];
-  #next = 0;
+  readonly #calls = new Fifo<PendingCall>();
   /** How many of them have been settled meanwhile, and are passed over. */
   #settled = 0;
 
   /** Whether no call waits. */
   get empty(): boolean {
-    return this.#calls.length - this.#next === this.#settled;
+    return this.#calls.length === this.#settled;
   }
 
   push(call: PendingCall): void {
@@ -198,12 +195,7 @@ export class CallQueue {
 
   /** The next call that still waits. */
   shift(): PendingCall | undefined {
-    while (this.#next < this.#calls.length) {
-      const call = this.#calls[this.#next++];
-      if (this.#next === this.#calls.length || this.#next > SLACK && 2 * this.#next > this.#calls.length) {
-        this.#calls.splice(0, this.#next);
-        this.#next = 0;
-      }
+    for (let call = this.#calls.shift(); call !== undefined; call = this.#calls.shift()) {
       if (!call.settled) return call;
       this.#settled--;
     }
@@ -212,20 +204,13 @@ export class CallQueue {
   /** A call that waited has been settled. Its place goes as well, so that nothing grows while nothing can be written. */
   forget(): void {
     this.#settled++;
-    if (2 * this.#settled > this.#calls.length - this.#next) this.#replace(this.takeAll());
+    if (2 * this.#settled > this.#calls.length) { for (const call of this.takeAll()) this.push(call); }
   }
 
   /** All that wait, which then wait no more. */
   takeAll(): PendingCall[] {
-    const calls = this.#calls.slice(this.#next).filter((call) => !call.settled);
-    this.#replace([]);
-    return calls;
-  }
-
-  #replace(calls: PendingCall[]): void {
-    this.#calls = calls;
-    this.#next = 0;
     this.#settled = 0;
+    return this.#calls.takeAll().filter((call) => !call.settled);
   }
 }
 
