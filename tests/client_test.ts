@@ -155,15 +155,22 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
       // deno-lint-ignore no-explicit-any -- no parameters at all
       client.call("ECHO", [1] as any),
       client.call("PING", {}, { timeout: -1 }),
+      client.call("ECHO", {
+        get value() {
+          throw Object.create(null);
+        },
+      }),
     ];
     const outcomes = await Promise.allSettled(calls);
-    assertEquals(outcomes.map(({ status }) => status === "fulfilled"), [false, true, false, false, false, false]);
+    const succeeded = outcomes.map(({ status }) => status === "fulfilled");
+    assertEquals(succeeded, [false, true, false, false, false, false, false]);
     const reasons = outcomes.map((outcome) => outcome.status === "rejected" ? String(outcome.reason.message) : "");
     assertEquals(reasons[0], "INVALID_PARAMS: Cannot encode a function");
     assertEquals(reasons[2], "INVALID_PARAMS: the payload is 2027 bytes, the limit is 1000");
     assertEquals(reasons[3], 'INVALID_PARAMS: the parameter name "seq" is reserved');
     assertEquals(reasons[4], "INVALID_PARAMS: parameters must be an object, with a property for each");
     assertEquals(reasons[5], "Cannot use -1 as timeout: it must be a number of milliseconds from 0 up");
+    assertEquals(reasons[6], "INVALID_PARAMS: thrown: something that cannot be shown");
     assertEquals((await client.call("PING")).res, "PONG");
   });
 

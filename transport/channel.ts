@@ -194,8 +194,7 @@ export class Channel {
   /** A call cannot be written: it has left no byte, and gives back its place. */
   #refuse(call: PendingCall, error: unknown): void {
     this.#calls.delete(call.id);
-    const text = error instanceof Error ? error.message : String(error);
-    call.end(new RpcError("INVALID_PARAMS", text, { cause: error }));
+    call.end(new RpcError("INVALID_PARAMS", reasonOf(error), { cause: error }));
   }
 
   // ---- what comes in

@@ -89,13 +89,12 @@ export function tlsProblem({ ca, cert, key }: ClientTls): string | undefined {
   }
 }
 
-/** What an error of a connection says, for people. */
+/** What an error says, for people; where it is one of TLS, what it means. It may be anything that somebody has thrown. */
 export function reasonOf(error: unknown): string {
-  return tlsFault(error) ?? (error instanceof Error ? error.message : String(error));
-}
-
-/** What is wrong, as a sentence without its full stop; `undefined` where the error is none of TLS. */
-export function tlsFault(error: unknown): string | undefined {
-  if (!(error instanceof Error)) return undefined;
-  return FAULTS.find(([pattern]) => pattern.test(error.message))?.[1];
+  try {
+    const text = String(error instanceof Error ? error.message : error);
+    return FAULTS.find(([pattern]) => pattern.test(text))?.[1] ?? text;
+  } catch {
+    return "thrown: something that cannot be shown";
+  }
 }
