@@ -9,7 +9,14 @@
 import type { RpcError } from "./errors.ts";
 import type { Command, Commands } from "./handlers/command.ts";
 import type { BuiltIns } from "./handlers/mod.ts";
-import { checkLimit, DEFAULT_HOSTNAME, DEFAULT_LIMITS, DEFAULT_PORT, DEFAULT_TIMEOUT_MS } from "./limits.ts";
+import {
+  checkLimit,
+  checkTimeout,
+  DEFAULT_HOSTNAME,
+  DEFAULT_LIMITS,
+  DEFAULT_PORT,
+  DEFAULT_TIMEOUT_MS,
+} from "./limits.ts";
 import { Caller, type ClientState } from "./transport/caller.ts";
 import { type Clock, systemClock } from "./transport/clock.ts";
 import { dialAddress } from "./transport/dialer.ts";
@@ -236,14 +243,11 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
  */
 export async function connect<C extends Commands = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, timeout = DEFAULT_TIMEOUT_MS } = options;
-  if (!(timeout >= 0)) {
-    throw new RangeError(`Cannot use ${timeout} as timeout: it must be a number of milliseconds from 0 up`);
-  }
   const caller = new Caller({
     dial: options.dial ?? ((signal) => dialAddress({ hostname, port, path, tls }, signal)),
     numbers: numbersOf(options.commands ?? {}),
     sequenced: options.sequenced ?? true,
-    timeoutMs: timeout,
+    timeoutMs: checkTimeout(timeout),
     maxInFlight: checkLimit("maxInFlight", options.maxInFlight ?? DEFAULT_LIMITS.maxInFlight),
     maxPayloadBytes: checkLimit("maxPayloadBytes", options.maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes),
     onState: options.onState,

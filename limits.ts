@@ -201,8 +201,21 @@ export function checkLimit(name: keyof Limits, value: unknown): number {
   const least = ZERO_IS_OFF.has(name) ? 0 : 1;
   const most = MAXIMA[name] ?? MAX_TIMER_MS;
   if (typeof value === "number" && Number.isInteger(value) && value >= least && value <= most) return value;
-  const shown = typeof value === "string" ? JSON.stringify(value) : String(value);
-  throw new RangeError(
-    `Cannot use ${shown} as ${name}: it must be a whole number from ${least} to ${most}`,
-  );
+  throw new RangeError(`Cannot use ${shown(value)} as ${name}: it must be a whole number from ${least} to ${most}`);
+}
+
+/**
+ * How long a call may wait for its reply, checked.
+ *
+ * @param timeoutMs What was asked for, of any type; 0 and `Infinity` are without end.
+ * @returns The same, a number of milliseconds.
+ * @throws {RangeError} If it is none from 0 up.
+ */
+export function checkTimeout(timeoutMs: unknown): number {
+  if (typeof timeoutMs === "number" && timeoutMs >= 0) return timeoutMs;
+  throw new RangeError(`Cannot use ${shown(timeoutMs)} as timeout: it must be a number of milliseconds from 0 up`);
+}
+
+function shown(value: unknown): string {
+  return typeof value === "string" ? JSON.stringify(value) : String(value);
 }

@@ -7,6 +7,7 @@
 
 import type { Fields, OutgoingRequest } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
+import { checkTimeout } from "../limits.ts";
 import type { Channel } from "./channel.ts";
 import type { Clock } from "./clock.ts";
 import type { Deadlines, Expiring } from "./deadlines.ts";
@@ -86,7 +87,7 @@ export abstract class PendingCall implements OutgoingRequest, Expiring, EventLis
     this.owner = owner;
     this.cmd = cmd;
     this.params = checkedParams(params);
-    this.timeoutMs = checkedTimeout(options.timeout ?? owner.timeoutMs);
+    this.timeoutMs = checkTimeout(options.timeout ?? owner.timeoutMs);
     this.meta = options.meta;
     this.credit = credit;
     this.idempotent = options.idempotent === true;
@@ -218,9 +219,4 @@ function checkedParams(params: unknown): Fields {
   if (params === undefined) return NOTHING;
   if (typeof params === "object" && params !== null && !Array.isArray(params)) return params as Fields;
   throw new RpcError("INVALID_PARAMS", "parameters must be an object, with a property for each");
-}
-
-function checkedTimeout(timeoutMs: number): number {
-  if (typeof timeoutMs === "number" && timeoutMs >= 0) return timeoutMs;
-  throw new RangeError(`Cannot use ${timeoutMs} as timeout: it must be a number of milliseconds from 0 up`);
 }
