@@ -124,9 +124,13 @@ export type ReturnOf<T> = 0 extends 1 & ResultOf<T> ? any
   : ResultOf<T> extends AsyncGenerator<unknown, infer Return> ? Return
   : never;
 
-/** The names of the commands that answer with one reply. */
+/** The names of the commands that answer with one reply; also of those that can only fail. */
 export type CallName<C> = string extends keyof C ? string
-  : { [Name in keyof C]: ResultOf<C[Name]> extends AsyncGenerator ? never : Name }[keyof C];
+  : {
+    [Name in keyof C]: [ResultOf<C[Name]>] extends [never] ? Name
+      : ResultOf<C[Name]> extends AsyncGenerator ? never
+      : Name;
+  }[keyof C];
 
 /** The names of the commands that answer with a stream. */
 export type StreamName<C> = string extends keyof C ? string

@@ -24,7 +24,18 @@ interface Point {
   y?: number;
 }
 
+interface Place {
+  res: Point;
+  name: string;
+}
+
 const commands = {
+  PLACE: command({ handler: (): Place => ({ res: { x: 1 }, name: "here" }) }),
+  FAIL: command({
+    handler() {
+      throw new Error("always");
+    },
+  }),
   ADD: command({ number: 16, handler: ({ a, b }: { a: number; b: number }) => ({ res: a + b }) }),
   MOVE: command({ handler: (point: Point) => Promise.resolve({ res: point.x, moved: true }) }),
   GREET: command({ number: 17, handler: ({ name = "you" }: { name?: string }) => ({ res: `Hello, ${name}!` }) }),
@@ -52,6 +63,11 @@ export async function typed(client: Client<typeof commands>): Promise<void> {
   await client.call("BARE", undefined, { timeout: 1 });
   const seen = await client.call("USER", { name: "Ada" });
   same<typeof seen, { res: number }>(true);
+
+  const place = await client.call("PLACE");
+  same<typeof place, Place>(true);
+  same<ReturnType<typeof fail>, Promise<never>>(true);
+  const fail = () => client.call("FAIL");
 
   const ping = await client.call("PING");
   same<typeof ping, { res: "PONG" }>(true);
