@@ -228,6 +228,25 @@ Deno.test("client - what was sent is sent again only if it is idempotent", async
   await client.close();
 });
 
+Deno.test("client - a call that was lost may have been started, whatever the next server says of it", async () => {
+  const { client, server, network, clock, line } = await setUp();
+  const overloaded = failure(client.call("A", {}, { idempotent: true }));
+  const refused = failure(client.call("B", {}, { idempotent: true, timeout: 1_000 }));
+  await server.requests(2);
+  server.cut();
+  await clock.advance(100);
+  await using second = await ScriptedServer.accept(network);
+  const [{ seq: first }, { seq: next }] = await second.requests(2);
+  line.down = true;
+  await second.reply({ seq: first, err: "OVERLOADED" }, { seq: next, err: "SHUTTING_DOWN" });
+  const { code, retryable } = await overloaded;
+  assertEquals([code, retryable], ["OVERLOADED", false]);
+  await clock.advance(1_000);
+  const timedOut = await refused;
+  assertEquals([timedOut.code, timedOut.retryable], ["TIMEOUT", false]);
+  await client.close();
+});
+
 Deno.test("client - an idempotent call that never gets through ends with its time", async () => {
   const { client, server, clock, line } = await setUp();
   const call = failure(client.call("A", {}, { idempotent: true, timeout: 1_000 }));

@@ -148,8 +148,12 @@ export class Caller implements ChannelOwner {
   onEnded(channel: Channel, error: RpcError, unanswered: PendingCall[]): void {
     this.#channels.delete(channel);
     for (const call of unanswered) {
-      if (call.idempotent && error.code === "CONNECTION_LOST") this.queue.push(call);
-      else call.settle(error);
+      if (call.idempotent && error.code === "CONNECTION_LOST") {
+        call.lost = true;
+        this.queue.push(call);
+      } else {
+        call.settle(error);
+      }
     }
     this.#leave(channel, error);
   }

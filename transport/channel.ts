@@ -256,13 +256,13 @@ export class Channel {
     } else if (err === "SHUTTING_DOWN") {
       this.#retired = true;
       call.channel = undefined;
-      call.sent = false;
+      call.sent = call.lost;
       this.#owner.onRetired(this, toError(fields), call);
     } else if (err === "DEADLINE_EXCEEDED" && this.#owner.clock.now() >= call.deadlineMs) {
       // The server saw the end of the caller's time before the caller did: one event, one code.
       call.expire();
     } else {
-      call.settle(toError(fields));
+      call.settle(toError(fields, call.lost));
     }
   }
 
@@ -345,10 +345,11 @@ export class Channel {
   }
 }
 
-/** What the server says went wrong. */
-function toError({ err, msg, data }: Fields): RpcError {
+/** What the server says went wrong; `lost` says that an earlier server may have started the call. */
+function toError({ err, msg, data }: Fields, lost = false): RpcError {
   if (typeof err !== "string") return badReply("err is not text");
-  return markReceived(new RpcError(err, typeof msg === "string" ? msg : undefined, { data }));
+  const options = { data, retryable: lost ? false : undefined };
+  return markReceived(new RpcError(err, typeof msg === "string" ? msg : undefined, options));
 }
 
 function badReply(text: string): RpcError {

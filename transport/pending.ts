@@ -68,6 +68,8 @@ export abstract class PendingCall implements OutgoingRequest, Expiring, EventLis
   channel: Channel | undefined = undefined;
   /** Whether the server may have started it. */
   sent = false;
+  /** Whether it went with a connection that was lost: another server's word that it was not started does not undo that. */
+  lost = false;
   settled = false;
   /** What the connection had heard when the call ended without a reply; see {@linkcode Channel.abandon}. */
   heardAtEnd = -1;
