@@ -284,6 +284,22 @@ Deno.test("stream - a server that shuts down: one that had not begun moves on", 
   await client.close();
 });
 
+Deno.test("stream - one that had begun does not begin anew, whatever the server says of it", async () => {
+  for (const code of ["SHUTTING_DOWN", "OVERLOADED"]) {
+    const network = memoryNetwork();
+    const client = await connect({ dial: network.dial });
+    await using server = await ScriptedServer.accept(network);
+    const stream = client.stream("A");
+    const first = stream.next();
+    await server.request();
+    await server.reply({ seq: 0, res: 1, more: true }, { seq: 0, err: code });
+    assertEquals(await first, { done: false, value: 1 });
+    const error = await assertRejects(() => stream.next(), RpcError);
+    assertEquals([error.code, error.retryable], [code, false]);
+    await client.close();
+  }
+});
+
 Deno.test("stream - what is none is refused", async () => {
   const { client } = await scene();
   assertThrows(() => client.stream("A", {}, { credit: 0 }), RangeError, "credit");

@@ -242,6 +242,7 @@ export class Channel {
       this.#owner.lateReplies++;
       if (!reply.more) this.#owner.deadlines.delete(call);
     } else if (reply.more) {
+      call.hasItems = true;
       call.takeItem(reply.fields.res);
     } else {
       this.#settle(call, reply.fields);
@@ -253,7 +254,7 @@ export class Channel {
     const { err } = fields;
     if (err === undefined) {
       call.settle("res" in fields ? fields : badReply("the reply has neither res nor err"));
-    } else if (err === "SHUTTING_DOWN") {
+    } else if (err === "SHUTTING_DOWN" && !call.hasItems) {
       this.#retired = true;
       call.channel = undefined;
       call.sent = call.lost;
@@ -262,7 +263,7 @@ export class Channel {
       // The server saw the end of the caller's time before the caller did: one event, one code.
       call.expire();
     } else {
-      call.settle(toError(fields, call.lost));
+      call.settle(toError(fields, call.lost || call.hasItems));
     }
   }
 
@@ -345,10 +346,10 @@ export class Channel {
   }
 }
 
-/** What the server says went wrong; `lost` says that an earlier server may have started the call. */
-function toError({ err, msg, data }: Fields, lost = false): RpcError {
+/** What the server says went wrong, and whether the call may have been started, though it says otherwise. */
+function toError({ err, msg, data }: Fields, started = false): RpcError {
   if (typeof err !== "string") return badReply("err is not text");
-  const options = { data, retryable: lost ? false : undefined };
+  const options = { data, retryable: started ? false : undefined };
   return markReceived(new RpcError(err, typeof msg === "string" ? msg : undefined, options));
 }
 

@@ -70,6 +70,8 @@ export abstract class PendingCall implements OutgoingRequest, Expiring, EventLis
   sent = false;
   /** Whether it went with a connection that was lost: another server's word that it was not started does not undo that. */
   lost = false;
+  /** Whether an item has come: it was started, whatever else is said of it. */
+  hasItems = false;
   settled = false;
   /** What the connection had heard when the call ended without a reply; see {@linkcode Channel.abandon}. */
   heardAtEnd = -1;
