@@ -151,6 +151,7 @@ export function readRequest(reader: Reader): Request | Control | Malformed {
         break;
       case "meta":
         if (isTextMap(value)) request.meta = value;
+        else if (isEmptyArray(value)) request.meta = {}; // which is how Lua writes an empty map
         else wrong = "meta must be a map of texts";
         break;
       case "credit":
@@ -295,9 +296,11 @@ function isCount(value: unknown): value is number {
 }
 
 function isTextMap(value: unknown): value is Record<string, string> {
-  if (typeof value !== "object" || value === null || value instanceof Uint8Array) return false;
-  // An empty table of Lua may come as an array.
-  if (Array.isArray(value)) return value.length === 0;
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array || Array.isArray(value)) return false;
   for (const key in value) if (typeof (value as Fields)[key] !== "string") return false;
   return true;
+}
+
+function isEmptyArray(value: unknown): boolean {
+  return Array.isArray(value) && value.length === 0;
 }

@@ -117,8 +117,12 @@ const FIELDS: Record<string, { good: unknown[]; bad: unknown[] }> = {
   seq: { good: [0, 1, 2 ** 53 - 1], bad: [-1, 1.5, NaN, Infinity, 2 ** 53, 2n ** 53n, "1", null, true, [], {}] },
   ttl: { good: [0.001, 1, 1e300, 2 ** 53 - 1], bad: [0, -1, NaN, Infinity, "5", null, true, 2n ** 60n, []] },
   credit: { good: [1, 2 ** 53 - 1], bad: [0, -1, 1.5, NaN, Infinity, "5", null, 2n ** 60n] },
-  meta: { good: [{}, { a: "b" }, []], bad: [{ a: 1 }, { a: "b", c: null }, ["a"], "a", 1, null, new Uint8Array(0)] },
+  meta: { good: [{}, { a: "b" }], bad: [{ a: 1 }, { a: "b", c: null }, ["a"], "a", 1, null, new Uint8Array(0)] },
 };
+
+Deno.test("readRequest() takes an empty array for a map without entries: so Lua writes it", () => {
+  assertEquals(requestOf({ cmd: 1, meta: [] }).meta, {});
+});
 
 Deno.test("readRequest() takes a field in its range, and nothing else", () => {
   for (const [field, { good, bad }] of Object.entries(FIELDS)) {

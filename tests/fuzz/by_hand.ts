@@ -139,7 +139,8 @@ function requestOf(entries: Entry[]): Request | Control | Malformed {
   if (!sound) return new Malformed("", seq);
   const reserved = ["cmd", "seq", "ttl", "meta", "credit"];
   const params = Object.fromEntries(entries.filter(([key]) => !reserved.includes(key) && key[0] !== "$"));
-  return Object.assign(new Request(), { cmd, seq, ttl: last.get("ttl"), meta: last.get("meta"), credit, params });
+  const meta = Array.isArray(last.get("meta")) ? {} : last.get("meta");
+  return Object.assign(new Request(), { cmd, seq, ttl: last.get("ttl"), meta, credit, params });
 }
 
 /** Contract sections 4, 5 and 8. */
