@@ -8,6 +8,7 @@
 
 import type { CommandStatistics, ServerStatistics } from "../handlers/command.ts";
 import { DURATION_BOUNDS_MS } from "../handlers/statistics.ts";
+import { printable } from "./printable.ts";
 
 /** The content type of the text. */
 export const PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
@@ -87,9 +88,11 @@ function line(name: string, [labels, value]: Sample): string {
   return `packline_${name}${pairs.length > 0 ? `{${pairs.join(",")}}` : ""} ${value}`;
 }
 
-/** Three characters have a meaning in the text of a label. */
+/** Three characters have a meaning in the text of a label; and none of a peer's may have one on a terminal. */
 function escapeLabel(text: string): string {
-  return text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
+  return text.split("\n")
+    .map((line) => printable(line).replaceAll("\\", "\\\\").replaceAll('"', '\\"'))
+    .join("\\n");
 }
 
 function isStatistics(answer: unknown): answer is ServerStatistics {

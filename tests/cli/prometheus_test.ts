@@ -70,6 +70,12 @@ Deno.test("prometheusText() has every count, and escapes labels", () => {
   ) assert(lines.includes(line), `${line}\n\nis not in\n\n${lines.join("\n")}`);
 });
 
+Deno.test("prometheusText() lets nothing of a server's reach the terminal as a command", () => {
+  const [counts] = Object.values(STATISTICS.commands);
+  const text = prometheusText({ ...STATISTICS, commands: { "\x1b[2J\r": counts } }) ?? "";
+  assertEquals(text.includes(String.raw`packline_calls_total{command="\\u001b[2J\\u000d"} 5`), true);
+});
+
 Deno.test("prometheusText() refuses what is no answer to STATS, and does without durations", () => {
   for (const answer of [undefined, null, 1, "text", [], {}, { ...STATISTICS, bytes: { sent: "1\n" } }]) {
     assertEquals(prometheusText(answer), undefined);
