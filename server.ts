@@ -6,7 +6,7 @@
  * address in use; each by an error that says so.
  */
 
-import { EncodeStage } from "./codec/encode.ts";
+import { encodeFrame } from "./codec/encode.ts";
 import { Reply, writeReply } from "./codec/message.ts";
 import { RpcError } from "./errors.ts";
 import type { ServerStatistics } from "./handlers/command.ts";
@@ -14,6 +14,7 @@ import { Connection } from "./handlers/connection.ts";
 import { Service, type ServiceOptions } from "./handlers/service.ts";
 import { DEFAULT_GRACE_SECONDS, DEFAULT_HOSTNAME, DEFAULT_PORT, MAX_TIMER_MS } from "./limits.ts";
 import { closeDuplex, type Duplex } from "./transport/duplex.ts";
+import { endsOf } from "./transport/ends.ts";
 import { type Acceptor, listen } from "./transport/listen.ts";
 import { acceptAll } from "./transport/listener.ts";
 import type { ServerTls } from "./transport/tls.ts";
@@ -265,21 +266,11 @@ class Sweeper {
 
 /** Tells a client that there is no room for its connection. */
 async function refuse(duplex: Duplex): Promise<void> {
-  const stage = new TransformStream(
-    new EncodeStage<Reply>({
-      writeMessage: writeReply,
-      maxPayloadBytes: () => Infinity,
-      onUnwritable: () => undefined,
-      onChunk: () => {},
-    }),
-  );
-  const replies = stage.writable.getWriter();
+  const { sink } = endsOf(duplex);
+  const error = new RpcError("OVERLOADED", "the server has no room for another connection");
   try {
-    replies.write([
-      new Reply(undefined, new RpcError("OVERLOADED", "the server has no room for another connection"), false),
-    ]);
-    replies.close();
-    await stage.readable.pipeTo(duplex.writable);
+    await sink.write(encodeFrame(new Reply(undefined, error, false), writeReply));
+    await sink.close();
   } catch {
     // The client has left already.
   }

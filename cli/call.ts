@@ -12,7 +12,7 @@
  * and parameters that a message cannot hold.
  */
 
-import { EncodeStage } from "../codec/encode.ts";
+import { encodeFrame } from "../codec/encode.ts";
 import {
   type Fields,
   isReservedParameter,
@@ -69,24 +69,18 @@ function valueOf(text: string): unknown {
 export function frameOf({ name, params }: CommandCall, seq?: number): Uint8Array {
   const builtIn = Object.hasOwn(builtIns, name) ? builtIns[name as keyof typeof builtIns] : undefined;
   const cmd = builtIn?.number ?? name;
-  return encodeFrame({ cmd, params, seq, ttl: undefined, meta: undefined, credit: undefined });
+  return encode({ cmd, params, seq, ttl: undefined, meta: undefined, credit: undefined });
 }
 
 /** Says that nobody wants the call with this `seq` any more. */
 export function cancelFrame(seq: number): Uint8Array {
-  return encodeFrame(new OutgoingControl({ seq, cancel: true }));
+  return encode(new OutgoingControl({ seq, cancel: true }));
 }
 
-function encodeFrame(message: OutgoingRequest | OutgoingControl): Uint8Array {
-  const stage = new EncodeStage<OutgoingRequest | OutgoingControl>({
-    writeMessage: writeRequest,
-    maxPayloadBytes: () => DEFAULT_LIMITS.maxPayloadBytes,
-    onUnwritable: (_request, error) => {
-      throw error instanceof EncodeError ? new UsageError(`the parameters cannot be sent: ${error.message}`) : error;
-    },
-    onChunk: () => {},
-  });
-  let frame: Uint8Array | undefined;
-  stage.transform([message], { enqueue: (chunk) => frame = chunk, terminate: () => {} });
-  return frame as Uint8Array;
+function encode(message: OutgoingRequest | OutgoingControl): Uint8Array {
+  try {
+    return encodeFrame(message, writeRequest, DEFAULT_LIMITS.maxPayloadBytes);
+  } catch (error) {
+    throw error instanceof EncodeError ? new UsageError(`the parameters cannot be sent: ${error.message}`) : error;
+  }
 }

@@ -110,3 +110,30 @@ export class EncodeStage<Message> implements Transformer<Message[], Uint8Array> 
     writer.bytes[writer.position++] = TERMINATOR;
   }
 }
+
+/**
+ * One message as a frame, for whoever has no batches.
+ *
+ * @param message The message.
+ * @param writeMessage Writes its payload.
+ * @param maxPayloadBytes The largest payload.
+ * @returns The frame, whole.
+ * @throws {EncodeError} If it cannot be written; and whatever a getter of the message's throws.
+ */
+export function encodeFrame<Message>(
+  message: Message,
+  writeMessage: (writer: Writer, message: Message) => void,
+  maxPayloadBytes = Infinity,
+): Uint8Array {
+  const stage = new EncodeStage<Message>({
+    writeMessage,
+    maxPayloadBytes: () => maxPayloadBytes,
+    onUnwritable(_message, error) {
+      throw error;
+    },
+    onChunk() {},
+  });
+  let frame: Uint8Array | undefined;
+  stage.transform([message], { enqueue: (chunk) => frame = chunk, terminate() {} });
+  return frame as Uint8Array;
+}
