@@ -8,8 +8,7 @@
 
 import { assert, assertEquals, AssertionError, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { decode, encode, EncodeError } from "../codec/msgpack.ts";
-import { command } from "../handlers/command.ts";
-import type { StandardSchema } from "../handlers/command.ts";
+import { type Command, command, type StandardSchema } from "../handlers/command.ts";
 import { builtIns } from "../handlers/mod.ts";
 import { DEFAULT_LIMITS, LIMIT_NAMES } from "../limits.ts";
 import { serve, type ServeOptions, type Server } from "../server.ts";
@@ -442,6 +441,10 @@ Deno.test("PROTOCOL.md has a section of the same shape, with a sample, for each 
       body,
       /^\n\*\*Summary\.\*\* [^]*(\*\*Parameters\.\*\*|\| parameters )[^]*\*\*Reply\.\*\* [^]*\*\*Errors\.\*\* [^]*```packline/,
     );
+  }
+  for (const [name, { params = [] }] of Object.entries<Command>(builtIns)) {
+    const [, told] = section(`${name}(?: \\(\\d+\\))?`).match(/\*\*Parameters\.\*\* ([^]*?)\n\n/) ?? [];
+    assertEquals([...told.matchAll(/`([a-z]+)`/g)].map(([, param]) => param), [...params], name);
   }
 });
 
