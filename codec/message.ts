@@ -172,6 +172,9 @@ export function readRequest(reader: Reader): Request | Control | Malformed {
   reader.finish();
   if (wrongSeq) return new Malformed(WRONG_SEQ);
   if (request.cmd === 0) return wrong ? new Malformed(wrong) : toControl(request, controlFields ?? {});
+  if (request.credit !== undefined && request.seq === undefined) {
+    return new Malformed("credit needs a seq, by which more of it can be granted");
+  }
   return wrong ? new Malformed(wrong, request.seq) : request;
 }
 

@@ -310,9 +310,10 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
 
   /** Starts a request, unless it must be refused. */
   #begin(request: Request, arrivedMs: number): void {
-    const refusal = this.#refusal(request);
-    if (refusal !== undefined) return this.#push(new Reply(request.seq, refusal, false));
     const service = this.#service;
+    if (service.inFlight >= service.limits.maxInFlightTotal) {
+      return this.#push(new Reply(request.seq, OVERLOADED, false));
+    }
     const entry = service.registry.find(request.cmd);
     if (entry === undefined) {
       service.counts.unknownCommands++;
@@ -334,13 +335,6 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
       return this.#fail(call, this.#failureOf(call, error));
     }
     void this.#follow(call, answer);
-  }
-
-  #refusal(request: Request): RpcError | undefined {
-    if (this.#service.inFlight >= this.#service.limits.maxInFlightTotal) return OVERLOADED;
-    if (request.credit !== undefined && request.seq === undefined) {
-      return new RpcError("INVALID_MESSAGE", "credit needs a seq, by which more of it can be granted");
-    }
   }
 
   #deadlineOf(request: Request, arrivedMs: number, timeoutMs: number | undefined): number {

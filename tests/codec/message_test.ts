@@ -127,7 +127,7 @@ Deno.test("readRequest() takes an empty array for a map without entries: so Lua 
 Deno.test("readRequest() takes a field in its range, and nothing else", () => {
   for (const [field, { good, bad }] of Object.entries(FIELDS)) {
     for (const value of good) {
-      const request = requestOf({ cmd: 1, [field]: value });
+      const request = requestOf({ cmd: 1, seq: 1, [field]: value });
       assertEquals((request as unknown as Record<string, unknown>)[field], value);
     }
     for (const value of bad) {
@@ -136,6 +136,11 @@ Deno.test("readRequest() takes a field in its range, and nothing else", () => {
       assert(message.reason.startsWith(field), message.reason);
     }
   }
+});
+
+Deno.test("readRequest() takes no credit without a seq, by which more of it could be granted", () => {
+  const message = read(readRequest, encode({ cmd: 1, credit: 5 }));
+  assertEquals(message, new Malformed("credit needs a seq, by which more of it can be granted"));
 });
 
 Deno.test("readRequest() tells the seq of a bad request where it can be trusted", () => {

@@ -136,7 +136,7 @@ function requestOf(entries: Entry[]): Request | Control | Malformed {
     }
     return isCount(last.get("max")) ? Object.assign(new Control(), { max: last.get("max") }) : new Malformed("");
   }
-  if (!sound) return new Malformed("", seq);
+  if (!sound || credit !== undefined && seq === undefined) return new Malformed("", seq);
   const reserved = ["cmd", "seq", "ttl", "meta", "credit"];
   const params = Object.fromEntries(entries.filter(([key]) => !reserved.includes(key) && key[0] !== "$"));
   const meta = Array.isArray(last.get("meta")) ? {} : last.get("meta");

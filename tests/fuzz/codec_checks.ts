@@ -64,6 +64,7 @@ const MISTAKES = [
   "ttl must be a number of milliseconds above 0",
   "meta must be a map of texts",
   "credit must be an integer above 0",
+  "credit needs a seq, by which more of it can be granted",
   "a control message with seq needs either cancel: true or credit",
   "a control message needs max, or seq with cancel or credit",
 ];

@@ -67,13 +67,14 @@ function writeAll<Message>(writeMessage: (writer: Writer, message: Message) => v
 // Messages, and what they are at the other end ------------------------------------------------------------------------
 
 function anyRequest(random: Random): OutgoingRequest {
+  const seq = random.chance(0.6) ? random.pick(WHOLE) : undefined;
   return {
     cmd: random.pick([random.pick(WHOLE) || 1, random.pick(TEXTS)]),
     params: anyFields(random, (name) => name !== "$"),
-    seq: random.chance(0.6) ? random.pick(WHOLE) : undefined,
+    seq,
     ttl: random.chance(0.2) ? random.pick([0.5, 1, 30_000, 1e300]) : undefined,
     meta: random.chance(0.2) ? mapOf(random, 3, () => anyText(random)) as Record<string, string> : undefined,
-    credit: random.chance(0.2) ? random.pick(WHOLE) || 1 : undefined,
+    credit: seq !== undefined && random.chance(0.2) ? random.pick(WHOLE) || 1 : undefined,
   };
 }
 

@@ -1,7 +1,7 @@
 /** Limits of what runs at once (contract sections 5, 7 and 10): at the limit, and one beyond. */
 
 import { assert, assertEquals } from "@std/assert";
-import { command } from "../../handlers/command.ts";
+import { command, type ServerStatistics } from "../../handlers/command.ts";
 import { FakeClock } from "../fake_clock.ts";
 import { concat, frame, Held, type Message, request, settle, unhex, withMemory, withServer } from "../wire.ts";
 
@@ -201,6 +201,20 @@ Deno.test("dispatch takes as many bad messages as maxStrikes, and closes at one 
   await peer.sendBytes(frame(unhex("c1")));
   const last = await peer.readToEnd();
   assertEquals(last.map(({ err }) => err), ["INVALID_MESSAGE"]);
+});
+
+Deno.test("dispatch counts each INVALID_MESSAGE as a strike, and in STATS, whatever is wrong", async () => {
+  const bad = [{ cmd: 1, seq: -1 }, { cmd: 1, ttl: 0 }, { cmd: 1, meta: 1 }, { cmd: 1, credit: 1 }, { cmd: 0 }];
+  for (const fields of bad) {
+    await using served = withMemory({ maxStrikes: 2 });
+    const { peer } = served;
+    await peer.send(fields, fields);
+    assertEquals((await peer.readReplies(2)).map(({ err }) => err), ["INVALID_MESSAGE", "INVALID_MESSAGE"]);
+    const { res } = await peer.ask({ cmd: 4 });
+    assertEquals((res as ServerStatistics).refused.invalidMessage, 2, Deno.inspect(fields));
+    await peer.send(fields, { cmd: 1 });
+    assertEquals((await peer.readToEnd()).map(({ err }) => err), ["INVALID_MESSAGE"], Deno.inspect(fields));
+  }
 });
 
 Deno.test("dispatch counts a seq that is in flight twice as a strike; nothing else that is refused", async () => {

@@ -570,8 +570,8 @@ test("flags what a server refuses, with random bytes in messages", async () => {
   payloads.forEach((payload, index) => {
     const expected = refusalOf(payload);
     if (expected !== undefined) refused++;
-    // A credit without a seq, and a seq that is open already, are no matter of the message alone.
-    const alone = flagged[index] !== "seq is in flight already" && !flagged[index]?.startsWith("credit needs a seq");
+    // A seq that is open already is no matter of the message alone.
+    const alone = flagged[index] !== "seq is in flight already";
     assertEquals(alone && flagged[index] !== undefined, expected !== undefined, hex(payload));
   });
   assert(refused > 100 && refused < 1_400, `${refused} of ${payloads.length} were refused`);
