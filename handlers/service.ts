@@ -32,7 +32,8 @@ const PROTOCOL_VERSION = 1;
  * returning a reply, or pass it on.
  *
  * @param request The call: command, parameters, meta, peer, signal.
- * @param next Passes it on, to the next middleware or to the handler; call it once at the most.
+ * @param next Passes it on, to the next middleware or to the handler; call it once at the most. What
+ * fails behind a middleware that has not waited for it goes to the error hook.
  * @returns The reply: what `next()` returned, or another.
  */
 export type Middleware = (request: Context, next: () => Promise<Answer>) => Answer | Promise<Answer>;
@@ -181,9 +182,21 @@ export class Service implements ServerView {
 
   async #pass(call: Call, index: number): Promise<Answer> {
     const middleware = this.#middleware[index];
-    return middleware
-      ? await middleware(call, () => this.#pass(call, index + 1))
-      : await (invoke(call) as Answer | Promise<Answer>);
+    if (middleware === undefined) return await (invoke(call) as Answer | Promise<Answer>);
+    let answered = false;
+    const next = () => {
+      const passed = this.#pass(call, index + 1);
+      // The middleware may have not waited for it; an error that nobody catches would end the process.
+      passed.catch((error) => {
+        if (answered) this.report(error, { peer: call.peer, command: call.command });
+      });
+      return passed;
+    };
+    try {
+      return await middleware(call, next);
+    } finally {
+      answered = true;
+    }
   }
 }
 

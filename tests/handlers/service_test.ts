@@ -108,6 +108,21 @@ Deno.test("middleware that throws, or gives no reply, is answered as a handler i
   }
 });
 
+Deno.test("middleware need not wait for the handler: what fails behind it reaches the hook, and ends nothing", async () => {
+  const held = new Held();
+  const hasty: Middleware = (call, next) => {
+    if (call.command !== "HOLD") return next();
+    void next();
+    return { res: "at once" };
+  };
+  await using served = withMemory({ commands: { HOLD: held.command }, middleware: [hasty] });
+  assertEquals(await served.peer.ask({ cmd: "HOLD" }), { res: "at once" });
+  const late = new Error("nobody waits for it");
+  held.calls[0].fail(late);
+  assertEquals(await served.peer.ask({ cmd: 1 }), PONG);
+  assertEquals(served.errors.take(), [late]);
+});
+
 Deno.test("middleware keeps the order of the lane, and its time counts against the ttl", async () => {
   const clock = new FakeClock();
   const held = new Held();
