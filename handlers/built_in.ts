@@ -1,5 +1,6 @@
 /** What makes a command of packline's own: as `command()`, with one of the contract's numbers, or with none. */
 
+import { RpcError } from "../errors.ts";
 import type { Answer, Command, CommandOptions, Context } from "./command.ts";
 
 /** In: a definition. Out: the command, frozen. */
@@ -7,4 +8,9 @@ export function builtIn<Params, Result extends Answer>(
   definition: CommandOptions & { handler: (params: Params, context: Context) => Result | Promise<Result> },
 ): Command<Params, Result> {
   return Object.freeze({ ...definition });
+}
+
+/** What is said of a parameter that will not do, in the form that a schema's findings have. */
+export function invalidParam(name: string, message: string): RpcError {
+  return new RpcError("INVALID_PARAMS", `${name}: ${message}`, { data: [{ path: [name], message }] });
 }

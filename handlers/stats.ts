@@ -1,7 +1,6 @@
 /** STATS (contract section 3): what has happened since the server started. */
 
-import { RpcError } from "../errors.ts";
-import { builtIn } from "./built_in.ts";
+import { builtIn, invalidParam } from "./built_in.ts";
 import type { Command, ServerStatistics } from "./command.ts";
 
 /**
@@ -13,10 +12,7 @@ export const STATS: Command<{ all?: boolean }, { res: ServerStatistics }> = buil
   summary: "Tells counts of calls, errors, connections and bytes",
   params: ["all"],
   handler({ all = false }: { all?: boolean }, { server }) {
-    if (typeof all !== "boolean") {
-      const message = "must be true or false";
-      throw new RpcError("INVALID_PARAMS", `all: ${message}`, { data: [{ path: ["all"], message }] });
-    }
+    if (typeof all !== "boolean") throw invalidParam("all", "must be true or false");
     return all ? server.statisticsOfAll().then((res) => ({ res })) : { res: server.statistics() };
   },
 });

@@ -1,9 +1,8 @@
 /** TICK: a stream to try streams with. It has no number: those below 16 are the contract's. */
 
-import { RpcError } from "../errors.ts";
 import { MAX_TIMER_MS } from "../limits.ts";
 import { sleep } from "../transport/clock.ts";
-import { builtIn } from "./built_in.ts";
+import { builtIn, invalidParam } from "./built_in.ts";
 import type { Command } from "./command.ts";
 
 /**
@@ -17,9 +16,9 @@ export const TICK: Command<{ count?: number; interval?: number }, AsyncGenerator
     { count = Infinity, interval = 1 }: { count?: number; interval?: number },
     { clock, signal },
   ): AsyncGenerator<number, number, void> {
-    if (typeof count !== "number" || !(count >= 0)) throw invalid("count", "must be a number >= 0");
+    if (typeof count !== "number" || !(count >= 0)) throw invalidParam("count", "must be a number >= 0");
     if (typeof interval !== "number" || !(interval >= 0 && interval * 1000 <= MAX_TIMER_MS)) {
-      throw invalid("interval", "must be a number of seconds >= 0");
+      throw invalidParam("interval", "must be a number of seconds >= 0");
     }
     let ticks = 0;
     while (ticks < count) {
@@ -29,7 +28,3 @@ export const TICK: Command<{ count?: number; interval?: number }, AsyncGenerator
     return ticks;
   },
 });
-
-function invalid(param: string, message: string): RpcError {
-  return new RpcError("INVALID_PARAMS", `${param}: ${message}`, { data: [{ path: [param], message }] });
-}
