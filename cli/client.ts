@@ -24,7 +24,7 @@ import { present } from "./present.ts";
 import { repeat } from "./repeat.ts";
 import { runBench } from "./run_bench.ts";
 import { linesOf, runScript } from "./script.ts";
-import { addressOf, dialOrExplain } from "./server_address.ts";
+import { addressOf, askPermission, dialOrExplain } from "./server_address.ts";
 import { Session } from "./session.ts";
 
 const DEFAULT_INTERVAL_SECONDS = 1;
@@ -60,6 +60,7 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
   const { timeout, json, interval = DEFAULT_INTERVAL_SECONDS } = flags;
   const request = frameOf(call);
   const address = await addressOf(flags);
+  await askPermission(address);
   if (flags.bench) return await runBench(call, { flags, dial: (signal) => dialOrExplain(address, signal) });
   const session = new Session((signal) => dial(address, flags, signal));
   const show = (fields: Fields) => present(call, fields, flags);
@@ -85,6 +86,7 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
 async function runLines(flags: ClientFlags): Promise<number> {
   const { timeout, json } = flags;
   const address = await addressOf(flags);
+  await askPermission(address);
   const session = new Session((signal) => dial(address, flags, signal));
   const options = {
     session,

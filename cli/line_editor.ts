@@ -3,6 +3,9 @@
  *
  * In: a prompt, what Tab offers, what Ctrl-C does. Out: lines, one by one, until Ctrl-D. Refused: nothing.
  *
+ * Lines may come before they are asked for, pasted or typed ahead: each is shown again behind a prompt of its own when its
+ * turn comes, so that what it leads to stands below it. Ctrl-C takes away those that wait.
+ *
  * The keys are those of `node:readline`, which the runtime carries, which needs no permission, and which knows of wide
  * characters and of lines longer than the terminal.
  */
@@ -22,12 +25,14 @@ export interface LineEditorOptions {
 /** Reads lines from the terminal. */
 export class LineEditor {
   readonly #interface: Interface;
+  readonly #prompt: string;
   /** Lines that were typed before they were asked for. */
-  readonly #typed: string[] = [];
+  #typed: string[] = [];
   #wanted: ((line: string | undefined) => void) | undefined;
   #ended = false;
 
   constructor({ prompt, complete, interrupt }: LineEditorOptions) {
+    this.#prompt = prompt;
     this.#interface = createInterface({
       input: process.stdin,
       output: process.stdout,
@@ -38,22 +43,34 @@ export class LineEditor {
     });
     this.#interface.on("line", (line: string) => this.#wanted ? this.#hand(line) : this.#typed.push(line));
     this.#interface.on("close", () => {
+      // Whoever writes to the terminal next begins a line.
+      if (this.#wanted !== undefined) process.stdout.write("\n");
       this.#ended = true;
       this.#hand(undefined);
     });
     this.#interface.on("SIGINT", () => {
+      this.#typed = [];
       if (interrupt()) return;
+      if (this.#interface.line === "") {
+        process.stdout.write("quit or Ctrl-D ends this\n");
+        this.#interface.prompt();
+        return;
+      }
       // The line goes, from its end to its beginning.
       this.#interface.write(null, { ctrl: true, name: "e" });
       this.#interface.write(null, { ctrl: true, name: "u" });
     });
+    // Back from Ctrl-Z, with its input still held.
+    this.#interface.on("SIGCONT", () => void this.#interface.resume());
   }
 
   /** Shows the prompt, and waits for a line; `undefined` at the end. */
   read(): Promise<string | undefined> {
-    if (!this.#ended) this.#interface.prompt();
     const line = this.#typed.shift();
+    if (line !== undefined) process.stdout.write(`${this.#prompt}${line}\n`);
     if (line !== undefined || this.#ended) return Promise.resolve(line);
+    // With the cursor behind what has been typed of the line so far.
+    this.#interface.prompt(true);
     return new Promise((resolve) => this.#wanted = resolve);
   }
 

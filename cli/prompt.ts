@@ -50,7 +50,6 @@ export async function runPrompt(options: PromptOptions): Promise<number> {
 
 class Prompt {
   readonly #options: PromptOptions;
-  readonly #editor: LineEditor;
   /** What INFO lists; nothing until it has been asked. */
   #listed: readonly unknown[] = [];
   #known: KnownCommand[] = [];
@@ -61,28 +60,32 @@ class Prompt {
 
   constructor(options: PromptOptions) {
     this.#options = options;
-    this.#editor = new LineEditor({
-      prompt: `${options.address}> `,
-      complete: (line) => completionsOf(line, this.#known),
-      interrupt: () => this.#cancel(),
-    });
   }
 
-  /** Asks for the commands, for `help` and Tab. A server that does not know INFO can be called all the same. */
+  /** Asks for the commands, for `help` and Tab. A server that does not tell them can be called all the same. */
   async learn(): Promise<void> {
+    const late = AbortSignal.timeout(GREETING_MS);
     try {
       const request = frameOf({ name: "INFO", params: {} }, this.#nextSeq++);
-      for await (const { fields } of this.#options.session.ask(request, AbortSignal.timeout(GREETING_MS))) {
+      for await (const { fields } of this.#options.session.ask(request, late)) {
         this.#listed = commandsOf(fields.res) ?? [];
         this.#known = knownCommands(this.#listed);
       }
     } catch (error) {
-      await complainAbout(error);
+      if (late.aborted) {
+        await complain(`no word from the server within ${GREETING_MS / 1000} s: Tab and help do without`);
+      } else await complainAbout(error);
     }
   }
 
   async run(): Promise<void> {
-    for (let line = await this.#editor.read(); line !== undefined; line = await this.#editor.read()) {
+    // Not before: until the editor has the terminal, Ctrl-C ends the program, whatever the server does.
+    const editor = new LineEditor({
+      prompt: `${this.#options.address}> `,
+      complete: (line) => completionsOf(line, this.#known),
+      interrupt: () => this.#cancel(),
+    });
+    for (let line = await editor.read(); line !== undefined; line = await editor.read()) {
       try {
         const words = wordsOf(line);
         if (words[0] === "quit" || words[0] === "exit") break;
@@ -92,7 +95,7 @@ class Prompt {
         await complainAbout(error);
       }
     }
-    this.#editor.close();
+    editor.close();
   }
 
   async #help(): Promise<void> {

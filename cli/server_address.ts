@@ -34,6 +34,20 @@ export async function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): Promis
   return { hostname, port, path, tls: withTls ? await readPem(flags, ["ca", "cert", "key"]) : undefined };
 }
 
+/**
+ * Has the runtime ask for the permission to reach the server, where it is missing and somebody is there to be asked.
+ * Before anything else: nothing may be timed meanwhile, and no line be edited.
+ */
+export async function askPermission({ hostname, port, path }: Address): Promise<void> {
+  if (path !== undefined) return;
+  try {
+    await Deno.permissions.request({ name: "net", host: textOf({ hostname, port }) });
+  } catch (error) {
+    // What is no name of a server is for the dial to say.
+    if (!(error instanceof URIError)) throw error;
+  }
+}
+
 /** Dials; a permission that is missing is named. */
 export async function dialOrExplain(address: Address, signal: AbortSignal): Promise<Duplex> {
   try {

@@ -12,6 +12,7 @@ const RED = "\x1b[31m";
 const UP = "\x1b[A";
 const CONTROL_C = "\x03";
 const CONTROL_D = "\x04";
+const CONTROL_Z = "\x1a";
 
 const GREET = command({
   params: ["name", "times"],
@@ -94,11 +95,88 @@ testInTerminal("the prompt prints a stream as it comes, and Ctrl-C cancels what 
   await terminal.until('{"err":"CANCELLED"}');
   await terminal.until(prompt);
   assertEquals(cancelled, ["CANCELLED"]);
-  // Over one connection all the while; and at the prompt Ctrl-C takes the line away.
+  // Over one connection all the while; and at the prompt Ctrl-C takes the line away, and says how to leave.
   await terminal.type(`PI${CONTROL_C}`);
   await terminal.until(prompt);
   await terminal.type("STATS\r");
   assertStringIncludes(plain(await terminal.until(prompt)), "connections, accepted     1\n");
+  await terminal.type(CONTROL_C);
+  assertEquals(plain(await terminal.until(prompt)), `quit or Ctrl-D ends this\n${prompt}`);
+  await terminal.type(CONTROL_D);
+  const { code, rest } = await terminal.end();
+  assertEquals([code, plain(rest)], [0, "\n"]);
+});
+
+testInTerminal("a line that comes before its turn is shown again in its turn, and Ctrl-C takes it away", async () => {
+  await using server = await serve({ port: 0 });
+  await using terminal = PseudoTerminal.client(server.port);
+  const prompt = `127.0.0.1:${server.port}> `;
+  await terminal.until(prompt);
+  // Two lines at once, and the beginning of one more.
+  await terminal.type("DELAY 0.1\rPING\rIN");
+  const slow = plain(await terminal.until(prompt));
+  assertMatch(slow, /^DELAY 0\.1\nPING\nINyou said \{"res":"DONE","slept":[\d.]+\}\n/);
+  assertEquals(plain(await terminal.until(prompt)), `PING\nyou said {"res":"PONG"}\n${prompt}`);
+  await terminal.type("FO\r");
+  assertStringIncludes(await terminal.until(prompt), '"name":"packline"');
+  await terminal.type("DELAY 60\rPING\r");
+  await terminal.until("DELAY 60");
+  await terminal.until("PING");
+  await terminal.type(CONTROL_C);
+  assertStringIncludes(await terminal.until(prompt), '{"err":"CANCELLED"}');
+  await terminal.type("quit\r");
+  const { code, rest } = await terminal.end();
+  assertEquals([code, plain(rest)], [0, "quit\n"]);
+});
+
+testInTerminal("the prompt comes back after Ctrl-Z", async () => {
+  await using server = await serve({ port: 0 });
+  await using shell = new PseudoTerminal(["sh", "-i"]);
+  const prompt = `127.0.0.1:${server.port}> `;
+  await shell.type('PS1="sh""ell: "\r');
+  await shell.until("shell: ");
+  await shell.type(`${PseudoTerminal.clientCommand(server.port).join(" ")}\r`);
+  await shell.until(prompt);
+  await shell.type(CONTROL_Z);
+  await shell.until("shell: ");
+  await shell.type("fg\r");
+  await shell.until(prompt);
+  await shell.type("PING\r");
+  await shell.until('you said {"res":"PONG"}');
+  await shell.until(prompt);
+  await shell.type(`quit\r`);
+  await shell.until("shell: ");
+  await shell.type("exit\r");
+  await shell.end();
+});
+
+testInTerminal(
+  "without a permission the runtime asks for it in the terminal, and the prompt goes on",
+  async () => {
+    await using server = await serve({ port: 0 });
+    const command = PseudoTerminal.clientCommand(server.port).filter((word) => !/^--(allow|no-prompt)/.test(word));
+    await using terminal = new PseudoTerminal(command);
+    await terminal.until("Allow?");
+    // The runtime does not hear what comes in the first tenth of a second.
+    const again = setInterval(() => void terminal.type("y\r"), 200);
+    await terminal.until(`Granted net access to "127.0.0.1:${server.port}"`).finally(() => clearInterval(again));
+    const prompt = `127.0.0.1:${server.port}> `;
+    assertNotMatch(await terminal.until(prompt), /packline: /);
+    await terminal.type("PING\r");
+    await terminal.until('you said {"res":"PONG"}');
+    await terminal.until(prompt);
+    await terminal.type(CONTROL_D);
+    assertEquals((await terminal.end()).code, 0);
+  },
+);
+
+testInTerminal("a server that says nothing is waited for, but not for long", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  await using terminal = PseudoTerminal.client(listener.addr.port);
+  using conn = await listener.accept();
+  await conn.read(new Uint8Array(1024));
+  const greeting = await terminal.until(`127.0.0.1:${listener.addr.port}> `);
+  assertStringIncludes(greeting, "packline: no word from the server within 2 s: Tab and help do without");
   await terminal.type(CONTROL_D);
   assertEquals((await terminal.end()).code, 0);
 });

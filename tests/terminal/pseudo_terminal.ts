@@ -78,9 +78,14 @@ export class PseudoTerminal implements AsyncDisposable {
 
   /** The client in a terminal, against a port. */
   static client(port: number, args: readonly string[] = [], env: Record<string, string> = {}): PseudoTerminal {
+    return new PseudoTerminal([...PseudoTerminal.clientCommand(port), ...args], env);
+  }
+
+  /** The client's command line, against a port. */
+  static clientCommand(port: number): string[] {
     const script = new URL("../../client.ts", import.meta.url).pathname;
     const permissions = [`--allow-net=127.0.0.1:${port}`, "--no-prompt"];
-    return new PseudoTerminal([Deno.execPath(), "run", ...permissions, script, "--port", `${port}`, ...args], env);
+    return [Deno.execPath(), "run", ...permissions, script, "--port", `${port}`];
   }
 
   /** Presses keys. */
