@@ -5,6 +5,8 @@
  * with what to do about it.
  */
 
+import { withFlags } from "./permission.ts";
+
 /** A file that the command line names cannot be used. The text says why. */
 export class InputError extends Error {
   /** Always `"InputError"`. */
@@ -33,7 +35,7 @@ async function readText(path: string, flag: string): Promise<string> {
 }
 
 function reasonOf(error: unknown, path: string): string {
-  if (error instanceof Deno.errors.NotCapable) return `no permission; run it with --allow-read=${path}`;
+  if (error instanceof Deno.errors.NotCapable) return `no permission; ${withFlags(`--allow-read=${path}`)}`;
   if (error instanceof Deno.errors.NotFound) return "there is no such file";
   if (error instanceof Deno.errors.PermissionDenied) return "this user may not read it";
   if (error instanceof Deno.errors.IsADirectory) return "it is a folder";

@@ -29,6 +29,7 @@ import { type Flag, type FlagValues, readArguments, UsageError } from "./argumen
 import { ABOUT, describeFlags, hostnameFlag, pathFlag, portFlag, secondsFlag } from "./flags.ts";
 import { complain, note, OutputError, print } from "./output.ts";
 import { InputError, readPem } from "./pem.ts";
+import { withFlags } from "./permission.ts";
 
 /** What each limit is about, for the help; units are in the names. */
 const LIMIT_HELP: Record<keyof Limits, string> = {
@@ -188,7 +189,7 @@ async function start(flags: ServeFlags): Promise<Running> {
     if (error instanceof StartError) throw error;
     if (error instanceof Deno.errors.NotCapable) {
       const needed = path === undefined ? `--allow-net=${address}` : permissionsToListen(absolute(path));
-      throw new StartError(`no permission to listen on ${address}; run it with ${needed}`);
+      throw new StartError(`no permission to listen on ${address}; ${withFlags(needed)}`);
     }
     throw new StartError(`cannot listen on ${address}: ${reasonOf(error, path)}`);
   }
@@ -202,16 +203,16 @@ async function startWorkers(
   if (Deno.build.os !== "linux") {
     throw new StartError("cannot start workers: only Linux spreads the connections of one port");
   }
-  // Without the flag, to share a port ends the process, with a text of the runtime's own.
-  if (!("listenDatagram" in Deno)) throw new StartError("cannot share a port; run it with --unstable-net");
   const code = new URL("..", import.meta.url);
-  if (code.protocol !== "file:") {
-    throw new StartError("cannot start workers: their code must be in files, not behind a URL");
+  if (code.protocol !== "file:" || Deno.build.standalone) {
+    throw new StartError("cannot start workers: their code must be in files, not behind a URL or in a single binary");
   }
+  // Without the flag, to share a port ends the process, with a text of the runtime's own.
+  if (!("listenDatagram" in Deno)) throw new StartError(`cannot share a port; ${withFlags("--unstable-net")}`);
   const { state } = await Deno.permissions.query({ name: "read", path: code });
   if (state !== "granted") {
     throw new StartError(
-      `no permission to load the workers' code; run it with --allow-read=${decodeURI(code.pathname)}`,
+      `no permission to load the workers' code; ${withFlags(`--allow-read=${decodeURI(code.pathname)}`)}`,
     );
   }
   // Alone at first: where ports are shared, nobody would notice that another server has this one.

@@ -13,6 +13,7 @@ import type { Duplex } from "../transport/duplex.ts";
 import { type FlagValues, toggle, UsageError } from "./arguments.ts";
 import { hostnameFlag, pathFlag, portFlag } from "./flags.ts";
 import { readPem } from "./pem.ts";
+import { withFlags } from "./permission.ts";
 
 /** The flags that say where the server is. */
 export const ADDRESS_FLAGS = {
@@ -58,6 +59,6 @@ export async function dialOrExplain(address: Address, signal: AbortSignal): Prom
     const flags = path === undefined
       ? `--allow-net=${textOf(address)}`
       : `--allow-net=unix:${path} --allow-read=${path} --allow-write=${path}`;
-    throw new RpcError("CONNECTION_LOST", `no permission to reach ${textOf(address)}; run it with ${flags}`);
+    throw new RpcError("CONNECTION_LOST", `no permission to reach ${textOf(address)}; ${withFlags(flags)}`);
   }
 }

@@ -192,7 +192,9 @@ Deno.test("deno task compile makes single binaries with the smallest permissions
         }
       });
     }
-    if (!downloadable) console.log("skipped: deno compile cannot download its runtime here, so no binary can be tried");
+    if (!downloadable) {
+      console.log("skipped: no binary can be tried: deno compile cannot download its runtime; DENORT_BIN may name one");
+    }
     await t.step({
       name: "they speak to each other",
       ignore: !downloadable,
