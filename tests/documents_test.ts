@@ -1,9 +1,10 @@
 /**
- * The commands in README.md, run as they stand: each line behind "$ " of a console block, and what it prints. Only the
- * port differs, because no test may count on a fixed one. The TypeScript in it is run by `deno test --doc`.
+ * The commands in README.md, run as they stand: each line behind "$ " of a console block, and what it prints; each of the
+ * table. Only the port differs, because no test may count on a fixed one. The TypeScript in it is run by
+ * `deno test --doc`, but for the import from a URL, which is `publish_test.ts`'s.
  */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 
 const project = new URL("..", import.meta.url);
 
@@ -23,19 +24,15 @@ function samplesOf(markdown: string): Sample[] {
   return samples;
 }
 
-/** A command line as words: none of ours needs quotes. */
-function deno(command: string): string[] {
-  return command.replace(/^(npx --yes deno@[\d.]+|deno) /, "").split(" ");
-}
-
 /** Numbers that differ each time, as the seconds of `slept`. */
 function steady(text: string): string {
   return text.replaceAll(/"slept":2\.0\d*/g, '"slept":2.0…');
 }
 
-const readme = samplesOf(await Deno.readTextFile(new URL("README.md", project)));
+const readme = await Deno.readTextFile(new URL("README.md", project));
 
-Deno.test("README.md: the client's samples print what they say", async (t) => {
+/** What the reader does first, with a port that is free. */
+async function withServer(run: (port: string) => Promise<void>): Promise<void> {
   const server = new Deno.Command(Deno.execPath(), {
     args: ["task", "--quiet", "serve", "--port", "0"],
     cwd: project,
@@ -43,30 +40,70 @@ Deno.test("README.md: the client's samples print what they say", async (t) => {
   }).spawn();
   const reader = server.stdout.pipeThrough(new TextDecoderStream()).getReader();
   const { value: line = "" } = await reader.read();
-  assertMatch(line, /^packline \d+\.\d+\.\d+ listening on 127\.0\.0\.1:\d+\n$/);
-  const [port] = line.match(/\d+\n$/) ?? [];
-  const samples = readme.filter(({ command }) => / client\.ts /.test(command));
-  assert(samples.length >= 7, `only ${samples.length} samples were found`);
-  for (const { command, output } of samples) {
-    await t.step(command, async () => {
-      const child = await new Deno.Command(Deno.execPath(), {
-        args: [...deno(command), "--port", (port ?? "").trim()],
-        cwd: project,
-      }).output();
-      const decoder = new TextDecoder();
-      // On a terminal stderr, which has the hex dumps, comes before the reply.
-      assertEquals(steady(decoder.decode(child.stderr) + decoder.decode(child.stdout)), steady(output));
-    });
+  const [, port] = line.match(/^packline \d+\.\d+\.\d+ listening on 127\.0\.0\.1:(\d+)\n$/) ?? [];
+  assert(port, line);
+  try {
+    await run(port);
+  } finally {
+    server.kill("SIGTERM");
+    assertEquals((await server.status).code, 0);
+    await reader.cancel();
   }
-  server.kill("SIGTERM");
-  assertEquals((await server.status).code, 0);
-  await reader.cancel();
+}
+
+/** Types a command line; none of ours needs quotes. */
+async function type(command: string, port: string): Promise<{ code: number; output: string }> {
+  const args = [...command.replace(/^deno /, "").split(" "), "--port", port];
+  const child = await new Deno.Command(Deno.execPath(), { args, cwd: project, stdin: "null" }).output();
+  const decoder = new TextDecoder();
+  // On a terminal stderr, which has the hex dumps, comes before the reply.
+  return { code: child.code, output: decoder.decode(child.stderr) + decoder.decode(child.stdout) };
+}
+
+Deno.test("README.md: the client's samples print what they say", async (t) => {
+  const samples = samplesOf(readme).filter(({ command }) => / client\.ts /.test(command));
+  assert(samples.length >= 7, `only ${samples.length} samples were found`);
+  await withServer(async (port) => {
+    for (const { command, output } of samples) {
+      await t.step(command, async () => assertEquals(steady((await type(command, port)).output), steady(output)));
+    }
+  });
+});
+
+Deno.test("README.md: every command line of the table works", async (t) => {
+  const lines = [...readme.matchAll(/^\| `(client\.ts [^`]+)`/gm)].map(([, line]) => line);
+  assert(lines.length >= 6, `only ${lines.length} command lines were found`);
+  await withServer(async (port) => {
+    for (const line of lines) {
+      await t.step(line, async () => {
+        const { code, output } = await type(`deno run --allow-net ${line}`, port);
+        assertEquals(code, 0, output);
+      });
+    }
+  });
+});
+
+Deno.test("README.md: every block is run, here or elsewhere", () => {
+  const blocks = [...readme.matchAll(/^```(.*)\n([^]*?)^```$/gm)];
+  assert(blocks.length >= 6);
+  for (const [, kind, text] of blocks) {
+    if (kind === "ts") continue;
+    const known = kind === "console"
+      ? samplesOf("```console\n" + text + "```").every(({ command }) => /^deno (run .*client\.ts|task) /.test(command))
+      : kind === "ts ignore" && text.split("\n").length === 2 && text.includes("/packline@");
+    assert(known, `nobody runs this block:\n${text}`);
+  }
+});
+
+Deno.test("README.md: every link leads somewhere", async () => {
+  for (const [, target] of readme.matchAll(/\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)/g)) {
+    assert((await Deno.stat(new URL(target, project))).isFile, target);
+  }
 });
 
 Deno.test("README.md: every task it names exists", async () => {
   const { tasks } = JSON.parse(await Deno.readTextFile(new URL("deno.json", project)));
-  const text = await Deno.readTextFile(new URL("README.md", project));
-  const named = new Set([...text.matchAll(/deno(?:@[\d.]+)? task (\w+)/g)].map(([, name]) => name));
+  const named = new Set([...readme.matchAll(/deno(?:@[\d.]+)? task (\w+)/g)].map(([, name]) => name));
   assert(named.has("serve") && named.has("test"));
   assertEquals([...named].filter((name) => !(name in tasks)), []);
 });
