@@ -321,9 +321,8 @@ local function show_links(tree, pinfo, record)
   end
   tree:add(field.reply_to, exchange.name):set_generated()
   tree:add(field.request_in, exchange.packet):set_generated()
-  local seconds = pinfo.rel_ts - exchange.time
-  local whole = math.floor(seconds)
-  tree:add(field.time, NSTime.new(whole, math.floor((seconds - whole) * 1e9 + 0.5))):set_generated()
+  local nanoseconds = math.floor((pinfo.rel_ts - exchange.time) * 1e9 + 0.5)
+  tree:add(field.time, NSTime.new(math.floor(nanoseconds / 1e9), nanoseconds % 1e9)):set_generated()
 end
 
 -- Shows bytes that cannot be read to the end of the packet, and why.
