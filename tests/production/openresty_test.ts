@@ -132,6 +132,13 @@ class Nginx implements Front {
     return { status: response.status, body: await response.json() };
   }
 
+  /** What curl would show of a call, with its status in front where that is asked for. */
+  async curl(path: string, withStatus: boolean): Promise<string> {
+    const response = await fetch(this.#url + path, { client: this.#client });
+    const status = withStatus ? `HTTP/1.1 ${response.status} ${response.statusText}\n` : "";
+    return status + await response.text();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#client.close();
     await this.#owned.disposeAsync();
@@ -518,6 +525,33 @@ testWith(LUAJIT.packages, "examples/openresty/client.lua speaks as the article's
   assertEquals(await client("PING"), [0, 'you said {"res":"PONG"}\n']);
   assertEquals(await client("DELAY", "-1"), [1, 'you said {"err":"INVALID_SLEEP"}\n']);
   assertEquals(await client("FOO"), [1, 'you said {"err":"CMD_NOT_FOUND"}\n']);
+});
+
+testWith([...NGINX.packages, ...LUAJIT.packages], "examples/openresty/README.md does what it says", async () => {
+  const GREET = command({ handler: ({ name }: { name: string }) => ({ res: `Hello, ${name}!` }) });
+  await using server = await serve({ port: 0, commands: { GREET } });
+  await using nginx = await Nginx.start(server.port);
+  const readme = await example("openresty/README.md");
+  // A table of Lua has no order, and no sleep lasts to the microsecond.
+  const meaning = (text: string) => {
+    const [, before, json] = text.match(/^([^]*?)(\{.*\})\n?$/) ?? [];
+    const { slept = 0, ...reply } = JSON.parse(json);
+    return { before, ...reply, slept: Math.floor(slept * 10) / 10 };
+  };
+
+  const curls = [...readme.matchAll(/^\$ curl (-i )?"http:\/\/127\.0\.0\.1:8080\/call\/([^"]+)"\n((?:[^$`].*\n)+)/gm)];
+  assertEquals(curls.length, 3);
+  for (const [, status, path, output] of curls) {
+    assertEquals(meaning(await nginx.curl(path, status !== undefined)), meaning(output));
+  }
+
+  const folder = { cwd: `${root}examples/openresty`, env: { PACKLINE_PORT: String(server.port) } };
+  const [, args, output] = readme.match(/^\$ luajit (client\.lua .*)\n(.*)$/m) ?? [];
+  assertEquals(meaning((await run("luajit", args.split(" "), folder)).text), meaning(output));
+
+  const [, code] = readme.match(/^```lua\n([^]*?)^```$/m) ?? [];
+  const program = `${code.replace("1235", String(server.port))} print(reply.res, failure)`;
+  assertEquals(await run("luajit", ["-e", program], folder), { code: 0, text: "Hello, Ada!\tnil\n" });
 });
 
 testWith(["luajit2", "lua-messagepack", "lua-socket"], "bytes and empty maps have their marks in Lua", async () => {
