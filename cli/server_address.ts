@@ -36,17 +36,19 @@ export async function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): Promis
 }
 
 /**
- * Has the runtime ask for the permission to reach the server, where it is missing and somebody is there to be asked.
+ * Has the runtime ask for what is needed to reach the server, where it is missing and somebody is there to be asked.
  * Before anything else: nothing may be timed meanwhile, and no line be edited.
  */
-export async function askPermission({ hostname, port, path }: Address): Promise<void> {
-  if (path !== undefined) return;
+export async function askPermission(address: Address): Promise<void> {
+  const { path } = address;
   try {
-    await Deno.permissions.request({ name: "net", host: textOf({ hostname, port }) });
+    await Deno.permissions.request({ name: "net", host: textOf(address) });
   } catch (error) {
     // What is no name of a server is for the dial to say.
     if (!(error instanceof URIError)) throw error;
   }
+  if (path === undefined) return;
+  for (const name of ["read", "write"] as const) await Deno.permissions.request({ name, path });
 }
 
 /** Dials; a permission that is missing is named. */

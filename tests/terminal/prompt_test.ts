@@ -115,7 +115,7 @@ testInTerminal("a line that comes before its turn is shown again in its turn, an
   // Two lines at once, and the beginning of one more.
   await terminal.type("DELAY 0.1\rPING\rIN");
   const slow = plain(await terminal.until(prompt));
-  assertMatch(slow, /^DELAY 0\.1\nPING\nINyou said \{"res":"DONE","slept":[\d.]+\}\n/);
+  assertStringIncludes(slow, `you said {"res":"DONE","slept":0.1`);
   assertEquals(plain(await terminal.until(prompt)), `PING\nyou said {"res":"PONG"}\n${prompt}`);
   await terminal.type("FO\r");
   assertStringIncludes(await terminal.until(prompt), '"name":"packline"');
@@ -258,10 +258,12 @@ testInTerminal("failures are red on a terminal, without NO_COLOR, and nothing el
   assertEquals([code, rest.startsWith(`${RED}packline: `)], [2, true]);
 });
 
-testInTerminal("on a terminal a call shows that it waits, and a load how far it is", async () => {
+testInTerminal("on a terminal a call shows on stderr that it waits, and a load how far it is", async () => {
   await using server = await serve({ port: 0 });
-  const [call, load] = [
+  const quiet = [...PseudoTerminal.clientCommand(server.port), "DELAY", "1.2", "2>/dev/null"].join(" ");
+  const [call, withoutStderr, load] = [
     PseudoTerminal.client(server.port, ["DELAY", "1.2"]),
+    new PseudoTerminal(["sh", "-c", quiet]),
     PseudoTerminal.client(server.port, ["--bench", "DELAY", "0.1", "-c", "1", "-n", "5"]),
   ];
   try {
@@ -271,12 +273,14 @@ testInTerminal("on a terminal a call shows that it waits, and a load how far it 
       visible(rest),
       /^CRESC\[Kwaiting, 1 s; Ctrl-C ends itCRESC\[Kyou said \{"res":"DONE","slept":[\d.]+\}CR\n$/,
     );
+    assertMatch((await withoutStderr.end()).rest, /^you said \{"res":"DONE","slept":[\d.]+\}\r\n$/);
     const bench = await load.end();
     const shown = visible(bench.rest);
     assertMatch(shown, /CRESC\[K\d0 %, \d calls, \d+ calls\/sCRESC\[K/);
     assertMatch(shown.split("CRESC[K").at(-1) ?? "", /^DELAY: 5 calls in /);
   } finally {
     await call[Symbol.asyncDispose]();
+    await withoutStderr[Symbol.asyncDispose]();
     await load[Symbol.asyncDispose]();
   }
 });
