@@ -13,10 +13,11 @@ import type { ServerStatistics } from "./handlers/command.ts";
 import { Connection } from "./handlers/connection.ts";
 import { Service, type ServiceOptions } from "./handlers/service.ts";
 import { DEFAULT_GRACE_SECONDS, DEFAULT_HOSTNAME, DEFAULT_PORT, MAX_TIMER_MS } from "./limits.ts";
-import { closeDuplex, type Duplex } from "./transport/duplex.ts";
+import type { Duplex } from "./transport/duplex.ts";
 import { endsOf } from "./transport/ends.ts";
 import { type Acceptor, listen } from "./transport/listen.ts";
 import { acceptAll } from "./transport/listener.ts";
+import { closeQuietly, writeAll } from "./transport/tcp.ts";
 import type { ServerTls } from "./transport/tls.ts";
 
 /** How often connections are looked at for a frame, a silence or a write that takes too long. */
@@ -266,15 +267,15 @@ class Sweeper {
 
 /** Tells a client that there is no room for its connection. */
 async function refuse(duplex: Duplex): Promise<void> {
-  const { sink } = endsOf(duplex);
+  const ends = endsOf(duplex);
   const error = new RpcError("OVERLOADED", "the server has no room for another connection");
   try {
-    await sink.write(encodeFrame(new Reply(undefined, error, false), writeReply));
-    await sink.close();
+    await writeAll(ends, encodeFrame(new Reply(undefined, error, false), writeReply));
+    await ends.closeWrite();
   } catch {
     // The client has left already.
   }
-  closeDuplex(duplex);
+  closeQuietly(ends);
 }
 
 if (import.meta.main) {
