@@ -226,7 +226,7 @@ export function writeReply(writer: Writer, reply: Reply): void {
   for (const name in fields) {
     if (name === first || fields[name] === undefined) continue;
     if (!failed && (RESERVED_IN_REPLY.has(name) || name.startsWith("$"))) {
-      throw new EncodeError(`the reply field "${name}" is reserved`);
+      throw new EncodeError(`the reply field "${shortened(name)}" is reserved`);
     }
     others++;
   }
@@ -288,6 +288,11 @@ export function writeRequest(writer: Writer, message: OutgoingRequest | Outgoing
     writer.writeText("credit");
     writer.writeNumber(credit);
   }
+}
+
+/** A name may be a peer's, and of any length; a reply that quotes it is short, whatever the peer takes. */
+function shortened(name: string): string {
+  return name.length > 40 ? `${name.slice(0, 40)}…` : name;
 }
 
 function isCommand(value: unknown): value is number | string {

@@ -320,6 +320,16 @@ const SIZED = careless(({ size }) => {
   return texts.find((reply) => encode(reply).length === size);
 });
 
+Deno.test("dispatch sends no long frame unasked either where a handler passes on a name of the peer's", async () => {
+  await using served = withMemory({
+    commands: { PASS: careless(({ fields }) => ({ res: 1, ...(fields as Message) })) },
+  });
+  await served.peer.send({ cmd: "PASS", fields: { ["$".repeat(60_000)]: 1 } });
+  const { err, msg } = await served.peer.readReply();
+  assertEquals([err, msg], ["REPLY_NOT_ENCODABLE", `the reply field "${"$".repeat(40)}…" is reserved`]);
+  assertEquals(served.errors.take().length, 1);
+});
+
 Deno.test("dispatch sends no payload that needs a long frame until the client has said it takes one", async () => {
   await using served = withMemory({ commands: { SIZED } });
   const { peer } = served;
