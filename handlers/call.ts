@@ -16,7 +16,7 @@ import type { Entry } from "./mod.ts";
 const NO_META: Readonly<Record<string, string>> = Object.freeze({});
 
 /** What a call needs to know of its connection. */
-export interface Caller {
+export interface CallOwner {
   /** Who is at the other end. */
   readonly peer: string;
   /** What the peer's certificate says, if one was asked for. */
@@ -49,7 +49,7 @@ export class Call implements Context, Expiring {
     readonly arrivedMs: number,
     /** When its time is up, or `Infinity`. */
     readonly deadlineMs: number,
-    readonly caller: Caller,
+    readonly owner: CallOwner,
   ) {
     this.credit = request.credit;
   }
@@ -67,19 +67,19 @@ export class Call implements Context, Expiring {
   }
 
   get peer(): string {
-    return this.caller.peer;
+    return this.owner.peer;
   }
 
   get certificate(): PeerCertificate | undefined {
-    return this.caller.certificate;
+    return this.owner.certificate;
   }
 
   get clock(): Clock {
-    return this.caller.clock;
+    return this.owner.clock;
   }
 
   get server(): ServerView {
-    return this.caller.view;
+    return this.owner.view;
   }
 
   get signal(): AbortSignal {
@@ -96,14 +96,14 @@ export class Call implements Context, Expiring {
   }
 
   expire(): void {
-    this.caller.onExpired(this);
+    this.owner.onExpired(this);
   }
 
   /** Tells the handler that nobody wants its answer. */
   abort(reason: RpcError): void {
     this.#abortReason = reason;
     if (this.#abortController) {
-      abortSafely(this.#abortController, reason, (error) => this.caller.onError(this, error));
+      abortSafely(this.#abortController, reason, (error) => this.owner.onError(this, error));
     }
     this.wake?.();
   }

@@ -31,7 +31,7 @@ import type { Clock, Timer } from "../transport/clock.ts";
 import type { Outflow } from "../transport/outflow.ts";
 import { isReceived } from "../transport/received.ts";
 import type { PeerCertificate } from "../transport/tls.ts";
-import { Call, type Caller } from "./call.ts";
+import { Call, type CallOwner } from "./call.ts";
 import type { ServerView } from "./command.ts";
 import type { Service } from "./service.ts";
 
@@ -62,7 +62,7 @@ interface Waiting {
  * The dispatch stage of one connection: give it to a `TransformStream`, or compose it with others. It also says how its
  * replies are encoded: give it to the encode stage.
  */
-export class DispatchStage implements Transformer<Decoded<Request | Control>[], Reply[]>, EncodeOptions<Reply>, Caller {
+export class DispatchStage implements Transformer<Decoded<Request | Control>[], Reply[]>, EncodeOptions<Reply>, CallOwner {
   readonly peer: string;
   readonly certificate: PeerCertificate | undefined;
 
