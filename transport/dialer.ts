@@ -41,7 +41,9 @@ export interface Address {
  */
 export async function dialAddress(address: Address, signal: AbortSignal): Promise<Duplex> {
   const problem = address.tls && tlsProblem(address.tls);
-  if (problem !== undefined) throw new RpcError("CONNECTION_LOST", `cannot reach ${textOf(address)}: ${problem}`);
+  if (problem !== undefined) {
+    throw new RpcError("CONNECTION_LOST", `cannot reach ${textOf(address)}: ${problem}`, { retryable: true });
+  }
   try {
     return await open(address, signal);
   } catch (error) {

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { Backoff, dialInTime, unreachable } from "../../transport/dialer.ts";
+import { RpcError } from "../../errors.ts";
+import { Backoff, dialAddress, dialInTime, unreachable } from "../../transport/dialer.ts";
 import { memoryPair } from "../../transport/duplex.ts";
 import { FakeClock } from "../fake_clock.ts";
 import { newSeed, Random } from "../random.ts";
@@ -54,6 +55,12 @@ Deno.test("dialInTime() - a dial that throws is one that failed", async () => {
   };
   await assertRejects(() => dialInTime(dial, clock, new AbortController()), Error, "at once");
   assertEquals(clock.timers, 0);
+});
+
+Deno.test("dialAddress() - certificates that are none are told before anything is sent", async () => {
+  const address = { hostname: "127.0.0.1", port: 1, tls: { cert: "no certificate" } };
+  const error = await assertRejects(() => dialAddress(address, new AbortController().signal), RpcError);
+  assertEquals([error.code, error.retryable], ["CONNECTION_LOST", true]);
 });
 
 Deno.test("unreachable() - it says what to do where that is known", () => {
