@@ -93,7 +93,7 @@ export interface ServerInfo {
 export interface CommandStatistics {
   /** Calls that got their final reply. */
   calls: number;
-  /** Failures among them, by code. */
+  /** Failures among them, by code; of more than 64 codes, the rest as `OTHER`. */
   errors: Record<string, number>;
   /** Calls without a final reply yet. */
   inFlight: number;

@@ -19,6 +19,12 @@ export const DURATION_BOUNDS_MS: readonly number[] = Object.freeze(
 /** The same, for the loop that every call goes through: a frozen array is read up to ten times as slowly. */
 const BOUNDS_MS = Float64Array.from(DURATION_BOUNDS_MS);
 
+/** Codes that are counted apart for each command: a handler may take them from its callers, who could name any number. */
+const MAX_CODES = 64;
+
+/** What all others are counted as. */
+const OTHER_CODES = "OTHER";
+
 /** Counts of one command. */
 export class CommandCounts {
   /** Calls without a final reply yet. */
@@ -43,7 +49,8 @@ export class CommandCounts {
 
   /** A call that counted as answered could not be: its answer did not fit the wire. */
   failed(code: string): void {
-    this.#errors.set(code, (this.#errors.get(code) ?? 0) + 1);
+    const place = this.#errors.has(code) || this.#errors.size < MAX_CODES ? code : OTHER_CODES;
+    this.#errors.set(place, (this.#errors.get(place) ?? 0) + 1);
   }
 
   /** The counts as STATS tells them. */

@@ -51,3 +51,13 @@ Deno.test("CommandCounts puts each duration at the first bound that it does not 
   const { durations } = counts.snapshot();
   assertEquals(durations, [2, ...new Array(DURATION_BOUNDS_MS.length - 1).fill(2), 2]);
 });
+
+Deno.test("a command's failures are counted by code, for as many codes as an author has; then together", () => {
+  const counts = new CommandCounts();
+  for (let round = 0; round < 2; round++) {
+    for (let code = 0; code < 1_000; code++) counts.failed(`CODE_${code}`);
+  }
+  const { errors } = counts.snapshot();
+  assertEquals([errors.CODE_0, errors.CODE_63, errors.CODE_64, errors.OTHER], [2, 2, undefined, 2 * (1_000 - 64)]);
+  assertEquals(Object.keys(errors).length, 65);
+});
