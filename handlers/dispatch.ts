@@ -570,12 +570,12 @@ function holds(said: () => boolean): boolean {
   }
 }
 
-/** Whether an error says that something was ended by a signal; a call of another server that was ended so has its reason as cause. */
+/** Whether an error says that a signal ended something; where that was a call of another server, the reason is its cause. */
 function isAbortOf(reason: unknown, { name, cause }: Error): boolean {
   return name === "AbortError" || cause === reason;
 }
 
-/** Whether it may be told as it is. That another server has not started what a handler asked of it says nothing of the handler. */
+/** Whether it may be told as it is. That another server has not started a request says nothing of the one that it is for. */
 function isForCaller(error: unknown): boolean {
   return error instanceof RpcError && !CALLERS_OWN.has(error.code) && !(error.retryable && isReceived(error));
 }
