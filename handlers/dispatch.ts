@@ -28,6 +28,7 @@ import { EncodeError, type Writer } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
+import { Fifo } from "../transport/fifo.ts";
 import type { Outflow } from "../transport/outflow.ts";
 import { isReceived } from "../transport/received.ts";
 import type { PeerCertificate } from "../transport/tls.ts";
@@ -77,7 +78,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
   /** Calls with `seq` that have no final reply yet. */
   readonly #bySeq = new Map<number, Call>();
   /** Requests without `seq`, and replies to such, that wait for their turn: no more than `maxInFlight`. */
-  #lane: (Waiting | Reply)[] = [];
+  readonly #lane = new Fifo<Waiting | Reply>();
   #laneCall: Call | undefined;
 
   /** Handlers that run. */
@@ -139,7 +140,7 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     if (this.#gone) return;
     this.#gone = true;
     this.#stopQuietTimer();
-    this.#lane = [];
+    this.#lane.takeAll();
     const error = reason instanceof RpcError
       ? reason
       : new RpcError("CONNECTION_LOST", "the caller is gone", { cause: reason });
@@ -158,11 +159,10 @@ export class DispatchStage implements Transformer<Decoded<Request | Control>[], 
     const calls = this.#openCalls();
     this.#service.cutCalls += calls.length;
     this.#service.finishedCalls -= calls.length; // what is settled here is not finished
-    this.#lane = this.#lane.map((waiting) => {
-      if (waiting instanceof Reply) return waiting;
-      this.#service.cutCalls++;
-      return new Reply(undefined, reason, false);
-    });
+    for (const waiting of this.#lane.takeAll()) {
+      if (!(waiting instanceof Reply)) this.#service.cutCalls++;
+      this.#lane.push(waiting instanceof Reply ? waiting : new Reply(undefined, reason, false));
+    }
     for (const call of calls) this.#fail(call, reason);
     this.#end(reason);
   }
