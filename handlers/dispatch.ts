@@ -63,7 +63,8 @@ interface Waiting {
  * The dispatch stage of one connection: give it to a `TransformStream`, or compose it with others. It also says how its
  * replies are encoded: give it to the encode stage.
  */
-export class DispatchStage implements Transformer<Decoded<Request | Control>[], Reply[]>, EncodeOptions<Reply>, CallOwner {
+export class DispatchStage
+  implements Transformer<Decoded<Request | Control>[], Reply[]>, EncodeOptions<Reply>, CallOwner {
   readonly peer: string;
   readonly certificate: PeerCertificate | undefined;
 

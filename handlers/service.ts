@@ -32,7 +32,7 @@ const PROTOCOL_VERSION = 1;
  * returning a reply, or pass it on.
  *
  * @param request The call: command, parameters, meta, peer, signal.
- * @param next Passes it on, to the next middleware or to the handler; call it once at the most. What
+ * @param next Passes it on, to the next middleware or to the handler, once: called again, it answers the same. What
  * fails behind a middleware that has not waited for it goes to the error hook.
  * @returns The reply: what `next()` returned, or another.
  */
@@ -184,12 +184,15 @@ export class Service implements ServerView {
     const middleware = this.#middleware[index];
     if (middleware === undefined) return await (invoke(call) as Answer | Promise<Answer>);
     let answered = false;
+    let passed: Promise<Answer> | undefined;
     const next = () => {
-      const passed = this.#pass(call, index + 1);
-      // The middleware may have not waited for it; an error that nobody catches would end the process.
-      passed.catch((error) => {
-        if (answered) this.report(error, { peer: call.peer, command: call.command });
-      });
+      if (passed === undefined) {
+        passed = this.#pass(call, index + 1);
+        // The middleware may have not waited for it; an error that nobody catches would end the process.
+        passed.catch((error) => {
+          if (answered) this.report(error, { peer: call.peer, command: call.command });
+        });
+      }
       return passed;
     };
     try {

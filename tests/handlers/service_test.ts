@@ -108,6 +108,17 @@ Deno.test("middleware that throws, or gives no reply, is answered as a handler i
   }
 });
 
+Deno.test("middleware that passes a call on twice runs its handler once", async () => {
+  let runs = 0;
+  const MINE = command({ handler: () => ({ res: ++runs }) });
+  const insisting: Middleware = async (_request, next) => {
+    await next();
+    return await next();
+  };
+  await using served = withMemory({ commands: { MINE }, middleware: [insisting] });
+  assertEquals(await served.peer.ask({ cmd: "MINE", seq: 1 }), { seq: 1, res: 1 });
+});
+
 Deno.test("middleware need not wait for the handler: what fails behind it reaches the hook, and ends nothing", async () => {
   const held = new Held();
   const hasty: Middleware = (call, next) => {
