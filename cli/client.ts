@@ -18,12 +18,13 @@ import { exchange } from "./exchange.ts";
 import { type Direction, tapFrames } from "./frame_tap.ts";
 import { hexDump } from "./hex_dump.ts";
 import { nameFrame } from "./frame_names.ts";
+import { linesOf } from "./lines.ts";
 import { complain, note, OutputError, print } from "./output.ts";
 import { InputError } from "./pem.ts";
 import { present } from "./present.ts";
 import { repeat } from "./repeat.ts";
 import { runBench } from "./run_bench.ts";
-import { linesOf, runScript } from "./script.ts";
+import { runScript } from "./script.ts";
 import { addressOf, askPermission, dialOrExplain } from "./server_address.ts";
 import { Session } from "./session.ts";
 

@@ -56,14 +56,3 @@ function atLine<Result>(number: number, read: () => Result): Result {
     throw error instanceof UsageError ? new UsageError(`line ${number}: ${error.message}`) : error;
   }
 }
-
-/** The lines of a stream of bytes; the last one may lack its newline. */
-export async function* linesOf(bytes: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string, void> {
-  let rest = "";
-  for await (const text of bytes.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop() ?? "";
-    yield* lines;
-  }
-  if (rest !== "") yield rest;
-}

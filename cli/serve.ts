@@ -30,6 +30,7 @@ import { ABOUT, describeFlags, hostnameFlag, pathFlag, portFlag, secondsFlag } f
 import { complain, note, OutputError, print } from "./output.ts";
 import { InputError, readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
+import { startProcess, WORKER_FLAG } from "./worker_process.ts";
 
 /** What each limit is about, for the help; units are in the names. */
 const LIMIT_HELP: Record<keyof Limits, string> = {
@@ -102,6 +103,8 @@ const COPIES_MS = 100;
  * @returns The exit code, once the server has ended.
  */
 export async function main(args: readonly string[]): Promise<number> {
+  // Not for people, and therefore not in the help.
+  if (args[0] === WORKER_FLAG) return await (await import("./worker.ts")).runWorker(Number(args[1]));
   try {
     const flags = readCommandLine(args);
     if (flags.help || flags.version) {
@@ -169,6 +172,8 @@ interface Running {
   readonly address: string;
   readonly workers: number;
   shutdown(options: { grace: number }): Promise<ShutdownReport>;
+  /** Ends at once what does not end with this process. */
+  kill?(): void;
 }
 
 async function start(flags: ServeFlags): Promise<Running> {
@@ -183,8 +188,11 @@ async function start(flags: ServeFlags): Promise<Running> {
   const address = textOf({ hostname, port, path });
   try {
     const limits = Object.fromEntries(LIMIT_NAMES.map((name) => [name, flags[name]]));
-    const options = { ...limits, hostname, port, path, tls };
-    return workers > 1 ? await startWorkers(workers, options) : Object.assign(await serve(options), { workers });
+    const options = { ...limits, hostname, port, tls };
+    if (workers > 1) return await startWorkers(workers, options);
+    // Who serves starts no programs, whatever was allowed.
+    await Deno.permissions.revoke({ name: "run" });
+    return Object.assign(await serve({ ...options, path }), { workers });
   } catch (error) {
     if (error instanceof StartError) throw error;
     if (error instanceof Deno.errors.NotCapable) {
@@ -203,26 +211,20 @@ async function startWorkers(
   if (Deno.build.os !== "linux") {
     throw new StartError("cannot start workers: only Linux spreads the connections of one port");
   }
-  const code = new URL("..", import.meta.url);
-  if (code.protocol !== "file:" || Deno.build.standalone) {
-    throw new StartError("cannot start workers: their code must be in files, not behind a URL or in a single binary");
-  }
   // Without the flag, to share a port ends the process, with a text of the runtime's own.
   if (!("listenDatagram" in Deno)) throw new StartError(`cannot share a port; ${withFlags("--unstable-net")}`);
-  const { state } = await Deno.permissions.query({ name: "read", path: code });
-  if (state !== "granted") {
-    throw new StartError(
-      `no permission to load the workers' code; ${withFlags(`--allow-read=${decodeURI(code.pathname)}`)}`,
-    );
+  const program = Deno.execPath();
+  if ((await Deno.permissions.query({ name: "run", command: program })).state !== "granted") {
+    throw new StartError(`no permission to start workers; ${withFlags(`--allow-run=${program}`)}`);
   }
   // Alone at first: where ports are shared, nobody would notice that another server has this one.
   const alone = await serve(options);
   await alone.shutdown({ grace: 0 });
-  const [{ Workers }, { startThread }] = await Promise.all([import("./workers.ts"), import("./thread.ts")]);
+  const { Workers } = await import("./workers.ts");
   const workers = await Workers.start({
     count,
     port: options.port,
-    start: (number, port, events) => startThread({ number, options: { ...options, port } }, events),
+    start: (number, port, events) => startProcess(number, { ...options, port }, events),
     clock: systemClock,
     note: (text) => void complain(text),
   });
@@ -275,6 +277,7 @@ function shutDownOnSignal(server: Running, grace: number = DEFAULT_GRACE_SECONDS
       void note(`packline: stopping, within ${grace} s; a second signal ends it at once`);
       resolve(server.shutdown({ grace }));
     } else if (signal !== first.signal || nowMs - first.atMs > COPIES_MS) {
+      server.kill?.();
       Deno.exit(SIGNAL_EXIT_CODES[signal]);
     }
   };

@@ -1,47 +1,76 @@
 /**
- * What runs in the thread of a worker: a server like any other, on a port that it shares.
+ * A worker: a server like any other, on a port that it shares, under the eyes of who has started it.
  *
- * In: a {@linkcode WorkerTask}; then, what `workers.ts` asks. Out: what `workers.ts` is to know.
+ * In: lines of JSON on stdin: a {@linkcode WorkerTask}, then what `workers.ts` asks. Out: what `workers.ts` is to know,
+ * as lines of JSON on stdout, and an exit code. It ends when it is told to, or with its stdin: then whoever watched over
+ * it is gone. Refused: signals that are not for it: what Ctrl-C or a service manager sends to all processes of the
+ * server at once would end it before it has drained.
  */
 
-import { parentPort, workerData } from "node:worker_threads";
-import { serve } from "../server.ts";
-import type { WorkerTask } from "./thread.ts";
+import type { Commands } from "../handlers/command.ts";
+import { serve, type Server } from "../server.ts";
+import { linesOf } from "./lines.ts";
+import type { WorkerTask } from "./worker_process.ts";
 import type { FromWorker, Others, ToWorker } from "./workers.ts";
 
-const { number, options } = workerData as WorkerTask;
+/**
+ * Runs a worker.
+ *
+ * @param number Which one it is, from 1.
+ * @param commands What it serves beside the built-in commands.
+ * @returns The exit code, once it is to end.
+ */
+export async function runWorker(number: number, commands: Commands = {}): Promise<number> {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => {});
+  const output = Deno.stdout.writable.getWriter();
+  const tell = async (message: FromWorker) => {
+    // Nobody listens once stdin has ended, and that is seen below.
+    await output.write(new TextEncoder().encode(`${JSON.stringify(message)}\n`)).catch(() => {});
+  };
 
-/** Who waits for the counts of the others, by the number of the question. */
-const asking = new Map<number, (others: Others) => void>();
-let lastQuery = 0;
+  /** Who waits for the counts of the others, by the number of the question. */
+  const asking = new Map<number, (others: Others) => void>();
+  let lastQuery = 0;
+  const askOthers = () => {
+    const query = ++lastQuery;
+    void tell({ type: "ask", query });
+    return new Promise<Others>((resolve) => asking.set(query, resolve));
+  };
 
-function tell(message: FromWorker): void {
-  parentPort?.postMessage(message);
-}
+  const lines = linesOf(Deno.stdin.readable);
+  const { value: task } = await lines.next();
+  if (task === undefined) return 1;
+  const options: WorkerTask = JSON.parse(task);
+  let server: Server;
+  try {
+    server = await serve({ ...options, commands, reusePort: true, worker: { number, askOthers } });
+  } catch (error) {
+    await tell({ type: "failed", reason: error instanceof Error ? error.message : String(error) });
+    return 1;
+  }
+  void tell({ type: "listening", address: server.address, port: server.port });
 
-function askOthers(): Promise<Others> {
-  const query = ++lastQuery;
-  tell({ type: "ask", query });
-  return new Promise((resolve) => asking.set(query, resolve));
-}
-
-try {
-  const server = await serve({ ...options, reusePort: true, worker: { number, askOthers } });
-  parentPort?.on("message", (message: ToWorker) => {
-    switch (message.type) {
-      case "report":
-        tell({ type: "report", query: message.query, statistics: server.statistics() });
-        break;
-      case "others":
-        asking.get(message.query)?.(message);
-        asking.delete(message.query);
-        break;
-      case "drain":
-        server.shutdown({ grace: message.grace }).then((report) => tell({ type: "drained", report }));
+  const { promise: drained, resolve: onDrained } = Promise.withResolvers<number>();
+  const drain = async (grace: number) => {
+    await tell({ type: "drained", report: await server.shutdown({ grace }) });
+    onDrained(0);
+  };
+  const listen = async () => {
+    for await (const line of lines) {
+      const message: ToWorker = JSON.parse(line);
+      switch (message.type) {
+        case "report":
+          void tell({ type: "report", query: message.query, statistics: server.statistics() });
+          break;
+        case "others":
+          asking.get(message.query)?.(message);
+          asking.delete(message.query);
+          break;
+        case "drain":
+          void drain(message.grace);
+      }
     }
-  });
-  tell({ type: "listening", address: server.address, port: server.port });
-} catch (error) {
-  // Said in one line, without the trace that an error has which nobody catches.
-  tell({ type: "failed", reason: error instanceof Error ? error.message : String(error) });
+    return 1; // whoever watched over it is gone
+  };
+  return await Promise.race([drained, listen()]);
 }

@@ -1,5 +1,5 @@
 /**
- * Several workers on one port, and who watches over them: this thread, which itself serves nobody.
+ * Several workers on one port, and who watches over them: this process, which itself serves nobody.
  *
  * In: how to start a worker, and how many there are to be. Out: all of them listening; from then on, a worker that ends is
  * started again, later each time that it does not last. Refused: a start at which not all come to listen.
@@ -46,7 +46,7 @@ export interface RunningWorker {
   /** Tells it something. */
   post(message: ToWorker): void;
   /** Ends it, whatever it is doing. */
-  terminate(): void;
+  kill(): void;
 }
 
 /** What a worker does, as it happens. */
@@ -57,7 +57,7 @@ export interface WorkerEvents {
   onEnd(reason: string): void;
 }
 
-/** Starts a worker that is to listen on a port; 0 is any that is free. */
+/** Starts a worker that is to listen on a port; 0 is any that is free. What it throws is a worker that has ended. */
 export type StartWorker = (number: number, port: number, events: WorkerEvents) => RunningWorker;
 
 /** What {@linkcode Workers} needs. */
@@ -106,9 +106,14 @@ export class Workers {
       await Promise.all(others.map((seat) => workers.#begin(seat)));
       return workers;
     } catch (error) {
-      workers.#stop((worker) => worker.terminate());
+      workers.kill();
       throw error;
     }
+  }
+
+  /** Ends all at once, whatever they are doing. */
+  kill(): void {
+    this.#stop((worker) => worker.kill());
   }
 
   /**
@@ -124,7 +129,7 @@ export class Workers {
       () => {
         for (const { worker, number } of running) {
           if (worker !== undefined) note(`worker ${number} does not come to an end, and is made to`);
-          worker?.terminate();
+          worker?.kill();
         }
       },
       grace * 1000 + END_MS,
@@ -151,17 +156,20 @@ export class Workers {
   /** Starts a worker; resolves when it listens, rejects if it ends before. */
   #begin(seat: Seat): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const onMessage = (message: FromWorker) => {
+      this.#hear(seat, message);
+      if (message.type === "listening") resolve();
+    };
+    const onEnd = (reason: string) => {
+      reject(new Error(seat.failure ?? reason));
+      this.#onEnd(seat, seat.failure ?? reason);
+    };
     seat.begin(this.#options.clock.now());
-    seat.worker = this.#options.start(seat.number, this.#port, {
-      onMessage: (message) => {
-        this.#hear(seat, message);
-        if (message.type === "listening") resolve();
-      },
-      onEnd: (reason) => {
-        reject(new Error(seat.failure ?? reason));
-        this.#onEnd(seat, seat.failure ?? reason);
-      },
-    });
+    try {
+      seat.worker = this.#options.start(seat.number, this.#port, { onMessage, onEnd });
+    } catch (error) {
+      onEnd(error instanceof Error ? error.message : String(error));
+    }
     return promise;
   }
 
@@ -183,7 +191,6 @@ export class Workers {
         break;
       case "drained":
         seat.report = message.report;
-        seat.worker?.terminate();
     }
   }
 
@@ -194,7 +201,8 @@ export class Workers {
     // One that has never listened is a start that has failed; who began it is told.
     if (this.#stopping || !seat.hasListened) return;
     note(`worker ${seat.number} has ended (${reason}); it is started again in ${waitMs} ms`);
-    seat.restart = clock.setTimer(() => void this.#begin(seat).catch(() => {}), waitMs, true);
+    const restart = () => this.#begin(seat).then(() => note(`worker ${seat.number} listens again`), () => {});
+    seat.restart = clock.setTimer(() => void restart(), waitMs, true);
   }
 
   /** A worker asks for the counts of the others. */
@@ -239,14 +247,14 @@ class Seat {
     this.failure = this.restart = undefined;
   }
 
-  /** Answers how long to wait before the next begins. */
+  /** Answers how many milliseconds to wait before the next begins. */
   end(nowMs: number): number {
     if (this.listening && nowMs - this.#startedMs >= STEADY_MS) this.#backoff.reset();
     this.#backoff.failed(nowMs);
     this.worker = undefined;
     this.listening = false;
     this.ended.resolve();
-    return this.#backoff.waitMs(nowMs);
+    return Math.round(this.#backoff.waitMs(nowMs));
   }
 }
 

@@ -33,13 +33,11 @@ const TOP_LEVEL = [
   ...["README.md", "PROTOCOL.md", "RELIABILITY.md", "CHANGELOG.md", "LICENSE"],
 ];
 
-/** The modules that use the runtime's Node interface, where there is no other: TLS, threads, lines typed at a prompt. */
+/** The modules that use the runtime's Node interface, where there is no other: TLS, lines typed at a prompt. */
 const NODE_USERS = [
   "transport/tls_acceptor.ts",
   "transport/tls_socket.ts",
   "cli/line_editor.ts",
-  "cli/thread.ts",
-  "cli/worker.ts",
 ];
 
 /** All that shipped code needs from elsewhere. */

@@ -1,7 +1,6 @@
 /** `client.ts` without a command and without a terminal: the lines of stdin, one by one. */
 
 import { assertEquals } from "@std/assert";
-import { linesOf } from "../../cli/script.ts";
 import { command } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { frame, type Outcome, runScript, Scripted } from "./scripts.ts";
@@ -59,15 +58,4 @@ Deno.test("a server that breaks off ends the lines, with exit code 3", async () 
   await using server = new Scripted(frame({ res: 1, more: true }));
   const { code, stdout } = await runLines(server.port, "TICK\nPING\n");
   assertEquals([code, stdout], [3, 'you said {"res":1,"more":true}\n']);
-});
-
-Deno.test("linesOf() finds the lines, however they are cut", async () => {
-  const text = "one\n\ntwo ä\nthree";
-  const bytes = new TextEncoder().encode(text);
-  for (const size of [1, 2, 3, 100]) {
-    const chunks = [];
-    for (let start = 0; start < bytes.length; start += size) chunks.push(bytes.slice(start, start + size));
-    assertEquals(await Array.fromAsync(linesOf(ReadableStream.from(chunks))), text.split("\n"));
-  }
-  assertEquals(await Array.fromAsync(linesOf(ReadableStream.from([new TextEncoder().encode("a\n")]))), ["a"]);
 });

@@ -1,17 +1,27 @@
-/** A worker as `cli/worker.ts` is one, that dies when it is told to. Not a test. */
+/** A worker as `server.ts` is one, with commands that tell its process and end it. Not a test. */
 
-import { parentPort } from "node:worker_threads";
-import "../../cli/worker.ts";
+import { runWorker } from "../../cli/worker.ts";
+import { command } from "../../mod.ts";
 
-/** In what ways: by an error that nobody catches, on its own; and one in which it lives on, deaf. */
-const WAYS: Record<string, () => void> = {
+/** By an error that nobody catches, on its own, of a full heap. */
+const WAYS = {
   throw: () => void Promise.reject(new Error("a test wants it")),
   exit: () => Deno.exit(7),
-  spin() {
-    while (true);
+  fill() {
+    for (const held: unknown[] = [];;) held.push(new Array(100_000).fill({}));
   },
 };
 
-parentPort?.on("message", ({ die }: { die?: string }) => {
-  if (die !== undefined) WAYS[die]();
-});
+/** What it serves beside the built-in commands. */
+export const mortalCommands = {
+  PROCESS: command({ number: 16, handler: () => ({ res: Deno.pid }) }),
+  DIE: command({
+    number: 17,
+    handler({ way }: { way: keyof typeof WAYS }) {
+      WAYS[way]();
+      return { res: null };
+    },
+  }),
+};
+
+if (import.meta.main) Deno.exit(await runWorker(Number(Deno.args[1]), mortalCommands));

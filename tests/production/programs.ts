@@ -25,6 +25,9 @@ const PACKAGES = {
   "tshark": () => find("tshark") !== undefined,
 };
 
+/** When a test gives up on what a program is to say: it takes a fraction of that. */
+const PATIENCE_MS = 30_000;
+
 /** A Debian package that a test can need. */
 export type Package = keyof typeof PACKAGES;
 
@@ -83,6 +86,9 @@ export async function run(program: string, args: string[], options: Deno.Command
   return { code, text: new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr) };
 }
 
+/** What a program may be started with. */
+export type ProgramOptions = Pick<Deno.CommandOptions, "cwd" | "env">;
+
 /** A program that runs until the test ends it. */
 export class Program implements AsyncDisposable {
   /** What it has said so far, on stdout and stderr. */
@@ -108,11 +114,12 @@ export class Program implements AsyncDisposable {
    * @param program Its name.
    * @param args Its arguments.
    * @param up What it says when it is up.
+   * @param options What differs from what this process has: its folder, its environment.
    * @returns The program, up.
    */
-  static async start(program: string, args: string[], up: RegExp): Promise<Program> {
+  static async start(program: string, args: string[], up: RegExp, options?: ProgramOptions): Promise<Program> {
     const piped = { stdin: "piped", stdout: "piped", stderr: "piped" } as const;
-    const started = new Program(new Deno.Command(find(program) ?? program, { ...piped, args }).spawn());
+    const started = new Program(new Deno.Command(find(program) ?? program, { ...options, ...piped, args }).spawn());
     try {
       await started.hear(up);
       return started;
@@ -122,13 +129,24 @@ export class Program implements AsyncDisposable {
     }
   }
 
-  /** What it said, once it has; an error if it ends before. */
+  /** What it said, once it has; an error if it ends before, or says nothing of it for too long. */
   async hear(what: RegExp): Promise<RegExpMatchArray> {
-    while (true) {
-      const match = this.said.match(what);
-      if (match) return match;
-      if (this.#ended) throw new Error(`the program ended, and did not say ${what} but:\n${this.said}`);
-      await new Promise<void>((resolve) => this.#wake = resolve);
+    let patient = true;
+    const patience = setTimeout(() => {
+      patient = false;
+      this.#wake();
+    }, PATIENCE_MS);
+    try {
+      while (true) {
+        const match = this.said.match(what);
+        if (match) return match;
+        if (this.#ended || !patient) {
+          throw new Error(`the program ${this.#ended ? "ended, and" : ""} did not say ${what} but:\n${this.said}`);
+        }
+        await new Promise<void>((resolve) => this.#wake = resolve);
+      }
+    } finally {
+      clearTimeout(patience);
     }
   }
 
@@ -147,6 +165,11 @@ export class Program implements AsyncDisposable {
   /** Sends a signal. */
   kill(signal: Deno.Signal): void {
     this.#child.kill(signal);
+  }
+
+  /** Its process. */
+  get pid(): number {
+    return this.#child.pid;
   }
 
   /** How it ended. */

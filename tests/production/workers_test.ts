@@ -1,24 +1,20 @@
-/** Several workers on one port: that all of them serve, that one which dies takes nobody with it, and that they end in order. */
+/** Several workers on one port, without processes: who watches over them, and how their counts add up. */
 
-import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type FromWorker, type RunningWorker, type ToWorker, type WorkerEvents, Workers } from "../../cli/workers.ts";
-import { type Client, connect, type ConnectOptions } from "../../client.ts";
+import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import type { ServerStatistics } from "../../handlers/command.ts";
 import { sumStatistics } from "../../handlers/statistics.ts";
 import { FakeClock, turn } from "../fake_clock.ts";
 import { withServer } from "../wire.ts";
-import { Certificates } from "./certificates.ts";
-import { Program, root, run, testWith } from "./programs.ts";
-
-const PONG = { res: "PONG" };
 
 // Who watches over them ----------------------------------------------------------------------------------------------
 
 /** A worker that does what the test says. */
 class FakeWorker implements RunningWorker {
   readonly told: ToWorker[] = [];
-  terminated = false;
+  killed = false;
 
   constructor(readonly number: number, readonly port: number, readonly events: WorkerEvents) {}
 
@@ -26,9 +22,9 @@ class FakeWorker implements RunningWorker {
     this.told.push(message);
   }
 
-  terminate(): void {
-    this.terminated = true;
-    this.events.onEnd("it exited");
+  kill(): void {
+    this.killed = true;
+    this.events.onEnd("SIGKILL");
   }
 
   tell(message: FromWorker): void {
@@ -38,6 +34,12 @@ class FakeWorker implements RunningWorker {
   listen(port = 4000): void {
     this.tell({ type: "listening", address: `127.0.0.1:${port}`, port });
   }
+
+  /** Ends as one that was told to. */
+  drained(finished: number, cut: number): void {
+    this.tell({ type: "drained", report: { finished, cut } });
+    this.events.onEnd("exit code 0");
+  }
 }
 
 /** Workers of the test's own, and what is heard of them. */
@@ -45,6 +47,8 @@ class World {
   readonly clock = new FakeClock();
   readonly started: FakeWorker[] = [];
   readonly notes: string[] = [];
+  /** Why no worker can be started now. */
+  trouble: string | undefined;
 
   /** Who was started last. */
   get last(): FakeWorker {
@@ -58,6 +62,7 @@ class World {
       clock: this.clock,
       note: (text) => this.notes.push(text),
       start: (number, port, events) => {
+        if (this.trouble !== undefined) throw new Error(this.trouble);
         this.started.push(new FakeWorker(number, port, events));
         return this.last;
       },
@@ -107,7 +112,7 @@ Deno.test("Workers - a start at which one cannot listen fails with its reason, a
     const error = await assertRejects(() => starting, Error);
     assertEquals(error.message, "the port is in use");
     const others = world.started.filter((_, index) => index !== failing);
-    assert(others.every(({ terminated }) => terminated), `when worker ${failing + 1} fails`);
+    assert(others.every(({ killed }) => killed), `when worker ${failing + 1} fails`);
     assertEquals([world.notes, world.clock.timers], [[], 0]);
   }
 });
@@ -118,17 +123,38 @@ Deno.test("Workers - one that ends is started again, later each time; the others
   let dying = started[1];
   for (const waitMs of waits) {
     const before = started.length;
-    dying.events.onEnd("out of memory");
-    assertEquals(notes.pop(), `worker 2 has ended (out of memory); it is started again in ${waitMs} ms`);
+    dying.events.onEnd("SIGKILL");
+    assertEquals(notes.pop(), `worker 2 has ended (SIGKILL); it is started again in ${waitMs} ms`);
     await clock.advance(waitMs - 1);
     assertEquals(started.length, before);
     await clock.advance(1);
     dying = started.at(-1) as FakeWorker;
     assertEquals([started.length, dying.number, dying.port], [before + 1, 2, 4000]);
     // Whether it comes to listen or not.
-    if (waitMs < 1000) dying.listen();
+    if (waitMs >= 1000) continue;
+    dying.listen();
+    await turn();
+    assertEquals(notes.pop(), "worker 2 listens again");
   }
-  assertEquals([started[0].told, started[0].terminated, clock.timers], [[], false, 0]);
+  assertEquals([started[0].told, started[0].killed, clock.timers], [[], false, 0]);
+});
+
+Deno.test("Workers - one that cannot even be started is tried again, later each time", async () => {
+  const world = await World.listening(2);
+  const { clock, started, notes } = world;
+  world.trouble = "no memory for a process";
+  started[1].events.onEnd("SIGKILL");
+  for (const waitMs of [50, 100, 200]) await clock.advance(waitMs);
+  assertEquals(notes, [
+    "worker 2 has ended (SIGKILL); it is started again in 50 ms",
+    "worker 2 has ended (no memory for a process); it is started again in 100 ms",
+    "worker 2 has ended (no memory for a process); it is started again in 200 ms",
+    "worker 2 has ended (no memory for a process); it is started again in 400 ms",
+  ]);
+  world.trouble = undefined;
+  await clock.advance(400);
+  assertEquals([started.length, started[2].number, started[2].port, clock.timers], [3, 2, 4000, 0]);
+  await assertRejects(() => Object.assign(new World(), { trouble: "no" }).start(2), Error, "no");
 });
 
 Deno.test("Workers - one that has lasted is started again as if for the first time", async () => {
@@ -149,8 +175,8 @@ Deno.test("Workers - a shutdown drains all, adds up what they report, and starts
   started[2].events.onEnd("why"); // waits to be started again
   const ended = workers.shutdown({ grace: 5 });
   assertEquals([started[0].told, started[1].told], [[{ type: "drain", grace: 5 }], [{ type: "drain", grace: 5 }]]);
-  started[0].tell({ type: "drained", report: { finished: 3, cut: 1 } });
-  started[1].tell({ type: "drained", report: { finished: 4, cut: 0 } });
+  started[0].drained(3, 1);
+  started[1].drained(4, 0);
   assertEquals(await ended, { finished: 7, cut: 1 });
   assertEquals([started.length, clock.timers], [3, 0]);
 });
@@ -158,10 +184,10 @@ Deno.test("Workers - a shutdown drains all, adds up what they report, and starts
 Deno.test("Workers - one that does not end in time is made to, and one that dies meanwhile is not waited for", async () => {
   const { workers, clock, started, notes } = await World.listening(3);
   const ended = workers.shutdown({ grace: 5 });
-  started[0].tell({ type: "drained", report: { finished: 1, cut: 0 } });
+  started[0].drained(1, 0);
   started[1].events.onEnd("why");
   await clock.advance(6_999);
-  assertEquals(started[2].terminated, false);
+  assertEquals(started[2].killed, false);
   await clock.advance(1);
   assertEquals(await ended, { finished: 1, cut: 0 });
   assertEquals(notes, ["worker 3 does not come to an end, and is made to"]);
@@ -257,162 +283,4 @@ Deno.test("a server that is one of several says which, and asks the others", asy
   const { res: all } = await client.call("STATS", { all: true });
   assertEquals([all.worker, all.workers], [3, { counted: [2, 3], silent: [4] }]);
   assertEquals(all.commands.PING.calls, 6);
-});
-
-// In threads ---------------------------------------------------------------------------------------------------------
-
-const linuxOnly = { ignore: Deno.build.os !== "linux" };
-const DENO = ["run", "--no-prompt", "--unstable-net", "--allow-net=127.0.0.1", `--allow-read=${root}`];
-
-/** A program whose workers listen. */
-async function startWorkers(script: string, ...flags: string[]): Promise<Program & { port: number }> {
-  const program = await Program.start(
-    Deno.execPath(),
-    [...DENO, `${root}${script}`, ...flags],
-    /listening on .*:\d+\n/,
-  );
-  const [, port] = await program.hear(/:(\d+)\n/);
-  return Object.assign(program, { port: Number(port) });
-}
-
-/** Two clients, each of another worker: which it is, the kernel decides. */
-async function clientsOfBoth(options: ConnectOptions): Promise<AsyncDisposable & { clients: [Client, Client] }> {
-  const met: Client[] = [];
-  const others: Client[] = [];
-  for (let tries = 0; tries < 100 && (met[1] === undefined || met[2] === undefined); tries++) {
-    const client = await connect({ timeout: 5_000, ...options });
-    const { res: { worker } } = await client.call("INFO");
-    if (worker !== undefined && met[worker] === undefined) met[worker] = client;
-    else others.push(client);
-  }
-  for (const client of others) await client.close();
-  const [, first, second] = met;
-  assert(first !== undefined && second !== undefined, "not both have answered");
-  return {
-    clients: [first, second],
-    async [Symbol.asyncDispose]() {
-      await first.close();
-      await second.close();
-    },
-  };
-}
-
-Deno.test("two workers share a port, their counts add up, and SIGTERM drains both", linuxOnly, async () => {
-  await using program = await startWorkers("server.ts", "--port", "0", "--workers", "2", "--grace", "5");
-  assertMatch(program.said, /^packline [\d.]+ with 2 workers listening on 127\.0\.0\.1:\d+\n$/);
-  await using both = await clientsOfBoth({ port: program.port });
-  const [first, second] = both.clients;
-  for (let call = 0; call < 10; call++) await first.call("PING");
-  for (let call = 0; call < 20; call++) await second.call("PING");
-  const { res: own } = await first.call("STATS");
-  const { res: others } = await second.call("STATS");
-  const { res: all } = await first.call("STATS", { all: true });
-  assertEquals([own.worker, others.worker, all.worker], [1, 2, 1]);
-  assertEquals([own.commands.PING.calls, others.commands.PING.calls, all.commands.PING.calls], [10, 20, 30]);
-  assertEquals(all.connections.accepted, own.connections.accepted + others.connections.accepted);
-  assertEquals(all.workers, { counted: [1, 2], silent: [] });
-
-  const calls = [first, second, second].map((client) => client.call("DELAY", { sleep: 0.3 }));
-  await Promise.all([first.call("PING"), second.call("PING")]); // behind these, the others have begun
-  program.kill("SIGTERM");
-  assertEquals((await Promise.all(calls)).map(({ res }) => res), ["DONE", "DONE", "DONE"]);
-  assertEquals((await program.status).code, 0);
-  await program.hear(/\npackline: stopped; calls in flight: 3 finished, 0 cut\n$/);
-});
-
-Deno.test("a second signal ends all workers at once", linuxOnly, async () => {
-  await using program = await startWorkers("server.ts", "--port", "0", "--workers", "2", "--grace", "60");
-  await using both = await clientsOfBoth({ port: program.port });
-  const calls = both.clients.map((client) => assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError));
-  await Promise.all(both.clients.map((client) => client.call("PING")));
-  program.kill("SIGINT");
-  await program.hear(/stopping, within 60 s; a second signal ends it at once\n/);
-  program.kill("SIGTERM");
-  assertEquals((await program.status).code, 143);
-  for (const error of await Promise.all(calls)) assertEquals(error.code, "CONNECTION_LOST");
-});
-
-Deno.test("a worker that no longer answers is named, and made to end with the others", linuxOnly, async () => {
-  await using program = await startWorkers("tests/production/mortal_workers.ts");
-  await using both = await clientsOfBoth({ port: program.port });
-  const [first] = both.clients;
-  await program.say("2 spin");
-  // The word to the worker and the question to the other may cross.
-  let { res } = await first.call("STATS", { all: true });
-  for (let tries = 0; tries < 20 && res.workers?.counted.length === 2; tries++) {
-    ({ res } = await first.call("STATS", { all: true }));
-  }
-  assertEquals(res.workers, { counted: [1], silent: [2] });
-  program.kill("SIGTERM");
-  await program.hear(/worker 2 does not come to an end, and is made to\nfinished 0, cut 0\n$/);
-  assertEquals((await program.status).code, 0);
-});
-
-testWith(["openssl"], "workers speak mutual TLS", async () => {
-  if (linuxOnly.ignore) return;
-  await using certificates = await Certificates.begin();
-  const authority = await certificates.selfSigned();
-  const [server, { cert, key }] = await Promise.all([
-    certificates.signedBy(authority),
-    certificates.signedBy(authority),
-  ]);
-  const args = ["--cert", server.certPath, "--key", server.keyPath, "--ca", authority.certPath];
-  const deno = [...DENO, `--allow-read=${certificates.folder}`, `${root}server.ts`, "--port", "0", "--workers", "2"];
-  await using program = await Program.start(Deno.execPath(), [...deno, ...args], /listening on .*:\d+\n/);
-  const port = Number((await program.hear(/:(\d+)\n/))[1]);
-  await using both = await clientsOfBoth({ port, tls: { ca: authority.cert, cert, key } });
-  assertEquals(await both.clients[0].call("PING"), PONG);
-});
-
-Deno.test("what is wrong with workers is one line, and an exit code", linuxOnly, async () => {
-  using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const port = String(taken.addr.port);
-  const net = "--allow-net=127.0.0.1";
-  const [read, unstable] = [`--allow-read=${root}`, "--unstable-net"];
-  const all = [net, read, unstable];
-  const whole = "workers are a whole number from 1 to 1024, or auto; see --help";
-  const cases: [flags: string[], code: number, text: string, permissions?: string[]][] = [
-    [["--workers", "0"], 2, `--workers 0: ${whole}`],
-    [["--workers", "x"], 2, `--workers x: ${whole}`],
-    [["--workers", "-1"], 2, `--workers -1: ${whole}`],
-    [["--workers", "2000"], 2, `--workers 2000: ${whole}`],
-    [["--workers", "2", "--unix", "p"], 2, "--workers goes without --unix: only a port can be shared; see --help"],
-    [["--workers", "2"], 1, "cannot share a port; run it with --unstable-net", [net, read]],
-    [
-      ["--workers", "2"],
-      1,
-      `no permission to load the workers' code; run it with --allow-read=${root}`,
-      [net, unstable],
-    ],
-    [
-      ["--workers", "2", "--port", "0"],
-      1,
-      "no permission to listen on 127.0.0.1:0; run it with --allow-net=127.0.0.1:0",
-      [read, unstable],
-    ],
-    [
-      ["--workers", "2", "--port", port],
-      1,
-      `cannot listen on 127.0.0.1:${port}: the port is in use; choose another with --port, 0 for any that is free`,
-    ],
-  ];
-  await Promise.all(cases.map(async ([flags, code, text, permissions = all]) => {
-    const outcome = await run(Deno.execPath(), ["run", "--no-prompt", ...permissions, `${root}server.ts`, ...flags]);
-    assertEquals(outcome, { code, text: `packline: ${text}\n` });
-  }));
-});
-
-Deno.test("a port that workers share is in use for everybody else", linuxOnly, async () => {
-  await using program = await startWorkers("server.ts", "--port", "0", "--workers", "2");
-  const args = [...DENO, `${root}server.ts`, "--port", String(program.port), "--workers", "2"];
-  const { code, text } = await run(Deno.execPath(), args);
-  assertMatch(text, /^packline: cannot listen on 127\.0\.0\.1:\d+: the port is in use; .*\n$/);
-  assertEquals(code, 1);
-});
-
-Deno.test("one worker is a server like any other", linuxOnly, async () => {
-  const deno = ["run", "--no-prompt", "--allow-net=127.0.0.1", `${root}server.ts`];
-  const args = [...deno, "--port", "0", "--workers", "1"];
-  await using program = await Program.start(Deno.execPath(), args, /listening on .*:\d+\n/);
-  assertMatch(program.said, /^packline [\d.]+ listening on 127\.0\.0\.1:\d+\n$/);
 });

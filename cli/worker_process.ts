@@ -1,0 +1,73 @@
+/**
+ * How a worker is started: as a process of its own, which is this program once more, with `--worker NUMBER`.
+ *
+ * In: which one, and what it is to serve. Out: a hold on it, and its end with the reason that the system gives. What the
+ * two tell each other are lines of JSON, on the worker's stdin and stdout; its stderr is ours. Refused: a worker that says
+ * something else; it is ended.
+ *
+ * A process and not a thread: nothing that ends a worker then ends another, be it a full heap or a bug of the runtime. It
+ * may do less than who has started it: listen on this one address. And it fetches nothing: its code is what was loaded here.
+ */
+
+import type { ServeOptions } from "../server.ts";
+import { textOf } from "../transport/dialer.ts";
+import { linesOf } from "./lines.ts";
+import type { RunningWorker, ToWorker, WorkerEvents } from "./workers.ts";
+
+/** Says that a program is to be a worker; its number follows. */
+export const WORKER_FLAG = "--worker";
+
+/** What a worker serves: its first line on stdin. */
+export type WorkerTask =
+  & Omit<ServeOptions, "commands" | "middleware" | "onError" | "clock" | "worker" | "path" | "reusePort">
+  & { readonly hostname: string; readonly port: number };
+
+/**
+ * Starts a worker.
+ *
+ * @param number Which one it is, from 1.
+ * @param task What it is to do.
+ * @param events Told what it does.
+ * @param program What it runs.
+ * @returns The process, started.
+ * @throws {Error} If it cannot be started.
+ */
+export function startProcess(
+  number: number,
+  task: WorkerTask,
+  events: WorkerEvents,
+  program: URL = new URL("../server.ts", import.meta.url),
+): RunningWorker {
+  const flags = ["--no-prompt", "--cached-only", "--unstable-net", `--allow-net=${textOf(task)}`];
+  // A compiled program is what it runs, with the permissions that it was compiled with.
+  const run = Deno.build.standalone ? [] : ["run", ...flags, program.href];
+  const process = new Deno.Command(Deno.execPath(), {
+    args: [...run, WORKER_FLAG, String(number)],
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  const kill = () => {
+    try {
+      process.kill("SIGKILL");
+    } catch {
+      // It has ended already.
+    }
+  };
+  const input = process.stdin.getWriter();
+  const tell = (message: WorkerTask | ToWorker) => {
+    // What can no longer be written is for one that has ended, and that is told below.
+    input.write(new TextEncoder().encode(`${JSON.stringify(message)}\n`)).catch(() => {});
+  };
+  tell(task);
+  const listen = async () => {
+    try {
+      for await (const line of linesOf(process.stdout)) events.onMessage(JSON.parse(line));
+    } catch {
+      kill();
+    }
+    const { code, signal } = await process.status;
+    events.onEnd(signal ?? `exit code ${code}`);
+  };
+  void listen();
+  return { post: tell, kill };
+}
