@@ -211,6 +211,9 @@ async function startWorkers(
   if (Deno.build.os !== "linux") {
     throw new StartError("cannot start workers: only Linux spreads the connections of one port");
   }
+  if (Deno.build.standalone) {
+    throw new StartError("cannot start workers: a compiled server has none; start several, behind a balancer");
+  }
   // Without the flag, to share a port ends the process, with a text of the runtime's own.
   if (!("listenDatagram" in Deno)) throw new StartError(`cannot share a port; ${withFlags("--unstable-net")}`);
   const program = Deno.execPath();

@@ -39,10 +39,8 @@ export function startProcess(
   program: URL = new URL("../server.ts", import.meta.url),
 ): RunningWorker {
   const flags = ["--no-prompt", "--cached-only", "--unstable-net", `--allow-net=${textOf(task)}`];
-  // A compiled program is what it runs, with the permissions that it was compiled with.
-  const run = Deno.build.standalone ? [] : ["run", ...flags, program.href];
   const process = new Deno.Command(Deno.execPath(), {
-    args: [...run, WORKER_FLAG, String(number)],
+    args: ["run", ...flags, program.href, WORKER_FLAG, String(number)],
     stdin: "piped",
     stdout: "piped",
   }).spawn();

@@ -357,6 +357,19 @@ Deno.test("workers of a server from a URL run the code that it has loaded", linu
   await program.hear(/worker 2 listens again\n/);
 });
 
+Deno.test("a compiled server says that it has no workers", linuxOnly, async () => {
+  const code = `
+    import { main } from "${new URL("../../cli/serve.ts", import.meta.url)}";
+    Object.defineProperty(Deno, "build", { value: { ...Deno.build, standalone: true } });
+    Deno.exit(await main(["--workers", "2"]));`;
+  await using folder = await Folder.make();
+  await folder.write("main.ts", code);
+  assertEquals(await run(Deno.execPath(), [...DENO, `--config=${root}deno.json`, `${folder.path}/main.ts`]), {
+    code: 1,
+    text: "packline: cannot start workers: a compiled server has none; start several, behind a balancer\n",
+  });
+});
+
 Deno.test("a server that runs alone gives back the permission to start programs", async () => {
   const code = `
     import { main } from "${new URL("../../cli/serve.ts", import.meta.url)}";
