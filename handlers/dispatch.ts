@@ -39,8 +39,12 @@ import type { Service } from "./service.ts";
 /** Replies that are encoded before the output is asked whether it takes more: what bounds an overshoot. */
 const SLICE_REPLIES = 32;
 
-/** A draining connection is closed when it has been silent this long: requests under way are still refused by name. */
-const DRAIN_QUIET_MS = 100;
+/**
+ * A draining connection is closed when it has been silent this long: whoever calls within this time is refused by name,
+ * and can call elsewhere. A request that crosses the close on its way is lost, and the longer its caller had been silent, the
+ * less likely it is to send one just then.
+ */
+const DRAIN_QUIET_MS = 1_000;
 
 /** How far a stream may run ahead of its reader: a handler that never pauses would else keep all others waiting. */
 const STREAM_AHEAD_BYTES = 64 * 1024;

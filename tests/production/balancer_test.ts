@@ -5,6 +5,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { type Client, connect, RpcError } from "../../mod.ts";
+import { newSeed, Random } from "../random.ts";
 import {
   example,
   Folder,
@@ -17,9 +18,14 @@ import {
   testWith,
 } from "./programs.ts";
 
-/** Clients under load, and calls that each has in flight at all times: half of these are marked idempotent. */
-const CLIENTS = 8;
+/** Clients that always have so many calls in flight. */
+const BUSY = 8;
 const CALLS = 4;
+
+/** Others that call once at a time and then rest, for less than a closing server waits. */
+const RESTING = 92;
+const SHORTEST_REST_MS = 50;
+const LONGEST_REST_MS = 150;
 
 /** A balancer, with the configuration of its example. */
 interface Kind {
@@ -112,7 +118,7 @@ interface Failure {
   code: string;
 }
 
-/** Clients that call all the time. */
+/** Clients that call all the time: the first of them are busy, the others rest in between. Half of the calls are idempotent. */
 class Load {
   readonly failures: Failure[] = [];
   /** Set by the test, when a server is gone. */
@@ -121,12 +127,23 @@ class Load {
   #wanted = Infinity;
   #reached = () => {};
   #stopped = false;
+  readonly #random: Random;
   readonly #running: Promise<unknown>;
 
   constructor(clients: readonly Client[]) {
+    const seed = newSeed();
+    console.log(`seed ${seed}`);
+    this.#random = new Random(seed);
     this.#running = Promise.all(
-      clients.flatMap((client, index) => Array.from({ length: CALLS }, (_, lane) => this.#run(client, index, lane))),
+      clients.flatMap((client, index) =>
+        Array.from({ length: index < BUSY ? CALLS : 1 }, (_, lane) => this.#run(client, index, lane))
+      ),
     );
+  }
+
+  /** How many calls have been answered. */
+  get answered(): number {
+    return this.#done;
   }
 
   /** Resolves when so many more calls have been answered. */
@@ -141,8 +158,9 @@ class Load {
   }
 
   async #run(client: Client, index: number, lane: number): Promise<void> {
-    const idempotent = lane % 2 === 0;
+    const idempotent = (index + lane) % 2 === 0;
     for (let count = 0; !this.#stopped; count++) {
+      if (index >= BUSY) await rest(this.#random.between(SHORTEST_REST_MS, LONGEST_REST_MS));
       const { late } = this;
       try {
         await client.call("DELAY", { sleep: count % 10 / 1000 }, { idempotent });
@@ -155,37 +173,42 @@ class Load {
   }
 }
 
+function rest(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
 for (const kind of [HAPROXY, NGINX]) {
   testWith(kind.packages, `behind ${kind.name}, a server that is stopped under load loses no call`, async () => {
     await using one = await startNumbered(ONE);
     await using two = await startNumbered(TWO);
     await using balancer = await Balancer.start(kind, one.port, two.port);
-    await using clients = await Clients.connect(balancer.port, CLIENTS);
+    await using clients = await Clients.connect(balancer.port, BUSY + RESTING);
     assertEquals(new Set(await clients.servers()), new Set([ONE, TWO]));
 
     const load = new Load(clients.all);
-    await load.more(500);
+    await load.more(1_000);
     one.kill("SIGTERM");
     assertEquals((await one.status).code, 0);
-    await load.more(500);
+    await load.more(1_000);
     await load.stop();
     assertEquals(load.failures, []);
     assertEquals(new Set(await clients.servers()), new Set([TWO]));
+    console.log(`${kind.name}, a server terminated under load: ${load.answered} calls answered, 0 failed`);
   });
 
   testWith(kind.packages, `behind ${kind.name}, a server that is killed loses what was in flight on it`, async () => {
     await using one = await startNumbered(ONE);
     await using two = await startNumbered(TWO);
     await using balancer = await Balancer.start(kind, one.port, two.port);
-    await using clients = await Clients.connect(balancer.port, CLIENTS);
+    await using clients = await Clients.connect(balancer.port, BUSY);
     const servers = await clients.servers();
 
     const load = new Load(clients.all);
-    await load.more(500);
+    await load.more(1_000);
     one.kill("SIGKILL");
     await one.status;
     load.late = true;
-    await load.more(500);
+    await load.more(1_000);
     await load.stop();
     // Half of the calls of each of its clients. A process takes its time to die: its port may take a connection more.
     assert(load.failures.length >= CALLS / 2 * servers.filter((server) => server === ONE).length);
@@ -194,6 +217,10 @@ for (const kind of [HAPROXY, NGINX]) {
       assertEquals(failure, { idempotent: false, late: false, code: "CONNECTION_LOST" });
     }
     assertEquals(new Set(await clients.servers()), new Set([TWO]));
+    console.log(
+      `${kind.name}, a server killed under load: ${load.answered} calls answered, ` +
+        `${load.failures.length} in flight on it CONNECTION_LOST, none of them idempotent`,
+    );
   });
 
   testWith(kind.packages, `behind ${kind.name}, a client that ends its half still gets its answers`, async () => {
@@ -218,7 +245,7 @@ testWith(HAPROXY.packages, "HAProxy takes a server that drains out of service, a
   await using one = await startNumbered(ONE);
   await using two = await startNumbered(TWO);
   await using balancer = await Balancer.start(HAPROXY, one.port, two.port, OFTEN);
-  await using clients = await Clients.connect(balancer.port, CLIENTS);
+  await using clients = await Clients.connect(balancer.port, BUSY);
   const client = clients.all[(await clients.servers()).indexOf(ONE)];
 
   const call = client.call("DELAY", { sleep: 1 });
