@@ -5,6 +5,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { type Client, connect, RpcError } from "../../mod.ts";
+import type { ServerStatistics } from "../../handlers/command.ts";
 import { newSeed, Random } from "../random.ts";
 import {
   example,
@@ -33,13 +34,20 @@ interface Kind {
   readonly packages: readonly Package[];
   readonly file: string;
   start(folder: Folder, config: string): Promise<Program>;
+  /** Tells it that a server is about to go, as the comment at the top of the example says. */
+  takeOut(balancer: Balancer, port: number): Promise<void>;
 }
 
 const HAPROXY: Kind = {
   name: "HAProxy",
   packages: ["haproxy"],
   file: "haproxy/haproxy.cfg",
-  start: startHaproxy,
+  start: (folder, config) => startHaproxy(folder, config.replaceAll("/run/haproxy", folder.path)),
+  async takeOut({ folder }) {
+    using socket = await Deno.connect({ transport: "unix", path: `${folder.path}/admin.sock` });
+    await socket.write(new TextEncoder().encode("set server packline/one state drain\n"));
+    assertEquals(await new Response(socket.readable).text(), "\n");
+  },
 };
 
 const NGINX: Kind = {
@@ -47,6 +55,14 @@ const NGINX: Kind = {
   packages: ["nginx", "libnginx-mod-stream"],
   file: "nginx-stream/nginx.conf",
   start: startNginx,
+  async takeOut({ folder, program }, port) {
+    const path = `${folder.path}/nginx.conf`;
+    const server = `server 127.0.0.1:${port}`;
+    await Deno.writeTextFile(path, (await Deno.readTextFile(path)).replace(server, `${server} down`));
+    program.said = "";
+    program.kill("SIGHUP");
+    await program.hear(/gracefully shutting down/);
+  },
 };
 
 /** A balancer in front of two ports. */
@@ -173,6 +189,16 @@ class Load {
   }
 }
 
+/** Asks a server until what it tells of its connections holds, twice: it may be about to accept one more. */
+async function connectionsOf(
+  client: Client,
+  holds: (connections: ServerStatistics["connections"]) => boolean,
+): Promise<void> {
+  for (let times = 0; times < 2;) {
+    times = holds((await client.call("STATS")).res.connections) ? times + 1 : 0;
+  }
+}
+
 function rest(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
@@ -222,6 +248,38 @@ for (const kind of [HAPROXY, NGINX]) {
         `${load.failures.length} in flight on it CONNECTION_LOST, none of them idempotent`,
     );
   });
+
+  testWith(
+    kind.packages,
+    `behind ${kind.name}, clients with a connection for each call lose none if it is told first`,
+    async () => {
+      await using one = await startNumbered(ONE);
+      await using two = await startNumbered(TWO);
+      await using balancer = await Balancer.start(kind, one.port, two.port);
+      let answered = 0;
+      let stopped = false;
+      const callEachAnew = async () => {
+        while (!stopped) {
+          await using client = await connect({ port: balancer.port });
+          await client.call("PING");
+          answered++;
+        }
+      };
+      const load = Promise.all(Array.from({ length: BUSY }, callEachAnew));
+      load.catch(() => {}); // it is awaited below
+      await using direct = await connect({ port: one.port });
+      await connectionsOf(direct, ({ accepted }) => accepted > 50);
+      await kind.takeOut(balancer, one.port);
+      await connectionsOf(direct, ({ open }) => open === 1);
+      one.kill("SIGTERM");
+      assertEquals((await one.status).code, 0);
+      const before = answered;
+      while (answered < before + 50) await rest(1);
+      stopped = true;
+      await load;
+      console.log(`${kind.name}, told first, with a connection for each call: ${answered} calls answered, 0 failed`);
+    },
+  );
 
   testWith(kind.packages, `behind ${kind.name}, a client that ends its half still gets its answers`, async () => {
     await using one = await startNumbered(ONE);
