@@ -2,8 +2,8 @@
  * What every load generator measures with: latencies in a histogram, and a window of time at whose two edges the
  * server's counters are read. What happens before the window (the warm-up) and behind it is not counted.
  *
- * CPU is user and system time of the whole process, all its threads, from `/proc/<pid>/stat`; memory is `VmRSS` from
- * `/proc/<pid>/status`. Where there is no `/proc` both are `NaN`, which the tables show as a dash.
+ * CPU is user and system time of the whole process, all its threads and its workers, from `/proc/<pid>/stat`; memory is
+ * `VmRSS` from `/proc/<pid>/status`. Where there is no `/proc` both are `NaN`, which the tables show as a dash.
  */
 
 /** What one run of one work on one subject came to. */
@@ -98,22 +98,29 @@ export async function sampleOf(
   return sample;
 }
 
-/** The CPU time a process has taken, in ms; in steps of 10 ms. */
+/** The CPU time that a server has taken, in ms; in steps of 10 ms. */
 export function cpuMs(pid: number): number {
-  try {
-    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+  return sumOver(pid, (process) => {
+    const stat = Deno.readTextFileSync(`/proc/${process}/stat`);
     // The second field is a name in brackets, and may hold anything.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     return (Number(fields[11]) + Number(fields[12])) * 10;
-  } catch {
-    return NaN;
-  }
+  });
 }
 
-/** The memory a process has in use, in bytes. */
+/** The memory that a server has in use, in bytes. */
 export function rssBytes(pid: number): number {
+  return sumOver(
+    pid,
+    (process) => Number(Deno.readTextFileSync(`/proc/${process}/status`).match(/VmRSS:\s+(\d+)/)?.[1]) * 1024,
+  );
+}
+
+/** A figure of a server's process and of those that it has started, which are its workers; `NaN` without `/proc`. */
+function sumOver(pid: number, figureOf: (process: number) => number): number {
   try {
-    return Number(Deno.readTextFileSync(`/proc/${pid}/status`).match(/VmRSS:\s+(\d+)/)?.[1]) * 1024;
+    const children = Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim().split(" ").filter(Boolean);
+    return [pid, ...children.map(Number)].reduce((sum, process) => sum + figureOf(process), 0);
   } catch {
     return NaN;
   }

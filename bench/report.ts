@@ -18,7 +18,7 @@ export function tables(results: Results): string {
   return [
     "## Calls\n",
     "Latencies in µs; CPU in µs a call, of the server's whole process; memory in MiB, under load.\n",
-    callsTable(results),
+    callsTable(results.works),
     "\n## Codecs\n",
     "Nanoseconds of CPU a message.\n",
     codecTable(results),
@@ -34,12 +34,17 @@ export function tables(results: Results): string {
     "\n## More connections\n",
     "PING, one in flight on each.\n",
     stepTable(results.connections, "connections", false),
+    "\n## Workers\n",
+    "One port, one worker beside two. CPU and memory are of all processes of the server. The load generator takes its part",
+    "of the same cores: next to nothing where a call computes for 1 ms, so that a second worker has a core to itself; as",
+    "much as a worker where it is a PING, so that on two cores a second worker has no more than what the first leaves.\n",
+    callsTable(results.workers),
     "\n## Ratios\n",
     table(["goal", "wanted", "measured", "reached"], judge(results).map(verdictRow)),
   ].join("\n");
 }
 
-function callsTable({ works }: Results): string {
+function callsTable(works: Results["works"]): string {
   const header = ["work and server", "calls/s", "p50", "p99", "p99.9", "server CPU", "client CPU", "memory"];
   const rows: string[][] = [];
   for (const [work, subjects] of works) {

@@ -26,6 +26,9 @@ export const FLOOR = denoSubject("raw Deno loop", "floor.ts");
 export const NAIVE = denoSubject("naive streams", "naive.ts");
 export const GRPC = denoSubject("grpc-js on Deno", "grpc.ts", "grpc");
 
+export const ONE_WORKER = workersSubject(1);
+export const TWO_WORKERS = workersSubject(2);
+
 export const NODE: Subject = {
   name: "Node net, msgpackr",
   speech: "packline",
@@ -47,7 +50,7 @@ export const REDIS: Subject = {
 };
 
 /** All of them, in the order of the tables. */
-export const SUBJECTS: readonly Subject[] = [PACKLINE, FLOOR, NAIVE, REDIS, GRPC, NODE];
+export const SUBJECTS: readonly Subject[] = [PACKLINE, FLOOR, NAIVE, REDIS, GRPC, NODE, ONE_WORKER, TWO_WORKERS];
 
 /** Starts a subject once: why it cannot take part, or `undefined` if it can. */
 export async function reasonToSkip(subject: Subject): Promise<string | undefined> {
@@ -63,6 +66,14 @@ export async function reasonToSkip(subject: Subject): Promise<string | undefined
 
 function denoSubject(name: string, file: string, speech: Speech = "packline"): Subject {
   return { name, speech, start: (question) => listening(denoProcess(`servers/${file}`, `${question}`)) };
+}
+
+function workersSubject(count: number): Subject {
+  return {
+    name: count === 1 ? "1 worker" : `${count} workers`,
+    speech: "packline",
+    start: () => listening(denoProcess("servers/workers.ts", `${count}`)),
+  };
 }
 
 async function listening(process: Process): Promise<Server> {

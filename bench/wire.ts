@@ -8,8 +8,8 @@
 /** What a server speaks; `grpc` has no bytes here, since its client must be its own. */
 export type Speech = "packline" | "redis" | "grpc";
 
-/** What is asked for: PING, PING with a `seq`, or an echo of so many bytes. */
-export type Question = "ping" | "seq" | number;
+/** What is asked for: PING, PING with a `seq`, something to compute, or an echo of so many bytes. */
+export type Question = "ping" | "seq" | "compute" | number;
 
 /** One request, and what must come back for it. */
 export interface Exchange {
@@ -42,6 +42,9 @@ export function exchange(speech: Speech, question: Question, index = 0): Exchang
   if (speech === "redis") return { request: text("*1\r\n$4\r\nPING\r\n"), reply: text("+PONG\r\n") };
   if (question === "ping") {
     return { request: frame(map(1), key("cmd"), [1]), reply: frame(map(1), key("res"), key("PONG")) };
+  }
+  if (question === "compute") {
+    return { request: frame(map(1), key("cmd"), [17]), reply: frame(map(1), key("res"), key("DONE")) };
   }
   if (question === "seq") {
     const seq = [0xcd, (FIRST_SEQ + index) >> 8, (FIRST_SEQ + index) & 255];

@@ -7,7 +7,7 @@
 import type { Job } from "./load.ts";
 import type { Sample } from "./measure.ts";
 import { denoProcess } from "./process.ts";
-import { FLOOR, GRPC, NAIVE, NODE, PACKLINE, REDIS, type Subject } from "./subjects.ts";
+import { FLOOR, GRPC, NAIVE, NODE, ONE_WORKER, PACKLINE, REDIS, type Subject, TWO_WORKERS } from "./subjects.ts";
 
 /** How long a load runs. */
 type Times = Pick<Job, "warmupMs" | "windowMs">;
@@ -94,6 +94,20 @@ export const LIBRARY: Work = {
 
 export const WORKS: readonly Work[] = [PIPELINED, SEQUENCED, FIFTY, SERIAL, LIBRARY];
 
+/** Works of packline's workers: calls that cost the client as much as the server, and calls that do not. */
+export const WORKERS: readonly Work[] = [
+  {
+    title: "PING, 50 connections, one in flight each",
+    load: { question: "ping", connections: 50, inFlight: 1 },
+    subjects: [ONE_WORKER, TWO_WORKERS],
+  },
+  {
+    title: "1 ms of computing, 16 connections, one in flight each",
+    load: { question: "compute", connections: 16, inFlight: 1 },
+    subjects: [ONE_WORKER, TWO_WORKERS],
+  },
+];
+
 /** What one codec run prints: nanoseconds a message, by work. */
 export type CodecTimes = Record<string, number>;
 
@@ -105,6 +119,7 @@ export interface Results {
   rounds: number;
   /** Samples by work and subject; nothing where a subject was skipped. */
   works: Map<Work, Map<Subject, Sample[]>>;
+  workers: Map<Work, Map<Subject, Sample[]>>;
   codecs: Map<typeof CODECS[number], CodecTimes[]>;
   /** Bytes of memory a connection. */
   idle: Map<Subject, number[]>;
@@ -118,11 +133,16 @@ export interface Results {
 export async function measureAll(plan: Plan, skipped: ReadonlyMap<Subject, string>): Promise<Results> {
   const present = (subjects: readonly Subject[]) => subjects.filter((subject) => !skipped.has(subject));
 
-  const works: Results["works"] = new Map();
-  for (const work of WORKS) {
-    const run = (subject: Subject) => sample(subject, work.load, plan.works, work.library);
-    works.set(work, await inTurns(work.title, plan, present(work.subjects), run));
-  }
+  const measure = async (list: readonly Work[]): Promise<Results["works"]> => {
+    const results: Results["works"] = new Map();
+    for (const work of list) {
+      const run = (subject: Subject) => sample(subject, work.load, plan.works, work.library);
+      results.set(work, await inTurns(work.title, plan, present(work.subjects), run));
+    }
+    return results;
+  };
+  const works = await measure(WORKS);
+  const workers = await measure(WORKERS);
 
   const codecs = await inTurns("Codecs", plan, CODECS, async (name): Promise<CodecTimes> => {
     await using process = denoProcess("codec.ts", name, `${plan.codecSliceMs}`);
@@ -148,7 +168,8 @@ export async function measureAll(plan: Plan, skipped: ReadonlyMap<Subject, strin
     inFlight: 1,
   }));
 
-  return { rounds: plan.rounds, works, codecs, idle, idleConnections: plan.idleConnections, payloads, connections };
+  const { rounds, idleConnections } = plan;
+  return { rounds, works, workers, codecs, idle, idleConnections, payloads, connections };
 }
 
 /** One sample of one subject under a load. */
