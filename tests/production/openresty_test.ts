@@ -224,6 +224,7 @@ testInBoth("1,000 calls share a few connections, over a restart of the server", 
   await echoMany(front, 500);
   const after = await connectionsAccepted(front);
   assert(before <= most && after <= most, `${before} and ${after} connections for 500 calls each`);
+  console.log(`${world.name}: 1,000 calls answered over ${before} connections, and ${after} behind a restart`);
 });
 
 testInBoth("replies full of line ends arrive whole, whatever their length", async (world) => {
