@@ -333,6 +333,12 @@ Deno.test("a port that workers share is in use for everybody else", linuxOnly, a
   assertEquals(code, 1);
 });
 
+Deno.test("--workers auto is one for each core", linuxOnly, async () => {
+  await using program = await startWorkers([...DENO, `${root}server.ts`, "--port", "0", "--workers", "auto"]);
+  const cores = navigator.hardwareConcurrency;
+  await program.hear(cores > 1 ? new RegExp(` with ${cores} workers listening on `) : /^packline [\d.]+ listening on /);
+});
+
 Deno.test("one worker is a server like any other", linuxOnly, async () => {
   const deno = ["run", "--no-prompt", "--allow-net=127.0.0.1", `${root}server.ts`];
   const args = [...deno, "--port", "0", "--workers", "1"];
