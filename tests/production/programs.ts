@@ -141,7 +141,7 @@ export class Program implements AsyncDisposable {
         const match = this.said.match(what);
         if (match) return match;
         if (this.#ended || !patient) {
-          throw new Error(`the program ${this.#ended ? "ended, and" : ""} did not say ${what} but:\n${this.said}`);
+          throw new Error(`the program ${this.#ended ? "ended, and did" : "did"} not say ${what} but:\n${this.said}`);
         }
         await new Promise<void>((resolve) => this.#wake = resolve);
       }
