@@ -64,6 +64,8 @@ export function startProcess(
       kill();
     }
     const { code, signal } = await process.status;
+    // Else an open file would stay behind, for each worker that dies.
+    input.close().catch(() => {});
     events.onEnd(signal ?? `exit code ${code}`);
   };
   void listen();

@@ -5,7 +5,7 @@ import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import config from "../../deno.json" with { type: "json" };
 import { RpcError } from "../../errors.ts";
 import { PseudoTerminal, testInTerminal } from "../terminal/pseudo_terminal.ts";
-import { WORKER_FLAG } from "../../cli/worker_process.ts";
+import { startProcess, WORKER_FLAG } from "../../cli/worker_process.ts";
 import { Certificates } from "./certificates.ts";
 import type { mortalCommands } from "./mortal_worker.ts";
 import { Folder, Program, type ProgramOptions, root, run, testWith } from "./programs.ts";
@@ -239,6 +239,15 @@ Deno.test("workers are killed under load, and no call on another's connection fa
     `${KILLS} workers killed under load: ${answered} calls on the other's connection answered, 0 failed; ` +
       `in flight on the dead ones: ${lost}, each told CONNECTION_LOST`,
   );
+});
+
+Deno.test("a worker that says what is no message is ended, and nothing is left of it", linuxOnly, async () => {
+  await using folder = await Folder.make();
+  await folder.write("chatty.ts", `console.log("hello"); setInterval(() => {}, 1_000_000);`);
+  const program = new URL(`file://${folder.path}/chatty.ts`);
+  const { promise: ended, resolve: onEnd } = Promise.withResolvers<string>();
+  startProcess(1, { hostname: "127.0.0.1", port: 0 }, { onMessage() {}, onEnd }, program);
+  assertEquals(await ended, "SIGKILL");
 });
 
 Deno.test("a worker that no longer answers is named, and made to end with the others", linuxOnly, async () => {
