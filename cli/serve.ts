@@ -230,6 +230,8 @@ async function startWorkers(
     start: (number, port, events) => startProcess(number, { ...options, port }, events),
     clock: systemClock,
     note: (text) => void complain(text),
+  }).catch((error: Error) => {
+    throw new StartError(`cannot start workers: ${error.message}`);
   });
   return Object.assign(workers, { workers: count });
 }

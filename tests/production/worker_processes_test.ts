@@ -386,6 +386,16 @@ Deno.test("a compiled server says that it has no workers", linuxOnly, async () =
   });
 });
 
+Deno.test("workers that cannot be started are one line, and an exit code", linuxOnly, async () => {
+  // With this in the environment the runtime starts programs only for those who may start any.
+  const env = { LD_LIBRARY_PATH: "/nowhere" };
+  const { code, text } = await run(Deno.execPath(), [...DENO, `${root}server.ts`, "--port", "0", "--workers", "2"], {
+    env,
+  });
+  assertMatch(text, /^packline: cannot start workers: .*LD_LIBRARY_PATH.*\n$/);
+  assertEquals(code, 1);
+});
+
 Deno.test("a server that runs alone gives back the permission to start programs", async () => {
   const code = `
     import { main } from "${new URL("../../cli/serve.ts", import.meta.url)}";
