@@ -13,6 +13,7 @@
 
 import type { Output } from "../codec/decode.ts";
 import { type EncodeOptions, PayloadTooLargeError } from "../codec/encode.ts";
+import { LONG_HEADER_BYTES } from "../codec/frame.ts";
 import {
   BadFrame,
   type Control,
@@ -36,7 +37,7 @@ import { Call, type CallOwner } from "./call.ts";
 import type { ServerView } from "./command.ts";
 import type { Service } from "./service.ts";
 
-/** Replies that are encoded before the output is asked whether it takes more: what bounds an overshoot. */
+/** Replies that are encoded at once, at the most; fewer where so many could be more than the output takes. */
 const SLICE_REPLIES = 32;
 
 /**
@@ -220,6 +221,7 @@ export class DispatchStage
   /** Takes messages until one has to wait; answers with the index of that one. */
   #accept(batch: Decoded<Request | Control>[], from: number): number {
     this.#emitting = true; // one emission for all that is answered at once
+    let sliceReplies = this.#sliceReplies;
     let index = from;
     for (; index < batch.length && !this.#gone; index++) {
       const message = batch[index];
@@ -235,8 +237,11 @@ export class DispatchStage
         this.#service.counts.truncatedStreams++;
       } else {
         this.#control(message);
+        sliceReplies = this.#sliceReplies; // the peer may take larger ones from here on
       }
-      if (this.#replies.length >= SLICE_REPLIES) this.#emit();
+      if (this.#replies.length < sliceReplies) continue;
+      this.#emit();
+      sliceReplies = this.#sliceReplies;
     }
     this.#emitting = false; // what the emission sets off is another
     this.#emit();
@@ -487,6 +492,12 @@ export class DispatchStage
   get #full(): boolean {
     return this.#outflow.full ||
       this.#running + this.#lane.length >= this.#service.limits.maxInFlight;
+  }
+
+  /** How many replies the output takes for certain, however large they are; where that is none, one. */
+  get #sliceReplies(): number {
+    const replies = Math.floor(this.#outflow.roomBytes / (LONG_HEADER_BYTES + this.#maxReplyBytes + 1));
+    return Math.min(Math.max(replies, 1), SLICE_REPLIES);
   }
 
   async #untilRoom(): Promise<void> {

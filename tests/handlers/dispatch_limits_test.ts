@@ -1,7 +1,9 @@
 /** Limits of what runs at once (contract sections 5, 7 and 10): at the limit, and one beyond. */
 
 import { assert, assertEquals } from "@std/assert";
+import { encode } from "../../codec/msgpack.ts";
 import { command, type ServerStatistics } from "../../handlers/command.ts";
+import type { Limits } from "../../limits.ts";
 import { FakeClock } from "../fake_clock.ts";
 import { concat, frame, Held, type Message, request, settle, unhex, withMemory, withServer } from "../wire.ts";
 
@@ -188,6 +190,42 @@ Deno.test("dispatch frees a place in the whole server when the handler ends, not
   held.finishAll();
   await settle();
   assertEquals(await peer.ask({ cmd: 1 }), PONG);
+});
+
+// Output -------------------------------------------------------------------------------------------------------------
+
+/** How many of these requests are begun, that come in one write from a peer which reads nothing. */
+async function begunUnread(limits: Partial<Limits>, ...requests: Message[]): Promise<number> {
+  let begun = 0;
+  const BULK = command({
+    handler({ size }: { size: number }) {
+      begun++;
+      return { res: "x".repeat(size) };
+    },
+  });
+  await using served = withMemory({ commands: { BULK }, ...limits });
+  const sent = served.peer.sendBytes(concat(...requests.map(request)));
+  await settle();
+  const before = begun;
+  await served.peer.readReplies(requests.filter(({ cmd }) => cmd !== 0).length);
+  await sent;
+  return before;
+}
+
+const bulk = (count: number, size: number): Message[] => new Array(count).fill({ cmd: "BULK", size });
+
+Deno.test("dispatch begins nothing beyond maxQueuedBytes: the reply that reaches it is the last", async () => {
+  const frameBytes = frame(encode({ res: "x".repeat(50_000) })).length;
+  assertEquals(await begunUnread({ maxQueuedBytes: 3 * frameBytes }, ...bulk(40, 50_000)), 3);
+  assertEquals(await begunUnread({ maxQueuedBytes: 3 * frameBytes + 1 }, ...bulk(40, 50_000)), 4);
+});
+
+Deno.test("dispatch exceeds maxQueuedBytes by one reply at the most, however large the peer takes them", async () => {
+  const leave = { cmd: 0, max: 2 ** 20 };
+  const small = new Array(31).fill({ cmd: 1 });
+  // 4 MiB: four replies of a million bytes are below, five are beyond.
+  assertEquals(await begunUnread({}, leave, ...bulk(40, 1_000_000)), 5);
+  assertEquals(await begunUnread({}, ...small, leave, ...small, ...bulk(40, 1_000_000)), 5);
 });
 
 // Strikes ------------------------------------------------------------------------------------------------------------
