@@ -249,7 +249,7 @@ class Sweeper {
 
   stop(): void {
     this.#service.clock.clearTimer(this.#timer as number);
-    this.#service.deadlines.clear();
+    this.#service.close();
   }
 
   #schedule(): void {

@@ -16,6 +16,9 @@ import { bufferAfter, closeQuietly, FIRST_READ_BYTES } from "../transport/tcp.ts
 import { DispatchStage } from "./dispatch.ts";
 import type { Service } from "./service.ts";
 
+/** A read that may hold work for long: with the next one, it may be another's turn. */
+const LONG_READ_BYTES = 4 * 1024;
+
 /**
  * After the last reply, what the peer still sends is read and dropped, so that the reply is not lost to a reset: up to
  * this much, this long.
@@ -154,6 +157,8 @@ export class Connection {
           lingerBytes += readBytes;
           if (lingerBytes > LINGER_BYTES) return;
         } else {
+          const { turn } = this.#service;
+          if (readBytes >= LONG_READ_BYTES && turn.isOver) await turn.next();
           await stages.write(buffer.subarray(0, readBytes));
         }
         buffer = bufferAfter(buffer, readBytes);

@@ -33,6 +33,7 @@ import { Fifo } from "../transport/fifo.ts";
 import type { Outflow } from "../transport/outflow.ts";
 import { isReceived } from "../transport/received.ts";
 import type { PeerCertificate } from "../transport/tls.ts";
+import { TURN_MS } from "../transport/turn.ts";
 import { Call, type CallOwner } from "./call.ts";
 import type { ServerView } from "./command.ts";
 import type { Service } from "./service.ts";
@@ -131,7 +132,7 @@ export class DispatchStage
 
   transform(batch: Decoded<Request | Control>[]): void | Promise<void> {
     this.#arrivedMs = this.clock.now();
-    const next = this.#accept(batch, 0);
+    const next = this.#accept(batch, 0, this.#arrivedMs);
     if (next < batch.length) return this.#acceptLater(batch, next);
   }
 
@@ -218,8 +219,8 @@ export class DispatchStage
 
   // ---- what comes in
 
-  /** Takes messages until one has to wait; answers with the index of that one. */
-  #accept(batch: Decoded<Request | Control>[], from: number): number {
+  /** Takes messages until one has to wait, for room or because they take long; answers with the index of that one. */
+  #accept(batch: Decoded<Request | Control>[], from: number, startMs: number): number {
     this.#emitting = true; // one emission for all that is answered at once
     let sliceReplies = this.#sliceReplies;
     let index = from;
@@ -241,6 +242,10 @@ export class DispatchStage
       }
       if (this.#replies.length < sliceReplies) continue;
       this.#emit();
+      if (this.clock.now() - startMs >= TURN_MS) {
+        index++;
+        break;
+      }
       sliceReplies = this.#sliceReplies;
     }
     this.#emitting = false; // what the emission sets off is another
@@ -248,8 +253,9 @@ export class DispatchStage
     return index;
   }
 
-  /** Takes the rest of a batch as there is room for it; meanwhile nothing is read. */
+  /** Takes the rest of a batch as there is room for it, in turn with all others; meanwhile nothing is read. */
   async #acceptLater(batch: Decoded<Request | Control>[], from: number): Promise<void> {
+    const { turn } = this.#service;
     for (let next = from; next < batch.length && !this.#gone;) {
       const message = batch[next];
       if (message instanceof BadFrame) {
@@ -258,7 +264,8 @@ export class DispatchStage
         return this.#refuseFrame(message);
       }
       await this.#untilRoom();
-      next = this.#accept(batch, next);
+      while (turn.isOver) await turn.next();
+      next = this.#accept(batch, next, this.clock.now());
     }
   }
 
@@ -378,8 +385,9 @@ export class DispatchStage
     this.#resume?.();
   }
 
-  /** Asks a handler for one item after the other, as long as the caller and the output take them. */
+  /** Asks a handler for one item after the other, as long as the caller and the output take them, in turn with all others. */
   async #stream(call: Call, items: AsyncGenerator): Promise<void> {
+    const { turn } = this.#service;
     while (!call.settled) {
       if (call.credit === 0) {
         if (this.#inputEnded) this.#fail(call, new RpcError("CANCELLED", "no more credit can come"));
@@ -388,6 +396,10 @@ export class DispatchStage
       }
       if (this.#outflow.queuedBytes >= STREAM_AHEAD_BYTES || this.#outflow.full) {
         await this.#outflow.drained(STREAM_AHEAD_BYTES);
+        continue;
+      }
+      if (turn.isOver) {
+        await turn.next();
         continue;
       }
       const { value, done } = await items.next();

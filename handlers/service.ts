@@ -9,6 +9,7 @@ import { RpcError } from "../errors.ts";
 import { type Limits, resolveLimits } from "../limits.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { Deadlines } from "../transport/deadlines.ts";
+import { Turn } from "../transport/turn.ts";
 import type { Call } from "./call.ts";
 import type {
   Answer,
@@ -82,6 +83,8 @@ export class Service implements ServerView {
   readonly registry: Registry;
   readonly counts = new ServerCounts();
   readonly deadlines: Deadlines;
+  /** What all connections ask whether others must be served before they go on. */
+  readonly turn = new Turn();
   /** Handlers that run, over all connections. */
   inFlight = 0;
   /** A shutdown has begun: calls that are finished from then on are counted. */
@@ -107,6 +110,12 @@ export class Service implements ServerView {
     this.#onError = options.onError ?? writeErrorLine;
     this.#worker = options.worker;
     this.#startedMs = this.clock.now();
+  }
+
+  /** No call is left: no timer is, either. */
+  close(): void {
+    this.deadlines.clear();
+    this.turn.close();
   }
 
   /** Runs the middleware and the handler. */

@@ -6,11 +6,12 @@
 import { connect as connectSocket } from "node:net";
 import { assert, assertEquals } from "@std/assert";
 import { connect } from "../../client.ts";
+import { command } from "../../handlers/command.ts";
 import { systemClock } from "../../transport/clock.ts";
 import { acceptAll } from "../../transport/listener.ts";
 import { closeQuietly } from "../../transport/tcp.ts";
 import { FakeClock } from "../fake_clock.ts";
-import { concat, connectTcp, Held, type Peer, request, withServer } from "../wire.ts";
+import { concat, connectTcp, Held, type Message, type Peer, request, withServer } from "../wire.ts";
 import { besideGoodClients, shown, statisticsOf, until, untilAtRest } from "./beside.ts";
 import { ChildServer } from "./child.ts";
 import type { commands } from "./served.ts";
@@ -85,6 +86,37 @@ Deno.test("overload - 20 that ask for 4 GB and read nothing: memory is bounded, 
   assert(grownMiB < 300, `memory grew by ${grownMiB} MiB`);
   assert(openMs < 8_000, `they were open for ${openMs} ms`);
 });
+
+/** Takes half a millisecond of everybody's time. */
+function work(): void {
+  for (const endMs = performance.now() + 0.5; performance.now() < endMs;);
+}
+
+const WORKS = 2_000;
+
+for (const kind of ["requests", "items of a stream"]) {
+  Deno.test(`overload - a flood of ${kind}, all of which are answered at once, leaves the others served`, async () => {
+    let done = 0;
+    const commands = {
+      WORK: command({ handler: (_params: Message) => ({ res: (work(), ++done) }) }),
+      WORKS: command({
+        async *handler(_params: Message) {
+          while (done < WORKS) yield (work(), ++done);
+        },
+      }),
+    };
+    await using server = await withServer({ commands });
+    const [flooder, good] = [await server.connect(), await server.connect()];
+    assertEquals(await good.ask({ cmd: 1 }), { res: "PONG" });
+    await flooder.sendBytes(
+      kind === "requests" ? concat(...many(WORKS, () => request({ cmd: "WORK" }))) : request({ cmd: "WORKS" }),
+    );
+    await until("it has begun", () => done > 0);
+    for (let count = 0; count < 3; count++) assertEquals(await good.ask({ cmd: 1 }), { res: "PONG" });
+    assert(done < WORKS / 2, `${done} of ${WORKS} went before`);
+    assertEquals((await flooder.readReplies(WORKS)).length, WORKS);
+  });
+}
 
 const RESETS = 5_000;
 

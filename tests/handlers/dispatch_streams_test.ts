@@ -307,6 +307,7 @@ Deno.test("dispatch gives one last reply where an item cannot be sent and its st
   dispatch.transform([Object.assign(new Request(), { cmd: "MIXED", seq: 1 })]);
   await settle();
   assertEquals(messages(concat(...written)), [{ seq: 1, err: "CANCELLED" }]);
+  service.close();
 });
 
 Deno.test("dispatch streams to a request without seq, and the lane waits behind it", async () => {

@@ -205,7 +205,7 @@ async function throughStages(joined: boolean, chunks: Uint8Array[]): Promise<{ b
   })().catch(() => {}); // a broken frame ends the stream before all is written
   for (let step = 0; step < 12; step++) await clock.advance(1_000);
   await written;
-  service.deadlines.clear();
+  service.close();
   return { bytes: hex(concat(...await collected)), errors: errors.take().length };
 }
 
@@ -280,5 +280,6 @@ Deno.test("the three stages give a stream's item that cannot be encoded one last
       false,
     ]]);
     assertEquals(all.filter(({ seq }) => seq === undefined), [{ res: "PONG" }]);
+    service.close();
   }
 });
