@@ -13,7 +13,6 @@
 
 import type { Output } from "../codec/decode.ts";
 import { type EncodeOptions, PayloadTooLargeError } from "../codec/encode.ts";
-import { LONG_HEADER_BYTES } from "../codec/frame.ts";
 import {
   BadFrame,
   type Control,
@@ -37,9 +36,7 @@ import { TURN_MS } from "../transport/turn.ts";
 import { Call, type CallOwner } from "./call.ts";
 import type { ServerView } from "./command.ts";
 import type { Service } from "./service.ts";
-
-/** Replies that are encoded at once, at the most; fewer where so many could be more than the output takes. */
-const SLICE_REPLIES = 32;
+import { Slice } from "./slice.ts";
 
 /**
  * A draining connection is closed when it has been silent this long: whoever calls within this time is refused by name,
@@ -80,6 +77,7 @@ export class DispatchStage
   #maxReplyBytes: number;
   #output: Output<Reply[]> | undefined;
   #replies: Reply[] = [];
+  readonly #slice = new Slice();
   #emitting = false;
 
   /** Calls with `seq` that have no final reply yet. */
@@ -222,7 +220,7 @@ export class DispatchStage
   /** Takes messages until one has to wait, for room or because they take long; answers with the index of that one. */
   #accept(batch: Decoded<Request | Control>[], from: number, startMs: number): number {
     this.#emitting = true; // one emission for all that is answered at once
-    let sliceReplies = this.#sliceReplies;
+    this.#beginSlice();
     let index = from;
     for (; index < batch.length && !this.#gone; index++) {
       const message = batch[index];
@@ -238,15 +236,15 @@ export class DispatchStage
         this.#service.counts.truncatedStreams++;
       } else {
         this.#control(message);
-        sliceReplies = this.#sliceReplies; // the peer may take larger ones from here on
+        if (message.max !== undefined) this.#beginSlice();
       }
-      if (this.#replies.length < sliceReplies) continue;
+      if (!this.#slice.isFull(this.#replies)) continue;
       this.#emit();
       if (this.clock.now() - startMs >= TURN_MS) {
         index++;
         break;
       }
-      sliceReplies = this.#sliceReplies;
+      this.#beginSlice();
     }
     this.#emitting = false; // what the emission sets off is another
     this.#emit();
@@ -506,10 +504,8 @@ export class DispatchStage
       this.#running + this.#lane.length >= this.#service.limits.maxInFlight;
   }
 
-  /** How many replies the output takes for certain, however large they are; where that is none, one. */
-  get #sliceReplies(): number {
-    const replies = Math.floor(this.#outflow.roomBytes / (LONG_HEADER_BYTES + this.#maxReplyBytes + 1));
-    return Math.min(Math.max(replies, 1), SLICE_REPLIES);
+  #beginSlice(): void {
+    this.#slice.begin(this.#outflow.roomBytes, this.#maxReplyBytes);
   }
 
   async #untilRoom(): Promise<void> {
