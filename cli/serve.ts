@@ -130,7 +130,14 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-function readCommandLine(args: readonly string[]): ServeFlags {
+/**
+ * What a command line asks for.
+ *
+ * @param args The arguments of the command line.
+ * @returns The value of each flag that was given.
+ * @throws {UsageError} If it makes no sense.
+ */
+export function readCommandLine(args: readonly string[]): ServeFlags {
   const { flags, words } = readArguments(args, { ...FLAGS, ...LIMIT_FLAGS });
   if (words.length > 0) throw new UsageError(`there is nothing to do with "${words[0]}"`);
   return flags;

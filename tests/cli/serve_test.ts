@@ -1,7 +1,10 @@
 /** `server.ts` as a program: what it says, and how it ends. */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
-import { LIMIT_NAMES } from "../../limits.ts";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { flagOf, UsageError } from "../../cli/arguments.ts";
+import { readCommandLine } from "../../cli/serve.ts";
+import { connect } from "../../client.ts";
+import { DEFAULT_LIMITS, LIMIT_NAMES } from "../../limits.ts";
 import { frame, runScript, ServerScript } from "./scripts.ts";
 
 const STOPPING = "packline: stopping, within 10 s; a second signal ends it at once";
@@ -15,7 +18,33 @@ Deno.test("the server says in one line where it listens", async () => {
   assertEquals(reply.subarray(0, await conn.read(reply) as number), frame({ res: "PONG" }));
 });
 
-Deno.test("the server takes its limits from flags", async () => {
+Deno.test("every limit is a flag, and each sets its own", async () => {
+  const limits = Object.fromEntries(LIMIT_NAMES.map((name, index) => [name, DEFAULT_LIMITS[name] + 1 + index]));
+  const args = Object.entries(limits).flatMap(([name, value]) => [flagOf(name), String(value)]);
+  await using server = await ServerScript.start(...args);
+  await using client = await connect({ port: server.port });
+  assertEquals((await client.call("INFO")).res.limits, limits);
+});
+
+Deno.test("no limit takes a flag out of its range, and each says so by name", () => {
+  const bad = ["-1", "NaN", "Infinity", "-Infinity", '"5"', "1.5", "1e3", "0x10", "5 ", "five", "2147483648"];
+  for (const name of LIMIT_NAMES) {
+    const least = ["idleTimeoutMs", "handlerTimeoutMs"].includes(name) ? 0 : 1;
+    assertEquals(readCommandLine([flagOf(name), String(least)]), { [name]: least });
+    for (const text of least === 0 ? bad : ["0", ...bad]) {
+      for (const args of [[flagOf(name), text], [`${flagOf(name)}=${text}`]]) {
+        const { message } = assertThrows(() => readCommandLine(args), UsageError);
+        const [, start] = message.match(/^(.*): Cannot use .* as (\w+): it must be a whole number from \d to \d+$/) ??
+          [];
+        assertEquals(start, `${flagOf(name)} ${text}`, message);
+        assert(message.includes(` as ${name}: `), message);
+      }
+    }
+    assertThrows(() => readCommandLine([flagOf(name)]), UsageError, "needs a value");
+  }
+});
+
+Deno.test("a limit that was set by a flag is kept", async () => {
   await using server = await ServerScript.start("--max-payload-bytes", "10", "--idle-timeout-ms", "0");
   using conn = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
   await conn.write(frame({ cmd: 1, more: true, than: "ten" }));

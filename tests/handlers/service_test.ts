@@ -505,10 +505,13 @@ Deno.test("resolveLimits() gives the defaults where nothing, or undefined, is wa
 });
 
 Deno.test("serve() and serveConnection() refuse a limit out of range, and leave nothing behind", async () => {
-  for (const value of [0, -1, NaN, Infinity, "5", 2 ** 31, 1.5]) {
-    const limits = { maxInFlight: value as number };
-    await assertRejects(() => serve({ port: 0, ...limits }), RangeError, "maxInFlight");
-    await assertRejects(() => serveConnection(memoryPair()[0], limits), RangeError, "maxInFlight");
+  for (const name of LIMIT_NAMES) {
+    for (const value of [0, -1, NaN, Infinity, "5", 2 ** 31, 1.5]) {
+      if (value === 0 && RANGES[name][0] === 0) continue;
+      const limits = { [name]: value as number };
+      await assertRejects(() => serve({ port: 0, ...limits }), RangeError, `as ${name}: `);
+      await assertRejects(() => serveConnection(memoryPair()[0], limits), RangeError, `as ${name}: `);
+    }
   }
 });
 
