@@ -94,8 +94,8 @@ export class DispatchStage
   /** The connection is gone. */
   #gone = false;
   #resume: (() => void) | undefined;
-  #strikes = 0;
-  #strikesSinceMs = 0;
+  /** When the last strikes were: as many as are allowed in one window. */
+  readonly #strikesMs: number[] = [];
   #quietTimer: Timer | undefined;
 
   constructor(service: Service, outflow: Outflow, peer: string, certificate?: PeerCertificate) {
@@ -314,11 +314,11 @@ export class DispatchStage
   /** Too many strikes in one window, and the connection ends. */
   #strike(): void {
     const { maxStrikes, strikeWindowMs } = this.#service.limits;
-    if (this.#arrivedMs - this.#strikesSinceMs > strikeWindowMs) {
-      this.#strikesSinceMs = this.#arrivedMs;
-      this.#strikes = 0;
+    if (this.#strikesMs.push(this.#arrivedMs) <= maxStrikes) return;
+    const oldestMs = this.#strikesMs.shift() as number;
+    if (this.#arrivedMs - oldestMs <= strikeWindowMs) {
+      this.#end(new RpcError("INVALID_MESSAGE", "too many bad messages"));
     }
-    if (++this.#strikes > maxStrikes) this.#end(new RpcError("INVALID_MESSAGE", "too many bad messages"));
   }
 
   // ---- calls

@@ -289,10 +289,29 @@ Deno.test("dispatch forgets strikes when their window is over", async () => {
     await strike();
     await clock.advance(1_100);
   }
+  await clock.advance(10_000);
   await strike();
   await strike();
   await peer.sendBytes(frame(unhex("c1")));
   assertEquals((await peer.readToEnd()).length, 1);
+});
+
+Deno.test("dispatch counts strikes in every window, wherever it begins; one that is older than that by 1 ms is none", async () => {
+  for (const [lastAfterMs, closes] of [[10_000, true], [10_001, false]] as const) {
+    for (const waitMs of [0, 8_500, 9_500]) {
+      const clock = new FakeClock();
+      await using served = withMemory({ clock, maxStrikes: 2, strikeWindowMs: 10_000 });
+      const { peer } = served;
+      const strike = () => peer.sendBytes(frame(unhex("c1"))).then(() => peer.readReply());
+      await clock.advance(waitMs);
+      await strike();
+      await clock.advance(5_000);
+      await strike();
+      await clock.advance(lastAfterMs - 5_000);
+      await strike();
+      assertEquals(await peer.hasEnded(), closes, `the first after ${waitMs} ms, the third ${lastAfterMs} ms later`);
+    }
+  }
 });
 
 Deno.test("dispatch begins nothing behind the strike that ends the connection", async () => {
