@@ -37,55 +37,57 @@ export interface Limits {
    */
   maxInFlight: number;
   /**
-   * Requests in flight in the whole server. One more is answered `OVERLOADED`, at once and unstarted.
+   * Requests in flight in the whole server. One more is answered `OVERLOADED`, at once and unstarted: eight connections
+   * at their limit, behind which a server of one thread only makes others wait.
    *
    * @default {1_024}
    */
   maxInFlightTotal: number;
   /**
-   * From the first byte of a frame to its last, absolute: a byte now and then does not extend it, which is what
-   * ends a slow attacker.
+   * From the first byte of a frame to its last, in milliseconds, absolute: a byte now and then does not extend it,
+   * which is what ends a slow attacker.
    *
    * @default {10_000}
    */
   frameTimeoutMs: number;
   /**
-   * Silence with nothing in flight before a connection is closed; `0` switches it off. Above 60 s, because nginx
-   * keeps pooled connections that long.
+   * Silence in milliseconds, with nothing in flight, before a connection is closed; `0` switches it off. Above 60 s,
+   * because nginx keeps pooled connections that long.
    *
    * @default {300_000}
    */
   idleTimeoutMs: number;
   /**
-   * How long a handler may run before its caller gets `DEADLINE_EXCEEDED`; `0`, the default, is without limit,
-   * since a handler such as DELAY may sleep. A command may set its own.
+   * How many milliseconds a handler may run before its caller gets `DEADLINE_EXCEEDED`; `0`, the default, is without
+   * limit, since a handler such as DELAY may sleep. A command may set its own.
    *
    * @default {0}
    */
   handlerTimeoutMs: number;
   /**
-   * How long a write may go without progress before the connection is closed: the peer does not read. NATS has
-   * the same figure.
+   * How many milliseconds a write may go without progress before the connection is closed: the peer does not read. NATS
+   * has the same figure.
    *
    * @default {10_000}
    */
   writeTimeoutMs: number;
   /**
-   * Replies that wait for a slow reader, per connection. At the limit the server stops reading.
+   * Replies that wait for a slow reader, in bytes, per connection. At the limit the server stops reading. Enough for four
+   * of the largest payloads by default; what a peer that never reads costs.
    *
    * @default {4_194_304}
    */
   maxQueuedBytes: number;
   /**
-   * The largest payload, either way. Above 57,310 bytes it travels in a long frame (contract section 1).
-   * At most 64 MiB.
+   * The largest payload in bytes, either way. Above 57,310 bytes it travels in a long frame (contract section 1). At most
+   * 64 MiB: a message is held in memory whole. NATS has the same default.
    *
    * @default {1_048_576}
    */
   maxPayloadBytes: number;
   /**
-   * Containers inside one another in one message. Deeper ones would exhaust the stack somewhere beyond 2,000. What is
-   * sent keeps to the default, whatever is set here: so it can be read by whoever has set nothing.
+   * Containers inside one another in one message, at most 1,000. Deeper ones would exhaust the stack somewhere beyond
+   * 2,000. What is sent keeps to the default, whatever is set here: so it can be read by whoever has set nothing.
    *
    * @default {64}
    */
@@ -98,13 +100,14 @@ export interface Limits {
    */
   maxValues: number;
   /**
-   * Bad messages, or a `seq` that is in flight already, in one strike window before the connection is closed.
+   * Bad messages, or a `seq` that is in flight already, within any strike window; one more, and the connection is
+   * closed: whoever sends so many speaks something else, or means harm.
    *
    * @default {100}
    */
   maxStrikes: number;
   /**
-   * The strike window.
+   * The strike window, in milliseconds. A client with a bug now and then is told, and not shut out.
    *
    * @default {30_000}
    */
