@@ -101,7 +101,7 @@ export interface Limits {
   maxValues: number;
   /**
    * Bad messages, or a `seq` that is in flight already, within any strike window; one more, and the connection is
-   * closed: whoever sends so many speaks something else, or means harm.
+   * closed: whoever sends so many speaks something else, or means harm. At most 100,000.
    *
    * @default {100}
    */
@@ -162,6 +162,7 @@ const ZERO_IS_OFF: ReadonlySet<keyof Limits> = new Set(["idleTimeoutMs", "handle
 const MAXIMA: Partial<Limits> = {
   maxPayloadBytes: 64 * 1024 * 1024, // a message is held in memory whole
   maxDepth: 1_000, // the reader recurses
+  maxStrikes: 100_000, // each is remembered for its window
 };
 
 /** The names of all limits, in the order of their documentation. */

@@ -119,7 +119,7 @@ export async function converse(chunks: Uint8Array[], serve: Serve = serveConnect
     clock,
     onError: (error) => void errors.push(error),
     // The fuzz is one peer that does nothing but harm, and has no time in which to do it.
-    maxStrikes: MAX_TIMER_MS,
+    maxStrikes: 100_000,
     frameTimeoutMs: MAX_TIMER_MS,
     writeTimeoutMs: MAX_TIMER_MS,
     idleTimeoutMs: 0,
