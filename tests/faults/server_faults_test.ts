@@ -3,7 +3,7 @@
  * that says why, and the next call finds a new connection.
  */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, AssertionError, assertRejects } from "@std/assert";
 import { type Client, connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { FakeClock } from "../fake_clock.ts";
@@ -49,11 +49,15 @@ for (const direction of ["up", "down"] as const) {
 }
 
 /** Makes two calls and reads a stream over a connection that is cut; true if that was behind all of them. */
-async function cutAt(port: number, cut: { direction: Direction; afterBytes: number; end: End }): Promise<boolean> {
+async function cutAt(
+  port: number,
+  cut: { direction: Direction; afterBytes: number; end: End },
+  connectClient: typeof connect = connect,
+): Promise<boolean> {
   // Only the first connection is cut.
   let connections = 0;
   await using proxy = await FaultProxy.start({ port, faults: () => connections++ === 0 ? { cut } : {} });
-  await using client = await connect({ port: proxy.port, timeout: 0, random: () => 0 });
+  await using client = await connectClient({ port: proxy.port, timeout: 0, random: () => 0 });
   const [first, second, items] = await Promise.all([
     outcomeOf(client.call("PING")),
     outcomeOf(client.call("DELAY", { sleep: 0.001 })),
@@ -74,6 +78,31 @@ async function cutAt(port: number, cut: { direction: Direction; afterBytes: numb
   assertEquals(client.lateReplies, 0);
   return proxy.cuts === 0;
 }
+
+/** A client that takes the end of a connection for the end of a stream. */
+const connectCredulous = async (options: Parameters<typeof connect>[0]) => {
+  const client = await connect(options);
+  const stream = client.stream.bind(client);
+  client.stream = async function* (...args: Parameters<typeof stream>) {
+    try {
+      yield* stream(...args);
+    } catch {
+      // That will have been all.
+    }
+  } as typeof client.stream;
+  return client;
+};
+
+Deno.test("server faults - canary: a client that takes a cut stream for a whole one is caught", async () => {
+  await using server = await withServer();
+  const cut = { direction: "down", afterBytes: 5, end: "FIN" } as const;
+  await cutAt(server.port, cut);
+  await assertRejects(
+    () => cutAt(server.port, cut, connectCredulous as typeof connect),
+    AssertionError,
+    "a stream ended with end",
+  );
+});
 
 Deno.test("server faults - a server that stands still: the call times out, then the connection is given up", async () => {
   const clock = new FakeClock();

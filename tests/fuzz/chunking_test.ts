@@ -9,7 +9,8 @@ import { encode } from "../../codec/msgpack.ts";
 import { newSeed, Random } from "../random.ts";
 import { chunksOf, concat, frame, hex, message, messages, unhex } from "../wire.ts";
 import { readAll } from "./codec_checks.ts";
-import { converse } from "./conversation.ts";
+import { serveConnection } from "../../server.ts";
+import { converse, type Serve } from "./conversation.ts";
 import { describe } from "./describe.ts";
 
 const SEED = newSeed();
@@ -51,8 +52,8 @@ function read(chunks: Uint8Array[]): string {
   return `${describe(readAll(readRequest, chunks))}\n${describe(readAll(readReply, chunks))}`;
 }
 
-async function answered(chunks: Uint8Array[]): Promise<string> {
-  const { replies, ending, errors, rejections } = await converse(chunks);
+async function answered(chunks: Uint8Array[], serve?: Serve): Promise<string> {
+  const { replies, ending, errors, rejections } = await converse(chunks, serve);
   assertEquals([ending, errors, rejections], ["closed", [], []]);
   return hex(replies);
 }
@@ -80,6 +81,24 @@ for (
     }
   });
 }
+
+/** A server that trims what it reads, as one does that takes frames for lines. */
+const serveTrimmed: Serve = (duplex, options) => {
+  const trim = new TransformStream<Uint8Array, Uint8Array>({
+    transform: (bytes, controller) => controller.enqueue(bytes[0] === 0x0a ? bytes.slice(1) : bytes.slice()),
+  });
+  return serveConnection({ ...duplex, readable: duplex.readable.pipeThrough(trim) }, options);
+};
+
+Deno.test("canary: a server that trims what it reads is right on the whole, and caught by some cut", async () => {
+  const differs: number[] = [];
+  assertEquals(await answered([STREAM], serveTrimmed), WHOLE.replies);
+  for (let cut = 1; cut < STREAM.length; cut++) {
+    const replies = await converse([STREAM.slice(0, cut), STREAM.slice(cut)], serveTrimmed);
+    if (hex(replies.replies) !== WHOLE.replies) differs.push(cut);
+  }
+  assert(differs.length > 20, `only at ${differs}`);
+});
 
 Deno.test(`the same comes of twenty frames in ${RANDOM_CUTS} random chunkings (seed ${SEED})`, async () => {
   console.log(`seed ${SEED}`);
