@@ -240,6 +240,23 @@ Deno.test("a reset is noticed while the server does not read: at its limits, and
   }
 });
 
+Deno.test("a client that has closed both halves is taken for one that still reads, until a reply is written", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  await using server = await withServer({ clock, commands: { HOLD: held.command } });
+  const peer = await server.connect();
+  await peer.send({ cmd: "HOLD", seq: 1 }, { cmd: "HOLD", seq: 2 });
+  while (held.calls.length < 2) await settle();
+  const [first, second] = held.calls;
+  peer.close();
+  for (let looks = 0; looks < 10; looks++) await clock.advance(500);
+  assertEquals(second.context.signal.aborted, false, "nothing on the wire tells it from a half-close");
+  first.finish();
+  for (let tries = 0; !second.context.signal.aborted && tries < 100; tries++) await clock.advance(500);
+  assertEquals(second.context.signal.aborted, true);
+  held.finishAll();
+});
+
 // The end ------------------------------------------------------------------------------------------------------------
 
 Deno.test("a connection whose last reply has gone is closed, if the peer does not, after two seconds", async () => {
