@@ -158,7 +158,7 @@ export class Connection {
           if (lingerBytes > LINGER_BYTES) return;
         } else {
           const { turn } = this.#service;
-          if (readBytes >= LONG_READ_BYTES && turn.isOver) await turn.next();
+          while (readBytes >= LONG_READ_BYTES && turn.isOver) await turn.next();
           await stages.write(buffer.subarray(0, readBytes));
         }
         buffer = bufferAfter(buffer, readBytes);

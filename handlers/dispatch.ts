@@ -45,6 +45,9 @@ import { Slice } from "./slice.ts";
  */
 const DRAIN_QUIET_MS = 1_000;
 
+/** An output that was full is filled again below this share of its limit: at the brim, replies go one by one. */
+const RESUME_SHARE = 0.5;
+
 /** How far a stream may run ahead of its reader: a handler that never pauses would else keep all others waiting. */
 const STREAM_AHEAD_BYTES = 64 * 1024;
 
@@ -510,7 +513,7 @@ export class DispatchStage
 
   async #untilRoom(): Promise<void> {
     while (this.#full && !this.#gone) {
-      if (this.#outflow.full) await this.#outflow.drained();
+      if (this.#outflow.full) await this.#outflow.drained(this.#service.limits.maxQueuedBytes * RESUME_SHARE);
       else await new Promise<void>((resolve) => this.#resume = resolve);
     }
   }

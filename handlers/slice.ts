@@ -25,7 +25,7 @@ export class Slice {
   #replyBytes = 0;
   /** Replies that have been looked at. */
   #seen = 0;
-  /** As many fit for certain. */
+  /** Before so many, there is room for one more for certain. */
   #end = 0;
 
   /**
@@ -37,7 +37,7 @@ export class Slice {
     this.#roomBytes = roomBytes;
     this.#replyBytes = LONG_HEADER_BYTES + payloadBytes + 1;
     this.#seen = 0;
-    this.#end = Math.min(Math.floor(roomBytes / this.#replyBytes), MOST_REPLIES);
+    this.#end = Math.min(Math.ceil(roomBytes / this.#replyBytes), MOST_REPLIES);
   }
 
   /** Whether no more may be gathered: all that have been, since it began. */
@@ -47,7 +47,7 @@ export class Slice {
     while (this.#seen < count) {
       this.#roomBytes -= Math.min(bytesAtMost(replies[this.#seen++].outcome), this.#replyBytes);
     }
-    this.#end = Math.min(count + Math.floor(this.#roomBytes / this.#replyBytes), MOST_REPLIES);
+    this.#end = Math.min(count + Math.ceil(this.#roomBytes / this.#replyBytes), MOST_REPLIES);
     return count >= this.#end;
   }
 }

@@ -228,6 +228,26 @@ Deno.test("dispatch exceeds maxQueuedBytes by one reply at the most, however lar
   assertEquals(await begunUnread({}, ...small, leave, ...small, ...bulk(40, 1_000_000)), 5);
 });
 
+Deno.test("dispatch goes on when half of maxQueuedBytes is sent, not a reply for each that is", async () => {
+  let begun = 0;
+  const BULK = command({ handler: ({ size }: { size: number }) => ({ res: (begun++, "x".repeat(size)) }) });
+  const frameBytes = frame(encode({ res: "x".repeat(50_000) })).length;
+  await using served = withMemory({ commands: { BULK }, maxQueuedBytes: 10 * frameBytes });
+  const sent = served.peer.sendBytes(concat(...bulk(40, 50_000).map(request)));
+  await settle();
+  assertEquals(begun, 10);
+  let readBytes = 0;
+  while (begun === 10) {
+    readBytes += await served.peer.readBytesOnce();
+    await settle();
+  }
+  // What is sent has been read, but for one write that stands in the pipe.
+  assert(readBytes >= 5 * frameBytes - 64 * 1024 && readBytes <= 6 * frameBytes + 64 * 1024, `${readBytes} bytes`);
+  while (readBytes < 40 * frameBytes) readBytes += await served.peer.readBytesOnce();
+  await sent;
+  assertEquals([begun, readBytes], [40, 40 * frameBytes]);
+});
+
 // Strikes ------------------------------------------------------------------------------------------------------------
 
 Deno.test("dispatch takes as many bad messages as maxStrikes, and closes at one more", async () => {
