@@ -84,7 +84,7 @@ export class Service implements ServerView {
   readonly counts = new ServerCounts();
   readonly deadlines: Deadlines;
   /** What all connections ask whether others must be served before they go on. */
-  readonly turn = new Turn();
+  readonly turn: Turn;
   /** Handlers that run, over all connections. */
   inFlight = 0;
   /** A shutdown has begun: calls that are finished from then on are counted. */
@@ -106,6 +106,7 @@ export class Service implements ServerView {
     this.clock = options.clock ?? systemClock;
     this.registry = new Registry(options.commands ?? {});
     this.deadlines = new Deadlines(this.clock);
+    this.turn = new Turn(this.clock);
     this.#middleware = options.middleware ?? [];
     this.#onError = options.onError ?? writeErrorLine;
     this.#worker = options.worker;

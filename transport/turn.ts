@@ -7,22 +7,29 @@
  * set at the end would come two milliseconds later; one that was set at the beginning is due by then.
  *
  * In: work that may be long, and asks now and then whether its turn is over. Out: a promise of the next one. Whoever
- * does a little at a time need not ask, and pays nothing.
+ * does a little at a time need not ask, and pays nothing. Where the clock stands still, a turn has no end.
  */
+
+import type { Clock, Timer } from "./clock.ts";
 
 /** How long a turn is: what a timer of the runtime takes that is set for no time at all, and some more. */
 export const TURN_MS = 3;
 
 /** The turns of one server. */
 export class Turn {
+  readonly #clock: Clock;
   #startedMs = 0;
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  #timer: Timer | undefined;
   #next = Promise.withResolvers<void>();
   #closed = false;
 
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
   /** Whether others must be served before the work goes on. The first to ask begins a turn. */
   get isOver(): boolean {
-    if (this.#timer !== undefined) return performance.now() - this.#startedMs >= TURN_MS;
+    if (this.#timer !== undefined) return this.#clock.now() - this.#startedMs >= TURN_MS;
     if (!this.#closed) this.#begin();
     return false;
   }
@@ -35,14 +42,14 @@ export class Turn {
   /** Nobody waits any longer. */
   close(): void {
     this.#closed = true;
-    clearTimeout(this.#timer);
+    if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
     this.#end();
   }
 
   #begin(): void {
-    this.#startedMs = performance.now();
+    this.#startedMs = this.#clock.now();
     this.#next = Promise.withResolvers();
-    this.#timer = setTimeout(() => this.#end(), 0);
+    this.#timer = this.#clock.setTimer(() => this.#end(), 0, true);
   }
 
   #end(): void {

@@ -1,6 +1,7 @@
 /** Turns of the event loop: who works for long is told, and waits until all others have had theirs. */
 
 import { assertEquals } from "@std/assert";
+import { systemClock } from "../../transport/clock.ts";
 import { Turn, TURN_MS } from "../../transport/turn.ts";
 
 /** Works for longer than a turn. */
@@ -9,7 +10,7 @@ function workForLong(): void {
 }
 
 Deno.test("a turn begins with the first who asks, and is over behind a long piece of work", async () => {
-  const turn = new Turn();
+  const turn = new Turn(systemClock);
   workForLong();
   assertEquals(turn.isOver, false);
   workForLong();
@@ -23,7 +24,7 @@ Deno.test("between two turns, a socket on which something has come is read", asy
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   using here = await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port });
   using there = await listener.accept();
-  const turn = new Turn();
+  const turn = new Turn(systemClock);
   let read = 0;
   const reading = there.read(new Uint8Array(1)).then((bytes) => read = bytes ?? 0);
   await here.write(new Uint8Array(1));
@@ -37,7 +38,7 @@ Deno.test("between two turns, a socket on which something has come is read", asy
 });
 
 Deno.test("behind close(), nobody waits and no turn begins", async () => {
-  const turn = new Turn();
+  const turn = new Turn(systemClock);
   assertEquals(turn.isOver, false);
   const next = turn.next();
   turn.close();
