@@ -131,12 +131,14 @@ Deno.test("dispatch limits a handler's time by the server's limit, the command's
   const { peer } = served;
   await peer.send(...["PLAIN", "OWN", "FREE"].map((cmd, seq) => ({ cmd, seq })));
   await peer.send(...["PLAIN", "OWN", "FREE"].map((cmd, seq) => ({ cmd, seq: 10 + seq, ttl: 2_000 })));
-  await clock.advance(1_000 + SLOT_MS);
-  assertEquals(await peer.readReady(), [{ seq: 0, ...LATE }, { seq: 10, ...LATE }]);
-  await clock.advance(1_000);
-  assertEquals(await peer.readReady(), [{ seq: 11, ...LATE }, { seq: 12, ...LATE }]);
-  await clock.advance(1_000);
-  assertEquals(await peer.readReady(), [{ seq: 1, ...LATE }]);
+  const startMs = clock.now();
+  const advanceTo = (ms: number) => clock.advance(startMs + ms - clock.now());
+  for (const [dueMs, seqs] of [[1_000, [0, 10]], [2_000, [11, 12]], [3_000, [1]]] as const) {
+    await advanceTo(dueMs - 1);
+    assertEquals(await peer.readReady(), [], "none is early");
+    await advanceTo(dueMs + SLOT_MS);
+    assertEquals(await peer.readReady(), seqs.map((seq) => ({ seq, ...LATE })));
+  }
   for (const held of [plain, own, free]) held.finishAll();
   assertEquals(await peer.readReady(), [{ seq: 2, res: null }]);
 });
