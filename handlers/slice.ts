@@ -44,6 +44,7 @@ export class Slice {
   isFull(replies: readonly Reply[]): boolean {
     const count = replies.length;
     if (count < this.#end || count === 0) return false;
+    if (count >= MOST_REPLIES) return true;
     while (this.#seen < count) {
       this.#roomBytes -= Math.min(bytesAtMost(replies[this.#seen++].outcome), this.#replyBytes);
     }
