@@ -82,6 +82,8 @@ export class DispatchStage
   #replies: Reply[] = [];
   readonly #slice = new Slice();
   #emitting = false;
+  /** When replies were last put out: one look at the clock, for their durations and for the turn. */
+  #emittedMs = 0;
 
   /** Calls with `seq` that have no final reply yet. */
   readonly #bySeq = new Map<number, Call>();
@@ -243,7 +245,7 @@ export class DispatchStage
       }
       if (!this.#slice.isFull(this.#replies)) continue;
       this.#emit();
-      if (this.clock.now() - startMs >= TURN_MS) {
+      if (this.#emittedMs - startMs >= TURN_MS) {
         index++;
         break;
       }
@@ -552,12 +554,12 @@ export class DispatchStage
       }
       return;
     }
-    const nowMs = this.clock.now();
+    this.#emittedMs = this.clock.now();
     for (const reply of batch) {
       const call = reply.call as Call | undefined;
       if (reply.more || call === undefined) continue;
       const code = reply.outcome instanceof RpcError ? reply.outcome.code : undefined;
-      call.entry.counts.answered(nowMs - call.arrivedMs, code);
+      call.entry.counts.answered(this.#emittedMs - call.arrivedMs, code);
     }
     this.#output?.enqueue(batch);
   }
