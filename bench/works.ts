@@ -29,11 +29,11 @@ export interface Plan {
 export const FULL: Plan = {
   rounds: 5,
   works: { warmupMs: 1_000, windowMs: 1_000 },
-  steps: { warmupMs: 800, windowMs: 500 },
+  steps: { warmupMs: 1_000, windowMs: 1_000 },
   codecSliceMs: 20,
   idleConnections: 5_000,
   idleSubjects: [PACKLINE, FLOOR, REDIS, NODE],
-  payloadBytes: [16, 256, 4096, 16_384, 65_536, 262_144, 1_048_576],
+  payloadBytes: [16, 1_024, 16_384, 65_536, 1_048_576],
   connections: [1, 10, 100, 1_000, 5_000],
 };
 
