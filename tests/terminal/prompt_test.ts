@@ -108,7 +108,15 @@ testInTerminal("the prompt prints a stream as it comes, and Ctrl-C cancels what 
 });
 
 testInTerminal("a line that comes before its turn is shown again in its turn, and Ctrl-C takes it away", async () => {
-  await using server = await serve({ port: 0 });
+  const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
+  const HOLD = command({
+    async handler(_params: { [name: string]: unknown }, { clock, signal }) {
+      begin();
+      await sleep(clock, 3_600_000, signal);
+      return { res: null };
+    },
+  });
+  await using server = await serve({ port: 0, commands: { HOLD } });
   await using terminal = PseudoTerminal.client(server.port);
   const prompt = `127.0.0.1:${server.port}> `;
   await terminal.until(prompt);
@@ -119,9 +127,9 @@ testInTerminal("a line that comes before its turn is shown again in its turn, an
   assertEquals(plain(await terminal.until(prompt)), `PING\nyou said {"res":"PONG"}\n${prompt}`);
   await terminal.type("FO\r");
   assertStringIncludes(await terminal.until(prompt), '"name":"packline"');
-  await terminal.type("DELAY 60\rPING\r");
-  await terminal.until("DELAY 60");
+  await terminal.type("HOLD\rPING\r");
   await terminal.until("PING");
+  await begun; // what is typed is seen before it is heeded
   await terminal.type(CONTROL_C);
   assertStringIncludes(await terminal.until(prompt), '{"err":"CANCELLED"}');
   await terminal.type("quit\r");
