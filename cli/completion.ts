@@ -12,7 +12,7 @@ export interface KnownCommand {
 }
 
 /** Words of the prompt's own. */
-export const PROMPT_WORDS = ["help", "quit"];
+const PROMPT_WORDS = ["help", "quit"];
 
 /** What could stand at the end of the line. */
 export function completionsOf(line: string, commands: readonly KnownCommand[]): [candidates: string[], begun: string] {

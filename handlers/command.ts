@@ -11,7 +11,7 @@ import type { Clock } from "../transport/clock.ts";
 import type { PeerCertificate } from "../transport/tls.ts";
 
 /** The first number that a command of the user's own may have (contract section 3). */
-export const FIRST_OWN_NUMBER = 16;
+const FIRST_OWN_NUMBER = 16;
 
 /** What a handler answers with: `res`, and whatever else belongs beside it. */
 export interface ReplyFields {
