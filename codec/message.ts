@@ -108,9 +108,6 @@ const ERR = 0xa3_65_72_72;
 
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
 
-/** Getters can do that; the size of the map would be a lie, and all behind it unreadable. */
-const CHANGED = "the fields changed while they were encoded";
-
 const RESERVED_IN_REQUEST: ReadonlySet<string> = new Set(["cmd", "seq", "ttl", "meta", "credit"]);
 const RESERVED_IN_REPLY: ReadonlySet<string> = new Set(["seq", "res", "err", "msg", "data", "more"]);
 
@@ -222,54 +219,50 @@ export function writeReply(writer: Writer, reply: Reply): void {
   const failed = outcome instanceof Error;
   const fields: Fields = failed ? { ...outcome.toJSON() } : outcome;
   const first = failed ? "err" : "res";
-  let others = 0;
-  for (const name in fields) {
-    if (name === first || fields[name] === undefined) continue;
-    if (!failed && (RESERVED_IN_REPLY.has(name) || name.startsWith("$"))) {
-      throw new EncodeError(`the reply field "${shortened(name)}" is reserved`);
-    }
-    others++;
-  }
-  writer.writeMapHeader((seq === undefined ? 0 : 1) + 1 + others + (more ? 1 : 0));
+  const planned = (seq === undefined ? 1 : 2) + (more ? 1 : 0);
+  const start = writer.beginMap(planned);
   if (seq !== undefined) {
     writer.writeFour(SEQ);
     writer.writeNumber(seq);
   }
   writer.writeFour(failed ? ERR : RES);
   writer.writeValue(fields[first], 1);
+  let others = 0;
   for (const name in fields) {
-    if (name === first || fields[name] === undefined) continue;
+    if (name === first) continue;
+    const value = fields[name];
+    if (value === undefined) continue;
+    if (!failed && (RESERVED_IN_REPLY.has(name) || name.startsWith("$"))) {
+      throw new EncodeError(`the reply field "${shortened(name)}" is reserved`);
+    }
     writer.writeText(name);
-    writer.writeValue(fields[name], 1);
-    others--;
+    writer.writeValue(value, 1);
+    others++;
   }
-  if (others !== 0) throw new EncodeError(CHANGED);
   if (more) {
     writer.writeText("more");
     writer.writeBoolean(true);
   }
+  writer.endMap(start, planned, planned + others);
 }
 
 /** One request or control message as a payload: parameters before `cmd`, as the article's client writes them. */
 export function writeRequest(writer: Writer, message: OutgoingRequest | OutgoingControl): void {
   if (message instanceof OutgoingControl) return writer.writeValue({ cmd: 0, ...message.fields });
   const { cmd, params, seq, ttl, meta, credit } = message;
+  const names = Object.keys(params);
+  let others = 1; // cmd
+  for (const field of [seq, ttl, meta, credit]) if (field !== undefined) others++;
+  const start = writer.beginMap(names.length + others);
   let parameters = 0;
-  for (const name of Object.keys(params)) {
-    if (params[name] === undefined) continue;
+  for (const name of names) {
+    const value = params[name];
+    if (value === undefined) continue;
     if (isReservedParameter(name)) throw new EncodeError(`the parameter name "${name}" is reserved`);
+    writer.writeText(name);
+    writer.writeValue(value, 1);
     parameters++;
   }
-  let size = parameters + 1;
-  for (const field of [seq, ttl, meta, credit]) if (field !== undefined) size++;
-  writer.writeMapHeader(size);
-  for (const name of Object.keys(params)) {
-    if (params[name] === undefined) continue;
-    writer.writeText(name);
-    writer.writeValue(params[name], 1);
-    parameters--;
-  }
-  if (parameters !== 0) throw new EncodeError(CHANGED);
   writer.writeText("cmd");
   writer.writeValue(cmd);
   if (seq !== undefined) {
@@ -288,6 +281,7 @@ export function writeRequest(writer: Writer, message: OutgoingRequest | Outgoing
     writer.writeText("credit");
     writer.writeNumber(credit);
   }
+  writer.endMap(start, names.length + others, parameters + others);
 }
 
 /** A name may be a peer's, and of any length; a reply that quotes it is short, whatever the peer takes. */

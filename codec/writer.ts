@@ -89,11 +89,37 @@ export class Writer {
   }
 
   /**
-   * @param size How many keys follow, each before its value.
+   * Begins a map.
+   *
+   * @param size How many keys will follow, each before its value, as far as is known.
+   * @returns Where it begins, for {@linkcode Writer.endMap}.
    */
-  writeMapHeader(size: number): void {
+  beginMap(size: number): number {
+    const start = this.position - this.start;
     this.#charge(2 * size);
     this.#writeSize(size, 0x80, 0xde);
+    return start;
+  }
+
+  /**
+   * Ends a map in which another number of keys followed: a field may be `undefined`, or come and go by a getter.
+   *
+   * @param start Where it begins.
+   * @param planned The number of keys that it was begun with.
+   * @param size The number of keys that followed.
+   */
+  endMap(start: number, planned: number, size: number): void {
+    if (size === planned) return;
+    this.#charge(2 * (size - planned));
+    const header = containerHeaderBytes(planned);
+    const moved = containerHeaderBytes(size) - header;
+    if (moved > 0) this.reserve(moved);
+    const at = this.start + start;
+    const end = this.position;
+    this.bytes.copyWithin(at + header + moved, at + header, end);
+    this.position = at;
+    this.#writeSize(size, 0x80, 0xde);
+    this.position = end + moved;
   }
 
   /**
@@ -316,8 +342,7 @@ export class Writer {
     }
     if (depth > this.#maxDepth) throw tooDeep(this.#maxDepth);
     const keys = Object.keys(object);
-    const header = this.position - this.start;
-    this.writeMapHeader(keys.length);
+    const start = this.beginMap(keys.length);
     let size = 0;
     for (const key of keys) {
       const value = (object as Record<string, unknown>)[key];
@@ -326,18 +351,7 @@ export class Writer {
       this.writeValue(value, depth);
       size++;
     }
-    if (size !== keys.length) this.#shrinkMap(header, keys.length, size);
-  }
-
-  /** Writes a map's header again, for fewer fields, and moves the fields up to it. */
-  #shrinkMap(header: number, planned: number, size: number): void {
-    const at = this.start + header;
-    const from = at + containerHeaderBytes(planned);
-    const end = this.position;
-    this.position = at;
-    this.#writeSize(size, 0x80, 0xde);
-    this.bytes.copyWithin(this.position, from, end);
-    this.position += end - from;
+    this.endMap(start, keys.length, size);
   }
 
   #writeLeaf(value: bigint | Uint8Array): void {

@@ -12,7 +12,7 @@ Deno.test("Writer allocates nothing before the first byte", () => {
 
 Deno.test("Writer writes headers, text and values one behind another into one batch", () => {
   const writer = new Writer();
-  writer.writeMapHeader(5);
+  writer.beginMap(5);
   writer.writeText("a");
   writer.writeNumber(1.5);
   writer.writeText("b");
@@ -40,17 +40,40 @@ const HEADERS: [size: number, map: string, array: string][] = [
 Deno.test("Writer writes the shortest header for a size", () => {
   const writer = new Writer();
   for (const [size, map, array] of HEADERS) {
-    writer.writeMapHeader(size);
+    writer.beginMap(size);
     assertEquals(toHex(writer.take()), map);
     writer.writeArrayHeader(size);
     assertEquals(toHex(writer.take()), array);
   }
 });
 
+Deno.test("Writer moves a map for another header when other keys follow than were planned, wherever the slab ends", () => {
+  for (const slabBytes of [1, 40, 65_536]) {
+    for (const planned of [0, 1, 15, 16, 70_000]) {
+      for (const size of [0, 1, 15, 16, 70_000]) {
+        const writer = new Writer({ slabBytes });
+        writer.writeArrayHeader(3);
+        writer.writeText("before");
+        const start = writer.beginMap(planned);
+        for (let key = 0; key < size; key++) {
+          writer.writeText(`${key}`);
+          writer.writeNumber(key);
+        }
+        writer.endMap(start, planned, size);
+        writer.writeText("behind");
+        const batch = writer.take();
+        const map = Object.fromEntries(Array.from({ length: size }, (_, key) => [`${key}`, key]));
+        assertEquals(stdDecode(batch), ["before", map, "behind"], `${planned} planned, ${size} written`);
+        assertEquals(batch[8] >> 4 === 8 ? 15 : batch[8] === 0xde ? 65_535 : Infinity, largestOf(size));
+      }
+    }
+  }
+});
+
 Deno.test("Writer refuses a size that is none", () => {
   const writer = new Writer();
   for (const size of [-1, 1.5, NaN, 2 ** 32]) {
-    assertThrows(() => writer.writeMapHeader(size), EncodeError, "size");
+    assertThrows(() => writer.beginMap(size), EncodeError, "size");
     assertThrows(() => writer.writeArrayHeader(size), EncodeError, "size");
     assertThrows(() => writer.writeValue(lengthOf(size)), EncodeError, "size");
   }
@@ -232,6 +255,11 @@ Deno.test("Writer reads every field once", () => {
 /** An array that says it has this length. */
 function lengthOf(length: number): unknown[] {
   return new Proxy([], { get: (target, key) => key === "length" ? length : Reflect.get(target, key) });
+}
+
+/** The largest map that has as short a header as one of this size. */
+function largestOf(size: number): number {
+  return size < 16 ? 15 : size < 0x10000 ? 65_535 : Infinity;
 }
 
 function textHeader(length: number): string {
