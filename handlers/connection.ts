@@ -26,6 +26,9 @@ const LONG_READ_BYTES = 4 * 1024;
 const LINGER_BYTES = 64 * 1024;
 const LINGER_MS = 2_000;
 
+/** The queues of the stages are bounded elsewhere: each write is awaited, and dispatch asks the outflow for room. */
+const UNBOUNDED: QueuingStrategy = { highWaterMark: Infinity };
+
 /** A connection while it lasts. */
 export class Connection {
   readonly #service: Service;
@@ -33,7 +36,10 @@ export class Connection {
   readonly #decode: DecodeStage<Request | Control>;
   readonly #dispatch: DispatchStage;
   readonly #outflow: Outflow;
-  readonly #stages: TransformStream<Uint8Array, Uint8Array>;
+  readonly #requests: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #replies: ReadableStreamDefaultReader<Uint8Array>;
+  /** Lasts while replies wait to be sent: a connection that is silent holds no read of them, which would cost it 1 KiB. */
+  #sending: Promise<void> | undefined;
   #receivedBytes = 0;
   /** Whether the peer may send: not while what it has sent already waits for room. */
   #reading = false;
@@ -48,12 +54,13 @@ export class Connection {
     const { limits } = service;
     this.#service = service;
     this.#ends = endsOf(duplex);
-    this.#outflow = new Outflow(limits.maxQueuedBytes);
+    this.#outflow = new Outflow(limits.maxQueuedBytes, () => this.#sending ??= this.#send());
     this.#decode = new DecodeStage(readRequest, limits);
     this.#dispatch = new DispatchStage(service, this.#outflow, duplex.peer ?? "unknown peer", duplex.certificate);
     const stages = compose(this.#decode, this.#dispatch, new EncodeStage(this.#dispatch));
-    // The queue behind the stages is bounded by the outflow, which dispatch asks; the streams must not add a bound.
-    this.#stages = new TransformStream(stages, undefined, { highWaterMark: Infinity });
+    const { writable, readable } = new TransformStream(stages, UNBOUNDED, UNBOUNDED);
+    this.#requests = writable.getWriter();
+    this.#replies = readable.getReader();
   }
 
   /** Resolves when it has ended. */
@@ -73,7 +80,15 @@ export class Connection {
   /** Both directions, to their end. */
   async #serve(): Promise<void> {
     const received = this.#receive();
-    await this.#send();
+    try {
+      await this.#replies.closed;
+    } catch (error) {
+      // An error of this code, unless the stages were ended on purpose.
+      if (!this.#dispatch.gone) this.#service.report(error, { peer: this.#dispatch.peer });
+      this.close(error);
+    }
+    await this.#sending;
+    await this.#ends.closeWrite().catch((error) => this.close(error));
     const linger = this.#service.clock.setTimer(() => this.close(), LINGER_MS, false);
     await received;
     this.#service.clock.clearTimer(linger);
@@ -142,7 +157,6 @@ export class Connection {
   }
 
   async #receive(): Promise<void> {
-    const stages = this.#stages.writable.getWriter();
     let buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
     let lingerBytes = 0;
     try {
@@ -159,26 +173,22 @@ export class Connection {
         } else {
           const { turn } = this.#service;
           while (readBytes >= LONG_READ_BYTES && turn.isOver) await turn.next();
-          await stages.write(buffer.subarray(0, readBytes));
+          await this.#requests.write(buffer.subarray(0, readBytes));
         }
         buffer = bufferAfter(buffer, readBytes);
       }
-      await stages.close();
+      await this.#requests.close();
     } catch (error) {
-      // The peer is gone, or the stages have ended the stream on purpose. Anything else is an error of this code.
-      if (!this.#reading && !this.#dispatch.gone) this.#service.report(error, { peer: this.#dispatch.peer });
-      stages.abort(error).catch(ignore);
+      // The peer is gone, or the stages have ended: on purpose, or by an error that the end of their output tells.
+      this.#requests.abort(error).catch(ignore);
     }
   }
 
+  /** Sends what the stages have put out, until nothing is left. Never rejects. */
   async #send(): Promise<void> {
-    const stages = this.#stages.readable.getReader();
-    let writing = false;
     try {
-      while (true) {
-        writing = false;
-        const { done, value } = await stages.read();
-        writing = true;
+      while (this.#outflow.queuedBytes > 0) {
+        const { done, value } = await this.#replies.read();
         if (done) break;
         for (let start = 0; start < value.length;) {
           const sentBytes = await this.#ends.write(start === 0 ? value : value.subarray(start));
@@ -187,13 +197,11 @@ export class Connection {
           this.#service.counts.bytesSent += sentBytes;
         }
       }
-      await this.#ends.closeWrite();
     } catch (error) {
-      // An error of this code, unless the stages were ended on purpose.
-      if (!writing && !this.#dispatch.gone) this.#service.report(error, { peer: this.#dispatch.peer });
       // The peer does not take its replies: nothing else it has asked for is of use to it.
       this.close(error);
     }
+    this.#sending = undefined;
   }
 }
 

@@ -349,8 +349,9 @@ export class DispatchStage
     try {
       answer = service.answer(call);
       // In here as well: a getter or a proxy may throw as soon as it is looked at. Fields first: they are what nearly every
-      // handler gives that answers at once, and neither a promise nor a stream has them.
-      if (isFields(answer) || !(answer instanceof Promise || isStream(answer))) return this.#succeed(call, answer);
+      // handler gives that answers at once, and neither a promise nor a stream has them. Nothing can have settled it yet.
+      if (isFields(answer)) return this.#settle(call, answer);
+      if (!(answer instanceof Promise || isStream(answer))) return this.#succeed(call, answer);
     } catch (error) {
       return this.#fail(call, this.#failureOf(call, error));
     }

@@ -1,7 +1,8 @@
 /**
  * How much output waits for a slow reader: what stops the reading of a connection, and starts it again.
  *
- * In: bytes that were put out, and bytes that were sent. Out: whether it is full, and a promise of when it no longer is.
+ * In: bytes that were put out, and bytes that were sent. Out: word that there is something to send; whether it is full,
+ * and a promise of when it no longer is.
  */
 export class Outflow {
   /** Bytes that have been put out and not sent. */
@@ -9,12 +10,17 @@ export class Outflow {
   /** Bytes sent since the beginning: stands still when the peer does not read. */
   sentBytes = 0;
   readonly #limitBytes: number;
+  readonly #onAdded: () => void;
   #closed = false;
   #waiting: { readonly belowBytes: number; readonly wake: () => void }[] = [];
 
-  /** @param limitBytes From here on it is full. */
-  constructor(limitBytes: number) {
+  /**
+   * @param limitBytes From here on it is full.
+   * @param onAdded Told that bytes are being put out.
+   */
+  constructor(limitBytes: number, onAdded: () => void) {
     this.#limitBytes = limitBytes;
+    this.#onAdded = onAdded;
   }
 
   /** Whether nothing more should be put out for now. */
@@ -30,6 +36,7 @@ export class Outflow {
   /** Bytes were put out. */
   add(bytes: number): void {
     this.queuedBytes += bytes;
+    this.#onAdded();
   }
 
   /** Bytes were sent. */

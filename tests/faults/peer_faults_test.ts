@@ -221,7 +221,7 @@ Deno.test("peer faults - whenever the end comes, between any two steps of an ans
   for (let count = 0; count < 20; count++) {
     const { held, commands } = new Handlers();
     const service = new Service({ commands });
-    const stage = new DispatchStage(service, new Outflow(1_000), "a test");
+    const stage = new DispatchStage(service, new Outflow(1_000, () => {}), "a test");
     let replies = 0;
     stage.start({ enqueue: (batch) => replies += batch.length, terminate() {} });
     const waiting = new Request();

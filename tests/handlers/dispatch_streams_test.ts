@@ -295,7 +295,7 @@ Deno.test("dispatch gives one last reply where an item cannot be sent and its st
     },
   });
   const service = new Service({ clock, commands: { MIXED }, onError: () => {} });
-  const dispatch = stage = new DispatchStage(service, new Outflow(Infinity), "test");
+  const dispatch = stage = new DispatchStage(service, new Outflow(Infinity, () => {}), "test");
   const encode = new EncodeStage<Reply>({
     writeMessage: writeReply,
     maxPayloadBytes: () => Infinity,

@@ -188,7 +188,7 @@ async function throughStages(joined: boolean, chunks: Uint8Array[]): Promise<{ b
       }),
     },
   });
-  const outflow = new Outflow(Infinity);
+  const outflow = new Outflow(Infinity, () => {});
   const decode = new DecodeStage(readRequest, service.limits);
   const dispatch = new DispatchStage(service, outflow, "test");
   const encode = new EncodeStage(dispatch);
@@ -265,7 +265,7 @@ Deno.test("the three stages give a stream's item that cannot be encoded one last
         }),
       },
     });
-    const dispatch = new DispatchStage(service, new Outflow(Infinity), "test");
+    const dispatch = new DispatchStage(service, new Outflow(Infinity, () => {}), "test");
     const decode = new DecodeStage(readRequest, service.limits);
     const encode = new EncodeStage(dispatch);
     const source = ReadableStream.from([request({ cmd: "MIXED", seq: 1 }), request({ cmd: 1 })]);
