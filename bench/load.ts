@@ -18,6 +18,11 @@ export interface Job extends Window {
   connections: number;
   /** Calls in flight on each connection. */
   inFlight: number;
+  /**
+   * Whether all connections call at once, and again when the last one has its reply; one call in flight on each. So each
+   * makes as many calls as the others, in whatever order a server reads them.
+   */
+  inRounds?: true;
 }
 
 const LARGEST_READ_BYTES = 256 * 1024;
@@ -114,6 +119,17 @@ export class Caller {
   }
 }
 
+/** Makes a call on each connection, again and again until it is stopped. */
+async function callInRounds(callers: readonly Caller[], meter: Meter): Promise<void> {
+  while (!callers[0].stopped) {
+    const startedMs = performance.now();
+    await Promise.all(callers.map(async (caller) => {
+      await caller.callOnce();
+      meter.record(performance.now() - startedMs, 1);
+    }));
+  }
+}
+
 async function writeAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {
   for (let sent = 0; sent < bytes.length;) sent += await conn.write(sent === 0 ? bytes : bytes.subarray(sent));
 }
@@ -123,7 +139,9 @@ if (import.meta.main) {
   const block = new Block(job);
   const callers: Caller[] = [];
   while (callers.length < job.connections) callers.push(await Caller.connect(job, block));
-  const sample = await sampleOf(job, (meter) => callers.map((caller) => caller.keep(job.inFlight, meter)), () => {
+  const start = (meter: Meter) =>
+    job.inRounds ? [callInRounds(callers, meter)] : callers.map((caller) => caller.keep(job.inFlight, meter));
+  const sample = await sampleOf(job, start, () => {
     for (const caller of callers) caller.stopped = true;
   });
   console.log(JSON.stringify(sample));

@@ -32,7 +32,7 @@ export function tables(results: Results): string {
     "Binary data there and back, one call at a time on one connection.\n",
     stepTable(results.payloads, "bytes", true),
     "\n## More connections\n",
-    "PING, one in flight on each.\n",
+    "PING on all connections at once, and again when the last one has its reply; so latency is waiting in line.\n",
     stepTable(results.connections, "connections", false),
     "\n## Workers\n",
     "One port, one worker beside two. CPU and memory are of all processes of the server. The load generator takes its part",

@@ -49,7 +49,7 @@ export const QUICK: Plan = {
 };
 
 /** A load, without the server that it goes to. */
-type Load = Pick<Job, "question" | "connections" | "inFlight">;
+type Load = Pick<Job, "question" | "connections" | "inFlight" | "inRounds">;
 
 /** A work of many subjects, with a row for each in the table. */
 export interface Work {
@@ -166,6 +166,7 @@ export async function measureAll(plan: Plan, skipped: ReadonlyMap<Subject, strin
     question: "ping",
     connections: count,
     inFlight: 1,
+    inRounds: true,
   }));
 
   const { rounds, idleConnections } = plan;
