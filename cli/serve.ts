@@ -286,8 +286,9 @@ function shutDownOnSignal(server: Running, grace: number = DEFAULT_GRACE_SECONDS
     const nowMs = performance.now();
     if (first === undefined) {
       first = { signal, atMs: nowMs };
-      void note(`packline: stopping, within ${grace} s; a second signal ends it at once`);
-      resolve(server.shutdown({ grace }));
+      const noted = note(`packline: stopping, within ${grace} s; a second signal ends it at once`);
+      // The process ends behind this, and what has not been written by then would be lost.
+      resolve(server.shutdown({ grace }).finally(() => noted));
     } else if (signal !== first.signal || nowMs - first.atMs > COPIES_MS) {
       server.kill?.();
       Deno.exit(SIGNAL_EXIT_CODES[signal]);
