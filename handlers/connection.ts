@@ -12,6 +12,7 @@ import { compose } from "../transport/compose.ts";
 import type { Duplex } from "../transport/duplex.ts";
 import { type Ends, endsOf } from "../transport/ends.ts";
 import { Outflow } from "../transport/outflow.ts";
+import { SERVED_A_ROUND } from "../transport/round_robin.ts";
 import { bufferAfter, closeQuietly, FIRST_READ_BYTES } from "../transport/tcp.ts";
 import { DispatchStage } from "./dispatch.ts";
 import type { Service } from "./service.ts";
@@ -171,7 +172,8 @@ export class Connection {
           lingerBytes += readBytes;
           if (lingerBytes > LINGER_BYTES) return;
         } else {
-          const { turn } = this.#service;
+          const { connections, roundRobin, turn } = this.#service;
+          if (connections.size > SERVED_A_ROUND) await roundRobin.enter();
           while (readBytes >= LONG_READ_BYTES && turn.isOver) await turn.next();
           await this.#requests.write(buffer.subarray(0, readBytes));
         }

@@ -120,6 +120,27 @@ for (const kind of ["requests", "items of a stream"]) {
 
 const RESETS = 5_000;
 
+Deno.test("overload - 500 that call again as soon as they are answered: none waits while others are served", async () => {
+  await using server = await ChildServer.start({ served: {} });
+  const conns = await Promise.all(many(500, () => Deno.connect({ hostname: "127.0.0.1", port: server.port })));
+  // The server must be slower than this client, or it is here that they would wait.
+  const bytes = request({ cmd: "BUSY", ms: 0.03 });
+  const answered = new Array<number>(conns.length).fill(0);
+  let left = 40_000;
+  await Promise.all(conns.map(async (conn, index) => {
+    const buffer = new Uint8Array(64);
+    for (; left > 0; left--) {
+      await conn.write(bytes);
+      await conn.read(buffer);
+      if (left > 0) answered[index]++;
+    }
+    conn.close();
+  }));
+  answered.sort((a, b) => a - b);
+  console.log(`answers a connection: ${answered[0]} to ${answered.at(-1)}, half of them up to ${answered[250]}`);
+  assert(answered[0] >= 25, `one was answered ${answered[0]} times, half of them ${answered[250]} times or more`);
+});
+
 Deno.test("overload - 5,000 clients that connect and reset, and the good ones are served", async () => {
   await using server = await ChildServer.start({ served: {} });
   await using client = await connect<typeof commands>({ port: server.port });
