@@ -116,7 +116,7 @@ export class Writer {
     if (moved > 0) this.reserve(moved);
     const at = this.start + start;
     const end = this.position;
-    this.bytes.copyWithin(at + header + moved, at + header, end);
+    if (moved !== 0) this.bytes.copyWithin(at + header + moved, at + header, end);
     this.position = at;
     this.#writeSize(size, 0x80, 0xde);
     this.position = end + moved;
