@@ -8,7 +8,7 @@
 import type { Bench, Load } from "./bench.ts";
 import { toJson } from "./json.ts";
 import { ACCURACY } from "./latency_histogram.ts";
-import { printable } from "./printable.ts";
+import { printable } from "../codec/printable.ts";
 import { table } from "./table.ts";
 
 /** The percentiles that are told. */

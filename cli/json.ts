@@ -10,7 +10,7 @@
  *     {"$number": "NaN"}             also "Infinity", "-Infinity" and "-0"
  *
  * A real map that looks like one of these, or like what this rule makes of one, gets one more `$` before its key. Text
- * that stands in JSON escapes all control characters, U+2028 and U+2029, so that it may be shown on a terminal.
+ * in JSON is made fit for a terminal by `codec/printable.ts`.
  *
  * An integer beyond 2^53 in typed JSON is not rounded: it becomes a bigint. (What the codec makes of a value is another
  * matter: it sends -0 as 0, as `@std/msgpack` does.) Refused, by a {@linkcode UsageError}: one
@@ -19,7 +19,7 @@
 
 import { setField } from "../codec/message.ts";
 import { UsageError } from "./arguments.ts";
-import { printable } from "./printable.ts";
+import { printable } from "../codec/printable.ts";
 
 /** The key of a form, or of a map that looks like one. */
 const FORM = /^\$+(binary|bigint|number)$/;

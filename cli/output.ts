@@ -7,7 +7,7 @@
  * full.
  */
 
-import { printable } from "./printable.ts";
+import { printable } from "../codec/printable.ts";
 
 const encoder = new TextEncoder();
 

@@ -8,7 +8,7 @@
 
 import type { CommandStatistics, ServerStatistics } from "../handlers/command.ts";
 import { DURATION_BOUNDS_MS } from "../handlers/statistics.ts";
-import { printable } from "./printable.ts";
+import { printable } from "../codec/printable.ts";
 
 /** The content type of the text. */
 export const PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8";

@@ -5,7 +5,7 @@
  * line has blanks at its end.
  */
 
-import { printable } from "./printable.ts";
+import { printable } from "../codec/printable.ts";
 
 /** Between two columns. */
 const GAP = "  ";

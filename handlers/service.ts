@@ -5,6 +5,7 @@
  */
 
 import config from "../deno.json" with { type: "json" };
+import { printable } from "../codec/printable.ts";
 import { RpcError } from "../errors.ts";
 import { type Limits, resolveLimits } from "../limits.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
@@ -246,8 +247,7 @@ function pathOf(issue: SchemaIssue): (string | number)[] {
 function writeErrorLine(error: unknown, { peer, command }: ErrorOrigin): void {
   const where = [command && `in ${command}`, peer && `for ${peer}`].filter(Boolean).join(" ");
   const text = textOf(error);
-  // deno-lint-ignore no-control-regex -- finding control characters is what this is for
-  const line = text.replaceAll(/\s*\n\s*/g, " | ").replaceAll(/[\x00-\x1f\x7f-\x9f\u2028\u2029]/g, escapeCharacter);
+  const line = printable(text.replaceAll(/\s*\n\s*/g, " | "));
   console.error(`packline: error${where && ` ${where}`}: ${line}`);
 }
 
@@ -258,8 +258,4 @@ function textOf(error: unknown): string {
   } catch {
     return "thrown: something that cannot be shown";
   }
-}
-
-function escapeCharacter(character: string): string {
-  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
 }

@@ -6,10 +6,12 @@ A client of packline for OpenResty, over cosockets; under plain LuaJIT the same,
     local reply, failure = client:call("DELAY", { sleep = 2 }, { timeout = 3000, idempotent = true })
     if reply then print(reply.res, reply.slept) else print(failure.code, failure.msg, failure.retryable) end
 
-In: a command's number or name, its parameters, and `timeout` (ms, for the whole call), `meta`, `idempotent`. Out: the
-reply as a table; or nil and a failure: `code`, `msg`, `data`, and `retryable`, which says that the command was
-certainly not started. TIMEOUT and CONNECTION_LOST are the ends without a reply. Refused: parameters that cannot be
-sent (INVALID_PARAMS), and what is no reply or another call's (BAD_REPLY). All other codes are the server's.
+In: a command's number or name, its parameters, and `timeout` (ms, for the whole call; 0 is out of time, math.huge is
+without end), `meta`, `idempotent`. Out: the reply as a table; or nil and a failure: `code`, `msg`, `data`, and
+`retryable`, which says that the command was certainly not started. TIMEOUT and CONNECTION_LOST are the ends without a
+reply. Refused: parameters that cannot be sent (INVALID_PARAMS), and what is no reply or another call's (BAD_REPLY). All
+other codes are the server's. A call in a phase of nginx that has no cosockets (init, init_worker, set, header and
+body filters, log) ends with CONNECTION_LOST; from there, call in a timer: `ngx.timer.at(0, ...)`.
 
 A connection serves one call at a time and goes back into the pool only after a reply that was right, whole and in
 time; any other is closed. One from the pool may be stale: the server went away meanwhile. A call is sent again, on
@@ -21,10 +23,11 @@ UTF-8, unless it is a `packline.binary(bytes)`; both come back as strings. nil a
 number travels as an integer, any other as a double; integers beyond 2^53 lose their last digits.
 ]]
 
-local char, floor, ceil, max = string.char, math.floor, math.ceil, math.max
+local char, floor, ceil, max, min = string.char, math.floor, math.ceil, math.max, math.min
 
 local SHORT_BYTES_MAX = 57310 -- the largest payload of a short frame
 local LONG_MARK = "\31\31" -- how a long frame begins
+local TIMER_MS_MAX = 2147483647 -- the longest time that nginx can wait
 local PATIENCE_MS = 50 -- past the deadline: for the server to say so itself, after which the connection is kept
 local FRESH_TRIES = 2 -- connections that may be made for one call
 local RESERVED = { cmd = true, seq = true, ttl = true, meta = true, credit = true }
@@ -32,15 +35,25 @@ local RESERVED = { cmd = true, seq = true, ttl = true, meta = true, credit = tru
 -- Sockets: all that differs between the two kinds.
 local sockets = {}
 if ngx then
-  function sockets.now() return ngx.now() * 1000 end
+  -- Wall clock time. nginx reads the clock once for all events of a round: where Lua has computed or waited, that is past.
+  function sockets.now()
+    ngx.update_time()
+    return ngx.now() * 1000
+  end
 
   function sockets.set_timeout(socket, ms) socket:settimeout(ms) end
 
   -- A connection, and whether it has been used before.
   function sockets.connect(client, ms)
-    local socket = ngx.socket.tcp()
+    local made, socket = pcall(ngx.socket.tcp) -- raises in such a phase
+    if not made then return nil, "this phase of nginx has no sockets (" .. socket .. "); call in a timer" end
     socket:settimeout(ms)
-    local connected, reason = socket:connect(client.host, client.port, { pool = client.pool })
+    local connected, reason
+    if client.path then
+      connected, reason = socket:connect(client.address, { pool = client.pool })
+    else
+      connected, reason = socket:connect(client.bracketed, client.port, { pool = client.pool })
+    end
     if not connected then return nil, reason end
     return socket, socket:getreusedtimes() > 0
   end
@@ -51,6 +64,7 @@ else
   local luasocket = require "socket"
   local pools = {} -- by name: connections, each with when it was last used; the latest last
 
+  -- Wall clock time: LuaSocket has no other.
   function sockets.now() return luasocket.gettime() * 1000 end
 
   function sockets.set_timeout(socket, ms) socket:settimeout(ms / 1000) end
@@ -64,11 +78,11 @@ else
       if not readable and sockets.now() - kept.used < client.keepalive then return kept.socket, true end
       kept.socket:close()
     end
-    local socket = luasocket.tcp()
+    local socket = client.path and require("socket.unix")() or luasocket.tcp()
     socket:settimeout(ms / 1000)
-    local connected, reason = socket:connect(client.host, client.port)
+    local connected, reason = socket:connect(client.path or client.host, client.port)
     if not connected then return socket:close() and nil, reason end
-    socket:setoption("tcp-nodelay", true)
+    if not client.path then socket:setoption("tcp-nodelay", true) end
     return socket, false
   end
 
@@ -151,19 +165,21 @@ local last_seq = 0
 
 -- Makes the call on one connection. `link` tells what became of that: `socket`, `reused`, and at the end `sound`.
 local function converse(client, link, deadline, cmd, params, meta)
-  local function left() return max(1, ceil(deadline - sockets.now())) end
+  local function left() return min(max(1, ceil(deadline - sockets.now())), TIMER_MS_MAX) end
+  if deadline <= sockets.now() then fail("TIMEOUT", "no time is left; the request was not sent", true) end
   last_seq = last_seq + 1
   local seq = last_seq
-  local frame = to_frame(to_request(cmd, seq, left(), meta, params), client.bytes_max)
+  local ttl = deadline < math.huge and left() or nil
+  local frame = to_frame(to_request(cmd, seq, ttl, meta, params), client.bytes_max)
   local socket, reused = sockets.connect(client, left())
-  if not socket then fail_to("reach " .. client.host .. ":" .. client.port, reused, true) end
+  if not socket then fail_to("reach " .. client.address, reused, true) end
   link.socket, link.reused = socket, reused
   sockets.set_timeout(socket, left())
   local sent, send_error = socket:send(reused and frame or client.greeting .. frame)
   -- A server takes a request for one at its last byte, and that has not left.
   if not sent then fail_to("send the request", send_error, true) end
   local reply = read_message(function(size)
-    sockets.set_timeout(socket, left() + PATIENCE_MS)
+    sockets.set_timeout(socket, min(left() + PATIENCE_MS, TIMER_MS_MAX))
     local bytes, receive_error = socket:receive(size)
     return bytes or fail_to("receive the reply", receive_error)
   end, client.bytes_max)
@@ -210,14 +226,18 @@ function packline.map(value) return setmetatable(value, Map) end
 -- A client: an address and its options. It holds no connection, and may serve all requests of a worker.
 function packline.new(options)
   local client = setmetatable({
-    host = options.host or "127.0.0.1",
+    host = options.host or "127.0.0.1", -- a name or an address; IPv6 with or without brackets
     port = options.port or 1235,
+    path = options.path, -- of a unix socket, in place of both
     timeout = options.timeout or 30000, -- ms
     bytes_max = options.bytes_max or SHORT_BYTES_MAX, -- of a payload, either way; more than that in long frames
     pool_size = options.pool_size or 32, -- idle connections, for each worker
     keepalive = options.keepalive or 60000, -- ms; the server closes a connection after 300 s of silence
   }, Client)
-  client.pool = client.host .. ":" .. client.port .. ":" .. client.bytes_max
+  client.host = client.host:gsub("^%[(.*)%]$", "%1")
+  client.bracketed = client.host:find(":", 1, true) and "[" .. client.host .. "]" or client.host
+  client.address = client.path and "unix:" .. client.path or client.bracketed .. ":" .. client.port
+  client.pool = client.address .. ":" .. client.bytes_max
   local asks = client.bytes_max > SHORT_BYTES_MAX
   client.greeting = asks and to_frame({ cmd = 0, max = client.bytes_max }, SHORT_BYTES_MAX) or ""
   return client

@@ -1,7 +1,6 @@
-/** `cli/table.ts` and `cli/printable.ts`: text that is fit for a terminal, in columns. */
+/** `cli/table.ts`: rows of text in columns. */
 
 import { assertEquals } from "@std/assert";
-import { printable } from "../../cli/printable.ts";
 import { table } from "../../cli/table.ts";
 
 Deno.test("table() makes each column as wide as its widest cell, with no blanks at the end of a line", () => {
@@ -14,13 +13,4 @@ Deno.test("table() makes each column as wide as its widest cell, with no blanks 
 
 Deno.test("table() keeps a cell in its place, whatever is in it", () => {
   assertEquals(table([["a\nb\x1b[2J", "c"], ["d", "e"]]), "a\\u000ab\\u001b[2J  c\nd                  e");
-});
-
-Deno.test("printable() escapes control characters and line separators, and nothing else", () => {
-  assertEquals(
-    printable("a\tb\r\n\x00\x7f\x85\x9f\u2028\u2029"),
-    "a\\u0009b\\u000d\\u000a\\u0000\\u007f\\u0085\\u009f\\u2028\\u2029",
-  );
-  const text = "Ada Lovelace, naïve 東京 🚀 \u00a0\\";
-  assertEquals(printable(text), text);
 });

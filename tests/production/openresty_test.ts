@@ -20,6 +20,9 @@ function lines(length: number): string {
 const commands = {
   ECHO: command({ handler: ({ value }: { value: unknown }) => ({ res: value ?? null }) }),
   KIND: command({ handler: ({ value }: { value: unknown }) => ({ res: Array.isArray(value) ? "array" : "map" }) }),
+  REMAINING: command({
+    handler: (_params: { [name: string]: unknown }, { remaining }) => ({ res: String(remaining()) }),
+  }),
   META: command({ handler: (_params: { [name: string]: unknown }, { meta }) => ({ res: meta.token ?? null }) }),
   LINES: command({
     handler: ({ length }: { length: number }) => ({
@@ -158,6 +161,7 @@ class LuaJit implements Front {
     const code = `
       package.path = "${root}examples/openresty/?.lua;" .. package.path
       local cjson = require "cjson"
+      local Infinity = math.huge
       local client = require("packline").new { port = ${port}, timeout = ${timeoutMs}, bytes_max = 1048576 }
       io.stdout:setvbuf("no")
       print "ready"
@@ -496,6 +500,126 @@ testInBoth("a call that a draining server has not started is sent again", async 
   assertEquals(await front.call("PING"), { res: "PONG" });
   assertEquals(server.requests.map((requests) => requests.length), [1, 1]);
 });
+
+// Time, phases and addresses -------------------------------------------------------------------------------------------
+
+/** nginx with the Lua client, and what a server of its configuration is to do. */
+async function startLua(owned: AsyncDisposableStack, server: string): Promise<{ program: Program; url: string }> {
+  const folder = owned.use(await Folder.make());
+  await folder.write("packline.lua", await example("openresty/packline.lua"));
+  return await onFreePort(async (port) => {
+    const config = `
+      load_module /usr/lib/nginx/modules/ndk_http_module.so;
+      load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;
+      user root;
+      pid nginx.pid;
+      events {}
+      http {
+        access_log off;
+        lua_package_path "$prefix/?.lua;;";
+        lua_socket_log_errors off;
+        server {
+          listen 127.0.0.1:${port};
+          ${server}
+        }
+      }`;
+    return { program: owned.use(await startNginx(folder, config)), url: `http://127.0.0.1:${port}` };
+  });
+}
+
+/** What the Lua client answers with, as text. */
+const TELL = `
+  local function tell(reply, failure) return reply and tostring(reply.res) or failure.code .. ": " .. failure.msg end`;
+
+testWith(NGINX.packages, "in nginx, a call's time begins with the call, also after a long computation", async () => {
+  await using server = await serveOn(0);
+  await using owned = new AsyncDisposableStack();
+  const { url } = await startLua(
+    owned,
+    `location / {
+      content_by_lua_block {
+        ${TELL}
+        local client = require("packline").new { port = ${server.port} }
+        local start = os.clock()
+        repeat until os.clock() - start > 1 -- nginx does not read the clock meanwhile
+        ngx.say(tell(client:call("DELAY", { sleep = 0.15 }, { timeout = 900 })))
+      }
+    }`,
+  );
+  assertEquals(await (await fetch(url)).text(), "DONE\n");
+});
+
+testWith(NGINX.packages, "in nginx, a call in a phase without sockets returns a failure that says so", async () => {
+  await using server = await serveOn(0);
+  await using owned = new AsyncDisposableStack();
+  const call = `${TELL} return tell(require("packline").new({ port = ${server.port} }):call("PING"))`;
+  const { program, url } = await startLua(
+    owned,
+    `location / {
+      set_by_lua_block $early { ${call} }
+      header_filter_by_lua_block {
+        local function run() ${call} end
+        ngx.header["X-Called"] = run()
+      }
+      content_by_lua_block { ngx.say(ngx.var.early) }
+      log_by_lua_block {
+        local function run() ${call} end
+        ngx.log(ngx.NOTICE, "in log: ", run())
+        ngx.timer.at(0, function() ngx.log(ngx.NOTICE, "in a timer: ", run()) end)
+      }
+    }`,
+  );
+  const response = await fetch(url);
+  const refusal = (phase: string) =>
+    `CONNECTION_LOST: cannot reach 127.0.0.1:${server.port}: this phase of nginx has no sockets ` +
+    `(API disabled in the context of ${phase}*); call in a timer`;
+  assertEquals(await response.text(), `${refusal("set_by_lua")}\n`);
+  assertEquals(response.headers.get("X-Called"), refusal("header_filter_by_lua"));
+  assertEquals((await program.hear(/in log: (.*?call in a timer)/))[1], refusal("log_by_lua"));
+  await program.hear(/in a timer: PONG/);
+});
+
+testInBoth("a time-out of 0 is out of time, and one of math.huge is without end", async (world) => {
+  await using server = await serveOn(0);
+  await using zero = await world.start(server.port, { timeoutMs: 0 });
+  assertEquals(await zero.call("PING"), { err: "TIMEOUT", msg: "no time is left; the request was not sent" });
+  assertEquals((await zero.call("PING", {}, { safe: true })).err, "TIMEOUT");
+  await using endless = await world.start(server.port, { timeoutMs: Infinity });
+  assertEquals(await endless.call("REMAINING"), { res: "Infinity" });
+  assertEquals(await connectionsAccepted(endless), 1);
+});
+
+/** Addresses as the Lua client takes them, each with what it reaches. */
+const ADDRESSES = ['host = "::1"', 'host = "[::1]"', 'host = "127.0.0.1"'];
+
+testWith(
+  [...NGINX.packages, ...LUAJIT.packages],
+  "an IPv6 address needs no brackets, and a path is a unix socket",
+  async () => {
+    await using folder = await Folder.make();
+    const path = `${folder.path}/packline.sock`;
+    await using six = await serve({ hostname: "::1", port: 0 });
+    await using four = await serve({ hostname: "127.0.0.1", port: 0 });
+    await using unix = await serve({ path });
+    assert(unix.address.includes(path));
+    const options = [
+      ...ADDRESSES.map((host) => `{ ${host}, port = ${(host.includes("::1") ? six : four).port} }`),
+      `{ path = "${path}" }`,
+    ];
+    const calls = `
+    ${TELL}
+    local packline = require "packline"
+    for _, options in ipairs { ${options.join(", ")} } do say(tell(packline.new(options):call("PING"))) end
+    say(tell(packline.new({ host = "::1", port = 1 }):call("PING")))`;
+    const expected = "PONG\nPONG\nPONG\nPONG\nCONNECTION_LOST: cannot reach [::1]:1: connection refused\n";
+
+    await using owned = new AsyncDisposableStack();
+    const { url } = await startLua(owned, `location / { content_by_lua_block { local say = ngx.say ${calls} } }`);
+    assertEquals(await (await fetch(url)).text(), expected);
+    const program = `package.path = "${root}examples/openresty/?.lua;" .. package.path; local say = print ${calls}`;
+    assertEquals(await run("luajit", ["-e", program]), { code: 0, text: expected });
+  },
+);
 
 // The examples beside it ----------------------------------------------------------------------------------------------
 
