@@ -4,9 +4,13 @@
  * In: a seed. Out: numbers (mulberry32). Not for secrets.
  */
 
-/** A seed that is other each time. Print it: `console.log(`seed ${seed}`)`. */
+/**
+ * A different seed each time, or the one that the command line gives: `deno test FILE -- --seed 5`.
+ * Print it: `console.log(`seed ${seed}`)`.
+ */
 export function newSeed(): number {
-  return crypto.getRandomValues(new Uint32Array(1))[0];
+  const given = Deno.args.indexOf("--seed");
+  return given < 0 ? crypto.getRandomValues(new Uint32Array(1))[0] : Number(Deno.args[given + 1]);
 }
 
 /** Random choices from one seed. */

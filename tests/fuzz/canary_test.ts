@@ -177,6 +177,14 @@ Deno.test(`a round trip notices a reader that drops a byte (seed ${SEED})`, () =
   }
 });
 
+Deno.test(`a round trip notices a reader that throws (seed ${SEED})`, () => {
+  const fail = () => {
+    throw new RangeError("Maximum call stack size exceeded");
+  };
+  const { complaint } = checkRoundTrip(new Random(SEED), { ...SHIPPED, readRequests: fail, readReplies: fail });
+  assertMatch(complaint ?? "", /^DecodeStage\(read(Request|Reply)\) threw RangeError/);
+});
+
 Deno.test("a failure is made as small as it can be", async () => {
   const codec = { ...SHIPPED, ...before(withGoodTerminators) };
   const broken = message({ cmd: 1 }).fill(0x0d, -1);

@@ -87,7 +87,10 @@ export function checkPayload(payload: Uint8Array, codec: Codec, stopwatch: Stopw
     const outcome = String(ours.error);
     const text = declaredText(ours.error);
     if (text === undefined) return { outcome, complaint: `decode() threw ${inspect(ours.error)}` };
-    if (describe(codec.decode(GOOD)) !== GOOD_TEXT) return { outcome, complaint: "the next payload was misread" };
+    const next = attempt(() => codec.decode(GOOD));
+    if ("error" in next || describe(next.value) !== GOOD_TEXT) {
+      return { outcome, complaint: "the next payload was misread" };
+    }
     const theirs = attempt(() => std(payload));
     if ("value" in theirs && !STRICTER.get(text)?.(payload)) {
       return { outcome, complaint: `decode() refused what std reads: ${text}` };
@@ -220,7 +223,7 @@ export function attempt<Value>(run: () => Value): { value: Value } | { error: un
   }
 }
 
-function inspect(error: unknown): string {
+export function inspect(error: unknown): string {
   return error instanceof Error ? `${error.stack ?? error}` : Deno.inspect(error);
 }
 

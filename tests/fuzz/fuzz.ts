@@ -8,7 +8,7 @@
 
 import { Random } from "../random.ts";
 import { concat, frame } from "../wire.ts";
-import { checkPayload, checkStream, type Codec, SHIPPED, type Verdict } from "./codec_checks.ts";
+import { checkPayload, checkStream, type Codec, inspect, SHIPPED, type Verdict } from "./codec_checks.ts";
 import { checkConnection } from "./connection_checks.ts";
 import type { Serve } from "./conversation.ts";
 import { keep, shrink } from "./corpus.ts";
@@ -101,13 +101,13 @@ export async function fuzz(plan: Plan): Promise<Report> {
     const input = anyInput(random);
     report.inputs++;
     report.bytes += input.bytes.length;
-    for (const verdict of checkCodec(input, codec, stopwatch)) note(verdict, input);
+    for (const check of codecChecks(input, codec, stopwatch)) note(await verdictOf(check), input);
     if (index % INPUTS_PER_CONNECTION === 0) {
-      note(await checkConnection(streamOf(input), serve), input);
+      note(await verdictOf(() => checkConnection(streamOf(input), serve)), input);
       report.connections++;
     }
     if (index % INPUTS_PER_ROUND_TRIP === 0) {
-      note(checkRoundTrip(random, codec));
+      note(await verdictOf(() => checkRoundTrip(random, codec)));
       report.roundTrips++;
     }
   }
@@ -166,13 +166,24 @@ function merged(one: Report, other: Report): Report {
   };
 }
 
+/** One check. What it throws is a fault of the code that it checks, and a complaint as any other. */
+type Check = () => Verdict | Promise<Verdict>;
+
+async function verdictOf(check: Check): Promise<Verdict> {
+  try {
+    return await check();
+  } catch (error) {
+    return { outcome: String(error), complaint: `a check threw ${inspect(error)}` };
+  }
+}
+
 /** An input, read as all that it can be read as. */
-function* checkCodec(input: Input, codec: Codec, stopwatch: Stopwatch): Generator<Verdict> {
-  if (input.kind === "payload") yield checkPayload(input.bytes, codec, stopwatch);
+function codecChecks(input: Input, codec: Codec, stopwatch: Stopwatch): Check[] {
   const stream = streamOf(input);
+  const checkSide = (side: typeof SIDES[number]) => () => checkStream(stream, side, codec, stopwatch);
+  if (input.kind === "stream") return SIDES.map(checkSide);
   // A payload has been read once already: there, one side is enough.
-  const sides = input.kind === "stream" ? SIDES : [SIDES[stream.length % 2]];
-  for (const side of sides) yield checkStream(stream, side, codec, stopwatch);
+  return [() => checkPayload(input.bytes, codec, stopwatch), checkSide(SIDES[stream.length % 2])];
 }
 
 /** A payload in its frame, with a good one behind it; a stream as it is. */
@@ -184,12 +195,13 @@ function streamOf({ kind, bytes }: Input): Uint8Array {
 export async function complaintAbout(input: Input, codec = SHIPPED, serve?: Serve): Promise<string | undefined> {
   const stopwatch = new Stopwatch();
   const stream = streamOf(input);
-  const verdicts = [
-    ...(input.kind === "payload" ? [checkPayload(input.bytes, codec, stopwatch)] : []),
-    checkStream(stream, "requests", codec, stopwatch),
-    checkStream(stream, "replies", codec, stopwatch),
-    await checkConnection(stream, serve),
+  const checks: Check[] = [
+    ...(input.kind === "payload" ? [() => checkPayload(input.bytes, codec, stopwatch)] : []),
+    ...SIDES.map((side) => () => checkStream(stream, side, codec, stopwatch)),
+    () => checkConnection(stream, serve),
   ];
+  const verdicts: Verdict[] = [];
+  for (const check of checks) verdicts.push(await verdictOf(check));
   return verdicts.find(({ complaint }) => complaint !== undefined)?.complaint ?? stopwatch.takeComplaint();
 }
 

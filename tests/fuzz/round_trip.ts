@@ -13,7 +13,7 @@ import { RpcError } from "../../errors.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import type { Random } from "../random.ts";
 import { takeApart } from "./by_hand.ts";
-import { type Codec, piecesOf, type Verdict } from "./codec_checks.ts";
+import { attempt, type Codec, inspect, piecesOf, type Verdict } from "./codec_checks.ts";
 import { describe } from "./describe.ts";
 
 /** Whole numbers around every change of width. */
@@ -35,14 +35,23 @@ export function checkRoundTrip(random: Random, codec: Codec): Verdict {
   const count = random.between(1, random.pick([1, 3, 20]));
   if (random.chance(0.5)) {
     const batch = Array.from({ length: count }, () => random.chance(0.1) ? anyControl(random) : anyRequest(random));
-    return compare(writeAll(writeRequest, batch), batch.map(arrived), codec.readRequests);
+    return compare("readRequest", writeAll(writeRequest, batch), batch.map(arrived), codec.readRequests);
   }
   const batch = Array.from({ length: count }, () => anyReply(random));
-  return compare(writeAll(writeReply, batch), batch.map(received), codec.readReplies);
+  return compare("readReply", writeAll(writeReply, batch), batch.map(received), codec.readReplies);
 }
 
-function compare(bytes: Uint8Array, expected: unknown[], read: (chunks: Uint8Array[]) => unknown[]): Verdict {
-  const [wanted, got] = [describe(expected, true), describe(read(piecesOf(bytes)), true)];
+function compare(
+  name: string,
+  bytes: Uint8Array,
+  expected: unknown[],
+  read: (chunks: Uint8Array[]) => unknown[],
+): Verdict {
+  const messages = attempt(() => read(piecesOf(bytes)));
+  if ("error" in messages) {
+    return { outcome: String(messages.error), complaint: `DecodeStage(${name}) threw ${inspect(messages.error)}` };
+  }
+  const [wanted, got] = [describe(expected, true), describe(messages.value, true)];
   const { payloads, end } = takeApart(bytes);
   if (end !== "whole" || payloads.length !== expected.length) {
     return { outcome: got, complaint: `${expected.length} messages became ${payloads.length} frames, ${end}` };
