@@ -107,6 +107,9 @@ const RES = 0xa3_72_65_73;
 const ERR = 0xa3_65_72_72;
 
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
+const WRONG_CONTROL = "a control message says one thing: max, or seq with cancel, or seq with credit";
+
+const NOTHING: Fields = Object.freeze({});
 
 const RESERVED_IN_REQUEST: ReadonlySet<string> = new Set(["cmd", "seq", "ttl", "meta", "credit"]);
 const RESERVED_IN_REPLY: ReadonlySet<string> = new Set(["seq", "res", "err", "msg", "data", "more"]);
@@ -168,27 +171,30 @@ export function readRequest(reader: Reader): Request | Control | Malformed {
   }
   reader.finish();
   if (wrongSeq) return new Malformed(WRONG_SEQ);
-  if (request.cmd === 0) return wrong ? new Malformed(wrong) : toControl(request, controlFields ?? {});
-  if (request.credit !== undefined && request.seq === undefined) {
-    return new Malformed("credit needs a seq, by which more of it can be granted");
-  }
+  if (request.credit !== undefined && request.seq === undefined) wrong ||= "credit needs the seq of its call";
+  if (request.cmd === 0) return wrong ? new Malformed(wrong) : toControl(request, controlFields ?? NOTHING);
   return wrong ? new Malformed(wrong, request.seq) : request;
 }
 
-function toControl(request: Request, fields: Fields): Control | Malformed {
+/** What says nothing that this version knows is passed over: a later client may tell an earlier server something new. */
+function toControl({ seq, credit }: Request, { max, cancel }: Fields): Control | Malformed {
   const control = new Control();
-  if (request.seq !== undefined) {
-    control.seq = request.seq;
-    control.cancel = fields.cancel === true;
-    control.credit = request.credit;
-    if (control.cancel !== (control.credit !== undefined)) return control;
-    return new Malformed("a control message with seq needs either cancel: true or credit");
+  if (max !== undefined) {
+    if (seq !== undefined || cancel !== undefined) return new Malformed(WRONG_CONTROL);
+    if (!isCount(max)) return new Malformed("max must be an integer from 0 to 2^53-1");
+    control.max = max;
+  } else if (cancel !== undefined) {
+    if (credit !== undefined) return new Malformed(WRONG_CONTROL);
+    if (cancel !== true || seq === undefined) {
+      return new Malformed("cancel must be true, and needs the seq of its call");
+    }
+    control.seq = seq;
+    control.cancel = true;
+  } else if (credit !== undefined) {
+    control.seq = seq;
+    control.credit = credit;
   }
-  if (isCount(fields.max)) {
-    control.max = fields.max;
-    return control;
-  }
-  return new Malformed("a control message needs max, or seq with cancel or credit");
+  return control;
 }
 
 /** One payload, as a client reads it. */

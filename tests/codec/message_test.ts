@@ -140,7 +140,7 @@ Deno.test("readRequest() takes a field in its range, and nothing else", () => {
 
 Deno.test("readRequest() takes no credit without a seq, by which more of it could be granted", () => {
   const message = read(readRequest, encode({ cmd: 1, credit: 5 }));
-  assertEquals(message, new Malformed("credit needs a seq, by which more of it can be granted"));
+  assertEquals(message, new Malformed("credit needs the seq of its call"));
 });
 
 Deno.test("readRequest() tells the seq of a bad request where it can be trusted", () => {
@@ -156,6 +156,23 @@ Deno.test("readRequest() takes __proto__ for a parameter like any other", () => 
   assertEquals(Object.getOwnPropertyNames(params), ["__proto__"]);
   assert(Object.getPrototypeOf(params) === Object.prototype);
   assert(!("admin" in params));
+});
+
+Deno.test("readRequest() passes over what a later version may say in a control message", () => {
+  const later: Record<string, unknown>[] = [
+    {},
+    { seq: 1 },
+    { sleep: 5 },
+    { alive: 30_000, notice: true },
+    { seq: 1, item: "x" },
+    { seq: 1, end: true },
+    { $later: 1, later: [{ max: 1 }] },
+  ];
+  for (const fields of later) {
+    assertEquals(read(readRequest, encode({ cmd: 0, ...fields })), new Control(), Deno.inspect(fields));
+  }
+  const max = read(readRequest, encode({ cmd: 0, later: 1, max: 70_000 })) as Control;
+  assertEquals(max.max, 70_000, "what is known beside it counts");
 });
 
 Deno.test("readRequest() takes the last of two fields of one name", () => {
@@ -175,10 +192,8 @@ Deno.test("readRequest() reads the three control messages, whatever the order of
   assertEquals([credit.max, credit.seq, credit.cancel, credit.credit], [undefined, 7, false, 2]);
 });
 
-Deno.test("readRequest() finds a control message malformed that is none of the three", () => {
+Deno.test("readRequest() refuses a control message with a malformed field, or with two meanings", () => {
   const bad: Record<string, unknown>[] = [
-    {},
-    { seq: 1 },
     { seq: "1", cancel: true },
     { cancel: true },
     { credit: 5 },
@@ -192,7 +207,12 @@ Deno.test("readRequest() finds a control message malformed that is none of the t
     { max: 1.5 },
     { max: "70000" },
     { max: null },
-    { sleep: 5 },
+    { max: 70_000, seq: 1 },
+    { max: 70_000, seq: 1, cancel: true },
+    { max: 70_000, cancel: false },
+    { ttl: 0 },
+    { meta: 1 },
+    { max: "70000", later: 1 },
   ];
   for (const fields of bad) {
     const message = read(readRequest, encode({ cmd: 0, ...fields }));

@@ -127,16 +127,16 @@ function requestOf(entries: Entry[]): Request | Control | Malformed {
     holds("meta", isTextMap) && holds("credit", (credit) => isCount(credit) && credit !== 0);
   const credit = last.get("credit") as number | undefined;
 
+  if (!sound || credit !== undefined && seq === undefined) return new Malformed("", cmd === 0 ? undefined : seq);
   if (cmd === 0) {
-    const cancel = last.get("cancel") === true;
-    if (!sound) return new Malformed("");
-    if (seq !== undefined) {
-      if (cancel === (credit !== undefined)) return new Malformed("");
-      return Object.assign(new Control(), { seq, cancel, credit });
-    }
-    return isCount(last.get("max")) ? Object.assign(new Control(), { max: last.get("max") }) : new Malformed("");
+    const max = last.get("max");
+    const cancel = last.get("cancel");
+    const meanings = [max, cancel, credit].filter((field) => field !== undefined).length;
+    if (meanings > 1 || max !== undefined && seq !== undefined) return new Malformed("");
+    if (max !== undefined) return isCount(max) ? Object.assign(new Control(), { max }) : new Malformed("");
+    if (cancel !== undefined && (cancel !== true || seq === undefined)) return new Malformed("");
+    return Object.assign(new Control(), meanings === 0 ? {} : { seq, cancel: cancel === true, credit });
   }
-  if (!sound || credit !== undefined && seq === undefined) return new Malformed("", seq);
   const reserved = ["cmd", "seq", "ttl", "meta", "credit"];
   const params = Object.fromEntries(entries.filter(([key]) => !reserved.includes(key) && key[0] !== "$"));
   const meta = Array.isArray(last.get("meta")) ? {} : last.get("meta");

@@ -64,9 +64,10 @@ const MISTAKES = [
   "ttl must be a number of milliseconds above 0",
   "meta must be a map of texts",
   "credit must be an integer above 0",
-  "credit needs a seq, by which more of it can be granted",
-  "a control message with seq needs either cancel: true or credit",
-  "a control message needs max, or seq with cancel or credit",
+  "credit needs the seq of its call",
+  "cancel must be true, and needs the seq of its call",
+  "max must be an integer from 0 to 2^53-1",
+  "a control message says one thing: max, or seq with cancel, or seq with credit",
 ];
 
 /** All refusals that some input must have met, for a run to have shown anything. */

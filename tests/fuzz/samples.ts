@@ -32,6 +32,8 @@ const CONTROLS = [
   { cmd: 0, max: 57_310 },
   { cmd: 0, seq: 5, cancel: true },
   { cmd: 0, seq: 5, credit: 10 },
+  { cmd: 0, seq: 5, item: "what a later version may say" },
+  { cmd: 0 },
 ];
 
 const REPLIES = [
@@ -53,6 +55,7 @@ const HARD = [
   { cmd: "ECHO", value: [new Uint8Array([0, 255, 10]), new Uint8Array(300)], 1: 2, "-1": 3 },
   { cmd: 1, seq: 5n, ttl: 10n, credit: 3n },
   { cmd: 0, seq: 5, cancel: true, credit: 10 },
+  { cmd: 0, seq: 5, max: 100_000 },
   { cmd: "DELAY", sleep: 2 ** 31, ttl: 1e300 },
   { cmd: "ECHO", value: [...new Array(40).fill([]), ...new Array(40).fill({})] }, // as many as may be in one another
   Object.fromEntries(Array.from({ length: 40 }, (_, index) => [`key ${index}`, index])),

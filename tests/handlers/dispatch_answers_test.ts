@@ -287,11 +287,26 @@ Deno.test("dispatch answers INVALID_MESSAGE for fields out of their range, with 
   assertEquals(await served.peer.ask({ cmd: 1, seq: 9, ttl: 5_000, meta: {}, credit: 1 }), { seq: 9, ...PONG });
 });
 
-Deno.test("dispatch answers INVALID_MESSAGE for a control message that says nothing, and goes on", async () => {
+Deno.test("dispatch answers INVALID_MESSAGE for a malformed control message, and goes on", async () => {
   await using served = withMemory();
-  for (const fields of [{}, { seq: 1 }, { cancel: true }, { seq: 1, cancel: 1 }, { seq: 1, credit: 0 }, { max: -1 }]) {
+  for (
+    const fields of [{ seq: 1, cancel: true, credit: 1 }, { cancel: true }, { seq: 1, cancel: 1 }, {
+      seq: 1,
+      credit: 0,
+    }, { max: -1 }]
+  ) {
     const { err, seq } = await served.peer.ask({ cmd: 0, ...fields });
     assertEquals([err, seq], ["INVALID_MESSAGE", undefined], Deno.inspect(fields));
+  }
+  assertEquals(await served.peer.ask({ cmd: 1 }), PONG);
+});
+
+Deno.test("dispatch ignores a control message that it does not know: no reply, no strike", async () => {
+  await using served = withMemory({ maxStrikes: 1 });
+  for (let times = 0; times < 3; times++) {
+    for (const fields of [{}, { seq: 1 }, { alive: 30_000, notice: true }, { seq: 1, item: 1 }, { later: true }]) {
+      await served.peer.send({ cmd: 0, ...fields });
+    }
   }
   assertEquals(await served.peer.ask({ cmd: 1 }), PONG);
 });
