@@ -39,6 +39,9 @@ export interface RpcErrorOptions {
 /** Codes by which a server says that it did not start the request. */
 const NOT_STARTED: ReadonlySet<string> = new Set(["OVERLOADED", "SHUTTING_DOWN"]);
 
+/** Marks the errors of every copy of the library: a program that imports two versions of it holds two classes. */
+const BRAND = Symbol.for("packline.RpcError");
+
 /**
  * A call that failed, at either end. A handler throws it to answer with a code of its own; a caller catches it
  * and looks at `code`, never at the text. A handler may let pass what it caught as a caller: its own caller gets it as
@@ -74,6 +77,23 @@ export class RpcError extends Error {
   readonly retryable: boolean;
   /** The text as it was given; a failure may travel with its code alone. */
   readonly #text: string | undefined;
+
+  static {
+    Object.defineProperty(this.prototype, BRAND, { value: true });
+  }
+
+  /**
+   * Whether a value is an `RpcError`. One of another copy of the library, such as another version, is one too:
+   * `error instanceof RpcError` asks this.
+   *
+   * @param value Anything, such as what a `catch` has caught.
+   * @returns `true` for an error with a code, its `data` and `retryable`.
+   */
+  static override [Symbol.hasInstance](value: unknown): value is RpcError {
+    // A subclass tells its own instances by their prototype, as usual.
+    if (this !== RpcError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return typeof value === "object" && value !== null && BRAND in value;
+  }
 
   /**
    * Makes the error; `throw` is the caller's.

@@ -1,21 +1,20 @@
 /**
- * Which errors another server has sent. A handler that calls one may let them pass; what they say of the request that
- * went there, its own caller must not take for a word about his own.
+ * Which errors were received in a reply. A handler that calls another server may let them pass; an `OVERLOADED` from there
+ * says nothing about the request that the handler serves.
  *
- * In: an error that was made of a reply. Out: whether an error was.
+ * In: an error made from a reply. Out: whether an error was. The mark holds across copies of the library, as the class does.
  */
 
 import type { RpcError } from "../errors.ts";
 
-const received = new WeakSet<RpcError>();
+const RECEIVED = Symbol.for("packline.received");
 
-/** Marks an error as one that came in a reply. */
+/** Marks an error as received in a reply. */
 export function markReceived(error: RpcError): RpcError {
-  received.add(error);
-  return error;
+  return Object.defineProperty(error, RECEIVED, { value: true });
 }
 
-/** Whether an error came in a reply. */
+/** Whether an error was received in a reply. */
 export function isReceived(error: RpcError): boolean {
-  return received.has(error);
+  return RECEIVED in error;
 }
