@@ -9,7 +9,7 @@ import type { Request } from "../codec/message.ts";
 import type { RpcError } from "../errors.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { Expiring } from "../transport/deadlines.ts";
-import type { PeerCertificate } from "../transport/tls.ts";
+import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Context, ServerView } from "./command.ts";
 import type { Entry } from "./mod.ts";
 

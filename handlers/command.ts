@@ -8,7 +8,7 @@
 import { isReservedParameter } from "../codec/message.ts";
 import { checkLimit } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
-import type { PeerCertificate } from "../transport/tls.ts";
+import type { PeerCertificate } from "../transport/certificate.ts";
 
 /** The first number that a command of the user's own may have (contract section 3). */
 const FIRST_OWN_NUMBER = 16;

@@ -31,7 +31,7 @@ import type { Clock, Timer } from "../transport/clock.ts";
 import { Fifo } from "../transport/fifo.ts";
 import type { Outflow } from "../transport/outflow.ts";
 import { isReceived } from "../transport/received.ts";
-import type { PeerCertificate } from "../transport/tls.ts";
+import type { PeerCertificate } from "../transport/certificate.ts";
 import { TURN_MS } from "../transport/turn.ts";
 import { Call, type CallOwner } from "./call.ts";
 import type { ServerView } from "./command.ts";

@@ -2,7 +2,7 @@
  * The seam between packline and whatever carries its bytes: a socket, TLS, a unix socket, a pair in memory.
  */
 
-import type { PeerCertificate } from "./tls.ts";
+import type { PeerCertificate } from "./certificate.ts";
 
 /** A pair of byte streams, and a name for who is at the other end. */
 export interface Duplex {

@@ -31,12 +31,6 @@ export interface ClientTls {
   key?: string;
 }
 
-/** Who is at the other end, as a certificate tells that the server has checked. */
-export interface PeerCertificate {
-  /** Its subject, as `O=Analytical, CN=ada`. */
-  readonly subject: string;
-}
-
 /** What the runtimes of both kinds say, and what it means. */
 const FAULTS: readonly [RegExp, string][] = [
   [/KeyMismatch|key values mismatch/i, "the private key does not belong to the certificate"],

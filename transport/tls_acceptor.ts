@@ -16,12 +16,13 @@
 import type { Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import { MAX_TIMER_MS } from "../limits.ts";
+import { identityOf } from "./certificate.ts";
 import type { Clock, Timer } from "./clock.ts";
 import type { Duplex } from "./duplex.ts";
 import type { Acceptor } from "./listen.ts";
 import { addressText } from "./tcp.ts";
 import type { ServerTls } from "./tls.ts";
-import { peerOf, socketStreams, subjectOf } from "./tls_socket.ts";
+import { peerOf, socketStreams } from "./tls_socket.ts";
 
 /** Handshakes under way at once, unless something else is said. */
 const MAX_HANDSHAKES = 512;
@@ -133,13 +134,13 @@ export class TlsAcceptor implements Acceptor {
   #take(socket: TLSSocket): void {
     this.#handshakes.end(socket);
     const mutual = this.#options.tls.ca !== undefined;
-    const subject = mutual ? subjectOf(socket) : undefined;
-    // Node's server lets through nobody whose certificate it has not checked. Should it ever, this does not.
-    if (this.#closed || mutual && !(socket.authorized && subject !== undefined)) {
+    const certificate = mutual ? identityOf(socket.getPeerCertificate()) : undefined;
+    // A resumed session has no new check of its certificate, which may have expired meanwhile.
+    if (this.#closed || mutual && !(socket.authorized && certificate !== undefined)) {
       socket.destroy();
       return;
     }
-    const duplex = { ...socketStreams(socket), certificate: subject === undefined ? undefined : { subject } };
+    const duplex = { ...socketStreams(socket), certificate };
     const accepting = this.#accepting;
     this.#accepting = undefined;
     if (accepting) accepting.resolve(duplex);

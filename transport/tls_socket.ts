@@ -103,14 +103,3 @@ export function socketStreams(socket: TLSSocket, silentEnd?: Error): Duplex {
 export function peerOf({ remoteAddress, remotePort }: Socket): string {
   return addressText({ transport: "tcp", hostname: remoteAddress ?? "", port: remotePort ?? 0 });
 }
-
-/** Whom the peer's certificate is for, if it has one. `O=Analytical, CN=ada`: the parts in their order, as RFC 4514 names them, with its special characters escaped. */
-export function subjectOf(socket: TLSSocket): string | undefined {
-  const { subject } = socket.getPeerCertificate();
-  if (subject === undefined) return undefined;
-  return Object.entries(subject)
-    .flatMap(([name, values]) =>
-      [values].flat().map((value) => `${name}=${String(value).replaceAll(/[,+"\\<>;=]/g, "\\$&")}`)
-    )
-    .join(", ");
-}

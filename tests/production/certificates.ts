@@ -42,7 +42,7 @@ export class Certificates implements AsyncDisposable {
   /** A certificate that has signed itself: an authority. */
   async selfSigned({ subject = "/CN=here", names = HERE, days = 30 }: CertificateOptions = {}): Promise<Certificate> {
     const path = this.#nextPath();
-    const args = ["-subj", subject, "-addext", `subjectAltName=${names}`, "-days", String(days)];
+    const args = [...subjectArguments(subject), "-addext", `subjectAltName=${names}`, "-days", String(days)];
     await openssl("req", "-x509", ...KEY_KIND, "-keyout", `${path}.key`, "-out", `${path}.pem`, ...args);
     return await read(path);
   }
@@ -53,7 +53,16 @@ export class Certificates implements AsyncDisposable {
     { subject = "/CN=here", names = HERE, days = 30 }: CertificateOptions = {},
   ): Promise<Certificate> {
     const path = this.#nextPath();
-    await openssl("req", "-new", ...KEY_KIND, "-keyout", `${path}.key`, "-out", `${path}.csr`, "-subj", subject);
+    await openssl(
+      "req",
+      "-new",
+      ...KEY_KIND,
+      "-keyout",
+      `${path}.key`,
+      "-out",
+      `${path}.csr`,
+      ...subjectArguments(subject),
+    );
     await Deno.writeTextFile(`${path}.ext`, `subjectAltName=${names}`);
     const by = ["-CA", authority.certPath, "-CAkey", authority.keyPath, "-set_serial", String(this.#made)];
     const request = ["-in", `${path}.csr`, "-extfile", `${path}.ext`, "-days", String(days)];
@@ -75,6 +84,10 @@ export class Certificates implements AsyncDisposable {
   #nextPath(): string {
     return `${this.folder}/${++this.#made}`;
   }
+}
+
+function subjectArguments(subject: string): string[] {
+  return ["-utf8", "-subj", subject];
 }
 
 async function openssl(...args: string[]): Promise<void> {

@@ -173,18 +173,63 @@ tlsTest(
 
     await using ada = await connect(world.client(server.port, true));
     assertEquals(await ada.call("PING"), PONG);
-    assertEquals(seen, [{ subject: "O=Analytical, CN=ada" }]);
+    assertEquals(seen.map((certificate) => certificate?.subject), ["O=Analytical, CN=ada"]);
+    assertEquals(seen[0]?.alternativeNames, ["IP:7f000001", "DNS:localhost"]);
+    assertMatch(seen[0]?.fingerprint256 ?? "", /^([0-9A-F]{2}:){31}[0-9A-F]{2}$/);
   },
 );
 
-tlsTest("mutual TLS: a subject is told apart from one that is written to look like it", async (world) => {
-  const eve = await world.certificates.signedBy(world.authority, { subject: "/O=Eve, CN=ada/CN=eve" });
+tlsTest("mutual TLS: each subject is told whole, and none can be written to look like another", async (world) => {
   const WHO = command({ handler: (_params: object, { certificate }) => ({ res: certificate?.subject }) });
   await using server = await withServer({ tls: world.serverTls(true), commands: { WHO } });
-  const tls = { ca: world.authority.cert, cert: eve.cert, key: eve.key };
-  await using client = await connect({ port: server.port, tls, commands: { WHO } });
-  assertEquals((await client.call("WHO")).res, "O=Eve\\, CN\\=ada, CN=eve");
+  const subjects: Record<string, string> = {
+    "/CN=ada": "CN=ada",
+    "/CN=ada/UID=42": "CN=ada, UID=42",
+    "/CN=ada+UID=42": "CN=ada+UID=42",
+    "/DC=evil/CN=ada": "DC=evil, CN=ada",
+    "/CN=ada/O=x/CN=root": "CN=ada, O=x, CN=root",
+    "/O=x/CN=ada/CN=root": "O=x, CN=ada, CN=root",
+    "/O=Eve, CN=ada/CN=eve": "O=Eve\\, CN\\=ada, CN=eve",
+    "/CN=ada\\+UID=42": "CN=ada\\+UID\\=42",
+    "/CN=ada\n\u001b[2K\u202e": "CN=ada\\0a\\1b[2K\\e2\\80\\ae",
+    "/CN= ada ": "CN=\\ ada\\ ",
+    "/CN=ada/GN=Ada": "CN=ada, 2.5.4.42=#0c03416461",
+    "/CN=ada/serialNumber=7/emailAddress=a@b": "CN=ada, serialNumber=7, emailAddress=a@b",
+  };
+  const told = await Promise.all(
+    Object.keys(subjects).map(async (subject) => {
+      const { cert, key } = await world.certificates.signedBy(world.authority, { subject });
+      await using client = await connect({
+        port: server.port,
+        tls: { ca: world.authority.cert, cert, key },
+        commands: { WHO },
+      });
+      return (await client.call("WHO")).res;
+    }),
+  );
+  assertEquals(told, Object.values(subjects));
 });
+
+tlsTest(
+  "mutual TLS: a certificate that is not valid on the day is turned away, however its session began",
+  async (world) => {
+    await using server = await withServer({ tls: world.serverTls(true) });
+    await using before = await connect(world.client(server.port, true));
+    assertEquals(await before.call("PING"), PONG);
+    // The handshake goes by the system's calendar, as a resumed session would by the day on which it began.
+    const { now } = Date;
+    for (const days of [31, -1]) {
+      Date.now = () => now() + days * 86_400_000;
+      try {
+        assertMatch(await failure(world.client(server.port, true)), /^CONNECTION_LOST: /);
+      } finally {
+        Date.now = now;
+      }
+    }
+    await using after = await connect(world.client(server.port, true));
+    assertEquals(await after.call("PING"), PONG);
+  },
+);
 
 tlsTest("TLS: a server that does not ask has no certificate to tell of", async (world) => {
   const WHO = command({ handler: (_params: object, { certificate }) => ({ res: certificate ?? null }) });

@@ -1,0 +1,182 @@
+/**
+ * Who a client is, read out of its certificate (RFC 5280), after TLS has checked who signed it.
+ *
+ * In: the certificate as DER, as the handshake brought it. Out: its whole subject as one text that no other subject has, its
+ * alternative names, its fingerprint. The runtime's own reading leaves out attributes that it does not know, so that one
+ * client could pass for another.
+ */
+
+/** Who is at the other end, by a certificate that the server has checked. */
+export interface PeerCertificate {
+  /**
+   * Its subject, as `O=Analytical, CN=ada`: all attributes, in the order of the certificate, written as RFC 4514 says. What
+   * could be taken for a part of the notation, or cannot be seen, is escaped, so two subjects never read alike.
+   */
+  readonly subject: string;
+  /** Its alternative names, as `DNS:ada.example`, `email:ada@example.org`, `URI:spiffe://example.org/ada`, `IP:7f000001`. */
+  readonly alternativeNames: readonly string[];
+  /** The SHA-256 of the certificate, as `40:0E:F0:…`: different for each certificate, also of the same subject. */
+  readonly fingerprint256: string;
+}
+
+/** A certificate as `node:tls` gives it. */
+interface CheckedCertificate {
+  /** All of it, as DER; missing where the peer has shown none. */
+  readonly raw?: Uint8Array;
+  readonly valid_from: string;
+  readonly valid_to: string;
+  readonly fingerprint256: string;
+}
+
+/** Short names of attributes, by their identifiers: those of RFC 4514, section 3, and three that are common beside them. */
+const ATTRIBUTES: Readonly<Record<string, string>> = {
+  "2.5.4.3": "CN",
+  "2.5.4.5": "serialNumber",
+  "2.5.4.6": "C",
+  "2.5.4.7": "L",
+  "2.5.4.8": "ST",
+  "2.5.4.9": "STREET",
+  "2.5.4.10": "O",
+  "2.5.4.11": "OU",
+  "2.5.4.12": "title",
+  "0.9.2342.19200300.100.1.1": "UID",
+  "0.9.2342.19200300.100.1.25": "DC",
+  "1.2.840.113549.1.9.1": "emailAddress",
+};
+
+/** The kinds of text, by their tags, and how their bytes are read. ASCII is UTF-8 too. */
+const TEXT_ENCODINGS: Readonly<Record<number, string>> = {
+  0x0c: "utf-8", // UTF8String
+  0x12: "utf-8", // NumericString
+  0x13: "utf-8", // PrintableString
+  0x16: "utf-8", // IA5String
+  0x1a: "utf-8", // VisibleString
+  0x1e: "utf-16be", // BMPString
+};
+
+/** The forms of an alternative name that are read, by their tags. */
+const ALTERNATIVE_NAMES: Readonly<Record<number, string>> = { 0x81: "email", 0x82: "DNS", 0x86: "URI", 0x87: "IP" };
+
+const SUBJECT_ALTERNATIVE_NAME = "2.5.29.17";
+const VERSION = 0xa0;
+const EXTENSIONS = 0xa3;
+
+/** What RFC 4514 escapes anywhere in a value, and what cannot be seen or moves what stands beside it. */
+const SPECIAL = /[,+"\\<>;=]/g;
+const INVISIBLE = /[\p{C}\p{Zl}\p{Zp}]/gu;
+
+/**
+ * Reads a certificate.
+ *
+ * @param certificate The peer's, which TLS has checked.
+ * @returns Who it is for; `undefined` where it has no subject that can be read, or where it is not valid now. A handshake
+ * checks that too, but a resumed session has no new handshake.
+ */
+export function identityOf(certificate: CheckedCertificate): PeerCertificate | undefined {
+  const { raw, valid_from, valid_to, fingerprint256 } = certificate;
+  if (raw === undefined) return undefined;
+  const now = Date.now(); // the calendar's time, since that is what a certificate states
+  if (!(Date.parse(valid_from) <= now && now <= Date.parse(valid_to))) return undefined;
+  try {
+    const [signed] = partsOf(partsOf(new Uint8Array(raw))[0].content);
+    const fields = partsOf(signed.content).filter(({ tag }) => tag !== VERSION);
+    const subject = fields[4];
+    const extensions = fields.find(({ tag }) => tag === EXTENSIONS);
+    return {
+      subject: partsOf(subject.content).map(relativeNameOf).join(", "),
+      alternativeNames: extensions === undefined ? [] : alternativeNamesOf(extensions.content),
+      fingerprint256,
+    };
+  } catch {
+    return undefined; // not DER: nobody can tell who it is for
+  }
+}
+
+/** One value of DER. */
+interface Part {
+  readonly tag: number;
+  readonly content: Uint8Array;
+  /** Tag, length and content. */
+  readonly bytes: Uint8Array;
+}
+
+/** The values that stand one after another in some bytes. */
+function partsOf(bytes: Uint8Array): Part[] {
+  const parts: Part[] = [];
+  for (let at = 0; at < bytes.length;) {
+    let start = at + 2;
+    let length = bytes[at + 1];
+    if (length >= 0x80) {
+      start += length & 0x7f;
+      length = 0;
+      for (const byte of bytes.subarray(at + 2, start)) length = length * 256 + byte;
+    }
+    const end = start + length;
+    if (!(end <= bytes.length)) throw new RangeError("a value ends after its container");
+    parts.push({ tag: bytes[at], content: bytes.subarray(start, end), bytes: bytes.subarray(at, end) });
+    at = end;
+  }
+  return parts;
+}
+
+/** One step of a subject: mostly one attribute, else several, which have no order and are joined by a plus. */
+function relativeNameOf({ content }: Part): string {
+  return partsOf(content).map((attribute) => {
+    const [type, value] = partsOf(attribute.content);
+    const identifier = identifierOf(type.content);
+    const name = ATTRIBUTES[identifier];
+    const text = name === undefined ? undefined : textOf(value);
+    return `${name ?? identifier}=${text === undefined ? `#${hex(value.bytes)}` : escaped(text)}`;
+  }).join("+");
+}
+
+/** A dotted number: each step in base 128, the first two in one. */
+function identifierOf(bytes: Uint8Array): string {
+  const steps: number[] = [];
+  let step = 0;
+  for (const byte of bytes) {
+    step = step * 128 + (byte & 0x7f);
+    if (byte >= 0x80) continue;
+    steps.push(step);
+    step = 0;
+  }
+  const first = Math.min(2, Math.floor(steps[0] / 40));
+  return [first, steps[0] - 40 * first, ...steps.slice(1)].join(".");
+}
+
+/** `undefined` where it is no text of a known kind. */
+function textOf({ tag, content }: Part): string | undefined {
+  const encoding = TEXT_ENCODINGS[tag];
+  if (encoding === undefined) return undefined;
+  try {
+    return new TextDecoder(encoding, { fatal: true, ignoreBOM: true }).decode(content);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A value as RFC 4514, section 2.4, writes it. */
+function escaped(text: string): string {
+  return text
+    .replaceAll(SPECIAL, "\\$&")
+    .replaceAll(/^[ #]| $/g, "\\$&")
+    .replaceAll(INVISIBLE, (character) => hex(new TextEncoder().encode(character)).replaceAll(/../g, "\\$&"));
+}
+
+function alternativeNamesOf(extensions: Uint8Array): string[] {
+  for (const { content } of partsOf(partsOf(extensions)[0].content)) {
+    const parts = partsOf(content);
+    if (identifierOf(parts[0].content) !== SUBJECT_ALTERNATIVE_NAME) continue;
+    const value = parts.at(-1) as Part; // an octet string, after an optional "critical"
+    return partsOf(partsOf(value.content)[0].content).flatMap(({ tag, content }) => {
+      const form = ALTERNATIVE_NAMES[tag];
+      if (form === undefined) return [];
+      return `${form}:${form === "IP" ? hex(content) : escaped(new TextDecoder().decode(content))}`;
+    });
+  }
+  return [];
+}
+
+function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
