@@ -19,6 +19,11 @@ export interface Ends {
   closeWrite(): Promise<void>;
   /** Ends both directions, and what waits in them. Once closed, it may throw `BadResource`. */
   close(): void;
+  /**
+   * Rejects when the connection breaks while nothing is read. A socket has none: an empty write tells. On any other end an
+   * empty write is not safe: `node:tls` destroys its socket.
+   */
+  readonly broken?: Promise<void>;
 }
 
 /** The ends of a pair; from then on, they alone may be used. */
@@ -34,6 +39,7 @@ class StreamEnds implements Ends {
   readonly #duplex: Duplex;
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly broken: Promise<void>;
   /** Of the last chunk, what did not fit the buffer. */
   #rest = new Uint8Array(0);
 
@@ -41,6 +47,8 @@ class StreamEnds implements Ends {
     this.#duplex = duplex;
     this.#reader = duplex.readable.getReader();
     this.#writer = duplex.writable.getWriter();
+    this.broken = this.#writer.closed;
+    this.broken.catch(ignore);
   }
 
   async read(buffer: Uint8Array): Promise<number | null> {

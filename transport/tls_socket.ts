@@ -92,6 +92,10 @@ export function socketStreams(socket: TLSSocket, silentEnd?: Error): Duplex {
     },
   }, { highWaterMark: 0 });
   const writable = new WritableStream<Uint8Array>({
+    start(controller) {
+      // So that a connection that is not read is seen to have broken.
+      socket.once("close", () => controller.error(new Deno.errors.ConnectionReset("the connection is closed")));
+    },
     write: (chunk) =>
       new Promise((resolve, reject) => socket.write(chunk, (error) => error ? reject(error) : resolve())),
     close: () => new Promise((resolve) => socket.end(() => resolve())),
