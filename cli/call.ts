@@ -1,7 +1,7 @@
 /**
- * What to call, out of the words of a command line, and the frame that says so.
+ * What to call, out of the words of a command line, and the frames that say so.
  *
- * In: words: a command's name, then `key=value` each. Out: the name and its parameters, or the frame. A value is JSON
+ * In: words: a command's name, then `key=value` each. Out: the name and its parameters, or the frames. A value is JSON
  * where it parses as such (`json.ts` tells what else it may hold), else it is text: `times=2` is a number, `name=Ada`
  * and `id=007` are text, `id='"2"'` too.
  *
@@ -23,7 +23,7 @@ import {
 } from "../codec/message.ts";
 import { EncodeError } from "../codec/msgpack.ts";
 import { builtIns } from "../handlers/mod.ts";
-import { DEFAULT_LIMITS } from "../limits.ts";
+import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import { UsageError } from "./arguments.ts";
 import { fromJson } from "./json.ts";
 
@@ -65,22 +65,50 @@ function valueOf(text: string): unknown {
   }
 }
 
-/** The request as a frame. Built-in commands go by their number, as in the article, all others by their name. */
-export function frameOf({ name, params }: CommandCall, seq?: number): Uint8Array {
+/** A call as it goes out. */
+export interface Outgoing {
+  readonly request: Uint8Array;
+  /** Tells the server how long replies may be; goes once, before the first request of a connection that needs it. */
+  readonly settings?: Uint8Array;
+}
+
+/** What differs from how the article's client calls. */
+export interface OutgoingOptions {
+  /** By which number the call can be cancelled. */
+  readonly seq?: number;
+  /** The largest payload, either way. */
+  readonly maxPayloadBytes?: number;
+}
+
+/** What the article's server has: it knows no settings, and these replies are never long. */
+const ARTICLE_COMMANDS: ReadonlySet<string> = new Set(["PING", "DELAY"]);
+
+/**
+ * The frames of a call. Built-in commands go by their number, as in the article, all others by their name. The article's
+ * own go byte for byte as its client sends them.
+ *
+ * With settings a request has a `seq`: replies that lack it tell a server that knows neither.
+ */
+export function outgoing({ name, params }: CommandCall, { seq, maxPayloadBytes }: OutgoingOptions = {}): Outgoing {
   const builtIn = Object.hasOwn(builtIns, name) ? builtIns[name as keyof typeof builtIns] : undefined;
   const cmd = builtIn?.number ?? name;
-  return encode({ cmd, params, seq, ttl: undefined, meta: undefined, credit: undefined });
+  const max = maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes;
+  const isPlain = ARTICLE_COMMANDS.has(name) || max === SHORT_PAYLOAD_BYTES_END - 1;
+  const fields = { ttl: undefined, meta: undefined, credit: undefined };
+  const request = encode({ cmd, params, seq: seq ?? (isPlain ? undefined : 1), ...fields }, max);
+  return isPlain ? { request } : { request, settings: encode(new OutgoingControl({ max }), max) };
 }
 
 /** Says that nobody wants the call with this `seq` any more. */
 export function cancelFrame(seq: number): Uint8Array {
-  return encode(new OutgoingControl({ seq, cancel: true }));
+  return encode(new OutgoingControl({ seq, cancel: true }), DEFAULT_LIMITS.maxPayloadBytes);
 }
 
-function encode(message: OutgoingRequest | OutgoingControl): Uint8Array {
+function encode(message: OutgoingRequest | OutgoingControl, maxPayloadBytes: number): Uint8Array {
   try {
-    return encodeFrame(message, writeRequest, DEFAULT_LIMITS.maxPayloadBytes);
+    return encodeFrame(message, writeRequest, maxPayloadBytes);
   } catch (error) {
-    throw error instanceof EncodeError ? new UsageError(`the parameters cannot be sent: ${error.message}`) : error;
+    if (error instanceof EncodeError) throw new UsageError(`the parameters cannot be sent: ${error.message}`);
+    throw error;
   }
 }

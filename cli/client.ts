@@ -12,7 +12,7 @@ import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { textOf } from "../transport/dialer.ts";
 import { UsageError } from "./arguments.ts";
-import { type CommandCall, frameOf, readCall } from "./call.ts";
+import { type CommandCall, outgoing, readCall } from "./call.ts";
 import { type ClientFlags, HELP, readClientArguments } from "./client_flags.ts";
 import { exchange } from "./exchange.ts";
 import { type Direction, tapFrames } from "./frame_tap.ts";
@@ -58,21 +58,21 @@ export async function main(args: readonly string[]): Promise<number> {
 
 /** One command: once, again and again, or as a load. */
 async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number> {
-  const { timeout, json, interval = DEFAULT_INTERVAL_SECONDS } = flags;
-  const request = frameOf(call);
+  const { timeout, json, interval = DEFAULT_INTERVAL_SECONDS, maxPayloadBytes } = flags;
+  const frames = outgoing(call, { maxPayloadBytes });
   const address = await addressOf(flags);
   await askPermission(address);
   if (flags.bench) return await runBench(call, { flags, dial: (signal) => dialOrExplain(address, signal) });
-  const session = new Session((signal) => dial(address, flags, signal));
+  const session = new Session((signal) => dial(address, flags, signal), maxPayloadBytes);
   const show = (fields: Fields) => present(call, fields, flags);
   try {
     if (flags.repeat !== undefined) {
       const intervalMs = interval * 1000;
-      return await repeat({ session, request, timeout, json, present: show, count: flags.repeat, intervalMs });
+      return await repeat({ session, call: frames, timeout, json, present: show, count: flags.repeat, intervalMs });
     }
     const ending = await exchange({
       session,
-      request,
+      call: frames,
       timeout,
       json,
       show: (fields, more) => show(more ? { ...fields, more } : fields),
@@ -85,13 +85,14 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
 
 /** Calls that are typed, or piped. */
 async function runLines(flags: ClientFlags): Promise<number> {
-  const { timeout, json } = flags;
+  const { timeout, json, maxPayloadBytes } = flags;
   const address = await addressOf(flags);
   await askPermission(address);
-  const session = new Session((signal) => dial(address, flags, signal));
+  const session = new Session((signal) => dial(address, flags, signal), maxPayloadBytes);
   const options = {
     session,
     timeout,
+    maxPayloadBytes,
     json,
     present: (call: CommandCall, fields: Fields) => present(call, fields, flags),
   };

@@ -7,12 +7,16 @@
 
 import config from "../deno.json" with { type: "json" };
 import { type Flag, flagOf, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
-import { ABOUT, countFlag, describeFlags, secondsFlag } from "./flags.ts";
+import { ABOUT, countFlag, describeFlags, limitFlag, secondsFlag } from "./flags.ts";
 import { LOAD_FLAGS } from "./run_bench.ts";
 import { ADDRESS_FLAGS } from "./server_address.ts";
 
 const OUTPUT_FLAGS = {
   timeout: secondsFlag("how long to wait for the server (default: for ever; with --bench: 30)", { zero: false }),
+  maxPayloadBytes: limitFlag(
+    "maxPayloadBytes",
+    "the largest payload, either way; the server is told, unless it is 57310",
+  ),
   json: toggle("prints bare JSON, for programs"),
   hex: toggle("shows each frame on stderr, as xxd would, and what is in it: > sent, < received"),
   list: toggle("lists the server's commands"),

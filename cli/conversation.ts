@@ -1,6 +1,6 @@
 /**
  * One connection on which requests go out one after the other, each with all its replies, as the article's client does
- * it: nothing else before or behind it on the wire.
+ * it. The one thing before them are settings, where a call has some: once, with the first such call.
  *
  * The library's client matches replies to calls and hands on what callers want of them. Here someone wants to see what
  * the server says, whole and as it comes: every field, every item of a stream.
@@ -12,9 +12,10 @@
 import { DecodeStage } from "../codec/decode.ts";
 import { type Decoded, readReply, ReceivedReply, Truncated } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
-import { DEFAULT_LIMITS } from "../limits.ts";
+import { DEFAULT_LIMITS, type Limits } from "../limits.ts";
 import type { Duplex } from "../transport/duplex.ts";
 import { reasonOf } from "../transport/tls.ts";
+import type { Outgoing } from "./call.ts";
 
 type Batch = Decoded<ReceivedReply>[];
 
@@ -30,12 +31,16 @@ export class Conversation {
   #asked = false;
   #asking = false;
   #ended = false;
+  #settingsSent = false;
 
-  /** @param duplex The streams, which from now on are this conversation's alone. */
-  constructor(duplex: Duplex) {
+  /**
+   * @param duplex The streams, which from now on are this conversation's alone.
+   * @param limits What a reply may be.
+   */
+  constructor(duplex: Duplex, limits: Limits = DEFAULT_LIMITS) {
     this.#duplex = duplex;
     this.#writer = duplex.writable.getWriter();
-    const decode = new TransformStream(new DecodeStage(readReply, DEFAULT_LIMITS));
+    const decode = new TransformStream(new DecodeStage(readReply, limits));
     this.#reader = duplex.readable.pipeThrough(decode).getReader();
     this.#coming = this.#read();
   }
@@ -46,16 +51,28 @@ export class Conversation {
   }
 
   /** Sends a request, and reads up to its last reply. Who leaves earlier ends the connection. */
-  async *ask(request: Uint8Array): AsyncGenerator<ReceivedReply, void> {
+  async *ask({ request, settings }: Outgoing): AsyncGenerator<ReceivedReply, void> {
     this.#asked = this.#asking = true;
-    this.send(request);
+    const withSettings = settings !== undefined && !this.#settingsSent;
+    this.send(withSettings ? concat(settings, request) : request);
+    this.#settingsSent ||= withSettings;
+    /** What may be the answer to the settings, by a server that knows none: else it is the only reply there will be. */
+    let refusal: ReceivedReply | undefined;
     let answered = false;
     try {
       while (true) {
-        const { done, value } = await this.#take();
+        const { done, value } = await this.#take().catch((error) => {
+          if (refusal === undefined) throw error;
+          return { done: true, value: undefined } as const;
+        });
+        if (done && refusal !== undefined) return yield refusal;
         if (done) throw this.#lost("the server closed it before it had answered");
         for (const [index, message] of value.entries()) {
           const reply = this.#checked(message);
+          if (withSettings && refusal === undefined && isRefusalOfSettings(reply)) {
+            refusal = reply;
+            continue;
+          }
           // What stands behind the last reply belongs to nothing: the server speaks when it is asked.
           answered = !reply.more && index === value.length - 1;
           yield reply;
@@ -119,4 +136,16 @@ export class Conversation {
   #lost(reason: string, cause?: unknown): RpcError {
     return new RpcError("CONNECTION_LOST", `the connection to ${this.#duplex.peer} is lost: ${reason}`, { cause });
   }
+}
+
+/** A server that knows settings knows `seq`, and answers a request for an unknown command with it. */
+function isRefusalOfSettings({ seq, fields }: ReceivedReply): boolean {
+  return seq === undefined && fields.err === "CMD_NOT_FOUND";
+}
+
+function concat(first: Uint8Array, second: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(first.length + second.length);
+  bytes.set(first);
+  bytes.set(second, first.length);
+  return bytes;
 }

@@ -1,12 +1,13 @@
 /**
- * One call: the request out, each reply printed as it comes, and how it ended.
+ * One call: its frames out, each reply printed as it comes, and how it ended.
  *
- * In: a session, a request, and how a reply looks. Out: lines on stdout; an ending. Refused, by an `RpcError`: what the
+ * In: a session, a call, and how a reply looks. Out: lines on stdout; an ending. Refused, by an `RpcError`: what the
  * session refuses, and a server that takes longer than it may (`TIMEOUT`).
  */
 
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
+import type { Outgoing } from "./call.ts";
 import { print } from "./output.ts";
 import type { Session } from "./session.ts";
 import { WaitingSign } from "./waiting_sign.ts";
@@ -17,8 +18,7 @@ export type Ending = "res" | "err" | "unread";
 /** What a call needs. */
 export interface Exchange {
   readonly session: Session;
-  /** The request, as a frame. */
-  readonly request: Uint8Array;
+  readonly call: Outgoing;
   /** What to print for a reply; `undefined` for nothing. */
   readonly show: (fields: Fields, more: boolean) => string | undefined;
   /** How long it may take, in seconds; for ever if `undefined`. */
@@ -30,14 +30,14 @@ export interface Exchange {
 }
 
 /** Makes the call, and prints what comes. */
-export async function exchange({ session, request, show, timeout, json, signal }: Exchange): Promise<Ending> {
+export async function exchange({ session, call, show, timeout, json, signal }: Exchange): Promise<Ending> {
   const deadline = timeout === undefined ? new AbortController().signal : AbortSignal.timeout(timeout * 1000);
   const end = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
   const sign = new WaitingSign("Ctrl-C ends it");
   let ending: Ending = "res";
   sign.start();
   try {
-    for await (const { fields, more } of session.ask(request, end)) {
+    for await (const { fields, more } of session.ask(call, end)) {
       sign.stop();
       ending = "err" in fields ? "err" : "res";
       const text = show(fields, more);

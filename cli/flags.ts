@@ -5,7 +5,7 @@
  * `1.5` or `70000` for a port.
  */
 
-import { DEFAULT_HOSTNAME, DEFAULT_PORT, MAX_TIMER_MS } from "../limits.ts";
+import { checkLimit, DEFAULT_HOSTNAME, DEFAULT_LIMITS, DEFAULT_PORT, type Limits, MAX_TIMER_MS } from "../limits.ts";
 import { type Flag, flagOf, type Flags, toggle, UsageError } from "./arguments.ts";
 import { table } from "./table.ts";
 
@@ -63,6 +63,24 @@ export function secondsFlag(help: string, { zero, short }: { zero: boolean; shor
       throw new UsageError(
         `${flag} ${text}: a time is a number of seconds ${zero ? "from" : "above"} 0, up to ${MAX_SECONDS}`,
       );
+    },
+  };
+}
+
+/** One of the limits, by its name. */
+export function limitFlag(name: keyof Limits, help: string): Flag<number> {
+  const unit = name.endsWith("Ms") ? "MILLISECONDS" : name.endsWith("Bytes") ? "BYTES" : "COUNT";
+  return {
+    takes: unit,
+    help: `${help} (default ${DEFAULT_LIMITS[name]})`,
+    read(text, flag) {
+      try {
+        return checkLimit(name, /^\d+$/.test(text) ? Number(text) : text);
+      } catch (error) {
+        // What the limit is called in the library does not help here.
+        const [, rule] = (error as RangeError).message.split(/: (.*)/);
+        throw new UsageError(`${flag} ${text}: ${rule}`);
+      }
     },
   };
 }

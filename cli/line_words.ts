@@ -20,19 +20,21 @@ export function wordsOf(line: string): string[] {
     while (isBlank(line[position])) position++;
     if (position >= line.length) return words;
     let word = "";
-    const atValue = () => word === "" || word.endsWith("=") && !word.slice(0, -1).includes("=");
+    // A value begins with the word, and after its first "=".
+    let atValue = true;
+    let hasKey = false;
     while (position < line.length && !isBlank(line[position])) {
       const character = line[position];
       let end = position + 1;
-      if (!atValue()) {
-        word += character;
-      } else if (character === "'") {
+      if (atValue && character === "'") {
         end = endOfQuote(line, position);
         word += line.slice(position + 1, end - 1);
       } else {
-        if (character === '"' || character in CLOSING) end = endOfJson(line, position);
+        if (atValue && (character === '"' || character in CLOSING)) end = endOfJson(line, position);
         word += line.slice(position, end);
       }
+      atValue = character === "=" && !hasKey;
+      hasKey ||= atValue;
       position = end;
     }
     words.push(word);

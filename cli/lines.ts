@@ -6,11 +6,17 @@
 
 /** The lines of a stream. */
 export async function* linesOf(bytes: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string, void> {
-  let rest = "";
+  // A line may be long, and come in many parts: they are joined once.
+  let parts: string[] = [];
   for await (const text of bytes.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop() ?? "";
+    const [end, ...lines] = text.split("\n");
+    parts.push(end);
+    const begun = lines.pop();
+    if (begun === undefined) continue;
+    yield parts.join("");
     yield* lines;
+    parts = [begun];
   }
+  const rest = parts.join("");
   if (rest !== "") yield rest;
 }

@@ -9,7 +9,7 @@
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { UsageError } from "./arguments.ts";
-import { cancelFrame, type CommandCall, frameOf, readCall } from "./call.ts";
+import { cancelFrame, type CommandCall, outgoing, readCall } from "./call.ts";
 import { completionsOf, type KnownCommand, knownCommands } from "./completion.ts";
 import { exchange } from "./exchange.ts";
 import { LineEditor } from "./line_editor.ts";
@@ -35,6 +35,7 @@ export interface PromptOptions {
   readonly present: (call: CommandCall, fields: Fields) => string;
   readonly timeout: number | undefined;
   readonly json: boolean | undefined;
+  readonly maxPayloadBytes: number | undefined;
   /** Whether to ask at once what the server can do; else `help` does. */
   readonly eager: boolean;
 }
@@ -66,8 +67,9 @@ class Prompt {
   async learn(): Promise<void> {
     const late = AbortSignal.timeout(GREETING_MS);
     try {
-      const request = frameOf({ name: "INFO", params: {} }, this.#nextSeq++);
-      for await (const { fields } of this.#options.session.ask(request, late)) {
+      const { session, maxPayloadBytes } = this.#options;
+      const info = outgoing({ name: "INFO", params: {} }, { seq: this.#nextSeq++, maxPayloadBytes });
+      for await (const { fields } of session.ask(info, late)) {
         this.#listed = commandsOf(fields.res) ?? [];
         this.#known = knownCommands(this.#listed);
       }
@@ -104,15 +106,15 @@ class Prompt {
   }
 
   async #call(call: CommandCall): Promise<void> {
-    const { session, present, timeout, json } = this.#options;
+    const { session, present, timeout, json, maxPayloadBytes } = this.#options;
     const seq = this.#nextSeq++;
-    const request = frameOf(call, seq);
+    const frames = outgoing(call, { seq, maxPayloadBytes });
     this.#cancelled = false;
     this.#running = { seq, stop: new AbortController() };
     try {
       await exchange({
         session,
-        request,
+        call: frames,
         signal: this.#running.stop.signal,
         timeout,
         json,

@@ -53,13 +53,17 @@ function rateFlag(help: string): Flag<number> {
 
 /** What `--bench` is told. */
 export interface BenchOptions {
-  readonly flags: FlagValues<typeof LOAD_FLAGS> & { readonly timeout?: number; readonly json?: boolean };
+  readonly flags: FlagValues<typeof LOAD_FLAGS> & {
+    readonly timeout?: number;
+    readonly json?: boolean;
+    readonly maxPayloadBytes?: number;
+  };
   readonly dial: (signal: AbortSignal) => Promise<Duplex>;
 }
 
 /** Runs the load; resolves to the exit code. */
 export async function runBench(call: CommandCall, { flags, dial }: BenchOptions): Promise<number> {
-  const { connections = DEFAULT_CONNECTIONS, inFlight = 1, seconds, rate, timeout } = flags;
+  const { connections = DEFAULT_CONNECTIONS, inFlight = 1, seconds, rate, timeout, maxPayloadBytes } = flags;
   if (flags.calls !== undefined && seconds !== undefined) throw new UsageError("--bench takes either -n or -z");
   const load: Load = {
     call,
@@ -74,6 +78,7 @@ export async function runBench(call: CommandCall, { flags, dial }: BenchOptions)
       dial,
       timeout: timeout === undefined ? DEFAULT_TIMEOUT_MS : timeout * 1000,
       maxInFlight: Math.min(inFlight, MAX_TIMER_MS),
+      maxPayloadBytes,
     };
     while (clients.length < connections) {
       showStatus(`${clients.length} of ${connections} connections`);

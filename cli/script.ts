@@ -8,7 +8,7 @@
 
 import type { Fields } from "../codec/message.ts";
 import { UsageError } from "./arguments.ts";
-import { type CommandCall, frameOf, readCall } from "./call.ts";
+import { type CommandCall, outgoing, readCall } from "./call.ts";
 import { exchange } from "./exchange.ts";
 import { wordsOf } from "./line_words.ts";
 import type { Session } from "./session.ts";
@@ -20,12 +20,13 @@ export interface ScriptOptions {
   readonly present: (call: CommandCall, fields: Fields) => string;
   readonly timeout: number | undefined;
   readonly json: boolean | undefined;
+  readonly maxPayloadBytes: number | undefined;
 }
 
 /** Runs the lines; resolves to the exit code. */
 export async function runScript(
   lines: AsyncIterable<string>,
-  { session, present, timeout, json }: ScriptOptions,
+  { session, present, timeout, json, maxPayloadBytes }: ScriptOptions,
 ): Promise<number> {
   let number = 0;
   let calls = 0;
@@ -37,7 +38,7 @@ export async function runScript(
     calls++;
     const ending = await exchange({
       session,
-      request: atLine(number, () => frameOf(call)),
+      call: atLine(number, () => outgoing(call, { maxPayloadBytes })),
       timeout,
       json,
       show: (fields, more) => present(call, more ? { ...fields, more } : fields),

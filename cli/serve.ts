@@ -11,22 +11,14 @@
  */
 
 import config from "../deno.json" with { type: "json" };
-import {
-  checkLimit,
-  DEFAULT_GRACE_SECONDS,
-  DEFAULT_HOSTNAME,
-  DEFAULT_LIMITS,
-  DEFAULT_PORT,
-  LIMIT_NAMES,
-  type Limits,
-} from "../limits.ts";
+import { DEFAULT_GRACE_SECONDS, DEFAULT_HOSTNAME, DEFAULT_PORT, LIMIT_NAMES, type Limits } from "../limits.ts";
 import { serve, type ShutdownReport } from "../server.ts";
 import { systemClock } from "../transport/clock.ts";
 import { textOf } from "../transport/dialer.ts";
 import { type ServerTls, tlsProblem } from "../transport/tls.ts";
 import { permissionsToListen } from "../transport/unix.ts";
 import { type Flag, type FlagValues, readArguments, UsageError } from "./arguments.ts";
-import { ABOUT, describeFlags, hostnameFlag, pathFlag, portFlag, secondsFlag } from "./flags.ts";
+import { ABOUT, describeFlags, hostnameFlag, limitFlag, pathFlag, portFlag, secondsFlag } from "./flags.ts";
 import { complain, note, OutputError, print } from "./output.ts";
 import { InputError, readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
@@ -49,7 +41,7 @@ const LIMIT_HELP: Record<keyof Limits, string> = {
   strikeWindowMs: "how long that window is",
 };
 
-const LIMIT_FLAGS = Object.fromEntries(LIMIT_NAMES.map((name) => [name, limitFlag(name)])) as Record<
+const LIMIT_FLAGS = Object.fromEntries(LIMIT_NAMES.map((name) => [name, limitFlag(name, LIMIT_HELP[name])])) as Record<
   keyof Limits,
   Flag<number>
 >;
@@ -152,21 +144,6 @@ function workersFlag(help: string): Flag<number> {
       const count = /^\d+$/.test(text) ? Number(text) : NaN;
       if (count >= 1 && count <= MAX_WORKERS) return count;
       throw new UsageError(`${flag} ${text}: workers are a whole number from 1 to ${MAX_WORKERS}, or auto`);
-    },
-  };
-}
-
-function limitFlag(name: keyof Limits): Flag<number> {
-  const unit = name.endsWith("Ms") ? "milliseconds" : name.endsWith("Bytes") ? "bytes" : "";
-  return {
-    takes: unit.toUpperCase() || "COUNT",
-    help: `${LIMIT_HELP[name]} (default ${DEFAULT_LIMITS[name]})`,
-    read(text, flag) {
-      try {
-        return checkLimit(name, /^\d+$/.test(text) ? Number(text) : text);
-      } catch (error) {
-        throw new UsageError(`${flag} ${text}: ${(error as RangeError).message}`);
-      }
     },
   };
 }

@@ -2,23 +2,30 @@
  * Calls to one server, one after the other, over a connection that is made when it is needed and kept as long as it is of
  * use.
  *
- * In: a way to dial; requests as frames. Out: replies. A connection that has ended while nobody asked is made anew with the
+ * In: a way to dial; calls as frames. Out: replies. A connection that has ended while nobody asked is made anew with the
  * next request; one that ends, or is left, in the middle of a call is gone with that call. Refused: what
  * `conversation.ts` refuses.
  */
 
 import type { ReceivedReply } from "../codec/message.ts";
+import { resolveLimits } from "../limits.ts";
 import type { Duplex } from "../transport/duplex.ts";
+import type { Outgoing } from "./call.ts";
 import { Conversation } from "./conversation.ts";
 
 /** A server to call. */
 export class Session {
   readonly #dial: (signal: AbortSignal) => Promise<Duplex>;
+  readonly #limits;
   #conversation: Conversation | undefined;
 
-  /** @param dial Makes a connection; the signal says that nobody wants it any more. */
-  constructor(dial: (signal: AbortSignal) => Promise<Duplex>) {
+  /**
+   * @param dial Makes a connection; the signal says that nobody wants it any more.
+   * @param maxPayloadBytes The largest payload that may come.
+   */
+  constructor(dial: (signal: AbortSignal) => Promise<Duplex>, maxPayloadBytes?: number) {
     this.#dial = dial;
+    this.#limits = resolveLimits({ maxPayloadBytes });
   }
 
   /** Makes a connection, unless there is one. */
@@ -29,18 +36,18 @@ export class Session {
         duplex.close?.();
         throw signal.reason;
       }
-      this.#conversation = new Conversation(duplex);
+      this.#conversation = new Conversation(duplex, this.#limits);
     }
     return this.#conversation;
   }
 
   /** Sends a request, and reads up to its last reply. The signal ends the call, and the connection with it. */
-  async *ask(request: Uint8Array, signal: AbortSignal): AsyncGenerator<ReceivedReply, void> {
+  async *ask(call: Outgoing, signal: AbortSignal): AsyncGenerator<ReceivedReply, void> {
     const conversation = await this.connect(signal);
     const end = () => conversation.close();
     signal.addEventListener("abort", end, { once: true });
     try {
-      yield* conversation.ask(request);
+      yield* conversation.ask(call);
     } finally {
       signal.removeEventListener("abort", end);
     }

@@ -1,11 +1,11 @@
-/** `cli/call.ts`: words to a call, and a call to its frame. */
+/** `cli/call.ts`: words to a call, and a call to its frames. */
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../cli/arguments.ts";
-import { frameOf, readCall } from "../../cli/call.ts";
+import { outgoing, readCall } from "../../cli/call.ts";
 import { decode } from "../../codec/msgpack.ts";
 
-/** The article's own frames, as in the vectors; an unknown command goes by its name. */
+/** The article's own frames, as in the vectors. */
 const FRAMES: [words: string[], hex: string][] = [
   [["PING"], "202681a3636d64010a"],
   [["DELAY", "3"], "202d82a5736c65657003a3636d64020a"],
@@ -17,12 +17,29 @@ const FRAMES: [words: string[], hex: string][] = [
   [["DELAY", "abc"], "202681a3636d64020a"],
   [["DELAY", " "], "202681a3636d64020a"],
   [["DELAY", "Infinity"], "203582a5736c656570cb7ff0000000000000a3636d64020a"],
-  [["FOO"], "202981a3636d64a3464f4f0a"],
-  [["toString"], "202e81a3636d64a8746f537472696e670a"],
 ];
 
-Deno.test("a call becomes the frame that the article's client sends", () => {
-  for (const [words, hex] of FRAMES) assertEquals(frameOf(readCall(words)).toHex(), hex, words.join(" "));
+/** Other commands go by their names, and with the settings that let a long reply come. */
+const NAMED_FRAMES: [words: string[], hex: string][] = [
+  [["FOO"], "202e82a3636d64a3464f4fa3736571010a"],
+  [["toString"], "203382a3636d64a8746f537472696e67a3736571010a"],
+  [["INFO"], "202b82a3636d6403a3736571010a"],
+];
+
+Deno.test("a call of PING or DELAY becomes the frame that the article's client sends", () => {
+  for (const [words, hex] of FRAMES) {
+    const { request, settings } = outgoing(readCall(words));
+    assertEquals([request.toHex(), settings], [hex, undefined], words.join(" "));
+  }
+});
+
+Deno.test("a call of anything else has a seq, and settings that say how long its reply may be", () => {
+  for (const [words, hex] of NAMED_FRAMES) {
+    const { request, settings } = outgoing(readCall(words));
+    assertEquals([request.toHex(), settings?.toHex()], [hex, "202f82a3636d6400a36d6178ce001000000a"], words.join(" "));
+  }
+  const { request, settings } = outgoing(readCall(["FOO"]), { maxPayloadBytes: 57_310 });
+  assertEquals([request.toHex(), settings], ["202981a3636d64a3464f4f0a", undefined]);
 });
 
 Deno.test("parameters are JSON where they parse as such, else text, and stand before cmd", () => {
@@ -54,8 +71,8 @@ Deno.test("parameters are JSON where they parse as such, else text, and stand be
     ["__proto__"]: 1,
   };
   assertEquals(call, { name: "GREET", params: expected });
-  const frame = frameOf(call);
-  assertEquals(decode(frame.subarray(2, -1)), { ...expected, ["__proto__"]: 1, cmd: "GREET" });
+  const { request } = outgoing(call);
+  assertEquals(decode(request.subarray(2, -1)), { ...expected, ["__proto__"]: 1, cmd: "GREET", seq: 1 });
 });
 
 Deno.test("readCall() refuses what is no call", () => {
@@ -73,14 +90,15 @@ Deno.test("readCall() refuses what is no call", () => {
   for (const [words, text] of refused) assertThrows(() => readCall(words), UsageError, text);
 });
 
-Deno.test("frameOf() refuses parameters that a message cannot hold", () => {
+Deno.test("outgoing() refuses parameters that a message cannot hold", () => {
   const deep = readCall(["GREET", `a=${"[".repeat(100)}${"]".repeat(100)}`]);
-  assertThrows(() => frameOf(deep), UsageError, "the parameters cannot be sent");
+  assertThrows(() => outgoing(deep), UsageError, "the parameters cannot be sent");
   const large = readCall(["GREET", `a=${"x".repeat(1024 * 1024)}`]);
-  assertThrows(() => frameOf(large), UsageError, "the limit is 1048576");
+  assertThrows(() => outgoing(large), UsageError, "the limit is 1048576");
+  assertEquals(outgoing(large, { maxPayloadBytes: 2 * 1024 * 1024 }).request.length > 1024 * 1024, true);
 });
 
-Deno.test("frameOf() sends what is too long for a short frame in a long one", () => {
-  const frame = frameOf(readCall(["GREET", `a=${"x".repeat(60_000)}`]));
-  assertEquals(frame.subarray(0, 2).toHex(), "1f1f");
+Deno.test("outgoing() sends what is too long for a short frame in a long one", () => {
+  const { request } = outgoing(readCall(["GREET", `a=${"x".repeat(60_000)}`]));
+  assertEquals(request.subarray(0, 2).toHex(), "1f1f");
 });

@@ -82,7 +82,7 @@ Deno.test("--list, STATS and INFO tell people and programs what the server is", 
   assertMatch(info.stdout, /^you said \{"res":\{"name":"packline",/);
 });
 
-Deno.test("PING and DELAY go out byte for byte as in the article, and nothing else does", async () => {
+Deno.test("PING and DELAY go out byte for byte as in the article, others with settings before them", async () => {
   const vectors: [args: string[], request: string, reply: string, outcome: Outcome][] = [
     [["PING"], "202681a3636d64010a", "202a81a3726573a4504f4e470a", said('you said {"res":"PONG"}')],
     [
@@ -111,7 +111,7 @@ Deno.test("PING and DELAY go out byte for byte as in the article, and nothing el
     ],
     [
       ["FOO"],
-      "202981a3636d64a3464f4f0a",
+      "202f82a3636d6400a36d6178ce001000000a202e82a3636d64a3464f4fa3736571010a",
       "203381a3657272ad434d445f4e4f545f464f554e440a",
       said('you said {"err":"CMD_NOT_FOUND"}', 1),
     ],
@@ -121,6 +121,47 @@ Deno.test("PING and DELAY go out byte for byte as in the article, and nothing el
     assertEquals(await runClient(server.port, ...args), outcome);
     assertEquals(await server.received, request);
   }));
+});
+
+Deno.test("a long reply comes, whichever way a call is made", async () => {
+  const LARGE = command({ handler: () => ({ res: "x".repeat(60_000) }) });
+  const summary = "One of many, with a line of help";
+  const many = Object.fromEntries(
+    Array.from({ length: 700 }, (_, place) => [`COMMAND_${place}`, command({ summary, handler: () => ({ res: 0 }) })]),
+  );
+  await using server = await serve({ port: 0, commands: { ...many, LARGE } });
+  const calls: [args: string[], stdout: RegExp, input?: string][] = [
+    [["LARGE", "--json"], /^\{"res":"LARGE"\}\n$/],
+    [["LARGE", "--json", "--repeat", "2", "--interval", "0"], /^(.*\{"res":"LARGE"\}\}\n){2}/],
+    [["--json"], /^\{"res":"LARGE"\}\n\{"res":"PONG"\}\n\{"res":"LARGE"\}\n$/, "LARGE\nPING\nLARGE\n"],
+    [["--bench", "LARGE", "-n", "3", "-c", "1"], /^LARGE: 3 calls in /],
+    [["--list"], /^- +COMMAND_699 +One of many/m],
+    [["STATS"], /^COMMAND_699 +0 /m],
+    [["STATS", "--format", "prometheus"], /^packline_calls_total\{command="COMMAND_699"\} 0$/m],
+    [["INFO", "--json"], /"COMMAND_699"/],
+  ];
+  for (const [args, stdout, input] of calls) {
+    const outcome = await runScript("client", ["--port", String(server.port), ...args], { input });
+    assertEquals([outcome.code, outcome.stderr], [0, ""], args.join(" "));
+    assertMatch(outcome.stdout.replaceAll("x".repeat(60_000), "LARGE"), stdout, args.join(" "));
+  }
+});
+
+Deno.test("--max-payload-bytes is the largest payload, either way", async () => {
+  const TEXT = command({ handler: ({ length }: { length: number }) => ({ res: "x".repeat(length) }) });
+  const LENGTH = command({ handler: ({ text }: { text: string }) => ({ res: text.length }) });
+  await using server = await serve({ port: 0, commands: { TEXT, LENGTH }, maxPayloadBytes: 3_000_000, onError() {} });
+  const run = (input: string, ...flags: string[]) =>
+    runScript("client", ["--port", String(server.port), "--json", ...flags], { input });
+  assertMatch((await run("TEXT length=2000000\n")).stdout, /^\{"err":"REPLY_TOO_LARGE"/);
+  assertEquals((await run("TEXT length=2000000\n", "--max-payload-bytes", "3000000")).stdout.length, 2_000_011);
+  const request = `LENGTH text=${"x".repeat(2_000_000)}\n`;
+  const refused = await run(request);
+  assertEquals([refused.code, refused.stdout], [2, ""]);
+  assertMatch(refused.stderr, /line 1: the parameters cannot be sent: .*the limit is 1048576/);
+  assertEquals(await run(request, "--max-payload-bytes", "3000000"), said('{"res":2000000}'));
+  // Such as the article's server takes: nothing is said about it.
+  assertMatch((await run("TEXT length=60000\n", "--max-payload-bytes", "57310")).stdout, /^\{"err":"REPLY_TOO_LARGE"/);
 });
 
 Deno.test("--hex shows the frames of both sides on stderr", async () => {
@@ -277,7 +318,7 @@ Deno.test("--help and --version need no server and no permission", async () => {
     runScript("client", ["--version"], { permissions: [] }),
   ]);
   assertEquals([help.code, help.stderr, version.code, version.stderr], [0, "", 0, ""]);
-  assertEquals(help.stdout.match(/^ {2}(-\w, )?--/gm)?.length, 22);
+  assertEquals(help.stdout.match(/^ {2}(-\w, )?--/gm)?.length, 23);
   const lines = help.stdout.split("\n");
   assert(lines.length < 60, `the help takes ${lines.length} lines`);
   for (const line of lines) assert(line.length <= 120, line);

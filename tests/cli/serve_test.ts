@@ -34,10 +34,8 @@ Deno.test("no limit takes a flag out of its range, and each says so by name", ()
     for (const text of least === 0 ? bad : ["0", ...bad]) {
       for (const args of [[flagOf(name), text], [`${flagOf(name)}=${text}`]]) {
         const { message } = assertThrows(() => readCommandLine(args), UsageError);
-        const [, start] = message.match(/^(.*): Cannot use .* as (\w+): it must be a whole number from \d to \d+$/) ??
-          [];
+        const [, start] = message.match(/^(.*): it must be a whole number from \d to \d+$/) ?? [];
         assertEquals(start, `${flagOf(name)} ${text}`, message);
-        assert(message.includes(` as ${name}: `), message);
       }
     }
     assertThrows(() => readCommandLine([flagOf(name)]), UsageError, "needs a value");
@@ -74,11 +72,8 @@ Deno.test("a command line that makes no sense is one line and exit code 2", asyn
     [["--port", "1.5"], "--port 1.5: a port is a whole number from 0 to 65535"],
     [["--port="], "--port needs a value"],
     [["--port", "1", "--port", "2"], "--port is given 2 times"],
-    [
-      ["--max-in-flight", "0"],
-      "--max-in-flight 0: Cannot use 0 as maxInFlight: it must be a whole number from 1 to 2147483647",
-    ],
-    [["--max-depth=x"], '--max-depth x: Cannot use "x" as maxDepth: it must be a whole number from 1 to 1000'],
+    [["--max-in-flight", "0"], "--max-in-flight 0: it must be a whole number from 1 to 2147483647"],
+    [["--max-depth=x"], "--max-depth x: it must be a whole number from 1 to 1000"],
     [["--grace", "-1"], "--grace -1: a time is a number of seconds from 0, up to 2147483.647"],
     [["--bogus\x1b[2J"], "unknown flag --bogus\\u001b[2J"],
     [["stray"], 'there is nothing to do with "stray"'],

@@ -1,14 +1,15 @@
 /** `cli/session.ts` and `cli/conversation.ts`: calls one after the other, over connections that come and go. */
 
 import { assertEquals, assertRejects } from "@std/assert";
-import { frameOf } from "../../cli/call.ts";
+import { type Outgoing, outgoing } from "../../cli/call.ts";
 import { Session } from "../../cli/session.ts";
 import { RpcError } from "../../errors.ts";
 import { type Duplex, memoryPair } from "../../transport/duplex.ts";
 import { turn } from "../fake_clock.ts";
 import { frame } from "./scripts.ts";
 
-const PING = frameOf({ name: "PING", params: {} });
+const PING = outgoing({ name: "PING", params: {} });
+const GREET = outgoing({ name: "GREET", params: {} });
 const never = new AbortController().signal;
 
 /** A session, and the other ends of its connections. */
@@ -22,9 +23,9 @@ function sessionWithPeers() {
   return { session, peers };
 }
 
-async function ask(session: Session, signal = never): Promise<unknown[]> {
+async function ask(session: Session, signal = never, call: Outgoing = PING): Promise<unknown[]> {
   const replies = [];
-  for await (const { fields, more } of session.ask(PING, signal)) replies.push(more ? { ...fields, more } : fields);
+  for await (const { fields, more } of session.ask(call, signal)) replies.push(more ? { ...fields, more } : fields);
   return replies;
 }
 
@@ -102,7 +103,60 @@ Deno.test("a dial that hangs is ended by the signal of the call", async () => {
   const stop = new AbortController();
   const stopped = assertRejects(() => ask(session, stop.signal), DOMException, "aborted");
   await turn();
-  assertEquals(session.send(PING), false);
+  assertEquals(session.send(PING.request), false);
   stop.abort();
   await stopped;
+});
+
+Deno.test("settings go once over each connection, with the first call that has some", async () => {
+  const { session, peers } = sessionWithPeers();
+  const received: string[] = [];
+  for (const [call, round] of [[PING, 1], [GREET, 2], [GREET, 3]] as const) {
+    const asked = ask(session, never, call);
+    await turn();
+    const reader = peers[0].duplex.readable.getReader();
+    received.push((await reader.read()).value?.toHex() ?? "");
+    reader.releaseLock();
+    await peers[0].writer.write(frame({ seq: 1, res: round }));
+    assertEquals(await asked, [{ res: round }]);
+  }
+  const request = GREET.request.toHex();
+  assertEquals(received, [PING.request.toHex(), `${GREET.settings?.toHex()}${request}`, request]);
+  session.close();
+});
+
+Deno.test("a server that knows no settings refuses them, and its answer is the reply that comes next", async () => {
+  const refusal = frame({ err: "CMD_NOT_FOUND" });
+  const { session, peers } = sessionWithPeers();
+  const first = ask(session, never, GREET);
+  await turn();
+  await peers[0].writer.write(new Uint8Array([...refusal, ...frame({ res: 1 })]));
+  assertEquals(await first, [{ res: 1 }]);
+  const second = ask(session, never, GREET);
+  await turn();
+  await peers[0].writer.write(refusal);
+  assertEquals(await second, [{ err: "CMD_NOT_FOUND" }], "the settings went with the first call");
+  session.close();
+});
+
+Deno.test("where a refusal of the settings is all that comes, it is the reply", async () => {
+  for (const end of ["close", "abort"] as const) {
+    const { session, peers } = sessionWithPeers();
+    const asked = ask(session, never, GREET);
+    await turn();
+    await peers[0].writer.write(frame({ err: "CMD_NOT_FOUND" }));
+    await turn();
+    await peers[0].writer[end]();
+    assertEquals(await asked, [{ err: "CMD_NOT_FOUND" }]);
+    session.close();
+  }
+});
+
+Deno.test("an error without seq that is no refusal of the settings is the reply", async () => {
+  const { session, peers } = sessionWithPeers();
+  const asked = ask(session, never, GREET);
+  await turn();
+  await peers[0].writer.write(frame({ err: "INVALID_MESSAGE" }));
+  assertEquals(await asked, [{ err: "INVALID_MESSAGE" }]);
+  session.close();
 });
