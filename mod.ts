@@ -26,4 +26,5 @@ export type { PeerCertificate } from "./transport/certificate.ts";
 export type { ClientTls, ServerTls } from "./transport/tls.ts";
 export * from "./handlers/command.ts";
 export { builtIns } from "./handlers/mod.ts";
-export type { ErrorOrigin, Middleware, ServiceOptions, WorkerOptions } from "./handlers/service.ts";
+export type { ErrorOrigin } from "./handlers/error_log.ts";
+export type { Middleware, ServiceOptions, WorkerOptions } from "./handlers/service.ts";

@@ -17,6 +17,7 @@ import type { Duplex } from "./transport/duplex.ts";
 import { endsOf } from "./transport/ends.ts";
 import { type Acceptor, listen } from "./transport/listen.ts";
 import { acceptAll } from "./transport/listener.ts";
+import { standardError } from "./transport/standard_error.ts";
 import { closeQuietly, writeAll } from "./transport/tcp.ts";
 import type { ServerTls } from "./transport/tls.ts";
 
@@ -232,6 +233,7 @@ class ListeningServer implements Server {
     await ended;
     service.clock.clearTimer(timer);
     this.#sweeper.stop();
+    await standardError.flush(); // the program may end now
     this.#finish();
     return { finished: service.finishedCalls, cut: service.cutCalls };
   }

@@ -8,6 +8,7 @@
  */
 
 import { printable } from "../codec/printable.ts";
+import { standardError } from "../transport/standard_error.ts";
 
 const encoder = new TextEncoder();
 
@@ -34,10 +35,11 @@ export async function print(text: string, { failed = false }: { failed?: boolean
   }
 }
 
-/** Writes lines to stderr. Where they cannot go, there is nobody left to tell. */
+/** Writes lines to stderr. Where they cannot go, there is nobody left to tell; where nobody reads them, they are not waited for. */
 export async function note(text: string): Promise<void> {
   showStatus("");
-  await write(Deno.stderr, text).catch(() => {});
+  standardError.write(text);
+  await standardError.flush();
 }
 
 /** Writes to stderr what went wrong, in one line. */

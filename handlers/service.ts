@@ -5,7 +5,6 @@
  */
 
 import config from "../deno.json" with { type: "json" };
-import { printable } from "../codec/printable.ts";
 import { RpcError } from "../errors.ts";
 import { type Limits, resolveLimits } from "../limits.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
@@ -24,6 +23,7 @@ import type {
   ServerView,
 } from "./command.ts";
 import type { Connection } from "./connection.ts";
+import { ErrorLog, type ErrorOrigin } from "./error_log.ts";
 import { Registry } from "./mod.ts";
 import { ServerCounts, sumStatistics } from "./statistics.ts";
 
@@ -40,14 +40,6 @@ const PROTOCOL_VERSION = 1;
  * @returns The reply: what `next()` returned, or another.
  */
 export type Middleware = (request: Context, next: () => Promise<Answer>) => Answer | Promise<Answer>;
-
-/** Where an error came from that the peer was not told about. */
-export interface ErrorOrigin {
-  /** Who was connected, if the error belongs to a connection. */
-  peer?: string;
-  /** Which command ran, if one did. */
-  command?: string;
-}
 
 /** What a server knows of the others that share its port: it is one of several workers. */
 export interface WorkerOptions {
@@ -69,7 +61,7 @@ export interface ServiceOptions extends Partial<Limits> {
   middleware?: readonly Middleware[];
   /**
    * Gets every error that the peer is not told: what a handler threw, a socket that failed. By default it is one
-   * line on stderr.
+   * line on stderr; of those that are alike, one a second and how many more there were.
    */
   onError?: (error: unknown, origin: ErrorOrigin) => void;
   /** The clock to go by; a test may hold it still. */
@@ -101,6 +93,7 @@ export class Service implements ServerView {
   finishedCalls = 0;
   cutCalls = 0;
   readonly #middleware: readonly Middleware[];
+  readonly #errorLog: ErrorLog;
   readonly #onError: (error: unknown, origin: ErrorOrigin) => void;
   readonly #worker: WorkerOptions | undefined;
   readonly #startedMs: number;
@@ -112,7 +105,8 @@ export class Service implements ServerView {
     this.deadlines = new Deadlines(this.clock);
     this.turn = new Turn(this.clock);
     this.#middleware = options.middleware ?? [];
-    this.#onError = options.onError ?? writeErrorLine;
+    this.#errorLog = new ErrorLog(this.clock);
+    this.#onError = options.onError ?? ((error, origin) => this.#errorLog.add(error, origin));
     this.#worker = options.worker;
     this.#startedMs = this.clock.now();
   }
@@ -122,6 +116,7 @@ export class Service implements ServerView {
     this.deadlines.clear();
     this.turn.close();
     this.roundRobin.close();
+    this.#errorLog.close();
   }
 
   /** Runs the middleware and the handler. */
@@ -129,16 +124,16 @@ export class Service implements ServerView {
     return this.#middleware.length === 0 ? invoke(call) : this.#pass(call, 0);
   }
 
-  /** Hands an error to the hook, which must not be able to break anything. */
+  /** Hands an error to the hook, which cannot break anything, and is not waited for. */
   report(error: unknown, origin: ErrorOrigin): void {
     const failed = (hookError: unknown) => {
-      writeErrorLine(error, origin);
-      writeErrorLine(hookError, { command: "onError" });
+      this.#errorLog.add(error, origin);
+      this.#errorLog.add(hookError, { command: "onError" });
     };
     try {
       // The type says that it returns nothing; an async function is one all the same.
       const done: unknown = this.#onError(error, origin);
-      if (done instanceof Promise) done.catch(failed);
+      if (done !== undefined) Promise.resolve(done).catch(failed);
     } catch (hookError) {
       failed(hookError);
     }
@@ -241,21 +236,4 @@ function pathOf(issue: SchemaIssue): (string | number)[] {
     const key = typeof step === "object" ? step.key : step;
     return typeof key === "number" ? key : String(key);
   });
-}
-
-/** One line on stderr, in which nothing a peer has sent can move the cursor or start a line. */
-function writeErrorLine(error: unknown, { peer, command }: ErrorOrigin): void {
-  const where = [command && `in ${command}`, peer && `for ${peer}`].filter(Boolean).join(" ");
-  const text = textOf(error);
-  const line = printable(text.replaceAll(/\s*\n\s*/g, " | "));
-  console.error(`packline: error${where && ` ${where}`}: ${line}`);
-}
-
-/** What to show of an error, which may be anything: a look at it must not throw in turn. */
-function textOf(error: unknown): string {
-  try {
-    return error instanceof Error ? String(error.stack ?? error) : `thrown: ${Deno.inspect(error)}`;
-  } catch {
-    return "thrown: something that cannot be shown";
-  }
 }

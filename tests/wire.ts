@@ -10,9 +10,11 @@ import { setImmediate } from "node:timers";
 import { assertEquals } from "@std/assert";
 import { decode, encode } from "../codec/msgpack.ts";
 import { type Command, command, type Context, type ReplyFields } from "../handlers/command.ts";
-import type { ErrorOrigin, ServiceOptions } from "../handlers/service.ts";
+import type { ErrorOrigin } from "../handlers/error_log.ts";
+import type { ServiceOptions } from "../handlers/service.ts";
 import { serve, serveConnection, type ServeOptions, type Server } from "../server.ts";
 import { type Duplex, memoryPair } from "../transport/duplex.ts";
+import { standardError } from "../transport/standard_error.ts";
 import { FakeClock } from "./fake_clock.ts";
 
 /** A reply, or any other message, as its fields. */
@@ -372,6 +374,23 @@ export class Held {
 }
 
 // Servers ------------------------------------------------------------------------------------------------------------
+
+/** What this process writes to stderr while something runs, as lines. */
+export async function stderrLines(run: () => Promise<void>): Promise<string[]> {
+  let text = "";
+  const original = Deno.stderr.write;
+  Deno.stderr.write = (bytes) => {
+    text += new TextDecoder().decode(bytes);
+    return Promise.resolve(bytes.length);
+  };
+  try {
+    await run();
+    await standardError.flush();
+  } finally {
+    Deno.stderr.write = original;
+  }
+  return text.split("\n").slice(0, -1);
+}
 
 /** What reached a server's `onError`. What a test does not take makes it fail. */
 export class ErrorLog {

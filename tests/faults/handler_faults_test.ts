@@ -10,7 +10,7 @@ import { command, type Context } from "../../handlers/command.ts";
 import type { Middleware } from "../../handlers/service.ts";
 import { serve } from "../../server.ts";
 import { type Clock, systemClock } from "../../transport/clock.ts";
-import { ErrorLog, withServer } from "../wire.ts";
+import { ErrorLog, stderrLines, withServer } from "../wire.ts";
 import { besideGoodClients, shown, until, untilAtRest } from "./beside.ts";
 
 /** How often each handler is called. */
@@ -158,22 +158,17 @@ Deno.test("handler faults - an error of the server's own ends that connection al
 });
 
 Deno.test("handler faults - what cannot be shown is a line on stderr all the same", async () => {
-  const lines: string[] = [];
-  const { error } = console;
-  console.error = (line: string) => lines.push(line);
-  try {
-    const odd = { [Symbol.for("Deno.customInspect")]: fail };
-    const commands = {
-      ODD: command({ handler: () => throwValue(odd) }),
-      LATER: command({ handler: () => Promise.reject(odd) }),
-    };
+  const odd = { [Symbol.for("Deno.customInspect")]: fail };
+  const commands = {
+    ODD: command({ handler: () => throwValue(odd) }),
+    LATER: command({ handler: () => Promise.reject(odd) }),
+  };
+  const lines = await stderrLines(async () => {
     await using server = await serve({ port: 0, commands });
     await using client = await connect({ port: server.port });
     for (const name of ["ODD", "LATER"] as const) await assertRejects(() => client.call(name), RpcError, "INTERNAL");
     assertEquals(await client.call("PING"), { res: "PONG" });
-  } finally {
-    console.error = error;
-  }
+  });
   assertEquals(lines.length, 2);
   for (const line of lines) assertMatch(line, /^packline: error in \w+ for 127\.0\.0\.1:\d+: [^\n]+$/);
 });

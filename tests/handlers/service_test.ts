@@ -19,7 +19,18 @@ import { checkLimit, DEFAULT_LIMITS, LIMIT_NAMES, type Limits, resolveLimits } f
 import { serve, serveConnection } from "../../server.ts";
 import { memoryPair } from "../../transport/duplex.ts";
 import { FakeClock } from "../fake_clock.ts";
-import { concat, frame, Held, type Message, request, settle, unhex, withMemory, withServer } from "../wire.ts";
+import {
+  concat,
+  frame,
+  Held,
+  type Message,
+  request,
+  settle,
+  stderrLines,
+  unhex,
+  withMemory,
+  withServer,
+} from "../wire.ts";
 
 const PONG = { res: "PONG" };
 
@@ -232,19 +243,6 @@ Deno.test("a schema sees the parameters alone, without what else a request holds
 
 // The hook -----------------------------------------------------------------------------------------------------------
 
-/** What is written to the console while something runs. */
-async function consoleLines(run: () => Promise<void>): Promise<string[]> {
-  const lines: string[] = [];
-  const original = console.error;
-  console.error = (...args: unknown[]) => void lines.push(args.join(" "));
-  try {
-    await run();
-  } finally {
-    console.error = original;
-  }
-  return lines;
-}
-
 /** A command that throws, and the reply to it, which is the same whatever the hook does. */
 async function askToThrow(thrown: unknown, onError?: (error: unknown) => void): Promise<void> {
   const THROW = command({
@@ -259,7 +257,7 @@ async function askToThrow(thrown: unknown, onError?: (error: unknown) => void): 
 }
 
 Deno.test("by default an error is one line on stderr, that says where it was, with its stack", async () => {
-  const [line, ...rest] = await consoleLines(() => askToThrow(new TypeError("the disk is full")));
+  const [line, ...rest] = await stderrLines(() => askToThrow(new TypeError("the disk is full")));
   assert(line.startsWith("packline: error in THROW for memory: TypeError: the disk is full | at "), line);
   assertEquals(rest, []);
 });
@@ -267,7 +265,7 @@ Deno.test("by default an error is one line on stderr, that says where it was, wi
 Deno.test("by default an error cannot move the cursor, or begin a line of its own", async () => {
   const evil = "one\ntwo\r\nthree\x1b[2J\x07\x9b\u2028\u2029\x7f\0end";
   for (const thrown of [new Error(evil), evil, { evil }, Object.assign(new Error("x"), { stack: evil })]) {
-    const [line, ...rest] = await consoleLines(() => askToThrow(thrown));
+    const [line, ...rest] = await stderrLines(() => askToThrow(thrown));
     assertEquals(rest, []);
     // deno-lint-ignore no-control-regex -- that there are none is what is tested
     assert(!/[\x00-\x1f\x7f-\x9f\u2028\u2029]/.test(line), JSON.stringify(line));
@@ -302,7 +300,7 @@ Deno.test("by default whatever can be thrown is shown", async () => {
     }),
   ];
   for (const thrown of hostile) {
-    const lines = await consoleLines(() => askToThrow(thrown));
+    const lines = await stderrLines(() => askToThrow(thrown));
     assertEquals(lines.length, 1);
     assert(lines[0].startsWith("packline: error in THROW for memory: "), lines[0]);
   }
@@ -316,7 +314,7 @@ Deno.test("a hook that throws, or rejects, breaks nothing: both errors are writt
     () => Promise.reject(new Error("the hook is broken")),
   ];
   for (const hook of hooks) {
-    const lines = await consoleLines(() => askToThrow(new Error("the disk is full"), hook));
+    const lines = await stderrLines(() => askToThrow(new Error("the disk is full"), hook));
     assertEquals(lines.length, 2);
     assert(lines[0].startsWith("packline: error in THROW for memory: Error: the disk is full"), lines[0]);
     assert(lines[1].startsWith("packline: error in onError: Error: the hook is broken"), lines[1]);

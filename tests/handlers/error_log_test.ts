@@ -1,0 +1,69 @@
+/** The lines that errors become: one a second of each kind, and none that a peer can forge. */
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { RpcError } from "../../errors.ts";
+import { ErrorLog } from "../../handlers/error_log.ts";
+import { FakeClock } from "../fake_clock.ts";
+
+/** A log that keeps its lines, and the clock that it goes by. */
+function begin(): { log: ErrorLog; clock: FakeClock; lines: string[] } {
+  const clock = new FakeClock();
+  const lines: string[] = [];
+  return { log: new ErrorLog(clock, (line) => lines.push(line.replace(/ \| at .*?(?=$| \(and )/, ""))), clock, lines };
+}
+
+Deno.test("ErrorLog - of errors that are alike one a second is a line, with how many more there were", async () => {
+  const { log, clock, lines } = begin();
+  for (let count = 1; count <= 1_206; count++) log.add(new Error(`number ${count}`), { command: "BUG", peer: "x" });
+  assertEquals(lines.splice(0), ["packline: error in BUG for x: Error: number 1"]);
+  await clock.advance(1_000);
+  assertEquals(lines.splice(0), ["packline: error in BUG for x: Error: number 1206 (and 1,204 more like this)"]);
+  log.add(new Error("once"), { command: "BUG" });
+  await clock.advance(999);
+  assertEquals(lines, []);
+  await clock.advance(1);
+  assertEquals(lines.splice(0), ["packline: error in BUG: Error: once"]);
+  await clock.advance(1_000);
+  assertEquals([lines, clock.timers], [[], 0]);
+  log.add(new Error("after a silence"), { command: "BUG" });
+  assertEquals(lines.length, 1);
+  log.close();
+  assertEquals(clock.timers, 0);
+});
+
+Deno.test("ErrorLog - errors of other commands, classes and codes are not held back", () => {
+  const { log, clock, lines } = begin();
+  const errors = [new Error("x"), new TypeError("x"), new RpcError("A", "x"), new RpcError("B", "x"), "x", null];
+  for (const command of ["ONE", "OTHER", undefined]) for (const error of errors) log.add(error, { command });
+  assertEquals([lines.length, new Set(lines).size], [18, 18]);
+  log.close();
+  assertEquals([lines.length, clock.timers], [18, 0]);
+});
+
+Deno.test("ErrorLog - errors that each have a name of their own are bounded too", async () => {
+  const { log, clock, lines } = begin();
+  for (let count = 0; count < 100_000; count++) log.add(Object.assign(new Error("x"), { name: `N${count}` }), {});
+  assert(lines.length < 100 && clock.timers < 100, `${lines.length} lines, ${clock.timers} timers`);
+  await clock.advance(1_000);
+  assertMatch(lines.at(-1) as string, /^packline: error: .*x \(and 99,\d{3} more like this\)$/);
+  assert(lines.length < 100);
+  log.close();
+});
+
+Deno.test("ErrorLog - what has been counted is written at the end", () => {
+  const { log, clock, lines } = begin();
+  for (let count = 0; count < 3; count++) log.add(new Error(`${count}`), {});
+  log.close();
+  assertEquals(lines, ["packline: error: Error: 0", "packline: error: Error: 2 (and 1 more like this)"]);
+  assertEquals(clock.timers, 0);
+});
+
+Deno.test("ErrorLog - a line is one line, of a bounded length, wherever its parts come from", () => {
+  const { log, lines } = begin();
+  const evil = "a\nb\r\nc\x1b[2J\u2028\u202e\u200b";
+  log.add(evil.repeat(100_000), { peer: evil, command: evil });
+  log.close();
+  assertEquals(lines.length, 1);
+  assertMatch(lines[0], /^[\x20-\x7e…]+$/);
+  assert(lines[0].length < 30_000, `${lines[0].length} characters`);
+});

@@ -1,0 +1,90 @@
+/** Lines on an output that may stand still, or be closed. */
+
+import { assert, assertEquals } from "@std/assert";
+import { LineWriter } from "../../transport/standard_error.ts";
+import { turn } from "../fake_clock.ts";
+
+/** An output that takes a write when the test says so. */
+class Output {
+  text = "";
+  #taking: (() => void) | undefined;
+
+  readonly write = (bytes: Uint8Array): Promise<number> => {
+    assert(this.#taking === undefined, "two writes at a time");
+    return new Promise((resolve) => {
+      this.#taking = () => {
+        this.text += new TextDecoder().decode(bytes);
+        resolve(bytes.length);
+      };
+    });
+  };
+
+  /** Takes what is being written, if something is. */
+  async take(): Promise<void> {
+    const taking = this.#taking;
+    this.#taking = undefined;
+    taking?.();
+    await turn();
+  }
+}
+
+Deno.test("LineWriter - lines come whole and in their order, one write at a time", async () => {
+  const output = new Output();
+  const writer = new LineWriter(output.write);
+  for (const line of ["one", "two", "three"]) writer.write(line);
+  const flushed = writer.flush();
+  await output.take();
+  assertEquals(output.text, "one\n");
+  await output.take();
+  await flushed;
+  assertEquals(output.text, "one\ntwo\nthree\n");
+});
+
+Deno.test("LineWriter - a write of a part is gone on with", async () => {
+  let text = "";
+  const writer = new LineWriter((bytes) => {
+    text += new TextDecoder().decode(bytes.subarray(0, 3));
+    return Promise.resolve(Math.min(3, bytes.length));
+  });
+  writer.write("something longer");
+  await writer.flush();
+  assertEquals(text, "something longer\n");
+});
+
+Deno.test("LineWriter - what an output that stands still does not take is counted, and told once it does", async () => {
+  const output = new Output();
+  const writer = new LineWriter(output.write);
+  const line = "x".repeat(1_023);
+  for (let count = 0; count < 1_000; count++) writer.write(line);
+  await output.take();
+  await output.take();
+  const kept = output.text.split("\n").filter((each) => each === line).length;
+  assertEquals(kept, 65); // the one in the write, and 64 KiB
+  assert(output.text.endsWith(`\npackline: ${1_000 - kept} lines are left out: stderr did not take them\n`));
+  writer.write("later");
+  await output.take();
+  assert(output.text.endsWith("take them\nlater\n"));
+});
+
+Deno.test("LineWriter - the end of a program waits for a while, and no longer", async () => {
+  const output = new Output();
+  const writer = new LineWriter(output.write);
+  writer.write("nobody takes it");
+  const startMs = performance.now();
+  await writer.flush();
+  assert(performance.now() - startMs < 5_000);
+  assertEquals(output.text, "");
+});
+
+Deno.test("LineWriter - an output that is closed loses its lines, and ends nothing", async () => {
+  let writes = 0;
+  const writer = new LineWriter(() => {
+    writes++;
+    return Promise.reject(new Deno.errors.BrokenPipe("closed"));
+  });
+  writer.write("one");
+  await writer.flush();
+  writer.write("two");
+  await writer.flush();
+  assertEquals(writes, 2);
+});
