@@ -93,12 +93,13 @@ export interface Limits {
    */
   maxDepth: number;
   /**
-   * Values, keys included, in one message: 1 MiB of one-byte values would otherwise become 70 MiB of objects. What is
-   * sent keeps to the default here too.
+   * What one message may take in memory once it is read, in bytes: a payload of 1 MiB could otherwise become 100 MiB of
+   * objects. Eight times `maxPayloadBytes`, if that is raised. What is sent keeps to eight times the payload that the
+   * receiver takes.
    *
-   * @default {100_000}
+   * @default {8_388_608}
    */
-  maxValues: number;
+  maxMessageBytes: number;
   /**
    * Bad messages, or a `seq` that is in flight already, within any strike window; one more, and the connection is
    * closed: whoever sends so many speaks something else, or means harm. At most 100,000.
@@ -135,7 +136,7 @@ export const DEFAULT_LIMITS: Readonly<Limits> = Object.freeze({
   maxQueuedBytes: 4 * 1024 * 1024,
   maxPayloadBytes: 1024 * 1024,
   maxDepth: 64,
-  maxValues: 100_000,
+  maxMessageBytes: 8 * 1024 * 1024,
   maxStrikes: 100,
   strikeWindowMs: 30_000,
 });
@@ -185,12 +186,25 @@ export const LIMIT_NAMES = Object.keys(DEFAULT_LIMITS) as readonly (keyof Limits
  */
 export function resolveLimits(wanted: Partial<Limits>): Limits {
   const limits = { ...DEFAULT_LIMITS };
+  limits.maxMessageBytes = messageBytesFor(
+    checkLimit("maxPayloadBytes", wanted.maxPayloadBytes ?? limits.maxPayloadBytes),
+  );
   for (const name of LIMIT_NAMES) {
     const value = wanted[name];
     if (value === undefined) continue;
     limits[name] = checkLimit(name, value);
   }
   return limits;
+}
+
+/**
+ * What a message may take in memory unless it was decided otherwise.
+ *
+ * @param maxPayloadBytes How large its payload may be.
+ * @returns The limit, in bytes.
+ */
+export function messageBytesFor(maxPayloadBytes: number): number {
+  return Math.max(DEFAULT_LIMITS.maxMessageBytes, 8 * maxPayloadBytes);
 }
 
 /**

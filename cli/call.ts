@@ -18,10 +18,10 @@ import {
   isReservedParameter,
   OutgoingControl,
   type OutgoingRequest,
-  setField,
   writeRequest,
 } from "../codec/message.ts";
 import { EncodeError } from "../codec/msgpack.ts";
+import { setField } from "../codec/reader.ts";
 import { builtIns } from "../handlers/mod.ts";
 import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import { UsageError } from "./arguments.ts";

@@ -17,7 +17,7 @@
  * that takes more than 64 bits, a number beyond the largest float, a form above with a wrong text in it.
  */
 
-import { setField } from "../codec/message.ts";
+import { setField } from "../codec/reader.ts";
 import { UsageError } from "./arguments.ts";
 import { printable } from "../codec/printable.ts";
 

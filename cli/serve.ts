@@ -36,7 +36,7 @@ const LIMIT_HELP: Record<keyof Limits, string> = {
   maxQueuedBytes: "replies that wait for a slow reader, for each connection",
   maxPayloadBytes: "the largest payload, either way",
   maxDepth: "containers inside one another in one message",
-  maxValues: "values in one message",
+  maxMessageBytes: "what a message may take in memory",
   maxStrikes: "bad messages in one window before a connection is closed",
   strikeWindowMs: "how long that window is",
 };

@@ -43,7 +43,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
    */
   constructor(
     readMessage: (reader: Reader) => Message | Malformed,
-    limits: Pick<Limits, "maxPayloadBytes" | "maxDepth" | "maxValues">,
+    limits: Pick<Limits, "maxPayloadBytes" | "maxDepth" | "maxMessageBytes">,
   ) {
     this.#readMessage = readMessage;
     this.#reader = new Reader(limits);

@@ -2,17 +2,14 @@
  * Stage 3: messages to bytes. In: batches of messages. Out: one chunk a batch, whole frames one behind another,
  * each written in place: header, payload and newline, so that a batch leaves in one write.
  *
- * Refused: a message that MessagePack cannot hold, that is over the size limit, or that holds more values than every
- * reader takes. It leaves no byte; whoever made the stage is told, and may answer with another message in its place.
+ * Refused: a message that MessagePack cannot hold, that is over the size limit, or that takes more memory than its
+ * reader grants. It leaves no byte; whoever made the stage is told, and may answer with another message in its place.
  */
 
-import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
+import { messageBytesFor, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Output } from "./decode.ts";
 import { LONG_HEADER_BYTES, SHORT_HEADER_BYTES, TERMINATOR, writeLongHeader, writeShortHeader } from "./frame.ts";
-import { EncodeError, EndlessValueError, Writer } from "./writer.ts";
-
-/** No payload grows beyond this while it is written, nor beyond four times its limit: what is larger is endless. */
-const LARGEST_WRITTEN_BYTES = 128 * 1024 * 1024;
+import { EncodeError, TooHeavyError, Writer } from "./writer.ts";
 
 /** A message whose payload is over the limit. */
 export class PayloadTooLargeError extends EncodeError {
@@ -82,15 +79,16 @@ export class EncodeStage<Message> implements Transformer<Message[], Uint8Array> 
     // Relative to the batch, because the writer moves the batch when it grows.
     const frameStart = writer.position - writer.start;
     try {
-      writer.maxBatchBytes = frameStart + Math.max(LARGEST_WRITTEN_BYTES, 4 * limitBytes);
-      writer.begin(DEFAULT_LIMITS.maxValues);
+      writer.begin(messageBytesFor(limitBytes));
       writer.reserve(SHORT_HEADER_BYTES);
       writer.position += SHORT_HEADER_BYTES;
       this.#options.writeMessage(writer, message);
       this.#finishFrame(writer, frameStart, limitBytes);
     } catch (error) {
+      const writtenBytes = writer.position - writer.start - frameStart;
       writer.rewind(frameStart);
-      throw error instanceof EndlessValueError ? new PayloadTooLargeError(Infinity, limitBytes) : error;
+      const isTooLarge = error instanceof TooHeavyError && writtenBytes > limitBytes;
+      throw isTooLarge ? new PayloadTooLargeError(Infinity, limitBytes) : error;
     }
   }
 

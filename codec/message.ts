@@ -27,6 +27,8 @@ export class Request {
   credit: number | undefined = undefined;
   /** Every other field. */
   params: Fields = {};
+  /** What it takes in memory, in bytes, as `weight.ts` counts it. */
+  weightBytes = 0;
 }
 
 /** A message that is no request: about the connection, or about a request in flight (sections 1, 7, 8). */
@@ -83,6 +85,8 @@ export class ReceivedReply {
   seq: number | undefined = undefined;
   more = false;
   fields: Fields = {};
+  /** What it takes in memory, in bytes, as `weight.ts` counts it. */
+  weightBytes = 0;
 }
 
 /** What a client sends for a call. */
@@ -109,8 +113,6 @@ const ERR = 0xa3_65_72_72;
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
 const WRONG_CONTROL = "a control message says one thing: max, or seq with cancel, or seq with credit";
 
-const NOTHING: Fields = Object.freeze({});
-
 const RESERVED_IN_REQUEST: ReadonlySet<string> = new Set(["cmd", "seq", "ttl", "meta", "credit"]);
 const RESERVED_IN_REPLY: ReadonlySet<string> = new Set(["seq", "res", "err", "msg", "data", "more"]);
 
@@ -119,66 +121,62 @@ export function isReservedParameter(name: string): boolean {
   return RESERVED_IN_REQUEST.has(name) || name.startsWith("$");
 }
 
-/** Sets an own field, also `__proto__`, which a plain assignment may take for the prototype. */
-export function setField(fields: Fields, name: string, value: unknown): void {
-  if (name === "__proto__") {
-    Object.defineProperty(fields, name, { value, writable: true, enumerable: true, configurable: true });
-  } else {
-    fields[name] = value;
-  }
-}
-
 /** One payload, as a server reads it. */
 export function readRequest(reader: Reader): Request | Control | Malformed {
   const request = new Request();
-  let controlFields: Fields | undefined;
   let wrong = "";
   let wrongSeq = false;
   for (let left = reader.readMapSize(); left > 0; left--) {
     const key = reader.readKey();
-    const value = reader.readValue();
     switch (key) {
-      case "cmd":
+      case "cmd": {
+        const value = reader.readValue();
         request.cmd = isCommand(value) ? value : undefined;
         break;
-      case "seq":
+      }
+      case "seq": {
+        const value = reader.readValue();
         if (isCount(value)) request.seq = value;
         else wrongSeq = true;
         break;
-      case "ttl":
+      }
+      case "ttl": {
+        const value = reader.readValue();
         if (typeof value === "number" && value > 0 && value < Infinity) request.ttl = value;
         else wrong = "ttl must be a number of milliseconds above 0";
         break;
-      case "meta":
+      }
+      case "meta": {
+        const value = reader.readValue();
         if (isTextMap(value)) request.meta = value;
         else if (isEmptyArray(value)) request.meta = {}; // which is how Lua writes an empty map
         else wrong = "meta must be a map of texts";
         break;
-      case "credit":
+      }
+      case "credit": {
+        const value = reader.readValue();
         if (isCount(value) && value > 0) request.credit = value;
         else wrong = "credit must be an integer above 0";
         break;
-      case "max":
-      case "cancel":
-        // Parameters like any other, unless this turns out to be a control message.
-        (controlFields ??= {})[key] = value;
-        request.params[key] = value;
-        break;
+      }
       default:
         // Names with $ are kept for what the wire may learn: unknown ones are passed over, and are no parameters.
-        if (!key.startsWith("$")) setField(request.params, key, value);
+        if (key.startsWith("$")) reader.readValue();
+        else reader.readField(request.params, key);
     }
   }
   reader.finish();
+  request.weightBytes = reader.weightBytes;
   if (wrongSeq) return new Malformed(WRONG_SEQ);
   if (request.credit !== undefined && request.seq === undefined) wrong ||= "credit needs the seq of its call";
-  if (request.cmd === 0) return wrong ? new Malformed(wrong) : toControl(request, controlFields ?? NOTHING);
+  if (request.cmd === 0) return wrong ? new Malformed(wrong) : toControl(request);
   return wrong ? new Malformed(wrong, request.seq) : request;
 }
 
 /** What says nothing that this version knows is passed over: a later client may tell an earlier server something new. */
-function toControl({ seq, credit }: Request, { max, cancel }: Fields): Control | Malformed {
+function toControl({ seq, credit, params }: Request): Control | Malformed {
   const control = new Control();
+  const { max, cancel }: Fields = { __proto__: null, ...params };
   if (max !== undefined) {
     if (seq !== undefined || cancel !== undefined) return new Malformed(WRONG_CONTROL);
     if (!isCount(max)) return new Malformed("max must be an integer from 0 to 2^53-1");
@@ -202,17 +200,18 @@ export function readReply(reader: Reader): ReceivedReply {
   const reply = new ReceivedReply();
   for (let left = reader.readMapSize(); left > 0; left--) {
     const key = reader.readKey();
-    const value = reader.readValue();
     if (key === "seq") {
+      const value = reader.readValue();
       if (!isCount(value)) throw new DecodeError(WRONG_SEQ);
       reply.seq = value;
     } else if (key === "more") {
-      reply.more = value === true;
+      reply.more = reader.readValue() === true;
     } else {
-      setField(reply.fields, key, value);
+      reader.readField(reply.fields, key);
     }
   }
   reader.finish();
+  reply.weightBytes = reader.weightBytes;
   return reply;
 }
 
@@ -241,12 +240,12 @@ export function writeReply(writer: Writer, reply: Reply): void {
     if (!failed && (RESERVED_IN_REPLY.has(name) || name.startsWith("$"))) {
       throw new EncodeError(`the reply field "${shortened(name)}" is reserved`);
     }
-    writer.writeText(name);
+    writer.writeKey(name);
     writer.writeValue(value, 1);
     others++;
   }
   if (more) {
-    writer.writeText("more");
+    writer.writeKey("more");
     writer.writeBoolean(true);
   }
   writer.endMap(start, planned, planned + others);
@@ -265,26 +264,26 @@ export function writeRequest(writer: Writer, message: OutgoingRequest | Outgoing
     const value = params[name];
     if (value === undefined) continue;
     if (isReservedParameter(name)) throw new EncodeError(`the parameter name "${name}" is reserved`);
-    writer.writeText(name);
+    writer.writeKey(name);
     writer.writeValue(value, 1);
     parameters++;
   }
-  writer.writeText("cmd");
+  writer.writeKey("cmd");
   writer.writeValue(cmd);
   if (seq !== undefined) {
-    writer.writeText("seq");
+    writer.writeKey("seq");
     writer.writeNumber(seq);
   }
   if (ttl !== undefined) {
-    writer.writeText("ttl");
+    writer.writeKey("ttl");
     writer.writeNumber(ttl);
   }
   if (meta !== undefined) {
-    writer.writeText("meta");
+    writer.writeKey("meta");
     writer.writeValue(meta, 1);
   }
   if (credit !== undefined) {
-    writer.writeText("credit");
+    writer.writeKey("credit");
     writer.writeNumber(credit);
   }
   writer.endMap(start, names.length + others, parameters + others);

@@ -51,7 +51,7 @@ export function encode(value: unknown): Uint8Array<ArrayBuffer> {
  * value, not only a map.
  *
  * @param bytes Exactly one value. The result shares no memory with them.
- * @param limits `maxDepth`, containers inside one another, and `maxValues`, values including keys and containers;
+ * @param limits `maxDepth`, containers inside one another, and `maxMessageBytes`, what the value may take in memory;
  * by default those of {@linkcode DEFAULT_LIMITS}.
  * @returns The value.
  * @throws {DecodeError} If the bytes are anything else, or beyond a limit.
@@ -64,14 +64,14 @@ export function encode(value: unknown): Uint8Array<ArrayBuffer> {
  *
  * assertEquals(decode(new Uint8Array([0x92, 1, 2])), [1, 2]);
  * assertThrows(() => decode(new Uint8Array([0x92, 1])), DecodeError, "ends too early");
- * assertThrows(() => decode(new Uint8Array([0x92, 1, 2]), { maxValues: 2 }), DecodeError, "more than 2 values");
+ * assertThrows(() => decode(new Uint8Array([0x92, 1, 2]), { maxMessageBytes: 300 }), DecodeError, "more than 300");
  * ```
  */
-export function decode(bytes: Uint8Array, limits: { maxDepth?: number; maxValues?: number } = {}): unknown {
-  const { maxDepth = DEFAULT_LIMITS.maxDepth, maxValues = DEFAULT_LIMITS.maxValues } = limits;
+export function decode(bytes: Uint8Array, limits: { maxDepth?: number; maxMessageBytes?: number } = {}): unknown {
+  const { maxDepth = DEFAULT_LIMITS.maxDepth, maxMessageBytes = DEFAULT_LIMITS.maxMessageBytes } = limits;
   const reader = new Reader({
     maxDepth: checkLimit("maxDepth", maxDepth),
-    maxValues: checkLimit("maxValues", maxValues),
+    maxMessageBytes: checkLimit("maxMessageBytes", maxMessageBytes),
   });
   try {
     reader.begin(bytes, 0, bytes.length);

@@ -9,8 +9,8 @@
  * - Text is strict UTF-8, and a byte order mark in it stays; `@std/msgpack` puts U+FFFD and drops the mark.
  * - An integer within ±(2^53 - 1) is a number whatever width it came in, else a bigint; it may also be a key, which
  *   becomes its decimal text. A float is no key.
- * - Depth and the number of values are limited, and a size is held against the bytes that are left before anything
- *   is read, so that a claim alone costs nothing.
+ * - Depth is limited, and so is the memory that the values take (`weight.ts`). A size is held against the bytes that
+ *   are left before anything is read, so that a claim alone costs nothing.
  * - Binary data is a copy. `__proto__` is a key like any other, whatever flag the runtime was started with.
  *
  * Refused, always with a {@linkcode DecodeError}: whatever ends too early or too late, extension types, the byte
@@ -18,6 +18,20 @@
  */
 
 import { decode } from "jsr:@std/msgpack@^1.0.3";
+import {
+  ARRAY_WEIGHT,
+  BINARY_WEIGHT,
+  ELEMENT_WEIGHT,
+  FIELD_WEIGHT,
+  INDEXED_FIELD_WEIGHT,
+  INTEGER64_WEIGHT,
+  isIndexed,
+  MAP_WEIGHT,
+  MESSAGE_WEIGHT,
+  SHORT_KEY_BYTES,
+  TEXT_BYTE_WEIGHT,
+  TEXT_WEIGHT,
+} from "./weight.ts";
 
 /** The npm copy has no types: this is where they enter. */
 const stdDecode: (bytes: Uint8Array) => unknown = decode;
@@ -31,6 +45,9 @@ const LEAST_POINT = [0, 0x80, 0x800, 0x1_0000];
 /** To gather the characters of a short text in: one array per length, since a call takes an array whole. */
 const UNITS = Array.from({ length: SHORT_TEXT + 1 }, (_, length) => new Array<number>(length).fill(0));
 
+/** An index so far from all others that V8 makes a table of elements for it. */
+const FAR_INDEX = 2 ** 32 - 2;
+
 /** What a reader holds before its first payload. */
 const NO_BYTES = new Uint8Array(0);
 
@@ -39,9 +56,6 @@ const refusingDecoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true 
 
 /** Puts the bytes of a float together. */
 const float = new DataView(new ArrayBuffer(8));
-
-/** Longer keys are rare, and not worth a place in the table of known ones. */
-const INTERNED_BYTES = 32;
 
 /** Places in the table of known keys; a power of two. */
 const INTERNED_KEYS = 1024;
@@ -89,22 +103,29 @@ const NO_TEXT = new DecodeError("text is not valid UTF-8");
 /** Reads one payload after another; after an error, the next `begin` starts afresh. */
 export class Reader {
   readonly #maxDepth: number;
-  readonly #maxValues: number;
+  readonly #maxMessageBytes: number;
   #bytes: Uint8Array = NO_BYTES;
   #position = 0;
   #end = 0;
   #depth = 0;
-  #valuesLeft = 0;
-  #tooMany: DecodeError | undefined;
+  #weightLeft = 0;
+  /** The map that was made a table last. */
+  #table: object | undefined;
+  #tooHeavy: DecodeError | undefined;
   #tooDeep: DecodeError | undefined;
 
   /**
-   * @param limits `maxDepth`: containers inside one another, the top one included; `maxValues`: values in one payload,
-   * keys and containers included.
+   * @param limits `maxDepth`: containers inside one another, the top one included; `maxMessageBytes`: what a message may
+   * weigh.
    */
-  constructor({ maxDepth, maxValues }: { maxDepth: number; maxValues: number }) {
+  constructor({ maxDepth, maxMessageBytes }: { maxDepth: number; maxMessageBytes: number }) {
     this.#maxDepth = maxDepth;
-    this.#maxValues = maxValues;
+    this.#maxMessageBytes = maxMessageBytes;
+  }
+
+  /** What was read since {@linkcode Reader.begin} takes in memory, in bytes. */
+  get weightBytes(): number {
+    return this.#maxMessageBytes - this.#weightLeft;
   }
 
   /**
@@ -119,7 +140,8 @@ export class Reader {
     this.#position = start;
     this.#end = end;
     this.#depth = 0;
-    this.#valuesLeft = this.#maxValues - 1;
+    this.#weightLeft = this.#maxMessageBytes - MESSAGE_WEIGHT;
+    this.#table = undefined;
   }
 
   /**
@@ -129,12 +151,12 @@ export class Reader {
    */
   readMapSize(): number {
     const type = this.#uint8();
-    if (type >> 4 === 0x8) return this.#enter(type & 15, 2);
-    if (type === 0xde) return this.#enter(this.#uint16(), 2);
-    if (type === 0xdf) return this.#enter(this.#uint32(), 2);
+    if (type >> 4 === 0x8) return this.#enterMap(type & 15);
+    if (type === 0xde) return this.#enterMap(this.#uint16());
+    if (type === 0xdf) return this.#enterMap(this.#uint32());
     const empty = type === 0x90 || type === 0xdc && this.#uint16() === 0 || type === 0xdd && this.#uint32() === 0;
     if (!empty) throw NO_MAP;
-    return 0;
+    return this.#enterMap(0);
   }
 
   /**
@@ -165,6 +187,20 @@ export class Reader {
    */
   readValue(): unknown {
     return this.#valueOf(this.#uint8());
+  }
+
+  /**
+   * Reads the next value into a field of a map.
+   *
+   * @param map The map.
+   * @param key The field's key, as {@linkcode Reader.readKey} gave it.
+   */
+  readField(map: Record<string, unknown>, key: string): void {
+    if (isIndexed(key)) {
+      this.#charge(INDEXED_FIELD_WEIGHT);
+      if (map !== this.#table) keepAsTable(this.#table = map);
+    }
+    setField(map, key, this.readValue());
   }
 
   /** Refuses bytes behind what was read. */
@@ -235,42 +271,51 @@ export class Reader {
   }
 
   #map(size: number): Record<string, unknown> {
-    this.#enter(size, 2);
+    this.#enterMap(size);
     const map: Record<string, unknown> = {};
     for (let index = 0; index < size; index++) {
       const key = this.readKey();
-      const value = this.readValue();
-      if (key === "__proto__") {
-        // Assigned, it would change the prototype under --unstable-unsafe-proto.
-        Object.defineProperty(map, key, { value, writable: true, enumerable: true, configurable: true });
-      } else {
-        map[key] = value;
-      }
+      this.readField(map, key);
     }
     this.#depth--;
     return map;
   }
 
   #array(size: number): unknown[] {
-    this.#enter(size, 1);
+    this.#enterArray(size);
     const array: unknown[] = [];
     for (let index = 0; index < size; index++) array.push(this.readValue());
     this.#depth--;
     return array;
   }
 
-  /** Goes one container deeper, and charges all that it says it holds. */
-  #enter(size: number, valuesEach: number): number {
-    const values = size * valuesEach;
-    if (values > this.#end - this.#position) throw TOO_SHORT; // each takes at least a byte
-    this.#valuesLeft -= values;
-    if (this.#valuesLeft < 0) throw this.#tooMany ??= new DecodeError(`more than ${this.#maxValues} values`);
-    if (++this.#depth > this.#maxDepth) throw this.#tooDeep ??= new DecodeError(`nested deeper than ${this.#maxDepth}`);
+  #enterMap(size: number): number {
+    this.#enter(2 * size);
+    this.#charge(MAP_WEIGHT + size * FIELD_WEIGHT);
     return size;
   }
 
+  #enterArray(size: number): void {
+    this.#enter(size);
+    this.#charge(ARRAY_WEIGHT + size * ELEMENT_WEIGHT);
+  }
+
+  /** Goes one container deeper. */
+  #enter(values: number): void {
+    if (values > this.#end - this.#position) throw TOO_SHORT; // each takes at least a byte
+    if (++this.#depth > this.#maxDepth) throw this.#tooDeep ??= new DecodeError(`nested deeper than ${this.#maxDepth}`);
+  }
+
+  /** Weighs something before it is made. */
+  #charge(bytes: number): void {
+    this.#weightLeft -= bytes;
+    if (this.#weightLeft < 0) {
+      throw this.#tooHeavy ??= new DecodeError(`the message takes more than ${this.#maxMessageBytes} bytes of memory`);
+    }
+  }
+
   #key(length: number): string {
-    if (length > INTERNED_BYTES) return this.#text(length);
+    if (length > SHORT_KEY_BYTES) return this.#text(length);
     const start = this.#take(length);
     const bytes = this.#bytes;
     const place = placeOf(bytes, start, length);
@@ -283,7 +328,9 @@ export class Reader {
   }
 
   #text(length: number): string {
-    return this.#textAt(this.#take(length), length);
+    const start = this.#take(length);
+    this.#charge(TEXT_WEIGHT + length * TEXT_BYTE_WEIGHT);
+    return this.#textAt(start, length);
   }
 
   #textAt(start: number, length: number): string {
@@ -312,11 +359,13 @@ export class Reader {
 
   #binary(header: number, length: number): Uint8Array {
     const start = this.#take(length);
+    this.#charge(BINARY_WEIGHT + length);
     return new Uint8Array(stdDecode(this.#bytes.subarray(start - header, start + length)) as Uint8Array);
   }
 
   #integer64(): number | bigint {
     const start = this.#take(8);
+    this.#charge(INTEGER64_WEIGHT);
     const integer = stdDecode(this.#bytes.subarray(start - 1, start + 8)) as bigint;
     const number = Number(integer);
     return Number.isSafeInteger(number) ? number : integer;
@@ -341,6 +390,24 @@ export class Reader {
 
   #uint32(): number {
     return (this.#uint16() << 16 | this.#uint16()) >>> 0;
+  }
+}
+
+/**
+ * Makes a table of an object's elements, which stays one. Of two keys such as 1023 and 2572, V8 else makes an array with
+ * room for 3,800.
+ */
+function keepAsTable(object: Record<string, unknown>): void {
+  object[FAR_INDEX] = 0;
+  delete object[FAR_INDEX];
+}
+
+/** Sets an own field, also `__proto__`, which a plain assignment may take for the prototype. */
+export function setField(fields: Record<string, unknown>, name: string, value: unknown): void {
+  if (name === "__proto__") {
+    Object.defineProperty(fields, name, { value, writable: true, enumerable: true, configurable: true });
+  } else {
+    fields[name] = value;
   }
 }
 

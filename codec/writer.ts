@@ -11,8 +11,8 @@
  *
  * Different from it, on purpose:
  * - `undefined` is nil, and a field of a map that is `undefined` is left out; `@std/msgpack` throws a `TypeError`.
- * - Depth is limited, which is also where a cycle ends; `@std/msgpack` overflows the stack. So is the number of values
- *   in a message that was begun.
+ * - Depth is limited, which is also where a cycle ends; `@std/msgpack` overflows the stack. So is the
+ *   weight of a message that was begun, as its reader weighs it.
  * - What cannot be encoded is one class of error, {@linkcode EncodeError}, and its text says what it was.
  * - An array or object that changes while it is encoded, by a getter of its own, never leads to invalid bytes: an
  *   array keeps the length it had, an object the keys it had, less those that went away.
@@ -20,6 +20,20 @@
 
 import { encode } from "jsr:@std/msgpack@^1.0.3";
 import { DEFAULT_LIMITS } from "../limits.ts";
+import {
+  ARRAY_WEIGHT,
+  BINARY_WEIGHT,
+  ELEMENT_WEIGHT,
+  FIELD_WEIGHT,
+  INDEXED_FIELD_WEIGHT,
+  INTEGER64_WEIGHT,
+  isIndexed,
+  MAP_WEIGHT,
+  MESSAGE_WEIGHT,
+  SHORT_KEY_BYTES,
+  TEXT_BYTE_WEIGHT,
+  TEXT_WEIGHT,
+} from "./weight.ts";
 
 /** The npm copy has no types: this is where they enter. */
 const stdEncode: (value: bigint | Uint8Array) => Uint8Array = encode;
@@ -38,8 +52,8 @@ export class EncodeError extends Error {
   override readonly name = "EncodeError";
 }
 
-/** A value that goes on and on, as one does that holds itself many times over. */
-export class EndlessValueError extends EncodeError {}
+/** A message that takes more memory than its reader grants. */
+export class TooHeavyError extends EncodeError {}
 
 /** Writes values one behind another. After a throw the caller {@linkcode Writer.rewind}s and goes on. */
 export class Writer {
@@ -49,12 +63,10 @@ export class Writer {
   start = 0;
   /** Where the next byte goes. */
   position = 0;
-  /** How large the batch may grow: a value of a few arrays that share one another could else fill the memory. */
-  maxBatchBytes = Infinity;
 
   #view = new DataView(NO_SLAB.buffer);
-  #maxValues = Infinity;
-  #valuesLeft = Infinity;
+  #maxMessageBytes = Infinity;
+  #weightLeft = Infinity;
   readonly #maxDepth: number;
   readonly #slabBytes: number;
 
@@ -72,11 +84,11 @@ export class Writer {
   /**
    * Starts on a message.
    *
-   * @param maxValues Values in it, keys and containers included, as the reader counts them.
+   * @param maxMessageBytes What it may weigh, as its reader weighs it.
    */
-  begin(maxValues: number): void {
-    this.#maxValues = maxValues;
-    this.#valuesLeft = maxValues - 1;
+  begin(maxMessageBytes: number): void {
+    this.#maxMessageBytes = maxMessageBytes;
+    this.#weightLeft = maxMessageBytes - MESSAGE_WEIGHT;
   }
 
   /**
@@ -96,8 +108,8 @@ export class Writer {
    */
   beginMap(size: number): number {
     const start = this.position - this.start;
-    this.#charge(2 * size);
     this.#writeSize(size, 0x80, 0xde);
+    this.#charge(MAP_WEIGHT + size * FIELD_WEIGHT);
     return start;
   }
 
@@ -110,7 +122,7 @@ export class Writer {
    */
   endMap(start: number, planned: number, size: number): void {
     if (size === planned) return;
-    this.#charge(2 * (size - planned));
+    this.#charge((size - planned) * FIELD_WEIGHT);
     const header = containerHeaderBytes(planned);
     const moved = containerHeaderBytes(size) - header;
     if (moved > 0) this.reserve(moved);
@@ -126,12 +138,31 @@ export class Writer {
    * @param size How many values follow.
    */
   writeArrayHeader(size: number): void {
-    this.#charge(size);
     this.#writeSize(size, 0x90, 0xdc);
+    this.#charge(ARRAY_WEIGHT + size * ELEMENT_WEIGHT);
   }
 
   /** Writes a text. */
   writeText(text: string): void {
+    const length = text.length;
+    this.#charge(TEXT_WEIGHT + TEXT_BYTE_WEIGHT * length); // before room is made for it
+    const bytes = this.#writeText(text);
+    if (bytes !== length) this.#charge(TEXT_BYTE_WEIGHT * (bytes - length));
+  }
+
+  /** Writes the key of a field. */
+  writeKey(key: string): void {
+    if (key.length > SHORT_KEY_BYTES) {
+      this.writeText(key);
+    } else {
+      const bytes = this.#writeText(key);
+      if (bytes > SHORT_KEY_BYTES) this.#charge(TEXT_WEIGHT + TEXT_BYTE_WEIGHT * bytes);
+    }
+    if (isIndexed(key)) this.#charge(INDEXED_FIELD_WEIGHT);
+  }
+
+  /** Writes a text, and says how many bytes its characters take. */
+  #writeText(text: string): number {
     const length = text.length;
     if (length >= LONG_TEXT) return this.#writeLongText(text);
     this.reserve(length + 2);
@@ -149,6 +180,7 @@ export class Writer {
       bytes[position++] = unit;
     }
     this.position = position;
+    return length;
   }
 
   /**
@@ -257,7 +289,6 @@ export class Writer {
 
   #grow(bytes: number): void {
     const batch = this.bytes.subarray(this.start, this.position);
-    if (batch.length + bytes > this.maxBatchBytes) throw new EndlessValueError(`more than ${this.maxBatchBytes} bytes`);
     // Twice the batch, so that growing byte by byte copies each byte a few times only.
     const slab = new Uint8Array(Math.max(this.#slabBytes, 2 * batch.length + bytes));
     slab.set(batch);
@@ -291,9 +322,10 @@ export class Writer {
     this.position += 5;
   }
 
-  #charge(values: number): void {
-    this.#valuesLeft -= values;
-    if (this.#valuesLeft < 0) throw new EncodeError(`Cannot encode more than ${this.#maxValues} values`);
+  #charge(bytes: number): void {
+    this.#weightLeft -= bytes;
+    if (this.#weightLeft >= 0) return;
+    throw new TooHeavyError(`Cannot encode what takes more than ${this.#maxMessageBytes} bytes of memory`);
   }
 
   #writeSize(size: number, fixed: number, tag16: number): void {
@@ -305,7 +337,7 @@ export class Writer {
     else this.#writeTagged32(tag16 + 1, size);
   }
 
-  #writeLongText(text: string): void {
+  #writeLongText(text: string): number {
     // A UTF-16 unit takes at most 3 bytes. The header is as long as the text would need were it ASCII; what was
     // not is moved by the difference.
     this.reserve(5 + 3 * text.length);
@@ -325,6 +357,7 @@ export class Writer {
       this.#writeTagged32(0xdb, written);
     }
     this.position += written;
+    return written;
   }
 
   #writeArray(array: readonly unknown[], depth: number): void {
@@ -347,7 +380,7 @@ export class Writer {
     for (const key of keys) {
       const value = (object as Record<string, unknown>)[key];
       if (value === undefined) continue;
-      this.writeText(key);
+      this.writeKey(key);
       this.writeValue(value, depth);
       size++;
     }
@@ -361,6 +394,7 @@ export class Writer {
     } catch (cause) {
       throw new EncodeError((cause as Error).message, { cause });
     }
+    this.#charge(typeof value === "bigint" ? INTEGER64_WEIGHT : BINARY_WEIGHT + value.length);
     this.reserve(encoded.length);
     this.bytes.set(encoded, this.position);
     this.position += encoded.length;

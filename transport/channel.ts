@@ -20,7 +20,7 @@ import {
   type Truncated,
 } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
-import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
+import { resolveLimits, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Timer } from "./clock.ts";
 import type { Duplex } from "./duplex.ts";
 import { type Ends, endsOf } from "./ends.ts";
@@ -200,7 +200,7 @@ export class Channel {
   // ---- what comes in
 
   async #receive(): Promise<void> {
-    const decode = new DecodeStage(readReply, { ...DEFAULT_LIMITS, maxPayloadBytes: this.#owner.maxPayloadBytes });
+    const decode = new DecodeStage(readReply, resolveLimits({ maxPayloadBytes: this.#owner.maxPayloadBytes }));
     const output = { enqueue: (batch: Decoded<ReceivedReply>[]) => this.#takeReplies(batch), terminate: ignore };
     let buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
     try {

@@ -172,14 +172,15 @@ Deno.test("DecodeStage puts a Malformed in the place of a payload without a mess
   }
 });
 
-Deno.test("DecodeStage takes a message at the limits of depth and number, and no more", () => {
+Deno.test("DecodeStage takes a message at the limits of depth and weight, and no more", () => {
   const deep = (levels: number) => frame(concat(unhex("81 a1 61"), new Uint8Array(levels - 2).fill(0x91), unhex("90")));
-  const wide = (values: number) => request({ a: new Array(values - 3).fill(0) }); // the map, the key, the array
+  const wide = (values: number) => request({ a: new Array(values).fill(0) });
   const of = (bytes: Uint8Array, limits = {}) => new Decoding(limits).feed(bytes).messages[0];
+  const maxMessageBytes = (of(wide(50)) as Request).weightBytes;
   assert(of(deep(64)) instanceof Request);
   assert(of(deep(65)) instanceof Malformed);
-  assert(of(wide(50), { maxValues: 50 }) instanceof Request);
-  assert(of(wide(51), { maxValues: 50 }) instanceof Malformed);
+  assert(of(wide(50), { maxMessageBytes }) instanceof Request);
+  assert(of(wide(51), { maxMessageBytes }) instanceof Malformed);
 });
 
 const BAD_FRAMES: Record<string, Uint8Array> = {

@@ -6,6 +6,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type EncodeOptions, EncodeStage, PayloadTooLargeError } from "../../codec/encode.ts";
 import { decode, DecodeError, encode, EncodeError } from "../../codec/msgpack.ts";
+import { ARRAY_WEIGHT, ELEMENT_WEIGHT, FIELD_WEIGHT, MAP_WEIGHT, MESSAGE_WEIGHT } from "../../codec/weight.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { concat, frame, hex, messages } from "../wire.ts";
 
@@ -169,13 +170,19 @@ Deno.test("encode gives up a value that would fill the memory, and goes on with 
   assertEquals(chunks.map((chunk) => [...chunk]), [[0x20, 0x21, 0x80, 0x0a]]);
 });
 
-Deno.test("encode refuses a message of more values than a reader takes, to the value, and goes on with the next", () => {
-  const around = 5; // the message, its two keys and their values, one of which is the list
-  const largest = { a: new Array(DEFAULT_LIMITS.maxValues - around).fill(1), b: 2 };
-  const encoding = new Encoding().write(largest, { a: [...largest.a, 1], b: 2 }, { c: { a: undefined } });
+Deno.test("encode refuses a message that weighs more than a reader takes, to the value, and goes on with the next", () => {
+  const around = MESSAGE_WEIGHT + MAP_WEIGHT + 2 * FIELD_WEIGHT + ARRAY_WEIGHT;
+  const most = Math.floor((DEFAULT_LIMITS.maxMessageBytes - around) / ELEMENT_WEIGHT);
+  const largest = { a: new Array(most).fill(1), b: 2 };
+  const encoding = new Encoding({ maxPayloadBytes: () => DEFAULT_LIMITS.maxPayloadBytes }).write(largest, {
+    a: [...largest.a, 1],
+    b: 2,
+  }, { c: { a: undefined } });
   assertEquals(messages(concat(...encoding.chunks)), [largest, { err: "REFUSED" }, { c: {} }]);
   assertEquals(decode(encode(largest)), largest);
   const [{ error }] = encoding.refused;
-  assert(error instanceof EncodeError && error.message === "Cannot encode more than 100000 values");
-  assertThrows(() => decode(encode({ a: [...largest.a, 1], b: 2 })), DecodeError, "more than 100000 values");
+  assert(
+    error instanceof EncodeError && error.message === "Cannot encode what takes more than 8388608 bytes of memory",
+  );
+  assertThrows(() => decode(encode({ a: [...largest.a, 1], b: 2 })), DecodeError, "more than 8388608 bytes");
 });

@@ -13,12 +13,11 @@ import {
   readRequest,
   Reply,
   Request,
-  setField,
   writeReply,
   writeRequest,
 } from "../../codec/message.ts";
 import { decode, encode } from "../../codec/msgpack.ts";
-import { DecodeError, Reader } from "../../codec/reader.ts";
+import { DecodeError, Reader, setField } from "../../codec/reader.ts";
 import { EncodeError, Writer } from "../../codec/writer.ts";
 import { RpcError } from "../../errors.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";

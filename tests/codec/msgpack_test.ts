@@ -6,6 +6,7 @@
 import { decode as stdDecodeUntyped, encode as stdEncodeUntyped } from "jsr:@std/msgpack@^1.0.3";
 import { assert, assertEquals, assertNotEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { decode, DecodeError, encode, EncodeError } from "../../codec/msgpack.ts";
+import { ARRAY_WEIGHT, BINARY_WEIGHT, ELEMENT_WEIGHT, MESSAGE_WEIGHT } from "../../codec/weight.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 
 // deno-lint-ignore no-explicit-any -- std's type leaves out what it refuses, and some of what it takes.
@@ -128,16 +129,17 @@ Deno.test("decode() holds to maxDepth, to the container", () => {
   }
 });
 
-Deno.test("decode() holds to maxValues, to the value", () => {
-  const bytes = stdEncode([1, { a: "b", c: [] }, null]); // 1 + 3, the map's 4
-  assertEquals(decode(bytes, { maxValues: 8 }), [1, { a: "b", c: [] }, null]);
-  assertThrows(() => decode(bytes, { maxValues: 7 }), DecodeError, "more than 7 values");
+Deno.test("decode() holds to maxMessageBytes, to the byte", () => {
+  const bytes = stdEncode([1, new Uint8Array(7)]);
+  const weight = MESSAGE_WEIGHT + ARRAY_WEIGHT + 2 * ELEMENT_WEIGHT + BINARY_WEIGHT + 7;
+  assertEquals(decode(bytes, { maxMessageBytes: weight }), [1, new Uint8Array(7)]);
+  assertThrows(() => decode(bytes, { maxMessageBytes: weight - 1 }), DecodeError, `more than ${weight - 1} bytes`);
 });
 
 Deno.test("decode() refuses limits that are none", () => {
   for (const limit of [0, -1, 1.5, NaN, Infinity]) {
     assertThrows(() => decode(hex("01"), { maxDepth: limit }), RangeError, "maxDepth");
-    assertThrows(() => decode(hex("01"), { maxValues: limit }), RangeError, "maxValues");
+    assertThrows(() => decode(hex("01"), { maxMessageBytes: limit }), RangeError, "maxMessageBytes");
   }
 });
 
@@ -350,7 +352,7 @@ Deno.test(`decode() agrees with std on ${DAMAGED} random values with damage, see
 
 /** The largest of the random values hold more than the default limit allows. */
 function decodeMany(bytes: Uint8Array): unknown {
-  return decode(bytes, { maxValues: 1_000_000 });
+  return decode(bytes, { maxMessageBytes: 2 ** 31 - 1 });
 }
 
 /** What is wrong with an encoder and a decoder, shown by one value; nothing if nothing is. */

@@ -3,12 +3,27 @@
 import { decode as stdDecodeUntyped, encode as stdEncodeUntyped } from "jsr:@std/msgpack@^1.0.3";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { DecodeError, Reader } from "../../codec/reader.ts";
+import {
+  ARRAY_WEIGHT,
+  BINARY_WEIGHT,
+  ELEMENT_WEIGHT,
+  FIELD_WEIGHT,
+  INDEXED_FIELD_WEIGHT,
+  INTEGER64_WEIGHT,
+  MAP_WEIGHT,
+  MESSAGE_WEIGHT,
+  TEXT_BYTE_WEIGHT,
+  TEXT_WEIGHT,
+} from "../../codec/weight.ts";
 
 // deno-lint-ignore no-explicit-any -- std's type leaves out what it refuses, and some of what it takes.
 const stdEncode: (value: any) => Uint8Array = stdEncodeUntyped;
 const stdDecode: (bytes: Uint8Array) => unknown = stdDecodeUntyped;
 
-const LIMITS = { maxDepth: 64, maxValues: 100_000 };
+/** As long as a key may be without a weight of its own. */
+const KEY = "x".repeat(32);
+
+const LIMITS = { maxDepth: 64, maxMessageBytes: 8 * 1024 * 1024 };
 
 Deno.test("Reader reads a message key by key", () => {
   const bytes = stdEncode({ cmd: 2, sleep: 0.5, list: [1, { a: "b" }] });
@@ -26,7 +41,7 @@ Deno.test("Reader reads a message key by key", () => {
 
 Deno.test("Reader reads one payload after another, also behind one that was refused", () => {
   const bytes = stdEncode({ a: [[1]] });
-  const reader = new Reader({ maxDepth: 3, maxValues: 5 });
+  const reader = new Reader({ maxDepth: 3, maxMessageBytes: 600 });
   for (let count = 0; count < 10; count++) {
     assertEquals(readMessage(bytes, reader), { a: [[1]] });
     for (const bad of ["81 a1 61 91 91 91", "81 a1 61 91 92 01 02", "81 a1 61 91 91", "81 a1 ff 01", "c1"]) {
@@ -247,28 +262,35 @@ Deno.test("Reader counts containers inside one another, not beside", () => {
   assertThrows(() => readMessage(bytes, new Reader({ ...LIMITS, maxDepth: 3 })), DecodeError, "nested deeper than 3");
 });
 
-Deno.test("Reader counts every value and every key of a message", () => {
-  const messages: [value: unknown, values: number][] = [
-    [{}, 1],
-    [{ a: 1 }, 3],
-    [{ a: [1, 2, 3], b: { c: "d" } }, 10],
-    [{ a: [[], [], [{}]] }, 7],
+Deno.test("Reader weighs every value and every key of a message, and refuses what is over the limit by a byte", () => {
+  const messages: [value: unknown, weight: number][] = [
+    [{}, MESSAGE_WEIGHT + MAP_WEIGHT],
+    [{ a: 1 }, MESSAGE_WEIGHT + MAP_WEIGHT + FIELD_WEIGHT],
+    [
+      { a: [1, 2, 3], b: { c: "dé" } },
+      MESSAGE_WEIGHT + 2 * MAP_WEIGHT + 3 * FIELD_WEIGHT + ARRAY_WEIGHT + 3 * ELEMENT_WEIGHT + TEXT_WEIGHT +
+      3 * TEXT_BYTE_WEIGHT,
+    ],
+    [{ a: [[], {}] }, MESSAGE_WEIGHT + 2 * MAP_WEIGHT + FIELD_WEIGHT + 2 * ARRAY_WEIGHT + 2 * ELEMENT_WEIGHT],
+    [{ a: new Uint8Array(9) }, MESSAGE_WEIGHT + MAP_WEIGHT + FIELD_WEIGHT + BINARY_WEIGHT + 9],
+    [{ a: 2n ** 63n }, MESSAGE_WEIGHT + MAP_WEIGHT + FIELD_WEIGHT + INTEGER64_WEIGHT],
+    [{ 7: 1, b: 2, "8": 3 }, MESSAGE_WEIGHT + MAP_WEIGHT + 3 * FIELD_WEIGHT + 2 * INDEXED_FIELD_WEIGHT],
+    [{ [KEY]: 1 }, MESSAGE_WEIGHT + MAP_WEIGHT + FIELD_WEIGHT],
+    [{ [`${KEY}y`]: 1 }, MESSAGE_WEIGHT + MAP_WEIGHT + FIELD_WEIGHT + TEXT_WEIGHT + 33 * TEXT_BYTE_WEIGHT],
   ];
-  for (const [value, values] of messages) {
-    assertEquals(readMessage(stdEncode(value), new Reader({ ...LIMITS, maxValues: values })), value);
-    const text = `more than ${values - 1} values`;
-    if (values === 1) continue; // a limit is at least 1
-    assertThrows(
-      () => readMessage(stdEncode(value), new Reader({ ...LIMITS, maxValues: values - 1 })),
-      DecodeError,
-      text,
-    );
+  for (const [value, weight] of messages) {
+    const reader = new Reader({ ...LIMITS, maxMessageBytes: weight });
+    assertEquals(readMessage(stdEncode(value), reader), value);
+    assertEquals(reader.weightBytes, weight);
+    const lighter = new Reader({ ...LIMITS, maxMessageBytes: weight - 1 });
+    const text = `the message takes more than ${weight - 1} bytes of memory`;
+    assertThrows(() => readMessage(stdEncode(value), lighter), DecodeError, text);
   }
 });
 
 Deno.test("Reader refuses a claim before it does anything for it", () => {
   const claims = ["db ff ff ff ff", "c6 ff ff ff ff", "dd ff ff ff ff", "df ff ff ff ff", "dd 00 01 86 00", "de 00 02"];
-  const reader = new Reader({ maxDepth: 1_000, maxValues: 2 ** 31 });
+  const reader = new Reader({ maxDepth: 1_000, maxMessageBytes: 2 ** 31 });
   const before = Deno.memoryUsage();
   for (let count = 0; count < 500; count++) {
     for (const claim of claims) {
@@ -281,13 +303,13 @@ Deno.test("Reader refuses a claim before it does anything for it", () => {
     assertThrows(() => readMessage(hex(`81 a1 61 ${claim}`), reader), DecodeError, "ends too early");
   }
   // Arrays that each claim as much as is left: allowed one by one, though not all together.
-  const nested = new Uint8Array(60_000);
+  const nested = new Uint8Array(600_000);
   nested.set([0x81, 0xa1, 0x61]);
-  for (let at = 3; at < 3_000; at += 3) {
-    const left = nested.length - at - 3;
-    nested.set([0xdc, left >> 8, left & 255], at);
+  for (let at = 3; at < 3_000; at += 5) {
+    const left = nested.length - at - 5;
+    nested.set([0xdd, 0, left >> 16, left >> 8, left], at);
   }
-  assertThrows(() => readMessage(nested, new Reader(LIMITS)), DecodeError, "more than 100000 values");
+  assertThrows(() => readMessage(nested, new Reader(LIMITS)), DecodeError, "more than 8388608 bytes");
   const after = Deno.memoryUsage();
   const grown = after.heapUsed + after.external - before.heapUsed - before.external;
   assert(grown < 64 * 1024 * 1024, `${grown} bytes more`);
@@ -362,7 +384,7 @@ function readMessage(
   const message: Record<string, unknown> = {};
   for (let keys = reader.readMapSize(); keys > 0; keys--) {
     const key = reader.readKey();
-    message[key] = reader.readValue();
+    reader.readField(message, key);
   }
   reader.finish();
   return message;

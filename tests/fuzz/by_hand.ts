@@ -7,6 +7,19 @@
 
 import { BadFrame, Control, type Decoded, Malformed, ReceivedReply, Request, Truncated } from "../../codec/message.ts";
 import { DecodeError, Reader } from "../../codec/reader.ts";
+import {
+  ARRAY_WEIGHT,
+  BINARY_WEIGHT,
+  ELEMENT_WEIGHT,
+  FIELD_WEIGHT,
+  INDEXED_FIELD_WEIGHT,
+  INTEGER64_WEIGHT,
+  MAP_WEIGHT,
+  MESSAGE_WEIGHT,
+  SHORT_KEY_BYTES,
+  TEXT_BYTE_WEIGHT,
+  TEXT_WEIGHT,
+} from "../../codec/weight.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 
 /** Takes a stream apart (contract section 1): its payloads, and whether it ends well, broken, or inside a frame. */
@@ -38,18 +51,19 @@ export function takeApart(
   return { payloads, end: "whole" };
 }
 
-/** What is in the one value of a sound payload: how deep it goes, how many values, itself and keys included, and texts. */
-export function contentsOf(payload: Uint8Array): { depth: number; values: number; texts: Uint8Array[] } {
+/** What is in the one value of a sound payload: how deep it goes, what it weighs, and its texts. */
+export function contentsOf(payload: Uint8Array): { depth: number; weight: number; texts: Uint8Array[] } {
   const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
-  let [at, depth, values] = [0, 0, 0];
+  let [at, depth, weight] = [0, 0, MESSAGE_WEIGHT];
   const texts: Uint8Array[] = [];
-  const open = [1]; // what is still to come in each container, the outermost first
+  const open = [{ left: 1, isMap: false }]; // what is still to come in each container, the outermost first
   while (open.length > 0) {
-    if (open[open.length - 1]-- === 0) {
+    const container = open[open.length - 1];
+    if (container.left-- === 0) {
       open.pop();
       continue;
     }
-    values++;
+    const isKey = container.isMap && container.left % 2 === 1;
     const type = payload[at++];
     const size = (width: number) => {
       at += width;
@@ -65,12 +79,22 @@ export function contentsOf(payload: Uint8Array): { depth: number; values: number
     else if (type >= 0xd9 && type <= 0xdb) skipped = size(1 << type - 0xd9);
     else if (type >= 0xdc && type <= 0xdd) inside = size(2 << type - 0xdc);
     else if (type >= 0xde && type <= 0xdf) inside = 2 * size(2 << type - 0xde);
-    if (type >= 0xa0 && type < 0xc0 || type >= 0xd9 && type <= 0xdb) texts.push(payload.subarray(at, at + skipped));
+    const isMap = type < 0x90 || type >= 0xde;
+    if (type >= 0xa0 && type < 0xc0 || type >= 0xd9 && type <= 0xdb) {
+      texts.push(payload.subarray(at, at + skipped));
+      if (!isKey || skipped > SHORT_KEY_BYTES) weight += TEXT_WEIGHT + TEXT_BYTE_WEIGHT * skipped;
+      if (isKey && payload[at] >= 0x30 && payload[at] <= 0x39) weight += INDEXED_FIELD_WEIGHT;
+    } else if (isKey && isAtLeast0(payload, at - 1)) {
+      weight += INDEXED_FIELD_WEIGHT;
+    }
+    if (type >= 0xc4 && type <= 0xc6) weight += BINARY_WEIGHT + skipped;
+    if (type === 0xcf || type === 0xd3) weight += INTEGER64_WEIGHT;
     at += skipped;
     if (inside < 0) continue;
-    depth = Math.max(depth, open.push(inside) - 1);
+    weight += isMap ? MAP_WEIGHT + inside / 2 * FIELD_WEIGHT : ARRAY_WEIGHT + inside * ELEMENT_WEIGHT;
+    depth = Math.max(depth, open.push({ left: inside, isMap }) - 1);
   }
-  return { depth, values, texts };
+  return { depth, weight, texts };
 }
 
 /** All messages of a stream, as a server reads it. The texts of refusals are left empty. */
@@ -90,11 +114,22 @@ function messagesOf<Message>(
   const { payloads, end } = takeApart(bytes);
   const messages: Decoded<Message>[] = payloads.map((payload) => {
     const entries = entriesOf(payload);
-    return entries === undefined ? new Malformed("") : messageOf(entries);
+    if (entries === undefined) return new Malformed("");
+    const message = messageOf(entries);
+    if (message instanceof Request || message instanceof ReceivedReply) {
+      message.weightBytes = contentsOf(payload).weight;
+    }
+    return message;
   });
   if (end === "broken") messages.push(new BadFrame(""));
   if (end === "cut") messages.push(new Truncated(0));
   return messages;
+}
+
+/** Whether an integer is one from 0 up, in whatever form. */
+function isAtLeast0(payload: Uint8Array, at: number): boolean {
+  const type = payload[at];
+  return type < 0x80 || type >= 0xcc && type <= 0xcf || type >= 0xd0 && type <= 0xd3 && payload[at + 1] < 0x80;
 }
 
 type Entry = [key: string, value: unknown];

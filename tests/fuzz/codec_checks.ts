@@ -43,11 +43,13 @@ export const SHIPPED: Codec = {
   readReplies: (chunks) => readAll(readReply, chunks),
 };
 
+const TOO_HEAVY = `the message takes more than ${DEFAULT_LIMITS.maxMessageBytes} bytes of memory`;
+
 /** The declared ways to refuse a payload: all a refusal may say, and so nothing that the peer has sent. */
 const REFUSALS = [
   ...["the message ends too early", "bytes are left over", "0xc1 is not a value", "extension types are not accepted"],
   ...["text is not valid UTF-8", "a key must be text or an integer", "a message must be a map"],
-  ...[`nested deeper than ${DEFAULT_LIMITS.maxDepth}`, `more than ${DEFAULT_LIMITS.maxValues} values`],
+  ...[`nested deeper than ${DEFAULT_LIMITS.maxDepth}`, TOO_HEAVY],
 ];
 
 /** Those in which we are stricter than std, on purpose, and whether a payload that std reads is such a one. */
@@ -55,7 +57,7 @@ const STRICTER = new Map<string, (payload: Uint8Array) => boolean>([
   ["text is not valid UTF-8", (payload) => !contentsOf(payload).texts.every(isUtf8)],
   ["a key must be text or an integer", (payload) => payload.includes(0xca) || payload.includes(0xcb)],
   [`nested deeper than ${DEFAULT_LIMITS.maxDepth}`, (payload) => contentsOf(payload).depth > DEFAULT_LIMITS.maxDepth],
-  [`more than ${DEFAULT_LIMITS.maxValues} values`, (payload) => contentsOf(payload).values > DEFAULT_LIMITS.maxValues],
+  [TOO_HEAVY, (payload) => contentsOf(payload).weight > DEFAULT_LIMITS.maxMessageBytes],
 ]);
 
 /** The declared ways to refuse a message whose payload could be read. */
@@ -113,8 +115,10 @@ function disagreement(payload: Uint8Array, value: unknown): string | undefined {
     // An integer of 64 bits is a key here, and not there.
     return String(theirs.error).includes("The type of key is invalid") ? undefined : `std refused it: ${theirs.error}`;
   }
-  const { depth, values } = contentsOf(payload);
-  if (depth > DEFAULT_LIMITS.maxDepth || values > DEFAULT_LIMITS.maxValues) return `depth ${depth}, ${values} values`;
+  const { depth, weight } = contentsOf(payload);
+  if (depth > DEFAULT_LIMITS.maxDepth || weight > DEFAULT_LIMITS.maxMessageBytes) {
+    return `depth ${depth}, ${weight} bytes`;
+  }
   const [mine, stds] = [describe(value, true), describe(theirs.value, true)];
   if (mine === stds) return;
   // std drops a byte order mark from any text, so that two keys may become one; see also `tests/codec/msgpack_test.ts`.

@@ -262,7 +262,10 @@ Deno.test("dispatch takes as many bad messages as maxStrikes, and closes at one 
 });
 
 Deno.test("dispatch counts each INVALID_MESSAGE as a strike, and in STATS, whatever is wrong", async () => {
-  const bad = [{ cmd: 1, seq: -1 }, { cmd: 1, ttl: 0 }, { cmd: 1, meta: 1 }, { cmd: 1, credit: 1 }, { cmd: 0 }];
+  const bad = [{ cmd: 1, seq: -1 }, { cmd: 1, ttl: 0 }, { cmd: 1, meta: 1 }, { cmd: 1, credit: 1 }, {
+    cmd: 0,
+    max: "1",
+  }];
   for (const fields of bad) {
     await using served = withMemory({ maxStrikes: 2 });
     const { peer } = served;

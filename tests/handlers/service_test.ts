@@ -467,7 +467,7 @@ const RANGES: Record<keyof Limits, [least: number, most: number]> = {
   maxQueuedBytes: [1, 2 ** 31 - 1],
   maxPayloadBytes: [1, 64 * 1024 * 1024],
   maxDepth: [1, 1_000],
-  maxValues: [1, 2 ** 31 - 1],
+  maxMessageBytes: [1, 2 ** 31 - 1],
   maxStrikes: [1, 100_000],
   strikeWindowMs: [1, 2 ** 31 - 1],
 };
