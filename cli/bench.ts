@@ -39,6 +39,9 @@ export interface Pace {
   wait(milliseconds: number): Promise<void>;
 }
 
+/** How long calls in flight are waited for behind a duration: a server that has gone answers none of them. */
+const LAST_REPLIES_MS = 500;
+
 /** A timer of the runtime is so late, or less. The rest of a wait is spent in turns of the event loop. */
 const TIMER_SLACK_MS = 6;
 
@@ -89,6 +92,7 @@ export class Bench {
   /** Runs it. Resolves when all calls have their outcome, or when it is stopped; never rejects. */
   async run(): Promise<void> {
     this.#startMs = this.#lastMs = this.#pace.now();
+    if (this.#load.durationMs < Infinity) void this.#endInTime();
     if (this.#load.rate === undefined) this.#fill();
     else await Promise.race([this.#keepRate(), this.#over.promise]);
     this.#endIfDone();
@@ -97,9 +101,7 @@ export class Bench {
 
   /** Ends it now, with calls in flight. */
   stop(): void {
-    this.#stopped = true;
-    this.#lastMs = this.#pace.now();
-    this.#over.resolve();
+    this.#stopAt(this.#pace.now());
   }
 
   /** Calls that have an outcome. */
@@ -128,6 +130,18 @@ export class Bench {
   /** Outcomes a second. */
   get callsPerSecond(): number {
     return this.settled / this.elapsedMs * 1000;
+  }
+
+  #stopAt(lastMs: number): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#lastMs = lastMs;
+    this.#over.resolve();
+  }
+
+  async #endInTime(): Promise<void> {
+    await this.#pace.wait(this.#load.durationMs + LAST_REPLIES_MS);
+    if (this.#inFlight > 0) this.#stopAt(Math.max(this.#lastMs, this.#endMs));
   }
 
   /** Makes all calls for which there is room. */

@@ -1,7 +1,8 @@
 /**
  * Lines typed on a terminal, with the keys that people know from a shell: arrows, history, Tab, Ctrl-C.
  *
- * In: a prompt, what Tab offers, what Ctrl-C does. Out: lines, one by one, until Ctrl-D. Refused: nothing.
+ * In: a prompt, what Tab offers, what Ctrl-C does. Out: lines, one by one, until Ctrl-D. Refused: nothing. Whatever ends
+ * the program, the terminal is then as it was: with echo, and a line at a time.
  *
  * Lines may come before they are asked for, pasted or typed ahead: each is shown again behind a prompt of its own when its
  * turn comes, so that what it leads to stands below it. Ctrl-C takes away those that wait.
@@ -12,6 +13,7 @@
 
 import process from "node:process";
 import { createInterface, type Interface } from "node:readline";
+import { beforeExit } from "./interrupt.ts";
 
 /** What the editor is given. */
 export interface LineEditorOptions {
@@ -30,6 +32,7 @@ export class LineEditor {
   #typed: string[] = [];
   #wanted: ((line: string | undefined) => void) | undefined;
   #ended = false;
+  readonly #release: () => void;
 
   constructor({ prompt, complete, interrupt }: LineEditorOptions) {
     this.#prompt = prompt;
@@ -60,6 +63,7 @@ export class LineEditor {
       this.#interface.write(null, { ctrl: true, name: "e" });
       this.#interface.write(null, { ctrl: true, name: "u" });
     });
+    this.#release = beforeExit(() => this.#interface.close());
     // Back from Ctrl-Z, with its input still held.
     this.#interface.on("SIGCONT", () => void this.#interface.resume());
   }
@@ -76,6 +80,7 @@ export class LineEditor {
 
   /** Gives the terminal back. */
   close(): void {
+    this.#release();
     this.#interface.close();
   }
 

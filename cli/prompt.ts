@@ -87,17 +87,26 @@ class Prompt {
       complete: (line) => completionsOf(line, this.#known),
       interrupt: () => this.#cancel(),
     });
-    for (let line = await editor.read(); line !== undefined; line = await editor.read()) {
-      try {
-        const words = wordsOf(line);
-        if (words[0] === "quit" || words[0] === "exit") break;
-        if (words[0] === "help") await this.#help();
-        else if (words.length > 0) await this.#call(readCall(words));
-      } catch (error) {
-        await complainAbout(error);
+    try {
+      for (let line = await editor.read(); line !== undefined; line = await editor.read()) {
+        if (!await this.#do(line)) break;
       }
+    } finally {
+      editor.close();
     }
-    editor.close();
+  }
+
+  /** Does what a line says; says whether there may be another. */
+  async #do(line: string): Promise<boolean> {
+    try {
+      const words = wordsOf(line);
+      if (words[0] === "quit" || words[0] === "exit") return false;
+      if (words[0] === "help") await this.#help();
+      else if (words.length > 0) await this.#call(readCall(words));
+    } catch (error) {
+      await complainAbout(error);
+    }
+    return true;
   }
 
   async #help(): Promise<void> {

@@ -14,7 +14,7 @@ import { Bench, type Load } from "./bench.ts";
 import { benchJson, benchProgress, benchReport, failedCalls } from "./bench_report.ts";
 import type { CommandCall } from "./call.ts";
 import { countFlag, secondsFlag } from "./flags.ts";
-import { print, showStatus } from "./output.ts";
+import { complain, print, showStatus } from "./output.ts";
 import { untilInterrupted } from "./interrupt.ts";
 
 const DEFAULT_CONNECTIONS = 50;
@@ -25,6 +25,9 @@ const DIALS_AT_ONCE = 64;
 
 /** How often the progress is shown. */
 const PROGRESS_MS = 250;
+
+/** How long a load goes on without any connection: a server may come back from a restart. */
+const GONE_MS = 5_000;
 
 /** Codes of calls that ended without the server's reply. */
 const WITHOUT_REPLY: ReadonlySet<string> = new Set(["TIMEOUT", "CONNECTION_LOST", "BAD_REPLY", "CLOSED"]);
@@ -88,15 +91,29 @@ export async function runBench(call: CommandCall, { flags, dial }: BenchOptions)
       for (const each of dialed) if (each.status === "rejected") throw each.reason;
     }
     const bench = new Bench(clients, load);
-    const progress = setInterval(() => showStatus(benchProgress(bench, load)), PROGRESS_MS);
+    let reachedMs = performance.now();
+    const progress = setInterval(() => {
+      showStatus(benchProgress(bench, load));
+      if (!areLost(clients)) reachedMs = performance.now();
+      else if (performance.now() - reachedMs > GONE_MS) bench.stop();
+    }, PROGRESS_MS);
     await untilInterrupted(() => bench.run(), () => bench.stop());
     clearInterval(progress);
     const result = { bench, load, connections };
     await print(flags.json ? benchJson(result) : benchReport(result));
+    if (bench.unanswered > 0 && areLost(clients)) {
+      await complain("the server has gone: no connection is left");
+      return 3;
+    }
     if ([...bench.failures.keys()].some((code) => WITHOUT_REPLY.has(code))) return 3;
     return failedCalls(bench) > 0 ? 1 : 0;
   } finally {
     showStatus("");
     await Promise.all(clients.map((client) => client.close()));
   }
+}
+
+/** Whether no client has a connection, and each wants one. */
+function areLost(clients: readonly Client[]): boolean {
+  return clients.every(({ state }) => state === "connecting" || state === "waiting");
 }

@@ -69,6 +69,24 @@ Deno.test("a duration ends the calls, and waits for those in flight", async () =
   assertEquals([bench.sent, bench.settled, bench.elapsedMs], [4, 4, 120]);
 });
 
+Deno.test("a duration ends calls that get no reply half a second later, and they are told", async () => {
+  for (const rate of [undefined, 100]) {
+    const clock = new FakeClock();
+    // From the eleventh call on, nothing is answered.
+    const server = new SlowServer(clock, (call) => call < 10 ? 10 : 3_600_000);
+    const load = { durationMs: 1000, inFlight: 2, rate };
+    const bench = benchOn(clock, [server], load);
+    let ended = false;
+    const running = bench.run().then(() => ended = true);
+    await clock.advance(1499);
+    assertEquals(ended, false);
+    await clock.advance(1);
+    await running;
+    assertEquals([bench.settled, bench.unanswered, bench.elapsedMs], [10, 2, 1000], `at a rate of ${rate}`);
+    assertMatch(benchReport({ bench, load: { ...LOAD, ...load }, connections: 1 }), /^still in flight: 2$/m);
+  }
+});
+
 Deno.test("with a rate, calls are made when they are due, over all connections in turn", async () => {
   const clock = new FakeClock();
   const servers = [new SlowServer(clock, () => 1), new SlowServer(clock, () => 1)];

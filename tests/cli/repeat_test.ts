@@ -59,15 +59,21 @@ Deno.test("--repeat: an answer with err is an answer, a call without one is lost
   assertEquals(res.connections.accepted, 4);
 });
 
-Deno.test("--repeat 0 goes on until Ctrl-C", async () => {
-  await using server = await ServerScript.start();
-  const client = startScript("client", ["--port", String(server.port), ..."PING --repeat 0 --interval 60".split(" ")]);
-  const [stdout, stderr] = [client.stdout.pipeThrough(new TextDecoderStream()).getReader(), client.stderr.cancel()];
-  let text = "";
-  while (!text.includes(" ms\n")) text += (await stdout.read()).value ?? "";
-  client.kill("SIGINT");
-  for (let next = await stdout.read(); !next.done; next = await stdout.read()) text += next.value;
-  await stderr;
-  assertEquals((await client.status).code, 0);
-  assertMatch(text, /\n\n1 sent, 1 answered, 0 lost\nmin/);
-});
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  Deno.test(`--repeat 0 goes on until ${signal}`, async () => {
+    await using server = await ServerScript.start();
+    const client = startScript("client", [
+      "--port",
+      String(server.port),
+      ..."PING --repeat 0 --interval 60".split(" "),
+    ]);
+    const [stdout, stderr] = [client.stdout.pipeThrough(new TextDecoderStream()).getReader(), client.stderr.cancel()];
+    let text = "";
+    while (!text.includes(" ms\n")) text += (await stdout.read()).value ?? "";
+    client.kill(signal);
+    for (let next = await stdout.read(); !next.done; next = await stdout.read()) text += next.value;
+    await stderr;
+    assertEquals((await client.status).code, 0);
+    assertMatch(text, /\n\n1 sent, 1 answered, 0 lost\nmin/);
+  });
+}

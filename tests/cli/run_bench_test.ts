@@ -1,6 +1,7 @@
 /** `client.ts --bench` as a program: what it prints, and how it ends. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { connect } from "../../client.ts";
 import { runClient, ServerScript, startScript } from "./scripts.ts";
 
 Deno.test("--bench tells how fast it was, and the server has seen every call", async () => {
@@ -55,17 +56,47 @@ Deno.test("--bench ends with 3 where calls got no reply, or the server cannot be
   assertMatch(stderr, /^packline: cannot reach 127\.0\.0\.1:\d+: connection refused; is the server running\?\n$/);
 });
 
-Deno.test("--bench: Ctrl-C prints what there is so far", async () => {
-  await using server = await ServerScript.start();
-  const bench = startScript("client", ["--port", String(server.port), ..."--bench PING -c 2 -z 600 --json".split(" ")]);
-  const output = bench.output();
-  // As soon as the server has answered some, the signal is listened for.
-  for (let calls = 0; calls < 100;) {
-    calls = JSON.parse((await runClient(server.port, "STATS", "--json")).stdout).res.commands.PING.calls;
+Deno.test("--bench ends in its time, or soon, where the server has gone", async () => {
+  for (const args of [["-z", "2"], ["-n", "1000000000"]]) {
+    await using server = await ServerScript.start();
+    const flags = ["--port", String(server.port), "--bench", "PING", "-c", "4", "--json", ...args];
+    const output = startScript("client", flags).output();
+    await pingsAnswered(server.port, 100);
+    const startMs = performance.now();
+    server.process.kill("SIGKILL");
+    const { code, stdout, stderr } = await output;
+    assertEquals([code, new TextDecoder().decode(stderr)], [
+      3,
+      "packline: the server has gone: no connection is left\n",
+    ]);
+    const { settled, unanswered } = JSON.parse(new TextDecoder().decode(stdout));
+    assert(settled >= 100 && unanswered === 4, `${settled} settled, ${unanswered} not`);
+    const seconds = (performance.now() - startMs) / 1000;
+    assert(seconds < 15, `${seconds} s with ${args.join(" ")}`);
   }
-  bench.kill("SIGINT");
-  const { code, stdout } = await output;
-  const { settled, sent, unanswered } = JSON.parse(new TextDecoder().decode(stdout));
-  assertEquals([code, sent - settled], [0, unanswered]);
-  assert(settled >= 100);
 });
+
+/** Waits until the server has answered so many PINGs. */
+async function pingsAnswered(port: number, calls: number): Promise<void> {
+  await using client = await connect({ port });
+  while ((await client.call("STATS")).res.commands.PING.calls < calls);
+}
+
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  Deno.test(`--bench: ${signal} prints what there is so far`, async () => {
+    await using server = await ServerScript.start();
+    const bench = startScript("client", [
+      "--port",
+      String(server.port),
+      ..."--bench PING -c 2 -z 600 --json".split(" "),
+    ]);
+    const output = bench.output();
+    // As soon as the server has answered some, the signal is listened for.
+    await pingsAnswered(server.port, 100);
+    bench.kill(signal);
+    const { code, stdout } = await output;
+    const { settled, sent, unanswered } = JSON.parse(new TextDecoder().decode(stdout));
+    assertEquals([code, sent - settled], [0, unanswered]);
+    assert(settled >= 100);
+  });
+}

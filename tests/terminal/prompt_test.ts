@@ -158,6 +158,42 @@ testInTerminal("the prompt comes back after Ctrl-Z", async () => {
   await shell.end();
 });
 
+testInTerminal("whatever signal ends the prompt, the terminal is as it was, and the exit code says which", async () => {
+  await using server = await serve({ port: 0 });
+  const client = PseudoTerminal.clientCommand(server.port).join(" ");
+  const script = `before=$(stty -g)
+    sh -c 'echo "pid: $$."; exec ${client}'
+    code=$?
+    [ "$before" = "$(stty -g)" ] && echo "ended: $code, as it was" || echo "ended: $code, not as it was"`;
+  const codes = [["SIGHUP", 129], ["SIGINT", 130], ["SIGQUIT", 131], ["SIGTERM", 143]] as const;
+  await Promise.all(codes.flatMap(([signal, code]) =>
+    ["at the prompt", "with a call"].map(async (moment) => {
+      await using shell = new PseudoTerminal(["sh", "-c", script]);
+      const [, pid] = (await shell.until(".\r\n")).match(/pid: (\d+)\./) ?? [];
+      await shell.until(`127.0.0.1:${server.port}> `);
+      if (moment === "with a call") {
+        await shell.type("DELAY 60\r");
+        await shell.until("waiting, 1 s");
+      }
+      Deno.kill(Number(pid), signal);
+      const { rest } = await shell.end();
+      assertStringIncludes(rest, `ended: ${code}, as it was`, `${signal} ${moment}`);
+    })
+  ));
+  await server.shutdown({ grace: 0 });
+});
+
+testInTerminal("a prompt whose terminal goes away ends", async () => {
+  await using server = await serve({ port: 0 });
+  const terminal = PseudoTerminal.client(server.port);
+  await terminal.until(`127.0.0.1:${server.port}> `);
+  await using client = await connect({ port: server.port });
+  const open = async () => (await client.call("STATS")).res.connections.open;
+  assertEquals(await open(), 2);
+  await terminal[Symbol.asyncDispose]();
+  while (await open() > 1);
+});
+
 testInTerminal(
   "without a permission the runtime asks for it in the terminal, and the prompt goes on",
   async () => {
