@@ -218,6 +218,7 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
 
   /**
    * Ends the client: calls that wait reject with `CLOSED`, the server is told, the connection ends. Again is the same.
+   * A program that forgets this ends all the same: only open calls and streams keep it alive.
    *
    * @returns A promise that resolves when all is closed. It does not reject.
    */

@@ -86,6 +86,8 @@ export class Channel {
   #heard = 0;
   /** Runs while it shows whether the server closes after its reply. */
   #probe: Timer | undefined;
+  /** Whether this connection keeps the program alive, which it does while a call is open. */
+  #keepsAlive = true;
   #retired = false;
   #finishing: Promise<void> | undefined;
   #ended = false;
@@ -109,6 +111,7 @@ export class Channel {
       onFailed: (error) => this.#lose(this.#lost("a write failed", error)),
     });
     this.#reading = this.#receive();
+    this.#keepAlive();
   }
 
   /** There are calls in the queue. */
@@ -133,6 +136,7 @@ export class Channel {
     if (call.heardAtEnd === this.#heard) {
       this.#lose(new RpcError("CONNECTION_LOST", `${this.peer} has been silent for ${SILENCE_MS} ms`));
     } else if (this.#calls.delete(call.id)) {
+      this.#keepAlive();
       this.wake();
     }
   }
@@ -179,7 +183,17 @@ export class Channel {
       this.#calls.set(call.id, call);
       batch.push(call);
     }
+    this.#keepAlive();
     return batch;
+  }
+
+  /** A program that has nothing left to do ends, although it forgot `close()`: only open calls keep it alive. */
+  #keepAlive(): void {
+    const needed = this.#calls.size > 0;
+    if (needed === this.#keepsAlive) return;
+    this.#keepsAlive = needed;
+    if (needed) this.#ends.ref?.();
+    else this.#ends.unref?.();
   }
 
   /** How many calls may be unanswered now. */
@@ -194,6 +208,7 @@ export class Channel {
   /** A call cannot be written: it has left no byte, and gives back its place. */
   #refuse(call: PendingCall, error: unknown): void {
     this.#calls.delete(call.id);
+    this.#keepAlive();
     call.end(new RpcError("INVALID_PARAMS", reasonOf(error), { cause: error }));
   }
 
@@ -224,6 +239,7 @@ export class Channel {
       if (message instanceof ReceivedReply) this.#takeReply(message);
       else this.#lose(this.#badMessage(message));
     }
+    this.#keepAlive();
     if (this.#retired && this.#calls.size === 0) void this.#finish();
     else if (!this.#owner.queue.empty) this.wake();
   }

@@ -16,6 +16,10 @@ export interface Duplex {
   readonly certificate?: PeerCertificate;
   /** Frees what the pair holds; called once both directions have ended. */
   close?(): void;
+  /** Says that from now on a read that waits keeps the program alive, as it does from the beginning. */
+  ref?(): void;
+  /** Says that from now on a read that waits does not keep the program alive: an idle client's need not. */
+  unref?(): void;
 }
 
 /**

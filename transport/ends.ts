@@ -24,6 +24,10 @@ export interface Ends {
    * empty write is not safe: `node:tls` destroys its socket.
    */
   readonly broken?: Promise<void>;
+  /** From now on, a read that waits keeps the program alive, as it does from the beginning. */
+  ref?(): void;
+  /** From now on, a read that waits does not keep the program alive. */
+  unref?(): void;
 }
 
 /** The ends of a pair; from then on, they alone may be used. */
@@ -49,6 +53,14 @@ class StreamEnds implements Ends {
     this.#writer = duplex.writable.getWriter();
     this.broken = this.#writer.closed;
     this.broken.catch(ignore);
+  }
+
+  ref(): void {
+    this.#duplex.ref?.();
+  }
+
+  unref(): void {
+    this.#duplex.unref?.();
   }
 
   async read(buffer: Uint8Array): Promise<number | null> {

@@ -100,7 +100,14 @@ export function socketStreams(socket: TLSSocket, silentEnd?: Error): Duplex {
       new Promise((resolve, reject) => socket.write(chunk, (error) => error ? reject(error) : resolve())),
     close: () => new Promise((resolve) => socket.end(() => resolve())),
   });
-  return { readable, writable, peer: peerOf(socket), close: () => void socket.destroy() };
+  return {
+    readable,
+    writable,
+    peer: peerOf(socket),
+    close: () => void socket.destroy(),
+    ref: () => void socket.ref(),
+    unref: () => void socket.unref(),
+  };
 }
 
 /** Who is at the other end, for people. */
