@@ -16,6 +16,8 @@ import { serve, serveConnection, type ServeOptions, type Server } from "../serve
 import { type Duplex, memoryPair } from "../transport/duplex.ts";
 import { standardError } from "../transport/standard_error.ts";
 import { FakeClock } from "./fake_clock.ts";
+import { FaultProxy } from "./faults/fault_proxy.ts";
+import { type Address, type Place, TCP, type Transport } from "./transports.ts";
 
 /** A reply, or any other message, as its fields. */
 export type Message = Record<string, unknown>;
@@ -194,6 +196,14 @@ export class Peer implements AsyncDisposable {
     return this.#replies.splice(0);
   }
 
+  /** All replies up to the end of the connection, in order or not: what is cut off over TLS says no goodbye there. */
+  async readToBreak(): Promise<Message[]> {
+    await this.#until(() => false);
+    const broken = [Deno.errors.ConnectionReset, Deno.errors.UnexpectedEof, Deno.errors.BrokenPipe];
+    if (this.#error !== undefined && !broken.some((kind) => this.#error instanceof kind)) throw this.#error;
+    return this.#replies.splice(0);
+  }
+
   /** One read; answers with how many bytes it brought. For a peer that reads slowly, and in no other way. */
   async readBytesOnce(): Promise<number> {
     return (await inTime(this.#carrier.read()))?.length ?? 0;
@@ -269,9 +279,9 @@ async function inTime<Value>(promise: Promise<Value>): Promise<Value> {
   }
 }
 
-/** A peer on a socket. */
-export async function connectTcp(port: number): Promise<Peer> {
-  const conn = await Deno.connect({ hostname: "127.0.0.1", port });
+/** A peer on a socket, of whatever kind the server's is. */
+export async function connectPeer(address: Address): Promise<Peer> {
+  const conn = await openSocket(address);
   const buffer = new Uint8Array(64 * 1024);
   return new Peer({
     async read() {
@@ -292,8 +302,34 @@ export async function connectTcp(port: number): Promise<Peer> {
   });
 }
 
-/** A peer on a socket of `node:net`, the only kind that can be reset. */
-export async function connectResettable(port: number): Promise<Peer> {
+/** A socket to a server, and nothing more. */
+export async function openSocket({ port = 0, path, tls }: Address): Promise<Deno.Conn> {
+  if (path !== undefined) return await Deno.connect({ transport: "unix", path });
+  if (tls === undefined) return await Deno.connect({ hostname: "127.0.0.1", port });
+  const conn = await Deno.connectTls({ hostname: "127.0.0.1", port, caCerts: tls.ca === undefined ? [] : [tls.ca] });
+  await conn.handshake();
+  return conn;
+}
+
+/** A peer on a socket of TCP. */
+export function connectTcp(port: number): Promise<Peer> {
+  return connectPeer({ port });
+}
+
+/** A peer that can be reset: on a socket of `node:net`, the only kind that has a way to; under TLS, one between. */
+export async function connectResettable(address: Address): Promise<Peer> {
+  const { port = 0, tls } = address;
+  if (tls !== undefined) {
+    const proxy = await FaultProxy.start({ port });
+    const peer = await connectPeer({ port: proxy.port, tls });
+    return Object.assign(peer, {
+      reset: () => proxy.cutAll("RST"),
+      async [Symbol.asyncDispose]() {
+        await Peer.prototype[Symbol.asyncDispose].call(peer);
+        await proxy[Symbol.asyncDispose]();
+      },
+    });
+  }
   const socket: Socket = connectSocket({ host: "127.0.0.1", port, noDelay: true, allowHalfOpen: true });
   await new Promise<void>((resolve, reject) => socket.once("connect", resolve).once("error", reject));
   socket.on("error", () => {}); // the reader sees it
@@ -425,26 +461,34 @@ export class TestServer implements AsyncDisposable {
   readonly server: Server;
   readonly errors: ErrorLog;
   readonly #clock: unknown;
+  readonly #place: Place;
   readonly #peers: Peer[] = [];
 
-  constructor(server: Server, errors: ErrorLog, clock: unknown) {
+  constructor(server: Server, errors: ErrorLog, clock: unknown, place: Place) {
     this.server = server;
     this.errors = errors;
     this.#clock = clock;
+    this.#place = place;
   }
 
   get port(): number {
     return this.server.port;
   }
 
+  /** Where a client finds it. */
+  get address(): Address {
+    const { serve: { path }, tls } = this.#place;
+    return path === undefined ? { port: this.port, tls } : { path };
+  }
+
   /** A peer, which is closed with the server. */
   async connect(): Promise<Peer> {
-    return this.#keep(await connectTcp(this.port));
+    return this.#keep(await connectPeer(this.address));
   }
 
   /** A peer that can be reset, which is closed with the server. */
   async connectResettable(): Promise<Peer> {
-    return this.#keep(await connectResettable(this.port));
+    return this.#keep(await connectResettable(this.address));
   }
 
   /** Closes the peers, then the server, which does not wait for what still runs. */
@@ -453,6 +497,7 @@ export class TestServer implements AsyncDisposable {
     const shutdown = this.server.shutdown({ grace: 0 });
     if (this.#clock instanceof FakeClock) await this.#clock.advance(5_000);
     await shutdown;
+    await this.#place[Symbol.asyncDispose]();
     this.errors.assertEmpty();
   }
 
@@ -462,11 +507,12 @@ export class TestServer implements AsyncDisposable {
   }
 }
 
-/** A server on a free port of the loopback. */
-export async function withServer(options: ServeOptions = {}): Promise<TestServer> {
+/** A server on this machine: on a free port of TCP, unless another transport is given. */
+export async function withServer(options: ServeOptions = {}, transport: Transport = TCP): Promise<TestServer> {
   const errors = new ErrorLog();
-  const server = await serve({ port: 0, onError: errors.onError, ...options });
-  return new TestServer(server, errors, options.clock);
+  const place = await transport.place();
+  const server = await serve({ ...place.serve, onError: errors.onError, ...options });
+  return new TestServer(server, errors, options.clock, place);
 }
 
 /** A connection served in memory: as a socket, but nothing in it takes time. */

@@ -1,18 +1,24 @@
 /**
  * What stands beside a fault: good clients whose calls must all succeed, and a look at the server's own counts.
  *
- * In: a port. Out: how the good clients fared; or statistics. Refused: a good call that fails, by an error that says so.
+ * In: an address, or a port of TCP. Out: how the good clients fared; or statistics. Refused: a good call that fails, by an error that says so.
  */
 
 import { assertEquals } from "@std/assert";
 import { type Client, connect } from "../../client.ts";
 import type { ServerStatistics } from "../../handlers/command.ts";
+import type { Address } from "../transports.ts";
 
 /** The pause of a good client between two calls, in milliseconds: the fault beside it has most of the machine. */
 const PAUSE_MS = 20;
 
 /** How long something may take that takes no time: for tests that would hang. */
 const PATIENCE_MS = 10_000;
+
+/** A client of a server. */
+function connectTo(at: Address | number, timeout?: number): Promise<Client> {
+  return connect({ ...(typeof at === "number" ? { port: at } : at), timeout });
+}
 
 /** How good clients fared. */
 export interface Fared {
@@ -24,13 +30,17 @@ export interface Fared {
 /**
  * Does something while good clients call the server, one call after the other each.
  *
- * @param port Where the server listens; it needs no command of its own.
+ * @param at Where the server listens; it needs no command of its own.
  * @param count How many clients.
  * @param body What is done beside them.
  * @returns How they fared. All their calls have succeeded, before, while and after it was done.
  */
-export async function besideGoodClients(port: number, count: number, body: () => Promise<void>): Promise<Fared> {
-  const clients = await Promise.all(Array.from({ length: count }, () => connect({ port, timeout: PATIENCE_MS })));
+export async function besideGoodClients(
+  at: Address | number,
+  count: number,
+  body: () => Promise<void>,
+): Promise<Fared> {
+  const clients = await Promise.all(Array.from({ length: count }, () => connectTo(at, PATIENCE_MS)));
   const durationsMs: number[] = [];
   let done = false;
   const callOn = async (client: Client) => {
@@ -52,8 +62,8 @@ export async function besideGoodClients(port: number, count: number, body: () =>
   }
   await calling;
   durationsMs.sort((a, b) => a - b);
-  const at = (share: number) => durationsMs[Math.floor(share * (durationsMs.length - 1))];
-  return { calls: durationsMs.length, p50Ms: at(0.5), p99Ms: at(0.99) };
+  const quantile = (share: number) => durationsMs[Math.floor(share * (durationsMs.length - 1))];
+  return { calls: durationsMs.length, p50Ms: quantile(0.5), p99Ms: quantile(0.99) };
 }
 
 /** What to print of it. */
@@ -74,14 +84,14 @@ export async function until(
 }
 
 /** What a server says of itself. */
-export async function statisticsOf(port: number): Promise<ServerStatistics> {
-  await using client = await connect({ port });
+export async function statisticsOf(at: Address | number): Promise<ServerStatistics> {
+  await using client = await connectTo(at);
   return (await client.call("STATS")).res;
 }
 
 /** Waits until a server has nothing in flight, and no more connections than it should have, with the one that asks. */
-export async function untilAtRest(port: number, connections = 1): Promise<ServerStatistics> {
-  await using client = await connect({ port });
+export async function untilAtRest(at: Address | number, connections = 1): Promise<ServerStatistics> {
+  await using client = await connectTo(at);
   let statistics = (await client.call("STATS")).res;
   await until("the server comes to rest", async () => {
     statistics = (await client.call("STATS")).res;

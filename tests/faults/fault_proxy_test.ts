@@ -95,7 +95,7 @@ Deno.test("fault proxy - holds everything while it is frozen, and nothing is los
 Deno.test("fault proxy - passes a reset on", async () => {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   await using proxy = await FaultProxy.start({ port: listener.addr.port });
-  await using client = await connectResettable(proxy.port);
+  await using client = await connectResettable({ port: proxy.port });
   using server = await listener.accept();
   await client.sendBytes(new Uint8Array(1000));
   client.reset();

@@ -11,6 +11,7 @@ import type { Middleware } from "../../handlers/service.ts";
 import { serve } from "../../server.ts";
 import { type Clock, systemClock } from "../../transport/clock.ts";
 import { ErrorLog, stderrLines, withServer } from "../wire.ts";
+import { overEach, TCP, type Transport } from "../transports.ts";
 import { besideGoodClients, shown, until, untilAtRest } from "./beside.ts";
 
 /** How often each handler is called. */
@@ -106,12 +107,12 @@ function throwValue(value: unknown): never {
 const HANGS_FOR_EVER = "hangs";
 
 /** Calls each handler many times, beside good clients; fails unless each call, and the hook, gets what it must. */
-async function checkBad(middleware: readonly Middleware[] = []): Promise<void> {
+async function checkBad(transport: Transport, middleware: readonly Middleware[] = []): Promise<void> {
   const commands = Object.fromEntries(BAD.map(([name, handler]) => [name, command({ handler })]));
   const errors = new ErrorLog();
-  await using server = await serve({ port: 0, commands, middleware, onError: errors.onError });
-  const fared = await besideGoodClients(server.port, 8, async () => {
-    await using client = await connect({ port: server.port, maxInFlight: 1_000 });
+  await using server = await withServer({ commands, middleware, onError: errors.onError }, transport);
+  const fared = await besideGoodClients(server.address, 8, async () => {
+    await using client = await connect({ ...server.address, maxInFlight: 1_000 });
     const calls = BAD.filter(([name]) => name !== HANGS_FOR_EVER).flatMap(([name, , code]) =>
       Array.from({ length: RUNS }, async () => {
         const options = code === "TIMEOUT" ? { timeout: 50 } : {};
@@ -122,7 +123,7 @@ async function checkBad(middleware: readonly Middleware[] = []): Promise<void> {
     // Also where one is wrong, those that are late have their time.
     await Promise.allSettled(calls);
     await Promise.all(calls);
-  }).finally(() => untilAtRest(server.port));
+  }).finally(() => untilAtRest(server.address));
   console.log(shown(fared));
   const expected = BAD.reduce((sum, [, , , errors]) => sum + errors, 0) * RUNS;
   const met: unknown[] = [];
@@ -130,32 +131,35 @@ async function checkBad(middleware: readonly Middleware[] = []): Promise<void> {
   assertEquals(met.length, expected);
 }
 
-Deno.test("handler faults - each bad answer is that call's alone", () => checkBad());
+overEach("handler faults - each bad answer is that call's alone", checkBad);
 
 Deno.test("handler faults - canary: a middleware that hides errors is caught", async () => {
   const hide: Middleware = (_request, next) => next().catch(() => ({ res: null }));
-  await assertRejects(() => checkBad([hide]), AssertionError);
+  await assertRejects(() => checkBad(TCP, [hide]), AssertionError);
 });
 
-Deno.test("handler faults - an error of the server's own ends that connection alone, and reaches the hook", async () => {
-  let stopsNext = false;
-  const clock: Clock = {
-    ...systemClock,
-    now() {
-      if (!stopsNext) return systemClock.now();
-      stopsNext = false;
-      throw new Error("the clock has stopped");
-    },
-  };
-  await using server = await withServer({ clock });
-  await using other = await connect({ port: server.port });
-  const peer = await server.connect();
-  stopsNext = true;
-  await peer.send({ cmd: 1 });
-  assertEquals(await peer.readToEnd(), []);
-  assertEquals(server.errors.take().map(String), ["Error: the clock has stopped"]);
-  assertEquals(await other.call("PING"), { res: "PONG" });
-});
+overEach(
+  "handler faults - an error of the server's own ends that connection alone, and reaches the hook",
+  async (transport) => {
+    let stopsNext = false;
+    const clock: Clock = {
+      ...systemClock,
+      now() {
+        if (!stopsNext) return systemClock.now();
+        stopsNext = false;
+        throw new Error("the clock has stopped");
+      },
+    };
+    await using server = await withServer({ clock }, transport);
+    await using other = await connect({ ...server.address });
+    const peer = await server.connect();
+    stopsNext = true;
+    await peer.send({ cmd: 1 });
+    assertEquals(await peer.readToBreak(), []);
+    assertEquals(server.errors.take().map(String), ["Error: the clock has stopped"]);
+    assertEquals(await other.call("PING"), { res: "PONG" });
+  },
+);
 
 Deno.test("handler faults - what cannot be shown is a line on stderr all the same", async () => {
   const odd = { [Symbol.for("Deno.customInspect")]: fail };
@@ -173,21 +177,24 @@ Deno.test("handler faults - what cannot be shown is a line on stderr all the sam
   for (const line of lines) assertMatch(line, /^packline: error in \w+ for 127\.0\.0\.1:\d+: [^\n]+$/);
 });
 
-Deno.test("handler faults - those that hang for ever take up their places, and no more than theirs", async () => {
-  const hang = command({ handler: (): Promise<{ res: null }> => new Promise(() => {}) });
-  await using server = await withServer({ commands: { HANG: hang }, maxInFlight: 10 });
-  await using client = await connect({ port: server.port, maxInFlight: 10 });
-  const calls = Array.from({ length: 10 }, () => client.call("HANG", {}, { timeout: 20 }).catch(({ code }) => code));
-  assertEquals(new Set(await Promise.all(calls)), new Set(["TIMEOUT"]));
-  // The connection's places are taken for good; other connections have theirs.
-  const late = await client.call("PING", {}, { timeout: 50 }).catch(({ code }) => code);
-  assertEquals(late, "TIMEOUT");
-  await using other = await connect({ port: server.port });
-  assertEquals(await other.call("PING"), { res: "PONG" });
-  assertEquals((await other.call("STATS")).res.inFlight, 10);
-});
+overEach(
+  "handler faults - those that hang for ever take up their places, and no more than theirs",
+  async (transport) => {
+    const hang = command({ handler: (): Promise<{ res: null }> => new Promise(() => {}) });
+    await using server = await withServer({ commands: { HANG: hang }, maxInFlight: 10 }, transport);
+    await using client = await connect({ ...server.address, maxInFlight: 10 });
+    const calls = Array.from({ length: 10 }, () => client.call("HANG", {}, { timeout: 20 }).catch(({ code }) => code));
+    assertEquals(new Set(await Promise.all(calls)), new Set(["TIMEOUT"]));
+    // The connection's places are taken for good; other connections have theirs.
+    const late = await client.call("PING", {}, { timeout: 50 }).catch(({ code }) => code);
+    assertEquals(late, "TIMEOUT");
+    await using other = await connect({ ...server.address });
+    assertEquals(await other.call("PING"), { res: "PONG" });
+    assertEquals((await other.call("STATS")).res.inFlight, 10);
+  },
+);
 
-Deno.test("handler faults - a stream that throws, hangs or answers nonsense ends with the truth", async () => {
+overEach("handler faults - a stream that throws, hangs or answers nonsense ends with the truth", async (transport) => {
   let ended = 0;
   const commands = {
     THROWS: command({
@@ -215,8 +222,8 @@ Deno.test("handler faults - a stream that throws, hangs or answers nonsense ends
       },
     }),
   };
-  await using server = await withServer({ commands });
-  const client = await connect({ port: server.port, commands });
+  await using server = await withServer({ commands }, transport);
+  const client = await connect({ ...server.address, commands });
   // Those that hang cost their time, so fewer of them.
   const cases = [["THROWS", "INTERNAL", RUNS], ["NONSENSE", "REPLY_NOT_ENCODABLE", RUNS], [
     "HANGS",
@@ -235,6 +242,6 @@ Deno.test("handler faults - a stream that throws, hangs or answers nonsense ends
     }
   }
   await client.close();
-  await untilAtRest(server.port);
+  await untilAtRest(server.address);
   assertEquals([ended, server.errors.take().length], [5, 2 * RUNS]);
 });

@@ -10,8 +10,8 @@ import { serveConnection } from "../../server.ts";
 import { newSeed, Random } from "../random.ts";
 import {
   concat,
+  connectPeer,
   connectResettable,
-  connectTcp,
   frame,
   Held,
   type Message,
@@ -19,6 +19,8 @@ import {
   type TestServer,
   withServer,
 } from "../wire.ts";
+import { testWith } from "../production/programs.ts";
+import { type Address, TCP, TLS, type Transport } from "../transports.ts";
 import { besideGoodClients, shown, statisticsOf, until, untilAtRest } from "./beside.ts";
 
 const PING = request({ cmd: 1 });
@@ -45,8 +47,8 @@ function essence({ seq, res, err }: Message): Message {
 }
 
 /** Fails unless a server deals with it as it must. */
-async function check(port: number, { bytes, replies, then, halfClose }: Hostile): Promise<void> {
-  await using peer = await connectTcp(port);
+async function check(address: Address, { bytes, replies, then, halfClose }: Hostile): Promise<void> {
+  await using peer = await connectPeer(address);
   await peer.sendBytes(bytes);
   if (halfClose) await peer.halfClose();
   if (then === "closes") {
@@ -217,29 +219,35 @@ const HOSTILE: Hostile[] = [
   },
 ];
 
-Deno.test("hostile wire - each gets what it must, and 64 good clients notice nothing", async (t) => {
-  await using server = await withServer();
-  const { port } = server;
-  const fared = await besideGoodClients(port, GOOD_CLIENTS, async () => {
-    for (const hostile of HOSTILE) await t.step(hostile.name, () => check(port, hostile));
-    await t.step("2,000 connections of random bytes", () => checkRandom(port));
-    await t.step("truncation at every byte, with FIN", () => checkTruncations(port));
-    await t.step("truncation at every byte, with RST", () => checkResets(server));
-    await t.step("a frame that never ends", () => checkEndlessFrame());
-  });
-  console.log(shown(fared));
-  const { refused } = await untilAtRest(port);
-  console.log(refused);
-  assert(fared.p99Ms < 1_000, `good calls took ${fared.p99Ms} ms`);
-});
+for (const transport of [TCP, TLS]) {
+  testWith(
+    transport.packages,
+    `hostile wire - each gets what it must, and 64 good clients notice nothing (${transport.name})`,
+    async (t) => {
+      await using server = await withServer({}, transport);
+      const { address } = server;
+      const fared = await besideGoodClients(address, GOOD_CLIENTS, async () => {
+        for (const hostile of HOSTILE) await t.step(hostile.name, () => check(address, hostile));
+        await t.step("2,000 connections of random bytes", () => checkRandom(address));
+        await t.step("truncation at every byte, with FIN", () => checkTruncations(address));
+        await t.step("truncation at every byte, with RST", () => checkResets(server));
+        await t.step("a frame that never ends", () => checkEndlessFrame(transport));
+      });
+      console.log(shown(fared));
+      const { refused } = await untilAtRest(address);
+      console.log(refused);
+      assert(fared.p99Ms < 1_000, `good calls took ${fared.p99Ms} ms`);
+    },
+  );
+}
 
 /** Random bytes, then FIN: whatever they happen to mean, the answer is one of three, and a broken frame is the last. */
-async function checkRandom(port: number): Promise<void> {
+async function checkRandom(address: Address): Promise<void> {
   const seed = newSeed();
   console.log(`seed ${seed}`);
   const random = new Random(seed);
   const checkOne = async () => {
-    await using peer = await connectTcp(port);
+    await using peer = await connectPeer(address);
     const bytes = random.bytes(random.between(1, 2_000));
     // Every other one looks like a short frame, so that not all end at the header.
     if (random.chance(0.5)) bytes.set([0x20, 0x20 + random.below(40)].slice(0, bytes.length));
@@ -262,15 +270,15 @@ const THREE = [
 ];
 const STREAM = concat(...THREE);
 
-async function checkTruncations(port: number): Promise<void> {
-  const before = (await statisticsOf(port)).refused.truncated;
+async function checkTruncations(address: Address): Promise<void> {
+  const before = (await statisticsOf(address)).refused.truncated;
   let inside = 0;
   for (let length = 0; length <= STREAM.length; length++) {
     let whole = 0;
     for (let end = 0; whole < 3 && (end += THREE[whole].length) <= length;) whole++;
     if (length !== concat(...THREE.slice(0, whole)).length) inside++;
     const replies = [{ res: "DONE" }, { seq: 7, ...PONG }, { seq: 8, err: "CMD_NOT_FOUND" }].slice(0, whole);
-    await using peer = await connectTcp(port);
+    await using peer = await connectPeer(address);
     await peer.sendBytes(STREAM.subarray(0, length));
     await peer.halfClose();
     const received = (await peer.readToEnd()).map(essence);
@@ -278,30 +286,30 @@ async function checkTruncations(port: number): Promise<void> {
     const inOrder = replies.map((reply) => received.find(({ seq }) => seq === reply.seq));
     assertEquals([inOrder, received.length], [replies, whole], `cut after ${length} bytes`);
   }
-  assertEquals((await statisticsOf(port)).refused.truncated - before, inside);
+  assertEquals((await statisticsOf(address)).refused.truncated - before, inside);
 }
 
 async function checkResets(server: TestServer): Promise<void> {
-  const before = (await statisticsOf(server.port)).connections;
+  const before = (await statisticsOf(server.address)).connections;
   for (let length = 0; length <= STREAM.length; length++) {
-    await using peer = await connectResettable(server.port);
+    await using peer = await connectResettable(server.address);
     await peer.sendBytes(STREAM.subarray(0, length));
     peer.reset();
   }
   await until(
     "the connections are gone",
-    async () => (await statisticsOf(server.port)).connections.open === before.open,
+    async () => (await statisticsOf(server.address)).connections.open === before.open,
   );
   assertEquals(server.errors.take(), []);
 }
 
 /** A frame has its time, whatever comes of it meanwhile; what runs beside it is told. */
-async function checkEndlessFrame(): Promise<void> {
+async function checkEndlessFrame(transport: Transport): Promise<void> {
   const held = new Held();
-  await using server = await withServer({ commands: { HELD: held.command }, frameTimeoutMs: 100 });
+  await using server = await withServer({ commands: { HELD: held.command }, frameTimeoutMs: 100 }, transport);
   await using peer = await server.connect();
   await peer.sendBytes(concat(request({ cmd: "HELD", seq: 1 }), text("GET / HTTP/1.1\r\n")));
-  assertEquals(await peer.readToEnd(), []);
+  assertEquals(await peer.readToBreak(), []);
   assert(held.calls[0].context.signal.aborted);
   held.finishAll();
 }
@@ -317,7 +325,7 @@ Deno.test("hostile wire - canary: a server on conn.readable loses what a half cl
     }
   })();
   const halfClose = HOSTILE.find(({ name }) => name === "a half close behind 50 side by side") as Hostile;
-  await assertRejects(() => check(listener.addr.port, halfClose));
+  await assertRejects(() => check({ port: listener.addr.port }, halfClose));
   listener.close();
   await accepting;
   await Promise.all(served);

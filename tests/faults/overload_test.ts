@@ -12,6 +12,7 @@ import { acceptAll } from "../../transport/listener.ts";
 import { closeQuietly } from "../../transport/tcp.ts";
 import { FakeClock } from "../fake_clock.ts";
 import { concat, connectTcp, Held, type Message, type Peer, request, withServer } from "../wire.ts";
+import { overEach, TCP } from "../transports.ts";
 import { besideGoodClients, shown, statisticsOf, until, untilAtRest } from "./beside.ts";
 import { ChildServer } from "./child.ts";
 import type { commands } from "./served.ts";
@@ -19,41 +20,39 @@ import type { commands } from "./served.ts";
 const many = <Item>(count: number, item: (index: number) => Item): Item[] =>
   Array.from({ length: count }, (_, i) => item(i));
 
-Deno.test("overload - 200 that send a byte a second are closed after 10 s, one with whole frames is not", async () => {
-  const clock = new FakeClock();
-  const held = new Held();
-  await using server = await withServer({ commands: { HELD: held.command }, clock });
-  const slow = await Promise.all(many(200, () => server.connect()));
-  const patient = await server.connect();
-  await patient.send({ cmd: "HELD", seq: 1 });
-  const bytes = request({ cmd: 1, meta: { traceparent: "x".repeat(100) } });
-  let closedAfterSeconds = 0;
-  for (let second = 0; second < 15 && closedAfterSeconds === 0; second++) {
-    const { received } = (await statisticsOf(server.port)).bytes;
-    for (const peer of slow) await peer.sendBytes(bytes.slice(second, second + 1));
-    await until("the bytes have come", async () => (await statisticsOf(server.port)).bytes.received >= received + 200);
-    await clock.advance(1_000);
-    assertEquals(await patient.ask({ cmd: 1, seq: 2 }), { seq: 2, res: "PONG" });
-    const { open } = (await statisticsOf(server.port)).connections;
-    if (open < 202) closedAfterSeconds = second + 1;
-    assert(open === 202 || open === 2, `${open} connections are open`);
-  }
-  assert(closedAfterSeconds >= 10 && closedAfterSeconds <= 11, `closed after ${closedAfterSeconds} s`);
-  for (const peer of slow) assertEquals(await ended(peer), []);
-  held.finishAll();
-  assertEquals(await patient.readReply(), { seq: 1, res: null });
-  assertEquals((await statisticsOf(server.port)).refused.truncated, 200);
-});
-
-/** What came up to the end, in order or not. */
-async function ended(peer: Peer): Promise<unknown[]> {
-  try {
-    return await peer.readToEnd();
-  } catch (error) {
-    if (error instanceof Deno.errors.ConnectionReset) return [];
-    throw error;
-  }
-}
+overEach(
+  "overload - 200 that send a byte a second are closed after 10 s, one with whole frames is not",
+  async (transport) => {
+    const clock = new FakeClock();
+    const held = new Held();
+    await using server = await withServer({ commands: { HELD: held.command }, clock }, transport);
+    const slow = await Promise.all(many(200, () => server.connect()));
+    const patient = await server.connect();
+    await patient.send({ cmd: "HELD", seq: 1 });
+    const bytes = request({ cmd: 1, meta: { traceparent: "x".repeat(100) } });
+    let closedAfterSeconds = 0;
+    for (let second = 0; second < 15 && closedAfterSeconds === 0; second++) {
+      const { received } = (await statisticsOf(server.address)).bytes;
+      for (const peer of slow) await peer.sendBytes(bytes.slice(second, second + 1));
+      await until(
+        "the bytes have come",
+        async () => (await statisticsOf(server.address)).bytes.received >= received + 200,
+      );
+      await clock.advance(1_000);
+      assertEquals(await patient.ask({ cmd: 1, seq: 2 }), { seq: 2, res: "PONG" });
+      const { open } = (await statisticsOf(server.address)).connections;
+      if (open < 202) {
+        closedAfterSeconds = second + 1;
+      }
+      assert(open === 202 || open === 2, `${open} connections are open`);
+    }
+    assert(closedAfterSeconds >= 10 && closedAfterSeconds <= 11, `closed after ${closedAfterSeconds} s`);
+    for (const peer of slow) assertEquals(await peer.readToBreak(), []);
+    held.finishAll();
+    assertEquals(await patient.readReply(), { seq: 1, res: null });
+    assertEquals((await statisticsOf(server.address)).refused.truncated, 200);
+  },
+);
 
 const FLOODERS = 20;
 
@@ -95,27 +94,31 @@ function work(): void {
 const WORKS = 2_000;
 
 for (const kind of ["requests", "items of a stream"]) {
-  Deno.test(`overload - a flood of ${kind}, all of which are answered at once, leaves the others served`, async () => {
-    let done = 0;
-    const commands = {
-      WORK: command({ handler: (_params: Message) => ({ res: (work(), ++done) }) }),
-      WORKS: command({
-        async *handler(_params: Message) {
-          while (done < WORKS) yield (work(), ++done);
-        },
-      }),
-    };
-    await using server = await withServer({ commands });
-    const [flooder, good] = [await server.connect(), await server.connect()];
-    assertEquals(await good.ask({ cmd: 1 }), { res: "PONG" });
-    await flooder.sendBytes(
-      kind === "requests" ? concat(...many(WORKS, () => request({ cmd: "WORK" }))) : request({ cmd: "WORKS" }),
-    );
-    await until("it has begun", () => done > 0);
-    for (let count = 0; count < 3; count++) assertEquals(await good.ask({ cmd: 1 }), { res: "PONG" });
-    assert(done < WORKS / 2, `${done} of ${WORKS} went before`);
-    assertEquals((await flooder.readReplies(WORKS)).length, WORKS);
-  });
+  overEach(
+    `overload - a flood of ${kind}, all of which are answered at once, leaves the others served`,
+    async (transport) => {
+      let done = 0;
+      const commands = {
+        WORK: command({ handler: (_params: Message) => ({ res: (work(), ++done) }) }),
+        WORKS: command({
+          async *handler(_params: Message) {
+            while (done < WORKS) yield (work(), ++done);
+          },
+        }),
+      };
+      await using server = await withServer({ commands }, transport);
+      const [flooder, good] = [await server.connect(), await server.connect()];
+      assertEquals(await good.ask({ cmd: 1 }), { res: "PONG" });
+      await flooder.sendBytes(
+        kind === "requests" ? concat(...many(WORKS, () => request({ cmd: "WORK" }))) : request({ cmd: "WORKS" }),
+      );
+      await until("it has begun", () => done > 0);
+      for (let count = 0; count < 3; count++) assertEquals(await good.ask({ cmd: 1 }), { res: "PONG" });
+      assert(done < WORKS / 2, `${done} of ${WORKS} went before`);
+      assertEquals((await flooder.readReplies(WORKS)).length, WORKS);
+    },
+    [TCP],
+  );
 }
 
 const RESETS = 5_000;

@@ -17,6 +17,7 @@ import { acceptAll } from "../../transport/listener.ts";
 import { Outflow } from "../../transport/outflow.ts";
 import { closeQuietly, socketDuplex } from "../../transport/tcp.ts";
 import { concat, connectResettable, Held, type Message, type Peer, request, withServer } from "../wire.ts";
+import { overEach } from "../transports.ts";
 import { until, untilAtRest } from "./beside.ts";
 import { FaultProxy } from "./fault_proxy.ts";
 
@@ -160,27 +161,27 @@ async function resetAt({ reach, told }: Point, peer: Peer, handlers: Handlers, p
 for (const point of POINTS) {
   const { name, reach, told, replies, truncated = false, runs = RUNS } = point;
 
-  Deno.test(`peer faults - RST ${name}: handlers are told, nothing is left, ${runs} times`, async () => {
+  overEach(`peer faults - RST ${name}: handlers are told, nothing is left, ${runs} times`, async (transport) => {
     for (let run = 0; run < runs; run++) {
       const handlers = new Handlers();
-      await using server = await withServer({ commands: handlers.commands });
+      await using server = await withServer({ commands: handlers.commands }, transport);
       await resetAt(point, await server.connectResettable(), handlers);
       handlers.held.finishAll();
-      await untilAtRest(server.port);
+      await untilAtRest(server.address);
       assertEquals([handlers.reasons.length, handlers.streamsEnded], [told, handlers.streamsBegun]);
     }
   });
 
-  Deno.test(`peer faults - FIN ${name}: what was received is answered, ${runs} times`, async () => {
+  overEach(`peer faults - FIN ${name}: what was received is answered, ${runs} times`, async (transport) => {
     for (let run = 0; run < runs; run++) {
       const handlers = new Handlers();
-      await using server = await withServer({ commands: handlers.commands });
+      await using server = await withServer({ commands: handlers.commands }, transport);
       const peer = await server.connect();
       await reach(peer, handlers);
       await peer.halfClose();
       assertEquals(await answersToEnd(peer, handlers), replies);
       assertEquals(handlers.reasons, []);
-      const { refused } = await untilAtRest(server.port);
+      const { refused } = await untilAtRest(server.address);
       assertEquals(refused.truncated, truncated ? 1 : 0);
     }
   });
@@ -197,10 +198,10 @@ async function answersToEnd(peer: Peer, { held }: Handlers): Promise<Message[]> 
   return await answers;
 }
 
-Deno.test("peer faults - a client that freezes for a while loses nothing", async () => {
-  await using server = await withServer();
+overEach("peer faults - a client that freezes for a while loses nothing", async (transport) => {
+  await using server = await withServer({}, transport);
   await using proxy = await FaultProxy.start({ port: server.port });
-  await using client = await connect({ port: proxy.port });
+  await using client = await connect({ ...server.address, port: proxy.port });
   for (let round = 0; round < 5; round++) {
     const calls = many(100, (index) => client.call("DELAY", { sleep: index / 5_000 }));
     await new Promise((resolve) => setTimeout(resolve, 5 * round));
@@ -298,7 +299,7 @@ Deno.test("peer faults - canary: a server that is deaf to a reset is caught", as
     return { readable: new ReadableStream({ pull }), writable: socket.writable, close: () => socket.close() };
   };
   await using listener = listenWith({ commands: handlers.commands }, deaf);
-  await using peer = await connectResettable(listener.port);
+  await using peer = await connectResettable({ port: listener.port });
   const point = POINTS.find(({ name }) => name.startsWith("with two handlers")) as Point;
   await assertRejects(() => resetAt(point, peer, handlers, 200), Error, "not within 200 ms: the handlers are told");
   handlers.held.finishAll();

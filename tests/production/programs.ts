@@ -40,7 +40,11 @@ const installed = new Map<Package, boolean>();
  * @param name What holds.
  * @param run The test.
  */
-export function testWith(packages: readonly Package[], name: string, run: () => Promise<void>): void {
+export function testWith(
+  packages: readonly Package[],
+  name: string,
+  run: (t: Deno.TestContext) => Promise<void>,
+): void {
   const missing = packages.filter((each) => {
     if (!installed.has(each)) installed.set(each, PACKAGES[each]());
     return !installed.get(each);

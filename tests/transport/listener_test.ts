@@ -110,7 +110,7 @@ Deno.test("acceptAll() ends when the listener is closed, also while it waits", a
 async function listenerWithResets(count: number): Promise<Deno.TcpListener> {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   for (let client = 0; client < count; client++) {
-    const peer = await connectResettable(listener.addr.port);
+    const peer = await connectResettable({ port: listener.addr.port });
     peer.reset();
     await peer[Symbol.asyncDispose]();
   }
