@@ -7,7 +7,7 @@
 
 import type { ConnectOptions } from "../client.ts";
 import type { ServeOptions } from "../server.ts";
-import { Certificates } from "./production/certificates.ts";
+import { type Certificate, Certificates } from "./production/certificates.ts";
 import { Folder, type Package, testWith } from "./production/programs.ts";
 
 /** Where a server is, as a client's options say it. */
@@ -17,6 +17,8 @@ export type Address = Pick<ConnectOptions, "port" | "path" | "tls">;
 export interface Place extends AsyncDisposable {
   readonly serve: Pick<ServeOptions, "port" | "path" | "tls">;
   readonly tls?: ConnectOptions["tls"];
+  /** What a server's command line has for it, beside a port. */
+  readonly args: readonly string[];
 }
 
 /** One way to a server. */
@@ -28,22 +30,20 @@ export interface Transport {
   place(): Promise<Place>;
 }
 
-/** A certificate for this machine, its key, and the authority that has signed it: PEM texts. */
-export interface TestTls {
-  readonly cert: string;
-  readonly key: string;
+/** A certificate for this machine, its key, and the authority that has signed it. */
+export interface TestTls extends Certificate {
   readonly ca: string;
 }
 
 let testTls: Promise<TestTls> | undefined;
 
-/** Makes a certificate the first time it is asked for. */
+/** Makes a certificate the first time it is asked for. Its files are there until the process ends. */
 export function makeTestTls(): Promise<TestTls> {
   return testTls ??= (async () => {
-    await using certificates = await Certificates.begin();
+    const certificates = await Certificates.begin();
+    addEventListener("unload", () => Deno.removeSync(certificates.folder, { recursive: true }));
     const authority = await certificates.selfSigned({ subject: "/CN=authority" });
-    const { cert, key } = await certificates.signedBy(authority);
-    return { cert, key, ca: authority.cert };
+    return { ...await certificates.signedBy(authority), ca: authority.cert };
   })();
 }
 
@@ -53,7 +53,7 @@ async function nothing(): Promise<void> {}
 export const TCP: Transport = {
   name: "TCP",
   packages: [],
-  place: () => Promise.resolve({ serve: { port: 0 }, [Symbol.asyncDispose]: nothing }),
+  place: () => Promise.resolve({ serve: { port: 0 }, args: [], [Symbol.asyncDispose]: nothing }),
 };
 
 /** Encrypted. */
@@ -61,8 +61,13 @@ export const TLS: Transport = {
   name: "TLS",
   packages: ["openssl"],
   async place() {
-    const { cert, key, ca } = await makeTestTls();
-    return { serve: { port: 0, tls: { cert, key } }, tls: { ca }, [Symbol.asyncDispose]: nothing };
+    const { cert, key, certPath, keyPath, ca } = await makeTestTls();
+    return {
+      serve: { port: 0, tls: { cert, key } },
+      tls: { ca },
+      args: ["--cert", certPath, "--key", keyPath],
+      [Symbol.asyncDispose]: nothing,
+    };
   },
 };
 
@@ -72,7 +77,8 @@ export const UNIX: Transport = {
   packages: [],
   async place() {
     const folder = await Folder.make();
-    return { serve: { path: `${folder.path}/socket` }, [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose]() };
+    const path = `${folder.path}/socket`;
+    return { serve: { path }, args: ["--unix", path], [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose]() };
   },
 };
 

@@ -5,16 +5,21 @@
  * ended with the test, by its own id.
  */
 
+import { type Address, type Place, TCP, type Transport } from "../transports.ts";
 import type { ServedOptions } from "./served.ts";
 
 /** What a server is started with. */
 export interface ChildOptions {
-  /** The arguments of the project's `server.ts`. */
+  /** Where it listens; any free port by default. */
+  port?: number;
+  /** More arguments of the project's `server.ts`. */
   args?: string[];
   /** The options of `served.ts` beside this file, which is then started in its place. */
   served?: ServedOptions;
   /** How many files it may have open. */
   openFiles?: number;
+  /** How it is reached: over TCP, unless another transport is given. */
+  transport?: Transport;
 }
 
 /** How a server ended. */
@@ -27,6 +32,7 @@ export interface ChildEnd {
 export class ChildServer implements AsyncDisposable {
   readonly process: Deno.ChildProcess;
   port = 0;
+  readonly #place: Place;
   /** What it has said on stderr. */
   stderr = "";
   readonly #stdout: ReadableStreamDefaultReader<string>;
@@ -34,10 +40,14 @@ export class ChildServer implements AsyncDisposable {
   #ended = false;
   #wake = () => {};
 
-  private constructor({ args = ["--port", "0"], served, openFiles }: ChildOptions) {
+  private constructor(place: Place, { port = 0, args = [], served, openFiles }: ChildOptions) {
+    this.#place = place;
     const program = new URL(served ? "served.ts" : "../../server.ts", import.meta.url).pathname;
-    const programArgs = served ? [JSON.stringify(served)] : args;
-    const flags = ["--quiet", "--no-check", "--allow-net=127.0.0.1", ...served ? ["--v8-flags=--expose-gc"] : []];
+    const programArgs = served
+      ? [JSON.stringify({ ...place.serve, ...served })]
+      : ["--port", String(port), ...place.args, ...args];
+    const permissions = ["--allow-net=127.0.0.1", ...place.tls ? ["--allow-read"] : []];
+    const flags = ["--quiet", "--no-check", ...permissions, ...served ? ["--v8-flags=--expose-gc"] : []];
     const command = ["run", ...flags, program, ...programArgs];
     const [first, ...rest] = openFiles === undefined
       ? [Deno.execPath(), ...command]
@@ -55,7 +65,8 @@ export class ChildServer implements AsyncDisposable {
 
   /** Starts a server that says on stdout, in one line, where it listens. */
   static async start(options: ChildOptions = {}): Promise<ChildServer> {
-    const server = new ChildServer(options);
+    const { transport = TCP } = options;
+    const server = new ChildServer(await transport.place(), options);
     let line = "";
     while (!line.includes("\n")) {
       const { value, done } = await server.#stdout.read();
@@ -64,6 +75,11 @@ export class ChildServer implements AsyncDisposable {
     }
     server.port = Number(line.trim().split(":").at(-1));
     return server;
+  }
+
+  /** Where a client finds it. */
+  get address(): Address {
+    return { port: this.port, tls: this.#place.tls };
   }
 
   kill(signal: Deno.Signal): void {
@@ -100,6 +116,7 @@ export class ChildServer implements AsyncDisposable {
       // It has ended already.
     }
     await this.end();
+    await this.#place[Symbol.asyncDispose]();
   }
 
   async #readStderr(): Promise<void> {

@@ -7,6 +7,7 @@
 
 import { type Client, connect } from "../../client.ts";
 import { Random } from "../random.ts";
+import type { Transport } from "../transports.ts";
 import { statisticsOf, until } from "./beside.ts";
 import { ChildServer } from "./child.ts";
 import { Ledger } from "./ledger.ts";
@@ -18,6 +19,7 @@ export interface DrainOptions {
   inFlight?: number;
   /** A server that is not the project's own. */
   served?: ServedOptions;
+  transport?: Transport;
 }
 
 /** How it went. */
@@ -40,12 +42,12 @@ const MOST_MS = MOST_WORK_MS + 2_000;
 
 /** Puts a server under load, and tells it to end. */
 export async function drain(
-  { seed, connections = 8, inFlight = 16, served }: DrainOptions,
+  { seed, connections = 8, inFlight = 16, served, transport }: DrainOptions,
 ): Promise<DrainReport> {
   const random = new Random(seed);
-  await using server = await ChildServer.start({ served });
+  await using server = await ChildServer.start({ served, transport });
   const clients = await Promise.all(
-    Array.from({ length: connections }, () => connect({ port: server.port, timeout: 0 })),
+    Array.from({ length: connections }, () => connect({ ...server.address, timeout: 0 })),
   );
   const ledger = new Ledger();
   let signalMs = Infinity;
@@ -67,7 +69,10 @@ export async function drain(
     }
   };
   const calling = clients.flatMap((client) => Array.from({ length: inFlight }, () => callOn(client)));
-  await until("the server is under load", async () => (await statisticsOf(server.port)).inFlight > calling.length / 2);
+  await until(
+    "the server is under load",
+    async () => (await statisticsOf(server.address)).inFlight > calling.length / 2,
+  );
   await new Promise((resolve) => setTimeout(resolve, random.between(0, MOST_WORK_MS)));
 
   signalMs = performance.now();

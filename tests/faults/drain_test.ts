@@ -1,5 +1,5 @@
 /**
- * The end of a server by a signal, as an operator gives it, 20 times under load: what is in flight is answered, new
+ * The end of a server by a signal, as an operator gives it, many times under load: what is in flight is answered, new
  * connections are refused, the exit code is 0. What takes longer than the grace is cut, and told; a second signal ends all.
  */
 
@@ -7,27 +7,26 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { newSeed } from "../random.ts";
+import { testWith } from "../production/programs.ts";
+import { overEach, TCP, TLS } from "../transports.ts";
 import { statisticsOf, until } from "./beside.ts";
 import { ChildServer } from "./child.ts";
 import { drain, type DrainReport } from "./drain.ts";
-
-const DRAINS = 20;
 
 /** As many as the machine has cores, or one more drain would measure the other. */
 const AT_A_TIME = 2;
 
 const ignore = Deno.build.os === "windows";
 
-Deno.test({
-  name: `drain - SIGTERM under 8 connections x 16 in flight, ${DRAINS} times: all are answered`,
-  ignore,
-  async fn() {
+for (const [transport, drains] of ignore ? [] : [[TCP, 20], [TLS, 6]] as const) {
+  const name = `drain - SIGTERM under 8 connections x 16 in flight, ${drains} times: all are answered`;
+  testWith(transport.packages, `${name} (${transport.name})`, async () => {
     const seed = newSeed();
     console.log(`seed ${seed}`);
     const reports: DrainReport[] = [];
-    for (let done = 0; done < DRAINS; done += AT_A_TIME) {
-      const drains = Array.from({ length: AT_A_TIME }, (_, index) => drain({ seed: seed + done + index }));
-      reports.push(...await Promise.all(drains));
+    for (let done = 0; done < drains; done += AT_A_TIME) {
+      const under = Array.from({ length: AT_A_TIME }, (_, index) => drain({ seed: seed + done + index, transport }));
+      reports.push(...await Promise.all(under));
     }
     assertEquals(reports.flatMap(({ faults }) => faults), []);
     const sum = (values: number[]) => values.reduce((sum, value) => sum + value, 0);
@@ -36,8 +35,8 @@ Deno.test({
       `${sum(reports.map(({ answered }) => answered))} answered behind the signal, ` +
         `${sum(reports.map(({ refused }) => refused))} refused; at the most ${longestMs.toFixed(0)} ms`,
     );
-  },
-});
+  });
+}
 
 Deno.test({
   name: "drain - canary: a server that ends at once is caught",
@@ -48,19 +47,18 @@ Deno.test({
   },
 });
 
-Deno.test({
-  name: "drain - a handler that takes longer than the grace is cut, its caller told, the process ends in time",
-  ignore,
-  async fn() {
+overEach(
+  "drain - a handler that takes longer than the grace is cut, its caller told, the process ends in time",
+  async (transport) => {
     const graceMs = 300;
-    await using server = await ChildServer.start({ args: ["--port", "0", "--grace", String(graceMs / 1000)] });
-    await using client = await connect({ port: server.port, timeout: 0 });
+    await using server = await ChildServer.start({ args: ["--grace", String(graceMs / 1000)], transport });
+    await using client = await connect({ ...server.address, timeout: 0 });
     const long = Array.from({ length: 16 }, () => assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError));
     const short = client.call("DELAY", { sleep: 0.1 });
     const ticks = client.stream("TICK", { interval: 60 });
     assertEquals((await ticks.next()).value, 1);
     const stream = assertRejects(() => ticks.next(), RpcError);
-    await until("they are in flight", async () => (await statisticsOf(server.port)).inFlight === 18);
+    await until("they are in flight", async () => (await statisticsOf(server.address)).inFlight === 18);
     const signalMs = performance.now();
     server.kill("SIGTERM");
     for (const cut of [...long, stream]) assertEquals((await cut).code, "CANCELLED");
@@ -71,14 +69,15 @@ Deno.test({
     console.log(`grace ${graceMs} ms: told after ${cutMs.toFixed(0)} ms, ended after ${endMs.toFixed(0)} ms`);
     assert(cutMs >= graceMs && endMs < graceMs + 500, `${cutMs} ms, ${endMs} ms`);
   },
-});
+  ignore ? [] : [TCP, TLS],
+);
 
 for (const [second, code] of [["SIGTERM", 143], ["SIGINT", 130]] as const) {
   Deno.test({
     name: `drain - a second signal, ${second}, ends it within 200 ms`,
     ignore,
     async fn() {
-      await using server = await ChildServer.start({ args: ["--port", "0", "--grace", "60"] });
+      await using server = await ChildServer.start({ args: ["--grace", "60"] });
       await using client = await connect({ port: server.port, timeout: 0 });
       const lost = assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError);
       await until("it is in flight", async () => (await statisticsOf(server.port)).inFlight === 1);

@@ -7,14 +7,14 @@
 
 import { command } from "../../handlers/command.ts";
 import type { Limits } from "../../limits.ts";
-import { serve } from "../../server.ts";
+import { serve, type ServeOptions } from "../../server.ts";
 import { type Clock, sleep, systemClock, type Timer } from "../../transport/clock.ts";
 
 /** What can be broken: its end, so that it answers nobody; or its memory, files and timers, which grow. */
 export type Broken = "abrupt" | "leaking";
 
 /** What the program takes. */
-export interface ServedOptions extends Partial<Limits> {
+export interface ServedOptions extends Partial<Limits>, Pick<ServeOptions, "tls"> {
   broken?: Broken;
 }
 

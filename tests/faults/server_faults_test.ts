@@ -148,14 +148,14 @@ overEach(
   },
 );
 
-Deno.test("server faults - a server that is killed: everything in flight is lost within a second", async () => {
-  await using server = await ChildServer.start();
-  const clients = await Promise.all(Array.from({ length: 4 }, () => connect({ port: server.port, timeout: 0 })));
+overEach("server faults - a server that is killed: everything in flight is lost within a second", async (transport) => {
+  await using server = await ChildServer.start({ transport });
+  const clients = await Promise.all(Array.from({ length: 4 }, () => connect({ ...server.address, timeout: 0 })));
   const calls = clients.flatMap((client) => [
     ...Array.from({ length: 200 }, () => outcomeOf(client.call("DELAY", { sleep: 60 }))),
     itemsOf(client, Infinity).then((items) => items.at(-1)),
   ]);
-  await until("they are in flight", async () => (await statisticsOf(server.port)).inFlight >= 4 * 128);
+  await until("they are in flight", async () => (await statisticsOf(server.address)).inFlight >= 4 * 128);
   const killedMs = performance.now();
   server.kill("SIGKILL");
   const written = Promise.all(calls.filter((_, index) => index % 201 < 128));
@@ -168,16 +168,16 @@ Deno.test("server faults - a server that is killed: everything in flight is lost
   assertEquals(new Set(await Promise.all(calls)), new Set(["CONNECTION_LOST", "CLOSED"]));
 });
 
-Deno.test("server faults - a server that comes back is found again, by the same client", async () => {
-  await using first = await ChildServer.start();
+overEach("server faults - a server that comes back is found again, by the same client", async (transport) => {
+  await using first = await ChildServer.start({ transport });
   const { port } = first;
-  await using client = await connect({ port, random: () => 0 });
+  await using client = await connect({ ...first.address, random: () => 0 });
   assertEquals(await client.call("PING"), { res: "PONG" });
   first.kill("SIGKILL");
   await first.end();
   await until("the client knows", () => client.state === "idle");
   const failed = await assertRejects(() => client.call("PING", {}, { timeout: 100 }), RpcError);
   assertEquals([failed.code, failed.retryable], ["TIMEOUT", true]);
-  await using _second = await ChildServer.start({ args: ["--port", String(port)] });
+  await using _second = await ChildServer.start({ port, transport });
   assertEquals(await client.call("PING"), { res: "PONG" });
 });
