@@ -153,7 +153,8 @@ export class Connection {
 
   /** Finds out whether the peer has reset the connection: a read would, but there is none, and an empty write does too. */
   #probe(): void {
-    if (this.#probing || this.#ends.broken !== undefined || this.#outflow.queuedBytes > 0) return;
+    if (this.#ends.broken !== undefined) return this.#ends.look?.();
+    if (this.#probing || this.#outflow.queuedBytes > 0) return;
     this.#probing = true;
     this.#ends.write(new Uint8Array(0)).then(() => this.#probing = false, (error) => this.close(error));
   }

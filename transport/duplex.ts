@@ -14,6 +14,8 @@ export interface Duplex {
   readonly peer?: string;
   /** What the peer's certificate says, where one was asked for and has been checked. */
   readonly certificate?: PeerCertificate;
+  /** Looks whether the peer has broken the connection, which is then to show in the streams; called while nothing is read. */
+  look?(): void;
   /** Frees what the pair holds; called once both directions have ended. */
   close?(): void;
   /** Says that from now on a read that waits keeps the program alive, as it does from the beginning. */

@@ -28,6 +28,8 @@ export interface Ends {
   ref?(): void;
   /** From now on, a read that waits does not keep the program alive. */
   unref?(): void;
+  /** Looks whether the connection has broken, where that does not show by itself. */
+  look?(): void;
 }
 
 /** The ends of a pair; from then on, they alone may be used. */
@@ -79,6 +81,10 @@ class StreamEnds implements Ends {
     const part = bytes.length <= LARGEST_WRITE_BYTES ? bytes : bytes.subarray(0, LARGEST_WRITE_BYTES);
     await this.#writer.write(part);
     return part.length;
+  }
+
+  look(): void {
+    this.#duplex.look?.();
   }
 
   closeWrite(): Promise<void> {

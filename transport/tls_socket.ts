@@ -78,7 +78,13 @@ export function socketStreams(socket: TLSSocket, silentEnd?: Error): Duplex {
         if (!ended) close();
         ended = true;
       };
-      socket.once("end", () => end(() => silent && silentEnd ? controller.error(silentEnd) : controller.close()));
+      socket.once("end", () =>
+        end(() => {
+          if (silent && silentEnd) controller.error(silentEnd);
+          else if (isReset(socket)) {
+            controller.error(new Deno.errors.ConnectionReset("the peer has reset the connection"));
+          } else controller.close();
+        }));
       socket.on("error", (error) => end(() => controller.error(error)));
       socket.once(
         "close",
@@ -104,10 +110,22 @@ export function socketStreams(socket: TLSSocket, silentEnd?: Error): Duplex {
     readable,
     writable,
     peer: peerOf(socket),
+    look() {
+      if (isReset(socket)) socket.destroy();
+    },
     close: () => void socket.destroy(),
     ref: () => void socket.ref(),
     unref: () => void socket.unref(),
   };
+}
+
+/**
+ * Whether the peer has reset a connection. The runtime shows that as an end in order, or not at all while nothing is read. The
+ * kernel, however, knows no peer of it any more; `remoteAddress` is of no use for that, since it is kept.
+ */
+function isReset(socket: TLSSocket): boolean {
+  const { _handle: handle } = socket as { _handle?: { getpeername?(name: object): number } | null };
+  return handle?.getpeername !== undefined && handle.getpeername({}) !== 0;
 }
 
 /** Who is at the other end, for people. */
