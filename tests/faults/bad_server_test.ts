@@ -61,7 +61,10 @@ const HOSTILE: Hostile[] = [
     text(`HTTP/1.1 400 Bad Request\r\n${"x".repeat(11_000)}`),
   ),
   ending("a depth bomb", oneWith(concat(new Uint8Array(57_000).fill(0x91), unhex("c0")))),
-  ending("100,001 values", oneWith(concat(unhex("dd 00 01 86 a1"), new Uint8Array(100_001).fill(0xa0)))),
+  ending(
+    "200,000 empty texts, which take more memory than allowed",
+    oneWith(concat(unhex("dd 00 03 0d 40"), new Uint8Array(200_000).fill(0xa0))),
+  ),
   ending("an array that declares 4 billion values and has none", oneWith(unhex("dd ff ff ff ff"))),
   ending("a reply whose seq is a text", message({ seq: "1", res: VALUE })),
   {
