@@ -10,6 +10,7 @@ import { toJson } from "./json.ts";
 import { ACCURACY } from "./latency_histogram.ts";
 import { printable } from "../codec/printable.ts";
 import { table } from "./table.ts";
+import { terminalColumns, wrap } from "./wrap.ts";
 
 /** The percentiles that are told. */
 const PERCENTILES = [50, 90, 99, 99.9];
@@ -24,7 +25,9 @@ const FIRST_POWER = -4;
 /** With more rows than this, the histogram is cut coarser. */
 const MAX_FINE_ROWS = 16;
 
+/** The longest bar, and what stands beside it. */
 const BAR_CHARACTERS = 40;
+const BESIDE_BAR_CHARACTERS = 32;
 
 /** What was done, and what came of it. */
 export interface BenchResult {
@@ -33,8 +36,8 @@ export interface BenchResult {
   readonly connections: number;
 }
 
-/** The whole result as text. */
-export function benchReport({ bench, load, connections }: BenchResult): string {
+/** The whole result as text, as wide as the terminal. */
+export function benchReport({ bench, load, connections }: BenchResult, columns: number = terminalColumns()): string {
   const { latencies } = bench;
   const rate = load.rate === undefined ? "" : `, ${number(load.rate)} calls/s wanted`;
   const lines = [
@@ -43,7 +46,7 @@ export function benchReport({ bench, load, connections }: BenchResult): string {
       number(load.inFlight)
     } in flight on each${rate}`,
   ];
-  if (bench.settled === 0) return [...lines, ...troubles(bench)].join("\n");
+  if (bench.settled === 0) return wrap([...lines, ...troubles(bench)].join("\n"), columns);
   const times: [string, number][] = [
     ["min", latencies.minMs],
     ["mean", latencies.meanMs],
@@ -56,12 +59,12 @@ export function benchReport({ bench, load, connections }: BenchResult): string {
     `${number(Math.round(bench.callsPerSecond))} calls/s`,
     "",
     `latency in ms, percentiles to ${(ACCURACY * 100).toFixed(1)} %${origin}:`,
-    table([times.map(([name]) => name), times.map(([, ms]) => milliseconds(ms))].map((row) => row.map(pad))),
+    timesTable(times, columns),
     "",
-    ...histogramLines(bench),
+    ...histogramLines(bench, columns),
     ...troubles(bench),
   );
-  return lines.join("\n");
+  return wrap(lines.join("\n"), columns);
 }
 
 /** The whole result for a program; times are in milliseconds unless their names say otherwise. */
@@ -118,13 +121,21 @@ function troubles(bench: Bench): string[] {
   return lines.length > 0 ? ["", ...lines] : [];
 }
 
+/** Side by side, or where there is no room for that, one below the other. */
+function timesTable(times: readonly [name: string, ms: number][], columns: number): string {
+  const rows = times.map(([name, ms]) => [pad(name), pad(milliseconds(ms))]);
+  const wide = table([rows.map(([name]) => name), rows.map(([, ms]) => ms)]);
+  return wide.indexOf("\n") <= columns ? wide : table(rows);
+}
+
 /** A bar for each step between the shortest and the longest latency. */
-function histogramLines(bench: Bench): string[] {
+function histogramLines(bench: Bench, columns: number): string[] {
   const rows = histogramOf(bench);
+  const barCharacters = Math.max(1, Math.min(BAR_CHARACTERS, columns - BESIDE_BAR_CHARACTERS));
   const most = Math.max(...rows.map(([, calls]) => calls));
   return table(rows.map(([upToMs, calls]) => [
     pad(`<= ${upToMs}`),
-    "#".repeat(Math.ceil(calls / most * BAR_CHARACTERS)).padEnd(BAR_CHARACTERS),
+    "#".repeat(Math.ceil(calls / most * barCharacters)).padEnd(barCharacters),
     `${(calls / bench.settled * 100).toFixed(2).padStart(6)} %`,
     pad(number(calls)),
   ])).split("\n");

@@ -27,6 +27,7 @@ import { runBench } from "./run_bench.ts";
 import { runScript } from "./script.ts";
 import { addressOf, askPermission, dialOrExplain } from "./server_address.ts";
 import { Session } from "./session.ts";
+import { wrap } from "./wrap.ts";
 
 const DEFAULT_INTERVAL_SECONDS = 1;
 
@@ -40,7 +41,7 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     const { flags, words } = readClientArguments(args);
     if (flags.help || flags.version) {
-      await print(flags.help ? HELP : `packline ${config.version}`);
+      await print(flags.help ? wrap(HELP) : `packline ${config.version}`);
       return 0;
     }
     const command = flags.list ? ["INFO"] : words;

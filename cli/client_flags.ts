@@ -12,18 +12,21 @@ import { LOAD_FLAGS } from "./run_bench.ts";
 import { ADDRESS_FLAGS } from "./server_address.ts";
 
 const OUTPUT_FLAGS = {
-  timeout: secondsFlag("how long to wait for the server (default: for ever; with --bench: 30)", { zero: false }),
+  timeout: secondsFlag("how long a call may take; none: without end (default none; with --bench: 30)", {
+    zero: false,
+    endless: true,
+  }),
   maxPayloadBytes: limitFlag(
     "maxPayloadBytes",
     "the largest payload, either way; the server is told, unless it is 57310",
   ),
-  json: toggle("prints bare JSON, for programs"),
-  hex: toggle("shows each frame on stderr, as xxd would, and what is in it: > sent, < received"),
-  list: toggle("lists the server's commands"),
-  format: formatFlag("the format for STATS: prometheus"),
-  repeat: countFlag("calls so often, and tells how long it took, as ping does; 0: until Ctrl-C", 0),
-  interval: secondsFlag("from one call to the next, with --repeat (default 1)", { zero: true }),
-  bench: toggle("calls as often and as fast as it can, and tells how fast that was"),
+  json: toggle("print bare JSON, for programs, with exact numbers"),
+  hex: toggle("show each frame on stderr, as xxd would, and what is in it: > sent, < received"),
+  list: toggle("list the server's commands"),
+  format: formatFlag("the format of STATS: prometheus"),
+  repeat: countFlag("repeat the call so many times and show how long each took, like ping; 0: until Ctrl-C", 0),
+  interval: secondsFlag("from the start of one call to the next, with --repeat (default 1)", { zero: true }),
+  bench: toggle("make many calls as fast as possible, and show how fast that was"),
 };
 
 const FLAGS = { ...ADDRESS_FLAGS, ...OUTPUT_FLAGS, ...LOAD_FLAGS, ...ABOUT };
@@ -32,7 +35,7 @@ const FLAGS = { ...ADDRESS_FLAGS, ...OUTPUT_FLAGS, ...LOAD_FLAGS, ...ABOUT };
 export type ClientFlags = FlagValues<typeof FLAGS>;
 
 /** What `--help` says. */
-export const HELP = `packline ${config.version}: calls a command of a server, and prints what it says
+export const HELP = `packline ${config.version}: call a command of a server, and print its reply
 
 Usage: deno run --allow-net client.ts [flags] COMMAND [key=value ...]
        deno run --allow-net client.ts [flags] DELAY SECONDS
@@ -45,21 +48,23 @@ For --bench COMMAND [key=value ...]:
 
 ${describeFlags(LOAD_FLAGS)}
 
-A value is JSON where it parses as such, else text: times=2 is a number, name=Ada and id=007 are text, id='"2"' too.
+A value is JSON if it parses as JSON, else text: times=2 is a number, name=Ada and id=007 are text, id='"2"' too.
 What begins with a dash is a flag, unless it is a number such as -1 or comes after --.
 
-What JSON cannot hold is an object with one key, in both directions:
+What JSON cannot hold is written as an object with one key, by you and in replies:
   {"$binary": "AAEC"}              bytes, as base64
   {"$bigint": "9007199254740993"}  an integer beyond 2^53; a typed one needs no such form, and is not rounded
-  {"$number": "NaN"}               also "Infinity", "-Infinity", "-0"
+  {"$number": "NaN"}               also "Infinity", "-Infinity", and "-0", which is sent as 0
 A real map that looks like one of these has one more $ before its key.
 
 A stream is printed as it comes, an item a line, each with "more":true; the last line is without.
-STATS is printed as a table, unless --json or --format is given. Failures are red on a terminal, but for NO_COLOR.
+STATS is printed as a table, unless --json or --format is given; numbers with at most six places, unless --json is.
+On a terminal, failures are red, unless NO_COLOR is set, and long lines of tables are broken between words.
 
 Exit code: 0 for a reply with res, 1 for one with err, 2 for a command line that makes no sense, 3 for a server that
-cannot be reached, breaks off, or does not answer in time, and for output that cannot be written. Where there are many
-calls, the worst of them counts; --bench and --repeat, ended by Ctrl-C, count what there is so far.`;
+cannot be reached, breaks off, or does not answer in time, and for output that cannot be written. Of many calls, the
+worst counts. --bench and --repeat, ended by Ctrl-C or SIGTERM, count what there is so far; any other end by a signal is
+128 and its number.`;
 
 /** Reads the command line. */
 export function readClientArguments(args: readonly string[]): { flags: ClientFlags; words: string[] } {

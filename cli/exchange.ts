@@ -21,7 +21,7 @@ export interface Exchange {
   readonly call: Outgoing;
   /** What to print for a reply; `undefined` for nothing. */
   readonly show: (fields: Fields, more: boolean) => string | undefined;
-  /** How long it may take, in seconds; for ever if `undefined`. */
+  /** How long it may take, in seconds; for ever if it is `undefined` or `Infinity`. */
   readonly timeout: number | undefined;
   /** Whether a failure may be red: bare JSON is for programs. */
   readonly json: boolean | undefined;
@@ -31,7 +31,7 @@ export interface Exchange {
 
 /** Makes the call, and prints what comes. */
 export async function exchange({ session, call, show, timeout, json, signal }: Exchange): Promise<Ending> {
-  const deadline = timeout === undefined ? new AbortController().signal : AbortSignal.timeout(timeout * 1000);
+  const deadline = deadlineIn(timeout);
   const end = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
   const sign = new WaitingSign("Ctrl-C ends it");
   let ending: Ending = "res";
@@ -51,4 +51,9 @@ export async function exchange({ session, call, show, timeout, json, signal }: E
   } finally {
     sign.stop();
   }
+}
+
+/** A signal that is aborted after so many seconds; never, if they have no end. */
+export function deadlineIn(seconds: number = Infinity): AbortSignal {
+  return seconds === Infinity ? new AbortController().signal : AbortSignal.timeout(seconds * 1000);
 }

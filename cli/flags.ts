@@ -9,6 +9,9 @@ import { checkLimit, DEFAULT_HOSTNAME, DEFAULT_LIMITS, DEFAULT_PORT, type Limits
 import { type Flag, flagOf, type Flags, toggle, UsageError } from "./arguments.ts";
 import { table } from "./table.ts";
 
+/** What the library calls `Infinity`. A time of 0 is no time. */
+const WITHOUT_END = "none";
+
 const MAX_PORT = 65_535;
 
 /** The longest time a timer of the runtime can hold. */
@@ -51,18 +54,27 @@ export function countFlag(help: string, least: number, short?: string): Flag<num
   };
 }
 
-/** A time in seconds: from 0 up, or above 0 if that would mean nothing. */
-export function secondsFlag(help: string, { zero, short }: { zero: boolean; short?: string }): Flag<number> {
+/** Which times a flag takes beside those above 0. */
+interface SecondsOptions {
+  /** Whether 0 means something: at once. */
+  readonly zero: boolean;
+  /** Whether there may be no end. */
+  readonly endless?: boolean;
+  readonly short?: string;
+}
+
+/** A time in seconds. */
+export function secondsFlag(help: string, { zero, endless = false, short }: SecondsOptions): Flag<number> {
   return {
     takes: "SECONDS",
     short,
     help,
     read(text, flag) {
+      if (endless && text === WITHOUT_END) return Infinity;
       const seconds = /^(\d+\.?|\d*\.\d+)$/.test(text) ? Number(text) : NaN;
       if (seconds <= MAX_SECONDS && (zero || seconds > 0)) return seconds;
-      throw new UsageError(
-        `${flag} ${text}: a time is a number of seconds ${zero ? "from" : "above"} 0, up to ${MAX_SECONDS}`,
-      );
+      const range = `${zero ? "from" : "above"} 0, up to ${MAX_SECONDS}${endless ? `, or ${WITHOUT_END}` : ""}`;
+      throw new UsageError(`${flag} ${text}: a time is a number of seconds ${range}`);
     },
   };
 }
@@ -70,16 +82,17 @@ export function secondsFlag(help: string, { zero, short }: { zero: boolean; shor
 /** One of the limits, by its name. */
 export function limitFlag(name: keyof Limits, help: string): Flag<number> {
   const unit = name.endsWith("Ms") ? "MILLISECONDS" : name.endsWith("Bytes") ? "BYTES" : "COUNT";
+  const inWords = (text: string) => text.replace("Infinity", WITHOUT_END);
   return {
     takes: unit,
-    help: `${help} (default ${DEFAULT_LIMITS[name]})`,
+    help: `${help} (default ${inWords(String(DEFAULT_LIMITS[name]))})`,
     read(text, flag) {
       try {
-        return checkLimit(name, /^\d+$/.test(text) ? Number(text) : text);
+        return checkLimit(name, text === WITHOUT_END ? Infinity : /^\d+$/.test(text) ? Number(text) : text);
       } catch (error) {
         // What the limit is called in the library does not help here.
         const [, rule] = (error as RangeError).message.split(/: (.*)/);
-        throw new UsageError(`${flag} ${text}: ${rule}`);
+        throw new UsageError(`${flag} ${text}: ${inWords(rule)}`);
       }
     },
   };
@@ -87,8 +100,8 @@ export function limitFlag(name: keyof Limits, help: string): Flag<number> {
 
 /** `--help` and `--version`. */
 export const ABOUT = {
-  help: toggle("says this"),
-  version: toggle("says which version this is"),
+  help: toggle("show this help"),
+  version: toggle("show the version"),
 };
 
 /** The flags as the help shows them, a line each. */

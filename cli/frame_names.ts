@@ -113,7 +113,7 @@ function describe(kind: string, value: unknown, bytes: number, isKey: boolean): 
   if (value === undefined) return kind === "text" ? "text that is not UTF-8" : `${kind} of ${bytesOf(bytes)}`;
   if (value === null || typeof value === "boolean") return value === null ? "nil" : String(value);
   if (value instanceof Uint8Array) return `binary of ${bytesOf(value.length)}`;
-  if (typeof value !== "string") return `${kind} ${value}`;
+  if (typeof value !== "string") return `${kind} ${Object.is(value, -0) ? "-0" : value}`;
   const text = value.length <= MAX_TEXT
     ? toJson(value)
     : `of ${value.length} characters, ${toJson(value.slice(0, MAX_TEXT))} ..`;

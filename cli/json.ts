@@ -12,8 +12,7 @@
  * A real map that looks like one of these, or like what this rule makes of one, gets one more `$` before its key. Text
  * in JSON is made fit for a terminal by `codec/printable.ts`.
  *
- * An integer beyond 2^53 in typed JSON is not rounded: it becomes a bigint. (What the codec makes of a value is another
- * matter: it sends -0 as 0, as `@std/msgpack` does.) Refused, by a {@linkcode UsageError}: one
+ * An integer beyond 2^53 in typed JSON is not rounded: it becomes a bigint. Refused, by a {@linkcode UsageError}: one
  * that takes more than 64 bits, a number beyond the largest float, a form above with a wrong text in it.
  */
 
@@ -29,12 +28,22 @@ const NUMBERS: ReadonlyMap<unknown, number> = new Map([
   ["NaN", NaN],
   ["Infinity", Infinity],
   ["-Infinity", -Infinity],
-  ["-0", -0],
+  ["-0", -0], // which the wire does not keep: it is sent as 0
 ]);
 
 /** The value as JSON. */
 export function toJson(value: unknown): string {
   return printable(JSON.stringify(express(value)));
+}
+
+/** The same for people: a number that is not whole with six places, or with six digits if it is less than 1. */
+export function toReadableJson(value: unknown): string {
+  return printable(JSON.stringify(express(value), (_key, part) => typeof part === "number" ? rounded(part) : part));
+}
+
+function rounded(value: number): number {
+  if (Number.isInteger(value)) return value;
+  return Number(Math.abs(value) < 1 ? value.toPrecision(6) : value.toFixed(6));
 }
 
 /** What JSON can hold in place of a value. */

@@ -8,9 +8,10 @@
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import type { CommandCall } from "./call.ts";
-import { toJson } from "./json.ts";
+import { toJson, toReadableJson } from "./json.ts";
 import { prometheusText } from "./prometheus.ts";
 import { commandsOf, commandTable, statisticsTable } from "./reports.ts";
+import { wrap } from "./wrap.ts";
 
 /** What the flags say about it. */
 export interface Presentation {
@@ -27,7 +28,7 @@ export function present({ name }: CommandCall, fields: Fields, { json, list, for
   if (list && "res" in fields) {
     const commands = commandsOf(fields.res);
     if (commands === undefined) throw new RpcError("BAD_REPLY", "the server does not list its commands");
-    return json ? toJson(commands) : commandTable(commands);
+    return json ? toJson(commands) : wrap(commandTable(commands));
   }
   if (format === "prometheus" && "res" in fields) {
     const text = prometheusText(fields.res);
@@ -35,5 +36,6 @@ export function present({ name }: CommandCall, fields: Fields, { json, list, for
     return text;
   }
   if (json) return toJson(fields);
-  return (name === "STATS" ? statisticsTable(fields.res) : undefined) ?? `you said ${toJson(fields)}`;
+  const table = name === "STATS" ? statisticsTable(fields.res) : undefined;
+  return table === undefined ? `you said ${toReadableJson(fields)}` : wrap(table);
 }

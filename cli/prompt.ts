@@ -17,6 +17,7 @@ import { wordsOf } from "./line_words.ts";
 import { complain, print } from "./output.ts";
 import { commandsOf, commandTable } from "./reports.ts";
 import type { Session } from "./session.ts";
+import { wrap } from "./wrap.ts";
 
 /** How long the server may take to say what it can do, at the start. */
 const GREETING_MS = 2_000;
@@ -111,7 +112,7 @@ class Prompt {
 
   async #help(): Promise<void> {
     if (this.#listed.length === 0) await this.learn();
-    await print(this.#listed.length === 0 ? HELP : `${HELP}\n\n${commandTable(this.#listed)}`);
+    await print(wrap(this.#listed.length === 0 ? HELP : `${HELP}\n\n${commandTable(this.#listed)}`));
   }
 
   async #call(call: CommandCall): Promise<void> {

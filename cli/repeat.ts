@@ -9,7 +9,7 @@
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { sleep, systemClock } from "../transport/clock.ts";
-import { type Exchange, exchange } from "./exchange.ts";
+import { deadlineIn, type Exchange, exchange } from "./exchange.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { toJson } from "./json.ts";
 import { complain, print } from "./output.ts";
@@ -41,8 +41,7 @@ async function callAll(repetition: Repetition, times: CallTimes, stop: AbortSign
   for (let call = 1; count === 0 || call <= count; call++) {
     const roundMs = performance.now();
     try {
-      const signals = timeout === undefined ? [stop] : [stop, AbortSignal.timeout(timeout * 1000)];
-      await session.connect(AbortSignal.any(signals));
+      await session.connect(AbortSignal.any([stop, deadlineIn(timeout)]));
       const startMs = performance.now();
       let endMs = NaN;
       const show = (fields: Fields, more: boolean) => {

@@ -5,7 +5,7 @@
  * what does not have the shape of such an answer.
  */
 
-import { toJson } from "./json.ts";
+import { toReadableJson } from "./json.ts";
 import { table } from "./table.ts";
 
 /** The commands that a server's INFO lists, or `undefined` if it lists none. */
@@ -54,7 +54,7 @@ function fieldsOf(value: unknown): Record<string, unknown> {
 
 function cell(value: unknown): string {
   if (value === undefined) return "";
-  return typeof value === "string" ? value : toJson(value);
+  return typeof value === "string" ? value : toReadableJson(value);
 }
 
 /** To the microsecond; a command that was never called has no mean. */

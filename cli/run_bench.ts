@@ -36,7 +36,7 @@ const WITHOUT_REPLY: ReadonlySet<string> = new Set(["TIMEOUT", "CONNECTION_LOST"
 export const LOAD_FLAGS = {
   connections: countFlag(`connections (default ${DEFAULT_CONNECTIONS})`, 1, "c"),
   calls: countFlag(`calls in all (default ${DEFAULT_CALLS})`, 1, "n"),
-  seconds: secondsFlag("makes calls for so long, in place of a number of calls", { zero: false, short: "z" }),
+  seconds: secondsFlag("for how long calls are made, in place of a number of calls", { zero: false, short: "z" }),
   inFlight: countFlag("calls in flight on each connection (default 1)", 1, "P"),
   rate: rateFlag("calls a second in all; latency counts from the time a call was due"),
 };

@@ -22,6 +22,7 @@ import { ABOUT, describeFlags, hostnameFlag, limitFlag, pathFlag, portFlag, seco
 import { complain, note, OutputError, print } from "./output.ts";
 import { InputError, readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
+import { wrap } from "./wrap.ts";
 import { startProcess, WORKER_FLAG } from "./worker_process.ts";
 
 /** What each limit is about, for the help; units are in the names. */
@@ -100,7 +101,7 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     const flags = readCommandLine(args);
     if (flags.help || flags.version) {
-      await print(flags.help ? HELP : `packline ${config.version}`);
+      await print(flags.help ? wrap(HELP) : `packline ${config.version}`);
       return 0;
     }
     const server = await start(flags);

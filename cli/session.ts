@@ -8,6 +8,7 @@
  */
 
 import type { ReceivedReply } from "../codec/message.ts";
+import { RpcError } from "../errors.ts";
 import { resolveLimits } from "../limits.ts";
 import type { Duplex } from "../transport/duplex.ts";
 import type { Outgoing } from "./call.ts";
@@ -34,7 +35,7 @@ export class Session {
       const duplex = await this.#dial(signal);
       if (signal.aborted) {
         duplex.close?.();
-        throw signal.reason;
+        throw new RpcError("CONNECTION_LOST", "the connection came too late", { cause: signal.reason });
       }
       this.#conversation = new Conversation(duplex, this.#limits);
     }

@@ -89,7 +89,7 @@ Deno.test("PING and DELAY go out byte for byte as in the article, others with se
       ["DELAY", "3"],
       "202d82a5736c65657003a3636d64020a",
       "203982a3726573a4444f4e45a5736c657074cb40080624e00000000a",
-      said('you said {"res":"DONE","slept":3.003000020980835}'),
+      said('you said {"res":"DONE","slept":3.003}'),
     ],
     [
       ["DELAY", "10"],
@@ -192,6 +192,18 @@ Deno.test("--hex shows the frames of both sides on stderr", async () => {
   });
 });
 
+Deno.test("numbers are shown as people read them, and to programs as they are", async () => {
+  const reply = frame({ res: "DONE", slept: 0.10149365700001363, zero: -0 });
+  const shows: [args: string[], stdout: string][] = [
+    [["DELAY", "0.1"], 'you said {"res":"DONE","slept":0.101494,"zero":0}'],
+    [["DELAY", "0.1", "--json"], '{"res":"DONE","slept":0.10149365700001363,"zero":0}'],
+  ];
+  for (const [args, stdout] of shows) {
+    await using server = new Scripted(reply);
+    assertEquals(await runClient(server.port, ...args), said(stdout));
+  }
+});
+
 Deno.test("--hex shows what is no frame, too", async () => {
   await using server = new Scripted(new TextEncoder().encode("HTTP/1.1 400 Bad Request"));
   const { code, stdout, stderr } = await runClient(server.port, "--hex", "PING");
@@ -269,6 +281,14 @@ Deno.test("a server that cannot be reached, or takes too long, is one line and e
   assertMatch(nobody.stderr, /^packline: cannot reach no name:1235: [^\n]*\n$/);
 });
 
+Deno.test("--timeout none is without end", async () => {
+  await using server = await ServerScript.start();
+  const flags = ["--timeout", "none"];
+  assertEquals((await runClient(server.port, ...flags, "DELAY", "0.1")).code, 0);
+  assertEquals((await runClient(server.port, ...flags, "PING", "--repeat", "1")).code, 0);
+  assertEquals((await runClient(server.port, ...flags, "--bench", "PING", "-n", "1", "-c", "1")).code, 0);
+});
+
 Deno.test("--timeout ends a call, and a stream", async () => {
   await using server = await ServerScript.start();
   const [call, stream] = await Promise.all([
@@ -303,7 +323,9 @@ Deno.test("a command line that makes no sense is one line and exit code 2, and r
     [["GREET", 'a={"$binary":"?"}'], '{"$binary": "?"} is not base64'],
     [["--list", "PING"], '--list goes without a command, such as "PING"'],
     [["--port", "0", "PING"], "--port 0: a port is a whole number from 1 to 65535"],
-    [["--timeout", "0", "PING"], "--timeout 0: a time is a number of seconds above 0, up to 2147483.647"],
+    [["--timeout", "0", "PING"], "--timeout 0: a time is a number of seconds above 0, up to 2147483.647, or none"],
+    [["--interval", "none", "PING"], "--interval none: a time is a number of seconds from 0, up to 2147483.647"],
+    [["--max-payload-bytes", "none", "PING"], "--max-payload-bytes none: it must be a whole number from 1 to 67108864"],
     [["--json", "--json", "PING"], "--json is given 2 times"],
     [["-h"], "unknown flag -h"],
   ];

@@ -2,7 +2,7 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../cli/arguments.ts";
-import { fromJson, toJson } from "../../cli/json.ts";
+import { fromJson, toJson, toReadableJson } from "../../cli/json.ts";
 
 /** Values and their JSON, both ways. */
 const PAIRS: [value: unknown, json: string][] = [
@@ -85,4 +85,22 @@ Deno.test("fromJson() refuses numbers and forms that stand for no value", () => 
   ];
   for (const [json, text] of refused) assertThrows(() => fromJson(json), UsageError, text);
   for (const text of ["Ada", "", "007", "{", "NaN", "1 2"]) assertThrows(() => fromJson(text), SyntaxError);
+});
+
+Deno.test("toReadableJson() shows numbers as people read them, and everything else as toJson()", () => {
+  const numbers: [value: number, text: string][] = [
+    [0.10149365700001363, "0.101494"],
+    [-0.10149365700001363, "-0.101494"],
+    [3.003000020980835, "3.003"],
+    [70.77615112699999, "70.776151"],
+    [263904.22012299996, "263904.220123"],
+    [0.1 + 0.2, "0.3"],
+    [1.23456789e-9, "1.23457e-9"],
+    [5e-324, "5e-324"],
+    [9007199254740991, "9007199254740991"],
+    [1e21, "1e+21"],
+    [123456789012345.67, "123456789012345.67"],
+  ];
+  for (const [value, text] of numbers) assertEquals(toReadableJson({ slept: [value] }), `{"slept":[${text}]}`);
+  for (const [value, json] of PAIRS) assertEquals(toReadableJson(value), json);
 });

@@ -1,7 +1,8 @@
 /** The prompt of `client.ts`, in a terminal. */
 
-import { assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
 import { connect } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { sleep } from "../../transport/clock.ts";
@@ -328,3 +329,41 @@ testInTerminal("on a terminal a call shows on stderr that it waits, and a load h
     await load[Symbol.asyncDispose]();
   }
 });
+
+testInTerminal(
+  "on a narrow terminal no word is broken: --help, --list, STATS, --bench, help at the prompt",
+  async () => {
+    const summary =
+      "One of the commands that needs a summary of more words than fit in one line of any narrow terminal";
+    const FAIL = command({
+      summary,
+      handler(): { res: never } {
+        throw new RpcError("INSUFFICIENT_FUNDS");
+      },
+    });
+    await using server = await serve({ port: 0, commands: { FAIL } });
+    const client = PseudoTerminal.clientCommand(server.port);
+    for (const columns of [120, 60, 40]) {
+      const run = async (...args: string[]) => {
+        await using terminal = new PseudoTerminal([...client, ...args], { NO_COLOR: "1" }, columns);
+        return (await terminal.end()).rest;
+      };
+      await run("FAIL");
+      const bench = await run("--bench", "PING", "-n", "100", "-c", "1");
+      const texts = [await run("--help"), await run("--list"), await run("STATS"), bench.split("\x1b[K").at(-1) ?? ""];
+      await using prompt = new PseudoTerminal(client, {}, columns);
+      await prompt.until("> ");
+      await prompt.type("help\r");
+      texts.push(plain(await prompt.until("> ")).split("\n").slice(1).join("\n"));
+      for (const line of texts.join("\n").split(/\r?\n/)) {
+        const words = line.split(/ +/).filter((word) => word !== "");
+        // What is longer than the terminal is wide is one word.
+        assert(line.length <= columns || words.length === 1, `${columns} columns: ${line}`);
+      }
+      const shown = texts.join("\n");
+      for (const word of summary.split(" ")) assertMatch(shown, new RegExp(`(^|\\s)${word}(\\s|$)`, "m"));
+      assertMatch(shown, /INSUFFICIENT_FUNDS[ \r\n]+\d/);
+      assertMatch(shown, /p99\.9\s/);
+    }
+  },
+);

@@ -2,7 +2,7 @@
  * A program in a terminal: what it writes there, and keys that are pressed.
  *
  * In: a command line. Out: its output as it comes, and its exit code. The terminal is made by Python's `pty` module,
- * 24 lines of 80 characters; where there is no Python, tests that need one are
+ * 24 lines of 80 characters, or as many as a test wants; where there is no Python, tests that need one are
  * skipped, with the reason in one line.
  */
 
@@ -13,8 +13,8 @@ const BRIDGE = `
 import fcntl, os, pty, select, struct, sys, termios
 pid, terminal = pty.fork()
 if pid == 0:
-    os.execvp(sys.argv[1], sys.argv[1:])
-fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    os.execvp(sys.argv[2], sys.argv[2:])
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, int(sys.argv[1]), 0, 0))
 sources = [0, terminal]
 while True:
     ready, _, _ = select.select(sources, [], [])
@@ -64,10 +64,11 @@ export class PseudoTerminal implements AsyncDisposable {
   /**
    * @param command The program and its arguments.
    * @param env What differs in its environment.
+   * @param columns How wide the terminal is.
    */
-  constructor(command: readonly string[], env: Record<string, string> = {}) {
+  constructor(command: readonly string[], env: Record<string, string> = {}, columns = 80) {
     this.#bridge = new Deno.Command("python3", {
-      args: ["-c", BRIDGE, ...command],
+      args: ["-c", BRIDGE, String(columns), ...command],
       env: { TERM: "xterm", NO_COLOR: "", ...env },
       stdin: "piped",
       stdout: "piped",
