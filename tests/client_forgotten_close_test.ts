@@ -25,8 +25,8 @@ const PROGRAM = `
 `;
 
 /** Runs the program, and answers with what it has said. */
-async function runProgram(options: unknown): Promise<string> {
-  const program = new Deno.Command(Deno.execPath(), {
+async function runProgram(options: unknown, program = PROGRAM): Promise<string> {
+  const child = new Deno.Command(Deno.execPath(), {
     args: [
       "run",
       "--quiet",
@@ -41,10 +41,10 @@ async function runProgram(options: unknown): Promise<string> {
     stderr: "piped",
     signal: AbortSignal.timeout(PATIENCE_MS),
   }).spawn();
-  const writer = program.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(PROGRAM));
+  const writer = child.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(program));
   await writer.close();
-  const { code, stdout, stderr } = await program.output();
+  const { code, stdout, stderr } = await child.output();
   assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
   return new TextDecoder().decode(stdout);
 }
@@ -79,4 +79,16 @@ testWith(["openssl"], "a program that forgets close() ends after its last call, 
   const ca = authority.cert;
   await forgets({ port: 0, tls: { cert, key } }, (port) => ({ port, tls: { ca } }));
   await forgets({ port: 0, tls: { cert, key, ca } }, (port) => ({ port, tls: { ca, cert: ada.cert, key: ada.key } }));
+});
+
+Deno.test("a program that awaits close() goes on behind it", async () => {
+  await using server = await serve({ port: 0 });
+  const program = `
+    const { connect } = await import(Deno.args[0]);
+    const client = await connect(JSON.parse(Deno.args[1]));
+    await client.call("PING");
+    await client.close();
+    console.log("the last line");
+  `;
+  assertEquals(await runProgram({ port: server.port }, program), "the last line\n");
 });

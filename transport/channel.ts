@@ -187,9 +187,9 @@ export class Channel {
     return batch;
   }
 
-  /** A program that has nothing left to do ends, although it forgot `close()`: only open calls keep it alive. */
+  /** A program that has nothing left to do ends, although it forgot `close()`: only open calls, and a `close()` that is awaited, keep it alive. */
   #keepAlive(): void {
-    const needed = this.#calls.size > 0;
+    const needed = this.#calls.size > 0 || this.#finishing !== undefined;
     if (needed === this.#keepsAlive) return;
     this.#keepsAlive = needed;
     if (needed) this.#ends.ref?.();
@@ -312,7 +312,10 @@ export class Channel {
 
   /** Sends what is left to send, and ends. */
   #finish(): Promise<void> {
-    return this.#finishing ??= this.#sendAndEnd();
+    this.#finishing ??= this.#sendAndEnd();
+    // Whoever waits for the end is not done.
+    this.#keepAlive();
+    return this.#finishing;
   }
 
   async #sendAndEnd(): Promise<void> {
