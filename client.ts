@@ -11,19 +11,23 @@ import type { Command, Commands } from "./handlers/command.ts";
 import type { BuiltIns } from "./handlers/mod.ts";
 import {
   checkLimit,
+  checkOptions,
   checkTimeout,
   DEFAULT_HOSTNAME,
   DEFAULT_LIMITS,
   DEFAULT_PORT,
   DEFAULT_TIMEOUT_MS,
+  OPTION_KINDS,
+  type OptionKind,
 } from "./limits.ts";
+import { DIAL_PORT, HOSTNAME, PATH } from "./transport/address.ts";
 import { Caller, type ClientState } from "./transport/caller.ts";
 import { type Clock, systemClock } from "./transport/clock.ts";
 import { dialAddress } from "./transport/dialer.ts";
 import type { Duplex } from "./transport/duplex.ts";
 import type { StreamOptions } from "./transport/item_stream.ts";
 import type { CallOptions } from "./transport/pending.ts";
-import type { ClientTls } from "./transport/tls.ts";
+import { type ClientTls, TLS } from "./transport/tls.ts";
 
 export type { CallOptions, ClientState, StreamOptions };
 export type { BuiltIns };
@@ -98,6 +102,14 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
   /** Numbers from 0 to 1 for the jitter between dials; a test may say which. */
   random?: () => number;
 }
+
+/** What each option must be, numbers in a range aside, which are checked where they are used. */
+const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
+  ...{ hostname: HOSTNAME, port: DIAL_PORT, path: PATH, tls: TLS },
+  ...{ commands: OPTION_KINDS.object, sequenced: OPTION_KINDS.boolean, clock: OPTION_KINDS.object },
+  ...{ dial: OPTION_KINDS.function, onState: OPTION_KINDS.function, random: OPTION_KINDS.function },
+  ...{ timeout: OPTION_KINDS.any, maxInFlight: OPTION_KINDS.any, maxPayloadBytes: OPTION_KINDS.any },
+};
 
 /** One command by its name, be it the user's own or one that every server has. */
 export type Named<C extends Commands, Name> = Name extends keyof BuiltIns ? BuiltIns[Name]
@@ -232,7 +244,8 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
  * @returns The client, connected.
  * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached; its text says why, and `cause` holds the error.
  * @throws {Deno.errors.NotCapable} If the program may not use the network.
- * @throws {RangeError} If a limit or the timeout is out of range.
+ * @throws {RangeError} If a limit, the port or the timeout is out of range.
+ * @throws {TypeError} If an option does not exist, or is of another kind.
  *
  * @example A typed client without any code of the server's: names complete, replies are typed
  * ```ts
@@ -247,6 +260,7 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
  * ```
  */
 export async function connect<C extends Commands = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
+  checkOptions(options, CONNECT_OPTIONS);
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, timeout = DEFAULT_TIMEOUT_MS } = options;
   const caller = new Caller({
     dial: options.dial ?? ((signal) => dialAddress({ hostname, port, path, tls }, signal)),

@@ -234,6 +234,63 @@ export function checkTimeout(timeoutMs: unknown): number {
   throw new RangeError(`Cannot use ${shown(timeoutMs)} as timeout: it must be a number of milliseconds from 0 up`);
 }
 
+/** What an option must be: for its check, and for the error that names it. */
+export interface OptionKind {
+  /** Whether a value is one. */
+  readonly is: (value: unknown) => boolean;
+  /** What to say of a value that is none, as `be a function`. */
+  readonly must: string;
+}
+
+/** The kinds of options that are not numbers in a range. */
+export const OPTION_KINDS: Readonly<
+  Record<"any" | "boolean" | "function" | "functions" | "object", OptionKind>
+> = {
+  any: { is: () => true, must: "" }, // its range is checked elsewhere
+  boolean: { is: (value) => typeof value === "boolean", must: "be true or false" },
+  function: { is: (value) => typeof value === "function", must: "be a function" },
+  functions: {
+    is: (value) => Array.isArray(value) && value.every((each) => typeof each === "function"),
+    must: "be an array of functions",
+  },
+  object: { is: (value) => typeof value === "object" && value !== null && !Array.isArray(value), must: "be an object" },
+};
+
+/**
+ * Checks the names of options, and what can be said of a value without its range.
+ *
+ * @param options What was given, of any type: a caller without types is met with a clear error too.
+ * @param kinds What there is, by name. `undefined` stands for the default everywhere.
+ * @throws {TypeError} If a name is none of them, or a value is of another kind.
+ * @throws {RangeError} If a value is a number that is out of range.
+ *
+ * @example A name that is misspelt is refused
+ * ```ts
+ * import { checkOptions, OPTION_KINDS } from "./limits.ts";
+ * import { assertThrows } from "@std/assert";
+ *
+ * assertThrows(() => checkOptions({ reuseport: true }, { reusePort: OPTION_KINDS.boolean }), TypeError, '"reuseport"');
+ * ```
+ */
+export function checkOptions(options: object, kinds: Readonly<Record<string, OptionKind>>): void {
+  if (!OPTION_KINDS.object.is(options)) {
+    throw new TypeError(`Cannot use ${shown(options)} as options: it must be an object`);
+  }
+  for (const [name, value] of Object.entries(options)) {
+    if (!Object.hasOwn(kinds, name)) {
+      throw new TypeError(`Cannot use "${name}": there is no such option; there are ${Object.keys(kinds).join(", ")}`);
+    }
+    const { is, must } = kinds[name];
+    if (value === undefined || is(value)) continue;
+    const text = `Cannot use ${shown(value)} as ${name}: it must ${must}`;
+    throw typeof value === "number" ? new RangeError(text) : new TypeError(text);
+  }
+}
+
+/** A value for an error, in a line: an object may be large, or refuse to be shown. */
 function shown(value: unknown): string {
-  return typeof value === "string" ? JSON.stringify(value) : String(value);
+  if (typeof value === "string") return JSON.stringify(value);
+  if (typeof value === "function") return "a function";
+  if (typeof value === "object" && value !== null) return Array.isArray(value) ? "an array" : "an object";
+  return String(value);
 }

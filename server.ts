@@ -12,14 +12,25 @@ import { RpcError } from "./errors.ts";
 import type { ServerStatistics } from "./handlers/command.ts";
 import { Connection } from "./handlers/connection.ts";
 import { Service, type ServiceOptions } from "./handlers/service.ts";
-import { DEFAULT_GRACE_SECONDS, DEFAULT_HOSTNAME, DEFAULT_PORT, MAX_TIMER_MS } from "./limits.ts";
+import {
+  checkOptions,
+  DEFAULT_GRACE_SECONDS,
+  DEFAULT_HOSTNAME,
+  DEFAULT_PORT,
+  LIMIT_NAMES,
+  type Limits,
+  MAX_TIMER_MS,
+  OPTION_KINDS,
+  type OptionKind,
+} from "./limits.ts";
+import { HOSTNAME, LISTEN_PORT, PATH } from "./transport/address.ts";
 import type { Duplex } from "./transport/duplex.ts";
 import { endsOf } from "./transport/ends.ts";
 import { type Acceptor, listen } from "./transport/listen.ts";
 import { acceptAll } from "./transport/listener.ts";
 import { standardError } from "./transport/standard_error.ts";
 import { closeQuietly, writeAll } from "./transport/tcp.ts";
-import type { ServerTls } from "./transport/tls.ts";
+import { type ServerTls, TLS } from "./transport/tls.ts";
 
 /** How often connections are looked at for a frame, a silence or a write that takes too long. */
 const SWEEP_MS = 500;
@@ -56,6 +67,20 @@ export interface ServeOptions extends ServiceOptions {
    */
   reusePort?: boolean;
 }
+
+/** What each option must be, limits aside, whose ranges are checked with them. */
+const SERVICE_OPTIONS: Record<keyof ServiceOptions, OptionKind> = {
+  ...Object.fromEntries(LIMIT_NAMES.map((name) => [name, OPTION_KINDS.any])) as Record<keyof Limits, OptionKind>,
+  commands: OPTION_KINDS.object,
+  middleware: OPTION_KINDS.functions,
+  onError: OPTION_KINDS.function,
+  clock: OPTION_KINDS.object,
+  worker: OPTION_KINDS.object,
+};
+const SERVE_OPTIONS: Record<keyof ServeOptions, OptionKind> = {
+  ...{ hostname: HOSTNAME, port: LISTEN_PORT, path: PATH, tls: TLS, reusePort: OPTION_KINDS.boolean },
+  ...SERVICE_OPTIONS,
+};
 
 /** How a shutdown went. */
 export interface ShutdownReport {
@@ -94,8 +119,8 @@ export interface Server extends AsyncDisposable {
  *
  * @param options Where to listen, the commands, and what differs from the default limits.
  * @returns The server, listening.
- * @throws {RangeError} If a limit is out of range, or a command's number is taken twice.
- * @throws {TypeError} If a command is none, or its name is taken twice.
+ * @throws {RangeError} If a limit or the port is out of range, or a command's number is taken twice.
+ * @throws {TypeError} If an option does not exist or is of another kind, or a command is none, or its name is taken twice.
  * @throws {TypeError} If the certificate or its key is none.
  * @throws {Deno.errors.AddrInUse} If something else listens there.
  *
@@ -110,6 +135,7 @@ export interface Server extends AsyncDisposable {
  * ```
  */
 export async function serve(options: ServeOptions = {}): Promise<Server> {
+  checkOptions(options, SERVE_OPTIONS);
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, reusePort } = options;
   const service = new Service(options);
   const { limits: { frameTimeoutMs, maxConnections }, clock } = service;
@@ -145,6 +171,7 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
  * ```
  */
 export async function serveConnection(duplex: Duplex, options: ServiceOptions = {}): Promise<void> {
+  checkOptions(options, SERVICE_OPTIONS);
   const service = new Service(options);
   const connection = new Connection(service, duplex);
   const sweeper = new Sweeper(service);

@@ -29,6 +29,7 @@ export class Conversation {
   /** Whether something has come of it that nobody has taken. */
   #arrived = false;
   #asked = false;
+  #answered = false;
   #asking = false;
   #ended = false;
   #settingsSent = false;
@@ -118,7 +119,7 @@ export class Conversation {
       if (!result.done) this.#coming = this.#read();
       return result;
     } catch (error) {
-      throw error instanceof RpcError ? error : this.#lost(reasonOf(error), error);
+      throw error instanceof RpcError ? error : this.#lost(reasonOf(error, this.#answered), error);
     }
   }
 
@@ -126,6 +127,7 @@ export class Conversation {
     if (message instanceof Truncated) throw this.#lost("the server closed it before it had answered");
     if (!(message instanceof ReceivedReply)) throw this.#noReply("reason" in message ? message.reason : message.damage);
     if (!("res" in message.fields || "err" in message.fields)) throw this.#noReply("it has neither res nor err");
+    this.#answered = true;
     return message;
   }
 

@@ -181,7 +181,10 @@ async function start(flags: ServeFlags): Promise<Running> {
   } catch (error) {
     if (error instanceof StartError) throw error;
     if (error instanceof Deno.errors.NotCapable) {
-      const needed = path === undefined ? `--allow-net=${address}` : permissionsToListen(absolute(path));
+      // With TLS, the address of a name has to be allowed as well as the name.
+      const missing = error.message.match(/net access to "([^"]+)"/)?.[1] ?? address;
+      const addresses = [...new Set([address, missing])].join(",");
+      const needed = path === undefined ? `--allow-net=${addresses}` : permissionsToListen(absolute(path));
       throw new StartError(`no permission to listen on ${address}; ${withFlags(needed)}`);
     }
     throw new StartError(`cannot listen on ${address}: ${reasonOf(error, path)}`);
@@ -206,13 +209,15 @@ async function startWorkers(
     throw new StartError(`no permission to start workers; ${withFlags(`--allow-run=${program}`)}`);
   }
   // Alone at first: where ports are shared, nobody would notice that another server has this one.
-  const alone = await serve(options);
+  // From here on the address is used that it has: workers may then listen on nothing else.
+  const alone = await serve({ ...options, tls: undefined });
   await alone.shutdown({ grace: 0 });
+  const { hostname } = alone;
   const { Workers } = await import("./workers.ts");
   const workers = await Workers.start({
     count,
     port: options.port,
-    start: (number, port, events) => startProcess(number, { ...options, port }, events),
+    start: (number, port, events) => startProcess(number, { ...options, hostname, port }, events),
     clock: systemClock,
     note: (text) => void complain(text),
   }).catch((error: Error) => {

@@ -24,7 +24,7 @@ import { resolveLimits, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Timer } from "./clock.ts";
 import type { Duplex } from "./duplex.ts";
 import { type Ends, endsOf } from "./ends.ts";
-import { reasonOf } from "./tls.ts";
+import { messageOf, reasonOf } from "./tls.ts";
 import { Outbox, type Outgoing } from "./outbox.ts";
 import type { CallOwner, CallQueue, PendingCall } from "./pending.ts";
 import { bufferAfter, closeQuietly, FIRST_READ_BYTES } from "./tcp.ts";
@@ -209,7 +209,7 @@ export class Channel {
   #refuse(call: PendingCall, error: unknown): void {
     this.#calls.delete(call.id);
     this.#keepAlive();
-    call.end(new RpcError("INVALID_PARAMS", reasonOf(error), { cause: error }));
+    call.end(new RpcError("INVALID_PARAMS", messageOf(error), { cause: error }));
   }
 
   // ---- what comes in
@@ -229,7 +229,7 @@ export class Channel {
       decode.flush(output);
       this.#lose(this.#lost("the server closed it"));
     } catch (error) {
-      this.#lose(this.#lost(reasonOf(error), error));
+      this.#lose(this.#lost(reasonOf(error, this.answered), error));
     }
   }
 

@@ -6,6 +6,7 @@
  */
 
 import { RpcError } from "../errors.ts";
+import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import { closeDuplex, type Duplex } from "./duplex.ts";
 import { addressText, closeQuietly, socketDuplex } from "./tcp.ts";
@@ -52,7 +53,8 @@ export async function dialAddress(address: Address, signal: AbortSignal): Promis
   }
 }
 
-async function open({ hostname, port, path, tls }: Address, signal: AbortSignal): Promise<Duplex> {
+async function open({ port, path, tls, ...address }: Address, signal: AbortSignal): Promise<Duplex> {
+  const hostname = withoutBrackets(address.hostname);
   if (path !== undefined) return socketDuplex(await Deno.connect({ transport: "unix", path }));
   if (tls === undefined) return socketDuplex(await Deno.connect({ hostname, port, signal }));
   if (tls.cert !== undefined) {
@@ -79,7 +81,9 @@ async function open({ hostname, port, path, tls }: Address, signal: AbortSignal)
 
 /** An address for people. */
 export function textOf({ hostname, port, path }: Address): string {
-  return addressText(path === undefined ? { transport: "tcp", hostname, port } : { transport: "unix", path });
+  return addressText(
+    path === undefined ? { transport: "tcp", hostname: withoutBrackets(hostname), port } : { transport: "unix", path },
+  );
 }
 
 /** Makes a connection; the signal says that nobody wants it any more. */

@@ -5,6 +5,7 @@
  * certificate or key that is none, a path together with TLS; each by an error that says so.
  */
 
+import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import type { Duplex } from "./duplex.ts";
 import { addressText, closeQuietly, socketDuplex } from "./tcp.ts";
@@ -54,7 +55,8 @@ export interface Acceptor {
  * @throws {Deno.errors.AddrInUse} If something else listens there.
  */
 export async function listen(options: ListenOptions): Promise<Acceptor> {
-  const { hostname, port, path, tls, reusePort = false } = options;
+  const { port, path, tls, reusePort = false } = options;
+  const hostname = withoutBrackets(options.hostname);
   if (path !== undefined) {
     if (tls) throw new TypeError("Cannot use TLS on a unix socket: give either a path or tls");
     return new SocketAcceptor(await listenUnix(path), { transport: "unix", path });
@@ -64,7 +66,7 @@ export async function listen(options: ListenOptions): Promise<Acceptor> {
     if (problem !== undefined) throw new TypeError(`Cannot use TLS: ${problem}`);
     // Loaded by those who need it: it brings the runtime's Node interface with it.
     const { TlsAcceptor } = await import("./tls_acceptor.ts");
-    return await TlsAcceptor.listen({ ...options, tls, reusePort });
+    return await TlsAcceptor.listen({ ...options, hostname, tls, reusePort });
   }
   const listener = Deno.listen({ hostname, port, reusePort });
   return new SocketAcceptor(listener, listener.addr);

@@ -5,6 +5,8 @@
  * that says what is wrong with which of them.
  */
 
+import { OPTION_KINDS, type OptionKind } from "../limits.ts";
+
 /** A server's certificate, and whose certificates it wants to see. */
 export interface ServerTls {
   /** The certificate chain, as PEM. */
@@ -31,33 +33,44 @@ export interface ClientTls {
   key?: string;
 }
 
-/** What the runtimes of both kinds say, and what it means. */
+export const PEER_EXPIRED = "the certificate of the peer has expired";
+export const PEER_TOO_EARLY = "the certificate of the peer is not valid yet";
+const BROKE_OFF = "the server broke off";
+
+/** What `serve()` and `connect()` may be given as `tls`, beyond what can be said only by reading it. */
+export const TLS: OptionKind = {
+  is: (value) =>
+    OPTION_KINDS.object.is(value) &&
+    (["cert", "key", "ca"] as const).every((name) =>
+      ["string", "undefined"].includes(typeof (value as ClientTls)[name])
+    ),
+  must: "be an object whose cert, key and ca are PEM text",
+};
+
+/** What the runtimes of both kinds say of TLS, and what it means. Each pattern fits the whole text. */
 const FAULTS: readonly [RegExp, string][] = [
-  [/KeyMismatch|key values mismatch/i, "the private key does not belong to the certificate"],
-  [/No certificates found|no start line|PEM.*certificate/i, "the certificate is not PEM text"],
-  [/No keys found|PEM.*key|unsupported.*key|DECODER/i, "the private key is not PEM text"],
-  [/BadEncoding/, "a certificate is damaged"],
-  [/failed to parse private key/, "the private key is damaged, or of a kind that is not known"],
-  [/peer certificate: Expired|certificate has expired/i, "the certificate of the peer has expired"],
-  [/NotValidYet/i, "the certificate of the peer is not valid yet"],
+  [/^.*\bKeyMismatch$|^.*key values mismatch$/, "the private key does not belong to the certificate"],
+  [/^No certificates found in certificate data$|^.*no start line$/, "the certificate is not PEM text"],
+  [/^No keys found in key data$|^.*DECODER routines.*$/, "the private key is not PEM text"],
+  [/^invalid peer certificate: BadEncoding$|^Unable to add pem file .*$/, "a certificate is damaged"],
+  [/^.*failed to parse private key.*$/, "the private key is damaged, or of a kind that is not known"],
+  [/^invalid peer certificate: (Expired|certificate expired\b.*)$|^CERT_HAS_EXPIRED$/, PEER_EXPIRED],
+  [/^invalid peer certificate: (NotValidYet|certificate not valid yet\b.*)$|^CERT_NOT_YET_VALID$/, PEER_TOO_EARLY],
   [
-    /not valid for name|NotValidForName|does not match certificate's altnames/i,
+    /^invalid peer certificate: (NotValidForName|certificate not valid for name .*)$|^ERR_TLS_CERT_ALTNAME_INVALID$/,
     "the certificate of the peer is for another name",
   ],
   [
-    /UnknownIssuer|CaUsedAsEndEntity|self.signed|unable to verify/i,
+    /^invalid peer certificate: (UnknownIssuer|.*CaUsedAsEndEntity.*)$|^(DEPTH_ZERO_)?SELF_SIGNED_CERT.*$|^UNABLE_TO_.*$/,
     "the certificate of the peer is signed by nobody who is trusted here; name its authority as ca",
   ],
   [
-    /fatal alert: (CertificateRequired|BadCertificate|UnknownCA|DecryptError|AccessDenied)|peer sent no certificates/i,
+    /^received fatal alert: (CertificateRequired|BadCertificate|UnknownCA|DecryptError|AccessDenied)$|^peer sent no certificates$/,
     "the peer does not accept the certificate of this side, or wants one",
   ],
-  [/fatal alert: CertificateExpired/i, "the peer says that the certificate of this side has expired"],
-  [
-    /without sending TLS close_notify/i,
-    "the peer broke off; a server that asks for a certificate does so with one that it does not accept",
-  ],
-  [/InvalidContentType|corrupt message|wrong version number/i, "the peer does not speak TLS"],
+  [/^received fatal alert: CertificateExpired$/, "the peer says that the certificate of this side has expired"],
+  [/^peer closed connection without sending TLS close_notify\b.*$/, BROKE_OFF],
+  [/^received corrupt message\b.*$|^.*wrong version number.*$|^.*InvalidContentType.*$/, "the peer does not speak TLS"],
 ];
 
 /**
@@ -79,16 +92,41 @@ export function tlsProblem({ ca, cert, key }: ClientTls): string | undefined {
     }).close();
     return undefined;
   } catch (error) {
-    return reasonOf(error);
+    return faultIn(messageOf(error)) ?? messageOf(error);
   }
 }
 
-/** What an error says, for people; where it is one of TLS, what it means. It may be anything that somebody has thrown. */
-export function reasonOf(error: unknown): string {
+/**
+ * Why a connection could not be made, or is lost, for people.
+ *
+ * @param error What the runtime, or a dial of the user's own, has thrown.
+ * @param answered Whether the server has answered on this connection: then it has accepted the client's certificate.
+ */
+export function reasonOf(error: unknown, answered = false): string {
+  const text = messageOf(error);
+  if (!isOfTls(error)) return text;
+  const fault = faultIn(text);
+  return fault === BROKE_OFF && !answered
+    ? `${fault}, as one does that wants a certificate, or another one`
+    : fault ?? text;
+}
+
+/** What an error says. It may be anything that somebody has thrown. */
+export function messageOf(error: unknown): string {
   try {
-    const text = String(error instanceof Error ? error.message : error);
-    return FAULTS.find(([pattern]) => pattern.test(text))?.[1] ?? text;
+    return String(error instanceof Error ? error.message : error);
   } catch {
     return "thrown: something that cannot be shown";
   }
+}
+
+/** The runtime's own TLS has two classes of errors, and Node's gives each a code. A program's own texts mean what they say. */
+function isOfTls(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return ["InvalidData", "UnexpectedEof"].includes(error.name) ||
+    typeof (error as { code?: unknown }).code === "string";
+}
+
+function faultIn(text: string): string | undefined {
+  return FAULTS.find(([pattern]) => pattern.test(text))?.[1];
 }

@@ -94,8 +94,12 @@ export class TlsAcceptor implements Acceptor {
   /** Listens. */
   static async listen(options: TlsListenOptions): Promise<TlsAcceptor> {
     const { hostname, port, reusePort, tls: { cert, key, ca }, maxConnections } = options;
-    // What stands in the way is said by the runtime's own listener, in the same words as without TLS.
-    Deno.listen({ hostname, port, reusePort }).close();
+    // What stands in the way is said by the runtime's own listener, in the same words as without TLS. It looks up a name as
+    // well; Node's listener would throw beside the call where its address is not allowed.
+    const first = Deno.listen({ hostname, port, reusePort });
+    const address = first.addr.hostname;
+    first.close();
+    if (address !== hostname) Deno.listen({ hostname: address, port, reusePort }).close();
     const mutual = ca !== undefined;
     const server = createServer(
       {
@@ -106,7 +110,7 @@ export class TlsAcceptor implements Acceptor {
     server.maxConnections = maxConnections + (options.maxHandshakes ?? MAX_HANDSHAKES) + 1;
     const { promise: listening, resolve, reject } = Promise.withResolvers<void>();
     server.once("error", reject);
-    server.listen({ host: hostname, port, reusePort } as ListenOptions, resolve);
+    server.listen({ host: address, port, reusePort } as ListenOptions, resolve);
     await listening;
     server.off("error", reject);
     return new TlsAcceptor(server, options);

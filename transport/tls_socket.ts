@@ -12,7 +12,7 @@ import type { Socket } from "node:net";
 import { connect, type TLSSocket } from "node:tls";
 import type { Duplex } from "./duplex.ts";
 import { addressText } from "./tcp.ts";
-import type { ClientTls } from "./tls.ts";
+import { type ClientTls, PEER_EXPIRED, PEER_TOO_EARLY } from "./tls.ts";
 
 /**
  * Connects, and shows a certificate.
@@ -27,8 +27,9 @@ export async function dialWithCertificate(
   { ca, cert, key }: ClientTls,
   signal: AbortSignal,
 ): Promise<Duplex> {
-  // A variable, since the types do not know `allowHalfOpen` here.
-  const options = { host: hostname, port, ca, cert, key, allowHalfOpen: true };
+  // Who is not to be trusted is refused below, where its certificate can be looked at. A variable, since the types do not
+  // know `allowHalfOpen` here.
+  const options = { host: hostname, port, ca, cert, key, allowHalfOpen: true, rejectUnauthorized: false };
   const socket = connect(options);
   const { promise: secured, resolve, reject } = Promise.withResolvers<void>();
   const abandon = () => {
@@ -38,7 +39,7 @@ export async function dialWithCertificate(
   socket.setNoDelay(true);
   socket.on("error", reject);
   socket.once("close", () => reject(new Deno.errors.ConnectionReset("the peer broke off the handshake")));
-  socket.once("secureConnect", resolve);
+  socket.once("secureConnect", () => socket.authorized === true ? resolve() : reject(distrustOf(socket)));
   signal.addEventListener("abort", abandon, { once: true });
   try {
     await secured;
@@ -50,6 +51,19 @@ export async function dialWithCertificate(
   } finally {
     signal.removeEventListener("abort", abandon);
   }
+}
+
+/**
+ * Why a server is not trusted. A certificate that vouches for itself and has expired is, to Node, merely one that nobody has
+ * signed.
+ */
+function distrustOf(socket: TLSSocket): Error {
+  const { valid_from, valid_to } = socket.getPeerCertificate();
+  const now = Date.now(); // the calendar's time, since that is what a certificate states
+  if (now > Date.parse(valid_to)) return new Error(PEER_EXPIRED);
+  if (now < Date.parse(valid_from)) return new Error(PEER_TOO_EARLY);
+  const code = String(socket.authorizationError);
+  return Object.assign(new Error(code), { code });
 }
 
 /** A server that does not accept a certificate need not say so. */

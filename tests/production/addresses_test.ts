@@ -1,0 +1,200 @@
+/** One option, every path: what names a host, a port or a socket means the same wherever it is given. */
+
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { connect, type ConnectOptions } from "../../client.ts";
+import { serve, serveConnection, type ServeOptions } from "../../server.ts";
+import { memoryPair } from "../../transport/duplex.ts";
+import { Certificates } from "./certificates.ts";
+import { Program, root, run, testWith } from "./programs.ts";
+
+const PONG = { res: "PONG" };
+
+/** What a host can be called, and what an address is then told to be. */
+const HOSTS: [hostname: string, shown: RegExp][] = [
+  ["127.0.0.1", /^127\.0\.0\.1:\d+$/],
+  ["localhost", /^(127\.0\.0\.1|\[::1\]):\d+$/],
+  ["::1", /^\[::1\]:\d+$/],
+  ["[::1]", /^\[::1\]:\d+$/],
+];
+
+/** Certificates for this machine under each of those names. */
+async function withCertificates(use: (certificates: Certificates, ways: Record<string, Way>) => Promise<void>) {
+  await using certificates = await Certificates.begin();
+  const authority = await certificates.selfSigned({ subject: "/CN=authority" });
+  const names = "IP:127.0.0.1,IP:::1,DNS:localhost";
+  const [server, client] = await Promise.all([
+    certificates.signedBy(authority, { names }),
+    certificates.signedBy(authority, { names }),
+  ]);
+  const ca = authority.cert;
+  await use(certificates, {
+    "plain": { serve: undefined, connect: undefined, serveFlags: [], callFlags: [] },
+    "TLS": {
+      serve: { cert: server.cert, key: server.key },
+      connect: { ca },
+      serveFlags: ["--cert", server.certPath, "--key", server.keyPath],
+      callFlags: ["--ca", authority.certPath],
+    },
+    "mutual TLS": {
+      serve: { cert: server.cert, key: server.key, ca },
+      connect: { ca, cert: client.cert, key: client.key },
+      serveFlags: ["--cert", server.certPath, "--key", server.keyPath, "--ca", authority.certPath],
+      callFlags: ["--ca", authority.certPath, "--cert", client.certPath, "--key", client.keyPath],
+    },
+  });
+}
+
+interface Way {
+  serve: ServeOptions["tls"];
+  connect: ConnectOptions["tls"];
+  serveFlags: string[];
+  callFlags: string[];
+}
+
+const DENO = ["run", "--no-prompt", "--unstable-net", "--allow-net", `--allow-run=${Deno.execPath()}`];
+
+testWith(["openssl"], "a host may be called by any of its names, with and without TLS, at either end", async () => {
+  await withCertificates(async (_, ways) => {
+    for (const [name, way] of Object.entries(ways)) {
+      for (const [hostname, shown] of HOSTS) {
+        await using server = await serve({ hostname, port: 0, tls: way.serve });
+        assertMatch(server.address, shown, name);
+        await using client = await connect({ hostname, port: server.port, tls: way.connect });
+        assertEquals(await client.call("PING"), PONG, `${name}, ${hostname}`);
+      }
+    }
+  });
+});
+
+testWith(["openssl"], "so it is by the flags of both scripts, and with workers", async () => {
+  await withCertificates(async ({ folder }, ways) => {
+    const deno = [...DENO, `--allow-read=${folder}`];
+    for (const [name, { serveFlags, callFlags }] of Object.entries(ways)) {
+      for (const workers of Deno.build.os === "linux" ? ["1", "2"] : ["1"]) {
+        await Promise.all(HOSTS.map(async ([hostname]) => {
+          const flags = ["--hostname", hostname, "--port", "0", "--workers", workers, ...serveFlags];
+          const server = [...deno, `${root}server.ts`, ...flags];
+          await using program = await Program.start(Deno.execPath(), server, /listening on .*:\d+\n/);
+          const [, port] = await program.hear(/:(\d+)\n/);
+          const call = ["--hostname", hostname, "--port", port, ...callFlags, "PING"];
+          assertEquals(
+            await run(Deno.execPath(), [...deno, `${root}client.ts`, ...call]),
+            { code: 0, text: 'you said {"res":"PONG"}\n' },
+            `${name}, ${hostname}, workers: ${workers}`,
+          );
+        }));
+      }
+    }
+  });
+});
+
+testWith(["openssl"], "a permission for the name is enough, but for TLS, which says what it needs", async () => {
+  await withCertificates(async ({ folder }, ways) => {
+    using free = Deno.listen({ hostname: "localhost", port: 0 });
+    const { hostname: address, port } = free.addr;
+    free.close();
+    const start = (net: string, flags: string[]) =>
+      Program.start(
+        Deno.execPath(),
+        ["run", "--no-prompt", `--allow-read=${folder}`, `--allow-net=${net}`, `${root}server.ts`]
+          .concat("--hostname", "localhost", "--port", String(port), flags),
+        /listening on .*:\d+\n/,
+      );
+    {
+      await using plain = await start(`localhost:${port}`, []);
+      assertMatch(plain.said, /listening on /);
+    }
+    const needed = `localhost:${port},${address}:${port}`;
+    for (const name of ["TLS", "mutual TLS"]) {
+      const { message } = await assertRejects(() => start(`localhost:${port}`, ways[name].serveFlags), Error);
+      const line = `packline: no permission to listen on localhost:${port}; run it with --allow-net=${needed}\n`;
+      assert(message.endsWith(`:\n${line}`), message);
+      await using secure = await start(needed, ways[name].serveFlags);
+      assertMatch(secure.said, /listening on /);
+    }
+  });
+});
+
+/** Options that are none of their values, and how they are refused. */
+const REFUSED: [options: Record<string, unknown>, text: string][] = [
+  [{ hostname: null }, "Cannot use null as hostname: it must be a name or an address, such as 127.0.0.1 or localhost"],
+  [{ hostname: "" }, 'Cannot use "" as hostname: it must be a name or an address, such as 127.0.0.1 or localhost'],
+  [{ hostname: 5 }, "Cannot use 5 as hostname: it must be a name or an address, such as 127.0.0.1 or localhost"],
+  [
+    { hostname: ["::1"] },
+    "Cannot use an array as hostname: it must be a name or an address, such as 127.0.0.1 or localhost",
+  ],
+  [{ port: "1235" }, 'Cannot use "1235" as port: it must be a whole number from '],
+  [{ port: null }, "Cannot use null as port: it must be a whole number from "],
+  [{ port: -1 }, "Cannot use -1 as port: it must be a whole number from "],
+  [{ port: 65_536 }, "Cannot use 65536 as port: it must be a whole number from "],
+  [{ port: 1.5 }, "Cannot use 1.5 as port: it must be a whole number from "],
+  [{ port: NaN }, "Cannot use NaN as port: it must be a whole number from "],
+  [{ path: null }, "Cannot use null as path: it must be the path of a unix socket"],
+  [{ path: "" }, 'Cannot use "" as path: it must be the path of a unix socket'],
+  [{ tls: null }, "Cannot use null as tls: it must be an object whose cert, key and ca are PEM text"],
+  [{ tls: true }, "Cannot use true as tls: it must be an object whose cert, key and ca are PEM text"],
+  [
+    { tls: { ca: new Uint8Array(1) } },
+    "Cannot use an object as tls: it must be an object whose cert, key and ca are PEM text",
+  ],
+  [{ clock: null }, "Cannot use null as clock: it must be an object"],
+  [{ commands: null }, "Cannot use null as commands: it must be an object"],
+  [{ hostName: "::1" }, 'Cannot use "hostName": there is no such option; there are hostname, port, '],
+];
+
+const SERVERS_OWN: typeof REFUSED = [
+  [{ reusePort: "yes" }, 'Cannot use "yes" as reusePort: it must be true or false'],
+  [{ onError: {} }, "Cannot use an object as onError: it must be a function"],
+  [{ middleware: () => {} }, "Cannot use a function as middleware: it must be an array of functions"],
+  [{ maxinflight: 5 }, 'Cannot use "maxinflight": there is no such option; there are '],
+];
+
+const CLIENTS_OWN: typeof REFUSED = [
+  [{ port: 0 }, "Cannot use 0 as port: it must be a whole number from 1 to 65535"],
+  [{ dial: "tcp" }, 'Cannot use "tcp" as dial: it must be a function'],
+  [{ sequenced: 1 }, "Cannot use 1 as sequenced: it must be true or false"],
+  [{ onError: () => {} }, 'Cannot use "onError": there is no such option; there are '],
+];
+
+Deno.test("an option that is none of its values, or does not exist, is refused by name", async () => {
+  for (const [options, text] of [...REFUSED, ...SERVERS_OWN]) {
+    const error = await assertRejects(() => serve({ port: 0, ...options } as ServeOptions), Error);
+    assert(error.message.startsWith(text), error.message);
+    assert(error instanceof TypeError || error instanceof RangeError, error.name);
+  }
+  for (const [options, text] of [...REFUSED, ...CLIENTS_OWN]) {
+    const error = await assertRejects(() => connect({ port: 1, ...options } as ConnectOptions), Error);
+    assert(error.message.startsWith(text), error.message);
+    assert(error instanceof TypeError || error instanceof RangeError, error.name);
+  }
+  for (const [options, text] of SERVERS_OWN.slice(1)) {
+    const error = await assertRejects(() => serveConnection(memoryPair()[0], options as ServeOptions), TypeError);
+    assert(error.message.startsWith(text), error.message);
+  }
+  for (const options of [null, 5, "127.0.0.1", []]) {
+    await assertRejects(() => serve(options as ServeOptions), TypeError, "as options: it must be an object");
+    await assertRejects(() => connect(options as ConnectOptions), TypeError, "as options: it must be an object");
+  }
+});
+
+Deno.test("a host that cannot be listened on or reached is one line of both scripts", async () => {
+  const cases: [flags: string[], server: RegExp, client: RegExp][] = [
+    [
+      ["--hostname", "nowhere.invalid"],
+      /^packline: cannot listen on nowhere\.invalid:1235: .*\n$/,
+      /^packline: cannot reach nowhere\.invalid:1235: .*\n$/,
+    ],
+    [["--hostname", "a b"], /^packline: cannot listen on a b:1235: .*\n$/, /^packline: cannot reach a b:1235: .*\n$/],
+    [["--hostname="], /^packline: --hostname needs a value.*\n$/, /^packline: --hostname needs a value.*\n$/],
+  ];
+  await Promise.all(cases.map(async ([flags, server, client]) => {
+    const [listened, called] = await Promise.all([
+      run(Deno.execPath(), [...DENO, `${root}server.ts`, ...flags]),
+      run(Deno.execPath(), [...DENO, `${root}client.ts`, ...flags, "PING"]),
+    ]);
+    assertMatch(listened.text, server);
+    assertMatch(called.text, client);
+    assert(listened.code > 0 && called.code > 0);
+  }));
+});

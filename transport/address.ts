@@ -1,0 +1,41 @@
+/**
+ * Names and addresses of hosts, one form of them for every way to listen and to dial.
+ *
+ * In: what a user gives: `localhost`, `127.0.0.1`, `::1`, `[::1]`. Out: the same without brackets, which only some of the
+ * runtime's interfaces take. Refused: what is no name or port at all; see the kinds, which go with `checkOptions`.
+ */
+
+import type { OptionKind } from "../limits.ts";
+
+const MAX_PORT = 65_535;
+
+/** A name or an address. The runtime would take `null` for every interface of the machine. */
+export const HOSTNAME: OptionKind = { is: isText, must: "be a name or an address, such as 127.0.0.1 or localhost" };
+
+/** The path of a unix socket. */
+export const PATH: OptionKind = { is: isText, must: "be the path of a unix socket" };
+
+/** A port to listen on. */
+export const LISTEN_PORT: OptionKind = {
+  is: (value) => isPort(value, 0),
+  must: `be a whole number from 0 to ${MAX_PORT}`,
+};
+
+/** A port to dial. */
+export const DIAL_PORT: OptionKind = {
+  is: (value) => isPort(value, 1),
+  must: `be a whole number from 1 to ${MAX_PORT}`,
+};
+
+/** An address without its brackets, `::1` for `[::1]`; all else as it is. */
+export function withoutBrackets(hostname: string): string {
+  return /^\[.*\]$/.test(hostname) ? hostname.slice(1, -1) : hostname;
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === "string" && value !== "" && !value.includes("\0");
+}
+
+function isPort(value: unknown, least: number): boolean {
+  return Number.isInteger(value) && value as number >= least && value as number <= MAX_PORT;
+}
