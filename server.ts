@@ -270,9 +270,11 @@ class ListeningServer implements Server {
 class Sweeper {
   readonly #service: Service;
   #timer: unknown;
+  #lookedMs: number;
 
   constructor(service: Service) {
     this.#service = service;
+    this.#lookedMs = service.clock.now();
     this.#schedule();
   }
 
@@ -285,7 +287,10 @@ class Sweeper {
     this.#timer = this.#service.clock.setTimer(
       () => {
         const nowMs = this.#service.clock.now();
-        for (const connection of this.#service.connections) connection.sweep(nowMs);
+        // After a computation or a stop of the process, what has come meanwhile has not been read yet.
+        const isBehind = nowMs - this.#lookedMs > 2 * SWEEP_MS;
+        this.#lookedMs = nowMs;
+        for (const connection of this.#service.connections) connection.sweep(nowMs, isBehind);
         this.#schedule();
       },
       SWEEP_MS,

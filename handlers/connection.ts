@@ -12,8 +12,8 @@ import { compose } from "../transport/compose.ts";
 import type { Duplex } from "../transport/duplex.ts";
 import { type Ends, endsOf } from "../transport/ends.ts";
 import { Outflow } from "../transport/outflow.ts";
-import { SERVED_A_ROUND } from "../transport/round_robin.ts";
 import { bufferAfter, closeQuietly, FIRST_READ_BYTES } from "../transport/tcp.ts";
+import { READS_A_ROUND } from "../transport/turn.ts";
 import { DispatchStage } from "./dispatch.ts";
 import type { Service } from "./service.ts";
 
@@ -117,8 +117,12 @@ export class Connection {
     this.#ended.resolve();
   }
 
-  /** Looks for a frame, a silence or a write that takes too long. Called now and then; costs nothing in between. */
-  sweep(nowMs: number): void {
+  /**
+   * Looks for a frame, a silence or a write that takes too long. Called now and then; costs nothing in between.
+   *
+   * @param isBehind The server has not looked for longer than usual: a connection that seems late has until the next look.
+   */
+  sweep(nowMs: number, isBehind: boolean): void {
     const { frameTimeoutMs, idleTimeoutMs, writeTimeoutMs } = this.#service.limits;
     const seen = {
       receivedBytes: this.#receivedBytes,
@@ -139,6 +143,7 @@ export class Connection {
       seen.receivedBytes === before.receivedBytes;
     this.#silentSinceMs = silent ? Math.min(this.#silentSinceMs, nowMs) : Infinity;
 
+    if (isBehind) return;
     if (nowMs - this.#midFrameSinceMs >= frameTimeoutMs) {
       this.#service.counts.truncatedStreams++;
       this.close(new Error("a frame took too long"));
@@ -174,10 +179,11 @@ export class Connection {
           lingerBytes += readBytes;
           if (lingerBytes > LINGER_BYTES) return;
         } else {
-          const { connections, roundRobin, turn } = this.#service;
-          if (connections.size > SERVED_A_ROUND) await roundRobin.enter();
-          while (readBytes >= LONG_READ_BYTES && turn.isOver) await turn.next();
+          const { connections, turn } = this.#service;
+          const isOneOfMany = connections.size > READS_A_ROUND;
+          if (isOneOfMany) turn.countRead();
           await this.#requests.write(buffer.subarray(0, readBytes));
+          while ((isOneOfMany || readBytes >= LONG_READ_BYTES) && turn.isOver) await turn.next();
         }
         buffer = bufferAfter(buffer, readBytes);
       }

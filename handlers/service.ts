@@ -9,7 +9,6 @@ import { RpcError } from "../errors.ts";
 import { type Limits, resolveLimits } from "../limits.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { Deadlines } from "../transport/deadlines.ts";
-import { RoundRobin } from "../transport/round_robin.ts";
 import { Turn } from "../transport/turn.ts";
 import type { Call } from "./call.ts";
 import type {
@@ -79,8 +78,6 @@ export class Service implements ServerView {
   readonly deadlines: Deadlines;
   /** What all connections ask whether others must be served before they go on. */
   readonly turn: Turn;
-  /** What they ask, where they are many, whose turn it is. */
-  readonly roundRobin = new RoundRobin();
   /** Handlers that run, over all connections. */
   inFlight = 0;
   /** A shutdown has begun: calls that are finished from then on are counted. */
@@ -115,7 +112,6 @@ export class Service implements ServerView {
   close(): void {
     this.deadlines.clear();
     this.turn.close();
-    this.roundRobin.close();
     this.#errorLog.close();
   }
 

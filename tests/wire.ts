@@ -262,7 +262,7 @@ export class Peer implements AsyncDisposable {
 }
 
 /** Gives everything that waits for its turn, and for nothing else, its turn. No time passes on a fake clock. */
-export async function settle(turns = 20): Promise<void> {
+export async function settle(turns = 150): Promise<void> {
   for (let turn = 0; turn < turns; turn++) await new Promise<void>((resolve) => setImmediate(resolve));
 }
 

@@ -1,26 +1,47 @@
 /**
  * Turns of the event loop: how long a few busy connections may keep it to themselves before all others are served.
  *
- * To await what is there already gives nobody else a turn. Where a peer sends and reads as fast as it is served, a chain
- * of reads and writes goes on for some megabytes without a look at any other socket; and the runtime does not look
- * at them behind each `setImmediate` either. It does before a timer fires, so that is what ends a turn. A timer that is
- * set at the end would come two milliseconds later; one that was set at the beginning is due by then.
+ * The runtime has two habits that let the busy ones starve the others. While there is work, it looks at the sockets only once
+ * in 61 rounds of its event loop, however long a round takes; a timer that is overdue does not change that. And of the reads
+ * that are ready it completes 128 a round, the newest first, so that connections that call again at once pass those that wait.
  *
- * In: work that may be long, and asks now and then whether its turn is over. Out: a promise of the next one. Whoever
- * does a little at a time need not ask, and pays nothing. Where the clock stands still, a turn has no end.
+ * So a turn is over after some milliseconds of work, or when a round completes as many reads as it can. From then on, what
+ * has been served waits, and what has not been served is served; until the runtime has looked at all sockets and has no more
+ * than a few reads ready. Then all that waits goes on, and the next turn begins.
+ *
+ * In: word of each read, and the question whether the turn is over. Out: a promise of the next turn. A connection that does a
+ * little at a time, as one of a few, need not ask, and pays nothing. If the clock stands still, work has no end.
  */
 
 import type { Clock, Timer } from "./clock.ts";
 
-/** How long a turn is: what a timer of the runtime takes that is set for no time at all, and some more. */
+/** How long work may last in one turn. */
 export const TURN_MS = 3;
+
+/** As many connections are read in one round: the runtime lets none of them wait. */
+export const READS_A_ROUND = 128;
+
+/** With so many reads, a round is full: the runtime counts writes, too. */
+const FULL_READS = READS_A_ROUND / 2;
+
+/** With so many, there may be more to come. Connections that call now and then bring fewer: the work does not wait for them. */
+const MORE_READS = 8;
+
+/** After so many rounds of the event loop, the runtime has looked at the sockets: it does so every 61. */
+const LOOK_ROUNDS = 64;
 
 /** The turns of one server. */
 export class Turn {
   readonly #clock: Clock;
   #startedMs = 0;
+  /** Ends a turn that nobody has found to be over. */
   #timer: Timer | undefined;
+  #isOver = false;
   #next = Promise.withResolvers<void>();
+  /** Reads in this round, and whether its end is awaited. */
+  #reads = 0;
+  #inRound = false;
+  #roundsLeft = 0;
   #closed = false;
 
   constructor(clock: Clock) {
@@ -29,9 +50,10 @@ export class Turn {
 
   /** Whether others must be served before the work goes on. The first to ask begins a turn. */
   get isOver(): boolean {
-    if (this.#timer !== undefined) return this.#clock.now() - this.#startedMs >= TURN_MS;
-    if (!this.#closed) this.#begin();
-    return false;
+    if (this.#isOver || this.#closed) return this.#isOver;
+    if (this.#timer === undefined) this.#begin();
+    else if (this.#clock.now() - this.#startedMs >= TURN_MS) this.#endWork();
+    return this.#isOver;
   }
 
   /** Resolves when all that was ready has been served. */
@@ -39,21 +61,65 @@ export class Turn {
     return this.#next.promise;
   }
 
+  /** One of many connections has been read. */
+  countRead(): void {
+    if (++this.#reads === FULL_READS && !this.#isOver && !this.#closed) this.#endWork();
+    this.#awaitRound();
+  }
+
   /** Nobody waits any longer. */
   close(): void {
     this.#closed = true;
-    if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
+    this.#stopTimer();
     this.#end();
   }
 
   #begin(): void {
     this.#startedMs = this.#clock.now();
-    this.#next = Promise.withResolvers();
-    this.#timer = this.#clock.setTimer(() => this.#end(), 0, true);
+    this.#timer = this.#clock.setTimer(
+      () => {
+        this.#timer = undefined;
+        // The timer was overdue: nobody else may have been served.
+        if (this.#clock.now() - this.#startedMs >= TURN_MS) this.#endWork();
+      },
+      0,
+      true,
+    );
+  }
+
+  #endWork(): void {
+    this.#stopTimer();
+    this.#isOver = true;
+    this.#roundsLeft = LOOK_ROUNDS;
+    this.#awaitRound();
+  }
+
+  /** Of the runtime, not of the server's clock: it is not time that passes here. */
+  #awaitRound(): void {
+    if (this.#inRound) return;
+    this.#inRound = true;
+    setImmediate(() => this.#endRound());
+  }
+
+  #endRound(): void {
+    this.#inRound = false;
+    const hasMore = this.#reads >= MORE_READS;
+    this.#reads = 0;
+    if (!this.#isOver) return;
+    this.#roundsLeft = hasMore ? LOOK_ROUNDS : this.#roundsLeft - 1;
+    if (this.#roundsLeft > 0) this.#awaitRound();
+    else this.#end();
   }
 
   #end(): void {
+    const { resolve } = this.#next;
+    this.#isOver = false;
+    this.#next = Promise.withResolvers();
+    resolve();
+  }
+
+  #stopTimer(): void {
+    if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
     this.#timer = undefined;
-    this.#next.resolve();
   }
 }

@@ -168,6 +168,25 @@ Deno.test("control messages break a silence, and need no reply for it", async ()
   assertEquals(await served.peer.ask({ cmd: 1 }), PONG);
 });
 
+// A server that stood still -----------------------------------------------------------------------------------------
+
+Deno.test("what came while the server stood still is read before a frame or a silence is too long", async () => {
+  const bytes = request({ cmd: 1 });
+  for (const [before, meanwhile] of [[bytes.slice(0, 0), bytes], [bytes.slice(0, 4), bytes.slice(4)]]) {
+    const clock = new FakeClock();
+    await using served = withMemory({ clock, frameTimeoutMs: 2_000, idleTimeoutMs: 2_000 });
+    await served.peer.sendBytes(before);
+    await clock.advance(1_500);
+    const sent = served.peer.sendBytes(meanwhile);
+    clock.leap(10_000);
+    await sent;
+    assertEquals(await served.peer.readReply(), PONG);
+    await served.peer.sendBytes(before);
+    await clock.advance(2_000 + LATE_MS);
+    assertEquals(await isOver(served), true, "the time runs again");
+  }
+});
+
 // A write ------------------------------------------------------------------------------------------------------------
 
 Deno.test("a connection ends when its peer reads nothing for longer than the time of a write, and not before", async () => {
