@@ -5,6 +5,9 @@
  * buffer that doubles with the bytes that have come, never with a length that was declared. So a chunk may be
  * reused as soon as `transform` has returned, and a frame in single bytes costs no more than a frame at once.
  *
+ * A server also wants the first message to be a map, as each is: HTTP and others begin with what could pass for a frame,
+ * and a web page can make a browser send them, with frames of its own behind.
+ *
  * Refused: a payload without a sound message becomes a `Malformed` in its place; a broken frame becomes a
  * `BadFrame`, and the stage reads nothing behind it; a stream that ends inside a frame ends with a `Truncated`.
  */
@@ -17,6 +20,8 @@ import { DecodeError, Reader } from "./reader.ts";
 /** What the tail of a chunk is copied into at first; a buffer that has grown beyond {@linkcode KEEP_BYTES} goes. */
 const FIRST_HELD_BYTES = 256;
 const KEEP_BYTES = 64 * 1024;
+
+const NO_MAP = "the first message is not a map: its sender speaks another protocol";
 
 /** What a stage can do with its output; a `TransformStream`'s controller can, and so can the next stage itself. */
 export interface Output<Chunk> {
@@ -31,6 +36,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   readonly #readMessage: (reader: Reader) => Message | Malformed;
   readonly #reader: Reader;
   readonly #scanner: FrameScanner;
+  readonly #checksFirst: boolean;
   /** How many frames have been read. */
   frames = 0;
   #held: Uint8Array = new Uint8Array(0);
@@ -39,15 +45,18 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
 
   /**
    * @param readMessage What a payload is read as: `readRequest` on a server, `readReply` on a client.
-   * @param limits How large and how deep a message may be.
+   * @param limits How large, how deep and how heavy a message may be.
+   * @param checksFirst Whether a first payload that is not a map is a broken frame, as it is on a server.
    */
   constructor(
     readMessage: (reader: Reader) => Message | Malformed,
     limits: Pick<Limits, "maxPayloadBytes" | "maxDepth" | "maxMessageBytes">,
+    checksFirst = false,
   ) {
     this.#readMessage = readMessage;
     this.#reader = new Reader(limits);
     this.#scanner = new FrameScanner(limits.maxPayloadBytes);
+    this.#checksFirst = checksFirst;
   }
 
   /** Whether a frame has begun and not ended. */
@@ -68,13 +77,14 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     let position = 0;
     while (position < end) {
       const frameBytes = this.#scanner.scan(bytes, position, end);
-      if (frameBytes === 0) break;
-      if (frameBytes < 0) {
-        batch.push(new BadFrame(this.#scanner.reason));
+      const broken = frameBytes < 0 ? this.#scanner.reason : this.#firstFault(bytes, end);
+      if (broken !== undefined) {
+        batch.push(new BadFrame(broken));
         this.#broken = true;
         position = end;
         break;
       }
+      if (frameBytes === 0) break;
       batch.push(this.#read(bytes));
       this.frames++;
       position += frameBytes;
@@ -87,6 +97,13 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     if (this.#heldBytes > 0) output.enqueue([new Truncated(this.#heldBytes)]);
   }
 
+  /** What is wrong with the first message, as soon as its first byte shows it. */
+  #firstFault(bytes: Uint8Array, end: number): string | undefined {
+    if (this.frames > 0 || !this.#checksFirst) return;
+    const { payloadStart, payloadEnd } = this.#scanner;
+    if (payloadStart === payloadEnd || isNoMap(bytes, payloadStart, Math.min(payloadEnd, end))) return NO_MAP;
+  }
+
   #read(bytes: Uint8Array): Message | Malformed {
     try {
       this.#reader.begin(bytes, this.#scanner.payloadStart, this.#scanner.payloadEnd);
@@ -94,6 +111,8 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     } catch (error) {
       if (error instanceof DecodeError) return new Malformed(error.message);
       throw error;
+    } finally {
+      this.#reader.release();
     }
   }
 
@@ -118,4 +137,14 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     this.#heldBytes = end - start;
     if (this.#heldBytes === 0 && this.#held.length > KEEP_BYTES) this.#held = new Uint8Array(0);
   }
+}
+
+/** Whether the bytes of a payload that have come show that it is not a map, nor the empty array that counts as one. */
+function isNoMap(bytes: Uint8Array, start: number, end: number): boolean {
+  if (start >= end) return false;
+  const type = bytes[start];
+  if (type >= 0x80 && type <= 0x90 || type === 0xde || type === 0xdf) return false;
+  if (type !== 0xdc && type !== 0xdd) return true;
+  const sizeEnd = Math.min(end, start + (type === 0xdc ? 3 : 5));
+  return bytes.subarray(start + 1, sizeEnd).some((byte) => byte !== 0);
 }

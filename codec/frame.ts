@@ -31,11 +31,11 @@ const LONG_MARK = 0x1f;
 /** With what TLS begins, before a 3: an alert, a handshake. No frame does, which helps whoever has mixed up the two. */
 const TLS_RECORDS: readonly number[] = [0x15, 0x16];
 
-/** Where the payload of the frame lies that {@linkcode FrameScanner.scan} has found. */
+/** Where the payload of the frame lies that {@linkcode FrameScanner.scan} was shown. */
 export class FrameScanner {
-  /** The first byte of the payload. */
+  /** The first byte of the payload; known as soon as the header is whole, else one that has not come. */
   payloadStart = 0;
-  /** One past the last byte of the payload. */
+  /** One past the last byte of the payload, known with its first. */
   payloadEnd = 0;
   /** Why the last scan answered -1. */
   reason = "";
@@ -52,6 +52,8 @@ export class FrameScanner {
    * @returns The length of the whole frame; 0 if more bytes are needed; -1 if this is no frame ({@linkcode reason}).
    */
   scan(bytes: Uint8Array, start: number, end: number): number {
+    this.payloadStart = end;
+    this.payloadEnd = Infinity;
     if (end - start < SHORT_HEADER_BYTES) return 0;
     const high = bytes[start];
     const low = bytes[start + 1];
@@ -75,10 +77,10 @@ export class FrameScanner {
     }
     const payloadStart = start + headerBytes;
     const payloadEnd = payloadStart + length;
-    if (payloadEnd >= end) return 0;
-    if (bytes[payloadEnd] !== TERMINATOR) return this.#refuse("the byte after the payload is not 0x0A");
     this.payloadStart = payloadStart;
     this.payloadEnd = payloadEnd;
+    if (payloadEnd >= end) return 0;
+    if (bytes[payloadEnd] !== TERMINATOR) return this.#refuse("the byte after the payload is not 0x0A");
     return payloadEnd + 1 - start;
   }
 

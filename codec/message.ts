@@ -234,7 +234,7 @@ export function writeReply(writer: Writer, reply: Reply): void {
   writer.writeValue(fields[first], 1);
   let others = 0;
   for (const name in fields) {
-    if (name === first) continue;
+    if (name === first || !Object.hasOwn(fields, name)) continue;
     const value = fields[name];
     if (value === undefined) continue;
     if (!failed && (RESERVED_IN_REPLY.has(name) || name.startsWith("$"))) {
@@ -304,8 +304,7 @@ function isCount(value: unknown): value is number {
 
 function isTextMap(value: unknown): value is Record<string, string> {
   if (typeof value !== "object" || value === null || value instanceof Uint8Array || Array.isArray(value)) return false;
-  for (const key in value) if (typeof (value as Fields)[key] !== "string") return false;
-  return true;
+  return Object.values(value).every((text) => typeof text === "string");
 }
 
 function isEmptyArray(value: unknown): boolean {

@@ -141,7 +141,6 @@ export class Reader {
     this.#end = end;
     this.#depth = 0;
     this.#weightLeft = this.#maxMessageBytes - MESSAGE_WEIGHT;
-    this.#table = undefined;
   }
 
   /**
@@ -201,6 +200,12 @@ export class Reader {
       if (map !== this.#table) keepAsTable(this.#table = map);
     }
     setField(map, key, this.readValue());
+  }
+
+  /** Lets go of the payload: an idle connection keeps neither its last frame nor what was read from it. */
+  release(): void {
+    this.#bytes = NO_BYTES;
+    this.#table = undefined;
   }
 
   /** Refuses bytes behind what was read. */

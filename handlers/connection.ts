@@ -56,7 +56,7 @@ export class Connection {
     this.#service = service;
     this.#ends = endsOf(duplex);
     this.#outflow = new Outflow(limits.maxQueuedBytes, () => this.#sending ??= this.#send());
-    this.#decode = new DecodeStage(readRequest, limits);
+    this.#decode = new DecodeStage(readRequest, limits, true);
     this.#dispatch = new DispatchStage(service, this.#outflow, duplex.peer ?? "unknown peer", duplex.certificate);
     const stages = compose(this.#decode, this.#dispatch, new EncodeStage(this.#dispatch));
     const { writable, readable } = new TransformStream(stages, UNBOUNDED, UNBOUNDED);

@@ -29,8 +29,8 @@ class Decoding {
   readonly batches: Batch[] = [];
   readonly #output = { enqueue: (batch: Batch) => void this.batches.push(batch), terminate() {} };
 
-  constructor(limits = {}) {
-    this.stage = new DecodeStage(readRequest, { ...DEFAULT_LIMITS, ...limits });
+  constructor(limits = {}, checksFirst = false) {
+    this.stage = new DecodeStage(readRequest, { ...DEFAULT_LIMITS, ...limits }, checksFirst);
   }
 
   feed(...chunks: Uint8Array[]): this {
@@ -236,4 +236,21 @@ Deno.test("DecodeStage lets an error of its own code through", () => {
     throw new TypeError("a mistake in here");
   }, DEFAULT_LIMITS);
   assertThrows(() => stage.transform(request({}), { enqueue() {}, terminate() {} }), TypeError, "a mistake in here");
+});
+
+Deno.test("DecodeStage finds a first message that is not a map broken at its first byte, where it is told to", () => {
+  const none = ["47", "01", "91", "a1", "c0", "c1", "c4", "d9", "dc 00 01", "dd 00 00 00 01", "dd 01", "e0", "ff"];
+  for (const header of ["50 4f", "20 26", "1f 1f 00 01 00 00"]) {
+    for (const start of none) {
+      const decoding = new Decoding({}, true).feed(...chunksOf(unhex(`${header} ${start}`), 1));
+      assert(decoding.messages[0] instanceof BadFrame, start);
+      assertEquals(decoding.feed(request({ cmd: 1 })).messages.length, 1, start);
+    }
+    for (const start of ["", "80", "8f", "90", "de", "df", "dc", "dc 00 00", "dd 00 00 00 00"]) {
+      assertEquals(new Decoding({}, true).feed(...chunksOf(unhex(`${header} ${start}`), 1)).messages, [], start);
+    }
+  }
+  assert(new Decoding({}, true).feed(frame(new Uint8Array(0))).messages[0] instanceof BadFrame);
+  const later = new Decoding({}, true).feed(request({ cmd: 1 }), frame(unhex("01")), request({ cmd: 2 }));
+  assertEquals(later.messages.map((message) => message instanceof Malformed), [false, true, false]);
 });

@@ -99,7 +99,19 @@ export function contentsOf(payload: Uint8Array): { depth: number; weight: number
 
 /** All messages of a stream, as a server reads it. The texts of refusals are left empty. */
 export function requestsOf(bytes: Uint8Array): Decoded<Request | Control>[] {
-  return messagesOf(bytes, requestOf);
+  return firstIsMap(bytes) ? messagesOf(bytes, requestOf) : [new BadFrame("")];
+}
+
+/** Whether the first payload begins as a map, or an empty array, as far as it has come. */
+function firstIsMap(bytes: Uint8Array): boolean {
+  const long = bytes[0] === 0x1f && bytes[1] === 0x1f;
+  if (takeApart(bytes.subarray(0, long ? 6 : 2)).end === "broken") return true; // which is another fault
+  if (bytes[0] === 0x20 && bytes[1] === 0x20) return false;
+  const { payloads } = takeApart(bytes);
+  const begun = payloads[0] ?? bytes.subarray(long ? 6 : 2);
+  const [type, ...size] = begun.subarray(0, begun[0] === 0xdc ? 3 : 5);
+  if (type === 0xdc || type === 0xdd) return !size.some((byte) => byte > 0);
+  return type === undefined || type >= 0x80 && type <= 0x90 || type === 0xde || type === 0xdf;
 }
 
 /** All messages of a stream, as a client reads it. The texts of refusals are left empty. */

@@ -39,7 +39,7 @@ export interface Verdict {
 /** The codec as it is shipped. */
 export const SHIPPED: Codec = {
   decode: (payload) => decode(payload),
-  readRequests: (chunks) => readAll(readRequest, chunks),
+  readRequests: (chunks) => readAll(readRequest, chunks, true),
   readReplies: (chunks) => readAll(readReply, chunks),
 };
 
@@ -182,8 +182,9 @@ export function piecesOf(bytes: Uint8Array): Uint8Array[] {
 export function readAll<Message>(
   readMessage: (reader: Reader) => Message | Malformed,
   chunks: Uint8Array[],
+  checksFirst = false,
 ): Decoded<Message>[] {
-  const stage = new DecodeStage(readMessage, DEFAULT_LIMITS);
+  const stage = new DecodeStage(readMessage, DEFAULT_LIMITS, checksFirst);
   const messages: Decoded<Message>[] = [];
   const output = { enqueue: (batch: Decoded<Message>[]) => void messages.push(...batch), terminate() {} };
   for (const chunk of chunks) {

@@ -166,6 +166,9 @@ function merged(one: Report, other: Report): Report {
   };
 }
 
+/** PING. */
+const FIRST = frame(new Uint8Array([0x81, 0xa3, 0x63, 0x6d, 0x64, 1]));
+
 /** One check. What it throws is a fault of the code that it checks, and a complaint as any other. */
 type Check = () => Verdict | Promise<Verdict>;
 
@@ -186,9 +189,9 @@ function codecChecks(input: Input, codec: Codec, stopwatch: Stopwatch): Check[] 
   return [() => checkPayload(input.bytes, codec, stopwatch), checkSide(SIDES[stream.length % 2])];
 }
 
-/** A payload in its frame, with a good one behind it; a stream as it is. */
+/** A payload in its frame, between good ones, since a first message has a rule of its own; a stream as it is. */
 function streamOf({ kind, bytes }: Input): Uint8Array {
-  return kind === "payload" ? concat(frame(bytes), frame(GOOD)) : bytes;
+  return kind === "payload" ? concat(FIRST, frame(bytes), frame(GOOD)) : bytes;
 }
 
 /** What is wrong with what one input leads to, if anything is: all that a run does with it, and for certain. */

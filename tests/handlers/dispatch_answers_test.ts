@@ -314,6 +314,7 @@ Deno.test("dispatch ignores a control message that it does not know: no reply, n
 Deno.test("dispatch puts no byte of the peer's into an error", async () => {
   await using served = withMemory();
   const marks = new TextEncoder().encode("MARK");
+  await served.peer.ask({ cmd: 1 });
   for (
     const payload of [marks, concat(unhex("81 a4"), marks, unhex("c1")), concat(unhex("81 a5"), marks, unhex("ff 01"))]
   ) {

@@ -66,7 +66,7 @@ Deno.test("dispatch counts what waits in the lane as in flight", async () => {
 Deno.test("dispatch holds to maxInFlight also where all came in one read", async () => {
   const held = new Held();
   await using served = withMemory({ commands: { HOLD: held.command }, maxInFlight: 3 });
-  const sent = served.peer.sendBytes(concat(...holds(10).map(request), frame(unhex("c1")), request({ cmd: 1 })));
+  const sent = served.peer.sendBytes(concat(...holds(10).map(request), frame(unhex("81 c1")), request({ cmd: 1 })));
   const replies: Message[] = [];
   for (let round = 0; round < 10; round++) {
     await settle();
@@ -253,10 +253,10 @@ Deno.test("dispatch goes on when half of maxQueuedBytes is sent, not a reply for
 Deno.test("dispatch takes as many bad messages as maxStrikes, and closes at one more", async () => {
   await using served = withMemory({ maxStrikes: 5 });
   const { peer } = served;
-  for (let count = 0; count < 5; count++) await peer.sendBytes(frame(unhex("c1")));
+  for (let count = 0; count < 5; count++) await peer.sendBytes(frame(unhex("81 c1")));
   assertEquals((await peer.readReplies(5)).map(({ err }) => err), new Array(5).fill("INVALID_MESSAGE"));
   assertEquals(await peer.ask({ cmd: 1 }), PONG);
-  await peer.sendBytes(frame(unhex("c1")));
+  await peer.sendBytes(frame(unhex("81 c1")));
   const last = await peer.readToEnd();
   assertEquals(last.map(({ err }) => err), ["INVALID_MESSAGE"]);
 });
@@ -305,7 +305,7 @@ Deno.test("dispatch forgets strikes when their window is over", async () => {
   const clock = new FakeClock();
   await using served = withMemory({ clock, maxStrikes: 2, strikeWindowMs: 10_000 });
   const { peer } = served;
-  const strike = () => peer.sendBytes(frame(unhex("c1"))).then(() => peer.readReply());
+  const strike = () => peer.sendBytes(frame(unhex("81 c1"))).then(() => peer.readReply());
   for (let window = 0; window < 5; window++) {
     await strike();
     await clock.advance(9_000);
@@ -315,7 +315,7 @@ Deno.test("dispatch forgets strikes when their window is over", async () => {
   await clock.advance(10_000);
   await strike();
   await strike();
-  await peer.sendBytes(frame(unhex("c1")));
+  await peer.sendBytes(frame(unhex("81 c1")));
   assertEquals((await peer.readToEnd()).length, 1);
 });
 
@@ -325,7 +325,7 @@ Deno.test("dispatch counts strikes in every window, wherever it begins; one that
       const clock = new FakeClock();
       await using served = withMemory({ clock, maxStrikes: 2, strikeWindowMs: 10_000 });
       const { peer } = served;
-      const strike = () => peer.sendBytes(frame(unhex("c1"))).then(() => peer.readReply());
+      const strike = () => peer.sendBytes(frame(unhex("81 c1"))).then(() => peer.readReply());
       await clock.advance(waitMs);
       await strike();
       await clock.advance(5_000);
@@ -349,8 +349,8 @@ Deno.test("dispatch begins nothing behind the strike that ends the connection", 
   await using served = withMemory({ commands: { COUNT, LATER }, maxStrikes: 1 });
   await served.peer.sendBytes(concat(
     request({ cmd: "COUNT" }),
-    frame(unhex("c1")),
-    frame(unhex("c1")),
+    frame(unhex("81 c1")),
+    frame(unhex("81 c1")),
     request({ cmd: "COUNT" }),
     request({ cmd: "LATER", seq: 1 }),
   ));

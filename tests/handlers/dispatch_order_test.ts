@@ -32,7 +32,7 @@ Deno.test("dispatch answers requests without seq in their order, with a slow one
     cmd: "HOLD",
     id: 2,
   });
-  await peer.sendBytes(frame(unhex("c1")));
+  await peer.sendBytes(frame(unhex("81 c1")));
   await peer.send({ cmd: "HOLD", id: 3 });
   assertEquals(await peer.readReady(), []);
   assertEquals(held.calls.length, 1, "one at a time");
@@ -150,7 +150,7 @@ Deno.test(`dispatch answers the same however the bytes are cut (seed ${SEED})`, 
     ...Array.from({ length: 30 }, (_, index) => request({ cmd: random.pick(["PING", 1, "\n", 0.5]), seq: index })),
     frame(unhex("90")),
     request({ cmd: 1, text: "\n".repeat(3_000) }),
-    frame(unhex("")),
+    frame(unhex("81")),
   );
   const answers = async (chunks: Uint8Array[]) => {
     await using served = withMemory();

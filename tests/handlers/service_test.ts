@@ -398,7 +398,7 @@ Deno.test("STATS adds up after a known run", async () => {
     await one.sendBytes(concat(...pieces));
   };
   await sends(request({ cmd: 1 }), request({ cmd: "PING" }), request({ cmd: 2, sleep: -1 }), request({ cmd: "NO" }));
-  await sends(frame(unhex("c1")), request({ cmd: 1, ttl: 0 }), request({ cmd: "BAD" }), request({ cmd: 5, seq: 5 }));
+  await sends(frame(unhex("81 c1")), request({ cmd: 1, ttl: 0 }), request({ cmd: "BAD" }), request({ cmd: 5, seq: 5 }));
   await one.readReplies(8);
   await sends(
     request({ cmd: 2, sleep: 1, seq: 1 }),

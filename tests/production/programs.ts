@@ -20,6 +20,8 @@ const PACKAGES = {
   "lua-cjson": () => existsForLua("cjson.so"),
   "lua-socket": () => existsForLua("socket/core.so"),
   "haproxy": () => find("haproxy") !== undefined,
+  "chromium": () => find("chromium") !== undefined,
+  "curl": () => find("curl") !== undefined,
   "openssl": () => find("openssl") !== undefined,
   "systemd": () => find("systemd-analyze") !== undefined,
   "tshark": () => find("tshark") !== undefined,
