@@ -12,7 +12,7 @@ export const SHORT_PAYLOAD_BYTES_END = 57_311;
 export const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
- * What a server allows. Times are in milliseconds, sizes in bytes. `0` is accepted only where it says so.
+ * What a server allows. Times are in milliseconds, sizes in bytes. `Infinity` is accepted only where it says so.
  *
  * @example A server that takes small payloads only
  * ```ts
@@ -44,6 +44,20 @@ export interface Limits {
    */
   maxInFlightTotal: number;
   /**
+   * What requests of one connection may take in memory that wait or whose handlers run, in bytes. At the limit the server
+   * stops reading; where no call ends for a second, what comes next is answered `OVERLOADED`. Exceeded by one request at
+   * the most.
+   *
+   * @default {16_777_216}
+   */
+  maxHeldBytes: number;
+  /**
+   * The same for all connections together. At the limit a request is answered `OVERLOADED`, at once and unstarted.
+   *
+   * @default {268_435_456}
+   */
+  maxHeldBytesTotal: number;
+  /**
    * From the first byte of a frame to its last, in milliseconds, absolute: a byte now and then does not extend it,
    * which is what ends a slow attacker.
    *
@@ -51,17 +65,17 @@ export interface Limits {
    */
   frameTimeoutMs: number;
   /**
-   * Silence in milliseconds, with nothing in flight, before a connection is closed; `0` switches it off. Above 60 s,
+   * Silence in milliseconds, with nothing in flight, before a connection is closed; `Infinity` is never. Above 60 s,
    * because nginx keeps pooled connections that long.
    *
    * @default {300_000}
    */
   idleTimeoutMs: number;
   /**
-   * How many milliseconds a handler may run before its caller gets `DEADLINE_EXCEEDED`; `0`, the default, is without
-   * limit, since a handler such as DELAY may sleep. A command may set its own.
+   * How many milliseconds a handler may run before its caller gets `DEADLINE_EXCEEDED`; `Infinity`, the default, is
+   * without end, since a handler such as DELAY may sleep. A command may set its own.
    *
-   * @default {0}
+   * @default {Infinity}
    */
   handlerTimeoutMs: number;
   /**
@@ -129,9 +143,11 @@ export const DEFAULT_LIMITS: Readonly<Limits> = Object.freeze({
   maxConnections: 10_000,
   maxInFlight: 128,
   maxInFlightTotal: 1_024,
+  maxHeldBytes: 16 * 1024 * 1024,
+  maxHeldBytesTotal: 256 * 1024 * 1024,
   frameTimeoutMs: 10_000,
   idleTimeoutMs: 300_000,
-  handlerTimeoutMs: 0,
+  handlerTimeoutMs: Infinity,
   writeTimeoutMs: 10_000,
   maxQueuedBytes: 4 * 1024 * 1024,
   maxPayloadBytes: 1024 * 1024,
@@ -156,8 +172,8 @@ export const DEFAULT_GRACE_SECONDS = 10;
 /** Items of a stream that a client takes before it grants more, unless told otherwise. */
 export const DEFAULT_CREDIT = 64;
 
-/** Limits for which 0 is a value: "off". */
-const ZERO_IS_OFF: ReadonlySet<keyof Limits> = new Set(["idleTimeoutMs", "handlerTimeoutMs"]);
+/** Limits for which `Infinity` is a value: without end. */
+export const MAY_BE_ENDLESS: ReadonlySet<keyof Limits> = new Set(["idleTimeoutMs", "handlerTimeoutMs"]);
 
 /** Upper ends below the general one, and why. */
 const MAXIMA: Partial<Limits> = {
@@ -216,10 +232,12 @@ export function messageBytesFor(maxPayloadBytes: number): number {
  * @throws {RangeError} If it is not a whole number in the limit's range.
  */
 export function checkLimit(name: keyof Limits, value: unknown): number {
-  const least = ZERO_IS_OFF.has(name) ? 0 : 1;
   const most = MAXIMA[name] ?? MAX_TIMER_MS;
-  if (typeof value === "number" && Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new RangeError(`Cannot use ${shown(value)} as ${name}: it must be a whole number from ${least} to ${most}`);
+  const endless = MAY_BE_ENDLESS.has(name);
+  if (endless && value === Infinity) return Infinity;
+  if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= most) return value;
+  const range = `a whole number from 1 to ${most}${endless ? ", or Infinity" : ""}`;
+  throw new RangeError(`Cannot use ${shown(value)} as ${name}: it must be ${range}`);
 }
 
 /**

@@ -1,6 +1,9 @@
 /**
- * Stage 3: messages to bytes. In: batches of messages. Out: one chunk a batch, whole frames one behind another,
- * each written in place: header, payload and newline, so that a batch leaves in one write.
+ * Stage 3: messages to bytes. In: messages. Out: whole frames one behind another, each written in place: header, payload
+ * and newline.
+ *
+ * A message is written as soon as it is handed over, so its maker may change it at once. The frames of one turn of the
+ * event loop leave together, in one chunk.
  *
  * Refused: a message that MessagePack cannot hold, that is over the size limit, or that takes more memory than its
  * reader grants. It leaves no byte; whoever made the stage is told, and may answer with another message in its place.
@@ -31,72 +34,113 @@ export interface EncodeOptions<Message> {
   maxPayloadBytes(message: Message): number;
   /** Told of a message that could not be written, and why; what it returns is written instead. */
   onUnwritable(message: Message, error: unknown): Message | undefined;
-  /** Told how many bytes each chunk has that is put out. */
-  onChunk(bytes: number): void;
+  /** Told how many bytes each frame has, as soon as it is written. */
+  onFrame?(bytes: number): void;
 }
 
-// One writer for all connections of the process: batches are written without a pause in between, so they can lie
-// one behind another in the same slab, and an idle connection holds no buffer. While a batch is being written it is
-// taken: a getter or a hook that sends something on another connection meanwhile gets a writer of its own.
+/** Frames that lie apart leave as one chunk, copied, up to this size: one write costs more than such a copy. */
+const JOINED_BYTES = 64 * 1024;
+
+// One writer for all stages of the process: the frames of all lie one behind another in the same slab, and an idle
+// connection holds no buffer. While a frame is written the writer is taken: a getter or a hook that sends something
+// meanwhile gets a writer of its own.
 let idleWriter: Writer | undefined = new Writer();
 
 /** The encode stage: give it to a `TransformStream`, or compose it with others. */
-export class EncodeStage<Message> implements Transformer<Message[], Uint8Array> {
+export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   readonly #options: EncodeOptions<Message>;
+  /** The frames that have not left: a range of the slab that is written to, and those before it. */
+  #slab: Uint8Array<ArrayBuffer> | undefined;
+  #start = 0;
+  #end = 0;
+  #before: Uint8Array[] | undefined;
+  #leaving = false;
 
   /** @param options How a message becomes bytes, and what becomes of one that cannot. */
   constructor(options: EncodeOptions<Message>) {
     this.#options = options;
   }
 
-  transform(batch: Message[], output: Output<Uint8Array>): void {
-    const writer = idleWriter ?? new Writer();
-    idleWriter = undefined;
-    let chunk: Uint8Array;
-    try {
-      for (const message of batch) this.#write(writer, message);
-      chunk = writer.take();
-    } finally {
-      writer.rewind(0); // nothing of a batch that failed may stand before another's
-      idleWriter = writer;
-    }
-    if (chunk.length === 0) return;
-    this.#options.onChunk(chunk.length);
-    output.enqueue(chunk);
+  transform(message: Message, output: Output<Uint8Array>): void {
+    this.#write(message);
+    if (this.#leaving || this.#slab === undefined) return;
+    this.#leaving = true;
+    queueMicrotask(() => {
+      this.#leaving = false;
+      try {
+        this.flush(output);
+      } catch {
+        // The output has ended: nobody takes the frames.
+      }
+    });
   }
 
-  #write(writer: Writer, message: Message): void {
+  /** Puts out what has been written, without waiting for the end of the turn. */
+  flush(output: Output<Uint8Array>): void {
+    if (this.#slab === undefined) return;
+    const last = this.#slab.subarray(this.#start, this.#end);
+    const before = this.#before;
+    this.cancel();
+    if (before === undefined) {
+      output.enqueue(last);
+    } else {
+      for (const chunk of joined([...before, last])) output.enqueue(chunk);
+    }
+  }
+
+  /** Drops what has been written and has not left. */
+  cancel(): void {
+    this.#slab = undefined;
+    this.#before = undefined;
+  }
+
+  #write(message: Message): void {
     try {
-      this.#writeFrame(writer, message, this.#options.maxPayloadBytes(message));
+      this.#writeFrame(message, this.#options.maxPayloadBytes(message));
     } catch (error) {
       const instead = this.#options.onUnwritable(message, error);
-      // However low the limit is, the news that something is over it goes out.
-      if (instead !== undefined) this.#writeFrame(writer, instead, Infinity);
+      if (instead !== undefined) this.#write(instead);
     }
   }
 
-  #writeFrame(writer: Writer, message: Message, limitBytes: number): void {
-    // Relative to the batch, because the writer moves the batch when it grows.
-    const frameStart = writer.position - writer.start;
+  #writeFrame(message: Message, limitBytes: number): void {
+    const writer = idleWriter ?? new Writer();
+    idleWriter = undefined;
     try {
       writer.begin(messageBytesFor(limitBytes));
       writer.reserve(SHORT_HEADER_BYTES);
       writer.position += SHORT_HEADER_BYTES;
       this.#options.writeMessage(writer, message);
-      this.#finishFrame(writer, frameStart, limitBytes);
+      this.#finishFrame(writer, limitBytes);
+      this.#append(writer);
     } catch (error) {
-      const writtenBytes = writer.position - writer.start - frameStart;
-      writer.rewind(frameStart);
+      const writtenBytes = writer.position - writer.start;
+      writer.rewind(0);
       const isTooLarge = error instanceof TooHeavyError && writtenBytes > limitBytes;
       throw isTooLarge ? new PayloadTooLargeError(Infinity, limitBytes) : error;
+    } finally {
+      idleWriter = writer;
     }
   }
 
-  #finishFrame(writer: Writer, frameStart: number, limitBytes: number): void {
-    const payloadBytes = writer.position - writer.start - frameStart - SHORT_HEADER_BYTES;
+  /** Adds the frame that the writer holds to those that leave at the end of the turn. */
+  #append(writer: Writer): void {
+    const { bytes, start, position } = writer;
+    writer.finish();
+    if (this.#slab !== bytes || this.#end !== start) {
+      if (this.#slab !== undefined) (this.#before ??= []).push(this.#slab.subarray(this.#start, this.#end));
+      this.#slab = bytes;
+      this.#start = start;
+    }
+    this.#end = position;
+    this.#options.onFrame?.(position - start);
+  }
+
+  #finishFrame(writer: Writer, limitBytes: number): void {
+    const payloadBytes = writer.position - writer.start - SHORT_HEADER_BYTES;
     if (payloadBytes > limitBytes) throw new PayloadTooLargeError(payloadBytes, limitBytes);
     writer.reserve(LONG_HEADER_BYTES - SHORT_HEADER_BYTES + 1);
-    const at = writer.start + frameStart;
+    const at = writer.start;
     if (payloadBytes < SHORT_PAYLOAD_BYTES_END) {
       writeShortHeader(writer.bytes, at, payloadBytes);
     } else {
@@ -107,6 +151,19 @@ export class EncodeStage<Message> implements Transformer<Message[], Uint8Array> 
     }
     writer.bytes[writer.position++] = TERMINATOR;
   }
+}
+
+/** Chunks as few: one, where that costs less than to write them one by one. */
+function joined(chunks: Uint8Array[]): Uint8Array[] {
+  const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+  if (bytes > JOINED_BYTES) return chunks;
+  const whole = new Uint8Array(bytes);
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  return [whole];
 }
 
 /**
@@ -129,9 +186,10 @@ export function encodeFrame<Message>(
     onUnwritable(_message, error) {
       throw error;
     },
-    onChunk() {},
   });
   let frame: Uint8Array | undefined;
-  stage.transform([message], { enqueue: (chunk) => frame = chunk, terminate() {} });
+  const output: Output<Uint8Array> = { enqueue: (chunk) => frame = chunk, terminate() {} };
+  stage.transform(message, output);
+  stage.flush(output);
   return frame as Uint8Array;
 }

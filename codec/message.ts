@@ -64,7 +64,7 @@ export class Truncated {
 export type Decoded<Message> = Message | Malformed | BadFrame | Truncated;
 
 /** What a server sends: a success, with the handler's fields, or a failure. */
-export class Reply {
+export class Reply<Call = unknown> {
   constructor(
     /** The `seq` of the request, if it had one. */
     readonly seq: number | undefined,
@@ -73,10 +73,10 @@ export class Reply {
     /** Whether more items of the same stream follow. */
     readonly more: boolean,
     /**
-     * What it answers, for whoever made it. Not a class of its own derived from this one: to construct such a class costs
+     * What it answers, for its maker. Not a class of its own derived from this one: to construct such a class costs
      * as much as all the rest of a PING's dispatch.
      */
-    readonly call: unknown = undefined,
+    readonly call: Call | undefined = undefined,
   ) {}
 }
 

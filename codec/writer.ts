@@ -281,10 +281,15 @@ export class Writer {
    */
   take(): Uint8Array<ArrayBuffer> {
     const batch = this.bytes.subarray(this.start, this.position);
+    this.finish();
+    return batch;
+  }
+
+  /** Ends the batch, as {@linkcode Writer.take} does, for whoever has taken note of where it lies. */
+  finish(): void {
     this.start = this.position;
     // A slab that grew for this batch goes with it: a small batch behind it would keep all of it in memory.
     if (this.bytes.length > this.#slabBytes) this.#use(NO_SLAB, 0);
-    return batch;
   }
 
   #grow(bytes: number): void {

@@ -3,9 +3,15 @@
 import { RpcError } from "../errors.ts";
 import type { Answer, Command, CommandOptions, Context } from "./command.ts";
 
+/** What a command of packline's own may be given beside what all may. */
+export interface BuiltInOptions extends CommandOptions {
+  /** Answers at once and costs next to nothing: it is never refused as `OVERLOADED`, so a busy server is not taken for a dead one. */
+  immediate?: boolean;
+}
+
 /** In: a definition. Out: the command, frozen. */
 export function builtIn<Params, Result extends Answer>(
-  definition: CommandOptions & { handler: (params: Params, context: Context) => Result | Promise<Result> },
+  definition: BuiltInOptions & { handler: (params: Params, context: Context) => Result | Promise<Result> },
 ): Command<Params, Result> {
   return Object.freeze({ ...definition });
 }

@@ -81,7 +81,7 @@ export interface ServerInfo {
   protocol: number;
   /** Seconds since the server started. */
   uptime: number;
-  /** The limits in force, by name. */
+  /** The limits in force, by name: one that is without end is not there. */
   limits: Record<string, number>;
   /** All commands, in the order of their numbers. */
   commands: CommandInfo[];
@@ -175,7 +175,7 @@ export interface CommandOptions {
   summary?: string;
   /** The names of the parameters, for INFO, `--list` and completion. */
   params?: readonly string[];
-  /** How long the handler may run, in milliseconds; `0` is without limit. Default: the server's `handlerTimeoutMs`. */
+  /** How long the handler may run, in milliseconds; `Infinity` is without end. Default: the server's `handlerTimeoutMs`. */
   timeoutMs?: number;
 }
 

@@ -1,7 +1,7 @@
 /**
  * Stage 2: requests to replies. In: batches of messages, as they were decoded. Out: batches of replies.
  *
- * A request with `seq` runs at once, beside all others. Those without run in a lane, one behind the other, and are
+ * A request with `seq` runs at once, beside all others. Those without run one after another, and are
  * answered in their order (contract section 5). What a handler answers at once never leaves this turn of the event
  * loop; what it answers later is gathered, so that all that became ready together leaves together.
  *
@@ -24,19 +24,19 @@ import {
   Truncated,
   writeReply,
 } from "../codec/message.ts";
-import { EncodeError, type Writer } from "../codec/writer.ts";
+import type { Writer } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
-import { Fifo } from "../transport/fifo.ts";
-import type { Outflow } from "../transport/outflow.ts";
-import { isReceived } from "../transport/received.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
+import type { Outflow } from "../transport/outflow.ts";
 import { TURN_MS } from "../transport/turn.ts";
 import { Call, type CallOwner } from "./call.ts";
-import type { ServerView } from "./command.ts";
+import type { ReplyFields, ServerView } from "./command.ts";
+import { isAbort, isForCaller, reduced, unwritable } from "./failures.ts";
+import { isStream, type ItemOutput, sendItems } from "./item_sender.ts";
+import { OrderedQueue } from "./ordered_queue.ts";
 import type { Service } from "./service.ts";
-import { Slice } from "./slice.ts";
 
 /**
  * A draining connection is closed when it has been silent this long: whoever calls within this time is refused by name,
@@ -48,51 +48,48 @@ const DRAIN_QUIET_MS = 1_000;
 /** An output that was full is filled again below this share of its limit: at the brim, replies go one by one. */
 const RESUME_SHARE = 0.5;
 
-/** How far a stream may run ahead of its reader: a handler that never pauses would else keep all others waiting. */
-const STREAM_AHEAD_BYTES = 64 * 1024;
+/** So long a connection that holds too many bytes of requests is not read; if no call has ended by then, more are refused. */
+const MEMORY_PATIENCE_MS = 1_000;
 
-/** Codes with which a call ends at its caller: they say nothing about this server, so a handler cannot answer them. */
-const CALLERS_OWN: ReadonlySet<string> = new Set(["CONNECTION_LOST", "TIMEOUT", "CLOSED", "BAD_REPLY"]);
+/** So many messages are taken between two looks at the clock. */
+const MESSAGES_A_LOOK = 32;
 
 // Made once: to make an error takes 2 µs, and one read of a peer's can hold sixteen thousand requests to refuse.
 const CMD_NOT_FOUND = new RpcError("CMD_NOT_FOUND");
 const OVERLOADED = new RpcError("OVERLOADED");
 const SHUTTING_DOWN = new RpcError("SHUTTING_DOWN");
-
-/** A request that waits in the lane. */
-interface Waiting {
-  readonly request: Request;
-  readonly arrivedMs: number;
-}
+const REPLY_NOT_ENCODABLE = new RpcError("REPLY_NOT_ENCODABLE");
 
 /**
  * The dispatch stage of one connection: give it to a `TransformStream`, or compose it with others. It also says how its
  * replies are encoded: give it to the encode stage.
  */
 export class DispatchStage
-  implements Transformer<Decoded<Request | Control>[], Reply[]>, EncodeOptions<Reply>, CallOwner {
+  implements Transformer<Decoded<Request | Control>[], Reply<Call>>, EncodeOptions<Reply<Call>>, CallOwner {
   readonly peer: string;
   readonly certificate: PeerCertificate | undefined;
 
   readonly #service: Service;
   readonly #outflow: Outflow;
+  readonly #items: ItemOutput;
   /** The largest payload the peer takes: more than a short frame only when it has said so (contract section 1). */
   #maxReplyBytes: number;
-  #output: Output<Reply[]> | undefined;
-  #replies: Reply[] = [];
-  readonly #slice = new Slice();
-  #emitting = false;
-  /** When replies were last put out: one look at the clock, for their durations and for the turn. */
-  #emittedMs = 0;
+  #output: Output<Reply<Call>> | undefined;
+  /** Calls that have got their final reply in this turn, and are not counted yet: one look at the clock for all. */
+  #answered: Call[] = [];
+  #accepting = false;
 
   /** Calls with `seq` that have no final reply yet. */
   readonly #bySeq = new Map<number, Call>();
   /** Requests without `seq`, and replies to such, that wait for their turn: no more than `maxInFlight`. */
-  readonly #lane = new Fifo<Waiting | Reply>();
-  #laneCall: Call | undefined;
+  readonly #queue = new OrderedQueue();
 
   /** Handlers that run. */
   #running = 0;
+  /** What the requests take in memory that wait or whose handlers run. */
+  #heldBytes = 0;
+  /** Nothing has ended for so long that waiting for memory is over: requests are refused instead. */
+  #outOfMemory = false;
   #arrivedMs = 0;
   /** No more messages can come: what waits for one waits in vain. */
   #inputEnded = false;
@@ -109,6 +106,12 @@ export class DispatchStage
     this.peer = peer;
     this.#maxReplyBytes = Math.min(SHORT_PAYLOAD_BYTES_END - 1, service.limits.maxPayloadBytes);
     this.certificate = certificate;
+    this.#items = {
+      outflow,
+      turn: service.turn,
+      untilCredit: (call) => this.#untilCredit(call),
+      sendItem: (call, item) => this.#push(new Reply<Call>(call.request.seq, { res: item }, true, call)),
+    };
   }
 
   get clock(): Clock {
@@ -126,10 +129,10 @@ export class DispatchStage
 
   /** Whether all that has come is answered. A handler may still run, that goes on behind its cancel or its deadline. */
   get idle(): boolean {
-    return this.#bySeq.size === 0 && !this.#laneBusy;
+    return this.#bySeq.size === 0 && !this.#queue.busy;
   }
 
-  start(output: Output<Reply[]>): void {
+  start(output: Output<Reply<Call>>): void {
     this.#output = output;
   }
 
@@ -150,7 +153,8 @@ export class DispatchStage
     if (this.#gone) return;
     this.#gone = true;
     this.#stopQuietTimer();
-    this.#lane.takeAll();
+    for (const waiting of this.#queue.takeAll()) if (!(waiting instanceof Reply)) this.#letGo(waiting.request);
+    this.#countAnswered();
     const error = reason instanceof RpcError
       ? reason
       : new RpcError("CONNECTION_LOST", "the caller is gone", { cause: reason });
@@ -168,12 +172,19 @@ export class DispatchStage
     const reason = new RpcError("CANCELLED", "the server has shut down");
     const calls = this.#openCalls();
     this.#service.cutCalls += calls.length;
-    this.#service.finishedCalls -= calls.length; // what is settled here is not finished
-    for (const waiting of this.#lane.takeAll()) {
-      if (!(waiting instanceof Reply)) this.#service.cutCalls++;
-      this.#lane.push(waiting instanceof Reply ? waiting : new Reply(undefined, reason, false));
+    for (const waiting of this.#queue.takeAll()) {
+      if (waiting instanceof Reply) {
+        this.#queue.push(waiting);
+      } else {
+        this.#service.cutCalls++;
+        this.#letGo(waiting.request);
+        this.#queue.push(new Reply<Call>(undefined, reason, false));
+      }
     }
-    for (const call of calls) this.#fail(call, reason);
+    for (const call of calls) {
+      this.#answer(call, reason);
+      call.abort(reason);
+    }
     this.#end(reason);
   }
 
@@ -184,32 +195,42 @@ export class DispatchStage
   }
 
   /** What this server says of its own accord goes out, however low the limit is. */
-  maxPayloadBytes(reply: Reply): number {
+  maxPayloadBytes(reply: Reply<Call>): number {
     return reply.call === undefined ? Infinity : this.#maxReplyBytes;
   }
 
   /** A reply could not be written: this is what its caller gets in its place. */
-  onUnwritable(reply: Reply, error: unknown): Reply | undefined {
-    const call = reply.call as Call | undefined;
-    const failure = toFailure(error);
-    // A peer that takes less than a short frame holds is told, and nobody else: it asked for that.
-    const ownLimitBytes = Math.min(SHORT_PAYLOAD_BYTES_END - 1, this.#service.limits.maxPayloadBytes);
-    if (!(error instanceof PayloadTooLargeError && error.limitBytes < ownLimitBytes)) {
-      this.#service.report(error, { peer: this.peer, command: call?.command });
+  onUnwritable(reply: Reply<Call>, error: unknown): Reply<Call> | undefined {
+    const { call, outcome, seq } = reply;
+    if (call === undefined) return new Reply(seq, REPLY_NOT_ENCODABLE, false);
+    if (reply.more && call.settled) return undefined; // its final reply is on its way already
+    // A caller that takes less than the server allows is told, and nobody else: that limit is its own.
+    if (!(error instanceof PayloadTooLargeError && error.limitBytes < this.#service.limits.maxPayloadBytes)) {
+      this.onError(call, error);
     }
-    if (call && reply.more) {
-      if (call.settled) return undefined; // its final reply is on its way already
-      call.entry.counts.answered(this.clock.now() - call.arrivedMs, failure.code);
+    if (outcome instanceof Error) {
+      const less = reduced(outcome);
+      // The code alone goes out in any case.
+      return new Reply(seq, less ?? outcome, false, less && call);
+    }
+    const failure = unwritable(error);
+    call.code = failure.code;
+    if (reply.more) {
       this.#forget(call);
+      this.#noteAnswered(call);
       call.abort(failure);
-    } else {
-      call?.entry.counts.failed(failure.code);
     }
-    return new Reply(reply.seq, failure, false);
+    return new Reply(seq, failure, false, call);
   }
 
-  onChunk(bytes: number): void {
+  onFrame(bytes: number): void {
     this.#outflow.add(bytes);
+  }
+
+  // ---- what a call asks
+
+  sendItems(call: Call, items: AsyncIterable<unknown>): Promise<ReplyFields> {
+    return sendItems(call, items, this.#items);
   }
 
   onExpired(call: Call): void {
@@ -220,14 +241,20 @@ export class DispatchStage
     this.#service.report(error, { peer: this.peer, command: call.command });
   }
 
+  /** That the handler has stopped as told is no error, nor is what the caller would have been told. */
+  onLateError(call: Call, error: unknown): void {
+    if (!isForCaller(error) && !isAbort(error, call.abortReason)) this.onError(call, error);
+  }
+
   // ---- what comes in
 
   /** Takes messages until one has to wait, for room or because they take long; answers with the index of that one. */
   #accept(batch: Decoded<Request | Control>[], from: number, startMs: number): number {
-    this.#emitting = true; // one emission for all that is answered at once
-    this.#beginSlice();
+    this.#accepting = true;
     let index = from;
     for (; index < batch.length && !this.#gone; index++) {
+      const taken = index - from;
+      if (taken > 0 && taken % MESSAGES_A_LOOK === 0 && this.clock.now() - startMs >= TURN_MS) break;
       const message = batch[index];
       if (message instanceof Request) {
         if (this.#full) break;
@@ -241,24 +268,16 @@ export class DispatchStage
         this.#service.counts.truncatedStreams++;
       } else {
         this.#control(message);
-        if (message.max !== undefined) this.#beginSlice();
       }
-      if (!this.#slice.isFull(this.#replies)) continue;
-      this.#emit();
-      if (this.#emittedMs - startMs >= TURN_MS) {
-        index++;
-        break;
-      }
-      this.#beginSlice();
     }
-    this.#emitting = false; // what the emission sets off is another
-    this.#emit();
+    this.#accepting = false;
+    this.#countAnswered();
     return index;
   }
 
   /** Takes the rest of a batch as there is room for it, in turn with all others; meanwhile nothing is read. */
   async #acceptLater(batch: Decoded<Request | Control>[], from: number): Promise<void> {
-    const { turn } = this.#service;
+    const service = this.#service;
     for (let next = from; next < batch.length && !this.#gone;) {
       const message = batch[next];
       if (message instanceof BadFrame) {
@@ -266,8 +285,11 @@ export class DispatchStage
         await this.#untilIdle();
         return this.#refuseFrame(message);
       }
+      const unreadBytes = weightOf(batch, next);
+      service.heldBytes += unreadBytes;
       await this.#untilRoom();
-      while (turn.isOver) await turn.next();
+      while (service.turn.isOver) await service.turn.next();
+      service.heldBytes -= unreadBytes;
       next = this.#accept(batch, next, this.clock.now());
     }
   }
@@ -279,8 +301,11 @@ export class DispatchStage
     } else if (this.#service.draining) {
       this.#startQuietTimer();
       this.#answerInTurn(new Reply(seq, SHUTTING_DOWN, false));
-    } else if (seq === undefined && this.#laneBusy) {
-      this.#lane.push({ request, arrivedMs: this.#arrivedMs });
+    } else if (this.#mustRefuse(request)) {
+      this.#answerInTurn(new Reply<Call>(seq, OVERLOADED, false));
+    } else if (seq === undefined && this.#queue.busy) {
+      this.#hold(request);
+      this.#queue.push({ request, arrivedMs: this.#arrivedMs });
     } else {
       this.#begin(request, this.#arrivedMs);
     }
@@ -331,13 +356,13 @@ export class DispatchStage
   /** Starts a request, unless it must be refused. */
   #begin(request: Request, arrivedMs: number): void {
     const service = this.#service;
-    if (service.inFlight >= service.limits.maxInFlightTotal) {
-      return this.#push(new Reply(request.seq, OVERLOADED, false));
-    }
     const entry = service.registry.find(request.cmd);
     if (entry === undefined) {
       service.counts.unknownCommands++;
-      return this.#push(new Reply(request.seq, CMD_NOT_FOUND, false));
+      return this.#push(new Reply<Call>(request.seq, CMD_NOT_FOUND, false));
+    }
+    if (service.inFlight >= service.limits.maxInFlightTotal && !entry.immediate) {
+      return this.#push(new Reply<Call>(request.seq, OVERLOADED, false));
     }
     const deadlineMs = this.#deadlineOf(request, arrivedMs, entry.command.timeoutMs);
     const call = new Call(entry, request, arrivedMs, deadlineMs, this);
@@ -358,61 +383,39 @@ export class DispatchStage
     void this.#follow(call, answer);
   }
 
-  #deadlineOf(request: Request, arrivedMs: number, timeoutMs: number | undefined): number {
-    const ownMs = timeoutMs ?? this.#service.limits.handlerTimeoutMs;
-    if (ownMs === 0 && request.ttl === undefined) return Infinity;
-    return Math.min(
-      request.ttl === undefined ? Infinity : arrivedMs + request.ttl,
-      ownMs === 0 ? Infinity : this.clock.now() + ownMs,
-    );
+  #deadlineOf({ ttl }: Request, arrivedMs: number, timeoutMs = this.#service.limits.handlerTimeoutMs): number {
+    const callersMs = ttl === undefined ? Infinity : arrivedMs + ttl;
+    return timeoutMs === Infinity ? callersMs : Math.min(callersMs, this.clock.now() + timeoutMs);
   }
 
   /** Stays with a handler that takes its time. Never rejects. */
   async #follow(call: Call, pending: unknown): Promise<void> {
-    const { seq } = call.request;
+    const { request } = call;
     this.#running++;
     this.#service.inFlight++;
-    if (seq === undefined) this.#laneCall = call;
-    else this.#bySeq.set(seq, call);
+    this.#hold(request);
+    if (request.seq === undefined) this.#queue.running = call;
+    else this.#bySeq.set(request.seq, call);
     this.#service.deadlines.add(call);
     try {
       const answer = await pending;
-      if (isStream(answer)) await this.#stream(call, answer);
-      else this.#succeed(call, answer);
+      this.#succeed(call, isStream(answer) ? await this.sendItems(call, answer) : answer);
     } catch (error) {
-      if (call.settled) this.#dropError(call, error);
+      if (call.settled) this.onLateError(call, error);
       else this.#fail(call, this.#failureOf(call, error));
     }
-    // Only now: a handler that goes on after a cancel still takes up its place.
+    // Only now: a handler that goes on after a cancel, or after a middleware has answered, still takes up its place.
+    await call.handled?.catch(ignore);
     this.#running--;
     this.#service.inFlight--;
+    this.#letGo(request);
     this.#resume?.();
   }
 
-  /** Asks a handler for one item after the other, as long as the caller and the output take them, in turn with all others. */
-  async #stream(call: Call, items: AsyncGenerator): Promise<void> {
-    const { turn } = this.#service;
-    while (!call.settled) {
-      if (call.credit === 0) {
-        if (this.#inputEnded) this.#fail(call, new RpcError("CANCELLED", "no more credit can come"));
-        else await new Promise<void>((resolve) => call.wake = resolve);
-        continue;
-      }
-      if (this.#outflow.queuedBytes >= STREAM_AHEAD_BYTES || this.#outflow.full) {
-        await this.#outflow.drained(STREAM_AHEAD_BYTES);
-        continue;
-      }
-      if (turn.isOver) {
-        await turn.next();
-        continue;
-      }
-      const { value, done } = await items.next();
-      if (call.settled) break;
-      if (done) return this.#succeed(call, { res: value ?? null });
-      if (call.credit !== undefined) call.credit--;
-      this.#push(new Reply(call.request.seq, { res: value ?? null }, true, call));
-    }
-    await items.return(undefined); // its `finally` runs
+  /** Waits until the caller takes more items, or the call has ended. */
+  async #untilCredit(call: Call): Promise<void> {
+    if (this.#inputEnded) this.#fail(call, new RpcError("CANCELLED", "no more credit can come"));
+    else await new Promise<void>((resolve) => call.wake = resolve);
   }
 
   #succeed(call: Call, answer: unknown): void {
@@ -434,9 +437,17 @@ export class DispatchStage
     call.abort(reason);
   }
 
-  /** Gives the final reply: the only place that does, and only once a call. */
   #settle(call: Call, outcome: Fields | RpcError): void {
-    this.#push(new Reply(call.request.seq, outcome, false, call));
+    if (this.#service.stopping && !this.#gone) this.#service.finishedCalls++;
+    this.#answer(call, outcome);
+  }
+
+  /** Gives the final reply: the only place that does, and only once a call. */
+  #answer(call: Call, outcome: Fields | RpcError): void {
+    call.settled = true;
+    if (outcome instanceof Error) call.code = outcome.code;
+    this.#push(new Reply<Call>(call.request.seq, outcome, false, call));
+    this.#noteAnswered(call);
     this.#forget(call);
   }
 
@@ -452,73 +463,93 @@ export class DispatchStage
     call.settled = true;
     this.#service.deadlines.delete(call);
     if (call.request.seq !== undefined && this.#bySeq.size > 0) this.#bySeq.delete(call.request.seq);
-    if (this.#laneCall === call) {
-      this.#laneCall = undefined;
-      this.#runLane();
+    if (this.#queue.running === call) {
+      this.#queue.running = undefined;
+      this.#runQueue();
     }
-    if (this.#service.stopping && !this.#gone) this.#service.finishedCalls++;
     if (this.#service.draining && !this.#gone && this.idle) this.#startQuietTimer();
     this.#resume?.();
   }
 
   /** What a handler threw, as its caller may see it. */
   #failureOf(call: Call, error: unknown): RpcError {
-    if (holds(() => isForCaller(error))) return error as RpcError;
+    if (isForCaller(error)) return error;
     this.onError(call, error);
     return new RpcError("INTERNAL");
   }
 
-  /** What a handler threw when its caller had its answer already. That it stopped as told is no error. */
-  #dropError(call: Call, error: unknown): void {
-    const { aborted, reason } = call.signal;
-    if (aborted && (error === reason || holds(() => isAbortOf(reason, error as Error)))) return;
-    this.onError(call, error);
-  }
-
   #openCalls(): Call[] {
-    return this.#laneCall ? [...this.#bySeq.values(), this.#laneCall] : [...this.#bySeq.values()];
+    const { running } = this.#queue;
+    return running ? [...this.#bySeq.values(), running] : [...this.#bySeq.values()];
   }
 
-  // ---- the lane
+  // ---- requests without seq
 
-  get #laneWaits(): boolean {
-    return this.#lane.length > 0;
-  }
-
-  get #laneBusy(): boolean {
-    return this.#laneCall !== undefined || this.#laneWaits;
-  }
-
-  #runLane(): void {
-    while (this.#laneCall === undefined && this.#laneWaits) {
-      const next = this.#lane.shift() as Waiting | Reply;
-      if (next instanceof Reply) this.#push(next);
-      else this.#begin(next.request, next.arrivedMs);
+  #runQueue(): void {
+    for (let next; (next = this.#queue.next()) !== undefined;) {
+      if (next instanceof Reply) {
+        this.#push(next);
+      } else {
+        this.#letGo(next.request);
+        this.#begin(next.request, next.arrivedMs);
+      }
     }
   }
 
-  /** Gives a reply to a request that was not begun: without `seq`, behind those that came before it. */
-  #answerInTurn(reply: Reply): void {
-    if (reply.seq === undefined && this.#laneBusy) this.#lane.push(reply);
+  /** Gives a reply to a request that was not begun: without `seq`, after those that came before it. */
+  #answerInTurn(reply: Reply<Call>): void {
+    if (reply.seq === undefined && this.#queue.busy) this.#queue.push(reply);
     else this.#push(reply);
   }
 
   // ---- patience
 
   get #full(): boolean {
-    return this.#outflow.full ||
-      this.#running + this.#lane.length >= this.#service.limits.maxInFlight;
+    const { maxInFlight } = this.#service.limits;
+    return this.#outflow.full || this.#running + this.#queue.length >= maxInFlight || this.#waitsForMemory;
   }
 
-  #beginSlice(): void {
-    this.#slice.begin(this.#outflow.roomBytes, this.#maxReplyBytes);
+  get #waitsForMemory(): boolean {
+    return this.#heldBytes >= this.#service.limits.maxHeldBytes && !this.#outOfMemory;
   }
 
   async #untilRoom(): Promise<void> {
     while (this.#full && !this.#gone) {
       if (this.#outflow.full) await this.#outflow.drained(this.#service.limits.maxQueuedBytes * RESUME_SHARE);
+      else if (this.#waitsForMemory) await this.#untilMemory();
       else await new Promise<void>((resolve) => this.#resume = resolve);
     }
+  }
+
+  /** Waits until a call ends, but not for ever: what they wait for may stand in messages that are not read meanwhile. */
+  async #untilMemory(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#resume = resolve;
+    const giveUp = () => {
+      this.#outOfMemory = true;
+      resolve();
+    };
+    const timer = this.clock.setTimer(giveUp, MEMORY_PATIENCE_MS, false);
+    await promise;
+    this.clock.clearTimer(timer);
+  }
+
+  /** Whether there is no memory for one more request. */
+  #mustRefuse(request: Request): boolean {
+    const { heldBytes, limits: { maxHeldBytes, maxHeldBytesTotal }, registry } = this.#service;
+    if (this.#heldBytes < maxHeldBytes && heldBytes < maxHeldBytesTotal) return false;
+    return registry.find(request.cmd)?.immediate !== true;
+  }
+
+  #hold({ weightBytes }: Request): void {
+    this.#heldBytes += weightBytes;
+    this.#service.heldBytes += weightBytes;
+  }
+
+  #letGo({ weightBytes }: Request): void {
+    this.#heldBytes -= weightBytes;
+    this.#service.heldBytes -= weightBytes;
+    if (this.#heldBytes < this.#service.limits.maxHeldBytes) this.#outOfMemory = false;
   }
 
   /** Nothing comes any more: a stream that has no credit gets none. */
@@ -533,42 +564,27 @@ export class DispatchStage
 
   // ---- what goes out
 
-  #push(reply: Reply): void {
-    this.#replies.push(reply);
-    if (this.#emitting) return;
-    this.#emitting = true;
-    // All handlers that end in this turn leave in one write.
-    queueMicrotask(() => {
-      this.#emitting = false;
-      this.#emit();
-    });
+  #push(reply: Reply<Call>): void {
+    if (!this.#gone) this.#output?.enqueue(reply);
   }
 
-  #emit(): void {
-    if (this.#replies.length === 0) return;
-    const batch = this.#replies;
-    this.#replies = [];
-    if (this.#gone) {
-      this.#service.counts.lateReplies += batch.length;
-      for (const reply of batch) {
-        if (!reply.more && reply.call) (reply.call as Call).entry.counts.inFlight--;
-      }
-      return;
-    }
-    this.#emittedMs = this.clock.now();
-    for (const reply of batch) {
-      const call = reply.call as Call | undefined;
-      if (reply.more || call === undefined) continue;
-      const code = reply.outcome instanceof RpcError ? reply.outcome.code : undefined;
-      call.entry.counts.answered(this.#emittedMs - call.arrivedMs, code);
-    }
-    this.#output?.enqueue(batch);
+  /** Notes that a call has got its final reply. All of one turn are counted together. */
+  #noteAnswered(call: Call): void {
+    this.#answered.push(call);
+    if (this.#accepting || this.#answered.length > 1) return;
+    queueMicrotask(() => this.#countAnswered());
+  }
+
+  #countAnswered(): void {
+    if (this.#answered.length === 0) return;
+    const nowMs = this.clock.now();
+    for (const { entry, arrivedMs, code } of this.#answered) entry.counts.answered(nowMs - arrivedMs, code);
+    this.#answered = [];
   }
 
   /** Sends what is ready, and ends the connection. */
   #end(reason: RpcError): void {
     if (this.#gone) return;
-    this.#emit();
     this.#output?.terminate();
     this.cancel(reason);
   }
@@ -591,34 +607,17 @@ export class DispatchStage
   }
 }
 
-/** What is said of something that anybody may have thrown: a getter or a proxy can make a mere look at it throw. */
-function holds(said: () => boolean): boolean {
-  try {
-    return said();
-  } catch {
-    return false;
-  }
-}
-
-/** Whether an error says that a signal ended something; where that was a call of another server, the reason is its cause. */
-function isAbortOf(reason: unknown, { name, cause }: Error): boolean {
-  return name === "AbortError" || cause === reason;
-}
-
-/** Whether it may be told as it is. That another server has not started a request says nothing of the one that it is for. */
-function isForCaller(error: unknown): boolean {
-  return error instanceof RpcError && !CALLERS_OWN.has(error.code) && !(error.retryable && isReceived(error));
-}
-
 function isFields(answer: unknown): answer is Fields {
   return typeof answer === "object" && answer !== null && (answer as Fields).res !== undefined;
 }
 
-function isStream(answer: unknown): answer is AsyncGenerator {
-  return typeof answer === "object" && answer !== null && Symbol.asyncIterator in answer && "next" in answer;
+function weightOf(batch: Decoded<Request | Control>[], from: number): number {
+  let bytes = 0;
+  for (let index = from; index < batch.length; index++) {
+    const message = batch[index];
+    if (message instanceof Request) bytes += message.weightBytes;
+  }
+  return bytes;
 }
 
-function toFailure(error: unknown): RpcError {
-  if (error instanceof PayloadTooLargeError) return new RpcError("REPLY_TOO_LARGE", error.message);
-  return new RpcError("REPLY_NOT_ENCODABLE", error instanceof EncodeError ? error.message : undefined);
-}
+function ignore(): void {}

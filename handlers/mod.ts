@@ -6,6 +6,7 @@
  * A new built-in command is one file beside this one and one line in {@linkcode builtIns}.
  */
 
+import type { BuiltInOptions } from "./built_in.ts";
 import { type Command, command, type CommandInfo, type Commands } from "./command.ts";
 import { DELAY } from "./delay.ts";
 import { INFO } from "./info.ts";
@@ -25,6 +26,8 @@ export interface Entry {
   readonly name: string;
   readonly command: Command;
   readonly counts: CommandCounts;
+  /** Whether it is answered however busy the server is. */
+  readonly immediate: boolean;
 }
 
 /** Below it, a number is looked up in an array, in less than half the time. */
@@ -39,23 +42,22 @@ export class Registry {
 
   /** @param commands The user's own, beside the built-in ones. */
   constructor(commands: Commands) {
-    for (const [name, definition] of Object.entries(builtIns)) this.#add(name, definition as Command);
+    for (const [name, definition] of Object.entries(builtIns)) {
+      this.#add(name, definition as Command, (definition as BuiltInOptions).immediate);
+    }
     for (const [name, definition] of Object.entries(commands)) {
       if (typeof definition?.handler !== "function") {
         throw new TypeError(`Cannot register "${name}": it is not a command; make it with command({ handler })`);
       }
-      // Whoever did not make it with command() is told the same as who did.
+      // One that was not made with command() is checked here.
       this.#add(name, command(definition) as Command);
     }
   }
 
   /** The command a peer means, if there is one. */
   find(cmd: number | string | undefined): Entry | undefined {
-    return typeof cmd === "number"
-      ? cmd < SMALL_NUMBERS ? this.#bySmallNumber[cmd] : this.#byNumber.get(cmd)
-      : cmd === undefined
-      ? undefined
-      : this.#byName.get(cmd);
+    if (typeof cmd === "number") return cmd < SMALL_NUMBERS ? this.#bySmallNumber[cmd] : this.#byNumber.get(cmd);
+    return cmd === undefined ? undefined : this.#byName.get(cmd);
   }
 
   /** All commands, those with numbers first, in their order. */
@@ -74,8 +76,8 @@ export class Registry {
     }));
   }
 
-  #add(name: string, command: Command): void {
-    const entry = { name, command, counts: new CommandCounts() };
+  #add(name: string, command: Command, immediate = false): void {
+    const entry = { name, command, counts: new CommandCounts(), immediate };
     if (this.#byName.has(name)) throw new TypeError(`Cannot register "${name}": the name is taken`);
     this.#byName.set(name, entry);
     if (command.number === undefined) return;

@@ -6,6 +6,7 @@ import type { Command } from "./command.ts";
 /** In: nothing. Out: `{ res: "PONG" }`. Refused: nothing. */
 export const PING: Command<Record<string, unknown>, { res: "PONG" }> = builtIn({
   number: 1,
+  immediate: true,
   summary: "Answers PONG",
   handler: (_params: { [name: string]: unknown }): { res: "PONG" } => ({ res: "PONG" }),
 });

@@ -16,6 +16,7 @@ import type {
   Command,
   Commands,
   Context,
+  ReplyFields,
   SchemaIssue,
   ServerInfo,
   ServerStatistics,
@@ -23,6 +24,7 @@ import type {
 } from "./command.ts";
 import type { Connection } from "./connection.ts";
 import { ErrorLog, type ErrorOrigin } from "./error_log.ts";
+import { isStream } from "./item_sender.ts";
 import { Registry } from "./mod.ts";
 import { ServerCounts, sumStatistics } from "./statistics.ts";
 
@@ -34,11 +36,13 @@ const PROTOCOL_VERSION = 1;
  * returning a reply, or pass it on.
  *
  * @param request The call: command, parameters, meta, peer, signal.
- * @param next Passes it on, to the next middleware or to the handler, once: called again, it answers the same. What
- * fails behind a middleware that has not waited for it goes to the error hook.
- * @returns The reply: what `next()` returned, or another.
+ * @param next Passes it on, to the next middleware or to the handler, once: called again, it answers the same. It
+ * resolves with the final reply, or rejects with the handler's error. The items of a stream go to the caller meanwhile: so
+ * a stream has ended by then, and `res` is what its handler has returned.
+ * @returns The final reply: what `next()` resolved with, or another. A handler that still runs keeps its place among the
+ * calls in flight; what it throws goes to the error hook.
  */
-export type Middleware = (request: Context, next: () => Promise<Answer>) => Answer | Promise<Answer>;
+export type Middleware = (request: Context, next: () => Promise<ReplyFields>) => Answer | Promise<Answer>;
 
 /** What a server knows of the others that share its port: it is one of several workers. */
 export interface WorkerOptions {
@@ -80,6 +84,8 @@ export class Service implements ServerView {
   readonly turn: Turn;
   /** Handlers that run, over all connections. */
   inFlight = 0;
+  /** What the requests take in memory that wait or whose handlers run, over all connections. */
+  heldBytes = 0;
   /** A shutdown has begun: calls that are finished from then on are counted. */
   stopping = false;
   /** The shutdown has given up the port: what comes from then on is answered `SHUTTING_DOWN`. */
@@ -141,7 +147,7 @@ export class Service implements ServerView {
       version: config.version,
       protocol: PROTOCOL_VERSION,
       uptime: this.#uptimeSeconds(),
-      limits: { ...this.limits },
+      limits: Object.fromEntries(Object.entries(this.limits).filter(([, limit]) => limit !== Infinity)),
       commands: this.registry.describe(),
       ...this.#whichWorker(),
     };
@@ -188,7 +194,7 @@ export class Service implements ServerView {
 
   async #pass(call: Call, index: number): Promise<Answer> {
     const middleware = this.#middleware[index];
-    if (middleware === undefined) return await (invoke(call) as Answer | Promise<Answer>);
+    if (middleware === undefined) return await (call.handled = this.#handle(call));
     let answered = false;
     let passed: Promise<Answer> | undefined;
     const next = () => {
@@ -196,26 +202,32 @@ export class Service implements ServerView {
         passed = this.#pass(call, index + 1);
         // The middleware may have not waited for it; an error that nobody catches would end the process.
         passed.catch((error) => {
-          if (answered) this.report(error, { peer: call.peer, command: call.command });
+          if (answered) call.owner.onLateError(call, error);
         });
       }
       return passed;
     };
     try {
-      return await middleware(call, next);
+      return await middleware(call.context, next as () => Promise<ReplyFields>);
     } finally {
       answered = true;
     }
+  }
+
+  /** Runs a handler to its end: of a stream, that is its final reply. */
+  async #handle(call: Call): Promise<Answer> {
+    const answer = await (invoke(call) as Answer | Promise<Answer>);
+    return isStream(answer) ? await call.owner.sendItems(call, answer) : answer;
   }
 }
 
 /** Checks the parameters, and runs the handler. */
 function invoke(call: Call): unknown {
   const { handler, schema } = call.entry.command;
-  if (schema === undefined) return handler(call.request.params as never, call);
+  if (schema === undefined) return handler(call.request.params as never, call.context);
   const result = schema["~standard"].validate(call.request.params);
-  if (result instanceof Promise) return result.then((result) => handler(checked(result), call));
-  return handler(checked(result), call);
+  if (result instanceof Promise) return result.then((result) => handler(checked(result), call.context));
+  return handler(checked(result), call.context);
 }
 
 function checked(result: Awaited<ReturnType<NonNullable<Command["schema"]>["~standard"]["validate"]>>): never {

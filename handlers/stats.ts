@@ -9,6 +9,7 @@ import type { Command, ServerStatistics } from "./command.ts";
  */
 export const STATS: Command<{ all?: boolean }, { res: ServerStatistics }> = builtIn({
   number: 4,
+  immediate: true,
   summary: "Tells counts of calls, errors, connections and bytes",
   params: ["all"],
   handler({ all = false }: { all?: boolean }, { server }) {

@@ -103,14 +103,16 @@ export class ScriptedServer implements AsyncDisposable {
   /** Sends messages, in one write. */
   async reply(...messages: Fields[]): Promise<void> {
     const chunks: Uint8Array[] = [];
-    new EncodeStage<Fields>({
+    const encode = new EncodeStage<Fields>({
       writeMessage: (writer, message) => writer.writeValue(message),
       maxPayloadBytes: () => Infinity,
       onUnwritable: (_message, error) => {
         throw error;
       },
-      onChunk() {},
-    }).transform(messages, { enqueue: (chunk) => chunks.push(chunk), terminate() {} });
+    });
+    const output = { enqueue: (chunk: Uint8Array) => void chunks.push(chunk), terminate() {} };
+    for (const message of messages) encode.transform(message, output);
+    encode.flush(output);
     for (const chunk of chunks) await this.send(chunk);
   }
 

@@ -64,9 +64,10 @@ function encodeAll<Message>(writeMessage: (writer: Writer, message: Message) => 
     onUnwritable: (_message, error) => {
       throw error;
     },
-    onChunk: () => {},
   });
-  stage.transform(messages, { enqueue: (chunk) => void chunks.push(chunk), terminate() {} });
+  const output = { enqueue: (chunk: Uint8Array) => void chunks.push(chunk), terminate() {} };
+  for (const message of messages) stage.transform(message, output);
+  stage.flush(output);
   assertEquals(chunks.length, 1, "a batch leaves in one chunk");
   return chunks[0];
 }

@@ -32,50 +32,7 @@ class Link<Chunk, Out> implements Output<Chunk> {
   }
 
   terminate(): void {
-    this.#output.terminate();
-  }
-}
-
-/**
- * Joins what is put out in one go into one chunk, where it lies side by side in memory: the encode stage writes one
- * chunk behind the other, and one write is cheaper than many.
- */
-class Gatherer implements Output<Uint8Array> {
-  readonly #output: Output<Uint8Array>;
-  #gathered: Uint8Array | undefined;
-  #gathering = false;
-
-  constructor(output: Output<Uint8Array>) {
-    this.#output = output;
-  }
-
-  /** Until {@linkcode release}, chunks are held back. */
-  gather(): void {
-    this.#gathering = true;
-  }
-
-  release(): void {
-    this.#gathering = false;
-    const gathered = this.#gathered;
-    this.#gathered = undefined;
-    if (gathered !== undefined) this.#output.enqueue(gathered);
-  }
-
-  enqueue(chunk: Uint8Array): void {
-    if (!this.#gathering) return this.#output.enqueue(chunk);
-    const before = this.#gathered;
-    if (before === undefined) {
-      this.#gathered = chunk;
-    } else if (before.buffer === chunk.buffer && before.byteOffset + before.length === chunk.byteOffset) {
-      this.#gathered = new Uint8Array(before.buffer, before.byteOffset, before.length + chunk.length);
-    } else {
-      this.#output.enqueue(before);
-      this.#gathered = chunk;
-    }
-  }
-
-  terminate(): void {
-    this.release();
+    void this.#next.flush?.(this.#output); // what it holds goes first
     this.#output.terminate();
   }
 }
@@ -85,7 +42,7 @@ class Gatherer implements Output<Uint8Array> {
  *
  * @param decode The first; puts out at most one chunk for each that comes in.
  * @param dispatch The second; may put out at any time, also outside of `transform`.
- * @param encode The third; never asks for patience.
+ * @param encode The third; never asks for patience, and may put out later in the same turn.
  * @returns One transformer, for `new TransformStream()`.
  */
 export function compose<In, A, B>(
@@ -100,7 +57,7 @@ class Composed<In, A, B> implements Transformer<In, Uint8Array> {
   readonly #decode: Stage<In, A>;
   readonly #dispatch: Stage<A, B>;
   readonly #encode: Stage<B, Uint8Array>;
-  #gatherer!: Gatherer;
+  #output!: Output<Uint8Array>;
   #toDispatch!: Link<A, B>;
   #toEncode!: Link<B, Uint8Array>;
 
@@ -111,10 +68,10 @@ class Composed<In, A, B> implements Transformer<In, Uint8Array> {
   }
 
   start(output: Output<Uint8Array>): void {
-    this.#gatherer = new Gatherer(output);
-    this.#toEncode = new Link(this.#encode, this.#gatherer);
+    this.#output = output;
+    this.#toEncode = new Link(this.#encode, output);
     this.#toDispatch = new Link(this.#dispatch, this.#toEncode);
-    this.#encode.start?.(this.#gatherer);
+    this.#encode.start?.(output);
     this.#dispatch.start?.(this.#toEncode);
     this.#decode.start?.(this.#toDispatch);
   }
@@ -122,9 +79,7 @@ class Composed<In, A, B> implements Transformer<In, Uint8Array> {
   transform(chunk: In): void | Promise<void> {
     const toDispatch = this.#toDispatch;
     toDispatch.pending = undefined;
-    this.#gatherer.gather();
     this.#decode.transform(chunk, toDispatch);
-    this.#gatherer.release();
     return toDispatch.pending;
   }
 
@@ -133,7 +88,7 @@ class Composed<In, A, B> implements Transformer<In, Uint8Array> {
     await this.#decode.flush?.(this.#toDispatch);
     await this.#toDispatch.pending;
     await this.#dispatch.flush?.(this.#toEncode);
-    await this.#encode.flush?.(this.#gatherer);
+    await this.#encode.flush?.(this.#output);
   }
 
   async cancel(reason: unknown): Promise<void> {

@@ -8,6 +8,7 @@
  * Refused: a message that cannot be written; it leaves no byte, and whoever gave it is told.
  */
 
+import type { Output } from "../codec/decode.ts";
 import { EncodeStage } from "../codec/encode.ts";
 import { OutgoingControl, writeRequest } from "../codec/message.ts";
 import type { Ends } from "./ends.ts";
@@ -34,7 +35,7 @@ export class Outbox {
   readonly #ends: Ends;
   readonly #encode: EncodeStage<Outgoing>;
   readonly #options: OutboxOptions;
-  #chunk: Uint8Array | undefined;
+  #chunks: Uint8Array[] = [];
   #scheduled = false;
   #sending: Promise<void> | undefined;
 
@@ -54,7 +55,6 @@ export class Outbox {
         options.onUnwritable(message, error);
         return undefined;
       },
-      onChunk: ignore,
     });
   }
 
@@ -86,7 +86,7 @@ export class Outbox {
   async #send(): Promise<void> {
     try {
       do {
-        await writeAll(this.#ends, this.#chunk as Uint8Array);
+        for (const chunk of this.#chunks) await writeAll(this.#ends, chunk);
       } while (this.#encodeNext());
     } catch (error) {
       this.#options.onFailed(error);
@@ -96,12 +96,14 @@ export class Outbox {
 
   /** Makes the next chunk, if there is something to write. */
   #encodeNext(): boolean {
-    this.#chunk = undefined;
+    this.#chunks = [];
+    const output: Output<Uint8Array> = { enqueue: (chunk) => void this.#chunks.push(chunk), terminate: ignore };
     // Again, where nothing that was to be written could be.
-    while (this.#chunk === undefined) {
+    while (this.#chunks.length === 0) {
       const batch = this.#options.takeBatch();
       if (batch.length === 0) return false;
-      this.#encode.transform(batch, { enqueue: (chunk) => this.#chunk = chunk, terminate: ignore });
+      for (const message of batch) this.#encode.transform(message, output);
+      this.#encode.flush(output);
     }
     return true;
   }

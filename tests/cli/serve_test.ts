@@ -4,7 +4,7 @@ import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { flagOf, UsageError } from "../../cli/arguments.ts";
 import { readCommandLine } from "../../cli/serve.ts";
 import { connect } from "../../client.ts";
-import { DEFAULT_LIMITS, LIMIT_NAMES } from "../../limits.ts";
+import { DEFAULT_LIMITS, LIMIT_NAMES, MAY_BE_ENDLESS } from "../../limits.ts";
 import { frame, runScript, ServerScript } from "./scripts.ts";
 
 const STOPPING = "packline: stopping, within 10 s; a second signal ends it at once";
@@ -19,7 +19,9 @@ Deno.test("the server says in one line where it listens", async () => {
 });
 
 Deno.test("every limit is a flag, and each sets its own", async () => {
-  const limits = Object.fromEntries(LIMIT_NAMES.map((name, index) => [name, DEFAULT_LIMITS[name] + 1 + index]));
+  const limits = Object.fromEntries(
+    LIMIT_NAMES.map((name, index) => [name, MAY_BE_ENDLESS.has(name) ? 1_000 : DEFAULT_LIMITS[name] + 1 + index]),
+  );
   const args = Object.entries(limits).flatMap(([name, value]) => [flagOf(name), String(value)]);
   await using server = await ServerScript.start(...args);
   await using client = await connect({ port: server.port });
@@ -29,12 +31,13 @@ Deno.test("every limit is a flag, and each sets its own", async () => {
 Deno.test("no limit takes a flag out of its range, and each says so by name", () => {
   const bad = ["-1", "NaN", "Infinity", "-Infinity", '"5"', "1.5", "1e3", "0x10", "5 ", "five", "2147483648"];
   for (const name of LIMIT_NAMES) {
-    const least = ["idleTimeoutMs", "handlerTimeoutMs"].includes(name) ? 0 : 1;
-    assertEquals(readCommandLine([flagOf(name), String(least)]), { [name]: least });
-    for (const text of least === 0 ? bad : ["0", ...bad]) {
+    assertEquals(readCommandLine([flagOf(name), "1"]), { [name]: 1 });
+    const endless = MAY_BE_ENDLESS.has(name);
+    if (endless) assertEquals(readCommandLine([flagOf(name), "none"]), { [name]: Infinity });
+    for (const text of ["0", ...bad, ...(endless ? [] : ["none"])]) {
       for (const args of [[flagOf(name), text], [`${flagOf(name)}=${text}`]]) {
         const { message } = assertThrows(() => readCommandLine(args), UsageError);
-        const [, start] = message.match(/^(.*): it must be a whole number from \d to \d+$/) ?? [];
+        const [, start] = message.match(/^(.*): it must be a whole number from 1 to \d+(, or none)?$/) ?? [];
         assertEquals(start, `${flagOf(name)} ${text}`, message);
       }
     }
@@ -43,7 +46,7 @@ Deno.test("no limit takes a flag out of its range, and each says so by name", ()
 });
 
 Deno.test("a limit that was set by a flag is kept", async () => {
-  await using server = await ServerScript.start("--max-payload-bytes", "10", "--idle-timeout-ms", "0");
+  await using server = await ServerScript.start("--max-payload-bytes", "10", "--idle-timeout-ms", "none");
   using conn = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
   await conn.write(frame({ cmd: 1, more: true, than: "ten" }));
   const reply = new Uint8Array(1024);

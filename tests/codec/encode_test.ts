@@ -15,7 +15,8 @@ type Value = Record<string, unknown>;
 /** A stage for plain values, and what it has put out. */
 class Encoding {
   readonly chunks: Uint8Array[] = [];
-  readonly chunkBytes: number[] = [];
+  readonly frameBytes: number[] = [];
+  readonly output = { enqueue: (chunk: Uint8Array) => void this.chunks.push(chunk), terminate() {} };
   readonly refused: { value: Value; error: unknown }[] = [];
   readonly #stage: EncodeStage<Value>;
 
@@ -27,13 +28,21 @@ class Encoding {
         this.refused.push({ value, error });
         return { err: "REFUSED" };
       },
-      onChunk: (bytes) => this.chunkBytes.push(bytes),
+      onFrame: (bytes) => void this.frameBytes.push(bytes),
       ...options,
     });
   }
 
+  /** Writes messages that leave together. */
   write(...batch: Value[]): this {
-    this.#stage.transform(batch, { enqueue: (chunk) => void this.chunks.push(chunk), terminate() {} });
+    this.add(...batch);
+    this.#stage.flush(this.output);
+    return this;
+  }
+
+  /** Writes messages, and leaves it to the stage when they leave. */
+  add(...batch: Value[]): this {
+    for (const message of batch) this.#stage.transform(message, this.output);
     return this;
   }
 
@@ -55,13 +64,38 @@ Deno.test("EncodeStage puts out one chunk for a batch: its frames one behind ano
     "20 24 81 a1 61 01 0a 20 25 81 a1 62 a1 0a 0a 20 21 80 0a",
     "20 24 81 a1 63 90 0a",
   ]);
-  assertEquals(encoding.chunkBytes, [19, 7]);
+  assertEquals(encoding.frameBytes, [7, 8, 4, 7]);
+});
+
+Deno.test("EncodeStage lets frames leave together at the end of the turn, each as its message was when it was given", async () => {
+  const reused = { n: 0, bytes: new Uint8Array(2) };
+  const [here, there] = [new Encoding(), new Encoding()];
+  for (let n = 1; n <= 3; n++) {
+    reused.n = n;
+    reused.bytes.fill(n);
+    here.add(reused);
+    there.add({ other: n }, reused); // so that the frames of one lie between those of the other
+  }
+  assertEquals([here.chunks.length, there.chunks.length], [0, 0]);
+  await Promise.resolve();
+  assertEquals([here.chunks.length, there.chunks.length], [1, 1]);
+  const given = [1, 2, 3].map((n) => ({ n, bytes: new Uint8Array([n, n]) }));
+  assertEquals(messages(here.chunks[0]), given);
+  assertEquals(messages(there.chunks[0]), given.flatMap((value) => [{ other: value.n }, value]));
+});
+
+Deno.test("EncodeStage copies nothing of much that lies apart: it leaves in several chunks, in its order", () => {
+  const encoding = new Encoding();
+  const values = Array.from({ length: 40 }, (_, index) => ({ t: `${index}`.repeat(2_000) }));
+  encoding.write(...values);
+  assertEquals(messages(concat(...encoding.chunks)), values);
+  assert(encoding.chunks.length > 1 && encoding.chunks.length < 10, `${encoding.chunks.length} chunks`);
 });
 
 Deno.test("EncodeStage puts out nothing for nothing", () => {
   const encoding = new Encoding({ onUnwritable: () => undefined }).write().write({ a: Symbol() });
   assertEquals(encoding.chunks, []);
-  assertEquals(encoding.chunkBytes, []);
+  assertEquals(encoding.frameBytes, []);
 });
 
 Deno.test("EncodeStage takes a long frame exactly where a short one does not do", () => {
@@ -90,7 +124,7 @@ Deno.test("EncodeStage lets a message go for which nothing stands in", () => {
 
 Deno.test("EncodeStage takes a payload at the limit, refuses one beyond it, and asks for the limit each time", () => {
   const limits = [100, 100, 99, 1_000_000, 999_999];
-  const encoding = new Encoding({ maxPayloadBytes: () => limits.shift()! });
+  const encoding = new Encoding({ maxPayloadBytes: (value) => "err" in value ? Infinity : limits.shift()! });
   encoding.write(sized(100), sized(101), sized(100), sized(1_000_000), sized(1_000_000));
   assertEquals(messages(concat(...encoding.chunks)), [
     sized(100),
@@ -118,13 +152,13 @@ Deno.test("EncodeStage puts out chunks that no later batch changes", () => {
   assertEquals(encoding.chunks.map(hex), before);
 });
 
-Deno.test("EncodeStage lets nothing of a batch that failed into the next, of this stage or another", () => {
+Deno.test("EncodeStage lets nothing of a message that failed into another, of this stage or another", () => {
   const failing = new Encoding({
     onUnwritable() {
       throw new Error("a mistake of whoever made the stage");
     },
   });
-  assertThrows(() => failing.write({ secret: 1 }, { b: Symbol() }), Error, "a mistake of whoever made the stage");
+  assertThrows(() => failing.write({ b: Symbol(), secret: 1 }), Error, "a mistake of whoever made the stage");
   assertEquals(messages(concat(...new Encoding().write({ a: 1 }).chunks)), [{ a: 1 }]);
   assertEquals(messages(concat(...failing.write({ a: 2 }).chunks)), [{ a: 2 }]);
 });
@@ -161,9 +195,11 @@ Deno.test("encode gives up a value that would fill the memory, and goes on with 
       refused.push(error);
       return undefined;
     },
-    onChunk: () => {},
   });
-  stage.transform([shared, {}], { enqueue: (chunk) => chunks.push(chunk), terminate: () => {} });
+  const output = { enqueue: (chunk: Uint8Array) => void chunks.push(chunk), terminate: () => {} };
+  stage.transform(shared, output);
+  stage.transform({}, output);
+  stage.flush(output);
   const [error] = refused;
   assert(error instanceof PayloadTooLargeError, String(error));
   assertEquals((error as Error).message, "the payload is far above the limit, which is 1000");

@@ -224,7 +224,7 @@ Deno.test("peer faults - whenever the end comes, between any two steps of an ans
     const service = new Service({ commands });
     const stage = new DispatchStage(service, new Outflow(1_000, () => {}), "a test");
     let replies = 0;
-    stage.start({ enqueue: (batch) => replies += batch.length, terminate() {} });
+    stage.start({ enqueue: () => replies++, terminate() {} });
     const waiting = new Request();
     Object.assign(waiting, { cmd: "WAIT", seq: 1 });
     stage.transform([waiting]);

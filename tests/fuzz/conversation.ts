@@ -122,7 +122,7 @@ export async function converse(chunks: Uint8Array[], serve: Serve = serveConnect
     maxStrikes: 100_000,
     frameTimeoutMs: MAX_TIMER_MS,
     writeTimeoutMs: MAX_TIMER_MS,
-    idleTimeoutMs: 0,
+    idleTimeoutMs: Infinity,
   }).then(() => ended = true, (error) => void rejections.push(error));
 
   for (let leaps = 0; leaps < 2 * LEAPS;) {

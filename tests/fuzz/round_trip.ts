@@ -12,6 +12,7 @@ import type { Writer } from "../../codec/writer.ts";
 import { RpcError } from "../../errors.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import type { Random } from "../random.ts";
+import { concat } from "../wire.ts";
 import { takeApart } from "./by_hand.ts";
 import { attempt, type Codec, inspect, piecesOf, type Verdict } from "./codec_checks.ts";
 import { describe } from "./describe.ts";
@@ -63,17 +64,18 @@ function compare(
 }
 
 function writeAll<Message>(writeMessage: (writer: Writer, message: Message) => void, batch: Message[]): Uint8Array {
-  let bytes = new Uint8Array(0);
+  const chunks: Uint8Array[] = [];
   const stage = new EncodeStage<Message>({
     writeMessage,
     maxPayloadBytes: () => DEFAULT_LIMITS.maxPayloadBytes,
     onUnwritable: (_message, error) => {
       throw error;
     },
-    onChunk: () => {},
   });
-  stage.transform(batch, { enqueue: (chunk) => void (bytes = chunk.slice()), terminate() {} });
-  return bytes;
+  const output = { enqueue: (chunk: Uint8Array) => void chunks.push(chunk), terminate() {} };
+  for (const message of batch) stage.transform(message, output);
+  stage.flush(output);
+  return concat(...chunks);
 }
 
 // Messages, and what they are at the other end ------------------------------------------------------------------------

@@ -20,9 +20,11 @@ Deno.test("command() refuses reserved parameter names", () => {
   assertEquals(command({ handler, params }).params, params);
 });
 
-Deno.test("command() refuses a time that is none; 0 is without limit", () => {
-  for (const timeoutMs of [0, 1, 2 ** 31 - 1]) assertEquals(command({ handler, timeoutMs }).timeoutMs, timeoutMs);
-  for (const timeoutMs of [-1, 1.5, NaN, Infinity, 2 ** 31, "5"]) {
+Deno.test("command() refuses a time that is none; Infinity is without end", () => {
+  for (const timeoutMs of [1, 2 ** 31 - 1, Infinity]) {
+    assertEquals(command({ handler, timeoutMs }).timeoutMs, timeoutMs);
+  }
+  for (const timeoutMs of [0, -1, 1.5, NaN, -Infinity, 2 ** 31, "5"]) {
     assertThrows(() => command({ handler, timeoutMs: timeoutMs as number }), RangeError, "handlerTimeoutMs");
   }
 });

@@ -171,11 +171,11 @@ Deno.test("dispatch answers OVERLOADED, unstarted, beyond maxInFlightTotal, over
   await until(() => held.running === 3);
   assertEquals(await one.ask({ cmd: "HOLD", seq: 5 }), { seq: 5, err: "OVERLOADED" });
   assertEquals(await two.ask({ cmd: "HOLD" }), { err: "OVERLOADED" });
-  assertEquals(await two.ask({ cmd: 1 }), { err: "OVERLOADED" });
+  assertEquals(await two.ask({ cmd: 2, sleep: 0 }), { err: "OVERLOADED" });
   assertEquals(held.calls.length, 3);
   held.calls[0].finish();
   await one.readReply();
-  assertEquals(await two.ask({ cmd: 1 }), PONG);
+  assertEquals((await two.ask({ cmd: 2, sleep: 0 })).res, "DONE");
   held.finishAll();
   await Promise.all([one.readReply(), two.readReply()]);
 });
@@ -186,10 +186,10 @@ Deno.test("dispatch frees a place in the whole server when the handler ends, not
   const { peer } = served;
   await peer.send({ cmd: "HOLD", seq: 1 });
   await peer.ask({ cmd: 0, seq: 1, cancel: true });
-  assertEquals(await peer.ask({ cmd: 1 }), { err: "OVERLOADED" });
+  assertEquals(await peer.ask({ cmd: 2, sleep: 0 }), { err: "OVERLOADED" });
   held.finishAll();
   await settle();
-  assertEquals(await peer.ask({ cmd: 1 }), PONG);
+  assertEquals((await peer.ask({ cmd: 2, sleep: 0 })).res, "DONE");
 });
 
 // Output -------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import {
   type StandardSchema,
 } from "../../handlers/command.ts";
 import type { Middleware } from "../../handlers/service.ts";
-import { checkLimit, DEFAULT_LIMITS, LIMIT_NAMES, type Limits, resolveLimits } from "../../limits.ts";
+import { checkLimit, DEFAULT_LIMITS, LIMIT_NAMES, type Limits, MAY_BE_ENDLESS, resolveLimits } from "../../limits.ts";
 import { serve, serveConnection } from "../../server.ts";
 import { memoryPair } from "../../transport/duplex.ts";
 import { FakeClock } from "../fake_clock.ts";
@@ -373,12 +373,13 @@ Deno.test("INFO tells name, version, limits and commands, those with numbers fir
     stream: false,
   });
   const { commands: _commands, ...rest } = res;
+  const { handlerTimeoutMs: _endless, ...limits } = DEFAULT_LIMITS;
   assertEquals(rest, {
     name: "packline",
     version: config.version,
     protocol: 1,
     uptime: 2.5,
-    limits: { ...DEFAULT_LIMITS, maxInFlight: 7 },
+    limits: { ...limits, maxInFlight: 7 },
   });
 });
 
@@ -460,9 +461,11 @@ const RANGES: Record<keyof Limits, [least: number, most: number]> = {
   maxConnections: [1, 2 ** 31 - 1],
   maxInFlight: [1, 2 ** 31 - 1],
   maxInFlightTotal: [1, 2 ** 31 - 1],
+  maxHeldBytes: [1, 2 ** 31 - 1],
+  maxHeldBytesTotal: [1, 2 ** 31 - 1],
   frameTimeoutMs: [1, 2 ** 31 - 1],
-  idleTimeoutMs: [0, 2 ** 31 - 1],
-  handlerTimeoutMs: [0, 2 ** 31 - 1],
+  idleTimeoutMs: [1, 2 ** 31 - 1],
+  handlerTimeoutMs: [1, 2 ** 31 - 1],
   writeTimeoutMs: [1, 2 ** 31 - 1],
   maxQueuedBytes: [1, 2 ** 31 - 1],
   maxPayloadBytes: [1, 64 * 1024 * 1024],
@@ -481,6 +484,10 @@ Deno.test("every limit takes the values of its range, and refuses all others by 
       assertEquals(resolveLimits({ [name]: value })[name], value);
     }
     for (const value of [least - 1, most + 1, -1, NaN, Infinity, -Infinity, "5", 2 ** 31, 1.5, null, true, 5n, {}]) {
+      if (value === Infinity && MAY_BE_ENDLESS.has(name)) {
+        assertEquals(resolveLimits({ [name]: value })[name], Infinity);
+        continue;
+      }
       const error = assertThrows(() => checkLimit(name, value), RangeError, name);
       assert(error.message.includes(`from ${least} to ${most}`), error.message);
       assertThrows(() => resolveLimits({ [name]: value } as never), RangeError, name);
@@ -505,7 +512,7 @@ Deno.test("resolveLimits() gives the defaults where nothing, or undefined, is wa
 Deno.test("serve() and serveConnection() refuse a limit out of range, and leave nothing behind", async () => {
   for (const name of LIMIT_NAMES) {
     for (const value of [0, -1, NaN, Infinity, "5", 2 ** 31, 1.5]) {
-      if (value === 0 && RANGES[name][0] === 0) continue;
+      if (value === Infinity && MAY_BE_ENDLESS.has(name)) continue;
       const limits = { [name]: value as number };
       await assertRejects(() => serve({ port: 0, ...limits }), RangeError, `as ${name}: `);
       await assertRejects(() => serveConnection(memoryPair()[0], limits), RangeError, `as ${name}: `);

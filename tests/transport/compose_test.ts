@@ -149,19 +149,22 @@ Deno.test("compose() delivers what was put out before a stage terminates, and ta
   }
 });
 
-Deno.test("compose() joins what one read brings out where it lies side by side, and nothing else", async () => {
-  const slab = Uint8Array.of(1, 2, 3, 4, 5, 6);
-  const views = [slab.subarray(0, 2), slab.subarray(2, 3), slab.subarray(4, 6), Uint8Array.of(7), Uint8Array.of(8)];
-  const stages = compose<string, string, string>(textStage("decode", []), textStage("dispatch", []), {
-    transform(_chunk, output) {
-      for (const view of views) output.enqueue(view);
+Deno.test("compose() puts out what encode holds before dispatch ends the stream", async () => {
+  let output: Output<string> | undefined;
+  const held: string[] = [];
+  const stages = compose<string, string, string>(
+    textStage("decode", []),
+    textStage("dispatch", [], { start: (given) => void (output = given) }),
+    {
+      transform: (chunk) => void held.push(chunk),
+      flush: (output) => output.enqueue(new TextEncoder().encode(held.splice(0).join())),
     },
-  });
+  );
   const stream = new TransformStream(stages, undefined, { highWaterMark: Infinity });
-  const writer = stream.writable.getWriter();
-  await writer.write("x");
-  await writer.close();
-  assertEquals((await Array.fromAsync(stream.readable)).map(hex), ["01 02 03", "05 06", "07", "08"]);
+  output!.enqueue("last");
+  output!.enqueue("words");
+  output!.terminate();
+  assertEquals((await Array.fromAsync(stream.readable)).map(textOf), ["last,words"]);
 });
 
 // The real stages ----------------------------------------------------------------------------------------------------

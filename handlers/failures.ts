@@ -1,0 +1,55 @@
+/**
+ * What went wrong, as the caller is told, and what of it is an error of the server.
+ *
+ * In: whatever a handler has thrown, or the reason for which a reply could not be written. Out: the failure for the
+ * caller. What the caller is told, or would have been told, is no error of the server's.
+ */
+
+import { PayloadTooLargeError } from "../codec/encode.ts";
+import { EncodeError } from "../codec/writer.ts";
+import { RpcError } from "../errors.ts";
+import { isReceived } from "../transport/received.ts";
+
+/** Codes with which a call ends at its caller: they say nothing about this server, so a handler cannot answer them. */
+const CALLERS_OWN: ReadonlySet<string> = new Set(["CONNECTION_LOST", "TIMEOUT", "CLOSED", "BAD_REPLY"]);
+
+/** Whether a caller may be told an error as it is. That another server has not started a request says nothing about this one. */
+export function isForCaller(error: unknown): error is RpcError {
+  return holds(() =>
+    error instanceof RpcError && !CALLERS_OWN.has(error.code) && !(error.retryable && isReceived(error))
+  );
+}
+
+/** Whether an error says that an abort ended something; where that was a call of another server, the reason is its cause. */
+export function isAbort(error: unknown, reason: RpcError | undefined): boolean {
+  return reason !== undefined && holds(() => {
+    const { name, cause } = error as Error;
+    return error === reason || name === "AbortError" || cause === reason;
+  });
+}
+
+/** The failure in place of a result that could not be written. */
+export function unwritable(error: unknown): RpcError {
+  if (error instanceof PayloadTooLargeError) return new RpcError("REPLY_TOO_LARGE", error.message);
+  return new RpcError("REPLY_NOT_ENCODABLE", error instanceof EncodeError ? error.message : undefined);
+}
+
+/** A failure that could not be written, with less: without its data, then without its text; `undefined` if nothing is left. */
+export function reduced(failure: RpcError): RpcError | undefined {
+  try {
+    const { err, msg, data } = failure.toJSON();
+    if (data !== undefined) return new RpcError(err, msg);
+    return msg === undefined ? undefined : new RpcError(err);
+  } catch {
+    return undefined; // whose look at itself throws
+  }
+}
+
+/** What is said of something that anybody may have thrown: a getter or a proxy can make a mere look at it throw. */
+function holds(said: () => boolean): boolean {
+  try {
+    return said();
+  } catch {
+    return false;
+  }
+}

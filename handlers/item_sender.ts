@@ -1,0 +1,87 @@
+/**
+ * A stream on its way to its caller: one item after the other, as long as the caller and the output take them, in turn with
+ * all other work.
+ *
+ * In: what a handler has given: an async generator, another iterable, a `ReadableStream`. Out: items, each handed on
+ * before the next one is asked for, and a promise of the final reply. A stream whose call is aborted is ended at once: by
+ * its own `return()`, without waiting for its next item.
+ */
+
+import type { Outflow } from "../transport/outflow.ts";
+import type { Turn } from "../transport/turn.ts";
+import type { Call } from "./call.ts";
+import type { ReplyFields } from "./command.ts";
+
+/** How far a stream may run ahead of its reader: a handler that never pauses would else keep all others waiting. */
+const STREAM_AHEAD_BYTES = 64 * 1024;
+
+/** Where items go, and what holds them back. */
+export interface ItemOutput {
+  readonly outflow: Outflow;
+  readonly turn: Turn;
+  /** Resolves when the caller takes another item, or the call has ended. */
+  untilCredit(call: Call): Promise<void>;
+  /** Takes an item; it is encoded when this returns. */
+  sendItem(call: Call, item: unknown): void;
+}
+
+/** Whether a handler has answered with a stream. */
+export function isStream(answer: unknown): answer is AsyncIterable<unknown> {
+  return typeof answer === "object" && answer !== null && Symbol.asyncIterator in answer;
+}
+
+/**
+ * Sends all items.
+ *
+ * @returns The final reply. Rejects with what the handler throws, or with the reason for which the call was aborted, once
+ * the handler has ended.
+ */
+export function sendItems(call: Call, stream: AsyncIterable<unknown>, output: ItemOutput): Promise<ReplyFields> {
+  const items = iteratorOf(stream);
+  if (items.return === undefined) return sendEach(call, items, output, undefined);
+  const { promise: left, reject } = Promise.withResolvers<never>();
+  call.onAborted = () => {
+    // Its `finally` runs. In an async function, because one that is written by hand may throw at once.
+    (async () => await items.return?.())().then(() => reject(call.abortReason), reject);
+  };
+  if (call.settled) call.onAborted();
+  return Promise.race([left, sendEach(call, items, output, left)]);
+}
+
+async function sendEach(
+  call: Call,
+  items: AsyncIterator<unknown, unknown, void>,
+  { outflow, turn, untilCredit, sendItem }: ItemOutput,
+  left: Promise<never> | undefined,
+): Promise<ReplyFields> {
+  while (!call.settled) {
+    if (call.credit === 0) {
+      await untilCredit(call);
+    } else if (outflow.queuedBytes >= STREAM_AHEAD_BYTES || outflow.full) {
+      await outflow.drained(STREAM_AHEAD_BYTES);
+    } else if (turn.isOver) {
+      await turn.next();
+    } else {
+      const { value, done } = await items.next();
+      if (call.settled) break;
+      if (done) return { res: value ?? null };
+      if (call.credit !== undefined) call.credit--;
+      sendItem(call, value ?? null);
+    }
+  }
+  if (left !== undefined) await left;
+  throw call.abortReason;
+}
+
+/** The iterator of a stream. A `ReadableStream`'s own cannot be ended while it waits for an item; its reader can. */
+function iteratorOf(stream: AsyncIterable<unknown>): AsyncIterator<unknown, unknown, void> {
+  if (!(stream instanceof ReadableStream)) return stream[Symbol.asyncIterator]();
+  const reader = stream.getReader();
+  return {
+    next: () => reader.read() as Promise<IteratorResult<unknown>>,
+    return: async () => {
+      await reader.cancel();
+      return { done: true, value: undefined };
+    },
+  };
+}
