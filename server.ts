@@ -24,7 +24,7 @@ import {
   type OptionKind,
 } from "./limits.ts";
 import { HOSTNAME, LISTEN_PORT, PATH } from "./transport/address.ts";
-import type { Duplex } from "./transport/duplex.ts";
+import { closeDuplex, type Duplex } from "./transport/duplex.ts";
 import { endsOf } from "./transport/ends.ts";
 import { type Acceptor, listen } from "./transport/listen.ts";
 import { acceptAll } from "./transport/listener.ts";
@@ -173,9 +173,14 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
 export async function serveConnection(duplex: Duplex, options: ServiceOptions = {}): Promise<void> {
   checkOptions(options, SERVICE_OPTIONS);
   const service = new Service(options);
-  const connection = new Connection(service, duplex);
   const sweeper = new Sweeper(service);
-  await connection.run();
+  try {
+    await new Connection(service, duplex).run();
+  } catch (error) {
+    // Streams that somebody else reads or writes already.
+    service.report(error, { peer: duplex.peer });
+    closeDuplex(duplex);
+  }
   sweeper.stop();
 }
 

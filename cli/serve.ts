@@ -1,13 +1,13 @@
 /**
  * The server as a program: what `deno task serve` runs.
  *
- * In: flags. Out: a server, or several workers, that listen until SIGINT or SIGTERM; one line on stdout that says where; an
- * exit code. Refused, each in one line on stderr: a command line it cannot make sense of (2), an address it cannot listen
+ * In: flags. Out: a server, or several workers, that listen until SIGINT, SIGTERM or SIGHUP; one line on stdout that says
+ * where; an exit code. Refused, each in one line on stderr: a command line it cannot make sense of (2), an address it cannot listen
  * on (1).
  *
  * The first signal shuts the server down in order, and the exit code is 0. A second one ends it at once, with the code
- * that a shell gives to a program which that signal has ended: 130 for SIGINT, 143 for SIGTERM. (The same
- * one within a tenth of a second is taken for a copy of the first.)
+ * that a shell gives to a program which that signal has ended: 129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM. (The same
+ * one within a tenth of a second is taken for a copy of the first.) Under `nohup` SIGHUP is ignored.
  */
 
 import config from "../deno.json" with { type: "json" };
@@ -19,6 +19,7 @@ import { type ServerTls, tlsProblem } from "../transport/tls.ts";
 import { permissionsToListen } from "../transport/unix.ts";
 import { type Flag, type FlagValues, readArguments, UsageError } from "./arguments.ts";
 import { ABOUT, describeFlags, hostnameFlag, limitFlag, pathFlag, portFlag, secondsFlag } from "./flags.ts";
+import { isHangupIgnored } from "./hangup.ts";
 import { complain, note, OutputError, print } from "./output.ts";
 import { InputError, readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
@@ -79,11 +80,11 @@ Limits:
 
 ${describeFlags(LIMIT_FLAGS)}
 
-SIGINT or SIGTERM ends it: it answers what is in flight, and exits with 0. A second signal ends it at once, with 130 or
-143. An address it cannot listen on is exit code 1, a command line it cannot make sense of is 2.`;
+SIGINT, SIGTERM or SIGHUP ends it: it answers what is in flight, and exits with 0. A second signal ends it at once, with
+130, 143 or 129. Under nohup SIGHUP is ignored. An address it cannot listen on is exit code 1, a command line it cannot make sense of is 2.`;
 
 /** How a shell names the end of a program by a signal: 128 and the signal's number. */
-const SIGNAL_EXIT_CODES = { SIGINT: 130, SIGTERM: 143 };
+const SIGNAL_EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
 
 /**
  * How long after the first signal the same one is taken for a copy: Ctrl-C reaches the server from the terminal, and
@@ -266,6 +267,7 @@ function absolute(path: string): string {
 /** The first signal ends the server in order, the second at once. Resolves when it has ended in order. */
 function shutDownOnSignal(server: Running, grace: number = DEFAULT_GRACE_SECONDS): Promise<ShutdownReport> {
   const { promise: ended, resolve } = Promise.withResolvers<ShutdownReport>();
+  const hangupIsIgnored = isHangupIgnored();
   let first: { signal: Deno.Signal; atMs: number } | undefined;
   const stop = (signal: keyof typeof SIGNAL_EXIT_CODES) => {
     const nowMs = performance.now();
@@ -280,7 +282,11 @@ function shutDownOnSignal(server: Running, grace: number = DEFAULT_GRACE_SECONDS
     }
   };
   Deno.addSignalListener("SIGINT", () => stop("SIGINT"));
-  // Windows has no such signal.
-  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", () => stop("SIGTERM"));
+  // Windows has no such signals.
+  if (Deno.build.os !== "windows") {
+    Deno.addSignalListener("SIGTERM", () => stop("SIGTERM"));
+    // Without a listener the runtime would end the process, also under nohup.
+    Deno.addSignalListener("SIGHUP", hangupIsIgnored ? () => {} : () => stop("SIGHUP"));
+  }
   return ended;
 }

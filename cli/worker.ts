@@ -21,7 +21,7 @@ import type { FromWorker, Others, ToWorker } from "./workers.ts";
  * @returns The exit code, once it is to end.
  */
 export async function runWorker(number: number, commands: Commands = {}): Promise<number> {
-  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => {});
+  for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => {});
   const output = Deno.stdout.writable.getWriter();
   const tell = async (message: FromWorker) => {
     // Nobody listens once stdin has ended, and that is seen below.
@@ -59,6 +59,9 @@ export async function runWorker(number: number, commands: Commands = {}): Promis
     for await (const line of lines) {
       const message: ToWorker = JSON.parse(line);
       switch (message.type) {
+        case "ping":
+          void tell({ type: "pong" });
+          break;
         case "report":
           void tell({ type: "report", query: message.query, statistics: server.statistics() });
           break;

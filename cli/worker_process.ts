@@ -12,7 +12,7 @@
 import type { ServeOptions } from "../server.ts";
 import { textOf } from "../transport/dialer.ts";
 import { linesOf } from "./lines.ts";
-import type { RunningWorker, ToWorker, WorkerEvents } from "./workers.ts";
+import type { FromWorker, RunningWorker, ToWorker, WorkerEvents } from "./workers.ts";
 
 /** Says that a program is to be a worker; its number follows. */
 export const WORKER_FLAG = "--worker";
@@ -22,6 +22,10 @@ export type WorkerTask =
   & Omit<ServeOptions, "commands" | "middleware" | "onError" | "clock" | "worker" | "path" | "reusePort">
   & { readonly hostname: string; readonly port: number };
 
+/** How often a worker is asked whether it still answers, and after how many questions without an answer it is ended. */
+const PING_EVERY_MS = 2_000;
+const MAX_MISSED_PINGS = 5;
+
 /**
  * Starts a worker.
  *
@@ -29,6 +33,7 @@ export type WorkerTask =
  * @param task What it is to do.
  * @param events Told what it does.
  * @param program What it runs.
+ * @param pingEveryMs How often it is asked whether it still answers. One that misses five questions is ended.
  * @returns The process, started.
  * @throws {Error} If it cannot be started.
  */
@@ -37,6 +42,7 @@ export function startProcess(
   task: WorkerTask,
   events: WorkerEvents,
   program: URL = new URL("../server.ts", import.meta.url),
+  pingEveryMs: number = PING_EVERY_MS,
 ): RunningWorker {
   const flags = ["--no-prompt", "--cached-only", "--unstable-net", `--allow-net=${textOf(task)}`];
   const process = new Deno.Command(Deno.execPath(), {
@@ -57,16 +63,31 @@ export function startProcess(
     input.write(new TextEncoder().encode(`${JSON.stringify(message)}\n`)).catch(() => {});
   };
   tell(task);
+  let pinging: ReturnType<typeof setInterval> | undefined;
+  let missed = 0;
+  // Questions are counted, not time: after a pause of this process, what the worker has answered meanwhile is read first.
+  // There is one question at a time: what a worker does not read would pile up here.
+  const ping = () => {
+    if (missed === 0) tell({ type: "ping" });
+    else if (missed === MAX_MISSED_PINGS) kill();
+    missed++;
+  };
   const listen = async () => {
     try {
-      for await (const line of linesOf(process.stdout)) events.onMessage(JSON.parse(line));
+      for await (const line of linesOf(process.stdout)) {
+        const message: FromWorker = JSON.parse(line);
+        if (pinging === undefined) pinging = setInterval(ping, pingEveryMs);
+        missed = 0;
+        events.onMessage(message);
+      }
     } catch {
       kill();
     }
     const { code, signal } = await process.status;
+    clearInterval(pinging);
     // Else an open file would stay behind, for each worker that dies.
     input.close().catch(() => {});
-    events.onEnd(signal ?? `exit code ${code}`);
+    events.onEnd(missed > MAX_MISSED_PINGS ? "it did not answer any more" : signal ?? `exit code ${code}`);
   };
   void listen();
   return { post: tell, kill };

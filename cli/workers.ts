@@ -23,12 +23,14 @@ const END_MS = 2_000;
 
 /** What a worker is told. */
 export type ToWorker =
+  | { readonly type: "ping" }
   | { readonly type: "drain"; readonly grace: number }
   | { readonly type: "report"; readonly query: number }
   | ({ readonly type: "others"; readonly query: number } & Others);
 
 /** What a worker tells. */
 export type FromWorker =
+  | { readonly type: "pong" }
   | { readonly type: "listening"; readonly address: string; readonly port: number }
   | { readonly type: "failed"; readonly reason: string }
   | { readonly type: "report"; readonly query: number; readonly statistics: ServerStatistics }
@@ -187,7 +189,8 @@ export class Workers {
         this.#ask(seat, message.query);
         break;
       case "report":
-        this.#queries.get(message.query)?.onReport(seat, message.statistics);
+        seat.asked = false;
+        for (const query of this.#queries.values()) query.onReport(seat, message.statistics);
         break;
       case "drained":
         seat.report = message.report;
@@ -219,8 +222,10 @@ export class Workers {
     const timer = clock.setTimer(() => query.settle(), REPORT_MS, true);
     this.#queries.set(id, query);
     for (const seat of others) {
-      if (seat.listening) seat.worker?.post({ type: "report", query: id });
-      else query.onEnd(seat);
+      if (!seat.listening) query.onEnd(seat);
+      else if (!seat.asked) seat.worker?.post({ type: "report", query: id });
+      // One that has not answered yet is asked no more: what it does not read would pile up here.
+      seat.asked = seat.listening;
     }
   }
 }
@@ -230,6 +235,8 @@ class Seat {
   worker: RunningWorker | undefined;
   listening = false;
   hasListened = false;
+  /** It has been asked for its counts, and has not answered yet. */
+  asked = false;
   /** What the worker says of its own end. */
   failure: string | undefined;
   /** What it has said of its shutdown. */
@@ -252,7 +259,7 @@ class Seat {
     if (this.listening && nowMs - this.#startedMs >= STEADY_MS) this.#backoff.reset();
     this.#backoff.failed(nowMs);
     this.worker = undefined;
-    this.listening = false;
+    this.listening = this.asked = false;
     this.ended.resolve();
     return Math.round(this.#backoff.waitMs(nowMs));
   }
@@ -272,6 +279,7 @@ class Query {
   }
 
   onReport(seat: Seat, statistics: ServerStatistics): void {
+    if (!this.#waiting.has(seat)) return;
     this.#reports.set(seat, statistics);
     this.onEnd(seat);
   }

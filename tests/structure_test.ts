@@ -37,6 +37,7 @@ const TOP_LEVEL = [
 const NODE_USERS = [
   "transport/tls_acceptor.ts",
   "transport/tls_socket.ts",
+  "cli/hangup.ts",
   "cli/line_editor.ts",
 ];
 

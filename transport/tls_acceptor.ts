@@ -31,6 +31,9 @@ const MAX_HANDSHAKES = 512;
 const LOOK_MS = 5_000;
 const NOTICE_MS = 1_000;
 
+/** Where others share the port, the kernel chooses who gets a connection: so many looks reach this listener all but surely. */
+const SHARED_LOOKS = 32;
+
 /** The types do not know that a port can be shared. */
 type ListenOptions = Parameters<Server["listen"]>[0];
 
@@ -176,14 +179,18 @@ export class TlsAcceptor implements Acceptor {
   /** Connects, to see whether the listener tells of it. */
   async #isNoticed(): Promise<boolean> {
     const { hostname, port } = this;
-    try {
-      using conn = await Deno.connect({ hostname, port });
-      const noticed = this.#begun > this.#begunBefore || await this.#noticesOne();
+    const looks = Array.from(
+      { length: this.#options.reusePort ? SHARED_LOOKS : 1 },
+      () => Deno.connect({ hostname, port }).catch(() => undefined),
+    );
+    // Nobody listens where all fail, since to listen anew has failed; or there is still no file descriptor.
+    const conns = (await Promise.all(looks)).filter((conn) => conn !== undefined);
+    const noticed = conns.length > 0 && (this.#begun > this.#begunBefore || await this.#noticesOne());
+    for (const conn of conns) {
       this.#handshakes.abandon(addressText(conn.localAddr));
-      return noticed;
-    } catch {
-      return false; // nobody listens, since to listen anew has failed; or there is still no file descriptor
+      conn.close();
     }
+    return noticed;
   }
 
   /** Whether the listener tells of a connection soon. */

@@ -6,11 +6,16 @@
  *
  * The socket is made in a folder of its own that nobody else can look into, given its mode, and moved from there: so
  * there is no moment at which others could connect, whatever the umask. The folder has a fixed name, the path and
- * `.new`, so that permissions can name it; and while it is there, no other server begins to listen on the path.
+ * `.new`, so that permissions can name it; and while it is there, no other server begins to listen on the path. One that a
+ * killed server has left there is removed.
  */
 
 /** Its owner may connect, nobody else. */
 const MODE = 0o600;
+
+/** How long another server may take to begin to listen. */
+const TAKEN_TRIES = 20;
+const TAKEN_WAIT_MS = 50;
 
 /** A socket that is listened on, and its file. */
 export interface UnixListener {
@@ -45,14 +50,33 @@ export function permissionsToListen(path: string): string {
   return `--allow-net=unix:${path},unix:${path}.new/s --allow-read=${files} --allow-write=${files}`;
 }
 
+/** Makes the folder. Another server has it for a moment as it begins to listen; one that was killed then has left it. */
 async function makePrivate(folder: string): Promise<void> {
+  for (let tries = 0;; tries++) {
+    try {
+      return await Deno.mkdir(folder, { mode: 0o700 });
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    }
+    if (tries < TAKEN_TRIES) {
+      await new Promise((resolve) => setTimeout(resolve, TAKEN_WAIT_MS));
+    } else if (tries > TAKEN_TRIES || !await removeLeftBehind(folder)) {
+      throw new Deno.errors.AlreadyExists(
+        `${folder} exists: another server is about to listen, or it is somebody else's`,
+      );
+    }
+  }
+}
+
+/** Removes the folder, if there is nothing in it but a socket on which nobody listens; says whether it did. */
+async function removeLeftBehind(folder: string): Promise<boolean> {
   try {
-    await Deno.mkdir(folder, { mode: 0o700 });
+    if (!(await Deno.lstat(folder)).isDirectory) return false;
+    await removeStale(`${folder}/s`);
+    await Deno.remove(folder);
+    return true;
   } catch (error) {
-    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
-    throw new Deno.errors.AlreadyExists(
-      `${folder} exists: another server is about to listen, or one was killed as it was; in that case, remove it`,
-    );
+    return error instanceof Deno.errors.NotFound;
   }
 }
 

@@ -104,7 +104,9 @@ Deno.test("an address it cannot listen on is one line and exit code 1", async ()
   });
 });
 
-const signals: Deno.Signal[] = Deno.build.os === "windows" ? [] : ["SIGINT", "SIGTERM"];
+const signals: Deno.Signal[] = Deno.build.os === "windows" ? [] : ["SIGHUP", "SIGINT", "SIGTERM"];
+
+const EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
 
 for (const signal of signals) {
   Deno.test(`${signal} ends the server once what is in flight is answered`, async () => {
@@ -128,7 +130,7 @@ for (const signal of signals) {
     const again = setInterval(() => kill(server.process, signal), 10);
     const outcome = await server.end();
     clearInterval(again);
-    assertEquals(outcome, { code: signal === "SIGINT" ? 130 : 143, stdout: "", stderr: "" });
+    assertEquals(outcome, { code: EXIT_CODES[signal as keyof typeof EXIT_CODES], stdout: "", stderr: "" });
     assert(performance.now() - startMs < 5_000, "it did not wait for the call");
   });
 }

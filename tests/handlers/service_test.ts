@@ -520,6 +520,17 @@ Deno.test("serve() and serveConnection() refuse a limit out of range, and leave 
   }
 });
 
+Deno.test("serveConnection() does not reject for streams that are taken, and tells the hook", async () => {
+  for (const side of ["readable", "writable"] as const) {
+    const [, there] = memoryPair();
+    const lock = side === "readable" ? there.readable.getReader() : there.writable.getWriter();
+    const errors: unknown[] = [];
+    await serveConnection(there, { onError: (error) => void errors.push(error) });
+    assertEquals(errors.map((error) => error instanceof TypeError), [true]);
+    lock.releaseLock();
+  }
+});
+
 Deno.test("a hook gets errors as they are, with their causes", async () => {
   const wrong = new Error("outer", { cause: new Error("inner") });
   const errors: unknown[] = [];

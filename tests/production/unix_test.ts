@@ -22,7 +22,7 @@ function unixTest(name: string, run: (folder: Folder) => Promise<void>): void {
   });
 }
 
-async function filesIn(folder: Folder): Promise<string[]> {
+async function filesIn(folder: { path: string }): Promise<string[]> {
   return (await Array.fromAsync(Deno.readDir(folder.path))).map(({ name }) => name);
 }
 
@@ -90,13 +90,31 @@ unixTest("of two servers that begin on one path at once, one does", async (folde
   assertEquals(await filesIn(folder), []);
 });
 
-unixTest("a start that was killed in its midst is told of, and nothing of it is touched", async (folder) => {
+unixTest("what a start that was killed in its midst has left there is removed by the next", async (folder) => {
+  const path = `${folder.path}/p.sock`;
+  await Deno.mkdir(`${path}.new`);
+  {
+    await using _server = await serve({ path });
+    assertEquals(await ping(path), PONG);
+  }
+  await Deno.mkdir(`${path}.new`);
+  // A program that is killed leaves the file of its socket.
+  const code = `Deno.listen({ transport: "unix", path: ${
+    JSON.stringify(`${path}.new/s`)
+  } }); Deno.kill(Deno.pid, "SIGKILL")`;
+  await new Deno.Command(Deno.execPath(), { args: ["eval", "--quiet", code] }).output();
+  assertEquals(await filesIn({ path: `${path}.new` }), ["s"]);
+  await using _server = await serve({ path });
+  assertEquals(await ping(path), PONG);
+  assertEquals(await filesIn(folder), ["p.sock"]);
+});
+
+unixTest("a folder in the way that holds something else is told of, and not touched", async (folder) => {
   const path = `${folder.path}/p.sock`;
   await Deno.mkdir(`${path}.new`);
   await Deno.writeTextFile(`${path}.new/precious`, "");
   const error = await assertRejects(() => serve({ path }), Deno.errors.AlreadyExists);
-  const text =
-    `${path}.new exists: another server is about to listen, or one was killed as it was; in that case, remove it`;
+  const text = `${path}.new exists: another server is about to listen, or it is somebody else's`;
   assertEquals(error.message, text);
   assertEquals(await filesIn(folder), ["p.sock.new"]);
 });

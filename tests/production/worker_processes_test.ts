@@ -6,6 +6,7 @@ import config from "../../deno.json" with { type: "json" };
 import { RpcError } from "../../errors.ts";
 import { PseudoTerminal, testInTerminal } from "../terminal/pseudo_terminal.ts";
 import { startProcess, WORKER_FLAG } from "../../cli/worker_process.ts";
+import type { FromWorker } from "../../cli/workers.ts";
 import { Certificates } from "./certificates.ts";
 import type { mortalCommands } from "./mortal_worker.ts";
 import { Folder, Program, type ProgramOptions, root, run, testWith } from "./programs.ts";
@@ -266,6 +267,76 @@ Deno.test("a worker that no longer answers is named, and made to end with the ot
   await program.hear(/stopped; calls in flight: 0 finished, 0 cut\n/);
   assertEquals([(await program.status).code, (await deaf).code], [0, "CONNECTION_LOST"]);
 });
+
+Deno.test(
+  "a worker that does not answer any more is ended; one that pauses, or whose watcher does, is not",
+  linuxOnly,
+  async () => {
+    const program = new URL("./mortal_worker.ts", import.meta.url);
+    const { promise: listening, resolve: onListening } = Promise.withResolvers<number>();
+    const { promise: ended, resolve: onEnd } = Promise.withResolvers<string>();
+    const onMessage = (message: FromWorker) => {
+      if (message.type === "listening") onListening(message.port);
+    };
+    startProcess(1, { hostname: "127.0.0.1", port: 0 }, { onMessage, onEnd }, program, 50);
+    await using client = await connect<typeof mortalCommands>({ port: await listening });
+    const { res: pid } = await client.call("PROCESS");
+    // What the worker answers while this process stands still is read before the next question is counted.
+    const standsUntilMs = performance.now() + 1_000;
+    while (performance.now() < standsUntilMs);
+    assertEquals(await client.call("PING"), PONG);
+    Deno.kill(pid, "SIGSTOP");
+    assertEquals(await ended, "it did not answer any more");
+  },
+);
+
+Deno.test("SIGHUP drains workers as SIGTERM does, and they do not heed their own", linuxOnly, async () => {
+  await using program = await startServer("--grace", "5");
+  await using both = await clientsOfBoth({ port: program.port });
+  const calls = both.clients.map((client) => client.call("DELAY", { sleep: 0.3 }));
+  await Promise.all(both.clients.map((client) => client.call("PING")));
+  for (const worker of [1, 2]) Deno.kill(await processOf(program.pid, worker), "SIGHUP");
+  program.kill("SIGHUP");
+  assertEquals((await Promise.all(calls)).map(({ res }) => res), ["DONE", "DONE"]);
+  assertEquals((await program.status).code, 0);
+  await program.hear(/stopped; calls in flight: 2 finished, 0 cut\n/);
+});
+
+for (const workers of ["1", "2"]) {
+  for (const permissions of [["-A"], ["--allow-net=127.0.0.1", `--allow-run=${Deno.execPath()}`]]) {
+    Deno.test(`under nohup SIGHUP is ignored: ${workers} workers, ${permissions[0]}`, linuxOnly, async () => {
+      await using folder = await Folder.make();
+      const deno = [Deno.execPath(), "run", "--no-prompt", "--unstable-net", ...permissions];
+      const args = [...deno, `${root}server.ts`, "--port", "0", "--workers", workers];
+      const log = `${folder.path}/nohup.out`;
+      const process = new Deno.Command("sh", {
+        args: ["-c", 'log=$0; exec nohup "$@" >"$log" 2>&1', log, ...args],
+        stdin: "null",
+        stdout: "null",
+        stderr: "null",
+      }).spawn();
+      const said = async (what: RegExp) => {
+        for (let tries = 0; tries < 3_000; tries++) {
+          const [, found] = (await Deno.readTextFile(log).catch(() => "")).match(what) ?? [];
+          if (found !== undefined) return found;
+          await new Promise((resolve) => setTimeout(resolve, 10));
+        }
+        throw new Error(`it did not say ${what}`);
+      };
+      const port = Number(await said(/listening on .*:(\d+)\n/));
+      {
+        await using client = await connect({ port });
+        assertEquals(await client.call("PING"), PONG);
+        process.kill("SIGHUP");
+        assertEquals((await client.call("DELAY", { sleep: 0.3 })).res, "DONE");
+        await using another = await connect({ port });
+        assertEquals(await another.call("PING"), PONG);
+      }
+      process.kill("SIGTERM");
+      assertEquals((await process.status).code, 0);
+    });
+  }
+}
 
 Deno.test("a second signal ends even a worker that no longer answers", linuxOnly, async () => {
   await using program = await startServer("--grace", "60");

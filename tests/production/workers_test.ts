@@ -211,6 +211,28 @@ Deno.test("Workers - one that asks is told the counts of the others, and who has
   assertEquals([first.told.length, clock.timers], [1, 0]);
 });
 
+Deno.test("Workers - one that has not answered is asked no more until it has, and its answer serves all who wait", async () => {
+  const { clock, started: [first, second] } = await World.listening(2);
+  for (let query = 1; query <= 100; query++) {
+    first.tell({ type: "ask", query });
+    if (query < 100) await clock.advance(1_000);
+  }
+  assertEquals(second.told.length, 1);
+  first.tell({ type: "ask", query: 101 });
+  const statistics = await statisticsOf(1);
+  second.tell({ type: "report", query: 1, statistics });
+  assertEquals(first.told.slice(-2), [
+    { type: "others", query: 100, statistics: [statistics], silent: [] },
+    { type: "others", query: 101, statistics: [statistics], silent: [] },
+  ]);
+  first.tell({ type: "ask", query: 102 });
+  assertEquals(second.told.length, 2);
+  second.events.onEnd("why");
+  assertEquals(first.told.length, 102);
+  await clock.advance(100);
+  assertEquals(clock.timers, 0);
+});
+
 Deno.test("Workers - nobody waits for the counts of one that has ended", async () => {
   const { clock, started: [first, second, third] } = await World.listening(3);
   second.events.onEnd("why");
