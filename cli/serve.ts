@@ -13,6 +13,7 @@
 import config from "../deno.json" with { type: "json" };
 import { DEFAULT_GRACE_SECONDS, DEFAULT_HOSTNAME, DEFAULT_PORT, LIMIT_NAMES, type Limits } from "../limits.ts";
 import { serve, type ShutdownReport } from "../server.ts";
+import { validityProblem } from "../transport/certificate.ts";
 import { systemClock } from "../transport/clock.ts";
 import { textOf } from "../transport/dialer.ts";
 import { type ServerTls, tlsProblem } from "../transport/tls.ts";
@@ -250,6 +251,11 @@ async function tlsOf(flags: ServeFlags): Promise<ServerTls | undefined> {
   const problem = tlsProblem(tls);
   if (problem !== undefined) {
     throw new StartError(`cannot use ${[cert, key, ca].filter(Boolean).join(", ")} for TLS: ${problem}`);
+  }
+  // It serves all the same: some clients do not look, and the others say so.
+  const untimely = validityProblem(tls.cert);
+  if (untimely !== undefined) {
+    await complain(`the certificate in ${cert} ${untimely}: clients that check it will not connect`);
   }
   return tls;
 }

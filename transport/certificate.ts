@@ -58,6 +58,7 @@ const TEXT_ENCODINGS: Readonly<Record<number, string>> = {
 const ALTERNATIVE_NAMES: Readonly<Record<number, string>> = { 0x81: "email", 0x82: "DNS", 0x86: "URI", 0x87: "IP" };
 
 const SUBJECT_ALTERNATIVE_NAME = "2.5.29.17";
+const UTC_TIME = 0x17;
 const VERSION = 0xa0;
 const EXTENSIONS = 0xa3;
 
@@ -90,6 +91,34 @@ export function identityOf(certificate: CheckedCertificate): PeerCertificate | u
   } catch {
     return undefined; // not DER: nobody can tell who it is for
   }
+}
+
+/**
+ * What a server's own certificate says of its time: its clients look, and the handshake of a server does not.
+ *
+ * @param pem The certificate, or a chain that begins with it.
+ * @returns What is wrong with it now, as `has expired on 2026-01-01`; `undefined` where nothing is, or it cannot be read.
+ */
+export function validityProblem(pem: string): string | undefined {
+  try {
+    const [, text] = pem.match(/-----BEGIN CERTIFICATE-----([^-]+)-----END/) as RegExpMatchArray;
+    const [signed] = partsOf(partsOf(Uint8Array.fromBase64(text))[0].content);
+    const validity = partsOf(signed.content).filter(({ tag }) => tag !== VERSION)[3];
+    const [from, to] = partsOf(validity.content).map(timeOf);
+    const now = new Date().toISOString();
+    if (now > to) return `has expired on ${to.slice(0, 10)}`;
+    if (now < from) return `is not valid before ${from.slice(0, 10)}`;
+  } catch {
+    // Whether it can be used at all is said elsewhere.
+  }
+  return undefined;
+}
+
+/** A time as ISO 8601 has it, from `YYMMDDHHMMSSZ` (UTCTime: 1950 to 2049) or with four digits for the year. */
+function timeOf({ tag, content }: Part): string {
+  const text = new TextDecoder().decode(content);
+  const whole = tag === UTC_TIME ? `${text < "50" ? "20" : "19"}${text}` : text;
+  return whole.replace(/^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/, "$1-$2-$3T$4:$5:$6.000Z");
 }
 
 /** One value of DER. */

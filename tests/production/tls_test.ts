@@ -9,6 +9,7 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command, type PeerCertificate, type ServerTls } from "../../mod.ts";
+import { reasonOf } from "../../transport/tls.ts";
 import { TlsAcceptor } from "../../transport/tls_acceptor.ts";
 import { FakeClock } from "../fake_clock.ts";
 import { concat, connectTcp, Held, message, messages, settle, withServer } from "../wire.ts";
@@ -261,6 +262,50 @@ bothWays("nobody there is what it is without TLS", async (world, mutual) => {
   );
 });
 
+tlsTest("TLS: an expired certificate that vouches for itself has expired, at both kinds of clients", async (world) => {
+  const expired = await world.certificates.selfSigned({ days: -1 });
+  await using server = await withServer({ tls: { cert: expired.cert, key: expired.key } });
+  const reason = `CONNECTION_LOST: cannot reach 127.0.0.1:${server.port}: the certificate of the peer has expired`;
+  const { cert, key } = world.ada;
+  assertEquals(await failure({ port: server.port, tls: { ca: expired.cert } }), reason);
+  assertEquals(await failure({ port: server.port, tls: { ca: expired.cert, cert, key } }), reason);
+});
+
+bothWays("a server that is killed has broken off, whatever its certificate is", async (world, mutual) => {
+  const { server, authority, certificates } = world;
+  const flags = ["--cert", server.certPath, "--key", server.keyPath, ...mutual ? ["--ca", authority.certPath] : []];
+  const deno = ["run", "--no-prompt", "--allow-net=127.0.0.1", `--allow-read=${certificates.folder}`];
+  await using program = await Program.start(
+    Deno.execPath(),
+    [...deno, `${root}server.ts`, "--port", "0", ...flags],
+    /listening on .*:\d+\n/,
+  );
+  const [, port] = await program.hear(/:(\d+)\n/);
+  await using client = await connect(world.client(Number(port), mutual));
+  const lost = assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError);
+  assertEquals(await client.call("PING"), PONG);
+  program.kill("SIGKILL");
+  assertMatch((await lost).message, /is lost: the server (broke off|closed it)$/);
+});
+
+Deno.test("reasonOf() takes no text but one of TLS for one of TLS", () => {
+  const code = (error: Error, code: string) => Object.assign(error, { code });
+  assertEquals(reasonOf(new TypeError("No keys found in key data")), "No keys found in key data");
+  assertEquals(reasonOf(new Deno.errors.InvalidData("my PEM key is unsupported")), "my PEM key is unsupported");
+  assertEquals(
+    reasonOf(new Deno.errors.InvalidData("invalid peer certificate: Expired")),
+    "the certificate of the peer has expired",
+  );
+  assertEquals(
+    reasonOf(code(new Error("CERT_HAS_EXPIRED"), "CERT_HAS_EXPIRED")),
+    "the certificate of the peer has expired",
+  );
+  const cut = new Deno.errors.UnexpectedEof("peer closed connection without sending TLS close_notify: see there");
+  assertEquals(reasonOf(cut, true), "the server broke off");
+  assertEquals(reasonOf(cut), "the server broke off, as one does that wants a certificate, or another one");
+  assertEquals(reasonOf("certificate has expired"), "certificate has expired");
+});
+
 // What is no certificate ---------------------------------------------------------------------------------------------
 
 tlsTest("TLS: what is wrong with a certificate or a key is said before it is used, at either end", async (world) => {
@@ -505,9 +550,19 @@ tlsTest("TLS and mutual TLS by the flags of both scripts", async (world) => {
   const without = await call(mutual, "--ca", authority.certPath);
   assertMatch(
     without.text,
-    /^packline: .*the peer (does not accept the certificate of this side, or wants one|broke off; .*)\n$/,
+    /^packline: .*the (peer does not accept the certificate of this side, or wants one|server broke off, as one does that wants .*)\n$/,
   );
   assertEquals(without.code, 3);
+});
+
+tlsTest("a server's own certificate that has expired is told at its start", async (world) => {
+  const { certPath, keyPath } = await world.certificates.selfSigned({ days: -1 });
+  const deno = [...CLIENT, `--allow-read=${world.certificates.folder}`, `${root}server.ts`, "--port", "0"];
+  const flags = ["--cert", certPath, "--key", keyPath];
+  await using program = await Program.start(Deno.execPath(), [...deno, ...flags], /listening on .*:\d+\n/);
+  await program.hear(
+    /^packline: the certificate in .* has expired on \d{4}-\d\d-\d\d: clients that check it will not connect$/m,
+  );
 });
 
 tlsTest("certificates that will not do are one line, and an exit code", async (world) => {
