@@ -10,9 +10,10 @@ import { RpcError } from "../errors.ts";
 import { DEFAULT_HOSTNAME, DEFAULT_PORT } from "../limits.ts";
 import { type Address, dialAddress, textOf } from "../transport/dialer.ts";
 import type { Duplex } from "../transport/duplex.ts";
+import { type ClientTls, tlsProblem } from "../transport/tls.ts";
 import { type FlagValues, toggle, UsageError } from "./arguments.ts";
 import { hostnameFlag, pathFlag, portFlag } from "./flags.ts";
-import { readPem } from "./pem.ts";
+import { InputError, readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
 
 /** The flags that say where the server is. */
@@ -32,7 +33,16 @@ export async function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): Promis
   const withTls = flags.tls || ca !== undefined || cert !== undefined || key !== undefined;
   if ((cert === undefined) !== (key === undefined)) throw new UsageError("--cert and --key go together");
   if (path !== undefined && withTls) throw new UsageError("--unix goes without TLS");
-  return { hostname, port, path, tls: withTls ? await readPem(flags, ["ca", "cert", "key"]) : undefined };
+  return { hostname, port, path, tls: withTls ? await readTls(flags) : undefined };
+}
+
+async function readTls(flags: FlagValues<typeof ADDRESS_FLAGS>): Promise<ClientTls> {
+  const names = ["ca", "cert", "key"] as const;
+  const tls = await readPem(flags, names);
+  const problem = tlsProblem(tls);
+  if (problem === undefined) return tls;
+  const given = names.filter((name) => flags[name] !== undefined).map((name) => `--${name} ${flags[name]}`);
+  throw new InputError(`cannot use ${given.join(", ")}: ${problem}`);
 }
 
 /**
@@ -51,11 +61,18 @@ export async function askPermission(address: Address): Promise<void> {
   for (const name of ["read", "write"] as const) await Deno.permissions.request({ name, path });
 }
 
-/** Dials; a permission that is missing is named. */
+/** How the library names what a certificate's check lacks. */
+const OPTION_CA = /\bas ca$/;
+
+/** Dials; a permission that is missing is named, and options by their flags. */
 export async function dialOrExplain(address: Address, signal: AbortSignal): Promise<Duplex> {
   try {
     return await dialAddress(address, signal);
   } catch (error) {
+    if (error instanceof RpcError) {
+      const { err, msg } = error.toJSON();
+      throw new RpcError(err, msg?.replace(OPTION_CA, "with --ca"), { retryable: error.retryable, cause: error.cause });
+    }
     if (!(error instanceof Deno.errors.NotCapable)) throw error;
     const { path } = address;
     const flags = path === undefined

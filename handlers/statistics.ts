@@ -22,6 +22,9 @@ const BOUNDS_MS = Float64Array.from(DURATION_BOUNDS_MS);
 /** Codes that are counted apart for each command: a handler may take them from its callers, who could name any number. */
 const MAX_CODES = 64;
 
+/** Codes that are longer are not counted apart: they would make STATS too long to be sent. */
+const MAX_CODE_CHARS = 64;
+
 /** What all others are counted as. */
 const OTHER_CODES = "OTHER";
 
@@ -49,8 +52,7 @@ export class CommandCounts {
 
   /** A call that counted as answered could not be: its answer did not fit the wire. */
   failed(code: string): void {
-    const place = this.#errors.has(code) || this.#errors.size < MAX_CODES ? code : OTHER_CODES;
-    this.#errors.set(place, (this.#errors.get(place) ?? 0) + 1);
+    countCode(this.#errors, code, 1);
   }
 
   /** The counts as STATS tells them. */
@@ -119,7 +121,14 @@ function sumOfCommand(parts: CommandStatistics[]): CommandStatistics {
     sum.totalMs += totalMs;
     sum.maxMs = Math.max(sum.maxMs, maxMs);
     for (const [place, count] of durations.entries()) sum.durations[place] += count;
-    for (const [code, count] of Object.entries(errors)) codes.set(code, (codes.get(code) ?? 0) + count);
+    for (const [code, count] of Object.entries(errors)) countCode(codes, code, count);
   }
   return { ...sum, errors: Object.fromEntries(codes) };
+}
+
+/** Counts failures with a code, apart from others where there is room for that. */
+function countCode(codes: Map<string, number>, code: string, count: number): void {
+  const isApart = codes.has(code) || codes.size < MAX_CODES && code.length <= MAX_CODE_CHARS;
+  const place = isApart ? code : OTHER_CODES;
+  codes.set(place, (codes.get(place) ?? 0) + count);
 }

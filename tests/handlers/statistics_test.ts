@@ -61,3 +61,14 @@ Deno.test("a command's failures are counted by code, for as many codes as an aut
   assertEquals([errors.CODE_0, errors.CODE_63, errors.CODE_64, errors.OTHER], [2, 2, undefined, 2 * (1_000 - 64)]);
   assertEquals(Object.keys(errors).length, 65);
 });
+
+Deno.test("a code too long to be told is counted with the others, in sums too", () => {
+  const counts = new CommandCounts();
+  const long = "X".repeat(65);
+  for (const code of [long, "Y".repeat(60_000), "Z".repeat(64)]) {
+    counts.inFlight++;
+    counts.answered(1, code);
+  }
+  const { errors } = counts.snapshot();
+  assertEquals(errors, { OTHER: 2, ["Z".repeat(64)]: 1 });
+});
