@@ -71,7 +71,7 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    */
   sequenced?: boolean;
   /**
-   * How long a call waits for its reply, in milliseconds, unless it says something else; `0` is without end.
+   * How long a call waits for its reply, in milliseconds, unless it says something else; `Infinity` is without end.
    *
    * @default {30_000}
    */
@@ -154,22 +154,24 @@ export type Arguments<Params, Options> = Record<never, never> extends Params ? [
 
 /**
  * A client, connected. When its connection is lost, it dials again as soon as a call needs it: at once where the server
- * had answered, else after a wait that grows up to 5 s. A call that was not sent yet waits for the new connection, within
- * its timeout; one that was sent rejects, unless it is marked `idempotent`.
+ * had answered, but not more than once in 10 s; else after a wait that grows up to 5 s. A call that was not sent yet waits
+ * for the new connection, within its timeout; one that was sent rejects, unless it is marked `idempotent`.
+ *
+ * A client with nothing open does not keep the program running, closed or not; a call or a stream that is open does.
  */
 export interface Client<C extends Commands = AnyCommands> extends AsyncDisposable {
   /**
    * Calls a command. Every call settles, once.
    *
    * @param name The command's name.
-   * @param args Its parameters, which are read when the request is written and must not change before: at the end of
-   * this turn of the event loop, or later where there is no connection or {@linkcode ConnectOptions.maxInFlight} is
-   * reached. Then options: timeout in milliseconds, signal, meta, idempotent.
+   * @param args Its parameters, which are encoded before `call()` returns: objects and buffers may be used again at once.
+   * Then options: timeout in milliseconds, signal, meta, idempotent.
    * @returns The reply whole: `{ res, ... }`.
    * @throws {RpcError} With the server's code; or `TIMEOUT`, `CANCELLED` (by the signal, whose reason is the `cause`),
-   * `CONNECTION_LOST`, `CLOSED`, `BAD_REPLY`; or `INVALID_PARAMS` for parameters that cannot be sent. `retryable` says
-   * whether the server has certainly not started it.
-   * @throws {RangeError} If the timeout is none.
+   * `CONNECTION_LOST`, `CLOSED`, `BAD_REPLY`; or `OVERLOADED`, where 256 MiB of calls wait to be sent already.
+   * `retryable` says whether the server has certainly not started it.
+   * @throws {TypeError} If the parameters or `meta` cannot be sent, such as a `Date` or a `Map`; the text names the field.
+   * @throws {RangeError} If the timeout is not a number, or the request is larger than `maxPayloadBytes`.
    *
    * @example A deadline, and a caller who loses patience
    * ```ts
@@ -200,11 +202,11 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    *
    * @param name The command's name.
    * @param args Its parameters, as for {@linkcode Client.call}. Then options: credit in items, timeout in milliseconds
-   * for the whole stream (by default there is none), signal, meta.
+   * for the whole stream (by default there is none; but it must begin within the client's), signal, meta.
    * @returns The items; the generator's return value is what the handler's was. It throws as {@linkcode Client.call}
    * rejects; what came before a lost connection is handed out first.
-   * @throws {RangeError} If the credit or the timeout is none.
-   * @throws {TypeError} If the client is not `sequenced`.
+   * @throws {RangeError} If the credit or the timeout is out of range, or the request is larger than `maxPayloadBytes`.
+   * @throws {TypeError} If the parameters or `meta` cannot be sent, or the client is not `sequenced`.
    *
    * @example The first three of many
    * ```ts
@@ -266,7 +268,7 @@ export async function connect<C extends Commands = AnyCommands>(options: Connect
     dial: options.dial ?? ((signal) => dialAddress({ hostname, port, path, tls }, signal)),
     numbers: numbersOf(options.commands ?? {}),
     sequenced: options.sequenced ?? true,
-    timeoutMs: checkTimeout(timeout),
+    timeoutMs: checkedDefault(timeout),
     maxInFlight: checkLimit("maxInFlight", options.maxInFlight ?? DEFAULT_LIMITS.maxInFlight),
     maxPayloadBytes: checkLimit("maxPayloadBytes", options.maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes),
     onState: options.onState,
@@ -275,6 +277,12 @@ export async function connect<C extends Commands = AnyCommands>(options: Connect
   });
   await caller.open();
   return caller as unknown as Client<C>;
+}
+
+/** A client whose every call were out of time is a mistake. */
+function checkedDefault(timeout: unknown): number {
+  if (checkTimeout(timeout) > 0) return timeout as number;
+  throw new RangeError(`Cannot use ${timeout} as timeout of a client: it must be above 0, and Infinity is without end`);
 }
 
 function numbersOf(commands: Commands): Map<string, number> {

@@ -243,13 +243,13 @@ export function checkLimit(name: keyof Limits, value: unknown): number {
 /**
  * How long a call may wait for its reply, checked.
  *
- * @param timeoutMs What was asked for, of any type; 0 and `Infinity` are without end.
+ * @param timeoutMs What was asked for, of any type; `Infinity` is without end, and from 0 down no time is left.
  * @returns The same, a number of milliseconds.
- * @throws {RangeError} If it is none from 0 up.
+ * @throws {RangeError} If it is not a number.
  */
 export function checkTimeout(timeoutMs: unknown): number {
-  if (typeof timeoutMs === "number" && timeoutMs >= 0) return timeoutMs;
-  throw new RangeError(`Cannot use ${shown(timeoutMs)} as timeout: it must be a number of milliseconds from 0 up`);
+  if (typeof timeoutMs === "number" && !Number.isNaN(timeoutMs)) return timeoutMs;
+  throw new RangeError(`Cannot use ${shown(timeoutMs)} as timeout: it must be a number of milliseconds`);
 }
 
 /** What an option must be: for its check, and for the error that names it. */

@@ -89,15 +89,27 @@ export class ReceivedReply {
   weightBytes = 0;
 }
 
-/** What a client sends for a call. */
-export interface OutgoingRequest {
+/** What a caller gives for a call. */
+export interface GivenRequest {
   readonly cmd: number | string;
-  readonly params: Fields;
-  readonly seq: number | undefined;
-  /** Read at the time of writing: a request may have waited for its connection. */
-  readonly ttl: number | undefined;
-  readonly meta: Record<string, string> | undefined;
+  readonly params: unknown;
+  readonly meta: unknown;
   readonly credit: number | undefined;
+}
+
+/** What is known of a request when it is written. */
+export interface LateFields {
+  readonly seq: number | undefined;
+  /** A request may have waited for its connection, and less time is left. */
+  readonly ttl: number | undefined;
+}
+
+/** What a client sends for a call. */
+export interface OutgoingRequest extends GivenRequest, LateFields {}
+
+/** The same, whose caller's part was encoded by `encodeGiven()` when it was given. */
+export interface EncodedRequest extends LateFields {
+  readonly given: Uint8Array;
 }
 
 /** What a client sends beside requests: fields of a message with `cmd: 0`. */
@@ -254,10 +266,23 @@ export function writeReply(writer: Writer, reply: Reply): void {
 /** One request or control message as a payload: parameters before `cmd`, as the article's client writes them. */
 export function writeRequest(writer: Writer, message: OutgoingRequest | OutgoingControl): void {
   if (message instanceof OutgoingControl) return writer.writeValue({ cmd: 0, ...message.fields });
-  const { cmd, params, seq, ttl, meta, credit } = message;
+  writeGiven(writer, message, (message.seq === undefined ? 0 : 1) + (message.ttl === undefined ? 0 : 1));
+  writeLateFields(writer, message);
+}
+
+/** The same, for a request whose first part is encoded already. */
+export function writeEncodedRequest(writer: Writer, message: EncodedRequest | OutgoingControl): void {
+  if (message instanceof OutgoingControl) return writer.writeValue({ cmd: 0, ...message.fields });
+  writer.writeEncoded(message.given);
+  writeLateFields(writer, message);
+}
+
+/** A request up to the fields that are known late. */
+export function writeGiven(writer: Writer, { cmd, params, meta, credit }: GivenRequest, lateFields: number): void {
+  checkMap("params", params);
+  if (meta !== undefined) checkTexts(meta);
   const names = Object.keys(params);
-  let others = 1; // cmd
-  for (const field of [seq, ttl, meta, credit]) if (field !== undefined) others++;
+  const others = 1 + (meta === undefined ? 0 : 1) + (credit === undefined ? 0 : 1) + lateFields;
   const start = writer.beginMap(names.length + others);
   let parameters = 0;
   for (const name of names) {
@@ -270,14 +295,6 @@ export function writeRequest(writer: Writer, message: OutgoingRequest | Outgoing
   }
   writer.writeKey("cmd");
   writer.writeValue(cmd);
-  if (seq !== undefined) {
-    writer.writeKey("seq");
-    writer.writeNumber(seq);
-  }
-  if (ttl !== undefined) {
-    writer.writeKey("ttl");
-    writer.writeNumber(ttl);
-  }
   if (meta !== undefined) {
     writer.writeKey("meta");
     writer.writeValue(meta, 1);
@@ -287,6 +304,44 @@ export function writeRequest(writer: Writer, message: OutgoingRequest | Outgoing
     writer.writeNumber(credit);
   }
   writer.endMap(start, names.length + others, parameters + others);
+}
+
+function writeLateFields(writer: Writer, { seq, ttl }: LateFields): void {
+  if (seq !== undefined) {
+    writer.writeKey("seq");
+    writer.writeNumber(seq);
+  }
+  if (ttl !== undefined) {
+    writer.writeKey("ttl");
+    writer.writeNumber(ttl);
+  }
+}
+
+/** An object of another class, such as a Map, has nothing that would be sent: its entries are no properties. */
+function checkMap(path: string, value: unknown): asserts value is Fields {
+  if (typeof value === "object" && value !== null) {
+    const prototype = Object.getPrototypeOf(value);
+    if (prototype === Object.prototype || prototype === null) return;
+  }
+  throw new EncodeError(`${path}: ${kindOf(value)} cannot be sent here, only a plain object`);
+}
+
+/** A server refuses any other `meta`. */
+function checkTexts(meta: unknown): asserts meta is Record<string, string> {
+  checkMap("meta", meta);
+  for (const name of Object.keys(meta)) {
+    if (typeof meta[name] !== "string") {
+      throw new EncodeError(`meta.${shortened(name)}: ${kindOf(meta[name])} cannot be sent here, only text`);
+    }
+  }
+}
+
+/** What a value is, with its article. */
+function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  const kind = typeof value === "object" ? Object.prototype.toString.call(value).slice(8, -1) : typeof value;
+  const name = kind === "Object" ? value.constructor?.name ?? kind : kind;
+  return `${/^[AEIOU]/i.test(name) ? "an" : "a"} ${name}`;
 }
 
 /** A name may be a peer's, and of any length; a reply that quotes it is short, whatever the peer takes. */

@@ -265,6 +265,13 @@ export class Writer {
     }
   }
 
+  /** Writes what was encoded before. */
+  writeEncoded(bytes: Uint8Array): void {
+    this.reserve(bytes.length);
+    this.bytes.set(bytes, this.position);
+    this.position += bytes.length;
+  }
+
   /**
    * Drops what was written last.
    *

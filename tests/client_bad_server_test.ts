@@ -26,7 +26,7 @@ async function failure(call: Promise<unknown>): Promise<[code: string, retryable
 for (const makeNetwork of NETWORKS) {
   const test = (
     what: string,
-    options: ConnectOptions & { reads?: boolean },
+    { reads, ...options }: ConnectOptions & { reads?: boolean },
     body: (scene: Scene) => Promise<void>,
   ): void => {
     const name = makeNetwork === NETWORKS[0] ? "memory" : "TCP";
@@ -34,8 +34,8 @@ for (const makeNetwork of NETWORKS) {
       using network = makeNetwork();
       const clock = new FakeClock();
       const dial = () => network.dial();
-      const accepted = ScriptedServer.accept(network, options);
-      await using client = await connect({ dial, clock, timeout: 0, random: () => 0, ...options });
+      const accepted = ScriptedServer.accept(network, { reads });
+      await using client = await connect({ dial, clock, timeout: Infinity, random: () => 0, ...options });
       await using server = await accepted;
       await body({ client, server, network, clock });
       await client.close();

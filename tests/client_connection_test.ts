@@ -130,7 +130,7 @@ Deno.test("client - a lost connection is made again when a call needs it, not be
 });
 
 Deno.test("client - dials back off, up to 5 s, and start afresh after an answer", async () => {
-  const { client, server, network, clock, dialedMs, line } = await setUp({ timeout: 0 });
+  const { client, server, network, clock, dialedMs, line } = await setUp({ timeout: Infinity });
   const first = client.call("A");
   await server.request();
   await server.reply({ seq: 0, res: 1 });
@@ -163,7 +163,7 @@ Deno.test("client - dials back off, up to 5 s, and start afresh after an answer"
 });
 
 Deno.test("client - the jitter is full", async () => {
-  const { client, server, clock, dialedMs, line } = await setUp({ timeout: 0, random: () => 0.5 });
+  const { client, server, clock, dialedMs, line } = await setUp({ timeout: Infinity, random: () => 0.5 });
   line.down = true;
   server.cut();
   await turn();
@@ -285,7 +285,7 @@ Deno.test("client - a server that shuts down: the refused call moves on, the oth
 });
 
 Deno.test("client - a server that only shuts down is asked again after a wait", async () => {
-  const { client, server, network, clock, dialedMs } = await setUp({ timeout: 0 });
+  const { client, server, network, clock, dialedMs } = await setUp({ timeout: Infinity });
   const call = client.call("A");
   let current = server;
   for (let round = 0; round < 4; round++) {
@@ -397,7 +397,7 @@ Deno.test("client without seq - a server that closes after each reply serves one
   const network = memoryNetwork();
   const served: unknown[] = [];
   void serveOnce(network, served);
-  const client: Client = await connect({ sequenced: false, timeout: 0, dial: network.dial });
+  const client: Client = await connect({ sequenced: false, timeout: Infinity, dial: network.dial });
   const names = Array.from({ length: 20 }, (_, index) => `C${index}`);
   assertEquals((await Promise.all(names.map((name) => client.call(name)))).map(({ res }) => res), names);
   for (const name of names) assertEquals((await client.call(name)).res, name);
@@ -406,7 +406,7 @@ Deno.test("client without seq - a server that closes after each reply serves one
 });
 
 Deno.test("client without seq - a call out of time keeps its place", async () => {
-  const { client, server, clock } = await setUp({ sequenced: false, timeout: 0 });
+  const { client, server, clock } = await setUp({ sequenced: false, timeout: Infinity });
   const first = client.call("A");
   await server.request();
   await server.reply({ res: "A" });
@@ -425,7 +425,7 @@ Deno.test("client without seq - a call out of time keeps its place", async () =>
 });
 
 Deno.test("client without seq - a reply too many ends the connection", async () => {
-  const { client, server } = await setUp({ sequenced: false, timeout: 0 });
+  const { client, server } = await setUp({ sequenced: false, timeout: Infinity });
   const call = client.call("A");
   await server.request();
   await server.reply({ res: "A" }, { res: "again" });

@@ -138,7 +138,7 @@ export async function inferred(): Promise<void> {
 /** What a call is sent as. */
 async function sentAs(options: ConnectOptions<typeof commands>): Promise<unknown[]> {
   const network = memoryNetwork();
-  const client = await connect<typeof commands>({ ...options, timeout: 0, dial: network.dial });
+  const client = await connect<typeof commands>({ ...options, timeout: Infinity, dial: network.dial });
   const server = await ScriptedServer.accept(network);
   const calls = [
     client.call("ADD", { a: 1, b: 2 }),

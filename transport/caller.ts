@@ -11,12 +11,15 @@
 
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
+import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import { Channel, type ChannelOwner } from "./channel.ts";
 import { type Clock, sleep } from "./clock.ts";
 import { Deadlines } from "./deadlines.ts";
 import { Backoff, type Dial, dialInTime, discard, unreachable } from "./dialer.ts";
 import { ItemStream, type StreamOptions } from "./item_stream.ts";
 import { type CallOptions, CallQueue, type PendingCall, UnaryCall } from "./pending.ts";
+import { markReceived } from "./received.ts";
+import { Signals } from "./signals.ts";
 
 /**
  * What a client is doing: `connecting`, `open`, `waiting` before it dials again, `idle` without a connection until a
@@ -39,10 +42,14 @@ export interface CallerOptions {
   random: () => number;
 }
 
+/** How often an idempotent call is sent: what ends its server each time must not end one after the other. */
+const MAX_SENDS = 3;
+
 /** The engine of one client. */
 export class Caller implements ChannelOwner {
   readonly clock: Clock;
   readonly deadlines: Deadlines;
+  readonly signals = new Signals();
   readonly queue = new CallQueue();
   readonly sequenced: boolean;
   readonly timeoutMs: number;
@@ -72,7 +79,10 @@ export class Caller implements ChannelOwner {
     this.sequenced = options.sequenced;
     this.timeoutMs = options.timeoutMs;
     this.maxInFlight = options.maxInFlight;
-    this.maxPayloadBytes = options.maxPayloadBytes;
+    // A server that knows no seq knows no long frames either.
+    this.maxPayloadBytes = options.sequenced
+      ? options.maxPayloadBytes
+      : Math.min(options.maxPayloadBytes, SHORT_PAYLOAD_BYTES_END - 1);
     this.#backoff = new Backoff(options.random);
   }
 
@@ -95,7 +105,7 @@ export class Caller implements ChannelOwner {
   call(name: string, params?: unknown, options: CallOptions = {}): Promise<Fields> {
     return new Promise((resolve, reject) => {
       // What is thrown in here rejects.
-      const call = new UnaryCall(this, this.#cmd(name), params, options);
+      const call = new UnaryCall(this, name, params, options);
       call.resolve = resolve;
       call.reject = reject;
       this.begin(call);
@@ -106,7 +116,7 @@ export class Caller implements ChannelOwner {
   stream(name: string, params?: unknown, options: StreamOptions = {}): ItemStream {
     // A request without seq cannot be told from the next, and so neither cancelled nor granted more items.
     if (!this.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
-    return new ItemStream(this, this.#cmd(name), params, options);
+    return new ItemStream(this, name, params, options);
   }
 
   /** See `Client.close`. */
@@ -122,8 +132,13 @@ export class Caller implements ChannelOwner {
     return this.#lastError;
   }
 
+  get unanswered(): number {
+    return this.#channel?.unanswered ?? 0;
+  }
+
   begin(call: PendingCall): void {
     if (this.#state === "closed") return call.end(new RpcError("CLOSED", "the client is closed", { retryable: true }));
+    if (this.queue.full) return call.end(this.#overloaded());
     call.begin();
     if (call.settled) return;
     this.queue.push(call);
@@ -133,29 +148,34 @@ export class Caller implements ChannelOwner {
   giveUp(call: PendingCall, error: RpcError): void {
     call.end(error);
     if (call.channel) call.channel.abandon(call);
-    else this.queue.forget();
-  }
-
-  onAnswered(): void {
-    this.#backoff.reset();
+    else this.queue.forget(call);
   }
 
   onRetired(channel: Channel, reason: RpcError | undefined, refused: PendingCall | undefined): void {
-    if (refused) this.queue.push(refused);
+    if (refused) this.#queueAgain(refused, false);
     this.#leave(channel, reason);
   }
 
   onEnded(channel: Channel, error: RpcError, unanswered: PendingCall[]): void {
     this.#channels.delete(channel);
     for (const call of unanswered) {
-      if (call.idempotent && error.code === "CONNECTION_LOST") {
-        call.lost = true;
-        this.queue.push(call);
-      } else {
-        call.settle(error);
-      }
+      if (!call.idempotent || error.code !== "CONNECTION_LOST") call.settle(error);
+      else if (call.losses < MAX_SENDS - 1) this.#queueAgain(call, true);
+      else call.settle(new RpcError(error.code, `sent ${MAX_SENDS} times: ${error.toJSON().msg}`, { cause: error }));
     }
     this.#leave(channel, error);
+  }
+
+  #queueAgain(call: PendingCall, wasLost: boolean): void {
+    call.waitAgain(wasLost);
+    this.queue.push(call);
+  }
+
+  /** Marked as a server's word is: it is not about the request in whose handler the call was made. */
+  #overloaded(): RpcError {
+    const reason = this.#lastError?.message ?? `${this.unanswered} before them are unanswered`;
+    const text = `too many calls wait to be sent: ${reason}`;
+    return markReceived(new RpcError("OVERLOADED", text, { cause: this.#lastError }));
   }
 
   /** A connection takes no more calls. */
@@ -164,7 +184,8 @@ export class Caller implements ChannelOwner {
       this.#channel = undefined;
       this.#lastError = reason;
       // One that never answered is no better than one that could not be made.
-      if (reason && !channel.answered) this.#backoff.failed(this.clock.now());
+      if (reason && channel.answered) this.#backoff.lost(this.clock.now());
+      else if (reason) this.#backoff.failed(this.clock.now());
       if (this.queue.empty) this.#setState("idle", reason);
     }
     this.#serveQueue();
@@ -237,7 +258,7 @@ export class Caller implements ChannelOwner {
     if (onState) queueMicrotask(() => onState(state, error));
   }
 
-  #cmd(name: string): number | string {
+  cmdOf(name: string): number | string {
     return this.#options.numbers.get(name) ?? name;
   }
 }

@@ -24,9 +24,9 @@ import { resolveLimits, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Timer } from "./clock.ts";
 import type { Duplex } from "./duplex.ts";
 import { type Ends, endsOf } from "./ends.ts";
-import { messageOf, reasonOf } from "./tls.ts";
+import { reasonOf } from "./tls.ts";
 import { Outbox, type Outgoing } from "./outbox.ts";
-import type { CallOwner, CallQueue, PendingCall } from "./pending.ts";
+import { type CallOwner, type CallQueue, type PendingCall, unsendable } from "./pending.ts";
 import { bufferAfter, closeQuietly, FIRST_READ_BYTES } from "./tcp.ts";
 import { markReceived } from "./received.ts";
 
@@ -36,6 +36,15 @@ const LINGER_MS = 1_000;
 /** How long a server may leave a cancelled call unanswered; it answers a cancel at once, whatever its handler does. */
 const SILENCE_MS = 10_000;
 
+/** What comes at less than this in {@linkcode SILENCE_MS} is no sign of life: a frame that never ends is silence too. */
+const PROGRESS_BYTES = 1_024;
+
+/** Replies to no call that a connection may bring: answers to cancels that came too late to be waited for. */
+const MAX_STRAY_REPLIES = 100_000;
+
+/** How long nothing came and went before the connection's end is looked for. */
+const QUIET_MS = 1_000;
+
 /** How long after its first reply a server of the article's kind may take to close. */
 const CLOSES_WITHIN_MS = 20;
 
@@ -44,20 +53,14 @@ const ABOUT_THE_CONNECTION: ReadonlySet<unknown> = new Set(["BAD_FRAME", "INVALI
 
 /** What a connection needs of its client. */
 export interface ChannelOwner extends CallOwner {
-  /** Whether calls carry a `seq`. */
-  readonly sequenced: boolean;
   /** Calls that may be unanswered at once. */
   readonly maxInFlight: number;
-  /** The largest payload, either way. */
-  readonly maxPayloadBytes: number;
   /** Calls that wait for a connection. */
   readonly queue: CallQueue;
   /** Whether the server closes a connection after one reply, as far as it is known. */
   servesOnce: boolean | undefined;
   /** Replies that nobody waited for. */
   lateReplies: number;
-  /** The connection is of use: its server has answered. */
-  onAnswered(): void;
   /** The server takes no more calls here. `refused` was certainly not started, if there is one. */
   onRetired(channel: Channel, reason: RpcError | undefined, refused: PendingCall | undefined): void;
   /** The connection has ended; the calls have been written and not answered. */
@@ -82,8 +85,11 @@ export class Channel {
   #controls: OutgoingControl[] = [];
   /** Goes before the first request: how large replies may be. */
   #greeting: OutgoingControl | undefined;
-  /** Counts what comes, to know whether anything has. */
-  #heard = 0;
+  #strayReplies = 0;
+  #receivedReplies = 0;
+  #receivedBytes = 0;
+  /** When something last came or went. */
+  #lastUseMs: number;
   /** Runs while it shows whether the server closes after its reply. */
   #probe: Timer | undefined;
   /** Whether this connection keeps the program alive, which it does while a call is open. */
@@ -99,19 +105,27 @@ export class Channel {
   constructor(owner: ChannelOwner, duplex: Duplex) {
     const { sequenced, maxPayloadBytes } = owner;
     this.#owner = owner;
+    this.#lastUseMs = owner.clock.now();
     this.peer = duplex.peer ?? "the server";
     this.#ends = endsOf(duplex);
-    // A server that knows no seq knows no control messages and no long frames either: it would answer them.
-    const untoldBytes = SHORT_PAYLOAD_BYTES_END - 1;
-    if (sequenced && maxPayloadBytes !== untoldBytes) this.#greeting = new OutgoingControl({ max: maxPayloadBytes });
+    // A server that knows no seq knows no control messages either: it would answer them.
+    if (sequenced && maxPayloadBytes !== SHORT_PAYLOAD_BYTES_END - 1) {
+      this.#greeting = new OutgoingControl({ max: maxPayloadBytes });
+    }
     this.#outbox = new Outbox(this.#ends, {
       takeBatch: () => this.#takeBatch(),
-      maxPayloadBytes: sequenced ? maxPayloadBytes : Math.min(maxPayloadBytes, untoldBytes),
+      maxPayloadBytes,
+      mayHaveEnded: () => owner.clock.now() - this.#lastUseMs >= QUIET_MS,
       onUnwritable: (call, error) => this.#refuse(call, error),
       onFailed: (error) => this.#lose(this.#lost("a write failed", error)),
     });
     this.#reading = this.#receive();
     this.#keepAlive();
+  }
+
+  /** Calls that were written and not answered. */
+  get unanswered(): number {
+    return this.#calls.size;
   }
 
   /** There are calls in the queue. */
@@ -124,17 +138,29 @@ export class Channel {
    * which it does at once; one that is silent instead is given up.
    */
   abandon(call: PendingCall): void {
-    if (!this.#owner.sequenced || !this.#calls.has(call.id)) return;
-    this.#control({ seq: call.id, cancel: true });
+    if (!this.#calls.has(call.id)) return;
+    if (this.#owner.sequenced) this.#control({ seq: call.id, cancel: true });
+    this.#awaitAnswer(call);
+  }
+
+  #awaitAnswer(call: PendingCall): void {
     call.heardAtEnd = this.#heard;
     call.deadlineMs = this.#owner.clock.now() + SILENCE_MS;
     this.#owner.deadlines.add(call);
+  }
+
+  /** Counts what comes, to know whether anything has. */
+  get #heard(): number {
+    return this.#receivedReplies + Math.floor(this.#receivedBytes / PROGRESS_BYTES);
   }
 
   /** An abandoned call has still not been answered. */
   missAnswer(call: PendingCall): void {
     if (call.heardAtEnd === this.#heard) {
       this.#lose(new RpcError("CONNECTION_LOST", `${this.peer} has been silent for ${SILENCE_MS} ms`));
+    } else if (!this.#owner.sequenced) {
+      // Replies come in order: the server is busy with it, or with one before it.
+      this.#awaitAnswer(call);
     } else if (this.#calls.delete(call.id)) {
       this.#keepAlive();
       this.wake();
@@ -166,23 +192,21 @@ export class Channel {
 
   #takeBatch(): Outgoing[] {
     if (this.#ended) return [];
-    const { queue, sequenced } = this.#owner;
+    const { queue } = this.#owner;
     const batch: Outgoing[] = this.#controls;
     this.#controls = [];
-    while (this.#calls.size < this.#window) {
+    while (this.unanswered < this.#window) {
       const call = queue.shift();
       if (call === undefined) break;
       if (this.#greeting !== undefined) {
         batch.push(this.#greeting);
         this.#greeting = undefined;
       }
-      call.channel = this;
-      call.sent = true;
-      call.id = this.#nextId++;
-      call.seq = sequenced ? call.id : undefined;
+      call.send(this, this.#nextId++);
       this.#calls.set(call.id, call);
       batch.push(call);
     }
+    if (batch.length > 0) this.#lastUseMs = this.#owner.clock.now();
     this.#keepAlive();
     return batch;
   }
@@ -208,8 +232,8 @@ export class Channel {
   /** A call cannot be written: it has left no byte, and gives back its place. */
   #refuse(call: PendingCall, error: unknown): void {
     this.#calls.delete(call.id);
+    call.end(unsendable(call.name, error));
     this.#keepAlive();
-    call.end(new RpcError("INVALID_PARAMS", messageOf(error), { cause: error }));
   }
 
   // ---- what comes in
@@ -222,7 +246,8 @@ export class Channel {
       while (true) {
         const readBytes = await this.#ends.read(buffer);
         if (readBytes === null) break;
-        this.#heard++;
+        this.#receivedBytes += readBytes;
+        this.#lastUseMs = this.#owner.clock.now();
         decode.transform(buffer.subarray(0, readBytes), output);
         buffer = bufferAfter(buffer, readBytes);
       }
@@ -234,6 +259,7 @@ export class Channel {
   }
 
   #takeReplies(batch: Decoded<ReceivedReply>[]): void {
+    this.#receivedReplies += batch.length;
     for (const message of batch) {
       if (this.#ended) return;
       if (message instanceof ReceivedReply) this.#takeReply(message);
@@ -246,10 +272,10 @@ export class Channel {
 
   #takeReply(reply: ReceivedReply): void {
     const { sequenced } = this.#owner;
-    if (sequenced !== (reply.seq !== undefined)) return this.#lose(this.#unasked(reply.fields));
+    if (sequenced !== (reply.seq !== undefined)) return this.#lose(this.#unasked(reply));
     const call = sequenced ? this.#calls.get(reply.seq as number) : this.#oldest();
     if (call === undefined) {
-      if (!sequenced) return this.#lose(this.#unasked(reply.fields));
+      if (!sequenced || ++this.#strayReplies > MAX_STRAY_REPLIES) return this.#lose(this.#unasked(reply));
       this.#owner.lateReplies++;
       return;
     }
@@ -272,21 +298,18 @@ export class Channel {
       call.settle("res" in fields ? fields : badReply("the reply has neither res nor err"));
     } else if (err === "SHUTTING_DOWN" && !call.hasItems) {
       this.#retired = true;
-      call.channel = undefined;
-      call.sent = call.lost;
       this.#owner.onRetired(this, toError(fields), call);
     } else if (err === "DEADLINE_EXCEEDED" && this.#owner.clock.now() >= call.deadlineMs) {
       // The server saw the end of the caller's time before the caller did: one event, one code.
       call.expire();
     } else {
-      call.settle(toError(fields, call.lost || call.hasItems));
+      call.settle(toError(fields, call.losses > 0 || call.hasItems));
     }
   }
 
   #firstAnswer(): void {
     this.answered = true;
     const owner = this.#owner;
-    owner.onAnswered();
     if (owner.sequenced || owner.servesOnce === false) return;
     if (owner.servesOnce) {
       this.#retired = true;
@@ -358,9 +381,11 @@ export class Channel {
   }
 
   /** What a reply means that belongs to no call. */
-  #unasked(fields: Fields): RpcError {
+  #unasked({ seq, fields }: ReceivedReply): RpcError {
     if (ABOUT_THE_CONNECTION.has(fields.err)) return toError(fields);
-    if (!this.#owner.sequenced) return badReply(`${this.peer} sent a reply that was not asked for`);
+    if (seq !== undefined || !this.#owner.sequenced) {
+      return badReply(`${this.peer} sent a reply that was not asked for`);
+    }
     return badReply(`${this.peer} answers without seq; a server that knows none wants sequenced: false`);
   }
 }

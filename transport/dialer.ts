@@ -19,6 +19,9 @@ const DIAL_TIMEOUT_MS = 10_000;
 const FIRST_BACKOFF_MS = 50;
 const LONGEST_BACKOFF_MS = 5_000;
 
+/** How often a connection that was lost may be replaced without a wait. */
+const FORGIVEN_AFTER_MS = 10_000;
+
 /** Where a server is, and how it is spoken to. */
 export interface Address {
   /** The name or address. */
@@ -59,7 +62,7 @@ async function open({ port, path, tls, ...address }: Address, signal: AbortSigna
   if (tls === undefined) return socketDuplex(await Deno.connect({ hostname, port, signal }));
   if (tls.cert !== undefined) {
     const { dialWithCertificate } = await import("./tls_socket.ts");
-    return await dialWithCertificate({ hostname, port }, tls, signal);
+    return Object.assign(await dialWithCertificate({ hostname, port }, tls, signal));
   }
   // Not by `Deno.connectTls`: it leaves Nagle's algorithm on, by which a request waits for an earlier one to be acknowledged.
   const conn = await Deno.connect({ hostname, port, signal });
@@ -109,14 +112,22 @@ export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortControll
   // A dial that throws, and makes no promise, is one that failed all the same.
   const dialed = Promise.try(dial, signal);
   try {
-    return await Promise.race([dialed, unwanted]);
+    return checkedDuplex(await Promise.race([dialed, unwanted]));
   } catch (error) {
     // What comes too late is closed.
-    if (signal.aborted) dialed.then(discard, ignore);
+    if (signal.aborted) dialed.then(checkedDuplex).then(discard).catch(ignore);
     throw error;
   } finally {
     clock.clearTimer(timer);
   }
+}
+
+/** A dial is a user's function, and may give anything. */
+function checkedDuplex(duplex: Duplex): Duplex {
+  if (typeof duplex?.readable?.getReader === "function" && typeof duplex.writable?.getWriter === "function") {
+    return duplex;
+  }
+  throw new TypeError("Cannot use what dial() gave: it must be a pair of streams, { readable, writable }");
 }
 
 /** Closes a connection that nobody uses. */
@@ -146,6 +157,8 @@ export class Backoff {
   readonly #random: () => number;
   #failures = 0;
   #notBeforeMs = -Infinity;
+  /** When a connection was last replaced without a wait. */
+  #lostMs = -Infinity;
 
   /** @param random A number from 0 to 1, each time another. */
   constructor(random: () => number) {
@@ -158,7 +171,17 @@ export class Backoff {
     this.#notBeforeMs = nowMs + this.#random() * longestMs;
   }
 
-  /** A server has answered: the next dial, if there has to be one, need not wait. */
+  /**
+   * A connection that was of use is lost: the next dial need not wait. But a server that answers once and goes, time and
+   * again, is no better than one that is not there: without a wait, such a connection is replaced only now and then.
+   */
+  lost(nowMs: number): void {
+    if (nowMs - this.#lostMs < FORGIVEN_AFTER_MS) return this.failed(nowMs);
+    this.#lostMs = nowMs;
+    this.reset();
+  }
+
+  /** All is well again: the next dial, if there has to be one, need not wait. */
   reset(): void {
     this.#failures = 0;
     this.#notBeforeMs = -Infinity;

@@ -43,18 +43,23 @@ export class ItemStream extends PendingCall implements AsyncGenerator<unknown, u
 
   /**
    * @param owner The client.
-   * @param cmd The command's number or name.
+   * @param name The command's name.
    * @param params Its parameters.
    * @param options What the caller said about it.
    * @throws {RangeError} If the credit or the timeout is none.
    */
-  constructor(owner: CallOwner, cmd: number | string, params: unknown, options: StreamOptions) {
-    const { credit = DEFAULT_CREDIT, timeout = 0 } = options;
+  constructor(owner: CallOwner, name: string, params: unknown, options: StreamOptions) {
+    const { credit = DEFAULT_CREDIT, timeout = Infinity } = options;
     if (!Number.isSafeInteger(credit) || credit < 1) {
       throw new RangeError(`Cannot use ${credit} as credit: it must be a whole number of items from 1 up`);
     }
-    super(owner, cmd, params, { ...options, timeout }, credit);
+    super(owner, name, params, { ...options, timeout }, credit);
     this.#credit = credit;
+  }
+
+  /** A stream may last for ever, but it does not wait for ever to begin: then as long as a call. */
+  protected override get patienceMs(): number {
+    return this.timeoutMs === Infinity ? this.owner.timeoutMs : this.timeoutMs;
   }
 
   // Not async, so that several that ask at once are served in their order.

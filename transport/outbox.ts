@@ -10,7 +10,7 @@
 
 import type { Output } from "../codec/decode.ts";
 import { EncodeStage } from "../codec/encode.ts";
-import { OutgoingControl, writeRequest } from "../codec/message.ts";
+import { OutgoingControl, writeEncodedRequest } from "../codec/message.ts";
 import type { Ends } from "./ends.ts";
 import type { PendingCall } from "./pending.ts";
 import { writeAll } from "./tcp.ts";
@@ -24,6 +24,11 @@ export interface OutboxOptions {
   takeBatch(): Outgoing[];
   /** The largest payload. */
   readonly maxPayloadBytes: number;
+  /**
+   * Whether nothing has come or gone for so long that the peer may have ended the connection, and the end waits to be
+   * read.
+   */
+  mayHaveEnded(): boolean;
   /** Told of a call that cannot be written. */
   onUnwritable(call: PendingCall, error: unknown): void;
   /** Told once that nothing can be written any more. */
@@ -47,7 +52,7 @@ export class Outbox {
     this.#ends = ends;
     this.#options = options;
     this.#encode = new EncodeStage<Outgoing>({
-      writeMessage: writeRequest,
+      writeMessage: writeEncodedRequest,
       // What the client says of its own accord goes out, however low the limit is.
       maxPayloadBytes: (message) => message instanceof OutgoingControl ? Infinity : options.maxPayloadBytes,
       onUnwritable: (message, error) => {
@@ -63,9 +68,15 @@ export class Outbox {
     if (this.#scheduled || this.#sending !== undefined) return;
     this.#scheduled = true;
     queueMicrotask(() => {
-      this.#scheduled = false;
-      this.#flush();
+      // The runtime looks at its sockets before a timer fires: what waits there is read first.
+      if (this.#options.mayHaveEnded()) setTimeout(() => this.#wakeUp(), 0);
+      else this.#wakeUp();
     });
+  }
+
+  #wakeUp(): void {
+    this.#scheduled = false;
+    this.#flush();
   }
 
   /**

@@ -5,20 +5,25 @@
  * In: what the caller wants. Out: one outcome, once. Refused: times and parameters that are none, when it is made.
  */
 
-import type { Fields, OutgoingRequest } from "../codec/message.ts";
+import { PayloadTooLargeError } from "../codec/encode.ts";
+import { encodeGiven } from "../codec/given.ts";
+import type { EncodedRequest, Fields, GivenRequest } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
 import type { Channel } from "./channel.ts";
 import type { Clock } from "./clock.ts";
 import type { Deadlines, Expiring } from "./deadlines.ts";
 import { Fifo } from "./fifo.ts";
+import type { Abortable, Signals } from "./signals.ts";
+import { messageOf } from "./tls.ts";
 
 /** What a caller can say about one call. */
 export interface CallOptions {
   /**
-   * How long to wait for the reply, in milliseconds; `0` is without end. The server is told, and ends the handler.
+   * How long to wait for the reply, in milliseconds; `Infinity` is without end. The server is told, and ends the handler.
+   * With no time left, `0` or less, the call is not sent: so what remains of another deadline can be passed on.
    *
-   * @default {the client's `timeout`; for a stream 0}
+   * @default {the client's `timeout`; for a stream `Infinity`}
    */
   timeout?: number;
   /** Ends the call: it rejects at once, with `CANCELLED`, and the server is told. */
@@ -27,7 +32,8 @@ export interface CallOptions {
   meta?: Record<string, string>;
   /**
    * Whether the server may do the command twice without harm: then the call is sent again, within its timeout, when its
-   * connection is lost after it was sent.
+   * connection is lost after it was sent. It is sent three times at most: what ends its server each time is not tried
+   * for ever.
    *
    * @default {false}
    */
@@ -38,29 +44,46 @@ export interface CallOptions {
 export interface CallOwner {
   readonly clock: Clock;
   readonly deadlines: Deadlines;
+  readonly signals: Signals;
+  /** Whether calls carry a `seq`. */
+  readonly sequenced: boolean;
+  /** The largest payload, either way. */
+  readonly maxPayloadBytes: number;
   /** How long a call may take that says nothing about it, in milliseconds. */
   readonly timeoutMs: number;
   /** Why there is no connection, if there is none. */
   readonly obstacle: RpcError | undefined;
+  /** Calls and streams that are unanswered on the connection. */
+  readonly unanswered: number;
+  /** The number or name by which a command goes. */
+  cmdOf(name: string): number | string;
   /** Takes a call that has been made. */
   begin(call: PendingCall): void;
   /** Settles a call before its reply has come, and lets the server know. */
   giveUp(call: PendingCall, error: RpcError): void;
 }
 
-/** What is left of the parameters when nobody will write them. */
-const NOTHING: Fields = Object.freeze({});
+/** What calls that wait may hold in all. */
+const MAX_WAITING_BYTES = 256 * 1024 * 1024;
+
+/** What a call that waits takes beside its parameters, roughly. */
+const WAITING_CALL_BYTES = 1_024;
+
+const NO_PARAMETERS: Fields = Object.freeze({});
+
+/** What is kept of a call that is settled. */
+const NOTHING = new Uint8Array(0);
 
 /** A call that has been made; a subclass says what its outcome becomes. */
-export abstract class PendingCall implements OutgoingRequest, Expiring, EventListenerObject {
-  readonly cmd: number | string;
-  params: Fields;
+export abstract class PendingCall implements EncodedRequest, Expiring, Abortable {
+  /** The command's name. */
+  readonly name: string;
+  /** What the caller gave, encoded then: it is kept until the call is settled, since it may have to be sent again. */
+  given: Uint8Array;
+  /** What it holds while it waits, as {@linkcode CallQueue} counts it. */
+  waitingBytes = 0;
   /** By which the connection knows it. */
   id = 0;
-  /** The same, if it is on the wire. */
-  seq: number | undefined = undefined;
-  readonly meta: Record<string, string> | undefined;
-  readonly credit: number | undefined;
   readonly idempotent: boolean;
   readonly timeoutMs: number;
   deadlineMs = Infinity;
@@ -68,8 +91,10 @@ export abstract class PendingCall implements OutgoingRequest, Expiring, EventLis
   channel: Channel | undefined = undefined;
   /** Whether the server may have started it. */
   sent = false;
-  /** Whether it went with a connection that was lost: another server's word that it was not started does not undo that. */
-  lost = false;
+  /**
+   * How often it went with a connection that was lost: another server's word that it was not started does not undo that.
+   */
+  losses = 0;
   /** Whether an item has come: it was started, whatever else is said of it. */
   hasItems = false;
   settled = false;
@@ -80,37 +105,74 @@ export abstract class PendingCall implements OutgoingRequest, Expiring, EventLis
 
   /**
    * @param owner The client.
-   * @param cmd The command's number or name.
-   * @param params Its parameters; read when the request is written.
+   * @param name The command's name.
+   * @param params Its parameters, which are encoded now.
    * @param options What the caller said about it.
    * @param credit Items of a stream that may come at once.
-   * @throws {RangeError} If the timeout is none.
-   * @throws {RpcError} `INVALID_PARAMS`, if the parameters are none.
+   * @throws {RangeError} If the timeout is not a number, or the request is larger than a payload may be.
+   * @throws {TypeError} If the parameters or `meta` cannot be sent.
    */
-  constructor(owner: CallOwner, cmd: number | string, params: unknown, options: CallOptions, credit?: number) {
+  constructor(owner: CallOwner, name: string, params: unknown, options: CallOptions, credit?: number) {
     this.owner = owner;
-    this.cmd = cmd;
-    this.params = checkedParams(params);
+    this.name = name;
     this.timeoutMs = checkTimeout(options.timeout ?? owner.timeoutMs);
-    this.meta = options.meta;
-    this.credit = credit;
+    const lateFields = (owner.sequenced ? 1 : 0) + (this.timeoutMs === Infinity ? 0 : 1);
+    const { meta } = options;
+    try {
+      this.given = encodeGiven(
+        { cmd: owner.cmdOf(name), params: params === undefined ? NO_PARAMETERS : params, meta, credit } as GivenRequest,
+        lateFields,
+        owner.maxPayloadBytes,
+      );
+    } catch (error) {
+      throw unsendable(name, error);
+    }
     this.idempotent = options.idempotent === true;
     this.#signal = options.signal;
   }
 
-  /** Milliseconds that are left, read when the request is written: it may have waited for its connection. */
-  get ttl(): number | undefined {
-    return this.deadlineMs === Infinity ? undefined : Math.max(1, Math.ceil(this.deadlineMs - this.owner.clock.now()));
+  get seq(): number | undefined {
+    return this.owner.sequenced ? this.id : undefined;
   }
 
-  /** Starts the time, and listens to the caller's signal; a signal that is aborted already settles it. */
+  /** Milliseconds that are left. */
+  get ttl(): number | undefined {
+    if (this.timeoutMs === Infinity) return undefined;
+    return Math.max(1, Math.ceil(this.deadlineMs - this.owner.clock.now()));
+  }
+
+  /** How long it may wait to be sent, in milliseconds. */
+  protected get patienceMs(): number {
+    return this.timeoutMs;
+  }
+
+  /** Starts the time, and watches the caller's signal; a signal that is aborted already settles it, as does no time. */
   begin(): void {
     const signal = this.#signal;
-    if (signal?.aborted) return this.settle(this.#cancelled(signal));
-    signal?.addEventListener("abort", this, { once: true });
-    if (this.timeoutMs === 0) return;
-    this.deadlineMs = this.owner.clock.now() + this.timeoutMs;
-    this.owner.deadlines.add(this);
+    if (signal?.aborted) return this.end(this.#cancelled(signal));
+    if (this.timeoutMs <= 0) {
+      return this.end(new RpcError("TIMEOUT", "there was no time left, and it was not sent", { retryable: true }));
+    }
+    if (signal) this.owner.signals.add(signal, this);
+    this.#expireIn(this.patienceMs);
+  }
+
+  /** It is written to a connection. */
+  send(channel: Channel, id: number): void {
+    this.channel = channel;
+    this.sent = true;
+    this.id = id;
+    if (this.timeoutMs !== Infinity) return;
+    this.owner.deadlines.delete(this);
+    this.deadlineMs = Infinity;
+  }
+
+  /** It was written, and waits again: it was lost with its connection, or certainly not started there. */
+  waitAgain(wasLost: boolean): void {
+    this.channel = undefined;
+    if (wasLost) this.losses++;
+    this.sent = this.losses > 0;
+    if (this.timeoutMs === Infinity) this.#expireIn(this.patienceMs);
   }
 
   /** Gives the outcome: the only place that does, and only once. */
@@ -118,19 +180,18 @@ export abstract class PendingCall implements OutgoingRequest, Expiring, EventLis
     if (this.settled) return;
     this.settled = true;
     this.owner.deadlines.delete(this);
-    this.#signal?.removeEventListener("abort", this);
+    if (this.#signal) this.owner.signals.delete(this.#signal, this);
+    this.given = NOTHING;
     if (outcome instanceof Error) this.fail(outcome);
     else this.succeed(outcome);
   }
 
-  /** Settles it before a reply came: what was kept for it goes. */
+  /** Settles it before a reply came. */
   end(error: Error): void {
-    this.params = NOTHING;
     this.settle(error);
   }
 
-  /** The caller's signal was aborted. */
-  handleEvent(): void {
+  abort(): void {
     this.owner.giveUp(this, this.#cancelled(this.#signal as AbortSignal));
   }
 
@@ -140,9 +201,13 @@ export abstract class PendingCall implements OutgoingRequest, Expiring, EventLis
       this.channel?.missAnswer(this);
       return;
     }
-    let text = `no reply within ${this.timeoutMs} ms`;
-    const cause = this.sent ? undefined : this.owner.obstacle;
-    if (!this.sent) text += `, and it was not sent: ${cause?.message ?? "those before it are not answered"}`;
+    const { obstacle, unanswered } = this.owner;
+    let text = `no reply within ${this.patienceMs} ms`;
+    const cause = this.sent ? undefined : obstacle;
+    if (!this.sent) {
+      const reason = cause?.message ?? `${unanswered} calls and streams before it are unanswered, see maxInFlight`;
+      text += `, and it was not sent: ${reason}`;
+    }
     this.owner.giveUp(this, new RpcError("TIMEOUT", text, { retryable: !this.sent, cause }));
   }
 
@@ -152,6 +217,11 @@ export abstract class PendingCall implements OutgoingRequest, Expiring, EventLis
   protected abstract succeed(fields: Fields): void;
   /** There will be no reply, or it says that the call failed. */
   protected abstract fail(error: Error): void;
+
+  #expireIn(ms: number): void {
+    this.deadlineMs = this.owner.clock.now() + ms;
+    this.owner.deadlines.add(this);
+  }
 
   #cancelled(signal: AbortSignal): RpcError {
     return new RpcError("CANCELLED", "the caller's signal was aborted", {
@@ -170,7 +240,7 @@ export class UnaryCall extends PendingCall {
   override takeItem(): void {
     this.owner.giveUp(
       this,
-      new RpcError("BAD_REPLY", `command ${this.cmd} answers with a stream: read it with client.stream()`),
+      new RpcError("BAD_REPLY", `command ${this.name} answers with a stream: read it with client.stream()`),
     );
   }
 
@@ -188,26 +258,39 @@ export class CallQueue {
   readonly #calls = new Fifo<PendingCall>();
   /** How many of them have been settled meanwhile, and are passed over. */
   #settled = 0;
+  /** What those hold that are not. */
+  #bytes = 0;
 
   /** Whether no call waits. */
   get empty(): boolean {
     return this.#calls.length === this.#settled;
   }
 
+  /** Whether no more may wait. */
+  get full(): boolean {
+    return this.#bytes >= MAX_WAITING_BYTES;
+  }
+
   push(call: PendingCall): void {
+    call.waitingBytes = WAITING_CALL_BYTES + call.given.length;
+    this.#bytes += call.waitingBytes;
     this.#calls.push(call);
   }
 
   /** The next call that still waits. */
   shift(): PendingCall | undefined {
     for (let call = this.#calls.shift(); call !== undefined; call = this.#calls.shift()) {
-      if (!call.settled) return call;
+      if (!call.settled) {
+        this.#bytes -= call.waitingBytes;
+        return call;
+      }
       this.#settled--;
     }
   }
 
   /** A call that waited has been settled. Its place goes as well, so that nothing grows while nothing can be written. */
-  forget(): void {
+  forget(call: PendingCall): void {
+    this.#bytes -= call.waitingBytes;
     this.#settled++;
     if (2 * this.#settled > this.#calls.length) { for (const call of this.takeAll()) this.push(call); }
   }
@@ -215,12 +298,13 @@ export class CallQueue {
   /** All that wait, which then wait no more. */
   takeAll(): PendingCall[] {
     this.#settled = 0;
+    this.#bytes = 0;
     return this.#calls.takeAll().filter((call) => !call.settled);
   }
 }
 
-function checkedParams(params: unknown): Fields {
-  if (params === undefined) return NOTHING;
-  if (typeof params === "object" && params !== null && !Array.isArray(params)) return params as Fields;
-  throw new RpcError("INVALID_PARAMS", "parameters must be an object, with a property for each");
+/** What is wrong with what a caller gave is a mistake of the program: nothing was sent, and no code is about it. */
+export function unsendable(name: string, cause: unknown): TypeError | RangeError {
+  const Class = cause instanceof PayloadTooLargeError ? RangeError : TypeError;
+  return new Class(`Cannot call ${name}: ${messageOf(cause)}`, { cause });
 }

@@ -320,10 +320,10 @@ Deno.test("writeRequest() writes parameters before cmd, as the article's client 
     ["z", 1],
     ["a", 2],
     ["cmd", "X"],
-    ["seq", 0],
-    ["ttl", 5],
     ["meta", { m: "n" }],
     ["credit", 6],
+    ["seq", 0],
+    ["ttl", 5],
   ]);
 });
 

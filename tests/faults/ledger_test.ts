@@ -99,7 +99,7 @@ async function run(
     return { readable, writable: duplex.writable, close: () => duplex.close() };
   };
   const connectClient = broken.connect ??
-    ((dial) => connect({ dial, commands, timeout: 0, random: () => random.next() }));
+    ((dial) => connect({ dial, commands, timeout: Infinity, random: () => random.next() }));
   const clients = await Promise.all(Array.from({ length: clientCount }, () => connectClient(dial)));
 
   const ledger = new Ledger();
@@ -188,7 +188,7 @@ class ForgetfulCaller extends Caller {
 
 async function connectForgetful(dial: Dial): Promise<Client> {
   const { maxInFlight, maxPayloadBytes } = DEFAULT_LIMITS;
-  const options = { sequenced: true, timeoutMs: 0, maxInFlight, maxPayloadBytes, onState: undefined };
+  const options = { sequenced: true, timeoutMs: Infinity, maxInFlight, maxPayloadBytes, onState: undefined };
   const caller = new ForgetfulCaller({ ...options, dial, numbers: new Map(), clock: systemClock, random: Math.random });
   await caller.open();
   return caller as unknown as Client;

@@ -68,7 +68,7 @@ async function cutAt(
     port: address.port as number,
     faults: () => connections++ === 0 ? { cut } : {},
   });
-  const options = { ...address, port: proxy.port, timeout: 0, random: () => 0 };
+  const options = { ...address, port: proxy.port, timeout: Infinity, random: () => 0 };
   const lost = "CONNECTION_LOST";
   let client: Client;
   try {
@@ -150,7 +150,7 @@ overEach(
 
 overEach("server faults - a server that is killed: everything in flight is lost within a second", async (transport) => {
   await using server = await ChildServer.start({ transport });
-  const clients = await Promise.all(Array.from({ length: 4 }, () => connect({ ...server.address, timeout: 0 })));
+  const clients = await Promise.all(Array.from({ length: 4 }, () => connect({ ...server.address, timeout: Infinity })));
   const calls = clients.flatMap((client) => [
     ...Array.from({ length: 200 }, () => outcomeOf(client.call("DELAY", { sleep: 60 }))),
     itemsOf(client, Infinity).then((items) => items.at(-1)),

@@ -63,7 +63,10 @@ export class Load implements AsyncDisposable {
   }
 
   static async start(proxy: FaultProxy, connections: number, random: Random): Promise<Load> {
-    const dials = Array.from({ length: connections }, () => connect<typeof commands>({ port: proxy.port, timeout: 0 }));
+    const dials = Array.from(
+      { length: connections },
+      () => connect<typeof commands>({ port: proxy.port, timeout: Infinity }),
+    );
     return new Load(await Promise.all(dials), random);
   }
 

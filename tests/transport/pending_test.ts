@@ -2,6 +2,7 @@ import { assertEquals } from "@std/assert";
 import { RpcError } from "../../errors.ts";
 import { Deadlines } from "../../transport/deadlines.ts";
 import { type CallOwner, CallQueue, type PendingCall, UnaryCall } from "../../transport/pending.ts";
+import { Signals } from "../../transport/signals.ts";
 import { FakeClock } from "../fake_clock.ts";
 import { newSeed, Random } from "../random.ts";
 
@@ -9,7 +10,12 @@ const clock = new FakeClock();
 const owner: CallOwner = {
   clock,
   deadlines: new Deadlines(clock),
-  timeoutMs: 0,
+  signals: new Signals(),
+  sequenced: true,
+  maxPayloadBytes: 1_000,
+  timeoutMs: Infinity,
+  unanswered: 0,
+  cmdOf: (name) => name,
   obstacle: undefined,
   begin() {},
   giveUp: (call, error) => call.end(error),
@@ -33,7 +39,6 @@ Deno.test("PendingCall - it is settled once, whatever comes", () => {
 Deno.test("PendingCall - the time that is left is whole milliseconds, never none", async () => {
   const call = new UnaryCall(owner, "A", {}, { timeout: 10.5 });
   call.reject = () => {};
-  assertEquals(call.ttl, undefined);
   call.begin();
   assertEquals(call.ttl, 11);
   await clock.advance(10.4);
@@ -48,7 +53,7 @@ Deno.test("CallQueue - what is settled is passed over, and does not stay", () =>
   for (const call of calls) queue.push(call);
   for (const index of [0, 3, 4]) {
     calls[index].end(new RpcError("CANCELLED"));
-    queue.forget();
+    queue.forget(calls[index]);
   }
   assertEquals(queue.empty, false);
   assertEquals([queue.shift(), queue.shift(), queue.shift()], [calls[1], calls[2], undefined]);
@@ -74,7 +79,7 @@ Deno.test("CallQueue - any order of events leaves what was pushed and neither ta
       if (waiting.length === 0) continue;
       const [call] = waiting.splice(random.below(waiting.length), 1);
       call.end(new RpcError("CANCELLED"));
-      queue.forget();
+      queue.forget(call);
     } else if (random.chance(0.1)) {
       assertEquals(queue.takeAll().length, waiting.length);
       waiting = [];
