@@ -33,7 +33,7 @@ import type { Outflow } from "../transport/outflow.ts";
 import { TURN_MS } from "../transport/turn.ts";
 import { Call, type CallOwner } from "./call.ts";
 import type { ReplyFields, ServerView } from "./command.ts";
-import { isAbort, isForCaller, reduced, unwritable } from "./failures.ts";
+import { isAbort, isCodeAlone, isForCaller, reduced, unwritable } from "./failures.ts";
 import { isStream, type ItemOutput, sendItems } from "./item_sender.ts";
 import { OrderedQueue } from "./ordered_queue.ts";
 import type { Service } from "./service.ts";
@@ -58,7 +58,6 @@ const MESSAGES_A_LOOK = 32;
 const CMD_NOT_FOUND = new RpcError("CMD_NOT_FOUND");
 const OVERLOADED = new RpcError("OVERLOADED");
 const SHUTTING_DOWN = new RpcError("SHUTTING_DOWN");
-const REPLY_NOT_ENCODABLE = new RpcError("REPLY_NOT_ENCODABLE");
 
 /**
  * The dispatch stage of one connection: give it to a `TransformStream`, or compose it with others. It also says how its
@@ -72,7 +71,9 @@ export class DispatchStage
   readonly #service: Service;
   readonly #outflow: Outflow;
   readonly #items: ItemOutput;
-  /** The largest payload the peer takes: more than a short frame only when it has said so (contract section 1). */
+  /** The largest payload that the peer takes: a short frame, until it has said otherwise. */
+  #peerMaxBytes = SHORT_PAYLOAD_BYTES_END - 1;
+  /** The same, or this server's own limit where that is lower. */
   #maxReplyBytes: number;
   #output: Output<Reply<Call>> | undefined;
   /** Calls that have got their final reply in this turn, and are not counted yet: one look at the clock for all. */
@@ -104,7 +105,7 @@ export class DispatchStage
     this.#service = service;
     this.#outflow = outflow;
     this.peer = peer;
-    this.#maxReplyBytes = Math.min(SHORT_PAYLOAD_BYTES_END - 1, service.limits.maxPayloadBytes);
+    this.#maxReplyBytes = Math.min(this.#peerMaxBytes, service.limits.maxPayloadBytes);
     this.certificate = certificate;
     this.#items = {
       outflow,
@@ -194,25 +195,22 @@ export class DispatchStage
     writeReply(writer, reply);
   }
 
-  /** What this server says of its own accord goes out, however low the limit is. */
-  maxPayloadBytes(reply: Reply<Call>): number {
-    return reply.call === undefined ? Infinity : this.#maxReplyBytes;
+  maxPayloadBytes({ outcome, call }: Reply<Call>): number {
+    if (outcome instanceof Error && isCodeAlone(outcome)) return Infinity;
+    // What this server says of its own accord may be over its own limit, not over the peer's.
+    return call === undefined ? this.#peerMaxBytes : this.#maxReplyBytes;
   }
 
   /** A reply could not be written: this is what its caller gets in its place. */
   onUnwritable(reply: Reply<Call>, error: unknown): Reply<Call> | undefined {
     const { call, outcome, seq } = reply;
-    if (call === undefined) return new Reply(seq, REPLY_NOT_ENCODABLE, false);
+    if (call === undefined) return new Reply(seq, reduced(outcome as RpcError), false);
     if (reply.more && call.settled) return undefined; // its final reply is on its way already
     // A caller that takes less than the server allows is told, and nobody else: that limit is its own.
     if (!(error instanceof PayloadTooLargeError && error.limitBytes < this.#service.limits.maxPayloadBytes)) {
       this.onError(call, error);
     }
-    if (outcome instanceof Error) {
-      const less = reduced(outcome);
-      // The code alone goes out in any case.
-      return new Reply(seq, less ?? outcome, false, less && call);
-    }
+    if (outcome instanceof Error) return new Reply(seq, reduced(outcome), false, call);
     const failure = unwritable(error);
     call.code = failure.code;
     if (reply.more) {
@@ -320,6 +318,7 @@ export class DispatchStage
 
   #control(control: Control): void {
     if (control.max !== undefined) {
+      this.#peerMaxBytes = control.max;
       this.#maxReplyBytes = Math.min(control.max, this.#service.limits.maxPayloadBytes);
       return;
     }

@@ -34,15 +34,24 @@ export function unwritable(error: unknown): RpcError {
   return new RpcError("REPLY_NOT_ENCODABLE", error instanceof EncodeError ? error.message : undefined);
 }
 
-/** A failure that could not be written, with less: without its data, then without its text; `undefined` if nothing is left. */
-export function reduced(failure: RpcError): RpcError | undefined {
+/** Whether a failure is its code alone: that goes out in any case, however little the caller takes. */
+export function isCodeAlone(failure: RpcError): boolean {
+  return holds(() => {
+    const { msg, data } = failure.toJSON();
+    return msg === undefined && data === undefined;
+  });
+}
+
+/** A failure that could not be written, with less: without its data, then without its text. */
+export function reduced(failure: RpcError): RpcError {
   try {
     const { err, msg, data } = failure.toJSON();
     if (data !== undefined) return new RpcError(err, msg);
-    return msg === undefined ? undefined : new RpcError(err);
+    if (msg !== undefined) return new RpcError(err);
   } catch {
-    return undefined; // whose look at itself throws
+    // A look at it throws.
   }
+  return new RpcError("INTERNAL");
 }
 
 /** What is said of something that anybody may have thrown: a getter or a proxy can make a mere look at it throw. */

@@ -397,3 +397,29 @@ Deno.test("dispatch takes long requests without being asked, up to its limit", a
   await served.peer.send({ cmd: "LENGTH", text: "\n".repeat(299_979) });
   assertEquals((await served.peer.readReply()).err, "BAD_FRAME");
 });
+
+Deno.test("dispatch keeps failures to the max that the peer takes: without data, then without text, and at least the code", async () => {
+  const FAIL = command({
+    handler: (): never => {
+      throw new RpcError("NO_SUCH_PLACE", "x".repeat(100), { data: { near: "y".repeat(200) } });
+    },
+  });
+  const asked = async (max: number, request: Record<string, unknown>) => {
+    await using served = withMemory({ commands: { FAIL } });
+    await served.peer.send({ cmd: 0, max });
+    return await served.peer.ask(request);
+  };
+  const whole = { err: "NO_SUCH_PLACE", msg: "x".repeat(100), data: { near: "y".repeat(200) } };
+  assertEquals(await asked(400, { cmd: "FAIL" }), whole);
+  assertEquals(await asked(300, { cmd: "FAIL" }), { err: whole.err, msg: whole.msg });
+  assertEquals(await asked(100, { cmd: "FAIL" }), { err: whole.err });
+  assertEquals(await asked(1, { cmd: "FAIL", seq: 1 }), { seq: 1, err: whole.err });
+  assertEquals(await asked(1, { cmd: 1, seq: 1 }), { seq: 1, err: "REPLY_TOO_LARGE" });
+  assertEquals(await asked(8, { cmd: "FOO", seq: 1 }), { seq: 1, err: "CMD_NOT_FOUND" });
+  assertEquals(await asked(40, { cmd: 1, seq: "no number" }), { err: "INVALID_MESSAGE" });
+
+  await using served = withMemory();
+  await served.peer.send({ cmd: 0, max: 40 });
+  await served.peer.sendBytes(unhex("ff ff"));
+  assertEquals(await served.peer.readReply(), { err: "BAD_FRAME" });
+});
