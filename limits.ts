@@ -58,8 +58,8 @@ export interface Limits {
    */
   maxHeldBytesTotal: number;
   /**
-   * From the first byte of a frame to its last, in milliseconds, absolute: a byte now and then does not extend it,
-   * which is what ends a slow attacker.
+   * How many milliseconds a frame may come at less than 4 KiB a second; then the peer gets `BAD_FRAME`, and the connection is
+   * closed. A steady upload may take longer; a byte now and then does not extend it, which is what ends a slow attacker.
    *
    * @default {10_000}
    */
@@ -79,10 +79,11 @@ export interface Limits {
    */
   handlerTimeoutMs: number;
   /**
-   * How many milliseconds a write may go without progress before the connection is closed: the peer does not read. NATS
-   * has the same figure.
+   * How many milliseconds a write may go without progress before the connection is closed: the peer does not read. The
+   * system's socket buffers take more only after some megabytes have been read, so a reader at 20 KB a second is seen to make
+   * progress about once a minute.
    *
-   * @default {10_000}
+   * @default {120_000}
    */
   writeTimeoutMs: number;
   /**
@@ -148,7 +149,7 @@ export const DEFAULT_LIMITS: Readonly<Limits> = Object.freeze({
   frameTimeoutMs: 10_000,
   idleTimeoutMs: 300_000,
   handlerTimeoutMs: Infinity,
-  writeTimeoutMs: 10_000,
+  writeTimeoutMs: 120_000,
   maxQueuedBytes: 4 * 1024 * 1024,
   maxPayloadBytes: 1024 * 1024,
   maxDepth: 64,

@@ -34,7 +34,7 @@ const LIMIT_HELP: Record<keyof Limits, string> = {
   maxInFlightTotal: "requests in flight in all",
   maxHeldBytes: "requests of one connection that wait or run, in memory",
   maxHeldBytesTotal: "the same of all connections together",
-  frameTimeoutMs: "from the first byte of a frame to its last",
+  frameTimeoutMs: "a frame at less than 4 KiB/s before its connection is closed",
   idleTimeoutMs: "silence before a connection is closed, or none",
   handlerTimeoutMs: "how long a handler may run, or none",
   writeTimeoutMs: "a write without progress before its connection is closed",

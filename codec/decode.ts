@@ -19,7 +19,7 @@ import { DecodeError, Reader } from "./reader.ts";
 
 /** What the tail of a chunk is copied into at first; a buffer that has grown beyond {@linkcode KEEP_BYTES} goes. */
 const FIRST_HELD_BYTES = 256;
-const KEEP_BYTES = 64 * 1024;
+const KEEP_BYTES = 4 * 1024;
 
 const NO_MAP = "the first message is not a map: its sender speaks another protocol";
 

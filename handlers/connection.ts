@@ -7,7 +7,8 @@
 
 import { DecodeStage } from "../codec/decode.ts";
 import { EncodeStage } from "../codec/encode.ts";
-import { type Control, readRequest, type Request } from "../codec/message.ts";
+import { BadFrame, type Control, readRequest, type Request } from "../codec/message.ts";
+import { RpcError } from "../errors.ts";
 import { compose } from "../transport/compose.ts";
 import type { Duplex } from "../transport/duplex.ts";
 import { type Ends, endsOf } from "../transport/ends.ts";
@@ -26,6 +27,9 @@ const LONG_READ_BYTES = 4 * 1024;
  */
 const LINGER_BYTES = 64 * 1024;
 const LINGER_MS = 2_000;
+
+/** A frame that comes at this rate is not slow, however long it takes. */
+const LEAST_BYTES_PER_SECOND = 4 * 1024;
 
 /** The queues of the stages are bounded elsewhere: each write is awaited, and dispatch asks the outflow for room. */
 const UNBOUNDED: QueuingStrategy = { highWaterMark: Infinity };
@@ -48,7 +52,9 @@ export class Connection {
   readonly #ended = Promise.withResolvers<void>();
   #watched = { receivedBytes: 0, sentBytes: 0, frames: 0 };
   #silentSinceMs = Infinity;
+  /** Since when, and from which byte on, the progress of a frame is watched. */
   #midFrameSinceMs = Infinity;
+  #midFrameFromBytes = 0;
   #unsentSinceMs = Infinity;
 
   constructor(service: Service, duplex: Duplex) {
@@ -134,7 +140,10 @@ export class Connection {
 
     // Where it is this end that does not read, the peer is not late.
     const sameFrame = this.#reading && this.#decode.midFrame && seen.frames === before.frames;
-    this.#midFrameSinceMs = sameFrame ? Math.min(this.#midFrameSinceMs, nowMs) : Infinity;
+    if (!sameFrame || this.#midFrameSinceMs === Infinity) {
+      this.#midFrameSinceMs = sameFrame ? nowMs : Infinity;
+      this.#midFrameFromBytes = seen.receivedBytes;
+    }
 
     const unsent = this.#outflow.queuedBytes > 0 && seen.sentBytes === before.sentBytes;
     this.#unsentSinceMs = unsent ? Math.min(this.#unsentSinceMs, nowMs) : Infinity;
@@ -144,9 +153,11 @@ export class Connection {
     this.#silentSinceMs = silent ? Math.min(this.#silentSinceMs, nowMs) : Infinity;
 
     if (isBehind) return;
-    if (nowMs - this.#midFrameSinceMs >= frameTimeoutMs) {
-      this.#service.counts.truncatedStreams++;
-      this.close(new Error("a frame took too long"));
+    const midFrameMs = nowMs - this.#midFrameSinceMs;
+    if (midFrameMs >= frameTimeoutMs && !this.#dispatch.gone) {
+      const frameBytes = seen.receivedBytes - this.#midFrameFromBytes;
+      if (1000 * frameBytes < LEAST_BYTES_PER_SECOND * midFrameMs) this.#refuseSlowFrame(frameBytes, midFrameMs);
+      this.#midFrameSinceMs = Infinity;
     } else if (nowMs - this.#unsentSinceMs >= writeTimeoutMs) {
       this.close(new Error("the peer does not read"));
     } else if (idleTimeoutMs > 0 && nowMs - this.#silentSinceMs >= idleTimeoutMs) {
@@ -154,6 +165,13 @@ export class Connection {
     } else if (!this.#reading) {
       this.#probe();
     }
+  }
+
+  #refuseSlowFrame(frameBytes: number, frameMs: number): void {
+    const reason = `a frame comes too slowly: ${frameBytes} bytes in ${(frameMs / 1000).toFixed(1)} s; at least ` +
+      `${LEAST_BYTES_PER_SECOND} bytes a second are expected`;
+    this.#service.report(new RpcError("BAD_FRAME", reason), { peer: this.#dispatch.peer });
+    this.#dispatch.refuseFrame(new BadFrame(reason));
   }
 
   /** Finds out whether the peer has reset the connection: a read would, but there is none, and an empty write does too. */

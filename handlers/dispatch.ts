@@ -281,7 +281,7 @@ export class DispatchStage
       if (message instanceof BadFrame) {
         this.#endInput();
         await this.#untilIdle();
-        return this.#refuseFrame(message);
+        return this.refuseFrame(message);
       }
       const unreadBytes = weightOf(batch, next);
       service.heldBytes += unreadBytes;
@@ -333,7 +333,8 @@ export class DispatchStage
     }
   }
 
-  #refuseFrame(message: BadFrame): void {
+  /** Answers a broken frame, or one that comes too slowly, and ends the connection. */
+  refuseFrame(message: BadFrame): void {
     if (this.#gone) return;
     this.#service.counts.badFrames++;
     this.#push(new Reply(undefined, new RpcError("BAD_FRAME", message.damage), false));

@@ -17,7 +17,7 @@ export interface Stage<In, Out> {
 
 /** Hands what one stage puts out to the next, at once, and remembers whether the next asks for patience. */
 class Link<Chunk, Out> implements Output<Chunk> {
-  /** What the next stage's last transform returned: a promise where it holds the stages before it back. */
+  /** A promise while the next stage holds the stages before it back. */
   pending: void | Promise<void> = undefined;
   readonly #next: Stage<Chunk, Out>;
   readonly #output: Output<Out>;
@@ -28,7 +28,10 @@ class Link<Chunk, Out> implements Output<Chunk> {
   }
 
   enqueue(chunk: Chunk): void {
-    this.pending = this.#next.transform(chunk, this.#output);
+    const before = this.pending;
+    const pending = this.#next.transform(chunk, this.#output);
+    // Of two chunks in one go, either may hold back.
+    this.pending = before && pending ? Promise.all([before, pending]).then(() => {}) : before || pending;
   }
 
   terminate(): void {

@@ -3,7 +3,7 @@
  * each up to its limit and beyond. The server looks twice a second, so an end may come up to a second late, never early.
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { command } from "../../handlers/command.ts";
 import { FakeClock } from "../fake_clock.ts";
 import { concat, Held, request, type ServedInMemory, settle, unhex, withMemory, withServer } from "../wire.ts";
@@ -12,8 +12,9 @@ const PONG = { res: "PONG" };
 const LATE_MS = 1_000;
 
 /** Whether the server has given the connection up; what it sent before is dropped. */
-async function isOver({ peer }: ServedInMemory): Promise<boolean> {
+async function isOver({ peer, errors }: ServedInMemory): Promise<boolean> {
   await peer.readReady();
+  for (const error of errors.take()) assertMatch(String(error), /BAD_FRAME: a frame comes too slowly/);
   return await peer.hasEnded();
 }
 
@@ -30,6 +31,7 @@ Deno.test("a connection ends when a frame takes longer than its time, and not be
   assertEquals(await isOver(served), false);
   await clock.advance(LATE_MS);
   assertEquals(await isOver(served), true);
+  await clock.advance(2_000); // for what the peer still sends
   await served.served;
 });
 
@@ -90,7 +92,42 @@ Deno.test("a frame is not late that the server itself does not read on: its hand
   // From here on the time runs again.
   await peer.sendBytes(unhex("20"));
   await clock.advance(2_000 + LATE_MS);
-  assertEquals(await peer.hasEnded(), true);
+  assertEquals(await isOver(served), true);
+});
+
+Deno.test("the largest payload may come at 64 or at 5 KB a second, and a call beside it is answered", async () => {
+  for (const bytesPerSecond of [64_000, 5_000]) {
+    const clock = new FakeClock();
+    await using served = withMemory({ clock, frameTimeoutMs: 10_000 });
+    const { peer } = served;
+    await peer.send({ cmd: 2, sleep: 5, seq: 1 });
+    await peer.hasEnded(); // from here on, it reads
+    const bytes = request({ cmd: 1, seq: 2, text: "x".repeat(900_000) });
+    for (let at = 0; at < bytes.length; at += bytesPerSecond) {
+      await peer.sendBytes(bytes.slice(at, at + bytesPerSecond));
+      await clock.advance(1_000);
+    }
+    assertEquals(await peer.readReplies(2), [{ seq: 1, res: "DONE", slept: 5 }, { seq: 2, ...PONG }]);
+  }
+});
+
+Deno.test("a frame that comes too slowly is told so, and so is the log", async () => {
+  const clock = new FakeClock();
+  await using served = withMemory({ clock, frameTimeoutMs: 10_000 });
+  const { peer, errors } = served;
+  const bytes = request({ cmd: 1, text: "x".repeat(50_000) });
+  for (let second = 0; second < 11; second++) {
+    await peer.sendBytes(bytes.slice(3_000 * second, 3_000 * (second + 1)));
+    await clock.advance(1_000);
+  }
+  const [{ err, msg }] = await peer.readToEnd();
+  const [error] = errors.take();
+  assertEquals(err, "BAD_FRAME");
+  assertMatch(
+    String(msg),
+    /^a frame comes too slowly: \d+ bytes in 1\d\.\d s; at least 4096 bytes a second are expected$/,
+  );
+  assertEquals((error as Error).message, `BAD_FRAME: ${msg}`);
 });
 
 // A silence ----------------------------------------------------------------------------------------------------------

@@ -101,6 +101,27 @@ Deno.test("compose() takes the next chunk only when dispatch has done with the l
   await second;
 });
 
+Deno.test("compose() waits for each of the chunks that decode puts out in one go", async () => {
+  for (const slow of ["a", "b"]) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const stages = compose(
+      textStage("decode", [], { transform: (chunk, output) => [...chunk].forEach((part) => output.enqueue(part)) }),
+      textStage("dispatch", [], { transform: (chunk) => chunk === slow ? promise : undefined }),
+      byteStage([]),
+    );
+    const output = { enqueue: () => {}, terminate: () => {} } as unknown as TransformStreamDefaultController<
+      Uint8Array
+    >;
+    stages.start?.(output);
+    let isDone = false;
+    const done = Promise.resolve(stages.transform?.("ab", output)).then(() => isDone = true);
+    await settle(1);
+    assertEquals(isDone, false, slow);
+    resolve();
+    await done;
+  }
+});
+
 Deno.test("compose() waits for what decode puts out at the end, before dispatch is flushed", async () => {
   const log: string[] = [];
   const rooms: (() => void)[] = [];
