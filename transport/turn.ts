@@ -30,6 +30,9 @@ const MORE_READS = 8;
 /** After so many rounds of the event loop, the runtime has looked at the sockets: it does so every 61. */
 const LOOK_ROUNDS = 64;
 
+/** It shows no more than a part of many thousand ready sockets at a look: there are none left after some looks without reads. */
+const LOOK_ROUNDS_OF_MANY = 3 * LOOK_ROUNDS;
+
 /** The turns of one server. */
 export class Turn {
   readonly #clock: Clock;
@@ -63,7 +66,7 @@ export class Turn {
 
   /** One of many connections has been read. */
   countRead(): void {
-    if (++this.#reads === FULL_READS && !this.#isOver && !this.#closed) this.#endWork();
+    if (++this.#reads === FULL_READS && !this.#isOver && !this.#closed) this.#endWork(LOOK_ROUNDS_OF_MANY);
     this.#awaitRound();
   }
 
@@ -87,10 +90,10 @@ export class Turn {
     );
   }
 
-  #endWork(): void {
+  #endWork(lookRounds = LOOK_ROUNDS): void {
     this.#stopTimer();
     this.#isOver = true;
-    this.#roundsLeft = LOOK_ROUNDS;
+    this.#roundsLeft = lookRounds;
     this.#awaitRound();
   }
 
@@ -106,7 +109,7 @@ export class Turn {
     const hasMore = this.#reads >= MORE_READS;
     this.#reads = 0;
     if (!this.#isOver) return;
-    this.#roundsLeft = hasMore ? LOOK_ROUNDS : this.#roundsLeft - 1;
+    this.#roundsLeft = hasMore ? LOOK_ROUNDS_OF_MANY : this.#roundsLeft - 1;
     if (this.#roundsLeft > 0) this.#awaitRound();
     else this.#end();
   }
