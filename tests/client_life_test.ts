@@ -208,3 +208,19 @@ async function run(code: string): Promise<string> {
   assertEquals([new TextDecoder().decode(stderr), exit], ["", 0]);
   return new TextDecoder().decode(stdout);
 }
+
+Deno.test("items that wait for a slow reader are weighed: a stream that holds too much is ended", async () => {
+  using network = memoryNetwork();
+  await using client = await connect({ dial: () => network.dial() });
+  await using server = await ScriptedServer.accept(network);
+  const stream = client.stream("HEAVY");
+  const first = stream.next();
+  await server.request();
+  const res = new Array(200_000).fill(0); // 6.4 MB once it is read
+  await server.reply({ seq: 0, res: 0, more: true });
+  await first;
+  for (let n = 0; n < 50; n++) await server.reply({ seq: 0, res, more: true });
+  assertEquals((await server.request()).cancel, true);
+  const error = await assertRejects(() => stream.next(), RpcError);
+  assertEquals([error.code, error.retryable], ["OVERLOADED", false]);
+});

@@ -57,6 +57,7 @@ export class Caller implements ChannelOwner {
   readonly maxPayloadBytes: number;
   servesOnce: boolean | undefined = undefined;
   lateReplies = 0;
+  heldBytes = 0;
 
   readonly #options: CallerOptions;
   readonly #backoff: Backoff;

@@ -285,7 +285,7 @@ export class Channel {
       if (!reply.more) this.#owner.deadlines.delete(call);
     } else if (reply.more) {
       call.hasItems = true;
-      call.takeItem(reply.fields.res);
+      call.takeItem(reply.fields.res, reply.weightBytes);
     } else {
       this.#settle(call, reply.fields);
     }

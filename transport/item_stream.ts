@@ -26,6 +26,9 @@ export interface StreamOptions extends Omit<CallOptions, "idempotent"> {
 
 type Result = IteratorResult<unknown, unknown>;
 
+/** What items that wait for their readers may take of memory, at one client. */
+const MAX_HELD_BYTES = 256 * 1024 * 1024;
+
 /** What stands behind the end. */
 const DONE: Result = Object.freeze({ done: true, value: undefined });
 
@@ -33,7 +36,7 @@ const DONE: Result = Object.freeze({ done: true, value: undefined });
 export class ItemStream extends PendingCall implements AsyncGenerator<unknown, unknown, void> {
   readonly #credit: number;
   #begun = false;
-  readonly #items = new Fifo<unknown>();
+  readonly #items = new Fifo<{ value: unknown; weightBytes: number }>();
   /** Items that were taken and not granted again. */
   #taken = 0;
   /** Those who have asked for an item that has not come. */
@@ -69,7 +72,8 @@ export class ItemStream extends PendingCall implements AsyncGenerator<unknown, u
       this.owner.begin(this);
     }
     if (this.#items.length > 0) {
-      const value = this.#items.shift();
+      const { value, weightBytes } = this.#items.shift() as { value: unknown; weightBytes: number };
+      this.owner.heldBytes -= weightBytes;
       this.#grant();
       return Promise.resolve({ done: false, value });
     }
@@ -97,20 +101,25 @@ export class ItemStream extends PendingCall implements AsyncGenerator<unknown, u
     return this;
   }
 
-  override takeItem(value: unknown): void {
+  override takeItem(value: unknown, weightBytes: number): void {
     const waiting = this.#waiting.shift();
     if (waiting) {
       waiting.resolve({ done: false, value });
       this.#grant();
+    } else if (this.owner.heldBytes + weightBytes > MAX_HELD_BYTES) {
+      const text =
+        "items wait here for their readers and take too much memory: read them sooner, or ask for less credit";
+      this.owner.giveUp(this, new RpcError("OVERLOADED", text, { retryable: false }));
     } else if (this.#items.length < this.#credit) {
-      this.#items.push(value);
+      this.owner.heldBytes += weightBytes;
+      this.#items.push({ value, weightBytes });
     } else {
       this.owner.giveUp(this, new RpcError("BAD_REPLY", `more than the ${this.#credit} items came that were granted`));
     }
   }
 
   override end(error: Error): void {
-    this.#items.takeAll();
+    this.#drop();
     super.end(error);
   }
 
@@ -147,6 +156,10 @@ export class ItemStream extends PendingCall implements AsyncGenerator<unknown, u
     this.#handOutcome();
     if (this.#begun && !this.settled) this.owner.giveUp(this, new RpcError("CANCELLED", "its reader has left"));
     this.#begun = true;
-    this.#items.takeAll();
+    this.#drop();
+  }
+
+  #drop(): void {
+    for (const { weightBytes } of this.#items.takeAll()) this.owner.heldBytes -= weightBytes;
   }
 }

@@ -57,6 +57,8 @@ export interface CallOwner {
   readonly unanswered: number;
   /** The number or name by which a command goes. */
   cmdOf(name: string): number | string;
+  /** What items of streams take of memory that wait for their readers. */
+  heldBytes: number;
   /** Takes a call that has been made. */
   begin(call: PendingCall): void;
   /** Settles a call before its reply has come, and lets the server know. */
@@ -212,7 +214,7 @@ export abstract class PendingCall implements EncodedRequest, Expiring, Abortable
   }
 
   /** One item of a stream has come. */
-  abstract takeItem(value: unknown): void;
+  abstract takeItem(value: unknown, weightBytes: number): void;
   /** The reply has come. */
   protected abstract succeed(fields: Fields): void;
   /** There will be no reply, or it says that the call failed. */

@@ -15,6 +15,7 @@ const owner: CallOwner = {
   maxPayloadBytes: 1_000,
   timeoutMs: Infinity,
   unanswered: 0,
+  heldBytes: 0,
   cmdOf: (name) => name,
   obstacle: undefined,
   begin() {},
