@@ -102,6 +102,8 @@ const COPIES_MS = 100;
 export async function main(args: readonly string[]): Promise<number> {
   // Not for people, and therefore not in the help.
   if (args[0] === WORKER_FLAG) return await (await import("./worker.ts")).runWorker(Number(args[1]));
+  // Before anything else: as soon as it starts a process or listens to a signal, the runtime handles this one as well.
+  const hangupIsIgnored = isHangupIgnored();
   try {
     const flags = readCommandLine(args);
     if (flags.help || flags.version) {
@@ -110,7 +112,7 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     const server = await start(flags);
     // Before the line below: who reads it may send a signal.
-    const ended = shutDownOnSignal(server, flags.grace);
+    const ended = shutDownOnSignal(server, hangupIsIgnored, flags.grace);
     const how = server.workers > 1 ? `with ${server.workers} workers ` : "";
     await print(`packline ${config.version} ${how}listening on ${server.address}`);
     const { finished, cut } = await ended;
@@ -271,9 +273,12 @@ function absolute(path: string): string {
 }
 
 /** The first signal ends the server in order, the second at once. Resolves when it has ended in order. */
-function shutDownOnSignal(server: Running, grace: number = DEFAULT_GRACE_SECONDS): Promise<ShutdownReport> {
+function shutDownOnSignal(
+  server: Running,
+  hangupIsIgnored: boolean,
+  grace: number = DEFAULT_GRACE_SECONDS,
+): Promise<ShutdownReport> {
   const { promise: ended, resolve } = Promise.withResolvers<ShutdownReport>();
-  const hangupIsIgnored = isHangupIgnored();
   let first: { signal: Deno.Signal; atMs: number } | undefined;
   const stop = (signal: keyof typeof SIGNAL_EXIT_CODES) => {
     const nowMs = performance.now();

@@ -293,9 +293,10 @@ Deno.test(
 Deno.test("SIGHUP drains workers as SIGTERM does, and they do not heed their own", linuxOnly, async () => {
   await using program = await startServer("--grace", "5");
   await using both = await clientsOfBoth({ port: program.port });
-  const calls = both.clients.map((client) => client.call("DELAY", { sleep: 0.3 }));
+  const processes = await Promise.all([1, 2].map((worker) => processOf(program.pid, worker)));
+  const calls = both.clients.map((client) => client.call("DELAY", { sleep: 1.5 }));
   await Promise.all(both.clients.map((client) => client.call("PING")));
-  for (const worker of [1, 2]) Deno.kill(await processOf(program.pid, worker), "SIGHUP");
+  for (const process of processes) Deno.kill(process, "SIGHUP");
   program.kill("SIGHUP");
   assertEquals((await Promise.all(calls)).map(({ res }) => res), ["DONE", "DONE"]);
   assertEquals((await program.status).code, 0);
@@ -315,6 +316,16 @@ for (const workers of ["1", "2"]) {
         stdout: "null",
         stderr: "null",
       }).spawn();
+      await using _ended = {
+        async [Symbol.asyncDispose]() {
+          try {
+            process.kill("SIGKILL");
+          } catch {
+            // It has ended already.
+          }
+          await process.status;
+        },
+      };
       const said = async (what: RegExp) => {
         for (let tries = 0; tries < 3_000; tries++) {
           const [, found] = (await Deno.readTextFile(log).catch(() => "")).match(what) ?? [];
