@@ -7,7 +7,9 @@
  */
 
 import type { RpcError } from "../errors.ts";
+import { DEFAULT_LIMITS } from "../limits.ts";
 import { DecodeError, type Reader } from "./reader.ts";
+import { faultIn, isPlain, kindOf } from "./sendable.ts";
 import { EncodeError, type Writer } from "./writer.ts";
 
 /** A map of MessagePack: parameters of a request, fields of a reply. */
@@ -232,9 +234,16 @@ export function readReply(reader: Reader): ReceivedReply {
  * for byte. Fields that are `undefined` are left out.
  */
 export function writeReply(writer: Writer, reply: Reply): void {
-  const { seq, outcome, more } = reply;
-  const failed = outcome instanceof Error;
-  const fields: Fields = failed ? { ...outcome.toJSON() } : outcome;
+  const failed = reply.outcome instanceof Error;
+  const fields: Fields = failed ? { ...(reply.outcome as RpcError).toJSON() } : reply.outcome as Fields;
+  try {
+    writeReplyFields(writer, reply, fields, failed);
+  } catch (error) {
+    throw located(error, fields);
+  }
+}
+
+function writeReplyFields(writer: Writer, { seq, more }: Reply, fields: Fields, failed: boolean): void {
   const first = failed ? "err" : "res";
   const planned = (seq === undefined ? 1 : 2) + (more ? 1 : 0);
   const start = writer.beginMap(planned);
@@ -278,7 +287,15 @@ export function writeEncodedRequest(writer: Writer, message: EncodedRequest | Ou
 }
 
 /** A request up to the fields that are known late. */
-export function writeGiven(writer: Writer, { cmd, params, meta, credit }: GivenRequest, lateFields: number): void {
+export function writeGiven(writer: Writer, request: GivenRequest, lateFields: number): void {
+  try {
+    writeGivenFields(writer, request, lateFields);
+  } catch (error) {
+    throw located(error, { params: request.params, meta: request.meta });
+  }
+}
+
+function writeGivenFields(writer: Writer, { cmd, params, meta, credit }: GivenRequest, lateFields: number): void {
   checkMap("params", params);
   if (meta !== undefined) checkTexts(meta);
   const names = Object.keys(params);
@@ -319,10 +336,7 @@ function writeLateFields(writer: Writer, { seq, ttl }: LateFields): void {
 
 /** An object of another class, such as a Map, has nothing that would be sent: its entries are no properties. */
 function checkMap(path: string, value: unknown): asserts value is Fields {
-  if (typeof value === "object" && value !== null) {
-    const prototype = Object.getPrototypeOf(value);
-    if (prototype === Object.prototype || prototype === null) return;
-  }
+  if (typeof value === "object" && value !== null && isPlain(value)) return;
   throw new EncodeError(`${path}: ${kindOf(value)} cannot be sent here, only a plain object`);
 }
 
@@ -336,12 +350,14 @@ function checkTexts(meta: unknown): asserts meta is Record<string, string> {
   }
 }
 
-/** What a value is, with its article. */
-function kindOf(value: unknown): string {
-  if (value === null || value === undefined) return String(value);
-  const kind = typeof value === "object" ? Object.prototype.toString.call(value).slice(8, -1) : typeof value;
-  const name = kind === "Object" ? value.constructor?.name ?? kind : kind;
-  return `${/^[AEIOU]/i.test(name) ? "an" : "a"} ${name}`;
+/** An error of the writer's, with the path of the field that cannot be sent, if it is for one. */
+function located(error: unknown, fields: Fields): unknown {
+  if (!(error instanceof EncodeError)) return error;
+  for (const name of Object.keys(fields)) {
+    const fault = faultIn(fields[name], name, DEFAULT_LIMITS.maxDepth);
+    if (fault !== undefined) return new EncodeError(fault, { cause: error });
+  }
+  return error;
 }
 
 /** A name may be a peer's, and of any length; a reply that quotes it is short, whatever the peer takes. */

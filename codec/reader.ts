@@ -4,7 +4,7 @@
  * In: one payload, as a range of a buffer. Out: its top-level map, key by key and value by value. Nothing that comes
  * out shares memory with the buffer, which may be overwritten at once.
  *
- * The values are those of `@std/msgpack`, which also reads binary data and 64-bit integers here. Different from it,
+ * The values are those of `@std/msgpack`, which also reads longer binary data here. Different from it,
  * on purpose (contract section 2, "what goes wrong" in section 10):
  * - Text is strict UTF-8, and a byte order mark in it stays; `@std/msgpack` puts U+FFFD and drops the mark.
  * - An integer within ±(2^53 - 1) is a number whatever width it came in, else a bigint; it may also be a key, which
@@ -39,6 +39,9 @@ const stdDecode: (bytes: Uint8Array) => unknown = decode;
 /** Longer text goes to the runtime's decoder: up to here, the call costs more than the loop. */
 const SHORT_TEXT = 40;
 
+/** Longer binary data goes to `@std/msgpack`: up to here, the call costs more than the loop. */
+const SHORT_BINARY = 256;
+
 /** The first character that takes one byte, two, three, four: a lower one is written in too long a form. */
 const LEAST_POINT = [0, 0x80, 0x800, 0x1_0000];
 
@@ -48,13 +51,16 @@ const UNITS = Array.from({ length: SHORT_TEXT + 1 }, (_, length) => new Array<nu
 /** An index so far from all others that V8 makes a table of elements for it. */
 const FAR_INDEX = 2 ** 32 - 2;
 
+/** The same, while their number is not known yet: text that is put together piece by piece takes ten times its length. */
+const shortUnits = new Uint16Array(SHORT_TEXT);
+
 /** What a reader holds before its first payload. */
 const NO_BYTES = new Uint8Array(0);
 
 const replacingDecoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const refusingDecoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
 
-/** Puts the bytes of a float together. */
+/** Puts the bytes of a float, or of an integer of 64 bits, together. */
 const float = new DataView(new ArrayBuffer(8));
 
 /** Places in the table of known keys; a power of two. */
@@ -155,7 +161,8 @@ export class Reader {
     if (type === 0xdf) return this.#enterMap(this.#uint32());
     const empty = type === 0x90 || type === 0xdc && this.#uint16() === 0 || type === 0xdd && this.#uint32() === 0;
     if (!empty) throw NO_MAP;
-    return this.#enterMap(0);
+    this.#enterArray(0);
+    return 0;
   }
 
   /**
@@ -252,8 +259,9 @@ export class Reader {
       case 0xd2:
         return this.#uint32() | 0;
       case 0xcf:
+        return this.#integer64(false);
       case 0xd3:
-        return this.#integer64();
+        return this.#integer64(true);
       case 0xd9:
         return this.#text(this.#uint8());
       case 0xda:
@@ -365,15 +373,24 @@ export class Reader {
   #binary(header: number, length: number): Uint8Array {
     const start = this.#take(length);
     this.#charge(BINARY_WEIGHT + length);
+    if (length <= SHORT_BINARY) {
+      const binary = new Uint8Array(length);
+      for (let index = 0; index < length; index++) binary[index] = this.#bytes[start + index];
+      return binary;
+    }
     return new Uint8Array(stdDecode(this.#bytes.subarray(start - header, start + length)) as Uint8Array);
   }
 
-  #integer64(): number | bigint {
-    const start = this.#take(8);
+  #integer64(signed: boolean): number | bigint {
+    if (this.#end - this.#position < 8) throw TOO_SHORT;
     this.#charge(INTEGER64_WEIGHT);
-    const integer = stdDecode(this.#bytes.subarray(start - 1, start + 8)) as bigint;
-    const number = Number(integer);
-    return Number.isSafeInteger(number) ? number : integer;
+    const high = this.#uint32();
+    const low = this.#uint32();
+    const number = (signed ? high | 0 : high) * 2 ** 32 + low;
+    if (Number.isSafeInteger(number)) return number;
+    float.setUint32(0, high);
+    float.setUint32(4, low);
+    return signed ? float.getBigInt64(0) : float.getBigUint64(0);
   }
 
   /** Moves past some bytes and says where they begin. */
@@ -431,7 +448,7 @@ function nameOf(letters: number): string {
 
 /** Strict UTF-8, character by character: for short text that beats the runtime's decoder, and by far where it refuses. */
 function shortText(bytes: Uint8Array, start: number, end: number): string {
-  let text = "";
+  let count = 0;
   for (let at = start; at < end;) {
     const lead = bytes[at++];
     if (lead >= 0x80 && lead < 0xc2 || lead > 0xf4) throw NO_TEXT;
@@ -444,7 +461,14 @@ function shortText(bytes: Uint8Array, start: number, end: number): string {
     }
     const isSurrogate = point >> 11 === 0xd800 >> 11;
     if (point < LEAST_POINT[more] || point > 0x10ffff || isSurrogate) throw NO_TEXT;
-    text += String.fromCodePoint(point);
+    if (point > 0xffff) {
+      point -= 0x1_0000;
+      shortUnits[count++] = 0xd800 | point >> 10;
+      point = 0xdc00 | point & 0x3ff;
+    }
+    shortUnits[count++] = point;
   }
-  return text;
+  const units = UNITS[count];
+  for (let index = 0; index < count; index++) units[index] = shortUnits[index];
+  return String.fromCharCode.apply(null, units);
 }

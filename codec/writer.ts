@@ -20,6 +20,7 @@
 
 import { encode } from "jsr:@std/msgpack@^1.0.3";
 import { DEFAULT_LIMITS } from "../limits.ts";
+import { isPlain, kindOf } from "./sendable.ts";
 import {
   ARRAY_WEIGHT,
   BINARY_WEIGHT,
@@ -109,7 +110,6 @@ export class Writer {
   beginMap(size: number): number {
     const start = this.position - this.start;
     this.#writeSize(size, 0x80, 0xde);
-    this.#charge(MAP_WEIGHT + size * FIELD_WEIGHT);
     return start;
   }
 
@@ -121,8 +121,8 @@ export class Writer {
    * @param size The number of keys that followed.
    */
   endMap(start: number, planned: number, size: number): void {
+    this.#charge(MAP_WEIGHT + size * FIELD_WEIGHT);
     if (size === planned) return;
-    this.#charge((size - planned) * FIELD_WEIGHT);
     const header = containerHeaderBytes(planned);
     const moved = containerHeaderBytes(size) - header;
     if (moved > 0) this.reserve(moved);
@@ -380,10 +380,9 @@ export class Writer {
   }
 
   #writeObject(object: object, depth: number): void {
-    const prototype = Object.getPrototypeOf(object);
-    if (prototype !== Object.prototype && prototype !== null) {
+    if (!isPlain(object)) {
       if (object instanceof Uint8Array) return this.#writeLeaf(object);
-      throw new EncodeError(`Cannot encode ${describe(prototype)}`);
+      throw new EncodeError(`Cannot encode ${kindOf(object)}`);
     }
     if (depth > this.#maxDepth) throw tooDeep(this.#maxDepth);
     const keys = Object.keys(object);
@@ -423,11 +422,4 @@ function containerHeaderBytes(size: number): number {
 
 function tooDeep(maxDepth: number): EncodeError {
   return new EncodeError(`Cannot encode containers nested deeper than ${maxDepth}, or in a cycle`);
-}
-
-function describe(prototype: object): string {
-  const { constructor } = prototype;
-  // A constructor that belongs to another prototype is inherited, such as Object.
-  const isNamed = typeof constructor === "function" && constructor.prototype === prototype && constructor.name !== "";
-  return isNamed ? `an object of class ${constructor.name}` : "an object with a prototype of its own";
 }

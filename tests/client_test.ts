@@ -165,10 +165,10 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     const succeeded = outcomes.map(({ status }) => status === "fulfilled");
     assertEquals(succeeded, [false, true, false, false, false, false, false]);
     const reasons = outcomes.map((outcome) => outcome.status === "rejected" ? String(outcome.reason.message) : "");
-    assertEquals(reasons[0], "Cannot call ECHO: Cannot encode a function");
+    assertEquals(reasons[0], "Cannot call ECHO: params.value: a function cannot be sent");
     assertEquals(reasons[2], "Cannot call ECHO: the payload is 2015 bytes, the limit is 1000");
     assertEquals(reasons[3], 'Cannot call ECHO: the parameter name "seq" is reserved');
-    assertEquals(reasons[4], "Cannot call ECHO: params: an Array cannot be sent here, only a plain object");
+    assertEquals(reasons[4], "Cannot call ECHO: params: an array cannot be sent here, only a plain object");
     assertEquals(reasons[5], "TIMEOUT: there was no time left, and it was not sent");
     assertEquals(reasons[6], "Cannot call ECHO: thrown: something that cannot be shown");
     assertEquals((await client.call("PING")).res, "PONG");
@@ -249,7 +249,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     assertEquals((await client.call("PING")).res, "PONG");
   });
 
-  test("a request or a reply of more values than a message holds is that call's alone", {}, async (client) => {
+  test("a request or a reply that is heavier than a message may be is that call's alone", {}, async (client) => {
     const patience = new AbortController();
     const other = client.call("HANG", {}, { signal: patience.signal });
     await assertRejects(

@@ -106,7 +106,7 @@ const READ: Record<string, [bytes: Uint8Array, value: unknown]> = {
   "a float64 -0": [hex("cb 80 00 00 00 00 00 00 00"), -0],
   "binary data": [hex("c4 02 00 ff"), new Uint8Array([0, 255])],
   "sizes that could be shorter": [hex("df 00 00 00 01 db 00 00 00 01 61 dd 00 00 00 01 d2 00 00 00 01"), { a: [1] }],
-  "65,000 empty maps": [concat(hex("dc fd e8"), new Uint8Array(65_000).fill(0x80)), new Array(65_000).fill({})],
+  "50,000 empty maps": [concat(hex("dc c3 50"), new Uint8Array(50_000).fill(0x80)), new Array(50_000).fill({})],
   "65,532 empty texts": [concat(hex("dc ff fc"), new Uint8Array(65_532).fill(0xa0)), new Array(65_532).fill("")],
 };
 
@@ -169,27 +169,27 @@ Deno.test("encode() writes undefined as nil, and leaves such a field out (std: T
 });
 
 const UNENCODABLE: Record<string, [value: unknown, text: string]> = {
-  "a Date": [new Date(0), "class Date"],
-  "a Map": [new Map(), "class Map"],
-  "a Set": [new Set(), "class Set"],
-  "a class instance": [new (class Account {})(), "class Account"],
+  "a Date": [new Date(0), "a Date"],
+  "a Map": [new Map(), "a Map"],
+  "a Set": [new Set(), "a Set"],
+  "a class instance": [new (class Account {})(), "an Account"],
   "a function": [() => 1, "a function"],
   "a symbol": [Symbol("s"), "a symbol"],
-  "a RegExp": [/a/, "class RegExp"],
-  "an Error": [new TypeError("x"), "class TypeError"],
-  "a Promise": [Promise.resolve(), "class Promise"],
-  "a boxed number": [Object(1), "class Number"],
-  "an ArrayBuffer": [new ArrayBuffer(1), "class ArrayBuffer"],
-  "a DataView": [new DataView(new ArrayBuffer(1)), "class DataView"],
-  "an Int8Array": [new Int8Array(1), "class Int8Array"],
-  "a Uint16Array": [new Uint16Array(1), "class Uint16Array"],
+  "a RegExp": [/a/, "a RegExp"],
+  "an Error": [new TypeError("x"), "a TypeError"],
+  "a Promise": [Promise.resolve(), "a Promise"],
+  "a boxed number": [Object(1), "a Number"],
+  "an ArrayBuffer": [new ArrayBuffer(1), "an ArrayBuffer"],
+  "a DataView": [new DataView(new ArrayBuffer(1)), "a DataView"],
+  "an Int8Array": [new Int8Array(1), "an Int8Array"],
+  "a Uint16Array": [new Uint16Array(1), "a Uint16Array"],
   "a method among the fields": [{ toJSON: () => 1 }, "a function"],
   "an instance of a class without a name": [new (class {})(), "a prototype of its own"],
   "an object made from another": [Object.create({ a: 1 }), "a prototype of its own"],
   "an object that only claims to be a Uint8Array": [Object.create(Uint8Array.prototype), ""],
   "a bigint of 65 bits": [2n ** 64n, "64 bits"],
   "a negative bigint of 65 bits": [-(2n ** 63n) - 1n, "64 bits"],
-  "one of these deep inside": [{ a: [{ b: new Date(0) }] }, "class Date"],
+  "one of these deep inside": [{ a: [{ b: new Date(0) }] }, "a Date"],
 };
 
 for (const [name, [value, text]] of Object.entries(UNENCODABLE)) {

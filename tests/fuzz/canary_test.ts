@@ -3,20 +3,26 @@
  */
 
 import { assert, assertMatch } from "@std/assert";
+import { readReply, readRequest } from "../../codec/message.ts";
 import { decode } from "../../codec/msgpack.ts";
+import { DEFAULT_LIMITS } from "../../limits.ts";
 import { newSeed, Random } from "../random.ts";
 import { serveConnection } from "../../server.ts";
 import { concat, message } from "../wire.ts";
-import { takeApart } from "./by_hand.ts";
-import { type Codec, SHIPPED } from "./codec_checks.ts";
+import { contentsOf, takeApart } from "./by_hand.ts";
+import { type Codec, readAll, SHIPPED } from "./codec_checks.ts";
 import type { Serve } from "./conversation.ts";
 import { shrink } from "./corpus.ts";
 import { complaintAbout, fuzz, type Plan } from "./fuzz.ts";
 import type { Input } from "./inputs.ts";
+import { LARGE } from "./samples.ts";
 import { checkRoundTrip } from "./round_trip.ts";
 import { BOUND_MS } from "./stopwatch.ts";
 
 const SEED = newSeed();
+
+/** No message is too heavy for these. */
+const UNWEIGHED = { ...DEFAULT_LIMITS, maxMessageBytes: 2 ** 31 - 1 };
 
 type Read = Codec["readRequests"];
 
@@ -61,6 +67,9 @@ const READERS: Record<string, [codec: Partial<Codec>, complaint: RegExp]> = {
   "refuses what is sound": [{
     decode: (payload) => payload.includes(0xcb) ? decode(payload.subarray(1)) : decode(payload),
   }, /^decode\(\) (refused what std reads|read)/],
+  "takes a first message that is not a map": [{
+    readRequests: (chunks) => readAll(readRequest, chunks),
+  }, /^DecodeStage\(readRequest\): read .* right is \[BadFrame/s],
   "reads on behind a broken frame": [{
     readRequests: (chunks) => [...SHIPPED.readRequests(chunks), ...SHIPPED.readRequests([message({ cmd: 1 })])],
   }, /^DecodeStage/],
@@ -183,6 +192,19 @@ Deno.test(`a round trip notices a reader that throws (seed ${SEED})`, () => {
   };
   const { complaint } = checkRoundTrip(new Random(SEED), { ...SHIPPED, readRequests: fail, readReplies: fail });
   assertMatch(complaint ?? "", /^DecodeStage\(read(Request|Reply)\) threw RangeError/);
+});
+
+Deno.test("the fuzz notices a reader that does not weigh, by a payload that is too heavy", async () => {
+  const codec: Codec = {
+    readRequests: (chunks) => readAll(readRequest, chunks, true, UNWEIGHED),
+    readReplies: (chunks) => readAll(readReply, chunks, false, UNWEIGHED),
+    decode: (payload) => decode(payload, UNWEIGHED),
+  };
+  const heavy = LARGE.filter((payload) => contentsOf(payload).weight > DEFAULT_LIMITS.maxMessageBytes);
+  assert(heavy.length > 0);
+  for (const bytes of heavy) {
+    assertMatch(await complaintAbout({ kind: "payload", bytes }, codec) ?? "", /^depth 2, \d+ bytes$/);
+  }
 });
 
 Deno.test("a failure is made as small as it can be", async () => {

@@ -183,8 +183,9 @@ export function readAll<Message>(
   readMessage: (reader: Reader) => Message | Malformed,
   chunks: Uint8Array[],
   checksFirst = false,
+  limits = DEFAULT_LIMITS,
 ): Decoded<Message>[] {
-  const stage = new DecodeStage(readMessage, DEFAULT_LIMITS, checksFirst);
+  const stage = new DecodeStage(readMessage, limits, checksFirst);
   const messages: Decoded<Message>[] = [];
   const output = { enqueue: (batch: Decoded<Message>[]) => void messages.push(...batch), terminate() {} };
   for (const chunk of chunks) {

@@ -1,0 +1,66 @@
+/**
+ * What can be sent, and where in a message the first value stands that cannot: only asked once a message was refused.
+ *
+ * In: a value. Out: whether it is a plain object; the path of what cannot be sent. Refused: nothing.
+ */
+
+/** Whether an object is one of fields, and not of a class, whose state could be lost: also one of another realm. */
+export function isPlain(object: object): boolean {
+  const prototype = Object.getPrototypeOf(object);
+  return prototype === Object.prototype || prototype === null || isObjectPrototype(prototype);
+}
+
+/** Whether it is the `Object.prototype` of some realm, such as a `node:vm` context. */
+function isObjectPrototype(prototype: object): boolean {
+  return Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, "isPrototypeOf");
+}
+
+/** A value's kind, in words: `a Date`, `a function`. */
+export function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (typeof value !== "object") return `a ${typeof value}`;
+  if (Array.isArray(value)) return "an array";
+  const prototype = Object.getPrototypeOf(value);
+  const constructor = prototype?.constructor;
+  // A constructor that belongs to another prototype is inherited, such as Object.
+  const isNamed = typeof constructor === "function" && constructor.prototype === prototype && constructor.name !== "";
+  if (!isNamed) return "an object with a prototype of its own";
+  return `${/^[AEIO]/.test(constructor.name) ? "an" : "a"} ${constructor.name}`;
+}
+
+/**
+ * Looks for the first value that cannot be sent.
+ *
+ * @param value Where to look.
+ * @param path How it is called.
+ * @param depth How deep to look: a cycle is another fault.
+ * @returns Its path and kind, such as `res.items[3].at: a Date cannot be sent`; `undefined` if there is none.
+ */
+export function faultIn(value: unknown, path: string, depth: number): string | undefined {
+  switch (typeof value) {
+    case "function":
+    case "symbol":
+      return `${path}: ${kindOf(value)} cannot be sent`;
+    case "bigint":
+      if (BigInt.asIntN(64, value) === value || BigInt.asUintN(64, value) === value) return;
+      return `${path}: an integer of more than 64 bits cannot be sent`;
+    case "object":
+      break;
+    default:
+      return;
+  }
+  if (value === null || value instanceof Uint8Array || depth === 0) return;
+  if (Array.isArray(value)) {
+    for (let index = 0; index < value.length; index++) {
+      const fault = faultIn(value[index], `${path}[${index}]`, depth - 1);
+      if (fault !== undefined) return fault;
+    }
+    return;
+  }
+  if (!isPlain(value)) return `${path}: ${kindOf(value)} cannot be sent`;
+  for (const [name, field] of Object.entries(value)) {
+    const step = /^[\p{ID_Start}_$][\p{ID_Continue}$]*$/u.test(name) ? `.${name}` : `[${JSON.stringify(name)}]`;
+    const fault = faultIn(field, path + step, depth - 1);
+    if (fault !== undefined) return fault;
+  }
+}

@@ -1,0 +1,90 @@
+/** What cannot be sent is refused with its path, wherever it stands; what only looks odd is sent. */
+
+import { runInNewContext } from "node:vm";
+import { assertEquals, assertThrows } from "@std/assert";
+import { type OutgoingRequest, Reply, writeReply, writeRequest } from "../../codec/message.ts";
+import { decode, encode } from "../../codec/msgpack.ts";
+import { EncodeError, Writer } from "../../codec/writer.ts";
+import { RpcError } from "../../errors.ts";
+
+class Account {
+  name = "ada";
+}
+
+const UNSENDABLE: [value: unknown, kind: string][] = [
+  [new Map([["a", 1]]), "a Map"],
+  [new Set([1]), "a Set"],
+  [new Date(0), "a Date"],
+  [new URLSearchParams("a=1"), "a URLSearchParams"],
+  [new Account(), "an Account"],
+  [() => {}, "a function"],
+  [Symbol("a"), "a symbol"],
+  [new Float32Array(1), "a Float32Array"],
+  [new Uint8ClampedArray(1), "a Uint8ClampedArray"],
+  [new ArrayBuffer(1), "an ArrayBuffer"],
+  [/a/, "a RegExp"],
+  [Object("text"), "a String"],
+  [Object(1), "a Number"],
+  [new Error("x"), "an Error"],
+  [Promise.resolve(), "a Promise"],
+  [Object.create({ inherited: 1 }), "an object with a prototype of its own"],
+  [2n ** 64n, "an integer of more than 64 bits"],
+];
+
+const PLACES: [path: string, write: (value: unknown) => unknown][] = [
+  ["params.x", (x) => ask({ params: { x } })],
+  ["params.list[1].at", (at) => ask({ params: { list: [0, { at }] } })],
+  ['params["a b"]', (value) => ask({ params: { "a b": value } })],
+  ["res", (res) => answer({ res })],
+  ["res.items[3].at", (at) => answer({ res: { items: [1, 2, 3, { at }] } })],
+  ["slept", (slept) => answer({ res: 1, slept })],
+  ["data.x", (x) => answer(new RpcError("NO", "no", { data: { x } }))],
+];
+
+Deno.test("what cannot be sent is refused with its path and its kind, in every place", () => {
+  for (const [value, kind] of UNSENDABLE) {
+    for (const [path, write] of PLACES) {
+      const { message } = assertThrows(() => write(value), EncodeError);
+      assertEquals(message, `${path}: ${kind} cannot be sent`);
+    }
+  }
+});
+
+Deno.test("parameters and meta that are no plain object are refused, and so is meta that is not text", () => {
+  for (const [value, kind] of UNSENDABLE) {
+    if (typeof value !== "object" || value === null) continue;
+    assertThrows(() => ask({ params: value }), EncodeError, `params: ${kind} cannot be sent`);
+    assertThrows(
+      () => ask({ params: {}, meta: value }),
+      EncodeError,
+      `meta: ${kind} cannot be sent`,
+    );
+  }
+  assertThrows(() => ask({ params: [1] }), EncodeError, "params: an array cannot be sent");
+  assertThrows(
+    () => ask({ params: {}, meta: { user: 5 } }),
+    EncodeError,
+    "meta.user: a number cannot be sent here, only text",
+  );
+});
+
+Deno.test("plain objects are sent, also without a prototype and of another realm", () => {
+  const [object, array] = runInNewContext("[{ a: [{ b: 1 }] }, [1]]");
+  assertEquals(decode(encode(object)), { a: [{ b: 1 }] });
+  assertEquals(decode(encode(array)), [1]);
+  assertEquals(decode(encode(Object.assign(Object.create(null), { a: 1 }))), { a: 1 });
+});
+
+Deno.test("an error that is not for one value keeps its text", () => {
+  const cycle: unknown[] = [];
+  cycle.push(cycle);
+  assertThrows(() => answer({ res: cycle }), EncodeError, "nested deeper than 64, or in a cycle");
+});
+
+function ask(message: object): void {
+  writeRequest(new Writer(), { cmd: 1, seq: 1, ...message } as OutgoingRequest);
+}
+
+function answer(outcome: Record<string, unknown> | RpcError): void {
+  writeReply(new Writer(), new Reply(1, outcome, false));
+}
