@@ -80,7 +80,7 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    * Calls that may be unanswered on the wire; those above it wait here, so that a cancel always gets through. As many
    * as a server takes from one connection.
    *
-   * @default {128}
+   * @default {1_024}
    */
   maxInFlight?: number;
   /**

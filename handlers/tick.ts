@@ -18,7 +18,7 @@ export const TICK: Command<{ count?: number; interval?: number }, AsyncGenerator
   ): AsyncGenerator<number, number, void> {
     if (typeof count !== "number" || !(count >= 0)) throw invalidParam("count", "must be a number >= 0");
     if (typeof interval !== "number" || !(interval >= 0 && interval * 1000 <= MAX_TIMER_MS)) {
-      throw invalidParam("interval", "must be a number of seconds >= 0");
+      throw invalidParam("interval", `must be a number of seconds from 0 to ${MAX_TIMER_MS / 1000}`);
     }
     let ticks = 0;
     while (ticks < count) {

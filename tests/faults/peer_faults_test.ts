@@ -132,11 +132,11 @@ const POINTS: Point[] = [
   {
     name: "with so many handlers running that nothing is read",
     async reach(peer, { held }) {
-      await peer.sendBytes(concat(...many(200, (seq) => request({ cmd: "WAIT", seq }))));
-      await until("they run", () => held.running === 128);
+      await peer.sendBytes(concat(...many(1_100, (seq) => request({ cmd: "WAIT", seq }))));
+      await until("they run", () => held.running === 1_024);
     },
-    told: 128,
-    replies: many(200, (seq) => ({ seq, res: null })),
+    told: 1_024,
+    replies: many(1_100, (seq) => ({ seq, res: null })),
     runs: 3,
   },
   {

@@ -155,17 +155,14 @@ overEach("server faults - a server that is killed: everything in flight is lost 
     ...Array.from({ length: 200 }, () => outcomeOf(client.call("DELAY", { sleep: 60 }))),
     itemsOf(client, Infinity).then((items) => items.at(-1)),
   ]);
-  await until("they are in flight", async () => (await statisticsOf(server.address)).inFlight >= 4 * 128);
+  await until("they are in flight", async () => (await statisticsOf(server.address)).inFlight >= 4 * 200);
   const killedMs = performance.now();
   server.kill("SIGKILL");
-  const written = Promise.all(calls.filter((_, index) => index % 201 < 128));
-  assertEquals(new Set(await written), new Set(["CONNECTION_LOST"]));
+  assertEquals(new Set(await Promise.all(calls)), new Set(["CONNECTION_LOST"]));
   const tookMs = performance.now() - killedMs;
-  console.log(`${4 * 128} calls lost within ${tookMs.toFixed(0)} ms`);
+  console.log(`${calls.length} calls lost within ${tookMs.toFixed(0)} ms`);
   assert(tookMs < 1_000, `it took ${tookMs} ms`);
-  // What was not written waits for a server that does not come, until its caller gives up.
   await Promise.all(clients.map((client) => client.close()));
-  assertEquals(new Set(await Promise.all(calls)), new Set(["CONNECTION_LOST", "CLOSED"]));
 });
 
 overEach("server faults - a server that comes back is found again, by the same client", async (transport) => {
