@@ -204,6 +204,17 @@ Deno.test("stream - leaving does not wait for an item", async () => {
   await client.close();
 });
 
+Deno.test("stream - one that the server cuts has another code than one that its reader has ended", async () => {
+  const { client, server } = await scene();
+  const stream = client.stream("A");
+  const asked = stream.next();
+  await server.request();
+  await server.reply({ seq: 0, err: "CANCELLED", msg: "the server has shut down" });
+  const error = await assertRejects(() => asked, RpcError, "the server has shut down");
+  assertEquals([error.code, (error.cause as RpcError).code, error.retryable], ["CONNECTION_LOST", "CANCELLED", false]);
+  await client.close();
+});
+
 Deno.test("stream - await using leaves it", async () => {
   const { client, server } = await scene();
   {

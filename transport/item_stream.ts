@@ -13,6 +13,7 @@ import { RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
 import { Fifo } from "./fifo.ts";
 import { type CallOptions, type CallOwner, PendingCall } from "./pending.ts";
+import { isReceived } from "./received.ts";
 
 /** What a caller can say about one stream. */
 export interface StreamOptions extends Omit<CallOptions, "idempotent"> {
@@ -129,7 +130,7 @@ export class ItemStream extends PendingCall implements AsyncGenerator<unknown, u
   }
 
   protected override fail(error: Error): void {
-    this.#outcome ??= error;
+    this.#outcome ??= cutByServer(error) ?? error;
     this.#handOutcome();
   }
 
@@ -162,4 +163,13 @@ export class ItemStream extends PendingCall implements AsyncGenerator<unknown, u
   #drop(): void {
     for (const { weightBytes } of this.#items.takeAll()) this.owner.heldBytes -= weightBytes;
   }
+}
+
+/**
+ * A server says `CANCELLED` unasked where it shuts down and the stream has lasted longer than the grace. Its reader must be
+ * able to tell that from an end of its own choice.
+ */
+function cutByServer(error: Error): RpcError | undefined {
+  if (!(error instanceof RpcError) || error.code !== "CANCELLED" || !isReceived(error)) return undefined;
+  return new RpcError("CONNECTION_LOST", `the server ended the stream: ${error.message}`, { cause: error });
 }
