@@ -34,9 +34,11 @@ import { TURN_MS } from "../transport/turn.ts";
 import { Call, type CallOwner } from "./call.ts";
 import type { ReplyFields, ServerView } from "./command.ts";
 import { isAbort, isCodeAlone, isForCaller, reduced, unwritable } from "./failures.ts";
+import { HeldRequests } from "./held_requests.ts";
 import { isStream, type ItemOutput, sendItems } from "./item_sender.ts";
 import { OrderedQueue } from "./ordered_queue.ts";
 import type { Service } from "./service.ts";
+import { Strikes } from "./strikes.ts";
 
 /**
  * A draining connection is closed when it has been silent this long: whoever calls within this time is refused by name,
@@ -47,9 +49,6 @@ const DRAIN_QUIET_MS = 1_000;
 
 /** An output that was full is filled again below this share of its limit: at the brim, replies go one by one. */
 const RESUME_SHARE = 0.5;
-
-/** So long a connection that holds too many bytes of requests is not read; if no call has ended by then, more are refused. */
-const MEMORY_PATIENCE_MS = 1_000;
 
 /** So many messages are taken between two looks at the clock. */
 const MESSAGES_A_LOOK = 32;
@@ -87,18 +86,14 @@ export class DispatchStage
 
   /** Handlers that run. */
   #running = 0;
-  /** What the requests take in memory that wait or whose handlers run. */
-  #heldBytes = 0;
-  /** Nothing has ended for so long that waiting for memory is over: requests are refused instead. */
-  #outOfMemory = false;
+  readonly #held: HeldRequests;
+  readonly #strikes: Strikes;
   #arrivedMs = 0;
   /** No more messages can come: what waits for one waits in vain. */
   #inputEnded = false;
   /** The connection is gone. */
   #gone = false;
   #resume: (() => void) | undefined;
-  /** When the last strikes were: as many as are allowed in one window. */
-  readonly #strikesMs: number[] = [];
   #quietTimer: Timer | undefined;
 
   constructor(service: Service, outflow: Outflow, peer: string, certificate?: PeerCertificate) {
@@ -107,6 +102,8 @@ export class DispatchStage
     this.peer = peer;
     this.#maxReplyBytes = Math.min(this.#peerMaxBytes, service.limits.maxPayloadBytes);
     this.certificate = certificate;
+    this.#held = new HeldRequests(service);
+    this.#strikes = new Strikes(service.limits);
     this.#items = {
       outflow,
       turn: service.turn,
@@ -154,7 +151,7 @@ export class DispatchStage
     if (this.#gone) return;
     this.#gone = true;
     this.#stopQuietTimer();
-    for (const waiting of this.#queue.takeAll()) if (!(waiting instanceof Reply)) this.#letGo(waiting.request);
+    for (const waiting of this.#queue.takeAll()) if (!(waiting instanceof Reply)) this.#held.delete(waiting.request);
     this.#countAnswered();
     const error = reason instanceof RpcError
       ? reason
@@ -178,7 +175,7 @@ export class DispatchStage
         this.#queue.push(waiting);
       } else {
         this.#service.cutCalls++;
-        this.#letGo(waiting.request);
+        this.#held.delete(waiting.request);
         this.#queue.push(new Reply<Call>(undefined, reason, false));
       }
     }
@@ -299,10 +296,10 @@ export class DispatchStage
     } else if (this.#service.draining) {
       this.#startQuietTimer();
       this.#answerInTurn(new Reply(seq, SHUTTING_DOWN, false));
-    } else if (this.#mustRefuse(request)) {
+    } else if (this.#held.mustRefuse(request)) {
       this.#answerInTurn(new Reply<Call>(seq, OVERLOADED, false));
     } else if (seq === undefined && this.#queue.busy) {
-      this.#hold(request);
+      this.#held.add(request);
       this.#queue.push({ request, arrivedMs: this.#arrivedMs });
     } else {
       this.#begin(request, this.#arrivedMs);
@@ -343,10 +340,7 @@ export class DispatchStage
 
   /** Too many strikes in one window, and the connection ends. */
   #strike(): void {
-    const { maxStrikes, strikeWindowMs } = this.#service.limits;
-    if (this.#strikesMs.push(this.#arrivedMs) <= maxStrikes) return;
-    const oldestMs = this.#strikesMs.shift() as number;
-    if (this.#arrivedMs - oldestMs <= strikeWindowMs) {
+    if (this.#strikes.isOneTooMany(this.#arrivedMs)) {
       this.#end(new RpcError("INVALID_MESSAGE", "too many bad messages"));
     }
   }
@@ -393,7 +387,7 @@ export class DispatchStage
     const { request } = call;
     this.#running++;
     this.#service.inFlight++;
-    this.#hold(request);
+    this.#held.add(request);
     if (request.seq === undefined) this.#queue.running = call;
     else this.#bySeq.set(request.seq, call);
     this.#service.deadlines.add(call);
@@ -408,7 +402,7 @@ export class DispatchStage
     await call.handled?.catch(ignore);
     this.#running--;
     this.#service.inFlight--;
-    this.#letGo(request);
+    this.#held.delete(request);
     this.#resume?.();
   }
 
@@ -490,7 +484,7 @@ export class DispatchStage
       if (next instanceof Reply) {
         this.#push(next);
       } else {
-        this.#letGo(next.request);
+        this.#held.delete(next.request);
         this.#begin(next.request, next.arrivedMs);
       }
     }
@@ -506,50 +500,15 @@ export class DispatchStage
 
   get #full(): boolean {
     const { maxInFlight } = this.#service.limits;
-    return this.#outflow.full || this.#running + this.#queue.length >= maxInFlight || this.#waitsForMemory;
-  }
-
-  get #waitsForMemory(): boolean {
-    return this.#heldBytes >= this.#service.limits.maxHeldBytes && !this.#outOfMemory;
+    return this.#outflow.full || this.#running + this.#queue.length >= maxInFlight || this.#held.mustWait;
   }
 
   async #untilRoom(): Promise<void> {
     while (this.#full && !this.#gone) {
       if (this.#outflow.full) await this.#outflow.drained(this.#service.limits.maxQueuedBytes * RESUME_SHARE);
-      else if (this.#waitsForMemory) await this.#untilMemory();
+      else if (this.#held.mustWait) await this.#held.untilOneEnds(this.clock, (resume) => this.#resume = resume);
       else await new Promise<void>((resolve) => this.#resume = resolve);
     }
-  }
-
-  /** Waits until a call ends, but not for ever: what they wait for may stand in messages that are not read meanwhile. */
-  async #untilMemory(): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#resume = resolve;
-    const giveUp = () => {
-      this.#outOfMemory = true;
-      resolve();
-    };
-    const timer = this.clock.setTimer(giveUp, MEMORY_PATIENCE_MS, false);
-    await promise;
-    this.clock.clearTimer(timer);
-  }
-
-  /** Whether there is no memory for one more request. */
-  #mustRefuse(request: Request): boolean {
-    const { heldBytes, limits: { maxHeldBytes, maxHeldBytesTotal }, registry } = this.#service;
-    if (this.#heldBytes < maxHeldBytes && heldBytes < maxHeldBytesTotal) return false;
-    return registry.find(request.cmd)?.immediate !== true;
-  }
-
-  #hold({ weightBytes }: Request): void {
-    this.#heldBytes += weightBytes;
-    this.#service.heldBytes += weightBytes;
-  }
-
-  #letGo({ weightBytes }: Request): void {
-    this.#heldBytes -= weightBytes;
-    this.#service.heldBytes -= weightBytes;
-    if (this.#heldBytes < this.#service.limits.maxHeldBytes) this.#outOfMemory = false;
   }
 
   /** Nothing comes any more: a stream that has no credit gets none. */
