@@ -399,7 +399,7 @@ export class DispatchStage
       else this.#fail(call, this.#failureOf(call, error));
     }
     // Only now: a handler that goes on after a cancel, or after a middleware has answered, still takes up its place.
-    await call.handled?.catch(ignore);
+    if (call.handled !== undefined) await call.handled.catch(ignore);
     this.#running--;
     this.#service.inFlight--;
     this.#held.delete(request);
