@@ -20,7 +20,7 @@ import { messageOf } from "./tls.ts";
 /** What a caller can say about one call. */
 export interface CallOptions {
   /**
-   * How long to wait for the reply, in milliseconds; `Infinity` is without end. The server is told, and ends the handler.
+   * How long to wait for the reply, in milliseconds on the monotonic clock; `Infinity` is without end. The server is told, and ends the handler.
    * With no time left, `0` or less, the call is not sent: so what remains of another deadline can be passed on.
    *
    * @default {the client's `timeout`; for a stream `Infinity`}

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { RpcError } from "../../errors.ts";
 import { Backoff, dialAddress, dialInTime, unreachable } from "../../transport/dialer.ts";
 import { memoryPair } from "../../transport/duplex.ts";
-import { FakeClock } from "../fake_clock.ts";
+import { FakeClock, turn } from "../fake_clock.ts";
 import { newSeed, Random } from "../random.ts";
 
 Deno.test("Backoff - no wait before anything has failed, nor after an answer", () => {
@@ -68,4 +68,19 @@ Deno.test("unreachable() - it says what to do where that is known", () => {
   assertEquals(refused.message, "CONNECTION_LOST: cannot reach here:1: connection refused; is the server running?");
   assertEquals(unreachable("here:1", "thrown").message, "CONNECTION_LOST: cannot reach here:1: thrown");
   assertEquals([refused.retryable, refused.cause instanceof Deno.errors.ConnectionRefused], [true, true]);
+});
+
+Deno.test("dialInTime() - what a late dial gives is closed, and is no unhandled rejection if it is no connection", async () => {
+  const clock = new FakeClock();
+  for (const late of [null, {}, undefined, 7]) {
+    const dialed = Promise.withResolvers<never>();
+    const unwanted = new AbortController();
+    const dialing = assertRejects(() => dialInTime(() => dialed.promise, clock, unwanted), Error, "not wanted");
+    unwanted.abort(new Error("not wanted"));
+    await dialing;
+    dialed.resolve(late as never);
+    await turn();
+  }
+  const given = () => dialInTime(() => Promise.resolve(null as never), clock, new AbortController());
+  await assertRejects(given, TypeError, "a pair of streams");
 });
