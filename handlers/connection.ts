@@ -201,6 +201,7 @@ export class Connection {
           const isOneOfMany = connections.size > READS_A_ROUND;
           if (isOneOfMany) turn.countRead();
           await this.#requests.write(buffer.subarray(0, readBytes));
+          this.#reading = true; // to wait for a turn takes milliseconds, and gives a slow peer no time
           while ((isOneOfMany || readBytes >= LONG_READ_BYTES) && turn.isOver) await turn.next();
         }
         buffer = bufferAfter(buffer, readBytes);
