@@ -13,6 +13,7 @@ import { newSeed, Random } from "./random.ts";
 import {
   chunksOf,
   concat,
+  connectPeer,
   connectTcp,
   frame,
   Held,
@@ -26,6 +27,7 @@ import {
   withMemory,
   withServer,
 } from "./wire.ts";
+import { type Address, overEach } from "./transports.ts";
 
 const SEED = newSeed();
 const PONG = { res: "PONG" };
@@ -65,8 +67,8 @@ Deno.test("serve() can be called again for a port as soon as the last server has
 
 // Bytes in any pieces ------------------------------------------------------------------------------------------------
 
-Deno.test("a server answers all of a burst that came in one write, in order", async () => {
-  await using server = await withServer();
+overEach("a server answers all of a burst that came in one write, in order", async (transport) => {
+  await using server = await withServer({}, transport);
   const peer = await server.connect();
   await peer.send(
     ...Array.from({ length: 500 }, (_, index) => index % 2 === 0 ? { cmd: 1 } : { cmd: "NO", seq: index }),
@@ -75,8 +77,8 @@ Deno.test("a server answers all of a burst that came in one write, in order", as
   assertEquals(replies, replies.map((_, index) => index % 2 === 0 ? PONG : { seq: index, err: "CMD_NOT_FOUND" }));
 });
 
-Deno.test("a server answers frames that come byte by byte", async () => {
-  await using server = await withServer();
+overEach("a server answers frames that come byte by byte", async (transport) => {
+  await using server = await withServer({}, transport);
   const peer = await server.connect();
   const bytes = concat(request({ cmd: 2, sleep: -1 }), request({ cmd: 1, text: "\n\n" }), request({ cmd: 10 }));
   for (const byte of chunksOf(bytes, 1)) {
@@ -86,7 +88,7 @@ Deno.test("a server answers frames that come byte by byte", async () => {
   assertEquals(await peer.readReplies(3), [{ err: "INVALID_SLEEP" }, PONG, { err: "CMD_NOT_FOUND" }]);
 });
 
-Deno.test(`a server answers the same whatever the writes (seed ${SEED})`, async () => {
+overEach(`a server answers the same whatever the writes (seed ${SEED})`, async (transport) => {
   console.log(`seed ${SEED}`);
   const random = new Random(SEED);
   const bytes = concat(
@@ -96,7 +98,7 @@ Deno.test(`a server answers the same whatever the writes (seed ${SEED})`, async 
     ),
     frame(unhex("81 c1")),
   );
-  await using server = await withServer();
+  await using server = await withServer({}, transport);
   const answers = async (pieces: Uint8Array[]) => {
     const peer = await server.connect();
     await peer.sendBytes(...pieces);
@@ -110,9 +112,9 @@ Deno.test(`a server answers the same whatever the writes (seed ${SEED})`, async 
   }
 });
 
-Deno.test("a server takes a request of a megabyte, and sends one back", async () => {
+overEach("a server takes a request of a megabyte, and sends one back", async (transport) => {
   const ECHO = command({ handler: ({ text }: { text: string }) => ({ res: text }) });
-  await using server = await withServer({ commands: { ECHO } });
+  await using server = await withServer({ commands: { ECHO } }, transport);
   const peer = await server.connect();
   const text = "\n".repeat(1024 * 1024 - 50);
   await peer.send({ cmd: 0, max: 1024 * 1024 });
@@ -125,8 +127,8 @@ Deno.test("a server takes a request of a megabyte, and sends one back", async ()
 // Half-closes --------------------------------------------------------------------------------------------------------
 
 /** How many replies come back for a burst of slow requests behind which the client half-closes. */
-async function repliesBehindHalfClose(port: number, count: number): Promise<number> {
-  await using peer = await connectTcp(port);
+async function repliesBehindHalfClose(address: Address, count: number): Promise<number> {
+  await using peer = await connectPeer(address);
   await peer.send(
     ...Array.from({ length: count }, (_, index) => ({ cmd: "SLOW", ...(index % 2 ? { seq: index } : {}) })),
   );
@@ -147,9 +149,9 @@ const SLOW = command({
 });
 
 for (const count of [1, 50, 1_000]) {
-  Deno.test(`a server answers all of ${count} requests behind which the client half-closes`, async () => {
-    await using server = await withServer({ commands: { SLOW } });
-    assertEquals(await repliesBehindHalfClose(server.port, count), count);
+  overEach(`a server answers all of ${count} requests behind which the client half-closes`, async (transport) => {
+    await using server = await withServer({ commands: { SLOW } }, transport);
+    assertEquals(await repliesBehindHalfClose(server.address, count), count);
   });
 }
 
@@ -164,7 +166,7 @@ Deno.test("the half-close test catches a server that uses the built-in streams",
         onError: (error) => void errors.push(error),
       });
     });
-    const replies = await repliesBehindHalfClose(listener.addr.port, count);
+    const replies = await repliesBehindHalfClose({ port: listener.addr.port }, count);
     assert(replies < count, `${replies} of ${count} replies`);
     await served;
   }
@@ -223,13 +225,13 @@ Deno.test("a server outlives a thousand clients that connect and reset, and serv
   assert(good > 0);
 });
 
-Deno.test("a server answers what came before a client cut its stream, at every byte of it", async () => {
-  await using server = await withServer();
+overEach("a server answers what came before a client cut its stream, at every byte of it", async (transport) => {
+  await using server = await withServer({}, transport);
   const requests = [request({ cmd: 1 }), request({ cmd: 2, sleep: -1 }), request({ cmd: 1, seq: 3 })];
   const bytes = concat(...requests);
   const ends = requests.map((_, index) => concat(...requests.slice(0, index + 1)).length);
   for (let cut = 0; cut <= bytes.length; cut++) {
-    await using peer = await connectTcp(server.port);
+    await using peer = await connectPeer(server.address);
     await peer.sendBytes(bytes.slice(0, cut));
     await peer.halfClose();
     assertEquals((await peer.readToEnd()).length, ends.filter((end) => end <= cut).length, `cut at ${cut}`);
@@ -242,7 +244,7 @@ Deno.test("a server answers what came before a client cut its stream, at every b
 
 /** Waits until the server has so many connections, beside the one that asks. */
 async function openConnections(server: TestServer, count: number): Promise<Message> {
-  await using watcher = await connectTcp(server.port);
+  await using watcher = await connectPeer(server.address);
   for (let tries = 0; tries < 1_000; tries++) {
     const { res } = await watcher.ask({ cmd: 4 }) as { res: { connections: { open: number } } };
     if (res.connections.open === count + 1) return res as Message;
@@ -251,8 +253,8 @@ async function openConnections(server: TestServer, count: number): Promise<Messa
   throw new Error(`there are never ${count} connections`);
 }
 
-Deno.test("a server keeps good connections going beside a flood of bad ones", async () => {
-  await using server = await withServer({ maxStrikes: 10, commands: { SLOW } });
+overEach("a server keeps good connections going beside a flood of bad ones", async (transport) => {
+  await using server = await withServer({ maxStrikes: 10, commands: { SLOW } }, transport);
   const good = await Promise.all(Array.from({ length: 16 }, () => server.connect()));
   let done = false;
   const flood = (async () => {
@@ -277,25 +279,28 @@ Deno.test("a server keeps good connections going beside a flood of bad ones", as
 
 // The limit of connections -------------------------------------------------------------------------------------------
 
-Deno.test("a server answers OVERLOADED to one connection too many, closes it, and takes the next when there is room", async () => {
-  await using server = await withServer({ maxConnections: 2 });
-  const [one, two] = [await server.connect(), await server.connect()];
-  for (const peer of [one, two]) assertEquals(await peer.ask({ cmd: 1 }), PONG);
-  for (let count = 0; count < 3; count++) {
-    const over = await server.connect();
-    const [reply, ...rest] = await over.readToEnd();
-    assertEquals([reply.err, reply.seq, rest], ["OVERLOADED", undefined, []]);
-  }
-  one.close();
-  const { res } = await two.ask({ cmd: 4 }) as { res: { connections: Message } };
-  assertEquals([res.connections.accepted, res.connections.refused], [2, 3]);
-  for (let tries = 0;; tries++) {
-    const next = await server.connect();
-    const answer = await next.ask({ cmd: 1 }).catch((error: Error) => ({ err: error.message }));
-    if ("res" in answer) break;
-    assert(tries < 100, `there is never room: ${answer.err}`);
-  }
-});
+overEach(
+  "a server answers OVERLOADED to one connection too many, closes it, and takes the next when there is room",
+  async (transport) => {
+    await using server = await withServer({ maxConnections: 2 }, transport);
+    const [one, two] = [await server.connect(), await server.connect()];
+    for (const peer of [one, two]) assertEquals(await peer.ask({ cmd: 1 }), PONG);
+    for (let count = 0; count < 3; count++) {
+      const over = await server.connect();
+      const [reply, ...rest] = await over.readToEnd();
+      assertEquals([reply.err, reply.seq, rest], ["OVERLOADED", undefined, []]);
+    }
+    one.close();
+    const { res } = await two.ask({ cmd: 4 }) as { res: { connections: Message } };
+    assertEquals([res.connections.accepted, res.connections.refused], [2, 3]);
+    for (let tries = 0;; tries++) {
+      const next = await server.connect();
+      const answer = await next.ask({ cmd: 1 }).catch((error: Error) => ({ err: error.message }));
+      if ("res" in answer) break;
+      assert(tries < 100, `there is never room: ${answer.err}`);
+    }
+  },
+);
 
 Deno.test("a server outlives clients that reset while it refuses them", async () => {
   await using server = await withServer({ maxConnections: 1 });
@@ -313,37 +318,40 @@ Deno.test("a server outlives clients that reset while it refuses them", async ()
 
 // Shutdown -----------------------------------------------------------------------------------------------------------
 
-Deno.test("shutdown() answers what is in flight, beside the lane, in it and waiting for it, then closes", async () => {
-  const clock = new FakeClock();
-  const held = new Held();
-  await using server = await withServer({ clock, commands: { HOLD: held.command } });
-  const [peer, idle] = [await server.connect(), await server.connect()];
-  await idle.ask({ cmd: 1 });
-  await peer.send({ cmd: "HOLD", seq: 1, id: 1 }, { cmd: "HOLD", id: 2 }, { cmd: "HOLD", id: 3 }, {
-    cmd: "HOLD",
-    seq: 4,
-    id: 4,
-  });
-  await until(() => held.calls.length === 3);
-  const { report } = await beginShutdown(server, 60);
-  await clock.advance(999);
-  assertEquals(await idle.hasEnded(), false, "it may be about to call");
-  await clock.advance(1);
-  assertEquals(await idle.readToEnd(), [], "a connection with nothing in flight is closed");
-  await assertRejects(() => connectTcp(server.port), Deno.errors.ConnectionRefused);
-  assertEquals(await peer.readReady(), []);
-  held.finishAll();
-  await until(() => held.calls.length === 4);
-  held.finishAll();
-  const replies = await peer.readReplies(4);
-  assertEquals(replies.filter(({ seq }) => seq === undefined), [{ res: 2 }, { res: 3 }]);
-  assertEquals(replies.filter(({ seq }) => seq !== undefined), [{ seq: 1, res: 1 }, { seq: 4, res: 4 }]);
-  await clock.advance(1_000);
-  assertEquals(await peer.readToEnd(), []);
-  await closeAll(peer, idle);
-  assertEquals(await report, { finished: 4, cut: 0 });
-  await server.server.finished;
-});
+overEach(
+  "shutdown() answers what is in flight, beside the lane, in it and waiting for it, then closes",
+  async (transport) => {
+    const clock = new FakeClock();
+    const held = new Held();
+    await using server = await withServer({ clock, commands: { HOLD: held.command } }, transport);
+    const [peer, idle] = [await server.connect(), await server.connect()];
+    await idle.ask({ cmd: 1 });
+    await peer.send({ cmd: "HOLD", seq: 1, id: 1 }, { cmd: "HOLD", id: 2 }, { cmd: "HOLD", id: 3 }, {
+      cmd: "HOLD",
+      seq: 4,
+      id: 4,
+    });
+    await until(() => held.calls.length === 3);
+    const { report } = await beginShutdown(server, 60);
+    await clock.advance(999);
+    assertEquals(await idle.hasEnded(), false, "it may be about to call");
+    await clock.advance(1);
+    assertEquals(await idle.readToEnd(), [], "a connection with nothing in flight is closed");
+    await assertRejects(() => connectTcp(server.port), Deno.errors.ConnectionRefused);
+    assertEquals(await peer.readReady(), []);
+    held.finishAll();
+    await until(() => held.calls.length === 4);
+    held.finishAll();
+    const replies = await peer.readReplies(4);
+    assertEquals(replies.filter(({ seq }) => seq === undefined), [{ res: 2 }, { res: 3 }]);
+    assertEquals(replies.filter(({ seq }) => seq !== undefined), [{ seq: 1, res: 1 }, { seq: 4, res: 4 }]);
+    await clock.advance(1_000);
+    assertEquals(await peer.readToEnd(), []);
+    await closeAll(peer, idle);
+    assertEquals(await report, { finished: 4, cut: 0 });
+    await server.server.finished;
+  },
+);
 
 /** Lets a shutdown begin: the listener has to be closed first, which takes a moment. */
 async function beginShutdown({ server }: TestServer, grace: number): Promise<{ report: Promise<ShutdownReport> }> {
@@ -356,10 +364,10 @@ async function closeAll(...peers: Peer[]): Promise<void> {
   for (const peer of peers) await peer[Symbol.asyncDispose]();
 }
 
-Deno.test("shutdown() refuses what comes meanwhile, in its order, and begins none of it", async () => {
+overEach("shutdown() refuses what comes meanwhile, in its order, and begins none of it", async (transport) => {
   const clock = new FakeClock();
   const held = new Held();
-  await using server = await withServer({ clock, commands: { HOLD: held.command } });
+  await using server = await withServer({ clock, commands: { HOLD: held.command } }, transport);
   const peer = await server.connect();
   await peer.send({ cmd: "HOLD", seq: 1 }, { cmd: "HOLD", id: "lane" });
   await until(() => held.calls.length === 2);
@@ -382,37 +390,40 @@ Deno.test("shutdown() refuses what comes meanwhile, in its order, and begins non
   assertEquals(await report, { finished: 2, cut: 0 });
 });
 
-Deno.test("shutdown() cuts at the end of the grace: the callers are told, the handlers too, and it does not wait for them", async () => {
-  const clock = new FakeClock();
-  const held = new Held();
-  await using server = await withServer({ clock, commands: { HOLD: held.command } });
-  const peer = await server.connect();
-  await peer.send({ cmd: "HOLD", seq: 1 }, { cmd: "HOLD" }, { cmd: "HOLD", id: "waits" }, {
-    cmd: 2,
-    sleep: 60,
-    seq: 2,
-  });
-  await peer.send({ cmd: "HOLD", seq: 3 });
-  await until(() => held.calls.length === 3);
-  const { report } = await beginShutdown(server, 5);
-  held.calls.find(({ context }) => context.params.id === undefined)!.finish();
-  const [finished] = await peer.readReplies(1);
-  assertEquals(finished.res, null);
-  await clock.advance(4_999);
-  assertEquals(await peer.readReady(), []);
-  await clock.advance(1);
-  const replies = await peer.readToEnd();
-  assertEquals(replies.map(({ err }) => err), new Array(4).fill("CANCELLED"));
-  assertEquals(replies.map(({ msg }) => msg), new Array(4).fill("the server has shut down"));
-  await closeAll(peer);
-  assertEquals(await report, { finished: 1, cut: 4 });
-  const aborted = held.calls.filter(({ context }) => context.signal.aborted);
-  assertEquals(aborted.length, held.calls.length - 1);
-  assertEquals((aborted[0].context.signal.reason as RpcError).code, "CANCELLED");
-  held.finishAll();
-});
+overEach(
+  "shutdown() cuts at the end of the grace: the callers are told, the handlers too, and it does not wait for them",
+  async (transport) => {
+    const clock = new FakeClock();
+    const held = new Held();
+    await using server = await withServer({ clock, commands: { HOLD: held.command } }, transport);
+    const peer = await server.connect();
+    await peer.send({ cmd: "HOLD", seq: 1 }, { cmd: "HOLD" }, { cmd: "HOLD", id: "waits" }, {
+      cmd: 2,
+      sleep: 60,
+      seq: 2,
+    });
+    await peer.send({ cmd: "HOLD", seq: 3 });
+    await until(() => held.calls.length === 3);
+    const { report } = await beginShutdown(server, 5);
+    held.calls.find(({ context }) => context.params.id === undefined)!.finish();
+    const [finished] = await peer.readReplies(1);
+    assertEquals(finished.res, null);
+    await clock.advance(4_999);
+    assertEquals(await peer.readReady(), []);
+    await clock.advance(1);
+    const replies = await peer.readToEnd();
+    assertEquals(replies.map(({ err }) => err), new Array(4).fill("CANCELLED"));
+    assertEquals(replies.map(({ msg }) => msg), new Array(4).fill("the server has shut down"));
+    await closeAll(peer);
+    assertEquals(await report, { finished: 1, cut: 4 });
+    const aborted = held.calls.filter(({ context }) => context.signal.aborted);
+    assertEquals(aborted.length, held.calls.length - 1);
+    assertEquals((aborted[0].context.signal.reason as RpcError).code, "CANCELLED");
+    held.finishAll();
+  },
+);
 
-Deno.test("shutdown() ends streams as calls: at the end of the grace", async () => {
+overEach("shutdown() ends streams as calls: at the end of the grace", async (transport) => {
   const clock = new FakeClock();
   let ended = 0;
   const COUNT = command({
@@ -424,7 +435,7 @@ Deno.test("shutdown() ends streams as calls: at the end of the grace", async () 
       }
     },
   });
-  await using server = await withServer({ clock, commands: { COUNT } });
+  await using server = await withServer({ clock, commands: { COUNT } }, transport);
   const peer = await server.connect();
   await peer.send({ cmd: "COUNT", seq: 1, credit: 2 });
   await peer.readReplies(2);
@@ -438,25 +449,28 @@ Deno.test("shutdown() ends streams as calls: at the end of the grace", async () 
   assertEquals(ended, 1);
 });
 
-Deno.test("shutdown() closes by force a connection whose peer takes nothing, half a second behind the grace", async () => {
-  const clock = new FakeClock();
-  const BULK = command({ handler: (_params: Message) => ({ res: "x".repeat(50_000) }) });
-  await using server = await withServer({ clock, commands: { BULK }, writeTimeoutMs: 1_000_000 });
-  const peer = await server.connect();
-  const flood = peer.sendBytes(concat(...new Array(1_000).fill(request({ cmd: "BULK" })))).catch(() => {});
-  await settle(200);
-  const { report } = await beginShutdown(server, 5);
-  let over = false;
-  report.then(() => over = true);
-  await clock.advance(5_400);
-  assertEquals(over, false);
-  await clock.advance(100);
-  await settle();
-  assertEquals(over, true);
-  assertEquals(await report, { finished: 0, cut: 0 });
-  peer.close();
-  await flood;
-});
+Deno.test(
+  "shutdown() closes by force a connection whose peer takes nothing, half a second behind the grace",
+  async () => {
+    const clock = new FakeClock();
+    const BULK = command({ handler: (_params: Message) => ({ res: "x".repeat(50_000) }) });
+    await using server = await withServer({ clock, commands: { BULK }, writeTimeoutMs: 1_000_000 });
+    const peer = await server.connect();
+    const flood = peer.sendBytes(concat(...new Array(1_000).fill(request({ cmd: "BULK" })))).catch(() => {});
+    await settle(200);
+    const { report } = await beginShutdown(server, 5);
+    let over = false;
+    report.then(() => over = true);
+    await clock.advance(5_400);
+    assertEquals(over, false);
+    await clock.advance(100);
+    await settle();
+    assertEquals(over, true);
+    assertEquals(await report, { finished: 0, cut: 0 });
+    peer.close();
+    await flood;
+  },
+);
 
 Deno.test("shutdown() twice is one shutdown; a shorter grace shortens it, a longer one does not lengthen it", async () => {
   const clock = new FakeClock();

@@ -12,7 +12,7 @@ import { acceptAll } from "../../transport/listener.ts";
 import { closeQuietly } from "../../transport/tcp.ts";
 import { FakeClock } from "../fake_clock.ts";
 import { concat, connectPeer, Held, type Message, type Peer, request, withServer } from "../wire.ts";
-import { overEach, TCP } from "../transports.ts";
+import { overEach } from "../transports.ts";
 import { besideGoodClients, shown, statisticsOf, until, untilAtRest } from "./beside.ts";
 import { ChildServer } from "./child.ts";
 import type { commands } from "./served.ts";
@@ -122,7 +122,6 @@ for (const kind of ["requests", "items of a stream"]) {
       assert(done < WORKS / 2, `${done} of ${WORKS} went before`);
       assertEquals((await flooder.readReplies(WORKS)).length, WORKS);
     },
-    [TCP],
   );
 }
 

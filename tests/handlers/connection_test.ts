@@ -7,6 +7,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { command } from "../../handlers/command.ts";
 import { FakeClock } from "../fake_clock.ts";
 import { concat, Held, request, type ServedInMemory, settle, unhex, withMemory, withServer } from "../wire.ts";
+import { overEach } from "../transports.ts";
 
 const PONG = { res: "PONG" };
 const LATE_MS = 1_000;
@@ -252,49 +253,60 @@ Deno.test("a peer that reads, however slowly, is not given up", async () => {
   await served.served;
 });
 
-Deno.test("a peer that reads nothing is held back at the output limit, then given up; its neighbour sees nothing of it", async () => {
-  const clock = new FakeClock();
-  await using server = await withServer({ clock, commands: { BULK }, maxQueuedBytes: 100_000, writeTimeoutMs: 10_000 });
-  const [flooder, neighbour] = [await server.connect(), await server.connect()];
-  const requests = concat(...Array.from({ length: 2_000 }, () => request({ cmd: "BULK", size: 50_000 })));
-  const flood = flooder.sendBytes(requests).catch(() => {});
-  let sent = -1;
-  for (let stable = 0; stable < 20;) {
-    const { res } = await neighbour.ask({ cmd: "STATS" }) as { res: { bytes: { sent: number } } };
-    stable = res.bytes.sent - sent < 10_000 ? stable + 1 : 0;
-    sent = res.bytes.sent;
-    await settle(2);
-  }
-  assert(sent < 50_000_000, `${sent} of 100,000,000 bytes were written`);
-  await clock.advance(10_000 + LATE_MS);
-  await settle();
-  const { res } = await neighbour.ask({ cmd: "STATS" }) as { res: { connections: { open: number } } };
-  assertEquals(res.connections.open, 1);
-  flooder.close();
-  await flood;
-});
+overEach(
+  "a peer that reads nothing is held back at the output limit, then given up; its neighbour sees nothing of it",
+  async (transport) => {
+    const clock = new FakeClock();
+    await using server = await withServer({
+      clock,
+      commands: { BULK },
+      maxQueuedBytes: 100_000,
+      writeTimeoutMs: 10_000,
+    }, transport);
+    const [flooder, neighbour] = [await server.connect(), await server.connect()];
+    const requests = concat(...Array.from({ length: 2_000 }, () => request({ cmd: "BULK", size: 50_000 })));
+    const flood = flooder.sendBytes(requests).catch(() => {});
+    let sent = -1;
+    for (let stable = 0; stable < 20;) {
+      const { res } = await neighbour.ask({ cmd: "STATS" }) as { res: { bytes: { sent: number } } };
+      stable = res.bytes.sent - sent < 10_000 ? stable + 1 : 0;
+      sent = res.bytes.sent;
+      await settle(2);
+    }
+    assert(sent < 50_000_000, `${sent} of 100,000,000 bytes were written`);
+    await clock.advance(10_000 + LATE_MS);
+    await settle();
+    const { res } = await neighbour.ask({ cmd: "STATS" }) as { res: { connections: { open: number } } };
+    assertEquals(res.connections.open, 1);
+    flooder.close();
+    await flood;
+  },
+);
 
 // A reset that nobody reads ------------------------------------------------------------------------------------------
 
-Deno.test("a reset is noticed while the server does not read: at its limits, and behind a half-close", async () => {
-  for (const halfCloses of [false, true]) {
-    const clock = new FakeClock();
-    const held = new Held();
-    await using server = await withServer({ clock, commands: { HOLD: held.command }, maxInFlight: 1 });
-    const peer = await server.connectResettable();
-    await peer.send({ cmd: "HOLD", seq: 1 });
-    if (halfCloses) await peer.halfClose();
-    else await peer.send({ cmd: "HOLD", seq: 2 }, { cmd: "HOLD", seq: 3 });
-    while (held.calls.length === 0) await settle();
-    const { signal } = held.calls[0].context;
-    await clock.advance(2_000);
-    assertEquals(signal.aborted, false);
-    peer.reset();
-    for (let tries = 0; !signal.aborted && tries < 100; tries++) await clock.advance(500);
-    assertEquals(signal.aborted, true);
-    held.finishAll();
-  }
-});
+overEach(
+  "a reset is noticed while the server does not read: at its limits, and behind a half-close",
+  async (transport) => {
+    for (const halfCloses of [false, true]) {
+      const clock = new FakeClock();
+      const held = new Held();
+      await using server = await withServer({ clock, commands: { HOLD: held.command }, maxInFlight: 1 }, transport);
+      const peer = await server.connectResettable();
+      await peer.send({ cmd: "HOLD", seq: 1 });
+      if (halfCloses) await peer.halfClose();
+      else await peer.send({ cmd: "HOLD", seq: 2 }, { cmd: "HOLD", seq: 3 });
+      while (held.calls.length === 0) await settle();
+      const { signal } = held.calls[0].context;
+      await clock.advance(2_000);
+      assertEquals(signal.aborted, false);
+      peer.reset();
+      for (let tries = 0; !signal.aborted && tries < 100; tries++) await clock.advance(500);
+      assertEquals(signal.aborted, true);
+      held.finishAll();
+    }
+  },
+);
 
 Deno.test("a client that has closed both halves is taken for one that still reads, until a reply is written", async () => {
   const clock = new FakeClock();

@@ -6,6 +6,7 @@ import { command, type ServerStatistics } from "../../handlers/command.ts";
 import type { Limits } from "../../limits.ts";
 import { FakeClock } from "../fake_clock.ts";
 import { concat, frame, Held, type Message, request, settle, unhex, withMemory, withServer } from "../wire.ts";
+import { overEach } from "../transports.ts";
 
 const PONG = { res: "PONG" };
 
@@ -112,58 +113,68 @@ Deno.test("dispatch lets credit through at exactly the limit", async () => {
   assertEquals((await served.peer.readReady()).length, 2);
 });
 
-Deno.test("dispatch keeps to maxInFlight on a socket, under a client that sends a thousand at once", async () => {
-  let [running, peak] = [0, 0];
-  const WORK = command({
-    handler: async ({ id }: { id: number }) => {
-      peak = Math.max(peak, ++running);
-      await settle(1);
-      running--;
-      return { res: id };
-    },
-  });
-  await using server = await withServer({ commands: { WORK }, maxInFlight: 8 });
-  const peer = await server.connect();
-  const sent = peer.send(...Array.from({ length: 1_000 }, (_, id) => ({ cmd: "WORK", seq: id, id })));
-  const replies = await peer.readReplies(1_000);
-  await sent;
-  assertEquals(new Set(replies.map(({ seq }) => seq)).size, 1_000);
-  assert(replies.every(({ seq, res }) => seq === res));
-  assertEquals([peak, running], [8, 0]);
-});
+overEach(
+  "dispatch keeps to maxInFlight on a socket, under a client that sends a thousand at once",
+  async (transport) => {
+    let [running, peak] = [0, 0];
+    const WORK = command({
+      handler: async ({ id }: { id: number }) => {
+        peak = Math.max(peak, ++running);
+        await settle(1);
+        running--;
+        return { res: id };
+      },
+    });
+    await using server = await withServer({ commands: { WORK }, maxInFlight: 8 }, transport);
+    const peer = await server.connect();
+    const sent = peer.send(...Array.from({ length: 1_000 }, (_, id) => ({ cmd: "WORK", seq: id, id })));
+    const replies = await peer.readReplies(1_000);
+    await sent;
+    assertEquals(new Set(replies.map(({ seq }) => seq)).size, 1_000);
+    assert(replies.every(({ seq, res }) => seq === res));
+    assertEquals([peak, running], [8, 0]);
+  },
+);
 
-Deno.test("dispatch leaves what it does not read in the kernel: a client that does not wait is held back", async () => {
-  const held = new Held();
-  await using server = await withServer({ commands: { HOLD: held.command }, maxInFlight: 1, maxPayloadBytes: 2 ** 20 });
-  const peer = await server.connect();
-  const watcher = await server.connect();
-  let sentAll = false;
-  // 64 MiB: more than any kernel keeps for one connection.
-  const megabyte = request({ cmd: "HOLD", text: "x".repeat(2 ** 20 - 50) });
-  const sending = (async () => {
-    for (let count = 0; count < 64; count++) await peer.sendBytes(megabyte);
-    sentAll = true;
-  })().catch(() => {});
-  let received = -1;
-  for (let stable = 0; stable < 5;) {
-    await settle();
-    const { res } = await watcher.ask({ cmd: "STATS" }) as { res: { bytes: { received: number } } };
-    const [before, now] = [received, res.bytes.received];
-    stable = now - before < 1_000 ? stable + 1 : 0;
-    received = now;
-  }
-  assert(received < 4 * 2 ** 20, `${received} bytes were read`);
-  assertEquals([sentAll, held.running], [false, 1]);
-  peer.close();
-  await sending;
-  held.finishAll();
-});
+overEach(
+  "dispatch leaves what it does not read in the kernel: a client that does not wait is held back",
+  async (transport) => {
+    const held = new Held();
+    await using server = await withServer({
+      commands: { HOLD: held.command },
+      maxInFlight: 1,
+      maxPayloadBytes: 2 ** 20,
+    }, transport);
+    const peer = await server.connect();
+    const watcher = await server.connect();
+    let sentAll = false;
+    // 64 MiB: more than any kernel keeps for one connection.
+    const megabyte = request({ cmd: "HOLD", text: "x".repeat(2 ** 20 - 50) });
+    const sending = (async () => {
+      for (let count = 0; count < 64; count++) await peer.sendBytes(megabyte);
+      sentAll = true;
+    })().catch(() => {});
+    let received = -1;
+    for (let stable = 0; stable < 5;) {
+      await settle();
+      const { res } = await watcher.ask({ cmd: "STATS" }) as { res: { bytes: { received: number } } };
+      const [before, now] = [received, res.bytes.received];
+      stable = now - before < 1_000 ? stable + 1 : 0;
+      received = now;
+    }
+    assert(received < 4 * 2 ** 20, `${received} bytes were read`);
+    assertEquals([sentAll, held.running], [false, 1]);
+    peer.close();
+    await sending;
+    held.finishAll();
+  },
+);
 
 // In flight in the whole server --------------------------------------------------------------------------------------
 
-Deno.test("dispatch answers OVERLOADED, unstarted, beyond maxInFlightTotal, over all connections", async () => {
+overEach("dispatch answers OVERLOADED, unstarted, beyond maxInFlightTotal, over all connections", async (transport) => {
   const held = new Held();
-  await using server = await withServer({ commands: { HOLD: held.command }, maxInFlightTotal: 3 });
+  await using server = await withServer({ commands: { HOLD: held.command }, maxInFlightTotal: 3 }, transport);
   const [one, two] = [await server.connect(), await server.connect()];
   await one.send(...holds(2));
   await until(() => held.running === 2);

@@ -5,6 +5,7 @@ import { RpcError } from "../../errors.ts";
 import { command, type Context } from "../../handlers/command.ts";
 import { FakeClock } from "../fake_clock.ts";
 import { concat, Held, type Message, request, settle, unhex, withMemory, withServer } from "../wire.ts";
+import { overEach } from "../transports.ts";
 
 const PONG = { res: "PONG" };
 
@@ -152,9 +153,9 @@ Deno.test("dispatch ends the streams of a connection that breaks", async () => {
   }
 });
 
-Deno.test("dispatch ends the stream of a client that resets while it reads", async () => {
+overEach("dispatch ends the stream of a client that resets while it reads", async (transport) => {
   const counting = new Counting();
-  await using server = await withServer({ commands: { COUNT: counting.command } });
+  await using server = await withServer({ commands: { COUNT: counting.command } }, transport);
   const peer = await server.connectResettable();
   await peer.send({ cmd: "COUNT", seq: 1 });
   await peer.readReplies(1_000);

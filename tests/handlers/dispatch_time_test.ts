@@ -10,6 +10,7 @@ import { sleep } from "../../transport/clock.ts";
 import { SLOT_MS } from "../../transport/deadlines.ts";
 import { FakeClock } from "../fake_clock.ts";
 import { Held, type Message, settle, unhex, withMemory, withServer } from "../wire.ts";
+import { overEach } from "../transports.ts";
 
 const PONG = { res: "PONG" };
 const LATE = { err: "DEADLINE_EXCEEDED" };
@@ -307,9 +308,9 @@ Deno.test("dispatch aborts all handlers of a connection that breaks, in the lane
   assertEquals(held.calls.length, 2, "what waited in the lane is not begun any more");
 });
 
-Deno.test("dispatch aborts the handlers of a client that resets, and frees their places", async () => {
+overEach("dispatch aborts the handlers of a client that resets, and frees their places", async (transport) => {
   const held = new Held();
-  await using server = await withServer({ commands: { HOLD: held.command } });
+  await using server = await withServer({ commands: { HOLD: held.command } }, transport);
   const watcher = await server.connect();
   const peer = await server.connectResettable();
   await peer.send({ cmd: "HOLD", seq: 1 }, { cmd: "HOLD" });
@@ -339,9 +340,9 @@ Deno.test("dispatch never aborts a handler that has succeeded", async () => {
   assertEquals(signals.map(({ aborted }) => aborted), [false, false]);
 });
 
-Deno.test("dispatch counts nothing twice where a reply and the end of its connection meet", async () => {
+overEach("dispatch counts nothing twice where a reply and the end of its connection meet", async (transport) => {
   const held = new Held();
-  await using server = await withServer({ commands: { HOLD: held.command } });
+  await using server = await withServer({ commands: { HOLD: held.command } }, transport);
   const watcher = await server.connect();
   for (let round = 0; round < 30; round++) {
     const peer = await server.connectResettable();
