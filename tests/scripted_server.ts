@@ -6,7 +6,9 @@ import { type Decoded, type Fields, Malformed } from "../codec/message.ts";
 import type { Reader } from "../codec/reader.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { type Duplex, memoryPair } from "../transport/duplex.ts";
+import { dialAddress } from "../transport/dialer.ts";
 import { closeQuietly, socketDuplex } from "../transport/tcp.ts";
+import { makeTestTls } from "./transports.ts";
 
 /** Where a client dials and a server accepts. */
 export interface Network extends Disposable {
@@ -47,7 +49,20 @@ export function tcpNetwork(): Network {
   };
 }
 
-/** Both. */
+/** Connections over TLS, on a free port of this machine. */
+export async function tlsNetwork(): Promise<Network> {
+  const { cert, key, ca } = await makeTestTls();
+  const hostname = "127.0.0.1";
+  const listener = Deno.listenTls({ hostname, port: 0, cert, key });
+  return {
+    name: "TLS",
+    dial: () => dialAddress({ hostname, port: listener.addr.port, tls: { ca } }, new AbortController().signal),
+    accept: async () => socketDuplex(await listener.accept()),
+    [Symbol.dispose]: () => closeQuietly(listener),
+  };
+}
+
+/** The two that need nothing. */
 export const NETWORKS = [memoryNetwork, tcpNetwork];
 
 /** The server's end of one connection. It reads all the time, unless told not to. */

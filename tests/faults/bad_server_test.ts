@@ -11,7 +11,9 @@ import { RpcError } from "../../errors.ts";
 import type { Duplex } from "../../transport/duplex.ts";
 import { FakeClock } from "../fake_clock.ts";
 import { newSeed, Random } from "../random.ts";
-import { ScriptedServer, tcpNetwork } from "../scripted_server.ts";
+import { testWith } from "../production/programs.ts";
+import { type Network, ScriptedServer, tcpNetwork, tlsNetwork } from "../scripted_server.ts";
+import { TCP, TLS } from "../transports.ts";
 import { concat, frame, message, takeFrames, unhex, withServer } from "../wire.ts";
 import { besideGoodClients, shown, until } from "./beside.ts";
 
@@ -110,9 +112,13 @@ async function outcomesOf(client: Client, send: () => Promise<void>, patienceMs?
 async function check(
   goodPort: number,
   { bytes, outcomes, halfClose, lateReplies = 0 }: Hostile,
-  { through = (duplex: Duplex) => duplex, patienceMs = undefined as number | undefined } = {},
+  {
+    through = (duplex: Duplex) => duplex,
+    patienceMs = undefined as number | undefined,
+    listen = tcpNetwork as () => Network | Promise<Network>,
+  } = {},
 ): Promise<void> {
-  using network = tcpNetwork();
+  using network = await listen();
   let dials = 0;
   const dial = async (): Promise<Duplex> =>
     dials++ === 0 ? through(await network.dial()) : await Deno.connect({ hostname: "127.0.0.1", port: goodPort });
@@ -136,21 +142,27 @@ async function check(
   assertEquals(dials, survives ? 1 : 2);
 }
 
-Deno.test("bad server - each call gets its reply or the truth, and 8 good clients notice nothing", async (t) => {
-  await using server = await withServer();
-  const fared = await besideGoodClients(server.port, 8, async () => {
-    for (const hostile of HOSTILE) await t.step(hostile.name, () => check(server.port, hostile));
-    await t.step("200 connections of random bytes", () => checkRandom());
-  });
-  console.log(shown(fared));
-});
+for (const [transport, listen] of [[TCP, tcpNetwork], [TLS, tlsNetwork]] as const) {
+  testWith(
+    transport.packages,
+    `bad server - each call gets its reply or the truth, and 8 good clients notice nothing (${transport.name})`,
+    async (t) => {
+      await using server = await withServer();
+      const fared = await besideGoodClients(server.port, 8, async () => {
+        for (const hostile of HOSTILE) await t.step(hostile.name, () => check(server.port, hostile, { listen }));
+        await t.step("200 connections of random bytes", () => checkRandom(listen));
+      });
+      console.log(shown(fared));
+    },
+  );
+}
 
 /** Random bytes, then FIN: whatever they happen to mean, each call settles with a code that is true. */
-async function checkRandom(): Promise<void> {
+async function checkRandom(listen: () => Network | Promise<Network>): Promise<void> {
   const seed = newSeed();
   console.log(`seed ${seed}`);
   const random = new Random(seed);
-  using network = tcpNetwork();
+  using network = await listen();
   for (let count = 0; count < 200; count++) {
     const accepted = ScriptedServer.accept(network);
     await using client = await connect({ dial: () => network.dial(), timeout: Infinity });
