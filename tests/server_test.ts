@@ -581,12 +581,14 @@ Deno.test("serveConnection() resolves, whatever its streams do, and closes what 
   }
 });
 
-Deno.test("serveConnection() refuses streams that are locked, and leaves no timer", async () => {
+Deno.test("serveConnection() tells its hook of streams that are locked, closes them, and leaves no timer", async () => {
   const clock = new FakeClock();
+  const errors: unknown[] = [];
   const [here] = memoryPair();
   here.readable.getReader();
-  await assertRejects(() => serveConnection(here, { clock }), TypeError);
-  assertEquals(clock.timers, 0);
+  let closed = 0;
+  await serveConnection({ ...here, close: () => closed++ }, { clock, onError: (error) => void errors.push(error) });
+  assertEquals([errors.length, errors[0] instanceof TypeError, closed, clock.timers], [1, true, 1, 0]);
 });
 
 Deno.test("one process can serve any number of connections in memory, each by itself", async () => {
