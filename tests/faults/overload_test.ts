@@ -11,11 +11,14 @@ import { systemClock } from "../../transport/clock.ts";
 import { acceptAll } from "../../transport/listener.ts";
 import { closeQuietly } from "../../transport/tcp.ts";
 import { FakeClock } from "../fake_clock.ts";
-import { concat, connectPeer, Held, type Message, type Peer, request, withServer } from "../wire.ts";
+import { concat, connectPeer, Held, type Message, type Peer, request, settle, withServer } from "../wire.ts";
 import { overEach } from "../transports.ts";
 import { besideGoodClients, shown, statisticsOf, until, untilAtRest } from "./beside.ts";
 import { ChildServer } from "./child.ts";
 import type { commands } from "./served.ts";
+
+/** More rounds of the event loop than a turn of many connections takes. */
+const ROUNDS_OF_A_TURN = 400;
 
 const many = <Item>(count: number, item: (index: number) => Item): Item[] =>
   Array.from({ length: count }, (_, i) => item(i));
@@ -38,6 +41,7 @@ overEach(
         "the bytes have come",
         async () => (await statisticsOf(server.address)).bytes.received >= received + 200,
       );
+      await settle(ROUNDS_OF_A_TURN); // and the server reads on: who waits for its turn is not late
       await clock.advance(1_000);
       assertEquals(await patient.ask({ cmd: 1, seq: 2 }), { seq: 2, res: "PONG" });
       const { open } = (await statisticsOf(server.address)).connections;
