@@ -77,7 +77,7 @@ class Point {
 
 Deno.test("what cannot be sent is refused, by name, before a byte is sent", async () => {
   using network = memoryNetwork();
-  await using client: Client = await connect({ dial: () => network.dial() });
+  await using client: Client = await connect({ dial: () => network.dial(), clock: new FakeClock() });
   await using server = await ScriptedServer.accept(network);
   // deno-lint-ignore no-explicit-any -- what the compiler refuses
   const wrong: [any, any, string][] = [
