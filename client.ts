@@ -32,7 +32,7 @@ import { type ClientTls, TLS } from "./transport/tls.ts";
 export type { CallOptions, ClientState, StreamOptions };
 export type { BuiltIns };
 
-/** The numbers by which the commands go that every server has (contract section 3). */
+/** The numbers by which the commands go that every server has (PROTOCOL.md, "Commands"). */
 const BUILT_IN_NUMBERS: Iterable<[string, number]> = [["PING", 1], ["DELAY", 2], ["INFO", 3], ["STATS", 4]];
 
 /** Any command with any parameters: what a client takes that was told of none. */

@@ -5,8 +5,8 @@
  */
 
 /**
- * The codes packline itself uses. Those on the wire are explained in PROTOCOL.md, "What goes wrong" (contract
- * section 10); the last five are the ends a call can come to at the caller, without a reply.
+ * The codes packline itself uses. Those on the wire are explained in PROTOCOL.md, "What goes wrong";
+ * the last five are the ends that a call can have at its caller, without a reply.
  */
 export type ErrorCode =
   | "BAD_FRAME"
@@ -111,7 +111,7 @@ export class RpcError extends Error {
   }
 
   /**
-   * The failure as a reply holds it (contract section 4).
+   * The failure as a reply holds it (PROTOCOL.md, "Replies").
    *
    * @returns `{ err, msg?, data? }`.
    *

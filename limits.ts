@@ -5,7 +5,7 @@
  * Refused: a value that is not a whole number in the limit's range, by a `RangeError` that names it.
  */
 
-/** Payloads from this length on travel in long frames (contract section 1: `0xFFFF - 0x2020`). */
+/** Payloads from this length on travel in long frames (PROTOCOL.md, "Long frames": `0xFFFF - 0x2020`). */
 export const SHORT_PAYLOAD_BYTES_END = 57_311;
 
 /** The largest delay a timer of the runtime can hold, in milliseconds: a longer one would fire at once. */
@@ -57,7 +57,7 @@ export interface Limits {
    *
    * @default {268_435_456}
    */
-  maxHeldBytesTotal: number;
+  maxTotalHeldBytes: number;
   /**
    * How many milliseconds a frame may come at less than 4 KiB a second; then the peer gets `BAD_FRAME`, and the connection is
    * closed. A steady upload may take longer; a byte now and then does not extend it, which is what ends a slow attacker.
@@ -95,7 +95,7 @@ export interface Limits {
    */
   maxQueuedBytes: number;
   /**
-   * The largest payload in bytes, either way. Above 57,310 bytes it travels in a long frame (contract section 1). At most
+   * The largest payload in bytes, either way. Above 57,310 bytes it travels in a long frame (PROTOCOL.md, "Long frames"). At most
    * 64 MiB: a message is held in memory whole. NATS has the same default.
    *
    * @default {1_048_576}
@@ -146,7 +146,7 @@ export const DEFAULT_LIMITS: Readonly<Limits> = Object.freeze({
   maxInFlight: 1_024,
   maxInFlightTotal: 65_536,
   maxHeldBytes: 16 * 1024 * 1024,
-  maxHeldBytesTotal: 256 * 1024 * 1024,
+  maxTotalHeldBytes: 256 * 1024 * 1024,
   frameTimeoutMs: 10_000,
   idleTimeoutMs: 300_000,
   handlerTimeoutMs: Infinity,

@@ -33,7 +33,7 @@ const LIMIT_HELP: Record<keyof Limits, string> = {
   maxInFlight: "requests in flight on one connection",
   maxInFlightTotal: "requests in flight in all",
   maxHeldBytes: "requests of one connection that wait or run, in memory",
-  maxHeldBytesTotal: "the same of all connections together",
+  maxTotalHeldBytes: "the same of all connections together",
   frameTimeoutMs: "a frame at less than 4 KiB/s before its connection is closed",
   idleTimeoutMs: "silence before a connection is closed, or none",
   handlerTimeoutMs: "how long a handler may run, or none",
@@ -82,7 +82,8 @@ Limits:
 ${describeFlags(LIMIT_FLAGS)}
 
 SIGINT, SIGTERM or SIGHUP ends it: it answers what is in flight, and exits with 0. A second signal ends it at once, with
-130, 143 or 129. Under nohup SIGHUP is ignored. An address it cannot listen on is exit code 1, a command line it cannot make sense of is 2.`;
+130, 143 or 129. Under nohup SIGHUP is ignored. An address it cannot listen on is exit code 1, a command line it cannot
+make sense of is 2.`;
 
 /** How a shell names the end of a program by a signal: 128 and the signal's number. */
 const SIGNAL_EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };

@@ -89,6 +89,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
       this.frames++;
       position += frameBytes;
     }
+    this.#reader.release();
     this.#keepTail(bytes, position, end);
     if (batch.length > 0) output.enqueue(batch);
   }
@@ -111,8 +112,6 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     } catch (error) {
       if (error instanceof DecodeError) return new Malformed(error.message);
       throw error;
-    } finally {
-      this.#reader.release();
     }
   }
 

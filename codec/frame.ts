@@ -1,5 +1,5 @@
 /**
- * The frame grammar (contract section 1), pure: bytes in, bounds of a payload out, and the reverse.
+ * The frame grammar (PROTOCOL.md, "The frame"), pure: bytes in, bounds of a payload out, and the reverse.
  *
  *     +---------+---------+---------------------+------+
  *     | n >> 8  | n & 255 |  n bytes of payload | 0x0A |      both header bytes + 32, modulo 256

@@ -1,5 +1,5 @@
 /**
- * The messages of the wire (contract sections 2 to 9): what a payload means to a server and to a client, and how
+ * The messages of the wire (PROTOCOL.md, "Requests" to "Meta"): what a payload means to a server and to a client, and how
  * each is written. Field order and reserved names live here and nowhere else.
  *
  * In: a reader at the start of a payload, or a message and a writer. Out: a message, or a payload.
@@ -15,7 +15,7 @@ import { EncodeError, type Writer } from "./writer.ts";
 /** A map of MessagePack: parameters of a request, fields of a reply. */
 export type Fields = Record<string, unknown>;
 
-/** Someone wants a command done (contract section 3). */
+/** Someone wants a command done (PROTOCOL.md, "Requests"). */
 export class Request {
   /** The command's number or name; `undefined` where `cmd` is missing or of another type. */
   cmd: number | string | undefined = undefined;
@@ -130,7 +130,7 @@ const WRONG_CONTROL = "a control message says one thing: max, or seq with cancel
 const RESERVED_IN_REQUEST: ReadonlySet<string> = new Set(["cmd", "seq", "ttl", "meta", "credit"]);
 const RESERVED_IN_REPLY: ReadonlySet<string> = new Set(["seq", "res", "err", "msg", "data", "more"]);
 
-/** Whether a parameter may not have this name (contract section 3). */
+/** Whether a parameter may not have this name (PROTOCOL.md, "Requests"). */
 export function isReservedParameter(name: string): boolean {
   return RESERVED_IN_REQUEST.has(name) || name.startsWith("$");
 }

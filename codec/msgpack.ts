@@ -15,7 +15,7 @@ export { EncodeError } from "./writer.ts";
 const writer = new Writer();
 
 /**
- * Encodes a value as packline puts it on the wire (contract section 2): the bytes of `@std/msgpack`, except that
+ * Encodes a value as packline puts it on the wire (PROTOCOL.md, "Values"): the bytes of `@std/msgpack`, except that
  * `undefined` is nil, or in a map left out.
  *
  * @param value Text, numbers, bigints of up to 64 bits, booleans, `null`, `undefined`, `Uint8Array`, and arrays and
@@ -46,7 +46,7 @@ export function encode(value: unknown): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Decodes one value by the rules of the wire (contract section 2): strict UTF-8, no extension types, integers within
+ * Decodes one value by the rules of the wire (PROTOCOL.md, "Values"): strict UTF-8, no extension types, integers within
  * ±(2^53 - 1) as numbers and others as bigints, integer keys as their decimal text. Unlike a message, it may be any
  * value, not only a map.
  *

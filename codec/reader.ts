@@ -5,7 +5,7 @@
  * out shares memory with the buffer, which may be overwritten at once.
  *
  * The values are those of `@std/msgpack`, which also reads longer binary data here. Different from it,
- * on purpose (contract section 2, "what goes wrong" in section 10):
+ * on purpose (PROTOCOL.md, "Values"):
  * - Text is strict UTF-8, and a byte order mark in it stays; `@std/msgpack` puts U+FFFD and drops the mark.
  * - An integer within ±(2^53 - 1) is a number whatever width it came in, else a bigint; it may also be a key, which
  *   becomes its decimal text. A float is no key.
@@ -336,8 +336,9 @@ export class Reader {
     if (known.length === length && isText(known, bytes, start)) return known;
     const key = this.#textAt(start, length);
     // As many characters as bytes is ASCII; only there is a byte a character, as the comparison takes it.
-    if (key.length === length) interned[place] = key;
-    return key;
+    if (key.length !== length) return key;
+    // As V8 keeps the names of properties: a text of any other kind is looked up at each use.
+    return interned[place] = Object.keys({ [key]: 0 })[0];
   }
 
   #text(length: number): string {

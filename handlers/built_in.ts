@@ -1,4 +1,4 @@
-/** What makes a command of packline's own: as `command()`, with one of the contract's numbers, or with none. */
+/** What makes a command of packline's own: as `command()`, with one of the protocol's numbers, or with none. */
 
 import { RpcError } from "../errors.ts";
 import type { Answer, Command, CommandOptions, Context } from "./command.ts";

@@ -10,7 +10,7 @@ import { checkLimit } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 
-/** The first number that a command of the user's own may have (contract section 3). */
+/** The first number that a command of the user's own may have (PROTOCOL.md, "Requests"). */
 const FIRST_OWN_NUMBER = 16;
 
 /** What a handler answers with: `res`, and whatever else belongs beside it. */
@@ -28,7 +28,7 @@ export interface Context {
   readonly command: string;
   /** The parameters as they came, before any schema. */
   readonly params: Readonly<Record<string, unknown>>;
-  /** What came beside the parameters: a token, a `traceparent` (contract section 9). */
+  /** What came beside the parameters: a token, a `traceparent` (PROTOCOL.md, "Meta"). */
   readonly meta: Readonly<Record<string, string>>;
   /** Who calls: address and port, as text. */
   readonly peer: string;
@@ -207,7 +207,7 @@ export type Unreserved<Params> = Extract<keyof Params, "cmd" | "seq" | "ttl" | "
  * @param definition The handler, the schema, and what else is known about the command.
  * @returns The command, for the `commands` of `serve()` and `connect()`.
  * @throws {RangeError} If the number or the timeout is out of range.
- * @throws {TypeError} If a parameter name is reserved (contract section 3).
+ * @throws {TypeError} If a parameter name is reserved (PROTOCOL.md, "Requests").
  *
  * @example Any validator with the Standard Schema interface will do; here, one by hand
  * ```ts
@@ -241,7 +241,7 @@ export function command<Schema extends StandardSchema, Result extends Answer>(
  * @param definition The handler, and what else is known about the command.
  * @returns The command, for the `commands` of `serve()` and `connect()`.
  * @throws {RangeError} If the number or the timeout is out of range.
- * @throws {TypeError} If a parameter name is reserved (contract section 3).
+ * @throws {TypeError} If a parameter name is reserved (PROTOCOL.md, "Requests").
  *
  * @example A command that adds, and a caller that gets a number
  * ```ts

@@ -1,4 +1,4 @@
-/** DELAY (contract section 3): sleeps, and says how long; stops at once when nobody waits any more. */
+/** DELAY (PROTOCOL.md, "Commands"): sleeps, and says how long; stops at once when nobody waits any more. */
 
 import { RpcError } from "../errors.ts";
 import { MAX_TIMER_MS } from "../limits.ts";

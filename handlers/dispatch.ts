@@ -2,12 +2,12 @@
  * Stage 2: requests to replies. In: batches of messages, as they were decoded. Out: batches of replies.
  *
  * A request with `seq` runs at once, beside all others. Those without run one after another, and are
- * answered in their order (contract section 5). What a handler answers at once never leaves this turn of the event
+ * answered in their order (PROTOCOL.md, "Order"). What a handler answers at once never leaves this turn of the event
  * loop; what it answers later is gathered, so that all that became ready together leaves together.
  *
  * Every request gets exactly one final reply, unless the connection ends first: see {@linkcode DispatchStage} `#settle`.
  *
- * Refused: what the contract's section 10 says, each with its code. A broken frame is answered last, behind all that
+ * Refused: what PROTOCOL.md says under "What goes wrong", each with its code. A broken frame is answered last, behind all that
  * came before it, and ends the connection.
  */
 

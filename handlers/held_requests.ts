@@ -40,8 +40,8 @@ export class HeldRequests {
 
   /** Whether there is no memory for one more request. */
   mustRefuse(request: Request): boolean {
-    const { heldBytes, limits: { maxHeldBytesTotal }, registry } = this.#service;
-    if (!this.#isFull && heldBytes < maxHeldBytesTotal) return false;
+    const { heldBytes, limits: { maxTotalHeldBytes }, registry } = this.#service;
+    if (!this.#isFull && heldBytes < maxTotalHeldBytes) return false;
     return registry.find(request.cmd)?.immediate !== true;
   }
 

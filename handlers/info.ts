@@ -1,4 +1,4 @@
-/** INFO (contract section 3): what this server is, what it allows and which commands it has. */
+/** INFO (PROTOCOL.md, "Commands"): what this server is, what it allows and which commands it has. */
 
 import { builtIn } from "./built_in.ts";
 import type { Command, ServerInfo } from "./command.ts";

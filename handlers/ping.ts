@@ -1,4 +1,4 @@
-/** PING (contract section 3): answers at once, with nothing done. */
+/** PING (PROTOCOL.md, "Commands"): answers at once, with nothing done. */
 
 import { builtIn } from "./built_in.ts";
 import type { Command } from "./command.ts";

@@ -1,4 +1,4 @@
-/** STATS (contract section 3): what has happened since the server started. */
+/** STATS (PROTOCOL.md, "Commands"): what has happened since the server started. */
 
 import { builtIn, invalidParam } from "./built_in.ts";
 import type { Command, ServerStatistics } from "./command.ts";

@@ -1,4 +1,4 @@
-/** TICK: a stream to try streams with. It has no number: those below 16 are the contract's. */
+/** TICK: a stream to try streams with. It has no number: those below 16 are the protocol's. */
 
 import { MAX_TIMER_MS } from "../limits.ts";
 import { sleep } from "../transport/clock.ts";

@@ -1,5 +1,5 @@
 /**
- * Who may import whom, and what may stand where: the shape that DESIGN.md gives the project, read off the import lines
+ * Who may import whom, and what may stand where: the shape of the project, read off the import lines
  * of every shipped module. A new file falls under the rules of its folder; a new folder needs a line here.
  */
 
@@ -26,7 +26,7 @@ const RULES: Record<string, Rule> = {
   "mod.ts": { code: [...BASE, "transport/", "handlers/", "server.ts", "client.ts"] },
 };
 
-/** What a user sees at the top, by DESIGN.md; `bench/`, `examples/` and `tests/` use the project and are not shipped. */
+/** What a user sees at the top; `bench/`, `examples/` and `tests/` use the project and are not shipped. */
 const TOP_LEVEL = [
   ...["deno.json", "deno.lock", "jsr.json", "mod.ts", "server.ts", "client.ts", "errors.ts", "limits.ts"],
   ...["codec", "handlers", "transport", "cli", "tests", "bench", "examples", "docs", ".ci"],
@@ -227,7 +227,7 @@ Deno.test("the two scripts end in their command line", () => {
   }
 });
 
-Deno.test("at the top stands what DESIGN.md allows, and nothing else", async () => {
+Deno.test("at the top stands what is listed here, and nothing else", async () => {
   const ignored = (await Deno.readTextFile(new URL(".gitignore", root))).split("\n").map((line) =>
     line.replace(/\/$/, "")
   );

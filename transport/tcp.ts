@@ -20,7 +20,7 @@ const LARGEST_READ_BYTES = 64 * 1024;
  * @returns Its streams; `close()` closes the socket, and ends a read or a write that waits.
  */
 export function socketDuplex(conn: Deno.Conn): SocketDuplex {
-  // Small frames must not wait for the acknowledgement of the one before (contract section 1).
+  // Small frames must not wait for the acknowledgement of the one before (PROTOCOL.md, "Roles and transport").
   if ("setNoDelay" in conn) (conn as Deno.TcpConn).setNoDelay(true);
   return new SocketDuplex(conn);
 }

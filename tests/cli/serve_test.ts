@@ -62,7 +62,8 @@ Deno.test("--help tells every flag, with its unit and default, and --version the
   assertEquals([help.code, help.stderr, version.code, version.stderr], [0, "", 0, ""]);
   assertMatch(version.stdout, /^packline \d+\.\d+\.\d+\n$/);
   assertMatch(help.stdout, /^ {2}--port NUMBER .*\(default 1235\)$/m);
-  assertMatch(help.stdout, /^ {2}--max-in-flight COUNT .*\(default 128\)$/m);
+  assertMatch(help.stdout, /^ {2}--max-in-flight COUNT .*\(default 1024\)$/m);
+  assertMatch(help.stdout, /^ {2}--max-total-held-bytes BYTES .*\(default 268435456\)$/m);
   assertMatch(help.stdout, /^ {2}--max-payload-bytes BYTES .*\(default 1048576\)$/m);
   assertMatch(help.stdout, /^ {2}--idle-timeout-ms MILLISECONDS .*\(default 300000\)$/m);
   assertEquals(help.stdout.match(/^ {2}--/gm)?.length, 10 + LIMIT_NAMES.length);

@@ -34,7 +34,7 @@ const LONG_HEADERS: [length: number, header: string][] = [
   [2 ** 32 - 1, "1f 1f ff ff ff ff"],
 ];
 
-Deno.test("writeShortHeader() and writeLongHeader() write the headers of the contract", () => {
+Deno.test("writeShortHeader() and writeLongHeader() write the headers of PROTOCOL.md", () => {
   for (const [length, header] of HEADERS) {
     const bytes = new Uint8Array(4);
     writeShortHeader(bytes, 1, length);

@@ -70,7 +70,7 @@ Deno.test("readRequest() tells its own fields from parameters", () => {
   assertEquals(request.ttl, 4.5);
   assertEquals(request.meta, { token: "t" });
   assertEquals(request.credit, 6);
-  // A name that begins with $ is never a parameter (contract section 3).
+  // A name that begins with $ is never a parameter (PROTOCOL.md, "Requests").
   assertEquals(request.params, { sleep: 1, max: 7, cancel: 8, res: 9 });
 });
 

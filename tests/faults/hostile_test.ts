@@ -1,6 +1,6 @@
 /**
- * Hostile bytes on real sockets, beside 64 good clients whose calls all succeed: each gets what section 10 of the wire
- * contract says, and no more, and the connection goes on or ends as it says.
+ * Hostile bytes on real sockets, beside 64 good clients whose calls all succeed: each gets what PROTOCOL.md says
+ * under "What goes wrong", and no more, and the connection goes on or ends as it says.
  *
  * A server on the runtime's own `conn.readable` is the canary: it loses replies at a half close.
  */

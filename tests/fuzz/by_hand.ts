@@ -1,5 +1,5 @@
 /**
- * The contract, read by hand and once more: what a stream of bytes means, without any of the shipped code for frames and
+ * The protocol, read by hand and once more: what a stream of bytes means, without any of the shipped code for frames and
  * messages. Slow and plain, so that a mistake there shows as a difference to here.
  *
  * In: bytes. Out: payloads and how they end, or messages.
@@ -22,7 +22,7 @@ import {
 } from "../../codec/weight.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 
-/** Takes a stream apart (contract section 1): its payloads, and whether it ends well, broken, or inside a frame. */
+/** Takes a stream apart (PROTOCOL.md, "The frame"): its payloads, and whether it ends well, broken, or inside a frame. */
 export function takeApart(
   bytes: Uint8Array,
   limitBytes: number = DEFAULT_LIMITS.maxPayloadBytes,
@@ -161,7 +161,7 @@ function entriesOf(payload: Uint8Array): Entry[] | undefined {
   }
 }
 
-/** Contract sections 1 and 3 to 9. Of a key that comes twice the last value counts, but no value may be wrong. */
+/** PROTOCOL.md, "Requests" to "Meta". Of a key that comes twice the last value counts, but no value may be wrong. */
 function requestOf(entries: Entry[]): Request | Control | Malformed {
   const last = new Map(entries);
   const holds = (name: string, isRight: (value: unknown) => boolean) =>
@@ -190,7 +190,7 @@ function requestOf(entries: Entry[]): Request | Control | Malformed {
   return Object.assign(new Request(), { cmd, seq, ttl: last.get("ttl"), meta, credit, params });
 }
 
-/** Contract sections 4, 5 and 8. */
+/** PROTOCOL.md, "Replies", "Order", "Streams and credit". */
 function replyOf(entries: Entry[]): ReceivedReply | Malformed {
   const last = new Map(entries);
   if (!entries.every(([key, value]) => key !== "seq" || isCount(value))) return new Malformed("");

@@ -1,6 +1,6 @@
 /**
  * What must hold for the codec whatever bytes it is given: it reads them or refuses them with a declared error, in time,
- * as std and the contract do, however they are cut, and then reads the next ones.
+ * as std and the protocol do, however they are cut, and then reads the next ones.
  *
  * In: an input, and a codec: the shipped one, or a broken one that a test puts in its place. Out: what came of it, as a
  * text that can be compared, and what was wrong with that, if anything was.

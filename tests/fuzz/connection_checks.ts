@@ -1,5 +1,5 @@
 /**
- * What must hold for a connection whatever bytes a peer sends (contract section 10): it answers in sound frames, each
+ * What must hold for a connection whatever bytes a peer sends (PROTOCOL.md, "What goes wrong"): it answers in sound frames, each
  * request once at the most and all of them before an orderly end, a broken frame last; and it tells its operator nothing.
  *
  * In: the bytes of a peer. Out: what came of them, and what was wrong with that, if anything was.
@@ -61,7 +61,7 @@ function replyFault(
   if (ending === "open") return `nothing moves any more, after ${finals} final replies to ${expected} messages`;
 }
 
-/** Contract section 4: `seq`, then `res` or `err`, then the rest; `more` with `res` alone. */
+/** PROTOCOL.md, "Replies": `seq`, then `res` or `err`, then the rest; `more` with `res` alone. */
 function shapeFault(value: unknown): string | undefined {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return "a reply is no map";
   const names = Object.keys(value);
@@ -74,7 +74,7 @@ function shapeFault(value: unknown): string | undefined {
   if (kind === "err" && rest.some((name) => name !== "msg" && name !== "data")) return "a failure has other fields";
 }
 
-/** Contract sections 5, 8 and 10: nobody gets more final replies than they have asked for, and none behind the last. */
+/** PROTOCOL.md, "Order", "Streams and credit", "What goes wrong": nobody gets more final replies than they have asked for, and none behind the last. */
 function orderFault(calls: unknown[], answers: Reply[], broken: boolean): string | undefined {
   const open = new Map<unknown, number>();
   for (const { seq } of calls as { seq?: number }[]) open.set(seq, (open.get(seq) ?? 0) + 1);

@@ -1,5 +1,5 @@
 /**
- * What a handler may do, and what its caller and the server's hook get to know of it (contract sections 4 and 10): every
+ * What a handler may do, and what its caller and the server's hook get to know of it (PROTOCOL.md, "Replies", "What goes wrong"): every
  * request has exactly one final reply, and the connection goes on.
  */
 

@@ -1,4 +1,4 @@
-/** Limits of what runs at once (contract sections 5, 7 and 10): at the limit, and one beyond. */
+/** Limits of what runs at once (PROTOCOL.md, "Order", "Cancel", "What goes wrong"): at the limit, and one beyond. */
 
 import { assert, assertEquals } from "@std/assert";
 import { encode } from "../../codec/msgpack.ts";

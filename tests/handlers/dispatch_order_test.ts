@@ -1,4 +1,4 @@
-/** Order (contract sections 1, 5 and 10): the lane, requests with `seq`, half-closes, and a broken frame behind it all. */
+/** Order (PROTOCOL.md, "The frame", "Order", "What goes wrong"): the lane, requests with `seq`, half-closes, and a broken frame behind it all. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { newSeed, Random } from "../random.ts";

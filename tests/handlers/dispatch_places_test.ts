@@ -206,7 +206,7 @@ Deno.test("a connection that holds too many bytes for a second is read again, an
 
 Deno.test("what all connections hold together is limited: more is OVERLOADED, unstarted; PING is answered", async () => {
   const held = new Held();
-  await using server = await withServer({ commands: { HOLD: held.command }, maxHeldBytesTotal: 500_000 });
+  await using server = await withServer({ commands: { HOLD: held.command }, maxTotalHeldBytes: 500_000 });
   const peers = await Promise.all(Array.from({ length: 10 }, () => server.connect()));
   for (const peer of peers) {
     await peer.send({ cmd: "HOLD", seq: 1, text: LARGE });

@@ -1,4 +1,4 @@
-/** Streams (contract section 8): items in order and one end, credit to the item, and a `finally` that always runs. */
+/** Streams (PROTOCOL.md, "Streams and credit"): items in order and one end, credit to the item, and a `finally` that always runs. */
 
 import { assert, assertEquals, assertObjectMatch } from "@std/assert";
 import { RpcError } from "../../errors.ts";

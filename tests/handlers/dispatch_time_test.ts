@@ -1,5 +1,5 @@
 /**
- * Calls that end before their handlers do (contract sections 6 and 7): deadlines, cancels, lost connections. On a clock
+ * Calls that end before their handlers do (PROTOCOL.md, "Deadlines", "Cancel"): deadlines, cancels, lost connections. On a clock
  * that stands still.
  */
 

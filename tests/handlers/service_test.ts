@@ -462,7 +462,7 @@ const RANGES: Record<keyof Limits, [least: number, most: number]> = {
   maxInFlight: [1, 2 ** 31 - 1],
   maxInFlightTotal: [1, 2 ** 31 - 1],
   maxHeldBytes: [1, 2 ** 31 - 1],
-  maxHeldBytesTotal: [1, 2 ** 31 - 1],
+  maxTotalHeldBytes: [1, 2 ** 31 - 1],
   frameTimeoutMs: [1, 2 ** 31 - 1],
   idleTimeoutMs: [1, 2 ** 31 - 1],
   handlerTimeoutMs: [1, 2 ** 31 - 1],
