@@ -309,7 +309,8 @@ async function checkEndlessFrame(transport: Transport): Promise<void> {
   await using server = await withServer({ commands: { HELD: held.command }, frameTimeoutMs: 100 }, transport);
   await using peer = await server.connect();
   await peer.sendBytes(concat(request({ cmd: "HELD", seq: 1 }), text("GET / HTTP/1.1\r\n")));
-  assertEquals(await peer.readToBreak(), []);
+  assertEquals((await peer.readToEnd()).map(({ err }) => err), ["BAD_FRAME"]);
+  assertEquals(server.errors.take().length, 1, "the log says why");
   assert(held.calls[0].context.signal.aborted);
   held.finishAll();
 }
