@@ -16,7 +16,7 @@ export class Outflow {
 
   /**
    * @param limitBytes From here on it is full.
-   * @param onAdded Told that bytes are being put out.
+   * @param onAdded Told that bytes are put out, where all before them has been sent.
    */
   constructor(limitBytes: number, onAdded: () => void) {
     this.#limitBytes = limitBytes;
@@ -35,8 +35,9 @@ export class Outflow {
 
   /** Bytes were put out. */
   add(bytes: number): void {
-    this.queuedBytes += bytes;
-    this.#onAdded();
+    const before = this.queuedBytes;
+    this.queuedBytes = before + bytes;
+    if (before === 0) this.#onAdded();
   }
 
   /** Bytes were sent. */
