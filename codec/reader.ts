@@ -425,13 +425,21 @@ function keepAsTable(object: Record<string, unknown>): void {
   delete object[FAR_INDEX];
 }
 
-/** Sets an own field, also `__proto__`, which a plain assignment may take for the prototype. */
+/**
+ * Sets an own field, whatever its name: a plain assignment may take `__proto__` for the prototype, and fails for `toString`
+ * in a program that has frozen `Object.prototype`.
+ */
 export function setField(fields: Record<string, unknown>, name: string, value: unknown): void {
-  if (name === "__proto__") {
-    Object.defineProperty(fields, name, { value, writable: true, enumerable: true, configurable: true });
-  } else {
+  if (name === "__proto__") return defineField(fields, name, value);
+  try {
     fields[name] = value;
+  } catch {
+    defineField(fields, name, value);
   }
+}
+
+function defineField(fields: Record<string, unknown>, name: string, value: unknown): void {
+  Object.defineProperty(fields, name, { value, writable: true, enumerable: true, configurable: true });
 }
 
 function nameOf(letters: number): string {

@@ -160,7 +160,7 @@ export class Connection {
       this.#midFrameSinceMs = Infinity;
     } else if (nowMs - this.#unsentSinceMs >= writeTimeoutMs) {
       this.close(new Error("the peer does not read"));
-    } else if (idleTimeoutMs > 0 && nowMs - this.#silentSinceMs >= idleTimeoutMs) {
+    } else if (nowMs - this.#silentSinceMs >= idleTimeoutMs) {
       this.close(new Error("the connection was idle"));
     } else if (!this.#reading) {
       this.#probe();

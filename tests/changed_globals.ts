@@ -53,7 +53,7 @@ if (import.meta.main) {
   };
   const server = await serve({ port: 0, commands });
   const client = await connect<typeof commands>({ port: server.port });
-  const value = { list: [1, { a: null }], text: "x", more: { deep: true } };
+  const value = { list: [1, { a: null }], toString: "x", more: { constructor: true } };
   same(await client.call("ECHO", { value }, { meta: { token: "t" } }), { res: value, meta: { token: "t" } });
   same((await client.call("STATS")).res.inFlight, 0);
   const items: unknown[] = [];

@@ -204,6 +204,13 @@ Deno.test("a connection that holds too many bytes for a second is read again, an
   assertEquals(await peer.readReply(), { seq: 50, res: null });
 });
 
+Deno.test("one request is served at a time, however little may be held", async () => {
+  await using served = withMemory({ maxHeldBytes: 1, maxTotalHeldBytes: 1 });
+  for (const seq of [1, 2]) assertEquals((await served.peer.ask({ cmd: 2, sleep: 0, seq })).res, "DONE");
+  assert(DEFAULT_LIMITS.maxHeldBytes >= 2 * DEFAULT_LIMITS.maxMessageBytes, "two of the heaviest messages");
+  assert(DEFAULT_LIMITS.maxInFlight * 64 >= DEFAULT_LIMITS.maxInFlightTotal, "64 connections fill the server");
+});
+
 Deno.test("what all connections hold together is limited: more is OVERLOADED, unstarted; PING is answered", async () => {
   const held = new Held();
   await using server = await withServer({ commands: { HOLD: held.command }, maxTotalHeldBytes: 500_000 });
