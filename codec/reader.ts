@@ -303,20 +303,19 @@ export class Reader {
   }
 
   #enterMap(size: number): number {
-    this.#enter(2 * size);
-    this.#charge(MAP_WEIGHT + size * FIELD_WEIGHT);
+    this.#enter(2 * size, MAP_WEIGHT + size * FIELD_WEIGHT);
     return size;
   }
 
   #enterArray(size: number): void {
-    this.#enter(size);
-    this.#charge(ARRAY_WEIGHT + size * ELEMENT_WEIGHT);
+    this.#enter(size, ARRAY_WEIGHT + size * ELEMENT_WEIGHT);
   }
 
   /** Goes one container deeper. */
-  #enter(values: number): void {
+  #enter(values: number, weight: number): void {
     if (values > this.#end - this.#position) throw TOO_SHORT; // each takes at least a byte
     if (++this.#depth > this.#maxDepth) throw this.#tooDeep ??= new DecodeError(`nested deeper than ${this.#maxDepth}`);
+    this.#charge(weight);
   }
 
   /** Weighs something before it is made. */

@@ -39,7 +39,7 @@ import {
 /** The npm copy has no types: this is where they enter. */
 const stdEncode: (value: bigint | Uint8Array) => Uint8Array = encode;
 
-/** From this length on a text goes to the runtime's encoder: below it, the call costs more than the loop. */
+/** From this length on a text goes to the runtime's encoder, and bytes to its copy: below it, the call costs more than a loop. */
 const LONG_TEXT = 64;
 
 const textEncoder = new TextEncoder();
@@ -267,9 +267,14 @@ export class Writer {
 
   /** Writes what was encoded before. */
   writeEncoded(bytes: Uint8Array): void {
-    this.reserve(bytes.length);
-    this.bytes.set(bytes, this.position);
-    this.position += bytes.length;
+    const length = bytes.length;
+    this.reserve(length);
+    if (length > LONG_TEXT) {
+      this.bytes.set(bytes, this.position);
+    } else {
+      for (let index = 0; index < length; index++) this.bytes[this.position + index] = bytes[index];
+    }
+    this.position += length;
   }
 
   /**

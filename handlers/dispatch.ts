@@ -143,7 +143,8 @@ export class DispatchStage
   }
 
   maxPayloadBytes({ outcome, call }: Reply<Call>): number {
-    if (outcome instanceof Error && isCodeAlone(outcome)) return Infinity;
+    if (call !== undefined && call.code === undefined) return this.#maxReplyBytes; // no failure, as most
+    if (isCodeAlone(outcome as RpcError)) return Infinity;
     // What this server says of its own accord may be over its own limit, not over the peer's.
     return call === undefined ? this.#peerMaxBytes : this.#maxReplyBytes;
   }

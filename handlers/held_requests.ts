@@ -14,12 +14,18 @@ const PATIENCE_MS = 1_000;
 /** The requests of one connection. */
 export class HeldRequests {
   readonly #service: Service;
+  readonly #maxBytes: number;
+  readonly #maxTotalBytes: number;
   #bytes = 0;
+  /** Whether they take as much as they may: kept, since it is asked for each request and changes for few. */
+  #isFull = false;
   /** Nothing has ended for so long that waiting is over. */
   #patienceOver = false;
 
   constructor(service: Service) {
     this.#service = service;
+    this.#maxBytes = service.limits.maxHeldBytes;
+    this.#maxTotalBytes = service.limits.maxTotalHeldBytes;
   }
 
   /** Whether the connection holds too much, and it is worth waiting for a call to end. */
@@ -29,20 +35,21 @@ export class HeldRequests {
 
   add({ weightBytes }: Request): void {
     this.#bytes += weightBytes;
+    this.#isFull = this.#bytes >= this.#maxBytes;
     this.#service.heldBytes += weightBytes;
   }
 
   delete({ weightBytes }: Request): void {
     this.#bytes -= weightBytes;
+    this.#isFull = this.#bytes >= this.#maxBytes;
     this.#service.heldBytes -= weightBytes;
     if (!this.#isFull) this.#patienceOver = false;
   }
 
   /** Whether there is no memory for one more request. */
   mustRefuse(request: Request): boolean {
-    const { heldBytes, limits: { maxTotalHeldBytes }, registry } = this.#service;
-    if (!this.#isFull && heldBytes < maxTotalHeldBytes) return false;
-    return registry.find(request.cmd)?.immediate !== true;
+    if (!this.#isFull && this.#service.heldBytes < this.#maxTotalBytes) return false;
+    return this.#service.registry.find(request.cmd)?.immediate !== true;
   }
 
   /** Waits until a call ends, but not for ever: what the calls wait for may stand in messages that are not read meanwhile. */
@@ -56,9 +63,5 @@ export class HeldRequests {
     const timer = clock.setTimer(giveUp, PATIENCE_MS, false);
     await promise;
     clock.clearTimer(timer);
-  }
-
-  get #isFull(): boolean {
-    return this.#bytes >= this.#service.limits.maxHeldBytes;
   }
 }

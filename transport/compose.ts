@@ -28,10 +28,10 @@ class Link<Chunk, Out> implements Output<Chunk> {
   }
 
   enqueue(chunk: Chunk): void {
-    const before = this.pending;
     const pending = this.#next.transform(chunk, this.#output);
+    if (pending === undefined) return;
     // Of two chunks in one go, either may hold back.
-    this.pending = before && pending ? Promise.all([before, pending]).then(() => {}) : before || pending;
+    this.pending = this.pending ? Promise.all([this.pending, pending]).then(() => {}) : pending;
   }
 
   terminate(): void {
