@@ -9,6 +9,9 @@ import type { Command } from "./command.ts";
 /** The longest sleep: what a timer of the runtime can hold, some 24 days. */
 const MAX_SLEEP_SECONDS = MAX_TIMER_MS / 1000;
 
+// Made once: one read of a peer's can hold thousands of requests to refuse.
+const INVALID_SLEEP = new RpcError("INVALID_SLEEP");
+
 /**
  * In: `sleep`, seconds. Out: `{ res: "DONE", slept }`, the seconds really slept. Refused: a `sleep` that is not a
  * number from 0 to what a timer can hold, by `INVALID_SLEEP`.
@@ -17,10 +20,9 @@ export const DELAY: Command<{ sleep: number }, { res: "DONE"; slept: number }> =
   number: 2,
   summary: "Sleeps, and says for how long",
   params: ["sleep"],
-  async handler({ sleep: seconds }: { sleep: number }, { clock, signal }): Promise<{ res: "DONE"; slept: number }> {
-    if (typeof seconds !== "number" || !(seconds >= 0 && seconds <= MAX_SLEEP_SECONDS)) {
-      throw new RpcError("INVALID_SLEEP");
-    }
+  async handler({ sleep: seconds }: { sleep: number }, context): Promise<{ res: "DONE"; slept: number }> {
+    if (typeof seconds !== "number" || !(seconds >= 0 && seconds <= MAX_SLEEP_SECONDS)) throw INVALID_SLEEP;
+    const { clock, signal } = context; // not before: a signal costs more than all the rest of a refusal
     const startMs = clock.now();
     await sleep(clock, seconds * 1000, signal);
     return { res: "DONE", slept: (clock.now() - startMs) / 1000 };
