@@ -28,11 +28,6 @@ export class Outflow {
     return this.queuedBytes >= this.#limitBytes && !this.#closed;
   }
 
-  /** How many bytes may be put out until it is full; none, or fewer, where it is. */
-  get roomBytes(): number {
-    return this.#limitBytes - this.queuedBytes;
-  }
-
   /** Bytes were put out. */
   add(bytes: number): void {
     const before = this.queuedBytes;
