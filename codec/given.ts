@@ -9,7 +9,7 @@
 import { messageBytesFor } from "../limits.ts";
 import { PayloadTooLargeError } from "./encode.ts";
 import { type GivenRequest, writeGiven } from "./message.ts";
-import { TooHeavyError, Writer } from "./writer.ts";
+import { type Span, TooHeavyError, Writer } from "./writer.ts";
 
 /** A call may wait for long, and keeps the slab that it is written to: so slabs are small. */
 const SLAB_BYTES = 4_096;
@@ -26,15 +26,16 @@ let idleWriter: Writer | undefined = new Writer({ slabBytes: SLAB_BYTES });
  * @returns The beginning of the payload.
  * @throws {EncodeError} If it cannot be sent; and whatever a getter of the caller's throws.
  */
-export function encodeGiven(request: GivenRequest, laterFields: number, maxPayloadBytes: number): Uint8Array {
+export function encodeGiven(request: GivenRequest, laterFields: number, maxPayloadBytes: number): Span {
   const writer = idleWriter ?? new Writer({ slabBytes: SLAB_BYTES });
   idleWriter = undefined;
   try {
     writer.begin(messageBytesFor(maxPayloadBytes));
     writeGiven(writer, request, laterFields);
-    const bytes = writer.position - writer.start;
-    if (bytes > maxPayloadBytes) throw new PayloadTooLargeError(bytes, maxPayloadBytes);
-    return writer.take();
+    const { bytes, start, position: end } = writer;
+    if (end - start > maxPayloadBytes) throw new PayloadTooLargeError(end - start, maxPayloadBytes);
+    writer.finish();
+    return { bytes, start, end };
   } catch (error) {
     const isTooLarge = error instanceof TooHeavyError && writer.position - writer.start > maxPayloadBytes;
     throw isTooLarge ? new PayloadTooLargeError(Infinity, maxPayloadBytes) : error;

@@ -10,7 +10,7 @@ import type { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { DecodeError, type Reader } from "./reader.ts";
 import { faultIn, isPlain, kindOf } from "./sendable.ts";
-import { EncodeError, type Writer } from "./writer.ts";
+import { EncodeError, type Span, type Writer } from "./writer.ts";
 
 /** A map of MessagePack: parameters of a request, fields of a reply. */
 export type Fields = Record<string, unknown>;
@@ -25,7 +25,7 @@ export class Request {
   ttl: number | undefined = undefined;
   /** What is not a parameter: a token, a trace (section 9). */
   meta: Record<string, string> | undefined = undefined;
-  /** Items of a stream that the caller takes before it grants more (section 8). */
+  /** Items of a stream that the caller still takes; `undefined` where only TCP holds it back (section 8). */
   credit: number | undefined = undefined;
   /** Every other field. */
   params: Fields = {};
@@ -111,7 +111,7 @@ export interface OutgoingRequest extends GivenRequest, LateFields {}
 
 /** The same, whose caller's part was encoded by `encodeGiven()` when it was given. */
 export interface EncodedRequest extends LateFields {
-  readonly given: Uint8Array;
+  readonly given: Span;
 }
 
 /** What a client sends beside requests: fields of a message with `cmd: 0`. */
@@ -120,7 +120,9 @@ export class OutgoingControl {
 }
 
 /** Names as they stand on the wire, the byte for "text of three" before their letters. */
+const CMD = 0xa3_63_6d_64;
 const SEQ = 0xa3_73_65_71;
+const TTL = 0xa3_74_74_6c;
 const RES = 0xa3_72_65_73;
 const ERR = 0xa3_65_72_72;
 
@@ -310,7 +312,7 @@ function writeGivenFields(writer: Writer, { cmd, params, meta, credit }: GivenRe
     writer.writeValue(value, 1);
     parameters++;
   }
-  writer.writeKey("cmd");
+  writer.writeFour(CMD);
   writer.writeValue(cmd);
   if (meta !== undefined) {
     writer.writeKey("meta");
@@ -325,11 +327,11 @@ function writeGivenFields(writer: Writer, { cmd, params, meta, credit }: GivenRe
 
 function writeLateFields(writer: Writer, { seq, ttl }: LateFields): void {
   if (seq !== undefined) {
-    writer.writeKey("seq");
+    writer.writeFour(SEQ);
     writer.writeNumber(seq);
   }
   if (ttl !== undefined) {
-    writer.writeKey("ttl");
+    writer.writeFour(TTL);
     writer.writeNumber(ttl);
   }
 }

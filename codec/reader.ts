@@ -114,7 +114,7 @@ export class Reader {
   #position = 0;
   #end = 0;
   #depth = 0;
-  #weightLeft = 0;
+  #weightBytes = 0;
   /** The map that was made a table last. */
   #table: object | undefined;
   #tooHeavy: DecodeError | undefined;
@@ -131,7 +131,7 @@ export class Reader {
 
   /** What was read since {@linkcode Reader.begin} takes in memory, in bytes. */
   get weightBytes(): number {
-    return this.#maxMessageBytes - this.#weightLeft;
+    return this.#weightBytes;
   }
 
   /**
@@ -146,7 +146,7 @@ export class Reader {
     this.#position = start;
     this.#end = end;
     this.#depth = 0;
-    this.#weightLeft = this.#maxMessageBytes - MESSAGE_WEIGHT;
+    this.#weightBytes = MESSAGE_WEIGHT;
   }
 
   /**
@@ -314,16 +314,22 @@ export class Reader {
   /** Goes one container deeper. */
   #enter(values: number, weight: number): void {
     if (values > this.#end - this.#position) throw TOO_SHORT; // each takes at least a byte
-    if (++this.#depth > this.#maxDepth) throw this.#tooDeep ??= new DecodeError(`nested deeper than ${this.#maxDepth}`);
+    if (++this.#depth > this.#maxDepth) throw this.#deepRefusal();
     this.#charge(weight);
   }
 
   /** Weighs something before it is made. */
   #charge(bytes: number): void {
-    this.#weightLeft -= bytes;
-    if (this.#weightLeft < 0) {
-      throw this.#tooHeavy ??= new DecodeError(`the message takes more than ${this.#maxMessageBytes} bytes of memory`);
-    }
+    this.#weightBytes += bytes;
+    if (this.#weightBytes > this.#maxMessageBytes) throw this.#refusal();
+  }
+
+  #deepRefusal(): DecodeError {
+    return this.#tooDeep ??= new DecodeError(`nested deeper than ${this.#maxDepth}`);
+  }
+
+  #refusal(): DecodeError {
+    return this.#tooHeavy ??= new DecodeError(`the message takes more than ${this.#maxMessageBytes} bytes of memory`);
   }
 
   #key(length: number): string {

@@ -56,6 +56,13 @@ export class EncodeError extends Error {
 /** A message that takes more memory than its reader grants. */
 export class TooHeavyError extends EncodeError {}
 
+/** Bytes of a buffer: a view of them costs 100 bytes of memory, and more time than to write them. */
+export interface Span {
+  readonly bytes: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+}
+
 /** Writes values one behind another. After a throw the caller {@linkcode Writer.rewind}s and goes on. */
 export class Writer {
   /** The slab. */
@@ -67,7 +74,7 @@ export class Writer {
 
   #view = new DataView(NO_SLAB.buffer);
   #maxMessageBytes = Infinity;
-  #weightLeft = Infinity;
+  #weightBytes = 0;
   readonly #maxDepth: number;
   readonly #slabBytes: number;
 
@@ -89,7 +96,7 @@ export class Writer {
    */
   begin(maxMessageBytes: number): void {
     this.#maxMessageBytes = maxMessageBytes;
-    this.#weightLeft = maxMessageBytes - MESSAGE_WEIGHT;
+    this.#weightBytes = MESSAGE_WEIGHT;
   }
 
   /**
@@ -266,13 +273,13 @@ export class Writer {
   }
 
   /** Writes what was encoded before. */
-  writeEncoded(bytes: Uint8Array): void {
-    const length = bytes.length;
+  writeEncoded({ bytes, start, end }: Span): void {
+    const length = end - start;
     this.reserve(length);
     if (length > LONG_TEXT) {
-      this.bytes.set(bytes, this.position);
+      this.bytes.set(bytes.subarray(start, end), this.position);
     } else {
-      for (let index = 0; index < length; index++) this.bytes[this.position + index] = bytes[index];
+      for (let index = 0; index < length; index++) this.bytes[this.position + index] = bytes[start + index];
     }
     this.position += length;
   }
@@ -340,9 +347,8 @@ export class Writer {
   }
 
   #charge(bytes: number): void {
-    this.#weightLeft -= bytes;
-    if (this.#weightLeft >= 0) return;
-    throw new TooHeavyError(`Cannot encode what takes more than ${this.#maxMessageBytes} bytes of memory`);
+    this.#weightBytes += bytes;
+    if (this.#weightBytes > this.#maxMessageBytes) throw tooHeavy(this.#maxMessageBytes);
   }
 
   #writeSize(size: number, fixed: number, tag16: number): void {
@@ -423,6 +429,10 @@ function textHeaderBytes(length: number): number {
 
 function containerHeaderBytes(size: number): number {
   return size < 16 ? 1 : size < 0x10000 ? 3 : 5;
+}
+
+function tooHeavy(maxMessageBytes: number): TooHeavyError {
+  return new TooHeavyError(`Cannot encode what takes more than ${maxMessageBytes} bytes of memory`);
 }
 
 function tooDeep(maxDepth: number): EncodeError {

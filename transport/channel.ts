@@ -195,6 +195,7 @@ export class Channel {
     const { queue } = this.#owner;
     const batch: Outgoing[] = this.#controls;
     this.#controls = [];
+    const nowMs = this.#owner.clock.now();
     while (this.unanswered < this.#window) {
       const call = queue.shift();
       if (call === undefined) break;
@@ -202,11 +203,11 @@ export class Channel {
         batch.push(this.#greeting);
         this.#greeting = undefined;
       }
-      call.send(this, this.#nextId++);
+      call.send(this, this.#nextId++, nowMs);
       this.#calls.set(call.id, call);
       batch.push(call);
     }
-    if (batch.length > 0) this.#lastUseMs = this.#owner.clock.now();
+    if (batch.length > 0) this.#lastUseMs = nowMs;
     this.#keepAlive();
     return batch;
   }

@@ -8,6 +8,7 @@
 import { PayloadTooLargeError } from "../codec/encode.ts";
 import { encodeGiven } from "../codec/given.ts";
 import type { EncodedRequest, Fields, GivenRequest } from "../codec/message.ts";
+import type { Span } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
 import type { Channel } from "./channel.ts";
@@ -74,14 +75,14 @@ const WAITING_CALL_BYTES = 1_024;
 const NO_PARAMETERS: Fields = Object.freeze({});
 
 /** What is kept of a call that is settled. */
-const NOTHING = new Uint8Array(0);
+const NOTHING: Span = { bytes: new Uint8Array(0), start: 0, end: 0 };
 
 /** A call that has been made; a subclass says what its outcome becomes. */
 export abstract class PendingCall implements EncodedRequest, Expiring, Abortable {
   /** The command's name. */
   readonly name: string;
   /** What the caller gave, encoded then: it is kept until the call is settled, since it may have to be sent again. */
-  given: Uint8Array;
+  given: Span;
   /** What it holds while it waits, as {@linkcode CallQueue} counts it. */
   waitingBytes = 0;
   /** By which the connection knows it. */
@@ -89,6 +90,8 @@ export abstract class PendingCall implements EncodedRequest, Expiring, Abortable
   readonly idempotent: boolean;
   readonly timeoutMs: number;
   deadlineMs = Infinity;
+  /** Milliseconds that were left when it was written. */
+  ttl: number | undefined = undefined;
   /** Where it was written, while an answer may come from there. */
   channel: Channel | undefined = undefined;
   /** Whether the server may have started it. */
@@ -137,12 +140,6 @@ export abstract class PendingCall implements EncodedRequest, Expiring, Abortable
     return this.owner.sequenced ? this.id : undefined;
   }
 
-  /** Milliseconds that are left. */
-  get ttl(): number | undefined {
-    if (this.timeoutMs === Infinity) return undefined;
-    return Math.max(1, Math.ceil(this.deadlineMs - this.owner.clock.now()));
-  }
-
   /** How long it may wait to be sent, in milliseconds. */
   protected get patienceMs(): number {
     return this.timeoutMs;
@@ -160,11 +157,14 @@ export abstract class PendingCall implements EncodedRequest, Expiring, Abortable
   }
 
   /** It is written to a connection. */
-  send(channel: Channel, id: number): void {
+  send(channel: Channel, id: number, nowMs: number): void {
     this.channel = channel;
     this.sent = true;
     this.id = id;
-    if (this.timeoutMs !== Infinity) return;
+    if (this.timeoutMs !== Infinity) {
+      this.ttl = Math.max(1, Math.ceil(this.deadlineMs - nowMs));
+      return;
+    }
     this.owner.deadlines.delete(this);
     this.deadlineMs = Infinity;
   }
@@ -274,7 +274,7 @@ export class CallQueue {
   }
 
   push(call: PendingCall): void {
-    call.waitingBytes = WAITING_CALL_BYTES + call.given.length;
+    call.waitingBytes = WAITING_CALL_BYTES + call.given.end - call.given.start;
     this.#bytes += call.waitingBytes;
     this.#calls.push(call);
   }
