@@ -21,6 +21,9 @@ import type { Service } from "./service.ts";
 /** A read that may hold work for long: with the next one, it may be another's turn. */
 const LONG_READ_BYTES = 4 * 1024;
 
+/** No read is longer. */
+const MOST_READ_BYTES = 64 * 1024;
+
 /**
  * After the last reply, what the peer still sends is read and dropped, so that the reply is not lost to a reset: up to
  * this much, this long.
@@ -49,6 +52,7 @@ export class Connection {
   /** Whether the peer may send: not while what it has sent already waits for room. */
   #reading = false;
   #probing = false;
+  #bytesAtOnce = MOST_READ_BYTES;
   readonly #ended = Promise.withResolvers<void>();
   #watched = { receivedBytes: 0, sentBytes: 0, frames: 0 };
   #silentSinceMs = Infinity;
@@ -197,12 +201,7 @@ export class Connection {
           lingerBytes += readBytes;
           if (lingerBytes > LINGER_BYTES) return;
         } else {
-          const { connections, turn } = this.#service;
-          const isOneOfMany = connections.size > READS_A_ROUND;
-          if (isOneOfMany) turn.countRead();
-          await this.#requests.write(buffer.subarray(0, readBytes));
-          this.#reading = true; // to wait for a turn takes milliseconds, and gives a slow peer no time
-          while ((isOneOfMany || readBytes >= LONG_READ_BYTES) && turn.isOver) await turn.next();
+          await this.#take(buffer.subarray(0, readBytes));
         }
         buffer = bufferAfter(buffer, readBytes);
       }
@@ -210,6 +209,25 @@ export class Connection {
     } catch (error) {
       // The peer is gone, or the stages have ended: on purpose, or by an error that the end of their output tells.
       this.#requests.abort(error).catch(ignore);
+    }
+  }
+
+  /** Works on what has come, in turn with all others: as much at once as has not taken longer than a turn lately. */
+  async #take(bytes: Uint8Array): Promise<void> {
+    const { connections, turn } = this.#service;
+    const isOneOfMany = connections.size > READS_A_ROUND;
+    if (isOneOfMany) turn.countRead();
+    const mayLast = isOneOfMany || bytes.length >= LONG_READ_BYTES;
+    for (let start = 0; start < bytes.length && !this.#dispatch.gone;) {
+      const end = Math.min(bytes.length, start + this.#bytesAtOnce);
+      await this.#requests.write(bytes.subarray(start, end));
+      start = end;
+      this.#reading = true; // to wait for a turn takes milliseconds, and gives a slow peer no time
+      const wasLong = mayLast && turn.isOver;
+      this.#bytesAtOnce = wasLong
+        ? Math.max(LONG_READ_BYTES, this.#bytesAtOnce / 4)
+        : Math.min(MOST_READ_BYTES, 2 * this.#bytesAtOnce);
+      if (wasLong) { while (turn.isOver) await turn.next(); }
     }
   }
 
