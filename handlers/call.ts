@@ -1,8 +1,8 @@
 /**
  * One request on its way through a handler: its state, and how its handler is told that nobody wants the answer.
  *
- * In: a request, and the command it means. Out: the {@linkcode Context} that its handler sees. What costs something is
- * made only when it is asked for: most handlers never look at their signal.
+ * In: a request, and the command it means. Out: whether it is settled, and a signal for its handler. What costs something
+ * is made only when it is asked for: most handlers never look at their signal.
  */
 
 import type { Request } from "../codec/message.ts";
@@ -10,8 +10,7 @@ import type { RpcError } from "../errors.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Expiring } from "../transport/deadlines.ts";
-import type { Answer, Context, ReplyFields, ServerView } from "./command.ts";
-import { CallContext } from "./context.ts";
+import type { Answer, ReplyFields, ServerView } from "./command.ts";
 import type { Entry } from "./mod.ts";
 
 /** What a call needs to know of its connection. */
@@ -34,24 +33,23 @@ export interface CallOwner {
   onLateError(call: Call, error: unknown): void;
 }
 
+/** What a call needs only if it lasts: nearly all are answered at once, and a thousand of them may lie in one batch. */
+interface Lasting {
+  abortReason: RpcError | undefined;
+  abortController: AbortController | undefined;
+  onAborted: (() => void) | undefined;
+  wake: (() => void) | undefined;
+}
+
 /** A request in flight. */
 export class Call implements Expiring {
   /** Whether the final reply has been given; what the handler returns later is dropped. */
   settled = false;
   /** The code of its failure; `undefined` where it has succeeded. */
   code: string | undefined = undefined;
-  /** Items that may still be sent; `undefined` where only TCP holds a stream back. */
-  credit: number | undefined;
-  /** Called when credit comes: a stream waits for it. */
-  wake: (() => void) | undefined = undefined;
-  /** Called after the signal has been aborted: a stream ends by it. */
-  onAborted: (() => void) | undefined = undefined;
   /** The handler's own end, where a middleware stands before it and may answer earlier. */
   handled: Promise<Answer> | undefined = undefined;
-  /** Why nobody wants the answer any more. */
-  abortReason: RpcError | undefined = undefined;
-  #abortController: AbortController | undefined;
-  #context: Context | undefined;
+  #lastingOrNone: Lasting | undefined = undefined;
 
   constructor(
     readonly entry: Entry,
@@ -61,25 +59,24 @@ export class Call implements Expiring {
     /** When its time is up, or `Infinity`. */
     readonly deadlineMs: number,
     readonly owner: CallOwner,
-  ) {
-    this.credit = request.credit;
-  }
+  ) {}
 
   get command(): string {
     return this.entry.name;
   }
 
-  /** What the handler and the middleware see: one object, which a middleware may keep notes by. */
-  get context(): Context {
-    return this.#context ??= new CallContext(this);
+  /** Why nobody wants the answer any more. */
+  get abortReason(): RpcError | undefined {
+    return this.#lastingOrNone?.abortReason;
   }
 
   get signal(): AbortSignal {
-    if (this.#abortController === undefined) {
-      this.#abortController = new AbortController();
-      if (this.abortReason) this.#abortController.abort(this.abortReason);
+    const lasting = this.#lasting;
+    if (lasting.abortController === undefined) {
+      lasting.abortController = new AbortController();
+      if (lasting.abortReason) lasting.abortController.abort(lasting.abortReason);
     }
-    return this.#abortController.signal;
+    return lasting.abortController.signal;
   }
 
   expire(): void {
@@ -88,12 +85,36 @@ export class Call implements Expiring {
 
   /** Tells the handler that nobody wants its answer. */
   abort(reason: RpcError): void {
-    this.abortReason = reason;
-    if (this.#abortController) {
-      abortSafely(this.#abortController, reason, (error) => this.owner.onError(this, error));
+    const lasting = this.#lasting;
+    lasting.abortReason = reason;
+    if (lasting.abortController) {
+      abortSafely(lasting.abortController, reason, (error) => this.owner.onError(this, error));
     }
-    this.onAborted?.();
-    this.wake?.();
+    lasting.onAborted?.();
+    lasting.wake?.();
+  }
+
+  /** Calls back after the signal has been aborted: a stream ends by it. */
+  onAborted(listener: () => void): void {
+    this.#lasting.onAborted = listener;
+  }
+
+  /** Resolves when credit has come, or the call has ended. */
+  untilWoken(): Promise<void> {
+    return new Promise((resolve) => this.#lasting.wake = resolve);
+  }
+
+  wake(): void {
+    this.#lastingOrNone?.wake?.();
+  }
+
+  get #lasting(): Lasting {
+    return this.#lastingOrNone ??= {
+      abortReason: undefined,
+      abortController: undefined,
+      onAborted: undefined,
+      wake: undefined,
+    };
   }
 }
 

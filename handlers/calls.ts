@@ -12,6 +12,7 @@ import type { Clock } from "../transport/clock.ts";
 import type { Outflow } from "../transport/outflow.ts";
 import { Call, type CallOwner } from "./call.ts";
 import type { ReplyFields, ServerView } from "./command.ts";
+import type { Entry } from "./mod.ts";
 import { isAbort, isForCaller } from "./failures.ts";
 import { HeldRequests } from "./held_requests.ts";
 import { isStream, type ItemOutput, sendItems } from "./item_sender.ts";
@@ -44,16 +45,19 @@ export class Calls implements CallOwner {
   readonly queue = new OrderedQueue();
   /** What their requests take in memory. */
   readonly held: HeldRequests;
-  /** Set while many requests are taken, whose replies are counted together at its end. */
-  accepting = false;
 
   readonly #service: Service;
   readonly #host: CallsHost;
   readonly #items: ItemOutput;
   /** Calls that have got their final reply in this turn, and are not counted yet: one look at the clock for all. */
   #answered: Call[] = [];
+  /** When the batch came that is being taken, whose successes are only numbered: a list of them would outlive them. */
+  #batchArrivedMs = NaN;
+  #batchEntries: Entry[] = [];
   /** Handlers that run. */
   #running = 0;
+  /** Handlers that were begun and have not answered at once, ever. */
+  begun = 0;
   /** No more messages can come: what waits for one waits in vain. */
   #inputEnded = false;
 
@@ -117,6 +121,7 @@ export class Calls implements CallOwner {
     }
     for (const call of calls) {
       this.#answer(call, reason);
+      this.#forget(call);
       call.abort(reason);
     }
   }
@@ -124,7 +129,7 @@ export class Calls implements CallOwner {
   /** Nothing comes any more: a stream that has no credit gets none. */
   endInput(): void {
     this.#inputEnded = true;
-    for (const call of this.openCalls()) call.wake?.();
+    for (const call of this.openCalls()) call.wake();
   }
 
   /** Takes a request: it begins now, or when those before it are answered. */
@@ -185,7 +190,7 @@ export class Calls implements CallOwner {
       answer = service.answer(call);
       // In here as well: a getter or a proxy may throw as soon as it is looked at. Fields first: they are what nearly every
       // handler gives that answers at once, and neither a promise nor a stream has them. Nothing can have settled it yet.
-      if (isFields(answer)) return this.#settle(call, answer);
+      if (isFields(answer)) return this.#finish(call, answer);
       if (!(answer instanceof Promise || isStream(answer))) return this.#succeed(call, answer);
     } catch (error) {
       return this.fail(call, this.#failureOf(call, error));
@@ -201,6 +206,7 @@ export class Calls implements CallOwner {
   /** Stays with a handler that takes its time. Never rejects. */
   async #follow(call: Call, pending: unknown): Promise<void> {
     const { request } = call;
+    this.begun++;
     this.#running++;
     this.#service.inFlight++;
     this.held.add(request);
@@ -225,7 +231,7 @@ export class Calls implements CallOwner {
   /** Waits until the caller takes more items, or the call has ended. */
   async #untilCredit(call: Call): Promise<void> {
     if (this.#inputEnded) this.fail(call, new RpcError("CANCELLED", "no more credit can come"));
-    else await new Promise<void>((resolve) => call.wake = resolve);
+    else await call.untilWoken();
   }
 
   #succeed(call: Call, answer: unknown): void {
@@ -248,6 +254,12 @@ export class Calls implements CallOwner {
   }
 
   #settle(call: Call, outcome: Fields | RpcError): void {
+    this.#finish(call, outcome);
+    this.#forget(call);
+  }
+
+  /** Ends a call that was not cut; one that is answered at once is known to nobody who would have to forget it. */
+  #finish(call: Call, outcome: Fields | RpcError): void {
     if (this.#service.stopping && !this.#host.gone) this.#service.finishedCalls++;
     this.#answer(call, outcome);
   }
@@ -258,7 +270,6 @@ export class Calls implements CallOwner {
     if (outcome instanceof Error) call.code = outcome.code;
     this.#host.push(new Reply<Call>(call.request.seq, outcome, false, call));
     this.#noteAnswered(call);
-    this.#forget(call);
   }
 
   /** Ends a call whose caller is gone. */
@@ -311,18 +322,36 @@ export class Calls implements CallOwner {
     else this.#host.push(reply);
   }
 
-  /** Notes that a call has got its final reply. All of one turn are counted together. */
+  /** A batch is taken: what it is answered with is counted at its end. */
+  startCounting(arrivedMs: number): void {
+    this.#batchArrivedMs = arrivedMs;
+  }
+
+  endCounting(): void {
+    this.countAnswered();
+    this.#batchArrivedMs = NaN;
+  }
+
   #noteAnswered(call: Call): void {
-    this.#answered.push(call);
-    if (this.accepting || this.#answered.length > 1) return;
-    queueMicrotask(() => this.countAnswered());
+    const { entry, arrivedMs, code } = call;
+    if (arrivedMs === this.#batchArrivedMs && code === undefined) {
+      if (entry.counts.uncounted++ === 0) this.#batchEntries.push(entry);
+    } else {
+      this.#answered.push(call);
+      if (this.#answered.length === 1) queueMicrotask(() => this.countAnswered());
+    }
   }
 
   countAnswered(): void {
-    if (this.#answered.length === 0) return;
+    if (this.#answered.length === 0 && this.#batchEntries.length === 0) return;
     const nowMs = this.clock.now();
     for (const { entry, arrivedMs, code } of this.#answered) entry.counts.answered(nowMs - arrivedMs, code);
     this.#answered = [];
+    for (const { counts } of this.#batchEntries) {
+      counts.answered(nowMs - this.#batchArrivedMs, undefined, counts.uncounted);
+      counts.uncounted = 0;
+    }
+    this.#batchEntries = [];
   }
 }
 

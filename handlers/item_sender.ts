@@ -40,11 +40,12 @@ export function sendItems(call: Call, stream: AsyncIterable<unknown>, output: It
   const items = iteratorOf(stream);
   if (items.return === undefined) return sendEach(call, items, output, undefined);
   const { promise: left, reject } = Promise.withResolvers<never>();
-  call.onAborted = () => {
+  const leave = () => {
     // Its `finally` runs. In an async function, because one that is written by hand may throw at once.
     (async () => await items.return?.())().then(() => reject(call.abortReason), reject);
   };
-  if (call.settled) call.onAborted();
+  call.onAborted(leave);
+  if (call.settled) leave();
   return Promise.race([left, sendEach(call, items, output, left)]);
 }
 
@@ -54,8 +55,9 @@ async function sendEach(
   { outflow, turn, untilCredit, sendItem }: ItemOutput,
   left: Promise<never> | undefined,
 ): Promise<ReplyFields> {
+  const { request } = call;
   while (!call.settled) {
-    if (call.credit === 0) {
+    if (request.credit === 0) {
       await untilCredit(call);
     } else if (outflow.queuedBytes >= STREAM_AHEAD_BYTES || outflow.full) {
       await outflow.drained(STREAM_AHEAD_BYTES);
@@ -65,7 +67,7 @@ async function sendEach(
       const { value, done } = await items.next();
       if (call.settled) break;
       if (done) return { res: value ?? null };
-      if (call.credit !== undefined) call.credit--;
+      if (request.credit !== undefined) request.credit--;
       sendItem(call, value ?? null);
     }
   }

@@ -23,6 +23,7 @@ import type {
   ServerView,
 } from "./command.ts";
 import type { Connection } from "./connection.ts";
+import { CallContext } from "./context.ts";
 import { ErrorLog, type ErrorOrigin } from "./error_log.ts";
 import { isStream } from "./item_sender.ts";
 import { Registry } from "./mod.ts";
@@ -123,7 +124,8 @@ export class Service implements ServerView {
 
   /** Runs the middleware and the handler. */
   answer(call: Call): unknown {
-    return this.#middleware.length === 0 ? invoke(call) : this.#pass(call, 0);
+    const context = new CallContext(call);
+    return this.#middleware.length === 0 ? invoke(call, context) : this.#pass(call, context, 0);
   }
 
   /** Hands an error to the hook, which cannot break anything, and is not waited for. */
@@ -192,14 +194,14 @@ export class Service implements ServerView {
     return (this.clock.now() - this.#startedMs) / 1000;
   }
 
-  async #pass(call: Call, index: number): Promise<Answer> {
+  async #pass(call: Call, context: Context, index: number): Promise<Answer> {
     const middleware = this.#middleware[index];
-    if (middleware === undefined) return await (call.handled = this.#handle(call));
+    if (middleware === undefined) return await (call.handled = this.#handle(call, context));
     let answered = false;
     let passed: Promise<Answer> | undefined;
     const next = () => {
       if (passed === undefined) {
-        passed = this.#pass(call, index + 1);
+        passed = this.#pass(call, context, index + 1);
         // The middleware may have not waited for it; an error that nobody catches would end the process.
         passed.catch((error) => {
           if (answered) call.owner.onLateError(call, error);
@@ -208,26 +210,26 @@ export class Service implements ServerView {
       return passed;
     };
     try {
-      return await middleware(call.context, next as () => Promise<ReplyFields>);
+      return await middleware(context, next as () => Promise<ReplyFields>);
     } finally {
       answered = true;
     }
   }
 
   /** Runs a handler to its end: of a stream, that is its final reply. */
-  async #handle(call: Call): Promise<Answer> {
-    const answer = await (invoke(call) as Answer | Promise<Answer>);
+  async #handle(call: Call, context: Context): Promise<Answer> {
+    const answer = await (invoke(call, context) as Answer | Promise<Answer>);
     return isStream(answer) ? await call.owner.sendItems(call, answer) : answer;
   }
 }
 
 /** Checks the parameters, and runs the handler. */
-function invoke(call: Call): unknown {
-  const { handler, schema } = call.entry.command;
-  if (schema === undefined) return handler(call.request.params as never, call.context);
-  const result = schema["~standard"].validate(call.request.params);
-  if (result instanceof Promise) return result.then((result) => handler(checked(result), call.context));
-  return handler(checked(result), call.context);
+function invoke({ entry, request: { params } }: Call, context: Context): unknown {
+  const { handler, schema } = entry.command;
+  if (schema === undefined) return handler(params as never, context);
+  const result = schema["~standard"].validate(params);
+  if (result instanceof Promise) return result.then((result) => handler(checked(result), context));
+  return handler(checked(result), context);
 }
 
 function checked(result: Awaited<ReturnType<NonNullable<Command["schema"]>["~standard"]["validate"]>>): never {

@@ -32,21 +32,23 @@ const OTHER_CODES = "OTHER";
 export class CommandCounts {
   /** Calls without a final reply yet. */
   inFlight = 0;
+  /** Of these, those that have got it, and are counted with others soon. */
+  uncounted = 0;
   #answered = 0;
   #totalMs = 0;
   #maxMs = 0;
   readonly #durations = new Array<number>(DURATION_BOUNDS_MS.length + 1).fill(0);
   readonly #errors = new Map<string, number>();
 
-  /** A call got its final reply. */
-  answered(durationMs: number, code: string | undefined): void {
-    this.inFlight--;
-    this.#answered++;
-    this.#totalMs += durationMs;
+  /** A call got its final reply; or several did that have the same to tell. */
+  answered(durationMs: number, code: string | undefined, calls = 1): void {
+    this.inFlight -= calls;
+    this.#answered += calls;
+    this.#totalMs += calls * durationMs;
     if (durationMs > this.#maxMs) this.#maxMs = durationMs;
     let place = 0;
     while (durationMs > BOUNDS_MS[place]) place++;
-    this.#durations[place]++;
+    this.#durations[place] += calls;
     if (code !== undefined) this.failed(code);
   }
 
