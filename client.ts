@@ -204,7 +204,7 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    * @param args Its parameters, as for {@linkcode Client.call}. Then options: credit in items, timeout in milliseconds
    * for the whole stream (by default there is none; but it must begin within the client's), signal, meta.
    * @returns The items; the generator's return value is what the handler's was. It throws as {@linkcode Client.call}
-   * rejects; what came before a lost connection is handed out first.
+   * rejects, and with `BAD_REPLY` for a command that answers once; what came before a lost connection is handed out first.
    * @throws {RangeError} If the credit or the timeout is out of range, or the request is larger than `maxPayloadBytes`.
    * @throws {TypeError} If the parameters or `meta` cannot be sent, or the client is not `sequenced`.
    *

@@ -126,6 +126,9 @@ const TTL = 0xa3_74_74_6c;
 const RES = 0xa3_72_65_73;
 const ERR = 0xa3_65_72_72;
 
+/** The field by which the last reply of a stream says that there were no items (PROTOCOL.md, "Streams and credit"). */
+export const ITEMS = "$items";
+
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
 const WRONG_CONTROL = "a control message says one thing: max, or seq with cancel, or seq with credit";
 
@@ -260,7 +263,7 @@ function writeReplyFields(writer: Writer, { seq, more }: Reply, fields: Fields, 
     if (name === first || !Object.hasOwn(fields, name)) continue;
     const value = fields[name];
     if (value === undefined) continue;
-    if (!failed && (RESERVED_IN_REPLY.has(name) || name.startsWith("$"))) {
+    if (!failed && (RESERVED_IN_REPLY.has(name) || name.startsWith("$") && name !== ITEMS)) {
       throw new EncodeError(`the reply field "${shortened(name)}" is reserved`);
     }
     writer.writeKey(name);

@@ -7,6 +7,7 @@
  * its own `return()`, without waiting for its next item.
  */
 
+import { ITEMS } from "../codec/message.ts";
 import type { Outflow } from "../transport/outflow.ts";
 import type { Turn } from "../transport/turn.ts";
 import type { Call } from "./call.ts";
@@ -56,6 +57,7 @@ async function sendEach(
   left: Promise<never> | undefined,
 ): Promise<ReplyFields> {
   const { request } = call;
+  let isEmpty = true;
   while (!call.settled) {
     if (request.credit === 0) {
       await untilCredit(call);
@@ -66,13 +68,19 @@ async function sendEach(
     } else {
       const { value, done } = await items.next();
       if (call.settled) break;
-      if (done) return { res: value ?? null };
+      if (done) return lastReply(value ?? null, isEmpty && request.credit !== undefined);
+      isEmpty = false;
       if (request.credit !== undefined) request.credit--;
       sendItem(call, value ?? null);
     }
   }
   if (left !== undefined) await left;
   throw call.abortReason;
+}
+
+/** Without an item, a result would look as the reply of a command that answers once: its caller, who grants credit, is told. */
+function lastReply(result: unknown, isEmpty: boolean): ReplyFields {
+  return isEmpty && result !== null ? { res: result, [ITEMS]: 0 } : { res: result };
 }
 
 /** The iterator of a stream. A `ReadableStream`'s own cannot be ended while it waits for an item; its reader can. */

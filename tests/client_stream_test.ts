@@ -122,10 +122,20 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     assertEquals(items, [1, 2, 3]);
   });
 
-  test("a command that does not stream has no items", async (client) => {
-    // deno-lint-ignore no-explicit-any -- not a stream, by its type
-    const stream = client.stream("ECHO" as any, { value: 7 } as any);
-    assertEquals(await stream.next(), { done: true, value: 7 });
+  test("a command that answers once says so to who wants a stream of it", async (client) => {
+    {
+      // deno-lint-ignore no-explicit-any -- not a stream, by its type
+      const stream = client.stream("ECHO" as any, { value: 7 } as any);
+      const error = await assertRejects(() => stream.next(), RpcError);
+      assertEquals([error.code, error.toJSON().msg], [
+        "BAD_REPLY",
+        "command ECHO answers once: read it with client.call()",
+      ]);
+    }
+  });
+
+  test("a stream without items has its result all the same", async (client) => {
+    assertEquals(await client.stream("TICK", { count: 0 }).next(), { done: true, value: 0 });
   });
 
   test("many at once", async (client) => {

@@ -8,7 +8,7 @@
  * Refused: a credit that is none; more items than were granted.
  */
 
-import type { Fields } from "../codec/message.ts";
+import { type Fields, ITEMS } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
 import { Fifo } from "./fifo.ts";
@@ -125,7 +125,10 @@ export class ItemStream extends PendingCall implements AsyncGenerator<unknown, u
   }
 
   protected override succeed(fields: Fields): void {
-    this.#outcome = { done: true, value: fields.res };
+    const { res } = fields;
+    this.#outcome = this.hasItems || res === null || fields[ITEMS] === 0
+      ? { done: true, value: res }
+      : new RpcError("BAD_REPLY", `command ${this.name} answers once: read it with client.call()`);
     this.#handOutcome();
   }
 
