@@ -90,8 +90,8 @@ export abstract class PendingCall implements EncodedRequest, Expiring, Abortable
   readonly idempotent: boolean;
   readonly timeoutMs: number;
   deadlineMs = Infinity;
-  /** Milliseconds that were left when it was written. */
-  ttl: number | undefined = undefined;
+  /** When it was written last: one look at the clock for all calls of a write. */
+  #sentMs = NaN;
   /** Where it was written, while an answer may come from there. */
   channel: Channel | undefined = undefined;
   /** Whether the server may have started it. */
@@ -140,6 +140,13 @@ export abstract class PendingCall implements EncodedRequest, Expiring, Abortable
     return this.owner.sequenced ? this.id : undefined;
   }
 
+  /** Milliseconds that are left. */
+  get ttl(): number | undefined {
+    if (this.timeoutMs === Infinity) return undefined;
+    const nowMs = this.sent ? this.#sentMs : this.owner.clock.now();
+    return Math.max(1, Math.ceil(this.deadlineMs - nowMs));
+  }
+
   /** How long it may wait to be sent, in milliseconds. */
   protected get patienceMs(): number {
     return this.timeoutMs;
@@ -161,10 +168,8 @@ export abstract class PendingCall implements EncodedRequest, Expiring, Abortable
     this.channel = channel;
     this.sent = true;
     this.id = id;
-    if (this.timeoutMs !== Infinity) {
-      this.ttl = Math.max(1, Math.ceil(this.deadlineMs - nowMs));
-      return;
-    }
+    this.#sentMs = nowMs;
+    if (this.timeoutMs !== Infinity) return;
     this.owner.deadlines.delete(this);
     this.deadlineMs = Infinity;
   }

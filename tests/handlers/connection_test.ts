@@ -3,6 +3,7 @@
  * each up to its limit and beyond. The server looks twice a second, so an end may come up to a second late, never early.
  */
 
+import { setImmediate } from "node:timers";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { command } from "../../handlers/command.ts";
 import { FakeClock } from "../fake_clock.ts";
@@ -21,6 +22,41 @@ async function isOver({ peer, errors }: ServedInMemory): Promise<boolean> {
 
 /** Answers with that many bytes. */
 const BULK = command({ handler: ({ size }: { size: number }) => ({ res: "x".repeat(size) }) });
+
+// A turn -------------------------------------------------------------------------------------------------------------
+
+Deno.test("a connection whose requests take long has less of them taken at once, and more again when they do not", async () => {
+  const clock = new FakeClock();
+  let round = 0;
+  let calls: number[] = [];
+  const COMPUTE = command({
+    handler: ({ ms }: { ms: number }) => {
+      clock.leap(ms);
+      calls[round] = (calls[round] ?? 0) + 1;
+      return { res: null };
+    },
+  });
+  await using served = withMemory({ clock, commands: { COMPUTE } });
+  let counting = true;
+  const countRounds = () => {
+    round++;
+    if (counting) setImmediate(countRounds);
+  };
+  countRounds();
+  const mostAtOnce = async (ms: number): Promise<number> => {
+    calls = [];
+    const frames = Array.from({ length: 256 }, () => request({ cmd: "COMPUTE", ms, text: "x".repeat(2_000) }));
+    await served.peer.sendBytes(concat(...frames));
+    await served.peer.readReplies(256);
+    return Math.max(...calls.slice(-Math.ceil(calls.length / 4)).filter((count) => count > 0));
+  };
+  await mostAtOnce(4);
+  assertEquals(await mostAtOnce(4), 3); // 4 KiB: two, and the end of one
+  await mostAtOnce(0);
+  assert(await mostAtOnce(0) >= 30);
+  counting = false;
+  await settle();
+});
 
 // A frame ------------------------------------------------------------------------------------------------------------
 
