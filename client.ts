@@ -8,7 +8,7 @@
 
 import type { RpcError } from "./errors.ts";
 import type { Command, Commands } from "./handlers/command.ts";
-import type { BuiltIns } from "./handlers/mod.ts";
+import type { BuiltIns } from "./handlers/registry.ts";
 import {
   checkLimit,
   checkOptions,
@@ -21,12 +21,12 @@ import {
   type OptionKind,
 } from "./limits.ts";
 import { DIAL_PORT, HOSTNAME, PATH } from "./transport/address.ts";
-import { Caller, type ClientState } from "./transport/caller.ts";
+import { type ClientState, RpcClient } from "./client/rpc_client.ts";
 import { type Clock, systemClock } from "./transport/clock.ts";
-import { dialAddress } from "./transport/dialer.ts";
+import { dialAddress } from "./transport/dial.ts";
 import type { Duplex } from "./transport/duplex.ts";
-import type { StreamOptions } from "./transport/item_stream.ts";
-import type { CallOptions } from "./transport/pending.ts";
+import type { StreamOptions } from "./client/incoming_stream.ts";
+import type { CallOptions } from "./client/client_call.ts";
 import { type ClientTls, TLS } from "./transport/tls.ts";
 
 export type { CallOptions, ClientState, StreamOptions };
@@ -264,7 +264,7 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
 export async function connect<C extends Commands = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
   checkOptions(options, CONNECT_OPTIONS);
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, timeout = DEFAULT_TIMEOUT_MS } = options;
-  const caller = new Caller({
+  const caller = new RpcClient({
     dial: options.dial ?? ((signal) => dialAddress({ hostname, port, path, tls }, signal)),
     numbers: numbersOf(options.commands ?? {}),
     sequenced: options.sequenced ?? true,

@@ -25,6 +25,6 @@ export type { Clock, Timer } from "./transport/clock.ts";
 export type { PeerCertificate } from "./transport/certificate.ts";
 export type { ClientTls, ServerTls } from "./transport/tls.ts";
 export * from "./handlers/command.ts";
-export { builtIns } from "./handlers/mod.ts";
+export { builtIns } from "./handlers/registry.ts";
 export type { ErrorOrigin } from "./handlers/error_log.ts";
-export type { Middleware, ServiceOptions, WorkerOptions } from "./handlers/service.ts";
+export type { Middleware, ServiceOptions, WorkerOptions } from "./handlers/server_state.ts";

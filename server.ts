@@ -11,7 +11,7 @@ import { Reply, writeReply } from "./codec/message.ts";
 import { RpcError } from "./errors.ts";
 import type { ServerStatistics } from "./handlers/command.ts";
 import { Connection } from "./handlers/connection.ts";
-import { Service, type ServiceOptions } from "./handlers/service.ts";
+import { ServerState, type ServiceOptions } from "./handlers/server_state.ts";
 import {
   checkOptions,
   DEFAULT_GRACE_SECONDS,
@@ -27,7 +27,7 @@ import { HOSTNAME, LISTEN_PORT, PATH } from "./transport/address.ts";
 import { closeDuplex, type Duplex } from "./transport/duplex.ts";
 import { endsOf } from "./transport/ends.ts";
 import { type Acceptor, listen } from "./transport/listen.ts";
-import { acceptAll } from "./transport/listener.ts";
+import { acceptAll } from "./transport/accept_loop.ts";
 import { standardError } from "./transport/standard_error.ts";
 import { closeQuietly, writeAll } from "./transport/tcp.ts";
 import { type ServerTls, TLS } from "./transport/tls.ts";
@@ -137,7 +137,7 @@ export interface Server extends AsyncDisposable {
 export async function serve(options: ServeOptions = {}): Promise<Server> {
   checkOptions(options, SERVE_OPTIONS);
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, reusePort } = options;
-  const service = new Service(options);
+  const service = new ServerState(options);
   const { limits: { frameTimeoutMs, maxConnections }, clock } = service;
   const address = { hostname, port, path, tls, reusePort };
   return new ListeningServer(
@@ -172,7 +172,7 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
  */
 export async function serveConnection(duplex: Duplex, options: ServiceOptions = {}): Promise<void> {
   checkOptions(options, SERVICE_OPTIONS);
-  const service = new Service(options);
+  const service = new ServerState(options);
   const sweeper = new Sweeper(service);
   try {
     await new Connection(service, duplex).run();
@@ -188,7 +188,7 @@ class ListeningServer implements Server {
   readonly hostname: string;
   readonly port: number;
   readonly finished: Promise<void>;
-  readonly #service: Service;
+  readonly #service: ServerState;
   readonly #acceptor: Acceptor;
   readonly #sweeper: Sweeper;
   readonly #accepting: Promise<void>;
@@ -196,7 +196,7 @@ class ListeningServer implements Server {
   #shutdown: Promise<ShutdownReport> | undefined;
   #graceEnds: (() => void) | undefined;
 
-  constructor(service: Service, acceptor: Acceptor) {
+  constructor(service: ServerState, acceptor: Acceptor) {
     this.#service = service;
     this.#acceptor = acceptor;
     this.hostname = acceptor.hostname;
@@ -273,11 +273,11 @@ class ListeningServer implements Server {
 
 /** Looks at all connections of a service now and then. */
 class Sweeper {
-  readonly #service: Service;
+  readonly #service: ServerState;
   #timer: unknown;
   #lookedMs: number;
 
-  constructor(service: Service) {
+  constructor(service: ServerState) {
     this.#service = service;
     this.#lookedMs = service.clock.now();
     this.#schedule();

@@ -4,7 +4,7 @@
  * In: a `Job` as JSON, in the first argument. Out: bytes of the server's memory a connection, a line on stdout.
  */
 
-import { Block, Caller, type Job } from "./load.ts";
+import { Block, type Job, RpcClient } from "./load.ts";
 import { delay, rssBytes } from "./measure.ts";
 
 const job: Job = JSON.parse(Deno.args[0]);
@@ -25,6 +25,6 @@ console.log((rssBytes(job.pid) - before) / job.connections);
 Deno.exit();
 
 async function open(): Promise<void> {
-  const caller = await Caller.connect(job, block);
+  const caller = await RpcClient.connect(job, block);
   await caller.callOnce();
 }

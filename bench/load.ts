@@ -44,7 +44,7 @@ export class Block {
 }
 
 /** One connection. */
-export class Caller {
+export class RpcClient {
   /** Set from outside: what is in flight is still waited for, nothing more is sent. */
   stopped = false;
   readonly #conn: Deno.Conn;
@@ -61,11 +61,11 @@ export class Caller {
   }
 
   /** Connects, and says what must be said first. */
-  static async connect(job: Job, block: Block): Promise<Caller> {
+  static async connect(job: Job, block: Block): Promise<RpcClient> {
     const conn = await Deno.connect({ hostname: "127.0.0.1", port: job.port });
     conn.setNoDelay(true);
     await writeAll(conn, greeting(job.speech, job.question));
-    return new Caller(conn, block);
+    return new RpcClient(conn, block);
   }
 
   /** Keeps calls in flight until it is stopped. */
@@ -120,7 +120,7 @@ export class Caller {
 }
 
 /** Makes a call on each connection, again and again until it is stopped. */
-async function callInRounds(callers: readonly Caller[], meter: Meter): Promise<void> {
+async function callInRounds(callers: readonly RpcClient[], meter: Meter): Promise<void> {
   while (!callers[0].stopped) {
     const startedMs = performance.now();
     await Promise.all(callers.map(async (caller) => {
@@ -137,8 +137,8 @@ async function writeAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {
 if (import.meta.main) {
   const job: Job = JSON.parse(Deno.args[0]);
   const block = new Block(job);
-  const callers: Caller[] = [];
-  while (callers.length < job.connections) callers.push(await Caller.connect(job, block));
+  const callers: RpcClient[] = [];
+  while (callers.length < job.connections) callers.push(await RpcClient.connect(job, block));
   const start = (meter: Meter) =>
     job.inRounds ? [callInRounds(callers, meter)] : callers.map((caller) => caller.keep(job.inFlight, meter));
   const sample = await sampleOf(job, start, () => {

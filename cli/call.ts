@@ -22,7 +22,7 @@ import {
 } from "../codec/message.ts";
 import { EncodeError } from "../codec/msgpack.ts";
 import { setField } from "../codec/reader.ts";
-import { builtIns } from "../handlers/mod.ts";
+import { builtIns } from "../handlers/registry.ts";
 import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import { UsageError } from "./arguments.ts";
 import { fromJson } from "./json.ts";

@@ -10,7 +10,7 @@
 import config from "../deno.json" with { type: "json" };
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
-import { textOf } from "../transport/dialer.ts";
+import { textOf } from "../transport/dial.ts";
 import { UsageError } from "./arguments.ts";
 import { type CommandCall, outgoing, readCall } from "./call.ts";
 import { type ClientFlags, HELP, readClientArguments } from "./client_flags.ts";
@@ -26,7 +26,7 @@ import { repeat } from "./repeat.ts";
 import { runBench } from "./run_bench.ts";
 import { runScript } from "./script.ts";
 import { addressOf, askPermission, dialOrExplain } from "./server_address.ts";
-import { Session } from "./session.ts";
+import { Session } from "./prompt_connection.ts";
 import { wrap } from "./wrap.ts";
 
 const DEFAULT_INTERVAL_SECONDS = 1;

@@ -9,7 +9,7 @@ import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import type { Outgoing } from "./call.ts";
 import { print } from "./output.ts";
-import type { Session } from "./session.ts";
+import type { Session } from "./prompt_connection.ts";
 import { WaitingSign } from "./waiting_sign.ts";
 
 /** How a call ended: with `res`, with `err`, or because nobody reads any more what is printed. */

@@ -8,7 +8,7 @@
 
 import { FrameScanner } from "../codec/frame.ts";
 import { decode } from "../codec/msgpack.ts";
-import { builtIns } from "../handlers/mod.ts";
+import { builtIns } from "../handlers/registry.ts";
 import { toJson } from "./json.ts";
 
 /** Groups of one frame that are shown. */

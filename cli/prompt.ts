@@ -16,7 +16,7 @@ import { LineEditor } from "./line_editor.ts";
 import { wordsOf } from "./line_words.ts";
 import { complain, print } from "./output.ts";
 import { commandsOf, commandTable } from "./reports.ts";
-import type { Session } from "./session.ts";
+import type { Session } from "./prompt_connection.ts";
 import { wrap } from "./wrap.ts";
 
 /** How long the server may take to say what it can do, at the start. */

@@ -11,7 +11,7 @@ import { UsageError } from "./arguments.ts";
 import { type CommandCall, outgoing, readCall } from "./call.ts";
 import { exchange } from "./exchange.ts";
 import { wordsOf } from "./line_words.ts";
-import type { Session } from "./session.ts";
+import type { Session } from "./prompt_connection.ts";
 
 /** What is needed to run lines. */
 export interface ScriptOptions {

@@ -15,7 +15,7 @@ import { DEFAULT_GRACE_SECONDS, DEFAULT_HOSTNAME, DEFAULT_PORT, LIMIT_NAMES, typ
 import { serve, type ShutdownReport } from "../server.ts";
 import { validityProblem } from "../transport/certificate.ts";
 import { systemClock } from "../transport/clock.ts";
-import { textOf } from "../transport/dialer.ts";
+import { textOf } from "../transport/dial.ts";
 import { type ServerTls, tlsProblem } from "../transport/tls.ts";
 import { permissionsToListen } from "../transport/unix.ts";
 import { type Flag, type FlagValues, readArguments, UsageError } from "./arguments.ts";

@@ -8,7 +8,7 @@
 
 import { RpcError } from "../errors.ts";
 import { DEFAULT_HOSTNAME, DEFAULT_PORT } from "../limits.ts";
-import { type Address, dialAddress, textOf } from "../transport/dialer.ts";
+import { type Address, dialAddress, textOf } from "../transport/dial.ts";
 import type { Duplex } from "../transport/duplex.ts";
 import { type ClientTls, tlsProblem } from "../transport/tls.ts";
 import { type FlagValues, toggle, UsageError } from "./arguments.ts";

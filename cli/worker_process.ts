@@ -10,7 +10,7 @@
  */
 
 import type { ServeOptions } from "../server.ts";
-import { textOf } from "../transport/dialer.ts";
+import { textOf } from "../transport/dial.ts";
 import { linesOf } from "./lines.ts";
 import type { FromWorker, RunningWorker, ToWorker, WorkerEvents } from "./workers.ts";
 

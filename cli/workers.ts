@@ -10,7 +10,7 @@
 import type { ServerStatistics } from "../handlers/command.ts";
 import type { ShutdownReport } from "../server.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
-import { Backoff } from "../transport/dialer.ts";
+import { Backoff } from "../client/backoff.ts";
 
 /** How long the workers may take to tell their counts, of which STATS tells the sum. */
 const REPORT_MS = 1_000;

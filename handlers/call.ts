@@ -9,9 +9,9 @@ import type { Request } from "../codec/message.ts";
 import type { RpcError } from "../errors.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
-import type { Expiring } from "../transport/deadlines.ts";
+import type { Expiring } from "../session/timer_wheel.ts";
 import type { Answer, ReplyFields, ServerView } from "./command.ts";
-import type { Entry } from "./mod.ts";
+import type { RegisteredCommand } from "./registry.ts";
 
 /** What a call needs to know of its connection. */
 export interface CallOwner {
@@ -52,7 +52,7 @@ export class Call implements Expiring {
   #lastingOrNone: Lasting | undefined = undefined;
 
   constructor(
-    readonly entry: Entry,
+    readonly entry: RegisteredCommand,
     readonly request: Request,
     /** When the request came, on the server's clock. */
     readonly arrivedMs: number,

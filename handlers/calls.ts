@@ -9,15 +9,15 @@ import { type Fields, Reply, type Request } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Clock } from "../transport/clock.ts";
-import type { Outflow } from "../transport/outflow.ts";
+import type { OutputBuffer } from "../session/output_buffer.ts";
 import { Call, type CallOwner } from "./call.ts";
 import type { ReplyFields, ServerView } from "./command.ts";
-import type { Entry } from "./mod.ts";
+import type { RegisteredCommand } from "./registry.ts";
 import { isAbort, isForCaller } from "./failures.ts";
 import { HeldRequests } from "./held_requests.ts";
 import { isStream, type ItemOutput, sendItems } from "./item_sender.ts";
 import { OrderedQueue } from "./ordered_queue.ts";
-import type { Service } from "./service.ts";
+import type { ServerState } from "./server_state.ts";
 
 // Made once: to make an error takes 2 µs, and one read of a peer's can hold sixteen thousand requests to refuse.
 const CMD_NOT_FOUND = new RpcError("CMD_NOT_FOUND");
@@ -46,14 +46,14 @@ export class Calls implements CallOwner {
   /** What their requests take in memory. */
   readonly held: HeldRequests;
 
-  readonly #service: Service;
+  readonly #server: ServerState;
   readonly #host: CallsHost;
   readonly #items: ItemOutput;
   /** Calls that have got their final reply in this turn, and are not counted yet: one look at the clock for all. */
   #answered: Call[] = [];
   /** When the batch came that is being taken, whose successes are only numbered: a list of them would outlive them. */
   #batchArrivedMs = NaN;
-  #batchEntries: Entry[] = [];
+  #batchEntries: RegisteredCommand[] = [];
   /** Handlers that run. */
   #running = 0;
   /** Handlers that were begun and have not answered at once, ever. */
@@ -62,31 +62,31 @@ export class Calls implements CallOwner {
   #inputEnded = false;
 
   constructor(
-    service: Service,
+    server: ServerState,
     host: CallsHost,
-    outflow: Outflow,
+    outflow: OutputBuffer,
     peer: string,
     certificate: PeerCertificate | undefined,
   ) {
-    this.#service = service;
+    this.#server = server;
     this.#host = host;
     this.peer = peer;
     this.certificate = certificate;
-    this.held = new HeldRequests(service);
+    this.held = new HeldRequests(server);
     this.#items = {
       outflow,
-      turn: service.turn,
+      yieldBudget: server.yieldBudget,
       untilCredit: (call) => this.#untilCredit(call),
       sendItem: (call, item) => host.push(new Reply<Call>(call.request.seq, { res: item }, true, call)),
     };
   }
 
   get clock(): Clock {
-    return this.#service.clock;
+    return this.#server.clock;
   }
 
   get view(): ServerView {
-    return this.#service;
+    return this.#server;
   }
 
   /** Whether all that has come is answered. A handler may still run, that goes on after its cancel or its deadline. */
@@ -109,12 +109,12 @@ export class Calls implements CallOwner {
   /** Ends all that wait and run, and tells their callers. */
   cutAll(reason: RpcError): void {
     const calls = this.openCalls();
-    this.#service.cutCalls += calls.length;
+    this.#server.cutCalls += calls.length;
     for (const waiting of this.queue.takeAll()) {
       if (waiting instanceof Reply) {
         this.queue.push(waiting);
       } else {
-        this.#service.cutCalls++;
+        this.#server.cutCalls++;
         this.held.delete(waiting.request);
         this.queue.push(new Reply<Call>(undefined, reason, false));
       }
@@ -160,7 +160,7 @@ export class Calls implements CallOwner {
   }
 
   onError(call: Call, error: unknown): void {
-    this.#service.report(error, { peer: this.peer, command: call.command });
+    this.#server.report(error, { peer: this.peer, command: call.command });
   }
 
   /** That the handler has stopped as told is no error, nor is what the caller would have been told. */
@@ -170,13 +170,13 @@ export class Calls implements CallOwner {
 
   /** Starts a request, unless it must be refused. */
   #begin(request: Request, arrivedMs: number): void {
-    const service = this.#service;
-    const entry = service.registry.find(request.cmd);
+    const server = this.#server;
+    const entry = server.registry.find(request.cmd);
     if (entry === undefined) {
-      service.counts.unknownCommands++;
+      server.counts.unknownCommands++;
       return this.#host.push(new Reply<Call>(request.seq, CMD_NOT_FOUND, false));
     }
-    if (service.inFlight >= service.limits.maxInFlightTotal && !entry.immediate) {
+    if (server.inFlight >= server.limits.maxInFlightTotal && !entry.immediate) {
       return this.#host.push(new Reply<Call>(request.seq, OVERLOADED, false));
     }
     const deadlineMs = this.#deadlineOf(request, arrivedMs, entry.command.timeoutMs);
@@ -187,7 +187,7 @@ export class Calls implements CallOwner {
     }
     let answer: unknown;
     try {
-      answer = service.answer(call);
+      answer = server.answer(call);
       // In here as well: a getter or a proxy may throw as soon as it is looked at. Fields first: they are what nearly every
       // handler gives that answers at once, and neither a promise nor a stream has them. Nothing can have settled it yet.
       if (isFields(answer)) return this.#finish(call, answer);
@@ -198,7 +198,7 @@ export class Calls implements CallOwner {
     void this.#follow(call, answer);
   }
 
-  #deadlineOf({ ttl }: Request, arrivedMs: number, timeoutMs = this.#service.limits.handlerTimeoutMs): number {
+  #deadlineOf({ ttl }: Request, arrivedMs: number, timeoutMs = this.#server.limits.handlerTimeoutMs): number {
     const callersMs = ttl === undefined ? Infinity : arrivedMs + ttl;
     return timeoutMs === Infinity ? callersMs : Math.min(callersMs, this.clock.now() + timeoutMs);
   }
@@ -208,11 +208,11 @@ export class Calls implements CallOwner {
     const { request } = call;
     this.begun++;
     this.#running++;
-    this.#service.inFlight++;
+    this.#server.inFlight++;
     this.held.add(request);
     if (request.seq === undefined) this.queue.running = call;
     else this.bySeq.set(request.seq, call);
-    this.#service.deadlines.add(call);
+    this.#server.deadlines.add(call);
     try {
       const answer = await pending;
       this.#succeed(call, isStream(answer) ? await this.sendItems(call, answer) : answer);
@@ -223,7 +223,7 @@ export class Calls implements CallOwner {
     // Only now: a handler that goes on after a cancel, or after a middleware has answered, still takes up its place.
     if (call.handled !== undefined) await call.handled.catch(ignore);
     this.#running--;
-    this.#service.inFlight--;
+    this.#server.inFlight--;
     this.held.delete(request);
     this.#host.onEnded();
   }
@@ -236,7 +236,7 @@ export class Calls implements CallOwner {
 
   #succeed(call: Call, answer: unknown): void {
     if (call.settled) {
-      this.#service.counts.lateReplies++;
+      this.#server.counts.lateReplies++;
     } else if (isFields(answer)) {
       this.#settle(call, answer);
     } else {
@@ -260,7 +260,7 @@ export class Calls implements CallOwner {
 
   /** Ends a call that was not cut; one that is answered at once is known to nobody who would have to forget it. */
   #finish(call: Call, outcome: Fields | RpcError): void {
-    if (this.#service.stopping && !this.#host.gone) this.#service.finishedCalls++;
+    if (this.#server.stopping && !this.#host.gone) this.#server.finishedCalls++;
     this.#answer(call, outcome);
   }
 
@@ -282,7 +282,7 @@ export class Calls implements CallOwner {
   /** Marks a call as settled, and makes way for the next. */
   #forget(call: Call): void {
     call.settled = true;
-    this.#service.deadlines.delete(call);
+    this.#server.deadlines.delete(call);
     if (call.request.seq !== undefined && this.bySeq.size > 0) this.bySeq.delete(call.request.seq);
     if (this.queue.running === call) {
       this.queue.running = undefined;

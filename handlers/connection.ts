@@ -9,14 +9,14 @@ import { DecodeStage } from "../codec/decode.ts";
 import { EncodeStage } from "../codec/encode.ts";
 import { BadFrame, type Control, readRequest, type Request } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
-import { compose } from "../transport/compose.ts";
+import { compose } from "../session/pipeline.ts";
 import type { Duplex } from "../transport/duplex.ts";
 import { type Ends, endsOf } from "../transport/ends.ts";
-import { Outflow } from "../transport/outflow.ts";
+import { OutputBuffer } from "../session/output_buffer.ts";
 import { bufferAfter, closeQuietly, FIRST_READ_BYTES } from "../transport/tcp.ts";
-import { READS_A_ROUND } from "../transport/turn.ts";
+import { READS_A_ROUND } from "../session/yield_budget.ts";
 import { DispatchStage } from "./dispatch.ts";
-import type { Service } from "./service.ts";
+import type { ServerState } from "./server_state.ts";
 
 /** A read that may hold work for long: with the next one, it may be another's turn. */
 const LONG_READ_BYTES = 4 * 1024;
@@ -39,11 +39,11 @@ const UNBOUNDED: QueuingStrategy = { highWaterMark: Infinity };
 
 /** A connection while it lasts. */
 export class Connection {
-  readonly #service: Service;
+  readonly #server: ServerState;
   readonly #ends: Ends;
   readonly #decode: DecodeStage<Request | Control>;
   readonly #dispatch: DispatchStage;
-  readonly #outflow: Outflow;
+  readonly #outflow: OutputBuffer;
   readonly #requests: WritableStreamDefaultWriter<Uint8Array>;
   readonly #replies: ReadableStreamDefaultReader<Uint8Array>;
   /** Lasts while replies wait to be sent: a connection that is silent holds no read of them, which would cost it 1 KiB. */
@@ -61,13 +61,13 @@ export class Connection {
   #midFrameFromBytes = 0;
   #unsentSinceMs = Infinity;
 
-  constructor(service: Service, duplex: Duplex) {
-    const { limits } = service;
-    this.#service = service;
+  constructor(server: ServerState, duplex: Duplex) {
+    const { limits } = server;
+    this.#server = server;
     this.#ends = endsOf(duplex);
-    this.#outflow = new Outflow(limits.maxQueuedBytes, () => this.#sending ??= this.#send());
+    this.#outflow = new OutputBuffer(limits.maxQueuedBytes, () => this.#sending ??= this.#send());
     this.#decode = new DecodeStage(readRequest, limits, true);
-    this.#dispatch = new DispatchStage(service, this.#outflow, duplex.peer ?? "unknown peer", duplex.certificate);
+    this.#dispatch = new DispatchStage(server, this.#outflow, duplex.peer ?? "unknown peer", duplex.certificate);
     const stages = compose(this.#decode, this.#dispatch, new EncodeStage(this.#dispatch));
     const { writable, readable } = new TransformStream(stages, UNBOUNDED, UNBOUNDED);
     this.#requests = writable.getWriter();
@@ -81,9 +81,9 @@ export class Connection {
 
   /** Serves until both directions have ended, or until it is closed. */
   run(): Promise<void> {
-    this.#service.connections.add(this);
-    this.#service.counts.connectionsAccepted++;
-    this.#service.counts.connectionsOpen++;
+    this.#server.connections.add(this);
+    this.#server.counts.connectionsAccepted++;
+    this.#server.counts.connectionsOpen++;
     this.#ends.broken?.catch((error) => this.close(error));
     void this.#serve();
     return this.ended;
@@ -96,14 +96,14 @@ export class Connection {
       await this.#replies.closed;
     } catch (error) {
       // An error of this code, unless the stages were ended on purpose.
-      if (!this.#dispatch.gone) this.#service.report(error, { peer: this.#dispatch.peer });
+      if (!this.#dispatch.gone) this.#server.report(error, { peer: this.#dispatch.peer });
       this.close(error);
     }
     await this.#sending;
     await this.#ends.closeWrite().catch((error) => this.close(error));
-    const linger = this.#service.clock.setTimer(() => this.close(), LINGER_MS, false);
+    const linger = this.#server.clock.setTimer(() => this.close(), LINGER_MS, false);
     await received;
-    this.#service.clock.clearTimer(linger);
+    this.#server.clock.clearTimer(linger);
     this.close();
   }
 
@@ -123,7 +123,7 @@ export class Connection {
     this.#outflow.close();
     closeQuietly(this.#ends);
     // A stream whose peer does not read cannot always be made to give up a write: the end does not wait for it.
-    if (this.#service.connections.delete(this)) this.#service.counts.connectionsOpen--;
+    if (this.#server.connections.delete(this)) this.#server.counts.connectionsOpen--;
     this.#ended.resolve();
   }
 
@@ -133,7 +133,7 @@ export class Connection {
    * @param isBehind The server has not looked for longer than usual: a connection that seems late has until the next look.
    */
   sweep(nowMs: number, isBehind: boolean): void {
-    const { frameTimeoutMs, idleTimeoutMs, writeTimeoutMs } = this.#service.limits;
+    const { frameTimeoutMs, idleTimeoutMs, writeTimeoutMs } = this.#server.limits;
     const seen = {
       receivedBytes: this.#receivedBytes,
       sentBytes: this.#outflow.sentBytes,
@@ -174,7 +174,7 @@ export class Connection {
   #refuseSlowFrame(frameBytes: number, frameMs: number): void {
     const reason = `a frame comes too slowly: ${frameBytes} bytes in ${(frameMs / 1000).toFixed(1)} s; at least ` +
       `${LEAST_BYTES_PER_SECOND} bytes a second are expected`;
-    this.#service.report(new RpcError("BAD_FRAME", reason), { peer: this.#dispatch.peer });
+    this.#server.report(new RpcError("BAD_FRAME", reason), { peer: this.#dispatch.peer });
     this.#dispatch.refuseFrame(new BadFrame(reason));
   }
 
@@ -196,7 +196,7 @@ export class Connection {
         this.#reading = false;
         if (readBytes === null) break;
         this.#receivedBytes += readBytes;
-        this.#service.counts.bytesReceived += readBytes;
+        this.#server.counts.bytesReceived += readBytes;
         if (this.#dispatch.gone) {
           lingerBytes += readBytes;
           if (lingerBytes > LINGER_BYTES) return;
@@ -214,20 +214,20 @@ export class Connection {
 
   /** Works on what has come, in turn with all others: as much at once as has not taken longer than a turn lately. */
   async #take(bytes: Uint8Array): Promise<void> {
-    const { connections, turn } = this.#service;
+    const { connections, yieldBudget } = this.#server;
     const isOneOfMany = connections.size > READS_A_ROUND;
-    if (isOneOfMany) turn.countRead();
+    if (isOneOfMany) yieldBudget.countRead();
     const mayLast = isOneOfMany || bytes.length >= LONG_READ_BYTES;
     for (let start = 0; start < bytes.length && !this.#dispatch.gone;) {
       const end = Math.min(bytes.length, start + this.#bytesAtOnce);
       await this.#requests.write(bytes.subarray(start, end));
       start = end;
       this.#reading = true; // to wait for a turn takes milliseconds, and gives a slow peer no time
-      const wasLong = mayLast && turn.isOver;
+      const wasLong = mayLast && yieldBudget.isExhausted;
       this.#bytesAtOnce = wasLong
         ? Math.max(LONG_READ_BYTES, this.#bytesAtOnce / 4)
         : Math.min(MOST_READ_BYTES, 2 * this.#bytesAtOnce);
-      if (wasLong) { while (turn.isOver) await turn.next(); }
+      if (wasLong) { while (yieldBudget.isExhausted) await yieldBudget.refilled(); }
     }
   }
 
@@ -241,7 +241,7 @@ export class Connection {
           const sentBytes = await this.#ends.write(start === 0 ? value : value.subarray(start));
           start += sentBytes;
           this.#outflow.sent(sentBytes);
-          this.#service.counts.bytesSent += sentBytes;
+          this.#server.counts.bytesSent += sentBytes;
         }
       }
     } catch (error) {

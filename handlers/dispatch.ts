@@ -28,12 +28,12 @@ import { RpcError } from "../errors.ts";
 import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Timer } from "../transport/clock.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
-import type { Outflow } from "../transport/outflow.ts";
-import { TURN_MS } from "../transport/turn.ts";
+import type { OutputBuffer } from "../session/output_buffer.ts";
+import { TURN_MS } from "../session/yield_budget.ts";
 import type { Call } from "./call.ts";
 import { Calls, type CallsHost } from "./calls.ts";
 import { isCodeAlone, reduced, unwritable } from "./failures.ts";
-import type { Service } from "./service.ts";
+import type { ServerState } from "./server_state.ts";
 import { Strikes } from "./strikes.ts";
 
 /**
@@ -64,8 +64,8 @@ const SHUTTING_DOWN = new RpcError("SHUTTING_DOWN");
  */
 export class DispatchStage
   implements Transformer<Decoded<Request | Control>[], Reply<Call>>, EncodeOptions<Reply<Call>>, CallsHost {
-  readonly #service: Service;
-  readonly #outflow: Outflow;
+  readonly #server: ServerState;
+  readonly #outflow: OutputBuffer;
   /** The largest payload that the peer takes: a short frame, until it has said otherwise. */
   #peerMaxBytes = SHORT_PAYLOAD_BYTES_END - 1;
   /** The same, or this server's own limit where that is lower. */
@@ -79,12 +79,12 @@ export class DispatchStage
   #resume: (() => void) | undefined;
   #quietTimer: Timer | undefined;
 
-  constructor(service: Service, outflow: Outflow, peer: string, certificate?: PeerCertificate) {
-    this.#service = service;
+  constructor(server: ServerState, outflow: OutputBuffer, peer: string, certificate?: PeerCertificate) {
+    this.#server = server;
     this.#outflow = outflow;
-    this.#maxReplyBytes = Math.min(this.#peerMaxBytes, service.limits.maxPayloadBytes);
-    this.#strikes = new Strikes(service.limits);
-    this.#calls = new Calls(service, this, outflow, peer, certificate);
+    this.#maxReplyBytes = Math.min(this.#peerMaxBytes, server.limits.maxPayloadBytes);
+    this.#strikes = new Strikes(server.limits);
+    this.#calls = new Calls(server, this, outflow, peer, certificate);
   }
 
   /** Whether the connection has ended: no more is taken, and nothing put out. */
@@ -107,7 +107,7 @@ export class DispatchStage
   }
 
   transform(batch: Decoded<Request | Control>[]): void | Promise<void> {
-    this.#arrivedMs = this.#service.clock.now();
+    this.#arrivedMs = this.#server.clock.now();
     const next = this.#accept(batch, 0, this.#arrivedMs);
     if (next < batch.length) return this.#acceptLater(batch, next);
   }
@@ -161,7 +161,7 @@ export class DispatchStage
     if (call === undefined) return new Reply(seq, reduced(outcome as RpcError), false);
     if (reply.more && call.settled) return undefined; // its final reply is on its way already
     // A caller that takes less than the server allows is told, and nobody else: that limit is its own.
-    if (!(error instanceof PayloadTooLargeError && error.limitBytes < this.#service.limits.maxPayloadBytes)) {
+    if (!(error instanceof PayloadTooLargeError && error.limitBytes < this.#server.limits.maxPayloadBytes)) {
       this.#calls.onError(call, error);
     }
     if (outcome instanceof Error) return new Reply(seq, reduced(outcome), false, call);
@@ -184,7 +184,7 @@ export class DispatchStage
     let index = from;
     for (; index < batch.length && !this.#gone; index++) {
       const taken = index - from;
-      if (taken > 0 && taken % MESSAGES_A_LOOK === 0 && this.#service.clock.now() - startMs >= TURN_MS) break;
+      if (taken > 0 && taken % MESSAGES_A_LOOK === 0 && this.#server.clock.now() - startMs >= TURN_MS) break;
       const message = batch[index];
       if (message instanceof Request) {
         if (this.#full || this.#calls.begun >= maxBegun) break;
@@ -195,7 +195,7 @@ export class DispatchStage
       } else if (message instanceof BadFrame) {
         break;
       } else if (message instanceof Truncated) {
-        this.#service.counts.truncatedStreams++;
+        this.#server.counts.truncatedStreams++;
       } else {
         this.#control(message);
       }
@@ -206,7 +206,7 @@ export class DispatchStage
 
   /** Takes the rest of a batch as there is room for it, in turn with all others; meanwhile nothing is read. */
   async #acceptLater(batch: Decoded<Request | Control>[], from: number): Promise<void> {
-    const service = this.#service;
+    const server = this.#server;
     for (let next = from; next < batch.length && !this.#gone;) {
       const message = batch[next];
       if (message instanceof BadFrame) {
@@ -215,11 +215,11 @@ export class DispatchStage
         return this.refuseFrame(message);
       }
       const unreadBytes = weightOf(batch, next);
-      service.heldBytes += unreadBytes;
+      server.heldBytes += unreadBytes;
       await this.#untilRoom();
-      while (service.turn.isOver) await service.turn.next();
-      service.heldBytes -= unreadBytes;
-      next = this.#accept(batch, next, this.#service.clock.now());
+      while (server.yieldBudget.isExhausted) await server.yieldBudget.refilled();
+      server.heldBytes -= unreadBytes;
+      next = this.#accept(batch, next, this.#server.clock.now());
     }
   }
 
@@ -227,7 +227,7 @@ export class DispatchStage
     const { seq } = request;
     if (seq !== undefined && this.#calls.bySeq.size > 0 && this.#calls.bySeq.has(seq)) {
       this.#malformed(new Malformed("seq is in flight already"));
-    } else if (this.#service.draining) {
+    } else if (this.#server.draining) {
       this.#startQuietTimer();
       this.#calls.answerInTurn(new Reply(seq, SHUTTING_DOWN, false));
     } else {
@@ -236,7 +236,7 @@ export class DispatchStage
   }
 
   #malformed(message: Malformed): void {
-    this.#service.counts.invalidMessages++;
+    this.#server.counts.invalidMessages++;
     const seq = message.seq !== undefined && !this.#calls.bySeq.has(message.seq) ? message.seq : undefined;
     this.#calls.answerInTurn(new Reply(seq, new RpcError("INVALID_MESSAGE", message.reason), false));
     this.#strike();
@@ -245,7 +245,7 @@ export class DispatchStage
   #control(control: Control): void {
     if (control.max !== undefined) {
       this.#peerMaxBytes = control.max;
-      this.#maxReplyBytes = Math.min(control.max, this.#service.limits.maxPayloadBytes);
+      this.#maxReplyBytes = Math.min(control.max, this.#server.limits.maxPayloadBytes);
       return;
     }
     // An unknown or finished call is no error: its reply may have crossed this message.
@@ -262,7 +262,7 @@ export class DispatchStage
   /** Answers a broken frame, or one that comes too slowly, and ends the connection. */
   refuseFrame(message: BadFrame): void {
     if (this.#gone) return;
-    this.#service.counts.badFrames++;
+    this.#server.counts.badFrames++;
     this.push(new Reply(undefined, new RpcError("BAD_FRAME", message.damage), false));
     this.#end(new RpcError("BAD_FRAME", message.damage));
   }
@@ -277,15 +277,15 @@ export class DispatchStage
   // ---- patience
 
   get #full(): boolean {
-    const { maxInFlight } = this.#service.limits;
+    const { maxInFlight } = this.#server.limits;
     return this.#outflow.full || this.#calls.taken >= maxInFlight || this.#calls.held.mustWait;
   }
 
   async #untilRoom(): Promise<void> {
     while (this.#full && !this.#gone) {
-      if (this.#outflow.full) await this.#outflow.drained(this.#service.limits.maxQueuedBytes * RESUME_SHARE);
+      if (this.#outflow.full) await this.#outflow.drained(this.#server.limits.maxQueuedBytes * RESUME_SHARE);
       else if (this.#calls.held.mustWait) {
-        await this.#calls.held.untilOneEnds(this.#service.clock, (resume) => this.#resume = resume);
+        await this.#calls.held.untilOneEnds(this.#server.clock, (resume) => this.#resume = resume);
       } else await new Promise<void>((resolve) => this.#resume = resolve);
     }
   }
@@ -301,7 +301,7 @@ export class DispatchStage
   }
 
   onSettled(): void {
-    if (this.#service.draining && !this.#gone && this.idle) this.#startQuietTimer();
+    if (this.#server.draining && !this.#gone && this.idle) this.#startQuietTimer();
     this.#resume?.();
   }
 
@@ -318,7 +318,7 @@ export class DispatchStage
 
   #startQuietTimer(): void {
     this.#stopQuietTimer();
-    this.#quietTimer = this.#service.clock.setTimer(
+    this.#quietTimer = this.#server.clock.setTimer(
       () => {
         this.#quietTimer = undefined;
         if (this.idle) this.#end(SHUTTING_DOWN);
@@ -329,7 +329,7 @@ export class DispatchStage
   }
 
   #stopQuietTimer(): void {
-    if (this.#quietTimer !== undefined) this.#service.clock.clearTimer(this.#quietTimer);
+    if (this.#quietTimer !== undefined) this.#server.clock.clearTimer(this.#quietTimer);
     this.#quietTimer = undefined;
   }
 }

@@ -8,7 +8,7 @@
 import { PayloadTooLargeError } from "../codec/encode.ts";
 import { EncodeError } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
-import { isReceived } from "../transport/received.ts";
+import { isReceived } from "../session/received.ts";
 
 /** Codes with which a call ends at its caller: they say nothing about this server, so a handler cannot answer them. */
 const CALLERS_OWN: ReadonlySet<string> = new Set(["CONNECTION_LOST", "TIMEOUT", "CLOSED", "BAD_REPLY"]);

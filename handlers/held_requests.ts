@@ -6,14 +6,14 @@
 
 import type { Request } from "../codec/message.ts";
 import type { Clock } from "../transport/clock.ts";
-import type { Service } from "./service.ts";
+import type { ServerState } from "./server_state.ts";
 
 /** So long a connection that holds too many bytes is not read; if no call has ended by then, more are refused. */
 const PATIENCE_MS = 1_000;
 
 /** The requests of one connection. */
 export class HeldRequests {
-  readonly #service: Service;
+  readonly #server: ServerState;
   readonly #maxBytes: number;
   readonly #maxTotalBytes: number;
   #bytes = 0;
@@ -22,10 +22,10 @@ export class HeldRequests {
   /** Nothing has ended for so long that waiting is over. */
   #patienceOver = false;
 
-  constructor(service: Service) {
-    this.#service = service;
-    this.#maxBytes = service.limits.maxHeldBytes;
-    this.#maxTotalBytes = service.limits.maxTotalHeldBytes;
+  constructor(server: ServerState) {
+    this.#server = server;
+    this.#maxBytes = server.limits.maxHeldBytes;
+    this.#maxTotalBytes = server.limits.maxTotalHeldBytes;
   }
 
   /** Whether the connection holds too much, and it is worth waiting for a call to end. */
@@ -36,20 +36,20 @@ export class HeldRequests {
   add({ weightBytes }: Request): void {
     this.#bytes += weightBytes;
     this.#isFull = this.#bytes >= this.#maxBytes;
-    this.#service.heldBytes += weightBytes;
+    this.#server.heldBytes += weightBytes;
   }
 
   delete({ weightBytes }: Request): void {
     this.#bytes -= weightBytes;
     this.#isFull = this.#bytes >= this.#maxBytes;
-    this.#service.heldBytes -= weightBytes;
+    this.#server.heldBytes -= weightBytes;
     if (!this.#isFull) this.#patienceOver = false;
   }
 
   /** Whether there is no memory for one more request. */
   mustRefuse(request: Request): boolean {
-    if (!this.#isFull && this.#service.heldBytes < this.#maxTotalBytes) return false;
-    return this.#service.registry.find(request.cmd)?.immediate !== true;
+    if (!this.#isFull && this.#server.heldBytes < this.#maxTotalBytes) return false;
+    return this.#server.registry.find(request.cmd)?.immediate !== true;
   }
 
   /** Waits until a call ends, but not for ever: what the calls wait for may stand in messages that are not read meanwhile. */

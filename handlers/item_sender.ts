@@ -8,8 +8,8 @@
  */
 
 import { ITEMS } from "../codec/message.ts";
-import type { Outflow } from "../transport/outflow.ts";
-import type { Turn } from "../transport/turn.ts";
+import type { OutputBuffer } from "../session/output_buffer.ts";
+import type { YieldBudget } from "../session/yield_budget.ts";
 import type { Call } from "./call.ts";
 import type { ReplyFields } from "./command.ts";
 
@@ -18,8 +18,8 @@ const STREAM_AHEAD_BYTES = 64 * 1024;
 
 /** Where items go, and what holds them back. */
 export interface ItemOutput {
-  readonly outflow: Outflow;
-  readonly turn: Turn;
+  readonly outflow: OutputBuffer;
+  readonly yieldBudget: YieldBudget;
   /** Resolves when the caller takes another item, or the call has ended. */
   untilCredit(call: Call): Promise<void>;
   /** Takes an item; it is encoded when this returns. */
@@ -53,7 +53,7 @@ export function sendItems(call: Call, stream: AsyncIterable<unknown>, output: It
 async function sendEach(
   call: Call,
   items: AsyncIterator<unknown, unknown, void>,
-  { outflow, turn, untilCredit, sendItem }: ItemOutput,
+  { outflow, yieldBudget, untilCredit, sendItem }: ItemOutput,
   left: Promise<never> | undefined,
 ): Promise<ReplyFields> {
   const { request } = call;
@@ -63,8 +63,8 @@ async function sendEach(
       await untilCredit(call);
     } else if (outflow.queuedBytes >= STREAM_AHEAD_BYTES || outflow.full) {
       await outflow.drained(STREAM_AHEAD_BYTES);
-    } else if (turn.isOver) {
-      await turn.next();
+    } else if (yieldBudget.isExhausted) {
+      await yieldBudget.refilled();
     } else {
       const { value, done } = await items.next();
       if (call.settled) break;

@@ -5,7 +5,7 @@
  */
 
 import type { Reply, Request } from "../codec/message.ts";
-import { Fifo } from "../transport/fifo.ts";
+import { Fifo } from "../session/fifo.ts";
 import type { Call } from "./call.ts";
 
 /** A request that waits. */

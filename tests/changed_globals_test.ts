@@ -1,9 +1,9 @@
 /** The library in a program that has changed what all code shares, before it was imported or after. */
 
 import { assertEquals } from "@std/assert";
-import { CHANGES } from "./changed_globals.ts";
+import { CHANGES } from "./support/changed_globals.ts";
 
-const program = new URL("changed_globals.ts", import.meta.url).pathname;
+const program = new URL("support/changed_globals.ts", import.meta.url).pathname;
 const config = new URL("../deno.json", import.meta.url).pathname;
 
 for (const name of Object.keys(CHANGES)) {

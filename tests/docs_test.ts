@@ -20,7 +20,16 @@ const project = new URL("../", import.meta.url);
 const docs = new URL("docs/", project);
 
 /** What a document's files may import or load. */
-const NEEDED = ["cli", "codec", "handlers", "transport", "examples/openresty"];
+const NEEDED = [
+  "cli",
+  "client",
+  "codec",
+  "handlers",
+  "handlers/built_ins",
+  "session",
+  "transport",
+  "examples/openresty",
+];
 
 /** The port that the documents name. */
 const PORT = "1300";

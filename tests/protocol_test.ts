@@ -9,11 +9,11 @@
 import { assert, assertEquals, AssertionError, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { decode, encode, EncodeError } from "../codec/msgpack.ts";
 import { type Command, command, type StandardSchema } from "../handlers/command.ts";
-import { builtIns } from "../handlers/mod.ts";
+import { builtIns } from "../handlers/registry.ts";
 import { DEFAULT_LIMITS, LIMIT_NAMES } from "../limits.ts";
 import { serve, type ServeOptions, type Server } from "../server.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
-import { frame } from "./wire.ts";
+import { frame } from "./support/wire.ts";
 
 const SAMPLES_LEAST = 32;
 

@@ -59,9 +59,13 @@ async function shippedFiles(): Promise<string[]> {
   for await (const { name, isFile } of Deno.readDir(project)) {
     if (isFile && /^(deno\.json|LICENSE|[A-Z]+\.md|\w+\.ts)$/.test(name)) files.push(name);
   }
-  for (const place of ["cli", "codec", "handlers", "transport"]) {
-    for await (const { name } of Deno.readDir(new URL(place, project))) files.push(`${place}/${name}`);
-  }
+  const addFolder = async (folder: string) => {
+    for await (const { name, isFile } of Deno.readDir(new URL(folder, project))) {
+      if (isFile) files.push(`${folder}/${name}`);
+      else await addFolder(`${folder}/${name}`);
+    }
+  };
+  for (const folder of ["cli", "client", "codec", "handlers", "session", "transport"]) await addFolder(folder);
   return files.sort();
 }
 

@@ -8,8 +8,8 @@ import type { RpcError } from "../errors.ts";
 import { command } from "../handlers/command.ts";
 import { serve, serveConnection, type ShutdownReport } from "../server.ts";
 import { memoryPair } from "../transport/duplex.ts";
-import { FakeClock } from "./fake_clock.ts";
-import { newSeed, Random } from "./random.ts";
+import { FakeClock } from "./support/fake_clock.ts";
+import { newSeed, Random } from "./support/random.ts";
 import {
   chunksOf,
   concat,
@@ -26,8 +26,8 @@ import {
   unhex,
   withMemory,
   withServer,
-} from "./wire.ts";
-import { type Address, overEach } from "./transports.ts";
+} from "./support/wire.ts";
+import { type Address, overEach } from "./support/transports.ts";
 
 const SEED = newSeed();
 const PONG = { res: "PONG" };

@@ -4,7 +4,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { builtIns } from "../handlers/mod.ts";
+import { builtIns } from "../handlers/registry.ts";
 
 /** What the modules of a place may import: code, and beyond it types alone. */
 interface Rule {
@@ -14,24 +14,32 @@ interface Rule {
 
 const BASE = ["errors.ts", "limits.ts"];
 
+/** What both sides stand on: bytes, messages, and one connection of both. */
+const GROUND = ["codec/", "transport/", "session/"];
+
 const RULES: Record<string, Rule> = {
   "errors.ts": { code: [] },
   "limits.ts": { code: [] },
   "codec/": { code: [...BASE, "codec/"] },
-  "transport/": { code: [...BASE, "codec/", "transport/"], types: ["handlers/"] },
-  "handlers/": { code: [...BASE, "codec/", "transport/", "handlers/", "deno.json"] },
-  "server.ts": { code: [...BASE, "codec/", "transport/", "handlers/", "cli/"] },
-  "client.ts": { code: [...BASE, "codec/", "transport/", "cli/"], types: ["handlers/"] },
-  "cli/": { code: [...BASE, "codec/", "transport/", "handlers/", "server.ts", "client.ts", "cli/", "deno.json"] },
+  "transport/": { code: [...BASE, "transport/"] },
+  "session/": { code: [...BASE, "codec/", "transport/", "session/"] },
+  "handlers/": { code: [...BASE, ...GROUND, "handlers/", "deno.json"] },
+  "client/": { code: [...BASE, ...GROUND, "client/"], types: ["handlers/"] },
+  "server.ts": { code: [...BASE, ...GROUND, "handlers/", "cli/"] },
+  "client.ts": { code: [...BASE, ...GROUND, "client/", "cli/"], types: ["handlers/"] },
+  "cli/": { code: [...BASE, ...GROUND, "handlers/", "client/", "server.ts", "client.ts", "cli/", "deno.json"] },
   "mod.ts": { code: [...BASE, "transport/", "handlers/", "server.ts", "client.ts"] },
 };
 
 /** What a user sees at the top; `bench/`, `examples/` and `tests/` use the project and are not shipped. */
 const TOP_LEVEL = [
   ...["deno.json", "deno.lock", "jsr.json", "mod.ts", "server.ts", "client.ts", "errors.ts", "limits.ts"],
-  ...["codec", "handlers", "transport", "cli", "tests", "bench", "examples", "docs", ".ci"],
+  ...["transport", "codec", "session", "handlers", "client", "cli", "tests", "bench", "examples", "docs", ".ci"],
   ...["README.md", "PROTOCOL.md", "RELIABILITY.md", "CHANGELOG.md", "LICENSE"],
 ];
+
+/** Folders in a folder: a room has none, unless all that is in it is of one kind. */
+const INNER_FOLDERS = ["handlers/built_ins"];
 
 /** The modules that use the runtime's Node interface, where there is no other: TLS, lines typed at a prompt. */
 const NODE_USERS = [
@@ -93,15 +101,20 @@ async function shippedModules(): Promise<Map<string, Module>> {
     const text = await Deno.readTextFile(new URL(path, root));
     modules.set(path, { path, text, imports: importsOf(path, text) });
   };
+  const addFolder = async (folder: string) => {
+    for await (const { name, isDirectory } of Deno.readDir(new URL(folder, root))) {
+      const path = folder + name;
+      if (name.endsWith(".ts")) await add(path);
+      else assert(isDirectory && INNER_FOLDERS.includes(path), `${path} is a folder in a folder`);
+      if (isDirectory) await addFolder(`${path}/`);
+    }
+  };
   for (const place of Object.keys(RULES)) {
     if (!place.endsWith("/")) {
       await add(place);
       continue;
     }
-    for await (const entry of Deno.readDir(new URL(place, root))) {
-      if (entry.name.endsWith(".ts")) await add(place + entry.name);
-      else assert(!entry.isDirectory, `${place}${entry.name} is a folder in a folder`);
-    }
+    await addFolder(place);
   }
   return modules;
 }
@@ -151,8 +164,8 @@ Deno.test("every shipped module imports only what its place allows", () => {
 Deno.test("an import against the rules is noticed, however it is written", () => {
   const found = (path: string, text: string) => violations([{ path, text, imports: importsOf(path, text) }]);
   const bad: [path: string, text: string][] = [
-    ["codec/a.ts", 'import { builtIns } from "../handlers/mod.ts";'],
-    ["codec/a.ts", 'import type { BuiltIns } from "../handlers/mod.ts";'],
+    ["codec/a.ts", 'import { builtIns } from "../handlers/registry.ts";'],
+    ["codec/a.ts", 'import type { BuiltIns } from "../handlers/registry.ts";'],
     ["codec/a.ts", 'import {\n  sleep,\n} from "../transport/clock.ts";'],
     ["transport/a.ts", 'import { type Command, command } from "../handlers/command.ts";'],
     ["transport/a.ts", 'export * from "../server.ts";'],
@@ -166,8 +179,8 @@ Deno.test("an import against the rules is noticed, however it is written", () =>
   ];
   for (const [path, text] of bad) assertEquals(found(path, text).length, 1, text);
   const good: [path: string, text: string][] = [
-    ["transport/a.ts", 'import { type Command, type Commands } from "../handlers/command.ts";'],
-    ["transport/a.ts", 'export type { Command } from "../handlers/command.ts";'],
+    ["client/a.ts", 'import { type Command, type Commands } from "../handlers/command.ts";'],
+    ["client/a.ts", 'export type { Command } from "../handlers/command.ts";'],
     ["codec/a.ts", '/**\n * import { serve } from "../server.ts";\n * await import("../server.ts")\n */'],
     ["codec/a.ts", 'import { decode } from "jsr:@std/msgpack@^1.0.3";'],
   ];
@@ -184,9 +197,15 @@ Deno.test("a client carries no code of the server's, until its script is run", (
 });
 
 Deno.test("a command sees neither frames nor sockets", () => {
-  const allowed = ["errors.ts", "limits.ts", "handlers/built_in.ts", "handlers/command.ts", "transport/clock.ts"];
+  const allowed = [
+    "errors.ts",
+    "limits.ts",
+    "handlers/built_ins/built_in.ts",
+    "handlers/command.ts",
+    "transport/clock.ts",
+  ];
   for (const name of Object.keys(builtIns)) {
-    const module = modules.get(`handlers/${name.toLowerCase()}.ts`);
+    const module = modules.get(`handlers/built_ins/${name.toLowerCase()}.ts`);
     assert(module, `${name} has no file of its own`);
     assertEquals(module?.imports.map(({ target }) => target).filter((target) => !allowed.includes(target)), [], name);
   }

@@ -42,7 +42,7 @@ Deno.test("a handler's error of another copy goes out with its code, text and da
 });
 
 Deno.test("an error that another copy's client received stays one about the server behind", async () => {
-  const received: { markReceived(error: RpcError): RpcError } = await import("../transport/received.ts" + QUERY);
+  const received: { markReceived(error: RpcError): RpcError } = await import("../session/received.ts" + QUERY);
   const PASS_ON = command({
     handler(): { res: null } {
       throw received.markReceived(new copy.RpcError("OVERLOADED", "the server behind is full"));

@@ -18,7 +18,7 @@ import { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import { serve } from "../server.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
-import { chunksOf } from "./wire.ts";
+import { chunksOf } from "./support/wire.ts";
 import vectors from "./vectors.json" with { type: "json" };
 
 interface Frame {

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { Bench, type Callable, type Load } from "../../cli/bench.ts";
 import { benchJson, benchProgress, benchReport } from "../../cli/bench_report.ts";
 import { RpcError } from "../../errors.ts";
-import { FakeClock } from "../fake_clock.ts";
+import { FakeClock } from "../support/fake_clock.ts";
 
 const LOAD: Load = {
   call: { name: "PING", params: {} },

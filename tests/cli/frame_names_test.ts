@@ -4,7 +4,7 @@ import { assert, assertEquals } from "@std/assert";
 import { LONG_HEADER_BYTES, TERMINATOR, writeLongHeader } from "../../codec/frame.ts";
 import { encode } from "../../codec/msgpack.ts";
 import { nameFrame } from "../../cli/frame_names.ts";
-import { newSeed, Random } from "../random.ts";
+import { newSeed, Random } from "../support/random.ts";
 import { frame } from "./scripts.ts";
 
 /** The lines with one blank between bytes and meaning. */

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { ACCURACY, LatencyHistogram } from "../../cli/latency_histogram.ts";
-import { newSeed, Random } from "../random.ts";
+import { newSeed, Random } from "../support/random.ts";
 
 Deno.test("percentile() is within the accuracy of the exact one, for any latencies", () => {
   const seed = newSeed();

@@ -16,8 +16,8 @@ import {
 } from "../../codec/message.ts";
 import { encode } from "../../codec/msgpack.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
-import { newSeed, Random } from "../random.ts";
-import { chunksOf, concat, frame, request, unhex } from "../wire.ts";
+import { newSeed, Random } from "../support/random.ts";
+import { chunksOf, concat, frame, request, unhex } from "../support/wire.ts";
 
 const SEED = newSeed();
 

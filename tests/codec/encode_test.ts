@@ -8,7 +8,7 @@ import { type EncodeOptions, EncodeStage, PayloadTooLargeError } from "../../cod
 import { decode, DecodeError, encode, EncodeError } from "../../codec/msgpack.ts";
 import { ARRAY_WEIGHT, ELEMENT_WEIGHT, FIELD_WEIGHT, MAP_WEIGHT, MESSAGE_WEIGHT } from "../../codec/weight.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
-import { concat, frame, hex, messages } from "../wire.ts";
+import { concat, frame, hex, messages } from "../support/wire.ts";
 
 type Value = Record<string, unknown>;
 

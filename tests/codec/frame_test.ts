@@ -2,7 +2,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { FrameScanner, TERMINATOR, writeLongHeader, writeShortHeader } from "../../codec/frame.ts";
-import { concat, frame, hex, unhex } from "../wire.ts";
+import { concat, frame, hex, unhex } from "../support/wire.ts";
 
 const MIB = 1024 * 1024;
 

@@ -21,7 +21,7 @@ import { DecodeError, Reader, setField } from "../../codec/reader.ts";
 import { EncodeError, Writer } from "../../codec/writer.ts";
 import { RpcError } from "../../errors.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
-import { concat, hex, unhex } from "../wire.ts";
+import { concat, hex, unhex } from "../support/wire.ts";
 
 function read<Message>(readMessage: (reader: Reader) => Message, payload: Uint8Array): Message {
   const reader = new Reader(DEFAULT_LIMITS);

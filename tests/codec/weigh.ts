@@ -4,7 +4,7 @@
  */
 
 import { Reader } from "../../codec/reader.ts";
-import { concat, unhex } from "../wire.ts";
+import { concat, unhex } from "../support/wire.ts";
 
 const COUNT = 5_000;
 

@@ -5,7 +5,7 @@ import { decode, encode } from "../../codec/msgpack.ts";
 import { DecodeError, EncodeError } from "../../codec/msgpack.ts";
 import { Writer } from "../../codec/writer.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
-import { concat, unhex } from "../wire.ts";
+import { concat, unhex } from "../support/wire.ts";
 
 Deno.test("values take no more memory than they weigh, whatever their kind", async () => {
   const script = new URL("weigh.ts", import.meta.url).pathname;

@@ -9,12 +9,12 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type Client, connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import type { Duplex } from "../../transport/duplex.ts";
-import { FakeClock } from "../fake_clock.ts";
-import { newSeed, Random } from "../random.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { newSeed, Random } from "../support/random.ts";
 import { testWith } from "../production/programs.ts";
-import { type Network, ScriptedServer, tcpNetwork, tlsNetwork } from "../scripted_server.ts";
-import { TCP, TLS } from "../transports.ts";
-import { concat, frame, message, takeFrames, unhex, withServer } from "../wire.ts";
+import { type Network, ScriptedServer, tcpNetwork, tlsNetwork } from "../support/scripted_server.ts";
+import { TCP, TLS } from "../support/transports.ts";
+import { concat, frame, message, takeFrames, unhex, withServer } from "../support/wire.ts";
 import { besideGoodClients, shown, until } from "./beside.ts";
 
 /** Calls in flight when the bytes come: their `seq` are 0, 1 and 2. */

@@ -5,7 +5,7 @@
  * ended with the test, by its own id.
  */
 
-import { type Address, type Place, TCP, type Transport } from "../transports.ts";
+import { type Address, type Place, TCP, type Transport } from "../support/transports.ts";
 import type { ServedOptions } from "./served.ts";
 
 /** What a server is started with. */

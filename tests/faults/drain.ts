@@ -6,8 +6,8 @@
  */
 
 import { type Client, connect } from "../../client.ts";
-import { Random } from "../random.ts";
-import type { Transport } from "../transports.ts";
+import { Random } from "../support/random.ts";
+import type { Transport } from "../support/transports.ts";
 import { statisticsOf, until } from "./beside.ts";
 import { ChildServer } from "./child.ts";
 import { Ledger } from "./ledger.ts";

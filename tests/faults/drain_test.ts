@@ -6,9 +6,9 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { newSeed } from "../random.ts";
+import { newSeed } from "../support/random.ts";
 import { testWith } from "../production/programs.ts";
-import { overEach, TCP, TLS } from "../transports.ts";
+import { overEach, TCP, TLS } from "../support/transports.ts";
 import { statisticsOf, until } from "./beside.ts";
 import { ChildServer } from "./child.ts";
 import { drain, type DrainReport } from "./drain.ts";

@@ -11,7 +11,7 @@
  */
 
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { Random } from "../random.ts";
+import { Random } from "../support/random.ts";
 
 /** How a connection ends: in order, or as that of a process that was killed with work left. */
 export type End = "FIN" | "RST";

@@ -1,8 +1,8 @@
 /** The fault proxy itself: each fault is what it says, and a seed says them all. */
 
 import { assert, assertEquals } from "@std/assert";
-import { concat, connectResettable } from "../wire.ts";
-import { newSeed, Random } from "../random.ts";
+import { concat, connectResettable } from "../support/wire.ts";
+import { newSeed, Random } from "../support/random.ts";
 import { type End, FaultProxy, type Faults } from "./fault_proxy.ts";
 
 /** What a socket has brought, and how it ended. */

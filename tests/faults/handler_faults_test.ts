@@ -7,11 +7,11 @@ import { assertEquals, AssertionError, assertMatch, assertRejects } from "@std/a
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command, type Context } from "../../handlers/command.ts";
-import type { Middleware } from "../../handlers/service.ts";
+import type { Middleware } from "../../handlers/server_state.ts";
 import { serve } from "../../server.ts";
 import { type Clock, systemClock } from "../../transport/clock.ts";
-import { ErrorLog, stderrLines, withServer } from "../wire.ts";
-import { overEach, TCP, type Transport } from "../transports.ts";
+import { ErrorLog, stderrLines, withServer } from "../support/wire.ts";
+import { overEach, TCP, type Transport } from "../support/transports.ts";
 import { besideGoodClients, shown, until, untilAtRest } from "./beside.ts";
 
 /** How often each handler is called. */

@@ -7,7 +7,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { serveConnection } from "../../server.ts";
-import { newSeed, Random } from "../random.ts";
+import { newSeed, Random } from "../support/random.ts";
 import {
   concat,
   connectPeer,
@@ -18,9 +18,9 @@ import {
   request,
   type TestServer,
   withServer,
-} from "../wire.ts";
+} from "../support/wire.ts";
 import { testWith } from "../production/programs.ts";
-import { type Address, TCP, TLS, type Transport } from "../transports.ts";
+import { type Address, TCP, TLS, type Transport } from "../support/transports.ts";
 import { besideGoodClients, shown, statisticsOf, until, untilAtRest } from "./beside.ts";
 
 const PING = request({ cmd: 1 });

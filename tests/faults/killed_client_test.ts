@@ -5,8 +5,8 @@
 
 import { assertEquals } from "@std/assert";
 import { connect } from "../../client.ts";
-import { overEach, TCP, TLS, UNIX } from "../transports.ts";
-import { Held, withServer } from "../wire.ts";
+import { overEach, TCP, TLS, UNIX } from "../support/transports.ts";
+import { Held, withServer } from "../support/wire.ts";
 import { until, untilAtRest } from "./beside.ts";
 
 const library = new URL("../../client.ts", import.meta.url).href;

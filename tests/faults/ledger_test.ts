@@ -11,13 +11,13 @@ import { command } from "../../handlers/command.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import type { RpcError } from "../../errors.ts";
 import { serve } from "../../server.ts";
-import { Caller } from "../../transport/caller.ts";
-import type { Channel } from "../../transport/channel.ts";
+import { RpcClient } from "../../client/rpc_client.ts";
+import type { ClientConnection } from "../../client/client_connection.ts";
 import { sleep, systemClock } from "../../transport/clock.ts";
 import type { Duplex } from "../../transport/duplex.ts";
 import { socketDuplex } from "../../transport/tcp.ts";
-import { newSeed, Random } from "../random.ts";
-import { ErrorLog, frame, takeFrames } from "../wire.ts";
+import { newSeed, Random } from "../support/random.ts";
+import { ErrorLog, frame, takeFrames } from "../support/wire.ts";
 import { untilAtRest } from "./beside.ts";
 import { FaultProxy, type Faults } from "./fault_proxy.ts";
 import { Ledger, settled } from "./ledger.ts";
@@ -180,8 +180,8 @@ function framesThrough(change: (frames: Uint8Array[]) => Uint8Array[]): Transfor
 }
 
 /** A client that forgets the calls of a connection that has ended. */
-class ForgetfulCaller extends Caller {
-  override onEnded(channel: Channel, error: RpcError, _unanswered: unknown): void {
+class ForgetfulCaller extends RpcClient {
+  override onEnded(channel: ClientConnection, error: RpcError, _unanswered: unknown): void {
     super.onEnded(channel, error, []);
   }
 }

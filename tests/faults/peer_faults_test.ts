@@ -9,15 +9,15 @@ import { Request } from "../../codec/message.ts";
 import { RpcError } from "../../errors.ts";
 import { command, type Commands, type Context } from "../../handlers/command.ts";
 import { DispatchStage } from "../../handlers/dispatch.ts";
-import { Service, type ServiceOptions } from "../../handlers/service.ts";
+import { ServerState, type ServiceOptions } from "../../handlers/server_state.ts";
 import { serveConnection } from "../../server.ts";
 import { systemClock } from "../../transport/clock.ts";
 import type { Duplex } from "../../transport/duplex.ts";
-import { acceptAll } from "../../transport/listener.ts";
-import { Outflow } from "../../transport/outflow.ts";
+import { acceptAll } from "../../transport/accept_loop.ts";
+import { OutputBuffer } from "../../session/output_buffer.ts";
 import { closeQuietly, socketDuplex } from "../../transport/tcp.ts";
-import { concat, connectResettable, Held, type Message, type Peer, request, withServer } from "../wire.ts";
-import { overEach } from "../transports.ts";
+import { concat, connectResettable, Held, type Message, type Peer, request, withServer } from "../support/wire.ts";
+import { overEach } from "../support/transports.ts";
 import { until, untilAtRest } from "./beside.ts";
 import { FaultProxy } from "./fault_proxy.ts";
 
@@ -221,8 +221,8 @@ async function steps(count: number): Promise<void> {
 Deno.test("peer faults - whenever the end comes, between any two steps of an answer, nothing is left in flight", async () => {
   for (let count = 0; count < 20; count++) {
     const { held, commands } = new Handlers();
-    const service = new Service({ commands });
-    const stage = new DispatchStage(service, new Outflow(1_000, () => {}), "a test");
+    const service = new ServerState({ commands });
+    const stage = new DispatchStage(service, new OutputBuffer(1_000, () => {}), "a test");
     let replies = 0;
     stage.start({ enqueue: () => replies++, terminate() {} });
     const waiting = new Request();

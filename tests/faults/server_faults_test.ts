@@ -6,9 +6,9 @@
 import { assert, assertEquals, AssertionError, assertRejects } from "@std/assert";
 import { type Client, connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { FakeClock } from "../fake_clock.ts";
-import { type Message, withServer } from "../wire.ts";
-import { type Address, overEach } from "../transports.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { type Message, withServer } from "../support/wire.ts";
+import { type Address, overEach } from "../support/transports.ts";
 import { statisticsOf, until, untilAtRest } from "./beside.ts";
 import { ChildServer } from "./child.ts";
 import { type Direction, type End, FaultProxy } from "./fault_proxy.ts";

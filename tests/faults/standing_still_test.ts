@@ -4,8 +4,8 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { overEach, TCP, TLS, type Transport } from "../transports.ts";
-import { concat, connectPeer, request } from "../wire.ts";
+import { overEach, TCP, TLS, type Transport } from "../support/transports.ts";
+import { concat, connectPeer, request } from "../support/wire.ts";
 import { ChildServer } from "./child.ts";
 
 /** The limits of a server here, and how long it stands still. */

@@ -121,7 +121,7 @@ export function repliesOf(bytes: Uint8Array): Decoded<ReceivedReply>[] {
 
 function messagesOf<Message>(
   bytes: Uint8Array,
-  messageOf: (entries: Entry[]) => Message | Malformed,
+  messageOf: (entries: RegisteredCommand[]) => Message | Malformed,
 ): Decoded<Message>[] {
   const { payloads, end } = takeApart(bytes);
   const messages: Decoded<Message>[] = payloads.map((payload) => {
@@ -144,14 +144,14 @@ function isAtLeast0(payload: Uint8Array, at: number): boolean {
   return type < 0x80 || type >= 0xcc && type <= 0xcf || type >= 0xd0 && type <= 0xd3 && payload[at + 1] < 0x80;
 }
 
-type Entry = [key: string, value: unknown];
+type RegisteredCommand = [key: string, value: unknown];
 
 /** A payload's keys and values, in their order; a key may come twice. The values are checked elsewhere, against std. */
-function entriesOf(payload: Uint8Array): Entry[] | undefined {
+function entriesOf(payload: Uint8Array): RegisteredCommand[] | undefined {
   const reader = new Reader(DEFAULT_LIMITS);
   reader.begin(payload, 0, payload.length);
   try {
-    const entries: Entry[] = [];
+    const entries: RegisteredCommand[] = [];
     for (let left = reader.readMapSize(); left > 0; left--) entries.push([reader.readKey(), reader.readValue()]);
     reader.finish();
     return entries;
@@ -162,7 +162,7 @@ function entriesOf(payload: Uint8Array): Entry[] | undefined {
 }
 
 /** PROTOCOL.md, "Requests" to "Meta". Of a key that comes twice the last value counts, but no value may be wrong. */
-function requestOf(entries: Entry[]): Request | Control | Malformed {
+function requestOf(entries: RegisteredCommand[]): Request | Control | Malformed {
   const last = new Map(entries);
   const holds = (name: string, isRight: (value: unknown) => boolean) =>
     entries.every(([key, value]) => key !== name || isRight(value));
@@ -191,7 +191,7 @@ function requestOf(entries: Entry[]): Request | Control | Malformed {
 }
 
 /** PROTOCOL.md, "Replies", "Order", "Streams and credit". */
-function replyOf(entries: Entry[]): ReceivedReply | Malformed {
+function replyOf(entries: RegisteredCommand[]): ReceivedReply | Malformed {
   const last = new Map(entries);
   if (!entries.every(([key, value]) => key !== "seq" || isCount(value))) return new Malformed("");
   const fields = Object.fromEntries(entries.filter(([key]) => key !== "seq" && key !== "more"));

@@ -6,8 +6,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { readReply, readRequest } from "../../codec/message.ts";
 import { encode } from "../../codec/msgpack.ts";
-import { newSeed, Random } from "../random.ts";
-import { chunksOf, concat, frame, hex, message, messages, unhex } from "../wire.ts";
+import { newSeed, Random } from "../support/random.ts";
+import { chunksOf, concat, frame, hex, message, messages, unhex } from "../support/wire.ts";
 import { readAll } from "./codec_checks.ts";
 import { serveConnection } from "../../server.ts";
 import { converse, type Serve } from "./conversation.ts";

@@ -12,8 +12,8 @@ import { BadFrame, type Decoded, Malformed, readReply, readRequest, Truncated } 
 import { decode, DecodeError, encode } from "../../codec/msgpack.ts";
 import type { Reader } from "../../codec/reader.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
-import { Random } from "../random.ts";
-import { frame } from "../wire.ts";
+import { Random } from "../support/random.ts";
+import { frame } from "../support/wire.ts";
 import { contentsOf, repliesOf, requestsOf } from "./by_hand.ts";
 import { describe, hash } from "./describe.ts";
 import { GOOD } from "./samples.ts";

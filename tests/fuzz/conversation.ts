@@ -14,7 +14,7 @@ import { MAX_TIMER_MS } from "../../limits.ts";
 import { serveConnection } from "../../server.ts";
 import { sleep } from "../../transport/clock.ts";
 import type { Duplex } from "../../transport/duplex.ts";
-import { concat } from "../wire.ts";
+import { concat } from "../support/wire.ts";
 import { LeapingClock } from "./leaping_clock.ts";
 
 /** Serves a connection: the shipped code, or a broken one that a test puts in its place. */

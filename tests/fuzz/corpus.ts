@@ -5,7 +5,7 @@
  * In: a failure. Out: a file of hex digits, with what was wrong in lines that begin with `#`.
  */
 
-import { concat, hex, unhex } from "../wire.ts";
+import { concat, hex, unhex } from "../support/wire.ts";
 import { takeApart } from "./by_hand.ts";
 import { hash } from "./describe.ts";
 import type { Input } from "./inputs.ts";

@@ -7,7 +7,7 @@
 import { decode } from "jsr:@std/msgpack@^1.0.3";
 import { assertEquals, AssertionError } from "@std/assert";
 import { readRequest } from "../../codec/message.ts";
-import { concat, frame, unhex } from "../wire.ts";
+import { concat, frame, unhex } from "../support/wire.ts";
 import { readAll } from "./codec_checks.ts";
 
 const READ_BYTES = 64 * 1024;

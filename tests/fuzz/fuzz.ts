@@ -6,8 +6,8 @@
  * `connection_checks.ts` and `round_trip.ts`.
  */
 
-import { Random } from "../random.ts";
-import { concat, frame } from "../wire.ts";
+import { Random } from "../support/random.ts";
+import { concat, frame } from "../support/wire.ts";
 import { checkPayload, checkStream, type Codec, inspect, SHIPPED, type Verdict } from "./codec_checks.ts";
 import { checkConnection } from "./connection_checks.ts";
 import type { Serve } from "./conversation.ts";

@@ -4,7 +4,7 @@
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { newSeed } from "../random.ts";
+import { newSeed } from "../support/random.ts";
 import { ALL_REFUSALS } from "./codec_checks.ts";
 import { readCorpus } from "./corpus.ts";
 import { complaintAbout, fuzzInParallel, keepFailures, table } from "./fuzz.ts";

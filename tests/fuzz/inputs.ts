@@ -4,8 +4,8 @@
  * In: random numbers. Out: an input, the same for the same numbers.
  */
 
-import type { Random } from "../random.ts";
-import { concat, frame, unhex } from "../wire.ts";
+import type { Random } from "../support/random.ts";
+import { concat, frame, unhex } from "../support/wire.ts";
 import { mutated } from "./mutate.ts";
 import { LARGE, SMALL } from "./samples.ts";
 

@@ -7,7 +7,7 @@
  */
 
 import { parseArgs } from "jsr:@std/cli@^1.0.0/parse-args";
-import { newSeed } from "../random.ts";
+import { newSeed } from "../support/random.ts";
 import { fuzzInParallel, keepFailures, table } from "./fuzz.ts";
 
 const options = parseArgs(Deno.args, {

@@ -4,8 +4,8 @@
  * In: random numbers and bytes that mean something. Out: other bytes, which may still mean something.
  */
 
-import { concat, unhex } from "../wire.ts";
-import type { Random } from "../random.ts";
+import { concat, unhex } from "../support/wire.ts";
+import type { Random } from "../support/random.ts";
 
 /** The bytes that begin a value, one of each kind, and 0xc1, which begins none. */
 const TYPES = [

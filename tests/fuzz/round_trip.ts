@@ -11,8 +11,8 @@ import { OutgoingControl, writeReply, writeRequest } from "../../codec/message.t
 import type { Writer } from "../../codec/writer.ts";
 import { RpcError } from "../../errors.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
-import type { Random } from "../random.ts";
-import { concat } from "../wire.ts";
+import type { Random } from "../support/random.ts";
+import { concat } from "../support/wire.ts";
 import { takeApart } from "./by_hand.ts";
 import { attempt, type Codec, inspect, piecesOf, type Verdict } from "./codec_checks.ts";
 import { describe } from "./describe.ts";

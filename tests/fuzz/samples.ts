@@ -9,7 +9,7 @@
 import { encode } from "jsr:@std/msgpack@^1.0.3";
 import suite from "msgpack-test-suite" with { type: "json" };
 import vectors from "../vectors.json" with { type: "json" };
-import { concat, unhex } from "../wire.ts";
+import { concat, unhex } from "../support/wire.ts";
 
 /** The npm copy has no types, and std's leaves out what it takes. */
 const stdEncode: (value: unknown) => Uint8Array<ArrayBuffer> = encode as never;

@@ -5,7 +5,7 @@
 
 import { assert, assertStrictEquals } from "@std/assert";
 import { decode, DecodeError } from "../../codec/msgpack.ts";
-import { concat, hex } from "../wire.ts";
+import { concat, hex } from "../support/wire.ts";
 
 /** Where a lead changes its meaning, and where a continuation does. */
 const LEADS = [0, 0x7f, 0x80, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1, 0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4]

@@ -3,8 +3,8 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { RpcError } from "../../errors.ts";
 import type { Context } from "../../handlers/command.ts";
-import { builtIns } from "../../handlers/mod.ts";
-import { FakeClock } from "../fake_clock.ts";
+import { builtIns } from "../../handlers/registry.ts";
+import { FakeClock } from "../support/fake_clock.ts";
 
 const { PING, DELAY, TICK } = builtIns;
 

@@ -6,9 +6,9 @@
 import { setImmediate } from "node:timers";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { command } from "../../handlers/command.ts";
-import { FakeClock } from "../fake_clock.ts";
-import { concat, Held, request, type ServedInMemory, settle, unhex, withMemory, withServer } from "../wire.ts";
-import { overEach } from "../transports.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { concat, Held, request, type ServedInMemory, settle, unhex, withMemory, withServer } from "../support/wire.ts";
+import { overEach } from "../support/transports.ts";
 
 const PONG = { res: "PONG" };
 const LATE_MS = 1_000;

@@ -17,7 +17,7 @@ import {
   type ServedInMemory,
   unhex,
   withMemory,
-} from "../wire.ts";
+} from "../support/wire.ts";
 
 const PONG = { res: "PONG" };
 const SECRET = "postgres://admin:hunter2@db";

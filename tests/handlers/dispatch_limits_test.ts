@@ -4,9 +4,9 @@ import { assert, assertEquals } from "@std/assert";
 import { encode } from "../../codec/msgpack.ts";
 import { command, type ServerStatistics } from "../../handlers/command.ts";
 import type { Limits } from "../../limits.ts";
-import { FakeClock } from "../fake_clock.ts";
-import { concat, frame, Held, type Message, request, settle, unhex, withMemory, withServer } from "../wire.ts";
-import { overEach } from "../transports.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { concat, frame, Held, type Message, request, settle, unhex, withMemory, withServer } from "../support/wire.ts";
+import { overEach } from "../support/transports.ts";
 
 const PONG = { res: "PONG" };
 

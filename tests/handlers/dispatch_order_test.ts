@@ -1,8 +1,8 @@
 /** Order (PROTOCOL.md, "The frame", "Order", "What goes wrong"): the lane, requests with `seq`, half-closes, and a broken frame behind it all. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { newSeed, Random } from "../random.ts";
-import { chunksOf, concat, frame, Held, hex, request, settle, unhex, withMemory } from "../wire.ts";
+import { newSeed, Random } from "../support/random.ts";
+import { chunksOf, concat, frame, Held, hex, request, settle, unhex, withMemory } from "../support/wire.ts";
 
 const SEED = newSeed();
 

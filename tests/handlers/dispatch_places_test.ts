@@ -8,8 +8,8 @@ import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command, type Context, type ServerStatistics } from "../../handlers/command.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
-import { FakeClock } from "../fake_clock.ts";
-import { Held, type Message, request, settle, withMemory, withServer } from "../wire.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { Held, type Message, request, settle, withMemory, withServer } from "../support/wire.ts";
 
 const PONG = { res: "PONG" };
 

@@ -3,9 +3,9 @@
 import { assert, assertEquals, assertObjectMatch } from "@std/assert";
 import { RpcError } from "../../errors.ts";
 import { command, type Context } from "../../handlers/command.ts";
-import { FakeClock } from "../fake_clock.ts";
-import { concat, Held, type Message, request, settle, unhex, withMemory, withServer } from "../wire.ts";
-import { overEach } from "../transports.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { concat, Held, type Message, request, settle, unhex, withMemory, withServer } from "../support/wire.ts";
+import { overEach } from "../support/transports.ts";
 
 const PONG = { res: "PONG" };
 

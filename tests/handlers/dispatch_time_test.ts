@@ -7,10 +7,10 @@ import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import type { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
 import { sleep } from "../../transport/clock.ts";
-import { SLOT_MS } from "../../transport/deadlines.ts";
-import { FakeClock } from "../fake_clock.ts";
-import { Held, type Message, settle, unhex, withMemory, withServer } from "../wire.ts";
-import { overEach } from "../transports.ts";
+import { SLOT_MS } from "../../session/timer_wheel.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { Held, type Message, settle, unhex, withMemory, withServer } from "../support/wire.ts";
+import { overEach } from "../support/transports.ts";
 
 const PONG = { res: "PONG" };
 const LATE = { err: "DEADLINE_EXCEEDED" };

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { RpcError } from "../../errors.ts";
 import { ErrorLog } from "../../handlers/error_log.ts";
-import { FakeClock } from "../fake_clock.ts";
+import { FakeClock } from "../support/fake_clock.ts";
 
 /** A log that keeps its lines, and the clock that it goes by. */
 function begin(): { log: ErrorLog; clock: FakeClock; lines: string[] } {

@@ -6,7 +6,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { type Client, connect, RpcError } from "../../mod.ts";
 import type { ServerStatistics } from "../../handlers/command.ts";
-import { newSeed, Random } from "../random.ts";
+import { newSeed, Random } from "../support/random.ts";
 import {
   example,
   Folder,

@@ -6,7 +6,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { decode, encode } from "../../codec/msgpack.ts";
 import { command, RpcError, serve, type Server } from "../../mod.ts";
-import { concat, frame, type Message, takeFrames } from "../wire.ts";
+import { concat, frame, type Message, takeFrames } from "../support/wire.ts";
 import { example, Folder, onFreePort, type Package, Program, root, run, startNginx, testWith } from "./programs.ts";
 
 /** How long a call waits for its reply, where that is what ends it. */

@@ -11,8 +11,8 @@ import { RpcError } from "../../errors.ts";
 import { command, type PeerCertificate, type ServerTls } from "../../mod.ts";
 import { reasonOf } from "../../transport/tls.ts";
 import { TlsAcceptor } from "../../transport/tls_acceptor.ts";
-import { FakeClock } from "../fake_clock.ts";
-import { concat, connectTcp, Held, message, messages, settle, withServer } from "../wire.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { concat, connectTcp, Held, message, messages, settle, withServer } from "../support/wire.ts";
 import { type Certificate, Certificates } from "./certificates.ts";
 import { Program, root, run, testWith } from "./programs.ts";
 

@@ -6,8 +6,18 @@
 import { assertEquals } from "@std/assert";
 import { connect } from "../../client.ts";
 import type { ServeOptions } from "../../server.ts";
-import { FakeClock } from "../fake_clock.ts";
-import { concat, Held, type Message, message, Peer, settle, type TestServer, unhex, withServer } from "../wire.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import {
+  concat,
+  Held,
+  type Message,
+  message,
+  Peer,
+  settle,
+  type TestServer,
+  unhex,
+  withServer,
+} from "../support/wire.ts";
 import { Certificates } from "./certificates.ts";
 import { testWith } from "./programs.ts";
 

@@ -5,7 +5,7 @@ import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { serve } from "../../server.ts";
 import { listenUnix, permissionsToListen } from "../../transport/unix.ts";
-import { Held, settle, withServer } from "../wire.ts";
+import { Held, settle, withServer } from "../support/wire.ts";
 import { Folder, Program, root, run } from "./programs.ts";
 
 const PONG = { res: "PONG" };

@@ -6,8 +6,8 @@ import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import type { ServerStatistics } from "../../handlers/command.ts";
 import { sumStatistics } from "../../handlers/statistics.ts";
-import { FakeClock, turn } from "../fake_clock.ts";
-import { withServer } from "../wire.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
+import { withServer } from "../support/wire.ts";
 
 // Who watches over them ----------------------------------------------------------------------------------------------
 

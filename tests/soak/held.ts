@@ -2,7 +2,7 @@
  * Connections that are held and hardly used, as pools hold them: each is asked now and then, and must answer to the end.
  */
 
-import { message } from "../wire.ts";
+import { message } from "../support/wire.ts";
 
 const PING = message({ cmd: 1 });
 const PONG = message({ res: "PONG" });

@@ -10,7 +10,7 @@ import { RpcError } from "../../errors.ts";
 import type { commands } from "../faults/served.ts";
 import type { FaultProxy, Faults } from "../faults/fault_proxy.ts";
 import { Ledger, settled } from "../faults/ledger.ts";
-import type { Random } from "../random.ts";
+import type { Random } from "../support/random.ts";
 
 /** How long nothing may settle before a call that is still open is taken for lost. */
 const PATIENCE_MS = 30_000;

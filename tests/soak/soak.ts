@@ -14,7 +14,7 @@ import { drain, type DrainReport } from "../faults/drain.ts";
 import { FaultProxy } from "../faults/fault_proxy.ts";
 import { untilAtRest } from "../faults/beside.ts";
 import type { Broken, commands } from "../faults/served.ts";
-import { newSeed, Random } from "../random.ts";
+import { newSeed, Random } from "../support/random.ts";
 import { HeldConnections } from "./held.ts";
 import { Load, soakFaults } from "./load.ts";
 import { growth, HEAD, row, type Sample } from "./samples.ts";

@@ -1,7 +1,7 @@
 /**
  * `examples/wireshark/packline.lua`, driven by `tshark` over captures that are made here: TCP segments with their real
  * headers, so that each test decides where a segment ends, what is lost and what comes twice. What is on the wire in
- * them comes from packline's own client and server, and from `tests/wire.ts` where it must be wrong.
+ * them comes from packline's own client and server, and from `tests/support/wire.ts` where it must be wrong.
  *
  * Without `tshark` all of it is ignored. One test captures on the loopback, where it may.
  */
@@ -12,8 +12,8 @@ import { command } from "../../handlers/command.ts";
 import { serve, serveConnection } from "../../server.ts";
 import { type Duplex, memoryPair } from "../../transport/duplex.ts";
 import { Folder, testWith } from "../production/programs.ts";
-import { newSeed, Random } from "../random.ts";
-import { chunksOf, concat, frame, message, unhex } from "../wire.ts";
+import { newSeed, Random } from "../support/random.ts";
+import { chunksOf, concat, frame, message, unhex } from "../support/wire.ts";
 
 const example = new URL("../../examples/wireshark/", import.meta.url);
 const script = new URL("packline.lua", example).pathname;

@@ -2,7 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { identityOf } from "../../transport/certificate.ts";
-import { concat, unhex } from "../wire.ts";
+import { concat, unhex } from "../support/wire.ts";
 
 /** A value of DER, of less than 128 bytes or, by the long form, of more. */
 function der(tag: number, ...parts: Uint8Array[]): Uint8Array {

@@ -3,8 +3,8 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { MAX_TIMER_MS } from "../../limits.ts";
 import { type Clock, sleep, systemClock, type Timer } from "../../transport/clock.ts";
-import { FakeClock } from "../fake_clock.ts";
-import { settle } from "../wire.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { settle } from "../support/wire.ts";
 
 const NEVER = new AbortController().signal;
 

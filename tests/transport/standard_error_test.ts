@@ -2,7 +2,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { LineWriter } from "../../transport/standard_error.ts";
-import { turn } from "../fake_clock.ts";
+import { turn } from "../support/fake_clock.ts";
 
 /** An output that takes a write when the test says so. */
 class Output {

@@ -6,8 +6,8 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { Duplex } from "../../transport/duplex.ts";
 import { addressText, closeQuietly, socketDuplex } from "../../transport/tcp.ts";
-import { newSeed, Random } from "../random.ts";
-import { concat, hex, settle } from "../wire.ts";
+import { newSeed, Random } from "../support/random.ts";
+import { concat, hex, settle } from "../support/wire.ts";
 
 const SEED = newSeed();
 

@@ -1,0 +1,22 @@
+/** What makes a command of packline's own: as `command()`, with one of the protocol's numbers, or with none. */
+
+import { RpcError } from "../../errors.ts";
+import type { Answer, Command, CommandOptions, Context } from "../command.ts";
+
+/** What a command of packline's own may be given beside what all may. */
+export interface BuiltInOptions extends CommandOptions {
+  /** Answers at once and costs next to nothing: it is never refused as `OVERLOADED`, so a busy server is not taken for a dead one. */
+  immediate?: boolean;
+}
+
+/** In: a definition. Out: the command, frozen. */
+export function builtIn<Params, Result extends Answer>(
+  definition: BuiltInOptions & { handler: (params: Params, context: Context) => Result | Promise<Result> },
+): Command<Params, Result> {
+  return Object.freeze({ ...definition });
+}
+
+/** What is said of a parameter that will not do, in the form that a schema's findings have. */
+export function invalidParam(name: string, message: string): RpcError {
+  return new RpcError("INVALID_PARAMS", `${name}: ${message}`, { data: [{ path: [name], message }] });
+}

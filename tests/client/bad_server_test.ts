@@ -1,0 +1,274 @@
+/** The client against a server that is late, wrong, silent or gone. */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { type Client, connect, type ConnectOptions } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
+import { type Network, NETWORKS, ScriptedServer } from "../support/scripted_server.ts";
+
+interface Scene {
+  client: Client;
+  server: ScriptedServer;
+  network: Network;
+  clock: FakeClock;
+}
+
+/** Waits for something that the other end of a socket does in its own time. */
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await turn();
+}
+
+async function failure(call: Promise<unknown>): Promise<[code: string, retryable: boolean, text: string]> {
+  const error = await assertRejects(() => call, RpcError);
+  return [error.code, error.retryable, error.message];
+}
+
+for (const makeNetwork of NETWORKS) {
+  const test = (
+    what: string,
+    { reads, ...options }: ConnectOptions & { reads?: boolean },
+    body: (scene: Scene) => Promise<void>,
+  ): void => {
+    const name = makeNetwork === NETWORKS[0] ? "memory" : "TCP";
+    Deno.test(`client and bad server over ${name} - ${what}`, async () => {
+      using network = makeNetwork();
+      const clock = new FakeClock();
+      const dial = () => network.dial();
+      const accepted = ScriptedServer.accept(network, { reads });
+      await using client = await connect({ dial, clock, timeout: Infinity, random: () => 0, ...options });
+      await using server = await accepted;
+      await body({ client, server, network, clock });
+      await client.close();
+      assertEquals(clock.timers, 0, "timers are left");
+    });
+  };
+
+  test("a late reply is dropped and counted", {}, async ({ client, server, clock }) => {
+    const call = failure(client.call("PING", {}, { timeout: 100 }));
+    assertEquals(await server.request(), { cmd: 1, seq: 0, ttl: 100 });
+    await clock.advance(110);
+    assertEquals(await call, ["TIMEOUT", false, "TIMEOUT: no reply within 100 ms"]);
+    assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
+    await server.reply({ seq: 0, res: "late" });
+    const next = client.call("PING");
+    assertEquals(await server.request(), { cmd: 1, seq: 1 });
+    await server.reply({ seq: 1, res: "in time" });
+    assertEquals((await next).res, "in time");
+    assertEquals(client.lateReplies, 1);
+  });
+
+  test("the server's DEADLINE_EXCEEDED at the end of the time is a TIMEOUT too", {}, async (scene) => {
+    const { client, server, clock } = scene;
+    const due = failure(client.call("PING", {}, { timeout: 101 }));
+    const early = failure(client.call("PING", {}, { timeout: 1000 }));
+    await server.requests(2);
+    await clock.advance(102); // the client looks every 5 ms
+    await server.reply({ seq: 0, err: "DEADLINE_EXCEEDED" }, { seq: 1, err: "DEADLINE_EXCEEDED" });
+    assertEquals((await due)[0], "TIMEOUT");
+    assertEquals((await early)[0], "DEADLINE_EXCEEDED");
+  });
+
+  test("a reply to nobody is dropped and counted, a second one as well", {}, async ({ client, server }) => {
+    const call = client.call("PING");
+    await server.request();
+    await server.reply({ seq: 77, res: "whose?" }, { seq: 0, res: 1 }, { seq: 0, res: 2 });
+    assertEquals(await call, { res: 1 });
+    const next = client.call("PING");
+    await server.request();
+    await server.reply({ seq: 1, res: 3 });
+    assertEquals((await next).res, 3);
+    assertEquals(client.lateReplies, 2);
+  });
+
+  test("replies come in pieces and out of order", {}, async ({ client, server }) => {
+    const calls = [client.call("A"), client.call("B"), client.call("C")];
+    await server.requests(3);
+    const frames = "202b82a373657102a372657301 0a 202b82a373657100a372657302 0a 202b82a373657101a372657303 0a";
+    for (const byte of Uint8Array.fromHex(frames.replaceAll(" ", ""))) await server.send(Uint8Array.of(byte));
+    assertEquals((await Promise.all(calls)).map(({ res }) => res), [2, 3, 1]);
+  });
+
+  test("a cut rejects what was sent, and what was not goes on", { maxInFlight: 2 }, async (scene) => {
+    const { client, server, network } = scene;
+    const sent = [client.call("A"), client.call("B")].map(failure);
+    const waiting = client.call("C");
+    await server.requests(2);
+    server.cut();
+    for (const call of sent) assertEquals((await call).slice(0, 2), ["CONNECTION_LOST", false]);
+    await using second = await ScriptedServer.accept(network);
+    assertEquals((await second.request()).cmd, "C");
+    await second.reply({ seq: 0, res: "C" });
+    assertEquals((await waiting).res, "C");
+  });
+
+  test("an end in order, without the reply", {}, async ({ client, server }) => {
+    const call = failure(client.call("A"));
+    await server.request();
+    await server.halfClose();
+    const [code, retryable, text] = await call;
+    assertEquals([code, retryable], ["CONNECTION_LOST", false]);
+    assert(text.endsWith("is lost: the server closed it"), text);
+    await until(() => client.state === "idle");
+  });
+
+  test("an end inside a frame", {}, async ({ client, server }) => {
+    const call = failure(client.call("A"));
+    await server.request();
+    await server.send(Uint8Array.fromHex("202e82a3"));
+    await server.halfClose();
+    assert((await call)[2].endsWith("it ended 4 bytes into a frame"));
+  });
+
+  test("garbage ends the connection", {}, async ({ client, server }) => {
+    const calls = [client.call("A"), client.call("B")].map(failure);
+    await server.requests(2);
+    await server.send(new TextEncoder().encode("  this is no frame"));
+    for (const call of calls) assertEquals((await call).slice(0, 2), ["BAD_REPLY", false]);
+    await server.rest();
+  });
+
+  test("a frame without a message ends the connection", {}, async ({ client, server }) => {
+    const call = failure(client.call("A"));
+    await server.request();
+    await server.send(Uint8Array.fromHex("2021c10a"));
+    assertEquals((await call)[0], "BAD_REPLY");
+    await server.rest();
+  });
+
+  test("a reply that says nothing is that call's matter", {}, async ({ client, server }) => {
+    const calls = [client.call("A"), client.call("B"), client.call("C"), client.call("D")];
+    const first = calls.slice(0, 3).map(failure);
+    await server.requests(4);
+    await server.reply({ seq: 0 }, { seq: 1, err: 5 }, { seq: 2, err: null }, { seq: 3, res: null });
+    for (const call of first) assertEquals((await call)[0], "BAD_REPLY");
+    assertEquals(await calls[3], { res: null });
+    assertEquals(client.state, "open");
+  });
+
+  test("a reply without seq says what to do", {}, async ({ client, server }) => {
+    const call = failure(client.call("A"));
+    await server.request();
+    await server.reply({ res: "PONG" });
+    const [code, , text] = await call;
+    assertEquals(code, "BAD_REPLY");
+    assert(text.includes("sequenced: false"), text);
+  });
+
+  test("an error about the whole connection is everybody's", {}, async ({ client, server, network }) => {
+    const refused = [client.call("A"), client.call("B")].map(failure);
+    await server.requests(2);
+    await server.reply({ err: "OVERLOADED", msg: "no room" });
+    for (const call of refused) assertEquals(await call, ["OVERLOADED", true, "OVERLOADED: no room"]);
+    await server.rest();
+    const bad = failure(client.call("C"));
+    await using second = await ScriptedServer.accept(network);
+    await second.request();
+    await second.reply({ err: "BAD_FRAME", msg: "too long" });
+    assertEquals(await bad, ["BAD_FRAME", false, "BAD_FRAME: too long"]);
+  });
+
+  test("a reply before any call ends the connection, and the next call dials", {}, async (scene) => {
+    const { client, server, network } = scene;
+    await server.reply({ res: "hello" });
+    assertEquals(await server.rest(), []);
+    assertEquals(client.state, "idle");
+    const call = client.call("A");
+    await using second = await ScriptedServer.accept(network);
+    await second.request();
+    await second.reply({ seq: 0, res: 1 });
+    assertEquals((await call).res, 1);
+  });
+
+  test("a server that answers not even a cancel is given up", {}, async ({ client, server, clock }) => {
+    const impatient = failure(client.call("A", {}, { timeout: 100 }));
+    const patient = failure(client.call("B"));
+    await server.requests(2);
+    await clock.advance(105);
+    assertEquals((await impatient)[0], "TIMEOUT");
+    await clock.advance(9_990);
+    assertEquals(client.state, "open");
+    await clock.advance(20);
+    const [code, , text] = await patient;
+    assertEquals(code, "CONNECTION_LOST");
+    assert(text.endsWith("has been silent for 10000 ms"), text);
+  });
+
+  test("a cancelled call that is never answered gives back its place", { maxInFlight: 1 }, async (scene) => {
+    const { client, server, clock } = scene;
+    const patience = new AbortController();
+    const cancelled = failure(client.call("A", {}, { signal: patience.signal }));
+    await server.request();
+    patience.abort();
+    assertEquals((await cancelled)[0], "CANCELLED");
+    const next = client.call("B");
+    assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
+    await server.reply({ seq: 99, res: "alive" });
+    await until(() => client.lateReplies === 1);
+    await clock.advance(10_010);
+    assertEquals((await server.request()).cmd, "B");
+    await server.reply({ seq: 1, res: 2 });
+    assertEquals((await next).res, 2);
+  });
+
+  test("a stream where one reply was expected is refused and cancelled", {}, async ({ client, server }) => {
+    const call = failure(client.call("A"));
+    await server.request();
+    await server.reply({ seq: 0, res: 1, more: true });
+    assertEquals((await call)[0], "BAD_REPLY");
+    assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
+    await server.reply({ seq: 0, res: 2, more: true }, { seq: 0, err: "CANCELLED" });
+    await until(() => client.lateReplies === 2);
+    assertEquals(client.state, "open");
+  });
+
+  test("leave for long frames goes out with the first request", { maxPayloadBytes: 60_000 }, async (scene) => {
+    const call = scene.client.call("PING");
+    assertEquals(await scene.server.message(), { cmd: 0, max: 60_000 });
+    assertEquals(await scene.server.message(), { cmd: 1, seq: 0 });
+    assertEquals(scene.server.receivedHex, "202d82a3636d6400a36d6178cdea600a" + "202b82a3636d6401a3736571000a");
+    await scene.server.reply({ seq: 0, res: 1 });
+    await call;
+  });
+
+  test("no such leave for 57,310 bytes", { maxPayloadBytes: 57_310 }, async ({ client, server }) => {
+    const call = client.call("PING");
+    assertEquals(await server.request(), { cmd: 1, seq: 0 });
+    await server.reply({ seq: 0, res: 1 });
+    await call;
+  });
+
+  test("close cancels what is in flight, then says no more", {}, async ({ client, server }) => {
+    const call = failure(client.call("A"));
+    await server.request();
+    await client.close();
+    assertEquals((await call).slice(0, 2), ["CLOSED", false]);
+    assertEquals(await server.rest(), [{ cmd: 0, seq: 0, cancel: true }]);
+  });
+
+  test("close does not wait for a server that does not read", { reads: false }, async ({ client, clock }) => {
+    const call = failure(client.call("A", { value: "x".repeat(1_000_000) }));
+    const more = failure(client.call("A", { value: "x".repeat(1_000_000) }));
+    for (let turns = 0; turns < 20; turns++) await turn();
+    const closing = client.close();
+    assertEquals((await call)[0], "CLOSED");
+    assertEquals((await more)[0], "CLOSED");
+    await clock.advance(1_000);
+    await closing;
+  });
+
+  test("without seq, requests are the article's, byte for byte", { sequenced: false }, async (scene) => {
+    const { client, server, clock } = scene;
+    const ping = client.call("PING");
+    await server.request();
+    assertEquals(server.receivedHex, "202681a3636d64010a");
+    await server.reply({ res: "PONG" });
+    assertEquals(await ping, { res: "PONG" });
+    server.receivedHex = "";
+    await clock.advance(20); // the server has not closed: it is not of the kind that serves once
+    const delay = client.call("DELAY", { sleep: 10 });
+    await server.request();
+    assertEquals(server.receivedHex, "202d82a5736c6565700aa3636d64020a");
+    await server.reply({ res: "DONE" });
+    await delay;
+  });
+}

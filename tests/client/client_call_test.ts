@@ -1,0 +1,90 @@
+import { assertEquals } from "@std/assert";
+import { RpcError } from "../../errors.ts";
+import { TimerWheel } from "../../session/timer_wheel.ts";
+import { type CallOwner, CallQueue, type ClientCall, UnaryCall } from "../../client/client_call.ts";
+import { Signals } from "../../client/signals.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { newSeed, Random } from "../support/random.ts";
+
+const clock = new FakeClock();
+const owner: CallOwner = {
+  clock,
+  deadlines: new TimerWheel(clock),
+  signals: new Signals(),
+  sequenced: true,
+  maxPayloadBytes: 1_000,
+  timeoutMs: Infinity,
+  unanswered: 0,
+  heldBytes: 0,
+  cmdOf: (name) => name,
+  obstacle: undefined,
+  begin() {},
+  giveUp: (call, error) => call.end(error),
+};
+
+function newCall(settled: (call: ClientCall) => void = () => {}): UnaryCall {
+  const call = new UnaryCall(owner, "A", {}, {});
+  call.resolve = call.reject = () => settled(call);
+  return call;
+}
+
+Deno.test("ClientCall - it is settled once, whatever comes", () => {
+  let settled = 0;
+  const call = newCall(() => settled++);
+  call.settle({ res: 1 });
+  call.settle({ res: 2 });
+  call.end(new RpcError("TIMEOUT"));
+  assertEquals(settled, 1);
+});
+
+Deno.test("ClientCall - the time that is left is whole milliseconds, never none", async () => {
+  const call = new UnaryCall(owner, "A", {}, { timeout: 10.5 });
+  call.reject = () => {};
+  call.begin();
+  assertEquals(call.ttl, 11);
+  await clock.advance(10.4);
+  assertEquals(call.ttl, 1);
+  await clock.advance(5);
+  assertEquals(call.settled, true);
+});
+
+Deno.test("CallQueue - what is settled is passed over, and does not stay", () => {
+  const queue = new CallQueue();
+  const calls = Array.from({ length: 5 }, () => newCall());
+  for (const call of calls) queue.push(call);
+  for (const index of [0, 3, 4]) {
+    calls[index].end(new RpcError("CANCELLED"));
+    queue.forget(calls[index]);
+  }
+  assertEquals(queue.empty, false);
+  assertEquals([queue.shift(), queue.shift(), queue.shift()], [calls[1], calls[2], undefined]);
+  assertEquals(queue.empty, true);
+});
+
+Deno.test("CallQueue - any order of events leaves what was pushed and neither taken nor settled", () => {
+  const seed = newSeed();
+  console.log(`seed ${seed}`);
+  const random = new Random(seed);
+  const queue = new CallQueue();
+  let waiting: UnaryCall[] = [];
+  for (let step = 0; step < 20_000; step++) {
+    const choice = random.below(100);
+    if (choice < 45) {
+      const call = newCall();
+      queue.push(call);
+      waiting.push(call);
+    } else if (choice < 70) {
+      const call = queue.shift();
+      assertEquals(call === waiting.shift(), true, `step ${step}`);
+    } else if (choice < 99) {
+      if (waiting.length === 0) continue;
+      const [call] = waiting.splice(random.below(waiting.length), 1);
+      call.end(new RpcError("CANCELLED"));
+      queue.forget(call);
+    } else if (random.chance(0.1)) {
+      assertEquals(queue.takeAll().length, waiting.length);
+      waiting = [];
+    }
+    assertEquals(queue.empty, waiting.length === 0, `step ${step}`);
+  }
+});

@@ -1,0 +1,128 @@
+/** What a caller gives is encoded when it is given; what cannot be sent is refused before anything is. */
+
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { type Client, connect } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import { command } from "../../handlers/command.ts";
+import { serve } from "../../server.ts";
+import { memoryPair } from "../../transport/duplex.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
+
+/** Changes all that was given, after each call: with a server that is there, and where calls wait for their turn. */
+for (const maxInFlight of [128, 1]) {
+  for (const sequenced of [true, false]) {
+    Deno.test(`what is given may be used again at once (maxInFlight ${maxInFlight}, sequenced ${sequenced})`, async () => {
+      const commands = {
+        ECHO: command({ handler: (params: Record<string, unknown>, { meta }) => ({ res: { ...params, meta } }) }),
+        STREAM: command({
+          async *handler(params: Record<string, unknown>, { meta }) {
+            yield { ...params, meta };
+          },
+        }),
+      };
+      await using server = await serve({ port: 0, commands });
+      await using client = await connect<typeof commands>({ port: server.port, maxInFlight, sequenced });
+      const bytes = new Uint8Array(4), inner = { n: 0 }, list = [0], meta = { token: "" };
+      const params: Record<string, unknown> = { bytes, inner, list };
+      const calls: Promise<unknown>[] = [];
+      const wanted: unknown[] = [];
+      for (let n = 0; n < 20; n++) {
+        bytes.fill(n), inner.n = list[0] = n, meta.token = `${n}`, params[`p${n}`] = n;
+        wanted.push(structuredClone({ ...params, meta }));
+        if (sequenced && n % 4 === 0) {
+          const stream = client.stream("STREAM", params, { meta });
+          calls.push((async () => (await Array.fromAsync(stream))[0])());
+        } else {
+          calls.push(client.call("ECHO", params, { meta, idempotent: n % 2 === 0 }).then(({ res }) => res));
+        }
+      }
+      bytes.fill(255), inner.n = -1, list.length = 0, meta.token = "changed", delete params.p3;
+      assertEquals(await Promise.all(calls), wanted);
+    });
+  }
+}
+
+Deno.test("a stream's parameters are those of the time when it was made, not of the first next()", async () => {
+  using network = memoryNetwork();
+  await using client = await connect({ dial: () => network.dial() });
+  await using server = await ScriptedServer.accept(network);
+  const params = { n: 1 };
+  const stream = client.stream("S", params);
+  params.n = 2;
+  const first = stream.next();
+  assertEquals((await server.request()).n, 1);
+  await server.reply({ seq: 0, res: "item", more: true });
+  assertEquals((await first).value, "item");
+});
+
+Deno.test("an idempotent call that is sent again carries what was given", async () => {
+  using network = memoryNetwork();
+  await using client = await connect({ dial: () => network.dial(), random: () => 0 });
+  const server = await ScriptedServer.accept(network);
+  const params = { n: 1 };
+  const call = client.call("A", params, { idempotent: true });
+  params.n = 2;
+  assertEquals((await server.request()).n, 1);
+  server.cut();
+  await using second = await ScriptedServer.accept(network);
+  assertEquals((await second.request()).n, 1);
+  await second.reply({ seq: 0, res: "done" });
+  assertEquals((await call).res, "done");
+});
+
+class Point {
+  x = 1;
+}
+
+Deno.test("what cannot be sent is refused, by name, before a byte is sent", async () => {
+  using network = memoryNetwork();
+  await using client: Client = await connect({ dial: () => network.dial(), clock: new FakeClock() });
+  await using server = await ScriptedServer.accept(network);
+  // deno-lint-ignore no-explicit-any -- what the compiler refuses
+  const wrong: [any, any, string][] = [
+    [new Map([["a", 1]]), {}, "params: a Map"],
+    [new Date(), {}, "params: a Date"],
+    [new URLSearchParams("a=1"), {}, "URLSearchParams"],
+    [new Point(), {}, "params: a Point"],
+    [[1], {}, "params: an "],
+    ["text", {}, "params: a string"],
+    [null, {}, "params: null"],
+    [{ ttl: 1 }, {}, '"ttl" is reserved'],
+    [{ $x: 1 }, {}, '"$x" is reserved'],
+    [{}, { meta: { n: 1 } }, "meta.n: a number"],
+    [{}, { meta: new Map() }, "meta: a Map"],
+    [{}, { meta: "token" }, "meta: a string"],
+    [{}, { meta: null }, "meta: null"],
+  ];
+  for (const [params, options, text] of wrong) {
+    await assertRejects(() => client.call("A", params, options), TypeError, `Cannot call A: `);
+    const error = assertThrows(() => client.stream("A", params, options), TypeError, text);
+    assert(error.cause instanceof Error);
+  }
+  await assertRejects(() => client.call("A", { b: new Uint8Array(2 ** 20) }), RangeError, "the limit is 1048576");
+  const call = client.call("A", Object.assign(Object.create(null), { fine: true }));
+  assertEquals(await server.request(), { fine: true, cmd: "A", seq: 0, ttl: 30_000 });
+  await server.reply({ seq: 0, res: 1 });
+  await call;
+});
+
+Deno.test("no time left is out of time, and not sent; Infinity is without end", async () => {
+  using network = memoryNetwork();
+  const clock = new FakeClock();
+  await using client = await connect({ dial: () => network.dial(), clock });
+  await using server = await ScriptedServer.accept(network);
+  for (const timeout of [0, -0, -1, -Infinity]) {
+    for (const end of [client.call("A", {}, { timeout }), client.stream("A", {}, { timeout }).next()]) {
+      const error = await assertRejects(() => end, RpcError);
+      assertEquals([error.code, error.retryable], ["TIMEOUT", true]);
+    }
+  }
+  const call = client.call("A", {}, { timeout: Infinity });
+  assertEquals(await server.request(), { cmd: "A", seq: 0 });
+  await clock.advance(1e9);
+  await server.reply({ seq: 0, res: 1 });
+  assertEquals((await call).res, 1);
+  await assertRejects(() => client.call("A", {}, { timeout: NaN }), RangeError);
+  await assertRejects(() => connect({ dial: () => Promise.resolve(memoryPair()[0]), timeout: 0 }), RangeError);
+});

@@ -1,0 +1,104 @@
+/**
+ * A ledger of many calls over connections that break: each settles, with its own value or with a code that is true.
+ *
+ * What is true can be checked at the other end: what was sent once ran at most once, and what may be sent again never
+ * ran. Time is the test's own; the seed is printed.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { type Client, connect } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import { command } from "../../handlers/command.ts";
+import { serveConnection } from "../../server.ts";
+import { sleep } from "../../transport/clock.ts";
+import { type Duplex, memoryPair } from "../../transport/duplex.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
+import { newSeed, Random } from "../support/random.ts";
+
+const CALLS = 20_000;
+const CLIENTS = 4;
+
+/** A connection that can be broken off, in the middle of whatever is on it. */
+function breakable(duplex: Duplex): [Duplex, breakOff: () => void] {
+  const controllers: TransformStreamDefaultController<Uint8Array>[] = [];
+  const pass = () => new TransformStream<Uint8Array, Uint8Array>({ start: (it) => void controllers.push(it) });
+  const [back, there] = [pass(), pass()];
+  duplex.readable.pipeTo(back.writable).catch(() => {});
+  there.readable.pipeTo(duplex.writable).catch(() => {});
+  const breakOff = () => controllers.forEach((controller) => controller.error(new Error("broken off")));
+  return [{ readable: back.readable, writable: there.writable, peer: "memory" }, breakOff];
+}
+
+Deno.test("client - a ledger of calls, cancels, timeouts and broken connections balances", async () => {
+  const seed = newSeed();
+  console.log(`seed ${seed}`);
+  const random = new Random(seed);
+  const clock = new FakeClock();
+  const runs = new Uint8Array(CALLS);
+  const commands = {
+    WORK: command({
+      number: 16,
+      async handler({ id, workMs }: { id: number; workMs: number }, context) {
+        runs[id]++;
+        if (workMs > 0) await sleep(context.clock, workMs, context.signal);
+        return { res: id * 7 };
+      },
+    }),
+  };
+  const served: Promise<void>[] = [];
+  const breakers = new Set<() => void>();
+  const dial = () => {
+    if (random.chance(0.1)) return Promise.reject(new Error("no line"));
+    const [here, there] = memoryPair();
+    const [duplex, breakOff] = breakable(here);
+    breakers.add(breakOff);
+    served.push(serveConnection(there, { commands, clock, onError() {} }).then(() => void breakers.delete(breakOff)));
+    return Promise.resolve(duplex);
+  };
+  const clients: Client<typeof commands>[] = [];
+  while (clients.length < CLIENTS) {
+    const client = await connect({ commands, clock, dial, maxInFlight: 100, random: () => random.next() }).catch(
+      () => {},
+    );
+    if (client) clients.push(client);
+  }
+
+  const outcomes: Record<string, number> = {};
+  let settled = 0;
+  const makeCall = async (id: number): Promise<void> => {
+    const patience = random.chance(0.2) ? new AbortController() : undefined;
+    const idempotent = random.chance(0.3);
+    const options = { timeout: random.pick([Infinity, 10, 30, 200]), signal: patience?.signal, idempotent };
+    const call = random.pick(clients).call("WORK", { id, workMs: random.below(21) }, options);
+    if (patience) clock.setTimer(() => patience.abort(), random.below(30), true);
+    let outcome = "value";
+    try {
+      assertEquals((await call).res, id * 7);
+    } catch (error) {
+      if (!(error instanceof RpcError)) throw error;
+      outcome = error.code;
+      assert(!error.retryable || runs[id] === 0, `call ${id} ran, yet ${error.message} says it may be sent again`);
+    }
+    assert(runs[id] <= (idempotent ? 3 : 1), `call ${id} ran ${runs[id]} times`);
+    settled++;
+    outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+  };
+
+  const calls: Promise<void>[] = [];
+  while (calls.length < CALLS) {
+    for (let burst = random.below(200); burst > 0 && calls.length < CALLS; burst--) calls.push(makeCall(calls.length));
+    if (random.chance(0.15) && breakers.size > 0) random.pick([...breakers])();
+    await clock.advance(random.below(4));
+  }
+  for (let rounds = 0; settled < CALLS && rounds < 10_000; rounds++) await clock.advance(20);
+  await Promise.all(calls);
+  assertEquals(settled, CALLS);
+  console.log(outcomes);
+  for (const code of ["value", "CANCELLED", "TIMEOUT", "CONNECTION_LOST"]) assert(outcomes[code] > 0, `no ${code}`);
+  assertEquals(Object.keys(outcomes).length, 4);
+
+  await Promise.all(clients.map((client) => client.close()));
+  for (const breakOff of breakers) breakOff();
+  await Promise.all(served);
+  await turn();
+});

@@ -1,0 +1,226 @@
+/** Every call settles; a connection that is of no use is given up; what waits is bounded. */
+
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { connect } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import { serve } from "../../server.ts";
+import { memoryPair } from "../../transport/duplex.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
+import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
+
+Deno.test("a stream beyond maxInFlight that cannot begin says so within the time of a call", async () => {
+  using network = memoryNetwork();
+  const clock = new FakeClock();
+  await using client = await connect({ dial: () => network.dial(), clock, maxInFlight: 2, timeout: 3_000 });
+  await using server = await ScriptedServer.accept(network);
+  const open = [client.stream("NEWS"), client.stream("NEWS")];
+  const first = open.map((stream) => stream.next());
+  await server.requests(2);
+  for (const seq of [0, 1]) await server.reply({ seq, res: "welcome", more: true });
+  await Promise.all(first);
+  const waiting = client.stream("NEWS").next();
+  const late = assertRejects(() => waiting, RpcError);
+  await clock.advance(3_010);
+  const error = await late;
+  assertEquals([error.code, error.retryable], ["TIMEOUT", true]);
+  assertStringIncludes(error.message, "no reply within 3000 ms, and it was not sent: 2 calls and streams before it");
+  // Those that have begun have no end.
+  const item = open[0].next();
+  await clock.advance(1e6);
+  await server.reply({ seq: 0, res: "late news", more: true });
+  assertEquals((await item).value, "late news");
+});
+
+Deno.test("an idempotent call that ends its server each time is sent three times", async () => {
+  using network = memoryNetwork();
+  await using client = await connect({ dial: () => network.dial(), random: () => 0 });
+  const call = assertRejects(() => client.call("POISON", {}, { idempotent: true }), RpcError);
+  let sends = 0;
+  for (; sends < 3; sends++) {
+    const server = await ScriptedServer.accept(network);
+    assertEquals((await server.request()).cmd, "POISON");
+    server.cut();
+  }
+  const error = await call;
+  assertEquals([error.code, error.retryable], ["CONNECTION_LOST", false]);
+  assertStringIncludes(error.message, "sent 3 times");
+});
+
+Deno.test("a server that answers once and goes is not dialled without a pause", async () => {
+  using network = memoryNetwork();
+  const clock = new FakeClock();
+  let dials = 0;
+  const dial = () => {
+    dials++;
+    return network.dial();
+  };
+  await using client = await connect({ dial, clock, random: () => 1, timeout: Infinity });
+  let running = true;
+  const serving = (async () => {
+    while (running) {
+      const server = await ScriptedServer.accept(network);
+      const request = await server.message();
+      if (request === undefined) break;
+      const seq = "max" in request ? (await server.request()).seq : request.seq;
+      await server.reply({ seq: seq as number, res: 1 });
+      server.cut();
+    }
+  })();
+  const calling = (async () => {
+    while (running) {
+      await client.call("A").catch(() => {});
+      await turn();
+    }
+  })();
+  for (let step = 0; step < 100; step++) await clock.advance(100);
+  assert(dials >= 4 && dials <= 16, `${dials} dials in 10 s`);
+  running = false;
+  await client.close();
+  await calling;
+  network.dial().then((duplex) => duplex.writable.close());
+  await serving;
+});
+
+Deno.test("without seq, a silent connection is given up, and the next dial is tried", async () => {
+  using network = memoryNetwork();
+  const clock = new FakeClock();
+  const dial = () => network.dial();
+  await using client = await connect({ dial, clock, random: () => 0, sequenced: false, timeout: 1_000 });
+  await using silent = await ScriptedServer.accept(network);
+  const late = assertRejects(() => client.call("A"), RpcError);
+  await silent.request();
+  await clock.advance(1_010);
+  assertEquals((await late).code, "TIMEOUT");
+  const accepted = ScriptedServer.accept(network);
+  await clock.advance(10_010);
+  const next = client.call("B");
+  await using healthy = await accepted;
+  assertEquals((await healthy.request()).cmd, "B");
+  await healthy.reply({ res: 2 });
+  assertEquals((await next).res, 2);
+});
+
+Deno.test("a byte now and then that never completes a reply is silence", async () => {
+  using network = memoryNetwork();
+  const clock = new FakeClock();
+  await using client = await connect({ dial: () => network.dial(), clock, timeout: 100 });
+  await using server = await ScriptedServer.accept(network);
+  const late = assertRejects(() => client.call("A"), RpcError);
+  await server.request();
+  await server.send(Uint8Array.of(0x7f, 0x7f));
+  for (let step = 0; step < 105; step++) {
+    await server.send(Uint8Array.of(0)).catch(() => {}); // at last it is cut off
+    await clock.advance(100);
+  }
+  await late;
+  assertEquals(client.state, "idle");
+});
+
+Deno.test("calls that wait while the server is away are bounded", async () => {
+  let isAway = false;
+  const clock = new FakeClock();
+  const [here, there] = memoryPair();
+  const dial = () => isAway ? Promise.reject(new Error("away")) : Promise.resolve(here);
+  const client = await connect({ dial, clock, random: () => 1, timeout: Infinity });
+  const server = new ScriptedServer(there);
+  isAway = true;
+  server.cut();
+  await turn();
+  const text = "x".repeat(900_000);
+  const calls = Array.from({ length: 400 }, () => client.call("A", { text }));
+  const outcomes = Promise.allSettled(calls);
+  await client.close();
+  const codes = (await outcomes).map((outcome) => outcome.status === "rejected" ? outcome.reason.code : "none");
+  const refused = codes.filter((code) => code === "OVERLOADED").length;
+  assert(refused > 80 && refused < 150, `${refused} refused`);
+  await server[Symbol.asyncDispose]();
+});
+
+Deno.test("a connection that brings reply after reply to no call is ended", async () => {
+  using network = memoryNetwork();
+  await using client = await connect({ dial: () => network.dial() });
+  await using server = await ScriptedServer.accept(network);
+  const call = assertRejects(() => client.call("A"), RpcError);
+  await server.request();
+  await server.reply(...Array.from({ length: 100_001 }, (_, n) => ({ seq: 10 + n, res: 1 })));
+  assertEquals((await call).code, "BAD_REPLY");
+});
+
+Deno.test("many calls share one listener on their signal, and an abort ends each of them", async () => {
+  using network = memoryNetwork();
+  await using client = await connect({ dial: () => network.dial() });
+  await using _server = await ScriptedServer.accept(network);
+  const controller = new AbortController();
+  let listeners = 0;
+  const { signal } = controller;
+  const add = signal.addEventListener.bind(signal), remove = signal.removeEventListener.bind(signal);
+  signal.addEventListener = (...args: Parameters<typeof add>) => (listeners++, add(...args));
+  signal.removeEventListener = (...args: Parameters<typeof remove>) => (listeners--, remove(...args));
+  const calls = Array.from({ length: 1_000 }, () => client.call("A", {}, { signal }));
+  assertEquals(listeners, 1);
+  const outcomes = Promise.allSettled(calls);
+  controller.abort();
+  const codes = new Set((await outcomes).map((outcome) => outcome.status === "rejected" && outcome.reason.code));
+  assertEquals([...codes], ["CANCELLED"]);
+});
+
+Deno.test("a client that comes back from a computation reads the end that waits there before it writes", async () => {
+  await using server = await serve({ port: 0, idleTimeoutMs: 600 });
+  const code = `
+    import { connect } from "${new URL("../../client.ts", import.meta.url)}";
+    const client = await connect({ port: ${server.port} });
+    await client.call("PING");
+    for (const end = performance.now() + 1_500; performance.now() < end;);
+    console.log((await client.call("PING")).res);`;
+  assertEquals(await run(code), "PONG\n");
+});
+
+Deno.test("a client that was not closed does not keep the program running; an open call does", async () => {
+  await using server = await serve({ port: 0 });
+  const client = `
+    import { connect } from "${new URL("../../client.ts", import.meta.url)}";
+    const client = await connect({ port: ${server.port} });`;
+  assertEquals(await run(`${client} console.log((await client.call("PING")).res);`), "PONG\n");
+  assertEquals(
+    await run(`${client} client.call("DELAY", { sleep: 0.2 }).then(({ res }) => console.log(res));`),
+    "DONE\n",
+  );
+  const stream = `for await (const tick of client.stream("TICK", { interval: 0.1, count: 2 })) console.log(tick);`;
+  assertEquals(await run(`${client} await client.call("PING"); (async () => { ${stream} })();`), "1\n2\n");
+});
+
+/** Runs a program in a process of its own; one that does not end is a failure. */
+async function run(code: string): Promise<string> {
+  const config = new URL("../../deno.json", import.meta.url).pathname;
+  const args = [
+    "run",
+    "--allow-net",
+    "--no-check",
+    "--quiet",
+    "--config",
+    config,
+    `data:text/typescript,${encodeURIComponent(code)}`,
+  ];
+  const child = new Deno.Command(Deno.execPath(), { args, stdout: "piped", stderr: "piped" }).spawn();
+  const timer = setTimeout(() => child.kill("SIGKILL"), 20_000);
+  const { stdout, stderr, code: exit } = await child.output();
+  clearTimeout(timer);
+  assertEquals([new TextDecoder().decode(stderr), exit], ["", 0]);
+  return new TextDecoder().decode(stdout);
+}
+
+Deno.test("items that wait for a slow reader are weighed: a stream that holds too much is ended", async () => {
+  using network = memoryNetwork();
+  await using client = await connect({ dial: () => network.dial() });
+  await using server = await ScriptedServer.accept(network);
+  const stream = client.stream("HEAVY");
+  const first = stream.next();
+  await server.request();
+  const res = new Array(200_000).fill(0); // 6.4 MB once it is read
+  await server.reply({ seq: 0, res: 0, more: true });
+  await first;
+  for (let n = 0; n < 50; n++) await server.reply({ seq: 0, res, more: true });
+  assertEquals((await server.request()).cancel, true);
+  const error = await assertRejects(() => stream.next(), RpcError);
+  assertEquals([error.code, error.retryable], ["OVERLOADED", false]);
+});

@@ -1,0 +1,216 @@
+/**
+ * What the compiler says to calls, right and wrong. A wrong one that compiles makes the file fail its check, by an
+ * `@ts-expect-error` without an error.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { type Client, connect, type ConnectOptions } from "../../client.ts";
+import { builtIns } from "../../handlers/registry.ts";
+import { command, type ServerInfo, type StandardSchema } from "../../handlers/command.ts";
+import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
+
+/** Whether two types are the same, `any` included. */
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
+
+/** Compiles only where the types are the same. */
+function same<A, B>(_: Same<A, B>): void {}
+
+const user: StandardSchema<{ name: string }, { name: string; seen: Date }> = {
+  "~standard": { version: 1, vendor: "test", validate: (value) => ({ value: value as never }) },
+};
+
+interface Point {
+  x: number;
+  y?: number;
+}
+
+interface Place {
+  res: Point;
+  name: string;
+}
+
+const commands = {
+  PLACE: command({ handler: (): Place => ({ res: { x: 1 }, name: "here" }) }),
+  FAIL: command({
+    handler() {
+      throw new Error("always");
+    },
+  }),
+  ADD: command({ number: 16, handler: ({ a, b }: { a: number; b: number }) => ({ res: a + b }) }),
+  MOVE: command({ handler: (point: Point) => Promise.resolve({ res: point.x, moved: true }) }),
+  GREET: command({ number: 17, handler: ({ name = "you" }: { name?: string }) => ({ res: `Hello, ${name}!` }) }),
+  BARE: command({ handler: () => ({ res: null }) }),
+  USER: command({ schema: user, handler: ({ seen }) => ({ res: seen.getTime() }) }),
+  LIST: command({
+    async *handler({ to }: { to: number }) {
+      for (let item = 0; item < to; item++) yield { item };
+      return "end" as const;
+    },
+  }),
+};
+
+// Never called: what is in here only has to compile, or not to.
+export async function typed(client: Client<typeof commands>): Promise<void> {
+  same<Awaited<ReturnType<typeof add>>, { res: number }>(true);
+  const add = () => client.call("ADD", { a: 1, b: 2 });
+  const moved = await client.call("MOVE", { x: 1 });
+  same<typeof moved, { res: number; moved: boolean }>(true);
+  const greeted = await client.call("GREET");
+  same<typeof greeted.res, string>(true);
+  await client.call("GREET", {}, { timeout: 5, signal: AbortSignal.timeout(5), meta: { a: "b" }, idempotent: true });
+  await client.call("BARE");
+  await client.call("BARE", {});
+  await client.call("BARE", undefined, { timeout: 1 });
+  const seen = await client.call("USER", { name: "Ada" });
+  same<typeof seen, { res: number }>(true);
+
+  const place = await client.call("PLACE");
+  same<typeof place, Place>(true);
+  same<ReturnType<typeof fail>, Promise<never>>(true);
+  const fail = () => client.call("FAIL");
+
+  const ping = await client.call("PING");
+  same<typeof ping, { res: "PONG" }>(true);
+  const delay = await client.call("DELAY", { sleep: 1 });
+  same<typeof delay, { res: "DONE"; slept: number }>(true);
+  const info = await client.call("INFO");
+  same<typeof info.res, ServerInfo>(true);
+
+  const list = client.stream("LIST", { to: 3 }, { credit: 2 });
+  same<typeof list, AsyncGenerator<{ item: number }, "end", void>>(true);
+  for await (const { item } of list) same<typeof item, number>(true);
+  for await (const tick of client.stream("TICK")) same<typeof tick, number>(true);
+  client.stream("TICK", { count: 3 });
+
+  // @ts-expect-error -- no such command
+  client.call("SUBTRACT", { a: 1, b: 2 });
+  // @ts-expect-error -- a parameter is missing
+  client.call("ADD", { a: 1 });
+  // @ts-expect-error -- all parameters are missing
+  client.call("ADD");
+  // @ts-expect-error -- a parameter of another type
+  client.call("ADD", { a: 1, b: "2" });
+  // @ts-expect-error -- a parameter too many
+  client.call("ADD", { a: 1, b: 2, c: 3 });
+  // @ts-expect-error -- a reply of another type
+  const text: string = (await client.call("ADD", { a: 1, b: 2 })).res;
+  // @ts-expect-error -- the schema's input counts, not its output
+  client.call("USER", { name: "Ada", seen: new Date() });
+  // @ts-expect-error -- a stream is not called
+  client.call("LIST", { to: 3 });
+  // @ts-expect-error -- a command without a stream is not read as one
+  client.stream("ADD", { a: 1, b: 2 });
+  // @ts-expect-error -- an option that does not exist
+  client.call("ADD", { a: 1, b: 2 }, { retries: 3 });
+  // @ts-expect-error -- a stream is not sent again
+  client.stream("LIST", { to: 3 }, { idempotent: true });
+  // @ts-expect-error -- meta is text
+  client.call("ADD", { a: 1, b: 2 }, { meta: { n: 1 } });
+  // @ts-expect-error -- also of a built-in command, a parameter of another type
+  client.call("DELAY", { sleep: "2" });
+  void text;
+}
+
+// Never called.
+export async function untyped(client: Client): Promise<void> {
+  const reply = await client.call("ANYTHING", { any: ["thing"] });
+  // deno-lint-ignore no-explicit-any -- that is what is tested
+  same<typeof reply, { res: any; [field: string]: any }>(true);
+  for await (const item of client.stream("ANYTHING")) item.may.be.anything;
+  const ping = await client.call("PING");
+  same<typeof ping, { res: "PONG" }>(true);
+  // @ts-expect-error -- what every server has is typed here too
+  client.call("DELAY", {});
+}
+
+// Never called: what connect() infers.
+export async function inferred(): Promise<void> {
+  same<Awaited<ReturnType<typeof byValue>>, Client<typeof commands>>(true);
+  same<Awaited<ReturnType<typeof byType>>, Client<typeof commands>>(true);
+  same<Awaited<ReturnType<typeof byNothing>>, Client>(true);
+  const byValue = () => connect({ commands });
+  const byType = () => connect<typeof commands>({ port: 1 });
+  const byNothing = () => connect({ port: 1 });
+  // @ts-expect-error -- commands are made with command()
+  await connect({ commands: { ADD: () => 1 } });
+}
+
+/** What a call is sent as. */
+async function sentAs(options: ConnectOptions<typeof commands>): Promise<unknown[]> {
+  const network = memoryNetwork();
+  const client = await connect<typeof commands>({ ...options, timeout: Infinity, dial: network.dial });
+  const server = await ScriptedServer.accept(network);
+  const calls = [
+    client.call("ADD", { a: 1, b: 2 }),
+    client.call("BARE"),
+    client.call("PING"),
+    client.call("DELAY", { sleep: 0 }),
+    client.call("INFO"),
+    client.call("STATS"),
+  ];
+  const settled = Promise.allSettled(calls);
+  const requests = await server.requests(calls.length);
+  await client.close();
+  await settled;
+  return requests.map(({ cmd }) => cmd);
+}
+
+Deno.test("connect() - with the commands' value they go by number, with their type by name", async () => {
+  assertEquals(await sentAs({ commands }), [16, "BARE", 1, 2, 3, 4]);
+  assertEquals(await sentAs({}), ["ADD", "BARE", 1, 2, 3, 4]);
+});
+
+Deno.test("connect() - the numbers it knows are those of the built-in commands", async () => {
+  const numbered = Object.values(builtIns).map(({ number }) => number).filter((number) => number !== undefined);
+  assertEquals((await sentAs({})).slice(2), numbered);
+});
+
+Deno.test("types - 200 commands are checked in less than 3 seconds more than one", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const root = new URL("../../", import.meta.url).href;
+    const source = (count: number) =>
+      `import { command } from "${root}handlers/command.ts";
+       import { connect } from "${root}client.ts";
+       const commands = {
+         ${
+        Array.from(
+          { length: count },
+          (_, index) =>
+            `C${index}: command({ handler: ({ p${index} }: { p${index}: number; q?: string[] }) => ({ res: { v${index}: p${index} } }) }),`,
+        ).join("\n")
+      }
+       };
+       const client = await connect<typeof commands>();
+       ${
+        Array.from(
+          { length: count },
+          (_, index) => `(await client.call("C${index}", { p${index}: 1 })).res.v${index}.toFixed();`,
+        ).join("\n")
+      }`;
+    const checkSeconds = async (count: number) => {
+      const path = `${folder}/types_${count}.ts`;
+      // Another text each time: what has been checked before is not checked again.
+      await Deno.writeTextFile(path, `${source(count)} // ${crypto.randomUUID()}`);
+      const startMs = performance.now();
+      const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: ["check", "--config", new URL("../../deno.json", import.meta.url).pathname, path],
+        stdout: "null",
+        stderr: "piped",
+      }).output();
+      assert(success, new TextDecoder().decode(stderr));
+      return (performance.now() - startMs) / 1000;
+    };
+    // A machine that is busy with something else gets three chances.
+    let most = Infinity;
+    for (let chances = 3; most >= 3 && chances > 0; chances--) {
+      const one = await checkSeconds(1);
+      const many = await checkSeconds(200);
+      console.log(`1 command: ${one.toFixed(1)} s, 200 commands: ${many.toFixed(1)} s`);
+      most = Math.min(most, many - one);
+    }
+    assert(most < 3, `199 more commands take ${most.toFixed(1)} s more`);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

@@ -1,0 +1,68 @@
+/**
+ * A program that changes what all code shares, and then makes calls.
+ *
+ * In: the name of a change, and whether it is made before the library is imported or after. Out: `well` on stdout, or an error.
+ */
+
+// deno-lint-ignore-file no-explicit-any -- what is changed here has no types
+
+const global = globalThis as any;
+
+/** Not the errors: under those, the runtime itself stumbles. */
+const INTRINSICS = ["Object", "Array", "Function", "Promise", "Map", "Set", "Uint8Array", "String", "Date"];
+
+/** Each change by its name. */
+export const CHANGES: Record<string, () => void> = {
+  "a function on Object.prototype": () => global.Object.prototype.clone = function () {},
+  "a number on Object.prototype": () => global.Object.prototype.version = 1,
+  "a function on Array.prototype": () => global.Array.prototype.last = function () {},
+  "frozen prototypes": () => {
+    for (const name of INTRINSICS) {
+      Object.freeze(global[name].prototype);
+    }
+  },
+  "timers that are objects": () => {
+    const { setTimeout, clearTimeout } = globalThis;
+    global.setTimeout = (...args: Parameters<typeof setTimeout>) => ({ id: setTimeout(...args) });
+    global.clearTimeout = (timer: any) => clearTimeout(timer?.id);
+  },
+};
+
+if (import.meta.main) {
+  const [name, when] = Deno.args;
+  if (when === "before") CHANGES[name]();
+  const { command, connect, RpcError, serve } = await import("../../mod.ts");
+  if (when === "after") CHANGES[name]();
+  const commands = {
+    ECHO: command({ handler: ({ value }: { value: unknown }, { meta }) => ({ res: value, meta: { ...meta } }) }),
+    COUNT: command({
+      async *handler({ to }: { to: number }) {
+        for (let n = 1; n <= to; n++) yield { n };
+        return "end";
+      },
+    }),
+    FAIL: command({
+      handler(): { res: null } {
+        throw new RpcError("REFUSED", "on purpose", { data: { why: ["none"] } });
+      },
+    }),
+  };
+  const same = (got: unknown, wanted: unknown) => {
+    const [one, other] = [JSON.stringify(got), JSON.stringify(wanted)];
+    if (one !== other) throw new Error(`${one} in place of ${other}`);
+  };
+  const server = await serve({ port: 0, commands });
+  const client = await connect<typeof commands>({ port: server.port });
+  const value = { list: [1, { a: null }], toString: "x", more: { constructor: true } };
+  same(await client.call("ECHO", { value }, { meta: { token: "t" } }), { res: value, meta: { token: "t" } });
+  same((await client.call("STATS")).res.inFlight, 0);
+  const items: unknown[] = [];
+  for await (const item of client.stream("COUNT", { to: 3 })) items.push(item);
+  same(items, [{ n: 1 }, { n: 2 }, { n: 3 }]);
+  const error = await client.call("FAIL").catch((error: unknown) => error);
+  if (!(error instanceof RpcError)) throw error;
+  same([error.code, error.message, error.data], ["REFUSED", "REFUSED: on purpose", { why: ["none"] }]);
+  await client.close();
+  await server.shutdown();
+  console.log("well");
+}

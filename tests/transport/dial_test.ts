@@ -1,0 +1,49 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { RpcError } from "../../errors.ts";
+import { dialAddress, dialInTime, unreachable } from "../../transport/dial.ts";
+import { memoryPair } from "../../transport/duplex.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
+
+Deno.test("dialInTime() - what is dialed in time comes through, and no timer stays", async () => {
+  const clock = new FakeClock();
+  const [here] = memoryPair();
+  assertEquals(await dialInTime(() => Promise.resolve(here), clock, new AbortController()), here);
+  assertEquals(clock.timers, 0);
+});
+
+Deno.test("dialInTime() - a dial that throws is one that failed", async () => {
+  const clock = new FakeClock();
+  const dial = () => {
+    throw new Error("at once");
+  };
+  await assertRejects(() => dialInTime(dial, clock, new AbortController()), Error, "at once");
+  assertEquals(clock.timers, 0);
+});
+
+Deno.test("dialAddress() - certificates that are none are told before anything is sent", async () => {
+  const address = { hostname: "127.0.0.1", port: 1, tls: { cert: "no certificate" } };
+  const error = await assertRejects(() => dialAddress(address, new AbortController().signal), RpcError);
+  assertEquals([error.code, error.retryable], ["CONNECTION_LOST", true]);
+});
+
+Deno.test("unreachable() - it says what to do where that is known", () => {
+  const refused = unreachable("here:1", new Deno.errors.ConnectionRefused("os error 111"));
+  assertEquals(refused.message, "CONNECTION_LOST: cannot reach here:1: connection refused; is the server running?");
+  assertEquals(unreachable("here:1", "thrown").message, "CONNECTION_LOST: cannot reach here:1: thrown");
+  assertEquals([refused.retryable, refused.cause instanceof Deno.errors.ConnectionRefused], [true, true]);
+});
+
+Deno.test("dialInTime() - what a late dial gives is closed, and is no unhandled rejection if it is no connection", async () => {
+  const clock = new FakeClock();
+  for (const late of [null, {}, undefined, 7]) {
+    const dialed = Promise.withResolvers<never>();
+    const unwanted = new AbortController();
+    const dialing = assertRejects(() => dialInTime(() => dialed.promise, clock, unwanted), Error, "not wanted");
+    unwanted.abort(new Error("not wanted"));
+    await dialing;
+    dialed.resolve(late as never);
+    await turn();
+  }
+  const given = () => dialInTime(() => Promise.resolve(null as never), clock, new AbortController());
+  await assertRejects(given, TypeError, "a pair of streams");
+});
