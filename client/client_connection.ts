@@ -360,6 +360,7 @@ export class ClientConnection {
       clock.clearTimer(this.#probe);
       this.#owner.servesOnce = true;
     }
+    this.#outbox.close();
     closeQuietly(this.#ends);
     const unanswered = [];
     for (const call of this.#calls.values()) {

@@ -42,6 +42,9 @@ export class Outbox {
   readonly #options: OutboxOptions;
   #chunks: Uint8Array[] = [];
   #scheduled = false;
+  #closed = false;
+  /** Before a write after a silence; see {@linkcode OutboxOptions.mayHaveEnded}. */
+  #look: ReturnType<typeof setTimeout> | undefined;
   #sending: Promise<void> | undefined;
 
   /**
@@ -69,7 +72,7 @@ export class Outbox {
     this.#scheduled = true;
     queueMicrotask(() => {
       // The runtime looks at its sockets before a timer fires: what waits there is read first.
-      if (this.#options.mayHaveEnded()) setTimeout(() => this.#wakeUp(), 0);
+      if (!this.#closed && this.#options.mayHaveEnded()) this.#look = setTimeout(() => this.#wakeUp(), 0);
       else this.#wakeUp();
     });
   }
@@ -85,9 +88,16 @@ export class Outbox {
    * @param patience Ends the wait for a peer that does not read.
    */
   async end(patience: Promise<void>): Promise<void> {
+    this.close();
     this.#flush();
     await Promise.race([this.#sending, patience]);
     await Promise.race([this.#ends.closeWrite().catch(ignore), patience]);
+  }
+
+  /** Waits no longer before a write, and leaves no timer behind. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#look);
   }
 
   #flush(): void {

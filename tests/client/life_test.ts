@@ -224,3 +224,16 @@ Deno.test("items that wait for a slow reader are weighed: a stream that holds to
   const error = await assertRejects(() => stream.next(), RpcError);
   assertEquals([error.code, error.retryable], ["OVERLOADED", false]);
 });
+
+Deno.test("a client that is closed before it writes after a silence leaves no timer", async () => {
+  using network = memoryNetwork();
+  const clock = new FakeClock();
+  const client = await connect({ dial: () => network.dial(), clock });
+  const server = await ScriptedServer.accept(network);
+  await clock.advance(10_000);
+  const call = assertRejects(() => client.call("PING"), RpcError);
+  for (let round = 0; round < 3; round++) await null; // it looks first whether the server has ended the connection
+  const closed = client.close();
+  server.cut();
+  await Promise.all([call, closed]);
+});
