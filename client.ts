@@ -75,7 +75,7 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    *
    * @default {30_000}
    */
-  timeout?: number;
+  timeoutMs?: number;
   /**
    * Calls that may be unanswered on the wire; those above it wait here, so that a cancel always gets through. As many
    * as a server takes from one connection.
@@ -108,11 +108,11 @@ const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
   ...{ hostname: HOSTNAME, port: DIAL_PORT, path: PATH, tls: TLS },
   ...{ commands: OPTION_KINDS.object, sequenced: OPTION_KINDS.boolean, clock: OPTION_KINDS.object },
   ...{ dial: OPTION_KINDS.function, onState: OPTION_KINDS.function, random: OPTION_KINDS.function },
-  ...{ timeout: OPTION_KINDS.any, maxInFlight: OPTION_KINDS.any, maxPayloadBytes: OPTION_KINDS.any },
+  ...{ timeoutMs: OPTION_KINDS.any, maxInFlight: OPTION_KINDS.any, maxPayloadBytes: OPTION_KINDS.any },
 };
 
 /** One command by its name, be it the user's own or one that every server has. */
-export type Named<C extends Commands, Name> = Name extends keyof BuiltIns ? BuiltIns[Name]
+export type CommandNamed<C extends Commands, Name> = Name extends keyof BuiltIns ? BuiltIns[Name]
   : Name extends keyof C ? C[Name]
   : never;
 
@@ -149,7 +149,7 @@ export type StreamName<C> = string extends keyof C ? string
   : { [Name in keyof C]: ResultOf<C[Name]> extends AsyncGenerator ? Name : never }[keyof C];
 
 /** What stands behind a command's name: its parameters, which may be left out where none is required, and options. */
-export type Arguments<Params, Options> = Record<never, never> extends Params ? [params?: Params, options?: Options]
+export type CallArguments<Params, Options> = Record<never, never> extends Params ? [params?: Params, options?: Options]
   : [params: Params, options?: Options];
 
 /**
@@ -165,7 +165,7 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    *
    * @param name The command's name.
    * @param args Its parameters, which are encoded before `call()` returns: objects and buffers may be used again at once.
-   * Then options: timeout in milliseconds, signal, meta, idempotent.
+   * Then options: timeoutMs, signal, meta, idempotent.
    * @returns The reply whole: `{ res, ... }`.
    * @throws {RpcError} With the server's code; or `TIMEOUT`, `CANCELLED` (by the signal, whose reason is the `cause`),
    * `CONNECTION_LOST`, `CLOSED`, `BAD_REPLY`; or `OVERLOADED`, where 256 MiB of calls wait to be sent already.
@@ -181,7 +181,7 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    * await using server = await serve({ port: 0 });
    * await using client = await connect({ port: server.port });
    *
-   * const late = await assertRejects(() => client.call("DELAY", { sleep: 60 }, { timeout: 20 }), RpcError);
+   * const late = await assertRejects(() => client.call("DELAY", { sleep: 60 }, { timeoutMs: 20 }), RpcError);
    * assertEquals(late.code, "TIMEOUT");
    *
    * const patience = new AbortController();
@@ -193,15 +193,15 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    */
   call<Name extends CallName<C> | CallName<BuiltIns>>(
     name: Name,
-    ...args: Arguments<ParamsOf<Named<C, Name>>, CallOptions>
-  ): Promise<ReplyOf<Named<C, Name>>>;
+    ...args: CallArguments<ParamsOf<CommandNamed<C, Name>>, CallOptions>
+  ): Promise<ReplyOf<CommandNamed<C, Name>>>;
 
   /**
    * Reads a stream. The request is sent when the first item is asked for, and the server keeps no more items ahead than
    * `credit`. Leaving the loop, by `break` or otherwise, ends the handler.
    *
    * @param name The command's name.
-   * @param args Its parameters, as for {@linkcode Client.call}. Then options: credit in items, timeout in milliseconds
+   * @param args Its parameters, as for {@linkcode Client.call}. Then options: credit in items, timeoutMs
    * for the whole stream (by default there is none; but it must begin within the client's), signal, meta.
    * @returns The items; the generator's return value is what the handler's was. It throws as {@linkcode Client.call}
    * rejects, and with `BAD_REPLY` for a command that answers once; what came before a lost connection is handed out first.
@@ -221,8 +221,8 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    */
   stream<Name extends StreamName<C> | StreamName<BuiltIns>>(
     name: Name,
-    ...args: Arguments<ParamsOf<Named<C, Name>>, StreamOptions>
-  ): AsyncGenerator<ItemOf<Named<C, Name>>, ReturnOf<Named<C, Name>>, void>;
+    ...args: CallArguments<ParamsOf<CommandNamed<C, Name>>, StreamOptions>
+  ): AsyncGenerator<ItemOf<CommandNamed<C, Name>>, ReturnOf<CommandNamed<C, Name>>, void>;
 
   /** What the client is doing. */
   readonly state: ClientState;
@@ -263,12 +263,12 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
  */
 export async function connect<C extends Commands = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
   checkOptions(options, CONNECT_OPTIONS);
-  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, timeout = DEFAULT_TIMEOUT_MS } = options;
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   const caller = new RpcClient({
     dial: options.dial ?? ((signal) => dialAddress({ hostname, port, path, tls }, signal)),
     numbers: numbersOf(options.commands ?? {}),
     sequenced: options.sequenced ?? true,
-    timeoutMs: checkedDefault(timeout),
+    timeoutMs: checkedDefault(timeoutMs),
     maxInFlight: checkLimit("maxInFlight", options.maxInFlight ?? DEFAULT_LIMITS.maxInFlight),
     maxPayloadBytes: checkLimit("maxPayloadBytes", options.maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes),
     onState: options.onState,
@@ -280,9 +280,11 @@ export async function connect<C extends Commands = AnyCommands>(options: Connect
 }
 
 /** A client whose every call were out of time is a mistake. */
-function checkedDefault(timeout: unknown): number {
-  if (checkTimeout(timeout) > 0) return timeout as number;
-  throw new RangeError(`Cannot use ${timeout} as timeout of a client: it must be above 0, and Infinity is without end`);
+function checkedDefault(timeoutMs: unknown): number {
+  if (checkTimeout(timeoutMs) > 0) return timeoutMs as number;
+  throw new RangeError(
+    `Cannot use ${timeoutMs} as timeoutMs of a client: it must be above 0, and Infinity is without end`,
+  );
 }
 
 function numbersOf(commands: Commands): Map<string, number> {

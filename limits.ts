@@ -168,8 +168,8 @@ export const DEFAULT_PORT = 1235;
 /** How long a call of the library waits for its reply, in milliseconds, unless told otherwise. */
 export const DEFAULT_TIMEOUT_MS = 30_000;
 
-/** How long a shutdown waits for what is in flight, in seconds, unless told otherwise: as Redis and NATS do. */
-export const DEFAULT_GRACE_SECONDS = 10;
+/** How long a shutdown waits for what is in flight, in milliseconds, unless told otherwise: as Redis and NATS do. */
+export const DEFAULT_GRACE_MS = 10_000;
 
 /** Items of a stream that a client takes before it grants more, unless told otherwise. */
 export const DEFAULT_CREDIT = 64;
@@ -251,7 +251,7 @@ export function checkLimit(name: keyof Limits, value: unknown): number {
  */
 export function checkTimeout(timeoutMs: unknown): number {
   if (typeof timeoutMs === "number" && !Number.isNaN(timeoutMs)) return timeoutMs;
-  throw new RangeError(`Cannot use ${shown(timeoutMs)} as timeout: it must be a number of milliseconds`);
+  throw new RangeError(`Cannot use ${shown(timeoutMs)} as timeoutMs: it must be a number of milliseconds`);
 }
 
 /** What an option must be: for its check, and for the error that names it. */

@@ -14,7 +14,7 @@ import { Connection } from "./handlers/connection.ts";
 import { ServerState, type ServiceOptions } from "./handlers/server_state.ts";
 import {
   checkOptions,
-  DEFAULT_GRACE_SECONDS,
+  DEFAULT_GRACE_MS,
   DEFAULT_HOSTNAME,
   DEFAULT_PORT,
   LIMIT_NAMES,
@@ -107,11 +107,11 @@ export interface Server extends AsyncDisposable {
    * `SHUTTING_DOWN`, then closes. At the end of the grace what still runs is cut: its handler's signal is aborted
    * and its caller gets `CANCELLED`. A second call with a shorter grace shortens the first.
    *
-   * @param options `grace`: how long to wait for what is in flight, in seconds, 10 by default.
+   * @param options `graceMs`: how long to wait for what is in flight, in milliseconds, 10,000 by default.
    * @returns How many calls in flight were finished, and how many were cut.
-   * @throws {RangeError} If the grace is not a number of seconds from 0 up.
+   * @throws {RangeError} If the grace is not a number of milliseconds from 0 to what a timer can hold.
    */
-  shutdown(options?: { grace?: number }): Promise<ShutdownReport>;
+  shutdown(options?: { graceMs?: number }): Promise<ShutdownReport>;
 }
 
 /**
@@ -220,11 +220,13 @@ class ListeningServer implements Server {
     return this.#service.statistics();
   }
 
-  shutdown({ grace = DEFAULT_GRACE_SECONDS }: { grace?: number } = {}): Promise<ShutdownReport> {
-    if (!(grace >= 0 && grace * 1000 <= MAX_TIMER_MS)) {
-      throw new RangeError(`Cannot shut down with a grace of ${grace}: it must be a number of seconds from 0 up`);
+  shutdown({ graceMs = DEFAULT_GRACE_MS }: { graceMs?: number } = {}): Promise<ShutdownReport> {
+    if (!(graceMs >= 0 && graceMs <= MAX_TIMER_MS)) {
+      throw new RangeError(
+        `Cannot use ${graceMs} as graceMs: it must be a number of milliseconds from 0 to ${MAX_TIMER_MS}`,
+      );
     }
-    const timer = this.#service.clock.setTimer(() => this.#graceEnds?.(), grace * 1000, true);
+    const timer = this.#service.clock.setTimer(() => this.#graceEnds?.(), graceMs, true);
     this.#shutdown ??= this.#drain();
     return this.#shutdown.finally(() => this.#service.clock.clearTimer(timer));
   }

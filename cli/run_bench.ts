@@ -79,7 +79,7 @@ export async function runBench(call: CommandCall, { flags, dial }: BenchOptions)
   try {
     const options = {
       dial,
-      timeout: timeout === undefined ? DEFAULT_TIMEOUT_MS : timeout * 1000,
+      timeoutMs: timeout === undefined ? DEFAULT_TIMEOUT_MS : timeout * 1000,
       maxInFlight: Math.min(inFlight, MAX_TIMER_MS),
       maxPayloadBytes,
     };

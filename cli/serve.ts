@@ -11,7 +11,7 @@
  */
 
 import config from "../deno.json" with { type: "json" };
-import { DEFAULT_GRACE_SECONDS, DEFAULT_HOSTNAME, DEFAULT_PORT, LIMIT_NAMES, type Limits } from "../limits.ts";
+import { DEFAULT_GRACE_MS, DEFAULT_HOSTNAME, DEFAULT_PORT, LIMIT_NAMES, type Limits } from "../limits.ts";
 import { serve, type ShutdownReport } from "../server.ts";
 import { validityProblem } from "../transport/certificate.ts";
 import { systemClock } from "../transport/clock.ts";
@@ -61,7 +61,7 @@ const FLAGS = {
   cert: pathFlag("a file with the server's certificate, PEM: speaks TLS"),
   key: pathFlag("a file with its private key, PEM"),
   ca: pathFlag("a file with the authority that clients need a certificate of, PEM: mutual TLS"),
-  grace: secondsFlag(`how long a shutdown waits for calls in flight (default ${DEFAULT_GRACE_SECONDS})`, {
+  grace: secondsFlag(`how long a shutdown waits for calls in flight (default ${DEFAULT_GRACE_MS / 1000})`, {
     zero: true,
   }),
   workers: workersFlag("servers that share the port, each with its own limits; auto: one per core (default 1)"),
@@ -113,7 +113,11 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     const server = await start(flags);
     // Before the line below: who reads it may send a signal.
-    const ended = shutDownOnSignal(server, hangupIsIgnored, flags.grace);
+    const ended = shutDownOnSignal(
+      server,
+      hangupIsIgnored,
+      flags.grace === undefined ? DEFAULT_GRACE_MS : flags.grace * 1000,
+    );
     const how = server.workers > 1 ? `with ${server.workers} workers ` : "";
     await print(`packline ${config.version} ${how}listening on ${server.address}`);
     const { finished, cut } = await ended;
@@ -163,7 +167,7 @@ class StartError extends Error {}
 interface Running {
   readonly address: string;
   readonly workers: number;
-  shutdown(options: { grace: number }): Promise<ShutdownReport>;
+  shutdown(options: { graceMs: number }): Promise<ShutdownReport>;
   /** Ends at once what does not end with this process. */
   kill?(): void;
 }
@@ -218,7 +222,7 @@ async function startWorkers(
   // Alone at first: where ports are shared, nobody would notice that another server has this one.
   // From here on the address is used that it has: workers may then listen on nothing else.
   const alone = await serve({ ...options, tls: undefined });
-  await alone.shutdown({ grace: 0 });
+  await alone.shutdown({ graceMs: 0 });
   const { hostname } = alone;
   const { Workers } = await import("./workers.ts");
   const workers = await Workers.start({
@@ -277,7 +281,7 @@ function absolute(path: string): string {
 function shutDownOnSignal(
   server: Running,
   hangupIsIgnored: boolean,
-  grace: number = DEFAULT_GRACE_SECONDS,
+  graceMs: number,
 ): Promise<ShutdownReport> {
   const { promise: ended, resolve } = Promise.withResolvers<ShutdownReport>();
   let first: { signal: Deno.Signal; atMs: number } | undefined;
@@ -285,9 +289,9 @@ function shutDownOnSignal(
     const nowMs = performance.now();
     if (first === undefined) {
       first = { signal, atMs: nowMs };
-      const noted = note(`packline: stopping, within ${grace} s; a second signal ends it at once`);
+      const noted = note(`packline: stopping, within ${graceMs / 1000} s; a second signal ends it at once`);
       // The process ends behind this, and what has not been written by then would be lost.
-      resolve(server.shutdown({ grace }).finally(() => noted));
+      resolve(server.shutdown({ graceMs }).finally(() => noted));
     } else if (signal !== first.signal || nowMs - first.atMs > COPIES_MS) {
       server.kill?.();
       Deno.exit(SIGNAL_EXIT_CODES[signal]);

@@ -51,8 +51,8 @@ export async function runWorker(number: number, commands: Commands = {}): Promis
   void tell({ type: "listening", address: server.address, port: server.port });
 
   const { promise: drained, resolve: onDrained } = Promise.withResolvers<number>();
-  const drain = async (grace: number) => {
-    await tell({ type: "drained", report: await server.shutdown({ grace }) });
+  const drain = async (graceMs: number) => {
+    await tell({ type: "drained", report: await server.shutdown({ graceMs }) });
     onDrained(0);
   };
   const listen = async () => {
@@ -70,7 +70,7 @@ export async function runWorker(number: number, commands: Commands = {}): Promis
           asking.delete(message.query);
           break;
         case "drain":
-          void drain(message.grace);
+          void drain(message.graceMs);
       }
     }
     return 1; // whoever watched over it is gone

@@ -24,7 +24,7 @@ const END_MS = 2_000;
 /** What a worker is told. */
 export type ToWorker =
   | { readonly type: "ping" }
-  | { readonly type: "drain"; readonly grace: number }
+  | { readonly type: "drain"; readonly graceMs: number }
   | { readonly type: "report"; readonly query: number }
   | ({ readonly type: "others"; readonly query: number } & Others);
 
@@ -121,12 +121,12 @@ export class Workers {
   /**
    * Ends all in order, as a server's `shutdown()` does. None is started again from then on.
    *
-   * @param options `grace`: how long to wait for what is in flight, in seconds.
+   * @param options `graceMs`: how long to wait for what is in flight, in milliseconds.
    * @returns How many calls in flight were finished, and how many were cut, by all workers that could tell.
    */
-  async shutdown({ grace }: { grace: number }): Promise<ShutdownReport> {
+  async shutdown({ graceMs }: { graceMs: number }): Promise<ShutdownReport> {
     const { clock, note } = this.#options;
-    const running = this.#stop((worker) => worker.post({ type: "drain", grace }));
+    const running = this.#stop((worker) => worker.post({ type: "drain", graceMs }));
     const timer = clock.setTimer(
       () => {
         for (const { worker, number } of running) {
@@ -134,7 +134,7 @@ export class Workers {
           worker?.kill();
         }
       },
-      grace * 1000 + END_MS,
+      graceMs + END_MS,
       true,
     );
     await Promise.all(running.map(({ ended }) => ended.promise));

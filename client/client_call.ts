@@ -24,9 +24,9 @@ export interface CallOptions {
    * How long to wait for the reply, in milliseconds on the monotonic clock; `Infinity` is without end. The server is told, and ends the handler.
    * With no time left, `0` or less, the call is not sent: so what remains of another deadline can be passed on.
    *
-   * @default {the client's `timeout`; for a stream `Infinity`}
+   * @default {the client's `timeoutMs`; for a stream `Infinity`}
    */
-  timeout?: number;
+  timeoutMs?: number;
   /** Ends the call: it rejects at once, with `CANCELLED`, and the server is told. */
   signal?: AbortSignal;
   /** What is not a parameter: a token, a `traceparent`. The server's handlers and middleware see it. */
@@ -42,7 +42,7 @@ export interface CallOptions {
 }
 
 /** What calls need to know of their client. */
-export interface CallOwner {
+export interface ClientCallOwner {
   readonly clock: Clock;
   readonly deadlines: TimerWheel;
   readonly signals: Signals;
@@ -105,7 +105,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   settled = false;
   /** What the connection had heard when the call ended without a reply; see {@linkcode ClientConnection.abandon}. */
   heardAtEnd = -1;
-  protected readonly owner: CallOwner;
+  protected readonly owner: ClientCallOwner;
   readonly #signal: AbortSignal | undefined;
 
   /**
@@ -117,10 +117,10 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
    * @throws {RangeError} If the timeout is not a number, or the request is larger than a payload may be.
    * @throws {TypeError} If the parameters or `meta` cannot be sent.
    */
-  constructor(owner: CallOwner, name: string, params: unknown, options: CallOptions, credit?: number) {
+  constructor(owner: ClientCallOwner, name: string, params: unknown, options: CallOptions, credit?: number) {
     this.owner = owner;
     this.name = name;
-    this.timeoutMs = checkTimeout(options.timeout ?? owner.timeoutMs);
+    this.timeoutMs = checkTimeout(options.timeoutMs ?? owner.timeoutMs);
     const lateFields = (owner.sequenced ? 1 : 0) + (this.timeoutMs === Infinity ? 0 : 1);
     const { meta } = options;
     try {

@@ -13,7 +13,7 @@ import {
   BadFrame,
   type Decoded,
   type Fields,
-  Malformed,
+  InvalidMessage,
   OutgoingControl,
   readReply,
   ReceivedReply,
@@ -26,7 +26,7 @@ import type { Duplex } from "../transport/duplex.ts";
 import { type Ends, endsOf } from "../transport/ends.ts";
 import { reasonOf } from "../transport/tls.ts";
 import { Outbox, type Outgoing } from "./outbox.ts";
-import { type CallOwner, type CallQueue, type ClientCall, unsendable } from "./client_call.ts";
+import { type CallQueue, type ClientCall, type ClientCallOwner, unsendable } from "./client_call.ts";
 import { bufferAfter, closeQuietly, FIRST_READ_BYTES } from "../transport/tcp.ts";
 import { markReceived } from "../session/received.ts";
 
@@ -52,7 +52,7 @@ const CLOSES_WITHIN_MS = 20;
 const ABOUT_THE_CONNECTION: ReadonlySet<unknown> = new Set(["BAD_FRAME", "INVALID_MESSAGE", "OVERLOADED"]);
 
 /** What a connection needs of its client. */
-export interface ConnectionOwner extends CallOwner {
+export interface ConnectionOwner extends ClientCallOwner {
   /** Calls that may be unanswered at once. */
   readonly maxInFlight: number;
   /** Calls that wait for a connection. */
@@ -376,8 +376,8 @@ export class ClientConnection {
     return new RpcError("CONNECTION_LOST", `the connection to ${this.peer} is lost: ${reason}`, { cause });
   }
 
-  #badMessage(message: Malformed | BadFrame | Truncated): RpcError {
-    if (message instanceof Malformed) return badReply(`${this.peer} sent no reply: ${message.reason}`);
+  #badMessage(message: InvalidMessage | BadFrame | Truncated): RpcError {
+    if (message instanceof InvalidMessage) return badReply(`${this.peer} sent no reply: ${message.reason}`);
     if (message instanceof BadFrame) return badReply(`${this.peer} sent no frame: ${message.damage}`);
     return this.#lost(`it ended ${message.receivedBytes} bytes into a frame`);
   }

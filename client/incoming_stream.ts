@@ -12,7 +12,7 @@ import { type Fields, ITEMS } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
 import { Fifo } from "../session/fifo.ts";
-import { type CallOptions, type CallOwner, ClientCall } from "./client_call.ts";
+import { type CallOptions, ClientCall, type ClientCallOwner } from "./client_call.ts";
 import { isReceived } from "../session/received.ts";
 
 /** What a caller can say about one stream. */
@@ -52,12 +52,12 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
    * @param options What the caller said about it.
    * @throws {RangeError} If the credit or the timeout is none.
    */
-  constructor(owner: CallOwner, name: string, params: unknown, options: StreamOptions) {
-    const { credit = DEFAULT_CREDIT, timeout = Infinity } = options;
+  constructor(owner: ClientCallOwner, name: string, params: unknown, options: StreamOptions) {
+    const { credit = DEFAULT_CREDIT, timeoutMs = Infinity } = options;
     if (!Number.isSafeInteger(credit) || credit < 1) {
       throw new RangeError(`Cannot use ${credit} as credit: it must be a whole number of items from 1 up`);
     }
-    super(owner, name, params, { ...options, timeout }, credit);
+    super(owner, name, params, { ...options, timeoutMs }, credit);
     this.#credit = credit;
   }
 

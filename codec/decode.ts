@@ -8,13 +8,13 @@
  * A server also wants the first message to be a map, as each is: HTTP and others begin with what could pass for a frame,
  * and a web page can make a browser send them, with frames of its own behind.
  *
- * Refused: a payload without a sound message becomes a `Malformed` in its place; a broken frame becomes a
+ * Refused: a payload without a sound message becomes a `InvalidMessage` in its place; a broken frame becomes a
  * `BadFrame`, and the stage reads nothing behind it; a stream that ends inside a frame ends with a `Truncated`.
  */
 
 import type { Limits } from "../limits.ts";
 import { FrameScanner } from "./frame.ts";
-import { BadFrame, type Decoded, Malformed, Truncated } from "./message.ts";
+import { BadFrame, type Decoded, InvalidMessage, Truncated } from "./message.ts";
 import { DecodeError, Reader } from "./reader.ts";
 
 /** What the tail of a chunk is copied into at first; a buffer that has grown beyond {@linkcode KEEP_BYTES} goes. */
@@ -33,7 +33,7 @@ export interface Output<Chunk> {
 
 /** The decode stage: give it to a `TransformStream`, or compose it with others. */
 export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Message>[]> {
-  readonly #readMessage: (reader: Reader) => Message | Malformed;
+  readonly #readMessage: (reader: Reader) => Message | InvalidMessage;
   readonly #reader: Reader;
   readonly #scanner: FrameScanner;
   readonly #checksFirst: boolean;
@@ -49,7 +49,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
    * @param checksFirst Whether a first payload that is not a map is a broken frame, as it is on a server.
    */
   constructor(
-    readMessage: (reader: Reader) => Message | Malformed,
+    readMessage: (reader: Reader) => Message | InvalidMessage,
     limits: Pick<Limits, "maxPayloadBytes" | "maxDepth" | "maxMessageBytes">,
     checksFirst = false,
   ) {
@@ -105,12 +105,12 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     if (payloadStart === payloadEnd || isNoMap(bytes, payloadStart, Math.min(payloadEnd, end))) return NO_MAP;
   }
 
-  #read(bytes: Uint8Array): Message | Malformed {
+  #read(bytes: Uint8Array): Message | InvalidMessage {
     try {
       this.#reader.begin(bytes, this.#scanner.payloadStart, this.#scanner.payloadEnd);
       return this.#readMessage(this.#reader);
     } catch (error) {
-      if (error instanceof DecodeError) return new Malformed(error.message);
+      if (error instanceof DecodeError) return new InvalidMessage(error.message);
       throw error;
     }
   }

@@ -3,7 +3,7 @@
  * each is written. Field order and reserved names live here and nowhere else.
  *
  * In: a reader at the start of a payload, or a message and a writer. Out: a message, or a payload.
- * Refused: fields of a wrong type, by a `Malformed` or a `DecodeError`; reserved names, by an `EncodeError`.
+ * Refused: fields of a wrong type, by a `InvalidMessage` or a `DecodeError`; reserved names, by an `EncodeError`.
  */
 
 import type { RpcError } from "../errors.ts";
@@ -42,7 +42,7 @@ export class Control {
 }
 
 /** A sound frame without a sound message in it: it is answered, and the connection goes on. */
-export class Malformed {
+export class InvalidMessage {
   /**
    * @param reason What is wrong, without any byte of the peer's.
    * @param seq The request's `seq`, where the rest of it could be read: its caller can then be told.
@@ -63,7 +63,7 @@ export class Truncated {
 }
 
 /** What the decode stage hands on: messages, and what stood where a message should be. */
-export type Decoded<Message> = Message | Malformed | BadFrame | Truncated;
+export type Decoded<Message> = Message | InvalidMessage | BadFrame | Truncated;
 
 /** What a server sends: a success, with the handler's fields, or a failure. */
 export class Reply<Call = unknown> {
@@ -141,7 +141,7 @@ export function isReservedParameter(name: string): boolean {
 }
 
 /** One payload, as a server reads it. */
-export function readRequest(reader: Reader): Request | Control | Malformed {
+export function readRequest(reader: Reader): Request | Control | InvalidMessage {
   const request = new Request();
   let wrong = "";
   let wrongSeq = false;
@@ -186,24 +186,24 @@ export function readRequest(reader: Reader): Request | Control | Malformed {
   }
   reader.finish();
   request.weightBytes = reader.weightBytes;
-  if (wrongSeq) return new Malformed(WRONG_SEQ);
+  if (wrongSeq) return new InvalidMessage(WRONG_SEQ);
   if (request.credit !== undefined && request.seq === undefined) wrong ||= "credit needs the seq of its call";
-  if (request.cmd === 0) return wrong ? new Malformed(wrong) : toControl(request);
-  return wrong ? new Malformed(wrong, request.seq) : request;
+  if (request.cmd === 0) return wrong ? new InvalidMessage(wrong) : toControl(request);
+  return wrong ? new InvalidMessage(wrong, request.seq) : request;
 }
 
 /** What says nothing that this version knows is passed over: a later client may tell an earlier server something new. */
-function toControl({ seq, credit, params }: Request): Control | Malformed {
+function toControl({ seq, credit, params }: Request): Control | InvalidMessage {
   const control = new Control();
   const { max, cancel }: Fields = { __proto__: null, ...params };
   if (max !== undefined) {
-    if (seq !== undefined || cancel !== undefined) return new Malformed(WRONG_CONTROL);
-    if (!isCount(max)) return new Malformed("max must be an integer from 0 to 2^53-1");
+    if (seq !== undefined || cancel !== undefined) return new InvalidMessage(WRONG_CONTROL);
+    if (!isCount(max)) return new InvalidMessage("max must be an integer from 0 to 2^53-1");
     control.max = max;
   } else if (cancel !== undefined) {
-    if (credit !== undefined) return new Malformed(WRONG_CONTROL);
+    if (credit !== undefined) return new InvalidMessage(WRONG_CONTROL);
     if (cancel !== true || seq === undefined) {
-      return new Malformed("cancel must be true, and needs the seq of its call");
+      return new InvalidMessage("cancel must be true, and needs the seq of its call");
     }
     control.seq = seq;
     control.cancel = true;

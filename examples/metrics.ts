@@ -13,7 +13,7 @@ function metricsOf(client: Client): (request: Request) => Promise<Response> {
   return async (request) => {
     if (new URL(request.url).pathname !== "/metrics") return new Response("see /metrics\n", { status: 404 });
     try {
-      const { res } = await client.call("STATS", {}, { timeout: 5000, idempotent: true });
+      const { res } = await client.call("STATS", {}, { timeoutMs: 5000, idempotent: true });
       return new Response(`${prometheusText(res)}\n`, { headers: { "content-type": PROMETHEUS_TYPE } });
     } catch (error) {
       return new Response(`${error}\n`, { status: 503 });

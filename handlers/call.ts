@@ -10,11 +10,11 @@ import type { RpcError } from "../errors.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Expiring } from "../session/timer_wheel.ts";
-import type { Answer, ReplyFields, ServerView } from "./command.ts";
+import type { HandlerResult, ReplyFields, ServerReport } from "./command.ts";
 import type { RegisteredCommand } from "./registry.ts";
 
 /** What a call needs to know of its connection. */
-export interface CallOwner {
+export interface CallHost {
   /** Who is at the other end. */
   readonly peer: string;
   /** What the peer's certificate says, if one was asked for. */
@@ -22,7 +22,7 @@ export interface CallOwner {
   /** The server's clock. */
   readonly clock: Clock;
   /** The server's view of itself. */
-  readonly view: ServerView;
+  readonly view: ServerReport;
   /** Sends the items of a stream to the call's caller. Resolves with the final reply, after the last item. */
   sendItems(call: Call, items: AsyncIterable<unknown>): Promise<ReplyFields>;
   /** Told when the time of a call is up. */
@@ -48,7 +48,7 @@ export class Call implements Expiring {
   /** The code of its failure; `undefined` where it has succeeded. */
   code: string | undefined = undefined;
   /** The handler's own end, where a middleware stands before it and may answer earlier. */
-  handled: Promise<Answer> | undefined = undefined;
+  handled: Promise<HandlerResult> | undefined = undefined;
   #lastingOrNone: Lasting | undefined = undefined;
 
   constructor(
@@ -58,7 +58,7 @@ export class Call implements Expiring {
     readonly arrivedMs: number,
     /** When its time is up, or `Infinity`. */
     readonly deadlineMs: number,
-    readonly owner: CallOwner,
+    readonly owner: CallHost,
   ) {}
 
   get command(): string {

@@ -10,8 +10,8 @@ import { RpcError } from "../errors.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { OutputBuffer } from "../session/output_buffer.ts";
-import { Call, type CallOwner } from "./call.ts";
-import type { ReplyFields, ServerView } from "./command.ts";
+import { Call, type CallHost } from "./call.ts";
+import type { ReplyFields, ServerReport } from "./command.ts";
 import type { RegisteredCommand } from "./registry.ts";
 import { isAbort, isForCaller } from "./failures.ts";
 import { HeldRequests } from "./held_requests.ts";
@@ -24,7 +24,7 @@ const CMD_NOT_FOUND = new RpcError("CMD_NOT_FOUND");
 const OVERLOADED = new RpcError("OVERLOADED");
 
 /** Where replies go, and who is told of the ends of calls. */
-export interface CallsHost {
+export interface ReplyOutput {
   /** Whether the connection has ended. */
   readonly gone: boolean;
   /** Takes a reply; it is encoded when this returns. */
@@ -36,7 +36,7 @@ export interface CallsHost {
 }
 
 /** The calls of one connection. */
-export class Calls implements CallOwner {
+export class Calls implements CallHost {
   readonly peer: string;
   readonly certificate: PeerCertificate | undefined;
   /** Calls with `seq` that have no final reply yet. */
@@ -47,7 +47,7 @@ export class Calls implements CallOwner {
   readonly held: HeldRequests;
 
   readonly #server: ServerState;
-  readonly #host: CallsHost;
+  readonly #host: ReplyOutput;
   readonly #items: ItemOutput;
   /** Calls that have got their final reply in this turn, and are not counted yet: one look at the clock for all. */
   #answered: Call[] = [];
@@ -63,7 +63,7 @@ export class Calls implements CallOwner {
 
   constructor(
     server: ServerState,
-    host: CallsHost,
+    host: ReplyOutput,
     outflow: OutputBuffer,
     peer: string,
     certificate: PeerCertificate | undefined,
@@ -85,7 +85,7 @@ export class Calls implements CallOwner {
     return this.#server.clock;
   }
 
-  get view(): ServerView {
+  get view(): ServerReport {
     return this.#server;
   }
 

@@ -44,11 +44,11 @@ export interface Context {
   /** The server's clock, for a handler that waits or measures. */
   readonly clock: Clock;
   /** The server's view of itself: what INFO and STATS answer with. */
-  readonly server: ServerView;
+  readonly server: ServerReport;
 }
 
 /** What a server can tell about itself. */
-export interface ServerView {
+export interface ServerReport {
   /** What INFO answers with. */
   info(): ServerInfo;
   /** What STATS answers with. */
@@ -194,7 +194,7 @@ export interface Command<Params = unknown, Result = unknown> extends Readonly<Co
 export type Commands = Readonly<Record<string, Command<any, any>>>;
 
 /** What a handler may answer with: reply fields, or a stream of items. */
-export type Answer = ReplyFields | AsyncGenerator<unknown, unknown, void>;
+export type HandlerResult = ReplyFields | AsyncGenerator<unknown, unknown, void>;
 
 /** Makes a definition impossible where a parameter has a name that means something else on the wire. */
 export type Unreserved<Params> = Extract<keyof Params, "cmd" | "seq" | "ttl" | "meta" | "credit"> extends never
@@ -226,7 +226,7 @@ export type Unreserved<Params> = Extract<keyof Params, "cmd" | "seq" | "ttl" | "
  * const GREET = command({ number: 16, schema: name, handler: ({ name }) => ({ res: `Hello, ${name}!` }) });
  * ```
  */
-export function command<Schema extends StandardSchema, Result extends Answer>(
+export function command<Schema extends StandardSchema, Result extends HandlerResult>(
   definition:
     & CommandOptions
     & {
@@ -254,7 +254,7 @@ export function command<Schema extends StandardSchema, Result extends Answer>(
  * if (res !== 3) throw new Error(`expected 3, got ${res}`);
  * ```
  */
-export function command<Params extends object, Result extends Answer>(
+export function command<Params extends object, Result extends HandlerResult>(
   definition:
     & CommandOptions
     & { handler: (params: Params, context: Context) => Result | Promise<Result> }

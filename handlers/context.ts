@@ -7,7 +7,7 @@
 import type { Clock } from "../transport/clock.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Call } from "./call.ts";
-import type { Context, ServerView } from "./command.ts";
+import type { Context, ServerReport } from "./command.ts";
 
 const NO_META: Readonly<Record<string, string>> = Object.freeze({});
 
@@ -43,7 +43,7 @@ export class CallContext implements Context {
     return this.#call.owner.clock;
   }
 
-  get server(): ServerView {
+  get server(): ServerReport {
     return this.#call.owner.view;
   }
 

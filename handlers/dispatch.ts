@@ -17,7 +17,7 @@ import {
   BadFrame,
   type Control,
   type Decoded,
-  Malformed,
+  InvalidMessage,
   Reply,
   Request,
   Truncated,
@@ -31,7 +31,7 @@ import type { PeerCertificate } from "../transport/certificate.ts";
 import type { OutputBuffer } from "../session/output_buffer.ts";
 import { TURN_MS } from "../session/yield_budget.ts";
 import type { Call } from "./call.ts";
-import { Calls, type CallsHost } from "./calls.ts";
+import { Calls, type ReplyOutput } from "./calls.ts";
 import { isCodeAlone, reduced, unwritable } from "./failures.ts";
 import type { ServerState } from "./server_state.ts";
 import { Strikes } from "./strikes.ts";
@@ -63,7 +63,7 @@ const SHUTTING_DOWN = new RpcError("SHUTTING_DOWN");
  * replies are encoded: give it to the encode stage.
  */
 export class DispatchStage
-  implements Transformer<Decoded<Request | Control>[], Reply<Call>>, EncodeOptions<Reply<Call>>, CallsHost {
+  implements Transformer<Decoded<Request | Control>[], Reply<Call>>, EncodeOptions<Reply<Call>>, ReplyOutput {
   readonly #server: ServerState;
   readonly #outflow: OutputBuffer;
   /** The largest payload that the peer takes: a short frame, until it has said otherwise. */
@@ -189,7 +189,7 @@ export class DispatchStage
       if (message instanceof Request) {
         if (this.#full || this.#calls.begun >= maxBegun) break;
         this.#request(message);
-      } else if (message instanceof Malformed) {
+      } else if (message instanceof InvalidMessage) {
         if (this.#full) break;
         this.#malformed(message);
       } else if (message instanceof BadFrame) {
@@ -226,7 +226,7 @@ export class DispatchStage
   #request(request: Request): void {
     const { seq } = request;
     if (seq !== undefined && this.#calls.bySeq.size > 0 && this.#calls.bySeq.has(seq)) {
-      this.#malformed(new Malformed("seq is in flight already"));
+      this.#malformed(new InvalidMessage("seq is in flight already"));
     } else if (this.#server.draining) {
       this.#startQuietTimer();
       this.#calls.answerInTurn(new Reply(seq, SHUTTING_DOWN, false));
@@ -235,7 +235,7 @@ export class DispatchStage
     }
   }
 
-  #malformed(message: Malformed): void {
+  #malformed(message: InvalidMessage): void {
     this.#server.counts.invalidMessages++;
     const seq = message.seq !== undefined && !this.#calls.bySeq.has(message.seq) ? message.seq : undefined;
     this.#calls.answerInTurn(new Reply(seq, new RpcError("INVALID_MESSAGE", message.reason), false));

@@ -12,15 +12,15 @@ import { TimerWheel } from "../session/timer_wheel.ts";
 import { YieldBudget } from "../session/yield_budget.ts";
 import type { Call } from "./call.ts";
 import type {
-  Answer,
   Command,
   Commands,
   Context,
+  HandlerResult,
   ReplyFields,
   SchemaIssue,
   ServerInfo,
+  ServerReport,
   ServerStatistics,
-  ServerView,
 } from "./command.ts";
 import type { Connection } from "./connection.ts";
 import { CallContext } from "./context.ts";
@@ -43,7 +43,7 @@ const PROTOCOL_VERSION = 1;
  * @returns The final reply: what `next()` resolved with, or another. A handler that still runs keeps its place among the
  * calls in flight; what it throws goes to the error hook.
  */
-export type Middleware = (request: Context, next: () => Promise<ReplyFields>) => Answer | Promise<Answer>;
+export type Middleware = (request: Context, next: () => Promise<ReplyFields>) => HandlerResult | Promise<HandlerResult>;
 
 /** What a server knows of the others that share its port: it is one of several workers. */
 export interface WorkerOptions {
@@ -75,7 +75,7 @@ export interface ServiceOptions extends Partial<Limits> {
 }
 
 /** One server's shared state. */
-export class ServerState implements ServerView {
+export class ServerState implements ServerReport {
   readonly limits: Limits;
   readonly clock: Clock;
   readonly registry: Registry;
@@ -194,11 +194,11 @@ export class ServerState implements ServerView {
     return (this.clock.now() - this.#startedMs) / 1000;
   }
 
-  async #pass(call: Call, context: Context, index: number): Promise<Answer> {
+  async #pass(call: Call, context: Context, index: number): Promise<HandlerResult> {
     const middleware = this.#middleware[index];
     if (middleware === undefined) return await (call.handled = this.#handle(call, context));
     let answered = false;
-    let passed: Promise<Answer> | undefined;
+    let passed: Promise<HandlerResult> | undefined;
     const next = () => {
       if (passed === undefined) {
         passed = this.#pass(call, context, index + 1);
@@ -217,8 +217,8 @@ export class ServerState implements ServerView {
   }
 
   /** Runs a handler to its end: of a stream, that is its final reply. */
-  async #handle(call: Call, context: Context): Promise<Answer> {
-    const answer = await (invoke(call, context) as Answer | Promise<Answer>);
+  async #handle(call: Call, context: Context): Promise<HandlerResult> {
+    const answer = await (invoke(call, context) as HandlerResult | Promise<HandlerResult>);
     return isStream(answer) ? await call.owner.sendItems(call, answer) : answer;
   }
 }

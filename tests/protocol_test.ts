@@ -235,7 +235,7 @@ async function run({ options, steps }: Sample): Promise<void> {
           await other.takeFrame();
         } else {
           assertEquals(step.event, "the server is told to shut down");
-          void server.shutdown({ grace: 3600 }); // beyond what the clock jumps over
+          void server.shutdown({ graceMs: 3_600_000 }); // beyond what the clock jumps over
         }
         continue;
       }
@@ -249,7 +249,7 @@ async function run({ options, steps }: Sample): Promise<void> {
     await client?.takeEnd();
   } finally {
     others.dispose();
-    await server.shutdown({ grace: 0 });
+    await server.shutdown({ graceMs: 0 });
   }
 }
 
@@ -372,7 +372,7 @@ Deno.test("PROTOCOL.md: each value in the table of differences comes back as it 
       else assertEquals(shown([...payload]), shown([0x81, ...encode("res"), ...payloadOf(back)]), what);
     }
   } finally {
-    await server.shutdown({ grace: 0 });
+    await server.shutdown({ graceMs: 0 });
   }
 });
 
@@ -406,7 +406,7 @@ Deno.test("PROTOCOL.md: each payload in the table of requests is taken for what 
       else assertEquals(reply, JSON.parse(quoteKeys(code(answer) ?? "")), what);
     }
   } finally {
-    await server.shutdown({ grace: 0 });
+    await server.shutdown({ graceMs: 0 });
   }
 });
 
@@ -507,7 +507,7 @@ for (const heading of ["INFO", "STATS"] as const) {
       const { res } = decode((await client.takeFrame()).payload) as { res: Record<string, unknown> };
       fields(res, "");
     } finally {
-      await server.shutdown({ grace: 0 });
+      await server.shutdown({ graceMs: 0 });
     }
     assertEquals([...met].sort(), [...types.keys()].sort());
   });
@@ -555,7 +555,7 @@ Deno.test({
         "",
       ]);
     } finally {
-      await server.shutdown({ grace: 0 });
+      await server.shutdown({ graceMs: 0 });
     }
   },
 });

@@ -332,7 +332,7 @@ overEach(
       id: 4,
     });
     await until(() => held.calls.length === 3);
-    const { report } = await beginShutdown(server, 60);
+    const { report } = await beginShutdown(server, 60_000);
     await clock.advance(999);
     assertEquals(await idle.hasEnded(), false, "it may be about to call");
     await clock.advance(1);
@@ -354,8 +354,8 @@ overEach(
 );
 
 /** Lets a shutdown begin: the listener has to be closed first, which takes a moment. */
-async function beginShutdown({ server }: TestServer, grace: number): Promise<{ report: Promise<ShutdownReport> }> {
-  const report = server.shutdown({ grace });
+async function beginShutdown({ server }: TestServer, graceMs: number): Promise<{ report: Promise<ShutdownReport> }> {
+  const report = server.shutdown({ graceMs });
   await settle();
   return { report };
 }
@@ -371,7 +371,7 @@ overEach("shutdown() refuses what comes meanwhile, in its order, and begins none
   const peer = await server.connect();
   await peer.send({ cmd: "HOLD", seq: 1 }, { cmd: "HOLD", id: "lane" });
   await until(() => held.calls.length === 2);
-  const { report } = await beginShutdown(server, 60);
+  const { report } = await beginShutdown(server, 60_000);
   await peer.send({ cmd: 1, seq: 2 }, { cmd: 1 }, { cmd: "HOLD", seq: 3 }, { cmd: "NO", seq: 4 }, {
     cmd: 0,
     seq: 9,
@@ -404,7 +404,7 @@ overEach(
     });
     await peer.send({ cmd: "HOLD", seq: 3 });
     await until(() => held.calls.length === 3);
-    const { report } = await beginShutdown(server, 5);
+    const { report } = await beginShutdown(server, 5_000);
     held.calls.find(({ context }) => context.params.id === undefined)!.finish();
     const [finished] = await peer.readReplies(1);
     assertEquals(finished.res, null);
@@ -439,7 +439,7 @@ overEach("shutdown() ends streams as calls: at the end of the grace", async (tra
   const peer = await server.connect();
   await peer.send({ cmd: "COUNT", seq: 1, credit: 2 });
   await peer.readReplies(2);
-  const { report } = await beginShutdown(server, 5);
+  const { report } = await beginShutdown(server, 5_000);
   await peer.send({ cmd: 0, seq: 1, credit: 1 });
   assertEquals((await peer.readReply()).res, 3, "it goes on meanwhile");
   await clock.advance(5_000);
@@ -458,7 +458,7 @@ Deno.test(
     const peer = await server.connect();
     const flood = peer.sendBytes(concat(...new Array(1_000).fill(request({ cmd: "BULK" })))).catch(() => {});
     await settle(200);
-    const { report } = await beginShutdown(server, 5);
+    const { report } = await beginShutdown(server, 5_000);
     let over = false;
     report.then(() => over = true);
     await clock.advance(5_400);
@@ -480,7 +480,9 @@ Deno.test("shutdown() twice is one shutdown; a shorter grace shortens it, a long
   await peer.send({ cmd: "HOLD", seq: 1 });
   await until(() => held.calls.length === 1);
   const reports: ShutdownReport[] = [];
-  for (const grace of [60, 5, 600]) server.server.shutdown({ grace }).then((report) => reports.push(report));
+  for (const graceMs of [60_000, 5_000, 600_000]) {
+    server.server.shutdown({ graceMs }).then((report) => reports.push(report));
+  }
   await settle();
   await clock.advance(4_999);
   assertEquals(await peer.hasEnded(), false);
@@ -494,10 +496,10 @@ Deno.test("shutdown() twice is one shutdown; a shorter grace shortens it, a long
   held.finishAll();
 });
 
-Deno.test("shutdown() refuses a grace that is no number of seconds", async () => {
+Deno.test("shutdown() refuses a grace that is no number of milliseconds", async () => {
   await using server = await withServer();
-  for (const grace of [-1, NaN, Infinity, 2 ** 31]) {
-    assertThrows(() => void server.server.shutdown({ grace }), RangeError, "grace");
+  for (const graceMs of [-1, NaN, Infinity, 2 ** 31]) {
+    assertThrows(() => void server.server.shutdown({ graceMs }), RangeError, "graceMs");
   }
 });
 

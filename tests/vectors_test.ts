@@ -8,7 +8,7 @@ import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { DecodeStage } from "../codec/decode.ts";
 import { EncodeStage } from "../codec/encode.ts";
 import { FrameScanner, TERMINATOR, writeLongHeader, writeShortHeader } from "../codec/frame.ts";
-import type { Decoded, Fields, Malformed, OutgoingRequest } from "../codec/message.ts";
+import type { Decoded, Fields, InvalidMessage, OutgoingRequest } from "../codec/message.ts";
 import { readReply, readRequest, ReceivedReply, Reply, Request, Truncated } from "../codec/message.ts";
 import { writeReply, writeRequest } from "../codec/message.ts";
 import { encode } from "../codec/msgpack.ts";
@@ -39,7 +39,7 @@ Deno.test("vectors.json has requests, replies and headers", () => {
 // Bytes to values, values to bytes ----------------------------------------------------------------------------------
 
 /** All that the stage makes of some chunks and the end of their stream. */
-function decodeAll<Message>(readMessage: (reader: Reader) => Message | Malformed, chunks: Uint8Array[]) {
+function decodeAll<Message>(readMessage: (reader: Reader) => Message | InvalidMessage, chunks: Uint8Array[]) {
   const stage = new DecodeStage(readMessage, DEFAULT_LIMITS);
   const messages: Decoded<Message>[] = [];
   const output = { enqueue: (batch: Decoded<Message>[]) => void messages.push(...batch), terminate() {} };

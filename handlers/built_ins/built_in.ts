@@ -1,7 +1,7 @@
 /** What makes a command of packline's own: as `command()`, with one of the protocol's numbers, or with none. */
 
 import { RpcError } from "../../errors.ts";
-import type { Answer, Command, CommandOptions, Context } from "../command.ts";
+import type { Command, CommandOptions, Context, HandlerResult } from "../command.ts";
 
 /** What a command of packline's own may be given beside what all may. */
 export interface BuiltInOptions extends CommandOptions {
@@ -10,7 +10,7 @@ export interface BuiltInOptions extends CommandOptions {
 }
 
 /** In: a definition. Out: the command, frozen. */
-export function builtIn<Params, Result extends Answer>(
+export function builtIn<Params, Result extends HandlerResult>(
   definition: BuiltInOptions & { handler: (params: Params, context: Context) => Result | Promise<Result> },
 ): Command<Params, Result> {
   return Object.freeze({ ...definition });

@@ -35,7 +35,7 @@ for (const makeNetwork of NETWORKS) {
       const clock = new FakeClock();
       const dial = () => network.dial();
       const accepted = ScriptedServer.accept(network, { reads });
-      await using client = await connect({ dial, clock, timeout: Infinity, random: () => 0, ...options });
+      await using client = await connect({ dial, clock, timeoutMs: Infinity, random: () => 0, ...options });
       await using server = await accepted;
       await body({ client, server, network, clock });
       await client.close();
@@ -44,7 +44,7 @@ for (const makeNetwork of NETWORKS) {
   };
 
   test("a late reply is dropped and counted", {}, async ({ client, server, clock }) => {
-    const call = failure(client.call("PING", {}, { timeout: 100 }));
+    const call = failure(client.call("PING", {}, { timeoutMs: 100 }));
     assertEquals(await server.request(), { cmd: 1, seq: 0, ttl: 100 });
     await clock.advance(110);
     assertEquals(await call, ["TIMEOUT", false, "TIMEOUT: no reply within 100 ms"]);
@@ -59,8 +59,8 @@ for (const makeNetwork of NETWORKS) {
 
   test("the server's DEADLINE_EXCEEDED at the end of the time is a TIMEOUT too", {}, async (scene) => {
     const { client, server, clock } = scene;
-    const due = failure(client.call("PING", {}, { timeout: 101 }));
-    const early = failure(client.call("PING", {}, { timeout: 1000 }));
+    const due = failure(client.call("PING", {}, { timeoutMs: 101 }));
+    const early = failure(client.call("PING", {}, { timeoutMs: 1000 }));
     await server.requests(2);
     await clock.advance(102); // the client looks every 5 ms
     await server.reply({ seq: 0, err: "DEADLINE_EXCEEDED" }, { seq: 1, err: "DEADLINE_EXCEEDED" });
@@ -180,7 +180,7 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("a server that answers not even a cancel is given up", {}, async ({ client, server, clock }) => {
-    const impatient = failure(client.call("A", {}, { timeout: 100 }));
+    const impatient = failure(client.call("A", {}, { timeoutMs: 100 }));
     const patient = failure(client.call("B"));
     await server.requests(2);
     await clock.advance(105);

@@ -1,13 +1,13 @@
 import { assertEquals } from "@std/assert";
 import { RpcError } from "../../errors.ts";
 import { TimerWheel } from "../../session/timer_wheel.ts";
-import { type CallOwner, CallQueue, type ClientCall, UnaryCall } from "../../client/client_call.ts";
+import { CallQueue, type ClientCall, type ClientCallOwner, UnaryCall } from "../../client/client_call.ts";
 import { Signals } from "../../client/signals.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 
 const clock = new FakeClock();
-const owner: CallOwner = {
+const owner: ClientCallOwner = {
   clock,
   deadlines: new TimerWheel(clock),
   signals: new Signals(),
@@ -38,7 +38,7 @@ Deno.test("ClientCall - it is settled once, whatever comes", () => {
 });
 
 Deno.test("ClientCall - the time that is left is whole milliseconds, never none", async () => {
-  const call = new UnaryCall(owner, "A", {}, { timeout: 10.5 });
+  const call = new UnaryCall(owner, "A", {}, { timeoutMs: 10.5 });
   call.reject = () => {};
   call.begin();
   assertEquals(call.ttl, 11);

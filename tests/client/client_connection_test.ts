@@ -54,10 +54,10 @@ Deno.test({
 });
 
 Deno.test("connect() - options that are none are refused by name", async () => {
-  await assertRejects(() => connect({ timeout: -1 }), RangeError, "timeout");
-  await assertRejects(() => connect({ timeout: NaN }), RangeError, "timeout");
+  await assertRejects(() => connect({ timeoutMs: -1 }), RangeError, "timeout");
+  await assertRejects(() => connect({ timeoutMs: NaN }), RangeError, "timeout");
   // deno-lint-ignore no-explicit-any -- whoever has no types is met with a clear error too
-  await assertRejects(() => connect({ timeout: "5" as any }), RangeError, 'Cannot use "5" as timeout');
+  await assertRejects(() => connect({ timeoutMs: "5" as any }), RangeError, 'Cannot use "5" as timeout');
   await assertRejects(() => connect({ maxInFlight: 0 }), RangeError, "maxInFlight");
   await assertRejects(() => connect({ maxPayloadBytes: 2 ** 40 }), RangeError, "maxPayloadBytes");
 });
@@ -130,7 +130,7 @@ Deno.test("client - a lost connection is made again when a call needs it, not be
 });
 
 Deno.test("client - dials back off, up to 5 s, and start afresh after an answer", async () => {
-  const { client, server, network, clock, dialedMs, line } = await setUp({ timeout: Infinity });
+  const { client, server, network, clock, dialedMs, line } = await setUp({ timeoutMs: Infinity });
   const first = client.call("A");
   await server.request();
   await server.reply({ seq: 0, res: 1 });
@@ -163,7 +163,7 @@ Deno.test("client - dials back off, up to 5 s, and start afresh after an answer"
 });
 
 Deno.test("client - the jitter is full", async () => {
-  const { client, server, clock, dialedMs, line } = await setUp({ timeout: Infinity, random: () => 0.5 });
+  const { client, server, clock, dialedMs, line } = await setUp({ timeoutMs: Infinity, random: () => 0.5 });
   line.down = true;
   server.cut();
   await turn();
@@ -179,7 +179,7 @@ Deno.test("client - a call waits for a connection within its time, and is told w
   line.down = true;
   server.cut();
   await turn();
-  const call = failure(client.call("A", {}, { timeout: 300 }));
+  const call = failure(client.call("A", {}, { timeoutMs: 300 }));
   await clock.advance(400);
   const error = await call;
   assertEquals([error.code, error.retryable], ["TIMEOUT", true]);
@@ -199,7 +199,7 @@ Deno.test("client - an outage leaves nothing behind", async () => {
   await turn();
   let rejected = 0;
   for (let round = 0; round < 100; round++) {
-    for (let index = 0; index < 1_000; index++) client.call("A", {}, { timeout: 50 }).catch(() => rejected++);
+    for (let index = 0; index < 1_000; index++) client.call("A", {}, { timeoutMs: 50 }).catch(() => rejected++);
     await clock.advance(50);
   }
   await clock.advance(20_000);
@@ -212,7 +212,7 @@ Deno.test("client - an outage leaves nothing behind", async () => {
 Deno.test("client - what was sent is sent again only if it is idempotent", async () => {
   const { client, server, network, clock } = await setUp();
   const careful = failure(client.call("A", { value: 1 }));
-  const idempotent = client.call("B", { value: 2 }, { idempotent: true, timeout: 1_000 });
+  const idempotent = client.call("B", { value: 2 }, { idempotent: true, timeoutMs: 1_000 });
   await server.requests(2);
   server.cut();
   assertEquals((await careful).code, "CONNECTION_LOST");
@@ -231,7 +231,7 @@ Deno.test("client - what was sent is sent again only if it is idempotent", async
 Deno.test("client - a call that was lost may have been started, whatever the next server says of it", async () => {
   const { client, server, network, clock, line } = await setUp();
   const overloaded = failure(client.call("A", {}, { idempotent: true }));
-  const refused = failure(client.call("B", {}, { idempotent: true, timeout: 1_000 }));
+  const refused = failure(client.call("B", {}, { idempotent: true, timeoutMs: 1_000 }));
   await server.requests(2);
   server.cut();
   await clock.advance(100);
@@ -249,7 +249,7 @@ Deno.test("client - a call that was lost may have been started, whatever the nex
 
 Deno.test("client - an idempotent call that never gets through ends with its time", async () => {
   const { client, server, clock, line } = await setUp();
-  const call = failure(client.call("A", {}, { idempotent: true, timeout: 1_000 }));
+  const call = failure(client.call("A", {}, { idempotent: true, timeoutMs: 1_000 }));
   await server.request();
   line.down = true;
   server.cut();
@@ -285,7 +285,7 @@ Deno.test("client - a server that shuts down: the refused call moves on, the oth
 });
 
 Deno.test("client - a server that only shuts down is asked again after a wait", async () => {
-  const { client, server, network, clock, dialedMs } = await setUp({ timeout: Infinity });
+  const { client, server, network, clock, dialedMs } = await setUp({ timeoutMs: Infinity });
   const call = client.call("A");
   let current = server;
   for (let round = 0; round < 4; round++) {
@@ -306,7 +306,7 @@ Deno.test("client - a server that only shuts down is asked again after a wait", 
 
 Deno.test("client - a refused call that runs out of time says so", async () => {
   const { client, server, clock, line } = await setUp();
-  const call = failure(client.call("A", {}, { timeout: 300 }));
+  const call = failure(client.call("A", {}, { timeoutMs: 300 }));
   await server.request();
   line.down = true;
   await server.reply({ seq: 0, err: "SHUTTING_DOWN" });
@@ -397,7 +397,7 @@ Deno.test("client without seq - a server that closes after each reply serves one
   const network = memoryNetwork();
   const served: unknown[] = [];
   void serveOnce(network, served);
-  const client: Client = await connect({ sequenced: false, timeout: Infinity, dial: network.dial });
+  const client: Client = await connect({ sequenced: false, timeoutMs: Infinity, dial: network.dial });
   const names = Array.from({ length: 20 }, (_, index) => `C${index}`);
   assertEquals((await Promise.all(names.map((name) => client.call(name)))).map(({ res }) => res), names);
   for (const name of names) assertEquals((await client.call(name)).res, name);
@@ -406,13 +406,13 @@ Deno.test("client without seq - a server that closes after each reply serves one
 });
 
 Deno.test("client without seq - a call out of time keeps its place", async () => {
-  const { client, server, clock } = await setUp({ sequenced: false, timeout: Infinity });
+  const { client, server, clock } = await setUp({ sequenced: false, timeoutMs: Infinity });
   const first = client.call("A");
   await server.request();
   await server.reply({ res: "A" });
   await first;
   await clock.advance(20);
-  const late = failure(client.call("B", {}, { timeout: 100 }));
+  const late = failure(client.call("B", {}, { timeoutMs: 100 }));
   const next = client.call("C");
   assertEquals(await server.requests(2), [{ cmd: "B", ttl: 100 }, { cmd: "C" }]);
   await clock.advance(110);
@@ -425,7 +425,7 @@ Deno.test("client without seq - a call out of time keeps its place", async () =>
 });
 
 Deno.test("client without seq - a reply too many ends the connection", async () => {
-  const { client, server } = await setUp({ sequenced: false, timeout: Infinity });
+  const { client, server } = await setUp({ sequenced: false, timeoutMs: Infinity });
   const call = client.call("A");
   await server.request();
   await server.reply({ res: "A" }, { res: "again" });

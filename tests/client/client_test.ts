@@ -79,7 +79,7 @@ async function overTcp(options: Options): Promise<Setup> {
     client,
     end: async () => {
       await client.close();
-      await server.shutdown({ grace: 0 });
+      await server.shutdown({ graceMs: 0 });
     },
   };
 }
@@ -154,7 +154,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
       client.call("ECHO", { value: 1, seq: 2 } as any),
       // deno-lint-ignore no-explicit-any -- no parameters at all
       client.call("ECHO", [1] as any),
-      client.call("PING", {}, { timeout: -1 }),
+      client.call("PING", {}, { timeoutMs: -1 }),
       client.call("ECHO", {
         get value() {
           throw Object.create(null);
@@ -245,7 +245,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     while (aborted.length === 0) await turn();
   });
 
-  test("no timeout, no ttl", { timeout: Infinity }, async (client) => {
+  test("no timeout, no ttl", { timeoutMs: Infinity }, async (client) => {
     assertEquals((await client.call("PING")).res, "PONG");
   });
 
@@ -267,7 +267,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
   test("a limit too small for any request refuses it, and no word of the client's own", {
     maxPayloadBytes: 10,
   }, async (client) => {
-    const call = () => client.call("PING", {}, { timeout: Infinity });
+    const call = () => client.call("PING", {}, { timeoutMs: Infinity });
     await assertRejects(call, RangeError, "Cannot call PING: the payload is 11 bytes, the limit is 10");
     assertEquals(client.state, "open");
   });
@@ -283,8 +283,8 @@ Deno.test("client - the time is up: TIMEOUT, and the handler is ended", async ()
   started = 0;
   aborted = [];
   const clock = new FakeClock();
-  const { client, end } = await overMemory({ clock, timeout: 500 });
-  const own = client.call("HANG", {}, { timeout: 100 });
+  const { client, end } = await overMemory({ clock, timeoutMs: 500 });
+  const own = client.call("HANG", {}, { timeoutMs: 100 });
   const general = client.call("HANG");
   let settled = "";
   own.catch(() => settled += "own ");

@@ -113,16 +113,18 @@ Deno.test("no time left is out of time, and not sent; Infinity is without end", 
   await using client = await connect({ dial: () => network.dial(), clock });
   await using server = await ScriptedServer.accept(network);
   for (const timeout of [0, -0, -1, -Infinity]) {
-    for (const end of [client.call("A", {}, { timeout }), client.stream("A", {}, { timeout }).next()]) {
+    for (
+      const end of [client.call("A", {}, { timeoutMs: timeout }), client.stream("A", {}, { timeoutMs: timeout }).next()]
+    ) {
       const error = await assertRejects(() => end, RpcError);
       assertEquals([error.code, error.retryable], ["TIMEOUT", true]);
     }
   }
-  const call = client.call("A", {}, { timeout: Infinity });
+  const call = client.call("A", {}, { timeoutMs: Infinity });
   assertEquals(await server.request(), { cmd: "A", seq: 0 });
   await clock.advance(1e9);
   await server.reply({ seq: 0, res: 1 });
   assertEquals((await call).res, 1);
-  await assertRejects(() => client.call("A", {}, { timeout: NaN }), RangeError);
-  await assertRejects(() => connect({ dial: () => Promise.resolve(memoryPair()[0]), timeout: 0 }), RangeError);
+  await assertRejects(() => client.call("A", {}, { timeoutMs: NaN }), RangeError);
+  await assertRejects(() => connect({ dial: () => Promise.resolve(memoryPair()[0]), timeoutMs: 0 }), RangeError);
 });

@@ -42,7 +42,7 @@ async function overMemory(): Promise<[Client<Commands>, () => Promise<void>]> {
 
 async function overTcp(): Promise<[Client<Commands>, () => Promise<void>]> {
   const server = await serve({ port: 0, commands, onError() {} });
-  return [await connect<Commands>({ port: server.port }), async () => void await server.shutdown({ grace: 0 })];
+  return [await connect<Commands>({ port: server.port }), async () => void await server.shutdown({ graceMs: 0 })];
 }
 
 async function until(condition: () => boolean): Promise<void> {
@@ -255,7 +255,7 @@ Deno.test("stream - signal, timeout and close end it at once", async () => {
   for (const code of ["CANCELLED", "TIMEOUT", "CLOSED"]) {
     const { client, clock, server } = await scene();
     const patience = new AbortController();
-    const stream = client.stream("A", {}, { signal: patience.signal, timeout: 1_000 });
+    const stream = client.stream("A", {}, { signal: patience.signal, timeoutMs: 1_000 });
     const first = stream.next();
     assertEquals((await server.request()).ttl, 1_000);
     await server.reply({ seq: 0, res: 1, more: true }, { seq: 0, res: 2, more: true });
@@ -270,7 +270,7 @@ Deno.test("stream - signal, timeout and close end it at once", async () => {
 });
 
 Deno.test("stream - it has no timeout of its own", async () => {
-  const { client, clock, server } = await scene({ timeout: 100 });
+  const { client, clock, server } = await scene({ timeoutMs: 100 });
   const stream = client.stream("A");
   const first = stream.next();
   assertEquals(await server.request(), { cmd: "A", seq: 0, credit: 64 });
@@ -325,7 +325,7 @@ Deno.test("stream - what is none is refused", async () => {
   const { client } = await scene();
   assertThrows(() => client.stream("A", {}, { credit: 0 }), RangeError, "credit");
   assertThrows(() => client.stream("A", {}, { credit: 1.5 }), RangeError, "credit");
-  assertThrows(() => client.stream("A", {}, { timeout: NaN }), RangeError, "timeout");
+  assertThrows(() => client.stream("A", {}, { timeoutMs: NaN }), RangeError, "timeout");
   await client.close();
   assertEquals(await failure(client.stream("A").next()), "CLOSED");
   const plain = await scene({ sequenced: false });

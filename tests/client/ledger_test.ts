@@ -68,7 +68,7 @@ Deno.test("client - a ledger of calls, cancels, timeouts and broken connections 
   const makeCall = async (id: number): Promise<void> => {
     const patience = random.chance(0.2) ? new AbortController() : undefined;
     const idempotent = random.chance(0.3);
-    const options = { timeout: random.pick([Infinity, 10, 30, 200]), signal: patience?.signal, idempotent };
+    const options = { timeoutMs: random.pick([Infinity, 10, 30, 200]), signal: patience?.signal, idempotent };
     const call = random.pick(clients).call("WORK", { id, workMs: random.below(21) }, options);
     if (patience) clock.setTimer(() => patience.abort(), random.below(30), true);
     let outcome = "value";

@@ -11,7 +11,7 @@ import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 Deno.test("a stream beyond maxInFlight that cannot begin says so within the time of a call", async () => {
   using network = memoryNetwork();
   const clock = new FakeClock();
-  await using client = await connect({ dial: () => network.dial(), clock, maxInFlight: 2, timeout: 3_000 });
+  await using client = await connect({ dial: () => network.dial(), clock, maxInFlight: 2, timeoutMs: 3_000 });
   await using server = await ScriptedServer.accept(network);
   const open = [client.stream("NEWS"), client.stream("NEWS")];
   const first = open.map((stream) => stream.next());
@@ -54,7 +54,7 @@ Deno.test("a server that answers once and goes is not dialled without a pause", 
     dials++;
     return network.dial();
   };
-  await using client = await connect({ dial, clock, random: () => 1, timeout: Infinity });
+  await using client = await connect({ dial, clock, random: () => 1, timeoutMs: Infinity });
   let running = true;
   const serving = (async () => {
     while (running) {
@@ -85,7 +85,7 @@ Deno.test("without seq, a silent connection is given up, and the next dial is tr
   using network = memoryNetwork();
   const clock = new FakeClock();
   const dial = () => network.dial();
-  await using client = await connect({ dial, clock, random: () => 0, sequenced: false, timeout: 1_000 });
+  await using client = await connect({ dial, clock, random: () => 0, sequenced: false, timeoutMs: 1_000 });
   await using silent = await ScriptedServer.accept(network);
   const late = assertRejects(() => client.call("A"), RpcError);
   await silent.request();
@@ -103,7 +103,7 @@ Deno.test("without seq, a silent connection is given up, and the next dial is tr
 Deno.test("a byte now and then that never completes a reply is silence", async () => {
   using network = memoryNetwork();
   const clock = new FakeClock();
-  await using client = await connect({ dial: () => network.dial(), clock, timeout: 100 });
+  await using client = await connect({ dial: () => network.dial(), clock, timeoutMs: 100 });
   await using server = await ScriptedServer.accept(network);
   const late = assertRejects(() => client.call("A"), RpcError);
   await server.request();
@@ -121,7 +121,7 @@ Deno.test("calls that wait while the server is away are bounded", async () => {
   const clock = new FakeClock();
   const [here, there] = memoryPair();
   const dial = () => isAway ? Promise.reject(new Error("away")) : Promise.resolve(here);
-  const client = await connect({ dial, clock, random: () => 1, timeout: Infinity });
+  const client = await connect({ dial, clock, random: () => 1, timeoutMs: Infinity });
   const server = new ScriptedServer(there);
   isAway = true;
   server.cut();

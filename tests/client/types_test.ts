@@ -57,10 +57,10 @@ export async function typed(client: Client<typeof commands>): Promise<void> {
   same<typeof moved, { res: number; moved: boolean }>(true);
   const greeted = await client.call("GREET");
   same<typeof greeted.res, string>(true);
-  await client.call("GREET", {}, { timeout: 5, signal: AbortSignal.timeout(5), meta: { a: "b" }, idempotent: true });
+  await client.call("GREET", {}, { timeoutMs: 5, signal: AbortSignal.timeout(5), meta: { a: "b" }, idempotent: true });
   await client.call("BARE");
   await client.call("BARE", {});
-  await client.call("BARE", undefined, { timeout: 1 });
+  await client.call("BARE", undefined, { timeoutMs: 1 });
   const seen = await client.call("USER", { name: "Ada" });
   same<typeof seen, { res: number }>(true);
 
@@ -138,7 +138,7 @@ export async function inferred(): Promise<void> {
 /** What a call is sent as. */
 async function sentAs(options: ConnectOptions<typeof commands>): Promise<unknown[]> {
   const network = memoryNetwork();
-  const client = await connect<typeof commands>({ ...options, timeout: Infinity, dial: network.dial });
+  const client = await connect<typeof commands>({ ...options, timeoutMs: Infinity, dial: network.dial });
   const server = await ScriptedServer.accept(network);
   const calls = [
     client.call("ADD", { a: 1, b: 2 }),

@@ -9,7 +9,7 @@ import {
   BadFrame,
   type Control,
   type Decoded,
-  Malformed,
+  InvalidMessage,
   readRequest,
   Request,
   Truncated,
@@ -159,13 +159,13 @@ const MALFORMED: Record<string, [payload: Uint8Array, reason: string]> = {
   "a claim of 2^32 - 1 keys": [unhex("df ff ff ff ff"), "too early"],
 };
 
-Deno.test("DecodeStage puts a Malformed in the place of a payload without a message, and goes on", () => {
+Deno.test("DecodeStage puts a InvalidMessage in the place of a payload without a message, and goes on", () => {
   for (const [name, [payload, reason]] of Object.entries(MALFORMED)) {
     const decoding = new Decoding().feed(concat(request({ cmd: 1 }), frame(payload), request({ cmd: 2 }))).end();
     const [before, malformed, after, ...rest] = decoding.messages;
     assertEquals((before as Request).cmd, 1, name);
-    assert(malformed instanceof Malformed, name);
-    const text = (malformed as Malformed).reason;
+    assert(malformed instanceof InvalidMessage, name);
+    const text = (malformed as InvalidMessage).reason;
     assert(text.includes(reason), `${name}: ${text}`);
     assertEquals((after as Request).cmd, 2, name);
     assertEquals(rest, [], name);
@@ -178,9 +178,9 @@ Deno.test("DecodeStage takes a message at the limits of depth and weight, and no
   const of = (bytes: Uint8Array, limits = {}) => new Decoding(limits).feed(bytes).messages[0];
   const maxMessageBytes = (of(wide(50)) as Request).weightBytes;
   assert(of(deep(64)) instanceof Request);
-  assert(of(deep(65)) instanceof Malformed);
+  assert(of(deep(65)) instanceof InvalidMessage);
   assert(of(wide(50), { maxMessageBytes }) instanceof Request);
-  assert(of(wide(51), { maxMessageBytes }) instanceof Malformed);
+  assert(of(wide(51), { maxMessageBytes }) instanceof InvalidMessage);
 });
 
 const BAD_FRAMES: Record<string, Uint8Array> = {
@@ -252,5 +252,5 @@ Deno.test("DecodeStage finds a first message that is not a map broken at its fir
   }
   assert(new Decoding({}, true).feed(frame(new Uint8Array(0))).messages[0] instanceof BadFrame);
   const later = new Decoding({}, true).feed(request({ cmd: 1 }), frame(unhex("01")), request({ cmd: 2 }));
-  assertEquals(later.messages.map((message) => message instanceof Malformed), [false, true, false]);
+  assertEquals(later.messages.map((message) => message instanceof InvalidMessage), [false, true, false]);
 });

@@ -6,7 +6,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   Control,
-  Malformed,
+  InvalidMessage,
   OutgoingControl,
   type OutgoingRequest,
   readReply,
@@ -130,8 +130,8 @@ Deno.test("readRequest() takes a field in its range, and nothing else", () => {
       assertEquals((request as unknown as Record<string, unknown>)[field], value);
     }
     for (const value of bad) {
-      const message = read(readRequest, encode({ cmd: 1, [field]: value })) as Malformed;
-      assert(message instanceof Malformed, `${field}: ${Deno.inspect(value)}`);
+      const message = read(readRequest, encode({ cmd: 1, [field]: value })) as InvalidMessage;
+      assert(message instanceof InvalidMessage, `${field}: ${Deno.inspect(value)}`);
       assert(message.reason.startsWith(field), message.reason);
     }
   }
@@ -139,11 +139,11 @@ Deno.test("readRequest() takes a field in its range, and nothing else", () => {
 
 Deno.test("readRequest() takes no credit without a seq, by which more of it could be granted", () => {
   const message = read(readRequest, encode({ cmd: 1, credit: 5 }));
-  assertEquals(message, new Malformed("credit needs the seq of its call"));
+  assertEquals(message, new InvalidMessage("credit needs the seq of its call"));
 });
 
 Deno.test("readRequest() tells the seq of a bad request where it can be trusted", () => {
-  const seqOf = (fields: Record<string, unknown>) => (read(readRequest, encode(fields)) as Malformed).seq;
+  const seqOf = (fields: Record<string, unknown>) => (read(readRequest, encode(fields)) as InvalidMessage).seq;
   assertEquals(seqOf({ cmd: 1, seq: 5, ttl: 0 }), 5);
   assertEquals(seqOf({ cmd: 1, meta: 1, seq: 5 }), 5);
   assertEquals(seqOf({ cmd: 1, seq: "5" }), undefined);
@@ -215,8 +215,8 @@ Deno.test("readRequest() refuses a control message with a malformed field, or wi
   ];
   for (const fields of bad) {
     const message = read(readRequest, encode({ cmd: 0, ...fields }));
-    assert(message instanceof Malformed, Deno.inspect(fields));
-    assertEquals((message as Malformed).seq, undefined, Deno.inspect(fields));
+    assert(message instanceof InvalidMessage, Deno.inspect(fields));
+    assertEquals((message as InvalidMessage).seq, undefined, Deno.inspect(fields));
   }
 });
 

@@ -123,7 +123,7 @@ async function check(
   const dial = async (): Promise<Duplex> =>
     dials++ === 0 ? through(await network.dial()) : await Deno.connect({ hostname: "127.0.0.1", port: goodPort });
   const accepted = ScriptedServer.accept(network);
-  await using client = await connect({ dial, timeout: Infinity, random: () => 0 });
+  await using client = await connect({ dial, timeoutMs: Infinity, random: () => 0 });
   await using server = await accepted;
   const send = async () => {
     await server.requests(CALLS);
@@ -165,7 +165,7 @@ async function checkRandom(listen: () => Network | Promise<Network>): Promise<vo
   using network = await listen();
   for (let count = 0; count < 200; count++) {
     const accepted = ScriptedServer.accept(network);
-    await using client = await connect({ dial: () => network.dial(), timeout: Infinity });
+    await using client = await connect({ dial: () => network.dial(), timeoutMs: Infinity });
     await using server = await accepted;
     const bytes = random.bytes(random.between(1, 2_000));
     // Every other one looks like a short frame, so that not all end at the header.
@@ -183,7 +183,7 @@ Deno.test("bad server - one that sends a byte now and then does not hold a call 
   const clock = new FakeClock();
   using network = tcpNetwork();
   const accepted = ScriptedServer.accept(network);
-  await using client = await connect({ dial: () => network.dial(), clock, timeout: 10_000 });
+  await using client = await connect({ dial: () => network.dial(), clock, timeoutMs: 10_000 });
   await using server = await accepted;
   let code = "";
   const call = client.call("PING").catch((error) => code = error.code);
@@ -203,7 +203,7 @@ Deno.test("bad server - one that reads nothing does not hold a call beyond its t
   const clock = new FakeClock();
   using network = tcpNetwork();
   const accepted = ScriptedServer.accept(network, { reads: false });
-  await using client = await connect({ dial: () => network.dial(), clock, timeout: 10_000 });
+  await using client = await connect({ dial: () => network.dial(), clock, timeoutMs: 10_000 });
   await using _server = await accepted;
   // 200 MB: more than any kernel keeps for one connection, and more calls than may be in flight.
   const value = "x".repeat(1_000_000);

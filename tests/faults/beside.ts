@@ -17,7 +17,7 @@ const PATIENCE_MS = 10_000;
 
 /** A client of a server. */
 function connectTo(at: Address | number, timeout?: number): Promise<Client> {
-  return connect({ ...(typeof at === "number" ? { port: at } : at), timeout });
+  return connect({ ...(typeof at === "number" ? { port: at } : at), timeoutMs: timeout });
 }
 
 /** How good clients fared. */

@@ -47,7 +47,7 @@ export async function drain(
   const random = new Random(seed);
   await using server = await ChildServer.start({ served, transport });
   const clients = await Promise.all(
-    Array.from({ length: connections }, () => connect({ ...server.address, timeout: Infinity })),
+    Array.from({ length: connections }, () => connect({ ...server.address, timeoutMs: Infinity })),
   );
   const ledger = new Ledger();
   let signalMs = Infinity;

@@ -52,7 +52,7 @@ overEach(
   async (transport) => {
     const graceMs = 300;
     await using server = await ChildServer.start({ args: ["--grace", String(graceMs / 1000)], transport });
-    await using client = await connect({ ...server.address, timeout: Infinity });
+    await using client = await connect({ ...server.address, timeoutMs: Infinity });
     const long = Array.from({ length: 16 }, () => assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError));
     const short = client.call("DELAY", { sleep: 0.1 });
     const ticks = client.stream("TICK", { interval: 60 });
@@ -79,7 +79,7 @@ for (const [second, code] of [["SIGTERM", 143], ["SIGINT", 130]] as const) {
     ignore,
     async fn() {
       await using server = await ChildServer.start({ args: ["--grace", "60"] });
-      await using client = await connect({ port: server.port, timeout: Infinity });
+      await using client = await connect({ port: server.port, timeoutMs: Infinity });
       const lost = assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError);
       await until("it is in flight", async () => (await statisticsOf(server.port)).inFlight === 1);
       server.kill("SIGTERM");

@@ -115,7 +115,7 @@ async function checkBad(transport: Transport, middleware: readonly Middleware[] 
     await using client = await connect({ ...server.address, maxInFlight: 1_000 });
     const calls = BAD.filter(([name]) => name !== HANGS_FOR_EVER).flatMap(([name, , code]) =>
       Array.from({ length: RUNS }, async () => {
-        const options = code === "TIMEOUT" ? { timeout: 50 } : {};
+        const options = code === "TIMEOUT" ? { timeoutMs: 50 } : {};
         const outcome = await client.call(name, {}, options).then(() => "value", (error) => (error as RpcError).code);
         assertEquals(outcome, code, name);
       })
@@ -183,10 +183,13 @@ overEach(
     const hang = command({ handler: (): Promise<{ res: null }> => new Promise(() => {}) });
     await using server = await withServer({ commands: { HANG: hang }, maxInFlight: 10 }, transport);
     await using client = await connect({ ...server.address, maxInFlight: 10 });
-    const calls = Array.from({ length: 10 }, () => client.call("HANG", {}, { timeout: 20 }).catch(({ code }) => code));
+    const calls = Array.from(
+      { length: 10 },
+      () => client.call("HANG", {}, { timeoutMs: 20 }).catch(({ code }) => code),
+    );
     assertEquals(new Set(await Promise.all(calls)), new Set(["TIMEOUT"]));
     // The connection's places are taken for good; other connections have theirs.
-    const late = await client.call("PING", {}, { timeout: 50 }).catch(({ code }) => code);
+    const late = await client.call("PING", {}, { timeoutMs: 50 }).catch(({ code }) => code);
     assertEquals(late, "TIMEOUT");
     await using other = await connect({ ...server.address });
     assertEquals(await other.call("PING"), { res: "PONG" });
@@ -234,7 +237,7 @@ overEach("handler faults - a stream that throws, hangs or answers nonsense ends 
     for (let run = 0; run < runs; run++) {
       const items: unknown[] = [];
       try {
-        for await (const item of client.stream(name, {}, { timeout: code === "TIMEOUT" ? 100 : Infinity })) {
+        for await (const item of client.stream(name, {}, { timeoutMs: code === "TIMEOUT" ? 100 : Infinity })) {
           items.push(item);
         }
       } catch (error) {

@@ -99,7 +99,7 @@ async function run(
     return { readable, writable: duplex.writable, close: () => duplex.close() };
   };
   const connectClient = broken.connect ??
-    ((dial) => connect({ dial, commands, timeout: Infinity, random: () => random.next() }));
+    ((dial) => connect({ dial, commands, timeoutMs: Infinity, random: () => random.next() }));
   const clients = await Promise.all(Array.from({ length: clientCount }, () => connectClient(dial)));
 
   const ledger = new Ledger();
@@ -128,7 +128,7 @@ async function run(
       clearTimeout(timer);
     } else if (kind === "deadline") {
       codes.push("TIMEOUT");
-      await ledger.follow(client.call("WORK", params, { timeout: random.between(1, MOST_PATIENCE_MS) }), expected);
+      await ledger.follow(client.call("WORK", params, { timeoutMs: random.between(1, MOST_PATIENCE_MS) }), expected);
     } else if (kind === "idempotent") {
       // Sent three times at most: some meet three connections that break.
       await ledger.follow(client.call("WORK", params, { idempotent: true }), { ...expected, mostRuns: 3 });
@@ -147,7 +147,7 @@ async function run(
   await Promise.all(clients.map((client) => client.close()));
   await untilAtRest(server.port);
   for (const error of errors.take()) faults.push(`error: ${error}`);
-  await server.shutdown({ grace: 0 });
+  await server.shutdown({ graceMs: 0 });
   return { ledger, faults, cuts: proxy.cuts, seconds: (performance.now() - startMs) / 1000 };
 }
 

@@ -270,7 +270,7 @@ Deno.test("peer faults - a socket may be handed over as it is: closing it twice 
   await using server = listenWith({ commands }, (conn) => conn);
   const client = await connect({
     dial: () => Deno.connect({ hostname: "127.0.0.1", port: server.port }),
-    timeout: Infinity,
+    timeoutMs: Infinity,
   });
   const waiting = assertRejects(() => client.call("WAIT"), RpcError, "CLOSED");
   await until("it runs", () => held.running === 1);
@@ -282,7 +282,7 @@ Deno.test("peer faults - a socket may be handed over as it is: closing it twice 
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   await using other = await connect({
     dial: () => Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port }),
-    timeout: Infinity,
+    timeoutMs: Infinity,
   });
   const lost = assertRejects(() => other.call("PING"), RpcError, "CONNECTION_LOST");
   (await listener.accept()).close();

@@ -68,7 +68,7 @@ async function cutAt(
     port: address.port as number,
     faults: () => connections++ === 0 ? { cut } : {},
   });
-  const options = { ...address, port: proxy.port, timeout: Infinity, random: () => 0 };
+  const options = { ...address, port: proxy.port, timeoutMs: Infinity, random: () => 0 };
   const lost = "CONNECTION_LOST";
   let client: Client;
   try {
@@ -133,8 +133,8 @@ overEach(
     const client = await connect({ ...server.address, port: proxy.port, clock, random: () => 0 });
     assertEquals(await client.call("PING"), { res: "PONG" });
     proxy.freeze();
-    const waiting = outcomeOf(client.call("DELAY", { sleep: 0 }, { timeout: 100 }));
-    const patient = outcomeOf(client.call("DELAY", { sleep: 0 }, { timeout: 60_000 }));
+    const waiting = outcomeOf(client.call("DELAY", { sleep: 0 }, { timeoutMs: 100 }));
+    const patient = outcomeOf(client.call("DELAY", { sleep: 0 }, { timeoutMs: 60_000 }));
     await clock.advance(110);
     assertEquals(await waiting, "TIMEOUT");
     assertEquals(client.state, "open");
@@ -150,7 +150,9 @@ overEach(
 
 overEach("server faults - a server that is killed: everything in flight is lost within a second", async (transport) => {
   await using server = await ChildServer.start({ transport });
-  const clients = await Promise.all(Array.from({ length: 4 }, () => connect({ ...server.address, timeout: Infinity })));
+  const clients = await Promise.all(
+    Array.from({ length: 4 }, () => connect({ ...server.address, timeoutMs: Infinity })),
+  );
   const calls = clients.flatMap((client) => [
     ...Array.from({ length: 200 }, () => outcomeOf(client.call("DELAY", { sleep: 60 }))),
     itemsOf(client, Infinity).then((items) => items.at(-1)),
@@ -173,7 +175,7 @@ overEach("server faults - a server that comes back is found again, by the same c
   first.kill("SIGKILL");
   await first.end();
   await until("the client knows", () => client.state === "idle");
-  const failed = await assertRejects(() => client.call("PING", {}, { timeout: 100 }), RpcError);
+  const failed = await assertRejects(() => client.call("PING", {}, { timeoutMs: 100 }), RpcError);
   assertEquals([failed.code, failed.retryable], ["TIMEOUT", true]);
   await using _second = await ChildServer.start({ port, transport });
   assertEquals(await client.call("PING"), { res: "PONG" });

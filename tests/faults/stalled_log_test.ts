@@ -15,7 +15,7 @@ const SERVER = `
   const server = await serve({ port: 0, commands: { BUG, SAME } });
   console.log(server.port);
   Deno.addSignalListener("SIGTERM", async () => {
-    await server.shutdown({ grace: 1 });
+    await server.shutdown({ graceMs: 1_000 });
     Deno.exit(7);
   });`;
 
@@ -52,8 +52,8 @@ class Stalled implements AsyncDisposable {
 
 Deno.test("a stderr that nobody reads holds up neither the callers nor the end", async () => {
   await using server = await Stalled.start();
-  await using failing = await connect<typeof COMMANDS>({ port: server.port, timeout: 20_000 });
-  await using other = await connect({ port: server.port, timeout: 20_000 });
+  await using failing = await connect<typeof COMMANDS>({ port: server.port, timeoutMs: 20_000 });
+  await using other = await connect({ port: server.port, timeoutMs: 20_000 });
   // More than a pipe holds, by far: 64 kinds of 4,000 characters a second, and the last ones at the end.
   for (let round = 0; round < 10; round++) {
     const calls = Array.from({ length: 100 }, () => failing.call("BUG", { text: "x".repeat(5_000) }).catch(codeOf));
@@ -68,7 +68,7 @@ Deno.test("a thousand errors that are alike are a few lines, and the last is not
   await using server = await Stalled.start();
   const text = new Response(server.process.stderr).text();
   {
-    await using client = await connect<typeof COMMANDS>({ port: server.port, timeout: 20_000 });
+    await using client = await connect<typeof COMMANDS>({ port: server.port, timeoutMs: 20_000 });
     for (let round = 0; round < 10; round++) {
       await Promise.all(Array.from({ length: 100 }, () => client.call("SAME", {}).catch(codeOf)));
     }

@@ -5,7 +5,15 @@
  * In: bytes. Out: payloads and how they end, or messages.
  */
 
-import { BadFrame, Control, type Decoded, Malformed, ReceivedReply, Request, Truncated } from "../../codec/message.ts";
+import {
+  BadFrame,
+  Control,
+  type Decoded,
+  InvalidMessage,
+  ReceivedReply,
+  Request,
+  Truncated,
+} from "../../codec/message.ts";
 import { DecodeError, Reader } from "../../codec/reader.ts";
 import {
   ARRAY_WEIGHT,
@@ -121,12 +129,12 @@ export function repliesOf(bytes: Uint8Array): Decoded<ReceivedReply>[] {
 
 function messagesOf<Message>(
   bytes: Uint8Array,
-  messageOf: (entries: RegisteredCommand[]) => Message | Malformed,
+  messageOf: (entries: RegisteredCommand[]) => Message | InvalidMessage,
 ): Decoded<Message>[] {
   const { payloads, end } = takeApart(bytes);
   const messages: Decoded<Message>[] = payloads.map((payload) => {
     const entries = entriesOf(payload);
-    if (entries === undefined) return new Malformed("");
+    if (entries === undefined) return new InvalidMessage("");
     const message = messageOf(entries);
     if (message instanceof Request || message instanceof ReceivedReply) {
       message.weightBytes = contentsOf(payload).weight;
@@ -162,26 +170,26 @@ function entriesOf(payload: Uint8Array): RegisteredCommand[] | undefined {
 }
 
 /** PROTOCOL.md, "Requests" to "Meta". Of a key that comes twice the last value counts, but no value may be wrong. */
-function requestOf(entries: RegisteredCommand[]): Request | Control | Malformed {
+function requestOf(entries: RegisteredCommand[]): Request | Control | InvalidMessage {
   const last = new Map(entries);
   const holds = (name: string, isRight: (value: unknown) => boolean) =>
     entries.every(([key, value]) => key !== name || isRight(value));
   const cmd = isCount(last.get("cmd")) || typeof last.get("cmd") === "string" ? last.get("cmd") : undefined;
 
-  if (!holds("seq", isCount)) return new Malformed("");
+  if (!holds("seq", isCount)) return new InvalidMessage("");
   const seq = last.get("seq") as number | undefined;
   const sound = holds("ttl", (ttl) => typeof ttl === "number" && ttl > 0 && ttl !== Infinity) &&
     holds("meta", isTextMap) && holds("credit", (credit) => isCount(credit) && credit !== 0);
   const credit = last.get("credit") as number | undefined;
 
-  if (!sound || credit !== undefined && seq === undefined) return new Malformed("", cmd === 0 ? undefined : seq);
+  if (!sound || credit !== undefined && seq === undefined) return new InvalidMessage("", cmd === 0 ? undefined : seq);
   if (cmd === 0) {
     const max = last.get("max");
     const cancel = last.get("cancel");
     const meanings = [max, cancel, credit].filter((field) => field !== undefined).length;
-    if (meanings > 1 || max !== undefined && seq !== undefined) return new Malformed("");
-    if (max !== undefined) return isCount(max) ? Object.assign(new Control(), { max }) : new Malformed("");
-    if (cancel !== undefined && (cancel !== true || seq === undefined)) return new Malformed("");
+    if (meanings > 1 || max !== undefined && seq !== undefined) return new InvalidMessage("");
+    if (max !== undefined) return isCount(max) ? Object.assign(new Control(), { max }) : new InvalidMessage("");
+    if (cancel !== undefined && (cancel !== true || seq === undefined)) return new InvalidMessage("");
     return Object.assign(new Control(), meanings === 0 ? {} : { seq, cancel: cancel === true, credit });
   }
   const reserved = ["cmd", "seq", "ttl", "meta", "credit"];
@@ -191,9 +199,9 @@ function requestOf(entries: RegisteredCommand[]): Request | Control | Malformed 
 }
 
 /** PROTOCOL.md, "Replies", "Order", "Streams and credit". */
-function replyOf(entries: RegisteredCommand[]): ReceivedReply | Malformed {
+function replyOf(entries: RegisteredCommand[]): ReceivedReply | InvalidMessage {
   const last = new Map(entries);
-  if (!entries.every(([key, value]) => key !== "seq" || isCount(value))) return new Malformed("");
+  if (!entries.every(([key, value]) => key !== "seq" || isCount(value))) return new InvalidMessage("");
   const fields = Object.fromEntries(entries.filter(([key]) => key !== "seq" && key !== "more"));
   return Object.assign(new ReceivedReply(), { seq: last.get("seq"), more: last.get("more") === true, fields });
 }

@@ -8,7 +8,7 @@
 
 import { decode as std } from "jsr:@std/msgpack@^1.0.3";
 import { DecodeStage } from "../../codec/decode.ts";
-import { BadFrame, type Decoded, Malformed, readReply, readRequest, Truncated } from "../../codec/message.ts";
+import { BadFrame, type Decoded, InvalidMessage, readReply, readRequest, Truncated } from "../../codec/message.ts";
 import { decode, DecodeError, encode } from "../../codec/msgpack.ts";
 import type { Reader } from "../../codec/reader.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
@@ -161,7 +161,9 @@ function checkStage(
   const outcome = describe(messages.some(hasText) ? messages.map(withoutText) : messages);
   const fail = (complaint: string) => ({ outcome, complaint: `${name}: ${complaint}` });
 
-  const unknown = messages.find((message) => message instanceof Malformed && !ALL_REFUSALS.includes(message.reason));
+  const unknown = messages.find((message) =>
+    message instanceof InvalidMessage && !ALL_REFUSALS.includes(message.reason)
+  );
   if (unknown !== undefined) return fail(`refused a message with ${describe(unknown)}`);
   const right = describe(byHand(bytes));
   if (outcome !== right) return fail(`read ${shown(outcome)}, right is ${shown(right)}`);
@@ -180,7 +182,7 @@ export function piecesOf(bytes: Uint8Array): Uint8Array[] {
 
 /** All messages of a stream that comes in chunks, each of which is written over once it was read, as a socket's are. */
 export function readAll<Message>(
-  readMessage: (reader: Reader) => Message | Malformed,
+  readMessage: (reader: Reader) => Message | InvalidMessage,
   chunks: Uint8Array[],
   checksFirst = false,
   limits = DEFAULT_LIMITS,
@@ -202,12 +204,12 @@ function isUtf8(text: Uint8Array): boolean {
 }
 
 function hasText(message: unknown): boolean {
-  return message instanceof Malformed || message instanceof BadFrame || message instanceof Truncated;
+  return message instanceof InvalidMessage || message instanceof BadFrame || message instanceof Truncated;
 }
 
 /** A message as `by_hand.ts` gives it, where what only people read is empty. */
 function withoutText(message: unknown): unknown {
-  if (message instanceof Malformed) return new Malformed("", message.seq);
+  if (message instanceof InvalidMessage) return new InvalidMessage("", message.seq);
   if (message instanceof BadFrame) return new BadFrame("");
   if (message instanceof Truncated) return new Truncated(0);
   return message;
@@ -219,7 +221,7 @@ function declaredText(error: unknown): string | undefined {
 }
 
 function kindOf(message: unknown): string {
-  return message instanceof Malformed ? message.reason : (message as object).constructor.name;
+  return message instanceof InvalidMessage ? message.reason : (message as object).constructor.name;
 }
 
 export function attempt<Value>(run: () => Value): { value: Value } | { error: unknown } {

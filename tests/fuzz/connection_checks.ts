@@ -7,7 +7,7 @@
 
 import { decode as std } from "jsr:@std/msgpack@^1.0.3";
 import { PayloadTooLargeError } from "../../codec/encode.ts";
-import { BadFrame, Malformed, Request } from "../../codec/message.ts";
+import { BadFrame, InvalidMessage, Request } from "../../codec/message.ts";
 import { requestsOf, takeApart } from "./by_hand.ts";
 import { attempt, piecesOf, type Verdict } from "./codec_checks.ts";
 import { type Conversation, converse, type Serve } from "./conversation.ts";
@@ -50,7 +50,7 @@ function replyFault(
   }
 
   const asked = requestsOf(bytes);
-  const calls = asked.filter((message) => message instanceof Request || message instanceof Malformed);
+  const calls = asked.filter((message) => message instanceof Request || message instanceof InvalidMessage);
   const broken = asked.at(-1) instanceof BadFrame;
   const disorder = orderFault(calls, sound, broken);
   if (disorder !== undefined) return disorder;

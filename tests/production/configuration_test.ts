@@ -5,11 +5,12 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { parseAll } from "npm:deno-std@1.4.0/yaml/mod.js";
-import { DEFAULT_GRACE_SECONDS, DEFAULT_LIMITS } from "../../limits.ts";
+import { DEFAULT_GRACE_MS, DEFAULT_LIMITS } from "../../limits.ts";
 import { example, Folder, Program, root, run, testWith } from "./programs.ts";
 
 /** After the grace, those whose calls were cut are told, in at most half a second. */
-const DRAIN_SECONDS = DEFAULT_GRACE_SECONDS + 0.5;
+const GRACE_SECONDS = DEFAULT_GRACE_MS / 1000;
+const DRAIN_SECONDS = GRACE_SECONDS + 0.5;
 
 /** The number behind some text, comments apart. */
 function numberAfter(config: string, text: string): number {
@@ -58,7 +59,7 @@ Deno.test("every drain time in examples/ is longer than --grace", async () => {
   assert(numberAfter(haproxy, "hard-stop-after") > DRAIN_SECONDS);
   assert(numberAfter(nginx, "worker_shutdown_timeout") > DRAIN_SECONDS);
   assert(numberAfter(unit, "TimeoutStopSec") > numberAfter(unit, "--grace") + 0.5);
-  assertEquals(numberAfter(unit, "--grace"), DEFAULT_GRACE_SECONDS);
+  assertEquals(numberAfter(unit, "--grace"), GRACE_SECONDS);
 });
 
 Deno.test("every balancer in examples/ waits longer than packline's idle timeout", async () => {
@@ -88,7 +89,7 @@ Deno.test("the Kubernetes objects fit each other, the image, and --grace", async
   assertEquals(service.spec.selector, template.metadata.labels);
 
   const [grace, seconds] = container.args;
-  assertEquals([grace, Number(seconds)], ["--grace", DEFAULT_GRACE_SECONDS]);
+  assertEquals([grace, Number(seconds)], ["--grace", GRACE_SECONDS]);
   assert(spec.terminationGracePeriodSeconds > container.lifecycle.preStop.sleep.seconds + DRAIN_SECONDS);
 
   const [port] = container.ports;

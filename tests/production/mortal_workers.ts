@@ -19,7 +19,7 @@ const workers = await Workers.start({
 console.log(`listening on ${workers.address}`);
 
 Deno.addSignalListener("SIGTERM", async () => {
-  const { finished, cut } = await workers.shutdown({ grace: 0.2 });
+  const { finished, cut } = await workers.shutdown({ graceMs: 200 });
   console.log(`finished ${finished}, cut ${cut}`);
   Deno.exit(0);
 });

@@ -47,7 +47,7 @@ class Target implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#server.shutdown({ grace: 0 });
+    await this.#server.shutdown({ graceMs: 0 });
   }
 }
 

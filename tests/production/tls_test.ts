@@ -50,7 +50,12 @@ class World implements AsyncDisposable {
   /** A client that trusts the authority, and shows its own certificate if it is to. */
   client(port: number, mutual: boolean, options: ConnectOptions = {}): ConnectOptions {
     const ca = this.authority.cert;
-    return { port, tls: mutual ? { ca, cert: this.ada.cert, key: this.ada.key } : { ca }, timeout: 5_000, ...options };
+    return {
+      port,
+      tls: mutual ? { ca, cert: this.ada.cert, key: this.ada.key } : { ca },
+      timeoutMs: 5_000,
+      ...options,
+    };
   }
 
   /** A socket of the runtime's own, that speaks TLS and nothing else. */
@@ -255,7 +260,7 @@ tlsTest("TLS and plain TCP do not take each other for what they are", async (wor
 bothWays("nobody there is what it is without TLS", async (world, mutual) => {
   await using server = await withServer();
   const { port } = server;
-  await server.server.shutdown({ grace: 0 });
+  await server.server.shutdown({ graceMs: 0 });
   assertEquals(
     await failure(world.client(port, mutual)),
     `CONNECTION_LOST: cannot reach 127.0.0.1:${port}: connection refused; is the server running?`,
@@ -477,7 +482,7 @@ tlsTest("TLS: a listener that has run out of file descriptors accepts again once
   const port = Number((await server.hear(/:(\d+)\n/))[1]);
   // More than it can take: the kernel lets them connect all the same.
   const crowd = await Promise.all(Array.from({ length: 60 }, () => connectTcp(port)));
-  await assertRejects(() => connect(world.client(port, false, { timeout: 500 })));
+  await assertRejects(() => connect(world.client(port, false, { timeoutMs: 500 })));
   for (const peer of crowd) peer.close();
   const endMs = performance.now() + 10_000;
   let client: Client | undefined;
@@ -496,7 +501,7 @@ bothWays("a shutdown answers what is in flight, and waits for no handshake", asy
   await using client = await connect(world.client(server.port, mutual));
   const call = client.call("HELD", { id: 7 });
   while (held.running === 0) await settle(1);
-  const ended = server.server.shutdown({ grace: 60 });
+  const ended = server.server.shutdown({ graceMs: 60_000 });
   await silent.readToEnd();
   held.finishAll();
   assertEquals((await call).res, 7);

@@ -123,7 +123,7 @@ tlsTest("a call before a half-close is answered", {}, async (world) => {
 tlsTest("a library's calls beyond what the server takes are answered", { maxInFlight: 16 }, async (world) => {
   const { clock, held } = world;
   const { port } = world.server;
-  await using client = await connect({ port, clock, tls: { ca: world.ca }, maxInFlight: 40, timeout: 60_000 });
+  await using client = await connect({ port, clock, tls: { ca: world.ca }, maxInFlight: 40, timeoutMs: 60_000 });
   const calls = Promise.all(Array.from({ length: 40 }, (_, id) => client.call("HOLD", { id })));
   for (const running of [16, 16, 8]) {
     await world.lookedAt(running);

@@ -86,7 +86,7 @@ unixTest("of two servers that begin on one path at once, one does", async (folde
   const servers = begun.flatMap((each) => each.status === "fulfilled" ? [each.value] : []);
   assertEquals(servers.length, 1);
   assertEquals(await ping(path), PONG);
-  await servers[0].shutdown({ grace: 0 });
+  await servers[0].shutdown({ graceMs: 0 });
   assertEquals(await filesIn(folder), []);
 });
 
@@ -137,7 +137,7 @@ unixTest("a shutdown takes the file away at once, and answers what is in flight"
   await using client = await connect({ path });
   const call = client.call("HELD", { id: 1 });
   while (held.running === 0) await settle(1);
-  const ended = server.shutdown({ grace: 60 });
+  const ended = server.shutdown({ graceMs: 60_000 });
   assertEquals(await filesIn(folder), []);
   held.finishAll();
   assertEquals((await call).res, 1);

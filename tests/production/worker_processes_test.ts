@@ -45,7 +45,7 @@ async function clientsOfBoth(
   const met: MortalClient[] = [];
   const others: MortalClient[] = [];
   for (let tries = 0; tries < 100 && (met[1] === undefined || met[2] === undefined); tries++) {
-    const client = await connect<typeof mortalCommands>({ timeout: 20_000, ...options });
+    const client = await connect<typeof mortalCommands>({ timeoutMs: 20_000, ...options });
     const { res: { worker } } = await client.call("INFO");
     if (worker !== undefined && met[worker] === undefined) met[worker] = client;
     else others.push(client);

@@ -173,8 +173,11 @@ Deno.test("Workers - one that has lasted is started again as if for the first ti
 Deno.test("Workers - a shutdown drains all, adds up what they report, and starts none again", async () => {
   const { workers, clock, started } = await World.listening(3);
   started[2].events.onEnd("why"); // waits to be started again
-  const ended = workers.shutdown({ grace: 5 });
-  assertEquals([started[0].told, started[1].told], [[{ type: "drain", grace: 5 }], [{ type: "drain", grace: 5 }]]);
+  const ended = workers.shutdown({ graceMs: 5_000 });
+  assertEquals([started[0].told, started[1].told], [[{ type: "drain", graceMs: 5_000 }], [{
+    type: "drain",
+    graceMs: 5_000,
+  }]]);
   started[0].drained(3, 1);
   started[1].drained(4, 0);
   assertEquals(await ended, { finished: 7, cut: 1 });
@@ -183,7 +186,7 @@ Deno.test("Workers - a shutdown drains all, adds up what they report, and starts
 
 Deno.test("Workers - one that does not end in time is made to, and one that dies meanwhile is not waited for", async () => {
   const { workers, clock, started, notes } = await World.listening(3);
-  const ended = workers.shutdown({ grace: 5 });
+  const ended = workers.shutdown({ graceMs: 5_000 });
   started[0].drained(1, 0);
   started[1].events.onEnd("why");
   await clock.advance(6_999);

@@ -65,7 +65,7 @@ export class Load implements AsyncDisposable {
   static async start(proxy: FaultProxy, connections: number, random: Random): Promise<Load> {
     const dials = Array.from(
       { length: connections },
-      () => connect<typeof commands>({ port: proxy.port, timeout: Infinity }),
+      () => connect<typeof commands>({ port: proxy.port, timeoutMs: Infinity }),
     );
     return new Load(await Promise.all(dials), random);
   }
@@ -116,7 +116,7 @@ export class Load implements AsyncDisposable {
       this.faulty++;
       const patience = new AbortController();
       const cancels = random.chance(0.5);
-      const options = cancels ? { signal: patience.signal } : { timeout: random.between(1, 15) };
+      const options = cancels ? { signal: patience.signal } : { timeoutMs: random.between(1, 15) };
       const call = client.call("WORK", { value, workMs: 10 }, options);
       const timer = cancels && setTimeout(() => patience.abort(), random.between(0, 15));
       outcome = await this.ledger.follow(call, { value: 7 * value + 1, codes: GIVEN_UP_CODES });

@@ -2,7 +2,7 @@
 
 import { DecodeStage } from "../../codec/decode.ts";
 import { EncodeStage } from "../../codec/encode.ts";
-import { type Decoded, type Fields, Malformed } from "../../codec/message.ts";
+import { type Decoded, type Fields, InvalidMessage } from "../../codec/message.ts";
 import type { Reader } from "../../codec/reader.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { type Duplex, memoryPair } from "../../transport/duplex.ts";
@@ -171,7 +171,7 @@ export class ScriptedServer implements AsyncDisposable {
   }
 
   #take(message: Fields | undefined): void {
-    if (message instanceof Malformed) throw message;
+    if (message instanceof InvalidMessage) throw message;
     const waiting = this.#waiting.shift();
     if (waiting) waiting(message);
     else this.#messages.push(message);

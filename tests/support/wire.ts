@@ -494,7 +494,7 @@ export class TestServer implements AsyncDisposable {
   /** Closes the peers, then the server, which does not wait for what still runs. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const peer of this.#peers) await peer[Symbol.asyncDispose]();
-    const shutdown = this.server.shutdown({ grace: 0 });
+    const shutdown = this.server.shutdown({ graceMs: 0 });
     if (this.#clock instanceof FakeClock) await this.#clock.advance(5_000);
     await shutdown;
     await this.#place[Symbol.asyncDispose]();

@@ -181,7 +181,7 @@ testInTerminal("whatever signal ends the prompt, the terminal is as it was, and 
       assertStringIncludes(rest, `ended: ${code}, as it was`, `${signal} ${moment}`);
     })
   ));
-  await server.shutdown({ grace: 0 });
+  await server.shutdown({ graceMs: 0 });
 });
 
 testInTerminal("a prompt whose terminal goes away ends", async () => {
@@ -261,7 +261,7 @@ testInTerminal("the prompt goes on after a mistake and after the server has gone
   await terminal.type("DELAY 60\r");
   await terminal.until("DELAY 60");
   while (await stillIdle(port));
-  await server.shutdown({ grace: 0 });
+  await server.shutdown({ graceMs: 0 });
   await terminal.until(prompt);
   await terminal.type("PING\r");
   assertStringIncludes(await terminal.until(prompt), `cannot reach 127.0.0.1:${port}: connection refused`);

@@ -236,7 +236,7 @@ function test(name: string, run: () => Promise<void>): void {
 test("shows a client's calls: requests, replies, errors, a cancel", async () => {
   const capture = new Capture();
   await record(capture, async (dial) => {
-    await using client = await connect({ dial, commands, maxPayloadBytes: 50_000, timeout: Infinity });
+    await using client = await connect({ dial, commands, maxPayloadBytes: 50_000, timeoutMs: Infinity });
     await client.call("PING");
     const patience = new AbortController();
     const delay = client.call("DELAY", { sleep: 10 }, { signal: patience.signal }).catch(({ code }) => code);
@@ -285,7 +285,7 @@ test("shows a client's calls: requests, replies, errors, a cancel", async () => 
 test("shows a client's stream, and long frames both ways, over many segments", async () => {
   const capture = new Capture();
   await record(capture, async (dial) => {
-    await using client = await connect({ dial, commands, timeout: Infinity });
+    await using client = await connect({ dial, commands, timeoutMs: Infinity });
     for await (const _ of client.stream("NUMBERS", { count: 3 }, { credit: 2 }));
     await client.call("ECHO", { value: "x".repeat(70_000) });
   });
@@ -648,7 +648,7 @@ Deno.test({ name: "packline.lua shows what happens on the loopback", ignore: !ma
   }
   await beginning;
   {
-    await using client = await connect({ port: server.port, commands, timeout: Infinity });
+    await using client = await connect({ port: server.port, commands, timeoutMs: Infinity });
     await client.call("DELAY", { sleep: 0.01 });
     for await (const _ of client.stream("NUMBERS", { count: 2 }));
     await client.call("ECHO", { value: "z".repeat(200_000) });
