@@ -24,7 +24,7 @@ import { DIAL_PORT, HOSTNAME, PATH } from "./transport/address.ts";
 import { type ClientState, RpcClient } from "./client/rpc_client.ts";
 import { type Clock, systemClock } from "./transport/clock.ts";
 import { dialAddress } from "./transport/dial.ts";
-import type { Duplex } from "./transport/duplex.ts";
+import type { Transport } from "./transport/transport.ts";
 import type { StreamOptions } from "./client/incoming_stream.ts";
 import type { CallOptions } from "./client/client_call.ts";
 import { type ClientTls, TLS } from "./transport/tls.ts";
@@ -94,7 +94,7 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    * Makes a connection, in place of TCP to `hostname` and `port`: one end of `memoryPair()`, TLS, a unix socket. Asked
    * again after each loss. The signal is aborted when nobody wants the connection any more.
    */
-  dial?: (signal: AbortSignal) => Promise<Duplex>;
+  dial?: (signal: AbortSignal) => Promise<Transport>;
   /** Told of each new state, and of the error that led to it. What it throws is nobody's to catch. */
   onState?: (state: ClientState, error?: RpcError) => void;
   /** The clock to go by; a test may hold it still. */

@@ -1,5 +1,5 @@
 /**
- * The server's face: `serve()` on an address, `serveConnection()` on any pair of streams. As a program: what
+ * The server's face: `serve()` on an address, `serveConnection()` on any transport. As a program: what
  * `deno task serve` starts.
  *
  * In: commands and limits. Out: a {@linkcode Server}. Refused: a limit out of range, a command defined twice, an
@@ -24,12 +24,10 @@ import {
   type OptionKind,
 } from "./limits.ts";
 import { HOSTNAME, LISTEN_PORT, PATH } from "./transport/address.ts";
-import { closeDuplex, type Duplex } from "./transport/duplex.ts";
-import { endsOf } from "./transport/ends.ts";
 import { type Acceptor, listen } from "./transport/listen.ts";
 import { acceptAll } from "./transport/accept_loop.ts";
 import { standardError } from "./transport/standard_error.ts";
-import { closeQuietly, writeAll } from "./transport/tcp.ts";
+import { closeQuietly, type Transport, writeAll } from "./transport/transport.ts";
 import { type ServerTls, TLS } from "./transport/tls.ts";
 
 /** How often connections are looked at for a frame, a silence or a write that takes too long. */
@@ -147,9 +145,9 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
 }
 
 /**
- * Serves one connection over any pair of streams: a socket of another kind, a pipe, a pair in memory.
+ * Serves one connection over any transport: a socket of another kind, a pipe, a pair in memory.
  *
- * @param duplex The streams.
+ * @param transport What carries its bytes; from now on, nobody else may use it.
  * @param options The commands, and what differs from the default limits.
  * @returns A promise that resolves when both directions have ended. It does not reject: what goes wrong on a
  * connection ends that connection.
@@ -162,25 +160,21 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
  *
  * const [here, there] = memoryPair();
  * const served = serveConnection(there);
- * const writer = here.writable.getWriter();
- * writer.write(new TextEncoder().encode("\x20\x26")); // a payload of 6 bytes follows
- * writer.write(Uint8Array.of(0x81, 0xa3, 0x63, 0x6d, 0x64, 0x01, 0x0a)); // { cmd: 1 }
- * writer.close();
- * for await (const bytes of here.readable) console.log(bytes); // { res: "PONG" }
+ * await here.write(new TextEncoder().encode("\x20\x26")); // a payload of 6 bytes follows
+ * await here.write(Uint8Array.of(0x81, 0xa3, 0x63, 0x6d, 0x64, 0x01, 0x0a)); // { cmd: 1 }
+ * await here.closeWrite();
+ * const reply = new Uint8Array(100);
+ * for (let bytes = await here.read(reply); bytes !== null; bytes = await here.read(reply)) {
+ *   console.log(reply.subarray(0, bytes)); // { res: "PONG" }
+ * }
  * await served;
  * ```
  */
-export async function serveConnection(duplex: Duplex, options: ServiceOptions = {}): Promise<void> {
+export async function serveConnection(transport: Transport, options: ServiceOptions = {}): Promise<void> {
   checkOptions(options, SERVICE_OPTIONS);
   const service = new ServerState(options);
   const sweeper = new Sweeper(service);
-  try {
-    await new Connection(service, duplex).run();
-  } catch (error) {
-    // Streams that somebody else reads or writes already.
-    service.report(error, { peer: duplex.peer });
-    closeDuplex(duplex);
-  }
+  await new Connection(service, transport).run();
   sweeper.stop();
 }
 
@@ -206,7 +200,7 @@ class ListeningServer implements Server {
     this.#finish = resolve;
     this.#sweeper = new Sweeper(service);
     this.#accepting = acceptAll(acceptor, {
-      onConnection: (duplex) => this.#serve(duplex),
+      onConnection: (transport) => this.#serve(transport),
       onError: (error) => service.report(error, {}),
       clock: service.clock,
     });
@@ -235,13 +229,13 @@ class ListeningServer implements Server {
     await this.shutdown();
   }
 
-  #serve(duplex: Duplex): void {
+  #serve(transport: Transport): void {
     const service = this.#service;
     if (service.connections.size >= service.limits.maxConnections) {
       service.counts.connectionsRefused++;
-      void refuse(duplex);
+      void refuse(transport);
     } else {
-      void new Connection(service, duplex).run();
+      void new Connection(service, transport).run();
     }
   }
 
@@ -307,16 +301,15 @@ class Sweeper {
 }
 
 /** Tells a client that there is no room for its connection. */
-async function refuse(duplex: Duplex): Promise<void> {
-  const ends = endsOf(duplex);
+async function refuse(transport: Transport): Promise<void> {
   const error = new RpcError("OVERLOADED", "the server has no room for another connection");
   try {
-    await writeAll(ends, encodeFrame(new Reply(undefined, error, false), writeReply));
-    await ends.closeWrite();
+    await writeAll(transport, encodeFrame(new Reply(undefined, error, false), writeReply));
+    await transport.closeWrite();
   } catch {
     // The client has left already.
   }
-  closeQuietly(ends);
+  closeQuietly(transport);
 }
 
 if (import.meta.main) {

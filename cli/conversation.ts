@@ -13,7 +13,7 @@ import { DecodeStage } from "../codec/decode.ts";
 import { type Decoded, readReply, ReceivedReply, Truncated } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS, type Limits } from "../limits.ts";
-import type { Duplex } from "../transport/duplex.ts";
+import { bufferAfter, closeQuietly, FIRST_READ_BYTES, type Transport, writeAll } from "../transport/transport.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Outgoing } from "./call.ts";
 
@@ -21,11 +21,13 @@ type Batch = Decoded<ReceivedReply>[];
 
 /** A connection, while it lasts. */
 export class Conversation {
-  readonly #duplex: Duplex;
-  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #reader: ReadableStreamDefaultReader<Batch>;
+  readonly #transport: Transport;
+  readonly #decode: DecodeStage<ReceivedReply>;
+  #buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
+  /** The writes that are under way, one behind the other. */
+  #writing: Promise<void> = Promise.resolve();
   /** The read that is under way: always one, so that the end of the connection shows while nobody asks. */
-  #coming: Promise<ReadableStreamReadResult<Batch>>;
+  #coming: Promise<Batch | null>;
   /** Whether something has come of it that nobody has taken. */
   #arrived = false;
   #asked = false;
@@ -35,15 +37,13 @@ export class Conversation {
   #settingsSent = false;
 
   /**
-   * @param duplex The streams, which from now on are this conversation's alone.
+   * @param transport What carries its bytes; from now on, nobody else may use it.
    * @param limits What a reply may be.
    */
-  constructor(duplex: Duplex, limits: Limits = DEFAULT_LIMITS) {
-    this.#duplex = duplex;
-    this.#writer = duplex.writable.getWriter();
-    const decode = new TransformStream(new DecodeStage(readReply, limits));
-    this.#reader = duplex.readable.pipeThrough(decode).getReader();
-    this.#coming = this.#read();
+  constructor(transport: Transport, limits: Limits = DEFAULT_LIMITS) {
+    this.#transport = transport;
+    this.#decode = new DecodeStage(readReply, limits);
+    this.#coming = this.#next();
   }
 
   /** Whether it takes no more requests. */
@@ -62,20 +62,20 @@ export class Conversation {
     let answered = false;
     try {
       while (true) {
-        const { done, value } = await this.#take().catch((error) => {
+        const batch = await this.#take().catch((error) => {
           if (refusal === undefined) throw error;
-          return { done: true, value: undefined } as const;
+          return null;
         });
-        if (done && refusal !== undefined) return yield refusal;
-        if (done) throw this.#lost("the server closed it before it had answered");
-        for (const [index, message] of value.entries()) {
+        if (batch === null && refusal !== undefined) return yield refusal;
+        if (batch === null) throw this.#lost("the server closed it before it had answered");
+        for (const [index, message] of batch.entries()) {
           const reply = this.#checked(message);
           if (withSettings && refusal === undefined && isRefusalOfSettings(reply)) {
             refusal = reply;
             continue;
           }
           // What stands behind the last reply belongs to nothing: the server speaks when it is asked.
-          answered = !reply.more && index === value.length - 1;
+          answered = !reply.more && index === batch.length - 1;
           yield reply;
           if (!reply.more) return;
         }
@@ -89,20 +89,18 @@ export class Conversation {
   /** Sends a message that has no reply of its own. */
   send(message: Uint8Array): void {
     // A server that refuses the connection may answer and close before it has read: the replies tell.
-    this.#writer.write(message).catch(() => {});
+    this.#writing = this.#writing.then(() => writeAll(this.#transport, message)).catch(() => {});
   }
 
   /** Ends the connection, and whatever waits for it. */
   close(): void {
     this.#ended = true;
-    this.#duplex.close?.();
-    // Where there is no such thing as closing. Streams that have ended already reject: that is what was wanted.
-    this.#reader.cancel().catch(() => {});
+    closeQuietly(this.#transport);
   }
 
-  #read(): Promise<ReadableStreamReadResult<Batch>> {
+  #next(): Promise<Batch | null> {
     this.#arrived = false;
-    const coming = this.#reader.read();
+    const coming = this.#read();
     const notice = () => {
       this.#arrived = true;
       // Its end, or something that nobody has asked for. What comes before the first request is kept for it: a server
@@ -113,11 +111,27 @@ export class Conversation {
     return coming;
   }
 
-  async #take(): Promise<ReadableStreamReadResult<Batch>> {
+  /** Reads until messages have come; `null` is the end. */
+  async #read(): Promise<Batch | null> {
+    let batch: Batch | null = null;
+    const output = { enqueue: (messages: Batch) => batch = messages, terminate() {} };
+    while (batch === null) {
+      const readBytes = await this.#transport.read(this.#buffer);
+      if (readBytes === null) {
+        this.#decode.flush(output);
+        return batch;
+      }
+      this.#decode.transform(this.#buffer.subarray(0, readBytes), output);
+      this.#buffer = bufferAfter(this.#buffer, readBytes);
+    }
+    return batch;
+  }
+
+  async #take(): Promise<Batch | null> {
     try {
-      const result = await this.#coming;
-      if (!result.done) this.#coming = this.#read();
-      return result;
+      const batch = await this.#coming;
+      if (batch !== null) this.#coming = this.#next();
+      return batch;
     } catch (error) {
       throw error instanceof RpcError ? error : this.#lost(reasonOf(error, this.#answered), error);
     }
@@ -132,11 +146,11 @@ export class Conversation {
   }
 
   #noReply(reason: string): RpcError {
-    return new RpcError("BAD_REPLY", `what ${this.#duplex.peer} sent is no reply: ${reason}`);
+    return new RpcError("BAD_REPLY", `what ${this.#transport.peer} sent is no reply: ${reason}`);
   }
 
   #lost(reason: string, cause?: unknown): RpcError {
-    return new RpcError("CONNECTION_LOST", `the connection to ${this.#duplex.peer} is lost: ${reason}`, { cause });
+    return new RpcError("CONNECTION_LOST", `the connection to ${this.#transport.peer} is lost: ${reason}`, { cause });
   }
 }
 

@@ -1,13 +1,13 @@
 /**
  * Shows the frames of a connection as they go by.
  *
- * In: a pair of streams, and what shows a frame. Out: the same streams; nothing in them changes. Each frame is shown
+ * In: a connection, and what shows a frame. Out: the same connection; nothing in it changes. Each frame is shown
  * whole, before it goes on. Bytes that are no frame are shown as they come, and half a frame when the stream ends.
  * Refused: nothing.
  */
 
 import { FrameScanner } from "../codec/frame.ts";
-import { closeDuplex, type Duplex } from "../transport/duplex.ts";
+import { type Transport, writeAll } from "../transport/transport.ts";
 
 /** Which way bytes go. */
 export type Direction = "sent" | "received";
@@ -15,42 +15,31 @@ export type Direction = "sent" | "received";
 /** Shows the bytes of one frame. */
 export type ShowFrame = (frame: Uint8Array, direction: Direction) => Promise<unknown>;
 
-/** The streams, with a look at each frame. */
-export function tapFrames(duplex: Duplex, show: ShowFrame): Duplex {
-  const reader = duplex.readable.getReader();
-  const writer = duplex.writable.getWriter();
+/** The connection, with a look at each frame. */
+export function tapFrames(transport: Transport, show: ShowFrame): Transport {
   const sent = new FrameTap((frame) => show(frame, "sent"));
   const received = new FrameTap((frame) => show(frame, "received"));
   return {
-    peer: duplex.peer,
-    close: () => closeDuplex(duplex),
-    readable: new ReadableStream<Uint8Array>({
-      async pull(controller) {
-        const { value } = await reader.read().catch(async (error) => {
-          await received.end();
-          throw error;
-        });
-        if (value === undefined) {
-          await received.end();
-          return controller.close();
-        }
-        await received.take(value);
-        controller.enqueue(value);
-      },
-      async cancel(reason) {
+    peer: transport.peer,
+    async read(into) {
+      const readBytes = await transport.read(into).catch(async (error) => {
         await received.end();
-        await reader.cancel(reason);
-      },
-      // With 0, a chunk has been dealt with before its source may use its bytes again.
-    }, { highWaterMark: 0 }),
-    writable: new WritableStream<Uint8Array>({
-      async write(chunk) {
-        await sent.take(chunk);
-        await writer.write(chunk);
-      },
-      close: () => writer.close(),
-      abort: (reason) => writer.abort(reason),
-    }),
+        throw error;
+      });
+      if (readBytes === null) await received.end();
+      else await received.take(into.subarray(0, readBytes));
+      return readBytes;
+    },
+    async write(bytes) {
+      await sent.take(bytes);
+      await writeAll(transport, bytes);
+      return bytes.length;
+    },
+    closeWrite: () => transport.closeWrite(),
+    close() {
+      void received.end();
+      transport.close();
+    },
   };
 }
 

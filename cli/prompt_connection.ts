@@ -10,13 +10,13 @@
 import type { ReceivedReply } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { resolveLimits } from "../limits.ts";
-import type { Duplex } from "../transport/duplex.ts";
+import { closeQuietly, type Transport } from "../transport/transport.ts";
 import type { Outgoing } from "./call.ts";
 import { Conversation } from "./conversation.ts";
 
 /** A server to call. */
 export class Session {
-  readonly #dial: (signal: AbortSignal) => Promise<Duplex>;
+  readonly #dial: (signal: AbortSignal) => Promise<Transport>;
   readonly #limits;
   #conversation: Conversation | undefined;
 
@@ -24,7 +24,7 @@ export class Session {
    * @param dial Makes a connection; the signal says that nobody wants it any more.
    * @param maxPayloadBytes The largest payload that may come.
    */
-  constructor(dial: (signal: AbortSignal) => Promise<Duplex>, maxPayloadBytes?: number) {
+  constructor(dial: (signal: AbortSignal) => Promise<Transport>, maxPayloadBytes?: number) {
     this.#dial = dial;
     this.#limits = resolveLimits({ maxPayloadBytes });
   }
@@ -32,12 +32,12 @@ export class Session {
   /** Makes a connection, unless there is one. */
   async connect(signal: AbortSignal): Promise<Conversation> {
     if (this.#conversation === undefined || this.#conversation.ended) {
-      const duplex = await this.#dial(signal);
+      const transport = await this.#dial(signal);
       if (signal.aborted) {
-        duplex.close?.();
+        closeQuietly(transport);
         throw new RpcError("CONNECTION_LOST", "the connection came too late", { cause: signal.reason });
       }
-      this.#conversation = new Conversation(duplex, this.#limits);
+      this.#conversation = new Conversation(transport, this.#limits);
     }
     return this.#conversation;
   }

@@ -8,7 +8,7 @@
 
 import { type Client, connect } from "../client.ts";
 import { DEFAULT_TIMEOUT_MS, MAX_TIMER_MS } from "../limits.ts";
-import type { Duplex } from "../transport/duplex.ts";
+import type { Transport } from "../transport/transport.ts";
 import { type Flag, type FlagValues, UsageError } from "./arguments.ts";
 import { Bench, type Load } from "./bench.ts";
 import { benchJson, benchProgress, benchReport, failedCalls } from "./bench_report.ts";
@@ -61,7 +61,7 @@ export interface BenchOptions {
     readonly json?: boolean;
     readonly maxPayloadBytes?: number;
   };
-  readonly dial: (signal: AbortSignal) => Promise<Duplex>;
+  readonly dial: (signal: AbortSignal) => Promise<Transport>;
 }
 
 /** Runs the load; resolves to the exit code. */

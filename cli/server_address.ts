@@ -9,7 +9,7 @@
 import { RpcError } from "../errors.ts";
 import { DEFAULT_HOSTNAME, DEFAULT_PORT } from "../limits.ts";
 import { type Address, dialAddress, textOf } from "../transport/dial.ts";
-import type { Duplex } from "../transport/duplex.ts";
+import type { Transport } from "../transport/transport.ts";
 import { type ClientTls, tlsProblem } from "../transport/tls.ts";
 import { type FlagValues, toggle, UsageError } from "./arguments.ts";
 import { hostnameFlag, pathFlag, portFlag } from "./flags.ts";
@@ -65,7 +65,7 @@ export async function askPermission(address: Address): Promise<void> {
 const OPTION_CA = /\bas ca$/;
 
 /** Dials; a permission that is missing is named, and options by their flags. */
-export async function dialOrExplain(address: Address, signal: AbortSignal): Promise<Duplex> {
+export async function dialOrExplain(address: Address, signal: AbortSignal): Promise<Transport> {
   try {
     return await dialAddress(address, signal);
   } catch (error) {

@@ -22,12 +22,10 @@ import {
 import { RpcError } from "../errors.ts";
 import { resolveLimits, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Timer } from "../transport/clock.ts";
-import type { Duplex } from "../transport/duplex.ts";
-import { type Ends, endsOf } from "../transport/ends.ts";
 import { reasonOf } from "../transport/tls.ts";
 import { Outbox, type Outgoing } from "./outbox.ts";
 import { type CallQueue, type ClientCall, type ClientCallOwner, unsendable } from "./client_call.ts";
-import { bufferAfter, closeQuietly, FIRST_READ_BYTES } from "../transport/tcp.ts";
+import { bufferAfter, closeQuietly, FIRST_READ_BYTES, type Transport } from "../transport/transport.ts";
 import { markReceived } from "../session/received.ts";
 
 /** How long the end of a connection waits for its last write. */
@@ -75,7 +73,7 @@ export class ClientConnection {
   answered = false;
 
   readonly #owner: ConnectionOwner;
-  readonly #ends: Ends;
+  readonly #transport: Transport;
   readonly #outbox: Outbox;
   readonly #reading: Promise<void>;
 
@@ -100,19 +98,19 @@ export class ClientConnection {
 
   /**
    * @param owner The client.
-   * @param duplex The streams, which from now on are this connection's alone.
+   * @param transport What carries its bytes; from now on, nobody else may use it.
    */
-  constructor(owner: ConnectionOwner, duplex: Duplex) {
+  constructor(owner: ConnectionOwner, transport: Transport) {
     const { sequenced, maxPayloadBytes } = owner;
     this.#owner = owner;
     this.#lastUseMs = owner.clock.now();
-    this.peer = duplex.peer ?? "the server";
-    this.#ends = endsOf(duplex);
+    this.peer = transport.peer ?? "the server";
+    this.#transport = transport;
     // A server that knows no seq knows no control messages either: it would answer them.
     if (sequenced && maxPayloadBytes !== SHORT_PAYLOAD_BYTES_END - 1) {
       this.#greeting = new OutgoingControl({ max: maxPayloadBytes });
     }
-    this.#outbox = new Outbox(this.#ends, {
+    this.#outbox = new Outbox(this.#transport, {
       takeBatch: () => this.#takeBatch(),
       maxPayloadBytes,
       mayHaveEnded: () => owner.clock.now() - this.#lastUseMs >= QUIET_MS,
@@ -217,8 +215,8 @@ export class ClientConnection {
     const needed = this.#calls.size > 0 || this.#finishing !== undefined;
     if (needed === this.#keepsAlive) return;
     this.#keepsAlive = needed;
-    if (needed) this.#ends.ref?.();
-    else this.#ends.unref?.();
+    if (needed) this.#transport.ref?.();
+    else this.#transport.unref?.();
   }
 
   /** How many calls may be unanswered now. */
@@ -245,7 +243,7 @@ export class ClientConnection {
     let buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
     try {
       while (true) {
-        const readBytes = await this.#ends.read(buffer);
+        const readBytes = await this.#transport.read(buffer);
         if (readBytes === null) break;
         this.#receivedBytes += readBytes;
         this.#lastUseMs = this.#owner.clock.now();
@@ -361,7 +359,7 @@ export class ClientConnection {
       this.#owner.servesOnce = true;
     }
     this.#outbox.close();
-    closeQuietly(this.#ends);
+    closeQuietly(this.#transport);
     const unanswered = [];
     for (const call of this.#calls.values()) {
       if (call.settled) deadlines.delete(call);

@@ -11,9 +11,8 @@
 import type { Output } from "../codec/decode.ts";
 import { EncodeStage } from "../codec/encode.ts";
 import { OutgoingControl, writeEncodedRequest } from "../codec/message.ts";
-import type { Ends } from "../transport/ends.ts";
 import type { ClientCall } from "./client_call.ts";
-import { writeAll } from "../transport/tcp.ts";
+import { type Transport, writeAll } from "../transport/transport.ts";
 
 /** What a client writes. */
 export type Outgoing = ClientCall | OutgoingControl;
@@ -37,7 +36,7 @@ export interface OutboxOptions {
 
 /** Writes to one connection. */
 export class Outbox {
-  readonly #ends: Ends;
+  readonly #transport: Transport;
   readonly #encode: EncodeStage<Outgoing>;
   readonly #options: OutboxOptions;
   #chunks: Uint8Array[] = [];
@@ -48,11 +47,11 @@ export class Outbox {
   #sending: Promise<void> | undefined;
 
   /**
-   * @param ends The peer.
+   * @param transport The peer.
    * @param options Where messages come from.
    */
-  constructor(ends: Ends, options: OutboxOptions) {
-    this.#ends = ends;
+  constructor(transport: Transport, options: OutboxOptions) {
+    this.#transport = transport;
     this.#options = options;
     this.#encode = new EncodeStage<Outgoing>({
       writeMessage: writeEncodedRequest,
@@ -91,7 +90,7 @@ export class Outbox {
     this.close();
     this.#flush();
     await Promise.race([this.#sending, patience]);
-    await Promise.race([this.#ends.closeWrite().catch(ignore), patience]);
+    await Promise.race([this.#transport.closeWrite().catch(ignore), patience]);
   }
 
   /** Waits no longer before a write, and leaves no timer behind. */
@@ -107,7 +106,7 @@ export class Outbox {
   async #send(): Promise<void> {
     try {
       do {
-        for (const chunk of this.#chunks) await writeAll(this.#ends, chunk);
+        for (const chunk of this.#chunks) await writeAll(this.#transport, chunk);
       } while (this.#encodeNext());
     } catch (error) {
       this.#options.onFailed(error);

@@ -15,7 +15,8 @@ import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { type Clock, sleep } from "../transport/clock.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
-import { type Dial, dialInTime, discard, unreachable } from "../transport/dial.ts";
+import { type Dial, dialInTime, unreachable } from "../transport/dial.ts";
+import { closeQuietly } from "../transport/transport.ts";
 import { Backoff } from "./backoff.ts";
 import { IncomingStream, type StreamOptions } from "./incoming_stream.ts";
 import { type CallOptions, CallQueue, type ClientCall, UnaryCall } from "./client_call.ts";
@@ -223,13 +224,13 @@ export class RpcClient implements ConnectionOwner {
   async #dial(): Promise<void> {
     this.#setState("connecting");
     try {
-      const duplex = await dialInTime(this.#options.dial, this.clock, this.#attempt);
+      const transport = await dialInTime(this.#options.dial, this.clock, this.#attempt);
       // The client may have been closed just now.
       if (this.#attempt.signal.aborted) {
-        discard(duplex);
+        closeQuietly(transport);
         throw this.#attempt.signal.reason;
       }
-      this.#channel = new ClientConnection(this, duplex);
+      this.#channel = new ClientConnection(this, transport);
     } catch (error) {
       this.#lastError = error instanceof RpcError ? error : unreachable("the server", error);
       this.#backoff.failed(this.clock.now());

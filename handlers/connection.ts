@@ -10,10 +10,8 @@ import { EncodeStage } from "../codec/encode.ts";
 import { BadFrame, type Control, readRequest, type Request } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { compose } from "../session/pipeline.ts";
-import type { Duplex } from "../transport/duplex.ts";
-import { type Ends, endsOf } from "../transport/ends.ts";
 import { OutputBuffer } from "../session/output_buffer.ts";
-import { bufferAfter, closeQuietly, FIRST_READ_BYTES } from "../transport/tcp.ts";
+import { bufferAfter, closeQuietly, FIRST_READ_BYTES, type Transport } from "../transport/transport.ts";
 import { READS_A_ROUND } from "../session/yield_budget.ts";
 import { DispatchStage } from "./dispatch.ts";
 import type { ServerState } from "./server_state.ts";
@@ -40,7 +38,7 @@ const UNBOUNDED: QueuingStrategy = { highWaterMark: Infinity };
 /** A connection while it lasts. */
 export class Connection {
   readonly #server: ServerState;
-  readonly #ends: Ends;
+  readonly #transport: Transport;
   readonly #decode: DecodeStage<Request | Control>;
   readonly #dispatch: DispatchStage;
   readonly #outflow: OutputBuffer;
@@ -61,13 +59,13 @@ export class Connection {
   #midFrameFromBytes = 0;
   #unsentSinceMs = Infinity;
 
-  constructor(server: ServerState, duplex: Duplex) {
+  constructor(server: ServerState, transport: Transport) {
     const { limits } = server;
     this.#server = server;
-    this.#ends = endsOf(duplex);
+    this.#transport = transport;
     this.#outflow = new OutputBuffer(limits.maxQueuedBytes, () => this.#sending ??= this.#send());
     this.#decode = new DecodeStage(readRequest, limits, true);
-    this.#dispatch = new DispatchStage(server, this.#outflow, duplex.peer ?? "unknown peer", duplex.certificate);
+    this.#dispatch = new DispatchStage(server, this.#outflow, transport.peer ?? "unknown peer", transport.certificate);
     const stages = compose(this.#decode, this.#dispatch, new EncodeStage(this.#dispatch));
     const { writable, readable } = new TransformStream(stages, UNBOUNDED, UNBOUNDED);
     this.#requests = writable.getWriter();
@@ -84,7 +82,7 @@ export class Connection {
     this.#server.connections.add(this);
     this.#server.counts.connectionsAccepted++;
     this.#server.counts.connectionsOpen++;
-    this.#ends.broken?.catch((error) => this.close(error));
+    this.#transport.broken?.catch((error) => this.close(error));
     void this.#serve();
     return this.ended;
   }
@@ -100,7 +98,7 @@ export class Connection {
       this.close(error);
     }
     await this.#sending;
-    await this.#ends.closeWrite().catch((error) => this.close(error));
+    await this.#transport.closeWrite().catch((error) => this.close(error));
     const linger = this.#server.clock.setTimer(() => this.close(), LINGER_MS, false);
     await received;
     this.#server.clock.clearTimer(linger);
@@ -121,7 +119,7 @@ export class Connection {
   close(reason: unknown = new Error("the connection was closed")): void {
     this.#dispatch.cancel(reason);
     this.#outflow.close();
-    closeQuietly(this.#ends);
+    closeQuietly(this.#transport);
     // A stream whose peer does not read cannot always be made to give up a write: the end does not wait for it.
     if (this.#server.connections.delete(this)) this.#server.counts.connectionsOpen--;
     this.#ended.resolve();
@@ -180,10 +178,10 @@ export class Connection {
 
   /** Finds out whether the peer has reset the connection: a read would, but there is none, and an empty write does too. */
   #probe(): void {
-    if (this.#ends.broken !== undefined) return this.#ends.look?.();
+    if (this.#transport.broken !== undefined) return this.#transport.look?.();
     if (this.#probing || this.#outflow.queuedBytes > 0) return;
     this.#probing = true;
-    this.#ends.write(new Uint8Array(0)).then(() => this.#probing = false, (error) => this.close(error));
+    this.#transport.write(new Uint8Array(0)).then(() => this.#probing = false, (error) => this.close(error));
   }
 
   async #receive(): Promise<void> {
@@ -192,7 +190,7 @@ export class Connection {
     try {
       while (true) {
         this.#reading = true;
-        const readBytes = await this.#ends.read(buffer);
+        const readBytes = await this.#transport.read(buffer);
         this.#reading = false;
         if (readBytes === null) break;
         this.#receivedBytes += readBytes;
@@ -238,7 +236,7 @@ export class Connection {
         const { done, value } = await this.#replies.read();
         if (done) break;
         for (let start = 0; start < value.length;) {
-          const sentBytes = await this.#ends.write(start === 0 ? value : value.subarray(start));
+          const sentBytes = await this.#transport.write(start === 0 ? value : value.subarray(start));
           start += sentBytes;
           this.#outflow.sent(sentBytes);
           this.#server.counts.bytesSent += sentBytes;

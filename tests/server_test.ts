@@ -7,7 +7,7 @@ import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows }
 import type { RpcError } from "../errors.ts";
 import { command } from "../handlers/command.ts";
 import { serve, serveConnection, type ShutdownReport } from "../server.ts";
-import { memoryPair } from "../transport/duplex.ts";
+import { fromStreams } from "../transport/transport.ts";
 import { FakeClock } from "./support/fake_clock.ts";
 import { newSeed, Random } from "./support/random.ts";
 import {
@@ -161,7 +161,7 @@ Deno.test("the half-close test catches a server that uses the built-in streams",
   for (const count of [1, 50]) {
     const served = listener.accept().then((conn) => {
       const { readable, writable } = conn;
-      return serveConnection({ readable, writable }, {
+      return serveConnection(fromStreams({ readable, writable }), {
         commands: { SLOW },
         onError: (error) => void errors.push(error),
       });
@@ -578,19 +578,9 @@ Deno.test("serveConnection() resolves, whatever its streams do, and closes what 
   ];
   for (const [readable, writable] of carriers) {
     let closed = 0;
-    await serveConnection({ readable, writable, close: () => void closed++ });
+    await serveConnection(fromStreams({ readable, writable, close: () => void closed++ }));
     assert(closed >= 1);
   }
-});
-
-Deno.test("serveConnection() tells its hook of streams that are locked, closes them, and leaves no timer", async () => {
-  const clock = new FakeClock();
-  const errors: unknown[] = [];
-  const [here] = memoryPair();
-  here.readable.getReader();
-  let closed = 0;
-  await serveConnection({ ...here, close: () => closed++ }, { clock, onError: (error) => void errors.push(error) });
-  assertEquals([errors.length, errors[0] instanceof TypeError, closed, clock.timers], [1, true, 1, 0]);
 });
 
 Deno.test("one process can serve any number of connections in memory, each by itself", async () => {

@@ -1,16 +1,16 @@
 /**
  * How a client gets a connection: one dial, over TCP, TLS or a unix socket, and how long to wait after one that failed.
  *
- * In: an address. Out: its streams. Refused: an address that cannot be reached, by a `CONNECTION_LOST` that says
+ * In: an address. Out: its transport. Refused: an address that cannot be reached, by a `CONNECTION_LOST` that says
  * what to do about it. A missing permission passes through as it is: it is the program's matter, not the network's.
  */
 
 import { RpcError } from "../errors.ts";
 import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
-import { closeDuplex, type Duplex } from "./duplex.ts";
-import { addressText, closeQuietly, socketDuplex } from "./tcp.ts";
+import { addressText, socketTransport } from "./tcp.ts";
 import { type ClientTls, reasonOf, tlsProblem } from "./tls.ts";
+import { closeQuietly, type Transport } from "./transport.ts";
 
 /** How long one dial may take. A host that drops packets would otherwise hold a caller for two minutes. */
 const DIAL_TIMEOUT_MS = 10_000;
@@ -32,11 +32,11 @@ export interface Address {
  *
  * @param address Where to.
  * @param signal Ends the attempt.
- * @returns The connection's streams.
+ * @returns The connection.
  * @throws {RpcError} `CONNECTION_LOST`, retryable: nothing has been sent.
  * @throws {Deno.errors.NotCapable} If the program may not do that.
  */
-export async function dialAddress(address: Address, signal: AbortSignal): Promise<Duplex> {
+export async function dialAddress(address: Address, signal: AbortSignal): Promise<Transport> {
   const problem = address.tls && tlsProblem(address.tls);
   if (problem !== undefined) {
     throw new RpcError("CONNECTION_LOST", `cannot reach ${textOf(address)}: ${problem}`, { retryable: true });
@@ -49,10 +49,10 @@ export async function dialAddress(address: Address, signal: AbortSignal): Promis
   }
 }
 
-async function open({ port, path, tls, ...address }: Address, signal: AbortSignal): Promise<Duplex> {
+async function open({ port, path, tls, ...address }: Address, signal: AbortSignal): Promise<Transport> {
   const hostname = withoutBrackets(address.hostname);
-  if (path !== undefined) return socketDuplex(await Deno.connect({ transport: "unix", path }));
-  if (tls === undefined) return socketDuplex(await Deno.connect({ hostname, port, signal }));
+  if (path !== undefined) return socketTransport(await Deno.connect({ transport: "unix", path }));
+  if (tls === undefined) return socketTransport(await Deno.connect({ hostname, port, signal }));
   if (tls.cert !== undefined) {
     const { dialWithCertificate } = await import("./tls_socket.ts");
     return Object.assign(await dialWithCertificate({ hostname, port }, tls, signal));
@@ -66,7 +66,7 @@ async function open({ port, path, tls, ...address }: Address, signal: AbortSigna
   try {
     // Now, and not with the first call: what is wrong with a certificate is said here.
     await secured.handshake();
-    return socketDuplex(secured);
+    return socketTransport(secured);
   } catch (error) {
     closeQuietly(secured);
     throw error;
@@ -83,7 +83,7 @@ export function textOf({ hostname, port, path }: Address): string {
 }
 
 /** Makes a connection; the signal says that nobody wants it any more. */
-export type Dial = (signal: AbortSignal) => Promise<Duplex>;
+export type Dial = (signal: AbortSignal) => Promise<Transport>;
 
 /**
  * Dials, for so long and no longer, also where the dial knows nothing of signals.
@@ -91,9 +91,9 @@ export type Dial = (signal: AbortSignal) => Promise<Duplex>;
  * @param dial What makes the connection.
  * @param clock Whose time.
  * @param wanted Aborted when nobody wants the connection any more, or when it takes too long.
- * @returns The connection's streams.
+ * @returns The connection.
  */
-export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortController): Promise<Duplex> {
+export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortController): Promise<Transport> {
   const timer = clock.setTimer(
     () => wanted.abort(new Error(`no answer within ${DIAL_TIMEOUT_MS} ms`)),
     DIAL_TIMEOUT_MS,
@@ -105,10 +105,10 @@ export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortControll
   // A dial that throws, and makes no promise, is one that failed all the same.
   const dialed = Promise.try(dial, signal);
   try {
-    return checkedDuplex(await Promise.race([dialed, unwanted]));
+    return checked(await Promise.race([dialed, unwanted]));
   } catch (error) {
     // What comes too late is closed.
-    if (signal.aborted) dialed.then(checkedDuplex).then(discard).catch(ignore);
+    if (signal.aborted) dialed.then(checked).then(closeQuietly).catch(ignore);
     throw error;
   } finally {
     clock.clearTimer(timer);
@@ -116,18 +116,11 @@ export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortControll
 }
 
 /** A dial is a user's function, and may give anything. */
-function checkedDuplex(duplex: Duplex): Duplex {
-  if (typeof duplex?.readable?.getReader === "function" && typeof duplex.writable?.getWriter === "function") {
-    return duplex;
-  }
-  throw new TypeError("Cannot use what dial() gave: it must be a pair of streams, { readable, writable }");
-}
-
-/** Closes a connection that nobody uses. */
-export function discard(duplex: Duplex): void {
-  closeDuplex(duplex);
-  duplex.readable.cancel().catch(ignore);
-  duplex.writable.abort().catch(ignore);
+function checked(transport: Transport): Transport {
+  if (typeof transport?.read === "function" && typeof transport.write === "function") return transport;
+  throw new TypeError(
+    "Cannot use what dial() gave: it must be a transport; fromStreams() makes one of a pair of streams",
+  );
 }
 
 function ignore(): void {}

@@ -7,8 +7,8 @@
 
 import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
-import type { Duplex } from "./duplex.ts";
-import { addressText, closeQuietly, socketDuplex } from "./tcp.ts";
+import { addressText, socketTransport } from "./tcp.ts";
+import { closeQuietly, type Transport } from "./transport.ts";
 import { type ServerTls, tlsProblem } from "./tls.ts";
 import { listenUnix } from "./unix.ts";
 
@@ -41,7 +41,7 @@ export interface Acceptor {
   /** Both, for people. */
   readonly address: string;
   /** The next connection. Rejects with `BadResource` once the acceptor has been closed. */
-  accept(): Promise<Duplex>;
+  accept(): Promise<Transport>;
   /** Accepts no more. What has been accepted stays. */
   close(): void;
 }
@@ -86,10 +86,10 @@ class SocketAcceptor implements Acceptor {
     this.address = addressText(addr);
   }
 
-  async accept(): Promise<Duplex> {
+  async accept(): Promise<Transport> {
     const conn = await this.#listener.accept();
     try {
-      return socketDuplex(conn);
+      return socketTransport(conn);
     } catch (error) {
       closeQuietly(conn);
       // The client was gone before its socket was set up; the listener is as it was.

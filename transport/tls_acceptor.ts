@@ -18,11 +18,11 @@ import { createServer, type Server, type TLSSocket } from "node:tls";
 import { MAX_TIMER_MS } from "../limits.ts";
 import { identityOf } from "./certificate.ts";
 import type { Clock, Timer } from "./clock.ts";
-import type { Duplex } from "./duplex.ts";
 import type { Acceptor } from "./listen.ts";
 import { addressText } from "./tcp.ts";
 import type { ServerTls } from "./tls.ts";
-import { peerOf, socketStreams } from "./tls_socket.ts";
+import { peerOf, tlsTransport } from "./tls_socket.ts";
+import type { Transport } from "./transport.ts";
 
 /** Handshakes under way at once, unless something else is said. */
 const MAX_HANDSHAKES = 512;
@@ -65,8 +65,8 @@ export class TlsAcceptor implements Acceptor {
   readonly #options: TlsListenOptions;
   readonly #server: Server;
   readonly #handshakes: Handshakes;
-  readonly #waiting: Duplex[] = [];
-  #accepting: PromiseWithResolvers<Duplex> | undefined;
+  readonly #waiting: Transport[] = [];
+  #accepting: PromiseWithResolvers<Transport> | undefined;
   #closed = false;
   /** Connections that the listener has told of; how many at the last look; whether it has since been found alive. */
   #begun = 0;
@@ -119,7 +119,7 @@ export class TlsAcceptor implements Acceptor {
     return new TlsAcceptor(server, options);
   }
 
-  accept(): Promise<Duplex> {
+  accept(): Promise<Transport> {
     const next = this.#waiting.shift();
     if (next !== undefined) return Promise.resolve(next);
     if (this.#closed) return Promise.reject(new Deno.errors.BadResource("the listener is closed"));
@@ -135,7 +135,7 @@ export class TlsAcceptor implements Acceptor {
     this.#onBegun();
     this.#handshakes.endAll();
     this.#accepting?.reject(new Deno.errors.BadResource("the listener is closed"));
-    for (const duplex of this.#waiting) duplex.close?.();
+    for (const transport of this.#waiting) transport.close();
   }
 
   #take(socket: TLSSocket): void {
@@ -147,11 +147,11 @@ export class TlsAcceptor implements Acceptor {
       socket.destroy();
       return;
     }
-    const duplex = { ...socketStreams(socket), certificate };
+    const transport = tlsTransport(socket, { certificate });
     const accepting = this.#accepting;
     this.#accepting = undefined;
-    if (accepting) accepting.resolve(duplex);
-    else this.#waiting.push(duplex);
+    if (accepting) accepting.resolve(transport);
+    else this.#waiting.push(transport);
   }
 
   #lookLater(): void {

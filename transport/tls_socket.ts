@@ -1,18 +1,19 @@
 /**
- * A TLS socket of `node:tls`, which the runtime carries, as a pair of streams; and how a client gets one.
+ * A TLS socket of `node:tls`, which the runtime carries, as a transport; and how a client gets one.
  *
  * The runtime's own TLS has two lacks: a socket of its `connectTls` has Nagle's algorithm on, with no switch for it, and one
  * of its `startTls`, which can be given a connection that has it off, cannot show a certificate. Node's can do both.
  *
- * In: a socket, or an address and certificates. Out: streams. Refused: a server that cannot be trusted, or cannot be reached.
+ * In: a socket, or an address and certificates. Out: a transport. Refused: a server that cannot be trusted, or cannot be reached.
  */
 
 import type { Buffer } from "node:buffer";
 import type { Socket } from "node:net";
 import { connect, type TLSSocket } from "node:tls";
-import type { Duplex } from "./duplex.ts";
+import type { PeerCertificate } from "./certificate.ts";
 import { addressText } from "./tcp.ts";
 import { type ClientTls, PEER_EXPIRED, PEER_TOO_EARLY } from "./tls.ts";
+import { fromStreams, type Transport } from "./transport.ts";
 
 /**
  * Connects, and shows a certificate.
@@ -26,7 +27,7 @@ export async function dialWithCertificate(
   { hostname, port }: { hostname: string; port: number },
   { ca, cert, key }: ClientTls,
   signal: AbortSignal,
-): Promise<Duplex> {
+): Promise<Transport> {
   // Who is not to be trusted is refused below, where its certificate can be looked at. A variable, since the types do not
   // know `allowHalfOpen` here.
   const options = { host: hostname, port, ca, cert, key, allowHalfOpen: true, rejectUnauthorized: false };
@@ -43,7 +44,7 @@ export async function dialWithCertificate(
   signal.addEventListener("abort", abandon, { once: true });
   try {
     await secured;
-    return socketStreams(socket, new Deno.errors.ConnectionReset(TURNED_AWAY));
+    return tlsTransport(socket, { silentEnd: new Deno.errors.ConnectionReset(TURNED_AWAY) });
   } catch (error) {
     socket.destroy();
     const refused = (error as { code?: string }).code === "ECONNREFUSED";
@@ -70,12 +71,15 @@ function distrustOf(socket: TLSSocket): Error {
 const TURNED_AWAY = "the server broke off at once, as one does that does not accept the certificate of this side";
 
 /**
- * A socket of Node's kind as a pair of streams.
+ * A socket of Node's kind as a transport.
  *
  * @param socket The socket, its handshake done.
- * @param silentEnd What it means if the peer ends the connection before it has said anything; by default, nothing.
+ * @param options `certificate`: what the peer's says, if it has been checked; `silentEnd`: what it means if the peer ends the connection before it has said anything; by default, nothing.
  */
-export function socketStreams(socket: TLSSocket, silentEnd?: Error): Duplex {
+export function tlsTransport(
+  socket: TLSSocket,
+  { certificate, silentEnd }: { certificate?: PeerCertificate; silentEnd?: Error } = {},
+): Transport {
   let ended = false;
   let silent = true;
   const readable = new ReadableStream<Uint8Array>({
@@ -120,9 +124,10 @@ export function socketStreams(socket: TLSSocket, silentEnd?: Error): Duplex {
       new Promise((resolve, reject) => socket.write(chunk, (error) => error ? reject(error) : resolve())),
     close: () => new Promise((resolve) => socket.end(() => resolve())),
   });
-  return {
+  return fromStreams({
     readable,
     writable,
+    certificate,
     peer: peerOf(socket),
     look() {
       if (isReset(socket)) socket.destroy();
@@ -130,7 +135,7 @@ export function socketStreams(socket: TLSSocket, silentEnd?: Error): Duplex {
     close: () => void socket.destroy(),
     ref: () => void socket.ref(),
     unref: () => void socket.unref(),
-  };
+  });
 }
 
 /**

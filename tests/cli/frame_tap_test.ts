@@ -2,17 +2,20 @@
 
 import { assertEquals, assertRejects } from "@std/assert";
 import { tapFrames } from "../../cli/frame_tap.ts";
-import { memoryPair } from "../../transport/duplex.ts";
+import { fromStreams } from "../../transport/transport.ts";
+import { streamsOf } from "../support/streams.ts";
 
 const PING = Uint8Array.fromHex("202681a3636d64010a");
 const PONG = Uint8Array.fromHex("202a81a3726573a4504f4e470a");
 
 /** A tapped end of a connection, the other end, and what was shown. */
 function tapped() {
-  const [here, there] = memoryPair();
+  const sent = new TransformStream<Uint8Array, Uint8Array>();
+  const received = new TransformStream<Uint8Array, Uint8Array>();
+  const here = fromStreams({ readable: received.readable, writable: sent.writable });
   const shown: string[] = [];
-  const duplex = tapFrames(here, (frame, direction) => Promise.resolve(shown.push(`${direction} ${frame.toHex()}`)));
-  return { duplex, there, shown, peer: there.writable.getWriter() };
+  const tap = tapFrames(here, (frame, direction) => Promise.resolve(shown.push(`${direction} ${frame.toHex()}`)));
+  return { duplex: streamsOf(tap), there: sent, shown, peer: received.writable.getWriter() };
 }
 
 /** All bytes of a stream, in hex. */

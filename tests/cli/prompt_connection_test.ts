@@ -4,7 +4,9 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { type Outgoing, outgoing } from "../../cli/call.ts";
 import { Session } from "../../cli/prompt_connection.ts";
 import { RpcError } from "../../errors.ts";
-import { type Duplex, memoryPair } from "../../transport/duplex.ts";
+import { memoryPair } from "../../transport/memory.ts";
+import type { ByteStreams, Transport } from "../../transport/transport.ts";
+import { streamsOf } from "../support/streams.ts";
 import { turn } from "../support/fake_clock.ts";
 import { frame } from "./scripts.ts";
 
@@ -14,10 +16,11 @@ const never = new AbortController().signal;
 
 /** A session, and the other ends of its connections. */
 function sessionWithPeers() {
-  const peers: { duplex: Duplex; writer: WritableStreamDefaultWriter<Uint8Array> }[] = [];
+  const peers: { streams: ByteStreams; writer: WritableStreamDefaultWriter<Uint8Array> }[] = [];
   const session = new Session(() => {
     const [here, there] = memoryPair();
-    peers.push({ duplex: there, writer: there.writable.getWriter() });
+    const streams = streamsOf(there);
+    peers.push({ streams, writer: streams.writable.getWriter() });
     return Promise.resolve(here);
   });
   return { session, peers };
@@ -96,7 +99,7 @@ Deno.test("a call that is left, or ended by its signal, takes its connection alo
 
 Deno.test("a dial that hangs is ended by the signal of the call", async () => {
   const session = new Session((signal) => {
-    const { promise, reject } = Promise.withResolvers<Duplex>();
+    const { promise, reject } = Promise.withResolvers<Transport>();
     signal.addEventListener("abort", () => reject(signal.reason));
     return promise;
   });
@@ -114,7 +117,7 @@ Deno.test("settings go once over each connection, with the first call that has s
   for (const [call, round] of [[PING, 1], [GREET, 2], [GREET, 3]] as const) {
     const asked = ask(session, never, call);
     await turn();
-    const reader = peers[0].duplex.readable.getReader();
+    const reader = peers[0].streams.readable.getReader();
     received.push((await reader.read()).value?.toHex() ?? "");
     reader.releaseLock();
     await peers[0].writer.write(frame({ seq: 1, res: round }));

@@ -3,7 +3,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import type { Duplex } from "../../transport/duplex.ts";
+import { memoryPair } from "../../transport/memory.ts";
+import type { Transport } from "../../transport/transport.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 
@@ -65,7 +66,7 @@ Deno.test("connect() - options that are none are refused by name", async () => {
 Deno.test("connect() - a dial without end is given up, and told so", async () => {
   const clock = new FakeClock();
   let signal: AbortSignal | undefined;
-  const late = Promise.withResolvers<Duplex>();
+  const late = Promise.withResolvers<Transport>();
   const connecting = failure(connect({
     clock,
     dial: (wanted) => {
@@ -77,7 +78,14 @@ Deno.test("connect() - a dial without end is given up, and told so", async () =>
   assertEquals((await connecting).message, "CONNECTION_LOST: cannot reach the server: no answer within 10000 ms");
   assertEquals(signal?.aborted, true);
   let closed = false;
-  late.resolve({ readable: new ReadableStream(), writable: new WritableStream(), close: () => closed = true });
+  late.resolve(
+    {
+      ...memoryPair()[0],
+      read: () => new Promise(() => {}),
+      write: () => new Promise(() => {}),
+      close: () => closed = true,
+    } as Transport,
+  );
   await turn();
   assertEquals([closed, clock.timers], [true, 0]);
 });

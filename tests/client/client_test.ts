@@ -5,7 +5,7 @@ import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
 import { serve, serveConnection } from "../../server.ts";
-import { memoryPair } from "../../transport/duplex.ts";
+import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 
 let started = 0;

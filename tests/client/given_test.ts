@@ -5,7 +5,7 @@ import { type Client, connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
-import { memoryPair } from "../../transport/duplex.ts";
+import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 

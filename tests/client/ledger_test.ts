@@ -11,7 +11,9 @@ import { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
 import { serveConnection } from "../../server.ts";
 import { sleep } from "../../transport/clock.ts";
-import { type Duplex, memoryPair } from "../../transport/duplex.ts";
+import { memoryPair } from "../../transport/memory.ts";
+import { fromStreams, type Transport } from "../../transport/transport.ts";
+import { streamsOf } from "../support/streams.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 
@@ -19,14 +21,15 @@ const CALLS = 20_000;
 const CLIENTS = 4;
 
 /** A connection that can be broken off, in the middle of whatever is on it. */
-function breakable(duplex: Duplex): [Duplex, breakOff: () => void] {
+function breakable(transport: Transport): [Transport, breakOff: () => void] {
   const controllers: TransformStreamDefaultController<Uint8Array>[] = [];
   const pass = () => new TransformStream<Uint8Array, Uint8Array>({ start: (it) => void controllers.push(it) });
   const [back, there] = [pass(), pass()];
-  duplex.readable.pipeTo(back.writable).catch(() => {});
-  there.readable.pipeTo(duplex.writable).catch(() => {});
+  const { readable, writable } = streamsOf(transport);
+  readable.pipeTo(back.writable).catch(() => {});
+  there.readable.pipeTo(writable).catch(() => {});
   const breakOff = () => controllers.forEach((controller) => controller.error(new Error("broken off")));
-  return [{ readable: back.readable, writable: there.writable, peer: "memory" }, breakOff];
+  return [fromStreams({ readable: back.readable, writable: there.writable, peer: "memory" }), breakOff];
 }
 
 Deno.test("client - a ledger of calls, cancels, timeouts and broken connections balances", async () => {
@@ -50,10 +53,10 @@ Deno.test("client - a ledger of calls, cancels, timeouts and broken connections 
   const dial = () => {
     if (random.chance(0.1)) return Promise.reject(new Error("no line"));
     const [here, there] = memoryPair();
-    const [duplex, breakOff] = breakable(here);
+    const [transport, breakOff] = breakable(here);
     breakers.add(breakOff);
     served.push(serveConnection(there, { commands, clock, onError() {} }).then(() => void breakers.delete(breakOff)));
-    return Promise.resolve(duplex);
+    return Promise.resolve(transport);
   };
   const clients: Client<typeof commands>[] = [];
   while (clients.length < CLIENTS) {

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { serve } from "../../server.ts";
-import { memoryPair } from "../../transport/duplex.ts";
+import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 
@@ -77,7 +77,7 @@ Deno.test("a server that answers once and goes is not dialled without a pause", 
   running = false;
   await client.close();
   await calling;
-  network.dial().then((duplex) => duplex.writable.close());
+  network.dial().then((transport) => transport.closeWrite());
   await serving;
 });
 

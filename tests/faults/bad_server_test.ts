@@ -8,7 +8,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type Client, connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import type { Duplex } from "../../transport/duplex.ts";
+import { fromStreams, type Transport } from "../../transport/transport.ts";
+import { streamsOf } from "../support/streams.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { testWith } from "../production/programs.ts";
@@ -113,14 +114,14 @@ async function check(
   goodPort: number,
   { bytes, outcomes, halfClose, lateReplies = 0 }: Hostile,
   {
-    through = (duplex: Duplex) => duplex,
+    through = (transport: Transport) => transport,
     patienceMs = undefined as number | undefined,
     listen = tcpNetwork as () => Network | Promise<Network>,
   } = {},
 ): Promise<void> {
   using network = await listen();
   let dials = 0;
-  const dial = async (): Promise<Duplex> =>
+  const dial = async (): Promise<Transport> =>
     dials++ === 0 ? through(await network.dial()) : await Deno.connect({ hostname: "127.0.0.1", port: goodPort });
   const accepted = ScriptedServer.accept(network);
   await using client = await connect({ dial, timeoutMs: Infinity, random: () => 0 });
@@ -213,7 +214,7 @@ Deno.test("bad server - one that reads nothing does not hold a call beyond its t
 });
 
 /** Passes on whole frames with the newline that they should have, and nothing else. */
-function forgiving(duplex: Duplex): Duplex {
+function forgiving(transport: Transport): Transport {
   let held = new Uint8Array(0);
   const repair = new TransformStream<Uint8Array, Uint8Array>({
     transform(chunk, controller) {
@@ -222,7 +223,8 @@ function forgiving(duplex: Duplex): Duplex {
       for (const payload of payloads) if (payload[0] === 0x82) controller.enqueue(frame(payload));
     },
   });
-  return { writable: duplex.writable, readable: duplex.readable.pipeThrough(repair), close: () => duplex.close?.() };
+  const { readable, writable, close } = streamsOf(transport);
+  return fromStreams({ writable, readable: readable.pipeThrough(repair), close });
 }
 
 Deno.test("bad server - canary: a client that passes over what is wrong is caught", async () => {

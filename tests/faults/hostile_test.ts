@@ -22,6 +22,7 @@ import {
 import { testWith } from "../production/programs.ts";
 import { type Address, TCP, TLS, type Transport } from "../support/transports.ts";
 import { besideGoodClients, shown, statisticsOf, until, untilAtRest } from "./beside.ts";
+import { fromStreams } from "../../transport/transport.ts";
 
 const PING = request({ cmd: 1 });
 const PONG = { res: "PONG" };
@@ -320,7 +321,7 @@ Deno.test("hostile wire - canary: a server on conn.readable loses what a half cl
   const served: Promise<void>[] = [];
   const accepting = (async () => {
     try {
-      for await (const conn of listener) served.push(serveConnection(conn, { onError() {} }));
+      for await (const conn of listener) served.push(serveConnection(fromStreams(conn), { onError() {} }));
     } catch {
       // The listener is closed.
     }

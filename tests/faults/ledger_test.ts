@@ -14,8 +14,9 @@ import { serve } from "../../server.ts";
 import { RpcClient } from "../../client/rpc_client.ts";
 import type { ClientConnection } from "../../client/client_connection.ts";
 import { sleep, systemClock } from "../../transport/clock.ts";
-import type { Duplex } from "../../transport/duplex.ts";
-import { socketDuplex } from "../../transport/tcp.ts";
+import { fromStreams, type Transport } from "../../transport/transport.ts";
+import { streamsOf } from "../support/streams.ts";
+import { socketTransport } from "../../transport/tcp.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { ErrorLog, frame, takeFrames } from "../support/wire.ts";
 import { untilAtRest } from "./beside.ts";
@@ -31,7 +32,7 @@ interface Broken {
   value?: (id: number) => number;
 }
 
-type Dial = (signal: AbortSignal) => Promise<Duplex>;
+type Dial = (signal: AbortSignal) => Promise<Transport>;
 
 interface Run {
   calls: number;
@@ -93,10 +94,10 @@ async function run(
   const server = await serve({ port: 0, commands, onError: errors.onError });
   await using proxy = await FaultProxy.start({ port: server.port, seed, faults: randomFaults });
   const dial: Dial = async (signal) => {
-    const duplex = socketDuplex(await Deno.connect({ hostname: "127.0.0.1", port: proxy.port, signal }));
-    if (!broken.replies) return duplex;
-    const readable = duplex.readable.pipeThrough(broken.replies());
-    return { readable, writable: duplex.writable, close: () => duplex.close() };
+    const transport = socketTransport(await Deno.connect({ hostname: "127.0.0.1", port: proxy.port, signal }));
+    if (!broken.replies) return transport;
+    const { readable, writable, close } = streamsOf(transport);
+    return fromStreams({ readable: readable.pipeThrough(broken.replies()), writable, close });
   };
   const connectClient = broken.connect ??
     ((dial) => connect({ dial, commands, timeoutMs: Infinity, random: () => random.next() }));

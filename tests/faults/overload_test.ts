@@ -9,7 +9,7 @@ import { connect } from "../../client.ts";
 import { command } from "../../handlers/command.ts";
 import { systemClock } from "../../transport/clock.ts";
 import { acceptAll } from "../../transport/accept_loop.ts";
-import { closeQuietly } from "../../transport/tcp.ts";
+import { closeQuietly } from "../../transport/transport.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { concat, connectPeer, Held, type Message, type Peer, request, settle, withServer } from "../support/wire.ts";
 import { overEach } from "../support/transports.ts";

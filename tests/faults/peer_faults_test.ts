@@ -12,10 +12,11 @@ import { DispatchStage } from "../../handlers/dispatch.ts";
 import { ServerState, type ServiceOptions } from "../../handlers/server_state.ts";
 import { serveConnection } from "../../server.ts";
 import { systemClock } from "../../transport/clock.ts";
-import type { Duplex } from "../../transport/duplex.ts";
+import type { Transport } from "../../transport/transport.ts";
 import { acceptAll } from "../../transport/accept_loop.ts";
 import { OutputBuffer } from "../../session/output_buffer.ts";
-import { closeQuietly, socketDuplex } from "../../transport/tcp.ts";
+import { socketTransport } from "../../transport/tcp.ts";
+import { closeQuietly } from "../../transport/transport.ts";
 import { concat, connectResettable, Held, type Message, type Peer, request, withServer } from "../support/wire.ts";
 import { overEach } from "../support/transports.ts";
 import { until, untilAtRest } from "./beside.ts";
@@ -241,7 +242,7 @@ Deno.test("peer faults - whenever the end comes, between any two steps of an ans
 /** A listener whose connections are served each for itself, by a server that is not quite as it should be. */
 function listenWith(
   options: ServiceOptions,
-  change: (conn: Deno.TcpConn) => Duplex,
+  change: (conn: Deno.TcpConn) => Transport,
 ): AsyncDisposable & { port: number } {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const conns: Deno.Conn[] = [];
@@ -292,14 +293,15 @@ Deno.test("peer faults - a socket may be handed over as it is: closing it twice 
 
 Deno.test("peer faults - canary: a server that is deaf to a reset is caught", async () => {
   const handlers = new Handlers();
-  const deaf = (conn: Deno.TcpConn): Duplex => {
-    const socket = socketDuplex(conn);
-    const reader = socket.readable.getReader();
-    const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
-      const { value } = await reader.read().catch(() => ({ value: undefined }));
-      if (value) controller.enqueue(value.slice());
+  const deaf = (conn: Deno.TcpConn): Transport => {
+    const socket = socketTransport(conn);
+    return {
+      read: (into) => socket.read(into).catch(() => new Promise<never>(() => {})),
+      write: (bytes) => socket.write(bytes),
+      closeWrite: () => socket.closeWrite(),
+      close: () => socket.close(),
+      broken: new Promise<void>(() => {}),
     };
-    return { readable: new ReadableStream({ pull }), writable: socket.writable, close: () => socket.close() };
   };
   await using listener = listenWith({ commands: handlers.commands }, deaf);
   await using peer = await connectResettable({ port: listener.port });

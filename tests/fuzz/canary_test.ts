@@ -18,6 +18,8 @@ import type { Input } from "./inputs.ts";
 import { LARGE } from "./samples.ts";
 import { checkRoundTrip } from "./round_trip.ts";
 import { BOUND_MS } from "./stopwatch.ts";
+import { fromStreams } from "../../transport/transport.ts";
+import { streamsOf } from "../support/streams.ts";
 
 const SEED = newSeed();
 
@@ -102,12 +104,13 @@ function withoutLastBytes(value: unknown): unknown {
 
 /** A server whose output is changed on its way, whole write by whole write. */
 function after(change: (bytes: Uint8Array) => Uint8Array): Serve {
-  return async (duplex, options) => {
+  return async (transport, options) => {
     const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
       transform: (bytes, controller) => controller.enqueue(change(bytes)),
     });
-    const piped = readable.pipeTo(duplex.writable).catch(() => {}); // the peer may leave
-    await serveConnection({ ...duplex, writable }, options);
+    const inner = streamsOf(transport);
+    const piped = readable.pipeTo(inner.writable).catch(() => {}); // the peer may leave
+    await serveConnection(fromStreams({ ...inner, writable }), options);
     await piped;
   };
 }
@@ -134,20 +137,20 @@ const SERVERS: Record<string, [serve: Serve, complaint: RegExp]> = {
     after((bytes) => takeBadFrame(bytes) ? concat(bytes, message({ res: "PONG" })) : bytes),
     /BAD_FRAME is not the last reply|a reply too many/,
   ],
-  "bothers its operator": [async (duplex, options) => {
+  "bothers its operator": [async (transport, options) => {
     options?.onError?.(new Error("a byte was wrong"), {});
-    await serveConnection(duplex, options);
+    await serveConnection(transport, options);
   }, /reached onError/],
-  "leaves a promise alone": [async (duplex, options) => {
+  "leaves a promise alone": [async (transport, options) => {
     void Promise.reject(new Error("nobody looks"));
-    await serveConnection(duplex, options);
+    await serveConnection(transport, options);
   }, /a rejection that nobody handled/],
-  "rejects": [async (duplex, options) => {
-    await serveConnection(duplex, options);
+  "rejects": [async (transport, options) => {
+    await serveConnection(transport, options);
     throw new Error("the connection was bad");
   }, /a rejection that nobody handled/],
-  "never ends": [async (duplex, options) => {
-    await serveConnection(duplex, options);
+  "never ends": [async (transport, options) => {
+    await serveConnection(transport, options);
     await new Promise(() => {});
   }, /nothing moves any more/],
 };

@@ -12,6 +12,8 @@ import { readAll } from "./codec_checks.ts";
 import { serveConnection } from "../../server.ts";
 import { converse, type Serve } from "./conversation.ts";
 import { describe } from "./describe.ts";
+import { fromStreams } from "../../transport/transport.ts";
+import { streamsOf } from "../support/streams.ts";
 
 const SEED = newSeed();
 const RANDOM_CUTS = 10_000;
@@ -83,11 +85,12 @@ for (
 }
 
 /** A server that trims what it reads, as one does that takes frames for lines. */
-const serveTrimmed: Serve = (duplex, options) => {
+const serveTrimmed: Serve = (transport, options) => {
   const trim = new TransformStream<Uint8Array, Uint8Array>({
     transform: (bytes, controller) => controller.enqueue(bytes[0] === 0x0a ? bytes.slice(1) : bytes.slice()),
   });
-  return serveConnection({ ...duplex, readable: duplex.readable.pipeThrough(trim) }, options);
+  const streams = streamsOf(transport);
+  return serveConnection(fromStreams({ ...streams, readable: streams.readable.pipeThrough(trim) }), options);
 };
 
 Deno.test("canary: a server that trims what it reads is right on the whole, and caught by some cut", async () => {

@@ -13,12 +13,12 @@ import { RpcError } from "../../errors.ts";
 import { MAX_TIMER_MS } from "../../limits.ts";
 import { serveConnection } from "../../server.ts";
 import { sleep } from "../../transport/clock.ts";
-import type { Duplex } from "../../transport/duplex.ts";
+import { fromStreams, type Transport } from "../../transport/transport.ts";
 import { concat } from "../support/wire.ts";
 import { LeapingClock } from "./leaping_clock.ts";
 
 /** Serves a connection: the shipped code, or a broken one that a test puts in its place. */
-export type Serve = (duplex: Duplex, options: Parameters<typeof serveConnection>[1]) => Promise<void>;
+export type Serve = (transport: Transport, options: Parameters<typeof serveConnection>[1]) => Promise<void>;
 
 /** What came of a connection. */
 export interface Conversation {
@@ -114,7 +114,7 @@ export async function converse(chunks: Uint8Array[], serve: Serve = serveConnect
   };
   addEventListener("unhandledrejection", onRejection);
   let ended = false;
-  serve({ readable, writable, peer: "memory" }, {
+  serve(fromStreams({ readable, writable, peer: "memory" }), {
     commands: COMMANDS,
     clock,
     onError: (error) => void errors.push(error),

@@ -17,7 +17,7 @@ import {
 import type { Middleware } from "../../handlers/server_state.ts";
 import { checkLimit, DEFAULT_LIMITS, LIMIT_NAMES, type Limits, MAY_BE_ENDLESS, resolveLimits } from "../../limits.ts";
 import { serve, serveConnection } from "../../server.ts";
-import { memoryPair } from "../../transport/duplex.ts";
+import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import {
   concat,
@@ -517,17 +517,6 @@ Deno.test("serve() and serveConnection() refuse a limit out of range, and leave 
       await assertRejects(() => serve({ port: 0, ...limits }), RangeError, `as ${name}: `);
       await assertRejects(() => serveConnection(memoryPair()[0], limits), RangeError, `as ${name}: `);
     }
-  }
-});
-
-Deno.test("serveConnection() does not reject for streams that are taken, and tells the hook", async () => {
-  for (const side of ["readable", "writable"] as const) {
-    const [, there] = memoryPair();
-    const lock = side === "readable" ? there.readable.getReader() : there.writable.getWriter();
-    const errors: unknown[] = [];
-    await serveConnection(there, { onError: (error) => void errors.push(error) });
-    assertEquals(errors.map((error) => error instanceof TypeError), [true]);
-    lock.releaseLock();
   }
 });
 

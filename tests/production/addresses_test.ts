@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect, type ConnectOptions } from "../../client.ts";
 import { serve, serveConnection, type ServeOptions } from "../../server.ts";
-import { memoryPair } from "../../transport/duplex.ts";
+import { memoryPair } from "../../transport/memory.ts";
 import { Certificates } from "./certificates.ts";
 import { Program, root, run, testWith } from "./programs.ts";
 

@@ -5,22 +5,24 @@ import { EncodeStage } from "../../codec/encode.ts";
 import { type Decoded, type Fields, InvalidMessage } from "../../codec/message.ts";
 import type { Reader } from "../../codec/reader.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
-import { type Duplex, memoryPair } from "../../transport/duplex.ts";
+import { memoryPair } from "../../transport/memory.ts";
+import { closeQuietly, type Transport, writeAll } from "../../transport/transport.ts";
 import { dialAddress } from "../../transport/dial.ts";
-import { closeQuietly, socketDuplex } from "../../transport/tcp.ts";
+import { socketTransport } from "../../transport/tcp.ts";
+
 import { makeTestTls } from "./transports.ts";
 
 /** Where a client dials and a server accepts. */
 export interface Network extends Disposable {
   readonly name: string;
-  dial(): Promise<Duplex>;
-  accept(): Promise<Duplex>;
+  dial(): Promise<Transport>;
+  accept(): Promise<Transport>;
 }
 
 /** Connections that are pairs in memory. */
 export function memoryNetwork(): Network {
-  const dialed: Duplex[] = [];
-  const accepting: ((duplex: Duplex) => void)[] = [];
+  const dialed: Transport[] = [];
+  const accepting: ((transport: Transport) => void)[] = [];
   return {
     name: "memory",
     dial() {
@@ -31,8 +33,8 @@ export function memoryNetwork(): Network {
       return Promise.resolve(here);
     },
     accept() {
-      const duplex = dialed.shift();
-      return duplex ? Promise.resolve(duplex) : new Promise((resolve) => accepting.push(resolve));
+      const transport = dialed.shift();
+      return transport ? Promise.resolve(transport) : new Promise((resolve) => accepting.push(resolve));
     },
     [Symbol.dispose]() {},
   };
@@ -43,8 +45,8 @@ export function tcpNetwork(): Network {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   return {
     name: "TCP",
-    dial: async () => socketDuplex(await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port })),
-    accept: async () => socketDuplex(await listener.accept()),
+    dial: async () => socketTransport(await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port })),
+    accept: async () => socketTransport(await listener.accept()),
     [Symbol.dispose]: () => closeQuietly(listener),
   };
 }
@@ -57,7 +59,7 @@ export async function tlsNetwork(): Promise<Network> {
   return {
     name: "TLS",
     dial: () => dialAddress({ hostname, port: listener.addr.port, tls: { ca } }, new AbortController().signal),
-    accept: async () => socketDuplex(await listener.accept()),
+    accept: async () => socketTransport(await listener.accept()),
     [Symbol.dispose]: () => closeQuietly(listener),
   };
 }
@@ -67,19 +69,15 @@ export const NETWORKS = [memoryNetwork, tcpNetwork];
 
 /** The server's end of one connection. It reads all the time, unless told not to. */
 export class ScriptedServer implements AsyncDisposable {
-  readonly #duplex: Duplex;
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
-  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #transport: Transport;
   readonly #messages: (Fields | undefined)[] = [];
   readonly #waiting: ((message: Fields | undefined) => void)[] = [];
   readonly #reading: Promise<void> | undefined;
   /** All that has come, in hexadecimal. */
   receivedHex = "";
 
-  constructor(duplex: Duplex, { reads = true }: { reads?: boolean } = {}) {
-    this.#duplex = duplex;
-    this.#reader = duplex.readable.getReader();
-    this.#writer = duplex.writable.getWriter();
+  constructor(transport: Transport, { reads = true }: { reads?: boolean } = {}) {
+    this.#transport = transport;
     if (reads) this.#reading = this.#read();
   }
 
@@ -133,19 +131,17 @@ export class ScriptedServer implements AsyncDisposable {
 
   /** Sends bytes as they are. */
   async send(bytes: Uint8Array): Promise<void> {
-    await this.#writer.write(bytes);
+    await writeAll(this.#transport, bytes);
   }
 
   /** Sends no more, but goes on reading. */
   async halfClose(): Promise<void> {
-    await this.#writer.close().catch(ignore);
+    await this.#transport.closeWrite().catch(ignore);
   }
 
   /** Ends the connection now. */
   cut(): void {
-    this.#duplex.close?.();
-    this.#reader.cancel().catch(ignore);
-    this.#writer.abort(new Error("cut")).catch(ignore);
+    closeQuietly(this.#transport);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -160,9 +156,11 @@ export class ScriptedServer implements AsyncDisposable {
       terminate() {},
     };
     try {
-      for (let read = await this.#reader.read(); !read.done; read = await this.#reader.read()) {
-        this.receivedHex += read.value.toHex();
-        decode.transform(read.value, output);
+      const buffer = new Uint8Array(64 * 1024);
+      for (let size = await this.#transport.read(buffer); size !== null; size = await this.#transport.read(buffer)) {
+        const bytes = buffer.subarray(0, size);
+        this.receivedHex += bytes.toHex();
+        decode.transform(bytes, output);
       }
     } catch {
       // Cut off: that is an end as well.

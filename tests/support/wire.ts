@@ -13,7 +13,8 @@ import { type Command, command, type Context, type ReplyFields } from "../../han
 import type { ErrorOrigin } from "../../handlers/error_log.ts";
 import type { ServiceOptions } from "../../handlers/server_state.ts";
 import { serve, serveConnection, type ServeOptions, type Server } from "../../server.ts";
-import { type Duplex, memoryPair } from "../../transport/duplex.ts";
+import { memoryPair } from "../../transport/memory.ts";
+import { closeQuietly, type Transport as Connection, writeAll } from "../../transport/transport.ts";
 import { standardError } from "../../transport/standard_error.ts";
 import { FakeClock } from "./fake_clock.ts";
 import { FaultProxy } from "../faults/fault_proxy.ts";
@@ -345,19 +346,17 @@ export async function connectResettable(address: Address): Promise<Peer> {
 }
 
 /** A peer in memory, and what its other end leads to. */
-function memoryPeer(): [Peer, Duplex] {
+function memoryPeer(): [Peer, Connection] {
   const [here, there] = memoryPair();
-  const reader = here.readable.getReader();
-  const writer = here.writable.getWriter();
   const peer = new Peer({
-    read: async () => (await reader.read()).value ?? null,
-    write: (bytes) => writer.write(bytes),
-    closeWrite: () => writer.close(),
-    close() {
-      // Either may have ended already, which is as good.
-      writer.abort(new Error("the peer is gone")).catch(() => {});
-      reader.cancel(new Error("the peer is gone")).catch(() => {});
+    async read() {
+      const buffer = new Uint8Array(64 * 1024);
+      const readBytes = await here.read(buffer);
+      return readBytes === null ? null : buffer.subarray(0, readBytes);
     },
+    write: (bytes) => writeAll(here, bytes),
+    closeWrite: () => here.closeWrite(),
+    close: () => closeQuietly(here),
   });
   return [peer, there];
 }

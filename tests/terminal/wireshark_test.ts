@@ -10,7 +10,9 @@ import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes
 import { connect } from "../../client.ts";
 import { command } from "../../handlers/command.ts";
 import { serve, serveConnection } from "../../server.ts";
-import { type Duplex, memoryPair } from "../../transport/duplex.ts";
+import { memoryPair } from "../../transport/memory.ts";
+import { fromStreams, type Transport } from "../../transport/transport.ts";
+import { streamsOf } from "../support/streams.ts";
 import { Folder, testWith } from "../production/programs.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { chunksOf, concat, frame, message, unhex } from "../support/wire.ts";
@@ -196,7 +198,7 @@ function columnsOf(capture: Capture, ...args: string[]): Promise<string[]> {
 // What packline itself says ------------------------------------------------------------------------------------------
 
 /** Has a client and a server talk in memory, and records what they say as a connection of a capture. */
-async function record(capture: Capture, talk: (dial: () => Promise<Duplex>) => Promise<void>): Promise<void> {
+async function record(capture: Capture, talk: (dial: () => Promise<Transport>) => Promise<void>): Promise<void> {
   const connection = new Connection(capture);
   const tap = (from: Side) =>
     new TransformStream<Uint8Array, Uint8Array>({
@@ -207,10 +209,11 @@ async function record(capture: Capture, talk: (dial: () => Promise<Duplex>) => P
     });
   const [here, there] = memoryPair();
   const outgoing = tap("client");
-  const piped = outgoing.readable.pipeTo(here.writable);
+  const { readable, writable } = streamsOf(here);
+  const piped = outgoing.readable.pipeTo(writable);
   const served = serveConnection(there, { commands });
   await talk(() =>
-    Promise.resolve({ readable: here.readable.pipeThrough(tap("server")), writable: outgoing.writable })
+    Promise.resolve(fromStreams({ readable: readable.pipeThrough(tap("server")), writable: outgoing.writable }))
   );
   await Promise.all([piped, served]);
   connection.close();

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { RpcError } from "../../errors.ts";
 import { dialAddress, dialInTime, unreachable } from "../../transport/dial.ts";
-import { memoryPair } from "../../transport/duplex.ts";
+import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 
 Deno.test("dialInTime() - what is dialed in time comes through, and no timer stays", async () => {
