@@ -5,13 +5,12 @@
  * In: what the caller wants. Out: one outcome, once. Refused: times and parameters that are none, when it is made.
  */
 
-import { PayloadTooLargeError } from "../codec/encode.ts";
+import { PayloadTooLargeError } from "../codec/errors.ts";
 import { encodeGiven } from "../codec/given.ts";
 import type { EncodedRequest, Fields, GivenRequest } from "../codec/message.ts";
 import type { Span } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
-import type { ClientConnection } from "./client_connection.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { Expiring, TimerWheel } from "../session/timer_wheel.ts";
 import { Fifo } from "../session/fifo.ts";
@@ -66,6 +65,16 @@ export interface ClientCallOwner {
   giveUp(call: ClientCall, error: RpcError): void;
 }
 
+/** What a call asks of the connection on which it was written. */
+export interface CallConnection {
+  /** The consumer of a stream takes more items. */
+  grant(call: ClientCall, items: number): void;
+  /** The call has ended without its reply: the server is told. */
+  abandon(call: ClientCall): void;
+  /** No answer has come of a call that has ended, although there was time for one. */
+  missAnswer(call: ClientCall): void;
+}
+
 /** What calls that wait may hold in all. */
 const MAX_WAITING_BYTES = 256 * 1024 * 1024;
 
@@ -93,7 +102,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   /** When it was written last: one look at the clock for all calls of a write. */
   #sentMs = NaN;
   /** Where it was written, while an answer may come from there. */
-  channel: ClientConnection | undefined = undefined;
+  connection: CallConnection | undefined = undefined;
   /** Whether the server may have started it. */
   sent = false;
   /**
@@ -103,7 +112,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   /** Whether an item has come: it was started, whatever else is said of it. */
   hasItems = false;
   settled = false;
-  /** What the connection had heard when the call ended without a reply; see {@linkcode ClientConnection.abandon}. */
+  /** What the connection had heard when the call ended without a reply; see `abandon` of `client_connection.ts`. */
   heardAtEnd = -1;
   protected readonly owner: ClientCallOwner;
   readonly #signal: AbortSignal | undefined;
@@ -164,8 +173,8 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   }
 
   /** It is written to a connection. */
-  send(channel: ClientConnection, id: number, nowMs: number): void {
-    this.channel = channel;
+  send(connection: CallConnection, id: number, nowMs: number): void {
+    this.connection = connection;
     this.sent = true;
     this.id = id;
     this.#sentMs = nowMs;
@@ -176,7 +185,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
 
   /** It was written, and waits again: it was lost with its connection, or certainly not started there. */
   waitAgain(wasLost: boolean): void {
-    this.channel = undefined;
+    this.connection = undefined;
     if (wasLost) this.losses++;
     this.sent = this.losses > 0;
     if (this.timeoutMs === Infinity) this.#expireIn(this.patienceMs);
@@ -205,7 +214,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   /** The time is up: its own, or when it has ended already, that of the server to say so too. */
   expire(): void {
     if (this.settled) {
-      this.channel?.missAnswer(this);
+      this.connection?.missAnswer(this);
       return;
     }
     const { obstacle, unanswered } = this.owner;

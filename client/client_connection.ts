@@ -24,9 +24,15 @@ import { resolveLimits, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Timer } from "../transport/clock.ts";
 import { reasonOf } from "../transport/tls.ts";
 import { Outbox, type Outgoing } from "./outbox.ts";
-import { type CallQueue, type ClientCall, type ClientCallOwner, unsendable } from "./client_call.ts";
+import {
+  type CallConnection,
+  type CallQueue,
+  type ClientCall,
+  type ClientCallOwner,
+  unsendable,
+} from "./client_call.ts";
 import { bufferAfter, closeQuietly, FIRST_READ_BYTES, type Transport } from "../transport/transport.ts";
-import { markReceived } from "../session/received.ts";
+import { badReply, receivedError } from "../session/received.ts";
 
 /** How long the end of a connection waits for its last write. */
 const LINGER_MS = 1_000;
@@ -60,13 +66,13 @@ export interface ConnectionOwner extends ClientCallOwner {
   /** Replies that nobody waited for. */
   lateReplies: number;
   /** The server takes no more calls here. `refused` was certainly not started, if there is one. */
-  onRetired(channel: ClientConnection, reason: RpcError | undefined, refused: ClientCall | undefined): void;
+  onRetired(connection: ClientConnection, reason: RpcError | undefined, refused: ClientCall | undefined): void;
   /** The connection has ended; the calls have been written and not answered. */
-  onEnded(channel: ClientConnection, error: RpcError, unanswered: ClientCall[]): void;
+  onEnded(connection: ClientConnection, error: RpcError, unanswered: ClientCall[]): void;
 }
 
 /** A connection, while it lasts. */
-export class ClientConnection {
+export class ClientConnection implements CallConnection {
   /** Who is at the other end. */
   readonly peer: string;
   /** Whether the server has answered here. */
@@ -297,12 +303,12 @@ export class ClientConnection {
       call.settle("res" in fields ? fields : badReply("the reply has neither res nor err"));
     } else if (err === "SHUTTING_DOWN" && !call.hasItems) {
       this.#retired = true;
-      this.#owner.onRetired(this, toError(fields), call);
+      this.#owner.onRetired(this, receivedError(fields), call);
     } else if (err === "DEADLINE_EXCEEDED" && this.#owner.clock.now() >= call.deadlineMs) {
       // The server saw the end of the caller's time before the caller did: one event, one code.
       call.expire();
     } else {
-      call.settle(toError(fields, call.losses > 0 || call.hasItems));
+      call.settle(receivedError(fields, call.losses > 0 || call.hasItems));
     }
   }
 
@@ -364,7 +370,7 @@ export class ClientConnection {
     for (const call of this.#calls.values()) {
       if (call.settled) deadlines.delete(call);
       else unanswered.push(call);
-      call.channel = undefined;
+      call.connection = undefined;
     }
     this.#calls.clear();
     this.#owner.onEnded(this, error, unanswered);
@@ -382,23 +388,12 @@ export class ClientConnection {
 
   /** What a reply means that belongs to no call. */
   #unasked({ seq, fields }: ReceivedReply): RpcError {
-    if (ABOUT_THE_CONNECTION.has(fields.err)) return toError(fields);
+    if (ABOUT_THE_CONNECTION.has(fields.err)) return receivedError(fields);
     if (seq !== undefined || !this.#owner.sequenced) {
       return badReply(`${this.peer} sent a reply that was not asked for`);
     }
     return badReply(`${this.peer} answers without seq; a server that knows none wants sequenced: false`);
   }
-}
-
-/** What the server says went wrong, and whether the call may have been started, though it says otherwise. */
-function toError({ err, msg, data }: Fields, started = false): RpcError {
-  if (typeof err !== "string") return badReply("err is not text");
-  const options = { data, retryable: started ? false : undefined };
-  return markReceived(new RpcError(err, typeof msg === "string" ? msg : undefined, options));
-}
-
-function badReply(text: string): RpcError {
-  return new RpcError("BAD_REPLY", text);
 }
 
 function ignore(): void {}

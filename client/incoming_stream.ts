@@ -140,7 +140,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   /** In batches, so that not every item costs a message. */
   #grant(): void {
     if (++this.#taken < this.#credit / 2 || this.settled) return;
-    this.channel?.grant(this, this.#taken);
+    this.connection?.grant(this, this.#taken);
     this.#taken = 0;
   }
 

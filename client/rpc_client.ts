@@ -16,6 +16,7 @@ import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { type Clock, sleep } from "../transport/clock.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
 import { type Dial, dialInTime, unreachable } from "../transport/dial.ts";
+import { isDenied } from "../transport/runtime.ts";
 import { closeQuietly } from "../transport/transport.ts";
 import { Backoff } from "./backoff.ts";
 import { IncomingStream, type StreamOptions } from "./incoming_stream.ts";
@@ -64,9 +65,9 @@ export class RpcClient implements ConnectionOwner {
   readonly #options: RpcClientOptions;
   readonly #backoff: Backoff;
   /** All connections, also those that take no more calls. */
-  readonly #channels = new Set<ClientConnection>();
+  readonly #connections = new Set<ClientConnection>();
   /** The connection that takes calls. */
-  #channel: ClientConnection | undefined;
+  #connection: ClientConnection | undefined;
   #dialing = false;
   /** Ends a dial, and the wait before it. */
   #attempt = new AbortController();
@@ -136,7 +137,7 @@ export class RpcClient implements ConnectionOwner {
   }
 
   get unanswered(): number {
-    return this.#channel?.unanswered ?? 0;
+    return this.#connection?.unanswered ?? 0;
   }
 
   begin(call: ClientCall): void {
@@ -150,23 +151,23 @@ export class RpcClient implements ConnectionOwner {
 
   giveUp(call: ClientCall, error: RpcError): void {
     call.end(error);
-    if (call.channel) call.channel.abandon(call);
+    if (call.connection) call.connection.abandon(call);
     else this.queue.forget(call);
   }
 
-  onRetired(channel: ClientConnection, reason: RpcError | undefined, refused: ClientCall | undefined): void {
+  onRetired(connection: ClientConnection, reason: RpcError | undefined, refused: ClientCall | undefined): void {
     if (refused) this.#queueAgain(refused, false);
-    this.#leave(channel, reason);
+    this.#leave(connection, reason);
   }
 
-  onEnded(channel: ClientConnection, error: RpcError, unanswered: ClientCall[]): void {
-    this.#channels.delete(channel);
+  onEnded(connection: ClientConnection, error: RpcError, unanswered: ClientCall[]): void {
+    this.#connections.delete(connection);
     for (const call of unanswered) {
       if (!call.idempotent || error.code !== "CONNECTION_LOST") call.settle(error);
       else if (call.losses < MAX_SENDS - 1) this.#queueAgain(call, true);
       else call.settle(new RpcError(error.code, `sent ${MAX_SENDS} times: ${error.toJSON().msg}`, { cause: error }));
     }
-    this.#leave(channel, error);
+    this.#leave(connection, error);
   }
 
   #queueAgain(call: ClientCall, wasLost: boolean): void {
@@ -182,12 +183,12 @@ export class RpcClient implements ConnectionOwner {
   }
 
   /** A connection takes no more calls. */
-  #leave(channel: ClientConnection, reason: RpcError | undefined): void {
-    if (this.#channel === channel) {
-      this.#channel = undefined;
+  #leave(connection: ClientConnection, reason: RpcError | undefined): void {
+    if (this.#connection === connection) {
+      this.#connection = undefined;
       this.#lastError = reason;
       // One that never answered is no better than one that could not be made.
-      if (reason && channel.answered) this.#backoff.lost(this.clock.now());
+      if (reason && connection.answered) this.#backoff.lost(this.clock.now());
       else if (reason) this.#backoff.failed(this.clock.now());
       if (this.queue.empty) this.#setState("idle", reason);
     }
@@ -196,14 +197,14 @@ export class RpcClient implements ConnectionOwner {
 
   #serveQueue(): void {
     if (this.queue.empty) return;
-    if (this.#channel) this.#channel.wake();
+    if (this.#connection) this.#connection.wake();
     else if (!this.#dialing) void this.#dialWhileNeeded();
   }
 
   /** Dials until there is a connection, or nobody needs one any more. Never rejects. */
   async #dialWhileNeeded(): Promise<void> {
     this.#dialing = true;
-    while (this.#state !== "closed" && !this.#channel && !this.queue.empty) {
+    while (this.#state !== "closed" && !this.#connection && !this.queue.empty) {
       this.#attempt = new AbortController();
       const waitMs = this.#backoff.waitMs(this.clock.now());
       try {
@@ -218,7 +219,7 @@ export class RpcClient implements ConnectionOwner {
       }
     }
     this.#dialing = false;
-    if (!this.#channel) this.#setState("idle", this.#lastError);
+    if (!this.#connection) this.#setState("idle", this.#lastError);
   }
 
   async #dial(): Promise<void> {
@@ -230,13 +231,13 @@ export class RpcClient implements ConnectionOwner {
         closeQuietly(transport);
         throw this.#attempt.signal.reason;
       }
-      this.#channel = new ClientConnection(this, transport);
+      this.#connection = new ClientConnection(this, transport);
     } catch (error) {
       this.#lastError = error instanceof RpcError ? error : unreachable("the server", error);
       this.#backoff.failed(this.clock.now());
-      throw error instanceof Deno.errors.NotCapable ? error : this.#lastError;
+      throw isDenied(error) ? error : this.#lastError;
     }
-    this.#channels.add(this.#channel);
+    this.#connections.add(this.#connection);
     this.#lastError = undefined;
     this.#setState("open");
     this.#serveQueue();
@@ -249,7 +250,7 @@ export class RpcClient implements ConnectionOwner {
       call.end(new RpcError("CLOSED", "the client was closed while the call waited", { retryable: !call.sent }));
     }
     const error = new RpcError("CLOSED", "the client was closed before the reply came");
-    await Promise.all([...this.#channels].map((channel) => channel.close(error)));
+    await Promise.all([...this.#connections].map((connection) => connection.close(error)));
     this.deadlines.clear();
   }
 

@@ -15,7 +15,8 @@
 import type { Limits } from "../limits.ts";
 import { FrameScanner } from "./frame.ts";
 import { BadFrame, type Decoded, InvalidMessage, Truncated } from "./message.ts";
-import { DecodeError, Reader } from "./reader.ts";
+import { DecodeError } from "./errors.ts";
+import { Reader } from "./reader.ts";
 
 /** What the tail of a chunk is copied into at first; a buffer that has grown beyond {@linkcode KEEP_BYTES} goes. */
 const FIRST_HELD_BYTES = 256;

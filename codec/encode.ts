@@ -12,19 +12,8 @@
 import { messageBytesFor, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Output } from "./decode.ts";
 import { LONG_HEADER_BYTES, SHORT_HEADER_BYTES, TERMINATOR, writeLongHeader, writeShortHeader } from "./frame.ts";
-import { EncodeError, TooHeavyError, Writer } from "./writer.ts";
-
-/** A message whose payload is over the limit. */
-export class PayloadTooLargeError extends EncodeError {
-  /**
-   * @param payloadBytes The size it would have; `Infinity` where it was given up before that was known.
-   * @param limitBytes The size it may have.
-   */
-  constructor(readonly payloadBytes: number, readonly limitBytes: number) {
-    const size = payloadBytes === Infinity ? "far above the limit, which is" : `${payloadBytes} bytes, the limit is`;
-    super(`the payload is ${size} ${limitBytes}`);
-  }
-}
+import { PayloadTooLargeError, TooHeavyError } from "./errors.ts";
+import { Writer } from "./writer.ts";
 
 /** How a message becomes bytes, and what becomes of one that cannot. */
 export interface EncodeOptions<Message> {

@@ -7,9 +7,9 @@
  */
 
 import { messageBytesFor } from "../limits.ts";
-import { PayloadTooLargeError } from "./encode.ts";
 import { type GivenRequest, writeGiven } from "./message.ts";
-import { type Span, TooHeavyError, Writer } from "./writer.ts";
+import { PayloadTooLargeError, TooHeavyError } from "./errors.ts";
+import { type Span, Writer } from "./writer.ts";
 
 /** A call may wait for long, and keeps the slab that it is written to: so slabs are small. */
 const SLAB_BYTES = 4_096;

@@ -8,9 +8,10 @@
 
 import type { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
-import { DecodeError, type Reader } from "./reader.ts";
+import { DecodeError, EncodeError } from "./errors.ts";
+import type { Reader } from "./reader.ts";
 import { faultIn, isPlain, kindOf } from "./sendable.ts";
-import { EncodeError, type Span, type Writer } from "./writer.ts";
+import type { Span, Writer } from "./writer.ts";
 
 /** A map of MessagePack: parameters of a request, fields of a reply. */
 export type Fields = Record<string, unknown>;

@@ -6,11 +6,11 @@
  */
 
 import { checkLimit, DEFAULT_LIMITS } from "../limits.ts";
-import { DecodeError, Reader } from "./reader.ts";
+import { DecodeError, EncodeError } from "./errors.ts";
+import { Reader } from "./reader.ts";
 import { Writer } from "./writer.ts";
 
-export { DecodeError };
-export { EncodeError } from "./writer.ts";
+export { DecodeError, EncodeError };
 
 const writer = new Writer();
 
@@ -41,7 +41,7 @@ export function encode(value: unknown): Uint8Array<ArrayBuffer> {
     return writer.bytes.slice(writer.start + mark, writer.position);
   } finally {
     writer.rewind(mark);
-    if (mark === 0) writer.take(); // empty, but it lets go of a slab that had to grow
+    if (mark === 0) writer.finish(); // empty, but it lets go of a slab that had to grow
   }
 }
 

@@ -18,6 +18,9 @@
  */
 
 import { decode } from "jsr:@std/msgpack@^1.0.3";
+import { DecodeError } from "./errors.ts";
+import { keyAt } from "./known_keys.ts";
+import { textAt } from "./text.ts";
 import {
   ARRAY_WEIGHT,
   BINARY_WEIGHT,
@@ -36,65 +39,17 @@ import {
 /** The npm copy has no types: this is where they enter. */
 const stdDecode: (bytes: Uint8Array) => unknown = decode;
 
-/** Longer text goes to the runtime's decoder: up to here, the call costs more than the loop. */
-const SHORT_TEXT = 40;
-
 /** Longer binary data goes to `@std/msgpack`: up to here, the call costs more than the loop. */
 const SHORT_BINARY = 256;
-
-/** The first character that takes one byte, two, three, four: a lower one is written in too long a form. */
-const LEAST_POINT = [0, 0x80, 0x800, 0x1_0000];
-
-/** To gather the characters of a short text in: one array per length, since a call takes an array whole. */
-const UNITS = Array.from({ length: SHORT_TEXT + 1 }, (_, length) => new Array<number>(length).fill(0));
 
 /** An index so far from all others that V8 makes a table of elements for it. */
 const FAR_INDEX = 2 ** 32 - 2;
 
-/** The same, while their number is not known yet: text that is put together piece by piece takes ten times its length. */
-const shortUnits = new Uint16Array(SHORT_TEXT);
-
 /** What a reader holds before its first payload. */
 const NO_BYTES = new Uint8Array(0);
 
-const replacingDecoder = new TextDecoder("utf-8", { ignoreBOM: true });
-const refusingDecoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
-
 /** Puts the bytes of a float, or of an integer of 64 bits, together. */
 const float = new DataView(new ArrayBuffer(8));
-
-/** Places in the table of known keys; a power of two. */
-const INTERNED_KEYS = 1024;
-
-/**
- * Keys that were met before. A key is looked up by a hash of its bytes and compared byte by byte; one that is not
- * there takes the place. So a peer that sends ever new keys gains nothing but that they are made anew each time.
- */
-const interned: string[] = new Array(INTERNED_KEYS).fill("");
-
-// The protocol's own names are there from the start, so that a `switch` on them compares references.
-for (const name of "cmd seq ttl meta credit max cancel res err msg data more sleep slept".split(" ")) {
-  interned[placeOf(new TextEncoder().encode(name), 0, name.length)] = name;
-}
-
-function placeOf(bytes: Uint8Array, start: number, length: number): number {
-  let hash = length;
-  for (let index = start; index < start + length; index++) hash = Math.imul(hash, 31) + bytes[index] | 0;
-  return hash & (INTERNED_KEYS - 1);
-}
-
-function isText(text: string, bytes: Uint8Array, start: number): boolean {
-  for (let index = 0; index < text.length; index++) {
-    if (text.charCodeAt(index) !== bytes[start + index]) return false;
-  }
-  return true;
-}
-
-/** A payload that is not one acceptable MessagePack value. Its text holds nothing that the peer has sent. */
-export class DecodeError extends Error {
-  /** Always `"DecodeError"`. */
-  override readonly name = "DecodeError";
-}
 
 // Each is made once, and thrown again and again: to make an error takes 2 µs, to throw one a tenth of it, and one read
 // of a peer's can hold twenty thousand payloads to refuse.
@@ -104,7 +59,6 @@ const NO_MAP = new DecodeError("a message must be a map");
 const NO_KEY = new DecodeError("a key must be text or an integer");
 const NO_VALUE = new DecodeError("0xc1 is not a value");
 const EXTENSION = new DecodeError("extension types are not accepted");
-const NO_TEXT = new DecodeError("text is not valid UTF-8");
 
 /** Reads one payload after another; after an error, the next `begin` starts afresh. */
 export class Reader {
@@ -334,46 +288,13 @@ export class Reader {
 
   #key(length: number): string {
     if (length > SHORT_KEY_BYTES) return this.#text(length);
-    const start = this.#take(length);
-    const bytes = this.#bytes;
-    const place = placeOf(bytes, start, length);
-    const known = interned[place];
-    if (known.length === length && isText(known, bytes, start)) return known;
-    const key = this.#textAt(start, length);
-    // As many characters as bytes is ASCII; only there is a byte a character, as the comparison takes it.
-    if (key.length !== length) return key;
-    // As V8 keeps the names of properties: a text of any other kind is looked up at each use.
-    return interned[place] = Object.keys({ [key]: 0 })[0];
+    return keyAt(this.#bytes, this.#take(length), length);
   }
 
   #text(length: number): string {
     const start = this.#take(length);
     this.#charge(TEXT_WEIGHT + length * TEXT_BYTE_WEIGHT);
-    return this.#textAt(start, length);
-  }
-
-  #textAt(start: number, length: number): string {
-    const end = start + length;
-    const bytes = this.#bytes;
-    if (length <= SHORT_TEXT) {
-      const units = UNITS[length];
-      let bits = 0;
-      for (let index = 0; index < length; index++) {
-        const byte = bytes[start + index];
-        bits |= byte;
-        units[index] = byte;
-      }
-      return bits < 0x80 ? String.fromCharCode.apply(null, units) : shortText(bytes, start, end);
-    }
-    // The decoder that replaces what it cannot read is several times faster than the one that refuses it. What
-    // holds no replacement was valid; what does may still be, since U+FFFD is a character too.
-    const text = replacingDecoder.decode(bytes.subarray(start, end));
-    if (!text.includes("\ufffd")) return text;
-    try {
-      return refusingDecoder.decode(bytes.subarray(start, end));
-    } catch {
-      throw NO_TEXT;
-    }
+    return textAt(this.#bytes, start, length);
   }
 
   #binary(header: number, length: number): Uint8Array {
@@ -458,31 +379,4 @@ function nameOf(letters: number): string {
     default:
       return "";
   }
-}
-
-/** Strict UTF-8, character by character: for short text that beats the runtime's decoder, and by far where it refuses. */
-function shortText(bytes: Uint8Array, start: number, end: number): string {
-  let count = 0;
-  for (let at = start; at < end;) {
-    const lead = bytes[at++];
-    if (lead >= 0x80 && lead < 0xc2 || lead > 0xf4) throw NO_TEXT;
-    const more = lead < 0x80 ? 0 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
-    let point = more === 0 ? lead : lead & (0x3f >> more);
-    for (let left = more; left > 0; left--) {
-      const byte = at < end ? bytes[at++] : 0;
-      if (byte >> 6 !== 0b10) throw NO_TEXT;
-      point = point << 6 | byte & 0x3f;
-    }
-    const isSurrogate = point >> 11 === 0xd800 >> 11;
-    if (point < LEAST_POINT[more] || point > 0x10ffff || isSurrogate) throw NO_TEXT;
-    if (point > 0xffff) {
-      point -= 0x1_0000;
-      shortUnits[count++] = 0xd800 | point >> 10;
-      point = 0xdc00 | point & 0x3ff;
-    }
-    shortUnits[count++] = point;
-  }
-  const units = UNITS[count];
-  for (let index = 0; index < count; index++) units[index] = shortUnits[index];
-  return String.fromCharCode.apply(null, units);
 }

@@ -1,8 +1,8 @@
 /**
  * MessagePack, written straight into the buffer that goes to the socket.
  *
- * In: values, and the headers of maps and arrays. Out: a batch of bytes, `take()`n as a view. Consecutive batches
- * stand one behind another in a slab, so that a small reply costs a view and no buffer; a slab is never written
+ * In: values, and the headers of maps and arrays. Out: a batch of bytes, a range of a slab. Consecutive batches
+ * stand one behind another in a slab, so that a small reply costs no buffer; a slab is never written
  * twice, so that a batch stays valid for as long as somebody holds it.
  *
  * What `@std/msgpack` encodes has the very bytes it has there: numbers take the shortest form, 64-bit integers
@@ -20,6 +20,7 @@
 
 import { encode } from "jsr:@std/msgpack@^1.0.3";
 import { DEFAULT_LIMITS } from "../limits.ts";
+import { EncodeError, TooHeavyError } from "./errors.ts";
 import { isPlain, kindOf } from "./sendable.ts";
 import {
   ARRAY_WEIGHT,
@@ -47,15 +48,6 @@ const textEncoder = new TextEncoder();
 /** What stands for a slab before the first is allocated. */
 const NO_SLAB = new Uint8Array(0);
 
-/** A value that MessagePack cannot hold; the text names what it is. */
-export class EncodeError extends Error {
-  /** Always `"EncodeError"`. */
-  override readonly name = "EncodeError";
-}
-
-/** A message that takes more memory than its reader grants. */
-export class TooHeavyError extends EncodeError {}
-
 /** Bytes of a buffer: a view of them costs 100 bytes of memory, and more time than to write them. */
 export interface Span {
   readonly bytes: Uint8Array;
@@ -78,10 +70,7 @@ export class Writer {
   readonly #maxDepth: number;
   readonly #slabBytes: number;
 
-  /**
-   * @param options `maxDepth`: containers inside one another; `slabBytes`: the size of a slab, allocated at the
-   * first byte written.
-   */
+  /** `maxDepth`: containers inside one another; `slabBytes`: the size of a slab, allocated at the first byte written. */
   constructor(
     { maxDepth = DEFAULT_LIMITS.maxDepth, slabBytes = 65_536 }: { maxDepth?: number; slabBytes?: number } = {},
   ) {
@@ -89,21 +78,13 @@ export class Writer {
     this.#slabBytes = slabBytes;
   }
 
-  /**
-   * Starts on a message.
-   *
-   * @param maxMessageBytes What it may weigh, as its reader weighs it.
-   */
+  /** Starts on a message, which may weigh so much, as its reader weighs it. */
   begin(maxMessageBytes: number): void {
     this.#maxMessageBytes = maxMessageBytes;
     this.#weightBytes = MESSAGE_WEIGHT;
   }
 
-  /**
-   * Makes room behind `position`. May replace `bytes`, and then `start` and `position` too.
-   *
-   * @param bytes How many bytes will be written next.
-   */
+  /** Makes room for so many bytes behind `position`. May replace `bytes`, and then `start` and `position` too. */
   reserve(bytes: number): void {
     if (this.position + bytes > this.bytes.length) this.#grow(bytes);
   }
@@ -141,9 +122,7 @@ export class Writer {
     this.position = end + moved;
   }
 
-  /**
-   * @param size How many values follow.
-   */
+  /** Writes the header of an array, behind which so many values follow. */
   writeArrayHeader(size: number): void {
     this.#writeSize(size, 0x90, 0xdc);
     this.#charge(ARRAY_WEIGHT + size * ELEMENT_WEIGHT);
@@ -190,11 +169,7 @@ export class Writer {
     return length;
   }
 
-  /**
-   * Writes four bytes at once, such as a text of three letters that is known beforehand.
-   *
-   * @param bytes The four bytes, as one number, the first one highest.
-   */
+  /** Writes four bytes at once, given as one number, the first one highest: a text of three letters known beforehand. */
   writeFour(bytes: number): void {
     this.reserve(4);
     this.#view.setUint32(this.position, bytes);
@@ -284,27 +259,12 @@ export class Writer {
     this.position += length;
   }
 
-  /**
-   * Drops what was written last.
-   *
-   * @param position Where the batch is to end, counted from its beginning: `position - start` as it was.
-   */
+  /** Drops what was written last; `position` is where the batch is to end, counted from its beginning. */
   rewind(position: number): void {
     this.position = this.start + position;
   }
 
-  /**
-   * Ends the batch; the next begins behind it.
-   *
-   * @returns The batch, which nobody will write to again.
-   */
-  take(): Uint8Array<ArrayBuffer> {
-    const batch = this.bytes.subarray(this.start, this.position);
-    this.finish();
-    return batch;
-  }
-
-  /** Ends the batch, as {@linkcode Writer.take} does, for whoever has taken note of where it lies. */
+  /** Ends the batch, from `start` to `position`; the next begins behind it. Nobody will write to it again. */
   finish(): void {
     this.start = this.position;
     // A slab that grew for this batch goes with it: a small batch behind it would keep all of it in memory.

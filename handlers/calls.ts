@@ -9,6 +9,7 @@ import { type Fields, Reply, type Request } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Clock } from "../transport/clock.ts";
+import { inspect } from "../transport/runtime.ts";
 import type { OutputBuffer } from "../session/output_buffer.ts";
 import { Call, type CallHost } from "./call.ts";
 import type { ReplyFields, ServerReport } from "./command.ts";
@@ -240,7 +241,7 @@ export class Calls implements CallHost {
     } else if (isFields(answer)) {
       this.#settle(call, answer);
     } else {
-      const shown = Deno.inspect(answer, { depth: 0 });
+      const shown = inspect(answer, 0);
       const error = new TypeError(`the handler returned ${shown}: return { res: value }, with null for nothing`);
       this.fail(call, this.#failureOf(call, error));
     }

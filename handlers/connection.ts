@@ -14,7 +14,7 @@ import { OutputBuffer } from "../session/output_buffer.ts";
 import { bufferAfter, closeQuietly, FIRST_READ_BYTES, type Transport } from "../transport/transport.ts";
 import { READS_A_ROUND } from "../session/yield_budget.ts";
 import { DispatchStage } from "./dispatch.ts";
-import type { ServerState } from "./server_state.ts";
+import type { OpenConnection, ServerState } from "./server_state.ts";
 
 /** A read that may hold work for long: with the next one, it may be another's turn. */
 const LONG_READ_BYTES = 4 * 1024;
@@ -36,7 +36,7 @@ const LEAST_BYTES_PER_SECOND = 4 * 1024;
 const UNBOUNDED: QueuingStrategy = { highWaterMark: Infinity };
 
 /** A connection while it lasts. */
-export class Connection {
+export class Connection implements OpenConnection {
   readonly #server: ServerState;
   readonly #transport: Transport;
   readonly #decode: DecodeStage<Request | Control>;
@@ -72,7 +72,6 @@ export class Connection {
     this.#replies = readable.getReader();
   }
 
-  /** Resolves when it has ended. */
   get ended(): Promise<void> {
     return this.#ended.promise;
   }
@@ -105,12 +104,10 @@ export class Connection {
     this.close();
   }
 
-  /** See {@linkcode DispatchStage.drain}. */
   drain(): void {
     this.#dispatch.drain();
   }
 
-  /** See {@linkcode DispatchStage.cut}. */
   cut(): void {
     this.#dispatch.cut();
   }

@@ -12,7 +12,8 @@
  */
 
 import type { Output } from "../codec/decode.ts";
-import { type EncodeOptions, PayloadTooLargeError } from "../codec/encode.ts";
+import type { EncodeOptions } from "../codec/encode.ts";
+import { PayloadTooLargeError } from "../codec/errors.ts";
 import {
   BadFrame,
   type Control,

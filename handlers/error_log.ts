@@ -9,6 +9,7 @@
 import { printable } from "../codec/printable.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import { standardError } from "../transport/standard_error.ts";
+import { inspect } from "../transport/runtime.ts";
 
 /** Where an error came from that the peer was not told about. */
 export interface ErrorOrigin {
@@ -121,7 +122,7 @@ function lineOf(error: unknown, { peer, command }: ErrorOrigin): string {
 /** What to show of an error, which may be anything: a look at it must not throw in turn. */
 function textOf(error: unknown): string {
   try {
-    return error instanceof Error ? String(error.stack ?? error) : `thrown: ${Deno.inspect(error)}`;
+    return error instanceof Error ? String(error.stack ?? error) : `thrown: ${inspect(error)}`;
   } catch {
     return "thrown: something that cannot be shown";
   }

@@ -5,8 +5,7 @@
  * caller. What the caller is told, or would have been told, is no error of the server's.
  */
 
-import { PayloadTooLargeError } from "../codec/encode.ts";
-import { EncodeError } from "../codec/writer.ts";
+import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
 import { RpcError } from "../errors.ts";
 import { isReceived } from "../session/received.ts";
 

@@ -22,7 +22,6 @@ import type {
   ServerReport,
   ServerStatistics,
 } from "./command.ts";
-import type { Connection } from "./connection.ts";
 import { CallContext } from "./context.ts";
 import { ErrorLog, type ErrorOrigin } from "./error_log.ts";
 import { isStream } from "./item_sender.ts";
@@ -74,6 +73,20 @@ export interface ServiceOptions extends Partial<Limits> {
   worker?: WorkerOptions;
 }
 
+/** What a server can do with each of its connections. */
+export interface OpenConnection {
+  /** Resolves when it has ended. */
+  readonly ended: Promise<void>;
+  /** A shutdown has begun: what runs is answered, what comes is refused, and silence ends it. */
+  drain(): void;
+  /** The grace is over: whoever still waits is told so, and it ends. */
+  cut(): void;
+  /** Ends it now, whatever is under way. */
+  close(): void;
+  /** Looks for a frame, a silence or a write that takes too long. */
+  sweep(nowMs: number, isBehind: boolean): void;
+}
+
 /** One server's shared state. */
 export class ServerState implements ServerReport {
   readonly limits: Limits;
@@ -92,7 +105,7 @@ export class ServerState implements ServerReport {
   /** The shutdown has given up the port: what comes from then on is answered `SHUTTING_DOWN`. */
   draining = false;
   /** The connections that are open. */
-  readonly connections = new Set<Connection>();
+  readonly connections = new Set<OpenConnection>();
   /** Calls that a shutdown waited for, and those it did not wait for any longer. */
   finishedCalls = 0;
   cutCalls = 0;

@@ -154,6 +154,11 @@ function reachable(start: string, kinds: Import["kind"][] = ["code", "late", "ty
   return met;
 }
 
+/** A text without its comments. */
+function codeOf(text: string): string {
+  return text.replaceAll(/\/\*\*?[^]*?\*\//g, "").replaceAll(/(^|\s)\/\/.*$/gm, "");
+}
+
 // The rules ---------------------------------------------------------------------------------------------------------
 
 Deno.test("every shipped module imports only what its place allows", () => {
@@ -211,8 +216,21 @@ Deno.test("a command sees neither frames nor sockets", () => {
   }
 });
 
-Deno.test("no code imports itself in a circle", () => {
-  assertEquals([...modules.keys()].filter((path) => reachable(path, ["code"]).has(path)), []);
+Deno.test("nothing imports itself in a circle, types included", () => {
+  assertEquals([...modules.keys()].filter((path) => reachable(path, ["code", "types"]).has(path)), []);
+});
+
+Deno.test("only transport/ and cli/ name the runtime, beside the two scripts' last lines", () => {
+  const named = (path: string, text: string) =>
+    !/^(transport|cli)\//.test(path) && /\bDeno\b/.test(codeOf(text).replace(/^if \(import\.meta\.main\) [^]*$/m, ""));
+  assertEquals([...modules.values()].filter(({ path, text }) => named(path, text)).map(({ path }) => path), []);
+  assert(named("session/a.ts", "/** Deno. */\nconst path = Deno.cwd();"));
+  assert(!named("session/a.ts", "/** Deno. */\n// Deno, too\nconst path = 1; // not of Deno"));
+});
+
+Deno.test("no shipped file has more than 400 lines", () => {
+  const long = [...modules.values()].filter(({ text }) => text.trimEnd().split("\n").length > 400);
+  assertEquals(long.map(({ path }) => path), []);
 });
 
 Deno.test("nothing behind mod.ts has a bare specifier, and each package is one that deno.json maps", async () => {

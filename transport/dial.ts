@@ -8,6 +8,7 @@
 import { RpcError } from "../errors.ts";
 import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
+import { isDenied } from "./runtime.ts";
 import { addressText, socketTransport } from "./tcp.ts";
 import { type ClientTls, reasonOf, tlsProblem } from "./tls.ts";
 import { closeQuietly, type Transport } from "./transport.ts";
@@ -44,7 +45,7 @@ export async function dialAddress(address: Address, signal: AbortSignal): Promis
   try {
     return await open(address, signal);
   } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) throw error;
+    if (isDenied(error)) throw error;
     throw unreachable(textOf(address), signal.aborted ? signal.reason : error);
   }
 }

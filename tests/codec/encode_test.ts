@@ -4,7 +4,8 @@
  */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { type EncodeOptions, EncodeStage, PayloadTooLargeError } from "../../codec/encode.ts";
+import { type EncodeOptions, EncodeStage } from "../../codec/encode.ts";
+import { PayloadTooLargeError } from "../../codec/errors.ts";
 import { decode, DecodeError, encode, EncodeError } from "../../codec/msgpack.ts";
 import { ARRAY_WEIGHT, ELEMENT_WEIGHT, FIELD_WEIGHT, MAP_WEIGHT, MESSAGE_WEIGHT } from "../../codec/weight.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";

@@ -17,8 +17,10 @@ import {
   writeRequest,
 } from "../../codec/message.ts";
 import { decode, encode } from "../../codec/msgpack.ts";
-import { DecodeError, Reader, setField } from "../../codec/reader.ts";
-import { EncodeError, Writer } from "../../codec/writer.ts";
+import { DecodeError, EncodeError } from "../../codec/errors.ts";
+import { Reader, setField } from "../../codec/reader.ts";
+import { Writer } from "../../codec/writer.ts";
+import { takeBatch } from "../support/batch.ts";
 import { RpcError } from "../../errors.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { concat, hex, unhex } from "../support/wire.ts";
@@ -38,7 +40,7 @@ function requestOf(fields: Record<string, unknown>): Request {
 function payloadOf(write: (writer: Writer) => void): Uint8Array {
   const writer = new Writer();
   write(writer);
-  return writer.take();
+  return takeBatch(writer);
 }
 
 function replyPayload(seq: number | undefined, outcome: Record<string, unknown> | RpcError, more = false): Uint8Array {

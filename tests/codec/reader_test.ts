@@ -2,7 +2,8 @@
 
 import { decode as stdDecodeUntyped, encode as stdEncodeUntyped } from "jsr:@std/msgpack@^1.0.3";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
-import { DecodeError, Reader } from "../../codec/reader.ts";
+import { DecodeError } from "../../codec/errors.ts";
+import { Reader } from "../../codec/reader.ts";
 import {
   ARRAY_WEIGHT,
   BINARY_WEIGHT,

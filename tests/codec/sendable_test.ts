@@ -4,7 +4,8 @@ import { runInNewContext } from "node:vm";
 import { assertEquals, assertThrows } from "@std/assert";
 import { type OutgoingRequest, Reply, writeReply, writeRequest } from "../../codec/message.ts";
 import { decode, encode } from "../../codec/msgpack.ts";
-import { EncodeError, Writer } from "../../codec/writer.ts";
+import { EncodeError } from "../../codec/errors.ts";
+import { Writer } from "../../codec/writer.ts";
 import { RpcError } from "../../errors.ts";
 
 class Account {

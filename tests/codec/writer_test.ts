@@ -2,7 +2,9 @@
 
 import { decode as std } from "jsr:@std/msgpack@^1.0.3";
 import { assert, assertEquals, assertFalse, assertStrictEquals, assertThrows } from "@std/assert";
-import { EncodeError, Writer } from "../../codec/writer.ts";
+import { EncodeError } from "../../codec/errors.ts";
+import { Writer } from "../../codec/writer.ts";
+import { takeBatch } from "../support/batch.ts";
 
 const stdDecode: (bytes: Uint8Array) => unknown = std;
 
@@ -25,7 +27,7 @@ Deno.test("Writer writes headers, text and values one behind another into one ba
   writer.writeArrayHeader(2);
   writer.writeValue({ f: "g" });
   writer.writeValue(7n);
-  assertEquals(stdDecode(writer.take()), { a: 1.5, b: true, c: false, d: null, e: [{ f: "g" }, 7n] });
+  assertEquals(stdDecode(takeBatch(writer)), { a: 1.5, b: true, c: false, d: null, e: [{ f: "g" }, 7n] });
 });
 
 const HEADERS: [size: number, map: string, array: string][] = [
@@ -41,9 +43,9 @@ Deno.test("Writer writes the shortest header for a size", () => {
   const writer = new Writer();
   for (const [size, map, array] of HEADERS) {
     writer.beginMap(size);
-    assertEquals(toHex(writer.take()), map);
+    assertEquals(toHex(takeBatch(writer)), map);
     writer.writeArrayHeader(size);
-    assertEquals(toHex(writer.take()), array);
+    assertEquals(toHex(takeBatch(writer)), array);
   }
 });
 
@@ -61,7 +63,7 @@ Deno.test("Writer moves a map for another header when other keys follow than wer
         }
         writer.endMap(start, planned, size);
         writer.writeText("behind");
-        const batch = writer.take();
+        const batch = takeBatch(writer);
         const map = Object.fromEntries(Array.from({ length: size }, (_, key) => [`${key}`, key]));
         assertEquals(stdDecode(batch), ["before", map, "behind"], `${planned} planned, ${size} written`);
         assertEquals(batch[8] >> 4 === 8 ? 15 : batch[8] === 0xde ? 65_535 : Infinity, largestOf(size));
@@ -86,7 +88,7 @@ Deno.test("Writer writes text in the shortest form, whatever its characters take
       for (const text of [unit.repeat(length), "x" + unit.repeat(length), unit.repeat(length) + "x"]) {
         writer.writeText(text);
         const bytes = new TextEncoder().encode(text);
-        const batch = writer.take();
+        const batch = takeBatch(writer);
         assertEquals(toHex(batch.subarray(0, batch.length - bytes.length)), textHeader(bytes.length));
         assertEquals(new TextDecoder().decode(batch.subarray(batch.length - bytes.length)), text.toWellFormed());
       }
@@ -100,7 +102,7 @@ Deno.test("take() gives consecutive views of one slab, and none changes again", 
   for (let count = 0; count < 1_000; count++) {
     const value = [count, count + 1, count + 2];
     writer.writeValue(value);
-    batches.push({ batch: writer.take(), value });
+    batches.push({ batch: takeBatch(writer), value });
   }
   for (const { batch, value } of batches) assertEquals(stdDecode(batch), value);
   assertEquals(batches[1].batch.byteOffset, batches[0].batch.length);
@@ -109,18 +111,18 @@ Deno.test("take() gives consecutive views of one slab, and none changes again", 
 
 Deno.test("take() gives an empty batch where nothing was written", () => {
   const writer = new Writer();
-  assertEquals(writer.take().length, 0);
+  assertEquals(takeBatch(writer).length, 0);
   writer.writeNil();
-  writer.take();
-  assertEquals(writer.take().length, 0);
+  takeBatch(writer);
+  assertEquals(takeBatch(writer).length, 0);
 });
 
 Deno.test("take() does not keep a slab that a large batch made grow", () => {
   const writer = new Writer({ slabBytes: 1024 });
   writer.writeValue("x".repeat(100_000));
-  const large = writer.take();
+  const large = takeBatch(writer);
   writer.writeValue("y");
-  const small = writer.take();
+  const small = takeBatch(writer);
   assertEquals(small.buffer.byteLength, 1024);
   assertEquals(stdDecode(large), "x".repeat(100_000));
 });
@@ -128,7 +130,7 @@ Deno.test("take() does not keep a slab that a large batch made grow", () => {
 Deno.test("reserve() moves the batch to a new slab, and only the batch", () => {
   const writer = new Writer({ slabBytes: 16 });
   writer.writeValue("first");
-  const first = writer.take();
+  const first = takeBatch(writer);
   writer.writeValue("second");
   const slab = writer.bytes;
   writer.reserve(1_000);
@@ -137,7 +139,7 @@ Deno.test("reserve() moves the batch to a new slab, and only the batch", () => {
   assert(writer.bytes.length - writer.position >= 1_000);
   writer.bytes.fill(0xee, writer.position);
   assertEquals(stdDecode(first), "first");
-  assertEquals(stdDecode(writer.take()), "second");
+  assertEquals(stdDecode(takeBatch(writer)), "second");
 });
 
 Deno.test("reserve() keeps the slab while it has room, to the byte", () => {
@@ -163,12 +165,12 @@ Deno.test("Writer writes the same bytes wherever the slab has to grow", () => {
   };
   const whole = new Writer();
   whole.writeValue(value);
-  const expected = toHex(whole.take());
+  const expected = toHex(takeBatch(whole));
   for (let slabBytes = 1; slabBytes < 600; slabBytes += 7) {
     const writer = new Writer({ slabBytes });
     writer.writeNil();
     writer.writeValue(value);
-    assertEquals(toHex(writer.take()), "c0 " + expected);
+    assertEquals(toHex(takeBatch(writer)), "c0 " + expected);
   }
 });
 
@@ -176,13 +178,13 @@ Deno.test("rewind() drops a half-written message, grown or not, and the rest of 
   for (const slabBytes of [8, 65_536]) {
     const writer = new Writer({ slabBytes });
     writer.writeValue("before");
-    writer.take();
+    takeBatch(writer);
     writer.writeValue("kept");
     const position = writer.position - writer.start;
     assertThrows(() => writer.writeValue(["x".repeat(1_000), Symbol("s")]), EncodeError, "a symbol");
     writer.rewind(position);
     writer.writeValue("next");
-    assertEquals(toHex(writer.take()), "a4 6b 65 70 74 a4 6e 65 78 74");
+    assertEquals(toHex(takeBatch(writer)), "a4 6b 65 70 74 a4 6e 65 78 74");
   }
 });
 
@@ -196,10 +198,10 @@ Deno.test("Writer leaves undefined fields out, across every width of the header"
     );
     writer.writeValue([value, "behind"]);
     const kept = Object.fromEntries(Array.from({ length: left }, (_, key) => [`k${key}`, key]));
-    const batch = writer.take();
+    const batch = takeBatch(writer);
     assertEquals(stdDecode(batch), [kept, "behind"]);
     writer.writeValue([kept, "behind"]);
-    assertEquals(toHex(batch), toHex(writer.take()));
+    assertEquals(toHex(batch), toHex(takeBatch(writer)));
   }
 });
 
@@ -209,7 +211,7 @@ Deno.test("Writer holds to maxDepth, to the container, and counts those that sta
   writer.writeValue([{ a: 1 }], 1);
   writer.writeValue({ a: 1 }, 2);
   writer.writeValue(1, 3);
-  writer.take();
+  takeBatch(writer);
   for (const [value, depth] of [[[[{ a: {} }]], 0], [[[[[]]]], 0], [[[[]]], 1], [{ a: {} }, 2], [[], 3]] as const) {
     assertThrows(() => writer.writeValue(value, depth), EncodeError, "nested deeper than 3");
   }
@@ -237,7 +239,7 @@ Deno.test("Writer writes the keys an object had, less those that went away", () 
   };
   const writer = new Writer();
   writer.writeValue(value);
-  assertEquals(stdDecode(writer.take()), { a: 1, c: 3 });
+  assertEquals(stdDecode(takeBatch(writer)), { a: 1, c: 3 });
 });
 
 Deno.test("Writer reads every field once", () => {
@@ -249,7 +251,7 @@ Deno.test("Writer reads every field once", () => {
   };
   const writer = new Writer();
   writer.writeValue(value);
-  assertEquals(stdDecode(writer.take()), { a: "once" });
+  assertEquals(stdDecode(takeBatch(writer)), { a: "once" });
 });
 
 /** An array that says it has this length. */

@@ -14,7 +14,8 @@ import {
   Request,
   Truncated,
 } from "../../codec/message.ts";
-import { DecodeError, Reader } from "../../codec/reader.ts";
+import { DecodeError } from "../../codec/errors.ts";
+import { Reader } from "../../codec/reader.ts";
 import {
   ARRAY_WEIGHT,
   BINARY_WEIGHT,

@@ -6,7 +6,7 @@
  */
 
 import { decode as std } from "jsr:@std/msgpack@^1.0.3";
-import { PayloadTooLargeError } from "../../codec/encode.ts";
+import { PayloadTooLargeError } from "../../codec/errors.ts";
 import { BadFrame, InvalidMessage, Request } from "../../codec/message.ts";
 import { requestsOf, takeApart } from "./by_hand.ts";
 import { attempt, piecesOf, type Verdict } from "./codec_checks.ts";
