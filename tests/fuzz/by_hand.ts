@@ -92,7 +92,7 @@ export function contentsOf(payload: Uint8Array): { depth: number; weight: number
     if (type >= 0xa0 && type < 0xc0 || type >= 0xd9 && type <= 0xdb) {
       texts.push(payload.subarray(at, at + skipped));
       if (!isKey || skipped > SHORT_KEY_BYTES) weight += TEXT_WEIGHT + TEXT_BYTE_WEIGHT * skipped;
-      if (isKey && payload[at] >= 0x30 && payload[at] <= 0x39) weight += INDEXED_FIELD_WEIGHT;
+      if (isKey && skipped > 0 && payload[at] >= 0x30 && payload[at] <= 0x39) weight += INDEXED_FIELD_WEIGHT;
     } else if (isKey && isAtLeast0(payload, at - 1)) {
       weight += INDEXED_FIELD_WEIGHT;
     }
