@@ -5,9 +5,6 @@
  * Refused: a value that is not a whole number in the limit's range, by a `RangeError` that names it.
  */
 
-/** Payloads from this length on travel in long frames (PROTOCOL.md, "Long frames": `0xFFFF - 0x2020`). */
-export const SHORT_PAYLOAD_BYTES_END = 57_311;
-
 /** The largest delay a timer of the runtime can hold, in milliseconds: a longer one would fire at once. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;
 

@@ -23,7 +23,8 @@ import {
 import { EncodeError } from "../codec/msgpack.ts";
 import { setField } from "../codec/reader.ts";
 import { builtIns } from "../handlers/registry.ts";
-import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
+import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
+import { DEFAULT_LIMITS } from "../limits.ts";
 import { UsageError } from "./arguments.ts";
 import { fromJson } from "./json.ts";
 
@@ -93,7 +94,7 @@ export function outgoing({ name, params }: CommandCall, { seq, maxPayloadBytes }
   const builtIn = Object.hasOwn(builtIns, name) ? builtIns[name as keyof typeof builtIns] : undefined;
   const cmd = builtIn?.number ?? name;
   const max = maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes;
-  const isPlain = ARTICLE_COMMANDS.has(name) || max === SHORT_PAYLOAD_BYTES_END - 1;
+  const isPlain = ARTICLE_COMMANDS.has(name) || max === MAX_SHORT_PAYLOAD_BYTES;
   const fields = { ttl: undefined, meta: undefined, credit: undefined };
   const request = encode({ cmd, params, seq: seq ?? (isPlain ? undefined : 1), ...fields }, max);
   return isPlain ? { request } : { request, settings: encode(new OutgoingControl({ max }), max) };

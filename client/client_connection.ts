@@ -20,7 +20,8 @@ import {
   type Truncated,
 } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
-import { resolveLimits, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
+import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
+import { resolveLimits } from "../limits.ts";
 import type { Timer } from "../transport/clock.ts";
 import { reasonOf } from "../transport/tls.ts";
 import { Outbox, type Outgoing } from "./outbox.ts";
@@ -113,7 +114,7 @@ export class ClientConnection implements CallConnection {
     this.peer = transport.peer ?? "the server";
     this.#transport = transport;
     // A server that knows no seq knows no control messages either: it would answer them.
-    if (sequenced && maxPayloadBytes !== SHORT_PAYLOAD_BYTES_END - 1) {
+    if (sequenced && maxPayloadBytes !== MAX_SHORT_PAYLOAD_BYTES) {
       this.#greeting = new OutgoingControl({ max: maxPayloadBytes });
     }
     this.#outbox = new Outbox(this.#transport, {

@@ -9,9 +9,9 @@
  * Refused: calls on a client that is closed.
  */
 
+import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
-import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { type Clock, sleep } from "../transport/clock.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
@@ -86,7 +86,7 @@ export class RpcClient implements ConnectionOwner {
     // A server that knows no seq knows no long frames either.
     this.maxPayloadBytes = options.sequenced
       ? options.maxPayloadBytes
-      : Math.min(options.maxPayloadBytes, SHORT_PAYLOAD_BYTES_END - 1);
+      : Math.min(options.maxPayloadBytes, MAX_SHORT_PAYLOAD_BYTES);
     this.#backoff = new Backoff(options.random);
   }
 

@@ -9,9 +9,16 @@
  * reader grants. It leaves no byte; whoever made the stage is told, and may answer with another message in its place.
  */
 
-import { messageBytesFor, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
+import { messageBytesFor } from "../limits.ts";
 import type { Output } from "./decode.ts";
-import { LONG_HEADER_BYTES, SHORT_HEADER_BYTES, TERMINATOR, writeLongHeader, writeShortHeader } from "./frame.ts";
+import {
+  LONG_HEADER_BYTES,
+  MAX_SHORT_PAYLOAD_BYTES,
+  SHORT_HEADER_BYTES,
+  TERMINATOR,
+  writeLongHeader,
+  writeShortHeader,
+} from "./frame.ts";
 import { PayloadTooLargeError, TooHeavyError } from "./errors.ts";
 import { Writer } from "./writer.ts";
 
@@ -130,7 +137,7 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
     if (payloadBytes > limitBytes) throw new PayloadTooLargeError(payloadBytes, limitBytes);
     writer.reserve(LONG_HEADER_BYTES - SHORT_HEADER_BYTES + 1);
     const at = writer.start;
-    if (payloadBytes < SHORT_PAYLOAD_BYTES_END) {
+    if (payloadBytes <= MAX_SHORT_PAYLOAD_BYTES) {
       writeShortHeader(writer.bytes, at, payloadBytes);
     } else {
       // Rare enough that moving the payload beats guessing its size beforehand.

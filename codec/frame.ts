@@ -14,10 +14,11 @@
  * three mean that the boundary between frames is lost, so nothing behind them can be read.
  */
 
-import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
-
 /** What ends a frame. */
 export const TERMINATOR = 0x0a;
+
+/** The largest payload of a short frame: the header of the next size would be that of a long one (PROTOCOL.md, "The frame"). */
+export const MAX_SHORT_PAYLOAD_BYTES = 57_310;
 
 /** The bytes before the payload of a short frame. */
 export const SHORT_HEADER_BYTES = 2;
@@ -59,7 +60,7 @@ export class FrameScanner {
     const low = bytes[start + 1];
     let length = (((high - 32) & 255) << 8) | ((low - 32) & 255);
     let headerBytes = SHORT_HEADER_BYTES;
-    if (length >= SHORT_PAYLOAD_BYTES_END) {
+    if (length > MAX_SHORT_PAYLOAD_BYTES) {
       if (high !== LONG_MARK || low !== LONG_MARK) {
         const reason = `the header declares ${length} bytes, a short frame holds at most 57310`;
         return this.#refuse(low === 3 && TLS_RECORDS.includes(high) ? `${reason}; so begins TLS` : reason);
@@ -68,7 +69,7 @@ export class FrameScanner {
       headerBytes = LONG_HEADER_BYTES;
       // Unsigned: the first of the four bytes may be over 127.
       length = ((bytes[start + 2] << 24) | (bytes[start + 3] << 16) | (bytes[start + 4] << 8) | bytes[start + 5]) >>> 0;
-      if (length < SHORT_PAYLOAD_BYTES_END) {
+      if (length <= MAX_SHORT_PAYLOAD_BYTES) {
         return this.#refuse(`a long frame declares ${length} bytes, which belong in a short one`);
       }
     }

@@ -80,7 +80,6 @@ export class Connection implements OpenConnection {
   run(): Promise<void> {
     this.#server.connections.add(this);
     this.#server.counts.connectionsAccepted++;
-    this.#server.counts.connectionsOpen++;
     this.#transport.broken?.catch((error) => this.close(error));
     void this.#serve();
     return this.ended;
@@ -118,7 +117,7 @@ export class Connection implements OpenConnection {
     this.#outflow.close();
     closeQuietly(this.#transport);
     // A stream whose peer does not read cannot always be made to give up a write: the end does not wait for it.
-    if (this.#server.connections.delete(this)) this.#server.counts.connectionsOpen--;
+    this.#server.connections.delete(this);
     this.#ended.resolve();
   }
 

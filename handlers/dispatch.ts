@@ -14,6 +14,7 @@
 import type { Output } from "../codec/decode.ts";
 import type { EncodeOptions } from "../codec/encode.ts";
 import { PayloadTooLargeError } from "../codec/errors.ts";
+import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import {
   BadFrame,
   type Control,
@@ -26,7 +27,6 @@ import {
 } from "../codec/message.ts";
 import type { Writer } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
-import { SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
 import type { Timer } from "../transport/clock.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { OutputBuffer } from "../session/output_buffer.ts";
@@ -68,7 +68,7 @@ export class DispatchStage
   readonly #server: ServerState;
   readonly #outflow: OutputBuffer;
   /** The largest payload that the peer takes: a short frame, until it has said otherwise. */
-  #peerMaxBytes = SHORT_PAYLOAD_BYTES_END - 1;
+  #peerMaxBytes = MAX_SHORT_PAYLOAD_BYTES;
   /** The same, or this server's own limit where that is lower. */
   #maxReplyBytes: number;
   #output: Output<Reply<Call>> | undefined;

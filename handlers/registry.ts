@@ -56,8 +56,10 @@ export class Registry {
 
   /** The command a peer means, if there is one. */
   find(cmd: number | string | undefined): RegisteredCommand | undefined {
-    if (typeof cmd === "number") return cmd < SMALL_NUMBERS ? this.#bySmallNumber[cmd] : this.#byNumber.get(cmd);
-    return cmd === undefined ? undefined : this.#byName.get(cmd);
+    if (cmd === undefined) return undefined;
+    if (typeof cmd === "string") return this.#byName.get(cmd);
+    if (cmd < SMALL_NUMBERS) return this.#bySmallNumber[cmd];
+    return this.#byNumber.get(cmd);
   }
 
   /** All commands, those with numbers first, in their order. */

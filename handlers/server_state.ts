@@ -173,7 +173,7 @@ export class ServerState implements ServerReport {
     return {
       uptime: this.#uptimeSeconds(),
       connections: {
-        open: counts.connectionsOpen,
+        open: this.connections.size,
         accepted: counts.connectionsAccepted,
         refused: counts.connectionsRefused,
       },

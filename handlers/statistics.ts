@@ -72,7 +72,6 @@ export class CommandCounts {
 
 /** Counts of one server, beside those of its commands. */
 export class ServerCounts {
-  connectionsOpen = 0;
   connectionsAccepted = 0;
   connectionsRefused = 0;
   bytesReceived = 0;

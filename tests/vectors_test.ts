@@ -15,7 +15,8 @@ import { encode } from "../codec/msgpack.ts";
 import type { Reader } from "../codec/reader.ts";
 import type { Writer } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
-import { DEFAULT_LIMITS, SHORT_PAYLOAD_BYTES_END } from "../limits.ts";
+import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
+import { DEFAULT_LIMITS } from "../limits.ts";
 import { serve } from "../server.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { chunksOf } from "./support/wire.ts";
@@ -253,9 +254,9 @@ Deno.test("each header of vectors.json is written for its length", () => {
 
 Deno.test("every length from 0 to 57,310 goes through a header and back", () => {
   const scanner = new FrameScanner(DEFAULT_LIMITS.maxPayloadBytes);
-  const bytes = new Uint8Array(SHORT_PAYLOAD_BYTES_END + 3);
+  const bytes = new Uint8Array(MAX_SHORT_PAYLOAD_BYTES + 4);
   const headers = new Set<number>();
-  for (let length = 0; length < SHORT_PAYLOAD_BYTES_END; length++) {
+  for (let length = 0; length <= MAX_SHORT_PAYLOAD_BYTES; length++) {
     const frameBytes = length + 3;
     writeShortHeader(bytes, 0, length);
     bytes[frameBytes - 1] = TERMINATOR;
@@ -268,7 +269,7 @@ Deno.test("every length from 0 to 57,310 goes through a header and back", () => 
     assert(right && incomplete === 0 && broken === -1, `length ${length}`);
     headers.add(bytes[0] << 8 | bytes[1]);
   }
-  assertEquals(headers.size, SHORT_PAYLOAD_BYTES_END);
+  assertEquals(headers.size, MAX_SHORT_PAYLOAD_BYTES + 1);
   assert(!headers.has(0x1f1f), "the mark of a long frame is no header of a short one");
 });
 
@@ -279,7 +280,7 @@ Deno.test("every other header is no short frame", () => {
     const header = Uint8Array.of(value >> 8, value & 255);
     if (scanner.scan(header, 0, 2) === -1) refused++;
   }
-  assertEquals(refused, 65_536 - SHORT_PAYLOAD_BYTES_END - 1, "all but the short ones, and the long mark");
+  assertEquals(refused, 65_536 - MAX_SHORT_PAYLOAD_BYTES - 2, "all but the short ones, and the long mark");
 });
 
 Deno.test("a long frame begins where the short ones end, and ends at the limit", () => {
