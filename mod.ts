@@ -28,4 +28,4 @@ export { type ByteStreams, fromStreams, type Transport } from "./transport/trans
 export * from "./handlers/command.ts";
 export { builtIns } from "./handlers/registry.ts";
 export type { ErrorOrigin } from "./handlers/error_log.ts";
-export type { Middleware, ServiceOptions, WorkerOptions } from "./handlers/server_state.ts";
+export type { Middleware, ServerOptions, WorkerOptions } from "./handlers/server_state.ts";

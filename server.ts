@@ -1,6 +1,6 @@
 /**
- * The server's face: `serve()` on an address, `serveConnection()` on any transport. As a program: what
- * `deno task serve` starts.
+ * The server's face: `createServer()`, which serves any connection that it is given, and `serve()`, which listens as well.
+ * As a program: what `deno task serve` starts.
  *
  * In: commands and limits. Out: a {@linkcode Server}. Refused: a limit out of range, a command defined twice, an
  * address in use; each by an error that says so.
@@ -11,7 +11,7 @@ import { Reply, writeReply } from "./codec/message.ts";
 import { RpcError } from "./errors.ts";
 import type { ServerStatistics } from "./handlers/command.ts";
 import { Connection } from "./handlers/connection.ts";
-import { ServerState, type ServiceOptions } from "./handlers/server_state.ts";
+import { type ServerOptions, ServerState } from "./handlers/server_state.ts";
 import {
   checkOptions,
   DEFAULT_GRACE_MS,
@@ -26,6 +26,7 @@ import {
 import { HOSTNAME, LISTEN_PORT, PATH } from "./transport/address.ts";
 import { type Acceptor, listen } from "./transport/listen.ts";
 import { acceptAll } from "./transport/accept_loop.ts";
+import type { Timer } from "./transport/clock.ts";
 import { standardError } from "./transport/standard_error.ts";
 import { closeQuietly, type Transport, writeAll } from "./transport/transport.ts";
 import { type ServerTls, TLS } from "./transport/tls.ts";
@@ -36,8 +37,8 @@ const SWEEP_MS = 500;
 /** After the grace, how long the news of it may take to reach its callers. */
 const CUT_MS = 500;
 
-/** What `serve()` can be given: where to listen, beside everything in {@linkcode ServiceOptions}. */
-export interface ServeOptions extends ServiceOptions {
+/** Where a server listens. */
+export interface ListenOptions {
   /**
    * The address to listen on; `0.0.0.0` is every one of this machine's.
    *
@@ -45,7 +46,7 @@ export interface ServeOptions extends ServiceOptions {
    */
   hostname?: string;
   /**
-   * The port; 0 is any that is free, see {@linkcode Server.port}.
+   * The port; 0 is any that is free, see {@linkcode Listener.port}.
    *
    * @default {1235}
    */
@@ -66,8 +67,11 @@ export interface ServeOptions extends ServiceOptions {
   reusePort?: boolean;
 }
 
+/** What `serve()` can be given: what a server is, and where it listens. */
+export interface ServeOptions extends ServerOptions, ListenOptions {}
+
 /** What each option must be, limits aside, whose ranges are checked with them. */
-const SERVICE_OPTIONS: Record<keyof ServiceOptions, OptionKind> = {
+const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
   ...Object.fromEntries(LIMIT_NAMES.map((name) => [name, OPTION_KINDS.any])) as Record<keyof Limits, OptionKind>,
   commands: OPTION_KINDS.object,
   middleware: OPTION_KINDS.functions,
@@ -75,10 +79,19 @@ const SERVICE_OPTIONS: Record<keyof ServiceOptions, OptionKind> = {
   clock: OPTION_KINDS.object,
   worker: OPTION_KINDS.object,
 };
-const SERVE_OPTIONS: Record<keyof ServeOptions, OptionKind> = {
+const LISTEN_OPTIONS: Record<keyof ListenOptions, OptionKind> = {
   ...{ hostname: HOSTNAME, port: LISTEN_PORT, path: PATH, tls: TLS, reusePort: OPTION_KINDS.boolean },
-  ...SERVICE_OPTIONS,
 };
+
+/** Where a server is listening. */
+export interface Listener {
+  /** The address it listens on, or the path of its unix socket. */
+  readonly hostname: string;
+  /** The port it listens on; 0 for a unix socket. */
+  readonly port: number;
+  /** Address and port as text, `127.0.0.1:1235`. */
+  readonly address: string;
+}
 
 /** How a shutdown went. */
 export interface ShutdownReport {
@@ -88,16 +101,46 @@ export interface ShutdownReport {
   cut: number;
 }
 
-/** A server that listens. */
+/** A server: all its connections share its limits, its counts and its end, wherever they come from. */
 export interface Server extends AsyncDisposable {
-  /** The address it listens on, or the path of its unix socket. */
-  readonly hostname: string;
-  /** The port it listens on; 0 for a unix socket. */
-  readonly port: number;
-  /** Address and port as text, `127.0.0.1:1235`. */
-  readonly address: string;
   /** Resolves when the server has shut down. */
   readonly finished: Promise<void>;
+  /**
+   * Listens, and serves every connection that comes. A server may listen in several places.
+   *
+   * @param options Where.
+   * @returns Where it listens.
+   * @throws {RangeError} If the port is out of range.
+   * @throws {TypeError} If an option does not exist or is of another kind, if the certificate or its key is none, or if the
+   * server has been shut down.
+   * @throws {Deno.errors.AddrInUse} If something else listens there.
+   */
+  listen(options?: ListenOptions): Promise<Listener>;
+  /**
+   * Serves one connection over any transport: a socket of another kind, a pipe, a pair in memory.
+   *
+   * @param transport What carries its bytes; from now on, nobody else may use it.
+   * @returns A promise that resolves when both directions have ended. It does not reject: what goes wrong on a connection ends
+   * that connection.
+   *
+   * @example A request as bytes, without a socket
+   * ```ts
+   * import { createServer, memoryPair } from "./mod.ts";
+   *
+   * await using server = createServer();
+   * const [here, there] = memoryPair();
+   * const served = server.accept(there);
+   * await here.write(new TextEncoder().encode("\x20\x26")); // a payload of 6 bytes follows
+   * await here.write(Uint8Array.of(0x81, 0xa3, 0x63, 0x6d, 0x64, 0x01, 0x0a)); // { cmd: 1 }
+   * await here.closeWrite();
+   * const reply = new Uint8Array(100);
+   * for (let bytes = await here.read(reply); bytes !== null; bytes = await here.read(reply)) {
+   *   console.log(reply.subarray(0, bytes)); // { res: "PONG" }
+   * }
+   * await served;
+   * ```
+   */
+  accept(transport: Transport): Promise<void>;
   /** The counts that STATS tells. */
   statistics(): ServerStatistics;
   /**
@@ -111,6 +154,9 @@ export interface Server extends AsyncDisposable {
    */
   shutdown(options?: { graceMs?: number }): Promise<ShutdownReport>;
 }
+
+/** A server that listens, as `serve()` gives it. */
+export interface ListeningServer extends Server, Listener {}
 
 /**
  * Listens, and serves every connection.
@@ -132,86 +178,90 @@ export interface Server extends AsyncDisposable {
  * await server.shutdown();
  * ```
  */
-export async function serve(options: ServeOptions = {}): Promise<Server> {
-  checkOptions(options, SERVE_OPTIONS);
-  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, reusePort } = options;
-  const service = new ServerState(options);
-  const { limits: { frameTimeoutMs, maxConnections }, clock } = service;
-  const address = { hostname, port, path, tls, reusePort };
-  return new ListeningServer(
-    service,
-    await listen({ ...address, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock }),
-  );
+export async function serve(options: ServeOptions = {}): Promise<ListeningServer> {
+  checkOptions(options, { ...LISTEN_OPTIONS, ...SERVER_OPTIONS });
+  const { hostname, port, path, tls, reusePort, ...serverOptions } = options;
+  const server = createServer(serverOptions);
+  const listener = await server.listen({ hostname, port, path, tls, reusePort });
+  return Object.assign(server, { hostname: listener.hostname, port: listener.port, address: listener.address });
 }
 
 /**
- * Serves one connection over any transport: a socket of another kind, a pipe, a pair in memory.
+ * Makes a server that listens nowhere yet: give it connections by `accept()`, or let it `listen()`, as often as wanted.
  *
- * @param transport What carries its bytes; from now on, nobody else may use it.
  * @param options The commands, and what differs from the default limits.
- * @returns A promise that resolves when both directions have ended. It does not reject: what goes wrong on a
- * connection ends that connection.
+ * @returns The server.
  * @throws {RangeError} If a limit is out of range, or a command's number is taken twice.
- * @throws {TypeError} If a command is none, or its name is taken twice.
+ * @throws {TypeError} If an option does not exist or is of another kind, or a command is none, or its name is taken twice.
  *
- * @example A request as bytes, without a socket
+ * @example One server on two ports
  * ```ts
- * import { memoryPair, serveConnection } from "./mod.ts";
+ * import { createServer } from "./mod.ts";
  *
- * const [here, there] = memoryPair();
- * const served = serveConnection(there);
- * await here.write(new TextEncoder().encode("\x20\x26")); // a payload of 6 bytes follows
- * await here.write(Uint8Array.of(0x81, 0xa3, 0x63, 0x6d, 0x64, 0x01, 0x0a)); // { cmd: 1 }
- * await here.closeWrite();
- * const reply = new Uint8Array(100);
- * for (let bytes = await here.read(reply); bytes !== null; bytes = await here.read(reply)) {
- *   console.log(reply.subarray(0, bytes)); // { res: "PONG" }
- * }
- * await served;
+ * const server = createServer({ maxInFlight: 64 });
+ * const { address } = await server.listen({ port: 0 });
+ * const other = await server.listen({ port: 0 });
+ * console.log(`listening on ${address} and ${other.address}`);
+ * await server.shutdown();
  * ```
  */
-export async function serveConnection(transport: Transport, options: ServiceOptions = {}): Promise<void> {
-  checkOptions(options, SERVICE_OPTIONS);
-  const service = new ServerState(options);
-  const sweeper = new Sweeper(service);
-  await new Connection(service, transport).run();
-  sweeper.stop();
+export function createServer(options: ServerOptions = {}): Server {
+  checkOptions(options, SERVER_OPTIONS);
+  return new PacklineServer(new ServerState(options));
 }
 
-class ListeningServer implements Server {
-  readonly hostname: string;
-  readonly port: number;
+class PacklineServer implements Server {
   readonly finished: Promise<void>;
-  readonly #service: ServerState;
-  readonly #acceptor: Acceptor;
+  readonly #state: ServerState;
   readonly #sweeper: Sweeper;
-  readonly #accepting: Promise<void>;
+  readonly #acceptors: Acceptor[] = [];
+  /** The loops that take connections from them. */
+  readonly #accepting: Promise<void>[] = [];
   readonly #finish: () => void;
   #shutdown: Promise<ShutdownReport> | undefined;
   #graceEnds: (() => void) | undefined;
 
-  constructor(service: ServerState, acceptor: Acceptor) {
-    this.#service = service;
-    this.#acceptor = acceptor;
-    this.hostname = acceptor.hostname;
-    this.port = acceptor.port;
+  constructor(state: ServerState) {
+    this.#state = state;
+    this.#sweeper = new Sweeper(state);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.finished = promise;
     this.#finish = resolve;
-    this.#sweeper = new Sweeper(service);
-    this.#accepting = acceptAll(acceptor, {
-      onConnection: (transport) => this.#serve(transport),
-      onError: (error) => service.report(error, {}),
-      clock: service.clock,
-    });
   }
 
-  get address(): string {
-    return this.#acceptor.address;
+  async listen(options: ListenOptions = {}): Promise<Listener> {
+    checkOptions(options, LISTEN_OPTIONS);
+    const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, reusePort } = options;
+    const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
+    this.#refuseToListenAfterShutdown();
+    const address = { hostname, port, path, tls, reusePort };
+    const acceptor = await listen({ ...address, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock });
+    if (this.#shutdown !== undefined) acceptor.close();
+    this.#refuseToListenAfterShutdown();
+    this.#acceptors.push(acceptor);
+    this.#accepting.push(acceptAll(acceptor, {
+      onConnection: (transport) => void this.accept(transport),
+      onError: (error) => this.#state.report(error, {}),
+      clock,
+    }));
+    return { hostname: acceptor.hostname, port: acceptor.port, address: acceptor.address };
+  }
+
+  async accept(transport: Transport): Promise<void> {
+    const state = this.#state;
+    if (state.draining) return await refuse(transport, new RpcError("SHUTTING_DOWN"));
+    if (state.connections.size >= state.limits.maxConnections) {
+      state.counts.connectionsRefused++;
+      return await refuse(transport, new RpcError("OVERLOADED", "the server has no room for another connection"));
+    }
+    const ended = new Connection(state, transport).run();
+    this.#sweeper.start();
+    await ended;
+    if (state.connections.size === 0) this.#sweeper.stop();
   }
 
   statistics(): ServerStatistics {
-    return this.#service.statistics();
+    return this.#state.statistics();
   }
 
   shutdown({ graceMs = DEFAULT_GRACE_MS }: { graceMs?: number } = {}): Promise<ShutdownReport> {
@@ -220,79 +270,80 @@ class ListeningServer implements Server {
         `Cannot use ${graceMs} as graceMs: it must be a number of milliseconds from 0 to ${MAX_TIMER_MS}`,
       );
     }
-    const timer = this.#service.clock.setTimer(() => this.#graceEnds?.(), graceMs, true);
+    const { clock } = this.#state;
+    const timer = clock.setTimer(() => this.#graceEnds?.(), graceMs, true);
     this.#shutdown ??= this.#drain();
-    return this.#shutdown.finally(() => this.#service.clock.clearTimer(timer));
+    return this.#shutdown.finally(() => clock.clearTimer(timer));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.shutdown();
   }
 
-  #serve(transport: Transport): void {
-    const service = this.#service;
-    if (service.connections.size >= service.limits.maxConnections) {
-      service.counts.connectionsRefused++;
-      void refuse(transport);
-    } else {
-      void new Connection(service, transport).run();
-    }
+  #refuseToListenAfterShutdown(): void {
+    if (this.#shutdown !== undefined) throw new TypeError("Cannot listen: it has been shut down");
   }
 
   async #drain(): Promise<ShutdownReport> {
-    const service = this.#service;
+    const state = this.#state;
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
-    service.stopping = true;
-    this.#acceptor.close();
+    state.stopping = true;
+    for (const acceptor of this.#acceptors) acceptor.close();
     // Only then is the port given up: a client that is refused before would find its way back here, and be reset.
-    await this.#accepting;
-    service.draining = true;
-    for (const connection of service.connections) connection.drain();
-    const ended = Promise.all([...service.connections].map((connection) => connection.ended));
+    await Promise.all(this.#accepting);
+    state.draining = true;
+    for (const connection of state.connections) connection.drain();
+    const ended = Promise.all([...state.connections].map((connection) => connection.ended));
     await Promise.race([ended, graceEnded]);
-    for (const connection of service.connections) connection.cut();
-    const timer = service.clock.setTimer(
+    for (const connection of state.connections) connection.cut();
+    const timer = state.clock.setTimer(
       () => {
-        for (const connection of service.connections) connection.close();
+        for (const connection of state.connections) connection.close();
       },
       CUT_MS,
       true,
     );
     await ended;
-    service.clock.clearTimer(timer);
+    state.clock.clearTimer(timer);
     this.#sweeper.stop();
+    state.close();
     await standardError.flush(); // the program may end now
     this.#finish();
-    return { finished: service.finishedCalls, cut: service.cutCalls };
+    return { finished: state.finishedCalls, cut: state.cutCalls };
   }
 }
 
-/** Looks at all connections of a service now and then. */
+/** Looks at all connections of a server now and then, as long as there are some. */
 class Sweeper {
-  readonly #service: ServerState;
-  #timer: unknown;
-  #lookedMs: number;
+  readonly #state: ServerState;
+  #timer: Timer | undefined;
+  #lookedMs = 0;
 
-  constructor(service: ServerState) {
-    this.#service = service;
-    this.#lookedMs = service.clock.now();
+  constructor(state: ServerState) {
+    this.#state = state;
+  }
+
+  start(): void {
+    if (this.#timer !== undefined) return;
+    this.#lookedMs = this.#state.clock.now();
     this.#schedule();
   }
 
   stop(): void {
-    this.#service.clock.clearTimer(this.#timer as number);
-    this.#service.close();
+    if (this.#timer !== undefined) this.#state.clock.clearTimer(this.#timer);
+    this.#timer = undefined;
   }
 
   #schedule(): void {
-    this.#timer = this.#service.clock.setTimer(
+    const { clock, connections } = this.#state;
+    this.#timer = clock.setTimer(
       () => {
-        const nowMs = this.#service.clock.now();
+        const nowMs = clock.now();
         // After a computation or a stop of the process, what has come meanwhile has not been read yet.
         const isBehind = nowMs - this.#lookedMs > 2 * SWEEP_MS;
         this.#lookedMs = nowMs;
-        for (const connection of this.#service.connections) connection.sweep(nowMs, isBehind);
         this.#schedule();
+        for (const connection of connections) connection.sweep(nowMs, isBehind);
       },
       SWEEP_MS,
       false,
@@ -300,9 +351,8 @@ class Sweeper {
   }
 }
 
-/** Tells a client that there is no room for its connection. */
-async function refuse(transport: Transport): Promise<void> {
-  const error = new RpcError("OVERLOADED", "the server has no room for another connection");
+/** Tells a client why its connection is not served. */
+async function refuse(transport: Transport, error: RpcError): Promise<void> {
   try {
     await writeAll(transport, encodeFrame(new Reply(undefined, error, false), writeReply));
     await transport.closeWrite();

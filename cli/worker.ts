@@ -8,7 +8,7 @@
  */
 
 import type { Commands } from "../handlers/command.ts";
-import { serve, type Server } from "../server.ts";
+import { type ListeningServer, serve } from "../server.ts";
 import { linesOf } from "./lines.ts";
 import type { WorkerTask } from "./worker_process.ts";
 import type { FromWorker, Others, ToWorker } from "./workers.ts";
@@ -41,7 +41,7 @@ export async function runWorker(number: number, commands: Commands = {}): Promis
   const { value: task } = await lines.next();
   if (task === undefined) return 1;
   const options: WorkerTask = JSON.parse(task);
-  let server: Server;
+  let server: ListeningServer;
   try {
     server = await serve({ ...options, commands, reusePort: true, worker: { number, askOthers } });
   } catch (error) {

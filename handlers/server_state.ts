@@ -57,7 +57,7 @@ export interface WorkerOptions {
 }
 
 /** What a server can be given beside an address. */
-export interface ServiceOptions extends Partial<Limits> {
+export interface ServerOptions extends Partial<Limits> {
   /** The user's own commands, by name. */
   commands?: Commands;
   /** Stand before every handler, the first one outermost. */
@@ -115,7 +115,7 @@ export class ServerState implements ServerReport {
   readonly #worker: WorkerOptions | undefined;
   readonly #startedMs: number;
 
-  constructor(options: ServiceOptions) {
+  constructor(options: ServerOptions) {
     this.limits = resolveLimits(options);
     this.clock = options.clock ?? systemClock;
     this.registry = new Registry(options.commands ?? {});

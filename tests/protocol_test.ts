@@ -11,7 +11,7 @@ import { decode, encode, EncodeError } from "../codec/msgpack.ts";
 import { type Command, command, type StandardSchema } from "../handlers/command.ts";
 import { builtIns } from "../handlers/registry.ts";
 import { DEFAULT_LIMITS, LIMIT_NAMES } from "../limits.ts";
-import { serve, type ServeOptions, type Server } from "../server.ts";
+import { type ListeningServer, serve, type ServeOptions } from "../server.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { frame } from "./support/wire.ts";
 
@@ -66,7 +66,7 @@ function hurriedClock(): Clock {
   };
 }
 
-function serveSamples(options: ServeOptions = {}): Promise<Server> {
+function serveSamples(options: ServeOptions = {}): Promise<ListeningServer> {
   return serve({ port: 0, commands, clock: hurriedClock(), onError: () => {}, ...options });
 }
 
@@ -162,7 +162,7 @@ class RawClient implements Disposable {
     }, PATIENCE_MS);
   }
 
-  static async connect({ port }: Server): Promise<RawClient> {
+  static async connect({ port }: ListeningServer): Promise<RawClient> {
     return new RawClient(await Deno.connect({ port }));
   }
 

@@ -4,9 +4,12 @@
  */
 
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
-import type { RpcError } from "../errors.ts";
+import { connect } from "../client.ts";
+import { RpcError } from "../errors.ts";
 import { command } from "../handlers/command.ts";
-import { serve, serveConnection, type ShutdownReport } from "../server.ts";
+import { createServer, serve, type ShutdownReport } from "../server.ts";
+import { memoryPair } from "../transport/memory.ts";
+import { serveOne } from "./support/serve_one.ts";
 import { fromStreams } from "../transport/transport.ts";
 import { FakeClock } from "./support/fake_clock.ts";
 import { newSeed, Random } from "./support/random.ts";
@@ -19,6 +22,7 @@ import {
   Held,
   hex,
   type Message,
+  messages,
   type Peer,
   request,
   settle,
@@ -161,7 +165,7 @@ Deno.test("the half-close test catches a server that uses the built-in streams",
   for (const count of [1, 50]) {
     const served = listener.accept().then((conn) => {
       const { readable, writable } = conn;
-      return serveConnection(fromStreams({ readable, writable }), {
+      return serveOne(fromStreams({ readable, writable }), {
         commands: { SLOW },
         onError: (error) => void errors.push(error),
       });
@@ -555,7 +559,7 @@ Deno.test("await using shuts a server down, and waits for what is in flight", as
 
 // Without a socket ---------------------------------------------------------------------------------------------------
 
-Deno.test("serveConnection() serves a pair of streams, and resolves when both directions have ended", async () => {
+Deno.test("accept() serves a pair of streams, and resolves when both directions have ended", async () => {
   await using served = withMemory();
   let over = false;
   served.served.then(() => over = true);
@@ -568,7 +572,7 @@ Deno.test("serveConnection() serves a pair of streams, and resolves when both di
   assertEquals(over, true);
 });
 
-Deno.test("serveConnection() resolves, whatever its streams do, and closes what they hold once at least", async () => {
+Deno.test("accept() resolves, whatever its streams do, and closes what they hold once at least", async () => {
   const wrong = new Error("the carrier is broken");
   const carriers: [ReadableStream<Uint8Array>, WritableStream<Uint8Array>][] = [
     [new ReadableStream({ pull: () => Promise.reject(wrong) }), new WritableStream()],
@@ -578,7 +582,7 @@ Deno.test("serveConnection() resolves, whatever its streams do, and closes what 
   ];
   for (const [readable, writable] of carriers) {
     let closed = 0;
-    await serveConnection(fromStreams({ readable, writable, close: () => void closed++ }));
+    await serveOne(fromStreams({ readable, writable, close: () => void closed++ }));
     assert(closed >= 1);
   }
 });
@@ -592,4 +596,54 @@ Deno.test("one process can serve any number of connections in memory, each by it
   held.finishAll();
   assertEquals(await one.peer.readReply(), { seq: 1, res: null });
   assertStrictEquals(held.peak, 1);
+});
+
+// One server, many places --------------------------------------------------------------------------------------------
+
+Deno.test("a server shares its limits, counts and shutdown between all its listeners and transports", async () => {
+  const held = new Held();
+  const server = createServer({ maxConnections: 3, commands: { HOLD: held.command } });
+  const ports = [(await server.listen({ port: 0 })).port, (await server.listen({ port: 0 })).port];
+  const [here, there] = memoryPair();
+  const served = server.accept(there);
+  const clients = [
+    await connect({ port: ports[0] }),
+    await connect({ port: ports[1] }),
+    await connect({ dial: () => Promise.resolve(here) }),
+  ];
+  const calls = clients.map((client) => client.call("HOLD"));
+  await until(() => held.calls.length === 3);
+  assertEquals(server.statistics().connections, { open: 3, accepted: 3, refused: 0 });
+  const { port } = await server.listen({ port: 0 });
+  await using fourth = await connect({ port });
+  const refused = await assertRejects(() => fourth.call("PING"), RpcError);
+  assertEquals(refused.code, "OVERLOADED");
+
+  const report = server.shutdown();
+  held.finishAll();
+  await Promise.all(calls);
+  for (const client of clients) await client.close();
+  assertEquals(await report, { finished: 3, cut: 0 });
+  await Promise.all([served, server.finished]);
+});
+
+Deno.test("a server that has been shut down listens no more, and refuses what it is given", async () => {
+  const server = createServer();
+  await server.shutdown();
+  await assertRejects(() => server.listen({ port: 0 }), TypeError, "it has been shut down");
+  const [here, there] = memoryPair();
+  const refused = server.accept(there);
+  const buffer = new Uint8Array(100);
+  const size = await here.read(buffer) ?? 0;
+  assertEquals(messages(buffer.subarray(0, size)), [{ err: "SHUTTING_DOWN" }]);
+  assertEquals(await here.read(buffer), null);
+  await refused;
+});
+
+Deno.test("a server that cannot listen in one place goes on in another", async () => {
+  await using server = createServer();
+  const { port } = await server.listen({ port: 0 });
+  await assertRejects(() => server.listen({ port }), Deno.errors.AddrInUse);
+  await using client = await connect({ port });
+  assertEquals((await client.call("PING")).res, "PONG");
 });

@@ -70,8 +70,9 @@ interface Module {
   imports: Import[];
 }
 
-/** The imports and re-exports of a text, those in comments left out: there, no line begins with them. */
-function importsOf(path: string, text: string): Import[] {
+/** The imports and re-exports of a text, those in comments left out. */
+function importsOf(path: string, withComments: string): Import[] {
+  const text = codeOf(withComments);
   const found: Import[] = [];
   const add = (specifier: string, kind: Import["kind"]) =>
     found.push({ specifier, kind, target: targetOf(path, specifier) });

@@ -9,10 +9,11 @@ import { fromStreams, type Transport } from "./transport.ts";
  *
  * @example A call without a socket
  * ```ts
- * import { connect, memoryPair, serveConnection } from "../mod.ts";
+ * import { connect, createServer, memoryPair } from "../mod.ts";
  *
  * const [here, there] = memoryPair();
- * const served = serveConnection(there);
+ * await using server = createServer();
+ * const served = server.accept(there);
  * {
  *   await using client = await connect({ dial: () => Promise.resolve(here) });
  *   console.assert((await client.call("PING")).res === "PONG");

@@ -84,10 +84,11 @@ const LARGEST_WRITE_BYTES = 64 * 1024;
  *
  * @example A server behind a pipe of one's own
  * ```ts
- * import { connect, fromStreams, serveConnection } from "../mod.ts";
+ * import { connect, createServer, fromStreams } from "../mod.ts";
  *
  * const [there, back] = [new TransformStream<Uint8Array>(), new TransformStream<Uint8Array>()];
- * const served = serveConnection(fromStreams({ readable: there.readable, writable: back.writable }));
+ * await using server = createServer();
+ * const served = server.accept(fromStreams({ readable: there.readable, writable: back.writable }));
  * const dial = () => Promise.resolve(fromStreams({ readable: back.readable, writable: there.writable }));
  * {
  *   await using client = await connect({ dial });

@@ -4,7 +4,8 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
-import { serve, serveConnection } from "../../server.ts";
+import { serve } from "../../server.ts";
+import { serveOne } from "../support/serve_one.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 
@@ -58,7 +59,7 @@ async function overMemory(options: Options): Promise<Setup> {
     commands,
     dial: () => {
       const [here, there] = memoryPair();
-      served.push(serveConnection(there, { commands, onError() {}, clock }));
+      served.push(serveOne(there, { commands, onError() {}, clock }));
       return Promise.resolve(here);
     },
   });

@@ -4,7 +4,8 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
-import { serve, serveConnection } from "../../server.ts";
+import { serve } from "../../server.ts";
+import { serveOne } from "../support/serve_one.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
@@ -36,7 +37,7 @@ type Commands = typeof commands;
 
 async function overMemory(): Promise<[Client<Commands>, () => Promise<void>]> {
   const [here, there] = memoryPair();
-  const served = serveConnection(there, { commands, onError() {} });
+  const served = serveOne(there, { commands, onError() {} });
   return [await connect<Commands>({ dial: () => Promise.resolve(here) }), () => served];
 }
 

@@ -9,7 +9,7 @@ import { assert, assertEquals } from "@std/assert";
 import { type Client, connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
-import { serveConnection } from "../../server.ts";
+import { serveOne } from "../support/serve_one.ts";
 import { sleep } from "../../transport/clock.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { fromStreams, type Transport } from "../../transport/transport.ts";
@@ -55,7 +55,7 @@ Deno.test("client - a ledger of calls, cancels, timeouts and broken connections 
     const [here, there] = memoryPair();
     const [transport, breakOff] = breakable(here);
     breakers.add(breakOff);
-    served.push(serveConnection(there, { commands, clock, onError() {} }).then(() => void breakers.delete(breakOff)));
+    served.push(serveOne(there, { commands, clock, onError() {} }).then(() => void breakers.delete(breakOff)));
     return Promise.resolve(transport);
   };
   const clients: Client<typeof commands>[] = [];

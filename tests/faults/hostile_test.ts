@@ -6,7 +6,7 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { serveConnection } from "../../server.ts";
+import { serveOne } from "../support/serve_one.ts";
 import { newSeed, Random } from "../support/random.ts";
 import {
   concat,
@@ -321,7 +321,7 @@ Deno.test("hostile wire - canary: a server on conn.readable loses what a half cl
   const served: Promise<void>[] = [];
   const accepting = (async () => {
     try {
-      for await (const conn of listener) served.push(serveConnection(fromStreams(conn), { onError() {} }));
+      for await (const conn of listener) served.push(serveOne(fromStreams(conn), { onError() {} }));
     } catch {
       // The listener is closed.
     }

@@ -9,8 +9,8 @@ import { Request } from "../../codec/message.ts";
 import { RpcError } from "../../errors.ts";
 import { command, type Commands, type Context } from "../../handlers/command.ts";
 import { DispatchStage } from "../../handlers/dispatch.ts";
-import { ServerState, type ServiceOptions } from "../../handlers/server_state.ts";
-import { serveConnection } from "../../server.ts";
+import { type ServerOptions, ServerState } from "../../handlers/server_state.ts";
+import { serveOne } from "../support/serve_one.ts";
 import { systemClock } from "../../transport/clock.ts";
 import type { Transport } from "../../transport/transport.ts";
 import { acceptAll } from "../../transport/accept_loop.ts";
@@ -241,7 +241,7 @@ Deno.test("peer faults - whenever the end comes, between any two steps of an ans
 
 /** A listener whose connections are served each for itself, by a server that is not quite as it should be. */
 function listenWith(
-  options: ServiceOptions,
+  options: ServerOptions,
   change: (conn: Deno.TcpConn) => Transport,
 ): AsyncDisposable & { port: number } {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
@@ -250,7 +250,7 @@ function listenWith(
   const accepting = acceptAll(listener, {
     onConnection(conn) {
       conns.push(conn);
-      served.push(serveConnection(change(conn as Deno.TcpConn), options));
+      served.push(serveOne(change(conn as Deno.TcpConn), options));
     },
     onError() {},
     clock: systemClock,

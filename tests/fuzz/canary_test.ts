@@ -7,7 +7,7 @@ import { readReply, readRequest } from "../../codec/message.ts";
 import { decode } from "../../codec/msgpack.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { newSeed, Random } from "../support/random.ts";
-import { serveConnection } from "../../server.ts";
+import { serveOne } from "../support/serve_one.ts";
 import { concat, message } from "../support/wire.ts";
 import { contentsOf, takeApart } from "./by_hand.ts";
 import { type Codec, readAll, SHIPPED } from "./codec_checks.ts";
@@ -110,7 +110,7 @@ function after(change: (bytes: Uint8Array) => Uint8Array): Serve {
     });
     const inner = streamsOf(transport);
     const piped = readable.pipeTo(inner.writable).catch(() => {}); // the peer may leave
-    await serveConnection(fromStreams({ ...inner, writable }), options);
+    await serveOne(fromStreams({ ...inner, writable }), options);
     await piped;
   };
 }
@@ -139,18 +139,18 @@ const SERVERS: Record<string, [serve: Serve, complaint: RegExp]> = {
   ],
   "bothers its operator": [async (transport, options) => {
     options?.onError?.(new Error("a byte was wrong"), {});
-    await serveConnection(transport, options);
+    await serveOne(transport, options);
   }, /reached onError/],
   "leaves a promise alone": [async (transport, options) => {
     void Promise.reject(new Error("nobody looks"));
-    await serveConnection(transport, options);
+    await serveOne(transport, options);
   }, /a rejection that nobody handled/],
   "rejects": [async (transport, options) => {
-    await serveConnection(transport, options);
+    await serveOne(transport, options);
     throw new Error("the connection was bad");
   }, /a rejection that nobody handled/],
   "never ends": [async (transport, options) => {
-    await serveConnection(transport, options);
+    await serveOne(transport, options);
     await new Promise(() => {});
   }, /nothing moves any more/],
 };

@@ -9,7 +9,7 @@ import { encode } from "../../codec/msgpack.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { chunksOf, concat, frame, hex, message, messages, unhex } from "../support/wire.ts";
 import { readAll } from "./codec_checks.ts";
-import { serveConnection } from "../../server.ts";
+import { serveOne } from "../support/serve_one.ts";
 import { converse, type Serve } from "./conversation.ts";
 import { describe } from "./describe.ts";
 import { fromStreams } from "../../transport/transport.ts";
@@ -90,7 +90,7 @@ const serveTrimmed: Serve = (transport, options) => {
     transform: (bytes, controller) => controller.enqueue(bytes[0] === 0x0a ? bytes.slice(1) : bytes.slice()),
   });
   const streams = streamsOf(transport);
-  return serveConnection(fromStreams({ ...streams, readable: streams.readable.pipeThrough(trim) }), options);
+  return serveOne(fromStreams({ ...streams, readable: streams.readable.pipeThrough(trim) }), options);
 };
 
 Deno.test("canary: a server that trims what it reads is right on the whole, and caught by some cut", async () => {

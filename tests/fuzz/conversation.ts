@@ -11,14 +11,14 @@ import type { Commands } from "../../handlers/command.ts";
 import { command } from "../../handlers/command.ts";
 import { RpcError } from "../../errors.ts";
 import { MAX_TIMER_MS } from "../../limits.ts";
-import { serveConnection } from "../../server.ts";
+import { serveOne } from "../support/serve_one.ts";
 import { sleep } from "../../transport/clock.ts";
 import { fromStreams, type Transport } from "../../transport/transport.ts";
 import { concat } from "../support/wire.ts";
 import { LeapingClock } from "./leaping_clock.ts";
 
 /** Serves a connection: the shipped code, or a broken one that a test puts in its place. */
-export type Serve = (transport: Transport, options: Parameters<typeof serveConnection>[1]) => Promise<void>;
+export type Serve = (transport: Transport, options: Parameters<typeof serveOne>[1]) => Promise<void>;
 
 /** What came of a connection. */
 export interface Conversation {
@@ -79,7 +79,7 @@ const COMMANDS: Commands = {
 };
 
 /** Lets one connection run to its end. */
-export async function converse(chunks: Uint8Array[], serve: Serve = serveConnection): Promise<Conversation> {
+export async function converse(chunks: Uint8Array[], serve: Serve = serveOne): Promise<Conversation> {
   const clock = new LeapingClock();
   const errors: unknown[] = [];
   const rejections: unknown[] = [];

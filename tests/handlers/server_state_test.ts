@@ -16,7 +16,8 @@ import {
 } from "../../handlers/command.ts";
 import type { Middleware } from "../../handlers/server_state.ts";
 import { checkLimit, DEFAULT_LIMITS, LIMIT_NAMES, type Limits, MAY_BE_ENDLESS, resolveLimits } from "../../limits.ts";
-import { serve, serveConnection } from "../../server.ts";
+import { serve } from "../../server.ts";
+import { serveOne } from "../support/serve_one.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import {
@@ -509,13 +510,13 @@ Deno.test("resolveLimits() gives the defaults where nothing, or undefined, is wa
   assertEquals(DEFAULT_LIMITS.maxDepth, 64);
 });
 
-Deno.test("serve() and serveConnection() refuse a limit out of range, and leave nothing behind", async () => {
+Deno.test("serve() and createServer() refuse a limit out of range, and leave nothing behind", async () => {
   for (const name of LIMIT_NAMES) {
     for (const value of [0, -1, NaN, Infinity, "5", 2 ** 31, 1.5]) {
       if (value === Infinity && MAY_BE_ENDLESS.has(name)) continue;
       const limits = { [name]: value as number };
       await assertRejects(() => serve({ port: 0, ...limits }), RangeError, `as ${name}: `);
-      await assertRejects(() => serveConnection(memoryPair()[0], limits), RangeError, `as ${name}: `);
+      await assertRejects(() => serveOne(memoryPair()[0], limits), RangeError, `as ${name}: `);
     }
   }
 });

@@ -2,7 +2,8 @@
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect, type ConnectOptions } from "../../client.ts";
-import { serve, serveConnection, type ServeOptions } from "../../server.ts";
+import { serve, type ServeOptions } from "../../server.ts";
+import { serveOne } from "../support/serve_one.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { Certificates } from "./certificates.ts";
 import { Program, root, run, testWith } from "./programs.ts";
@@ -169,7 +170,7 @@ Deno.test("an option that is none of its values, or does not exist, is refused b
     assert(error instanceof TypeError || error instanceof RangeError, error.name);
   }
   for (const [options, text] of SERVERS_OWN.slice(1)) {
-    const error = await assertRejects(() => serveConnection(memoryPair()[0], options as ServeOptions), TypeError);
+    const error = await assertRejects(() => serveOne(memoryPair()[0], options as ServeOptions), TypeError);
     assert(error.message.startsWith(text), error.message);
   }
   for (const options of [null, 5, "127.0.0.1", []]) {

@@ -5,7 +5,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { decode, encode } from "../../codec/msgpack.ts";
-import { command, RpcError, serve, type Server } from "../../mod.ts";
+import { command, type ListeningServer, RpcError, serve } from "../../mod.ts";
 import { concat, frame, type Message, takeFrames } from "../support/wire.ts";
 import { example, Folder, onFreePort, type Package, Program, root, run, startNginx, testWith } from "./programs.ts";
 
@@ -38,12 +38,12 @@ const commands = {
   }),
 };
 
-function serveOn(port: number): Promise<Server> {
+function serveOn(port: number): Promise<ListeningServer> {
   return serve({ port, commands, onError: () => {} });
 }
 
 /** Listens where another server has just begun to shut down: it gives up the port in one of the next turns. */
-async function serveAfter(server: Server): Promise<Server> {
+async function serveAfter(server: ListeningServer): Promise<ListeningServer> {
   for (let tries = 1;; tries++) {
     try {
       return await serveOn(server.port);

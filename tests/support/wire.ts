@@ -11,8 +11,9 @@ import { assertEquals } from "@std/assert";
 import { decode, encode } from "../../codec/msgpack.ts";
 import { type Command, command, type Context, type ReplyFields } from "../../handlers/command.ts";
 import type { ErrorOrigin } from "../../handlers/error_log.ts";
-import type { ServiceOptions } from "../../handlers/server_state.ts";
-import { serve, serveConnection, type ServeOptions, type Server } from "../../server.ts";
+import type { ServerOptions } from "../../handlers/server_state.ts";
+import { type ListeningServer, serve, type ServeOptions } from "../../server.ts";
+import { serveOne } from "./serve_one.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { closeQuietly, type Transport as Connection, writeAll } from "../../transport/transport.ts";
 import { standardError } from "../../transport/standard_error.ts";
@@ -457,13 +458,13 @@ export class ErrorLog {
 
 /** A listening server and its peers. */
 export class TestServer implements AsyncDisposable {
-  readonly server: Server;
+  readonly server: ListeningServer;
   readonly errors: ErrorLog;
   readonly #clock: unknown;
   readonly #place: Place;
   readonly #peers: Peer[] = [];
 
-  constructor(server: Server, errors: ErrorLog, clock: unknown, place: Place) {
+  constructor(server: ListeningServer, errors: ErrorLog, clock: unknown, place: Place) {
     this.server = server;
     this.errors = errors;
     this.#clock = clock;
@@ -521,10 +522,10 @@ export class ServedInMemory implements AsyncDisposable {
   /** Resolves when the server has done with the connection. */
   readonly served: Promise<void>;
 
-  constructor(options: ServiceOptions) {
+  constructor(options: ServerOptions) {
     const [peer, there] = memoryPeer();
     this.peer = peer;
-    this.served = serveConnection(there, { onError: this.errors.onError, ...options });
+    this.served = serveOne(there, { onError: this.errors.onError, ...options });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -535,6 +536,6 @@ export class ServedInMemory implements AsyncDisposable {
 }
 
 /** A connection in memory, and the peer at its end. */
-export function withMemory(options: ServiceOptions = {}): ServedInMemory {
+export function withMemory(options: ServerOptions = {}): ServedInMemory {
   return new ServedInMemory(options);
 }

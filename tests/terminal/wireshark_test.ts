@@ -9,7 +9,8 @@
 import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
 import { connect } from "../../client.ts";
 import { command } from "../../handlers/command.ts";
-import { serve, serveConnection } from "../../server.ts";
+import { serve } from "../../server.ts";
+import { serveOne } from "../support/serve_one.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { fromStreams, type Transport } from "../../transport/transport.ts";
 import { streamsOf } from "../support/streams.ts";
@@ -211,7 +212,7 @@ async function record(capture: Capture, talk: (dial: () => Promise<Transport>) =
   const outgoing = tap("client");
   const { readable, writable } = streamsOf(here);
   const piped = outgoing.readable.pipeTo(writable);
-  const served = serveConnection(there, { commands });
+  const served = serveOne(there, { commands });
   await talk(() =>
     Promise.resolve(fromStreams({ readable: readable.pipeThrough(tap("server")), writable: outgoing.writable }))
   );
