@@ -84,11 +84,11 @@ export function tlsTransport(
   let silent = true;
   const readable = new ReadableStream<Uint8Array>({
     start(controller) {
-      socket.pause();
+      pause(socket);
       socket.on("data", ({ buffer, byteOffset, byteLength }: Buffer) => {
         if (ended) return;
         silent = false;
-        socket.pause(); // one chunk at a time: the stages say when they want the next
+        pause(socket); // one chunk at a time: the stages say when they want the next
         // Not as a Buffer, whose slice() does not copy.
         controller.enqueue(new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength));
       });
@@ -109,10 +109,10 @@ export function tlsTransport(
         () => end(() => controller.error(new Deno.errors.ConnectionReset("the connection is closed"))),
       );
     },
-    pull: () => void socket.resume(),
+    pull: () => resume(socket),
     cancel() {
       ended = true;
-      socket.pause();
+      pause(socket);
     },
   }, { highWaterMark: 0 });
   const writable = new WritableStream<Uint8Array>({
@@ -136,6 +136,25 @@ export function tlsTransport(
     ref: () => void socket.ref(),
     unref: () => void socket.unref(),
   });
+}
+
+/** The socket below, as the runtime keeps it. */
+interface Below {
+  readonly _handle?: { readonly _parent?: { readStop?(): unknown; readStart?(): unknown } } | null;
+}
+
+/**
+ * Reads no more. The runtime pauses what is decrypted alone, and goes on reading the socket below, without end: a peer that sends
+ * on would fill the memory.
+ */
+function pause(socket: TLSSocket): void {
+  socket.pause();
+  (socket as Below)._handle?._parent?.readStop?.();
+}
+
+function resume(socket: TLSSocket): void {
+  (socket as Below)._handle?._parent?.readStart?.();
+  socket.resume();
 }
 
 /**
