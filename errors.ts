@@ -36,8 +36,54 @@ export interface RpcErrorOptions {
   cause?: unknown;
 }
 
-/** Codes by which a server says that it did not start the request. */
-const NOT_STARTED: ReadonlySet<string> = new Set(["OVERLOADED", "SHUTTING_DOWN"]);
+/** What a code means to whoever gets it. */
+export interface CodeMeaning {
+  /** Who says it: the server, by a reply; or the caller's own end, where no reply came. */
+  readonly saidBy: "server" | "caller";
+  /** Whether the handler was started. */
+  readonly started: "no" | "yes" | "maybe";
+  /** Whether sending the request again is safe, and can help. */
+  readonly retryable: boolean;
+  /** What becomes of the connection. */
+  readonly connection: "goes on" | "ends" | "may end";
+  /** Whether a reply without `seq` may say it of the connection as a whole. */
+  readonly unasked: boolean;
+}
+
+const SAID = { saidBy: "server", started: "no", retryable: false, connection: "goes on", unasked: false } as const;
+const SUFFERED = {
+  saidBy: "caller",
+  started: "maybe",
+  retryable: false,
+  connection: "may end",
+  unasked: false,
+} as const;
+
+/** All codes of packline's own: the one place that says what each means (PROTOCOL.md, "What goes wrong"). */
+export const ERROR_CODES: Readonly<Record<ErrorCode, CodeMeaning>> = {
+  BAD_FRAME: { ...SAID, connection: "ends", unasked: true },
+  INVALID_MESSAGE: { ...SAID, unasked: true },
+  CMD_NOT_FOUND: SAID,
+  INVALID_SLEEP: SAID,
+  INVALID_PARAMS: SAID,
+  DEADLINE_EXCEEDED: { ...SAID, started: "maybe" },
+  CANCELLED: { ...SAID, started: "maybe", connection: "may end" },
+  OVERLOADED: { ...SAID, retryable: true, connection: "may end", unasked: true },
+  SHUTTING_DOWN: { ...SAID, retryable: true, connection: "ends" },
+  REPLY_TOO_LARGE: { ...SAID, started: "yes" },
+  REPLY_NOT_ENCODABLE: { ...SAID, started: "yes" },
+  INTERNAL: { ...SAID, started: "maybe" },
+  CONNECTION_LOST: { ...SUFFERED, connection: "ends" },
+  TIMEOUT: SUFFERED,
+  CLOSED: { ...SUFFERED, connection: "ends" },
+  BAD_REPLY: SUFFERED,
+};
+
+/** What a code means; `undefined` for one that is not packline's own. */
+export function meaningOf(code: unknown): CodeMeaning | undefined {
+  // Own properties only: a peer's code may be "constructor".
+  return typeof code === "string" && Object.hasOwn(ERROR_CODES, code) ? ERROR_CODES[code as ErrorCode] : undefined;
+}
 
 /** Marks the errors of every copy of the library: a program that imports two versions of it holds two classes. */
 const BRAND = Symbol.for("packline.RpcError");
@@ -106,7 +152,7 @@ export class RpcError extends Error {
     super(text === undefined ? code : `${code}: ${text}`, "cause" in options ? { cause: options.cause } : undefined);
     this.code = code;
     this.data = options.data;
-    this.retryable = options.retryable ?? NOT_STARTED.has(code);
+    this.retryable = options.retryable ?? (meaningOf(code)?.retryable === true);
     this.#text = text;
   }
 

@@ -19,7 +19,7 @@ import {
   ReceivedReply,
   type Truncated,
 } from "../codec/message.ts";
-import { RpcError } from "../errors.ts";
+import { meaningOf, RpcError } from "../errors.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import { resolveLimits } from "../limits.ts";
 import type { Timer } from "../transport/clock.ts";
@@ -52,9 +52,6 @@ const QUIET_MS = 1_000;
 
 /** How long after its first reply a server of the article's kind may take to close. */
 const CLOSES_WITHIN_MS = 20;
-
-/** Codes that a server uses without `seq` when the whole connection is meant. */
-const ABOUT_THE_CONNECTION: ReadonlySet<unknown> = new Set(["BAD_FRAME", "INVALID_MESSAGE", "OVERLOADED"]);
 
 /** What a connection needs of its client. */
 export interface ConnectionOwner extends ClientCallOwner {
@@ -389,7 +386,7 @@ export class ClientConnection implements CallConnection {
 
   /** What a reply means that belongs to no call. */
   #unasked({ seq, fields }: ReceivedReply): RpcError {
-    if (ABOUT_THE_CONNECTION.has(fields.err)) return receivedError(fields);
+    if (meaningOf(fields.err)?.unasked === true) return receivedError(fields);
     if (seq !== undefined || !this.#owner.sequenced) {
       return badReply(`${this.peer} sent a reply that was not asked for`);
     }

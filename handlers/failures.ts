@@ -6,16 +6,16 @@
  */
 
 import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
-import { RpcError } from "../errors.ts";
+import { meaningOf, RpcError } from "../errors.ts";
 import { isReceived } from "../session/received.ts";
 
-/** Codes with which a call ends at its caller: they say nothing about this server, so a handler cannot answer them. */
-const CALLERS_OWN: ReadonlySet<string> = new Set(["CONNECTION_LOST", "TIMEOUT", "CLOSED", "BAD_REPLY"]);
-
-/** Whether a caller may be told an error as it is. That another server has not started a request says nothing about this one. */
+/**
+ * Whether a caller may be told an error as it is. How a call of the handler's own has ended says nothing about this server, nor
+ * does it that another server has not started a request.
+ */
 export function isForCaller(error: unknown): error is RpcError {
   return holds(() =>
-    error instanceof RpcError && !CALLERS_OWN.has(error.code) && !(error.retryable && isReceived(error))
+    error instanceof RpcError && meaningOf(error.code)?.saidBy !== "caller" && !(error.retryable && isReceived(error))
   );
 }
 
