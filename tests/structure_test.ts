@@ -35,7 +35,7 @@ const RULES: Record<string, Rule> = {
 const TOP_LEVEL = [
   ...["deno.json", "deno.lock", "jsr.json", "mod.ts", "server.ts", "client.ts", "errors.ts", "limits.ts"],
   ...["transport", "codec", "session", "handlers", "client", "cli", "tests", "bench", "examples", "docs", ".ci"],
-  ...["README.md", "PROTOCOL.md", "RELIABILITY.md", "CHANGELOG.md", "LICENSE"],
+  ...["README.md", "PROTOCOL.md", "RELIABILITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"],
 ];
 
 /** Folders in a folder: a room has none, unless all that is in it is of one kind. */
