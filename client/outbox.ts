@@ -8,7 +8,7 @@
  * Refused: a message that cannot be written; it leaves no byte, and whoever gave it is told.
  */
 
-import type { Output } from "../codec/decode.ts";
+import type { Output } from "../codec/stage.ts";
 import { EncodeStage } from "../codec/encode.ts";
 import { OutgoingControl, writeEncodedRequest } from "../codec/message.ts";
 import type { ClientCall } from "./client_call.ts";

@@ -17,20 +17,13 @@ import { FrameScanner } from "./frame.ts";
 import { BadFrame, type Decoded, InvalidMessage, Truncated } from "./message.ts";
 import { DecodeError } from "./errors.ts";
 import { Reader } from "./reader.ts";
+import type { Output } from "./stage.ts";
 
 /** What the tail of a chunk is copied into at first; a buffer that has grown beyond {@linkcode KEEP_BYTES} goes. */
 const FIRST_HELD_BYTES = 256;
 const KEEP_BYTES = 4 * 1024;
 
 const NO_MAP = "the first message is not a map: its sender speaks another protocol";
-
-/** What a stage can do with its output; a `TransformStream`'s controller can, and so can the next stage itself. */
-export interface Output<Chunk> {
-  /** Hands a chunk on. */
-  enqueue(chunk: Chunk): void;
-  /** Ends the output behind what was handed on, and refuses further input. */
-  terminate(): void;
-}
 
 /** The decode stage: give it to a `TransformStream`, or compose it with others. */
 export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Message>[]> {

@@ -10,7 +10,7 @@
  */
 
 import { messageBytesFor } from "../limits.ts";
-import type { Output } from "./decode.ts";
+import type { Output } from "./stage.ts";
 import {
   LONG_HEADER_BYTES,
   MAX_SHORT_PAYLOAD_BYTES,

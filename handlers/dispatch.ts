@@ -11,7 +11,7 @@
  * came before it, and ends the connection.
  */
 
-import type { Output } from "../codec/decode.ts";
+import type { Output } from "../codec/stage.ts";
 import type { EncodeOptions } from "../codec/encode.ts";
 import { PayloadTooLargeError } from "../codec/errors.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";

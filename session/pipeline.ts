@@ -5,15 +5,7 @@
  * In: three transformers that work one by one as well. Out: one that does what the three do in a row.
  */
 
-import type { Output } from "../codec/decode.ts";
-
-/** A stage: a transformer that needs no more of its controller than an {@linkcode Output}. */
-export interface Stage<In, Out> {
-  start?(output: Output<Out>): void;
-  transform(chunk: In, output: Output<Out>): void | Promise<void>;
-  flush?(output: Output<Out>): void | Promise<void>;
-  cancel?(reason: unknown): void | Promise<void>;
-}
+import type { Output, Stage } from "../codec/stage.ts";
 
 /** Hands what one stage puts out to the next, at once, and remembers whether the next asks for patience. */
 class Link<Chunk, Out> implements Output<Chunk> {
