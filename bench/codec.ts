@@ -34,7 +34,9 @@ function packline(): Codec {
   return {
     encode(value) {
       writer.writeValue(value);
-      return writer.take();
+      const { bytes, start, position } = writer;
+      writer.finish();
+      return bytes.subarray(start, position);
     },
     decode(bytes) {
       reader.begin(bytes, 0, bytes.length);
