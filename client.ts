@@ -1,7 +1,7 @@
 /**
  * The client's face: `connect()`, and the types that carry a command's parameters and reply to its caller.
  *
- * In: an address, or any other way to get a pair of streams; the commands, as a value or as a type alone. Out: a
+ * In: an address, or any other way to get a transport; the commands, as a value or as a type alone. Out: a
  * {@linkcode Client}. Refused: an address that cannot be reached; options that are none; names and parameters that the
  * commands do not have, by the compiler.
  */

@@ -1,7 +1,7 @@
 /**
  * One connection of a server: source, decode, dispatch, encode, sink, and an eye on the time.
  *
- * In: a pair of streams. Out: a promise of its end, which never rejects. What goes wrong on the way belongs to this
+ * In: a transport. Out: a promise of its end, which never rejects. What goes wrong on the way belongs to this
  * connection alone: it ends, and its handlers are told.
  */
 
@@ -11,16 +11,19 @@ import { BadFrame, type Control, readRequest, type Request } from "../codec/mess
 import { RpcError } from "../errors.ts";
 import { compose } from "../session/pipeline.ts";
 import { OutputBuffer } from "../session/output_buffer.ts";
-import { bufferAfter, closeQuietly, FIRST_READ_BYTES, type Transport } from "../transport/transport.ts";
+import {
+  bufferAfter,
+  closeQuietly,
+  FIRST_READ_BYTES,
+  LARGEST_READ_BYTES,
+  type Transport,
+} from "../transport/transport.ts";
 import { READS_A_ROUND } from "../session/yield_budget.ts";
 import { DispatchStage } from "./dispatch.ts";
 import type { OpenConnection, ServerState } from "./server_state.ts";
 
 /** A read that may hold work for long: with the next one, it may be another's turn. */
 const LONG_READ_BYTES = 4 * 1024;
-
-/** No read is longer. */
-const MOST_READ_BYTES = 64 * 1024;
 
 /**
  * After the last reply, what the peer still sends is read and dropped, so that the reply is not lost to a reset: up to
@@ -50,7 +53,7 @@ export class Connection implements OpenConnection {
   /** Whether the peer may send: not while what it has sent already waits for room. */
   #reading = false;
   #probing = false;
-  #bytesAtOnce = MOST_READ_BYTES;
+  #bytesAtOnce = LARGEST_READ_BYTES;
   readonly #ended = Promise.withResolvers<void>();
   #watched = { receivedBytes: 0, sentBytes: 0, frames: 0 };
   #silentSinceMs = Infinity;
@@ -220,7 +223,7 @@ export class Connection implements OpenConnection {
       const wasLong = mayLast && yieldBudget.isExhausted;
       this.#bytesAtOnce = wasLong
         ? Math.max(LONG_READ_BYTES, this.#bytesAtOnce / 4)
-        : Math.min(MOST_READ_BYTES, 2 * this.#bytesAtOnce);
+        : Math.min(LARGEST_READ_BYTES, 2 * this.#bytesAtOnce);
       if (wasLong) { while (yieldBudget.isExhausted) await yieldBudget.refilled(); }
     }
   }
