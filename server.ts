@@ -28,7 +28,7 @@ import { type Acceptor, listen } from "./transport/listen.ts";
 import { acceptAll } from "./transport/accept_loop.ts";
 import type { Timer } from "./transport/clock.ts";
 import { standardError } from "./transport/standard_error.ts";
-import { closeQuietly, type Transport, writeAll } from "./transport/transport.ts";
+import { closeTransport, type Transport, writeAll } from "./transport/transport.ts";
 import { type ServerTls, TLS } from "./transport/tls.ts";
 
 /** How often connections are looked at for a frame, a silence or a write that takes too long. */
@@ -359,7 +359,7 @@ async function refuse(transport: Transport, error: RpcError): Promise<void> {
   } catch {
     // The client has left already.
   }
-  closeQuietly(transport);
+  closeTransport(transport);
 }
 
 if (import.meta.main) {

@@ -13,7 +13,7 @@ import { DecodeStage } from "../codec/decode.ts";
 import { type Decoded, readReply, ReceivedReply, Truncated } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS, type Limits } from "../limits.ts";
-import { bufferAfter, closeQuietly, FIRST_READ_BYTES, type Transport, writeAll } from "../transport/transport.ts";
+import { bufferAfter, closeTransport, FIRST_READ_BYTES, type Transport, writeAll } from "../transport/transport.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Outgoing } from "./call.ts";
 
@@ -95,7 +95,7 @@ export class Conversation {
   /** Ends the connection, and whatever waits for it. */
   close(): void {
     this.#ended = true;
-    closeQuietly(this.#transport);
+    closeTransport(this.#transport);
   }
 
   #next(): Promise<Batch | null> {

@@ -10,7 +10,7 @@
 import type { ReceivedReply } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { resolveLimits } from "../limits.ts";
-import { closeQuietly, type Transport } from "../transport/transport.ts";
+import { closeTransport, type Transport } from "../transport/transport.ts";
 import type { Outgoing } from "./call.ts";
 import { Conversation } from "./conversation.ts";
 
@@ -34,7 +34,7 @@ export class Session {
     if (this.#conversation === undefined || this.#conversation.ended) {
       const transport = await this.#dial(signal);
       if (signal.aborted) {
-        closeQuietly(transport);
+        closeTransport(transport);
         throw new RpcError("CONNECTION_LOST", "the connection came too late", { cause: signal.reason });
       }
       this.#conversation = new Conversation(transport, this.#limits);

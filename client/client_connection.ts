@@ -32,7 +32,7 @@ import {
   type ClientCallOwner,
   unsendable,
 } from "./client_call.ts";
-import { bufferAfter, closeQuietly, FIRST_READ_BYTES, type Transport } from "../transport/transport.ts";
+import { bufferAfter, closeTransport, FIRST_READ_BYTES, type Transport } from "../transport/transport.ts";
 import { badReply, receivedError } from "../session/received.ts";
 
 /** How long the end of a connection waits for its last write. */
@@ -363,7 +363,7 @@ export class ClientConnection implements CallConnection {
       this.#owner.servesOnce = true;
     }
     this.#outbox.close();
-    closeQuietly(this.#transport);
+    closeTransport(this.#transport);
     const unanswered = [];
     for (const call of this.#calls.values()) {
       if (call.settled) deadlines.delete(call);

@@ -17,7 +17,7 @@ import { type Clock, sleep } from "../transport/clock.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
 import { type Dial, dialInTime, unreachable } from "../transport/dial.ts";
 import { isDenied } from "../transport/runtime.ts";
-import { closeQuietly } from "../transport/transport.ts";
+import { closeTransport } from "../transport/transport.ts";
 import { Backoff } from "./backoff.ts";
 import { IncomingStream, type StreamOptions } from "./incoming_stream.ts";
 import { type CallOptions, CallQueue, type ClientCall, UnaryCall } from "./client_call.ts";
@@ -228,7 +228,7 @@ export class RpcClient implements ConnectionOwner {
       const transport = await dialInTime(this.#options.dial, this.clock, this.#attempt);
       // The client may have been closed just now.
       if (this.#attempt.signal.aborted) {
-        closeQuietly(transport);
+        closeTransport(transport);
         throw this.#attempt.signal.reason;
       }
       this.#connection = new ClientConnection(this, transport);

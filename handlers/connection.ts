@@ -13,7 +13,7 @@ import { compose } from "../session/pipeline.ts";
 import { OutputBuffer } from "../session/output_buffer.ts";
 import {
   bufferAfter,
-  closeQuietly,
+  closeTransport,
   FIRST_READ_BYTES,
   LARGEST_READ_BYTES,
   type Transport,
@@ -118,7 +118,7 @@ export class Connection implements OpenConnection {
   close(reason: unknown = new Error("the connection was closed")): void {
     this.#dispatch.cancel(reason);
     this.#outflow.close();
-    closeQuietly(this.#transport);
+    closeTransport(this.#transport);
     // A stream whose peer does not read cannot always be made to give up a write: the end does not wait for it.
     this.#server.connections.delete(this);
     this.#ended.resolve();

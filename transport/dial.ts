@@ -11,7 +11,7 @@ import type { Clock } from "./clock.ts";
 import { isDenied } from "./runtime.ts";
 import { addressText, socketTransport } from "./tcp.ts";
 import { type ClientTls, reasonOf, tlsProblem } from "./tls.ts";
-import { closeQuietly, type Transport } from "./transport.ts";
+import { closeQuietly, closeTransport, type Transport } from "./transport.ts";
 
 /** How long one dial may take. A host that drops packets would otherwise hold a caller for two minutes. */
 const DIAL_TIMEOUT_MS = 10_000;
@@ -109,7 +109,7 @@ export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortControll
     return checked(await Promise.race([dialed, unwanted]));
   } catch (error) {
     // What comes too late is closed.
-    if (signal.aborted) dialed.then(checked).then(closeQuietly).catch(ignore);
+    if (signal.aborted) dialed.then(checked).then(closeTransport).catch(ignore);
     throw error;
   } finally {
     clock.clearTimer(timer);

@@ -146,7 +146,7 @@ class StreamTransport implements Transport {
 
   close(): void {
     const reason = new Error("the connection was closed");
-    closeQuietly({ close: () => this.#streams.close?.() });
+    closeTransport({ close: () => this.#streams.close?.() });
     // A stream that has ended already rejects: that is what was wanted.
     this.#reader.cancel(reason).catch(ignore);
     this.#writer.abort(reason).catch(ignore);
@@ -182,13 +182,19 @@ export function bufferAfter(buffer: Uint8Array, readBytes: number): Uint8Array {
   return buffer;
 }
 
-/**
- * Closes what may be closed already. That it throws, as a socket does then, keeps nobody from what is to be done at the end of
- * a connection.
- */
+/** Closes a socket or a listener that may be closed already. */
 export function closeQuietly(resource: { close(): void }): void {
   try {
     resource.close();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BadResource)) throw error;
+  }
+}
+
+/** Closes a transport, which may be a user's: what it throws keeps nobody from what is to be done at the end of a connection. */
+export function closeTransport(transport: Pick<Transport, "close">): void {
+  try {
+    transport.close();
   } catch {
     // It is of no more use either way.
   }

@@ -6,7 +6,7 @@ import { type Decoded, type Fields, InvalidMessage } from "../../codec/message.t
 import type { Reader } from "../../codec/reader.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { memoryPair } from "../../transport/memory.ts";
-import { closeQuietly, type Transport, writeAll } from "../../transport/transport.ts";
+import { closeQuietly, closeTransport, type Transport, writeAll } from "../../transport/transport.ts";
 import { dialAddress } from "../../transport/dial.ts";
 import { socketTransport } from "../../transport/tcp.ts";
 
@@ -141,7 +141,7 @@ export class ScriptedServer implements AsyncDisposable {
 
   /** Ends the connection now. */
   cut(): void {
-    closeQuietly(this.#transport);
+    closeTransport(this.#transport);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

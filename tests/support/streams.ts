@@ -1,12 +1,12 @@
 /** A transport as a pair of streams, for tests that put something between, or read and write as it comes. */
 
-import { type ByteStreams, closeQuietly, type Transport, writeAll } from "../../transport/transport.ts";
+import { type ByteStreams, closeTransport, type Transport, writeAll } from "../../transport/transport.ts";
 
 /** The streams; nothing is read ahead. */
 export function streamsOf(transport: Transport): ByteStreams & { close(): void } {
   return {
     peer: transport.peer,
-    close: () => closeQuietly(transport),
+    close: () => closeTransport(transport),
     readable: new ReadableStream<Uint8Array>({
       async pull(controller) {
         const buffer = new Uint8Array(64 * 1024);
@@ -14,12 +14,12 @@ export function streamsOf(transport: Transport): ByteStreams & { close(): void }
         if (readBytes === null) controller.close();
         else controller.enqueue(buffer.subarray(0, readBytes));
       },
-      cancel: () => closeQuietly(transport),
+      cancel: () => closeTransport(transport),
     }, { highWaterMark: 0 }),
     writable: new WritableStream<Uint8Array>({
       write: (chunk) => writeAll(transport, chunk),
       close: () => transport.closeWrite(),
-      abort: () => closeQuietly(transport),
+      abort: () => closeTransport(transport),
     }),
   };
 }

@@ -2,7 +2,14 @@
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { memoryPair } from "../../transport/memory.ts";
-import { bufferAfter, closeQuietly, FIRST_READ_BYTES, fromStreams, writeAll } from "../../transport/transport.ts";
+import {
+  bufferAfter,
+  closeQuietly,
+  closeTransport,
+  FIRST_READ_BYTES,
+  fromStreams,
+  writeAll,
+} from "../../transport/transport.ts";
 import { hex } from "../support/wire.ts";
 
 Deno.test("fromStreams() reads a chunk piece by piece, passes over empty ones, and finds the end", async () => {
@@ -77,10 +84,20 @@ Deno.test("bufferAfter() gives a larger buffer as reads fill it, up to 64 KiB, a
   assertEquals(offered, kibibytes.map((kib) => kib * 1024));
 });
 
-Deno.test("closeQuietly() closes what is closed already", () => {
+Deno.test("closeQuietly() closes what may be closed already, and hides nothing else", () => {
+  let closed = 0;
+  closeQuietly({ close: () => closed++ });
+  assertEquals(closed, 1);
   closeQuietly({
     close() {
-      throw new Deno.errors.BadResource();
+      throw new Deno.errors.BadResource("closed already");
     },
   });
+  const broken = {
+    close() {
+      throw new TypeError("something else");
+    },
+  };
+  assertThrows(() => closeQuietly(broken), TypeError, "something else");
+  closeTransport(broken);
 });
