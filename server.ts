@@ -10,7 +10,7 @@ import { encodeFrame } from "./codec/encode.ts";
 import { Reply, writeReply } from "./codec/message.ts";
 import { RpcError } from "./errors.ts";
 import type { ServerStatistics } from "./handlers/command.ts";
-import { Connection } from "./handlers/connection.ts";
+import { ServerConnection } from "./handlers/server_connection.ts";
 import { type ServerOptions, ServerState } from "./handlers/server_state.ts";
 import {
   checkOptions,
@@ -25,14 +25,11 @@ import {
 } from "./limits.ts";
 import { HOSTNAME, LISTEN_PORT, PATH } from "./transport/address.ts";
 import { type Acceptor, listen } from "./transport/listen.ts";
+import { Sweeper } from "./session/sweeper.ts";
 import { acceptAll } from "./transport/accept_loop.ts";
-import type { Timer } from "./transport/clock.ts";
 import { standardError } from "./transport/standard_error.ts";
 import { closeTransport, type Transport, writeAll } from "./transport/transport.ts";
 import { type ServerTls, TLS } from "./transport/tls.ts";
-
-/** How often connections are looked at for a frame, a silence or a write that takes too long. */
-const SWEEP_MS = 500;
 
 /** After the grace, how long the news of it may take to reach its callers. */
 const CUT_MS = 500;
@@ -223,7 +220,7 @@ class PacklineServer implements Server {
 
   constructor(state: ServerState) {
     this.#state = state;
-    this.#sweeper = new Sweeper(state);
+    this.#sweeper = new Sweeper(state.clock, state.connections);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.finished = promise;
     this.#finish = resolve;
@@ -241,7 +238,7 @@ class PacklineServer implements Server {
     this.#acceptors.push(acceptor);
     this.#accepting.push(acceptAll(acceptor, {
       onConnection: (transport) => void this.accept(transport),
-      onError: (error) => this.#state.report(error, {}),
+      onError: (error) => this.#state.errors.report(error, {}),
       clock,
     }));
     return { hostname: acceptor.hostname, port: acceptor.port, address: acceptor.address };
@@ -249,19 +246,22 @@ class PacklineServer implements Server {
 
   async accept(transport: Transport): Promise<void> {
     const state = this.#state;
-    if (state.draining) return await refuse(transport, new RpcError("SHUTTING_DOWN"));
+    if (state.drain.isRefusing) return await refuse(transport, new RpcError("SHUTTING_DOWN"));
     if (state.connections.size >= state.limits.maxConnections) {
       state.counts.connectionsRefused++;
       return await refuse(transport, new RpcError("OVERLOADED", "the server has no room for another connection"));
     }
-    const ended = new Connection(state, transport).run();
+    const connection = new ServerConnection(state, transport);
+    state.connections.add(connection);
+    state.counts.connectionsAccepted++;
     this.#sweeper.start();
-    await ended;
+    await connection.run();
+    state.connections.delete(connection);
     if (state.connections.size === 0) this.#sweeper.stop();
   }
 
   statistics(): ServerStatistics {
-    return this.#state.statistics();
+    return this.#state.report.statistics();
   }
 
   shutdown({ graceMs = DEFAULT_GRACE_MS }: { graceMs?: number } = {}): Promise<ShutdownReport> {
@@ -287,14 +287,15 @@ class PacklineServer implements Server {
   async #drain(): Promise<ShutdownReport> {
     const state = this.#state;
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
-    state.stopping = true;
+    state.drain.phase = "stopping";
     for (const acceptor of this.#acceptors) acceptor.close();
     // Only then is the port given up: a client that is refused before would find its way back here, and be reset.
     await Promise.all(this.#accepting);
-    state.draining = true;
+    state.drain.phase = "refusing";
     for (const connection of state.connections) connection.drain();
     const ended = Promise.all([...state.connections].map((connection) => connection.ended));
     await Promise.race([ended, graceEnded]);
+    state.drain.phase = "cutting";
     for (const connection of state.connections) connection.cut();
     const timer = state.clock.setTimer(
       () => {
@@ -309,45 +310,7 @@ class PacklineServer implements Server {
     state.close();
     await standardError.flush(); // the program may end now
     this.#finish();
-    return { finished: state.finishedCalls, cut: state.cutCalls };
-  }
-}
-
-/** Looks at all connections of a server now and then, as long as there are some. */
-class Sweeper {
-  readonly #state: ServerState;
-  #timer: Timer | undefined;
-  #lookedMs = 0;
-
-  constructor(state: ServerState) {
-    this.#state = state;
-  }
-
-  start(): void {
-    if (this.#timer !== undefined) return;
-    this.#lookedMs = this.#state.clock.now();
-    this.#schedule();
-  }
-
-  stop(): void {
-    if (this.#timer !== undefined) this.#state.clock.clearTimer(this.#timer);
-    this.#timer = undefined;
-  }
-
-  #schedule(): void {
-    const { clock, connections } = this.#state;
-    this.#timer = clock.setTimer(
-      () => {
-        const nowMs = clock.now();
-        // After a computation or a stop of the process, what has come meanwhile has not been read yet.
-        const isBehind = nowMs - this.#lookedMs > 2 * SWEEP_MS;
-        this.#lookedMs = nowMs;
-        this.#schedule();
-        for (const connection of connections) connection.sweep(nowMs, isBehind);
-      },
-      SWEEP_MS,
-      false,
-    );
+    return { finished: state.drain.finishedCalls, cut: state.drain.cutCalls };
   }
 }
 

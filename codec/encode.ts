@@ -23,15 +23,13 @@ import { PayloadTooLargeError, TooHeavyError } from "./errors.ts";
 import { Writer } from "./writer.ts";
 
 /** How a message becomes bytes, and what becomes of one that cannot. */
-export interface EncodeOptions<Message> {
+export interface Encoding<Message> {
   /** Writes one payload: `writeReply` on a server, `writeRequest` on a client. */
   writeMessage(writer: Writer, message: Message): void;
   /** The largest payload of a message; asked for each, since a peer may raise what it takes. */
   maxPayloadBytes(message: Message): number;
   /** Told of a message that could not be written, and why; what it returns is written instead. */
   onUnwritable(message: Message, error: unknown): Message | undefined;
-  /** Told how many bytes each frame has, as soon as it is written. */
-  onFrame?(bytes: number): void;
 }
 
 /** Frames that lie apart leave as one chunk, copied, up to this size: one write costs more than such a copy. */
@@ -44,7 +42,8 @@ let idleWriter: Writer | undefined = new Writer();
 
 /** The encode stage: give it to a `TransformStream`, or compose it with others. */
 export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
-  readonly #options: EncodeOptions<Message>;
+  readonly #encoding: Encoding<Message>;
+  readonly #counter: { add(bytes: number): void } | undefined;
   /** The frames that have not left: a range of the slab that is written to, and those before it. */
   #slab: Uint8Array<ArrayBuffer> | undefined;
   #start = 0;
@@ -52,9 +51,13 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   #before: Uint8Array[] | undefined;
   #leaving = false;
 
-  /** @param options How a message becomes bytes, and what becomes of one that cannot. */
-  constructor(options: EncodeOptions<Message>) {
-    this.#options = options;
+  /**
+   * @param encoding How a message becomes bytes, and what becomes of one that cannot.
+   * @param counter Counts the bytes of each frame, as soon as it is written.
+   */
+  constructor(encoding: Encoding<Message>, counter?: { add(bytes: number): void }) {
+    this.#encoding = encoding;
+    this.#counter = counter;
   }
 
   transform(message: Message, output: Output<Uint8Array>): void {
@@ -92,9 +95,9 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
 
   #write(message: Message): void {
     try {
-      this.#writeFrame(message, this.#options.maxPayloadBytes(message));
+      this.#writeFrame(message, this.#encoding.maxPayloadBytes(message));
     } catch (error) {
-      const instead = this.#options.onUnwritable(message, error);
+      const instead = this.#encoding.onUnwritable(message, error);
       if (instead !== undefined) this.#write(instead);
     }
   }
@@ -106,7 +109,7 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
       writer.begin(messageBytesFor(limitBytes));
       writer.reserve(SHORT_HEADER_BYTES);
       writer.position += SHORT_HEADER_BYTES;
-      this.#options.writeMessage(writer, message);
+      this.#encoding.writeMessage(writer, message);
       this.#finishFrame(writer, limitBytes);
       this.#append(writer);
     } catch (error) {
@@ -129,7 +132,7 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
       this.#start = start;
     }
     this.#end = position;
-    this.#options.onFrame?.(position - start);
+    this.#counter?.add(position - start);
   }
 
   #finishFrame(writer: Writer, limitBytes: number): void {

@@ -1,53 +1,66 @@
 /**
- * One request on its way through a handler: its state, and how its handler is told that nobody wants the answer.
+ * A call at the server: from its request to its one final reply, and on to the end of its handler. All that can happen to
+ * a request happens here.
  *
- * In: a request, and the command it means. Out: whether it is settled, and a signal for its handler. What costs something
- * is made only when it is asked for: most handlers never look at their signal.
+ *     new > running > streaming > settled      (a handler that answers at once settles a new call)
+ *
+ * In: a request, and the command it means. Out: items, one final reply, and a signal for the handler. What costs something
+ * is made only when it is asked for: most handlers answer at once and never look at their signal.
  */
 
-import type { Request } from "../codec/message.ts";
-import type { RpcError } from "../errors.ts";
-import type { Clock } from "../transport/clock.ts";
-import type { PeerCertificate } from "../transport/certificate.ts";
+import { type Fields, Reply, type Request } from "../codec/message.ts";
+import { RpcError } from "../errors.ts";
+import type { ConnectionView } from "../session/connection.ts";
+import { CreditWindow } from "../session/credit.ts";
 import type { Expiring } from "../session/timer_wheel.ts";
-import type { HandlerResult, ReplyFields, ServerReport } from "./command.ts";
+import { inspect } from "../transport/runtime.ts";
+import type { HandlerResult, ReplyFields } from "./command.ts";
+import type { Invocation } from "./context.ts";
+import { isAbort, isForCaller } from "./failures.ts";
+import { isStream, type ItemReceiver, type ItemTurns, sendItems } from "./item_sender.ts";
 import type { RegisteredCommand } from "./registry.ts";
+import type { ServerState } from "./server_state.ts";
 
-/** What a call needs to know of its connection. */
-export interface CallHost {
-  /** Who is at the other end. */
-  readonly peer: string;
-  /** What the peer's certificate says, if one was asked for. */
-  readonly certificate: PeerCertificate | undefined;
-  /** The server's clock. */
-  readonly clock: Clock;
-  /** The server's view of itself. */
-  readonly view: ServerReport;
-  /** Sends the items of a stream to the call's caller. Resolves with the final reply, after the last item. */
-  sendItems(call: Call, items: AsyncIterable<unknown>): Promise<ReplyFields>;
-  /** Told when the time of a call is up. */
-  onExpired(call: Call): void;
-  /** Told of an error that the call's caller does not hear of. */
-  onError(call: Call, error: unknown): void;
-  /** Told of what a handler threw after its caller had an answer. */
-  onLateError(call: Call, error: unknown): void;
+// Made once: to make an error takes 2 µs, and one read of a peer's can hold sixteen thousand requests to refuse.
+const OVERLOADED = new RpcError("OVERLOADED");
+
+/** What a call needs to know of its connection and its server. */
+export interface CallOwner {
+  readonly server: ServerState;
+  readonly connection: ConnectionView;
+  /** What holds back the items of streams. */
+  readonly itemTurns: ItemTurns;
+  /** Whether no more credit can come. */
+  readonly inputEnded: boolean;
+  /** Takes a reply; it is encoded when this returns. */
+  push(reply: Reply<Call>): void;
+  /** The handler takes its time: from now on the call is known by its `seq`, its deadline and its place. */
+  onRunning(call: Call): void;
+  /** The call has got its final reply. */
+  onAnswered(call: Call): void;
+  /** Nobody waits for the running call any more. */
+  onSettled(call: Call): void;
+  /** The handler of a running call has ended, and its place is free. */
+  onEnded(call: Call): void;
 }
 
-/** What a call needs only if it lasts: nearly all are answered at once, and a thousand of them may lie in one batch. */
+/** What a call needs only if it lasts: a thousand that are answered at once may lie in one batch. */
 interface Lasting {
+  credit: CreditWindow | undefined;
   abortReason: RpcError | undefined;
   abortController: AbortController | undefined;
   onAborted: (() => void) | undefined;
   wake: (() => void) | undefined;
 }
 
-/** A request in flight. */
-export class Call implements Expiring {
-  /** Whether the final reply has been given; what the handler returns later is dropped. */
-  settled = false;
-  /** The code of its failure; `undefined` where it has succeeded. */
+/** A request, and what becomes of it. */
+export class Call implements Expiring, ItemReceiver, Invocation {
+  state: "new" | "running" | "streaming" | "settled" = "new";
+  /** When its time is up, or `Infinity`. */
+  deadlineMs = Infinity;
+  /** The code of its failure; `undefined` if it has succeeded. */
   code: string | undefined = undefined;
-  /** The handler's own end, where a middleware stands before it and may answer earlier. */
+  /** The handler's own end, if a middleware stands before it, which may answer earlier. */
   handled: Promise<HandlerResult> | undefined = undefined;
   #lastingOrNone: Lasting | undefined = undefined;
 
@@ -56,19 +69,162 @@ export class Call implements Expiring {
     readonly request: Request,
     /** When the request came, on the server's clock. */
     readonly arrivedMs: number,
-    /** When its time is up, or `Infinity`. */
-    readonly deadlineMs: number,
-    readonly owner: CallHost,
+    readonly owner: CallOwner,
   ) {}
 
   get command(): string {
     return this.entry.name;
   }
 
-  /** Why nobody wants the answer any more. */
-  get abortReason(): RpcError | undefined {
-    return this.#lastingOrNone?.abortReason;
+  get isSettled(): boolean {
+    return this.state === "settled";
   }
+
+  // ---- from the request to the answer
+
+  /** Runs the handler. */
+  begin(): void {
+    const { entry, owner, request } = this;
+    const { server } = owner;
+    if (server.load.handlers >= server.limits.maxInFlightTotal && !entry.immediate) {
+      return owner.push(new Reply<Call>(request.seq, OVERLOADED, false));
+    }
+    this.deadlineMs = deadlineOf(this);
+    entry.counts.inFlight++;
+    if (this.deadlineMs !== Infinity && this.deadlineMs <= server.clock.now()) return this.expire();
+    let answer: unknown;
+    try {
+      answer = server.middleware.answer(this);
+      // In here as well: a getter or a proxy may throw as soon as it is looked at. Fields first: they are what nearly every
+      // handler gives that answers at once, and neither a promise nor a stream has them.
+      if (isFields(answer)) return this.#answer(answer);
+      if (!(answer instanceof Promise || isStream(answer))) return this.#succeed(answer);
+    } catch (error) {
+      return this.fail(this.#failureOf(error));
+    }
+    void this.#follow(answer);
+  }
+
+  /** Stays with a handler that takes its time. Never rejects. */
+  async #follow(pending: unknown): Promise<void> {
+    this.state = "running";
+    const { credit } = this.request;
+    if (credit !== undefined) this.#lasting.credit = new CreditWindow(credit);
+    this.owner.onRunning(this);
+    try {
+      const answer = await pending;
+      this.#succeed(isStream(answer) ? await this.sendItems(answer) : answer);
+    } catch (error) {
+      if (this.isSettled) this.onLateError(error);
+      else this.fail(this.#failureOf(error));
+    }
+    // Only now: a handler that goes on after a cancel, or after a middleware has answered, still takes up its place.
+    if (this.handled !== undefined) await this.handled.catch(ignore);
+    this.owner.onEnded(this);
+  }
+
+  /** Sends a stream. Resolves with the final reply; rejects with why there is none. */
+  sendItems(items: AsyncIterable<unknown>): Promise<ReplyFields> {
+    if (this.state === "running") this.state = "streaming";
+    return sendItems(this, items, this.owner.itemTurns);
+  }
+
+  sendItem(item: unknown): void {
+    this.owner.push(new Reply<Call>(this.request.seq, { res: item }, true, this));
+  }
+
+  #succeed(answer: unknown): void {
+    if (this.state === "settled") return void this.owner.server.counts.lateReplies++;
+    if (isFields(answer)) return this.#answer(answer);
+    const shown = inspect(answer, 0);
+    const error = new TypeError(`the handler returned ${shown}: return { res: value }, with null for nothing`);
+    this.fail(this.#failureOf(error));
+  }
+
+  // ---- the end
+
+  /** Gives the final reply: the only place that does, and only once a call. */
+  #answer(outcome: Fields | RpcError): void {
+    const wasKnown = this.state !== "new";
+    this.state = "settled";
+    if (outcome instanceof Error) this.code = outcome.code;
+    this.owner.push(new Reply<Call>(this.request.seq, outcome, false, this));
+    this.owner.onAnswered(this);
+    // One that is answered at once is known to nobody who would have to forget it.
+    if (wasKnown) this.owner.onSettled(this);
+  }
+
+  /** Ends the call without its handler's answer; a handler that still runs is told. */
+  fail(reason: RpcError): void {
+    if (this.state === "settled") return;
+    this.#answer(reason);
+    this.#abort(reason);
+  }
+
+  expire(): void {
+    this.fail(new RpcError("DEADLINE_EXCEEDED"));
+  }
+
+  /** Ends the call, whose caller is gone. */
+  abandon(reason: RpcError): void {
+    this.state = "settled";
+    this.owner.onSettled(this);
+    this.entry.counts.inFlight--;
+    this.#abort(reason);
+  }
+
+  /** An item or the final reply could not be written: this failure is sent in its place, and ends a stream. */
+  onUnwritable(failure: RpcError, isItem: boolean): void {
+    this.code = failure.code;
+    if (!isItem) return;
+    this.state = "settled";
+    this.owner.onSettled(this);
+    this.owner.onAnswered(this);
+    this.#abort(failure);
+  }
+
+  /** Told of what a handler threw after its caller had an answer. That it has stopped as told is no error. */
+  onLateError(error: unknown): void {
+    if (!isForCaller(error) && !isAbort(error, this.abortReason)) this.report(error);
+  }
+
+  /** Reports an error that the caller does not hear of. */
+  report(error: unknown): void {
+    const { server, connection } = this.owner;
+    server.errors.report(error, { peer: connection.peer, command: this.command });
+  }
+
+  /** What a handler threw, as its caller may see it. */
+  #failureOf(error: unknown): RpcError {
+    if (isForCaller(error)) return error;
+    this.report(error);
+    return new RpcError("INTERNAL");
+  }
+
+  // ---- credit
+
+  get credit(): CreditWindow | undefined {
+    return this.#lastingOrNone?.credit;
+  }
+
+  /** The caller takes more items. */
+  grant(items: number): void {
+    this.credit?.grant(items);
+    this.wake();
+  }
+
+  /** Waits until the caller takes more items, or the call has ended. */
+  async untilCredit(): Promise<void> {
+    if (this.owner.inputEnded) return this.fail(new RpcError("CANCELLED", "no more credit can come"));
+    await new Promise<void>((resolve) => this.#lasting.wake = resolve);
+  }
+
+  /** Whoever waits for credit looks again. */
+  wake(): void {
+    this.#lastingOrNone?.wake?.();
+  }
+
+  // ---- what the handler is told
 
   get signal(): AbortSignal {
     const lasting = this.#lasting;
@@ -79,19 +235,9 @@ export class Call implements Expiring {
     return lasting.abortController.signal;
   }
 
-  expire(): void {
-    this.owner.onExpired(this);
-  }
-
-  /** Tells the handler that nobody wants its answer. */
-  abort(reason: RpcError): void {
-    const lasting = this.#lasting;
-    lasting.abortReason = reason;
-    if (lasting.abortController) {
-      abortSafely(lasting.abortController, reason, (error) => this.owner.onError(this, error));
-    }
-    lasting.onAborted?.();
-    lasting.wake?.();
+  /** Why nobody wants the answer any more. */
+  get abortReason(): RpcError | undefined {
+    return this.#lastingOrNone?.abortReason;
   }
 
   /** Calls back after the signal has been aborted: a stream ends by it. */
@@ -99,23 +245,34 @@ export class Call implements Expiring {
     this.#lasting.onAborted = listener;
   }
 
-  /** Resolves when credit has come, or the call has ended. */
-  untilWoken(): Promise<void> {
-    return new Promise((resolve) => this.#lasting.wake = resolve);
-  }
-
-  wake(): void {
-    this.#lastingOrNone?.wake?.();
+  #abort(reason: RpcError): void {
+    const lasting = this.#lasting;
+    lasting.abortReason = reason;
+    if (lasting.abortController) abortSafely(lasting.abortController, reason, (error) => this.report(error));
+    lasting.onAborted?.();
+    lasting.wake?.();
   }
 
   get #lasting(): Lasting {
     return this.#lastingOrNone ??= {
+      credit: undefined,
       abortReason: undefined,
       abortController: undefined,
       onAborted: undefined,
       wake: undefined,
     };
   }
+}
+
+function deadlineOf({ arrivedMs, entry, owner, request: { ttl } }: Call): number {
+  const { limits, clock } = owner.server;
+  const { timeoutMs = limits.handlerTimeoutMs } = entry.command;
+  const callersMs = ttl === undefined ? Infinity : arrivedMs + ttl;
+  return timeoutMs === Infinity ? callersMs : Math.min(callersMs, clock.now() + timeoutMs);
+}
+
+function isFields(answer: unknown): answer is Fields {
+  return typeof answer === "object" && answer !== null && (answer as Fields).res !== undefined;
 }
 
 /** What a listener throws, the runtime takes for an uncaught error, which would end the process. Here it is caught. */
@@ -129,3 +286,5 @@ function abortSafely(controller: AbortController, reason: unknown, onError: (err
   controller.abort(reason);
   removeEventListener("error", caught);
 }
+
+function ignore(): void {}

@@ -36,20 +36,19 @@ export class HeldRequests {
   add({ weightBytes }: Request): void {
     this.#bytes += weightBytes;
     this.#isFull = this.#bytes >= this.#maxBytes;
-    this.#server.heldBytes += weightBytes;
+    this.#server.load.bytes += weightBytes;
   }
 
   delete({ weightBytes }: Request): void {
     this.#bytes -= weightBytes;
     this.#isFull = this.#bytes >= this.#maxBytes;
-    this.#server.heldBytes -= weightBytes;
+    this.#server.load.bytes -= weightBytes;
     if (!this.#isFull) this.#patienceOver = false;
   }
 
   /** Whether there is no memory for one more request. */
-  mustRefuse(request: Request): boolean {
-    if (!this.#isFull && this.#server.heldBytes < this.#maxTotalBytes) return false;
-    return this.#server.registry.find(request.cmd)?.immediate !== true;
+  get full(): boolean {
+    return this.#isFull || this.#server.load.bytes >= this.#maxTotalBytes;
   }
 
   /** Waits until a call ends, but not for ever: what the calls wait for may stand in messages that are not read meanwhile. */

@@ -9,21 +9,34 @@
 
 import { ITEMS } from "../codec/message.ts";
 import type { OutputBuffer } from "../session/output_buffer.ts";
+import type { RpcError } from "../errors.ts";
+import type { CreditWindow } from "../session/credit.ts";
 import type { YieldBudget } from "../session/yield_budget.ts";
-import type { Call } from "./call.ts";
 import type { ReplyFields } from "./command.ts";
 
 /** How far a stream may run ahead of its reader: a handler that never pauses would else keep all others waiting. */
 const STREAM_AHEAD_BYTES = 64 * 1024;
 
-/** Where items go, and what holds them back. */
-export interface ItemOutput {
-  readonly outflow: OutputBuffer;
+/** What holds back the items of all streams of a connection. */
+export interface ItemTurns {
+  readonly output: OutputBuffer;
   readonly yieldBudget: YieldBudget;
+}
+
+/** The call that a stream answers. */
+export interface ItemReceiver {
+  /** Whether the call has ended. */
+  readonly isSettled: boolean;
+  /** Why, if its handler did not end it. */
+  readonly abortReason: RpcError | undefined;
+  /** Items that the caller takes; `undefined` if only the output holds them back. */
+  readonly credit: CreditWindow | undefined;
   /** Resolves when the caller takes another item, or the call has ended. */
-  untilCredit(call: Call): Promise<void>;
+  untilCredit(): Promise<void>;
   /** Takes an item; it is encoded when this returns. */
-  sendItem(call: Call, item: unknown): void;
+  sendItem(item: unknown): void;
+  /** Calls back when the call is aborted. */
+  onAborted(listener: () => void): void;
 }
 
 /** Whether a handler has answered with a stream. */
@@ -37,41 +50,45 @@ export function isStream(answer: unknown): answer is AsyncIterable<unknown> {
  * @returns The final reply. Rejects with what the handler throws, or with the reason for which the call was aborted, once
  * the handler has ended.
  */
-export function sendItems(call: Call, stream: AsyncIterable<unknown>, output: ItemOutput): Promise<ReplyFields> {
+export function sendItems(
+  call: ItemReceiver,
+  stream: AsyncIterable<unknown>,
+  turns: ItemTurns,
+): Promise<ReplyFields> {
   const items = iteratorOf(stream);
-  if (items.return === undefined) return sendEach(call, items, output, undefined);
+  if (items.return === undefined) return sendEach(call, items, turns, undefined);
   const { promise: left, reject } = Promise.withResolvers<never>();
   const leave = () => {
     // Its `finally` runs. In an async function, because one that is written by hand may throw at once.
     (async () => await items.return?.())().then(() => reject(call.abortReason), reject);
   };
   call.onAborted(leave);
-  if (call.settled) leave();
-  return Promise.race([left, sendEach(call, items, output, left)]);
+  if (call.isSettled) leave();
+  return Promise.race([left, sendEach(call, items, turns, left)]);
 }
 
 async function sendEach(
-  call: Call,
+  call: ItemReceiver,
   items: AsyncIterator<unknown, unknown, void>,
-  { outflow, yieldBudget, untilCredit, sendItem }: ItemOutput,
+  { output, yieldBudget }: ItemTurns,
   left: Promise<never> | undefined,
 ): Promise<ReplyFields> {
-  const { request } = call;
+  const { credit } = call;
   let isEmpty = true;
-  while (!call.settled) {
-    if (request.credit === 0) {
-      await untilCredit(call);
-    } else if (outflow.queuedBytes >= STREAM_AHEAD_BYTES || outflow.full) {
-      await outflow.drained(STREAM_AHEAD_BYTES);
+  while (!call.isSettled) {
+    if (credit?.left === 0) {
+      await call.untilCredit();
+    } else if (output.queuedBytes >= STREAM_AHEAD_BYTES || output.full) {
+      await output.drained(STREAM_AHEAD_BYTES);
     } else if (yieldBudget.isExhausted) {
       await yieldBudget.refilled();
     } else {
       const { value, done } = await items.next();
-      if (call.settled) break;
-      if (done) return lastReply(value ?? null, isEmpty && request.credit !== undefined);
+      if (call.isSettled) break;
+      if (done) return lastReply(value ?? null, isEmpty && credit !== undefined);
       isEmpty = false;
-      if (request.credit !== undefined) request.credit--;
-      sendItem(call, value ?? null);
+      credit?.use();
+      call.sendItem(value ?? null);
     }
   }
   if (left !== undefined) await left;

@@ -1,21 +1,15 @@
 /**
  * Requests without `seq`: one at a time, in the order in which they came, and answered in that order.
  *
- * In: requests, and replies to requests that were refused. Out: each when those before it are answered.
+ * In: calls, and replies to requests that were refused. Out: each when those before it are answered.
  */
 
-import type { Reply, Request } from "../codec/message.ts";
+import type { Reply } from "../codec/message.ts";
 import { Fifo } from "../session/fifo.ts";
 import type { Call } from "./call.ts";
 
-/** A request that waits. */
-export interface WaitingRequest {
-  readonly request: Request;
-  readonly arrivedMs: number;
-}
-
-/** What waits for its turn. */
-export type Waiting = WaitingRequest | Reply<Call>;
+/** What waits for its turn: a call, or a reply to a request that was refused. */
+export type Waiting = Call | Reply<Call>;
 
 /** The queue of one connection. */
 export class OrderedQueue {

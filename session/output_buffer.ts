@@ -1,38 +1,31 @@
 /**
- * How much output waits for a slow reader: what stops the reading of a connection, and starts it again.
+ * How much output of one connection waits for its peer. This is the only backpressure there is: whoever produces output
+ * asks it for room.
  *
- * In: bytes that were put out, and bytes that were sent. Out: word that there is something to send; whether it is full,
- * and a promise of when it no longer is.
+ * In: bytes that were encoded, and bytes that were sent. Out: whether there is room, and a promise of room.
  */
 export class OutputBuffer {
-  /** Bytes that have been put out and not sent. */
+  /** Bytes that have been encoded and not sent. */
   queuedBytes = 0;
-  /** Bytes sent since the beginning: stands still when the peer does not read. */
+  /** Bytes sent since the beginning. It stands still if the peer does not read. */
   sentBytes = 0;
   readonly #limitBytes: number;
-  readonly #onAdded: () => void;
   #closed = false;
   #waiting: { readonly belowBytes: number; readonly wake: () => void }[] = [];
 
-  /**
-   * @param limitBytes From here on it is full.
-   * @param onAdded Told that bytes are put out, where all before them has been sent.
-   */
-  constructor(limitBytes: number, onAdded: () => void) {
+  /** @param limitBytes From here on it is full. */
+  constructor(limitBytes: number) {
     this.#limitBytes = limitBytes;
-    this.#onAdded = onAdded;
   }
 
-  /** Whether nothing more should be put out for now. */
+  /** Whether nothing more should be encoded for now. */
   get full(): boolean {
     return this.queuedBytes >= this.#limitBytes && !this.#closed;
   }
 
-  /** Bytes were put out. */
+  /** Bytes were encoded. */
   add(bytes: number): void {
-    const before = this.queuedBytes;
-    this.queuedBytes = before + bytes;
-    if (before === 0) this.#onAdded();
+    this.queuedBytes += bytes;
   }
 
   /** Bytes were sent. */
@@ -45,7 +38,7 @@ export class OutputBuffer {
   /**
    * Resolves when fewer bytes than that are queued, or it is closed.
    *
-   * @param belowBytes A mark below its limit; by default, and at the most, the limit.
+   * @param belowBytes A mark below its limit; by default, and at most, the limit.
    */
   drained(belowBytes = this.#limitBytes): Promise<void> {
     return new Promise((wake) => {
@@ -54,7 +47,7 @@ export class OutputBuffer {
     });
   }
 
-  /** Nothing will be sent any more: whoever waits, waits in vain. */
+  /** Nothing will be sent any more: all who wait are woken. */
   close(): void {
     this.#closed = true;
     this.#wakeUp();

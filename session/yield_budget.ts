@@ -59,9 +59,9 @@ export class YieldBudget {
     return this.#isExhausted;
   }
 
-  /** Resolves when all that was ready has been served. */
-  refilled(): Promise<void> {
-    return this.#next.promise;
+  /** Resolves when all that was ready has been served, and the work may go on. */
+  async refilled(): Promise<void> {
+    while (this.isExhausted) await this.#next.promise;
   }
 
   /** One of many connections has been read. */

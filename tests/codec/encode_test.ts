@@ -4,7 +4,7 @@
  */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { type EncodeOptions, EncodeStage } from "../../codec/encode.ts";
+import { EncodeStage, type Encoding as EncodingOf } from "../../codec/encode.ts";
 import { PayloadTooLargeError } from "../../codec/errors.ts";
 import { decode, DecodeError, encode, EncodeError } from "../../codec/msgpack.ts";
 import { ARRAY_WEIGHT, ELEMENT_WEIGHT, FIELD_WEIGHT, MAP_WEIGHT, MESSAGE_WEIGHT } from "../../codec/weight.ts";
@@ -21,17 +21,17 @@ class Encoding {
   readonly refused: { value: Value; error: unknown }[] = [];
   readonly #stage: EncodeStage<Value>;
 
-  constructor(options: Partial<EncodeOptions<Value>> = {}) {
-    this.#stage = new EncodeStage<Value>({
+  constructor(options: Partial<EncodingOf<Value>> = {}) {
+    const encoding: EncodingOf<Value> = {
       writeMessage: (writer, value) => writer.writeValue(value),
       maxPayloadBytes: () => Infinity,
       onUnwritable: (value, error) => {
         this.refused.push({ value, error });
         return { err: "REFUSED" };
       },
-      onFrame: (bytes) => void this.frameBytes.push(bytes),
       ...options,
-    });
+    };
+    this.#stage = new EncodeStage(encoding, { add: (bytes) => void this.frameBytes.push(bytes) });
   }
 
   /** Writes messages that leave together. */

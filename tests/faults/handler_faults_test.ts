@@ -7,7 +7,7 @@ import { assertEquals, AssertionError, assertMatch, assertRejects } from "@std/a
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command, type Context } from "../../handlers/command.ts";
-import type { Middleware } from "../../handlers/server_state.ts";
+import type { Middleware } from "../../handlers/middleware.ts";
 import { serve } from "../../server.ts";
 import { type Clock, systemClock } from "../../transport/clock.ts";
 import { ErrorLog, stderrLines, withServer } from "../support/wire.ts";

@@ -14,10 +14,10 @@ import { serveOne } from "../support/serve_one.ts";
 import { systemClock } from "../../transport/clock.ts";
 import type { Transport } from "../../transport/transport.ts";
 import { acceptAll } from "../../transport/accept_loop.ts";
-import { OutputBuffer } from "../../session/output_buffer.ts";
 import { socketTransport } from "../../transport/tcp.ts";
 import { closeQuietly } from "../../transport/transport.ts";
 import { concat, connectResettable, Held, type Message, type Peer, request, withServer } from "../support/wire.ts";
+import { BareConnection } from "../support/bare_connection.ts";
 import { overEach } from "../support/transports.ts";
 import { until, untilAtRest } from "./beside.ts";
 import { FaultProxy } from "./fault_proxy.ts";
@@ -223,7 +223,7 @@ Deno.test("peer faults - whenever the end comes, between any two steps of an ans
   for (let count = 0; count < 20; count++) {
     const { held, commands } = new Handlers();
     const service = new ServerState({ commands });
-    const stage = new DispatchStage(service, new OutputBuffer(1_000, () => {}), "a test");
+    const stage = new DispatchStage(service, new BareConnection(1_000));
     let replies = 0;
     stage.start({ enqueue: () => replies++, terminate() {} });
     const waiting = new Request();
@@ -234,8 +234,12 @@ Deno.test("peer faults - whenever the end comes, between any two steps of an ans
     await steps(count);
     stage.cancel(new Error("the peer is gone"));
     await steps(50);
-    assertEquals([service.inFlight, service.statistics().commands.WAIT.inFlight], [0, 0], `behind ${count} steps`);
-    assertEquals(service.statistics().commands.WAIT.calls, replies);
+    assertEquals(
+      [service.load.handlers, service.report.statistics().commands.WAIT.inFlight],
+      [0, 0],
+      `behind ${count} steps`,
+    );
+    assertEquals(service.report.statistics().commands.WAIT.calls, replies);
   }
 });
 

@@ -15,7 +15,7 @@ function watch(promise: Promise<void>): () => Promise<boolean> {
 }
 
 Deno.test("OutputBuffer is full from its limit on, and not one byte before", () => {
-  const outflow = new OutputBuffer(100, () => {});
+  const outflow = new OutputBuffer(100);
   assertEquals(outflow.full, false);
   outflow.add(99);
   assertEquals(outflow.full, false);
@@ -29,11 +29,11 @@ Deno.test("OutputBuffer is full from its limit on, and not one byte before", () 
 });
 
 Deno.test("drained() resolves at once where it is not full", async () => {
-  assertEquals(await watch(new OutputBuffer(1, () => {}).drained())(), true);
+  assertEquals(await watch(new OutputBuffer(1).drained())(), true);
 });
 
 Deno.test("drained() wakes all who wait, once it is no longer full", async () => {
-  const outflow = new OutputBuffer(100, () => {});
+  const outflow = new OutputBuffer(100);
   outflow.add(150);
   const first = watch(outflow.drained());
   const second = watch(outflow.drained());
@@ -46,7 +46,7 @@ Deno.test("drained() wakes all who wait, once it is no longer full", async () =>
 });
 
 Deno.test("drained() wakes each at its own mark", async () => {
-  const outflow = new OutputBuffer(100, () => {});
+  const outflow = new OutputBuffer(100);
   outflow.add(150);
   const low = watch(outflow.drained(50));
   const limit = watch(outflow.drained());
@@ -60,7 +60,7 @@ Deno.test("drained() wakes each at its own mark", async () => {
 });
 
 Deno.test("close() wakes all who wait, and it is never full again", async () => {
-  const outflow = new OutputBuffer(100, () => {});
+  const outflow = new OutputBuffer(100);
   outflow.add(100);
   const waiting = watch(outflow.drained());
   outflow.close();

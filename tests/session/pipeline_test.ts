@@ -12,7 +12,7 @@ import { DispatchStage } from "../../handlers/dispatch.ts";
 import { ServerState } from "../../handlers/server_state.ts";
 import type { Stage } from "../../codec/stage.ts";
 import { compose } from "../../session/pipeline.ts";
-import { OutputBuffer } from "../../session/output_buffer.ts";
+import { BareConnection } from "../support/bare_connection.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { concat, ErrorLog, frame, hex, messages, request, settle, unhex } from "../support/wire.ts";
@@ -213,10 +213,10 @@ async function throughStages(joined: boolean, chunks: Uint8Array[]): Promise<{ b
       }),
     },
   });
-  const outflow = new OutputBuffer(Infinity, () => {});
+  const connection = new BareConnection();
   const decode = new DecodeStage(readRequest, service.limits);
-  const dispatch = new DispatchStage(service, outflow, "test");
-  const encode = new EncodeStage(dispatch);
+  const dispatch = new DispatchStage(service, connection);
+  const encode = new EncodeStage(dispatch.encoding);
   const source = new TransformStream<Uint8Array, Uint8Array>();
   const replies = joined
     ? source.readable.pipeThrough(new TransformStream(compose(decode, dispatch, encode)))
@@ -290,9 +290,9 @@ Deno.test("the three stages give a stream's item that cannot be encoded one last
         }),
       },
     });
-    const dispatch = new DispatchStage(service, new OutputBuffer(Infinity, () => {}), "test");
+    const dispatch = new DispatchStage(service, new BareConnection());
     const decode = new DecodeStage(readRequest, service.limits);
-    const encode = new EncodeStage(dispatch);
+    const encode = new EncodeStage(dispatch.encoding);
     const source = ReadableStream.from([request({ cmd: "MIXED", seq: 1 }), request({ cmd: 1 })]);
     const replies = joined
       ? source.pipeThrough(new TransformStream(compose(decode, dispatch, encode)))

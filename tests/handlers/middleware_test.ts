@@ -14,7 +14,7 @@ import {
   type SchemaResult,
   type StandardSchema,
 } from "../../handlers/command.ts";
-import type { Middleware } from "../../handlers/server_state.ts";
+import type { Middleware } from "../../handlers/middleware.ts";
 import { checkLimit, DEFAULT_LIMITS, LIMIT_NAMES, type Limits, MAY_BE_ENDLESS, resolveLimits } from "../../limits.ts";
 import { serve } from "../../server.ts";
 import { serveOne } from "../support/serve_one.ts";

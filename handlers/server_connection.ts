@@ -1,0 +1,58 @@
+/**
+ * A connection of a server, from its accept to its end.
+ *
+ * In: a transport. Out: a promise of its end, which never rejects.
+ */
+
+import { DecodeStage } from "../codec/decode.ts";
+import { type Control, readRequest, type Reply, type Request } from "../codec/message.ts";
+import { Connection } from "../session/connection.ts";
+import type { Transport } from "../transport/transport.ts";
+import type { Call } from "./call.ts";
+import { DispatchStage } from "./dispatch.ts";
+import type { OpenConnection, ServerState } from "./server_state.ts";
+
+/** How long after its last reply a connection waits for its peer to close, so that the reply is not lost to a reset. */
+const LINGER_MS = 2_000;
+
+/** A connection while it lasts. */
+export class ServerConnection implements OpenConnection {
+  readonly #connection: Connection<Request | Control, Reply<Call>>;
+  readonly #dispatch: DispatchStage;
+
+  constructor(server: ServerState, transport: Transport) {
+    const { clock, limits, counts } = server;
+    const options = { clock, limits, lingerMs: LINGER_MS, traffic: counts, shared: server };
+    let dispatch!: DispatchStage;
+    this.#connection = new Connection(transport, options, (connection) => {
+      dispatch = new DispatchStage(server, connection);
+      return { decode: new DecodeStage(readRequest, limits, true), dispatch, encoding: dispatch.encoding };
+    });
+    this.#dispatch = dispatch;
+  }
+
+  /** Serves until both directions have ended, or until it is closed. */
+  run(): Promise<void> {
+    return this.#connection.run();
+  }
+
+  get ended(): Promise<void> {
+    return this.#connection.ended;
+  }
+
+  drain(): void {
+    this.#dispatch.drain();
+  }
+
+  cut(): void {
+    this.#dispatch.cut();
+  }
+
+  close(): void {
+    this.#connection.close();
+  }
+
+  sweep(nowMs: number, isBehind: boolean): void {
+    this.#connection.sweep(nowMs, isBehind);
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * What a server tells about itself: INFO and STATS.
+ *
+ * In: a server's state, and the other workers if it is one of several. Out: its description and its counts.
+ */
+
+import config from "../deno.json" with { type: "json" };
+import type { Limits } from "../limits.ts";
+import type { Clock } from "../transport/clock.ts";
+import type { ServerInfo, ServerReport, ServerStatistics } from "./command.ts";
+import type { Registry } from "./registry.ts";
+import { type ServerCounts, sumStatistics } from "./statistics.ts";
+
+/** The version of the wire that this code speaks. */
+const PROTOCOL_VERSION = 1;
+
+/** What a server knows of the others that share its port: it is one of several workers. */
+export interface WorkerOptions {
+  /** Which one it is, from 1; INFO and STATS tell it. */
+  number: number;
+  /**
+   * Asks the others for their counts, for a STATS that wants those of all.
+   *
+   * @returns The counts of those that answered in time, and the numbers of those that did not. Must not reject.
+   */
+  askOthers(): Promise<{ statistics: ServerStatistics[]; silent: number[] }>;
+}
+
+/** What a report is about. */
+export interface Reported {
+  readonly limits: Limits;
+  readonly clock: Clock;
+  readonly registry: Registry;
+  readonly counts: ServerCounts;
+  readonly load: { readonly handlers: number };
+  readonly connections: { readonly size: number };
+}
+
+/** The report of one server. */
+export class Report implements ServerReport {
+  readonly #server: Reported;
+  readonly #worker: WorkerOptions | undefined;
+  readonly #startedMs: number;
+
+  constructor(server: Reported, worker: WorkerOptions | undefined) {
+    this.#server = server;
+    this.#worker = worker;
+    this.#startedMs = server.clock.now();
+  }
+
+  info(): ServerInfo {
+    return {
+      name: "packline",
+      version: config.version,
+      protocol: PROTOCOL_VERSION,
+      uptime: this.#uptimeSeconds(),
+      limits: Object.fromEntries(Object.entries(this.#server.limits).filter(([, limit]) => limit !== Infinity)),
+      commands: this.#server.registry.describe(),
+      ...this.#whichWorker(),
+    };
+  }
+
+  statistics(): ServerStatistics {
+    const { counts, connections, load, registry } = this.#server;
+    return {
+      uptime: this.#uptimeSeconds(),
+      connections: {
+        open: connections.size,
+        accepted: counts.connectionsAccepted,
+        refused: counts.connectionsRefused,
+      },
+      inFlight: load.handlers,
+      bytes: { received: counts.bytesReceived, sent: counts.bytesSent },
+      refused: {
+        badFrame: counts.badFrames,
+        invalidMessage: counts.invalidMessages,
+        truncated: counts.truncatedStreams,
+        unknownCommand: counts.unknownCommands,
+      },
+      lateReplies: counts.lateReplies,
+      commands: Object.fromEntries(registry.entries().map(({ name, counts }) => [name, counts.snapshot()])),
+      ...this.#whichWorker(),
+    };
+  }
+
+  async statisticsOfAll(): Promise<ServerStatistics> {
+    if (this.#worker === undefined) return this.statistics();
+    const { statistics: others, silent } = await this.#worker.askOthers();
+    const own = this.statistics();
+    const counted = [own, ...others].flatMap(({ worker }) => worker ?? []).sort((a, b) => a - b);
+    return { ...sumStatistics(own, ...others), ...this.#whichWorker(), workers: { counted, silent } };
+  }
+
+  #whichWorker(): { worker?: number } {
+    return this.#worker === undefined ? {} : { worker: this.#worker.number };
+  }
+
+  #uptimeSeconds(): number {
+    return (this.#server.clock.now() - this.#startedMs) / 1000;
+  }
+}

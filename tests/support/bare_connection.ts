@@ -1,0 +1,21 @@
+/** A connection of stages that stand in streams of their own: what a stage sees of one, and nothing behind it. */
+
+import type { ConnectionView } from "../../session/connection.ts";
+import { OutputBuffer } from "../../session/output_buffer.ts";
+
+/** Open until a stage ends it. */
+export class BareConnection implements ConnectionView {
+  isOpen = true;
+  readonly peer = "test";
+  readonly certificate = undefined;
+  readonly output: OutputBuffer;
+
+  /** @param maxQueuedBytes From where on its output is full. */
+  constructor(maxQueuedBytes = Infinity) {
+    this.output = new OutputBuffer(maxQueuedBytes);
+  }
+
+  end(): void {
+    this.isOpen = false;
+  }
+}
