@@ -40,25 +40,32 @@ export interface CallOptions {
   idempotent?: boolean;
 }
 
-/** What calls need to know of their client. */
-export interface ClientCallOwner {
+/** What a client is given that its calls and connections need to know. */
+export interface ClientSettings {
   readonly clock: Clock;
-  readonly deadlines: TimerWheel;
-  readonly signals: Signals;
   /** Whether calls carry a `seq`. */
   readonly sequenced: boolean;
-  /** The largest payload, either way. */
-  readonly maxPayloadBytes: number;
   /** How long a call may take that says nothing about it, in milliseconds. */
   readonly timeoutMs: number;
+  /** Calls that may be unanswered at once. */
+  readonly maxInFlight: number;
+  /** The largest payload, either way. */
+  readonly maxPayloadBytes: number;
+}
+
+/** What calls need to know of their client. */
+export interface ClientCallOwner {
+  readonly settings: ClientSettings;
+  readonly deadlines: TimerWheel;
+  readonly signals: Signals;
+  /** Replies that nobody waited for, and what items of streams take of memory that wait for their readers. */
+  readonly received: { lateReplies: number; heldBytes: number };
   /** Why there is no connection, if there is none. */
   readonly obstacle: RpcError | undefined;
   /** Calls and streams that are unanswered on the connection. */
   readonly unanswered: number;
   /** The number or name by which a command goes. */
   cmdOf(name: string): number | string;
-  /** What items of streams take of memory that wait for their readers. */
-  heldBytes: number;
   /** Takes a call that has been made. */
   begin(call: ClientCall): void;
   /** Settles a call before its reply has come, and lets the server know. */
@@ -86,34 +93,30 @@ const NO_PARAMETERS: Fields = Object.freeze({});
 /** What is kept of a call that is settled. */
 const NOTHING: Span = { bytes: new Uint8Array(0), start: 0, end: 0 };
 
-/** A call that has been made; a subclass says what its outcome becomes. */
+/**
+ * A call that has been made; a subclass says what its outcome becomes.
+ *
+ *     waiting > sent > streaming > settled     (and back to waiting when it is sent again)
+ */
 export abstract class ClientCall implements EncodedRequest, Expiring, Abortable {
+  state: "waiting" | "sent" | "streaming" | "settled" = "waiting";
   /** The command's name. */
   readonly name: string;
   /** What the caller gave, encoded then: it is kept until the call is settled, since it may have to be sent again. */
   given: Span;
-  /** What it holds while it waits, as {@linkcode CallQueue} counts it. */
-  waitingBytes = 0;
   /** By which the connection knows it. */
   id = 0;
   readonly idempotent: boolean;
   readonly timeoutMs: number;
   deadlineMs = Infinity;
-  /** When it was written last: one look at the clock for all calls of a write. */
-  #sentMs = NaN;
+  /** Milliseconds that were left when it was written. */
+  ttl: number | undefined = undefined;
   /** Where it was written, while an answer may come from there. */
   connection: CallConnection | undefined = undefined;
-  /** Whether the server may have started it. */
-  sent = false;
   /**
    * How often it went with a connection that was lost: another server's word that it was not started does not undo that.
    */
   losses = 0;
-  /** Whether an item has come: it was started, whatever else is said of it. */
-  hasItems = false;
-  settled = false;
-  /** What the connection had heard when the call ended without a reply; see `abandon` of `client_connection.ts`. */
-  heardAtEnd = -1;
   protected readonly owner: ClientCallOwner;
   readonly #signal: AbortSignal | undefined;
 
@@ -129,14 +132,14 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   constructor(owner: ClientCallOwner, name: string, params: unknown, options: CallOptions, credit?: number) {
     this.owner = owner;
     this.name = name;
-    this.timeoutMs = checkTimeout(options.timeoutMs ?? owner.timeoutMs);
-    const lateFields = (owner.sequenced ? 1 : 0) + (this.timeoutMs === Infinity ? 0 : 1);
+    this.timeoutMs = checkTimeout(options.timeoutMs ?? owner.settings.timeoutMs);
+    const lateFields = (owner.settings.sequenced ? 1 : 0) + (this.timeoutMs === Infinity ? 0 : 1);
     const { meta } = options;
     try {
       this.given = encodeGiven(
         { cmd: owner.cmdOf(name), params: params === undefined ? NO_PARAMETERS : params, meta, credit } as GivenRequest,
         lateFields,
-        owner.maxPayloadBytes,
+        owner.settings.maxPayloadBytes,
       );
     } catch (error) {
       throw unsendable(name, error);
@@ -146,14 +149,21 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   }
 
   get seq(): number | undefined {
-    return this.owner.sequenced ? this.id : undefined;
+    return this.owner.settings.sequenced ? this.id : undefined;
   }
 
-  /** Milliseconds that are left. */
-  get ttl(): number | undefined {
-    if (this.timeoutMs === Infinity) return undefined;
-    const nowMs = this.sent ? this.#sentMs : this.owner.clock.now();
-    return Math.max(1, Math.ceil(this.deadlineMs - nowMs));
+  get isSettled(): boolean {
+    return this.state === "settled";
+  }
+
+  /** Whether the server may have started it. */
+  get mayHaveStarted(): boolean {
+    return this.losses > 0 || this.connection !== undefined;
+  }
+
+  /** What it holds while it waits. */
+  get waitingBytes(): number {
+    return WAITING_CALL_BYTES + this.given.end - this.given.start;
   }
 
   /** How long it may wait to be sent, in milliseconds. */
@@ -174,32 +184,35 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
 
   /** It is written to a connection. */
   send(connection: CallConnection, id: number, nowMs: number): void {
+    this.state = "sent";
     this.connection = connection;
-    this.sent = true;
     this.id = id;
-    this.#sentMs = nowMs;
-    if (this.timeoutMs !== Infinity) return;
-    this.owner.deadlines.delete(this);
-    this.deadlineMs = Infinity;
+    if (this.timeoutMs !== Infinity) {
+      this.ttl = Math.max(1, Math.ceil(this.deadlineMs - nowMs));
+    } else {
+      this.owner.deadlines.delete(this);
+      this.deadlineMs = Infinity;
+    }
   }
 
   /** It was written, and waits again: it was lost with its connection, or certainly not started there. */
   waitAgain(wasLost: boolean): void {
+    this.state = "waiting";
     this.connection = undefined;
     if (wasLost) this.losses++;
-    this.sent = this.losses > 0;
     if (this.timeoutMs === Infinity) this.#expireIn(this.patienceMs);
   }
 
   /** Gives the outcome: the only place that does, and only once. */
   settle(outcome: Fields | Error): void {
-    if (this.settled) return;
-    this.settled = true;
+    if (this.state === "settled") return;
+    const hasItems = this.state === "streaming";
+    this.state = "settled";
     this.owner.deadlines.delete(this);
     if (this.#signal) this.owner.signals.delete(this.#signal, this);
     this.given = NOTHING;
     if (outcome instanceof Error) this.fail(outcome);
-    else this.succeed(outcome);
+    else this.succeed(outcome, hasItems);
   }
 
   /** Settles it before a reply came. */
@@ -213,35 +226,32 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
 
   /** The time is up: its own, or when it has ended already, that of the server to say so too. */
   expire(): void {
-    if (this.settled) {
-      this.connection?.missAnswer(this);
-      return;
-    }
-    const { obstacle, unanswered } = this.owner;
+    if (this.isSettled) return this.connection?.missAnswer(this);
+    const { mayHaveStarted, owner: { obstacle, unanswered } } = this;
     let text = `no reply within ${this.patienceMs} ms`;
-    const cause = this.sent ? undefined : obstacle;
-    if (!this.sent) {
+    const cause = mayHaveStarted ? undefined : obstacle;
+    if (!mayHaveStarted) {
       const reason = cause?.message ?? `${unanswered} calls and streams before it are unanswered, see maxInFlight`;
       text += `, and it was not sent: ${reason}`;
     }
-    this.owner.giveUp(this, new RpcError("TIMEOUT", text, { retryable: !this.sent, cause }));
+    this.owner.giveUp(this, new RpcError("TIMEOUT", text, { retryable: !mayHaveStarted, cause }));
   }
 
   /** One item of a stream has come. */
   abstract takeItem(value: unknown, weightBytes: number): void;
-  /** The reply has come. */
-  protected abstract succeed(fields: Fields): void;
+  /** The reply has come; `hasItems` says whether items came before it. */
+  protected abstract succeed(fields: Fields, hasItems: boolean): void;
   /** There will be no reply, or it says that the call failed. */
   protected abstract fail(error: Error): void;
 
   #expireIn(ms: number): void {
-    this.deadlineMs = this.owner.clock.now() + ms;
+    this.deadlineMs = this.owner.settings.clock.now() + ms;
     this.owner.deadlines.add(this);
   }
 
   #cancelled(signal: AbortSignal): RpcError {
     return new RpcError("CANCELLED", "the caller's signal was aborted", {
-      retryable: !this.sent,
+      retryable: !this.mayHaveStarted,
       cause: signal.reason,
     });
   }
@@ -288,7 +298,6 @@ export class CallQueue {
   }
 
   push(call: ClientCall): void {
-    call.waitingBytes = WAITING_CALL_BYTES + call.given.end - call.given.start;
     this.#bytes += call.waitingBytes;
     this.#calls.push(call);
   }
@@ -296,7 +305,7 @@ export class CallQueue {
   /** The next call that still waits. */
   shift(): ClientCall | undefined {
     for (let call = this.#calls.shift(); call !== undefined; call = this.#calls.shift()) {
-      if (!call.settled) {
+      if (!call.isSettled) {
         this.#bytes -= call.waitingBytes;
         return call;
       }
@@ -304,18 +313,21 @@ export class CallQueue {
     }
   }
 
-  /** A call that waited has been settled. Its place goes as well, so that nothing grows while nothing can be written. */
+  /**
+   * A call that waits is about to be settled. The places of settled calls go as well, so that nothing grows while nothing can
+   * be written.
+   */
   forget(call: ClientCall): void {
+    if (2 * this.#settled > this.#calls.length) { for (const other of this.takeAll()) this.push(other); }
     this.#bytes -= call.waitingBytes;
     this.#settled++;
-    if (2 * this.#settled > this.#calls.length) { for (const call of this.takeAll()) this.push(call); }
   }
 
   /** All that wait, which then wait no more. */
   takeAll(): ClientCall[] {
     this.#settled = 0;
     this.#bytes = 0;
-    return this.#calls.takeAll().filter((call) => !call.settled);
+    return this.#calls.takeAll().filter((call) => !call.isSettled);
   }
 }
 

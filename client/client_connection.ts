@@ -1,14 +1,16 @@
 /**
- * One connection of a client: requests out, replies in, and which reply belongs to which call.
+ * A connection of a client: requests out, replies in.
  *
- * In: calls from the client's queue, as many as may be unanswered at once; bytes from the peer. Out: each call's
- * outcome, and at the end those calls that have none.
+ * In: calls from the client's queue, as many as may be unanswered at once; replies from the server. Out: each call's
+ * outcome, and at the end those calls that have none. While a write is under way, nothing more is taken from the queue: a
+ * call that has not been taken was certainly not sent.
  *
- * Refused, by an end of the connection: whatever is no reply, and a reply that nobody can have asked for. A reply to a
- * call that has ended is none of those: it is dropped and counted.
+ * Refused, by an end of the connection: what is no reply, and a reply that nobody can have asked for.
  */
 
 import { DecodeStage } from "../codec/decode.ts";
+import type { Encoding } from "../codec/encode.ts";
+import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import {
   BadFrame,
   type Decoded,
@@ -18,13 +20,17 @@ import {
   readReply,
   ReceivedReply,
   type Truncated,
+  writeEncodedRequest,
 } from "../codec/message.ts";
-import { meaningOf, RpcError } from "../errors.ts";
-import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
+import type { Output } from "../codec/stage.ts";
+import type { Writer } from "../codec/writer.ts";
+import { RpcError } from "../errors.ts";
 import { resolveLimits } from "../limits.ts";
-import type { Timer } from "../transport/clock.ts";
+import { Connection, type Dispatch } from "../session/connection.ts";
+import { badReply, receivedError } from "../session/received.ts";
+import type { Swept } from "../session/sweeper.ts";
 import { reasonOf } from "../transport/tls.ts";
-import { Outbox, type Outgoing } from "./outbox.ts";
+import type { Transport } from "../transport/transport.ts";
 import {
   type CallConnection,
   type CallQueue,
@@ -32,11 +38,11 @@ import {
   type ClientCallOwner,
   unsendable,
 } from "./client_call.ts";
-import { bufferAfter, closeTransport, FIRST_READ_BYTES, type Transport } from "../transport/transport.ts";
-import { badReply, receivedError } from "../session/received.ts";
+import { type InOrderMemory, type Matching, MatchingBySeq, MatchingInOrder, type UnansweredCalls } from "./replies.ts";
+import { SendSchedule } from "./send_schedule.ts";
 
 /** How long the end of a connection waits for its last write. */
-const LINGER_MS = 1_000;
+const CLOSE_MS = 1_000;
 
 /** How long a server may leave a cancelled call unanswered; it answers a cancel at once, whatever its handler does. */
 const SILENCE_MS = 10_000;
@@ -44,25 +50,16 @@ const SILENCE_MS = 10_000;
 /** What comes at less than this in {@linkcode SILENCE_MS} is no sign of life: a frame that never ends is silence too. */
 const PROGRESS_BYTES = 1_024;
 
-/** Replies to no call that a connection may bring: answers to cancels that came too late to be waited for. */
-const MAX_STRAY_REPLIES = 100_000;
-
-/** How long nothing came and went before the connection's end is looked for. */
-const QUIET_MS = 1_000;
-
-/** How long after its first reply a server of the article's kind may take to close. */
-const CLOSES_WITHIN_MS = 20;
+/** What a client writes. */
+type Outgoing = ClientCall | OutgoingControl;
 
 /** What a connection needs of its client. */
 export interface ConnectionOwner extends ClientCallOwner {
-  /** Calls that may be unanswered at once. */
-  readonly maxInFlight: number;
   /** Calls that wait for a connection. */
   readonly queue: CallQueue;
-  /** Whether the server closes a connection after one reply, as far as it is known. */
-  servesOnce: boolean | undefined;
-  /** Replies that nobody waited for. */
-  lateReplies: number;
+  readonly memory: InOrderMemory;
+  /** A call has been written: the connection is looked at from now on. */
+  onSent(): void;
   /** The server takes no more calls here. `refused` was certainly not started, if there is one. */
   onRetired(connection: ClientConnection, reason: RpcError | undefined, refused: ClientCall | undefined): void;
   /** The connection has ended; the calls have been written and not answered. */
@@ -70,59 +67,50 @@ export interface ConnectionOwner extends ClientCallOwner {
 }
 
 /** A connection, while it lasts. */
-export class ClientConnection implements CallConnection {
-  /** Who is at the other end. */
-  readonly peer: string;
+export class ClientConnection implements CallConnection, Dispatch<ReceivedReply, Outgoing>, Encoding<Outgoing>, Swept {
   /** Whether the server has answered here. */
   answered = false;
-
   readonly #owner: ConnectionOwner;
-  readonly #transport: Transport;
-  readonly #outbox: Outbox;
-  readonly #reading: Promise<void>;
-
-  /** Calls that were written and not answered, oldest first; also those that have ended without their reply. */
-  readonly #calls = new Map<number, ClientCall>();
+  readonly #connection: Connection<ReceivedReply, Outgoing>;
+  readonly #calls: UnansweredCalls = new Map();
+  readonly #matching: Matching;
+  readonly #schedule: SendSchedule;
+  #output: Output<Outgoing> | undefined;
   #nextId = 0;
   #controls: OutgoingControl[] = [];
-  /** Goes before the first request: how large replies may be. */
-  #greeting: OutgoingControl | undefined;
-  #strayReplies = 0;
-  #receivedReplies = 0;
-  #receivedBytes = 0;
-  /** When something last came or went. */
-  #lastUseMs: number;
-  /** Runs while it shows whether the server closes after its reply. */
-  #probe: Timer | undefined;
+  /** What the connection had heard when each of these calls ended without its reply. */
+  readonly #abandoned = new Map<ClientCall, number>();
+  /** A retired connection takes no more calls, and closes when those it has are answered. */
+  #state: "open" | "retired" | "closing" | "closed" = "open";
   /** Whether this connection keeps the program alive, which it does while a call is open. */
   #keepsAlive = true;
-  #retired = false;
-  #finishing: Promise<void> | undefined;
-  #ended = false;
 
   /**
    * @param owner The client.
    * @param transport What carries its bytes; from now on, nobody else may use it.
    */
   constructor(owner: ConnectionOwner, transport: Transport) {
-    const { sequenced, maxPayloadBytes } = owner;
+    const { clock, sequenced, maxInFlight, maxPayloadBytes } = owner.settings;
     this.#owner = owner;
-    this.#lastUseMs = owner.clock.now();
-    this.peer = transport.peer ?? "the server";
-    this.#transport = transport;
-    // A server that knows no seq knows no control messages either: it would answer them.
-    if (sequenced && maxPayloadBytes !== MAX_SHORT_PAYLOAD_BYTES) {
-      this.#greeting = new OutgoingControl({ max: maxPayloadBytes });
-    }
-    this.#outbox = new Outbox(this.#transport, {
-      takeBatch: () => this.#takeBatch(),
-      maxPayloadBytes,
-      mayHaveEnded: () => owner.clock.now() - this.#lastUseMs >= QUIET_MS,
-      onUnwritable: (call, error) => this.#refuse(call, error),
-      onFailed: (error) => this.#lose(this.#lost("a write failed", error)),
-    });
-    this.#reading = this.#receive();
+    const limits = { ...resolveLimits({ maxPayloadBytes }), idleTimeoutMs: Infinity, maxQueuedBytes: Infinity };
+    const traffic = { bytesReceived: 0, bytesSent: 0 };
+    const options = { clock, limits, unnamedPeer: "the server", lingerMs: 0, traffic };
+    this.#connection = new Connection<ReceivedReply, Outgoing>(transport, options, () => ({
+      decode: new DecodeStage(readReply, limits),
+      dispatch: this,
+      encoding: this,
+    }));
+    this.#matching = sequenced
+      ? new MatchingBySeq(this.#calls, this.peer, maxInFlight)
+      : new MatchingInOrder(this.#calls, this.peer, { maxInFlight, memory: owner.memory, listener: this, clock });
+    this.#schedule = new SendSchedule(clock, () => this.#send());
+    void this.#connection.run();
     this.#keepAlive();
+  }
+
+  /** Who is at the other end. */
+  get peer(): string {
+    return this.#connection.peer;
   }
 
   /** Calls that were written and not answered. */
@@ -130,248 +118,258 @@ export class ClientConnection implements CallConnection {
     return this.#calls.size;
   }
 
-  /** There are calls in the queue. */
-  wake(): void {
-    this.#outbox.wake();
+  get idle(): boolean {
+    return this.#calls.size === 0;
   }
 
-  /**
-   * A call that was written has ended without its reply: the server is told. Its place frees when the server answers,
-   * which it does at once; one that is silent instead is given up.
-   */
+  sweep(nowMs: number, isBehind: boolean): boolean {
+    this.#connection.sweep(nowMs, isBehind);
+    return !this.idle;
+  }
+
+  // ---- what calls ask
+
   abandon(call: ClientCall): void {
     if (!this.#calls.has(call.id)) return;
-    if (this.#owner.sequenced) this.#control({ seq: call.id, cancel: true });
+    if (this.#owner.settings.sequenced) this.#control({ seq: call.id, cancel: true });
     this.#awaitAnswer(call);
   }
 
+  /** The place of a call frees when the server answers, which it does at once; one that is silent instead is given up. */
   #awaitAnswer(call: ClientCall): void {
-    call.heardAtEnd = this.#heard;
-    call.deadlineMs = this.#owner.clock.now() + SILENCE_MS;
-    this.#owner.deadlines.add(call);
+    const { settings: { clock }, deadlines } = this.#owner;
+    this.#abandoned.set(call, this.#heard);
+    call.deadlineMs = clock.now() + SILENCE_MS;
+    deadlines.add(call);
   }
 
   /** Counts what comes, to know whether anything has. */
   get #heard(): number {
-    return this.#receivedReplies + Math.floor(this.#receivedBytes / PROGRESS_BYTES);
+    const { receivedFrames, receivedBytes } = this.#connection;
+    return receivedFrames + Math.floor(receivedBytes / PROGRESS_BYTES);
   }
 
-  /** An abandoned call has still not been answered. */
   missAnswer(call: ClientCall): void {
-    if (call.heardAtEnd === this.#heard) {
+    if (this.#abandoned.get(call) === this.#heard) {
       this.#lose(new RpcError("CONNECTION_LOST", `${this.peer} has been silent for ${SILENCE_MS} ms`));
-    } else if (!this.#owner.sequenced) {
+    } else if (!this.#owner.settings.sequenced) {
       // Replies come in order: the server is busy with it, or with one before it.
       this.#awaitAnswer(call);
     } else if (this.#calls.delete(call.id)) {
+      this.#abandoned.delete(call);
       this.#keepAlive();
       this.wake();
     }
   }
 
-  /** The consumer of a stream takes more items. */
   grant(call: ClientCall, items: number): void {
     if (this.#calls.has(call.id)) this.#control({ seq: call.id, credit: items });
   }
 
-  /** Ends at once, but in order: whoever waits gets the error, and the server is told. Never rejects. */
-  close(error: RpcError): Promise<void> {
-    this.#retired = true;
-    for (const call of this.#calls.values()) {
-      if (call.settled) continue;
-      call.end(error);
-      if (this.#owner.sequenced) this.#control({ seq: call.id, cancel: true });
-    }
-    return this.#finish();
+  // ---- what goes out
+
+  start(output: Output<Outgoing>): void {
+    this.#output = output;
   }
 
-  // ---- what goes out
+  writeMessage(writer: Writer, message: Outgoing): void {
+    writeEncodedRequest(writer, message);
+  }
+
+  maxPayloadBytes(message: Outgoing): number {
+    // What the client says of its own accord goes out, however low the limit is.
+    return message instanceof OutgoingControl ? Infinity : this.#owner.settings.maxPayloadBytes;
+  }
+
+  /** A call cannot be written: it has left no byte, and gives back its place. */
+  onUnwritable(call: Outgoing, error: unknown): undefined {
+    if (call instanceof OutgoingControl) throw error;
+    this.#calls.delete(call.id);
+    call.end(unsendable(call.name, error));
+    this.#keepAlive();
+  }
+
+  /** There are calls in the queue, or something to tell the server. */
+  wake(): void {
+    this.#schedule.wake();
+  }
+
+  onDrained(): void {
+    if (this.#controls.length > 0 || !this.#owner.queue.empty) this.#send();
+  }
 
   #control(fields: OutgoingControl["fields"]): void {
     this.#controls.push(new OutgoingControl(fields));
     this.wake();
   }
 
-  #takeBatch(): Outgoing[] {
-    if (this.#ended) return [];
-    const { queue } = this.#owner;
-    const batch: Outgoing[] = this.#controls;
-    this.#controls = [];
-    const nowMs = this.#owner.clock.now();
-    while (this.unanswered < this.#window) {
+  #send(): void {
+    if (!this.#connection.isOpen || this.#connection.output.queuedBytes > 0) return; // `onDrained` comes back to it
+    const { settings: { clock }, queue } = this.#owner;
+    const nowMs = clock.now();
+    this.#sendControls();
+    while (this.#state === "open" && this.#calls.size < this.#matching.maxUnanswered) {
       const call = queue.shift();
       if (call === undefined) break;
-      if (this.#greeting !== undefined) {
-        batch.push(this.#greeting);
-        this.#greeting = undefined;
-      }
+      if (this.#nextId === 0) this.#sendSettings();
       call.send(this, this.#nextId++, nowMs);
       this.#calls.set(call.id, call);
-      batch.push(call);
+      this.#output?.enqueue(call);
     }
-    if (batch.length > 0) this.#lastUseMs = nowMs;
+    if (this.#connection.output.queuedBytes > 0) this.#schedule.used(nowMs);
+    if (this.#calls.size > 0) this.#owner.onSent();
     this.#keepAlive();
-    return batch;
+  }
+
+  #sendControls(): void {
+    const controls = this.#controls;
+    this.#controls = [];
+    for (const control of controls) this.#output?.enqueue(control);
+  }
+
+  /** Says how large replies may be. A server that knows no seq knows no control messages either: it would answer them. */
+  #sendSettings(): void {
+    const { sequenced, maxPayloadBytes } = this.#owner.settings;
+    if (sequenced && maxPayloadBytes !== MAX_SHORT_PAYLOAD_BYTES) {
+      this.#output?.enqueue(new OutgoingControl({ max: maxPayloadBytes }));
+    }
   }
 
   /** A program that has nothing left to do ends, although it forgot `close()`: only open calls, and a `close()` that is awaited, keep it alive. */
   #keepAlive(): void {
-    const needed = this.#calls.size > 0 || this.#finishing !== undefined;
+    const needed = this.#calls.size > 0 || this.#state === "closing";
     if (needed === this.#keepsAlive) return;
     this.#keepsAlive = needed;
-    if (needed) this.#transport.ref?.();
-    else this.#transport.unref?.();
-  }
-
-  /** How many calls may be unanswered now. */
-  get #window(): number {
-    if (this.#retired) return 0;
-    const { sequenced, servesOnce, maxInFlight } = this.#owner;
-    if (sequenced || servesOnce === false) return maxInFlight;
-    // What follows the first call of a connection is lost where the server closes after its reply: wait and see.
-    return this.answered ? 0 : 1;
-  }
-
-  /** A call cannot be written: it has left no byte, and gives back its place. */
-  #refuse(call: ClientCall, error: unknown): void {
-    this.#calls.delete(call.id);
-    call.end(unsendable(call.name, error));
-    this.#keepAlive();
+    this.#connection.keepAlive(needed);
   }
 
   // ---- what comes in
 
-  async #receive(): Promise<void> {
-    const decode = new DecodeStage(readReply, resolveLimits({ maxPayloadBytes: this.#owner.maxPayloadBytes }));
-    const output = { enqueue: (batch: Decoded<ReceivedReply>[]) => this.#takeReplies(batch), terminate: ignore };
-    let buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
-    try {
-      while (true) {
-        const readBytes = await this.#transport.read(buffer);
-        if (readBytes === null) break;
-        this.#receivedBytes += readBytes;
-        this.#lastUseMs = this.#owner.clock.now();
-        decode.transform(buffer.subarray(0, readBytes), output);
-        buffer = bufferAfter(buffer, readBytes);
-      }
-      decode.flush(output);
-      this.#lose(this.#lost("the server closed it"));
-    } catch (error) {
-      this.#lose(this.#lost(reasonOf(error, this.answered), error));
-    }
-  }
-
-  #takeReplies(batch: Decoded<ReceivedReply>[]): void {
-    this.#receivedReplies += batch.length;
+  transform(batch: Decoded<ReceivedReply>[]): void {
+    this.#schedule.used(this.#owner.settings.clock.now());
     for (const message of batch) {
-      if (this.#ended) return;
+      if (!this.#connection.isOpen) return;
       if (message instanceof ReceivedReply) this.#takeReply(message);
       else this.#lose(this.#badMessage(message));
     }
     this.#keepAlive();
-    if (this.#retired && this.#calls.size === 0) void this.#finish();
+    if (this.#state === "retired" && this.#calls.size === 0) void this.#close();
     else if (!this.#owner.queue.empty) this.wake();
   }
 
   #takeReply(reply: ReceivedReply): void {
-    const { sequenced } = this.#owner;
-    if (sequenced !== (reply.seq !== undefined)) return this.#lose(this.#unasked(reply));
-    const call = sequenced ? this.#calls.get(reply.seq as number) : this.#oldest();
-    if (call === undefined) {
-      if (!sequenced || ++this.#strayReplies > MAX_STRAY_REPLIES) return this.#lose(this.#unasked(reply));
-      this.#owner.lateReplies++;
-      return;
+    const { received, deadlines } = this.#owner;
+    let call: ClientCall | undefined;
+    try {
+      call = this.#matching.find(reply);
+    } catch (error) {
+      return this.#lose(error as RpcError);
     }
+    if (call === undefined) return void received.lateReplies++;
     if (!reply.more) this.#calls.delete(call.id);
-    if (call.settled) {
-      this.#owner.lateReplies++;
-      if (!reply.more) this.#owner.deadlines.delete(call);
+    if (call.isSettled) {
+      received.lateReplies++;
+      if (!reply.more && this.#abandoned.delete(call)) deadlines.delete(call);
     } else if (reply.more) {
-      call.hasItems = true;
+      call.state = "streaming";
       call.takeItem(reply.fields.res, reply.weightBytes);
     } else {
       this.#settle(call, reply.fields);
     }
-    if (!this.answered && !this.#retired) this.#firstAnswer();
+    if (this.answered) return;
+    this.answered = true;
+    if (this.#state === "open") this.#matching.onAnswered();
   }
 
   #settle(call: ClientCall, fields: Fields): void {
     const { err } = fields;
+    const hasItems = call.state === "streaming";
     if (err === undefined) {
       call.settle("res" in fields ? fields : badReply("the reply has neither res nor err"));
-    } else if (err === "SHUTTING_DOWN" && !call.hasItems) {
-      this.#retired = true;
+    } else if (err === "SHUTTING_DOWN" && !hasItems) {
+      this.#state = "retired";
       this.#owner.onRetired(this, receivedError(fields), call);
-    } else if (err === "DEADLINE_EXCEEDED" && this.#owner.clock.now() >= call.deadlineMs) {
+    } else if (err === "DEADLINE_EXCEEDED" && this.#owner.settings.clock.now() >= call.deadlineMs) {
       // The server saw the end of the caller's time before the caller did: one event, one code.
       call.expire();
     } else {
-      call.settle(receivedError(fields, call.losses > 0 || call.hasItems));
+      call.settle(receivedError(fields, call.losses > 0 || hasItems));
     }
   }
 
-  #firstAnswer(): void {
-    this.answered = true;
-    const owner = this.#owner;
-    if (owner.sequenced || owner.servesOnce === false) return;
-    if (owner.servesOnce) {
-      this.#retired = true;
-      owner.onRetired(this, undefined, undefined);
-      return;
-    }
-    this.#probe = owner.clock.setTimer(
-      () => {
-        this.#probe = undefined;
-        owner.servesOnce = false;
-        this.wake();
-      },
-      CLOSES_WITHIN_MS,
-      true,
-    );
-  }
-
-  #oldest(): ClientCall | undefined {
-    return this.#calls.values().next().value;
+  /** The server takes no more calls here. */
+  retire(): void {
+    this.#state = "retired";
+    this.#owner.onRetired(this, undefined, undefined);
   }
 
   // ---- the end
 
-  /** Sends what is left to send, and ends. */
-  #finish(): Promise<void> {
-    this.#finishing ??= this.#sendAndEnd();
-    // Whoever waits for the end is not done.
-    this.#keepAlive();
-    return this.#finishing;
+  /** Ends at once, but in order: whoever waits gets the error, and the server is told. Never rejects. */
+  close(error: RpcError): Promise<void> {
+    for (const call of this.#calls.values()) {
+      if (call.isSettled) continue;
+      call.end(error);
+      if (this.#owner.settings.sequenced) this.#controls.push(new OutgoingControl({ seq: call.id, cancel: true }));
+    }
+    return this.#close();
   }
 
-  async #sendAndEnd(): Promise<void> {
-    const { clock } = this.#owner;
-    const { promise: lingered, resolve } = Promise.withResolvers<void>();
-    const timer = clock.setTimer(resolve, LINGER_MS, true);
-    await this.#outbox.end(lingered);
+  /** Sends what is left to send, and ends. */
+  async #close(): Promise<void> {
+    if (this.#state === "open" || this.#state === "retired") {
+      this.#state = "closing";
+      this.#keepAlive();
+      this.#schedule.close();
+      this.#sendControls();
+      this.#output?.terminate();
+      this.#connection.end();
+    }
+    const { clock } = this.#owner.settings;
+    const closed = new RpcError("CLOSED", "the connection was closed");
+    const timer = clock.setTimer(() => this.#lose(closed), CLOSE_MS, true);
+    await this.#connection.ended;
     clock.clearTimer(timer);
-    this.#lose(new RpcError("CLOSED", "the connection was closed"));
-    await this.#reading;
+    await this.#connection.received;
+  }
+
+  flush(): void {
+    this.#lose(this.#lost("the server closed it"));
+  }
+
+  onSlowFrame(reason: string): void {
+    this.#lose(this.#lost(reason));
+  }
+
+  onFailed(error: unknown): void {
+    this.#lose(this.#lost("it failed", error));
   }
 
   #lose(error: RpcError): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    const { clock, deadlines } = this.#owner;
-    if (this.#probe !== undefined) {
-      clock.clearTimer(this.#probe);
-      this.#owner.servesOnce = true;
-    }
-    this.#outbox.close();
-    closeTransport(this.#transport);
+    this.#connection.close(error);
+  }
+
+  /** The connection has ended. */
+  cancel(reason: unknown): void {
+    if (this.#state === "closed") return;
+    const wasClosing = this.#state === "closing";
+    this.#state = "closed";
+    this.#schedule.close();
+    this.#matching.close();
     const unanswered = [];
     for (const call of this.#calls.values()) {
-      if (call.settled) deadlines.delete(call);
+      if (call.isSettled) this.#owner.deadlines.delete(call);
       else unanswered.push(call);
       call.connection = undefined;
     }
     this.#calls.clear();
+    const closed = wasClosing && !(reason instanceof RpcError);
+    const error = closed ? new RpcError("CLOSED", "the connection was closed") : this.#errorOf(reason);
     this.#owner.onEnded(this, error, unanswered);
+  }
+
+  #errorOf(reason: unknown): RpcError {
+    return reason instanceof RpcError ? reason : this.#lost(reasonOf(reason, this.answered), reason);
   }
 
   #lost(reason: string, cause?: unknown): RpcError {
@@ -383,15 +381,4 @@ export class ClientConnection implements CallConnection {
     if (message instanceof BadFrame) return badReply(`${this.peer} sent no frame: ${message.damage}`);
     return this.#lost(`it ended ${message.receivedBytes} bytes into a frame`);
   }
-
-  /** What a reply means that belongs to no call. */
-  #unasked({ seq, fields }: ReceivedReply): RpcError {
-    if (meaningOf(fields.err)?.unasked === true) return receivedError(fields);
-    if (seq !== undefined || !this.#owner.sequenced) {
-      return badReply(`${this.peer} sent a reply that was not asked for`);
-    }
-    return badReply(`${this.peer} answers without seq; a server that knows none wants sequenced: false`);
-  }
 }
-
-function ignore(): void {}

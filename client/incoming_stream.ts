@@ -11,6 +11,7 @@
 import { type Fields, ITEMS } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
+import { CreditWindow } from "../session/credit.ts";
 import { Fifo } from "../session/fifo.ts";
 import { type CallOptions, ClientCall, type ClientCallOwner } from "./client_call.ts";
 import { isReceived } from "../session/received.ts";
@@ -35,11 +36,10 @@ const DONE: Result = Object.freeze({ done: true, value: undefined });
 
 /** A call that is answered with a stream. */
 export class IncomingStream extends ClientCall implements AsyncGenerator<unknown, unknown, void> {
+  readonly #window: CreditWindow;
   readonly #credit: number;
   #begun = false;
   readonly #items = new Fifo<{ value: unknown; weightBytes: number }>();
-  /** Items that were taken and not granted again. */
-  #taken = 0;
   /** Those who have asked for an item that has not come. */
   #waiting: PromiseWithResolvers<Result>[] = [];
   /** What the items end with. */
@@ -59,11 +59,12 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     }
     super(owner, name, params, { ...options, timeoutMs }, credit);
     this.#credit = credit;
+    this.#window = new CreditWindow(credit);
   }
 
   /** A stream may last for ever, but it does not wait for ever to begin: then as long as a call. */
   protected override get patienceMs(): number {
-    return this.timeoutMs === Infinity ? this.owner.timeoutMs : this.timeoutMs;
+    return this.timeoutMs === Infinity ? this.owner.settings.timeoutMs : this.timeoutMs;
   }
 
   // Not async, so that several that ask at once are served in their order.
@@ -74,7 +75,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     }
     if (this.#items.length > 0) {
       const { value, weightBytes } = this.#items.shift() as { value: unknown; weightBytes: number };
-      this.owner.heldBytes -= weightBytes;
+      this.owner.received.heldBytes -= weightBytes;
       this.#grant();
       return Promise.resolve({ done: false, value });
     }
@@ -103,19 +104,21 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   }
 
   override takeItem(value: unknown, weightBytes: number): void {
+    if (!this.#window.use()) {
+      const text = `more than the ${this.#credit} items came that were granted`;
+      return this.owner.giveUp(this, new RpcError("BAD_REPLY", text));
+    }
     const waiting = this.#waiting.shift();
     if (waiting) {
       waiting.resolve({ done: false, value });
       this.#grant();
-    } else if (this.owner.heldBytes + weightBytes > MAX_HELD_BYTES) {
+    } else if (this.owner.received.heldBytes + weightBytes > MAX_HELD_BYTES) {
       const text =
         "items wait here for their readers and take too much memory: read them sooner, or ask for less credit";
       this.owner.giveUp(this, new RpcError("OVERLOADED", text, { retryable: false }));
-    } else if (this.#items.length < this.#credit) {
-      this.owner.heldBytes += weightBytes;
-      this.#items.push({ value, weightBytes });
     } else {
-      this.owner.giveUp(this, new RpcError("BAD_REPLY", `more than the ${this.#credit} items came that were granted`));
+      this.owner.received.heldBytes += weightBytes;
+      this.#items.push({ value, weightBytes });
     }
   }
 
@@ -124,9 +127,9 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     super.end(error);
   }
 
-  protected override succeed(fields: Fields): void {
+  protected override succeed(fields: Fields, hasItems: boolean): void {
     const { res } = fields;
-    this.#outcome = this.hasItems || res === null || fields[ITEMS] === 0
+    this.#outcome = hasItems || res === null || fields[ITEMS] === 0
       ? { done: true, value: res }
       : new RpcError("BAD_REPLY", `command ${this.name} answers once: read it with client.call()`);
     this.#handOutcome();
@@ -137,11 +140,9 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#handOutcome();
   }
 
-  /** In batches, so that not every item costs a message. */
   #grant(): void {
-    if (++this.#taken < this.#credit / 2 || this.settled) return;
-    this.connection?.grant(this, this.#taken);
-    this.#taken = 0;
+    const items = this.#window.take();
+    if (items > 0 && !this.isSettled) this.connection?.grant(this, items);
   }
 
   /** To the first that waits; the others, and all that come later, find the end. */
@@ -158,13 +159,13 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   #leave(): void {
     this.#outcome = DONE;
     this.#handOutcome();
-    if (this.#begun && !this.settled) this.owner.giveUp(this, new RpcError("CANCELLED", "its reader has left"));
+    if (this.#begun && !this.isSettled) this.owner.giveUp(this, new RpcError("CANCELLED", "its reader has left"));
     this.#begun = true;
     this.#drop();
   }
 
   #drop(): void {
-    for (const { weightBytes } of this.#items.takeAll()) this.owner.heldBytes -= weightBytes;
+    for (const { weightBytes } of this.#items.takeAll()) this.owner.received.heldBytes -= weightBytes;
   }
 }
 

@@ -13,14 +13,13 @@ import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
-import { type Clock, sleep } from "../transport/clock.ts";
+import { Sweeper } from "../session/sweeper.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
-import { type Dial, dialInTime, unreachable } from "../transport/dial.ts";
-import { isDenied } from "../transport/runtime.ts";
-import { closeTransport } from "../transport/transport.ts";
-import { Backoff } from "./backoff.ts";
+import type { Dial } from "../transport/dial.ts";
+import { Dialer } from "./dialer.ts";
 import { IncomingStream, type StreamOptions } from "./incoming_stream.ts";
-import { type CallOptions, CallQueue, type ClientCall, UnaryCall } from "./client_call.ts";
+import { type CallOptions, CallQueue, type ClientCall, type ClientSettings, UnaryCall } from "./client_call.ts";
+import type { InOrderMemory } from "./replies.ts";
 import { markReceived } from "../session/received.ts";
 import { Signals } from "./signals.ts";
 
@@ -31,17 +30,12 @@ import { Signals } from "./signals.ts";
 export type ClientState = "connecting" | "open" | "waiting" | "idle" | "closed";
 
 /** What the engine is given, complete. */
-export interface RpcClientOptions {
+export interface RpcClientOptions extends ClientSettings {
   /** Makes a connection. */
   dial: Dial;
   /** Numbers of commands that go by number. */
   numbers: ReadonlyMap<string, number>;
-  sequenced: boolean;
-  timeoutMs: number;
-  maxInFlight: number;
-  maxPayloadBytes: number;
   onState: ((state: ClientState, error?: RpcError) => void) | undefined;
-  clock: Clock;
   random: () => number;
 }
 
@@ -50,44 +44,32 @@ const MAX_SENDS = 3;
 
 /** The engine of one client. */
 export class RpcClient implements ConnectionOwner {
-  readonly clock: Clock;
+  readonly settings: ClientSettings;
   readonly deadlines: TimerWheel;
   readonly signals = new Signals();
   readonly queue = new CallQueue();
-  readonly sequenced: boolean;
-  readonly timeoutMs: number;
-  readonly maxInFlight: number;
-  readonly maxPayloadBytes: number;
-  servesOnce: boolean | undefined = undefined;
-  lateReplies = 0;
-  heldBytes = 0;
-
+  readonly memory: InOrderMemory = { servesOnce: undefined };
+  readonly received = { lateReplies: 0, heldBytes: 0 };
   readonly #options: RpcClientOptions;
-  readonly #backoff: Backoff;
-  /** All connections, also those that take no more calls. */
+  readonly #dialer: Dialer;
+  /** All connections; the one that takes calls is the last. */
   readonly #connections = new Set<ClientConnection>();
+  readonly #sweeper: Sweeper;
   /** The connection that takes calls. */
   #connection: ClientConnection | undefined;
-  #dialing = false;
-  /** Ends a dial, and the wait before it. */
-  #attempt = new AbortController();
   #state: ClientState = "idle";
-  /** Why there is no connection. */
-  #lastError: RpcError | undefined;
-  #closed: Promise<void> | undefined;
 
   constructor(options: RpcClientOptions) {
+    const { clock, sequenced, maxPayloadBytes } = options;
     this.#options = options;
-    this.clock = options.clock;
-    this.deadlines = new TimerWheel(options.clock);
-    this.sequenced = options.sequenced;
-    this.timeoutMs = options.timeoutMs;
-    this.maxInFlight = options.maxInFlight;
-    // A server that knows no seq knows no long frames either.
-    this.maxPayloadBytes = options.sequenced
-      ? options.maxPayloadBytes
-      : Math.min(options.maxPayloadBytes, MAX_SHORT_PAYLOAD_BYTES);
-    this.#backoff = new Backoff(options.random);
+    this.settings = {
+      ...options,
+      // A server that knows no seq knows no long frames either.
+      maxPayloadBytes: sequenced ? maxPayloadBytes : Math.min(maxPayloadBytes, MAX_SHORT_PAYLOAD_BYTES),
+    };
+    this.deadlines = new TimerWheel(clock);
+    this.#dialer = new Dialer(options.dial, clock, options.random);
+    this.#sweeper = new Sweeper(clock, this.#connections);
   }
 
   /** Makes the first connection. A client whose first dial fails is none. */
@@ -119,13 +101,13 @@ export class RpcClient implements ConnectionOwner {
   /** See `Client.stream`. */
   stream(name: string, params?: unknown, options: StreamOptions = {}): IncomingStream {
     // A request without seq cannot be told from the next, and so neither cancelled nor granted more items.
-    if (!this.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
+    if (!this.settings.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
     return new IncomingStream(this, name, params, options);
   }
 
-  /** See `Client.close`. */
-  close(): Promise<void> {
-    return this.#closed ??= this.#close();
+  /** See `Client.lateReplies`. */
+  get lateReplies(): number {
+    return this.received.lateReplies;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -133,7 +115,7 @@ export class RpcClient implements ConnectionOwner {
   }
 
   get obstacle(): RpcError | undefined {
-    return this.#lastError;
+    return this.#dialer.lastError;
   }
 
   get unanswered(): number {
@@ -144,15 +126,16 @@ export class RpcClient implements ConnectionOwner {
     if (this.#state === "closed") return call.end(new RpcError("CLOSED", "the client is closed", { retryable: true }));
     if (this.queue.full) return call.end(this.#overloaded());
     call.begin();
-    if (call.settled) return;
+    if (call.isSettled) return;
     this.queue.push(call);
     this.#serveQueue();
   }
 
   giveUp(call: ClientCall, error: RpcError): void {
+    const { connection } = call;
+    if (connection === undefined) this.queue.forget(call);
     call.end(error);
-    if (call.connection) call.connection.abandon(call);
-    else this.queue.forget(call);
+    connection?.abandon(call);
   }
 
   onRetired(connection: ClientConnection, reason: RpcError | undefined, refused: ClientCall | undefined): void {
@@ -177,19 +160,21 @@ export class RpcClient implements ConnectionOwner {
 
   /** Marked as a server's word is: it is not about the request in whose handler the call was made. */
   #overloaded(): RpcError {
-    const reason = this.#lastError?.message ?? `${this.unanswered} before them are unanswered`;
+    const { lastError } = this.#dialer;
+    const reason = lastError?.message ?? `${this.unanswered} before them are unanswered`;
     const text = `too many calls wait to be sent: ${reason}`;
-    return markReceived(new RpcError("OVERLOADED", text, { cause: this.#lastError }));
+    return markReceived(new RpcError("OVERLOADED", text, { cause: lastError }));
+  }
+
+  onSent(): void {
+    this.#sweeper.start();
   }
 
   /** A connection takes no more calls. */
   #leave(connection: ClientConnection, reason: RpcError | undefined): void {
     if (this.#connection === connection) {
       this.#connection = undefined;
-      this.#lastError = reason;
-      // One that never answered is no better than one that could not be made.
-      if (reason && connection.answered) this.#backoff.lost(this.clock.now());
-      else if (reason) this.#backoff.failed(this.clock.now());
+      this.#dialer.lost(reason, connection.answered);
       if (this.queue.empty) this.#setState("idle", reason);
     }
     this.#serveQueue();
@@ -198,60 +183,52 @@ export class RpcClient implements ConnectionOwner {
   #serveQueue(): void {
     if (this.queue.empty) return;
     if (this.#connection) this.#connection.wake();
-    else if (!this.#dialing) void this.#dialWhileNeeded();
+    else if (this.#state !== "connecting" && this.#state !== "waiting") void this.#dialWhileNeeded();
   }
 
   /** Dials until there is a connection, or nobody needs one any more. Never rejects. */
   async #dialWhileNeeded(): Promise<void> {
-    this.#dialing = true;
-    while (this.#state !== "closed" && !this.#connection && !this.queue.empty) {
-      this.#attempt = new AbortController();
-      const waitMs = this.#backoff.waitMs(this.clock.now());
+    while (!this.#isClosed && !this.#connection && !this.queue.empty) {
       try {
-        if (waitMs === 0) {
-          await this.#dial();
+        if (this.#dialer.waitMs > 0) {
+          this.#setState("waiting", this.#dialer.lastError);
+          await this.#dialer.wait();
         } else {
-          this.#setState("waiting", this.#lastError);
-          await sleep(this.clock, waitMs, this.#attempt.signal);
+          await this.#dial();
         }
       } catch {
-        // Kept as the last error: those who wait are told if their time runs out.
+        // The dialer keeps the error: those who wait are told if their time runs out.
       }
     }
-    this.#dialing = false;
-    if (!this.#connection) this.#setState("idle", this.#lastError);
+    if (!this.#connection) this.#setState("idle", this.#dialer.lastError);
   }
 
   async #dial(): Promise<void> {
     this.#setState("connecting");
-    try {
-      const transport = await dialInTime(this.#options.dial, this.clock, this.#attempt);
-      // The client may have been closed just now.
-      if (this.#attempt.signal.aborted) {
-        closeTransport(transport);
-        throw this.#attempt.signal.reason;
-      }
-      this.#connection = new ClientConnection(this, transport);
-    } catch (error) {
-      this.#lastError = error instanceof RpcError ? error : unreachable("the server", error);
-      this.#backoff.failed(this.clock.now());
-      throw isDenied(error) ? error : this.#lastError;
-    }
+    this.#connection = new ClientConnection(this, await this.#dialer.dial());
     this.#connections.add(this.#connection);
-    this.#lastError = undefined;
     this.#setState("open");
     this.#serveQueue();
   }
 
-  async #close(): Promise<void> {
-    this.#setState("closed");
-    this.#attempt.abort(new RpcError("CLOSED", "the client was closed"));
-    for (const call of this.queue.takeAll()) {
-      call.end(new RpcError("CLOSED", "the client was closed while the call waited", { retryable: !call.sent }));
+  get #isClosed(): boolean {
+    return this.#state === "closed";
+  }
+
+  /** See `Client.close`. */
+  async close(): Promise<void> {
+    if (!this.#isClosed) {
+      this.#setState("closed");
+      this.#dialer.abort(new RpcError("CLOSED", "the client was closed"));
+      for (const call of this.queue.takeAll()) {
+        const options = { retryable: !call.mayHaveStarted };
+        call.end(new RpcError("CLOSED", "the client was closed while the call waited", options));
+      }
     }
     const error = new RpcError("CLOSED", "the client was closed before the reply came");
     await Promise.all([...this.#connections].map((connection) => connection.close(error)));
     this.deadlines.clear();
+    this.#sweeper.stop();
   }
 
   #setState(state: ClientState, error?: RpcError): void {

@@ -7,6 +7,7 @@
 import { DecodeStage } from "../codec/decode.ts";
 import { type Control, readRequest, type Reply, type Request } from "../codec/message.ts";
 import { Connection } from "../session/connection.ts";
+import { ReadPace } from "../session/read_pace.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { Call } from "./call.ts";
 import { DispatchStage } from "./dispatch.ts";
@@ -22,7 +23,14 @@ export class ServerConnection implements OpenConnection {
 
   constructor(server: ServerState, transport: Transport) {
     const { clock, limits, counts } = server;
-    const options = { clock, limits, lingerMs: LINGER_MS, traffic: counts, shared: server };
+    const options = {
+      clock,
+      limits,
+      unnamedPeer: "unknown peer",
+      lingerMs: LINGER_MS,
+      traffic: counts,
+      pace: new ReadPace(server),
+    };
     let dispatch!: DispatchStage;
     this.#connection = new Connection(transport, options, (connection) => {
       dispatch = new DispatchStage(server, connection);
@@ -52,7 +60,8 @@ export class ServerConnection implements OpenConnection {
     this.#connection.close();
   }
 
-  sweep(nowMs: number, isBehind: boolean): void {
+  sweep(nowMs: number, isBehind: boolean): boolean {
     this.#connection.sweep(nowMs, isBehind);
+    return true;
   }
 }

@@ -18,8 +18,7 @@ import { bufferAfter, closeTransport, FIRST_READ_BYTES, type Transport } from ".
 import { OutputBuffer } from "./output_buffer.ts";
 import { compose, Pipeline } from "./pipeline.ts";
 import { ProgressWatch } from "./progress.ts";
-import { ReadPace, type SharedTurns } from "./read_pace.ts";
-import type { Swept } from "./sweeper.ts";
+import type { ReadPace } from "./read_pace.ts";
 
 /** After its end, what the peer still sends is read and dropped, so that the last reply is not lost to a reset: so much. */
 const LINGER_BYTES = 64 * 1024;
@@ -48,13 +47,15 @@ export interface Stages<In, Out> {
 /** What one end is given. */
 export interface ConnectionOptions {
   readonly clock: Clock;
+  /** What to call a peer whose transport has no name for it. */
+  readonly unnamedPeer: string;
   readonly limits: Pick<Limits, "frameTimeoutMs" | "idleTimeoutMs" | "writeTimeoutMs" | "maxQueuedBytes">;
   /** How long after its end the connection waits for the peer to end it as well. */
   readonly lingerMs: number;
   /** Counts for all connections. */
   readonly traffic: { bytesReceived: number; bytesSent: number };
-  /** What it shares with other connections, which have their turns. */
-  readonly shared?: SharedTurns;
+  /** How much to work on before it is another connection's turn; by default, on all that was read. */
+  readonly pace?: ReadPace;
 }
 
 /** What stages see of their connection. */
@@ -71,7 +72,7 @@ export interface ConnectionView {
 }
 
 /** A connection while it lasts. */
-export class Connection<In, Out> implements ConnectionView, Swept {
+export class Connection<In, Out> implements ConnectionView {
   readonly output: OutputBuffer;
   /** Bytes that have come. */
   receivedBytes = 0;
@@ -79,7 +80,6 @@ export class Connection<In, Out> implements ConnectionView, Swept {
   readonly #options: ConnectionOptions;
   readonly #stages: Stages<In, Out>;
   readonly #pipeline: Pipeline;
-  readonly #pace: ReadPace | undefined;
   readonly #probe: Probe;
   readonly #watch: ProgressWatch;
   readonly #ended = Promise.withResolvers<void>();
@@ -87,8 +87,7 @@ export class Connection<In, Out> implements ConnectionView, Swept {
   #state: "open" | "ending" | "closed" = "open";
   /** Lasts while output waits: a read of the pipeline costs 1 KiB, which a silent connection need not hold. */
   #sending: Promise<void> | undefined;
-  /** Whether the peer may send: not while what it has sent waits for room. */
-  #isReading = false;
+  #received: Promise<void> | undefined;
 
   /**
    * @param transport What carries the bytes; from now on, nobody else may use it.
@@ -107,13 +106,12 @@ export class Connection<In, Out> implements ConnectionView, Swept {
     const { decode, dispatch, encoding } = this.#stages;
     const encode = new EncodeStage(encoding, this.output);
     this.#pipeline = new Pipeline(compose(decode, dispatch, encode, () => this.#sending ??= this.#send()));
-    this.#pace = options.shared && new ReadPace(options.shared);
     this.#probe = new Probe(transport, (error) => this.close(error));
     this.#watch = new ProgressWatch(options.limits);
   }
 
   get peer(): string {
-    return this.#transport.peer ?? "unknown peer";
+    return this.#transport.peer ?? this.#options.unnamedPeer;
   }
 
   get certificate(): PeerCertificate | undefined {
@@ -129,6 +127,22 @@ export class Connection<In, Out> implements ConnectionView, Swept {
     return this.#ended.promise;
   }
 
+  /** Resolves when nothing is read any more. */
+  get received(): Promise<void> | undefined {
+    return this.#received;
+  }
+
+  /** Frames that were read to their end. */
+  get receivedFrames(): number {
+    return this.#stages.decode.frames;
+  }
+
+  /** Whether a read that waits keeps the program alive, as it does from the beginning. */
+  keepAlive(keeps: boolean): void {
+    if (keeps) this.#transport.ref?.();
+    else this.#transport.unref?.();
+  }
+
   /** Works until both directions have ended, or until it is closed. */
   run(): Promise<void> {
     void this.#run();
@@ -137,7 +151,7 @@ export class Connection<In, Out> implements ConnectionView, Swept {
 
   async #run(): Promise<void> {
     const { clock, lingerMs } = this.#options;
-    const received = this.#receive();
+    this.#received = this.#receive();
     try {
       await this.#pipeline.closed;
     } catch (error) {
@@ -149,7 +163,7 @@ export class Connection<In, Out> implements ConnectionView, Swept {
     if (this.#state === "closed") return;
     await this.#transport.closeWrite().catch((error) => this.close(error));
     const linger = clock.setTimer(() => this.close(), lingerMs, false);
-    await Promise.race([received, this.ended]);
+    await Promise.race([this.#received, this.ended]);
     clock.clearTimer(linger);
     this.close();
   }
@@ -178,7 +192,6 @@ export class Connection<In, Out> implements ConnectionView, Swept {
       sentBytes: this.output.sentBytes,
       frames: decode.frames,
       midFrame: decode.midFrame,
-      reading: this.#isReading,
       sending: this.output.queuedBytes > 0,
       busy: !dispatch.idle,
     };
@@ -187,7 +200,7 @@ export class Connection<In, Out> implements ConnectionView, Swept {
       if (this.isOpen) dispatch.onSlowFrame(late.reason);
     } else if (late !== undefined) {
       this.close(new Error(late.kind === "write" ? "the peer does not read" : "the connection was idle"));
-    } else if (!isBehind && !progress.reading) {
+    } else if (!isBehind && !this.#watch.isReading) {
       this.#probe.look(progress.sending);
     }
   }
@@ -210,7 +223,7 @@ export class Connection<In, Out> implements ConnectionView, Swept {
   }
 
   async #read(buffer: Uint8Array): Promise<number | null> {
-    this.#isReading = true;
+    this.#watch.isReading = true;
     try {
       const readBytes = await this.#transport.read(buffer);
       this.receivedBytes += readBytes ?? 0;
@@ -220,21 +233,21 @@ export class Connection<In, Out> implements ConnectionView, Swept {
       this.close(error);
       return null;
     } finally {
-      this.#isReading = false;
+      this.#watch.isReading = false;
     }
   }
 
   /** Hands bytes to the stages, in turn with all other connections. */
   async #take(bytes: Uint8Array): Promise<void> {
-    const pace = this.#pace;
+    const { pace } = this.#options;
     pace?.countRead();
     for (let start = 0; start < bytes.length && this.isOpen;) {
       const end = pace === undefined ? bytes.length : Math.min(bytes.length, start + pace.bytesAtOnce);
       await this.#pipeline.write(bytes.subarray(start, end));
       start = end;
-      this.#isReading = true; // to wait for a turn takes milliseconds, and gives a slow peer no time
+      this.#watch.isReading = true; // to wait for a turn takes milliseconds, and gives a slow peer no time
       await pace?.rest(bytes.length);
-      this.#isReading = false;
+      this.#watch.isReading = false;
     }
   }
 

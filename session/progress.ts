@@ -17,8 +17,6 @@ export interface Progress {
   readonly frames: number;
   /** Whether a frame has begun and not ended. */
   readonly midFrame: boolean;
-  /** Whether the peer may send: only then can it be late. */
-  readonly reading: boolean;
   /** Whether output waits for the peer to read. */
   readonly sending: boolean;
   /** Whether a call is in flight. */
@@ -30,6 +28,8 @@ export type Late = { readonly kind: "frame"; readonly reason: string } | { reado
 
 /** Watches one connection. */
 export class ProgressWatch {
+  /** Whether the peer may send: not while what it has sent waits for room. Only then can it be late. */
+  isReading = false;
   readonly #limits: Pick<Limits, "frameTimeoutMs" | "idleTimeoutMs" | "writeTimeoutMs">;
   #before = { receivedBytes: 0, sentBytes: 0, frames: 0 };
   #silentSinceMs = Infinity;
@@ -52,14 +52,14 @@ export class ProgressWatch {
     const before = this.#before;
     this.#before = now;
 
-    const sameFrame = now.reading && now.midFrame && now.frames === before.frames;
+    const sameFrame = this.isReading && now.midFrame && now.frames === before.frames;
     if (!sameFrame || this.#midFrameSinceMs === Infinity) {
       this.#midFrameSinceMs = sameFrame ? nowMs : Infinity;
       this.#midFrameFromBytes = now.receivedBytes;
     }
     const unsent = now.sending && now.sentBytes === before.sentBytes;
     this.#unsentSinceMs = unsent ? Math.min(this.#unsentSinceMs, nowMs) : Infinity;
-    const silent = now.reading && !now.busy && !now.midFrame && !now.sending &&
+    const silent = this.isReading && !now.busy && !now.midFrame && !now.sending &&
       now.receivedBytes === before.receivedBytes;
     this.#silentSinceMs = silent ? Math.min(this.#silentSinceMs, nowMs) : Infinity;
 

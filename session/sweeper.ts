@@ -11,8 +11,13 @@ const SWEEP_MS = 500;
 
 /** What is looked at. */
 export interface Swept {
-  /** @param isBehind The last look was longer ago than usual. */
-  sweep(nowMs: number, isBehind: boolean): void;
+  /**
+   * Looks at the connection.
+   *
+   * @param isBehind The last look was longer ago than usual.
+   * @returns Whether it must be looked at again: while nothing is open at a client, no timer need run.
+   */
+  sweep(nowMs: number, isBehind: boolean): boolean;
 }
 
 /** Sweeps a set of connections. */
@@ -51,8 +56,10 @@ export class Sweeper {
         // After a computation or a stop of the process, what has come meanwhile has not been read yet.
         const isBehind = nowMs - this.#lookedMs > 2 * SWEEP_MS;
         this.#lookedMs = nowMs;
-        this.#schedule();
-        for (const connection of this.#connections) connection.sweep(nowMs, isBehind);
+        this.#timer = undefined;
+        let again = false;
+        for (const connection of this.#connections) again = connection.sweep(nowMs, isBehind) || again;
+        if (again) this.#schedule();
       },
       SWEEP_MS,
       false,

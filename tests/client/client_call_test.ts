@@ -8,14 +8,11 @@ import { newSeed, Random } from "../support/random.ts";
 
 const clock = new FakeClock();
 const owner: ClientCallOwner = {
-  clock,
+  settings: { clock, sequenced: true, maxInFlight: 1, maxPayloadBytes: 1_000, timeoutMs: Infinity },
   deadlines: new TimerWheel(clock),
   signals: new Signals(),
-  sequenced: true,
-  maxPayloadBytes: 1_000,
-  timeoutMs: Infinity,
   unanswered: 0,
-  heldBytes: 0,
+  received: { lateReplies: 0, heldBytes: 0 },
   cmdOf: (name) => name,
   obstacle: undefined,
   begin() {},
@@ -41,11 +38,14 @@ Deno.test("ClientCall - the time that is left is whole milliseconds, never none"
   const call = new UnaryCall(owner, "A", {}, { timeoutMs: 10.5 });
   call.reject = () => {};
   call.begin();
+  const connection = { grant() {}, abandon() {}, missAnswer() {} };
+  call.send(connection, 0, clock.now());
   assertEquals(call.ttl, 11);
   await clock.advance(10.4);
+  call.send(connection, 1, clock.now());
   assertEquals(call.ttl, 1);
   await clock.advance(5);
-  assertEquals(call.settled, true);
+  assertEquals(call.isSettled, true);
 });
 
 Deno.test("CallQueue - what is settled is passed over, and does not stay", () => {
@@ -53,8 +53,8 @@ Deno.test("CallQueue - what is settled is passed over, and does not stay", () =>
   const calls = Array.from({ length: 5 }, () => newCall());
   for (const call of calls) queue.push(call);
   for (const index of [0, 3, 4]) {
-    calls[index].end(new RpcError("CANCELLED"));
     queue.forget(calls[index]);
+    calls[index].end(new RpcError("CANCELLED"));
   }
   assertEquals(queue.empty, false);
   assertEquals([queue.shift(), queue.shift(), queue.shift()], [calls[1], calls[2], undefined]);
@@ -79,8 +79,8 @@ Deno.test("CallQueue - any order of events leaves what was pushed and neither ta
     } else if (choice < 99) {
       if (waiting.length === 0) continue;
       const [call] = waiting.splice(random.below(waiting.length), 1);
-      call.end(new RpcError("CANCELLED"));
       queue.forget(call);
+      call.end(new RpcError("CANCELLED"));
     } else if (random.chance(0.1)) {
       assertEquals(queue.takeAll().length, waiting.length);
       waiting = [];
