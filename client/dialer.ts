@@ -8,7 +8,7 @@ import { RpcError } from "../errors.ts";
 import { type Clock, sleep } from "../transport/clock.ts";
 import { type Dial, dialInTime, unreachable } from "../transport/dial.ts";
 import { isDenied } from "../transport/runtime.ts";
-import { closeTransport, type Transport } from "../transport/transport.ts";
+import type { Transport } from "../transport/transport.ts";
 import { Backoff } from "./backoff.ts";
 
 /** Dials for one client. */
@@ -35,14 +35,8 @@ export class Dialer {
   /** Dials once. What it throws, but for a missing permission, is also the last error. */
   async dial(): Promise<Transport> {
     this.#attempt = new AbortController();
-    const { signal } = this.#attempt;
     try {
       const transport = await dialInTime(this.#dial, this.#clock, this.#attempt);
-      // The client may have been closed just now.
-      if (signal.aborted) {
-        closeTransport(transport);
-        throw signal.reason;
-      }
       this.lastError = undefined;
       return transport;
     } catch (error) {

@@ -16,6 +16,7 @@ import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { Sweeper } from "../session/sweeper.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
 import type { Dial } from "../transport/dial.ts";
+import { closeTransport } from "../transport/transport.ts";
 import { Dialer } from "./dialer.ts";
 import { IncomingStream, type StreamOptions } from "./incoming_stream.ts";
 import { type CallOptions, CallQueue, type ClientCall, type ClientSettings, UnaryCall } from "./client_call.ts";
@@ -44,13 +45,12 @@ const MAX_SENDS = 3;
 
 /** The engine of one client. */
 export class RpcClient implements ConnectionOwner {
-  readonly settings: ClientSettings;
+  readonly settings: RpcClientOptions;
   readonly deadlines: TimerWheel;
   readonly signals = new Signals();
   readonly queue = new CallQueue();
   readonly memory: InOrderMemory = { servesOnce: undefined };
   readonly received = { lateReplies: 0, heldBytes: 0 };
-  readonly #options: RpcClientOptions;
   readonly #dialer: Dialer;
   /** All connections; the one that takes calls is the last. */
   readonly #connections = new Set<ClientConnection>();
@@ -58,10 +58,10 @@ export class RpcClient implements ConnectionOwner {
   /** The connection that takes calls. */
   #connection: ClientConnection | undefined;
   #state: ClientState = "idle";
+  #closed: Promise<void> | undefined;
 
   constructor(options: RpcClientOptions) {
     const { clock, sequenced, maxPayloadBytes } = options;
-    this.#options = options;
     this.settings = {
       ...options,
       // A server that knows no seq knows no long frames either.
@@ -205,7 +205,9 @@ export class RpcClient implements ConnectionOwner {
 
   async #dial(): Promise<void> {
     this.#setState("connecting");
-    this.#connection = new ClientConnection(this, await this.#dialer.dial());
+    const transport = await this.#dialer.dial();
+    if (this.#isClosed) return closeTransport(transport);
+    this.#connection = new ClientConnection(this, transport);
     this.#connections.add(this.#connection);
     this.#setState("open");
     this.#serveQueue();
@@ -216,14 +218,16 @@ export class RpcClient implements ConnectionOwner {
   }
 
   /** See `Client.close`. */
-  async close(): Promise<void> {
-    if (!this.#isClosed) {
-      this.#setState("closed");
-      this.#dialer.abort(new RpcError("CLOSED", "the client was closed"));
-      for (const call of this.queue.takeAll()) {
-        const options = { retryable: !call.mayHaveStarted };
-        call.end(new RpcError("CLOSED", "the client was closed while the call waited", options));
-      }
+  close(): Promise<void> {
+    return this.#closed ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    this.#setState("closed");
+    this.#dialer.abort(new RpcError("CLOSED", "the client was closed"));
+    for (const call of this.queue.takeAll()) {
+      const options = { retryable: !call.mayHaveStarted };
+      call.end(new RpcError("CLOSED", "the client was closed while the call waited", options));
     }
     const error = new RpcError("CLOSED", "the client was closed before the reply came");
     await Promise.all([...this.#connections].map((connection) => connection.close(error)));
@@ -234,12 +238,12 @@ export class RpcClient implements ConnectionOwner {
   #setState(state: ClientState, error?: RpcError): void {
     if (this.#state === state || this.#state === "closed") return;
     this.#state = state;
-    const { onState } = this.#options;
+    const { onState } = this.settings;
     // In a turn of its own: what the hook does or throws cannot come between here.
     if (onState) queueMicrotask(() => onState(state, error));
   }
 
   cmdOf(name: string): number | string {
-    return this.#options.numbers.get(name) ?? name;
+    return this.settings.numbers.get(name) ?? name;
   }
 }

@@ -162,9 +162,11 @@ export class Connection<In, Out> implements ConnectionView {
     await this.#sending;
     if (this.#state === "closed") return;
     await this.#transport.closeWrite().catch((error) => this.close(error));
-    const linger = clock.setTimer(() => this.close(), lingerMs, false);
-    await Promise.race([this.#received, this.ended]);
-    clock.clearTimer(linger);
+    if (lingerMs > 0) {
+      const linger = clock.setTimer(() => this.close(), lingerMs, false);
+      await Promise.race([this.#received, this.ended]);
+      clock.clearTimer(linger);
+    }
     this.close();
   }
 
