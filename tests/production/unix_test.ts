@@ -210,7 +210,7 @@ unixTest("a socket that cannot be is one line, and an exit code", async (folder)
     ],
     [["--unix", `${path}/file`], 1, `cannot listen on unix:${path}/file: ${path}/file exists and is not a socket`],
     [["--unix", long], 1, `cannot listen on unix:${long}: the path is too long for a socket`],
-    [["--unix", `${path}/p`, "--cert", "a", "--key", "b"], 2, "--unix goes without TLS; see --help"],
+    [["--unix", `${path}/p`, "--cert", "a", "--key", "b"], 2, "--unix cannot be used with TLS; see --help"],
   ];
   for (const [flags, code, text] of cases) {
     const outcome = await run(Deno.execPath(), [...DENO, "--allow-all", `${root}server.ts`, ...flags]);
