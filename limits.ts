@@ -292,7 +292,7 @@ export function checkOptions(options: object, kinds: Readonly<Record<string, Opt
   }
   for (const [name, value] of Object.entries(options)) {
     if (!Object.hasOwn(kinds, name)) {
-      throw new TypeError(`Cannot use "${name}": there is no such option; there are ${Object.keys(kinds).join(", ")}`);
+      throw new TypeError(`Cannot use "${name}": unknown option; the options are ${Object.keys(kinds).join(", ")}`);
     }
     const { is, must } = kinds[name];
     if (value === undefined || is(value)) continue;
