@@ -1,12 +1,12 @@
 /**
- * The one error class of packline and the codes it carries, with what each means for the caller.
+ * The error class of packline, its codes, and what each code means for the caller.
  *
- * In: a code, perhaps a text and data. Out: an error to throw, and the reply that says the same on the wire.
+ * In: a code, optional text and data. Out: an error to throw, or the same failure as a reply. Refused: nothing.
  */
 
 /**
- * The codes packline itself uses. Those on the wire are explained in PROTOCOL.md, "What goes wrong";
- * the last five are the ends that a call can have at its caller, without a reply.
+ * The codes packline itself uses. PROTOCOL.md, "What goes wrong", explains those on the wire; the last four end a call
+ * at its caller, without a reply.
  */
 export type ErrorCode =
   | "BAD_FRAME"
@@ -26,27 +26,27 @@ export type ErrorCode =
   | "CLOSED"
   | "BAD_REPLY";
 
-/** What can be said about a failure beside its code and text. */
+/** Details of a failure, besides its code and text. */
 export interface RpcErrorOptions {
-  /** Anything MessagePack can hold that helps the caller; travels as `data`. */
+  /** Any MessagePack value that helps the caller; sent as `data`. */
   data?: unknown;
-  /** Whether the request was certainly not started, so that sending it again is safe. */
+  /** Whether the request was certainly not started, so that a retry is safe. */
   retryable?: boolean;
-  /** What led to this error; stays on this side of the wire. */
+  /** The cause of this error; never sent. */
   cause?: unknown;
 }
 
-/** What a code means to whoever gets it. */
+/** What a code means for the caller. */
 export interface CodeMeaning {
-  /** Who says it: the server, by a reply; or the caller's own end, where no reply came. */
+  /** The source: the server, in a reply, or the caller's own side, if no reply came. */
   readonly saidBy: "server" | "caller";
   /** Whether the handler was started. */
   readonly started: "no" | "yes" | "maybe";
-  /** Whether sending the request again is safe, and can help. */
+  /** Whether a retry is safe and can help. */
   readonly retryable: boolean;
-  /** What becomes of the connection. */
+  /** What happens to the connection. */
   readonly connection: "goes on" | "ends" | "may end";
-  /** Whether a reply without `seq` may say it of the connection as a whole. */
+  /** Whether a reply without `seq` may report it for the connection as a whole. */
   readonly unasked: boolean;
 }
 
@@ -59,7 +59,7 @@ const SUFFERED = {
   unasked: false,
 } as const;
 
-/** All codes of packline's own: the one place that says what each means (PROTOCOL.md, "What goes wrong"). */
+/** All codes of packline and what each means, in one place (PROTOCOL.md, "What goes wrong"). */
 export const ERROR_CODES: Readonly<Record<ErrorCode, CodeMeaning>> = {
   BAD_FRAME: { ...SAID, connection: "ends", unasked: true },
   INVALID_MESSAGE: { ...SAID, unasked: true },
@@ -79,21 +79,21 @@ export const ERROR_CODES: Readonly<Record<ErrorCode, CodeMeaning>> = {
   BAD_REPLY: SUFFERED,
 };
 
-/** What a code means; `undefined` for one that is not packline's own. */
+/** The meaning of a code; `undefined` for a code that is not packline's own. */
 export function meaningOf(code: unknown): CodeMeaning | undefined {
   // Own properties only: a peer's code may be "constructor".
   return typeof code === "string" && Object.hasOwn(ERROR_CODES, code) ? ERROR_CODES[code as ErrorCode] : undefined;
 }
 
-/** Marks the errors of every copy of the library: a program that imports two versions of it holds two classes. */
+/** Marks the errors of every copy of the library: a program that imports two versions has two classes. */
 const BRAND = Symbol.for("packline.RpcError");
 
 /**
- * A call that failed, at either end. A handler throws it to answer with a code of its own; a caller catches it
- * and looks at `code`, never at the text. A handler may let pass what it caught as a caller: its own caller gets it as
- * it is, or `INTERNAL` where it says nothing about his request, such as an `OVERLOADED` of the server behind.
+ * A failed call, at either end. A handler throws it to reply with its own code. A caller catches it and checks `code`,
+ * never the text. A handler may rethrow an error of its own outgoing call: its caller gets the same error, or
+ * `INTERNAL` if the code would be false for this request, such as an upstream `OVERLOADED`.
  *
- * @example A handler that answers with a code of its own
+ * @example A handler that replies with its own code
  * ```ts
  * import { command, connect, RpcError, serve } from "./mod.ts";
  * import { assertRejects } from "@std/assert";
@@ -115,13 +115,13 @@ const BRAND = Symbol.for("packline.RpcError");
 export class RpcError extends Error {
   /** Always `"RpcError"`. */
   override readonly name = "RpcError";
-  /** What went wrong: one of {@linkcode ErrorCode}, or a code of the handler's own. */
+  /** What went wrong: one of {@linkcode ErrorCode}, or a handler's own code. */
   readonly code: ErrorCode | (string & Record<never, never>);
-  /** What the handler or the server added, if anything. */
+  /** Data from the handler or the server, if any. */
   readonly data: unknown;
-  /** True only where the request was certainly not started: sending it again cannot do anything twice. */
+  /** True only if the request was certainly not started, so that a retry cannot run it twice. */
   readonly retryable: boolean;
-  /** The text as it was given; a failure may travel with its code alone. */
+  /** The text as given; a failure may have only a code. */
   readonly #text: string | undefined;
 
   static {
@@ -129,23 +129,22 @@ export class RpcError extends Error {
   }
 
   /**
-   * Whether a value is an `RpcError`. One of another copy of the library, such as another version, is one too:
-   * `error instanceof RpcError` asks this.
+   * Whether a value is an `RpcError`, also of another copy of the library. `error instanceof RpcError` calls this.
    *
-   * @param value Anything, such as what a `catch` has caught.
+   * @param value Any value, such as a caught error.
    * @returns `true` for an error with a code, its `data` and `retryable`.
    */
   static override [Symbol.hasInstance](value: unknown): value is RpcError {
-    // A subclass tells its own instances by their prototype, as usual.
+    // A subclass recognises its instances by prototype, as usual.
     if (this !== RpcError) return Function.prototype[Symbol.hasInstance].call(this, value);
     return typeof value === "object" && value !== null && BRAND in value;
   }
 
   /**
-   * Makes the error; `throw` is the caller's.
+   * Makes the error without throwing it.
    *
    * @param code The code, by convention in capitals.
-   * @param text A sentence for the person who reads it; without one the code stands alone, on the wire too.
+   * @param text A sentence for people; without it the error has only its code, also on the wire.
    * @param options Data for the caller, whether a retry is safe, and the cause.
    */
   constructor(code: ErrorCode | (string & Record<never, never>), text?: string, options: RpcErrorOptions = {}) {
@@ -157,7 +156,7 @@ export class RpcError extends Error {
   }
 
   /**
-   * The failure as a reply holds it (PROTOCOL.md, "Replies").
+   * The failure in the form of a reply (PROTOCOL.md, "Replies").
    *
    * @returns `{ err, msg?, data? }`.
    *

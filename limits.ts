@@ -1,17 +1,17 @@
 /**
- * Every limit and default of packline, in one place: the unit, the figure and why it is that figure.
+ * All limits and defaults of packline, each with its unit and the reason for its value.
  *
- * In: what a caller of `serve()` wants different. Out: a complete, checked set of limits.
- * Refused: a value that is not a whole number in the limit's range, by a `RangeError` that names it.
+ * In: the limits that a caller of `serve()` changes. Out: a complete, checked set of limits. Refused: a value that is
+ * not a whole number in the limit's range, by a `RangeError` that names it.
  */
 
-/** The largest delay a timer of the runtime can hold, in milliseconds: a longer one would fire at once. */
+/** The longest delay of the runtime's timers, in milliseconds; a longer one would fire at once. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
- * What a server allows. Times are in milliseconds, sizes in bytes. `Infinity` is accepted only where it says so.
+ * The limits of a server. Times are in milliseconds, sizes in bytes. `Infinity` is valid only where stated.
  *
- * @example A server that takes small payloads only
+ * @example A server that accepts only small payloads
  * ```ts
  * import { serve } from "./mod.ts";
  *
@@ -20,108 +20,105 @@ export const MAX_TIMER_MS = 2 ** 31 - 1;
  */
 export interface Limits {
   /**
-   * Connections at the same time; one more is answered `OVERLOADED` and closed. Redis has the same figure, and
-   * an operating system that grants fewer file descriptors is met with a pause in accepting, not with an end.
+   * Open connections; one more gets `OVERLOADED` and is closed. Redis has the same default. If the operating system
+   * allows fewer file descriptors, the server pauses accepting and does not stop.
    *
    * @default {10_000}
    */
   maxConnections: number;
   /**
-   * Requests in flight on one connection. At the limit the server stops reading, so that TCP holds the peer
-   * back. Most of them wait for something, and that is cheap: a waiting call costs 0.5 to 4 KiB, its handler's own data
-   * aside.
+   * Requests in flight on one connection. At the limit the server stops reading, so TCP slows the peer down. Waiting is
+   * cheap: a waiting call costs 0.5 to 4 KiB, without its handler's own data.
    *
    * @default {1_024}
    */
   maxInFlight: number;
   /**
-   * Requests in flight in the whole server. One more is answered `OVERLOADED`, at once and unstarted; PING, INFO and STATS
-   * are always answered. So many that wait take some 200 MiB.
+   * Requests in flight in the whole server. One more gets `OVERLOADED` at once and is not started; PING, INFO and STATS
+   * are always answered. This many waiting requests use about 200 MiB.
    *
    * @default {65_536}
    */
   maxInFlightTotal: number;
   /**
-   * What requests of one connection may take in memory that wait or whose handlers run, in bytes. At the limit the server
-   * stops reading; where no call ends for a second, what comes next is answered `OVERLOADED`. Exceeded by one request at
-   * the most.
+   * Memory for the waiting and running requests of one connection, in bytes. At the limit the server stops reading. If
+   * no call ends within a second, further requests get `OVERLOADED`. One request may exceed the limit.
    *
    * @default {16_777_216}
    */
   maxHeldBytes: number;
   /**
-   * The same for all connections together. At the limit a request is answered `OVERLOADED`, at once and unstarted.
+   * The same for all connections together. At the limit a request gets `OVERLOADED` at once and is not started.
    *
    * @default {268_435_456}
    */
   maxTotalHeldBytes: number;
   /**
-   * How many milliseconds a frame may come at less than 4 KiB a second; then the peer gets `BAD_FRAME`, and the connection is
-   * closed. A steady upload may take longer; a byte now and then does not extend it, which is what ends a slow attacker.
+   * How long a frame may arrive at less than 4 KiB/s, in milliseconds. Then the peer gets `BAD_FRAME` and the
+   * connection is closed. A steady upload may take longer, but an occasional byte does not help a slow attacker.
    *
    * @default {10_000}
    */
   frameTimeoutMs: number;
   /**
-   * Silence in milliseconds, with nothing in flight, before a connection is closed; `Infinity` is never. Above 60 s,
-   * because nginx keeps pooled connections that long.
+   * Idle time in milliseconds, with nothing in flight, before a connection is closed; `Infinity` means never. It is
+   * above 60 seconds, because nginx keeps pooled connections that long.
    *
    * @default {300_000}
    */
   idleTimeoutMs: number;
   /**
-   * How many milliseconds a handler may run before its caller gets `DEADLINE_EXCEEDED`; `Infinity`, the default, is
-   * without end, since a handler such as DELAY may sleep. A command may set its own.
+   * How long a handler may run, in milliseconds, before its caller gets `DEADLINE_EXCEEDED`. The default `Infinity`
+   * means no limit, because a handler such as DELAY may sleep. A command may set its own.
    *
    * @default {Infinity}
    */
   handlerTimeoutMs: number;
   /**
-   * How many milliseconds a write may go without progress before the connection is closed: the peer does not read. The
-   * system's socket buffers take more only after some megabytes have been read, so a reader at 20 KB a second is seen to make
+   * How long a write may make no progress, in milliseconds, before the connection is closed because its peer does not
+   * read. Socket buffers accept more data only after the peer has read some megabytes, so a reader at 20 KB/s shows
    * progress about once a minute.
    *
    * @default {120_000}
    */
   writeTimeoutMs: number;
   /**
-   * Replies that wait for a slow reader, in bytes, per connection. At the limit the server stops reading. Enough for four
-   * of the largest payloads by default; what a peer that never reads costs.
+   * Replies waiting for a slow reader, in bytes for each connection. At the limit the server stops reading. By default
+   * enough for four of the largest payloads, and the cost of a peer that never reads.
    *
    * @default {4_194_304}
    */
   maxQueuedBytes: number;
   /**
-   * The largest payload in bytes, either way. Above 57,310 bytes it travels in a long frame (PROTOCOL.md, "Long frames"). At most
-   * 64 MiB: a message is held in memory whole. NATS has the same default.
+   * The largest payload in bytes, in both directions. Above 57,310 bytes it needs a long frame (PROTOCOL.md, "Long
+   * frames"). At most 64 MiB, because a whole message is held in memory. NATS has the same default.
    *
    * @default {1_048_576}
    */
   maxPayloadBytes: number;
   /**
-   * Containers inside one another in one message, at most 1,000. Deeper ones would exhaust the stack somewhere beyond
-   * 2,000. What is sent keeps to the default, whatever is set here: so it can be read by whoever has set nothing.
+   * Nested containers in one message, at most 1,000; the stack overflows beyond 2,000. Sent messages keep to the
+   * default whatever is set here, so that a peer with the default can read them.
    *
    * @default {64}
    */
   maxDepth: number;
   /**
-   * What one message may take in memory once it is read, in bytes: a payload of 1 MiB could otherwise become 100 MiB of
-   * objects. Eight times `maxPayloadBytes`, if that is raised. What is sent keeps to eight times the payload that the
-   * receiver takes.
+   * Memory for one decoded message, in bytes: a payload of 1 MiB could otherwise become 100 MiB of objects. Eight times
+   * `maxPayloadBytes` if that is raised. Sent messages keep to eight times the payload that the receiver accepts.
    *
    * @default {8_388_608}
    */
   maxMessageBytes: number;
   /**
-   * Bad messages, or a `seq` that is in flight already, within any strike window; one more, and the connection is
-   * closed: whoever sends so many speaks something else, or means harm. At most 100,000.
+   * Bad messages, or a `seq` already in flight, allowed in any strike window. One more closes the connection: a peer
+   * that sends so many is broken, hostile, or uses another protocol. At most 100,000.
    *
    * @default {100}
    */
   maxStrikes: number;
   /**
-   * The strike window, in milliseconds. A client with a bug now and then is told, and not shut out.
+   * The strike window, in milliseconds. A client that seldom fails gets error replies and stays connected.
    *
    * @default {30_000}
    */
@@ -129,7 +126,7 @@ export interface Limits {
 }
 
 /**
- * The limits of a server that was given none.
+ * The default limits of a server.
  *
  * @example Half the default
  * ```ts
@@ -156,42 +153,42 @@ export const DEFAULT_LIMITS: Readonly<Limits> = Object.freeze({
   strikeWindowMs: 30_000,
 });
 
-/** Where `serve()` listens and `connect()` dials unless told otherwise: the article's address. */
+/** The default address of `serve()` and `connect()`, from the article. */
 export const DEFAULT_HOSTNAME = "127.0.0.1";
 
-/** The article's port. */
+/** The default port, from the article. */
 export const DEFAULT_PORT = 1235;
 
-/** How long a call of the library waits for its reply, in milliseconds, unless told otherwise. */
+/** The default time limit of a call, in milliseconds. */
 export const DEFAULT_TIMEOUT_MS = 30_000;
 
-/** How long a shutdown waits for what is in flight, in milliseconds, unless told otherwise: as Redis and NATS do. */
+/** The default time that a shutdown waits for calls in flight, in milliseconds; Redis and NATS have the same. */
 export const DEFAULT_GRACE_MS = 10_000;
 
-/** Items of a stream that a client takes before it grants more, unless told otherwise. */
+/** The default number of stream items that a client accepts before it grants more. */
 export const DEFAULT_CREDIT = 64;
 
-/** Limits for which `Infinity` is a value: without end. */
+/** Limits that may be `Infinity`, which means no limit. */
 export const MAY_BE_ENDLESS: ReadonlySet<keyof Limits> = new Set(["idleTimeoutMs", "handlerTimeoutMs"]);
 
-/** Upper ends below the general one, and why. */
+/** Maxima below the general one, with reasons. */
 const MAXIMA: Partial<Limits> = {
-  maxPayloadBytes: 64 * 1024 * 1024, // a message is held in memory whole
+  maxPayloadBytes: 64 * 1024 * 1024, // a whole message is held in memory
   maxDepth: 1_000, // the reader recurses
-  maxStrikes: 100_000, // each is remembered for its window
+  maxStrikes: 100_000, // each is stored for its window
 };
 
 /** The names of all limits, in the order of their documentation. */
 export const LIMIT_NAMES = Object.keys(DEFAULT_LIMITS) as readonly (keyof Limits)[];
 
 /**
- * The given limits over the defaults, each checked.
+ * Merges the given limits with the defaults and checks them.
  *
- * @param wanted The limits that differ from the defaults; other properties are ignored, `undefined` means default.
+ * @param wanted The limits that differ from the defaults. Other properties are ignored; `undefined` means default.
  * @returns All limits.
  * @throws {RangeError} If a limit is not a whole number in its range.
  *
- * @example A value out of range is refused by name
+ * @example A value out of range is rejected by name
  * ```ts
  * import { resolveLimits } from "./limits.ts";
  * import { assertThrows } from "@std/assert";
@@ -213,9 +210,9 @@ export function resolveLimits(wanted: Partial<Limits>): Limits {
 }
 
 /**
- * What a message may take in memory unless it was decided otherwise.
+ * The default memory limit of a message.
  *
- * @param maxPayloadBytes How large its payload may be.
+ * @param maxPayloadBytes The largest payload.
  * @returns The limit, in bytes.
  */
 export function messageBytesFor(maxPayloadBytes: number): number {
@@ -223,10 +220,10 @@ export function messageBytesFor(maxPayloadBytes: number): number {
 }
 
 /**
- * One limit, checked.
+ * Checks one limit.
  *
- * @param name Which limit.
- * @param value What was asked for, of any type: a caller without types is met with a clear error too.
+ * @param name The limit.
+ * @param value The value, of any type, so that untyped callers get a clear error too.
  * @returns The value, a whole number.
  * @throws {RangeError} If it is not a whole number in the limit's range.
  */
@@ -240,10 +237,10 @@ export function checkLimit(name: keyof Limits, value: unknown): number {
 }
 
 /**
- * How long a call may wait for its reply, checked.
+ * Checks the time limit of a call.
  *
- * @param timeoutMs What was asked for, of any type; `Infinity` is without end, and from 0 down no time is left.
- * @returns The same, a number of milliseconds.
+ * @param timeoutMs The value, of any type; `Infinity` means no limit, and 0 or less means no time is left.
+ * @returns The same, as a number of milliseconds.
  * @throws {RangeError} If it is not a number.
  */
 export function checkTimeout(timeoutMs: unknown): number {
@@ -251,15 +248,15 @@ export function checkTimeout(timeoutMs: unknown): number {
   throw new RangeError(`Cannot use ${shown(timeoutMs)} as timeoutMs: it must be a number of milliseconds`);
 }
 
-/** What an option must be: for its check, and for the error that names it. */
+/** A kind of option, for its check and its error. */
 export interface OptionKind {
-  /** Whether a value is one. */
+  /** Whether a value is of this kind. */
   readonly is: (value: unknown) => boolean;
-  /** What to say of a value that is none, as `be a function`. */
+  /** The requirement for the error, such as `be a function`. */
   readonly must: string;
 }
 
-/** The kinds of options that are not numbers in a range. */
+/** The kinds of options without a number range. */
 export const OPTION_KINDS: Readonly<
   Record<"any" | "boolean" | "function" | "functions" | "object", OptionKind>
 > = {
@@ -274,14 +271,14 @@ export const OPTION_KINDS: Readonly<
 };
 
 /**
- * Checks the names of options, and what can be said of a value without its range.
+ * Checks the names of options and the kinds of their values.
  *
- * @param options What was given, of any type: a caller without types is met with a clear error too.
- * @param kinds What there is, by name. `undefined` stands for the default everywhere.
- * @throws {TypeError} If a name is none of them, or a value is of another kind.
- * @throws {RangeError} If a value is a number that is out of range.
+ * @param options The options, of any type, so that untyped callers get a clear error too.
+ * @param kinds The known options by name. `undefined` always means default.
+ * @throws {TypeError} If a name is unknown, or a value is of another kind.
+ * @throws {RangeError} If a value is a number out of range.
  *
- * @example A name that is misspelt is refused
+ * @example A misspelt name is rejected
  * ```ts
  * import { checkOptions, OPTION_KINDS } from "./limits.ts";
  * import { assertThrows } from "@std/assert";
@@ -295,7 +292,7 @@ export function checkOptions(options: object, kinds: Readonly<Record<string, Opt
   }
   for (const [name, value] of Object.entries(options)) {
     if (!Object.hasOwn(kinds, name)) {
-      throw new TypeError(`Cannot use "${name}": there is no such option; there are ${Object.keys(kinds).join(", ")}`);
+      throw new TypeError(`Cannot use "${name}": unknown option; the options are ${Object.keys(kinds).join(", ")}`);
     }
     const { is, must } = kinds[name];
     if (value === undefined || is(value)) continue;
@@ -304,7 +301,7 @@ export function checkOptions(options: object, kinds: Readonly<Record<string, Opt
   }
 }
 
-/** A value for an error, in a line: an object may be large, or refuse to be shown. */
+/** A value as short text for an error: an object may be large, or throw when shown. */
 function shown(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "function") return "a function";

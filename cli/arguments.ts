@@ -1,67 +1,66 @@
 /**
- * The command line: arguments to flags and words.
+ * Parses a command line into flags and words.
  *
- * In: the arguments, and the flags there are. Out: the value of each flag, and the words between them, as they stand.
+ * In: the arguments, and the known flags. Out: the value of each flag, and the remaining words unchanged. Refused, by a
+ * {@linkcode UsageError}: a flag that is unknown, given twice, without its value, or with an unexpected one.
  *
- * The rule: what begins with a dash is a flag, wherever it stands, unless it is a number or comes after `--`. A flag's
- * value follows its name behind `=` or as the next argument. Everything else is a word: `-1` stays -1, `007` stays 007.
- * A flag may have a short name as well, of one letter: `-c 50` is `--connections 50`.
- *
- * Refused, by a {@linkcode UsageError}: a flag that is not known, is given twice, lacks its value or takes none.
+ * An argument that begins with a dash is a flag, unless it is a number or comes after `--`. A flag's value follows its
+ * name after `=` or as the next argument. Everything else is a word: `-1` stays -1, `007` stays 007. A flag may also
+ * have a short name of one letter: `-c 50` is `--connections 50`.
  */
 
 import { parseArgs } from "jsr:@std/cli@^1.0.0/parse-args";
 
-/** The npm copy has no types: this is where they enter. */
+/** The npm copy has no types, so they are declared here. */
 const stdParse: (
   args: string[],
   options: { string: string[]; boolean: string[]; collect: string[] },
 ) => Record<string, unknown> = parseArgs;
 
 /**
- * Stands before everything that is not the name of a flag, so that `parseArgs` takes `-1` for no flag and `false` for
- * no boolean. The argument of a process cannot hold it.
+ * Marks everything that is not a flag name, so that `parseArgs` does not read `-1` as a flag or `false` as a boolean. A
+ * process argument cannot contain it.
  */
 const MARK = "\0";
 
-/** Someone uses a command line wrongly. The text says what is wrong, with which value. */
+/** A mistake in the command line. The text names the problem and the value. */
 export class UsageError extends Error {
   /** Always `"UsageError"`. */
   override readonly name = "UsageError";
 }
 
-/** One flag: what the help says about it, and what its text means. */
+/** One flag: its help and its parser. */
 export interface Flag<Value> {
-  /** What its value is called in the help; a flag without one is a switch. */
+  /** The name of its value in the help; a flag without one is a switch. */
   readonly takes?: string;
-  /** What it is for, in one line. */
+  /** Its help, in one line. */
   readonly help: string;
-  /** One letter that stands for its name, if it has one. */
+  /** Its short name of one letter, if it has one. */
   readonly short?: string;
-  /** The value out of its text; throws a {@linkcode UsageError} that says which flag it is about. */
+  /** Parses the value; throws a {@linkcode UsageError} that names the flag. */
   readonly read: (text: string, flag: string) => Value;
 }
 
-/** Flags by the property that they set: `maxInFlight` is set by `--max-in-flight`. */
-// deno-lint-ignore no-explicit-any -- the type of a value is each flag's own
+/** Flags by property name: `--max-in-flight` sets `maxInFlight`. */
+// deno-lint-ignore no-explicit-any -- each flag has its own value type
 export type Flags = Readonly<Record<string, Flag<any>>>;
 
-/** The values of the flags that were given. */
+/** The values of the given flags. */
 export type FlagValues<Known extends Flags> = {
   readonly [Property in keyof Known]?: Known[Property] extends Flag<infer Value> ? Value : never;
 };
 
-/** A switch: given, it is true. */
+/** A flag without a value, which is true if given. */
 export function toggle(help: string): Flag<boolean> {
   return { help, read: () => true };
 }
 
-/** The flag that sets a property. */
+/** The flag name of a property. */
 export function flagOf(property: string): string {
   return `--${property.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
-/** Reads a command line. */
+/** Parses a command line. */
 export function readArguments<Known extends Flags>(
   args: readonly string[],
   known: Known,
@@ -91,7 +90,7 @@ export function readArguments<Known extends Flags>(
   };
 }
 
-/** Leaves nothing unmarked but the names of known flags, which are then all long. */
+/** Marks everything but the names of known flags, and makes those long. */
 function mark(
   args: readonly string[],
   lengthen: (name: string) => string,

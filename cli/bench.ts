@@ -1,48 +1,47 @@
 /**
- * A load: calls of one command over many connections, as many in flight on each as are wanted, and what they came to.
+ * Runs a load test: calls one command over many connections and measures the outcome.
  *
- * In: clients, connected; how many calls, or for how long, or at which rate. Out: a {@linkcode Bench}, whose counts
- * grow while it runs. Refused: nothing; a call that fails is counted by its code.
+ * In: connected clients; the number of calls, the duration, or the rate. Out: a {@linkcode Bench}, whose counts grow
+ * while it runs. Refused: nothing; a failed call is counted by its code.
  *
- * Without a rate, each reply makes room for the next call, and a latency is the time from the call to its outcome. That
- * hides what a slow server does to callers who do not wait for one another: while it stalls, nobody calls. With a
- * rate, calls are due at fixed times whatever the server does, and a latency counts from the time a call was due, also
- * where it had to wait for a place.
+ * Without a rate, each reply starts the next call, and a latency runs from the call to its outcome. That hides a stall
+ * of the server, because no calls are made meanwhile. With a rate, calls are due at fixed times, and a latency runs
+ * from the time a call was due, even if it had to wait.
  */
 
 import { RpcError } from "../errors.ts";
 import type { CommandCall } from "./call.ts";
 import { LatencyHistogram } from "./latency_histogram.ts";
 
-/** What is wanted. */
+/** The parameters of a load test. */
 export interface Load {
   readonly call: CommandCall;
-  /** Calls that may be in flight on each connection. */
+  /** The largest number of calls in flight on each connection. */
   readonly inFlight: number;
-  /** How many calls; `Infinity` if time ends it. */
+  /** The number of calls; `Infinity` if the duration is given. */
   readonly calls: number;
-  /** For how long calls are made, in milliseconds; `Infinity` if their number ends it. */
+  /** The duration in milliseconds; `Infinity` if the number of calls is given. */
   readonly durationMs: number;
-  /** Calls a second, over all connections; `undefined`: as many as there is room for. */
+  /** Calls per second over all connections; `undefined`: as fast as possible. */
   readonly rate: number | undefined;
 }
 
-/** All that a load needs of a client. */
+/** What a load test needs from a client. */
 export interface Callable {
   call(name: string, params: Record<string, unknown>): Promise<unknown>;
 }
 
-/** The time, and a way to let it pass; a test may have its own. */
+/** A clock with waits; a test may have its own. */
 export interface Pace {
   now(): number;
-  /** Waits for so many milliseconds, as exactly as it can. */
+  /** Waits this many milliseconds, as exactly as possible. */
   wait(milliseconds: number): Promise<void>;
 }
 
-/** How long calls in flight are waited for behind a duration: a server that has gone answers none of them. */
+/** How long to wait for calls in flight after the duration: a server that is gone answers none. */
 const LAST_REPLIES_MS = 500;
 
-/** A timer of the runtime is so late, or less. The rest of a wait is spent in turns of the event loop. */
+/** The largest delay of the runtime's timers. The rest of a wait is spent in turns of the event loop. */
 const TIMER_SLACK_MS = 6;
 
 const machinePace: Pace = {
@@ -57,30 +56,30 @@ const machinePace: Pace = {
 /** Failures of one kind. */
 export interface Failures {
   count: number;
-  /** What the first of them said. */
+  /** The text of the first one. */
   readonly text: string;
 }
 
-/** A load, while it runs and when it has ended. */
+/** A load test, running or ended. */
 export class Bench {
-  /** From the time a call was due to its outcome, good or bad. */
+  /** The times from when a call was due to its outcome, good or bad. */
   readonly latencies = new LatencyHistogram();
   /** Failures by code. */
   readonly failures = new Map<string, Failures>();
-  /** Calls that were made. */
+  /** The number of calls made. */
   sent = 0;
 
   readonly #load: Load;
   readonly #pace: Pace;
-  /** A place for each call that may be in flight, those of one connection apart from one another. */
+  /** One entry for each call that may be made now; the connections alternate. */
   #free: Callable[];
   #inFlight = 0;
   #startMs = NaN;
   #lastMs = NaN;
   #stopped = false;
-  /** Resolves when nothing is in flight and nothing more will be. */
+  /** Resolves when all calls have ended and no more will be made. */
   readonly #over = Promise.withResolvers<void>();
-  /** Called when a place has become free. */
+  /** Called when another call may be made. */
   #onFree: () => void = () => {};
 
   constructor(clients: readonly Callable[], load: Load, pace: Pace = machinePace) {
@@ -89,7 +88,7 @@ export class Bench {
     this.#free = Array.from({ length: load.inFlight }, () => clients).flat();
   }
 
-  /** Runs it. Resolves when all calls have their outcome, or when it is stopped; never rejects. */
+  /** Runs the test. Resolves when all calls have an outcome or the test is stopped; never rejects. */
   async run(): Promise<void> {
     this.#startMs = this.#lastMs = this.#pace.now();
     if (this.#load.durationMs < Infinity) void this.#endInTime();
@@ -99,22 +98,22 @@ export class Bench {
     await this.#over.promise;
   }
 
-  /** Ends it now, with calls in flight. */
+  /** Stops at once, with calls in flight. */
   stop(): void {
     this.#stopAt(this.#pace.now());
   }
 
-  /** Calls that have an outcome. */
+  /** The number of calls with an outcome. */
   get settled(): number {
     return this.latencies.count;
   }
 
-  /** Calls without an outcome: in flight when it was stopped. */
+  /** The number of calls without an outcome: in flight at the stop. */
   get unanswered(): number {
     return this.sent - this.settled;
   }
 
-  /** Calls that the rate wanted and that could not be made in time. */
+  /** The number of calls that were due but could not be made in time. */
   get overdue(): number {
     const { rate, calls, durationMs } = this.#load;
     if (rate === undefined) return 0;
@@ -122,12 +121,12 @@ export class Bench {
     return Math.max(0, Math.min(calls, Math.ceil(dueMs * rate / 1000)) - this.sent);
   }
 
-  /** From the start to the last outcome, in milliseconds. */
+  /** The time from the start to the last outcome, in milliseconds. */
   get elapsedMs(): number {
     return this.#lastMs - this.#startMs;
   }
 
-  /** Outcomes a second. */
+  /** Outcomes per second. */
   get callsPerSecond(): number {
     return this.settled / this.elapsedMs * 1000;
   }
@@ -144,7 +143,7 @@ export class Bench {
     if (this.#inFlight > 0) this.#stopAt(Math.max(this.#lastMs, this.#endMs));
   }
 
-  /** Makes all calls for which there is room. */
+  /** Makes as many calls as allowed. */
   #fill(): void {
     const free = this.#free;
     this.#free = [];
@@ -164,7 +163,7 @@ export class Bench {
     }
   }
 
-  /** Makes the next call, if there is one and it is due. */
+  /** Makes the next call if one is due. */
   #begin(client: Callable): boolean {
     const nowMs = this.#pace.now();
     const dueMs = this.#load.rate === undefined ? nowMs : this.#nextDueMs;

@@ -1,8 +1,8 @@
 /**
- * What a load came to, for people and for programs.
+ * Formats the result of a load test, for people and for programs.
  *
- * In: a {@linkcode Bench}, running or ended, and what it was told to do. Out: lines of text with a histogram, one line
- * of progress, or a value for JSON. Refused: nothing.
+ * In: a {@linkcode Bench}, running or ended, and its parameters. Out: lines of text with a histogram, one line of
+ * progress, or JSON. Refused: nothing.
  */
 
 import type { Bench, Load } from "./bench.ts";
@@ -12,34 +12,34 @@ import { printable } from "../codec/printable.ts";
 import { table } from "./table.ts";
 import { terminalColumns, wrap } from "./wrap.ts";
 
-/** The percentiles that are told. */
+/** The reported percentiles. */
 const PERCENTILES = [50, 90, 99, 99.9];
 
-/** Where a decade of the histogram is cut. */
+/** The steps in each decade of the histogram. */
 const FINE_STEPS = [1, 1.5, 2, 3, 5, 7];
 const COARSE_STEPS = [1, 2, 5];
 
-/** The scale begins at 0.1 µs at the earliest: 10 to this power, in milliseconds. */
+/** The scale starts no lower than 0.1 µs: 10 to this power, in milliseconds. */
 const FIRST_POWER = -4;
 
-/** With more rows than this, the histogram is cut coarser. */
+/** With more rows than this, the histogram uses coarser steps. */
 const MAX_FINE_ROWS = 16;
 
-/** The longest bar, and what stands beside it. */
+/** The length of the longest bar, and the width of the other columns. */
 const BAR_CHARACTERS = 40;
 const BESIDE_BAR_CHARACTERS = 32;
 
-/** What was done, and what came of it. */
+/** A load test with its parameters. */
 export interface BenchResult {
   readonly bench: Bench;
   readonly load: Load;
   readonly connections: number;
 }
 
-/** The whole result as text, as wide as the terminal. */
+/** The result as text, as wide as the terminal. */
 export function benchReport({ bench, load, connections }: BenchResult, columns: number = terminalColumns()): string {
   const { latencies } = bench;
-  const rate = load.rate === undefined ? "" : `, ${number(load.rate)} calls/s wanted`;
+  const rate = load.rate === undefined ? "" : `, target ${number(load.rate)} calls/s`;
   const lines = [
     `${printable(load.call.name)}: ${number(bench.settled)} calls in ${seconds(bench.elapsedMs)} s; ` +
     `${number(connections)} connection${connections === 1 ? "" : "s"}, ${
@@ -58,7 +58,7 @@ export function benchReport({ bench, load, connections }: BenchResult, columns: 
     "",
     `${number(Math.round(bench.callsPerSecond))} calls/s`,
     "",
-    `latency in ms, percentiles to ${(ACCURACY * 100).toFixed(1)} %${origin}:`,
+    `latency in ms, percentiles within ${(ACCURACY * 100).toFixed(1)} %${origin}:`,
     timesTable(times, columns),
     "",
     ...histogramLines(bench, columns),
@@ -67,10 +67,10 @@ export function benchReport({ bench, load, connections }: BenchResult, columns: 
   return wrap(lines.join("\n"), columns);
 }
 
-/** The whole result for a program; times are in milliseconds unless their names say otherwise. */
+/** The result for a program; times are in milliseconds unless named otherwise. */
 export function benchJson({ bench, load, connections }: BenchResult): string {
   const { latencies } = bench;
-  // JSON has no NaN; and what is finer than 0.1 µs is noise.
+  // JSON has no NaN. Digits below 0.1 µs are noise.
   const known = (value: number) => Number.isFinite(value) ? Number(value.toFixed(4)) : null;
   return toJson({
     command: load.call.name,
@@ -95,7 +95,7 @@ export function benchJson({ bench, load, connections }: BenchResult): string {
   });
 }
 
-/** How far it is. */
+/** The progress so far. */
 export function benchProgress(bench: Bench, load: Load): string {
   const part = Math.max(
     Number.isFinite(load.calls) ? bench.settled / load.calls : 0,
@@ -106,7 +106,7 @@ export function benchProgress(bench: Bench, load: Load): string {
     `${number(Math.round(bench.callsPerSecond || 0))} calls/s${failed > 0 ? `, ${number(failed)} failed` : ""}`;
 }
 
-/** Calls that came to no result. */
+/** The number of failed calls. */
 export function failedCalls(bench: Bench): number {
   return [...bench.failures.values()].reduce((sum, { count }) => sum + count, 0);
 }
@@ -121,7 +121,7 @@ function troubles(bench: Bench): string[] {
   return lines.length > 0 ? ["", ...lines] : [];
 }
 
-/** Side by side, or where there is no room for that, one below the other. */
+/** Side by side, or one below the other on a narrow terminal. */
 function timesTable(times: readonly [name: string, ms: number][], columns: number): string {
   const rows = times.map(([name, ms]) => [pad(name), pad(milliseconds(ms))]);
   const wide = table([rows.map(([name]) => name), rows.map(([, ms]) => ms)]);
@@ -141,25 +141,25 @@ function histogramLines(bench: Bench, columns: number): string[] {
   ])).split("\n");
 }
 
-/** How many calls took longer than the row before and up to this many milliseconds. */
+/** The number of calls above the previous bound and up to this one. */
 function histogramOf({ latencies, settled }: Bench): [upToMs: number, calls: number][] {
   if (settled === 0) return [];
   const fine = boundsOf(latencies.minMs, latencies.maxMs, FINE_STEPS);
   const bounds = fine.length <= MAX_FINE_ROWS ? fine : boundsOf(latencies.minMs, latencies.maxMs, COARSE_STEPS);
   const sums = latencies.cumulative(bounds);
-  // The last bound is above the longest latency, also where the middle of its bucket is not.
+  // The last bound is above the longest latency, but the middle of its bucket may not be.
   sums[sums.length - 1] = settled;
   return bounds.map((upToMs, row) => [upToMs, sums[row] - (sums[row - 1] ?? 0)]);
 }
 
-/** The steps of a scale, from the first that is not below the shortest latency to the first not below the longest. */
+/** The steps of a scale, from the first one at or above the shortest latency to the first at or above the longest. */
 function boundsOf(minMs: number, maxMs: number, steps: readonly number[]): number[] {
   const bounds: number[] = [];
   // A latency of 0 has no power of ten.
   const first = Math.max(Math.floor(Math.log10(minMs)), FIRST_POWER);
   for (let power = first; bounds.length === 0 || bounds[bounds.length - 1] < maxMs; power++) {
     for (const step of steps) {
-      // By way of text: 3 * 10 ** -1 is not 0.3.
+      // As text, because 3 * 10 ** -1 is not 0.3.
       const bound = Number(`${step}e${power}`);
       if (bound >= minMs && !(bounds[bounds.length - 1] >= maxMs)) bounds.push(bound);
     }
@@ -171,7 +171,7 @@ function number(value: number): string {
   return value.toLocaleString("en-US");
 }
 
-/** Three places for short times, fewer for long ones. */
+/** Three decimals for short times, fewer for long ones. */
 function milliseconds(ms: number): string {
   return ms.toFixed(ms < 10 ? 3 : ms < 100 ? 2 : 1);
 }

@@ -1,15 +1,13 @@
 /**
- * What to call, out of the words of a command line, and the frames that say so.
+ * Reads a call from the words of a command line, and encodes its frames.
  *
- * In: words: a command's name, then `key=value` each. Out: the name and its parameters, or the frames. A value is JSON
- * where it parses as such (`json.ts` tells what else it may hold), else it is text: `times=2` is a number, `name=Ada`
- * and `id=007` are text, `id='"2"'` too.
+ * In: words: a command's name, then `key=value` pairs. Out: the name and parameters, or the frames. A value that parses
+ * as JSON (see `json.ts`) is JSON, otherwise it is text: `times=2` is a number, `name=Ada`, `id=007` and `id='"2"'` are
+ * text. Refused, by a `UsageError`: no command, a word without `=`, a parameter given twice, a reserved name,
+ * parameters that cannot be sent.
  *
- * `DELAY 2` is short for `DELAY sleep=2`. What is no number is left out, as the article's client does it: the server
- * says what it thinks of that.
- *
- * Refused, by a `UsageError`: no command, a word without `=`, a parameter given twice, a name that the wire reserves,
- * and parameters that a message cannot hold.
+ * `DELAY 2` is short for `DELAY sleep=2`. A value that is not a number is omitted, as by the article's client, and the
+ * server replies with an error.
  */
 
 import { encodeFrame } from "../codec/encode.ts";
@@ -34,16 +32,16 @@ export interface CommandCall {
   readonly params: Fields;
 }
 
-/** Reads the words. */
+/** Parses the words. */
 export function readCall(words: readonly string[]): CommandCall {
   const [name, ...rest] = words;
-  if (name === undefined) throw new UsageError("say which command to call");
+  if (name === undefined) throw new UsageError("specify a command to call");
   const params: Fields = {};
   for (const [place, word] of rest.entries()) {
     const short = name === "DELAY" && place === 0 && !word.includes("=");
     const [key, ...texts] = short ? ["sleep", word] : word.split("=");
-    if (texts.length === 0 || key === "") throw new UsageError(`"${word}" is no parameter: write key=value`);
-    if (isReservedParameter(key)) throw new UsageError(`the name of the parameter "${key}" is reserved`);
+    if (texts.length === 0 || key === "") throw new UsageError(`"${word}" is not a parameter: write key=value`);
+    if (isReservedParameter(key)) throw new UsageError(`the parameter name "${key}" is reserved`);
     if (Object.hasOwn(params, key)) throw new UsageError(`the parameter "${key}" is given twice`);
     const text = texts.join("=");
     setField(params, key, short ? secondsOf(text) : valueOf(text));
@@ -51,7 +49,7 @@ export function readCall(words: readonly string[]): CommandCall {
   return { name, params };
 }
 
-/** The number a text is; `undefined`, which does not travel, if it is none. */
+/** The text as a number; `undefined`, which is not sent, if it is not one. */
 function secondsOf(text: string): number | undefined {
   const seconds = text.trim() === "" ? NaN : Number(text);
   return Number.isNaN(seconds) ? undefined : seconds;
@@ -66,29 +64,29 @@ function valueOf(text: string): unknown {
   }
 }
 
-/** A call as it goes out. */
+/** An encoded call. */
 export interface Outgoing {
   readonly request: Uint8Array;
-  /** Tells the server how long replies may be; goes once, before the first request of a connection that needs it. */
+  /** Tells the server the largest reply; sent once, before the first request that needs it. */
   readonly settings?: Uint8Array;
 }
 
-/** What differs from how the article's client calls. */
+/** Differences from the calls of the article's client. */
 export interface OutgoingOptions {
-  /** By which number the call can be cancelled. */
+  /** The number by which the call can be cancelled. */
   readonly seq?: number;
-  /** The largest payload, either way. */
+  /** The largest payload, in both directions. */
   readonly maxPayloadBytes?: number;
 }
 
-/** What the article's server has: it knows no settings, and these replies are never long. */
+/** The commands of the article's server, which knows no settings. Their replies are never long. */
 const ARTICLE_COMMANDS: ReadonlySet<string> = new Set(["PING", "DELAY"]);
 
 /**
- * The frames of a call. Built-in commands go by their number, as in the article, all others by their name. The article's
- * own go byte for byte as its client sends them.
+ * Encodes a call. Built-in commands are sent by number, as in the article, others by name. The article's own commands
+ * have exactly the bytes that its client sends.
  *
- * With settings a request has a `seq`: replies that lack it tell a server that knows neither.
+ * A request with settings has a `seq`, because replies without it reveal a server that knows neither.
  */
 export function outgoing({ name, params }: CommandCall, { seq, maxPayloadBytes }: OutgoingOptions = {}): Outgoing {
   const builtIn = Object.hasOwn(builtIns, name) ? builtIns[name as keyof typeof builtIns] : undefined;
@@ -100,7 +98,7 @@ export function outgoing({ name, params }: CommandCall, { seq, maxPayloadBytes }
   return isPlain ? { request } : { request, settings: encode(new OutgoingControl({ max }), max) };
 }
 
-/** Says that nobody wants the call with this `seq` any more. */
+/** A frame that cancels the call with this `seq`. */
 export function cancelFrame(seq: number): Uint8Array {
   return encode(new OutgoingControl({ seq, cancel: true }), DEFAULT_LIMITS.maxPayloadBytes);
 }

@@ -1,10 +1,10 @@
 /**
- * The client as a program: `deno run --allow-net client.ts DELAY 2`.
+ * The command-line client: `deno run --allow-net client.ts DELAY 2`.
  *
- * In: a command, its parameters, flags; without a command, lines of a terminal or of stdin. Out: the server's replies on
- * stdout, as JSON, a line each; on stderr the bytes of both sides, if they are wanted; an exit code. Refused, each in one
- * line on stderr: a command line it cannot make sense of (2), a server that cannot be reached, breaks off or takes too
- * long, an output that takes no more (3).
+ * In: a command, its parameters, flags; without a command, lines from a terminal or stdin. Out: the replies as JSON
+ * lines on stdout; the bytes of both sides on stderr, if requested; an exit code. Refused, each in one line on stderr:
+ * an invalid command line (2); a server that cannot be reached, disconnects or takes too long, and an output that
+ * cannot be written (3).
  */
 
 import config from "../deno.json" with { type: "json" };
@@ -57,7 +57,7 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-/** One command: once, again and again, or as a load. */
+/** Runs one command: once, repeatedly, or as a load test. */
 async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number> {
   const { timeout, json, interval = DEFAULT_INTERVAL_SECONDS, maxPayloadBytes } = flags;
   const frames = outgoing(call, { maxPayloadBytes });
@@ -84,7 +84,7 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
   }
 }
 
-/** Calls that are typed, or piped. */
+/** Runs calls that are typed or piped. */
 async function runLines(flags: ClientFlags): Promise<number> {
   const { timeout, json, maxPayloadBytes } = flags;
   const address = await addressOf(flags);
@@ -101,7 +101,7 @@ async function runLines(flags: ClientFlags): Promise<number> {
     if (!(Deno.stdin.isTerminal() && Deno.stdout.isTerminal())) {
       return await runScript(linesOf(Deno.stdin.readable), options);
     }
-    // Loaded when it is needed: the editor brings a good deal of the runtime along.
+    // Imported only if needed, because the editor loads much of the runtime.
     const { runPrompt } = await import("./prompt.ts");
     return await runPrompt({ ...options, address: textOf(address), eager: !flags.hex });
   } finally {

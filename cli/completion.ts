@@ -1,20 +1,20 @@
 /**
- * What Tab offers: names of commands, then names of their parameters.
+ * Completes a line at Tab: names of commands, then names of their parameters.
  *
- * In: the line up to the cursor, and the commands that the server's INFO lists. Out: what could stand there, whole, and
- * the part of it that is there already. Refused: nothing.
+ * In: the line up to the cursor, and the commands from the server's INFO. Out: the candidates, and the part of them
+ * that is already typed. Refused: nothing.
  */
 
-/** What is known of a command. */
+/** A command with its parameters. */
 export interface KnownCommand {
   readonly name: string;
   readonly params: readonly string[];
 }
 
-/** Words of the prompt's own. */
+/** The prompt's own commands. */
 const PROMPT_WORDS = ["help", "quit"];
 
-/** What could stand at the end of the line. */
+/** The candidates for the end of the line. */
 export function completionsOf(line: string, commands: readonly KnownCommand[]): [candidates: string[], begun: string] {
   const words = line.trimStart().split(/\s+/);
   const begun = words[words.length - 1];
@@ -26,7 +26,7 @@ export function completionsOf(line: string, commands: readonly KnownCommand[]): 
   return [candidates.filter((candidate) => candidate.startsWith(begun)), begun];
 }
 
-/** The commands in an answer of INFO, as far as they have the shape of such. */
+/** The commands in a reply to INFO; malformed entries are skipped. */
 export function knownCommands(listed: readonly unknown[]): KnownCommand[] {
   return listed.flatMap((command) => {
     const { name, params = [] } = (command ?? {}) as Record<string, unknown>;

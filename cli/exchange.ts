@@ -1,8 +1,8 @@
 /**
- * One call: its frames out, each reply printed as it comes, and how it ended.
+ * Makes one call, and prints each reply as it arrives.
  *
- * In: a session, a call, and how a reply looks. Out: lines on stdout; an ending. Refused, by an `RpcError`: what the
- * session refuses, and a server that takes longer than it may (`TIMEOUT`).
+ * In: a session, a call, a format. Out: lines on stdout; how the call ended. Refused, by an `RpcError`: what the
+ * session refuses, and a server that takes too long (`TIMEOUT`).
  */
 
 import type { Fields } from "../codec/message.ts";
@@ -12,28 +12,28 @@ import { print } from "./output.ts";
 import type { Session } from "./prompt_connection.ts";
 import { WaitingSign } from "./waiting_sign.ts";
 
-/** How a call ended: with `res`, with `err`, or because nobody reads any more what is printed. */
+/** How a call ended: with `res`, with `err`, or because the reader of the output has gone. */
 export type Ending = "res" | "err" | "unread";
 
-/** What a call needs. */
+/** The parameters of an exchange. */
 export interface Exchange {
   readonly session: Session;
   readonly call: Outgoing;
-  /** What to print for a reply; `undefined` for nothing. */
+  /** The text to print for a reply; `undefined` for none. */
   readonly show: (fields: Fields, more: boolean) => string | undefined;
-  /** How long it may take, in seconds; for ever if it is `undefined` or `Infinity`. */
+  /** The time limit in seconds; no limit if `undefined` or `Infinity`. */
   readonly timeout: number | undefined;
-  /** Whether a failure may be red: bare JSON is for programs. */
+  /** Whether output is bare JSON, in which failures are not red. */
   readonly json: boolean | undefined;
-  /** Ends the call, and its connection. */
+  /** Ends the call and its connection. */
   readonly signal?: AbortSignal;
 }
 
-/** Makes the call, and prints what comes. */
+/** Makes the call and prints its replies. */
 export async function exchange({ session, call, show, timeout, json, signal }: Exchange): Promise<Ending> {
   const deadline = deadlineIn(timeout);
   const end = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
-  const sign = new WaitingSign("Ctrl-C ends it");
+  const sign = new WaitingSign("Ctrl-C cancels");
   let ending: Ending = "res";
   sign.start();
   try {
@@ -53,7 +53,7 @@ export async function exchange({ session, call, show, timeout, json, signal }: E
   }
 }
 
-/** A signal that is aborted after so many seconds; never, if they have no end. */
+/** A signal that aborts after this many seconds; never for `Infinity`. */
 export function deadlineIn(seconds: number = Infinity): AbortSignal {
   return seconds === Infinity ? new AbortController().signal : AbortSignal.timeout(seconds * 1000);
 }

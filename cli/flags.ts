@@ -1,20 +1,19 @@
 /**
- * The flags that both scripts have, and the kinds of values that flags take.
+ * The flags that both programs have, and parsers for the values of flags.
  *
- * In: the text of a value. Out: the value. Refused, by a `UsageError`: a text that is not wholly such a value, such as
- * `1.5` or `70000` for a port.
+ * In: the text of a value. Out: the value. Refused, by a `UsageError`: an invalid text, such as port `1.5` or `70000`.
  */
 
 import { checkLimit, DEFAULT_HOSTNAME, DEFAULT_LIMITS, DEFAULT_PORT, type Limits, MAX_TIMER_MS } from "../limits.ts";
 import { type Flag, flagOf, type Flags, toggle, UsageError } from "./arguments.ts";
 import { table } from "./table.ts";
 
-/** What the library calls `Infinity`. A time of 0 is no time. */
+/** The text for `Infinity`. */
 const WITHOUT_END = "none";
 
 const MAX_PORT = 65_535;
 
-/** The longest time a timer of the runtime can hold. */
+/** The longest delay of the runtime's timers. */
 const MAX_SECONDS = MAX_TIMER_MS / 1000;
 
 /** `--hostname`. */
@@ -22,7 +21,7 @@ export function hostnameFlag(help: string): Flag<string> {
   return { takes: "NAME", help: `${help} (default ${DEFAULT_HOSTNAME})`, read: (text) => text };
 }
 
-/** `--port`, from `least` up. */
+/** `--port`, at least `least`. */
 export function portFlag(help: string, least: number): Flag<number> {
   return {
     takes: "NUMBER",
@@ -35,12 +34,12 @@ export function portFlag(help: string, least: number): Flag<number> {
   };
 }
 
-/** A path, as `--unix` and the flags for certificates take it. */
+/** A path, for `--unix` and the certificate flags. */
 export function pathFlag(help: string): Flag<string> {
   return { takes: "PATH", help, read: (text) => text };
 }
 
-/** A whole number, from `least` up. */
+/** A whole number, at least `least`. */
 export function countFlag(help: string, least: number, short?: string): Flag<number> {
   return {
     takes: "COUNT",
@@ -49,16 +48,16 @@ export function countFlag(help: string, least: number, short?: string): Flag<num
     read(text, flag) {
       const count = /^\d+$/.test(text) ? Number(text) : NaN;
       if (Number.isSafeInteger(count) && count >= least) return count;
-      throw new UsageError(`${flag} ${text}: it must be a whole number from ${least} up`);
+      throw new UsageError(`${flag} ${text}: it must be a whole number of at least ${least}`);
     },
   };
 }
 
-/** Which times a flag takes beside those above 0. */
+/** The valid times of a flag, besides those above 0. */
 interface SecondsOptions {
-  /** Whether 0 means something: at once. */
+  /** Whether 0 is valid. */
   readonly zero: boolean;
-  /** Whether there may be no end. */
+  /** Whether `none` is valid. */
   readonly endless?: boolean;
   readonly short?: string;
 }
@@ -79,7 +78,7 @@ export function secondsFlag(help: string, { zero, endless = false, short }: Seco
   };
 }
 
-/** One of the limits, by its name. */
+/** A limit, by its name. */
 export function limitFlag(name: keyof Limits, help: string): Flag<number> {
   const unit = name.endsWith("Ms") ? "MILLISECONDS" : name.endsWith("Bytes") ? "BYTES" : "COUNT";
   const inWords = (text: string) => text.replace("Infinity", WITHOUT_END);
@@ -90,7 +89,7 @@ export function limitFlag(name: keyof Limits, help: string): Flag<number> {
       try {
         return checkLimit(name, text === WITHOUT_END ? Infinity : /^\d+$/.test(text) ? Number(text) : text);
       } catch (error) {
-        // What the limit is called in the library does not help here.
+        // The error names the option in code, which does not help here.
         const [, rule] = (error as RangeError).message.split(/: (.*)/);
         throw new UsageError(`${flag} ${text}: ${inWords(rule)}`);
       }
@@ -104,7 +103,7 @@ export const ABOUT = {
   version: toggle("show the version"),
 };
 
-/** The flags as the help shows them, a line each. */
+/** The flags for the help, one on each line. */
 export function describeFlags(flags: Flags): string {
   return table(
     Object.entries(flags).map(([property, { takes = "", short, help }]) => [

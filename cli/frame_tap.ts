@@ -1,21 +1,21 @@
 /**
- * Shows the frames of a connection as they go by.
+ * Shows the frames of a connection as they pass.
  *
- * In: a connection, and what shows a frame. Out: the same connection; nothing in it changes. Each frame is shown
- * whole, before it goes on. Bytes that are no frame are shown as they come, and half a frame when the stream ends.
- * Refused: nothing.
+ * In: a connection, and a function that shows a frame. Out: the same connection, unchanged. Each frame is shown whole
+ * before it is passed on. Bytes that are not a frame are shown as they come, and an incomplete frame when the stream
+ * ends. Refused: nothing.
  */
 
 import { FrameScanner } from "../codec/frame.ts";
 import { type Transport, writeAll } from "../transport/transport.ts";
 
-/** Which way bytes go. */
+/** The direction of bytes. */
 export type Direction = "sent" | "received";
 
 /** Shows the bytes of one frame. */
 export type ShowFrame = (frame: Uint8Array, direction: Direction) => Promise<unknown>;
 
-/** The connection, with a look at each frame. */
+/** Wraps the connection to show each frame. */
 export function tapFrames(transport: Transport, show: ShowFrame): Transport {
   const sent = new FrameTap((frame) => show(frame, "sent"));
   const received = new FrameTap((frame) => show(frame, "received"));
@@ -46,7 +46,7 @@ export function tapFrames(transport: Transport, show: ShowFrame): Transport {
 /** Cuts the bytes of one direction into frames. */
 class FrameTap {
   readonly #show: (frame: Uint8Array) => Promise<unknown>;
-  // The limits are for those who read the frames.
+  // The readers of the frames check the limits.
   readonly #scanner = new FrameScanner(Infinity);
   #held = new Uint8Array(0);
   #broken = false;

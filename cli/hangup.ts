@@ -1,21 +1,21 @@
 /**
- * Whether SIGHUP is to be ignored, as it is under `nohup`.
+ * Finds out whether to ignore SIGHUP, as under `nohup`.
  *
- * In: nothing. Out: true or false. The runtime handles signals itself, and does not heed that SIGHUP was ignored when it
- * began. It tells that only to programs that may read everything; for others the output decides.
+ * In: nothing. Out: true or false. Refused: nothing. The runtime does not respect that SIGHUP was ignored at the start.
+ * Only programs with full read permission can find that out; for others the kind of output decides.
  */
 
 import { fstatSync } from "node:fs";
 
-/** Says, before any signal is listened to, whether this program was started with SIGHUP ignored. */
+/** Whether this program was started with SIGHUP ignored. Call it before listening to any signal. */
 export function isHangupIgnored(): boolean {
   if (Deno.build.os === "windows") return false;
   return ignoredBySystem() ?? outputLooksDetached();
 }
 
-/** What Linux tells, in a mask whose lowest bit is SIGHUP; `undefined` where it may not be read. */
+/** Linux's answer, in a mask whose lowest bit is SIGHUP; `undefined` if it cannot be read. */
 function ignoredBySystem(): boolean | undefined {
-  // Without a question: no permission is asked for on a terminal.
+  // Query only, so that no permission prompt appears on a terminal.
   if (Deno.permissions.querySync({ name: "read" }).state !== "granted") return undefined;
   try {
     const [, mask] = Deno.readTextFileSync("/proc/self/status").match(/^SigIgn:\s*([0-9a-f]+)$/m) ?? [];
@@ -25,7 +25,7 @@ function ignoredBySystem(): boolean | undefined {
   }
 }
 
-/** `nohup` leaves neither stdout nor stderr on a terminal; a service manager and a test have them on pipes or sockets. */
+/** `nohup` leaves neither stdout nor stderr on a terminal; service managers and tests use pipes or sockets. */
 function outputLooksDetached(): boolean {
   return [Deno.stdout, Deno.stderr].every((output, index) => {
     if (output.isTerminal()) return false;

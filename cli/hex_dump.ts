@@ -1,12 +1,12 @@
 /**
- * Bytes as `xxd` shows them: offset, sixteen bytes in pairs, and the text they would be.
+ * Formats bytes as `xxd` does: offset, sixteen bytes in pairs, and their text.
  *
- * In: bytes. Out: a line for each sixteen of them. Refused: nothing.
+ * In: bytes. Out: one line for every sixteen. Refused: nothing.
  */
 
 const BYTES_A_LINE = 16;
 
-/** Eight pairs of four digits, and the seven blanks between them. */
+/** Eight groups of four digits, and the seven spaces between them. */
 const HEX_COLUMNS = 39;
 
 /** The dump, line by line. */

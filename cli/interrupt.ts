@@ -1,17 +1,16 @@
 /**
- * Signals that end the program, where something is to be done first: what there is so far is printed, or a terminal is
- * given back.
+ * Runs cleanup before a signal ends the program, such as printing results or restoring the terminal.
  *
- * In: what runs, and what a signal does to it. Out: its result. Refused: nothing. The exit code is the one that a shell
- * gives to a program which that signal has ended.
+ * In: a task, and its reaction to a signal. Out: its result. Refused: nothing. The exit code is the one that a shell
+ * reports for the signal.
  */
 
-/** 128 and the signal's number. */
+/** 128 plus the number of the signal. */
 const EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGQUIT: 131, SIGTERM: 143 } as const;
 
 type EndingSignal = keyof typeof EXIT_CODES;
 
-/** Runs something that Ctrl-C or SIGTERM stops, as `timeout` sends it; a second one ends the program. */
+/** Runs a task that Ctrl-C or SIGTERM (as from `timeout`) stops; a second signal ends the program. */
 export async function untilInterrupted<Result>(run: () => Promise<Result>, stop: () => void): Promise<Result> {
   let stopped = false;
   const release = onSignals(["SIGINT", "SIGTERM"], (signal) => {
@@ -26,7 +25,7 @@ export async function untilInterrupted<Result>(run: () => Promise<Result>, stop:
   }
 }
 
-/** Has something done before a signal ends the program. Returns what takes that back. */
+/** Runs a function before a signal ends the program. Returns a function that undoes this. */
 export function beforeExit(act: () => void): () => void {
   return onSignals(Object.keys(EXIT_CODES) as EndingSignal[], (signal) => {
     act();
@@ -35,7 +34,7 @@ export function beforeExit(act: () => void): () => void {
 }
 
 function onSignals(signals: readonly EndingSignal[], act: (signal: EndingSignal) => void): () => void {
-  // Windows has no others.
+  // Windows has only SIGINT.
   const known = signals.filter((signal) => signal === "SIGINT" || Deno.build.os !== "windows");
   const listeners = known.map((signal) => [signal, () => act(signal)] as const);
   for (const [signal, listener] of listeners) Deno.addSignalListener(signal, listener);

@@ -1,19 +1,17 @@
 /**
- * Values of the wire as JSON for people and programs, and back, without loss.
+ * Converts wire values to JSON for people and programs, and back, without loss.
  *
- * In: a value that came over the wire, or JSON text that someone typed. Out: JSON on one line, or the value.
+ * In: a value from the wire, or typed JSON text. Out: JSON on one line, or the value. Refused, by a
+ * {@linkcode UsageError}: an integer of more than 64 bits, a number above the largest float, an invalid form.
  *
- * What JSON cannot hold is an object with one key:
+ * Values that JSON lacks become objects with one key, here called forms:
  *
  *     {"$binary": "AAEC"}            bytes, as base64
  *     {"$bigint": "9007199254740993"}   an integer beyond 2^53, which most readers of JSON would round
  *     {"$number": "NaN"}             also "Infinity", "-Infinity" and "-0"
  *
- * A real map that looks like one of these, or like what this rule makes of one, gets one more `$` before its key. Text
- * in JSON is made fit for a terminal by `codec/printable.ts`.
- *
- * An integer beyond 2^53 in typed JSON is not rounded: it becomes a bigint. Refused, by a {@linkcode UsageError}: one
- * that takes more than 64 bits, a number beyond the largest float, a form above with a wrong text in it.
+ * A real map that looks like a form, or like an escaped one, gets one more `$` before its key. `codec/printable.ts`
+ * makes text safe for a terminal. A typed integer beyond 2^53 is not rounded: it becomes a bigint.
  */
 
 import { setField } from "../codec/reader.ts";
@@ -23,20 +21,20 @@ import { printable } from "../codec/printable.ts";
 /** The key of a form, or of a map that looks like one. */
 const FORM = /^\$+(binary|bigint|number)$/;
 
-/** Numbers that JSON does not know. */
+/** Numbers that JSON lacks. */
 const NUMBERS: ReadonlyMap<unknown, number> = new Map([
   ["NaN", NaN],
   ["Infinity", Infinity],
   ["-Infinity", -Infinity],
-  ["-0", -0], // which the wire does not keep: it is sent as 0
+  ["-0", -0], // sent as 0
 ]);
 
-/** The value as JSON. */
+/** Converts a value to JSON. */
 export function toJson(value: unknown): string {
   return printable(JSON.stringify(express(value)));
 }
 
-/** The same for people: a number that is not whole with six places, or with six digits if it is less than 1. */
+/** The same for people: fractions have six decimals, or six digits below 1. */
 export function toReadableJson(value: unknown): string {
   return printable(JSON.stringify(express(value), (_key, part) => typeof part === "number" ? rounded(part) : part));
 }
@@ -46,7 +44,7 @@ function rounded(value: number): number {
   return Number(Math.abs(value) < 1 ? value.toPrecision(6) : value.toFixed(6));
 }
 
-/** What JSON can hold in place of a value. */
+/** The JSON equivalent of a value. */
 function express(value: unknown): unknown {
   if (typeof value === "bigint") return { $bigint: String(value) };
   if (typeof value === "number") {
@@ -64,13 +62,13 @@ function express(value: unknown): unknown {
 }
 
 /**
- * The value of JSON text.
+ * Parses JSON text.
  *
- * @throws {SyntaxError} If the text is no JSON.
- * @throws {UsageError} If a number or a form in it has no value on the wire.
+ * @throws {SyntaxError} If the text is not JSON.
+ * @throws {UsageError} If a number or form is not valid on the wire.
  */
 export function fromJson(text: string): unknown {
-  // What a number was written as is the third argument, which the types do not know yet.
+  // The third argument has the source text of a number; the types lack it.
   const revive = (_key: string, value: unknown, context?: { source?: string }) => {
     if (typeof value === "number") return numberOf(value, context?.source ?? "");
     return typeof value === "object" && value !== null ? understand(value) : value;
@@ -78,13 +76,13 @@ export function fromJson(text: string): unknown {
   try {
     return JSON.parse(text, revive);
   } catch (error) {
-    if (error instanceof RangeError) throw new UsageError("the JSON is nested too deep");
+    if (error instanceof RangeError) throw new UsageError("the JSON is nested too deeply");
     throw error;
   }
 }
 
 function numberOf(value: number, source: string): number | bigint {
-  if (!Number.isFinite(value)) throw new UsageError(`${source} is beyond the largest number`);
+  if (!Number.isFinite(value)) throw new UsageError(`${source} is out of range`);
   if (Number.isSafeInteger(value) || !/^-?\d+$/.test(source)) return value;
   return integerOf(source);
 }
@@ -113,7 +111,7 @@ function understand(object: object): unknown {
   if (key === "$bigint" && typeof content === "string" && /^-?\d+$/.test(content)) return integerOf(content);
   const number = key === "$number" ? NUMBERS.get(content) : undefined;
   if (number !== undefined) return number;
-  throw new UsageError(`{"${key}": ${toJson(content)}} stands for no value`);
+  throw new UsageError(`{"${key}": ${toJson(content)}} is not a valid value`);
 }
 
 function formOf(object: object): { key: string; content: unknown } | undefined {

@@ -1,38 +1,38 @@
 /**
- * Latencies in a memory of fixed size, however many there are.
+ * Records latencies in a fixed amount of memory.
  *
- * In: milliseconds, one by one. Out: percentiles, each within {@linkcode ACCURACY} of a latency that was recorded;
- * smallest, largest and mean, exact. Refused: nothing; what lies beyond 0.1 µs or 25 days goes to the nearest bucket.
+ * In: milliseconds, one by one. Out: percentiles, each within {@linkcode ACCURACY} of a recorded latency; exact
+ * minimum, maximum and mean. Refused: nothing; latencies below 0.1 µs or above 25 days go to the nearest bucket.
  *
- * The buckets are of equal width on a logarithmic scale: {@linkcode STEPS} between any latency and its double. A
- * percentile is the middle of the bucket in which it lies.
+ * The buckets have equal width on a logarithmic scale: {@linkcode STEPS} for each doubling. A percentile is the middle
+ * of its bucket.
  */
 
-/** Buckets between a latency and its double. */
+/** Buckets for each doubling of a latency. */
 const STEPS = 64;
 
-/** The shortest and the longest latency that have a bucket of their own, as powers of two of a microsecond. */
+/** The range of the buckets, as powers of two of a microsecond. */
 const FIRST_POWER = -3;
 const LAST_POWER = 41;
 
 const BUCKETS = (LAST_POWER - FIRST_POWER) * STEPS;
 
-/** How far, at the most, a percentile lies from a latency that was recorded: 0.55 %. */
+/** The largest distance of a percentile from a recorded latency: 0.55 %. */
 export const ACCURACY = 2 ** (1 / (2 * STEPS)) - 1;
 
-/** Some latencies, counted. */
+/** A histogram of latencies. */
 export class LatencyHistogram {
-  /** How many were recorded. */
+  /** The number of latencies. */
   count = 0;
   /** The shortest; `NaN` if there is none. */
   minMs = NaN;
   /** The longest; `NaN` if there is none. */
   maxMs = NaN;
   #sumMs = 0;
-  // Not 32 bits: a week at full speed would fill them.
+  // Not 32 bits: a week at full speed would overflow them.
   readonly #buckets = new Float64Array(BUCKETS);
 
-  /** Counts one. */
+  /** Records one latency. */
   record(milliseconds: number): void {
     this.count++;
     this.#sumMs += milliseconds;
@@ -47,9 +47,9 @@ export class LatencyHistogram {
     return this.#sumMs / this.count;
   }
 
-  /** The latency that so many percent of all did not exceed; `NaN` if there is none. */
+  /** The latency that this percentage did not exceed; `NaN` if there is none. */
   percentile(percent: number): number {
-    // What the product lacks or has too much by rounding must not move it to a neighbour.
+    // A rounding error of the product must not select a neighbour.
     let left = Math.max(1, Math.ceil(percent * this.count / 100 - 1e-9));
     if (left >= this.count) return this.maxMs;
     for (let place = 0; place < BUCKETS; place++) {
@@ -59,7 +59,7 @@ export class LatencyHistogram {
     return NaN;
   }
 
-  /** How many latencies did not exceed each of these bounds, which ascend; a bucket belongs where its middle does. */
+  /** The number of latencies up to each bound, in ascending order; a bucket counts by its middle. */
   cumulative(boundsMs: readonly number[]): number[] {
     let place = 0;
     let sum = 0;

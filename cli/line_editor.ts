@@ -1,26 +1,25 @@
 /**
- * Lines typed on a terminal, with the keys that people know from a shell: arrows, history, Tab, Ctrl-C.
+ * Reads lines from a terminal with the usual shell keys: arrows, history, Tab, Ctrl-C.
  *
- * In: a prompt, what Tab offers, what Ctrl-C does. Out: lines, one by one, until Ctrl-D. Refused: nothing. Whatever ends
- * the program, the terminal is then as it was: with echo, and a line at a time.
+ * In: a prompt, what Tab offers, what Ctrl-C does. Out: lines, until Ctrl-D. Refused: nothing. The terminal is restored
+ * however the program ends.
  *
- * Lines may come before they are asked for, pasted or typed ahead: each is shown again behind a prompt of its own when its
- * turn comes, so that what it leads to stands below it. Ctrl-C takes away those that wait.
+ * Lines may be pasted or typed ahead. Each is shown again after its own prompt when it is read, so that its output
+ * follows it. Ctrl-C drops the waiting lines.
  *
- * The keys are those of `node:readline`, which the runtime carries, which needs no permission, and which knows of wide
- * characters and of lines longer than the terminal.
+ * It uses `node:readline`, which needs no permission and handles wide characters and long lines.
  */
 
 import process from "node:process";
 import { createInterface, type Interface } from "node:readline";
 import { beforeExit } from "./interrupt.ts";
 
-/** What the editor is given. */
+/** Options of the editor. */
 export interface LineEditorOptions {
   readonly prompt: string;
-  /** What could stand at the end of a line, and the part of it that is there already. */
+  /** The candidates for the end of a line, and the part that is already typed. */
   readonly complete: (line: string) => [candidates: string[], begun: string];
-  /** Ctrl-C: says whether it was for something that runs, and not for the line. */
+  /** Handles Ctrl-C; returns whether it was for a running call and not for the line. */
   readonly interrupt: () => boolean;
 }
 
@@ -28,7 +27,7 @@ export interface LineEditorOptions {
 export class LineEditor {
   readonly #interface: Interface;
   readonly #prompt: string;
-  /** Lines that were typed before they were asked for. */
+  /** Lines that were typed ahead. */
   #typed: string[] = [];
   #wanted: ((line: string | undefined) => void) | undefined;
   #ended = false;
@@ -46,7 +45,7 @@ export class LineEditor {
     });
     this.#interface.on("line", (line: string) => this.#wanted ? this.#hand(line) : this.#typed.push(line));
     this.#interface.on("close", () => {
-      // Whoever writes to the terminal next begins a line.
+      // End the line, so that later output starts a new one.
       if (this.#wanted !== undefined) process.stdout.write("\n");
       this.#ended = true;
       this.#hand(undefined);
@@ -55,30 +54,30 @@ export class LineEditor {
       this.#typed = [];
       if (interrupt()) return;
       if (this.#interface.line === "") {
-        process.stdout.write("quit or Ctrl-D ends this\n");
+        process.stdout.write("type quit or Ctrl-D to leave\n");
         this.#interface.prompt();
         return;
       }
-      // The line goes, from its end to its beginning.
+      // Clear the line from its end.
       this.#interface.write(null, { ctrl: true, name: "e" });
       this.#interface.write(null, { ctrl: true, name: "u" });
     });
     this.#release = beforeExit(() => this.#interface.close());
-    // Back from Ctrl-Z, with its input still held.
+    // After Ctrl-Z the input is still paused.
     this.#interface.on("SIGCONT", () => void this.#interface.resume());
   }
 
-  /** Shows the prompt, and waits for a line; `undefined` at the end. */
+  /** Shows the prompt and reads a line; `undefined` at the end. */
   read(): Promise<string | undefined> {
     const line = this.#typed.shift();
     if (line !== undefined) process.stdout.write(`${this.#prompt}${line}\n`);
     if (line !== undefined || this.#ended) return Promise.resolve(line);
-    // With the cursor behind what has been typed of the line so far.
+    // The cursor stays after the text typed so far.
     this.#interface.prompt(true);
     return new Promise((resolve) => this.#wanted = resolve);
   }
 
-  /** Gives the terminal back. */
+  /** Restores the terminal. */
   close(): void {
     this.#release();
     this.#interface.close();

@@ -1,11 +1,10 @@
 /**
- * A line that someone typed, cut into the words of a call.
+ * Splits a typed line into the words of a call.
  *
- * In: a line. Out: its words, as a command line would bring them. Refused, by a `UsageError`: a quote or a bracket that
- * is not closed.
+ * In: a line. Out: its words, as from a command line. Refused, by a `UsageError`: an unclosed quote or bracket.
  *
- * Blanks cut. A value may hold blanks where it is JSON, from its first quote or bracket to the one that closes it:
- * `name="Ada L"`, `list=[1, 2]`. In single quotes it is taken as it stands, without them: `name='Ada L'`.
+ * Spaces separate words. A JSON value may contain spaces, from its first quote or bracket to the closing one:
+ * `name="Ada L"`, `list=[1, 2]`. Single quotes are removed and their text is used as it is: `name='Ada L'`.
  */
 
 import { UsageError } from "./arguments.ts";
@@ -20,7 +19,7 @@ export function wordsOf(line: string): string[] {
     while (isBlank(line[position])) position++;
     if (position >= line.length) return words;
     let word = "";
-    // A value begins with the word, and after its first "=".
+    // A value starts at the word's start and after its first "=".
     let atValue = true;
     let hasKey = false;
     while (position < line.length && !isBlank(line[position])) {
@@ -45,7 +44,7 @@ function isBlank(character: string | undefined): boolean {
   return character !== undefined && /\s/.test(character);
 }
 
-/** The place behind the quote that closes the one at `start`. */
+/** The index after the quote that closes the one at `start`. */
 function endOfQuote(line: string, start: number): number {
   const quote = line[start];
   for (let position = start + 1; position < line.length; position++) {
@@ -55,7 +54,7 @@ function endOfQuote(line: string, start: number): number {
   throw new UsageError(`a ${quote} is not closed`);
 }
 
-/** The place behind the JSON text that begins at `start` with a quote or a bracket. */
+/** The index after the JSON text that starts at `start` with a quote or a bracket. */
 function endOfJson(line: string, start: number): number {
   const open: string[] = [];
   for (let position = start; position < line.length; position++) {

@@ -1,12 +1,12 @@
 /**
- * Lines of text out of a stream of bytes.
+ * Splits a stream of bytes into lines of text.
  *
- * In: bytes, as they come. Out: each line without its newline; the last one may lack it. Refused: nothing.
+ * In: bytes. Out: lines without their newlines; the last one may lack it. Refused: nothing.
  */
 
 /** The lines of a stream. */
 export async function* linesOf(bytes: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string, void> {
-  // A line may be long, and come in many parts: they are joined once.
+  // A long line may come in many parts, which are joined once.
   let parts: string[] = [];
   for await (const text of bytes.pipeThrough(new TextDecoderStream())) {
     const [end, ...lines] = text.split("\n");

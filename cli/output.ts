@@ -1,10 +1,9 @@
 /**
- * Lines on stdout and stderr, and a status on the last line of a terminal.
+ * Writes lines to stdout and stderr, and a status to the last line of a terminal.
  *
- * In: text. Out: the text and a newline, whole. A reader that has closed the pipe ends it quietly: whoever prints is
- * told, and may stop. What failed is red on a terminal, unless `NO_COLOR` is set. The status is there until the next
- * line, and on a terminal only. Refused, by an {@linkcode OutputError}: what stdout cannot take, such as a disk that is
- * full.
+ * In: text. Out: the text and a newline. If the reader has closed the pipe, `print` returns false. Failures are red on
+ * a terminal, unless `NO_COLOR` is set. The status is shown until the next line, and only on a terminal. Refused, by an
+ * {@linkcode OutputError}: text that stdout cannot take, as on a full disk.
  */
 
 import { printable } from "../codec/printable.ts";
@@ -12,18 +11,18 @@ import { standardError } from "../transport/standard_error.ts";
 
 const encoder = new TextEncoder();
 
-/** To the first column, and all behind it gone. */
+/** Moves to the first column and clears the line. */
 const CLEAR_LINE = "\r\x1b[K";
 
 let statusIsShown = false;
 
-/** What was printed has not arrived. */
+/** Printed text could not be written. */
 export class OutputError extends Error {
   /** Always `"OutputError"`. */
   override readonly name = "OutputError";
 }
 
-/** Writes lines to stdout; says whether anybody still reads. */
+/** Writes lines to stdout; returns whether there is still a reader. */
 export async function print(text: string, { failed = false }: { failed?: boolean } = {}): Promise<boolean> {
   showStatus("");
   try {
@@ -35,20 +34,20 @@ export async function print(text: string, { failed = false }: { failed?: boolean
   }
 }
 
-/** Writes lines to stderr. Where they cannot go, there is nobody left to tell; where nobody reads them, they are not waited for. */
+/** Writes lines to stderr; ignores errors and does not wait long for a blocked reader. */
 export async function note(text: string): Promise<void> {
   showStatus("");
   standardError.write(text);
   await standardError.flush();
 }
 
-/** Writes to stderr what went wrong, in one line. */
+/** Writes an error to stderr, in one line. */
 export function complain(text: string): Promise<void> {
   const line = `packline: ${printable(text)}`;
   return note(Deno.stderr.isTerminal() ? red(line) : line);
 }
 
-/** Shows on a terminal what is going on, in place of what it showed before; an empty text takes it away. */
+/** Replaces the status on a terminal; an empty text clears it. */
 export function showStatus(text: string): void {
   if (text === "" && !statusIsShown || !Deno.stderr.isTerminal()) return;
   statusIsShown = text !== "";

@@ -1,19 +1,18 @@
 /**
- * Certificates and keys, from the files that flags name.
+ * Reads certificates and keys from the files that flags name.
  *
- * In: paths. Out: their text. Refused, by an {@linkcode InputError}: a file that is not there or may not be read, each
- * with what to do about it.
+ * In: paths. Out: their text. Refused, by an {@linkcode InputError} that says what to do: a missing or unreadable file.
  */
 
 import { withFlags } from "./permission.ts";
 
-/** A file that the command line names cannot be used. The text says why. */
+/** A file from the command line cannot be used. The text says why. */
 export class InputError extends Error {
   /** Always `"InputError"`. */
   override readonly name = "InputError";
 }
 
-/** The text of each file that is named; what is not named stays `undefined`. */
+/** The text of each named file; others stay `undefined`. */
 export async function readPem<Names extends "cert" | "key" | "ca">(
   paths: { readonly [Name in Names]?: string },
   names: readonly Names[],

@@ -1,8 +1,7 @@
 /**
- * What to do where a permission is missing.
+ * The advice for a missing permission.
  *
- * In: flags of the runtime. Out: how to give it them. A single binary has those that it was compiled with, and takes no
- * more. Refused: nothing.
+ * In: flags of the runtime. Out: how to add them; a compiled binary must be compiled again. Refused: nothing.
  */
 
 /** The advice, for the end of a line. */

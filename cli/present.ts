@@ -1,8 +1,8 @@
 /**
- * Replies as text: for people by default, and as the flags say.
+ * Formats replies as text: for people by default, or as the flags say.
  *
- * In: the reply to a call, field by field. Out: what is printed for it. Refused, by a `BAD_REPLY`: a reply that does not
- * hold what was asked for, such as a list of commands.
+ * In: the fields of a reply. Out: the text to print. Refused, by a `BAD_REPLY`: a reply without the requested data,
+ * such as a list of commands.
  */
 
 import type { Fields } from "../codec/message.ts";
@@ -13,17 +13,17 @@ import { prometheusText } from "./prometheus.ts";
 import { commandsOf, commandTable, statisticsTable } from "./reports.ts";
 import { wrap } from "./wrap.ts";
 
-/** What the flags say about it. */
+/** The flags for the format. */
 export interface Presentation {
   /** Bare JSON. */
   readonly json?: boolean;
   /** Only the commands that INFO lists. */
   readonly list?: boolean;
-  /** The format of Prometheus, for STATS. */
+  /** The Prometheus format, for STATS. */
   readonly format?: "prometheus";
 }
 
-/** A reply as the flags want it. */
+/** Formats a reply. */
 export function present({ name }: CommandCall, fields: Fields, { json, list, format }: Presentation): string {
   if (list && "res" in fields) {
     const commands = commandsOf(fields.res);
@@ -32,7 +32,7 @@ export function present({ name }: CommandCall, fields: Fields, { json, list, for
   }
   if (format === "prometheus" && "res" in fields) {
     const text = prometheusText(fields.res);
-    if (text === undefined) throw new RpcError("BAD_REPLY", "the server does not tell its counts");
+    if (text === undefined) throw new RpcError("BAD_REPLY", "the server does not report its statistics");
     return text;
   }
   if (json) return toJson(fields);

@@ -1,9 +1,8 @@
 /**
- * What STATS answers, in the text format of Prometheus (version 0.0.4).
+ * Formats the reply to STATS as Prometheus text (version 0.0.4).
  *
- * In: the `res` of a reply to STATS, as a server of whatever kind has sent it. Out: the text; whoever serves it gives it
- * the type {@linkcode PROMETHEUS_TYPE}. Refused, by `undefined`: what does not have the shape of such an answer. A command
- * without durations, as an older server tells it, has no histogram.
+ * In: the `res` of a reply to STATS, from any server. Out: the text, of type {@linkcode PROMETHEUS_TYPE}. Refused, by
+ * `undefined`: data of another shape. A command without durations, as from an older server, has no histogram.
  */
 
 import type { CommandStatistics, ServerStatistics } from "../handlers/command.ts";
@@ -13,7 +12,7 @@ import { printable } from "../codec/printable.ts";
 /** The content type of the text. */
 export const PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 
-/** One line: labels, and a value. */
+/** One line: labels and a value. */
 type Sample = [labels: Record<string, string>, value: number];
 
 /** The text, without a newline at its end. */
@@ -27,19 +26,19 @@ export function prometheusText(answer: unknown): string | undefined {
     family("uptime_seconds", "gauge", "Time since the server started.", [[{}, uptime]]),
     family("connections", "gauge", "Connections that are open.", [[{}, connections.open]]),
     family("connections_accepted_total", "counter", "Connections that were accepted.", [[{}, connections.accepted]]),
-    family("connections_refused_total", "counter", "Connections for which there was no room.", [
+    family("connections_refused_total", "counter", "Connections refused at the limit.", [
       [{}, connections.refused],
     ]),
     family("received_bytes_total", "counter", "Bytes read from all connections.", [[{}, bytes.received]]),
     family("sent_bytes_total", "counter", "Bytes written to all connections.", [[{}, bytes.sent]]),
-    family("refused_total", "counter", "Frames and messages that were refused, by what was wrong.", [
+    family("refused_total", "counter", "Frames and messages that were refused, by reason.", [
       [{ reason: "bad_frame" }, refused.badFrame],
       [{ reason: "invalid_message" }, refused.invalidMessage],
       [{ reason: "truncated" }, refused.truncated],
       [{ reason: "unknown_command" }, refused.unknownCommand],
     ]),
-    family("late_replies_total", "counter", "Answers that came when nobody wanted them any more.", [[{}, lateReplies]]),
-    family("handlers_running", "gauge", "Handlers that take their time.", [[{}, inFlight]]),
+    family("late_replies_total", "counter", "Replies that came after their call had ended.", [[{}, lateReplies]]),
+    family("handlers_running", "gauge", "Handlers that have not returned yet.", [[{}, inFlight]]),
     family("calls_in_flight", "gauge", "Calls without their final reply.", each((counts) => counts.inFlight)),
     family("calls_total", "counter", "Calls that got their final reply.", each((counts) => counts.calls)),
     family(
@@ -88,7 +87,7 @@ function line(name: string, [labels, value]: Sample): string {
   return `packline_${name}${pairs.length > 0 ? `{${pairs.join(",")}}` : ""} ${value}`;
 }
 
-/** Three characters have a meaning in the text of a label; and none of a peer's may have one on a terminal. */
+/** Escapes three characters with a meaning in labels, and a peer's characters that act on a terminal. */
 function escapeLabel(text: string): string {
   return text.split("\n")
     .map((line) => printable(line).replaceAll("\\", "\\\\").replaceAll('"', '\\"'))
@@ -114,7 +113,7 @@ function isCount(value: unknown): value is number {
   return typeof value === "number";
 }
 
-/** The fields of a map; none if it is no map. */
+/** The fields of a map; empty if the value is not a map. */
 function fieldsOf(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
 }

@@ -1,9 +1,9 @@
 /**
- * The prompt: calls typed one after the other, over one connection, which is made anew when it was lost.
+ * The interactive prompt: makes typed calls over one connection, and reconnects if it is lost.
  *
- * In: lines from the terminal. Out: replies, as a call from the shell prints them. Refused, in one line each, after which
- * it goes on: lines that make no sense, a server that cannot be reached or breaks off. Ctrl-C cancels the call that runs:
- * the server is told, and answers `CANCELLED`; a second one closes the connection instead of waiting for that.
+ * In: lines from the terminal. Out: replies, as on the command line. Refused, in one line each, without ending the
+ * prompt: invalid lines, a server that cannot be reached or disconnects. Ctrl-C cancels the running call, and the
+ * server answers `CANCELLED`; a second Ctrl-C closes the connection without waiting.
  */
 
 import type { Fields } from "../codec/message.ts";
@@ -19,29 +19,29 @@ import { commandsOf, commandTable } from "./reports.ts";
 import type { Session } from "./prompt_connection.ts";
 import { wrap } from "./wrap.ts";
 
-/** How long the server may take to say what it can do, at the start. */
+/** How long to wait for the list of commands at the start. */
 const GREETING_MS = 2_000;
 
-const HELP = `COMMAND key=value ...   calls it; a value is JSON where it parses as such, else text
-help                    says this; Tab completes, the arrows bring lines back
-Ctrl-C                  cancels the call that runs
-quit, Ctrl-D            ends`;
+const HELP = `COMMAND key=value ...   call a command; a value that parses as JSON is JSON, otherwise text
+help                    show this help; Tab completes, the arrow keys recall earlier lines
+Ctrl-C                  cancel the running call
+quit, Ctrl-D            leave`;
 
-/** What the prompt is given. */
+/** Options of the prompt. */
 export interface PromptOptions {
   readonly session: Session;
-  /** Where the server is, as text. */
+  /** The address of the server, as text. */
   readonly address: string;
-  /** How a reply looks. */
+  /** Formats a reply. */
   readonly present: (call: CommandCall, fields: Fields) => string;
   readonly timeout: number | undefined;
   readonly json: boolean | undefined;
   readonly maxPayloadBytes: number | undefined;
-  /** Whether to ask at once what the server can do; else `help` does. */
+  /** Whether to load the list of commands at once; otherwise `help` does. */
   readonly eager: boolean;
 }
 
-/** Runs until its user has had enough; resolves to the exit code. */
+/** Runs until the user leaves; resolves to the exit code. */
 export async function runPrompt(options: PromptOptions): Promise<number> {
   const prompt = new Prompt(options);
   if (options.eager) await prompt.learn();
@@ -52,10 +52,10 @@ export async function runPrompt(options: PromptOptions): Promise<number> {
 
 class Prompt {
   readonly #options: PromptOptions;
-  /** What INFO lists; nothing until it has been asked. */
+  /** The commands from INFO; empty until it was called. */
   #listed: readonly unknown[] = [];
   #known: KnownCommand[] = [];
-  /** The call that runs, and what ends it if the server does not. */
+  /** The running call, and a controller that ends it if the server does not. */
   #running: { seq: number; stop: AbortController } | undefined;
   #nextSeq = 1;
   #cancelled = false;
@@ -64,7 +64,7 @@ class Prompt {
     this.#options = options;
   }
 
-  /** Asks for the commands, for `help` and Tab. A server that does not tell them can be called all the same. */
+  /** Loads the commands for `help` and Tab. A server that does not list them can still be called. */
   async learn(): Promise<void> {
     const late = AbortSignal.timeout(GREETING_MS);
     try {
@@ -76,13 +76,13 @@ class Prompt {
       }
     } catch (error) {
       if (late.aborted) {
-        await complain(`no word from the server within ${GREETING_MS / 1000} s: Tab and help do without`);
+        await complain(`no reply from the server within ${GREETING_MS / 1000} s: Tab and help know no commands`);
       } else await complainAbout(error);
     }
   }
 
   async run(): Promise<void> {
-    // Not before: until the editor has the terminal, Ctrl-C ends the program, whatever the server does.
+    // Created only now: before the editor has the terminal, Ctrl-C ends the program.
     const editor = new LineEditor({
       prompt: `${this.#options.address}> `,
       complete: (line) => completionsOf(line, this.#known),
@@ -97,7 +97,7 @@ class Prompt {
     }
   }
 
-  /** Does what a line says; says whether there may be another. */
+  /** Runs a line; returns whether to read another. */
   async #do(line: string): Promise<boolean> {
     try {
       const words = wordsOf(line);
@@ -129,14 +129,14 @@ class Prompt {
         timeout,
         json,
         show: (fields, more) => {
-          // Items that were on their way when the call was cancelled.
+          // Skip items that arrive after the cancel.
           if (more && this.#cancelled) return undefined;
           return present(call, more ? { ...fields, more } : fields);
         },
       });
     } catch (error) {
       if (!this.#cancelled) throw error;
-      await complain("cancelled, and the connection is closed");
+      await complain("cancelled; the connection is closed");
     } finally {
       this.#running = undefined;
     }
@@ -145,7 +145,7 @@ class Prompt {
   #cancel(): boolean {
     if (this.#running === undefined) return false;
     const { seq, stop } = this.#running;
-    // There may be no connection yet, and the server may not answer.
+    // There may be no connection yet, or the server may not answer.
     if (this.#cancelled || !this.#options.session.send(cancelFrame(seq))) stop.abort();
     this.#cancelled = true;
     return true;

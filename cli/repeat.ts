@@ -1,9 +1,9 @@
 /**
- * `--repeat`: one call again and again, and how long each took, as ping does it.
+ * `--repeat`: repeats one call and reports round-trip times, like ping.
  *
- * In: what a call needs; how often and how far apart. Out: each reply with its time, a summary at the end, and the exit
- * code: 0 if every call got `res`, 1 if some got `err`, 3 if some were lost. A call that gets no reply is lost, and the
- * next one dials again. Ctrl-C ends it; the call that is then under way does not count.
+ * In: a call, a count and an interval. Out: each reply with its time, a summary, and the exit code: 0 if every call got
+ * `res`, 1 if some got `err`, 3 if some were lost. A call without a reply is lost, and the next one reconnects. Ctrl-C
+ * stops; the running call does not count. Refused: nothing.
  */
 
 import type { Fields } from "../codec/message.ts";
@@ -14,11 +14,11 @@ import { untilInterrupted } from "./interrupt.ts";
 import { toJson } from "./json.ts";
 import { complain, print } from "./output.ts";
 
-/** What is repeated, and how. */
+/** The parameters of a repetition. */
 export interface Repetition extends Omit<Exchange, "show"> {
-  /** How a reply looks, as a line of its own or as part of one. */
+  /** Formats a reply, as a line or a part of one. */
   readonly present: (fields: Fields) => string;
-  /** How often; 0 is until Ctrl-C. */
+  /** The number of calls; 0 means until Ctrl-C. */
   readonly count: number;
   /** From the start of one call to the start of the next, in milliseconds. */
   readonly intervalMs: number;
@@ -69,20 +69,20 @@ async function callAll(repetition: Repetition, times: CallTimes, stop: AbortSign
   }
 }
 
-/** How long calls took, kept as sums: there may be any number of them. */
+/** The times of calls, kept as sums because their number is unlimited. */
 export class CallTimes {
-  /** Calls without a reply. */
+  /** The number of calls without a reply. */
   lost = 0;
-  /** Calls that were answered with `err`. */
+  /** The number of calls answered with `err`. */
   failed = 0;
   #answered = 0;
   #minMs = Infinity;
   #maxMs = 0;
   #meanMs = 0;
-  /** The sum of the squares of what each differs from the mean (Welford's way: no large numbers are subtracted). */
+  /** The sum of squared differences from the mean (Welford's method avoids subtracting large numbers). */
   #squares = 0;
 
-  /** A call got its last reply. */
+  /** Records a call that got its last reply. */
   answered(milliseconds: number, failed: boolean): void {
     this.#answered++;
     if (failed) this.failed++;

@@ -1,20 +1,19 @@
 /**
- * What INFO and STATS answer, as tables for people.
+ * Formats the replies to INFO and STATS as tables.
  *
- * In: the `res` of a reply, as a server of whatever kind has sent it. Out: an aligned table. Refused, by `undefined`:
- * what does not have the shape of such an answer.
+ * In: the `res` of a reply, from any server. Out: an aligned table. Refused, by `undefined`: data of another shape.
  */
 
 import { toReadableJson } from "./json.ts";
 import { table } from "./table.ts";
 
-/** The commands that a server's INFO lists, or `undefined` if it lists none. */
+/** The commands in a reply to INFO; `undefined` if there are none. */
 export function commandsOf(info: unknown): readonly unknown[] | undefined {
   const commands = fieldsOf(info).commands;
   return Array.isArray(commands) ? commands : undefined;
 }
 
-/** The commands: number, name, parameters, summary. */
+/** The table of commands: number, name, parameters, summary. */
 export function commandTable(commands: readonly unknown[]): string {
   const rows = commands.map(fieldsOf).map(({ number, name, params, summary }) => [
     number === null ? "-" : cell(number),
@@ -25,7 +24,7 @@ export function commandTable(commands: readonly unknown[]): string {
   return table([["number", "name", "params", "summary"], ...rows]);
 }
 
-/** The counts: first the server's, then those of each command. */
+/** The table of counts: the server's, then those of each command. */
 export function statisticsTable(statistics: unknown): string | undefined {
   const { commands, ...server } = fieldsOf(statistics);
   if (typeof commands !== "object" || commands === null) return undefined;
@@ -47,7 +46,7 @@ export function statisticsTable(statistics: unknown): string | undefined {
   return `${table(counts)}\n\n${table([["command", "calls", "in flight", "mean ms", "max ms", "errors"], ...calls])}`;
 }
 
-/** The fields of a map; none if it is no map. */
+/** The fields of a map; empty if the value is not a map. */
 function fieldsOf(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
 }
@@ -57,12 +56,12 @@ function cell(value: unknown): string {
   return typeof value === "string" ? value : toReadableJson(value);
 }
 
-/** To the microsecond; a command that was never called has no mean. */
+/** Three decimals; a command that was never called has no mean. */
 function milliseconds(value: number): string {
   return Number.isFinite(value) ? value.toFixed(3) : "-";
 }
 
-/** `badFrame` as people write it; the one time among the counts gets its unit. */
+/** Converts `badFrame` to words; `uptime` also gets its unit. */
 function wordsOf(name: string): string {
   if (name === "uptime") return "uptime, seconds";
   return name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);

@@ -1,9 +1,9 @@
 /**
- * `--bench`: makes the connections, runs the load, shows how far it is, and prints what it came to.
+ * `--bench`: connects, runs the load test, shows its progress, and prints the result.
  *
  * In: flags, a call, an address. Out: the result on stdout, and the exit code: 0 if every call got `res`, 1 if some got
- * `err`, 3 if some got no reply. Ctrl-C ends it, with what there is so far. Refused: flags that contradict one another,
- * by a `UsageError`; a server that cannot be reached, by an `RpcError`.
+ * `err`, 3 if some got no reply. Ctrl-C stops and prints the result so far. Refused: conflicting flags, by a
+ * `UsageError`; a server that cannot be reached, by an `RpcError`.
  */
 
 import { type Client, connect } from "../client.ts";
@@ -20,25 +20,25 @@ import { untilInterrupted } from "./interrupt.ts";
 const DEFAULT_CONNECTIONS = 50;
 const DEFAULT_CALLS = 100_000;
 
-/** Connections that are made at the same time: more would overrun the server's backlog. */
+/** Connections made at the same time; more would overflow the server's backlog. */
 const DIALS_AT_ONCE = 64;
 
 /** How often the progress is shown. */
 const PROGRESS_MS = 250;
 
-/** How long a load goes on without any connection: a server may come back from a restart. */
+/** How long the test continues without any connection, because the server may be restarting. */
 const GONE_MS = 5_000;
 
-/** Codes of calls that ended without the server's reply. */
+/** Codes of calls without a reply from the server. */
 const WITHOUT_REPLY: ReadonlySet<string> = new Set(["TIMEOUT", "CONNECTION_LOST", "BAD_REPLY", "CLOSED"]);
 
-/** The flags that say which load. */
+/** The flags of the load test. */
 export const LOAD_FLAGS = {
-  connections: countFlag(`connections (default ${DEFAULT_CONNECTIONS})`, 1, "c"),
-  calls: countFlag(`calls in all (default ${DEFAULT_CALLS})`, 1, "n"),
-  seconds: secondsFlag("for how long calls are made, in place of a number of calls", { zero: false, short: "z" }),
+  connections: countFlag(`number of connections (default ${DEFAULT_CONNECTIONS})`, 1, "c"),
+  calls: countFlag(`total number of calls (default ${DEFAULT_CALLS})`, 1, "n"),
+  seconds: secondsFlag("how long to make calls, instead of a number of calls", { zero: false, short: "z" }),
   inFlight: countFlag("calls in flight on each connection (default 1)", 1, "P"),
-  rate: rateFlag("calls a second in all; latency counts from the time a call was due"),
+  rate: rateFlag("total calls per second; latency is measured from the time a call was due"),
 };
 
 function rateFlag(help: string): Flag<number> {
@@ -49,12 +49,12 @@ function rateFlag(help: string): Flag<number> {
     read(text, flag) {
       const rate = /^(\d+\.?|\d*\.\d+)$/.test(text) ? Number(text) : NaN;
       if (rate > 0) return rate;
-      throw new UsageError(`${flag} ${text}: a rate is a number of calls a second above 0`);
+      throw new UsageError(`${flag} ${text}: a rate is a number of calls per second above 0`);
     },
   };
 }
 
-/** What `--bench` is told. */
+/** Options of `--bench`. */
 export interface BenchOptions {
   readonly flags: FlagValues<typeof LOAD_FLAGS> & {
     readonly timeout?: number;
@@ -64,10 +64,10 @@ export interface BenchOptions {
   readonly dial: (signal: AbortSignal) => Promise<Transport>;
 }
 
-/** Runs the load; resolves to the exit code. */
+/** Runs the load test; resolves to the exit code. */
 export async function runBench(call: CommandCall, { flags, dial }: BenchOptions): Promise<number> {
   const { connections = DEFAULT_CONNECTIONS, inFlight = 1, seconds, rate, timeout, maxPayloadBytes } = flags;
-  if (flags.calls !== undefined && seconds !== undefined) throw new UsageError("--bench takes either -n or -z");
+  if (flags.calls !== undefined && seconds !== undefined) throw new UsageError("--bench takes -n or -z, not both");
   const load: Load = {
     call,
     inFlight,
@@ -102,7 +102,7 @@ export async function runBench(call: CommandCall, { flags, dial }: BenchOptions)
     const result = { bench, load, connections };
     await print(flags.json ? benchJson(result) : benchReport(result));
     if (bench.unanswered > 0 && areLost(clients)) {
-      await complain("the server has gone: no connection is left");
+      await complain("the server is gone: no connection is left");
       return 3;
     }
     if ([...bench.failures.keys()].some((code) => WITHOUT_REPLY.has(code))) return 3;
@@ -113,7 +113,7 @@ export async function runBench(call: CommandCall, { flags, dial }: BenchOptions)
   }
 }
 
-/** Whether no client has a connection, and each wants one. */
+/** Whether all clients are trying to connect. */
 function areLost(clients: readonly Client[]): boolean {
   return clients.every(({ state }) => state === "connecting" || state === "waiting");
 }

@@ -1,9 +1,9 @@
 /**
- * Calls from a file or a pipe: the lines of stdin, one by one, over one connection.
+ * Runs the lines of stdin as calls, one by one, over one connection.
  *
- * In: lines; blank ones and those that begin with # are passed over. Out: replies, and the exit code: 1 if one of them
- * has `err`. Refused, by a `UsageError` with the number of the line: one that makes no sense; those behind it are not
- * run. What the session refuses ends it as well.
+ * In: lines; blank lines and those that begin with # are skipped. Out: replies, and the exit code: 1 if one of them has
+ * `err`. Refused, by a `UsageError` with its line number: an invalid line; later lines are not run. An error of the
+ * session also ends the script.
  */
 
 import type { Fields } from "../codec/message.ts";
@@ -13,10 +13,10 @@ import { exchange } from "./exchange.ts";
 import { wordsOf } from "./line_words.ts";
 import type { Session } from "./prompt_connection.ts";
 
-/** What is needed to run lines. */
+/** Options of a script. */
 export interface ScriptOptions {
   readonly session: Session;
-  /** How a reply looks. */
+  /** Formats a reply. */
   readonly present: (call: CommandCall, fields: Fields) => string;
   readonly timeout: number | undefined;
   readonly json: boolean | undefined;
@@ -46,7 +46,7 @@ export async function runScript(
     if (ending === "unread") return 0;
     if (ending === "err") failed = true;
   }
-  if (calls === 0) throw new UsageError("say which command to call, or give calls as lines of stdin");
+  if (calls === 0) throw new UsageError("specify a command to call, or pass calls as lines on stdin");
   return failed ? 1 : 0;
 }
 

@@ -1,13 +1,13 @@
 /**
- * The server as a program: what `deno task serve` runs.
+ * The command-line server: what `deno task serve` runs.
  *
- * In: flags. Out: a server, or several workers, that listen until SIGINT, SIGTERM or SIGHUP; one line on stdout that says
- * where; an exit code. Refused, each in one line on stderr: a command line it cannot make sense of (2), an address it cannot listen
- * on (1).
+ * In: flags. Out: a server, or several workers, that listen until SIGINT, SIGTERM or SIGHUP; one line on stdout with
+ * the address; an exit code. Refused, each in one line on stderr: an invalid command line (2), an address it cannot
+ * listen on (1).
  *
- * The first signal shuts the server down in order, and the exit code is 0. A second one ends it at once, with the code
- * that a shell gives to a program which that signal has ended: 129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM. (The same
- * one within a tenth of a second is taken for a copy of the first.) Under `nohup` SIGHUP is ignored.
+ * The first signal starts a shutdown, and the exit code is 0. A second one ends the server at once, with the exit code
+ * that a shell reports for it: 129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM. The same signal within 100 ms counts as
+ * a copy of the first. Under `nohup` SIGHUP is ignored.
  */
 
 import config from "../deno.json" with { type: "json" };
@@ -27,23 +27,23 @@ import { withFlags } from "./permission.ts";
 import { wrap } from "./wrap.ts";
 import { startProcess, WORKER_FLAG } from "./worker_process.ts";
 
-/** What each limit is about, for the help; units are in the names. */
+/** The help for each limit; flag names contain the units. */
 const LIMIT_HELP: Record<keyof Limits, string> = {
-  maxConnections: "connections at the same time",
+  maxConnections: "open connections",
   maxInFlight: "requests in flight on one connection",
-  maxInFlightTotal: "requests in flight in all",
-  maxHeldBytes: "requests of one connection that wait or run, in memory",
-  maxTotalHeldBytes: "the same of all connections together",
-  frameTimeoutMs: "a frame at less than 4 KiB/s before its connection is closed",
-  idleTimeoutMs: "silence before a connection is closed, or none",
-  handlerTimeoutMs: "how long a handler may run, or none",
-  writeTimeoutMs: "a write without progress before its connection is closed",
-  maxQueuedBytes: "replies that wait for a slow reader, for each connection",
-  maxPayloadBytes: "the largest payload, either way",
-  maxDepth: "containers inside one another in one message",
-  maxMessageBytes: "what a message may take in memory",
-  maxStrikes: "bad messages in one window before a connection is closed",
-  strikeWindowMs: "how long that window is",
+  maxInFlightTotal: "requests in flight on all connections",
+  maxHeldBytes: "memory for waiting and running requests of one connection",
+  maxTotalHeldBytes: "the same for all connections together",
+  frameTimeoutMs: "time limit of a frame that is slower than 4 KiB/s",
+  idleTimeoutMs: "idle time before a connection is closed, or none",
+  handlerTimeoutMs: "time limit of a handler, or none",
+  writeTimeoutMs: "time limit of a write without progress",
+  maxQueuedBytes: "replies waiting for a slow reader, for each connection",
+  maxPayloadBytes: "the largest payload, in both directions",
+  maxDepth: "nested containers in one message",
+  maxMessageBytes: "memory for one decoded message",
+  maxStrikes: "bad messages in one strike window before a connection is closed",
+  strikeWindowMs: "length of the strike window",
 };
 
 const LIMIT_FLAGS = Object.fromEntries(LIMIT_NAMES.map((name) => [name, limitFlag(name, LIMIT_HELP[name])])) as Record<
@@ -51,20 +51,20 @@ const LIMIT_FLAGS = Object.fromEntries(LIMIT_NAMES.map((name) => [name, limitFla
   Flag<number>
 >;
 
-/** More would not get a core each on any machine there is. */
+/** More than the cores of any machine. */
 const MAX_WORKERS = 1_024;
 
 const FLAGS = {
-  hostname: hostnameFlag("the address to listen on; 0.0.0.0 is every one of this machine's"),
-  port: portFlag("the port; 0 is any that is free", 0),
-  unix: pathFlag("a unix socket to listen on, in place of an address and a port"),
-  cert: pathFlag("a file with the server's certificate, PEM: speaks TLS"),
-  key: pathFlag("a file with its private key, PEM"),
-  ca: pathFlag("a file with the authority that clients need a certificate of, PEM: mutual TLS"),
+  hostname: hostnameFlag("the address to listen on; 0.0.0.0 means all interfaces"),
+  port: portFlag("the port; 0 picks a free one", 0),
+  unix: pathFlag("a unix socket to listen on, instead of an address and port"),
+  cert: pathFlag("PEM file with the server's certificate; turns TLS on"),
+  key: pathFlag("PEM file with its private key"),
+  ca: pathFlag("PEM file with the authority that must have signed client certificates (mutual TLS)"),
   grace: secondsFlag(`how long a shutdown waits for calls in flight (default ${DEFAULT_GRACE_MS / 1000})`, {
     zero: true,
   }),
-  workers: workersFlag("servers that share the port, each with its own limits; auto: one per core (default 1)"),
+  workers: workersFlag("processes that share the port, each with its own limits; auto: one per core (default 1)"),
   ...ABOUT,
 };
 
@@ -81,16 +81,17 @@ Limits:
 
 ${describeFlags(LIMIT_FLAGS)}
 
-SIGINT, SIGTERM or SIGHUP ends it: it answers what is in flight, and exits with 0. A second signal ends it at once, with
-130, 143 or 129. Under nohup SIGHUP is ignored. An address it cannot listen on is exit code 1, a command line it cannot
-make sense of is 2.`;
+On SIGINT, SIGTERM or SIGHUP the server finishes the calls in flight and exits with 0. A second signal ends it at once,
+with exit code 130, 143 or 129. Under nohup SIGHUP is ignored.
 
-/** How a shell names the end of a program by a signal: 128 and the signal's number. */
+Exit codes: 0 after a shutdown, 1 it cannot listen on the address, 2 invalid arguments.`;
+
+/** The exit codes that a shell reports for signals: 128 plus the number. */
 const SIGNAL_EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
 
 /**
- * How long after the first signal the same one is taken for a copy: Ctrl-C reaches the server from the terminal, and
- * again from `deno task`, which passes on what it gets.
+ * How long after the first signal the same one counts as a copy. Ctrl-C reaches the server from the terminal, and again
+ * through `deno task`.
  */
 const COPIES_MS = 100;
 
@@ -101,9 +102,9 @@ const COPIES_MS = 100;
  * @returns The exit code, once the server has ended.
  */
 export async function main(args: readonly string[]): Promise<number> {
-  // Not for people, and therefore not in the help.
+  // Internal, and so not in the help.
   if (args[0] === WORKER_FLAG) return await (await import("./worker.ts")).runWorker(Number(args[1]));
-  // Before anything else: as soon as it starts a process or listens to a signal, the runtime handles this one as well.
+  // First of all: once the runtime starts a process or listens to a signal, it handles SIGHUP too.
   const hangupIsIgnored = isHangupIgnored();
   try {
     const flags = readCommandLine(args);
@@ -112,7 +113,7 @@ export async function main(args: readonly string[]): Promise<number> {
       return 0;
     }
     const server = await start(flags);
-    // Before the line below: who reads it may send a signal.
+    // Before the line below, because its reader may send a signal.
     const ended = shutDownOnSignal(
       server,
       hangupIsIgnored,
@@ -135,15 +136,15 @@ export async function main(args: readonly string[]): Promise<number> {
 }
 
 /**
- * What a command line asks for.
+ * Parses the command line.
  *
  * @param args The arguments of the command line.
  * @returns The value of each flag that was given.
- * @throws {UsageError} If it makes no sense.
+ * @throws {UsageError} If it is invalid.
  */
 export function readCommandLine(args: readonly string[]): ServeFlags {
   const { flags, words } = readArguments(args, { ...FLAGS, ...LIMIT_FLAGS });
-  if (words.length > 0) throw new UsageError(`there is nothing to do with "${words[0]}"`);
+  if (words.length > 0) throw new UsageError(`unexpected argument "${words[0]}"`);
   return flags;
 }
 
@@ -160,25 +161,25 @@ function workersFlag(help: string): Flag<number> {
   };
 }
 
-/** The server cannot listen. The text says why, and what to do about it. */
+/** The server cannot listen. The text says why and what to do. */
 class StartError extends Error {}
 
-/** What this program does with a server, be it one or several workers. */
+/** What this program needs from a server or from several workers. */
 interface Running {
   readonly address: string;
   readonly workers: number;
   shutdown(options: { graceMs: number }): Promise<ShutdownReport>;
-  /** Ends at once what does not end with this process. */
+  /** Kills what would outlive this process. */
   kill?(): void;
 }
 
 async function start(flags: ServeFlags): Promise<Running> {
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path, workers = 1 } = flags;
   if (path !== undefined && (flags.cert ?? flags.key ?? flags.ca) !== undefined) {
-    throw new UsageError("--unix goes without TLS");
+    throw new UsageError("--unix cannot be used with TLS");
   }
   if (workers > 1 && path !== undefined) {
-    throw new UsageError("--workers goes without --unix: only a port can be shared");
+    throw new UsageError("--workers cannot be used with --unix: only a port can be shared");
   }
   const tls = await tlsOf(flags);
   const address = textOf({ hostname, port, path });
@@ -186,13 +187,13 @@ async function start(flags: ServeFlags): Promise<Running> {
     const limits = Object.fromEntries(LIMIT_NAMES.map((name) => [name, flags[name]]));
     const options = { ...limits, hostname, port, tls };
     if (workers > 1) return await startWorkers(workers, options);
-    // Who serves starts no programs, whatever was allowed.
+    // A server starts no programs, so drop that permission.
     await Deno.permissions.revoke({ name: "run" });
     return Object.assign(await serve({ ...options, path }), { workers });
   } catch (error) {
     if (error instanceof StartError) throw error;
     if (error instanceof Deno.errors.NotCapable) {
-      // With TLS, the address of a name has to be allowed as well as the name.
+      // With TLS, a name and its address both need permission.
       const missing = error.message.match(/net access to "([^"]+)"/)?.[1] ?? address;
       const addresses = [...new Set([address, missing])].join(",");
       const needed = path === undefined ? `--allow-net=${addresses}` : permissionsToListen(absolute(path));
@@ -202,25 +203,25 @@ async function start(flags: ServeFlags): Promise<Running> {
   }
 }
 
-/** Starts workers, where what they need is there. */
+/** Starts workers, if the platform and the permissions allow it. */
 async function startWorkers(
   count: number,
   options: { hostname: string; port: number; tls?: ServerTls },
 ): Promise<Running> {
   if (Deno.build.os !== "linux") {
-    throw new StartError("cannot start workers: only Linux spreads the connections of one port");
+    throw new StartError("cannot start workers: only Linux distributes the connections of a shared port");
   }
   if (Deno.build.standalone) {
-    throw new StartError("cannot start workers: a compiled server has none; start several, behind a balancer");
+    throw new StartError("cannot start workers: this server is compiled; start several behind a load balancer");
   }
-  // Without the flag, to share a port ends the process, with a text of the runtime's own.
+  // Without the flag, sharing a port ends the process with an error of the runtime.
   if (!("listenDatagram" in Deno)) throw new StartError(`cannot share a port; ${withFlags("--unstable-net")}`);
   const program = Deno.execPath();
   if ((await Deno.permissions.query({ name: "run", command: program })).state !== "granted") {
     throw new StartError(`no permission to start workers; ${withFlags(`--allow-run=${program}`)}`);
   }
-  // Alone at first: where ports are shared, nobody would notice that another server has this one.
-  // From here on the address is used that it has: workers may then listen on nothing else.
+  // Listen alone first: a shared port would hide another server on it. Then use the resolved address, so that workers
+  // may listen on nothing else.
   const alone = await serve({ ...options, tls: undefined });
   await alone.shutdown({ graceMs: 0 });
   const { hostname } = alone;
@@ -237,7 +238,7 @@ async function startWorkers(
   return Object.assign(workers, { workers: count });
 }
 
-/** Why an address cannot be listened on, and what to do about it. */
+/** Why it cannot listen on an address, and what to do. */
 function reasonOf(error: unknown, path: string | undefined): string {
   if (!(error instanceof Error)) return String(error);
   if (path === undefined) {
@@ -259,7 +260,7 @@ async function tlsOf(flags: ServeFlags): Promise<ServerTls | undefined> {
   if (problem !== undefined) {
     throw new StartError(`cannot use ${[cert, key, ca].filter(Boolean).join(", ")} for TLS: ${problem}`);
   }
-  // It serves all the same: some clients do not look, and the others say so.
+  // The server starts anyway: some clients do not check, and others report it.
   const untimely = validityProblem(tls.cert);
   if (untimely !== undefined) {
     await complain(`the certificate in ${cert} ${untimely}: clients that check it will not connect`);
@@ -267,17 +268,17 @@ async function tlsOf(flags: ServeFlags): Promise<ServerTls | undefined> {
   return tls;
 }
 
-/** The folder in which a socket's file is made. */
+/** The folder of a socket's file. */
 function folderOf(path: string): string {
   return absolute(path).replace(/\/[^/]*$/, "") || "/";
 }
 
-/** A path as permissions want it. */
+/** An absolute path, for permissions. */
 function absolute(path: string): string {
   return path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
 }
 
-/** The first signal ends the server in order, the second at once. Resolves when it has ended in order. */
+/** The first signal starts a shutdown, the second one ends the process. Resolves after the shutdown. */
 function shutDownOnSignal(
   server: Running,
   hangupIsIgnored: boolean,
@@ -289,8 +290,8 @@ function shutDownOnSignal(
     const nowMs = performance.now();
     if (first === undefined) {
       first = { signal, atMs: nowMs };
-      const noted = note(`packline: stopping, within ${graceMs / 1000} s; a second signal ends it at once`);
-      // The process ends behind this, and what has not been written by then would be lost.
+      const noted = note(`packline: stopping within ${graceMs / 1000} s; a second signal ends it at once`);
+      // The process ends after this, and unwritten lines would be lost.
       resolve(server.shutdown({ graceMs }).finally(() => noted));
     } else if (signal !== first.signal || nowMs - first.atMs > COPIES_MS) {
       server.kill?.();
@@ -298,10 +299,10 @@ function shutDownOnSignal(
     }
   };
   Deno.addSignalListener("SIGINT", () => stop("SIGINT"));
-  // Windows has no such signals.
+  // Windows lacks these signals.
   if (Deno.build.os !== "windows") {
     Deno.addSignalListener("SIGTERM", () => stop("SIGTERM"));
-    // Without a listener the runtime would end the process, also under nohup.
+    // Without a listener the runtime would end the process, even under nohup.
     Deno.addSignalListener("SIGHUP", hangupIsIgnored ? () => {} : () => stop("SIGHUP"));
   }
   return ended;

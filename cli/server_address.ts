@@ -1,9 +1,9 @@
 /**
- * Which server the flags mean, and how to reach it.
+ * Finds the server that the flags specify, and connects to it.
  *
- * In: flags. Out: an address, or a connection. Refused: flags that contradict one another, by a `UsageError`; a file
- * that cannot be read, by an `InputError`; a server that cannot be reached or may not be, by a `CONNECTION_LOST` that
- * says what to do about it.
+ * In: flags. Out: an address, or a connection. Refused: conflicting flags, by a `UsageError`; a file that cannot be
+ * read, by an `InputError`; a server that cannot be reached, or without permission, by a `CONNECTION_LOST` that says
+ * what to do.
  */
 
 import { RpcError } from "../errors.ts";
@@ -16,23 +16,23 @@ import { hostnameFlag, pathFlag, portFlag } from "./flags.ts";
 import { InputError, readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
 
-/** The flags that say where the server is. */
+/** The flags for the server's address. */
 export const ADDRESS_FLAGS = {
   hostname: hostnameFlag("the server's name or address"),
   port: portFlag("the server's port", 1),
-  unix: pathFlag("the server's unix socket, in place of a name and a port"),
-  tls: toggle("speaks TLS; implied by --ca, --cert and --key"),
-  ca: pathFlag("a file with the authority to trust, PEM"),
-  cert: pathFlag("a file with the client's own certificate, PEM, for a server that asks for one"),
-  key: pathFlag("a file with its private key, PEM"),
+  unix: pathFlag("the server's unix socket, instead of a name and port"),
+  tls: toggle("use TLS; implied by --ca, --cert and --key"),
+  ca: pathFlag("PEM file with the authority to trust"),
+  cert: pathFlag("PEM file with the client's certificate, if the server requires one"),
+  key: pathFlag("PEM file with its private key"),
 };
 
-/** The address that the flags give. */
+/** The address from the flags. */
 export async function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): Promise<Address> {
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path, ca, cert, key } = flags;
   const withTls = flags.tls || ca !== undefined || cert !== undefined || key !== undefined;
-  if ((cert === undefined) !== (key === undefined)) throw new UsageError("--cert and --key go together");
-  if (path !== undefined && withTls) throw new UsageError("--unix goes without TLS");
+  if ((cert === undefined) !== (key === undefined)) throw new UsageError("--cert and --key must be given together");
+  if (path !== undefined && withTls) throw new UsageError("--unix cannot be used with TLS");
   return { hostname, port, path, tls: withTls ? await readTls(flags) : undefined };
 }
 
@@ -46,25 +46,25 @@ async function readTls(flags: FlagValues<typeof ADDRESS_FLAGS>): Promise<ClientT
 }
 
 /**
- * Has the runtime ask for what is needed to reach the server, where it is missing and somebody is there to be asked.
- * Before anything else: nothing may be timed meanwhile, and no line be edited.
+ * Asks the user for missing permissions, if there is a terminal. Done first, because a prompt would disturb timing and
+ * line editing.
  */
 export async function askPermission(address: Address): Promise<void> {
   const { path } = address;
   try {
     await Deno.permissions.request({ name: "net", host: textOf(address) });
   } catch (error) {
-    // What is no name of a server is for the dial to say.
+    // The dial reports an invalid host name.
     if (!(error instanceof URIError)) throw error;
   }
   if (path === undefined) return;
   for (const name of ["read", "write"] as const) await Deno.permissions.request({ name, path });
 }
 
-/** How the library names what a certificate's check lacks. */
+/** How the library's error names the missing authority. */
 const OPTION_CA = /\bas ca$/;
 
-/** Dials; a permission that is missing is named, and options by their flags. */
+/** Connects; errors name missing permissions, and flags instead of options. */
 export async function dialOrExplain(address: Address, signal: AbortSignal): Promise<Transport> {
   try {
     return await dialAddress(address, signal);

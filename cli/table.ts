@@ -1,16 +1,16 @@
 /**
- * Rows of text in aligned columns.
+ * Formats rows of text in aligned columns.
  *
- * In: rows of cells; cells may hold text from a peer. Out: lines. Refused: nothing; a cell is made printable, and no
- * line has blanks at its end.
+ * In: rows of cells, which may contain text from a peer. Out: lines without trailing spaces; cells are made printable.
+ * Refused: nothing.
  */
 
 import { printable } from "../codec/printable.ts";
 
-/** Between two columns. */
+/** The space between columns. */
 const GAP = "  ";
 
-/** The rows as lines; each column as wide as its widest cell. */
+/** Formats the rows; each column is as wide as its widest cell. */
 export function table(rows: readonly (readonly string[])[]): string {
   const cells = rows.map((row) => row.map(printable));
   const widths: number[] = [];

@@ -1,25 +1,25 @@
 /**
- * What a terminal shows while a reply is awaited: for how long already.
+ * Shows on a terminal how long a reply has been awaited.
  *
- * In: when a wait begins and when it ends. Out: a status on stderr, from the first second on. Refused: nothing; where
- * stderr is no terminal, nothing is shown.
+ * In: the start and end of a wait. Out: a status on stderr, after the first second. Refused: nothing; without a
+ * terminal on stderr, nothing is shown.
  */
 
 import { showStatus } from "./output.ts";
 
 const EVERY_MS = 1000;
 
-/** One wait after the other. */
+/** Shows one wait at a time. */
 export class WaitingSign {
   readonly #hint: string;
   #timer: ReturnType<typeof setInterval> | undefined;
 
-  /** @param hint What can be done about it. */
+  /** @param hint What the user can do. */
   constructor(hint: string) {
     this.#hint = hint;
   }
 
-  /** A wait begins. */
+  /** Starts a wait. */
   start(): void {
     const startMs = performance.now();
     this.#timer = setInterval(() => {
@@ -27,7 +27,7 @@ export class WaitingSign {
     }, EVERY_MS);
   }
 
-  /** It has ended. */
+  /** Ends it. */
   stop(): void {
     clearInterval(this.#timer);
     showStatus("");

@@ -1,10 +1,9 @@
 /**
- * A worker: a server like any other, on a port that it shares, under the eyes of who has started it.
+ * A worker process: a server on a shared port, controlled by its parent process.
  *
- * In: lines of JSON on stdin: a {@linkcode WorkerTask}, then what `workers.ts` asks. Out: what `workers.ts` is to know,
- * as lines of JSON on stdout, and an exit code. It ends when it is told to, or with its stdin: then whoever watched over
- * it is gone. Refused: signals that are not for it: what Ctrl-C or a service manager sends to all processes of the
- * server at once would end it before it has drained.
+ * In: lines of JSON on stdin: a {@linkcode WorkerTask}, then requests of `workers.ts`. Out: reports for `workers.ts` as
+ * lines of JSON on stdout, and an exit code. It ends on request or with its stdin, because then its parent is gone.
+ * Refused: signals, because Ctrl-C or a service manager sends them to all processes before the worker has drained.
  */
 
 import type { Commands } from "../handlers/command.ts";
@@ -16,19 +15,19 @@ import type { FromWorker, Others, ToWorker } from "./workers.ts";
 /**
  * Runs a worker.
  *
- * @param number Which one it is, from 1.
- * @param commands What it serves beside the built-in commands.
- * @returns The exit code, once it is to end.
+ * @param number Its number, from 1.
+ * @param commands The commands besides the built-in ones.
+ * @returns The exit code, at the end.
  */
 export async function runWorker(number: number, commands: Commands = {}): Promise<number> {
   for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => {});
   const output = Deno.stdout.writable.getWriter();
   const tell = async (message: FromWorker) => {
-    // Nobody listens once stdin has ended, and that is seen below.
+    // After the end of stdin nobody reads this; that is handled below.
     await output.write(new TextEncoder().encode(`${JSON.stringify(message)}\n`)).catch(() => {});
   };
 
-  /** Who waits for the counts of the others, by the number of the question. */
+  /** Pending requests for the counts of the other workers, by number. */
   const asking = new Map<number, (others: Others) => void>();
   let lastQuery = 0;
   const askOthers = () => {
@@ -73,7 +72,7 @@ export async function runWorker(number: number, commands: Commands = {}): Promis
           void drain(message.graceMs);
       }
     }
-    return 1; // whoever watched over it is gone
+    return 1; // the parent is gone
   };
   return await Promise.race([drained, listen()]);
 }

@@ -1,12 +1,12 @@
 /**
- * How a worker is started: as a process of its own, which is this program once more, with `--worker NUMBER`.
+ * Starts a worker as a child process: this program with `--worker NUMBER`.
  *
- * In: which one, and what it is to serve. Out: a hold on it, and its end with the reason that the system gives. What the
- * two tell each other are lines of JSON, on the worker's stdin and stdout; its stderr is ours. Refused: a worker that says
- * something else; it is ended.
+ * In: its number and task. Out: a handle, and events, also for its end with the system's reason. Both sides exchange
+ * lines of JSON over the worker's stdin and stdout; stderr is shared. Refused, and killed: a worker that sends anything
+ * else.
  *
- * A process and not a thread: nothing that ends a worker then ends another, be it a full heap or a bug of the runtime. It
- * may do less than who has started it: listen on this one address. And it fetches nothing: its code is what was loaded here.
+ * A process and not a thread, so that a full heap or a bug of the runtime ends only one worker. A worker has fewer
+ * permissions than its parent: it may listen on one address. It downloads nothing: its code is already loaded here.
  */
 
 import type { ServeOptions } from "../server.ts";
@@ -14,27 +14,27 @@ import { textOf } from "../transport/dial.ts";
 import { linesOf } from "./lines.ts";
 import type { FromWorker, RunningWorker, ToWorker, WorkerEvents } from "./workers.ts";
 
-/** Says that a program is to be a worker; its number follows. */
+/** The flag that starts a worker, followed by its number. */
 export const WORKER_FLAG = "--worker";
 
-/** What a worker serves: its first line on stdin. */
+/** The task of a worker: its first line on stdin. */
 export type WorkerTask =
   & Omit<ServeOptions, "commands" | "middleware" | "onError" | "clock" | "worker" | "path" | "reusePort">
   & { readonly hostname: string; readonly port: number };
 
-/** How often a worker is asked whether it still answers, and after how many questions without an answer it is ended. */
+/** How often a worker is pinged, and how many unanswered pings end it. */
 const PING_EVERY_MS = 2_000;
 const MAX_MISSED_PINGS = 5;
 
 /**
  * Starts a worker.
  *
- * @param number Which one it is, from 1.
- * @param task What it is to do.
- * @param events Told what it does.
- * @param program What it runs.
- * @param pingEveryMs How often it is asked whether it still answers. One that misses five questions is ended.
- * @returns The process, started.
+ * @param number Its number, from 1.
+ * @param task Its task.
+ * @param events Receives its events.
+ * @param program The program to run.
+ * @param pingEveryMs How often it is pinged. A worker that misses five pings is killed.
+ * @returns The running process.
  * @throws {Error} If it cannot be started.
  */
 export function startProcess(
@@ -54,19 +54,19 @@ export function startProcess(
     try {
       process.kill("SIGKILL");
     } catch {
-      // It has ended already.
+      // It has already ended.
     }
   };
   const input = process.stdin.getWriter();
   const tell = (message: WorkerTask | ToWorker) => {
-    // What can no longer be written is for one that has ended, and that is told below.
+    // A failed write means that the worker has ended, which is handled below.
     input.write(new TextEncoder().encode(`${JSON.stringify(message)}\n`)).catch(() => {});
   };
   tell(task);
   let pinging: ReturnType<typeof setInterval> | undefined;
   let missed = 0;
-  // Questions are counted, not time: after a pause of this process, what the worker has answered meanwhile is read first.
-  // There is one question at a time: what a worker does not read would pile up here.
+  // Pings are counted instead of time, so that a pause of this process does no harm: waiting answers are read first.
+  // Only one ping is sent at a time, because unread ones would pile up here.
   const ping = () => {
     if (missed === 0) tell({ type: "ping" });
     else if (missed === MAX_MISSED_PINGS) kill();
@@ -85,9 +85,9 @@ export function startProcess(
     }
     const { code, signal } = await process.status;
     clearInterval(pinging);
-    // Else an open file would stay behind, for each worker that dies.
+    // Otherwise each dead worker would leave an open file.
     input.close().catch(() => {});
-    events.onEnd(missed > MAX_MISSED_PINGS ? "it did not answer any more" : signal ?? `exit code ${code}`);
+    events.onEnd(missed > MAX_MISSED_PINGS ? "it stopped answering" : signal ?? `exit code ${code}`);
   };
   void listen();
   return { post: tell, kill };

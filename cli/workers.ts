@@ -1,10 +1,10 @@
 /**
- * Several workers on one port, and who watches over them: this process, which itself serves nobody.
+ * Runs several workers on one port and restarts those that end. This process itself serves no calls.
  *
- * In: how to start a worker, and how many there are to be. Out: all of them listening; from then on, a worker that ends is
- * started again, later each time that it does not last. Refused: a start at which not all come to listen.
+ * In: a function that starts a worker, and their number. Out: all workers listening; later, a worker that ends is
+ * restarted, after longer waits if it keeps ending. Refused: a start in which not all workers listen.
  *
- * A worker is known here by what it says and by its end, so that tests have workers of their own.
+ * A worker is represented only by its messages and its end, so that tests can replace it.
  */
 
 import type { ServerStatistics } from "../handlers/command.ts";
@@ -12,23 +12,23 @@ import type { ShutdownReport } from "../server.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import { Backoff } from "../client/backoff.ts";
 
-/** How long the workers may take to tell their counts, of which STATS tells the sum. */
+/** How long the workers may take to report their counts, which STATS adds up. */
 const REPORT_MS = 1_000;
 
-/** Who has listened this long and then ends is started again as if it were for the first time. */
+/** A worker that has listened this long is restarted without a longer wait. */
 const STEADY_MS = 10_000;
 
-/** After the grace, how long a worker may take to end on its own. */
+/** How long a worker may take to end after the grace time. */
 const END_MS = 2_000;
 
-/** What a worker is told. */
+/** Messages to a worker. */
 export type ToWorker =
   | { readonly type: "ping" }
   | { readonly type: "drain"; readonly graceMs: number }
   | { readonly type: "report"; readonly query: number }
   | ({ readonly type: "others"; readonly query: number } & Others);
 
-/** What a worker tells. */
+/** Messages from a worker. */
 export type FromWorker =
   | { readonly type: "pong" }
   | { readonly type: "listening"; readonly address: string; readonly port: number }
@@ -37,48 +37,48 @@ export type FromWorker =
   | { readonly type: "ask"; readonly query: number }
   | { readonly type: "drained"; readonly report: ShutdownReport };
 
-/** What the others of a worker have answered, and who of them did not. */
+/** The statistics of the other workers, and the numbers of those that did not answer. */
 export interface Others {
   statistics: ServerStatistics[];
   silent: number[];
 }
 
-/** A worker that has been started. */
+/** A started worker. */
 export interface RunningWorker {
-  /** Tells it something. */
+  /** Sends it a message. */
   post(message: ToWorker): void;
-  /** Ends it, whatever it is doing. */
+  /** Kills it. */
   kill(): void;
 }
 
-/** What a worker does, as it happens. */
+/** The events of a worker. */
 export interface WorkerEvents {
-  /** It tells something. */
+  /** It sent a message. */
   onMessage(message: FromWorker): void;
-  /** It has ended, for a reason that people can read. */
+  /** It has ended; the reason is readable text. */
   onEnd(reason: string): void;
 }
 
-/** Starts a worker that is to listen on a port; 0 is any that is free. What it throws is a worker that has ended. */
+/** Starts a worker on a port; 0 picks a free one. An exception counts as a worker that has ended. */
 export type StartWorker = (number: number, port: number, events: WorkerEvents) => RunningWorker;
 
-/** What {@linkcode Workers} needs. */
+/** Options of {@linkcode Workers}. */
 export interface WorkersOptions {
-  /** How many. */
+  /** The number of workers. */
   count: number;
-  /** The port; 0 is any that is free: the first worker finds it, and the others share it. */
+  /** The port; with 0 the first worker picks a free one and the others share it. */
   port: number;
-  /** Starts one. */
+  /** Starts a worker. */
   start: StartWorker;
-  /** Whose time. */
+  /** The clock. */
   clock: Clock;
-  /** Tells people what has happened to a worker. */
+  /** Writes a message about a worker for people. */
   note: (text: string) => void;
 }
 
 /** The workers of one server. */
 export class Workers {
-  /** The address they listen on, for people. */
+  /** Their address, as readable text. */
   address = "";
   readonly #options: WorkersOptions;
   readonly #seats: readonly Seat[];
@@ -94,11 +94,11 @@ export class Workers {
   }
 
   /**
-   * Starts all.
+   * Starts all workers.
    *
-   * @param options How many, and how.
+   * @param options The number of workers and how to start them.
    * @returns The workers, once all listen.
-   * @throws {Error} If one of them does not come to listen; all are ended then. Its message says why.
+   * @throws {Error} If one of them does not listen; then all are killed. The message says why.
    */
   static async start(options: WorkersOptions): Promise<Workers> {
     const workers = new Workers(options);
@@ -113,16 +113,16 @@ export class Workers {
     }
   }
 
-  /** Ends all at once, whatever they are doing. */
+  /** Kills all workers. */
   kill(): void {
     this.#stop((worker) => worker.kill());
   }
 
   /**
-   * Ends all in order, as a server's `shutdown()` does. None is started again from then on.
+   * Shuts all workers down, like a server's `shutdown()`. None is restarted from now on.
    *
-   * @param options `graceMs`: how long to wait for what is in flight, in milliseconds.
-   * @returns How many calls in flight were finished, and how many were cut, by all workers that could tell.
+   * @param options `graceMs`: how long to wait for calls in flight, in milliseconds.
+   * @returns How many calls in flight were finished and cut, by all workers that reported it.
    */
   async shutdown({ graceMs }: { graceMs: number }): Promise<ShutdownReport> {
     const { clock, note } = this.#options;
@@ -130,7 +130,7 @@ export class Workers {
     const timer = clock.setTimer(
       () => {
         for (const { worker, number } of running) {
-          if (worker !== undefined) note(`worker ${number} does not come to an end, and is made to`);
+          if (worker !== undefined) note(`worker ${number} did not end in time and is killed`);
           worker?.kill();
         }
       },
@@ -145,7 +145,7 @@ export class Workers {
     };
   }
 
-  /** Starts none again, and does something with those that run. */
+  /** Stops restarts, and calls a function with each running worker. */
   #stop(end: (worker: RunningWorker) => void): Seat[] {
     this.#stopping = true;
     for (const { restart, worker } of this.#seats) {
@@ -155,7 +155,7 @@ export class Workers {
     return this.#seats.filter(({ worker }) => worker !== undefined);
   }
 
-  /** Starts a worker; resolves when it listens, rejects if it ends before. */
+  /** Starts a worker; resolves when it listens, rejects if it ends first. */
   #begin(seat: Seat): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const onMessage = (message: FromWorker) => {
@@ -201,14 +201,14 @@ export class Workers {
     const { clock, note } = this.#options;
     const waitMs = seat.end(clock.now());
     for (const query of this.#queries.values()) query.onEnd(seat);
-    // One that has never listened is a start that has failed; who began it is told.
+    // A worker that never listened is a failed start, which `start()` reports.
     if (this.#stopping || !seat.hasListened) return;
-    note(`worker ${seat.number} has ended (${reason}); it is started again in ${waitMs} ms`);
-    const restart = () => this.#begin(seat).then(() => note(`worker ${seat.number} listens again`), () => {});
+    note(`worker ${seat.number} has ended (${reason}); it restarts in ${waitMs} ms`);
+    const restart = () => this.#begin(seat).then(() => note(`worker ${seat.number} is listening again`), () => {});
     seat.restart = clock.setTimer(() => void restart(), waitMs, true);
   }
 
-  /** A worker asks for the counts of the others. */
+  /** Handles a worker's request for the counts of the others. */
   #ask(asker: Seat, askersQuery: number): void {
     const { clock } = this.#options;
     const { worker } = asker;
@@ -224,22 +224,22 @@ export class Workers {
     for (const seat of others) {
       if (!seat.listening) query.onEnd(seat);
       else if (!seat.asked) seat.worker?.post({ type: "report", query: id });
-      // One that has not answered yet is asked no more: what it does not read would pile up here.
+      // A worker with a pending request gets no other, because unread ones would pile up here.
       seat.asked = seat.listening;
     }
   }
 }
 
-/** The place of one worker, which outlives it. */
+/** The slot of one worker; a restarted worker uses it again. */
 class Seat {
   worker: RunningWorker | undefined;
   listening = false;
   hasListened = false;
-  /** It has been asked for its counts, and has not answered yet. */
+  /** Whether its counts were requested and have not come. */
   asked = false;
-  /** What the worker says of its own end. */
+  /** The worker's own reason for its end. */
   failure: string | undefined;
-  /** What it has said of its shutdown. */
+  /** Its report of the shutdown. */
   report: ShutdownReport = { finished: 0, cut: 0 };
   ended = Promise.withResolvers<void>();
   restart: Timer | undefined;
@@ -254,7 +254,7 @@ class Seat {
     this.failure = this.restart = undefined;
   }
 
-  /** Answers how many milliseconds to wait before the next begins. */
+  /** Returns how many milliseconds to wait before the restart. */
   end(nowMs: number): number {
     if (this.listening && nowMs - this.#startedMs >= STEADY_MS) this.#backoff.reset();
     this.#backoff.failed(nowMs);
@@ -265,7 +265,7 @@ class Seat {
   }
 }
 
-/** What one worker wants to know of the others. */
+/** One worker's request for the counts of the others. */
 class Query {
   readonly #others: readonly Seat[];
   readonly #waiting: Set<Seat>;
@@ -284,7 +284,7 @@ class Query {
     this.onEnd(seat);
   }
 
-  /** Nothing more will come from there. */
+  /** Expects nothing more from this worker. */
   onEnd(seat: Seat): void {
     if (this.#waiting.delete(seat) && this.#waiting.size === 0) this.settle();
   }

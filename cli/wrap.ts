@@ -1,22 +1,22 @@
 /**
- * Text for a terminal that is narrower than its lines: they are broken between words, not within them.
+ * Wraps text between words for a narrow terminal.
  *
- * In: lines of prose, or of a table. Out: the same, none longer than the terminal is wide, except for words that are.
- * Refused: nothing. Where stdout is no terminal, lines stay whole.
+ * In: lines of prose or of a table. Out: the same, with no line wider than the terminal, except single long words.
+ * Refused: nothing. Without a terminal on stdout, lines stay whole.
  */
 
-/** Below its last column, a line goes on if that leaves so much room, and enough for its longest word. */
+/** A wrapped line continues under its last column if that leaves this much room, and room for its longest word. */
 const LEAST_COLUMNS = 16;
 
-/** Elsewhere it goes on a little further in than it began. */
+/** Otherwise it continues indented by this much. */
 const INDENT = 4;
 
-/** How wide the terminal is; `Infinity` if stdout is none, or if it does not tell. */
+/** The width of the terminal; `Infinity` if stdout is not one, or it is unknown. */
 export function terminalColumns(): number {
   return Deno.stdout.isTerminal() ? Deno.consoleSize().columns || Infinity : Infinity;
 }
 
-/** The text, with long lines broken. */
+/** Wraps long lines. */
 export function wrap(text: string, columns: number = terminalColumns()): string {
   return text.split("\n").map((line) => line.length <= columns ? line : broken(line, columns)).join("\n");
 }
@@ -34,7 +34,7 @@ function broken(line: string, columns: number): string {
   return [...lines, begun].join("\n");
 }
 
-/** Where the second line begins: at the last column of a table, or where the terminal leaves room for one. */
+/** The indent of the second line: under the last column of a table, if there is room. */
 function indentOf(line: string, columns: number): number {
   const lastColumn = line.match(/^.*\S {2,}(?=\S)/)?.[0].length ?? 0;
   const longest = Math.max(...line.slice(lastColumn).split(" ").map((word) => word.length));

@@ -1,15 +1,15 @@
 /**
- * Stage 1: bytes to messages. In: chunks, cut anywhere. Out: batches, all messages that one chunk completed.
+ * Stage 1: decodes bytes into messages.
  *
- * The stage looks at frames where they lie. Only the tail of a chunk that ends inside a frame is copied, into a
- * buffer that doubles with the bytes that have come, never with a length that was declared. So a chunk may be
- * reused as soon as `transform` has returned, and a frame in single bytes costs no more than a frame at once.
+ * In: chunks, cut anywhere. Out: batches of the messages that one chunk completed. Refused: an invalid payload becomes
+ * an `InvalidMessage` in its place; a broken frame becomes a `BadFrame`, and nothing after it is read; a stream that
+ * ends inside a frame gives a `Truncated`.
  *
- * A server also wants the first message to be a map, as each is: HTTP and others begin with what could pass for a frame,
- * and a web page can make a browser send them, with frames of its own behind.
+ * Frames are read in place. Only the unfinished end of a chunk is copied, into a buffer that grows with the received
+ * bytes, not the declared length. So a chunk may be reused after `transform`, and single bytes stay cheap.
  *
- * Refused: a payload without a sound message becomes a `InvalidMessage` in its place; a broken frame becomes a
- * `BadFrame`, and the stage reads nothing behind it; a stream that ends inside a frame ends with a `Truncated`.
+ * On a server the first message must be a map. HTTP can look like a frame, and a web page can make a browser send such
+ * bytes with real frames after them.
  */
 
 import type { Limits } from "../limits.ts";
@@ -19,28 +19,28 @@ import { DecodeError } from "./errors.ts";
 import { Reader } from "./reader.ts";
 import type { Output } from "./stage.ts";
 
-/** What the tail of a chunk is copied into at first; a buffer that has grown beyond {@linkcode KEEP_BYTES} goes. */
+/** The first size of the copy buffer; a buffer larger than {@linkcode KEEP_BYTES} is released when it is empty. */
 const FIRST_HELD_BYTES = 256;
 const KEEP_BYTES = 4 * 1024;
 
 const NO_MAP = "the first message is not a map: its sender speaks another protocol";
 
-/** The decode stage: give it to a `TransformStream`, or compose it with others. */
+/** The decode stage, for a `TransformStream` or for a pipeline of stages. */
 export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Message>[]> {
   readonly #readMessage: (reader: Reader) => Message | InvalidMessage;
   readonly #reader: Reader;
   readonly #scanner: FrameScanner;
   readonly #checksFirst: boolean;
-  /** How many frames have been read. */
+  /** The number of frames read. */
   frames = 0;
   #held: Uint8Array = new Uint8Array(0);
   #heldBytes = 0;
   #broken = false;
 
   /**
-   * @param readMessage What a payload is read as: `readRequest` on a server, `readReply` on a client.
-   * @param limits How large, how deep and how heavy a message may be.
-   * @param checksFirst Whether a first payload that is not a map is a broken frame, as it is on a server.
+   * @param readMessage Reads a payload: `readRequest` on a server, `readReply` on a client.
+   * @param limits The limits on size, depth and memory of a message.
+   * @param checksFirst Whether a first payload that is not a map is a broken frame, as on a server.
    */
   constructor(
     readMessage: (reader: Reader) => Message | InvalidMessage,
@@ -53,7 +53,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     this.#checksFirst = checksFirst;
   }
 
-  /** Whether a frame has begun and not ended. */
+  /** Whether a frame is incomplete. */
   get midFrame(): boolean {
     return this.#heldBytes > 0;
   }
@@ -92,7 +92,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     if (this.#heldBytes > 0) output.enqueue([new Truncated(this.#heldBytes)]);
   }
 
-  /** What is wrong with the first message, as soon as its first byte shows it. */
+  /** The fault of the first message, as soon as a byte shows it. */
   #firstFault(bytes: Uint8Array, end: number): string | undefined {
     if (this.frames > 0 || !this.#checksFirst) return;
     const { payloadStart, payloadEnd } = this.#scanner;
@@ -109,7 +109,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     }
   }
 
-  /** Copies bytes behind those that are held already. */
+  /** Appends bytes to the held ones. */
   #hold(bytes: Uint8Array, start: number, end: number): void {
     const needed = this.#heldBytes + end - start;
     if (needed > this.#held.length) {
@@ -132,7 +132,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   }
 }
 
-/** Whether the bytes of a payload that have come show that it is not a map, nor the empty array that counts as one. */
+/** Whether the received bytes of a payload show that it is neither a map nor the empty array that counts as one. */
 function isNoMap(bytes: Uint8Array, start: number, end: number): boolean {
   if (start >= end) return false;
   const type = bytes[start];

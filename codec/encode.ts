@@ -1,12 +1,12 @@
 /**
- * Stage 3: messages to bytes. In: messages. Out: whole frames one behind another, each written in place: header, payload
- * and newline.
+ * Stage 3: encodes messages into frames.
  *
- * A message is written as soon as it is handed over, so its maker may change it at once. The frames of one turn of the
- * event loop leave together, in one chunk.
+ * In: messages. Out: whole frames, each written in place: header, payload, newline. Refused: a message that MessagePack
+ * cannot represent, that is over the size limit, or that takes more memory than its receiver allows. It leaves no
+ * bytes; `onUnwritable` may return a replacement.
  *
- * Refused: a message that MessagePack cannot hold, that is over the size limit, or that takes more memory than its
- * reader grants. It leaves no byte; whoever made the stage is told, and may answer with another message in its place.
+ * A message is written at once, so the caller may then change it. The frames of one turn of the event loop leave
+ * together, in one chunk.
  */
 
 import { messageBytesFor } from "../limits.ts";
@@ -22,29 +22,28 @@ import {
 import { PayloadTooLargeError, TooHeavyError } from "./errors.ts";
 import { Writer } from "./writer.ts";
 
-/** How a message becomes bytes, and what becomes of one that cannot. */
+/** How to encode messages, and what to do with one that cannot be encoded. */
 export interface Encoding<Message> {
   /** Writes one payload: `writeReply` on a server, `writeRequest` on a client. */
   writeMessage(writer: Writer, message: Message): void;
-  /** The largest payload of a message; asked for each, since a peer may raise what it takes. */
+  /** The largest payload of a message; called for each one, because a peer may raise its limit. */
   maxPayloadBytes(message: Message): number;
-  /** Told of a message that could not be written, and why; what it returns is written instead. */
+  /** Called with a message that could not be written, and the error. Its result is written instead. */
   onUnwritable(message: Message, error: unknown): Message | undefined;
 }
 
-/** Frames that lie apart leave as one chunk, copied, up to this size: one write costs more than such a copy. */
+/** Separate frames up to this total size are copied into one chunk, because a write costs more than the copy. */
 const JOINED_BYTES = 64 * 1024;
 
-// One writer for all stages of the process: the frames of all lie one behind another in the same slab, and an idle
-// connection holds no buffer. While a frame is written the writer is taken: a getter or a hook that sends something
-// meanwhile gets a writer of its own.
+// All stages of the process share one writer and its slab, so an idle connection holds no buffer. While a frame is
+// written the writer is taken: a getter that sends a message then gets a new writer.
 let idleWriter: Writer | undefined = new Writer();
 
-/** The encode stage: give it to a `TransformStream`, or compose it with others. */
+/** The encode stage, for a `TransformStream` or for a pipeline of stages. */
 export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   readonly #encoding: Encoding<Message>;
   readonly #counter: { add(bytes: number): void } | undefined;
-  /** The frames that have not left: a range of the slab that is written to, and those before it. */
+  /** The frames that have not left: a range of the current slab, and earlier ones. */
   #slab: Uint8Array<ArrayBuffer> | undefined;
   #start = 0;
   #end = 0;
@@ -69,12 +68,12 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
       try {
         this.flush(output);
       } catch {
-        // The output has ended: nobody takes the frames.
+        // The output has ended; the frames are dropped.
       }
     });
   }
 
-  /** Puts out what has been written, without waiting for the end of the turn. */
+  /** Sends the written frames without waiting for the end of the turn. */
   flush(output: Output<Uint8Array>): void {
     if (this.#slab === undefined) return;
     const last = this.#slab.subarray(this.#start, this.#end);
@@ -87,7 +86,7 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
     }
   }
 
-  /** Drops what has been written and has not left. */
+  /** Drops the written frames that have not left. */
   cancel(): void {
     this.#slab = undefined;
     this.#before = undefined;
@@ -122,7 +121,7 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
     }
   }
 
-  /** Adds the frame that the writer holds to those that leave at the end of the turn. */
+  /** Adds the writer's frame to those that leave at the end of the turn. */
   #append(writer: Writer): void {
     const { bytes, start, position } = writer;
     writer.finish();
@@ -143,7 +142,7 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
     if (payloadBytes <= MAX_SHORT_PAYLOAD_BYTES) {
       writeShortHeader(writer.bytes, at, payloadBytes);
     } else {
-      // Rare enough that moving the payload beats guessing its size beforehand.
+      // This is rare, so moving the payload is cheaper than guessing its size.
       writer.bytes.copyWithin(at + LONG_HEADER_BYTES, at + SHORT_HEADER_BYTES, writer.position);
       writer.position += LONG_HEADER_BYTES - SHORT_HEADER_BYTES;
       writeLongHeader(writer.bytes, at, payloadBytes);
@@ -152,7 +151,7 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   }
 }
 
-/** Chunks as few: one, where that costs less than to write them one by one. */
+/** Joins chunks into one, if that costs less than separate writes. */
 function joined(chunks: Uint8Array[]): Uint8Array[] {
   const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
   if (bytes > JOINED_BYTES) return chunks;
@@ -166,13 +165,13 @@ function joined(chunks: Uint8Array[]): Uint8Array[] {
 }
 
 /**
- * One message as a frame, for whoever has no batches.
+ * Encodes one message as a frame, without a stage.
  *
  * @param message The message.
- * @param writeMessage Writes its payload.
+ * @param writeMessage Writes the payload.
  * @param maxPayloadBytes The largest payload.
  * @returns The frame, whole.
- * @throws {EncodeError} If it cannot be written; and whatever a getter of the message's throws.
+ * @throws {EncodeError} If it cannot be encoded; errors of the message's getters pass through.
  */
 export function encodeFrame<Message>(
   message: Message,

@@ -1,5 +1,5 @@
 /**
- * The frame grammar (PROTOCOL.md, "The frame"), pure: bytes in, bounds of a payload out, and the reverse.
+ * Finds frames in bytes and writes their headers (PROTOCOL.md, "The frame").
  *
  *     +---------+---------+---------------------+------+
  *     | n >> 8  | n & 255 |  n bytes of payload | 0x0A |      both header bytes + 32, modulo 256
@@ -8,49 +8,49 @@
  *
  *     0x1F 0x1F, n as four bytes big-endian, payload, 0x0A      a long frame, for n >= 57,311
  *
- * The length decides and the newline only verifies: payloads and headers are full of 0x0A.
+ * In: bytes. Out: the bounds of a payload. Refused: a length over the limit, a length in the wrong kind of frame, a
+ * byte other than 0x0A at the end. After any of these the frame boundary is lost, so nothing more can be read.
  *
- * Refused: a length over the limit, a length in the wrong kind of frame, a byte other than 0x0A at the end. All
- * three mean that the boundary between frames is lost, so nothing behind them can be read.
+ * Only the length finds the end of a frame; the newline verifies it. Headers and payloads may contain 0x0A too.
  */
 
-/** What ends a frame. */
+/** The last byte of a frame. */
 export const TERMINATOR = 0x0a;
 
-/** The largest payload of a short frame: the header of the next size would be that of a long one (PROTOCOL.md, "The frame"). */
+/** The largest payload of a short frame. The next header value marks a long frame (PROTOCOL.md, "The frame"). */
 export const MAX_SHORT_PAYLOAD_BYTES = 57_310;
 
-/** The bytes before the payload of a short frame. */
+/** The header size of a short frame. */
 export const SHORT_HEADER_BYTES = 2;
 
-/** The bytes before the payload of a long frame. */
+/** The header size of a long frame. */
 export const LONG_HEADER_BYTES = 6;
 
 /** Both bytes of the mark of a long frame: 0xFFFF in the arithmetic of the short header. */
 const LONG_MARK = 0x1f;
 
-/** With what TLS begins, before a 3: an alert, a handshake. No frame does, which helps whoever has mixed up the two. */
+/** The first byte of a TLS alert or handshake; the second byte is 3. No frame starts with these two bytes. */
 const TLS_RECORDS: readonly number[] = [0x15, 0x16];
 
-/** Where the payload of the frame lies that {@linkcode FrameScanner.scan} was shown. */
+/** Finds the payload of a frame. */
 export class FrameScanner {
-  /** The first byte of the payload; known as soon as the header is whole, else one that has not come. */
+  /** The first byte of the payload, once the header is complete; otherwise past the received bytes. */
   payloadStart = 0;
-  /** One past the last byte of the payload, known with its first. */
+  /** One past the last byte of the payload; known with `payloadStart`. */
   payloadEnd = 0;
-  /** Why the last scan answered -1. */
+  /** Why the last scan returned -1. */
   reason = "";
   readonly #maxPayloadBytes: number;
 
-  /** @param maxPayloadBytes Payloads above it are refused as soon as their header is seen. */
+  /** @param maxPayloadBytes Larger payloads are rejected as soon as their header is read. */
   constructor(maxPayloadBytes: number) {
     this.#maxPayloadBytes = maxPayloadBytes;
   }
 
   /**
-   * Looks for one whole frame at `start`.
+   * Looks for one complete frame at `start`.
    *
-   * @returns The length of the whole frame; 0 if more bytes are needed; -1 if this is no frame ({@linkcode reason}).
+   * @returns The length of the frame; 0 if more bytes are needed; -1 if it is broken ({@linkcode reason}).
    */
   scan(bytes: Uint8Array, start: number, end: number): number {
     this.payloadStart = end;
@@ -63,7 +63,7 @@ export class FrameScanner {
     if (length > MAX_SHORT_PAYLOAD_BYTES) {
       if (high !== LONG_MARK || low !== LONG_MARK) {
         const reason = `the header declares ${length} bytes, a short frame holds at most 57310`;
-        return this.#refuse(low === 3 && TLS_RECORDS.includes(high) ? `${reason}; so begins TLS` : reason);
+        return this.#refuse(low === 3 && TLS_RECORDS.includes(high) ? `${reason}; this looks like TLS` : reason);
       }
       if (end - start < LONG_HEADER_BYTES) return 0;
       headerBytes = LONG_HEADER_BYTES;

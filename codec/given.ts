@@ -1,9 +1,8 @@
 /**
- * What a caller gives for a call, encoded when it is given: the caller may change its objects and fill its buffers anew
- * at once.
+ * Encodes the arguments of a call at once, so the caller may change its objects and buffers immediately.
  *
- * In: a command, parameters, `meta` and credit. Out: the payload up to `seq` and `ttl`, which are known when it is written.
- * Refused, by an `EncodeError` with the path of the field: what the wire cannot carry, what a server would refuse.
+ * In: a command, parameters, `meta` and credit. Out: the payload without `seq` and `ttl`, which are added when it is
+ * sent. Refused, by an `EncodeError` with the path of the field: what cannot be sent, or what a server would reject.
  */
 
 import { messageBytesFor } from "../limits.ts";
@@ -11,20 +10,20 @@ import { type GivenRequest, writeGiven } from "./message.ts";
 import { PayloadTooLargeError, TooHeavyError } from "./errors.ts";
 import { type Span, Writer } from "./writer.ts";
 
-/** A call may wait for long, and keeps the slab that it is written to: so slabs are small. */
+/** Slabs are small, because a call may wait for long and keeps its slab in memory. */
 const SLAB_BYTES = 4_096;
 
-// One writer for all clients of the process. It is away while it writes: a getter that makes a call gets another.
+// All clients of the process share one writer. It is taken while it writes: a getter that makes a call gets a new one.
 let idleWriter: Writer | undefined = new Writer({ slabBytes: SLAB_BYTES });
 
 /**
- * Encodes what a caller gives.
+ * Encodes the arguments of a call.
  *
- * @param request What it gives.
- * @param laterFields How many fields will follow.
+ * @param request The arguments.
+ * @param laterFields The number of fields that will be added.
  * @param maxPayloadBytes The largest payload.
  * @returns The beginning of the payload.
- * @throws {EncodeError} If it cannot be sent; and whatever a getter of the caller's throws.
+ * @throws {EncodeError} If they cannot be sent; errors of the caller's getters pass through.
  */
 export function encodeGiven(request: GivenRequest, laterFields: number, maxPayloadBytes: number): Span {
   const writer = idleWriter ?? new Writer({ slabBytes: SLAB_BYTES });
@@ -40,7 +39,7 @@ export function encodeGiven(request: GivenRequest, laterFields: number, maxPaylo
     const isTooLarge = error instanceof TooHeavyError && writer.position - writer.start > maxPayloadBytes;
     throw isTooLarge ? new PayloadTooLargeError(Infinity, maxPayloadBytes) : error;
   } finally {
-    writer.rewind(0); // nothing of a request that failed may stand before another's
+    writer.rewind(0); // remove the bytes of a failed request
     idleWriter = writer;
   }
 }

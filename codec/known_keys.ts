@@ -1,21 +1,21 @@
 /**
- * Keys of maps, each made once: nearly all were met before.
+ * Reads map keys and reuses known key strings, because nearly all keys repeat.
  *
- * In: a range of a buffer. Out: the key.
+ * In: a range of a buffer. Out: the key. Refused, by a `DecodeError`: invalid UTF-8.
  */
 
 import { textAt } from "./text.ts";
 
-/** Places in the table of known keys; a power of two. */
+/** Slots in the table of known keys; a power of two. */
 const INTERNED_KEYS = 1024;
 
 /**
- * Keys that were met before. A key is looked up by a hash of its bytes and compared byte by byte; one that is not
- * there takes the place. So a peer that sends ever new keys gains nothing but that they are made anew each time.
+ * Known keys, found by a hash of their bytes and compared byte by byte. An unknown key replaces the one in its slot. So
+ * a peer that sends ever new keys only loses the benefit of the table.
  */
 const interned: string[] = new Array(INTERNED_KEYS).fill("");
 
-// The protocol's own names are there from the start, so that a `switch` on them compares references.
+// The protocol's names are present from the start, so that a `switch` on them compares references.
 for (const name of "cmd seq ttl meta credit max cancel res err msg data more sleep slept".split(" ")) {
   interned[placeOf(new TextEncoder().encode(name), 0, name.length)] = name;
 }
@@ -39,8 +39,8 @@ export function keyAt(bytes: Uint8Array, start: number, length: number): string 
   const known = interned[place];
   if (known.length === length && isText(known, bytes, start)) return known;
   const key = textAt(bytes, start, length);
-  // As many characters as bytes is ASCII; only there is a byte a character, as the comparison takes it.
+  // Only ASCII has as many characters as bytes, which the comparison above requires.
   if (key.length !== length) return key;
-  // As V8 keeps the names of properties: a text of any other kind is looked up at each use.
+  // A property name, as V8 stores it: other strings are looked up again at each use.
   return interned[place] = Object.keys({ [key]: 0 })[0];
 }

@@ -1,8 +1,8 @@
 /**
- * One value to MessagePack and back, for whoever has bytes but no connection: a file, a test, another transport.
+ * Encodes and decodes single MessagePack values without a connection: for a file, a test, another transport.
  *
- * In: a value, or bytes. Out: bytes of their own, or the value. Refused: what `writer.ts` and `reader.ts` refuse, and
- * by the same errors; each begins with a list of what differs from `@std/msgpack`.
+ * In: a value, or bytes. Out: bytes in their own buffer, or the value. Refused: what `writer.ts` and `reader.ts`
+ * refuse, with the same errors. Their headers list the differences from `@std/msgpack`.
  */
 
 import { checkLimit, DEFAULT_LIMITS } from "../limits.ts";
@@ -15,15 +15,15 @@ export { DecodeError, EncodeError };
 const writer = new Writer();
 
 /**
- * Encodes a value as packline puts it on the wire (PROTOCOL.md, "Values"): the bytes of `@std/msgpack`, except that
- * `undefined` is nil, or in a map left out.
+ * Encodes a value as packline does on the wire (PROTOCOL.md, "Values"): the bytes of `@std/msgpack`, except that
+ * `undefined` becomes nil, or is omitted in a map.
  *
  * @param value Text, numbers, bigints of up to 64 bits, booleans, `null`, `undefined`, `Uint8Array`, and arrays and
  * plain objects of these, nested at most {@linkcode DEFAULT_LIMITS}`.maxDepth` deep.
- * @returns The bytes, in a buffer of their own.
- * @throws {EncodeError} If MessagePack cannot hold the value, or it is too deep or contains itself.
+ * @returns The bytes, in their own buffer.
+ * @throws {EncodeError} If MessagePack cannot represent the value, or it is nested too deep or contains itself.
  *
- * @example A value there and back
+ * @example Encode and decode a value
  * ```ts
  * import { decode, encode } from "./msgpack.ts";
  * import { assertEquals } from "@std/assert";
@@ -34,14 +34,14 @@ const writer = new Writer();
  * ```
  */
 export function encode(value: unknown): Uint8Array<ArrayBuffer> {
-  // Not 0 where a getter of a value that is being encoded calls in again.
+  // Not 0 if a getter of the value calls `encode` itself.
   const mark = writer.position - writer.start;
   try {
     writer.writeValue(value);
     return writer.bytes.slice(writer.start + mark, writer.position);
   } finally {
     writer.rewind(mark);
-    if (mark === 0) writer.finish(); // empty, but it lets go of a slab that had to grow
+    if (mark === 0) writer.finish(); // an empty batch; this releases a slab that grew
   }
 }
 
@@ -51,10 +51,10 @@ export function encode(value: unknown): Uint8Array<ArrayBuffer> {
  * value, not only a map.
  *
  * @param bytes Exactly one value. The result shares no memory with them.
- * @param limits `maxDepth`, containers inside one another, and `maxMessageBytes`, what the value may take in memory;
- * by default those of {@linkcode DEFAULT_LIMITS}.
+ * @param limits `maxDepth`: nested containers; `maxMessageBytes`: memory for the value. The defaults are in
+ * {@linkcode DEFAULT_LIMITS}.
  * @returns The value.
- * @throws {DecodeError} If the bytes are anything else, or beyond a limit.
+ * @throws {DecodeError} If the bytes are not exactly one value, or exceed a limit.
  * @throws {RangeError} If a limit is not a whole number in its range.
  *
  * @example Bytes that are not one value
@@ -79,7 +79,7 @@ export function decode(bytes: Uint8Array, limits: { maxDepth?: number; maxMessag
     reader.finish();
     return value;
   } catch (error) {
-    // The reader throws the same one every time; this one says where it comes from, and is its catcher's own.
+    // The reader reuses its error objects. A new one has its own stack trace.
     throw error instanceof DecodeError ? new DecodeError(error.message) : error;
   }
 }

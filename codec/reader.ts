@@ -1,20 +1,18 @@
 /**
- * MessagePack, read out of the buffer that came from the socket.
+ * Reads MessagePack directly from the buffer that the socket filled.
  *
- * In: one payload, as a range of a buffer. Out: its top-level map, key by key and value by value. Nothing that comes
- * out shares memory with the buffer, which may be overwritten at once.
+ * In: one payload, as a range of a buffer. Out: its top-level map, key by key and value by value. No result shares
+ * memory with the buffer, which may be overwritten at once. Refused, by a {@linkcode DecodeError} whose text contains
+ * nothing from the peer: missing or extra bytes, extension types, the byte 0xc1, and what breaks a rule below.
  *
- * The values are those of `@std/msgpack`, which also reads longer binary data here. Different from it,
- * on purpose (PROTOCOL.md, "Values"):
- * - Text is strict UTF-8, and a byte order mark in it stays; `@std/msgpack` puts U+FFFD and drops the mark.
- * - An integer within ±(2^53 - 1) is a number whatever width it came in, else a bigint; it may also be a key, which
- *   becomes its decimal text. A float is no key.
- * - Depth is limited, and so is the memory that the values take (`weight.ts`). A size is held against the bytes that
- *   are left before anything is read, so that a claim alone costs nothing.
- * - Binary data is a copy. `__proto__` is a key like any other, whatever flag the runtime was started with.
- *
- * Refused, always with a {@linkcode DecodeError}: whatever ends too early or too late, extension types, the byte
- * 0xc1, and what breaks a rule above. The error's text holds nothing that the peer has sent.
+ * The values equal those of `@std/msgpack`, which also reads longer binary data here. Intended differences
+ * (PROTOCOL.md, "Values"):
+ * - Text is strict UTF-8 and keeps a byte order mark; `@std/msgpack` inserts U+FFFD and drops the mark.
+ * - An integer within ±(2^53 - 1) is a number in any width, others are bigints. An integer key becomes its decimal
+ *   text. A float cannot be a key.
+ * - Depth and memory (`weight.ts`) are limited. A declared size is compared with the remaining bytes before anything
+ *   is allocated.
+ * - Binary data is a copy. `__proto__` is a normal key, whatever flags the runtime has.
  */
 
 import { decode } from "jsr:@std/msgpack@^1.0.3";
@@ -36,23 +34,23 @@ import {
   TEXT_WEIGHT,
 } from "./weight.ts";
 
-/** The npm copy has no types: this is where they enter. */
+/** The npm copy has no types, so they are declared here. */
 const stdDecode: (bytes: Uint8Array) => unknown = decode;
 
-/** Longer binary data goes to `@std/msgpack`: up to here, the call costs more than the loop. */
+/** Up to this length a loop is faster than a call of `@std/msgpack`. */
 const SHORT_BINARY = 256;
 
-/** An index so far from all others that V8 makes a table of elements for it. */
+/** An index so large that V8 stores the object's elements in a hash table. */
 const FAR_INDEX = 2 ** 32 - 2;
 
-/** What a reader holds before its first payload. */
+/** The buffer before the first payload. */
 const NO_BYTES = new Uint8Array(0);
 
-/** Puts the bytes of a float, or of an integer of 64 bits, together. */
+/** Converts bytes to a float or a 64-bit integer. */
 const float = new DataView(new ArrayBuffer(8));
 
-// Each is made once, and thrown again and again: to make an error takes 2 µs, to throw one a tenth of it, and one read
-// of a peer's can hold twenty thousand payloads to refuse.
+// Each error is made once, because making one takes 2 µs and throwing one a tenth of that. One read from a peer can
+// hold twenty thousand invalid payloads.
 const TOO_SHORT = new DecodeError("the message ends too early");
 const LEFT_OVER = new DecodeError("bytes are left over");
 const NO_MAP = new DecodeError("a message must be a map");
@@ -60,7 +58,7 @@ const NO_KEY = new DecodeError("a key must be text or an integer");
 const NO_VALUE = new DecodeError("0xc1 is not a value");
 const EXTENSION = new DecodeError("extension types are not accepted");
 
-/** Reads one payload after another; after an error, the next `begin` starts afresh. */
+/** Reads payloads one by one; after an error, the next `begin` resets the reader. */
 export class Reader {
   readonly #maxDepth: number;
   readonly #maxMessageBytes: number;
@@ -69,31 +67,28 @@ export class Reader {
   #end = 0;
   #depth = 0;
   #weightBytes = 0;
-  /** The map that was made a table last. */
+  /** The last map that was converted to a hash table. */
   #table: object | undefined;
   #tooHeavy: DecodeError | undefined;
   #tooDeep: DecodeError | undefined;
 
-  /**
-   * @param limits `maxDepth`: containers inside one another, the top one included; `maxMessageBytes`: what a message may
-   * weigh.
-   */
+  /** @param limits `maxDepth`: nested containers, with the top one; `maxMessageBytes`: memory for one message. */
   constructor({ maxDepth, maxMessageBytes }: { maxDepth: number; maxMessageBytes: number }) {
     this.#maxDepth = maxDepth;
     this.#maxMessageBytes = maxMessageBytes;
   }
 
-  /** What was read since {@linkcode Reader.begin} takes in memory, in bytes. */
+  /** The memory used by the values read since {@linkcode Reader.begin}, in bytes. */
   get weightBytes(): number {
     return this.#weightBytes;
   }
 
   /**
-   * Starts on a payload.
+   * Starts a payload.
    *
-   * @param bytes The buffer it is in.
+   * @param bytes The buffer.
    * @param start Its first byte.
-   * @param end The byte behind its last.
+   * @param end One past its last byte.
    */
   begin(bytes: Uint8Array, start: number, end: number): void {
     this.#bytes = bytes;
@@ -125,7 +120,7 @@ export class Reader {
   readKey(): string {
     const type = this.#uint8();
     if (type === 0xa3 && this.#end - this.#position > 3) {
-      // The names that nearly every message holds, each known by its three letters taken as one number.
+      // The names in nearly every message, compared as one number of three letters.
       const bytes = this.#bytes;
       const at = this.#position;
       const name = nameOf(bytes[at] << 16 | bytes[at + 1] << 8 | bytes[at + 2]);
@@ -142,9 +137,7 @@ export class Reader {
     throw NO_KEY;
   }
 
-  /**
-   * @returns The next value, whole.
-   */
+  /** @returns The next value. */
   readValue(): unknown {
     return this.#valueOf(this.#uint8());
   }
@@ -153,7 +146,7 @@ export class Reader {
    * Reads the next value into a field of a map.
    *
    * @param map The map.
-   * @param key The field's key, as {@linkcode Reader.readKey} gave it.
+   * @param key The key, from {@linkcode Reader.readKey}.
    */
   readField(map: Record<string, unknown>, key: string): void {
     if (isIndexed(key)) {
@@ -163,13 +156,13 @@ export class Reader {
     setField(map, key, this.readValue());
   }
 
-  /** Lets go of the payload: an idle connection keeps neither its last frame nor what was read from it. */
+  /** Releases the payload, so that an idle connection does not keep its last frame in memory. */
   release(): void {
     this.#bytes = NO_BYTES;
     this.#table = undefined;
   }
 
-  /** Refuses bytes behind what was read. */
+  /** Rejects bytes after the last value. */
   finish(): void {
     if (this.#position !== this.#end) throw LEFT_OVER;
   }
@@ -265,14 +258,14 @@ export class Reader {
     this.#enter(size, ARRAY_WEIGHT + size * ELEMENT_WEIGHT);
   }
 
-  /** Goes one container deeper. */
+  /** Enters a container. */
   #enter(values: number, weight: number): void {
-    if (values > this.#end - this.#position) throw TOO_SHORT; // each takes at least a byte
+    if (values > this.#end - this.#position) throw TOO_SHORT; // each has at least one byte
     if (++this.#depth > this.#maxDepth) throw this.#deepRefusal();
     this.#charge(weight);
   }
 
-  /** Weighs something before it is made. */
+  /** Counts the memory of a value before it is allocated. */
   #charge(bytes: number): void {
     this.#weightBytes += bytes;
     if (this.#weightBytes > this.#maxMessageBytes) throw this.#refusal();
@@ -320,7 +313,7 @@ export class Reader {
     return signed ? float.getBigInt64(0) : float.getBigUint64(0);
   }
 
-  /** Moves past some bytes and says where they begin. */
+  /** Skips some bytes and returns their start. */
   #take(bytes: number): number {
     const start = this.#position;
     if (bytes > this.#end - start) throw TOO_SHORT;
@@ -343,8 +336,8 @@ export class Reader {
 }
 
 /**
- * Makes a table of an object's elements, which stays one. Of two keys such as 1023 and 2572, V8 else makes an array with
- * room for 3,800.
+ * Stores an object's elements in a hash table from now on. Otherwise V8 allocates an array with 3,800 slots for two
+ * keys such as 1023 and 2572.
  */
 function keepAsTable(object: Record<string, unknown>): void {
   object[FAR_INDEX] = 0;
@@ -352,8 +345,8 @@ function keepAsTable(object: Record<string, unknown>): void {
 }
 
 /**
- * Sets an own field, whatever its name: a plain assignment may take `__proto__` for the prototype, and fails for `toString`
- * in a program that has frozen `Object.prototype`.
+ * Sets an own field with any name. A plain assignment may change the prototype for `__proto__`, and fails for
+ * `toString` in a program that has frozen `Object.prototype`.
  */
 export function setField(fields: Record<string, unknown>, name: string, value: unknown): void {
   if (name === "__proto__") return defineField(fields, name, value);

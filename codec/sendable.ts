@@ -1,40 +1,40 @@
 /**
- * What can be sent, and where in a message the first value stands that cannot: only asked once a message was refused.
+ * Finds the value in a message that cannot be sent, after encoding has failed.
  *
- * In: a value. Out: whether it is a plain object; the path of what cannot be sent. Refused: nothing.
+ * In: a value. Out: whether it is a plain object; the path of a value that cannot be sent. Refused: nothing.
  */
 
-/** Whether an object is one of fields, and not of a class, whose state could be lost: also one of another realm. */
+/** Whether an object is plain, also from another realm. An instance of a class could lose its state. */
 export function isPlain(object: object): boolean {
   const prototype = Object.getPrototypeOf(object);
   return prototype === Object.prototype || prototype === null || isObjectPrototype(prototype);
 }
 
-/** Whether it is the `Object.prototype` of some realm, such as a `node:vm` context. */
+/** Whether it is the `Object.prototype` of any realm, such as a `node:vm` context. */
 function isObjectPrototype(prototype: object): boolean {
   return Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, "isPrototypeOf");
 }
 
-/** A value's kind, in words: `a Date`, `a function`. */
+/** A value's type in words: `a Date`, `a function`. */
 export function kindOf(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (typeof value !== "object") return `a ${typeof value}`;
   if (Array.isArray(value)) return "an array";
   const prototype = Object.getPrototypeOf(value);
   const constructor = prototype?.constructor;
-  // A constructor that belongs to another prototype is inherited, such as Object.
+  // A constructor of another prototype, such as Object, is inherited.
   const isNamed = typeof constructor === "function" && constructor.prototype === prototype && constructor.name !== "";
-  if (!isNamed) return "an object with a prototype of its own";
+  if (!isNamed) return "an object with a custom prototype";
   return `${/^[AEIO]/.test(constructor.name) ? "an" : "a"} ${constructor.name}`;
 }
 
 /**
- * Looks for the first value that cannot be sent.
+ * Finds the first value that cannot be sent.
  *
- * @param value Where to look.
- * @param path How it is called.
- * @param depth How deep to look: a cycle is another fault.
- * @returns Its path and kind, such as `res.items[3].at: a Date cannot be sent`; `undefined` if there is none.
+ * @param value The value to search.
+ * @param path Its name.
+ * @param depth How deep to search; a cycle is another fault.
+ * @returns Its path and type, such as `res.items[3].at: a Date cannot be sent`; `undefined` if there is none.
  */
 export function faultIn(value: unknown, path: string, depth: number): string | undefined {
   switch (typeof value) {

@@ -1,14 +1,14 @@
-/** What the steps between bytes and bytes have in common: each works by itself, in a `TransformStream`, or joined with others. */
+/** The interface of the pipeline stages. Each works alone in a `TransformStream`, or joined with others. */
 
-/** What a stage can do with its output; a `TransformStream`'s controller can, and so can the next stage itself. */
+/** The output of a stage: the controller of a `TransformStream`, or the next stage. */
 export interface Output<Chunk> {
-  /** Hands a chunk on. */
+  /** Passes a chunk on. */
   enqueue(chunk: Chunk): void;
-  /** Ends the output behind what was handed on, and refuses further input. */
+  /** Ends the output after what was passed on, and rejects further input. */
   terminate(): void;
 }
 
-/** A stage: a transformer that needs no more of its controller than an {@linkcode Output}. */
+/** A stage: a transformer that needs only an {@linkcode Output} as its controller. */
 export interface Stage<In, Out> {
   start?(output: Output<Out>): void;
   transform(chunk: In, output: Output<Out>): void | Promise<void>;

@@ -1,28 +1,27 @@
 /**
- * Strict UTF-8, out of the buffer that came from the socket.
+ * Decodes strict UTF-8 from the buffer that the socket filled.
  *
- * In: a range of a buffer. Out: text; a byte order mark in it stays. Refused, by a {@linkcode DecodeError}: whatever is not
- * UTF-8 in its shortest form.
+ * In: a range of a buffer. Out: text, with its byte order mark. Refused, by a {@linkcode DecodeError}: invalid UTF-8.
  */
 
 import { DecodeError } from "./errors.ts";
 
-/** Longer text goes to the runtime's decoder: up to here, the call costs more than the loop. */
+/** Up to this length a loop is faster than a call of the runtime's decoder. */
 const SHORT_TEXT = 40;
 
-/** The first character that takes one byte, two, three, four: a lower one is written in too long a form. */
+/** The first code point that needs one, two, three, four bytes; a lower one is an overlong sequence. */
 const LEAST_POINT = [0, 0x80, 0x800, 0x1_0000];
 
-/** To gather the characters of a short text in: one array per length, since a call takes an array whole. */
+/** Buffers for the characters of a short text, one for each length, because `apply` uses the whole array. */
 const UNITS = Array.from({ length: SHORT_TEXT + 1 }, (_, length) => new Array<number>(length).fill(0));
 
-/** The same, while their number is not known yet: text that is put together piece by piece takes ten times its length. */
+/** The buffer while the length is unknown: concatenating characters would take ten times the memory. */
 const shortUnits = new Uint16Array(SHORT_TEXT);
 
 const replacingDecoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const refusingDecoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
 
-// Made once: to make an error takes 2 µs, and one read of a peer's can hold twenty thousand payloads to refuse.
+// Made once, because making an error takes 2 µs. One read from a peer can hold twenty thousand invalid payloads.
 const NO_TEXT = new DecodeError("text is not valid UTF-8");
 
 /** The text in a range of a buffer. */
@@ -38,8 +37,8 @@ export function textAt(bytes: Uint8Array, start: number, length: number): string
     }
     return bits < 0x80 ? String.fromCharCode.apply(null, units) : shortText(bytes, start, end);
   }
-  // The decoder that replaces what it cannot read is several times faster than the one that refuses it. What
-  // holds no replacement was valid; what does may still be, since U+FFFD is a character too.
+  // The replacing decoder is several times faster than the fatal one. A result without U+FFFD was valid. With it the
+  // text may still be valid, because U+FFFD is a character too.
   const text = replacingDecoder.decode(bytes.subarray(start, end));
   if (!text.includes("\ufffd")) return text;
   try {
@@ -49,7 +48,7 @@ export function textAt(bytes: Uint8Array, start: number, length: number): string
   }
 }
 
-/** Strict UTF-8, character by character: for short text that beats the runtime's decoder, and by far where it refuses. */
+/** Strict UTF-8, by character. For short text it is faster than the runtime's decoder, and much faster for errors. */
 function shortText(bytes: Uint8Array, start: number, end: number): string {
   let count = 0;
   for (let at = start; at < end;) {

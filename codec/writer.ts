@@ -1,21 +1,19 @@
 /**
- * MessagePack, written straight into the buffer that goes to the socket.
+ * Writes MessagePack directly into the buffer that goes to the socket.
  *
- * In: values, and the headers of maps and arrays. Out: a batch of bytes, a range of a slab. Consecutive batches
- * stand one behind another in a slab, so that a small reply costs no buffer; a slab is never written
- * twice, so that a batch stays valid for as long as somebody holds it.
+ * In: values, and the headers of maps and arrays. Out: a batch of bytes, a range of a slab. Batches share a slab, so a
+ * small reply needs no buffer of its own. A slab is never overwritten, so a batch stays valid. Refused, by an
+ * {@linkcode EncodeError} that names the value: what MessagePack cannot represent, what is too deep or too heavy.
  *
- * What `@std/msgpack` encodes has the very bytes it has there: numbers take the shortest form, 64-bit integers
- * excepted, which become float64; -0 is 0; half a surrogate pair is U+FFFD; a bigint takes 9 bytes. Binary data and
- * bigints are encoded by `@std/msgpack` itself.
+ * The bytes equal those of `@std/msgpack`: numbers take the shortest form, except 64-bit integers, which become
+ * float64; -0 becomes 0; a lone surrogate becomes U+FFFD; a bigint takes 9 bytes. `@std/msgpack` itself encodes binary
+ * data and bigints.
  *
- * Different from it, on purpose:
- * - `undefined` is nil, and a field of a map that is `undefined` is left out; `@std/msgpack` throws a `TypeError`.
- * - Depth is limited, which is also where a cycle ends; `@std/msgpack` overflows the stack. So is the
- *   weight of a message that was begun, as its reader weighs it.
- * - What cannot be encoded is one class of error, {@linkcode EncodeError}, and its text says what it was.
- * - An array or object that changes while it is encoded, by a getter of its own, never leads to invalid bytes: an
- *   array keeps the length it had, an object the keys it had, less those that went away.
+ * Intended differences:
+ * - `undefined` is nil, and is omitted in a map; `@std/msgpack` throws a `TypeError`.
+ * - Depth and weight are limited, which also stops cycles; `@std/msgpack` overflows the stack.
+ * - An array or object that a getter changes during encoding still gives valid bytes: an array keeps its original
+ *   length, an object its original keys, without those that were removed.
  */
 
 import { encode } from "jsr:@std/msgpack@^1.0.3";
@@ -37,31 +35,31 @@ import {
   TEXT_WEIGHT,
 } from "./weight.ts";
 
-/** The npm copy has no types: this is where they enter. */
+/** The npm copy has no types, so they are declared here. */
 const stdEncode: (value: bigint | Uint8Array) => Uint8Array = encode;
 
-/** From this length on a text goes to the runtime's encoder, and bytes to its copy: below it, the call costs more than a loop. */
+/** Below this length a loop is faster than a call of the runtime's encoder or copy. */
 const LONG_TEXT = 64;
 
 const textEncoder = new TextEncoder();
 
-/** What stands for a slab before the first is allocated. */
+/** The slab before the first allocation. */
 const NO_SLAB = new Uint8Array(0);
 
-/** Bytes of a buffer: a view of them costs 100 bytes of memory, and more time than to write them. */
+/** A range of a buffer. A view would cost 100 bytes of memory, and more time than writing the bytes. */
 export interface Span {
   readonly bytes: Uint8Array;
   readonly start: number;
   readonly end: number;
 }
 
-/** Writes values one behind another. After a throw the caller {@linkcode Writer.rewind}s and goes on. */
+/** Writes consecutive values. After an error the caller calls {@linkcode Writer.rewind} and continues. */
 export class Writer {
   /** The slab. */
   bytes: Uint8Array<ArrayBuffer> = NO_SLAB;
-  /** Where the batch begins in the slab. */
+  /** The start of the batch in the slab. */
   start = 0;
-  /** Where the next byte goes. */
+  /** The place of the next byte. */
   position = 0;
 
   #view = new DataView(NO_SLAB.buffer);
@@ -70,7 +68,7 @@ export class Writer {
   readonly #maxDepth: number;
   readonly #slabBytes: number;
 
-  /** `maxDepth`: containers inside one another; `slabBytes`: the size of a slab, allocated at the first byte written. */
+  /** `maxDepth`: nested containers; `slabBytes`: the size of a slab, which is allocated for the first byte. */
   constructor(
     { maxDepth = DEFAULT_LIMITS.maxDepth, slabBytes = 65_536 }: { maxDepth?: number; slabBytes?: number } = {},
   ) {
@@ -78,13 +76,13 @@ export class Writer {
     this.#slabBytes = slabBytes;
   }
 
-  /** Starts on a message, which may weigh so much, as its reader weighs it. */
+  /** Starts a message, with a limit on its weight at the receiver. */
   begin(maxMessageBytes: number): void {
     this.#maxMessageBytes = maxMessageBytes;
     this.#weightBytes = MESSAGE_WEIGHT;
   }
 
-  /** Makes room for so many bytes behind `position`. May replace `bytes`, and then `start` and `position` too. */
+  /** Makes room for this many bytes after `position`. May replace `bytes`, `start` and `position`. */
   reserve(bytes: number): void {
     if (this.position + bytes > this.bytes.length) this.#grow(bytes);
   }
@@ -92,8 +90,8 @@ export class Writer {
   /**
    * Begins a map.
    *
-   * @param size How many keys will follow, each before its value, as far as is known.
-   * @returns Where it begins, for {@linkcode Writer.endMap}.
+   * @param size The expected number of keys, each followed by its value.
+   * @returns Its start, for {@linkcode Writer.endMap}.
    */
   beginMap(size: number): number {
     const start = this.position - this.start;
@@ -102,11 +100,11 @@ export class Writer {
   }
 
   /**
-   * Ends a map in which another number of keys followed: a field may be `undefined`, or come and go by a getter.
+   * Ends a map and corrects its size: a field may be `undefined`, or a getter may add or remove one.
    *
-   * @param start Where it begins.
-   * @param planned The number of keys that it was begun with.
-   * @param size The number of keys that followed.
+   * @param start The start of the map.
+   * @param planned The number of keys given to {@linkcode Writer.beginMap}.
+   * @param size The number of keys written.
    */
   endMap(start: number, planned: number, size: number): void {
     this.#charge(MAP_WEIGHT + size * FIELD_WEIGHT);
@@ -122,7 +120,7 @@ export class Writer {
     this.position = end + moved;
   }
 
-  /** Writes the header of an array, behind which so many values follow. */
+  /** Writes the header of an array of this many values. */
   writeArrayHeader(size: number): void {
     this.#writeSize(size, 0x90, 0xdc);
     this.#charge(ARRAY_WEIGHT + size * ELEMENT_WEIGHT);
@@ -131,7 +129,7 @@ export class Writer {
   /** Writes a text. */
   writeText(text: string): void {
     const length = text.length;
-    this.#charge(TEXT_WEIGHT + TEXT_BYTE_WEIGHT * length); // before room is made for it
+    this.#charge(TEXT_WEIGHT + TEXT_BYTE_WEIGHT * length); // before it allocates
     const bytes = this.#writeText(text);
     if (bytes !== length) this.#charge(TEXT_BYTE_WEIGHT * (bytes - length));
   }
@@ -147,7 +145,7 @@ export class Writer {
     if (isIndexed(key)) this.#charge(INDEXED_FIELD_WEIGHT);
   }
 
-  /** Writes a text, and says how many bytes its characters take. */
+  /** Writes a text and returns the size of its characters in bytes. */
   #writeText(text: string): number {
     const length = text.length;
     if (length >= LONG_TEXT) return this.#writeLongText(text);
@@ -169,7 +167,7 @@ export class Writer {
     return length;
   }
 
-  /** Writes four bytes at once, given as one number, the first one highest: a text of three letters known beforehand. */
+  /** Writes four bytes, given as one big-endian number: a known text of three letters. */
   writeFour(bytes: number): void {
     this.reserve(4);
     this.#view.setUint32(this.position, bytes);
@@ -223,8 +221,8 @@ export class Writer {
    * Writes any value.
    *
    * @param value What to write.
-   * @param depth How many containers it stands in already, by headers the caller wrote.
-   * @throws {EncodeError} If MessagePack cannot hold it, or it is too deep.
+   * @param depth The number of containers around it, whose headers the caller wrote.
+   * @throws {EncodeError} If MessagePack cannot represent it, or it is nested too deep.
    */
   writeValue(value: unknown, depth = 0): void {
     switch (typeof value) {
@@ -247,7 +245,7 @@ export class Writer {
     }
   }
 
-  /** Writes what was encoded before. */
+  /** Writes bytes that were encoded earlier. */
   writeEncoded({ bytes, start, end }: Span): void {
     const length = end - start;
     this.reserve(length);
@@ -259,21 +257,21 @@ export class Writer {
     this.position += length;
   }
 
-  /** Drops what was written last; `position` is where the batch is to end, counted from its beginning. */
+  /** Drops the last bytes; `position` is the new end of the batch, from its start. */
   rewind(position: number): void {
     this.position = this.start + position;
   }
 
-  /** Ends the batch, from `start` to `position`; the next begins behind it. Nobody will write to it again. */
+  /** Ends the batch, which is never written to again. The next one begins after it. */
   finish(): void {
     this.start = this.position;
-    // A slab that grew for this batch goes with it: a small batch behind it would keep all of it in memory.
+    // Do not reuse a slab that grew: a small batch in it would keep all of it in memory.
     if (this.bytes.length > this.#slabBytes) this.#use(NO_SLAB, 0);
   }
 
   #grow(bytes: number): void {
     const batch = this.bytes.subarray(this.start, this.position);
-    // Twice the batch, so that growing byte by byte copies each byte a few times only.
+    // Twice the batch, so that growing byte by byte copies each byte only a few times.
     const slab = new Uint8Array(Math.max(this.#slabBytes, 2 * batch.length + bytes));
     slab.set(batch);
     this.#use(slab, batch.length);
@@ -312,7 +310,7 @@ export class Writer {
   }
 
   #writeSize(size: number, fixed: number, tag16: number): void {
-    // An array's length comes from a proxy at times, and may be anything.
+    // A proxy may return anything as an array's length.
     if (size >>> 0 !== size) throw new EncodeError("Cannot encode a container whose size is beyond 32 bits");
     this.reserve(5);
     if (size < 16) this.bytes[this.position++] = fixed | size;
@@ -321,8 +319,7 @@ export class Writer {
   }
 
   #writeLongText(text: string): number {
-    // A UTF-16 unit takes at most 3 bytes. The header is as long as the text would need were it ASCII; what was
-    // not is moved by the difference.
+    // A UTF-16 unit takes at most 3 bytes. Guess the header for ASCII; other text is moved by the difference.
     this.reserve(5 + 3 * text.length);
     const guess = textHeaderBytes(text.length);
     const { written } = textEncoder.encodeInto(text, this.bytes.subarray(this.position + guess));
@@ -392,7 +389,7 @@ function containerHeaderBytes(size: number): number {
 }
 
 function tooHeavy(maxMessageBytes: number): TooHeavyError {
-  return new TooHeavyError(`Cannot encode what takes more than ${maxMessageBytes} bytes of memory`);
+  return new TooHeavyError(`Cannot encode a message that takes more than ${maxMessageBytes} bytes of memory`);
 }
 
 function tooDeep(maxDepth: number): EncodeError {

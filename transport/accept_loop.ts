@@ -1,18 +1,18 @@
 /**
- * An accept loop that outlives what its clients do to it.
+ * Accepts connections until the listener is closed, whatever clients do.
  *
- * In: a listener. Out: each connection, as it comes. A client that connects and resets at once makes one `accept()`
- * fail, and only one: the next follows at once. Where the machine is out of something, as of file descriptors, the
- * loop waits, longer each time, and goes on when there is some again. It ends when the listener is closed.
+ * In: a listener. Out: each connection. Refused: nothing. If a client resets its connection at once, one `accept()`
+ * fails and the loop continues. If the machine has run out of a resource, such as file descriptors, the loop waits,
+ * longer each time, and tries again.
  */
 
 import type { Clock } from "./clock.ts";
 
-/** The first and the longest wait after an error that is not one connection's own; gRPC has the same figures. */
+/** The first and the longest wait after an error that no client caused; the figures are those of gRPC. */
 const FIRST_PAUSE_MS = 5;
 const LONGEST_PAUSE_MS = 1_000;
 
-/** What a client can do to an `accept()`. */
+/** Errors of `accept()` that a client can cause. */
 const CLIENTS_OWN = [
   Deno.errors.NotConnected,
   Deno.errors.ConnectionReset,
@@ -20,29 +20,29 @@ const CLIENTS_OWN = [
   Deno.errors.BrokenPipe,
 ];
 
-/** What the loop needs to know. */
+/** Options of the loop. */
 export interface AcceptOptions<Connection> {
-  /** Takes a connection. Must not throw. */
+  /** Receives each connection. Must not throw. */
   onConnection(connection: Connection): void;
-  /** Told once for each run of errors that are not one connection's own. */
+  /** Called once for each series of errors that no client caused. */
   onError(error: unknown): void;
-  /** Whose time the waits go by. */
+  /** The clock for the waits. */
   clock: Clock;
 }
 
 /**
- * Accepts until the listener is closed.
+ * Accepts connections until the listener is closed.
  *
- * @param listener Where connections come from.
- * @param options Who takes them.
+ * @param listener The source of connections.
+ * @param options What receives them.
  * @returns A promise that resolves when the listener has been closed.
  */
 export async function acceptAll<Connection>(
   listener: { accept(): Promise<Connection> },
   options: AcceptOptions<Connection>,
 ): Promise<void> {
-  // To make an error's trace, the runtime looks once how large its own stack is, in a file; where it may not open one,
-  // it ends the process. So it looks now, and not when there are no files left.
+  // For an error's stack trace the runtime once opens a file to find the size of its own stack, and ends the process if
+  // it cannot. So trigger this now, while file descriptors are free.
   void new Error().stack;
   let pauseMs = 0;
   while (true) {

@@ -1,15 +1,15 @@
 /**
- * Names and addresses of hosts, one form of them for every way to listen and to dial.
+ * Host names, addresses and ports: one form for listening and for dialing.
  *
- * In: what a user gives: `localhost`, `127.0.0.1`, `::1`, `[::1]`. Out: the same without brackets, which only some of the
- * runtime's interfaces take. Refused: what is no name or port at all; see the kinds, which go with `checkOptions`.
+ * In: what a user gives: `localhost`, `127.0.0.1`, `::1`, `[::1]`. Out: the same without brackets, which some of the
+ * runtime's interfaces reject. Refused: invalid names and ports, by the kinds below, which `checkOptions` uses.
  */
 
 import type { OptionKind } from "../limits.ts";
 
 const MAX_PORT = 65_535;
 
-/** A name or an address. The runtime would take `null` for every interface of the machine. */
+/** A name or an address. The runtime would read `null` as all interfaces of the machine. */
 export const HOSTNAME: OptionKind = { is: isText, must: "be a name or an address, such as 127.0.0.1 or localhost" };
 
 /** The path of a unix socket. */
@@ -27,7 +27,7 @@ export const DIAL_PORT: OptionKind = {
   must: `be a whole number from 1 to ${MAX_PORT}`,
 };
 
-/** An address without its brackets, `::1` for `[::1]`; all else as it is. */
+/** An address without its brackets: `::1` for `[::1]`. Other text is returned unchanged. */
 export function withoutBrackets(hostname: string): string {
   return /^\[.*\]$/.test(hostname) ? hostname.slice(1, -1) : hostname;
 }

@@ -1,34 +1,35 @@
 /**
- * Who a client is, read out of its certificate (RFC 5280), after TLS has checked who signed it.
+ * Reads a client's identity from its certificate (RFC 5280), after TLS has checked the signature.
  *
- * In: the certificate as DER, as the handshake brought it. Out: its whole subject as one text that no other subject has, its
- * alternative names, its fingerprint. The runtime's own reading leaves out attributes that it does not know, so that one
- * client could pass for another.
+ * In: the certificate as DER, from the handshake. Out: its whole subject as an unambiguous text, its alternative names,
+ * its fingerprint. Refused: nothing; an unreadable certificate gives `undefined`. The runtime's own parser omits
+ * attributes that it does not know, so one client could pass for another.
  */
 
-/** Who is at the other end, by a certificate that the server has checked. */
+/** The identity of the peer, from a certificate that the server has checked. */
 export interface PeerCertificate {
   /**
-   * Its subject, as `O=Analytical, CN=ada`: all attributes, in the order of the certificate, written as RFC 4514 says. What
-   * could be taken for a part of the notation, or cannot be seen, is escaped, so two subjects never read alike.
+   * The subject, such as `O=Analytical, CN=ada`: all attributes in the order of the certificate, in the notation of RFC
+   * 4514. Invisible characters, and those that could be read as notation, are escaped, so no two subjects look the
+   * same.
    */
   readonly subject: string;
-  /** Its alternative names, as `DNS:ada.example`, `email:ada@example.org`, `URI:spiffe://example.org/ada`, `IP:7f000001`. */
+  /** Alternative names: `DNS:ada.example`, `email:ada@example.org`, `URI:spiffe://example.org/ada`, `IP:7f000001`. */
   readonly alternativeNames: readonly string[];
-  /** The SHA-256 of the certificate, as `40:0E:F0:…`: different for each certificate, also of the same subject. */
+  /** The SHA-256 of the certificate, such as `40:0E:F0:…`. It differs between certificates of the same subject. */
   readonly fingerprint256: string;
 }
 
 /** A certificate as `node:tls` gives it. */
 interface CheckedCertificate {
-  /** All of it, as DER; missing where the peer has shown none. */
+  /** The whole certificate as DER; absent if the peer sent none. */
   readonly raw?: Uint8Array;
   readonly valid_from: string;
   readonly valid_to: string;
   readonly fingerprint256: string;
 }
 
-/** Short names of attributes, by their identifiers: those of RFC 4514, section 3, and three that are common beside them. */
+/** Short names of attributes by identifier: those of RFC 4514, section 3, and three other common ones. */
 const ATTRIBUTES: Readonly<Record<string, string>> = {
   "2.5.4.3": "CN",
   "2.5.4.5": "serialNumber",
@@ -44,7 +45,7 @@ const ATTRIBUTES: Readonly<Record<string, string>> = {
   "1.2.840.113549.1.9.1": "emailAddress",
 };
 
-/** The kinds of text, by their tags, and how their bytes are read. ASCII is UTF-8 too. */
+/** String types by tag, with their encodings. ASCII is valid UTF-8. */
 const TEXT_ENCODINGS: Readonly<Record<number, string>> = {
   0x0c: "utf-8", // UTF8String
   0x12: "utf-8", // NumericString
@@ -54,7 +55,7 @@ const TEXT_ENCODINGS: Readonly<Record<number, string>> = {
   0x1e: "utf-16be", // BMPString
 };
 
-/** The forms of an alternative name that are read, by their tags. */
+/** The supported forms of an alternative name, by tag. */
 const ALTERNATIVE_NAMES: Readonly<Record<number, string>> = { 0x81: "email", 0x82: "DNS", 0x86: "URI", 0x87: "IP" };
 
 const SUBJECT_ALTERNATIVE_NAME = "2.5.29.17";
@@ -62,21 +63,21 @@ const UTC_TIME = 0x17;
 const VERSION = 0xa0;
 const EXTENSIONS = 0xa3;
 
-/** What RFC 4514 escapes anywhere in a value, and what cannot be seen or moves what stands beside it. */
+/** Characters that RFC 4514 escapes anywhere in a value; characters that are invisible or move their neighbours. */
 const SPECIAL = /[,+"\\<>;=]/g;
 const INVISIBLE = /[\p{C}\p{Zl}\p{Zp}]/gu;
 
 /**
  * Reads a certificate.
  *
- * @param certificate The peer's, which TLS has checked.
- * @returns Who it is for; `undefined` where it has no subject that can be read, or where it is not valid now. A handshake
- * checks that too, but a resumed session has no new handshake.
+ * @param certificate The peer's certificate, checked by TLS.
+ * @returns The identity; `undefined` if the subject cannot be read or the certificate is not valid now. A handshake
+ * checks the validity too, but a resumed session has no new handshake.
  */
 export function identityOf(certificate: CheckedCertificate): PeerCertificate | undefined {
   const { raw, valid_from, valid_to, fingerprint256 } = certificate;
   if (raw === undefined) return undefined;
-  const now = Date.now(); // the calendar's time, since that is what a certificate states
+  const now = Date.now(); // a certificate states calendar time
   if (!(Date.parse(valid_from) <= now && now <= Date.parse(valid_to))) return undefined;
   try {
     const [signed] = partsOf(partsOf(new Uint8Array(raw))[0].content);
@@ -89,15 +90,15 @@ export function identityOf(certificate: CheckedCertificate): PeerCertificate | u
       fingerprint256,
     };
   } catch {
-    return undefined; // not DER: nobody can tell who it is for
+    return undefined; // not DER
   }
 }
 
 /**
- * What a server's own certificate says of its time: its clients look, and the handshake of a server does not.
+ * Checks the validity period of a server's own certificate. Clients check it; the server's handshake does not.
  *
  * @param pem The certificate, or a chain that begins with it.
- * @returns What is wrong with it now, as `has expired on 2026-01-01`; `undefined` where nothing is, or it cannot be read.
+ * @returns The problem, such as `has expired on 2026-01-01`; `undefined` if there is none or it cannot be read.
  */
 export function validityProblem(pem: string): string | undefined {
   try {
@@ -109,19 +110,19 @@ export function validityProblem(pem: string): string | undefined {
     if (now > to) return `has expired on ${to.slice(0, 10)}`;
     if (now < from) return `is not valid before ${from.slice(0, 10)}`;
   } catch {
-    // Whether it can be used at all is said elsewhere.
+    // `tlsProblem()` reports a certificate that cannot be read.
   }
   return undefined;
 }
 
-/** A time as ISO 8601 has it, from `YYMMDDHHMMSSZ` (UTCTime: 1950 to 2049) or with four digits for the year. */
+/** Converts `YYMMDDHHMMSSZ` (UTCTime: 1950 to 2049), or the form with a four-digit year, to ISO 8601. */
 function timeOf({ tag, content }: Part): string {
   const text = new TextDecoder().decode(content);
   const whole = tag === UTC_TIME ? `${text < "50" ? "20" : "19"}${text}` : text;
   return whole.replace(/^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/, "$1-$2-$3T$4:$5:$6.000Z");
 }
 
-/** One value of DER. */
+/** One DER value. */
 interface Part {
   readonly tag: number;
   readonly content: Uint8Array;
@@ -129,7 +130,7 @@ interface Part {
   readonly bytes: Uint8Array;
 }
 
-/** The values that stand one after another in some bytes. */
+/** The consecutive DER values in some bytes. */
 function partsOf(bytes: Uint8Array): Part[] {
   const parts: Part[] = [];
   for (let at = 0; at < bytes.length;) {
@@ -148,7 +149,7 @@ function partsOf(bytes: Uint8Array): Part[] {
   return parts;
 }
 
-/** One step of a subject: mostly one attribute, else several, which have no order and are joined by a plus. */
+/** One part of a subject: usually one attribute. Several have no order and are joined by a plus. */
 function relativeNameOf({ content }: Part): string {
   return partsOf(content).map((attribute) => {
     const [type, value] = partsOf(attribute.content);
@@ -159,7 +160,7 @@ function relativeNameOf({ content }: Part): string {
   }).join("+");
 }
 
-/** A dotted number: each step in base 128, the first two in one. */
+/** An object identifier in dotted form: base-128 numbers, of which the first holds two. */
 function identifierOf(bytes: Uint8Array): string {
   const steps: number[] = [];
   let step = 0;
@@ -173,7 +174,7 @@ function identifierOf(bytes: Uint8Array): string {
   return [first, steps[0] - 40 * first, ...steps.slice(1)].join(".");
 }
 
-/** `undefined` where it is no text of a known kind. */
+/** The text of a value; `undefined` if it is not text of a known type. */
 function textOf({ tag, content }: Part): string | undefined {
   const encoding = TEXT_ENCODINGS[tag];
   if (encoding === undefined) return undefined;
@@ -184,7 +185,7 @@ function textOf({ tag, content }: Part): string | undefined {
   }
 }
 
-/** A value as RFC 4514, section 2.4, writes it. */
+/** Escapes a value as in RFC 4514, section 2.4. */
 function escaped(text: string): string {
   return text
     .replaceAll(SPECIAL, "\\$&")

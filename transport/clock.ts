@@ -1,33 +1,33 @@
 /**
- * Time, as everything in packline reads it: one interface, so that a test can hold the clock in its hand.
+ * The clock of packline: one interface, so that a test can control time.
  *
- * In: a delay in milliseconds. Out: a call back, or a promise. Refused: nothing; delays beyond what a timer of the
- * runtime can hold are clamped to it, since such a timer would fire at once.
+ * In: a delay in milliseconds. Out: a callback or a promise. Refused: nothing. Longer delays than the runtime supports
+ * are clamped, because such a timer would fire at once.
  */
 
 import { MAX_TIMER_MS } from "../limits.ts";
 
-/** What a clock knows a timer by; only its clock looks inside. */
+/** Identifies a timer; only its clock looks inside. */
 export type Timer = number | object;
 
 /** A monotonic clock with timers. */
 export interface Clock {
-  /** Milliseconds since some moment in the past; never goes back. */
+  /** Milliseconds since a fixed moment in the past; never goes back. */
   now(): number;
   /**
    * Calls back once, after the delay.
    *
    * @param callback What to call.
    * @param delayMs After how many milliseconds.
-   * @param keepAlive Whether the process must not end before.
-   * @returns What {@linkcode Clock.clearTimer} takes.
+   * @param keepAlive Whether the timer keeps the process alive.
+   * @returns The argument for {@linkcode Clock.clearTimer}.
    */
   setTimer(callback: () => void, delayMs: number, keepAlive: boolean): Timer;
-  /** Takes a timer back; one that has fired is ignored. */
+  /** Cancels a timer; a timer that has fired is ignored. */
   clearTimer(timer: Timer): void;
 }
 
-/** The machine's own clock. */
+/** The system clock. */
 export const systemClock: Clock = {
   now: () => performance.now(),
   setTimer(callback, delayMs, keepAlive) {
@@ -41,7 +41,7 @@ export const systemClock: Clock = {
 /**
  * Waits.
  *
- * @param clock Whose time.
+ * @param clock The clock.
  * @param delayMs How long, in milliseconds.
  * @param signal Ends the wait at once.
  * @returns A promise that resolves after the delay, or rejects with the signal's reason.

@@ -1,8 +1,8 @@
 /**
- * How a client gets a connection: one dial, over TCP, TLS or a unix socket, and how long to wait after one that failed.
+ * Connects a client to a server over TCP, TLS or a unix socket, with a time limit.
  *
- * In: an address. Out: its transport. Refused: an address that cannot be reached, by a `CONNECTION_LOST` that says
- * what to do about it. A missing permission passes through as it is: it is the program's matter, not the network's.
+ * In: an address. Out: a transport. Refused: an address that cannot be reached, by a `CONNECTION_LOST` that says what
+ * to do. A missing permission is thrown unchanged, because it is the program's mistake and not a network failure.
  */
 
 import { RpcError } from "../errors.ts";
@@ -13,29 +13,29 @@ import { addressText, socketTransport } from "./tcp.ts";
 import { type ClientTls, reasonOf, tlsProblem } from "./tls.ts";
 import { closeQuietly, closeTransport, type Transport } from "./transport.ts";
 
-/** How long one dial may take. A host that drops packets would otherwise hold a caller for two minutes. */
+/** The time limit of one dial. Without it, a host that drops packets would block a caller for two minutes. */
 const DIAL_TIMEOUT_MS = 10_000;
 
-/** Where a server is, and how it is spoken to. */
+/** The address of a server, and whether to use TLS. */
 export interface Address {
   /** The name or address. */
   readonly hostname: string;
   /** The port. */
   readonly port: number;
-  /** A unix socket, in place of both. */
+  /** The path of a unix socket, instead of a name and port. */
   readonly path?: string;
-  /** Speaks TLS. */
+  /** Uses TLS. */
   readonly tls?: ClientTls;
 }
 
 /**
- * Dials.
+ * Connects to an address.
  *
- * @param address Where to.
+ * @param address The address.
  * @param signal Ends the attempt.
  * @returns The connection.
  * @throws {RpcError} `CONNECTION_LOST`, retryable: nothing has been sent.
- * @throws {Deno.errors.NotCapable} If the program may not do that.
+ * @throws {Deno.errors.NotCapable} If the program lacks the permission.
  */
 export async function dialAddress(address: Address, signal: AbortSignal): Promise<Transport> {
   const problem = address.tls && tlsProblem(address.tls);
@@ -58,14 +58,14 @@ async function open({ port, path, tls, ...address }: Address, signal: AbortSigna
     const { dialWithCertificate } = await import("./tls_socket.ts");
     return Object.assign(await dialWithCertificate({ hostname, port }, tls, signal));
   }
-  // Not by `Deno.connectTls`: it leaves Nagle's algorithm on, by which a request waits for an earlier one to be acknowledged.
+  // Not `Deno.connectTls`: it leaves Nagle's algorithm on, so requests wait for the acknowledgement of earlier ones.
   const conn = await Deno.connect({ hostname, port, signal });
   conn.setNoDelay(true);
   const secured = await Deno.startTls(conn, { hostname, caCerts: tls.ca === undefined ? undefined : [tls.ca] });
   const abandon = () => closeQuietly(secured);
   signal.addEventListener("abort", abandon, { once: true });
   try {
-    // Now, and not with the first call: what is wrong with a certificate is said here.
+    // Shake hands now, so that a problem with a certificate is reported here and not by the first call.
     await secured.handshake();
     return socketTransport(secured);
   } catch (error) {
@@ -76,22 +76,22 @@ async function open({ port, path, tls, ...address }: Address, signal: AbortSigna
   }
 }
 
-/** An address for people. */
+/** A readable address. */
 export function textOf({ hostname, port, path }: Address): string {
   return addressText(
     path === undefined ? { transport: "tcp", hostname: withoutBrackets(hostname), port } : { transport: "unix", path },
   );
 }
 
-/** Makes a connection; the signal says that nobody wants it any more. */
+/** Makes a connection; the signal aborts when the connection is no longer needed. */
 export type Dial = (signal: AbortSignal) => Promise<Transport>;
 
 /**
- * Dials, for so long and no longer, also where the dial knows nothing of signals.
+ * Dials with a time limit, even if `dial` ignores its signal.
  *
- * @param dial What makes the connection.
- * @param clock Whose time.
- * @param wanted Aborted when nobody wants the connection any more, or when it takes too long.
+ * @param dial Makes the connection.
+ * @param clock The clock.
+ * @param wanted Aborted when the connection is no longer needed or takes too long.
  * @returns The connection.
  */
 export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortController): Promise<Transport> {
@@ -103,12 +103,12 @@ export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortControll
   const { signal } = wanted;
   const { promise: unwanted, reject } = Promise.withResolvers<never>();
   signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  // A dial that throws, and makes no promise, is one that failed all the same.
+  // A `dial` that throws synchronously counts as a failed dial.
   const dialed = Promise.try(dial, signal);
   try {
     return checked(await Promise.race([dialed, unwanted]));
   } catch (error) {
-    // What comes too late is closed.
+    // Close a connection that comes too late.
     if (signal.aborted) dialed.then(checked).then(closeTransport).catch(ignore);
     throw error;
   } finally {
@@ -116,17 +116,17 @@ export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortControll
   }
 }
 
-/** A dial is a user's function, and may give anything. */
+/** Checks the result of `dial`, which may be a user's function. */
 function checked(transport: Transport): Transport {
   if (typeof transport?.read === "function" && typeof transport.write === "function") return transport;
   throw new TypeError(
-    "Cannot use what dial() gave: it must be a transport; fromStreams() makes one of a pair of streams",
+    "Cannot use the result of dial(): it must be a transport; fromStreams() makes one from a pair of streams",
   );
 }
 
 function ignore(): void {}
 
-/** The error of a dial that failed. */
+/** The error for a failed dial. */
 export function unreachable(address: string, cause: unknown): RpcError {
   const reason = cause instanceof Deno.errors.ConnectionRefused
     ? "connection refused; is the server running?"

@@ -1,8 +1,8 @@
 /**
- * Where connections come from: TCP, TLS, mutual TLS or a unix socket, behind one face.
+ * Listens on TCP, TLS, mutual TLS or a unix socket, with one interface for all of them.
  *
- * In: an address, and certificates if there are any. Out: an {@linkcode Acceptor}. Refused: an address in use, a
- * certificate or key that is none, a path together with TLS; each by an error that says so.
+ * In: an address, and optional certificates. Out: an {@linkcode Acceptor}. Refused: an address in use, an invalid
+ * certificate or key, a path together with TLS; the error names the problem.
  */
 
 import { withoutBrackets } from "./address.ts";
@@ -16,43 +16,43 @@ import { listenUnix } from "./unix.ts";
 export interface ListenOptions {
   /** The address. */
   hostname: string;
-  /** The port; 0 is any that is free. */
+  /** The port; 0 picks a free one. */
   port: number;
-  /** The path of a unix socket, in place of an address and a port. */
+  /** The path of a unix socket, instead of an address and a port. */
   path?: string;
-  /** Speaks TLS. */
+  /** Uses TLS. */
   tls?: ServerTls;
-  /** Lets several listeners share the port, each with its part of the connections. */
+  /** Lets several listeners share the port; each gets part of the connections. */
   reusePort?: boolean;
-  /** How long a TLS handshake may take. */
+  /** The time limit of a TLS handshake. */
   handshakeTimeoutMs: number;
-  /** Connections there may be at once. */
+  /** The largest number of open connections. */
   maxConnections: number;
-  /** Whose time. */
+  /** The clock. */
   clock: Clock;
 }
 
-/** Gives one connection after the other. */
+/** A source of connections. */
 export interface Acceptor {
-  /** The address listened on, or the path. */
+  /** The address, or the path. */
   readonly hostname: string;
-  /** The port listened on; 0 for a path. */
+  /** The port; 0 for a path. */
   readonly port: number;
-  /** Both, for people. */
+  /** Address and port as readable text. */
   readonly address: string;
   /** The next connection. Rejects with `BadResource` once the acceptor has been closed. */
   accept(): Promise<Transport>;
-  /** Accepts no more. What has been accepted stays. */
+  /** Stops accepting. Accepted connections stay open. */
   close(): void;
 }
 
 /**
- * Starts to listen.
+ * Starts listening.
  *
- * @param options Where, and how.
- * @returns What gives the connections.
- * @throws {TypeError} If a certificate or the key is none, or TLS is wanted on a path.
- * @throws {Deno.errors.AddrInUse} If something else listens there.
+ * @param options The address and settings.
+ * @returns The source of connections.
+ * @throws {TypeError} If a certificate or key is invalid, or TLS is requested on a path.
+ * @throws {Deno.errors.AddrInUse} If the address is in use.
  */
 export async function listen(options: ListenOptions): Promise<Acceptor> {
   const { port, path, tls, reusePort = false } = options;
@@ -64,7 +64,7 @@ export async function listen(options: ListenOptions): Promise<Acceptor> {
   if (tls !== undefined) {
     const problem = tlsProblem(tls);
     if (problem !== undefined) throw new TypeError(`Cannot use TLS: ${problem}`);
-    // Loaded by those who need it: it brings the runtime's Node interface with it.
+    // Imported only if needed, because it loads the runtime's Node interface.
     const { TlsAcceptor } = await import("./tls_acceptor.ts");
     return await TlsAcceptor.listen({ ...options, hostname, tls, reusePort });
   }
@@ -72,7 +72,7 @@ export async function listen(options: ListenOptions): Promise<Acceptor> {
   return new SocketAcceptor(listener, listener.addr);
 }
 
-/** Accepts sockets of the runtime's own kind. */
+/** Accepts sockets of Deno's own kind. */
 class SocketAcceptor implements Acceptor {
   readonly hostname: string;
   readonly port: number;
@@ -92,7 +92,7 @@ class SocketAcceptor implements Acceptor {
       return socketTransport(conn);
     } catch (error) {
       closeQuietly(conn);
-      // The client was gone before its socket was set up; the listener is as it was.
+      // The client left before its socket was set up. The listener still works.
       throw error instanceof Deno.errors.BadResource ? new Deno.errors.NotConnected(error.message) : error;
     }
   }

@@ -3,7 +3,7 @@
 import { fromStreams, type Transport } from "./transport.ts";
 
 /**
- * Two ends of a connection in memory: what is written at one end is read at the other.
+ * Two connected transports in memory: bytes written to one are read from the other.
  *
  * @returns The two ends.
  *
@@ -30,7 +30,7 @@ export function memoryPair(): [Transport, Transport] {
   ];
 }
 
-// As a kernel does: who has written a chunk may write over it.
+// Copied, as a kernel does, so that a writer may reuse its buffer.
 function copy(chunk: Uint8Array, controller: TransformStreamDefaultController<Uint8Array>): void {
   controller.enqueue(chunk.slice());
 }

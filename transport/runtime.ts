@@ -1,11 +1,11 @@
-/** What packline asks of the runtime beside sockets: so nothing above this folder names the runtime. */
+/** Uses of the runtime other than sockets, so that no module outside this folder names the runtime. */
 
-/** A value as the runtime shows it to people, so many containers deep. */
+/** A readable form of a value, with an optional limit on nested containers. */
 export function inspect(value: unknown, depth?: number): string {
   return Deno.inspect(value, depth === undefined ? {} : { depth });
 }
 
-/** Whether an error says that the program may not do something: that is the program's matter, not the network's. */
+/** Whether an error means a missing permission, which is the program's mistake and not a network failure. */
 export function isDenied(error: unknown): boolean {
   return error instanceof Deno.errors.NotCapable;
 }

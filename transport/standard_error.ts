@@ -1,30 +1,30 @@
 /**
- * Lines on stderr that nobody waits for. `console.error` waits until a full pipe is read, and all connections of a server
- * with it.
+ * Writes lines to stderr without blocking. `console.error` blocks while a pipe is full, and with it all connections of
+ * a server.
  *
- * In: lines. Out: the same, in their order, one write at a time and beside the event loop. While stderr takes nothing, some
- * lines are kept; the rest are counted, and the count is written once stderr takes lines again.
+ * In: lines. Out: the same lines in order, written one at a time and asynchronously. While stderr is blocked, some
+ * lines are kept; the rest are dropped and counted, and the count is written later. Refused: nothing.
  */
 
-/** What is kept while stderr takes nothing. */
+/** The most text kept while stderr is blocked. */
 const MAX_WAITING_CHARS = 64 * 1024;
 
-/** How long the end of a program may wait for its last lines. */
+/** The longest wait for the last lines at the end of a program. */
 const FLUSH_MS = 500;
 
-/** Writes lines to an output that may stand still. */
+/** Writes lines to an output that may block. */
 export class LineWriter {
   readonly #write: (bytes: Uint8Array) => Promise<number>;
   #waiting = "";
   #leftOut = 0;
   #writing: Promise<void> | undefined;
 
-  /** @param write Writes some of the bytes, and answers how many. */
+  /** @param write Writes some of the bytes and returns how many. */
   constructor(write: (bytes: Uint8Array) => Promise<number>) {
     this.#write = write;
   }
 
-  /** Writes a line, or counts it. Never throws. */
+  /** Writes a line, or drops and counts it. Never throws. */
   write(line: string): void {
     if (this.#waiting.length + line.length > MAX_WAITING_CHARS) {
       this.#leftOut++;
@@ -34,7 +34,7 @@ export class LineWriter {
     this.#writing ??= this.#writeAll();
   }
 
-  /** Resolves when all lines have been written, or when that takes too long. Never rejects. */
+  /** Resolves when all lines are written or the time is up. Never rejects. */
   async flush(): Promise<void> {
     if (this.#writing === undefined) return;
     const { promise: late, resolve } = Promise.withResolvers<void>();
@@ -45,9 +45,7 @@ export class LineWriter {
 
   async #writeAll(): Promise<void> {
     while (this.#waiting !== "") {
-      const note = this.#leftOut === 0
-        ? ""
-        : `packline: ${this.#leftOut} lines are left out: stderr did not take them\n`;
+      const note = this.#leftOut === 0 ? "" : `packline: dropped ${this.#leftOut} lines: stderr was blocked\n`;
       const text = this.#waiting + note;
       this.#waiting = "";
       this.#leftOut = 0;
@@ -55,7 +53,7 @@ export class LineWriter {
         let bytes = new TextEncoder().encode(text);
         while (bytes.length > 0) bytes = bytes.subarray(await this.#write(bytes));
       } catch {
-        // Nobody can read it any more, and there is nobody else to tell.
+        // The output is closed. There is nowhere else to report this.
       }
     }
     this.#writing = undefined;

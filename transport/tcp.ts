@@ -1,20 +1,20 @@
 /**
- * A `Deno.Conn` as a transport. Its own streams are not used: `conn.readable` closes the whole connection at the peer's half
- * close, and allocates 64 KiB a read.
+ * Wraps a `Deno.Conn` as a transport. It does not use `conn.readable`, which closes the whole connection when the peer
+ * half-closes it, and allocates 64 KiB for each read.
  *
- * In: an open connection. Out: its {@linkcode Transport}. Refused: nothing; the errors of the socket pass through.
+ * In: an open connection. Out: its {@linkcode Transport}. Refused: nothing; socket errors pass through unchanged.
  */
 
 import { closeQuietly, type Transport } from "./transport.ts";
 
 /**
- * The transport of a connection.
+ * Makes a transport of a connection.
  *
- * @param conn An open connection; from now on, only the transport may read, write or close it.
- * @returns The transport; `close()` closes the socket, and ends a read or a write that waits.
+ * @param conn An open connection, which only the transport may use from now on.
+ * @returns The transport; `close()` closes the socket and ends pending reads and writes.
  */
 export function socketTransport(conn: Deno.Conn): Transport {
-  // Small frames must not wait for the acknowledgement of the one before (PROTOCOL.md, "Roles and transport").
+  // A small frame must not wait for the acknowledgement of the previous one (PROTOCOL.md, "Roles and transport").
   if ("setNoDelay" in conn) (conn as Deno.TcpConn).setNoDelay(true);
   return new SocketTransport(conn);
 }
@@ -53,7 +53,7 @@ class SocketTransport implements Transport {
   }
 }
 
-/** An address for people: `127.0.0.1:1235`, `[::1]:1235`, or a path. */
+/** A readable address: `127.0.0.1:1235`, `[::1]:1235`, or a path. */
 export function addressText(address: Deno.Addr): string {
   if (!("hostname" in address)) return "path" in address ? `unix:${address.path}` : address.transport;
   const hostname = address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname;

@@ -1,16 +1,16 @@
 /**
- * Listening with TLS, by way of `node:tls`, which the runtime carries, for what `Deno.listenTls` cannot do:
+ * Listens with TLS through `node:tls`, which is part of the runtime, for two things that `Deno.listenTls` cannot do:
  *
  * - ask a client for its certificate;
- * - send a small reply at once. It leaves Nagle's algorithm on, with no switch for it, so that a reply which follows another
- *   waits for the acknowledgement of the one before: 40 ms, where the peer has nothing to send.
+ * - send a small reply at once. `Deno.listenTls` cannot turn off Nagle's algorithm, so a reply that follows another
+ *   one waits up to 40 ms for an acknowledgement.
  *
- * In: an address and certificates. Out: connections whose handshake is over, and whose other end has been checked. Refused:
- * whoever does not come through the handshake, in time; it is closed, and nobody behind the acceptor hears of it.
+ * In: an address and certificates. Out: connections after their handshake and the check of the client. Refused: a
+ * client that does not complete the handshake in time; it is closed and not reported.
  *
- * Node's listener, as the runtime has it, has one flaw: where a connection comes and the process has no file descriptor
- * left, it accepts no more, then or later, and says nothing. So the acceptor looks after it: when it has heard of no client
- * for a while, it is one itself, and where that goes unnoticed it listens anew.
+ * Node's listener has a flaw in this runtime: if a connection comes while the process has no free file descriptor, it
+ * silently stops accepting forever. So after some time without clients, the acceptor connects to itself, and listens
+ * again if that goes unnoticed.
  */
 
 import type { Socket } from "node:net";
@@ -24,40 +24,40 @@ import type { ServerTls } from "./tls.ts";
 import { peerOf, tlsTransport } from "./tls_socket.ts";
 import type { Transport } from "./transport.ts";
 
-/** Handshakes under way at once, unless something else is said. */
+/** The default number of concurrent handshakes. */
 const MAX_HANDSHAKES = 512;
 
-/** How often it is looked whether the listener lives, and how long a connection may take to be noticed. */
+/** How often the listener is checked, and how long it may take to notice a connection. */
 const LOOK_MS = 5_000;
 const NOTICE_MS = 1_000;
 
-/** Where others share the port, the kernel chooses who gets a connection: so many looks reach this listener all but surely. */
+/** On a shared port the kernel picks a listener for each connection: this many attempts almost surely reach ours. */
 const SHARED_LOOKS = 32;
 
-/** The types do not know that a port can be shared. */
+/** The types lack `reusePort`. */
 type ListenOptions = Parameters<Server["listen"]>[0];
 
-/** What the acceptor is given. */
+/** Options of the acceptor. */
 export interface TlsListenOptions {
   /** The address. */
   hostname: string;
-  /** The port; 0 is any that is free. */
+  /** The port; 0 picks a free one. */
   port: number;
   /** Lets several listeners share the port. */
   reusePort: boolean;
-  /** The certificate, its key, and whose clients are let in. */
+  /** The certificate, its key, and the authority for client certificates. */
   tls: ServerTls;
-  /** How long a handshake may take. */
+  /** The time limit of a handshake. */
   handshakeTimeoutMs: number;
-  /** Handshakes under way at once. With one more, the oldest ends: it is the one least likely to come to anything. */
+  /** The largest number of concurrent handshakes. One more ends the oldest, which is the least likely to complete. */
   maxHandshakes?: number;
-  /** Connections that are accepted at once. */
+  /** The largest number of open connections. */
   maxConnections: number;
-  /** Whose time. */
+  /** The clock. */
   clock: Clock;
 }
 
-/** Accepts clients that have come through the handshake. */
+/** Accepts clients that have completed the handshake. */
 export class TlsAcceptor implements Acceptor {
   readonly hostname: string;
   readonly port: number;
@@ -68,7 +68,7 @@ export class TlsAcceptor implements Acceptor {
   readonly #waiting: Transport[] = [];
   #accepting: PromiseWithResolvers<Transport> | undefined;
   #closed = false;
-  /** Connections that the listener has told of; how many at the last look; whether it has since been found alive. */
+  /** Connections reported by the listener; how many at the last check; whether it has been found alive since. */
   #begun = 0;
   #begunBefore = 0;
   #alive = true;
@@ -90,15 +90,15 @@ export class TlsAcceptor implements Acceptor {
     });
     server.on("tlsClientError", (_error, socket) => socket.destroy());
     server.on("secureConnection", (socket) => this.#take(socket));
-    server.on("error", ignore); // from here on only of a listener that begins anew, which is looked after
+    server.on("error", ignore); // from now on only from listening again, which is checked
     this.#lookLater();
   }
 
-  /** Listens. */
+  /** Starts listening. */
   static async listen(options: TlsListenOptions): Promise<TlsAcceptor> {
     const { hostname, port, reusePort, tls: { cert, key, ca }, maxConnections } = options;
-    // What stands in the way is said by the runtime's own listener, in the same words as without TLS. It looks up a name as
-    // well; Node's listener would throw beside the call where its address is not allowed.
+    // Deno's listener first: its errors are the same as without TLS. It also resolves a name; Node's listener would
+    // throw outside the call if the address is not allowed.
     const first = Deno.listen({ hostname, port, reusePort });
     const address = first.addr.hostname;
     first.close();
@@ -107,7 +107,7 @@ export class TlsAcceptor implements Acceptor {
     const server = createServer(
       {
         ...{ cert, key, ca, requestCert: mutual, rejectUnauthorized: mutual, allowHalfOpen: true, noDelay: true },
-        handshakeTimeout: MAX_TIMER_MS, // it is watched here: there, the socket would stay open
+        handshakeTimeout: MAX_TIMER_MS, // `Handshakes` has the limit: Node's would leave the socket open
       } as Parameters<typeof createServer>[0],
     );
     server.maxConnections = maxConnections + (options.maxHandshakes ?? MAX_HANDSHAKES) + 1;
@@ -142,7 +142,7 @@ export class TlsAcceptor implements Acceptor {
     this.#handshakes.end(socket);
     const mutual = this.#options.tls.ca !== undefined;
     const certificate = mutual ? identityOf(socket.getPeerCertificate()) : undefined;
-    // A resumed session has no new check of its certificate, which may have expired meanwhile.
+    // A resumed session does not check its certificate again, which may have expired.
     if (this.#closed || mutual && !(socket.authorized && certificate !== undefined)) {
       socket.destroy();
       return;
@@ -165,7 +165,7 @@ export class TlsAcceptor implements Acceptor {
     );
   }
 
-  /** Looks whether the listener lives: not while clients come, and once in a silence behind them. */
+  /** Checks the listener: not while clients come, and once in each silence after them. */
   async #look(): Promise<void> {
     const heard = this.#begun > this.#begunBefore;
     this.#begunBefore = this.#begun;
@@ -176,14 +176,14 @@ export class TlsAcceptor implements Acceptor {
     if (!this.#alive && !this.#closed) this.#listenAnew();
   }
 
-  /** Connects, to see whether the listener tells of it. */
+  /** Connects to the listener, to see whether it notices. */
   async #isNoticed(): Promise<boolean> {
     const { hostname, port } = this;
     const looks = Array.from(
       { length: this.#options.reusePort ? SHARED_LOOKS : 1 },
       () => Deno.connect({ hostname, port }).catch(() => undefined),
     );
-    // Nobody listens where all fail, since to listen anew has failed; or there is still no file descriptor.
+    // If all fail, an earlier attempt to listen again has failed, or there is still no free file descriptor.
     const conns = (await Promise.all(looks)).filter((conn) => conn !== undefined);
     const noticed = conns.length > 0 && (this.#begun > this.#begunBefore || await this.#noticesOne());
     for (const conn of conns) {
@@ -193,7 +193,7 @@ export class TlsAcceptor implements Acceptor {
     return noticed;
   }
 
-  /** Whether the listener tells of a connection soon. */
+  /** Whether the listener soon reports a connection. */
   async #noticesOne(): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const timer = this.#options.clock.setTimer(() => resolve(false), NOTICE_MS, false);
@@ -211,12 +211,12 @@ export class TlsAcceptor implements Acceptor {
   }
 }
 
-/** The connections that are in the middle of their handshake. */
+/** The connections in their handshake. */
 class Handshakes {
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   readonly #most: number;
-  /** By the peer's address, which is all that the socket before the handshake and the one after it have in common. */
+  /** By the peer's address: the only thing that the sockets before and after the handshake have in common. */
   readonly #sockets = new Map<string, { socket: Socket; timer: Timer }>();
 
   constructor({ clock, handshakeTimeoutMs, maxHandshakes = MAX_HANDSHAKES }: TlsListenOptions) {
@@ -233,7 +233,7 @@ class Handshakes {
     const peer = peerOf(socket);
     const timer = this.#clock.setTimer(() => this.abandon(peer), this.#timeoutMs, false);
     this.#sockets.set(peer, { socket, timer });
-    socket.on("error", ignore); // what goes wrong before the handshake is over concerns nobody else
+    socket.on("error", ignore); // errors during the handshake are not reported
     socket.once("close", () => {
       if (this.#sockets.get(peer)?.socket === socket) this.#forget(peer);
     });
@@ -247,7 +247,7 @@ class Handshakes {
     for (const peer of [...this.#sockets.keys()]) this.abandon(peer);
   }
 
-  /** Ends a handshake, unless it has ended. */
+  /** Ends a handshake if it is still running. */
   abandon(peer: string): void {
     this.#sockets.get(peer)?.socket.destroy();
     this.#forget(peer);

@@ -1,10 +1,10 @@
 /**
- * A TLS socket of `node:tls`, which the runtime carries, as a transport; and how a client gets one.
+ * Wraps a TLS socket of `node:tls`, which is part of the runtime, as a transport, and dials one for a client.
  *
- * The runtime's own TLS has two lacks: a socket of its `connectTls` has Nagle's algorithm on, with no switch for it, and one
- * of its `startTls`, which can be given a connection that has it off, cannot show a certificate. Node's can do both.
+ * Deno's own TLS cannot do both of these: `connectTls` cannot turn off Nagle's algorithm, and `startTls`, which can use
+ * a connection that has it off, cannot send a client certificate.
  *
- * In: a socket, or an address and certificates. Out: a transport. Refused: a server that cannot be trusted, or cannot be reached.
+ * In: a socket, or an address and certificates. Out: a transport. Refused: an untrusted or unreachable server.
  */
 
 import type { Buffer } from "node:buffer";
@@ -16,20 +16,20 @@ import { type ClientTls, PEER_EXPIRED, PEER_TOO_EARLY } from "./tls.ts";
 import { fromStreams, type Transport } from "./transport.ts";
 
 /**
- * Connects, and shows a certificate.
+ * Connects with a client certificate.
  *
- * @param address Where to, by name or address and port.
- * @param tls Whom to trust, and the client's own certificate and key.
+ * @param address The host name or address, and the port.
+ * @param tls The authority to trust, and the client's own certificate and key.
  * @param signal Ends the attempt.
- * @returns The connection, once the server has been checked. It checks the client later, and breaks off if need be.
+ * @returns The connection, once the server is checked. The server checks the client later and may then close it.
  */
 export async function dialWithCertificate(
   { hostname, port }: { hostname: string; port: number },
   { ca, cert, key }: ClientTls,
   signal: AbortSignal,
 ): Promise<Transport> {
-  // Who is not to be trusted is refused below, where its certificate can be looked at. A variable, since the types do not
-  // know `allowHalfOpen` here.
+  // An untrusted server is rejected below, where its certificate can be read. A variable, because the types lack
+  // `allowHalfOpen` here.
   const options = { host: hostname, port, ca, cert, key, allowHalfOpen: true, rejectUnauthorized: false };
   const socket = connect(options);
   const { promise: secured, resolve, reject } = Promise.withResolvers<void>();
@@ -39,12 +39,12 @@ export async function dialWithCertificate(
   };
   socket.setNoDelay(true);
   socket.on("error", reject);
-  socket.once("close", () => reject(new Deno.errors.ConnectionReset("the peer broke off the handshake")));
+  socket.once("close", () => reject(new Deno.errors.ConnectionReset("the peer ended the handshake")));
   socket.once("secureConnect", () => socket.authorized === true ? resolve() : reject(distrustOf(socket)));
   signal.addEventListener("abort", abandon, { once: true });
   try {
     await secured;
-    return tlsTransport(socket, { silentEnd: new Deno.errors.ConnectionReset(TURNED_AWAY) });
+    return tlsTransport(socket, { silentEnd: new Deno.errors.ConnectionReset(REJECTED) });
   } catch (error) {
     socket.destroy();
     const refused = (error as { code?: string }).code === "ECONNREFUSED";
@@ -54,27 +54,24 @@ export async function dialWithCertificate(
   }
 }
 
-/**
- * Why a server is not trusted. A certificate that vouches for itself and has expired is, to Node, merely one that nobody has
- * signed.
- */
+/** Why a server is not trusted. Node reports an expired self-signed certificate only as self-signed. */
 function distrustOf(socket: TLSSocket): Error {
   const { valid_from, valid_to } = socket.getPeerCertificate();
-  const now = Date.now(); // the calendar's time, since that is what a certificate states
+  const now = Date.now(); // a certificate states calendar time
   if (now > Date.parse(valid_to)) return new Error(PEER_EXPIRED);
   if (now < Date.parse(valid_from)) return new Error(PEER_TOO_EARLY);
   const code = String(socket.authorizationError);
   return Object.assign(new Error(code), { code });
 }
 
-/** A server that does not accept a certificate need not say so. */
-const TURNED_AWAY = "the server broke off at once, as one does that does not accept the certificate of this side";
+/** A server may reject a certificate without saying so. */
+const REJECTED = "the server closed the connection at once; it may have rejected this side's certificate";
 
 /**
- * A socket of Node's kind as a transport.
+ * Makes a transport of a Node socket.
  *
  * @param socket The socket, its handshake done.
- * @param options `certificate`: what the peer's says, if it has been checked; `silentEnd`: what it means if the peer ends the connection before it has said anything; by default, nothing.
+ * @param options `certificate`: the peer's checked identity; `silentEnd`: the error if the peer closes without data.
  */
 export function tlsTransport(
   socket: TLSSocket,
@@ -88,8 +85,8 @@ export function tlsTransport(
       socket.on("data", ({ buffer, byteOffset, byteLength }: Buffer) => {
         if (ended) return;
         silent = false;
-        pause(socket); // one chunk at a time: the stages say when they want the next
-        // Not as a Buffer, whose slice() does not copy.
+        pause(socket); // one chunk at a time: `pull` asks for the next
+        // Not a Buffer, whose slice() does not copy.
         controller.enqueue(new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength));
       });
       const end = (close: () => void) => {
@@ -117,7 +114,7 @@ export function tlsTransport(
   }, { highWaterMark: 0 });
   const writable = new WritableStream<Uint8Array>({
     start(controller) {
-      // So that a connection that is not read is seen to have broken.
+      // So that a broken connection is noticed even if it is not being read.
       socket.once("close", () => controller.error(new Deno.errors.ConnectionReset("the connection is closed")));
     },
     write: (chunk) =>
@@ -138,14 +135,14 @@ export function tlsTransport(
   });
 }
 
-/** The socket below, as the runtime keeps it. */
+/** The TCP socket under the TLS socket, as the runtime stores it. */
 interface Below {
   readonly _handle?: { readonly _parent?: { readStop?(): unknown; readStart?(): unknown } } | null;
 }
 
 /**
- * Reads no more. The runtime pauses what is decrypted alone, and goes on reading the socket below, without end: a peer that sends
- * on would fill the memory.
+ * Stops reading. The runtime pauses only the decrypted side and keeps reading the TCP socket, so a peer that keeps
+ * sending would fill the memory.
  */
 function pause(socket: TLSSocket): void {
   socket.pause();
@@ -158,15 +155,15 @@ function resume(socket: TLSSocket): void {
 }
 
 /**
- * Whether the peer has reset a connection. The runtime shows that as an end in order, or not at all while nothing is read. The
- * kernel, however, knows no peer of it any more; `remoteAddress` is of no use for that, since it is kept.
+ * Whether the peer has reset a connection. The runtime reports a reset as a normal end, or not at all while nothing is
+ * read. But the kernel then has no peer address; `remoteAddress` does not show that, because it is cached.
  */
 function isReset(socket: TLSSocket): boolean {
   const { _handle: handle } = socket as { _handle?: { getpeername?(name: object): number } | null };
   return handle?.getpeername !== undefined && handle.getpeername({}) !== 0;
 }
 
-/** Who is at the other end, for people. */
+/** The peer's address as readable text. */
 export function peerOf({ remoteAddress, remotePort }: Socket): string {
   return addressText({ transport: "tcp", hostname: remoteAddress ?? "", port: remotePort ?? 0 });
 }

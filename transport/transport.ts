@@ -1,62 +1,62 @@
 /**
- * The seam between packline and whatever carries its bytes: a socket, TLS, a unix socket, a pair in memory.
+ * The interface to whatever carries the bytes of a connection: a socket, TLS, a unix socket, a pair in memory.
  *
- * Four verbs and a name. Bytes are read into a buffer of the reader's and written out of one of the writer's, as a socket
- * has it: each stream between a socket and its user costs some 3 µs a read, and 4 KiB a connection.
+ * Four methods and a name. Reads fill the caller's buffer and writes send from it, as with sockets, because each stream
+ * in between costs 3 µs for each read and 4 KiB for each connection.
  *
- * In: a pair of streams, for what is not a transport by itself. Out: a {@linkcode Transport}.
+ * In: a pair of streams, or a socket. Out: a {@linkcode Transport}. Refused: streams that are already locked.
  */
 
 import type { PeerCertificate } from "./certificate.ts";
 
-/** What carries the bytes of one connection. A `Deno.Conn` is one as it is. */
+/** Carries the bytes of one connection. A `Deno.Conn` is a transport without changes. */
 export interface Transport {
-  /** Who is at the other end, for people: an address and port, a path. */
+  /** The peer as readable text: an address and port, or a path. */
   readonly peer?: string;
-  /** What the peer's certificate says, where one was asked for and has been checked. */
+  /** The peer's identity, if a certificate was requested and checked. */
   readonly certificate?: PeerCertificate;
   /**
    * Reads some bytes.
    *
-   * @param into Where they go; nobody else writes there until they have come.
-   * @returns How many have come, at least one; `null` at the end of what the peer sends.
+   * @param into Receives the bytes; nothing else may write to it until the read ends.
+   * @returns How many bytes were read, at least one; `null` at the end of the peer's data.
    */
   read(into: Uint8Array): Promise<number | null>;
   /**
-   * Writes some of the bytes, or all.
+   * Writes some or all of the bytes.
    *
-   * @param bytes The bytes, which stay as they are until they are written.
+   * @param bytes The bytes, which must not change until they are written.
    * @returns How many were written.
    */
   write(bytes: Uint8Array): Promise<number>;
-  /** Says that nothing more will be written, and leaves the other direction open. */
+  /** Ends this side's data and leaves the other direction open. */
   closeWrite(): Promise<void>;
-  /** Ends both directions, and what waits in them. Once closed, it may throw. */
+  /** Ends both directions and pending operations. A second call may throw. */
   close(): void;
   /**
-   * Rejects when the connection breaks while nothing is read. A socket has none: an empty write tells. On any other transport
-   * an empty write is not safe: `node:tls` destroys its socket.
+   * Rejects when the connection breaks while nothing is read. A socket does not need this: an empty write shows it. On
+   * other transports an empty write is unsafe: `node:tls` destroys its socket.
    */
   readonly broken?: Promise<void>;
-  /** Looks whether the peer has broken the connection, which is then to show in `broken`; called while nothing is read. */
+  /** Checks whether the peer has broken the connection, so that `broken` rejects; called while nothing is read. */
   look?(): void;
-  /** Says that from now on a read that waits keeps the program alive, as it does from the beginning. */
+  /** A pending read keeps the program alive from now on. This is the default. */
   ref?(): void;
-  /** Says that from now on a read that waits does not keep the program alive: an idle client's need not. */
+  /** A pending read does not keep the program alive from now on, as for an idle client. */
   unref?(): void;
 }
 
 /** A connection as a pair of streams. */
 export interface ByteStreams {
-  /** Bytes from the peer. A chunk may be reused by its source as soon as the next one is asked for. */
+  /** Bytes from the peer. The source may reuse a chunk as soon as the next one is requested. */
   readonly readable: ReadableStream<Uint8Array>;
-  /** Bytes to the peer; closing it says "no more", and leaves the other direction open. */
+  /** Bytes to the peer. Closing it ends this side's data and leaves the other direction open. */
   readonly writable: WritableStream<Uint8Array>;
-  /** Who is at the other end, for people. */
+  /** The peer as readable text. */
   readonly peer?: string;
-  /** What the peer's certificate says, where one was asked for and has been checked. */
+  /** The peer's identity, if a certificate was requested and checked. */
   readonly certificate?: PeerCertificate;
-  /** Frees what the pair holds. */
+  /** Releases the resources of the pair. */
   close?(): void;
   /** As {@linkcode Transport.look}. */
   look?(): void;
@@ -66,23 +66,23 @@ export interface ByteStreams {
   unref?(): void;
 }
 
-/** Read buffers start here, and grow and shrink with the traffic. */
+/** The first size of a read buffer, which grows and shrinks with the traffic. */
 export const FIRST_READ_BYTES = 512;
 
-/** The largest read: what one connection may bring before it is another's turn. */
+/** The largest read: what one connection may deliver before it is another one's turn. */
 export const LARGEST_READ_BYTES = 64 * 1024;
 
-/** One write to a stream at the most: so that a slow but living peer is seen to make progress, as it is on a socket. */
+/** The largest single write to a stream, so that a slow peer is seen to make progress, as on a socket. */
 const LARGEST_WRITE_BYTES = 64 * 1024;
 
 /**
- * Makes a transport of a pair of streams.
+ * Makes a transport from a pair of streams.
  *
- * @param streams The streams, which from now on are the transport's alone.
+ * @param streams The streams, which only the transport may use from now on.
  * @returns The transport.
- * @throws {TypeError} If somebody else reads or writes them already.
+ * @throws {TypeError} If another reader or writer holds them.
  *
- * @example A server behind a pipe of one's own
+ * @example A server on a custom pipe
  * ```ts
  * import { connect, createServer, fromStreams } from "../mod.ts";
  *
@@ -108,7 +108,7 @@ class StreamTransport implements Transport {
   readonly #streams: ByteStreams;
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
-  /** Of the last chunk, what did not fit the buffer. */
+  /** The part of the last chunk that did not fit the buffer. */
   #rest = new Uint8Array(0);
 
   constructor(streams: ByteStreams) {
@@ -122,7 +122,7 @@ class StreamTransport implements Transport {
   }
 
   async read(into: Uint8Array): Promise<number | null> {
-    // An empty chunk is no end.
+    // An empty chunk is not the end.
     while (this.#rest.length === 0) {
       const { done, value } = await this.#reader.read();
       if (done) return null;
@@ -147,7 +147,7 @@ class StreamTransport implements Transport {
   close(): void {
     const reason = new Error("the connection was closed");
     closeTransport({ close: () => this.#streams.close?.() });
-    // A stream that has ended already rejects: that is what was wanted.
+    // A stream that has already ended rejects, which is fine.
     this.#reader.cancel(reason).catch(ignore);
     this.#writer.abort(reason).catch(ignore);
   }
@@ -172,8 +172,8 @@ export async function writeAll(to: Pick<Transport, "write">, bytes: Uint8Array):
 }
 
 /**
- * The buffer for the next read: one twice as large where the last read filled this one, one half as large where it left
- * nearly all of it empty. So a burst does not leave each of ten thousand connections with a large one.
+ * The buffer for the next read: doubled if the last read filled it, halved if the read left most of it empty. So a
+ * burst does not leave ten thousand connections with large buffers.
  */
 export function bufferAfter(buffer: Uint8Array, readBytes: number): Uint8Array {
   const bytes = buffer.length;
@@ -182,7 +182,7 @@ export function bufferAfter(buffer: Uint8Array, readBytes: number): Uint8Array {
   return buffer;
 }
 
-/** Closes a socket or a listener that may be closed already. */
+/** Closes a socket or a listener that may already be closed. */
 export function closeQuietly(resource: { close(): void }): void {
   try {
     resource.close();
@@ -191,12 +191,12 @@ export function closeQuietly(resource: { close(): void }): void {
   }
 }
 
-/** Closes a transport, which may be a user's: what it throws keeps nobody from what is to be done at the end of a connection. */
+/** Closes a transport and ignores its errors, because a user's transport must not stop the rest of the cleanup. */
 export function closeTransport(transport: Pick<Transport, "close">): void {
   try {
     transport.close();
   } catch {
-    // It is of no more use either way.
+    // The connection is over in any case.
   }
 }
 

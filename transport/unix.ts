@@ -1,37 +1,36 @@
 /**
- * Listening on a unix socket: a file that only its owner may open, gone when the listener is.
+ * Listens on a unix socket whose file only its owner may open, and removes the file afterwards.
  *
- * In: a path. Out: a listener. A file that an earlier server left behind is replaced. Refused: a path on which a server
- * answers (`AddrInUse`), and one where something lies that is no socket (`AlreadyExists`).
+ * In: a path. Out: a listener. The file of a dead server is replaced. Refused: a path on which a server answers
+ * (`AddrInUse`), or at which a file exists that is not a socket (`AlreadyExists`).
  *
- * The socket is made in a folder of its own that nobody else can look into, given its mode, and moved from there: so
- * there is no moment at which others could connect, whatever the umask. The folder has a fixed name, the path and
- * `.new`, so that permissions can name it; and while it is there, no other server begins to listen on the path. One that a
- * killed server has left there is removed.
+ * The socket is created in a private folder, given its mode, and moved. So others can never connect, whatever the
+ * umask. The folder has a fixed name, the path and `.new`, so that permissions can name it. It also serves as a lock:
+ * no other server can start to listen on the path meanwhile. A folder left by a killed server is removed.
  */
 
-/** Its owner may connect, nobody else. */
+/** Only the owner may connect. */
 const MODE = 0o600;
 
-/** How long another server may take to begin to listen. */
+/** How long to wait while another server starts to listen. */
 const TAKEN_TRIES = 20;
 const TAKEN_WAIT_MS = 50;
 
-/** A socket that is listened on, and its file. */
+/** A listening socket and its file. */
 export interface UnixListener {
   /** The next connection. */
   accept(): Promise<Deno.UnixConn>;
-  /** Accepts no more, and removes the file. */
+  /** Stops accepting and removes the file. */
   close(): void;
 }
 
 /**
  * Listens on a path.
  *
- * @param path Where the socket is to be.
+ * @param path The path of the socket.
  * @returns The listener; closing it removes the file.
- * @throws {Deno.errors.AddrInUse} If a server answers there.
- * @throws {Deno.errors.AlreadyExists} If something is there that is no socket.
+ * @throws {Deno.errors.AddrInUse} If a server answers on the path.
+ * @throws {Deno.errors.AlreadyExists} If the path exists and is not a socket.
  */
 export async function listenUnix(path: string): Promise<UnixListener> {
   const folder = `${path}.new`;
@@ -44,13 +43,13 @@ export async function listenUnix(path: string): Promise<UnixListener> {
   }
 }
 
-/** The flags without which a program may not listen on a path, an absolute one. */
+/** The permission flags that listening on an absolute path needs. */
 export function permissionsToListen(path: string): string {
   const files = `${path},${path}.new`;
   return `--allow-net=unix:${path},unix:${path}.new/s --allow-read=${files} --allow-write=${files}`;
 }
 
-/** Makes the folder. Another server has it for a moment as it begins to listen; one that was killed then has left it. */
+/** Makes the folder. It may exist for a moment while another server starts, or be left by a killed one. */
 async function makePrivate(folder: string): Promise<void> {
   for (let tries = 0;; tries++) {
     try {
@@ -62,13 +61,13 @@ async function makePrivate(folder: string): Promise<void> {
       await new Promise((resolve) => setTimeout(resolve, TAKEN_WAIT_MS));
     } else if (tries > TAKEN_TRIES || !await removeLeftBehind(folder)) {
       throw new Deno.errors.AlreadyExists(
-        `${folder} exists: another server is about to listen, or it is somebody else's`,
+        `${folder} exists: another server is starting, or the folder has another use`,
       );
     }
   }
 }
 
-/** Removes the folder, if there is nothing in it but a socket on which nobody listens; says whether it did. */
+/** Removes the folder if it holds nothing but a dead socket; returns whether it did. */
 async function removeLeftBehind(folder: string): Promise<boolean> {
   try {
     if (!(await Deno.lstat(folder)).isDirectory) return false;
@@ -95,7 +94,7 @@ async function listenIn(folder: string, path: string): Promise<UnixListener> {
       },
     };
   } catch (error) {
-    listener.close(); // the runtime removes the file that it made, where it made it
+    listener.close(); // the runtime removes the file at its first path
     throw error;
   }
 }
@@ -108,23 +107,23 @@ async function removeStale(path: string): Promise<void> {
     if (error instanceof Deno.errors.NotFound) return;
     throw error;
   }
-  if (!info.isSocket) throw new Deno.errors.AlreadyExists(`${path} exists, and is no socket`);
+  if (!info.isSocket) throw new Deno.errors.AlreadyExists(`${path} exists and is not a socket`);
   try {
     (await Deno.connect({ transport: "unix", path })).close();
   } catch (error) {
     if (!(error instanceof Deno.errors.ConnectionRefused)) throw error;
-    await Deno.remove(path); // nobody listens: the server that made it has died
+    await Deno.remove(path); // its server has died
     return;
   }
   throw new Deno.errors.AddrInUse(`a server answers on ${path}`);
 }
 
-/** Removes a file, unless it has gone or another has taken its place. A file that stays is no harm: see above. */
+/** Removes a file if it is still the same one. A file that stays does no harm: `removeStale` handles it. */
 function removeOwn(path: string, { dev, ino }: Pick<Deno.FileInfo, "dev" | "ino">): void {
   try {
     const found = Deno.lstatSync(path);
     if (found.dev === dev && found.ino === ino) Deno.removeSync(path);
   } catch {
-    // It has gone.
+    // It no longer exists.
   }
 }

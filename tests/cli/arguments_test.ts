@@ -30,7 +30,7 @@ Deno.test("readArguments() takes a short name for a long one", () => {
     assertEquals(read("PING", ...args), { flags: { connections: 50 }, words: ["PING"] });
   }
   assertThrows(() => read("-c", "1", "--connections", "2"), UsageError, "--connections is given 2 times");
-  assertThrows(() => read("-c", "1.5"), UsageError, "--connections 1.5: it must be a whole number from 1 up");
+  assertThrows(() => read("-c", "1.5"), UsageError, "--connections 1.5: it must be a whole number of at least 1");
   assertThrows(() => read("-undefined"), UsageError, "unknown flag -undefined");
 });
 

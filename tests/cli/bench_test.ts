@@ -159,7 +159,7 @@ PING: 4 calls in 0.500 s; 1 connection, 2 in flight on each
 
 8 calls/s
 
-latency in ms, percentiles to 0.5 %:
+latency in ms, percentiles within 0.5 %:
      min      mean       p50       p90       p99     p99.9       max
    10.00     10.00     10.00     10.00     10.00     10.00     10.00
 

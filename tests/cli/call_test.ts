@@ -77,15 +77,15 @@ Deno.test("parameters are JSON where they parse as such, else text, and stand be
 
 Deno.test("readCall() refuses what is no call", () => {
   const refused: [words: string[], text: string][] = [
-    [[], "say which command to call"],
-    [["PING", "x"], '"x" is no parameter: write key=value'],
-    [["GREET", "=1"], '"=1" is no parameter'],
-    [["DELAY", "1", "2"], '"2" is no parameter'],
+    [[], "specify a command to call"],
+    [["PING", "x"], '"x" is not a parameter: write key=value'],
+    [["GREET", "=1"], '"=1" is not a parameter'],
+    [["DELAY", "1", "2"], '"2" is not a parameter'],
     [["DELAY", "1", "sleep=2"], 'the parameter "sleep" is given twice'],
     [["GREET", "a=1", "a=1"], 'the parameter "a" is given twice'],
     [["GREET", "seq=1"], '"seq" is reserved'],
     [["GREET", "$a=1"], '"$a" is reserved'],
-    [["GREET", "a=1e400"], "1e400 is beyond the largest number"],
+    [["GREET", "a=1e400"], "1e400 is out of range"],
   ];
   for (const [words, text] of refused) assertThrows(() => readCall(words), UsageError, text);
 });

@@ -116,11 +116,11 @@ testWith(["openssl"], "what is wrong with certificates is told by flags and file
       permissions: ["--allow-net", "--allow-read"],
     });
   const path = (name: string) => `${folder.path}/${name}`;
-  const untrusted = /is signed by nobody who is trusted here; name its authority with --ca\n$/;
+  const untrusted = / is not signed by a trusted authority; pass its authority with --ca\n$/;
   const wrong: [args: string[], stderr: RegExp][] = [
     [["--tls"], untrusted],
     [["--ca", path("other")], untrusted],
-    [["--ca", path("ownKey")], /^packline: cannot use --ca \S+ownKey: the authority is not PEM text\n$/],
+    [["--ca", path("ownKey")], /^packline: cannot use --ca \S+ownKey: the certificate authority is not PEM text\n$/],
     [
       ["--cert", path("own"), "--key", path("otherKey")],
       /^packline: cannot use --cert \S+own, --key \S+otherKey: the private key does not belong to the certificate\n$/,

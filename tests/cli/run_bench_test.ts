@@ -10,7 +10,7 @@ Deno.test("--bench tells how fast it was, and the server has seen every call", a
   assertEquals([code, stderr], [0, ""]);
   assertMatch(
     stdout,
-    /^PING: 2,000 calls in \d+\.\d+ s; 5 connections, 16 in flight on each\n\n[\d,]+ calls\/s\n\nlatency in ms, percentiles to 0\.5 %:\n +min +mean +p50 +p90 +p99 +p99\.9 +max\n( +\d+\.\d+){7}\n\n/,
+    /^PING: 2,000 calls in \d+\.\d+ s; 5 connections, 16 in flight on each\n\n[\d,]+ calls\/s\n\nlatency in ms, percentiles within 0\.5 %:\n +min +mean +p50 +p90 +p99 +p99\.9 +max\n( +\d+\.\d+){7}\n\n/,
   );
   assertMatch(stdout, /^ +<= \S+ +#+ +\d+\.\d\d % +[\d,]+\n/m);
   const { res } = JSON.parse((await runClient(server.port, "STATS", "--json")).stdout);
@@ -67,7 +67,7 @@ Deno.test("--bench ends in its time, or soon, where the server has gone", async 
     const { code, stdout, stderr } = await output;
     assertEquals([code, new TextDecoder().decode(stderr)], [
       3,
-      "packline: the server has gone: no connection is left\n",
+      "packline: the server is gone: no connection is left\n",
     ]);
     const { settled, unanswered } = JSON.parse(new TextDecoder().decode(stdout));
     assert(settled >= 100 && unanswered === 4, `${settled} settled, ${unanswered} not`);

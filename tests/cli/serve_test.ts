@@ -7,7 +7,7 @@ import { connect } from "../../client.ts";
 import { DEFAULT_LIMITS, LIMIT_NAMES, MAY_BE_ENDLESS } from "../../limits.ts";
 import { frame, runScript, ServerScript } from "./scripts.ts";
 
-const STOPPING = "packline: stopping, within 10 s; a second signal ends it at once";
+const STOPPING = "packline: stopping within 10 s; a second signal ends it at once";
 
 Deno.test("the server says in one line where it listens", async () => {
   await using server = await ServerScript.start();
@@ -80,7 +80,7 @@ Deno.test("a command line that makes no sense is one line and exit code 2", asyn
     [["--max-depth=x"], "--max-depth x: it must be a whole number from 1 to 1000"],
     [["--grace", "-1"], "--grace -1: a time is a number of seconds from 0, up to 2147483.647"],
     [["--bogus\x1b[2J"], "unknown flag --bogus\\u001b[2J"],
-    [["stray"], 'there is nothing to do with "stray"'],
+    [["stray"], 'unexpected argument "stray"'],
   ];
   await Promise.all(refused.map(async ([args, text]) => {
     const outcome = await runScript("server", args, { permissions: [] });

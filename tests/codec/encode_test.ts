@@ -219,7 +219,8 @@ Deno.test("encode refuses a message that weighs more than a reader takes, to the
   assertEquals(decode(encode(largest)), largest);
   const [{ error }] = encoding.refused;
   assert(
-    error instanceof EncodeError && error.message === "Cannot encode what takes more than 8388608 bytes of memory",
+    error instanceof EncodeError &&
+      error.message === "Cannot encode a message that takes more than 8388608 bytes of memory",
   );
   assertThrows(() => decode(encode({ a: [...largest.a, 1], b: 2 })), DecodeError, "more than 8388608 bytes");
 });

@@ -28,7 +28,7 @@ const UNSENDABLE: [value: unknown, kind: string][] = [
   [Object(1), "a Number"],
   [new Error("x"), "an Error"],
   [Promise.resolve(), "a Promise"],
-  [Object.create({ inherited: 1 }), "an object with a prototype of its own"],
+  [Object.create({ inherited: 1 }), "an object with a custom prototype"],
   [2n ** 64n, "an integer of more than 64 bits"],
 ];
 

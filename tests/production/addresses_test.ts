@@ -141,21 +141,21 @@ const REFUSED: [options: Record<string, unknown>, text: string][] = [
   ],
   [{ clock: null }, "Cannot use null as clock: it must be an object"],
   [{ commands: null }, "Cannot use null as commands: it must be an object"],
-  [{ hostName: "::1" }, 'Cannot use "hostName": there is no such option; there are hostname, port, '],
+  [{ hostName: "::1" }, 'Cannot use "hostName": unknown option; the options are hostname, port, '],
 ];
 
 const SERVERS_OWN: typeof REFUSED = [
   [{ reusePort: "yes" }, 'Cannot use "yes" as reusePort: it must be true or false'],
   [{ onError: {} }, "Cannot use an object as onError: it must be a function"],
   [{ middleware: () => {} }, "Cannot use a function as middleware: it must be an array of functions"],
-  [{ maxinflight: 5 }, 'Cannot use "maxinflight": there is no such option; there are '],
+  [{ maxinflight: 5 }, 'Cannot use "maxinflight": unknown option; the options are '],
 ];
 
 const CLIENTS_OWN: typeof REFUSED = [
   [{ port: 0 }, "Cannot use 0 as port: it must be a whole number from 1 to 65535"],
   [{ dial: "tcp" }, 'Cannot use "tcp" as dial: it must be a function'],
   [{ sequenced: 1 }, "Cannot use 1 as sequenced: it must be true or false"],
-  [{ onError: () => {} }, 'Cannot use "onError": there is no such option; there are '],
+  [{ onError: () => {} }, 'Cannot use "onError": unknown option; the options are '],
 ];
 
 Deno.test("an option that is none of its values, or does not exist, is refused by name", async () => {

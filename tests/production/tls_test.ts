@@ -120,15 +120,15 @@ bothWays("calls, streams and half a megabyte either way", async (world, mutual) 
 
 bothWays("a server that cannot be trusted is refused, in words", async (world, mutual) => {
   const { certificates, authority, stranger } = world;
-  const untrusted = "the certificate of the peer is signed by nobody who is trusted here; name its authority as ca";
+  const untrusted = "the peer's certificate is not signed by a trusted authority; pass its authority as ca";
   const servers: [why: string, certificate: Certificate, reason: string][] = [
-    ["expired", await certificates.signedBy(authority, { days: -1 }), "the certificate of the peer has expired"],
+    ["expired", await certificates.signedBy(authority, { days: -1 }), "the peer's certificate has expired"],
     ["self-signed", await certificates.selfSigned(), untrusted],
     ["of a stranger", await certificates.signedBy(stranger), untrusted],
     [
       "for another name",
       await certificates.signedBy(authority, { names: "DNS:elsewhere.test" }),
-      "the certificate of the peer is for another name",
+      "the peer's certificate is for another name",
     ],
   ];
   for (const [why, { cert, key }, reason] of servers) {
@@ -160,7 +160,7 @@ tlsTest(
     const lost = `CONNECTION_LOST: the connection to 127.0.0.1:${server.port} is lost:`;
     assertEquals(
       await failure(world.client(server.port, false)),
-      `${lost} the peer does not accept the certificate of this side, or wants one`,
+      `${lost} the peer rejected this side's certificate, or requires one`,
     );
     const strangers = [
       certificates.selfSigned({ subject: "/O=Analytical/CN=ada" }),
@@ -170,7 +170,7 @@ tlsTest(
     for (const { cert, key } of await Promise.all(strangers)) {
       assertEquals(
         await failure({ port: server.port, tls: { ca: authority.cert, cert, key } }),
-        `${lost} the server broke off at once, as one does that does not accept the certificate of this side`,
+        `${lost} the server closed the connection at once; it may have rejected this side's certificate`,
       );
     }
     const { connections, bytes } = server.server.statistics();
@@ -247,7 +247,7 @@ tlsTest("TLS: a server that does not ask has no certificate to tell of", async (
 tlsTest("TLS and plain TCP do not take each other for what they are", async (world) => {
   await using secure = await withServer({ tls: world.serverTls(false) });
   await using plain = await withServer();
-  assertMatch(await failure({ port: secure.port }), /^BAD_REPLY: .* sent no frame: .*; so begins TLS$/);
+  assertMatch(await failure({ port: secure.port }), /^BAD_REPLY: .* sent no frame: .*; this looks like TLS$/);
   for (const mutual of [false, true]) {
     assertEquals(
       await failure(world.client(plain.port, mutual)),
@@ -270,7 +270,7 @@ bothWays("nobody there is what it is without TLS", async (world, mutual) => {
 tlsTest("TLS: an expired certificate that vouches for itself has expired, at both kinds of clients", async (world) => {
   const expired = await world.certificates.selfSigned({ days: -1 });
   await using server = await withServer({ tls: { cert: expired.cert, key: expired.key } });
-  const reason = `CONNECTION_LOST: cannot reach 127.0.0.1:${server.port}: the certificate of the peer has expired`;
+  const reason = `CONNECTION_LOST: cannot reach 127.0.0.1:${server.port}: the peer's certificate has expired`;
   const { cert, key } = world.ada;
   assertEquals(await failure({ port: server.port, tls: { ca: expired.cert } }), reason);
   assertEquals(await failure({ port: server.port, tls: { ca: expired.cert, cert, key } }), reason);
@@ -290,7 +290,7 @@ bothWays("a server that is killed has broken off, whatever its certificate is", 
   const lost = assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError);
   assertEquals(await client.call("PING"), PONG);
   program.kill("SIGKILL");
-  assertMatch((await lost).message, /is lost: the server (broke off|closed it)$/);
+  assertMatch((await lost).message, /is lost: the server (closed the connection|closed it)$/);
 });
 
 Deno.test("reasonOf() takes no text but one of TLS for one of TLS", () => {
@@ -299,15 +299,15 @@ Deno.test("reasonOf() takes no text but one of TLS for one of TLS", () => {
   assertEquals(reasonOf(new Deno.errors.InvalidData("my PEM key is unsupported")), "my PEM key is unsupported");
   assertEquals(
     reasonOf(new Deno.errors.InvalidData("invalid peer certificate: Expired")),
-    "the certificate of the peer has expired",
+    "the peer's certificate has expired",
   );
   assertEquals(
     reasonOf(code(new Error("CERT_HAS_EXPIRED"), "CERT_HAS_EXPIRED")),
-    "the certificate of the peer has expired",
+    "the peer's certificate has expired",
   );
   const cut = new Deno.errors.UnexpectedEof("peer closed connection without sending TLS close_notify: see there");
-  assertEquals(reasonOf(cut, true), "the server broke off");
-  assertEquals(reasonOf(cut), "the server broke off, as one does that wants a certificate, or another one");
+  assertEquals(reasonOf(cut, true), "the server closed the connection");
+  assertEquals(reasonOf(cut), "the server closed the connection; it may require a certificate, or a different one");
   assertEquals(reasonOf("certificate has expired"), "certificate has expired");
 });
 
@@ -324,10 +324,10 @@ tlsTest("TLS: what is wrong with a certificate or a key is said before it is use
     [{ cert: "", key }, "the certificate is not PEM text"],
     [{ cert: key, key: cert }, "the certificate is not PEM text"],
     [{ cert, key: "no PEM" }, "the private key is not PEM text"],
-    [{ cert, key: locked }, "the private key is encrypted; it is needed in the clear"],
-    [{ cert, key, ca: "no PEM" }, "the authority is not PEM text"],
-    [{ cert, key, ca: key }, "the authority is not PEM text"],
-    [{ cert, key: undefined as unknown as string }, "a certificate and its private key go together"],
+    [{ cert, key: locked }, "the private key is encrypted; give it unencrypted"],
+    [{ cert, key, ca: "no PEM" }, "the certificate authority is not PEM text"],
+    [{ cert, key, ca: key }, "the certificate authority is not PEM text"],
+    [{ cert, key: undefined as unknown as string }, "a certificate and its private key must be given together"],
   ];
   for (const [tls, problem] of bad) {
     const error = await assertRejects(() => withServer({ tls }), TypeError);
@@ -546,7 +546,10 @@ tlsTest("TLS and mutual TLS by the flags of both scripts", async (world) => {
   await using plain = await serve();
   assertEquals(await call(plain, "--ca", authority.certPath), { code: 0, text: 'you said {"res":"PONG"}\n' });
   const untrusted = await call(plain, "--tls");
-  assertMatch(untrusted.text, /^packline: cannot reach [\d.:]+: the certificate of the peer is signed by nobody .*\n$/);
+  assertMatch(
+    untrusted.text,
+    /^packline: cannot reach [\d.:]+: the peer's certificate is not signed by a trusted authority; pass its authority with --ca\n$/,
+  );
   assertEquals(untrusted.code, 3);
 
   await using mutual = await serve("--ca", authority.certPath);
@@ -555,7 +558,7 @@ tlsTest("TLS and mutual TLS by the flags of both scripts", async (world) => {
   const without = await call(mutual, "--ca", authority.certPath);
   assertMatch(
     without.text,
-    /^packline: .*the (peer does not accept the certificate of this side, or wants one|server broke off, as one does that wants .*)\n$/,
+    /^packline: .*the (peer rejected this side's certificate, or requires one|server closed the connection; it may require a certificate, or a different one)\n$/,
   );
   assertEquals(without.code, 3);
 });
@@ -598,7 +601,7 @@ tlsTest("certificates that will not do are one line, and an exit code", async (w
     [
       ["--cert", cert, "--key", key, "--ca", noPem],
       1,
-      `cannot use ${cert}, ${key}, ${noPem} for TLS: the authority is not PEM text`,
+      `cannot use ${cert}, ${key}, ${noPem} for TLS: the certificate authority is not PEM text`,
     ],
   ];
   await Promise.all(cases.map(async ([flags, code, text, permissions = [read]]) => {

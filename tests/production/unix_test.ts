@@ -74,7 +74,7 @@ unixTest("what is no socket stays where it is", async (folder) => {
   for (const name of ["file", "folder", "link"]) {
     const path = `${folder.path}/${name}`;
     const error = await assertRejects(() => serve({ path }), Deno.errors.AlreadyExists);
-    assertEquals(error.message, `${path} exists, and is no socket`);
+    assertEquals(error.message, `${path} exists and is not a socket`);
   }
   assertEquals(await Deno.readTextFile(`${folder.path}/file`), "precious");
   assertEquals((await filesIn(folder)).sort(), ["file", "folder", "link"]);
@@ -114,7 +114,7 @@ unixTest("a folder in the way that holds something else is told of, and not touc
   await Deno.mkdir(`${path}.new`);
   await Deno.writeTextFile(`${path}.new/precious`, "");
   const error = await assertRejects(() => serve({ path }), Deno.errors.AlreadyExists);
-  const text = `${path}.new exists: another server is about to listen, or it is somebody else's`;
+  const text = `${path}.new exists: another server is starting, or the folder has another use`;
   assertEquals(error.message, text);
   assertEquals(await filesIn(folder), ["p.sock.new"]);
 });
@@ -208,9 +208,9 @@ unixTest("a socket that cannot be is one line, and an exit code", async (folder)
       1,
       `cannot listen on unix:${path}/none/p.sock: there is no folder ${path}/none`,
     ],
-    [["--unix", `${path}/file`], 1, `cannot listen on unix:${path}/file: ${path}/file exists, and is no socket`],
+    [["--unix", `${path}/file`], 1, `cannot listen on unix:${path}/file: ${path}/file exists and is not a socket`],
     [["--unix", long], 1, `cannot listen on unix:${long}: the path is too long for a socket`],
-    [["--unix", `${path}/p`, "--cert", "a", "--key", "b"], 2, "--unix goes without TLS; see --help"],
+    [["--unix", `${path}/p`, "--cert", "a", "--key", "b"], 2, "--unix cannot be used with TLS; see --help"],
   ];
   for (const [flags, code, text] of cases) {
     const outcome = await run(Deno.execPath(), [...DENO, "--allow-all", `${root}server.ts`, ...flags]);

@@ -112,7 +112,7 @@ Deno.test("a second signal ends all workers at once", linuxOnly, async () => {
   const calls = both.clients.map((client) => assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError));
   await Promise.all(both.clients.map((client) => client.call("PING")));
   program.kill("SIGINT");
-  await program.hear(/stopping, within 60 s; a second signal ends it at once\n/);
+  await program.hear(/stopping within 60 s; a second signal ends it at once\n/);
   program.kill("SIGTERM");
   assertEquals((await program.status).code, 143);
   for (const error of await Promise.all(calls)) assertEquals(error.code, "CONNECTION_LOST");
@@ -167,11 +167,11 @@ for (const [how, { kill, reason }] of Object.entries(DEATHS)) {
     await Promise.all([first.call("PING"), second.call("PING")]); // behind these, the others have begun
     kill(second).catch(() => {}); // some do not answer any more
     assertEquals((await dies).code, "CONNECTION_LOST");
-    await program.hear(new RegExp(`worker 2 has ended \\(${reason}\\); it is started again in 50 ms\n`));
+    await program.hear(new RegExp(`worker 2 has ended \\(${reason}\\); it restarts in 50 ms\n`));
     assertEquals([(await survives).res, first.state], ["DONE", "open"]);
     assertEquals(await second.call("PING"), PONG); // on a connection to whoever is there
 
-    await program.hear(/worker 2 listens again\n/);
+    await program.hear(/worker 2 is listening again\n/);
     await using again = await clientsOfBoth({ port: program.port });
     const { res } = await again.clients[0].call("STATS", { all: true });
     assertEquals(res.workers, { counted: [1, 2], silent: [] });
@@ -223,9 +223,9 @@ Deno.test("workers are killed under load, and no call on another's connection fa
       await until(() => lasting.answered > 50 && dying.answered > 50);
       program.said = "";
       Deno.kill(await processOf(program.pid, 2), "SIGKILL");
-      await program.hear(/worker 2 has ended \(SIGKILL\); it is started again in \d+ ms\n/);
+      await program.hear(/worker 2 has ended \(SIGKILL\); it restarts in \d+ ms\n/);
       const before = lasting.answered;
-      await program.hear(/worker 2 listens again\n/);
+      await program.hear(/worker 2 is listening again\n/);
       await until(() => lasting.answered > before + 50);
     }
     assertEquals([lasting.failures, lasting.client.state], [[], "open"]);
@@ -263,7 +263,7 @@ Deno.test("a worker that no longer answers is named, and made to end with the ot
   while (workers?.silent.length === 0) ({ res: { workers } } = await first.call("STATS", { all: true }));
   assertEquals(workers, { counted: [1], silent: [2] });
   program.kill("SIGTERM");
-  await program.hear(/worker 2 does not come to an end, and is made to\n/);
+  await program.hear(/worker 2 did not end in time and is killed\n/);
   await program.hear(/stopped; calls in flight: 0 finished, 0 cut\n/);
   assertEquals([(await program.status).code, (await deaf).code], [0, "CONNECTION_LOST"]);
 });
@@ -286,7 +286,7 @@ Deno.test(
     while (performance.now() < standsUntilMs);
     assertEquals(await client.call("PING"), PONG);
     Deno.kill(pid, "SIGSTOP");
-    assertEquals(await ended, "it did not answer any more");
+    assertEquals(await ended, "it stopped answering");
   },
 );
 
@@ -390,7 +390,11 @@ Deno.test("what is wrong with workers is one line, and an exit code", linuxOnly,
     [["--workers", "x"], 2, `--workers x: ${whole}`],
     [["--workers", "-1"], 2, `--workers -1: ${whole}`],
     [["--workers", "2000"], 2, `--workers 2000: ${whole}`],
-    [["--workers", "2", "--unix", "p"], 2, "--workers goes without --unix: only a port can be shared; see --help"],
+    [
+      ["--workers", "2", "--unix", "p"],
+      2,
+      "--workers cannot be used with --unix: only a port can be shared; see --help",
+    ],
     [["--workers", "2"], 1, "cannot share a port; run it with --unstable-net", [net, start]],
     [
       ["--workers", "2"],
@@ -452,7 +456,7 @@ Deno.test("workers of a server from a URL run the code that it has loaded", linu
   await using both = await clientsOfBoth({ port: program.port });
   assertEquals(await both.clients[1].call("PING"), PONG);
   Deno.kill(await processOf(program.pid, 2), "SIGKILL");
-  await program.hear(/worker 2 listens again\n/);
+  await program.hear(/worker 2 is listening again\n/);
 });
 
 Deno.test("a compiled server says that it has no workers", linuxOnly, async () => {
@@ -464,7 +468,7 @@ Deno.test("a compiled server says that it has no workers", linuxOnly, async () =
   await folder.write("main.ts", code);
   assertEquals(await run(Deno.execPath(), [...DENO, `--config=${root}deno.json`, `${folder.path}/main.ts`]), {
     code: 1,
-    text: "packline: cannot start workers: a compiled server has none; start several, behind a balancer\n",
+    text: "packline: cannot start workers: this server is compiled; start several behind a load balancer\n",
   });
 });
 

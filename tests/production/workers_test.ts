@@ -124,7 +124,7 @@ Deno.test("Workers - one that ends is started again, later each time; the others
   for (const waitMs of waits) {
     const before = started.length;
     dying.events.onEnd("SIGKILL");
-    assertEquals(notes.pop(), `worker 2 has ended (SIGKILL); it is started again in ${waitMs} ms`);
+    assertEquals(notes.pop(), `worker 2 has ended (SIGKILL); it restarts in ${waitMs} ms`);
     await clock.advance(waitMs - 1);
     assertEquals(started.length, before);
     await clock.advance(1);
@@ -134,7 +134,7 @@ Deno.test("Workers - one that ends is started again, later each time; the others
     if (waitMs >= 1000) continue;
     dying.listen();
     await turn();
-    assertEquals(notes.pop(), "worker 2 listens again");
+    assertEquals(notes.pop(), "worker 2 is listening again");
   }
   assertEquals([started[0].told, started[0].killed, clock.timers], [[], false, 0]);
 });
@@ -146,10 +146,10 @@ Deno.test("Workers - one that cannot even be started is tried again, later each 
   started[1].events.onEnd("SIGKILL");
   for (const waitMs of [50, 100, 200]) await clock.advance(waitMs);
   assertEquals(notes, [
-    "worker 2 has ended (SIGKILL); it is started again in 50 ms",
-    "worker 2 has ended (no memory for a process); it is started again in 100 ms",
-    "worker 2 has ended (no memory for a process); it is started again in 200 ms",
-    "worker 2 has ended (no memory for a process); it is started again in 400 ms",
+    "worker 2 has ended (SIGKILL); it restarts in 50 ms",
+    "worker 2 has ended (no memory for a process); it restarts in 100 ms",
+    "worker 2 has ended (no memory for a process); it restarts in 200 ms",
+    "worker 2 has ended (no memory for a process); it restarts in 400 ms",
   ]);
   world.trouble = undefined;
   await clock.advance(400);
@@ -166,7 +166,7 @@ Deno.test("Workers - one that has lasted is started again as if for the first ti
   }
   await clock.advance(10_000);
   (started.at(-1) as FakeWorker).events.onEnd("why");
-  assertEquals(notes.at(-1), "worker 2 has ended (why); it is started again in 50 ms");
+  assertEquals(notes.at(-1), "worker 2 has ended (why); it restarts in 50 ms");
   await clock.advance(50);
 });
 
@@ -193,7 +193,7 @@ Deno.test("Workers - one that does not end in time is made to, and one that dies
   assertEquals(started[2].killed, false);
   await clock.advance(1);
   assertEquals(await ended, { finished: 1, cut: 0 });
-  assertEquals(notes, ["worker 3 does not come to an end, and is made to"]);
+  assertEquals(notes, ["worker 3 did not end in time and is killed"]);
   assertEquals([started.length, clock.timers], [3, 0]);
 });
 

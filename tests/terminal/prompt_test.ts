@@ -91,7 +91,7 @@ testInTerminal("the prompt prints a stream as it comes, and Ctrl-C cancels what 
   await terminal.until(prompt);
   await terminal.type("HOLD\r");
   // Whoever waits long enough is told.
-  assertStringIncludes(await terminal.until("Ctrl-C ends it"), "waiting, 1 s");
+  assertStringIncludes(await terminal.until("Ctrl-C cancels"), "waiting, 1 s");
   await terminal.type(CONTROL_C);
   await terminal.until('{"err":"CANCELLED"}');
   await terminal.until(prompt);
@@ -102,7 +102,7 @@ testInTerminal("the prompt prints a stream as it comes, and Ctrl-C cancels what 
   await terminal.type("STATS\r");
   assertStringIncludes(plain(await terminal.until(prompt)), "connections, accepted     1\n");
   await terminal.type(CONTROL_C);
-  assertEquals(plain(await terminal.until(prompt)), `quit or Ctrl-D ends this\n${prompt}`);
+  assertEquals(plain(await terminal.until(prompt)), `type quit or Ctrl-D to leave\n${prompt}`);
   await terminal.type(CONTROL_D);
   const { code, rest } = await terminal.end();
   assertEquals([code, plain(rest)], [0, "\n"]);
@@ -221,7 +221,7 @@ testInTerminal("a server that says nothing is waited for, but not for long", asy
   using conn = await listener.accept();
   await conn.read(new Uint8Array(1024));
   const greeting = await terminal.until(`127.0.0.1:${listener.addr.port}> `);
-  assertStringIncludes(greeting, "packline: no word from the server within 2 s: Tab and help do without");
+  assertStringIncludes(greeting, "packline: no reply from the server within 2 s: Tab and help know no commands");
   await terminal.type(CONTROL_D);
   assertEquals((await terminal.end()).code, 0);
 });
@@ -243,7 +243,7 @@ testInTerminal("a server that does not answer a cancel is left by a second Ctrl-
   await terminal.type(CONTROL_C);
   while (!new TextDecoder().decode(bytes).includes("cancel")) await conn.read(bytes);
   await terminal.type(CONTROL_C);
-  assertStringIncludes(await terminal.until(prompt), `${RED}packline: cancelled, and the connection is closed`);
+  assertStringIncludes(await terminal.until(prompt), `${RED}packline: cancelled; the connection is closed`);
   await terminal.type(CONTROL_D);
   assertEquals((await terminal.end()).code, 0);
   conn.close();
@@ -257,7 +257,7 @@ testInTerminal("the prompt goes on after a mistake and after the server has gone
   const prompt = `127.0.0.1:${port}> `;
   await terminal.until(prompt);
   await terminal.type("PING x\r");
-  assertStringIncludes(await terminal.until(prompt), `${RED}packline: "x" is no parameter: write key=value`);
+  assertStringIncludes(await terminal.until(prompt), `${RED}packline: "x" is not a parameter: write key=value`);
   await terminal.type("DELAY 60\r");
   await terminal.until("DELAY 60");
   while (await stillIdle(port));
@@ -316,7 +316,7 @@ testInTerminal("on a terminal a call shows on stderr that it waits, and a load h
     assertEquals(code, 0);
     assertMatch(
       visible(rest),
-      /^CRESC\[Kwaiting, 1 s; Ctrl-C ends itCRESC\[Kyou said \{"res":"DONE","slept":[\d.]+\}CR\n$/,
+      /^CRESC\[Kwaiting, 1 s; Ctrl-C cancelsCRESC\[Kyou said \{"res":"DONE","slept":[\d.]+\}CR\n$/,
     );
     assertMatch((await withoutStderr.end()).rest, /^you said \{"res":"DONE","slept":[\d.]+\}\r\n$/);
     const bench = await load.end();
