@@ -10,19 +10,20 @@
  */
 
 import { DecodeStage } from "../codec/decode.ts";
-import { type Decoded, readReply, ReceivedReply, Truncated } from "../codec/message.ts";
+import { type Decoded, ReceivedReply, type ServerMessage, Truncated, UnknownNotice } from "../codec/message.ts";
+import { readReply } from "../codec/read_message.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS, type Limits } from "../limits.ts";
 import { bufferAfter, closeTransport, FIRST_READ_BYTES, type Transport, writeAll } from "../transport/transport.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Outgoing } from "./call.ts";
 
-type Batch = Decoded<ReceivedReply>[];
+type Batch = Exclude<Decoded<ServerMessage>, UnknownNotice>[];
 
 /** A connection, while it lasts. */
 export class Conversation {
   readonly #transport: Transport;
-  readonly #decode: DecodeStage<ReceivedReply>;
+  readonly #decode: DecodeStage<ServerMessage>;
   #buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
   /** The writes that are under way, one behind the other. */
   #writing: Promise<void> = Promise.resolve();
@@ -111,10 +112,16 @@ export class Conversation {
     return coming;
   }
 
-  /** Reads until messages have come; `null` is the end. */
+  /** Reads until messages have come, unknown notices left out; `null` is the end. */
   async #read(): Promise<Batch | null> {
     let batch: Batch | null = null;
-    const output = { enqueue: (messages: Batch) => batch = messages, terminate() {} };
+    const output = {
+      enqueue(messages: Decoded<ServerMessage>[]) {
+        const known = messages.filter((message) => !(message instanceof UnknownNotice));
+        if (known.length > 0) batch = known;
+      },
+      terminate() {},
+    };
     while (batch === null) {
       const readBytes = await this.#transport.read(this.#buffer);
       if (readBytes === null) {
@@ -137,7 +144,7 @@ export class Conversation {
     }
   }
 
-  #checked(message: Decoded<ReceivedReply>): ReceivedReply {
+  #checked(message: Batch[number]): ReceivedReply {
     if (message instanceof Truncated) throw this.#lost("the server closed it before it had answered");
     if (!(message instanceof ReceivedReply)) throw this.#noReply("reason" in message ? message.reason : message.damage);
     if (!("res" in message.fields || "err" in message.fields)) throw this.#noReply("it has neither res nor err");

@@ -11,14 +11,19 @@
 import { DecodeStage } from "../codec/decode.ts";
 import {
   BadFrame,
+  Cancel,
+  Credit,
   type Decoded,
   type Fields,
   InvalidMessage,
-  OutgoingControl,
-  readReply,
+  type KnownControl,
   ReceivedReply,
+  type ServerMessage,
+  Settings,
   type Truncated,
+  UnknownNotice,
 } from "../codec/message.ts";
+import { readReply } from "../codec/read_message.ts";
 import { meaningOf, RpcError } from "../errors.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import { resolveLimits } from "../limits.ts";
@@ -84,9 +89,9 @@ export class ClientConnection implements CallConnection {
   /** Calls that were written and not answered, oldest first; also those that have ended without their reply. */
   readonly #calls = new Map<number, ClientCall>();
   #nextId = 0;
-  #controls: OutgoingControl[] = [];
+  #controls: KnownControl[] = [];
   /** Goes before the first request: how large replies may be. */
-  #greeting: OutgoingControl | undefined;
+  #greeting: KnownControl | undefined;
   #strayReplies = 0;
   #receivedReplies = 0;
   #receivedBytes = 0;
@@ -111,9 +116,7 @@ export class ClientConnection implements CallConnection {
     this.peer = transport.peer ?? "the server";
     this.#transport = transport;
     // A server that knows no seq knows no control messages either: it would answer them.
-    if (sequenced && maxPayloadBytes !== MAX_SHORT_PAYLOAD_BYTES) {
-      this.#greeting = new OutgoingControl({ max: maxPayloadBytes });
-    }
+    if (sequenced && maxPayloadBytes !== MAX_SHORT_PAYLOAD_BYTES) this.#greeting = new Settings(maxPayloadBytes);
     this.#outbox = new Outbox(this.#transport, {
       takeBatch: () => this.#takeBatch(),
       maxPayloadBytes,
@@ -141,7 +144,7 @@ export class ClientConnection implements CallConnection {
    */
   abandon(call: ClientCall): void {
     if (!this.#calls.has(call.id)) return;
-    if (this.#owner.sequenced) this.#control({ seq: call.id, cancel: true });
+    if (this.#owner.sequenced) this.#control(new Cancel(call.id));
     this.#awaitAnswer(call);
   }
 
@@ -171,7 +174,7 @@ export class ClientConnection implements CallConnection {
 
   /** The consumer of a stream takes more items. */
   grant(call: ClientCall, items: number): void {
-    if (this.#calls.has(call.id)) this.#control({ seq: call.id, credit: items });
+    if (this.#calls.has(call.id)) this.#control(new Credit(call.id, items));
   }
 
   /** Ends at once, but in order: whoever waits gets the error, and the server is told. Never rejects. */
@@ -180,15 +183,15 @@ export class ClientConnection implements CallConnection {
     for (const call of this.#calls.values()) {
       if (call.settled) continue;
       call.end(error);
-      if (this.#owner.sequenced) this.#control({ seq: call.id, cancel: true });
+      if (this.#owner.sequenced) this.#control(new Cancel(call.id));
     }
     return this.#finish();
   }
 
   // ---- what goes out
 
-  #control(fields: OutgoingControl["fields"]): void {
-    this.#controls.push(new OutgoingControl(fields));
+  #control(control: KnownControl): void {
+    this.#controls.push(control);
     this.wake();
   }
 
@@ -243,7 +246,7 @@ export class ClientConnection implements CallConnection {
 
   async #receive(): Promise<void> {
     const decode = new DecodeStage(readReply, resolveLimits({ maxPayloadBytes: this.#owner.maxPayloadBytes }));
-    const output = { enqueue: (batch: Decoded<ReceivedReply>[]) => this.#takeReplies(batch), terminate: ignore };
+    const output = { enqueue: (batch: Decoded<ServerMessage>[]) => this.#takeReplies(batch), terminate: ignore };
     let buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
     try {
       while (true) {
@@ -261,12 +264,12 @@ export class ClientConnection implements CallConnection {
     }
   }
 
-  #takeReplies(batch: Decoded<ReceivedReply>[]): void {
+  #takeReplies(batch: Decoded<ServerMessage>[]): void {
     this.#receivedReplies += batch.length;
     for (const message of batch) {
       if (this.#ended) return;
       if (message instanceof ReceivedReply) this.#takeReply(message);
-      else this.#lose(this.#badMessage(message));
+      else if (!(message instanceof UnknownNotice)) this.#lose(this.#badMessage(message));
     }
     this.#keepAlive();
     if (this.#retired && this.#calls.size === 0) void this.#finish();

@@ -10,12 +10,13 @@
 
 import type { Output } from "../codec/stage.ts";
 import { EncodeStage } from "../codec/encode.ts";
-import { OutgoingControl, writeEncodedRequest } from "../codec/message.ts";
-import type { ClientCall } from "./client_call.ts";
+import type { KnownControl } from "../codec/message.ts";
+import { writeControl, writeEncodedRequest } from "../codec/write_message.ts";
+import { ClientCall } from "./client_call.ts";
 import { type Transport, writeAll } from "../transport/transport.ts";
 
 /** What a client writes. */
-export type Outgoing = ClientCall | OutgoingControl;
+export type Outgoing = ClientCall | KnownControl;
 
 /** Where messages come from, and who is told what becomes of them. */
 export interface OutboxOptions {
@@ -54,11 +55,14 @@ export class Outbox {
     this.#transport = transport;
     this.#options = options;
     this.#encode = new EncodeStage<Outgoing>({
-      writeMessage: writeEncodedRequest,
+      writeMessage: (writer, message) => {
+        if (message instanceof ClientCall) writeEncodedRequest(writer, message);
+        else writeControl(writer, message);
+      },
       // What the client says of its own accord goes out, however low the limit is.
-      maxPayloadBytes: (message) => message instanceof OutgoingControl ? Infinity : options.maxPayloadBytes,
+      maxPayloadBytes: (message) => message instanceof ClientCall ? options.maxPayloadBytes : Infinity,
       onUnwritable: (message, error) => {
-        if (message instanceof OutgoingControl) throw error;
+        if (!(message instanceof ClientCall)) throw error;
         options.onUnwritable(message, error);
         return undefined;
       },

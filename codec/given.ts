@@ -7,8 +7,8 @@
  */
 
 import { messageBytesFor } from "../limits.ts";
-import { type GivenRequest, writeGiven } from "./message.ts";
 import { PayloadTooLargeError, TooHeavyError } from "./errors.ts";
+import { type GivenRequest, writeGiven } from "./write_message.ts";
 import { type Span, Writer } from "./writer.ts";
 
 /** A call may wait for long, and keeps the slab that it is written to: so slabs are small. */

@@ -7,7 +7,8 @@
 
 import { DecodeStage } from "../codec/decode.ts";
 import { EncodeStage } from "../codec/encode.ts";
-import { BadFrame, type Control, readRequest, type Request } from "../codec/message.ts";
+import { BadFrame, type Control, type Request } from "../codec/message.ts";
+import { readRequest } from "../codec/read_message.ts";
 import { RpcError } from "../errors.ts";
 import { compose } from "../session/pipeline.ts";
 import { OutputBuffer } from "../session/output_buffer.ts";

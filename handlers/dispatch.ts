@@ -15,16 +15,8 @@ import type { Output } from "../codec/stage.ts";
 import type { EncodeOptions } from "../codec/encode.ts";
 import { PayloadTooLargeError } from "../codec/errors.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
-import {
-  BadFrame,
-  type Control,
-  type Decoded,
-  InvalidMessage,
-  Reply,
-  Request,
-  Truncated,
-  writeReply,
-} from "../codec/message.ts";
+import { BadFrame, type Control, type Decoded, InvalidMessage, Reply, Request, Truncated } from "../codec/message.ts";
+import { writeReply } from "../codec/write_message.ts";
 import type { Writer } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import type { Timer } from "../transport/clock.ts";
@@ -244,18 +236,19 @@ export class DispatchStage
   }
 
   #control(control: Control): void {
-    if (control.max !== undefined) {
+    if (control.kind === "unknown control") return;
+    if (control.kind === "settings") {
       this.#peerMaxBytes = control.max;
       this.#maxReplyBytes = Math.min(control.max, this.#server.limits.maxPayloadBytes);
       return;
     }
     // An unknown or finished call is no error: its reply may have crossed this message.
-    const call = this.#calls.bySeq.get(control.seq as number);
+    const call = this.#calls.bySeq.get(control.seq);
     if (call === undefined) return;
-    if (control.cancel) {
+    if (control.kind === "cancel") {
       this.#calls.fail(call, new RpcError("CANCELLED"));
     } else if (call.request.credit !== undefined) {
-      call.request.credit += control.credit as number;
+      call.request.credit += control.items;
       call.wake();
     }
   }
