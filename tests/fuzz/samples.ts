@@ -42,6 +42,9 @@ const REPLIES = [
   { seq: 6, res: [1, 2, 3], more: true },
   { seq: 6, res: null },
   { err: "INVALID_SLEEP" },
+  { seq: 5, credit: 10 }, // what a later version may say unasked
+  { going: 5_000 },
+  { seq: 5, msg: "no reply, and nothing new" },
   { seq: 7, err: "INVALID_PARAMS", msg: "a.b: must be a number", data: [{ path: ["a", "b"], message: "no" }] },
 ];
 
