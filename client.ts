@@ -6,6 +6,7 @@
  * commands do not have, by the compiler.
  */
 
+import { BUILT_IN_NUMBERS } from "./codec/message.ts";
 import type { RpcError } from "./errors.ts";
 import type { Command, Commands } from "./handlers/command.ts";
 import type { BuiltIns } from "./handlers/registry.ts";
@@ -31,9 +32,6 @@ import { type ClientTls, TLS } from "./transport/tls.ts";
 
 export type { CallOptions, ClientState, StreamOptions };
 export type { BuiltIns };
-
-/** The numbers by which the commands go that every server has (PROTOCOL.md, "Commands"). */
-const BUILT_IN_NUMBERS: Iterable<[string, number]> = [["PING", 1], ["DELAY", 2], ["INFO", 3], ["STATS", 4]];
 
 /** Any command with any parameters: what a client takes that was told of none. */
 // deno-lint-ignore no-explicit-any -- whoever gives no types gets none, and need not cast to work

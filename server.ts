@@ -7,7 +7,8 @@
  */
 
 import { encodeFrame } from "./codec/encode.ts";
-import { Reply, writeReply } from "./codec/message.ts";
+import { Reply } from "./codec/message.ts";
+import { writeReply } from "./codec/write_message.ts";
 import { RpcError } from "./errors.ts";
 import type { ServerStatistics } from "./handlers/command.ts";
 import { ServerConnection } from "./handlers/server_connection.ts";

@@ -11,16 +11,11 @@
  */
 
 import { encodeFrame } from "../codec/encode.ts";
-import {
-  type Fields,
-  isReservedParameter,
-  OutgoingControl,
-  type OutgoingRequest,
-  writeRequest,
-} from "../codec/message.ts";
+import { BUILT_IN_NUMBERS, Cancel, type Fields, isReservedParameter, Settings } from "../codec/message.ts";
 import { EncodeError } from "../codec/msgpack.ts";
 import { setField } from "../codec/reader.ts";
-import { builtIns } from "../handlers/registry.ts";
+import { writeControl, writeRequest } from "../codec/write_message.ts";
+import type { Writer } from "../codec/writer.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { UsageError } from "./arguments.ts";
@@ -89,23 +84,26 @@ const ARTICLE_COMMANDS: ReadonlySet<string> = new Set(["PING", "DELAY"]);
  * A request with settings has a `seq`, because replies without it reveal a server that knows neither.
  */
 export function outgoing({ name, params }: CommandCall, { seq, maxPayloadBytes }: OutgoingOptions = {}): Outgoing {
-  const builtIn = Object.hasOwn(builtIns, name) ? builtIns[name as keyof typeof builtIns] : undefined;
-  const cmd = builtIn?.number ?? name;
+  const cmd = BUILT_IN_NUMBERS.get(name) ?? name;
   const max = maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes;
   const isPlain = ARTICLE_COMMANDS.has(name) || max === MAX_SHORT_PAYLOAD_BYTES;
   const fields = { ttl: undefined, meta: undefined, credit: undefined };
-  const request = encode({ cmd, params, seq: seq ?? (isPlain ? undefined : 1), ...fields }, max);
-  return isPlain ? { request } : { request, settings: encode(new OutgoingControl({ max }), max) };
+  const request = encode({ cmd, params, seq: seq ?? (isPlain ? undefined : 1), ...fields }, writeRequest, max);
+  return isPlain ? { request } : { request, settings: encode(new Settings(max), writeControl, max) };
 }
 
 /** A frame that cancels the call with this `seq`. */
 export function cancelFrame(seq: number): Uint8Array {
-  return encode(new OutgoingControl({ seq, cancel: true }), DEFAULT_LIMITS.maxPayloadBytes);
+  return encode(new Cancel(seq), writeControl, DEFAULT_LIMITS.maxPayloadBytes);
 }
 
-function encode(message: OutgoingRequest | OutgoingControl, maxPayloadBytes: number): Uint8Array {
+function encode<Message>(
+  message: Message,
+  writeMessage: (writer: Writer, message: Message) => void,
+  maxPayloadBytes: number,
+): Uint8Array {
   try {
-    return encodeFrame(message, writeRequest, maxPayloadBytes);
+    return encodeFrame(message, writeMessage, maxPayloadBytes);
   } catch (error) {
     if (error instanceof EncodeError) throw new UsageError(`the parameters cannot be sent: ${error.message}`);
     throw error;

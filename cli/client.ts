@@ -116,5 +116,5 @@ async function dial(address: Parameters<typeof dialOrExplain>[0], { hex }: Clien
 
 async function showFrame(frame: Uint8Array, direction: Direction): Promise<void> {
   const mark = direction === "sent" ? ">" : "<";
-  await note([...hexDump(frame), ...nameFrame(frame)].map((line) => `${mark} ${line}`).join("\n"));
+  await note([...hexDump(frame), ...nameFrame(frame, direction)].map((line) => `${mark} ${line}`).join("\n"));
 }

@@ -1,39 +1,41 @@
 /**
- * One connection on which requests go out one after the other, each with all its replies, as the article's client does
- * it. The one thing before them are settings, where a call has some: once, with the first such call.
+ * A connection on which requests go out one after the other, each with all its replies, as the article's client does it.
+ * The one thing before them are settings, if a call has some: once, with the first such call.
  *
  * The library's client matches replies to calls and hands on what callers want of them. Here someone wants to see what
  * the server says, whole and as it comes: every field, every item of a stream.
  *
- * In: a connection, requests as frames. Out: their replies; only the last of each is without `more`. Refused, by an
- * `RpcError`: an end before the last reply (`CONNECTION_LOST`), and what is no reply (`BAD_REPLY`).
+ * In: a transport, requests as frames. Out: their replies; only the last of each is without `more`. Refused, by an
+ * `RpcError`: an end before the last reply (`CONNECTION_LOST`), and what is not a reply (`BAD_REPLY`).
  */
 
 import { DecodeStage } from "../codec/decode.ts";
-import { type Decoded, readReply, ReceivedReply, Truncated } from "../codec/message.ts";
+import { type Decoded, ReceivedReply, type ServerMessage, Truncated, UnknownNotice } from "../codec/message.ts";
+import { readReply } from "../codec/read_message.ts";
+import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS, type Limits } from "../limits.ts";
-import { bufferAfter, closeTransport, FIRST_READ_BYTES, type Transport, writeAll } from "../transport/transport.ts";
+import { Connection, type Dispatch } from "../session/connection.ts";
+import { systemClock } from "../transport/clock.ts";
 import { reasonOf } from "../transport/tls.ts";
+import type { Transport } from "../transport/transport.ts";
 import type { Outgoing } from "./call.ts";
 
-type Batch = Decoded<ReceivedReply>[];
+type Batch = Exclude<Decoded<ServerMessage>, UnknownNotice>[];
 
 /** A connection, while it lasts. */
-export class Conversation {
-  readonly #transport: Transport;
-  readonly #decode: DecodeStage<ReceivedReply>;
-  #buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
-  /** The writes that are under way, one behind the other. */
-  #writing: Promise<void> = Promise.resolve();
-  /** The read that is under way: always one, so that the end of the connection shows while nobody asks. */
-  #coming: Promise<Batch | null>;
-  /** Whether something has come of it that nobody has taken. */
-  #arrived = false;
+export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
+  readonly #connection: Connection<ServerMessage, Uint8Array>;
+  #output: Output<Uint8Array> | undefined;
+  /** What has come and was not taken. Until it is, nothing more is read. */
+  #batch: Batch | undefined;
+  /** How it has ended: in order, or by an error. */
+  #end: { error?: unknown } | undefined;
+  /** Whoever waits for a batch, or for the batch to be taken, looks again. */
+  #wake: (() => void) | undefined;
   #asked = false;
   #answered = false;
   #asking = false;
-  #ended = false;
   #settingsSent = false;
 
   /**
@@ -41,14 +43,29 @@ export class Conversation {
    * @param limits What a reply may be.
    */
   constructor(transport: Transport, limits: Limits = DEFAULT_LIMITS) {
-    this.#transport = transport;
-    this.#decode = new DecodeStage(readReply, limits);
-    this.#coming = this.#next();
+    const options = {
+      clock: systemClock,
+      limits,
+      unnamedPeer: "the server",
+      lingerMs: 0,
+      traffic: { bytesReceived: 0, bytesSent: 0 },
+    };
+    this.#connection = new Connection<ServerMessage, Uint8Array>(transport, options, ({ output }) => ({
+      decode: new DecodeStage(readReply, limits),
+      dispatch: this,
+      encode: {
+        transform(frame, chunks) {
+          output.add(frame.length);
+          chunks.enqueue(frame);
+        },
+      },
+    }));
+    void this.#connection.run();
   }
 
   /** Whether it takes no more requests. */
   get ended(): boolean {
-    return this.#ended;
+    return !this.#connection.isOpen;
   }
 
   /** Sends a request, and reads up to its last reply. Who leaves earlier ends the connection. */
@@ -62,12 +79,11 @@ export class Conversation {
     let answered = false;
     try {
       while (true) {
-        const batch = await this.#take().catch((error) => {
-          if (refusal === undefined) throw error;
-          return null;
-        });
-        if (batch === null && refusal !== undefined) return yield refusal;
-        if (batch === null) throw this.#lost("the server closed it before it had answered");
+        const batch = await this.#take();
+        if (batch === undefined) {
+          if (refusal !== undefined) return yield refusal;
+          throw this.#whyEnded();
+        }
         for (const [index, message] of batch.entries()) {
           const reply = this.#checked(message);
           if (withSettings && refusal === undefined && isRefusalOfSettings(reply)) {
@@ -82,62 +98,84 @@ export class Conversation {
       }
     } finally {
       this.#asking = false;
-      if (!answered || this.#arrived) this.close();
+      if (!answered || this.#batch !== undefined || this.#end !== undefined) this.close();
     }
   }
 
   /** Sends a message that has no reply of its own. */
   send(message: Uint8Array): void {
-    // A server that refuses the connection may answer and close before it has read: the replies tell.
-    this.#writing = this.#writing.then(() => writeAll(this.#transport, message)).catch(() => {});
+    if (this.#connection.isOpen) this.#output?.enqueue(message);
   }
 
   /** Ends the connection, and whatever waits for it. */
   close(): void {
-    this.#ended = true;
-    closeTransport(this.#transport);
+    this.#connection.close();
   }
 
-  #next(): Promise<Batch | null> {
-    this.#arrived = false;
-    const coming = this.#read();
-    const notice = () => {
-      this.#arrived = true;
-      // Its end, or something that nobody has asked for. What comes before the first request is kept for it: a server
-      // that has no room says so at once.
-      if (this.#asked && !this.#asking) this.close();
-    };
-    coming.then(notice, notice);
-    return coming;
+  // ---- the stage
+
+  get idle(): boolean {
+    return !this.#asking;
   }
 
-  /** Reads until messages have come; `null` is the end. */
-  async #read(): Promise<Batch | null> {
-    let batch: Batch | null = null;
-    const output = { enqueue: (messages: Batch) => batch = messages, terminate() {} };
-    while (batch === null) {
-      const readBytes = await this.#transport.read(this.#buffer);
-      if (readBytes === null) {
-        this.#decode.flush(output);
-        return batch;
-      }
-      this.#decode.transform(this.#buffer.subarray(0, readBytes), output);
-      this.#buffer = bufferAfter(this.#buffer, readBytes);
-    }
+  start(output: Output<Uint8Array>): void {
+    this.#output = output;
+  }
+
+  async transform(messages: Decoded<ServerMessage>[]): Promise<void> {
+    const batch = messages.filter((message) => !(message instanceof UnknownNotice));
+    if (batch.length === 0) return;
+    // What comes before the first request is kept for it: a server that has no room says so at once.
+    if (this.#asked && !this.#asking) return this.close(); // nobody has asked for it
+    this.#batch = batch;
+    this.#wake?.();
+    while (this.#batch === batch && this.#end === undefined) await this.#change();
+  }
+
+  flush(): void {
+    this.#onEnd({});
+  }
+
+  cancel(error: unknown): void {
+    this.#onEnd({ error });
+  }
+
+  onSlowFrame(reason: string): void {
+    this.#connection.close(this.#lost(reason));
+  }
+
+  onFailed(error: unknown): void {
+    this.#onEnd({ error });
+  }
+
+  #onEnd(end: { error?: unknown }): void {
+    this.#end ??= end;
+    this.#wake?.();
+    if (this.#asked && !this.#asking) this.close();
+  }
+
+  /** Resolves when a batch has come or was taken, or all has ended. */
+  #change(): Promise<void> {
+    const before = this.#wake;
+    return new Promise((resolve) => {
+      this.#wake = () => {
+        before?.();
+        resolve();
+      };
+    });
+  }
+
+  async #take(): Promise<Batch | undefined> {
+    while (this.#batch === undefined && this.#end === undefined) await this.#change();
+    const batch = this.#batch;
+    this.#batch = undefined;
+    this.#wake?.();
     return batch;
   }
 
-  async #take(): Promise<Batch | null> {
-    try {
-      const batch = await this.#coming;
-      if (batch !== null) this.#coming = this.#next();
-      return batch;
-    } catch (error) {
-      throw error instanceof RpcError ? error : this.#lost(reasonOf(error, this.#answered), error);
-    }
-  }
+  // ---- errors
 
-  #checked(message: Decoded<ReceivedReply>): ReceivedReply {
+  #checked(message: Batch[number]): ReceivedReply {
     if (message instanceof Truncated) throw this.#lost("the server closed it before it had answered");
     if (!(message instanceof ReceivedReply)) throw this.#noReply("reason" in message ? message.reason : message.damage);
     if (!("res" in message.fields || "err" in message.fields)) throw this.#noReply("it has neither res nor err");
@@ -145,12 +183,19 @@ export class Conversation {
     return message;
   }
 
+  #whyEnded(): RpcError {
+    const { error } = this.#end ?? {};
+    if (error instanceof RpcError) return error;
+    if (error === undefined) return this.#lost("the server closed it before it had answered");
+    return this.#lost(reasonOf(error, this.#answered), error);
+  }
+
   #noReply(reason: string): RpcError {
-    return new RpcError("BAD_REPLY", `what ${this.#transport.peer} sent is no reply: ${reason}`);
+    return new RpcError("BAD_REPLY", `what ${this.#connection.peer} sent is no reply: ${reason}`);
   }
 
   #lost(reason: string, cause?: unknown): RpcError {
-    return new RpcError("CONNECTION_LOST", `the connection to ${this.#transport.peer} is lost: ${reason}`, { cause });
+    return new RpcError("CONNECTION_LOST", `the connection to ${this.#connection.peer} is lost: ${reason}`, { cause });
   }
 }
 
@@ -159,6 +204,7 @@ function isRefusalOfSettings({ seq, fields }: ReceivedReply): boolean {
   return seq === undefined && fields.err === "CMD_NOT_FOUND";
 }
 
+/** What belongs together leaves in one write. */
 function concat(first: Uint8Array, second: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(first.length + second.length);
   bytes.set(first);

@@ -1,14 +1,19 @@
 /**
- * What the bytes of a frame are, group by group: the header, each key and value, the newline.
+ * What the bytes of a frame are, group by group: the header with the kind of the message, each key and value, the newline.
  *
- * In: the bytes of one frame, or of what is none. Out: a line for each group, its bytes in hex and then its meaning; what
- * stands in a container is indented. A long frame is cut short, as are long texts. Refused: nothing; where the bytes
- * stop making sense, the last line says so.
+ * In: the bytes of one frame, or of what is none, and which way they went. Out: a line for each group, its bytes in hex and
+ * then its meaning; what is in a container is indented. A long frame is cut short, as are long texts. Refused: nothing; if
+ * the bytes stop making sense, the last line says so.
  */
 
 import { FrameScanner } from "../codec/frame.ts";
+import { DecodeError } from "../codec/errors.ts";
+import { BUILT_IN_NUMBERS, type InvalidMessage, type Kind, MESSAGES } from "../codec/message.ts";
 import { decode } from "../codec/msgpack.ts";
-import { builtIns } from "../handlers/registry.ts";
+import { readReply, readRequest } from "../codec/read_message.ts";
+import { Reader } from "../codec/reader.ts";
+import { DEFAULT_LIMITS } from "../limits.ts";
+import type { Direction } from "./frame_tap.ts";
 import { toJson } from "./json.ts";
 
 /** Groups of one frame that are shown. */
@@ -20,8 +25,11 @@ const MAX_TEXT = 40;
 
 /** The names of built-in commands by their numbers. */
 const COMMAND_NAMES: ReadonlyMap<unknown, string> = new Map(
-  Object.entries(builtIns).map(([name, { number }]) => [number, name]),
+  [...BUILT_IN_NUMBERS].map(([name, number]) => [number, name]),
 );
+
+/** How the receiver of a frame reads it. */
+const READERS = { sent: readRequest, received: readReply };
 
 /** Some bytes that belong together, and what they are. */
 interface Group {
@@ -31,9 +39,9 @@ interface Group {
 }
 
 /** The groups, a line each. */
-export function nameFrame(bytes: Uint8Array): string[] {
+export function nameFrame(bytes: Uint8Array, direction: Direction): string[] {
   const lines: string[] = [];
-  for (const { start, end, meaning } of groupsOf(bytes)) {
+  for (const { start, end, meaning } of groupsOf(bytes, direction)) {
     if (lines.length === MAX_GROUPS) return [...lines, `  and ${bytes.length - start} bytes more`];
     const hex = bytes.subarray(start, Math.min(end, start + MAX_BYTES)).toHex() + (end - start > MAX_BYTES ? ".." : "");
     lines.push(`  ${hex.padEnd(2 * MAX_BYTES + 2)}  ${meaning}`);
@@ -41,7 +49,7 @@ export function nameFrame(bytes: Uint8Array): string[] {
   return lines;
 }
 
-function* groupsOf(bytes: Uint8Array): Generator<Group, void> {
+function* groupsOf(bytes: Uint8Array, direction: Direction): Generator<Group, void> {
   const scanner = new FrameScanner(Infinity);
   const frameBytes = scanner.scan(bytes, 0, bytes.length);
   if (frameBytes <= 0) {
@@ -49,10 +57,35 @@ function* groupsOf(bytes: Uint8Array): Generator<Group, void> {
     return yield { start: 0, end: bytes.length, meaning };
   }
   const { payloadStart, payloadEnd } = scanner;
-  const kind = payloadStart === 2 ? "header" : "header of a long frame";
-  yield { start: 0, end: payloadStart, meaning: `${kind}: ${bytesOf(payloadEnd - payloadStart)} of payload` };
-  yield* valuesOf(bytes.subarray(0, payloadEnd), payloadStart);
+  const kind = kindIn(bytes, payloadStart, payloadEnd, direction);
+  const header = payloadStart === 2 ? "header" : "header of a long frame";
+  yield {
+    start: 0,
+    end: payloadStart,
+    meaning: `${header}: ${bytesOf(payloadEnd - payloadStart)} of payload, ${kind}`,
+  };
+  yield* valuesOf(bytes.subarray(0, payloadEnd), payloadStart, kind);
   yield { start: payloadEnd, end: frameBytes, meaning: "newline: the end of the frame" };
+}
+
+/** What its receiver takes a payload for. */
+type MessageKind = Kind | InvalidMessage["kind"];
+
+function kindIn(bytes: Uint8Array, start: number, end: number, direction: Direction): MessageKind {
+  const reader = new Reader(DEFAULT_LIMITS);
+  reader.begin(bytes, start, end);
+  try {
+    return READERS[direction](reader).kind;
+  } catch (error) {
+    if (error instanceof DecodeError) return "invalid message";
+    throw error;
+  }
+}
+
+/** What the value of `cmd` means: a command, or a kind of control message. */
+function commandOf(cmd: unknown, kind: MessageKind): string | undefined {
+  if (kind === "request" || kind === "invalid message") return COMMAND_NAMES.get(cmd);
+  return MESSAGES[kind].direction === "to the server" ? kind : undefined;
 }
 
 /** A container that is being read: how many keys and values are left. */
@@ -64,7 +97,7 @@ interface Container {
 }
 
 /** All keys and values of one payload, from `start` on. */
-function* valuesOf(bytes: Uint8Array, start: number): Generator<Group, void> {
+function* valuesOf(bytes: Uint8Array, start: number, message: MessageKind): Generator<Group, void> {
   const containers: Container[] = [{ isMap: false, left: 1, key: undefined }];
   let position = start;
   while (containers.length > 0) {
@@ -87,9 +120,11 @@ function* valuesOf(bytes: Uint8Array, start: number): Generator<Group, void> {
     } else {
       const value = scalarOf(bytes.subarray(position, end));
       meaning += describe(kind, value, end - position, isKey);
-      if (isKey) container.key = value;
-      else if (containers.length === 2 && container.key === "cmd" && COMMAND_NAMES.has(value)) {
-        meaning += `: ${COMMAND_NAMES.get(value)}`;
+      if (isKey) {
+        container.key = value;
+      } else if (containers.length === 2 && container.key === "cmd") {
+        const command = commandOf(value, message);
+        if (command !== undefined) meaning += `: ${command}`;
       }
     }
     yield { start: position, end, meaning };
@@ -124,17 +159,17 @@ function bytesOf(count: number): string {
   return count === 1 ? "1 byte" : `${count} bytes`;
 }
 
-type Kind = "int" | "float" | "text" | "binary" | "map" | "array" | "extension" | "nil" | "boolean";
+type ValueKind = "int" | "float" | "text" | "binary" | "map" | "array" | "extension" | "nil" | "boolean";
 
 /** Where an item ends, without what is in it if it is a container; `size` is then how much is. */
 interface Item {
   readonly end: number;
-  readonly kind: Kind;
+  readonly kind: ValueKind;
   readonly size: number;
 }
 
 /** Types from 0xc0 on: their kind, how many bytes of length follow, and how many bytes of their own. */
-const TYPES: Readonly<Record<number, [kind: Kind, lengthBytes: number, ownBytes: number]>> = {
+const TYPES: Readonly<Record<number, [kind: ValueKind, lengthBytes: number, ownBytes: number]>> = {
   ...{ 0xc0: ["nil", 0, 0], 0xc2: ["boolean", 0, 0], 0xc3: ["boolean", 0, 0] },
   ...{ 0xc4: ["binary", 1, 0], 0xc5: ["binary", 2, 0], 0xc6: ["binary", 4, 0] },
   ...{ 0xc7: ["extension", 1, 1], 0xc8: ["extension", 2, 1], 0xc9: ["extension", 4, 1] },

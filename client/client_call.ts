@@ -7,7 +7,8 @@
 
 import { PayloadTooLargeError } from "../codec/errors.ts";
 import { encodeGiven } from "../codec/given.ts";
-import type { EncodedRequest, Fields, GivenRequest } from "../codec/message.ts";
+import type { Fields } from "../codec/message.ts";
+import type { EncodedRequest, GivenRequest } from "../codec/write_message.ts";
 import type { Span } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";

@@ -9,20 +9,25 @@
  */
 
 import { DecodeStage } from "../codec/decode.ts";
-import type { Encoding } from "../codec/encode.ts";
+import { EncodeStage, type Encoding } from "../codec/encode.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import {
   BadFrame,
+  Cancel,
+  Credit,
   type Decoded,
   type Fields,
   InvalidMessage,
-  OutgoingControl,
-  readReply,
+  type KnownControl,
   ReceivedReply,
+  type ServerMessage,
+  Settings,
   type Truncated,
-  writeEncodedRequest,
+  UnknownNotice,
 } from "../codec/message.ts";
+import { readReply } from "../codec/read_message.ts";
 import type { Output } from "../codec/stage.ts";
+import { writeControl, writeEncodedRequest } from "../codec/write_message.ts";
 import type { Writer } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import { resolveLimits } from "../limits.ts";
@@ -31,13 +36,7 @@ import { badReply, receivedError } from "../session/received.ts";
 import type { Swept } from "../session/sweeper.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
-import {
-  type CallConnection,
-  type CallQueue,
-  type ClientCall,
-  type ClientCallOwner,
-  unsendable,
-} from "./client_call.ts";
+import { type CallConnection, type CallQueue, ClientCall, type ClientCallOwner, unsendable } from "./client_call.ts";
 import { type InOrderMemory, type Matching, MatchingBySeq, MatchingInOrder, type UnansweredCalls } from "./replies.ts";
 import { SendSchedule } from "./send_schedule.ts";
 
@@ -51,7 +50,7 @@ const SILENCE_MS = 10_000;
 const PROGRESS_BYTES = 1_024;
 
 /** What a client writes. */
-type Outgoing = ClientCall | OutgoingControl;
+type Outgoing = ClientCall | KnownControl;
 
 /** What a connection needs of its client. */
 export interface ConnectionOwner extends ClientCallOwner {
@@ -67,17 +66,17 @@ export interface ConnectionOwner extends ClientCallOwner {
 }
 
 /** A connection, while it lasts. */
-export class ClientConnection implements CallConnection, Dispatch<ReceivedReply, Outgoing>, Encoding<Outgoing>, Swept {
+export class ClientConnection implements CallConnection, Dispatch<ServerMessage, Outgoing>, Encoding<Outgoing>, Swept {
   /** Whether the server has answered here. */
   answered = false;
   readonly #owner: ConnectionOwner;
-  readonly #connection: Connection<ReceivedReply, Outgoing>;
+  readonly #connection: Connection<ServerMessage, Outgoing>;
   readonly #calls: UnansweredCalls = new Map();
   readonly #matching: Matching;
   readonly #schedule: SendSchedule;
   #output: Output<Outgoing> | undefined;
   #nextId = 0;
-  #controls: OutgoingControl[] = [];
+  #controls: KnownControl[] = [];
   /** What the connection had heard when each of these calls ended without its reply. */
   readonly #abandoned = new Map<ClientCall, number>();
   /** A retired connection takes no more calls, and closes when those it has are answered. */
@@ -95,10 +94,10 @@ export class ClientConnection implements CallConnection, Dispatch<ReceivedReply,
     const limits = { ...resolveLimits({ maxPayloadBytes }), idleTimeoutMs: Infinity, maxQueuedBytes: Infinity };
     const traffic = { bytesReceived: 0, bytesSent: 0 };
     const options = { clock, limits, unnamedPeer: "the server", lingerMs: 0, traffic };
-    this.#connection = new Connection<ReceivedReply, Outgoing>(transport, options, () => ({
+    this.#connection = new Connection<ServerMessage, Outgoing>(transport, options, ({ output }) => ({
       decode: new DecodeStage(readReply, limits),
       dispatch: this,
-      encoding: this,
+      encode: new EncodeStage<Outgoing>(this, output),
     }));
     this.#matching = sequenced
       ? new MatchingBySeq(this.#calls, this.peer, maxInFlight)
@@ -131,7 +130,7 @@ export class ClientConnection implements CallConnection, Dispatch<ReceivedReply,
 
   abandon(call: ClientCall): void {
     if (!this.#calls.has(call.id)) return;
-    if (this.#owner.settings.sequenced) this.#control({ seq: call.id, cancel: true });
+    if (this.#owner.settings.sequenced) this.#control(new Cancel(call.id));
     this.#awaitAnswer(call);
   }
 
@@ -163,7 +162,7 @@ export class ClientConnection implements CallConnection, Dispatch<ReceivedReply,
   }
 
   grant(call: ClientCall, items: number): void {
-    if (this.#calls.has(call.id)) this.#control({ seq: call.id, credit: items });
+    if (this.#calls.has(call.id)) this.#control(new Credit(call.id, items));
   }
 
   // ---- what goes out
@@ -173,17 +172,18 @@ export class ClientConnection implements CallConnection, Dispatch<ReceivedReply,
   }
 
   writeMessage(writer: Writer, message: Outgoing): void {
-    writeEncodedRequest(writer, message);
+    if (message instanceof ClientCall) writeEncodedRequest(writer, message);
+    else writeControl(writer, message);
   }
 
   maxPayloadBytes(message: Outgoing): number {
     // What the client says of its own accord goes out, however low the limit is.
-    return message instanceof OutgoingControl ? Infinity : this.#owner.settings.maxPayloadBytes;
+    return message instanceof ClientCall ? this.#owner.settings.maxPayloadBytes : Infinity;
   }
 
   /** A call cannot be written: it has left no byte, and gives back its place. */
   onUnwritable(call: Outgoing, error: unknown): undefined {
-    if (call instanceof OutgoingControl) throw error;
+    if (!(call instanceof ClientCall)) throw error;
     this.#calls.delete(call.id);
     call.end(unsendable(call.name, error));
     this.#keepAlive();
@@ -198,8 +198,8 @@ export class ClientConnection implements CallConnection, Dispatch<ReceivedReply,
     if (this.#controls.length > 0 || !this.#owner.queue.empty) this.#send();
   }
 
-  #control(fields: OutgoingControl["fields"]): void {
-    this.#controls.push(new OutgoingControl(fields));
+  #control(control: KnownControl): void {
+    this.#controls.push(control);
     this.wake();
   }
 
@@ -231,7 +231,7 @@ export class ClientConnection implements CallConnection, Dispatch<ReceivedReply,
   #sendSettings(): void {
     const { sequenced, maxPayloadBytes } = this.#owner.settings;
     if (sequenced && maxPayloadBytes !== MAX_SHORT_PAYLOAD_BYTES) {
-      this.#output?.enqueue(new OutgoingControl({ max: maxPayloadBytes }));
+      this.#output?.enqueue(new Settings(maxPayloadBytes));
     }
   }
 
@@ -245,12 +245,12 @@ export class ClientConnection implements CallConnection, Dispatch<ReceivedReply,
 
   // ---- what comes in
 
-  transform(batch: Decoded<ReceivedReply>[]): void {
+  transform(batch: Decoded<ServerMessage>[]): void {
     this.#schedule.used(this.#owner.settings.clock.now());
     for (const message of batch) {
       if (!this.#connection.isOpen) return;
       if (message instanceof ReceivedReply) this.#takeReply(message);
-      else this.#lose(this.#badMessage(message));
+      else if (!(message instanceof UnknownNotice)) this.#lose(this.#badMessage(message));
     }
     this.#keepAlive();
     if (this.#state === "retired" && this.#calls.size === 0) void this.#close();
@@ -310,7 +310,7 @@ export class ClientConnection implements CallConnection, Dispatch<ReceivedReply,
     for (const call of this.#calls.values()) {
       if (call.isSettled) continue;
       call.end(error);
-      if (this.#owner.settings.sequenced) this.#controls.push(new OutgoingControl({ seq: call.id, cancel: true }));
+      if (this.#owner.settings.sequenced) this.#controls.push(new Cancel(call.id));
     }
     return this.#close();
   }

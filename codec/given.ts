@@ -6,8 +6,8 @@
  */
 
 import { messageBytesFor } from "../limits.ts";
-import { type GivenRequest, writeGiven } from "./message.ts";
 import { PayloadTooLargeError, TooHeavyError } from "./errors.ts";
+import { type GivenRequest, writeGiven } from "./write_message.ts";
 import { type Span, Writer } from "./writer.ts";
 
 /** Slabs are small, because a call may wait for long and keeps its slab in memory. */

@@ -4,6 +4,7 @@
  * In: a range of a buffer. Out: the key. Refused, by a `DecodeError`: invalid UTF-8.
  */
 
+import { FIELD_NAMES } from "./message.ts";
 import { textAt } from "./text.ts";
 
 /** Slots in the table of known keys; a power of two. */
@@ -15,8 +16,8 @@ const INTERNED_KEYS = 1024;
  */
 const interned: string[] = new Array(INTERNED_KEYS).fill("");
 
-// The protocol's names are present from the start, so that a `switch` on them compares references.
-for (const name of "cmd seq ttl meta credit max cancel res err msg data more sleep slept".split(" ")) {
+// The protocol's own names, and those of DELAY, are present from the start, so that a `switch` on them compares references.
+for (const name of [...FIELD_NAMES, "sleep", "slept"]) {
   interned[placeOf(new TextEncoder().encode(name), 0, name.length)] = name;
 }
 

@@ -8,7 +8,16 @@
  * came before it, and ends the connection.
  */
 
-import { BadFrame, type Control, type Decoded, InvalidMessage, Reply, Request, Truncated } from "../codec/message.ts";
+import {
+  BadFrame,
+  type ClientMessage,
+  type Control,
+  type Decoded,
+  InvalidMessage,
+  Reply,
+  Request,
+  Truncated,
+} from "../codec/message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { ConnectionView, Dispatch } from "../session/connection.ts";
@@ -34,7 +43,7 @@ const BEGUN_A_LOOK = 256;
 const SHUTTING_DOWN = new RpcError("SHUTTING_DOWN");
 
 /** The dispatch stage of one connection: give it to a `TransformStream`, or compose it with others. */
-export class DispatchStage implements Dispatch<Request | Control, Reply<Call>>, CallListener {
+export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, CallListener {
   /** How the replies are encoded: for the encode stage. */
   readonly encoding: ReplyEncoding;
   readonly #server: ServerState;
@@ -63,7 +72,7 @@ export class DispatchStage implements Dispatch<Request | Control, Reply<Call>>, 
     this.#calls.output = output;
   }
 
-  transform(batch: Decoded<Request | Control>[]): void | Promise<void> {
+  transform(batch: Decoded<ClientMessage>[]): void | Promise<void> {
     this.#arrivedMs = this.#server.clock.now();
     const next = this.#accept(batch, 0, this.#arrivedMs);
     if (next < batch.length) return this.#acceptLater(batch, next);
@@ -119,7 +128,7 @@ export class DispatchStage implements Dispatch<Request | Control, Reply<Call>>, 
   // ---- what comes in
 
   /** Takes messages until one has to wait, for room or because they take long; answers with the index of that one. */
-  #accept(batch: Decoded<Request | Control>[], from: number, startMs: number): number {
+  #accept(batch: Decoded<ClientMessage>[], from: number, startMs: number): number {
     this.#calls.counter.beginBatch(this.#arrivedMs);
     const maxBegun = this.#calls.begun + BEGUN_A_LOOK;
     let index = from;
@@ -146,7 +155,7 @@ export class DispatchStage implements Dispatch<Request | Control, Reply<Call>>, 
   }
 
   /** Takes the rest of a batch as there is room for it, in turn with all others; meanwhile nothing is read. */
-  async #acceptLater(batch: Decoded<Request | Control>[], from: number): Promise<void> {
+  async #acceptLater(batch: Decoded<ClientMessage>[], from: number): Promise<void> {
     const { clock, load, yieldBudget } = this.#server;
     for (let next = from; next < batch.length && this.#connection.isOpen;) {
       const message = batch[next];
@@ -186,12 +195,12 @@ export class DispatchStage implements Dispatch<Request | Control, Reply<Call>>, 
   }
 
   #control(control: Control): void {
-    if (control.max !== undefined) return this.encoding.setPeerMax(control.max);
+    if (control.kind === "unknown control") return;
+    if (control.kind === "settings") return this.encoding.setPeerMax(control.max);
     // An unknown or finished call is no error: its reply may have crossed this message.
-    const call = this.#calls.bySeq.get(control.seq as number);
-    if (call === undefined) return;
-    if (control.cancel) call.fail(new RpcError("CANCELLED"));
-    else call.grant(control.credit as number);
+    const call = this.#calls.bySeq.get(control.seq);
+    if (control.kind === "cancel") call?.fail(new RpcError("CANCELLED"));
+    else call?.grant(control.items);
   }
 
   // ---- the end
@@ -217,7 +226,7 @@ export class DispatchStage implements Dispatch<Request | Control, Reply<Call>>, 
   }
 }
 
-function weightOf(batch: Decoded<Request | Control>[], from: number): number {
+function weightOf(batch: Decoded<ClientMessage>[], from: number): number {
   let bytes = 0;
   for (let index = from; index < batch.length; index++) {
     const message = batch[index];

@@ -7,7 +7,8 @@
 import type { Encoding } from "../codec/encode.ts";
 import { PayloadTooLargeError } from "../codec/errors.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
-import { Reply, writeReply } from "../codec/message.ts";
+import { Reply } from "../codec/message.ts";
+import { writeReply } from "../codec/write_message.ts";
 import type { RpcError } from "../errors.ts";
 import type { Call } from "./call.ts";
 import { isCodeAlone, reduced, unwritable } from "./failures.ts";

@@ -5,7 +5,9 @@
  */
 
 import { DecodeStage } from "../codec/decode.ts";
-import { type Control, readRequest, type Reply, type Request } from "../codec/message.ts";
+import { EncodeStage } from "../codec/encode.ts";
+import type { ClientMessage, Reply } from "../codec/message.ts";
+import { readRequest } from "../codec/read_message.ts";
 import { Connection } from "../session/connection.ts";
 import { ReadPace } from "../session/read_pace.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -18,7 +20,7 @@ const LINGER_MS = 2_000;
 
 /** A connection while it lasts. */
 export class ServerConnection implements OpenConnection {
-  readonly #connection: Connection<Request | Control, Reply<Call>>;
+  readonly #connection: Connection<ClientMessage, Reply<Call>>;
   readonly #dispatch: DispatchStage;
 
   constructor(server: ServerState, transport: Transport) {
@@ -34,7 +36,8 @@ export class ServerConnection implements OpenConnection {
     let dispatch!: DispatchStage;
     this.#connection = new Connection(transport, options, (connection) => {
       dispatch = new DispatchStage(server, connection);
-      return { decode: new DecodeStage(readRequest, limits, true), dispatch, encoding: dispatch.encoding };
+      const encode = new EncodeStage(dispatch.encoding, connection.output);
+      return { decode: new DecodeStage(readRequest, limits, true), dispatch, encode };
     });
     this.#dispatch = dispatch;
   }

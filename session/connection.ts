@@ -7,7 +7,6 @@
  */
 
 import type { DecodeStage } from "../codec/decode.ts";
-import { EncodeStage, type Encoding } from "../codec/encode.ts";
 import type { Decoded } from "../codec/message.ts";
 import type { Stage } from "../codec/stage.ts";
 import type { Limits } from "../limits.ts";
@@ -41,7 +40,7 @@ export interface Dispatch<In, Out> extends Stage<Decoded<In>[], Out> {
 export interface Stages<In, Out> {
   readonly decode: DecodeStage<In>;
   readonly dispatch: Dispatch<In, Out>;
-  readonly encoding: Encoding<Out>;
+  readonly encode: Stage<Out, Uint8Array>;
 }
 
 /** What one end is given. */
@@ -103,8 +102,7 @@ export class Connection<In, Out> implements ConnectionView {
     this.#options = options;
     this.output = new OutputBuffer(options.limits.maxQueuedBytes);
     this.#stages = stagesOf(this);
-    const { decode, dispatch, encoding } = this.#stages;
-    const encode = new EncodeStage(encoding, this.output);
+    const { decode, dispatch, encode } = this.#stages;
     this.#pipeline = new Pipeline(compose(decode, dispatch, encode, () => this.#sending ??= this.#send()));
     this.#probe = new Probe(transport, (error) => this.close(error));
     this.#watch = new ProgressWatch(options.limits);

@@ -7,6 +7,7 @@
  */
 
 import { assert, assertEquals, AssertionError, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { BUILT_IN_NUMBERS, type Field, type Kind, MESSAGES } from "../codec/message.ts";
 import { decode, encode, EncodeError } from "../codec/msgpack.ts";
 import { type Command, command, type StandardSchema } from "../handlers/command.ts";
 import { builtIns } from "../handlers/registry.ts";
@@ -417,6 +418,43 @@ Deno.test("PROTOCOL.md: the limits and their defaults", () => {
   assertEquals(limits, LIMIT_NAMES.map((name) => [name, DEFAULT_LIMITS[name]]));
 });
 
+/** The fields of a kind as the table writes them. */
+function shapeOf(kind: Kind): string {
+  const { fields, others } = MESSAGES[kind];
+  const names = Object.entries(fields).map(([name, { type, optional }]) =>
+    `${name}${optional ? "?" : ""}${type === "0" || type === "true" ? `: ${type}` : ""}`
+  );
+  return `{${[...names, ...others === undefined ? [] : ["..."]].join(", ")}}`;
+}
+
+Deno.test("PROTOCOL.md: the table of messages is that of codec/message.ts", () => {
+  const rows = rowsOf(section("Messages"), "kind");
+  const kinds = Object.keys(MESSAGES) as Kind[];
+  assertEquals(
+    rows,
+    kinds.map((kind) => [kind, MESSAGES[kind].direction, `\`${shapeOf(kind)}\``, MESSAGES[kind].meaning]),
+  );
+  const [, version] = text.match(/version (\d+) of the wire/) ?? [];
+  for (const kind of kinds) assert(MESSAGES[kind].since <= Number(version), kind);
+});
+
+Deno.test("PROTOCOL.md: the fields of a request, of a control message and of a reply are those of codec/message.ts", () => {
+  const requestRows = rowsOf(section("Requests"), "field").slice(0, -1); // the last is about names with $
+  const fields: [name: string, field: Field][] = Object.entries(MESSAGES.request.fields);
+  assertEquals(requestRows.map(([name, type]) => [code(name), type]), fields.map(([name, { type }]) => [name, type]));
+
+  const controls = rowsOf(section("control \\(0\\)"), "parameters").map(([names]) =>
+    [...names.matchAll(/`(\w+)/g)].map(([, name]) => name)
+  );
+  const kinds = ["settings", "cancel", "credit"] as const;
+  assertEquals(controls, kinds.map((kind) => Object.keys(MESSAGES[kind].fields).filter((name) => name !== "cmd")));
+
+  const [, reserved] = section("Replies").match(/^Of these names, ([^]*?) are never a command's/m) ?? [];
+  const named = [...reserved.matchAll(/`(\w+)`/g)].map(([, name]) => name);
+  const ofReplies = (["item", "reply", "error"] as const).flatMap((kind) => Object.keys(MESSAGES[kind].fields));
+  assertEquals(named.sort(), [...new Set(ofReplies)].filter((name) => !name.startsWith("$")).sort());
+});
+
 // Sections ----------------------------------------------------------------------------------------------------------
 
 /** The text under a heading, up to the next of its level or above. */
@@ -433,6 +471,8 @@ Deno.test("PROTOCOL.md has a section of the same shape, with a sample, for each 
   const [, commandsPart] = text.match(/^## Commands\n([^]*?)^## /m) ?? [];
   const headings = [...commandsPart.matchAll(/^### (.*)$/gm)].map(([, heading]) => heading);
   assertEquals(headings, ["control (0)", ...named]);
+  const numbers = [...BUILT_IN_NUMBERS].map(([name, number]) => `${name} (${number})`);
+  assertEquals(headings.filter((heading) => heading.includes("(")), ["control (0)", ...numbers]);
   for (const heading of headings) {
     const body = section(heading.replaceAll(/[()]/g, "\\$&"));
     assertMatch(

@@ -8,9 +8,17 @@ import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { DecodeStage } from "../codec/decode.ts";
 import { EncodeStage } from "../codec/encode.ts";
 import { FrameScanner, TERMINATOR, writeLongHeader, writeShortHeader } from "../codec/frame.ts";
-import type { Decoded, Fields, InvalidMessage, OutgoingRequest } from "../codec/message.ts";
-import { readReply, readRequest, ReceivedReply, Reply, Request, Truncated } from "../codec/message.ts";
-import { writeReply, writeRequest } from "../codec/message.ts";
+import {
+  type Decoded,
+  type Fields,
+  type InvalidMessage,
+  ReceivedReply,
+  Reply,
+  Request,
+  Truncated,
+} from "../codec/message.ts";
+import { readReply, readRequest } from "../codec/read_message.ts";
+import { type OutgoingRequest, writeReply, writeRequest } from "../codec/write_message.ts";
 import { encode } from "../codec/msgpack.ts";
 import type { Reader } from "../codec/reader.ts";
 import type { Writer } from "../codec/writer.ts";

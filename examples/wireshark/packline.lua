@@ -1,8 +1,8 @@
 --[[
 packline.lua: shows what travels on a packline connection, in Wireshark and tshark (4.0 and later).
 
-In: TCP on port 1235, or on what the preferences say. Out, for each frame: its length, what it is (request, control,
-item, reply, error), command, seq, result or error, as columns and as fields to filter by; the whole message as a tree;
+In: TCP on port 1235, or on what the preferences say. Out, for each frame: its length, its kind (as PROTOCOL.md lists them
+under "Messages") and its fields, as columns and as fields to filter by; the whole message as a tree;
 and a link from a request to its final reply and back, with the time in between. Flagged: a header that is none, a wrong
 byte behind the payload, a payload that is no message.
 
@@ -16,6 +16,25 @@ local MAX_SHOWN = 10000 -- values shown of a message: Wireshark gives up at a mi
 
 local COMMANDS = { ["0"] = "control", ["1"] = "PING", ["2"] = "DELAY", ["3"] = "INFO", ["4"] = "STATS" }
 
+local function set_of(names)
+  local set = {}
+  for name in names:gmatch("%S+") do set[name] = true end
+  return set
+end
+
+-- The kinds of messages, and the fields of each: PROTOCOL.md has them under "Messages".
+local FIELDS = {
+  ["request"] = set_of("cmd seq ttl meta credit"),
+  ["settings"] = set_of("cmd max"),
+  ["cancel"] = set_of("cmd seq cancel"),
+  ["credit"] = set_of("cmd seq credit"),
+  ["unknown control"] = set_of("cmd"),
+  ["item"] = set_of("seq res more"),
+  ["reply"] = set_of("seq res $items"),
+  ["error"] = set_of("seq err msg data"),
+  ["unknown notice"] = set_of("seq"),
+}
+
 local packline = Proto("packline", "packline RPC")
 
 local field = {
@@ -23,8 +42,16 @@ local field = {
   length = ProtoField.uint32("packline.length", "Length", base.DEC, nil, nil, "Bytes of payload"),
   cmd = ProtoField.string("packline.cmd", "Command", base.UNICODE, "By name, also where it came as a number"),
   seq = ProtoField.uint64("packline.seq", "Seq"),
+  ttl = ProtoField.double("packline.ttl", "Time to live", "Milliseconds for which the answer is wanted"),
+  meta = ProtoField.string("packline.meta", "Meta"),
+  credit = ProtoField.uint64("packline.credit", "Credit", base.DEC, nil, nil, "Items of a stream"),
+  max = ProtoField.uint64("packline.max", "Largest reply", base.DEC, nil, nil, "Bytes of payload"),
+  cancel = ProtoField.bool("packline.cancel", "Cancel"),
   res = ProtoField.string("packline.res", "Result"),
+  more = ProtoField.bool("packline.more", "More items follow"),
   err = ProtoField.string("packline.err", "Error code"),
+  msg = ProtoField.string("packline.msg", "Error text"),
+  data = ProtoField.string("packline.data", "Error data"),
   value = ProtoField.string("packline.value", "Value"),
   terminator = ProtoField.uint8("packline.terminator", "Terminator", base.HEX),
   request_in = ProtoField.framenum("packline.request_in", "Request in packet", base.NONE, frametype.REQUEST),
@@ -215,16 +242,33 @@ local function seq_of(message)
   return seq and seq.text and not seq.is_string and seq.text:match("^%d+$")
 end
 
--- Whoever sends a command is the client. Of what names none, and is no reply either, the port tells where it goes.
-local function kind_of(message, to_server)
-  local fields = message.fields
-  if fields.cmd then return render(fields.cmd) == "0" and "control" or "request" end
-  if fields.err then return "error" end
-  if fields.res then return fields.more and render(fields.more) == "true" and "item" or "reply" end
-  return to_server and "request" or "reply"
+local function control_kind(fields)
+  return fields.max and "settings" or fields.cancel and "cancel" or fields.credit and "credit" or "unknown control"
 end
 
--- What the column says beside command, seq and code.
+local function is_answer(kind)
+  return kind == "item" or kind == "reply" or kind == "error"
+end
+
+-- A message with neither res nor err is a notice if it has a field that no reply has.
+local function is_notice(message)
+  for _, name in ipairs(message.order) do
+    if not (FIELDS.item[name] or FIELDS.reply[name] or FIELDS.error[name]) then return true end
+  end
+  return false
+end
+
+-- A message with a command is the client's. Of what has none, and is no reply either, the port tells where it goes.
+local function kind_of(message, to_server)
+  local fields = message.fields
+  if fields.cmd then return render(fields.cmd) == "0" and control_kind(fields) or "request" end
+  if fields.err then return "error" end
+  if fields.res then return fields.more and render(fields.more) == "true" and "item" or "reply" end
+  if to_server then return "request" end
+  return is_notice(message) and "unknown notice" or "reply"
+end
+
+-- What the column says beside kind or command, seq and code.
 local UNSAID = { cmd = true, seq = true, meta = true, err = true, more = true }
 
 local function summary(record, message)
@@ -236,7 +280,8 @@ local function summary(record, message)
   if fields.seq then text = text .. " seq=" .. render(fields.seq) end
   if record.kind == "error" then text = text .. " " .. name_text(fields.err) end
   for _, key in ipairs(message.order) do
-    if not UNSAID[key] and #text < 200 then text = text .. " " .. key .. "=" .. render(fields[key]) end
+    local is_said = UNSAID[key] or key == record.kind and key == "cancel"
+    if not is_said and #text < 200 then text = text .. " " .. key .. "=" .. render(fields[key]) end
   end
   return text
 end
@@ -275,7 +320,7 @@ local function judge(pinfo, message, sound)
     record.opened = { packet = pinfo.number, time = pinfo.rel_ts, name = name }
     record.exchange = record.opened
     if seq then connection.by_seq[seq] = record.opened else table.insert(connection.in_order, record.opened) end
-  elseif record.kind ~= "control" then
+  elseif is_answer(record.kind) then
     record.exchange = seq and connection.by_seq[seq] or not seq and connection.in_order[1] or nil
     if record.exchange and record.kind ~= "item" then
       record.exchange.reply = pinfo.number
@@ -333,6 +378,39 @@ local function show_unread(tvb, pinfo, root, at, what, why)
   return tvb:len() - at
 end
 
+local function text_value(value)
+  return value.text or render(value)
+end
+
+local function count_value(value)
+  local digits = value.text and not value.is_string and value.text:match("^%d+$")
+  return digits and UInt64.new(tonumber(digits)) or nil
+end
+
+local function number_value(value)
+  return value.text and not value.is_string and tonumber(value.text) or nil
+end
+
+local function flag_value(value)
+  if value.is_string or value.text ~= "true" and value.text ~= "false" then return nil end
+  return value.text == "true"
+end
+
+-- The fields of messages to filter by, and their values; a value of a wrong type is shown in the tree only.
+local VALUES = {
+  { "seq", count_value },
+  { "ttl", number_value },
+  { "meta", text_value },
+  { "credit", count_value },
+  { "max", count_value },
+  { "cancel", flag_value },
+  { "res", text_value },
+  { "more", flag_value },
+  { "err", text_value },
+  { "msg", text_value },
+  { "data", text_value },
+}
+
 -- Answers with how many bytes it took: where the boundary between frames is lost, all there are.
 local function show_frame(tvb, pinfo, root, at, header)
   local start, stop = at + header.size, at + header.whole - 1
@@ -351,9 +429,11 @@ local function show_frame(tvb, pinfo, root, at, header)
   local fields = message.fields
   local function range_of(value) return tvb(value.at, value.stop - value.at) end
   if fields.cmd then tree:add(field.cmd, range_of(fields.cmd), name_of(fields.cmd)) end
-  if seq_of(message) then tree:add(field.seq, range_of(fields.seq), UInt64.new(tonumber(seq_of(message)))) end
-  for _, name in ipairs({ "res", "err" }) do
-    if fields[name] then tree:add(field[name], range_of(fields[name]), fields[name].text or render(fields[name])) end
+  for _, known in ipairs(VALUES) do
+    local name, value_of = known[1], known[2]
+    local value
+    if fields[name] and FIELDS[record.kind][name] then value = value_of(fields[name]) end
+    if value ~= nil then tree:add(field[name], range_of(fields[name]), value) end
   end
   if message.map then show_value(tree, tvb, message.map, "Message: ", { values = MAX_SHOWN }) end
   local last = tree:add(field.terminator, tvb(stop, 1))

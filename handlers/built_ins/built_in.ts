@@ -1,19 +1,21 @@
 /** What makes a command of packline's own: as `command()`, with one of the protocol's numbers, or with none. */
 
+import { BUILT_IN_NUMBERS } from "../../codec/message.ts";
 import { RpcError } from "../../errors.ts";
 import type { Command, CommandOptions, Context, HandlerResult } from "../command.ts";
 
 /** What a command of packline's own may be given beside what all may. */
-export interface BuiltInOptions extends CommandOptions {
+export interface BuiltInOptions extends Omit<CommandOptions, "number"> {
   /** Answers at once and costs next to nothing: it is never refused as `OVERLOADED`, so a busy server is not taken for a dead one. */
   immediate?: boolean;
 }
 
-/** In: a definition. Out: the command, frozen. */
+/** In: a name and a definition. Out: the command, with the number that the protocol has for the name, frozen. */
 export function builtIn<Params, Result extends HandlerResult>(
+  name: string,
   definition: BuiltInOptions & { handler: (params: Params, context: Context) => Result | Promise<Result> },
 ): Command<Params, Result> {
-  return Object.freeze({ ...definition });
+  return Object.freeze({ number: BUILT_IN_NUMBERS.get(name), ...definition });
 }
 
 /** What is said of a parameter that will not do, in the form that a schema's findings have. */

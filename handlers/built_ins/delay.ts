@@ -16,8 +16,7 @@ const INVALID_SLEEP = new RpcError("INVALID_SLEEP");
  * In: `sleep`, seconds. Out: `{ res: "DONE", slept }`, the seconds really slept. Refused: a `sleep` that is not a
  * number from 0 to what a timer can hold, by `INVALID_SLEEP`.
  */
-export const DELAY: Command<{ sleep: number }, { res: "DONE"; slept: number }> = builtIn({
-  number: 2,
+export const DELAY: Command<{ sleep: number }, { res: "DONE"; slept: number }> = builtIn("DELAY", {
   summary: "Sleeps, and says for how long",
   params: ["sleep"],
   // Not async: what is thrown at once costs a fifth of a promise that is rejected.

@@ -7,8 +7,7 @@ import type { Command, ServerStatistics } from "../command.ts";
  * In: `all`, whether the counts of all workers are wanted (default: of the one that answers). Out:
  * `{ res: ServerStatistics }`. Refused: an `all` that is no boolean, by `INVALID_PARAMS`.
  */
-export const STATS: Command<{ all?: boolean }, { res: ServerStatistics }> = builtIn({
-  number: 4,
+export const STATS: Command<{ all?: boolean }, { res: ServerStatistics }> = builtIn("STATS", {
   immediate: true,
   summary: "Tells counts of calls, errors, connections and bytes",
   params: ["all"],

@@ -9,22 +9,25 @@ import type { Command } from "../command.ts";
  * In: `count`, how many ticks (default: without end), and `interval`, the seconds between them (default 1). Out: a
  * stream of 1, 2, 3 ..., and at its end how many there were. Refused: other values, by `INVALID_PARAMS`.
  */
-export const TICK: Command<{ count?: number; interval?: number }, AsyncGenerator<number, number, void>> = builtIn({
-  summary: "Streams 1, 2, 3 ... at an interval of seconds",
-  params: ["count", "interval"],
-  async *handler(
-    { count = Infinity, interval = 1 }: { count?: number; interval?: number },
-    { clock, signal },
-  ): AsyncGenerator<number, number, void> {
-    if (typeof count !== "number" || !(count >= 0)) throw invalidParam("count", "must be a number >= 0");
-    if (typeof interval !== "number" || !(interval >= 0 && interval * 1000 <= MAX_TIMER_MS)) {
-      throw invalidParam("interval", `must be a number of seconds from 0 to ${MAX_TIMER_MS / 1000}`);
-    }
-    let ticks = 0;
-    while (ticks < count) {
-      yield ++ticks;
-      if (ticks < count) await sleep(clock, interval * 1000, signal);
-    }
-    return ticks;
+export const TICK: Command<{ count?: number; interval?: number }, AsyncGenerator<number, number, void>> = builtIn(
+  "TICK",
+  {
+    summary: "Streams 1, 2, 3 ... at an interval of seconds",
+    params: ["count", "interval"],
+    async *handler(
+      { count = Infinity, interval = 1 }: { count?: number; interval?: number },
+      { clock, signal },
+    ): AsyncGenerator<number, number, void> {
+      if (typeof count !== "number" || !(count >= 0)) throw invalidParam("count", "must be a number >= 0");
+      if (typeof interval !== "number" || !(interval >= 0 && interval * 1000 <= MAX_TIMER_MS)) {
+        throw invalidParam("interval", `must be a number of seconds from 0 to ${MAX_TIMER_MS / 1000}`);
+      }
+      let ticks = 0;
+      while (ticks < count) {
+        yield ++ticks;
+        if (ticks < count) await sleep(clock, interval * 1000, signal);
+      }
+      return ticks;
+    },
   },
-});
+);

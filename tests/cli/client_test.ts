@@ -172,7 +172,7 @@ Deno.test("--hex shows the frames of both sides on stderr", async () => {
     stderr: `\
 > 00000000: 2035 82a5 736c 6565 70cb 3fe0 0000 0000   5..sleep.?.....
 > 00000010: 0000 a363 6d64 020a                      ...cmd..
->   2035                        header: 21 bytes of payload
+>   2035                        header: 21 bytes of payload, request
 >   82                          map of 2
 >   a5736c656570                  key "sleep"
 >   cb3fe0000000000000            float 0.5
@@ -181,7 +181,7 @@ Deno.test("--hex shows the frames of both sides on stderr", async () => {
 >   0a                          newline: the end of the frame
 < 00000000: 2038 82a3 7265 73a4 444f 4e45 a474 6578   8..res.DONE.tex
 < 00000010: 74a8 4142 4344 4546 4748 0a              t.ABCDEFGH.
-<   2038                        header: 24 bytes of payload
+<   2038                        header: 24 bytes of payload, reply
 <   82                          map of 2
 <   a3726573                      key "res"
 <   a4444f4e45                    text "DONE"
@@ -246,7 +246,10 @@ Deno.test("a server that breaks off is one line and exit code 3", async () => {
     [frame({ res: "PONG" }).subarray(0, 5), "is lost: the server closed it before it had answered"],
     [Uint8Array.fromHex("ffffffff"), "is no reply: the header declares"],
     [frame([1]), "is no reply: a message must be a map"],
-    [frame({ result: 1 }), "is no reply: it has neither res nor err"],
+    [frame({}), "is no reply: it has neither res nor err"],
+    [frame({ seq: 1, more: true }), "is no reply: it has neither res nor err"],
+    // For all that is known here a later server says something unasked: it is ignored, and the reply is still missing.
+    [frame({ result: 1 }), "is lost: the server closed it before it had answered"],
   ];
   await Promise.all(ends.map(async ([answer, text]) => {
     await using server = new Scripted(answer);

@@ -3,12 +3,14 @@
 import { assert, assertEquals } from "@std/assert";
 import { LONG_HEADER_BYTES, TERMINATOR, writeLongHeader } from "../../codec/frame.ts";
 import { encode } from "../../codec/msgpack.ts";
+import type { Direction } from "../../cli/frame_tap.ts";
 import { nameFrame } from "../../cli/frame_names.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { frame } from "./scripts.ts";
 
 /** The lines with one blank between bytes and meaning. */
-const names = (bytes: Uint8Array) => nameFrame(bytes).map((line) => line.trim().replace(/ +/, " "));
+const names = (bytes: Uint8Array, direction: Direction = "sent") =>
+  nameFrame(bytes, direction).map((line) => line.trim().replace(/ +/, " "));
 
 Deno.test("nameFrame() names the header, each key and value, and the newline", () => {
   const message = {
@@ -18,8 +20,8 @@ Deno.test("nameFrame() names the header, each key and value, and the newline", (
     text: "ä\u001b",
     cmd: 2,
   };
-  assertEquals(nameFrame(frame(message)), [
-    "  2060                        header: 64 bytes of payload",
+  assertEquals(nameFrame(frame(message), "sent"), [
+    "  2060                        header: 64 bytes of payload, request",
     "  85                          map of 5",
     '  a46c697374                    key "list"',
     "  95                            array of 5",
@@ -44,14 +46,44 @@ Deno.test("nameFrame() names the header, each key and value, and the newline", (
   ]);
 });
 
+Deno.test("nameFrame() names the kind of each message, and of a control message at its cmd too", () => {
+  const cases: [message: Record<string, unknown>, direction: Direction, kind: string, cmd?: string][] = [
+    [{ cmd: 1 }, "sent", "request", "int 1: PING"],
+    [{ cmd: 16 }, "sent", "request", "int 16"],
+    [{ cmd: "PING" }, "sent", "request", 'text "PING"'],
+    [{ cmd: 0, max: 5 }, "sent", "settings", "int 0: settings"],
+    [{ cmd: 0, seq: 1, cancel: true }, "sent", "cancel", "int 0: cancel"],
+    [{ cmd: 0, seq: 1, credit: 2 }, "sent", "credit", "int 0: credit"],
+    [{ cmd: 0, later: 1 }, "sent", "unknown control", "int 0: unknown control"],
+    [{ cmd: 0, seq: 1, cancel: false }, "sent", "invalid message", "int 0"],
+    [{ cmd: 1, seq: "1" }, "sent", "invalid message", "int 1: PING"],
+    [{ res: 1, more: true }, "received", "item"],
+    [{ res: 1 }, "received", "reply"],
+    [{ res: 1, cmd: 1 }, "received", "reply", "int 1"],
+    [{ res: 1, cmd: 0 }, "received", "reply", "int 0"],
+    [{ err: "NO" }, "received", "error"],
+    [{ going: 5_000 }, "received", "unknown notice"],
+    [{ seq: "1" }, "received", "invalid message"],
+  ];
+  for (const [message, direction, kind, cmd] of cases) {
+    const lines = names(frame(message), direction);
+    assert(lines[0].endsWith(`of payload, ${kind}`), `${lines[0]} is no ${kind}`);
+    const value = lines[lines.findIndex((line) => line.endsWith('key "cmd"')) + 1];
+    if (cmd !== undefined) assertEquals(value.replace(/^[0-9a-f]+ +/, ""), cmd);
+  }
+});
+
 Deno.test("nameFrame() cuts what is long", () => {
   const payload = encode({ text: "x".repeat(70_000), list: new Array(100).fill(7) });
   const long = new Uint8Array(LONG_HEADER_BYTES + payload.length + 1);
   writeLongHeader(long, 0, payload.length);
   long.set(payload, LONG_HEADER_BYTES);
   long[long.length - 1] = TERMINATOR;
-  const lines = nameFrame(long);
-  assertEquals(lines[0], "  1f1f000111e7                header of a long frame: 70119 bytes of payload");
+  const lines = nameFrame(long, "received");
+  assertEquals(
+    lines[0],
+    "  1f1f000111e7                header of a long frame: 70119 bytes of payload, unknown notice",
+  );
   assertEquals(
     lines[3],
     `  db00011170${"78".repeat(7)}..    text of 70000 characters, "${"x".repeat(40)}" ..`,
@@ -64,14 +96,14 @@ Deno.test("nameFrame() says where the bytes stop making sense", () => {
     ["2026", ["2026 half a frame"]],
     ["2026" + "81a3636d6401" + "0d", ["202681a3636d64010d no frame: the byte after the payload is not 0x0A"]],
     ["2021" + "c1" + "0a", [
-      "2021 header: 1 byte of payload",
+      "2021 header: 1 byte of payload, invalid message",
       "c1 no MessagePack",
       "0a newline: the end of the frame",
     ]],
     [
       "2022" + "8101" + "0a",
       [
-        "2022 header: 2 bytes of payload",
+        "2022 header: 2 bytes of payload, invalid message",
         "81 map of 1",
         "01 key int 1",
         "here a value is missing",
@@ -80,12 +112,12 @@ Deno.test("nameFrame() says where the bytes stop making sense", () => {
     ],
     [
       "2023" + "d90161" + "0a",
-      ["2023 header: 3 bytes of payload", 'd90161 text "a"', "0a newline: the end of the frame"],
+      ["2023 header: 3 bytes of payload, invalid message", 'd90161 text "a"', "0a newline: the end of the frame"],
     ],
     [
       "2024" + "a1ffc0c0" + "0a",
       [
-        "2024 header: 4 bytes of payload",
+        "2024 header: 4 bytes of payload, invalid message",
         "a1ff text that is not UTF-8",
         "c0c0 left over",
         "0a newline: the end of the frame",
@@ -93,7 +125,11 @@ Deno.test("nameFrame() says where the bytes stop making sense", () => {
     ],
     [
       "2023" + "d40501" + "0a",
-      ["2023 header: 3 bytes of payload", "d40501 extension of 3 bytes", "0a newline: the end of the frame"],
+      [
+        "2023 header: 3 bytes of payload, invalid message",
+        "d40501 extension of 3 bytes",
+        "0a newline: the end of the frame",
+      ],
     ],
   ];
   for (const [hex, expected] of cases) assertEquals(names(Uint8Array.fromHex(hex)), expected, hex);
@@ -105,9 +141,10 @@ Deno.test("nameFrame() takes any bytes, and its groups are all of them", () => {
   for (let round = 0; round < 3000; round++) {
     const payload = random.bytes(random.below(20));
     const bytes = Uint8Array.of(32, 32 + payload.length, ...payload, 10);
-    const lines = nameFrame(bytes);
+    const direction = random.pick<Direction>(["sent", "received"]);
+    const lines = nameFrame(bytes, direction);
     const hex = lines.map((line) => line.slice(2, 28).trim()).join("");
     assert(hex.includes("..") || hex === bytes.toHex(), `${bytes.toHex()}: ${lines.join("\n")}; seed ${seed}`);
-    nameFrame(payload);
+    nameFrame(payload, direction);
   }
 });

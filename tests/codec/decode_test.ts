@@ -5,15 +5,8 @@
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { DecodeStage } from "../../codec/decode.ts";
-import {
-  BadFrame,
-  type Control,
-  type Decoded,
-  InvalidMessage,
-  readRequest,
-  Request,
-  Truncated,
-} from "../../codec/message.ts";
+import { BadFrame, type Control, type Decoded, InvalidMessage, Request, Truncated } from "../../codec/message.ts";
+import { readRequest } from "../../codec/read_message.ts";
 import { encode } from "../../codec/msgpack.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { newSeed, Random } from "../support/random.ts";

@@ -5,23 +5,34 @@
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
-  Control,
+  BUILT_IN_NUMBERS,
+  Cancel,
+  type Control,
+  Credit,
+  FIELD_NAMES,
   InvalidMessage,
-  OutgoingControl,
-  type OutgoingRequest,
-  readReply,
-  readRequest,
+  isReservedParameter,
+  isReservedReplyField,
+  type Kind,
+  type KnownControl,
+  MESSAGES,
+  ReceivedReply,
   Reply,
   Request,
-  writeReply,
-  writeRequest,
+  Settings,
+  UnknownControl,
+  UnknownNotice,
 } from "../../codec/message.ts";
+import { readReply, readRequest } from "../../codec/read_message.ts";
+import { type OutgoingRequest, writeControl, writeReply, writeRequest } from "../../codec/write_message.ts";
 import { decode, encode } from "../../codec/msgpack.ts";
 import { DecodeError, EncodeError } from "../../codec/errors.ts";
 import { Reader, setField } from "../../codec/reader.ts";
 import { Writer } from "../../codec/writer.ts";
 import { takeBatch } from "../support/batch.ts";
 import { RpcError } from "../../errors.ts";
+import type { Command, Unreserved } from "../../handlers/command.ts";
+import { builtIns } from "../../handlers/registry.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { concat, hex, unhex } from "../support/wire.ts";
 
@@ -35,6 +46,12 @@ function requestOf(fields: Record<string, unknown>): Request {
   const message = read(readRequest, encode(fields));
   assert(message instanceof Request, `${Deno.inspect(fields)} gave ${Deno.inspect(message)}`);
   return message as Request;
+}
+
+function replyOf(fields: Record<string, unknown>): ReceivedReply {
+  const message = read(readReply, encode(fields));
+  assert(message instanceof ReceivedReply, `${Deno.inspect(fields)} gave ${Deno.inspect(message)}`);
+  return message as ReceivedReply;
 }
 
 function payloadOf(write: (writer: Writer) => void): Uint8Array {
@@ -51,6 +68,99 @@ function requestPayload(request: Partial<OutgoingRequest>): Uint8Array {
   const nothing = { cmd: 1, params: {}, seq: undefined, ttl: undefined, meta: undefined, credit: undefined };
   return payloadOf((writer) => writeRequest(writer, { ...nothing, ...request }));
 }
+
+// The table ----------------------------------------------------------------------------------------------------------
+
+/** A value for each type that the table has. */
+const VALUES: Record<string, unknown> = {
+  "0": 0,
+  "true": true,
+  "integer or text": "PING",
+  "integer, 0 to 2^53 - 1": 5,
+  "integer, 1 to 2^53 - 1": 5,
+  "number > 0": 0.5,
+  "map of text to text": { a: "b" },
+  "text": "text",
+  "any value": [null],
+};
+
+/** A message of a kind, as the table has it. */
+function messageOf(kind: Kind, withOptional = true): Record<string, unknown> {
+  const { fields, others } = MESSAGES[kind];
+  const shown = Object.entries(fields).filter(([, { optional }]) => withOptional || !optional);
+  const message = Object.fromEntries(shown.map(([name, { type }]) => {
+    assert(type in VALUES, `${kind}: ${type}`);
+    return [name, VALUES[type]];
+  }));
+  return others === undefined ? message : { ...message, later: 1 };
+}
+
+const KINDS = Object.keys(MESSAGES) as Kind[];
+
+function kindOf(kind: Kind, message: Record<string, unknown>): string {
+  const readMessage = MESSAGES[kind].direction === "to the server" ? readRequest : readReply;
+  return read<{ kind: string }>(readMessage, encode(message)).kind;
+}
+
+Deno.test("MESSAGES has each message as it is read, with its optional fields and without", () => {
+  for (const kind of KINDS) {
+    for (const withOptional of [true, false]) {
+      const message = messageOf(kind, withOptional);
+      assertEquals(kindOf(kind, message), kind, Deno.inspect(message));
+    }
+  }
+});
+
+Deno.test("MESSAGES marks as optional what may be missing, and nothing else", () => {
+  for (const kind of KINDS) {
+    const message = messageOf(kind);
+    for (const [name, { optional }] of Object.entries(MESSAGES[kind].fields)) {
+      const { [name]: _, ...less } = message;
+      if (name === "seq") delete less.credit; // which needs it
+      // Who gets a request without cmd, or a reply without res, refuses it as such.
+      if (optional) assertEquals(kindOf(kind, less), kind, `${kind} without ${name}`);
+      else if (!(kind === "request" || name === "res")) assert(kindOf(kind, less) !== kind, `${kind} without ${name}`);
+    }
+  }
+});
+
+Deno.test("MESSAGES has the names of all fields, and those that a command may not use", () => {
+  const names = "cmd seq ttl meta credit max cancel res more $items err msg data".split(" ");
+  assertEquals([...FIELD_NAMES].sort(), names.toSorted());
+  const reserved = (isReserved: (name: string) => boolean) => [...names, "$x", "res2", ""].filter(isReserved);
+  assertEquals(reserved(isReservedParameter), ["cmd", "seq", "ttl", "meta", "credit", "$items", "$x"]);
+  assertEquals(reserved(isReservedReplyField), ["seq", "res", "more", "$items", "err", "msg", "data", "$x"]);
+});
+
+Deno.test("a reply that is written has the kind of the reply that is read", () => {
+  const replies: [kind: Kind, reply: Reply][] = [
+    ["item", new Reply(1, { res: 1 }, true)],
+    ["reply", new Reply(undefined, { res: null }, false)],
+    ["error", new Reply(1, new RpcError("NO"), false)],
+  ];
+  for (const [kind, reply] of replies) {
+    const payload = payloadOf((writer) => writeReply(writer, reply));
+    assertEquals([reply.kind, read(readReply, payload).kind], [kind, kind]);
+  }
+});
+
+Deno.test("a type refuses the reserved names of parameters", () => {
+  type Refused<Name extends string> = Unreserved<Record<Name, number>> extends { params: string } ? true : false;
+  const refused: { cmd: Refused<"cmd">; seq: Refused<"seq">; ttl: Refused<"ttl"> } = {
+    cmd: true,
+    seq: true,
+    ttl: true,
+  };
+  const more: { meta: Refused<"meta">; credit: Refused<"credit"> } = { meta: true, credit: true };
+  assertEquals(Object.keys({ ...refused, ...more }), Object.keys(MESSAGES.request.fields));
+});
+
+Deno.test("BUILT_IN_NUMBERS are those that the article and PROTOCOL.md have, and below the first free one", () => {
+  assertEquals(Object.fromEntries(BUILT_IN_NUMBERS), { PING: 1, DELAY: 2, INFO: 3, STATS: 4 });
+  for (const [name, command] of Object.entries<Command>(builtIns)) {
+    assertEquals(command.number, BUILT_IN_NUMBERS.get(name), name);
+  }
+});
 
 // Requests, read -----------------------------------------------------------------------------------------------------
 
@@ -170,10 +280,16 @@ Deno.test("readRequest() passes over what a later version may say in a control m
     { $later: 1, later: [{ max: 1 }] },
   ];
   for (const fields of later) {
-    assertEquals(read(readRequest, encode({ cmd: 0, ...fields })), new Control(), Deno.inspect(fields));
+    assertEquals(read(readRequest, encode({ cmd: 0, ...fields })), new UnknownControl(), Deno.inspect(fields));
   }
-  const max = read(readRequest, encode({ cmd: 0, later: 1, max: 70_000 })) as Control;
-  assertEquals(max.max, 70_000, "what is known beside it counts");
+  const known: [fields: Record<string, unknown>, control: Control][] = [
+    [{ later: 1, max: 70_000 }, new Settings(70_000)],
+    [{ seq: 1, later: 1, cancel: true }, new Cancel(1)],
+    [{ seq: 1, credit: 2, $later: [1] }, new Credit(1, 2)],
+  ];
+  for (const [fields, control] of known) {
+    assertEquals(read(readRequest, encode({ cmd: 0, ...fields })), control, "what is known beside it counts");
+  }
 });
 
 Deno.test("readRequest() takes the last of two fields of one name", () => {
@@ -184,13 +300,9 @@ Deno.test("readRequest() takes the last of two fields of one name", () => {
 // Control messages ---------------------------------------------------------------------------------------------------
 
 Deno.test("readRequest() reads the three control messages, whatever the order of their fields", () => {
-  const max = read(readRequest, encode({ cmd: 0, max: 70_000 })) as Control;
-  const cancel = read(readRequest, encode({ cancel: true, cmd: 0, seq: 0 })) as Control;
-  const credit = read(readRequest, encode({ seq: 7, credit: 2, cmd: 0 })) as Control;
-  for (const control of [max, cancel, credit]) assert(control instanceof Control);
-  assertEquals([max.max, max.seq, max.cancel, max.credit], [70_000, undefined, false, undefined]);
-  assertEquals([cancel.max, cancel.seq, cancel.cancel, cancel.credit], [undefined, 0, true, undefined]);
-  assertEquals([credit.max, credit.seq, credit.cancel, credit.credit], [undefined, 7, false, 2]);
+  assertEquals(read(readRequest, encode({ cmd: 0, max: 70_000 })), new Settings(70_000));
+  assertEquals(read(readRequest, encode({ cancel: true, cmd: 0, seq: 0 })), new Cancel(0));
+  assertEquals(read(readRequest, encode({ seq: 7, credit: 2, cmd: 0 })), new Credit(7, 2));
 });
 
 Deno.test("readRequest() refuses a control message with a malformed field, or with two meanings", () => {
@@ -294,11 +406,29 @@ Deno.test("writeReply() writes as many fields as there are", () => {
 });
 
 Deno.test("readReply() tells seq and more from the fields", () => {
-  const reply = read(readReply, encode({ seq: 4, res: [1], slept: 2, more: true }));
+  const reply = replyOf({ seq: 4, res: [1], slept: 2, more: true });
   assertEquals([reply.seq, reply.more, reply.fields], [4, true, { res: [1], slept: 2 }]);
-  const plain = read(readReply, encode({ err: "NO", more: false }));
+  const plain = replyOf({ err: "NO", more: false });
   assertEquals([plain.seq, plain.more, plain.fields], [undefined, false, { err: "NO" }]);
-  assertEquals(read(readReply, unhex("90")).fields, {});
+  assertEquals((read(readReply, unhex("90")) as ReceivedReply).fields, {});
+});
+
+Deno.test("readReply() passes over what a later version may say unasked", () => {
+  const later: Record<string, unknown>[] = [
+    { going: 5_000 },
+    { seq: 1, credit: 5 },
+    { seq: 1, more: true, later: null },
+    { $later: 1 },
+    { msg: "text", later: [{ res: 1 }] },
+  ];
+  for (const fields of later) assertEquals(read(readReply, encode(fields)), new UnknownNotice(), Deno.inspect(fields));
+});
+
+Deno.test("readReply() takes for a reply what has res or err, and what says nothing new", () => {
+  for (const fields of [{ res: null, later: 1 }, { err: "NO", later: 1 }, { err: null, later: 1 }]) {
+    assertEquals(replyOf(fields).fields, fields);
+  }
+  for (const fields of [{}, { seq: 1 }, { more: true }, { msg: "text", data: 1 }, { $items: 0 }]) replyOf(fields);
 });
 
 Deno.test("readReply() refuses a seq that is none, and bytes that are no map", () => {
@@ -359,12 +489,17 @@ Deno.test("writeRequest() asks each parameter once, and writes what it was told"
   assertEquals(decode(requestPayload({ params: fickle })), { b: 2, cmd: 1 });
 });
 
-Deno.test("writeRequest() writes control messages", () => {
-  const control = (fields: OutgoingControl["fields"]) =>
-    decode(payloadOf((writer) => writeRequest(writer, new OutgoingControl(fields))));
-  assertEquals(control({ max: 5 }), { cmd: 0, max: 5 });
-  assertEquals(control({ seq: 0, cancel: true }), { cmd: 0, seq: 0, cancel: true });
-  assertEquals(control({ seq: 1, credit: 3 }), { cmd: 0, seq: 1, credit: 3 });
+Deno.test("writeControl() writes what readRequest() reads", () => {
+  const controls: [control: KnownControl, fields: Record<string, unknown>][] = [
+    [new Settings(5), { cmd: 0, max: 5 }],
+    [new Cancel(0), { cmd: 0, seq: 0, cancel: true }],
+    [new Credit(1, 3), { cmd: 0, seq: 1, credit: 3 }],
+  ];
+  for (const [control, fields] of controls) {
+    const payload = payloadOf((writer) => writeControl(writer, control));
+    assertEquals(Object.entries(decode(payload) as object), Object.entries(fields));
+    assertEquals(read(readRequest, payload), control);
+  }
 });
 
 Deno.test("setField() sets an own field, whatever its name", () => {

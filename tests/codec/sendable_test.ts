@@ -2,7 +2,8 @@
 
 import { runInNewContext } from "node:vm";
 import { assertEquals, assertThrows } from "@std/assert";
-import { type OutgoingRequest, Reply, writeReply, writeRequest } from "../../codec/message.ts";
+import { Reply } from "../../codec/message.ts";
+import { type OutgoingRequest, writeReply, writeRequest } from "../../codec/write_message.ts";
 import { decode, encode } from "../../codec/msgpack.ts";
 import { EncodeError } from "../../codec/errors.ts";
 import { Writer } from "../../codec/writer.ts";

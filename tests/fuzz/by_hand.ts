@@ -7,12 +7,18 @@
 
 import {
   BadFrame,
-  Control,
+  Cancel,
+  type ClientMessage,
+  Credit,
   type Decoded,
   InvalidMessage,
   ReceivedReply,
   Request,
+  type ServerMessage,
+  Settings,
   Truncated,
+  UnknownControl,
+  UnknownNotice,
 } from "../../codec/message.ts";
 import { DecodeError } from "../../codec/errors.ts";
 import { Reader } from "../../codec/reader.ts";
@@ -107,7 +113,7 @@ export function contentsOf(payload: Uint8Array): { depth: number; weight: number
 }
 
 /** All messages of a stream, as a server reads it. The texts of refusals are left empty. */
-export function requestsOf(bytes: Uint8Array): Decoded<Request | Control>[] {
+export function requestsOf(bytes: Uint8Array): Decoded<ClientMessage>[] {
   return firstIsMap(bytes) ? messagesOf(bytes, requestOf) : [new BadFrame("")];
 }
 
@@ -124,7 +130,7 @@ function firstIsMap(bytes: Uint8Array): boolean {
 }
 
 /** All messages of a stream, as a client reads it. The texts of refusals are left empty. */
-export function repliesOf(bytes: Uint8Array): Decoded<ReceivedReply>[] {
+export function repliesOf(bytes: Uint8Array): Decoded<ServerMessage>[] {
   return messagesOf(bytes, replyOf);
 }
 
@@ -171,7 +177,7 @@ function entriesOf(payload: Uint8Array): RegisteredCommand[] | undefined {
 }
 
 /** PROTOCOL.md, "Requests" to "Meta". Of a key that comes twice the last value counts, but no value may be wrong. */
-function requestOf(entries: RegisteredCommand[]): Request | Control | InvalidMessage {
+function requestOf(entries: RegisteredCommand[]): ClientMessage | InvalidMessage {
   const last = new Map(entries);
   const holds = (name: string, isRight: (value: unknown) => boolean) =>
     entries.every(([key, value]) => key !== name || isRight(value));
@@ -189,9 +195,10 @@ function requestOf(entries: RegisteredCommand[]): Request | Control | InvalidMes
     const cancel = last.get("cancel");
     const meanings = [max, cancel, credit].filter((field) => field !== undefined).length;
     if (meanings > 1 || max !== undefined && seq !== undefined) return new InvalidMessage("");
-    if (max !== undefined) return isCount(max) ? Object.assign(new Control(), { max }) : new InvalidMessage("");
+    if (max !== undefined) return isCount(max) ? new Settings(max as number) : new InvalidMessage("");
     if (cancel !== undefined && (cancel !== true || seq === undefined)) return new InvalidMessage("");
-    return Object.assign(new Control(), meanings === 0 ? {} : { seq, cancel: cancel === true, credit });
+    if (meanings === 0) return new UnknownControl();
+    return cancel === true ? new Cancel(seq as number) : new Credit(seq as number, credit as number);
   }
   const reserved = ["cmd", "seq", "ttl", "meta", "credit"];
   const params = Object.fromEntries(entries.filter(([key]) => !reserved.includes(key) && key[0] !== "$"));
@@ -200,9 +207,13 @@ function requestOf(entries: RegisteredCommand[]): Request | Control | InvalidMes
 }
 
 /** PROTOCOL.md, "Replies", "Order", "Streams and credit". */
-function replyOf(entries: RegisteredCommand[]): ReceivedReply | InvalidMessage {
+function replyOf(entries: RegisteredCommand[]): ServerMessage | InvalidMessage {
   const last = new Map(entries);
   if (!entries.every(([key, value]) => key !== "seq" || isCount(value))) return new InvalidMessage("");
+  if (!last.has("res") && !last.has("err")) {
+    const known = ["seq", "more", "msg", "data", "$items"];
+    if (entries.some(([key]) => !known.includes(key))) return new UnknownNotice();
+  }
   const fields = Object.fromEntries(entries.filter(([key]) => key !== "seq" && key !== "more"));
   return Object.assign(new ReceivedReply(), { seq: last.get("seq"), more: last.get("more") === true, fields });
 }

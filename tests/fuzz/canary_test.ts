@@ -3,7 +3,7 @@
  */
 
 import { assert, assertMatch } from "@std/assert";
-import { readReply, readRequest } from "../../codec/message.ts";
+import { readReply, readRequest } from "../../codec/read_message.ts";
 import { decode } from "../../codec/msgpack.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { newSeed, Random } from "../support/random.ts";

@@ -8,7 +8,8 @@
 
 import { decode as std } from "jsr:@std/msgpack@^1.0.3";
 import { DecodeStage } from "../../codec/decode.ts";
-import { BadFrame, type Decoded, InvalidMessage, readReply, readRequest, Truncated } from "../../codec/message.ts";
+import { BadFrame, type Decoded, InvalidMessage, Truncated } from "../../codec/message.ts";
+import { readReply, readRequest } from "../../codec/read_message.ts";
 import { decode, DecodeError, encode } from "../../codec/msgpack.ts";
 import type { Reader } from "../../codec/reader.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";

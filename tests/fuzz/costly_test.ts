@@ -6,7 +6,7 @@
 
 import { decode } from "jsr:@std/msgpack@^1.0.3";
 import { assertEquals, AssertionError } from "@std/assert";
-import { readRequest } from "../../codec/message.ts";
+import { readRequest } from "../../codec/read_message.ts";
 import { concat, frame, unhex } from "../support/wire.ts";
 import { readAll } from "./codec_checks.ts";
 

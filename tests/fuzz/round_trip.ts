@@ -6,8 +6,17 @@
  */
 
 import { EncodeStage } from "../../codec/encode.ts";
-import { Control, type Fields, type OutgoingRequest, ReceivedReply, Reply, Request } from "../../codec/message.ts";
-import { OutgoingControl, writeReply, writeRequest } from "../../codec/message.ts";
+import {
+  Cancel,
+  Credit,
+  type Fields,
+  type KnownControl,
+  ReceivedReply,
+  Reply,
+  Request,
+  Settings,
+} from "../../codec/message.ts";
+import { type OutgoingRequest, writeControl, writeReply, writeRequest } from "../../codec/write_message.ts";
 import type { Writer } from "../../codec/writer.ts";
 import { RpcError } from "../../errors.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
@@ -36,7 +45,7 @@ export function checkRoundTrip(random: Random, codec: Codec): Verdict {
   const count = random.between(1, random.pick([1, 3, 20]));
   if (random.chance(0.5)) {
     const batch = Array.from({ length: count }, () => random.chance(0.1) ? anyControl(random) : anyRequest(random));
-    return compare("readRequest", writeAll(writeRequest, batch), batch.map(arrived), codec.readRequests);
+    return compare("readRequest", writeAll(writeEither, batch), batch.map(arrived), codec.readRequests);
   }
   const batch = Array.from({ length: count }, () => anyReply(random));
   return compare("readReply", writeAll(writeReply, batch), batch.map(received), codec.readReplies);
@@ -92,13 +101,13 @@ function anyRequest(random: Random): OutgoingRequest {
   };
 }
 
-function anyControl(random: Random): OutgoingControl {
+function anyControl(random: Random): KnownControl {
   const seq = random.pick(WHOLE);
-  return new OutgoingControl(random.pick([
-    { max: random.pick(WHOLE) },
-    { seq, cancel: true as const },
-    { seq, credit: random.pick(WHOLE) || 1 },
-  ]));
+  return random.pick([
+    new Settings(random.pick(WHOLE)),
+    new Cancel(seq),
+    new Credit(seq, random.pick(WHOLE) || 1),
+  ]);
 }
 
 function anyReply(random: Random): Reply {
@@ -114,9 +123,13 @@ function anyReply(random: Random): Reply {
   return new Reply(seq, { res: anyValue(random, 1), ...anyFields(random, () => true) }, random.chance(0.2));
 }
 
-function arrived(message: OutgoingRequest | OutgoingControl): Request | Control {
-  if (message instanceof OutgoingControl) return Object.assign(new Control(), message.fields);
-  return Object.assign(new Request(), message);
+function writeEither(writer: Writer, message: OutgoingRequest | KnownControl): void {
+  if ("kind" in message) writeControl(writer, message);
+  else writeRequest(writer, message);
+}
+
+function arrived(message: OutgoingRequest | KnownControl): Request | KnownControl {
+  return "kind" in message ? message : Object.assign(new Request(), message);
 }
 
 function received({ seq, outcome, more }: Reply): ReceivedReply {

@@ -42,6 +42,9 @@ const REPLIES = [
   { seq: 6, res: [1, 2, 3], more: true },
   { seq: 6, res: null },
   { err: "INVALID_SLEEP" },
+  { seq: 5, credit: 10 }, // what a later version may say unasked
+  { going: 5_000 },
+  { seq: 5, msg: "no reply, and nothing new" },
   { seq: 7, err: "INVALID_PARAMS", msg: "a.b: must be a number", data: [{ path: ["a", "b"], message: "no" }] },
 ];
 
@@ -86,9 +89,14 @@ const FORMS = [
   unhex("82 a3 63 6d 64 01 cf ff ff ff ff ff ff ff ff 01"), // a key that std refuses
 ];
 
-/** `{ cmd: "ECHO", value: ... }` around a value in one of its encodings. */
+/** `{ cmd: "ECHO", res: nil, value: ... }` around a value in one of its encodings: a request to a server, a reply to a client. */
 function asked(value: Uint8Array): Uint8Array<ArrayBuffer> {
-  return concat(unhex("82 a3 63 6d 64 a4 45 43 48 4f a5 76 61 6c 75 65"), value);
+  return concat(unhex("83 a3 63 6d 64 a4 45 43 48 4f a3 72 65 73 c0 a5 76 61 6c 75 65"), value);
+}
+
+/** The same to a server, and a reply to a client. */
+function withRes(fields: Record<string, unknown>): Uint8Array<ArrayBuffer> {
+  return stdEncode({ res: "PONG", ...fields });
 }
 
 /** Payloads of less than a kilobyte, by kind. */
@@ -97,10 +105,11 @@ export const SMALL: readonly (readonly Uint8Array<ArrayBuffer>[])[] = [
   REQUESTS.map(stdEncode),
   CONTROLS.map(stdEncode),
   REPLIES.map(stdEncode),
-  HARD.map(stdEncode),
-  FIELDS.map(stdEncode),
+  HARD.map(withRes),
+  FIELDS.map(withRes),
   ENCODINGS.map(asked),
   FORMS,
+  REQUESTS.map(withRes),
 ];
 
 /** Payloads at the end of the short frame, and in long frames. */

@@ -6,7 +6,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DecodeStage } from "../../codec/decode.ts";
 import { EncodeStage } from "../../codec/encode.ts";
-import { readRequest } from "../../codec/message.ts";
+import { readRequest } from "../../codec/read_message.ts";
 import { command } from "../../handlers/command.ts";
 import { DispatchStage } from "../../handlers/dispatch.ts";
 import { ServerState } from "../../handlers/server_state.ts";

@@ -8,6 +8,7 @@
 
 import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
 import { connect } from "../../client.ts";
+import { BUILT_IN_NUMBERS, FIELD_NAMES, MESSAGES, REPLY_FIELDS } from "../../codec/message.ts";
 import { command } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { serveOne } from "../support/serve_one.ts";
@@ -259,11 +260,11 @@ test("shows a client's calls: requests, replies, errors, a cancel", async () => 
     fieldsOf(capture, "frame.number length", "-Y", 'packline.cmd == "DELAY" && packline.seq == 1'),
   ]);
   assertEquals(rows.map(([column]) => column), [
-    "control max=50000 | PING seq=0",
+    "settings max=50000 | PING seq=0",
     'reply to PING seq=0 res="PONG"',
     'DELAY seq=1 sleep=10 | ECHO seq=2 value="Ada"',
     'reply to ECHO seq=2 res="Ada"',
-    "control seq=1 cancel=true",
+    "cancel seq=1",
     "error to DELAY seq=1 CANCELLED",
     "DELAY seq=3 sleep=-1",
     "error to DELAY seq=3 INVALID_SLEEP",
@@ -272,11 +273,11 @@ test("shows a client's calls: requests, replies, errors, a cancel", async () => 
   ]);
   // The first three packets are the handshake's.
   assertEquals(rows.map(([, ...cells]) => cells.map((cell) => cell || "-").join(" ")), [
-    "4 control;request control;PING 0 - - - 5 -",
+    "4 settings;request control;PING 0 - - - 5 -",
     "5 reply - 0 PONG - 4 - -",
     "6 request;request DELAY;ECHO 1;2 - - - 9;7 -",
     "7 reply - 2 Ada - 6 - -",
-    "8 control control 1 - - - - -",
+    "8 cancel control 1 - - - - -",
     "9 error - 1 - CANCELLED 6 - The request failed",
     "10 request DELAY 3 - - - 11 -",
     "11 error - 3 - INVALID_SLEEP 10 - The request failed",
@@ -296,16 +297,81 @@ test("shows a client's stream, and long frames both ways, over many segments", a
   const rows = await rowsOf(capture, "_ws.col.Info kind length terminator _ws.expert.message");
   const columns = rows.map(([column]) => column);
   assertEquals(columns.slice(0, 2), [
-    "control max=1048576 | NUMBERS seq=0 count=3 credit=2",
+    "settings max=1048576 | NUMBERS seq=0 count=3 credit=2",
     "item to NUMBERS seq=0 res=1",
   ]);
   const words = columns.join(" | ");
   assertStringIncludes(words, "item to NUMBERS seq=0 res=3");
   assertStringIncludes(words, 'reply to NUMBERS seq=0 res="all"');
-  assertStringIncludes(words, "control seq=0 credit=");
+  assertMatch(words, /(^| \| )credit seq=0 credit=\d/);
   assertMatch(words, /command 16 seq=1 value="x{60}…" \| reply to command 16 seq=1 res="x{60}…"$/);
   assertEquals(rows.slice(-2).map(([, ...cells]) => cells.join(" ")), ["request 70022 0x0a ", "reply 70015 0x0a "]);
   assertEquals(rows.map((cells) => cells.at(-1)).join(""), "");
+});
+
+/** A value for each type that the table of messages has, and how it is shown. */
+const VALUES: Record<string, [value: unknown, shown: string]> = {
+  "0": [0, "0"],
+  "true": [true, "true"],
+  "integer or text": [16, "command 16"],
+  "integer, 0 to 2^53 - 1": [70_000, "70000"],
+  "integer, 1 to 2^53 - 1": [2 ** 31, "2147483648"],
+  "number > 0": [0.5, "0.5"],
+  "map of text to text": [{ a: "b" }, '{a: "b"}'],
+  "text": ["some text", "some text"],
+  "any value": [[1], "[1]"],
+};
+
+test("knows each kind of message and each of its fields, as the table of messages has them", async () => {
+  const capture = new Capture();
+  const connection = new Connection(capture);
+  const kinds = Object.entries(MESSAGES);
+  // The fields that can be filtered by; a name of Wireshark's holds no $.
+  const names = [...FIELD_NAMES].filter((name) => !name.startsWith("$"));
+  const expected = kinds.map(([kind, { direction, fields, others }]) => {
+    const values = Object.entries(fields).map(([name, { type }]) => [name, VALUES[type]] as const);
+    // What means something in another kind is a parameter of a request.
+    const parameters = kind === "request" ? Object.fromEntries([...FIELD_NAMES].map((name) => [name, true])) : {};
+    const sent = { ...parameters, ...Object.fromEntries(values.map(([name, [value]]) => [name, value])) };
+    connection.send(
+      direction === "to the server" ? "client" : "server",
+      message(others === undefined ? sent : { ...sent, later: 1 }),
+    );
+    const shown = new Map<string, string>(values.map(([name, [, text]]) => [name, text]));
+    if (fields.cmd?.type === "0") shown.set("cmd", "control");
+    return [kind, ...names.map((name) => shown.get(name) ?? "")];
+  });
+  const rows = await rowsOf(capture, ["kind", ...names].join(" "));
+  const flags = [names.indexOf("cancel") + 1, names.indexOf("more") + 1];
+  // A flag is shown as 1 or as True, by the version of tshark.
+  const isTrue = (cell: string, index: number) => flags.includes(index) && /^(1|True)$/.test(cell);
+  assertEquals(rows.map((row) => row.map((cell, index) => isTrue(cell, index) ? "true" : cell)), expected);
+
+  // Which kind it is, is the first word of each line, but of a request: that is its command.
+  const columns = await columnsOf(capture);
+  for (const [index, [kind]] of kinds.entries()) {
+    assertMatch(columns[index], new RegExp(kind === "request" ? "^command 16 " : `^${kind} `));
+  }
+});
+
+test("takes for a notice what has neither res nor err, and a field that no reply has", async () => {
+  const capture = new Capture();
+  const connection = new Connection(capture);
+  const names = [...FIELD_NAMES, "$later", "going"].filter((name) => !["cmd", "res", "err"].includes(name));
+  for (const name of names) connection.send("server", message({ [name]: 1 }));
+  assertEquals(
+    await fieldsOf(capture, "kind"),
+    names.map((name) => REPLY_FIELDS.has(name) ? "reply" : "unknown notice"),
+  );
+});
+
+test("knows the numbers of the protocol's commands, and no other", async () => {
+  const capture = new Capture();
+  const connection = new Connection(capture);
+  const named = new Map([...BUILT_IN_NUMBERS].map(([name, number]) => [number, name]));
+  const numbers = Array.from({ length: 20 }, (_, number) => number + 1);
+  for (const cmd of numbers) connection.send("client", message({ cmd }));
+  assertEquals(await fieldsOf(capture, "cmd"), numbers.map((number) => named.get(number) ?? `command ${number}`));
 });
 
 test("finds the frames wherever segments end", async () => {
@@ -667,7 +733,7 @@ Deno.test({ name: "packline.lua shows what happens on the loopback", ignore: !ma
   // TCP may have said something in front of some.
   const lines = rows.map(([column]) => column.replace(/^(\[TCP [^\]]*\] )+/, "")).join(" | ");
   const expected = [
-    /^control max=1048576 \| DELAY seq=0 sleep=0.01 \| reply to DELAY seq=0 res="DONE" slept=0\.0\d+ \| /,
+    /^settings max=1048576 \| DELAY seq=0 sleep=0.01 \| reply to DELAY seq=0 res="DONE" slept=0\.0\d+ \| /,
     / \| NUMBERS seq=1 count=2 credit=64 \| item to NUMBERS seq=1 res=1 \| item to NUMBERS seq=1 res=2 \| /,
     / \| reply to NUMBERS seq=1 res="all" \| command 16 seq=2 value="z+…" \| reply to command 16 seq=2 res="z+…"$/,
   ];

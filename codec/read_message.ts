@@ -1,0 +1,141 @@
+/**
+ * Reads messages (PROTOCOL.md, "Messages").
+ *
+ * In: a reader at the start of a payload. Out: what it says, to a server or to a client.
+ * Refused: fields of a wrong type, by an `InvalidMessage` or a `DecodeError`. What says nothing known here is no mistake:
+ * a later version of the other end may have sent it.
+ */
+
+import { DecodeError } from "./errors.ts";
+import {
+  Cancel,
+  type ClientMessage,
+  type Control,
+  Credit,
+  type Fields,
+  InvalidMessage,
+  ReceivedReply,
+  REPLY_FIELDS,
+  Request,
+  type ServerMessage,
+  Settings,
+  UnknownControl,
+  UnknownNotice,
+} from "./message.ts";
+import type { Reader } from "./reader.ts";
+
+const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
+const WRONG_CONTROL = "a control message says one thing: max, or seq with cancel, or seq with credit";
+
+/** One payload, as a server reads it. */
+export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
+  const request = new Request();
+  let wrong = "";
+  let wrongSeq = false;
+  for (let left = reader.readMapSize(); left > 0; left--) {
+    const key = reader.readKey();
+    switch (key) {
+      case "cmd": {
+        const value = reader.readValue();
+        request.cmd = isCommand(value) ? value : undefined;
+        break;
+      }
+      case "seq": {
+        const value = reader.readValue();
+        if (isCount(value)) request.seq = value;
+        else wrongSeq = true;
+        break;
+      }
+      case "ttl": {
+        const value = reader.readValue();
+        if (typeof value === "number" && value > 0 && value < Infinity) request.ttl = value;
+        else wrong = "ttl must be a number of milliseconds above 0";
+        break;
+      }
+      case "meta": {
+        const value = reader.readValue();
+        if (isTextMap(value)) request.meta = value;
+        else if (isEmptyArray(value)) request.meta = {}; // which is how Lua writes an empty map
+        else wrong = "meta must be a map of texts";
+        break;
+      }
+      case "credit": {
+        const value = reader.readValue();
+        if (isCount(value) && value > 0) request.credit = value;
+        else wrong = "credit must be an integer above 0";
+        break;
+      }
+      default:
+        // Names with $ are kept for what the wire may learn: unknown ones are passed over, and are no parameters.
+        if (key.startsWith("$")) reader.readValue();
+        else reader.readField(request.params, key);
+    }
+  }
+  reader.finish();
+  request.weightBytes = reader.weightBytes;
+  if (wrongSeq) return new InvalidMessage(WRONG_SEQ);
+  if (request.credit !== undefined && request.seq === undefined) wrong ||= "credit needs the seq of its call";
+  if (request.cmd === 0) return wrong ? new InvalidMessage(wrong) : toControl(request);
+  return wrong ? new InvalidMessage(wrong, request.seq) : request;
+}
+
+/** A message with `cmd: 0`. Fields that are not known here are ignored. */
+function toControl({ seq, credit, params }: Request): Control | InvalidMessage {
+  const { max, cancel }: Fields = { __proto__: null, ...params };
+  if (max !== undefined) {
+    if (seq !== undefined || cancel !== undefined) return new InvalidMessage(WRONG_CONTROL);
+    return isCount(max) ? new Settings(max) : new InvalidMessage("max must be an integer from 0 to 2^53-1");
+  }
+  if (cancel !== undefined) {
+    if (credit !== undefined) return new InvalidMessage(WRONG_CONTROL);
+    const isRight = cancel === true && seq !== undefined;
+    return isRight ? new Cancel(seq) : new InvalidMessage("cancel must be true, and needs the seq of its call");
+  }
+  if (seq !== undefined && credit !== undefined) return new Credit(seq, credit);
+  return new UnknownControl();
+}
+
+/** One payload, as a client reads it. */
+export function readReply(reader: Reader): ServerMessage {
+  const reply = new ReceivedReply();
+  for (let left = reader.readMapSize(); left > 0; left--) {
+    const key = reader.readKey();
+    if (key === "seq") {
+      const value = reader.readValue();
+      if (!isCount(value)) throw new DecodeError(WRONG_SEQ);
+      reply.seq = value;
+    } else if (key === "more") {
+      reply.more = reader.readValue() === true;
+    } else {
+      reader.readField(reply.fields, key);
+    }
+  }
+  reader.finish();
+  const { fields } = reply;
+  if (fields.res === undefined && fields.err === undefined && hasUnknown(fields)) {
+    return new UnknownNotice();
+  }
+  reply.weightBytes = reader.weightBytes;
+  return reply;
+}
+
+function hasUnknown(fields: Fields): boolean {
+  return Object.keys(fields).some((name) => !REPLY_FIELDS.has(name));
+}
+
+function isCommand(value: unknown): value is number | string {
+  return typeof value === "string" || isCount(value);
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+}
+
+function isTextMap(value: unknown): value is Record<string, string> {
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array || Array.isArray(value)) return false;
+  return Object.values(value).every((text) => typeof text === "string");
+}
+
+function isEmptyArray(value: unknown): boolean {
+  return Array.isArray(value) && value.length === 0;
+}

@@ -1,0 +1,193 @@
+/**
+ * Writes messages (PROTOCOL.md, "Messages").
+ *
+ * In: a writer, and a message. Out: its payload.
+ * Refused, by an `EncodeError` with the path of the field: what the wire cannot carry; reserved names.
+ */
+
+import type { RpcError } from "../errors.ts";
+import { DEFAULT_LIMITS } from "../limits.ts";
+import { EncodeError } from "./errors.ts";
+import {
+  type Fields,
+  isReservedParameter,
+  isReservedReplyField,
+  ITEMS,
+  type KnownControl,
+  type Reply,
+} from "./message.ts";
+import { faultIn, isPlain, kindOf } from "./sendable.ts";
+import type { Span, Writer } from "./writer.ts";
+
+/** What a caller gives for a call. */
+export interface GivenRequest {
+  readonly cmd: number | string;
+  readonly params: unknown;
+  readonly meta: unknown;
+  readonly credit: number | undefined;
+}
+
+/** A request to write: what its caller has given, and what is known when it is written. */
+export interface OutgoingRequest extends GivenRequest {
+  readonly seq: number | undefined;
+  /** A request may have waited for its connection, and less time is left. */
+  readonly ttl: number | undefined;
+}
+
+/** The same, if `encodeGiven()` has encoded the caller's part. */
+export interface EncodedRequest extends Pick<OutgoingRequest, "seq" | "ttl"> {
+  readonly given: Span;
+}
+
+/** Names as they stand on the wire, the byte for "text of three" before their letters. */
+const CMD = 0xa3_63_6d_64;
+const SEQ = 0xa3_73_65_71;
+const TTL = 0xa3_74_74_6c;
+const RES = 0xa3_72_65_73;
+const ERR = 0xa3_65_72_72;
+
+/**
+ * One reply as a payload: `seq`, then `res` or `err`, then the rest, so that the article's replies come out byte
+ * for byte. Fields that are `undefined` are left out.
+ */
+export function writeReply(writer: Writer, reply: Reply): void {
+  const failed = reply.outcome instanceof Error;
+  const fields: Fields = failed ? { ...(reply.outcome as RpcError).toJSON() } : reply.outcome as Fields;
+  try {
+    writeReplyFields(writer, reply, fields, failed);
+  } catch (error) {
+    throw located(error, fields);
+  }
+}
+
+function writeReplyFields(writer: Writer, { seq, more }: Reply, fields: Fields, failed: boolean): void {
+  const first = failed ? "err" : "res";
+  const planned = (seq === undefined ? 1 : 2) + (more ? 1 : 0);
+  const start = writer.beginMap(planned);
+  if (seq !== undefined) {
+    writer.writeFour(SEQ);
+    writer.writeNumber(seq);
+  }
+  writer.writeFour(failed ? ERR : RES);
+  writer.writeValue(fields[first], 1);
+  let others = 0;
+  for (const name in fields) {
+    if (name === first || !Object.hasOwn(fields, name)) continue;
+    const value = fields[name];
+    if (value === undefined) continue;
+    if (!failed && name !== ITEMS && isReservedReplyField(name)) {
+      throw new EncodeError(`the reply field "${shortened(name)}" is reserved`);
+    }
+    writer.writeKey(name);
+    writer.writeValue(value, 1);
+    others++;
+  }
+  if (more) {
+    writer.writeKey("more");
+    writer.writeBoolean(true);
+  }
+  writer.endMap(start, planned, planned + others);
+}
+
+/** One control message as a payload. */
+export function writeControl(writer: Writer, control: KnownControl): void {
+  switch (control.kind) {
+    case "settings":
+      return writer.writeValue({ cmd: 0, max: control.max });
+    case "cancel":
+      return writer.writeValue({ cmd: 0, seq: control.seq, cancel: true });
+    case "credit":
+      return writer.writeValue({ cmd: 0, seq: control.seq, credit: control.items });
+  }
+}
+
+/** One request as a payload: parameters before `cmd`, as the article's client writes them. */
+export function writeRequest(writer: Writer, request: OutgoingRequest): void {
+  writeGiven(writer, request, (request.seq === undefined ? 0 : 1) + (request.ttl === undefined ? 0 : 1));
+  writeLateFields(writer, request);
+}
+
+/** The same, for a request whose first part is encoded already. */
+export function writeEncodedRequest(writer: Writer, request: EncodedRequest): void {
+  writer.writeEncoded(request.given);
+  writeLateFields(writer, request);
+}
+
+/** A request up to the fields that are known late. */
+export function writeGiven(writer: Writer, request: GivenRequest, lateFields: number): void {
+  try {
+    writeGivenFields(writer, request, lateFields);
+  } catch (error) {
+    throw located(error, { params: request.params, meta: request.meta });
+  }
+}
+
+function writeGivenFields(writer: Writer, { cmd, params, meta, credit }: GivenRequest, lateFields: number): void {
+  checkMap("params", params);
+  if (meta !== undefined) checkTexts(meta);
+  const names = Object.keys(params);
+  const others = 1 + (meta === undefined ? 0 : 1) + (credit === undefined ? 0 : 1) + lateFields;
+  const start = writer.beginMap(names.length + others);
+  let parameters = 0;
+  for (const name of names) {
+    const value = params[name];
+    if (value === undefined) continue;
+    if (isReservedParameter(name)) throw new EncodeError(`the parameter name "${name}" is reserved`);
+    writer.writeKey(name);
+    writer.writeValue(value, 1);
+    parameters++;
+  }
+  writer.writeFour(CMD);
+  writer.writeValue(cmd);
+  if (meta !== undefined) {
+    writer.writeKey("meta");
+    writer.writeValue(meta, 1);
+  }
+  if (credit !== undefined) {
+    writer.writeKey("credit");
+    writer.writeNumber(credit);
+  }
+  writer.endMap(start, names.length + others, parameters + others);
+}
+
+function writeLateFields(writer: Writer, { seq, ttl }: Pick<OutgoingRequest, "seq" | "ttl">): void {
+  if (seq !== undefined) {
+    writer.writeFour(SEQ);
+    writer.writeNumber(seq);
+  }
+  if (ttl !== undefined) {
+    writer.writeFour(TTL);
+    writer.writeNumber(ttl);
+  }
+}
+
+/** An object of another class, such as a Map, has nothing that would be sent: its entries are no properties. */
+function checkMap(path: string, value: unknown): asserts value is Fields {
+  if (typeof value === "object" && value !== null && isPlain(value)) return;
+  throw new EncodeError(`${path}: ${kindOf(value)} cannot be sent here, only a plain object`);
+}
+
+/** A server refuses any other `meta`. */
+function checkTexts(meta: unknown): asserts meta is Record<string, string> {
+  checkMap("meta", meta);
+  for (const name of Object.keys(meta)) {
+    if (typeof meta[name] !== "string") {
+      throw new EncodeError(`meta.${shortened(name)}: ${kindOf(meta[name])} cannot be sent here, only text`);
+    }
+  }
+}
+
+/** An error of the writer's, with the path of the field that cannot be sent, if it is for one. */
+function located(error: unknown, fields: Fields): unknown {
+  if (!(error instanceof EncodeError)) return error;
+  for (const name of Object.keys(fields)) {
+    const fault = faultIn(fields[name], name, DEFAULT_LIMITS.maxDepth);
+    if (fault !== undefined) return new EncodeError(fault, { cause: error });
+  }
+  return error;
+}
+
+/** A name may be a peer's, and of any length; a reply that quotes it is short, whatever the peer takes. */
+function shortened(name: string): string {
+  return name.length > 40 ? `${name.slice(0, 40)}…` : name;
+}
