@@ -169,7 +169,7 @@ export type Decoded<Message> = Message | InvalidMessage | BadFrame | Truncated;
 // The table ---------------------------------------------------------------------------------------------------------
 
 /** Which way a message goes. */
-export type Direction = "to the server" | "to the client";
+export type MessageDirection = "to the server" | "to the client";
 
 /** The kinds of messages, as the table, Wireshark and `--hex` name them. */
 export type Kind = (ClientMessage | ServerMessage)["kind"];
@@ -184,7 +184,7 @@ export interface Field {
 
 /** One kind of message. */
 export interface MessageShape {
-  readonly direction: Direction;
+  readonly direction: MessageDirection;
   readonly meaning: string;
   /** Its fields, in the order in which they are shown. */
   readonly fields: Readonly<Record<string, Field>>;

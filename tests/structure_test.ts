@@ -229,6 +229,52 @@ Deno.test("only transport/ and cli/ name the runtime, beside the two scripts' la
   assert(!named("session/a.ts", "/** Deno. */\n// Deno, too\nconst path = 1; // not of Deno"));
 });
 
+/** The fields of each class of a text: declared in its body, at one level of indentation, or by its constructor. */
+function fieldsByClass(text: string): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const [, name, body] of text.matchAll(/^(?:export )?(?:abstract )?class (\w+)[^{]*\{\n(.*?)^\}/gms)) {
+    const declared = body.matchAll(
+      /^  (?:(?:private|protected|static|override|declare|readonly) )*(#?\w+)[?!]?(?:: [^({]|: \(|: \{| = |;)/gm,
+    );
+    const inConstructor = /^  constructor\((.*?)^  \)|^  constructor\((.*)\) \{/ms.exec(body);
+    const parameters = (inConstructor?.[1] ?? inConstructor?.[2] ?? "").matchAll(
+      /(?:^|,)\s*(?:readonly|private) (\w+)/g,
+    );
+    found.set(name, [...declared, ...parameters].map(([, field]) => field));
+  }
+  return found;
+}
+
+Deno.test("no class has more than 12 fields", () => {
+  assertEquals(
+    fieldsByClass(
+      "export class A<T> implements B {\n  readonly a: number;\n  #b = 1;\n  c?: () => void;\n  d(): void {}\n  get e(): 1 {}\n  constructor(readonly f: 1, g: 2) {}\n}\n",
+    ),
+    new Map([["A", ["a", "#b", "c", "f"]]]),
+  );
+  const large = [...modules.values()].flatMap(({ path, text }) =>
+    [...fieldsByClass(text)].filter(([, fields]) => fields.length > 12).map(([name, fields]) =>
+      `${path}: ${name} has ${fields.length}: ${fields.join(" ")}`
+    )
+  );
+  assertEquals(large, []);
+});
+
+Deno.test("no name is exported by two modules, unless the second passes on the first one's", () => {
+  const owners = new Map<string, string[]>();
+  for (const { path, text } of modules.values()) {
+    for (
+      const [, name] of codeOf(text).matchAll(
+        /^export (?:async |abstract )?(?:function\*?|class|const|interface|type) (\w+)/gm,
+      )
+    ) {
+      owners.set(name, [...new Set([...owners.get(name) ?? [], path])]);
+    }
+  }
+  // Each program has a `main`, which only its own entry imports.
+  assertEquals([...owners].filter(([name, paths]) => paths.length > 1 && name !== "main"), []);
+});
+
 Deno.test("no shipped file has more than 400 lines", () => {
   const long = [...modules.values()].filter(({ text }) => text.trimEnd().split("\n").length > 400);
   assertEquals(long.map(({ path }) => path), []);
