@@ -7,7 +7,7 @@
  */
 
 import type { ReceivedReply } from "../codec/message.ts";
-import { meaningOf, RpcError } from "../errors.ts";
+import { meaningOf, type RpcError } from "../errors.ts";
 import { badReply, receivedError } from "../session/received.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import type { ClientCall } from "./client_call.ts";

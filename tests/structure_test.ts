@@ -234,9 +234,9 @@ function fieldsByClass(text: string): Map<string, string[]> {
   const found = new Map<string, string[]>();
   for (const [, name, body] of text.matchAll(/^(?:export )?(?:abstract )?class (\w+)[^{]*\{\n(.*?)^\}/gms)) {
     const declared = body.matchAll(
-      /^  (?:(?:private|protected|static|override|declare|readonly) )*(#?\w+)[?!]?(?:: [^({]|: \(|: \{| = |;)/gm,
+      /^ {2}(?:(?:private|protected|static|override|declare|readonly) )*(#?\w+)[?!]?(?:: [^({]|: \(|: \{| = |;)/gm,
     );
-    const inConstructor = /^  constructor\((.*?)^  \)|^  constructor\((.*)\) \{/ms.exec(body);
+    const inConstructor = /^ {2}constructor\((.*?)^ {2}\)|^ {2}constructor\((.*)\) \{/ms.exec(body);
     const parameters = (inConstructor?.[1] ?? inConstructor?.[2] ?? "").matchAll(
       /(?:^|,)\s*(?:readonly|private) (\w+)/g,
     );
