@@ -258,7 +258,7 @@ export interface OptionKind {
 
 /** The kinds of options without a number range. */
 export const OPTION_KINDS: Readonly<
-  Record<"any" | "boolean" | "function" | "functions" | "object", OptionKind>
+  Record<"any" | "boolean" | "function" | "functions" | "object" | "string", OptionKind>
 > = {
   any: { is: () => true, must: "" }, // its range is checked elsewhere
   boolean: { is: (value) => typeof value === "boolean", must: "be true or false" },
@@ -268,6 +268,7 @@ export const OPTION_KINDS: Readonly<
     must: "be an array of functions",
   },
   object: { is: (value) => typeof value === "object" && value !== null && !Array.isArray(value), must: "be an object" },
+  string: { is: (value) => typeof value === "string", must: "be a text" },
 };
 
 /**

@@ -28,6 +28,5 @@ export { type ByteStreams, fromStreams, type Transport } from "./transport/trans
 export * from "./handlers/command.ts";
 export { builtIns } from "./handlers/registry.ts";
 export type { ErrorOrigin } from "./handlers/error_log.ts";
-export type { Middleware } from "./handlers/middleware.ts";
 export type { WorkerOptions } from "./handlers/server_report.ts";
 export type { ServerOptions } from "./handlers/server_state.ts";

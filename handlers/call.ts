@@ -13,8 +13,7 @@ import { RpcError } from "../errors.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { CreditWindow } from "../session/credit.ts";
 import type { Expiring } from "../session/timer_wheel.ts";
-import { inspect } from "../transport/runtime.ts";
-import type { HandlerResult, ReplyFields } from "./command.ts";
+import { type ReplyFields, replyOf } from "./command.ts";
 import type { Invocation } from "./context.ts";
 import { isAbort, isForCaller } from "./failures.ts";
 import { isStream, type ItemReceiver, type ItemTurns, sendItems } from "./item_sender.ts";
@@ -61,7 +60,7 @@ export class Call implements Expiring, ItemReceiver, Invocation {
   /** The code of its failure; `undefined` if it has succeeded. */
   code: string | undefined = undefined;
   /** The handler's own end, if a middleware stands before it, which may answer earlier. */
-  handled: Promise<HandlerResult> | undefined = undefined;
+  handled: Promise<ReplyFields> | undefined = undefined;
   #lastingOrNone: Lasting | undefined = undefined;
 
   constructor(
@@ -95,10 +94,8 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     let answer: unknown;
     try {
       answer = server.middleware.answer(this);
-      // In here as well: a getter or a proxy may throw as soon as it is looked at. Fields first: they are what nearly every
-      // handler gives that answers at once, and neither a promise nor a stream has them.
-      if (isFields(answer)) return this.#answer(answer);
-      if (!(answer instanceof Promise || isStream(answer))) return this.#succeed(answer);
+      // In here as well: a proxy may throw as soon as it is looked at.
+      if (!isPending(answer)) return this.#answer(replyOf(answer));
     } catch (error) {
       return this.fail(this.#failureOf(error));
     }
@@ -134,11 +131,8 @@ export class Call implements Expiring, ItemReceiver, Invocation {
   }
 
   #succeed(answer: unknown): void {
-    if (this.state === "settled") return void this.owner.server.counts.lateReplies++;
-    if (isFields(answer)) return this.#answer(answer);
-    const shown = inspect(answer, 0);
-    const error = new TypeError(`the handler returned ${shown}: return { res: value }, with null for nothing`);
-    this.fail(this.#failureOf(error));
+    if (this.state === "settled") this.owner.server.counts.lateReplies++;
+    else this.#answer(replyOf(answer));
   }
 
   // ---- the end
@@ -271,8 +265,10 @@ function deadlineOf({ arrivedMs, entry, owner, request: { ttl } }: Call): number
   return timeoutMs === Infinity ? callersMs : Math.min(callersMs, clock.now() + timeoutMs);
 }
 
-function isFields(answer: unknown): answer is Fields {
-  return typeof answer === "object" && answer !== null && (answer as Fields).res !== undefined;
+/** Whether an answer takes its time: a promise, or a stream. */
+function isPending(answer: unknown): boolean {
+  return typeof answer === "object" && answer !== null &&
+    (typeof (answer as { then?: unknown }).then === "function" || isStream(answer));
 }
 
 /** What a listener throws, the runtime takes for an uncaught error, which would end the process. Here it is caught. */

@@ -7,7 +7,7 @@
 import type { Request } from "../codec/message.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
-import type { Context, HandlerResult, ReplyFields, ServerReport } from "./command.ts";
+import type { Context, ReplyFields, ServerReport } from "./command.ts";
 import type { RegisteredCommand } from "./registry.ts";
 
 const NO_META: Readonly<Record<string, string>> = Object.freeze({});
@@ -24,7 +24,7 @@ export interface Invocation {
     readonly server: { readonly clock: Clock; readonly report: ServerReport };
   };
   /** The handler's own end, if a middleware stands before it, which may answer earlier. */
-  handled: Promise<HandlerResult> | undefined;
+  handled: Promise<ReplyFields> | undefined;
   /** Sends a stream. Resolves with the final reply. */
   sendItems(items: AsyncIterable<unknown>): Promise<ReplyFields>;
   /** Told of what a handler threw after its caller had an answer. */

@@ -12,7 +12,7 @@ import type { OutputBuffer } from "../session/output_buffer.ts";
 import type { RpcError } from "../errors.ts";
 import type { CreditWindow } from "../session/credit.ts";
 import type { YieldBudget } from "../session/yield_budget.ts";
-import type { ReplyFields } from "./command.ts";
+import { reply, type ReplyFields, replyOf } from "./command.ts";
 
 /** How far a stream may run ahead of its reader: a handler that never pauses would else keep all others waiting. */
 const STREAM_AHEAD_BYTES = 64 * 1024;
@@ -97,7 +97,7 @@ async function sendEach(
 
 /** Without an item, a result would look as the reply of a command that answers once: its caller, who grants credit, is told. */
 function lastReply(result: unknown, isEmpty: boolean): ReplyFields {
-  return isEmpty && result !== null ? { res: result, [ITEMS]: 0 } : { res: result };
+  return isEmpty && result !== null ? reply(result, { [ITEMS]: 0 }) : replyOf(result);
 }
 
 /** The iterator of a stream. A `ReadableStream`'s own cannot be ended while it waits for an item; its reader can. */

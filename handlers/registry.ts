@@ -7,7 +7,7 @@
  */
 
 import type { BuiltInOptions } from "./built_ins/built_in.ts";
-import { type Command, command, type CommandInfo, type Commands } from "./command.ts";
+import { type Command, type CommandInfo, type Commands, defined } from "./command.ts";
 import { DELAY } from "./built_ins/delay.ts";
 import { INFO } from "./built_ins/info.ts";
 import { PING } from "./built_ins/ping.ts";
@@ -47,10 +47,10 @@ export class Registry {
     }
     for (const [name, definition] of Object.entries(commands)) {
       if (typeof definition?.handler !== "function") {
-        throw new TypeError(`Cannot register "${name}": it is not a command; make it with command({ handler })`);
+        throw new TypeError(`Cannot register "${name}": it is not a command; make it with command()`);
       }
       // One that was not made with command() is checked here.
-      this.#add(name, command(definition) as Command);
+      this.#add(name, defined(definition));
     }
   }
 

@@ -3,9 +3,9 @@
 import { builtIn } from "./built_in.ts";
 import type { Command, ServerInfo } from "../command.ts";
 
-/** In: nothing. Out: `{ res: ServerInfo }`. Refused: nothing. */
-export const INFO: Command<Record<string, unknown>, { res: ServerInfo }> = builtIn("INFO", {
+/** In: nothing. Out: `ServerInfo`. Refused: nothing. */
+export const INFO: Command<object, ServerInfo> = builtIn("INFO", {
   immediate: true,
   summary: "Tells name, version, limits and commands",
-  handler: (_params: { [name: string]: unknown }, { server }): { res: ServerInfo } => ({ res: server.info() }),
+  handler: (_params: object, { server }): ServerInfo => server.info(),
 });
