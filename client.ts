@@ -7,8 +7,8 @@
  */
 
 import { BUILT_IN_NUMBERS } from "./codec/message.ts";
-import type { RpcError } from "./errors.ts";
-import type { Command, Commands } from "./handlers/command.ts";
+import type { ErrorCode, RpcError } from "./errors.ts";
+import type { Command, Commands, ErrorSchemas, ReplyWith, SchemaOutput, StandardSchema } from "./handlers/command.ts";
 import type { BuiltIns } from "./handlers/registry.ts";
 import {
   checkLimit,
@@ -22,6 +22,8 @@ import {
   type OptionKind,
 } from "./limits.ts";
 import { DIAL_PORT, HOSTNAME, PATH } from "./transport/address.ts";
+import { ClientFace } from "./client/client_face.ts";
+import type { ClientMiddleware, Meta, OutgoingCall } from "./client/middleware.ts";
 import { type ClientState, RpcClient } from "./client/rpc_client.ts";
 import { type Clock, systemClock } from "./transport/clock.ts";
 import { dialAddress } from "./transport/dial.ts";
@@ -30,12 +32,12 @@ import type { StreamOptions } from "./client/incoming_stream.ts";
 import type { CallOptions } from "./client/client_call.ts";
 import { type ClientTls, TLS } from "./transport/tls.ts";
 
-export type { CallOptions, ClientState, StreamOptions };
+export type { CallOptions, ClientMiddleware, ClientState, Meta, OutgoingCall, StreamOptions };
 export type { BuiltIns };
 
 /** Any command with any parameters: what a client takes that was told of none. */
 // deno-lint-ignore no-explicit-any -- whoever gives no types gets none, and need not cast to work
-export type AnyCommands = { readonly [name: string]: Command<Record<string, unknown>, any> };
+export type AnyCommands = { readonly [name: string]: Command<Record<string, unknown>, any, any> };
 
 /** What `connect()` can be given. */
 export interface ConnectOptions<C extends Commands = AnyCommands> {
@@ -93,6 +95,19 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    * again after each loss. The signal is aborted when nobody wants the connection any more.
    */
   dial?: (signal: AbortSignal) => Promise<Transport>;
+  /** What goes with every call, such as a token; or a function that makes it, asked for each call. A call's own is added to it. */
+  meta?: Meta | (() => Meta | Promise<Meta>);
+  /** Stands before every call, the first one outermost. */
+  middleware?: readonly ClientMiddleware[];
+  /**
+   * Whether to return before there is a connection: the first call dials, and waits within its timeout for a server that may
+   * start later.
+   *
+   * @default {false}
+   */
+  lazy?: boolean;
+  /** Closes the client when it is aborted. */
+  signal?: AbortSignal;
   /** Told of each new state, and of the error that led to it. What it throws is nobody's to catch. */
   onState?: (state: ClientState, error?: RpcError) => void;
   /** The clock to go by; a test may hold it still. */
@@ -106,49 +121,118 @@ const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
   ...{ hostname: HOSTNAME, port: DIAL_PORT, path: PATH, tls: TLS },
   ...{ commands: OPTION_KINDS.object, sequenced: OPTION_KINDS.boolean, clock: OPTION_KINDS.object },
   ...{ dial: OPTION_KINDS.function, onState: OPTION_KINDS.function, random: OPTION_KINDS.function },
+  ...{
+    meta: OPTION_KINDS.any,
+    middleware: OPTION_KINDS.functions,
+    lazy: OPTION_KINDS.boolean,
+    signal: OPTION_KINDS.object,
+  },
   ...{ timeoutMs: OPTION_KINDS.any, maxInFlight: OPTION_KINDS.any, maxPayloadBytes: OPTION_KINDS.any },
 };
 
-/** One command by its name, be it the user's own or one that every server has. */
-export type CommandNamed<C extends Commands, Name> = Name extends keyof BuiltIns ? BuiltIns[Name]
-  : Name extends keyof C ? C[Name]
-  : never;
-
 /** The parameters of a command. */
-export type ParamsOf<T> = T extends Command<infer Params, infer _> ? Params : never;
+type ParamsOf<T> = T extends Command<infer Params, infer _Result, infer _Errors> ? Params : never;
 
-/** What a command answers with: reply fields, or an async generator. */
-export type ResultOf<T> = T extends Command<infer _, infer Result> ? Result : never;
+type ResultOf<T> = T extends Command<infer _Params, infer Result, infer _Errors> ? Result : never;
 
-/** The reply of a command, whole: `res`, and what stands beside it. */
+type ErrorsOf<T> = T extends Command<infer _Params, infer _Result, infer Errors> ? Errors : never;
+
+/** A handler that returns nothing answers nil. */
+type Sent<T> = T extends undefined | void ? null : T;
+
+/** The result of a command, as its caller gets it. */
 // deno-lint-ignore no-explicit-any -- see AnyCommands
-export type ReplyOf<T> = 0 extends 1 & ResultOf<T> ? { res: any; [field: string]: any } : ResultOf<T>;
+type ValueOf<T> = 0 extends 1 & ResultOf<T> ? any
+  : ResultOf<T> extends ReplyWith<infer Result, infer _Beside> ? Result
+  : Sent<ResultOf<T>>;
 
-/** The items of a command that answers with a stream. */
+/** The reply of a command, whole. */
 // deno-lint-ignore no-explicit-any -- see AnyCommands
-export type ItemOf<T> = 0 extends 1 & ResultOf<T> ? any : ResultOf<T> extends AsyncGenerator<infer Item> ? Item : never;
+type ReplyOf<T> = 0 extends 1 & ResultOf<T> ? { res: any; [field: string]: any }
+  : ResultOf<T> extends ReplyWith<infer Result, infer Beside> ? { res: Result } & Beside
+  : [ResultOf<T>] extends [never] ? never
+  : { res: Sent<ResultOf<T>> };
 
-/** What a stream ends with. */
-// deno-lint-ignore no-explicit-any -- see AnyCommands
-export type ReturnOf<T> = 0 extends 1 & ResultOf<T> ? any
-  : ResultOf<T> extends AsyncGenerator<unknown, infer Return> ? Return
-  : never;
+/** The codes and the data with which a command fails. */
+type FailureOf<T> =
+  | RpcError & { code: ErrorCode }
+  | (ErrorsOf<T> extends ErrorSchemas ? {
+      [Code in keyof ErrorsOf<T> & string]: RpcError & {
+        code: Code;
+        data: ErrorsOf<T>[Code] extends StandardSchema ? SchemaOutput<ErrorsOf<T>[Code]> : undefined;
+      };
+    }[keyof ErrorsOf<T> & string]
+    : unknown extends ErrorsOf<T> ? never
+    : never);
 
-/** The names of the commands that answer with one reply; also of those that can only fail. */
-export type CallName<C> = string extends keyof C ? string
-  : {
-    [Name in keyof C]: [ResultOf<C[Name]>] extends [never] ? Name
-      : ResultOf<C[Name]> extends AsyncGenerator ? never
-      : Name;
-  }[keyof C];
+/** How a call ended: with a result, or with an error whose `code` and `data` have the types that the command says. */
+export type Outcome<Value, Failure> = { ok: true; value: Value } | { ok: false; error: Failure };
 
-/** The names of the commands that answer with a stream. */
-export type StreamName<C> = string extends keyof C ? string
-  : { [Name in keyof C]: ResultOf<C[Name]> extends AsyncGenerator ? Name : never }[keyof C];
-
-/** What stands behind a command's name: its parameters, which may be left out where none is required, and options. */
-export type CallArguments<Params, Options> = Record<never, never> extends Params ? [params?: Params, options?: Options]
+/** What stands behind a command's name: its parameters, which may be left out if none is required, and options. */
+type Arguments<Params, Options> = Record<never, never> extends Params ? [params?: Params, options?: Options]
   : [params: Params, options?: Options];
+
+/** Whether a result is a stream. */
+type IsStream<T> = 0 extends 1 & ResultOf<T> ? false
+  : [ResultOf<T>] extends [never] ? false
+  : ResultOf<T> extends AsyncIterable<unknown> ? true
+  : false;
+
+type NotAStream = "this command answers once: use client.call";
+type NotACall = "this command answers with a stream: use client.stream";
+
+type CallOf<T> = IsStream<T> extends true ? NotACall
+  : (...args: Arguments<ParamsOf<T>, CallOptions>) => Promise<ValueOf<T>>;
+type ReplyCallOf<T> = IsStream<T> extends true ? NotACall
+  : (...args: Arguments<ParamsOf<T>, CallOptions>) => Promise<ReplyOf<T>>;
+type OutcomeCallOf<T> = IsStream<T> extends true ? NotACall
+  : (...args: Arguments<ParamsOf<T>, CallOptions>) => Promise<Outcome<ValueOf<T>, FailureOf<T>>>;
+type StreamOf<T> = 0 extends 1 & ResultOf<T>
+  // deno-lint-ignore no-explicit-any -- see AnyCommands
+  ? (params?: Record<string, unknown>, options?: StreamOptions) => AsyncGenerator<any, any, void>
+  : ResultOf<T> extends AsyncGenerator<infer Item, infer Return, infer _Next>
+    ? (...args: Arguments<ParamsOf<T>, StreamOptions>) => AsyncGenerator<Item, Sent<Return>, void>
+  : ResultOf<T> extends AsyncIterable<infer Item>
+    ? (...args: Arguments<ParamsOf<T>, StreamOptions>) => AsyncGenerator<Item, null, void>
+  : NotAStream;
+
+/** Methods by the names of commands; what every server has is among them. */
+interface Methods<C> {
+  call: { readonly [Name in keyof C]: CallOf<C[Name]> };
+  reply: { readonly [Name in keyof C]: ReplyCallOf<C[Name]> };
+  outcome: { readonly [Name in keyof C]: OutcomeCallOf<C[Name]> };
+  stream: { readonly [Name in keyof C]: StreamOf<C[Name]> };
+}
+
+type Kind = keyof Methods<unknown>;
+
+type Named<C, Name extends string, K extends Kind> = Name extends keyof C ? Methods<C>[K][Name]
+  : Name extends keyof BuiltIns ? Methods<BuiltIns>[K][Name]
+  : string extends Name ? (params?: Record<string, unknown>, options?: CallOptions) => AnyOf<K>
+  : "there is no such command";
+
+interface Any {
+  // deno-lint-ignore no-explicit-any -- a name that is known at run time only has no types
+  call: Promise<any>;
+  // deno-lint-ignore no-explicit-any -- the same
+  reply: Promise<{ res: any; [field: string]: any }>;
+  // deno-lint-ignore no-explicit-any -- the same
+  outcome: Promise<Outcome<any, RpcError>>;
+  // deno-lint-ignore no-explicit-any -- the same
+  stream: AsyncGenerator<any, any, void>;
+}
+
+type AnyOf<K extends Kind> = Any[K];
+
+/** The parameters of a function; `never` where the name means none. */
+type ArgumentsOf<F> = F extends (...args: infer Args) => unknown ? Args : [F];
+type Returned<F> = F extends (...args: infer _Args) => infer Result ? Result : never;
+
+/** Calls by a command's name: as a method, `client.call.GREET(...)`, or by a name that is known at run time. */
+type ByName<C extends Commands, K extends Kind> =
+  & Methods<BuiltIns>[K]
+  & Methods<C>[K]
+  & (<Name extends string>(name: Name, ...args: ArgumentsOf<Named<C, Name, K>>) => Returned<Named<C, Name, K>>);
 
 /**
  * A client, connected. When its connection is lost, it dials again as soon as a call needs it: at once where the server
@@ -159,68 +243,85 @@ export type CallArguments<Params, Options> = Record<never, never> extends Params
  */
 export interface Client<C extends Commands = AnyCommands> extends AsyncDisposable {
   /**
-   * Calls a command. Every call settles, once.
+   * Calls a command and gives its result: `client.call.GREET({ name: "Ada" }, { timeoutMs: 500 })`, or
+   * `client.call("GREET", { name: "Ada" })` for a name that is known at run time only. Every call settles, once. Parameters are
+   * encoded before it returns: objects and buffers may be used again at once. Then come options: timeoutMs, signal, meta,
+   * idempotent.
    *
-   * @param name The command's name.
-   * @param args Its parameters, which are encoded before `call()` returns: objects and buffers may be used again at once.
-   * Then options: timeoutMs, signal, meta, idempotent.
-   * @returns The reply whole: `{ res, ... }`.
-   * @throws {RpcError} With the server's code; or `TIMEOUT`, `CANCELLED` (by the signal, whose reason is the `cause`),
-   * `CONNECTION_LOST`, `CLOSED`, `BAD_REPLY`; or `OVERLOADED`, where 256 MiB of calls wait to be sent already.
-   * `retryable` says whether the server has certainly not started it.
-   * @throws {TypeError} If the parameters or `meta` cannot be sent, such as a `Date` or a `Map`; the text names the field.
-   * @throws {RangeError} If the timeout is not a number, or the request is larger than `maxPayloadBytes`.
+   * It rejects with an {@linkcode RpcError}: with the server's code; or `TIMEOUT`, `CANCELLED` (by the signal, whose reason is the
+   * `cause`), `CONNECTION_LOST`, `CLOSED`, `BAD_REPLY`; or `OVERLOADED`, if 256 MiB of calls wait to be sent already.
+   * `retryable` says whether the server has certainly not started it. With a `TypeError` if the parameters or `meta` cannot be
+   * sent, such as a `Date` or a `Map`; the text names the field. With a `RangeError` if the timeout is not a number, or the
+   * request is larger than `maxPayloadBytes`.
    *
    * @example A deadline, and a caller who loses patience
    * ```ts
-   * import { connect, RpcError, serve } from "./mod.ts";
+   * import { command, connect, RpcError, serve } from "./mod.ts";
    * import { assertEquals, assertRejects } from "@std/assert";
    *
-   * await using server = await serve({ port: 0 });
-   * await using client = await connect({ port: server.port });
+   * const commands = { HANG: command(() => new Promise<string>(() => {})) };
+   * await using server = await serve({ port: 0, commands });
+   * await using client = await connect<typeof commands>({ port: server.port });
    *
-   * const late = await assertRejects(() => client.call("DELAY", { sleep: 60 }, { timeoutMs: 20 }), RpcError);
+   * const late = await assertRejects(() => client.call.HANG({}, { timeoutMs: 20 }), RpcError);
    * assertEquals(late.code, "TIMEOUT");
    *
    * const patience = new AbortController();
-   * const slow = client.call("DELAY", { sleep: 60 }, { signal: patience.signal });
+   * const slow = client.call.HANG({}, { signal: patience.signal });
    * patience.abort();
    * const cancelled = await assertRejects(() => slow, RpcError);
    * assertEquals(cancelled.code, "CANCELLED");
    * ```
    */
-  call<Name extends CallName<C> | CallName<BuiltIns>>(
-    name: Name,
-    ...args: CallArguments<ParamsOf<CommandNamed<C, Name>>, CallOptions>
-  ): Promise<ReplyOf<CommandNamed<C, Name>>>;
+  readonly call: ByName<C, "call">;
+
+  /** The same, and gives the reply whole: `{ res, ... }`, with the fields that the handler has set beside its result. */
+  readonly reply: ByName<C, "reply">;
 
   /**
-   * Reads a stream. The request is sent when the first item is asked for, and the server keeps no more items ahead than
-   * `credit`. Leaving the loop, by `break` or otherwise, ends the handler.
+   * The same, and gives an {@linkcode Outcome}, without a throw: errors have the codes and the data that the command's `errors` say.
    *
-   * @param name The command's name.
-   * @param args Its parameters, as for {@linkcode Client.call}. Then options: credit in items, timeoutMs
-   * for the whole stream (by default there is none; but it must begin within the client's), signal, meta.
-   * @returns The items; the generator's return value is what the handler's was. It throws as {@linkcode Client.call}
-   * rejects, and with `BAD_REPLY` for a command that answers once; what came before a lost connection is handed out first.
-   * @throws {RangeError} If the credit or the timeout is out of range, or the request is larger than `maxPayloadBytes`.
-   * @throws {TypeError} If the parameters or `meta` cannot be sent, or the client is not `sequenced`.
+   * @example A code that is misspelt does not compile
+   * ```ts
+   * import { command, connect, RpcError, serve } from "./mod.ts";
+   *
+   * const FIND = command({
+   *   errors: { NO_SUCH_PLACE: null },
+   *   handler({ place }: { place: string }): number {
+   *     throw new RpcError("NO_SUCH_PLACE", `there is no ${place}`);
+   *   },
+   * });
+   * await using server = await serve({ port: 0, commands: { FIND } });
+   * await using client = await connect({ port: server.port, commands: { FIND } });
+   * const found = await client.outcome.FIND({ place: "Atlantis" });
+   * if (found.ok || found.error.code !== "NO_SUCH_PLACE") throw new Error("a surprise");
+   * ```
+   */
+  readonly outcome: ByName<C, "outcome">;
+
+  /**
+   * Reads a stream: `client.stream.COUNT({ to: 3 })`. The request is sent when the first item is asked for, and the server keeps
+   * no more items ahead than `credit`. Leaving the loop, by `break` or otherwise, ends the handler. After the parameters come
+   * options: credit in items, timeoutMs for the whole stream (by default there is none; but it must begin within the client's),
+   * signal, meta.
+   *
+   * The generator's return value is the handler's. It throws as {@linkcode Client.call} rejects, and with `BAD_REPLY` for a command
+   * that answers once; items that came before a lost connection are handed out first. A `RangeError` if the credit is out of
+   * range; a `TypeError` if the client is not `sequenced`.
    *
    * @example The first three of many
    * ```ts
-   * import { connect, serve } from "./mod.ts";
+   * import { command, connect, serve } from "./mod.ts";
    *
-   * await using server = await serve({ port: 0 });
-   * await using client = await connect({ port: server.port });
-   * for await (const tick of client.stream("TICK", { interval: 0.001 })) {
-   *   if (tick === 3) break;
+   * const COUNT = command(async function* () { for (let n = 1;; n++) yield n; });
+   * await using server = await serve({ port: 0, commands: { COUNT } });
+   * await using client = await connect({ port: server.port, commands: { COUNT } });
+   * for await (const n of client.stream.COUNT()) {
+   *   if (n === 3) break;
    * }
    * ```
    */
-  stream<Name extends StreamName<C> | StreamName<BuiltIns>>(
-    name: Name,
-    ...args: CallArguments<ParamsOf<CommandNamed<C, Name>>, StreamOptions>
-  ): AsyncGenerator<ItemOf<CommandNamed<C, Name>>, ReturnOf<CommandNamed<C, Name>>, void>;
+  readonly stream: ByName<C, "stream">;
 
   /** What the client is doing. */
   readonly state: ClientState;
@@ -251,18 +352,18 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
  * ```ts
  * import { command, connect, serve } from "./mod.ts";
  *
- * const commands = { ADD: command({ handler: ({ a, b }: { a: number; b: number }) => ({ res: a + b }) }) };
+ * const commands = { ADD: command(({ a, b }: { a: number; b: number }) => a + b) };
  * await using server = await serve({ port: 0, commands });
  *
  * await using client = await connect<typeof commands>({ port: server.port });
- * const { res } = await client.call("ADD", { a: 1, b: 2 });
- * if (res.toFixed(1) !== "3.0") throw new Error(`expected 3, got ${res}`);
+ * const sum = await client.call.ADD({ a: 1, b: 2 });
+ * if (sum.toFixed(1) !== "3.0") throw new Error(`expected 3, got ${sum}`);
  * ```
  */
 export async function connect<C extends Commands = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
   checkOptions(options, CONNECT_OPTIONS);
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
-  const caller = new RpcClient({
+  const engine = new RpcClient({
     dial: options.dial ?? ((signal) => dialAddress({ hostname, port, path, tls }, signal)),
     numbers: numbersOf(options.commands ?? {}),
     sequenced: options.sequenced ?? true,
@@ -273,8 +374,9 @@ export async function connect<C extends Commands = AnyCommands>(options: Connect
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
   });
-  await caller.open();
-  return caller as unknown as Client<C>;
+  options.signal?.addEventListener("abort", () => void engine.close(), { once: true });
+  if (!options.lazy) await engine.open();
+  return new ClientFace(engine, { meta: options.meta, middleware: options.middleware ?? [] }) as unknown as Client<C>;
 }
 
 /** A client whose every call were out of time is a mistake. */

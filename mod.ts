@@ -5,12 +5,12 @@
  * ```ts
  * import { command, connect, serve } from "./mod.ts";
  *
- * const GREET = command({ number: 16, handler: ({ name }: { name: string }) => ({ res: `Hello, ${name}!` }) });
+ * const GREET = command(({ name }: { name: string }) => `Hello, ${name}!`);
  * await using server = await serve({ port: 0, commands: { GREET } });
  *
  * await using client = await connect({ port: server.port, commands: { GREET } });
- * const { res } = await client.call("GREET", { name: "Ada" });
- * if (res !== "Hello, Ada!") throw new Error(res);
+ * const greeting = await client.call.GREET({ name: "Ada" });
+ * if (greeting !== "Hello, Ada!") throw new Error(greeting);
  * ```
  *
  * @module
@@ -25,7 +25,19 @@ export type { Clock, Timer } from "./transport/clock.ts";
 export type { PeerCertificate } from "./transport/certificate.ts";
 export type { ClientTls, ServerTls } from "./transport/tls.ts";
 export { type ByteStreams, fromStreams, type Transport } from "./transport/transport.ts";
-export * from "./handlers/command.ts";
+export {
+  type Command,
+  command,
+  type Commands,
+  type Context,
+  type Middleware,
+  middleware,
+  reply,
+  type ReplyFields,
+  type ServerInfo,
+  type ServerStatistics,
+  type StandardSchema,
+} from "./handlers/command.ts";
 export { builtIns } from "./handlers/registry.ts";
 export type { ErrorOrigin } from "./handlers/error_log.ts";
 export type { WorkerOptions } from "./handlers/server_report.ts";

@@ -110,7 +110,7 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     this.owner.onRunning(this);
     try {
       const answer = await pending;
-      this.#succeed(isStream(answer) ? await this.sendItems(answer) : answer);
+      this.#succeed(isStream(answer) ? await this.sendItems(answer) : replyOf(answer));
     } catch (error) {
       if (this.isSettled) this.onLateError(error);
       else this.fail(this.#failureOf(error));
@@ -130,9 +130,9 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     this.owner.push(new Reply<Call>(this.request.seq, { res: item }, true, this));
   }
 
-  #succeed(answer: unknown): void {
+  #succeed(reply: ReplyFields): void {
     if (this.state === "settled") this.owner.server.counts.lateReplies++;
-    else this.#answer(replyOf(answer));
+    else this.#answer(reply);
   }
 
   // ---- the end

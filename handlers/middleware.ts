@@ -64,7 +64,9 @@ export class MiddlewareChain {
 /** The context with what a middleware has handed on, which later ones and the handler see. */
 function withGiven(call: Invocation, context: Context, given: object): Context {
   for (const name of Object.keys(given)) {
-    if (name in CallContext.prototype) throw new TypeError(`Cannot hand on "${name}": every context has that name already`);
+    if (name in CallContext.prototype) {
+      throw new TypeError(`Cannot hand on "${name}": every context has that name already`);
+    }
   }
   return Object.assign(new CallContext(call), context, given);
 }

@@ -26,7 +26,8 @@ type ResultMistake<T, Where extends string, Depth extends unknown[] = Deeper> = 
 type PartMistake<T, Where extends string, Depth extends unknown[]> = T extends AsyncIterable<infer Item>
   ? ResultMistake<Item, "an item", Depth>
   : T extends readonly (infer Item)[] ? ResultMistake<Item, `${Where}[]`, Depth>
-  : T extends object ? { [Name in keyof T & string]: ResultMistake<T[Name], `${Where}.${Name}`, Depth> }[keyof T & string]
+  : T extends object
+    ? { [Name in keyof T & string]: ResultMistake<T[Name], `${Where}.${Name}`, Depth> }[keyof T & string]
   : never;
 
 type Reserved = "cmd" | "seq" | "ttl" | "meta" | "credit" | `$${string}`;
