@@ -143,14 +143,18 @@ type Sent<T> = T extends undefined | void ? null : T;
 /** The result of a command, as its caller gets it. */
 // deno-lint-ignore no-explicit-any -- see AnyCommands
 type ValueOf<T> = 0 extends 1 & ResultOf<T> ? any
+  : [ResultOf<T>] extends [never] ? never
   : ResultOf<T> extends ReplyWith<infer Result, infer _Beside> ? Result
   : Sent<ResultOf<T>>;
+
+/** One object type in place of several that are joined. */
+type Flat<T> = { [Name in keyof T]: T[Name] };
 
 /** The reply of a command, whole. */
 // deno-lint-ignore no-explicit-any -- see AnyCommands
 type ReplyOf<T> = 0 extends 1 & ResultOf<T> ? { res: any; [field: string]: any }
-  : ResultOf<T> extends ReplyWith<infer Result, infer Beside> ? { res: Result } & Beside
   : [ResultOf<T>] extends [never] ? never
+  : ResultOf<T> extends ReplyWith<infer Result, infer Beside> ? Flat<{ res: Result } & Beside>
   : { res: Sent<ResultOf<T>> };
 
 /** The codes and the data with which a command fails. */
@@ -206,8 +210,13 @@ interface Methods<C> {
 
 type Kind = keyof Methods<unknown>;
 
-type Named<C, Name extends string, K extends Kind> = Name extends keyof C ? Methods<C>[K][Name]
-  : Name extends keyof BuiltIns ? Methods<BuiltIns>[K][Name]
+/** The commands that have a name: the user's own, or those that every server has. */
+type Having<C, Name> = Name extends keyof BuiltIns
+  ? string extends keyof C ? BuiltIns : Name extends keyof C ? C : BuiltIns
+  : C;
+
+type Named<C, Name extends string, K extends Kind> = Name extends keyof Having<C, Name>
+  ? Methods<Having<C, Name>>[K][Name]
   : string extends Name ? (params?: Record<string, unknown>, options?: CallOptions) => AnyOf<K>
   : "there is no such command";
 

@@ -14,12 +14,12 @@ const REPORT = command({
     await using other = await connect({ port: server.port });
     const timeout = Math.max(1, remaining() - 400); // leaves itself time to answer
     try {
-      await other.call("DELAY", { sleep: 60 }, { timeoutMs: timeout, signal });
+      await other.reply("DELAY", { sleep: 60 }, { timeoutMs: timeout, signal });
     } catch (error) {
-      if (error instanceof RpcError && error.code === "TIMEOUT") return { res: "the other service was too slow" };
+      if (error instanceof RpcError && error.code === "TIMEOUT") return "the other service was too slow";
       throw error;
     }
-    return { res: "the other service has answered" };
+    return "the other service has answered";
   },
 });
 
@@ -36,11 +36,11 @@ async function codeOf(call: Promise<unknown>): Promise<string> {
   }
 }
 
-console.log(await codeOf(client.call("DELAY", { sleep: 60 }, { timeoutMs: 50 })));
+console.log(await codeOf(client.reply("DELAY", { sleep: 60 }, { timeoutMs: 50 })));
 
 const controller = new AbortController();
-const aborted = codeOf(client.call("DELAY", { sleep: 60 }, { signal: controller.signal }));
+const aborted = codeOf(client.reply("DELAY", { sleep: 60 }, { signal: controller.signal }));
 controller.abort();
 console.log(await aborted);
 
-console.log((await client.call("REPORT", {}, { timeoutMs: 1000 })).res);
+console.log((await client.reply("REPORT", {}, { timeoutMs: 1000 })).res);

@@ -13,7 +13,7 @@ function metricsOf(client: Client): (request: Request) => Promise<Response> {
   return async (request) => {
     if (new URL(request.url).pathname !== "/metrics") return new Response("see /metrics\n", { status: 404 });
     try {
-      const { res } = await client.call("STATS", {}, { timeoutMs: 5000, idempotent: true });
+      const { res } = await client.reply("STATS", {}, { timeoutMs: 5000, idempotent: true });
       return new Response(`${prometheusText(res)}\n`, { headers: { "content-type": PROMETHEUS_TYPE } });
     } catch (error) {
       return new Response(`${error}\n`, { status: 503 });
@@ -26,8 +26,8 @@ await using client = await connect({ port: server.port });
 await using metrics = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, metricsOf(client));
 
 // A server of your own would stop here. This one does something, and looks at its metrics as Prometheus does.
-await client.call("PING");
-await client.call("DELAY", { sleep: -1 }).catch(() => {});
+await client.reply("PING");
+await client.reply("DELAY", { sleep: -1 }).catch(() => {});
 const scraped = await fetch(`http://127.0.0.1:${metrics.addr.port}/metrics`);
 for (const line of (await scraped.text()).split("\n")) {
   if (/^packline_call(s_total|_errors_total|_duration_seconds_count).*(PING|DELAY)/.test(line)) console.log(line);

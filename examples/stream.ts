@@ -34,5 +34,5 @@ for await (const prime of client.stream("PRIMES", {}, { credit: 4 })) {
   console.log(prime);
   if (prime > 10) break;
 }
-await client.call("PING"); // by its answer, the server has seen the end of the stream
+await client.reply("PING"); // by its answer, the server has seen the end of the stream
 console.log(produced < 16 ? "the handler stayed close to its reader" : `the handler ran ahead to ${produced}`);

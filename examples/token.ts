@@ -31,5 +31,5 @@ function requireToken(token: string): Middleware {
 await using server = await serve({ port: 0, middleware: [requireToken("open sesame")] });
 await using client = await connect({ port: server.port });
 
-console.log((await client.call("PING", {}, { meta: { token: "open sesame" } })).res);
-await client.call("PING").catch((error: RpcError) => console.log(error.message));
+console.log((await client.reply("PING", {}, { meta: { token: "open sesame" } })).res);
+await client.reply("PING").catch((error: RpcError) => console.log(error.message));

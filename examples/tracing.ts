@@ -50,7 +50,7 @@ function callTraced(client: Client, name: string, params = {}) {
   return inSpan(name, CLIENT, contextManager.active(), (span) => {
     const { traceId, spanId, traceFlags } = span.spanContext();
     const traceparent = `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, "0")}`;
-    return client.call(name, params, { meta: { traceparent } });
+    return client.reply(name, params, { meta: { traceparent } });
   });
 }
 
@@ -67,7 +67,7 @@ const traced: Middleware = (request, next) => {
 const STOCK = command({
   handler(_params: { book: string }, { meta }) {
     console.log(`STOCK is called in trace ${meta.traceparent.split("-")[1]}`);
-    return { res: 2 };
+    return 2;
   },
 });
 await using warehouse = await serve({ port: 0, commands: { STOCK }, middleware: [traced] });
@@ -77,7 +77,7 @@ const ORDER = command({
   async handler({ book }: { book: string }, { meta }) {
     console.log(`ORDER is called in trace ${meta.traceparent.split("-")[1]}`);
     const { res: copies } = await callTraced(toWarehouse, "STOCK", { book });
-    return { res: copies > 0 };
+    return copies > 0;
   },
 });
 await using shop = await serve({ port: 0, commands: { ORDER }, middleware: [traced] });

@@ -5,7 +5,7 @@
  *     deno run --allow-net examples/typed_client.ts 1300
  */
 
-import { command, RpcError, serve } from "../mod.ts";
+import { command, reply, RpcError, serve } from "../mod.ts";
 
 const books = new Map([[1, { title: "On the Analytical Engine", copies: 2 }]]);
 
@@ -17,7 +17,7 @@ export const commands = {
     handler({ id }: { id: number }) {
       const book = books.get(id);
       if (!book) throw new RpcError("NO_SUCH_BOOK", `there is no book ${id}`, { data: { id } });
-      return { res: book };
+      return book;
     },
   }),
   LEND: command({
@@ -28,7 +28,7 @@ export const commands = {
       const book = books.get(id);
       if (!book || book.copies === 0) throw new RpcError("NOT_AVAILABLE", `book ${id} is not there`);
       book.copies--;
-      return { res: `lent to ${to}`, left: book.copies };
+      return reply(`lent to ${to}`, { left: book.copies });
     },
   }),
 };

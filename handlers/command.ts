@@ -24,10 +24,13 @@ export interface ReplyFields {
 }
 
 /** Marks a whole reply, in every copy of the library: any other value is a result. */
-const REPLY = Symbol.for("packline.reply");
+const REPLY: unique symbol = Symbol.for("packline.reply");
 
 /** A result with fields beside it, as {@linkcode reply} makes it. */
-export type ReplyWith<Result, Beside extends object> = { res: Result } & Beside & { readonly [REPLY]: true };
+export interface ReplyWith<Result, Beside extends object> {
+  readonly res: Result;
+  readonly [REPLY]: Beside;
+}
 
 /**
  * A result with more fields beside it in the reply. Most handlers return their result alone.
@@ -48,7 +51,7 @@ export type ReplyWith<Result, Beside extends object> = { res: Result } & Beside 
  * ```
  */
 export function reply<const Result, Beside extends object>(res: Result, fields: Beside): ReplyWith<Result, Beside> {
-  return { [REPLY]: true, res, ...fields } as ReplyWith<Result, Beside>;
+  return { ...fields, res, [REPLY]: fields };
 }
 
 /** The reply that a handler's answer becomes. */
@@ -258,7 +261,7 @@ export interface Command<Params = unknown, Result = unknown, Errors = unknown> e
   /** What stands before the handler, the outermost first. */
   readonly middleware?: readonly Middleware[];
   /** Does the work. */
-  readonly handler: (params: never, context: never) => unknown;
+  readonly handler: (params: never, context: Context) => unknown;
   /** Carry the types to callers; never there at run time. */
   readonly "~params"?: Params;
   readonly "~result"?: Result;

@@ -40,12 +40,12 @@ const repeatSchema: StandardSchema<{ text: string; times: number }> = {
 };
 
 const commands = {
-  ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => ({ res: value }) }),
-  REPEAT: command({ number: 17, schema: repeatSchema, handler: ({ text, times }) => ({ res: text.repeat(times) }) }),
-  TODAY: command({ number: 18, handler: () => ({ res: new Date(0) }) }),
+  ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => value }),
+  REPEAT: command({ number: 17, schema: repeatSchema, handler: ({ text, times }) => text.repeat(times) }),
+  TODAY: command({ number: 18, handler: (): unknown => new Date(0) }),
   BUG: command({
     number: 19,
-    handler: (): { res: null } => {
+    handler: (): null => {
       throw new Error("a secret of the server");
     },
   }),

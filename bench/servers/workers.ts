@@ -18,7 +18,7 @@ const COMPUTE = command({
   handler() {
     let state = 1;
     for (let step = 0; step < STEPS; step++) state = (Math.imul(state, 1_664_525) + 1_013_904_223) | 0;
-    return { res: state === 0 ? "NONE" : "DONE" };
+    return state === 0 ? "NONE" : "DONE";
   },
 });
 

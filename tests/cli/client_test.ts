@@ -1,7 +1,7 @@
 /** `client.ts` as a program: what it sends, what it prints, and how it ends. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { command } from "../../handlers/command.ts";
+import { command, reply } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { frame, type Outcome, runClient, runScript, Scripted, ServerScript, startScript } from "./scripts.ts";
 
@@ -47,10 +47,10 @@ Deno.test("the client prints what the server says, as the article's client does"
 
 Deno.test("parameters of a command of one's own arrive as what they are", async () => {
   const GREET = command({
-    handler: ({ name, times }: { name: string; times: number }) => ({ res: Array(times).fill(`Hello, ${name}!`) }),
+    handler: ({ name, times }: { name: string; times: number }) => Array(times).fill(`Hello, ${name}!`),
   });
   const ECHO = command({
-    handler: (params: { value: unknown }) => ({ res: typeof params.value, value: params.value }),
+    handler: (params: { value: unknown }) => reply(typeof params.value, { value: params.value }),
   });
   await using server = await serve({ port: 0, commands: { GREET, ECHO } });
   const exact: [args: string[], stdout: string][] = [
@@ -124,10 +124,10 @@ Deno.test("PING and DELAY go out byte for byte as in the article, others with se
 });
 
 Deno.test("a long reply comes, whichever way a call is made", async () => {
-  const LARGE = command({ handler: () => ({ res: "x".repeat(60_000) }) });
+  const LARGE = command({ handler: () => "x".repeat(60_000) });
   const summary = "One of many, with a line of help";
   const many = Object.fromEntries(
-    Array.from({ length: 700 }, (_, place) => [`COMMAND_${place}`, command({ summary, handler: () => ({ res: 0 }) })]),
+    Array.from({ length: 700 }, (_, place) => [`COMMAND_${place}`, command({ summary, handler: () => 0 })]),
   );
   await using server = await serve({ port: 0, commands: { ...many, LARGE } });
   const calls: [args: string[], stdout: RegExp, input?: string][] = [
@@ -148,8 +148,8 @@ Deno.test("a long reply comes, whichever way a call is made", async () => {
 });
 
 Deno.test("--max-payload-bytes is the largest payload, either way", async () => {
-  const TEXT = command({ handler: ({ length }: { length: number }) => ({ res: "x".repeat(length) }) });
-  const LENGTH = command({ handler: ({ text }: { text: string }) => ({ res: text.length }) });
+  const TEXT = command({ handler: ({ length }: { length: number }) => "x".repeat(length) });
+  const LENGTH = command({ handler: ({ text }: { text: string }) => text.length });
   await using server = await serve({ port: 0, commands: { TEXT, LENGTH }, maxPayloadBytes: 3_000_000, onError() {} });
   const run = (input: string, ...flags: string[]) =>
     runScript("client", ["--port", String(server.port), "--json", ...flags], { input });

@@ -79,7 +79,7 @@ Deno.test("--bench ends in its time, or soon, where the server has gone", async 
 /** Waits until the server has answered so many PINGs. */
 async function pingsAnswered(port: number, calls: number): Promise<void> {
   await using client = await connect({ port });
-  while ((await client.call("STATS")).res.commands.PING.calls < calls);
+  while ((await client.reply("STATS")).res.commands.PING.calls < calls);
 }
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {

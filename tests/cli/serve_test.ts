@@ -25,7 +25,7 @@ Deno.test("every limit is a flag, and each sets its own", async () => {
   const args = Object.entries(limits).flatMap(([name, value]) => [flagOf(name), String(value)]);
   await using server = await ServerScript.start(...args);
   await using client = await connect({ port: server.port });
-  assertEquals((await client.call("INFO")).res.limits, limits);
+  assertEquals((await client.reply("INFO")).res.limits, limits);
 });
 
 Deno.test("no limit takes a flag out of its range, and each says so by name", () => {

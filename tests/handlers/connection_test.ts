@@ -21,7 +21,7 @@ async function isOver({ peer, errors }: ServedInMemory): Promise<boolean> {
 }
 
 /** Answers with that many bytes. */
-const BULK = command({ handler: ({ size }: { size: number }) => ({ res: "x".repeat(size) }) });
+const BULK = command({ handler: ({ size }: { size: number }) => "x".repeat(size) });
 
 // A turn -------------------------------------------------------------------------------------------------------------
 
@@ -33,7 +33,7 @@ Deno.test("a connection whose requests take long has less of them taken at once,
     handler: ({ ms }: { ms: number }) => {
       clock.leap(ms);
       calls[round] = (calls[round] ?? 0) + 1;
-      return { res: null };
+      return null;
     },
   });
   await using served = withMemory({ clock, commands: { COMPUTE } });

@@ -352,6 +352,6 @@ Deno.test("a client's quiet streams leave room for its other calls", async () =>
   await using client = await connect({ port: server.port, commands: { QUIET } });
   const streams = Array.from({ length: 300 }, () => client.stream("QUIET", {}));
   assertEquals((await Promise.all(streams.map((stream) => stream.next()))).length, 300);
-  assertEquals(await client.call("PING"), PONG);
-  await Promise.all(streams.map((stream) => stream.return()));
+  assertEquals(await client.reply("PING"), PONG);
+  await Promise.all(streams.map((stream) => stream.return(null)));
 });

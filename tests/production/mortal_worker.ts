@@ -14,12 +14,12 @@ const WAYS = {
 
 /** What it serves beside the built-in commands. */
 export const mortalCommands = {
-  PROCESS: command({ number: 16, handler: () => ({ res: Deno.pid }) }),
+  PROCESS: command({ number: 16, handler: () => Deno.pid }),
   DIE: command({
     number: 17,
     handler({ way }: { way: keyof typeof WAYS }) {
       WAYS[way]();
-      return { res: null };
+      return null;
     },
   }),
 };

@@ -31,10 +31,10 @@ export const CHANGES: Record<string, () => void> = {
 if (import.meta.main) {
   const [name, when] = Deno.args;
   if (when === "before") CHANGES[name]();
-  const { command, connect, RpcError, serve } = await import("../../mod.ts");
+  const { command, connect, reply, RpcError, serve } = await import("../../mod.ts");
   if (when === "after") CHANGES[name]();
   const commands = {
-    ECHO: command({ handler: ({ value }: { value: unknown }, { meta }) => ({ res: value, meta: { ...meta } }) }),
+    ECHO: command({ handler: ({ value }: { value: unknown }, { meta }) => reply(value, { meta: { ...meta } }) }),
     COUNT: command({
       async *handler({ to }: { to: number }) {
         for (let n = 1; n <= to; n++) yield { n };
@@ -42,7 +42,7 @@ if (import.meta.main) {
       },
     }),
     FAIL: command({
-      handler(): { res: null } {
+      handler(): null {
         throw new RpcError("REFUSED", "on purpose", { data: { why: ["none"] } });
       },
     }),
@@ -54,12 +54,12 @@ if (import.meta.main) {
   const server = await serve({ port: 0, commands });
   const client = await connect<typeof commands>({ port: server.port });
   const value = { list: [1, { a: null }], toString: "x", more: { constructor: true } };
-  same(await client.call("ECHO", { value }, { meta: { token: "t" } }), { res: value, meta: { token: "t" } });
-  same((await client.call("STATS")).res.inFlight, 0);
+  same(await client.reply("ECHO", { value }, { meta: { token: "t" } }), { res: value, meta: { token: "t" } });
+  same((await client.reply("STATS")).res.inFlight, 0);
   const items: unknown[] = [];
   for await (const item of client.stream("COUNT", { to: 3 })) items.push(item);
   same(items, [{ n: 1 }, { n: 2 }, { n: 3 }]);
-  const error = await client.call("FAIL").catch((error: unknown) => error);
+  const error = await client.reply("FAIL").catch((error: unknown) => error);
   if (!(error instanceof RpcError)) throw error;
   same([error.code, error.message, error.data], ["REFUSED", "REFUSED: on purpose", { why: ["none"] }]);
   await client.close();
