@@ -1,15 +1,15 @@
 /**
- * Whether a connection takes another request now: while the output, the places or the memory are full, it waits, and
- * meanwhile nothing is read.
+ * Decides whether a connection may take another request. While its output, its places or its memory are full, it is not
+ * read.
  *
- * In: the calls and the output of a connection. Out: whether there is room, and promises of room and of rest.
+ * In: the calls and the output of a connection. Out: whether there is room; promises of room and of idleness.
  */
 
 import type { ConnectionView } from "../session/connection.ts";
 import type { Calls } from "./calls.ts";
 import type { ServerState } from "./server_state.ts";
 
-/** An output that was full is filled again below this share of its limit: at the brim, replies go one by one. */
+/** Full output resumes only below this share of its limit; otherwise replies would leave one by one. */
 const RESUME_SHARE = 0.5;
 
 /** The admission of one connection. */
@@ -27,12 +27,12 @@ export class Admission {
     this.#maxInFlight = server.limits.maxInFlight;
   }
 
-  /** Whether the next request has to wait. */
+  /** Whether the next request must wait. */
   get full(): boolean {
     return this.#connection.output.full || this.#calls.taken >= this.#maxInFlight || this.#calls.held.mustWait;
   }
 
-  /** Resolves when there is room, or the connection has ended. */
+  /** Resolves when there is room or the connection has ended. */
   async untilRoom(): Promise<void> {
     const { output } = this.#connection;
     const { held } = this.#calls;
@@ -43,12 +43,12 @@ export class Admission {
     }
   }
 
-  /** Resolves when all that has come is answered, or the connection has ended. */
+  /** Resolves when all requests are answered or the connection has ended. */
   async untilIdle(): Promise<void> {
     while (!this.#calls.idle && this.#connection.isOpen) await new Promise<void>((resolve) => this.#resume = resolve);
   }
 
-  /** Something has ended: who waits looks again. */
+  /** Lets waiters check again after a call has ended. */
   wake(): void {
     this.#resume?.();
   }
