@@ -1,4 +1,4 @@
-/** What was measured, as text: the tables, the goals, and for a file what must be known before the numbers are read. */
+/** Writes the results as text: the tables, the goals, and in the file an introduction to the numbers. */
 
 import { judge, type Verdict } from "./goals.ts";
 import type { Sample } from "./measure.ts";
@@ -13,7 +13,7 @@ function middle(samples: readonly Sample[] | undefined, pick: (sample: Sample) =
   return figure(median((samples ?? []).map(pick)));
 }
 
-/** One table of all works, and those of the codecs, of memory, of the steps. */
+/** The tables of works, codecs, memory and steps. */
 export function tables(results: Results): string {
   return [
     "## Calls\n",
@@ -105,12 +105,12 @@ function verdictRow({ goal, figure: value, bound, unit, atLeast, reached }: Verd
   return [goal, `${atLeast ? ">=" : "<="} ${bound} ${unit}`.trim(), `${figure(value)} ${unit}`.trim(), verdict];
 }
 
-/** Whom the run went without. */
+/** The skipped subjects and the reasons. */
 export function skippedText(skipped: ReadonlyMap<Subject, string>): string {
   return [...skipped].map(([{ name }, reason]) => `Skipped: ${name}: ${reason}.\n`).join("");
 }
 
-/** The whole report, for a file: the machine and the caveats come before the numbers. */
+/** The report for the file; the machine and the caveats come first. */
 export function report(results: Results, skipped: ReadonlyMap<Subject, string>, machine: string): string {
   return `# Benchmark results
 
