@@ -1,6 +1,6 @@
 /**
- * Three ways for a call to end early: a timeout, an abort, and a deadline that is passed on to further calls. In each
- * the handler is told at once, by its signal.
+ * Three ways to end a call early: a timeout, an abort, and a deadline passed on to further calls. Each time, the
+ * handler is told at once by its signal.
  *
  *     deno run --allow-net examples/cancellation.ts
  */
@@ -12,7 +12,7 @@ const REPORT = command({
   summary: "Asks another service for as long as its own caller waits",
   async handler(_params: Record<never, never>, { remaining, signal }) {
     await using other = await connect({ port: server.port });
-    const timeout = Math.max(1, remaining() - 400); // leaves itself time to answer
+    const timeout = Math.max(1, remaining() - 400); // leaves time to answer
     try {
       await other.reply("DELAY", { sleep: 60 }, { timeoutMs: timeout, signal });
     } catch (error) {
@@ -26,7 +26,7 @@ const REPORT = command({
 await using server = await serve({ port: 0, commands: { REPORT } });
 await using client = await connect({ port: server.port, commands: { REPORT } });
 
-/** The code a call ends with. */
+/** The error code of a call. */
 async function codeOf(call: Promise<unknown>): Promise<string> {
   try {
     await call;

@@ -1,6 +1,6 @@
 /**
- * A typed client without code generation and without a line of the server: only its type is imported. A command that
- * does not exist, a parameter of a wrong type or a field that a reply does not have is an error in the editor.
+ * A typed client without code generation: it imports only the type of the server's commands, no code. An unknown
+ * command, a parameter of a wrong type or an unknown field of a reply is an error in the editor.
  *
  *     deno run --allow-net examples/typed_client.ts 1300
  */

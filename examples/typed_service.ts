@@ -1,5 +1,5 @@
 /**
- * A typed service: its commands, and a server when it is started. `typed_client.ts` is its other half.
+ * A typed service: its commands, and a server if this file is run. `typed_client.ts` is its client.
  *
  *     deno run --allow-net examples/typed_service.ts 1300
  *     deno run --allow-net examples/typed_client.ts 1300

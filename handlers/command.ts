@@ -381,7 +381,7 @@ function makerWith(middleware: readonly Middleware[]): CommandMaker<never> {
 const COMMAND_OPTIONS: Readonly<Record<string, OptionKind>> = {
   ...{ number: OPTION_KINDS.any, timeoutMs: OPTION_KINDS.any, summary: OPTION_KINDS.string },
   ...{ schema: OPTION_KINDS.any, result: OPTION_KINDS.any, params: OPTION_KINDS.any, errors: OPTION_KINDS.object },
-  ...{ handler: OPTION_KINDS.function, middleware: OPTION_KINDS.functions },
+  ...{ handler: OPTION_KINDS.function, middleware: OPTION_KINDS.functions }, // the last by `with`
 };
 
 /** Checks a definition, and makes it a command: `command()` does, and a server for one that was not made with it. */
@@ -399,6 +399,5 @@ export function defined(definition: unknown, middleware: readonly Middleware[] =
   for (const name of params) {
     if (isReservedParameter(name)) throw new TypeError(`Cannot name a parameter "${name}": the name is reserved`);
   }
-  const own = (options as Command).middleware ?? [];
-  return Object.freeze({ ...options as Command, middleware: [...middleware, ...own] });
+  return Object.freeze(middleware.length === 0 ? options as Command : { ...options as Command, middleware });
 }

@@ -1,7 +1,7 @@
 /**
- * What all connections of one server share: the commands, the limits, the middleware, the counts, the clock.
+ * Holds the state that all connections of one server share: the commands, limits, middleware, counts and clock.
  *
- * In: the options of `serve()`. Out: how a call is answered, and what the server can tell about itself.
+ * In: the options of `serve()`. Out: the shared state. Refused: invalid options.
  */
 
 import { type Limits, resolveLimits } from "../limits.ts";
@@ -19,32 +19,32 @@ import { Registry } from "./registry.ts";
 import { Report, type WorkerOptions } from "./server_report.ts";
 import { ServerCounts } from "./statistics.ts";
 
-/** What a server can be given beside an address. */
+/** Options of a server, without its address. */
 export interface ServerOptions extends Partial<Limits> {
   /** The user's own commands, by name. */
   commands?: Commands;
-  /** Stand before every handler, the first one outermost. */
+  /** Middleware around every handler, the first outermost. */
   middleware?: readonly Middleware[];
   /**
-   * Gets every error that the peer is not told: what a handler threw, a socket that failed. By default it is one
-   * line on stderr; of those that are alike, one a second and how many more there were.
+   * Receives every error that is not sent to the peer: an error that a handler threw, a failed socket. By default each
+   * is one line on stderr; similar errors give one line a second with a count.
    */
   onError?: (error: unknown, origin: ErrorOrigin) => void;
-  /** The clock to go by; a test may hold it still. */
+  /** The clock; a test can use a fake one. */
   clock?: Clock;
-  /** Which of several workers this server is, if it is one. */
+  /** Set if this server is one of several workers. */
   worker?: WorkerOptions;
 }
 
-/** What a server can do with each of its connections. */
+/** An open connection, as the server sees it. */
 export interface OpenConnection extends Swept {
   /** Resolves when it has ended. */
   readonly ended: Promise<void>;
-  /** A shutdown has begun: what runs is answered, what comes is refused, and silence ends it. */
+  /** Begins a shutdown: running calls are answered, new requests refused, and silence closes the connection. */
   drain(): void;
-  /** The grace is over: whoever still waits is told so, and it ends. */
+  /** Ends the grace period: open calls fail, and the connection closes. */
   cut(): void;
-  /** Ends it now, whatever is under way. */
+  /** Closes it immediately. */
   close(): void;
 }
 
@@ -56,15 +56,15 @@ export class ServerState implements SharedTurns {
   readonly middleware: MiddlewareChain;
   readonly counts = new ServerCounts();
   readonly deadlines: TimerWheel;
-  /** What all connections ask whether others must be served before they go on. */
+  /** Tells a connection whether others must be served first. */
   readonly yieldBudget: YieldBudget;
-  /** Handlers that run, and the memory that requests take whose handlers run or that wait, in bytes. */
+  /** The number of running handlers; the memory of running and waiting requests, in bytes. */
   readonly load = { handlers: 0, bytes: 0 };
   readonly drain = new Drain();
-  /** The connections that are open. */
+  /** The open connections. */
   readonly connections = new Set<OpenConnection>();
   readonly errors: ErrorReporter;
-  /** What the server tells about itself. */
+  /** The data of INFO and STATS. */
   readonly report: ServerReport;
 
   constructor(options: ServerOptions) {
@@ -78,7 +78,7 @@ export class ServerState implements SharedTurns {
     this.report = new Report(this, options.worker);
   }
 
-  /** No call is left: no timer is, either. */
+  /** Stops all timers, after the last call. */
   close(): void {
     this.deadlines.clear();
     this.yieldBudget.close();

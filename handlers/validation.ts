@@ -1,13 +1,14 @@
 /**
- * Checks the parameters of a call by the schema of its command.
+ * Validates the parameters of a call with the schema of its command.
  *
- * In: the parameters. Out: what the schema made of them. Refused: `INVALID_PARAMS`, with the path and the text of each fault.
+ * In: the parameters. Out: the schema's output. Refused: invalid parameters, by `INVALID_PARAMS` with the path and text
+ * of each issue.
  */
 
 import { RpcError } from "../errors.ts";
 import type { SchemaIssue, SchemaResult, StandardSchema } from "./command.ts";
 
-/** The parameters as the handler gets them; a promise if the schema takes its time. */
+/** The parameters for the handler; a promise if the schema is asynchronous. */
 export function validated(schema: StandardSchema, params: unknown): unknown {
   const result = schema["~standard"].validate(params);
   return result instanceof Promise ? result.then(valueOf) : valueOf(result);

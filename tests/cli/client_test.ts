@@ -242,14 +242,14 @@ Deno.test("a failure is printed whole", async () => {
 
 Deno.test("a server that breaks off is one line and exit code 3", async () => {
   const ends: [answer: Uint8Array, text: string][] = [
-    [new Uint8Array(), "is lost: the server closed it before it had answered"],
-    [frame({ res: "PONG" }).subarray(0, 5), "is lost: the server closed it before it had answered"],
-    [Uint8Array.fromHex("ffffffff"), "is no reply: the header declares"],
-    [frame([1]), "is no reply: a message must be a map"],
-    [frame({}), "is no reply: it has neither res nor err"],
-    [frame({ seq: 1, more: true }), "is no reply: it has neither res nor err"],
+    [new Uint8Array(), "is lost: the server closed it before it answered"],
+    [frame({ res: "PONG" }).subarray(0, 5), "is lost: the server closed it before it answered"],
+    [Uint8Array.fromHex("ffffffff"), "sent an invalid reply: the header declares"],
+    [frame([1]), "sent an invalid reply: a message must be a map"],
+    [frame({}), "sent an invalid reply: it has neither res nor err"],
+    [frame({ seq: 1, more: true }), "sent an invalid reply: it has neither res nor err"],
     // For all that is known here a later server says something unasked: it is ignored, and the reply is still missing.
-    [frame({ result: 1 }), "is lost: the server closed it before it had answered"],
+    [frame({ result: 1 }), "is lost: the server closed it before it answered"],
   ];
   await Promise.all(ends.map(async ([answer, text]) => {
     await using server = new Scripted(answer);

@@ -193,7 +193,7 @@ Deno.test("client - a call waits for a connection within its time, and is told w
   assertEquals([error.code, error.retryable], ["TIMEOUT", true]);
   assertEquals(
     error.message,
-    "TIMEOUT: no reply within 300 ms, and it was not sent: CONNECTION_LOST: cannot reach the server: the line is down",
+    "TIMEOUT: no reply within 300 ms, and the call was not sent: CONNECTION_LOST: cannot reach the server: the line is down",
   );
   await clock.advance(60_000);
   assertEquals([client.state, clock.timers], ["idle", 0]);

@@ -170,7 +170,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     assertEquals(reasons[2], "Cannot call ECHO: the payload is 2015 bytes, the limit is 1000");
     assertEquals(reasons[3], 'Cannot call ECHO: the parameter name "seq" is reserved');
     assertEquals(reasons[4], "Cannot call ECHO: params: an array cannot be sent here, only a plain object");
-    assertEquals(reasons[5], "TIMEOUT: there was no time left, and it was not sent");
+    assertEquals(reasons[5], "TIMEOUT: no time was left, and the call was not sent");
     assertEquals(reasons[6], "Cannot call ECHO: thrown: something that cannot be shown");
     assertEquals((await client.reply("PING")).res, "PONG");
   });

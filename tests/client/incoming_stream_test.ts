@@ -129,7 +129,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
       const error = await assertRejects(() => stream.next(), RpcError);
       assertEquals([error.code, error.toJSON().msg], [
         "BAD_REPLY",
-        "command ECHO answers once: read it with client.call()",
+        "command ECHO returns a single reply: use client.call()",
       ]);
     }
   });

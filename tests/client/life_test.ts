@@ -23,7 +23,10 @@ Deno.test("a stream beyond maxInFlight that cannot begin says so within the time
   await clock.advance(3_010);
   const error = await late;
   assertEquals([error.code, error.retryable], ["TIMEOUT", true]);
-  assertStringIncludes(error.message, "no reply within 3000 ms, and it was not sent: 2 calls and streams before it");
+  assertStringIncludes(
+    error.message,
+    "no reply within 3000 ms, and the call was not sent: 2 calls and streams before it",
+  );
   // Those that have begun have no end.
   const item = open[0].next();
   await clock.advance(1e6);

@@ -247,7 +247,7 @@ tlsTest("TLS: a server that does not ask has no certificate to tell of", async (
 tlsTest("TLS and plain TCP do not take each other for what they are", async (world) => {
   await using secure = await withServer({ tls: world.serverTls(false) });
   await using plain = await withServer();
-  assertMatch(await failure({ port: secure.port }), /^BAD_REPLY: .* sent no frame: .*; this looks like TLS$/);
+  assertMatch(await failure({ port: secure.port }), /^BAD_REPLY: .* sent an invalid frame: .*; this looks like TLS$/);
   for (const mutual of [false, true]) {
     assertEquals(
       await failure(world.client(plain.port, mutual)),

@@ -1,7 +1,8 @@
 /**
- * A program that changes what all code shares, and then makes calls.
+ * A program that changes a global object, and then makes calls.
  *
- * In: the name of a change, and whether it is made before the library is imported or after. Out: `well` on stdout, or an error.
+ * In: the name of a change, and whether it happens before or after the library is imported. Out: `well` on stdout, or
+ * an error.
  */
 
 // deno-lint-ignore-file no-explicit-any -- what is changed here has no types
