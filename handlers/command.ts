@@ -399,5 +399,5 @@ export function defined(definition: unknown, middleware: readonly Middleware[] =
   for (const name of params) {
     if (isReservedParameter(name)) throw new TypeError(`Cannot name a parameter "${name}": the name is reserved`);
   }
-  return Object.freeze(middleware.length === 0 ? options as Command : { ...options as Command, middleware });
+  return Object.freeze({ ...options as Command, ...(middleware.length === 0 ? {} : { middleware }) });
 }
