@@ -17,9 +17,12 @@
  */
 
 export * from "./server.ts";
-export * from "./client.ts";
+export * from "./client/connect.ts";
 export { type ErrorCode, RpcError, type RpcErrorOptions } from "./errors.ts";
 export { DEFAULT_LIMITS, type Limits } from "./limits.ts";
+export { accessLog } from "./handlers/access_log.ts";
+export type { CallerConnection } from "./handlers/caller_connection.ts";
+export { tokens } from "./handlers/tokens.ts";
 export { memoryPair } from "./transport/memory.ts";
 export type { Clock, Timer } from "./transport/clock.ts";
 export type { PeerCertificate } from "./transport/certificate.ts";

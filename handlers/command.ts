@@ -8,6 +8,7 @@
 import { isReservedParameter } from "../codec/message.ts";
 import { checkLimit, checkOptions, OPTION_KINDS, type OptionKind } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
+import type { CallerConnection } from "./caller_connection.ts";
 import type { Mistake } from "./mistakes.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 
@@ -24,11 +25,13 @@ export interface ReplyFields {
 }
 
 /** Marks a whole reply, in every copy of the library: any other value is a result. */
-const REPLY: unique symbol = Symbol.for("packline.reply");
+export const REPLY: unique symbol = Symbol.for("packline.reply");
 
 /** A result with fields beside it, as {@linkcode reply} makes it. */
 export interface ReplyWith<Result, Beside extends object> {
+  /** The result. */
   readonly res: Result;
+  /** The fields beside it, which stand in the object as well. */
   readonly [REPLY]: Beside;
 }
 
@@ -72,6 +75,8 @@ export interface Context {
   readonly peer: string;
   /** What the peer's certificate says, where the server asks for one (mutual TLS) and has checked it. */
   readonly certificate: PeerCertificate | undefined;
+  /** The caller's connection, with a place for the service's own state. */
+  readonly connection: CallerConnection;
   /**
    * Aborted when nobody wants the answer any more: cancelled, out of time, disconnected, cut at shutdown. Its
    * reason is an `RpcError` that says which. Never aborted once the handler has succeeded.
@@ -212,6 +217,8 @@ export interface StandardSchema<Input = unknown, Output = Input> {
     readonly vendor: string;
     /** Checks a value, and may transform it. */
     readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>;
+    /** The same as a JSON Schema, if the validator can tell it: INFO takes the names of the parameters from it. */
+    readonly jsonSchema?: { readonly input: (options: { readonly target: string }) => Record<string, unknown> };
     /** Carries the types; never there at run time. */
     readonly types?: { readonly input: Input; readonly output: Output } | undefined;
   };
@@ -257,14 +264,17 @@ export interface Command<Params = unknown, Result = unknown, Errors = unknown> e
   readonly result?: StandardSchema;
   /** The names of the parameters, for INFO, `--list` and completion. */
   readonly params?: readonly string[];
+  /** The codes with which it may fail. */
   readonly errors?: ErrorSchemas;
   /** What stands before the handler, the outermost first. */
   readonly middleware?: readonly Middleware[];
   /** Does the work. */
   readonly handler: (params: never, context: Context) => unknown;
-  /** Carry the types to callers; never there at run time. */
+  /** Carries the type of the parameters to callers; never there at run time. */
   readonly "~params"?: Params;
+  /** Carries the type of the result. */
   readonly "~result"?: Result;
+  /** Carries the types of the errors. */
   readonly "~errors"?: Errors;
 }
 
@@ -290,17 +300,20 @@ export interface Definition<Input, Params, Result, Errors, Given> extends Comman
 }
 
 /** What the compiler shows for parameters whose type was not written, as in `command(({ a }) => a + 1)`. */
-interface TheParametersNeedAType {
+export interface TheParametersNeedAType {
+  /** Makes it different from all other types. */
   readonly [UNTYPED]: true;
 }
 
-declare const UNTYPED: unique symbol;
+/** Marks {@linkcode TheParametersNeedAType}; never there at run time. */
+export declare const UNTYPED: unique symbol;
 
 /** What callers send: the schema's input if there is a schema; nothing if the handler takes no parameters. */
-type Sent<Input, Params> = unknown extends Input ? Params extends TheParametersNeedAType ? object : Params : Input;
+export type Sent<Input, Params> = unknown extends Input ? Params extends TheParametersNeedAType ? object : Params
+  : Input;
 
 /** A promise's value. */
-type Settled<Result> = Result extends AsyncIterable<unknown> ? Result : Awaited<Result>;
+export type Settled<Result> = Result extends AsyncIterable<unknown> ? Result : Awaited<Result>;
 
 /** Makes commands whose handlers get more in their context. */
 export interface CommandMaker<Given> {

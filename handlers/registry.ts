@@ -12,6 +12,7 @@ import { DELAY } from "./built_ins/delay.ts";
 import { INFO } from "./built_ins/info.ts";
 import { PING } from "./built_ins/ping.ts";
 import { CommandCounts } from "./statistics.ts";
+import { parametersOf } from "./validation.ts";
 import { STATS } from "./built_ins/stats.ts";
 import { TICK } from "./built_ins/tick.ts";
 
@@ -73,7 +74,7 @@ export class Registry {
       name,
       number: command.number ?? null,
       summary: command.summary ?? "",
-      params: command.params ?? [],
+      params: command.params ?? parametersOf(command.schema),
       stream: isGeneratorFunction(command.handler),
     }));
   }

@@ -1,0 +1,5 @@
+/** Types that stand behind the public ones: the compiler and an editor show them, and no program has to write them. */
+
+export type * from "./client/call_types.ts";
+export type * from "./handlers/command.ts";
+export type * from "./handlers/mistakes.ts";
