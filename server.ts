@@ -10,7 +10,7 @@ import { encodeFrame } from "./codec/encode.ts";
 import { Reply } from "./codec/message.ts";
 import { writeReply } from "./codec/write_message.ts";
 import { RpcError } from "./errors.ts";
-import type { ServerStatistics } from "./handlers/command.ts";
+import type { ServerStatistics } from "./handlers/server_info.ts";
 import type { CallerConnection } from "./handlers/caller_connection.ts";
 import { ServerConnection } from "./handlers/server_connection.ts";
 import { type ServerOptions, ServerState } from "./handlers/server_state.ts";

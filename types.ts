@@ -3,3 +3,5 @@
 export type * from "./client/call_types.ts";
 export type * from "./handlers/command.ts";
 export type * from "./handlers/mistakes.ts";
+export type * from "./handlers/server_info.ts";
+export type * from "./handlers/standard_schema.ts";

@@ -6,7 +6,8 @@
  */
 
 import type { ErrorCode, RpcError } from "../errors.ts";
-import type { Command, Commands, ErrorSchemas, ReplyWith, SchemaOutput, StandardSchema } from "../handlers/command.ts";
+import type { Command, Commands, ErrorSchemas, ReplyWith } from "../handlers/command.ts";
+import type { SchemaOutput, StandardSchema } from "../handlers/standard_schema.ts";
 import type { BuiltIns } from "../handlers/registry.ts";
 import type { CallOptions } from "./client_call.ts";
 import type { StreamOptions } from "./incoming_stream.ts";
@@ -106,7 +107,7 @@ export interface Methods<C> {
 }
 
 /** The four ways to call. */
-export type Kind = keyof Methods<unknown>;
+export type CallKind = keyof Methods<unknown>;
 
 /** The commands that have a name: the user's own, or those that every server has. */
 export type Having<C, Name> = Name extends keyof BuiltIns
@@ -114,7 +115,7 @@ export type Having<C, Name> = Name extends keyof BuiltIns
   : C;
 
 /** The method for a name that is given as a value. */
-export type Named<C, Name extends string, K extends Kind> = Name extends keyof Having<C, Name>
+export type Named<C, Name extends string, K extends CallKind> = Name extends keyof Having<C, Name>
   ? Methods<Having<C, Name>>[K][Name]
   : string extends Name ? (params?: Record<string, unknown>, options?: CallOptions) => AnyOf<K>
   : "there is no such command";
@@ -136,7 +137,7 @@ export interface Any {
 }
 
 /** One of them. */
-export type AnyOf<K extends Kind> = Any[K];
+export type AnyOf<K extends CallKind> = Any[K];
 
 /** The parameters of a function; `never` where the name means none. */
 export type ArgumentsOf<F> = F extends (...args: infer Args) => unknown ? Args : [F];
@@ -144,7 +145,7 @@ export type ArgumentsOf<F> = F extends (...args: infer Args) => unknown ? Args :
 export type Returned<F> = F extends (...args: infer _Args) => infer Result ? Result : never;
 
 /** Calls by a command's name: as a method, `client.call.GREET(...)`, or by a name that is known at run time. */
-export type ByName<C extends Commands, K extends Kind> =
+export type ByName<C extends Commands, K extends CallKind> =
   & Methods<BuiltIns>[K]
   & Methods<C>[K]
   & (<Name extends string>(name: Name, ...args: ArgumentsOf<Named<C, Name, K>>) => Returned<Named<C, Name, K>>);

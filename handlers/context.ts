@@ -8,7 +8,8 @@ import type { Request } from "../codec/message.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { CallerConnection } from "./caller_connection.ts";
-import type { Context, ReplyFields, ServerReport } from "./command.ts";
+import type { Context, ReplyFields } from "./command.ts";
+import type { ServerReport } from "./server_info.ts";
 import type { RegisteredCommand } from "./registry.ts";
 
 const NO_META: Readonly<Record<string, string>> = Object.freeze({});

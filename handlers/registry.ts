@@ -7,7 +7,8 @@
  */
 
 import type { BuiltInOptions } from "./built_ins/built_in.ts";
-import { type Command, type CommandInfo, type Commands, defined } from "./command.ts";
+import { type Command, type Commands, defined } from "./command.ts";
+import type { CommandInfo } from "./server_info.ts";
 import { DELAY } from "./built_ins/delay.ts";
 import { INFO } from "./built_ins/info.ts";
 import { PING } from "./built_ins/ping.ts";

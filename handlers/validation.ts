@@ -6,7 +6,8 @@
  */
 
 import { RpcError } from "../errors.ts";
-import { replyOf, type SchemaIssue, type SchemaResult, type StandardSchema } from "./command.ts";
+import { replyOf } from "./command.ts";
+import type { SchemaIssue, SchemaResult, StandardSchema } from "./standard_schema.ts";
 import { isStream } from "./item_sender.ts";
 
 /** The parameters for the handler; a promise if the schema is asynchronous. */
