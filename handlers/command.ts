@@ -15,7 +15,7 @@ import type { ServerReport } from "./server_info.ts";
 import type { StandardSchema } from "./standard_schema.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 
-export { reply, type ReplyFields, replyOf, type ReplyWith } from "./reply.ts";
+export { REPLY, reply, type ReplyFields, replyOf, type ReplyWith } from "./reply.ts";
 
 /** The first number that a command of the user's own may have (PROTOCOL.md, "Requests"). */
 const FIRST_OWN_NUMBER = 16;
