@@ -74,7 +74,8 @@ function byName<Options, Result>(
   const methods = new Map<string, (params?: unknown, options?: Options) => Result>();
   return new Proxy(invoke, {
     get(target, name) {
-      if (typeof name === "symbol") return Reflect.get(target, name);
+      // With a `then`, an async function that returns `client.call` would make a call.
+      if (typeof name === "symbol" || name === "then") return Reflect.get(target, name);
       let method = methods.get(name);
       if (method === undefined) {
         method = (params, options) => invoke(name, params, options);
