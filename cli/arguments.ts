@@ -2,7 +2,8 @@
  * Parses a command line into flags and words.
  *
  * In: the arguments, and the known flags. Out: the value of each flag, and the remaining words unchanged. Refused, by a
- * {@linkcode UsageError}: a flag that is unknown, given twice, without its value, or with an unexpected one.
+ * {@linkcode UsageError}: a flag that is unknown, given twice without meaning a list, without its value, or with an
+ * unexpected one.
  *
  * An argument that begins with a dash is a flag, unless it is a number or comes after `--`. A flag's value follows its
  * name after `=` or as the next argument. Everything else is a word: `-1` stays -1, `007` stays 007. A flag may also
@@ -39,6 +40,8 @@ export interface Flag<Value> {
   readonly short?: string;
   /** Parses the value; throws a {@linkcode UsageError} that names the flag. */
   readonly read: (text: string, flag: string) => Value;
+  /** Joins the values of a flag that may be given several times; without it, a second one is a mistake. */
+  readonly join?: (before: Value, next: Value) => Value;
 }
 
 /** Flags by property name: `--max-in-flight` sets `maxInFlight`. */
@@ -77,12 +80,15 @@ export function readArguments<Known extends Flags>(
   });
   const flags: Record<string, unknown> = {};
   for (const [name, { property, flag }] of byName) {
-    const [given, ...more] = parsed[name.slice(2)] as (string | boolean)[];
-    if (given === undefined) continue;
-    if (more.length > 0) throw new UsageError(`${name} is given ${more.length + 1} times`);
-    const text = typeof given === "string" ? given.slice(MARK.length) : "";
-    if (flag.takes !== undefined && text === "") throw new UsageError(`${name} needs a value`);
-    flags[property] = flag.read(text, name);
+    const given = parsed[name.slice(2)] as (string | boolean)[];
+    if (given.length === 0) continue;
+    if (given.length > 1 && flag.join === undefined) throw new UsageError(`${name} is given ${given.length} times`);
+    const values = given.map((each) => {
+      const text = typeof each === "string" ? each.slice(MARK.length) : "";
+      if (flag.takes !== undefined && text === "") throw new UsageError(`${name} needs a value`);
+      return flag.read(text, name);
+    });
+    flags[property] = flag.join === undefined ? values[0] : values.reduce(flag.join);
   }
   return {
     flags: flags as FlagValues<Known>,

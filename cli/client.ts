@@ -20,13 +20,14 @@ import { hexDump } from "./hex_dump.ts";
 import { nameFrame } from "./frame_names.ts";
 import { linesOf } from "./lines.ts";
 import { complain, note, OutputError, print } from "./output.ts";
-import { InputError } from "./pem.ts";
+import { InputError } from "./input_file.ts";
 import { present } from "./present.ts";
 import { repeat } from "./repeat.ts";
 import { runBench } from "./run_bench.ts";
 import { runScript } from "./script.ts";
 import { addressOf, askPermission, dialOrExplain } from "./server_address.ts";
 import { Session } from "./prompt_connection.ts";
+import { standardInput } from "./values.ts";
 import { wrap } from "./wrap.ts";
 
 const DEFAULT_INTERVAL_SECONDS = 1;
@@ -45,7 +46,7 @@ export async function main(args: readonly string[]): Promise<number> {
       return 0;
     }
     const command = flags.list ? ["INFO"] : words;
-    return command.length > 0 ? await runCommand(readCall(command), flags) : await runLines(flags);
+    return command.length > 0 ? await runCommand(readCall(command, standardInput()), flags) : await runLines(flags);
   } catch (error) {
     if (error instanceof UsageError) {
       await complain(`${error.message}; see --help`);
@@ -59,9 +60,9 @@ export async function main(args: readonly string[]): Promise<number> {
 
 /** Runs one command: once, repeatedly, or as a load test. */
 async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number> {
-  const { timeout, json, interval = DEFAULT_INTERVAL_SECONDS, maxPayloadBytes } = flags;
-  const frames = outgoing(call, { maxPayloadBytes });
-  const address = await addressOf(flags);
+  const { timeout, json, interval = DEFAULT_INTERVAL_SECONDS, meta, maxPayloadBytes } = flags;
+  const frames = outgoing(call, { meta, maxPayloadBytes });
+  const address = addressOf(flags);
   await askPermission(address);
   if (flags.bench) return await runBench(call, { flags, dial: (signal) => dialOrExplain(address, signal) });
   const session = new Session((signal) => dial(address, flags, signal), maxPayloadBytes);
@@ -86,13 +87,14 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
 
 /** Runs calls that are typed or piped. */
 async function runLines(flags: ClientFlags): Promise<number> {
-  const { timeout, json, maxPayloadBytes } = flags;
-  const address = await addressOf(flags);
+  const { timeout, json, meta, maxPayloadBytes } = flags;
+  const address = addressOf(flags);
   await askPermission(address);
   const session = new Session((signal) => dial(address, flags, signal), maxPayloadBytes);
   const options = {
     session,
     timeout,
+    meta,
     maxPayloadBytes,
     json,
     present: (call: CommandCall, fields: Fields) => present(call, fields, flags),

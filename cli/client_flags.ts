@@ -7,11 +7,15 @@
 
 import config from "../deno.json" with { type: "json" };
 import { type Flag, flagOf, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
+import { setField } from "../codec/reader.ts";
+import { readInput } from "./input_file.ts";
+import { utf8 } from "./values.ts";
 import { ABOUT, countFlag, describeFlags, limitFlag, secondsFlag } from "./flags.ts";
 import { LOAD_FLAGS } from "./run_bench.ts";
 import { ADDRESS_FLAGS } from "./server_address.ts";
 
-const OUTPUT_FLAGS = {
+const CALL_FLAGS = {
+  meta: metaFlag("send text beside the parameters, such as a token; repeatable; token=@PATH reads a file"),
   timeout: secondsFlag("the time limit of a call, or none (default none; with --bench: 30)", {
     zero: false,
     endless: true,
@@ -20,6 +24,9 @@ const OUTPUT_FLAGS = {
     "maxPayloadBytes",
     "the largest payload, both ways; sent to the server unless it is 57310",
   ),
+};
+
+const OUTPUT_FLAGS = {
   json: toggle("print bare JSON, for programs, with exact numbers"),
   hex: toggle("dump each frame to stderr like xxd, with its fields: > sent, < received"),
   list: toggle("list the server's commands"),
@@ -29,7 +36,7 @@ const OUTPUT_FLAGS = {
   bench: toggle("make many calls as fast as possible and print throughput and latency"),
 };
 
-const FLAGS = { ...ADDRESS_FLAGS, ...OUTPUT_FLAGS, ...LOAD_FLAGS, ...ABOUT };
+const FLAGS = { ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...LOAD_FLAGS, ...ABOUT };
 
 /** The given flags. */
 export type ClientFlags = FlagValues<typeof FLAGS>;
@@ -42,13 +49,15 @@ Usage: deno run --allow-net client.ts [flags] COMMAND [key=value ...]
        deno run --allow-net client.ts [flags] --list
        deno run --allow-net client.ts [flags]              a prompt on a terminal, else calls from stdin
 
-${describeFlags({ ...ADDRESS_FLAGS, ...OUTPUT_FLAGS, ...ABOUT })}
+${describeFlags({ ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...ABOUT })}
 
 For --bench COMMAND [key=value ...]:
 
 ${describeFlags(LOAD_FLAGS)}
 
 A value that parses as JSON is JSON, otherwise it is text: times=2 is a number; name=Ada, id=007 and id='"2"' are text.
+key=@PATH reads a file in the same way, and key=- standard input. key=@text:PATH takes the content as text even if it is
+JSON, key=@bytes:PATH as bytes; both take - for the path too. In quotes it is text: key='"@home"'.
 An argument that begins with a dash is a flag, unless it is a number such as -1 or comes after --.
 
 Values that JSON lacks are objects with one key, in arguments and in replies:
@@ -89,6 +98,34 @@ function exclude(flags: ClientFlags, one: keyof ClientFlags, others: readonly (k
       throw new UsageError(`${flagOf(one)} cannot be used with ${flagOf(other)}`);
     }
   }
+}
+
+/** Texts by key. No error repeats a value, because it may be a secret. */
+function metaFlag(help: string): Flag<Record<string, string>> {
+  return {
+    takes: "KEY=TEXT",
+    help,
+    read(given, flag) {
+      const [, key, text] = /^([^=]+)=(.*)$/s.exec(given) ?? [];
+      if (key === undefined) throw new UsageError(`${flag} needs KEY=TEXT`);
+      const meta: Record<string, string> = {};
+      setField(meta, key, textOf(text, `${flag} ${key}`));
+      return meta;
+    },
+    join(before, next) {
+      const twice = Object.keys(next).find((key) => Object.hasOwn(before, key));
+      if (twice !== undefined) throw new UsageError(`--meta gives "${twice}" twice`);
+      return { ...before, ...next };
+    },
+  };
+}
+
+/** The text itself, or that of a file after `@`, without the newline at its end; `@@` stands for `@`. */
+function textOf(text: string, flag: string): string {
+  if (!text.startsWith("@") || text.startsWith("@@")) return text.replace(/^@/, "");
+  const content = utf8(readInput(text.slice(1), `${flag}=${text}`));
+  if (content === undefined) throw new UsageError(`${flag}=${text} is not text in UTF-8`);
+  return content.replace(/\r?\n$/, "");
 }
 
 function formatFlag(help: string): Flag<"prometheus"> {

@@ -36,6 +36,7 @@ export interface PromptOptions {
   readonly present: (call: CommandCall, fields: Fields) => string;
   readonly timeout: number | undefined;
   readonly json: boolean | undefined;
+  readonly meta: Record<string, string> | undefined;
   readonly maxPayloadBytes: number | undefined;
   /** Whether to load the list of commands at once; otherwise `help` does. */
   readonly eager: boolean;
@@ -68,8 +69,8 @@ class Prompt {
   async learn(): Promise<void> {
     const late = AbortSignal.timeout(GREETING_MS);
     try {
-      const { session, maxPayloadBytes } = this.#options;
-      const info = outgoing({ name: "INFO", params: {} }, { seq: this.#nextSeq++, maxPayloadBytes });
+      const { session, meta, maxPayloadBytes } = this.#options;
+      const info = outgoing({ name: "INFO", params: {} }, { seq: this.#nextSeq++, meta, maxPayloadBytes });
       for await (const { fields } of session.ask(info, late)) {
         this.#listed = commandsOf(fields.res) ?? [];
         this.#known = knownCommands(this.#listed);
@@ -116,9 +117,9 @@ class Prompt {
   }
 
   async #call(call: CommandCall): Promise<void> {
-    const { session, present, timeout, json, maxPayloadBytes } = this.#options;
+    const { session, present, timeout, json, meta, maxPayloadBytes } = this.#options;
     const seq = this.#nextSeq++;
-    const frames = outgoing(call, { seq, maxPayloadBytes });
+    const frames = outgoing(call, { seq, meta, maxPayloadBytes });
     this.#cancelled = false;
     this.#running = { seq, stop: new AbortController() };
     try {

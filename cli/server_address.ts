@@ -13,7 +13,8 @@ import type { Transport } from "../transport/transport.ts";
 import { type ClientTls, tlsProblem } from "../transport/tls.ts";
 import { type FlagValues, toggle, UsageError } from "./arguments.ts";
 import { hostnameFlag, pathFlag, portFlag } from "./flags.ts";
-import { InputError, readPem } from "./pem.ts";
+import { InputError } from "./input_file.ts";
+import { readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
 
 /** The flags for the server's address. */
@@ -28,17 +29,17 @@ export const ADDRESS_FLAGS = {
 };
 
 /** The address from the flags. */
-export async function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): Promise<Address> {
+export function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): Address {
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path, ca, cert, key } = flags;
   const withTls = flags.tls || ca !== undefined || cert !== undefined || key !== undefined;
   if ((cert === undefined) !== (key === undefined)) throw new UsageError("--cert and --key must be given together");
   if (path !== undefined && withTls) throw new UsageError("--unix cannot be used with TLS");
-  return { hostname, port, path, tls: withTls ? await readTls(flags) : undefined };
+  return { hostname, port, path, tls: withTls ? readTls(flags) : undefined };
 }
 
-async function readTls(flags: FlagValues<typeof ADDRESS_FLAGS>): Promise<ClientTls> {
+function readTls(flags: FlagValues<typeof ADDRESS_FLAGS>): ClientTls {
   const names = ["ca", "cert", "key"] as const;
-  const tls = await readPem(flags, names);
+  const tls = readPem(flags, names);
   const problem = tlsProblem(tls);
   if (problem === undefined) return tls;
   const given = names.filter((name) => flags[name] !== undefined).map((name) => `--${name} ${flags[name]}`);

@@ -343,7 +343,7 @@ Deno.test("--help and --version need no server and no permission", async () => {
     runScript("client", ["--version"], { permissions: [] }),
   ]);
   assertEquals([help.code, help.stderr, version.code, version.stderr], [0, "", 0, ""]);
-  assertEquals(help.stdout.match(/^ {2}(-\w, )?--/gm)?.length, 23);
+  assertEquals(help.stdout.match(/^ {2}(-\w, )?--/gm)?.length, 24);
   const lines = help.stdout.split("\n");
   assert(lines.length < 60, `the help takes ${lines.length} lines`);
   for (const line of lines) assert(line.length <= 120, line);
