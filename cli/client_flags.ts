@@ -59,6 +59,7 @@ A value that parses as JSON is JSON, otherwise it is text: times=2 is a number; 
 key=@PATH reads a file in the same way, and key=- standard input. key=@text:PATH takes the content as text even if it is
 JSON, key=@bytes:PATH as bytes; both take - for the path too. In quotes it is text: key='"@home"'.
 An argument that begins with a dash is a flag, unless it is a number such as -1 or comes after --.
+PACKLINE_URL is read if the program may read it, with --allow-env=PACKLINE_URL, and no flag says where the server is.
 
 Values that JSON lacks are objects with one key, in arguments and in replies:
   {"$binary": "AAEC"}              bytes, as base64

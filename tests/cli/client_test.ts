@@ -330,7 +330,8 @@ Deno.test("a command line that makes no sense is one line and exit code 2, and r
     [["--interval", "none", "PING"], "--interval none: a time is a number of seconds from 0, up to 2147483.647"],
     [["--max-payload-bytes", "none", "PING"], "--max-payload-bytes none: it must be a whole number from 1 to 67108864"],
     [["--json", "--json", "PING"], "--json is given 2 times"],
-    [["-h"], "unknown flag -h"],
+    [["-h"], "--hostname needs a value"],
+    [["-h", "a", "--url", "packline://b", "PING"], "--url cannot be used with --hostname"],
   ];
   await Promise.all(refused.map(async ([args, text]) => {
     assertEquals(await runScript("client", args, { permissions: [] }), complained(`${text}; see --help`, 2));
@@ -343,7 +344,7 @@ Deno.test("--help and --version need no server and no permission", async () => {
     runScript("client", ["--version"], { permissions: [] }),
   ]);
   assertEquals([help.code, help.stderr, version.code, version.stderr], [0, "", 0, ""]);
-  assertEquals(help.stdout.match(/^ {2}(-\w, )?--/gm)?.length, 24);
+  assertEquals(help.stdout.match(/^ {2}(-\w, )?--/gm)?.length, 25);
   const lines = help.stdout.split("\n");
   assert(lines.length < 60, `the help takes ${lines.length} lines`);
   for (const line of lines) assert(line.length <= 120, line);
