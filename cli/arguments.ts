@@ -11,6 +11,7 @@
  */
 
 import { parseArgs } from "jsr:@std/cli@^1.0.0/parse-args";
+import { closest } from "./closest.ts";
 
 /** The npm copy has no types, so they are declared here. */
 const stdParse: (
@@ -73,7 +74,7 @@ export function readArguments<Known extends Flags>(
   const isSwitch = (name: string) => byName.get(`--${name}`)?.flag.takes === undefined;
   const longNames = new Map<string, string>();
   for (const [name, { flag }] of byName) if (flag.short !== undefined) longNames.set(`-${flag.short}`, name);
-  const parsed = stdParse(mark(args, (name) => longNames.get(name) ?? name, (name) => byName.get(name)?.flag), {
+  const parsed = stdParse(mark(args, (name) => longNames.get(name) ?? name, byName), {
     string: ["_", ...names.filter((name) => !isSwitch(name))],
     boolean: names.filter(isSwitch),
     collect: names,
@@ -100,7 +101,7 @@ export function readArguments<Known extends Flags>(
 function mark(
   args: readonly string[],
   lengthen: (name: string) => string,
-  find: (name: string) => Flag<unknown> | undefined,
+  byName: ReadonlyMap<string, { readonly flag: Flag<unknown> }>,
 ): string[] {
   const end = args.includes("--") ? args.indexOf("--") : args.length;
   const marked: string[] = [];
@@ -111,12 +112,17 @@ function mark(
     }
     const [name, ...value] = arg.split("=");
     const longName = lengthen(name);
-    const flag = find(longName);
-    if (flag === undefined) throw new UsageError(`unknown flag ${name}`);
+    const flag = byName.get(longName)?.flag;
+    if (flag === undefined) throw new UsageError(`unknown flag ${name}${hintFor(name, byName.keys())}`);
     marked.push(longName);
     if (value.length === 0) continue;
     if (flag.takes === undefined) throw new UsageError(`${name} takes no value`);
     marked.push(MARK + value.join("="));
   }
   return [...marked, "--", ...args.slice(end + 1).map((word) => MARK + word)];
+}
+
+function hintFor(name: string, known: Iterable<string>): string {
+  const meant = closest(name.replace(/^-+/, ""), Array.from(known, (each) => each.slice(2)));
+  return meant === undefined ? "" : ` (did you mean --${meant}?)`;
 }

@@ -26,6 +26,7 @@ import { repeat } from "./repeat.ts";
 import { runBench } from "./run_bench.ts";
 import { runScript } from "./script.ts";
 import { addressOf, askPermission, dialOrExplain } from "./server_address.ts";
+import { findCommand, listCommands } from "./server_commands.ts";
 import { Session } from "./prompt_connection.ts";
 import { standardInput } from "./values.ts";
 import { wrap } from "./wrap.ts";
@@ -45,7 +46,7 @@ export async function main(args: readonly string[]): Promise<number> {
       await print(flags.help ? wrap(HELP) : `packline ${config.version}`);
       return 0;
     }
-    const command = flags.list ? ["INFO"] : words;
+    const command = flags.list || flags.describe !== undefined ? ["INFO"] : words;
     return command.length > 0 ? await runCommand(readCall(command, standardInput()), flags) : await runLines(flags);
   } catch (error) {
     if (error instanceof UsageError) {
@@ -54,7 +55,7 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     if (!(error instanceof RpcError || error instanceof OutputError || error instanceof InputError)) throw error;
     await complain(error instanceof RpcError ? error.toJSON().msg ?? error.code : error.message);
-    return 3;
+    return error instanceof RpcError && error.code === "CMD_NOT_FOUND" ? 1 : 3;
   }
 }
 
@@ -72,13 +73,21 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
       const intervalMs = interval * 1000;
       return await repeat({ session, call: frames, timeout, json, present: show, count: flags.repeat, intervalMs });
     }
+    let code: unknown;
     const ending = await exchange({
       session,
       call: frames,
       timeout,
       json,
-      show: (fields, more) => show(more ? { ...fields, more } : fields),
+      show(fields, more) {
+        code = fields.err;
+        return show(more ? { ...fields, more } : fields);
+      },
     });
+    // For people only, because it takes one more call.
+    if (code === "CMD_NOT_FOUND" && Deno.stderr.isTerminal() && !json && !flags.hex) {
+      findCommand(await listCommands(session, { meta, maxPayloadBytes }).catch(() => []), call.name);
+    }
     return ending === "err" ? 1 : 0;
   } finally {
     session.close();

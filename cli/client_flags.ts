@@ -38,15 +38,16 @@ const OUTPUT_FLAGS = {
 
 const FLAGS = { ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...LOAD_FLAGS, ...ABOUT };
 
-/** The given flags. */
-export type ClientFlags = FlagValues<typeof FLAGS>;
+/** The given flags, and the command that `describe COMMAND` asks about. */
+export type ClientFlags = FlagValues<typeof FLAGS> & { readonly describe?: string };
 
 /** The text of `--help`. */
 export const HELP = `packline ${config.version}: call a command on a server and print its reply
 
 Usage: deno run --allow-net client.ts [flags] COMMAND [key=value ...]
        deno run --allow-net client.ts [flags] DELAY SECONDS
-       deno run --allow-net client.ts [flags] --list
+       deno run --allow-net client.ts [flags] --list       the server's commands
+       deno run --allow-net client.ts [flags] describe COMMAND
        deno run --allow-net client.ts [flags]              a prompt on a terminal, else calls from stdin
 
 ${describeFlags({ ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...ABOUT })}
@@ -77,7 +78,8 @@ report the calls so far after Ctrl-C or SIGTERM; any other end by a signal exits
 
 /** Parses the command line. */
 export function readClientArguments(args: readonly string[]): { flags: ClientFlags; words: string[] } {
-  const { flags, words } = readArguments(args, FLAGS);
+  const { words, flags: given } = readArguments(args, FLAGS);
+  const flags: ClientFlags = { ...given, describe: describedBy(words) };
   if (flags.help || flags.version) return { flags, words };
   const { list, bench, repeat, interval, format } = flags;
   if (list && words.length > 0) throw new UsageError(`--list cannot be used with a command, such as "${words[0]}"`);
@@ -85,6 +87,7 @@ export function readClientArguments(args: readonly string[]): { flags: ClientFla
   if (format !== undefined && words[0] !== "STATS") throw new UsageError(`--format ${format} works only with STATS`);
   if (interval !== undefined && repeat === undefined) throw new UsageError("--interval needs --repeat");
   exclude(flags, "list", ["bench", "repeat"]);
+  exclude(flags, "describe", ["bench", "repeat"]);
   exclude(flags, "bench", ["repeat", "hex", "format"]);
   exclude(flags, "json", ["format"]);
   for (const property of Object.keys(LOAD_FLAGS) as (keyof typeof LOAD_FLAGS)[]) {
@@ -96,9 +99,17 @@ export function readClientArguments(args: readonly string[]): { flags: ClientFla
 function exclude(flags: ClientFlags, one: keyof ClientFlags, others: readonly (keyof ClientFlags)[]): void {
   for (const other of others) {
     if (flags[one] !== undefined && flags[other] !== undefined) {
-      throw new UsageError(`${flagOf(one)} cannot be used with ${flagOf(other)}`);
+      throw new UsageError(`${one === "describe" ? one : flagOf(one)} cannot be used with ${flagOf(other)}`);
     }
   }
+}
+
+/**
+ * The command in `describe COMMAND`. A server's own command `describe` can still be called: a word without `=` after it
+ * would be no parameter.
+ */
+export function describedBy([verb, name, ...more]: readonly string[]): string | undefined {
+  return verb === "describe" && name !== undefined && !name.includes("=") && more.length === 0 ? name : undefined;
 }
 
 /** Texts by key. No error repeats a value, because it may be a secret. */

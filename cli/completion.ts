@@ -12,14 +12,17 @@ export interface KnownCommand {
 }
 
 /** The prompt's own commands. */
-const PROMPT_WORDS = ["help", "quit"];
+const PROMPT_WORDS = ["describe ", "help", "quit"];
 
 /** The candidates for the end of the line. */
 export function completionsOf(line: string, commands: readonly KnownCommand[]): [candidates: string[], begun: string] {
   const words = line.trimStart().split(/\s+/);
   const begun = words[words.length - 1];
+  const names = commands.map(({ name }) => `${name} `);
   const candidates = words.length === 1
-    ? [...commands.map(({ name }) => `${name} `), ...PROMPT_WORDS]
+    ? [...names, ...PROMPT_WORDS]
+    : words.length === 2 && words[0] === "describe"
+    ? names
     : (commands.find(({ name }) => name === words[0])?.params ?? [])
       .map((param) => `${param}=`)
       .filter((param) => !words.slice(1, -1).some((word) => word.startsWith(param)));
