@@ -11,8 +11,9 @@ import { RpcError } from "../errors.ts";
 import { UsageError } from "./arguments.ts";
 import { describedBy } from "./client_flags.ts";
 import { cancelFrame, type CommandCall, outgoing, readCall } from "./call.ts";
-import { completionsOf, type KnownCommand, knownCommands } from "./completion.ts";
+import { completionsOf, hintOf, type KnownCommand, knownCommands } from "./completion.ts";
 import { exchange } from "./exchange.ts";
+import { History } from "./history.ts";
 import { LineEditor } from "./line_editor.ts";
 import { wordsOf } from "./line_words.ts";
 import { complain, print } from "./output.ts";
@@ -80,13 +81,17 @@ class Prompt {
 
   async run(): Promise<void> {
     // Created only now: before the editor has the terminal, Ctrl-C ends the program.
+    const history = new History();
     const editor = new LineEditor({
       prompt: `${this.#options.address}> `,
       complete: (line) => completionsOf(line, this.#known),
+      hint: (line) => hintOf(line, this.#known),
+      history: history.lines,
       interrupt: () => this.#cancel(),
     });
     try {
       for (let line = await editor.read(); line !== undefined; line = await editor.read()) {
+        history.add(line);
         if (!await this.#do(line)) break;
       }
     } finally {

@@ -16,7 +16,7 @@ import { type Flag, type FlagValues, toggle, UsageError } from "./arguments.ts";
 import { hostnameFlag, pathFlag, portFlag } from "./flags.ts";
 import { InputError } from "./input_file.ts";
 import { readPem } from "./pem.ts";
-import { withFlags } from "./permission.ts";
+import { environment, withFlags } from "./permission.ts";
 
 const URL_VARIABLE = "PACKLINE_URL";
 
@@ -64,11 +64,9 @@ function placeOf({ url, hostname, port, unix }: FlagValues<typeof ADDRESS_FLAGS>
   return url ?? (given === undefined ? placeInEnvironment() : parts);
 }
 
-/** Read only if that is permitted already: no one should have to answer a question to call a server. */
 function placeInEnvironment(): Place {
-  if (Deno.permissions.querySync({ name: "env", variable: URL_VARIABLE }).state !== "granted") return {};
-  const text = Deno.env.get(URL_VARIABLE) ?? "";
-  return text === "" ? {} : readUrl(text, URL_VARIABLE);
+  const text = environment(URL_VARIABLE);
+  return text ? readUrl(text, URL_VARIABLE) : {};
 }
 
 function urlFlag(help: string): Flag<Place> {
