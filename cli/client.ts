@@ -29,6 +29,7 @@ import { addressOf, askPermission, dialOrExplain } from "./server_address.ts";
 import { findCommand, listCommands } from "./server_commands.ts";
 import { Session } from "./prompt_connection.ts";
 import { standardInput } from "./values.ts";
+import { watch } from "./watch.ts";
 import { wrap } from "./wrap.ts";
 
 const DEFAULT_INTERVAL_SECONDS = 1;
@@ -72,6 +73,9 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
     if (flags.repeat !== undefined) {
       const intervalMs = interval * 1000;
       return await repeat({ session, call: frames, timeout, json, present: show, count: flags.repeat, intervalMs });
+    }
+    if (flags.watch !== undefined) {
+      return await watch({ session, call: frames, timeout, json, present: show, intervalMs: flags.watch * 1000 });
     }
     let code: unknown;
     const ending = await exchange({
