@@ -20,13 +20,14 @@ export interface ScriptOptions {
   readonly present: (call: CommandCall, fields: Fields) => string;
   readonly timeout: number | undefined;
   readonly json: boolean | undefined;
+  readonly meta: Record<string, string> | undefined;
   readonly maxPayloadBytes: number | undefined;
 }
 
 /** Runs the lines; resolves to the exit code. */
 export async function runScript(
   lines: AsyncIterable<string>,
-  { session, present, timeout, json, maxPayloadBytes }: ScriptOptions,
+  { session, present, timeout, json, meta, maxPayloadBytes }: ScriptOptions,
 ): Promise<number> {
   let number = 0;
   let calls = 0;
@@ -38,7 +39,7 @@ export async function runScript(
     calls++;
     const ending = await exchange({
       session,
-      call: atLine(number, () => outgoing(call, { maxPayloadBytes })),
+      call: atLine(number, () => outgoing(call, { meta, maxPayloadBytes })),
       timeout,
       json,
       show: (fields, more) => present(call, more ? { ...fields, more } : fields),

@@ -22,7 +22,8 @@ import { type Flag, type FlagValues, readArguments, UsageError } from "./argumen
 import { ABOUT, describeFlags, hostnameFlag, limitFlag, pathFlag, portFlag, secondsFlag } from "./flags.ts";
 import { isHangupIgnored } from "./hangup.ts";
 import { complain, note, OutputError, print } from "./output.ts";
-import { InputError, readPem } from "./pem.ts";
+import { InputError } from "./input_file.ts";
+import { readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
 import { wrap } from "./wrap.ts";
 import { startProcess, WORKER_FLAG } from "./worker_process.ts";
@@ -255,7 +256,7 @@ async function tlsOf(flags: ServeFlags): Promise<ServerTls | undefined> {
   const { cert, key, ca } = flags;
   if (cert === undefined && key === undefined && ca === undefined) return undefined;
   if (cert === undefined || key === undefined) throw new UsageError("TLS needs both --cert and --key");
-  const tls = await readPem({ cert, key, ca }, ["cert", "key", "ca"]) as ServerTls;
+  const tls = readPem({ cert, key, ca }, ["cert", "key", "ca"]) as ServerTls;
   const problem = tlsProblem(tls);
   if (problem !== undefined) {
     throw new StartError(`cannot use ${[cert, key, ca].filter(Boolean).join(", ")} for TLS: ${problem}`);

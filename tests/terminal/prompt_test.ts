@@ -69,6 +69,41 @@ testInTerminal("the prompt calls, completes, remembers and ends", async () => {
   assertEquals((await terminal.end()).code, 0);
 });
 
+testInTerminal("a command that the server does not have is answered with the one that was perhaps meant", async () => {
+  await using server = await serve({ port: 0, commands: { GREET } });
+  const shoot = async (...args: string[]) => {
+    await using terminal = PseudoTerminal.client(server.port, args, { NO_COLOR: "1" });
+    return plain((await terminal.end()).rest);
+  };
+  const failed = (name: string, hint: string) =>
+    `you said {"err":"CMD_NOT_FOUND"}\npackline: the server has no command "${name}"${hint}\n`;
+  assertEquals(await shoot("greet", "name=Ada"), failed("greet", " (did you mean GREET?)"));
+  assertEquals(await shoot("WEATHER"), failed("WEATHER", ""));
+  assertEquals(await shoot("PNIG", "--json"), '{"err":"CMD_NOT_FOUND"}\n');
+
+  await using terminal = PseudoTerminal.client(server.port, [], { NO_COLOR: "1" });
+  const prompt = `127.0.0.1:${server.port}> `;
+  await terminal.until(prompt);
+  await terminal.type("STAT\r");
+  assertStringIncludes(plain(await terminal.until(prompt)), failed("STAT", " (did you mean STATS?)"));
+  await terminal.type("describe GREET\r");
+  assertStringIncludes(plain(await terminal.until(prompt)), "\nGREET\n\nparameters  name\n            times\n");
+  await terminal.type("describe GRET\r");
+  assertStringIncludes(
+    plain(await terminal.until(prompt)),
+    '\npackline: the server has no command "GRET" (did you mean GREET?)\n',
+  );
+  // Tab completes what can be described.
+  for (const [keys, shown] of [["des", "des"], ["\t", "cribe "], ["GRE", "GRE"], ["\t", "ET"]]) {
+    await terminal.type(keys);
+    await terminal.until(shown);
+  }
+  await terminal.type("\r");
+  assertStringIncludes(plain(await terminal.until(prompt)), "\nGREET\n\nparameters  name\n");
+  await terminal.type("quit\r");
+  assertEquals((await terminal.end()).code, 0);
+});
+
 testInTerminal("the prompt prints a stream as it comes, and Ctrl-C cancels what runs", async () => {
   const cancelled: string[] = [];
   const HOLD = command({
