@@ -326,9 +326,12 @@ Deno.test("a command line that makes no sense is one line and exit code 2, and r
     [["GREET", 'a={"$binary":"?"}'], '{"$binary": "?"} is not base64'],
     [["--list", "PING"], '--list cannot be used with a command, such as "PING"'],
     [["--port", "0", "PING"], "--port 0: a port is a whole number from 1 to 65535"],
-    [["--timeout", "0", "PING"], "--timeout 0: a time is a number of seconds above 0, up to 2147483.647, or none"],
-    [["--interval", "none", "PING"], "--interval none: a time is a number of seconds from 0, up to 2147483.647"],
-    [["--max-payload-bytes", "none", "PING"], "--max-payload-bytes none: it must be a whole number from 1 to 67108864"],
+    [["--timeout", "0", "PING"], "--timeout 0: it must be from 1ms to 2147483647ms, or none"],
+    [["--interval", "none", "PING"], "--interval none: write a time as 500ms, 2s, 5m or 1h; a bare number is seconds"],
+    [
+      ["--max-payload-bytes", "none", "PING"],
+      "--max-payload-bytes none: it must be a whole number from 1 to 67108864, such as 4096, 64KiB or 1MiB",
+    ],
     [["--json", "--json", "PING"], "--json is given 2 times"],
     [["-h"], "unknown flag -h"],
   ];
