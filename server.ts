@@ -11,6 +11,7 @@ import { Reply } from "./codec/message.ts";
 import { writeReply } from "./codec/write_message.ts";
 import { RpcError } from "./errors.ts";
 import type { ServerStatistics } from "./handlers/command.ts";
+import { SOME_BUILT_INS } from "./handlers/registry.ts";
 import { ServerConnection } from "./handlers/server_connection.ts";
 import { type ServerOptions, ServerState } from "./handlers/server_state.ts";
 import {
@@ -71,6 +72,8 @@ export interface ServeOptions extends ServerOptions, ListenOptions {}
 const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
   ...Object.fromEntries(LIMIT_NAMES.map((name) => [name, OPTION_KINDS.any])) as Record<keyof Limits, OptionKind>,
   commands: OPTION_KINDS.object,
+  builtIns: SOME_BUILT_INS,
+  ready: OPTION_KINDS.function,
   middleware: OPTION_KINDS.functions,
   onError: OPTION_KINDS.function,
   clock: OPTION_KINDS.object,

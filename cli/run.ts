@@ -115,7 +115,7 @@ async function runAsWorker<More extends Flags>(program: Program<More>, number: n
 }
 
 function helpOf<More extends Flags>({ usage, flags }: Program<More>, options: RunOptions): string {
-  const commands = new Registry(options.commands ?? {}).describe();
+  const commands = new Registry(options.commands ?? {}, options).describe();
   return `packline ${config.version}: serves these commands
 
 ${table(commands.map(({ name, params, summary }) => [`  ${name}`, params.join(" "), summary]))}

@@ -15,7 +15,7 @@ import { Drain } from "./drain.ts";
 import type { ErrorOrigin } from "./error_log.ts";
 import { ErrorReporter } from "./error_reporter.ts";
 import { type Middleware, MiddlewareChain } from "./middleware.ts";
-import { Registry } from "./registry.ts";
+import { type BuiltIns, Registry } from "./registry.ts";
 import { Report, type WorkerOptions } from "./server_report.ts";
 import { ServerCounts } from "./statistics.ts";
 
@@ -23,6 +23,18 @@ import { ServerCounts } from "./statistics.ts";
 export interface ServerOptions extends Partial<Limits> {
   /** The user's own commands, by name. */
   commands?: Commands;
+  /**
+   * The built-in commands that the server has. A call of one that is not in the list fails with `CMD_NOT_FOUND`. A
+   * command of the same name in `commands` always takes its place.
+   *
+   * @default {["PING", "INFO", "STATS"]}
+   */
+  builtIns?: readonly (keyof BuiltIns)[];
+  /**
+   * Whether the service is ready for calls. While this returns false, PING fails with `NOT_READY`, so that a balancer or
+   * an orchestrator waits; other commands are served. By default a server is ready as long as it listens.
+   */
+  ready?: () => boolean | Promise<boolean>;
   /** Stand before every handler, the first one outermost. */
   middleware?: readonly Middleware[];
   /**
@@ -70,7 +82,7 @@ export class ServerState implements SharedTurns {
   constructor(options: ServerOptions) {
     this.limits = resolveLimits(options);
     this.clock = options.clock ?? systemClock;
-    this.registry = new Registry(options.commands ?? {});
+    this.registry = new Registry(options.commands ?? {}, options);
     this.middleware = new MiddlewareChain(options.middleware ?? []);
     this.deadlines = new TimerWheel(this.clock);
     this.yieldBudget = new YieldBudget(this.clock);
