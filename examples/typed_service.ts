@@ -1,11 +1,11 @@
 /**
  * A typed service: its commands, and a server if this file is run. `typed_client.ts` is its client.
  *
- *     deno run --allow-net examples/typed_service.ts 1300
+ *     deno run --allow-net examples/typed_service.ts --port 1300
  *     deno run --allow-net examples/typed_client.ts 1300
  */
 
-import { command, reply, RpcError, serve } from "../mod.ts";
+import { command, reply, RpcError, run } from "../mod.ts";
 
 const books = new Map([[1, { title: "On the Analytical Engine", copies: 2 }]]);
 
@@ -33,10 +33,4 @@ export const commands = {
   }),
 };
 
-if (import.meta.main) {
-  const server = await serve({ port: Number(Deno.args[0] ?? 0), commands });
-  console.log(`listening on ${server.address}`);
-  Deno.addSignalListener("SIGINT", () => server.shutdown());
-  await server.finished;
-  Deno.exit(0);
-}
+if (import.meta.main) await run({ commands });

@@ -225,7 +225,8 @@ class RawClient implements Disposable {
 
 /** Plays a sample's client against a server of its own; rejects where the server does not play its part. */
 async function run({ options, steps }: Sample): Promise<void> {
-  const server = await serveSamples(options);
+  let isReady = true;
+  const server = await serveSamples({ ready: () => isReady, ...options });
   using others = new DisposableStack();
   let client: RawClient | undefined;
   let ended = false;
@@ -236,6 +237,8 @@ async function run({ options, steps }: Sample): Promise<void> {
           const other = others.use(await RawClient.connect(server));
           await other.write(frame(encode({ cmd: 1 })));
           await other.takeFrame();
+        } else if (step.event === "the service says that it is not ready") {
+          isReady = false;
         } else {
           assertEquals(step.event, "the server is told to shut down");
           void server.shutdown({ graceMs: 3_600_000 }); // beyond what the clock jumps over

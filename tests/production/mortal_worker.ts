@@ -1,7 +1,6 @@
-/** A worker as `server.ts` is one, with commands that tell its process and end it. Not a test. */
+/** A service with commands that tell its process and end it; here as a worker. Not a test. */
 
-import { runWorker } from "../../cli/worker.ts";
-import { command } from "../../mod.ts";
+import { command, run } from "../../mod.ts";
 
 /** By an error that nobody catches, on its own, of a full heap. */
 const WAYS = {
@@ -24,4 +23,4 @@ export const mortalCommands = {
   }),
 };
 
-if (import.meta.main) Deno.exit(await runWorker(Number(Deno.args[1]), mortalCommands));
+if (import.meta.main) await run({ commands: mortalCommands });
