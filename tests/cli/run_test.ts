@@ -185,7 +185,7 @@ Deno.test("with --watch a client carries on over the restarts, and no call is lo
     folder.write(
       "main.ts",
       `import { command, run } from ${module};
-      const commands = { VERSION: command({ handler: () => ({ res: ${version} }) }) };
+      const commands = { VERSION: command({ handler: () => ${version} }) };
       if (import.meta.main) await run({ commands });`,
     );
   await write(1);
