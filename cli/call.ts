@@ -3,8 +3,8 @@
  *
  * In: words: a command's name, then `key=value` pairs. Out: the name and parameters, or the frames. A value that parses
  * as JSON (see `json.ts`) is JSON, otherwise it is text: `times=2` is a number, `name=Ada`, `id=007` and `id='"2"'` are
- * text; `name=@FILE` and `name=-` read a file and standard input (see `values.ts`). Refused, by a `UsageError`: no command, a word without `=`, a parameter given twice, a reserved name,
- * parameters that cannot be sent.
+ * text; `name=@FILE` and `name=-` read a file and standard input (see `values.ts`). Refused, by a `UsageError`: no
+ * command, a word without `=`, a parameter given twice, a reserved name, parameters that cannot be sent.
  *
  * `DELAY 2` is short for `DELAY sleep=2`. A value that is not a number is omitted, as by the article's client, and the
  * server replies with an error.

@@ -16,7 +16,7 @@ import { LOAD_FLAGS } from "./run_bench.ts";
 import { ADDRESS_FLAGS } from "./server_address.ts";
 
 const CALL_FLAGS = {
-  meta: metaFlag("send text beside the parameters, such as a token; repeatable; token=@PATH reads a file"),
+  meta: metaFlag("send metadata, such as a token; repeatable; token=@PATH reads a file, @@ is a plain @"),
   timeout: secondsFlag("the time limit of a call, or none (default none; with --bench: 30)", {
     zero: false,
     endless: true,
