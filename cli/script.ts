@@ -2,8 +2,8 @@
  * Runs the lines of stdin as calls, one by one, over one connection.
  *
  * In: lines; blank lines and those that begin with # are skipped. Out: replies, and the exit code: 1 if one of them has
- * `err`. Refused, by a `UsageError` with its line number: an invalid line, or (by an `InputError`) one whose file cannot be read; later lines are not run. An error of the
- * session also ends the script.
+ * `err`. Refused, with its line number: an invalid line, by a `UsageError`; one that names a file that cannot be read, by
+ * an `InputError`. Later lines are not run. An error of the session also ends the script.
  */
 
 import type { Fields } from "../codec/message.ts";
