@@ -16,6 +16,7 @@ export type ErrorCode =
   | "INVALID_PARAMS"
   | "DEADLINE_EXCEEDED"
   | "CANCELLED"
+  | "NOT_READY"
   | "OVERLOADED"
   | "SHUTTING_DOWN"
   | "REPLY_TOO_LARGE"
@@ -68,6 +69,7 @@ export const ERROR_CODES: Readonly<Record<ErrorCode, CodeMeaning>> = {
   INVALID_PARAMS: SAID,
   DEADLINE_EXCEEDED: { ...SAID, started: "maybe" },
   CANCELLED: { ...SAID, started: "maybe", connection: "may end" },
+  NOT_READY: { ...SAID, retryable: true },
   OVERLOADED: { ...SAID, retryable: true, connection: "may end", unasked: true },
   SHUTTING_DOWN: { ...SAID, retryable: true, connection: "ends" },
   REPLY_TOO_LARGE: { ...SAID, started: "yes" },

@@ -1,6 +1,6 @@
 /**
- * The server's face: `createServer()`, which serves any connection that it is given, and `serve()`, which listens as well.
- * As a program: what `deno task serve` starts.
+ * The server's face: `createServer()`, which serves any connection that it is given; `serve()`, which listens as well;
+ * and `run()`, which makes a program of it. As a program: what `deno task serve` starts.
  *
  * In: commands and limits. Out: a {@linkcode Server}. Refused: a limit out of range, a command defined twice, an
  * address in use; each by an error that says so.
@@ -10,7 +10,9 @@ import { encodeFrame } from "./codec/encode.ts";
 import { Reply } from "./codec/message.ts";
 import { writeReply } from "./codec/write_message.ts";
 import { RpcError } from "./errors.ts";
-import type { ServerStatistics } from "./handlers/command.ts";
+import type { ServerStatistics } from "./handlers/server_info.ts";
+import type { CallerConnection } from "./handlers/caller_connection.ts";
+import { SOME_BUILT_INS } from "./handlers/registry.ts";
 import { ServerConnection } from "./handlers/server_connection.ts";
 import { type ServerOptions, ServerState } from "./handlers/server_state.ts";
 import {
@@ -20,7 +22,6 @@ import {
   DEFAULT_PORT,
   LIMIT_NAMES,
   type Limits,
-  MAX_TIMER_MS,
   OPTION_KINDS,
   type OptionKind,
 } from "./limits.ts";
@@ -72,7 +73,12 @@ export interface ServeOptions extends ServerOptions, ListenOptions {}
 const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
   ...Object.fromEntries(LIMIT_NAMES.map((name) => [name, OPTION_KINDS.any])) as Record<keyof Limits, OptionKind>,
   commands: OPTION_KINDS.object,
+  builtIns: SOME_BUILT_INS,
+  ready: OPTION_KINDS.function,
   middleware: OPTION_KINDS.functions,
+  onConnect: OPTION_KINDS.function,
+  onClose: OPTION_KINDS.function,
+  checkResults: OPTION_KINDS.boolean,
   onError: OPTION_KINDS.function,
   clock: OPTION_KINDS.object,
   worker: OPTION_KINDS.object,
@@ -205,12 +211,81 @@ export async function serve(options: ServeOptions = {}): Promise<ListeningServer
  */
 export function createServer(options: ServerOptions = {}): Server {
   checkOptions(options, SERVER_OPTIONS);
-  return new PacklineServer(new ServerState(options));
+  return new PacklineServer(new ServerState(options), options);
+}
+
+/** Options of {@linkcode run}: those of {@linkcode serve}, and those of a program. */
+export interface RunOptions extends Omit<ServeOptions, "worker"> {
+  /**
+   * How long a shutdown waits for calls in flight, in milliseconds.
+   *
+   * @default {10_000}
+   */
+  graceMs?: number;
+  /**
+   * Processes that share the port, each with its own limits; `auto` is one per core. More than one works only on Linux,
+   * and needs `--unstable-net` and `--allow-run` for Deno itself.
+   *
+   * @default {1}
+   */
+  workers?: number | "auto";
+  /**
+   * Flags of Deno for the worker processes, such as `--allow-read=data`. They always get the permissions that this
+   * process has without restriction (`--allow-read`), and may listen on the address. Deno does not tell a program about
+   * permissions with a restriction, so list those here.
+   */
+  workerFlags?: readonly string[];
+  /** The arguments of the command line, in place of `Deno.args`. */
+  args?: readonly string[];
+}
+
+const RUN_OPTIONS: Record<keyof RunOptions | "worker", OptionKind> = {
+  ...LISTEN_OPTIONS,
+  ...SERVER_OPTIONS,
+  ...{
+    graceMs: OPTION_KINDS.grace,
+    workers: OPTION_KINDS.workers,
+    workerFlags: OPTION_KINDS.texts,
+    args: OPTION_KINDS.texts,
+  },
+};
+
+/**
+ * Runs a service as a program: listens, prints the address, and shuts down in order at SIGINT, SIGTERM or SIGHUP. Reads
+ * flags and the environment; `--help` lists them with the service's commands. A flag (`--port 80`) wins over a variable
+ * (`PACKLINE_PORT=80`, if the program has `--allow-env`), that over the options here, and those over the defaults.
+ *
+ * With `workers`, each worker process runs the same main module, up to this call.
+ *
+ * @param options The service, where it listens, and how its program runs.
+ * @returns The exit code, which is also the process's: 0 after a shutdown or `--help`, 1 if it cannot listen, 2 if the
+ * command line is invalid; 1 and 2 with one line on stderr. Code after this call runs, and `await using` is disposed; the
+ * process ends a second later in any case. A second signal ends it at once.
+ * @throws {RangeError} If an option is out of range, or two commands have the same number.
+ * @throws {TypeError} If an option is unknown or of another kind, or if a command was not made by `command()`.
+ *
+ * @example A service: `deno run --allow-net server.ts --port 8080 --idle-timeout 5m`
+ * ```ts
+ * import { command, run } from "./mod.ts";
+ *
+ * export const commands = {
+ *   GREET: command({ summary: "Greets", handler: ({ name }: { name: string }) => ({ res: `Hello, ${name}!` }) }),
+ * };
+ *
+ * if (import.meta.main) await run({ commands, port: 1300 });
+ * ```
+ */
+export async function run(options: RunOptions = {}): Promise<number> {
+  checkOptions(options, RUN_OPTIONS);
+  const { runOwnService } = await import("./cli/run.ts");
+  return await runOwnService(options);
 }
 
 class PacklineServer implements Server {
   readonly finished: Promise<void>;
   readonly #state: ServerState;
+  readonly #onConnect: ServerOptions["onConnect"];
+  readonly #onClose: ServerOptions["onClose"];
   readonly #sweeper: Sweeper;
   readonly #acceptors: Acceptor[] = [];
   /** The loops that take connections from them. */
@@ -219,8 +294,10 @@ class PacklineServer implements Server {
   #shutdown: Promise<ShutdownReport> | undefined;
   #graceEnds: (() => void) | undefined;
 
-  constructor(state: ServerState) {
+  constructor(state: ServerState, { onConnect, onClose }: ServerOptions) {
     this.#state = state;
+    this.#onConnect = onConnect;
+    this.#onClose = onClose;
     this.#sweeper = new Sweeper(state.clock, state.connections);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.finished = promise;
@@ -256,9 +333,20 @@ class PacklineServer implements Server {
     state.connections.add(connection);
     state.counts.connectionsAccepted++;
     this.#sweeper.start();
+    this.#tell(this.#onConnect, connection.caller);
     await connection.run();
     state.connections.delete(connection);
+    this.#tell(this.#onClose, connection.caller);
     if (state.connections.size === 0) this.#sweeper.stop();
+  }
+
+  /** What a hook throws is reported, and ends nothing. */
+  #tell(hook: ServerOptions["onConnect"], connection: CallerConnection): void {
+    try {
+      hook?.(connection);
+    } catch (error) {
+      this.#state.errors.report(error, { peer: connection.peer });
+    }
   }
 
   statistics(): ServerStatistics {
@@ -266,11 +354,7 @@ class PacklineServer implements Server {
   }
 
   shutdown({ graceMs = DEFAULT_GRACE_MS }: { graceMs?: number } = {}): Promise<ShutdownReport> {
-    if (!(graceMs >= 0 && graceMs <= MAX_TIMER_MS)) {
-      throw new RangeError(
-        `Cannot use ${graceMs} as graceMs: it must be a number of milliseconds from 0 to ${MAX_TIMER_MS}`,
-      );
-    }
+    checkOptions({ graceMs }, { graceMs: OPTION_KINDS.grace });
     const { clock } = this.#state;
     const timer = clock.setTimer(() => this.#graceEnds?.(), graceMs, true);
     this.#shutdown ??= this.#drain();

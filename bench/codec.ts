@@ -1,9 +1,10 @@
 /**
- * One codec at work, without any socket: packline's writer and reader, msgpackr without records, or `@std/msgpack`.
- * Each has a process of its own, so that none is compiled for the habits of another.
+ * Measures one codec without a socket: packline's writer and reader, msgpackr without records, or `@std/msgpack`. Each
+ * runs in its own process, so that the compiler does not optimize for another's behaviour.
  *
- * In: the codec's name, and how long a slice of time lasts, in ms. Out: nanoseconds of CPU a message, by work, as
- * JSON, a line on stdout. The works take turns, slice by slice; the median counts. Each is checked before it is timed.
+ * In: the codec's name, and the length of a time slice in ms. Out: nanoseconds of CPU per message, by work, as one line
+ * of JSON on stdout. The works take turns, slice by slice; the result is the median. Each is verified before it is
+ * timed.
  */
 
 import { decode as stdDecode, encode as stdEncode } from "jsr:@std/msgpack@^1.0.3";
@@ -13,14 +14,14 @@ import { Reader } from "../codec/reader.ts";
 import { Writer } from "../codec/writer.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 
-/** How many different messages take turns. */
+/** The number of different messages, used in turn. */
 const VARIANTS = 16;
 
 const SLICES = 9;
 
 const WARM_SLICES = 3;
 
-/** Calls between two looks at the clock. */
+/** Calls between two readings of the clock. */
 const CALLS_A_LOOK = 4 * VARIANTS;
 
 interface Codec {
@@ -62,7 +63,7 @@ function std(): Codec {
 /** All codecs, by name. */
 export const CODECS = { packline, msgpackr, std };
 
-/** A page of results, as a service answers with. */
+/** Pages of results, typical replies of a service. */
 const pages = Array.from({ length: VARIANTS }, (_, page) => ({
   res: Array.from({ length: 20 }, (_, row) => ({
     id: 1_000 * page + row,
@@ -72,10 +73,10 @@ const pages = Array.from({ length: VARIANTS }, (_, page) => ({
   })),
 }));
 
-/** PING as it is asked, and as it is answered. */
+/** PING requests and replies. */
 const pings = Array.from({ length: VARIANTS }, (_, index) => index % 2 === 0 ? { cmd: 1 } : { res: "PONG" });
 
-/** What the last run returned: seen from outside, so that no run can be left out. */
+/** The result of the last run, exported so that the compiler cannot remove the run. */
 export let kept: unknown;
 
 if (import.meta.main) {

@@ -1,26 +1,28 @@
-/** What packline wants to reach, each as a figure of one run, and whether it does. */
+/** Defines the performance goals of packline, and checks them against one run. */
 
 import type { Sample } from "./measure.ts";
 import { FLOOR, GRPC, PACKLINE, REDIS, type Subject } from "./subjects.ts";
 import { median } from "./table.ts";
 import { FIFTY, LIBRARY, PIPELINED, type Results, SEQUENCED, SERIAL, type Work } from "./works.ts";
 
-/** A goal, and what became of it. */
+/** A goal and its result. */
 export interface Verdict {
   goal: string;
-  /** What was measured; `NaN` where something was skipped. */
+  /** The measured figure; `NaN` if something was skipped. */
   figure: number;
   bound: number;
   unit: string;
-  /** Whether the figure must reach the bound, and not stay below it. */
+  /** Whether the bound is a minimum; otherwise it is a maximum. */
   atLeast: boolean;
   reached: boolean;
 }
 
-/** A step may cost this much more, a byte or a call, than the step before: what lies within is noise. */
+/** The tolerated increase in cost, per byte or per call, from one step to the next; less is noise. */
 const FLAT = 1.25;
 
-/** All goals, judged. A ratio is the median of the ratios of each round, since what stood side by side can be compared. */
+/**
+ * Checks all goals. A ratio is the median of the ratios of each round, because subjects of one round ran side by side.
+ */
 export function judge({ works, codecs, idle, payloads, connections }: Results): Verdict[] {
   const samples = (work: Work, subject: Subject) => works.get(work)?.get(subject) ?? [];
   const ratio = (work: Work, subject: Subject, other: Subject, pick: (sample: Sample) => number, otherWork = work) =>
@@ -29,7 +31,7 @@ export function judge({ works, codecs, idle, payloads, connections }: Results): 
   const codec = (work: string) =>
     quotient(codecs.get("packline")?.map((times) => times[work]), codecs.get("msgpackr")?.map((times) => times[work]));
   const perByte = [...payloads].map(([bytes, by]) => median((by.get(PACKLINE) ?? []).map(cpu)) / bytes);
-  // The runtime itself pays more for a call the more connections there are; what matters is what packline adds.
+  // The runtime's own cost per call grows with the number of connections, so compare with the raw loop.
   const overFloor = [...connections.values()].map((by) =>
     quotient(by.get(PACKLINE)?.map(cpu), by.get(FLOOR)?.map(cpu))
   );

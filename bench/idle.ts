@@ -1,7 +1,7 @@
 /**
- * The other load: connections that have each made one call, and now wait. Measures what each costs the server.
+ * Measures the server's memory for idle connections, each after one call.
  *
- * In: a `Job` as JSON, in the first argument. Out: bytes of the server's memory a connection, a line on stdout.
+ * In: a `Job` as JSON, in the first argument. Out: bytes of the server's memory per connection, one line on stdout.
  */
 
 import { Block, type Job, RpcClient } from "./load.ts";
@@ -10,10 +10,10 @@ import { delay, rssBytes } from "./measure.ts";
 const job: Job = JSON.parse(Deno.args[0]);
 const block = new Block(job);
 
-// What a server needs for its first connections, and never again, is not counted.
+// One-time memory for the first connections is not counted.
 const WARM_CONNECTIONS = 20;
 
-/** How long the server is left alone before its memory is read. */
+/** The pause before the server's memory is read. */
 const SETTLE_MS = 1_000;
 
 for (let index = 0; index < WARM_CONNECTIONS; index++) await open();

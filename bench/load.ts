@@ -1,16 +1,16 @@
 /**
- * The load generator: sends prepared requests, keeps so many in flight on each connection, and counts the replies by
- * their size. It neither encodes nor decodes while it measures, so what it costs itself is the same for everyone. The
- * first round of replies on every connection is compared, byte for byte, with what must come.
+ * Generates load: sends prepared requests, keeps a fixed number in flight on each connection, and counts replies by
+ * their size. It does not encode or decode while it measures, so its own cost is the same for all servers. On every
+ * connection the first round of replies is compared byte for byte.
  *
- * In: a {@linkcode Job} as JSON, in the first argument. Out: a `Sample` as JSON, a line on stdout. A wrong reply, a
- * connection that ends, a call that is never answered: each ends the process with an error.
+ * In: a {@linkcode Job} as JSON, in the first argument. Out: a `Sample` as one line of JSON on stdout. Refused: a wrong
+ * reply, a closed connection or an unanswered call ends the process with an error.
  */
 
 import { type Meter, sampleOf, type Window } from "./measure.ts";
 import { concat, exchange, greeting, type Question, type Speech } from "./wire.ts";
 
-/** What to load, and how. */
+/** The server to load, and how to load it. */
 export interface Job extends Window {
   port: number;
   speech: Speech;
@@ -19,15 +19,15 @@ export interface Job extends Window {
   /** Calls in flight on each connection. */
   inFlight: number;
   /**
-   * Whether all connections call at once, and again when the last one has its reply; one call in flight on each. So each
-   * makes as many calls as the others, in whatever order a server reads them.
+   * Whether all connections call at once, with one call in flight each, and again after the last reply. So all make
+   * equally many calls, in whatever order the server reads them.
    */
   inRounds?: true;
 }
 
 const LARGEST_READ_BYTES = 256 * 1024;
 
-/** The requests of all that is in flight, twice: so that any run of them lies in one piece. And their replies. */
+/** All requests in flight, twice in a row, so that any sequence of them is contiguous; and their replies. */
 export class Block {
   readonly requests: Uint8Array;
   readonly replies: Uint8Array;
@@ -45,13 +45,13 @@ export class Block {
 
 /** One connection. */
 export class RpcClient {
-  /** Set from outside: what is in flight is still waited for, nothing more is sent. */
+  /** Set by the caller: sends no more requests, but waits for open ones. */
   stopped = false;
   readonly #conn: Deno.Conn;
   readonly #block: Block;
   readonly #buffer: Uint8Array<ArrayBuffer>;
   #checkedBytes = 0;
-  /** Of a reply that is not complete yet, so many bytes have come. */
+  /** Bytes received of an incomplete reply. */
   #begunBytes = 0;
 
   constructor(conn: Deno.Conn, block: Block) {
@@ -60,7 +60,7 @@ export class RpcClient {
     this.#buffer = new Uint8Array(Math.min(LARGEST_READ_BYTES, Math.max(1024, block.replies.length)));
   }
 
-  /** Connects, and says what must be said first. */
+  /** Connects and sends the greeting. */
   static async connect(job: Job, block: Block): Promise<RpcClient> {
     const conn = await Deno.connect({ hostname: "127.0.0.1", port: job.port });
     conn.setNoDelay(true);
@@ -68,7 +68,7 @@ export class RpcClient {
     return new RpcClient(conn, block);
   }
 
-  /** Keeps calls in flight until it is stopped. */
+  /** Keeps calls in flight until stopped. */
   async keep(inFlight: number, meter: Meter): Promise<void> {
     const { requests, requestBytes } = this.#block;
     const sent: { ms: number; calls: number }[] = [];
@@ -100,7 +100,7 @@ export class RpcClient {
     while (await this.#replies() === 0);
   }
 
-  /** How many replies one read has completed. */
+  /** Reads once; returns how many replies it completed. */
   async #replies(): Promise<number> {
     const bytes = await this.#conn.read(this.#buffer);
     if (bytes === null) throw new Error("the server closed the connection");
@@ -119,7 +119,7 @@ export class RpcClient {
   }
 }
 
-/** Makes a call on each connection, again and again until it is stopped. */
+/** Makes a call on each connection, repeatedly, until stopped. */
 async function callInRounds(callers: readonly RpcClient[], meter: Meter): Promise<void> {
   while (!callers[0].stopped) {
     const startedMs = performance.now();

@@ -1,4 +1,4 @@
-/** On what a run was made: what figures depend on, and nothing that names the machine. */
+/** Describes the machine and the versions of a run, without anything that identifies the machine. */
 
 import { versionOf } from "./process.ts";
 
@@ -24,7 +24,7 @@ function cpuModel(): string {
   }
 }
 
-/** A package with the version that the lock file pins. */
+/** A package and its version in the lock file. */
 function pinned(name: string): string {
   const lock = Deno.readTextFileSync(new URL("deno.lock", import.meta.url));
   return `${name} ${lock.match(new RegExp(`"npm:${name}@[^"]*": "([0-9.]+)`))?.[1] ?? "(unknown version)"}`;

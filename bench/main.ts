@@ -1,8 +1,8 @@
 /**
- * The bench: packline beside a raw loop, a naive pipeline, Redis, grpc-js and Node, on one machine in one run.
+ * Runs the benchmark: packline, a raw loop, a naive pipeline, Redis, grpc-js and Node, on one machine in one run.
  *
  * In: `--quick` for one short round, `--save` to write RESULTS.md and results.svg. Out: tables on stdout, progress on
- * stderr. However it ends, no process stays behind.
+ * stderr. However it ends, it leaves no process running.
  */
 
 import { machine } from "./machine.ts";

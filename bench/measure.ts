@@ -1,21 +1,21 @@
 /**
- * What every load generator measures with: latencies in a histogram, and a window of time at whose two edges the
- * server's counters are read. What happens before the window (the warm-up) and behind it is not counted.
+ * Measures for all load generators: latencies in a histogram, and the server's counters at the start and the end of a
+ * time window. The warm-up before the window and the time after it do not count.
  *
- * CPU is user and system time of the whole process, all its threads and its workers, from `/proc/<pid>/stat`; memory is
- * `VmRSS` from `/proc/<pid>/status`. Where there is no `/proc` both are `NaN`, which the tables show as a dash.
+ * CPU is user and system time of the whole process, with all threads and workers, from `/proc/<pid>/stat`; memory is
+ * `VmRSS` from `/proc/<pid>/status`. Without `/proc` both are `NaN`, which the tables show as a dash.
  */
 
-/** What one run of one work on one subject came to. */
+/** The result of one run of one work on one subject. */
 export interface Sample {
   callsPerSecond: number;
   /** Latencies, in µs. */
   p50: number;
   p99: number;
   p999: number;
-  /** The server's CPU time a call, in µs. */
+  /** The server's CPU time per call, in µs. */
   serverCpu: number;
-  /** The client's CPU time a call, in µs; means something only where a client library is the subject. */
+  /** The client's CPU time per call, in µs; meaningful only if a client library is measured. */
   clientCpu: number;
   /** The server's memory under load, in bytes. */
   rss: number;
@@ -26,20 +26,20 @@ export class Meter {
   calls = 0;
   readonly #buckets = new Uint32Array(64 * 32);
 
-  /** Some calls took this long, in ms. */
+  /** Records calls that took this long, in ms. */
   record(milliseconds: number, calls: number): void {
     this.calls += calls;
     const bucket = Math.round(64 * Math.log2(milliseconds * 1000));
     this.#buckets[Math.min(Math.max(bucket, 0), this.#buckets.length - 1)] += calls;
   }
 
-  /** Forgets everything: the window begins. */
+  /** Resets all counts at the start of the window. */
   reset(): void {
     this.calls = 0;
     this.#buckets.fill(0);
   }
 
-  /** The latency, in µs, that this part of all calls did not exceed. */
+  /** The quantile of the latencies, in µs. */
   quantile(part: number): number {
     let left = part * this.calls;
     for (let bucket = 0; bucket < this.#buckets.length; bucket++) {
@@ -50,7 +50,7 @@ export class Meter {
   }
 }
 
-/** Which server to watch, and when. */
+/** The server to measure, and the times. */
 export interface Window {
   /** The server's process. */
   pid: number;
@@ -58,14 +58,14 @@ export interface Window {
   windowMs: number;
 }
 
-/** What is still unanswered this long after the last request never will be. */
+/** Requests unanswered after this time count as lost. */
 const LAST_ANSWER_MS = 10_000;
 
 /**
- * Measures a load that runs.
+ * Measures a running load.
  *
- * @param window Which server, and when.
- * @param start Starts the load; its promises end when it has been stopped and everything is answered.
+ * @param window The server and the times.
+ * @param start Starts the load; its promises resolve after the stop, when all calls are answered.
  * @param stop Stops it.
  */
 export async function sampleOf(
@@ -98,17 +98,17 @@ export async function sampleOf(
   return sample;
 }
 
-/** The CPU time that a server has taken, in ms; in steps of 10 ms. */
+/** The CPU time used by a server, in ms, in steps of 10 ms. */
 export function cpuMs(pid: number): number {
   return sumOver(pid, (process) => {
     const stat = Deno.readTextFileSync(`/proc/${process}/stat`);
-    // The second field is a name in brackets, and may hold anything.
+    // The second field is a name in parentheses, with any content.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     return (Number(fields[11]) + Number(fields[12])) * 10;
   });
 }
 
-/** The memory that a server has in use, in bytes. */
+/** The memory used by a server, in bytes. */
 export function rssBytes(pid: number): number {
   return sumOver(
     pid,
@@ -116,7 +116,7 @@ export function rssBytes(pid: number): number {
   );
 }
 
-/** A figure of a server's process and of those that it has started, which are its workers; `NaN` without `/proc`. */
+/** Sums a figure over a server's process and its children, the workers; `NaN` without `/proc`. */
 function sumOver(pid: number, figureOf: (process: number) => number): number {
   try {
     const children = Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim().split(" ").filter(Boolean);
@@ -126,7 +126,6 @@ function sumOver(pid: number, figureOf: (process: number) => number): number {
   }
 }
 
-/** Resolves after some time. */
 export function delay(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

@@ -1,6 +1,6 @@
 /**
- * The plot: server CPU a call, on a logarithmic scale, a row for each server in each work. An SVG without any script,
- * whose colours follow the reader's light or dark page.
+ * Draws the plot: server CPU per call on a logarithmic scale, one row for each server in each work. The SVG has no
+ * script, and its colours follow the reader's light or dark theme.
  */
 
 import { PACKLINE, type Subject } from "./subjects.ts";
@@ -22,7 +22,6 @@ const STYLE = `
     circle, .stem { fill: #7d8590; stroke: #7d8590 } .own { fill: #4493f8; stroke: #4493f8 }
   }`;
 
-/** Draws it. */
 export function plot({ works }: Results): string {
   const groups = [...works].filter(([work]) => work !== LIBRARY).map(([{ title }, subjects]) => ({
     title: title.replaceAll("`", ""),

@@ -1,7 +1,7 @@
 /**
- * Processes of the bench: each is started here, known by its id, and ended here, whatever happens in between.
+ * Starts the processes of the benchmark, and ends each of them by its id.
  *
- * A process may open as many files as the system lets it: 5,000 connections need more than most shells allow.
+ * Each process gets the highest limit of open files: 5,000 connections exceed the default of most shells.
  */
 
 const running = new Set<Process>();
@@ -29,7 +29,7 @@ export class Process implements AsyncDisposable {
     running.add(this);
   }
 
-  /** The next line on stdout; servers and load generators write one each. */
+  /** The next line on stdout; servers and load generators print one each. */
   async line(): Promise<string> {
     while (!this.#unread.includes("\n")) {
       const { done, value } = await this.#stdout.read();
@@ -42,7 +42,7 @@ export class Process implements AsyncDisposable {
     return line;
   }
 
-  /** Kills it, and waits for its end. */
+  /** Kills it and waits for its end. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#kill();
     this.#stdout.cancel().catch(() => {});
@@ -51,7 +51,7 @@ export class Process implements AsyncDisposable {
     running.delete(this);
   }
 
-  /** Kills all that run: for the end of the bench itself. */
+  /** Kills all running processes, before the benchmark ends. */
   static killAll(): void {
     for (const process of running) process.#kill();
   }
@@ -65,14 +65,14 @@ export class Process implements AsyncDisposable {
   }
 }
 
-/** Starts a program of the bench's own, on this Deno. */
+/** Starts a program of the benchmark with this Deno. */
 export function denoProcess(file: string, ...args: string[]): Process {
   const path = new URL(file, import.meta.url).pathname;
   const config = new URL("deno.json", import.meta.url).pathname;
   return new Process(Deno.execPath(), ["run", "--quiet", "--config", config, "--allow-all", path, ...args]);
 }
 
-/** What a program says about its version, or `undefined` if there is no such program. */
+/** The version that a program prints; `undefined` if it is not installed. */
 export async function versionOf(program: string, pattern: RegExp): Promise<string | undefined> {
   try {
     const { stdout } = await new Deno.Command(program, { args: ["--version"], stderr: "null" }).output();
@@ -82,7 +82,7 @@ export async function versionOf(program: string, pattern: RegExp): Promise<strin
   }
 }
 
-/** Of what a program said before it failed, the line that says why. */
+/** The line of a failed program's output that gives the reason. */
 function lastWord(text: string): string {
   const lines = text.trim().split("\n");
   return (lines.find((line) => line.startsWith("error:")) ?? lines.at(-1) ?? "").replace("error: Uncaught ", "");

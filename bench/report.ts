@@ -1,4 +1,4 @@
-/** What was measured, as text: the tables, the goals, and for a file what must be known before the numbers are read. */
+/** Writes the results as text: the tables, the goals, and in the file an introduction to the numbers. */
 
 import { judge, type Verdict } from "./goals.ts";
 import type { Sample } from "./measure.ts";
@@ -13,31 +13,31 @@ function middle(samples: readonly Sample[] | undefined, pick: (sample: Sample) =
   return figure(median((samples ?? []).map(pick)));
 }
 
-/** One table of all works, and those of the codecs, of memory, of the steps. */
+/** The tables of works, codecs, memory and steps. */
 export function tables(results: Results): string {
   return [
     "## Calls\n",
-    "Latencies in µs; CPU in µs a call, of the server's whole process; memory in MiB, under load.\n",
+    "Latencies in µs; CPU in µs per call, of the server's whole process; memory in MiB, under load.\n",
     callsTable(results.works),
     "\n## Codecs\n",
-    "Nanoseconds of CPU a message.\n",
+    "Nanoseconds of CPU per message.\n",
     codecTable(results),
     "\n## Idle connections\n",
-    `Memory of the server a connection, ${figure(results.idleConnections)} open; each has made one call.\n`,
+    `The server's memory per connection, with ${figure(results.idleConnections)} open; each has made one call.\n`,
     table(
       ["server", "KiB a connection"],
       [...results.idle].map(([{ name }, bytes]) => [name, figure(median(bytes) / 1024)]),
     ),
     "\n## Larger payloads\n",
-    "Binary data there and back, one call at a time on one connection.\n",
+    "An echo of binary data, one call at a time on one connection.\n",
     stepTable(results.payloads, "bytes", true),
     "\n## More connections\n",
-    "PING on all connections at once, and again when the last one has its reply; so latency is waiting in line.\n",
+    "PING on all connections at once, and again after the last reply, so latency is mostly queueing.\n",
     stepTable(results.connections, "connections", false),
     "\n## Workers\n",
-    "One port, one worker beside two. CPU and memory are of all processes of the server. The load generator takes its part",
-    "of the same cores: next to nothing where a call computes for 1 ms, so that a second worker has a core to itself; as",
-    "much as a worker where it is a PING, so that on two cores a second worker has no more than what the first leaves.\n",
+    "One worker compared with two on one port. CPU and memory are of all processes of the server. The load generator uses",
+    "the same cores: almost nothing if a call computes for 1 ms, so a second worker has a free core; as much as a worker",
+    "if the call is a PING, so on two cores a second worker gets only what the first leaves.\n",
     callsTable(results.workers),
     "\n## Ratios\n",
     table(["goal", "wanted", "measured", "reached"], judge(results).map(verdictRow)),
@@ -105,12 +105,12 @@ function verdictRow({ goal, figure: value, bound, unit, atLeast, reached }: Verd
   return [goal, `${atLeast ? ">=" : "<="} ${bound} ${unit}`.trim(), `${figure(value)} ${unit}`.trim(), verdict];
 }
 
-/** Whom the run went without. */
+/** The skipped subjects and the reasons. */
 export function skippedText(skipped: ReadonlyMap<Subject, string>): string {
   return [...skipped].map(([{ name }, reason]) => `Skipped: ${name}: ${reason}.\n`).join("");
 }
 
-/** The whole report, for a file: the machine and the caveats come before the numbers. */
+/** The report for the file; the machine and the caveats come first. */
 export function report(results: Results, skipped: ReadonlyMap<Subject, string>, machine: string): string {
   return `# Benchmark results
 
@@ -119,18 +119,18 @@ Written by \`deno task bench --save\`; see [README.md](README.md) for what is me
 ${machine}
 ## Before you read the numbers
 
-- Server and load share this one machine over the loopback interface. Compare within a table; another machine's figures
-  are others, and its ratios may be.
-- Every figure is the median of the rounds (${results.rounds} of them), each with fresh processes; a ratio is the median of the
-  rounds' ratios. What lies within some 10 % of its goal may fall on either side in the next run.
-- CPU is counted in steps of 10 ms: about 1.5 % of a busy round, and more for whoever is idle most of it.
-- The load generator is a Deno program. With one call at a time a good part of the latency is its own, the same for
-  everyone; where the server is the faster of the two (the raw loop, Redis), calls/s is its figure, so compare CPU.
-- With 1,000 in flight, latency is waiting in line, and shorter for whoever gets through the line faster.
-- ${GRPC.name} is loaded by its own client, since it speaks HTTP/2; its latencies hold that client's time too.
-- Redis has no \`seq\`: in that work it does plain PINGs, as a yardstick. Its PING does less than ours: no map, no names.
-- The raw Deno loop knows its requests beforehand and decodes nothing: it is the floor, not a server. It holds a buffer
-  of 64 KiB for each connection, which is why it needs so much memory for them.
+- Server and load run on the same machine, over the loopback interface. Compare figures within a table; on another
+  machine the figures differ, and perhaps the ratios.
+- Every figure is the median of the rounds (${results.rounds} of them), each with new processes; a ratio is the median of the
+  rounds' ratios. A result within about 10 % of its goal may miss it in the next run.
+- CPU is counted in steps of 10 ms: about 1.5 % of a busy round, and more for a server that is mostly idle.
+- The load generator is a Deno program. With one call at a time it causes much of the latency, the same for all
+  servers. If the server is faster (the raw loop, Redis), calls/s shows the generator's limit, so compare CPU.
+- With 1,000 in flight, latency is mostly queueing, so a faster server has a lower latency.
+- ${GRPC.name} is loaded by its own client, because it uses HTTP/2; its latencies include that client's time.
+- Redis has no \`seq\`: in that work it does plain PINGs, for comparison. Its PING does less than packline's: no map, no names.
+- The raw Deno loop knows its requests in advance and decodes nothing: it is a lower bound, not a server. It has a
+  buffer of 64 KiB for each connection, so it needs much memory.
 
 ![Server CPU a call](results.svg)
 

@@ -1,21 +1,21 @@
 /**
- * Who takes part: how each server is started, and what loads it. To add one, write `servers/<name>.ts` that prints its
- * port as its first line, and add it here.
+ * Defines the servers in the benchmark: how each is started, and what loads it. To add one, write `servers/<name>.ts`
+ * that prints its port as its first line, and add it here.
  */
 
 import { denoProcess, Process, versionOf } from "./process.ts";
 import type { Question, Speech } from "./wire.ts";
 
-/** One server of the bench. */
+/** One server of the benchmark. */
 export interface Subject {
-  /** As the tables call it. */
+  /** Its name in the tables. */
   readonly name: string;
   readonly speech: Speech;
-  /** Starts it, made for one kind of question. */
+  /** Starts it, prepared for one kind of question. */
   start(question: Question): Promise<Server>;
 }
 
-/** A subject that runs. */
+/** A running subject. */
 export interface Server {
   readonly process: Process;
   readonly port: number;
@@ -39,7 +39,7 @@ export const REDIS: Subject = {
   name: "Redis",
   speech: "redis",
   async start() {
-    // Redis cannot choose a port itself: one that was free a moment ago will do.
+    // Redis cannot choose a free port, so use one that was free a moment ago.
     const port = freePort();
     const args = ["--bind", "127.0.0.1", "--port", `${port}`, "--save", "", "--appendonly", "no", "--daemonize", "no"];
     const process = new Process("redis-server", args);
@@ -49,10 +49,10 @@ export const REDIS: Subject = {
   },
 };
 
-/** All of them, in the order of the tables. */
+/** All subjects, in the order of the tables. */
 export const SUBJECTS: readonly Subject[] = [PACKLINE, FLOOR, NAIVE, REDIS, GRPC, NODE, ONE_WORKER, TWO_WORKERS];
 
-/** Starts a subject once: why it cannot take part, or `undefined` if it can. */
+/** Tries to start a subject; returns why it cannot take part, or `undefined` if it can. */
 export async function reasonToSkip(subject: Subject): Promise<string | undefined> {
   if (subject === REDIS && !await versionOf("redis-server", /(.)/)) return "redis-server was not found";
   if (subject === NODE && !await versionOf("node", /(.)/)) return "node was not found";

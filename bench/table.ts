@@ -1,18 +1,18 @@
-/** Tables as Markdown whose columns stand straight: the same text for a terminal and for a file. And the median. */
+/** Formats Markdown tables with aligned columns, for a terminal and for a file, and computes medians. */
 
-/** The middle of some numbers; `NaN` of none. */
+/** The median; `NaN` for an empty list. */
 export function median(numbers: readonly number[]): number {
   const sorted = [...numbers].sort((a, b) => a - b);
   return sorted.length === 0 ? NaN : (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
 }
 
-/** A number with three significant digits, in groups of three: `1,230`, `0.0123`; a dash where there is none. */
+/** A number with three significant digits and grouped thousands: `1,230`, `0.0123`; a dash if it is not finite. */
 export function figure(number: number): string {
   if (!Number.isFinite(number)) return "-";
   return number.toLocaleString("en", number >= 1000 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 3 });
 }
 
-/** A table; the first column is text, the others are numbers or what stands for them. */
+/** A table; the first column is text, the others are right-aligned. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column].length), 3));
   const line = (cells: readonly string[]) =>

@@ -1,44 +1,45 @@
 /**
- * What travels in each work, byte for byte, prepared beforehand: requests and the replies that must come for them.
+ * Prepares the bytes of each work: requests, and the expected replies.
  *
- * All requests of a work have one size, and so have all replies: a server can be loaded, and the floor can answer,
- * without looking inside. Written by hand on purpose: the bench must not measure packline by packline's own codec.
+ * All requests of a work have the same size, and so have all replies, so neither the load generator nor the raw loop
+ * parses them. The bytes are written by hand, so that the benchmark does not measure packline with packline's own
+ * codec.
  */
 
-/** What a server speaks; `grpc` has no bytes here, since its client must be its own. */
+/** The protocol of a server. `grpc` has no bytes here, because its own client must load it. */
 export type Speech = "packline" | "redis" | "grpc";
 
-/** What is asked for: PING, PING with a `seq`, something to compute, or an echo of so many bytes. */
+/** The kind of call: PING, PING with a `seq`, a computation, or an echo of this many bytes. */
 export type Question = "ping" | "seq" | "compute" | number;
 
-/** One request, and what must come back for it. */
+/** One request and its expected reply. */
 export interface Exchange {
   request: Uint8Array;
   reply: Uint8Array;
 }
 
-/** The first `seq`; from here to 65,535 every one takes three bytes on the wire. */
+/** The first `seq`; from here to 65,535 each takes three bytes on the wire. */
 export const FIRST_SEQ = 1_000;
 
-/** Where the two bytes of a `seq` stand in a request with one, and in its reply. */
+/** The position of a `seq`'s two bytes in a request and in its reply. */
 export const SEQ_AT = { request: 13, reply: 8 };
 
-/** Payloads from this length on travel in long frames. */
+/** The shortest payload of a long frame. */
 const LONG_FROM = 57_311;
 
-/** The largest payload that any work sends or takes. */
+/** The largest payload of any work. */
 export const MAX_PAYLOAD_BYTES = 2 * 1024 * 1024;
 
 /**
  * One exchange.
  *
  * @param speech The protocol.
- * @param question What is asked for.
- * @param index The how-manieth of a block it is: its `seq`, counted from {@linkcode FIRST_SEQ}.
+ * @param question The kind of call.
+ * @param index The position in a block: its `seq`, counted from {@linkcode FIRST_SEQ}.
  */
 export function exchange(speech: Speech, question: Question, index = 0): Exchange {
   if (speech === "grpc") throw new TypeError("Cannot prepare bytes for gRPC: its own client loads it");
-  // Redis has no sequence numbers: its part of such a work is a plain PING.
+  // Redis has no sequence numbers, so it gets a plain PING.
   if (speech === "redis") return { request: text("*1\r\n$4\r\nPING\r\n"), reply: text("+PONG\r\n") };
   if (question === "ping") {
     return { request: frame(map(1), key("cmd"), [1]), reply: frame(map(1), key("res"), key("PONG")) };
@@ -60,13 +61,13 @@ export function exchange(speech: Speech, question: Question, index = 0): Exchang
   };
 }
 
-/** What a client sends first on each connection, before anything is counted: that it takes long replies. */
+/** The client's first message on each connection, before the measurement: it accepts long replies. */
 export function greeting(speech: Speech, question: Question): Uint8Array {
   if (speech !== "packline" || typeof question !== "number") return new Uint8Array(0);
   return frame(map(2), key("cmd"), [0], key("max"), [0xce, ...bigEndian(MAX_PAYLOAD_BYTES)]);
 }
 
-/** Parts one behind another. */
+/** Concatenates parts. */
 export function concat(parts: Iterable<ArrayLike<number>>): Uint8Array {
   const all = [...parts];
   const bytes = new Uint8Array(all.reduce((sum, part) => sum + part.length, 0));

@@ -1,7 +1,7 @@
 /**
- * The works: what is measured, on whom, and how often. Every sample comes from a fresh server in a process of its own,
- * loaded from another. Within a round all subjects take their turn, each round begins with another one, and the medians
- * are taken over the rounds.
+ * Defines the works: what is measured, on which subjects, and how often. Every sample uses a fresh server process,
+ * loaded by another process. In each round all subjects take turns, starting with a different one, and the results are
+ * medians over the rounds.
  */
 
 import type { Job } from "./load.ts";
@@ -9,13 +9,13 @@ import type { Sample } from "./measure.ts";
 import { denoProcess } from "./process.ts";
 import { FLOOR, GRPC, NAIVE, NODE, ONE_WORKER, PACKLINE, REDIS, type Subject, TWO_WORKERS } from "./subjects.ts";
 
-/** How long a load runs. */
+/** The duration of a load. */
 type Times = Pick<Job, "warmupMs" | "windowMs">;
 
-/** How much is done. */
+/** The extent of a run. */
 export interface Plan {
   rounds: number;
-  /** For the works. Without a warm-up, it is the compiler that is measured. */
+  /** For the works. Without a warm-up, the compiler would be measured. */
   works: Times;
   /** For each step of a series. */
   steps: Times;
@@ -48,22 +48,22 @@ export const QUICK: Plan = {
   connections: [1, 1_000],
 };
 
-/** A load, without the server that it goes to. */
+/** A load, without its server. */
 type Load = Pick<Job, "question" | "connections" | "inFlight" | "inRounds">;
 
-/** A work of many subjects, with a row for each in the table. */
+/** A work, measured on several subjects, with a table row for each. */
 export interface Work {
   readonly title: string;
   readonly load: Load;
   readonly subjects: readonly Subject[];
-  /** Whether the load comes from each subject's own client library. */
+  /** Whether each subject's own client library makes the load. */
   readonly library?: true;
 }
 
 export const PIPELINED: Work = {
   title: "PING, one connection, 1,000 in flight",
   load: { question: "ping", connections: 1, inFlight: 1_000 },
-  // HTTP/2 numbers its requests: gRPC has its place in the next work.
+  // HTTP/2 numbers its requests, so gRPC is in the next work.
   subjects: [PACKLINE, FLOOR, NAIVE, REDIS, NODE],
 };
 
@@ -94,7 +94,7 @@ export const LIBRARY: Work = {
 
 export const WORKS: readonly Work[] = [PIPELINED, SEQUENCED, FIFTY, SERIAL, LIBRARY];
 
-/** Works of packline's workers: calls that cost the client as much as the server, and calls that do not. */
+/** Works for packline's workers: calls that cost the client as much as the server, and calls that cost it less. */
 export const WORKERS: readonly Work[] = [
   {
     title: "PING, 50 connections, one in flight each",
@@ -108,28 +108,28 @@ export const WORKERS: readonly Work[] = [
   },
 ];
 
-/** What one codec run prints: nanoseconds a message, by work. */
+/** The output of a codec run: nanoseconds per message, by work. */
 export type CodecTimes = Record<string, number>;
 
-/** Codecs that are compared; each is an argument of `codec.ts`. */
+/** The compared codecs; each is an argument of `codec.ts`. */
 export const CODECS = ["packline", "msgpackr", "std"] as const;
 
-/** Everything that was measured. Samples stand in the order of their rounds. */
+/** All results. Samples are in the order of their rounds. */
 export interface Results {
   rounds: number;
-  /** Samples by work and subject; nothing where a subject was skipped. */
+  /** Samples by work and subject, without skipped subjects. */
   works: Map<Work, Map<Subject, Sample[]>>;
   workers: Map<Work, Map<Subject, Sample[]>>;
   codecs: Map<typeof CODECS[number], CodecTimes[]>;
-  /** Bytes of memory a connection. */
+  /** Bytes of memory per connection. */
   idle: Map<Subject, number[]>;
   idleConnections: number;
-  /** Samples of packline and the floor, by size and by count. */
+  /** Samples of packline and the raw loop, by size and by count. */
   payloads: Map<number, Map<Subject, Sample[]>>;
   connections: Map<number, Map<Subject, Sample[]>>;
 }
 
-/** Does everything that the plan says, with those who take part. */
+/** Runs the plan with all subjects that are not skipped. */
 export async function measureAll(plan: Plan, skipped: ReadonlyMap<Subject, string>): Promise<Results> {
   const present = (subjects: readonly Subject[]) => subjects.filter((subject) => !skipped.has(subject));
 
@@ -173,27 +173,27 @@ export async function measureAll(plan: Plan, skipped: ReadonlyMap<Subject, strin
   return { rounds, works, workers, codecs, idle, idleConnections, payloads, connections };
 }
 
-/** One sample of one subject under a load. */
+/** Takes one sample of a subject under a load. */
 function sample(subject: Subject, load: Load, times: Times, library?: true): Promise<Sample> {
   const program = subject === GRPC ? "clients/grpc.ts" : library ? "clients/packline.ts" : "load.ts";
   return under<Sample>(subject, program, load, times);
 }
 
-/** Starts a server, and runs a load generator on it. */
+/** Starts a server and runs a load generator on it. */
 async function under<Result>(subject: Subject, program: string, load: Load, times: Times): Promise<Result> {
   const { process, port } = await subject.start(load.question);
   await using server = process;
   const job: Job = { ...load, speech: subject.speech, pid: server.pid, port, ...times };
   await using generator = denoProcess(program, JSON.stringify(job));
   try {
-    // What could not be measured is `NaN`, which JSON cannot hold.
+    // A missing measurement is `NaN`, which JSON cannot represent.
     return JSON.parse(await generator.line(), (_key, value) => value ?? NaN);
   } catch (error) {
     throw new Error(`${subject.name}, ${program}: ${(error as Error).message}`, { cause: error });
   }
 }
 
-/** Runs each subject once a round. */
+/** Runs each subject once per round. */
 async function inTurns<Subject, Result>(
   title: string,
   { rounds }: Plan,
@@ -211,7 +211,7 @@ async function inTurns<Subject, Result>(
   return results;
 }
 
-/** packline and the floor, over a series of steps; each step's turn comes in every round. */
+/** Measures packline and the raw loop over a series of steps; every step runs in every round. */
 async function overSteps(
   title: string,
   plan: Plan,

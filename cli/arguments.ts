@@ -45,7 +45,7 @@ export interface Flag<Value> {
   readonly join?: (before: Value, next: Value) => Value;
 }
 
-/** Flags by property name: `--max-in-flight` sets `maxInFlight`. */
+/** Flags by property name: `--max-in-flight` sets `maxInFlight`, `--idle-timeout` sets `idleTimeoutMs`. */
 // deno-lint-ignore no-explicit-any -- each flag has its own value type
 export type Flags = Readonly<Record<string, Flag<any>>>;
 
@@ -59,9 +59,9 @@ export function toggle(help: string): Flag<boolean> {
   return { help, read: () => true };
 }
 
-/** The flag name of a property. */
+/** The flag name of a property; the unit of a time is part of its value instead. */
 export function flagOf(property: string): string {
-  return `--${property.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  return `--${property.replace(/Ms$/, "").replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
 /** Parses a command line. */

@@ -1,12 +1,9 @@
 /**
- * A connection on which requests go out one after the other, each with all its replies, as the article's client does it.
- * The one thing before them are settings, if a call has some: once, with the first such call.
+ * Sends requests one after the other on one connection, and returns all replies of each as they arrive, with every
+ * field and every stream item. Settings are sent once, before the first call that has some.
  *
- * The library's client matches replies to calls and hands on what callers want of them. Here someone wants to see what
- * the server says, whole and as it comes: every field, every item of a stream.
- *
- * In: a transport, requests as frames. Out: their replies; only the last of each is without `more`. Refused, by an
- * `RpcError`: an end before the last reply (`CONNECTION_LOST`), and what is not a reply (`BAD_REPLY`).
+ * In: a transport; requests as frames. Out: their replies; all but the last of each have `more`. Refused, by an
+ * `RpcError`: an end before the last reply (`CONNECTION_LOST`), and invalid replies (`BAD_REPLY`).
  */
 
 import { DecodeStage } from "../codec/decode.ts";
@@ -23,15 +20,15 @@ import type { Outgoing } from "./call.ts";
 
 type Batch = Exclude<Decoded<ServerMessage>, UnknownNotice>[];
 
-/** A connection, while it lasts. */
+/** One connection. */
 export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   readonly #connection: Connection<ServerMessage, Uint8Array>;
   #output: Output<Uint8Array> | undefined;
-  /** What has come and was not taken. Until it is, nothing more is read. */
+  /** Received messages that were not taken yet. Until they are, nothing more is read. */
   #batch: Batch | undefined;
-  /** How it has ended: in order, or by an error. */
+  /** How it ended: normally or by an error. */
   #end: { error?: unknown } | undefined;
-  /** Whoever waits for a batch, or for the batch to be taken, looks again. */
+  /** Wakes the code that waits for a batch to arrive or to be taken. */
   #wake: (() => void) | undefined;
   #asked = false;
   #answered = false;
@@ -39,8 +36,8 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   #settingsSent = false;
 
   /**
-   * @param transport What carries its bytes; from now on, nobody else may use it.
-   * @param limits What a reply may be.
+   * @param transport Carries the bytes; owned by this object from now on.
+   * @param limits The limits of a reply.
    */
   constructor(transport: Transport, limits: Limits = DEFAULT_LIMITS) {
     const options = {
@@ -63,18 +60,18 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
     void this.#connection.run();
   }
 
-  /** Whether it takes no more requests. */
+  /** Whether it accepts no more requests. */
   get ended(): boolean {
     return !this.#connection.isOpen;
   }
 
-  /** Sends a request, and reads up to its last reply. Who leaves earlier ends the connection. */
+  /** Sends a request and reads all its replies. Leaving the loop early closes the connection. */
   async *ask({ request, settings }: Outgoing): AsyncGenerator<ReceivedReply, void> {
     this.#asked = this.#asking = true;
     const withSettings = settings !== undefined && !this.#settingsSent;
     this.send(withSettings ? concat(settings, request) : request);
     this.#settingsSent ||= withSettings;
-    /** What may be the answer to the settings, by a server that knows none: else it is the only reply there will be. */
+    /** A possible answer to the settings, by a server that does not know them. If none follows, it is the reply. */
     let refusal: ReceivedReply | undefined;
     let answered = false;
     try {
@@ -90,7 +87,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
             refusal = reply;
             continue;
           }
-          // What stands behind the last reply belongs to nothing: the server speaks when it is asked.
+          // Data after the last reply matches no request, so the connection cannot be used again.
           answered = !reply.more && index === batch.length - 1;
           yield reply;
           if (!reply.more) return;
@@ -102,12 +99,12 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
     }
   }
 
-  /** Sends a message that has no reply of its own. */
+  /** Sends a message that has no reply. */
   send(message: Uint8Array): void {
     if (this.#connection.isOpen) this.#output?.enqueue(message);
   }
 
-  /** Ends the connection, and whatever waits for it. */
+  /** Closes the connection and ends a pending request. */
   close(): void {
     this.#connection.close();
   }
@@ -125,8 +122,8 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   async transform(messages: Decoded<ServerMessage>[]): Promise<void> {
     const batch = messages.filter((message) => !(message instanceof UnknownNotice));
     if (batch.length === 0) return;
-    // What comes before the first request is kept for it: a server that has no room says so at once.
-    if (this.#asked && !this.#asking) return this.close(); // nobody has asked for it
+    // A message before the first request is kept for it: a server that is full sends one.
+    if (this.#asked && !this.#asking) return this.close(); // it matches no request
     this.#batch = batch;
     this.#wake?.();
     while (this.#batch === batch && this.#end === undefined) await this.#change();
@@ -154,7 +151,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
     if (this.#asked && !this.#asking) this.close();
   }
 
-  /** Resolves when a batch has come or was taken, or all has ended. */
+  /** Resolves when a batch has arrived or was taken, or the connection has ended. */
   #change(): Promise<void> {
     const before = this.#wake;
     return new Promise((resolve) => {
@@ -176,7 +173,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   // ---- errors
 
   #checked(message: Batch[number]): ReceivedReply {
-    if (message instanceof Truncated) throw this.#lost("the server closed it before it had answered");
+    if (message instanceof Truncated) throw this.#lost("the server closed it before it answered");
     if (!(message instanceof ReceivedReply)) throw this.#noReply("reason" in message ? message.reason : message.damage);
     if (!("res" in message.fields || "err" in message.fields)) throw this.#noReply("it has neither res nor err");
     this.#answered = true;
@@ -186,12 +183,12 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   #whyEnded(): RpcError {
     const { error } = this.#end ?? {};
     if (error instanceof RpcError) return error;
-    if (error === undefined) return this.#lost("the server closed it before it had answered");
+    if (error === undefined) return this.#lost("the server closed it before it answered");
     return this.#lost(reasonOf(error, this.#answered), error);
   }
 
   #noReply(reason: string): RpcError {
-    return new RpcError("BAD_REPLY", `what ${this.#connection.peer} sent is no reply: ${reason}`);
+    return new RpcError("BAD_REPLY", `${this.#connection.peer} sent an invalid reply: ${reason}`);
   }
 
   #lost(reason: string, cause?: unknown): RpcError {
@@ -199,12 +196,12 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   }
 }
 
-/** A server that knows settings knows `seq`, and answers a request for an unknown command with it. */
+/** A server that does not know settings answers them as an unknown command, and without `seq`. */
 function isRefusalOfSettings({ seq, fields }: ReceivedReply): boolean {
   return seq === undefined && fields.err === "CMD_NOT_FOUND";
 }
 
-/** What belongs together leaves in one write. */
+/** Joins two messages, so that they leave in one write. */
 function concat(first: Uint8Array, second: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(first.length + second.length);
   bytes.set(first);

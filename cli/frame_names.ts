@@ -1,9 +1,10 @@
 /**
- * What the bytes of a frame are, group by group: the header with the kind of the message, each key and value, the newline.
+ * Explains the bytes of a frame, group by group: the header with the kind of the message, each key and value, the
+ * newline.
  *
- * In: the bytes of one frame, or of what is none, and which way they went. Out: a line for each group, its bytes in hex and
- * then its meaning; what is in a container is indented. A long frame is cut short, as are long texts. Refused: nothing; if
- * the bytes stop making sense, the last line says so.
+ * In: the bytes of one frame, valid or not, and their direction. Out: a line for each group, with its bytes in hex and
+ * their meaning; the content of containers is indented. Long frames and long texts are cut. Refused: nothing; if the
+ * bytes are invalid, the last line says so.
  */
 
 import { FrameScanner } from "../codec/frame.ts";
@@ -16,33 +17,33 @@ import { DEFAULT_LIMITS } from "../limits.ts";
 import type { Direction } from "./frame_tap.ts";
 import { toJson } from "./json.ts";
 
-/** Groups of one frame that are shown. */
+/** The maximum of groups shown for one frame. */
 const MAX_GROUPS = 48;
 
-/** Bytes of one group that are shown; of a text as many characters, and a few. */
+/** The maximum of bytes shown for one group, and of characters for one text. */
 const MAX_BYTES = 12;
 const MAX_TEXT = 40;
 
-/** The names of built-in commands by their numbers. */
+/** The names of built-in commands by number. */
 const COMMAND_NAMES: ReadonlyMap<unknown, string> = new Map(
   [...BUILT_IN_NUMBERS].map(([name, number]) => [number, name]),
 );
 
-/** How the receiver of a frame reads it. */
+/** The receiver's reader for each direction. */
 const READERS = { sent: readRequest, received: readReply };
 
-/** Some bytes that belong together, and what they are. */
+/** A group of bytes and its meaning. */
 interface Group {
   readonly start: number;
   readonly end: number;
   readonly meaning: string;
 }
 
-/** The groups, a line each. */
+/** Returns a line for each group. */
 export function nameFrame(bytes: Uint8Array, direction: Direction): string[] {
   const lines: string[] = [];
   for (const { start, end, meaning } of groupsOf(bytes, direction)) {
-    if (lines.length === MAX_GROUPS) return [...lines, `  and ${bytes.length - start} bytes more`];
+    if (lines.length === MAX_GROUPS) return [...lines, `  and ${bytes.length - start} more bytes`];
     const hex = bytes.subarray(start, Math.min(end, start + MAX_BYTES)).toHex() + (end - start > MAX_BYTES ? ".." : "");
     lines.push(`  ${hex.padEnd(2 * MAX_BYTES + 2)}  ${meaning}`);
   }
@@ -53,7 +54,7 @@ function* groupsOf(bytes: Uint8Array, direction: Direction): Generator<Group, vo
   const scanner = new FrameScanner(Infinity);
   const frameBytes = scanner.scan(bytes, 0, bytes.length);
   if (frameBytes <= 0) {
-    const meaning = frameBytes === 0 ? "half a frame" : `no frame: ${scanner.reason}`;
+    const meaning = frameBytes === 0 ? "half a frame" : `invalid frame: ${scanner.reason}`;
     return yield { start: 0, end: bytes.length, meaning };
   }
   const { payloadStart, payloadEnd } = scanner;
@@ -68,7 +69,7 @@ function* groupsOf(bytes: Uint8Array, direction: Direction): Generator<Group, vo
   yield { start: payloadEnd, end: frameBytes, meaning: "newline: the end of the frame" };
 }
 
-/** What its receiver takes a payload for. */
+/** The kind of a message, as its receiver reads it. */
 type MessageKind = Kind | InvalidMessage["kind"];
 
 function kindIn(bytes: Uint8Array, start: number, end: number, direction: Direction): MessageKind {
@@ -82,21 +83,21 @@ function kindIn(bytes: Uint8Array, start: number, end: number, direction: Direct
   }
 }
 
-/** What the value of `cmd` means: a command, or a kind of control message. */
+/** The meaning of a value of `cmd`: a command, or a kind of control message. */
 function commandOf(cmd: unknown, kind: MessageKind): string | undefined {
   if (kind === "request" || kind === "invalid message") return COMMAND_NAMES.get(cmd);
   return MESSAGES[kind].direction === "to the server" ? kind : undefined;
 }
 
-/** A container that is being read: how many keys and values are left. */
+/** A container being read; `left` counts remaining keys and values. */
 interface Container {
   readonly isMap: boolean;
   left: number;
-  /** The key before the value that comes next. */
+  /** The key of the next value. */
   key: unknown;
 }
 
-/** All keys and values of one payload, from `start` on. */
+/** All keys and values of a payload that begins at `start`. */
 function* valuesOf(bytes: Uint8Array, start: number, message: MessageKind): Generator<Group, void> {
   const containers: Container[] = [{ isMap: false, left: 1, key: undefined }];
   let position = start;
@@ -110,7 +111,7 @@ function* valuesOf(bytes: Uint8Array, start: number, message: MessageKind): Gene
     container.left--;
     const item = itemAt(bytes, position);
     if (item === undefined) {
-      const meaning = position < bytes.length ? "no MessagePack" : "here a value is missing";
+      const meaning = position < bytes.length ? "invalid MessagePack" : "a value is missing here";
       return yield { start: position, end: bytes.length, meaning };
     }
     const { end, kind, size } = item;
@@ -135,7 +136,7 @@ function* valuesOf(bytes: Uint8Array, start: number, message: MessageKind): Gene
   if (position < bytes.length) yield { start: position, end: bytes.length, meaning: "left over" };
 }
 
-/** The value of what is no container; `undefined` where it breaks a rule of the wire. */
+/** The value of a scalar; `undefined` if it is invalid. */
 function scalarOf(bytes: Uint8Array): unknown {
   try {
     return decode(bytes);
@@ -161,14 +162,14 @@ function bytesOf(count: number): string {
 
 type ValueKind = "int" | "float" | "text" | "binary" | "map" | "array" | "extension" | "nil" | "boolean";
 
-/** Where an item ends, without what is in it if it is a container; `size` is then how much is. */
+/** The end of an item; for a container, the end of its header, and `size` counts its content. */
 interface Item {
   readonly end: number;
   readonly kind: ValueKind;
   readonly size: number;
 }
 
-/** Types from 0xc0 on: their kind, how many bytes of length follow, and how many bytes of their own. */
+/** Types from 0xc0 on: the kind, the size of the length field, and the number of bytes that always follow. */
 const TYPES: Readonly<Record<number, [kind: ValueKind, lengthBytes: number, ownBytes: number]>> = {
   ...{ 0xc0: ["nil", 0, 0], 0xc2: ["boolean", 0, 0], 0xc3: ["boolean", 0, 0] },
   ...{ 0xc4: ["binary", 1, 0], 0xc5: ["binary", 2, 0], 0xc6: ["binary", 4, 0] },
@@ -182,7 +183,7 @@ const TYPES: Readonly<Record<number, [kind: ValueKind, lengthBytes: number, ownB
   ...{ 0xdc: ["array", 2, 0], 0xdd: ["array", 4, 0], 0xde: ["map", 2, 0], 0xdf: ["map", 4, 0] },
 };
 
-/** The item that begins here; `undefined` if none does, or if it ends behind the bytes. */
+/** The item that begins here; `undefined` if it is invalid or incomplete. */
 function itemAt(bytes: Uint8Array, start: number): Item | undefined {
   if (start >= bytes.length) return undefined;
   const type = bytes[start];

@@ -34,6 +34,18 @@ export async function print(text: string, { failed = false }: { failed?: boolean
   }
 }
 
+/**
+ * Writes text to stdout as it is, before anything else happens, as `console.log` does; ignores errors. With `print` a
+ * blocked stdout would stop only the reading of what is passed on.
+ */
+export function passOn(text: string): void {
+  try {
+    for (let bytes = encoder.encode(text); bytes.length > 0;) bytes = bytes.subarray(Deno.stdout.writeSync(bytes));
+  } catch {
+    // Nobody reads it any more.
+  }
+}
+
 /** Writes lines to stderr; ignores errors and does not wait long for a blocked reader. */
 export async function note(text: string): Promise<void> {
   showStatus("");

@@ -1,19 +1,18 @@
 /**
- * How long a client waits before it dials again.
+ * Decides how long a client waits before it dials again.
  *
- * In: word of each dial that failed, and of each connection that was lost. Out: the wait before the next. Refused: nothing.
+ * In: each dial that failed, and each connection that was lost. Out: the wait before the next dial. Refused: nothing.
  */
 
-/** The wait after the first failed dial is at most this; it doubles with each that follows, up to the longest. */
+/** The longest wait after the first failed dial; it doubles with each further failure, up to the maximum. */
 const FIRST_BACKOFF_MS = 50;
 const LONGEST_BACKOFF_MS = 5_000;
 
-/** How often a connection that was lost may be replaced without a wait. */
+/** A lost connection may be replaced without a wait once in this time. */
 const FORGIVEN_AFTER_MS = 10_000;
 
 /**
- * How long to wait before the next dial: exponential, capped, with full jitter, so that the clients of a server that
- * went away do not all come back at the same moment.
+ * Exponential backoff with a maximum and full jitter, so that the clients of a failed server do not all return at once.
  */
 export class Backoff {
   readonly #random: () => number;
@@ -22,20 +21,20 @@ export class Backoff {
   /** When a connection was last replaced without a wait. */
   #lostMs = -Infinity;
 
-  /** @param random A number from 0 to 1, each time another. */
+  /** @param random Returns a random number from 0 to 1. */
   constructor(random: () => number) {
     this.#random = random;
   }
 
-  /** A dial failed, or what it brought was of no use. */
+  /** A dial failed, or its connection never worked. */
   failed(nowMs: number): void {
     const longestMs = Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** this.#failures++);
     this.#notBeforeMs = nowMs + this.#random() * longestMs;
   }
 
   /**
-   * A connection that was of use is lost: the next dial need not wait. But a server that answers once and goes, time and
-   * again, is no better than one that is not there: without a wait, such a connection is replaced only now and then.
+   * A working connection is lost. The next dial is immediate, but only once in {@linkcode FORGIVEN_AFTER_MS}: a server
+   * that repeatedly answers once and then closes is treated as unreachable.
    */
   lost(nowMs: number): void {
     if (nowMs - this.#lostMs < FORGIVEN_AFTER_MS) return this.failed(nowMs);
@@ -43,13 +42,13 @@ export class Backoff {
     this.reset();
   }
 
-  /** All is well again: the next dial, if there has to be one, need not wait. */
+  /** Lets the next dial start immediately. */
   reset(): void {
     this.#failures = 0;
     this.#notBeforeMs = -Infinity;
   }
 
-  /** How long from now, in milliseconds. */
+  /** The wait from now, in milliseconds. */
   waitMs(nowMs: number): number {
     return Math.max(0, this.#notBeforeMs - nowMs);
   }

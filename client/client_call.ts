@@ -1,8 +1,8 @@
 /**
- * A call at its caller, from the moment it is made until it is settled: what goes on the wire for it, and who waits
- * for its outcome.
+ * One call of a client, from its creation until it is settled: the request to send, and its outcome.
  *
- * In: what the caller wants. Out: one outcome, once. Refused: times and parameters that are none, when it is made.
+ * In: what the caller asks for. Out: one outcome, once. Refused, on creation: invalid timeouts, and parameters that
+ * cannot be sent.
  */
 
 import { PayloadTooLargeError } from "../codec/errors.ts";
@@ -18,84 +18,85 @@ import { Fifo } from "../session/fifo.ts";
 import type { Abortable, Signals } from "./signals.ts";
 import { messageOf } from "../transport/tls.ts";
 
-/** What a caller can say about one call. */
+/** Options of one call. */
 export interface CallOptions {
   /**
-   * How long to wait for the reply, in milliseconds on the monotonic clock; `Infinity` is without end. The server is told, and ends the handler.
-   * With no time left, `0` or less, the call is not sent: so what remains of another deadline can be passed on.
+   * How long to wait for the reply, in milliseconds on the monotonic clock; `Infinity` for no limit. The server also
+   * gets this limit, and stops the handler. If it is `0` or less, the call is not sent, so you can pass on the rest of
+   * another deadline.
    *
    * @default {the client's `timeoutMs`; for a stream `Infinity`}
    */
   timeoutMs?: number;
-  /** Ends the call: it rejects at once, with `CANCELLED`, and the server is told. */
+  /** Cancels the call: it rejects immediately with `CANCELLED`, and the server is told. */
   signal?: AbortSignal;
-  /** What is not a parameter: a token, a `traceparent`. The server's handlers and middleware see it. */
+  /** Metadata, such as a token or a `traceparent`. Handlers and middleware of the server can read it. */
   meta?: Record<string, string>;
   /**
-   * Whether the server may do the command twice without harm: then the call is sent again, within its timeout, when its
-   * connection is lost after it was sent. It is sent three times at most: what ends its server each time is not tried
-   * for ever.
+   * Whether the server may run the command twice without harm. If so, and the connection is lost after the call was
+   * sent, the client resends it within its timeout. It sends a call three times at most, because the call itself may
+   * crash the server.
    *
    * @default {false}
    */
   idempotent?: boolean;
 }
 
-/** What a client is given that its calls and connections need to know. */
+/** Settings of a client that its calls and connections need. */
 export interface ClientSettings {
   readonly clock: Clock;
   /** Whether calls carry a `seq`. */
   readonly sequenced: boolean;
-  /** How long a call may take that says nothing about it, in milliseconds. */
+  /** The default timeout of a call, in milliseconds. */
   readonly timeoutMs: number;
-  /** Calls that may be unanswered at once. */
+  /** The maximum of unanswered calls. */
   readonly maxInFlight: number;
-  /** The largest payload, either way. */
+  /** The largest payload in either direction. */
   readonly maxPayloadBytes: number;
 }
 
-/** What calls need to know of their client. */
+/** The client, as its calls see it. */
 export interface ClientCallOwner {
   readonly settings: ClientSettings;
   readonly deadlines: TimerWheel;
   readonly signals: Signals;
-  /** Replies that nobody waited for, and what items of streams take of memory that wait for their readers. */
+  /** Replies that came after their call had ended; memory of stream items that wait for their readers, in bytes. */
   readonly received: { lateReplies: number; heldBytes: number };
-  /** Why there is no connection, if there is none. */
+  /** The reason if there is no connection. */
   readonly obstacle: RpcError | undefined;
-  /** Calls and streams that are unanswered on the connection. */
+  /** Unanswered calls and streams on the connection. */
   readonly unanswered: number;
-  /** The number or name by which a command goes. */
+  /** The number of a command, or its name if it has no number. */
   cmdOf(name: string): number | string;
-  /** Takes a call that has been made. */
+  /** Starts a new call. */
   begin(call: ClientCall): void;
-  /** Settles a call before its reply has come, and lets the server know. */
+  /** Settles a call without its reply, and tells the server. */
   giveUp(call: ClientCall, error: RpcError): void;
 }
 
-/** What a call asks of the connection on which it was written. */
+/** The connection of a call, as the call sees it. */
 export interface CallConnection {
-  /** The consumer of a stream takes more items. */
+  /** Grants more items of a stream. */
   grant(call: ClientCall, items: number): void;
-  /** The call has ended without its reply: the server is told. */
+  /** Tells the server that the call has ended without its reply. */
   abandon(call: ClientCall): void;
-  /** No answer has come of a call that has ended, although there was time for one. */
+  /** The server has not answered an ended call in time. */
   missAnswer(call: ClientCall): void;
 }
 
-/** What calls that wait may hold in all. */
+/** The memory that all waiting calls may take. */
 const MAX_WAITING_BYTES = 256 * 1024 * 1024;
 
-/** What a call that waits takes beside its parameters, roughly. */
+/** The memory of a waiting call without its parameters, roughly. */
 const WAITING_CALL_BYTES = 1_024;
 
 const NO_PARAMETERS: Fields = Object.freeze({});
 
-/** What is kept of a call that is settled. */
+/** Replaces the request of a settled call, to free its memory. */
 const NOTHING: Span = { bytes: new Uint8Array(0), start: 0, end: 0 };
 
 /**
- * A call that has been made; a subclass says what its outcome becomes.
+ * A call; a subclass delivers its outcome.
  *
  *     waiting > sent > streaming > settled     (and back to waiting when it is sent again)
  */
@@ -103,19 +104,19 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   state: "waiting" | "sent" | "streaming" | "settled" = "waiting";
   /** The command's name. */
   readonly name: string;
-  /** What the caller gave, encoded then: it is kept until the call is settled, since it may have to be sent again. */
+  /** The request, encoded on creation. It is kept until the call is settled, because it may have to be sent again. */
   given: Span;
-  /** By which the connection knows it. */
+  /** Identifies the call on its connection. */
   id = 0;
   readonly idempotent: boolean;
   readonly timeoutMs: number;
   deadlineMs = Infinity;
-  /** Milliseconds that were left when it was written. */
+  /** The milliseconds that were left when it was sent. */
   ttl: number | undefined = undefined;
-  /** Where it was written, while an answer may come from there. */
+  /** The connection that it was sent on, while an answer may come from there. */
   connection: CallConnection | undefined = undefined;
   /**
-   * How often it went with a connection that was lost: another server's word that it was not started does not undo that.
+   * How often it was lost with a connection. A later reply that it was not started says nothing about these attempts.
    */
   losses = 0;
   protected readonly owner: ClientCallOwner;
@@ -124,10 +125,10 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   /**
    * @param owner The client.
    * @param name The command's name.
-   * @param params Its parameters, which are encoded now.
-   * @param options What the caller said about it.
-   * @param credit Items of a stream that may come at once.
-   * @throws {RangeError} If the timeout is not a number, or the request is larger than a payload may be.
+   * @param params Its parameters, encoded immediately.
+   * @param options The caller's options.
+   * @param credit The initial credit of a stream.
+   * @throws {RangeError} If the timeout is not a number, or the request is too large.
    * @throws {TypeError} If the parameters or `meta` cannot be sent.
    */
   constructor(owner: ClientCallOwner, name: string, params: unknown, options: CallOptions, credit?: number) {
@@ -162,28 +163,28 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
     return this.losses > 0 || this.connection !== undefined;
   }
 
-  /** What it holds while it waits. */
+  /** The memory that it takes while it waits, in bytes. */
   get waitingBytes(): number {
     return WAITING_CALL_BYTES + this.given.end - this.given.start;
   }
 
-  /** How long it may wait to be sent, in milliseconds. */
+  /** The longest wait until it is sent, in milliseconds. */
   protected get patienceMs(): number {
     return this.timeoutMs;
   }
 
-  /** Starts the time, and watches the caller's signal; a signal that is aborted already settles it, as does no time. */
+  /** Starts the timeout and watches the caller's signal. Ends the call if it is aborted already, or no time is left. */
   begin(): void {
     const signal = this.#signal;
     if (signal?.aborted) return this.end(this.#cancelled(signal));
     if (this.timeoutMs <= 0) {
-      return this.end(new RpcError("TIMEOUT", "there was no time left, and it was not sent", { retryable: true }));
+      return this.end(new RpcError("TIMEOUT", "no time was left, and the call was not sent", { retryable: true }));
     }
     if (signal) this.owner.signals.add(signal, this);
     this.#expireIn(this.patienceMs);
   }
 
-  /** It is written to a connection. */
+  /** Records that it is sent on a connection. */
   send(connection: CallConnection, id: number, nowMs: number): void {
     this.state = "sent";
     this.connection = connection;
@@ -196,7 +197,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
     }
   }
 
-  /** It was written, and waits again: it was lost with its connection, or certainly not started there. */
+  /** Puts it back to waiting: its connection was lost, or the server has certainly not started it. */
   waitAgain(wasLost: boolean): void {
     this.state = "waiting";
     this.connection = undefined;
@@ -204,7 +205,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
     if (this.timeoutMs === Infinity) this.#expireIn(this.patienceMs);
   }
 
-  /** Gives the outcome: the only place that does, and only once. */
+  /** Delivers the outcome, once. Every call ends here. */
   settle(outcome: Fields | Error): void {
     if (this.state === "settled") return;
     const hasItems = this.state === "streaming";
@@ -216,7 +217,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
     else this.succeed(outcome, hasItems);
   }
 
-  /** Settles it before a reply came. */
+  /** Settles it without a reply. */
   end(error: Error): void {
     this.settle(error);
   }
@@ -225,7 +226,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
     this.owner.giveUp(this, this.#cancelled(this.#signal as AbortSignal));
   }
 
-  /** The time is up: its own, or when it has ended already, that of the server to say so too. */
+  /** The timeout has passed. For a settled call, this is the time that the server had to answer a cancel. */
   expire(): void {
     if (this.isSettled) return this.connection?.missAnswer(this);
     const { mayHaveStarted, owner: { obstacle, unanswered } } = this;
@@ -233,16 +234,16 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
     const cause = mayHaveStarted ? undefined : obstacle;
     if (!mayHaveStarted) {
       const reason = cause?.message ?? `${unanswered} calls and streams before it are unanswered, see maxInFlight`;
-      text += `, and it was not sent: ${reason}`;
+      text += `, and the call was not sent: ${reason}`;
     }
     this.owner.giveUp(this, new RpcError("TIMEOUT", text, { retryable: !mayHaveStarted, cause }));
   }
 
-  /** One item of a stream has come. */
+  /** A stream item has arrived. */
   abstract takeItem(value: unknown, weightBytes: number): void;
-  /** The reply has come; `hasItems` says whether items came before it. */
+  /** The reply has arrived; `hasItems`: stream items came before it. */
   protected abstract succeed(fields: Fields, hasItems: boolean): void;
-  /** There will be no reply, or it says that the call failed. */
+  /** The call failed, or there will be no reply. */
   protected abstract fail(error: Error): void;
 
   #expireIn(ms: number): void {
@@ -260,14 +261,14 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
 
 /** A call with one reply. */
 export class UnaryCall extends ClientCall {
-  /** Set by whoever made the call, before it begins. */
+  /** Set by the creator of the call before it begins. */
   resolve!: (fields: Fields) => void;
   reject!: (error: Error) => void;
 
   override takeItem(): void {
     this.owner.giveUp(
       this,
-      new RpcError("BAD_REPLY", `command ${this.name} answers with a stream: read it with client.stream()`),
+      new RpcError("BAD_REPLY", `command ${this.name} returns a stream: use client.stream()`),
     );
   }
 
@@ -280,12 +281,12 @@ export class UnaryCall extends ClientCall {
   }
 }
 
-/** Calls that wait to be written, in their order. */
+/** Calls that wait to be sent, in order. */
 export class CallQueue {
   readonly #calls = new Fifo<ClientCall>();
-  /** How many of them have been settled meanwhile, and are passed over. */
+  /** How many of them are already settled; these are skipped. */
   #settled = 0;
-  /** What those hold that are not. */
+  /** The memory of the others. */
   #bytes = 0;
 
   /** Whether no call waits. */
@@ -293,7 +294,7 @@ export class CallQueue {
     return this.#calls.length === this.#settled;
   }
 
-  /** Whether no more may wait. */
+  /** Whether the queue has reached its memory limit. */
   get full(): boolean {
     return this.#bytes >= MAX_WAITING_BYTES;
   }
@@ -315,8 +316,8 @@ export class CallQueue {
   }
 
   /**
-   * A call that waits is about to be settled. The places of settled calls go as well, so that nothing grows while nothing can
-   * be written.
+   * Call this before a waiting call is settled. Now and then it also removes settled calls, so that the queue cannot
+   * grow while nothing is sent.
    */
   forget(call: ClientCall): void {
     if (2 * this.#settled > this.#calls.length) { for (const other of this.takeAll()) this.push(other); }
@@ -324,7 +325,7 @@ export class CallQueue {
     this.#settled++;
   }
 
-  /** All that wait, which then wait no more. */
+  /** Removes and returns all waiting calls. */
   takeAll(): ClientCall[] {
     this.#settled = 0;
     this.#bytes = 0;
@@ -332,7 +333,7 @@ export class CallQueue {
   }
 }
 
-/** What is wrong with what a caller gave is a mistake of the program: nothing was sent, and no code is about it. */
+/** Invalid parameters are a mistake in the program, so they throw an error without a code. Nothing was sent. */
 export function unsendable(name: string, cause: unknown): TypeError | RangeError {
   const Class = cause instanceof PayloadTooLargeError ? RangeError : TypeError;
   return new Class(`Cannot call ${name}: ${messageOf(cause)}`, { cause });

@@ -1,11 +1,11 @@
 /**
- * A connection of a client: requests out, replies in.
+ * One connection of a client: sends requests and receives replies.
  *
- * In: calls from the client's queue, as many as may be unanswered at once; replies from the server. Out: each call's
- * outcome, and at the end those calls that have none. While a write is under way, nothing more is taken from the queue: a
- * call that has not been taken was certainly not sent.
+ * In: calls from the client's queue, limited by `maxInFlight`; replies from the server. Out: the outcome of each call;
+ * at the end, the unanswered calls. While a write is in progress, no calls are taken from the queue, so calls in the
+ * queue were certainly not sent.
  *
- * Refused, by an end of the connection: what is no reply, and a reply that nobody can have asked for.
+ * Refused, by closing the connection: invalid replies, and replies that match no request.
  */
 
 import { DecodeStage } from "../codec/decode.ts";
@@ -40,34 +40,34 @@ import { type CallConnection, type CallQueue, ClientCall, type ClientCallOwner, 
 import { type InOrderMemory, type Matching, MatchingBySeq, MatchingInOrder, type UnansweredCalls } from "./replies.ts";
 import { SendSchedule } from "./send_schedule.ts";
 
-/** How long the end of a connection waits for its last write. */
+/** How long a closing connection waits for its last write. */
 const CLOSE_MS = 1_000;
 
-/** How long a server may leave a cancelled call unanswered; it answers a cancel at once, whatever its handler does. */
+/** How long a server may take to answer a cancel. It must answer at once, whatever its handler does. */
 const SILENCE_MS = 10_000;
 
-/** What comes at less than this in {@linkcode SILENCE_MS} is no sign of life: a frame that never ends is silence too. */
+/** Less than this in {@linkcode SILENCE_MS} counts as silence: a frame that never ends is no sign of life. */
 const PROGRESS_BYTES = 1_024;
 
-/** What a client writes. */
+/** What a client sends. */
 type Outgoing = ClientCall | KnownControl;
 
-/** What a connection needs of its client. */
+/** The client, as its connection sees it. */
 export interface ConnectionOwner extends ClientCallOwner {
   /** Calls that wait for a connection. */
   readonly queue: CallQueue;
   readonly memory: InOrderMemory;
-  /** A call has been written: the connection is looked at from now on. */
+  /** A call was sent, so the connection must be checked from now on. */
   onSent(): void;
-  /** The server takes no more calls here. `refused` was certainly not started, if there is one. */
+  /** The server accepts no more calls on this connection. `refused`: a call that was certainly not started. */
   onRetired(connection: ClientConnection, reason: RpcError | undefined, refused: ClientCall | undefined): void;
-  /** The connection has ended; the calls have been written and not answered. */
+  /** The connection has ended. `unanswered`: calls that were sent and not answered. */
   onEnded(connection: ClientConnection, error: RpcError, unanswered: ClientCall[]): void;
 }
 
-/** A connection, while it lasts. */
+/** One connection of a client. */
 export class ClientConnection implements CallConnection, Dispatch<ServerMessage, Outgoing>, Encoding<Outgoing>, Swept {
-  /** Whether the server has answered here. */
+  /** Whether the server has answered on this connection. */
   answered = false;
   readonly #owner: ConnectionOwner;
   readonly #connection: Connection<ServerMessage, Outgoing>;
@@ -77,16 +77,16 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   #output: Output<Outgoing> | undefined;
   #nextId = 0;
   #controls: KnownControl[] = [];
-  /** What the connection had heard when each of these calls ended without its reply. */
+  /** Calls that ended without their reply, with the value of `#heard` at that moment. */
   readonly #abandoned = new Map<ClientCall, number>();
-  /** A retired connection takes no more calls, and closes when those it has are answered. */
+  /** A `retired` connection accepts no more calls, and closes after its calls are answered. */
   #state: "open" | "retired" | "closing" | "closed" = "open";
-  /** Whether this connection keeps the program alive, which it does while a call is open. */
+  /** Whether this connection keeps the program alive. It does while a call is open. */
   #keepsAlive = true;
 
   /**
    * @param owner The client.
-   * @param transport What carries its bytes; from now on, nobody else may use it.
+   * @param transport Carries the bytes; owned by this connection from now on.
    */
   constructor(owner: ConnectionOwner, transport: Transport) {
     const { clock, sequenced, maxInFlight, maxPayloadBytes } = owner.settings;
@@ -107,12 +107,12 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     this.#keepAlive();
   }
 
-  /** Who is at the other end. */
+  /** The server's name. */
   get peer(): string {
     return this.#connection.peer;
   }
 
-  /** Calls that were written and not answered. */
+  /** The number of unanswered calls. */
   get unanswered(): number {
     return this.#calls.size;
   }
@@ -134,7 +134,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     this.#awaitAnswer(call);
   }
 
-  /** The place of a call frees when the server answers, which it does at once; one that is silent instead is given up. */
+  /** Waits for the server to answer, which frees the place of the call. A silent server counts as lost. */
   #awaitAnswer(call: ClientCall): void {
     const { settings: { clock }, deadlines } = this.#owner;
     this.#abandoned.set(call, this.#heard);
@@ -142,7 +142,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     deadlines.add(call);
   }
 
-  /** Counts what comes, to know whether anything has. */
+  /** Counts input, to detect silence. */
   get #heard(): number {
     const { receivedFrames, receivedBytes } = this.#connection;
     return receivedFrames + Math.floor(receivedBytes / PROGRESS_BYTES);
@@ -152,7 +152,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     if (this.#abandoned.get(call) === this.#heard) {
       this.#lose(new RpcError("CONNECTION_LOST", `${this.peer} has been silent for ${SILENCE_MS} ms`));
     } else if (!this.#owner.settings.sequenced) {
-      // Replies come in order: the server is busy with it, or with one before it.
+      // Replies come in order: the server is busy with this call or an earlier one.
       this.#awaitAnswer(call);
     } else if (this.#calls.delete(call.id)) {
       this.#abandoned.delete(call);
@@ -177,11 +177,11 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   }
 
   maxPayloadBytes(message: Outgoing): number {
-    // What the client says of its own accord goes out, however low the limit is.
+    // Control messages are sent even if the limit is very low.
     return message instanceof ClientCall ? this.#owner.settings.maxPayloadBytes : Infinity;
   }
 
-  /** A call cannot be written: it has left no byte, and gives back its place. */
+  /** A call could not be encoded. None of its bytes were sent, and its place is free. */
   onUnwritable(call: Outgoing, error: unknown): undefined {
     if (!(call instanceof ClientCall)) throw error;
     this.#calls.delete(call.id);
@@ -189,7 +189,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     this.#keepAlive();
   }
 
-  /** There are calls in the queue, or something to tell the server. */
+  /** Schedules a write: calls or control messages are waiting. */
   wake(): void {
     this.#schedule.wake();
   }
@@ -204,7 +204,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   }
 
   #send(): void {
-    if (!this.#connection.isOpen || this.#connection.output.queuedBytes > 0) return; // `onDrained` comes back to it
+    if (!this.#connection.isOpen || this.#connection.output.queuedBytes > 0) return; // `onDrained` calls again
     const { settings: { clock }, queue } = this.#owner;
     const nowMs = clock.now();
     this.#sendControls();
@@ -227,7 +227,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     for (const control of controls) this.#output?.enqueue(control);
   }
 
-  /** Says how large replies may be. A server that knows no seq knows no control messages either: it would answer them. */
+  /** Sends the largest reply payload. Not without `seq`: such a server would answer control messages. */
   #sendSettings(): void {
     const { sequenced, maxPayloadBytes } = this.#owner.settings;
     if (sequenced && maxPayloadBytes !== MAX_SHORT_PAYLOAD_BYTES) {
@@ -235,7 +235,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     }
   }
 
-  /** A program that has nothing left to do ends, although it forgot `close()`: only open calls, and a `close()` that is awaited, keep it alive. */
+  /** Only open calls and a pending `close()` keep the program alive, so a forgotten `close()` lets it exit. */
   #keepAlive(): void {
     const needed = this.#calls.size > 0 || this.#state === "closing";
     if (needed === this.#keepsAlive) return;
@@ -290,14 +290,14 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
       this.#state = "retired";
       this.#owner.onRetired(this, receivedError(fields), call);
     } else if (err === "DEADLINE_EXCEEDED" && this.#owner.settings.clock.now() >= call.deadlineMs) {
-      // The server saw the end of the caller's time before the caller did: one event, one code.
+      // The server's timeout was faster than the client's: report one event with one code.
       call.expire();
     } else {
       call.settle(receivedError(fields, call.losses > 0 || hasItems));
     }
   }
 
-  /** The server takes no more calls here. */
+  /** The server accepts no more calls on this connection. */
   retire(): void {
     this.#state = "retired";
     this.#owner.onRetired(this, undefined, undefined);
@@ -305,7 +305,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
 
   // ---- the end
 
-  /** Ends at once, but in order: whoever waits gets the error, and the server is told. Never rejects. */
+  /** Ends open calls with an error, cancels them at the server, and closes. Never rejects. */
   close(error: RpcError): Promise<void> {
     for (const call of this.#calls.values()) {
       if (call.isSettled) continue;
@@ -315,7 +315,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     return this.#close();
   }
 
-  /** Sends what is left to send, and ends. */
+  /** Sends remaining output, then closes. */
   async #close(): Promise<void> {
     if (this.#state === "open" || this.#state === "retired") {
       this.#state = "closing";
@@ -342,7 +342,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   }
 
   onFailed(error: unknown): void {
-    this.#lose(this.#lost("it failed", error));
+    this.#lose(this.#lost("internal error", error));
   }
 
   #lose(error: RpcError): void {
@@ -377,8 +377,8 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   }
 
   #badMessage(message: InvalidMessage | BadFrame | Truncated): RpcError {
-    if (message instanceof InvalidMessage) return badReply(`${this.peer} sent no reply: ${message.reason}`);
-    if (message instanceof BadFrame) return badReply(`${this.peer} sent no frame: ${message.damage}`);
+    if (message instanceof InvalidMessage) return badReply(`${this.peer} sent an invalid reply: ${message.reason}`);
+    if (message instanceof BadFrame) return badReply(`${this.peer} sent an invalid frame: ${message.damage}`);
     return this.#lost(`it ended ${message.receivedBytes} bytes into a frame`);
   }
 }

@@ -1,7 +1,7 @@
 /**
- * Makes the connections of a client: one dial at a time, with waits between those that fail.
+ * Makes the connections of a client, one dial at a time, with waits after failures.
  *
- * In: a way to dial. Out: transports; the error of the last dial, or of the connection that was lost last.
+ * In: a way to dial. Out: transports; the error of the last dial or of the last lost connection. Refused: nothing.
  */
 
 import { RpcError } from "../errors.ts";
@@ -13,18 +13,18 @@ import { Backoff } from "./backoff.ts";
 
 /** Dials for one client. */
 export class Dialer {
-  /** Why there is no connection. */
+  /** The reason if there is no connection. */
   lastError: RpcError | undefined;
   readonly #dial: Dial;
   readonly #clock: Clock;
   readonly #backoff: Backoff;
-  /** Ends a dial, and the wait before it. */
+  /** Aborts the current dial or wait. */
   #attempt = new AbortController();
 
   /**
    * @param dial Makes a connection.
-   * @param clock Whose time.
-   * @param random Numbers from 0 to 1, for the jitter between dials.
+   * @param clock The clock for the waits.
+   * @param random Returns random numbers from 0 to 1, for the jitter.
    */
   constructor(dial: Dial, clock: Clock, random: () => number) {
     this.#dial = dial;
@@ -32,7 +32,7 @@ export class Dialer {
     this.#backoff = new Backoff(random);
   }
 
-  /** Dials once. What it throws, but for a missing permission, is also the last error. */
+  /** Dials once. Stores the error that it throws in `lastError`, except for a missing permission. */
   async dial(): Promise<Transport> {
     this.#attempt = new AbortController();
     try {
@@ -46,7 +46,7 @@ export class Dialer {
     }
   }
 
-  /** A connection is lost. One that never answered is no better than one that could not be made. */
+  /** A connection is lost. One that never answered counts as a failed dial. */
   lost(error: RpcError | undefined, hadAnswered: boolean): void {
     this.lastError = error;
     if (error === undefined) return;
@@ -54,18 +54,18 @@ export class Dialer {
     else this.#backoff.failed(this.#clock.now());
   }
 
-  /** How long to wait before the next dial, in milliseconds. */
+  /** The wait before the next dial, in milliseconds. */
   get waitMs(): number {
     return this.#backoff.waitMs(this.#clock.now());
   }
 
-  /** Waits before the next dial. Rejects when the dialer is aborted. */
+  /** Waits before the next dial. Rejects if aborted. */
   wait(): Promise<void> {
     this.#attempt = new AbortController();
     return sleep(this.#clock, this.waitMs, this.#attempt.signal);
   }
 
-  /** Ends the dial or the wait that is under way. */
+  /** Aborts the current dial or wait. */
   abort(reason: RpcError): void {
     this.#attempt.abort(reason);
   }

@@ -1,11 +1,11 @@
 /**
- * A stream at its caller: items as they come, handed out one by one, and more granted as they are taken.
+ * A stream at the client: receives items, hands them to the reader, and grants credit for more.
  *
- * In: replies with `more`, then the last one. Out: an async generator. Nothing is sent before the first item is asked
- * for, so a stream that nobody reads costs nothing; and never more items wait than were granted. What came before the
- * connection was lost is handed out before the error is; what the caller ended itself ends at once.
+ * In: replies with `more`, then the last reply. Out: an async generator. Nothing is sent before the first `next()`, so
+ * an unread stream costs nothing. No more items wait than were granted. If the connection is lost, the reader gets the
+ * received items before the error; if the caller ends the stream, it ends immediately.
  *
- * Refused: a credit that is none; more items than were granted.
+ * Refused: an invalid credit; more items than were granted.
  */
 
 import { type Fields, ITEMS } from "../codec/message.ts";
@@ -16,10 +16,10 @@ import { Fifo } from "../session/fifo.ts";
 import { type CallOptions, ClientCall, type ClientCallOwner } from "./client_call.ts";
 import { isReceived } from "../session/received.ts";
 
-/** What a caller can say about one stream. */
+/** Options of one stream. */
 export interface StreamOptions extends Omit<CallOptions, "idempotent"> {
   /**
-   * How many items may wait here; the server goes on as they are taken.
+   * How many unread items may wait here. The server sends more as they are read.
    *
    * @default {64}
    */
@@ -28,10 +28,10 @@ export interface StreamOptions extends Omit<CallOptions, "idempotent"> {
 
 type Result = IteratorResult<unknown, unknown>;
 
-/** What items that wait for their readers may take of memory, at one client. */
+/** The memory that unread items of one client may take. */
 const MAX_HELD_BYTES = 256 * 1024 * 1024;
 
-/** What stands behind the end. */
+/** The result of every `next()` after the end. */
 const DONE: Result = Object.freeze({ done: true, value: undefined });
 
 /** A call that is answered with a stream. */
@@ -40,17 +40,17 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   readonly #credit: number;
   #begun = false;
   readonly #items = new Fifo<{ value: unknown; weightBytes: number }>();
-  /** Those who have asked for an item that has not come. */
+  /** Calls of `next()` that wait for an item. */
   #waiting: PromiseWithResolvers<Result>[] = [];
-  /** What the items end with. */
+  /** The final result or error. */
   #outcome: Result | Error | undefined;
 
   /**
    * @param owner The client.
    * @param name The command's name.
    * @param params Its parameters.
-   * @param options What the caller said about it.
-   * @throws {RangeError} If the credit or the timeout is none.
+   * @param options The caller's options.
+   * @throws {RangeError} If the credit or the timeout is invalid.
    */
   constructor(owner: ClientCallOwner, name: string, params: unknown, options: StreamOptions) {
     const { credit = DEFAULT_CREDIT, timeoutMs = Infinity } = options;
@@ -62,12 +62,12 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#window = new CreditWindow(credit);
   }
 
-  /** A stream may last for ever, but it does not wait for ever to begin: then as long as a call. */
+  /** A stream may last forever, but its start has the timeout of a call. */
   protected override get patienceMs(): number {
     return this.timeoutMs === Infinity ? this.owner.settings.timeoutMs : this.timeoutMs;
   }
 
-  // Not async, so that several that ask at once are served in their order.
+  // Not async, so that concurrent calls are served in order.
   next(): Promise<Result> {
     if (!this.#begun) {
       this.#begun = true;
@@ -105,7 +105,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
 
   override takeItem(value: unknown, weightBytes: number): void {
     if (!this.#window.use()) {
-      const text = `more than the ${this.#credit} items came that were granted`;
+      const text = `the server sent more than the ${this.#credit} items that were granted`;
       return this.owner.giveUp(this, new RpcError("BAD_REPLY", text));
     }
     const waiting = this.#waiting.shift();
@@ -113,8 +113,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
       waiting.resolve({ done: false, value });
       this.#grant();
     } else if (this.owner.received.heldBytes + weightBytes > MAX_HELD_BYTES) {
-      const text =
-        "items wait here for their readers and take too much memory: read them sooner, or ask for less credit";
+      const text = "unread stream items take too much memory: read them sooner, or use a lower credit";
       this.owner.giveUp(this, new RpcError("OVERLOADED", text, { retryable: false }));
     } else {
       this.owner.received.heldBytes += weightBytes;
@@ -131,7 +130,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     const { res } = fields;
     this.#outcome = hasItems || res === null || fields[ITEMS] === 0
       ? { done: true, value: res }
-      : new RpcError("BAD_REPLY", `command ${this.name} answers once: read it with client.call()`);
+      : new RpcError("BAD_REPLY", `command ${this.name} returns a single reply: use client.call()`);
     this.#handOutcome();
   }
 
@@ -145,7 +144,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     if (items > 0 && !this.isSettled) this.connection?.grant(this, items);
   }
 
-  /** To the first that waits; the others, and all that come later, find the end. */
+  /** Gives the outcome to the first waiting `next()`; all others get "done". */
   #handOutcome(): void {
     for (const waiting of this.#waiting) {
       if (this.#outcome instanceof Error) waiting.reject(this.#outcome);
@@ -155,11 +154,13 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#waiting = [];
   }
 
-  /** Whoever read it reads no more. */
+  /** The reader has left. */
   #leave(): void {
     this.#outcome = DONE;
     this.#handOutcome();
-    if (this.#begun && !this.isSettled) this.owner.giveUp(this, new RpcError("CANCELLED", "its reader has left"));
+    if (this.#begun && !this.isSettled) {
+      this.owner.giveUp(this, new RpcError("CANCELLED", "the reader has left the stream"));
+    }
     this.#begun = true;
     this.#drop();
   }
@@ -170,8 +171,8 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
 }
 
 /**
- * A server says `CANCELLED` unasked where it shuts down and the stream has lasted longer than the grace. Its reader must be
- * able to tell that from an end of its own choice.
+ * A server sends `CANCELLED` on its own if it shuts down and the stream outlasts the grace period. The reader must be
+ * able to tell that from its own cancel.
  */
 function cutByServer(error: Error): RpcError | undefined {
   if (!(error instanceof RpcError) || error.code !== "CANCELLED" || !isReceived(error)) return undefined;

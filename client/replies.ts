@@ -1,39 +1,38 @@
 /**
- * Which call a reply belongs to: by its `seq`, or in the order of the requests.
+ * Finds the call that a reply belongs to: by `seq`, or by the order of requests.
  *
- * In: calls, as they are written, and replies. Out: the call of each reply, and how many calls may wait for one.
- * Refused, by an `RpcError` that ends the connection: a reply that nobody can have asked for. A reply to a call that has
- * ended is not one of those.
+ * In: calls that were sent, and replies. Out: the call of each reply; how many calls may be unanswered. Refused, by an
+ * `RpcError` that ends the connection: a reply that matches no request. A late reply to an ended call is accepted.
  */
 
 import type { ReceivedReply } from "../codec/message.ts";
-import { meaningOf, RpcError } from "../errors.ts";
+import { meaningOf, type RpcError } from "../errors.ts";
 import { badReply, receivedError } from "../session/received.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import type { ClientCall } from "./client_call.ts";
 
-/** Replies to no call that a connection may bring: answers to cancels that came too late to be waited for. */
+/** The maximum of replies without a call on one connection, such as answers to old cancels. */
 const MAX_STRAY_REPLIES = 100_000;
 
-/** How long after its first reply a server of the article's kind may take to close. */
+/** If a server closes after one reply, as the article's server does, it does so within this time. */
 const CLOSES_WITHIN_MS = 20;
 
-/** Calls that were written and not answered, oldest first; also those that have ended without their reply. */
+/** Unanswered calls, oldest first, including those that ended without their reply. */
 export type UnansweredCalls = Map<number, ClientCall>;
 
-/** Finds the calls of replies. */
+/** Finds the call of a reply. */
 export interface Matching {
-  /** How many calls may be unanswered at once. */
+  /** The maximum of unanswered calls. */
   readonly maxUnanswered: number;
-  /** The call that a reply belongs to; `undefined` if it has ended. */
+  /** The call of a reply; `undefined` if it has ended. */
   find(reply: ReceivedReply): ClientCall | undefined;
-  /** The first reply has come. */
+  /** The first reply has arrived. */
   onAnswered(): void;
   /** The connection has ended. */
   close(): void;
 }
 
-/** By `seq`. */
+/** Matches replies by `seq`. */
 export class MatchingBySeq implements Matching {
   readonly maxUnanswered: number;
   readonly #calls: UnansweredCalls;
@@ -49,7 +48,7 @@ export class MatchingBySeq implements Matching {
   find(reply: ReceivedReply): ClientCall | undefined {
     if (reply.seq === undefined) {
       throw saidUnasked(reply) ??
-        badReply(`${this.#peer} answers without seq; a server that knows none wants sequenced: false`);
+        badReply(`${this.#peer} answers without seq: use sequenced: false for a server that does not support seq`);
     }
     const call = this.#calls.get(reply.seq);
     if (call === undefined && ++this.#strayReplies > MAX_STRAY_REPLIES) throw unasked(reply, this.#peer);
@@ -60,23 +59,23 @@ export class MatchingBySeq implements Matching {
   close(): void {}
 }
 
-/** What a client knows of a server without `seq`, over all connections. */
+/** What a client has learned about a server without `seq`, kept across connections. */
 export interface InOrderMemory {
-  /** Whether the server closes a connection after one reply, as far as it is known. */
+  /** Whether the server closes a connection after one reply; `undefined` if not yet known. */
   servesOnce: boolean | undefined;
 }
 
-/** What a connection does as it learns how its server serves. */
+/** The connection's reactions to what it learns. */
 export interface InOrderListener {
-  /** More calls may be written. */
+  /** More calls may be sent. */
   wake(): void;
-  /** The server takes no more calls here. */
+  /** The server accepts no more calls on this connection. */
   retire(): void;
 }
 
 /**
- * In the order of the requests. What follows the first call of a connection is lost if the server closes after its reply:
- * until that is known, one call at a time.
+ * Matches replies in the order of requests. If the server closes after one reply, later calls are lost, so until this
+ * is known only one call is sent at a time.
  */
 export class MatchingInOrder implements Matching {
   readonly #calls: UnansweredCalls;
@@ -86,7 +85,7 @@ export class MatchingInOrder implements Matching {
   readonly #listener: InOrderListener;
   readonly #clock: Clock;
   #answered = false;
-  /** Runs while it shows whether the server closes after its reply. */
+  /** Runs while the client waits to see whether the server closes. */
   #probe: Timer | undefined;
 
   constructor(
@@ -140,12 +139,12 @@ export class MatchingInOrder implements Matching {
   }
 }
 
-/** What a reply means that belongs to no call. */
+/** The error for a reply without a call. */
 function unasked(reply: ReceivedReply, peer: string): RpcError {
-  return saidUnasked(reply) ?? badReply(`${peer} sent a reply that was not asked for`);
+  return saidUnasked(reply) ?? badReply(`${peer} sent a reply that matches no request`);
 }
 
-/** What a server may say unasked, such as that it has no room. */
+/** An error that a server may send without a request, such as that it is full. */
 function saidUnasked({ fields }: ReceivedReply): RpcError | undefined {
   return meaningOf(fields.err)?.unasked === true ? receivedError(fields) : undefined;
 }

@@ -1,12 +1,11 @@
 /**
- * The client's engine: calls in, their outcomes out, over one connection at a time, which is made again when it is lost
- * and needed.
+ * The client's engine: sends calls over one connection at a time, and reconnects when needed.
  *
- * A call waits in the queue until a connection takes it. From there on it has been written, and may have been started:
- * if the connection is lost then, only a call that its caller marked `idempotent` goes back into the queue. Every call
- * is settled exactly once, by its reply, its time, its signal, its connection or the end of the client.
+ * A call waits in the queue until a connection takes it. After that, it may have been started: if the connection is
+ * lost, only a call marked `idempotent` returns to the queue. Every call is settled exactly once: by its reply, its
+ * timeout, its signal, the loss of its connection or the end of the client.
  *
- * Refused: calls on a client that is closed.
+ * In: calls. Out: their outcomes. Refused: calls on a closed client.
  */
 
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
@@ -25,22 +24,22 @@ import { markReceived } from "../session/received.ts";
 import { Signals } from "./signals.ts";
 
 /**
- * What a client is doing: `connecting`, `open`, `waiting` before it dials again, `idle` without a connection until a
- * call needs one, or `closed`.
+ * The state of a client: `connecting`, `open`, `waiting` before the next dial, `idle` without a connection until a call
+ * needs one, or `closed`.
  */
 export type ClientState = "connecting" | "open" | "waiting" | "idle" | "closed";
 
-/** What the engine is given, complete. */
+/** Options of the engine, all resolved. */
 export interface RpcClientOptions extends ClientSettings {
   /** Makes a connection. */
   dial: Dial;
-  /** Numbers of commands that go by number. */
+  /** The numbers of commands that have one. */
   numbers: ReadonlyMap<string, number>;
   onState: ((state: ClientState, error?: RpcError) => void) | undefined;
   random: () => number;
 }
 
-/** How often an idempotent call is sent: what ends its server each time must not end one after the other. */
+/** How often an idempotent call is sent: a call that crashes servers must not crash one after another. */
 const MAX_SENDS = 3;
 
 /** The engine of one client. */
@@ -52,10 +51,10 @@ export class RpcClient implements ConnectionOwner {
   readonly memory: InOrderMemory = { servesOnce: undefined };
   readonly received = { lateReplies: 0, heldBytes: 0 };
   readonly #dialer: Dialer;
-  /** All connections; the one that takes calls is the last. */
+  /** All connections, including old ones that still wait for replies. */
   readonly #connections = new Set<ClientConnection>();
   readonly #sweeper: Sweeper;
-  /** The connection that takes calls. */
+  /** The connection for new calls. */
   #connection: ClientConnection | undefined;
   #state: ClientState = "idle";
   #closed: Promise<void> | undefined;
@@ -64,7 +63,7 @@ export class RpcClient implements ConnectionOwner {
     const { clock, sequenced, maxPayloadBytes } = options;
     this.settings = {
       ...options,
-      // A server that knows no seq knows no long frames either.
+      // A server without seq has no long frames either.
       maxPayloadBytes: sequenced ? maxPayloadBytes : Math.min(maxPayloadBytes, MAX_SHORT_PAYLOAD_BYTES),
     };
     this.deadlines = new TimerWheel(clock);
@@ -72,7 +71,7 @@ export class RpcClient implements ConnectionOwner {
     this.#sweeper = new Sweeper(clock, this.#connections);
   }
 
-  /** Makes the first connection. A client whose first dial fails is none. */
+  /** Makes the first connection. If the dial fails, closes the client and rejects. */
   async open(): Promise<void> {
     try {
       await this.#dial();
@@ -82,7 +81,7 @@ export class RpcClient implements ConnectionOwner {
     }
   }
 
-  /** What the client is doing. */
+  /** The current state. */
   get state(): ClientState {
     return this.#state;
   }
@@ -90,7 +89,7 @@ export class RpcClient implements ConnectionOwner {
   /** See `Client.call`. */
   call(name: string, params?: unknown, options: CallOptions = {}): Promise<Fields> {
     return new Promise((resolve, reject) => {
-      // What is thrown in here rejects.
+      // An error thrown here rejects the promise.
       const call = new UnaryCall(this, name, params, options);
       call.resolve = resolve;
       call.reject = reject;
@@ -100,7 +99,7 @@ export class RpcClient implements ConnectionOwner {
 
   /** See `Client.stream`. */
   stream(name: string, params?: unknown, options: StreamOptions = {}): IncomingStream {
-    // A request without seq cannot be told from the next, and so neither cancelled nor granted more items.
+    // Without seq, a call cannot be cancelled and a stream cannot be granted credit.
     if (!this.settings.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
     return new IncomingStream(this, name, params, options);
   }
@@ -158,11 +157,11 @@ export class RpcClient implements ConnectionOwner {
     this.queue.push(call);
   }
 
-  /** Marked as a server's word is: it is not about the request in whose handler the call was made. */
+  /** Marked as received: it says nothing about a request whose handler made this call. */
   #overloaded(): RpcError {
     const { lastError } = this.#dialer;
-    const reason = lastError?.message ?? `${this.unanswered} before them are unanswered`;
-    const text = `too many calls wait to be sent: ${reason}`;
+    const reason = lastError?.message ?? `${this.unanswered} earlier calls are unanswered`;
+    const text = `too many calls are waiting to be sent: ${reason}`;
     return markReceived(new RpcError("OVERLOADED", text, { cause: lastError }));
   }
 
@@ -170,7 +169,7 @@ export class RpcClient implements ConnectionOwner {
     this.#sweeper.start();
   }
 
-  /** A connection takes no more calls. */
+  /** A connection accepts no more calls. */
   #leave(connection: ClientConnection, reason: RpcError | undefined): void {
     if (this.#connection === connection) {
       this.#connection = undefined;
@@ -186,7 +185,7 @@ export class RpcClient implements ConnectionOwner {
     else if (this.#state !== "connecting" && this.#state !== "waiting") void this.#dialWhileNeeded();
   }
 
-  /** Dials until there is a connection, or nobody needs one any more. Never rejects. */
+  /** Dials until there is a connection or none is needed. Never rejects. */
   async #dialWhileNeeded(): Promise<void> {
     while (!this.#isClosed && !this.#connection && !this.queue.empty) {
       try {
@@ -197,7 +196,7 @@ export class RpcClient implements ConnectionOwner {
           await this.#dial();
         }
       } catch {
-        // The dialer keeps the error: those who wait are told if their time runs out.
+        // The dialer stores the error; waiting calls report it if they time out.
       }
     }
     if (!this.#connection) this.#setState("idle", this.#dialer.lastError);
@@ -239,7 +238,7 @@ export class RpcClient implements ConnectionOwner {
     if (this.#state === state || this.#state === "closed") return;
     this.#state = state;
     const { onState } = this.settings;
-    // In a turn of its own: what the hook does or throws cannot come between here.
+    // In a microtask, so the hook cannot interfere with this code.
     if (onState) queueMicrotask(() => onState(state, error));
   }
 

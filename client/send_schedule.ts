@@ -1,13 +1,13 @@
 /**
- * When a client writes: at the end of this turn of the event loop, so that what is asked for in one turn leaves in one
- * write. After a silence it looks first whether the server has closed the connection, which is only read then.
+ * Decides when a client writes: at the end of the current turn of the event loop, so that all calls of one turn leave
+ * in one write. After a quiet time, it first checks whether the server has closed the connection.
  *
- * In: word that there is something to write. Out: a call back.
+ * In: a request to write. Out: a callback. Refused: nothing.
  */
 
 import type { Clock } from "../transport/clock.ts";
 
-/** How long nothing came and went before the end of the connection is looked for. */
+/** After this long without traffic, check for a closed connection first. */
 const QUIET_MS = 1_000;
 
 /** The schedule of one connection. */
@@ -16,12 +16,12 @@ export class SendSchedule {
   readonly #send: () => void;
   #isScheduled = false;
   #isClosed = false;
-  /** When something last came or went. */
+  /** The time of the last traffic. */
   #lastUseMs: number;
   #look: ReturnType<typeof setTimeout> | undefined;
 
   /**
-   * @param clock Whose time.
+   * @param clock The clock for quiet times.
    * @param send Called when it is time to write.
    */
   constructor(clock: Clock, send: () => void) {
@@ -30,24 +30,24 @@ export class SendSchedule {
     this.#lastUseMs = clock.now();
   }
 
-  /** Something came or went. */
+  /** Records traffic. */
   used(nowMs: number): void {
     this.#lastUseMs = nowMs;
   }
 
-  /** There is something to write. */
+  /** Schedules a write. */
   wake(): void {
     if (this.#isScheduled || this.#isClosed) return;
     this.#isScheduled = true;
     queueMicrotask(() => {
       const wasQuiet = this.#clock.now() - this.#lastUseMs >= QUIET_MS;
-      // The runtime looks at its sockets before a timer fires: what waits there is read first.
+      // The runtime polls its sockets before a timer fires, so pending input is read first.
       if (wasQuiet && !this.#isClosed) this.#look = setTimeout(() => this.#fire(), 0);
       else this.#fire();
     });
   }
 
-  /** Calls back no more, and leaves no timer. */
+  /** Cancels the schedule and its timer. */
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#look);

@@ -1,17 +1,17 @@
 /**
- * Many calls that share an `AbortSignal`, with one listener for all of them: to take one listener off a signal, the runtime
- * looks through all that are on it.
+ * Lets many calls share an `AbortSignal` with one listener: to remove one of many listeners, the runtime searches all
+ * of them.
  *
- * In: calls, each with its signal. Out: `abort()` of those whose signal is aborted. Refused: nothing.
+ * In: calls with their signals. Out: `abort()` of each call whose signal is aborted. Refused: nothing.
  */
 
-/** Something that a signal ends. */
+/** Something that a signal can abort. */
 export interface Abortable {
   /** Its signal was aborted. */
   abort(): void;
 }
 
-/** What the signals of a client end. */
+/** The signals of one client. */
 export class Signals {
   readonly #watched = new Map<AbortSignal, Set<Abortable>>();
   readonly #onAbort = (event: Event) => this.#abort(event.currentTarget as AbortSignal);
@@ -27,7 +27,7 @@ export class Signals {
     }
   }
 
-  /** Ends the watch; what is not watched is ignored. */
+  /** Stops watching; an unknown object is ignored. */
   delete(signal: AbortSignal, abortable: Abortable): void {
     const others = this.#watched.get(signal);
     if (!others?.delete(abortable) || others.size > 0) return;

@@ -1,13 +1,14 @@
 /**
- * What a message is: one class for each kind, and one table of all kinds with their fields (PROTOCOL.md, "Messages").
+ * Defines the messages of the protocol: a class for each kind, and a table of all kinds with their fields (PROTOCOL.md,
+ * "Messages").
  *
- * In: nothing. Out: the classes, which `read_message.ts` makes and `write_message.ts` writes; the table; what follows from
- * it, such as reserved names; the numbers of the built-in commands. Refused: nothing.
+ * In: nothing. Out: the classes, which `read_message.ts` creates and `write_message.ts` writes; the table and the
+ * reserved names derived from it; the numbers of the built-in commands. Refused: nothing.
  */
 
 import type { RpcError } from "../errors.ts";
 
-/** A map of MessagePack: parameters of a request, fields of a reply. */
+/** A MessagePack map: the parameters of a request, or the fields of a reply. */
 export type Fields = Record<string, unknown>;
 
 // The classes -------------------------------------------------------------------------------------------------------
@@ -15,17 +16,17 @@ export type Fields = Record<string, unknown>;
 // `kind` is a getter: a field would cost every message eight bytes. What is done for each message of a flood asks
 // `instanceof`, which is faster.
 
-/** The caller wants a command done (PROTOCOL.md, "Requests"). */
+/** Calls a command (PROTOCOL.md, "Requests"). */
 export class Request {
   /** The command's number or name; `undefined` if `cmd` is missing or of another type. */
   cmd: number | string | undefined = undefined;
-  /** The reply carries it again; requests without it are handled one at a time. */
+  /** Identifies the call, and is repeated in the reply. Requests without it are handled one at a time. */
   seq: number | undefined = undefined;
-  /** Milliseconds for which the caller wants the answer. */
+  /** The caller's timeout, in milliseconds. */
   ttl: number | undefined = undefined;
-  /** What is not a parameter: a token, a trace. */
+  /** Metadata, such as a token or a trace. */
   meta: Record<string, string> | undefined = undefined;
-  /** Items of a stream that the caller still takes; `undefined` if only TCP holds it back. */
+  /** The initial credit of a stream; `undefined` if only TCP limits it. */
   credit: number | undefined = undefined;
   /** Every other field. */
   params: Fields = {};
@@ -37,7 +38,7 @@ export class Request {
   }
 }
 
-/** Says what the client takes on this connection (PROTOCOL.md, "control (0)"). */
+/** Sets the client's limits for this connection (PROTOCOL.md, "control (0)"). */
 export class Settings {
   /** @param max The largest reply payload, in bytes. */
   constructor(readonly max: number) {}
@@ -47,7 +48,7 @@ export class Settings {
   }
 }
 
-/** The caller does not want the answer any more (PROTOCOL.md, "Cancel"). */
+/** Cancels a call (PROTOCOL.md, "Cancel"). */
 export class Cancel {
   /** @param seq The call. */
   constructor(readonly seq: number) {}
@@ -57,7 +58,7 @@ export class Cancel {
   }
 }
 
-/** The caller takes more items of a stream (PROTOCOL.md, "Streams and credit"). */
+/** Grants more items of a stream (PROTOCOL.md, "Streams and credit"). */
 export class Credit {
   /**
    * @param seq The call.
@@ -70,25 +71,25 @@ export class Credit {
   }
 }
 
-/** A control message that says nothing known here: of a later client. It is ignored. */
+/** An unknown control message, from a newer client. It is ignored. */
 export class UnknownControl {
   get kind(): "unknown control" {
     return "unknown control";
   }
 }
 
-/** What a server sends for a request: an item of a stream, a result or an error (PROTOCOL.md, "Replies"). */
+/** A server's answer to a request: a stream item, a result or an error (PROTOCOL.md, "Replies"). */
 export class Reply<Call = unknown> {
   constructor(
     /** The `seq` of the request, if it had one. */
     readonly seq: number | undefined,
-    /** `{ res, ... }`, or what went wrong. */
+    /** `{ res, ... }`, or the error. */
     readonly outcome: Fields | RpcError,
     /** Whether more items of the same stream follow. */
     readonly more: boolean,
     /**
-     * The call that it answers, for the server. One class, because a second one derived from it would cost as much to
-     * make as the rest of a PING's dispatch.
+     * The call that it answers, for the server. A subclass for this would cost as much to create as the rest of a
+     * PING's dispatch.
      */
     readonly call: Call | undefined = undefined,
   ) {}
@@ -98,7 +99,7 @@ export class Reply<Call = unknown> {
   }
 }
 
-/** The same as a client reads it: the fields as they came, without `seq` and `more`. */
+/** A reply as a client reads it: the received fields without `seq` and `more`. */
 export class ReceivedReply {
   seq: number | undefined = undefined;
   more = false;
@@ -111,18 +112,18 @@ export class ReceivedReply {
   }
 }
 
-/** A message that answers nothing and says nothing known here: of a later server. It is ignored. */
+/** An unknown message that answers no request, from a newer server. It is ignored. */
 export class UnknownNotice {
   get kind(): "unknown notice" {
     return "unknown notice";
   }
 }
 
-/** A valid frame without a valid message in it: it is answered, and the connection goes on. */
+/** A valid frame with an invalid message. It is answered, and the connection continues. */
 export class InvalidMessage {
   /**
-   * @param reason What is wrong, without any byte of the peer's.
-   * @param seq The request's `seq`, if the rest of the message could be read: its caller can then be told.
+   * @param reason What is wrong, without bytes of the peer.
+   * @param seq The request's `seq`, if it could be read, so that its caller can be told.
    */
   constructor(readonly reason: string, readonly seq?: number) {}
 
@@ -131,7 +132,7 @@ export class InvalidMessage {
   }
 }
 
-/** The boundary between frames is lost: nothing after this can be read. Always the last of its stream. */
+/** An invalid frame. Frame boundaries are lost, so nothing after it can be read. Always the last of its stream. */
 export class BadFrame {
   /** @param damage What is wrong with it. */
   constructor(readonly damage: string) {}
@@ -151,32 +152,32 @@ export class Truncated {
   }
 }
 
-/** What a client says about its connection or about a call, beside requests. */
+/** A control message that a client can send. */
 export type KnownControl = Settings | Cancel | Credit;
 
-/** What a server reads with `cmd: 0`. */
+/** A control message that a server can receive. */
 export type Control = KnownControl | UnknownControl;
 
-/** What a server reads. */
+/** A message that a server can receive. */
 export type ClientMessage = Request | Control;
 
-/** What a client reads. */
+/** A message that a client can receive. */
 export type ServerMessage = ReceivedReply | UnknownNotice;
 
-/** What the decode stage hands on: messages, and what came in the place of one. */
+/** The output of the decode stage: messages, or what is received instead of one. */
 export type Decoded<Message> = Message | InvalidMessage | BadFrame | Truncated;
 
 // The table ---------------------------------------------------------------------------------------------------------
 
-/** Which way a message goes. */
-export type Direction = "to the server" | "to the client";
+/** The direction of a message. */
+export type MessageDirection = "to the server" | "to the client";
 
-/** The kinds of messages, as the table, Wireshark and `--hex` name them. */
+/** The kinds of messages, as named in the table, in Wireshark and by `--hex`. */
 export type Kind = (ClientMessage | ServerMessage)["kind"];
 
 /** One field of a message. */
 export interface Field {
-  /** What it may hold; `0` and `true` stand for themselves. */
+  /** Its type; `0` and `true` are literal values. */
   readonly type: string;
   readonly meaning: string;
   readonly optional?: true;
@@ -184,13 +185,13 @@ export interface Field {
 
 /** One kind of message. */
 export interface MessageShape {
-  readonly direction: Direction;
+  readonly direction: MessageDirection;
   readonly meaning: string;
-  /** Its fields, in the order in which they are shown. */
+  /** Its fields, in display order. */
   readonly fields: Readonly<Record<string, Field>>;
-  /** What else may be in it. */
+  /** Which other fields it may have. */
   readonly others?: "parameters" | "fields" | "unknown fields";
-  /** The first version of the protocol that has it. */
+  /** The first protocol version that has it. */
   readonly since: number;
 }
 
@@ -211,7 +212,7 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
       cmd: { type: "integer or text", meaning: "the command" },
       seq: optional({ ...CALL, meaning: "the call's own number" }),
       ttl: optional({ type: "number > 0", meaning: "milliseconds for which the answer is wanted" }),
-      meta: optional({ type: "map of text to text", meaning: "what goes with a call and is no parameter" }),
+      meta: optional({ type: "map of text to text", meaning: "metadata of the call, not a parameter" }),
       credit: optional({
         type: "integer, 1 to 2^53 - 1",
         meaning: "items of a stream that the server may send at first",
@@ -296,27 +297,27 @@ export const FIELD_NAMES: ReadonlySet<string> = namesOf(Object.keys(MESSAGES) as
 
 const REQUEST_FIELDS = namesOf(["request"]);
 
-/** The protocol's own names in what answers a request. */
+/** The names of all fields of replies. */
 export const REPLY_FIELDS: ReadonlySet<string> = namesOf(["item", "reply", "error"]);
 
 function namesOf(kinds: readonly Kind[]): ReadonlySet<string> {
   return new Set(kinds.flatMap((kind) => Object.keys(MESSAGES[kind].fields)));
 }
 
-/** Whether a command's parameter may not have this name (PROTOCOL.md, "Requests"). */
+/** Whether a command's parameter must not have this name (PROTOCOL.md, "Requests"). */
 export function isReservedParameter(name: string): boolean {
   return REQUEST_FIELDS.has(name) || name.startsWith("$");
 }
 
-/** Whether a command's own field of a reply may not have this name (PROTOCOL.md, "Replies"). */
+/** Whether a command's own reply field must not have this name (PROTOCOL.md, "Replies"). */
 export function isReservedReplyField(name: string): boolean {
   return REPLY_FIELDS.has(name) || name.startsWith("$");
 }
 
-/** The field by which the last reply of a stream says that there were no items (PROTOCOL.md, "Streams and credit"). */
+/** Marks the last reply of a stream without items (PROTOCOL.md, "Streams and credit"). */
 export const ITEMS = "$items";
 
-/** The numbers of the protocol's own commands (PROTOCOL.md, "Commands"). */
+/** The numbers of the built-in commands (PROTOCOL.md, "Commands"). */
 export const BUILT_IN_NUMBERS: ReadonlyMap<string, number> = new Map([
   ["PING", 1],
   ["DELAY", 2],

@@ -1,9 +1,8 @@
 /**
- * Reads messages (PROTOCOL.md, "Messages").
+ * Reads messages from payloads (PROTOCOL.md, "Messages").
  *
- * In: a reader at the start of a payload. Out: what it says, to a server or to a client.
- * Refused: fields of a wrong type, by an `InvalidMessage` or a `DecodeError`. What says nothing known here is no mistake:
- * a later version of the other end may have sent it.
+ * In: a reader at the start of a payload. Out: the message, for a server or for a client. Refused: fields of a wrong
+ * type, by an `InvalidMessage` or a `DecodeError`. Unknown messages are accepted, because a newer peer may send them.
  */
 
 import { DecodeError } from "./errors.ts";
@@ -25,9 +24,9 @@ import {
 import type { Reader } from "./reader.ts";
 
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
-const WRONG_CONTROL = "a control message says one thing: max, or seq with cancel, or seq with credit";
+const WRONG_CONTROL = "a control message must have either max, or seq with cancel, or seq with credit";
 
-/** One payload, as a server reads it. */
+/** Reads a payload at the server. */
 export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
   const request = new Request();
   let wrong = "";
@@ -55,8 +54,8 @@ export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
       case "meta": {
         const value = reader.readValue();
         if (isTextMap(value)) request.meta = value;
-        else if (isEmptyArray(value)) request.meta = {}; // which is how Lua writes an empty map
-        else wrong = "meta must be a map of texts";
+        else if (isEmptyArray(value)) request.meta = {}; // Lua writes an empty map like this
+        else wrong = "meta must be a map of text to text";
         break;
       }
       case "credit": {
@@ -66,7 +65,7 @@ export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
         break;
       }
       default:
-        // Names with $ are kept for what the wire may learn: unknown ones are passed over, and are no parameters.
+        // Names with $ are reserved for later versions: unknown ones are skipped, and are not parameters.
         if (key.startsWith("$")) reader.readValue();
         else reader.readField(request.params, key);
     }
@@ -79,7 +78,7 @@ export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
   return wrong ? new InvalidMessage(wrong, request.seq) : request;
 }
 
-/** A message with `cmd: 0`. Fields that are not known here are ignored. */
+/** A message with `cmd: 0`. Unknown fields are ignored. */
 function toControl({ seq, credit, params }: Request): Control | InvalidMessage {
   const { max, cancel }: Fields = { __proto__: null, ...params };
   if (max !== undefined) {
@@ -95,7 +94,7 @@ function toControl({ seq, credit, params }: Request): Control | InvalidMessage {
   return new UnknownControl();
 }
 
-/** One payload, as a client reads it. */
+/** Reads a payload at the client. */
 export function readReply(reader: Reader): ServerMessage {
   const reply = new ReceivedReply();
   for (let left = reader.readMapSize(); left > 0; left--) {

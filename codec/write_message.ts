@@ -1,8 +1,8 @@
 /**
- * Writes messages (PROTOCOL.md, "Messages").
+ * Writes messages as payloads (PROTOCOL.md, "Messages").
  *
- * In: a writer, and a message. Out: its payload.
- * Refused, by an `EncodeError` with the path of the field: what the wire cannot carry; reserved names.
+ * In: a writer and a message. Out: its payload. Refused, by an `EncodeError` with the path of the field: values that
+ * cannot be sent; reserved names.
  */
 
 import type { RpcError } from "../errors.ts";
@@ -19,7 +19,7 @@ import {
 import { faultIn, isPlain, kindOf } from "./sendable.ts";
 import type { Span, Writer } from "./writer.ts";
 
-/** What a caller gives for a call. */
+/** The part of a request that the caller gives. */
 export interface GivenRequest {
   readonly cmd: number | string;
   readonly params: unknown;
@@ -27,19 +27,19 @@ export interface GivenRequest {
   readonly credit: number | undefined;
 }
 
-/** A request to write: what its caller has given, and what is known when it is written. */
+/** A request to write: the caller's part, and the fields that are known when it is sent. */
 export interface OutgoingRequest extends GivenRequest {
   readonly seq: number | undefined;
-  /** A request may have waited for its connection, and less time is left. */
+  /** The time left, which shrinks while a request waits. */
   readonly ttl: number | undefined;
 }
 
-/** The same, if `encodeGiven()` has encoded the caller's part. */
+/** A request whose caller's part was encoded by `encodeGiven()`. */
 export interface EncodedRequest extends Pick<OutgoingRequest, "seq" | "ttl"> {
   readonly given: Span;
 }
 
-/** Names as they stand on the wire, the byte for "text of three" before their letters. */
+/** Encoded names: the byte for "text of three", then the letters. */
 const CMD = 0xa3_63_6d_64;
 const SEQ = 0xa3_73_65_71;
 const TTL = 0xa3_74_74_6c;
@@ -47,8 +47,8 @@ const RES = 0xa3_72_65_73;
 const ERR = 0xa3_65_72_72;
 
 /**
- * One reply as a payload: `seq`, then `res` or `err`, then the rest, so that the article's replies come out byte
- * for byte. Fields that are `undefined` are left out.
+ * Writes a reply: `seq`, then `res` or `err`, then the rest. This order gives the same bytes as the article's replies.
+ * Fields that are `undefined` are omitted.
  */
 export function writeReply(writer: Writer, reply: Reply): void {
   const failed = reply.outcome instanceof Error;
@@ -89,7 +89,7 @@ function writeReplyFields(writer: Writer, { seq, more }: Reply, fields: Fields, 
   writer.endMap(start, planned, planned + others);
 }
 
-/** One control message as a payload. */
+/** Writes a control message. */
 export function writeControl(writer: Writer, control: KnownControl): void {
   switch (control.kind) {
     case "settings":
@@ -101,19 +101,19 @@ export function writeControl(writer: Writer, control: KnownControl): void {
   }
 }
 
-/** One request as a payload: parameters before `cmd`, as the article's client writes them. */
+/** Writes a request: parameters before `cmd`, like the article's client. */
 export function writeRequest(writer: Writer, request: OutgoingRequest): void {
   writeGiven(writer, request, (request.seq === undefined ? 0 : 1) + (request.ttl === undefined ? 0 : 1));
   writeLateFields(writer, request);
 }
 
-/** The same, for a request whose first part is encoded already. */
+/** Writes a request whose caller's part is already encoded. */
 export function writeEncodedRequest(writer: Writer, request: EncodedRequest): void {
   writer.writeEncoded(request.given);
   writeLateFields(writer, request);
 }
 
-/** A request up to the fields that are known late. */
+/** Writes the caller's part of a request. */
 export function writeGiven(writer: Writer, request: GivenRequest, lateFields: number): void {
   try {
     writeGivenFields(writer, request, lateFields);
@@ -161,13 +161,13 @@ function writeLateFields(writer: Writer, { seq, ttl }: Pick<OutgoingRequest, "se
   }
 }
 
-/** An object of another class, such as a Map, has nothing that would be sent: its entries are no properties. */
+/** Rejects objects of other classes: a Map, for example, has no properties that would be sent. */
 function checkMap(path: string, value: unknown): asserts value is Fields {
   if (typeof value === "object" && value !== null && isPlain(value)) return;
   throw new EncodeError(`${path}: ${kindOf(value)} cannot be sent here, only a plain object`);
 }
 
-/** A server refuses any other `meta`. */
+/** Checks `meta` as a server does. */
 function checkTexts(meta: unknown): asserts meta is Record<string, string> {
   checkMap("meta", meta);
   for (const name of Object.keys(meta)) {
@@ -177,7 +177,7 @@ function checkTexts(meta: unknown): asserts meta is Record<string, string> {
   }
 }
 
-/** An error of the writer's, with the path of the field that cannot be sent, if it is for one. */
+/** Adds the path of the invalid field to a writer's error, if one can be found. */
 function located(error: unknown, fields: Fields): unknown {
   if (!(error instanceof EncodeError)) return error;
   for (const name of Object.keys(fields)) {
@@ -187,7 +187,7 @@ function located(error: unknown, fields: Fields): unknown {
   return error;
 }
 
-/** A name may be a peer's, and of any length; a reply that quotes it is short, whatever the peer takes. */
+/** Shortens a name, which may come from a peer and have any length. */
 function shortened(name: string): string {
   return name.length > 40 ? `${name.slice(0, 40)}…` : name;
 }

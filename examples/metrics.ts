@@ -1,6 +1,6 @@
 /**
- * Metrics for Prometheus, over HTTP on a port of their own. They are what STATS answers, so that this may stand in the
- * server's program, as here, or in one beside it.
+ * Serves Prometheus metrics over HTTP on a separate port. They come from STATS, so this code can run in the server's
+ * program, as here, or in another.
  *
  *     deno run --allow-net examples/metrics.ts
  */
@@ -8,12 +8,12 @@
 import { PROMETHEUS_TYPE, prometheusText } from "../cli/prometheus.ts";
 import { type Client, connect, serve } from "../mod.ts";
 
-/** Answers `GET /metrics`. A server that does not answer in time is a failed scrape, which Prometheus shows as `up 0`. */
+/** Answers `GET /metrics`. If the server does not answer in time, the scrape fails, and Prometheus shows `up 0`. */
 function metricsOf(client: Client): (request: Request) => Promise<Response> {
   return async (request) => {
     if (new URL(request.url).pathname !== "/metrics") return new Response("see /metrics\n", { status: 404 });
     try {
-      const { res } = await client.call("STATS", {}, { timeoutMs: 5000, idempotent: true });
+      const { res } = await client.reply("STATS", {}, { timeoutMs: 5000, idempotent: true });
       return new Response(`${prometheusText(res)}\n`, { headers: { "content-type": PROMETHEUS_TYPE } });
     } catch (error) {
       return new Response(`${error}\n`, { status: 503 });
@@ -25,9 +25,9 @@ await using server = await serve({ port: 0 });
 await using client = await connect({ port: server.port });
 await using metrics = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, metricsOf(client));
 
-// A server of your own would stop here. This one does something, and looks at its metrics as Prometheus does.
-await client.call("PING");
-await client.call("DELAY", { sleep: -1 }).catch(() => {});
+// Your server would end here. This one makes calls and reads its metrics like Prometheus.
+await client.reply("PING");
+await client.reply("DELAY", { sleep: -1 }).catch(() => {});
 const scraped = await fetch(`http://127.0.0.1:${metrics.addr.port}/metrics`);
 for (const line of (await scraped.text()).split("\n")) {
   if (/^packline_call(s_total|_errors_total|_duration_seconds_count).*(PING|DELAY)/.test(line)) console.log(line);

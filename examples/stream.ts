@@ -1,6 +1,6 @@
 /**
- * A stream: the handler is an async generator, the caller a loop. The caller sets the pace: a handler gets 64 items
- * ahead of its reader, and no further. Leaving the loop ends the handler, through its `finally`.
+ * A stream: the handler is an async generator, the caller reads it in a loop. The caller sets the pace: by default the
+ * handler gets at most 64 items ahead. When the caller leaves the loop, the handler ends and its `finally` runs.
  *
  *     deno run --allow-net examples/stream.ts
  */
@@ -34,5 +34,5 @@ for await (const prime of client.stream("PRIMES", {}, { credit: 4 })) {
   console.log(prime);
   if (prime > 10) break;
 }
-await client.call("PING"); // by its answer, the server has seen the end of the stream
+await client.reply("PING"); // when this is answered, the server has seen the end of the stream
 console.log(produced < 16 ? "the handler stayed close to its reader" : `the handler ran ahead to ${produced}`);

@@ -1,6 +1,6 @@
 /**
- * Who may call: a middleware that wants a token in `meta`, and compares it in constant time, so that the time of a
- * refusal says nothing about the token. Without TLS a token can be read on the way: see PROTOCOL.md, "meta".
+ * Authentication: a middleware that requires a token in `meta`. It compares in constant time, so the time of a refusal
+ * reveals nothing about the token. Without TLS, others on the network can read the token: see PROTOCOL.md, "meta".
  *
  *     deno run --allow-net examples/token.ts
  */
@@ -9,9 +9,9 @@ import { connect, type Middleware, RpcError, serve } from "../mod.ts";
 
 const encoder = new TextEncoder();
 
-/** Whether two texts are the same; takes as long for any two, whatever they have in common. */
+/** Whether two texts are equal, in a time that does not depend on what they have in common. */
 async function sameText(a: string, b: string): Promise<boolean> {
-  // Digests are of one length, so that not even the length of the secret shows.
+  // Digests have one length, so the length of the secret stays hidden too.
   const [left, right] = await Promise.all(
     [a, b].map(async (text) => new Uint8Array(await crypto.subtle.digest("SHA-256", encoder.encode(text)))),
   );
@@ -20,7 +20,7 @@ async function sameText(a: string, b: string): Promise<boolean> {
   return difference === 0;
 }
 
-/** A middleware that lets through who knows the token. */
+/** A middleware that accepts only calls with the token. */
 function requireToken(token: string): Middleware {
   return async (request, next) => {
     if (await sameText(request.meta.token ?? "", token)) return next();
@@ -31,5 +31,5 @@ function requireToken(token: string): Middleware {
 await using server = await serve({ port: 0, middleware: [requireToken("open sesame")] });
 await using client = await connect({ port: server.port });
 
-console.log((await client.call("PING", {}, { meta: { token: "open sesame" } })).res);
-await client.call("PING").catch((error: RpcError) => console.log(error.message));
+console.log((await client.reply("PING", {}, { meta: { token: "open sesame" } })).res);
+await client.reply("PING").catch((error: RpcError) => console.log(error.message));

@@ -1,19 +1,19 @@
 /**
- * One trace over several calls: the caller's span is the parent of the handler's, by way of `traceparent` in `meta`, as
- * the W3C's Trace Context has it. The spans are those of the OpenTelemetry that Deno carries; no package is needed.
+ * One trace over several calls: the caller's span is the parent of the handler's span, passed as `traceparent` in
+ * `meta` (W3C Trace Context). The spans use Deno's built-in OpenTelemetry; no package is needed.
  *
  *     OTEL_DENO=true OTEL_EXPORTER_OTLP_PROTOCOL=console deno run --allow-net examples/tracing.ts
  *
- * Without the second variable they go to a collector on this machine, port 4318; without the first there is no
- * OpenTelemetry, and the tracer throws.
+ * Without the second variable, spans go to a collector on this machine, port 4318. Without the first, OpenTelemetry is
+ * off, and the tracer throws.
  */
 
 import { type Client, command, connect, type Middleware, RpcError, serve } from "../mod.ts";
 
-/** Under which a context of OpenTelemetry keeps its span. */
+/** The key of the span in a context of OpenTelemetry. */
 const SPAN = Symbol.for("OpenTelemetry Context Key SPAN");
 
-// Numbers of OpenTelemetry.
+// Constants of OpenTelemetry.
 const SERVER = 1, CLIENT = 2, ERROR = 2;
 
 const { tracerProvider, contextManager } = Deno.telemetry;
@@ -31,7 +31,7 @@ interface Span {
   end(): void;
 }
 
-/** Runs something in a span; `parent` is a context of OpenTelemetry. */
+/** Runs a function in a span; `parent` is a context of OpenTelemetry. */
 function inSpan<T>(name: string, kind: number, parent: unknown, run: (span: Span) => Promise<T>): Promise<T> {
   return tracer.startActiveSpan(name, { kind }, parent, async (span: Span) => {
     try {
@@ -45,16 +45,16 @@ function inSpan<T>(name: string, kind: number, parent: unknown, run: (span: Span
   });
 }
 
-/** Calls in a span, and tells the server which. */
+/** Calls in a span, and sends the span's id to the server. */
 function callTraced(client: Client, name: string, params = {}) {
   return inSpan(name, CLIENT, contextManager.active(), (span) => {
     const { traceId, spanId, traceFlags } = span.spanContext();
     const traceparent = `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, "0")}`;
-    return client.call(name, params, { meta: { traceparent } });
+    return client.reply(name, params, { meta: { traceparent } });
   });
 }
 
-/** Runs every handler in a span whose parent is the caller's, if it told one. */
+/** Runs every handler in a span; its parent is the caller's span, if one was sent. */
 const traced: Middleware = (request, next) => {
   const [, traceId, spanId, flags] = request.meta.traceparent?.match(/^00-(\w{32})-(\w{16})-(\w{2})$/) ?? [];
   const caller = { traceId, spanId, traceFlags: parseInt(flags, 16), isRemote: true };
@@ -67,7 +67,7 @@ const traced: Middleware = (request, next) => {
 const STOCK = command({
   handler(_params: { book: string }, { meta }) {
     console.log(`STOCK is called in trace ${meta.traceparent.split("-")[1]}`);
-    return { res: 2 };
+    return 2;
   },
 });
 await using warehouse = await serve({ port: 0, commands: { STOCK }, middleware: [traced] });
@@ -77,7 +77,7 @@ const ORDER = command({
   async handler({ book }: { book: string }, { meta }) {
     console.log(`ORDER is called in trace ${meta.traceparent.split("-")[1]}`);
     const { res: copies } = await callTraced(toWarehouse, "STOCK", { book });
-    return { res: copies > 0 };
+    return copies > 0;
   },
 });
 await using shop = await serve({ port: 0, commands: { ORDER }, middleware: [traced] });

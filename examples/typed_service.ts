@@ -1,11 +1,11 @@
 /**
- * A typed service: its commands, and a server when it is started. `typed_client.ts` is its other half.
+ * A typed service: its commands, and a server if this file is run. `typed_client.ts` is its client.
  *
- *     deno run --allow-net examples/typed_service.ts 1300
+ *     deno run --allow-net examples/typed_service.ts --port 1300
  *     deno run --allow-net examples/typed_client.ts 1300
  */
 
-import { command, RpcError, serve } from "../mod.ts";
+import { command, reply, RpcError, run } from "../mod.ts";
 
 const books = new Map([[1, { title: "On the Analytical Engine", copies: 2 }]]);
 
@@ -17,7 +17,7 @@ export const commands = {
     handler({ id }: { id: number }) {
       const book = books.get(id);
       if (!book) throw new RpcError("NO_SUCH_BOOK", `there is no book ${id}`, { data: { id } });
-      return { res: book };
+      return book;
     },
   }),
   LEND: command({
@@ -28,15 +28,9 @@ export const commands = {
       const book = books.get(id);
       if (!book || book.copies === 0) throw new RpcError("NOT_AVAILABLE", `book ${id} is not there`);
       book.copies--;
-      return { res: `lent to ${to}`, left: book.copies };
+      return reply(`lent to ${to}`, { left: book.copies });
     },
   }),
 };
 
-if (import.meta.main) {
-  const server = await serve({ port: Number(Deno.args[0] ?? 0), commands });
-  console.log(`listening on ${server.address}`);
-  Deno.addSignalListener("SIGINT", () => server.shutdown());
-  await server.finished;
-  Deno.exit(0);
-}
+if (import.meta.main) await run({ commands });

@@ -1,19 +1,19 @@
 /**
- * Counts the calls of one connection that got their final reply, many with one look at the clock.
+ * Counts the answered calls of one connection, reading the clock once for many of them.
  *
- * In: calls, as they are answered. Out: the counts of their commands. The successes of the batch that is being taken are
- * only numbered: a list of them would outlive them.
+ * In: calls, when they are answered. Out: the counts of their commands. Successful calls of the current batch are only
+ * counted, not listed: a list would outlive them. Refused: nothing.
  */
 
 import type { Clock } from "../transport/clock.ts";
 import type { Call } from "./call.ts";
 import type { RegisteredCommand } from "./registry.ts";
 
-/** Counts for one connection. */
+/** The counter of one connection. */
 export class AnswerCounter {
   readonly #clock: Clock;
   #answered: Call[] = [];
-  /** When the batch came that is being taken. */
+  /** When the current batch arrived. */
   #batchArrivedMs = NaN;
   #batchEntries: RegisteredCommand[] = [];
 
@@ -21,7 +21,7 @@ export class AnswerCounter {
     this.#clock = clock;
   }
 
-  /** A batch is taken: its calls are counted at its end. */
+  /** Begins a batch; its calls are counted at the end. */
   beginBatch(arrivedMs: number): void {
     this.#batchArrivedMs = arrivedMs;
   }
@@ -42,7 +42,7 @@ export class AnswerCounter {
     }
   }
 
-  /** Counts what has been answered until now. */
+  /** Counts the calls answered so far. */
   count(): void {
     if (this.#answered.length === 0 && this.#batchEntries.length === 0) return;
     const nowMs = this.#clock.now();

@@ -1,11 +1,11 @@
 /**
- * A call at the server: from its request to its one final reply, and on to the end of its handler. All that can happen to
- * a request happens here.
+ * One call at the server: from its request to its final reply and the end of its handler. All its state changes are in
+ * this file.
  *
  *     new > running > streaming > settled      (a handler that answers at once settles a new call)
  *
- * In: a request, and the command it means. Out: items, one final reply, and a signal for the handler. What costs something
- * is made only when it is asked for: most handlers answer at once and never look at their signal.
+ * In: a request and its command. Out: stream items, one final reply, a signal for the handler. Refused: requests beyond
+ * `maxInFlightTotal`. Costly parts are made on demand: most handlers answer at once and never use their signal.
  */
 
 import { type Fields, Reply, type Request } from "../codec/message.ts";
@@ -13,38 +13,38 @@ import { RpcError } from "../errors.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { CreditWindow } from "../session/credit.ts";
 import type { Expiring } from "../session/timer_wheel.ts";
-import { inspect } from "../transport/runtime.ts";
-import type { HandlerResult, ReplyFields } from "./command.ts";
+import { type ReplyFields, replyOf } from "./command.ts";
+import type { CallerConnection } from "./caller_connection.ts";
 import type { Invocation } from "./context.ts";
 import { isAbort, isForCaller } from "./failures.ts";
-import { isStream, type ItemReceiver, type ItemTurns, sendItems } from "./item_sender.ts";
+import { isStream, type ItemReceiver, sendItems } from "./item_sender.ts";
 import type { RegisteredCommand } from "./registry.ts";
 import type { ServerState } from "./server_state.ts";
 
-// Made once: to make an error takes 2 µs, and one read of a peer's can hold sixteen thousand requests to refuse.
+// Made once: creating an error takes 2 µs, and one read can contain 16,000 requests to refuse.
 const OVERLOADED = new RpcError("OVERLOADED");
 
-/** What a call needs to know of its connection and its server. */
+/** The connection and the server, as a call sees them. */
 export interface CallOwner {
   readonly server: ServerState;
   readonly connection: ConnectionView;
-  /** What holds back the items of streams. */
-  readonly itemTurns: ItemTurns;
+  /** The connection as the service sees it. */
+  readonly caller: CallerConnection;
   /** Whether no more credit can come. */
   readonly inputEnded: boolean;
-  /** Takes a reply; it is encoded when this returns. */
+  /** Sends a reply, and encodes it before returning. */
   push(reply: Reply<Call>): void;
-  /** The handler takes its time: from now on the call is known by its `seq`, its deadline and its place. */
+  /** The handler did not answer at once. The call now counts by its `seq`, its deadline and its place. */
   onRunning(call: Call): void;
   /** The call has got its final reply. */
   onAnswered(call: Call): void;
-  /** Nobody waits for the running call any more. */
+  /** A running call was settled. */
   onSettled(call: Call): void;
   /** The handler of a running call has ended, and its place is free. */
   onEnded(call: Call): void;
 }
 
-/** What a call needs only if it lasts: a thousand that are answered at once may lie in one batch. */
+/** State of a call that is not answered at once; the others save its memory. */
 interface Lasting {
   credit: CreditWindow | undefined;
   abortReason: RpcError | undefined;
@@ -53,15 +53,15 @@ interface Lasting {
   wake: (() => void) | undefined;
 }
 
-/** A request, and what becomes of it. */
+/** One call. */
 export class Call implements Expiring, ItemReceiver, Invocation {
   state: "new" | "running" | "streaming" | "settled" = "new";
-  /** When its time is up, or `Infinity`. */
+  /** When it times out, or `Infinity`. */
   deadlineMs = Infinity;
-  /** The code of its failure; `undefined` if it has succeeded. */
+  /** The error code; `undefined` if it succeeded. */
   code: string | undefined = undefined;
-  /** The handler's own end, if a middleware stands before it, which may answer earlier. */
-  handled: Promise<HandlerResult> | undefined = undefined;
+  /** The promise of the handler if there is middleware, which may answer earlier. */
+  handled: Promise<ReplyFields> | undefined = undefined;
   #lastingOrNone: Lasting | undefined = undefined;
 
   constructor(
@@ -95,17 +95,15 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     let answer: unknown;
     try {
       answer = server.middleware.answer(this);
-      // In here as well: a getter or a proxy may throw as soon as it is looked at. Fields first: they are what nearly every
-      // handler gives that answers at once, and neither a promise nor a stream has them.
-      if (isFields(answer)) return this.#answer(answer);
-      if (!(answer instanceof Promise || isStream(answer))) return this.#succeed(answer);
+      // In here as well: a proxy may throw as soon as it is looked at.
+      if (!isPending(answer)) return this.#answer(replyOf(answer));
     } catch (error) {
       return this.fail(this.#failureOf(error));
     }
     void this.#follow(answer);
   }
 
-  /** Stays with a handler that takes its time. Never rejects. */
+  /** Follows a handler that did not answer at once. Never rejects. */
   async #follow(pending: unknown): Promise<void> {
     this.state = "running";
     const { credit } = this.request;
@@ -113,48 +111,46 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     this.owner.onRunning(this);
     try {
       const answer = await pending;
-      this.#succeed(isStream(answer) ? await this.sendItems(answer) : answer);
+      this.#succeed(isStream(answer) ? await this.sendItems(answer) : replyOf(answer));
     } catch (error) {
       if (this.isSettled) this.onLateError(error);
       else this.fail(this.#failureOf(error));
     }
-    // Only now: a handler that goes on after a cancel, or after a middleware has answered, still takes up its place.
+    // A handler that continues after a cancel, or after middleware has answered, keeps its place until it ends.
     if (this.handled !== undefined) await this.handled.catch(ignore);
     this.owner.onEnded(this);
   }
 
-  /** Sends a stream. Resolves with the final reply; rejects with why there is none. */
+  /** Sends a stream. Resolves with the final reply; rejects with the reason if there is none. */
   sendItems(items: AsyncIterable<unknown>): Promise<ReplyFields> {
     if (this.state === "running") this.state = "streaming";
-    return sendItems(this, items, this.owner.itemTurns);
+    const { connection, server } = this.owner;
+    return sendItems(this, items, { output: connection.output, yieldBudget: server.yieldBudget });
   }
 
   sendItem(item: unknown): void {
     this.owner.push(new Reply<Call>(this.request.seq, { res: item }, true, this));
   }
 
-  #succeed(answer: unknown): void {
-    if (this.state === "settled") return void this.owner.server.counts.lateReplies++;
-    if (isFields(answer)) return this.#answer(answer);
-    const shown = inspect(answer, 0);
-    const error = new TypeError(`the handler returned ${shown}: return { res: value }, with null for nothing`);
-    this.fail(this.#failureOf(error));
+  #succeed(reply: ReplyFields): void {
+    if (this.state === "settled") this.owner.server.counts.lateReplies++;
+    else this.#answer(reply);
   }
 
   // ---- the end
 
-  /** Gives the final reply: the only place that does, and only once a call. */
+  /** Sends the final reply, once. Every answered call ends here. */
   #answer(outcome: Fields | RpcError): void {
     const wasKnown = this.state !== "new";
     this.state = "settled";
     if (outcome instanceof Error) this.code = outcome.code;
     this.owner.push(new Reply<Call>(this.request.seq, outcome, false, this));
     this.owner.onAnswered(this);
-    // One that is answered at once is known to nobody who would have to forget it.
+    // A call that is answered at once was never registered.
     if (wasKnown) this.owner.onSettled(this);
   }
 
-  /** Ends the call without its handler's answer; a handler that still runs is told. */
+  /** Ends the call without an answer of its handler, and aborts the handler. */
   fail(reason: RpcError): void {
     if (this.state === "settled") return;
     this.#answer(reason);
@@ -165,7 +161,7 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     this.fail(new RpcError("DEADLINE_EXCEEDED"));
   }
 
-  /** Ends the call, whose caller is gone. */
+  /** Ends the call after its caller has disconnected. */
   abandon(reason: RpcError): void {
     this.state = "settled";
     this.owner.onSettled(this);
@@ -173,7 +169,7 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     this.#abort(reason);
   }
 
-  /** An item or the final reply could not be written: this failure is sent in its place, and ends a stream. */
+  /** An item or the final reply could not be encoded: `failure` is sent instead, and ends a stream. */
   onUnwritable(failure: RpcError, isItem: boolean): void {
     this.code = failure.code;
     if (!isItem) return;
@@ -183,18 +179,18 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     this.#abort(failure);
   }
 
-  /** Told of what a handler threw after its caller had an answer. That it has stopped as told is no error. */
+  /** A handler threw after its caller had an answer. If it stopped because of the abort, that is no error. */
   onLateError(error: unknown): void {
     if (!isForCaller(error) && !isAbort(error, this.abortReason)) this.report(error);
   }
 
-  /** Reports an error that the caller does not hear of. */
+  /** Reports an error that is not sent to the caller. */
   report(error: unknown): void {
     const { server, connection } = this.owner;
     server.errors.report(error, { peer: connection.peer, command: this.command });
   }
 
-  /** What a handler threw, as its caller may see it. */
+  /** Converts what a handler threw to the error for its caller. */
   #failureOf(error: unknown): RpcError {
     if (isForCaller(error)) return error;
     this.report(error);
@@ -207,19 +203,19 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     return this.#lastingOrNone?.credit;
   }
 
-  /** The caller takes more items. */
+  /** The caller accepts more items. */
   grant(items: number): void {
     this.credit?.grant(items);
     this.wake();
   }
 
-  /** Waits until the caller takes more items, or the call has ended. */
+  /** Waits until the caller accepts more items or the call has ended. */
   async untilCredit(): Promise<void> {
     if (this.owner.inputEnded) return this.fail(new RpcError("CANCELLED", "no more credit can come"));
     await new Promise<void>((resolve) => this.#lasting.wake = resolve);
   }
 
-  /** Whoever waits for credit looks again. */
+  /** Lets the stream check its credit again. */
   wake(): void {
     this.#lastingOrNone?.wake?.();
   }
@@ -235,12 +231,12 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     return lasting.abortController.signal;
   }
 
-  /** Why nobody wants the answer any more. */
+  /** The reason why the call was aborted. */
   get abortReason(): RpcError | undefined {
     return this.#lastingOrNone?.abortReason;
   }
 
-  /** Calls back after the signal has been aborted: a stream ends by it. */
+  /** Sets a callback for after the abort, which ends a stream. */
   onAborted(listener: () => void): void {
     this.#lasting.onAborted = listener;
   }
@@ -271,17 +267,19 @@ function deadlineOf({ arrivedMs, entry, owner, request: { ttl } }: Call): number
   return timeoutMs === Infinity ? callersMs : Math.min(callersMs, clock.now() + timeoutMs);
 }
 
-function isFields(answer: unknown): answer is Fields {
-  return typeof answer === "object" && answer !== null && (answer as Fields).res !== undefined;
+/** Whether an answer takes its time: a promise, or a stream. */
+function isPending(answer: unknown): boolean {
+  return typeof answer === "object" && answer !== null &&
+    (typeof (answer as { then?: unknown }).then === "function" || isStream(answer));
 }
 
-/** What a listener throws, the runtime takes for an uncaught error, which would end the process. Here it is caught. */
+/** Aborts a signal, and catches errors of its listeners: as uncaught errors they would end the process. */
 function abortSafely(controller: AbortController, reason: unknown, onError: (error: unknown) => void): void {
   const caught = (event: ErrorEvent) => {
     event.preventDefault();
     onError(event.error);
   };
-  // Only for so long: listeners are called before `abort()` returns.
+  // Listeners run before `abort()` returns.
   addEventListener("error", caught);
   controller.abort(reason);
   removeEventListener("error", caught);

@@ -1,8 +1,8 @@
 /**
- * The calls of one connection: by `seq`, or one after another in the order in which they came.
+ * Manages the calls of one connection. Requests with `seq` run concurrently; those without run one at a time, in order.
  *
- * In: requests. Out: calls that begin when it is their turn, and their replies. Requests with `seq` run at once, beside all
- * others; those without run one at a time.
+ * In: requests. Out: calls that begin in turn, and their replies. Refused: unknown commands, and requests beyond the
+ * memory limits.
  */
 
 import { Reply, type Request } from "../codec/message.ts";
@@ -10,9 +10,9 @@ import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { AnswerCounter } from "./answer_counter.ts";
+import { CallerConnection } from "./caller_connection.ts";
 import { Call, type CallOwner } from "./call.ts";
 import { HeldRequests } from "./held_requests.ts";
-import type { ItemTurns } from "./item_sender.ts";
 import { OrderedQueue } from "./ordered_queue.ts";
 import type { ServerState } from "./server_state.ts";
 
@@ -20,56 +20,57 @@ import type { ServerState } from "./server_state.ts";
 const CMD_NOT_FOUND = new RpcError("CMD_NOT_FOUND");
 const OVERLOADED = new RpcError("OVERLOADED");
 
-/** Who is told of the ends of calls. */
+/** Receives the ends of calls. */
 export interface CallListener {
-  /** Told that a call has got its final reply, or that nobody wants it. */
+  /** A call got its final reply, or nobody waits for it any more. */
   onSettled(): void;
-  /** Told that a handler has ended, and its place is free. */
+  /** A handler has ended, and its place is free. */
   onEnded(): void;
 }
 
 /** The calls of one connection. */
 export class Calls implements CallOwner {
-  /** Calls with `seq` that have no final reply yet. */
+  /** Calls with `seq` and without a final reply. */
   readonly bySeq = new Map<number, Call>();
-  /** Requests without `seq`, and replies to such, that wait for their turn: no more than `maxInFlight`. */
+  /** Waiting requests without `seq`, and replies to such requests; at most `maxInFlight`. */
   readonly queue = new OrderedQueue();
-  /** What their requests take in memory. */
+  /** The memory of their requests. */
   readonly held: HeldRequests;
   readonly counter: AnswerCounter;
-  readonly itemTurns: ItemTurns;
   readonly server: ServerState;
   readonly connection: ConnectionView;
+  /** The connection as the service sees it. */
+  readonly caller: CallerConnection;
   readonly #listener: CallListener;
-  /** Where replies go; set when the stage starts. */
+  /** The output for replies; set when the stage starts. */
   output: Output<Reply<Call>> | undefined;
-  /** Handlers that run. */
+  /** Running handlers. */
   #running = 0;
-  /** Handlers that were begun and have not answered at once, ever. */
+  /** The total number of handlers that did not answer at once. */
   begun = 0;
-  /** No more messages can come: what waits for one waits in vain. */
+  /** No more messages can come, such as credit. */
   inputEnded = false;
 
   constructor(server: ServerState, connection: ConnectionView, listener: CallListener) {
     this.server = server;
     this.connection = connection;
+    this.caller = new CallerConnection(connection.peer, connection.certificate);
     this.#listener = listener;
     this.held = new HeldRequests(server);
     this.counter = new AnswerCounter(server.clock);
-    this.itemTurns = { output: connection.output, yieldBudget: server.yieldBudget };
   }
 
-  /** Whether all that has come is answered. A handler may still run, that goes on after its cancel or its deadline. */
+  /** Whether all requests are answered. A handler may still run after its cancel or its deadline. */
   get idle(): boolean {
     return this.bySeq.size === 0 && !this.queue.busy;
   }
 
-  /** Places that are taken: handlers that run, and requests that wait for their turn. */
+  /** Used places: running handlers and waiting requests. */
   get taken(): number {
     return this.#running + this.queue.length;
   }
 
-  /** Takes a request: it begins now, or when those before it are answered. */
+  /** Takes a request, which begins now or after the earlier ones. */
   take(request: Request, arrivedMs: number): void {
     const entry = this.server.registry.find(request.cmd);
     if (entry === undefined) {
@@ -85,26 +86,26 @@ export class Calls implements CallOwner {
     }
   }
 
-  /** Gives a reply to a request that was not begun: without `seq`, after those that came before it. */
+  /** Replies to a request that was not started; without `seq`, after the earlier ones. */
   answerInTurn(reply: Reply<Call>): void {
     if (reply.seq === undefined && this.queue.busy) this.queue.push(reply);
     else this.push(reply);
   }
 
-  /** Nothing comes any more: a stream that has no credit gets none. */
+  /** No more input: streams without credit end. */
   endInput(): void {
     this.inputEnded = true;
     for (const call of this.#open()) call.wake();
   }
 
-  /** The connection has ended: nobody wants an answer. */
+  /** Ends all calls after the connection has ended. */
   abandonAll(reason: RpcError): void {
     for (const waiting of this.queue.takeAll()) if (waiting instanceof Call) this.held.delete(waiting.request);
     this.counter.count();
     for (const call of this.#open()) call.abandon(reason);
   }
 
-  /** Ends all that wait and run, and tells their callers. */
+  /** Ends all waiting and running calls, and tells their callers. */
   cutAll(reason: RpcError): void {
     const { drain } = this.server;
     const calls = this.#open();
@@ -164,7 +165,7 @@ export class Calls implements CallOwner {
     this.#listener.onEnded();
   }
 
-  /** Begins what waits, until one takes its time. */
+  /** Begins waiting requests until one does not answer at once. */
   #runQueue(): void {
     for (let next; (next = this.queue.next()) !== undefined;) {
       if (next instanceof Call) {

@@ -6,20 +6,63 @@
  */
 
 import { isReservedParameter } from "../codec/message.ts";
-import { checkLimit } from "../limits.ts";
+import { checkLimit, checkOptions, OPTION_KINDS, type OptionKind } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
+import type { CallerConnection } from "./caller_connection.ts";
+import type { Mistake } from "./mistakes.ts";
+import type { ServerReport } from "./server_info.ts";
+import type { StandardSchema } from "./standard_schema.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 
 /** The first number that a command of the user's own may have (PROTOCOL.md, "Requests"). */
 const FIRST_OWN_NUMBER = 16;
 
-/** What a handler answers with: `res`, and whatever else belongs beside it. */
+/** A reply, whole: the result, and the fields beside it. */
 export interface ReplyFields {
-  /** The result: anything MessagePack can hold; `null` for nothing. */
+  /** The result: any value that MessagePack can represent. */
   res: unknown;
-  /** More fields, as DELAY's `slept`; not `seq`, `err`, `msg`, `data`, `more`, nor anything that begins with `$`. */
+  /** More fields, as DELAY's `slept`; not `seq`, `err`, `msg`, `data`, `more`, nor a name that begins with `$`. */
   // deno-lint-ignore no-explicit-any -- with `unknown`, no interface of a handler's author would do
   [field: string]: any;
+}
+
+/** Marks a whole reply, in every copy of the library: any other value is a result. */
+export const REPLY: unique symbol = Symbol.for("packline.reply");
+
+/** A result with fields beside it, as {@linkcode reply} makes it. */
+export interface ReplyWith<Result, Beside extends object> {
+  /** The result. */
+  readonly res: Result;
+  /** The fields beside it, which stand in the object as well. */
+  readonly [REPLY]: Beside;
+}
+
+/**
+ * A result with more fields beside it in the reply. Most handlers return their result alone.
+ *
+ * @param res The result.
+ * @param fields The fields: any names but those that the protocol reserves (PROTOCOL.md, "Replies").
+ * @returns What a handler returns. Callers get `res` from `client.call`, and all of it from `client.reply`.
+ *
+ * @example How long the work took, beside its result
+ * ```ts
+ * import { command, connect, reply, serve } from "../mod.ts";
+ *
+ * const SUM = command(({ list }: { list: number[] }) => reply(list.reduce((a, b) => a + b, 0), { count: list.length }));
+ * await using server = await serve({ port: 0, commands: { SUM } });
+ * await using client = await connect({ port: server.port, commands: { SUM } });
+ * console.assert(await client.call.SUM({ list: [1, 2] }) === 3);
+ * console.assert((await client.reply.SUM({ list: [1, 2] })).count === 2);
+ * ```
+ */
+export function reply<const Result, Beside extends object>(res: Result, fields: Beside): ReplyWith<Result, Beside> {
+  return { ...fields, res, [REPLY]: fields };
+}
+
+/** The reply that a handler's answer becomes. */
+export function replyOf(answer: unknown): ReplyFields {
+  const isWhole = typeof answer === "object" && answer !== null && REPLY in answer;
+  return isWhole ? answer as unknown as ReplyFields : { res: answer ?? null };
 }
 
 /** What a handler and a middleware know of the call, beside its parameters. */
@@ -34,6 +77,8 @@ export interface Context {
   readonly peer: string;
   /** What the peer's certificate says, where the server asks for one (mutual TLS) and has checked it. */
   readonly certificate: PeerCertificate | undefined;
+  /** The caller's connection, with a place for the service's own state. */
+  readonly connection: CallerConnection;
   /**
    * Aborted when nobody wants the answer any more: cancelled, out of time, disconnected, cut at shutdown. Its
    * reason is an `RpcError` that says which. Never aborted once the handler has succeeded.
@@ -47,169 +92,161 @@ export interface Context {
   readonly server: ServerReport;
 }
 
-/** What a server can tell about itself. */
-export interface ServerReport {
-  /** What INFO answers with. */
-  info(): ServerInfo;
-  /** What STATS answers with. */
-  statistics(): ServerStatistics;
-  /** What STATS answers with if it is asked for all: the sum over the workers, where the server is one of several. */
-  statisticsOfAll(): Promise<ServerStatistics>;
-}
+/** What `next()` gave, with the type of what was handed on. */
+export type Passed<Given> = ReplyFields & { readonly "~given"?: Given };
 
-/** One command, as INFO tells it. */
-export interface CommandInfo {
-  /** By which name it goes. */
-  name: string;
-  /** By which number it goes, if it has one. */
-  number: number | null;
-  /** One line for people. */
-  summary: string;
-  /** The names of its parameters. */
-  params: readonly string[];
-  /** Whether it answers with a stream. */
-  stream: boolean;
-}
-
-/** What INFO answers with. */
-export interface ServerInfo {
-  /** Always `packline`. */
-  name: string;
-  /** The version of this code. */
-  version: string;
-  /** The version of the wire. */
-  protocol: number;
-  /** Seconds since the server started. */
-  uptime: number;
-  /** The limits in force, by name: one that is without end is not there. */
-  limits: Record<string, number>;
-  /** All commands, in the order of their numbers. */
-  commands: CommandInfo[];
-  /** Which of several workers this is, from 1; not there if there is but one. */
-  worker?: number;
-}
-
-/** Counts of one command, as STATS tells them. */
-export interface CommandStatistics {
-  /** Calls that got their final reply. */
-  calls: number;
-  /** Failures among them, by code; of more than 64 codes, the rest as `OTHER`. */
-  errors: Record<string, number>;
-  /** Calls without a final reply yet. */
-  inFlight: number;
-  /** Milliseconds from arrival to reply, over all calls. */
-  totalMs: number;
-  /** The slowest call, in milliseconds. */
-  maxMs: number;
-  /**
-   * Calls by how long they took: up to 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1,000, 2,500, 5,000 and
-   * 10,000 milliseconds, each without those before it, and longer.
-   */
-  durations: number[];
-}
-
-/** What STATS answers with. */
-export interface ServerStatistics {
-  /** Seconds since the server started. */
-  uptime: number;
-  /** Connections now, in all, and refused. */
-  connections: { open: number; accepted: number; refused: number };
-  /** Requests whose handler runs. */
-  inFlight: number;
-  /** Bytes read and written. */
-  bytes: { received: number; sent: number };
-  /** What was wrong with frames and messages: by code, and streams that ended inside a frame. */
-  refused: { badFrame: number; invalidMessage: number; truncated: number; unknownCommand: number };
-  /** Replies that came too late for anyone to want them. */
-  lateReplies: number;
-  /** Counts by command name. */
-  commands: Record<string, CommandStatistics>;
-  /** Which of several workers has answered, from 1; not there if there is but one. */
-  worker?: number;
-  /** Where these are the counts of all: whose are in them, and whose are not, because they did not answer in time. */
-  workers?: { counted: number[]; silent: number[] };
-}
+/** Passes a call on. */
+export type Next = <Given extends object = object>(given?: Given) => Promise<Passed<Given>>;
 
 /**
- * The interface that validators agree on (Standard Schema, version 1): zod, valibot, arktype and others have it.
- * Only its shape is known here; packline depends on none of them.
+ * Stands before handlers: it may look at a call, refuse it by throwing an `RpcError`, answer it, or pass it on.
+ *
+ * @param call The call: command, parameters, meta, peer, signal.
+ * @param next Passes it on, to the next middleware or to the handler, once: called again, it answers the same. What it is
+ * given is in the handler's context. It resolves with the reply, or rejects with the handler's error. The items of a stream
+ * go to the caller meanwhile: it resolves after the last, and `res` is what the handler has returned.
+ * @returns The reply: what `next()` resolved with, or another. A handler that still runs keeps its place among the calls in
+ * flight; what it throws goes to the error hook.
  */
-export interface StandardSchema<Input = unknown, Output = Input> {
-  /** The only property of the interface. */
-  readonly "~standard": {
-    /** The version of the interface. */
-    readonly version: 1;
-    /** Which library this is. */
-    readonly vendor: string;
-    /** Checks a value, and may transform it. */
-    readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>;
-    /** Carries the types; never there at run time. */
-    readonly types?: { readonly input: Input; readonly output: Output } | undefined;
-  };
-}
+export type Middleware<Given extends object = object> = (
+  call: Context,
+  next: Next,
+) => Passed<Given> | Promise<Passed<Given>>;
 
-/** The type that a validator takes. */
-export type SchemaInput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["input"];
-
-/** The type that a validator gives. */
-export type SchemaOutput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["output"];
-
-/** What a validator answers. */
-export type SchemaResult<Output> =
-  | { readonly value: Output; readonly issues?: undefined }
-  | { readonly issues: readonly SchemaIssue[] };
-
-/** One thing a validator found wrong. */
-export interface SchemaIssue {
-  /** The validator's text. */
-  readonly message: string;
-  /** Where: keys, or objects that hold one. */
-  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
+/**
+ * Gives a middleware its type, where it is not written in the place that it is for.
+ *
+ * @param middleware The middleware.
+ * @returns The same.
+ */
+export function middleware<Given extends object>(middleware: Middleware<Given>): Middleware<Given> {
+  return middleware;
 }
 
 /** What a command may be given with its handler. */
 export interface CommandOptions {
   /** From 16 up; compact on the wire. Without one the command goes by its name. */
-  number?: number;
+  readonly number?: number;
   /** One line for people: INFO and `--list` show it. */
-  summary?: string;
-  /** The names of the parameters, for INFO, `--list` and completion. */
-  params?: readonly string[];
+  readonly summary?: string;
   /** How long the handler may run, in milliseconds; `Infinity` is without end. Default: the server's `handlerTimeoutMs`. */
-  timeoutMs?: number;
+  readonly timeoutMs?: number;
 }
 
+/** The codes with which a command may fail, each with the schema of its `data`, or `null` if it has none. */
+export type ErrorSchemas = Readonly<Record<string, StandardSchema | null>>;
+
 /** A command as `serve()` takes it; made by {@linkcode command}. */
-export interface Command<Params = unknown, Result = unknown> extends Readonly<CommandOptions> {
+export interface Command<Params = unknown, Result = unknown, Errors = unknown> extends CommandOptions {
   /** Checks the parameters before the handler sees them. */
   readonly schema?: StandardSchema;
+  /** Describes the result, or each item of a stream. */
+  readonly result?: StandardSchema;
+  /** The names of the parameters, for INFO, `--list` and completion. */
+  readonly params?: readonly string[];
+  /** The codes with which it may fail. */
+  readonly errors?: ErrorSchemas;
+  /** What stands before the handler, the outermost first. */
+  readonly middleware?: readonly Middleware[];
   /** Does the work. */
-  readonly handler: (params: never, context: Context) => Result | Promise<Result>;
+  readonly handler: (params: never, context: Context) => unknown;
   /** Carries the type of the parameters to callers; never there at run time. */
   readonly "~params"?: Params;
+  /** Carries the type of the result. */
+  readonly "~result"?: Result;
+  /** Carries the types of the errors. */
+  readonly "~errors"?: Errors;
 }
 
 /** Commands by name. */
-// deno-lint-ignore no-explicit-any -- the types of parameters and replies are each command's own
-export type Commands = Readonly<Record<string, Command<any, any>>>;
+// deno-lint-ignore no-explicit-any -- the types of parameters and results are each command's own
+export type Commands = Readonly<Record<string, Command<any, any, any>>>;
 
-/** What a handler may answer with: reply fields, or a stream of items. */
-export type HandlerResult = ReplyFields | AsyncGenerator<unknown, unknown, void>;
+/** A function that does the work of a command. */
+export type Handler<Params, Result, Given> = (params: Params, context: Context & Given) => Result;
 
-/** Makes a definition impossible where a parameter has a name that means something else on the wire. */
-export type Unreserved<Params> = Extract<keyof Params, "cmd" | "seq" | "ttl" | "meta" | "credit"> extends never
-  ? unknown
-  : { params: "a parameter has a reserved name" };
+/** A handler, and what else is known about its command. */
+export interface Definition<Input, Params, Result, Errors, Given> extends CommandOptions {
+  /** Checks the parameters; the handler gets what it makes of them. Any validator with the Standard Schema interface. */
+  readonly schema?: StandardSchema<Input, Params>;
+  /** Describes the result, or each item of a stream: the server checks it if its `checkResults` says so. */
+  readonly result?: StandardSchema;
+  /** The names of the parameters, for INFO, `--list` and completion, if there is no schema that knows them. */
+  readonly params?: readonly (keyof Params & string)[];
+  /** The codes with which the handler fails, each with the schema of its `data` or `null`: they are typed at the caller. */
+  readonly errors?: Errors & ErrorSchemas;
+  /** Does the work. Returns the result or a promise of it; an async generator, any async iterable or a `ReadableStream` is a stream. */
+  readonly handler: Handler<Params, Result, Given>;
+}
+
+/** What the compiler shows for parameters whose type was not written, as in `command(({ a }) => a + 1)`. */
+export interface TheParametersNeedAType {
+  /** Makes it different from all other types. */
+  readonly [UNTYPED]: true;
+}
+
+/** Marks {@linkcode TheParametersNeedAType}; never there at run time. */
+export declare const UNTYPED: unique symbol;
+
+/** What callers send: the schema's input if there is a schema; nothing if the handler takes no parameters. */
+export type Sent<Input, Params> = unknown extends Input ? Params extends TheParametersNeedAType ? object : Params
+  : Input;
+
+/** A promise's value. */
+export type Settled<Result> = Result extends AsyncIterable<unknown> ? Result : Awaited<Result>;
+
+/** Makes commands whose handlers get more in their context. */
+export interface CommandMaker<Given> {
+  /**
+   * Defines a command.
+   *
+   * @param definition The handler; or an object with the handler and what else is known about the command.
+   * @returns The command, for the `commands` of `serve()` and `connect()`.
+   * @throws {RangeError} If the number or the timeout is out of range.
+   * @throws {TypeError} If there is no handler, an option does not exist, or a parameter name is reserved (PROTOCOL.md,
+   * "Requests").
+   */
+  <Params = TheParametersNeedAType, Result = unknown, Input = unknown, const Errors = unknown>(
+    definition:
+      & (Handler<Params, Result, Given> | Definition<Input, Params, Result, Errors, Given>)
+      & Mistake<Sent<Input, Params>, Settled<Result>>,
+  ): Command<Sent<Input, Params>, Settled<Result>, Errors>;
+
+  /**
+   * Puts a middleware before the handlers of the commands that are made with the result.
+   *
+   * @param middleware Checks a call; what it gives to `next()` is in the handler's context.
+   * @returns A function like {@linkcode command}.
+   *
+   * @example Who calls, typed in the handler's context
+   * ```ts
+   * import { command, middleware, RpcError } from "../mod.ts";
+   *
+   * const authenticated = command.with(middleware((call, next) => {
+   *   if (call.meta.token !== "secret") throw new RpcError("UNAUTHENTICATED");
+   *   return next({ user: "Ada" });
+   * }));
+   * const GREET = authenticated((_params: object, { user }) => `Hello, ${user.toUpperCase()}!`);
+   * ```
+   */
+  with<More extends object>(middleware: Middleware<More>): CommandMaker<Given & More>;
+}
 
 /**
- * Defines a command whose parameters a schema checks. The handler gets what the schema made of them.
+ * Defines a command: a handler, and what is known about it.
  *
- * @param definition The handler, the schema, and what else is known about the command.
- * @returns The command, for the `commands` of `serve()` and `connect()`.
- * @throws {RangeError} If the number or the timeout is out of range.
- * @throws {TypeError} If a parameter name is reserved (PROTOCOL.md, "Requests").
+ * @example A command that adds, and a caller that gets a number
+ * ```ts
+ * import { command, connect, serve } from "../mod.ts";
  *
- * @example Any validator with the Standard Schema interface will do; here, one by hand
+ * const ADD = command(({ a, b }: { a: number; b: number }) => a + b);
+ * await using server = await serve({ port: 0, commands: { ADD } });
+ * await using client = await connect({ port: server.port, commands: { ADD } });
+ * const sum = await client.call.ADD({ a: 1, b: 2 });
+ * if (sum !== 3) throw new Error(`expected 3, got ${sum}`);
+ * ```
+ *
+ * @example A schema; any validator with the Standard Schema interface will do, here one by hand
  * ```ts
  * import { command, type StandardSchema } from "../mod.ts";
  *
@@ -223,45 +260,29 @@ export type Unreserved<Params> = Extract<keyof Params, "cmd" | "seq" | "ttl" | "
  *         : { issues: [{ message: "must be text", path: ["name"] }] },
  *   },
  * };
- * const GREET = command({ number: 16, schema: name, handler: ({ name }) => ({ res: `Hello, ${name}!` }) });
+ * const GREET = command({ number: 16, schema: name, handler: ({ name }) => `Hello, ${name}!` });
  * ```
  */
-export function command<Schema extends StandardSchema, Result extends HandlerResult>(
-  definition:
-    & CommandOptions
-    & {
-      schema: Schema;
-      handler: (params: SchemaOutput<Schema>, context: Context) => Result | Promise<Result>;
-    }
-    & Unreserved<SchemaInput<Schema>>,
-): Command<SchemaInput<Schema>, Result>;
-/**
- * Defines a command. Its parameters are typed by the handler, and come as the caller sent them.
- *
- * @param definition The handler, and what else is known about the command.
- * @returns The command, for the `commands` of `serve()` and `connect()`.
- * @throws {RangeError} If the number or the timeout is out of range.
- * @throws {TypeError} If a parameter name is reserved (PROTOCOL.md, "Requests").
- *
- * @example A command that adds, and a caller that gets a number
- * ```ts
- * import { command, connect, serve } from "../mod.ts";
- *
- * const ADD = command({ number: 16, handler: ({ a, b }: { a: number; b: number }) => ({ res: a + b }) });
- * await using server = await serve({ port: 0, commands: { ADD } });
- * await using client = await connect({ port: server.port, commands: { ADD } });
- * const { res } = await client.call("ADD", { a: 1, b: 2 });
- * if (res !== 3) throw new Error(`expected 3, got ${res}`);
- * ```
- */
-export function command<Params extends object, Result extends HandlerResult>(
-  definition:
-    & CommandOptions
-    & { handler: (params: Params, context: Context) => Result | Promise<Result> }
-    & Unreserved<Params>,
-): Command<Params, Result>;
-export function command(definition: Command): Command {
-  const { number, params = [], timeoutMs } = definition;
+export const command: CommandMaker<unknown> = makerWith([]);
+
+function makerWith(middleware: readonly Middleware[]): CommandMaker<never> {
+  const maker = (definition: unknown) => defined(definition, middleware);
+  const withMore = (more: Middleware) => makerWith([...middleware, more]);
+  return Object.assign(maker, { with: withMore }) as unknown as CommandMaker<never>;
+}
+
+const COMMAND_OPTIONS: Readonly<Record<string, OptionKind>> = {
+  ...{ number: OPTION_KINDS.any, timeoutMs: OPTION_KINDS.any, summary: OPTION_KINDS.string },
+  ...{ schema: OPTION_KINDS.any, result: OPTION_KINDS.any, params: OPTION_KINDS.any, errors: OPTION_KINDS.object },
+  ...{ handler: OPTION_KINDS.function, middleware: OPTION_KINDS.functions }, // the last by `with`
+};
+
+/** Checks a definition, and makes it a command: `command()` does, and a server for one that was not made with it. */
+export function defined(definition: unknown, middleware: readonly Middleware[] = []): Command {
+  const options = (typeof definition === "function" ? { handler: definition } : definition) as Partial<Command>;
+  checkOptions(options, COMMAND_OPTIONS);
+  const { number, params = [], timeoutMs, handler } = options;
+  if (handler === undefined) throw new TypeError("Cannot make a command without a handler");
   if (number !== undefined && !(Number.isSafeInteger(number) && number >= FIRST_OWN_NUMBER)) {
     throw new RangeError(
       `Cannot give a command the number ${number}: it must be an integer from ${FIRST_OWN_NUMBER} up`,
@@ -271,5 +292,5 @@ export function command(definition: Command): Command {
   for (const name of params) {
     if (isReservedParameter(name)) throw new TypeError(`Cannot name a parameter "${name}": the name is reserved`);
   }
-  return Object.freeze({ ...definition });
+  return Object.freeze(middleware.length === 0 ? options as Command : { ...options as Command, middleware });
 }

@@ -1,18 +1,20 @@
 /**
- * What a handler and a middleware see of a call: what is documented, and no way to change the call itself.
+ * Gives handlers and middleware a view of a call, without access to its internals.
  *
- * In: the call. Out: its {@linkcode Context}.
+ * In: the call. Out: its {@linkcode Context}. Refused: nothing.
  */
 
 import type { Request } from "../codec/message.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
-import type { Context, HandlerResult, ReplyFields, ServerReport } from "./command.ts";
+import type { CallerConnection } from "./caller_connection.ts";
+import type { Context, ReplyFields } from "./command.ts";
+import type { ServerReport } from "./server_info.ts";
 import type { RegisteredCommand } from "./registry.ts";
 
 const NO_META: Readonly<Record<string, string>> = Object.freeze({});
 
-/** What the middleware and the handler need to know of a call. */
+/** A call, as its context and the middleware see it. */
 export interface Invocation {
   readonly command: string;
   readonly entry: RegisteredCommand;
@@ -20,18 +22,18 @@ export interface Invocation {
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
   readonly owner: {
-    readonly connection: { readonly peer: string; readonly certificate: PeerCertificate | undefined };
+    readonly caller: CallerConnection;
     readonly server: { readonly clock: Clock; readonly report: ServerReport };
   };
-  /** The handler's own end, if a middleware stands before it, which may answer earlier. */
-  handled: Promise<HandlerResult> | undefined;
+  /** The promise of the handler if there is middleware, which may answer earlier. */
+  handled: Promise<ReplyFields> | undefined;
   /** Sends a stream. Resolves with the final reply. */
   sendItems(items: AsyncIterable<unknown>): Promise<ReplyFields>;
-  /** Told of what a handler threw after its caller had an answer. */
+  /** A handler threw after its caller had an answer. */
   onLateError(error: unknown): void;
 }
 
-/** One call's context. */
+/** The context of one call. */
 export class CallContext implements Context {
   readonly #call: Invocation;
 
@@ -52,11 +54,15 @@ export class CallContext implements Context {
   }
 
   get peer(): string {
-    return this.#call.owner.connection.peer;
+    return this.#call.owner.caller.peer;
   }
 
   get certificate(): PeerCertificate | undefined {
-    return this.#call.owner.connection.certificate;
+    return this.#call.owner.caller.certificate;
+  }
+
+  get connection(): CallerConnection {
+    return this.#call.owner.caller;
   }
 
   get clock(): Clock {
@@ -71,7 +77,7 @@ export class CallContext implements Context {
     return this.#call.signal;
   }
 
-  // A getter, so that a handler can take it out of the context: ({ sleep }, { remaining }) => ...
+  // A getter, so that a handler can destructure it: ({ sleep }, { remaining }) => ...
   get remaining(): () => number {
     const { deadlineMs, owner: { server: { clock } } } = this.#call;
     return () => deadlineMs === Infinity ? Infinity : Math.max(0, deadlineMs - clock.now());

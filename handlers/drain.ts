@@ -1,31 +1,31 @@
 /**
- * The end of a server in order: what runs is answered, what comes is refused, silence ends a connection.
+ * Tracks a graceful shutdown: running calls are answered, new requests refused, quiet connections closed.
  *
- * In: the steps of a shutdown, and the calls that it waits for. Out: their numbers; the end of a quiet connection.
+ * In: the steps of a shutdown, and the calls that it waits for. Out: their numbers; the end of quiet connections.
  */
 
 import type { Clock, Timer } from "../transport/clock.ts";
 
 /**
- * A draining connection is closed when it has been silent this long: whoever calls within this time is refused by name,
- * and can call elsewhere. A request that crosses the close on its way is lost, and the longer its caller had been silent, the
- * less likely it is to send one just then.
+ * A draining connection is closed after this silence. A caller that sends a request within this time gets a refusal and
+ * can call another server. A request that is sent just as the connection closes is lost; the longer the silence before,
+ * the less likely that is.
  */
 const QUIET_MS = 1_000;
 
-/** How far the shutdown of a server is, and what it has waited for. */
+/** The state of a shutdown. */
 export class Drain {
   /**
-   * `stopping`: the port is being given up, and calls that are finished from now on are counted. `refusing`: what comes
-   * is answered `SHUTTING_DOWN`. `cutting`: the grace is over.
+   * `stopping`: the port is being closed, and calls that finish are counted. `refusing`: new requests get
+   * `SHUTTING_DOWN`. `cutting`: the grace period is over.
    */
   phase: "none" | "stopping" | "refusing" | "cutting" = "none";
-  /** Calls that the shutdown waited for. */
+  /** Calls that finished during the shutdown. */
   finishedCalls = 0;
-  /** Calls that it did not wait for any longer. */
+  /** Calls that were ended by the shutdown. */
   cutCalls = 0;
 
-  /** Whether calls that are finished now were waited for. */
+  /** Whether the shutdown waits for calls. */
   get isWaiting(): boolean {
     return this.phase === "stopping" || this.phase === "refusing";
   }
@@ -36,7 +36,7 @@ export class Drain {
   }
 }
 
-/** Ends one draining connection when it has been quiet. */
+/** Closes one draining connection after a silence. */
 export class QuietTimer {
   readonly #clock: Clock;
   readonly #onQuiet: () => void;
@@ -47,7 +47,7 @@ export class QuietTimer {
     this.#onQuiet = onQuiet;
   }
 
-  /** Something has come or gone: the time begins anew. */
+  /** Restarts the time after traffic. */
   restart(): void {
     this.stop();
     this.#timer = this.#clock.setTimer(

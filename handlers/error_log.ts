@@ -1,9 +1,9 @@
 /**
- * The errors that no peer is told, as lines on stderr.
+ * Writes errors that are not sent to a peer to stderr, one line each.
  *
- * In: errors of any kind, and where they came from. Out: a line for each, or, where one kind comes often, one line a second
- * with the latest of them and how many more there were. Nothing that a peer has sent can start a line, move a cursor, or
- * make the server wait. Refused: nothing; an error that cannot be shown is a line that says so.
+ * In: errors of any kind, with their origin. Out: one line for each; if one kind is frequent, one line a second with
+ * the latest error and a count of the others. Data from a peer cannot start a line, move the cursor, or make the server
+ * wait. Refused: nothing; an error that cannot be shown gives a line that says so.
  */
 
 import { printable } from "../codec/printable.ts";
@@ -11,30 +11,30 @@ import type { Clock, Timer } from "../transport/clock.ts";
 import { standardError } from "../transport/standard_error.ts";
 import { inspect } from "../transport/runtime.ts";
 
-/** Where an error came from that the peer was not told about. */
+/** The origin of an error that was not sent to the peer. */
 export interface ErrorOrigin {
-  /** Who was connected, if the error belongs to a connection. */
+  /** The peer, if the error belongs to a connection. */
   peer?: string;
-  /** Which command ran, if one did. */
+  /** The command, if one was running. */
   command?: string;
 }
 
-/** How often one kind of error is a line. */
+/** The shortest time between two lines of one kind. */
 const LINE_EVERY_MS = 1_000;
 
-/** Kinds that are told apart at a time: a handler may give each error a name of its own. */
+/** The maximum of kinds at a time: a handler may give every error a different name. */
 const MAX_KINDS = 64;
 
-/** Stands for all kinds beyond those. */
+/** The kind of all further errors. */
 const OTHER_KINDS = "other";
 
-/** Longer lines are cut: a message may hold all that a peer has sent. */
+/** Longer lines are cut: a message may contain a peer's whole input. */
 const MAX_LINE_CHARS = 4_000;
 
-/** Errors of one kind, for as long as they come. */
+/** Recent errors of one kind. */
 interface Kind {
   timer: Timer;
-  /** The latest that has not been written, and how many there were. */
+  /** The latest error that was not written, and the number of unwritten errors. */
   latest?: { error: unknown; origin: ErrorOrigin };
   count: number;
 }
@@ -46,8 +46,8 @@ export class ErrorLog {
   readonly #kinds = new Map<string, Kind>();
 
   /**
-   * @param clock Whose time.
-   * @param write Takes a line. Must not throw, and must not wait.
+   * @param clock The clock for the intervals.
+   * @param write Writes a line. Must not throw, and must not wait.
    */
   constructor(clock: Clock, write: (line: string) => void = (line) => standardError.write(line)) {
     this.#clock = clock;
@@ -68,7 +68,7 @@ export class ErrorLog {
     }
   }
 
-  /** Writes what has been counted; no timer is left. */
+  /** Writes the counted errors and stops all timers. */
   close(): void {
     for (const kind of this.#kinds.values()) {
       this.#clock.clearTimer(kind.timer);
@@ -89,7 +89,7 @@ export class ErrorLog {
     );
   }
 
-  /** Says whether there was one. */
+  /** Returns whether there was one. */
   #writeLatest(kind: Kind): boolean {
     const { latest, count } = kind;
     if (latest === undefined) return false;
@@ -101,7 +101,7 @@ export class ErrorLog {
   }
 }
 
-/** What is counted together: the same command, and the same class of error. */
+/** Errors of one kind have the same command and the same class. */
 function kindOf(error: unknown, { command = "" }: ErrorOrigin): string {
   try {
     const { code, name } = error as { code?: unknown; name?: unknown };
@@ -114,12 +114,12 @@ function kindOf(error: unknown, { command = "" }: ErrorOrigin): string {
 function lineOf(error: unknown, { peer, command }: ErrorOrigin): string {
   const where = [command && `in ${command}`, peer && `for ${peer}`].filter(Boolean).join(" ");
   const text = textOf(error);
-  // Cut before it is looked through: it may be megabytes.
+  // Cut first: it may be megabytes long.
   const shown = text.length > MAX_LINE_CHARS ? `${text.slice(0, MAX_LINE_CHARS)}…` : text;
   return printable(`packline: error${where && ` ${where}`}: ${shown.replaceAll(/\s*\n\s*/g, " | ")}`);
 }
 
-/** What to show of an error, which may be anything: a look at it must not throw in turn. */
+/** The text of an error, which may be any value, even one that throws when it is read. */
 function textOf(error: unknown): string {
   try {
     return error instanceof Error ? String(error.stack ?? error) : `thrown: ${inspect(error)}`;

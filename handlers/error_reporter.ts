@@ -1,18 +1,19 @@
 /**
- * Where errors go that no peer is told: to the user's hook, or to the log.
+ * Passes errors that are not sent to a peer to the user's hook or to the log.
  *
- * In: errors, and where they came from. Out: each to the hook, which cannot break anything and is not waited for.
+ * In: errors with their origin. Out: a call of the hook, which is not awaited; if the hook fails, a line in the log.
+ * Refused: nothing.
  */
 
 import type { Clock } from "../transport/clock.ts";
 import { ErrorLog, type ErrorOrigin } from "./error_log.ts";
 
-/** The errors of one server. */
+/** The error reporter of one server. */
 export class ErrorReporter {
   readonly #log: ErrorLog;
   readonly #hook: (error: unknown, origin: ErrorOrigin) => void;
 
-  /** @param hook Takes each error; by default, the log does. */
+  /** @param hook Receives each error; the default is the log. */
   constructor(clock: Clock, hook?: (error: unknown, origin: ErrorOrigin) => void) {
     this.#log = new ErrorLog(clock);
     this.#hook = hook ?? ((error, origin) => this.#log.add(error, origin));
@@ -25,7 +26,7 @@ export class ErrorReporter {
       this.#log.add(hookError, { command: "onError" });
     };
     try {
-      // The type says that it returns nothing; an async function is one all the same.
+      // An async function is also of this type, so handle a promise.
       const done: unknown = this.#hook(error, origin);
       if (done !== undefined) Promise.resolve(done).catch(failed);
     } catch (hookError) {
@@ -33,7 +34,7 @@ export class ErrorReporter {
     }
   }
 
-  /** No timer is left. */
+  /** Stops all timers. */
   close(): void {
     this.#log.close();
   }

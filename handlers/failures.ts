@@ -1,8 +1,8 @@
 /**
- * What went wrong, as the caller is told, and what of it is an error of the server.
+ * Decides which errors a caller gets as they are, and which are internal errors of the server.
  *
- * In: whatever a handler has thrown, or the reason for which a reply could not be written. Out: the failure for the
- * caller. What the caller is told, or would have been told, is no error of the server's.
+ * In: anything that a handler threw, or the reason why a reply could not be encoded. Out: the failure for the caller.
+ * Refused: nothing.
  */
 
 import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
@@ -10,8 +10,8 @@ import { meaningOf, RpcError } from "../errors.ts";
 import { isReceived } from "../session/received.ts";
 
 /**
- * Whether a caller may be told an error as it is. How a call of the handler's own has ended says nothing about this server, nor
- * does it that another server has not started a request.
+ * Whether a caller may get an error as it is. If a handler's own call to another server failed or was not started, that
+ * says nothing about this server.
  */
 export function isForCaller(error: unknown): error is RpcError {
   return holds(() =>
@@ -19,7 +19,7 @@ export function isForCaller(error: unknown): error is RpcError {
   );
 }
 
-/** Whether an error says that an abort ended something; where that was a call of another server, the reason is its cause. */
+/** Whether an error results from an abort. If a call to another server was aborted, the reason is the error's cause. */
 export function isAbort(error: unknown, reason: RpcError | undefined): boolean {
   return reason !== undefined && holds(() => {
     const { name, cause } = error as Error;
@@ -27,13 +27,13 @@ export function isAbort(error: unknown, reason: RpcError | undefined): boolean {
   });
 }
 
-/** The failure in place of a result that could not be written. */
+/** The failure that replaces a result that could not be encoded. */
 export function unwritable(error: unknown): RpcError {
   if (error instanceof PayloadTooLargeError) return new RpcError("REPLY_TOO_LARGE", error.message);
   return new RpcError("REPLY_NOT_ENCODABLE", error instanceof EncodeError ? error.message : undefined);
 }
 
-/** Whether a failure is its code alone: that goes out in any case, however little the caller takes. */
+/** Whether a failure has only a code. Such a failure is sent whatever the caller's payload limit is. */
 export function isCodeAlone(failure: RpcError): boolean {
   return holds(() => {
     const { msg, data } = failure.toJSON();
@@ -41,19 +41,19 @@ export function isCodeAlone(failure: RpcError): boolean {
   });
 }
 
-/** A failure that could not be written, with less: without its data, then without its text. */
+/** Reduces a failure that could not be encoded: first removes its data, then its text. */
 export function reduced(failure: RpcError): RpcError {
   try {
     const { err, msg, data } = failure.toJSON();
     if (data !== undefined) return new RpcError(err, msg);
     if (msg !== undefined) return new RpcError(err);
   } catch {
-    // A look at it throws.
+    // Reading it throws.
   }
   return new RpcError("INTERNAL");
 }
 
-/** What is said of something that anybody may have thrown: a getter or a proxy can make a mere look at it throw. */
+/** Tests an unknown thrown value: a getter or proxy may throw when it is read. */
 function holds(said: () => boolean): boolean {
   try {
     return said();

@@ -1,14 +1,14 @@
 /**
- * What the requests of one connection take in memory that wait or whose handlers run, and those of the whole server.
+ * Counts the memory of requests that wait or whose handlers run, for one connection and for the whole server.
  *
- * In: requests, as they are held and let go. Out: whether there is memory for more.
+ * In: requests, when they are added and deleted. Out: whether there is memory for more. Refused: nothing.
  */
 
 import type { Request } from "../codec/message.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { ServerState } from "./server_state.ts";
 
-/** So long a connection that holds too many bytes is not read; if no call has ended by then, more are refused. */
+/** How long a connection over its limit is not read; if no call has ended by then, further requests are refused. */
 const PATIENCE_MS = 1_000;
 
 /** The requests of one connection. */
@@ -17,9 +17,9 @@ export class HeldRequests {
   readonly #maxBytes: number;
   readonly #maxTotalBytes: number;
   #bytes = 0;
-  /** Whether they take as much as they may: kept, since it is asked for each request and changes for few. */
+  /** Whether the limit is reached. Stored, because every request asks for it and few change it. */
   #isFull = false;
-  /** Nothing has ended for so long that waiting is over. */
+  /** No call ended within the patience. */
   #patienceOver = false;
 
   constructor(server: ServerState) {
@@ -28,7 +28,7 @@ export class HeldRequests {
     this.#maxTotalBytes = server.limits.maxTotalHeldBytes;
   }
 
-  /** Whether the connection holds too much, and it is worth waiting for a call to end. */
+  /** Whether the connection is over its limit and should wait for a call to end. */
   get mustWait(): boolean {
     return this.#isFull && !this.#patienceOver;
   }
@@ -46,12 +46,12 @@ export class HeldRequests {
     if (!this.#isFull) this.#patienceOver = false;
   }
 
-  /** Whether there is no memory for one more request. */
+  /** Whether there is no memory for another request. */
   get full(): boolean {
     return this.#isFull || this.#server.load.bytes >= this.#maxTotalBytes;
   }
 
-  /** Waits until a call ends, but not for ever: what the calls wait for may stand in messages that are not read meanwhile. */
+  /** Waits until a call ends, with a limit: the calls may need messages that are not read meanwhile. */
   async untilOneEnds(clock: Clock, onEnd: (resume: () => void) => void): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     onEnd(resolve);

@@ -1,10 +1,9 @@
 /**
- * A stream on its way to its caller: one item after the other, as long as the caller and the output take them, in turn with
- * all other work.
+ * Sends the items of a stream, as fast as the caller and the output accept them, in turn with other work.
  *
- * In: what a handler has given: an async generator, another iterable, a `ReadableStream`. Out: items, each handed on
- * before the next one is asked for, and a promise of the final reply. A stream whose call is aborted is ended at once: by
- * its own `return()`, without waiting for its next item.
+ * In: a handler's stream: an async generator, another iterable, a `ReadableStream`. Out: items, each sent before the
+ * next is requested; a promise of the final reply. If the call is aborted, the stream is ended at once by its
+ * `return()`, without waiting for its next item. Refused: nothing.
  */
 
 import { ITEMS } from "../codec/message.ts";
@@ -12,12 +11,12 @@ import type { OutputBuffer } from "../session/output_buffer.ts";
 import type { RpcError } from "../errors.ts";
 import type { CreditWindow } from "../session/credit.ts";
 import type { YieldBudget } from "../session/yield_budget.ts";
-import type { ReplyFields } from "./command.ts";
+import { reply, type ReplyFields, replyOf } from "./command.ts";
 
-/** How far a stream may run ahead of its reader: a handler that never pauses would else keep all others waiting. */
+/** How much unsent output a stream may produce. Otherwise a handler that never pauses would block all others. */
 const STREAM_AHEAD_BYTES = 64 * 1024;
 
-/** What holds back the items of all streams of a connection. */
+/** Shared limits on the streams of a connection. */
 export interface ItemTurns {
   readonly output: OutputBuffer;
   readonly yieldBudget: YieldBudget;
@@ -27,19 +26,19 @@ export interface ItemTurns {
 export interface ItemReceiver {
   /** Whether the call has ended. */
   readonly isSettled: boolean;
-  /** Why, if its handler did not end it. */
+  /** The reason, if it was not ended by its handler. */
   readonly abortReason: RpcError | undefined;
-  /** Items that the caller takes; `undefined` if only the output holds them back. */
+  /** The caller's credit; `undefined` if only the output limits the stream. */
   readonly credit: CreditWindow | undefined;
-  /** Resolves when the caller takes another item, or the call has ended. */
+  /** Resolves when the caller accepts another item or the call has ended. */
   untilCredit(): Promise<void>;
-  /** Takes an item; it is encoded when this returns. */
+  /** Sends an item, and encodes it before returning. */
   sendItem(item: unknown): void;
-  /** Calls back when the call is aborted. */
+  /** Sets a callback for an abort of the call. */
   onAborted(listener: () => void): void;
 }
 
-/** Whether a handler has answered with a stream. */
+/** Whether a handler has returned a stream. */
 export function isStream(answer: unknown): answer is AsyncIterable<unknown> {
   return typeof answer === "object" && answer !== null && Symbol.asyncIterator in answer;
 }
@@ -59,7 +58,7 @@ export function sendItems(
   if (items.return === undefined) return sendEach(call, items, turns, undefined);
   const { promise: left, reject } = Promise.withResolvers<never>();
   const leave = () => {
-    // Its `finally` runs. In an async function, because one that is written by hand may throw at once.
+    // Runs its `finally`. In an async function, because a hand-written `return()` may throw synchronously.
     (async () => await items.return?.())().then(() => reject(call.abortReason), reject);
   };
   call.onAborted(leave);
@@ -95,12 +94,12 @@ async function sendEach(
   throw call.abortReason;
 }
 
-/** Without an item, a result would look as the reply of a command that answers once: its caller, who grants credit, is told. */
+/** The last reply. Without items, a mark tells a caller that grants credit that this was a stream. */
 function lastReply(result: unknown, isEmpty: boolean): ReplyFields {
-  return isEmpty && result !== null ? { res: result, [ITEMS]: 0 } : { res: result };
+  return isEmpty && result !== null ? reply(result, { [ITEMS]: 0 }) : replyOf(result);
 }
 
-/** The iterator of a stream. A `ReadableStream`'s own cannot be ended while it waits for an item; its reader can. */
+/** The iterator of a stream; for a `ReadableStream` its reader, which can be cancelled while it waits for an item. */
 function iteratorOf(stream: AsyncIterable<unknown>): AsyncIterator<unknown, unknown, void> {
   if (!(stream instanceof ReadableStream)) return stream[Symbol.asyncIterator]();
   const reader = stream.getReader();

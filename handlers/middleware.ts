@@ -4,47 +4,47 @@
  * In: a call. Out: what answers it: the handler's answer, or a middleware's.
  */
 
-import type { Context, HandlerResult, ReplyFields } from "./command.ts";
+import { inspect } from "../transport/runtime.ts";
+import { type Context, type Middleware, type Next, reply, type ReplyFields, replyOf } from "./command.ts";
 import { CallContext, type Invocation } from "./context.ts";
 import { isStream } from "./item_sender.ts";
-import { validated } from "./validation.ts";
-
-/**
- * Something that stands before the handlers: it may look at a call, answer it itself by throwing an `RpcError` or
- * returning a reply, or pass it on.
- *
- * @param request The call: command, parameters, meta, peer, signal.
- * @param next Passes it on, to the next middleware or to the handler, once: called again, it answers the same. It
- * resolves with the final reply, or rejects with the handler's error. The items of a stream go to the caller meanwhile: so
- * a stream has ended by then, and `res` is what its handler has returned.
- * @returns The final reply: what `next()` resolved with, or another. A handler that still runs keeps its place among the
- * calls in flight; what it throws goes to the error hook.
- */
-export type Middleware = (request: Context, next: () => Promise<ReplyFields>) => HandlerResult | Promise<HandlerResult>;
+import { checkedResult, validated } from "./validation.ts";
 
 /** The middleware of one server. */
 export class MiddlewareChain {
   readonly #middleware: readonly Middleware[];
+  readonly #checksResults: boolean;
 
-  /** @param middleware The first is the outermost. */
-  constructor(middleware: readonly Middleware[]) {
+  /**
+   * @param middleware The first is the outermost.
+   * @param checksResults Whether to check results with the schemas of their commands.
+   */
+  constructor(middleware: readonly Middleware[], checksResults = false) {
     this.#middleware = middleware;
+    this.#checksResults = checksResults;
   }
 
-  /** Runs the middleware and the handler. */
+  /** Runs the middleware and the handler. Returns the handler's answer, or a promise of a reply. */
   answer(call: Invocation): unknown {
     const context = new CallContext(call);
-    return this.#middleware.length === 0 ? invoke(call, context) : this.#pass(call, context, 0);
+    const own = call.entry.command.middleware;
+    if (this.#middleware.length === 0 && (own === undefined || own.length === 0)) return this.#invoke(call, context);
+    return this.#pass(call, context, own === undefined ? this.#middleware : [...this.#middleware, ...own], 0);
   }
 
-  async #pass(call: Invocation, context: Context, index: number): Promise<HandlerResult> {
-    const middleware = this.#middleware[index];
+  async #pass(
+    call: Invocation,
+    context: Context,
+    chain: readonly Middleware[],
+    index: number,
+  ): Promise<ReplyFields> {
+    const middleware = chain[index];
     if (middleware === undefined) return await (call.handled = this.#handle(call, context));
     let answered = false;
-    let passed: Promise<HandlerResult> | undefined;
-    const next = () => {
+    let passed: Promise<ReplyFields> | undefined;
+    const next = (given?: object) => {
       if (passed === undefined) {
-        passed = this.#pass(call, context, index + 1);
+        passed = this.#pass(call, given === undefined ? context : withGiven(call, context, given), chain, index + 1);
         // The middleware may have not waited for it; an error that nobody catches would end the process.
         passed.catch((error) => {
           if (answered) call.onLateError(error);
@@ -53,24 +53,45 @@ export class MiddlewareChain {
       return passed;
     };
     try {
-      return await middleware(context, next as () => Promise<ReplyFields>);
+      return wholeReply(await middleware(context, next as Next));
     } finally {
       answered = true;
     }
   }
 
   /** Runs a handler to its end: of a stream, that is its final reply. */
-  async #handle(call: Invocation, context: Context): Promise<HandlerResult> {
-    const answer = await (invoke(call, context) as HandlerResult | Promise<HandlerResult>);
-    return isStream(answer) ? await call.sendItems(answer) : answer;
+  async #handle(call: Invocation, context: Context): Promise<ReplyFields> {
+    const answer = await this.#invoke(call, context);
+    return isStream(answer) ? await call.sendItems(answer) : replyOf(answer);
+  }
+
+  /** Checks the parameters, and runs the handler. */
+  #invoke({ entry, request: { params } }: Invocation, context: Context): unknown {
+    const { handler, schema, result } = entry.command;
+    if (schema === undefined && !this.#checksResults) return handler(params as never, context); // as most
+    const run = this.#checksResults && result !== undefined
+      ? (params: unknown) => checkedResult(result, handler(params as never, context))
+      : (params: unknown) => handler(params as never, context);
+    if (schema === undefined) return run(params);
+    const valid = validated(schema, params);
+    return valid instanceof Promise ? valid.then(run) : run(valid);
   }
 }
 
-/** Checks the parameters, and runs the handler. */
-function invoke({ entry, request: { params } }: Invocation, context: Context): unknown {
-  const { handler, schema } = entry.command;
-  if (schema === undefined) return handler(params as never, context);
-  const valid = validated(schema, params);
-  if (valid instanceof Promise) return valid.then((params) => handler(params as never, context));
-  return handler(valid as never, context);
+/** The context with what a middleware has handed on, which later ones and the handler see. */
+function withGiven(call: Invocation, context: Context, given: object): Context {
+  for (const name of Object.keys(given)) {
+    if (name in CallContext.prototype) {
+      throw new TypeError(`Cannot hand on "${name}": every context has that name already`);
+    }
+  }
+  return Object.assign(new CallContext(call), context, given);
+}
+
+/** A middleware may answer with a reply of its own. */
+function wholeReply(answer: ReplyFields): ReplyFields {
+  if (typeof answer === "object" && answer !== null && answer.res !== undefined) {
+    return { ...reply(answer.res, answer) };
+  }
+  throw new TypeError(`the middleware returned ${inspect(answer, 0)}: return what next() gives, or reply(value, {})`);
 }

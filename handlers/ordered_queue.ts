@@ -1,28 +1,28 @@
 /**
- * Requests without `seq`: one at a time, in the order in which they came, and answered in that order.
+ * Queues requests without `seq`, so that they run and are answered one at a time, in order.
  *
- * In: calls, and replies to requests that were refused. Out: each when those before it are answered.
+ * In: calls, and replies to refused requests. Out: each, after the ones before it are answered. Refused: nothing.
  */
 
 import type { Reply } from "../codec/message.ts";
 import { Fifo } from "../session/fifo.ts";
 import type { Call } from "./call.ts";
 
-/** What waits for its turn: a call, or a reply to a request that was refused. */
+/** A waiting call, or a waiting reply to a refused request. */
 export type Waiting = Call | Reply<Call>;
 
 /** The queue of one connection. */
 export class OrderedQueue {
-  /** The call that runs. */
+  /** The running call. */
   running: Call | undefined;
   readonly #waiting = new Fifo<Waiting>();
 
-  /** How many wait. */
+  /** The number of waiting entries. */
   get length(): number {
     return this.#waiting.length;
   }
 
-  /** Whether what comes now must wait. */
+  /** Whether a new request must wait. */
   get busy(): boolean {
     return this.running !== undefined || this.#waiting.length > 0;
   }
@@ -31,12 +31,12 @@ export class OrderedQueue {
     this.#waiting.push(waiting);
   }
 
-  /** Takes the next one whose turn it is. */
+  /** Removes the next entry if no call runs. */
   next(): Waiting | undefined {
     return this.running === undefined ? this.#waiting.shift() : undefined;
   }
 
-  /** Takes all that wait. */
+  /** Removes all entries. */
   takeAll(): Waiting[] {
     return this.#waiting.takeAll();
   }

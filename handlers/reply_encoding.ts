@@ -1,7 +1,7 @@
 /**
- * How the replies of one connection are written: how large they may be, and what is sent in place of one that cannot be.
+ * Decides how large the replies of one connection may be, and what replaces a reply that cannot be encoded.
  *
- * In: replies, and what the peer says it takes. Out: what the encode stage asks for.
+ * In: replies; the payload limit of the peer. Out: the answers to the encode stage. Refused: nothing.
  */
 
 import type { Encoding } from "../codec/encode.ts";
@@ -17,9 +17,9 @@ import { isCodeAlone, reduced, unwritable } from "./failures.ts";
 export class ReplyEncoding implements Encoding<Reply<Call>> {
   readonly writeMessage = writeReply;
   readonly #ownMaxBytes: number;
-  /** The largest payload that the peer takes: a short frame, until it has said otherwise. */
+  /** The peer's largest payload: that of a short frame until it sends another. */
   #peerMaxBytes = MAX_SHORT_PAYLOAD_BYTES;
-  /** The same, or this server's own limit if that is lower. */
+  /** The lower of the peer's and the server's limit. */
   #maxReplyBytes: number;
 
   /** @param ownMaxBytes The largest payload that the server sends. */
@@ -28,25 +28,25 @@ export class ReplyEncoding implements Encoding<Reply<Call>> {
     this.#maxReplyBytes = Math.min(this.#peerMaxBytes, ownMaxBytes);
   }
 
-  /** The peer has said how large a payload it takes. */
+  /** Sets the peer's largest payload. */
   setPeerMax(bytes: number): void {
     this.#peerMaxBytes = bytes;
     this.#maxReplyBytes = Math.min(bytes, this.#ownMaxBytes);
   }
 
   maxPayloadBytes({ outcome, call }: Reply<Call>): number {
-    if (call !== undefined && call.code === undefined) return this.#maxReplyBytes; // no failure, as most
+    if (call !== undefined && call.code === undefined) return this.#maxReplyBytes; // no failure: the usual case
     if (isCodeAlone(outcome as RpcError)) return Infinity;
-    // What this server says of its own accord may be over its own limit, not over the peer's.
+    // A refusal may exceed the server's own limit, but not the peer's.
     return call === undefined ? this.#peerMaxBytes : this.#maxReplyBytes;
   }
 
-  /** A reply could not be written: this is what its caller gets in its place. */
+  /** Returns the replacement for a reply that could not be encoded. */
   onUnwritable(reply: Reply<Call>, error: unknown): Reply<Call> | undefined {
     const { call, outcome, seq, more } = reply;
     if (call === undefined) return new Reply(seq, reduced(outcome as RpcError), false);
-    if (more && call.isSettled) return undefined; // its final reply is on its way already
-    // A caller that takes less than the server allows is told, and nobody else: that limit is its own.
+    if (more && call.isSettled) return undefined; // its final reply is already sent
+    // If the caller's own limit is the reason, only the caller is told.
     const isPeersLimit = error instanceof PayloadTooLargeError && error.limitBytes < this.#ownMaxBytes;
     if (!isPeersLimit) call.report(error);
     if (outcome instanceof Error) return new Reply(seq, reduced(outcome), false, call);

@@ -1,7 +1,7 @@
 /**
- * A connection of a server, from its accept to its end.
+ * Serves one connection of a server, from accept to close.
  *
- * In: a transport. Out: a promise of its end, which never rejects.
+ * In: a transport. Out: a promise of its end, which never rejects. Refused: nothing.
  */
 
 import { DecodeStage } from "../codec/decode.ts";
@@ -12,13 +12,14 @@ import { Connection } from "../session/connection.ts";
 import { ReadPace } from "../session/read_pace.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { Call } from "./call.ts";
+import type { CallerConnection } from "./caller_connection.ts";
 import { DispatchStage } from "./dispatch.ts";
 import type { OpenConnection, ServerState } from "./server_state.ts";
 
-/** How long after its last reply a connection waits for its peer to close, so that the reply is not lost to a reset. */
+/** How long a connection waits for its peer to close after the last reply, so that the reply is not lost to a reset. */
 const LINGER_MS = 2_000;
 
-/** A connection while it lasts. */
+/** One connection of a server. */
 export class ServerConnection implements OpenConnection {
   readonly #connection: Connection<ClientMessage, Reply<Call>>;
   readonly #dispatch: DispatchStage;
@@ -42,7 +43,12 @@ export class ServerConnection implements OpenConnection {
     this.#dispatch = dispatch;
   }
 
-  /** Serves until both directions have ended, or until it is closed. */
+  /** The connection as the service sees it. */
+  get caller(): CallerConnection {
+    return this.#dispatch.caller;
+  }
+
+  /** Serves until both directions have ended or the connection is closed. */
   run(): Promise<void> {
     return this.#connection.run();
   }

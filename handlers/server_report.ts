@@ -1,32 +1,32 @@
 /**
- * What a server tells about itself: INFO and STATS.
+ * Makes the results of INFO and STATS.
  *
- * In: a server's state, and the other workers if it is one of several. Out: its description and its counts.
+ * In: the server's state; the other workers, if there are any. Out: its description and its counts. Refused: nothing.
  */
 
 import config from "../deno.json" with { type: "json" };
 import type { Limits } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
-import type { ServerInfo, ServerReport, ServerStatistics } from "./command.ts";
+import type { ServerInfo, ServerReport, ServerStatistics } from "./server_info.ts";
 import type { Registry } from "./registry.ts";
 import { type ServerCounts, sumStatistics } from "./statistics.ts";
 
-/** The version of the wire that this code speaks. */
+/** The version of the protocol. */
 const PROTOCOL_VERSION = 1;
 
-/** What a server knows of the others that share its port: it is one of several workers. */
+/** How a server that is one of several workers on a port reaches the others. */
 export interface WorkerOptions {
-  /** Which one it is, from 1; INFO and STATS tell it. */
+  /** Its number, from 1; INFO and STATS show it. */
   number: number;
   /**
-   * Asks the others for their counts, for a STATS that wants those of all.
+   * Asks the other workers for their counts, for a STATS of all.
    *
-   * @returns The counts of those that answered in time, and the numbers of those that did not. Must not reject.
+   * @returns The counts received in time, and the numbers of the workers that did not answer. Must not reject.
    */
   askOthers(): Promise<{ statistics: ServerStatistics[]; silent: number[] }>;
 }
 
-/** What a report is about. */
+/** The parts of a server that a report reads. */
 export interface Reported {
   readonly limits: Limits;
   readonly clock: Clock;

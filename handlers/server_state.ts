@@ -1,7 +1,7 @@
 /**
- * What all connections of one server share: the commands, the limits, the middleware, the counts, the clock.
+ * Holds the state that all connections of one server share: the commands, limits, middleware, counts and clock.
  *
- * In: the options of `serve()`. Out: how a call is answered, and what the server can tell about itself.
+ * In: the options of `serve()`. Out: the shared state. Refused: invalid options.
  */
 
 import { type Limits, resolveLimits } from "../limits.ts";
@@ -10,41 +10,66 @@ import type { SharedTurns } from "../session/read_pace.ts";
 import type { Swept } from "../session/sweeper.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
 import { YieldBudget } from "../session/yield_budget.ts";
-import type { Commands, ServerReport } from "./command.ts";
+import type { CallerConnection } from "./caller_connection.ts";
+import type { Commands, Middleware } from "./command.ts";
+import type { ServerReport } from "./server_info.ts";
 import { Drain } from "./drain.ts";
 import type { ErrorOrigin } from "./error_log.ts";
 import { ErrorReporter } from "./error_reporter.ts";
-import { type Middleware, MiddlewareChain } from "./middleware.ts";
-import { Registry } from "./registry.ts";
+import { MiddlewareChain } from "./middleware.ts";
+import { type BuiltIns, Registry } from "./registry.ts";
 import { Report, type WorkerOptions } from "./server_report.ts";
 import { ServerCounts } from "./statistics.ts";
 
-/** What a server can be given beside an address. */
+/** Options of a server, without its address. */
 export interface ServerOptions extends Partial<Limits> {
   /** The user's own commands, by name. */
   commands?: Commands;
-  /** Stand before every handler, the first one outermost. */
-  middleware?: readonly Middleware[];
   /**
-   * Gets every error that the peer is not told: what a handler threw, a socket that failed. By default it is one
-   * line on stderr; of those that are alike, one a second and how many more there were.
+   * The built-in commands that the server has. A call of one that is not in the list fails with `CMD_NOT_FOUND`. A
+   * command of the same name in `commands` always takes its place.
+   *
+   * @default {["PING", "INFO", "STATS"]}
+   */
+  builtIns?: readonly (keyof BuiltIns)[];
+  /**
+   * Whether the service is ready for calls. While this returns false, PING fails with `NOT_READY`, so that a balancer or
+   * an orchestrator waits; other commands are served. By default a server is ready as long as it listens.
+   */
+  ready?: () => boolean | Promise<boolean>;
+  /** Middleware around every handler, the first outermost. */
+  middleware?: readonly Middleware[];
+  /** Called for each new connection, before its first call: `connection.state` is for what the service keeps with it. */
+  onConnect?: (connection: CallerConnection) => void;
+  /** Called when a connection has ended, after its handlers were told: for cleaning up what its calls have left. */
+  onClose?: (connection: CallerConnection) => void;
+  /**
+   * Whether results are checked with their command's `result` schema: one that does not fit is an error of the handler. It takes
+   * time for each call, and is made for tests.
+   *
+   * @default {false}
+   */
+  checkResults?: boolean;
+  /**
+   * Receives every error that is not sent to the peer: an error that a handler threw, a failed socket. By default each
+   * is one line on stderr; similar errors give one line a second with a count.
    */
   onError?: (error: unknown, origin: ErrorOrigin) => void;
-  /** The clock to go by; a test may hold it still. */
+  /** The clock; a test can use a fake one. */
   clock?: Clock;
-  /** Which of several workers this server is, if it is one. */
+  /** Set if this server is one of several workers. */
   worker?: WorkerOptions;
 }
 
-/** What a server can do with each of its connections. */
+/** An open connection, as the server sees it. */
 export interface OpenConnection extends Swept {
   /** Resolves when it has ended. */
   readonly ended: Promise<void>;
-  /** A shutdown has begun: what runs is answered, what comes is refused, and silence ends it. */
+  /** Begins a shutdown: running calls are answered, new requests refused, and silence closes the connection. */
   drain(): void;
-  /** The grace is over: whoever still waits is told so, and it ends. */
+  /** Ends the grace period: open calls fail, and the connection closes. */
   cut(): void;
-  /** Ends it now, whatever is under way. */
+  /** Closes it immediately. */
   close(): void;
 }
 
@@ -56,29 +81,29 @@ export class ServerState implements SharedTurns {
   readonly middleware: MiddlewareChain;
   readonly counts = new ServerCounts();
   readonly deadlines: TimerWheel;
-  /** What all connections ask whether others must be served before they go on. */
+  /** Tells a connection whether others must be served first. */
   readonly yieldBudget: YieldBudget;
-  /** Handlers that run, and the memory that requests take whose handlers run or that wait, in bytes. */
+  /** The number of running handlers; the memory of running and waiting requests, in bytes. */
   readonly load = { handlers: 0, bytes: 0 };
   readonly drain = new Drain();
-  /** The connections that are open. */
+  /** The open connections. */
   readonly connections = new Set<OpenConnection>();
   readonly errors: ErrorReporter;
-  /** What the server tells about itself. */
+  /** The data of INFO and STATS. */
   readonly report: ServerReport;
 
   constructor(options: ServerOptions) {
     this.limits = resolveLimits(options);
     this.clock = options.clock ?? systemClock;
-    this.registry = new Registry(options.commands ?? {});
-    this.middleware = new MiddlewareChain(options.middleware ?? []);
+    this.registry = new Registry(options.commands ?? {}, options);
+    this.middleware = new MiddlewareChain(options.middleware ?? [], options.checkResults);
     this.deadlines = new TimerWheel(this.clock);
     this.yieldBudget = new YieldBudget(this.clock);
     this.errors = new ErrorReporter(this.clock, options.onError);
     this.report = new Report(this, options.worker);
   }
 
-  /** No call is left: no timer is, either. */
+  /** Stops all timers, after the last call. */
   close(): void {
     this.deadlines.clear();
     this.yieldBudget.close();

@@ -1,38 +1,36 @@
 /**
- * Counting: what STATS tells, kept where it happens.
+ * Counts the events that STATS reports.
  *
- * In: each event, as it happens. Out: plain numbers. A call costs a few additions, and a look at the bounds that it
- * exceeds; nothing is allocated.
+ * In: events. Out: numbers. A call costs a few additions and comparisons; nothing is allocated. Refused: nothing.
  */
 
-import type { CommandStatistics, ServerStatistics } from "./command.ts";
+import type { CommandStatistics, ServerStatistics } from "./server_info.ts";
 
 /**
- * The histogram of durations that is kept for each command: upper bounds in milliseconds, ascending, in steps of 2.5, 2
- * and 2 from a tenth of a millisecond to ten seconds. A duration counts at the first bound that it does not exceed; one
- * that exceeds them all has a place of its own behind the last.
+ * The upper bounds of each command's duration histogram, in milliseconds, ascending from 0.1 ms to 10 s in steps of
+ * 2.5, 2 and 2. A duration counts in the first bucket that it does not exceed; a last bucket counts longer ones.
  */
 export const DURATION_BOUNDS_MS: readonly number[] = Object.freeze(
   [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000],
 );
 
-/** The same, for the loop that every call goes through: a frozen array is read up to ten times as slowly. */
+/** A copy for the hot loop: reading a frozen array is up to ten times as slow. */
 const BOUNDS_MS = Float64Array.from(DURATION_BOUNDS_MS);
 
-/** Codes that are counted apart for each command: a handler may take them from its callers, who could name any number. */
+/** The maximum of codes counted separately for each command: a handler may use its callers' text as a code. */
 const MAX_CODES = 64;
 
-/** Codes that are longer are not counted apart: they would make STATS too long to be sent. */
+/** Longer codes are not counted separately: they would make STATS too large to send. */
 const MAX_CODE_CHARS = 64;
 
-/** What all others are counted as. */
+/** The name for all other codes. */
 const OTHER_CODES = "OTHER";
 
-/** Counts of one command. */
+/** The counts of one command. */
 export class CommandCounts {
-  /** Calls without a final reply yet. */
+  /** Calls without a final reply. */
   inFlight = 0;
-  /** Of these, those that have got it, and are counted with others soon. */
+  /** Calls in `inFlight` that are answered and about to be counted. */
   uncounted = 0;
   #answered = 0;
   #totalMs = 0;
@@ -40,7 +38,7 @@ export class CommandCounts {
   readonly #durations = new Array<number>(DURATION_BOUNDS_MS.length + 1).fill(0);
   readonly #errors = new Map<string, number>();
 
-  /** A call got its final reply; or several did that have the same to tell. */
+  /** Counts a final reply, or several with the same duration and code. */
   answered(durationMs: number, code: string | undefined, calls = 1): void {
     this.inFlight -= calls;
     this.#answered += calls;
@@ -52,12 +50,12 @@ export class CommandCounts {
     if (code !== undefined) this.failed(code);
   }
 
-  /** A call that counted as answered could not be: its answer did not fit the wire. */
+  /** A call was counted as answered, but its reply could not be encoded. */
   failed(code: string): void {
     countCode(this.#errors, code, 1);
   }
 
-  /** The counts as STATS tells them. */
+  /** The counts as STATS reports them. */
   snapshot(): CommandStatistics {
     return {
       calls: this.#answered,
@@ -70,7 +68,7 @@ export class CommandCounts {
   }
 }
 
-/** Counts of one server, beside those of its commands. */
+/** The counts of one server, without those of its commands. */
 export class ServerCounts {
   connectionsAccepted = 0;
   connectionsRefused = 0;
@@ -83,7 +81,7 @@ export class ServerCounts {
   lateReplies = 0;
 }
 
-/** The counts of several servers as those of one: sums, but for the longest uptime and the slowest calls. */
+/** The sum of the counts of several servers; of uptimes and slowest calls, the maximum. */
 export function sumStatistics(first: ServerStatistics, ...others: ServerStatistics[]): ServerStatistics {
   const all = [first, ...others];
   const sum = (valueOf: (part: ServerStatistics) => number) => all.reduce((total, part) => total + valueOf(part), 0);
@@ -127,7 +125,7 @@ function sumOfCommand(parts: CommandStatistics[]): CommandStatistics {
   return { ...sum, errors: Object.fromEntries(codes) };
 }
 
-/** Counts failures with a code, apart from others where there is room for that. */
+/** Counts failures by code, while there is room for another code. */
 function countCode(codes: Map<string, number>, code: string, count: number): void {
   const isApart = codes.has(code) || codes.size < MAX_CODES && code.length <= MAX_CODE_CHARS;
   const place = isApart ? code : OTHER_CODES;

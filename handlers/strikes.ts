@@ -1,7 +1,7 @@
 /**
- * Bad messages of one connection: in any window no more than so many are forgiven.
+ * Counts the invalid messages of one connection, and allows a limited number in any time window.
  *
- * In: each, as it comes. Out: whether it is one too many.
+ * In: each invalid message. Out: whether it is one too many. Refused: nothing.
  */
 
 import type { Limits } from "../limits.ts";
@@ -9,14 +9,14 @@ import type { Limits } from "../limits.ts";
 /** The strikes of one connection. */
 export class Strikes {
   readonly #limits: Limits;
-  /** When the last ones were: as many as are allowed in one window. */
+  /** The times of the last strikes, as many as one window allows. */
   readonly #atMs: number[] = [];
 
   constructor(limits: Limits) {
     this.#limits = limits;
   }
 
-  /** One more. */
+  /** Adds a strike. */
   isOneTooMany(nowMs: number): boolean {
     const { maxStrikes, strikeWindowMs } = this.#limits;
     if (this.#atMs.push(nowMs) <= maxStrikes) return false;

@@ -1,9 +1,8 @@
 /**
- * One connection, the same for both ends: a transport, the pipeline of its stages, one state, one output buffer, and an
- * eye on the time.
+ * Runs one connection of a server or a client: its transport, its pipeline, its output buffer and its timeouts.
  *
- * In: a transport, and the stages of one end. Out: a promise of the end, which never rejects. What goes wrong on the way
- * belongs to this connection alone: it ends, and its dispatch stage is told why.
+ * In: a transport, and the stages of one end. Out: a promise of the end, which never rejects. An error ends only this
+ * connection; its dispatch stage gets the reason.
  */
 
 import type { DecodeStage } from "../codec/decode.ts";
@@ -19,18 +18,21 @@ import { compose, Pipeline } from "./pipeline.ts";
 import { ProgressWatch } from "./progress.ts";
 import type { ReadPace } from "./read_pace.ts";
 
-/** After its end, what the peer still sends is read and dropped, so that the last reply is not lost to a reset: so much. */
+/**
+ * After the end, up to this much input is read and dropped: a close with unread input would reset the connection and
+ * lose the last reply.
+ */
 const LINGER_BYTES = 64 * 1024;
 
 /** The middle stage: what this end does with messages. */
 export interface Dispatch<In, Out> extends Stage<Decoded<In>[], Out> {
   /** Whether nothing is in flight. */
   readonly idle: boolean;
-  /** Told of a frame that comes too slowly. */
+  /** A frame arrives too slowly. */
   onSlowFrame(reason: string): void;
-  /** Told that a stage has failed, which is a defect; the connection ends by it. */
+  /** A stage threw, which is a bug. The connection then ends. */
   onFailed(error: unknown): void;
-  /** Told that all output has been sent. */
+  /** All output has been sent. */
   onDrained?(): void;
   /** The connection has ended. May be called again. */
   cancel(reason: unknown): void;
@@ -43,37 +45,37 @@ export interface Stages<In, Out> {
   readonly encode: Stage<Out, Uint8Array>;
 }
 
-/** What one end is given. */
+/** Options of one end. */
 export interface ConnectionOptions {
   readonly clock: Clock;
-  /** What to call a peer whose transport has no name for it. */
+  /** The name of a peer whose transport gives no name. */
   readonly unnamedPeer: string;
   readonly limits: Pick<Limits, "frameTimeoutMs" | "idleTimeoutMs" | "writeTimeoutMs" | "maxQueuedBytes">;
-  /** How long after its end the connection waits for the peer to end it as well. */
+  /** How long an ended connection waits for the peer to close its side. */
   readonly lingerMs: number;
-  /** Counts for all connections. */
+  /** Shared counts of all connections. */
   readonly traffic: { bytesReceived: number; bytesSent: number };
-  /** How much to work on before it is another connection's turn; by default, on all that was read. */
+  /** Limits the work before other connections get their turn; without it, each read is processed at once. */
   readonly pace?: ReadPace;
 }
 
 /** What stages see of their connection. */
 export interface ConnectionView {
-  /** Whether messages are taken and put out. */
+  /** Whether messages are still accepted and sent. */
   readonly isOpen: boolean;
   readonly output: OutputBuffer;
-  /** Who is at the other end. */
+  /** The peer's name. */
   readonly peer: string;
-  /** What the peer's certificate says, if one was asked for and has been checked. */
+  /** The peer's verified certificate, if one was requested. */
   readonly certificate: PeerCertificate | undefined;
-  /** No more messages are taken: what is encoded is sent, then the connection closes. */
+  /** Accepts no more messages; sends the encoded output, then closes. */
   end(): void;
 }
 
-/** A connection while it lasts. */
+/** One connection. */
 export class Connection<In, Out> implements ConnectionView {
   readonly output: OutputBuffer;
-  /** Bytes that have come. */
+  /** Bytes received so far. */
   receivedBytes = 0;
   readonly #transport: Transport;
   readonly #options: ConnectionOptions;
@@ -82,15 +84,15 @@ export class Connection<In, Out> implements ConnectionView {
   readonly #probe: Probe;
   readonly #watch: ProgressWatch;
   readonly #ended = Promise.withResolvers<void>();
-  /** In `ending`, what is encoded is still sent, and what comes is dropped. */
+  /** `ending`: encoded output is still sent, input is dropped. */
   #state: "open" | "ending" | "closed" = "open";
-  /** Lasts while output waits: a read of the pipeline costs 1 KiB, which a silent connection need not hold. */
+  /** Set only while output waits: a pending read of the pipeline costs 1 KiB, which idle connections save. */
   #sending: Promise<void> | undefined;
   #received: Promise<void> | undefined;
 
   /**
-   * @param transport What carries the bytes; from now on, nobody else may use it.
-   * @param options What this end is given.
+   * @param transport Carries the bytes; owned by the connection from now on.
+   * @param options Options of this end.
    * @param stagesOf Makes the stages of this end.
    */
   constructor(
@@ -125,23 +127,23 @@ export class Connection<In, Out> implements ConnectionView {
     return this.#ended.promise;
   }
 
-  /** Resolves when nothing is read any more. */
+  /** Resolves when reading has stopped. */
   get received(): Promise<void> | undefined {
     return this.#received;
   }
 
-  /** Frames that were read to their end. */
+  /** Complete frames received. */
   get receivedFrames(): number {
     return this.#stages.decode.frames;
   }
 
-  /** Whether a read that waits keeps the program alive, as it does from the beginning. */
+  /** Sets whether a pending read keeps the program alive. It does by default. */
   keepAlive(keeps: boolean): void {
     if (keeps) this.#transport.ref?.();
     else this.#transport.unref?.();
   }
 
-  /** Works until both directions have ended, or until it is closed. */
+  /** Runs until both directions have ended or the connection is closed. */
   run(): Promise<void> {
     void this.#run();
     return this.ended;
@@ -172,7 +174,7 @@ export class Connection<In, Out> implements ConnectionView {
     if (this.isOpen) this.#state = "ending";
   }
 
-  /** Ends both directions now, whatever is under way. */
+  /** Closes both directions immediately. */
   close(reason: unknown = new Error("the connection was closed")): void {
     if (this.#state === "closed") return;
     this.#state = "closed";
@@ -180,11 +182,11 @@ export class Connection<In, Out> implements ConnectionView {
     this.#pipeline.abort(reason);
     this.output.close();
     closeTransport(this.#transport);
-    // A stream whose peer does not read cannot always be made to give up a write: the end does not wait for it.
+    // Do not wait: not every stream can abort a write to a peer that does not read.
     this.#ended.resolve();
   }
 
-  /** Looks for a frame, a silence or a write that takes too long. */
+  /** Checks the timeouts for frames, silence and writes. */
   sweep(nowMs: number, isBehind: boolean): void {
     const { decode, dispatch } = this.#stages;
     const progress = {
@@ -215,7 +217,7 @@ export class Connection<In, Out> implements ConnectionView {
         if (this.isOpen) await this.#take(buffer.subarray(0, readBytes));
         else if ((lingerBytes += readBytes) > LINGER_BYTES) return;
       } catch {
-        return; // a stage has failed, as the end of the pipeline tells
+        return; // `#run()` handles the error of the stage
       }
       buffer = bufferAfter(buffer, readBytes);
     }
@@ -237,7 +239,7 @@ export class Connection<In, Out> implements ConnectionView {
     }
   }
 
-  /** Hands bytes to the stages, in turn with all other connections. */
+  /** Passes bytes to the stages, and pauses if other connections are due. */
   async #take(bytes: Uint8Array): Promise<void> {
     const { pace } = this.#options;
     pace?.countRead();
@@ -245,13 +247,13 @@ export class Connection<In, Out> implements ConnectionView {
       const end = pace === undefined ? bytes.length : Math.min(bytes.length, start + pace.bytesAtOnce);
       await this.#pipeline.write(bytes.subarray(start, end));
       start = end;
-      this.#watch.isReading = true; // to wait for a turn takes milliseconds, and gives a slow peer no time
+      this.#watch.isReading = true; // a pause takes milliseconds and must not give a slow peer more time
       await pace?.rest(bytes.length);
       this.#watch.isReading = false;
     }
   }
 
-  /** Sends what the stages have put out, until nothing is left. Never rejects. */
+  /** Sends the output of the stages until none is left. Never rejects. */
   async #send(): Promise<void> {
     try {
       while (this.output.queuedBytes > 0) {
@@ -265,7 +267,7 @@ export class Connection<In, Out> implements ConnectionView {
         }
       }
     } catch (error) {
-      // The peer does not take its output: nothing else it has asked for is of use to it.
+      // The peer cannot receive replies, so its other requests are pointless too.
       this.close(error);
     }
     this.#sending = undefined;

@@ -1,23 +1,22 @@
 /**
- * How many items of a stream may still come: a window that the receiver opens and the sender uses up. Both ends of a
- * stream count it the same way.
+ * Counts how many stream items the receiver still accepts. Both ends of a stream use the same count.
  *
- * In: items, and grants. Out: whether an item may be sent or is allowed; when to grant more.
+ * In: items and grants. Out: whether an item may be sent or accepted; when to grant more. Refused: nothing.
  */
 export class CreditWindow {
-  /** Items that may still come. */
+  /** Items that may still be sent. */
   left: number;
   readonly #size: number;
-  /** Items that the reader has taken and that were not granted again. */
+  /** Items that the reader has consumed since the last grant. */
   #taken = 0;
 
-  /** @param items How many may come at first. */
+  /** @param items The initial credit. */
   constructor(items: number) {
     this.left = items;
     this.#size = items;
   }
 
-  /** Uses up one item; `false` if there is no credit for it. */
+  /** Uses one credit; `false` if none is left. */
   use(): boolean {
     if (this.left === 0) return false;
     this.left--;
@@ -30,9 +29,9 @@ export class CreditWindow {
   }
 
   /**
-   * The reader has taken an item.
+   * The reader has consumed an item.
    *
-   * @returns How many items to grant now. Half a window at a time, so that not every item costs a message; else 0.
+   * @returns How many items to grant now, or 0. Grants half a window at a time, so that not every item costs a message.
    */
   take(): number {
     if (++this.#taken < this.#size / 2) return 0;

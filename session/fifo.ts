@@ -1,18 +1,16 @@
 /**
- * A queue. An array's own `shift()` moves up all that is behind, which takes 20 µs where 100,000 wait.
+ * A first-in, first-out queue. `Array.shift()` moves all other items, which takes 20 µs with 100,000 items.
  *
- * In: items, at the end. Out: the same, from the front. Refused: nothing.
+ * In: items. Out: the same items, in order. Refused: nothing.
  */
 
-/** Places at the front that may be empty before the rest moves up. */
+/** How many slots at the front may be empty before the rest is moved. */
 const SLACK = 1024;
 
-/** First in, first out. */
 export class Fifo<Item> {
   #items: (Item | undefined)[] = [];
   #next = 0;
 
-  /** How many wait. */
   get length(): number {
     return this.#items.length - this.#next;
   }
@@ -21,11 +19,11 @@ export class Fifo<Item> {
     this.#items.push(item);
   }
 
-  /** Takes the first; `undefined` if there is none. */
+  /** Removes the first item; `undefined` if the queue is empty. */
   shift(): Item | undefined {
     if (this.#next === this.#items.length) return undefined;
     const item = this.#items[this.#next];
-    this.#items[this.#next++] = undefined; // what has been taken is not kept
+    this.#items[this.#next++] = undefined; // releases the item
     if (this.#next === this.#items.length || this.#next > SLACK && 2 * this.#next > this.#items.length) {
       this.#items.splice(0, this.#next);
       this.#next = 0;
@@ -33,7 +31,7 @@ export class Fifo<Item> {
     return item;
   }
 
-  /** Takes all that wait. */
+  /** Removes all items. */
   takeAll(): Item[] {
     const items = this.#items.slice(this.#next) as Item[];
     this.#items = [];

@@ -1,24 +1,23 @@
 /**
- * How much output of one connection waits for its peer. This is the only backpressure there is: whoever produces output
- * asks it for room.
+ * Counts the unsent output of one connection. This is the only backpressure: every producer of output asks it for room.
  *
- * In: bytes that were encoded, and bytes that were sent. Out: whether there is room, and a promise of room.
+ * In: counts of encoded and of sent bytes. Out: whether there is room; a promise of room. Refused: nothing.
  */
 export class OutputBuffer {
-  /** Bytes that have been encoded and not sent. */
+  /** Bytes encoded but not yet sent. */
   queuedBytes = 0;
-  /** Bytes sent since the beginning. It stands still if the peer does not read. */
+  /** Total bytes sent. It does not change while the peer does not read. */
   sentBytes = 0;
   readonly #limitBytes: number;
   #closed = false;
   #waiting: { readonly belowBytes: number; readonly wake: () => void }[] = [];
 
-  /** @param limitBytes From here on it is full. */
+  /** @param limitBytes The size at which it is full. */
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes;
   }
 
-  /** Whether nothing more should be encoded for now. */
+  /** Whether encoding should pause. */
   get full(): boolean {
     return this.queuedBytes >= this.#limitBytes && !this.#closed;
   }
@@ -36,9 +35,9 @@ export class OutputBuffer {
   }
 
   /**
-   * Resolves when fewer bytes than that are queued, or it is closed.
+   * Resolves when fewer than `belowBytes` are queued, or when closed.
    *
-   * @param belowBytes A mark below its limit; by default, and at most, the limit.
+   * @param belowBytes A threshold; default and maximum: the limit.
    */
   drained(belowBytes = this.#limitBytes): Promise<void> {
     return new Promise((wake) => {
@@ -47,7 +46,7 @@ export class OutputBuffer {
     });
   }
 
-  /** Nothing will be sent any more: all who wait are woken. */
+  /** Nothing more will be sent; wakes all waiters. */
   close(): void {
     this.#closed = true;
     this.#wakeUp();

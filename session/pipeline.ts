@@ -1,17 +1,17 @@
 /**
- * The pipeline of a connection: one `TransformStream` of three stages, decode, dispatch and encode.
+ * Joins the three stages of a connection, decode, dispatch and encode, in one `TransformStream`.
  *
- * One stream holds all three, because each hop between two streams costs some 8 µs a read and a call of the next stage
- * costs nothing. The stages work in a stream each as well; the tests compare the two.
+ * Each hop between two streams costs about 8 µs a read; a direct call of the next stage costs nothing. The stages also
+ * work in separate streams; the tests compare both.
  *
- * In: bytes. Out: chunks of bytes, and the end or the error of the stages.
+ * In: bytes. Out: chunks of bytes; the end or the error of the stages. Refused: nothing.
  */
 
 import type { Output, Stage } from "../codec/stage.ts";
 
-/** Hands what one stage puts out to the next, at once, and remembers whether the next asks for patience. */
+/** Passes the output of one stage directly to the next, and records its backpressure. */
 class Link<Chunk, Out> implements Output<Chunk> {
-  /** A promise while the next stage holds the stages before it back. */
+  /** A promise while the next stage applies backpressure. */
   pending: void | Promise<void> = undefined;
   readonly #next: Stage<Chunk, Out>;
   readonly #output: Output<Out>;
@@ -24,12 +24,12 @@ class Link<Chunk, Out> implements Output<Chunk> {
   enqueue(chunk: Chunk): void {
     const pending = this.#next.transform(chunk, this.#output);
     if (pending === undefined) return;
-    // Of two chunks in one go, either may hold back.
+    // If one input gives two chunks, wait for both.
     this.pending = this.pending ? Promise.all([this.pending, pending]).then(() => {}) : pending;
   }
 
   terminate(): void {
-    void this.#next.flush?.(this.#output); // what it holds goes first
+    void this.#next.flush?.(this.#output); // buffered output goes first
     this.#output.terminate();
   }
 }
@@ -37,11 +37,11 @@ class Link<Chunk, Out> implements Output<Chunk> {
 /**
  * Joins three stages.
  *
- * @param decode The first; puts out at most one chunk for each that comes in.
- * @param dispatch The second; may put out at any time, also outside of `transform`.
- * @param encode The third; never asks for patience, and may put out later in the same turn.
- * @param onChunk Told of each chunk that the last puts out.
- * @returns One transformer, for `new TransformStream()`.
+ * @param decode The first; emits at most one chunk for each input.
+ * @param dispatch The second; may emit at any time, even outside `transform`.
+ * @param encode The third; never applies backpressure, and may emit later in the same turn.
+ * @param onChunk Called for each chunk of the third stage.
+ * @returns A transformer for `new TransformStream()`.
  */
 export function compose<In, A, B>(
   decode: Stage<In, A>,
@@ -52,7 +52,7 @@ export function compose<In, A, B>(
   return new Composed(decode, dispatch, encode, onChunk);
 }
 
-/** Each write is awaited, and dispatch asks the output buffer for room: the queues of the stream need no bound. */
+/** No limit is needed: each write is awaited, and dispatch asks the output buffer for room. */
 const UNBOUNDED: QueuingStrategy = { highWaterMark: Infinity };
 
 /** The pipeline of one connection. */
@@ -62,7 +62,7 @@ export class Pipeline {
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
 
-  /** @param stages Three stages in one, as {@linkcode compose} joins them. */
+  /** @param stages Three stages, joined by {@linkcode compose}. */
   constructor(stages: Transformer<Uint8Array, Uint8Array>) {
     const { writable, readable } = new TransformStream(stages, UNBOUNDED, UNBOUNDED);
     this.#writer = writable.getWriter();
@@ -70,17 +70,17 @@ export class Pipeline {
     this.closed = this.#reader.closed;
   }
 
-  /** Hands bytes to the stages. Resolves when they take more; rejects once they have ended. */
+  /** Passes bytes to the stages. Resolves when they accept more; rejects after they have ended. */
   write(bytes: Uint8Array): Promise<void> {
     return this.#writer.write(bytes);
   }
 
-  /** No more bytes will come. Resolves when the stages have ended. */
+  /** Ends the input. Resolves when the stages have ended. */
   end(): Promise<void> {
-    return this.#writer.close().catch(ignore); // they may have ended before
+    return this.#writer.close().catch(ignore); // they may have ended already
   }
 
-  /** Ends the stages at once. */
+  /** Ends the stages immediately. */
   abort(reason: unknown): void {
     this.#writer.abort(reason).catch(ignore);
   }

@@ -1,21 +1,21 @@
 /**
- * Whether the peer of a connection is too slow: with a frame, with reading, or with anything at all.
+ * Detects a peer that is too slow to send a frame, to read, or to send anything at all.
  *
- * In: what has come and gone, now and then. Out: what takes too long, if anything does.
+ * In: the progress of a connection, at intervals. Out: which timeout was exceeded, if any. Refused: nothing.
  */
 
 import type { Limits } from "../limits.ts";
 
-/** A frame that comes at this rate is not slow, however long it takes. */
+/** A frame that arrives at this rate is never too slow. */
 const LEAST_BYTES_PER_SECOND = 4 * 1024;
 
-/** What a connection has done so far, and what it is doing. */
+/** The state of a connection. */
 export interface Progress {
   readonly receivedBytes: number;
   readonly sentBytes: number;
-  /** Frames that were read to their end. */
+  /** Complete frames received. */
   readonly frames: number;
-  /** Whether a frame has begun and not ended. */
+  /** Whether a frame is incomplete. */
   readonly midFrame: boolean;
   /** Whether output waits for the peer to read. */
   readonly sending: boolean;
@@ -23,30 +23,30 @@ export interface Progress {
   readonly busy: boolean;
 }
 
-/** What takes too long. */
+/** The timeout that was exceeded. */
 export type Late = { readonly kind: "frame"; readonly reason: string } | { readonly kind: "write" | "idle" };
 
 /** Watches one connection. */
 export class ProgressWatch {
-  /** Whether the peer may send: not while what it has sent waits for room. Only then can it be late. */
+  /** Whether the peer's input is being read. While it is not, the peer cannot be late. */
   isReading = false;
   readonly #limits: Pick<Limits, "frameTimeoutMs" | "idleTimeoutMs" | "writeTimeoutMs">;
   #before = { receivedBytes: 0, sentBytes: 0, frames: 0 };
   #silentSinceMs = Infinity;
   #unsentSinceMs = Infinity;
-  /** Since when, and from which byte on, the progress of a frame is watched. */
+  /** When, and at which byte, the measurement of the frame's rate began. */
   #midFrameSinceMs = Infinity;
   #midFrameFromBytes = 0;
 
-  /** @param limits How long each may take; `Infinity` is without end. */
+  /** @param limits The timeouts; `Infinity` disables one. */
   constructor(limits: Pick<Limits, "frameTimeoutMs" | "idleTimeoutMs" | "writeTimeoutMs">) {
     this.#limits = limits;
   }
 
   /**
-   * Looks at the progress since the last look.
+   * Compares the progress with the last check.
    *
-   * @param isBehind The last look was long ago: what has come since may not have been read, and nobody is late yet.
+   * @param isBehind The last check was long ago: input may be waiting unread, so no peer counts as late.
    */
   look(now: Progress, nowMs: number, isBehind: boolean): Late | undefined {
     const before = this.#before;
@@ -71,14 +71,14 @@ export class ProgressWatch {
     if (nowMs - this.#silentSinceMs >= idleTimeoutMs) return { kind: "idle" };
   }
 
-  /** Why a frame is too slow, if it is. One that is fast enough is watched anew. */
+  /** The reason if a frame is too slow. If it is fast enough, the measurement restarts. */
   #slowFrame(receivedBytes: number, nowMs: number): string | undefined {
     const frameMs = nowMs - this.#midFrameSinceMs;
     if (frameMs < this.#limits.frameTimeoutMs) return undefined;
     this.#midFrameSinceMs = Infinity;
     const frameBytes = receivedBytes - this.#midFrameFromBytes;
     if (1000 * frameBytes >= LEAST_BYTES_PER_SECOND * frameMs) return undefined;
-    return `a frame comes too slowly: ${frameBytes} bytes in ${(frameMs / 1000).toFixed(1)} s; at least ` +
-      `${LEAST_BYTES_PER_SECOND} bytes a second are expected`;
+    return `a frame arrives too slowly: ${frameBytes} bytes in ${(frameMs / 1000).toFixed(1)} s; the minimum is ` +
+      `${LEAST_BYTES_PER_SECOND} bytes per second`;
   }
 }

@@ -1,27 +1,26 @@
 /**
- * How much of what was read a connection works on before it looks whether others wait: as much as has not taken longer
- * than a turn lately.
+ * Decides how much input a connection processes before others get their turn: as much as recently fit in one turn.
  *
- * In: how much was read. Out: how much to take at once, and a promise if others come first.
+ * In: the size of each read. Out: how much to process at once; a promise if others come first. Refused: nothing.
  */
 
 import { LARGEST_READ_BYTES } from "../transport/transport.ts";
 import { READS_A_ROUND, type YieldBudget } from "./yield_budget.ts";
 
-/** A read that may hold work for long: after it, it may be another's turn. */
+/** A read of this size may take long to process. */
 const LONG_READ_BYTES = 4 * 1024;
 
-/** What the connections of a server share. */
+/** State that the connections of a server share. */
 export interface SharedTurns {
-  /** What all of them may still do in this turn. */
+  /** The work that all connections may still do in this turn. */
   readonly yieldBudget: YieldBudget;
-  /** All that are open. */
+  /** The open connections. */
   readonly connections: { readonly size: number };
 }
 
 /** The pace of one connection. */
 export class ReadPace {
-  /** How much to work on at once. */
+  /** How many bytes to process at once. */
   bytesAtOnce = LARGEST_READ_BYTES;
   readonly #shared: SharedTurns;
 
@@ -29,12 +28,12 @@ export class ReadPace {
     this.#shared = shared;
   }
 
-  /** Bytes have come. */
+  /** Counts a read. */
   countRead(): void {
     if (this.#isOneOfMany) this.#shared.yieldBudget.countRead();
   }
 
-  /** After some work on a read of so many bytes: a promise if others come first. */
+  /** After processing part of a read of `readBytes`: a promise if others come first. */
   rest(readBytes: number): Promise<void> | undefined {
     const { yieldBudget } = this.#shared;
     const mayLast = readBytes >= LONG_READ_BYTES || this.#isOneOfMany;
@@ -46,7 +45,7 @@ export class ReadPace {
     return yieldBudget.refilled();
   }
 
-  /** The runtime serves all of a few connections in one round; many have to count. */
+  /** The runtime reads a few connections all in one round; only with many must reads be counted. */
   get #isOneOfMany(): boolean {
     return this.#shared.connections.size > READS_A_ROUND;
   }

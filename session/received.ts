@@ -1,8 +1,9 @@
 /**
- * Which errors were received in a reply. A handler that calls another server may let them pass; an `OVERLOADED` from there
- * says nothing about the request that the handler serves.
+ * Marks errors that were received in a reply. If a handler calls another server and passes on its error, an
+ * `OVERLOADED` from there says nothing about the request being handled here.
  *
- * In: the fields of a reply. Out: its error, and of any error whether it was received. The mark holds across copies of the library, as the class does.
+ * In: the fields of a reply. Out: its error; whether an error was received. The mark works across copies of the
+ * library. Refused: an `err` that is not text.
  */
 
 import type { Fields } from "../codec/message.ts";
@@ -20,7 +21,7 @@ export function isReceived(error: RpcError): boolean {
   return RECEIVED in error;
 }
 
-/** What the server says went wrong, and whether the call may have been started, though it says otherwise. */
+/** The error of a reply. `started`: the call may have been started, even if the code says it was not. */
 export function receivedError({ err, msg, data }: Fields, started = false): RpcError {
   if (typeof err !== "string") return badReply("err is not text");
   const options = { data, retryable: started ? false : undefined };

@@ -1,21 +1,21 @@
 /**
- * Looks at connections now and then, as long as there are some: one timer for all.
+ * Checks all connections at intervals, with one timer for all.
  *
- * In: connections, as they come and go. Out: `sweep()` of each, twice a second.
+ * In: a set of connections. Out: a call of `sweep()` on each, twice a second. Refused: nothing.
  */
 
 import type { Clock, Timer } from "../transport/clock.ts";
 
-/** How often connections are looked at. */
+/** The interval between checks. */
 const SWEEP_MS = 500;
 
-/** What is looked at. */
+/** Something to check. */
 export interface Swept {
   /**
-   * Looks at the connection.
+   * Checks the connection.
    *
-   * @param isBehind The last look was longer ago than usual.
-   * @returns Whether it must be looked at again: while nothing is open at a client, no timer need run.
+   * @param isBehind The last check was longer ago than usual.
+   * @returns Whether to check again. A client without open calls needs no timer.
    */
   sweep(nowMs: number, isBehind: boolean): boolean;
 }
@@ -28,22 +28,21 @@ export class Sweeper {
   #lookedMs = 0;
 
   /**
-   * @param clock Whose time.
-   * @param connections The connections, which may change.
+   * @param clock The clock for the interval.
+   * @param connections The connections; the set may change.
    */
   constructor(clock: Clock, connections: ReadonlySet<Swept>) {
     this.#clock = clock;
     this.#connections = connections;
   }
 
-  /** There is a connection. */
+  /** Starts the checks, unless they are running. */
   start(): void {
     if (this.#timer !== undefined) return;
     this.#lookedMs = this.#clock.now();
     this.#schedule();
   }
 
-  /** There is none any more. */
   stop(): void {
     if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
     this.#timer = undefined;
@@ -53,7 +52,7 @@ export class Sweeper {
     this.#timer = this.#clock.setTimer(
       () => {
         const nowMs = this.#clock.now();
-        // After a computation or a stop of the process, what has come meanwhile has not been read yet.
+        // After a long computation or a suspended process, input may be waiting unread.
         const isBehind = nowMs - this.#lookedMs > 2 * SWEEP_MS;
         this.#lookedMs = nowMs;
         this.#timer = undefined;

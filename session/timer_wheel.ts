@@ -1,8 +1,8 @@
 /**
- * Many deadlines on one timer. A timer of the runtime costs 2 µs to set and clear, and nearly every call ends long
- * before its deadline; here both cost two operations on a map.
+ * Runs many deadlines on one timer. Setting and clearing a timer of the runtime costs 2 µs, and most calls end long
+ * before their deadline; here both cost two map operations.
  *
- * In: things that expire, each with its time. Out: `expire()` called, up to {@linkcode SLOT_MS} late, never early.
+ * In: objects with a deadline. Out: a call of `expire()`, at most {@linkcode SLOT_MS} late. Refused: nothing.
  */
 
 import type { Clock, Timer } from "../transport/clock.ts";
@@ -12,25 +12,25 @@ export const SLOT_MS = 5;
 
 /** Something with a deadline. */
 export interface Expiring {
-  /** When, on the clock; must not change while it is watched. */
+  /** In the clock's time; must not change while it is watched. */
   readonly deadlineMs: number;
-  /** Called once, unless it was deleted before. */
+  /** Called once, unless deleted before. */
   expire(): void;
 }
 
-/** A set of things that expire. */
+/** A set of deadlines. */
 export class TimerWheel {
   readonly #clock: Clock;
   readonly #slots = new Map<number, Set<Expiring>>();
   #timer: Timer | undefined;
   #timerSlot = Infinity;
 
-  /** @param clock Whose time. */
+  /** @param clock The clock of the deadlines. */
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  /** Starts to watch; an infinite deadline is never reached. */
+  /** Adds a deadline; an infinite one is ignored. */
   add(expiring: Expiring): void {
     if (expiring.deadlineMs === Infinity) return;
     const slot = slotOf(expiring);
@@ -43,17 +43,17 @@ export class TimerWheel {
     }
   }
 
-  /** Ends the watch; what is not watched is ignored. */
+  /** Removes a deadline; an unknown one is ignored. */
   delete(expiring: Expiring): void {
     if (expiring.deadlineMs === Infinity) return;
     const slot = slotOf(expiring);
     const others = this.#slots.get(slot);
     if (!others?.delete(expiring)) return;
     if (others.size === 0) this.#slots.delete(slot);
-    // The timer stays: the next deadline will want one, and one call back in vain is cheaper than a new timer a call.
+    // Keep the timer: one needless wake-up is cheaper than a new timer for each call.
   }
 
-  /** Forgets all deadlines, and leaves no timer behind. */
+  /** Removes all deadlines and stops the timer. */
   clear(): void {
     this.#slots.clear();
     if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
@@ -64,7 +64,7 @@ export class TimerWheel {
   #arm(slot: number): void {
     if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
     this.#timerSlot = slot;
-    // Not keepAlive: what waits for a deadline also waits for a socket, which keeps the process.
+    // Not keepAlive: a call with a deadline also waits for a socket, which keeps the process alive.
     this.#timer = this.#clock.setTimer(() => this.#sweep(), slot * SLOT_MS - this.#clock.now(), false);
   }
 
@@ -78,7 +78,7 @@ export class TimerWheel {
         next = Math.min(next, slot);
         continue;
       }
-      // In its place until all have expired: one of them may delete another.
+      // Delete the slot last: an expired call may delete another of the same slot.
       for (const each of expiring) each.expire();
       this.#slots.delete(slot);
     }

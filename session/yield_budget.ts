@@ -1,47 +1,47 @@
 /**
- * Turns of the event loop: how long a few busy connections may keep it to themselves before all others are served.
+ * Limits how long busy connections may keep the event loop before all others are served.
  *
- * The runtime has two habits that let the busy ones starve the others. While there is work, it looks at the sockets only once
- * in 61 rounds of its event loop, however long a round takes; a timer that is overdue does not change that. And of the reads
- * that are ready it completes 128 a round, the newest first, so that connections that call again at once pass those that wait.
+ * Two habits of the runtime let busy connections starve others. While there is work, it polls the sockets only once in
+ * 61 rounds of its event loop, however long a round takes, even if a timer is overdue. And it completes at most 128
+ * ready reads a round, newest first, so connections that call again at once overtake those that wait.
  *
- * So a turn is over after some milliseconds of work, or when a round completes as many reads as it can. From then on, what
- * has been served waits, and what has not been served is served; until the runtime has looked at all sockets and has no more
- * than a few reads ready. Then all that waits goes on, and the next turn begins.
+ * So a turn ends after a few milliseconds of work, or when a round completes as many reads as it can. Then connections
+ * that were served wait and the others are served, until the runtime has polled all sockets and only a few reads are
+ * ready. Then the next turn begins.
  *
- * In: word of each read, and the question whether the turn is over. Out: a promise of the next turn. A connection that does a
- * little at a time, as one of a few, need not ask, and pays nothing. If the clock stands still, work has no end.
+ * In: each read; the question whether the turn is over. Out: a promise of the next turn. Refused: nothing. With few
+ * connections and little work this costs nothing. If the clock stands still, no turn ends by time.
  */
 
 import type { Clock, Timer } from "../transport/clock.ts";
 
-/** How long work may last in one turn. */
+/** The longest work in one turn. */
 export const TURN_MS = 3;
 
-/** As many connections are read in one round: the runtime lets none of them wait. */
+/** The runtime reads up to this many connections in one round, so none of them waits. */
 export const READS_A_ROUND = 128;
 
-/** With so many reads, a round is full: the runtime counts writes, too. */
+/** From this many reads on, a round counts as full: the runtime's limit includes writes. */
 const FULL_READS = READS_A_ROUND / 2;
 
-/** With so many, there may be more to come. Connections that call now and then bring fewer: the work does not wait for them. */
+/** From this many reads in a round on, more may follow. Connections that call only now and then cause fewer. */
 const MORE_READS = 8;
 
-/** After so many rounds of the event loop, the runtime has looked at the sockets: it does so every 61. */
+/** After this many rounds the runtime has polled the sockets: it does so every 61. */
 const LOOK_ROUNDS = 64;
 
-/** It shows no more than a part of many thousand ready sockets at a look: there are none left after some looks without reads. */
+/** One poll returns only a part of many thousand ready sockets. After several polls without reads, none are left. */
 const LOOK_ROUNDS_OF_MANY = 3 * LOOK_ROUNDS;
 
-/** What one server's connections may still do in this turn. */
+/** The work that one server's connections may still do in this turn. */
 export class YieldBudget {
   readonly #clock: Clock;
   #startedMs = 0;
-  /** Ends a turn that nobody has found to be over. */
+  /** Ends a turn if no connection asks in time. */
   #timer: Timer | undefined;
   #isExhausted = false;
   #next = Promise.withResolvers<void>();
-  /** Reads in this round, and whether its end is awaited. */
+  /** Reads in this round; whether a callback for its end is set. */
   #reads = 0;
   #inRound = false;
   #roundsLeft = 0;
@@ -51,7 +51,7 @@ export class YieldBudget {
     this.#clock = clock;
   }
 
-  /** Whether others must be served before the work goes on. The first to ask begins a turn. */
+  /** Whether others must be served first. The first question begins a turn. */
   get isExhausted(): boolean {
     if (this.#isExhausted || this.#closed) return this.#isExhausted;
     if (this.#timer === undefined) this.#begin();
@@ -59,18 +59,18 @@ export class YieldBudget {
     return this.#isExhausted;
   }
 
-  /** Resolves when all that was ready has been served, and the work may go on. */
+  /** Resolves when the other ready connections have been served. */
   async refilled(): Promise<void> {
     while (this.isExhausted) await this.#next.promise;
   }
 
-  /** One of many connections has been read. */
+  /** Counts a read, if there are many connections. */
   countRead(): void {
     if (++this.#reads === FULL_READS && !this.#isExhausted && !this.#closed) this.#endWork(LOOK_ROUNDS_OF_MANY);
     this.#awaitRound();
   }
 
-  /** Nobody waits any longer. */
+  /** Ends all waits. */
   close(): void {
     this.#closed = true;
     this.#stopTimer();
@@ -82,7 +82,7 @@ export class YieldBudget {
     this.#timer = this.#clock.setTimer(
       () => {
         this.#timer = undefined;
-        // The timer was overdue: nobody else may have been served.
+        // If the timer is late, others may not have been served.
         if (this.#clock.now() - this.#startedMs >= TURN_MS) this.#endWork();
       },
       0,
@@ -97,7 +97,7 @@ export class YieldBudget {
     this.#awaitRound();
   }
 
-  /** Of the runtime, not of the server's clock: it is not time that passes here. */
+  /** Uses the runtime, not the server's clock: it counts rounds, not time. */
   #awaitRound(): void {
     if (this.#inRound) return;
     this.#inRound = true;

@@ -36,7 +36,7 @@ for (const [name, expected] of Object.entries(OUTPUT)) {
 }
 
 Deno.test("examples/typed_service.ts and typed_client.ts speak to each other", async () => {
-  const service = example("typed_service.ts").spawn();
+  const service = example("typed_service.ts", ["--port", "0"]).spawn();
   const reader = service.stdout.pipeThrough(new TextDecoderStream()).getReader();
   const { value: line = "" } = await reader.read();
   const port = line.match(/:(\d+)\n$/)?.[1] ?? "";

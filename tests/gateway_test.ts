@@ -10,7 +10,7 @@ async function setUp() {
   const stopped = Promise.withResolvers<void>();
   const behindCommands = {
     FAIL: command({
-      handler({ code }: { code: string }): { res: null } {
+      handler({ code }: { code: string }): null {
         throw new RpcError(code, "from behind");
       },
     }),
@@ -18,18 +18,18 @@ async function setUp() {
   const behind = await serve({ port: 0, commands: behindCommands });
   const inner = await connect({ port: behind.port, commands: behindCommands });
   const commands = {
-    PASS: command({ handler: ({ code }: { code: string }) => inner.call("FAIL", { code }) }),
+    PASS: command({ handler: ({ code }: { code: string }) => inner.reply("FAIL", { code }) }),
     SLEEP: command({
       async handler(_params: Record<never, never>, { signal }) {
         try {
-          return await inner.call("DELAY", { sleep: 60 }, { signal });
+          return await inner.reply("DELAY", { sleep: 60 }, { signal });
         } finally {
           stopped.resolve();
         }
       },
     }),
     OWN: command({
-      handler({ code }: { code: string }): { res: null } {
+      handler({ code }: { code: string }): null {
         throw new RpcError(code);
       },
     }),
@@ -51,7 +51,7 @@ async function setUp() {
 
 Deno.test("a handler that lets OVERLOADED pass from another server does not say that it was not started itself", async () => {
   await using gateway = await setUp();
-  const error = await assertRejects(() => gateway.client.call("PASS", { code: "OVERLOADED" }), RpcError);
+  const error = await assertRejects(() => gateway.client.reply("PASS", { code: "OVERLOADED" }), RpcError);
   assertEquals([error.code, error.retryable], ["INTERNAL", false]);
   assertEquals(gateway.reported.map((each) => (each as RpcError).message), ["OVERLOADED: from behind"]);
 });
@@ -59,7 +59,7 @@ Deno.test("a handler that lets OVERLOADED pass from another server does not say 
 Deno.test("a handler lets every other code pass as it is", async () => {
   await using gateway = await setUp();
   for (const code of ["OUT_OF_STOCK", "INVALID_PARAMS", "INTERNAL"]) {
-    const error = await assertRejects(() => gateway.client.call("PASS", { code }), RpcError);
+    const error = await assertRejects(() => gateway.client.reply("PASS", { code }), RpcError);
     assertEquals([error.code, error.message], [code, `${code}: from behind`]);
   }
   assertEquals(gateway.reported, []);
@@ -67,7 +67,7 @@ Deno.test("a handler lets every other code pass as it is", async () => {
 
 Deno.test("a handler may refuse a request by a code of its own that says it was not started", async () => {
   await using gateway = await setUp();
-  const error = await assertRejects(() => gateway.client.call("OWN", { code: "OVERLOADED" }), RpcError);
+  const error = await assertRejects(() => gateway.client.reply("OWN", { code: "OVERLOADED" }), RpcError);
   assertEquals([error.code, error.retryable], ["OVERLOADED", true]);
   assertEquals(gateway.reported, []);
 });
@@ -75,11 +75,11 @@ Deno.test("a handler may refuse a request by a code of its own that says it was 
 Deno.test("a handler that passes its signal on ends with its call, and the hook hears nothing of it", async () => {
   await using gateway = await setUp();
   const patience = new AbortController();
-  const call = gateway.client.call("SLEEP", {}, { signal: patience.signal });
-  await gateway.client.call("PING"); // the call has begun when this one, behind it, is answered
+  const call = gateway.client.reply("SLEEP", {}, { signal: patience.signal });
+  await gateway.client.reply("PING"); // the call has begun when this one, behind it, is answered
   patience.abort();
   assertEquals((await assertRejects(() => call, RpcError)).code, "CANCELLED");
   await gateway.stopped;
-  await gateway.client.call("PING");
+  await gateway.client.reply("PING");
   assertEquals(gateway.reported, []);
 });

@@ -68,7 +68,7 @@ for (const makeNetwork of [memoryNetwork, tcpNetwork]) {
     await using client = await connect({ dial: () => network.dial() });
     await using server = await accepted;
     await server.reply(...laterNotices(0)); // before any call
-    const call = client.call("A");
+    const call = client.reply("A");
     const stream = client.stream("B", {}, { credit: 4 });
     const first = stream.next();
     await server.requests(2);
@@ -78,7 +78,7 @@ for (const makeNetwork of [memoryNetwork, tcpNetwork]) {
     assertEquals(await call, { res: "A" });
     assertEquals(await stream.next(), { done: true, value: "last" });
     await server.reply(...laterNotices(0)); // between calls
-    const next = client.call("C");
+    const next = client.reply("C");
     assertEquals((await server.request()).cmd, "C");
     await server.reply({ seq: 2, res: "C", later: 1 });
     assertEquals(await next, { res: "C", later: 1 });
@@ -91,7 +91,7 @@ for (const makeNetwork of [memoryNetwork, tcpNetwork]) {
     await using client = await connect({ dial: () => network.dial(), sequenced: false });
     await using server = await accepted;
     for (const round of [1, 2, 3]) {
-      const call = client.call("A");
+      const call = client.reply("A");
       await server.request();
       await server.reply(...laterNotices(0), { res: round }, ...laterNotices(0));
       assertEquals(await call, { res: round });

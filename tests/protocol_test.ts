@@ -9,7 +9,8 @@
 import { assert, assertEquals, AssertionError, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { BUILT_IN_NUMBERS, type Field, type Kind, MESSAGES } from "../codec/message.ts";
 import { decode, encode, EncodeError } from "../codec/msgpack.ts";
-import { type Command, command, type StandardSchema } from "../handlers/command.ts";
+import { type Command, command } from "../handlers/command.ts";
+import type { StandardSchema } from "../handlers/standard_schema.ts";
 import { builtIns } from "../handlers/registry.ts";
 import { DEFAULT_LIMITS, LIMIT_NAMES } from "../limits.ts";
 import { type ListeningServer, serve, type ServeOptions } from "../server.ts";
@@ -40,12 +41,12 @@ const repeatSchema: StandardSchema<{ text: string; times: number }> = {
 };
 
 const commands = {
-  ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => ({ res: value }) }),
-  REPEAT: command({ number: 17, schema: repeatSchema, handler: ({ text, times }) => ({ res: text.repeat(times) }) }),
-  TODAY: command({ number: 18, handler: () => ({ res: new Date(0) }) }),
+  ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => value }),
+  REPEAT: command({ number: 17, schema: repeatSchema, handler: ({ text, times }) => text.repeat(times) }),
+  TODAY: command({ number: 18, handler: (): unknown => new Date(0) }),
   BUG: command({
     number: 19,
-    handler: (): { res: null } => {
+    handler: (): null => {
       throw new Error("a secret of the server");
     },
   }),
@@ -224,7 +225,8 @@ class RawClient implements Disposable {
 
 /** Plays a sample's client against a server of its own; rejects where the server does not play its part. */
 async function run({ options, steps }: Sample): Promise<void> {
-  const server = await serveSamples(options);
+  let isReady = true;
+  const server = await serveSamples({ ready: () => isReady, ...options });
   using others = new DisposableStack();
   let client: RawClient | undefined;
   let ended = false;
@@ -235,6 +237,8 @@ async function run({ options, steps }: Sample): Promise<void> {
           const other = others.use(await RawClient.connect(server));
           await other.write(frame(encode({ cmd: 1 })));
           await other.takeFrame();
+        } else if (step.event === "the service says that it is not ready") {
+          isReady = false;
         } else {
           assertEquals(step.event, "the server is told to shut down");
           void server.shutdown({ graceMs: 3_600_000 }); // beyond what the clock jumps over

@@ -58,8 +58,8 @@ Deno.test("serve() listens on a free port of the loopback, and says where", asyn
 Deno.test("serve() refuses a port that is in use, and a command it cannot have", async () => {
   await using server = await serve({ port: 0 });
   await assertRejects(() => serve({ port: server.port }), Deno.errors.AddrInUse);
-  const PING = command({ handler: (_params: Message) => PONG });
-  await assertRejects(() => serve({ port: 0, commands: { PING } }), TypeError, '"PING"');
+  const PING = command({ handler: (_params: Message) => PONG, number: 16 });
+  await assertRejects(() => serve({ port: 0, commands: { PING } }), RangeError, '"PING": its number is 1, not 16');
 });
 
 Deno.test("serve() can be called again for a port as soon as the last server has shut down", async () => {
@@ -117,7 +117,7 @@ overEach(`a server answers the same whatever the writes (seed ${SEED})`, async (
 });
 
 overEach("a server takes a request of a megabyte, and sends one back", async (transport) => {
-  const ECHO = command({ handler: ({ text }: { text: string }) => ({ res: text }) });
+  const ECHO = command({ handler: ({ text }: { text: string }) => text });
   await using server = await withServer({ commands: { ECHO } }, transport);
   const peer = await server.connect();
   const text = "\n".repeat(1024 * 1024 - 50);
@@ -148,7 +148,7 @@ async function repliesBehindHalfClose(address: Address, count: number): Promise<
 const SLOW = command({
   handler: async (_params: Message) => {
     await settle(5);
-    return { res: "slow" };
+    return "slow";
   },
 });
 
@@ -457,7 +457,7 @@ Deno.test(
   "shutdown() closes by force a connection whose peer takes nothing, half a second behind the grace",
   async () => {
     const clock = new FakeClock();
-    const BULK = command({ handler: (_params: Message) => ({ res: "x".repeat(50_000) }) });
+    const BULK = command({ handler: (_params: Message) => "x".repeat(50_000) });
     await using server = await withServer({ clock, commands: { BULK }, writeTimeoutMs: 1_000_000 });
     const peer = await server.connect();
     const flood = peer.sendBytes(concat(...new Array(1_000).fill(request({ cmd: "BULK" })))).catch(() => {});
@@ -611,12 +611,12 @@ Deno.test("a server shares its limits, counts and shutdown between all its liste
     await connect({ port: ports[1] }),
     await connect({ dial: () => Promise.resolve(here) }),
   ];
-  const calls = clients.map((client) => client.call("HOLD"));
+  const calls = clients.map((client) => client.reply("HOLD"));
   await until(() => held.calls.length === 3);
   assertEquals(server.statistics().connections, { open: 3, accepted: 3, refused: 0 });
   const { port } = await server.listen({ port: 0 });
   await using fourth = await connect({ port });
-  const refused = await assertRejects(() => fourth.call("PING"), RpcError);
+  const refused = await assertRejects(() => fourth.reply("PING"), RpcError);
   assertEquals(refused.code, "OVERLOADED");
 
   const report = server.shutdown();
@@ -645,5 +645,5 @@ Deno.test("a server that cannot listen in one place goes on in another", async (
   const { port } = await server.listen({ port: 0 });
   await assertRejects(() => server.listen({ port }), Deno.errors.AddrInUse);
   await using client = await connect({ port });
-  assertEquals((await client.call("PING")).res, "PONG");
+  assertEquals((await client.reply("PING")).res, "PONG");
 });

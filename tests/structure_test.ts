@@ -25,15 +25,28 @@ const RULES: Record<string, Rule> = {
   "session/": { code: [...BASE, "codec/", "transport/", "session/"] },
   "handlers/": { code: [...BASE, ...GROUND, "handlers/", "deno.json"] },
   "client/": { code: [...BASE, ...GROUND, "client/"], types: ["handlers/"] },
+  "types.ts": { code: [], types: ["client/", "handlers/"] },
+  "testing.ts": { code: ["transport/", "client/"], types: ["server.ts", "handlers/"] },
   "server.ts": { code: [...BASE, ...GROUND, "handlers/", "cli/"] },
-  "client.ts": { code: [...BASE, ...GROUND, "client/", "cli/"], types: ["handlers/"] },
+  "client.ts": { code: ["client/", "cli/"] },
   "cli/": { code: [...BASE, ...GROUND, "handlers/", "client/", "server.ts", "client.ts", "cli/", "deno.json"] },
-  "mod.ts": { code: [...BASE, "transport/", "handlers/", "server.ts", "client.ts"] },
+  "mod.ts": { code: [...BASE, "transport/", "handlers/", "client/", "server.ts"] },
 };
 
 /** What a user sees at the top; `bench/`, `examples/` and `tests/` use the project and are not shipped. */
 const TOP_LEVEL = [
-  ...["deno.json", "deno.lock", "jsr.json", "mod.ts", "server.ts", "client.ts", "errors.ts", "limits.ts"],
+  ...[
+    "deno.json",
+    "deno.lock",
+    "jsr.json",
+    "mod.ts",
+    "server.ts",
+    "client.ts",
+    "testing.ts",
+    "types.ts",
+    "errors.ts",
+    "limits.ts",
+  ],
   ...["transport", "codec", "session", "handlers", "client", "cli", "tests", "bench", "examples", "docs", ".ci"],
   ...["README.md", "PROTOCOL.md", "RELIABILITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"],
 ];
@@ -208,6 +221,7 @@ Deno.test("a command sees neither frames nor sockets", () => {
     "limits.ts",
     "handlers/built_ins/built_in.ts",
     "handlers/command.ts",
+    "handlers/server_info.ts",
     "transport/clock.ts",
   ];
   for (const name of Object.keys(builtIns)) {
@@ -227,6 +241,52 @@ Deno.test("only transport/ and cli/ name the runtime, beside the two scripts' la
   assertEquals([...modules.values()].filter(({ path, text }) => named(path, text)).map(({ path }) => path), []);
   assert(named("session/a.ts", "/** Deno. */\nconst path = Deno.cwd();"));
   assert(!named("session/a.ts", "/** Deno. */\n// Deno, too\nconst path = 1; // not of Deno"));
+});
+
+/** The fields of each class of a text: declared in its body, at one level of indentation, or by its constructor. */
+function fieldsByClass(text: string): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const [, name, body] of text.matchAll(/^(?:export )?(?:abstract )?class (\w+)[^{]*\{\n(.*?)^\}/gms)) {
+    const declared = body.matchAll(
+      /^ {2}(?:(?:private|protected|static|override|declare|readonly) )*(#?\w+)[?!]?(?:: [^({]|: \(|: \{| = |;)/gm,
+    );
+    const inConstructor = /^ {2}constructor\((.*?)^ {2}\)|^ {2}constructor\((.*)\) \{/ms.exec(body);
+    const parameters = (inConstructor?.[1] ?? inConstructor?.[2] ?? "").matchAll(
+      /(?:^|,)\s*(?:readonly|private) (\w+)/g,
+    );
+    found.set(name, [...declared, ...parameters].map(([, field]) => field));
+  }
+  return found;
+}
+
+Deno.test("no class has more than 12 fields", () => {
+  assertEquals(
+    fieldsByClass(
+      "export class A<T> implements B {\n  readonly a: number;\n  #b = 1;\n  c?: () => void;\n  d(): void {}\n  get e(): 1 {}\n  constructor(readonly f: 1, g: 2) {}\n}\n",
+    ),
+    new Map([["A", ["a", "#b", "c", "f"]]]),
+  );
+  const large = [...modules.values()].flatMap(({ path, text }) =>
+    [...fieldsByClass(text)].filter(([, fields]) => fields.length > 12).map(([name, fields]) =>
+      `${path}: ${name} has ${fields.length}: ${fields.join(" ")}`
+    )
+  );
+  assertEquals(large, []);
+});
+
+Deno.test("no name is exported by two modules, unless the second passes on the first one's", () => {
+  const owners = new Map<string, string[]>();
+  for (const { path, text } of modules.values()) {
+    for (
+      const [, name] of codeOf(text).matchAll(
+        /^export (?:async |abstract )?(?:function\*?|class|const|interface|type) (\w+)/gm,
+      )
+    ) {
+      owners.set(name, [...new Set([...owners.get(name) ?? [], path])]);
+    }
+  }
+  // Each program has a `main`, which only its own entry imports.
+  assertEquals([...owners].filter(([name, paths]) => paths.length > 1 && name !== "main"), []);
 });
 
 Deno.test("no shipped file has more than 400 lines", () => {

@@ -29,14 +29,14 @@ Deno.test("an error of another copy is an RpcError, and a subclass still tells i
 
 Deno.test("a handler's error of another copy goes out with its code, text and data", async () => {
   const BORROW = command({
-    handler(): { res: null } {
+    handler(): null {
       throw new copy.RpcError("NO_SUCH_BOOK", "there is no book with that title", { data: { shelf: 3 } });
     },
   });
   const errors: unknown[] = [];
   await using server = await serve({ port: 0, commands: { BORROW }, onError: (error) => void errors.push(error) });
   await using client = await connect<{ BORROW: typeof BORROW }>({ port: server.port });
-  const error = await assertRejects(() => client.call("BORROW"), RpcError);
+  const error = await assertRejects(() => client.reply("BORROW"), RpcError);
   assertEquals(error.toJSON(), { err: "NO_SUCH_BOOK", msg: "there is no book with that title", data: { shelf: 3 } });
   assertEquals(errors, []);
 });
@@ -44,14 +44,14 @@ Deno.test("a handler's error of another copy goes out with its code, text and da
 Deno.test("an error that another copy's client received stays one about the server behind", async () => {
   const received: { markReceived(error: RpcError): RpcError } = await import("../session/received.ts" + QUERY);
   const PASS_ON = command({
-    handler(): { res: null } {
+    handler(): null {
       throw received.markReceived(new copy.RpcError("OVERLOADED", "the server behind is full"));
     },
   });
   const errors: unknown[] = [];
   await using server = await serve({ port: 0, commands: { PASS_ON }, onError: (error) => void errors.push(error) });
   await using client = await connect<{ PASS_ON: typeof PASS_ON }>({ port: server.port });
-  const error = await assertRejects(() => client.call("PASS_ON"), RpcError);
+  const error = await assertRejects(() => client.reply("PASS_ON"), RpcError);
   assertEquals(error.code, "INTERNAL");
   assertEquals(errors.length, 1);
 });

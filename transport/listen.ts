@@ -13,7 +13,7 @@ import { type ServerTls, tlsProblem } from "./tls.ts";
 import { listenUnix } from "./unix.ts";
 
 /** Where to listen. */
-export interface ListenOptions {
+export interface ListenAddress {
   /** The address. */
   hostname: string;
   /** The port; 0 picks a free one. */
@@ -54,7 +54,7 @@ export interface Acceptor {
  * @throws {TypeError} If a certificate or key is invalid, or TLS is requested on a path.
  * @throws {Deno.errors.AddrInUse} If the address is in use.
  */
-export async function listen(options: ListenOptions): Promise<Acceptor> {
+export async function listen(options: ListenAddress): Promise<Acceptor> {
   const { port, path, tls, reusePort = false } = options;
   const hostname = withoutBrackets(options.hostname);
   if (path !== undefined) {

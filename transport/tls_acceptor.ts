@@ -7,10 +7,6 @@
  *
  * In: an address and certificates. Out: connections after their handshake and the check of the client. Refused: a
  * client that does not complete the handshake in time; it is closed and not reported.
- *
- * Node's listener has a flaw in this runtime: if a connection comes while the process has no free file descriptor, it
- * silently stops accepting forever. So after some time without clients, the acceptor connects to itself, and listens
- * again if that goes unnoticed.
  */
 
 import type { Socket } from "node:net";
@@ -19,6 +15,7 @@ import { MAX_TIMER_MS } from "../limits.ts";
 import { identityOf } from "./certificate.ts";
 import type { Clock, Timer } from "./clock.ts";
 import type { Acceptor } from "./listen.ts";
+import { ListenerWatch } from "./listener_watch.ts";
 import { addressText } from "./tcp.ts";
 import type { ServerTls } from "./tls.ts";
 import { peerOf, tlsTransport } from "./tls_socket.ts";
@@ -26,13 +23,6 @@ import type { Transport } from "./transport.ts";
 
 /** The default number of concurrent handshakes. */
 const MAX_HANDSHAKES = 512;
-
-/** How often the listener is checked, and how long it may take to notice a connection. */
-const LOOK_MS = 5_000;
-const NOTICE_MS = 1_000;
-
-/** On a shared port the kernel picks a listener for each connection: this many attempts almost surely reach ours. */
-const SHARED_LOOKS = 32;
 
 /** The types lack `reusePort`. */
 type ListenOptions = Parameters<Server["listen"]>[0];
@@ -68,12 +58,7 @@ export class TlsAcceptor implements Acceptor {
   readonly #waiting: Transport[] = [];
   #accepting: PromiseWithResolvers<Transport> | undefined;
   #closed = false;
-  /** Connections reported by the listener; how many at the last check; whether it has been found alive since. */
-  #begun = 0;
-  #begunBefore = 0;
-  #alive = true;
-  #lookTimer: Timer | undefined;
-  #onBegun = () => {};
+  readonly #watch: ListenerWatch;
 
   private constructor(server: Server, options: TlsListenOptions) {
     const { address: hostname, port } = server.address() as { address: string; port: number };
@@ -84,14 +69,17 @@ export class TlsAcceptor implements Acceptor {
     this.#server = server;
     this.#handshakes = new Handshakes(options);
     server.on("connection", (socket: Socket) => {
-      this.#begun++;
-      this.#onBegun();
+      this.#watch.report();
       this.#handshakes.begin(socket);
     });
     server.on("tlsClientError", (_error, socket) => socket.destroy());
     server.on("secureConnection", (socket) => this.#take(socket));
     server.on("error", ignore); // from now on only from listening again, which is checked
-    this.#lookLater();
+    this.#watch = new ListenerWatch({
+      ...{ hostname, port, reusePort: options.reusePort, clock: options.clock },
+      onLooked: (peer) => this.#handshakes.abandon(peer),
+      onDeaf: () => this.#listenAnew(),
+    });
   }
 
   /** Starts listening. */
@@ -131,8 +119,7 @@ export class TlsAcceptor implements Acceptor {
     if (this.#closed) return;
     this.#closed = true;
     this.#server.close();
-    if (this.#lookTimer !== undefined) this.#options.clock.clearTimer(this.#lookTimer);
-    this.#onBegun();
+    this.#watch.close();
     this.#handshakes.endAll();
     this.#accepting?.reject(new Deno.errors.BadResource("the listener is closed"));
     for (const transport of this.#waiting) transport.close();
@@ -152,56 +139,6 @@ export class TlsAcceptor implements Acceptor {
     this.#accepting = undefined;
     if (accepting) accepting.resolve(transport);
     else this.#waiting.push(transport);
-  }
-
-  #lookLater(): void {
-    this.#lookTimer = this.#options.clock.setTimer(
-      async () => {
-        await this.#look();
-        if (!this.#closed) this.#lookLater();
-      },
-      LOOK_MS,
-      false,
-    );
-  }
-
-  /** Checks the listener: not while clients come, and once in each silence after them. */
-  async #look(): Promise<void> {
-    const heard = this.#begun > this.#begunBefore;
-    this.#begunBefore = this.#begun;
-    if (heard) this.#alive = false;
-    if (heard || this.#alive) return;
-    this.#alive = await this.#isNoticed();
-    this.#begunBefore = this.#begun;
-    if (!this.#alive && !this.#closed) this.#listenAnew();
-  }
-
-  /** Connects to the listener, to see whether it notices. */
-  async #isNoticed(): Promise<boolean> {
-    const { hostname, port } = this;
-    const looks = Array.from(
-      { length: this.#options.reusePort ? SHARED_LOOKS : 1 },
-      () => Deno.connect({ hostname, port }).catch(() => undefined),
-    );
-    // If all fail, an earlier attempt to listen again has failed, or there is still no free file descriptor.
-    const conns = (await Promise.all(looks)).filter((conn) => conn !== undefined);
-    const noticed = conns.length > 0 && (this.#begun > this.#begunBefore || await this.#noticesOne());
-    for (const conn of conns) {
-      this.#handshakes.abandon(addressText(conn.localAddr));
-      conn.close();
-    }
-    return noticed;
-  }
-
-  /** Whether the listener soon reports a connection. */
-  async #noticesOne(): Promise<boolean> {
-    const { promise, resolve } = Promise.withResolvers<boolean>();
-    const timer = this.#options.clock.setTimer(() => resolve(false), NOTICE_MS, false);
-    this.#onBegun = () => resolve(true);
-    const noticed = await promise;
-    this.#onBegun = () => {};
-    this.#options.clock.clearTimer(timer);
-    return noticed;
   }
 
   #listenAnew(): void {

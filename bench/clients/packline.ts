@@ -6,7 +6,7 @@ import { loadThrough } from "./calls.ts";
 await loadThrough(async ({ port }) => {
   const client = await connect({ port });
   return async () => {
-    const { res } = await client.call("PING");
+    const { res } = await client.reply("PING");
     if (res !== "PONG") throw new Error(`a reply is wrong: ${res}`);
   };
 });

@@ -1,8 +1,8 @@
 --[[
 Calls a command from a shell, as the article's client does: `luajit client.lua DELAY 2`, or `resty client.lua PING`.
 
-In: a command, for DELAY the seconds, and PACKLINE_PORT in the environment if the port is not 1235. Out: what the
-server said, as JSON, and exit code 0; for a failure 1.
+In: a command, for DELAY the seconds, and PACKLINE_PORT in the environment if the port is not 1235. Out: the reply as
+JSON and exit code 0, or 1 for a failure.
 ]]
 
 package.path = (arg[0]:match("^.*/") or "") .. "?.lua;" .. package.path

@@ -1,26 +1,26 @@
 --[[
-A client of packline for OpenResty, over cosockets; under plain LuaJIT the same, over LuaSocket.
+A client of packline for OpenResty, over cosockets, and for plain LuaJIT, over LuaSocket.
 
     local packline = require "packline"
     local client = packline.new { host = "127.0.0.1", port = 1235, timeout = 5000 }
     local reply, failure = client:call("DELAY", { sleep = 2 }, { timeout = 3000, idempotent = true })
     if reply then print(reply.res, reply.slept) else print(failure.code, failure.msg, failure.retryable) end
 
-In: a command's number or name, its parameters, and `timeout` (ms, for the whole call; 0 is out of time, math.huge is
-without end), `meta`, `idempotent`. Out: the reply as a table; or nil and a failure: `code`, `msg`, `data`, and
-`retryable`, which says that the command was certainly not started. TIMEOUT and CONNECTION_LOST are the ends without a
-reply. Refused: parameters that cannot be sent (INVALID_PARAMS), and what is no reply or another call's (BAD_REPLY). All
-other codes are the server's. A call in a phase of nginx that has no cosockets (init, init_worker, set, header and
-body filters, log) ends with CONNECTION_LOST; from there, call in a timer: `ngx.timer.at(0, ...)`.
+In: a command's number or name, its parameters, and `timeout` (ms, for the whole call; 0 means no time is left,
+math.huge no limit), `meta`, `idempotent`. Out: the reply as a table; or nil and a failure: `code`, `msg`, `data`, and
+`retryable`, which means that the command was certainly not started. TIMEOUT and CONNECTION_LOST mean that there is no
+reply. Refused: parameters that cannot be sent (INVALID_PARAMS), and invalid replies (BAD_REPLY). All other codes come
+from the server. In a phase of nginx without cosockets (init, init_worker, set, header and body filters, log) a call
+fails with CONNECTION_LOST; there, call in a timer: `ngx.timer.at(0, ...)`.
 
-A connection serves one call at a time and goes back into the pool only after a reply that was right, whole and in
-time; any other is closed. One from the pool may be stale: the server went away meanwhile. A call is sent again, on
-another connection, if its frame did not leave whole or the server said SHUTTING_DOWN (it was not started, either
-way), or if its caller said `idempotent`. Else its caller gets CONNECTION_LOST and decides.
+A connection serves one call at a time and returns to the pool only after a valid, complete reply in time; otherwise it
+is closed. A connection from the pool may be stale, because the server has closed it. A call is sent again, on another
+connection, if its frame was not sent completely or the server replied SHUTTING_DOWN (it was not started, either way),
+or if it is marked `idempotent`. Otherwise its caller gets CONNECTION_LOST and decides.
 
-MessagePack and Lua: an empty table travels as an array, unless it is a `packline.map {}`. A string is text and must be
-UTF-8, unless it is a `packline.binary(bytes)`; both come back as strings. nil and null come back as nothing. A whole
-number travels as an integer, any other as a double; integers beyond 2^53 lose their last digits.
+MessagePack and Lua: an empty table is sent as an array, unless it is a `packline.map {}`. A string is sent as text and
+must be UTF-8, unless it is a `packline.binary(bytes)`; both are received as strings. nil and null are received as
+nothing. A whole number is sent as an integer, any other as a double; integers beyond 2^53 lose their last digits.
 ]]
 
 local char, floor, ceil, max, min = string.char, math.floor, math.ceil, math.max, math.min
@@ -28,14 +28,14 @@ local char, floor, ceil, max, min = string.char, math.floor, math.ceil, math.max
 local SHORT_BYTES_MAX = 57310 -- the largest payload of a short frame
 local LONG_MARK = "\31\31" -- how a long frame begins
 local TIMER_MS_MAX = 2147483647 -- the longest time that nginx can wait
-local PATIENCE_MS = 50 -- past the deadline: for the server to say so itself, after which the connection is kept
-local FRESH_TRIES = 2 -- connections that may be made for one call
+local PATIENCE_MS = 50 -- after the deadline: if the server reports it in this time, the connection is kept
+local FRESH_TRIES = 2 -- new connections for one call, at most
 local RESERVED = { cmd = true, seq = true, ttl = true, meta = true, credit = true }
 
--- Sockets: all that differs between the two kinds.
+-- Sockets: everything that differs between nginx and LuaSocket.
 local sockets = {}
 if ngx then
-  -- Wall clock time. nginx reads the clock once for all events of a round: where Lua has computed or waited, that is past.
+  -- Wall clock time. nginx reads the clock once for all events of a round, so after Lua has computed it is late.
   function sockets.now()
     ngx.update_time()
     return ngx.now() * 1000
@@ -45,7 +45,7 @@ if ngx then
 
   -- A connection, and whether it has been used before.
   function sockets.connect(client, ms)
-    local made, socket = pcall(ngx.socket.tcp) -- raises in such a phase
+    local made, socket = pcall(ngx.socket.tcp) -- raises an error in such a phase
     if not made then return nil, "this phase of nginx has no sockets (" .. socket .. "); call in a timer" end
     socket:settimeout(ms)
     local connected, reason
@@ -62,7 +62,7 @@ if ngx then
   function sockets.keep(client, socket) return socket:setkeepalive(client.keepalive, client.pool_size) end
 else
   local luasocket = require "socket"
-  local pools = {} -- by name: connections, each with when it was last used; the latest last
+  local pools = {} -- by name: connections with the time of their last use, latest last
 
   -- Wall clock time: LuaSocket has no other.
   function sockets.now() return luasocket.gettime() * 1000 end
@@ -73,7 +73,7 @@ else
     local pool = pools[client.pool] or {}
     while #pool > 0 do
       local kept = table.remove(pool)
-      -- Readable means closed, or holding bytes that nobody has asked for.
+      -- Readable means closed, or bytes that match no request.
       local readable = #luasocket.select({ kept.socket }, nil, 0) > 0
       if not readable and sockets.now() - kept.used < client.keepalive then return kept.socket, true end
       kept.socket:close()
@@ -93,11 +93,11 @@ else
   end
 end
 
--- MessagePack, in a copy of our own: its options are the whole module's, and other code may want others.
+-- A private copy of MessagePack: its options are global to the module, and other code may need different ones.
 local messagepack = assert(loadfile(assert(package.searchpath("MessagePack", package.path))))()
 messagepack.set_string("string") -- text with the shortest header
 messagepack.set_number("double") -- as a float, 0.1 would arrive as 0.10000000149
-messagepack.set_array("without_hole") -- a list with holes becomes a map: nothing of it is lost
+messagepack.set_array("without_hole") -- a list with holes becomes a map, without loss
 
 local Binary, Map = {}, {}
 local packers = messagepack.packers
@@ -112,7 +112,7 @@ function packers.table(buffer, value)
   packers.map(buffer, value, size)
 end
 
--- A call that fails is ended by an error, wherever that is; only `Client:call` catches it.
+-- Any failure raises an error, which only `Client:call` catches.
 local Failure = { __tostring = function(failure) return failure.code .. ": " .. (failure.msg or "") end }
 
 local function fail(code, msg, retryable, data)
@@ -142,7 +142,7 @@ local function to_frame(message, bytes_max)
   return LONG_MARK .. char(floor(high / 0x10000), floor(high / 0x100) % 0x100, high % 0x100, low) .. payload .. "\n"
 end
 
--- The length decides, the newline only verifies: payloads, and headers too, hold 0x0A and 0x0D.
+-- Frames are cut by length; the newline only verifies, because payloads and headers may contain 0x0A.
 local function read_message(receive, bytes_max)
   local header, size = receive(2), nil
   if header == LONG_MARK then
@@ -163,7 +163,7 @@ end
 
 local last_seq = 0
 
--- Makes the call on one connection. `link` tells what became of that: `socket`, `reused`, and at the end `sound`.
+-- Makes the call on one connection. Sets `socket`, `reused` and at the end `sound` in `link`, for the caller.
 local function converse(client, link, deadline, cmd, params, meta)
   local function left() return min(max(1, ceil(deadline - sockets.now())), TIMER_MS_MAX) end
   if deadline <= sockets.now() then fail("TIMEOUT", "no time is left; the request was not sent", true) end
@@ -176,7 +176,7 @@ local function converse(client, link, deadline, cmd, params, meta)
   link.socket, link.reused = socket, reused
   sockets.set_timeout(socket, left())
   local sent, send_error = socket:send(reused and frame or client.greeting .. frame)
-  -- A server takes a request for one at its last byte, and that has not left.
+  -- A server starts a request only after its last byte, which was not sent.
   if not sent then fail_to("send the request", send_error, true) end
   local reply = read_message(function(size)
     sockets.set_timeout(socket, min(left() + PATIENCE_MS, TIMER_MS_MAX))
@@ -186,7 +186,7 @@ local function converse(client, link, deadline, cmd, params, meta)
   local code = reply.err
   if reply.seq ~= seq and (reply.seq or not code) then fail("BAD_REPLY", "it is another call's") end
   if reply.more then fail("BAD_REPLY", "the command answers with a stream") end
-  -- A failure without seq is about the connection.
+  -- A failure without seq concerns the connection.
   link.sound = reply.seq == seq and code ~= "SHUTTING_DOWN"
   if code == "DEADLINE_EXCEEDED" and left() == 1 then code = "TIMEOUT" end
   if code then fail(code, reply.msg, code == "SHUTTING_DOWN" or code == "OVERLOADED", reply.data) end
@@ -220,17 +220,17 @@ local packline = {}
 -- Marks bytes that are not text.
 function packline.binary(bytes) return setmetatable({ bytes = bytes }, Binary) end
 
--- Marks a table that is a map even when it is empty.
+-- Marks a table as a map, even if it is empty.
 function packline.map(value) return setmetatable(value, Map) end
 
--- A client: an address and its options. It holds no connection, and may serve all requests of a worker.
+-- A client: an address and its options. It has no connection, so one can serve all requests of a worker.
 function packline.new(options)
   local client = setmetatable({
     host = options.host or "127.0.0.1", -- a name or an address; IPv6 with or without brackets
     port = options.port or 1235,
-    path = options.path, -- of a unix socket, in place of both
+    path = options.path, -- of a unix socket, instead of host and port
     timeout = options.timeout or 30000, -- ms
-    bytes_max = options.bytes_max or SHORT_BYTES_MAX, -- of a payload, either way; more than that in long frames
+    bytes_max = options.bytes_max or SHORT_BYTES_MAX, -- of a payload, both ways; above the default in long frames
     pool_size = options.pool_size or 32, -- idle connections, for each worker
     keepalive = options.keepalive or 60000, -- ms; the server closes a connection after 300 s of silence
   }, Client)

@@ -1,18 +1,18 @@
 --[[
-packline.lua: shows what travels on a packline connection, in Wireshark and tshark (4.0 and later).
+packline.lua: dissects packline connections in Wireshark and tshark (4.0 and later).
 
-In: TCP on port 1235, or on what the preferences say. Out, for each frame: its length, its kind (as PROTOCOL.md lists them
-under "Messages") and its fields, as columns and as fields to filter by; the whole message as a tree;
-and a link from a request to its final reply and back, with the time in between. Flagged: a header that is none, a wrong
-byte behind the payload, a payload that is no message.
+In: TCP on port 1235, or on the ports in the preferences. Out, for each frame: its length, its kind (PROTOCOL.md,
+"Messages") and its fields, as columns and as filters; the whole message as a tree; a link from a request to its final
+reply and back, with the time in between. Flagged: an invalid header, a wrong byte after the payload, an invalid
+message.
 
-Frames are cut by their length, never by a newline, and put together over segments. PROTOCOL.md has the wire itself.
+Frames are cut by their length, never by a newline, and reassembled over segments. PROTOCOL.md describes the protocol.
 ]]
 
-local SHORT_END = 57311 -- from this length on a payload travels in a long frame
-local LONGEST = 64 * 1024 * 1024 -- the largest payload that a server can be told to take
-local MAX_DEPTH = 64 -- containers in one another, as a server takes them
-local MAX_SHOWN = 10000 -- values shown of a message: Wireshark gives up at a million lines, people long before
+local SHORT_END = 57311 -- the shortest payload of a long frame
+local LONGEST = 64 * 1024 * 1024 -- the largest payload that a server can accept
+local MAX_DEPTH = 64 -- nested containers, as in a server
+local MAX_SHOWN = 10000 -- values shown of a message: Wireshark fails at a million lines
 
 local COMMANDS = { ["0"] = "control", ["1"] = "PING", ["2"] = "DELAY", ["3"] = "INFO", ["4"] = "STATS" }
 
@@ -80,11 +80,11 @@ packline.prefs.names = Pref.string("Command names", "", "Names of your own numbe
 -- MessagePack -------------------------------------------------------------------------------------------------------
 
 --[[
-A value is a table: `at` and `stop`, its bytes within the buffer; `text`, what it is to people; or, of an array or a
+A value is a table: `at` and `stop`, its bytes within the buffer; `text`, for display; or, of an array or a
 map, `parts`: elements, or keys and values in turn.
 ]]
 
--- What a first byte from 0xc4 on means, and how many bytes of number or size stand behind it.
+-- The types by first byte, from 0xc4 on, and the size of the number or length that follows.
 local TAGS = { [0xca] = { "float", 4 }, [0xcb] = { "float", 8 } }
 for index, bytes in ipairs({ 1, 2, 4, 8 }) do
   TAGS[0xcb + index] = { "uint", bytes }
@@ -203,14 +203,14 @@ end
 -- Messages ----------------------------------------------------------------------------------------------------------
 
 --[[
-A message is a table: `map`, its one value; `fields`, what is in it by key, and `order`, the keys as they came; or
-`reason`, why it is none.
+A message is a table: `map`, its one value; `fields`, its values by key, and `order`, the keys as received; or
+`reason`, why it is invalid.
 ]]
 
 local function read_message(tvb, at, stop)
   local cursor = { tvb = tvb, at = at, stop = stop }
   local ok, map = pcall(read_value, cursor, 1)
-  -- Anything but the payload's fault is a fault of this file, and is to be seen.
+  -- An error that the payload did not cause is a bug in this file: show it.
   if not ok and type(map) ~= "table" then error(map, 0) end
   local message = { fields = {}, order = {} }
   if not ok then
@@ -258,7 +258,7 @@ local function is_notice(message)
   return false
 end
 
--- A message with a command is the client's. Of what has none, and is no reply either, the port tells where it goes.
+-- A message with a command is from the client. If it has none and is not a reply, the port shows its direction.
 local function kind_of(message, to_server)
   local fields = message.fields
   if fields.cmd then return render(fields.cmd) == "0" and control_kind(fields) or "request" end
@@ -268,7 +268,7 @@ local function kind_of(message, to_server)
   return is_notice(message) and "unknown notice" or "reply"
 end
 
--- What the column says beside kind or command, seq and code.
+-- The text of the column besides kind or command, seq and code.
 local UNSAID = { cmd = true, seq = true, meta = true, err = true, more = true }
 
 local function summary(record, message)
@@ -289,20 +289,20 @@ end
 -- Requests and replies ----------------------------------------------------------------------------------------------
 
 local connections -- by their two ends: requests that are open, by seq, and in their order for those without
-local connection -- the one that is looked at
-local records -- what the first look at a frame has found, by where it begins
+local connection -- the current one
+local records -- the results of the first pass over each frame, by its position
 
 function packline.init()
   connections, records, names = {}, {}, {}
   for number, name in packline.prefs.names:gmatch("(%d+)=(%S+)") do names[number] = name end
 end
 
--- The connection of a segment, on its first look.
+-- The connection of a segment, on the first pass.
 local function connection_of(pinfo)
   local from, to = tostring(pinfo.src) .. " " .. pinfo.src_port, tostring(pinfo.dst) .. " " .. pinfo.dst_port
   local key = from < to and from .. " " .. to or to .. " " .. from
-  -- The port table is asked for the first segment of a connection only: from then on Wireshark keeps to what is said
-  -- here. So ports that are used again do not inherit what an earlier connection has left open.
+  -- Wireshark uses the port table only for the first segment of a connection, so a match means a new connection: it
+  -- must not inherit open requests of an earlier one on the same ports.
   if not connections[key] or pinfo.match_uint == pinfo.src_port or pinfo.match_uint == pinfo.dst_port then
     pinfo.conversation = packline
     connections[key] = { server = pinfo.match_uint, by_seq = {}, in_order = {} }
@@ -310,10 +310,10 @@ local function connection_of(pinfo)
   return connections[key]
 end
 
--- The first look at a frame, in the order of the capture: what it is, and which request a reply answers.
+-- The first pass over a frame, in the order of the capture: its message, and the request of a reply.
 local function judge(pinfo, message, sound)
   local record = { kind = kind_of(message, pinfo.dst_port == connection.server) }
-  -- A broken frame is answered without one.
+  -- An invalid frame is answered without a seq.
   local seq = sound and seq_of(message)
   if record.kind == "request" then
     local name = not sound and "a broken frame" or message.reason and "no message" or name_of(message.fields.cmd)
@@ -334,15 +334,15 @@ end
 
 local function column(pinfo, text)
   local info = pinfo.cols.info
-  -- Several frames share a line, also where Wireshark calls several times for a packet; the fence keeps what is there.
+  -- Several frames share a line, even if Wireshark calls several times for a packet; the fence keeps earlier text.
   info:clear()
   local before = tostring(info)
-  -- What TCP has to say stands there too, with a blank at its end. Without columns there is a name in parentheses.
+  -- The text of TCP is there too, with a space at its end. Without columns there is a name in parentheses.
   info:append(before ~= "" and not before:find(" $") and before ~= "(info)" and " | " .. text or text)
   info:fence()
 end
 
--- A value and all that is in it. `left` counts down what may still be shown.
+-- A value and its content. `left` counts the values that may still be shown.
 local function show_value(tree, tvb, value, label, left)
   left.values = left.values - 1
   if left.values < 0 then return end
@@ -411,7 +411,7 @@ local VALUES = {
   { "data", text_value },
 }
 
--- Answers with how many bytes it took: where the boundary between frames is lost, all there are.
+-- Returns the number of bytes used: all bytes if frame boundaries are lost.
 local function show_frame(tvb, pinfo, root, at, header)
   local start, stop = at + header.size, at + header.whole - 1
   local terminator = tvb(stop, 1):uint()
@@ -451,8 +451,8 @@ local function refuse(length, why)
   return { reason = string.format("%d bytes are declared, %s", length, why) }
 end
 
--- What stands at the beginning of a frame: the `length` it declares, the `size` of the header itself and of the `whole`
--- frame; or `reason`, why it is none; or nothing, where there is too little of it.
+-- The header of a frame: the declared `length`, the `size` of the header and of the `whole` frame; or `reason`, why it
+-- is invalid; or nil, if it is incomplete.
 local function read_header(tvb, at)
   local there = tvb:len() - at
   if there < 2 then return nil end
@@ -466,8 +466,8 @@ local function read_header(tvb, at)
     return refuse(length, "and a short frame holds at most " .. SHORT_END - 1)
   end
   local whole = size + length + 1
-  -- Where a capture has begun inside a frame, a wrong guess would have Wireshark wait for what never comes. So a frame
-  -- that is not all here must begin like a message, although a peer would take it whatever it holds.
+  -- If a capture begins inside a frame, a wrong guess would make Wireshark wait forever. So an incomplete frame must
+  -- begin like a message, although a peer would accept any content.
   if whole > there and there > size then
     local tag = tvb(at + size, 1):uint()
     if tag < 0x80 or tag > 0x90 and tag < 0xdc or tag > 0xdf then
@@ -477,7 +477,7 @@ local function read_header(tvb, at)
   return { length = length, size = size, whole = whole }
 end
 
--- Shows what begins at `at`. Answers with how many bytes it took; or with nothing, having asked Wireshark for more.
+-- Shows the frame at `at`. Returns the number of bytes used, or nil after asking Wireshark for more.
 local function dissect_at(tvb, pinfo, root, at)
   local header, there = read_header(tvb, at), tvb:len() - at
   if header and header.reason then return show_unread(tvb, pinfo, root, at, "no frame", header.reason) end

@@ -2,16 +2,18 @@
 
 import { BUILT_IN_NUMBERS } from "../../codec/message.ts";
 import { RpcError } from "../../errors.ts";
-import type { Command, CommandOptions, Context, HandlerResult } from "../command.ts";
+import type { Command, CommandOptions, Context } from "../command.ts";
 
 /** What a command of packline's own may be given beside what all may. */
 export interface BuiltInOptions extends Omit<CommandOptions, "number"> {
   /** Answers at once and costs next to nothing: it is never refused as `OVERLOADED`, so a busy server is not taken for a dead one. */
   immediate?: boolean;
+  /** The names of the parameters. */
+  params?: readonly string[];
 }
 
 /** In: a name and a definition. Out: the command, with the number that the protocol has for the name, frozen. */
-export function builtIn<Params, Result extends HandlerResult>(
+export function builtIn<Params, Result>(
   name: string,
   definition: BuiltInOptions & { handler: (params: Params, context: Context) => Result | Promise<Result> },
 ): Command<Params, Result> {

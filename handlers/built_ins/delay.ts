@@ -4,7 +4,7 @@ import { RpcError } from "../../errors.ts";
 import { MAX_TIMER_MS } from "../../limits.ts";
 import { sleep } from "../../transport/clock.ts";
 import { builtIn } from "./built_in.ts";
-import type { Command, Context } from "../command.ts";
+import { type Command, type Context, reply, type ReplyWith } from "../command.ts";
 
 /** The longest sleep: what a timer of the runtime can hold, some 24 days. */
 const MAX_SLEEP_SECONDS = MAX_TIMER_MS / 1000;
@@ -16,18 +16,20 @@ const INVALID_SLEEP = new RpcError("INVALID_SLEEP");
  * In: `sleep`, seconds. Out: `{ res: "DONE", slept }`, the seconds really slept. Refused: a `sleep` that is not a
  * number from 0 to what a timer can hold, by `INVALID_SLEEP`.
  */
-export const DELAY: Command<{ sleep: number }, { res: "DONE"; slept: number }> = builtIn("DELAY", {
+type Slept = ReplyWith<"DONE", { slept: number }>;
+
+export const DELAY: Command<{ sleep: number }, Slept> = builtIn("DELAY", {
   summary: "Sleeps, and says for how long",
   params: ["sleep"],
   // Not async: what is thrown at once costs a fifth of a promise that is rejected.
-  handler({ sleep: seconds }: { sleep: number }, context): Promise<{ res: "DONE"; slept: number }> {
+  handler({ sleep: seconds }: { sleep: number }, context): Promise<Slept> {
     if (typeof seconds !== "number" || !(seconds >= 0 && seconds <= MAX_SLEEP_SECONDS)) throw INVALID_SLEEP;
     return delay(seconds, context);
   },
 });
 
-async function delay(seconds: number, { clock, signal }: Context): Promise<{ res: "DONE"; slept: number }> {
+async function delay(seconds: number, { clock, signal }: Context): Promise<Slept> {
   const startMs = clock.now();
   await sleep(clock, seconds * 1000, signal);
-  return { res: "DONE", slept: (clock.now() - startMs) / 1000 };
+  return reply("DONE", { slept: (clock.now() - startMs) / 1000 });
 }

@@ -1,18 +1,19 @@
 /** STATS (PROTOCOL.md, "Commands"): what has happened since the server started. */
 
 import { builtIn, invalidParam } from "./built_in.ts";
-import type { Command, ServerStatistics } from "../command.ts";
+import type { Command } from "../command.ts";
+import type { ServerStatistics } from "../server_info.ts";
 
 /**
  * In: `all`, whether the counts of all workers are wanted (default: of the one that answers). Out:
- * `{ res: ServerStatistics }`. Refused: an `all` that is no boolean, by `INVALID_PARAMS`.
+ * `ServerStatistics`. Refused: an `all` that is no boolean, by `INVALID_PARAMS`.
  */
-export const STATS: Command<{ all?: boolean }, { res: ServerStatistics }> = builtIn("STATS", {
+export const STATS: Command<{ all?: boolean }, ServerStatistics> = builtIn("STATS", {
   immediate: true,
   summary: "Tells counts of calls, errors, connections and bytes",
   params: ["all"],
   handler({ all = false }: { all?: boolean }, { server }) {
     if (typeof all !== "boolean") throw invalidParam("all", "must be true or false");
-    return all ? server.statisticsOfAll().then((res) => ({ res })) : { res: server.statistics() };
+    return all ? server.statisticsOfAll() : server.statistics();
   },
 });

@@ -1,7 +1,7 @@
 /** `client.ts` as a program: what it sends, what it prints, and how it ends. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { command } from "../../handlers/command.ts";
+import { command, reply } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { frame, type Outcome, runClient, runScript, Scripted, ServerScript, startScript } from "./scripts.ts";
 
@@ -47,10 +47,10 @@ Deno.test("the client prints what the server says, as the article's client does"
 
 Deno.test("parameters of a command of one's own arrive as what they are", async () => {
   const GREET = command({
-    handler: ({ name, times }: { name: string; times: number }) => ({ res: Array(times).fill(`Hello, ${name}!`) }),
+    handler: ({ name, times }: { name: string; times: number }) => Array(times).fill(`Hello, ${name}!`),
   });
   const ECHO = command({
-    handler: (params: { value: unknown }) => ({ res: typeof params.value, value: params.value }),
+    handler: (params: { value: unknown }) => reply(typeof params.value, { value: params.value }),
   });
   await using server = await serve({ port: 0, commands: { GREET, ECHO } });
   const exact: [args: string[], stdout: string][] = [
@@ -124,10 +124,10 @@ Deno.test("PING and DELAY go out byte for byte as in the article, others with se
 });
 
 Deno.test("a long reply comes, whichever way a call is made", async () => {
-  const LARGE = command({ handler: () => ({ res: "x".repeat(60_000) }) });
+  const LARGE = command({ handler: () => "x".repeat(60_000) });
   const summary = "One of many, with a line of help";
   const many = Object.fromEntries(
-    Array.from({ length: 700 }, (_, place) => [`COMMAND_${place}`, command({ summary, handler: () => ({ res: 0 }) })]),
+    Array.from({ length: 700 }, (_, place) => [`COMMAND_${place}`, command({ summary, handler: () => 0 })]),
   );
   await using server = await serve({ port: 0, commands: { ...many, LARGE } });
   const calls: [args: string[], stdout: RegExp, input?: string][] = [
@@ -148,8 +148,8 @@ Deno.test("a long reply comes, whichever way a call is made", async () => {
 });
 
 Deno.test("--max-payload-bytes is the largest payload, either way", async () => {
-  const TEXT = command({ handler: ({ length }: { length: number }) => ({ res: "x".repeat(length) }) });
-  const LENGTH = command({ handler: ({ text }: { text: string }) => ({ res: text.length }) });
+  const TEXT = command({ handler: ({ length }: { length: number }) => "x".repeat(length) });
+  const LENGTH = command({ handler: ({ text }: { text: string }) => text.length });
   await using server = await serve({ port: 0, commands: { TEXT, LENGTH }, maxPayloadBytes: 3_000_000, onError() {} });
   const run = (input: string, ...flags: string[]) =>
     runScript("client", ["--port", String(server.port), "--json", ...flags], { input });
@@ -242,14 +242,14 @@ Deno.test("a failure is printed whole", async () => {
 
 Deno.test("a server that breaks off is one line and exit code 3", async () => {
   const ends: [answer: Uint8Array, text: string][] = [
-    [new Uint8Array(), "is lost: the server closed it before it had answered"],
-    [frame({ res: "PONG" }).subarray(0, 5), "is lost: the server closed it before it had answered"],
-    [Uint8Array.fromHex("ffffffff"), "is no reply: the header declares"],
-    [frame([1]), "is no reply: a message must be a map"],
-    [frame({}), "is no reply: it has neither res nor err"],
-    [frame({ seq: 1, more: true }), "is no reply: it has neither res nor err"],
+    [new Uint8Array(), "is lost: the server closed it before it answered"],
+    [frame({ res: "PONG" }).subarray(0, 5), "is lost: the server closed it before it answered"],
+    [Uint8Array.fromHex("ffffffff"), "sent an invalid reply: the header declares"],
+    [frame([1]), "sent an invalid reply: a message must be a map"],
+    [frame({}), "sent an invalid reply: it has neither res nor err"],
+    [frame({ seq: 1, more: true }), "sent an invalid reply: it has neither res nor err"],
     // For all that is known here a later server says something unasked: it is ignored, and the reply is still missing.
-    [frame({ result: 1 }), "is lost: the server closed it before it had answered"],
+    [frame({ result: 1 }), "is lost: the server closed it before it answered"],
   ];
   await Promise.all(ends.map(async ([answer, text]) => {
     await using server = new Scripted(answer);
@@ -328,9 +328,12 @@ Deno.test("a command line that makes no sense is one line and exit code 2, and r
     [["GREET", 'a={"$binary":"?"}'], '{"$binary": "?"} is not base64'],
     [["--list", "PING"], '--list cannot be used with a command, such as "PING"'],
     [["--port", "0", "PING"], "--port 0: a port is a whole number from 1 to 65535"],
-    [["--timeout", "0", "PING"], "--timeout 0: a time is a number of seconds above 0, up to 2147483.647, or none"],
-    [["--interval", "none", "PING"], "--interval none: a time is a number of seconds from 0, up to 2147483.647"],
-    [["--max-payload-bytes", "none", "PING"], "--max-payload-bytes none: it must be a whole number from 1 to 67108864"],
+    [["--timeout", "0", "PING"], "--timeout 0: it must be from 1ms to 2147483647ms, or none"],
+    [["--interval", "none", "PING"], "--interval none: write a time as 500ms, 2s, 5m or 1h; a bare number is seconds"],
+    [
+      ["--max-payload-bytes", "none", "PING"],
+      "--max-payload-bytes none: it must be a whole number from 1 to 67108864, such as 4096, 64KiB or 1MiB",
+    ],
     [["--json", "--json", "PING"], "--json is given 2 times"],
     [["-h"], "--hostname needs a value"],
     [["-h", "a", "--url", "packline://b", "PING"], "--url cannot be used with --hostname"],

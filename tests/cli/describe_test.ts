@@ -10,10 +10,10 @@ const GREET = command({
   number: 16,
   summary: "Greets somebody",
   params: ["name", "times"],
-  handler: ({ name }: { name: string; times?: number }) => ({ res: `Hello, ${name}!` }),
+  handler: ({ name }: { name: string; times?: number }) => `Hello, ${name}!`,
 });
 
-const describe = command({ handler: ({ what }: { what?: string }) => ({ res: `the server's own: ${what}` }) });
+const describe = command({ handler: ({ what }: { what?: string }) => `the server's own: ${what}` });
 
 Deno.test("describe shows the parameters of a command, to people and to programs", async () => {
   await using server = await serve({ port: 0, commands: { GREET } });

@@ -88,16 +88,16 @@ Deno.test("nameFrame() cuts what is long", () => {
     lines[3],
     `  db00011170${"78".repeat(7)}..    text of 70000 characters, "${"x".repeat(40)}" ..`,
   );
-  assertEquals([lines.length, lines[48]], [49, "  and 59 bytes more"]);
+  assertEquals([lines.length, lines[48]], [49, "  and 59 more bytes"]);
 });
 
 Deno.test("nameFrame() says where the bytes stop making sense", () => {
   const cases: [hex: string, names: string[]][] = [
     ["2026", ["2026 half a frame"]],
-    ["2026" + "81a3636d6401" + "0d", ["202681a3636d64010d no frame: the byte after the payload is not 0x0A"]],
+    ["2026" + "81a3636d6401" + "0d", ["202681a3636d64010d invalid frame: the byte after the payload is not 0x0A"]],
     ["2021" + "c1" + "0a", [
       "2021 header: 1 byte of payload, invalid message",
-      "c1 no MessagePack",
+      "c1 invalid MessagePack",
       "0a newline: the end of the frame",
     ]],
     [
@@ -106,7 +106,7 @@ Deno.test("nameFrame() says where the bytes stop making sense", () => {
         "2022 header: 2 bytes of payload, invalid message",
         "81 map of 1",
         "01 key int 1",
-        "here a value is missing",
+        "a value is missing here",
         "0a newline: the end of the frame",
       ],
     ],

@@ -2,7 +2,7 @@
 
 import { assertEquals, assertMatch, assertNotMatch } from "@std/assert";
 import { RpcError } from "../../errors.ts";
-import type { Middleware } from "../../handlers/middleware.ts";
+import type { Middleware } from "../../handlers/command.ts";
 import { command } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { Folder } from "../production/programs.ts";
@@ -14,7 +14,7 @@ const tokenCheck: Middleware = (request, next) => {
 };
 
 const WHO = command({
-  handler: (_params: { [name: string]: unknown }, { meta }) => ({ res: { ...meta } }),
+  handler: (_params: { [name: string]: unknown }, { meta }) => ({ ...meta }),
 });
 
 Deno.test("--meta goes with every call: one, many, lines, a list, a load", async () => {

@@ -47,7 +47,7 @@ Deno.test("--bench ends with 3 where calls got no reply, or the server cannot be
   assertEquals([lost.code, lost.stderr], [3, ""]);
   assertMatch(lost.stdout, /^failed with TIMEOUT: 2 \(no reply within 100 ms\)$/m);
   const stream = await runClient(server.port, ..."--bench TICK -c 1 -n 1".split(" "));
-  assertMatch(stream.stdout, /^failed with BAD_REPLY: 1 \(command TICK answers with a stream: /m);
+  assertMatch(stream.stdout, /^failed with BAD_REPLY: 1 \(command TICK returns a stream: /m);
   const { port } = server;
   server.process.kill("SIGKILL");
   await server.process.status;
@@ -79,7 +79,7 @@ Deno.test("--bench ends in its time, or soon, where the server has gone", async 
 /** Waits until the server has answered so many PINGs. */
 async function pingsAnswered(port: number, calls: number): Promise<void> {
   await using client = await connect({ port });
-  while ((await client.call("STATS")).res.commands.PING.calls < calls);
+  while ((await client.reply("STATS")).res.commands.PING.calls < calls);
 }
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {

@@ -10,7 +10,7 @@ function runLines(port: number, input: string, ...args: string[]): Promise<Outco
 }
 
 const GREET = command({
-  handler: ({ name, times = 1 }: { name: string; times?: number }) => ({ res: Array(times).fill(`Hello, ${name}!`) }),
+  handler: ({ name, times = 1 }: { name: string; times?: number }) => Array(times).fill(`Hello, ${name}!`),
 });
 
 Deno.test("lines of stdin are calls over one connection", async () => {

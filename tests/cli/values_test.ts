@@ -51,7 +51,7 @@ Deno.test("standard input is the value of one parameter, and none of a call that
 
 Deno.test("the client sends a file and standard input, of any length and any bytes", async () => {
   const KIND = command({
-    handler: ({ v }: { v: unknown }) => ({ res: v instanceof Uint8Array ? `${v.length} bytes` : v }),
+    handler: ({ v }: { v: unknown }) => v instanceof Uint8Array ? `${v.length} bytes` : v,
   });
   await using server = await serve({ port: 0, commands: { KIND } });
   await using folder = await Folder.make();

@@ -44,13 +44,13 @@ for (const makeNetwork of NETWORKS) {
   };
 
   test("a late reply is dropped and counted", {}, async ({ client, server, clock }) => {
-    const call = failure(client.call("PING", {}, { timeoutMs: 100 }));
+    const call = failure(client.reply("PING", {}, { timeoutMs: 100 }));
     assertEquals(await server.request(), { cmd: 1, seq: 0, ttl: 100 });
     await clock.advance(110);
     assertEquals(await call, ["TIMEOUT", false, "TIMEOUT: no reply within 100 ms"]);
     assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
     await server.reply({ seq: 0, res: "late" });
-    const next = client.call("PING");
+    const next = client.reply("PING");
     assertEquals(await server.request(), { cmd: 1, seq: 1 });
     await server.reply({ seq: 1, res: "in time" });
     assertEquals((await next).res, "in time");
@@ -59,8 +59,8 @@ for (const makeNetwork of NETWORKS) {
 
   test("the server's DEADLINE_EXCEEDED at the end of the time is a TIMEOUT too", {}, async (scene) => {
     const { client, server, clock } = scene;
-    const due = failure(client.call("PING", {}, { timeoutMs: 101 }));
-    const early = failure(client.call("PING", {}, { timeoutMs: 1000 }));
+    const due = failure(client.reply("PING", {}, { timeoutMs: 101 }));
+    const early = failure(client.reply("PING", {}, { timeoutMs: 1000 }));
     await server.requests(2);
     await clock.advance(102); // the client looks every 5 ms
     await server.reply({ seq: 0, err: "DEADLINE_EXCEEDED" }, { seq: 1, err: "DEADLINE_EXCEEDED" });
@@ -69,11 +69,11 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("a reply to nobody is dropped and counted, a second one as well", {}, async ({ client, server }) => {
-    const call = client.call("PING");
+    const call = client.reply("PING");
     await server.request();
     await server.reply({ seq: 77, res: "whose?" }, { seq: 0, res: 1 }, { seq: 0, res: 2 });
     assertEquals(await call, { res: 1 });
-    const next = client.call("PING");
+    const next = client.reply("PING");
     await server.request();
     await server.reply({ seq: 1, res: 3 });
     assertEquals((await next).res, 3);
@@ -81,7 +81,7 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("replies come in pieces and out of order", {}, async ({ client, server }) => {
-    const calls = [client.call("A"), client.call("B"), client.call("C")];
+    const calls = [client.reply("A"), client.reply("B"), client.reply("C")];
     await server.requests(3);
     const frames = "202b82a373657102a372657301 0a 202b82a373657100a372657302 0a 202b82a373657101a372657303 0a";
     for (const byte of Uint8Array.fromHex(frames.replaceAll(" ", ""))) await server.send(Uint8Array.of(byte));
@@ -90,8 +90,8 @@ for (const makeNetwork of NETWORKS) {
 
   test("a cut rejects what was sent, and what was not goes on", { maxInFlight: 2 }, async (scene) => {
     const { client, server, network } = scene;
-    const sent = [client.call("A"), client.call("B")].map(failure);
-    const waiting = client.call("C");
+    const sent = [client.reply("A"), client.reply("B")].map(failure);
+    const waiting = client.reply("C");
     await server.requests(2);
     server.cut();
     for (const call of sent) assertEquals((await call).slice(0, 2), ["CONNECTION_LOST", false]);
@@ -102,7 +102,7 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("an end in order, without the reply", {}, async ({ client, server }) => {
-    const call = failure(client.call("A"));
+    const call = failure(client.reply("A"));
     await server.request();
     await server.halfClose();
     const [code, retryable, text] = await call;
@@ -112,7 +112,7 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("an end inside a frame", {}, async ({ client, server }) => {
-    const call = failure(client.call("A"));
+    const call = failure(client.reply("A"));
     await server.request();
     await server.send(Uint8Array.fromHex("202e82a3"));
     await server.halfClose();
@@ -120,7 +120,7 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("garbage ends the connection", {}, async ({ client, server }) => {
-    const calls = [client.call("A"), client.call("B")].map(failure);
+    const calls = [client.reply("A"), client.reply("B")].map(failure);
     await server.requests(2);
     await server.send(new TextEncoder().encode("  this is no frame"));
     for (const call of calls) assertEquals((await call).slice(0, 2), ["BAD_REPLY", false]);
@@ -128,7 +128,7 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("a frame without a message ends the connection", {}, async ({ client, server }) => {
-    const call = failure(client.call("A"));
+    const call = failure(client.reply("A"));
     await server.request();
     await server.send(Uint8Array.fromHex("2021c10a"));
     assertEquals((await call)[0], "BAD_REPLY");
@@ -136,7 +136,7 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("a reply that says nothing is that call's matter", {}, async ({ client, server }) => {
-    const calls = [client.call("A"), client.call("B"), client.call("C"), client.call("D")];
+    const calls = [client.reply("A"), client.reply("B"), client.reply("C"), client.reply("D")];
     const first = calls.slice(0, 3).map(failure);
     await server.requests(4);
     await server.reply({ seq: 0 }, { seq: 1, err: 5 }, { seq: 2, err: null }, { seq: 3, res: null });
@@ -146,7 +146,7 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("a reply without seq says what to do", {}, async ({ client, server }) => {
-    const call = failure(client.call("A"));
+    const call = failure(client.reply("A"));
     await server.request();
     await server.reply({ res: "PONG" });
     const [code, , text] = await call;
@@ -155,12 +155,12 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("an error about the whole connection is everybody's", {}, async ({ client, server, network }) => {
-    const refused = [client.call("A"), client.call("B")].map(failure);
+    const refused = [client.reply("A"), client.reply("B")].map(failure);
     await server.requests(2);
     await server.reply({ err: "OVERLOADED", msg: "no room" });
     for (const call of refused) assertEquals(await call, ["OVERLOADED", true, "OVERLOADED: no room"]);
     await server.rest();
-    const bad = failure(client.call("C"));
+    const bad = failure(client.reply("C"));
     await using second = await ScriptedServer.accept(network);
     await second.request();
     await second.reply({ err: "BAD_FRAME", msg: "too long" });
@@ -172,7 +172,7 @@ for (const makeNetwork of NETWORKS) {
     await server.reply({ res: "hello" });
     assertEquals(await server.rest(), []);
     assertEquals(client.state, "idle");
-    const call = client.call("A");
+    const call = client.reply("A");
     await using second = await ScriptedServer.accept(network);
     await second.request();
     await second.reply({ seq: 0, res: 1 });
@@ -180,8 +180,8 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("a server that answers not even a cancel is given up", {}, async ({ client, server, clock }) => {
-    const impatient = failure(client.call("A", {}, { timeoutMs: 100 }));
-    const patient = failure(client.call("B"));
+    const impatient = failure(client.reply("A", {}, { timeoutMs: 100 }));
+    const patient = failure(client.reply("B"));
     await server.requests(2);
     await clock.advance(105);
     assertEquals((await impatient)[0], "TIMEOUT");
@@ -196,11 +196,11 @@ for (const makeNetwork of NETWORKS) {
   test("a cancelled call that is never answered gives back its place", { maxInFlight: 1 }, async (scene) => {
     const { client, server, clock } = scene;
     const patience = new AbortController();
-    const cancelled = failure(client.call("A", {}, { signal: patience.signal }));
+    const cancelled = failure(client.reply("A", {}, { signal: patience.signal }));
     await server.request();
     patience.abort();
     assertEquals((await cancelled)[0], "CANCELLED");
-    const next = client.call("B");
+    const next = client.reply("B");
     assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
     await server.reply({ seq: 99, res: "alive" });
     await until(() => client.lateReplies === 1);
@@ -211,7 +211,7 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("a stream where one reply was expected is refused and cancelled", {}, async ({ client, server }) => {
-    const call = failure(client.call("A"));
+    const call = failure(client.reply("A"));
     await server.request();
     await server.reply({ seq: 0, res: 1, more: true });
     assertEquals((await call)[0], "BAD_REPLY");
@@ -222,7 +222,7 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("leave for long frames goes out with the first request", { maxPayloadBytes: 60_000 }, async (scene) => {
-    const call = scene.client.call("PING");
+    const call = scene.client.reply("PING");
     assertEquals(await scene.server.message(), { cmd: 0, max: 60_000 });
     assertEquals(await scene.server.message(), { cmd: 1, seq: 0 });
     assertEquals(scene.server.receivedHex, "202d82a3636d6400a36d6178cdea600a" + "202b82a3636d6401a3736571000a");
@@ -231,14 +231,14 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("no such leave for 57,310 bytes", { maxPayloadBytes: 57_310 }, async ({ client, server }) => {
-    const call = client.call("PING");
+    const call = client.reply("PING");
     assertEquals(await server.request(), { cmd: 1, seq: 0 });
     await server.reply({ seq: 0, res: 1 });
     await call;
   });
 
   test("close cancels what is in flight, then says no more", {}, async ({ client, server }) => {
-    const call = failure(client.call("A"));
+    const call = failure(client.reply("A"));
     await server.request();
     await client.close();
     assertEquals((await call).slice(0, 2), ["CLOSED", false]);
@@ -246,8 +246,8 @@ for (const makeNetwork of NETWORKS) {
   });
 
   test("close does not wait for a server that does not read", { reads: false }, async ({ client, clock }) => {
-    const call = failure(client.call("A", { value: "x".repeat(1_000_000) }));
-    const more = failure(client.call("A", { value: "x".repeat(1_000_000) }));
+    const call = failure(client.reply("A", { value: "x".repeat(1_000_000) }));
+    const more = failure(client.reply("A", { value: "x".repeat(1_000_000) }));
     for (let turns = 0; turns < 20; turns++) await turn();
     const closing = client.close();
     assertEquals((await call)[0], "CLOSED");
@@ -258,14 +258,14 @@ for (const makeNetwork of NETWORKS) {
 
   test("without seq, requests are the article's, byte for byte", { sequenced: false }, async (scene) => {
     const { client, server, clock } = scene;
-    const ping = client.call("PING");
+    const ping = client.reply("PING");
     await server.request();
     assertEquals(server.receivedHex, "202681a3636d64010a");
     await server.reply({ res: "PONG" });
     assertEquals(await ping, { res: "PONG" });
     server.receivedHex = "";
     await clock.advance(20); // the server has not closed: it is not of the kind that serves once
-    const delay = client.call("DELAY", { sleep: 10 });
+    const delay = client.reply("DELAY", { sleep: 10 });
     await server.request();
     assertEquals(server.receivedHex, "202d82a5736c6565700aa3636d64020a");
     await server.reply({ res: "DONE" });

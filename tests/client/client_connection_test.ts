@@ -106,7 +106,7 @@ Deno.test("client - the states of a life", async () => {
   line.down = true;
   server.cut();
   await turn();
-  const call = client.call("A");
+  const call = client.reply("A");
   await clock.advance(40);
   line.down = false;
   await clock.advance(60);
@@ -122,14 +122,14 @@ Deno.test("client - the states of a life", async () => {
 
 Deno.test("client - a lost connection is made again when a call needs it, not before", async () => {
   const { client, server, network, clock, dialedMs } = await setUp();
-  const first = client.call("A");
+  const first = client.reply("A");
   await server.request();
   await server.reply({ seq: 0, res: 1 });
   await first;
   server.cut();
   await clock.advance(60_000);
   assertEquals([dialedMs.length, client.state], [1, "idle"]);
-  const call = client.call("B");
+  const call = client.reply("B");
   await using second = await ScriptedServer.accept(network);
   await second.request();
   await second.reply({ seq: 0, res: 2 });
@@ -139,7 +139,7 @@ Deno.test("client - a lost connection is made again when a call needs it, not be
 
 Deno.test("client - dials back off, up to 5 s, and start afresh after an answer", async () => {
   const { client, server, network, clock, dialedMs, line } = await setUp({ timeoutMs: Infinity });
-  const first = client.call("A");
+  const first = client.reply("A");
   await server.request();
   await server.reply({ seq: 0, res: 1 });
   await first;
@@ -148,7 +148,7 @@ Deno.test("client - dials back off, up to 5 s, and start afresh after an answer"
   await turn();
   const startMs = clock.now();
   dialedMs.length = 0;
-  const call = client.call("B");
+  const call = client.reply("B");
   await clock.advance(25_000);
   const waits = dialedMs.map((atMs, index) => atMs - (dialedMs[index - 1] ?? startMs));
   assertEquals(waits, [0, 50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
@@ -161,7 +161,7 @@ Deno.test("client - dials back off, up to 5 s, and start afresh after an answer"
   dialedMs.length = 0;
   second.cut();
   await turn();
-  const next = client.call("C");
+  const next = client.reply("C");
   await using third = await ScriptedServer.accept(network);
   await third.request();
   assertEquals(dialedMs, [clock.now()]);
@@ -175,7 +175,7 @@ Deno.test("client - the jitter is full", async () => {
   line.down = true;
   server.cut();
   await turn();
-  const call = failure(client.call("A"));
+  const call = failure(client.reply("A"));
   await clock.advance(800);
   assertEquals(dialedMs.slice(1).map((atMs) => atMs - dialedMs[1]), [0, 50, 150, 350, 750]);
   await client.close();
@@ -187,13 +187,13 @@ Deno.test("client - a call waits for a connection within its time, and is told w
   line.down = true;
   server.cut();
   await turn();
-  const call = failure(client.call("A", {}, { timeoutMs: 300 }));
+  const call = failure(client.reply("A", {}, { timeoutMs: 300 }));
   await clock.advance(400);
   const error = await call;
   assertEquals([error.code, error.retryable], ["TIMEOUT", true]);
   assertEquals(
     error.message,
-    "TIMEOUT: no reply within 300 ms, and it was not sent: CONNECTION_LOST: cannot reach the server: the line is down",
+    "TIMEOUT: no reply within 300 ms, and the call was not sent: CONNECTION_LOST: cannot reach the server: the line is down",
   );
   await clock.advance(60_000);
   assertEquals([client.state, clock.timers], ["idle", 0]);
@@ -207,7 +207,7 @@ Deno.test("client - an outage leaves nothing behind", async () => {
   await turn();
   let rejected = 0;
   for (let round = 0; round < 100; round++) {
-    for (let index = 0; index < 1_000; index++) client.call("A", {}, { timeoutMs: 50 }).catch(() => rejected++);
+    for (let index = 0; index < 1_000; index++) client.reply("A", {}, { timeoutMs: 50 }).catch(() => rejected++);
     await clock.advance(50);
   }
   await clock.advance(20_000);
@@ -219,8 +219,8 @@ Deno.test("client - an outage leaves nothing behind", async () => {
 
 Deno.test("client - what was sent is sent again only if it is idempotent", async () => {
   const { client, server, network, clock } = await setUp();
-  const careful = failure(client.call("A", { value: 1 }));
-  const idempotent = client.call("B", { value: 2 }, { idempotent: true, timeoutMs: 1_000 });
+  const careful = failure(client.reply("A", { value: 1 }));
+  const idempotent = client.reply("B", { value: 2 }, { idempotent: true, timeoutMs: 1_000 });
   await server.requests(2);
   server.cut();
   assertEquals((await careful).code, "CONNECTION_LOST");
@@ -238,8 +238,8 @@ Deno.test("client - what was sent is sent again only if it is idempotent", async
 
 Deno.test("client - a call that was lost may have been started, whatever the next server says of it", async () => {
   const { client, server, network, clock, line } = await setUp();
-  const overloaded = failure(client.call("A", {}, { idempotent: true }));
-  const refused = failure(client.call("B", {}, { idempotent: true, timeoutMs: 1_000 }));
+  const overloaded = failure(client.reply("A", {}, { idempotent: true }));
+  const refused = failure(client.reply("B", {}, { idempotent: true, timeoutMs: 1_000 }));
   await server.requests(2);
   server.cut();
   await clock.advance(100);
@@ -257,7 +257,7 @@ Deno.test("client - a call that was lost may have been started, whatever the nex
 
 Deno.test("client - an idempotent call that never gets through ends with its time", async () => {
   const { client, server, clock, line } = await setUp();
-  const call = failure(client.call("A", {}, { idempotent: true, timeoutMs: 1_000 }));
+  const call = failure(client.reply("A", {}, { idempotent: true, timeoutMs: 1_000 }));
   await server.request();
   line.down = true;
   server.cut();
@@ -269,19 +269,19 @@ Deno.test("client - an idempotent call that never gets through ends with its tim
 
 Deno.test("client - a server that shuts down: the refused call moves on, the others are answered", async () => {
   const { client, server, network } = await setUp();
-  const quick = client.call("QUICK");
-  const slow = client.call("SLOW");
+  const quick = client.reply("QUICK");
+  const slow = client.reply("SLOW");
   await server.requests(2);
   await server.reply({ seq: 0, res: "quick" });
   await quick;
-  const refused = client.call("NEXT");
+  const refused = client.reply("NEXT");
   await server.request();
   await server.reply({ seq: 2, err: "SHUTTING_DOWN" });
   await using second = await ScriptedServer.accept(network);
   assertEquals((await second.request()).cmd, "NEXT");
   await second.reply({ seq: 0, res: "moved" });
   assertEquals((await refused).res, "moved");
-  const more = client.call("MORE");
+  const more = client.reply("MORE");
   assertEquals((await second.request()).cmd, "MORE");
   await second.reply({ seq: 1, res: "more" });
   await more;
@@ -294,7 +294,7 @@ Deno.test("client - a server that shuts down: the refused call moves on, the oth
 
 Deno.test("client - a server that only shuts down is asked again after a wait", async () => {
   const { client, server, network, clock, dialedMs } = await setUp({ timeoutMs: Infinity });
-  const call = client.call("A");
+  const call = client.reply("A");
   let current = server;
   for (let round = 0; round < 4; round++) {
     await current.request();
@@ -314,7 +314,7 @@ Deno.test("client - a server that only shuts down is asked again after a wait", 
 
 Deno.test("client - a refused call that runs out of time says so", async () => {
   const { client, server, clock, line } = await setUp();
-  const call = failure(client.call("A", {}, { timeoutMs: 300 }));
+  const call = failure(client.reply("A", {}, { timeoutMs: 300 }));
   await server.request();
   line.down = true;
   await server.reply({ seq: 0, err: "SHUTTING_DOWN" });
@@ -326,7 +326,7 @@ Deno.test("client - a refused call that runs out of time says so", async () => {
 
 Deno.test("client - OVERLOADED is the caller's to decide on", async () => {
   const { client, server } = await setUp();
-  const call = failure(client.call("A"));
+  const call = failure(client.reply("A"));
   await server.request();
   await server.reply({ seq: 0, err: "OVERLOADED" });
   const error = await call;
@@ -350,7 +350,7 @@ Deno.test("client - close while it dials or waits ends both", async () => {
     await using server = await ScriptedServer.accept(network);
     server.cut();
     await turn();
-    const call = failure(client.call("A"));
+    const call = failure(client.reply("A"));
     await clock.advance(hang ? 60 : 51);
     assertEquals(client.state, hang ? "connecting" : "waiting");
     await client.close();
@@ -374,7 +374,7 @@ Deno.test("client - close at the very moment of a dial's success leaves no conne
     await using first = await ScriptedServer.accept(network);
     first.cut();
     await turn();
-    const call = failure(client.call("A"));
+    const call = failure(client.reply("A"));
     await turn();
     dialed.resolve();
     for (let hop = 0; hop < hops; hop++) await undefined;
@@ -407,21 +407,21 @@ Deno.test("client without seq - a server that closes after each reply serves one
   void serveOnce(network, served);
   const client: Client = await connect({ sequenced: false, timeoutMs: Infinity, dial: network.dial });
   const names = Array.from({ length: 20 }, (_, index) => `C${index}`);
-  assertEquals((await Promise.all(names.map((name) => client.call(name)))).map(({ res }) => res), names);
-  for (const name of names) assertEquals((await client.call(name)).res, name);
+  assertEquals((await Promise.all(names.map((name) => client.reply(name)))).map(({ res }) => res), names);
+  for (const name of names) assertEquals((await client.reply(name)).res, name);
   assertEquals(served, [...names, ...names]);
   await client.close();
 });
 
 Deno.test("client without seq - a call out of time keeps its place", async () => {
   const { client, server, clock } = await setUp({ sequenced: false, timeoutMs: Infinity });
-  const first = client.call("A");
+  const first = client.reply("A");
   await server.request();
   await server.reply({ res: "A" });
   await first;
   await clock.advance(20);
-  const late = failure(client.call("B", {}, { timeoutMs: 100 }));
-  const next = client.call("C");
+  const late = failure(client.reply("B", {}, { timeoutMs: 100 }));
+  const next = client.reply("C");
   assertEquals(await server.requests(2), [{ cmd: "B", ttl: 100 }, { cmd: "C" }]);
   await clock.advance(110);
   assertEquals((await late).code, "TIMEOUT");
@@ -434,7 +434,7 @@ Deno.test("client without seq - a call out of time keeps its place", async () =>
 
 Deno.test("client without seq - a reply too many ends the connection", async () => {
   const { client, server } = await setUp({ sequenced: false, timeoutMs: Infinity });
-  const call = client.call("A");
+  const call = client.reply("A");
   await server.request();
   await server.reply({ res: "A" }, { res: "again" });
   assertEquals((await call).res, "A");

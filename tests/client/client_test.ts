@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { command } from "../../handlers/command.ts";
+import { command, reply } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { serveOne } from "../support/serve_one.ts";
 import { memoryPair } from "../../transport/memory.ts";
@@ -13,20 +13,20 @@ let started = 0;
 let aborted: unknown[] = [];
 
 const commands = {
-  ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => ({ res: value, also: 1 }) }),
-  TWICE: command({ number: 21, handler: ({ text }: { text: string }) => ({ res: text + text }) }),
+  ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => reply(value, { also: 1 }) }),
+  TWICE: command({ number: 21, handler: ({ text }: { text: string }) => text + text }),
   FAIL: command({
     number: 17,
-    handler: ({ code }: { code: string }): { res: null } => {
+    handler: ({ code }: { code: string }): null => {
       throw new RpcError(code, "as you wish", { data: [1, { two: 2 }] });
     },
   }),
-  LIST: command({ number: 22, handler: ({ length }: { length: number }) => ({ res: new Array(length).fill(1) }) }),
-  NAMED: command({ handler: () => ({ res: "by name" }) }),
-  META: command({ number: 18, handler: (_: { nothing?: 0 }, { meta }) => ({ res: { ...meta } }) }),
+  LIST: command({ number: 22, handler: ({ length }: { length: number }) => new Array(length).fill(1) }),
+  NAMED: command({ handler: () => "by name" }),
+  META: command({ number: 18, handler: (_: { nothing?: 0 }, { meta }) => ({ ...meta }) }),
   BREAK: command({
     number: 19,
-    handler: (): { res: null } => {
+    handler: (): null => {
       throw new Error("a secret");
     },
   }),
@@ -105,15 +105,15 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
   };
 
   test("a reply comes whole", {}, async (client) => {
-    assertEquals(await client.call("PING"), { res: "PONG" });
-    assertEquals(await client.call("ECHO", { value: [1, null, { a: "b" }] }), { res: [1, null, { a: "b" }], also: 1 });
-    assertEquals(await client.call("NAMED"), { res: "by name" });
-    assertEquals((await client.call("DELAY", { sleep: 0 })).res, "DONE");
+    assertEquals(await client.reply("PING"), { res: "PONG" });
+    assertEquals(await client.reply("ECHO", { value: [1, null, { a: "b" }] }), { res: [1, null, { a: "b" }], also: 1 });
+    assertEquals(await client.reply("NAMED"), { res: "by name" });
+    assertEquals((await client.reply("DELAY", { sleep: 0 })).res, "DONE");
     assertEquals(client.state, "open");
   });
 
   test("thousands of calls share the connection, each gets its own reply", { maxInFlight: 100 }, async (client) => {
-    const calls = Array.from({ length: 3_000 }, (_, value) => client.call("ECHO", { value }));
+    const calls = Array.from({ length: 3_000 }, (_, value) => client.reply("ECHO", { value }));
     const replies = await Promise.all(calls);
     assertEquals(replies.map(({ res }) => res), Array.from({ length: 3_000 }, (_, value) => value));
     assertEquals(client.lateReplies, 0);
@@ -121,42 +121,42 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
 
   test("a slow call does not hold back a fast one", {}, async (client) => {
     const patience = new AbortController();
-    const slow = client.call("HANG", {}, { signal: patience.signal });
-    assertEquals((await client.call("PING")).res, "PONG");
+    const slow = client.reply("HANG", {}, { signal: patience.signal });
+    assertEquals((await client.reply("PING")).res, "PONG");
     patience.abort();
     await rejection(slow);
   });
 
   test("a failure keeps code, text and data", {}, async (client) => {
-    const error = await rejection(client.call("FAIL", { code: "BROKE" }));
+    const error = await rejection(client.reply("FAIL", { code: "BROKE" }));
     assertEquals([error.code, error.message, error.data, error.retryable], [
       "BROKE",
       "BROKE: as you wish",
       [1, { two: 2 }],
       false,
     ]);
-    assertEquals((await rejection(client.call("DELAY", { sleep: -1 }))).message, "INVALID_SLEEP");
-    assertEquals((await rejection(client.call("BREAK"))).code, "INTERNAL");
+    assertEquals((await rejection(client.reply("DELAY", { sleep: -1 }))).message, "INVALID_SLEEP");
+    assertEquals((await rejection(client.reply("BREAK"))).code, "INTERNAL");
     // deno-lint-ignore no-explicit-any -- a name that does not exist
-    assertEquals((await rejection(client.call("NONE" as any))).code, "CMD_NOT_FOUND");
-    assertEquals((await rejection(client.call("FAIL", { code: "OVERLOADED" }))).retryable, true);
+    assertEquals((await rejection(client.reply("NONE" as string))).code, "CMD_NOT_FOUND");
+    assertEquals((await rejection(client.reply("FAIL", { code: "OVERLOADED" }))).retryable, true);
   });
 
   test("meta travels", {}, async (client) => {
-    assertEquals((await client.call("META", {}, { meta: { token: "t" } })).res, { token: "t" });
+    assertEquals((await client.reply("META", {}, { meta: { token: "t" } })).res, { token: "t" });
   });
 
   test("what cannot be sent rejects, and the rest goes on", { maxPayloadBytes: 1000 }, async (client) => {
     const calls = [
-      client.call("ECHO", { value: () => 1 }),
-      client.call("ECHO", { value: 1 }),
-      client.call("ECHO", { value: "x".repeat(2000) }),
+      client.reply("ECHO", { value: () => 1 }),
+      client.reply("ECHO", { value: 1 }),
+      client.reply("ECHO", { value: "x".repeat(2000) }),
       // deno-lint-ignore no-explicit-any -- a reserved name
-      client.call("ECHO", { value: 1, seq: 2 } as any),
+      client.reply("ECHO", { value: 1, seq: 2 } as any),
       // deno-lint-ignore no-explicit-any -- no parameters at all
-      client.call("ECHO", [1] as any),
-      client.call("PING", {}, { timeoutMs: -1 }),
-      client.call("ECHO", {
+      client.reply("ECHO", [1] as any),
+      client.reply("PING", {}, { timeoutMs: -1 }),
+      client.reply("ECHO", {
         get value() {
           throw Object.create(null);
         },
@@ -170,43 +170,43 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     assertEquals(reasons[2], "Cannot call ECHO: the payload is 2015 bytes, the limit is 1000");
     assertEquals(reasons[3], 'Cannot call ECHO: the parameter name "seq" is reserved');
     assertEquals(reasons[4], "Cannot call ECHO: params: an array cannot be sent here, only a plain object");
-    assertEquals(reasons[5], "TIMEOUT: there was no time left, and it was not sent");
+    assertEquals(reasons[5], "TIMEOUT: no time was left, and the call was not sent");
     assertEquals(reasons[6], "Cannot call ECHO: thrown: something that cannot be shown");
-    assertEquals((await client.call("PING")).res, "PONG");
+    assertEquals((await client.reply("PING")).res, "PONG");
   });
 
   test("long frames travel both ways", {}, async (client) => {
     const value = "x".repeat(300_000);
-    assertEquals((await client.call("ECHO", { value })).res, value);
+    assertEquals((await client.reply("ECHO", { value })).res, value);
   });
 
   test("without leave for long frames a long reply is refused by name", { maxPayloadBytes: 57_310 }, async (client) => {
-    assertEquals((await rejection(client.call("TWICE", { text: "x".repeat(40_000) }))).code, "REPLY_TOO_LARGE");
+    assertEquals((await rejection(client.reply("TWICE", { text: "x".repeat(40_000) }))).code, "REPLY_TOO_LARGE");
   });
 
   test("a smaller limit holds for replies too", { maxPayloadBytes: 1_000 }, async (client) => {
-    assertEquals((await rejection(client.call("TWICE", { text: "x".repeat(800) }))).code, "REPLY_TOO_LARGE");
-    assertEquals((await client.call("TWICE", { text: "x" })).res, "xx");
+    assertEquals((await rejection(client.reply("TWICE", { text: "x".repeat(800) }))).code, "REPLY_TOO_LARGE");
+    assertEquals((await client.reply("TWICE", { text: "x" })).res, "xx");
   });
 
   test("an abort rejects at once, keeps its reason and ends the handler", {}, async (client) => {
     const patience = new AbortController();
-    const call = client.call("HANG", {}, { signal: patience.signal });
-    await client.call("PING");
+    const call = client.reply("HANG", {}, { signal: patience.signal });
+    await client.reply("PING");
     assertEquals(started, 1);
     const reason = new Error("enough");
     patience.abort(reason);
     const error = await rejection(call);
     assertEquals([error.code, error.cause, error.retryable], ["CANCELLED", reason, false]);
-    await client.call("PING");
+    await client.reply("PING");
     assertEquals((aborted[0] as RpcError).code, "CANCELLED");
     assertEquals(client.lateReplies, 1);
   });
 
   test("a signal that is aborted already sends nothing", {}, async (client) => {
-    const error = await rejection(client.call("HANG", {}, { signal: AbortSignal.abort("no") }));
+    const error = await rejection(client.reply("HANG", {}, { signal: AbortSignal.abort("no") }));
     assertEquals([error.code, error.cause, error.retryable], ["CANCELLED", "no", true]);
-    await client.call("PING");
+    await client.reply("PING");
     assertEquals(started, 0);
   });
 
@@ -219,14 +219,14 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     signal.addEventListener = (...args: any) => (listeners++, add(...args as [any, any]));
     // deno-lint-ignore no-explicit-any -- passed on as they come
     signal.removeEventListener = (...args: any) => (listeners--, remove(...args as [any, any]));
-    await Promise.all(Array.from({ length: 50 }, () => client.call("PING", {}, { signal })));
+    await Promise.all(Array.from({ length: 50 }, () => client.reply("PING", {}, { signal })));
     assertEquals(listeners, 0);
   });
 
   test("calls above maxInFlight wait, and a cancel gets through", { maxInFlight: 2 }, async (client) => {
     const patience = new AbortController();
-    const hanging = [1, 2].map(() => client.call("HANG", {}, { signal: patience.signal }));
-    const next = client.call("PING");
+    const hanging = [1, 2].map(() => client.reply("HANG", {}, { signal: patience.signal }));
+    const next = client.reply("PING");
     while (started < 2) await turn();
     patience.abort();
     for (const call of hanging) await rejection(call);
@@ -234,33 +234,33 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
   });
 
   test("close rejects what waits, and again is the same", { maxInFlight: 1 }, async (client) => {
-    const sent = client.call("HANG");
-    const waiting = client.call("PING");
+    const sent = client.reply("HANG");
+    const waiting = client.reply("PING");
     while (started < 1) await turn();
     const closing = client.close();
     assert(client.close() === closing);
     assertEquals(((e) => [e.code, e.retryable])(await rejection(sent)), ["CLOSED", false]);
     assertEquals(((e) => [e.code, e.retryable])(await rejection(waiting)), ["CLOSED", true]);
     await closing;
-    assertEquals((await rejection(client.call("PING"))).code, "CLOSED");
+    assertEquals((await rejection(client.reply("PING"))).code, "CLOSED");
     while (aborted.length === 0) await turn();
   });
 
   test("no timeout, no ttl", { timeoutMs: Infinity }, async (client) => {
-    assertEquals((await client.call("PING")).res, "PONG");
+    assertEquals((await client.reply("PING")).res, "PONG");
   });
 
   test("a request or a reply that is heavier than a message may be is that call's alone", {}, async (client) => {
     const patience = new AbortController();
-    const other = client.call("HANG", {}, { signal: patience.signal });
+    const other = client.reply("HANG", {}, { signal: patience.signal });
     await assertRejects(
-      () => client.call("ECHO", { value: new Array(300_000).fill(1) }),
+      () => client.reply("ECHO", { value: new Array(300_000).fill(1) }),
       TypeError,
       "Cannot call ECHO",
     );
-    const received = await rejection(client.call("LIST", { length: 300_000 }));
+    const received = await rejection(client.reply("LIST", { length: 300_000 }));
     assertEquals(received.code, "REPLY_NOT_ENCODABLE");
-    assertEquals((await client.call("LIST", { length: 200_000 })).res.length, 200_000);
+    assertEquals((await client.reply("LIST", { length: 200_000 })).res.length, 200_000);
     patience.abort();
     assertEquals((await rejection(other)).code, "CANCELLED");
   });
@@ -268,15 +268,15 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
   test("a limit too small for any request refuses it, and no word of the client's own", {
     maxPayloadBytes: 10,
   }, async (client) => {
-    const call = () => client.call("PING", {}, { timeoutMs: Infinity });
+    const call = () => client.reply("PING", {}, { timeoutMs: Infinity });
     await assertRejects(call, RangeError, "Cannot call PING: the payload is 11 bytes, the limit is 10");
     assertEquals(client.state, "open");
   });
 
   test("without seq, replies come in order", { sequenced: false }, async (client) => {
-    const calls = [client.call("DELAY", { sleep: 0.005 }), client.call("PING"), client.call("ECHO", { value: 3 })];
+    const calls = [client.reply("DELAY", { sleep: 0.005 }), client.reply("PING"), client.reply("ECHO", { value: 3 })];
     assertEquals((await Promise.all<{ res: unknown }>(calls)).map(({ res }) => res), ["DONE", "PONG", 3]);
-    await Promise.all(Array.from({ length: 500 }, () => client.call("PING")));
+    await Promise.all(Array.from({ length: 500 }, () => client.reply("PING")));
   });
 }
 
@@ -285,8 +285,8 @@ Deno.test("client - the time is up: TIMEOUT, and the handler is ended", async ()
   aborted = [];
   const clock = new FakeClock();
   const { client, end } = await overMemory({ clock, timeoutMs: 500 });
-  const own = client.call("HANG", {}, { timeoutMs: 100 });
-  const general = client.call("HANG");
+  const own = client.reply("HANG", {}, { timeoutMs: 100 });
+  const general = client.reply("HANG");
   let settled = "";
   own.catch(() => settled += "own ");
   general.catch(() => settled += "general ");

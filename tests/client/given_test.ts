@@ -14,7 +14,7 @@ for (const maxInFlight of [128, 1]) {
   for (const sequenced of [true, false]) {
     Deno.test(`what is given may be used again at once (maxInFlight ${maxInFlight}, sequenced ${sequenced})`, async () => {
       const commands = {
-        ECHO: command({ handler: (params: Record<string, unknown>, { meta }) => ({ res: { ...params, meta } }) }),
+        ECHO: command({ handler: (params: Record<string, unknown>, { meta }) => ({ ...params, meta }) }),
         STREAM: command({
           async *handler(params: Record<string, unknown>, { meta }) {
             yield { ...params, meta };
@@ -34,7 +34,7 @@ for (const maxInFlight of [128, 1]) {
           const stream = client.stream("STREAM", params, { meta });
           calls.push((async () => (await Array.fromAsync(stream))[0])());
         } else {
-          calls.push(client.call("ECHO", params, { meta, idempotent: n % 2 === 0 }).then(({ res }) => res));
+          calls.push(client.reply("ECHO", params, { meta, idempotent: n % 2 === 0 }).then(({ res }) => res));
         }
       }
       bytes.fill(255), inner.n = -1, list.length = 0, meta.token = "changed", delete params.p3;
@@ -61,7 +61,7 @@ Deno.test("an idempotent call that is sent again carries what was given", async 
   await using client = await connect({ dial: () => network.dial(), random: () => 0 });
   const server = await ScriptedServer.accept(network);
   const params = { n: 1 };
-  const call = client.call("A", params, { idempotent: true });
+  const call = client.reply("A", params, { idempotent: true });
   params.n = 2;
   assertEquals((await server.request()).n, 1);
   server.cut();
@@ -96,12 +96,12 @@ Deno.test("what cannot be sent is refused, by name, before a byte is sent", asyn
     [{}, { meta: null }, "meta: null"],
   ];
   for (const [params, options, text] of wrong) {
-    await assertRejects(() => client.call("A", params, options), TypeError, `Cannot call A: `);
+    await assertRejects(() => client.reply("A", params, options), TypeError, `Cannot call A: `);
     const error = assertThrows(() => client.stream("A", params, options), TypeError, text);
     assert(error.cause instanceof Error);
   }
-  await assertRejects(() => client.call("A", { b: new Uint8Array(2 ** 20) }), RangeError, "the limit is 1048576");
-  const call = client.call("A", Object.assign(Object.create(null), { fine: true }));
+  await assertRejects(() => client.reply("A", { b: new Uint8Array(2 ** 20) }), RangeError, "the limit is 1048576");
+  const call = client.reply("A", Object.assign(Object.create(null), { fine: true }));
   assertEquals(await server.request(), { fine: true, cmd: "A", seq: 0, ttl: 30_000 });
   await server.reply({ seq: 0, res: 1 });
   await call;
@@ -114,17 +114,20 @@ Deno.test("no time left is out of time, and not sent; Infinity is without end", 
   await using server = await ScriptedServer.accept(network);
   for (const timeout of [0, -0, -1, -Infinity]) {
     for (
-      const end of [client.call("A", {}, { timeoutMs: timeout }), client.stream("A", {}, { timeoutMs: timeout }).next()]
+      const end of [
+        client.reply("A", {}, { timeoutMs: timeout }),
+        client.stream("A", {}, { timeoutMs: timeout }).next(),
+      ]
     ) {
       const error = await assertRejects(() => end, RpcError);
       assertEquals([error.code, error.retryable], ["TIMEOUT", true]);
     }
   }
-  const call = client.call("A", {}, { timeoutMs: Infinity });
+  const call = client.reply("A", {}, { timeoutMs: Infinity });
   assertEquals(await server.request(), { cmd: "A", seq: 0 });
   await clock.advance(1e9);
   await server.reply({ seq: 0, res: 1 });
   assertEquals((await call).res, 1);
-  await assertRejects(() => client.call("A", {}, { timeoutMs: NaN }), RangeError);
+  await assertRejects(() => client.reply("A", {}, { timeoutMs: NaN }), RangeError);
   await assertRejects(() => connect({ dial: () => Promise.resolve(memoryPair()[0]), timeoutMs: 0 }), RangeError);
 });

@@ -30,7 +30,7 @@ const commands = {
       }
     },
   }),
-  ECHO: command({ handler: ({ value }: { value: number }) => ({ res: value }) }),
+  ECHO: command({ handler: ({ value }: { value: number }) => value }),
 };
 
 type Commands = typeof commands;
@@ -89,7 +89,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     const stream = client.stream("COUNT", { to: 1_000 }, { credit: 10 });
     await stream.next();
     await until(() => made >= 10);
-    for (let value = 0; value < 200; value++) assertEquals((await client.call("ECHO", { value })).res, value);
+    for (let value = 0; value < 200; value++) assertEquals((await client.reply("ECHO", { value })).res, value);
     assert(made <= 11, `${made} items were made`);
     let items = 1;
     for await (const _ of stream) items++;
@@ -100,7 +100,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     for await (const item of client.stream("COUNT", { to: 1e9 }, { credit: 4 })) if (item === 3) break;
     await until(() => ended !== "");
     assertEquals(ended, "left");
-    assertEquals((await client.call("ECHO", { value: 1 })).res, 1);
+    assertEquals((await client.reply("ECHO", { value: 1 })).res, 1);
   });
 
   test("an error in the loop ends the handler too", async (client) => {
@@ -125,12 +125,11 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
 
   test("a command that answers once says so to who wants a stream of it", async (client) => {
     {
-      // deno-lint-ignore no-explicit-any -- not a stream, by its type
-      const stream = client.stream("ECHO" as any, { value: 7 } as any);
+      const stream = client.stream("ECHO" as string, { value: 7 }); // not a stream, by its type
       const error = await assertRejects(() => stream.next(), RpcError);
       assertEquals([error.code, error.toJSON().msg], [
         "BAD_REPLY",
-        "command ECHO answers once: read it with client.call()",
+        "command ECHO returns a single reply: use client.call()",
       ]);
     }
   });
@@ -162,7 +161,7 @@ Deno.test("stream - nothing is sent before the first item is asked for", async (
   assertEquals(await unread.return("left"), { done: true, value: "left" });
   assertEquals(await unread.next(), { done: true, value: undefined });
   client.stream("B");
-  const call = client.call("C");
+  const call = client.reply("C");
   assertEquals((await server.request()).cmd, "C");
   await server.reply({ seq: 0, res: 1 });
   await call;

@@ -44,7 +44,7 @@ Deno.test("client - a ledger of calls, cancels, timeouts and broken connections 
       async handler({ id, workMs }: { id: number; workMs: number }, context) {
         runs[id]++;
         if (workMs > 0) await sleep(context.clock, workMs, context.signal);
-        return { res: id * 7 };
+        return id * 7;
       },
     }),
   };
@@ -72,7 +72,7 @@ Deno.test("client - a ledger of calls, cancels, timeouts and broken connections 
     const patience = random.chance(0.2) ? new AbortController() : undefined;
     const idempotent = random.chance(0.3);
     const options = { timeoutMs: random.pick([Infinity, 10, 30, 200]), signal: patience?.signal, idempotent };
-    const call = random.pick(clients).call("WORK", { id, workMs: random.below(21) }, options);
+    const call = random.pick(clients).reply("WORK", { id, workMs: random.below(21) }, options);
     if (patience) clock.setTimer(() => patience.abort(), random.below(30), true);
     let outcome = "value";
     try {

@@ -23,7 +23,10 @@ Deno.test("a stream beyond maxInFlight that cannot begin says so within the time
   await clock.advance(3_010);
   const error = await late;
   assertEquals([error.code, error.retryable], ["TIMEOUT", true]);
-  assertStringIncludes(error.message, "no reply within 3000 ms, and it was not sent: 2 calls and streams before it");
+  assertStringIncludes(
+    error.message,
+    "no reply within 3000 ms, and the call was not sent: 2 calls and streams before it",
+  );
   // Those that have begun have no end.
   const item = open[0].next();
   await clock.advance(1e6);
@@ -34,7 +37,7 @@ Deno.test("a stream beyond maxInFlight that cannot begin says so within the time
 Deno.test("an idempotent call that ends its server each time is sent three times", async () => {
   using network = memoryNetwork();
   await using client = await connect({ dial: () => network.dial(), random: () => 0 });
-  const call = assertRejects(() => client.call("POISON", {}, { idempotent: true }), RpcError);
+  const call = assertRejects(() => client.reply("POISON", {}, { idempotent: true }), RpcError);
   let sends = 0;
   for (; sends < 3; sends++) {
     const server = await ScriptedServer.accept(network);
@@ -68,7 +71,7 @@ Deno.test("a server that answers once and goes is not dialled without a pause", 
   })();
   const calling = (async () => {
     while (running) {
-      await client.call("A").catch(() => {});
+      await client.reply("A").catch(() => {});
       await turn();
     }
   })();
@@ -87,13 +90,13 @@ Deno.test("without seq, a silent connection is given up, and the next dial is tr
   const dial = () => network.dial();
   await using client = await connect({ dial, clock, random: () => 0, sequenced: false, timeoutMs: 1_000 });
   await using silent = await ScriptedServer.accept(network);
-  const late = assertRejects(() => client.call("A"), RpcError);
+  const late = assertRejects(() => client.reply("A"), RpcError);
   await silent.request();
   await clock.advance(1_010);
   assertEquals((await late).code, "TIMEOUT");
   const accepted = ScriptedServer.accept(network);
   await clock.advance(10_010);
-  const next = client.call("B");
+  const next = client.reply("B");
   await using healthy = await accepted;
   assertEquals((await healthy.request()).cmd, "B");
   await healthy.reply({ res: 2 });
@@ -105,7 +108,7 @@ Deno.test("a byte now and then that never completes a reply is silence", async (
   const clock = new FakeClock();
   await using client = await connect({ dial: () => network.dial(), clock, timeoutMs: 100 });
   await using server = await ScriptedServer.accept(network);
-  const late = assertRejects(() => client.call("A"), RpcError);
+  const late = assertRejects(() => client.reply("A"), RpcError);
   await server.request();
   await server.send(Uint8Array.of(0x7f, 0x7f));
   for (let step = 0; step < 105; step++) {
@@ -127,7 +130,7 @@ Deno.test("calls that wait while the server is away are bounded", async () => {
   server.cut();
   await turn();
   const text = "x".repeat(900_000);
-  const calls = Array.from({ length: 400 }, () => client.call("A", { text }));
+  const calls = Array.from({ length: 400 }, () => client.reply("A", { text }));
   const outcomes = Promise.allSettled(calls);
   await client.close();
   const codes = (await outcomes).map((outcome) => outcome.status === "rejected" ? outcome.reason.code : "none");
@@ -140,7 +143,7 @@ Deno.test("a connection that brings reply after reply to no call is ended", asyn
   using network = memoryNetwork();
   await using client = await connect({ dial: () => network.dial() });
   await using server = await ScriptedServer.accept(network);
-  const call = assertRejects(() => client.call("A"), RpcError);
+  const call = assertRejects(() => client.reply("A"), RpcError);
   await server.request();
   await server.reply(...Array.from({ length: 100_001 }, (_, n) => ({ seq: 10 + n, res: 1 })));
   assertEquals((await call).code, "BAD_REPLY");
@@ -156,7 +159,7 @@ Deno.test("many calls share one listener on their signal, and an abort ends each
   const add = signal.addEventListener.bind(signal), remove = signal.removeEventListener.bind(signal);
   signal.addEventListener = (...args: Parameters<typeof add>) => (listeners++, add(...args));
   signal.removeEventListener = (...args: Parameters<typeof remove>) => (listeners--, remove(...args));
-  const calls = Array.from({ length: 1_000 }, () => client.call("A", {}, { signal }));
+  const calls = Array.from({ length: 1_000 }, () => client.reply("A", {}, { signal }));
   assertEquals(listeners, 1);
   const outcomes = Promise.allSettled(calls);
   controller.abort();
@@ -231,7 +234,7 @@ Deno.test("a client that is closed before it writes after a silence leaves no ti
   const client = await connect({ dial: () => network.dial(), clock });
   const server = await ScriptedServer.accept(network);
   await clock.advance(10_000);
-  const call = assertRejects(() => client.call("PING"), RpcError);
+  const call = assertRejects(() => client.reply("PING"), RpcError);
   for (let round = 0; round < 3; round++) await null; // it looks first whether the server has ended the connection
   const closed = client.close();
   server.cut();

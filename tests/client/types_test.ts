@@ -6,7 +6,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { builtIns } from "../../handlers/registry.ts";
-import { command, type ServerInfo, type StandardSchema } from "../../handlers/command.ts";
+import { command, reply } from "../../handlers/command.ts";
+import type { ServerInfo } from "../../handlers/server_info.ts";
+import type { StandardSchema } from "../../handlers/standard_schema.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 
 /** Whether two types are the same, `any` included. */
@@ -30,17 +32,17 @@ interface Place {
 }
 
 const commands = {
-  PLACE: command({ handler: (): Place => ({ res: { x: 1 }, name: "here" }) }),
+  PLACE: command({ handler: () => reply({ x: 1 } as Point, { name: "here" }) }),
   FAIL: command({
     handler() {
       throw new Error("always");
     },
   }),
-  ADD: command({ number: 16, handler: ({ a, b }: { a: number; b: number }) => ({ res: a + b }) }),
-  MOVE: command({ handler: (point: Point) => Promise.resolve({ res: point.x, moved: true }) }),
-  GREET: command({ number: 17, handler: ({ name = "you" }: { name?: string }) => ({ res: `Hello, ${name}!` }) }),
-  BARE: command({ handler: () => ({ res: null }) }),
-  USER: command({ schema: user, handler: ({ seen }) => ({ res: seen.getTime() }) }),
+  ADD: command({ number: 16, handler: ({ a, b }: { a: number; b: number }) => a + b }),
+  MOVE: command({ handler: (point: Point) => Promise.resolve(reply(point.x, { moved: true })) }),
+  GREET: command({ number: 17, handler: ({ name = "you" }: { name?: string }) => `Hello, ${name}!` }),
+  BARE: command({ handler: () => null }),
+  USER: command({ schema: user, handler: ({ seen }) => seen.getTime() }),
   LIST: command({
     async *handler({ to }: { to: number }) {
       for (let item = 0; item < to; item++) yield { item };
@@ -52,28 +54,28 @@ const commands = {
 // Never called: what is in here only has to compile, or not to.
 export async function typed(client: Client<typeof commands>): Promise<void> {
   same<Awaited<ReturnType<typeof add>>, { res: number }>(true);
-  const add = () => client.call("ADD", { a: 1, b: 2 });
-  const moved = await client.call("MOVE", { x: 1 });
+  const add = () => client.reply("ADD", { a: 1, b: 2 });
+  const moved = await client.reply("MOVE", { x: 1 });
   same<typeof moved, { res: number; moved: boolean }>(true);
-  const greeted = await client.call("GREET");
+  const greeted = await client.reply("GREET");
   same<typeof greeted.res, string>(true);
-  await client.call("GREET", {}, { timeoutMs: 5, signal: AbortSignal.timeout(5), meta: { a: "b" }, idempotent: true });
-  await client.call("BARE");
-  await client.call("BARE", {});
-  await client.call("BARE", undefined, { timeoutMs: 1 });
-  const seen = await client.call("USER", { name: "Ada" });
+  await client.reply("GREET", {}, { timeoutMs: 5, signal: AbortSignal.timeout(5), meta: { a: "b" }, idempotent: true });
+  await client.reply("BARE");
+  await client.reply("BARE", {});
+  await client.reply("BARE", undefined, { timeoutMs: 1 });
+  const seen = await client.reply("USER", { name: "Ada" });
   same<typeof seen, { res: number }>(true);
 
-  const place = await client.call("PLACE");
+  const place = await client.reply("PLACE");
   same<typeof place, Place>(true);
   same<ReturnType<typeof fail>, Promise<never>>(true);
-  const fail = () => client.call("FAIL");
+  const fail = () => client.reply("FAIL");
 
-  const ping = await client.call("PING");
+  const ping = await client.reply("PING");
   same<typeof ping, { res: "PONG" }>(true);
-  const delay = await client.call("DELAY", { sleep: 1 });
+  const delay = await client.reply("DELAY", { sleep: 1 });
   same<typeof delay, { res: "DONE"; slept: number }>(true);
-  const info = await client.call("INFO");
+  const info = await client.reply("INFO");
   same<typeof info.res, ServerInfo>(true);
 
   const list = client.stream("LIST", { to: 3 }, { credit: 2 });
@@ -83,44 +85,44 @@ export async function typed(client: Client<typeof commands>): Promise<void> {
   client.stream("TICK", { count: 3 });
 
   // @ts-expect-error -- no such command
-  client.call("SUBTRACT", { a: 1, b: 2 });
+  client.reply("SUBTRACT", { a: 1, b: 2 });
   // @ts-expect-error -- a parameter is missing
-  client.call("ADD", { a: 1 });
+  client.reply("ADD", { a: 1 });
   // @ts-expect-error -- all parameters are missing
-  client.call("ADD");
+  client.reply("ADD");
   // @ts-expect-error -- a parameter of another type
-  client.call("ADD", { a: 1, b: "2" });
+  client.reply("ADD", { a: 1, b: "2" });
   // @ts-expect-error -- a parameter too many
-  client.call("ADD", { a: 1, b: 2, c: 3 });
+  client.reply("ADD", { a: 1, b: 2, c: 3 });
   // @ts-expect-error -- a reply of another type
-  const text: string = (await client.call("ADD", { a: 1, b: 2 })).res;
+  const text: string = (await client.reply("ADD", { a: 1, b: 2 })).res;
   // @ts-expect-error -- the schema's input counts, not its output
-  client.call("USER", { name: "Ada", seen: new Date() });
+  client.reply("USER", { name: "Ada", seen: new Date() });
   // @ts-expect-error -- a stream is not called
-  client.call("LIST", { to: 3 });
+  client.reply("LIST", { to: 3 });
   // @ts-expect-error -- a command without a stream is not read as one
   client.stream("ADD", { a: 1, b: 2 });
   // @ts-expect-error -- an option that does not exist
-  client.call("ADD", { a: 1, b: 2 }, { retries: 3 });
+  client.reply("ADD", { a: 1, b: 2 }, { retries: 3 });
   // @ts-expect-error -- a stream is not sent again
   client.stream("LIST", { to: 3 }, { idempotent: true });
   // @ts-expect-error -- meta is text
-  client.call("ADD", { a: 1, b: 2 }, { meta: { n: 1 } });
+  client.reply("ADD", { a: 1, b: 2 }, { meta: { n: 1 } });
   // @ts-expect-error -- also of a built-in command, a parameter of another type
-  client.call("DELAY", { sleep: "2" });
+  client.reply("DELAY", { sleep: "2" });
   void text;
 }
 
 // Never called.
 export async function untyped(client: Client): Promise<void> {
-  const reply = await client.call("ANYTHING", { any: ["thing"] });
+  const reply = await client.reply("ANYTHING", { any: ["thing"] });
   // deno-lint-ignore no-explicit-any -- that is what is tested
   same<typeof reply, { res: any; [field: string]: any }>(true);
   for await (const item of client.stream("ANYTHING")) item.may.be.anything;
-  const ping = await client.call("PING");
+  const ping = await client.reply("PING");
   same<typeof ping, { res: "PONG" }>(true);
   // @ts-expect-error -- what every server has is typed here too
-  client.call("DELAY", {});
+  client.reply("DELAY", {});
 }
 
 // Never called: what connect() infers.
@@ -141,12 +143,12 @@ async function sentAs(options: ConnectOptions<typeof commands>): Promise<unknown
   const client = await connect<typeof commands>({ ...options, timeoutMs: Infinity, dial: network.dial });
   const server = await ScriptedServer.accept(network);
   const calls = [
-    client.call("ADD", { a: 1, b: 2 }),
-    client.call("BARE"),
-    client.call("PING"),
-    client.call("DELAY", { sleep: 0 }),
-    client.call("INFO"),
-    client.call("STATS"),
+    client.reply("ADD", { a: 1, b: 2 }),
+    client.reply("BARE"),
+    client.reply("PING"),
+    client.reply("DELAY", { sleep: 0 }),
+    client.reply("INFO"),
+    client.reply("STATS"),
   ];
   const settled = Promise.allSettled(calls);
   const requests = await server.requests(calls.length);

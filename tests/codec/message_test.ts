@@ -31,7 +31,8 @@ import { Reader, setField } from "../../codec/reader.ts";
 import { Writer } from "../../codec/writer.ts";
 import { takeBatch } from "../support/batch.ts";
 import { RpcError } from "../../errors.ts";
-import type { Command, Unreserved } from "../../handlers/command.ts";
+import type { Command } from "../../handlers/command.ts";
+import type { Mistake } from "../../handlers/mistakes.ts";
 import { builtIns } from "../../handlers/registry.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { concat, hex, unhex } from "../support/wire.ts";
@@ -145,7 +146,7 @@ Deno.test("a reply that is written has the kind of the reply that is read", () =
 });
 
 Deno.test("a type refuses the reserved names of parameters", () => {
-  type Refused<Name extends string> = Unreserved<Record<Name, number>> extends { params: string } ? true : false;
+  type Refused<Name extends string> = Mistake<Record<Name, number>, null> extends string ? true : false;
   const refused: { cmd: Refused<"cmd">; seq: Refused<"seq">; ttl: Refused<"ttl"> } = {
     cmd: true,
     seq: true,

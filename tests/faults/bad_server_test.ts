@@ -99,7 +99,7 @@ const HOSTILE: Hostile[] = [
 async function outcomesOf(client: Client, send: () => Promise<void>, patienceMs?: number): Promise<string[]> {
   const outcomes: string[] = [];
   for (let index = 0; index < CALLS; index++) {
-    client.call("PING").then(({ res }) => {
+    client.reply("PING").then(({ res }) => {
       assertEquals(res, VALUE as unknown);
       outcomes[index] = "value";
     }).catch((error) => outcomes[index] = error instanceof RpcError ? error.code : String(error));
@@ -138,7 +138,7 @@ async function check(
     assertEquals(client.state, "open");
   } else {
     assertEquals(await server.rest(), [], "nothing more is said to it");
-    assertEquals(await client.call("PING"), { res: "PONG" });
+    assertEquals(await client.reply("PING"), { res: "PONG" });
   }
   assertEquals(dials, survives ? 1 : 2);
 }
@@ -187,7 +187,7 @@ Deno.test("bad server - one that sends a byte now and then does not hold a call 
   await using client = await connect({ dial: () => network.dial(), clock, timeoutMs: 10_000 });
   await using server = await accepted;
   let code = "";
-  const call = client.call("PING").catch((error) => code = error.code);
+  const call = client.reply("PING").catch((error) => code = error.code);
   await server.request();
   const bytes = message({ seq: 0, res: "x".repeat(100) });
   let seconds = 0;
@@ -208,7 +208,7 @@ Deno.test("bad server - one that reads nothing does not hold a call beyond its t
   await using _server = await accepted;
   // 200 MB: more than any kernel keeps for one connection, and more calls than may be in flight.
   const value = "x".repeat(1_000_000);
-  const codes = Promise.all(many(200, () => client.call("PING", { value }).then(() => "value", ({ code }) => code)));
+  const codes = Promise.all(many(200, () => client.reply("PING", { value }).then(() => "value", ({ code }) => code)));
   await clock.advance(10_010);
   assertEquals(new Set(await codes), new Set(["TIMEOUT"]));
 });

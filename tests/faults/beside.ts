@@ -6,7 +6,7 @@
 
 import { assertEquals } from "@std/assert";
 import { type Client, connect } from "../../client.ts";
-import type { ServerStatistics } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import type { Address } from "../support/transports.ts";
 
 /** The pause of a good client between two calls, in milliseconds: the fault beside it has most of the machine. */
@@ -46,11 +46,11 @@ export async function besideGoodClients(
   const callOn = async (client: Client) => {
     for (let last = false; !last; last = done) {
       const startMs = performance.now();
-      assertEquals(await client.call("PING"), { res: "PONG" });
+      assertEquals(await client.reply("PING"), { res: "PONG" });
       durationsMs.push(performance.now() - startMs);
       if (!done) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
-    assertEquals(await client.call("PING"), { res: "PONG" });
+    assertEquals(await client.reply("PING"), { res: "PONG" });
   };
   const calling = Promise.all(clients.map(callOn));
   try {
@@ -86,16 +86,16 @@ export async function until(
 /** What a server says of itself. */
 export async function statisticsOf(at: Address | number): Promise<ServerStatistics> {
   await using client = await connectTo(at);
-  return (await client.call("STATS")).res;
+  return (await client.reply("STATS")).res;
 }
 
 /** Waits until a server has nothing in flight, and no more connections than it should have, with the one that asks. */
 export async function untilAtRest(at: Address | number, connections = 1): Promise<ServerStatistics> {
   await using client = await connectTo(at);
-  let statistics = (await client.call("STATS")).res;
+  let statistics = (await client.reply("STATS")).res;
   await until("the server comes to rest", async () => {
-    statistics = (await client.call("STATS")).res;
-    const inFlight = Object.entries(statistics.commands)
+    statistics = (await client.reply("STATS")).res;
+    const inFlight = Object.entries((statistics as ServerStatistics).commands)
       // The call of STATS itself is in flight there.
       .reduce((sum, [name, { inFlight }]) => sum + inFlight - (name === "STATS" ? 1 : 0), 0);
     return statistics.inFlight === 0 && inFlight === 0 && statistics.connections.open === connections;

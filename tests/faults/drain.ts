@@ -55,7 +55,7 @@ export async function drain(
   let refused = 0;
   const callOn = async (client: Client) => {
     while (true) {
-      const call = client.call("DELAY", { sleep: random.between(1, MOST_WORK_MS) / 1000 });
+      const call = client.reply("DELAY", { sleep: random.between(1, MOST_WORK_MS) / 1000 });
       // A call that was refused says so; one that was started has no excuse.
       const codes: string[] = [];
       const sorted = call.then(({ res }) => ({ res }), (error) => {

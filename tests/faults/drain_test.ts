@@ -53,8 +53,8 @@ overEach(
     const graceMs = 300;
     await using server = await ChildServer.start({ args: ["--grace", String(graceMs / 1000)], transport });
     await using client = await connect({ ...server.address, timeoutMs: Infinity });
-    const long = Array.from({ length: 16 }, () => assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError));
-    const short = client.call("DELAY", { sleep: 0.1 });
+    const long = Array.from({ length: 16 }, () => assertRejects(() => client.reply("DELAY", { sleep: 60 }), RpcError));
+    const short = client.reply("DELAY", { sleep: 0.1 });
     const ticks = client.stream("TICK", { interval: 60 });
     assertEquals((await ticks.next()).value, 1);
     const stream = assertRejects(() => ticks.next(), RpcError);
@@ -80,7 +80,7 @@ for (const [second, code] of [["SIGTERM", 143], ["SIGINT", 130]] as const) {
     async fn() {
       await using server = await ChildServer.start({ args: ["--grace", "60"] });
       await using client = await connect({ port: server.port, timeoutMs: Infinity });
-      const lost = assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError);
+      const lost = assertRejects(() => client.reply("DELAY", { sleep: 60 }), RpcError);
       await until("it is in flight", async () => (await statisticsOf(server.port)).inFlight === 1);
       server.kill("SIGTERM");
       await server.says("stopping");

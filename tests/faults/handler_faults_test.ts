@@ -7,7 +7,7 @@ import { assertEquals, AssertionError, assertMatch, assertRejects } from "@std/a
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command, type Context } from "../../handlers/command.ts";
-import type { Middleware } from "../../handlers/middleware.ts";
+import type { Middleware } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { type Clock, systemClock } from "../../transport/clock.ts";
 import { ErrorLog, stderrLines, withServer } from "../support/wire.ts";
@@ -116,7 +116,7 @@ async function checkBad(transport: Transport, middleware: readonly Middleware[] 
     const calls = BAD.filter(([name]) => name !== HANGS_FOR_EVER).flatMap(([name, , code]) =>
       Array.from({ length: RUNS }, async () => {
         const options = code === "TIMEOUT" ? { timeoutMs: 50 } : {};
-        const outcome = await client.call(name, {}, options).then(() => "value", (error) => (error as RpcError).code);
+        const outcome = await client.reply(name, {}, options).then(() => "value", (error) => (error as RpcError).code);
         assertEquals(outcome, code, name);
       })
     );
@@ -157,7 +157,7 @@ overEach(
     await peer.send({ cmd: 1 });
     assertEquals(await peer.readToBreak(), []);
     assertEquals(server.errors.take().map(String), ["Error: the clock has stopped"]);
-    assertEquals(await other.call("PING"), { res: "PONG" });
+    assertEquals(await other.reply("PING"), { res: "PONG" });
   },
 );
 
@@ -170,8 +170,8 @@ Deno.test("handler faults - what cannot be shown is a line on stderr all the sam
   const lines = await stderrLines(async () => {
     await using server = await serve({ port: 0, commands });
     await using client = await connect({ port: server.port });
-    for (const name of ["ODD", "LATER"] as const) await assertRejects(() => client.call(name), RpcError, "INTERNAL");
-    assertEquals(await client.call("PING"), { res: "PONG" });
+    for (const name of ["ODD", "LATER"] as const) await assertRejects(() => client.reply(name), RpcError, "INTERNAL");
+    assertEquals(await client.reply("PING"), { res: "PONG" });
   });
   assertEquals(lines.length, 2);
   for (const line of lines) assertMatch(line, /^packline: error in \w+ for 127\.0\.0\.1:\d+: [^\n]+$/);
@@ -180,20 +180,20 @@ Deno.test("handler faults - what cannot be shown is a line on stderr all the sam
 overEach(
   "handler faults - those that hang for ever take up their places, and no more than theirs",
   async (transport) => {
-    const hang = command({ handler: (): Promise<{ res: null }> => new Promise(() => {}) });
+    const hang = command({ handler: (): Promise<null> => new Promise(() => {}) });
     await using server = await withServer({ commands: { HANG: hang }, maxInFlight: 10 }, transport);
     await using client = await connect({ ...server.address, maxInFlight: 10 });
     const calls = Array.from(
       { length: 10 },
-      () => client.call("HANG", {}, { timeoutMs: 20 }).catch(({ code }) => code),
+      () => client.reply("HANG", {}, { timeoutMs: 20 }).catch(({ code }) => code),
     );
     assertEquals(new Set(await Promise.all(calls)), new Set(["TIMEOUT"]));
     // The connection's places are taken for good; other connections have theirs.
-    const late = await client.call("PING", {}, { timeoutMs: 50 }).catch(({ code }) => code);
+    const late = await client.reply("PING", {}, { timeoutMs: 50 }).catch(({ code }) => code);
     assertEquals(late, "TIMEOUT");
     await using other = await connect({ ...server.address });
-    assertEquals(await other.call("PING"), { res: "PONG" });
-    assertEquals((await other.call("STATS")).res.inFlight, 10);
+    assertEquals(await other.reply("PING"), { res: "PONG" });
+    assertEquals((await other.reply("STATS")).res.inFlight, 10);
   },
 );
 

@@ -41,11 +41,11 @@ overEach(
       child.kill("SIGKILL");
       assertEquals((await child.status).code, 128 + 9);
       assertEquals((await stdout.read()).done, true);
-      assertEquals(await other.call("PING"), { res: "PONG" });
+      assertEquals(await other.reply("PING"), { res: "PONG" });
       held.finishAll();
       await untilAtRest(server.address, 2);
       assertEquals(held.running, 0);
-      assertEquals(await other.call("PING"), { res: "PONG" });
+      assertEquals(await other.reply("PING"), { res: "PONG" });
     } finally {
       await Deno.remove(file);
     }

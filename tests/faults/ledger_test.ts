@@ -86,7 +86,7 @@ async function run(
       async handler({ id, workMs }: { id: number; workMs: number }, { clock, signal }) {
         runs[id]++;
         if (workMs > 0) await sleep(clock, workMs, signal);
-        return { res: (broken.value ?? valueOf)(id) };
+        return (broken.value ?? valueOf)(id);
       },
     }),
   };
@@ -125,22 +125,22 @@ async function run(
       codes.push("CANCELLED");
       const patience = new AbortController();
       const timer = setTimeout(() => patience.abort(), random.between(0, MOST_PATIENCE_MS));
-      await ledger.follow(client.call("WORK", params, { signal: patience.signal }), expected);
+      await ledger.follow(client.reply("WORK", params, { signal: patience.signal }), expected);
       clearTimeout(timer);
     } else if (kind === "deadline") {
       codes.push("TIMEOUT");
-      await ledger.follow(client.call("WORK", params, { timeoutMs: random.between(1, MOST_PATIENCE_MS) }), expected);
+      await ledger.follow(client.reply("WORK", params, { timeoutMs: random.between(1, MOST_PATIENCE_MS) }), expected);
     } else if (kind === "idempotent") {
       // Sent three times at most: some meet three connections that break.
-      await ledger.follow(client.call("WORK", params, { idempotent: true }), { ...expected, mostRuns: 3 });
+      await ledger.follow(client.reply("WORK", params, { idempotent: true }), { ...expected, mostRuns: 3 });
     } else {
-      await ledger.follow(client.call("WORK", params), expected);
+      await ledger.follow(client.reply("WORK", params), expected);
     }
   };
   const work = async (client: Client) => {
     while (next < calls) await makeCall(client);
   };
-  const workers = clients.flatMap((client) => Array.from({ length: atATime }, () => work(client)));
+  const workers = clients.flatMap((client) => Array.from({ length: atATime }, () => work(client as Client)));
   if (!await settled(ledger, workers, patienceMs)) next = calls;
 
   const lateReplies = clients.reduce((sum, { lateReplies }) => sum + lateReplies, 0);

@@ -68,8 +68,8 @@ overEach(
     const limits = { writeTimeoutMs: 1_000, maxQueuedBytes: 256 * 1024 };
     await using server = await ChildServer.start({ served: limits, transport });
     await using client = await connect<typeof commands>(server.address);
-    const resident = async () => (await client.call("HEALTH")).res.residentMiB;
-    await client.call("BIG", { bytes: 50_000 });
+    const resident = async () => (await client.reply("HEALTH")).res.residentMiB;
+    await client.reply("BIG", { bytes: 50_000 });
     const beforeMiB = await resident();
     const flood = concat(...many(20_000, () => request({ cmd: "BIG", bytes: 10_000 })));
     let mostMiB = beforeMiB;
@@ -80,7 +80,7 @@ overEach(
       const flooding = peers.map((peer) => peer.sendBytes(flood).catch(() => {}));
       await until("they are closed", async () => {
         mostMiB = Math.max(mostMiB, await resident());
-        return (await client.call("STATS")).res.connections.open === 9;
+        return (await client.reply("STATS")).res.connections.open === 9;
       });
       openMs = performance.now() - startMs;
       await Promise.all(flooding);
@@ -108,7 +108,7 @@ for (const kind of ["requests", "items of a stream"]) {
     async (transport) => {
       let done = 0;
       const commands = {
-        WORK: command({ handler: (_params: Message) => ({ res: (work(), ++done) }) }),
+        WORK: command({ handler: (_params: Message) => (work(), ++done) }),
         WORKS: command({
           async *handler(_params: Message) {
             while (done < WORKS) yield (work(), ++done);
@@ -163,7 +163,7 @@ Deno.test("overload - 5,000 clients that connect and reset, and the good ones ar
   const fared = await besideGoodClients(server.port, 16, async () => {
     while (resets < RESETS) {
       // While the server has no time, so that they are gone before it accepts them.
-      const busy = client.call("BUSY", { ms: 20 });
+      const busy = client.reply("BUSY", { ms: 20 });
       await Promise.all(many(100, () => connectAndReset(server.port)));
       resets += 100;
       await busy;
@@ -222,7 +222,7 @@ Deno.test({
     assert(longestMs < 1_500, `others waited ${longestMs} ms`);
     for (const peer of peers) await peer[Symbol.asyncDispose]();
     await using client = await connect({ port: server.port });
-    assertEquals(await client.call("PING"), { res: "PONG" });
+    assertEquals(await client.reply("PING"), { res: "PONG" });
     assert(server.stderr.split("\n").length <= 30, server.stderr);
     server.kill("SIGTERM");
     await client.close();

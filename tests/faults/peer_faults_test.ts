@@ -41,7 +41,7 @@ class Handlers {
         return this.held.command.handler(params as never, context);
       },
     }),
-    BIG: command({ handler: ({ bytes }: { bytes: number }) => ({ res: "x".repeat(bytes) }) }),
+    BIG: command({ handler: ({ bytes }: { bytes: number }) => "x".repeat(bytes) }),
     COUNT: command({ handler: ({ to }: { to: number }, context) => this.#count(to, context) }),
   };
 
@@ -204,7 +204,7 @@ overEach("peer faults - a client that freezes for a while loses nothing", async 
   await using proxy = await FaultProxy.start({ port: server.port });
   await using client = await connect({ ...server.address, port: proxy.port });
   for (let round = 0; round < 5; round++) {
-    const calls = many(100, (index) => client.call("DELAY", { sleep: index / 5_000 }));
+    const calls = many(100, (index) => client.reply("DELAY", { sleep: index / 5_000 }));
     await new Promise((resolve) => setTimeout(resolve, 5 * round));
     proxy.freeze();
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -277,7 +277,7 @@ Deno.test("peer faults - a socket may be handed over as it is: closing it twice 
     dial: () => Deno.connect({ hostname: "127.0.0.1", port: server.port }),
     timeoutMs: Infinity,
   });
-  const waiting = assertRejects(() => client.call("WAIT"), RpcError, "CLOSED");
+  const waiting = assertRejects(() => client.reply("WAIT"), RpcError, "CLOSED");
   await until("it runs", () => held.running === 1);
   await client.close();
   await waiting;
@@ -289,7 +289,7 @@ Deno.test("peer faults - a socket may be handed over as it is: closing it twice 
     dial: () => Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port }),
     timeoutMs: Infinity,
   });
-  const lost = assertRejects(() => other.call("PING"), RpcError, "CONNECTION_LOST");
+  const lost = assertRejects(() => other.reply("PING"), RpcError, "CONNECTION_LOST");
   (await listener.accept()).close();
   await lost;
   await until("the client knows", () => other.state === "idle");

@@ -76,15 +76,15 @@ export const commands = {
     async handler({ value, workMs }: { value: number; workMs: number }, context) {
       if (broken === "leaking") leakSome(value);
       if (workMs > 0) await sleep(context.clock, workMs, context.signal);
-      return { res: 7 * value + 1 };
+      return 7 * value + 1;
     },
   }),
-  BIG: command({ number: 17, handler: ({ bytes }: { bytes: number }) => ({ res: "x".repeat(bytes) }) }),
+  BIG: command({ number: 17, handler: ({ bytes }: { bytes: number }) => "x".repeat(bytes) }),
   BUSY: command({
     number: 20,
     handler({ ms }: { ms: number }) {
       for (const endMs = performance.now() + ms; performance.now() < endMs;);
-      return { res: null };
+      return null;
     },
   }),
   COUNT: command({
@@ -99,11 +99,11 @@ export const commands = {
   }),
   HEALTH: command({
     number: 19,
-    handler({ collect }: { collect?: boolean }): { res: Health } {
+    handler({ collect }: { collect?: boolean }): Health {
       // So that what is left is what is held.
       if (collect) (globalThis as { gc?: () => void }).gc?.();
       const { rss, heapUsed } = Deno.memoryUsage();
-      return { res: { residentMiB: rss / 2 ** 20, heapMiB: heapUsed / 2 ** 20, timers: clock.timers } };
+      return { residentMiB: rss / 2 ** 20, heapMiB: heapUsed / 2 ** 20, timers: clock.timers };
     },
   }),
 };

@@ -80,8 +80,8 @@ async function cutAt(
   }
   await using _closed = client;
   const [first, second, items] = await Promise.all([
-    outcomeOf(client.call("PING")),
-    outcomeOf(client.call("DELAY", { sleep: 0.001 })),
+    outcomeOf(client.reply("PING")),
+    outcomeOf(client.reply("DELAY", { sleep: 0.001 })),
     itemsOf(client, ITEMS),
   ]);
   if (first !== lost) assertEquals(first, { res: "PONG" });
@@ -94,7 +94,7 @@ async function cutAt(
     `a stream ended with ${items.at(-1)}`,
   );
   // The cut may come as late as here.
-  assertEquals(await client.call("PING", {}, { idempotent: true }), { res: "PONG" });
+  assertEquals(await client.reply("PING", {}, { idempotent: true }), { res: "PONG" });
   assertEquals(client.lateReplies, 0);
   return proxy.cuts === 0;
 }
@@ -102,15 +102,15 @@ async function cutAt(
 /** A client that takes the end of a connection for the end of a stream. */
 const connectCredulous = async (options: Parameters<typeof connect>[0]) => {
   const client = await connect(options);
-  const stream = client.stream.bind(client);
-  client.stream = async function* (...args: Parameters<typeof stream>) {
+  const { stream } = client;
+  const credulous = async function* (...args: Parameters<typeof stream>) {
     try {
       yield* stream(...args);
     } catch {
       // That will have been all.
     }
-  } as typeof client.stream;
-  return client;
+  };
+  return { ...client, call: client.call, stream: credulous as typeof stream, close: () => client.close() };
 };
 
 Deno.test("server faults - canary: a client that takes a cut stream for a whole one is caught", async () => {
@@ -118,7 +118,7 @@ Deno.test("server faults - canary: a client that takes a cut stream for a whole 
   const cut = { direction: "down", afterBytes: 5, end: "FIN" } as const;
   await cutAt(server.address, cut);
   await assertRejects(
-    () => cutAt(server.address, cut, connectCredulous as typeof connect),
+    () => cutAt(server.address, cut, connectCredulous as unknown as typeof connect),
     AssertionError,
     "a stream ended with end",
   );
@@ -131,17 +131,17 @@ overEach(
     await using server = await withServer({}, transport);
     await using proxy = await FaultProxy.start({ port: server.port });
     const client = await connect({ ...server.address, port: proxy.port, clock, random: () => 0 });
-    assertEquals(await client.call("PING"), { res: "PONG" });
+    assertEquals(await client.reply("PING"), { res: "PONG" });
     proxy.freeze();
-    const waiting = outcomeOf(client.call("DELAY", { sleep: 0 }, { timeoutMs: 100 }));
-    const patient = outcomeOf(client.call("DELAY", { sleep: 0 }, { timeoutMs: 60_000 }));
+    const waiting = outcomeOf(client.reply("DELAY", { sleep: 0 }, { timeoutMs: 100 }));
+    const patient = outcomeOf(client.reply("DELAY", { sleep: 0 }, { timeoutMs: 60_000 }));
     await clock.advance(110);
     assertEquals(await waiting, "TIMEOUT");
     assertEquals(client.state, "open");
     await clock.advance(10_100); // it has not even answered the cancel
     assertEquals([await patient, client.state], ["CONNECTION_LOST", "idle"]);
     proxy.resume();
-    assertEquals(await client.call("PING"), { res: "PONG" });
+    assertEquals(await client.reply("PING"), { res: "PONG" });
     assertEquals(proxy.connections, 2);
     await client.close();
     assertEquals(clock.timers, 0);
@@ -154,7 +154,7 @@ overEach("server faults - a server that is killed: everything in flight is lost 
     Array.from({ length: 4 }, () => connect({ ...server.address, timeoutMs: Infinity })),
   );
   const calls = clients.flatMap((client) => [
-    ...Array.from({ length: 200 }, () => outcomeOf(client.call("DELAY", { sleep: 60 }))),
+    ...Array.from({ length: 200 }, () => outcomeOf(client.reply("DELAY", { sleep: 60 }))),
     itemsOf(client, Infinity).then((items) => items.at(-1)),
   ]);
   await until("they are in flight", async () => (await statisticsOf(server.address)).inFlight >= 4 * 200);
@@ -171,12 +171,12 @@ overEach("server faults - a server that comes back is found again, by the same c
   await using first = await ChildServer.start({ transport });
   const { port } = first;
   await using client = await connect({ ...first.address, random: () => 0 });
-  assertEquals(await client.call("PING"), { res: "PONG" });
+  assertEquals(await client.reply("PING"), { res: "PONG" });
   first.kill("SIGKILL");
   await first.end();
   await until("the client knows", () => client.state === "idle");
-  const failed = await assertRejects(() => client.call("PING", {}, { timeoutMs: 100 }), RpcError);
+  const failed = await assertRejects(() => client.reply("PING", {}, { timeoutMs: 100 }), RpcError);
   assertEquals([failed.code, failed.retryable], ["TIMEOUT", true]);
   await using _second = await ChildServer.start({ port, transport });
-  assertEquals(await client.call("PING"), { res: "PONG" });
+  assertEquals(await client.reply("PING"), { res: "PONG" });
 });

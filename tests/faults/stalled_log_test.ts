@@ -56,9 +56,9 @@ Deno.test("a stderr that nobody reads holds up neither the callers nor the end",
   await using other = await connect({ port: server.port, timeoutMs: 20_000 });
   // More than a pipe holds, by far: 64 kinds of 4,000 characters a second, and the last ones at the end.
   for (let round = 0; round < 10; round++) {
-    const calls = Array.from({ length: 100 }, () => failing.call("BUG", { text: "x".repeat(5_000) }).catch(codeOf));
+    const calls = Array.from({ length: 100 }, () => failing.reply("BUG", { text: "x".repeat(5_000) }).catch(codeOf));
     assertEquals(new Set(await Promise.all(calls)), new Set(["INTERNAL"]));
-    assertEquals((await other.call("PING")).res, "PONG");
+    assertEquals((await other.reply("PING")).res, "PONG");
   }
   server.process.kill("SIGTERM");
   assertEquals((await server.process.status).code, 7);
@@ -70,7 +70,7 @@ Deno.test("a thousand errors that are alike are a few lines, and the last is not
   {
     await using client = await connect<typeof COMMANDS>({ port: server.port, timeoutMs: 20_000 });
     for (let round = 0; round < 10; round++) {
-      await Promise.all(Array.from({ length: 100 }, () => client.call("SAME", {}).catch(codeOf)));
+      await Promise.all(Array.from({ length: 100 }, () => client.reply("SAME", {}).catch(codeOf)));
     }
   }
   server.process.kill("SIGTERM");

@@ -65,12 +65,12 @@ const STRICTER = new Map<string, (payload: Uint8Array) => boolean>([
 const MISTAKES = [
   "seq must be an integer from 0 to 2^53-1",
   "ttl must be a number of milliseconds above 0",
-  "meta must be a map of texts",
+  "meta must be a map of text to text",
   "credit must be an integer above 0",
   "credit needs the seq of its call",
   "cancel must be true, and needs the seq of its call",
   "max must be an integer from 0 to 2^53-1",
-  "a control message says one thing: max, or seq with cancel, or seq with credit",
+  "a control message must have either max, or seq with cancel, or seq with credit",
 ];
 
 /** All refusals that some input must have met, for a run to have shown anything. */

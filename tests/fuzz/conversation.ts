@@ -8,7 +8,7 @@
 
 import { setImmediate } from "node:timers";
 import type { Commands } from "../../handlers/command.ts";
-import { command } from "../../handlers/command.ts";
+import { command, reply } from "../../handlers/command.ts";
 import { RpcError } from "../../errors.ts";
 import { MAX_TIMER_MS } from "../../limits.ts";
 import { serveOne } from "../support/serve_one.ts";
@@ -45,16 +45,16 @@ type Params = Record<string, unknown>;
 
 /** Commands that answer in every way there is, and that fail only on purpose. */
 const COMMANDS: Commands = {
-  ECHO: command({ number: 16, handler: ({ value }: Params) => ({ res: value ?? null }) }),
+  ECHO: command({ number: 16, handler: ({ value }: Params) => value ?? null }),
   LATER: command({
     number: 17,
     async handler({ value, sleep: seconds }: Params, { clock, signal, meta }) {
       if (typeof seconds === "number" && seconds >= 0 && seconds < 1_000) await sleep(clock, seconds * 1000, signal);
-      return { res: value ?? null, meta };
+      return reply(value ?? null, { meta });
     },
   }),
   REFUSE: command({
-    handler({ value }: Params): { res: never } {
+    handler({ value }: Params): never {
       throw new RpcError("REFUSED", "as was asked", { data: value });
     },
   }),
@@ -68,7 +68,7 @@ const COMMANDS: Commands = {
         }),
       },
     },
-    handler: () => ({ res: true }),
+    handler: () => true,
   }),
   ITEMS: command({
     async *handler({ count }: Params) {

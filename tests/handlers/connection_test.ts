@@ -16,12 +16,12 @@ const LATE_MS = 1_000;
 /** Whether the server has given the connection up; what it sent before is dropped. */
 async function isOver({ peer, errors }: ServedInMemory): Promise<boolean> {
   await peer.readReady();
-  for (const error of errors.take()) assertMatch(String(error), /BAD_FRAME: a frame comes too slowly/);
+  for (const error of errors.take()) assertMatch(String(error), /BAD_FRAME: a frame arrives too slowly/);
   return await peer.hasEnded();
 }
 
 /** Answers with that many bytes. */
-const BULK = command({ handler: ({ size }: { size: number }) => ({ res: "x".repeat(size) }) });
+const BULK = command({ handler: ({ size }: { size: number }) => "x".repeat(size) });
 
 // A turn -------------------------------------------------------------------------------------------------------------
 
@@ -33,7 +33,7 @@ Deno.test("a connection whose requests take long has less of them taken at once,
     handler: ({ ms }: { ms: number }) => {
       clock.leap(ms);
       calls[round] = (calls[round] ?? 0) + 1;
-      return { res: null };
+      return null;
     },
   });
   await using served = withMemory({ clock, commands: { COMPUTE } });
@@ -162,7 +162,7 @@ Deno.test("a frame that comes too slowly is told so, and so is the log", async (
   assertEquals(err, "BAD_FRAME");
   assertMatch(
     String(msg),
-    /^a frame comes too slowly: \d+ bytes in 1\d\.\d s; at least 4096 bytes a second are expected$/,
+    /^a frame arrives too slowly: \d+ bytes in 1\d\.\d s; the minimum is 4096 bytes per second$/,
   );
   assertEquals((error as Error).message, `BAD_FRAME: ${msg}`);
 });

@@ -6,7 +6,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { command } from "../../handlers/command.ts";
+import { command, reply } from "../../handlers/command.ts";
 import { type Message, settle, withMemory, withServer } from "../support/wire.ts";
 
 Deno.test("an item is sent as it was when it was yielded, though its object and buffer are used again", async () => {
@@ -64,13 +64,13 @@ Deno.test("a result is sent as it was when it was returned: LIST before ADD show
     const list: string[] = [];
     const counts = { added: 0, last: new Uint8Array(1) };
     const commands = {
-      LIST: command({ handler: (_params: Message) => ({ res: list, counts }) }),
+      LIST: command({ handler: (_params: Message) => reply(list, { counts }) }),
       ADD: command({
         handler({ item }: { item: string }) {
           list.push(item);
           counts.added++;
           counts.last[0] = item.charCodeAt(0);
-          return { res: counts };
+          return counts;
         },
       }),
     };
@@ -99,7 +99,7 @@ Deno.test("a result of an async handler is sent as it was at its end", async () 
     async handler(_params: Message) {
       await settle(1);
       shared.n++;
-      return { res: shared };
+      return shared;
     },
   });
   await using served = withMemory({ commands: { NEXT } });
@@ -116,7 +116,7 @@ Deno.test("data of an error, and of a stream's error, is sent as it was when it 
   };
   const commands = {
     THROW: command({
-      handler(_params: Message): { res: null } {
+      handler(_params: Message): null {
         throw fail();
       },
     }),
@@ -139,7 +139,7 @@ Deno.test("replies of many connections that end in one turn stay apart, in their
     WAIT: command({
       async handler({ text }: { text: string }) {
         await new Promise<void>((resolve) => waiting.push(resolve));
-        return { res: text };
+        return text;
       },
     }),
   };
@@ -167,18 +167,16 @@ Deno.test("a getter or a hook that calls another server while a reply is written
   const commands = {
     GETTER: command({
       handler: (_params: Message) => ({
-        res: {
-          get first() {
-            calls.push(client.call("PING"));
-            return 1;
-          },
-          second: 2,
+        get first() {
+          calls.push(client.reply("PING"));
+          return 1;
         },
+        second: 2,
       }),
     }),
-    BAD: command({ handler: (_params: Message) => ({ res: () => {} }) }),
+    BAD: command({ handler: (_params: Message): unknown => () => {} }),
   };
-  const onError = () => void calls.push(client.call("PING"));
+  const onError = () => void calls.push(client.reply("PING"));
   await using server = await withServer({ commands, onError });
   const peer = await server.connect();
   await peer.send({ cmd: "GETTER" }, { cmd: "BAD" }, { cmd: "GETTER", seq: 1 }, { cmd: 1 });
@@ -196,13 +194,13 @@ Deno.test("an error of a server's that is of another copy of the library arrives
   const other = await import(`../../errors.ts?copy=${Math.random()}`) as { RpcError: typeof RpcError };
   const commands = {
     NO: command({
-      handler(_params: Message): { res: null } {
+      handler(_params: Message): null {
         throw new other.RpcError("NO", "text", { data: { n: 1 } });
       },
     }),
   };
   await using server = await withServer({ commands });
   await using client = await connect({ port: server.port, commands });
-  const error = await assertRejects(() => client.call("NO", {}), RpcError);
+  const error = await assertRejects(() => client.reply("NO", {}), RpcError);
   assertEquals([error.code, error.message, error.data], ["NO", "NO: text", { n: 1 }]);
 });

@@ -2,7 +2,8 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { encode } from "../../codec/msgpack.ts";
-import { command, type ServerStatistics } from "../../handlers/command.ts";
+import { command } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import type { Limits } from "../../limits.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { concat, frame, Held, type Message, request, settle, unhex, withMemory, withServer } from "../support/wire.ts";
@@ -122,7 +123,7 @@ overEach(
         peak = Math.max(peak, ++running);
         await settle(1);
         running--;
-        return { res: id };
+        return id;
       },
     });
     await using server = await withServer({ commands: { WORK }, maxInFlight: 8 }, transport);
@@ -211,7 +212,7 @@ async function begunUnread(limits: Partial<Limits>, ...requests: Message[]): Pro
   const BULK = command({
     handler({ size }: { size: number }) {
       begun++;
-      return { res: "x".repeat(size) };
+      return "x".repeat(size);
     },
   });
   await using served = withMemory({ commands: { BULK }, ...limits });
@@ -241,7 +242,7 @@ Deno.test("dispatch exceeds maxQueuedBytes by one reply at the most, however lar
 
 Deno.test("dispatch goes on when half of maxQueuedBytes is sent, not a reply for each that is", async () => {
   let begun = 0;
-  const BULK = command({ handler: ({ size }: { size: number }) => ({ res: (begun++, "x".repeat(size)) }) });
+  const BULK = command({ handler: ({ size }: { size: number }) => (begun++, "x".repeat(size)) });
   const frameBytes = frame(encode({ res: "x".repeat(50_000) })).length;
   await using served = withMemory({ commands: { BULK }, maxQueuedBytes: 10 * frameBytes });
   const sent = served.peer.sendBytes(concat(...bulk(40, 50_000).map(request)));
@@ -353,10 +354,10 @@ Deno.test("dispatch begins nothing behind the strike that ends the connection", 
   const COUNT = command({
     handler: (_params: Message) => {
       begun++;
-      return { res: begun };
+      return begun;
     },
   });
-  const LATER = command({ handler: (_params: Message) => Promise.resolve({ res: ++begun }) });
+  const LATER = command({ handler: (_params: Message) => Promise.resolve(++begun) });
   await using served = withMemory({ commands: { COUNT, LATER }, maxStrikes: 1 });
   await served.peer.sendBytes(concat(
     request({ cmd: "COUNT" }),

@@ -6,7 +6,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { command, type Context, type ServerStatistics } from "../../handlers/command.ts";
+import { command, type Context } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { Held, type Message, request, settle, withMemory, withServer } from "../support/wire.ts";
@@ -352,6 +353,6 @@ Deno.test("a client's quiet streams leave room for its other calls", async () =>
   await using client = await connect({ port: server.port, commands: { QUIET } });
   const streams = Array.from({ length: 300 }, () => client.stream("QUIET", {}));
   assertEquals((await Promise.all(streams.map((stream) => stream.next()))).length, 300);
-  assertEquals(await client.call("PING"), PONG);
-  await Promise.all(streams.map((stream) => stream.return()));
+  assertEquals(await client.reply("PING"), PONG);
+  await Promise.all(streams.map((stream) => stream.return(null)));
 });

@@ -125,8 +125,8 @@ Deno.test("dispatch limits a handler's time by the server's limit, the command's
   const [plain, own, free] = [new Held(), new Held(), new Held()];
   const commands = {
     PLAIN: plain.command,
-    OWN: command({ ...own.command, timeoutMs: 3_000 }),
-    FREE: command({ ...free.command, timeoutMs: Infinity }),
+    OWN: { ...own.command, timeoutMs: 3_000 },
+    FREE: { ...free.command, timeoutMs: Infinity },
   };
   await using served = withMemory({ clock, commands, handlerTimeoutMs: 1_000 });
   const { peer } = served;
@@ -373,7 +373,7 @@ Deno.test("dispatch keeps the handler's clock: a sleep in a handler is the serve
   const NAP = command({
     handler: async (_params: Message, { clock, signal }) => {
       await sleep(clock, 500, signal);
-      return { res: "rested" };
+      return "rested";
     },
   });
   await using served = withMemory({ clock, commands: { NAP } });

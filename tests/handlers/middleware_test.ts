@@ -6,15 +6,10 @@
 import { assert, assertEquals, assertObjectMatch, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import config from "../../deno.json" with { type: "json" };
 import { RpcError } from "../../errors.ts";
-import {
-  command,
-  type CommandStatistics,
-  type Context,
-  type SchemaIssue,
-  type SchemaResult,
-  type StandardSchema,
-} from "../../handlers/command.ts";
-import type { Middleware } from "../../handlers/middleware.ts";
+import { command, type Context } from "../../handlers/command.ts";
+import type { CommandStatistics } from "../../handlers/server_info.ts";
+import type { SchemaIssue, SchemaResult, StandardSchema } from "../../handlers/standard_schema.ts";
+import type { Middleware } from "../../handlers/command.ts";
 import { checkLimit, DEFAULT_LIMITS, LIMIT_NAMES, type Limits, MAY_BE_ENDLESS, resolveLimits } from "../../limits.ts";
 import { serve } from "../../server.ts";
 import { serveOne } from "../support/serve_one.ts";
@@ -51,7 +46,7 @@ Deno.test("middleware stands around the handler, the first outermost, and sees t
     handler: (params: { a: number }, context) => {
       log.push("handler");
       seen.push(context);
-      return { res: params.a };
+      return params.a;
     },
   });
   await using served = withMemory({ commands: { MINE }, middleware: [noting("one"), noting("two")] });
@@ -68,7 +63,7 @@ Deno.test("middleware stands around the handler, the first outermost, and sees t
 
 Deno.test("middleware can check a token, and then no handler runs", async () => {
   let ran = 0;
-  const MINE = command({ handler: (_params: Message) => ({ res: ++ran }) });
+  const MINE = command({ handler: (_params: Message) => ++ran });
   const checking: Middleware = ({ meta }, next) => {
     if (meta.token !== "right") throw new RpcError("UNAUTHORIZED", "the token is not known");
     return next();
@@ -122,7 +117,7 @@ Deno.test("middleware that throws, or gives no reply, is answered as a handler i
 
 Deno.test("middleware that passes a call on twice runs its handler once", async () => {
   let runs = 0;
-  const MINE = command({ handler: () => ({ res: ++runs }) });
+  const MINE = command({ handler: () => ++runs });
   const insisting: Middleware = async (_request, next) => {
     await next();
     return await next();
@@ -177,8 +172,8 @@ const later = <Value>(value: Value) => settle(1).then(() => value);
 Deno.test("a schema gives the handler what it made of the parameters, at once or later", async () => {
   const made = (params: Message) => ({ value: { double: 2 * (params.a as number) } });
   const commands = {
-    SYNC: command({ schema: schemaOf(made), handler: ({ double }) => ({ res: double }) }),
-    ASYNC: command({ schema: schemaOf((params) => later(made(params))), handler: ({ double }) => ({ res: double }) }),
+    SYNC: command({ schema: schemaOf(made), handler: ({ double }) => double }),
+    ASYNC: command({ schema: schemaOf((params) => later(made(params))), handler: ({ double }) => double }),
   };
   await using served = withMemory({ commands });
   for (const cmd of ["SYNC", "ASYNC"]) assertEquals(await served.peer.ask({ cmd, a: 21 }), { res: 42 });
@@ -222,9 +217,9 @@ Deno.test("a schema that throws is INTERNAL, and the hook gets what it threw", a
       schema: schemaOf(() => {
         throw wrong;
       }),
-      handler: () => ({ res: 1 }),
+      handler: () => 1,
     }),
-    ASYNC: command({ schema: schemaOf(() => Promise.reject(wrong)), handler: () => ({ res: 1 }) }),
+    ASYNC: command({ schema: schemaOf(() => Promise.reject(wrong)), handler: () => 1 }),
   };
   await using served = withMemory({ commands });
   for (const cmd of ["SYNC", "ASYNC"]) assertEquals(await served.peer.ask({ cmd }), { err: "INTERNAL" });
@@ -237,7 +232,7 @@ Deno.test("a schema sees the parameters alone, without what else a request holds
     seen = params;
     return { value: params };
   });
-  await using served = withMemory({ commands: { MINE: command({ schema, handler: () => ({ res: 1 }) }) } });
+  await using served = withMemory({ commands: { MINE: command({ schema, handler: () => 1 }) } });
   await served.peer.ask({ cmd: "MINE", a: 1, seq: 2, ttl: 3_000, meta: { b: "c" }, credit: 4, max: 5 });
   assertEquals(seen, { a: 1, max: 5 });
 });
@@ -323,7 +318,7 @@ Deno.test("a hook that throws, or rejects, breaks nothing: both errors are writt
 });
 
 Deno.test("the hook may make a call of its own on another connection, in the middle of a reply", async () => {
-  const BAD = command({ handler: (_params: Message) => ({ res: () => {} }) });
+  const BAD = command({ handler: (_params: Message): unknown => () => {} });
   await using other = withMemory();
   await using served = withMemory({
     commands: { BAD },
@@ -344,7 +339,7 @@ Deno.test("the hook may make a call of its own on another connection, in the mid
 Deno.test("INFO tells name, version, limits and commands, those with numbers first", async () => {
   const clock = new FakeClock();
   const commands = {
-    TEXTUAL: command({ handler: (_params: Message) => ({ res: 1 }) }),
+    TEXTUAL: command({ handler: (_params: Message) => 1 }),
     NUMBERED: command({
       number: 16,
       summary: "Does it",
@@ -389,7 +384,7 @@ const NO_CALLS = { calls: 0, errors: {}, inFlight: 0, totalMs: 0, maxMs: 0 };
 Deno.test("STATS adds up after a known run", async () => {
   const clock = new FakeClock();
   const held = new Held();
-  const BAD = command({ handler: (_params: Message) => ({ res: () => {} }) });
+  const BAD = command({ handler: (_params: Message): unknown => () => {} });
   await using server = await withServer({ clock, commands: { HOLD: held.command, BAD } });
   let sentBytes = 0;
   let receivedBytes = 0;

@@ -35,10 +35,26 @@ Deno.test("Registry takes own commands only, not those of a prototype", () => {
   assertEquals(registry.find("MINE"), undefined);
 });
 
-Deno.test("Registry refuses a name that is taken", () => {
-  for (const name of Object.keys(builtIns)) {
-    assertThrows(() => new Registry({ [name]: YOURS }), TypeError, `"${name}": the name is taken`);
+Deno.test("Registry lets a command replace a built-in one, and gives it the number of the name", () => {
+  for (const [name, { number }] of Object.entries(builtIns)) {
+    const registry = new Registry({ [name]: YOURS });
+    assertStrictEquals(registry.find(name)?.command.handler, YOURS.handler);
+    if (number !== undefined) assertStrictEquals(registry.find(number), registry.find(name));
+    assertEquals(registry.find(name)?.immediate, false);
+    assertEquals(registry.describe().length, Object.keys(builtIns).length);
   }
+  const own = { handler, number: 1 };
+  assertStrictEquals(new Registry({ PING: own }).find(1)?.command.handler, handler);
+  const text = 'Cannot register "PING": its number is 1, not 16';
+  assertThrows(() => new Registry({ PING: MINE }), RangeError, text);
+});
+
+Deno.test("Registry has those of the built-in commands that are wanted", () => {
+  const registry = new Registry({ MINE }, { builtIns: ["INFO"] });
+  assertEquals(registry.entries().map(({ name }) => name), ["INFO", "MINE"]);
+  assertEquals([registry.find(1), registry.find("STATS")], [undefined, undefined]);
+  assertEquals(new Registry({}, { builtIns: [] }).entries(), []);
+  assertEquals(new Registry({ PING: YOURS }, { builtIns: [] }).find(1)?.name, "PING");
 });
 
 Deno.test("Registry refuses a number that is taken, and says by whom", () => {

@@ -61,7 +61,7 @@ testWith(["openssl"], "a host may be called by any of its names, with and withou
         await using server = await serve({ hostname, port: 0, tls: way.serve });
         assertMatch(server.address, shown, name);
         await using client = await connect({ hostname, port: server.port, tls: way.connect });
-        assertEquals(await client.call("PING"), PONG, `${name}, ${hostname}`);
+        assertEquals(await client.reply("PING"), PONG, `${name}, ${hostname}`);
       }
     }
   });

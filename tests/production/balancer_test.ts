@@ -5,7 +5,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { type Client, connect, RpcError } from "../../mod.ts";
-import type { ServerStatistics } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import { newSeed, Random } from "../support/random.ts";
 import {
   example,
@@ -103,7 +103,7 @@ function startNumbered(number: number): Promise<Program & { port: number }> {
 
 /** Which of the two a client is connected to. */
 async function serverOf(client: Client): Promise<number> {
-  return (await client.call("INFO", {}, { idempotent: true })).res.limits.maxStrikes;
+  return (await client.reply("INFO", {}, { idempotent: true })).res.limits.maxStrikes;
 }
 
 /** Some clients of one port. */
@@ -179,7 +179,7 @@ class Load {
       if (index >= BUSY) await rest(this.#random.between(SHORTEST_REST_MS, LONGEST_REST_MS));
       const { late } = this;
       try {
-        await client.call("DELAY", { sleep: count % 10 / 1000 }, { idempotent });
+        await client.reply("DELAY", { sleep: count % 10 / 1000 }, { idempotent });
         if (++this.#done === this.#wanted) this.#reached();
       } catch (error) {
         if (!(error instanceof RpcError)) throw error;
@@ -195,7 +195,7 @@ async function connectionsOf(
   holds: (connections: ServerStatistics["connections"]) => boolean,
 ): Promise<void> {
   for (let times = 0; times < 2;) {
-    times = holds((await client.call("STATS")).res.connections) ? times + 1 : 0;
+    times = holds((await client.reply("STATS")).res.connections) ? times + 1 : 0;
   }
 }
 
@@ -261,7 +261,7 @@ for (const kind of [HAPROXY, NGINX]) {
       const callEachAnew = async () => {
         while (!stopped) {
           await using client = await connect({ port: balancer.port });
-          await client.call("PING");
+          await client.reply("PING");
           answered++;
         }
       };
@@ -306,9 +306,9 @@ testWith(HAPROXY.packages, "HAProxy takes a server that drains out of service, a
   await using clients = await Clients.connect(balancer.port, BUSY);
   const client = clients.all[(await clients.servers()).indexOf(ONE)];
 
-  const call = client.call("DELAY", { sleep: 1 });
+  const call = client.reply("DELAY", { sleep: 1 });
   call.catch(() => {}); // it is awaited below
-  await client.call("PING"); // now the server has the one before it as well
+  await client.reply("PING"); // now the server has the one before it as well
   one.kill("SIGTERM");
   await balancer.program.hear(/Server packline\/one is DOWN/);
   assertEquals((await call).res, "DONE");

@@ -1,7 +1,6 @@
-/** A worker as `server.ts` is one, with commands that tell its process and end it. Not a test. */
+/** A service with commands that tell its process and end it; here as a worker. Not a test. */
 
-import { runWorker } from "../../cli/worker.ts";
-import { command } from "../../mod.ts";
+import { command, run } from "../../mod.ts";
 
 /** By an error that nobody catches, on its own, of a full heap. */
 const WAYS = {
@@ -14,14 +13,14 @@ const WAYS = {
 
 /** What it serves beside the built-in commands. */
 export const mortalCommands = {
-  PROCESS: command({ number: 16, handler: () => ({ res: Deno.pid }) }),
+  PROCESS: command({ number: 16, handler: () => Deno.pid }),
   DIE: command({
     number: 17,
     handler({ way }: { way: keyof typeof WAYS }) {
       WAYS[way]();
-      return { res: null };
+      return null;
     },
   }),
 };
 
-if (import.meta.main) Deno.exit(await runWorker(Number(Deno.args[1]), mortalCommands));
+if (import.meta.main) await run({ commands: mortalCommands });

@@ -5,7 +5,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { decode, encode } from "../../codec/msgpack.ts";
-import { command, type ListeningServer, RpcError, serve } from "../../mod.ts";
+import { command, type ListeningServer, reply, RpcError, serve } from "../../mod.ts";
 import { concat, frame, type Message, takeFrames } from "../support/wire.ts";
 import { example, Folder, onFreePort, type Package, Program, root, run, startNginx, testWith } from "./programs.ts";
 
@@ -18,21 +18,18 @@ function lines(length: number): string {
 }
 
 const commands = {
-  ECHO: command({ handler: ({ value }: { value: unknown }) => ({ res: value ?? null }) }),
-  KIND: command({ handler: ({ value }: { value: unknown }) => ({ res: Array.isArray(value) ? "array" : "map" }) }),
+  ECHO: command({ handler: ({ value }: { value: unknown }) => value ?? null }),
+  KIND: command({ handler: ({ value }: { value: unknown }) => Array.isArray(value) ? "array" : "map" }),
   REMAINING: command({
-    handler: (_params: { [name: string]: unknown }, { remaining }) => ({ res: String(remaining()) }),
+    handler: (_params: { [name: string]: unknown }, { remaining }) => String(remaining()),
   }),
-  META: command({ handler: (_params: { [name: string]: unknown }, { meta }) => ({ res: meta.token ?? null }) }),
+  META: command({ handler: (_params: { [name: string]: unknown }, { meta }) => meta.token ?? null }),
   LINES: command({
-    handler: ({ length }: { length: number }) => ({
-      res: lines(length),
-      n: 0x0a0d0a0d,
-      x: [10, 13, 10.000000000000002],
-    }),
+    handler: ({ length }: { length: number }) =>
+      reply(lines(length), { n: 0x0a0d0a0d, x: [10, 13, 10.000000000000002] }),
   }),
   WITHDRAW: command({
-    handler(): { res: never } {
+    handler(): never {
       throw new RpcError("INSUFFICIENT_FUNDS", "the balance is 100", { data: { balance: 100 } });
     },
   }),
@@ -311,11 +308,11 @@ interface Step {
   close?: boolean;
 }
 
-function reply(fields: Message): Uint8Array {
+function replyFrame(fields: Message): Uint8Array {
   return frame(encode(fields));
 }
 
-const GOOD: Step = { answer: (seq) => reply({ seq, res: "PONG" }) };
+const GOOD: Step = { answer: (seq) => replyFrame({ seq, res: "PONG" }) };
 
 /** The first connection is the first step's, and so on; a second request on a connection is answered well. */
 class ScriptedServer implements AsyncDisposable {
@@ -385,11 +382,11 @@ class ScriptedServer implements AsyncDisposable {
 /** Answers after which a connection must not be used again, and what the caller gets. */
 const ENDS: Record<string, { step: Step; outcome: Outcome }> = {
   "half a reply, then the end": {
-    step: { answer: (seq) => reply({ seq, res: "PONG" }).slice(0, 9), close: true },
+    step: { answer: (seq) => replyFrame({ seq, res: "PONG" }).slice(0, 9), close: true },
     outcome: { err: "CONNECTION_LOST", msg: "cannot receive the reply: closed" },
   },
   "half a reply, then silence": {
-    step: { answer: (seq) => reply({ seq, res: "PONG" }).slice(0, 9) },
+    step: { answer: (seq) => replyFrame({ seq, res: "PONG" }).slice(0, 9) },
     outcome: { err: "TIMEOUT", msg: "cannot receive the reply: timeout" },
   },
   "half a header, then silence": {
@@ -405,15 +402,15 @@ const ENDS: Record<string, { step: Step; outcome: Outcome }> = {
     outcome: { err: "CONNECTION_LOST", msg: "cannot receive the reply: closed" },
   },
   "another call's reply": {
-    step: { answer: (seq) => reply({ seq: seq + 1, res: "PONG" }) },
+    step: { answer: (seq) => replyFrame({ seq: seq + 1, res: "PONG" }) },
     outcome: { err: "BAD_REPLY", msg: "it is another call's" },
   },
   "a reply without seq": {
-    step: { answer: () => reply({ res: "PONG" }) },
+    step: { answer: () => replyFrame({ res: "PONG" }) },
     outcome: { err: "BAD_REPLY", msg: "it is another call's" },
   },
   "a reply that has no newline behind it": {
-    step: { answer: (seq) => reply({ seq, res: "PONG" }).with(-1, 0x0d) },
+    step: { answer: (seq) => replyFrame({ seq, res: "PONG" }).with(-1, 0x0d) },
     outcome: { err: "BAD_REPLY", msg: "no newline behind the payload" },
   },
   "text": {
@@ -441,11 +438,11 @@ const ENDS: Record<string, { step: Step; outcome: Outcome }> = {
     outcome: { err: "BAD_REPLY", msg: "the payload is not a map" },
   },
   "a refusal of the whole connection": {
-    step: { answer: () => reply({ err: "OVERLOADED", msg: "full" }), close: true },
+    step: { answer: () => replyFrame({ err: "OVERLOADED", msg: "full" }), close: true },
     outcome: { err: "OVERLOADED", msg: "full" },
   },
   "a reply and something else": {
-    step: { answer: (seq) => concat(reply({ seq, res: "PONG" }), reply({ seq, res: "PONG" })) },
+    step: { answer: (seq) => concat(replyFrame({ seq, res: "PONG" }), replyFrame({ seq, res: "PONG" })) },
     outcome: { res: "PONG" },
   },
 };
@@ -462,7 +459,7 @@ for (const [name, { step, outcome }] of Object.entries(ENDS)) {
 }
 
 testInBoth("a connection is used again, after failures too, and asks for long frames once", async (world) => {
-  const failing: Step = { answer: (seq) => reply({ seq, err: "DEADLINE_EXCEEDED" }) };
+  const failing: Step = { answer: (seq) => replyFrame({ seq, err: "DEADLINE_EXCEEDED" }) };
   await using server = new ScriptedServer([failing]);
   await using front = await world.start(server.port);
   assertEquals(await front.call("PING"), { err: "DEADLINE_EXCEEDED" });
@@ -494,7 +491,7 @@ testInBoth("a call that may be made twice is given up after two new connections"
 });
 
 testInBoth("a call that a draining server has not started is sent again", async (world) => {
-  const draining: Step = { answer: (seq) => reply({ seq, err: "SHUTTING_DOWN" }) };
+  const draining: Step = { answer: (seq) => replyFrame({ seq, err: "SHUTTING_DOWN" }) };
   await using server = new ScriptedServer([draining, GOOD]);
   await using front = await world.start(server.port);
   assertEquals(await front.call("PING"), { res: "PONG" });
@@ -653,7 +650,7 @@ testWith(LUAJIT.packages, "examples/openresty/client.lua speaks as the article's
 });
 
 testWith([...NGINX.packages, ...LUAJIT.packages], "examples/openresty/README.md does what it says", async () => {
-  const GREET = command({ handler: ({ name }: { name: string }) => ({ res: `Hello, ${name}!` }) });
+  const GREET = command({ handler: ({ name }: { name: string }) => `Hello, ${name}!` });
   await using server = await serve({ port: 0, commands: { GREET } });
   await using nginx = await Nginx.start(server.port);
   const readme = await example("openresty/README.md");

@@ -42,7 +42,7 @@ class Target implements AsyncDisposable {
   /** How many connections have come. */
   async accepted(): Promise<number> {
     await using client = await connect({ port: this.port });
-    const { res } = await client.call("STATS");
+    const { res } = await client.reply("STATS");
     return (res as { connections: { accepted: number } }).connections.accepted - 1;
   }
 

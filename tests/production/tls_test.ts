@@ -88,7 +88,7 @@ function bothWays(name: string, run: (world: World, mutual: boolean) => Promise<
 async function failure(options: ConnectOptions): Promise<string> {
   const error = await assertRejects(async () => {
     await using client = await connect(options);
-    await client.call("PING");
+    await client.reply("PING");
   }, RpcError);
   return error.message;
 }
@@ -105,17 +105,17 @@ async function readAll(conn: Deno.Conn): Promise<Uint8Array> {
 // Who is let in ------------------------------------------------------------------------------------------------------
 
 bothWays("calls, streams and half a megabyte either way", async (world, mutual) => {
-  const ECHO = command({ handler: ({ value }: { value: unknown }) => ({ res: value }) });
+  const ECHO = command({ handler: ({ value }: { value: unknown }) => value });
   await using server = await withServer({ tls: world.serverTls(mutual), commands: { ECHO } });
   await using client = await connect(world.client(server.port, mutual, { maxPayloadBytes: 1_000_000 }));
-  assertEquals(await client.call("PING"), PONG);
+  assertEquals(await client.reply("PING"), PONG);
   const value = crypto.getRandomValues(new Uint8Array(60_000)).toHex() + "\n\r".repeat(200_000);
-  assertEquals((await client.call("ECHO", { value })).res, value);
+  assertEquals((await client.reply("ECHO", { value })).res, value);
   const ticks = [];
   for await (const tick of client.stream("TICK", { count: 3, interval: 0.001 })) ticks.push(tick);
   assertEquals(ticks, [1, 2, 3]);
   await using byName = await connect(world.client(server.port, mutual, { hostname: "localhost" }));
-  assertEquals(await byName.call("PING"), PONG);
+  assertEquals(await byName.reply("PING"), PONG);
 });
 
 bothWays("a server that cannot be trusted is refused, in words", async (world, mutual) => {
@@ -178,7 +178,7 @@ tlsTest(
     console.log(`${strangers.length + 1} clients without a certificate that holds: turned away, 0 bytes decoded`);
 
     await using ada = await connect(world.client(server.port, true));
-    assertEquals(await ada.call("PING"), PONG);
+    assertEquals(await ada.reply("PING"), PONG);
     assertEquals(seen.map((certificate) => certificate?.subject), ["O=Analytical, CN=ada"]);
     assertEquals(seen[0]?.alternativeNames, ["IP:7f000001", "DNS:localhost"]);
     assertMatch(seen[0]?.fingerprint256 ?? "", /^([0-9A-F]{2}:){31}[0-9A-F]{2}$/);
@@ -186,7 +186,7 @@ tlsTest(
 );
 
 tlsTest("mutual TLS: each subject is told whole, and none can be written to look like another", async (world) => {
-  const WHO = command({ handler: (_params: object, { certificate }) => ({ res: certificate?.subject }) });
+  const WHO = command({ handler: (_params: object, { certificate }) => certificate?.subject });
   await using server = await withServer({ tls: world.serverTls(true), commands: { WHO } });
   const subjects: Record<string, string> = {
     "/CN=ada": "CN=ada",
@@ -210,7 +210,7 @@ tlsTest("mutual TLS: each subject is told whole, and none can be written to look
         tls: { ca: world.authority.cert, cert, key },
         commands: { WHO },
       });
-      return (await client.call("WHO")).res;
+      return (await client.reply("WHO")).res;
     }),
   );
   assertEquals(told, Object.values(subjects));
@@ -221,7 +221,7 @@ tlsTest(
   async (world) => {
     await using server = await withServer({ tls: world.serverTls(true) });
     await using before = await connect(world.client(server.port, true));
-    assertEquals(await before.call("PING"), PONG);
+    assertEquals(await before.reply("PING"), PONG);
     // The handshake goes by the system's calendar, as a resumed session would by the day on which it began.
     const { now } = Date;
     for (const days of [31, -1]) {
@@ -233,21 +233,21 @@ tlsTest(
       }
     }
     await using after = await connect(world.client(server.port, true));
-    assertEquals(await after.call("PING"), PONG);
+    assertEquals(await after.reply("PING"), PONG);
   },
 );
 
 tlsTest("TLS: a server that does not ask has no certificate to tell of", async (world) => {
-  const WHO = command({ handler: (_params: object, { certificate }) => ({ res: certificate ?? null }) });
+  const WHO = command({ handler: (_params: object, { certificate }) => certificate ?? null });
   await using server = await withServer({ tls: world.serverTls(false), commands: { WHO } });
   await using client = await connect({ ...world.client(server.port, true), commands: { WHO } });
-  assertEquals((await client.call("WHO")).res, null);
+  assertEquals((await client.reply("WHO")).res, null);
 });
 
 tlsTest("TLS and plain TCP do not take each other for what they are", async (world) => {
   await using secure = await withServer({ tls: world.serverTls(false) });
   await using plain = await withServer();
-  assertMatch(await failure({ port: secure.port }), /^BAD_REPLY: .* sent no frame: .*; this looks like TLS$/);
+  assertMatch(await failure({ port: secure.port }), /^BAD_REPLY: .* sent an invalid frame: .*; this looks like TLS$/);
   for (const mutual of [false, true]) {
     assertEquals(
       await failure(world.client(plain.port, mutual)),
@@ -287,8 +287,8 @@ bothWays("a server that is killed has broken off, whatever its certificate is", 
   );
   const [, port] = await program.hear(/:(\d+)\n/);
   await using client = await connect(world.client(Number(port), mutual));
-  const lost = assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError);
-  assertEquals(await client.call("PING"), PONG);
+  const lost = assertRejects(() => client.reply("DELAY", { sleep: 60 }), RpcError);
+  assertEquals(await client.reply("PING"), PONG);
   program.kill("SIGKILL");
   assertMatch((await lost).message, /is lost: the server (closed the connection|closed it)$/);
 });
@@ -362,7 +362,7 @@ bothWays("requests in one write are all answered, also behind a half close", asy
 
 bothWays("a reader that does not read holds back what is produced for it", async (world, mutual) => {
   const REPLIES = 64;
-  const MEGABYTE = command({ handler: () => ({ res: new Uint8Array(1_000_000) }) });
+  const MEGABYTE = command({ handler: () => new Uint8Array(1_000_000) });
   await using server = await withServer({ tls: world.serverTls(mutual), commands: { MEGABYTE }, maxInFlight: 2 });
   using conn = await world.raw(server.port, mutual);
   const requests = Array.from({ length: REPLIES }, () => message({ cmd: "MEGABYTE" }));
@@ -371,7 +371,7 @@ bothWays("a reader that does not read holds back what is produced for it", async
   const produced = () => server.server.statistics().commands.MEGABYTE.calls;
   for (let before = -1; before !== produced();) {
     before = produced();
-    for (let calls = 0; calls < 50; calls++) await other.call("PING");
+    for (let calls = 0; calls < 50; calls++) await other.reply("PING");
   }
   assert(produced() < REPLIES / 2, `${produced()} of ${REPLIES} were produced`);
   await conn.closeWrite();
@@ -406,10 +406,10 @@ bothWays("a request does not wait for the one before it to be acknowledged", asy
   await using client = await connect(world.client(server.port, mutual));
   const waits: number[] = [];
   for (let pair = 0; pair < 9; pair++) {
-    const first = client.call("HELD", {});
+    const first = client.reply("HELD", {});
     while (held.running === 0) await settle(1);
     const startMs = performance.now();
-    await client.call("PING");
+    await client.reply("PING");
     waits.push(performance.now() - startMs);
     held.finishAll();
     await first;
@@ -427,14 +427,14 @@ bothWays("a handshake that never comes ends in time, and holds up nobody", async
   await using halfWay = await connectTcp(server.port);
   await halfWay.sendBytes(Uint8Array.of(0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00));
   await using client = await connect(world.client(server.port, mutual));
-  assertEquals(await client.call("PING"), PONG);
+  assertEquals(await client.reply("PING"), PONG);
   await clock.advance(2_999);
   assertEquals([await silent.hasEnded(), await halfWay.hasEnded()], [false, false]);
-  assertEquals(await client.call("PING"), PONG);
+  assertEquals(await client.reply("PING"), PONG);
   await clock.advance(1);
   await silent.readToEnd();
   await halfWay.readToEnd();
-  assertEquals(await client.call("PING"), PONG);
+  assertEquals(await client.reply("PING"), PONG);
   assertEquals(server.server.statistics().connections, { open: 1, accepted: 1, refused: 0 });
 });
 
@@ -490,7 +490,7 @@ tlsTest("TLS: a listener that has run out of file descriptors accepts again once
     client = await connect(world.client(port, false)).catch(() => undefined);
   }
   if (client === undefined) throw new Error("it accepts no more");
-  assertEquals(await client.call("PING"), PONG);
+  assertEquals(await client.reply("PING"), PONG);
   await client.close();
 });
 
@@ -499,7 +499,7 @@ bothWays("a shutdown answers what is in flight, and waits for no handshake", asy
   await using server = await withServer({ tls: world.serverTls(mutual), commands: { HELD: held.command } });
   await using silent = await connectTcp(server.port);
   await using client = await connect(world.client(server.port, mutual));
-  const call = client.call("HELD", { id: 7 });
+  const call = client.reply("HELD", { id: 7 });
   while (held.running === 0) await settle(1);
   const ended = server.server.shutdown({ graceMs: 60_000 });
   await silent.readToEnd();
@@ -521,7 +521,7 @@ bothWays("clients that break off, in the handshake or behind it, leave nothing b
     conn.close();
   }));
   await using client = await connect(world.client(server.port, mutual));
-  assertEquals(await client.call("PING"), PONG);
+  assertEquals(await client.reply("PING"), PONG);
   while (server.server.statistics().connections.open > 1) await settle(1);
 });
 

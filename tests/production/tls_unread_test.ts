@@ -124,7 +124,7 @@ tlsTest("a library's calls beyond what the server takes are answered", { maxInFl
   const { clock, held } = world;
   const { port } = world.server;
   await using client = await connect({ port, clock, tls: { ca: world.ca }, maxInFlight: 40, timeoutMs: 60_000 });
-  const calls = Promise.all(Array.from({ length: 40 }, (_, id) => client.call("HOLD", { id })));
+  const calls = Promise.all(Array.from({ length: 40 }, (_, id) => client.reply("HOLD", { id })));
   for (const running of [16, 16, 8]) {
     await world.lookedAt(running);
     held.finishAll();

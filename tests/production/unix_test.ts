@@ -28,7 +28,7 @@ async function filesIn(folder: { path: string }): Promise<string[]> {
 
 async function ping(path: string): Promise<unknown> {
   await using client = await connect({ path });
-  return await client.call("PING");
+  return await client.reply("PING");
 }
 
 unixTest("a call over a unix socket, and nothing is left of it", async (folder) => {
@@ -135,7 +135,7 @@ unixTest("a shutdown takes the file away at once, and answers what is in flight"
   const held = new Held();
   const server = await serve({ path, commands: { HELD: held.command } });
   await using client = await connect({ path });
-  const call = client.call("HELD", { id: 1 });
+  const call = client.reply("HELD", { id: 1 });
   while (held.running === 0) await settle(1);
   const ended = server.shutdown({ graceMs: 60_000 });
   assertEquals(await filesIn(folder), []);

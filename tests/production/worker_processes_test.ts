@@ -5,7 +5,7 @@ import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import config from "../../deno.json" with { type: "json" };
 import { RpcError } from "../../errors.ts";
 import { PseudoTerminal, testInTerminal } from "../terminal/pseudo_terminal.ts";
-import { startProcess, WORKER_FLAG } from "../../cli/worker_process.ts";
+import { MESSAGE_MARK, startProcess, WORKER_FLAG } from "../../cli/worker_process.ts";
 import type { FromWorker } from "../../cli/workers.ts";
 import { Certificates } from "./certificates.ts";
 import type { mortalCommands } from "./mortal_worker.ts";
@@ -46,7 +46,7 @@ async function clientsOfBoth(
   const others: MortalClient[] = [];
   for (let tries = 0; tries < 100 && (met[1] === undefined || met[2] === undefined); tries++) {
     const client = await connect<typeof mortalCommands>({ timeoutMs: 20_000, ...options });
-    const { res: { worker } } = await client.call("INFO");
+    const { res: { worker } } = await client.reply("INFO");
     if (worker !== undefined && met[worker] === undefined) met[worker] = client;
     else others.push(client);
   }
@@ -88,18 +88,18 @@ Deno.test("two workers share a port, their counts add up, and SIGTERM drains bot
   assertMatch(program.said, /^packline [\d.]+ with 2 workers listening on 127\.0\.0\.1:\d+\n$/);
   await using both = await clientsOfBoth({ port: program.port });
   const [first, second] = both.clients;
-  for (let call = 0; call < 10; call++) await first.call("PING");
-  for (let call = 0; call < 20; call++) await second.call("PING");
-  const { res: own } = await first.call("STATS");
-  const { res: others } = await second.call("STATS");
-  const { res: all } = await first.call("STATS", { all: true });
+  for (let call = 0; call < 10; call++) await first.reply("PING");
+  for (let call = 0; call < 20; call++) await second.reply("PING");
+  const { res: own } = await first.reply("STATS");
+  const { res: others } = await second.reply("STATS");
+  const { res: all } = await first.reply("STATS", { all: true });
   assertEquals([own.worker, others.worker, all.worker], [1, 2, 1]);
   assertEquals([own.commands.PING.calls, others.commands.PING.calls, all.commands.PING.calls], [10, 20, 30]);
   assertEquals(all.connections.accepted, own.connections.accepted + others.connections.accepted);
   assertEquals(all.workers, { counted: [1, 2], silent: [] });
 
-  const calls = [first, second, second].map((client) => client.call("DELAY", { sleep: 0.3 }));
-  await Promise.all([first.call("PING"), second.call("PING")]); // behind these, the others have begun
+  const calls = [first, second, second].map((client) => client.reply("DELAY", { sleep: 0.3 }));
+  await Promise.all([first.reply("PING"), second.reply("PING")]); // behind these, the others have begun
   program.kill("SIGTERM");
   assertEquals((await Promise.all(calls)).map(({ res }) => res), ["DONE", "DONE", "DONE"]);
   assertEquals((await program.status).code, 0);
@@ -109,8 +109,8 @@ Deno.test("two workers share a port, their counts add up, and SIGTERM drains bot
 Deno.test("a second signal ends all workers at once", linuxOnly, async () => {
   await using program = await startServer("--grace", "60");
   await using both = await clientsOfBoth({ port: program.port });
-  const calls = both.clients.map((client) => assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError));
-  await Promise.all(both.clients.map((client) => client.call("PING")));
+  const calls = both.clients.map((client) => assertRejects(() => client.reply("DELAY", { sleep: 60 }), RpcError));
+  await Promise.all(both.clients.map((client) => client.reply("PING")));
   program.kill("SIGINT");
   await program.hear(/stopping within 60 s; a second signal ends it at once\n/);
   program.kill("SIGTERM");
@@ -125,8 +125,8 @@ testInTerminal("Ctrl-C reaches workers as well, and they drain all the same", as
   await terminal.until("listening on 127.0.0.1:");
   const port = Number((await terminal.until("\n")).trim());
   await using both = await clientsOfBoth({ port });
-  const calls = both.clients.map((client) => client.call("DELAY", { sleep: 0.3 }));
-  await Promise.all(both.clients.map((client) => client.call("PING"))); // behind these, the others have begun
+  const calls = both.clients.map((client) => client.reply("DELAY", { sleep: 0.3 }));
+  await Promise.all(both.clients.map((client) => client.reply("PING"))); // behind these, the others have begun
   await terminal.type("\x03");
   assertEquals((await Promise.all(calls)).map(({ res }) => res), ["DONE", "DONE"]);
   await terminal.until("packline: stopped; calls in flight: 2 finished, 0 cut");
@@ -136,8 +136,8 @@ testInTerminal("Ctrl-C reaches workers as well, and they drain all the same", as
 Deno.test("workers whose supervisor is killed end as well", linuxOnly, async () => {
   await using program = await startMortals();
   await using both = await clientsOfBoth({ port: program.port });
-  const calls = both.clients.map((client) => assertRejects(() => client.call("DELAY", { sleep: 60 }), RpcError));
-  await Promise.all(both.clients.map((client) => client.call("PING")));
+  const calls = both.clients.map((client) => assertRejects(() => client.reply("DELAY", { sleep: 60 }), RpcError));
+  await Promise.all(both.clients.map((client) => client.reply("PING")));
   program.kill("SIGKILL");
   for (const error of await Promise.all(calls)) assertEquals(error.code, "CONNECTION_LOST");
   // The last of them to end closes the stderr that they have in common.
@@ -149,12 +149,12 @@ Deno.test("workers whose supervisor is killed end as well", linuxOnly, async () 
 /** How a worker dies, and how the system names that. */
 const DEATHS: Record<string, { kill: (victim: MortalClient) => Promise<unknown>; reason: string }> = {
   "is killed": {
-    kill: async (victim) => Deno.kill((await victim.call("PROCESS")).res, "SIGKILL"),
+    kill: async (victim) => Deno.kill((await victim.reply("PROCESS")).res, "SIGKILL"),
     reason: "SIGKILL",
   },
-  "throws": { kill: (victim) => victim.call("DIE", { way: "throw" }), reason: "exit code 1" },
-  "exits": { kill: (victim) => victim.call("DIE", { way: "exit" }), reason: "exit code 7" },
-  "fills its heap": { kill: (victim) => victim.call("DIE", { way: "fill" }), reason: "SIG(TRAP|ILL|ABRT)" },
+  "throws": { kill: (victim) => victim.reply("DIE", { way: "throw" }), reason: "exit code 1" },
+  "exits": { kill: (victim) => victim.reply("DIE", { way: "exit" }), reason: "exit code 7" },
+  "fills its heap": { kill: (victim) => victim.reply("DIE", { way: "fill" }), reason: "SIG(TRAP|ILL|ABRT)" },
 };
 
 for (const [how, { kill, reason }] of Object.entries(DEATHS)) {
@@ -162,18 +162,18 @@ for (const [how, { kill, reason }] of Object.entries(DEATHS)) {
     await using program = await startMortals({ DENO_V8_FLAGS: "--max-old-space-size=100" });
     await using both = await clientsOfBoth({ port: program.port });
     const [first, second] = both.clients;
-    const survives = first.call("DELAY", { sleep: 0.5 });
-    const dies = assertRejects(() => second.call("DELAY", { sleep: 60 }), RpcError);
-    await Promise.all([first.call("PING"), second.call("PING")]); // behind these, the others have begun
+    const survives = first.reply("DELAY", { sleep: 0.5 });
+    const dies = assertRejects(() => second.reply("DELAY", { sleep: 60 }), RpcError);
+    await Promise.all([first.reply("PING"), second.reply("PING")]); // behind these, the others have begun
     kill(second).catch(() => {}); // some do not answer any more
     assertEquals((await dies).code, "CONNECTION_LOST");
     await program.hear(new RegExp(`worker 2 has ended \\(${reason}\\); it restarts in 50 ms\n`));
     assertEquals([(await survives).res, first.state], ["DONE", "open"]);
-    assertEquals(await second.call("PING"), PONG); // on a connection to whoever is there
+    assertEquals(await second.reply("PING"), PONG); // on a connection to whoever is there
 
     await program.hear(/worker 2 is listening again\n/);
     await using again = await clientsOfBoth({ port: program.port });
-    const { res } = await again.clients[0].call("STATS", { all: true });
+    const { res } = await again.clients[0].reply("STATS", { all: true });
     assertEquals(res.workers, { counted: [1, 2], silent: [] });
     program.kill("SIGTERM");
     assertEquals((await program.status).code, 0);
@@ -200,7 +200,7 @@ class Lanes implements AsyncDisposable {
   async #run(): Promise<void> {
     for (let count = 0; !this.#stopped; count++) {
       try {
-        await this.client.call("DELAY", { sleep: count % 5 / 1000 });
+        await this.client.reply("DELAY", { sleep: count % 5 / 1000 });
         this.answered++;
       } catch (error) {
         if (!(error instanceof RpcError)) throw error;
@@ -216,7 +216,7 @@ Deno.test("workers are killed under load, and no call on another's connection fa
   let lost = 0;
   for (let kill = 1; kill <= KILLS; kill++) {
     await using both = await clientsOfBoth({ port: program.port });
-    const [lasting, dying] = both.clients.map((client) => new Lanes(client));
+    const [lasting, dying] = both.clients.map((client) => new Lanes(client as unknown as Client));
     {
       await using _ = lasting;
       await using __ = dying;
@@ -244,8 +244,11 @@ Deno.test("workers are killed under load, and no call on another's connection fa
 
 Deno.test("a worker that says what is no message is ended, and nothing is left of it", linuxOnly, async () => {
   await using folder = await Folder.make();
-  await folder.write("chatty.ts", `console.log("hello"); setInterval(() => {}, 1_000_000);`);
-  const program = new URL(`file://${folder.path}/chatty.ts`);
+  await folder.write(
+    "chatty.ts",
+    `console.log(${JSON.stringify(MESSAGE_MARK)} + "hello"); setInterval(() => {}, 1_000_000);`,
+  );
+  const program = { main: `file://${folder.path}/chatty.ts`, flags: [], args: [] };
   const { promise: ended, resolve: onEnd } = Promise.withResolvers<string>();
   startProcess(1, { hostname: "127.0.0.1", port: 0 }, { onMessage() {}, onEnd }, program);
   assertEquals(await ended, "SIGKILL");
@@ -255,12 +258,12 @@ Deno.test("a worker that no longer answers is named, and made to end with the ot
   await using program = await startServer("--grace", "0.2");
   await using both = await clientsOfBoth({ port: program.port });
   const [first, second] = both.clients;
-  const deaf = assertRejects(() => second.call("DELAY", { sleep: 60 }), RpcError);
-  await second.call("PING");
+  const deaf = assertRejects(() => second.reply("DELAY", { sleep: 60 }), RpcError);
+  await second.reply("PING");
   Deno.kill(await processOf(program.pid, 2), "SIGSTOP");
   // A process takes its time to stand still: it may still answer.
-  let { res: { workers } } = await first.call("STATS", { all: true });
-  while (workers?.silent.length === 0) ({ res: { workers } } = await first.call("STATS", { all: true }));
+  let { res: { workers } } = await first.reply("STATS", { all: true });
+  while (workers?.silent.length === 0) ({ res: { workers } } = await first.reply("STATS", { all: true }));
   assertEquals(workers, { counted: [1], silent: [2] });
   program.kill("SIGTERM");
   await program.hear(/worker 2 did not end in time and is killed\n/);
@@ -272,7 +275,7 @@ Deno.test(
   "a worker that does not answer any more is ended; one that pauses, or whose watcher does, is not",
   linuxOnly,
   async () => {
-    const program = new URL("./mortal_worker.ts", import.meta.url);
+    const program = { main: new URL("./mortal_worker.ts", import.meta.url).href, flags: [], args: [] };
     const { promise: listening, resolve: onListening } = Promise.withResolvers<number>();
     const { promise: ended, resolve: onEnd } = Promise.withResolvers<string>();
     const onMessage = (message: FromWorker) => {
@@ -280,11 +283,11 @@ Deno.test(
     };
     startProcess(1, { hostname: "127.0.0.1", port: 0 }, { onMessage, onEnd }, program, 50);
     await using client = await connect<typeof mortalCommands>({ port: await listening });
-    const { res: pid } = await client.call("PROCESS");
+    const { res: pid } = await client.reply("PROCESS");
     // What the worker answers while this process stands still is read before the next question is counted.
     const standsUntilMs = performance.now() + 1_000;
     while (performance.now() < standsUntilMs);
-    assertEquals(await client.call("PING"), PONG);
+    assertEquals(await client.reply("PING"), PONG);
     Deno.kill(pid, "SIGSTOP");
     assertEquals(await ended, "it stopped answering");
   },
@@ -294,8 +297,8 @@ Deno.test("SIGHUP drains workers as SIGTERM does, and they do not heed their own
   await using program = await startServer("--grace", "5");
   await using both = await clientsOfBoth({ port: program.port });
   const processes = await Promise.all([1, 2].map((worker) => processOf(program.pid, worker)));
-  const calls = both.clients.map((client) => client.call("DELAY", { sleep: 1.5 }));
-  await Promise.all(both.clients.map((client) => client.call("PING")));
+  const calls = both.clients.map((client) => client.reply("DELAY", { sleep: 1.5 }));
+  await Promise.all(both.clients.map((client) => client.reply("PING")));
   for (const process of processes) Deno.kill(process, "SIGHUP");
   program.kill("SIGHUP");
   assertEquals((await Promise.all(calls)).map(({ res }) => res), ["DONE", "DONE"]);
@@ -337,11 +340,11 @@ for (const workers of ["1", "2"]) {
       const port = Number(await said(/listening on .*:(\d+)\n/));
       {
         await using client = await connect({ port });
-        assertEquals(await client.call("PING"), PONG);
+        assertEquals(await client.reply("PING"), PONG);
         process.kill("SIGHUP");
-        assertEquals((await client.call("DELAY", { sleep: 0.3 })).res, "DONE");
+        assertEquals((await client.reply("DELAY", { sleep: 0.3 })).res, "DONE");
         await using another = await connect({ port });
-        assertEquals(await another.call("PING"), PONG);
+        assertEquals(await another.reply("PING"), PONG);
       }
       process.kill("SIGTERM");
       assertEquals((await process.status).code, 0);
@@ -352,8 +355,8 @@ for (const workers of ["1", "2"]) {
 Deno.test("a second signal ends even a worker that no longer answers", linuxOnly, async () => {
   await using program = await startServer("--grace", "60");
   await using both = await clientsOfBoth({ port: program.port });
-  const deaf = assertRejects(() => both.clients[1].call("DELAY", { sleep: 60 }), RpcError);
-  await both.clients[1].call("PING");
+  const deaf = assertRejects(() => both.clients[1].reply("DELAY", { sleep: 60 }), RpcError);
+  await both.clients[1].reply("PING");
   Deno.kill(await processOf(program.pid, 2), "SIGSTOP");
   program.kill("SIGINT");
   await program.hear(/a second signal ends it at once\n/);
@@ -375,7 +378,7 @@ testWith(["openssl"], "workers speak mutual TLS", async () => {
   const deno = [...DENO, `--allow-read=${certificates.folder}`, `${root}server.ts`, "--port", "0", "--workers", "2"];
   await using program = await startWorkers([...deno, ...args]);
   await using both = await clientsOfBoth({ port: program.port, tls: { ca: authority.cert, cert, key } });
-  assertEquals(await both.clients[0].call("PING"), PONG);
+  assertEquals(await both.clients[0].reply("PING"), PONG);
 });
 
 Deno.test("what is wrong with workers is one line, and an exit code", linuxOnly, async () => {
@@ -454,7 +457,7 @@ Deno.test("workers of a server from a URL run the code that it has loaded", linu
   await using program = await startWorkers([...DENO, server, "--port", "0", "--workers", "2"]);
   await http.shutdown();
   await using both = await clientsOfBoth({ port: program.port });
-  assertEquals(await both.clients[1].call("PING"), PONG);
+  assertEquals(await both.clients[1].reply("PING"), PONG);
   Deno.kill(await processOf(program.pid, 2), "SIGKILL");
   await program.hear(/worker 2 is listening again\n/);
 });

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type FromWorker, type RunningWorker, type ToWorker, type WorkerEvents, Workers } from "../../cli/workers.ts";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import type { ServerStatistics } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import { sumStatistics } from "../../handlers/statistics.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { withServer } from "../support/wire.ts";
@@ -84,7 +84,7 @@ class World {
 async function statisticsOf(pings: number): Promise<ServerStatistics> {
   await using server = await withServer();
   await using client = await connect({ port: server.port });
-  for (let ping = 0; ping < pings; ping++) await client.call("PING");
+  for (let ping = 0; ping < pings; ping++) await client.reply("PING");
   return server.server.statistics();
 }
 
@@ -289,10 +289,10 @@ Deno.test("sumStatistics() adds up, but for the longest uptime and the slowest c
 Deno.test("a server without workers says nothing of any, and its own counts are those of all", async () => {
   await using server = await withServer();
   await using client = await connect({ port: server.port });
-  assertEquals("worker" in (await client.call("INFO")).res, false);
-  const { res } = await client.call("STATS", { all: true });
+  assertEquals("worker" in (await client.reply("INFO")).res, false);
+  const { res } = await client.reply("STATS", { all: true });
   assertEquals(["worker" in res, "workers" in res, res.connections.accepted], [false, false, 1]);
-  const error = await assertRejects(() => client.call("STATS", { all: "yes" as unknown as boolean }), RpcError);
+  const error = await assertRejects(() => client.reply("STATS", { all: "yes" as unknown as boolean }), RpcError);
   assertEquals(error.message, "INVALID_PARAMS: all: must be true or false");
 });
 
@@ -301,11 +301,11 @@ Deno.test("a server that is one of several says which, and asks the others", asy
   const askOthers = () => Promise.resolve({ statistics: [other], silent: [4] });
   await using server = await withServer({ worker: { number: 3, askOthers } });
   await using client = await connect({ port: server.port });
-  await client.call("PING");
-  assertEquals((await client.call("INFO")).res.worker, 3);
-  const { res: own } = await client.call("STATS");
+  await client.reply("PING");
+  assertEquals((await client.reply("INFO")).res.worker, 3);
+  const { res: own } = await client.reply("STATS");
   assertEquals([own.worker, own.workers, own.commands.PING.calls], [3, undefined, 1]);
-  const { res: all } = await client.call("STATS", { all: true });
+  const { res: all } = await client.reply("STATS", { all: true });
   assertEquals([all.worker, all.workers], [3, { counted: [2, 3], silent: [4] }]);
   assertEquals(all.commands.PING.calls, 6);
 });

@@ -204,7 +204,7 @@ async function throughStages(joined: boolean, chunks: Uint8Array[]): Promise<{ b
           throw new Error("as it was told to");
         },
       }),
-      UNENCODABLE: command({ handler: () => ({ res: () => {} }) }),
+      UNENCODABLE: command({ handler: (): unknown => () => {} }),
       COUNT: command({
         async *handler({ to }: { to: number }) {
           for (let count = 1; count <= to; count++) yield count;

@@ -117,16 +117,19 @@ export class Load implements AsyncDisposable {
       const patience = new AbortController();
       const cancels = random.chance(0.5);
       const options = cancels ? { signal: patience.signal } : { timeoutMs: random.between(1, 15) };
-      const call = client.call("WORK", { value, workMs: 10 }, options);
+      const call = client.reply("WORK", { value, workMs: 10 }, options);
       const timer = cancels && setTimeout(() => patience.abort(), random.between(0, 15));
       outcome = await this.ledger.follow(call, { value: 7 * value + 1, codes: GIVEN_UP_CODES });
       if (timer) clearTimeout(timer);
     } else if (random.chance(0.02)) {
       const bytes = random.between(1_000, 20_000);
-      const size = client.call("BIG", { bytes }).then(({ res }) => ({ res: res.length }));
+      const size = client.reply("BIG", { bytes }).then(({ res }) => ({ res: res.length }));
       outcome = await this.ledger.follow(size, { value: bytes, codes: LOST });
     } else {
-      outcome = await this.ledger.follow(client.call("WORK", { value, workMs }), { value: 7 * value + 1, codes: LOST });
+      outcome = await this.ledger.follow(client.reply("WORK", { value, workMs }), {
+        value: 7 * value + 1,
+        codes: LOST,
+      });
     }
     if (outcome === "CONNECTION_LOST") this.faulty++;
     if (outcome === "value") this.#durationsMs.push(performance.now() - startMs);

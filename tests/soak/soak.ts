@@ -97,7 +97,7 @@ async function loadFor({ server, load, held, watcher }: Scene, totalMs: number):
       faulty: load.faulty,
       callsPerSecond,
       p99Ms: durationsMs[Math.floor(0.99 * durationsMs.length)] ?? NaN,
-      ...(await watcher.call("HEALTH", { collect: true })).res,
+      ...(await watcher.reply("HEALTH", { collect: true })).res,
       files: await server.openFiles(),
       clientMiB: Deno.memoryUsage().rss / 2 ** 20,
     });

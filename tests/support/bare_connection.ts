@@ -1,4 +1,4 @@
-/** A connection of stages that stand in streams of their own: what a stage sees of one, and nothing behind it. */
+/** A minimal connection for tests of single stages: only what a stage sees of one. */
 
 import type { ConnectionView } from "../../session/connection.ts";
 import { OutputBuffer } from "../../session/output_buffer.ts";

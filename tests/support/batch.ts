@@ -1,4 +1,4 @@
-/** The batch that a writer holds, which ends by that. */
+/** Takes the bytes that a writer has written, and ends its batch. */
 
 import type { Writer } from "../../codec/writer.ts";
 

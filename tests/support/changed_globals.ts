@@ -1,7 +1,8 @@
 /**
- * A program that changes what all code shares, and then makes calls.
+ * A program that changes a global object, and then makes calls.
  *
- * In: the name of a change, and whether it is made before the library is imported or after. Out: `well` on stdout, or an error.
+ * In: the name of a change, and whether it happens before or after the library is imported. Out: `well` on stdout, or
+ * an error.
  */
 
 // deno-lint-ignore-file no-explicit-any -- what is changed here has no types
@@ -31,10 +32,10 @@ export const CHANGES: Record<string, () => void> = {
 if (import.meta.main) {
   const [name, when] = Deno.args;
   if (when === "before") CHANGES[name]();
-  const { command, connect, RpcError, serve } = await import("../../mod.ts");
+  const { command, connect, reply, RpcError, serve } = await import("../../mod.ts");
   if (when === "after") CHANGES[name]();
   const commands = {
-    ECHO: command({ handler: ({ value }: { value: unknown }, { meta }) => ({ res: value, meta: { ...meta } }) }),
+    ECHO: command({ handler: ({ value }: { value: unknown }, { meta }) => reply(value, { meta: { ...meta } }) }),
     COUNT: command({
       async *handler({ to }: { to: number }) {
         for (let n = 1; n <= to; n++) yield { n };
@@ -42,7 +43,7 @@ if (import.meta.main) {
       },
     }),
     FAIL: command({
-      handler(): { res: null } {
+      handler(): null {
         throw new RpcError("REFUSED", "on purpose", { data: { why: ["none"] } });
       },
     }),
@@ -54,12 +55,12 @@ if (import.meta.main) {
   const server = await serve({ port: 0, commands });
   const client = await connect<typeof commands>({ port: server.port });
   const value = { list: [1, { a: null }], toString: "x", more: { constructor: true } };
-  same(await client.call("ECHO", { value }, { meta: { token: "t" } }), { res: value, meta: { token: "t" } });
-  same((await client.call("STATS")).res.inFlight, 0);
+  same(await client.reply("ECHO", { value }, { meta: { token: "t" } }), { res: value, meta: { token: "t" } });
+  same((await client.reply("STATS")).res.inFlight, 0);
   const items: unknown[] = [];
   for await (const item of client.stream("COUNT", { to: 3 })) items.push(item);
   same(items, [{ n: 1 }, { n: 2 }, { n: 3 }]);
-  const error = await client.call("FAIL").catch((error: unknown) => error);
+  const error = await client.reply("FAIL").catch((error: unknown) => error);
   if (!(error instanceof RpcError)) throw error;
   same([error.code, error.message, error.data], ["REFUSED", "REFUSED: on purpose", { why: ["none"] }]);
   await client.close();

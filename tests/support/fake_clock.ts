@@ -1,4 +1,4 @@
-/** A clock that stands still until a test moves it. */
+/** A fake clock that a test advances. */
 
 import { setImmediate } from "node:timers";
 import type { Clock, Timer } from "../../transport/clock.ts";

@@ -1,7 +1,5 @@
 /**
- * Random numbers that can be had again: a test prints its seed, and runs the same with it.
- *
- * In: a seed. Out: numbers (mulberry32). Not for secrets.
+ * Reproducible random numbers: a test prints its seed, and the same seed repeats the run.
  */
 
 /**

@@ -1,4 +1,4 @@
-/** A server that does what a test tells it to, right or wrong; and the two networks on which it does it. */
+/** A server that follows the script of a test, valid or not, and the networks that it runs on. */
 
 import { DecodeStage } from "../../codec/decode.ts";
 import { EncodeStage } from "../../codec/encode.ts";

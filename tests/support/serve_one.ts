@@ -1,4 +1,4 @@
-/** A server of one connection, for tests that need no more of it. */
+/** A server for a single connection. */
 
 import { createServer } from "../../server.ts";
 import type { ServerOptions } from "../../handlers/server_state.ts";

@@ -1,4 +1,4 @@
-/** A transport as a pair of streams, for tests that put something between, or read and write as it comes. */
+/** A transport as a pair of streams, for tests that insert a stream between or use streams directly. */
 
 import { type ByteStreams, closeTransport, type Transport, writeAll } from "../../transport/transport.ts";
 

@@ -1,8 +1,8 @@
 /**
- * The transports of a server, for what must hold over each of them.
+ * Runs a test over each transport of a server.
  *
- * In: a test. Out: the same test over TCP and over TLS, and over a unix socket where that is asked for. TLS needs openssl,
- * for a certificate that each test file makes once.
+ * In: a test. Out: the same test over TCP and TLS, and over a unix socket on request. TLS needs openssl, for a
+ * certificate that each test file creates once.
  */
 
 import type { ConnectOptions } from "../../client.ts";

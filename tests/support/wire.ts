@@ -1,7 +1,7 @@
 /**
- * A peer that speaks bytes: for tests of what is really on the wire.
+ * A peer that sends and receives bytes, for tests of the wire format.
  *
- * Frames are made and taken apart here by hand, apart from `codec/frame.ts`, so that a mistake there shows. Values go
+ * Frames are encoded and decoded here independently of `codec/frame.ts`, so that a mistake there shows. Values go
  * through `codec/msgpack.ts`, which is tested against `@std/msgpack`.
  */
 

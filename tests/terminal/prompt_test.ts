@@ -3,8 +3,7 @@
 import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { command } from "../../handlers/command.ts";
-import type { Middleware } from "../../handlers/middleware.ts";
+import { command, type Middleware } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { sleep } from "../../transport/clock.ts";
 import { Folder } from "../production/programs.ts";
@@ -19,7 +18,7 @@ const CONTROL_Z = "\x1a";
 
 const GREET = command({
   params: ["name", "times"],
-  handler: ({ name, times = 1 }: { name: string; times?: number }) => ({ res: `Hello, ${name}! `.repeat(times) }),
+  handler: ({ name, times = 1 }: { name: string; times?: number }) => `Hello, ${name}! `.repeat(times),
 });
 
 /** The text with words for what moves the cursor. */
@@ -139,7 +138,7 @@ testInTerminal("the prompt prints a stream as it comes, and Ctrl-C cancels what 
   const HOLD = command({
     async handler(_params: { [name: string]: unknown }, { clock, signal }) {
       await sleep(clock, 3_600_000, signal).catch((reason) => cancelled.push(reason.code));
-      return { res: null };
+      return null;
     },
   });
   await using server = await serve({ port: 0, commands: { HOLD } });
@@ -179,7 +178,7 @@ testInTerminal("a line that comes before its turn is shown again in its turn, an
     async handler(_params: { [name: string]: unknown }, { clock, signal }) {
       begin();
       await sleep(clock, 3_600_000, signal);
-      return { res: null };
+      return null;
     },
   });
   await using server = await serve({ port: 0, commands: { HOLD } });
@@ -254,7 +253,7 @@ testInTerminal("a prompt whose terminal goes away ends", async () => {
   const terminal = PseudoTerminal.client(server.port);
   await terminal.until(`127.0.0.1:${server.port}> `);
   await using client = await connect({ port: server.port });
-  const open = async () => (await client.call("STATS")).res.connections.open;
+  const open = async () => (await client.reply("STATS")).res.connections.open;
   assertEquals(await open(), 2);
   await terminal[Symbol.asyncDispose]();
   while (await open() > 1);
@@ -349,7 +348,7 @@ testInTerminal("the prompt goes on after a mistake and after the server has gone
 /** Whether no DELAY has arrived at the server yet. */
 async function stillIdle(port: number): Promise<boolean> {
   await using client = await connect({ port });
-  return (await client.call("STATS")).res.commands.DELAY.inFlight === 0;
+  return (await client.reply("STATS")).res.commands.DELAY.inFlight === 0;
 }
 
 testInTerminal("failures are red on a terminal, without NO_COLOR, and nothing else is", async () => {
@@ -402,7 +401,7 @@ testInTerminal(
       "One of the commands that needs a summary of more words than fit in one line of any narrow terminal";
     const FAIL = command({
       summary,
-      handler(): { res: never } {
+      handler(): never {
         throw new RpcError("INSUFFICIENT_FUNDS");
       },
     });

@@ -15,7 +15,7 @@ const CONTROL_D = "\x04";
 
 const GREET = command({
   params: ["name", "times"],
-  handler: ({ name }: { name: string; times?: number }) => ({ res: `Hello, ${name}!` }),
+  handler: ({ name }: { name: string; times?: number }) => `Hello, ${name}!`,
 });
 
 /** A hint as it is drawn: dimmed, and the cursor goes back to its begin. */

@@ -222,7 +222,7 @@ async function record(capture: Capture, talk: (dial: () => Promise<Transport>) =
 }
 
 const commands = {
-  ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => ({ res: value }) }),
+  ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => value }),
   NUMBERS: command({
     async *handler({ count }: { count: number }) {
       for (let number = 1; number <= count; number++) yield await Promise.resolve(number);
@@ -242,16 +242,16 @@ test("shows a client's calls: requests, replies, errors, a cancel", async () => 
   const capture = new Capture();
   await record(capture, async (dial) => {
     await using client = await connect({ dial, commands, maxPayloadBytes: 50_000, timeoutMs: Infinity });
-    await client.call("PING");
+    await client.reply("PING");
     const patience = new AbortController();
-    const delay = client.call("DELAY", { sleep: 10 }, { signal: patience.signal }).catch(({ code }) => code);
-    await client.call("ECHO", { value: "Ada" }, { meta: { token: "t" } });
+    const delay = client.reply("DELAY", { sleep: 10 }, { signal: patience.signal }).catch(({ code }) => code);
+    await client.reply("ECHO", { value: "Ada" }, { meta: { token: "t" } });
     patience.abort();
     assertEquals(await delay, "CANCELLED");
     // The caller does not wait for the server's word; the capture is to have it before the next call.
     while (client.lateReplies === 0) await new Promise((resolve) => setImmediate(resolve));
-    await client.call("DELAY", { sleep: -1 }).catch(() => {});
-    await client.call("FOO" as "PING").catch(() => {});
+    await client.reply("DELAY", { sleep: -1 }).catch(() => {});
+    await client.reply("FOO" as "PING").catch(() => {});
   });
   const named = ["-o", "packline.names:16=ECHO"];
   const fields = "_ws.col.Info frame.number kind cmd seq res err request_in reply_in _ws.expert.message";
@@ -292,7 +292,7 @@ test("shows a client's stream, and long frames both ways, over many segments", a
   await record(capture, async (dial) => {
     await using client = await connect({ dial, commands, timeoutMs: Infinity });
     for await (const _ of client.stream("NUMBERS", { count: 3 }, { credit: 2 }));
-    await client.call("ECHO", { value: "x".repeat(70_000) });
+    await client.reply("ECHO", { value: "x".repeat(70_000) });
   });
   const rows = await rowsOf(capture, "_ws.col.Info kind length terminator _ws.expert.message");
   const columns = rows.map(([column]) => column);
@@ -713,15 +713,15 @@ Deno.test({ name: "packline.lua shows what happens on the loopback", ignore: !ma
   const beginning = read(/reply to PING/);
   while (!shown) {
     await using client = await connect({ port: server.port });
-    await client.call("PING");
+    await client.reply("PING");
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   await beginning;
   {
     await using client = await connect({ port: server.port, commands, timeoutMs: Infinity });
-    await client.call("DELAY", { sleep: 0.01 });
+    await client.reply("DELAY", { sleep: 0.01 });
     for await (const _ of client.stream("NUMBERS", { count: 2 }));
-    await client.call("ECHO", { value: "z".repeat(200_000) });
+    await client.reply("ECHO", { value: "z".repeat(200_000) });
   }
   await read(/reply to command 16 .*\n/);
   child.kill("SIGINT");

@@ -1,0 +1,86 @@
+/**
+ * What a user sees of a client: `call`, `reply`, `outcome` and `stream`, each a function that takes a command's name, and an
+ * object with a method for each name.
+ *
+ * In: calls by name. Out: what the sender gives.
+ */
+
+import type { Fields } from "../codec/message.ts";
+import { RpcError } from "../errors.ts";
+import type { CallOptions } from "./client_call.ts";
+import type { StreamOptions } from "./incoming_stream.ts";
+import { type Before, CallSender } from "./middleware.ts";
+import type { ClientState, RpcClient } from "./rpc_client.ts";
+
+/** A function of a name, with a method for each name. */
+type ByName<Options, Result> =
+  & ((name: string, params?: unknown, options?: Options) => Result)
+  & { readonly [name: string]: (params?: unknown, options?: Options) => Result };
+
+/** How a call ended. */
+type Outcome = { ok: true; value: unknown } | { ok: false; error: RpcError };
+
+/** The client of one engine. */
+export class ClientFace implements AsyncDisposable {
+  readonly call: ByName<CallOptions, Promise<unknown>>;
+  readonly reply: ByName<CallOptions, Promise<Fields>>;
+  readonly outcome: ByName<CallOptions, Promise<Outcome>>;
+  readonly stream: ByName<StreamOptions, AsyncGenerator<unknown, unknown, void>>;
+  readonly #engine: RpcClient;
+
+  constructor(engine: RpcClient, before: Before = { meta: undefined, middleware: [] }) {
+    this.#engine = engine;
+    const sender = new CallSender(engine, before);
+    this.call = byName((name, params, options) => sender.call(name, params, options).then(resultOf));
+    this.reply = byName((name, params, options) => sender.call(name, params, options));
+    this.outcome = byName((name, params, options) => sender.call(name, params, options).then(success, failure));
+    this.stream = byName((name, params, options) => sender.stream(name, params, options));
+  }
+
+  get state(): ClientState {
+    return this.#engine.state;
+  }
+
+  get lateReplies(): number {
+    return this.#engine.lateReplies;
+  }
+
+  close(): Promise<void> {
+    return this.#engine.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+function resultOf({ res }: Fields): unknown {
+  return res;
+}
+
+function success({ res }: Fields): Outcome {
+  return { ok: true, value: res };
+}
+
+/** A mistake of the program is still thrown. */
+function failure(error: unknown): Outcome {
+  if (error instanceof RpcError) return { ok: false, error };
+  throw error;
+}
+
+function byName<Options, Result>(
+  invoke: (name: string, params?: unknown, options?: Options) => Result,
+): ByName<Options, Result> {
+  const methods = new Map<string, (params?: unknown, options?: Options) => Result>();
+  return new Proxy(invoke, {
+    get(target, name) {
+      if (typeof name === "symbol") return Reflect.get(target, name);
+      let method = methods.get(name);
+      if (method === undefined) {
+        method = (params, options) => invoke(name, params, options);
+        methods.set(name, method);
+      }
+      return method;
+    },
+  }) as ByName<Options, Result>;
+}

@@ -1,0 +1,146 @@
+/**
+ * The way of a call through a client's middleware to its connection.
+ *
+ * In: a call. Out: its reply, or its items. Parameters are encoded before the first middleware runs: the caller may change its
+ * objects at once.
+ */
+
+import { encodeGiven } from "../codec/given.ts";
+import { decode } from "../codec/msgpack.ts";
+import type { Fields } from "../codec/message.ts";
+import type { ReplyFields } from "../handlers/command.ts";
+import { type CallOptions, unsendable } from "./client_call.ts";
+import type { IncomingStream, StreamOptions } from "./incoming_stream.ts";
+import type { RpcClient } from "./rpc_client.ts";
+
+/** What goes with a call and is not a parameter. */
+export type Meta = Readonly<Record<string, string>>;
+
+/** A call on its way out. */
+export interface OutgoingCall {
+  /** The command's name. */
+  readonly command: string;
+  /** The parameters. */
+  readonly params: Readonly<Record<string, unknown>>;
+  /** What goes with it so far. */
+  readonly meta: Meta;
+  /** The caller's signal. */
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * Stands before all calls of a client.
+ *
+ * @param call The call.
+ * @param next Sends it, once: called again, it gives the same. `meta` is added to what goes with the call. It resolves with the
+ * reply, whole; for a stream after its last item, with the handler's return value as `res`. It rejects as the call does.
+ * @returns The reply that the caller gets.
+ */
+export type ClientMiddleware = (
+  call: OutgoingCall,
+  next: (given?: { readonly meta?: Meta }) => Promise<ReplyFields>,
+) => ReplyFields | Promise<ReplyFields>;
+
+/** What stands before all calls of a client. */
+export interface Before {
+  /** Goes with each call; a function is asked for each. */
+  readonly meta: Meta | (() => Meta | Promise<Meta>) | undefined;
+  readonly middleware: readonly ClientMiddleware[];
+}
+
+/** Sends the calls of a client. */
+export class CallSender {
+  readonly #engine: RpcClient;
+  readonly #before: Before;
+
+  constructor(engine: RpcClient, before: Before) {
+    this.#engine = engine;
+    this.#before = before;
+  }
+
+  /** Makes a call. Resolves with the reply, whole. */
+  call(name: string, params?: unknown, options: CallOptions = {}): Promise<ReplyFields> {
+    if (this.#isPlain) return this.#engine.call(name, params, this.#withMeta(options)) as Promise<ReplyFields>;
+    return this.#pass(
+      this.#outgoing(name, params, options),
+      (meta, given) => this.#engine.call(name, given, { ...options, meta }) as Promise<ReplyFields>,
+    );
+  }
+
+  /** Reads a stream. */
+  stream(name: string, params?: unknown, options: StreamOptions = {}): AsyncGenerator<unknown, unknown, void> {
+    if (this.#isPlain) return this.#engine.stream(name, params, this.#withMeta(options));
+    const call = this.#outgoing(name, params, options);
+    return this.#items(call, (meta, given) => this.#engine.stream(name, given, { ...options, meta }));
+  }
+
+  /** Whether nothing has to be waited for before a call is sent. */
+  get #isPlain(): boolean {
+    return this.#before.middleware.length === 0 && typeof this.#before.meta !== "function";
+  }
+
+  #withMeta<Options extends CallOptions | StreamOptions>(options: Options): Options {
+    const { meta } = this.#before;
+    return meta === undefined ? options : { ...options, meta: { ...meta as Meta, ...options.meta } };
+  }
+
+  /** The call as it is now, whatever the caller does with its objects. */
+  #outgoing(name: string, params: unknown, { meta, signal }: CallOptions | StreamOptions): OutgoingCall {
+    try {
+      const given = { cmd: name, params: params ?? {}, meta: undefined, credit: undefined };
+      const { bytes, start, end } = encodeGiven(given, 0, this.#engine.settings.maxPayloadBytes);
+      const { cmd: _, ...copy } = decode(bytes.subarray(start, end)) as Fields;
+      return { command: name, params: copy, meta: { ...meta }, signal };
+    } catch (error) {
+      throw unsendable(name, error);
+    }
+  }
+
+  async #pass(call: OutgoingCall, send: (meta: Meta, params: unknown) => Promise<ReplyFields>): Promise<ReplyFields> {
+    const { meta, middleware } = this.#before;
+    const own = typeof meta === "function" ? await meta() : meta;
+    const pass = (call: OutgoingCall, index: number): ReplyFields | Promise<ReplyFields> => {
+      if (index === middleware.length) return send(call.meta, call.params);
+      let passed: Promise<ReplyFields> | undefined;
+      const next = (given: { readonly meta?: Meta } = {}) =>
+        passed ??= Promise.resolve(pass({ ...call, meta: { ...call.meta, ...given.meta } }, index + 1));
+      return middleware[index](call, next);
+    };
+    return await pass({ ...call, meta: { ...own, ...call.meta } }, 0);
+  }
+
+  /** The middleware runs as long as the stream does. */
+  async *#items(
+    call: OutgoingCall,
+    open: (meta: Meta, params: unknown) => IncomingStream,
+  ): AsyncGenerator<unknown, unknown, void> {
+    const opened = Promise.withResolvers<IncomingStream>();
+    const ended = Promise.withResolvers<ReplyFields>();
+    ended.promise.catch(ignore);
+    const passed = this.#pass(call, (meta, params) => {
+      opened.resolve(open(meta, params));
+      return ended.promise;
+    });
+    passed.catch(opened.reject);
+    const stream = await Promise.race([opened.promise, passed.then(() => undefined)]);
+    if (stream === undefined) return (await passed).res; // a middleware has answered
+    try {
+      for (let item = await stream.next();; item = await stream.next()) {
+        if (item.done) {
+          ended.resolve({ res: item.value });
+          return (await passed).res;
+        }
+        yield item.value;
+      }
+    } catch (error) {
+      ended.reject(error);
+      await passed;
+      throw error;
+    } finally {
+      ended.resolve({ res: undefined }); // its reader has left
+      await stream.return();
+    }
+  }
+}
+
+function ignore(): void {}

@@ -1,0 +1,129 @@
+/**
+ * Takes the messages of one connection, batch by batch: as many as there is room and time for. Meanwhile nothing is read.
+ *
+ * In: batches. Out: each message, when it may be routed. Refused: nothing; a full output, too many calls and too much memory
+ * make it wait.
+ */
+
+import { BadFrame, type ClientMessage, type Decoded, InvalidMessage, Request } from "../codec/message.ts";
+import type { ConnectionView } from "../session/connection.ts";
+import { TURN_MS } from "../session/yield_budget.ts";
+import type { Calls } from "./calls.ts";
+import type { ServerState } from "./server_state.ts";
+
+/** A full output is filled again below this share of its limit: at the limit, replies would leave one by one. */
+const RESUME_SHARE = 0.5;
+
+/** The number of messages between two looks at the clock. */
+const MESSAGES_A_LOOK = 32;
+
+/**
+ * The number of handlers that are started before they run on: each may take up to 12 µs then, such as to fail, which the look
+ * at the clock did not see.
+ */
+const BEGUN_A_LOOK = 256;
+
+/** The intake of one connection. */
+export class Intake {
+  /** When the current batch came, on the server's clock. */
+  arrivedMs = 0;
+  readonly #server: ServerState;
+  readonly #connection: ConnectionView;
+  readonly #calls: Calls;
+  readonly #route: (message: Decoded<ClientMessage>) => void;
+  readonly #maxInFlight: number;
+  #resume: (() => void) | undefined;
+
+  /** @param route Takes each message, in order. A broken frame comes last, when all before it is answered. */
+  constructor(
+    server: ServerState,
+    connection: ConnectionView,
+    calls: Calls,
+    route: (message: Decoded<ClientMessage>) => void,
+  ) {
+    this.#server = server;
+    this.#connection = connection;
+    this.#calls = calls;
+    this.#route = route;
+    this.#maxInFlight = server.limits.maxInFlight;
+  }
+
+  /** Takes a batch. A promise means that the next one must wait. */
+  take(batch: Decoded<ClientMessage>[]): void | Promise<void> {
+    this.arrivedMs = this.#server.clock.now();
+    const next = this.#accept(batch, 0, this.arrivedMs);
+    if (next < batch.length) return this.#acceptLater(batch, next);
+  }
+
+  /** No more comes. Resolves when all that has come is answered, or the connection has ended. */
+  async end(): Promise<void> {
+    this.#calls.endInput();
+    while (!this.#calls.idle && this.#connection.isOpen) await new Promise<void>((resolve) => this.#resume = resolve);
+  }
+
+  /** A call or a handler has ended: there may be room. */
+  wake(): void {
+    this.#resume?.();
+  }
+
+  /** Routes messages until one has to wait, and returns the index of that one. */
+  #accept(batch: Decoded<ClientMessage>[], from: number, startMs: number): number {
+    this.#calls.counter.beginBatch(this.arrivedMs);
+    const maxBegun = this.#calls.begun + BEGUN_A_LOOK;
+    let index = from;
+    for (; index < batch.length && this.#connection.isOpen; index++) {
+      const taken = index - from;
+      if (taken > 0 && taken % MESSAGES_A_LOOK === 0 && this.#server.clock.now() - startMs >= TURN_MS) break;
+      const message = batch[index];
+      if (message instanceof Request || message instanceof InvalidMessage) {
+        if (this.#isFull || this.#calls.begun >= maxBegun) break;
+      } else if (message instanceof BadFrame) {
+        break;
+      }
+      this.#route(message);
+    }
+    this.#calls.counter.endBatch();
+    return index;
+  }
+
+  /** Routes the rest of a batch when there is room for it, in turn with all other connections. */
+  async #acceptLater(batch: Decoded<ClientMessage>[], from: number): Promise<void> {
+    const { clock, load, yieldBudget } = this.#server;
+    for (let next = from; next < batch.length && this.#connection.isOpen;) {
+      const message = batch[next];
+      if (message instanceof BadFrame) {
+        await this.end();
+        return this.#route(message);
+      }
+      const unreadBytes = weightOf(batch, next);
+      load.bytes += unreadBytes;
+      await this.#untilRoom();
+      if (yieldBudget.isExhausted) await yieldBudget.refilled();
+      load.bytes -= unreadBytes;
+      next = this.#accept(batch, next, clock.now());
+    }
+  }
+
+  get #isFull(): boolean {
+    return this.#connection.output.full || this.#calls.taken >= this.#maxInFlight || this.#calls.held.mustWait;
+  }
+
+  async #untilRoom(): Promise<void> {
+    const { output } = this.#connection;
+    const { held } = this.#calls;
+    while (this.#isFull && this.#connection.isOpen) {
+      if (output.full) await output.drained(this.#server.limits.maxQueuedBytes * RESUME_SHARE);
+      else if (held.mustWait) await held.untilOneEnds(this.#server.clock, (resume) => this.#resume = resume);
+      else await new Promise<void>((resolve) => this.#resume = resolve);
+    }
+  }
+}
+
+function weightOf(batch: Decoded<ClientMessage>[], from: number): number {
+  let bytes = 0;
+  for (let index = from; index < batch.length; index++) {
+    const message = batch[index];
+    if (message instanceof Request) bytes += message.weightBytes;
+  }
+  return bytes;
+}

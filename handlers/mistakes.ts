@@ -1,0 +1,55 @@
+/**
+ * What the compiler says to a definition that cannot work, in one line that tells what to do.
+ *
+ * In: the types of the parameters and of the result. Out: `unknown` for what works, else a text. Refused: nothing.
+ */
+
+/** How deep a result is looked into: a type may contain itself. */
+export type Deeper = [0, 0, 0, 0, 0];
+
+/** Whether a type is `any`. */
+export type IsAny<T> = 0 extends 1 & T ? true : false;
+
+/** Collections of keys. */
+export type Collection =
+  | ReadonlyMap<unknown, unknown>
+  | ReadonlySet<unknown>
+  | WeakMap<WeakKey, unknown>
+  | WeakSet<WeakKey>;
+
+/** What is wrong with a result, or with a part of it. */
+export type ResultMistake<T, Where extends string, Depth extends unknown[] = Deeper> = IsAny<T> extends true ? never
+  : T extends string | number | boolean | bigint | null | undefined | Uint8Array ? never
+  : T extends Date ? `${Where} is a Date: return a number, by getTime(), or a text, by toISOString()`
+  : T extends Collection ? `${Where} is a Map or a Set: return an array or an object`
+  : T extends symbol ? `${Where} is a symbol, which cannot be sent`
+  : T extends (...args: never) => unknown ? `${Where} is a function, which cannot be sent`
+  : T extends RegExp | URL | URLSearchParams ? `${Where} is an object of a class: return a text`
+  : T extends PromiseLike<unknown> ? `${Where} is a promise: await it`
+  : Depth extends [unknown, ...infer Rest] ? PartMistake<T, Where, Rest>
+  : never;
+
+/** What is wrong with a part of a result. */
+export type PartMistake<T, Where extends string, Depth extends unknown[]> = T extends AsyncIterable<infer Item>
+  ? ResultMistake<Item, "an item", Depth>
+  : T extends readonly (infer Item)[] ? ResultMistake<Item, `${Where}[]`, Depth>
+  : T extends object
+    ? { [Name in keyof T & string]: ResultMistake<T[Name], `${Where}.${Name}`, Depth> }[keyof T & string]
+  : never;
+
+/** Names that the protocol uses. */
+export type Reserved = "cmd" | "seq" | "ttl" | "meta" | "credit" | `$${string}`;
+
+/** What is wrong with parameters. */
+export type ParamsMistake<T> = IsAny<T> extends true ? never
+  : unknown extends T ? never
+  : T extends readonly unknown[] ? "the parameters are an array: take an object with a name for each"
+  : T extends string | number | boolean | bigint | null | symbol | Uint8Array
+    ? "the parameters are a single value: take an object with a name for each"
+  : Extract<keyof T, Reserved> extends never ? never
+  : `a parameter must not be named "${Extract<keyof T, Reserved> & string}": the protocol uses this name`;
+
+/** `unknown` for a definition that works, else what is wrong with it. */
+export type Mistake<Params, Result> = [ParamsMistake<Params> | ResultMistake<Result, "the result">] extends [never]
+  ? unknown
+  : ParamsMistake<Params> | ResultMistake<Result, "the result">;
