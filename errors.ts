@@ -98,17 +98,14 @@ const BRAND = Symbol.for("packline.RpcError");
  * import { command, connect, RpcError, serve } from "./mod.ts";
  * import { assertRejects } from "@std/assert";
  *
- * const WITHDRAW = command({
- *   number: 16,
- *   handler({ amount }: { amount: number }) {
- *     if (amount > 100) throw new RpcError("INSUFFICIENT_FUNDS", "the balance is 100", { data: { balance: 100 } });
- *     return { res: 100 - amount };
- *   },
+ * const WITHDRAW = command(({ amount }: { amount: number }) => {
+ *   if (amount > 100) throw new RpcError("INSUFFICIENT_FUNDS", "the balance is 100", { data: { balance: 100 } });
+ *   return 100 - amount;
  * });
  *
  * await using server = await serve({ port: 0, commands: { WITHDRAW } });
  * await using client = await connect({ port: server.port, commands: { WITHDRAW } });
- * const error = await assertRejects(() => client.call("WITHDRAW", { amount: 500 }), RpcError);
+ * const error = await assertRejects(() => client.call.WITHDRAW({ amount: 500 }), RpcError);
  * if (error.code !== "INSUFFICIENT_FUNDS") throw error;
  * ```
  */

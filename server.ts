@@ -170,7 +170,7 @@ export interface ListeningServer extends Server, Listener {}
  * ```ts
  * import { command, serve } from "./mod.ts";
  *
- * const GREET = command({ handler: ({ name }: { name: string }) => ({ res: `Hello, ${name}!` }) });
+ * const GREET = command(({ name }: { name: string }) => `Hello, ${name}!`);
  * const server = await serve({ port: 0, commands: { GREET } });
  * console.log(`listening on ${server.address}`);
  * await server.shutdown();

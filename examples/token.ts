@@ -1,11 +1,14 @@
 /**
- * Authentication: a middleware that requires a token in `meta`. It compares in constant time, so the time of a refusal
- * reveals nothing about the token. Without TLS, others on the network can read the token: see PROTOCOL.md, "meta".
+ * Authentication: a middleware looks up who has the token in `meta`, and handlers get the user. Tokens are compared in
+ * constant time, so the time of a refusal reveals nothing about them. Without TLS, others on the network can read the
+ * token: see docs/security.md.
  *
  *     deno run --allow-net examples/token.ts
  */
 
-import { connect, type Middleware, RpcError, serve } from "../mod.ts";
+import { command, connect, middleware, RpcError, serve } from "../mod.ts";
+
+const TOKENS = { Ada: "open sesame", Grace: "abracadabra" };
 
 const encoder = new TextEncoder();
 
@@ -20,16 +23,23 @@ async function sameText(a: string, b: string): Promise<boolean> {
   return difference === 0;
 }
 
-/** A middleware that accepts only calls with the token. */
-function requireToken(token: string): Middleware {
-  return async (request, next) => {
-    if (await sameText(request.meta.token ?? "", token)) return next();
-    throw new RpcError("UNAUTHENTICATED", "a token is needed in meta");
-  };
-}
+/** Makes commands for callers with a token; their handlers get the user. */
+const authenticated = command.with(middleware(async (call, next) => {
+  for (const [user, token] of Object.entries(TOKENS)) {
+    if (await sameText(call.meta.token ?? "", token)) return next({ user });
+  }
+  throw new RpcError("UNAUTHENTICATED", `${call.command} needs a token in meta`);
+}));
 
-await using server = await serve({ port: 0, middleware: [requireToken("open sesame")] });
-await using client = await connect({ port: server.port });
+const commands = {
+  VERSION: command(() => "1.0"), // for everybody
+  WHOAMI: authenticated((_params: object, { user }) => user),
+};
+await using server = await serve({ port: 0, commands });
 
-console.log((await client.reply("PING", {}, { meta: { token: "open sesame" } })).res);
-await client.reply("PING").catch((error: RpcError) => console.log(error.message));
+await using ada = await connect<typeof commands>({ port: server.port, meta: { token: "open sesame" } });
+console.log(await ada.call.WHOAMI());
+
+await using stranger = await connect<typeof commands>({ port: server.port });
+console.log(await stranger.call.VERSION());
+await stranger.call.WHOAMI().catch((error: RpcError) => console.log(error.message));
