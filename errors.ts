@@ -26,6 +26,10 @@ export type ErrorCode =
   | "CLOSED"
   | "BAD_REPLY";
 
+/** One of {@linkcode ErrorCode}, or a handler's own code. */
+// deno-lint-ignore ban-types -- `{}` keeps the completion of known codes, and a check of `code` narrows the type of `data`
+export type AnyCode = ErrorCode | (string & {});
+
 /** Details of a failure, besides its code and text. */
 export interface RpcErrorOptions {
   /** Any MessagePack value that helps the caller; sent as `data`. */
@@ -113,7 +117,7 @@ export class RpcError extends Error {
   /** Always `"RpcError"`. */
   override readonly name = "RpcError";
   /** What went wrong: one of {@linkcode ErrorCode}, or a handler's own code. */
-  readonly code: ErrorCode | (string & Record<never, never>);
+  readonly code: AnyCode;
   /** Data from the handler or the server, if any. */
   readonly data: unknown;
   /** True only if the request was certainly not started, so that a retry cannot run it twice. */
@@ -144,7 +148,7 @@ export class RpcError extends Error {
    * @param text A sentence for people; without it the error has only its code, also on the wire.
    * @param options Data for the caller, whether a retry is safe, and the cause.
    */
-  constructor(code: ErrorCode | (string & Record<never, never>), text?: string, options: RpcErrorOptions = {}) {
+  constructor(code: AnyCode, text?: string, options: RpcErrorOptions = {}) {
     super(text === undefined ? code : `${code}: ${text}`, "cause" in options ? { cause: options.cause } : undefined);
     this.code = code;
     this.data = options.data;

@@ -18,7 +18,7 @@
 
 export * from "./server.ts";
 export * from "./client.ts";
-export { type ErrorCode, RpcError, type RpcErrorOptions } from "./errors.ts";
+export { type AnyCode, type ErrorCode, RpcError, type RpcErrorOptions } from "./errors.ts";
 export { DEFAULT_LIMITS, type Limits } from "./limits.ts";
 export { memoryPair } from "./transport/memory.ts";
 export type { Clock, Timer } from "./transport/clock.ts";
