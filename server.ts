@@ -10,7 +10,8 @@ import { encodeFrame } from "./codec/encode.ts";
 import { Reply } from "./codec/message.ts";
 import { writeReply } from "./codec/write_message.ts";
 import { RpcError } from "./errors.ts";
-import type { ServerStatistics } from "./handlers/command.ts";
+import type { ServerStatistics } from "./handlers/server_info.ts";
+import type { CallerConnection } from "./handlers/caller_connection.ts";
 import { ServerConnection } from "./handlers/server_connection.ts";
 import { type ServerOptions, ServerState } from "./handlers/server_state.ts";
 import {
@@ -73,6 +74,9 @@ const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
   ...Object.fromEntries(LIMIT_NAMES.map((name) => [name, OPTION_KINDS.any])) as Record<keyof Limits, OptionKind>,
   commands: OPTION_KINDS.object,
   middleware: OPTION_KINDS.functions,
+  onConnect: OPTION_KINDS.function,
+  onClose: OPTION_KINDS.function,
+  checkResults: OPTION_KINDS.boolean,
   onError: OPTION_KINDS.function,
   clock: OPTION_KINDS.object,
   worker: OPTION_KINDS.object,
@@ -205,12 +209,14 @@ export async function serve(options: ServeOptions = {}): Promise<ListeningServer
  */
 export function createServer(options: ServerOptions = {}): Server {
   checkOptions(options, SERVER_OPTIONS);
-  return new PacklineServer(new ServerState(options));
+  return new PacklineServer(new ServerState(options), options);
 }
 
 class PacklineServer implements Server {
   readonly finished: Promise<void>;
   readonly #state: ServerState;
+  readonly #onConnect: ServerOptions["onConnect"];
+  readonly #onClose: ServerOptions["onClose"];
   readonly #sweeper: Sweeper;
   readonly #acceptors: Acceptor[] = [];
   /** The loops that take connections from them. */
@@ -219,8 +225,10 @@ class PacklineServer implements Server {
   #shutdown: Promise<ShutdownReport> | undefined;
   #graceEnds: (() => void) | undefined;
 
-  constructor(state: ServerState) {
+  constructor(state: ServerState, { onConnect, onClose }: ServerOptions) {
     this.#state = state;
+    this.#onConnect = onConnect;
+    this.#onClose = onClose;
     this.#sweeper = new Sweeper(state.clock, state.connections);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.finished = promise;
@@ -256,9 +264,20 @@ class PacklineServer implements Server {
     state.connections.add(connection);
     state.counts.connectionsAccepted++;
     this.#sweeper.start();
+    this.#tell(this.#onConnect, connection.caller);
     await connection.run();
     state.connections.delete(connection);
+    this.#tell(this.#onClose, connection.caller);
     if (state.connections.size === 0) this.#sweeper.stop();
+  }
+
+  /** What a hook throws is reported, and ends nothing. */
+  #tell(hook: ServerOptions["onConnect"], connection: CallerConnection): void {
+    try {
+      hook?.(connection);
+    } catch (error) {
+      this.#state.errors.report(error, { peer: connection.peer });
+    }
   }
 
   statistics(): ServerStatistics {

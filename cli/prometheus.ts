@@ -5,7 +5,7 @@
  * `undefined`: data of another shape. A command without durations, as from an older server, has no histogram.
  */
 
-import type { CommandStatistics, ServerStatistics } from "../handlers/command.ts";
+import type { CommandStatistics, ServerStatistics } from "../handlers/server_info.ts";
 import { DURATION_BOUNDS_MS } from "../handlers/statistics.ts";
 import { printable } from "../codec/printable.ts";
 

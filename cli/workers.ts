@@ -7,7 +7,7 @@
  * A worker is represented only by its messages and its end, so that tests can replace it.
  */
 
-import type { ServerStatistics } from "../handlers/command.ts";
+import type { ServerStatistics } from "../handlers/server_info.ts";
 import type { ShutdownReport } from "../server.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import { Backoff } from "../client/backoff.ts";

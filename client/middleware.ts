@@ -8,6 +8,7 @@
 import { encodeGiven } from "../codec/given.ts";
 import { decode } from "../codec/msgpack.ts";
 import type { Fields } from "../codec/message.ts";
+import type { ReplyFields } from "../handlers/command.ts";
 import { type CallOptions, unsendable } from "./client_call.ts";
 import type { IncomingStream, StreamOptions } from "./incoming_stream.ts";
 import type { RpcClient } from "./rpc_client.ts";
@@ -37,8 +38,8 @@ export interface OutgoingCall {
  */
 export type ClientMiddleware = (
   call: OutgoingCall,
-  next: (given?: { readonly meta?: Meta }) => Promise<Fields>,
-) => Fields | Promise<Fields>;
+  next: (given?: { readonly meta?: Meta }) => Promise<ReplyFields>,
+) => ReplyFields | Promise<ReplyFields>;
 
 /** What stands before all calls of a client. */
 export interface Before {
@@ -58,11 +59,11 @@ export class CallSender {
   }
 
   /** Makes a call. Resolves with the reply, whole. */
-  call(name: string, params?: unknown, options: CallOptions = {}): Promise<Fields> {
-    if (this.#isPlain) return this.#engine.call(name, params, this.#withMeta(options));
+  call(name: string, params?: unknown, options: CallOptions = {}): Promise<ReplyFields> {
+    if (this.#isPlain) return this.#engine.call(name, params, this.#withMeta(options)) as Promise<ReplyFields>;
     return this.#pass(
       this.#outgoing(name, params, options),
-      (meta, given) => this.#engine.call(name, given, { ...options, meta }),
+      (meta, given) => this.#engine.call(name, given, { ...options, meta }) as Promise<ReplyFields>,
     );
   }
 
@@ -95,12 +96,12 @@ export class CallSender {
     }
   }
 
-  async #pass(call: OutgoingCall, send: (meta: Meta, params: unknown) => Promise<Fields>): Promise<Fields> {
+  async #pass(call: OutgoingCall, send: (meta: Meta, params: unknown) => Promise<ReplyFields>): Promise<ReplyFields> {
     const { meta, middleware } = this.#before;
     const own = typeof meta === "function" ? await meta() : meta;
-    const pass = (call: OutgoingCall, index: number): Fields | Promise<Fields> => {
+    const pass = (call: OutgoingCall, index: number): ReplyFields | Promise<ReplyFields> => {
       if (index === middleware.length) return send(call.meta, call.params);
-      let passed: Promise<Fields> | undefined;
+      let passed: Promise<ReplyFields> | undefined;
       const next = (given: { readonly meta?: Meta } = {}) =>
         passed ??= Promise.resolve(pass({ ...call, meta: { ...call.meta, ...given.meta } }, index + 1));
       return middleware[index](call, next);
@@ -114,7 +115,7 @@ export class CallSender {
     open: (meta: Meta, params: unknown) => IncomingStream,
   ): AsyncGenerator<unknown, unknown, void> {
     const opened = Promise.withResolvers<IncomingStream>();
-    const ended = Promise.withResolvers<Fields>();
+    const ended = Promise.withResolvers<ReplyFields>();
     ended.promise.catch(ignore);
     const passed = this.#pass(call, (meta, params) => {
       opened.resolve(open(meta, params));

@@ -14,9 +14,10 @@ import type { ConnectionView } from "../session/connection.ts";
 import { CreditWindow } from "../session/credit.ts";
 import type { Expiring } from "../session/timer_wheel.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
+import type { CallerConnection } from "./caller_connection.ts";
 import type { Invocation } from "./context.ts";
 import { isAbort, isForCaller } from "./failures.ts";
-import { isStream, type ItemReceiver, type ItemTurns, sendItems } from "./item_sender.ts";
+import { isStream, type ItemReceiver, sendItems } from "./item_sender.ts";
 import type { RegisteredCommand } from "./registry.ts";
 import type { ServerState } from "./server_state.ts";
 
@@ -27,8 +28,8 @@ const OVERLOADED = new RpcError("OVERLOADED");
 export interface CallOwner {
   readonly server: ServerState;
   readonly connection: ConnectionView;
-  /** The limits on sending stream items. */
-  readonly itemTurns: ItemTurns;
+  /** The connection as the service sees it. */
+  readonly caller: CallerConnection;
   /** Whether no more credit can come. */
   readonly inputEnded: boolean;
   /** Sends a reply, and encodes it before returning. */
@@ -123,7 +124,8 @@ export class Call implements Expiring, ItemReceiver, Invocation {
   /** Sends a stream. Resolves with the final reply; rejects with the reason if there is none. */
   sendItems(items: AsyncIterable<unknown>): Promise<ReplyFields> {
     if (this.state === "running") this.state = "streaming";
-    return sendItems(this, items, this.owner.itemTurns);
+    const { connection, server } = this.owner;
+    return sendItems(this, items, { output: connection.output, yieldBudget: server.yieldBudget });
   }
 
   sendItem(item: unknown): void {

@@ -10,9 +10,9 @@ import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { AnswerCounter } from "./answer_counter.ts";
+import { CallerConnection } from "./caller_connection.ts";
 import { Call, type CallOwner } from "./call.ts";
 import { HeldRequests } from "./held_requests.ts";
-import type { ItemTurns } from "./item_sender.ts";
 import { OrderedQueue } from "./ordered_queue.ts";
 import type { ServerState } from "./server_state.ts";
 
@@ -37,9 +37,10 @@ export class Calls implements CallOwner {
   /** The memory of their requests. */
   readonly held: HeldRequests;
   readonly counter: AnswerCounter;
-  readonly itemTurns: ItemTurns;
   readonly server: ServerState;
   readonly connection: ConnectionView;
+  /** The connection as the service sees it. */
+  readonly caller: CallerConnection;
   readonly #listener: CallListener;
   /** The output for replies; set when the stage starts. */
   output: Output<Reply<Call>> | undefined;
@@ -53,10 +54,10 @@ export class Calls implements CallOwner {
   constructor(server: ServerState, connection: ConnectionView, listener: CallListener) {
     this.server = server;
     this.connection = connection;
+    this.caller = new CallerConnection(connection.peer, connection.certificate);
     this.#listener = listener;
     this.held = new HeldRequests(server);
     this.counter = new AnswerCounter(server.clock);
-    this.itemTurns = { output: connection.output, yieldBudget: server.yieldBudget };
   }
 
   /** Whether all requests are answered. A handler may still run after its cancel or its deadline. */

@@ -8,7 +8,10 @@
 import { isReservedParameter } from "../codec/message.ts";
 import { checkLimit, checkOptions, OPTION_KINDS, type OptionKind } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
+import type { CallerConnection } from "./caller_connection.ts";
 import type { Mistake } from "./mistakes.ts";
+import type { ServerReport } from "./server_info.ts";
+import type { StandardSchema } from "./standard_schema.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 
 /** The first number that a command of the user's own may have (PROTOCOL.md, "Requests"). */
@@ -24,11 +27,13 @@ export interface ReplyFields {
 }
 
 /** Marks a whole reply, in every copy of the library: any other value is a result. */
-const REPLY: unique symbol = Symbol.for("packline.reply");
+export const REPLY: unique symbol = Symbol.for("packline.reply");
 
 /** A result with fields beside it, as {@linkcode reply} makes it. */
 export interface ReplyWith<Result, Beside extends object> {
+  /** The result. */
   readonly res: Result;
+  /** The fields beside it, which stand in the object as well. */
   readonly [REPLY]: Beside;
 }
 
@@ -72,6 +77,8 @@ export interface Context {
   readonly peer: string;
   /** What the peer's certificate says, where the server asks for one (mutual TLS) and has checked it. */
   readonly certificate: PeerCertificate | undefined;
+  /** The caller's connection, with a place for the service's own state. */
+  readonly connection: CallerConnection;
   /**
    * Aborted when nobody wants the answer any more: cancelled, out of time, disconnected, cut at shutdown. Its
    * reason is an `RpcError` that says which. Never aborted once the handler has succeeded.
@@ -116,126 +123,6 @@ export function middleware<Given extends object>(middleware: Middleware<Given>):
   return middleware;
 }
 
-/** What a server can tell about itself. */
-export interface ServerReport {
-  /** What INFO answers with. */
-  info(): ServerInfo;
-  /** What STATS answers with. */
-  statistics(): ServerStatistics;
-  /** What STATS answers with if it is asked for all: the sum over the workers, where the server is one of several. */
-  statisticsOfAll(): Promise<ServerStatistics>;
-}
-
-/** One command, as INFO tells it. */
-export interface CommandInfo {
-  /** By which name it goes. */
-  name: string;
-  /** By which number it goes, if it has one. */
-  number: number | null;
-  /** One line for people. */
-  summary: string;
-  /** The names of its parameters. */
-  params: readonly string[];
-  /** Whether it answers with a stream. */
-  stream: boolean;
-}
-
-/** What INFO answers with. */
-export interface ServerInfo {
-  /** Always `packline`. */
-  name: string;
-  /** The version of this code. */
-  version: string;
-  /** The version of the wire. */
-  protocol: number;
-  /** Seconds since the server started. */
-  uptime: number;
-  /** The limits in force, by name: one that is without end is not there. */
-  limits: Record<string, number>;
-  /** All commands, in the order of their numbers. */
-  commands: CommandInfo[];
-  /** Which of several workers this is, from 1; not there if there is but one. */
-  worker?: number;
-}
-
-/** Counts of one command, as STATS tells them. */
-export interface CommandStatistics {
-  /** Calls that got their final reply. */
-  calls: number;
-  /** Failures among them, by code; of more than 64 codes, the rest as `OTHER`. */
-  errors: Record<string, number>;
-  /** Calls without a final reply yet. */
-  inFlight: number;
-  /** Milliseconds from arrival to reply, over all calls. */
-  totalMs: number;
-  /** The slowest call, in milliseconds. */
-  maxMs: number;
-  /**
-   * Calls by how long they took: up to 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1,000, 2,500, 5,000 and
-   * 10,000 milliseconds, each without those before it, and longer.
-   */
-  durations: number[];
-}
-
-/** What STATS answers with. */
-export interface ServerStatistics {
-  /** Seconds since the server started. */
-  uptime: number;
-  /** Connections now, in all, and refused. */
-  connections: { open: number; accepted: number; refused: number };
-  /** Requests whose handler runs. */
-  inFlight: number;
-  /** Bytes read and written. */
-  bytes: { received: number; sent: number };
-  /** What was wrong with frames and messages: by code, and streams that ended inside a frame. */
-  refused: { badFrame: number; invalidMessage: number; truncated: number; unknownCommand: number };
-  /** Replies that came too late for anyone to want them. */
-  lateReplies: number;
-  /** Counts by command name. */
-  commands: Record<string, CommandStatistics>;
-  /** Which of several workers has answered, from 1; not there if there is but one. */
-  worker?: number;
-  /** Where these are the counts of all: whose are in them, and whose are not, because they did not answer in time. */
-  workers?: { counted: number[]; silent: number[] };
-}
-
-/**
- * The interface that validators agree on (Standard Schema, version 1): zod, valibot, arktype and others have it.
- * Only its shape is known here; packline depends on none of them.
- */
-export interface StandardSchema<Input = unknown, Output = Input> {
-  /** The only property of the interface. */
-  readonly "~standard": {
-    /** The version of the interface. */
-    readonly version: 1;
-    /** Which library this is. */
-    readonly vendor: string;
-    /** Checks a value, and may transform it. */
-    readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>;
-    /** Carries the types; never there at run time. */
-    readonly types?: { readonly input: Input; readonly output: Output } | undefined;
-  };
-}
-
-/** The type that a validator takes. */
-export type SchemaInput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["input"];
-
-/** The type that a validator gives. */
-export type SchemaOutput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["output"];
-
-/** What a validator answers. */
-export type SchemaResult<Output> =
-  | { readonly value: Output; readonly issues?: undefined }
-  | { readonly issues: readonly SchemaIssue[] };
-
-/** One thing a validator found wrong. */
-export interface SchemaIssue {
-  /** The validator's text. */
-  readonly message: string;
-  /** Where: keys, or objects that hold one. */
-  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
-}
-
 /** What a command may be given with its handler. */
 export interface CommandOptions {
   /** From 16 up; compact on the wire. Without one the command goes by its name. */
@@ -257,14 +144,17 @@ export interface Command<Params = unknown, Result = unknown, Errors = unknown> e
   readonly result?: StandardSchema;
   /** The names of the parameters, for INFO, `--list` and completion. */
   readonly params?: readonly string[];
+  /** The codes with which it may fail. */
   readonly errors?: ErrorSchemas;
   /** What stands before the handler, the outermost first. */
   readonly middleware?: readonly Middleware[];
   /** Does the work. */
   readonly handler: (params: never, context: Context) => unknown;
-  /** Carry the types to callers; never there at run time. */
+  /** Carries the type of the parameters to callers; never there at run time. */
   readonly "~params"?: Params;
+  /** Carries the type of the result. */
   readonly "~result"?: Result;
+  /** Carries the types of the errors. */
   readonly "~errors"?: Errors;
 }
 
@@ -290,17 +180,20 @@ export interface Definition<Input, Params, Result, Errors, Given> extends Comman
 }
 
 /** What the compiler shows for parameters whose type was not written, as in `command(({ a }) => a + 1)`. */
-interface TheParametersNeedAType {
+export interface TheParametersNeedAType {
+  /** Makes it different from all other types. */
   readonly [UNTYPED]: true;
 }
 
-declare const UNTYPED: unique symbol;
+/** Marks {@linkcode TheParametersNeedAType}; never there at run time. */
+export declare const UNTYPED: unique symbol;
 
 /** What callers send: the schema's input if there is a schema; nothing if the handler takes no parameters. */
-type Sent<Input, Params> = unknown extends Input ? Params extends TheParametersNeedAType ? object : Params : Input;
+export type Sent<Input, Params> = unknown extends Input ? Params extends TheParametersNeedAType ? object : Params
+  : Input;
 
 /** A promise's value. */
-type Settled<Result> = Result extends AsyncIterable<unknown> ? Result : Awaited<Result>;
+export type Settled<Result> = Result extends AsyncIterable<unknown> ? Result : Awaited<Result>;
 
 /** Makes commands whose handlers get more in their context. */
 export interface CommandMaker<Given> {

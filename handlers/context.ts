@@ -7,7 +7,9 @@
 import type { Request } from "../codec/message.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
-import type { Context, ReplyFields, ServerReport } from "./command.ts";
+import type { CallerConnection } from "./caller_connection.ts";
+import type { Context, ReplyFields } from "./command.ts";
+import type { ServerReport } from "./server_info.ts";
 import type { RegisteredCommand } from "./registry.ts";
 
 const NO_META: Readonly<Record<string, string>> = Object.freeze({});
@@ -20,7 +22,7 @@ export interface Invocation {
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
   readonly owner: {
-    readonly connection: { readonly peer: string; readonly certificate: PeerCertificate | undefined };
+    readonly caller: CallerConnection;
     readonly server: { readonly clock: Clock; readonly report: ServerReport };
   };
   /** The promise of the handler if there is middleware, which may answer earlier. */
@@ -52,11 +54,15 @@ export class CallContext implements Context {
   }
 
   get peer(): string {
-    return this.#call.owner.connection.peer;
+    return this.#call.owner.caller.peer;
   }
 
   get certificate(): PeerCertificate | undefined {
-    return this.#call.owner.connection.certificate;
+    return this.#call.owner.caller.certificate;
+  }
+
+  get connection(): CallerConnection {
+    return this.#call.owner.caller;
   }
 
   get clock(): Clock {

@@ -22,6 +22,7 @@ import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { ConnectionView, Dispatch } from "../session/connection.ts";
 import type { Call } from "./call.ts";
+import type { CallerConnection } from "./caller_connection.ts";
 import { type CallListener, Calls } from "./calls.ts";
 import { QuietTimer } from "./drain.ts";
 import { Intake } from "./intake.ts";
@@ -51,6 +52,11 @@ export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, Call
     this.#intake = new Intake(server, connection, this.#calls, (message) => this.#route(message));
     this.#strikes = new Strikes(server.limits);
     this.#quiet = new QuietTimer(server.clock, () => this.#onQuiet());
+  }
+
+  /** The connection as the service sees it. */
+  get caller(): CallerConnection {
+    return this.#calls.caller;
   }
 
   get idle(): boolean {

@@ -8,22 +8,27 @@ import { inspect } from "../transport/runtime.ts";
 import { type Context, type Middleware, type Next, reply, type ReplyFields, replyOf } from "./command.ts";
 import { CallContext, type Invocation } from "./context.ts";
 import { isStream } from "./item_sender.ts";
-import { validated } from "./validation.ts";
+import { checkedResult, validated } from "./validation.ts";
 
 /** The middleware of one server. */
 export class MiddlewareChain {
   readonly #middleware: readonly Middleware[];
+  readonly #checksResults: boolean;
 
-  /** @param middleware The first is the outermost. */
-  constructor(middleware: readonly Middleware[]) {
+  /**
+   * @param middleware The first is the outermost.
+   * @param checksResults Whether to check results with the schemas of their commands.
+   */
+  constructor(middleware: readonly Middleware[], checksResults = false) {
     this.#middleware = middleware;
+    this.#checksResults = checksResults;
   }
 
   /** Runs the middleware and the handler. Returns the handler's answer, or a promise of a reply. */
   answer(call: Invocation): unknown {
     const context = new CallContext(call);
     const own = call.entry.command.middleware;
-    if (this.#middleware.length === 0 && (own === undefined || own.length === 0)) return invoke(call, context);
+    if (this.#middleware.length === 0 && (own === undefined || own.length === 0)) return this.#invoke(call, context);
     return this.#pass(call, context, own === undefined ? this.#middleware : [...this.#middleware, ...own], 0);
   }
 
@@ -56,8 +61,20 @@ export class MiddlewareChain {
 
   /** Runs a handler to its end: of a stream, that is its final reply. */
   async #handle(call: Invocation, context: Context): Promise<ReplyFields> {
-    const answer = await invoke(call, context);
+    const answer = await this.#invoke(call, context);
     return isStream(answer) ? await call.sendItems(answer) : replyOf(answer);
+  }
+
+  /** Checks the parameters, and runs the handler. */
+  #invoke({ entry, request: { params } }: Invocation, context: Context): unknown {
+    const { handler, schema, result } = entry.command;
+    if (schema === undefined && !this.#checksResults) return handler(params as never, context); // as most
+    const run = this.#checksResults && result !== undefined
+      ? (params: unknown) => checkedResult(result, handler(params as never, context))
+      : (params: unknown) => handler(params as never, context);
+    if (schema === undefined) return run(params);
+    const valid = validated(schema, params);
+    return valid instanceof Promise ? valid.then(run) : run(valid);
   }
 }
 
@@ -77,13 +94,4 @@ function wholeReply(answer: ReplyFields): ReplyFields {
     return { ...reply(answer.res, answer) };
   }
   throw new TypeError(`the middleware returned ${inspect(answer, 0)}: return what next() gives, or reply(value, {})`);
-}
-
-/** Checks the parameters, and runs the handler. */
-function invoke({ entry, request: { params } }: Invocation, context: Context): unknown {
-  const { handler, schema } = entry.command;
-  if (schema === undefined) return handler(params as never, context as never);
-  const valid = validated(schema, params);
-  if (valid instanceof Promise) return valid.then((params) => handler(params as never, context as never));
-  return handler(valid as never, context as never);
 }

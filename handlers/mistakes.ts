@@ -5,14 +5,20 @@
  */
 
 /** How deep a result is looked into: a type may contain itself. */
-type Deeper = [0, 0, 0, 0, 0];
+export type Deeper = [0, 0, 0, 0, 0];
 
-type IsAny<T> = 0 extends 1 & T ? true : false;
+/** Whether a type is `any`. */
+export type IsAny<T> = 0 extends 1 & T ? true : false;
 
-type Collection = ReadonlyMap<unknown, unknown> | ReadonlySet<unknown> | WeakMap<WeakKey, unknown> | WeakSet<WeakKey>;
+/** Collections of keys. */
+export type Collection =
+  | ReadonlyMap<unknown, unknown>
+  | ReadonlySet<unknown>
+  | WeakMap<WeakKey, unknown>
+  | WeakSet<WeakKey>;
 
 /** What is wrong with a result, or with a part of it. */
-type ResultMistake<T, Where extends string, Depth extends unknown[] = Deeper> = IsAny<T> extends true ? never
+export type ResultMistake<T, Where extends string, Depth extends unknown[] = Deeper> = IsAny<T> extends true ? never
   : T extends string | number | boolean | bigint | null | undefined | Uint8Array ? never
   : T extends Date ? `${Where} is a Date: return a number, by getTime(), or a text, by toISOString()`
   : T extends Collection ? `${Where} is a Map or a Set: return an array or an object`
@@ -23,17 +29,19 @@ type ResultMistake<T, Where extends string, Depth extends unknown[] = Deeper> = 
   : Depth extends [unknown, ...infer Rest] ? PartMistake<T, Where, Rest>
   : never;
 
-type PartMistake<T, Where extends string, Depth extends unknown[]> = T extends AsyncIterable<infer Item>
+/** What is wrong with a part of a result. */
+export type PartMistake<T, Where extends string, Depth extends unknown[]> = T extends AsyncIterable<infer Item>
   ? ResultMistake<Item, "an item", Depth>
   : T extends readonly (infer Item)[] ? ResultMistake<Item, `${Where}[]`, Depth>
   : T extends object
     ? { [Name in keyof T & string]: ResultMistake<T[Name], `${Where}.${Name}`, Depth> }[keyof T & string]
   : never;
 
-type Reserved = "cmd" | "seq" | "ttl" | "meta" | "credit" | `$${string}`;
+/** Names that the protocol uses. */
+export type Reserved = "cmd" | "seq" | "ttl" | "meta" | "credit" | `$${string}`;
 
 /** What is wrong with parameters. */
-type ParamsMistake<T> = IsAny<T> extends true ? never
+export type ParamsMistake<T> = IsAny<T> extends true ? never
   : unknown extends T ? never
   : T extends readonly unknown[] ? "the parameters are an array: take an object with a name for each"
   : T extends string | number | boolean | bigint | null | symbol | Uint8Array

@@ -7,11 +7,13 @@
  */
 
 import type { BuiltInOptions } from "./built_ins/built_in.ts";
-import { type Command, type CommandInfo, type Commands, defined } from "./command.ts";
+import { type Command, type Commands, defined } from "./command.ts";
+import type { CommandInfo } from "./server_info.ts";
 import { DELAY } from "./built_ins/delay.ts";
 import { INFO } from "./built_ins/info.ts";
 import { PING } from "./built_ins/ping.ts";
 import { CommandCounts } from "./statistics.ts";
+import { parametersOf } from "./validation.ts";
 import { STATS } from "./built_ins/stats.ts";
 import { TICK } from "./built_ins/tick.ts";
 
@@ -73,7 +75,7 @@ export class Registry {
       name,
       number: command.number ?? null,
       summary: command.summary ?? "",
-      params: command.params ?? [],
+      params: command.params ?? parametersOf(command.schema),
       stream: isGeneratorFunction(command.handler),
     }));
   }

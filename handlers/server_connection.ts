@@ -12,6 +12,7 @@ import { Connection } from "../session/connection.ts";
 import { ReadPace } from "../session/read_pace.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { Call } from "./call.ts";
+import type { CallerConnection } from "./caller_connection.ts";
 import { DispatchStage } from "./dispatch.ts";
 import type { OpenConnection, ServerState } from "./server_state.ts";
 
@@ -40,6 +41,11 @@ export class ServerConnection implements OpenConnection {
       return { decode: new DecodeStage(readRequest, limits, true), dispatch, encode };
     });
     this.#dispatch = dispatch;
+  }
+
+  /** The connection as the service sees it. */
+  get caller(): CallerConnection {
+    return this.#dispatch.caller;
   }
 
   /** Serves until both directions have ended or the connection is closed. */

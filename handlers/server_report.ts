@@ -7,7 +7,7 @@
 import config from "../deno.json" with { type: "json" };
 import type { Limits } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
-import type { ServerInfo, ServerReport, ServerStatistics } from "./command.ts";
+import type { ServerInfo, ServerReport, ServerStatistics } from "./server_info.ts";
 import type { Registry } from "./registry.ts";
 import { type ServerCounts, sumStatistics } from "./statistics.ts";
 

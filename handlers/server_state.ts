@@ -10,7 +10,9 @@ import type { SharedTurns } from "../session/read_pace.ts";
 import type { Swept } from "../session/sweeper.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
 import { YieldBudget } from "../session/yield_budget.ts";
-import type { Commands, Middleware, ServerReport } from "./command.ts";
+import type { CallerConnection } from "./caller_connection.ts";
+import type { Commands, Middleware } from "./command.ts";
+import type { ServerReport } from "./server_info.ts";
 import { Drain } from "./drain.ts";
 import type { ErrorOrigin } from "./error_log.ts";
 import { ErrorReporter } from "./error_reporter.ts";
@@ -25,6 +27,17 @@ export interface ServerOptions extends Partial<Limits> {
   commands?: Commands;
   /** Middleware around every handler, the first outermost. */
   middleware?: readonly Middleware[];
+  /** Called for each new connection, before its first call: `connection.state` is for what the service keeps with it. */
+  onConnect?: (connection: CallerConnection) => void;
+  /** Called when a connection has ended, after its handlers were told: for cleaning up what its calls have left. */
+  onClose?: (connection: CallerConnection) => void;
+  /**
+   * Whether results are checked with their command's `result` schema: one that does not fit is an error of the handler. It takes
+   * time for each call, and is made for tests.
+   *
+   * @default {false}
+   */
+  checkResults?: boolean;
   /**
    * Receives every error that is not sent to the peer: an error that a handler threw, a failed socket. By default each
    * is one line on stderr; similar errors give one line a second with a count.
@@ -71,7 +84,7 @@ export class ServerState implements SharedTurns {
     this.limits = resolveLimits(options);
     this.clock = options.clock ?? systemClock;
     this.registry = new Registry(options.commands ?? {});
-    this.middleware = new MiddlewareChain(options.middleware ?? []);
+    this.middleware = new MiddlewareChain(options.middleware ?? [], options.checkResults);
     this.deadlines = new TimerWheel(this.clock);
     this.yieldBudget = new YieldBudget(this.clock);
     this.errors = new ErrorReporter(this.clock, options.onError);

@@ -4,7 +4,7 @@
  * In: events. Out: numbers. A call costs a few additions and comparisons; nothing is allocated. Refused: nothing.
  */
 
-import type { CommandStatistics, ServerStatistics } from "./command.ts";
+import type { CommandStatistics, ServerStatistics } from "./server_info.ts";
 
 /**
  * The upper bounds of each command's duration histogram, in milliseconds, ascending from 0.1 ms to 10 s in steps of

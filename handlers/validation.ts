@@ -6,7 +6,9 @@
  */
 
 import { RpcError } from "../errors.ts";
-import type { SchemaIssue, SchemaResult, StandardSchema } from "./command.ts";
+import { replyOf } from "./command.ts";
+import type { SchemaIssue, SchemaResult, StandardSchema } from "./standard_schema.ts";
+import { isStream } from "./item_sender.ts";
 
 /** The parameters for the handler; a promise if the schema is asynchronous. */
 export function validated(schema: StandardSchema, params: unknown): unknown {
@@ -17,10 +19,52 @@ export function validated(schema: StandardSchema, params: unknown): unknown {
 function valueOf(result: SchemaResult<unknown>): unknown {
   if (result.issues === undefined) return result.value;
   const issues = result.issues.map((issue) => ({ path: pathOf(issue), message: issue.message }));
-  const text = issues.map(({ path, message }) => path.length > 0 ? `${path.join(".")}: ${message}` : message).join(
-    "; ",
-  );
-  throw new RpcError("INVALID_PARAMS", text, { data: issues });
+  throw new RpcError("INVALID_PARAMS", textOf(result.issues), { data: issues });
+}
+
+/** What a handler answers with, if it fits the schema: its result, or each item of its stream. */
+export function checkedResult(schema: StandardSchema, answer: unknown): unknown {
+  if (isStream(answer)) return checkedItems(schema, answer);
+  if (answer instanceof Promise) return answer.then((answer) => checkedResult(schema, answer));
+  const { res } = replyOf(answer);
+  const result = schema["~standard"].validate(res);
+  if (result instanceof Promise) return result.then((result) => fitting(result, answer));
+  return fitting(result, answer);
+}
+
+async function* checkedItems(schema: StandardSchema, items: AsyncIterable<unknown>): AsyncGenerator<unknown, unknown> {
+  const iterator = items[Symbol.asyncIterator]();
+  try {
+    for (let item = await iterator.next();; item = await iterator.next()) {
+      if (item.done) return item.value;
+      yield fitting(await schema["~standard"].validate(item.value), item.value);
+    }
+  } finally {
+    await iterator.return?.();
+  }
+}
+
+/** The answer as it is: a result is checked, not changed. */
+function fitting(result: SchemaResult<unknown>, answer: unknown): unknown {
+  if (result.issues === undefined) return answer;
+  throw new TypeError(`the result does not fit its schema: ${textOf(result.issues)}`);
+}
+
+/** The names of the parameters, if the validator can tell them. */
+export function parametersOf(schema: StandardSchema | undefined): readonly string[] {
+  try {
+    const { properties } = schema?.["~standard"].jsonSchema?.input({ target: "draft-2020-12" }) ?? {};
+    return Object.keys(properties ?? {});
+  } catch {
+    return []; // not every schema has a JSON Schema
+  }
+}
+
+function textOf(issues: readonly SchemaIssue[]): string {
+  return issues.map((issue) => {
+    const path = pathOf(issue).join(".");
+    return path === "" ? issue.message : `${path}: ${issue.message}`;
+  }).join("; ");
 }
 
 function pathOf(issue: SchemaIssue): (string | number)[] {

@@ -9,7 +9,8 @@
 import { assert, assertEquals, AssertionError, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { BUILT_IN_NUMBERS, type Field, type Kind, MESSAGES } from "../codec/message.ts";
 import { decode, encode, EncodeError } from "../codec/msgpack.ts";
-import { type Command, command, type StandardSchema } from "../handlers/command.ts";
+import { type Command, command } from "../handlers/command.ts";
+import type { StandardSchema } from "../handlers/standard_schema.ts";
 import { builtIns } from "../handlers/registry.ts";
 import { DEFAULT_LIMITS, LIMIT_NAMES } from "../limits.ts";
 import { type ListeningServer, serve, type ServeOptions } from "../server.ts";

@@ -227,7 +227,7 @@ Deno.test("deno task docs writes a page for each symbol of mod.ts, none of them 
     const [args] = await commandsOf(config.tasks.docs, folder);
     const { code, stderr } = await deno(args);
     assertEquals(code, 0, stderr);
-    const lint = await deno(["doc", "--lint", "mod.ts"]);
+    const lint = await deno(["doc", "--lint", "mod.ts", "types.ts"]);
     assertEquals(lint.code, 0, lint.stderr);
     for (const name of Object.keys(await import("../mod.ts"))) {
       assert((await Deno.stat(`${folder}/dist/docs/~/${name}.html`)).isFile);

@@ -1,7 +1,8 @@
 /** INFO (PROTOCOL.md, "Commands"): what this server is, what it allows and which commands it has. */
 
 import { builtIn } from "./built_in.ts";
-import type { Command, ServerInfo } from "../command.ts";
+import type { Command } from "../command.ts";
+import type { ServerInfo } from "../server_info.ts";
 
 /** In: nothing. Out: `ServerInfo`. Refused: nothing. */
 export const INFO: Command<object, ServerInfo> = builtIn("INFO", {

@@ -1,7 +1,8 @@
 /** STATS (PROTOCOL.md, "Commands"): what has happened since the server started. */
 
 import { builtIn, invalidParam } from "./built_in.ts";
-import type { Command, ServerStatistics } from "../command.ts";
+import type { Command } from "../command.ts";
+import type { ServerStatistics } from "../server_info.ts";
 
 /**
  * In: `all`, whether the counts of all workers are wanted (default: of the one that answers). Out:

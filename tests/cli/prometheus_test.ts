@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { prometheusText } from "../../cli/prometheus.ts";
-import type { ServerStatistics } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import { DURATION_BOUNDS_MS } from "../../handlers/statistics.ts";
 import { runClient, ServerScript } from "./scripts.ts";
 

@@ -2,7 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { commandsOf, commandTable, statisticsTable } from "../../cli/reports.ts";
-import type { CommandInfo, ServerStatistics } from "../../handlers/command.ts";
+import type { CommandInfo, ServerStatistics } from "../../handlers/server_info.ts";
 
 const COMMANDS: CommandInfo[] = [
   { name: "PING", number: 1, summary: "Answers PONG", params: [], stream: false },

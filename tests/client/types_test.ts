@@ -6,7 +6,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { builtIns } from "../../handlers/registry.ts";
-import { command, reply, type ServerInfo, type StandardSchema } from "../../handlers/command.ts";
+import { command, reply } from "../../handlers/command.ts";
+import type { ServerInfo } from "../../handlers/server_info.ts";
+import type { StandardSchema } from "../../handlers/standard_schema.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 
 /** Whether two types are the same, `any` included. */

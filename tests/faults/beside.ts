@@ -6,7 +6,7 @@
 
 import { assertEquals } from "@std/assert";
 import { type Client, connect } from "../../client.ts";
-import type { ServerStatistics } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import type { Address } from "../support/transports.ts";
 
 /** The pause of a good client between two calls, in milliseconds: the fault beside it has most of the machine. */

@@ -2,7 +2,8 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { encode } from "../../codec/msgpack.ts";
-import { command, type ServerStatistics } from "../../handlers/command.ts";
+import { command } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import type { Limits } from "../../limits.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { concat, frame, Held, type Message, request, settle, unhex, withMemory, withServer } from "../support/wire.ts";

@@ -6,7 +6,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { command, type Context, type ServerStatistics } from "../../handlers/command.ts";
+import { command, type Context } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { Held, type Message, request, settle, withMemory, withServer } from "../support/wire.ts";

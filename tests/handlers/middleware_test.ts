@@ -6,14 +6,9 @@
 import { assert, assertEquals, assertObjectMatch, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import config from "../../deno.json" with { type: "json" };
 import { RpcError } from "../../errors.ts";
-import {
-  command,
-  type CommandStatistics,
-  type Context,
-  type SchemaIssue,
-  type SchemaResult,
-  type StandardSchema,
-} from "../../handlers/command.ts";
+import { command, type Context } from "../../handlers/command.ts";
+import type { CommandStatistics } from "../../handlers/server_info.ts";
+import type { SchemaIssue, SchemaResult, StandardSchema } from "../../handlers/standard_schema.ts";
 import type { Middleware } from "../../handlers/command.ts";
 import { checkLimit, DEFAULT_LIMITS, LIMIT_NAMES, type Limits, MAY_BE_ENDLESS, resolveLimits } from "../../limits.ts";
 import { serve } from "../../server.ts";

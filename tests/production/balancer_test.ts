@@ -5,7 +5,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { type Client, connect, RpcError } from "../../mod.ts";
-import type { ServerStatistics } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import { newSeed, Random } from "../support/random.ts";
 import {
   example,

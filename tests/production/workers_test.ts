@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type FromWorker, type RunningWorker, type ToWorker, type WorkerEvents, Workers } from "../../cli/workers.ts";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import type { ServerStatistics } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import { sumStatistics } from "../../handlers/statistics.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { withServer } from "../support/wire.ts";

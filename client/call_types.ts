@@ -1,0 +1,151 @@
+/**
+ * The types that carry a command's parameters, results and errors to its caller.
+ *
+ * In: the types of commands. Out: the types of the methods of a client. Refused, by the compiler: names, parameters and codes that
+ * the commands do not have.
+ */
+
+import type { ErrorCode, RpcError } from "../errors.ts";
+import type { Command, Commands, ErrorSchemas, ReplyWith } from "../handlers/command.ts";
+import type { SchemaOutput, StandardSchema } from "../handlers/standard_schema.ts";
+import type { BuiltIns } from "../handlers/registry.ts";
+import type { CallOptions } from "./client_call.ts";
+import type { StreamOptions } from "./incoming_stream.ts";
+
+/** Any command with any parameters: what a client takes that was told of none. */
+// deno-lint-ignore no-explicit-any -- whoever gives no types gets none, and need not cast to work
+export type AnyCommands = { readonly [name: string]: Command<Record<string, unknown>, any, any> };
+
+/** The parameters of a command. */
+export type ParamsOf<T> = T extends Command<infer Params, infer _Result, infer _Errors> ? Params : never;
+
+/** The type of what a handler answers with. */
+export type ResultOf<T> = T extends Command<infer _Params, infer Result, infer _Errors> ? Result : never;
+
+/** The codes of a command, with their schemas. */
+export type ErrorsOf<T> = T extends Command<infer _Params, infer _Result, infer Errors> ? Errors : never;
+
+/** A handler that returns nothing answers nil. */
+export type OrNil<T> = T extends undefined | void ? null : T;
+
+/** The result of a command, as its caller gets it. */
+// deno-lint-ignore no-explicit-any -- see AnyCommands
+export type ValueOf<T> = 0 extends 1 & ResultOf<T> ? any
+  : [ResultOf<T>] extends [never] ? never
+  : ResultOf<T> extends ReplyWith<infer Result, infer _Beside> ? Result
+  : OrNil<ResultOf<T>>;
+
+/** One object type in place of several that are joined. */
+export type Flat<T> = { [Name in keyof T]: T[Name] };
+
+/** The reply of a command, whole. */
+// deno-lint-ignore no-explicit-any -- see AnyCommands
+export type ReplyOf<T> = 0 extends 1 & ResultOf<T> ? { res: any; [field: string]: any }
+  : [ResultOf<T>] extends [never] ? never
+  : ResultOf<T> extends ReplyWith<infer Result, infer Beside> ? Flat<{ res: Result } & Beside>
+  : { res: OrNil<ResultOf<T>> };
+
+/** The codes and the data with which a command fails. */
+export type FailureOf<T> =
+  | RpcError & { code: ErrorCode }
+  | (ErrorsOf<T> extends ErrorSchemas ? {
+      [Code in keyof ErrorsOf<T> & string]: RpcError & {
+        code: Code;
+        data: ErrorsOf<T>[Code] extends StandardSchema ? SchemaOutput<ErrorsOf<T>[Code]> : undefined;
+      };
+    }[keyof ErrorsOf<T> & string]
+    : unknown extends ErrorsOf<T> ? never
+    : never);
+
+/** How a call ended: with a result, or with an error whose `code` and `data` have the types that the command says. */
+export type Outcome<Value, Failure> = { ok: true; value: Value } | { ok: false; error: Failure };
+
+/** What stands behind a command's name: its parameters, which may be left out if none is required, and options. */
+export type Arguments<Params, Options> = Record<never, never> extends Params ? [params?: Params, options?: Options]
+  : [params: Params, options?: Options];
+
+/** Whether a result is a stream. */
+export type IsStream<T> = 0 extends 1 & ResultOf<T> ? false
+  : [ResultOf<T>] extends [never] ? false
+  : ResultOf<T> extends AsyncIterable<unknown> ? true
+  : false;
+
+/** What the compiler shows if a stream is read from a command that answers once. */
+export type NotAStream = "this command answers once: use client.call";
+/** What the compiler shows if a command that answers with a stream is called. */
+export type NotACall = "this command answers with a stream: use client.stream";
+
+/** The method of `client.call`. */
+export type CallOf<T> = IsStream<T> extends true ? NotACall
+  : (...args: Arguments<ParamsOf<T>, CallOptions>) => Promise<ValueOf<T>>;
+/** The method of `client.reply`. */
+export type ReplyCallOf<T> = IsStream<T> extends true ? NotACall
+  : (...args: Arguments<ParamsOf<T>, CallOptions>) => Promise<ReplyOf<T>>;
+/** The method of `client.outcome`. */
+export type OutcomeCallOf<T> = IsStream<T> extends true ? NotACall
+  : (...args: Arguments<ParamsOf<T>, CallOptions>) => Promise<Outcome<ValueOf<T>, FailureOf<T>>>;
+/** The method of `client.stream`. */
+export type StreamOf<T> = 0 extends 1 & ResultOf<T>
+  // deno-lint-ignore no-explicit-any -- see AnyCommands
+  ? (params?: Record<string, unknown>, options?: StreamOptions) => AsyncGenerator<any, any, void>
+  : ResultOf<T> extends AsyncGenerator<infer Item, infer Return, infer _Next>
+    ? (...args: Arguments<ParamsOf<T>, StreamOptions>) => AsyncGenerator<Item, OrNil<Return>, void>
+  : ResultOf<T> extends AsyncIterable<infer Item>
+    ? (...args: Arguments<ParamsOf<T>, StreamOptions>) => AsyncGenerator<Item, null, void>
+  : NotAStream;
+
+/** Methods by the names of commands; what every server has is among them. */
+export interface Methods<C> {
+  /** Of `client.call`. */
+  call: { readonly [Name in keyof C]: CallOf<C[Name]> };
+  /** Of `client.reply`. */
+  reply: { readonly [Name in keyof C]: ReplyCallOf<C[Name]> };
+  /** Of `client.outcome`. */
+  outcome: { readonly [Name in keyof C]: OutcomeCallOf<C[Name]> };
+  /** Of `client.stream`. */
+  stream: { readonly [Name in keyof C]: StreamOf<C[Name]> };
+}
+
+/** The four ways to call. */
+export type CallKind = keyof Methods<unknown>;
+
+/** The commands that have a name: the user's own, or those that every server has. */
+export type Having<C, Name> = Name extends keyof BuiltIns
+  ? string extends keyof C ? BuiltIns : Name extends keyof C ? C : BuiltIns
+  : C;
+
+/** The method for a name that is given as a value. */
+export type Named<C, Name extends string, K extends CallKind> = Name extends keyof Having<C, Name>
+  ? Methods<Having<C, Name>>[K][Name]
+  : string extends Name ? (params?: Record<string, unknown>, options?: CallOptions) => AnyOf<K>
+  : "there is no such command";
+
+/** Results of names that are known at run time only. */
+export interface Any {
+  /** Of `client.call`. */
+  // deno-lint-ignore no-explicit-any -- a name that is known at run time only has no types
+  call: Promise<any>;
+  /** Of `client.reply`. */
+  // deno-lint-ignore no-explicit-any -- the same
+  reply: Promise<{ res: any; [field: string]: any }>;
+  /** Of `client.outcome`. */
+  // deno-lint-ignore no-explicit-any -- the same
+  outcome: Promise<Outcome<any, RpcError>>;
+  /** Of `client.stream`. */
+  // deno-lint-ignore no-explicit-any -- the same
+  stream: AsyncGenerator<any, any, void>;
+}
+
+/** One of them. */
+export type AnyOf<K extends CallKind> = Any[K];
+
+/** The parameters of a function; `never` where the name means none. */
+export type ArgumentsOf<F> = F extends (...args: infer Args) => unknown ? Args : [F];
+/** What a function returns. */
+export type Returned<F> = F extends (...args: infer _Args) => infer Result ? Result : never;
+
+/** Calls by a command's name: as a method, `client.call.GREET(...)`, or by a name that is known at run time. */
+export type ByName<C extends Commands, K extends CallKind> =
+  & Methods<BuiltIns>[K]
+  & Methods<C>[K]
+  & (<Name extends string>(name: Name, ...args: ArgumentsOf<Named<C, Name, K>>) => Returned<Named<C, Name, K>>);

@@ -1,0 +1,32 @@
+/**
+ * A connection as a service sees it: who is at the other end, and a place for the service's own state.
+ *
+ * In: a connection. Out: the same object for all of its calls.
+ */
+
+import type { PeerCertificate } from "../transport/certificate.ts";
+
+/** The connection of a caller. */
+export class CallerConnection {
+  /** Who is at the other end: address and port, as text. */
+  readonly peer: string;
+  /** The peer's certificate, if the server asks for one and has checked it. */
+  readonly certificate: PeerCertificate | undefined;
+  #state: Record<PropertyKey, unknown> | undefined;
+
+  /**
+   * Made by the server, once for each connection.
+   *
+   * @param peer Who is at the other end.
+   * @param certificate The peer's certificate.
+   */
+  constructor(peer: string, certificate?: PeerCertificate) {
+    this.peer = peer;
+    this.certificate = certificate;
+  }
+
+  /** The service's own state, empty at first. It lasts as long as the connection. */
+  get state(): Record<PropertyKey, unknown> {
+    return this.#state ??= {};
+  }
+}

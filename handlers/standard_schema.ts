@@ -1,0 +1,42 @@
+/**
+ * The interface that validators agree on: Standard Schema, version 1, which zod, valibot, arktype and others have.
+ */
+
+/**
+ * The interface that validators agree on (Standard Schema, version 1): zod, valibot, arktype and others have it.
+ * Only its shape is known here; packline depends on none of them.
+ */
+export interface StandardSchema<Input = unknown, Output = Input> {
+  /** The only property of the interface. */
+  readonly "~standard": {
+    /** The version of the interface. */
+    readonly version: 1;
+    /** Which library this is. */
+    readonly vendor: string;
+    /** Checks a value, and may transform it. */
+    readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>;
+    /** The same as a JSON Schema, if the validator can tell it: INFO takes the names of the parameters from it. */
+    readonly jsonSchema?: { readonly input: (options: { readonly target: string }) => Record<string, unknown> };
+    /** Carries the types; never there at run time. */
+    readonly types?: { readonly input: Input; readonly output: Output } | undefined;
+  };
+}
+
+/** The type that a validator takes. */
+export type SchemaInput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["input"];
+
+/** The type that a validator gives. */
+export type SchemaOutput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["output"];
+
+/** What a validator answers. */
+export type SchemaResult<Output> =
+  | { readonly value: Output; readonly issues?: undefined }
+  | { readonly issues: readonly SchemaIssue[] };
+
+/** One thing a validator found wrong. */
+export interface SchemaIssue {
+  /** The validator's text. */
+  readonly message: string;
+  /** Where: keys, or objects that hold one. */
+  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
+}

@@ -1,0 +1,48 @@
+/**
+ * For tests of a service: a client of a server in the same process, without a socket.
+ *
+ * In: a server. Out: a client that is connected to it. Refused: what `connect()` refuses.
+ *
+ * @module
+ */
+
+import { type AnyCommands, type Client, connect, type ConnectOptions } from "./client/connect.ts";
+import type { Commands } from "./handlers/command.ts";
+import type { Server } from "./server.ts";
+import { memoryPair } from "./transport/memory.ts";
+
+export { memoryPair };
+
+/**
+ * Connects to a server in the same process: the calls take the same way as over a socket, and need no permission.
+ *
+ * @param server The server; it need not listen.
+ * @param options What differs from the defaults of `connect()`.
+ * @returns The client, connected.
+ *
+ * @example A service and its test
+ * ```ts
+ * import { command, createServer } from "./mod.ts";
+ * import { connectInMemory } from "./testing.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const commands = { GREET: command(({ name }: { name: string }) => `Hello, ${name}!`) };
+ *
+ * Deno.test("GREET greets by name", async () => {
+ *   await using server = createServer({ commands });
+ *   await using client = await connectInMemory<typeof commands>(server);
+ *   assertEquals(await client.call.GREET({ name: "Ada" }), "Hello, Ada!");
+ * });
+ * ```
+ */
+export function connectInMemory<C extends Commands = AnyCommands>(
+  server: Server,
+  options: Omit<ConnectOptions<C>, "hostname" | "port" | "path" | "tls" | "dial"> = {},
+): Promise<Client<C>> {
+  const dial = () => {
+    const [here, there] = memoryPair();
+    void server.accept(there);
+    return Promise.resolve(here);
+  };
+  return connect<C>({ ...options, dial } as ConnectOptions<C>);
+}
