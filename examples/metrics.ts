@@ -13,8 +13,8 @@ function metricsOf(client: Client): (request: Request) => Promise<Response> {
   return async (request) => {
     if (new URL(request.url).pathname !== "/metrics") return new Response("see /metrics\n", { status: 404 });
     try {
-      const { res } = await client.reply("STATS", {}, { timeoutMs: 5000, idempotent: true });
-      return new Response(`${prometheusText(res)}\n`, { headers: { "content-type": PROMETHEUS_TYPE } });
+      const statistics = await client.call.STATS({}, { timeoutMs: 5000, idempotent: true });
+      return new Response(`${prometheusText(statistics)}\n`, { headers: { "content-type": PROMETHEUS_TYPE } });
     } catch (error) {
       return new Response(`${error}\n`, { status: 503 });
     }
@@ -26,8 +26,8 @@ await using client = await connect({ port: server.port });
 await using metrics = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, metricsOf(client));
 
 // Your server would end here. This one makes calls and reads its metrics like Prometheus.
-await client.reply("PING");
-await client.reply("DELAY", { sleep: -1 }).catch(() => {});
+await client.call.PING();
+await client.outcome.DELAY({ sleep: -1 }); // INVALID_SLEEP
 const scraped = await fetch(`http://127.0.0.1:${metrics.addr.port}/metrics`);
 for (const line of (await scraped.text()).split("\n")) {
   if (/^packline_call(s_total|_errors_total|_duration_seconds_count).*(PING|DELAY)/.test(line)) console.log(line);
