@@ -90,7 +90,7 @@ function withGiven(call: Invocation, context: Context, given: object): Context {
 
 /** A middleware may answer with a reply of its own. */
 function wholeReply(answer: ReplyFields): ReplyFields {
-  if (typeof answer === "object" && answer !== null && answer.res !== undefined) {
+  if (typeof answer === "object" && answer !== null && "res" in answer) {
     return { ...reply(answer.res, answer) };
   }
   throw new TypeError(`the middleware returned ${inspect(answer, 0)}: return what next() gives, or reply(value, {})`);

@@ -18,7 +18,7 @@ async function setUp() {
   const behind = await serve({ port: 0, commands: behindCommands });
   const inner = await connect({ port: behind.port, commands: behindCommands });
   const commands = {
-    PASS: command({ handler: ({ code }: { code: string }) => inner.reply("FAIL", { code }) }),
+    PASS: command({ handler: ({ code }: { code: string }) => inner.call.FAIL({ code }) }),
     SLEEP: command({
       async handler(_params: Record<never, never>, { signal }) {
         try {

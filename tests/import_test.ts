@@ -9,10 +9,10 @@ import config from "../deno.json" with { type: "json" };
 const PROGRAM = `
 import { command, connect, serve } from "MOD";
 
-const GREET = command({ number: 16, handler: ({ name }: { name: string }) => ({ res: \`Hello, \${name}!\` }) });
+const GREET = command({ number: 16, handler: ({ name }: { name: string }) => \`Hello, \${name}!\` });
 await using server = await serve({ port: 0, commands: { GREET } });
 await using client = await connect({ port: server.port, commands: { GREET } });
-console.log((await client.call("GREET", { name: "Ada" })).res);
+console.log(await client.call.GREET({ name: "Ada" }));
 `;
 
 Deno.test("mod.ts imported from a URL serves and calls, with std as its only dependency", async () => {

@@ -34,7 +34,7 @@ const commands = {
     number: 20,
     handler: (_: { nothing?: 0 }, { signal }) => {
       started++;
-      return new Promise<{ res: null }>((_, reject) =>
+      return new Promise<null>((_, reject) =>
         signal.addEventListener("abort", () => {
           aborted.push(signal.reason);
           reject(signal.reason);
@@ -137,7 +137,6 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     ]);
     assertEquals((await rejection(client.reply("DELAY", { sleep: -1 }))).message, "INVALID_SLEEP");
     assertEquals((await rejection(client.reply("BREAK"))).code, "INTERNAL");
-    // deno-lint-ignore no-explicit-any -- a name that does not exist
     assertEquals((await rejection(client.reply("NONE" as string))).code, "CMD_NOT_FOUND");
     assertEquals((await rejection(client.reply("FAIL", { code: "OVERLOADED" }))).retryable, true);
   });

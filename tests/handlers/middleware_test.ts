@@ -187,7 +187,7 @@ Deno.test("a schema that does not hold is INVALID_PARAMS with every path in data
     { message: "must be told", path: undefined },
   ];
   let ran = 0;
-  const handler = () => ({ res: ++ran });
+  const handler = () => ++ran;
   const commands = {
     SYNC: command({ schema: schemaOf(() => ({ issues })), handler }),
     ASYNC: command({ schema: schemaOf(() => later({ issues })), handler }),

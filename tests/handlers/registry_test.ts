@@ -4,7 +4,7 @@ import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/ass
 import { command, type Commands } from "../../handlers/command.ts";
 import { builtIns, Registry } from "../../handlers/registry.ts";
 
-const handler = (_params: Record<string, unknown>) => ({ res: 1 });
+const handler = (_params: Record<string, unknown>) => 1;
 const MINE = command({ handler, number: 16 });
 const YOURS = command({ handler });
 
