@@ -173,17 +173,18 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    *
    * @example A deadline, and a caller who loses patience
    * ```ts
-   * import { connect, RpcError, serve } from "./mod.ts";
+   * import { command, connect, RpcError, serve } from "./mod.ts";
    * import { assertEquals, assertRejects } from "@std/assert";
    *
-   * await using server = await serve({ port: 0 });
-   * await using client = await connect({ port: server.port });
+   * const commands = { FOREVER: command({ handler: () => new Promise<{ res: null }>(() => {}) }) };
+   * await using server = await serve({ port: 0, commands });
+   * await using client = await connect({ port: server.port, commands });
    *
-   * const late = await assertRejects(() => client.call("DELAY", { sleep: 60 }, { timeoutMs: 20 }), RpcError);
+   * const late = await assertRejects(() => client.call("FOREVER", {}, { timeoutMs: 20 }), RpcError);
    * assertEquals(late.code, "TIMEOUT");
    *
    * const patience = new AbortController();
-   * const slow = client.call("DELAY", { sleep: 60 }, { signal: patience.signal });
+   * const slow = client.call("FOREVER", {}, { signal: patience.signal });
    * patience.abort();
    * const cancelled = await assertRejects(() => slow, RpcError);
    * assertEquals(cancelled.code, "CANCELLED");
@@ -208,12 +209,17 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    *
    * @example The first three of many
    * ```ts
-   * import { connect, serve } from "./mod.ts";
+   * import { command, connect, serve } from "./mod.ts";
    *
-   * await using server = await serve({ port: 0 });
-   * await using client = await connect({ port: server.port });
-   * for await (const tick of client.stream("TICK", { interval: 0.001 })) {
-   *   if (tick === 3) break;
+   * const COUNT = command({
+   *   async *handler() {
+   *     for (let n = 1;; n++) yield n;
+   *   },
+   * });
+   * await using server = await serve({ port: 0, commands: { COUNT } });
+   * await using client = await connect({ port: server.port, commands: { COUNT } });
+   * for await (const n of client.stream("COUNT")) {
+   *   if (n === 3) break;
    * }
    * ```
    */
