@@ -16,10 +16,10 @@ const OUTPUT: Record<string, string[]> = {
   ],
   "metrics.ts": [
     'packline_calls_total{command="PING"} 1',
-    'packline_calls_total{command="DELAY"} 1',
-    'packline_call_errors_total{command="DELAY",code="INVALID_SLEEP"} 1',
+    'packline_calls_total{command="DIVIDE"} 1',
+    'packline_call_errors_total{command="DIVIDE",code="DIVISION_BY_ZERO"} 1',
     'packline_call_duration_seconds_count{command="PING"} 1',
-    'packline_call_duration_seconds_count{command="DELAY"} 1',
+    'packline_call_duration_seconds_count{command="DIVIDE"} 1',
   ],
 };
 

@@ -4,7 +4,7 @@
  */
 
 import { assert, assertEquals, assertMatch, assertNotMatch } from "@std/assert";
-import { serve } from "../../server.ts";
+import { serve } from "../support/demo_server.ts";
 import { Certificates } from "../production/certificates.ts";
 import { Folder, testWith } from "../production/programs.ts";
 import { runScript } from "./scripts.ts";

@@ -1,6 +1,7 @@
 /** The client against the real server, in memory and over TCP. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { demoCommands } from "../../cli/demo_commands.ts";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command, reply } from "../../handlers/command.ts";
@@ -13,6 +14,7 @@ let started = 0;
 let aborted: unknown[] = [];
 
 const commands = {
+  ...demoCommands,
   ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => reply(value, { also: 1 }) }),
   TWICE: command({ number: 21, handler: ({ text }: { text: string }) => text + text }),
   FAIL: command({

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command, type Middleware } from "../../handlers/command.ts";
-import { serve } from "../../server.ts";
+import { serve } from "../support/demo_server.ts";
 import { sleep } from "../../transport/clock.ts";
 import { Folder } from "../production/programs.ts";
 import { PseudoTerminal, testInTerminal } from "./pseudo_terminal.ts";
