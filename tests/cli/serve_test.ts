@@ -129,7 +129,7 @@ for (const workers of Deno.build.os === "linux" ? ["1", "2"] : ["1"]) {
   Deno.test(`--commands serves a module of commands, with ${workers} workers`, async () => {
     await using server = await startTask("--commands", `./${OWN_SERVICE}`, "--workers", workers);
     await using client = await connect<typeof commands>({ port: server.port });
-    assertEquals(await client.call("GREET", { name: "Ada" }), { res: "Hello, Ada!" });
+    assertEquals(await client.reply("GREET", { name: "Ada" }), { res: "Hello, Ada!" });
     await server.hear(/^greeting Ada$/m);
     server.kill("SIGTERM");
     assertEquals((await server.status).code, 0);
