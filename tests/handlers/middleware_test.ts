@@ -298,7 +298,18 @@ Deno.test("next() hands on to those behind alone: later middleware and the handl
 Deno.test("next() refuses to hand on a name that every context has, and the handler does not run", async () => {
   let ran = 0;
   const MINE = command((_params: object) => ++ran);
-  const names = ["command", "params", "meta", "peer", "certificate", "signal", "remaining", "clock", "server"];
+  const names = [
+    "command",
+    "params",
+    "meta",
+    "peer",
+    "certificate",
+    "connection",
+    "signal",
+    "remaining",
+    "clock",
+    "server",
+  ];
   for (const name of [...names, "constructor", "toString", "__proto__"]) {
     const given = JSON.parse(`{"fine":1,"${name}":2}`);
     await using served = withMemory({ commands: { MINE }, middleware: [(_call, next) => next(given)] });
