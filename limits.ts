@@ -69,7 +69,7 @@ export interface Limits {
   idleTimeoutMs: number;
   /**
    * How long a handler may run, in milliseconds, before its caller gets `DEADLINE_EXCEEDED`. The default `Infinity`
-   * means no limit, because a handler such as DELAY may sleep. A command may set its own.
+   * means no limit, because a handler may wait for long. A command may set its own.
    *
    * @default {Infinity}
    */
@@ -165,6 +165,9 @@ export const DEFAULT_TIMEOUT_MS = 30_000;
 /** The default time that a shutdown waits for calls in flight, in milliseconds; Redis and NATS have the same. */
 export const DEFAULT_GRACE_MS = 10_000;
 
+/** The largest number of worker processes: more than the cores of any machine. */
+export const MAX_WORKERS = 1_024;
+
 /** The default number of stream items that a client accepts before it grants more. */
 export const DEFAULT_CREDIT = 64;
 
@@ -256,9 +259,12 @@ export interface OptionKind {
   readonly must: string;
 }
 
-/** The kinds of options without a number range. */
+/** The kinds of options that are not limits. */
 export const OPTION_KINDS: Readonly<
-  Record<"any" | "boolean" | "function" | "functions" | "object" | "string", OptionKind>
+  Record<
+    "any" | "boolean" | "function" | "functions" | "grace" | "object" | "string" | "texts" | "workers",
+    OptionKind
+  >
 > = {
   any: { is: () => true, must: "" }, // its range is checked elsewhere
   boolean: { is: (value) => typeof value === "boolean", must: "be true or false" },
@@ -269,6 +275,19 @@ export const OPTION_KINDS: Readonly<
   },
   object: { is: (value) => typeof value === "object" && value !== null && !Array.isArray(value), must: "be an object" },
   string: { is: (value) => typeof value === "string", must: "be a text" },
+  texts: {
+    is: (value) => Array.isArray(value) && value.every((each) => typeof each === "string"),
+    must: "be an array of strings",
+  },
+  grace: {
+    is: (value) => typeof value === "number" && value >= 0 && value <= MAX_TIMER_MS,
+    must: `be a number of milliseconds from 0 to ${MAX_TIMER_MS}`,
+  },
+  workers: {
+    is: (value) =>
+      value === "auto" || Number.isInteger(value) && value as number >= 1 && value as number <= MAX_WORKERS,
+    must: `be a whole number from 1 to ${MAX_WORKERS}, or "auto"`,
+  },
 };
 
 /**

@@ -2,7 +2,8 @@
  * Parses a command line into flags and words.
  *
  * In: the arguments, and the known flags. Out: the value of each flag, and the remaining words unchanged. Refused, by a
- * {@linkcode UsageError}: a flag that is unknown, given twice, without its value, or with an unexpected one.
+ * {@linkcode UsageError}: a flag that is unknown, given twice without meaning a list, without its value, or with an
+ * unexpected one.
  *
  * An argument that begins with a dash is a flag, unless it is a number or comes after `--`. A flag's value follows its
  * name after `=` or as the next argument. Everything else is a word: `-1` stays -1, `007` stays 007. A flag may also
@@ -10,6 +11,7 @@
  */
 
 import { parseArgs } from "jsr:@std/cli@^1.0.0/parse-args";
+import { closest } from "./closest.ts";
 
 /** The npm copy has no types, so they are declared here. */
 const stdParse: (
@@ -39,9 +41,11 @@ export interface Flag<Value> {
   readonly short?: string;
   /** Parses the value; throws a {@linkcode UsageError} that names the flag. */
   readonly read: (text: string, flag: string) => Value;
+  /** Joins the values of a flag that may be given several times; without it, a second one is a mistake. */
+  readonly join?: (before: Value, next: Value) => Value;
 }
 
-/** Flags by property name: `--max-in-flight` sets `maxInFlight`. */
+/** Flags by property name: `--max-in-flight` sets `maxInFlight`, `--idle-timeout` sets `idleTimeoutMs`. */
 // deno-lint-ignore no-explicit-any -- each flag has its own value type
 export type Flags = Readonly<Record<string, Flag<any>>>;
 
@@ -55,9 +59,9 @@ export function toggle(help: string): Flag<boolean> {
   return { help, read: () => true };
 }
 
-/** The flag name of a property. */
+/** The flag name of a property; the unit of a time is part of its value instead. */
 export function flagOf(property: string): string {
-  return `--${property.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  return `--${property.replace(/Ms$/, "").replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
 /** Parses a command line. */
@@ -70,19 +74,22 @@ export function readArguments<Known extends Flags>(
   const isSwitch = (name: string) => byName.get(`--${name}`)?.flag.takes === undefined;
   const longNames = new Map<string, string>();
   for (const [name, { flag }] of byName) if (flag.short !== undefined) longNames.set(`-${flag.short}`, name);
-  const parsed = stdParse(mark(args, (name) => longNames.get(name) ?? name, (name) => byName.get(name)?.flag), {
+  const parsed = stdParse(mark(args, (name) => longNames.get(name) ?? name, byName), {
     string: ["_", ...names.filter((name) => !isSwitch(name))],
     boolean: names.filter(isSwitch),
     collect: names,
   });
   const flags: Record<string, unknown> = {};
   for (const [name, { property, flag }] of byName) {
-    const [given, ...more] = parsed[name.slice(2)] as (string | boolean)[];
-    if (given === undefined) continue;
-    if (more.length > 0) throw new UsageError(`${name} is given ${more.length + 1} times`);
-    const text = typeof given === "string" ? given.slice(MARK.length) : "";
-    if (flag.takes !== undefined && text === "") throw new UsageError(`${name} needs a value`);
-    flags[property] = flag.read(text, name);
+    const given = parsed[name.slice(2)] as (string | boolean)[];
+    if (given.length === 0) continue;
+    if (given.length > 1 && flag.join === undefined) throw new UsageError(`${name} is given ${given.length} times`);
+    const values = given.map((each) => {
+      const text = typeof each === "string" ? each.slice(MARK.length) : "";
+      if (flag.takes !== undefined && text === "") throw new UsageError(`${name} needs a value`);
+      return flag.read(text, name);
+    });
+    flags[property] = flag.join === undefined ? values[0] : values.reduce(flag.join);
   }
   return {
     flags: flags as FlagValues<Known>,
@@ -94,7 +101,7 @@ export function readArguments<Known extends Flags>(
 function mark(
   args: readonly string[],
   lengthen: (name: string) => string,
-  find: (name: string) => Flag<unknown> | undefined,
+  byName: ReadonlyMap<string, { readonly flag: Flag<unknown> }>,
 ): string[] {
   const end = args.includes("--") ? args.indexOf("--") : args.length;
   const marked: string[] = [];
@@ -105,12 +112,17 @@ function mark(
     }
     const [name, ...value] = arg.split("=");
     const longName = lengthen(name);
-    const flag = find(longName);
-    if (flag === undefined) throw new UsageError(`unknown flag ${name}`);
+    const flag = byName.get(longName)?.flag;
+    if (flag === undefined) throw new UsageError(`unknown flag ${name}${hintFor(name, byName.keys())}`);
     marked.push(longName);
     if (value.length === 0) continue;
     if (flag.takes === undefined) throw new UsageError(`${name} takes no value`);
     marked.push(MARK + value.join("="));
   }
   return [...marked, "--", ...args.slice(end + 1).map((word) => MARK + word)];
+}
+
+function hintFor(name: string, known: Iterable<string>): string {
+  const meant = closest(name.replace(/^-+/, ""), Array.from(known, (each) => each.slice(2)));
+  return meant === undefined ? "" : ` (did you mean --${meant}?)`;
 }

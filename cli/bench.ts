@@ -16,6 +16,8 @@ import { LatencyHistogram } from "./latency_histogram.ts";
 /** The parameters of a load test. */
 export interface Load {
   readonly call: CommandCall;
+  /** What goes with each call and is no parameter. */
+  readonly meta?: Record<string, string>;
   /** The largest number of calls in flight on each connection. */
   readonly inFlight: number;
   /** The number of calls; `Infinity` if the duration is given. */
@@ -28,7 +30,7 @@ export interface Load {
 
 /** What a load test needs from a client. */
 export interface Callable {
-  call(name: string, params: Record<string, unknown>): Promise<unknown>;
+  call(name: string, params: Record<string, unknown>, options: { meta?: Record<string, string> }): Promise<unknown>;
 }
 
 /** A clock with waits; a test may have its own. */
@@ -170,8 +172,8 @@ export class Bench {
     if (this.#doneAt(nowMs) || dueMs > nowMs) return false;
     this.sent++;
     this.#inFlight++;
-    const { name, params } = this.#load.call;
-    client.call(name, params).then(
+    const { meta, call: { name, params } } = this.#load;
+    client.call(name, params, { meta }).then(
       () => this.#settle(client, dueMs),
       (error) => {
         this.#countFailure(error);

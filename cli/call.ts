@@ -3,8 +3,8 @@
  *
  * In: words: a command's name, then `key=value` pairs. Out: the name and parameters, or the frames. A value that parses
  * as JSON (see `json.ts`) is JSON, otherwise it is text: `times=2` is a number, `name=Ada`, `id=007` and `id='"2"'` are
- * text. Refused, by a `UsageError`: no command, a word without `=`, a parameter given twice, a reserved name,
- * parameters that cannot be sent.
+ * text; `name=@FILE` and `name=-` read a file and standard input (see `values.ts`). Refused, by a `UsageError`: no
+ * command, a word without `=`, a parameter given twice, a reserved name, parameters that cannot be sent.
  *
  * `DELAY 2` is short for `DELAY sleep=2`. A value that is not a number is omitted, as by the article's client, and the
  * server replies with an error.
@@ -12,14 +12,14 @@
 
 import { encodeFrame } from "../codec/encode.ts";
 import { BUILT_IN_NUMBERS, Cancel, type Fields, isReservedParameter, Settings } from "../codec/message.ts";
-import { EncodeError } from "../codec/msgpack.ts";
+import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
 import { setField } from "../codec/reader.ts";
 import { writeControl, writeRequest } from "../codec/write_message.ts";
 import type { Writer } from "../codec/writer.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { UsageError } from "./arguments.ts";
-import { fromJson } from "./json.ts";
+import { type ReadStandardInput, readValue } from "./values.ts";
 
 /** A call to make. */
 export interface CommandCall {
@@ -27,8 +27,8 @@ export interface CommandCall {
   readonly params: Fields;
 }
 
-/** Parses the words. */
-export function readCall(words: readonly string[]): CommandCall {
+/** Parses the words; without a way to read standard input, no value can come from there. */
+export function readCall(words: readonly string[], readStandardInput?: ReadStandardInput): CommandCall {
   const [name, ...rest] = words;
   if (name === undefined) throw new UsageError("specify a command to call");
   const params: Fields = {};
@@ -39,24 +39,23 @@ export function readCall(words: readonly string[]): CommandCall {
     if (isReservedParameter(key)) throw new UsageError(`the parameter name "${key}" is reserved`);
     if (Object.hasOwn(params, key)) throw new UsageError(`the parameter "${key}" is given twice`);
     const text = texts.join("=");
-    setField(params, key, short ? secondsOf(text) : valueOf(text));
+    setField(params, key, short ? secondsOf(text) : readValue(key, text, readStandardInput));
   }
   return { name, params };
+}
+
+/**
+ * The command in `describe COMMAND`. A server's own command `describe` can still be called: a word without `=` after it
+ * would be no parameter.
+ */
+export function describedBy([verb, name, ...more]: readonly string[]): string | undefined {
+  return verb === "describe" && name !== undefined && !name.includes("=") && more.length === 0 ? name : undefined;
 }
 
 /** The text as a number; `undefined`, which is not sent, if it is not one. */
 function secondsOf(text: string): number | undefined {
   const seconds = text.trim() === "" ? NaN : Number(text);
   return Number.isNaN(seconds) ? undefined : seconds;
-}
-
-function valueOf(text: string): unknown {
-  try {
-    return fromJson(text);
-  } catch (error) {
-    if (error instanceof SyntaxError) return text;
-    throw error;
-  }
 }
 
 /** An encoded call. */
@@ -70,6 +69,8 @@ export interface Outgoing {
 export interface OutgoingOptions {
   /** The number by which the call can be cancelled. */
   readonly seq?: number;
+  /** What goes with the call and is no parameter, such as a token. */
+  readonly meta?: Record<string, string>;
   /** The largest payload, in both directions. */
   readonly maxPayloadBytes?: number;
 }
@@ -83,11 +84,12 @@ const ARTICLE_COMMANDS: ReadonlySet<string> = new Set(["PING", "DELAY"]);
  *
  * A request with settings has a `seq`, because replies without it reveal a server that knows neither.
  */
-export function outgoing({ name, params }: CommandCall, { seq, maxPayloadBytes }: OutgoingOptions = {}): Outgoing {
+export function outgoing({ name, params }: CommandCall, options: OutgoingOptions = {}): Outgoing {
+  const { seq, meta, maxPayloadBytes } = options;
   const cmd = BUILT_IN_NUMBERS.get(name) ?? name;
   const max = maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes;
   const isPlain = ARTICLE_COMMANDS.has(name) || max === MAX_SHORT_PAYLOAD_BYTES;
-  const fields = { ttl: undefined, meta: undefined, credit: undefined };
+  const fields = { ttl: undefined, meta, credit: undefined };
   const request = encode({ cmd, params, seq: seq ?? (isPlain ? undefined : 1), ...fields }, writeRequest, max);
   return isPlain ? { request } : { request, settings: encode(new Settings(max), writeControl, max) };
 }
@@ -105,6 +107,10 @@ function encode<Message>(
   try {
     return encodeFrame(message, writeMessage, maxPayloadBytes);
   } catch (error) {
+    if (error instanceof PayloadTooLargeError) {
+      const advice = "raise it at both ends, here with --max-payload-bytes";
+      throw new UsageError(`the parameters cannot be sent: ${error.message}; ${advice}`);
+    }
     if (error instanceof EncodeError) throw new UsageError(`the parameters cannot be sent: ${error.message}`);
     throw error;
   }

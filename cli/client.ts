@@ -20,13 +20,16 @@ import { hexDump } from "./hex_dump.ts";
 import { nameFrame } from "./frame_names.ts";
 import { linesOf } from "./lines.ts";
 import { complain, note, OutputError, print } from "./output.ts";
-import { InputError } from "./pem.ts";
+import { InputError } from "./input_file.ts";
 import { present } from "./present.ts";
 import { repeat } from "./repeat.ts";
 import { runBench } from "./run_bench.ts";
 import { runScript } from "./script.ts";
 import { addressOf, askPermission, dialOrExplain } from "./server_address.ts";
+import { findCommand, listCommands } from "./server_commands.ts";
 import { Session } from "./prompt_connection.ts";
+import { standardInput } from "./values.ts";
+import { watch } from "./watch.ts";
 import { wrap } from "./wrap.ts";
 
 const DEFAULT_INTERVAL_SECONDS = 1;
@@ -44,8 +47,8 @@ export async function main(args: readonly string[]): Promise<number> {
       await print(flags.help ? wrap(HELP) : `packline ${config.version}`);
       return 0;
     }
-    const command = flags.list ? ["INFO"] : words;
-    return command.length > 0 ? await runCommand(readCall(command), flags) : await runLines(flags);
+    const command = flags.list || flags.describe !== undefined ? ["INFO"] : words;
+    return command.length > 0 ? await runCommand(readCall(command, standardInput()), flags) : await runLines(flags);
   } catch (error) {
     if (error instanceof UsageError) {
       await complain(`${error.message}; see --help`);
@@ -53,15 +56,15 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     if (!(error instanceof RpcError || error instanceof OutputError || error instanceof InputError)) throw error;
     await complain(error instanceof RpcError ? error.toJSON().msg ?? error.code : error.message);
-    return 3;
+    return error instanceof RpcError && error.code === "CMD_NOT_FOUND" ? 1 : 3;
   }
 }
 
 /** Runs one command: once, repeatedly, or as a load test. */
 async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number> {
-  const { timeout, json, interval = DEFAULT_INTERVAL_SECONDS, maxPayloadBytes } = flags;
-  const frames = outgoing(call, { maxPayloadBytes });
-  const address = await addressOf(flags);
+  const { timeout, json, interval = DEFAULT_INTERVAL_SECONDS, meta, maxPayloadBytes } = flags;
+  const frames = outgoing(call, { meta, maxPayloadBytes });
+  const address = addressOf(flags);
   await askPermission(address);
   if (flags.bench) return await runBench(call, { flags, dial: (signal) => dialOrExplain(address, signal) });
   const session = new Session((signal) => dial(address, flags, signal), maxPayloadBytes);
@@ -71,13 +74,24 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
       const intervalMs = interval * 1000;
       return await repeat({ session, call: frames, timeout, json, present: show, count: flags.repeat, intervalMs });
     }
+    if (flags.watch !== undefined) {
+      return await watch({ session, call: frames, timeout, json, present: show, intervalMs: flags.watch * 1000 });
+    }
+    let code: unknown;
     const ending = await exchange({
       session,
       call: frames,
       timeout,
       json,
-      show: (fields, more) => show(more ? { ...fields, more } : fields),
+      show(fields, more) {
+        code = fields.err;
+        return show(more ? { ...fields, more } : fields);
+      },
     });
+    // For people only, because it takes one more call.
+    if (code === "CMD_NOT_FOUND" && Deno.stderr.isTerminal() && !json && !flags.hex) {
+      findCommand(await listCommands(session, { meta, maxPayloadBytes }).catch(() => []), call.name);
+    }
     return ending === "err" ? 1 : 0;
   } finally {
     session.close();
@@ -86,13 +100,14 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
 
 /** Runs calls that are typed or piped. */
 async function runLines(flags: ClientFlags): Promise<number> {
-  const { timeout, json, maxPayloadBytes } = flags;
-  const address = await addressOf(flags);
+  const { timeout, json, meta, maxPayloadBytes } = flags;
+  const address = addressOf(flags);
   await askPermission(address);
   const session = new Session((signal) => dial(address, flags, signal), maxPayloadBytes);
   const options = {
     session,
     timeout,
+    meta,
     maxPayloadBytes,
     json,
     present: (call: CommandCall, fields: Fields) => present(call, fields, flags),

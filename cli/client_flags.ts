@@ -7,11 +7,16 @@
 
 import config from "../deno.json" with { type: "json" };
 import { type Flag, flagOf, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
+import { describedBy } from "./call.ts";
+import { setField } from "../codec/reader.ts";
+import { readInput } from "./input_file.ts";
+import { utf8 } from "./values.ts";
 import { ABOUT, countFlag, describeFlags, limitFlag, secondsFlag } from "./flags.ts";
 import { LOAD_FLAGS } from "./run_bench.ts";
 import { ADDRESS_FLAGS } from "./server_address.ts";
 
-const OUTPUT_FLAGS = {
+const CALL_FLAGS = {
+  meta: metaFlag("send metadata, such as a token; repeatable; token=@PATH reads a file, @@ is a plain @"),
   timeout: secondsFlag("the time limit of a call, or none (default none; with --bench: 30)", {
     zero: false,
     endless: true,
@@ -20,63 +25,76 @@ const OUTPUT_FLAGS = {
     "maxPayloadBytes",
     "the largest payload, both ways; sent to the server unless it is 57310",
   ),
+};
+
+const OUTPUT_FLAGS = {
   json: toggle("print bare JSON, for programs, with exact numbers"),
   hex: toggle("dump each frame to stderr like xxd, with its fields: > sent, < received"),
   list: toggle("list the server's commands"),
   format: formatFlag("the output format of STATS: prometheus"),
+  watch: secondsFlag("repeat STATS every SECONDS until Ctrl-C; on a terminal, in place", { zero: false }),
   repeat: countFlag("repeat the call COUNT times and print round-trip times, like ping (0: until Ctrl-C)", 0),
   interval: secondsFlag("the time from the start of one call to the next, with --repeat (default 1)", { zero: true }),
   bench: toggle("make many calls as fast as possible and print throughput and latency"),
 };
 
-const FLAGS = { ...ADDRESS_FLAGS, ...OUTPUT_FLAGS, ...LOAD_FLAGS, ...ABOUT };
+const FLAGS = { ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...LOAD_FLAGS, ...ABOUT };
 
-/** The given flags. */
-export type ClientFlags = FlagValues<typeof FLAGS>;
+/** The given flags, and the command that `describe COMMAND` asks about. */
+export type ClientFlags = FlagValues<typeof FLAGS> & { readonly describe?: string };
 
 /** The text of `--help`. */
 export const HELP = `packline ${config.version}: call a command on a server and print its reply
 
 Usage: deno run --allow-net client.ts [flags] COMMAND [key=value ...]
-       deno run --allow-net client.ts [flags] DELAY SECONDS
-       deno run --allow-net client.ts [flags] --list
-       deno run --allow-net client.ts [flags]              a prompt on a terminal, else calls from stdin
+       deno run --allow-net client.ts [flags] describe COMMAND   a command's parameters; --list shows all commands
+       deno run --allow-net client.ts [flags]                    a prompt on a terminal, else calls from stdin
 
-${describeFlags({ ...ADDRESS_FLAGS, ...OUTPUT_FLAGS, ...ABOUT })}
+${describeFlags({ ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...ABOUT })}
 
 For --bench COMMAND [key=value ...]:
-
 ${describeFlags(LOAD_FLAGS)}
 
 A value that parses as JSON is JSON, otherwise it is text: times=2 is a number; name=Ada, id=007 and id='"2"' are text.
+key=@PATH reads the value from a file in the same way, key=- from standard input. key=@text:PATH takes the content as
+text, key=@bytes:PATH as bytes, whatever it is (PATH may be -). Text that begins with @ needs quotes: key='"@home"'.
 An argument that begins with a dash is a flag, unless it is a number such as -1 or comes after --.
-
 Values that JSON lacks are objects with one key, in arguments and in replies:
   {"$binary": "AAEC"}              bytes, as base64
   {"$bigint": "9007199254740993"}  an integer beyond 2^53; in arguments a plain number works too and is not rounded
   {"$number": "NaN"}               also "Infinity", "-Infinity", and "-0", which is sent as 0
 A real map that looks like one of these gets one more $ before its key.
 
-A stream is printed as it arrives, one item a line, with "more":true in every line but the last.
-STATS is printed as a table, unless --json or --format is given. Without --json, numbers have at most six decimals.
-On a terminal, failures are red, unless NO_COLOR is set, and long lines of tables are wrapped between words.
+A stream is printed as it arrives, one item a line, with "more":true in every line but the last. STATS is printed as a
+table, unless --json or --format is given. Without --json, numbers have at most six decimals. NO_COLOR: no red failures.
+PACKLINE_URL is the default address, with --allow-env=PACKLINE_URL. README.md tells how the prompt keeps its history.
 
 Exit codes: 0 success, 1 the command failed, 2 invalid arguments, 3 the server cannot be reached, disconnects or does
 not reply in time, or the output cannot be written. With several calls, the highest one applies. --bench and --repeat
-report the calls so far after Ctrl-C or SIGTERM; any other end by a signal exits with 128 plus its number.`;
+report the calls so far after Ctrl-C or SIGTERM; any other end by a signal exits with 128 plus its number.
+
+Examples, in which client.ts is short for deno run --allow-net client.ts:
+  client.ts DELAY 2
+  client.ts -p 1300 GREET name=Ada times=2
+  client.ts -u packlines://api.example --meta token=@token THUMBNAIL image=@bytes:photo.jpg
+  client.ts --bench PING -n 20000 -P 16`;
 
 /** Parses the command line. */
 export function readClientArguments(args: readonly string[]): { flags: ClientFlags; words: string[] } {
-  const { flags, words } = readArguments(args, FLAGS);
+  const { words, flags: given } = readArguments(args, FLAGS);
+  const flags: ClientFlags = { ...given, describe: describedBy(words) };
   if (flags.help || flags.version) return { flags, words };
-  const { list, bench, repeat, interval, format } = flags;
+  const { list, bench, repeat, interval, format, watch } = flags;
   if (list && words.length > 0) throw new UsageError(`--list cannot be used with a command, such as "${words[0]}"`);
   if (words.length === 0 && (bench || repeat !== undefined)) throw new UsageError("specify a command to call");
   if (format !== undefined && words[0] !== "STATS") throw new UsageError(`--format ${format} works only with STATS`);
+  if (watch !== undefined && words[0] !== "STATS") throw new UsageError("--watch works only with STATS");
   if (interval !== undefined && repeat === undefined) throw new UsageError("--interval needs --repeat");
   exclude(flags, "list", ["bench", "repeat"]);
+  exclude(flags, "describe", ["bench", "repeat"]);
   exclude(flags, "bench", ["repeat", "hex", "format"]);
   exclude(flags, "json", ["format"]);
+  exclude(flags, "watch", ["bench", "repeat", "format", "hex"]);
   for (const property of Object.keys(LOAD_FLAGS) as (keyof typeof LOAD_FLAGS)[]) {
     if (flags[property] !== undefined && !bench) throw new UsageError(`${flagOf(property)} needs --bench`);
   }
@@ -86,9 +104,37 @@ export function readClientArguments(args: readonly string[]): { flags: ClientFla
 function exclude(flags: ClientFlags, one: keyof ClientFlags, others: readonly (keyof ClientFlags)[]): void {
   for (const other of others) {
     if (flags[one] !== undefined && flags[other] !== undefined) {
-      throw new UsageError(`${flagOf(one)} cannot be used with ${flagOf(other)}`);
+      throw new UsageError(`${one === "describe" ? one : flagOf(one)} cannot be used with ${flagOf(other)}`);
     }
   }
+}
+
+/** Texts by key. No error repeats a value, because it may be a secret. */
+function metaFlag(help: string): Flag<Record<string, string>> {
+  return {
+    takes: "KEY=TEXT",
+    help,
+    read(given, flag) {
+      const [, key, text] = /^([^=]+)=(.*)$/s.exec(given) ?? [];
+      if (key === undefined) throw new UsageError(`${flag} needs KEY=TEXT`);
+      const meta: Record<string, string> = {};
+      setField(meta, key, textOf(text, `${flag} ${key}`));
+      return meta;
+    },
+    join(before, next) {
+      const twice = Object.keys(next).find((key) => Object.hasOwn(before, key));
+      if (twice !== undefined) throw new UsageError(`--meta gives "${twice}" twice`);
+      return { ...before, ...next };
+    },
+  };
+}
+
+/** The text itself, or that of a file after `@`, without the newline at its end; `@@` stands for `@`. */
+function textOf(text: string, flag: string): string {
+  if (!text.startsWith("@") || text.startsWith("@@")) return text.replace(/^@/, "");
+  const content = utf8(readInput(text.slice(1), `${flag}=${text}`));
+  if (content === undefined) throw new UsageError(`${flag}=${text} is not text in UTF-8`);
+  return content.replace(/\r?\n$/, "");
 }
 
 function formatFlag(help: string): Flag<"prometheus"> {

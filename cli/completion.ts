@@ -1,9 +1,12 @@
 /**
- * Completes a line at Tab: names of commands, then names of their parameters.
+ * Completes a line at Tab: names of commands, then names of their parameters. Hints at the parameters that are missing.
  *
  * In: the line up to the cursor, and the commands from the server's INFO. Out: the candidates, and the part of them
- * that is already typed. Refused: nothing.
+ * that is already typed; or the hint. Refused: nothing.
  */
+
+import { UsageError } from "./arguments.ts";
+import { wordsOf } from "./line_words.ts";
 
 /** A command with its parameters. */
 export interface KnownCommand {
@@ -12,18 +15,41 @@ export interface KnownCommand {
 }
 
 /** The prompt's own commands. */
-const PROMPT_WORDS = ["help", "quit"];
+const PROMPT_WORDS = ["describe ", "help", "quit"];
 
 /** The candidates for the end of the line. */
 export function completionsOf(line: string, commands: readonly KnownCommand[]): [candidates: string[], begun: string] {
   const words = line.trimStart().split(/\s+/);
   const begun = words[words.length - 1];
+  const names = commands.map(({ name }) => `${name} `);
   const candidates = words.length === 1
-    ? [...commands.map(({ name }) => `${name} `), ...PROMPT_WORDS]
+    ? [...names, ...PROMPT_WORDS]
+    : words.length === 2 && words[0] === "describe"
+    ? names
     : (commands.find(({ name }) => name === words[0])?.params ?? [])
       .map((param) => `${param}=`)
       .filter((param) => !words.slice(1, -1).some((word) => word.startsWith(param)));
   return [candidates.filter((candidate) => candidate.startsWith(begun)), begun];
+}
+
+/** The parameters that a call lacks so far, to be shown after the line; empty if there are none to tell. */
+export function hintOf(line: string, commands: readonly KnownCommand[]): string {
+  const [name, ...given] = completeWords(line);
+  const { params = [] } = commands.find((command) => command.name === name) ?? {};
+  // A word without = is half a name, or the short form of DELAY.
+  if (given.some((word) => !word.includes("="))) return "";
+  const missing = params.map((param) => `${param}=`).filter((param) => !given.some((word) => word.startsWith(param)));
+  return missing.length === 0 ? "" : `${/\s$/.test(line) ? "" : " "}${missing.join(" ")}`;
+}
+
+/** The words of a line; none while a quote or a bracket is open. */
+function completeWords(line: string): string[] {
+  try {
+    return wordsOf(line);
+  } catch (error) {
+    if (error instanceof UsageError) return [];
+    throw error;
+  }
 }
 
 /** The commands in a reply to INFO; malformed entries are skipped. */

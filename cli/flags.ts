@@ -4,17 +4,20 @@
  * In: the text of a value. Out: the value. Refused, by a `UsageError`: an invalid text, such as port `1.5` or `70000`.
  */
 
-import { checkLimit, DEFAULT_HOSTNAME, DEFAULT_LIMITS, DEFAULT_PORT, type Limits, MAX_TIMER_MS } from "../limits.ts";
+import {
+  checkLimit,
+  DEFAULT_HOSTNAME,
+  DEFAULT_LIMITS,
+  DEFAULT_PORT,
+  type Limits,
+  MAX_TIMER_MS,
+  MAY_BE_ENDLESS,
+} from "../limits.ts";
 import { type Flag, flagOf, type Flags, toggle, UsageError } from "./arguments.ts";
 import { table } from "./table.ts";
-
-/** The text for `Infinity`. */
-const WITHOUT_END = "none";
+import { readSize, readTime, sizeText, timeText, WITHOUT_END } from "./units.ts";
 
 const MAX_PORT = 65_535;
-
-/** The longest delay of the runtime's timers. */
-const MAX_SECONDS = MAX_TIMER_MS / 1000;
 
 /** `--hostname`. */
 export function hostnameFlag(help: string): Flag<string> {
@@ -53,8 +56,8 @@ export function countFlag(help: string, least: number, short?: string): Flag<num
   };
 }
 
-/** The valid times of a flag, besides those above 0. */
-interface SecondsOptions {
+/** The valid times of a flag, besides those from 1 ms up. */
+interface TimeOptions {
   /** Whether 0 is valid. */
   readonly zero: boolean;
   /** Whether `none` is valid. */
@@ -62,36 +65,52 @@ interface SecondsOptions {
   readonly short?: string;
 }
 
-/** A time in seconds. */
-export function secondsFlag(help: string, { zero, endless = false, short }: SecondsOptions): Flag<number> {
+/** A time, in milliseconds. */
+export function timeFlag(help: string, { zero, endless = false, short }: TimeOptions): Flag<number> {
   return {
-    takes: "SECONDS",
+    takes: "TIME",
     short,
     help,
     read(text, flag) {
       if (endless && text === WITHOUT_END) return Infinity;
-      const seconds = /^(\d+\.?|\d*\.\d+)$/.test(text) ? Number(text) : NaN;
-      if (seconds <= MAX_SECONDS && (zero || seconds > 0)) return seconds;
-      const range = `${zero ? "from" : "above"} 0, up to ${MAX_SECONDS}${endless ? `, or ${WITHOUT_END}` : ""}`;
-      throw new UsageError(`${flag} ${text}: a time is a number of seconds ${range}`);
+      const ms = readTime(text);
+      const orNone = endless ? `, or ${WITHOUT_END}` : "";
+      if (ms === undefined) {
+        throw new UsageError(`${flag} ${text}: write a time as 500ms, 2s, 5m or 1h${orNone}; a bare number is seconds`);
+      }
+      if (ms <= MAX_TIMER_MS && ms >= (zero ? 0 : 1)) return ms;
+      throw new UsageError(
+        `${flag} ${text}: it must be from ${zero ? "0" : "1ms"} to ${timeText(MAX_TIMER_MS)}${orNone}`,
+      );
     },
   };
 }
 
+/** A time, in seconds. */
+export function secondsFlag(help: string, options: TimeOptions): Flag<number> {
+  const flag = timeFlag(help, options);
+  return { ...flag, read: (text, name) => flag.read(text, name) / 1000 };
+}
+
 /** A limit, by its name. */
 export function limitFlag(name: keyof Limits, help: string): Flag<number> {
-  const unit = name.endsWith("Ms") ? "MILLISECONDS" : name.endsWith("Bytes") ? "BYTES" : "COUNT";
-  const inWords = (text: string) => text.replace("Infinity", WITHOUT_END);
+  const byDefault = DEFAULT_LIMITS[name];
+  if (name.endsWith("Ms")) {
+    const endless = MAY_BE_ENDLESS.has(name);
+    return timeFlag(`${help} (default ${timeText(byDefault)})`, { zero: false, endless });
+  }
+  const isSize = name.endsWith("Bytes");
+  const read = isSize ? readSize : (text: string) => /^\d+$/.test(text) ? Number(text) : undefined;
   return {
-    takes: unit,
-    help: `${help} (default ${inWords(String(DEFAULT_LIMITS[name]))})`,
+    takes: isSize ? "SIZE" : "COUNT",
+    help: `${help} (default ${isSize ? sizeText(byDefault) : byDefault})`,
     read(text, flag) {
       try {
-        return checkLimit(name, text === WITHOUT_END ? Infinity : /^\d+$/.test(text) ? Number(text) : text);
+        return checkLimit(name, read(text) ?? text);
       } catch (error) {
         // The error names the option in code, which does not help here.
         const [, rule] = (error as RangeError).message.split(/: (.*)/);
-        throw new UsageError(`${flag} ${text}: ${inWords(rule)}`);
+        throw new UsageError(`${flag} ${text}: ${rule}${isSize ? ", such as 4096, 64KiB or 1MiB" : ""}`);
       }
     },
   };

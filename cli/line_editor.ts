@@ -1,8 +1,8 @@
 /**
  * Reads lines from a terminal with the usual shell keys: arrows, history, Tab, Ctrl-C.
  *
- * In: a prompt, what Tab offers, what Ctrl-C does. Out: lines, until Ctrl-D. Refused: nothing. The terminal is restored
- * however the program ends.
+ * In: a prompt, earlier lines, what Tab offers, what is hinted at, what Ctrl-C does. Out: lines, until Ctrl-D. Refused:
+ * nothing. The terminal is restored however the program ends.
  *
  * Lines may be pasted or typed ahead. Each is shown again after its own prompt when it is read, so that its output
  * follows it. Ctrl-C drops the waiting lines.
@@ -14,11 +14,18 @@ import process from "node:process";
 import { createInterface, type Interface } from "node:readline";
 import { beforeExit } from "./interrupt.ts";
 
+/** The number of lines that the arrow keys go back. */
+const HISTORY_SIZE = 1000;
+
 /** Options of the editor. */
 export interface LineEditorOptions {
   readonly prompt: string;
   /** The candidates for the end of a line, and the part that is already typed. */
   readonly complete: (line: string) => [candidates: string[], begun: string];
+  /** The text to show after a line, dimmed; a hint is taken away before the next key. */
+  readonly hint: (line: string) => string;
+  /** Earlier lines, the newest first. */
+  readonly history: readonly string[];
   /** Handles Ctrl-C; returns whether it was for a running call and not for the line. */
   readonly interrupt: () => boolean;
 }
@@ -32,9 +39,12 @@ export class LineEditor {
   #wanted: ((line: string | undefined) => void) | undefined;
   #ended = false;
   readonly #release: () => void;
+  readonly #hint: (line: string) => string;
+  #hintIsShown = false;
 
-  constructor({ prompt, complete, interrupt }: LineEditorOptions) {
+  constructor({ prompt, complete, hint, history, interrupt }: LineEditorOptions) {
     this.#prompt = prompt;
+    this.#hint = hint;
     this.#interface = createInterface({
       input: process.stdin,
       output: process.stdout,
@@ -42,9 +52,18 @@ export class LineEditor {
       prompt,
       completer: complete,
       removeHistoryDuplicates: true,
+      history: [...history],
+      historySize: HISTORY_SIZE,
     });
+    // Without colours, a hint would look like typed text.
+    if (!Deno.noColor) {
+      process.stdin.prependListener("keypress", () => this.#hideHint());
+      // After the key has had its effect, which Tab has late.
+      process.stdin.on("keypress", () => setImmediate(() => this.#showHint()));
+    }
     this.#interface.on("line", (line: string) => this.#wanted ? this.#hand(line) : this.#typed.push(line));
     this.#interface.on("close", () => {
+      this.#hideHint();
       // End the line, so that later output starts a new one.
       if (this.#wanted !== undefined) process.stdout.write("\n");
       this.#ended = true;
@@ -81,6 +100,21 @@ export class LineEditor {
   close(): void {
     this.#release();
     this.#interface.close();
+  }
+
+  #showHint(): void {
+    const { line, cursor } = this.#interface;
+    if (this.#wanted === undefined || this.#hintIsShown || cursor < line.length) return;
+    const hint = this.#hint(line);
+    // It must not go on in the next row, where the next key would not clear it.
+    if (hint === "" || this.#interface.getCursorPos().cols + hint.length >= process.stdout.columns) return;
+    process.stdout.write(`\x1b[2m${hint}\x1b[22m\x1b[${hint.length}D`);
+    this.#hintIsShown = true;
+  }
+
+  #hideHint(): void {
+    if (this.#hintIsShown) process.stdout.write("\x1b[K");
+    this.#hintIsShown = false;
   }
 
   #hand(line: string | undefined): void {

@@ -34,6 +34,15 @@ export async function print(text: string, { failed = false }: { failed?: boolean
   }
 }
 
+/** Writes text to stdout as it is, at once as `console.log` does, so that parts of two texts never mix; ignores errors. */
+export function passOn(text: string): void {
+  try {
+    for (let bytes = encoder.encode(text); bytes.length > 0;) bytes = bytes.subarray(Deno.stdout.writeSync(bytes));
+  } catch {
+    // Nobody reads it any more.
+  }
+}
+
 /** Writes lines to stderr; ignores errors and does not wait long for a blocked reader. */
 export async function note(text: string): Promise<void> {
   showStatus("");

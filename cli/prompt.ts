@@ -9,20 +9,22 @@
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { UsageError } from "./arguments.ts";
-import { cancelFrame, type CommandCall, outgoing, readCall } from "./call.ts";
-import { completionsOf, type KnownCommand, knownCommands } from "./completion.ts";
+import { cancelFrame, type CommandCall, describedBy, outgoing, readCall } from "./call.ts";
+import { completionsOf, hintOf, type KnownCommand, knownCommands } from "./completion.ts";
 import { exchange } from "./exchange.ts";
+import { History } from "./history.ts";
+import { InputError } from "./input_file.ts";
 import { LineEditor } from "./line_editor.ts";
 import { wordsOf } from "./line_words.ts";
 import { complain, print } from "./output.ts";
-import { commandsOf, commandTable } from "./reports.ts";
+import { commandDescription, commandTable } from "./reports.ts";
+import { findCommand, listCommands } from "./server_commands.ts";
 import type { Session } from "./prompt_connection.ts";
 import { wrap } from "./wrap.ts";
 
-/** How long to wait for the list of commands at the start. */
-const GREETING_MS = 2_000;
-
-const HELP = `COMMAND key=value ...   call a command; a value that parses as JSON is JSON, otherwise text
+const HELP = `COMMAND key=value ...   call a command; a value that parses as JSON is JSON, otherwise text;
+                        key=@PATH reads a file, key=@bytes:PATH its bytes
+describe COMMAND        show a command's parameters
 help                    show this help; Tab completes, the arrow keys recall earlier lines
 Ctrl-C                  cancel the running call
 quit, Ctrl-D            leave`;
@@ -36,6 +38,7 @@ export interface PromptOptions {
   readonly present: (call: CommandCall, fields: Fields) => string;
   readonly timeout: number | undefined;
   readonly json: boolean | undefined;
+  readonly meta: Record<string, string> | undefined;
   readonly maxPayloadBytes: number | undefined;
   /** Whether to load the list of commands at once; otherwise `help` does. */
   readonly eager: boolean;
@@ -66,30 +69,30 @@ class Prompt {
 
   /** Loads the commands for `help` and Tab. A server that does not list them can still be called. */
   async learn(): Promise<void> {
-    const late = AbortSignal.timeout(GREETING_MS);
+    const { session, meta, maxPayloadBytes } = this.#options;
     try {
-      const { session, maxPayloadBytes } = this.#options;
-      const info = outgoing({ name: "INFO", params: {} }, { seq: this.#nextSeq++, maxPayloadBytes });
-      for await (const { fields } of session.ask(info, late)) {
-        this.#listed = commandsOf(fields.res) ?? [];
-        this.#known = knownCommands(this.#listed);
-      }
+      this.#listed = await listCommands(session, { seq: this.#nextSeq++, meta, maxPayloadBytes });
+      this.#known = knownCommands(this.#listed);
     } catch (error) {
-      if (late.aborted) {
-        await complain(`no reply from the server within ${GREETING_MS / 1000} s: Tab and help know no commands`);
+      if (error instanceof RpcError && error.code === "TIMEOUT") {
+        await complain(`${error.toJSON().msg}: Tab and help know no commands`);
       } else await complainAbout(error);
     }
   }
 
   async run(): Promise<void> {
     // Created only now: before the editor has the terminal, Ctrl-C ends the program.
+    const history = new History();
     const editor = new LineEditor({
       prompt: `${this.#options.address}> `,
       complete: (line) => completionsOf(line, this.#known),
+      hint: (line) => hintOf(line, this.#known),
+      history: history.lines,
       interrupt: () => this.#cancel(),
     });
     try {
       for (let line = await editor.read(); line !== undefined; line = await editor.read()) {
+        history.add(line);
         if (!await this.#do(line)) break;
       }
     } finally {
@@ -102,7 +105,9 @@ class Prompt {
     try {
       const words = wordsOf(line);
       if (words[0] === "quit" || words[0] === "exit") return false;
+      const described = describedBy(words);
       if (words[0] === "help") await this.#help();
+      else if (described !== undefined) await this.#describe(described);
       else if (words.length > 0) await this.#call(readCall(words));
     } catch (error) {
       await complainAbout(error);
@@ -115,10 +120,17 @@ class Prompt {
     await print(wrap(this.#listed.length === 0 ? HELP : `${HELP}\n\n${commandTable(this.#listed)}`));
   }
 
+  async #describe(name: string): Promise<void> {
+    const { session, meta, maxPayloadBytes } = this.#options;
+    const listed = await listCommands(session, { seq: this.#nextSeq++, meta, maxPayloadBytes });
+    await print(wrap(commandDescription(findCommand(listed, name))));
+  }
+
   async #call(call: CommandCall): Promise<void> {
-    const { session, present, timeout, json, maxPayloadBytes } = this.#options;
+    const { session, present, timeout, json, meta, maxPayloadBytes } = this.#options;
     const seq = this.#nextSeq++;
-    const frames = outgoing(call, { seq, maxPayloadBytes });
+    const frames = outgoing(call, { seq, meta, maxPayloadBytes });
+    let code: unknown;
     this.#cancelled = false;
     this.#running = { seq, stop: new AbortController() };
     try {
@@ -129,6 +141,7 @@ class Prompt {
         timeout,
         json,
         show: (fields, more) => {
+          code = fields.err;
           // Skip items that arrive after the cancel.
           if (more && this.#cancelled) return undefined;
           return present(call, more ? { ...fields, more } : fields);
@@ -140,6 +153,7 @@ class Prompt {
     } finally {
       this.#running = undefined;
     }
+    if (code === "CMD_NOT_FOUND" && this.#listed.length > 0) findCommand(this.#listed, call.name);
   }
 
   #cancel(): boolean {
@@ -154,6 +168,6 @@ class Prompt {
 
 async function complainAbout(error: unknown): Promise<void> {
   if (error instanceof RpcError) await complain(error.toJSON().msg ?? error.code);
-  else if (error instanceof UsageError) await complain(error.message);
+  else if (error instanceof UsageError || error instanceof InputError) await complain(error.message);
   else throw error;
 }

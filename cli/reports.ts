@@ -1,7 +1,8 @@
 /**
  * Formats the replies to INFO and STATS as tables.
  *
- * In: the `res` of a reply, from any server. Out: an aligned table. Refused, by `undefined`: data of another shape.
+ * In: the `res` of a reply, or a part of it, from any server. Out: an aligned table. Refused, by `undefined`: data of
+ * another shape.
  */
 
 import { toReadableJson } from "./json.ts";
@@ -22,6 +23,24 @@ export function commandTable(commands: readonly unknown[]): string {
     cell(summary),
   ]);
   return table([["number", "name", "params", "summary"], ...rows]);
+}
+
+/**
+ * All that INFO tells of one command: a line for each field, and for each entry of a list. Fields that a later server
+ * adds are shown as well.
+ */
+export function commandDescription(command: unknown): string {
+  const { name, summary, params, stream, ...others } = fieldsOf(command);
+  const answers = stream === true ? "with a stream" : stream === false ? "once" : undefined;
+  const rows = Object.entries({ parameters: params, answers, ...others }).flatMap(([field, value]) => {
+    const entries = Array.isArray(value) ? value : [value];
+    return entries.filter((each) => each !== null && each !== undefined).map((each, place) => [
+      place === 0 ? wordsOf(field) : "",
+      cell(each),
+    ]);
+  });
+  const title = [[[name, summary].map(cell).filter((text) => text !== "").join(": ")]];
+  return rows.length === 0 ? table(title) : `${table(title)}\n\n${table(rows)}`;
 }
 
 /** The table of counts: the server's, then those of each command. */

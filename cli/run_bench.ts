@@ -6,7 +6,7 @@
  * `UsageError`; a server that cannot be reached, by an `RpcError`.
  */
 
-import { type Client, connect } from "../client.ts";
+import { type Client, connect } from "../client/connect.ts";
 import { DEFAULT_TIMEOUT_MS, MAX_TIMER_MS } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type Flag, type FlagValues, UsageError } from "./arguments.ts";
@@ -59,6 +59,7 @@ export interface BenchOptions {
   readonly flags: FlagValues<typeof LOAD_FLAGS> & {
     readonly timeout?: number;
     readonly json?: boolean;
+    readonly meta?: Record<string, string>;
     readonly maxPayloadBytes?: number;
   };
   readonly dial: (signal: AbortSignal) => Promise<Transport>;
@@ -70,6 +71,7 @@ export async function runBench(call: CommandCall, { flags, dial }: BenchOptions)
   if (flags.calls !== undefined && seconds !== undefined) throw new UsageError("--bench takes -n or -z, not both");
   const load: Load = {
     call,
+    meta: flags.meta,
     inFlight,
     calls: flags.calls ?? (seconds === undefined ? DEFAULT_CALLS : Infinity),
     durationMs: seconds === undefined ? Infinity : seconds * 1000,

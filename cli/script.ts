@@ -2,14 +2,15 @@
  * Runs the lines of stdin as calls, one by one, over one connection.
  *
  * In: lines; blank lines and those that begin with # are skipped. Out: replies, and the exit code: 1 if one of them has
- * `err`. Refused, by a `UsageError` with its line number: an invalid line; later lines are not run. An error of the
- * session also ends the script.
+ * `err`. Refused, with its line number: an invalid line, by a `UsageError`; one that names a file that cannot be read, by
+ * an `InputError`. Later lines are not run. An error of the session also ends the script.
  */
 
 import type { Fields } from "../codec/message.ts";
 import { UsageError } from "./arguments.ts";
 import { type CommandCall, outgoing, readCall } from "./call.ts";
 import { exchange } from "./exchange.ts";
+import { InputError } from "./input_file.ts";
 import { wordsOf } from "./line_words.ts";
 import type { Session } from "./prompt_connection.ts";
 
@@ -20,13 +21,14 @@ export interface ScriptOptions {
   readonly present: (call: CommandCall, fields: Fields) => string;
   readonly timeout: number | undefined;
   readonly json: boolean | undefined;
+  readonly meta: Record<string, string> | undefined;
   readonly maxPayloadBytes: number | undefined;
 }
 
 /** Runs the lines; resolves to the exit code. */
 export async function runScript(
   lines: AsyncIterable<string>,
-  { session, present, timeout, json, maxPayloadBytes }: ScriptOptions,
+  { session, present, timeout, json, meta, maxPayloadBytes }: ScriptOptions,
 ): Promise<number> {
   let number = 0;
   let calls = 0;
@@ -38,7 +40,7 @@ export async function runScript(
     calls++;
     const ending = await exchange({
       session,
-      call: atLine(number, () => outgoing(call, { maxPayloadBytes })),
+      call: atLine(number, () => outgoing(call, { meta, maxPayloadBytes })),
       timeout,
       json,
       show: (fields, more) => present(call, more ? { ...fields, more } : fields),
@@ -54,6 +56,7 @@ function atLine<Result>(number: number, read: () => Result): Result {
   try {
     return read();
   } catch (error) {
-    throw error instanceof UsageError ? new UsageError(`line ${number}: ${error.message}`) : error;
+    if (error instanceof UsageError) throw new UsageError(`line ${number}: ${error.message}`);
+    throw error instanceof InputError ? new InputError(`line ${number}: ${error.message}`) : error;
   }
 }

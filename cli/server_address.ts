@@ -1,7 +1,8 @@
 /**
- * Finds the server that the flags specify, and connects to it.
+ * Finds the server that the flags or the environment specify, and connects to it.
  *
- * In: flags. Out: an address, or a connection. Refused: conflicting flags, by a `UsageError`; a file that cannot be
+ * In: flags; `PACKLINE_URL`, if they do not say where the server is and the program may read the variable. Out: an
+ * address, or a connection. Refused: conflicting flags and an invalid URL, by a `UsageError`; a file that cannot be
  * read, by an `InputError`; a server that cannot be reached, or without permission, by a `CONNECTION_LOST` that says
  * what to do.
  */
@@ -11,15 +12,34 @@ import { DEFAULT_HOSTNAME, DEFAULT_PORT } from "../limits.ts";
 import { type Address, dialAddress, textOf } from "../transport/dial.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type ClientTls, tlsProblem } from "../transport/tls.ts";
-import { type FlagValues, toggle, UsageError } from "./arguments.ts";
+import { type Flag, type FlagValues, toggle, UsageError } from "./arguments.ts";
 import { hostnameFlag, pathFlag, portFlag } from "./flags.ts";
-import { InputError, readPem } from "./pem.ts";
-import { withFlags } from "./permission.ts";
+import { InputError } from "./input_file.ts";
+import { readPem } from "./pem.ts";
+import { environment, withFlags } from "./permission.ts";
+
+const URL_VARIABLE = "PACKLINE_URL";
+
+/** The port is optional; a user, a path or a query is refused. */
+const TCP_URL = /^packline(s?):\/\/([^\s/?#@:[\]]+|\[[^\]]+\])(?::(\d+))?\/?$/;
+const UNIX_URL = /^unix:(?:\/\/(?=\/))?(.+)$/s;
+
+/** Where a server is, in one piece. */
+interface Place {
+  readonly hostname?: string;
+  readonly port?: number;
+  readonly unix?: string;
+  readonly tls?: boolean;
+}
+
+const PORT_FLAG = portFlag("the server's port", 1);
 
 /** The flags for the server's address. */
 export const ADDRESS_FLAGS = {
-  hostname: hostnameFlag("the server's name or address"),
-  port: portFlag("the server's port", 1),
+  // The short names are those of redis-cli.
+  hostname: { ...hostnameFlag("the server's name or address"), short: "h" },
+  port: { ...PORT_FLAG, short: "p" },
+  url: urlFlag(`packline://HOST:PORT, packlines:// for TLS, or unix:PATH (default $${URL_VARIABLE})`),
   unix: pathFlag("the server's unix socket, instead of a name and port"),
   tls: toggle("use TLS; implied by --ca, --cert and --key"),
   ca: pathFlag("PEM file with the authority to trust"),
@@ -28,17 +48,48 @@ export const ADDRESS_FLAGS = {
 };
 
 /** The address from the flags. */
-export async function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): Promise<Address> {
-  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path, ca, cert, key } = flags;
-  const withTls = flags.tls || ca !== undefined || cert !== undefined || key !== undefined;
+export function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): Address {
+  const { ca, cert, key } = flags;
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path, tls } = placeOf(flags);
+  const withTls = flags.tls || tls || ca !== undefined || cert !== undefined || key !== undefined;
   if ((cert === undefined) !== (key === undefined)) throw new UsageError("--cert and --key must be given together");
-  if (path !== undefined && withTls) throw new UsageError("--unix cannot be used with TLS");
-  return { hostname, port, path, tls: withTls ? await readTls(flags) : undefined };
+  if (path !== undefined && withTls) throw new UsageError("a unix socket cannot be used with TLS");
+  return { hostname, port, path, tls: withTls ? readTls(flags) : undefined };
 }
 
-async function readTls(flags: FlagValues<typeof ADDRESS_FLAGS>): Promise<ClientTls> {
+function placeOf({ url, hostname, port, unix }: FlagValues<typeof ADDRESS_FLAGS>): Place {
+  const parts = { hostname, port, unix };
+  const [given] = Object.entries(parts).find(([, value]) => value !== undefined) ?? [];
+  if (url !== undefined && given !== undefined) throw new UsageError(`--url cannot be used with --${given}`);
+  return url ?? (given === undefined ? placeInEnvironment() : parts);
+}
+
+function placeInEnvironment(): Place {
+  const text = environment(URL_VARIABLE);
+  return text ? readUrl(text, URL_VARIABLE) : {};
+}
+
+function urlFlag(help: string): Flag<Place> {
+  return { takes: "URL", short: "u", help, read: readUrl };
+}
+
+function readUrl(text: string, from: string): Place {
+  const [, unix] = UNIX_URL.exec(text) ?? [];
+  if (unix !== undefined) return { unix };
+  const [, secure, hostname, port] = TCP_URL.exec(text) ?? [];
+  if (hostname === undefined) {
+    throw new UsageError(`${from} ${text}: a URL is packline://HOST:PORT, packlines://HOST:PORT or unix:PATH`);
+  }
+  return {
+    hostname,
+    port: port === undefined ? undefined : PORT_FLAG.read(port, `${from} ${text}: port`),
+    tls: secure === "s",
+  };
+}
+
+function readTls(flags: FlagValues<typeof ADDRESS_FLAGS>): ClientTls {
   const names = ["ca", "cert", "key"] as const;
-  const tls = await readPem(flags, names);
+  const tls = readPem(flags, names);
   const problem = tlsProblem(tls);
   if (problem === undefined) return tls;
   const given = names.filter((name) => flags[name] !== undefined).map((name) => `--${name} ${flags[name]}`);

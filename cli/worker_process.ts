@@ -1,26 +1,70 @@
 /**
- * Starts a worker as a child process: this program with `--worker NUMBER`.
+ * Starts a worker as a child process: the main module of this program, which notices by its last two arguments that it
+ * is a worker.
  *
  * In: its number and task. Out: a handle, and events, also for its end with the system's reason. Both sides exchange
- * lines of JSON over the worker's stdin and stdout; stderr is shared. Refused, and killed: a worker that sends anything
- * else.
+ * lines of JSON over the worker's stdin and stdout; what else a worker writes on its stdout goes to this one's, and
+ * stderr is shared. Refused, and killed: a worker that sends an invalid message.
  *
- * A process and not a thread, so that a full heap or a bug of the runtime ends only one worker. A worker has fewer
- * permissions than its parent: it may listen on one address. It downloads nothing: its code is already loaded here.
+ * A process and not a thread, so that a full heap or a bug of the runtime ends only one worker. It downloads nothing:
+ * its code is already loaded here.
  */
 
+import type { Limits } from "../limits.ts";
 import type { ServeOptions } from "../server.ts";
 import { textOf } from "../transport/dial.ts";
 import { linesOf } from "./lines.ts";
+import { passOn } from "./output.ts";
 import type { FromWorker, RunningWorker, ToWorker, WorkerEvents } from "./workers.ts";
 
-/** The flag that starts a worker, followed by its number. */
-export const WORKER_FLAG = "--worker";
+/** The argument that makes a program a worker, followed by its number. */
+export const WORKER_FLAG = "--packline-worker";
+
+/** What each message to or from a worker begins with: its program may print lines of its own. */
+export const MESSAGE_MARK = "\0packline ";
 
 /** The task of a worker: its first line on stdin. */
 export type WorkerTask =
-  & Omit<ServeOptions, "commands" | "middleware" | "onError" | "clock" | "worker" | "path" | "reusePort">
+  & Partial<Limits>
+  & Pick<ServeOptions, "tls">
   & { readonly hostname: string; readonly port: number };
+
+/** The program of a worker. */
+export interface WorkerProgram {
+  /** The URL of its main module. */
+  readonly main: string;
+  /** Flags of the runtime, besides the permission to listen. */
+  readonly flags: readonly string[];
+  /** Its arguments, before those that make it a worker. */
+  readonly args: readonly string[];
+}
+
+/** The number of this worker, from 1; `undefined` in a program that is not one. */
+export function workerNumber(): number | undefined {
+  return Deno.args.at(-2) === WORKER_FLAG ? Number(Deno.args.at(-1)) : undefined;
+}
+
+/** The permissions of this process that it has without restriction, as flags. The runtime does not tell about others. */
+export function inheritedFlags(): string[] {
+  const kinds = ["net", "read", "write", "env", "sys", "ffi", "run"] as const;
+  return kinds.filter((name) => {
+    const { state, partial } = Deno.permissions.querySync({ name });
+    return state === "granted" && !partial;
+  }).map((name) => `--allow-${name}`);
+}
+
+/** A task as a line of JSON, which has no `Infinity`. */
+export function writeTask(task: WorkerTask): string {
+  return JSON.stringify(task, (_, value) => value === Infinity ? ENDLESS : value);
+}
+
+/** The task in a line. */
+export function readTask(line: string): WorkerTask {
+  return JSON.parse(line, (_, value) => value === ENDLESS ? Infinity : value);
+}
+
+/** `Infinity` in JSON; no other value of a task contains this character. */
+const ENDLESS = "\0Infinity";
 
 /** How often a worker is pinged, and how many unanswered pings end it. */
 const PING_EVERY_MS = 2_000;
@@ -32,7 +76,7 @@ const MAX_MISSED_PINGS = 5;
  * @param number Its number, from 1.
  * @param task Its task.
  * @param events Receives its events.
- * @param program The program to run.
+ * @param program Its program.
  * @param pingEveryMs How often it is pinged. A worker that misses five pings is killed.
  * @returns The running process.
  * @throws {Error} If it cannot be started.
@@ -41,12 +85,13 @@ export function startProcess(
   number: number,
   task: WorkerTask,
   events: WorkerEvents,
-  program: URL = new URL("../server.ts", import.meta.url),
+  program: WorkerProgram,
   pingEveryMs: number = PING_EVERY_MS,
 ): RunningWorker {
-  const flags = ["--no-prompt", "--cached-only", "--unstable-net", `--allow-net=${textOf(task)}`];
+  const flags = ["--no-prompt", "--cached-only", "--unstable-net", ...program.flags];
+  if (!flags.includes("--allow-net")) flags.push(`--allow-net=${textOf(task)}`);
   const process = new Deno.Command(Deno.execPath(), {
-    args: ["run", ...flags, program.href, WORKER_FLAG, String(number)],
+    args: ["run", ...flags, program.main, ...program.args, WORKER_FLAG, String(number)],
     stdin: "piped",
     stdout: "piped",
   }).spawn();
@@ -58,11 +103,12 @@ export function startProcess(
     }
   };
   const input = process.stdin.getWriter();
-  const tell = (message: WorkerTask | ToWorker) => {
+  const write = (line: string) => {
     // A failed write means that the worker has ended, which is handled below.
-    input.write(new TextEncoder().encode(`${JSON.stringify(message)}\n`)).catch(() => {});
+    input.write(new TextEncoder().encode(`${line}\n`)).catch(() => {});
   };
-  tell(task);
+  const tell = (message: ToWorker) => write(JSON.stringify(message));
+  write(writeTask(task));
   let pinging: ReturnType<typeof setInterval> | undefined;
   let missed = 0;
   // Pings are counted instead of time, so that a pause of this process does no harm: waiting answers are read first.
@@ -75,10 +121,16 @@ export function startProcess(
   const listen = async () => {
     try {
       for await (const line of linesOf(process.stdout)) {
-        const message: FromWorker = JSON.parse(line);
+        const [before, text] = line.split(MESSAGE_MARK);
+        // The program may have printed the start of a line before it.
+        if (before !== "" || text === undefined) passOn(text === undefined ? `${before}\n` : before);
+        if (text === undefined) continue;
+        const message: FromWorker = JSON.parse(text);
         if (pinging === undefined) pinging = setInterval(ping, pingEveryMs);
         missed = 0;
         events.onMessage(message);
+        // The end of its stdin lets a drained worker end.
+        if (message.type === "drained") input.close().catch(() => {});
       }
     } catch {
       kill();

@@ -12,18 +12,26 @@ import type { BuiltIns } from "../handlers/registry.ts";
 import type { CallOptions } from "./client_call.ts";
 import type { StreamOptions } from "./incoming_stream.ts";
 
-/** Any command with any parameters: what a client takes that was told of none. */
-// deno-lint-ignore no-explicit-any -- whoever gives no types gets none, and need not cast to work
-export type AnyCommands = { readonly [name: string]: Command<Record<string, unknown>, any, any> };
+/** Any commands: those of a client that was told of none. A client of some commands can be passed where this one is wanted. */
+// deno-lint-ignore no-explicit-any -- a caller that gives no types gets none, and need not cast to work
+export type AnyCommands = any;
 
 /** The parameters of a command. */
-export type ParamsOf<T> = T extends Command<infer Params, infer _Result, infer _Errors> ? Params : never;
+export type ParamsOf<T> = 0 extends 1 & T ? Record<string, unknown>
+  : T extends Command<infer Params, infer _Result, infer _Errors> ? Params
+  : never;
 
 /** The type of what a handler answers with. */
-export type ResultOf<T> = T extends Command<infer _Params, infer Result, infer _Errors> ? Result : never;
+// deno-lint-ignore no-explicit-any -- see AnyCommands
+export type ResultOf<T> = 0 extends 1 & T ? any
+  : T extends Command<infer _Params, infer Result, infer _Errors> ? Result
+  : never;
 
 /** The codes of a command, with their schemas. */
-export type ErrorsOf<T> = T extends Command<infer _Params, infer _Result, infer Errors> ? Errors : never;
+// deno-lint-ignore no-explicit-any -- see AnyCommands
+export type ErrorsOf<T> = 0 extends 1 & T ? any
+  : T extends Command<infer _Params, infer _Result, infer Errors> ? Errors
+  : never;
 
 /** What a handler's answer is to its caller: without the fields beside it; a handler that returns nothing answers nil. */
 export type Plain<T> = T extends ReplyWith<infer Result, infer _Beside> ? OrNil<Result> : OrNil<T>;

@@ -74,7 +74,7 @@ function byName<Options, Result>(
   const methods = new Map<string, (params?: unknown, options?: Options) => Result>();
   return new Proxy(invoke, {
     get(target, name) {
-      // With a `then`, an async function that returns `client.call` would make a call.
+      // With a method `then` it would be taken for a promise where it is awaited or returned.
       if (typeof name === "symbol" || name === "then") return Reflect.get(target, name);
       let method = methods.get(name);
       if (method === undefined) {

@@ -1,24 +1,25 @@
 /**
  * The registry: which commands there are, and how a peer's `cmd` finds one.
  *
- * In: the user's commands. Out: a lookup by own name or number. Refused: a name or a number taken twice.
+ * In: the user's commands. Out: a lookup by own name or number. Refused: a number taken twice.
  *
- * A new built-in command is one file beside this one and one line in {@linkcode builtIns}.
+ * A command of the user's own with the name of a built-in one replaces it. A new built-in command is a file in
+ * `built_ins/` and a line in {@linkcode builtIns}.
  */
 
+import { BUILT_IN_NUMBERS } from "../codec/message.ts";
+import type { OptionKind } from "../limits.ts";
 import type { BuiltInOptions } from "./built_ins/built_in.ts";
 import { type Command, type Commands, defined } from "./command.ts";
 import type { CommandInfo } from "./server_info.ts";
-import { DELAY } from "./built_ins/delay.ts";
 import { INFO } from "./built_ins/info.ts";
-import { PING } from "./built_ins/ping.ts";
+import { PING, pingIfReady, type Readiness } from "./built_ins/ping.ts";
 import { CommandCounts } from "./statistics.ts";
 import { parametersOf } from "./validation.ts";
 import { STATS } from "./built_ins/stats.ts";
-import { TICK } from "./built_ins/tick.ts";
 
-/** The commands every server has. */
-export const builtIns = { PING, DELAY, INFO, STATS, TICK };
+/** The commands that every server has, unless it decides otherwise. */
+export const builtIns = { PING, INFO, STATS };
 
 /** The type of the commands every server has, for the types of a client. */
 export type BuiltIns = typeof builtIns;
@@ -32,6 +33,21 @@ export interface RegisteredCommand {
   readonly immediate: boolean;
 }
 
+/** What a server decides about its built-in commands; `ServerOptions` explains both. */
+interface RegistryOptions {
+  readonly builtIns?: readonly (keyof BuiltIns)[];
+  readonly ready?: Readiness;
+}
+
+/** The names of the built-in commands. */
+const BUILT_IN_NAMES = Object.keys(builtIns) as (keyof BuiltIns)[];
+
+/** What the option `builtIns` must be. */
+export const SOME_BUILT_INS: OptionKind = {
+  is: (value) => Array.isArray(value) && value.every((name) => BUILT_IN_NAMES.includes(name)),
+  must: `be an array of these: ${BUILT_IN_NAMES.join(", ")}`,
+};
+
 /** Below it, a number is looked up in an array, in less than half the time. */
 const SMALL_NUMBERS = 256;
 
@@ -42,17 +58,18 @@ export class Registry {
   readonly #byNumber = new Map<number, RegisteredCommand>();
   readonly #bySmallNumber = new Array<RegisteredCommand | undefined>(SMALL_NUMBERS).fill(undefined);
 
-  /** @param commands The user's own, beside the built-in ones. */
-  constructor(commands: Commands) {
-    for (const [name, definition] of Object.entries(builtIns)) {
-      this.#add(name, definition as Command, (definition as BuiltInOptions).immediate);
+  /** @param commands The user's own, and the built-in ones that they do not replace. */
+  constructor(commands: Commands, { builtIns: wanted = BUILT_IN_NAMES, ready }: RegistryOptions = {}) {
+    for (const name of wanted) {
+      if (Object.hasOwn(commands, name)) continue;
+      const definition: Command = name === "PING" && ready !== undefined ? pingIfReady(ready) : builtIns[name];
+      this.#add(name, definition, (definition as BuiltInOptions).immediate);
     }
     for (const [name, definition] of Object.entries(commands)) {
       if (typeof definition?.handler !== "function") {
         throw new TypeError(`Cannot register "${name}": it is not a command; make it with command()`);
       }
-      // One that was not made with command() is checked here.
-      this.#add(name, defined(definition));
+      this.#add(name, checked(name, definition));
     }
   }
 
@@ -82,7 +99,6 @@ export class Registry {
 
   #add(name: string, command: Command, immediate = false): void {
     const entry = { name, command, counts: new CommandCounts(), immediate };
-    if (this.#byName.has(name)) throw new TypeError(`Cannot register "${name}": the name is taken`);
     this.#byName.set(name, entry);
     if (command.number === undefined) return;
     const other = this.#byNumber.get(command.number);
@@ -92,6 +108,17 @@ export class Registry {
     this.#byNumber.set(command.number, entry);
     if (command.number < SMALL_NUMBERS) this.#bySmallNumber[command.number] = entry;
   }
+}
+
+/** A user's command, checked; by the name of a protocol's command it has the protocol's number, which clients send. */
+function checked(name: string, definition: Commands[string]): Command {
+  const { number, ...rest } = definition;
+  const reserved = BUILT_IN_NUMBERS.get(name);
+  if (reserved === undefined) return defined(definition);
+  if (number !== undefined && number !== reserved) {
+    throw new RangeError(`Cannot register "${name}": its number is ${reserved}, not ${number}`);
+  }
+  return { ...defined(rest), number: reserved };
 }
 
 const AsyncGeneratorFunction = Object.getPrototypeOf(async function* () {});

@@ -4,6 +4,8 @@
  * In: what a handler returns. Out: the fields of its reply. Refused: nothing.
  */
 
+import { ITEMS } from "../codec/message.ts";
+
 /** A reply, whole: the result, and the fields beside it. */
 export interface ReplyFields {
   /** The result: any value that MessagePack can represent. */
@@ -30,6 +32,7 @@ export interface ReplyWith<Result, Beside extends object> {
  * @param res The result.
  * @param fields The fields: any names but those that the protocol reserves (PROTOCOL.md, "Replies").
  * @returns What a handler returns. Callers get `res` from `client.call`, and all of it from `client.reply`.
+ * @throws {TypeError} If a field is named `$items`.
  *
  * @example How long the work took, beside its result
  * ```ts
@@ -42,7 +45,9 @@ export interface ReplyWith<Result, Beside extends object> {
  * console.assert((await client.reply.SUM({ list: [1, 2] })).count === 2);
  * ```
  */
-export function reply<const Result, Beside extends object>(res: Result, fields: Beside): ReplyWith<Result, Beside> {
+export function reply<Result, Beside extends object>(res: Result, fields: Beside): ReplyWith<Result, Beside> {
+  // The other reserved names are refused when the reply is encoded; this one means something there.
+  if (ITEMS in fields) throw new TypeError(`Cannot set ${ITEMS} beside a result: the protocol uses this name`);
   return { ...fields, res, [REPLY]: fields };
 }
 

@@ -17,7 +17,7 @@ import { Drain } from "./drain.ts";
 import type { ErrorOrigin } from "./error_log.ts";
 import { ErrorReporter } from "./error_reporter.ts";
 import { MiddlewareChain } from "./middleware.ts";
-import { Registry } from "./registry.ts";
+import { type BuiltIns, Registry } from "./registry.ts";
 import { Report, type WorkerOptions } from "./server_report.ts";
 import { ServerCounts } from "./statistics.ts";
 
@@ -25,6 +25,18 @@ import { ServerCounts } from "./statistics.ts";
 export interface ServerOptions extends Partial<Limits> {
   /** The user's own commands, by name. */
   commands?: Commands;
+  /**
+   * The built-in commands that the server has. A call of one that is not in the list fails with `CMD_NOT_FOUND`. A
+   * command of the same name in `commands` always takes its place.
+   *
+   * @default {["PING", "INFO", "STATS"]}
+   */
+  builtIns?: readonly (keyof BuiltIns)[];
+  /**
+   * Whether the service is ready for calls. While this returns false, PING fails with `NOT_READY`, so that a balancer or
+   * an orchestrator waits; other commands are served. By default a server is ready as long as it listens.
+   */
+  ready?: () => boolean | Promise<boolean>;
   /** Middleware around every handler, the first outermost. */
   middleware?: readonly Middleware[];
   /** Called for each new connection, before its first call: `connection.state` is for what the service keeps with it. */
@@ -83,7 +95,7 @@ export class ServerState implements SharedTurns {
   constructor(options: ServerOptions) {
     this.limits = resolveLimits(options);
     this.clock = options.clock ?? systemClock;
-    this.registry = new Registry(options.commands ?? {});
+    this.registry = new Registry(options.commands ?? {}, options);
     this.middleware = new MiddlewareChain(options.middleware ?? [], options.checkResults);
     this.deadlines = new TimerWheel(this.clock);
     this.yieldBudget = new YieldBudget(this.clock);

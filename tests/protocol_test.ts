@@ -7,13 +7,15 @@
  */
 
 import { assert, assertEquals, AssertionError, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { demoCommands } from "../cli/demo_commands.ts";
 import { BUILT_IN_NUMBERS, type Field, type Kind, MESSAGES } from "../codec/message.ts";
 import { decode, encode, EncodeError } from "../codec/msgpack.ts";
 import { type Command, command } from "../handlers/command.ts";
 import type { StandardSchema } from "../handlers/standard_schema.ts";
 import { builtIns } from "../handlers/registry.ts";
 import { DEFAULT_LIMITS, LIMIT_NAMES } from "../limits.ts";
-import { type ListeningServer, serve, type ServeOptions } from "../server.ts";
+import type { ListeningServer, ServeOptions } from "../server.ts";
+import { serve } from "./support/demo_server.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { frame } from "./support/wire.ts";
 import { ERROR_CODES, type ErrorCode } from "../errors.ts";
@@ -225,7 +227,8 @@ class RawClient implements Disposable {
 
 /** Plays a sample's client against a server of its own; rejects where the server does not play its part. */
 async function run({ options, steps }: Sample): Promise<void> {
-  const server = await serveSamples(options);
+  let isReady = true;
+  const server = await serveSamples({ ready: () => isReady, ...options });
   using others = new DisposableStack();
   let client: RawClient | undefined;
   let ended = false;
@@ -236,6 +239,8 @@ async function run({ options, steps }: Sample): Promise<void> {
           const other = others.use(await RawClient.connect(server));
           await other.write(frame(encode({ cmd: 1 })));
           await other.takeFrame();
+        } else if (step.event === "the service says that it is not ready") {
+          isReady = false;
         } else {
           assertEquals(step.event, "the server is told to shut down");
           void server.shutdown({ graceMs: 3_600_000 }); // beyond what the clock jumps over
@@ -465,8 +470,12 @@ function section(heading: string): string {
   return body;
 }
 
+/** The commands of the document, in its order: those of every server, and the demo's. */
+const { PING, INFO, STATS } = builtIns;
+const documented = { PING, DELAY: demoCommands.DELAY, INFO, STATS, TICK: demoCommands.TICK };
+
 Deno.test("PROTOCOL.md has a section of the same shape, with a sample, for each command and no other", () => {
-  const named = Object.entries(builtIns).map(([name, { number }]) =>
+  const named = Object.entries(documented).map(([name, { number }]) =>
     number === undefined ? name : `${name} (${number})`
   );
   const [, commandsPart] = text.match(/^## Commands\n([^]*?)^## /m) ?? [];
@@ -481,7 +490,7 @@ Deno.test("PROTOCOL.md has a section of the same shape, with a sample, for each 
       /^\n\*\*Summary\.\*\* [^]*(\*\*Parameters\.\*\*|\| parameters )[^]*\*\*Reply\.\*\* [^]*\*\*Errors\.\*\* [^]*```packline/,
     );
   }
-  for (const [name, { params = [] }] of Object.entries<Command>(builtIns)) {
+  for (const [name, { params = [] }] of Object.entries<Command>(documented)) {
     const [, told] = section(`${name}(?: \\(\\d+\\))?`).match(/\*\*Parameters\.\*\* ([^]*?)\n\n/) ?? [];
     assertEquals([...told.matchAll(/`([a-z]+)`/g)].map(([, param]) => param), [...params], name);
   }

@@ -58,8 +58,8 @@ Deno.test("serve() listens on a free port of the loopback, and says where", asyn
 Deno.test("serve() refuses a port that is in use, and a command it cannot have", async () => {
   await using server = await serve({ port: 0 });
   await assertRejects(() => serve({ port: server.port }), Deno.errors.AddrInUse);
-  const PING = command({ handler: (_params: Message) => PONG });
-  await assertRejects(() => serve({ port: 0, commands: { PING } }), TypeError, '"PING"');
+  const PING = command({ handler: (_params: Message) => PONG, number: 16 });
+  await assertRejects(() => serve({ port: 0, commands: { PING } }), RangeError, '"PING": its number is 1, not 16');
 });
 
 Deno.test("serve() can be called again for a port as soon as the last server has shut down", async () => {

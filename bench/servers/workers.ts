@@ -2,11 +2,11 @@
  * packline with workers, as `--workers` starts them, and one command of their own that computes for about 1 ms: a fixed
  * number of steps, so that it takes the same CPU however busy the machine is.
  *
- * In: how many. Out: their port, as a line. With `--worker` it is one of them.
+ * In: how many. Out: their port, as a line. Started by itself, it is one of them.
  */
 
 import { runWorker } from "../../cli/worker.ts";
-import { startProcess, WORKER_FLAG } from "../../cli/worker_process.ts";
+import { startProcess, workerNumber } from "../../cli/worker_process.ts";
 import { Workers } from "../../cli/workers.ts";
 import { command } from "../../handlers/command.ts";
 import { systemClock } from "../../transport/clock.ts";
@@ -22,12 +22,12 @@ const COMPUTE = command({
   },
 });
 
-const [first, number] = Deno.args;
-if (first === WORKER_FLAG) Deno.exit(await runWorker(Number(number), { COMPUTE }));
+const number = workerNumber();
+if (number !== undefined) Deno.exit(await runWorker(number, { commands: { COMPUTE } }));
 
-const program = new URL(import.meta.url);
+const program = { main: import.meta.url, flags: [], args: [] };
 const workers = await Workers.start({
-  count: Number(first),
+  count: Number(Deno.args[0]),
   port: 0,
   start: (number, port, events) => startProcess(number, { hostname: "127.0.0.1", port }, events, program),
   clock: systemClock,

@@ -1,5 +1,6 @@
-/** PING (PROTOCOL.md, "Commands"): answers at once, with nothing done. */
+/** PING (PROTOCOL.md, "Commands"): answers at once, and tells whether the service is ready. */
 
+import { RpcError } from "../../errors.ts";
 import { builtIn } from "./built_in.ts";
 import type { Command } from "../command.ts";
 
@@ -9,3 +10,21 @@ export const PING: Command<object, "PONG"> = builtIn("PING", {
   summary: "Answers PONG",
   handler: (_params: object): "PONG" => "PONG",
 });
+
+/** The service's own word on whether it is ready for calls. */
+export type Readiness = () => boolean | Promise<boolean>;
+
+/** In: nothing. Out: `{ res: "PONG" }` while the service is ready. Refused: a PING at any other time, by `NOT_READY`. */
+export function pingIfReady(ready: Readiness): typeof PING {
+  const answer = (isReady: boolean) => {
+    if (!isReady) throw new RpcError("NOT_READY", "the service is not ready");
+    return { res: "PONG" } as const;
+  };
+  return Object.freeze({
+    ...PING,
+    handler() {
+      const isReady = ready();
+      return typeof isReady === "boolean" ? answer(isReady) : isReady.then(answer);
+    },
+  });
+}

@@ -2,7 +2,8 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { type Flags, readArguments, toggle, UsageError } from "../../cli/arguments.ts";
-import { countFlag, hostnameFlag, portFlag, secondsFlag } from "../../cli/flags.ts";
+import { countFlag, hostnameFlag, limitFlag, portFlag, secondsFlag } from "../../cli/flags.ts";
+import { readSize, readTime, sizeText, timeText } from "../../cli/units.ts";
 
 const FLAGS = {
   hostname: hostnameFlag("an address"),
@@ -50,8 +51,10 @@ Deno.test("readArguments() refuses what is no flag, and what is no way to use on
     [["-p", "1"], "unknown flag -p"],
     [["--no-json"], "unknown flag --no-json"],
     [["--no-json=1"], "unknown flag --no-json"],
-    [["--port.x=1"], "unknown flag --port.x"],
-    [["--graceTime", "1"], "unknown flag --graceTime"],
+    [["--port.x=1"], "unknown flag --port.x (did you mean --port?)"],
+    [["--graceTime", "1"], "unknown flag --graceTime (did you mean --grace-time?)"],
+    [["--host", "a"], "unknown flag --host (did you mean --hostname?)"],
+    [["--tiemout=1"], "unknown flag --tiemout (did you mean --timeout?)"],
     [["--constructor"], "unknown flag --constructor"],
     [["--__proto__=1"], "unknown flag --__proto__"],
     [["--="], "unknown flag --"],
@@ -80,12 +83,47 @@ Deno.test("a port is a whole number in its range, and nothing but", () => {
   assertThrows(() => readArguments(["--port", "0"], { port: portFlag("a port", 1) }), UsageError, "from 1 to");
 });
 
-Deno.test("a time is a plain decimal number of seconds that a timer can hold", () => {
-  assertEquals(read("--grace-time", "0").flags.graceTime, 0);
-  assertEquals(read("--timeout", "2147483.647").flags.timeout, 2147483.647);
-  for (const text of ["", "abc", "-1", "1e3", "Infinity", "NaN", ".", "1s", "2147483.648"]) {
-    assertThrows(() => read("--grace-time", text), UsageError, "--grace-time");
+Deno.test("a time has a unit, or is a number of seconds, and a timer can hold it", () => {
+  const times = new Map([
+    ...[["0", 0], ["0ms", 0], ["500ms", 0.5], ["2s", 2], ["2", 2], ["1.5s", 1.5], [".5", 0.5], ["3.", 3]] as [
+      string,
+      number,
+    ][],
+    ...[["5m", 300], ["0.5m", 30], ["1h", 3_600], ["0.0001s", 0], ["2147483.647", 2147483.647]] as [string, number][],
+  ]);
+  for (const [text, seconds] of times) assertEquals(read("--grace-time", text).flags.graceTime, seconds, text);
+  for (
+    const text of ["abc", "-1", "1e3", "Infinity", "NaN", ".", "s", "1S", "1 s", " 1s", "1d", "1m30s", "none"]
+  ) {
+    const error = assertThrows(() => read("--grace-time", text), UsageError);
+    assertEquals(error.message, `--grace-time ${text}: write a time as 500ms, 2s, 5m or 1h; a bare number is seconds`);
   }
-  assertThrows(() => read("--timeout", "0"), UsageError, "above 0");
-  assertThrows(() => read("--timeout", "0.0"), UsageError, "above 0");
+  for (const text of ["0", "0.0", "0.4ms", "2147483648ms", "597h"]) {
+    const error = assertThrows(() => read("--timeout", text), UsageError);
+    assertEquals(error.message, `--timeout ${text}: it must be from 1ms to 2147483647ms`);
+  }
+});
+
+Deno.test("a limit in bytes may have a unit, and one without an end may be none", () => {
+  const known = { maxPayloadBytes: limitFlag("maxPayloadBytes", ""), idleTimeoutMs: limitFlag("idleTimeoutMs", "") };
+  const limits = (...args: string[]) => readArguments(args, known).flags;
+  for (const [text, bytes] of [["1", 1], ["4096", 4096], ["64KiB", 65_536], ["3MiB", 3_145_728]] as const) {
+    assertEquals(limits("--max-payload-bytes", text), { maxPayloadBytes: bytes });
+  }
+  for (const text of ["0", "0KiB", "1.5MiB", "1MB", "1mib", "1 MiB", "65MiB", "1GiB", "KiB", "none", "1s"]) {
+    const error = assertThrows(() => limits("--max-payload-bytes", text), UsageError);
+    const rule = "it must be a whole number from 1 to 67108864, such as 4096, 64KiB or 1MiB";
+    assertEquals(error.message, `--max-payload-bytes ${text}: ${rule}`);
+  }
+  assertEquals(limits("--idle-timeout", "5m"), { idleTimeoutMs: 300_000 });
+  assertEquals(limits("--idle-timeout", "none"), { idleTimeoutMs: Infinity });
+});
+
+Deno.test("a time and a size are shown in their largest unit, as they are read", () => {
+  for (const text of ["1ms", "1500ms", "10s", "90s", "5m", "2h", "none"]) {
+    assertEquals(timeText(readTime(text) ?? Infinity), text);
+  }
+  for (const text of ["1", "1500", "1KiB", "1025KiB", "16MiB", "2GiB"]) {
+    assertEquals(sizeText(readSize(text) ?? 0), text);
+  }
 });

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { command, reply } from "../../handlers/command.ts";
-import { serve } from "../../server.ts";
+import { serve } from "../support/demo_server.ts";
 import { frame, type Outcome, runClient, runScript, Scripted, ServerScript, startScript } from "./scripts.ts";
 
 /** Nothing but one line on stdout. */
@@ -312,6 +312,8 @@ Deno.test("a command line that makes no sense is one line and exit code 2, and r
     [["--bench", "PING", "-c", "0"], "--connections 0: it must be a whole number of at least 1"],
     [["--bench", "PING", "-r", "0"], "--rate 0: a rate is a number of calls per second above 0"],
     [["-P", "2", "PING"], "--in-flight needs --bench"],
+    [["--watch", "1", "PING"], "--watch works only with STATS"],
+    [["--watch", "1", "STATS", "--repeat", "2"], "--watch cannot be used with --repeat"],
     [["--interval", "1", "PING"], "--interval needs --repeat"],
     [["--format", "prometheus", "PING"], "--format prometheus works only with STATS"],
     [["--format", "xml", "STATS"], "--format xml: the only format is prometheus"],
@@ -326,11 +328,15 @@ Deno.test("a command line that makes no sense is one line and exit code 2, and r
     [["GREET", 'a={"$binary":"?"}'], '{"$binary": "?"} is not base64'],
     [["--list", "PING"], '--list cannot be used with a command, such as "PING"'],
     [["--port", "0", "PING"], "--port 0: a port is a whole number from 1 to 65535"],
-    [["--timeout", "0", "PING"], "--timeout 0: a time is a number of seconds above 0, up to 2147483.647, or none"],
-    [["--interval", "none", "PING"], "--interval none: a time is a number of seconds from 0, up to 2147483.647"],
-    [["--max-payload-bytes", "none", "PING"], "--max-payload-bytes none: it must be a whole number from 1 to 67108864"],
+    [["--timeout", "0", "PING"], "--timeout 0: it must be from 1ms to 2147483647ms, or none"],
+    [["--interval", "none", "PING"], "--interval none: write a time as 500ms, 2s, 5m or 1h; a bare number is seconds"],
+    [
+      ["--max-payload-bytes", "none", "PING"],
+      "--max-payload-bytes none: it must be a whole number from 1 to 67108864, such as 4096, 64KiB or 1MiB",
+    ],
     [["--json", "--json", "PING"], "--json is given 2 times"],
-    [["-h"], "unknown flag -h"],
+    [["-h"], "--hostname needs a value"],
+    [["-h", "a", "--url", "packline://b", "PING"], "--url cannot be used with --hostname"],
   ];
   await Promise.all(refused.map(async ([args, text]) => {
     assertEquals(await runScript("client", args, { permissions: [] }), complained(`${text}; see --help`, 2));
@@ -343,8 +349,10 @@ Deno.test("--help and --version need no server and no permission", async () => {
     runScript("client", ["--version"], { permissions: [] }),
   ]);
   assertEquals([help.code, help.stderr, version.code, version.stderr], [0, "", 0, ""]);
-  assertEquals(help.stdout.match(/^ {2}(-\w, )?--/gm)?.length, 23);
+  assertEquals(help.stdout.match(/^ {2}(-\w, )?--/gm)?.length, 26);
   const lines = help.stdout.split("\n");
+  const examples = help.stdout.slice(help.stdout.indexOf("\nExamples, ")).trim().split("\n").slice(1);
+  assert(examples.length >= 4 && examples.every((line) => line.startsWith("  client.ts ")), examples.join("\n"));
   assert(lines.length < 60, `the help takes ${lines.length} lines`);
   for (const line of lines) assert(line.length <= 120, line);
   assertMatch(version.stdout, /^packline \d+\.\d+\.\d+\n$/);

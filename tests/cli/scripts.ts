@@ -16,17 +16,20 @@ export interface ScriptOptions {
   permissions?: string[];
   /** What it reads from stdin. */
   input?: string;
+  /** What differs in its environment. */
+  env?: Record<string, string>;
 }
 
 /** Starts a script, with pipes for its output and no terminal. */
 export function startScript(
   script: "server" | "client",
   args: readonly string[],
-  { permissions = ["--allow-net=127.0.0.1"], input }: ScriptOptions = {},
+  { permissions = ["--allow-net=127.0.0.1"], input, env }: ScriptOptions = {},
 ): Deno.ChildProcess {
   const url = new URL(`../../${script}.ts`, import.meta.url);
   const process = new Deno.Command(Deno.execPath(), {
     args: ["run", ...permissions, url.href, ...args],
+    env,
     stdin: input === undefined ? "null" : "piped",
     stdout: "piped",
     stderr: "piped",

@@ -1,10 +1,12 @@
 /** `server.ts` as a program: what it says, and how it ends. */
 
-import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { flagOf, UsageError } from "../../cli/arguments.ts";
-import { readCommandLine } from "../../cli/serve.ts";
+import { readSettings } from "../../cli/service_flags.ts";
 import { connect } from "../../client.ts";
-import { DEFAULT_LIMITS, LIMIT_NAMES, MAY_BE_ENDLESS } from "../../limits.ts";
+import { DEFAULT_LIMITS, LIMIT_NAMES, type Limits, MAY_BE_ENDLESS } from "../../limits.ts";
+import { Folder, Program, root, run } from "../production/programs.ts";
+import type { commands } from "./own_service.ts";
 import { frame, runScript, ServerScript } from "./scripts.ts";
 
 const STOPPING = "packline: stopping within 10 s; a second signal ends it at once";
@@ -22,31 +24,37 @@ Deno.test("every limit is a flag, and each sets its own", async () => {
   const limits = Object.fromEntries(
     LIMIT_NAMES.map((name, index) => [name, MAY_BE_ENDLESS.has(name) ? 1_000 : DEFAULT_LIMITS[name] + 1 + index]),
   );
-  const args = Object.entries(limits).flatMap(([name, value]) => [flagOf(name), String(value)]);
+  const args = Object.entries(limits).flatMap(([name, value]) => [
+    flagOf(name),
+    name.endsWith("Ms") ? `${value}ms` : String(value),
+  ]);
   await using server = await ServerScript.start(...args);
   await using client = await connect({ port: server.port });
   assertEquals((await client.reply("INFO")).res.limits, limits);
 });
 
 Deno.test("no limit takes a flag out of its range, and each says so by name", () => {
-  const bad = ["-1", "NaN", "Infinity", "-Infinity", '"5"', "1.5", "1e3", "0x10", "5 ", "five", "2147483648"];
+  const bad = ["-1", "NaN", "Infinity", "-Infinity", '"5"', "1e3", "0x10", "5 ", "five", "2147483648"];
+  const rule = /^(.*): (it must be a whole number from 1 to |it must be from 1ms to |write a time as ).*$/;
+  const limit = (name: keyof Limits, ...args: string[]) => readSettings(args).settings.limits[name];
   for (const name of LIMIT_NAMES) {
-    assertEquals(readCommandLine([flagOf(name), "1"]), { [name]: 1 });
+    const isTime = name.endsWith("Ms");
+    assertEquals(limit(name, flagOf(name), isTime ? "1ms" : "1"), 1);
     const endless = MAY_BE_ENDLESS.has(name);
-    if (endless) assertEquals(readCommandLine([flagOf(name), "none"]), { [name]: Infinity });
-    for (const text of ["0", ...bad, ...(endless ? [] : ["none"])]) {
+    if (endless) assertEquals(limit(name, flagOf(name), "none"), Infinity);
+    for (const text of ["0", ...bad, ...(endless ? [] : ["none"]), isTime ? "1KiB" : "1.5"]) {
       for (const args of [[flagOf(name), text], [`${flagOf(name)}=${text}`]]) {
-        const { message } = assertThrows(() => readCommandLine(args), UsageError);
-        const [, start] = message.match(/^(.*): it must be a whole number from 1 to \d+(, or none)?$/) ?? [];
+        const { message } = assertThrows(() => limit(name, ...args), UsageError);
+        const [, start] = message.match(rule) ?? [];
         assertEquals(start, `${flagOf(name)} ${text}`, message);
       }
     }
-    assertThrows(() => readCommandLine([flagOf(name)]), UsageError, "needs a value");
+    assertThrows(() => limit(name, flagOf(name)), UsageError, "needs a value");
   }
 });
 
 Deno.test("a limit that was set by a flag is kept", async () => {
-  await using server = await ServerScript.start("--max-payload-bytes", "10", "--idle-timeout-ms", "none");
+  await using server = await ServerScript.start("--max-payload-bytes", "10", "--idle-timeout", "none");
   using conn = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
   await conn.write(frame({ cmd: 1, more: true, than: "ten" }));
   const reply = new Uint8Array(1024);
@@ -63,10 +71,10 @@ Deno.test("--help tells every flag, with its unit and default, and --version the
   assertMatch(version.stdout, /^packline \d+\.\d+\.\d+\n$/);
   assertMatch(help.stdout, /^ {2}--port NUMBER .*\(default 1235\)$/m);
   assertMatch(help.stdout, /^ {2}--max-in-flight COUNT .*\(default 1024\)$/m);
-  assertMatch(help.stdout, /^ {2}--max-total-held-bytes BYTES .*\(default 268435456\)$/m);
-  assertMatch(help.stdout, /^ {2}--max-payload-bytes BYTES .*\(default 1048576\)$/m);
-  assertMatch(help.stdout, /^ {2}--idle-timeout-ms MILLISECONDS .*\(default 300000\)$/m);
-  assertEquals(help.stdout.match(/^ {2}--/gm)?.length, 10 + LIMIT_NAMES.length);
+  assertMatch(help.stdout, /^ {2}--max-total-held-bytes SIZE .*\(default 256MiB\)$/m);
+  assertMatch(help.stdout, /^ {2}--max-payload-bytes SIZE .*\(default 1MiB\)$/m);
+  assertMatch(help.stdout, /^ {2}--idle-timeout TIME .*\(default 5m\)$/m);
+  assertEquals(help.stdout.match(/^ {2}--/gm)?.length, 11 + LIMIT_NAMES.length);
 });
 
 Deno.test("a command line that makes no sense is one line and exit code 2", async () => {
@@ -78,7 +86,7 @@ Deno.test("a command line that makes no sense is one line and exit code 2", asyn
     [["--port", "1", "--port", "2"], "--port is given 2 times"],
     [["--max-in-flight", "0"], "--max-in-flight 0: it must be a whole number from 1 to 2147483647"],
     [["--max-depth=x"], "--max-depth x: it must be a whole number from 1 to 1000"],
-    [["--grace", "-1"], "--grace -1: a time is a number of seconds from 0, up to 2147483.647"],
+    [["--grace", "-1"], "--grace -1: write a time as 500ms, 2s, 5m or 1h; a bare number is seconds"],
     [["--bogus\x1b[2J"], "unknown flag --bogus\\u001b[2J"],
     [["stray"], 'unexpected argument "stray"'],
   ];
@@ -104,6 +112,74 @@ Deno.test("an address it cannot listen on is one line and exit code 1", async ()
     stderr: `packline: no permission to listen on ${address}; run it with --allow-net=${address}\n`,
   });
 });
+
+// --commands ---------------------------------------------------------------------------------------------------------
+
+const OWN_SERVICE = "tests/cli/own_service.ts";
+
+/** `deno task serve`, in the folder of the project. */
+async function startTask(...flags: string[]): Promise<Program & { port: number }> {
+  const options = { cwd: root, env: { NO_COLOR: "1" } };
+  const args = ["task", "--quiet", "serve", "--port", "0", ...flags];
+  const program = await Program.start(Deno.execPath(), args, /listening on .*\n/, options);
+  return Object.assign(program, { port: Number(program.said.match(/:(\d+)\n/)?.[1]) });
+}
+
+for (const workers of Deno.build.os === "linux" ? ["1", "2"] : ["1"]) {
+  Deno.test(`--commands serves a module of commands, with ${workers} workers`, async () => {
+    await using server = await startTask("--commands", `./${OWN_SERVICE}`, "--workers", workers);
+    await using client = await connect<typeof commands>({ port: server.port });
+    assertEquals(await client.reply("GREET", { name: "Ada" }), { res: "Hello, Ada!" });
+    await server.hear(/^greeting Ada$/m);
+    server.kill("SIGTERM");
+    assertEquals((await server.status).code, 0);
+  });
+}
+
+Deno.test("without --commands the task's server keeps no permission to read files or start programs", async () => {
+  await using folder = await Folder.make();
+  const serve = new URL("../../cli/serve.ts", import.meta.url);
+  const code = `
+    import { main } from "${serve}";
+    const names = ["read", "run"];
+    const states = () => names.map((name) => Deno.permissions.querySync({ name }).state).join(" ");
+    console.log("before:", states());
+    await main(["--port", "0"]);
+    console.log("after:", states());`;
+  await folder.write("main.ts", code);
+  const args = ["run", `--config=${root}deno.json`, "--allow-net", "--allow-read", "--allow-run"];
+  await using program = await Program.start(Deno.execPath(), [...args, `${folder.path}/main.ts`], /listening on .*\n/);
+  program.kill("SIGTERM");
+  await program.hear(/^before: granted granted$/m);
+  await program.hear(/^after: prompt prompt$/m);
+});
+
+Deno.test("a module without commands that can be served is one line and exit code 1", async () => {
+  await using folder = await Folder.make();
+  const files: [name: string, code: string, text: string][] = [
+    ["none.ts", "export const x = 1;", "export them by name, as in export const commands = { GREET }"],
+    ["empty.ts", "export default {};", "export them by name, as in export const commands = { GREET }"],
+    ["bad.ts", "export const commands = { A: 1 };", '"A": it is not a command; make it with command()'],
+    ["number.ts", "export default { A: { handler() {}, number: 2 } };", "it must be an integer from 16 up"],
+    ["throws.ts", 'throw new Error("boom\\nand more");', "Error: boom"],
+    ["typo.ts", "export const commands = ;", "Expression expected"],
+  ];
+  for (const [name, code] of files) await folder.write(name, code);
+  const outcome = async (name: string, permission: string) => {
+    const args = ["run", "--no-prompt", "--allow-net=127.0.0.1", permission, `${root}server.ts`, "--port", "0"];
+    const path = `${folder.path}/${name}`;
+    const { code, text } = await run(Deno.execPath(), [...args, "--commands", path], { env: { NO_COLOR: "1" } });
+    assertEquals(code, 1, text);
+    assertEquals(text.split("\n").length, 2, text);
+    return text.replaceAll(path, name);
+  };
+  for (const [name, , text] of files) assertStringIncludes(await outcome(name, "--allow-read"), text);
+  assertEquals(await outcome("gone.ts", "--allow-read"), "packline: cannot load gone.ts: there is no such file\n");
+  const unread = await outcome("bad.ts", "--allow-read=.");
+  assertEquals(unread, "packline: cannot load bad.ts: no permission; run it with --allow-read=bad.ts\n");
+});
+
+// Signals ------------------------------------------------------------------------------------------------------------
 
 const signals: Deno.Signal[] = Deno.build.os === "windows" ? [] : ["SIGHUP", "SIGINT", "SIGTERM"];
 

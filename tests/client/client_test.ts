@@ -1,10 +1,12 @@
 /** The client against the real server, in memory and over TCP. */
 
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
+import { demoCommands } from "../../cli/demo_commands.ts";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command, reply } from "../../handlers/command.ts";
-import { serve } from "../../server.ts";
+import { createServer, serve } from "../../server.ts";
+import { connectInMemory } from "../../testing.ts";
 import { serveOne } from "../support/serve_one.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
@@ -13,6 +15,7 @@ let started = 0;
 let aborted: unknown[] = [];
 
 const commands = {
+  ...demoCommands,
   ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => reply(value, { also: 1 }) }),
   TWICE: command({ number: 21, handler: ({ text }: { text: string }) => text + text }),
   FAIL: command({
@@ -348,4 +351,12 @@ Deno.test("client - the time is up: TIMEOUT, and the handler is ended", async ()
   assertEquals([error.message, error.retryable], ["TIMEOUT: no reply within 100 ms", false]);
   assertEquals(aborted.length, 2);
   await end();
+});
+
+Deno.test("client.call and the others are no promises: an async function may return them", async () => {
+  await using server = createServer();
+  await using client = await connectInMemory(server);
+  for (const each of [client.call, client.reply, client.outcome, client.stream]) {
+    assertEquals((await (async () => await each)()) === each, true);
+  }
 });

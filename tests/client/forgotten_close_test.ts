@@ -4,7 +4,8 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { serve, type ServeOptions } from "../../server.ts";
+import type { ServeOptions } from "../../server.ts";
+import { serve } from "../support/demo_server.ts";
 import { Certificates } from "../production/certificates.ts";
 import { testWith } from "../production/programs.ts";
 

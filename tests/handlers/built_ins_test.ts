@@ -1,12 +1,14 @@
-/** The built-in commands as functions, without a wire; INFO and STATS, which tell of a server, are in `service_test.ts`. */
+/** The built-in commands and the demo's as functions, without a wire; INFO and STATS, which tell of a server, are in `service_test.ts`. */
 
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
+import { demoCommands } from "../../cli/demo_commands.ts";
 import { RpcError } from "../../errors.ts";
 import { type Context, reply } from "../../handlers/command.ts";
 import { builtIns } from "../../handlers/registry.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 
-const { PING, DELAY, TICK } = builtIns;
+const { PING } = builtIns;
+const { DELAY, TICK } = demoCommands;
 
 /** As much of a context as these commands look at. */
 function contextOf(clock: FakeClock, signal: AbortSignal = new AbortController().signal): Context {

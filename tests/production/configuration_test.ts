@@ -5,6 +5,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { parseAll } from "npm:deno-std@1.4.0/yaml/mod.js";
+import { readTime } from "../../cli/units.ts";
 import { DEFAULT_GRACE_MS, DEFAULT_LIMITS } from "../../limits.ts";
 import { example, Folder, Program, root, run, testWith } from "./programs.ts";
 
@@ -88,8 +89,8 @@ Deno.test("the Kubernetes objects fit each other, the image, and --grace", async
   assertEquals(selector.matchLabels, template.metadata.labels);
   assertEquals(service.spec.selector, template.metadata.labels);
 
-  const [grace, seconds] = container.args;
-  assertEquals([grace, Number(seconds)], ["--grace", GRACE_SECONDS]);
+  const [grace, time] = container.args;
+  assertEquals([grace, readTime(time)], ["--grace", DEFAULT_GRACE_MS]);
   assert(spec.terminationGracePeriodSeconds > container.lifecycle.preStop.sleep.seconds + DRAIN_SECONDS);
 
   const [port] = container.ports;

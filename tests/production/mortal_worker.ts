@@ -1,7 +1,7 @@
-/** A worker as `server.ts` is one, with commands that tell its process and end it. Not a test. */
+/** A service with commands that tell its process and end it; here as a worker. Not a test. */
 
-import { runWorker } from "../../cli/worker.ts";
-import { command } from "../../mod.ts";
+import { demoCommands } from "../../cli/demo_commands.ts";
+import { command, run } from "../../mod.ts";
 
 /** By an error that nobody catches, on its own, of a full heap. */
 const WAYS = {
@@ -12,8 +12,9 @@ const WAYS = {
   },
 };
 
-/** What it serves beside the built-in commands. */
+/** What it serves. */
 export const mortalCommands = {
+  ...demoCommands,
   PROCESS: command({ number: 16, handler: () => Deno.pid }),
   DIE: command({
     number: 17,
@@ -24,4 +25,4 @@ export const mortalCommands = {
   }),
 };
 
-if (import.meta.main) Deno.exit(await runWorker(Number(Deno.args[1]), mortalCommands));
+if (import.meta.main) await run({ commands: mortalCommands });

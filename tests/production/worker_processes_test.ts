@@ -5,7 +5,7 @@ import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import config from "../../deno.json" with { type: "json" };
 import { RpcError } from "../../errors.ts";
 import { PseudoTerminal, testInTerminal } from "../terminal/pseudo_terminal.ts";
-import { startProcess, WORKER_FLAG } from "../../cli/worker_process.ts";
+import { MESSAGE_MARK, startProcess, WORKER_FLAG } from "../../cli/worker_process.ts";
 import type { FromWorker } from "../../cli/workers.ts";
 import { Certificates } from "./certificates.ts";
 import type { mortalCommands } from "./mortal_worker.ts";
@@ -244,8 +244,11 @@ Deno.test("workers are killed under load, and no call on another's connection fa
 
 Deno.test("a worker that says what is no message is ended, and nothing is left of it", linuxOnly, async () => {
   await using folder = await Folder.make();
-  await folder.write("chatty.ts", `console.log("hello"); setInterval(() => {}, 1_000_000);`);
-  const program = new URL(`file://${folder.path}/chatty.ts`);
+  await folder.write(
+    "chatty.ts",
+    `console.log(${JSON.stringify(MESSAGE_MARK)} + "hello"); setInterval(() => {}, 1_000_000);`,
+  );
+  const program = { main: `file://${folder.path}/chatty.ts`, flags: [], args: [] };
   const { promise: ended, resolve: onEnd } = Promise.withResolvers<string>();
   startProcess(1, { hostname: "127.0.0.1", port: 0 }, { onMessage() {}, onEnd }, program);
   assertEquals(await ended, "SIGKILL");
@@ -272,7 +275,7 @@ Deno.test(
   "a worker that does not answer any more is ended; one that pauses, or whose watcher does, is not",
   linuxOnly,
   async () => {
-    const program = new URL("./mortal_worker.ts", import.meta.url);
+    const program = { main: new URL("./mortal_worker.ts", import.meta.url).href, flags: [], args: [] };
     const { promise: listening, resolve: onListening } = Promise.withResolvers<number>();
     const { promise: ended, resolve: onEnd } = Promise.withResolvers<string>();
     const onMessage = (message: FromWorker) => {

@@ -1,0 +1,59 @@
+/**
+ * Loads the commands in a module that a flag names.
+ *
+ * In: a path or a URL. Out: its commands. Refused, by an `InputError` that says what to do: a module that cannot be
+ * loaded, that has no commands, or whose commands cannot be served.
+ */
+
+import type { Commands } from "../handlers/command.ts";
+import { Registry } from "../handlers/registry.ts";
+import { InputError } from "./input_file.ts";
+import { withFlags } from "./permission.ts";
+
+/** The URL of a module; a path is relative to the working directory. */
+export function urlOf(module: string): string {
+  if (/^[a-z]+:\/\//.test(module)) return module;
+  return new URL(module.replaceAll(/[%?#]/g, encodeURIComponent), `file://${Deno.cwd()}/`).href;
+}
+
+/**
+ * Loads commands.
+ *
+ * @param module The path or URL of the module. Its commands are its export `commands`, or its default export.
+ * @returns The commands by name.
+ * @throws {InputError} If there are none that can be served.
+ */
+export async function loadCommands(module: string): Promise<Commands> {
+  const { commands, default: byDefault } = await load(module);
+  const found = commands ?? byDefault;
+  if (typeof found !== "object" || found === null || Object.keys(found).length === 0) {
+    throw new InputError(
+      `there are no commands in ${module}: export them by name, as in export const commands = { GREET }`,
+    );
+  }
+  try {
+    new Registry(found as Commands);
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
+    throw new InputError(`cannot serve ${module}: ${error.message.replace(/^Cannot register /, "")}`);
+  }
+  return found as Commands;
+}
+
+async function load(module: string): Promise<Record<string, unknown>> {
+  try {
+    return await import(urlOf(module));
+  } catch (error) {
+    throw new InputError(`cannot load ${module}: ${reasonOf(error)}`);
+  }
+}
+
+/** Why a module cannot be imported: the runtime's text, without advice that does not fit, in one line. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const [, kind, what] = error.message.match(/^Requires (\w+) access to "([^"]+)"/) ?? [];
+  if (kind !== undefined) return `no permission; ${withFlags(`--allow-${kind}=${what}`)}`;
+  if (error.message.startsWith("Module not found")) return "there is no such file";
+  const [line] = error.message.split("\n", 1);
+  return error instanceof SyntaxError || error instanceof TypeError ? line : `${error.name}: ${line}`;
+}

@@ -1,0 +1,39 @@
+/**
+ * Asks a server for its commands, and finds one of them.
+ *
+ * In: a session, a name. Out: the commands as INFO lists them, or one of them. Refused, by an `RpcError`: a server that
+ * cannot be asked or does not reply soon (`TIMEOUT`), and a name that it does not list (`CMD_NOT_FOUND`), with the one
+ * that was perhaps meant.
+ */
+
+import { RpcError } from "../errors.ts";
+import { outgoing, type OutgoingOptions } from "./call.ts";
+import { closest } from "./closest.ts";
+import { knownCommands } from "./completion.ts";
+import type { Session } from "./prompt_connection.ts";
+import { commandsOf } from "./reports.ts";
+
+/** How long to wait for the list: it only helps with something else. */
+const LIST_MS = 2_000;
+
+/** The commands that a server lists; empty if it does not list them. */
+export async function listCommands(session: Session, options: OutgoingOptions): Promise<readonly unknown[]> {
+  const late = AbortSignal.timeout(LIST_MS);
+  let listed: readonly unknown[] = [];
+  try {
+    const info = outgoing({ name: "INFO", params: {} }, options);
+    for await (const { fields } of session.ask(info, late)) listed = commandsOf(fields.res) ?? [];
+    return listed;
+  } catch (error) {
+    if (late.aborted) throw new RpcError("TIMEOUT", `no reply from the server within ${LIST_MS / 1000} s`);
+    throw error;
+  }
+}
+
+/** One of the listed commands. */
+export function findCommand(listed: readonly unknown[], name: string): unknown {
+  const found = listed.find((command) => (command as { name?: unknown } | null)?.name === name);
+  if (found !== undefined) return found;
+  const meant = closest(name, knownCommands(listed).map((command) => command.name));
+  throw new RpcError("CMD_NOT_FOUND", `the server has no command "${name}"${meant ? ` (did you mean ${meant}?)` : ""}`);
+}

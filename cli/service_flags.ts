@@ -1,0 +1,131 @@
+/**
+ * The settings of a service: one table of flags, and what wins where a setting is given more than once.
+ *
+ * In: a command line, the environment, the options in code. Out: where and how to serve. A flag wins over its variable
+ * in the environment, that over code, and code over the default. Refused, by a `UsageError`: an invalid value, or two
+ * settings that cannot be combined.
+ */
+
+import { DEFAULT_GRACE_MS, DEFAULT_HOSTNAME, DEFAULT_PORT, LIMIT_NAMES, type Limits, MAX_WORKERS } from "../limits.ts";
+import type { RunOptions } from "../server.ts";
+import { type Flag, type Flags, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
+import { readEnvironment } from "./environment.ts";
+import { hostnameFlag, limitFlag, pathFlag, portFlag, timeFlag } from "./flags.ts";
+import { timeText } from "./units.ts";
+
+/** The help for each limit. */
+const LIMIT_HELP: Record<keyof Limits, string> = {
+  maxConnections: "open connections",
+  maxInFlight: "requests in flight on one connection",
+  maxInFlightTotal: "requests in flight on all connections",
+  maxHeldBytes: "memory for waiting and running requests of one connection",
+  maxTotalHeldBytes: "the same for all connections together",
+  frameTimeoutMs: "time limit of a frame that is slower than 4 KiB/s",
+  idleTimeoutMs: "idle time before a connection is closed, or none",
+  handlerTimeoutMs: "time limit of a handler, or none",
+  writeTimeoutMs: "time limit of a write without progress",
+  maxQueuedBytes: "replies waiting for a slow reader, for each connection",
+  maxPayloadBytes: "the largest payload, in both directions",
+  maxDepth: "nested containers in one message",
+  maxMessageBytes: "memory for one decoded message",
+  maxStrikes: "bad messages in one strike window before a connection is closed",
+  strikeWindowMs: "length of the strike window",
+};
+
+/** The flags of the limits. */
+export const LIMIT_FLAGS = Object.fromEntries(
+  LIMIT_NAMES.map((name) => [name, limitFlag(name, LIMIT_HELP[name])]),
+) as Record<keyof Limits, Flag<number>>;
+
+/** The other flags of a service. */
+export const SERVICE_FLAGS = {
+  hostname: hostnameFlag("the address to listen on; 0.0.0.0 means all interfaces"),
+  port: portFlag("the port; 0 picks a free one", 0),
+  unix: pathFlag("a unix socket to listen on, instead of an address and port"),
+  cert: pathFlag("PEM file with the server's certificate; turns TLS on"),
+  key: pathFlag("PEM file with its private key"),
+  ca: pathFlag("PEM file with the authority that must have signed client certificates (mutual TLS)"),
+  graceMs: timeFlag(`how long a shutdown waits for calls in flight (default ${timeText(DEFAULT_GRACE_MS)})`, {
+    zero: true,
+  }),
+  workers: workersFlag("processes that share the port, each with its own limits; auto: one per core (default 1)"),
+  help: toggle("show this help"),
+};
+
+/** Where and how to serve. */
+export interface ServiceSettings {
+  readonly hostname: string;
+  readonly port: number;
+  readonly path?: string;
+  /** The files of the certificate, its key, and the authority; without any, the service's own code decides on TLS. */
+  readonly files: { readonly cert?: string; readonly key?: string; readonly ca?: string };
+  readonly limits: Partial<Limits>;
+  readonly graceMs: number;
+  readonly workers: number;
+}
+
+/**
+ * Finds the settings of a service.
+ *
+ * @param args The arguments of the command line.
+ * @param options The options in code.
+ * @param more Flags that only this program has.
+ * @returns The settings, and the value of each flag that was given, also by the environment.
+ * @throws {UsageError} If a flag or a variable is invalid, or they cannot be combined.
+ */
+export function readSettings<More extends Flags = Record<never, never>>(
+  args: readonly string[],
+  options: RunOptions = {},
+  more: More = {} as More,
+): { settings: ServiceSettings; flags: FlagValues<More> & { readonly help?: boolean } } {
+  // Without the types of the other flags, which a generic type would make unknown.
+  const known: typeof SERVICE_FLAGS & typeof LIMIT_FLAGS = { ...SERVICE_FLAGS, ...LIMIT_FLAGS, ...more };
+  const { flags, words } = readArguments(args, known);
+  if (words.length > 0) throw new UsageError(`unexpected argument "${words[0]}"`);
+  // Help is shown whatever the environment holds.
+  const environment = flags.help ? {} : readEnvironment(known);
+  const given = { ...options, ...environment, ...flags };
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, cert, key, ca, graceMs = DEFAULT_GRACE_MS } = given;
+  const settings: ServiceSettings = {
+    hostname,
+    port,
+    path: [flags, environment, { ...options, unix: options.path }].find(saysWhere)?.unix,
+    files: { cert, key, ca },
+    limits: Object.fromEntries(LIMIT_NAMES.map((name) => [name, given[name]])),
+    graceMs,
+    workers: given.workers === "auto" ? oneForEachCore() : given.workers ?? 1,
+  };
+  checkCombination(settings, options);
+  return { settings, flags: { ...environment, ...flags } as FlagValues<More> & { help?: boolean } };
+}
+
+/** Whether these settings say where to listen: a port from the command line wins over a path from the environment. */
+function saysWhere({ hostname, port, unix }: { hostname?: string; port?: number; unix?: string }): boolean {
+  return (hostname ?? port ?? unix) !== undefined;
+}
+
+function checkCombination({ path, files, workers }: ServiceSettings, { tls }: RunOptions): void {
+  const { cert, key, ca } = files;
+  const hasFiles = (cert ?? key ?? ca) !== undefined;
+  if (hasFiles && (cert === undefined || key === undefined)) throw new UsageError("TLS needs both --cert and --key");
+  if (path === undefined) return;
+  if (hasFiles || tls !== undefined) throw new UsageError("--unix cannot be used with TLS");
+  if (workers > 1) throw new UsageError("--workers cannot be used with --unix: only a port can be shared");
+}
+
+function workersFlag(help: string): Flag<number> {
+  return {
+    takes: "COUNT",
+    help,
+    read(text, flag) {
+      if (text === "auto") return oneForEachCore();
+      const count = /^\d+$/.test(text) ? Number(text) : NaN;
+      if (count >= 1 && count <= MAX_WORKERS) return count;
+      throw new UsageError(`${flag} ${text}: workers are a whole number from 1 to ${MAX_WORKERS}, or auto`);
+    },
+  };
+}
+
+function oneForEachCore(): number {
+  return Math.min(navigator.hardwareConcurrency, MAX_WORKERS);
+}

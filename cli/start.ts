@@ -1,0 +1,148 @@
+/**
+ * Starts what serves the calls: a server in this process, or several workers.
+ *
+ * In: the service and its settings. Out: what listens. Refused, by a {@linkcode StartError} that says why and what to
+ * do: an address it cannot listen on, an unusable certificate, workers where there can be none.
+ */
+
+import { createServer, type RunOptions, type ShutdownReport } from "../server.ts";
+import { validityProblem } from "../transport/certificate.ts";
+import { systemClock } from "../transport/clock.ts";
+import { textOf } from "../transport/dial.ts";
+import { type ServerTls, tlsProblem } from "../transport/tls.ts";
+import { permissionsToListen } from "../transport/unix.ts";
+import { complain } from "./output.ts";
+import { readPem } from "./pem.ts";
+import { withFlags } from "./permission.ts";
+import type { ServiceSettings } from "./service_flags.ts";
+import { startProcess, type WorkerProgram } from "./worker_process.ts";
+
+/** The server cannot listen. The text says why and what to do. */
+export class StartError extends Error {
+  /** Always `"StartError"`. */
+  override readonly name = "StartError";
+}
+
+/** What listens: a server or several workers. */
+export interface Running {
+  readonly address: string;
+  readonly workers: number;
+  shutdown(options: { graceMs: number }): Promise<ShutdownReport>;
+  /** Kills what would outlive this process. */
+  kill?(): void;
+}
+
+/**
+ * Starts to listen.
+ *
+ * @param options The service as its code describes it.
+ * @param settings Where and how to serve.
+ * @param program What to start as a worker.
+ * @returns What listens.
+ * @throws {StartError} If it cannot listen.
+ * @throws {InputError} If a file of the certificate cannot be read.
+ * @throws {TypeError | RangeError} If the options are a mistake of the program.
+ */
+export async function start(options: RunOptions, settings: ServiceSettings, program: WorkerProgram): Promise<Running> {
+  const { hostname, port, path, limits, workers } = settings;
+  const server = createServer({ ...serverOptionsOf(options), ...limits });
+  const tls = await tlsOf(settings) ?? options.tls;
+  const address = textOf({ hostname, port, path });
+  try {
+    if (workers > 1) return await startWorkers(workers, { ...limits, hostname, port, tls }, program);
+    const listener = await server.listen({ hostname, port, path, tls, reusePort: options.reusePort });
+    return Object.assign(server, { address: listener.address, workers });
+  } catch (error) {
+    if (error instanceof StartError) throw error;
+    if (error instanceof Deno.errors.NotCapable) {
+      // With TLS, a name and its address both need permission.
+      const missing = error.message.match(/net access to "([^"]+)"/)?.[1] ?? address;
+      const addresses = [...new Set([address, missing])].join(",");
+      const needed = path === undefined ? `--allow-net=${addresses}` : permissionsToListen(absolute(path));
+      throw new StartError(`no permission to listen on ${address}; ${withFlags(needed)}`);
+    }
+    throw new StartError(`cannot listen on ${address}: ${reasonOf(error, path)}`);
+  }
+}
+
+/** What a server is: the options without where it listens and how its program runs. */
+export function serverOptionsOf(options: RunOptions): NonNullable<Parameters<typeof createServer>[0]> {
+  const { hostname: _1, port: _2, path: _3, tls: _4, reusePort: _5, ...rest } = options;
+  const { graceMs: _6, workers: _7, workerFlags: _8, args: _9, ...serverOptions } = rest;
+  return serverOptions;
+}
+
+/** Starts workers, if the platform and the permissions allow it. */
+async function startWorkers(
+  count: number,
+  task: Parameters<typeof startProcess>[1],
+  program: WorkerProgram,
+): Promise<Running> {
+  if (Deno.build.os !== "linux") {
+    throw new StartError("cannot start workers: only Linux distributes the connections of a shared port");
+  }
+  if (Deno.build.standalone) {
+    throw new StartError("cannot start workers: this server is compiled; start several behind a load balancer");
+  }
+  // Without the flag, sharing a port ends the process with an error of the runtime.
+  if (!("listenDatagram" in Deno)) throw new StartError(`cannot share a port; ${withFlags("--unstable-net")}`);
+  const runtime = Deno.execPath();
+  if ((await Deno.permissions.query({ name: "run", command: runtime })).state !== "granted") {
+    throw new StartError(`no permission to start workers; ${withFlags(`--allow-run=${runtime}`)}`);
+  }
+  // Listen alone first: a shared port would hide another server on it. Then use the resolved address, so that workers
+  // may listen on nothing else.
+  const alone = createServer();
+  const { hostname } = await alone.listen({ hostname: task.hostname, port: task.port });
+  await alone.shutdown({ graceMs: 0 });
+  const { Workers } = await import("./workers.ts");
+  const workers = await Workers.start({
+    count,
+    port: task.port,
+    start: (number, port, events) => startProcess(number, { ...task, hostname, port }, events, program),
+    clock: systemClock,
+    note: (text) => void complain(text),
+  }).catch((error: Error) => {
+    throw new StartError(`cannot start workers: ${error.message}`);
+  });
+  return Object.assign(workers, { workers: count });
+}
+
+/** Why it cannot listen on an address, and what to do. */
+function reasonOf(error: unknown, path: string | undefined): string {
+  if (!(error instanceof Error)) return String(error);
+  if (path === undefined) {
+    return error instanceof Deno.errors.AddrInUse
+      ? "the port is in use; choose another with --port, 0 for any that is free"
+      : error.message;
+  }
+  if (error instanceof Deno.errors.NotFound) return `there is no folder ${folderOf(path)}`;
+  if (error instanceof Deno.errors.PermissionDenied) return `this user may not write in ${folderOf(path)}`;
+  return error.message.includes("SUN_LEN") ? "the path is too long for a socket" : error.message;
+}
+
+async function tlsOf({ files }: ServiceSettings): Promise<ServerTls | undefined> {
+  const { cert, key, ca } = files;
+  if (cert === undefined) return undefined;
+  const tls = await readPem(files, ["cert", "key", "ca"]) as ServerTls;
+  const problem = tlsProblem(tls);
+  if (problem !== undefined) {
+    throw new StartError(`cannot use ${[cert, key, ca].filter(Boolean).join(", ")} for TLS: ${problem}`);
+  }
+  // The server starts anyway: some clients do not check, and others report it.
+  const untimely = validityProblem(tls.cert);
+  if (untimely !== undefined) {
+    await complain(`the certificate in ${cert} ${untimely}: clients that check it will not connect`);
+  }
+  return tls;
+}
+
+/** The folder of a socket's file. */
+function folderOf(path: string): string {
+  return absolute(path).replace(/\/[^/]*$/, "") || "/";
+}
+
+/** An absolute path, for permissions. */
+function absolute(path: string): string {
+  return path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
+}

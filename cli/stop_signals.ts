@@ -1,0 +1,58 @@
+/**
+ * Signals that end a server.
+ *
+ * In: a running server. Out: its shutdown. Refused: nothing. The first signal starts a shutdown. A second one ends the
+ * process at once, with the exit code that a shell reports for it: 129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM. The
+ * same signal within 100 ms counts as a copy of the first. Under `nohup` SIGHUP is ignored.
+ */
+
+import type { ShutdownReport } from "../server.ts";
+import { note } from "./output.ts";
+
+/** The exit codes that a shell reports for signals: 128 plus the number. */
+const SIGNAL_EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
+
+type StopSignal = keyof typeof SIGNAL_EXIT_CODES;
+
+/**
+ * How long after the first signal the same one counts as a copy. Ctrl-C reaches the server from the terminal, and again
+ * through `deno task`.
+ */
+const COPIES_MS = 100;
+
+/** What can be ended. */
+interface Stoppable {
+  shutdown(options: { graceMs: number }): Promise<ShutdownReport>;
+  /** Kills what would outlive this process. */
+  kill?(): void;
+}
+
+/** Shuts down at the first signal, ends the process at the second one. Resolves after the shutdown. */
+export async function shutDownOnSignal(
+  server: Stoppable,
+  hangupIsIgnored: boolean,
+  graceMs: number,
+): Promise<ShutdownReport> {
+  const { promise: ended, resolve } = Promise.withResolvers<ShutdownReport>();
+  let first: { signal: Deno.Signal; atMs: number } | undefined;
+  const stop = (signal: StopSignal) => {
+    const nowMs = performance.now();
+    if (first === undefined) {
+      first = { signal, atMs: nowMs };
+      const noted = note(`packline: stopping within ${graceMs / 1000} s; a second signal ends it at once`);
+      // The process ends after this, and unwritten lines would be lost.
+      resolve(server.shutdown({ graceMs }).finally(() => noted));
+    } else if (signal !== first.signal || nowMs - first.atMs > COPIES_MS) {
+      server.kill?.();
+      Deno.exit(SIGNAL_EXIT_CODES[signal]);
+    }
+  };
+  // Windows lacks the other signals.
+  const signals: StopSignal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
+  for (const signal of signals) {
+    // Without a listener for SIGHUP the runtime would end the process, even under nohup.
+    const ignored = signal === "SIGHUP" && hangupIsIgnored;
+    Deno.addSignalListener(signal, ignored ? () => {} : () => stop(signal));
+  }
+  return await ended;
+}

@@ -1,0 +1,90 @@
+/**
+ * Reads the value of a parameter: typed, from a file, or from standard input.
+ *
+ * In: the text after `name=`. Out: the value. Refused, by a `UsageError`: a number or form that is not valid on the
+ * wire, a file that should be text and is not UTF-8, standard input where it cannot be read; by an `InputError`: a file
+ * that cannot be read.
+ *
+ * | text          | value                                                             |
+ * | ------------- | ----------------------------------------------------------------- |
+ * | anything else | JSON if it parses as JSON, otherwise the text                     |
+ * | `@PATH`       | the content of the file, read in the same way: it must be UTF-8   |
+ * | `@text:PATH`  | the content as text, even if it is JSON                           |
+ * | `@bytes:PATH` | the content as bytes                                              |
+ * | `-`           | standard input, as `@-`; also `@text:-` and `@bytes:-`            |
+ *
+ * The command line decides between text and bytes, not the content: an upload must not become text because its bytes
+ * happen to be valid UTF-8.
+ */
+
+import { UsageError } from "./arguments.ts";
+import { readInput } from "./input_file.ts";
+import { fromJson } from "./json.ts";
+
+/** Reads all of standard input. */
+export type ReadStandardInput = () => Uint8Array;
+
+/** Reads a value; `name` is its parameter. */
+export function readValue(name: string, text: string, readStandardInput?: ReadStandardInput): unknown {
+  const [, kind, path] = /^@(?:(text|bytes):)?(.*)$/s.exec(text === "-" ? "@-" : text) ?? [];
+  if (path === undefined) return typed(text);
+  if (path === "") {
+    throw new UsageError(`${name}=${text} needs a path after it; write ${name}='"${text}"' for the text`);
+  }
+  const given = `${name}=${text}`;
+  const bytes = path === "-" ? standardInputFor(given, readStandardInput) : readInput(path, given);
+  if (kind === "bytes") return bytes;
+  const content = utf8(bytes);
+  if (content === undefined) {
+    throw new UsageError(`${given} is not text in UTF-8; write ${name}=@bytes:${path} to send its bytes`);
+  }
+  return kind === "text" ? content : typed(content);
+}
+
+/** Standard input, which can be read once. */
+export function standardInput(): ReadStandardInput {
+  let isRead = false;
+  return () => {
+    if (isRead) throw new UsageError("standard input can be the value of only one parameter");
+    isRead = true;
+    const parts: Uint8Array[] = [];
+    const part = new Uint8Array(65_536);
+    for (let bytes = Deno.stdin.readSync(part); bytes !== null; bytes = Deno.stdin.readSync(part)) {
+      parts.push(part.slice(0, bytes));
+    }
+    return joined(parts);
+  };
+}
+
+/** The text; `undefined` if the bytes are not UTF-8. */
+export function utf8(bytes: Uint8Array): string | undefined {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+function typed(text: string): unknown {
+  try {
+    return fromJson(text);
+  } catch (error) {
+    if (error instanceof SyntaxError) return text;
+    throw error;
+  }
+}
+
+function standardInputFor(given: string, read: ReadStandardInput | undefined): Uint8Array {
+  if (read !== undefined) return read();
+  throw new UsageError(`${given} cannot be read: standard input has the calls themselves`);
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let position = 0;
+  for (const part of parts) {
+    bytes.set(part, position);
+    position += part.length;
+  }
+  return bytes;
+}
