@@ -14,11 +14,11 @@ export const PING: Command<object, "PONG"> = builtIn("PING", {
 /** The service's own word on whether it is ready for calls. */
 export type Readiness = () => boolean | Promise<boolean>;
 
-/** In: nothing. Out: `{ res: "PONG" }` while the service is ready. Refused: a PING at any other time, by `NOT_READY`. */
+/** In: nothing. Out: `"PONG"` while the service is ready. Refused: a PING at any other time, by `NOT_READY`. */
 export function pingIfReady(ready: Readiness): typeof PING {
   const answer = (isReady: boolean) => {
     if (!isReady) throw new RpcError("NOT_READY", "the service is not ready");
-    return { res: "PONG" } as const;
+    return "PONG" as const;
   };
   return Object.freeze({
     ...PING,

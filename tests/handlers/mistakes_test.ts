@@ -81,11 +81,11 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command(() => reply(1, { at: new Date() }))`,
-    `Argument of type '() => ReplyWith<1, { at: Date; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<1, { at: Date; }>, unknown> | Definition<unknown, TheParametersNeedAType, ReplyWith<...>, unknown, unknown>) & "the field at ${A_DATE}"'.`,
+    `Argument of type '() => ReplyWith<number, { at: Date; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<number, { at: Date; }>, unknown> | Definition<unknown, TheParametersNeedAType, ReplyWith<...>, unknown, unknown>) & "the field at ${A_DATE}"'.`,
   ],
   [
     `command(() => reply(1, { seq: 5 }))`,
-    `Argument of type '() => ReplyWith<1, { seq: number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<1, { seq: number; }>, unknown> | Definition<unknown, TheParametersNeedAType, ReplyWith<...>, unknown, unknown>) & "a field must not be named \\"seq\\": the protocol uses this name"'.`,
+    `Argument of type '() => ReplyWith<number, { seq: number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<number, { seq: number; }>, unknown> | Definition<unknown, TheParametersNeedAType, ReplyWith<...>, unknown, unknown>) & "a field must not be named \\"seq\\": the protocol uses this name"'.`,
   ],
   [
     `command((list: number[]) => list.length)`,
