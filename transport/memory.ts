@@ -1,5 +1,6 @@
 /** A connection without a socket, for tests and for a client and a server in one process. */
 
+import { MAX_TIMER_MS } from "../limits.ts";
 import { fromStreams, type Transport } from "./transport.ts";
 
 /**
@@ -25,9 +26,22 @@ export function memoryPair(): [Transport, Transport] {
   const there = new TransformStream<Uint8Array, Uint8Array>({ transform: copy });
   const back = new TransformStream<Uint8Array, Uint8Array>({ transform: copy });
   return [
-    fromStreams({ readable: back.readable, writable: there.writable, peer: "memory" }),
-    fromStreams({ readable: there.readable, writable: back.writable, peer: "memory" }),
+    fromStreams({ readable: back.readable, writable: there.writable, peer: "memory", ...new KeepAlive() }),
+    fromStreams({ readable: there.readable, writable: back.writable, peer: "memory", ...new KeepAlive() }),
   ];
+}
+
+/** Keeps the program alive as a read of a socket does: a program that waits for nothing else would end in the middle of a call. */
+class KeepAlive {
+  #timer: ReturnType<typeof setInterval> | undefined;
+  readonly ref = () => {
+    this.#timer ??= setInterval(() => {}, MAX_TIMER_MS);
+  };
+  readonly unref = () => {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  };
+  readonly close = this.unref;
 }
 
 // Copied, as a kernel does, so that a writer may reuse its buffer.

@@ -240,3 +240,16 @@ Deno.test("a client that is closed before it writes after a silence leaves no ti
   server.cut();
   await Promise.all([call, closed]);
 });
+
+Deno.test("over memory too, an open call keeps the program until its time is up", async () => {
+  const program = `
+    import { command, createServer } from "${new URL("../../mod.ts", import.meta.url)}";
+    import { connectInMemory } from "${new URL("../../testing.ts", import.meta.url)}";
+    const server = createServer({ commands: { HANG: command(() => new Promise(() => {})) } });
+    const client = await connectInMemory(server);
+    await client.call("HANG", {}, { timeoutMs: 50 }).catch((error) => console.log(error.code));
+  `;
+  const args = ["eval", "--no-check", "--quiet", program];
+  const { stdout, code } = await new Deno.Command(Deno.execPath(), { args, env: { NO_COLOR: "1" } }).output();
+  assertEquals([new TextDecoder().decode(stdout), code], ["TIMEOUT\n", 0]);
+});
