@@ -27,6 +27,10 @@ export type ErrorCode =
   | "CLOSED"
   | "BAD_REPLY";
 
+/** One of {@linkcode ErrorCode}, or a handler's own code. */
+// deno-lint-ignore ban-types -- `{}` keeps the completion of known codes, and a check of `code` narrows the type of `data`
+export type AnyCode = ErrorCode | (string & {});
+
 /** Details of a failure, besides its code and text. */
 export interface RpcErrorOptions {
   /** Any MessagePack value that helps the caller; sent as `data`. */
@@ -100,17 +104,14 @@ const BRAND = Symbol.for("packline.RpcError");
  * import { command, connect, RpcError, serve } from "./mod.ts";
  * import { assertRejects } from "@std/assert";
  *
- * const WITHDRAW = command({
- *   number: 16,
- *   handler({ amount }: { amount: number }) {
- *     if (amount > 100) throw new RpcError("INSUFFICIENT_FUNDS", "the balance is 100", { data: { balance: 100 } });
- *     return { res: 100 - amount };
- *   },
+ * const WITHDRAW = command(({ amount }: { amount: number }) => {
+ *   if (amount > 100) throw new RpcError("INSUFFICIENT_FUNDS", "the balance is 100", { data: { balance: 100 } });
+ *   return 100 - amount;
  * });
  *
  * await using server = await serve({ port: 0, commands: { WITHDRAW } });
  * await using client = await connect({ port: server.port, commands: { WITHDRAW } });
- * const error = await assertRejects(() => client.call("WITHDRAW", { amount: 500 }), RpcError);
+ * const error = await assertRejects(() => client.call.WITHDRAW({ amount: 500 }), RpcError);
  * if (error.code !== "INSUFFICIENT_FUNDS") throw error;
  * ```
  */
@@ -118,7 +119,7 @@ export class RpcError extends Error {
   /** Always `"RpcError"`. */
   override readonly name = "RpcError";
   /** What went wrong: one of {@linkcode ErrorCode}, or a handler's own code. */
-  readonly code: ErrorCode | (string & Record<never, never>);
+  readonly code: AnyCode;
   /** Data from the handler or the server, if any. */
   readonly data: unknown;
   /** True only if the request was certainly not started, so that a retry cannot run it twice. */
@@ -149,7 +150,7 @@ export class RpcError extends Error {
    * @param text A sentence for people; without it the error has only its code, also on the wire.
    * @param options Data for the caller, whether a retry is safe, and the cause.
    */
-  constructor(code: ErrorCode | (string & Record<never, never>), text?: string, options: RpcErrorOptions = {}) {
+  constructor(code: AnyCode, text?: string, options: RpcErrorOptions = {}) {
     super(text === undefined ? code : `${code}: ${text}`, "cause" in options ? { cause: options.cause } : undefined);
     this.code = code;
     this.data = options.data;

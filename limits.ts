@@ -69,7 +69,7 @@ export interface Limits {
   idleTimeoutMs: number;
   /**
    * How long a handler may run, in milliseconds, before its caller gets `DEADLINE_EXCEEDED`. The default `Infinity`
-   * means no limit, because a handler such as DELAY may sleep. A command may set its own.
+   * means no limit, because a handler may wait for long. A command may set its own.
    *
    * @default {Infinity}
    */

@@ -6,65 +6,19 @@
  * address in use; each by an error that says so.
  */
 
-import { encodeFrame } from "./codec/encode.ts";
-import { Reply } from "./codec/message.ts";
-import { writeReply } from "./codec/write_message.ts";
-import { RpcError } from "./errors.ts";
-import type { ServerStatistics } from "./handlers/server_info.ts";
-import type { CallerConnection } from "./handlers/caller_connection.ts";
 import { SOME_BUILT_INS } from "./handlers/registry.ts";
-import { ServerConnection } from "./handlers/server_connection.ts";
-import { type ServerOptions, ServerState } from "./handlers/server_state.ts";
 import {
-  checkOptions,
-  DEFAULT_GRACE_MS,
-  DEFAULT_HOSTNAME,
-  DEFAULT_PORT,
-  LIMIT_NAMES,
-  type Limits,
-  OPTION_KINDS,
-  type OptionKind,
-} from "./limits.ts";
-import { HOSTNAME, LISTEN_PORT, PATH } from "./transport/address.ts";
-import { type Acceptor, listen } from "./transport/listen.ts";
-import { Sweeper } from "./session/sweeper.ts";
-import { acceptAll } from "./transport/accept_loop.ts";
-import { standardError } from "./transport/standard_error.ts";
-import { closeTransport, type Transport, writeAll } from "./transport/transport.ts";
-import { type ServerTls, TLS } from "./transport/tls.ts";
+  LISTEN_OPTIONS,
+  type Listener,
+  type ListenOptions,
+  PacklineServer,
+  type Server,
+  type ShutdownReport,
+} from "./handlers/server.ts";
+import { type ServerOptions, ServerState } from "./handlers/server_state.ts";
+import { checkOptions, LIMIT_NAMES, type Limits, OPTION_KINDS, type OptionKind } from "./limits.ts";
 
-/** After the grace, how long the news of it may take to reach its callers. */
-const CUT_MS = 500;
-
-/** Where a server listens. */
-export interface ListenOptions {
-  /**
-   * The address to listen on; `0.0.0.0` is every one of this machine's.
-   *
-   * @default {"127.0.0.1"}
-   */
-  hostname?: string;
-  /**
-   * The port; 0 is any that is free, see {@linkcode Listener.port}.
-   *
-   * @default {1235}
-   */
-  port?: number;
-  /**
-   * A unix socket to listen on, in place of an address and a port. Its file gets mode 0600; one that an earlier server
-   * left behind is replaced, one on which a server answers is not. Needs `--allow-read` and `--allow-write` for it.
-   */
-  path?: string;
-  /** Speaks TLS, with this certificate and key; with `ca`, clients need a certificate as well. */
-  tls?: ServerTls;
-  /**
-   * Lets several servers listen on the same port, each for its part of the connections: one a core. Linux only, and
-   * needs `--unstable-net`.
-   *
-   * @default {false}
-   */
-  reusePort?: boolean;
-}
+export type { Listener, ListenOptions, Server, ShutdownReport };
 
 /** What `serve()` can be given: what a server is, and where it listens. */
 export interface ServeOptions extends ServerOptions, ListenOptions {}
@@ -83,81 +37,6 @@ const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
   clock: OPTION_KINDS.object,
   worker: OPTION_KINDS.object,
 };
-const LISTEN_OPTIONS: Record<keyof ListenOptions, OptionKind> = {
-  ...{ hostname: HOSTNAME, port: LISTEN_PORT, path: PATH, tls: TLS, reusePort: OPTION_KINDS.boolean },
-};
-
-/** Where a server is listening. */
-export interface Listener {
-  /** The address it listens on, or the path of its unix socket. */
-  readonly hostname: string;
-  /** The port it listens on; 0 for a unix socket. */
-  readonly port: number;
-  /** Address and port as text, `127.0.0.1:1235`. */
-  readonly address: string;
-}
-
-/** How a shutdown went. */
-export interface ShutdownReport {
-  /** Calls that were in flight and got their answer. */
-  finished: number;
-  /** Calls that were in flight at the end of the grace, and were told so. */
-  cut: number;
-}
-
-/** A server: all its connections share its limits, its counts and its end, wherever they come from. */
-export interface Server extends AsyncDisposable {
-  /** Resolves when the server has shut down. */
-  readonly finished: Promise<void>;
-  /**
-   * Listens, and serves every connection that comes. A server may listen in several places.
-   *
-   * @param options Where.
-   * @returns Where it listens.
-   * @throws {RangeError} If the port is out of range.
-   * @throws {TypeError} If an option does not exist or is of another kind, if the certificate or its key is none, or if the
-   * server has been shut down.
-   * @throws {Deno.errors.AddrInUse} If something else listens there.
-   */
-  listen(options?: ListenOptions): Promise<Listener>;
-  /**
-   * Serves one connection over any transport: a socket of another kind, a pipe, a pair in memory.
-   *
-   * @param transport What carries its bytes; from now on, nobody else may use it.
-   * @returns A promise that resolves when both directions have ended. It does not reject: what goes wrong on a connection ends
-   * that connection.
-   *
-   * @example A request as bytes, without a socket
-   * ```ts
-   * import { createServer, memoryPair } from "./mod.ts";
-   *
-   * await using server = createServer();
-   * const [here, there] = memoryPair();
-   * const served = server.accept(there);
-   * await here.write(new TextEncoder().encode("\x20\x26")); // a payload of 6 bytes follows
-   * await here.write(Uint8Array.of(0x81, 0xa3, 0x63, 0x6d, 0x64, 0x01, 0x0a)); // { cmd: 1 }
-   * await here.closeWrite();
-   * const reply = new Uint8Array(100);
-   * for (let bytes = await here.read(reply); bytes !== null; bytes = await here.read(reply)) {
-   *   console.log(reply.subarray(0, bytes)); // { res: "PONG" }
-   * }
-   * await served;
-   * ```
-   */
-  accept(transport: Transport): Promise<void>;
-  /** The counts that STATS tells. */
-  statistics(): ServerStatistics;
-  /**
-   * Ends the server in order: accepts no more, answers what is in flight, refuses what comes meanwhile with
-   * `SHUTTING_DOWN`, then closes. At the end of the grace what still runs is cut: its handler's signal is aborted
-   * and its caller gets `CANCELLED`. A second call with a shorter grace shortens the first.
-   *
-   * @param options `graceMs`: how long to wait for what is in flight, in milliseconds, 10,000 by default.
-   * @returns How many calls in flight were finished, and how many were cut.
-   * @throws {RangeError} If the grace is not a number of milliseconds from 0 to what a timer can hold.
-   */
-  shutdown(options?: { graceMs?: number }): Promise<ShutdownReport>;
-}
 
 /** A server that listens, as `serve()` gives it. */
 export interface ListeningServer extends Server, Listener {}
@@ -176,7 +55,7 @@ export interface ListeningServer extends Server, Listener {}
  * ```ts
  * import { command, serve } from "./mod.ts";
  *
- * const GREET = command({ handler: ({ name }: { name: string }) => ({ res: `Hello, ${name}!` }) });
+ * const GREET = command(({ name }: { name: string }) => `Hello, ${name}!`);
  * const server = await serve({ port: 0, commands: { GREET } });
  * console.log(`listening on ${server.address}`);
  * await server.shutdown();
@@ -269,7 +148,7 @@ const RUN_OPTIONS: Record<keyof RunOptions | "worker", OptionKind> = {
  * import { command, run } from "./mod.ts";
  *
  * export const commands = {
- *   GREET: command({ summary: "Greets", handler: ({ name }: { name: string }) => ({ res: `Hello, ${name}!` }) }),
+ *   GREET: command(({ name }: { name: string }) => `Hello, ${name}!`),
  * };
  *
  * if (import.meta.main) await run({ commands, port: 1300 });
@@ -279,135 +158,6 @@ export async function run(options: RunOptions = {}): Promise<number> {
   checkOptions(options, RUN_OPTIONS);
   const { runOwnService } = await import("./cli/run.ts");
   return await runOwnService(options);
-}
-
-class PacklineServer implements Server {
-  readonly finished: Promise<void>;
-  readonly #state: ServerState;
-  readonly #onConnect: ServerOptions["onConnect"];
-  readonly #onClose: ServerOptions["onClose"];
-  readonly #sweeper: Sweeper;
-  readonly #acceptors: Acceptor[] = [];
-  /** The loops that take connections from them. */
-  readonly #accepting: Promise<void>[] = [];
-  readonly #finish: () => void;
-  #shutdown: Promise<ShutdownReport> | undefined;
-  #graceEnds: (() => void) | undefined;
-
-  constructor(state: ServerState, { onConnect, onClose }: ServerOptions) {
-    this.#state = state;
-    this.#onConnect = onConnect;
-    this.#onClose = onClose;
-    this.#sweeper = new Sweeper(state.clock, state.connections);
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.finished = promise;
-    this.#finish = resolve;
-  }
-
-  async listen(options: ListenOptions = {}): Promise<Listener> {
-    checkOptions(options, LISTEN_OPTIONS);
-    const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, reusePort } = options;
-    const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
-    this.#refuseToListenAfterShutdown();
-    const address = { hostname, port, path, tls, reusePort };
-    const acceptor = await listen({ ...address, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock });
-    if (this.#shutdown !== undefined) acceptor.close();
-    this.#refuseToListenAfterShutdown();
-    this.#acceptors.push(acceptor);
-    this.#accepting.push(acceptAll(acceptor, {
-      onConnection: (transport) => void this.accept(transport),
-      onError: (error) => this.#state.errors.report(error, {}),
-      clock,
-    }));
-    return { hostname: acceptor.hostname, port: acceptor.port, address: acceptor.address };
-  }
-
-  async accept(transport: Transport): Promise<void> {
-    const state = this.#state;
-    if (state.drain.isRefusing) return await refuse(transport, new RpcError("SHUTTING_DOWN"));
-    if (state.connections.size >= state.limits.maxConnections) {
-      state.counts.connectionsRefused++;
-      return await refuse(transport, new RpcError("OVERLOADED", "the server has no room for another connection"));
-    }
-    const connection = new ServerConnection(state, transport);
-    state.connections.add(connection);
-    state.counts.connectionsAccepted++;
-    this.#sweeper.start();
-    this.#tell(this.#onConnect, connection.caller);
-    await connection.run();
-    state.connections.delete(connection);
-    this.#tell(this.#onClose, connection.caller);
-    if (state.connections.size === 0) this.#sweeper.stop();
-  }
-
-  /** What a hook throws is reported, and ends nothing. */
-  #tell(hook: ServerOptions["onConnect"], connection: CallerConnection): void {
-    try {
-      hook?.(connection);
-    } catch (error) {
-      this.#state.errors.report(error, { peer: connection.peer });
-    }
-  }
-
-  statistics(): ServerStatistics {
-    return this.#state.report.statistics();
-  }
-
-  shutdown({ graceMs = DEFAULT_GRACE_MS }: { graceMs?: number } = {}): Promise<ShutdownReport> {
-    checkOptions({ graceMs }, { graceMs: OPTION_KINDS.grace });
-    const { clock } = this.#state;
-    const timer = clock.setTimer(() => this.#graceEnds?.(), graceMs, true);
-    this.#shutdown ??= this.#drain();
-    return this.#shutdown.finally(() => clock.clearTimer(timer));
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.shutdown();
-  }
-
-  #refuseToListenAfterShutdown(): void {
-    if (this.#shutdown !== undefined) throw new TypeError("Cannot listen: it has been shut down");
-  }
-
-  async #drain(): Promise<ShutdownReport> {
-    const state = this.#state;
-    const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
-    state.drain.phase = "stopping";
-    for (const acceptor of this.#acceptors) acceptor.close();
-    // Only then is the port given up: a client that is refused before would find its way back here, and be reset.
-    await Promise.all(this.#accepting);
-    state.drain.phase = "refusing";
-    for (const connection of state.connections) connection.drain();
-    const ended = Promise.all([...state.connections].map((connection) => connection.ended));
-    await Promise.race([ended, graceEnded]);
-    state.drain.phase = "cutting";
-    for (const connection of state.connections) connection.cut();
-    const timer = state.clock.setTimer(
-      () => {
-        for (const connection of state.connections) connection.close();
-      },
-      CUT_MS,
-      true,
-    );
-    await ended;
-    state.clock.clearTimer(timer);
-    this.#sweeper.stop();
-    state.close();
-    await standardError.flush(); // the program may end now
-    this.#finish();
-    return { finished: state.drain.finishedCalls, cut: state.drain.cutCalls };
-  }
-}
-
-/** Tells a client why its connection is not served. */
-async function refuse(transport: Transport, error: RpcError): Promise<void> {
-  try {
-    await writeAll(transport, encodeFrame(new Reply(undefined, error, false), writeReply));
-    await transport.closeWrite();
-  } catch {
-    // The client has left already.
-  }
-  closeTransport(transport);
 }
 
 if (import.meta.main) {

@@ -3,8 +3,8 @@
  *
  * In: words: a command's name, then `key=value` pairs. Out: the name and parameters, or the frames. A value that parses
  * as JSON (see `json.ts`) is JSON, otherwise it is text: `times=2` is a number, `name=Ada`, `id=007` and `id='"2"'` are
- * text; `name=@FILE` and `name=-` read a file and standard input (see `values.ts`). Refused, by a `UsageError`: no command, a word without `=`, a parameter given twice, a reserved name,
- * parameters that cannot be sent.
+ * text; `name=@FILE` and `name=-` read a file and standard input (see `values.ts`). Refused, by a `UsageError`: no
+ * command, a word without `=`, a parameter given twice, a reserved name, parameters that cannot be sent.
  *
  * `DELAY 2` is short for `DELAY sleep=2`. A value that is not a number is omitted, as by the article's client, and the
  * server replies with an error.
@@ -12,7 +12,7 @@
 
 import { encodeFrame } from "../codec/encode.ts";
 import { BUILT_IN_NUMBERS, Cancel, type Fields, isReservedParameter, Settings } from "../codec/message.ts";
-import { EncodeError } from "../codec/msgpack.ts";
+import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
 import { setField } from "../codec/reader.ts";
 import { writeControl, writeRequest } from "../codec/write_message.ts";
 import type { Writer } from "../codec/writer.ts";
@@ -42,6 +42,14 @@ export function readCall(words: readonly string[], readStandardInput?: ReadStand
     setField(params, key, short ? secondsOf(text) : readValue(key, text, readStandardInput));
   }
   return { name, params };
+}
+
+/**
+ * The command in `describe COMMAND`. A server's own command `describe` can still be called: a word without `=` after it
+ * would be no parameter.
+ */
+export function describedBy([verb, name, ...more]: readonly string[]): string | undefined {
+  return verb === "describe" && name !== undefined && !name.includes("=") && more.length === 0 ? name : undefined;
 }
 
 /** The text as a number; `undefined`, which is not sent, if it is not one. */
@@ -99,6 +107,10 @@ function encode<Message>(
   try {
     return encodeFrame(message, writeMessage, maxPayloadBytes);
   } catch (error) {
+    if (error instanceof PayloadTooLargeError) {
+      const advice = "raise it at both ends, here with --max-payload-bytes";
+      throw new UsageError(`the parameters cannot be sent: ${error.message}; ${advice}`);
+    }
     if (error instanceof EncodeError) throw new UsageError(`the parameters cannot be sent: ${error.message}`);
     throw error;
   }

@@ -7,6 +7,7 @@
 
 import config from "../deno.json" with { type: "json" };
 import { type Flag, flagOf, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
+import { describedBy } from "./call.ts";
 import { setField } from "../codec/reader.ts";
 import { readInput } from "./input_file.ts";
 import { utf8 } from "./values.ts";
@@ -15,7 +16,7 @@ import { LOAD_FLAGS } from "./run_bench.ts";
 import { ADDRESS_FLAGS } from "./server_address.ts";
 
 const CALL_FLAGS = {
-  meta: metaFlag("send text beside the parameters, such as a token; repeatable; token=@PATH reads a file"),
+  meta: metaFlag("send metadata, such as a token; repeatable; token=@PATH reads a file, @@ is a plain @"),
   timeout: secondsFlag("the time limit of a call, or none (default none; with --bench: 30)", {
     zero: false,
     endless: true,
@@ -31,7 +32,7 @@ const OUTPUT_FLAGS = {
   hex: toggle("dump each frame to stderr like xxd, with its fields: > sent, < received"),
   list: toggle("list the server's commands"),
   format: formatFlag("the output format of STATS: prometheus"),
-  watch: secondsFlag("repeat STATS after each SECONDS, on a terminal in place, until Ctrl-C", { zero: false }),
+  watch: secondsFlag("repeat STATS every SECONDS until Ctrl-C; on a terminal, in place", { zero: false }),
   repeat: countFlag("repeat the call COUNT times and print round-trip times, like ping (0: until Ctrl-C)", 0),
   interval: secondsFlag("the time from the start of one call to the next, with --repeat (default 1)", { zero: true }),
   bench: toggle("make many calls as fast as possible and print throughput and latency"),
@@ -106,14 +107,6 @@ function exclude(flags: ClientFlags, one: keyof ClientFlags, others: readonly (k
       throw new UsageError(`${one === "describe" ? one : flagOf(one)} cannot be used with ${flagOf(other)}`);
     }
   }
-}
-
-/**
- * The command in `describe COMMAND`. A server's own command `describe` can still be called: a word without `=` after it
- * would be no parameter.
- */
-export function describedBy([verb, name, ...more]: readonly string[]): string | undefined {
-  return verb === "describe" && name !== undefined && !name.includes("=") && more.length === 0 ? name : undefined;
 }
 
 /** Texts by key. No error repeats a value, because it may be a secret. */

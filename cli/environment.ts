@@ -6,6 +6,7 @@
  */
 
 import { flagOf, type Flags, type FlagValues } from "./arguments.ts";
+import { environment } from "./permission.ts";
 
 /** The variable of a flag. */
 export function variableOf(property: string): string {
@@ -18,9 +19,7 @@ export function readEnvironment<Known extends Flags>(known: Known): FlagValues<K
   for (const [property, flag] of Object.entries(known)) {
     const variable = variableOf(property);
     if (flag.takes === undefined) continue;
-    // Query only, so that no permission prompt appears on a terminal.
-    if (Deno.permissions.querySync({ name: "env", variable }).state !== "granted") continue;
-    const text = Deno.env.get(variable);
+    const text = environment(variable);
     if (text) values[property] = flag.read(text, variable);
   }
   return values as FlagValues<Known>;

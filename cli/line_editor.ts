@@ -1,8 +1,8 @@
 /**
  * Reads lines from a terminal with the usual shell keys: arrows, history, Tab, Ctrl-C.
  *
- * In: a prompt, earlier lines, what Tab offers, what is hinted at, what Ctrl-C does. Out: lines, until Ctrl-D. Refused: nothing. The terminal is restored
- * however the program ends.
+ * In: a prompt, earlier lines, what Tab offers, what is hinted at, what Ctrl-C does. Out: lines, until Ctrl-D. Refused:
+ * nothing. The terminal is restored however the program ends.
  *
  * Lines may be pasted or typed ahead. Each is shown again after its own prompt when it is read, so that its output
  * follows it. Ctrl-C drops the waiting lines.

@@ -34,10 +34,7 @@ export async function print(text: string, { failed = false }: { failed?: boolean
   }
 }
 
-/**
- * Writes text to stdout as it is, before anything else happens, as `console.log` does; ignores errors. With `print` a
- * blocked stdout would stop only the reading of what is passed on.
- */
+/** Writes text to stdout as it is, at once as `console.log` does, so that parts of two texts never mix; ignores errors. */
 export function passOn(text: string): void {
   try {
     for (let bytes = encoder.encode(text); bytes.length > 0;) bytes = bytes.subarray(Deno.stdout.writeSync(bytes));

@@ -9,11 +9,11 @@
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { UsageError } from "./arguments.ts";
-import { describedBy } from "./client_flags.ts";
-import { cancelFrame, type CommandCall, outgoing, readCall } from "./call.ts";
+import { cancelFrame, type CommandCall, describedBy, outgoing, readCall } from "./call.ts";
 import { completionsOf, hintOf, type KnownCommand, knownCommands } from "./completion.ts";
 import { exchange } from "./exchange.ts";
 import { History } from "./history.ts";
+import { InputError } from "./input_file.ts";
 import { LineEditor } from "./line_editor.ts";
 import { wordsOf } from "./line_words.ts";
 import { complain, print } from "./output.ts";
@@ -22,7 +22,8 @@ import { findCommand, listCommands } from "./server_commands.ts";
 import type { Session } from "./prompt_connection.ts";
 import { wrap } from "./wrap.ts";
 
-const HELP = `COMMAND key=value ...   call a command; a value that parses as JSON is JSON, otherwise text
+const HELP = `COMMAND key=value ...   call a command; a value that parses as JSON is JSON, otherwise text;
+                        key=@PATH reads a file, key=@bytes:PATH its bytes
 describe COMMAND        show a command's parameters
 help                    show this help; Tab completes, the arrow keys recall earlier lines
 Ctrl-C                  cancel the running call
@@ -167,6 +168,6 @@ class Prompt {
 
 async function complainAbout(error: unknown): Promise<void> {
   if (error instanceof RpcError) await complain(error.toJSON().msg ?? error.code);
-  else if (error instanceof UsageError) await complain(error.message);
+  else if (error instanceof UsageError || error instanceof InputError) await complain(error.message);
   else throw error;
 }

@@ -1,7 +1,8 @@
 /**
  * Formats the replies to INFO and STATS as tables.
  *
- * In: the `res` of a reply, or a part of it, from any server. Out: an aligned table. Refused, by `undefined`: data of another shape.
+ * In: the `res` of a reply, or a part of it, from any server. Out: an aligned table. Refused, by `undefined`: data of
+ * another shape.
  */
 
 import { toReadableJson } from "./json.ts";

@@ -16,7 +16,7 @@ import { describeFlags } from "./flags.ts";
 import { isHangupIgnored } from "./hangup.ts";
 import { complain, note, OutputError, print } from "./output.ts";
 import { InputError } from "./input_file.ts";
-import { LIMIT_FLAGS, readSettings, SERVICE_FLAGS, type Settings } from "./service_flags.ts";
+import { LIMIT_FLAGS, readSettings, SERVICE_FLAGS, type ServiceSettings } from "./service_flags.ts";
 import { serverOptionsOf, start, StartError } from "./start.ts";
 import { shutDownOnSignal } from "./stop_signals.ts";
 import { table } from "./table.ts";
@@ -37,7 +37,7 @@ export interface Program<More extends Flags> {
   /** The commands, if this program's flags decide on them. */
   readonly commandsOf?: (flags: FlagValues<More>) => Promise<Commands>;
   /** Called when the settings are clear and nothing listens yet. */
-  readonly beforeStart?: (flags: FlagValues<More>, settings: Settings) => Promise<void>;
+  readonly beforeStart?: (flags: FlagValues<More>, settings: ServiceSettings) => Promise<void>;
   /** What to start as a worker. */
   readonly worker: (flags: FlagValues<More>) => Omit<WorkerProgram, "main">;
 }

@@ -6,7 +6,7 @@
  * `UsageError`; a server that cannot be reached, by an `RpcError`.
  */
 
-import { type Client, connect } from "../client.ts";
+import { type Client, connect } from "../client/connect.ts";
 import { DEFAULT_TIMEOUT_MS, MAX_TIMER_MS } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type Flag, type FlagValues, UsageError } from "./arguments.ts";

@@ -2,14 +2,15 @@
  * Runs the lines of stdin as calls, one by one, over one connection.
  *
  * In: lines; blank lines and those that begin with # are skipped. Out: replies, and the exit code: 1 if one of them has
- * `err`. Refused, by a `UsageError` with its line number: an invalid line; later lines are not run. An error of the
- * session also ends the script.
+ * `err`. Refused, with its line number: an invalid line, by a `UsageError`; one that names a file that cannot be read, by
+ * an `InputError`. Later lines are not run. An error of the session also ends the script.
  */
 
 import type { Fields } from "../codec/message.ts";
 import { UsageError } from "./arguments.ts";
 import { type CommandCall, outgoing, readCall } from "./call.ts";
 import { exchange } from "./exchange.ts";
+import { InputError } from "./input_file.ts";
 import { wordsOf } from "./line_words.ts";
 import type { Session } from "./prompt_connection.ts";
 
@@ -55,6 +56,7 @@ function atLine<Result>(number: number, read: () => Result): Result {
   try {
     return read();
   } catch (error) {
-    throw error instanceof UsageError ? new UsageError(`line ${number}: ${error.message}`) : error;
+    if (error instanceof UsageError) throw new UsageError(`line ${number}: ${error.message}`);
+    throw error instanceof InputError ? new InputError(`line ${number}: ${error.message}`) : error;
   }
 }

@@ -1,12 +1,13 @@
 /**
  * The command-line server: what `deno task serve` runs.
  *
- * In: flags. Out: what `run.ts` gives, for the commands in a module that `--commands` names, or for some to try.
+ * In: flags. Out: what `run.ts` gives, for the commands in a module that `--commands` names, or for those to try.
  * Refused, in one line on stderr: what `run.ts` refuses, and a module without commands (1).
  */
 
 import { toggle } from "./arguments.ts";
 import { loadCommands, urlOf } from "./commands_module.ts";
+import { demoCommands } from "./demo_commands.ts";
 import { pathFlag } from "./flags.ts";
 import { runProgram } from "./run.ts";
 import { inheritedFlags } from "./worker_process.ts";
@@ -27,7 +28,7 @@ export function main(args: readonly string[]): Promise<number> {
     options: {},
     usage: ["deno task serve [flags]", "deno run --allow-net server.ts [flags]"],
     flags: FLAGS,
-    commandsOf: async ({ commands }) => commands === undefined ? {} : await loadCommands(commands),
+    commandsOf: async ({ commands }) => commands === undefined ? demoCommands : await loadCommands(commands),
     async beforeStart({ commands }, { path, files, workers }) {
       // The commands to try start no programs and read no files, so drop these permissions.
       if (commands !== undefined) return;

@@ -20,7 +20,7 @@ import { environment, withFlags } from "./permission.ts";
 
 const URL_VARIABLE = "PACKLINE_URL";
 
-/** A port may be missing, a path may not. */
+/** The port is optional; a user, a path or a query is refused. */
 const TCP_URL = /^packline(s?):\/\/([^\s/?#@:[\]]+|\[[^\]]+\])(?::(\d+))?\/?$/;
 const UNIX_URL = /^unix:(?:\/\/(?=\/))?(.+)$/s;
 

@@ -53,7 +53,7 @@ export const SERVICE_FLAGS = {
 };
 
 /** Where and how to serve. */
-export interface Settings {
+export interface ServiceSettings {
   readonly hostname: string;
   readonly port: number;
   readonly path?: string;
@@ -77,7 +77,7 @@ export function readSettings<More extends Flags = Record<never, never>>(
   args: readonly string[],
   options: RunOptions = {},
   more: More = {} as More,
-): { settings: Settings; flags: FlagValues<More> & { readonly help?: boolean } } {
+): { settings: ServiceSettings; flags: FlagValues<More> & { readonly help?: boolean } } {
   // Without the types of the other flags, which a generic type would make unknown.
   const known: typeof SERVICE_FLAGS & typeof LIMIT_FLAGS = { ...SERVICE_FLAGS, ...LIMIT_FLAGS, ...more };
   const { flags, words } = readArguments(args, known);
@@ -86,7 +86,7 @@ export function readSettings<More extends Flags = Record<never, never>>(
   const environment = flags.help ? {} : readEnvironment(known);
   const given = { ...options, ...environment, ...flags };
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, cert, key, ca, graceMs = DEFAULT_GRACE_MS } = given;
-  const settings: Settings = {
+  const settings: ServiceSettings = {
     hostname,
     port,
     path: [flags, environment, { ...options, unix: options.path }].find(saysWhere)?.unix,
@@ -104,7 +104,7 @@ function saysWhere({ hostname, port, unix }: { hostname?: string; port?: number;
   return (hostname ?? port ?? unix) !== undefined;
 }
 
-function checkCombination({ path, files, workers }: Settings, { tls }: RunOptions): void {
+function checkCombination({ path, files, workers }: ServiceSettings, { tls }: RunOptions): void {
   const { cert, key, ca } = files;
   const hasFiles = (cert ?? key ?? ca) !== undefined;
   if (hasFiles && (cert === undefined || key === undefined)) throw new UsageError("TLS needs both --cert and --key");

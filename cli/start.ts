@@ -14,7 +14,7 @@ import { permissionsToListen } from "../transport/unix.ts";
 import { complain } from "./output.ts";
 import { readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
-import type { Settings } from "./service_flags.ts";
+import type { ServiceSettings } from "./service_flags.ts";
 import { startProcess, type WorkerProgram } from "./worker_process.ts";
 
 /** The server cannot listen. The text says why and what to do. */
@@ -43,7 +43,7 @@ export interface Running {
  * @throws {InputError} If a file of the certificate cannot be read.
  * @throws {TypeError | RangeError} If the options are a mistake of the program.
  */
-export async function start(options: RunOptions, settings: Settings, program: WorkerProgram): Promise<Running> {
+export async function start(options: RunOptions, settings: ServiceSettings, program: WorkerProgram): Promise<Running> {
   const { hostname, port, path, limits, workers } = settings;
   const server = createServer({ ...serverOptionsOf(options), ...limits });
   const tls = await tlsOf(settings) ?? options.tls;
@@ -121,7 +121,7 @@ function reasonOf(error: unknown, path: string | undefined): string {
   return error.message.includes("SUN_LEN") ? "the path is too long for a socket" : error.message;
 }
 
-async function tlsOf({ files }: Settings): Promise<ServerTls | undefined> {
+async function tlsOf({ files }: ServiceSettings): Promise<ServerTls | undefined> {
   const { cert, key, ca } = files;
   if (cert === undefined) return undefined;
   const tls = await readPem(files, ["cert", "key", "ca"]) as ServerTls;

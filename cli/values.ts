@@ -13,8 +13,8 @@
  * | `@bytes:PATH` | the content as bytes                                              |
  * | `-`           | standard input, as `@-`; also `@text:-` and `@bytes:-`            |
  *
- * The command line says which of them it is, not the content: one upload in a thousand must not become text because its
- * bytes happen to be valid UTF-8.
+ * The command line decides between text and bytes, not the content: an upload must not become text because its bytes
+ * happen to be valid UTF-8.
  */
 
 import { UsageError } from "./arguments.ts";

@@ -122,7 +122,7 @@ export function startProcess(
     try {
       for await (const line of linesOf(process.stdout)) {
         const [before, text] = line.split(MESSAGE_MARK);
-        // Before it there may be the begin of a line, which the program did not end.
+        // The program may have printed the start of a line before it.
         if (before !== "" || text === undefined) passOn(text === undefined ? `${before}\n` : before);
         if (text === undefined) continue;
         const message: FromWorker = JSON.parse(text);

@@ -12,28 +12,38 @@ import type { BuiltIns } from "../handlers/registry.ts";
 import type { CallOptions } from "./client_call.ts";
 import type { StreamOptions } from "./incoming_stream.ts";
 
-/** Any command with any parameters: what a client takes that was told of none. */
-// deno-lint-ignore no-explicit-any -- whoever gives no types gets none, and need not cast to work
-export type AnyCommands = { readonly [name: string]: Command<Record<string, unknown>, any, any> };
+/** Any commands: those of a client that was told of none. A client of some commands can be passed where this one is wanted. */
+// deno-lint-ignore no-explicit-any -- a caller that gives no types gets none, and need not cast to work
+export type AnyCommands = any;
 
 /** The parameters of a command. */
-export type ParamsOf<T> = T extends Command<infer Params, infer _Result, infer _Errors> ? Params : never;
+export type ParamsOf<T> = 0 extends 1 & T ? Record<string, unknown>
+  : T extends Command<infer Params, infer _Result, infer _Errors> ? Params
+  : never;
 
 /** The type of what a handler answers with. */
-export type ResultOf<T> = T extends Command<infer _Params, infer Result, infer _Errors> ? Result : never;
+// deno-lint-ignore no-explicit-any -- see AnyCommands
+export type ResultOf<T> = 0 extends 1 & T ? any
+  : T extends Command<infer _Params, infer Result, infer _Errors> ? Result
+  : never;
 
 /** The codes of a command, with their schemas. */
-export type ErrorsOf<T> = T extends Command<infer _Params, infer _Result, infer Errors> ? Errors : never;
+// deno-lint-ignore no-explicit-any -- see AnyCommands
+export type ErrorsOf<T> = 0 extends 1 & T ? any
+  : T extends Command<infer _Params, infer _Result, infer Errors> ? Errors
+  : never;
 
-/** A handler that returns nothing answers nil. */
+/** What a handler's answer is to its caller: without the fields beside it; a handler that returns nothing answers nil. */
+export type Plain<T> = T extends ReplyWith<infer Result, infer _Beside> ? OrNil<Result> : OrNil<T>;
+
+/** Nil in the place of nothing. */
 export type OrNil<T> = T extends undefined | void ? null : T;
 
 /** The result of a command, as its caller gets it. */
 // deno-lint-ignore no-explicit-any -- see AnyCommands
 export type ValueOf<T> = 0 extends 1 & ResultOf<T> ? any
   : [ResultOf<T>] extends [never] ? never
-  : ResultOf<T> extends ReplyWith<infer Result, infer _Beside> ? Result
-  : OrNil<ResultOf<T>>;
+  : Plain<ResultOf<T>>;
 
 /** One object type in place of several that are joined. */
 export type Flat<T> = { [Name in keyof T]: T[Name] };
@@ -42,20 +52,32 @@ export type Flat<T> = { [Name in keyof T]: T[Name] };
 // deno-lint-ignore no-explicit-any -- see AnyCommands
 export type ReplyOf<T> = 0 extends 1 & ResultOf<T> ? { res: any; [field: string]: any }
   : [ResultOf<T>] extends [never] ? never
-  : ResultOf<T> extends ReplyWith<infer Result, infer Beside> ? Flat<{ res: Result } & Beside>
-  : { res: OrNil<ResultOf<T>> };
+  : Whole<ResultOf<T>>;
+
+/** A handler's answer with the fields beside it. */
+export type Whole<T> = [Extract<T, ReplyWith<unknown, object>>] extends [never] ? { res: OrNil<T> }
+  : T extends ReplyWith<infer Result, infer Beside> ? Flat<{ res: OrNil<Result> } & Omit<Beside, "res">>
+  : { res: OrNil<T> };
+
+/** An error with a code and data that are known, so that a comparison of its `code` tells the type of its `data`. */
+export interface Failure<Code extends string, Data> extends RpcError {
+  /** The code. */
+  readonly code: Code;
+  /** The data. */
+  readonly data: Data;
+}
 
 /** The codes and the data with which a command fails. */
-export type FailureOf<T> =
-  | RpcError & { code: ErrorCode }
-  | (ErrorsOf<T> extends ErrorSchemas ? {
-      [Code in keyof ErrorsOf<T> & string]: RpcError & {
-        code: Code;
-        data: ErrorsOf<T>[Code] extends StandardSchema ? SchemaOutput<ErrorsOf<T>[Code]> : undefined;
-      };
-    }[keyof ErrorsOf<T> & string]
-    : unknown extends ErrorsOf<T> ? never
-    : never);
+export type FailureOf<T> = 0 extends 1 & ErrorsOf<T> ? RpcError
+  :
+    | Failure<ErrorCode, unknown>
+    | (ErrorsOf<T> extends ErrorSchemas ? {
+        [Code in keyof ErrorsOf<T> & string]: Failure<
+          Code,
+          ErrorsOf<T>[Code] extends StandardSchema ? SchemaOutput<ErrorsOf<T>[Code]> : undefined
+        >;
+      }[keyof ErrorsOf<T> & string]
+      : never);
 
 /** How a call ended: with a result, or with an error whose `code` and `data` have the types that the command says. */
 export type Outcome<Value, Failure> = { ok: true; value: Value } | { ok: false; error: Failure };
@@ -89,7 +111,7 @@ export type StreamOf<T> = 0 extends 1 & ResultOf<T>
   // deno-lint-ignore no-explicit-any -- see AnyCommands
   ? (params?: Record<string, unknown>, options?: StreamOptions) => AsyncGenerator<any, any, void>
   : ResultOf<T> extends AsyncGenerator<infer Item, infer Return, infer _Next>
-    ? (...args: Arguments<ParamsOf<T>, StreamOptions>) => AsyncGenerator<Item, OrNil<Return>, void>
+    ? (...args: Arguments<ParamsOf<T>, StreamOptions>) => AsyncGenerator<Item, Plain<Return>, void>
   : ResultOf<T> extends AsyncIterable<infer Item>
     ? (...args: Arguments<ParamsOf<T>, StreamOptions>) => AsyncGenerator<Item, null, void>
   : NotAStream;
@@ -117,7 +139,8 @@ export type Having<C, Name> = Name extends keyof BuiltIns
 /** The method for a name that is given as a value. */
 export type Named<C, Name extends string, K extends CallKind> = Name extends keyof Having<C, Name>
   ? Methods<Having<C, Name>>[K][Name]
-  : string extends Name ? (params?: Record<string, unknown>, options?: CallOptions) => AnyOf<K>
+  : string extends Name
+    ? (params?: Record<string, unknown>, options?: K extends "stream" ? StreamOptions : CallOptions) => AnyOf<K>
   : "there is no such command";
 
 /** Results of names that are known at run time only. */

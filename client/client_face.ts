@@ -74,7 +74,8 @@ function byName<Options, Result>(
   const methods = new Map<string, (params?: unknown, options?: Options) => Result>();
   return new Proxy(invoke, {
     get(target, name) {
-      if (typeof name === "symbol") return Reflect.get(target, name);
+      // With a method `then` it would be taken for a promise where it is awaited or returned.
+      if (typeof name === "symbol" || name === "then") return Reflect.get(target, name);
       let method = methods.get(name);
       if (method === undefined) {
         method = (params, options) => invoke(name, params, options);

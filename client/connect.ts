@@ -256,6 +256,8 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
 export async function connect<C extends Commands = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
   checkOptions(options, CONNECT_OPTIONS);
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  const { signal, onState } = options;
+  const close = () => void engine.close();
   const engine = new RpcClient({
     dial: options.dial ?? ((signal) => dialAddress({ hostname, port, path, tls }, signal)),
     numbers: numbersOf(options.commands ?? {}),
@@ -263,11 +265,15 @@ export async function connect<C extends Commands = AnyCommands>(options: Connect
     timeoutMs: checkedDefault(timeoutMs),
     maxInFlight: checkLimit("maxInFlight", options.maxInFlight ?? DEFAULT_LIMITS.maxInFlight),
     maxPayloadBytes: checkLimit("maxPayloadBytes", options.maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes),
-    onState: options.onState,
+    onState: signal === undefined ? onState : (state, error) => {
+      if (state === "closed") signal.removeEventListener("abort", close); // the signal may outlive many clients
+      onState?.(state, error);
+    },
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
   });
-  options.signal?.addEventListener("abort", () => void engine.close(), { once: true });
+  if (signal?.aborted) close();
+  else signal?.addEventListener("abort", close, { once: true });
   if (!options.lazy) await engine.open();
   return new ClientFace(engine, { meta: options.meta, middleware: options.middleware ?? [] }) as unknown as Client<C>;
 }

@@ -9,6 +9,7 @@ import { encodeGiven } from "../codec/given.ts";
 import { decode } from "../codec/msgpack.ts";
 import type { Fields } from "../codec/message.ts";
 import type { ReplyFields } from "../handlers/command.ts";
+import { inspect } from "../transport/runtime.ts";
 import { type CallOptions, unsendable } from "./client_call.ts";
 import type { IncomingStream, StreamOptions } from "./incoming_stream.ts";
 import type { RpcClient } from "./rpc_client.ts";
@@ -61,7 +62,12 @@ export class CallSender {
   /** Makes a call. Resolves with the reply, whole. */
   call(name: string, params?: unknown, options: CallOptions = {}): Promise<ReplyFields> {
     if (this.#isPlain) return this.#engine.call(name, params, this.#withMeta(options)) as Promise<ReplyFields>;
-    return this.#pass(
+    return this.#through(name, params, options);
+  }
+
+  /** An async function, so that what cannot be sent rejects; parameters are encoded before it returns all the same. */
+  async #through(name: string, params: unknown, options: CallOptions): Promise<ReplyFields> {
+    return await this.#pass(
       this.#outgoing(name, params, options),
       (meta, given) => this.#engine.call(name, given, { ...options, meta }) as Promise<ReplyFields>,
     );
@@ -99,12 +105,17 @@ export class CallSender {
   async #pass(call: OutgoingCall, send: (meta: Meta, params: unknown) => Promise<ReplyFields>): Promise<ReplyFields> {
     const { meta, middleware } = this.#before;
     const own = typeof meta === "function" ? await meta() : meta;
-    const pass = (call: OutgoingCall, index: number): ReplyFields | Promise<ReplyFields> => {
-      if (index === middleware.length) return send(call.meta, call.params);
+    const pass = async (call: OutgoingCall, index: number): Promise<ReplyFields> => {
+      if (index === middleware.length) return await send(call.meta, call.params);
       let passed: Promise<ReplyFields> | undefined;
-      const next = (given: { readonly meta?: Meta } = {}) =>
-        passed ??= Promise.resolve(pass({ ...call, meta: { ...call.meta, ...given.meta } }, index + 1));
-      return middleware[index](call, next);
+      const next = (given: { readonly meta?: Meta } = {}) => {
+        if (passed === undefined) {
+          passed = pass({ ...call, meta: { ...call.meta, ...given.meta } }, index + 1);
+          passed.catch(ignore); // the middleware may not wait for it
+        }
+        return passed;
+      };
+      return wholeReply(await middleware[index](call, next));
     };
     return await pass({ ...call, meta: { ...own, ...call.meta } }, 0);
   }
@@ -134,13 +145,18 @@ export class CallSender {
       }
     } catch (error) {
       ended.reject(error);
-      await passed;
-      throw error;
+      return (await passed).res; // rejects, unless a middleware answers in its place
     } finally {
       ended.resolve({ res: undefined }); // its reader has left
       await stream.return();
     }
   }
+}
+
+/** A middleware may answer with a reply of its own. */
+function wholeReply(answer: ReplyFields): ReplyFields {
+  if (typeof answer === "object" && answer !== null) return answer;
+  throw new TypeError(`the middleware returned ${inspect(answer, 0)}: return what next() gives, or { res: value }`);
 }
 
 function ignore(): void {}

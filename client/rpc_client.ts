@@ -73,6 +73,7 @@ export class RpcClient implements ConnectionOwner {
 
   /** Makes the first connection. If the dial fails, closes the client and rejects. */
   async open(): Promise<void> {
+    if (this.#isClosed) throw closed();
     try {
       await this.#dial();
     } catch (error) {
@@ -122,7 +123,7 @@ export class RpcClient implements ConnectionOwner {
   }
 
   begin(call: ClientCall): void {
-    if (this.#state === "closed") return call.end(new RpcError("CLOSED", "the client is closed", { retryable: true }));
+    if (this.#state === "closed") return call.end(closed());
     if (this.queue.full) return call.end(this.#overloaded());
     call.begin();
     if (call.isSettled) return;
@@ -245,4 +246,8 @@ export class RpcClient implements ConnectionOwner {
   cmdOf(name: string): number | string {
     return this.settings.numbers.get(name) ?? name;
   }
+}
+
+function closed(): RpcError {
+  return new RpcError("CLOSED", "the client is closed", { retryable: true });
 }

@@ -5,42 +5,37 @@
  *     deno run --allow-net examples/cancellation.ts
  */
 
-import { command, connect, RpcError, serve } from "../mod.ts";
+import { setTimeout } from "node:timers/promises";
+import { command, connect, serve } from "../mod.ts";
+
+const SLOW = command({
+  summary: "Takes a minute, unless nobody waits any more",
+  handler: (_params: Record<never, never>, { signal }) => setTimeout(60_000, "done", { signal }),
+});
 
 const REPORT = command({
   number: 16,
   summary: "Asks another service for as long as its own caller waits",
-  async handler(_params: Record<never, never>, { remaining, signal }) {
-    await using other = await connect({ port: server.port });
-    const timeout = Math.max(1, remaining() - 400); // leaves time to answer
-    try {
-      await other.reply("DELAY", { sleep: 60 }, { timeoutMs: timeout, signal });
-    } catch (error) {
-      if (error instanceof RpcError && error.code === "TIMEOUT") return "the other service was too slow";
-      throw error;
-    }
-    return "the other service has answered";
+  async handler(_params: object, { remaining, signal }) {
+    await using other = await connect({ port: server.port, commands: { SLOW } });
+    const timeoutMs = Math.max(1, remaining() - 400); // leaves time to answer
+    const delay = await other.outcome.SLOW({}, { timeoutMs, signal });
+    if (delay.ok) return "the other service has answered";
+    if (delay.error.code === "TIMEOUT") return "the other service was too slow";
+    throw delay.error;
   },
 });
 
-await using server = await serve({ port: 0, commands: { REPORT } });
-await using client = await connect({ port: server.port, commands: { REPORT } });
+await using server = await serve({ port: 0, commands: { REPORT, SLOW } });
+await using client = await connect({ port: server.port, commands: { REPORT, SLOW } });
 
-/** The error code of a call. */
-async function codeOf(call: Promise<unknown>): Promise<string> {
-  try {
-    await call;
-    return "answered";
-  } catch (error) {
-    return (error as RpcError).code;
-  }
-}
-
-console.log(await codeOf(client.reply("DELAY", { sleep: 60 }, { timeoutMs: 50 })));
+const late = await client.outcome.SLOW({}, { timeoutMs: 50 });
+console.log(late.ok ? "answered" : late.error.code);
 
 const controller = new AbortController();
-const aborted = codeOf(client.reply("DELAY", { sleep: 60 }, { signal: controller.signal }));
+const call = client.outcome.SLOW({}, { signal: controller.signal });
 controller.abort();
-console.log(await aborted);
+const aborted = await call;
+console.log(aborted.ok ? "answered" : aborted.error.code);
 
-console.log((await client.reply("REPORT", {}, { timeoutMs: 1000 })).res);
+console.log(await client.call.REPORT({}, { timeoutMs: 1000 }));

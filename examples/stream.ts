@@ -30,9 +30,9 @@ const PRIMES = command({
 await using server = await serve({ port: 0, commands: { PRIMES } });
 await using client = await connect({ port: server.port, commands: { PRIMES } });
 
-for await (const prime of client.stream("PRIMES", {}, { credit: 4 })) {
+for await (const prime of client.stream.PRIMES({}, { credit: 4 })) {
   console.log(prime);
   if (prime > 10) break;
 }
-await client.reply("PING"); // when this is answered, the server has seen the end of the stream
+await client.call.PING(); // when this is answered, the server has seen the end of the stream
 console.log(produced < 16 ? "the handler stayed close to its reader" : `the handler ran ahead to ${produced}`);

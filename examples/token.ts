@@ -1,35 +1,40 @@
 /**
- * Authentication: a middleware that requires a token in `meta`. It compares in constant time, so the time of a refusal
- * reveals nothing about the token. Without TLS, others on the network can read the token: see PROTOCOL.md, "meta".
+ * Authentication: each token in `meta` stands for a user, whom handlers get in their context. Without TLS, others on the
+ * network can read a token: see docs/security.md.
  *
  *     deno run --allow-net examples/token.ts
  */
 
-import { connect, type Middleware, RpcError, serve } from "../mod.ts";
+import { command, connect, RpcError, serve, tokens } from "../mod.ts";
 
-const encoder = new TextEncoder();
+// A service reads them from its environment or from a file. `openssl rand -hex 16` makes one.
+const ADA = "b1d5781111d84f7b3fe45a0852e59758";
+const GRACE = "70e5bd1ae8d3c1a4d34e7f0d3b1c2f66";
 
-/** Whether two texts are equal, in a time that does not depend on what they have in common. */
-async function sameText(a: string, b: string): Promise<boolean> {
-  // Digests have one length, so the length of the secret stays hidden too.
-  const [left, right] = await Promise.all(
-    [a, b].map(async (text) => new Uint8Array(await crypto.subtle.digest("SHA-256", encoder.encode(text)))),
-  );
-  let difference = 0;
-  for (let index = 0; index < left.length; index++) difference |= left[index] ^ right[index];
-  return difference === 0;
-}
+/** Makes commands for callers with a token. */
+const authenticated = command.with(tokens({
+  [ADA]: { name: "Ada", mayWrite: true },
+  [GRACE]: { name: "Grace", mayWrite: false },
+}));
 
-/** A middleware that accepts only calls with the token. */
-function requireToken(token: string): Middleware {
-  return async (request, next) => {
-    if (await sameText(request.meta.token ?? "", token)) return next();
-    throw new RpcError("UNAUTHENTICATED", "a token is needed in meta");
-  };
-}
+let note = "nothing yet";
+const commands = {
+  VERSION: command(() => "1.0"), // for everybody
+  READ: authenticated(() => note),
+  WRITE: authenticated(({ text }: { text: string }, { user }) => {
+    if (!user.mayWrite) throw new RpcError("FORBIDDEN", `${user.name} may only read`);
+    note = `${text} (${user.name})`;
+  }),
+};
+await using server = await serve({ port: 0, commands });
 
-await using server = await serve({ port: 0, middleware: [requireToken("open sesame")] });
-await using client = await connect({ port: server.port });
+await using ada = await connect<typeof commands>({ port: server.port, meta: { token: ADA } });
+await ada.call.WRITE({ text: "a note" });
 
-console.log((await client.reply("PING", {}, { meta: { token: "open sesame" } })).res);
-await client.reply("PING").catch((error: RpcError) => console.log(error.message));
+await using grace = await connect<typeof commands>({ port: server.port, meta: { token: GRACE } });
+console.log(await grace.call.READ());
+await grace.call.WRITE({ text: "another" }).catch((error: RpcError) => console.log(error.message));
+
+await using stranger = await connect<typeof commands>({ port: server.port });
+console.log(await stranger.call.VERSION());
+await stranger.call.READ().catch((error: RpcError) => console.log(error.message));

@@ -8,7 +8,7 @@
  * off, and the tracer throws.
  */
 
-import { type Client, command, connect, type Middleware, RpcError, serve } from "../mod.ts";
+import { type ClientMiddleware, command, connect, type Middleware, RpcError, serve } from "../mod.ts";
 
 /** The key of the span in a context of OpenTelemetry. */
 const SPAN = Symbol.for("OpenTelemetry Context Key SPAN");
@@ -45,42 +45,36 @@ function inSpan<T>(name: string, kind: number, parent: unknown, run: (span: Span
   });
 }
 
-/** Calls in a span, and sends the span's id to the server. */
-function callTraced(client: Client, name: string, params = {}) {
-  return inSpan(name, CLIENT, contextManager.active(), (span) => {
+/** Makes every call in a span, and sends the span's id to the server. */
+const tracedCall: ClientMiddleware = (call, next) =>
+  inSpan(call.command, CLIENT, contextManager.active(), (span) => {
     const { traceId, spanId, traceFlags } = span.spanContext();
     const traceparent = `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, "0")}`;
-    return client.reply(name, params, { meta: { traceparent } });
+    return next({ meta: { traceparent } });
   });
-}
 
 /** Runs every handler in a span; its parent is the caller's span, if one was sent. */
-const traced: Middleware = (request, next) => {
-  const [, traceId, spanId, flags] = request.meta.traceparent?.match(/^00-(\w{32})-(\w{16})-(\w{2})$/) ?? [];
+const tracedHandler: Middleware = (call, next) => {
+  const [, traceId, spanId, flags] = call.meta.traceparent?.match(/^00-(\w{32})-(\w{16})-(\w{2})$/) ?? [];
   const caller = { traceId, spanId, traceFlags: parseInt(flags, 16), isRemote: true };
   const context = contextManager.active();
   const parent = traceId === undefined ? context : context.setValue(SPAN, { spanContext: () => caller });
-  return inSpan(request.command, SERVER, parent, async () => await next());
+  return inSpan(call.command, SERVER, parent, () => next());
 };
 
 // Two services; the first calls the second.
-const STOCK = command({
-  handler(_params: { book: string }, { meta }) {
-    console.log(`STOCK is called in trace ${meta.traceparent.split("-")[1]}`);
-    return 2;
-  },
+const STOCK = command((_params: { book: string }, { meta }) => {
+  console.log(`STOCK is called in trace ${meta.traceparent.split("-")[1]}`);
+  return 2;
 });
-await using warehouse = await serve({ port: 0, commands: { STOCK }, middleware: [traced] });
-await using toWarehouse = await connect({ port: warehouse.port });
+await using warehouse = await serve({ port: 0, commands: { STOCK }, middleware: [tracedHandler] });
+await using toWarehouse = await connect({ port: warehouse.port, commands: { STOCK }, middleware: [tracedCall] });
 
-const ORDER = command({
-  async handler({ book }: { book: string }, { meta }) {
-    console.log(`ORDER is called in trace ${meta.traceparent.split("-")[1]}`);
-    const { res: copies } = await callTraced(toWarehouse, "STOCK", { book });
-    return copies > 0;
-  },
+const ORDER = command(async ({ book }: { book: string }, { meta }) => {
+  console.log(`ORDER is called in trace ${meta.traceparent.split("-")[1]}`);
+  return await toWarehouse.call.STOCK({ book }) > 0;
 });
-await using shop = await serve({ port: 0, commands: { ORDER }, middleware: [traced] });
-await using toShop = await connect({ port: shop.port });
+await using shop = await serve({ port: 0, commands: { ORDER }, middleware: [tracedHandler] });
+await using toShop = await connect({ port: shop.port, commands: { ORDER }, middleware: [tracedCall] });
 
-console.log((await callTraced(toShop, "ORDER", { book: "On the Analytical Engine" })).res);
+console.log(await toShop.call.ORDER({ book: "On the Analytical Engine" }));

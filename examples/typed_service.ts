@@ -5,16 +5,30 @@
  *     deno run --allow-net examples/typed_client.ts 1300
  */
 
-import { command, reply, RpcError, run } from "../mod.ts";
+import { command, reply, RpcError, run, type StandardSchema } from "../mod.ts";
 
 const books = new Map([[1, { title: "On the Analytical Engine", copies: 2 }]]);
+
+/** An object with the number of a book. By hand here; zod, valibot and arktype make such schemas. */
+const bookId: StandardSchema<{ id: number }> = {
+  "~standard": {
+    version: 1,
+    vendor: "by hand",
+    validate: (value) =>
+      Number.isInteger((value as { id?: unknown }).id)
+        ? { value: value as { id: number } }
+        : { issues: [{ message: "must be an integer", path: ["id"] }] },
+  },
+};
 
 export const commands = {
   FIND: command({
     number: 16,
     summary: "Finds a book by its number",
+    schema: bookId,
     params: ["id"],
-    handler({ id }: { id: number }) {
+    errors: { NO_SUCH_BOOK: bookId }, // the code, and the type of its data
+    handler({ id }) {
       const book = books.get(id);
       if (!book) throw new RpcError("NO_SUCH_BOOK", `there is no book ${id}`, { data: { id } });
       return book;
@@ -24,6 +38,7 @@ export const commands = {
     number: 17,
     summary: "Lends a book",
     params: ["id", "to"],
+    errors: { NOT_AVAILABLE: null },
     handler({ id, to }: { id: number; to: string }) {
       const book = books.get(id);
       if (!book || book.copies === 0) throw new RpcError("NOT_AVAILABLE", `book ${id} is not there`);

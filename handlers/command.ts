@@ -10,60 +10,15 @@ import { checkLimit, checkOptions, OPTION_KINDS, type OptionKind } from "../limi
 import type { Clock } from "../transport/clock.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import type { Mistake } from "./mistakes.ts";
+import type { ReplyFields } from "./reply.ts";
 import type { ServerReport } from "./server_info.ts";
 import type { StandardSchema } from "./standard_schema.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 
+export { REPLY, reply, type ReplyFields, replyOf, type ReplyWith } from "./reply.ts";
+
 /** The first number that a command of the user's own may have (PROTOCOL.md, "Requests"). */
 const FIRST_OWN_NUMBER = 16;
-
-/** A reply, whole: the result, and the fields beside it. */
-export interface ReplyFields {
-  /** The result: any value that MessagePack can represent. */
-  res: unknown;
-  /** More fields, as DELAY's `slept`; not `seq`, `err`, `msg`, `data`, `more`, nor a name that begins with `$`. */
-  // deno-lint-ignore no-explicit-any -- with `unknown`, no interface of a handler's author would do
-  [field: string]: any;
-}
-
-/** Marks a whole reply, in every copy of the library: any other value is a result. */
-export const REPLY: unique symbol = Symbol.for("packline.reply");
-
-/** A result with fields beside it, as {@linkcode reply} makes it. */
-export interface ReplyWith<Result, Beside extends object> {
-  /** The result. */
-  readonly res: Result;
-  /** The fields beside it, which stand in the object as well. */
-  readonly [REPLY]: Beside;
-}
-
-/**
- * A result with more fields beside it in the reply. Most handlers return their result alone.
- *
- * @param res The result.
- * @param fields The fields: any names but those that the protocol reserves (PROTOCOL.md, "Replies").
- * @returns What a handler returns. Callers get `res` from `client.call`, and all of it from `client.reply`.
- *
- * @example How long the work took, beside its result
- * ```ts
- * import { command, connect, reply, serve } from "../mod.ts";
- *
- * const SUM = command(({ list }: { list: number[] }) => reply(list.reduce((a, b) => a + b, 0), { count: list.length }));
- * await using server = await serve({ port: 0, commands: { SUM } });
- * await using client = await connect({ port: server.port, commands: { SUM } });
- * console.assert(await client.call.SUM({ list: [1, 2] }) === 3);
- * console.assert((await client.reply.SUM({ list: [1, 2] })).count === 2);
- * ```
- */
-export function reply<const Result, Beside extends object>(res: Result, fields: Beside): ReplyWith<Result, Beside> {
-  return { ...fields, res, [REPLY]: fields };
-}
-
-/** The reply that a handler's answer becomes. */
-export function replyOf(answer: unknown): ReplyFields {
-  const isWhole = typeof answer === "object" && answer !== null && REPLY in answer;
-  return isWhole ? answer as unknown as ReplyFields : { res: answer ?? null };
-}
 
 /** What a handler and a middleware know of the call, beside its parameters. */
 export interface Context {
@@ -292,5 +247,5 @@ export function defined(definition: unknown, middleware: readonly Middleware[] =
   for (const name of params) {
     if (isReservedParameter(name)) throw new TypeError(`Cannot name a parameter "${name}": the name is reserved`);
   }
-  return Object.freeze(middleware.length === 0 ? options as Command : { ...options as Command, middleware });
+  return Object.freeze({ ...options as Command, ...(middleware.length === 0 ? {} : { middleware }) });
 }

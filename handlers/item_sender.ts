@@ -11,7 +11,7 @@ import type { OutputBuffer } from "../session/output_buffer.ts";
 import type { RpcError } from "../errors.ts";
 import type { CreditWindow } from "../session/credit.ts";
 import type { YieldBudget } from "../session/yield_budget.ts";
-import { reply, type ReplyFields, replyOf } from "./command.ts";
+import { type ReplyFields, replyOf } from "./command.ts";
 
 /** How much unsent output a stream may produce. Otherwise a handler that never pauses would block all others. */
 const STREAM_AHEAD_BYTES = 64 * 1024;
@@ -96,7 +96,8 @@ async function sendEach(
 
 /** The last reply. Without items, a mark tells a caller that grants credit that this was a stream. */
 function lastReply(result: unknown, isEmpty: boolean): ReplyFields {
-  return isEmpty && result !== null ? reply(result, { [ITEMS]: 0 }) : replyOf(result);
+  const whole = replyOf(result);
+  return isEmpty && result !== null ? { ...whole, [ITEMS]: 0 } : whole;
 }
 
 /** The iterator of a stream; for a `ReadableStream` its reader, which can be cancelled while it waits for an item. */

@@ -5,7 +5,7 @@
  */
 
 import { inspect } from "../transport/runtime.ts";
-import { type Context, type Middleware, type Next, reply, type ReplyFields, replyOf } from "./command.ts";
+import { type Context, type Middleware, type Next, REPLY, type ReplyFields, replyOf } from "./command.ts";
 import { CallContext, type Invocation } from "./context.ts";
 import { isStream } from "./item_sender.ts";
 import { checkedResult, validated } from "./validation.ts";
@@ -90,8 +90,8 @@ function withGiven(call: Invocation, context: Context, given: object): Context {
 
 /** A middleware may answer with a reply of its own. */
 function wholeReply(answer: ReplyFields): ReplyFields {
-  if (typeof answer === "object" && answer !== null && answer.res !== undefined) {
-    return { ...reply(answer.res, answer) };
+  if (typeof answer === "object" && answer !== null && "res" in answer) {
+    return { ...answer, [REPLY]: answer };
   }
   throw new TypeError(`the middleware returned ${inspect(answer, 0)}: return what next() gives, or reply(value, {})`);
 }

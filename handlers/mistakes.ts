@@ -4,6 +4,8 @@
  * In: the types of the parameters and of the result. Out: `unknown` for what works, else a text. Refused: nothing.
  */
 
+import type { ReplyWith } from "./reply.ts";
+
 /** How deep a result is looked into: a type may contain itself. */
 export type Deeper = [0, 0, 0, 0, 0];
 
@@ -26,6 +28,9 @@ export type ResultMistake<T, Where extends string, Depth extends unknown[] = Dee
   : T extends (...args: never) => unknown ? `${Where} is a function, which cannot be sent`
   : T extends RegExp | URL | URLSearchParams ? `${Where} is an object of a class: return a text`
   : T extends PromiseLike<unknown> ? `${Where} is a promise: await it`
+  : T extends Generator<unknown, unknown, never> ? `${Where} is a generator: make it an async one, for a stream`
+  : T extends ArrayBufferView | ArrayBuffer ? `${Where} is bytes of another class: return a Uint8Array`
+  : T extends ReplyWith<infer Value, infer Beside> ? ResultMistake<Value, Where, Depth> | BesideMistake<Beside, Depth>
   : Depth extends [unknown, ...infer Rest] ? PartMistake<T, Where, Rest>
   : never;
 
@@ -37,7 +42,16 @@ export type PartMistake<T, Where extends string, Depth extends unknown[]> = T ex
     ? { [Name in keyof T & string]: ResultMistake<T[Name], `${Where}.${Name}`, Depth> }[keyof T & string]
   : never;
 
-/** Names that the protocol uses. */
+/** What is wrong with the fields beside a result. */
+export type BesideMistake<T, Depth extends unknown[]> =
+  | { [Name in keyof T & string]: ResultMistake<T[Name], `the field ${Name}`, Depth> }[keyof T & string]
+  | (Extract<keyof T, ReservedField> extends never ? never
+    : `a field must not be named "${Extract<keyof T, ReservedField> & string}": the protocol uses this name`);
+
+/** Names beside a result that the protocol uses. */
+export type ReservedField = "seq" | "err" | "msg" | "data" | "more" | `$${string}`;
+
+/** Names of parameters that the protocol uses. */
 export type Reserved = "cmd" | "seq" | "ttl" | "meta" | "credit" | `$${string}`;
 
 /** What is wrong with parameters. */

@@ -12,16 +12,14 @@ import type { OptionKind } from "../limits.ts";
 import type { BuiltInOptions } from "./built_ins/built_in.ts";
 import { type Command, type Commands, defined } from "./command.ts";
 import type { CommandInfo } from "./server_info.ts";
-import { DELAY } from "./built_ins/delay.ts";
 import { INFO } from "./built_ins/info.ts";
 import { PING, pingIfReady, type Readiness } from "./built_ins/ping.ts";
 import { CommandCounts } from "./statistics.ts";
 import { parametersOf } from "./validation.ts";
 import { STATS } from "./built_ins/stats.ts";
-import { TICK } from "./built_ins/tick.ts";
 
-/** The commands every server has. */
-export const builtIns = { PING, DELAY, INFO, STATS, TICK };
+/** The commands that every server has, unless it decides otherwise. */
+export const builtIns = { PING, INFO, STATS };
 
 /** The type of the commands every server has, for the types of a client. */
 export type BuiltIns = typeof builtIns;

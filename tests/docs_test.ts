@@ -1,5 +1,5 @@
 /**
- * The documents in `docs/`, done as they say: their files are written, their commands are typed, and what is printed is
+ * The documents in `docs/` and the first section of README.md, done as they say: their files are written, their commands are typed, and what is printed is
  * compared. In a copy of the project, so that nothing is left behind.
  *
  * A document speaks in four kinds of blocks:
@@ -15,6 +15,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { type Package, testWith } from "./production/programs.ts";
+import { firstSection } from "./support/documents.ts";
 
 const project = new URL("../", import.meta.url);
 const docs = new URL("docs/", project);
@@ -186,14 +187,14 @@ class Reader {
   }
 }
 
-/** Follows a document, all of it; `commands` is how many it has at the least. */
-function testDocument(name: string, needs: readonly Package[], commands: number): void {
-  testWith(needs, `docs/${name} does what it says`, async () => {
+/** Follows a text, all of it; `commands` is how many it has at the least. */
+function testText(name: string, needs: readonly Package[], commands: number, read: () => Promise<string>): void {
+  testWith(needs, `${name} does what it says`, async () => {
     const folder = await Deno.makeTempDir({ prefix: "packline-docs-" });
     const reader = new Reader(folder);
     try {
       await copyProject(folder);
-      for (const block of blocksOf(await Deno.readTextFile(new URL(name, docs)))) await reader.follow(block);
+      for (const block of blocksOf(await read())) await reader.follow(block);
       await reader.end();
       assert(reader.commands >= commands, `only ${reader.commands} commands were found`);
     } finally {
@@ -210,7 +211,13 @@ const FOLLOWED: Record<string, [needs: Package[], commands: number]> = {
   "security.md": [["openssl"], 4],
 };
 
-for (const [name, [needs, commands]] of Object.entries(FOLLOWED)) testDocument(name, needs, commands);
+for (const [name, [needs, commands]] of Object.entries(FOLLOWED)) {
+  testText(`docs/${name}`, needs, commands, () => Deno.readTextFile(new URL(name, docs)));
+}
+
+testText("README.md, its first section,", [], 2, async () => {
+  return firstSection(await Deno.readTextFile(new URL("README.md", project)));
+});
 
 /** The documents here, by name. */
 async function documents(): Promise<Map<string, string>> {

@@ -1,10 +1,11 @@
 /**
  * The commands in README.md, run as they stand: each line behind "$ " of a console block, and what it prints; each of the
  * table. Only the port differs, because no test may count on a fixed one. The TypeScript in it is run by
- * `deno test --doc`, but for the import from a URL, which is `publish_test.ts`'s.
+ * `deno test --doc`, the first section by `docs_test.ts`, and the import from a URL by `publish_test.ts`.
  */
 
 import { assert, assertEquals } from "@std/assert";
+import { firstSection } from "./support/documents.ts";
 
 const project = new URL("..", import.meta.url);
 
@@ -84,7 +85,8 @@ Deno.test("README.md: every command line of the table works", async (t) => {
 });
 
 Deno.test("README.md: every block is run, here or elsewhere", () => {
-  const blocks = [...readme.matchAll(/^```(.*)\n([^]*?)^```$/gm)];
+  const first = firstSection(readme); // docs_test.ts follows it
+  const blocks = [...readme.replace(first, () => "").matchAll(/^```(.*)\n([^]*?)^```$/gm)];
   assert(blocks.length >= 6);
   for (const [, kind, text] of blocks) {
     if (kind === "ts") continue;

@@ -8,13 +8,18 @@ const examples = new URL("../examples/", import.meta.url);
 const OUTPUT: Record<string, string[]> = {
   "stream.ts": ["2", "3", "5", "7", "11", "the handler has ended", "the handler stayed close to its reader"],
   "cancellation.ts": ["TIMEOUT", "CANCELLED", "the other service was too slow"],
-  "token.ts": ["PONG", "UNAUTHENTICATED: a token is needed in meta"],
+  "token.ts": [
+    "a note (Ada)",
+    "FORBIDDEN: Grace may only read",
+    "1.0",
+    "UNAUTHENTICATED: meta.token is missing or not valid",
+  ],
   "metrics.ts": [
     'packline_calls_total{command="PING"} 1',
-    'packline_calls_total{command="DELAY"} 1',
-    'packline_call_errors_total{command="DELAY",code="INVALID_SLEEP"} 1',
+    'packline_calls_total{command="DIVIDE"} 1',
+    'packline_call_errors_total{command="DIVIDE",code="DIVISION_BY_ZERO"} 1',
     'packline_call_duration_seconds_count{command="PING"} 1',
-    'packline_call_duration_seconds_count{command="DELAY"} 1',
+    'packline_call_duration_seconds_count{command="DIVIDE"} 1',
   ],
 };
 

@@ -1,6 +1,7 @@
 /** A handler that calls another server: what of that server's answers its own caller hears, and what the hook does. */
 
 import { assertEquals, assertRejects } from "@std/assert";
+import { demoCommands } from "../cli/demo_commands.ts";
 import { connect, RpcError, serve } from "../mod.ts";
 import { command } from "../handlers/command.ts";
 
@@ -9,6 +10,7 @@ async function setUp() {
   const reported: unknown[] = [];
   const stopped = Promise.withResolvers<void>();
   const behindCommands = {
+    ...demoCommands,
     FAIL: command({
       handler({ code }: { code: string }): null {
         throw new RpcError(code, "from behind");
@@ -18,7 +20,7 @@ async function setUp() {
   const behind = await serve({ port: 0, commands: behindCommands });
   const inner = await connect({ port: behind.port, commands: behindCommands });
   const commands = {
-    PASS: command({ handler: ({ code }: { code: string }) => inner.reply("FAIL", { code }) }),
+    PASS: command({ handler: ({ code }: { code: string }) => inner.call.FAIL({ code }) }),
     SLEEP: command({
       async handler(_params: Record<never, never>, { signal }) {
         try {

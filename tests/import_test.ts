@@ -11,10 +11,10 @@ import { beNew, BY_NAME, linkTo } from "./support/newcomer.ts";
 const PROGRAM = `
 import { command, connect, serve } from "MOD";
 
-const GREET = command({ number: 16, handler: ({ name }: { name: string }) => ({ res: \`Hello, \${name}!\` }) });
+const GREET = command({ number: 16, handler: ({ name }: { name: string }) => \`Hello, \${name}!\` });
 await using server = await serve({ port: 0, commands: { GREET } });
 await using client = await connect({ port: server.port, commands: { GREET } });
-console.log((await client.call("GREET", { name: "Ada" })).res);
+console.log(await client.call.GREET({ name: "Ada" }));
 `;
 
 /** Serves the checkout, as a host of modules would. */

@@ -7,13 +7,15 @@
  */
 
 import { assert, assertEquals, AssertionError, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { demoCommands } from "../cli/demo_commands.ts";
 import { BUILT_IN_NUMBERS, type Field, type Kind, MESSAGES } from "../codec/message.ts";
 import { decode, encode, EncodeError } from "../codec/msgpack.ts";
 import { type Command, command } from "../handlers/command.ts";
 import type { StandardSchema } from "../handlers/standard_schema.ts";
 import { builtIns } from "../handlers/registry.ts";
 import { DEFAULT_LIMITS, LIMIT_NAMES } from "../limits.ts";
-import { type ListeningServer, serve, type ServeOptions } from "../server.ts";
+import type { ListeningServer, ServeOptions } from "../server.ts";
+import { serve } from "./support/demo_server.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { frame } from "./support/wire.ts";
 import { ERROR_CODES, type ErrorCode } from "../errors.ts";
@@ -468,8 +470,12 @@ function section(heading: string): string {
   return body;
 }
 
+/** The commands of the document, in its order: those of every server, and the demo's. */
+const { PING, INFO, STATS } = builtIns;
+const documented = { PING, DELAY: demoCommands.DELAY, INFO, STATS, TICK: demoCommands.TICK };
+
 Deno.test("PROTOCOL.md has a section of the same shape, with a sample, for each command and no other", () => {
-  const named = Object.entries(builtIns).map(([name, { number }]) =>
+  const named = Object.entries(documented).map(([name, { number }]) =>
     number === undefined ? name : `${name} (${number})`
   );
   const [, commandsPart] = text.match(/^## Commands\n([^]*?)^## /m) ?? [];
@@ -484,7 +490,7 @@ Deno.test("PROTOCOL.md has a section of the same shape, with a sample, for each 
       /^\n\*\*Summary\.\*\* [^]*(\*\*Parameters\.\*\*|\| parameters )[^]*\*\*Reply\.\*\* [^]*\*\*Errors\.\*\* [^]*```packline/,
     );
   }
-  for (const [name, { params = [] }] of Object.entries<Command>(builtIns)) {
+  for (const [name, { params = [] }] of Object.entries<Command>(documented)) {
     const [, told] = section(`${name}(?: \\(\\d+\\))?`).match(/\*\*Parameters\.\*\* ([^]*?)\n\n/) ?? [];
     assertEquals([...told.matchAll(/`([a-z]+)`/g)].map(([, param]) => param), [...params], name);
   }

@@ -256,7 +256,7 @@ import { connect, serve } from "URL/mod.ts";
 
 await using server = await serve({ port: 0 });
 await using client = await connect({ port: server.port });
-console.log((await client.call("PING")).res);
+console.log(await client.call.PING());
 `;
 
 Deno.test("README.md imports the version that this is", async () => {

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect } from "../client.ts";
 import { RpcError } from "../errors.ts";
-import { command } from "../handlers/command.ts";
+import { command, reply } from "../handlers/command.ts";
 import { serve } from "../server.ts";
 
 /** Makes an import another module, as another URL of the same file does. */
@@ -39,6 +39,15 @@ Deno.test("a handler's error of another copy goes out with its code, text and da
   const error = await assertRejects(() => client.reply("BORROW"), RpcError);
   assertEquals(error.toJSON(), { err: "NO_SUCH_BOOK", msg: "there is no book with that title", data: { shelf: 3 } });
   assertEquals(errors, []);
+});
+
+Deno.test("a reply() of another copy goes out with its fields beside the result", async () => {
+  const other: { reply: typeof reply } = await import("../handlers/reply.ts" + QUERY);
+  assert(other.reply !== reply);
+  const SUM = command(({ list }: { list: number[] }) => other.reply(list.length, { counted: true }));
+  await using server = await serve({ port: 0, commands: { SUM } });
+  await using client = await connect<{ SUM: typeof SUM }>({ port: server.port });
+  assertEquals(await client.reply.SUM({ list: [1, 2] }), { res: 2, counted: true });
 });
 
 Deno.test("an error that another copy's client received stays one about the server behind", async () => {

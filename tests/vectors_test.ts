@@ -25,7 +25,7 @@ import type { Writer } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
-import { serve } from "../server.ts";
+import { serve } from "./support/demo_server.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { chunksOf } from "./support/wire.ts";
 import vectors from "./vectors.json" with { type: "json" };

@@ -16,7 +16,7 @@ import { fromStreams, type Transport } from "./transport.ts";
  * const served = server.accept(there);
  * {
  *   await using client = await connect({ dial: () => Promise.resolve(here) });
- *   console.assert((await client.call("PING")).res === "PONG");
+ *   console.assert(await client.call.PING() === "PONG");
  * }
  * await served;
  * ```

@@ -92,7 +92,7 @@ const LARGEST_WRITE_BYTES = 64 * 1024;
  * const dial = () => Promise.resolve(fromStreams({ readable: back.readable, writable: there.writable }));
  * {
  *   await using client = await connect({ dial });
- *   console.assert((await client.call("PING")).res === "PONG");
+ *   console.assert(await client.call.PING() === "PONG");
  * }
  * await served;
  * ```

@@ -6,7 +6,7 @@ import { loadThrough } from "./calls.ts";
 await loadThrough(async ({ port }) => {
   const client = await connect({ port });
   return async () => {
-    const { res } = await client.reply("PING");
-    if (res !== "PONG") throw new Error(`a reply is wrong: ${res}`);
+    const result = await client.call.PING();
+    if (result !== "PONG") throw new Error(`a result is wrong: ${result}`);
   };
 });

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { command, reply } from "../../handlers/command.ts";
-import { serve } from "../../server.ts";
+import { serve } from "../support/demo_server.ts";
 import { frame, type Outcome, runClient, runScript, Scripted, ServerScript, startScript } from "./scripts.ts";
 
 /** Nothing but one line on stdout. */

@@ -4,7 +4,7 @@
  */
 
 import { assert, assertEquals, assertMatch, assertNotMatch } from "@std/assert";
-import { serve } from "../../server.ts";
+import { serve } from "../support/demo_server.ts";
 import { Certificates } from "../production/certificates.ts";
 import { Folder, testWith } from "../production/programs.ts";
 import { runScript } from "./scripts.ts";
@@ -54,6 +54,32 @@ Deno.test("whatever is typed, the client ends with a code and at most one line o
       .map((line): [number, string] => [2, line]),
     ...["--repeat", "--repeat -1 PING", "--repeat x PING", "--interval 1 PING", "--bench", "--bench PING -c 0"]
       .map((line): [number, string] => [2, line]),
+    ...[
+      ...[
+        "-h",
+        "-h a -u packline://b PING",
+        "--url x PING",
+        "--meta x PING",
+        "--meta =x PING",
+        "--meta a=1 --meta a=2 PING",
+      ],
+      ...[
+        "--watch 1 PING",
+        "--watch 0 STATS",
+        "--watch 1 STATS --hex",
+        "describe PING --repeat 1",
+        "describe PING PING",
+      ],
+      ...["ECHO a=@", "ECHO a=@bytes:", "PING --hots"],
+    ]
+      .map((line): [number, string] => [2, line]),
+    ...["describe", "describe FOO", "describe x=1"].map((line): [number, string] => [1, line]),
+    ...["ECHO a=@/no/such", `ECHO a=@bytes:${folder}`, "--meta a=@/no/such PING"].map((
+      line,
+    ): [number, string] => [3, line]),
+    ...["describe PING", "describe TICK --json", "PING a=-", "--meta a=b PING"].map((
+      line,
+    ): [number, string] => [0, line]),
     ...["--bench PING --hex", "--bench PING -n 1 -z 1", "--bench PING -r x", "-P 1 PING", "--max-payload-bytes 0 PING"]
       .map((line): [number, string] => [2, line]),
     ...["--cert x PING", "--key x PING", "--unix x --tls PING", "--tls=yes PING"].map((

@@ -39,7 +39,7 @@ Deno.test("completionsOf() offers commands, then parameters that are not there y
     { name: 7 },
   ]);
   assertEquals(commands.map(({ name }) => name), ["PING", "GREET", "GRAB"]);
-  assertEquals(completionsOf("", commands), [["PING ", "GREET ", "GRAB ", "help", "quit"], ""]);
+  assertEquals(completionsOf("", commands), [["PING ", "GREET ", "GRAB ", "describe ", "help", "quit"], ""]);
   assertEquals(completionsOf("GR", commands), [["GREET ", "GRAB "], "GR"]);
   assertEquals(completionsOf(" q", commands), [["quit"], "q"]);
   assertEquals(completionsOf("GREET ", commands), [["name=", "times="], ""]);

@@ -8,12 +8,12 @@ export const commands = {
     params: ["name"],
     handler({ name }: { name: string }) {
       console.log(`greeting ${name}`);
-      return { res: `Hello, ${name}!` };
+      return `Hello, ${name}!`;
     },
   }),
-  PROCESS: command({ handler: () => ({ res: Deno.pid }) }),
+  PROCESS: command({ handler: () => Deno.pid }),
   MAY: command({
-    handler: (descriptor: Deno.PermissionDescriptor) => ({ res: Deno.permissions.querySync(descriptor).state }),
+    handler: (descriptor: Deno.PermissionDescriptor) => Deno.permissions.querySync(descriptor).state,
   }),
 };
 

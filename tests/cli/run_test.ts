@@ -89,7 +89,7 @@ Deno.test("--help lists the service's own commands, whatever the environment hol
 Deno.test("what is wrong is one line and an exit code, and the caller's cleanup runs", async () => {
   const cases: [deno: string[], args: string[], env: Record<string, string>, code: number, text: string][] = [
     [[], ["--port", "1"], {}, 1, "no permission to listen on 127.0.0.1:1; run it with --allow-net=127.0.0.1:1"],
-    [[NET], ["--prot", "1"], {}, 2, "unknown flag --prot; see --help"],
+    [[NET], ["--prot", "1"], {}, 2, "unknown flag --prot (did you mean --port?); see --help"],
     [[NET], ["--version"], {}, 2, "unknown flag --version; see --help"],
     [
       [NET, "--allow-env"],
@@ -192,7 +192,7 @@ Deno.test("with --watch a client carries on over the restarts, and no call is lo
   const deno = [`--config=${root}deno.json`, NET, "--watch", `${folder.path}/main.ts`];
   await using service = await onFreePort(async (port) => await start(deno, ["--port", String(port)]));
   await using client = await connect<{ VERSION: typeof commands.PROCESS }>({ port: service.port });
-  const version = async () => (await client.call("VERSION", {}, { idempotent: true })).res;
+  const version = async () => (await client.reply("VERSION", {}, { idempotent: true })).res;
   assertEquals(await version(), 1);
   for (const next of [2, 3]) {
     await write(next);

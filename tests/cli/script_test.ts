@@ -2,7 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { command } from "../../handlers/command.ts";
-import { serve } from "../../server.ts";
+import { serve } from "../support/demo_server.ts";
 import { frame, type Outcome, runScript, Scripted } from "./scripts.ts";
 
 function runLines(port: number, input: string, ...args: string[]): Promise<Outcome> {

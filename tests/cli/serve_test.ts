@@ -129,7 +129,7 @@ for (const workers of Deno.build.os === "linux" ? ["1", "2"] : ["1"]) {
   Deno.test(`--commands serves a module of commands, with ${workers} workers`, async () => {
     await using server = await startTask("--commands", `./${OWN_SERVICE}`, "--workers", workers);
     await using client = await connect<typeof commands>({ port: server.port });
-    assertEquals(await client.call("GREET", { name: "Ada" }), { res: "Hello, Ada!" });
+    assertEquals(await client.reply("GREET", { name: "Ada" }), { res: "Hello, Ada!" });
     await server.hear(/^greeting Ada$/m);
     server.kill("SIGTERM");
     assertEquals((await server.status).code, 0);
@@ -159,7 +159,7 @@ Deno.test("a module without commands that can be served is one line and exit cod
   const files: [name: string, code: string, text: string][] = [
     ["none.ts", "export const x = 1;", "export them by name, as in export const commands = { GREET }"],
     ["empty.ts", "export default {};", "export them by name, as in export const commands = { GREET }"],
-    ["bad.ts", "export const commands = { A: 1 };", '"A": it is not a command; make it with command({ handler })'],
+    ["bad.ts", "export const commands = { A: 1 };", '"A": it is not a command; make it with command()'],
     ["number.ts", "export default { A: { handler() {}, number: 2 } };", "it must be an integer from 16 up"],
     ["throws.ts", 'throw new Error("boom\\nand more");', "Error: boom"],
     ["typo.ts", "export const commands = ;", "Expression expected"],

@@ -1,6 +1,6 @@
 /** `cli/values.ts`: values that are typed, in files, or on standard input. */
 
-import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { UsageError } from "../../cli/arguments.ts";
 import { readCall } from "../../cli/call.ts";
 import { InputError } from "../../cli/input_file.ts";
@@ -72,6 +72,17 @@ Deno.test("the client sends a file and standard input, of any length and any byt
   assertStringIncludes(refused.stderr, `no permission; run it with --allow-read=${folder.path}/photo.png\n`);
   const twice = await run(["KIND", "v=-", "w=-"], "1");
   assertEquals(twice.stderr, "packline: standard input can be the value of only one parameter; see --help\n");
+  const unread = await run([], "PING\nKIND v=@/no/such\n", "--allow-read");
+  assertEquals([unread.code, unread.stderr], [
+    3,
+    "packline: line 2: cannot read v=@/no/such: there is no such file\n",
+  ]);
+  const large = await run(["KIND", "v=@bytes:-"], "x".repeat(1_100_000));
+  assertEquals(large.code, 2);
+  assertMatch(
+    large.stderr,
+    /the payload is 11\d+ bytes, the limit is 1048576; raise it at both ends, here with --max-payload-bytes; see --help\n$/,
+  );
   const line = await run([], "PING\nKIND v=-\n");
   assertEquals(
     [line.code, line.stdout, line.stderr],

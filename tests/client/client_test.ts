@@ -1,10 +1,12 @@
 /** The client against the real server, in memory and over TCP. */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
+import { demoCommands } from "../../cli/demo_commands.ts";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command, reply } from "../../handlers/command.ts";
-import { serve } from "../../server.ts";
+import { createServer, serve } from "../../server.ts";
+import { connectInMemory } from "../../testing.ts";
 import { serveOne } from "../support/serve_one.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
@@ -13,6 +15,7 @@ let started = 0;
 let aborted: unknown[] = [];
 
 const commands = {
+  ...demoCommands,
   ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => reply(value, { also: 1 }) }),
   TWICE: command({ number: 21, handler: ({ text }: { text: string }) => text + text }),
   FAIL: command({
@@ -34,7 +37,7 @@ const commands = {
     number: 20,
     handler: (_: { nothing?: 0 }, { signal }) => {
       started++;
-      return new Promise<{ res: null }>((_, reject) =>
+      return new Promise<null>((_, reject) =>
         signal.addEventListener("abort", () => {
           aborted.push(signal.reason);
           reject(signal.reason);
@@ -137,10 +140,58 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     ]);
     assertEquals((await rejection(client.reply("DELAY", { sleep: -1 }))).message, "INVALID_SLEEP");
     assertEquals((await rejection(client.reply("BREAK"))).code, "INTERNAL");
-    // deno-lint-ignore no-explicit-any -- a name that does not exist
     assertEquals((await rejection(client.reply("NONE" as string))).code, "CMD_NOT_FOUND");
     assertEquals((await rejection(client.reply("FAIL", { code: "OVERLOADED" }))).retryable, true);
   });
+
+  test(
+    "call, reply, outcome and stream may be passed around, also through promises; their methods stay the same",
+    {},
+    async (client) => {
+      const { call } = client;
+      assertEquals(await call.TWICE({ text: "a" }), "aa");
+      assertEquals(await call("TWICE", { text: "a" }), "aa");
+      const later = await Promise.resolve(call);
+      assertStrictEquals(later, call);
+      assertStrictEquals(call.TWICE, call.TWICE);
+      assertEquals(await Promise.all([{ text: "a" }, { text: "b" }].map((each) => call.TWICE(each))), ["aa", "bb"]);
+      const { outcome, reply, stream } = client;
+      assertEquals([await Promise.resolve(outcome), await Promise.resolve(reply), await Promise.resolve(stream)], [
+        outcome,
+        reply,
+        stream,
+      ]);
+      assertEquals(await outcome.TWICE({ text: "a" }), { ok: true, value: "aa" });
+      assertEquals(await reply.TWICE({ text: "a" }), { res: "aa" });
+    },
+  );
+
+  test("names that functions and objects have are commands like any other", {}, async (client) => {
+    for (const name of ["name", "length", "apply", "bind", "call", "toString", "constructor", "__proto__", "toJSON"]) {
+      // deno-lint-ignore no-explicit-any -- names that are no commands
+      const method = (client.call as any)[name];
+      assertEquals((await rejection(method({}))).code, "CMD_NOT_FOUND", name);
+    }
+    assertEquals((await rejection(client.call("then" as string))).code, "CMD_NOT_FOUND");
+  });
+
+  test(
+    "an outcome holds the value, or the error that the call rejects with; a mistake of the program rejects",
+    {},
+    async (client) => {
+      assertEquals(await client.outcome.ECHO({ value: 5 }), { ok: true, value: 5 });
+      const failed = await client.outcome.FAIL({ code: "BROKE" });
+      if (failed.ok) throw new Error("it must fail");
+      assert(failed.error instanceof RpcError);
+      assertEquals([failed.error.code as string, failed.error.data], ["BROKE", [1, { two: 2 }]]);
+      const late = await client.outcome.HANG({}, { timeoutMs: -1 });
+      assertEquals(late.ok ? undefined : late.error.code, "TIMEOUT");
+      const cancelled = await client.outcome("HANG", {}, { signal: AbortSignal.abort() });
+      assertEquals(cancelled.ok ? undefined : cancelled.error.code, "CANCELLED");
+      await assertRejects(() => client.outcome.ECHO({ value: new Date() }), TypeError, "params.value");
+      await assertRejects(() => client.outcome.PING({}, { timeoutMs: NaN }), RangeError);
+    },
+  );
 
   test("meta travels", {}, async (client) => {
     assertEquals((await client.reply("META", {}, { meta: { token: "t" } })).res, { token: "t" });
@@ -300,4 +351,12 @@ Deno.test("client - the time is up: TIMEOUT, and the handler is ended", async ()
   assertEquals([error.message, error.retryable], ["TIMEOUT: no reply within 100 ms", false]);
   assertEquals(aborted.length, 2);
   await end();
+});
+
+Deno.test("client.call and the others are no promises: an async function may return them", async () => {
+  await using server = createServer();
+  await using client = await connectInMemory(server);
+  for (const each of [client.call, client.reply, client.outcome, client.stream]) {
+    assertEquals((await (async () => await each)()) === each, true);
+  }
 });

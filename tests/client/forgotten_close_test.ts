@@ -4,7 +4,8 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { serve, type ServeOptions } from "../../server.ts";
+import type { ServeOptions } from "../../server.ts";
+import { serve } from "../support/demo_server.ts";
 import { Certificates } from "../production/certificates.ts";
 import { testWith } from "../production/programs.ts";
 
@@ -15,8 +16,8 @@ const PATIENCE_MS = 60_000;
 const PROGRAM = `
   const { connect } = await import(Deno.args[0]);
   const client = await connect(JSON.parse(Deno.args[1]));
-  console.log((await client.call("PING")).res);
-  client.call("DELAY", { sleep: 0.2 }, { timeoutMs: Infinity }).then(({ res }) => console.log(res));
+  console.log(await client.call("PING"));
+  client.call("DELAY", { sleep: 0.2 }, { timeoutMs: Infinity }).then(console.log);
   for await (const n of client.stream("TICK", { count: 2, interval: 0.2 })) console.log(n);
   const unread = client.stream("TICK", { interval: 3600 });
   console.log((await unread.next()).value);

@@ -1,6 +1,7 @@
 /** Streams at the caller: against the real server, in memory and over TCP, and against one that does what it is told. */
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { demoCommands } from "../../cli/demo_commands.ts";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
@@ -14,6 +15,7 @@ let made = 0;
 let ended = "";
 
 const commands = {
+  ...demoCommands,
   COUNT: command({
     number: 16,
     async *handler({ to, fail }: { to: number; fail?: boolean }) {

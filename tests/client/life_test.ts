@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { serve } from "../../server.ts";
+import { serve } from "../support/demo_server.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
@@ -174,7 +174,7 @@ Deno.test("a client that comes back from a computation reads the end that waits 
     const client = await connect({ port: ${server.port} });
     await client.call("PING");
     for (const end = performance.now() + 1_500; performance.now() < end;);
-    console.log((await client.call("PING")).res);`;
+    console.log(await client.call("PING"));`;
   assertEquals(await run(code), "PONG\n");
 });
 
@@ -183,9 +183,9 @@ Deno.test("a client that was not closed does not keep the program running; an op
   const client = `
     import { connect } from "${new URL("../../client.ts", import.meta.url)}";
     const client = await connect({ port: ${server.port} });`;
-  assertEquals(await run(`${client} console.log((await client.call("PING")).res);`), "PONG\n");
+  assertEquals(await run(`${client} console.log(await client.call("PING"));`), "PONG\n");
   assertEquals(
-    await run(`${client} client.call("DELAY", { sleep: 0.2 }).then(({ res }) => console.log(res));`),
+    await run(`${client} client.call("DELAY", { sleep: 0.2 }).then(console.log);`),
     "DONE\n",
   );
   const stream = `for await (const tick of client.stream("TICK", { interval: 0.1, count: 2 })) console.log(tick);`;

@@ -4,10 +4,11 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { type Client, connect, type ConnectOptions } from "../../client.ts";
-import { builtIns } from "../../handlers/registry.ts";
+import { type CallOptions, type Client, connect, type ConnectOptions } from "../../client.ts";
+import { BUILT_IN_NUMBERS } from "../../codec/message.ts";
+import type { RpcError } from "../../errors.ts";
 import { command, reply } from "../../handlers/command.ts";
-import type { ServerInfo } from "../../handlers/server_info.ts";
+import type { ServerInfo, ServerStatistics } from "../../handlers/server_info.ts";
 import type { StandardSchema } from "../../handlers/standard_schema.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 
@@ -18,6 +19,10 @@ type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ?
 function same<A, B>(_: Same<A, B>): void {}
 
 const user: StandardSchema<{ name: string }, { name: string; seen: Date }> = {
+  "~standard": { version: 1, vendor: "test", validate: (value) => ({ value: value as never }) },
+};
+
+const missing: StandardSchema<{ id: number }, { id: number }> = {
   "~standard": { version: 1, vendor: "test", validate: (value) => ({ value: value as never }) },
 };
 
@@ -49,6 +54,18 @@ const commands = {
       return "end" as const;
     },
   }),
+  NOTHING: command(() => {}),
+  MAYBE: command((): number | undefined => undefined),
+  NONE_BESIDE: command(() => reply(undefined, { a: 1 })),
+  MIXED: command(({ short }: { short: boolean }) => short ? "plain" as const : reply(1 as const, { slept: 2.5 })),
+  THENABLE: command(() => ({ then: (resolve: (value: number) => void) => resolve(1) })),
+  TOTAL: command(async function* (_params: object) {
+    yield "item" as const;
+    return reply(1 as number, { slept: 2.5 });
+  }),
+  READABLE: command(() => new ReadableStream<number>()),
+  LATER: command(() => Promise.resolve((async function* (): AsyncGenerator<number, void, void> {})())),
+  FIND: command({ errors: { MISSING: missing, GONE: null }, handler: ({ id }: { id: number }) => ({ id }) }),
 };
 
 // Never called: what is in here only has to compile, or not to.
@@ -73,16 +90,14 @@ export async function typed(client: Client<typeof commands>): Promise<void> {
 
   const ping = await client.reply("PING");
   same<typeof ping, { res: "PONG" }>(true);
-  const delay = await client.reply("DELAY", { sleep: 1 });
-  same<typeof delay, { res: "DONE"; slept: number }>(true);
+  const stats = await client.reply("STATS", { all: true });
+  same<typeof stats, { res: ServerStatistics }>(true);
   const info = await client.reply("INFO");
   same<typeof info.res, ServerInfo>(true);
 
   const list = client.stream("LIST", { to: 3 }, { credit: 2 });
   same<typeof list, AsyncGenerator<{ item: number }, "end", void>>(true);
   for await (const { item } of list) same<typeof item, number>(true);
-  for await (const tick of client.stream("TICK")) same<typeof tick, number>(true);
-  client.stream("TICK", { count: 3 });
 
   // @ts-expect-error -- no such command
   client.reply("SUBTRACT", { a: 1, b: 2 });
@@ -109,20 +124,163 @@ export async function typed(client: Client<typeof commands>): Promise<void> {
   // @ts-expect-error -- meta is text
   client.reply("ADD", { a: 1, b: 2 }, { meta: { n: 1 } });
   // @ts-expect-error -- also of a built-in command, a parameter of another type
-  client.reply("DELAY", { sleep: "2" });
+  client.reply("STATS", { all: "yes" });
   void text;
+}
+
+// Never called: the value, the whole reply and the outcome of each kind of answer, by method and by name.
+export async function answered(client: Client<typeof commands>): Promise<void> {
+  const added = await client.call.ADD({ a: 1, b: 2 });
+  same<typeof added, number>(true);
+  const byName = await client.call("ADD", { a: 1, b: 2 }, { timeoutMs: 5 });
+  same<typeof byName, number>(true);
+  same<typeof client.reply.ADD, (params: { a: number; b: number }, options?: CallOptions) => Promise<{ res: number }>>(
+    true,
+  );
+  const outcome = await client.outcome.ADD({ a: 1, b: 2 });
+  if (outcome.ok) same<typeof outcome.value, number>(true);
+
+  const moved = await client.call.MOVE({ x: 1 });
+  same<typeof moved, number>(true);
+  const movedWhole = await client.reply.MOVE({ x: 1 });
+  same<typeof movedWhole, { res: number; moved: boolean }>(true);
+  const movedOutcome = await client.outcome.MOVE({ x: 1 });
+  if (movedOutcome.ok) same<typeof movedOutcome.value, number>(true);
+
+  const nothing = [await client.call.NOTHING(), await client.call("NOTHING"), await client.call.NONE_BESIDE()] as const;
+  same<typeof nothing, readonly [null, null, null]>(true);
+  const maybe = await client.call.MAYBE();
+  same<typeof maybe, number | null>(true);
+  const noneBeside = await client.reply.NONE_BESIDE();
+  same<typeof noneBeside, { res: null; a: number }>(true);
+  const mixed = await client.call.MIXED({ short: true });
+  same<typeof mixed, "plain" | 1>(true);
+  const mixedWhole = await client.reply.MIXED({ short: true });
+  same<typeof mixedWhole, { res: "plain" } | { res: 1; slept: number }>(true);
+  const settled = await client.call.THENABLE();
+  same<typeof settled, number>(true);
+  same<ReturnType<typeof client.call.FAIL>, Promise<never>>(true);
+
+  const ping = await client.call.PING();
+  same<typeof ping, "PONG">(true);
+  const stats = await client.reply.STATS({ all: true });
+  same<typeof stats, { res: ServerStatistics }>(true);
+
+  // @ts-expect-error -- no such command
+  client.call.SUBTRACT({ a: 1, b: 2 });
+  // @ts-expect-error -- no such command
+  client.call("SUBTRACT");
+  // @ts-expect-error -- a parameter is missing
+  client.call.ADD({ a: 1 });
+  // @ts-expect-error -- all parameters are missing
+  client.outcome.ADD();
+  // @ts-expect-error -- a parameter of another type
+  client.call.ADD({ a: 1, b: "2" });
+  // @ts-expect-error -- a parameter too many
+  client.reply.ADD({ a: 1, b: 2, c: 3 });
+  // @ts-expect-error -- an option that does not exist
+  client.call.ADD({ a: 1, b: 2 }, { retries: 3 });
+  // @ts-expect-error -- a value is no reply
+  added.res;
+}
+
+// Never called: streams, by method and by name.
+export async function streamed(client: Client<typeof commands>): Promise<void> {
+  const list = client.stream.LIST({ to: 3 }, { credit: 2 });
+  same<typeof list, AsyncGenerator<{ item: number }, "end", void>>(true);
+  const total = client.stream.TOTAL();
+  same<typeof total, AsyncGenerator<"item", number, void>>(true);
+  const readable = [client.stream.READABLE(), client.stream("READABLE"), client.stream.LATER()] as const;
+  type Numbers = AsyncGenerator<number, null, void>;
+  same<typeof readable, readonly [Numbers, Numbers, Numbers]>(true);
+  for await (const tick of client.stream.TOTAL({})) same<typeof tick, "item">(true);
+
+  // @ts-expect-error -- a stream is not called
+  client.call.LIST({ to: 3 });
+  // @ts-expect-error -- nor by its name
+  client.call("LIST", { to: 3 });
+  // @ts-expect-error -- nor for its reply
+  client.reply.LIST({ to: 3 });
+  // @ts-expect-error -- nor for its outcome
+  client.outcome("LIST", { to: 3 });
+  // @ts-expect-error -- nor one of the built-in commands
+  client.call.TICK({ count: 1 });
+  // @ts-expect-error -- also where it comes later
+  client.call.LATER();
+  // @ts-expect-error -- a command without a stream is not read as one
+  client.stream.ADD({ a: 1, b: 2 });
+  // @ts-expect-error -- a stream is not sent again
+  client.stream.LIST({ to: 3 }, { idempotent: true });
+  // @ts-expect-error -- credit is of a stream alone
+  client.call.ADD({ a: 1, b: 2 }, { credit: 3 });
+
+  const refused: "this command answers with a stream: use client.stream" = client.call.LIST;
+  const once: "this command answers once: use client.call" = client.stream.ADD;
+  void [refused, once];
+}
+
+// Never called: what an outcome knows of its error.
+export async function failed(client: Client<typeof commands>): Promise<void> {
+  const found = await client.outcome.FIND({ id: 1 });
+  if (found.ok) {
+    same<typeof found, { ok: true; value: { id: number } }>(true);
+    // @ts-expect-error -- a result has no error
+    found.error;
+    return;
+  }
+  // @ts-expect-error -- a failure has no value
+  found.value;
+  const error: RpcError = found.error;
+  if (found.error.code === "MISSING") same<typeof found.error.data, { id: number }>(true);
+  else if (found.error.code === "GONE") same<typeof found.error.data, undefined>(true);
+  else if (found.error.code === "TIMEOUT") same<typeof found.error.data, unknown>(true);
+  // @ts-expect-error -- a misspelt code
+  if (found.error.code === "MISING") void error;
+  const added = await client.outcome("ADD", { a: 1, b: 2 });
+  // @ts-expect-error -- a code of another command
+  if (!added.ok && added.error.code === "MISSING") void error;
+  if (!added.ok && added.error.code === "CONNECTION_LOST") void error;
+}
+
+// Never called: names that are known at run time only.
+export async function named(client: Client<typeof commands>, name: string, one: "NOTHING" | "BARE"): Promise<void> {
+  const value = await client.call(name, { any: ["thing"] }, { timeoutMs: 5, idempotent: true });
+  value.may.be.anything;
+  const whole = await client.reply(name);
+  // deno-lint-ignore no-explicit-any -- that is what is tested
+  same<typeof whole, { res: any; [field: string]: any }>(true);
+  const outcome = await client.outcome(name);
+  if (!outcome.ok) same<typeof outcome.error, RpcError>(true);
+  for await (const item of client.stream(name, {}, { credit: 4 })) item.may.be.anything;
+  const either = await client.call(one);
+  same<typeof either, null>(true);
+  // @ts-expect-error -- parameters are an object
+  client.call(name, 5);
+  // @ts-expect-error -- a call has no credit
+  client.call(name, {}, { credit: 4 });
+  // @ts-expect-error -- a stream is not sent again
+  client.stream(name, {}, { idempotent: true });
+  void whole;
 }
 
 // Never called.
 export async function untyped(client: Client): Promise<void> {
-  const reply = await client.reply("ANYTHING", { any: ["thing"] });
+  const whole = await client.reply("ANYTHING", { any: ["thing"] });
   // deno-lint-ignore no-explicit-any -- that is what is tested
-  same<typeof reply, { res: any; [field: string]: any }>(true);
+  same<typeof whole, { res: any; [field: string]: any }>(true);
+  (await client.call.ANYTHING({ any: ["thing"] })).may.be.anything;
+  (await client.call("ANYTHING")).may.be.anything;
+  const outcome = await client.outcome.ANYTHING();
+  if (!outcome.ok) same<typeof outcome.error, RpcError>(true);
   for await (const item of client.stream("ANYTHING")) item.may.be.anything;
+  for await (const item of client.stream.ANYTHING({}, { credit: 4 })) item.may.be.anything;
   const ping = await client.reply("PING");
   same<typeof ping, { res: "PONG" }>(true);
   // @ts-expect-error -- what every server has is typed here too
-  client.reply("DELAY", {});
+  client.reply("STATS", { all: "yes" });
+  // @ts-expect-error -- also as a method
+  client.call.STATS({ all: "yes" });
+  void whole;
 }
 
 // Never called: what connect() infers.
@@ -146,7 +304,7 @@ async function sentAs(options: ConnectOptions<typeof commands>): Promise<unknown
     client.reply("ADD", { a: 1, b: 2 }),
     client.reply("BARE"),
     client.reply("PING"),
-    client.reply("DELAY", { sleep: 0 }),
+    (client as unknown as Client).reply("DELAY", { sleep: 0 }),
     client.reply("INFO"),
     client.reply("STATS"),
   ];
@@ -162,9 +320,8 @@ Deno.test("connect() - with the commands' value they go by number, with their ty
   assertEquals(await sentAs({}), ["ADD", "BARE", 1, 2, 3, 4]);
 });
 
-Deno.test("connect() - the numbers it knows are those of the built-in commands", async () => {
-  const numbered = Object.values(builtIns).map(({ number }) => number).filter((number) => number !== undefined);
-  assertEquals((await sentAs({})).slice(2), numbered);
+Deno.test("connect() - the numbers it knows are those of the protocol", async () => {
+  assertEquals((await sentAs({})).slice(2), [...BUILT_IN_NUMBERS.values()]);
 });
 
 Deno.test("types - 200 commands are checked in less than 3 seconds more than one", async () => {
@@ -179,7 +336,7 @@ Deno.test("types - 200 commands are checked in less than 3 seconds more than one
         Array.from(
           { length: count },
           (_, index) =>
-            `C${index}: command({ handler: ({ p${index} }: { p${index}: number; q?: string[] }) => ({ res: { v${index}: p${index} } }) }),`,
+            `C${index}: command({ handler: ({ p${index} }: { p${index}: number; q?: string[] }) => ({ v${index}: p${index} }) }),`,
         ).join("\n")
       }
        };
@@ -187,7 +344,10 @@ Deno.test("types - 200 commands are checked in less than 3 seconds more than one
        ${
         Array.from(
           { length: count },
-          (_, index) => `(await client.call("C${index}", { p${index}: 1 })).res.v${index}.toFixed();`,
+          (_, index) =>
+            `(await client.call${
+              index % 2 === 0 ? `.C${index}(` : `("C${index}", `
+            }{ p${index}: 1 })).v${index}.toFixed();`,
         ).join("\n")
       }`;
     const checkSeconds = async (count: number) => {

@@ -33,6 +33,7 @@ import { takeBatch } from "../support/batch.ts";
 import { RpcError } from "../../errors.ts";
 import type { Command } from "../../handlers/command.ts";
 import type { Mistake } from "../../handlers/mistakes.ts";
+import { demoCommands } from "../../cli/demo_commands.ts";
 import { builtIns } from "../../handlers/registry.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { concat, hex, unhex } from "../support/wire.ts";
@@ -158,7 +159,7 @@ Deno.test("a type refuses the reserved names of parameters", () => {
 
 Deno.test("BUILT_IN_NUMBERS are those that the article and PROTOCOL.md have, and below the first free one", () => {
   assertEquals(Object.fromEntries(BUILT_IN_NUMBERS), { PING: 1, DELAY: 2, INFO: 3, STATS: 4 });
-  for (const [name, command] of Object.entries<Command>(builtIns)) {
+  for (const [name, command] of Object.entries<Command>({ ...builtIns, ...demoCommands })) {
     assertEquals(command.number, BUILT_IN_NUMBERS.get(name), name);
   }
 });

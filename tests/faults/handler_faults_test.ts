@@ -6,7 +6,7 @@
 import { assertEquals, AssertionError, assertMatch, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { command, type Context } from "../../handlers/command.ts";
+import { command, type Context, reply } from "../../handlers/command.ts";
 import type { Middleware } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { type Clock, systemClock } from "../../transport/clock.ts";
@@ -44,17 +44,18 @@ const BAD: [name: string, handler: Handler, code: string, errors: number][] = [
   ["throws what cannot be shown", () => throwValue({ [Symbol.for("Deno.customInspect")]: fail }), "INTERNAL", 1],
   ["throws a code that is its caller's", () => throwValue(new RpcError("TIMEOUT")), "INTERNAL", 1],
   ["throws a code of its own", () => throwValue(new RpcError("TEAPOT", "short and stout")), "TEAPOT", 0],
-  ["answers nothing", () => {}, "INTERNAL", 1],
-  ["answers a number", () => 5, "INTERNAL", 1],
-  ["answers a function", () => ({ res: fail }), "REPLY_NOT_ENCODABLE", 1],
-  ["answers a date", () => ({ res: new Date() }), "REPLY_NOT_ENCODABLE", 1],
-  ["answers a cycle", () => ({ res: cycle }), "REPLY_NOT_ENCODABLE", 1],
-  ["answers an integer of 65 bits", () => ({ res: 2n ** 64n }), "REPLY_NOT_ENCODABLE", 1],
-  ["answers 2 MB", () => ({ res: "x".repeat(2e6) }), "REPLY_TOO_LARGE", 1],
+  ["answers with a reserved field", () => reply(1, { seq: 5 }), "REPLY_NOT_ENCODABLE", 1],
+  ["answers a function", () => fail, "REPLY_NOT_ENCODABLE", 1],
+  ["answers a date", () => new Date(), "REPLY_NOT_ENCODABLE", 1],
+  ["answers a date deep inside", () => ({ list: [{ at: new Date() }] }), "REPLY_NOT_ENCODABLE", 1],
+  ["answers a cycle", () => cycle, "REPLY_NOT_ENCODABLE", 1],
+  ["answers an integer of 65 bits", () => 2n ** 64n, "REPLY_NOT_ENCODABLE", 1],
+  ["answers 2 MB", () => "x".repeat(2e6), "REPLY_TOO_LARGE", 1],
+  ["answers a thenable that throws", () => ({ then: fail }), "INTERNAL", 1],
   [
-    "answers with a getter that throws",
+    "answers a thenable whose then cannot be read",
     () => ({
-      get res() {
+      get then() {
         return fail();
       },
     }),
@@ -62,13 +63,23 @@ const BAD: [name: string, handler: Handler, code: string, errors: number][] = [
     1,
   ],
   [
-    "answers with a getter that throws inside",
+    "answers with a getter that throws",
     () => ({
-      res: {
+      get inside() {
+        return fail();
+      },
+    }),
+    "REPLY_NOT_ENCODABLE",
+    1,
+  ],
+  [
+    "answers with a getter that throws, deep inside",
+    () => ({
+      list: [{
         get inside() {
           return fail();
         },
-      },
+      }],
     }),
     "REPLY_NOT_ENCODABLE",
     1,
@@ -89,14 +100,14 @@ const BAD: [name: string, handler: Handler, code: string, errors: number][] = [
     (_params, { signal }) =>
       new Promise((resolve) => {
         signal.addEventListener("abort", () => {
-          resolve({ res: "too late" });
+          resolve("too late");
           fail();
         });
       }),
     "TIMEOUT",
     1,
   ],
-  ["answers too late", () => new Promise((resolve) => setTimeout(() => resolve({ res: 1 }), 100)), "TIMEOUT", 0],
+  ["answers too late", () => new Promise((resolve) => setTimeout(() => resolve(1), 100)), "TIMEOUT", 0],
   ["throws too late", () => new Promise((_, reject) => setTimeout(() => reject(new Error("late")), 100)), "TIMEOUT", 1],
 ];
 

@@ -11,6 +11,7 @@ import { command } from "../../handlers/command.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import type { RpcError } from "../../errors.ts";
 import { serve } from "../../server.ts";
+import { ClientFace } from "../../client/client_face.ts";
 import { RpcClient } from "../../client/rpc_client.ts";
 import type { ClientConnection } from "../../client/client_connection.ts";
 import { sleep, systemClock } from "../../transport/clock.ts";
@@ -192,7 +193,7 @@ async function connectForgetful(dial: Dial): Promise<Client> {
   const options = { sequenced: true, timeoutMs: Infinity, maxInFlight, maxPayloadBytes, onState: undefined };
   const caller = new ForgetfulCaller({ ...options, dial, numbers: new Map(), clock: systemClock, random: Math.random });
   await caller.open();
-  return caller as unknown as Client;
+  return new ClientFace(caller) as unknown as Client;
 }
 
 const canaries: [name: string, broken: Broken, kind: keyof Ledger["faultCounts"]][] = [

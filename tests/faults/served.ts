@@ -7,7 +7,8 @@
 
 import { command } from "../../handlers/command.ts";
 import type { Limits } from "../../limits.ts";
-import { serve, type ServeOptions } from "../../server.ts";
+import type { ServeOptions } from "../../server.ts";
+import { serve } from "../support/demo_server.ts";
 import { type Clock, sleep, systemClock, type Timer } from "../../transport/clock.ts";
 
 /** What can be broken: its end, so that it answers nobody; or its memory, files and timers, which grow. */

@@ -87,8 +87,8 @@ Deno.test("a thousand errors that are alike are a few lines, and the last is not
 
 /** For the types of the calls alone. */
 declare const COMMANDS: {
-  BUG: import("../../mod.ts").Command<{ text?: string }, { res: null }>;
-  SAME: import("../../mod.ts").Command<Record<never, never>, { res: null }>;
+  BUG: import("../../mod.ts").Command<{ text?: string }, null>;
+  SAME: import("../../mod.ts").Command<Record<never, never>, null>;
 };
 
 function codeOf({ code }: { code: string }): string {

@@ -1,12 +1,14 @@
-/** The built-in commands as functions, without a wire; INFO and STATS, which tell of a server, are in `service_test.ts`. */
+/** The built-in commands and the demo's as functions, without a wire; INFO and STATS, which tell of a server, are in `service_test.ts`. */
 
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
+import { demoCommands } from "../../cli/demo_commands.ts";
 import { RpcError } from "../../errors.ts";
-import type { Context } from "../../handlers/command.ts";
+import { type Context, reply } from "../../handlers/command.ts";
 import { builtIns } from "../../handlers/registry.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 
-const { PING, DELAY, TICK } = builtIns;
+const { PING } = builtIns;
+const { DELAY, TICK } = demoCommands;
 
 /** As much of a context as these commands look at. */
 function contextOf(clock: FakeClock, signal: AbortSignal = new AbortController().signal): Context {
@@ -17,7 +19,7 @@ function contextOf(clock: FakeClock, signal: AbortSignal = new AbortController()
 const LONGEST = (2 ** 31 - 1) / 1000;
 
 Deno.test("PING answers PONG", () => {
-  assertEquals(PING.handler({} as never, contextOf(new FakeClock())), { res: "PONG" });
+  assertEquals(PING.handler({} as never, contextOf(new FakeClock())), "PONG");
 });
 
 Deno.test("DELAY answers when the time is over, with the seconds it has really slept", async () => {
@@ -25,7 +27,7 @@ Deno.test("DELAY answers when the time is over, with the seconds it has really s
     const clock = new FakeClock();
     const answer = Promise.resolve(DELAY.handler({ sleep } as never, contextOf(clock)));
     await clock.advance(sleep * 1000);
-    assertEquals(await answer, { res: "DONE", slept: (1_000 + sleep * 1000 - 1_000) / 1000 });
+    assertEquals(await answer, reply("DONE", { slept: (1_000 + sleep * 1000 - 1_000) / 1000 }));
     assertEquals(clock.timers, 0);
   }
 });
@@ -59,7 +61,7 @@ Deno.test("DELAY takes the longest sleep that a timer can hold", async () => {
   const clock = new FakeClock();
   const answer = Promise.resolve(DELAY.handler({ sleep: LONGEST } as never, contextOf(clock)));
   await clock.advance(LONGEST * 1000);
-  assertEquals(await answer, { res: "DONE", slept: LONGEST });
+  assertEquals(await answer, reply("DONE", { slept: LONGEST }));
 });
 
 Deno.test("DELAY stops at once when it is aborted, and leaves no timer", async () => {

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { command } from "../../handlers/command.ts";
 
-const handler = (_params: Record<string, unknown>) => ({ res: 1 });
+const handler = (_params: Record<string, unknown>) => 1;
 
 Deno.test("command() takes numbers from 16 up, and refuses all others", () => {
   for (const number of [16, 17, 2 ** 53 - 1, undefined]) assertEquals(command({ handler, number }).number, number);

@@ -6,7 +6,7 @@
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { encode } from "../../codec/msgpack.ts";
 import { RpcError, type RpcErrorOptions } from "../../errors.ts";
-import { command, type Commands } from "../../handlers/command.ts";
+import { command, type Commands, type Middleware, reply } from "../../handlers/command.ts";
 import {
   chunksOf,
   concat,
@@ -48,19 +48,84 @@ async function askAll(served: ServedInMemory): Promise<Message[]> {
 
 // What a handler answers with ----------------------------------------------------------------------------------------
 
-Deno.test("dispatch answers with all fields of the reply, res first, and leaves out what is undefined", async () => {
+Deno.test("dispatch answers with all fields of a reply(), res first, and leaves out what is undefined", async () => {
   await using served = withMemory({
-    commands: bothWays(() => ({ z: 1, res: { a: undefined, b: [null, "x", 1.5, true] }, a: undefined })),
+    commands: bothWays(() => reply({ a: undefined, b: [null, "x", 1.5, true] }, { z: 1, a: undefined })),
   });
   for (const reply of await askAll(served)) {
     assertEquals(Object.entries(reply), [["res", { b: [null, "x", 1.5, true] }], ["z", 1]]);
   }
 });
 
-Deno.test("dispatch answers with a result that is null, false, 0 or empty", async () => {
-  for (const res of [null, false, 0, "", [], {}]) {
-    await using served = withMemory({ commands: bothWays(() => ({ res })) });
+/** What a handler returns, and what its caller gets: the value, whatever it is, as `res`. */
+const RESULTS: [name: string, answer: unknown, res: unknown][] = [
+  ...([["null", null], ["false", false], ["0", 0], ["an empty text", ""], ["an empty array", []]] as const).map(
+    ([name, value]): [string, unknown, unknown] => [name, value, value],
+  ),
+  ["an empty object", {}, {}],
+  ["nothing", undefined, null],
+  ["a text", "done", "done"],
+  ["a number", 5, 5],
+  ["an array", [1, undefined], [1, null]],
+  ["bytes", new Uint8Array([1, 2]), new Uint8Array([1, 2])],
+  ["an object without res", { slept: 5 }, { slept: 5 }],
+  ["an object with res", { res: 1, slept: 5 }, { res: 1, slept: 5 }],
+  ["an object whose res is undefined", { res: undefined }, {}],
+  ["an object with an error's fields", { err: "NO", msg: "text" }, { err: "NO", msg: "text" }],
+  ["an object with reserved names", { seq: 7, more: true, $x: 1 }, { seq: 7, more: true, $x: 1 }],
+  ["an object whose then is no function", { then: 1 }, { then: 1 }],
+];
+
+for (const [name, answer, res] of RESULTS) {
+  Deno.test(`dispatch answers with the value that a handler returns: ${name}`, async () => {
+    await using served = withMemory({ commands: bothWays(() => answer) });
     assertEquals(await askAll(served), new Array(4).fill({ res }));
+  });
+}
+
+Deno.test("dispatch waits for any object with a then, and answers as it does: settled at once, later, nested, or failed", async () => {
+  const wrong = new Error(SECRET);
+  const thenable = (then: (resolve: (value: unknown) => void, reject: (error: unknown) => void) => void) => ({ then });
+  const cases: [answer: () => unknown, reply: Message][] = [
+    [() => thenable((resolve) => resolve(1)), { res: 1 }],
+    [() => thenable((resolve) => queueMicrotask(() => resolve(undefined))), { res: null }],
+    [() => thenable((resolve) => resolve(thenable((resolve) => resolve({ res: 1 })))), { res: { res: 1 } }],
+    [() => thenable((resolve) => resolve(reply(1, { slept: 2 }))), { res: 1, slept: 2 }],
+    [() => thenable((_, reject) => reject(new RpcError("NO"))), { err: "NO" }],
+    [() => thenable((_, reject) => reject(wrong)), { err: "INTERNAL" }],
+    [() =>
+      thenable(() => {
+        throw wrong;
+      }), { err: "INTERNAL" }],
+    [() =>
+      Object.defineProperty({}, "then", {
+        get() {
+          throw wrong;
+        },
+      }), { err: "INTERNAL" }],
+  ];
+  for (const [answer, reply] of cases) {
+    await using served = withMemory({ commands: bothWays(answer) });
+    assertEquals(await askAll(served), new Array(4).fill(reply));
+    assertEquals(served.errors.take(), reply.err === "INTERNAL" ? new Array(4).fill(wrong) : []);
+  }
+});
+
+Deno.test("reply() puts fields beside any result; the result is its first argument, whatever the fields say", async () => {
+  const cases: [answer: unknown, reply: Message][] = [
+    [reply(1, { slept: 2 }), { res: 1, slept: 2 }],
+    [reply(null, { a: null }), { res: null, a: null }],
+    [reply(undefined, { a: 1 }), { res: null, a: 1 }],
+    [reply({ res: 1 }, {}), { res: { res: 1 } }],
+    [reply(1, { res: 2, a: 3 }), { res: 1, a: 3 }],
+    [reply(1, { cmd: "X", ttl: 1, meta: {} }), { res: 1, cmd: "X", ttl: 1, meta: {} }],
+  ];
+  const through: Middleware = (_call, next) => next();
+  for (const [answer, reply] of cases) {
+    for (const middleware of [[], [through]]) {
+      await using served = withMemory({ commands: bothWays(() => answer), middleware });
+      assertEquals(await askAll(served), new Array(4).fill(reply));
+    }
   }
 });
 
@@ -90,28 +155,6 @@ for (const [name, thrown] of Object.entries(THROWN)) {
   });
 }
 
-const NO_REPLIES: Record<string, unknown> = {
-  "nothing": undefined,
-  "null": null,
-  "a text": "done",
-  "a number": 5,
-  "a function": () => {},
-  "no res": { slept: 5 },
-  "res undefined": { res: undefined },
-  "an error field": { err: "NO" },
-  "an array": [1],
-};
-
-for (const [name, answer] of Object.entries(NO_REPLIES)) {
-  Deno.test(`dispatch answers INTERNAL for a handler that returns ${name}`, async () => {
-    await using served = withMemory({ commands: bothWays(() => answer) });
-    assertEquals(await askAll(served), new Array(4).fill({ err: "INTERNAL" }));
-    const errors = served.errors.take() as TypeError[];
-    assertEquals(errors.length, 4);
-    for (const error of errors) assert(error instanceof TypeError && error.message.includes("return { res: value }"));
-  });
-}
-
 class Point {
   x = 1;
 }
@@ -119,30 +162,38 @@ class Point {
 const cycle: unknown[] = [];
 cycle.push(cycle);
 
-const NOT_ENCODABLE: Record<string, () => unknown> = {
-  "a function": () => ({ res: () => SECRET }),
-  "a symbol": () => ({ res: Symbol(SECRET) }),
-  "a date": () => ({ res: new Date() }),
-  "a map": () => ({ res: new Map() }),
-  "an object of a class": () => ({ res: new Point() }),
-  "a promise": () => ({ res: Promise.resolve(1) }),
-  "a cycle": () => ({ res: cycle }),
-  "a bigint beyond 64 bits": () => ({ res: 2n ** 64n }),
-  "too deep a value": () => ({ res: JSON.parse("[".repeat(64) + "]".repeat(64)) }),
-  "a value deep inside": () => ({ res: { a: [{ b: [() => {}] }] } }),
-  "another field": () => ({ res: 1, other: () => {} }),
-  "a reserved field": () => ({ res: 1, seq: 5 }),
-  "the reserved field err": () => ({ res: 1, err: "NO" }),
-  "a field with $": () => ({ res: 1, $x: 1 }),
-};
+const TOO_DEEP = "Cannot encode containers nested deeper than 64, or in a cycle";
 
-for (const [name, answer] of Object.entries(NOT_ENCODABLE)) {
-  Deno.test(`dispatch answers REPLY_NOT_ENCODABLE for ${name}, and leaves nothing of it on the wire`, async () => {
+const NOT_ENCODABLE: [name: string, answer: () => unknown, msg: string][] = [
+  ["a function", () => () => SECRET, "res: a function cannot be sent"],
+  ["a symbol", () => Symbol(SECRET), "res: a symbol cannot be sent"],
+  ["a date", () => new Date(), "res: a Date cannot be sent"],
+  ["a map", () => new Map(), "res: a Map cannot be sent"],
+  ["an object of a class", () => new Point(), "res: a Point cannot be sent"],
+  ["a promise inside", () => ({ later: Promise.resolve(1) }), "res.later: a Promise cannot be sent"],
+  ["a cycle", () => cycle, TOO_DEEP],
+  ["a bigint beyond 64 bits", () => 2n ** 64n, "res: an integer of more than 64 bits cannot be sent"],
+  ["too deep a value", () => JSON.parse("[".repeat(64) + "]".repeat(64)), TOO_DEEP],
+  ["a value deep inside", () => ({ a: [{ b: [() => {}] }] }), "res.a[0].b[0]: a function cannot be sent"],
+  ["a value inside an object with res", () => ({ res: new Date() }), "res.res: a Date cannot be sent"],
+  ["another field", () => reply(1, { other: () => {} }), "other: a function cannot be sent"],
+  [
+    "a value deep inside another field",
+    () => reply(1, { other: [{ at: new Date() }] }),
+    "other[0].at: a Date cannot be sent",
+  ],
+  ["a result beside fields", () => reply({ at: new Date() }, { slept: 5 }), "res.at: a Date cannot be sent"],
+  ["the reserved field seq", () => reply(1, { seq: 5 }), 'the reply field "seq" is reserved'],
+  ["the reserved field err", () => reply(1, { err: "NO" }), 'the reply field "err" is reserved'],
+  ["the reserved field more", () => reply(1, { more: true }), 'the reply field "more" is reserved'],
+  ["a field with $", () => reply(1, { $x: 1 }), 'the reply field "$x" is reserved'],
+];
+
+for (const [name, answer, msg] of NOT_ENCODABLE) {
+  Deno.test(`dispatch answers REPLY_NOT_ENCODABLE for ${name}, says where, and leaves nothing of it on the wire`, async () => {
     await using served = withMemory({ commands: bothWays(answer) });
-    for (const { err, msg, ...rest } of await askAll(served)) {
-      assertEquals([err, rest], ["REPLY_NOT_ENCODABLE", {}]);
-      assert(typeof msg === "string" && !msg.includes("hunter2"));
-    }
+    assertEquals(await askAll(served), new Array(4).fill({ err: "REPLY_NOT_ENCODABLE", msg }));
+    assert(!new TextDecoder().decode(served.peer.received).includes("hunter2"));
     const errors = served.errors.takeWithOrigin();
     assertEquals(errors.map(({ origin }) => origin.command), ["SYNC", "SYNC", "ASYNC", "ASYNC"]);
     for (const { error } of errors) assertEquals((error as Error).name, "EncodeError");
@@ -151,17 +202,20 @@ for (const [name, answer] of Object.entries(NOT_ENCODABLE)) {
 
 Deno.test("dispatch answers for a reply whose getters throw, wherever they are", async () => {
   const wrong = new Error(SECRET);
-  const trap = (inside: "res" | "field" | "value"): unknown => {
+  const trap = (inside: "res" | "field" | "value" | "fields beside"): unknown => {
     const thrower = {
       get x() {
         throw wrong;
       },
     };
-    if (inside === "value") return { res: thrower };
-    if (inside === "field") return Object.defineProperty({ res: 1 }, "x", { get: () => thrower.x, enumerable: true });
-    return Object.defineProperty({}, "res", { get: () => thrower.x, enumerable: true });
+    const trapped = (object: object, name: string) =>
+      Object.defineProperty(object, name, { get: () => thrower.x, enumerable: true });
+    if (inside === "value") return { deep: [thrower] };
+    if (inside === "field") return trapped(reply(1, {}), "x");
+    if (inside === "res") return trapped(reply(1, {}), "res");
+    return reply(1, thrower);
   };
-  for (const inside of ["value", "field", "res"] as const) {
+  for (const inside of ["value", "field", "res", "fields beside"] as const) {
     await using served = withMemory({ commands: bothWays(() => trap(inside)) });
     for (const reply of await askAll(served)) {
       assert(["INTERNAL", "REPLY_NOT_ENCODABLE"].includes(reply.err as string), `${inside}: ${Deno.inspect(reply)}`);
@@ -173,7 +227,7 @@ Deno.test("dispatch answers for a reply whose getters throw, wherever they are",
 
 Deno.test("dispatch gives one bad reply among many its own error, and the others theirs", async () => {
   await using served = withMemory({
-    commands: { MAYBE: careless(({ id }) => id % 3 === 0 ? { res: () => {} } : { res: id }) },
+    commands: { MAYBE: careless(({ id }) => id % 3 === 0 ? () => {} : id) },
   });
   await served.peer.send(...Array.from({ length: 100 }, (_, id) => ({ cmd: "MAYBE", seq: id, id })));
   const replies = await served.peer.readReplies(100);
@@ -219,7 +273,7 @@ Deno.test("dispatch answers with the code and text of an RpcError whose data can
 // What is no command, and what is no message -------------------------------------------------------------------------
 
 Deno.test("dispatch finds no command by a name or number that nobody registered", async () => {
-  await using served = withMemory({ commands: { MINE: careless(() => ({ res: 1 })) } });
+  await using served = withMemory({ commands: { MINE: careless(() => 1) } });
   const inherited = Object.getOwnPropertyNames(Object.prototype);
   assert(inherited.includes("constructor") && inherited.includes("__proto__"));
   const names = [...inherited, "ping", "PING ", "", "1", "2", "then", "MINE\0"];
@@ -232,7 +286,7 @@ Deno.test("dispatch finds no command by a name or number that nobody registered"
 
 Deno.test("dispatch takes a name of Object.prototype for a command where one is registered", async () => {
   const commands = Object.fromEntries(
-    ["constructor", "__proto__", "toString"].map((name) => [name, careless(() => ({ res: name }))]),
+    ["constructor", "__proto__", "toString"].map((name) => [name, careless(() => name)]),
   );
   await using served = withMemory({ commands });
   for (const name of Object.keys(commands)) assertEquals(await served.peer.ask({ cmd: name }), { res: name });
@@ -248,7 +302,7 @@ Deno.test("dispatch gives the handler a parameter named __proto__ as one like an
     commands: {
       LOOK: careless((params) => {
         seen = params;
-        return { res: params };
+        return params;
       }),
     },
   });
@@ -335,13 +389,13 @@ Deno.test("dispatch puts no byte of the peer's into an error", async () => {
 /** Answers with a payload of exactly `size` bytes, to a request without seq. */
 const SIZED = careless(({ size }) => {
   // A text has a header of 1, 2, 3 or 5 bytes.
-  const texts = [6, 7, 8, 10].map((header) => ({ res: "x".repeat(size - header) }));
-  return texts.find((reply) => encode(reply).length === size);
+  const texts = [6, 7, 8, 10].map((header) => "x".repeat(size - header));
+  return texts.find((res) => encode({ res }).length === size);
 });
 
 Deno.test("dispatch sends no long frame unasked either where a handler passes on a name of the peer's", async () => {
   await using served = withMemory({
-    commands: { PASS: careless(({ fields }) => ({ res: 1, ...(fields as Message) })) },
+    commands: { PASS: careless(({ fields }) => reply(1, fields)) },
   });
   await served.peer.send({ cmd: "PASS", fields: { ["$".repeat(60_000)]: 1 } });
   const { err, msg } = await served.peer.readReply();
@@ -387,7 +441,7 @@ Deno.test("dispatch holds to a limit below the short frame's, both ways", async 
 });
 
 Deno.test("dispatch takes long requests without being asked, up to its limit", async () => {
-  const commands = { LENGTH: careless(({ text }) => ({ res: text.length })) };
+  const commands = { LENGTH: careless(({ text }) => text.length) };
   await using served = withMemory({ commands, maxPayloadBytes: 300_000 });
   const bytes = request({ cmd: "LENGTH", text: "\n".repeat(299_978) });
   assertEquals(bytes.length, 300_000 + 7);

@@ -306,7 +306,9 @@ Deno.test("a middleware sees the end of a stream: its final reply, or its error,
 
 Deno.test("a context holds what is documented, and writing to it changes nothing", async () => {
   const contexts: Context[] = [];
-  const NAMES = ["certificate", "clock", "command", "meta", "params", "peer", "remaining", "server", "signal"];
+  const NAMES = [
+    ...["certificate", "clock", "command", "connection", "meta", "params", "peer", "remaining", "server", "signal"],
+  ];
   const meddle = (context: Context) => {
     contexts.push(context);
     for (const name of ["settled", "credit", "wake", "request", "code", "owner"]) Object.assign(context, { [name]: 1 });

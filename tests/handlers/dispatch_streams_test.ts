@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertObjectMatch } from "@std/assert";
 import { RpcError } from "../../errors.ts";
-import { command, type Context } from "../../handlers/command.ts";
+import { command, type Context, type Middleware, reply } from "../../handlers/command.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { concat, Held, type Message, request, settle, unhex, withMemory, withServer } from "../support/wire.ts";
 import { overEach } from "../support/transports.ts";
@@ -62,6 +62,23 @@ Deno.test("dispatch answers nil for an item, or a return value, that is undefine
   await served.peer.send({ cmd: "EMPTY", seq: 1 });
   const nothing = { seq: 1, res: null };
   assertEquals(await served.peer.readReady(), [{ ...nothing, more: true }, { ...nothing, more: true }, nothing]);
+});
+
+Deno.test("dispatch answers with the fields beside a stream's return value, also where it has no items", async () => {
+  const COUNT = command(async function* ({ to }: { to: number }) {
+    for (let n = 1; n <= to; n++) yield n;
+    return reply("done", { counted: to });
+  });
+  const through: Middleware = (_call, next) => next();
+  for (const middleware of [[], [through]]) {
+    await using served = withMemory({ commands: { COUNT }, middleware });
+    const { peer } = served;
+    await peer.send({ cmd: "COUNT", seq: 1, to: 2 });
+    assertEquals(await peer.readReplies(3), [...items(1, 1, 2), { seq: 1, res: "done", counted: 2 }]);
+    assertEquals(await peer.ask({ cmd: "COUNT", seq: 1, to: 0 }), { seq: 1, res: "done", counted: 0 });
+    const marked = { seq: 1, res: "done", counted: 0, $items: 0 };
+    assertEquals(await peer.ask({ cmd: "COUNT", seq: 1, to: 0, credit: 1 }), marked);
+  }
 });
 
 Deno.test("dispatch holds a stream at its credit, to the item, and goes on by what is granted", async () => {

@@ -6,7 +6,7 @@
 import { assert, assertEquals, assertObjectMatch, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import config from "../../deno.json" with { type: "json" };
 import { RpcError } from "../../errors.ts";
-import { command, type Context } from "../../handlers/command.ts";
+import { command, type Context, middleware, reply } from "../../handlers/command.ts";
 import type { CommandStatistics } from "../../handlers/server_info.ts";
 import type { SchemaIssue, SchemaResult, StandardSchema } from "../../handlers/standard_schema.ts";
 import type { Middleware } from "../../handlers/command.ts";
@@ -158,6 +158,169 @@ Deno.test("middleware keeps the order of the lane, and its time counts against t
   assertEquals(await served.peer.readReady(), [PONG, PONG]);
 });
 
+Deno.test("middleware that gives what is no reply is told so; any object with res is one, and its other fields go along", async () => {
+  const answers: [answer: unknown, expected: Message][] = [
+    [{ res: undefined }, { res: null }],
+    [{ res: { res: 1 }, also: 2 }, { res: { res: 1 }, also: 2 }],
+    [reply("made", { also: 2 }), { res: "made", also: 2 }],
+    [{ res: 1, seq: 5 }, { err: "REPLY_NOT_ENCODABLE", msg: 'the reply field "seq" is reserved' }],
+    [{ res: new Date() }, { err: "REPLY_NOT_ENCODABLE", msg: "res: a Date cannot be sent" }],
+    ...[undefined, null, "done", 5, {}, { result: 1 }, [1]].map((
+      answer,
+    ): [unknown, Message] => [answer, { err: "INTERNAL" }]),
+  ];
+  for (const [answer, expected] of answers) {
+    await using served = withMemory({ middleware: [() => answer as never] });
+    assertEquals(await served.peer.ask({ cmd: 1 }), expected, Deno.inspect(answer));
+    const errors = served.errors.take() as Error[];
+    assertEquals(errors.length, "err" in expected ? 1 : 0);
+    if (expected.err !== "INTERNAL") continue;
+    assert(errors[0].message.startsWith("the middleware returned "), errors[0].message);
+    assert(errors[0].message.endsWith(": return what next() gives, or reply(value, {})"), errors[0].message);
+  }
+});
+
+// What a middleware hands on -----------------------------------------------------------------------------------------
+
+/** Hands something on, and writes down its way. */
+const handing = <Given extends object>(log: string[], name: string, given: Given) =>
+  middleware(async (_call, next) => {
+    log.push(`${name} in`);
+    const passed = await next(given);
+    log.push(`${name} out`);
+    return passed;
+  });
+
+Deno.test("command.with() stands before its own commands, behind the server's middleware; nested, the first is outermost", async () => {
+  const log: string[] = [];
+  const one = command.with(handing(log, "one", { user: "Ada" }));
+  const two = one.with(handing(log, "two", { rights: ["read"] }));
+  const commands = {
+    NONE: command((_params: object, context) => Object.keys(context)),
+    ONE: one((_params: object, { user }) => user.toUpperCase()),
+    TWO: two({
+      number: 16,
+      handler: ({ a }: { a: number }, { user, rights, command }) => [a, user, rights[0], command],
+    }),
+  };
+  await using served = withMemory({ commands, middleware: [handing(log, "all", { session: 1 })] });
+  const logOf = async (request: Message, res: unknown): Promise<string> => {
+    log.length = 0;
+    assertEquals(await served.peer.ask(request), { res });
+    return log.join(", ");
+  };
+  assertEquals(await logOf({ cmd: "NONE" }, ["session"]), "all in, all out");
+  assertEquals(await logOf({ cmd: "ONE" }, "ADA"), "all in, one in, one out, all out");
+  const nested = "all in, one in, two in, two out, one out, all out";
+  assertEquals(await logOf({ cmd: 16, a: 5 }, [5, "Ada", "read", "TWO"]), nested);
+  assertEquals(await logOf({ cmd: 1 }, "PONG"), "all in, all out");
+});
+
+Deno.test("command.with() makes makers that do not change one another", async () => {
+  const log: string[] = [];
+  const base = command.with(handing(log, "base", { a: 1 }));
+  const left = base.with(handing(log, "left", { b: 2 }));
+  const right = base.with(handing(log, "right", { b: "two", c: 3 }));
+  const commands = {
+    BASE: base((_params: object, { a }) => [a]),
+    LEFT: left((_params: object, { a, b }) => [a, b.toFixed()]),
+    RIGHT: right((_params: object, { a, b, c }) => [a, b.length, c]),
+  };
+  await using served = withMemory({ commands });
+  const results = [];
+  for (const cmd of Object.keys(commands)) results.push((await served.peer.ask({ cmd })).res);
+  assertEquals(results, [[1], [1, "2"], [1, 3, 3]]);
+  assertEquals(log.filter((line) => line.endsWith("in")), ["base in", "base in", "left in", "base in", "right in"]);
+});
+
+Deno.test("command.with() - one that throws, or answers itself, keeps the call from its handler", async () => {
+  let ran = 0;
+  const checked = command.with(middleware(({ meta }, next) => {
+    if (meta.token === undefined) throw new RpcError("UNAUTHENTICATED");
+    if (meta.token === "guest") return { res: "nothing for guests" };
+    return next({ user: meta.token });
+  }));
+  const commands = { MINE: checked((_params: object, { user }) => `${++ran} for ${user}`) };
+  await using served = withMemory({ commands });
+  assertEquals(await served.peer.ask({ cmd: "MINE" }), { err: "UNAUTHENTICATED" });
+  assertEquals(await served.peer.ask({ cmd: "MINE", meta: { token: "guest" } }), { res: "nothing for guests" });
+  assertEquals(await served.peer.ask({ cmd: "MINE", meta: { token: "Ada" } }), { res: "1 for Ada" });
+});
+
+Deno.test("command.with() goes with schemas and streams: what it hands on is there, and next() resolves after the last item", async () => {
+  const log: unknown[] = [];
+  const counting = command.with(middleware(async (_call, next) => {
+    const passed = await next({ step: 2 });
+    log.push(passed);
+    return passed;
+  }));
+  const commands = {
+    COUNT: counting(async function* ({ to }: { to: number }, { step }) {
+      for (let n = step; n <= to; n += step) yield n;
+      return reply("end", { step });
+    }),
+    TWICE: counting({ schema: schemaOf(() => ({ value: { a: 4 } })), handler: ({ a }, { step }) => a * step }),
+  };
+  await using served = withMemory({ commands });
+  await served.peer.send({ cmd: "COUNT", seq: 1, to: 4 });
+  assertEquals(await served.peer.readReplies(3), [
+    { seq: 1, res: 2, more: true },
+    { seq: 1, res: 4, more: true },
+    { seq: 1, res: "end", step: 2 },
+  ]);
+  assertEquals(await served.peer.ask({ cmd: "TWICE" }), { res: 8 });
+  assertEquals(log.map((passed) => (passed as Message).res), ["end", 8]);
+});
+
+Deno.test("next() hands on to those behind alone: later middleware and the handler; a later one counts", async () => {
+  const seen: unknown[] = [];
+  const looking = (given?: object): Middleware => async (call, next) => {
+    seen.push({ ...call });
+    const passed = await next(given as object);
+    seen.push({ ...call });
+    return passed;
+  };
+  const MINE = command((_params: object, context) => {
+    seen.push({ ...context });
+    const { command, params, meta, peer, signal } = context;
+    return [command, params, meta, peer, signal.aborted];
+  });
+  await using served = withMemory({
+    commands: { MINE },
+    middleware: [looking({ user: "Ada", tries: 1 }), looking(), looking({ tries: 2 })],
+  });
+  const res = ["MINE", { a: 1 }, { token: "t" }, "memory", false];
+  assertEquals(await served.peer.ask({ cmd: "MINE", a: 1, meta: { token: "t" } }), { res }, "the rest is as before");
+  const one = { user: "Ada", tries: 1 };
+  assertEquals(seen, [{}, one, one, { user: "Ada", tries: 2 }, one, one, {}]);
+});
+
+Deno.test("next() refuses to hand on a name that every context has, and the handler does not run", async () => {
+  let ran = 0;
+  const MINE = command((_params: object) => ++ran);
+  const names = [
+    "command",
+    "params",
+    "meta",
+    "peer",
+    "certificate",
+    "connection",
+    "signal",
+    "remaining",
+    "clock",
+    "server",
+  ];
+  for (const name of [...names, "constructor", "toString", "__proto__"]) {
+    const given = JSON.parse(`{"fine":1,"${name}":2}`);
+    await using served = withMemory({ commands: { MINE }, middleware: [(_call, next) => next(given)] });
+    assertEquals(await served.peer.ask({ cmd: "MINE" }), { err: "INTERNAL" }, name);
+    assertEquals((served.errors.take() as Error[]).map(String), [
+      `TypeError: Cannot hand on "${name}": every context has that name already`,
+    ]);
+  }
+  assertEquals(ran, 0);
+});
+
 // Schemas ------------------------------------------------------------------------------------------------------------
 
 /** A validator by hand: `validate` gets the parameters. */
@@ -187,7 +350,7 @@ Deno.test("a schema that does not hold is INVALID_PARAMS with every path in data
     { message: "must be told", path: undefined },
   ];
   let ran = 0;
-  const handler = () => ({ res: ++ran });
+  const handler = () => ++ran;
   const commands = {
     SYNC: command({ schema: schemaOf(() => ({ issues })), handler }),
     ASYNC: command({ schema: schemaOf(() => later({ issues })), handler }),

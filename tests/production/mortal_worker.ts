@@ -1,5 +1,6 @@
 /** A service with commands that tell its process and end it; here as a worker. Not a test. */
 
+import { demoCommands } from "../../cli/demo_commands.ts";
 import { command, run } from "../../mod.ts";
 
 /** By an error that nobody catches, on its own, of a full heap. */
@@ -11,8 +12,9 @@ const WAYS = {
   },
 };
 
-/** What it serves beside the built-in commands. */
+/** What it serves. */
 export const mortalCommands = {
+  ...demoCommands,
   PROCESS: command({ number: 16, handler: () => Deno.pid }),
   DIE: command({
     number: 17,

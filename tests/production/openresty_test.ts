@@ -5,7 +5,8 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { decode, encode } from "../../codec/msgpack.ts";
-import { command, type ListeningServer, reply, RpcError, serve } from "../../mod.ts";
+import { command, type ListeningServer, reply, RpcError } from "../../mod.ts";
+import { serve } from "../support/demo_server.ts";
 import { concat, frame, type Message, takeFrames } from "../support/wire.ts";
 import { example, Folder, onFreePort, type Package, Program, root, run, startNginx, testWith } from "./programs.ts";
 

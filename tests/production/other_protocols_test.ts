@@ -28,7 +28,6 @@ class Target implements AsyncDisposable {
   static async start(): Promise<Target> {
     const mark = () => {
       target.marks++;
-      return { res: null };
     };
     const server = await serve({ port: 0, commands: { MARK: command({ number: 16, handler: mark }) } });
     const target = new Target(server);

@@ -32,7 +32,7 @@ export const CHANGES: Record<string, () => void> = {
 if (import.meta.main) {
   const [name, when] = Deno.args;
   if (when === "before") CHANGES[name]();
-  const { command, connect, reply, RpcError, serve } = await import("../../mod.ts");
+  const { command, connect, middleware, reply, RpcError, serve } = await import("../../mod.ts");
   if (when === "after") CHANGES[name]();
   const commands = {
     ECHO: command({ handler: ({ value }: { value: unknown }, { meta }) => reply(value, { meta: { ...meta } }) }),
@@ -47,23 +47,34 @@ if (import.meta.main) {
         throw new RpcError("REFUSED", "on purpose", { data: { why: ["none"] } });
       },
     }),
+    MINE: command.with(middleware((_call, next) => next({ user: "Ada" })))((_params: object, { user }) => user),
   };
   const same = (got: unknown, wanted: unknown) => {
     const [one, other] = [JSON.stringify(got), JSON.stringify(wanted)];
     if (one !== other) throw new Error(`${one} in place of ${other}`);
   };
-  const server = await serve({ port: 0, commands });
+  const server = await serve({ port: 0, commands, middleware: [(_call, next) => next()] });
   const client = await connect<typeof commands>({ port: server.port });
+  const guarded = await connect<typeof commands>({
+    port: server.port,
+    meta: () => ({ token: "t" }),
+    middleware: [(_call, next) => next({ meta: { trace: "x" } })],
+  });
   const value = { list: [1, { a: null }], toString: "x", more: { constructor: true } };
   same(await client.reply("ECHO", { value }, { meta: { token: "t" } }), { res: value, meta: { token: "t" } });
   same((await client.reply("STATS")).res.inFlight, 0);
-  const items: unknown[] = [];
-  for await (const item of client.stream("COUNT", { to: 3 })) items.push(item);
-  same(items, [{ n: 1 }, { n: 2 }, { n: 3 }]);
+  same([await client.call.MINE(), await client.outcome.MINE()], ["Ada", { ok: true, value: "Ada" }]);
+  same((await guarded.reply.ECHO({ value })).meta, { token: "t", trace: "x" });
+  for (const each of [client, guarded]) {
+    const items: unknown[] = [];
+    for await (const item of each.stream("COUNT", { to: 3 })) items.push(item);
+    same(items, [{ n: 1 }, { n: 2 }, { n: 3 }]);
+  }
   const error = await client.reply("FAIL").catch((error: unknown) => error);
   if (!(error instanceof RpcError)) throw error;
   same([error.code, error.message, error.data], ["REFUSED", "REFUSED: on purpose", { why: ["none"] }]);
   await client.close();
+  await guarded.close();
   await server.shutdown();
   console.log("well");
 }

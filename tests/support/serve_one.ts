@@ -1,6 +1,6 @@
 /** A server for a single connection. */
 
-import { createServer } from "../../server.ts";
+import { createServer } from "./demo_server.ts";
 import type { ServerOptions } from "../../handlers/server_state.ts";
 import type { Transport } from "../../transport/transport.ts";
 

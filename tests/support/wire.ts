@@ -9,10 +9,11 @@ import { connect as connectSocket, type Socket } from "node:net";
 import { setImmediate } from "node:timers";
 import { assertEquals } from "@std/assert";
 import { decode, encode } from "../../codec/msgpack.ts";
-import { type Command, command, type Context, type ReplyFields } from "../../handlers/command.ts";
+import { type Command, command, type Context } from "../../handlers/command.ts";
 import type { ErrorOrigin } from "../../handlers/error_log.ts";
 import type { ServerOptions } from "../../handlers/server_state.ts";
-import { type ListeningServer, serve, type ServeOptions } from "../../server.ts";
+import type { ListeningServer, ServeOptions } from "../../server.ts";
+import { serve } from "./demo_server.ts";
 import { serveOne } from "./serve_one.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { closeQuietly, type Transport as Connection, writeAll } from "../../transport/transport.ts";
@@ -369,7 +370,7 @@ export interface HeldCall {
   readonly params: Message;
   readonly context: Context;
   /** Answers. */
-  finish(reply?: ReplyFields): void;
+  finish(result?: unknown): void;
   /** Fails. */
   fail(error: unknown): void;
 }
@@ -382,7 +383,7 @@ export class Held {
   running = 0;
   peak = 0;
   /** For the commands of a server. */
-  readonly command: Command<Message, ReplyFields> = command({
+  readonly command: Command<Message, unknown> = command({
     handler: (params: Message, context) => this.#hold(params, context),
   });
 
@@ -391,15 +392,15 @@ export class Held {
     for (const call of this.calls) call.finish();
   }
 
-  async #hold(params: Message, context: Context): Promise<ReplyFields> {
+  async #hold(params: Message, context: Context): Promise<unknown> {
     this.running++;
     this.peak = Math.max(this.peak, this.running);
     try {
-      return await new Promise<ReplyFields>((resolve, reject) => {
+      return await new Promise((resolve, reject) => {
         this.calls.push({
           params,
           context,
-          finish: (reply = { res: params.id ?? null }) => resolve(reply),
+          finish: (result = params.id ?? null) => resolve(result),
           fail: reject,
         });
       });

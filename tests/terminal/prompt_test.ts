@@ -3,9 +3,10 @@
 import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { command } from "../../handlers/command.ts";
-import { serve } from "../../server.ts";
+import { command, type Middleware } from "../../handlers/command.ts";
+import { serve } from "../support/demo_server.ts";
 import { sleep } from "../../transport/clock.ts";
+import { Folder } from "../production/programs.ts";
 import { PseudoTerminal, testInTerminal } from "./pseudo_terminal.ts";
 
 const ESCAPE = "\x1b";
@@ -47,7 +48,7 @@ testInTerminal("the prompt calls, completes, remembers and ends", async () => {
   await terminal.type("\t");
   await terminal.until("EET ");
   await terminal.type("na");
-  await terminal.until("na");
+  await terminal.until(`${ESCAPE}[Kna`); // in place of the hint
   await terminal.type("\t");
   await terminal.until("me=");
   await terminal.type('"Bo Peep" times=2\r');
@@ -100,6 +101,34 @@ testInTerminal("a command that the server does not have is answered with the one
   }
   await terminal.type("\r");
   assertStringIncludes(plain(await terminal.until(prompt)), "\nGREET\n\nparameters  name\n");
+  await terminal.type("quit\r");
+  assertEquals((await terminal.end()).code, 0);
+});
+
+testInTerminal("the prompt sends --meta with each call, and reads values from files", async () => {
+  const tokenCheck: Middleware = (request, next) => {
+    if (request.meta.token === "sesame") return next();
+    throw new RpcError("UNAUTHENTICATED");
+  };
+  await using server = await serve({ port: 0, commands: { GREET }, middleware: [tokenCheck] });
+  await using folder = await Folder.make();
+  await folder.write("name", "Ada");
+  const [deno, run, ...rest] = PseudoTerminal.clientCommand(server.port);
+  const command = [deno, run, `--allow-read=${folder.path}`, ...rest, "--meta", "token=sesame"];
+  await using terminal = new PseudoTerminal(command, { NO_COLOR: "1" });
+  const prompt = `127.0.0.1:${server.port}> `;
+  await terminal.until(prompt);
+  await terminal.type("help\r");
+  assertStringIncludes(plain(await terminal.until(prompt)), "GREET  name times");
+  await terminal.type(`GREET name=@${folder.path}/name\r`);
+  assertStringIncludes(plain(await terminal.until(prompt)), 'you said {"res":"Hello, Ada! "}\n');
+  await terminal.type(`GREET name=@${folder.path}/no\r`);
+  assertStringIncludes(
+    plain(await terminal.until(prompt)),
+    `packline: cannot read name=@${folder.path}/no: there is no such file\n`,
+  );
+  await terminal.type("GREET name=-\r");
+  assertStringIncludes(plain(await terminal.until(prompt)), "packline: name=- cannot be read: standard input has");
   await terminal.type("quit\r");
   assertEquals((await terminal.end()).code, 0);
 });

@@ -54,7 +54,7 @@ testInTerminal("parameters are hinted at while a call is typed, and leave no tra
   await terminal.type(" ");
   assertEquals(await terminal.until(hint("name= times=")), `${CLEAR} ${hint("name= times=")}`);
   await terminal.type("name=Ada");
-  await terminal.until(hint(" times="));
+  await terminal.until(`a${hint(" times=")}`);
   // Where the cursor stands in the line, a hint would cover it.
   await terminal.type(LEFT);
   await terminal.type("y");
@@ -69,7 +69,8 @@ testInTerminal("parameters are hinted at while a call is typed, and leave no tra
   // There is no room for it here.
   await terminal.type(`GREET name=${"x".repeat(60)}`);
   await terminal.type("\r");
-  assert(!(await terminal.until(prompt)).includes(DIM));
+  const long = await terminal.until(prompt);
+  assert(!long.slice(long.lastIndexOf("x")).includes(DIM));
   await terminal.type(CONTROL_D);
   assertEquals((await terminal.end()).code, 0);
 

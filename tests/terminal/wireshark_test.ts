@@ -7,6 +7,7 @@
  */
 
 import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
+import { demoCommands } from "../../cli/demo_commands.ts";
 import { connect } from "../../client.ts";
 import { BUILT_IN_NUMBERS, FIELD_NAMES, MESSAGES, REPLY_FIELDS } from "../../codec/message.ts";
 import { command } from "../../handlers/command.ts";
@@ -222,6 +223,7 @@ async function record(capture: Capture, talk: (dial: () => Promise<Transport>) =
 }
 
 const commands = {
+  ...demoCommands,
   ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => value }),
   NUMBERS: command({
     async *handler({ count }: { count: number }) {

@@ -1,0 +1,12 @@
+/**
+ * The commands to try packline with, which only the server of `deno task serve` has.
+ *
+ * In: nothing. Out: the commands. Refused: nothing. They are not built-in ones: a production server with a command that
+ * waits as long as a caller likes would let anyone fill its limits.
+ */
+
+import { DELAY } from "../handlers/built_ins/delay.ts";
+import { TICK } from "../handlers/built_ins/tick.ts";
+
+/** DELAY, which waits, and TICK, which streams. */
+export const demoCommands = { DELAY, TICK };

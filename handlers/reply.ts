@@ -1,0 +1,58 @@
+/**
+ * A reply: a handler's result, and fields beside it.
+ *
+ * In: what a handler returns. Out: the fields of its reply. Refused: nothing.
+ */
+
+import { ITEMS } from "../codec/message.ts";
+
+/** A reply, whole: the result, and the fields beside it. */
+export interface ReplyFields {
+  /** The result: any value that MessagePack can represent. */
+  res: unknown;
+  /** More fields, as DELAY's `slept`; not `seq`, `err`, `msg`, `data`, `more`, nor a name that begins with `$`. */
+  // deno-lint-ignore no-explicit-any -- with `unknown`, no interface of a handler's author would do
+  [field: string]: any;
+}
+
+/** Marks a whole reply, in every copy of the library: any other value is a result. */
+export const REPLY: unique symbol = Symbol.for("packline.reply");
+
+/** A result with fields beside it, as {@linkcode reply} makes it. */
+export interface ReplyWith<Result, Beside extends object> {
+  /** The result. */
+  readonly res: Result;
+  /** The fields beside it, which stand in the object as well. */
+  readonly [REPLY]: Beside;
+}
+
+/**
+ * A result with more fields beside it in the reply. Most handlers return their result alone.
+ *
+ * @param res The result.
+ * @param fields The fields: any names but those that the protocol reserves (PROTOCOL.md, "Replies").
+ * @returns What a handler returns. Callers get `res` from `client.call`, and all of it from `client.reply`.
+ * @throws {TypeError} If a field is named `$items`.
+ *
+ * @example How long the work took, beside its result
+ * ```ts
+ * import { command, connect, reply, serve } from "../mod.ts";
+ *
+ * const SUM = command(({ list }: { list: number[] }) => reply(list.reduce((a, b) => a + b, 0), { count: list.length }));
+ * await using server = await serve({ port: 0, commands: { SUM } });
+ * await using client = await connect({ port: server.port, commands: { SUM } });
+ * console.assert(await client.call.SUM({ list: [1, 2] }) === 3);
+ * console.assert((await client.reply.SUM({ list: [1, 2] })).count === 2);
+ * ```
+ */
+export function reply<Result, Beside extends object>(res: Result, fields: Beside): ReplyWith<Result, Beside> {
+  // The other reserved names are refused when the reply is encoded; this one means something there.
+  if (ITEMS in fields) throw new TypeError(`Cannot set ${ITEMS} beside a result: the protocol uses this name`);
+  return { ...fields, res, [REPLY]: fields };
+}
+
+/** The reply that a handler's answer becomes. */
+export function replyOf(answer: unknown): ReplyFields {
+  const isWhole = typeof answer === "object" && answer !== null && REPLY in answer;
+  return isWhole ? answer as unknown as ReplyFields : { res: answer ?? null };
+}

@@ -1,0 +1,200 @@
+/**
+ * What the compiler says to definitions that cannot work: its first line tells what to do. All are checked at once, as one
+ * program of one definition a line.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+
+/** What is written before the definitions. */
+const PROLOGUE = `
+  import { command, middleware, reply, type StandardSchema } from "${new URL("../../mod.ts", import.meta.url)}";
+  declare const schema: StandardSchema<{ name: string }, { name: string }>;
+  declare const text: StandardSchema<string, string>;
+`.trim().split("\n").map((line) => line.trim()).join(" ");
+
+/** Definitions that work, to be sure that what is refused is refused for its mistake. */
+const RIGHT = [
+  `command(() => ({ at: new Date().getTime() }))`,
+  `command(async function* () { yield [new Uint8Array(1), 1n, null, undefined, "x", true]; })`,
+  `command(() => reply({ list: [1] }, { slept: 1, res: 2 }))`,
+  `command(({ a }: { a: number }) => a + 1)`,
+  `command({ handler: ({ a }: { a: number }) => a + 1 })`,
+  `command({ schema, number: 16, params: ["name"], handler: ({ name }) => name })`,
+  `command.with(middleware((_call, next) => next({ user: 1 })))((_params: object, { user }) => user)`,
+  `command(() => {})`,
+  `command(() => { throw new Error("always"); })`,
+  `command(({ any }: { any: unknown }) => any)`,
+];
+
+const A_DATE = "is a Date: return a number, by getTime(), or a text, by toISOString()";
+const AN_OBJECT = "take an object with a name for each";
+
+/** Definitions that do not, each with what the compiler says. */
+const WRONG: [code: string, ...said: string[]][] = [
+  [
+    `command(() => ({ at: new Date() }))`,
+    `Argument of type '() => { at: Date; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { at: Date; }, unknown> | Definition<unknown, TheParametersNeedAType, { at: Date; }, unknown, unknown>) & "the result.at ${A_DATE}"'.`,
+  ],
+  [
+    `command(() => ({ items: [{ when: new Date() }] }))`,
+    `Argument of type '() => { items: { when: Date; }[]; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { items: { when: Date; }[]; }, unknown> | Definition<unknown, TheParametersNeedAType, { items: { when: Date; }[]; }, unknown, unknown>) & "the result.items[].when ${A_DATE}"'.`,
+  ],
+  [
+    `command({ handler: async () => ({ at: new Date() as Date | undefined }) })`,
+    `Argument of type '{ handler: () => Promise<{ at: Date | undefined; }>; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Promise<{ at: Date | undefined; }>, unknown> | Definition<unknown, TheParametersNeedAType, Promise<...>, unknown, unknown>) & "the result.at ${A_DATE}"'.`,
+  ],
+  [
+    `command(async function* () { yield new Date(); })`,
+    `Argument of type '() => AsyncGenerator<Date, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<Date, void, unknown>, unknown> | Definition<unknown, TheParametersNeedAType, AsyncGenerator<...>, unknown, unknown>) & "an item ${A_DATE}"'.`,
+  ],
+  [
+    `command(() => new Map([["a", 1]]))`,
+    `Argument of type '() => Map<string, number>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Map<string, number>, unknown> | Definition<unknown, TheParametersNeedAType, Map<string, number>, unknown, unknown>) & "the result is a Map or a Set: return an array or an object"'.`,
+  ],
+  [
+    `command(() => [new Set([1])])`,
+    `Argument of type '() => Set<number>[]' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Set<number>[], unknown> | Definition<unknown, TheParametersNeedAType, Set<number>[], unknown, unknown>) & "the result[] is a Map or a Set: return an array or an object"'.`,
+  ],
+  [
+    `command(async () => ({ f: () => 1 }))`,
+    `Argument of type '() => Promise<{ f: () => number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Promise<{ f: () => number; }>, unknown> | Definition<unknown, TheParametersNeedAType, Promise<{ f: () => number; }>, unknown, unknown>) & "the result.f is a function, which cannot be sent"'.`,
+  ],
+  [
+    `command(() => ({ later: Promise.resolve(1) }))`,
+    `Argument of type '() => { later: Promise<number>; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { later: Promise<number>; }, unknown> | Definition<unknown, TheParametersNeedAType, { later: Promise<...>; }, unknown, unknown>) & "the result.later is a promise: await it"'.`,
+  ],
+  [
+    `command(() => Symbol("x"))`,
+    `Argument of type '() => symbol' is not assignable to parameter of type '(Handler<TheParametersNeedAType, symbol, unknown> | Definition<unknown, TheParametersNeedAType, symbol, unknown, unknown>) & "the result is a symbol, which cannot be sent"'.`,
+  ],
+  [
+    `command(() => new Float64Array(1))`,
+    `Argument of type '() => Float64Array<ArrayBuffer>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Float64Array<ArrayBuffer>, unknown> | Definition<unknown, TheParametersNeedAType, Float64Array<...>, unknown, unknown>) & "the result is bytes of another class: return a Uint8Array"'.`,
+  ],
+  [
+    `command(function* () { yield 1; })`,
+    `Argument of type '() => Generator<number, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Generator<number, void, unknown>, unknown> | Definition<unknown, TheParametersNeedAType, Generator<...>, unknown, unknown>) & "the result is a generator: make it an async one, for a stream"'.`,
+  ],
+  [
+    `command(() => reply(new Date(), { slept: 1 }))`,
+    `Argument of type '() => ReplyWith<Date, { slept: number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<Date, { slept: number; }>, unknown> | Definition<unknown, TheParametersNeedAType, ReplyWith<...>, unknown, unknown>) & "the result ${A_DATE}"'.`,
+  ],
+  [
+    `command(() => reply(1, { at: new Date() }))`,
+    `Argument of type '() => ReplyWith<1, { at: Date; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<1, { at: Date; }>, unknown> | Definition<unknown, TheParametersNeedAType, ReplyWith<...>, unknown, unknown>) & "the field at ${A_DATE}"'.`,
+  ],
+  [
+    `command(() => reply(1, { seq: 5 }))`,
+    `Argument of type '() => ReplyWith<1, { seq: number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<1, { seq: number; }>, unknown> | Definition<unknown, TheParametersNeedAType, ReplyWith<...>, unknown, unknown>) & "a field must not be named \\"seq\\": the protocol uses this name"'.`,
+  ],
+  [
+    `command((list: number[]) => list.length)`,
+    `Argument of type '(list: number[]) => number' is not assignable to parameter of type '(Handler<number[], number, unknown> | Definition<unknown, number[], number, unknown, unknown>) & "the parameters are an array: ${AN_OBJECT}"'.`,
+  ],
+  [
+    `command((name: string) => name)`,
+    `Argument of type '(name: string) => string' is not assignable to parameter of type '(Handler<string, string, unknown> | Definition<unknown, string, string, unknown, unknown>) & "the parameters are a single value: ${AN_OBJECT}"'.`,
+  ],
+  [
+    `command({ schema: text, handler: (value) => value.length })`,
+    `Argument of type '{ schema: StandardSchema<string, string>; handler: (value: string) => number; }' is not assignable to parameter of type '(Handler<string, unknown, unknown> | Definition<string, string, unknown, unknown, unknown>) & "the parameters are a single value: ${AN_OBJECT}"'.`,
+  ],
+  [
+    `command(({ cmd }: { cmd: string }) => cmd)`,
+    `Argument of type '({ cmd }: { cmd: string; }) => string' is not assignable to parameter of type '(Handler<{ cmd: string; }, string, unknown> | Definition<unknown, { cmd: string; }, string, unknown, unknown>) & "a parameter must not be named \\"cmd\\": the protocol uses this name"'.`,
+  ],
+  [
+    `command(({ $a }: { $a: string }) => $a)`,
+    `Argument of type '({ $a }: { $a: string; }) => string' is not assignable to parameter of type '(Handler<{ $a: string; }, string, unknown> | Definition<unknown, { $a: string; }, string, unknown, unknown>) & "a parameter must not be named \\"$a\\": the protocol uses this name"'.`,
+  ],
+  [
+    `command({ timeout: 5, handler: () => 1 })`,
+    `Object literal may only specify known properties, and 'timeout' does not exist in type 'Handler<TheParametersNeedAType, number, unknown> | Definition<unknown, TheParametersNeedAType, number, unknown, unknown>'.`,
+  ],
+  [
+    `command({ sumary: "x", handler: () => 1 })`,
+    `Object literal may only specify known properties, and 'sumary' does not exist in type 'Handler<TheParametersNeedAType, number, unknown> | Definition<unknown, TheParametersNeedAType, number, unknown, unknown>'.`,
+  ],
+  [
+    `command(({ a }) => a + 1)`,
+    `Property 'a' does not exist on type 'TheParametersNeedAType'.`,
+  ],
+  [
+    `command({ handler: ({ a }) => a + 1 })`,
+    `Property 'a' does not exist on type 'TheParametersNeedAType'.`,
+  ],
+  [
+    `command({ schema, handler: ({ nam }) => nam })`,
+    `Property 'nam' does not exist on type '{ name: string; }'.`,
+  ],
+  [
+    `command({ number: "16", handler: () => 1 })`,
+    `Type 'string' is not assignable to type 'number'.`,
+  ],
+  [
+    `command({ summary: "x" })`,
+    `Argument of type '{ summary: string; }' is not assignable to parameter of type 'Handler<TheParametersNeedAType, unknown, unknown> | Definition<unknown, TheParametersNeedAType, unknown, unknown, unknown>'.`,
+    `Property 'handler' is missing in type '{ summary: string; }' but required in type 'Definition<unknown, TheParametersNeedAType, unknown, unknown, unknown>'.`,
+  ],
+  [
+    `command({ handler: 5 })`,
+    `Type 'number' is not assignable to type 'Handler<TheParametersNeedAType, unknown, unknown>'.`,
+  ],
+  [
+    `command({ params: ["plaec"], handler: ({ place }: { place: string }) => place })`,
+    `Type '"plaec"' is not assignable to type '"place"'.`,
+  ],
+  [
+    `command.with(middleware((_call, next) => next({ user: 1 })))((_params: object, { usr }) => usr)`,
+    `Property 'usr' does not exist on type 'Context & { user: number; }'.`,
+  ],
+  [
+    `command("GREET")`,
+    `Argument of type 'string' is not assignable to parameter of type 'Handler<TheParametersNeedAType, unknown, unknown> | Definition<unknown, TheParametersNeedAType, unknown, unknown, unknown>'.`,
+  ],
+];
+
+interface Said {
+  line: number;
+  text: string[];
+}
+
+/** What the compiler says, by line of the program. */
+async function compilerOn(definitions: string[]): Promise<Said[]> {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = `${folder}/definitions.ts`;
+    await Deno.writeTextFile(path, [PROLOGUE, ...definitions].join("\n"));
+    const { stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["check", "--quiet", "--config", new URL("../../deno.json", import.meta.url).pathname, path],
+      env: { NO_COLOR: "1" },
+      stdout: "null",
+      stderr: "piped",
+    }).output();
+    return saidIn(new TextDecoder().decode(stderr), definitions);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** Each diagnostic is its text, the line of the program, a line of marks, and the place. */
+function saidIn(output: string, definitions: string[]): Said[] {
+  return output.split(/^TS\d+ \[ERROR\]: /m).slice(1).map((diagnostic) => {
+    const lines = diagnostic.split("\n");
+    const line = Number(diagnostic.match(/definitions\.ts:(\d+):\d+/)?.[1]) - 2;
+    return { line, text: lines.slice(0, lines.indexOf(definitions[line])) };
+  });
+}
+
+Deno.test("mistakes - what works compiles, and each wrong definition is told its own mistake in three lines at most", async () => {
+  const said = await compilerOn([...RIGHT, ...WRONG.map(([code]) => code)]);
+  assertEquals(said.filter(({ line }) => line < RIGHT.length), []);
+  assertEquals(
+    said.map(({ line, text }) => {
+      const [code, ...expected] = WRONG[line - RIGHT.length];
+      return [code, ...text.slice(0, expected.length).map((each) => each.trim())];
+    }),
+    WRONG,
+  );
+  for (const { text } of said) assert(text.length <= 3, text.join("\n"));
+});

@@ -1,0 +1,190 @@
+/** What a service hangs onto its server: tokens, an access log, the life of a connection, checked results, known parameters. */
+
+import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { connect } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import { accessLog } from "../../handlers/access_log.ts";
+import type { CallerConnection } from "../../handlers/caller_connection.ts";
+import { command } from "../../handlers/command.ts";
+import type { StandardSchema } from "../../handlers/standard_schema.ts";
+import { tokens } from "../../handlers/tokens.ts";
+import { createServer, serve } from "../../server.ts";
+import { connectInMemory } from "../../testing.ts";
+import { ErrorLog } from "../support/wire.ts";
+
+const SECRET = "b1d5781111d84f7b3fe45a0852e59758";
+
+async function codeOf(call: Promise<unknown>): Promise<string> {
+  return (await assertRejects(() => call, RpcError)).code;
+}
+
+Deno.test("tokens() lets a call with a token through, and tells the handler whose it is", async () => {
+  const authenticated = command.with(tokens({ [SECRET]: { name: "Ada" }, other: { name: "Bob" } }));
+  const commands = { WHO: authenticated((_: object, { user }) => user.name) };
+  await using server = createServer({ commands });
+  await using client = await connectInMemory<typeof commands>(server);
+  assertEquals(await client.call.WHO({}, { meta: { token: SECRET } }), "Ada");
+  assertEquals(await client.call.WHO({}, { meta: { token: "other" } }), "Bob");
+  for (const token of ["", "o", "other ", SECRET.slice(1), "__proto__", "constructor"]) {
+    assertEquals(await codeOf(client.call.WHO({}, { meta: { token } })), "UNAUTHENTICATED", token);
+  }
+  assertEquals(await codeOf(client.call.WHO()), "UNAUTHENTICATED");
+  assertEquals(await client.call.PING(), "PONG", "other commands need none");
+});
+
+Deno.test("tokens() refuses to stand for nobody, or for an empty token", () => {
+  assertThrows(() => tokens({}), TypeError, "at least one");
+  assertThrows(() => tokens({ "": 1 }), TypeError, "none may be empty");
+});
+
+Deno.test("accessLog() writes one line for each call, with its end", async () => {
+  const lines: string[] = [];
+  const commands = {
+    FAIL: command(() => {
+      throw new RpcError("TWO\nLINES");
+    }),
+    BREAK: command(() => {
+      throw new Error("not for the caller");
+    }),
+    COUNT: command(async function* ({ to }: { to: number }) {
+      for (let n = 1; n <= to; n++) yield n;
+    }),
+  };
+  const log = accessLog((line) => lines.push(line));
+  await using server = createServer({ commands, middleware: [log], onError: () => {} });
+  await using client = await connectInMemory<typeof commands>(server);
+  await client.call.PING();
+  await codeOf(client.call.FAIL());
+  await codeOf(client.call.BREAK());
+  for await (const n of client.stream.COUNT({ to: 9 }, { credit: 1 })) {
+    if (n < 8) assertEquals(lines.length, 3, `the stream goes on at ${n}`);
+  }
+  const told = lines.map((line) => line.replace(/^\S+Z /, "").replace(/ \d+\.\d ms$/, ""));
+  const [ping, fail, broke, count] = told;
+  assertMatch(ping, / PING ok$/);
+  assertMatch(fail, / FAIL TWO\S*LINES$/);
+  assertMatch(broke, / BREAK INTERNAL$/);
+  assertMatch(count, / COUNT ok$/);
+});
+
+Deno.test("a connection keeps the service's state from its first call to its end, each its own", async () => {
+  const events: string[] = [];
+  const ended = Promise.withResolvers<void>();
+  const commands = {
+    ADD: command(({ item }: { item: string }, { connection }) => {
+      const basket = (connection.state.basket ??= []) as string[];
+      basket.push(item);
+      return basket;
+    }),
+  };
+  await using server = await serve({
+    port: 0,
+    commands,
+    onConnect: (connection: CallerConnection) => {
+      connection.state.number = events.filter((event) => event.startsWith("connect")).length + 1;
+      events.push(`connect ${connection.state.number}`);
+    },
+    onClose: ({ state }: CallerConnection) => {
+      events.push(`close ${state.number}: ${state.basket}`);
+      if (state.number === 1) ended.resolve();
+    },
+  });
+  await using first = await connect<typeof commands>({ port: server.port });
+  assertEquals(await first.call.ADD({ item: "a" }), ["a"]);
+  await using second = await connect<typeof commands>({ port: server.port });
+  assertEquals(await second.call.ADD({ item: "b" }), ["b"]);
+  assertEquals(await first.call.ADD({ item: "c" }), ["a", "c"]);
+  await first.close();
+  await ended.promise;
+  assertEquals(events, ["connect 1", "connect 2", "close 1: a,c"]);
+});
+
+Deno.test("what onConnect or onClose throws is reported, and the connection is served", async () => {
+  const errors = new ErrorLog();
+  const fail = (): never => {
+    throw new Error("the hook failed");
+  };
+  {
+    await using server = createServer({ onConnect: fail, onClose: fail, onError: errors.onError });
+    await using client = await connectInMemory(server);
+    assertEquals(await client.call.PING(), "PONG");
+  }
+  assertEquals(errors.take().map(String), Array(2).fill("Error: the hook failed"));
+});
+
+/** A schema that wants a number, at once or later. */
+function numberSchema(isAsync: boolean): StandardSchema<number, number> {
+  const validate = (value: unknown) =>
+    typeof value === "number" ? { value } : { issues: [{ message: "must be a number", path: ["n"] }] };
+  return {
+    "~standard": {
+      version: 1,
+      vendor: "test",
+      validate: (value) => isAsync ? Promise.resolve(validate(value)) : validate(value),
+    },
+  };
+}
+
+for (const isAsync of [false, true]) {
+  Deno.test(`checkResults holds results and items to their schema, ${isAsync ? "later" : "at once"}`, async () => {
+    const result = numberSchema(isAsync);
+    const commands = {
+      GOOD: command({ result, handler: () => 1 }),
+      BAD: command({ result, handler: () => "1" }),
+      LATER: command({ result, handler: () => Promise.resolve("1") }),
+      ITEMS: command({
+        result,
+        async *handler() {
+          yield 1;
+          yield "2";
+        },
+      }),
+    };
+    const errors = new ErrorLog();
+    await using strict = createServer({ commands, checkResults: true, onError: errors.onError });
+    await using client = await connectInMemory<typeof commands>(strict);
+    assertEquals(await client.call.GOOD(), 1);
+    assertEquals(await codeOf(client.call.BAD()), "INTERNAL");
+    assertEquals(await codeOf(client.call.LATER()), "INTERNAL");
+    const items = client.stream.ITEMS();
+    assertEquals((await items.next()).value, 1);
+    assertEquals(await codeOf(items.next()), "INTERNAL");
+    assertEquals(
+      errors.take().map(String),
+      Array(3).fill("TypeError: the result does not fit its schema: n: must be a number"),
+    );
+    await using lenient = createServer({ commands });
+    await using other = await connectInMemory<typeof commands>(lenient);
+    assertEquals(await other.call.BAD(), "1", "by default nothing is checked");
+  });
+}
+
+Deno.test("INFO takes the names of parameters from the schema, if it can tell them", async () => {
+  const schema: StandardSchema<{ place: string }, { place: string }> = {
+    "~standard": {
+      version: 1,
+      vendor: "test",
+      validate: (value) => ({ value: value as { place: string } }),
+      jsonSchema: { input: () => ({ type: "object", properties: { place: {}, country: {} } }) },
+    },
+  };
+  const silent = structuredClone({ version: 1, vendor: "test" }) as object;
+  const commands = {
+    KNOWN: command({ schema, handler: ({ place }) => place }),
+    UNKNOWN: command({
+      schema: { "~standard": { ...silent, validate: (value: unknown) => ({ value }) } } as StandardSchema<
+        object,
+        object
+      >,
+      handler: () => null,
+    }),
+  };
+  await using server = createServer({ commands, builtIns: ["INFO"] });
+  await using client = await connectInMemory<typeof commands>(server);
+  const info = await client.call.INFO();
+  assertEquals(info.commands.map(({ name, params }) => [name, params]), [
+    ["INFO", []],
+    ["KNOWN", ["place", "country"]],
+    ["UNKNOWN", []],
+  ]);
+});
