@@ -6,6 +6,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import config from "../deno.json" with { type: "json" };
 import jsr from "../jsr.json" with { type: "json" };
+import { beNew, BY_NAME, linkTo } from "./support/newcomer.ts";
 
 const project = new URL("../", import.meta.url);
 
@@ -139,7 +140,7 @@ async function unpack(archive: Uint8Array<ArrayBuffer>): Promise<Map<string, str
 /** What an upload of the test needs beside the task; types are checked by the one before. */
 const UPLOAD = ["--no-check", "--allow-dirty", "--no-provenance", "--token", "none"];
 
-Deno.test("deno task publish uploads modules that name std in full, whatever this checkout maps it onto", async () => {
+Deno.test("deno task publish uploads modules that name std in full, and what it uploads is enough for a service", async () => {
   const registry = new StandInRegistry();
   await using http = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen() {} },
@@ -162,6 +163,14 @@ Deno.test("deno task publish uploads modules that name std in full, whatever thi
     }
     const packages = [...specifiers].filter((specifier) => !/^(\.{1,2}\/|node:)/.test(specifier)).sort();
     assertEquals(packages, ["jsr:@std/cli@^1.0.0/parse-args", "jsr:@std/msgpack@^1.0.3"]);
+
+    for (const [name, text] of files) {
+      const path = `${folder}/package/${name}`;
+      await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
+      await Deno.writeTextFile(path, text);
+    }
+    await Deno.mkdir(`${folder}/service`);
+    await beNew(`${folder}/service`, { config: linkTo("../package"), specifiers: BY_NAME });
   });
 });
 

@@ -1,0 +1,20 @@
+/**
+ * A caller. It gets the types of the commands, and no code of the server.
+ *
+ *     WEATHER_TOKEN=sesame deno run --allow-net --allow-env=WEATHER_TOKEN client.ts [PORT]
+ */
+
+import { connect } from "@packline/packline/client";
+import type { commands } from "./server.ts";
+
+const port = Number(Deno.args[0] ?? 1235);
+const token = Deno.env.get("WEATHER_TOKEN") ?? "";
+await using client = await connect<typeof commands>({ port, meta: { token } });
+
+const { at, station } = await client.call.RECORD({ place: "Oslo", degrees: 4.5 });
+console.log(`recorded by ${station}, ${at}`);
+
+// A list may be read twice: after a lost connection, the client sends this call again.
+for (const { degrees } of await client.call.LIST({ place: "Oslo", count: 3 }, { idempotent: true })) {
+  console.log(`${degrees} °C`);
+}
