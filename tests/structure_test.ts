@@ -26,7 +26,7 @@ const RULES: Record<string, Rule> = {
   "session/": { code: [...BASE, "codec/", "transport/", "session/"] },
   "handlers/": { code: [...BASE, ...GROUND, "handlers/", "deno.json"] },
   "client/": { code: [...BASE, ...GROUND, "client/"], types: ["handlers/"] },
-  "types.ts": { code: [], types: ["errors.ts", "client/", "handlers/"] },
+  "types.ts": { code: [], types: ["errors.ts", "client/", "handlers/", "server.ts", "transport/"] },
   "testing.ts": { code: ["transport/", "client/"], types: ["server.ts", "handlers/"] },
   "server.ts": { code: [...BASE, ...GROUND, "handlers/", "cli/"] },
   "client.ts": { code: ["client/", "cli/"] },
