@@ -10,6 +10,9 @@ import { decode } from "../codec/msgpack.ts";
 import type { Fields } from "../codec/message.ts";
 import type { ReplyFields } from "../handlers/command.ts";
 import { inspect } from "../transport/runtime.ts";
+import { type ErrorCode, RpcError } from "../errors.ts";
+import { checkTimeout } from "../limits.ts";
+import type { Clock } from "../transport/clock.ts";
 import { type CallOptions, unsendable } from "./client_call.ts";
 import type { IncomingStream, StreamOptions } from "./incoming_stream.ts";
 import type { RpcClient } from "./rpc_client.ts";
@@ -67,10 +70,17 @@ export class CallSender {
 
   /** An async function, so that what cannot be sent rejects; parameters are encoded before it returns all the same. */
   async #through(name: string, params: unknown, options: CallOptions): Promise<ReplyFields> {
-    return await this.#pass(
-      this.#outgoing(name, params, options),
-      (meta, given) => this.#engine.call(name, given, { ...options, meta }) as Promise<ReplyFields>,
-    );
+    const { clock, timeoutMs: usualMs } = this.#engine.settings;
+    const timeoutMs = checkTimeout(options.timeoutMs ?? usualMs);
+    const endMs = clock.now() + timeoutMs;
+    let isSent = false;
+    const passed = this.#pass(this.#outgoing(name, params, options), (meta, given) => {
+      isSent = true;
+      const leftMs = timeoutMs === Infinity ? Infinity : Math.ceil(endMs - clock.now());
+      return this.#engine.call(name, given, { ...options, meta, timeoutMs: leftMs }) as Promise<ReplyFields>;
+    });
+    // Once it is sent, the call itself knows its time and its signal.
+    return await inTime(passed, () => isSent, { clock, timeoutMs, signal: options.signal });
   }
 
   /** Reads a stream. */
@@ -151,6 +161,27 @@ export class CallSender {
       await stream.return();
     }
   }
+}
+
+/** The time and the signal of a call count while a middleware, or the function that makes `meta`, takes its time. */
+function inTime<Reply>(
+  passed: Promise<Reply>,
+  isSent: () => boolean,
+  { clock, timeoutMs, signal }: { clock: Clock; timeoutMs: number; signal: AbortSignal | undefined },
+): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    const end = (code: ErrorCode, text: string, cause?: unknown) => {
+      if (!isSent()) reject(new RpcError(code, `${text}, and the call was not sent`, { retryable: true, cause }));
+    };
+    const onAbort = () => end("CANCELLED", "the caller's signal was aborted", signal?.reason);
+    const onTimer = () => end("TIMEOUT", `the client's middleware took ${timeoutMs} ms`);
+    const timer = timeoutMs === Infinity ? undefined : clock.setTimer(onTimer, timeoutMs, true);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    passed.then(resolve, reject).finally(() => {
+      if (timer !== undefined) clock.clearTimer(timer);
+      signal?.removeEventListener("abort", onAbort);
+    });
+  });
 }
 
 /** A middleware may answer with a reply of its own. */

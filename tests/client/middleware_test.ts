@@ -424,3 +424,27 @@ Deno.test("connect() - a closed client leaves nothing at a signal that lives on"
   }
   assertEquals([listeners.size, states], [0, ["connecting", "open", "closed"]]);
 });
+
+Deno.test("client middleware - the time and the signal of a call count while it waits, and nothing is sent then", async () => {
+  const slow: ClientMiddleware = async (_call, next) => {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    return await next();
+  };
+  const never: ClientMiddleware = () => new Promise(() => {});
+  const patience = new AbortController();
+  await withClient({ middleware: [never] }, async (client) => {
+    const late = await client.outcome.ECHO({}, { timeoutMs: 10 });
+    assert(!late.ok && late.error.code === "TIMEOUT" && late.error.retryable, "TIMEOUT");
+    assertEquals(late.error.message, "TIMEOUT: the client's middleware took 10 ms, and the call was not sent");
+    const left = client.outcome.ECHO({}, { signal: patience.signal });
+    patience.abort("enough");
+    const aborted = await left;
+    assert(!aborted.ok && aborted.error.code === "CANCELLED" && aborted.error.retryable, "CANCELLED");
+    assertEquals(aborted.error.cause, "enough");
+  });
+  await withClient({ middleware: [slow] }, async (client) => {
+    const cut = await client.outcome.HANG({}, { timeoutMs: 60 });
+    assert(!cut.ok && cut.error.code === "TIMEOUT" && !cut.error.retryable, "it was sent, with the time that was left");
+    assertEquals(await client.call.ECHO({ value: 1 }, { timeoutMs: Infinity }), 1);
+  });
+});
