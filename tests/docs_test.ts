@@ -4,16 +4,18 @@
  *
  * A document speaks in four kinds of blocks:
  *
- * - `ts ignore` or `lua`, its first line a comment with a name: the file of that name. It may be written anew further down.
+ * - `ts ignore`, `json` or `lua`, its first line a comment with a name: the file of that name. It may be written anew further down.
  * - `console`: commands behind "$ ", each run to its end, and what it prints.
  * - `console server`: a command that goes on beside those below it, until Ctrl-C before the next of its kind. What it
  *   prints until then is compared as well.
  * - `ts`: complete in itself, run by `deno test --doc`.
  *
- * Two things differ from what stands there: the port 1300, because no test may count on a fixed one, and times.
+ * Three things differ from what stands there: the port 1300, because no test may count on a fixed one; times; and where
+ * `@std/assert` is, because a test gets by with npm's registry.
  */
 
 import { assert, assertEquals } from "@std/assert";
+import config from "../deno.json" with { type: "json" };
 import { type Package, testWith } from "./production/programs.ts";
 import { firstSection } from "./support/documents.ts";
 
@@ -51,8 +53,8 @@ function blocksOf(markdown: string): Block[] {
 
 /** The name in the comment that a file begins with. */
 function nameOf({ kind, text }: Block): string | undefined {
-  if (kind !== "ts ignore" && kind !== "lua") return undefined;
-  return text.match(/^(?:\/\/|--) ([\w/]+\.(?:ts|lua))\n/)?.[1];
+  if (!["ts ignore", "json", "lua"].includes(kind)) return undefined;
+  return text.match(/^(?:\/\/|--) ([\w/]+\.(?:ts|json|lua))\n/)?.[1];
 }
 
 /** Without what differs from run to run: how long a test took, whether a module had been checked before. */
@@ -61,6 +63,7 @@ function steady(text: string): string {
 }
 
 async function copyProject(folder: string): Promise<void> {
+  await Deno.mkdir(folder);
   const copy = async (name: string) => await Deno.copyFile(new URL(name, project), `${folder}/${name}`);
   for await (const { name, isFile } of Deno.readDir(project)) {
     if (isFile && /\.(ts|json|lock)$/.test(name)) await copy(name);
@@ -155,7 +158,8 @@ class Reader {
     this.#files.set(name, text);
     const path = `${this.#folder}/${name}`;
     await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
-    await Deno.writeTextFile(path, text.replaceAll(PORT, this.#port));
+    const here = text.replace("jsr:@std/assert@^1.0.0", config.imports["@std/assert"]);
+    await Deno.writeTextFile(path, here.replaceAll(PORT, this.#port));
   }
 
   async #start(text: string): Promise<void> {
@@ -187,13 +191,19 @@ class Reader {
   }
 }
 
-/** Follows a text, all of it; `commands` is how many it has at the least. */
-function testText(name: string, needs: readonly Package[], commands: number, read: () => Promise<string>): void {
+/** Follows a text, all of it, in a folder beside a checkout or in the checkout; `commands` is how many it has at the least. */
+function testText(
+  name: string,
+  needs: readonly Package[],
+  commands: number,
+  read: () => Promise<string>,
+  place = "packline",
+): void {
   testWith(needs, `${name} does what it says`, async () => {
     const folder = await Deno.makeTempDir({ prefix: "packline-docs-" });
-    const reader = new Reader(folder);
+    const reader = new Reader(`${folder}/${place}`);
     try {
-      await copyProject(folder);
+      await copyProject(`${folder}/packline`);
       for (const block of blocksOf(await read())) await reader.follow(block);
       await reader.end();
       assert(reader.commands >= commands, `only ${reader.commands} commands were found`);
@@ -204,15 +214,18 @@ function testText(name: string, needs: readonly Package[], commands: number, rea
   });
 }
 
-/** The documents that are more than samples complete in themselves: what they need, and how many commands they have. */
-const FOLLOWED: Record<string, [needs: Package[], commands: number]> = {
-  "tutorial.md": [[], 12],
+/**
+ * The documents that are more than samples complete in themselves: what they need, how many commands they have, and in
+ * which folder these are typed, if not in the checkout.
+ */
+const FOLLOWED: Record<string, [needs: Package[], commands: number, place?: string]> = {
+  "tutorial.md": [[], 12, "weather"],
   "from-openresty.md": [["luajit2", "lua-messagepack", "lua-socket"], 2],
   "security.md": [["openssl"], 4],
 };
 
-for (const [name, [needs, commands]] of Object.entries(FOLLOWED)) {
-  testText(`docs/${name}`, needs, commands, () => Deno.readTextFile(new URL(name, docs)));
+for (const [name, [needs, commands, place]] of Object.entries(FOLLOWED)) {
+  testText(`docs/${name}`, needs, commands, () => Deno.readTextFile(new URL(name, docs)), place);
 }
 
 testText("README.md, its first section,", [], 2, async () => {

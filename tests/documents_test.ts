@@ -6,6 +6,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { firstSection } from "./support/documents.ts";
+import { linkTo } from "./support/newcomer.ts";
 
 const project = new URL("..", import.meta.url);
 
@@ -92,6 +93,8 @@ Deno.test("README.md: every block is run, here or elsewhere", () => {
     if (kind === "ts") continue;
     const known = kind === "console"
       ? samplesOf("```console\n" + text + "```").every(({ command }) => /^deno (run .*client\.ts|task) /.test(command))
+      : kind === "json"
+      ? JSON.stringify(JSON.parse(text)) === JSON.stringify(linkTo("../packline")) // import_test.ts installs it so
       : kind === "ts ignore" && text.split("\n").length === 2 && text.includes("/packline@");
     assert(known, `nobody runs this block:\n${text}`);
   }

@@ -73,6 +73,15 @@ class Installed implements AsyncDisposable {
       "0",
       ...flags,
     ];
+    return await this.#listening(args);
+  }
+
+  /** Starts its server by its task, with the permissions that this has. */
+  async startTask(): Promise<Program & { port: number }> {
+    return await this.#listening(["task", "--quiet", "start", "--port", "0"]);
+  }
+
+  async #listening(args: string[]): Promise<Program & { port: number }> {
     const options = { cwd: this.#folder.path, env: this.env };
     const program = await Program.start(Deno.execPath(), args, /listening on .*\n/, options);
     return Object.assign(program, { port: Number((await program.hear(/:(\d+)\n/))[1]) });
@@ -102,7 +111,7 @@ Deno.test("examples/service: copied into an empty folder, its types and its own 
 
 Deno.test("examples/service: its client, and the script with a token, call its server", async () => {
   await using service = await Installed.make();
-  await using server = await service.start();
+  await using server = await service.startTask();
   const client = ["--allow-net=127.0.0.1", "--allow-env=WEATHER_TOKEN", "client.ts", String(server.port)];
   const called = await service.deno("run", "--no-prompt", ...client);
   assertEquals(called.code, 0, called.text);
