@@ -169,18 +169,18 @@ function inTime<Reply>(
   isSent: () => boolean,
   { clock, timeoutMs, signal }: { clock: Clock; timeoutMs: number; signal: AbortSignal | undefined },
 ): Promise<Reply> {
-  return new Promise((resolve, reject) => {
-    const end = (code: ErrorCode, text: string, cause?: unknown) => {
-      if (!isSent()) reject(new RpcError(code, `${text}, and the call was not sent`, { retryable: true, cause }));
-    };
-    const onAbort = () => end("CANCELLED", "the caller's signal was aborted", signal?.reason);
-    const onTimer = () => end("TIMEOUT", `the client's middleware took ${timeoutMs} ms`);
-    const timer = timeoutMs === Infinity ? undefined : clock.setTimer(onTimer, timeoutMs, true);
-    signal?.addEventListener("abort", onAbort, { once: true });
-    passed.then(resolve, reject).finally(() => {
-      if (timer !== undefined) clock.clearTimer(timer);
-      signal?.removeEventListener("abort", onAbort);
-    });
+  const { promise: ended, reject } = Promise.withResolvers<never>();
+  const end = (code: ErrorCode, text: string, cause?: unknown) => {
+    if (!isSent()) reject(new RpcError(code, `${text}, and the call was not sent`, { retryable: true, cause }));
+  };
+  const onAbort = () => end("CANCELLED", "the caller's signal was aborted", signal?.reason);
+  const onTimer = () => end("TIMEOUT", `the client's middleware took ${timeoutMs} ms`);
+  const timer = timeoutMs === Infinity ? undefined : clock.setTimer(onTimer, timeoutMs, true);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  passed.catch(ignore); // it may fail after the end
+  return Promise.race([passed, ended]).finally(() => {
+    if (timer !== undefined) clock.clearTimer(timer);
+    signal?.removeEventListener("abort", onAbort);
   });
 }
 
