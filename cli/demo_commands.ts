@@ -6,7 +6,8 @@
  */
 
 import { DELAY } from "../handlers/built_ins/delay.ts";
+import { ECHO } from "../handlers/built_ins/echo.ts";
 import { TICK } from "../handlers/built_ins/tick.ts";
 
-/** DELAY, which waits, and TICK, which streams. */
-export const demoCommands = { DELAY, TICK };
+/** DELAY, which waits, TICK, which streams, and ECHO. */
+export const demoCommands = { DELAY, ECHO, TICK };

@@ -98,6 +98,8 @@ export function writeControl(writer: Writer, control: KnownControl): void {
       return writer.writeValue({ cmd: 0, seq: control.seq, cancel: true });
     case "credit":
       return writer.writeValue({ cmd: 0, seq: control.seq, credit: control.items });
+    default:
+      control satisfies never; // a new kind needs a case
   }
 }
 

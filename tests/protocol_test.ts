@@ -43,7 +43,7 @@ const repeatSchema: StandardSchema<{ text: string; times: number }> = {
 };
 
 const commands = {
-  ECHO: command({ number: 16, handler: ({ value }: { value: unknown }) => value }),
+  MIRROR: command({ number: 16, handler: ({ value }: { value: unknown }) => value }),
   REPEAT: command({ number: 17, schema: repeatSchema, handler: ({ text, times }) => text.repeat(times) }),
   TODAY: command({ number: 18, handler: (): unknown => new Date(0) }),
   BUG: command({
@@ -471,8 +471,10 @@ function section(heading: string): string {
 }
 
 /** The commands of the document, in its order: those of every server, and the demo's. */
-const { PING, INFO, STATS } = builtIns;
-const documented = { PING, DELAY: demoCommands.DELAY, INFO, STATS, TICK: demoCommands.TICK };
+const documented = Object.fromEntries(
+  Object.entries<Command>({ ...builtIns, ...demoCommands })
+    .sort(([, a], [, b]) => (a.number ?? Infinity) - (b.number ?? Infinity)),
+);
 
 Deno.test("PROTOCOL.md has a section of the same shape, with a sample, for each command and no other", () => {
   const named = Object.entries(documented).map(([name, { number }]) =>

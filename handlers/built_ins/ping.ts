@@ -22,7 +22,7 @@ export function pingIfReady(ready: Readiness): typeof PING {
   };
   return Object.freeze({
     ...PING,
-    handler() {
+    handler(): "PONG" | Promise<"PONG"> {
       const isReady = ready();
       return typeof isReady === "boolean" ? answer(isReady) : isReady.then(answer);
     },

@@ -6,6 +6,7 @@
  * In: nothing. Out: payloads, small and large, and one request that any reader must be able to read at any time.
  */
 
+import { FIELD_NAMES } from "../../codec/message.ts";
 import { encode } from "jsr:@std/msgpack@^1.0.3";
 import suite from "msgpack-test-suite" with { type: "json" };
 import vectors from "../vectors.json" with { type: "json" };
@@ -70,7 +71,7 @@ const ODD = [
   ...["5", [], [1], {}, { a: "b" }, { a: 1 }, new Uint8Array(0)],
 ];
 
-const FIELDS = ["cmd", "seq", "ttl", "meta", "credit", "max", "cancel", "more", "res", "err", "$new"].flatMap((name) =>
+const FIELDS = [...FIELD_NAMES, "$new"].flatMap((name) =>
   ODD.flatMap((value) => [{ cmd: 1, seq: 9, [name]: value }, { [name]: value, cmd: 0 }])
 );
 

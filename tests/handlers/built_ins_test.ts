@@ -8,7 +8,7 @@ import { builtIns } from "../../handlers/registry.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 
 const { PING } = builtIns;
-const { DELAY, TICK } = demoCommands;
+const { DELAY, ECHO, TICK } = demoCommands;
 
 /** As much of a context as these commands look at. */
 function contextOf(clock: FakeClock, signal: AbortSignal = new AbortController().signal): Context {
@@ -20,6 +20,13 @@ const LONGEST = (2 ** 31 - 1) / 1000;
 
 Deno.test("PING answers PONG", () => {
   assertEquals(PING.handler({} as never, contextOf(new FakeClock())), "PONG");
+});
+
+Deno.test("ECHO answers with what it was given, and with nil without it", () => {
+  for (const data of [7, "text", null, [1, { a: 2 }]]) {
+    assertStrictEquals(ECHO.handler({ data } as never, contextOf(new FakeClock())), data);
+  }
+  assertStrictEquals(ECHO.handler({} as never, contextOf(new FakeClock())), null);
 });
 
 Deno.test("DELAY answers when the time is over, with the seconds it has really slept", async () => {
