@@ -15,25 +15,14 @@ const QUIET_MS = 1_000;
 
 /** The state of a shutdown. */
 export class Drain {
-  /**
-   * `stopping`: the port is being closed, and calls that finish are counted. `refusing`: new requests get
-   * `SHUTTING_DOWN`. `cutting`: the grace period is over.
-   */
-  phase: "none" | "stopping" | "refusing" | "cutting" = "none";
-  /** Calls that finished during the shutdown. */
+  /** Whether calls that are finished now were waited for: from the begin of the shutdown to the end of its grace. */
+  isWaiting = false;
+  /** Whether new requests and connections are refused: as soon as the port is given up. */
+  isRefusing = false;
+  /** Calls that the shutdown waited for. */
   finishedCalls = 0;
-  /** Calls that were ended by the shutdown. */
+  /** Calls that it did not wait for any longer. */
   cutCalls = 0;
-
-  /** Whether the shutdown waits for calls. */
-  get isWaiting(): boolean {
-    return this.phase === "stopping" || this.phase === "refusing";
-  }
-
-  /** Whether new requests and connections are refused. */
-  get isRefusing(): boolean {
-    return this.phase === "refusing" || this.phase === "cutting";
-  }
 }
 
 /** Closes one draining connection after a silence. */

@@ -231,15 +231,15 @@ export class PacklineServer implements Server {
   async #drain(): Promise<ShutdownReport> {
     const state = this.#state;
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
-    state.drain.phase = "stopping";
+    state.drain.isWaiting = true;
     for (const acceptor of this.#acceptors) acceptor.close();
     // Only then is the port given up: a client that is refused before would find its way back here, and be reset.
     await Promise.all(this.#accepting);
-    state.drain.phase = "refusing";
+    state.drain.isRefusing = true;
     for (const connection of state.connections) connection.drain();
     const ended = Promise.all([...state.connections].map((connection) => connection.ended));
     await Promise.race([ended, graceEnded]);
-    state.drain.phase = "cutting";
+    state.drain.isWaiting = false;
     for (const connection of state.connections) connection.cut();
     const timer = state.clock.setTimer(
       () => {

@@ -519,6 +519,7 @@ Deno.test("INFO tells name, version, limits and commands, those with numbers fir
     ["INFO", 3],
     ["STATS", 4],
     ["NUMBERED", 16],
+    ["ECHO", null],
     ["TICK", null],
     ["TEXTUAL", null],
   ]);
