@@ -262,8 +262,10 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
 /** A call with one reply. */
 export class UnaryCall extends ClientCall {
   /** Set by the creator of the call before it begins. */
-  resolve!: (fields: Fields) => void;
+  resolve!: (reply: unknown) => void;
   reject!: (error: Error) => void;
+  /** Whether the caller wants its result alone, and not the whole reply. */
+  wantsResult = false;
 
   override takeItem(): void {
     this.owner.giveUp(
@@ -273,7 +275,7 @@ export class UnaryCall extends ClientCall {
   }
 
   protected override succeed(fields: Fields): void {
-    this.resolve(fields);
+    this.resolve(this.wantsResult ? fields.res : fields);
   }
 
   protected override fail(error: Error): void {

@@ -31,7 +31,7 @@ export class ClientFace implements AsyncDisposable {
   constructor(engine: RpcClient, before: Before = { meta: undefined, middleware: [] }) {
     this.#engine = engine;
     const sender = new CallSender(engine, before);
-    this.call = byName((name, params, options) => sender.call(name, params, options).then(resultOf));
+    this.call = byName((name, params, options) => sender.callForResult(name, params, options));
     this.reply = byName((name, params, options) => sender.call(name, params, options));
     this.outcome = byName((name, params, options) => sender.call(name, params, options).then(success, failure));
     this.stream = byName((name, params, options) => sender.stream(name, params, options));
@@ -52,10 +52,6 @@ export class ClientFace implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-function resultOf({ res }: Fields): unknown {
-  return res;
 }
 
 function success({ res }: Fields): Outcome {

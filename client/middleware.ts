@@ -68,6 +68,12 @@ export class CallSender {
     return this.#through(name, params, options);
   }
 
+  /** Makes a call. Resolves with its result. */
+  callForResult(name: string, params?: unknown, options: CallOptions = {}): Promise<unknown> {
+    if (this.#isPlain) return this.#engine.callForResult(name, params, this.#withMeta(options));
+    return this.#through(name, params, options).then(({ res }) => res);
+  }
+
   /** An async function, so that what cannot be sent rejects; parameters are encoded before it returns all the same. */
   async #through(name: string, params: unknown, options: CallOptions): Promise<ReplyFields> {
     const { clock, timeoutMs: usualMs } = this.#engine.settings;

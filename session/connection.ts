@@ -14,7 +14,7 @@ import type { Clock } from "../transport/clock.ts";
 import { Probe } from "../transport/probe.ts";
 import { bufferAfter, closeTransport, FIRST_READ_BYTES, type Transport } from "../transport/transport.ts";
 import { OutputBuffer } from "./output_buffer.ts";
-import { compose, Pipeline } from "./pipeline.ts";
+import { compose, DirectPipeline, type Pipeline, StreamPipeline } from "./pipeline.ts";
 import { ProgressWatch } from "./progress.ts";
 import type { ReadPace } from "./read_pace.ts";
 
@@ -105,7 +105,8 @@ export class Connection<In, Out> implements ConnectionView {
     this.output = new OutputBuffer(options.limits.maxQueuedBytes);
     this.#stages = stagesOf(this);
     const { decode, dispatch, encode } = this.#stages;
-    this.#pipeline = new Pipeline(compose(decode, dispatch, encode, () => this.#sending ??= this.#send()));
+    const stages = compose(decode, dispatch, encode, () => this.#sending ??= this.#send());
+    this.#pipeline = options.pace === undefined ? new DirectPipeline(stages) : new StreamPipeline(stages);
     this.#probe = new Probe(transport, (error) => this.close(error));
     this.#watch = new ProgressWatch(options.limits);
   }
@@ -245,10 +246,12 @@ export class Connection<In, Out> implements ConnectionView {
     pace?.countRead();
     for (let start = 0; start < bytes.length && this.isOpen;) {
       const end = pace === undefined ? bytes.length : Math.min(bytes.length, start + pace.bytesAtOnce);
-      await this.#pipeline.write(bytes.subarray(start, end));
+      const taken = this.#pipeline.write(bytes.subarray(start, end));
+      if (taken !== undefined) await taken;
       start = end;
       this.#watch.isReading = true; // a pause takes milliseconds and must not give a slow peer more time
-      await pace?.rest(bytes.length);
+      const rest = pace?.rest(bytes.length);
+      if (rest !== undefined) await rest;
       this.#watch.isReading = false;
     }
   }
@@ -257,7 +260,8 @@ export class Connection<In, Out> implements ConnectionView {
   async #send(): Promise<void> {
     try {
       while (this.output.queuedBytes > 0) {
-        const chunk = await this.#pipeline.read();
+        const next = this.#pipeline.read();
+        const chunk = next instanceof Promise ? await next : next;
         if (chunk === undefined) break;
         for (let start = 0; start < chunk.length;) {
           const sentBytes = await this.#transport.write(start === 0 ? chunk : chunk.subarray(start));

@@ -34,6 +34,14 @@ class Link<Chunk, Out> implements Output<Chunk> {
   }
 }
 
+/** Three stages in one: a transformer that needs no more of its controller than an {@linkcode Output}. */
+export interface JoinedStages<In> {
+  start(output: Output<Uint8Array>): void;
+  transform(chunk: In): void | Promise<void>;
+  flush(): Promise<void>;
+  cancel(reason: unknown): Promise<void>;
+}
+
 /**
  * Joins three stages.
  *
@@ -48,50 +56,125 @@ export function compose<In, A, B>(
   dispatch: Stage<A, B>,
   encode: Stage<B, Uint8Array>,
   onChunk: () => void = () => {},
-): Transformer<In, Uint8Array> {
+): JoinedStages<In> {
   return new Composed(decode, dispatch, encode, onChunk);
 }
 
 /** No limit is needed: each write is awaited, and dispatch asks the output buffer for room. */
 const UNBOUNDED: QueuingStrategy = { highWaterMark: Infinity };
 
-/** The pipeline of one connection. */
-export class Pipeline {
-  /** Rejects with the error of a stage; resolves when the stages have ended. */
+/** What a connection gives bytes to, and takes chunks from. */
+export interface Pipeline {
+  /** Rejects with the error of a stage; resolves when the stages have ended and all chunks were read. */
+  readonly closed: Promise<void>;
+  /** Hands bytes to the stages. A promise resolves when they take more, and rejects once they have ended. */
+  write(bytes: Uint8Array): void | Promise<void>;
+  /** Signals the end of the input. Resolves when the stages have ended. */
+  end(): Promise<void>;
+  /** Ends the stages immediately. */
+  abort(reason: unknown): void;
+  /** The next chunk; `undefined` at the end. */
+  read(): Uint8Array | undefined | Promise<Uint8Array | undefined>;
+}
+
+/** The pipeline as a `TransformStream`. */
+export class StreamPipeline implements Pipeline {
   readonly closed: Promise<void>;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
 
-  /** @param stages Three stages, joined by {@linkcode compose}. */
-  constructor(stages: Transformer<Uint8Array, Uint8Array>) {
+  /** @param stages Three stages in one. */
+  constructor(stages: JoinedStages<Uint8Array>) {
     const { writable, readable } = new TransformStream(stages, UNBOUNDED, UNBOUNDED);
     this.#writer = writable.getWriter();
     this.#reader = readable.getReader();
     this.closed = this.#reader.closed;
   }
 
-  /** Passes bytes to the stages. Resolves when they accept more; rejects after they have ended. */
   write(bytes: Uint8Array): Promise<void> {
     return this.#writer.write(bytes);
   }
 
-  /** Ends the input. Resolves when the stages have ended. */
   end(): Promise<void> {
-    return this.#writer.close().catch(ignore); // they may have ended already
+    return this.#writer.close().catch(ignore); // they may have ended before
   }
 
-  /** Ends the stages immediately. */
   abort(reason: unknown): void {
     this.#writer.abort(reason).catch(ignore);
   }
 
-  /** The next chunk; `undefined` at the end. */
   async read(): Promise<Uint8Array | undefined> {
     return (await this.#reader.read()).value;
   }
 }
 
-class Composed<In, A, B> implements Transformer<In, Uint8Array> {
+/**
+ * The same stages, driven directly: for a client, which often has one call in flight. The stream would cost it 1.6 of 29 µs
+ * of CPU a call; a server reads what many callers have sent at once.
+ */
+export class DirectPipeline implements Pipeline {
+  readonly closed: Promise<void>;
+  readonly #stages: JoinedStages<Uint8Array>;
+  readonly #closing = Promise.withResolvers<void>();
+  #chunks: Uint8Array[] = [];
+  #ended = false;
+  #wake: (() => void) | undefined;
+
+  /** @param stages Three stages in one. */
+  constructor(stages: JoinedStages<Uint8Array>) {
+    this.#stages = stages;
+    this.closed = this.#closing.promise;
+    this.closed.catch(ignore);
+    stages.start({
+      enqueue: (chunk) => {
+        this.#chunks.push(chunk);
+        this.#wake?.();
+      },
+      terminate: () => this.#end(),
+    });
+  }
+
+  write(bytes: Uint8Array): void | Promise<void> {
+    try {
+      return this.#stages.transform(bytes);
+    } catch (error) {
+      this.#closing.reject(error);
+      throw error;
+    }
+  }
+
+  async end(): Promise<void> {
+    if (this.#ended) return;
+    try {
+      await this.#stages.flush();
+      this.#end();
+    } catch (error) {
+      this.#closing.reject(error);
+    }
+  }
+
+  abort(reason: unknown): void {
+    this.#chunks = [];
+    void this.#stages.cancel(reason);
+    this.#closing.reject(reason);
+    this.#end();
+  }
+
+  read(): Uint8Array | undefined | Promise<Uint8Array | undefined> {
+    const chunk = this.#chunks.shift();
+    if (this.#ended && this.#chunks.length === 0) this.#closing.resolve();
+    if (chunk !== undefined || this.#ended) return chunk;
+    return new Promise<void>((resolve) => this.#wake = resolve).then(() => this.read());
+  }
+
+  #end(): void {
+    this.#ended = true;
+    this.#wake?.();
+    if (this.#chunks.length === 0) this.#closing.resolve();
+  }
+}
+
+class Composed<In, A, B> implements JoinedStages<In> {
   readonly #decode: Stage<In, A>;
   readonly #dispatch: Stage<A, B>;
   readonly #encode: Stage<B, Uint8Array>;
