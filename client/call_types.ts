@@ -169,6 +169,6 @@ export type Returned<F> = F extends (...args: infer _Args) => infer Result ? Res
 
 /** Calls by a command's name: as a method, `client.call.GREET(...)`, or by a name that is known at run time. */
 export type ByName<C extends Commands, K extends CallKind> =
-  & Methods<BuiltIns>[K]
+  & Methods<string extends keyof C ? BuiltIns : Omit<BuiltIns, keyof C>>[K]
   & Methods<C>[K]
   & (<Name extends string>(name: Name, ...args: ArgumentsOf<Named<C, Name, K>>) => Returned<Named<C, Name, K>>);

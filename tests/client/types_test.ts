@@ -283,6 +283,20 @@ export async function untyped(client: Client): Promise<void> {
   void whole;
 }
 
+// Never called: a command of one's own takes the place of a built-in one, in types too.
+export async function replaced(
+  client: Client<{ PING: typeof pingOfOnesOwn }>,
+): Promise<void> {
+  const ping = await client.call.PING({ deep: true });
+  same<typeof ping, number>(true);
+  const named = await client.call("PING", { deep: true });
+  same<typeof named, number>(true);
+  const info = await client.call.INFO();
+  same<typeof info, ServerInfo>(true);
+}
+
+const pingOfOnesOwn = command(({ deep }: { deep: boolean }) => deep ? 1 : 0 as number);
+
 // Never called: what connect() infers.
 export async function inferred(): Promise<void> {
   same<Awaited<ReturnType<typeof byValue>>, Client<typeof commands>>(true);
