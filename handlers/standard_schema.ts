@@ -22,9 +22,6 @@ export interface StandardSchema<Input = unknown, Output = Input> {
   };
 }
 
-/** The type that a validator takes. */
-export type SchemaInput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["input"];
-
 /** The type that a validator gives. */
 export type SchemaOutput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["output"];
 
