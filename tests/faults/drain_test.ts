@@ -50,16 +50,16 @@ Deno.test({
 overEach(
   "drain - a handler that takes longer than the grace is cut, its caller told, the process ends in time",
   async (transport) => {
-    const graceMs = 300;
+    const graceMs = 1_000;
     await using server = await ChildServer.start({ args: ["--grace", String(graceMs / 1000)], transport });
     await using client = await connect({ ...server.address, timeoutMs: Infinity });
     const long = Array.from({ length: 16 }, () => assertRejects(() => client.reply("DELAY", { sleep: 60 }), RpcError));
     const ticks = client.stream("TICK", { interval: 60 });
     assertEquals((await ticks.next()).value, 1);
     const stream = assertRejects(() => ticks.next(), RpcError);
-    await until("they are in flight", async () => (await statisticsOf(server.address)).inFlight === 17);
-    const short = client.reply("DELAY", { sleep: 0.1 });
-    await client.reply("PING"); // so the other has come, too
+    await until("the long ones are in flight", async () => (await statisticsOf(server.address)).inFlight === 17);
+    const short = client.reply("DELAY", { sleep: 0.7 });
+    await until("they are in flight", async () => (await statisticsOf(server.address)).inFlight === 18);
     const signalMs = performance.now();
     server.kill("SIGTERM");
     for (const cut of long) assertEquals((await cut).code, "CANCELLED");
