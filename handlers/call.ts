@@ -16,7 +16,7 @@ import type { Expiring } from "../session/timer_wheel.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import type { Invocation } from "./context.ts";
-import { isAbort, isForCaller } from "./failures.ts";
+import { isAbort, isDueTo, isForCaller } from "./failures.ts";
 import { isStream, type ItemReceiver, sendItems } from "./item_sender.ts";
 import type { RegisteredCommand } from "./registry.ts";
 import type { ServerState } from "./server_state.ts";
@@ -32,6 +32,8 @@ export interface CallOwner {
   readonly caller: CallerConnection;
   /** Whether no more credit can come. */
   readonly inputEnded: boolean;
+  /** Why the connection should end soon, if it should. */
+  readonly drainReason: RpcError | undefined;
   /** Sends a reply, and encodes it before returning. */
   push(reply: Reply<Call>): void;
   /** The handler did not answer at once. The call now counts by its `seq`, its deadline and its place. */
@@ -49,6 +51,7 @@ interface Lasting {
   credit: CreditWindow | undefined;
   abortReason: RpcError | undefined;
   abortController: AbortController | undefined;
+  drainController: AbortController | undefined;
   onAborted: (() => void) | undefined;
   wake: (() => void) | undefined;
 }
@@ -193,6 +196,8 @@ export class Call implements Expiring, ItemReceiver, Invocation {
   /** Converts what a handler threw to the error for its caller. */
   #failureOf(error: unknown): RpcError {
     if (isForCaller(error)) return error;
+    const { drainReason } = this.owner;
+    if (drainReason !== undefined && isDueTo(error, drainReason)) return drainReason;
     this.report(error);
     return new RpcError("INTERNAL");
   }
@@ -223,12 +228,17 @@ export class Call implements Expiring, ItemReceiver, Invocation {
   // ---- what the handler is told
 
   get signal(): AbortSignal {
-    const lasting = this.#lasting;
-    if (lasting.abortController === undefined) {
-      lasting.abortController = new AbortController();
-      if (lasting.abortReason) lasting.abortController.abort(lasting.abortReason);
-    }
-    return lasting.abortController.signal;
+    return (this.#lasting.abortController ??= abortedBy(this.abortReason)).signal;
+  }
+
+  get draining(): AbortSignal {
+    return (this.#lasting.drainController ??= abortedBy(this.owner.drainReason)).signal;
+  }
+
+  /** The connection should end soon. */
+  drain(reason: RpcError): void {
+    const controller = this.#lastingOrNone?.drainController;
+    if (controller) abortSafely(controller, reason, (error) => this.report(error));
   }
 
   /** The reason why the call was aborted. */
@@ -254,6 +264,7 @@ export class Call implements Expiring, ItemReceiver, Invocation {
       credit: undefined,
       abortReason: undefined,
       abortController: undefined,
+      drainController: undefined,
       onAborted: undefined,
       wake: undefined,
     };
@@ -271,6 +282,13 @@ function deadlineOf({ arrivedMs, entry, owner, request: { ttl } }: Call): number
 function isPending(answer: unknown): boolean {
   return typeof answer === "object" && answer !== null &&
     (typeof (answer as { then?: unknown }).then === "function" || isStream(answer));
+}
+
+/** A new controller, which has aborted its signal if there is a reason already. */
+function abortedBy(reason: RpcError | undefined): AbortController {
+  const controller = new AbortController();
+  if (reason) controller.abort(reason);
+  return controller;
 }
 
 /** Aborts a signal, and catches errors of its listeners: as uncaught errors they would end the process. */

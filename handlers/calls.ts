@@ -44,12 +44,12 @@ export class Calls implements CallOwner {
   readonly #listener: CallListener;
   /** The output for replies; set when the stage starts. */
   output: Output<Reply<Call>> | undefined;
-  /** Running handlers. */
-  #running = 0;
-  /** The total number of handlers that did not answer at once. */
-  begun = 0;
+  /** Handlers that run now, and all that did not answer at once. */
+  readonly handlers = { running: 0, begun: 0 };
   /** No more messages can come, such as credit. */
   inputEnded = false;
+  /** Why the connection should end soon, if it should. */
+  drainReason: RpcError | undefined;
 
   constructor(server: ServerState, connection: ConnectionView, listener: CallListener) {
     this.server = server;
@@ -67,7 +67,7 @@ export class Calls implements CallOwner {
 
   /** Used places: running handlers and waiting requests. */
   get taken(): number {
-    return this.#running + this.queue.length;
+    return this.handlers.running + this.queue.length;
   }
 
   /** Takes a request, which begins now or after the earlier ones. */
@@ -96,6 +96,12 @@ export class Calls implements CallOwner {
   endInput(): void {
     this.inputEnded = true;
     for (const call of this.#open()) call.wake();
+  }
+
+  /** The connection should end soon: handlers that wait for that are told. */
+  drain(reason: RpcError): void {
+    this.drainReason = reason;
+    for (const call of this.#open()) call.drain(reason);
   }
 
   /** Ends all calls after the connection has ended. */
@@ -133,8 +139,8 @@ export class Calls implements CallOwner {
 
   onRunning(call: Call): void {
     const { request } = call;
-    this.begun++;
-    this.#running++;
+    this.handlers.begun++;
+    this.handlers.running++;
     this.server.load.handlers++;
     this.held.add(request);
     if (request.seq === undefined) this.queue.running = call;
@@ -159,7 +165,7 @@ export class Calls implements CallOwner {
   }
 
   onEnded({ request }: Call): void {
-    this.#running--;
+    this.handlers.running--;
     this.server.load.handlers--;
     this.held.delete(request);
     this.#listener.onEnded();

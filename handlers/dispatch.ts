@@ -137,6 +137,7 @@ export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, Call
 
   /** A shutdown has begun: running calls are answered, new ones are refused, and silence ends the connection. */
   drain(): void {
+    this.#calls.drain(new RpcError("GOING_AWAY", "the server ends this connection: read on over another"));
     if (this.idle && this.#connection.isOpen) this.#quiet.restart();
   }
 

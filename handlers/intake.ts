@@ -69,14 +69,14 @@ export class Intake {
   /** Routes messages until one has to wait, and returns the index of that one. */
   #accept(batch: Decoded<ClientMessage>[], from: number, startMs: number): number {
     this.#calls.counter.beginBatch(this.arrivedMs);
-    const maxBegun = this.#calls.begun + BEGUN_A_LOOK;
+    const maxBegun = this.#calls.handlers.begun + BEGUN_A_LOOK;
     let index = from;
     for (; index < batch.length && this.#connection.isOpen; index++) {
       const taken = index - from;
       if (taken > 0 && taken % MESSAGES_A_LOOK === 0 && this.#server.clock.now() - startMs >= TURN_MS) break;
       const message = batch[index];
       if (message instanceof Request || message instanceof InvalidMessage) {
-        if (this.#isFull || this.#calls.begun >= maxBegun) break;
+        if (this.#isFull || this.#calls.handlers.begun >= maxBegun) break;
       } else if (message instanceof BadFrame) {
         break;
       }
