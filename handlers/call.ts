@@ -2,7 +2,7 @@
  * One call at the server: from its request to its final reply and the end of its handler. All its state changes are in
  * this file.
  *
- *     new > running > streaming > settled      (a handler that answers at once settles a new call)
+ *     new > waiting > running > streaming > settled      (a handler that answers at once settles a new call)
  *
  * In: a request and its command. Out: stream items, one final reply, a signal for the handler. Refused: requests beyond
  * `maxInFlightTotal`. Costly parts are made on demand: most handlers answer at once and never use their signal.
@@ -58,7 +58,7 @@ interface Lasting {
 
 /** One call. */
 export class Call implements Expiring, ItemReceiver, Invocation {
-  state: "new" | "running" | "streaming" | "settled" = "new";
+  state: "new" | "waiting" | "running" | "streaming" | "settled" = "new";
   /** When it times out, or `Infinity`. */
   deadlineMs = Infinity;
   /** The error code; `undefined` if it succeeded. */
@@ -85,10 +85,22 @@ export class Call implements Expiring, ItemReceiver, Invocation {
 
   // ---- from the request to the answer
 
+  /** There is no place for its handler: it waits, known by its `seq` and with the caller's deadline. */
+  wait(): void {
+    const { ttl } = this.request;
+    this.state = "waiting";
+    this.deadlineMs = ttl === undefined ? Infinity : this.arrivedMs + ttl;
+    this.entry.counts.inFlight++;
+  }
+
   /** Runs the handler. */
   begin(): void {
     const { entry, owner, request } = this;
     const { server } = owner;
+    if (this.state === "waiting") {
+      this.state = "new";
+      entry.counts.inFlight--;
+    }
     if (server.load.handlers >= server.limits.maxInFlightTotal && !entry.immediate) {
       return owner.push(new Reply<Call>(request.seq, OVERLOADED, false));
     }
@@ -210,6 +222,7 @@ export class Call implements Expiring, ItemReceiver, Invocation {
 
   /** The caller accepts more items. */
   grant(items: number): void {
+    if (this.state === "waiting" && this.request.credit !== undefined) this.request.credit += items;
     this.credit?.grant(items);
     this.wake();
   }
