@@ -27,6 +27,13 @@ export interface Limits {
    */
   maxConnections: number;
   /**
+   * The largest age of a connection, in milliseconds, give or take 10 % by chance; the default `Infinity` means no limit.
+   * An older one is drained as at a shutdown, with a grace of 10 s, so that long-lived clients come to new servers.
+   *
+   * @default {Infinity}
+   */
+  maxConnectionAgeMs: number;
+  /**
    * Requests in flight on one connection. At the limit the server stops reading, so TCP slows the peer down. Waiting is
    * cheap: a waiting call costs 0.5 to 4 KiB, without its handler's own data.
    *
@@ -67,6 +74,14 @@ export interface Limits {
    * @default {300_000}
    */
   idleTimeoutMs: number;
+  /**
+   * How long calls may go on, in milliseconds, after their client has ended its half of the connection (FIN); then they
+   * are aborted and the connection is closed. `Infinity` means no limit. By default the same as `idleTimeoutMs`, so that
+   * dead clients do not fill a server. If the client has said `alive`, its FIN ends its calls at once.
+   *
+   * @default {300_000}
+   */
+  halfOpenTimeoutMs: number;
   /**
    * How long a handler may run, in milliseconds, before its caller gets `DEADLINE_EXCEEDED`. The default `Infinity`
    * means no limit, because a handler may wait for long. A command may set its own.
@@ -137,12 +152,14 @@ export interface Limits {
  */
 export const DEFAULT_LIMITS: Readonly<Limits> = Object.freeze({
   maxConnections: 10_000,
+  maxConnectionAgeMs: Infinity,
   maxInFlight: 1_024,
   maxInFlightTotal: 65_536,
   maxHeldBytes: 16 * 1024 * 1024,
   maxTotalHeldBytes: 256 * 1024 * 1024,
   frameTimeoutMs: 10_000,
   idleTimeoutMs: 300_000,
+  halfOpenTimeoutMs: 300_000,
   handlerTimeoutMs: Infinity,
   writeTimeoutMs: 120_000,
   maxQueuedBytes: 4 * 1024 * 1024,
@@ -172,7 +189,12 @@ export const MAX_WORKERS = 1_024;
 export const DEFAULT_CREDIT = 64;
 
 /** Limits that may be `Infinity`, which means no limit. */
-export const MAY_BE_ENDLESS: ReadonlySet<keyof Limits> = new Set(["idleTimeoutMs", "handlerTimeoutMs"]);
+export const MAY_BE_ENDLESS: ReadonlySet<keyof Limits> = new Set([
+  "idleTimeoutMs",
+  "halfOpenTimeoutMs",
+  "handlerTimeoutMs",
+  "maxConnectionAgeMs",
+]);
 
 /** Maxima below the general one, with reasons. */
 const MAXIMA: Partial<Limits> = {
@@ -204,6 +226,7 @@ export function resolveLimits(wanted: Partial<Limits>): Limits {
   limits.maxMessageBytes = messageBytesFor(
     checkLimit("maxPayloadBytes", wanted.maxPayloadBytes ?? limits.maxPayloadBytes),
   );
+  limits.halfOpenTimeoutMs = checkLimit("idleTimeoutMs", wanted.idleTimeoutMs ?? limits.idleTimeoutMs);
   for (const name of LIMIT_NAMES) {
     const value = wanted[name];
     if (value === undefined) continue;

@@ -16,12 +16,14 @@ import { timeText } from "./units.ts";
 /** The help for each limit. */
 const LIMIT_HELP: Record<keyof Limits, string> = {
   maxConnections: "open connections",
+  maxConnectionAgeMs: "largest age of a connection, give or take 10 %, or none",
   maxInFlight: "requests in flight on one connection",
   maxInFlightTotal: "requests in flight on all connections",
   maxHeldBytes: "memory for waiting and running requests of one connection",
   maxTotalHeldBytes: "the same for all connections together",
   frameTimeoutMs: "time limit of a frame that is slower than 4 KiB/s",
   idleTimeoutMs: "idle time before a connection is closed, or none",
+  halfOpenTimeoutMs: "time limit of calls after their client has ended its half, or none",
   handlerTimeoutMs: "time limit of a handler, or none",
   writeTimeoutMs: "time limit of a write without progress",
   maxQueuedBytes: "replies waiting for a slow reader, for each connection",
