@@ -19,6 +19,7 @@ export type ErrorCode =
   | "NOT_READY"
   | "OVERLOADED"
   | "SHUTTING_DOWN"
+  | "GOING_AWAY"
   | "REPLY_TOO_LARGE"
   | "REPLY_NOT_ENCODABLE"
   | "INTERNAL"
@@ -78,6 +79,7 @@ export const ERROR_CODES: Readonly<Record<ErrorCode, CodeMeaning>> = {
   NOT_READY: { ...SAID, retryable: true },
   OVERLOADED: { ...SAID, retryable: true, connection: "may end", unasked: true },
   SHUTTING_DOWN: { ...SAID, retryable: true, connection: "ends" },
+  GOING_AWAY: { ...SAID, started: "yes", connection: "ends" },
   REPLY_TOO_LARGE: { ...SAID, started: "yes" },
   REPLY_NOT_ENCODABLE: { ...SAID, started: "yes" },
   INTERNAL: { ...SAID, started: "maybe" },
