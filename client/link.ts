@@ -46,6 +46,7 @@ export class Link implements ConnectionPlace {
   /** The server, as the user names it. */
   readonly address: string;
   readonly memory = { servesOnce: undefined };
+  readonly calls = { sent: 0, refused: 0, lost: 0 };
   readonly #owner: LinkOwner;
   readonly #clock: Clock;
   readonly #dialer: Dialer;

@@ -2,7 +2,7 @@
  * The budget of all retries of a client together, so that its retries do not multiply an outage: a part of its calls,
  * and a few a second for a client that seldom calls. The rule is that of Finagle.
  *
- * In: each call that begins; each retry that is wanted. Out: whether the retry may be sent. Refused: negative figures.
+ * In: calls; each retry that is wanted. Out: whether the retry may be sent. Refused: negative figures.
  */
 
 import type { OptionKind } from "../limits.ts";
@@ -35,7 +35,7 @@ export const RETRY_BUDGET: OptionKind = {
 const SLICE_MS = 1_000;
 const SLICES = 10;
 
-/** The budget of one client. A call costs a comparison and an addition. */
+/** The budget of one client. All calls of a turn cost a comparison and an addition. */
 export class RetryBudget {
   readonly #perCall: number;
   readonly #reserve: number;
@@ -51,10 +51,10 @@ export class RetryBudget {
     this.#reserve = perSecond * SLICES * SLICE_MS / 1_000;
   }
 
-  /** A call begins. */
-  called(nowMs: number): void {
+  /** Calls are sent, each for the first time. */
+  called(nowMs: number, calls: number): void {
     if (nowMs >= this.#sliceEndMs) this.#advance(nowMs);
-    this.#calls[this.#current]++;
+    this.#calls[this.#current] += calls;
   }
 
   /** Takes one retry out of the budget, if there is one. */

@@ -1,7 +1,7 @@
 /**
  * Counts what becomes of a client's calls.
  *
- * In: calls that begin, are sent again, and end. Out: numbers. A call costs two additions, and nothing is allocated; one
+ * In: calls that begin, are sent again, and end. Out: numbers. A call costs three additions, and nothing is allocated; one
  * that fails costs a look in a map. Refused: nothing.
  */
 
@@ -30,6 +30,16 @@ export interface ClientStatistics {
   lateReplies: number;
 }
 
+/** What became of the calls that were sent to one server. */
+export interface SentCalls {
+  /** Calls and streams that were sent to it, each time that they were. */
+  sent: number;
+  /** Those that it refused unstarted: `OVERLOADED`, `SHUTTING_DOWN`. */
+  refused: number;
+  /** Those that were lost with a connection. */
+  lost: number;
+}
+
 /** More codes than these are not counted separately: a handler may use its callers' text as a code. */
 const MAX_CODES = 64;
 
@@ -41,6 +51,8 @@ export class CallCounts {
   retried = 0;
   hedged = 0;
   lateReplies = 0;
+  /** The memory of stream items that wait for their readers, in bytes. */
+  heldBytes = 0;
   #answered = 0;
   readonly #failed = new Map<string, number>();
 

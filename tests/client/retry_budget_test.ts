@@ -10,28 +10,24 @@ function takeAll(budget: RetryBudget, nowMs: number): number {
   return taken;
 }
 
-function call(budget: RetryBudget, nowMs: number, times: number): void {
-  for (let made = 0; made < times; made++) budget.called(nowMs);
-}
-
 Deno.test("RetryBudget - a client that has just begun has ten retries a second of the window", () => {
   assertEquals(takeAll(new RetryBudget(), 0), 100);
 });
 
 Deno.test("RetryBudget - five calls allow a retry more", () => {
   const budget = new RetryBudget({ perSecond: 0 });
-  call(budget, 0, 4);
+  budget.called(0, 4);
   assertEquals(takeAll(budget, 0), 0);
-  call(budget, 0, 1);
+  budget.called(0, 1);
   assertEquals(takeAll(budget, 0), 1);
-  call(budget, 0, 1_000);
+  budget.called(0, 1_000);
   assertEquals(takeAll(budget, 0), 200);
 });
 
 Deno.test("RetryBudget - calls and retries are forgotten after ten seconds, and not before", async () => {
   const clock = new FakeClock();
   const budget = new RetryBudget({ perSecond: 1 });
-  call(budget, clock.now(), 500);
+  budget.called(clock.now(), 500);
   assertEquals(takeAll(budget, clock.now()), 110);
   await clock.advance(9_000);
   assertEquals(takeAll(budget, clock.now()), 0);
@@ -42,7 +38,7 @@ Deno.test("RetryBudget - calls and retries are forgotten after ten seconds, and 
 Deno.test("RetryBudget - neither a long rest nor a clock that begins late gives more", () => {
   for (const startMs of [0, 12_345.678, 1e12]) {
     const budget = new RetryBudget();
-    call(budget, startMs, 1_000_000);
+    budget.called(startMs, 1_000_000);
     assertEquals(takeAll(budget, startMs + 3_600_000), 100);
     assertEquals(takeAll(budget, startMs + 3_600_000), 0);
   }
@@ -50,7 +46,7 @@ Deno.test("RetryBudget - neither a long rest nor a clock that begins late gives 
 
 Deno.test("RetryBudget - with both figures 0, nothing is ever sent again", () => {
   const budget = new RetryBudget({ perCall: 0, perSecond: 0 });
-  call(budget, 0, 1_000_000);
+  budget.called(0, 1_000_000);
   assertEquals(takeAll(budget, 0), 0);
 });
 
@@ -63,7 +59,7 @@ Deno.test("RetryBudget - in an outage of a minute, retries stay at a fifth of th
   let [calls, retries] = [0, 0];
   const startMs = clock.now();
   while (clock.now() - startMs < 60_000) {
-    call(budget, clock.now(), 10);
+    budget.called(clock.now(), 10);
     calls += 10;
     retries += takeAll(budget, clock.now());
     await clock.advance(20 * random.next());
