@@ -12,9 +12,11 @@ export type {
   ClientState,
   ClientStatistics,
   DnsOptions,
+  LinkState,
   Meta,
   OutgoingCall,
   RetryBudgetOptions,
+  SentCalls,
   ServerStatus,
 } from "./client/connect.ts";
 export type { RpcErrorOptions } from "./errors.ts";

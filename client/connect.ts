@@ -26,10 +26,11 @@ import {
 import { DIAL_PORT, HOSTNAME, parseServer, PATH } from "../transport/address.ts";
 import { ClientFace } from "./client_face.ts";
 import type { ClientMiddleware, Meta, OutgoingCall } from "./middleware.ts";
+import type { LinkState } from "./link.ts";
 import { RETRY_BUDGET, RetryBudget, type RetryBudgetOptions } from "./retry_budget.ts";
 import { type ClientState, RpcClient } from "./rpc_client.ts";
 import type { ServersOptions, ServerStatus } from "./servers.ts";
-import type { ClientStatistics } from "./statistics.ts";
+import type { ClientStatistics, SentCalls } from "./statistics.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { dialAddress, textOf } from "../transport/dial.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -38,7 +39,7 @@ import type { CallOptions } from "./client_call.ts";
 import { type ClientTls, TLS } from "../transport/tls.ts";
 
 export type { CallOptions, ClientMiddleware, ClientState, Meta, OutgoingCall, ServerStatus, StreamOptions };
-export type { AnyCommands, BuiltIns, ClientStatistics, Outcome, RetryBudgetOptions };
+export type { AnyCommands, BuiltIns, ClientStatistics, LinkState, Outcome, RetryBudgetOptions, SentCalls };
 export { type DnsOptions, dnsServers } from "../transport/resolve.ts";
 
 /** What `connect()` can be given. */

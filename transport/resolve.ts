@@ -44,7 +44,8 @@ const DNS_OPTIONS: Record<keyof DnsOptions, OptionKind> = {
 
 /**
  * Makes a function that finds servers by name in the DNS, for `connect({ servers })`. The program needs `--allow-net` for
- * the name server, too.
+ * the name server, too. With TLS, a certificate must hold what the servers go by: their addresses, or the hosts of the
+ * service.
  *
  * @param options The host and its port, or the service.
  * @returns A function that resolves with the servers of now, `host:port` each. It rejects with an `RpcError`
@@ -53,12 +54,12 @@ const DNS_OPTIONS: Record<keyof DnsOptions, OptionKind> = {
  * @throws {TypeError} If the options name neither a host nor a service, or both.
  * @throws {RangeError} If the port is out of range.
  *
- * @example Every address of a name
+ * @example Every address of a name is a server
  * ```ts
- * import { dnsServers } from "../mod.ts";
+ * import { connect, dnsServers } from "../mod.ts";
  *
- * const servers = dnsServers({ hostname: "localhost", port: 1235 });
- * console.assert((await servers()).includes("127.0.0.1:1235"));
+ * const servers = dnsServers({ hostname: "api.internal", port: 1235 });
+ * await using client = await connect({ servers, lazy: true });
  * ```
  */
 export function dnsServers(options: DnsOptions): () => Promise<string[]> {
