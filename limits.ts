@@ -179,6 +179,9 @@ export const DEFAULT_PORT = 1235;
 /** The default time limit of a call, in milliseconds. */
 export const DEFAULT_TIMEOUT_MS = 30_000;
 
+/** How often a server hears from a client with open calls, by default, in milliseconds. */
+export const DEFAULT_ALIVE_MS = 30_000;
+
 /** The default time that a shutdown waits for calls in flight, in milliseconds; Redis and NATS have the same. */
 export const DEFAULT_GRACE_MS = 10_000;
 

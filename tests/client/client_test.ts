@@ -130,7 +130,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     await rejection(slow);
   });
 
-  test("a failure keeps code, text and data", {}, async (client) => {
+  test("a failure keeps code, text and data", { retryBudget: { perCall: 0, perSecond: 0 } }, async (client) => {
     const error = await rejection(client.reply("FAIL", { code: "BROKE" }));
     assertEquals([error.code, error.message, error.data, error.retryable], [
       "BROKE",
@@ -348,7 +348,7 @@ Deno.test("client - the time is up: TIMEOUT, and the handler is ended", async ()
   await clock.advance(400);
   assertEquals(settled, "own general ");
   const error = await assertRejects(() => own, RpcError);
-  assertEquals([error.message, error.retryable], ["TIMEOUT: no reply within 100 ms", false]);
+  assertEquals([error.message, error.retryable], ["TIMEOUT: no reply within 100 ms: sent to memory after 0 ms", false]);
   assertEquals(aborted.length, 2);
   await end();
 });
