@@ -33,49 +33,30 @@ export interface Fault {
   readonly heals?: boolean;
 }
 
-export const FAULTS: readonly Fault[] = [
-  {
-    name: "packets dropped both ways",
-    inflict: ({ serverHost }) => dropAll(serverHost),
-  },
-  {
-    name: "packets to the server dropped",
-    inflict: ({ serverHost }) => serverHost.drop("incoming"),
-  },
-  {
-    name: "packets to the client dropped",
-    inflict: ({ serverHost }) => serverHost.drop("outgoing"),
-  },
-  {
-    name: "dropped both ways, then healed",
+/** All that is tried. */
+export const faults = {
+  bothWays: { name: "packets dropped both ways", inflict: ({ serverHost }) => dropAll(serverHost) },
+  toServer: { name: "packets to the server dropped", inflict: ({ serverHost }) => serverHost.drop("incoming") },
+  toClient: { name: "packets to the client dropped", inflict: ({ serverHost }) => serverHost.drop("outgoing") },
+  healed: {
+    name: "packets dropped both ways, then no more",
     inflict: ({ serverHost }) => dropAll(serverHost),
     heals: true,
   },
-  {
-    name: "link of the server removed",
-    inflict: ({ serverHost }) => serverHost.removeLink(),
-  },
-  {
-    name: "server killed (`kill -9`)",
-    inflict: ({ server }) => server.kill("SIGKILL"),
-    dead: "server",
-  },
-  {
-    name: "client killed (`kill -9`)",
-    inflict: ({ client }) => client.kill("SIGKILL"),
-    dead: "client",
-  },
-  {
+  linkRemoved: { name: "link of the server removed", inflict: ({ serverHost }) => serverHost.removeLink() },
+  serverKilled: { name: "server killed (`kill -9`)", inflict: ({ server }) => server.kill("SIGKILL"), dead: "server" },
+  clientKilled: { name: "client killed (`kill -9`)", inflict: ({ client }) => client.kill("SIGKILL"), dead: "client" },
+  serverStopped: {
     name: "server stopped (SIGSTOP)",
     inflict: ({ server }) => server.kill("SIGSTOP"),
     stopped: "server",
   },
-  {
+  clientStopped: {
     name: "client stopped (SIGSTOP)",
     inflict: ({ client }) => client.kill("SIGSTOP"),
     stopped: "client",
   },
-];
+} satisfies Record<string, Fault>;
 
 async function dropAll(host: Host): Promise<void> {
   await host.drop("incoming");

@@ -9,7 +9,7 @@
 
 import { parseArgs } from "jsr:@std/cli@^1.0.0/parse-args";
 import { Network } from "./hosts.ts";
-import { type Ending, type Fault, FAULTS, type Observation, observe, type Situation, SITUATIONS } from "./observe.ts";
+import { type Ending, type Fault, faults, type Observation, observe, type Situation, SITUATIONS } from "./observe.ts";
 
 /** When packets pass again, where they do. */
 const HEAL_AFTER_MS = 3_000;
@@ -64,7 +64,8 @@ if (import.meta.main) {
     patienceMs: Number(flags["patience-ms"] ?? 75_000),
     healAfterMs: HEAL_AFTER_MS,
   };
-  const observed = await mapSome(FAULTS, (fault) => observe(fault, options));
+  const all = Object.values(faults);
+  const observed = await mapSome(all, (fault) => observe(fault, options));
   console.log("| fault | in use | its caller gets | its handler gets |\n| --- | --- | --- | --- |");
-  console.log(FAULTS.flatMap((fault, index) => rows(fault, observed[index])).join("\n"));
+  console.log(all.flatMap((fault, index) => rows(fault, observed[index])).join("\n"));
 }
