@@ -33,6 +33,9 @@ export interface ClientsReport {
   readonly streams: Endings;
 }
 
+/** How a call has ended whose connection was refused. */
+export const REFUSED = "refused";
+
 /** One use in so many is a stream. */
 const STREAM_EVERY = 8;
 
@@ -82,7 +85,14 @@ class Clients {
   }
 
   async #callAnew(): Promise<string> {
-    await using client = await dial(this.#options);
+    let client: Client<RestartingCommands>;
+    try {
+      client = await dial(this.#options);
+    } catch (error) {
+      if (!(error instanceof RpcError)) throw error;
+      return REFUSED;
+    }
+    await using _ = client;
     return await client.call.WORK({ workMs: 0 });
   }
 

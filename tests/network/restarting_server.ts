@@ -21,4 +21,5 @@ const commands = {
 
 export type RestartingCommands = typeof commands;
 
-if (import.meta.main) await run({ commands });
+// A new process may listen before the old one has ended.
+if (import.meta.main) await run({ commands, reusePort: true });

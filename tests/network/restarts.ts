@@ -2,13 +2,14 @@
  * What restarts cost: many clients that call now and then, and read streams, while their servers are restarted in turn.
  *
  *     deno run --no-prompt -A tests/network/restarts.ts [--clients 1000] [--restarts 100] [--pause-ms 10000] [--seed 1]
- *         [--only plain,haproxy,nginx,workers]
+ *         [--only plain,haproxy,nginx,workers,overlapping]
  *
  * Out: a table in Markdown, on stdout: for each way to run the servers how many calls and streams failed, by code.
  */
 
 import { parseArgs } from "jsr:@std/cli@^1.0.0/parse-args";
 import { example, Folder, onFreePort, Program, startHaproxy, startNginx } from "../production/programs.ts";
+import type { Host } from "./hosts.ts";
 import { newSeed } from "../support/random.ts";
 import type { ClientsOptions, ClientsReport, Endings } from "./restarting_clients.ts";
 
@@ -19,6 +20,10 @@ export interface RestartOptions {
   /** The longest pause between two calls of a client. */
   readonly pauseMs: number;
   readonly seed: number;
+  /** Whether each call has a connection of its own, and there are no streams. */
+  readonly eachAnew?: boolean;
+  /** A host of a test's own on which all of it runs. */
+  readonly host?: Host;
 }
 
 /** How a run went. */
@@ -32,6 +37,8 @@ export interface RestartReport extends ClientsReport {
 interface Setup {
   readonly servers: number;
   readonly flags: readonly string[];
+  /** Whether the new process listens before the old one is told to end: both share the port. */
+  readonly overlaps?: boolean;
   /** Puts something before them. Without it, clients know the servers themselves. */
   readonly balance?: (folder: Folder, ports: readonly number[]) => Promise<Program & { port: number }>;
 }
@@ -54,6 +61,7 @@ export const SETUPS = {
     balance: (folder, ports) => balanceWith("nginx-stream/nginx.conf", ports, (config) => startNginx(folder, config)),
   },
   workers: { servers: 1, flags: ["--workers", "2"] },
+  overlapping: { servers: 1, flags: [], overlaps: true },
 } satisfies Record<string, Setup>;
 
 function balanceWith(
@@ -81,40 +89,49 @@ const SETTLE_MS = 1_500;
 /** So many processes call. */
 const PROCESSES = 2;
 
-/** A program of this folder. */
-function start(file: string, args: readonly string[], up: RegExp): Promise<Program> {
+/** Starts a program of this folder. */
+function start(file: string, args: readonly string[], up: RegExp, host?: Host): Promise<Program> {
   const path = new URL(file, import.meta.url).pathname;
   const permissions = ["--unstable-net", "--allow-net=127.0.0.1", `--allow-run=${Deno.execPath()}`];
   const deno = ["run", "--quiet", "--no-check", "--no-prompt", ...permissions];
-  return Program.start(Deno.execPath(), [...deno, path, ...args], up);
+  const command = [Deno.execPath(), ...deno, path, ...args];
+  const [program, ...rest] = host === undefined ? command : host.command(...command);
+  return Program.start(program, rest, up);
 }
 
 /** A server that can be restarted on its port. */
 class Restartable implements AsyncDisposable {
-  readonly #flags: readonly string[];
   #program: Program;
 
-  private constructor(program: Program, readonly port: number, flags: readonly string[]) {
+  private constructor(
+    readonly port: number,
+    program: Program,
+    readonly setup: Setup,
+    readonly host: Host | undefined,
+  ) {
     this.#program = program;
-    this.#flags = flags;
   }
 
-  static async start(flags: readonly string[]): Promise<Restartable> {
-    const program = await Restartable.#listen(0, flags);
+  static async start(setup: Setup, host: Host | undefined): Promise<Restartable> {
+    const program = await Restartable.#listen(0, setup, host);
     const [, port] = await program.hear(/:(\d+)\n/);
-    return new Restartable(program, Number(port), flags);
+    return new Restartable(Number(port), program, setup, host);
   }
 
   async restart(): Promise<void> {
-    this.#program.kill("SIGTERM");
-    const { code } = await this.#program.status;
-    if (code !== 0) throw new Error(`the server ended with ${code}: ${this.#program.said}`);
-    await this.#program[Symbol.asyncDispose]();
-    this.#program = await Restartable.#listen(this.port, this.#flags);
+    const old = this.#program;
+    const listen = async () => this.#program = await Restartable.#listen(this.port, this.setup, this.host);
+    if (this.setup.overlaps) await listen();
+    old.kill("SIGTERM");
+    const { code } = await old.status;
+    if (code !== 0) throw new Error(`the server ended with ${code}: ${old.said}`);
+    await old[Symbol.asyncDispose]();
+    if (!this.setup.overlaps) await listen();
   }
 
-  static #listen(port: number, flags: readonly string[]): Promise<Program> {
-    return start("restarting_server.ts", ["--port", String(port), ...flags], /listening on .*:\d+\n/);
+  static #listen(port: number, { flags }: Setup, host: Host | undefined): Promise<Program> {
+    const args = ["--port", String(port), ...flags];
+    return start("restarting_server.ts", args, /listening on .*:\d+\n/, host);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -127,7 +144,7 @@ export async function restartUnderLoad(setup: Setup, options: RestartOptions): P
   await using owned = new AsyncDisposableStack();
   const servers: Restartable[] = [];
   for (let count = 0; count < setup.servers; count++) {
-    servers.push(owned.use(await Restartable.start(setup.flags)));
+    servers.push(owned.use(await Restartable.start(setup, options.host)));
   }
   let ports = servers.map(({ port }) => port);
   if (setup.balance) {
@@ -143,9 +160,9 @@ export async function restartUnderLoad(setup: Setup, options: RestartOptions): P
       pauseMs: options.pauseMs,
       workMs: WORK_MS,
       watchMs: Math.min(WATCH_MS, 10 * options.pauseMs),
-      eachAnew: false,
+      eachAnew: options.eachAnew ?? false,
     };
-    return owned.use(await start("restarting_clients.ts", [JSON.stringify(given)], /clients ready\n/));
+    return owned.use(await start("restarting_clients.ts", [JSON.stringify(given)], /clients ready\n/, options.host));
   }));
 
   let restartsMs = 0;
@@ -181,7 +198,8 @@ export function failed({ DONE: _, ...others }: Endings): Endings {
   return others;
 }
 
-function shown(endings: Endings): string {
+/** Codes and how many, in a cell of a table. */
+export function shown(endings: Endings): string {
   return Object.entries(failed(endings)).map(([code, count]) => `${count} \`${code}\``).join(", ") || "0";
 }
 
