@@ -68,6 +68,14 @@ export interface Limits {
    */
   idleTimeoutMs: number;
   /**
+   * How long calls may go on, in milliseconds, after their client has ended its half of the connection (FIN); then they
+   * are aborted and the connection is closed. `Infinity` means no limit. By default the same as `idleTimeoutMs`, so that
+   * dead clients do not fill a server. If the client has said `alive`, its FIN ends its calls at once.
+   *
+   * @default {300_000}
+   */
+  halfOpenTimeoutMs: number;
+  /**
    * How long a handler may run, in milliseconds, before its caller gets `DEADLINE_EXCEEDED`. The default `Infinity`
    * means no limit, because a handler may wait for long. A command may set its own.
    *
@@ -143,6 +151,7 @@ export const DEFAULT_LIMITS: Readonly<Limits> = Object.freeze({
   maxTotalHeldBytes: 256 * 1024 * 1024,
   frameTimeoutMs: 10_000,
   idleTimeoutMs: 300_000,
+  halfOpenTimeoutMs: 300_000,
   handlerTimeoutMs: Infinity,
   writeTimeoutMs: 120_000,
   maxQueuedBytes: 4 * 1024 * 1024,
@@ -162,6 +171,9 @@ export const DEFAULT_PORT = 1235;
 /** The default time limit of a call, in milliseconds. */
 export const DEFAULT_TIMEOUT_MS = 30_000;
 
+/** How often a server hears from a client with open calls, by default, in milliseconds. */
+export const DEFAULT_ALIVE_MS = 30_000;
+
 /** The default time that a shutdown waits for calls in flight, in milliseconds; Redis and NATS have the same. */
 export const DEFAULT_GRACE_MS = 10_000;
 
@@ -172,7 +184,11 @@ export const MAX_WORKERS = 1_024;
 export const DEFAULT_CREDIT = 64;
 
 /** Limits that may be `Infinity`, which means no limit. */
-export const MAY_BE_ENDLESS: ReadonlySet<keyof Limits> = new Set(["idleTimeoutMs", "handlerTimeoutMs"]);
+export const MAY_BE_ENDLESS: ReadonlySet<keyof Limits> = new Set([
+  "idleTimeoutMs",
+  "halfOpenTimeoutMs",
+  "handlerTimeoutMs",
+]);
 
 /** Maxima below the general one, with reasons. */
 const MAXIMA: Partial<Limits> = {
@@ -204,6 +220,7 @@ export function resolveLimits(wanted: Partial<Limits>): Limits {
   limits.maxMessageBytes = messageBytesFor(
     checkLimit("maxPayloadBytes", wanted.maxPayloadBytes ?? limits.maxPayloadBytes),
   );
+  limits.halfOpenTimeoutMs = checkLimit("idleTimeoutMs", wanted.idleTimeoutMs ?? limits.idleTimeoutMs);
   for (const name of LIMIT_NAMES) {
     const value = wanted[name];
     if (value === undefined) continue;

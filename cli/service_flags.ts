@@ -22,6 +22,7 @@ const LIMIT_HELP: Record<keyof Limits, string> = {
   maxTotalHeldBytes: "the same for all connections together",
   frameTimeoutMs: "time limit of a frame that is slower than 4 KiB/s",
   idleTimeoutMs: "idle time before a connection is closed, or none",
+  halfOpenTimeoutMs: "time limit of calls after their client has ended its half, or none",
   handlerTimeoutMs: "time limit of a handler, or none",
   writeTimeoutMs: "time limit of a write without progress",
   maxQueuedBytes: "replies waiting for a slow reader, for each connection",

@@ -40,6 +40,21 @@ export interface CallOptions {
    * @default {false}
    */
   idempotent?: boolean;
+  /**
+   * Whether to wait for a connection. With `false`, the call rejects with `CONNECTION_LOST` as soon as no server can be
+   * reached; the error is `retryable` and says why.
+   *
+   * @default {the client's `waitForReady`}
+   */
+  waitForReady?: boolean;
+}
+
+/** What becomes of a call that cannot be sent, or is lost with its connection. */
+export interface CallPolicy {
+  /** It may be sent again after it was lost. */
+  readonly idempotent: boolean;
+  /** It waits while no server can be reached. */
+  readonly waitForReady: boolean;
 }
 
 /** Settings of a client that its calls and connections need. */
@@ -53,6 +68,10 @@ export interface ClientSettings {
   readonly maxInFlight: number;
   /** The largest payload in either direction. */
   readonly maxPayloadBytes: number;
+  /** While a call is open, the server hears from the client at least this often, in milliseconds; 0 for no such promise. */
+  readonly aliveMs: number;
+  /** The policy of calls that say nothing else. */
+  readonly policy: CallPolicy;
 }
 
 /** The client, as its calls see it. */
@@ -64,7 +83,7 @@ export interface ClientCallOwner {
   readonly received: { lateReplies: number; heldBytes: number };
   /** The reason if there is no connection. */
   readonly obstacle: RpcError | undefined;
-  /** Unanswered calls and streams on the connection. */
+  /** Unanswered calls and streams on all connections. */
   readonly unanswered: number;
   /** The number of a command, or its name if it has no number. */
   cmdOf(name: string): number | string;
@@ -76,6 +95,8 @@ export interface ClientCallOwner {
 
 /** The connection of a call, as the call sees it. */
 export interface CallConnection {
+  /** The server's name. */
+  readonly peer: string;
   /** Grants more items of a stream. */
   grant(call: ClientCall, items: number): void;
   /** Tells the server that the call has ended without its reply. */
@@ -108,7 +129,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   given: Span;
   /** Identifies the call on its connection. */
   id = 0;
-  readonly idempotent: boolean;
+  readonly policy: CallPolicy;
   readonly timeoutMs: number;
   deadlineMs = Infinity;
   /** The milliseconds that were left when it was sent. */
@@ -146,7 +167,11 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
     } catch (error) {
       throw unsendable(name, error);
     }
-    this.idempotent = options.idempotent === true;
+    const { idempotent, waitForReady } = options;
+    const { policy } = owner.settings;
+    this.policy = idempotent === undefined && waitForReady === undefined
+      ? policy
+      : { idempotent: idempotent === true, waitForReady: waitForReady ?? policy.waitForReady };
     this.#signal = options.signal;
   }
 
@@ -229,13 +254,18 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   /** The timeout has passed. For a settled call, this is the time that the server had to answer a cancel. */
   expire(): void {
     if (this.isSettled) return this.connection?.missAnswer(this);
-    const { mayHaveStarted, owner: { obstacle, unanswered } } = this;
+    const { connection, mayHaveStarted, owner: { obstacle, unanswered } } = this;
     let text = `no reply within ${this.patienceMs} ms`;
-    const cause = mayHaveStarted ? undefined : obstacle;
-    if (!mayHaveStarted) {
-      const reason = cause?.message ?? `${unanswered} calls and streams before it are unanswered, see maxInFlight`;
-      text += `, and the call was not sent: ${reason}`;
+    if (connection !== undefined) {
+      const waitedMs = Math.max(0, this.patienceMs - (this.ttl ?? 0));
+      text += `: sent to ${connection.peer} after ${Math.round(waitedMs)} ms`;
+    } else {
+      const reason = obstacle?.message ?? `${unanswered} calls and streams before it are unanswered, see maxInFlight`;
+      text += mayHaveStarted
+        ? `: lost with its connection, and not sent again: ${reason}`
+        : `, and the call was not sent: ${reason}`;
     }
+    const cause = connection === undefined ? obstacle : undefined;
     this.owner.giveUp(this, new RpcError("TIMEOUT", text, { retryable: !mayHaveStarted, cause }));
   }
 
@@ -325,6 +355,16 @@ export class CallQueue {
     if (2 * this.#settled > this.#calls.length) { for (const other of this.takeAll()) this.push(other); }
     this.#bytes -= call.waitingBytes;
     this.#settled++;
+  }
+
+  /** Removes and returns those calls that do not wait for a connection. */
+  takeImpatient(): ClientCall[] {
+    const impatient: ClientCall[] = [];
+    for (const call of this.takeAll()) {
+      if (call.policy.waitForReady) this.push(call);
+      else impatient.push(call);
+    }
+    return impatient;
   }
 
   /** Removes and returns all waiting calls. */

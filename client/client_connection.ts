@@ -1,34 +1,31 @@
 /**
  * One connection of a client: sends requests and receives replies.
  *
- * In: calls from the client's queue, limited by `maxInFlight`; replies from the server. Out: the outcome of each call;
- * at the end, the unanswered calls. While a write is in progress, no calls are taken from the queue, so calls in the
- * queue were certainly not sent.
+ * In: calls that the client deals to it, limited by `maxInFlight`; replies from the server. Out: the outcome of each
+ * call; at the end, the unanswered calls. While a write is in progress it takes no calls, so calls in the client's queue
+ * were certainly not sent.
  *
  * Refused, by closing the connection: invalid replies, and replies that match no request.
  */
 
 import { DecodeStage } from "../codec/decode.ts";
-import { EncodeStage, type Encoding } from "../codec/encode.ts";
-import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
+import { EncodeStage } from "../codec/encode.ts";
 import {
   BadFrame,
   Cancel,
   Credit,
   type Decoded,
   type Fields,
+  Going,
   InvalidMessage,
   type KnownControl,
   ReceivedReply,
   type ServerMessage,
-  Settings,
   type Truncated,
   UnknownNotice,
 } from "../codec/message.ts";
 import { readReply } from "../codec/read_message.ts";
 import type { Output } from "../codec/stage.ts";
-import { writeControl, writeEncodedRequest } from "../codec/write_message.ts";
-import type { Writer } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import { resolveLimits } from "../limits.ts";
 import { Connection, type Dispatch } from "../session/connection.ts";
@@ -36,73 +33,88 @@ import { badReply, receivedError } from "../session/received.ts";
 import type { Swept } from "../session/sweeper.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
-import { type CallConnection, type CallQueue, ClientCall, type ClientCallOwner, unsendable } from "./client_call.ts";
-import { type InOrderMemory, type Matching, MatchingBySeq, MatchingInOrder, type UnansweredCalls } from "./replies.ts";
-import { SendSchedule } from "./send_schedule.ts";
+import type { CallConnection, ClientCall, ClientCallOwner } from "./client_call.ts";
+import { KeepAlive } from "./keep_alive.ts";
+import {
+  type InOrderMemory,
+  type Matching,
+  MatchingBySeq,
+  MatchingInOrder,
+  PING_SEQ,
+  type UnansweredCalls,
+} from "./replies.ts";
+import { type ClientOutput, Sender, type SenderHost } from "./sender.ts";
 
 /** How long a closing connection waits for its last write. */
 const CLOSE_MS = 1_000;
 
-/** How long a server may take to answer a cancel. It must answer at once, whatever its handler does. */
-const SILENCE_MS = 10_000;
-
-/** Less than this in {@linkcode SILENCE_MS} counts as silence: a frame that never ends is no sign of life. */
-const PROGRESS_BYTES = 1_024;
-
-/** What a client sends. */
-type Outgoing = ClientCall | KnownControl;
-
 /** The client, as its connection sees it. */
 export interface ConnectionOwner extends ClientCallOwner {
-  /** Calls that wait for a connection. */
-  readonly queue: CallQueue;
-  readonly memory: InOrderMemory;
-  /** A call was sent, so the connection must be checked from now on. */
-  onSent(): void;
-  /** The server accepts no more calls on this connection. `refused`: a call that was certainly not started. */
-  onRetired(connection: ClientConnection, reason: RpcError | undefined, refused: ClientCall | undefined): void;
+  /** Calls or control messages may be sent: the client deals at the end of this turn. */
+  wake(): void;
+  /** Whether calls wait for a connection. */
+  readonly hasWaiting: boolean;
+  /** The connection has an open call, and must be checked from now on. */
+  onBusy(): void;
+  /** A call was certainly not started, and may be sent again. */
+  onRefused(call: ClientCall): void;
   /** The connection has ended. `unanswered`: calls that were sent and not answered. */
   onEnded(connection: ClientConnection, error: RpcError, unanswered: ClientCall[]): void;
 }
 
+/** The server of a connection, as the connection sees it. */
+export interface ConnectionPlace {
+  readonly memory: InOrderMemory;
+  /** The server wants no more calls on this connection, and serves those that come for this long, in milliseconds. */
+  onGoing(connection: ClientConnection, ms: number): void;
+  /** The connection takes no more calls. `reason`: the error, unless this is how the server works. */
+  onLeft(connection: ClientConnection, reason: RpcError | undefined): void;
+}
+
 /** One connection of a client. */
-export class ClientConnection implements CallConnection, Dispatch<ServerMessage, Outgoing>, Encoding<Outgoing>, Swept {
-  /** Whether the server has answered on this connection. */
+export class ClientConnection implements CallConnection, Dispatch<ServerMessage, ClientOutput>, SenderHost, Swept {
+  /** Whether the server has answered a call on this connection. */
   answered = false;
+  readonly place: ConnectionPlace;
   readonly #owner: ConnectionOwner;
-  readonly #connection: Connection<ServerMessage, Outgoing>;
+  readonly #connection: Connection<ServerMessage, ClientOutput>;
   readonly #calls: UnansweredCalls = new Map();
   readonly #matching: Matching;
-  readonly #schedule: SendSchedule;
-  #output: Output<Outgoing> | undefined;
+  readonly #sender: Sender;
+  readonly #alive: KeepAlive;
   #nextId = 0;
-  #controls: KnownControl[] = [];
-  /** Calls that ended without their reply, with the value of `#heard` at that moment. */
-  readonly #abandoned = new Map<ClientCall, number>();
-  /** A `retired` connection accepts no more calls, and closes after its calls are answered. */
-  #state: "open" | "retired" | "closing" | "closed" = "open";
+  /**
+   * A `new` connection takes no calls yet; a `going` one takes calls only if no other does; a `retired` one takes no
+   * more, and closes after its calls are answered.
+   */
+  #state: "new" | "open" | "going" | "retired" | "closing" | "closed" = "new";
   /** Whether this connection keeps the program alive. It does while a call is open. */
   #keepsAlive = true;
 
   /**
    * @param owner The client.
+   * @param place The server.
    * @param transport Carries the bytes; owned by this connection from now on.
    */
-  constructor(owner: ConnectionOwner, transport: Transport) {
+  constructor(owner: ConnectionOwner, place: ConnectionPlace, transport: Transport) {
     const { clock, sequenced, maxInFlight, maxPayloadBytes } = owner.settings;
     this.#owner = owner;
+    this.place = place;
     const limits = { ...resolveLimits({ maxPayloadBytes }), idleTimeoutMs: Infinity, maxQueuedBytes: Infinity };
     const traffic = { bytesReceived: 0, bytesSent: 0 };
     const options = { clock, limits, unnamedPeer: "the server", lingerMs: 0, traffic };
-    this.#connection = new Connection<ServerMessage, Outgoing>(transport, options, ({ output }) => ({
+    const sender = new Sender(owner.settings, this);
+    this.#sender = sender;
+    this.#connection = new Connection<ServerMessage, ClientOutput>(transport, options, ({ output }) => ({
       decode: new DecodeStage(readReply, limits),
       dispatch: this,
-      encode: new EncodeStage<Outgoing>(this, output),
+      encode: new EncodeStage<ClientOutput>(sender, output),
     }));
+    const { memory } = place;
     this.#matching = sequenced
       ? new MatchingBySeq(this.#calls, this.peer, maxInFlight)
-      : new MatchingInOrder(this.#calls, this.peer, { maxInFlight, memory: owner.memory, listener: this, clock });
-    this.#schedule = new SendSchedule(clock, () => this.#send());
+      : new MatchingInOrder(this.#calls, this.peer, { maxInFlight, memory, listener: this, clock });
+    this.#alive = new KeepAlive(owner, this.#connection, sender, (error) => this.#lose(error));
     void this.#connection.run();
     this.#keepAlive();
   }
@@ -121,9 +133,26 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     return this.#calls.size === 0;
   }
 
+  /** Takes calls from now on. */
+  open(): void {
+    if (this.#state === "new") this.#state = "open";
+  }
+
+  /** Whether the server wants no more calls here. */
+  get isGoing(): boolean {
+    return this.#state === "going";
+  }
+
+  /** Whether it takes one more call. */
+  get hasRoom(): boolean {
+    return (this.#state === "open" || this.#state === "going") && this.#calls.size < this.#matching.maxUnanswered;
+  }
+
   sweep(nowMs: number, isBehind: boolean): boolean {
     this.#connection.sweep(nowMs, isBehind);
-    return !this.idle;
+    if (this.idle) return false;
+    if (this.#connection.isOpen) this.#alive.look(nowMs, isBehind);
+    return true;
   }
 
   // ---- what calls ask
@@ -131,113 +160,81 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   abandon(call: ClientCall): void {
     if (!this.#calls.has(call.id)) return;
     if (this.#owner.settings.sequenced) this.#control(new Cancel(call.id));
-    this.#awaitAnswer(call);
-  }
-
-  /** Waits for the server to answer, which frees the place of the call. A silent server counts as lost. */
-  #awaitAnswer(call: ClientCall): void {
-    const { settings: { clock }, deadlines } = this.#owner;
-    this.#abandoned.set(call, this.#heard);
-    call.deadlineMs = clock.now() + SILENCE_MS;
-    deadlines.add(call);
-  }
-
-  /** Counts input, to detect silence. */
-  get #heard(): number {
-    const { receivedFrames, receivedBytes } = this.#connection;
-    return receivedFrames + Math.floor(receivedBytes / PROGRESS_BYTES);
+    this.#alive.abandon(call);
   }
 
   missAnswer(call: ClientCall): void {
-    if (this.#abandoned.get(call) === this.#heard) {
-      this.#lose(new RpcError("CONNECTION_LOST", `${this.peer} has been silent for ${SILENCE_MS} ms`));
-    } else if (!this.#owner.settings.sequenced) {
-      // Replies come in order: the server is busy with this call or an earlier one.
-      this.#awaitAnswer(call);
-    } else if (this.#calls.delete(call.id)) {
-      this.#abandoned.delete(call);
-      this.#keepAlive();
-      this.wake();
-    }
+    if (!this.#alive.missAnswer(call)) return;
+    this.forget(call);
+    this.wake();
   }
 
   grant(call: ClientCall, items: number): void {
     if (this.#calls.has(call.id)) this.#control(new Credit(call.id, items));
   }
 
-  // ---- what goes out
-
-  start(output: Output<Outgoing>): void {
-    this.#output = output;
-  }
-
-  writeMessage(writer: Writer, message: Outgoing): void {
-    if (message instanceof ClientCall) writeEncodedRequest(writer, message);
-    else writeControl(writer, message);
-  }
-
-  maxPayloadBytes(message: Outgoing): number {
-    // Control messages are sent even if the limit is very low.
-    return message instanceof ClientCall ? this.#owner.settings.maxPayloadBytes : Infinity;
-  }
-
-  /** A call could not be encoded. None of its bytes were sent, and its place is free. */
-  onUnwritable(call: Outgoing, error: unknown): undefined {
-    if (!(call instanceof ClientCall)) throw error;
+  /** A call will not be answered: its place is free. */
+  forget(call: ClientCall): void {
     this.#calls.delete(call.id);
-    call.end(unsendable(call.name, error));
     this.#keepAlive();
   }
 
-  /** Schedules a write: calls or control messages are waiting. */
+  // ---- what goes out
+
+  start(output: Output<ClientOutput>): void {
+    this.#sender.output = output;
+  }
+
+  /** Calls or control messages may be sent. */
   wake(): void {
-    this.#schedule.wake();
+    this.#owner.wake();
   }
 
   onDrained(): void {
-    if (this.#controls.length > 0 || !this.#owner.queue.empty) this.#send();
+    this.#owner.wake();
+  }
+
+  /** At the end of a turn: sends the control messages that wait. Returns whether calls may be sent as well. */
+  prepare(nowMs: number): boolean {
+    if (!this.#connection.isOpen || this.#connection.output.queuedBytes > 0) return false; // `onDrained` wakes again
+    if (this.#sender.isQuiet(nowMs)) return false; // wakes again
+    this.#sender.sendControls();
+    return this.hasRoom;
+  }
+
+  /** Sends a call, at the end of a turn and after `prepare()`. */
+  send(call: ClientCall, nowMs: number): void {
+    const wasIdle = this.#calls.size === 0;
+    call.send(this, this.#nextId++, nowMs);
+    this.#calls.set(call.id, call);
+    this.#sender.send(call);
+    this.#sender.used(nowMs);
+    if (!wasIdle) return;
+    this.#alive.begin(nowMs);
+    this.#keepAlive();
+    this.#owner.onBusy();
+  }
+
+  /**
+   * Sends a PING and waits for its answer, before the first call: the connection may lead to a server that is about to
+   * end, or that has no place for it.
+   *
+   * @throws {RpcError} If the connection ends, or the server refuses.
+   */
+  prove(): Promise<void> {
+    const proven = this.#alive.prove();
+    this.#keepAlive();
+    return proven;
   }
 
   #control(control: KnownControl): void {
-    this.#controls.push(control);
+    this.#sender.add(control);
     this.wake();
-  }
-
-  #send(): void {
-    if (!this.#connection.isOpen || this.#connection.output.queuedBytes > 0) return; // `onDrained` calls again
-    const { settings: { clock }, queue } = this.#owner;
-    const nowMs = clock.now();
-    this.#sendControls();
-    while (this.#state === "open" && this.#calls.size < this.#matching.maxUnanswered) {
-      const call = queue.shift();
-      if (call === undefined) break;
-      if (this.#nextId === 0) this.#sendSettings();
-      call.send(this, this.#nextId++, nowMs);
-      this.#calls.set(call.id, call);
-      this.#output?.enqueue(call);
-    }
-    if (this.#connection.output.queuedBytes > 0) this.#schedule.used(nowMs);
-    if (this.#calls.size > 0) this.#owner.onSent();
-    this.#keepAlive();
-  }
-
-  #sendControls(): void {
-    const controls = this.#controls;
-    this.#controls = [];
-    for (const control of controls) this.#output?.enqueue(control);
-  }
-
-  /** Sends the largest reply payload. Not without `seq`: such a server would answer control messages. */
-  #sendSettings(): void {
-    const { sequenced, maxPayloadBytes } = this.#owner.settings;
-    if (sequenced && maxPayloadBytes !== MAX_SHORT_PAYLOAD_BYTES) {
-      this.#output?.enqueue(new Settings(maxPayloadBytes));
-    }
   }
 
   /** Only open calls and a pending `close()` keep the program alive, so a forgotten `close()` lets it exit. */
   #keepAlive(): void {
-    const needed = this.#calls.size > 0 || this.#state === "closing";
+    const needed = this.#calls.size > 0 || this.#state === "closing" || this.#alive.isAsking;
     if (needed === this.#keepsAlive) return;
     this.#keepsAlive = needed;
     this.#connection.keepAlive(needed);
@@ -246,30 +243,33 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   // ---- what comes in
 
   transform(batch: Decoded<ServerMessage>[]): void {
-    this.#schedule.used(this.#owner.settings.clock.now());
+    this.#sender.used(this.#owner.settings.clock.now());
     for (const message of batch) {
       if (!this.#connection.isOpen) return;
       if (message instanceof ReceivedReply) this.#takeReply(message);
+      else if (message instanceof Going) this.#go(message.ms);
       else if (!(message instanceof UnknownNotice)) this.#lose(this.#badMessage(message));
     }
     this.#keepAlive();
-    if (this.#state === "retired" && this.#calls.size === 0) void this.#close();
-    else if (!this.#owner.queue.empty) this.wake();
+    if (this.#state === "retired" && this.idle) void this.#close();
+    else if (this.#owner.hasWaiting) this.wake();
   }
 
   #takeReply(reply: ReceivedReply): void {
-    const { received, deadlines } = this.#owner;
     let call: ClientCall | undefined;
     try {
       call = this.#matching.find(reply);
     } catch (error) {
       return this.#lose(error as RpcError);
     }
-    if (call === undefined) return void received.lateReplies++;
+    if (call === undefined) {
+      if (reply.seq === PING_SEQ) return this.#alive.answer(reply.fields);
+      return void this.#owner.received.lateReplies++;
+    }
     if (!reply.more) this.#calls.delete(call.id);
     if (call.isSettled) {
-      received.lateReplies++;
-      if (!reply.more && this.#abandoned.delete(call)) deadlines.delete(call);
+      this.#owner.received.lateReplies++;
+      if (!reply.more) this.#alive.release(call);
     } else if (reply.more) {
       call.state = "streaming";
       call.takeItem(reply.fields.res, reply.weightBytes);
@@ -281,6 +281,13 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     if (this.#state === "open") this.#matching.onAnswered();
   }
 
+  #go(ms: number): void {
+    if (this.#state === "new") this.#alive.end(new RpcError("SHUTTING_DOWN", `${this.peer} is about to end`));
+    if (this.#state !== "open") return;
+    this.#state = "going";
+    this.place.onGoing(this, ms);
+  }
+
   #settle(call: ClientCall, fields: Fields): void {
     const { err } = fields;
     const hasItems = call.state === "streaming";
@@ -288,7 +295,8 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
       call.settle("res" in fields ? fields : badReply("the reply has neither res nor err"));
     } else if (err === "SHUTTING_DOWN" && !hasItems) {
       this.#state = "retired";
-      this.#owner.onRetired(this, receivedError(fields), call);
+      this.#owner.onRefused(call);
+      this.place.onLeft(this, receivedError(fields));
     } else if (err === "DEADLINE_EXCEEDED" && this.#owner.settings.clock.now() >= call.deadlineMs) {
       // The server's timeout was faster than the client's: report one event with one code.
       call.expire();
@@ -297,10 +305,17 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     }
   }
 
-  /** The server accepts no more calls on this connection. */
+  /** Takes no more calls, and closes when all are answered. */
   retire(): void {
+    if (this.#state === "closing" || this.#state === "closed") return;
     this.#state = "retired";
-    this.#owner.onRetired(this, undefined, undefined);
+    this.place.onLeft(this, undefined);
+  }
+
+  /** As `retire()`, outside of a batch of replies. */
+  leave(): void {
+    this.retire();
+    if (this.idle) void this.#close();
   }
 
   // ---- the end
@@ -310,19 +325,19 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     for (const call of this.#calls.values()) {
       if (call.isSettled) continue;
       call.end(error);
-      if (this.#owner.settings.sequenced) this.#controls.push(new Cancel(call.id));
+      if (this.#owner.settings.sequenced) this.#sender.add(new Cancel(call.id));
     }
     return this.#close();
   }
 
   /** Sends remaining output, then closes. */
   async #close(): Promise<void> {
-    if (this.#state === "open" || this.#state === "retired") {
+    if (this.#state !== "closing" && this.#state !== "closed") {
       this.#state = "closing";
       this.#keepAlive();
-      this.#schedule.close();
-      this.#sendControls();
-      this.#output?.terminate();
+      this.#sender.close();
+      this.#sender.sendControls();
+      this.#sender.output?.terminate();
       this.#connection.end();
     }
     const { clock } = this.#owner.settings;
@@ -354,7 +369,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     if (this.#state === "closed") return;
     const wasClosing = this.#state === "closing";
     this.#state = "closed";
-    this.#schedule.close();
+    this.#sender.close();
     this.#matching.close();
     const unanswered = [];
     for (const call of this.#calls.values()) {
@@ -365,6 +380,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     this.#calls.clear();
     const closed = wasClosing && !(reason instanceof RpcError);
     const error = closed ? new RpcError("CLOSED", "the connection was closed") : this.#errorOf(reason);
+    this.#alive.end(error);
     this.#owner.onEnded(this, error, unanswered);
   }
 

@@ -11,6 +11,7 @@ import type { CallOptions } from "./client_call.ts";
 import type { StreamOptions } from "./incoming_stream.ts";
 import { type Before, CallSender } from "./middleware.ts";
 import type { ClientState, RpcClient } from "./rpc_client.ts";
+import type { ServerStatus } from "./servers.ts";
 
 /** A function of a name, with a method for each name. */
 type ByName<Options, Result> =
@@ -39,6 +40,10 @@ export class ClientFace implements AsyncDisposable {
 
   get state(): ClientState {
     return this.#engine.state;
+  }
+
+  get servers(): readonly ServerStatus[] {
+    return this.#engine.servers;
   }
 
   get lateReplies(): number {

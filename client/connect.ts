@@ -6,7 +6,7 @@
  * commands do not have, by the compiler.
  */
 
-import { BUILT_IN_NUMBERS } from "../codec/message.ts";
+import { BUILT_IN_NUMBERS, MAX_ALIVE_MS, MIN_ALIVE_MS } from "../codec/message.ts";
 import type { RpcError } from "../errors.ts";
 import type { Commands } from "../handlers/command.ts";
 import type { BuiltIns } from "../handlers/registry.ts";
@@ -15,6 +15,7 @@ import {
   checkLimit,
   checkOptions,
   checkTimeout,
+  DEFAULT_ALIVE_MS,
   DEFAULT_HOSTNAME,
   DEFAULT_LIMITS,
   DEFAULT_PORT,
@@ -22,18 +23,19 @@ import {
   OPTION_KINDS,
   type OptionKind,
 } from "../limits.ts";
-import { DIAL_PORT, HOSTNAME, PATH } from "../transport/address.ts";
+import { DIAL_PORT, HOSTNAME, parseServer, PATH } from "../transport/address.ts";
 import { ClientFace } from "./client_face.ts";
 import type { ClientMiddleware, Meta, OutgoingCall } from "./middleware.ts";
 import { type ClientState, RpcClient } from "./rpc_client.ts";
+import type { ServersOptions, ServerStatus } from "./servers.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
-import { dialAddress } from "../transport/dial.ts";
+import { dialAddress, textOf } from "../transport/dial.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { StreamOptions } from "./incoming_stream.ts";
 import type { CallOptions } from "./client_call.ts";
 import { type ClientTls, TLS } from "../transport/tls.ts";
 
-export type { CallOptions, ClientMiddleware, ClientState, Meta, OutgoingCall, StreamOptions };
+export type { CallOptions, ClientMiddleware, ClientState, Meta, OutgoingCall, ServerStatus, StreamOptions };
 export type { AnyCommands, BuiltIns, Outcome };
 
 /** What `connect()` can be given. */
@@ -52,6 +54,30 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
   port?: number;
   /** The server's unix socket, in place of a name and a port. Needs `--allow-read` and `--allow-write` for it. */
   path?: string;
+  /**
+   * Several servers, in place of one: `["a.internal:1235", "[::1]:1235", "unix:/run/b.sock"]`; or a function that finds
+   * them, and is asked again every 30 s while calls are made, and after a loss. Each call goes to the better of two by calls
+   * in flight; a stream stays where it began. A server that fails sits out, and must answer a PING before it gets calls again.
+   *
+   * @example One of two servers is not there
+   * ```ts
+   * import { connect, serve } from "../mod.ts";
+   * import { assertEquals } from "@std/assert";
+   *
+   * await using server = await serve({ port: 0 });
+   * await using client = await connect({ servers: ["127.0.0.1:9", `127.0.0.1:${server.port}`] });
+   * assertEquals(await client.call.PING(), "PONG");
+   * assertEquals(client.servers[1].state, "open");
+   * ```
+   */
+  servers?: readonly string[] | (() => readonly string[] | Promise<readonly string[]>);
+  /**
+   * Connections to each server. More than one lets one client use all workers of a port: the system gives each
+   * connection to one of them.
+   *
+   * @default {1}
+   */
+  connectionsPerServer?: number;
   /** Speaks TLS: `{}` trusts whom the runtime trusts, `ca` another authority; `cert` and `key` are the client's own. */
   tls?: ClientTls;
   /**
@@ -88,10 +114,26 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    */
   maxPayloadBytes?: number;
   /**
-   * Makes a connection, in place of TCP to `hostname` and `port`: one end of `memoryPair()`, TLS, a unix socket. Asked
-   * again after each loss. The signal is aborted when nobody wants the connection any more.
+   * While a call is open, the server hears from this client at least this often, in milliseconds: 1,000 to 3,600,000, or 0
+   * for no such promise. It is kept by a PING after half of the time, and a server that does not answer it in the other half
+   * is lost: its calls and streams end with `CONNECTION_LOST`. The server in turn ends what breaks the promise, so that the
+   * handlers of a client that vanished do not run on. Without `seq` there is none.
+   *
+   * @default {30_000}
    */
-  dial?: (signal: AbortSignal) => Promise<Transport>;
+  aliveMs?: number;
+  /**
+   * Whether a call waits, within its time, while no server can be reached. With `false` it rejects at once with a
+   * `CONNECTION_LOST` that is `retryable` and says why there is no connection; while the first dial runs, it waits for that.
+   *
+   * @default {true}
+   */
+  waitForReady?: boolean;
+  /**
+   * Makes a connection, in place of TCP to `hostname` and `port`: one end of `memoryPair()`, TLS, a unix socket. Asked
+   * again after each loss, with the server that is wanted. The signal is aborted when nobody wants the connection any more.
+   */
+  dial?: (signal: AbortSignal, server: string) => Promise<Transport>;
   /** What goes with every call, such as a token; or a function that makes it, asked for each call. A call's own is added to it. */
   meta?: Meta | (() => Meta | Promise<Meta>);
   /** Stands before every call, the first one outermost. */
@@ -113,10 +155,28 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
   random?: () => number;
 }
 
+const SERVERS: OptionKind = {
+  is: (value) => typeof value === "function" || OPTION_KINDS.texts.is(value) && (value as string[]).length > 0,
+  must: "be an array of servers, or a function that finds them",
+};
+
+const MAX_CONNECTIONS = 64;
+const CONNECTIONS: OptionKind = {
+  is: (value) => Number.isInteger(value) && value as number >= 1 && value as number <= MAX_CONNECTIONS,
+  must: `be a whole number from 1 to ${MAX_CONNECTIONS}`,
+};
+
+const ALIVE: OptionKind = {
+  is: (value) =>
+    value === 0 || Number.isInteger(value) && value as number >= MIN_ALIVE_MS && value as number <= MAX_ALIVE_MS,
+  must: `be 0, or a whole number from ${MIN_ALIVE_MS} to ${MAX_ALIVE_MS}`,
+};
+
 /** What each option must be, numbers in a range aside, which are checked where they are used. */
 const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
   ...{ hostname: HOSTNAME, port: DIAL_PORT, path: PATH, tls: TLS },
   ...{ commands: OPTION_KINDS.object, sequenced: OPTION_KINDS.boolean, clock: OPTION_KINDS.object },
+  ...{ servers: SERVERS, connectionsPerServer: CONNECTIONS, aliveMs: ALIVE, waitForReady: OPTION_KINDS.boolean },
   ...{ dial: OPTION_KINDS.function, onState: OPTION_KINDS.function, random: OPTION_KINDS.function },
   ...{
     meta: OPTION_KINDS.any,
@@ -128,9 +188,11 @@ const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
 };
 
 /**
- * A client, connected. When its connection is lost, it dials again as soon as a call needs it: at once where the server
- * had answered, but not more than once in 10 s; else after a wait that grows up to 5 s. A call that was not sent yet waits
- * for the new connection, within its timeout; one that was sent rejects, unless it is marked `idempotent`.
+ * A client, connected. When its connection is lost, it dials again as soon as a call needs it: within half a second where
+ * the server had answered, but not more than once in 10 s; else after a wait that grows up to 5 s. Each wait is random, so
+ * that the clients of a server do not come back in one instant, and each new connection must answer a PING before it gets
+ * calls. A call that was not sent yet waits for it, within its timeout; one that was sent rejects, unless it is marked
+ * `idempotent`.
  *
  * A client with nothing open does not keep the program running, closed or not; a call or a stream that is open does.
  */
@@ -219,6 +281,9 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
   /** What the client is doing. */
   readonly state: ClientState;
 
+  /** Its servers, each with its state and its calls in flight: a row for each of `connectionsPerServer`. */
+  readonly servers: readonly ServerStatus[];
+
   /** Replies and items that were dropped because their call had ended. */
   readonly lateReplies: number;
 
@@ -255,15 +320,16 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
  */
 export async function connect<C extends Commands = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
   checkOptions(options, CONNECT_OPTIONS);
-  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
-  const { signal, onState } = options;
+  const { signal, onState, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   const close = () => void engine.close();
   const engine = new RpcClient({
-    dial: options.dial ?? ((signal) => dialAddress({ hostname, port, path, tls }, signal)),
+    ...serversOf(options),
     numbers: numbersOf(options.commands ?? {}),
     sequenced: options.sequenced ?? true,
     timeoutMs: checkedDefault(timeoutMs),
     maxInFlight: checkLimit("maxInFlight", options.maxInFlight ?? DEFAULT_LIMITS.maxInFlight),
+    aliveMs: options.aliveMs ?? DEFAULT_ALIVE_MS,
+    policy: { idempotent: false, waitForReady: options.waitForReady ?? true },
     maxPayloadBytes: checkLimit("maxPayloadBytes", options.maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes),
     onState: signal === undefined ? onState : (state, error) => {
       if (state === "closed") signal.removeEventListener("abort", close); // the signal may outlive many clients
@@ -276,6 +342,27 @@ export async function connect<C extends Commands = AnyCommands>(options: Connect
   else signal?.addEventListener("abort", close, { once: true });
   if (!options.lazy) await engine.open();
   return new ClientFace(engine, { meta: options.meta, middleware: options.middleware ?? [] }) as unknown as Client<C>;
+}
+
+/** Where the servers are, and how a connection to one is made. */
+function serversOf(options: ConnectOptions): Pick<ServersOptions, "servers" | "connectionsPerServer" | "dial"> {
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, servers, connectionsPerServer = 1 } = options;
+  if (servers === undefined) {
+    const address = { hostname, port, path, tls };
+    const dial = options.dial ?? ((signal) => dialAddress(address, signal));
+    return { servers: [options.dial === undefined ? textOf(address) : "the server"], connectionsPerServer, dial };
+  }
+  if ((options.hostname ?? options.port ?? path) !== undefined) {
+    throw new TypeError("Cannot use servers together with hostname, port or path: name all of them in servers");
+  }
+  if (options.dial !== undefined) return { servers, connectionsPerServer, dial: options.dial };
+  const dial = (signal: AbortSignal, server: string) => dialAddress({ ...parseServer(server, port), tls }, signal);
+  const checked = (found: readonly string[]) => {
+    for (const server of found) parseServer(server, port);
+    return found;
+  };
+  if (typeof servers !== "function") return { servers: checked(servers), connectionsPerServer, dial };
+  return { servers: async () => checked(await servers()), connectionsPerServer, dial };
 }
 
 /** A client whose every call were out of time is a mistake. */

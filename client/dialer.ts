@@ -1,5 +1,5 @@
 /**
- * Makes the connections of a client, one dial at a time, with waits after failures.
+ * Makes the connections to one server, one dial at a time, with waits after failures and losses.
  *
  * In: a way to dial. Out: transports; the error of the last dial or of the last lost connection. Refused: nothing.
  */
@@ -9,9 +9,66 @@ import { type Clock, sleep } from "../transport/clock.ts";
 import { type Dial, dialInTime, unreachable } from "../transport/dial.ts";
 import { isDenied } from "../transport/runtime.ts";
 import type { Transport } from "../transport/transport.ts";
-import { Backoff } from "./backoff.ts";
 
-/** Dials for one client. */
+/** The longest wait after the first failed dial; it doubles with each further failure, up to the maximum. */
+const FIRST_BACKOFF_MS = 50;
+const LONGEST_BACKOFF_MS = 5_000;
+
+/** The longest wait after the loss of a working connection: the clients of a restarted server return spread over it. */
+const AFTER_LOSS_MS = 500;
+
+/** A second loss within this time counts as a failed dial. */
+const FORGIVEN_AFTER_MS = 10_000;
+
+/**
+ * Exponential backoff with a maximum and full jitter, so that the clients of a failed server do not all return at once.
+ */
+export class Backoff {
+  readonly #random: () => number;
+  #failures = 0;
+  #notBeforeMs = -Infinity;
+  /** When a working connection was last lost. */
+  #lostMs = -Infinity;
+
+  /** @param random Returns a random number from 0 to 1. */
+  constructor(random: () => number) {
+    this.#random = random;
+  }
+
+  /** A dial failed, or its connection never worked. */
+  failed(nowMs: number): void {
+    this.delay(nowMs, Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** this.#failures++));
+  }
+
+  /**
+   * A working connection is lost. The wait is short, but only once in {@linkcode FORGIVEN_AFTER_MS}: a server that
+   * repeatedly answers once and then closes is treated as unreachable.
+   */
+  lost(nowMs: number): void {
+    if (nowMs - this.#lostMs < FORGIVEN_AFTER_MS) return this.failed(nowMs);
+    this.#lostMs = nowMs;
+    this.reset();
+    this.delay(nowMs, AFTER_LOSS_MS);
+  }
+
+  /** Forgets failures: the next dial starts immediately. */
+  reset(): void {
+    this.#failures = 0;
+    this.#notBeforeMs = -Infinity;
+  }
+
+  /** The next dial starts at a random time from now to `longestMs` from now. */
+  delay(nowMs: number, longestMs: number): void {
+    this.#notBeforeMs = nowMs + this.#random() * longestMs;
+  }
+
+  /** The wait from now, in milliseconds. */
+  waitMs(nowMs: number): number {
+    return Math.max(0, this.#notBeforeMs - nowMs);
+  }
+}
+
+/** Dials one server. */
 export class Dialer {
   /** The reason if there is no connection. */
   lastError: RpcError | undefined;
@@ -36,9 +93,7 @@ export class Dialer {
   async dial(): Promise<Transport> {
     this.#attempt = new AbortController();
     try {
-      const transport = await dialInTime(this.#dial, this.#clock, this.#attempt);
-      this.lastError = undefined;
-      return transport;
+      return await dialInTime(this.#dial, this.#clock, this.#attempt);
     } catch (error) {
       this.lastError = error instanceof RpcError ? error : unreachable("the server", error);
       this.#backoff.failed(this.#clock.now());
@@ -52,6 +107,11 @@ export class Dialer {
     if (error === undefined) return;
     if (hadAnswered) this.#backoff.lost(this.#clock.now());
     else this.#backoff.failed(this.#clock.now());
+  }
+
+  /** The next dial starts at a random time in the next `longestMs` milliseconds. */
+  delay(longestMs: number): void {
+    this.#backoff.delay(this.#clock.now(), longestMs);
   }
 
   /** The wait before the next dial, in milliseconds. */

@@ -17,6 +17,9 @@ const MAX_STRAY_REPLIES = 100_000;
 /** If a server closes after one reply, as the article's server does, it does so within this time. */
 const CLOSES_WITHIN_MS = 20;
 
+/** The `seq` of a PING of the client's own. No call reaches it, and there is one such PING at a time. */
+export const PING_SEQ = Number.MAX_SAFE_INTEGER;
+
 /** Unanswered calls, oldest first, including those that ended without their reply. */
 export type UnansweredCalls = Map<number, ClientCall>;
 
@@ -51,7 +54,9 @@ export class MatchingBySeq implements Matching {
         badReply(`${this.#peer} answers without seq: use sequenced: false for a server that does not support seq`);
     }
     const call = this.#calls.get(reply.seq);
-    if (call === undefined && ++this.#strayReplies > MAX_STRAY_REPLIES) throw unasked(reply, this.#peer);
+    if (call === undefined && reply.seq !== PING_SEQ && ++this.#strayReplies > MAX_STRAY_REPLIES) {
+      throw unasked(reply, this.#peer);
+    }
     return call;
   }
 

@@ -1,9 +1,9 @@
 /**
- * The client's engine: sends calls over one connection at a time, and reconnects when needed.
+ * The client's engine: deals calls to the connections of its servers.
  *
- * A call waits in the queue until a connection takes it. After that, it may have been started: if the connection is
- * lost, only a call marked `idempotent` returns to the queue. Every call is settled exactly once: by its reply, its
- * timeout, its signal, the loss of its connection or the end of the client.
+ * A call waits in the queue until the end of the turn, or until a connection can take it. After that, it may have been
+ * started: if the connection is lost, only a call marked `idempotent` returns to the queue. Every call is settled
+ * exactly once: by its reply, its timeout, its signal, the loss of its connection or the end of the client.
  *
  * In: calls. Out: their outcomes. Refused: calls on a closed client.
  */
@@ -14,13 +14,12 @@ import { RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { Sweeper } from "../session/sweeper.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
-import type { Dial } from "../transport/dial.ts";
-import { closeTransport } from "../transport/transport.ts";
-import { Dialer } from "./dialer.ts";
+import type { Transport } from "../transport/transport.ts";
 import { IncomingStream, type StreamOptions } from "./incoming_stream.ts";
 import { type CallOptions, CallQueue, type ClientCall, type ClientSettings, UnaryCall } from "./client_call.ts";
-import type { InOrderMemory } from "./replies.ts";
+import type { Link, LinkOwner } from "./link.ts";
 import { markReceived } from "../session/received.ts";
+import { Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
 import { Signals } from "./signals.ts";
 
 /**
@@ -30,32 +29,29 @@ import { Signals } from "./signals.ts";
 export type ClientState = "connecting" | "open" | "waiting" | "idle" | "closed";
 
 /** Options of the engine, all resolved. */
-export interface RpcClientOptions extends ClientSettings {
-  /** Makes a connection. */
-  dial: Dial;
+export interface RpcClientOptions extends ClientSettings, ServersOptions {
   /** The numbers of commands that have one. */
   numbers: ReadonlyMap<string, number>;
   onState: ((state: ClientState, error?: RpcError) => void) | undefined;
-  random: () => number;
 }
 
 /** How often an idempotent call is sent: a call that crashes servers must not crash one after another. */
 const MAX_SENDS = 3;
 
 /** The engine of one client. */
-export class RpcClient implements ConnectionOwner {
+export class RpcClient implements ConnectionOwner, LinkOwner {
   readonly settings: RpcClientOptions;
   readonly deadlines: TimerWheel;
   readonly signals = new Signals();
-  readonly queue = new CallQueue();
-  readonly memory: InOrderMemory = { servesOnce: undefined };
   readonly received = { lateReplies: 0, heldBytes: 0 };
-  readonly #dialer: Dialer;
+  /** Whether a new connection must answer a PING before it takes calls: each one after the first, if there is `seq`. */
+  mustProve = false;
+  readonly #queue = new CallQueue();
+  readonly #servers: Servers;
   /** All connections, including old ones that still wait for replies. */
   readonly #connections = new Set<ClientConnection>();
   readonly #sweeper: Sweeper;
-  /** The connection for new calls. */
-  #connection: ClientConnection | undefined;
+  #isWoken = false;
   #state: ClientState = "idle";
   #closed: Promise<void> | undefined;
 
@@ -67,15 +63,15 @@ export class RpcClient implements ConnectionOwner {
       maxPayloadBytes: sequenced ? maxPayloadBytes : Math.min(maxPayloadBytes, MAX_SHORT_PAYLOAD_BYTES),
     };
     this.deadlines = new TimerWheel(clock);
-    this.#dialer = new Dialer(options.dial, clock, options.random);
+    this.#servers = new Servers(options, this);
     this.#sweeper = new Sweeper(clock, this.#connections);
   }
 
-  /** Makes the first connection. If the dial fails, closes the client and rejects. */
+  /** Makes the first connection. If no server can be reached, closes the client and rejects. */
   async open(): Promise<void> {
     if (this.#isClosed) throw closed();
     try {
-      await this.#dial();
+      await this.#servers.open();
     } catch (error) {
       await this.close();
       throw error;
@@ -124,103 +120,130 @@ export class RpcClient implements ConnectionOwner {
     await this.close();
   }
 
+  /** See `Client.servers`. */
+  get servers(): readonly ServerStatus[] {
+    return this.#servers.status(this.#connections);
+  }
+
   get obstacle(): RpcError | undefined {
-    return this.#dialer.lastError;
+    return this.#servers.obstacle;
   }
 
   get unanswered(): number {
-    return this.#connection?.unanswered ?? 0;
+    let calls = 0;
+    for (const { unanswered } of this.#connections) calls += unanswered;
+    return calls;
+  }
+
+  get hasWaiting(): boolean {
+    return !this.#queue.empty;
+  }
+
+  get isStranded(): boolean {
+    return !this.#queue.empty && this.#state !== "open";
   }
 
   begin(call: ClientCall): void {
     if (this.#state === "closed") return call.end(closed());
-    if (this.queue.full) return call.end(this.#overloaded());
+    if (this.#queue.full) return call.end(this.#overloaded());
     call.begin();
     if (call.isSettled) return;
-    this.queue.push(call);
-    this.#serveQueue();
+    if (this.#state === "waiting" && !call.policy.waitForReady) return call.end(this.#notReady(call));
+    this.#queue.push(call);
+    if (this.#state === "open") this.wake();
+    else this.onLinkState();
   }
 
   giveUp(call: ClientCall, error: RpcError): void {
     const { connection } = call;
-    if (connection === undefined) this.queue.forget(call);
+    if (connection === undefined) this.#queue.forget(call);
     call.end(error);
     connection?.abandon(call);
   }
 
-  onRetired(connection: ClientConnection, reason: RpcError | undefined, refused: ClientCall | undefined): void {
-    if (refused) this.#queueAgain(refused, false);
-    this.#leave(connection, reason);
+  onRefused(call: ClientCall): void {
+    this.#queueAgain(call, false);
   }
 
   onEnded(connection: ClientConnection, error: RpcError, unanswered: ClientCall[]): void {
     this.#connections.delete(connection);
     for (const call of unanswered) {
-      if (!call.idempotent || error.code !== "CONNECTION_LOST") call.settle(error);
+      if (!call.policy.idempotent || error.code !== "CONNECTION_LOST") call.settle(error);
       else if (call.losses < MAX_SENDS - 1) this.#queueAgain(call, true);
       else call.settle(new RpcError(error.code, `sent ${MAX_SENDS} times: ${error.toJSON().msg}`, { cause: error }));
     }
-    this.#leave(connection, error);
+    connection.place.onLeft(connection, error);
+    this.wake();
   }
 
   #queueAgain(call: ClientCall, wasLost: boolean): void {
     call.waitAgain(wasLost);
-    this.queue.push(call);
+    this.#queue.push(call);
   }
 
   /** Marked as received: it says nothing about a request whose handler made this call. */
   #overloaded(): RpcError {
-    const { lastError } = this.#dialer;
-    const reason = lastError?.message ?? `${this.unanswered} earlier calls are unanswered`;
+    const { obstacle } = this;
+    const reason = obstacle?.message ?? `${this.unanswered} earlier calls are unanswered`;
     const text = `too many calls are waiting to be sent: ${reason}`;
-    return markReceived(new RpcError("OVERLOADED", text, { cause: lastError }));
+    return markReceived(new RpcError("OVERLOADED", text, { cause: obstacle }));
   }
 
-  onSent(): void {
+  onBusy(): void {
     this.#sweeper.start();
   }
 
-  /** A connection accepts no more calls. */
-  #leave(connection: ClientConnection, reason: RpcError | undefined): void {
-    if (this.#connection === connection) {
-      this.#connection = undefined;
-      this.#dialer.lost(reason, connection.answered);
-      if (this.queue.empty) this.#setState("idle", reason);
+  attach(link: Link, transport: Transport): ClientConnection {
+    const connection = new ClientConnection(this, link, transport);
+    this.#connections.add(connection);
+    this.mustProve = this.settings.sequenced;
+    return connection;
+  }
+
+  wake(): void {
+    if (this.#isWoken) return;
+    this.#isWoken = true;
+    queueMicrotask(() => this.#deal());
+  }
+
+  /** At the end of a turn, so that all that was said in it leaves in one write: each call to the better of two connections. */
+  #deal(): void {
+    this.#isWoken = false;
+    const nowMs = this.settings.clock.now();
+    let ready: ClientConnection[] = [];
+    for (const connection of this.#connections) {
+      if (connection.prepare(nowMs) && !(connection.isGoing && this.#servers.isOpen)) ready.push(connection);
     }
-    this.#serveQueue();
-  }
-
-  #serveQueue(): void {
-    if (this.queue.empty) return;
-    if (this.#connection) this.#connection.wake();
-    else if (this.#state !== "connecting" && this.#state !== "waiting") void this.#dialWhileNeeded();
-  }
-
-  /** Dials until there is a connection or none is needed. Never rejects. */
-  async #dialWhileNeeded(): Promise<void> {
-    while (!this.#isClosed && !this.#connection && !this.queue.empty) {
-      try {
-        if (this.#dialer.waitMs > 0) {
-          this.#setState("waiting", this.#dialer.lastError);
-          await this.#dialer.wait();
-        } else {
-          await this.#dial();
-        }
-      } catch {
-        // The dialer stores the error; waiting calls report it if they time out.
-      }
+    if (this.#queue.empty) return;
+    while (ready.length > 0) {
+      const call = this.#queue.shift();
+      if (call === undefined) break;
+      const connection = this.#servers.better(ready);
+      connection.send(call, nowMs);
+      if (!connection.hasRoom) ready = ready.filter((other) => other !== connection);
     }
-    if (!this.#connection) this.#setState("idle", this.#dialer.lastError);
+    this.#servers.seek();
   }
 
-  async #dial(): Promise<void> {
-    this.#setState("connecting");
-    const transport = await this.#dialer.dial();
-    if (this.#isClosed) return closeTransport(transport);
-    this.#connection = new ClientConnection(this, transport);
-    this.#connections.add(this.#connection);
-    this.#setState("open");
-    this.#serveQueue();
+  onLinkState(error?: RpcError): void {
+    if (this.#isClosed) return;
+    if (error !== undefined) this.#servers.isStale = true;
+    if (!this.#queue.empty) this.#servers.seek();
+    const { state } = this.#servers;
+    if (state === "open" && !this.#queue.empty) this.wake();
+    const isNew = state !== this.#state;
+    this.#setState(state, error);
+    if (isNew && state === "waiting") this.#failImpatient();
+  }
+
+  #failImpatient(): void {
+    for (const call of this.#queue.takeImpatient()) call.end(this.#notReady(call));
+  }
+
+  #notReady(call: ClientCall): RpcError {
+    const { obstacle } = this;
+    const text = `no server can be reached, and waitForReady is false: ${obstacle?.toJSON().msg ?? "none is known"}`;
+    return new RpcError("CONNECTION_LOST", text, { retryable: !call.mayHaveStarted, cause: obstacle });
   }
 
   get #isClosed(): boolean {
@@ -234,8 +257,8 @@ export class RpcClient implements ConnectionOwner {
 
   async #close(): Promise<void> {
     this.#setState("closed");
-    this.#dialer.abort(new RpcError("CLOSED", "the client was closed"));
-    for (const call of this.queue.takeAll()) {
+    this.#servers.close(new RpcError("CLOSED", "the client was closed"));
+    for (const call of this.#queue.takeAll()) {
       const options = { retryable: !call.mayHaveStarted };
       call.end(new RpcError("CLOSED", "the client was closed while the call waited", options));
     }

@@ -2,7 +2,7 @@
  * One call at the server: from its request to its final reply and the end of its handler. All its state changes are in
  * this file.
  *
- *     new > running > streaming > settled      (a handler that answers at once settles a new call)
+ *     new > waiting > running > streaming > settled      (a handler that answers at once settles a new call)
  *
  * In: a request and its command. Out: stream items, one final reply, a signal for the handler. Refused: requests beyond
  * `maxInFlightTotal`. Costly parts are made on demand: most handlers answer at once and never use their signal.
@@ -16,7 +16,7 @@ import type { Expiring } from "../session/timer_wheel.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import type { Invocation } from "./context.ts";
-import { isAbort, isForCaller } from "./failures.ts";
+import { isAbort, isDueTo, isForCaller } from "./failures.ts";
 import { isStream, type ItemReceiver, sendItems } from "./item_sender.ts";
 import type { RegisteredCommand } from "./registry.ts";
 import type { ServerState } from "./server_state.ts";
@@ -32,6 +32,8 @@ export interface CallOwner {
   readonly caller: CallerConnection;
   /** Whether no more credit can come. */
   readonly inputEnded: boolean;
+  /** Why the connection should end soon, if it should. */
+  readonly drainReason: RpcError | undefined;
   /** Sends a reply, and encodes it before returning. */
   push(reply: Reply<Call>): void;
   /** The handler did not answer at once. The call now counts by its `seq`, its deadline and its place. */
@@ -49,13 +51,14 @@ interface Lasting {
   credit: CreditWindow | undefined;
   abortReason: RpcError | undefined;
   abortController: AbortController | undefined;
+  drainController: AbortController | undefined;
   onAborted: (() => void) | undefined;
   wake: (() => void) | undefined;
 }
 
 /** One call. */
 export class Call implements Expiring, ItemReceiver, Invocation {
-  state: "new" | "running" | "streaming" | "settled" = "new";
+  state: "new" | "waiting" | "running" | "streaming" | "settled" = "new";
   /** When it times out, or `Infinity`. */
   deadlineMs = Infinity;
   /** The error code; `undefined` if it succeeded. */
@@ -82,10 +85,22 @@ export class Call implements Expiring, ItemReceiver, Invocation {
 
   // ---- from the request to the answer
 
+  /** There is no place for its handler: it waits, known by its `seq` and with the caller's deadline. */
+  wait(): void {
+    const { ttl } = this.request;
+    this.state = "waiting";
+    this.deadlineMs = ttl === undefined ? Infinity : this.arrivedMs + ttl;
+    this.entry.counts.inFlight++;
+  }
+
   /** Runs the handler. */
   begin(): void {
     const { entry, owner, request } = this;
     const { server } = owner;
+    if (this.state === "waiting") {
+      this.state = "new";
+      entry.counts.inFlight--;
+    }
     if (server.load.handlers >= server.limits.maxInFlightTotal && !entry.immediate) {
       return owner.push(new Reply<Call>(request.seq, OVERLOADED, false));
     }
@@ -193,6 +208,8 @@ export class Call implements Expiring, ItemReceiver, Invocation {
   /** Converts what a handler threw to the error for its caller. */
   #failureOf(error: unknown): RpcError {
     if (isForCaller(error)) return error;
+    const { drainReason } = this.owner;
+    if (drainReason !== undefined && isDueTo(error, drainReason)) return drainReason;
     this.report(error);
     return new RpcError("INTERNAL");
   }
@@ -205,6 +222,7 @@ export class Call implements Expiring, ItemReceiver, Invocation {
 
   /** The caller accepts more items. */
   grant(items: number): void {
+    if (this.state === "waiting" && this.request.credit !== undefined) this.request.credit += items;
     this.credit?.grant(items);
     this.wake();
   }
@@ -223,12 +241,17 @@ export class Call implements Expiring, ItemReceiver, Invocation {
   // ---- what the handler is told
 
   get signal(): AbortSignal {
-    const lasting = this.#lasting;
-    if (lasting.abortController === undefined) {
-      lasting.abortController = new AbortController();
-      if (lasting.abortReason) lasting.abortController.abort(lasting.abortReason);
-    }
-    return lasting.abortController.signal;
+    return (this.#lasting.abortController ??= abortedBy(this.abortReason)).signal;
+  }
+
+  get draining(): AbortSignal {
+    return (this.#lasting.drainController ??= abortedBy(this.owner.drainReason)).signal;
+  }
+
+  /** The connection should end soon. */
+  drain(reason: RpcError): void {
+    const controller = this.#lastingOrNone?.drainController;
+    if (controller) abortSafely(controller, reason, (error) => this.report(error));
   }
 
   /** The reason why the call was aborted. */
@@ -254,6 +277,7 @@ export class Call implements Expiring, ItemReceiver, Invocation {
       credit: undefined,
       abortReason: undefined,
       abortController: undefined,
+      drainController: undefined,
       onAborted: undefined,
       wake: undefined,
     };
@@ -271,6 +295,13 @@ function deadlineOf({ arrivedMs, entry, owner, request: { ttl } }: Call): number
 function isPending(answer: unknown): boolean {
   return typeof answer === "object" && answer !== null &&
     (typeof (answer as { then?: unknown }).then === "function" || isStream(answer));
+}
+
+/** A new controller, which has aborted its signal if there is a reason already. */
+function abortedBy(reason: RpcError | undefined): AbortController {
+  const controller = new AbortController();
+  if (reason) controller.abort(reason);
+  return controller;
 }
 
 /** Aborts a signal, and catches errors of its listeners: as uncaught errors they would end the process. */

@@ -13,12 +13,15 @@ import { AnswerCounter } from "./answer_counter.ts";
 import { CallerConnection } from "./caller_connection.ts";
 import { Call, type CallOwner } from "./call.ts";
 import { HeldRequests } from "./held_requests.ts";
-import { OrderedQueue } from "./ordered_queue.ts";
+import { RequestQueue } from "./request_queue.ts";
 import type { ServerState } from "./server_state.ts";
 
 // Made once, as in call.ts.
 const CMD_NOT_FOUND = new RpcError("CMD_NOT_FOUND");
 const OVERLOADED = new RpcError("OVERLOADED");
+
+/** How many waiting calls begin between two looks at the clock. */
+const BEGUN_A_LOOK = 32;
 
 /** Receives the ends of calls. */
 export interface CallListener {
@@ -30,10 +33,10 @@ export interface CallListener {
 
 /** The calls of one connection. */
 export class Calls implements CallOwner {
-  /** Calls with `seq` and without a final reply. */
+  /** Calls with `seq` and without a final reply, which run or wait. */
   readonly bySeq = new Map<number, Call>();
-  /** Waiting requests without `seq`, and replies to such requests; at most `maxInFlight`. */
-  readonly queue = new OrderedQueue();
+  /** Requests that wait, and replies that wait for them. */
+  readonly queue: RequestQueue;
   /** The memory of their requests. */
   readonly held: HeldRequests;
   readonly counter: AnswerCounter;
@@ -44,12 +47,10 @@ export class Calls implements CallOwner {
   readonly #listener: CallListener;
   /** The output for replies; set when the stage starts. */
   output: Output<Reply<Call>> | undefined;
-  /** Running handlers. */
-  #running = 0;
-  /** The total number of handlers that did not answer at once. */
-  begun = 0;
   /** No more messages can come, such as credit. */
   inputEnded = false;
+  /** Why the connection should end soon, if it should. */
+  drainReason: RpcError | undefined;
 
   constructor(server: ServerState, connection: ConnectionView, listener: CallListener) {
     this.server = server;
@@ -57,6 +58,7 @@ export class Calls implements CallOwner {
     this.caller = new CallerConnection(connection.peer, connection.certificate);
     this.#listener = listener;
     this.held = new HeldRequests(server);
+    this.queue = new RequestQueue(server.limits.maxInFlight);
     this.counter = new AnswerCounter(server.clock);
   }
 
@@ -67,7 +69,7 @@ export class Calls implements CallOwner {
 
   /** Used places: running handlers and waiting requests. */
   get taken(): number {
-    return this.#running + this.queue.length;
+    return this.queue.handlers.running + this.queue.length;
   }
 
   /** Takes a request, which begins now or after the earlier ones. */
@@ -80,10 +82,20 @@ export class Calls implements CallOwner {
       this.answerInTurn(new Reply<Call>(request.seq, OVERLOADED, false));
     } else {
       const call = new Call(entry, request, arrivedMs, this);
-      if (request.seq !== undefined || !this.queue.busy) return call.begin();
-      this.held.add(request);
-      this.queue.push(call);
+      const mustWait = this.queue.isFull && !entry.immediate || request.seq === undefined && this.queue.busy;
+      if (mustWait) this.#queue(call);
+      else call.begin();
     }
+  }
+
+  #queue(call: Call): void {
+    const { request } = call;
+    this.held.add(request);
+    if (request.seq === undefined) return this.queue.push(call);
+    call.wait();
+    this.bySeq.set(request.seq, call);
+    this.server.deadlines.add(call);
+    this.queue.pushBeside(call);
   }
 
   /** Replies to a request that was not started; without `seq`, after the earlier ones. */
@@ -98,6 +110,12 @@ export class Calls implements CallOwner {
     for (const call of this.#open()) call.wake();
   }
 
+  /** The connection should end soon: handlers that wait for that are told. */
+  drain(reason: RpcError): void {
+    this.drainReason = reason;
+    for (const call of this.#open()) call.drain(reason);
+  }
+
   /** Ends all calls after the connection has ended. */
   abandonAll(reason: RpcError): void {
     for (const waiting of this.queue.takeAll()) if (waiting instanceof Call) this.held.delete(waiting.request);
@@ -105,19 +123,22 @@ export class Calls implements CallOwner {
     for (const call of this.#open()) call.abandon(reason);
   }
 
-  /** Ends all waiting and running calls, and tells their callers. */
-  cutAll(reason: RpcError): void {
-    const { drain } = this.server;
+  /** Ends all waiting and running calls, tells their callers, and returns how many there were. */
+  cutAll(reason: RpcError): number {
+    const all = this.queue.takeAll();
     const calls = this.#open();
-    for (const waiting of this.queue.takeAll()) {
-      if (waiting instanceof Call) {
-        drain.cutCalls++;
-        this.held.delete(waiting.request);
-      }
-      this.queue.push(waiting instanceof Call ? new Reply<Call>(undefined, reason, false) : waiting);
-    }
-    drain.cutCalls += calls.length;
     for (const call of calls) call.fail(reason);
+    let cutCalls = calls.length;
+    for (const waiting of all) {
+      if (waiting instanceof Call) this.held.delete(waiting.request);
+      if (waiting instanceof Reply) {
+        this.push(waiting);
+      } else if (waiting.request.seq === undefined) {
+        this.push(new Reply<Call>(undefined, reason, false));
+        cutCalls++;
+      }
+    }
+    return cutCalls;
   }
 
   #open(): Call[] {
@@ -133,8 +154,8 @@ export class Calls implements CallOwner {
 
   onRunning(call: Call): void {
     const { request } = call;
-    this.begun++;
-    this.#running++;
+    this.queue.handlers.begun++;
+    this.queue.handlers.running++;
     this.server.load.handlers++;
     this.held.add(request);
     if (request.seq === undefined) this.queue.running = call;
@@ -153,27 +174,47 @@ export class Calls implements CallOwner {
     if (call.request.seq !== undefined) this.bySeq.delete(call.request.seq);
     if (this.queue.running === call) {
       this.queue.running = undefined;
-      this.#runQueue();
+      this.#beginWaiting();
     }
     this.#listener.onSettled();
   }
 
   onEnded({ request }: Call): void {
-    this.#running--;
+    this.queue.handlers.running--;
     this.server.load.handlers--;
     this.held.delete(request);
+    if (this.queue.length > 0) this.#beginWaiting();
     this.#listener.onEnded();
   }
 
-  /** Begins waiting requests until one does not answer at once. */
-  #runQueue(): void {
-    for (let next; (next = this.queue.next()) !== undefined;) {
-      if (next instanceof Call) {
-        this.held.delete(next.request);
-        next.begin();
-      } else {
-        this.push(next);
-      }
+  /** Begins as many waiting calls as may begin, in turn with all other connections. */
+  #beginWaiting(): void {
+    const { queue, connection: { output }, server: { yieldBudget } } = this;
+    for (let begun = 1, next; (next = queue.next()) !== undefined; begun++) {
+      if (next instanceof Call) this.#begin(next);
+      else this.push(next);
+      if (output.full) return this.#pause(output.drained());
+      if (begun % BEGUN_A_LOOK === 0 && yieldBudget.isExhausted) return this.#pause(yieldBudget.refilled());
     }
+  }
+
+  #pause(over: Promise<void>): void {
+    this.queue.isPaused = true;
+    void over.then(() => {
+      this.queue.isPaused = false;
+      this.#beginWaiting();
+    });
+  }
+
+  /** Begins a call that has waited. */
+  #begin(call: Call): void {
+    const { request: { seq } } = call;
+    this.held.delete(call.request);
+    if (call.isSettled) return; // cancelled or out of time meanwhile
+    if (seq !== undefined) {
+      this.server.deadlines.delete(call);
+      this.bySeq.delete(seq);
+    }
+    call.begin();
   }
 }

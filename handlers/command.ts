@@ -39,6 +39,12 @@ export interface Context {
    * reason is an `RpcError` that says which. Never aborted once the handler has succeeded.
    */
   readonly signal: AbortSignal;
+  /**
+   * Aborted when the connection should end soon, because the server shuts down: a stream that may wait for long waits for
+   * this as well, and ends by `draining.throwIfAborted()`. Its reason is an `RpcError` with the code `GOING_AWAY`, by which
+   * the reader knows that it should read on over another connection.
+   */
+  readonly draining: AbortSignal;
   /** How much time the caller leaves, in milliseconds from now, to pass on to further calls; without end: `Infinity`. */
   readonly remaining: () => number;
   /** The server's clock, for a handler that waits or measures. */

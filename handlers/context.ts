@@ -21,6 +21,7 @@ export interface Invocation {
   readonly request: Request;
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
+  readonly draining: AbortSignal;
   readonly owner: {
     readonly caller: CallerConnection;
     readonly server: { readonly clock: Clock; readonly report: ServerReport };
@@ -75,6 +76,10 @@ export class CallContext implements Context {
 
   get signal(): AbortSignal {
     return this.#call.signal;
+  }
+
+  get draining(): AbortSignal {
+    return this.#call.draining;
   }
 
   // A getter, so that a handler can destructure it: ({ sleep }, { remaining }) => ...

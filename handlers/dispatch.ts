@@ -16,6 +16,7 @@ import {
   InvalidMessage,
   Reply,
   Request,
+  type Settings,
   Truncated,
 } from "../codec/message.ts";
 import type { Output } from "../codec/stage.ts";
@@ -71,9 +72,11 @@ export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, Call
     return this.#intake.take(batch);
   }
 
-  /** The peer sends no more. What it has sent is still answered. */
-  flush(): Promise<void> {
-    return this.#intake.end();
+  /** The peer sends no more. What it has sent is still answered, unless it has promised to stay as long as it has calls. */
+  async flush(): Promise<void> {
+    const connection = this.#connection;
+    if (connection.aliveMs === Infinity) await this.#intake.end(this.#server.limits.halfOpenTimeoutMs);
+    if (!this.idle) connection.close(new Error("the peer has ended the connection, and its calls were still open"));
   }
 
   // ---- what comes in
@@ -110,9 +113,14 @@ export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, Call
     }
   }
 
+  #set({ max, alive }: Settings): void {
+    if (max !== undefined) this.encoding.setPeerMax(max);
+    if (alive !== undefined) this.#connection.aliveMs = alive;
+  }
+
   #control(control: Control): void {
     if (control.kind === "unknown control") return;
-    if (control.kind === "settings") return this.encoding.setPeerMax(control.max);
+    if (control.kind === "settings") return this.#set(control);
     // An unknown or finished call is not an error: its reply may have crossed this message.
     const call = this.#calls.bySeq.get(control.seq);
     if (control.kind === "cancel") call?.fail(new RpcError("CANCELLED"));
@@ -134,13 +142,14 @@ export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, Call
 
   /** A shutdown has begun: running calls are answered, new ones are refused, and silence ends the connection. */
   drain(): void {
+    this.#calls.drain(new RpcError("GOING_AWAY", "the server ends this connection: read on over another"));
     if (this.idle && this.#connection.isOpen) this.#quiet.restart();
   }
 
   /** The grace is over: callers that still wait are told so, and the connection ends. */
   cut(): void {
     const reason = new RpcError("CANCELLED", "the server has shut down");
-    this.#calls.cutAll(reason);
+    this.#server.drain.cutCalls += this.#calls.cutAll(reason);
     this.#end(reason);
   }
 

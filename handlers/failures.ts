@@ -10,21 +10,24 @@ import { meaningOf, RpcError } from "../errors.ts";
 import { isReceived } from "../session/received.ts";
 
 /**
- * Whether a caller may get an error as it is. If a handler's own call to another server failed or was not started, that
- * says nothing about this server.
+ * Whether a caller may get an error as it is. If a handler's own call to another server failed, was not started or should
+ * go on elsewhere, that says nothing about this server.
  */
 export function isForCaller(error: unknown): error is RpcError {
   return holds(() =>
-    error instanceof RpcError && meaningOf(error.code)?.saidBy !== "caller" && !(error.retryable && isReceived(error))
+    error instanceof RpcError && meaningOf(error.code)?.saidBy !== "caller" &&
+    !(isReceived(error) && (error.retryable || error.code === "GOING_AWAY"))
   );
 }
 
 /** Whether an error results from an abort. If a call to another server was aborted, the reason is the error's cause. */
 export function isAbort(error: unknown, reason: RpcError | undefined): boolean {
-  return reason !== undefined && holds(() => {
-    const { name, cause } = error as Error;
-    return error === reason || name === "AbortError" || cause === reason;
-  });
+  return reason !== undefined && holds(() => isDueTo(error, reason) || (error as Error).name === "AbortError");
+}
+
+/** Whether an error is a reason, or was made for it: `setTimeout()` of `node:timers/promises` throws one with the cause. */
+export function isDueTo(error: unknown, reason: RpcError | undefined): boolean {
+  return reason !== undefined && holds(() => error === reason || (error as Error).cause === reason);
 }
 
 /** The failure that replaces a result that could not be encoded. */

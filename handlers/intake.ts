@@ -6,6 +6,8 @@
  */
 
 import { BadFrame, type ClientMessage, type Decoded, InvalidMessage, Request } from "../codec/message.ts";
+import { RpcError } from "../errors.ts";
+import { DEFAULT_GRACE_MS } from "../limits.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { TURN_MS } from "../session/yield_budget.ts";
 import type { Calls } from "./calls.ts";
@@ -55,10 +57,24 @@ export class Intake {
     if (next < batch.length) return this.#acceptLater(batch, next);
   }
 
-  /** No more comes. Resolves when all that has come is answered, or the connection has ended. */
-  async end(): Promise<void> {
+  /**
+   * No more comes. Resolves when all that has come is answered, or the connection has ended.
+   *
+   * @param limitMs After this time it resolves in any case.
+   */
+  async end(limitMs: number): Promise<void> {
+    const { clock } = this.#server;
     this.#calls.endInput();
-    while (!this.#calls.idle && this.#connection.isOpen) await new Promise<void>((resolve) => this.#resume = resolve);
+    let isOver = false;
+    const giveUp = () => {
+      isOver = true;
+      this.wake();
+    };
+    const timer = limitMs === Infinity ? undefined : clock.setTimer(giveUp, limitMs, false);
+    while (!this.#calls.idle && this.#connection.isOpen && !isOver) {
+      await new Promise<void>((resolve) => this.#resume = resolve);
+    }
+    if (timer !== undefined) clock.clearTimer(timer);
   }
 
   /** A call or a handler has ended: there may be room. */
@@ -69,14 +85,14 @@ export class Intake {
   /** Routes messages until one has to wait, and returns the index of that one. */
   #accept(batch: Decoded<ClientMessage>[], from: number, startMs: number): number {
     this.#calls.counter.beginBatch(this.arrivedMs);
-    const maxBegun = this.#calls.begun + BEGUN_A_LOOK;
+    const maxBegun = this.#calls.queue.handlers.begun + BEGUN_A_LOOK;
     let index = from;
     for (; index < batch.length && this.#connection.isOpen; index++) {
       const taken = index - from;
       if (taken > 0 && taken % MESSAGES_A_LOOK === 0 && this.#server.clock.now() - startMs >= TURN_MS) break;
       const message = batch[index];
       if (message instanceof Request || message instanceof InvalidMessage) {
-        if (this.#isFull || this.#calls.begun >= maxBegun) break;
+        if (this.#isFull || this.#calls.queue.handlers.begun >= maxBegun) break;
       } else if (message instanceof BadFrame) {
         break;
       }
@@ -92,7 +108,8 @@ export class Intake {
     for (let next = from; next < batch.length && this.#connection.isOpen;) {
       const message = batch[next];
       if (message instanceof BadFrame) {
-        await this.end();
+        await this.end(DEFAULT_GRACE_MS);
+        this.#calls.cutAll(new RpcError("CANCELLED", "the connection has sent a broken frame"));
         return this.#route(message);
       }
       const unreadBytes = weightOf(batch, next);
@@ -104,8 +121,10 @@ export class Intake {
     }
   }
 
+  /** A client that wants to know whether the server lives has its PING read at the limit too: its other calls wait. */
   get #isFull(): boolean {
-    return this.#connection.output.full || this.#calls.taken >= this.#maxInFlight || this.#calls.held.mustWait;
+    const { output, aliveMs } = this.#connection;
+    return output.full || this.#calls.taken >= this.#maxInFlight && aliveMs === Infinity || this.#calls.held.mustWait;
   }
 
   async #untilRoom(): Promise<void> {

@@ -68,8 +68,12 @@ export interface ConnectionView {
   readonly peer: string;
   /** The peer's verified certificate, if one was requested. */
   readonly certificate: PeerCertificate | undefined;
+  /** While a call is open, the peer has promised to send something at least this often; `Infinity` if it has not. */
+  aliveMs: number;
   /** Accepts no more messages; sends the encoded output, then closes. */
   end(): void;
+  /** Closes both directions immediately. */
+  close(reason: unknown): void;
 }
 
 /** One connection. */
@@ -121,6 +125,14 @@ export class Connection<In, Out> implements ConnectionView {
 
   get isOpen(): boolean {
     return this.#state === "open";
+  }
+
+  get aliveMs(): number {
+    return this.#watch.aliveMs;
+  }
+
+  set aliveMs(ms: number) {
+    this.#watch.aliveMs = ms;
   }
 
   /** Resolves when both directions have ended. */
@@ -202,7 +214,7 @@ export class Connection<In, Out> implements ConnectionView {
     if (late?.kind === "frame") {
       if (this.isOpen) dispatch.onSlowFrame(late.reason);
     } else if (late !== undefined) {
-      this.close(new Error(late.kind === "write" ? "the peer does not read" : "the connection was idle"));
+      this.close(new Error(late.reason));
     } else if (!isBehind && !this.#watch.isReading) {
       this.#probe.look(progress.sending);
     }

@@ -1,5 +1,5 @@
 /**
- * Detects a peer that is too slow to send a frame, to read, or to send anything at all.
+ * Detects a peer that is too slow to send a frame, to read, or to send anything at all, and one that is dead.
  *
  * In: the progress of a connection, at intervals. Out: which timeout was exceeded, if any. Refused: nothing.
  */
@@ -8,6 +8,9 @@ import type { Limits } from "../limits.ts";
 
 /** A frame that arrives at this rate is never too slow. */
 const LEAST_BYTES_PER_SECOND = 4 * 1024;
+
+/** A peer that has promised signs of life is dead after this many of its intervals without a byte. */
+const DEAD_AFTER_INTERVALS = 1.5;
 
 /** The state of a connection. */
 export interface Progress {
@@ -24,15 +27,22 @@ export interface Progress {
 }
 
 /** The timeout that was exceeded. */
-export type Late = { readonly kind: "frame"; readonly reason: string } | { readonly kind: "write" | "idle" };
+export interface Late {
+  readonly kind: "frame" | "write" | "idle" | "dead";
+  readonly reason: string;
+}
 
 /** Watches one connection. */
 export class ProgressWatch {
   /** Whether the peer's input is being read. While it is not, the peer cannot be late. */
   isReading = false;
+  /** While a call is open, the peer has promised to send something at least this often; `Infinity` if it has not. */
+  aliveMs = Infinity;
   readonly #limits: Pick<Limits, "frameTimeoutMs" | "idleTimeoutMs" | "writeTimeoutMs">;
   #before = { receivedBytes: 0, sentBytes: 0, frames: 0 };
   #silentSinceMs = Infinity;
+  /** As `#silentSinceMs`, but with a call open. */
+  #unheardSinceMs = Infinity;
   #unsentSinceMs = Infinity;
   /** When, and at which byte, the measurement of the frame's rate began. */
   #midFrameSinceMs = Infinity;
@@ -59,16 +69,26 @@ export class ProgressWatch {
     }
     const unsent = now.sending && now.sentBytes === before.sentBytes;
     this.#unsentSinceMs = unsent ? Math.min(this.#unsentSinceMs, nowMs) : Infinity;
-    const silent = this.isReading && !now.busy && !now.midFrame && !now.sending &&
-      now.receivedBytes === before.receivedBytes;
-    this.#silentSinceMs = silent ? Math.min(this.#silentSinceMs, nowMs) : Infinity;
+    const silent = this.isReading && now.receivedBytes === before.receivedBytes;
+    const idle = silent && !now.busy && !now.midFrame && !now.sending;
+    this.#silentSinceMs = idle ? Math.min(this.#silentSinceMs, nowMs) : Infinity;
+    this.#unheardSinceMs = silent && now.busy ? Math.min(this.#unheardSinceMs, nowMs) : Infinity;
 
     if (isBehind) return undefined;
     const { writeTimeoutMs, idleTimeoutMs } = this.#limits;
     const slowFrame = this.#slowFrame(now.receivedBytes, nowMs);
     if (slowFrame !== undefined) return { kind: "frame", reason: slowFrame };
-    if (nowMs - this.#unsentSinceMs >= writeTimeoutMs) return { kind: "write" };
-    if (nowMs - this.#silentSinceMs >= idleTimeoutMs) return { kind: "idle" };
+    if (nowMs - this.#unsentSinceMs >= writeTimeoutMs) return { kind: "write", reason: "the peer does not read" };
+    if (nowMs - this.#silentSinceMs >= idleTimeoutMs) return { kind: "idle", reason: "the connection was idle" };
+    const unheardMs = nowMs - this.#unheardSinceMs;
+    if (unheardMs >= DEAD_AFTER_INTERVALS * this.aliveMs) return { kind: "dead", reason: this.#broken(unheardMs) };
+  }
+
+  #broken(unheardMs: number): string {
+    return `the peer was silent for ${
+      (unheardMs / 1000).toFixed(1)
+    } s with a call open, and has promised a sign of life ` +
+      `every ${this.aliveMs / 1000} s`;
   }
 
   /** The reason if a frame is too slow. If it is fast enough, the measurement restarts. */

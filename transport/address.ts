@@ -32,6 +32,16 @@ export function withoutBrackets(hostname: string): string {
   return /^\[.*\]$/.test(hostname) ? hostname.slice(1, -1) : hostname;
 }
 
+/** A server as text: `db.internal:1235`, `[::1]:1235`, `unix:/run/db.sock`. Without a port it has the given one. */
+export function parseServer(text: string, defaultPort: number): { hostname: string; port: number; path?: string } {
+  if (text.startsWith("unix:") && PATH.is(text.slice(5))) return { hostname: "", port: 0, path: text.slice(5) };
+  const [, hostname, port = `${defaultPort}`] = /^(\[[^\[\]]+\]|[^:/\[\]\s]+)(?::(\d{1,5}))?$/.exec(text) ?? [];
+  if (hostname !== undefined && isPort(Number(port), 1)) return { hostname, port: Number(port) };
+  throw new TypeError(
+    `Cannot use ${JSON.stringify(text)} as a server: it must be like "localhost:1235", "[::1]:1235" or "unix:/path"`,
+  );
+}
+
 function isText(value: unknown): boolean {
   return typeof value === "string" && value !== "" && !value.includes("\0");
 }

@@ -7,7 +7,8 @@ import type { Command } from "../command.ts";
 
 /**
  * In: `count`, how many ticks (default: without end), and `interval`, the seconds between them (default 1). Out: a
- * stream of 1, 2, 3 ..., and at its end how many there were. Refused: other values, by `INVALID_PARAMS`.
+ * stream of 1, 2, 3 ..., and at its end how many there were. Refused: other values, by `INVALID_PARAMS`. It ends by
+ * `GOING_AWAY` when the connection should end soon.
  */
 export const TICK: Command<{ count?: number; interval?: number }, AsyncGenerator<number, number, void>> = builtIn(
   "TICK",
@@ -16,16 +17,17 @@ export const TICK: Command<{ count?: number; interval?: number }, AsyncGenerator
     params: ["count", "interval"],
     async *handler(
       { count = Infinity, interval = 1 }: { count?: number; interval?: number },
-      { clock, signal },
+      { clock, signal, draining },
     ): AsyncGenerator<number, number, void> {
       if (typeof count !== "number" || !(count >= 0)) throw invalidParam("count", "must be a number >= 0");
       if (typeof interval !== "number" || !(interval >= 0 && interval * 1000 <= MAX_TIMER_MS)) {
         throw invalidParam("interval", `must be a number of seconds from 0 to ${MAX_TIMER_MS / 1000}`);
       }
+      const stop = AbortSignal.any([signal, draining]);
       let ticks = 0;
       while (ticks < count) {
         yield ++ticks;
-        if (ticks < count) await sleep(clock, interval * 1000, signal);
+        if (ticks < count) await sleep(clock, interval * 1000, stop);
       }
       return ticks;
     },

@@ -1,6 +1,6 @@
 /** The client against a server that is late, wrong, silent or gone. */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
@@ -47,7 +47,9 @@ for (const makeNetwork of NETWORKS) {
     const call = failure(client.reply("PING", {}, { timeoutMs: 100 }));
     assertEquals(await server.request(), { cmd: 1, seq: 0, ttl: 100 });
     await clock.advance(110);
-    assertEquals(await call, ["TIMEOUT", false, "TIMEOUT: no reply within 100 ms"]);
+    const [code, retryable, text] = await call;
+    assertEquals([code, retryable], ["TIMEOUT", false]);
+    assertMatch(`${text}`, /^TIMEOUT: no reply within 100 ms: sent to (memory|127\.0\.0\.1:\d+) after 0 ms$/);
     assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
     await server.reply({ seq: 0, res: "late" });
     const next = client.reply("PING");
@@ -221,21 +223,27 @@ for (const makeNetwork of NETWORKS) {
     assertEquals(client.state, "open");
   });
 
-  test("leave for long frames goes out with the first request", { maxPayloadBytes: 60_000 }, async (scene) => {
+  test("the settings go out with the first request, in one message", { maxPayloadBytes: 60_000 }, async (scene) => {
     const call = scene.client.reply("PING");
-    assertEquals(await scene.server.message(), { cmd: 0, max: 60_000 });
+    assertEquals(await scene.server.message(), { cmd: 0, max: 60_000, alive: 30_000, notice: true });
     assertEquals(await scene.server.message(), { cmd: 1, seq: 0 });
-    assertEquals(scene.server.receivedHex, "202d82a3636d6400a36d6178cdea600a" + "202b82a3636d6401a3736571000a");
+    const settings = "203e84a3636d6400a36d6178cdea60a5616c697665cd7530a66e6f74696365c30a";
+    assertEquals(scene.server.receivedHex, settings + "202b82a3636d6401a3736571000a");
     await scene.server.reply({ seq: 0, res: 1 });
     await call;
   });
 
-  test("no such leave for 57,310 bytes", { maxPayloadBytes: 57_310 }, async ({ client, server }) => {
-    const call = client.reply("PING");
-    assertEquals(await server.request(), { cmd: 1, seq: 0 });
-    await server.reply({ seq: 0, res: 1 });
-    await call;
-  });
+  test(
+    "no max for 57,310 bytes, no alive for 0",
+    { maxPayloadBytes: 57_310, aliveMs: 0 },
+    async ({ client, server }) => {
+      const call = client.reply("PING");
+      assertEquals(await server.message(), { cmd: 0, notice: true });
+      assertEquals(await server.message(), { cmd: 1, seq: 0 });
+      await server.reply({ seq: 0, res: 1 });
+      await call;
+    },
+  );
 
   test("close cancels what is in flight, then says no more", {}, async ({ client, server }) => {
     const call = failure(client.reply("A"));

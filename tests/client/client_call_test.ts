@@ -8,7 +8,15 @@ import { newSeed, Random } from "../support/random.ts";
 
 const clock = new FakeClock();
 const owner: ClientCallOwner = {
-  settings: { clock, sequenced: true, maxInFlight: 1, maxPayloadBytes: 1_000, timeoutMs: Infinity },
+  settings: {
+    clock,
+    sequenced: true,
+    maxInFlight: 1,
+    maxPayloadBytes: 1_000,
+    timeoutMs: Infinity,
+    aliveMs: 0,
+    policy: { idempotent: false, waitForReady: true },
+  },
   deadlines: new TimerWheel(clock),
   signals: new Signals(),
   unanswered: 0,
@@ -38,7 +46,7 @@ Deno.test("ClientCall - the time that is left is whole milliseconds, never none"
   const call = new UnaryCall(owner, "A", {}, { timeoutMs: 10.5 });
   call.reject = () => {};
   call.begin();
-  const connection = { grant() {}, abandon() {}, missAnswer() {} };
+  const connection = { peer: "the server", grant() {}, abandon() {}, missAnswer() {} };
   call.send(connection, 0, clock.now());
   assertEquals(call.ttl, 11);
   await clock.advance(10.4);

@@ -348,7 +348,7 @@ Deno.test("client - the time is up: TIMEOUT, and the handler is ended", async ()
   await clock.advance(400);
   assertEquals(settled, "own general ");
   const error = await assertRejects(() => own, RpcError);
-  assertEquals([error.message, error.retryable], ["TIMEOUT: no reply within 100 ms", false]);
+  assertEquals([error.message, error.retryable], ["TIMEOUT: no reply within 100 ms: sent to memory after 0 ms", false]);
   assertEquals(aborted.length, 2);
   await end();
 });

@@ -48,7 +48,7 @@ Deno.test("a write that makes no progress ends the connection after writeTimeout
     closeWrite: () => closed.promise,
     close: () => closed.reject(new Error("closed")),
   };
-  await using client = await connect({ dial: () => Promise.resolve(deaf), clock, timeoutMs: Infinity });
+  await using client = await connect({ dial: () => Promise.resolve(deaf), clock, timeoutMs: Infinity, aliveMs: 0 });
   const call = failure(client.call("PING"));
   await clock.advance(DEFAULT_LIMITS.writeTimeoutMs - 1_000);
   assertEquals(client.state, "open");

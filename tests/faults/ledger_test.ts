@@ -8,7 +8,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { type Client, connect } from "../../client.ts";
 import { command } from "../../handlers/command.ts";
-import { DEFAULT_LIMITS } from "../../limits.ts";
+import { DEFAULT_ALIVE_MS, DEFAULT_LIMITS } from "../../limits.ts";
 import type { RpcError } from "../../errors.ts";
 import { serve } from "../../server.ts";
 import { ClientFace } from "../../client/client_face.ts";
@@ -190,8 +190,16 @@ class ForgetfulCaller extends RpcClient {
 
 async function connectForgetful(dial: Dial): Promise<Client> {
   const { maxInFlight, maxPayloadBytes } = DEFAULT_LIMITS;
-  const options = { sequenced: true, timeoutMs: Infinity, maxInFlight, maxPayloadBytes, onState: undefined };
-  const caller = new ForgetfulCaller({ ...options, dial, numbers: new Map(), clock: systemClock, random: Math.random });
+  const caller = new ForgetfulCaller({
+    ...{ servers: ["the server"], connectionsPerServer: 1, dial, numbers: new Map(), onState: undefined },
+    ...{
+      sequenced: true,
+      aliveMs: DEFAULT_ALIVE_MS,
+      policy: { idempotent: false, waitForReady: true },
+      timeoutMs: Infinity,
+    },
+    ...{ maxInFlight, maxPayloadBytes, clock: systemClock, random: Math.random },
+  });
   await caller.open();
   return new ClientFace(caller) as unknown as Client;
 }

@@ -11,8 +11,9 @@ const { PING } = builtIns;
 const { DELAY, ECHO, TICK } = demoCommands;
 
 /** As much of a context as these commands look at. */
-function contextOf(clock: FakeClock, signal: AbortSignal = new AbortController().signal): Context {
-  return { clock, signal } as unknown as Context;
+function contextOf(clock: FakeClock, signals: Partial<Pick<Context, "signal" | "draining">> = {}): Context {
+  const { signal } = new AbortController();
+  return { clock, signal, draining: signal, ...signals } as unknown as Context;
 }
 
 /** The longest sleep that a timer can hold, in seconds. */
@@ -74,7 +75,9 @@ Deno.test("DELAY takes the longest sleep that a timer can hold", async () => {
 Deno.test("DELAY stops at once when it is aborted, and leaves no timer", async () => {
   const clock = new FakeClock();
   const controller = new AbortController();
-  const answer = Promise.resolve(DELAY.handler({ sleep: 60 } as never, contextOf(clock, controller.signal)));
+  const answer = Promise.resolve(
+    DELAY.handler({ sleep: 60 } as never, contextOf(clock, { signal: controller.signal })),
+  );
   assertEquals(clock.timers, 1);
   const reason = new RpcError("CANCELLED");
   controller.abort(reason);
@@ -109,16 +112,19 @@ Deno.test("TICK counts on without a count, once a second", async () => {
   assertEquals(clock.timers, 0);
 });
 
-Deno.test("TICK stops in the middle of a wait when it is aborted", async () => {
-  const clock = new FakeClock();
-  const controller = new AbortController();
-  const ticks = TICK.handler({} as never, contextOf(clock, controller.signal)) as AsyncGenerator<number, number>;
-  await ticks.next();
-  const next = ticks.next();
-  const reason = new RpcError("CANCELLED");
-  controller.abort(reason);
-  assertStrictEquals(await assertRejects(() => next, RpcError), reason);
-  assertEquals(clock.timers, 0);
+Deno.test("TICK stops in the middle of a wait when it is aborted, or when its connection should end", async () => {
+  for (const [which, code] of [["signal", "CANCELLED"], ["draining", "GOING_AWAY"]]) {
+    const clock = new FakeClock();
+    const controller = new AbortController();
+    const context = contextOf(clock, { [which]: controller.signal });
+    const ticks = TICK.handler({} as never, context) as AsyncGenerator<number, number>;
+    await ticks.next();
+    const next = ticks.next();
+    const reason = new RpcError(code);
+    controller.abort(reason);
+    assertStrictEquals(await assertRejects(() => next, RpcError), reason);
+    assertEquals(clock.timers, 0);
+  }
 });
 
 Deno.test("TICK refuses other values, and says where", async () => {

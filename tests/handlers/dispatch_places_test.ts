@@ -307,7 +307,19 @@ Deno.test("a middleware sees the end of a stream: its final reply, or its error,
 Deno.test("a context holds what is documented, and writing to it changes nothing", async () => {
   const contexts: Context[] = [];
   const NAMES = [
-    ...["certificate", "clock", "command", "connection", "meta", "params", "peer", "remaining", "server", "signal"],
+    ...[
+      "certificate",
+      "clock",
+      "command",
+      "connection",
+      "draining",
+      "meta",
+      "params",
+      "peer",
+      "remaining",
+      "server",
+      "signal",
+    ],
   ];
   const meddle = (context: Context) => {
     contexts.push(context);

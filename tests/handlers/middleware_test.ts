@@ -625,6 +625,7 @@ const RANGES: Record<keyof Limits, [least: number, most: number]> = {
   maxTotalHeldBytes: [1, 2 ** 31 - 1],
   frameTimeoutMs: [1, 2 ** 31 - 1],
   idleTimeoutMs: [1, 2 ** 31 - 1],
+  halfOpenTimeoutMs: [1, 2 ** 31 - 1],
   handlerTimeoutMs: [1, 2 ** 31 - 1],
   writeTimeoutMs: [1, 2 ** 31 - 1],
   maxQueuedBytes: [1, 2 ** 31 - 1],

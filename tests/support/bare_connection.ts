@@ -8,6 +8,7 @@ export class BareConnection implements ConnectionView {
   isOpen = true;
   readonly peer = "test";
   readonly certificate = undefined;
+  aliveMs = Infinity;
   readonly output: OutputBuffer;
 
   /** @param maxQueuedBytes From where on its output is full. */
@@ -16,6 +17,10 @@ export class BareConnection implements ConnectionView {
   }
 
   end(): void {
+    this.isOpen = false;
+  }
+
+  close(): void {
     this.isOpen = false;
   }
 }

@@ -4,6 +4,7 @@ import { DecodeStage } from "../../codec/decode.ts";
 import { EncodeStage } from "../../codec/encode.ts";
 import { type Decoded, type Fields, InvalidMessage } from "../../codec/message.ts";
 import type { Reader } from "../../codec/reader.ts";
+import { PING_SEQ } from "../../client/replies.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { closeQuietly, closeTransport, type Transport, writeAll } from "../../transport/transport.ts";
@@ -67,22 +68,31 @@ export async function tlsNetwork(): Promise<Network> {
 /** The two that need nothing. */
 export const NETWORKS = [memoryNetwork, tcpNetwork];
 
+/** How a scripted server behaves. */
+interface ScriptedOptions {
+  reads?: boolean;
+  answersPings?: boolean;
+}
+
 /** The server's end of one connection. It reads all the time, unless told not to. */
 export class ScriptedServer implements AsyncDisposable {
   readonly #transport: Transport;
   readonly #messages: (Fields | undefined)[] = [];
   readonly #waiting: ((message: Fields | undefined) => void)[] = [];
   readonly #reading: Promise<void> | undefined;
+  readonly #answersPings: boolean;
   /** All that has come, in hexadecimal. */
   receivedHex = "";
 
-  constructor(transport: Transport, { reads = true }: { reads?: boolean } = {}) {
+  /** `answersPings`: those that the client sends of its own accord are answered, and no messages. */
+  constructor(transport: Transport, { reads = true, answersPings = true }: ScriptedOptions = {}) {
     this.#transport = transport;
+    this.#answersPings = answersPings;
     if (reads) this.#reading = this.#read();
   }
 
   /** Accepts the next connection of a network. */
-  static async accept(network: Network, options?: { reads?: boolean }): Promise<ScriptedServer> {
+  static async accept(network: Network, options?: ScriptedOptions): Promise<ScriptedServer> {
     return new ScriptedServer(await network.accept(), options);
   }
 
@@ -96,7 +106,7 @@ export class ScriptedServer implements AsyncDisposable {
   async request(): Promise<Fields> {
     const message = await this.message();
     if (message === undefined) throw new Error("the client has ended");
-    return "max" in message ? await this.request() : message;
+    return "notice" in message ? await this.request() : message;
   }
 
   /** That many of them. */
@@ -170,6 +180,10 @@ export class ScriptedServer implements AsyncDisposable {
 
   #take(message: Fields | undefined): void {
     if (message instanceof InvalidMessage) throw message;
+    if (this.#answersPings && message?.seq === PING_SEQ) {
+      this.reply({ seq: PING_SEQ, res: "PONG" }).catch(ignore);
+      return;
+    }
     const waiting = this.#waiting.shift();
     if (waiting) waiting(message);
     else this.#messages.push(message);

@@ -1,0 +1,177 @@
+/**
+ * Finds out whether the server of a connection lives. A PING goes out while calls are open and one side has been silent:
+ * it keeps the client's word (`alive`, PROTOCOL.md, "control (0)"), and its answer tells the client that the server lives.
+ * A cancel must be answered too.
+ *
+ * In: how much has come and gone, at intervals. Out: PINGs; the error that ends the connection. Refused: nothing.
+ */
+
+import type { Fields } from "../codec/message.ts";
+import { meaningOf, RpcError } from "../errors.ts";
+import { receivedError } from "../session/received.ts";
+import type { ClientCall, ClientCallOwner } from "./client_call.ts";
+import type { Sender } from "./sender.ts";
+
+/** How long a server may take to answer a cancel. It must answer at once, whatever its handler does. */
+const SILENCE_MS = 10_000;
+
+/** Less than this in {@linkcode SILENCE_MS} counts as silence: a frame that never ends is no sign of life. */
+const PROGRESS_BYTES = 1_024;
+
+/** How long a server may take to answer the PING that a new connection must pass. */
+const PROOF_MS = 10_000;
+
+/** The connection, as its watch sees it. */
+export interface WatchedConnection {
+  readonly peer: string;
+  readonly receivedBytes: number;
+  readonly receivedFrames: number;
+  readonly output: { readonly sentBytes: number };
+}
+
+/** The watch of one connection. */
+export class KeepAlive {
+  readonly #owner: ClientCallOwner;
+  readonly #connection: WatchedConnection;
+  readonly #sender: Sender;
+  readonly #lose: (error: RpcError) => void;
+  /** How long one side may be silent before a PING, and the server after it. */
+  readonly #patienceMs: number;
+  /** The last change of each direction. */
+  #sent = { bytes: 0, ms: -Infinity };
+  #received = { bytes: 0, ms: -Infinity };
+  /** When a PING was due, if nothing has come since. */
+  #askedMs: number | undefined;
+  /** A PING that is not answered. */
+  #ping: PromiseWithResolvers<void> | undefined;
+  /** Calls that ended without their reply, with the value of `#heard` at that moment. */
+  readonly #abandoned = new Map<ClientCall, number>();
+
+  /** @param lose Ends the connection. */
+  constructor(
+    owner: ClientCallOwner,
+    connection: WatchedConnection,
+    sender: Sender,
+    lose: (error: RpcError) => void,
+  ) {
+    this.#owner = owner;
+    this.#connection = connection;
+    this.#sender = sender;
+    this.#lose = lose;
+    const { sequenced, aliveMs } = owner.settings;
+    this.#patienceMs = sequenced && aliveMs > 0 ? aliveMs / 2 : Infinity;
+  }
+
+  // ---- silence while calls are open
+
+  /** The first call is open: silence counts from now. */
+  begin(nowMs: number): void {
+    this.#sent.ms = nowMs;
+    this.#received.ms = nowMs;
+    this.#askedMs = undefined;
+  }
+
+  /**
+   * Looks at the traffic while a call is open.
+   *
+   * @param isBehind The last look was long ago: what has come may wait unread, so the server does not count as gone.
+   */
+  look(nowMs: number, isBehind: boolean): void {
+    const { output: { sentBytes }, receivedBytes, peer } = this.#connection;
+    if (sentBytes !== this.#sent.bytes) this.#sent = { bytes: sentBytes, ms: nowMs };
+    if (receivedBytes !== this.#received.bytes) {
+      this.#received = { bytes: receivedBytes, ms: nowMs };
+      this.#askedMs = undefined;
+    }
+    const silentMs = nowMs - this.#received.ms;
+    if (this.#askedMs === undefined) {
+      if (Math.max(silentMs, nowMs - this.#sent.ms) < this.#patienceMs) return;
+      this.#askedMs = nowMs;
+      this.#sendPing();
+    } else if (isBehind) {
+      this.#askedMs = nowMs;
+    } else if (nowMs - this.#askedMs >= this.#patienceMs) {
+      const text = `${peer} has been silent for ${Math.round(silentMs)} ms, and has not answered a PING`;
+      this.#lose(new RpcError("CONNECTION_LOST", text));
+    }
+  }
+
+  // ---- PING
+
+  /** Whether a PING is not answered. */
+  get isAsking(): boolean {
+    return this.#ping !== undefined;
+  }
+
+  /** Sends a PING and waits for its answer. Ends the connection and rejects if none comes, or the server refuses. */
+  async prove(): Promise<void> {
+    const { clock } = this.#owner.settings;
+    const text = `${this.#connection.peer} has not answered a PING within ${PROOF_MS} ms`;
+    const timer = clock.setTimer(() => this.#lose(new RpcError("CONNECTION_LOST", text)), PROOF_MS, true);
+    try {
+      await this.#sendPing();
+    } catch (error) {
+      this.#lose(error as RpcError);
+      throw error;
+    } finally {
+      clock.clearTimer(timer);
+    }
+  }
+
+  #sendPing(): Promise<void> {
+    if (this.#ping === undefined) {
+      this.#ping = Promise.withResolvers();
+      this.#ping.promise.catch(() => {}); // only `prove()` waits for it
+      this.#sender.ping();
+    }
+    return this.#ping.promise;
+  }
+
+  /** A PING was answered. An error is an answer too, unless it says that the server takes no calls. */
+  answer(fields: Fields): void {
+    if (meaningOf(fields.err)?.retryable === true) this.#ping?.reject(receivedError(fields));
+    else this.#ping?.resolve();
+    this.#ping = undefined;
+  }
+
+  /** There will be no answer. */
+  end(error: RpcError): void {
+    this.#ping?.reject(error);
+    this.#ping = undefined;
+  }
+
+  // ---- calls that ended without their reply
+
+  /** Waits for the server to answer a call that has ended, which frees its place. A silent server counts as lost. */
+  abandon(call: ClientCall): void {
+    const { settings: { clock }, deadlines } = this.#owner;
+    this.#abandoned.set(call, this.#heard);
+    call.deadlineMs = clock.now() + SILENCE_MS;
+    deadlines.add(call);
+  }
+
+  /** The server has not answered such a call in time. Returns whether its place is free now. */
+  missAnswer(call: ClientCall): boolean {
+    if (this.#abandoned.get(call) === this.#heard) {
+      const text = `${this.#connection.peer} has been silent for ${SILENCE_MS} ms`;
+      this.#lose(new RpcError("CONNECTION_LOST", text));
+    } else if (!this.#owner.settings.sequenced) {
+      // Replies come in order: the server is busy with this call or an earlier one.
+      this.abandon(call);
+    } else {
+      return this.#abandoned.delete(call);
+    }
+    return false;
+  }
+
+  /** The server has answered such a call. */
+  release(call: ClientCall): void {
+    if (this.#abandoned.delete(call)) this.#owner.deadlines.delete(call);
+  }
+
+  /** Counts input, to detect silence. */
+  get #heard(): number {
+    const { receivedFrames, receivedBytes } = this.#connection;
+    return receivedFrames + Math.floor(receivedBytes / PROGRESS_BYTES);
+  }
+}

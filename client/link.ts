@@ -1,0 +1,213 @@
+/**
+ * One server of a client, or one of several connections to it: dials when it is needed, proves each connection after
+ * the client's first one by a PING, and replaces a connection that the server wants to end.
+ *
+ * In: the needs of the client; the end of its connection. Out: a connection for calls. Refused: nothing.
+ */
+
+import { RpcError } from "../errors.ts";
+import type { Clock, Timer } from "../transport/clock.ts";
+import type { Dial } from "../transport/dial.ts";
+import { closeTransport, type Transport } from "../transport/transport.ts";
+import type { ClientConnection, ConnectionPlace } from "./client_connection.ts";
+import { Dialer } from "./dialer.ts";
+
+/** The longest wait before a connection is replaced that the server wants to end; never more than half its time. */
+const LONGEST_RENEWAL_MS = 5_000;
+
+/**
+ * What a client has to do with one server: `open`: it takes calls; `connecting`; `waiting` before the next dial;
+ * `going`: it is about to end and takes calls only if no other does; `idle` without a connection until a call needs
+ * one; `closed`.
+ */
+export type LinkState = "open" | "connecting" | "waiting" | "going" | "idle" | "closed";
+
+/** The client, as its links see it. */
+export interface LinkOwner {
+  /** Whether calls wait and no connection takes them. */
+  readonly isStranded: boolean;
+  /** Makes a connection. */
+  attach(link: Link, transport: Transport): ClientConnection;
+  /** Whether a new connection must answer a PING before it takes calls. */
+  readonly mustProve: boolean;
+  /** The state of a link has changed. */
+  onLinkState(error?: RpcError): void;
+}
+
+/** What a link needs. */
+export interface LinkOptions {
+  readonly dial: Dial;
+  readonly clock: Clock;
+  readonly random: () => number;
+}
+
+/** One place where a connection can be had. */
+export class Link implements ConnectionPlace {
+  /** The server, as the user names it. */
+  readonly address: string;
+  readonly memory = { servesOnce: undefined };
+  readonly #owner: LinkOwner;
+  readonly #clock: Clock;
+  readonly #dialer: Dialer;
+  /** The connection for new calls. */
+  #connection: ClientConnection | undefined;
+  /** The one before, if the server wants to end it and there is no other yet. */
+  #going: ClientConnection | undefined;
+  #renewal: Timer | undefined;
+  #activity: "idle" | "connecting" | "waiting" | "closed" = "idle";
+  /** When the current activity began. */
+  #sinceMs = 0;
+
+  /**
+   * @param address The server, as the user names it.
+   * @param owner The client.
+   */
+  constructor(address: string, owner: LinkOwner, { dial, clock, random }: LinkOptions) {
+    this.address = address;
+    this.#owner = owner;
+    this.#clock = clock;
+    this.#dialer = new Dialer(dial, clock, random);
+  }
+
+  /** Whether it has a connection that takes calls, even if it is full for the moment. */
+  get isOpen(): boolean {
+    return this.#connection !== undefined;
+  }
+
+  get state(): LinkState {
+    if (this.#activity === "closed") return "closed";
+    if (this.#connection !== undefined) return "open";
+    if (this.#going !== undefined) return "going";
+    return this.#activity === "idle" && this.waitMs > 0 ? "waiting" : this.#activity;
+  }
+
+  /** What it does while it has no connection. */
+  get activity(): "idle" | "connecting" | "waiting" | "closed" {
+    return this.#activity;
+  }
+
+  /** The wait before the next dial, in milliseconds. */
+  get waitMs(): number {
+    return this.isOpen ? 0 : this.#dialer.waitMs;
+  }
+
+  /** The error of the last dial or of the last lost connection. */
+  get lastError(): RpcError | undefined {
+    return this.#dialer.lastError;
+  }
+
+  /** Why it has no connection. */
+  get obstacle(): RpcError | undefined {
+    if (this.isOpen || this.lastError !== undefined || this.#activity !== "connecting") return this.lastError;
+    const text = `still connecting to ${this.address} after ${Math.round(this.#clock.now() - this.#sinceMs)} ms`;
+    return new RpcError("CONNECTION_LOST", text, { retryable: true });
+  }
+
+  /** Dials once. Rejects if there is no connection then. */
+  async dial(): Promise<void> {
+    try {
+      await this.#dial();
+    } finally {
+      this.#become("idle", this.lastError);
+    }
+  }
+
+  /** Dials, if there is no connection and it is time; if calls are stranded, waits for that time. Never rejects. */
+  async seek(): Promise<void> {
+    if (this.isOpen || this.#activity !== "idle" || this.waitMs > 0 && !this.#owner.isStranded) return;
+    do {
+      try {
+        if (this.waitMs > 0) await this.#wait();
+        else await this.#dial();
+      } catch {
+        // The dialer stores the error; waiting calls report it if they time out.
+      }
+    } while (!this.#isClosed && !this.isOpen && this.#owner.isStranded);
+    this.#become("idle", this.lastError);
+  }
+
+  async #dial(): Promise<void> {
+    this.#become("connecting");
+    const transport = await this.#dialer.dial();
+    if (this.#isClosed) return closeTransport(transport);
+    const { mustProve } = this.#owner;
+    const connection = this.#owner.attach(this, transport);
+    if (mustProve) {
+      try {
+        await connection.prove();
+      } catch (error) {
+        this.#dialer.lost(error as RpcError, false);
+        throw error;
+      }
+    }
+    if (this.#isClosed) return connection.leave();
+    this.#dialer.lastError = undefined;
+    this.#connection = connection;
+    connection.open();
+    this.#retireGoing();
+  }
+
+  async #wait(): Promise<void> {
+    this.#become("waiting", this.lastError);
+    await this.#dialer.wait();
+  }
+
+  onGoing(connection: ClientConnection, ms: number): void {
+    if (this.#connection !== connection) return;
+    this.#connection = undefined;
+    if (connection.idle) {
+      connection.leave();
+    } else {
+      this.#retireGoing();
+      this.#going = connection;
+      // Until then, calls go on where they are. A connection that is idle by then is not replaced before a call needs it.
+      this.#dialer.delay(Math.min(ms / 2, LONGEST_RENEWAL_MS));
+      this.#renewal = this.#clock.setTimer(() => this.#renew(connection), this.#dialer.waitMs, false);
+    }
+    this.#owner.onLinkState();
+  }
+
+  #renew(connection: ClientConnection): void {
+    if (connection.idle) this.#retireGoing();
+    else void this.seek();
+  }
+
+  #retireGoing(): void {
+    if (this.#renewal !== undefined) this.#clock.clearTimer(this.#renewal);
+    this.#renewal = undefined;
+    const going = this.#going;
+    this.#going = undefined;
+    going?.leave();
+  }
+
+  onLeft(connection: ClientConnection, reason: RpcError | undefined): void {
+    if (this.#connection === connection) {
+      this.#connection = undefined;
+      this.#dialer.lost(reason, connection.answered);
+    } else if (this.#going === connection) {
+      this.#retireGoing();
+    } else {
+      return;
+    }
+    this.#owner.onLinkState(reason);
+  }
+
+  /** Ends attempts to connect; a connection closes when its calls are answered. */
+  close(reason: RpcError): void {
+    this.#become("closed");
+    this.#dialer.abort(reason);
+    this.#retireGoing();
+    this.#connection?.leave();
+  }
+
+  get #isClosed(): boolean {
+    return this.#activity === "closed";
+  }
+
+  #become(activity: Link["activity"], error?: RpcError): void {
+    if (this.#isClosed) return;
+    this.#activity = activity;
+    this.#sinceMs = this.#clock.now();
+    this.#owner.onLinkState(error);
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * The servers of a client: which there are, which has a connection, and which takes the next call.
+ *
+ * In: a list of servers, or a function that finds them. Out: links to them; the better of two connections for a call.
+ * Refused: nothing; a list that cannot be found leaves the last one.
+ */
+
+import { RpcError } from "../errors.ts";
+import type { Clock, Timer } from "../transport/clock.ts";
+import { isDenied } from "../transport/runtime.ts";
+import type { Transport } from "../transport/transport.ts";
+import type { ClientConnection } from "./client_connection.ts";
+import { Link, type LinkOwner, type LinkState } from "./link.ts";
+
+/** A function that finds the servers is asked again after this time, if calls are made: names are often cached as long. */
+const ASK_AGAIN_MS = 30_000;
+
+/** After a loss, a failed dial or its own failure it is asked again, but no sooner than this. */
+const ASK_SOONEST_MS = 1_000;
+
+/** One server of a client, for people and tests. */
+export interface ServerStatus {
+  /** The server, as `servers` names it. */
+  readonly address: string;
+  /**
+   * `open`: it takes calls; `connecting`; `waiting` before the next dial; `going`: it is about to end, and takes calls
+   * only if no other server does; `idle` without a connection until a call needs one; `closed`.
+   */
+  readonly state: LinkState;
+  /** Its unanswered calls and streams. */
+  readonly inFlight: number;
+  /** The wait before the next dial, in milliseconds. */
+  readonly waitMs: number;
+  /** The error of the last dial or of the last lost connection, until there is a new connection. */
+  readonly error: RpcError | undefined;
+}
+
+/** Where the servers are. */
+export interface ServersOptions {
+  /** The servers, or a function that finds them. */
+  readonly servers: readonly string[] | (() => readonly string[] | Promise<readonly string[]>);
+  readonly connectionsPerServer: number;
+  /** Makes a connection to one of them. */
+  readonly dial: (signal: AbortSignal, server: string) => Promise<Transport>;
+  readonly clock: Clock;
+  readonly random: () => number;
+}
+
+/** The servers of one client. */
+export class Servers {
+  /** A connection was lost, or a dial failed: the servers may be others now. */
+  isStale = false;
+  readonly #options: ServersOptions;
+  readonly #owner: LinkOwner;
+  #links: Link[] = [];
+  #asking: Promise<void> | undefined;
+  #askedMs = -Infinity;
+  /** Why the function found no servers. */
+  #unknown: RpcError | undefined;
+  /** Runs while calls wait for the function to find the first servers. */
+  #nextAsk: Timer | undefined;
+  #isClosed = false;
+
+  constructor(options: ServersOptions, owner: LinkOwner) {
+    this.#options = options;
+    this.#owner = owner;
+    if (typeof options.servers !== "function") this.#use(options.servers);
+  }
+
+  /** Dials all servers. Resolves when one is reached, and rejects if none can be. */
+  async open(): Promise<void> {
+    if (typeof this.#options.servers === "function") await this.#ask();
+    if (this.#unknown !== undefined) throw this.#unknown;
+    const dials = this.#links.map((link) => link.dial());
+    try {
+      await Promise.any(dials);
+    } catch (error) {
+      const { errors } = error as AggregateError;
+      throw errors.find(isDenied) ?? (errors.length === 1 ? errors[0] : this.obstacle);
+    }
+  }
+
+  /** Dials servers without a connection, if it is time; and asks for the servers, if it is time. */
+  seek(): void {
+    for (const link of this.#links) void link.seek();
+    const { servers, clock } = this.#options;
+    if (typeof servers !== "function" || this.#nextAsk !== undefined) return;
+    if (clock.now() - this.#askedMs >= (this.isStale ? ASK_SOONEST_MS : ASK_AGAIN_MS)) void this.#ask();
+  }
+
+  /** Whether there is a connection that takes calls, even if it is full for the moment. */
+  get isOpen(): boolean {
+    return this.#links.some((link) => link.isOpen);
+  }
+
+  /** What the client does, as a whole. */
+  get state(): "open" | "connecting" | "waiting" | "idle" {
+    const links = this.#links;
+    if (links.some(({ state }) => state === "open" || state === "going")) return "open";
+    if (this.#asking !== undefined || links.some(({ activity }) => activity === "connecting")) return "connecting";
+    const isWaiting = this.#nextAsk !== undefined || links.some(({ activity }) => activity === "waiting");
+    return isWaiting ? "waiting" : "idle";
+  }
+
+  /** Why there is no connection. */
+  get obstacle(): RpcError | undefined {
+    if (this.#links.length === 0) return this.#unknown;
+    const errors = this.#links.map((link) => link.obstacle).filter((error) => error !== undefined);
+    if (errors.length < 2) return errors[0];
+    const texts = new Set(errors.map((error) => error.toJSON().msg ?? error.code));
+    return new RpcError("CONNECTION_LOST", [...texts].join("; "), { retryable: true, cause: errors[0] });
+  }
+
+  /** A table of them. */
+  status(connections: Iterable<ClientConnection>): ServerStatus[] {
+    return this.#links.map((link) => {
+      let inFlight = 0;
+      for (const { place, unanswered } of connections) if (place === link) inFlight += unanswered;
+      return { address: link.address, state: link.state, inFlight, waitMs: link.waitMs, error: link.lastError };
+    });
+  }
+
+  /** The one with fewer calls in flight, of two that are picked at random. */
+  better(connections: readonly ClientConnection[]): ClientConnection {
+    const { length } = connections;
+    if (length === 1) return connections[0];
+    const first = this.#below(length);
+    let second = this.#below(length - 1);
+    if (second >= first) second++;
+    const [one, other] = [connections[first], connections[second]];
+    return one.unanswered <= other.unanswered ? one : other;
+  }
+
+  close(reason: RpcError): void {
+    this.#isClosed = true;
+    if (this.#nextAsk !== undefined) this.#options.clock.clearTimer(this.#nextAsk);
+    for (const link of this.#links) link.close(reason);
+  }
+
+  #below(count: number): number {
+    return Math.min(count - 1, Math.floor(this.#options.random() * count));
+  }
+
+  /** Asks the function. Never rejects. */
+  #ask(): Promise<void> {
+    return this.#asking ??= this.#findServers().finally(() => {
+      this.#asking = undefined;
+      if (!this.#isClosed) this.#owner.onLinkState(this.#unknown);
+    });
+  }
+
+  async #findServers(): Promise<void> {
+    const { servers, clock } = this.#options;
+    this.#askedMs = clock.now();
+    this.isStale = false;
+    try {
+      const found = await (servers as () => Promise<readonly string[]>)();
+      if (!Array.isArray(found) || found.length === 0) throw new TypeError("the function returned no servers");
+      if (!this.#isClosed) this.#use(found);
+      this.#unknown = undefined;
+    } catch (error) {
+      const text = `cannot find the servers: ${error instanceof Error ? error.message : error}`;
+      this.#unknown = new RpcError("CONNECTION_LOST", text, { retryable: true, cause: error });
+      if (this.#isClosed || this.#links.length > 0 || !this.#owner.isStranded) return;
+      const again = () => {
+        this.#nextAsk = undefined;
+        if (this.#owner.isStranded) void this.#ask();
+      };
+      this.#nextAsk = clock.setTimer(again, ASK_SOONEST_MS, true);
+    }
+  }
+
+  /** Keeps the links to servers that remain, and their order. */
+  #use(servers: readonly string[]): void {
+    const { dial, clock, random, connectionsPerServer } = this.#options;
+    const before = new Map<string, Link[]>();
+    for (const link of this.#links) before.set(link.address, [...before.get(link.address) ?? [], link]);
+    this.#links = [];
+    for (const server of new Set(servers)) {
+      const links = before.get(server) ??
+        Array.from({ length: connectionsPerServer }, () => {
+          return new Link(server, this.#owner, { dial: (signal) => dial(signal, server), clock, random });
+        });
+      before.delete(server);
+      this.#links.push(...links);
+    }
+    const reason = new RpcError("CLOSED", "the server is no longer in the list");
+    for (const links of before.values()) for (const link of links) link.close(reason);
+  }
+}

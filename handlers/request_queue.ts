@@ -1,0 +1,68 @@
+/**
+ * Queues the requests of one connection that cannot begin yet. Those without `seq` run and are answered one at a time, in
+ * order. Those with `seq` wait for a place among the running handlers, if the server reads on at the limit.
+ *
+ * In: calls, and replies to refused requests. Out: each, when it may begin or leave. Refused: nothing.
+ */
+
+import type { Reply } from "../codec/message.ts";
+import { Fifo } from "../session/fifo.ts";
+import type { Call } from "./call.ts";
+
+/** A waiting call, or a waiting reply to a refused request. */
+export type Waiting = Call | Reply<Call>;
+
+/** The queue of one connection. */
+export class RequestQueue {
+  /** The running call without `seq`. */
+  running: Call | undefined;
+  /** Running handlers, and all handlers so far that did not answer at once. */
+  readonly handlers = { running: 0, begun: 0 };
+  /** Nothing may begin for now. */
+  isPaused = false;
+  readonly #maxRunning: number;
+  readonly #inOrder = new Fifo<Waiting>();
+  readonly #beside = new Fifo<Call>();
+
+  /** @param maxRunning The number of places. */
+  constructor(maxRunning: number) {
+    this.#maxRunning = maxRunning;
+  }
+
+  /** The number of waiting entries. */
+  get length(): number {
+    return this.#inOrder.length + this.#beside.length;
+  }
+
+  /** Whether a new request without `seq` must wait for earlier ones. */
+  get busy(): boolean {
+    return this.running !== undefined || this.#inOrder.length > 0;
+  }
+
+  /** Whether no handler may begin. */
+  get isFull(): boolean {
+    return this.handlers.running >= this.#maxRunning || this.#beside.length > 0;
+  }
+
+  /** Adds an entry without `seq`. */
+  push(waiting: Waiting): void {
+    this.#inOrder.push(waiting);
+  }
+
+  /** Adds a call with `seq`. One that is settled meanwhile stays until it is its turn. */
+  pushBeside(call: Call): void {
+    this.#beside.push(call);
+  }
+
+  /** Removes the next entry that may begin. */
+  next(): Waiting | undefined {
+    if (this.isPaused || this.handlers.running >= this.#maxRunning) return undefined;
+    const next = this.running === undefined ? this.#inOrder.shift() : undefined;
+    return next ?? this.#beside.shift();
+  }
+
+  /** Removes all entries. */
+  takeAll(): Waiting[] {
+    return [...this.#inOrder.takeAll(), ...this.#beside.takeAll()];
+  }
+}
