@@ -12,9 +12,9 @@ const commands = {
     await sleep(clock, workMs, signal);
     return "DONE";
   }),
-  WATCH: command(async function* ({ watchMs }: { watchMs: number }, { clock, signal }: Context) {
+  WATCH: command(async function* ({ watchMs }: { watchMs: number }, { clock, signal, draining }: Context) {
     yield "the only item";
-    await sleep(clock, watchMs, signal);
+    await sleep(clock, watchMs, AbortSignal.any([signal, draining]));
     return "DONE";
   }),
 };

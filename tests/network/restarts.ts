@@ -34,7 +34,7 @@ export interface RestartReport extends ClientsReport {
 }
 
 /** A way to run servers, for so many that each can be restarted by itself. */
-interface Setup {
+export interface Setup {
   readonly servers: number;
   readonly flags: readonly string[];
   /** Whether the new process listens before the old one is told to end: both share the port. */
@@ -84,7 +84,7 @@ const WORK_MS = 20;
 const WATCH_MS = 5_000;
 
 /** The pause between a restart and the next: a balancer finds out that a server is back. */
-const SETTLE_MS = 1_500;
+const SETTLE_MS = 1_200;
 
 /** So many processes call. */
 const PROCESSES = 2;
@@ -154,7 +154,7 @@ export async function restartUnderLoad(setup: Setup, options: RestartOptions): P
   const callers = await Promise.all(Array.from({ length: PROCESSES }, async (_, index) => {
     const count = Math.ceil(options.clients / PROCESSES);
     const given: ClientsOptions = {
-      connect: { port: ports[0] },
+      connect: { servers: ports.map((port) => `127.0.0.1:${port}`) },
       count,
       seed: options.seed + index,
       pauseMs: options.pauseMs,
