@@ -16,6 +16,9 @@ import type { InOrderMemory } from "./replies.ts";
 /** The longest wait before a connection is replaced that the server wants to end; never more than half its time. */
 const LONGEST_RENEWAL_MS = 5_000;
 
+/** Such a connection takes no more calls after this part of its time, so that the last ones are answered. */
+const USABLE_PART = 0.75;
+
 /**
  * What a client has to do with one server: `open`: it takes calls; `connecting`; `waiting` before the next dial;
  * `going`: it is about to end and takes calls only if no other does; `idle` without a connection until a call needs
@@ -54,7 +57,8 @@ export class Link implements ConnectionPlace {
   #connection: ClientConnection | undefined;
   /** The one before, if the server wants to end it and there is no other yet. */
   #going: ClientConnection | undefined;
-  #renewal: Timer | undefined;
+  /** Replaces it, and ends its use. */
+  #timers: Timer[] = [];
   #activity: "idle" | "connecting" | "waiting" | "closed" = "idle";
   /** When the current activity began. */
   #sinceMs = 0;
@@ -167,23 +171,21 @@ export class Link implements ConnectionPlace {
       this.#going = connection;
       // Until then, calls go on where they are. A connection that is idle by then is not replaced before a call needs it.
       this.#dialer.delay(Math.min(ms / 2, LONGEST_RENEWAL_MS));
-      this.#renewLater(connection);
+      const endUse = () => {
+        this.#retireGoing();
+        this.#owner.onLinkState();
+      };
+      this.#timers = [
+        this.#clock.setTimer(() => connection.idle ? endUse() : this.seek(), Math.ceil(this.#dialer.waitMs), false),
+        this.#clock.setTimer(endUse, ms * USABLE_PART, false),
+      ];
     }
     this.#owner.onLinkState();
   }
 
-  #renewLater(connection: ClientConnection): void {
-    const renew = () => {
-      if (connection.idle) this.#retireGoing();
-      else if (this.waitMs > 0) this.#renewLater(connection); // a timer may fire a fraction of a millisecond early
-      else this.seek();
-    };
-    this.#renewal = this.#clock.setTimer(renew, this.#dialer.waitMs, false);
-  }
-
   #retireGoing(): void {
-    if (this.#renewal !== undefined) this.#clock.clearTimer(this.#renewal);
-    this.#renewal = undefined;
+    for (const timer of this.#timers) this.#clock.clearTimer(timer);
+    this.#timers = [];
     const going = this.#going;
     this.#going = undefined;
     going?.leave();
