@@ -27,6 +27,13 @@ export interface Limits {
    */
   maxConnections: number;
   /**
+   * The largest age of a connection, in milliseconds, give or take 10 % by chance; the default `Infinity` means no limit.
+   * An older one is drained as at a shutdown, with a grace of 10 s, so that long-lived clients come to new servers.
+   *
+   * @default {Infinity}
+   */
+  maxConnectionAgeMs: number;
+  /**
    * Requests in flight on one connection. At the limit the server stops reading, so TCP slows the peer down. Waiting is
    * cheap: a waiting call costs 0.5 to 4 KiB, without its handler's own data.
    *
@@ -145,6 +152,7 @@ export interface Limits {
  */
 export const DEFAULT_LIMITS: Readonly<Limits> = Object.freeze({
   maxConnections: 10_000,
+  maxConnectionAgeMs: Infinity,
   maxInFlight: 1_024,
   maxInFlightTotal: 65_536,
   maxHeldBytes: 16 * 1024 * 1024,
@@ -188,6 +196,7 @@ export const MAY_BE_ENDLESS: ReadonlySet<keyof Limits> = new Set([
   "idleTimeoutMs",
   "halfOpenTimeoutMs",
   "handlerTimeoutMs",
+  "maxConnectionAgeMs",
 ]);
 
 /** Maxima below the general one, with reasons. */

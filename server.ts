@@ -35,6 +35,7 @@ const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
   checkResults: OPTION_KINDS.boolean,
   onError: OPTION_KINDS.function,
   clock: OPTION_KINDS.object,
+  random: OPTION_KINDS.function,
   worker: OPTION_KINDS.object,
 };
 

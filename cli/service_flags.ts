@@ -16,6 +16,7 @@ import { timeText } from "./units.ts";
 /** The help for each limit. */
 const LIMIT_HELP: Record<keyof Limits, string> = {
   maxConnections: "open connections",
+  maxConnectionAgeMs: "largest age of a connection, give or take 10 %, or none",
   maxInFlight: "requests in flight on one connection",
   maxInFlightTotal: "requests in flight on all connections",
   maxHeldBytes: "memory for waiting and running requests of one connection",

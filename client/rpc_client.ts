@@ -163,7 +163,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   get isStranded(): boolean {
-    return !this.#queue.empty && this.#state !== "open";
+    return !this.#queue.empty && this.#servers.state !== "open";
   }
 
   begin(call: ClientCall): void {

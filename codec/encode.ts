@@ -24,7 +24,7 @@ import { Writer } from "./writer.ts";
 
 /** How to encode messages, and what to do with one that cannot be encoded. */
 export interface Encoding<Message> {
-  /** Writes one payload: `writeReply` on a server, `writeRequest` on a client. */
+  /** Writes one payload: `writeServerMessage` on a server, `writeRequest` on a client. */
   writeMessage(writer: Writer, message: Message): void;
   /** The largest payload of a message; called for each one, because a peer may raise its limit. */
   maxPayloadBytes(message: Message): number;

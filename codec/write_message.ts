@@ -10,6 +10,7 @@ import { DEFAULT_LIMITS } from "../limits.ts";
 import { EncodeError } from "./errors.ts";
 import {
   type Fields,
+  Going,
   isReservedParameter,
   isReservedReplyField,
   ITEMS,
@@ -37,6 +38,12 @@ export interface OutgoingRequest extends GivenRequest {
 /** A request whose caller's part was encoded by `encodeGiven()`. */
 export interface EncodedRequest extends Pick<OutgoingRequest, "seq" | "ttl"> {
   readonly given: Span;
+}
+
+/** Writes what a server sends: a reply or a notice. */
+export function writeServerMessage(writer: Writer, message: Reply | Going): void {
+  if (message instanceof Going) writer.writeValue({ going: message.ms });
+  else writeReply(writer, message);
 }
 
 /** Encoded names: the byte for "text of three", then the letters. */

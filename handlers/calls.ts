@@ -13,6 +13,7 @@ import { AnswerCounter } from "./answer_counter.ts";
 import { CallerConnection } from "./caller_connection.ts";
 import { Call, type CallOwner } from "./call.ts";
 import { HeldRequests } from "./held_requests.ts";
+import type { ServerOutput } from "./reply_encoding.ts";
 import { RequestQueue } from "./request_queue.ts";
 import type { ServerState } from "./server_state.ts";
 
@@ -46,7 +47,7 @@ export class Calls implements CallOwner {
   readonly caller: CallerConnection;
   readonly #listener: CallListener;
   /** The output for replies; set when the stage starts. */
-  output: Output<Reply<Call>> | undefined;
+  output: Output<ServerOutput> | undefined;
   /** No more messages can come, such as credit. */
   inputEnded = false;
   /** Why the connection should end soon, if it should. */

@@ -13,6 +13,7 @@ import {
   type ClientMessage,
   type Control,
   type Decoded,
+  Going,
   InvalidMessage,
   Reply,
   Request,
@@ -27,7 +28,7 @@ import type { CallerConnection } from "./caller_connection.ts";
 import { type CallListener, Calls } from "./calls.ts";
 import { QuietTimer } from "./drain.ts";
 import { Intake } from "./intake.ts";
-import { ReplyEncoding } from "./reply_encoding.ts";
+import { ReplyEncoding, type ServerOutput } from "./reply_encoding.ts";
 import type { ServerState } from "./server_state.ts";
 import { Strikes } from "./strikes.ts";
 
@@ -35,7 +36,7 @@ import { Strikes } from "./strikes.ts";
 const SHUTTING_DOWN = new RpcError("SHUTTING_DOWN");
 
 /** The dispatch stage of one connection, for a `TransformStream` or for a pipeline of stages. */
-export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, CallListener {
+export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, CallListener {
   /** How to encode the replies. */
   readonly encoding: ReplyEncoding;
   readonly #server: ServerState;
@@ -44,6 +45,11 @@ export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, Call
   readonly #intake: Intake;
   readonly #strikes: Strikes;
   readonly #quiet: QuietTimer;
+  #wantsNotices = false;
+  /** Until when a connection that should end is served; `undefined` if it need not end. */
+  #graceEndsMs: number | undefined;
+  /** New requests are refused. */
+  #isRefusing = false;
 
   constructor(server: ServerState, connection: ConnectionView) {
     this.#server = server;
@@ -64,7 +70,7 @@ export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, Call
     return this.#calls.idle;
   }
 
-  start(output: Output<Reply<Call>>): void {
+  start(output: Output<ServerOutput>): void {
     this.#calls.output = output;
   }
 
@@ -86,7 +92,7 @@ export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, Call
       const { seq } = message;
       if (seq !== undefined && this.#calls.bySeq.size > 0 && this.#calls.bySeq.has(seq)) {
         this.#invalid(new InvalidMessage("seq is in flight already"));
-      } else if (this.#server.drain.isRefusing) {
+      } else if (this.#isRefusing) {
         this.#quiet.restart();
         this.#calls.answerInTurn(new Reply<Call>(seq, SHUTTING_DOWN, false));
       } else {
@@ -113,11 +119,6 @@ export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, Call
     }
   }
 
-  #set({ max, alive }: Settings): void {
-    if (max !== undefined) this.encoding.setPeerMax(max);
-    if (alive !== undefined) this.#connection.aliveMs = alive;
-  }
-
   #control(control: Control): void {
     if (control.kind === "unknown control") return;
     if (control.kind === "settings") return this.#set(control);
@@ -127,10 +128,17 @@ export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, Call
     else call?.grant(control.items);
   }
 
+  #set({ max, alive, notice }: Settings): void {
+    if (max !== undefined) this.encoding.setPeerMax(max);
+    if (alive !== undefined) this.#connection.aliveMs = alive;
+    if (notice !== undefined) this.#wantsNotices = notice;
+    if (notice && this.#isRefusing) this.#announceEnd(); // its settings came late
+  }
+
   // ---- what calls tell
 
   onSettled(): void {
-    if (this.#server.drain.isRefusing && this.#connection.isOpen && this.idle) this.#quiet.restart();
+    if (this.#isRefusing && this.#connection.isOpen && this.idle) this.#quiet.restart();
     this.#intake.wake();
   }
 
@@ -140,17 +148,33 @@ export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, Call
 
   // ---- the end
 
-  /** A shutdown has begun: running calls are answered, new ones are refused, and silence ends the connection. */
-  drain(): void {
+  /** The connection should end within a grace: its client is told, and handlers that wait for that. */
+  drain(graceMs: number): void {
+    if (this.#graceEndsMs !== undefined || !this.#connection.isOpen) return;
+    this.#graceEndsMs = this.#server.clock.now() + graceMs;
+    this.#announceEnd();
     this.#calls.drain(new RpcError("GOING_AWAY", "the server ends this connection: read on over another"));
-    if (this.idle && this.#connection.isOpen) this.#quiet.restart();
   }
 
-  /** The grace is over: callers that still wait are told so, and the connection ends. */
-  cut(): void {
-    const reason = new RpcError("CANCELLED", "the server has shut down");
-    this.#server.drain.cutCalls += this.#calls.cutAll(reason);
+  /** A client that wants notices is told once and served on. Of any other, new calls are refused, and silence is the end. */
+  #announceEnd(): void {
+    const { clock } = this.#server;
+    this.#isRefusing = !this.#wantsNotices;
+    if (this.#wantsNotices) {
+      this.#quiet.stop();
+      this.#calls.output?.enqueue(new Going(Math.max(0, Math.round(this.#graceEndsMs as number - clock.now()))));
+    } else if (this.idle) {
+      this.#quiet.restart();
+    }
+  }
+
+  /** The grace is over: callers that still wait are told so, and the connection ends. Returns how many there were. */
+  cut(why: string): number {
+    if (!this.#connection.isOpen) return 0;
+    const reason = new RpcError("CANCELLED", why);
+    const cutCalls = this.#calls.cutAll(reason);
     this.#end(reason);
+    return cutCalls;
   }
 
   onFailed(error: unknown): void {

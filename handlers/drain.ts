@@ -1,5 +1,5 @@
 /**
- * Tracks a graceful shutdown: running calls are answered, new requests refused, quiet connections closed.
+ * Tracks a graceful shutdown: running calls are answered, new connections refused, quiet connections closed.
  *
  * In: the steps of a shutdown, and the calls that it waits for. Out: their numbers; the end of quiet connections.
  */
@@ -17,7 +17,7 @@ const QUIET_MS = 1_000;
 export class Drain {
   /** Whether calls that are finished now were waited for: from the begin of the shutdown to the end of its grace. */
   isWaiting = false;
-  /** Whether new requests and connections are refused: as soon as the port is given up. */
+  /** Whether new connections are refused: as soon as the port is given up. */
   isRefusing = false;
   /** Calls that the shutdown waited for. */
   finishedCalls = 0;

@@ -70,7 +70,7 @@ export class Intake {
       isOver = true;
       this.wake();
     };
-    const timer = limitMs === Infinity ? undefined : clock.setTimer(giveUp, limitMs, false);
+    const timer = limitMs === Infinity ? undefined : clock.setTimer(giveUp, limitMs, true);
     while (!this.#calls.idle && this.#connection.isOpen && !isOver) {
       await new Promise<void>((resolve) => this.#resume = resolve);
     }

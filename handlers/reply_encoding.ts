@@ -7,15 +7,18 @@
 import type { Encoding } from "../codec/encode.ts";
 import { PayloadTooLargeError } from "../codec/errors.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
-import { Reply } from "../codec/message.ts";
-import { writeReply } from "../codec/write_message.ts";
+import { Going, Reply } from "../codec/message.ts";
+import { writeServerMessage } from "../codec/write_message.ts";
 import type { RpcError } from "../errors.ts";
 import type { Call } from "./call.ts";
 import { isCodeAlone, reduced, unwritable } from "./failures.ts";
 
+/** What a server sends: replies to calls, and a notice. */
+export type ServerOutput = Reply<Call> | Going;
+
 /** Writes the replies of one connection. */
-export class ReplyEncoding implements Encoding<Reply<Call>> {
-  readonly writeMessage = writeReply;
+export class ReplyEncoding implements Encoding<ServerOutput> {
+  readonly writeMessage = writeServerMessage;
   readonly #ownMaxBytes: number;
   /** The peer's largest payload: that of a short frame until it sends another. */
   #peerMaxBytes = MAX_SHORT_PAYLOAD_BYTES;
@@ -34,7 +37,9 @@ export class ReplyEncoding implements Encoding<Reply<Call>> {
     this.#maxReplyBytes = Math.min(bytes, this.#ownMaxBytes);
   }
 
-  maxPayloadBytes({ outcome, call }: Reply<Call>): number {
+  maxPayloadBytes(message: ServerOutput): number {
+    if (message instanceof Going) return Infinity; // as short as a code
+    const { outcome, call } = message;
     if (call !== undefined && call.code === undefined) return this.#maxReplyBytes; // no failure: the usual case
     if (isCodeAlone(outcome as RpcError)) return Infinity;
     // A refusal may exceed the server's own limit, but not the peer's.
@@ -42,7 +47,8 @@ export class ReplyEncoding implements Encoding<Reply<Call>> {
   }
 
   /** Returns the replacement for a reply that could not be encoded. */
-  onUnwritable(reply: Reply<Call>, error: unknown): Reply<Call> | undefined {
+  onUnwritable(reply: ServerOutput, error: unknown): Reply<Call> | undefined {
+    if (reply instanceof Going) throw error;
     const { call, outcome, seq, more } = reply;
     if (call === undefined) return new Reply(seq, reduced(outcome as RpcError), false);
     if (more && call.isSettled) return undefined; // its final reply is already sent

@@ -128,9 +128,10 @@ export interface Server extends AsyncDisposable {
   /** The counts that STATS tells. */
   statistics(): ServerStatistics;
   /**
-   * Ends the server in order: accepts no more, answers what is in flight, refuses what comes meanwhile with
-   * `SHUTTING_DOWN`, then closes. At the end of the grace what still runs is cut: its handler's signal is aborted
-   * and its caller gets `CANCELLED`. A second call with a shorter grace shortens the first.
+   * Ends the server in order: accepts no more, and answers what is in flight. Clients that want notices are told, and
+   * served until they have gone; others get `SHUTTING_DOWN` for what they send meanwhile. `draining` of each handler is
+   * aborted. At the end of the grace what still runs is cut: its handler's signal is aborted and its caller gets
+   * `CANCELLED`. A second call with a shorter grace shortens the first.
    *
    * @param options `graceMs`: how long to wait for what is in flight, in milliseconds, 10,000 by default.
    * @returns How many calls in flight were finished, and how many were cut.
@@ -143,8 +144,7 @@ export interface Server extends AsyncDisposable {
 export class PacklineServer implements Server {
   readonly finished: Promise<void>;
   readonly #state: ServerState;
-  readonly #onConnect: ServerOptions["onConnect"];
-  readonly #onClose: ServerOptions["onClose"];
+  readonly #options: Pick<ServerOptions, "onConnect" | "onClose" | "random">;
   readonly #sweeper: Sweeper;
   readonly #acceptors: Acceptor[] = [];
   /** The loops that take connections from them. */
@@ -153,10 +153,9 @@ export class PacklineServer implements Server {
   #shutdown: Promise<ShutdownReport> | undefined;
   #graceEnds: (() => void) | undefined;
 
-  constructor(state: ServerState, { onConnect, onClose }: ServerOptions) {
+  constructor(state: ServerState, options: ServerOptions) {
     this.#state = state;
-    this.#onConnect = onConnect;
-    this.#onClose = onClose;
+    this.#options = options;
     this.#sweeper = new Sweeper(state.clock, state.connections);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.finished = promise;
@@ -188,14 +187,15 @@ export class PacklineServer implements Server {
       state.counts.connectionsRefused++;
       return await refuse(transport, new RpcError("OVERLOADED", "the server has no room for another connection"));
     }
-    const connection = new ServerConnection(state, transport);
+    const { onConnect, onClose, random = Math.random } = this.#options;
+    const connection = new ServerConnection(state, transport, random);
     state.connections.add(connection);
     state.counts.connectionsAccepted++;
     this.#sweeper.start();
-    this.#tell(this.#onConnect, connection.caller);
+    this.#tell(onConnect, connection.caller);
     await connection.run();
     state.connections.delete(connection);
-    this.#tell(this.#onClose, connection.caller);
+    this.#tell(onClose, connection.caller);
     if (state.connections.size === 0) this.#sweeper.stop();
   }
 
@@ -216,7 +216,7 @@ export class PacklineServer implements Server {
     checkOptions({ graceMs }, { graceMs: OPTION_KINDS.grace });
     const { clock } = this.#state;
     const timer = clock.setTimer(() => this.#graceEnds?.(), graceMs, true);
-    this.#shutdown ??= this.#drain();
+    this.#shutdown ??= this.#drain(graceMs);
     return this.#shutdown.finally(() => clock.clearTimer(timer));
   }
 
@@ -228,7 +228,7 @@ export class PacklineServer implements Server {
     if (this.#shutdown !== undefined) throw new TypeError("Cannot listen: it has been shut down");
   }
 
-  async #drain(): Promise<ShutdownReport> {
+  async #drain(graceMs: number): Promise<ShutdownReport> {
     const state = this.#state;
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
     state.drain.isWaiting = true;
@@ -236,11 +236,11 @@ export class PacklineServer implements Server {
     // Only then is the port given up: a client that is refused before would find its way back here, and be reset.
     await Promise.all(this.#accepting);
     state.drain.isRefusing = true;
-    for (const connection of state.connections) connection.drain();
+    for (const connection of state.connections) connection.drain(graceMs);
     const ended = Promise.all([...state.connections].map((connection) => connection.ended));
     await Promise.race([ended, graceEnded]);
     state.drain.isWaiting = false;
-    for (const connection of state.connections) connection.cut();
+    for (const connection of state.connections) state.drain.cutCalls += connection.cut("the server has shut down");
     const timer = state.clock.setTimer(
       () => {
         for (const connection of state.connections) connection.close();

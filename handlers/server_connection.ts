@@ -6,25 +6,33 @@
 
 import { DecodeStage } from "../codec/decode.ts";
 import { EncodeStage } from "../codec/encode.ts";
-import type { ClientMessage, Reply } from "../codec/message.ts";
+import type { ClientMessage } from "../codec/message.ts";
 import { readRequest } from "../codec/read_message.ts";
+import { DEFAULT_GRACE_MS } from "../limits.ts";
 import { Connection } from "../session/connection.ts";
 import { ReadPace } from "../session/read_pace.ts";
 import type { Transport } from "../transport/transport.ts";
-import type { Call } from "./call.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { DispatchStage } from "./dispatch.ts";
+import type { ServerOutput } from "./reply_encoding.ts";
 import type { OpenConnection, ServerState } from "./server_state.ts";
 
 /** How long a connection waits for its peer to close after the last reply, so that the reply is not lost to a reset. */
 const LINGER_MS = 2_000;
 
+/** The largest age of a connection differs by up to this share, so that the clients of a server do not leave all at once. */
+const AGE_JITTER = 0.1;
+
 /** One connection of a server. */
 export class ServerConnection implements OpenConnection {
-  readonly #connection: Connection<ClientMessage, Reply<Call>>;
+  readonly #connection: Connection<ClientMessage, ServerOutput>;
   readonly #dispatch: DispatchStage;
+  /** When it is too old, and when it is cut then. */
+  #agedAtMs: number;
+  #cutAtMs = Infinity;
 
-  constructor(server: ServerState, transport: Transport) {
+  /** @param random Returns a number from 0 to 1, for the jitter of its largest age. */
+  constructor(server: ServerState, transport: Transport, random: () => number) {
     const { clock, limits, counts } = server;
     const options = {
       clock,
@@ -41,6 +49,7 @@ export class ServerConnection implements OpenConnection {
       return { decode: new DecodeStage(readRequest, limits, true), dispatch, encode };
     });
     this.#dispatch = dispatch;
+    this.#agedAtMs = clock.now() + limits.maxConnectionAgeMs * (1 + AGE_JITTER * (2 * random() - 1));
   }
 
   /** The connection as the service sees it. */
@@ -57,12 +66,12 @@ export class ServerConnection implements OpenConnection {
     return this.#connection.ended;
   }
 
-  drain(): void {
-    this.#dispatch.drain();
+  drain(graceMs: number): void {
+    this.#dispatch.drain(graceMs);
   }
 
-  cut(): void {
-    this.#dispatch.cut();
+  cut(why: string): number {
+    return this.#dispatch.cut(why);
   }
 
   close(): void {
@@ -70,6 +79,13 @@ export class ServerConnection implements OpenConnection {
   }
 
   sweep(nowMs: number, isBehind: boolean): boolean {
+    if (nowMs >= this.#agedAtMs) {
+      this.#agedAtMs = Infinity;
+      this.#cutAtMs = nowMs + DEFAULT_GRACE_MS;
+      this.drain(DEFAULT_GRACE_MS);
+    } else if (nowMs >= this.#cutAtMs) {
+      this.cut("the connection has reached the largest age that the server allows");
+    }
     this.#connection.sweep(nowMs, isBehind);
     return true;
   }

@@ -57,6 +57,8 @@ export interface ServerOptions extends Partial<Limits> {
   onError?: (error: unknown, origin: ErrorOrigin) => void;
   /** The clock; a test can use a fake one. */
   clock?: Clock;
+  /** Numbers from 0 to 1 for the jitter of `maxConnectionAgeMs`; a test may say which. */
+  random?: () => number;
   /** Set if this server is one of several workers. */
   worker?: WorkerOptions;
 }
@@ -65,10 +67,13 @@ export interface ServerOptions extends Partial<Limits> {
 export interface OpenConnection extends Swept {
   /** Resolves when it has ended. */
   readonly ended: Promise<void>;
-  /** Begins a shutdown: running calls are answered, new requests refused, and silence closes the connection. */
-  drain(): void;
-  /** Ends the grace period: open calls fail, and the connection closes. */
-  cut(): void;
+  /**
+   * The connection should end within this time. A client that wants notices is told and served on; of any other, running
+   * calls are answered and new ones refused, and silence closes the connection.
+   */
+  drain(graceMs: number): void;
+  /** Ends the grace: open calls fail, and the connection closes. Returns how many calls. */
+  cut(why: string): number;
   /** Closes it immediately. */
   close(): void;
 }

@@ -34,7 +34,8 @@ export function createCommands(log: WeatherLog, token: string) {
 
     WATCH: command({
       summary: "Streams the last measurement, then new ones",
-      handler: (_: object, { signal }) => log.follow(signal),
+      // Ends when its reader leaves; and when the server shuts down, so that the reader goes on elsewhere.
+      handler: (_: object, { signal, draining }) => log.follow(AbortSignal.any([signal, draining])),
     }),
   };
 }

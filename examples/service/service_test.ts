@@ -1,7 +1,7 @@
 /** The commands, called by a client in memory: no port, no process. */
 
 import type { Client } from "@packline/packline/client";
-import { createServer } from "@packline/packline/server";
+import { createServer, type Server } from "@packline/packline/server";
 import { connectInMemory } from "@packline/packline/testing";
 import { deepStrictEqual as assertEquals, rejects as assertRejects } from "node:assert/strict";
 import { createCommands } from "./commands.ts";
@@ -11,13 +11,13 @@ type WeatherClient = Client<ReturnType<typeof createCommands>>;
 
 const meta = { token: "sesame" };
 
-function test(name: string, run: (client: WeatherClient) => Promise<void>): void {
+function test(name: string, run: (client: WeatherClient, server: Server) => Promise<void>): void {
   Deno.test(name, async () => {
     const path = await Deno.makeTempFile();
     try {
       await using server = createServer({ commands: createCommands(new WeatherLog(path), "sesame") });
       await using client = await connectInMemory<ReturnType<typeof createCommands>>(server);
-      await run(client);
+      await run(client, server);
     } finally {
       await Deno.remove(path);
     }
@@ -47,4 +47,13 @@ test("WATCH streams the last measurement and new ones, until its reader leaves",
     await record(degrees + 1);
   }
   assertEquals(watched, [20, 21, 22]);
+});
+
+test("a shutdown ends WATCH: its reader is told to go on elsewhere", async (client, server) => {
+  await client.call.RECORD({ place: "Rome", degrees: 20 }, { meta });
+  const watched = client.stream.WATCH();
+  assertEquals((await watched.next()).value?.degrees, 20);
+  const ended = assertRejects(watched.next(), { code: "GOING_AWAY" });
+  await server.shutdown();
+  await ended;
 });

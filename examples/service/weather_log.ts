@@ -26,17 +26,19 @@ export class WeatherLog {
     return lines.map((line) => JSON.parse(line));
   }
 
-  /** The last measurement, then new ones as they come, whichever process adds them, until the signal is aborted. */
+  /** The last measurement, then new ones as they come, whichever process adds them, until the signal is aborted; then it throws the reason. */
   async *follow(signal: AbortSignal): AsyncGenerator<Measurement> {
     using watcher = Deno.watchFs(this.path);
     signal.addEventListener("abort", () => watcher[Symbol.dispose](), { once: true });
     let measurements = await this.read();
     yield* measurements.slice(-1);
+    signal.throwIfAborted();
     for await (const { kind } of watcher) {
       if (kind !== "modify") continue; // reading is an event too
       const known = measurements.length;
       measurements = await this.read();
       yield* measurements.slice(known);
     }
+    signal.throwIfAborted();
   }
 }

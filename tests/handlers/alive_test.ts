@@ -4,7 +4,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { RpcError } from "../../errors.ts";
+import type { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
 import type { ServerOptions } from "../../handlers/server_state.ts";
 import { resolveLimits } from "../../limits.ts";

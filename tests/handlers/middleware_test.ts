@@ -533,7 +533,7 @@ Deno.test("INFO tells name, version, limits and commands, those with numbers fir
     stream: false,
   });
   const { commands: _commands, ...rest } = res;
-  const { handlerTimeoutMs: _endless, ...limits } = DEFAULT_LIMITS;
+  const { handlerTimeoutMs: _endless, maxConnectionAgeMs: _off, ...limits } = DEFAULT_LIMITS;
   assertEquals(rest, {
     name: "packline",
     version: config.version,
@@ -619,6 +619,7 @@ Deno.test("STATS tells of a connection in memory too", async () => {
 /** The least and the most that each limit may be. */
 const RANGES: Record<keyof Limits, [least: number, most: number]> = {
   maxConnections: [1, 2 ** 31 - 1],
+  maxConnectionAgeMs: [1, 2 ** 31 - 1],
   maxInFlight: [1, 2 ** 31 - 1],
   maxInFlightTotal: [1, 2 ** 31 - 1],
   maxHeldBytes: [1, 2 ** 31 - 1],
