@@ -78,7 +78,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
       maxPayloadBytes: sequenced ? maxPayloadBytes : Math.min(maxPayloadBytes, MAX_SHORT_PAYLOAD_BYTES),
     };
     this.deadlines = new TimerWheel(clock);
-    this.#queue = new CallQueue(clock, () => this.#serveQueue());
+    this.#queue = new CallQueue(clock, () => this.#onDue());
     this.#servers = new Servers(options, this);
     this.#sweeper = new Sweeper(clock, this.#connections);
   }
@@ -228,9 +228,14 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.#queue.pushLater(call, waitMs);
   }
 
+  /** The time of a delayed call has come. */
+  #onDue(): void {
+    if (this.#state === "waiting") this.#failImpatient();
+    this.#serveQueue();
+  }
+
   /** A call may be sent. */
   #serveQueue(): void {
-    if (this.#state === "waiting") this.#failImpatient();
     if (this.#state === "open") this.wake();
     else this.onLinkState();
   }
