@@ -30,6 +30,8 @@ export type LinkState = "open" | "connecting" | "waiting" | "going" | "idle" | "
 export interface LinkOwner {
   /** Whether calls wait and no connection takes them. */
   readonly isStranded: boolean;
+  /** Whether a link has a connection that the server does not want to end. */
+  readonly isOpen: boolean;
   /** Makes a connection. */
   attach(link: Link, transport: Transport): ClientConnection;
   /** Whether a new connection must answer a PING before it takes calls. */
@@ -165,13 +167,17 @@ export class Link implements ConnectionPlace {
   onGoing(connection: ClientConnection, ms: number): void {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
+    const renewalMs = Math.min(ms / 2, LONGEST_RENEWAL_MS);
     if (connection.idle) {
+      connection.leave();
+    } else if (this.#owner.isOpen) {
+      this.#dialer.delay(renewalMs);
       connection.leave();
     } else {
       this.#retireGoing();
       this.#going = connection;
       // Until then, calls go on where they are. A connection that is idle by then is not replaced before a call needs it.
-      this.#dialer.delay(Math.min(ms / 2, LONGEST_RENEWAL_MS));
+      this.#dialer.delay(renewalMs);
       const endUse = () => {
         this.#retireGoing();
         this.#owner.onLinkState();
@@ -199,6 +205,7 @@ export class Link implements ConnectionPlace {
       const isUsual = this.memory.servesOnce === true && connection.answered;
       this.#dialer.lost(isUsual ? undefined : reason, connection.answered);
     } else if (this.#going === connection) {
+      this.#dialer.lost(reason, connection.answered);
       this.#retireGoing();
     } else {
       return;

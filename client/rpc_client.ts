@@ -162,6 +162,10 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     return !this.#queue.empty;
   }
 
+  get isOpen(): boolean {
+    return this.#servers.isOpen;
+  }
+
   get isStranded(): boolean {
     return !this.#queue.empty && this.#servers.state !== "open";
   }
