@@ -11,9 +11,13 @@ import type { Dial } from "../transport/dial.ts";
 import { closeTransport, type Transport } from "../transport/transport.ts";
 import type { ClientConnection, ConnectionPlace } from "./client_connection.ts";
 import { Dialer } from "./dialer.ts";
+import type { InOrderMemory } from "./replies.ts";
 
 /** The longest wait before a connection is replaced that the server wants to end; never more than half its time. */
 const LONGEST_RENEWAL_MS = 5_000;
+
+/** Such a connection takes no more calls after this part of its time, so that the last ones are answered. */
+const USABLE_PART = 0.75;
 
 /**
  * What a client has to do with one server: `open`: it takes calls; `connecting`; `waiting` before the next dial;
@@ -26,6 +30,8 @@ export type LinkState = "open" | "connecting" | "waiting" | "going" | "idle" | "
 export interface LinkOwner {
   /** Whether calls wait and no connection takes them. */
   readonly isStranded: boolean;
+  /** Whether a link has a connection that the server does not want to end. */
+  readonly isOpen: boolean;
   /** Makes a connection. */
   attach(link: Link, transport: Transport): ClientConnection;
   /** Whether a new connection must answer a PING before it takes calls. */
@@ -45,7 +51,7 @@ export interface LinkOptions {
 export class Link implements ConnectionPlace {
   /** The server, as the user names it. */
   readonly address: string;
-  readonly memory = { servesOnce: undefined };
+  readonly memory: InOrderMemory = { servesOnce: undefined };
   readonly calls = { sent: 0, refused: 0, lost: 0 };
   readonly #owner: LinkOwner;
   readonly #clock: Clock;
@@ -54,7 +60,8 @@ export class Link implements ConnectionPlace {
   #connection: ClientConnection | undefined;
   /** The one before, if the server wants to end it and there is no other yet. */
   #going: ClientConnection | undefined;
-  #renewal: Timer | undefined;
+  /** Replaces it, and ends its use. */
+  #timers: Timer[] = [];
   #activity: "idle" | "connecting" | "waiting" | "closed" = "idle";
   /** When the current activity began. */
   #sinceMs = 0;
@@ -113,9 +120,13 @@ export class Link implements ConnectionPlace {
     }
   }
 
-  /** Dials, if there is no connection and it is time; if calls are stranded, waits for that time. Never rejects. */
-  async seek(): Promise<void> {
+  /** Dials, if there is no connection and it is time; if calls are stranded, waits for that time. */
+  seek(): void {
     if (this.isOpen || this.#activity !== "idle" || this.waitMs > 0 && !this.#owner.isStranded) return;
+    void this.#seek();
+  }
+
+  async #seek(): Promise<void> {
     do {
       try {
         if (this.waitMs > 0) await this.#wait();
@@ -156,26 +167,32 @@ export class Link implements ConnectionPlace {
   onGoing(connection: ClientConnection, ms: number): void {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
+    const renewalMs = Math.min(ms / 2, LONGEST_RENEWAL_MS);
     if (connection.idle) {
+      connection.leave();
+    } else if (this.#owner.isOpen) {
+      this.#dialer.delay(renewalMs);
       connection.leave();
     } else {
       this.#retireGoing();
       this.#going = connection;
       // Until then, calls go on where they are. A connection that is idle by then is not replaced before a call needs it.
-      this.#dialer.delay(Math.min(ms / 2, LONGEST_RENEWAL_MS));
-      this.#renewal = this.#clock.setTimer(() => this.#renew(connection), this.#dialer.waitMs, false);
+      this.#dialer.delay(renewalMs);
+      const endUse = () => {
+        this.#retireGoing();
+        this.#owner.onLinkState();
+      };
+      this.#timers = [
+        this.#clock.setTimer(() => connection.idle ? endUse() : this.seek(), Math.ceil(this.#dialer.waitMs), false),
+        this.#clock.setTimer(endUse, ms * USABLE_PART, false),
+      ];
     }
     this.#owner.onLinkState();
   }
 
-  #renew(connection: ClientConnection): void {
-    if (connection.idle) this.#retireGoing();
-    else void this.seek();
-  }
-
   #retireGoing(): void {
-    if (this.#renewal !== undefined) this.#clock.clearTimer(this.#renewal);
-    this.#renewal = undefined;
+    for (const timer of this.#timers) this.#clock.clearTimer(timer);
+    this.#timers = [];
     const going = this.#going;
     this.#going = undefined;
     going?.leave();
@@ -184,8 +201,11 @@ export class Link implements ConnectionPlace {
   onLeft(connection: ClientConnection, reason: RpcError | undefined): void {
     if (this.#connection === connection) {
       this.#connection = undefined;
-      this.#dialer.lost(reason, connection.answered);
+      // A server that closes after each reply is not lost.
+      const isUsual = this.memory.servesOnce === true && connection.answered;
+      this.#dialer.lost(isUsual ? undefined : reason, connection.answered);
     } else if (this.#going === connection) {
+      this.#dialer.lost(reason, connection.answered);
       this.#retireGoing();
     } else {
       return;

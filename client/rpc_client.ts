@@ -78,7 +78,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
       maxPayloadBytes: sequenced ? maxPayloadBytes : Math.min(maxPayloadBytes, MAX_SHORT_PAYLOAD_BYTES),
     };
     this.deadlines = new TimerWheel(clock);
-    this.#queue = new CallQueue(clock, () => this.#serveQueue());
+    this.#queue = new CallQueue(clock, () => this.#onDue());
     this.#servers = new Servers(options, this);
     this.#sweeper = new Sweeper(clock, this.#connections);
   }
@@ -162,8 +162,12 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     return !this.#queue.empty;
   }
 
+  get isOpen(): boolean {
+    return this.#servers.isOpen;
+  }
+
   get isStranded(): boolean {
-    return !this.#queue.empty && this.#state !== "open";
+    return !this.#queue.empty && this.#servers.state !== "open";
   }
 
   begin(call: ClientCall): void {
@@ -228,9 +232,14 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.#queue.pushLater(call, waitMs);
   }
 
+  /** The time of a delayed call has come. */
+  #onDue(): void {
+    if (this.#state === "waiting") this.#failImpatient();
+    this.#serveQueue();
+  }
+
   /** A call may be sent. */
   #serveQueue(): void {
-    if (this.#state === "waiting") this.#failImpatient();
     if (this.#state === "open") this.wake();
     else this.onLinkState();
   }
