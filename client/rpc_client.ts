@@ -78,7 +78,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
       maxPayloadBytes: sequenced ? maxPayloadBytes : Math.min(maxPayloadBytes, MAX_SHORT_PAYLOAD_BYTES),
     };
     this.deadlines = new TimerWheel(clock);
-    this.#queue = new CallQueue(clock, () => this.#serveQueue());
+    this.#queue = new CallQueue(clock, () => this.#onDue());
     this.#servers = new Servers(options, this);
     this.#sweeper = new Sweeper(clock, this.#connections);
   }
@@ -228,9 +228,13 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.#queue.pushLater(call, waitMs);
   }
 
-  /** A call may be sent. */
-  #serveQueue(): void {
+  /** The time of a call has come. */
+  #onDue(): void {
     if (this.#state === "waiting") this.#failImpatient();
+    this.#serveQueue();
+  }
+
+  #serveQueue(): void {
     if (this.#state === "open") this.wake();
     else this.onLinkState();
   }
