@@ -5,7 +5,7 @@
  * leaves no process running.
  */
 
-import { connect } from "../client.ts";
+import { type CallOptions, type Client, connect } from "../client.ts";
 import { machine } from "./machine.ts";
 import { delay } from "./measure.ts";
 import { denoProcess, Process } from "./process.ts";
@@ -15,6 +15,8 @@ import { figure, table } from "./table.ts";
 const CALLS_PER_SECOND = 300;
 const TIMEOUT_MS = 2_000;
 const SLOWER_MS = 50;
+const HEDGE_AFTER_MS = 15;
+const LOCALHOST = "127.0.0.1";
 
 /** The servers of one run. */
 class Fleet implements AsyncDisposable {
@@ -42,50 +44,62 @@ class Fleet implements AsyncDisposable {
   }
 }
 
-/** What makes the calls of a run: one function a client. */
-type Connected = AsyncDisposable & { readonly callers: (() => Promise<unknown>)[] };
-
+/** One kind of client. */
 interface Way {
   readonly title: string;
-  connect(fleet: Fleet): Promise<Connected>;
+  readonly options: CallOptions;
+  /** The clients of a run, which take turns. */
+  connect(fleet: Fleet): Promise<Client[]>;
 }
 
+const OPTIONS: CallOptions = { idempotent: true, timeoutMs: TIMEOUT_MS };
+
 const WAYS: Way[] = [
-  { title: "one connection each: three clients, one to each server", connect: (fleet) => eachToItsOwn(fleet) },
+  {
+    title: "Three clients with one connection each, one to each server",
+    options: OPTIONS,
+    connect: ({ ports }) => Promise.all(ports.map((port) => connect({ port }))),
+  },
+  { title: "One client with all servers", options: OPTIONS, connect: connectToAll },
+  {
+    title: `One client with all servers, and a second copy after ${HEDGE_AFTER_MS} ms`,
+    options: { ...OPTIONS, hedgeAfterMs: HEDGE_AFTER_MS },
+    connect: connectToAll,
+  },
 ];
 
-async function eachToItsOwn({ ports }: Fleet): Promise<Connected> {
-  const clients = await Promise.all(ports.map((port) => connect({ port })));
-  return {
-    callers: clients.map((client) => () => client.call.WORK({}, { idempotent: true, timeoutMs: TIMEOUT_MS })),
-    async [Symbol.asyncDispose]() {
-      for (const client of clients) await client.close();
-    },
-  };
+async function connectToAll(fleet: Fleet): Promise<Client[]> {
+  return [await connect({ servers: () => fleet.ports.map((port) => `${LOCALHOST}:${port}`) })];
 }
 
 /** Runs the load for the whole time, while the servers die and come. */
-async function measure({ title, connect }: Way): Promise<Run> {
+async function measure({ title, options, connect }: Way): Promise<Run> {
   await using fleet = new Fleet();
   for (const name of ["steady", "slow", "mortal"] as const) await fleet.start(name);
-  await using connected = await connect(fleet);
+  const clients = await connect(fleet);
   const calls: Call[] = [];
   const startMs = performance.now();
   const events = happen(fleet);
   const pending: Promise<void>[] = [];
   for (let nowMs = 0; nowMs < EVENTS.endMs; nowMs = performance.now() - startMs) {
     while (pending.length < nowMs * CALLS_PER_SECOND / 1_000) {
-      pending.push(make(connected.callers[pending.length % connected.callers.length], nowMs, calls));
+      pending.push(make(clients[pending.length % clients.length], options, nowMs, calls));
     }
     await delay(1);
   }
   await Promise.all([events, ...pending]);
-  return { title, calls };
+  let [retried, hedged] = [0, 0];
+  for (const client of clients) {
+    retried += client.statistics().retried;
+    hedged += client.statistics().hedged;
+    await client.close();
+  }
+  return { title, calls, retried, hedged };
 }
 
-async function make(caller: () => Promise<unknown>, atMs: number, calls: Call[]): Promise<void> {
+async function make(client: Client, options: CallOptions, atMs: number, calls: Call[]): Promise<void> {
   const startMs = performance.now();
-  const server = await caller().then((name) => name as ServerName, () => undefined);
+  const server = await client.call("WORK", {}, options).then((name) => name as ServerName, () => undefined);
   calls.push({ atMs, server, tookMs: performance.now() - startMs });
 }
 
@@ -104,7 +118,8 @@ const PHASES: [title: string, fromMs: number, toMs: number][] = [
   ["three servers", 0, EVENTS.killedMs],
   ["one is dead", EVENTS.killedMs, EVENTS.backMs],
   ["it is back", EVENTS.backMs, EVENTS.addedMs],
-  ["a fourth is added", EVENTS.addedMs, EVENTS.endMs],
+  ["a fourth is added", EVENTS.addedMs, EVENTS.knownMs],
+  ["all four", EVENTS.knownMs, EVENTS.endMs],
 ];
 
 function spreadTable(runs: Run[]): string {
@@ -135,22 +150,33 @@ function spreadTable(runs: Run[]): string {
   return table(header, rows);
 }
 
+function sentAgain(runs: Run[]): string {
+  return table(
+    ["client", "calls", "sent again", "second copies"],
+    runs.map(({ title, calls, retried, hedged }) => [title, figure(calls.length), figure(retried), figure(hedged)]),
+  );
+}
+
 function report(runs: Run[], machine: string): string {
   return `# Several servers
 
 Written by \`deno task --config bench/deno.json servers --save\`.
 
-${machine}
+${machine.split("\n").slice(0, 3).join("\n")}
+
 Three servers run WORK, which takes 2 ms; one of them (*slow*) takes ${SLOWER_MS} ms longer. One (*mortal*) is killed after
 ${EVENTS.killedMs / 1000} s and comes back after ${EVENTS.backMs / 1000} s; a fourth (*new*) is added after ${
     EVENTS.addedMs / 1000
-  } s. ${CALLS_PER_SECOND} calls a second begin at an even pace, whether or not earlier
-ones are answered; all are \`idempotent\` and have ${TIMEOUT_MS} ms. A call counts in the second in which it began; the time of
-one that failed is the time until it failed.
+  } s. A client with all servers has a function
+that lists them, and asks it every 30 s and after a loss. ${CALLS_PER_SECOND} calls a second begin at an even pace, whether or not
+earlier ones are answered; all are \`idempotent\` and have ${TIMEOUT_MS} ms. A call counts in the second in which it began; the
+time of one that failed is the time until it failed.
 
 ![The spread of calls, and their times](servers.svg)
 
 ${spreadTable(runs)}
+
+${sentAgain(runs)}
 `;
 }
 
@@ -172,7 +198,7 @@ if (import.meta.main) {
       console.error(`${way.title}: ${EVENTS.endMs / 1000} s`);
       runs.push(await measure(way));
     }
-    console.log(spreadTable(runs));
+    console.log(`${spreadTable(runs)}\n\n${sentAgain(runs)}`);
     if (Deno.args.includes("--save")) {
       await Deno.writeTextFile(new URL("SERVERS.md", import.meta.url), report(runs, await machine()));
       await Deno.writeTextFile(new URL("servers.svg", import.meta.url), plotServers(runs));

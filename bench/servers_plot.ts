@@ -8,8 +8,8 @@ export const SERVER_NAMES = ["steady", "slow", "mortal", "new"] as const;
 
 export type ServerName = typeof SERVER_NAMES[number];
 
-/** What happens in a run, and when it ends. */
-export const EVENTS = { killedMs: 8_000, backMs: 14_000, addedMs: 20_000, endMs: 30_000 };
+/** What happens in a run, and when it ends. A client asks for its servers every 30 s: by `knownMs` it must know the new one. */
+export const EVENTS = { killedMs: 10_000, backMs: 20_000, addedMs: 25_000, knownMs: 55_000, endMs: 65_000 };
 
 /** A call of a run. */
 export interface Call {
@@ -24,6 +24,9 @@ export interface Call {
 export interface Run {
   readonly title: string;
   readonly calls: readonly Call[];
+  /** How often calls were sent again, and second copies of calls were sent. */
+  readonly retried: number;
+  readonly hedged: number;
 }
 
 const WIDTH = 820;
@@ -121,7 +124,7 @@ function drawSecond(second: number, calls: readonly Call[], top: number, perCall
   return [...SERVER_NAMES, undefined].map((name) => {
     const height = perCall * calls.filter(({ server }) => server === name).length;
     bottom -= height;
-    const [left, right] = [x(second * 1_000) + 0.5, x(second * 1_000 + 1_000) - 0.5];
+    const [left, right] = [x(second * 1_000) + 0.25, x(second * 1_000 + 1_000) - 0.25];
     return height === 0
       ? ""
       : `<rect class="${name ?? "failed"}" x="${left.toFixed(1)}" y="${bottom.toFixed(1)}" width="${

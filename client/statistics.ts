@@ -11,7 +11,7 @@ import { RpcError } from "../errors.ts";
 export interface ClientStatistics {
   /** Calls that have begun: `answered`, `failed`, `inFlight` or `waiting`. */
   begun: number;
-  /** Calls that got a result; streams that were read to their end. */
+  /** Calls that got a result; streams that ended, or that their readers left. */
   answered: number;
   /**
    * Calls that failed, by code: the server's codes, and the client's own, such as `TIMEOUT`. Of more than 64 codes, the
