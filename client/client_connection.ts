@@ -11,17 +11,14 @@
 import { DecodeStage } from "../codec/decode.ts";
 import { EncodeStage } from "../codec/encode.ts";
 import {
-  BadFrame,
   Cancel,
   Credit,
   type Decoded,
   type Fields,
   Going,
-  InvalidMessage,
   type KnownControl,
   ReceivedReply,
   type ServerMessage,
-  type Truncated,
   UnknownNotice,
 } from "../codec/message.ts";
 import { readReply } from "../codec/read_message.ts";
@@ -37,11 +34,13 @@ import type { CallConnection, ClientCall, ClientCallOwner } from "./client_call.
 import { KeepAlive } from "./keep_alive.ts";
 import {
   type InOrderMemory,
+  lost,
   type Matching,
   MatchingBySeq,
   MatchingInOrder,
   PING_SEQ,
   type UnansweredCalls,
+  unreadable,
 } from "./replies.ts";
 import { type ClientOutput, Sender, type SenderHost } from "./sender.ts";
 
@@ -248,7 +247,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
       if (!this.#connection.isOpen) return;
       if (message instanceof ReceivedReply) this.#takeReply(message);
       else if (message instanceof Going) this.#go(message.ms);
-      else if (!(message instanceof UnknownNotice)) this.#lose(this.#badMessage(message));
+      else if (!(message instanceof UnknownNotice)) this.#lose(unreadable(this.peer, message));
     }
     this.#keepAlive();
     if (this.#state === "retired" && this.idle) void this.#close();
@@ -332,6 +331,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
 
   /** Sends remaining output, then closes. */
   async #close(): Promise<void> {
+    if (this.#state === "new") return this.#lose(new RpcError("CLOSED", "the connection was closed"));
     if (this.#state !== "closing" && this.#state !== "closed") {
       this.#state = "closing";
       this.#keepAlive();
@@ -349,15 +349,15 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   }
 
   flush(): void {
-    this.#lose(this.#lost("the server closed it"));
+    this.#lose(lost(this.peer, "the server closed it"));
   }
 
   onSlowFrame(reason: string): void {
-    this.#lose(this.#lost(reason));
+    this.#lose(lost(this.peer, reason));
   }
 
   onFailed(error: unknown): void {
-    this.#lose(this.#lost("internal error", error));
+    this.#lose(lost(this.peer, "internal error", error));
   }
 
   #lose(error: RpcError): void {
@@ -385,16 +385,6 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   }
 
   #errorOf(reason: unknown): RpcError {
-    return reason instanceof RpcError ? reason : this.#lost(reasonOf(reason, this.answered), reason);
-  }
-
-  #lost(reason: string, cause?: unknown): RpcError {
-    return new RpcError("CONNECTION_LOST", `the connection to ${this.peer} is lost: ${reason}`, { cause });
-  }
-
-  #badMessage(message: InvalidMessage | BadFrame | Truncated): RpcError {
-    if (message instanceof InvalidMessage) return badReply(`${this.peer} sent an invalid reply: ${message.reason}`);
-    if (message instanceof BadFrame) return badReply(`${this.peer} sent an invalid frame: ${message.damage}`);
-    return this.#lost(`it ended ${message.receivedBytes} bytes into a frame`);
+    return reason instanceof RpcError ? reason : lost(this.peer, reasonOf(reason, this.answered), reason);
   }
 }

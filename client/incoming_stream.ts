@@ -172,9 +172,9 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
 
 /**
  * A server sends `CANCELLED` on its own if it shuts down and the stream outlasts the grace period. The reader must be
- * able to tell that from its own cancel.
+ * able to tell that from its own cancel: it may read on elsewhere.
  */
 function cutByServer(error: Error): RpcError | undefined {
   if (!(error instanceof RpcError) || error.code !== "CANCELLED" || !isReceived(error)) return undefined;
-  return new RpcError("CONNECTION_LOST", `the server ended the stream: ${error.message}`, { cause: error });
+  return new RpcError("GOING_AWAY", `the server is going away, read on elsewhere: ${error.message}`, { cause: error });
 }

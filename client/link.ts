@@ -11,6 +11,7 @@ import type { Dial } from "../transport/dial.ts";
 import { closeTransport, type Transport } from "../transport/transport.ts";
 import type { ClientConnection, ConnectionPlace } from "./client_connection.ts";
 import { Dialer } from "./dialer.ts";
+import type { InOrderMemory } from "./replies.ts";
 
 /** The longest wait before a connection is replaced that the server wants to end; never more than half its time. */
 const LONGEST_RENEWAL_MS = 5_000;
@@ -45,7 +46,7 @@ export interface LinkOptions {
 export class Link implements ConnectionPlace {
   /** The server, as the user names it. */
   readonly address: string;
-  readonly memory = { servesOnce: undefined };
+  readonly memory: InOrderMemory = { servesOnce: undefined };
   readonly #owner: LinkOwner;
   readonly #clock: Clock;
   readonly #dialer: Dialer;
@@ -112,9 +113,13 @@ export class Link implements ConnectionPlace {
     }
   }
 
-  /** Dials, if there is no connection and it is time; if calls are stranded, waits for that time. Never rejects. */
-  async seek(): Promise<void> {
+  /** Dials, if there is no connection and it is time; if calls are stranded, waits for that time. */
+  seek(): void {
     if (this.isOpen || this.#activity !== "idle" || this.waitMs > 0 && !this.#owner.isStranded) return;
+    void this.#seek();
+  }
+
+  async #seek(): Promise<void> {
     do {
       try {
         if (this.waitMs > 0) await this.#wait();
@@ -162,14 +167,18 @@ export class Link implements ConnectionPlace {
       this.#going = connection;
       // Until then, calls go on where they are. A connection that is idle by then is not replaced before a call needs it.
       this.#dialer.delay(Math.min(ms / 2, LONGEST_RENEWAL_MS));
-      this.#renewal = this.#clock.setTimer(() => this.#renew(connection), this.#dialer.waitMs, false);
+      this.#renewLater(connection);
     }
     this.#owner.onLinkState();
   }
 
-  #renew(connection: ClientConnection): void {
-    if (connection.idle) this.#retireGoing();
-    else void this.seek();
+  #renewLater(connection: ClientConnection): void {
+    const renew = () => {
+      if (connection.idle) this.#retireGoing();
+      else if (this.waitMs > 0) this.#renewLater(connection); // a timer may fire a fraction of a millisecond early
+      else this.seek();
+    };
+    this.#renewal = this.#clock.setTimer(renew, this.#dialer.waitMs, false);
   }
 
   #retireGoing(): void {
@@ -183,7 +192,9 @@ export class Link implements ConnectionPlace {
   onLeft(connection: ClientConnection, reason: RpcError | undefined): void {
     if (this.#connection === connection) {
       this.#connection = undefined;
-      this.#dialer.lost(reason, connection.answered);
+      // A server that closes after each reply is not lost.
+      const isUsual = this.memory.servesOnce === true && connection.answered;
+      this.#dialer.lost(isUsual ? undefined : reason, connection.answered);
     } else if (this.#going === connection) {
       this.#retireGoing();
     } else {

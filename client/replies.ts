@@ -5,8 +5,8 @@
  * `RpcError` that ends the connection: a reply that matches no request. A late reply to an ended call is accepted.
  */
 
-import type { ReceivedReply } from "../codec/message.ts";
-import { meaningOf, type RpcError } from "../errors.ts";
+import { BadFrame, InvalidMessage, type ReceivedReply, type Truncated } from "../codec/message.ts";
+import { meaningOf, RpcError } from "../errors.ts";
 import { badReply, receivedError } from "../session/received.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import type { ClientCall } from "./client_call.ts";
@@ -152,4 +152,16 @@ function unasked(reply: ReceivedReply, peer: string): RpcError {
 /** An error that a server may send without a request, such as that it is full. */
 function saidUnasked({ fields }: ReceivedReply): RpcError | undefined {
   return meaningOf(fields.err)?.unasked === true ? receivedError(fields) : undefined;
+}
+
+/** The error for what is not a reply. */
+export function unreadable(peer: string, message: InvalidMessage | BadFrame | Truncated): RpcError {
+  if (message instanceof InvalidMessage) return badReply(`${peer} sent an invalid reply: ${message.reason}`);
+  if (message instanceof BadFrame) return badReply(`${peer} sent an invalid frame: ${message.damage}`);
+  return lost(peer, `it ended ${message.receivedBytes} bytes into a frame`);
+}
+
+/** The error for a connection that has ended. */
+export function lost(peer: string, reason: string, cause?: unknown): RpcError {
+  return new RpcError("CONNECTION_LOST", `the connection to ${peer} is lost: ${reason}`, { cause });
 }

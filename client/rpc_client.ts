@@ -140,7 +140,7 @@ export class RpcClient implements ConnectionOwner, LinkOwner {
   }
 
   get isStranded(): boolean {
-    return !this.#queue.empty && this.#state !== "open";
+    return !this.#queue.empty && this.#servers.state !== "open";
   }
 
   begin(call: ClientCall): void {

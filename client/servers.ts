@@ -70,7 +70,7 @@ export class Servers {
   /** Dials all servers. Resolves when one is reached, and rejects if none can be. */
   async open(): Promise<void> {
     if (typeof this.#options.servers === "function") await this.#ask();
-    if (this.#unknown !== undefined) throw this.#unknown;
+    if (this.#unknown !== undefined) throw isDenied(this.#unknown.cause) ? this.#unknown.cause : this.#unknown;
     const dials = this.#links.map((link) => link.dial());
     try {
       await Promise.any(dials);
@@ -82,7 +82,7 @@ export class Servers {
 
   /** Dials servers without a connection, if it is time; and asks for the servers, if it is time. */
   seek(): void {
-    for (const link of this.#links) void link.seek();
+    for (const link of this.#links) link.seek();
     const { servers, clock } = this.#options;
     if (typeof servers !== "function" || this.#nextAsk !== undefined) return;
     if (clock.now() - this.#askedMs >= (this.isStale ? ASK_SOONEST_MS : ASK_AGAIN_MS)) void this.#ask();
@@ -159,8 +159,7 @@ export class Servers {
       if (!this.#isClosed) this.#use(found);
       this.#unknown = undefined;
     } catch (error) {
-      const text = `cannot find the servers: ${error instanceof Error ? error.message : error}`;
-      this.#unknown = new RpcError("CONNECTION_LOST", text, { retryable: true, cause: error });
+      this.#unknown = error instanceof RpcError ? error : unknownServers(error);
       if (this.#isClosed || this.#links.length > 0 || !this.#owner.isStranded) return;
       const again = () => {
         this.#nextAsk = undefined;
@@ -187,4 +186,9 @@ export class Servers {
     const reason = new RpcError("CLOSED", "the server is no longer in the list");
     for (const links of before.values()) for (const link of links) link.close(reason);
   }
+}
+
+function unknownServers(cause: unknown): RpcError {
+  const text = `cannot find the servers: ${cause instanceof Error ? cause.message : cause}`;
+  return new RpcError("CONNECTION_LOST", text, { retryable: true, cause });
 }

@@ -223,7 +223,7 @@ Deno.test("stream - one that the server cuts has another code than one that its 
   await server.request();
   await server.reply({ seq: 0, err: "CANCELLED", msg: "the server has shut down" });
   const error = await assertRejects(() => asked, RpcError, "the server has shut down");
-  assertEquals([error.code, (error.cause as RpcError).code, error.retryable], ["CONNECTION_LOST", "CANCELLED", false]);
+  assertEquals([error.code, (error.cause as RpcError).code, error.retryable], ["GOING_AWAY", "CANCELLED", false]);
   await client.close();
 });
 

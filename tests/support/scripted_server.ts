@@ -96,6 +96,11 @@ export class ScriptedServer implements AsyncDisposable {
     return new ScriptedServer(await network.accept(), options);
   }
 
+  /** How many messages have come and were not asked for. */
+  get waiting(): number {
+    return this.#messages.length;
+  }
+
   /** The next message, with all its fields; `undefined` at the end, in order or not. */
   async message(): Promise<Fields | undefined> {
     if (this.#messages.length > 0) return this.#messages.shift();

@@ -1,0 +1,218 @@
+/** A client keeps its word by PING while something of its own is open, and gives up a server that is silent. */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { encodeFrame } from "../../codec/encode.ts";
+import { connect, type ConnectOptions } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import { serve } from "../../server.ts";
+import { command } from "../../handlers/command.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
+import { Hosts } from "../support/hosts.ts";
+import { PING_SEQ } from "../../client/replies.ts";
+
+const PING = { cmd: 1, seq: PING_SEQ };
+const PONG = { seq: PING_SEQ, res: "PONG" };
+
+async function setUp(options: ConnectOptions = {}) {
+  const clock = new FakeClock();
+  const hosts = new Hosts(clock);
+  const accepted = hosts.accept("the server", { answersPings: false });
+  const dial = (signal: AbortSignal) => hosts.dial(signal, "the server");
+  const client = await connect({ dial, clock, random: () => 1, timeoutMs: Infinity, ...options });
+  return { client, clock, hosts, server: await accepted };
+}
+
+Deno.test("keep-alive - a PING after half of the time, while a call is open; its answer lets the call go on", async () => {
+  const { client, clock, server } = await setUp();
+  const call = client.reply("SLOW");
+  assertEquals(await server.message(), { cmd: 0, max: 1_048_576, alive: 30_000, notice: true });
+  assertEquals((await server.message())?.cmd, "SLOW");
+  for (let minutes = 0; minutes < 2; minutes++) {
+    let pings = 0;
+    for (let step = 0; step < 60; step++) {
+      await clock.advance(1_000);
+      while (server.waiting > 0) {
+        assertEquals(await server.message(), PING);
+        pings++;
+        await server.reply(PONG);
+        await turn();
+      }
+    }
+    assert(pings >= 3 && pings <= 4, `${pings} in a minute`);
+  }
+  assertEquals([client.servers[0].inFlight, client.lateReplies], [1, 0], "a PING is not counted");
+  await server.reply({ seq: 0, res: "done" });
+  assertEquals((await call).res, "done");
+  await clock.advance(600_000);
+  assertEquals([server.waiting, clock.timers], [0, 0], "nothing is open: no PING, no timer");
+  await client.close();
+});
+
+Deno.test("keep-alive - a server that is silent after the PING is lost within the time, streams included", async () => {
+  const { client, clock, server, hosts } = await setUp({ aliveMs: 10_000 });
+  const stream = client.stream("NEWS");
+  const first = stream.next();
+  const [call, again] = [client.reply("SLOW"), client.reply("SLOW", {}, { idempotent: true })];
+  const lost = assertRejects(() => call, RpcError);
+  await server.requests(3);
+  await server.reply({ seq: 0, res: 1, more: true });
+  assertEquals((await first).value, 1);
+  const startMs = clock.now();
+  const ended = assertRejects(() => stream.next(), RpcError).then((error: RpcError) =>
+    [error, clock.now() - startMs] as const
+  );
+  await clock.advance(11_500);
+  const [error, afterMs] = await ended;
+  assertEquals([error.code, (await lost).code, error.retryable], ["CONNECTION_LOST", "CONNECTION_LOST", false]);
+  assert(afterMs >= 10_000 && afterMs <= 11_000, `after ${afterMs} ms`);
+  const [, ms] =
+    /^CONNECTION_LOST: memory has been silent for (\d+) ms, and has not answered a PING$/.exec(error.message) ?? [];
+  assert(Number(ms) >= 10_000 && Number(ms) <= 11_000, error.message);
+  const second = hosts.accept("the server");
+  await clock.advance(1_000);
+  assertEquals((await (await second).request()).cmd, "SLOW", "an idempotent call goes on elsewhere");
+  const closed = assertRejects(() => again, RpcError);
+  await client.close();
+  await closed;
+});
+
+Deno.test("keep-alive - while both sides say something, there is no PING", async () => {
+  const { client, clock, server } = await setUp();
+  const stream = client.stream("NEWS", {}, { credit: 1 });
+  const first = stream.next();
+  await server.requests(1);
+  await server.reply({ seq: 0, res: 0, more: true });
+  await first;
+  for (let n = 1; n < 60; n++) {
+    const next = stream.next();
+    await clock.advance(2_000);
+    assertEquals(await server.message(), { cmd: 0, seq: 0, credit: 1 });
+    await server.reply({ seq: 0, res: n, more: true });
+    assertEquals((await next).value, n);
+  }
+  assertEquals(server.waiting, 1);
+  assertEquals(await server.message(), { cmd: 0, seq: 0, credit: 1 });
+  await client.close();
+});
+
+Deno.test("keep-alive - a client that only listens says PING, and needs no answer to it", async () => {
+  const { client, clock, server } = await setUp();
+  const stream = client.stream("NEWS", {}, { credit: 1_000 });
+  const first = stream.next();
+  await server.requests(1);
+  await server.reply({ seq: 0, res: 0, more: true });
+  await first;
+  for (let n = 1; n < 100; n++) {
+    await clock.advance(1_000);
+    await server.reply({ seq: 0, res: n, more: true });
+    assertEquals((await stream.next()).value, n);
+  }
+  assertEquals(server.waiting, 1, "the second PING waits for the answer to the first");
+  assertEquals(await server.message(), PING);
+  await client.close();
+});
+
+Deno.test("keep-alive - a part of a frame is a sign of life", async () => {
+  const { client, clock, server } = await setUp();
+  const call = client.reply("LARGE");
+  await server.requests(1);
+  const text = "x".repeat(600_000);
+  const frame = encodeFrame({ seq: 0, res: text }, (writer, message) => writer.writeValue(message));
+  for (let start = 0; start < frame.length; start += 10_000) {
+    await clock.advance(1_000);
+    await server.send(frame.subarray(start, start + 10_000));
+  }
+  assertEquals((await call).res, text);
+  await client.close();
+});
+
+Deno.test("keep-alive - aliveMs: 0 promises nothing, and sends no PING", async () => {
+  const { client, clock, server } = await setUp({ aliveMs: 0 });
+  const call = assertRejects(() => client.reply("SLOW"), RpcError);
+  assertEquals(await server.message(), { cmd: 0, max: 1_048_576, notice: true });
+  await server.message();
+  await clock.advance(4_000_000);
+  assertEquals(server.waiting, 0);
+  await client.close();
+  await call;
+});
+
+Deno.test("keep-alive - without seq not a byte is said of it", async () => {
+  const { client, clock, server } = await setUp({ sequenced: false });
+  const call = assertRejects(() => client.reply("SLOW"), RpcError);
+  await server.message();
+  await clock.advance(4_000_000);
+  assertEquals([server.waiting, server.receivedHex], [0, "202a81a3636d64a4534c4f570a"]);
+  await client.close();
+  await call;
+});
+
+Deno.test("keep-alive - a client that was stopped reads first, then judges", async () => {
+  const { client, clock, server } = await setUp();
+  const call = client.reply("SLOW");
+  await server.requests(1);
+  await clock.advance(15_500);
+  assertEquals(await server.message(), PING);
+  // SIGSTOP, SIGCONT an hour later: the answer waits in the socket.
+  const answered = server.reply(PONG);
+  clock.leap(3_600_000);
+  await answered;
+  await turn();
+  await clock.advance(1_000);
+  assertEquals(client.state, "open");
+  await server.reply({ seq: 0, res: "done" });
+  assertEquals((await call).res, "done");
+  await client.close();
+});
+
+Deno.test("keep-alive - after a stop, a server that is silent still gets its time", async () => {
+  const { client, clock, server } = await setUp();
+  const call = assertRejects(() => client.reply("SLOW"), RpcError);
+  await server.requests(1);
+  clock.leap(3_600_000);
+  await turn();
+  assertEquals(await server.message(), PING, "it is asked at once");
+  await clock.advance(14_000);
+  assertEquals(client.state, "open");
+  await clock.advance(2_000);
+  assertEquals((await call).code, "CONNECTION_LOST");
+});
+
+Deno.test("keep-alive - the second of two calls in a row counts its own silence", async () => {
+  const { client, clock, server } = await setUp();
+  for (let seq = 0; seq < 20; seq++) {
+    const call = client.reply("A");
+    assertEquals((await server.request()).seq, seq);
+    await server.reply({ seq, res: 1 });
+    await call;
+    await clock.advance(14_000);
+  }
+  assertEquals(server.waiting, 0);
+  await client.close();
+});
+
+Deno.test("keep-alive - a wrong aliveMs is refused", async () => {
+  for (const aliveMs of [-1, 1, 999, 1_000.5, 3_600_001, Infinity, NaN]) {
+    await assertRejects(
+      () => connect({ aliveMs }),
+      RangeError,
+      `Cannot use ${aliveMs} as aliveMs: it must be 0, or a whole number from 1000 to 3600000`,
+    );
+  }
+});
+
+Deno.test("keep-alive - 1,024 open calls leave room for the PING of a real server, and a slow call is not taken for a death", async () => {
+  let release = () => {};
+  const wait = new Promise<void>((resolve) => release = resolve);
+  const commands = { WAIT: command(() => wait.then(() => 1)) };
+  await using server = await serve({ port: 0, commands, maxInFlight: 16 });
+  await using client = await connect<typeof commands>({ port: server.port, aliveMs: 1_000, timeoutMs: Infinity });
+  const calls = Array.from({ length: 1_024 }, () => client.call.WAIT());
+  const settled = Promise.allSettled(calls);
+  const endMs = performance.now() + 2_500;
+  while (performance.now() < endMs) await new Promise((resolve) => setTimeout(resolve, 100));
+  assertEquals(client.servers[0].inFlight, 1_024);
+  release();
+  const outcomes = await settled;
+  assertEquals(outcomes.filter(({ status }) => status === "rejected"), []);
+});
