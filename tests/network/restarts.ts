@@ -1,8 +1,8 @@
 /**
  * What restarts cost: many clients that call now and then, and read streams, while their servers are restarted in turn.
  *
- *     deno run --no-prompt -A tests/network/restarts.ts [--clients 1000] [--restarts 100] [--pause-ms 10000] [--settle-ms 5000] [--seed 1]
- *         [--only plain,haproxy,nginx,workers,overlapping]
+ *     deno run --no-prompt -A tests/network/restarts.ts [--clients 1000] [--restarts 100] [--pause-ms 10000]
+ *         [--settle-ms 5000] [--seed 1] [--only plain,haproxy,nginx,workers,overlapping]
  *
  * Out: a table in Markdown, on stdout: for each way to run the servers how many calls and streams failed, by code.
  */
