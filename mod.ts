@@ -18,7 +18,7 @@
 
 export { createServer, run, serve } from "./server.ts";
 export type { ListeningServer, RunOptions, ServeOptions, Server } from "./server.ts";
-export { connect } from "./client/connect.ts";
+export { connect, dnsServers } from "./client/connect.ts";
 export type {
   CallOptions,
   Client,

@@ -6,7 +6,19 @@ export type * from "./handlers/command.ts";
 export type * from "./handlers/mistakes.ts";
 export type * from "./handlers/server_info.ts";
 export type * from "./handlers/standard_schema.ts";
-export type { AnyCommands, BuiltIns, ClientState, Meta, OutgoingCall, ServerStatus } from "./client/connect.ts";
+export type {
+  AnyCommands,
+  BuiltIns,
+  ClientState,
+  ClientStatistics,
+  DnsOptions,
+  LinkState,
+  Meta,
+  OutgoingCall,
+  RetryBudgetOptions,
+  SentCalls,
+  ServerStatus,
+} from "./client/connect.ts";
 export type { RpcErrorOptions } from "./errors.ts";
 export type { ErrorOrigin } from "./handlers/error_log.ts";
 export type { WorkerOptions } from "./handlers/server_report.ts";

@@ -14,8 +14,8 @@ import { RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { Expiring, TimerWheel } from "../session/timer_wheel.ts";
-import { Fifo } from "../session/fifo.ts";
 import type { Abortable, Signals } from "./signals.ts";
+import type { CallCounts } from "./statistics.ts";
 import { messageOf } from "../transport/tls.ts";
 
 /** Options of one call. */
@@ -34,8 +34,8 @@ export interface CallOptions {
   meta?: Record<string, string>;
   /**
    * Whether the server may run the command twice without harm. If so, and the connection is lost after the call was
-   * sent, the client resends it within its timeout. It sends a call three times at most, because the call itself may
-   * crash the server.
+   * sent, the client resends it within its timeout, if its `retryBudget` allows. It loses a call three times at most,
+   * because the call itself may crash the server.
    *
    * @default {false}
    */
@@ -47,6 +47,14 @@ export interface CallOptions {
    * @default {the client's `waitForReady`}
    */
   waitForReady?: boolean;
+  /**
+   * Sends a second copy of an `idempotent` call to another server if there is no answer after this time, in milliseconds,
+   * and the client's `retryBudget` allows. The first answer wins, and the other copy is cancelled. Choose a time that few
+   * calls need, such as the 95th percentile.
+   *
+   * @default {no second copy}
+   */
+  hedgeAfterMs?: number;
 }
 
 /** What becomes of a call that cannot be sent, or is lost with its connection. */
@@ -79,8 +87,7 @@ export interface ClientCallOwner {
   readonly settings: ClientSettings;
   readonly deadlines: TimerWheel;
   readonly signals: Signals;
-  /** Replies that came after their call had ended; memory of stream items that wait for their readers, in bytes. */
-  readonly received: { lateReplies: number; heldBytes: number };
+  readonly counts: CallCounts;
   /** The reason if there is no connection. */
   readonly obstacle: RpcError | undefined;
   /** Unanswered calls and streams on all connections. */
@@ -90,7 +97,7 @@ export interface ClientCallOwner {
   /** Starts a new call. */
   begin(call: ClientCall): void;
   /** Settles a call without its reply, and tells the server. */
-  giveUp(call: ClientCall, error: RpcError): void;
+  giveUp(call: ClientCall, outcome: RpcError | Fields): void;
 }
 
 /** The connection of a call, as the call sees it. */
@@ -105,8 +112,18 @@ export interface CallConnection {
   missAnswer(call: ClientCall): void;
 }
 
-/** The memory that all waiting calls may take. */
-const MAX_WAITING_BYTES = 256 * 1024 * 1024;
+/** What the earlier attempts of a call met. */
+export interface Attempts {
+  /** How often it was lost with a connection. A later reply that it was not started says nothing about these attempts. */
+  readonly losses: number;
+  /** How often a server refused it, unstarted. */
+  readonly refusals: number;
+  /** The connection of the last one, if that still exists: the next one goes elsewhere. */
+  readonly connection: CallConnection | undefined;
+}
+
+/** What every call begins with. */
+export const NO_ATTEMPTS: Attempts = { losses: 0, refusals: 0, connection: undefined };
 
 /** The memory of a waiting call without its parameters, roughly. */
 const WAITING_CALL_BYTES = 1_024;
@@ -136,37 +153,22 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   ttl: number | undefined = undefined;
   /** The connection that it was sent on, while an answer may come from there. */
   connection: CallConnection | undefined = undefined;
-  /**
-   * How often it was lost with a connection. A later reply that it was not started says nothing about these attempts.
-   */
-  losses = 0;
+  attempts: Attempts = NO_ATTEMPTS;
   protected readonly owner: ClientCallOwner;
   readonly #signal: AbortSignal | undefined;
 
   /**
    * @param owner The client.
    * @param name The command's name.
-   * @param params Its parameters, encoded immediately.
+   * @param given The request, see `encodeCall()`.
    * @param options The caller's options.
-   * @param credit The initial credit of a stream.
-   * @throws {RangeError} If the timeout is not a number, or the request is too large.
-   * @throws {TypeError} If the parameters or `meta` cannot be sent.
+   * @throws {RangeError} If the timeout is not a number.
    */
-  constructor(owner: ClientCallOwner, name: string, params: unknown, options: CallOptions, credit?: number) {
+  constructor(owner: ClientCallOwner, name: string, given: Span, options: CallOptions) {
     this.owner = owner;
     this.name = name;
-    this.timeoutMs = checkTimeout(options.timeoutMs ?? owner.settings.timeoutMs);
-    const lateFields = (owner.settings.sequenced ? 1 : 0) + (this.timeoutMs === Infinity ? 0 : 1);
-    const { meta } = options;
-    try {
-      this.given = encodeGiven(
-        { cmd: owner.cmdOf(name), params: params === undefined ? NO_PARAMETERS : params, meta, credit } as GivenRequest,
-        lateFields,
-        owner.settings.maxPayloadBytes,
-      );
-    } catch (error) {
-      throw unsendable(name, error);
-    }
+    this.given = given;
+    this.timeoutMs = timeoutOf(owner, options);
     const { idempotent, waitForReady } = options;
     const { policy } = owner.settings;
     this.policy = idempotent === undefined && waitForReady === undefined
@@ -185,7 +187,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
 
   /** Whether the server may have started it. */
   get mayHaveStarted(): boolean {
-    return this.losses > 0 || this.connection !== undefined;
+    return this.attempts.losses > 0 || this.connection !== undefined;
   }
 
   /** The memory that it takes while it waits, in bytes. */
@@ -194,7 +196,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   }
 
   /** The longest wait until it is sent, in milliseconds. */
-  protected get patienceMs(): number {
+  get patienceMs(): number {
     return this.timeoutMs;
   }
 
@@ -224,9 +226,12 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
 
   /** Puts it back to waiting: its connection was lost, or the server has certainly not started it. */
   waitAgain(wasLost: boolean): void {
+    const { attempts: { losses, refusals }, connection } = this;
+    this.attempts = wasLost
+      ? { losses: losses + 1, refusals, connection }
+      : { losses, refusals: refusals + 1, connection };
     this.state = "waiting";
     this.connection = undefined;
-    if (wasLost) this.losses++;
     if (this.timeoutMs === Infinity) this.#expireIn(this.patienceMs);
   }
 
@@ -263,7 +268,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
       const reason = obstacle?.message ?? `${unanswered} calls and streams before it are unanswered, see maxInFlight`;
       text += mayHaveStarted
         ? `: lost with its connection, and not sent again: ${reason}`
-        : `, and the call was not sent: ${reason}`;
+        : `, and the call was not sent${this.attempts.refusals > 0 ? " again" : ""}: ${reason}`;
     }
     const cause = connection === undefined ? obstacle : undefined;
     this.owner.giveUp(this, new RpcError("TIMEOUT", text, { retryable: !mayHaveStarted, cause }));
@@ -305,74 +310,46 @@ export class UnaryCall extends ClientCall {
   }
 
   protected override succeed(fields: Fields): void {
+    this.owner.counts.ended(fields);
     this.resolve(this.wantsResult ? fields.res : fields);
   }
 
   protected override fail(error: Error): void {
+    this.owner.counts.ended(error);
     this.reject(error);
   }
 }
 
-/** Calls that wait to be sent, in order. */
-export class CallQueue {
-  readonly #calls = new Fifo<ClientCall>();
-  /** How many of them are already settled; these are skipped. */
-  #settled = 0;
-  /** The memory of the others. */
-  #bytes = 0;
-
-  /** Whether no call waits. */
-  get empty(): boolean {
-    return this.#calls.length === this.#settled;
+/**
+ * Encodes the request of a call.
+ *
+ * @param credit The initial credit of a stream.
+ * @throws {RangeError} If the timeout is not a number, or the request is too large.
+ * @throws {TypeError} If the parameters or `meta` cannot be sent.
+ */
+export function encodeCall(
+  owner: ClientCallOwner,
+  name: string,
+  params: unknown,
+  options: CallOptions,
+  credit?: number,
+): Span {
+  const { sequenced, maxPayloadBytes } = owner.settings;
+  const lateFields = (sequenced ? 1 : 0) + (timeoutOf(owner, options) === Infinity ? 0 : 1);
+  const { meta } = options;
+  try {
+    return encodeGiven(
+      { cmd: owner.cmdOf(name), params: params === undefined ? NO_PARAMETERS : params, meta, credit } as GivenRequest,
+      lateFields,
+      maxPayloadBytes,
+    );
+  } catch (error) {
+    throw unsendable(name, error);
   }
+}
 
-  /** Whether the queue has reached its memory limit. */
-  get full(): boolean {
-    return this.#bytes >= MAX_WAITING_BYTES;
-  }
-
-  push(call: ClientCall): void {
-    this.#bytes += call.waitingBytes;
-    this.#calls.push(call);
-  }
-
-  /** The next call that still waits. */
-  shift(): ClientCall | undefined {
-    for (let call = this.#calls.shift(); call !== undefined; call = this.#calls.shift()) {
-      if (!call.isSettled) {
-        this.#bytes -= call.waitingBytes;
-        return call;
-      }
-      this.#settled--;
-    }
-  }
-
-  /**
-   * Call this before a waiting call is settled. Now and then it also removes settled calls, so that the queue cannot
-   * grow while nothing is sent.
-   */
-  forget(call: ClientCall): void {
-    if (2 * this.#settled > this.#calls.length) { for (const other of this.takeAll()) this.push(other); }
-    this.#bytes -= call.waitingBytes;
-    this.#settled++;
-  }
-
-  /** Removes and returns those calls that do not wait for a connection. */
-  takeImpatient(): ClientCall[] {
-    const impatient: ClientCall[] = [];
-    for (const call of this.takeAll()) {
-      if (call.policy.waitForReady) this.push(call);
-      else impatient.push(call);
-    }
-    return impatient;
-  }
-
-  /** Removes and returns all waiting calls. */
-  takeAll(): ClientCall[] {
-    this.#settled = 0;
-    this.#bytes = 0;
-    return this.#calls.takeAll().filter((call) => !call.isSettled);
-  }
+function timeoutOf(owner: ClientCallOwner, { timeoutMs }: CallOptions): number {
+  return checkTimeout(timeoutMs ?? owner.settings.timeoutMs);
 }
 
 /** Invalid parameters are a mistake in the program, so they throw an error without a code. Nothing was sent. */

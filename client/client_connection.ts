@@ -55,8 +55,8 @@ export interface ConnectionOwner extends ClientCallOwner {
   readonly hasWaiting: boolean;
   /** The connection has an open call, and must be checked from now on. */
   onBusy(): void;
-  /** A call was certainly not started, and may be sent again. */
-  onRefused(call: ClientCall): void;
+  /** A call was certainly not started, unless an earlier attempt was lost, and may be sent again. */
+  onRefused(call: ClientCall, error: RpcError): void;
   /** The connection has ended. `unanswered`: calls that were sent and not answered. */
   onEnded(connection: ClientConnection, error: RpcError, unanswered: ClientCall[]): void;
 }
@@ -64,6 +64,7 @@ export interface ConnectionOwner extends ClientCallOwner {
 /** The server of a connection, as the connection sees it. */
 export interface ConnectionPlace {
   readonly memory: InOrderMemory;
+  readonly calls: { sent: number; refused: number; lost: number };
   /** The server wants no more calls on this connection, and serves those that come for this long, in milliseconds. */
   onGoing(connection: ClientConnection, ms: number): void;
   /** The connection takes no more calls. `reason`: the error, unless this is how the server works. */
@@ -102,17 +103,15 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     const limits = { ...resolveLimits({ maxPayloadBytes }), idleTimeoutMs: Infinity, maxQueuedBytes: Infinity };
     const traffic = { bytesReceived: 0, bytesSent: 0 };
     const options = { clock, limits, unnamedPeer: "the server", lingerMs: 0, traffic };
-    const sender = new Sender(owner.settings, this);
-    this.#sender = sender;
+    const sender = this.#sender = new Sender(owner.settings, this);
     this.#connection = new Connection<ServerMessage, ClientOutput>(transport, options, ({ output }) => ({
       decode: new DecodeStage(readReply, limits),
       dispatch: this,
       encode: new EncodeStage<ClientOutput>(sender, output),
     }));
-    const { memory } = place;
     this.#matching = sequenced
       ? new MatchingBySeq(this.#calls, this.peer, maxInFlight)
-      : new MatchingInOrder(this.#calls, this.peer, { maxInFlight, memory, listener: this, clock });
+      : new MatchingInOrder(this.#calls, this.peer, { maxInFlight, memory: place.memory, listener: this, clock });
     this.#alive = new KeepAlive(owner, this.#connection, sender, (error) => this.#lose(error));
     void this.#connection.run();
     this.#keepAlive();
@@ -208,6 +207,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     this.#calls.set(call.id, call);
     this.#sender.send(call);
     this.#sender.used(nowMs);
+    this.place.calls.sent++;
     if (!wasIdle) return;
     this.#alive.begin(nowMs);
     this.#keepAlive();
@@ -263,11 +263,11 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     }
     if (call === undefined) {
       if (reply.seq === PING_SEQ) return this.#alive.answer(reply.fields);
-      return void this.#owner.received.lateReplies++;
+      return void this.#owner.counts.lateReplies++;
     }
     if (!reply.more) this.#calls.delete(call.id);
     if (call.isSettled) {
-      this.#owner.received.lateReplies++;
+      this.#owner.counts.lateReplies++;
       if (!reply.more) this.#alive.release(call);
     } else if (reply.more) {
       call.state = "streaming";
@@ -290,25 +290,27 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   #settle(call: ClientCall, fields: Fields): void {
     const { err } = fields;
     const hasItems = call.state === "streaming";
-    if (err === undefined) {
-      call.settle("res" in fields ? fields : badReply("the reply has neither res nor err"));
-    } else if (err === "SHUTTING_DOWN" && !hasItems) {
-      this.#state = "retired";
-      this.#owner.onRefused(call);
-      this.place.onLeft(this, receivedError(fields));
+    if (err === undefined) return call.settle("res" in fields ? fields : badReply("the reply has neither res nor err"));
+    const error = receivedError(fields, call.attempts.losses > 0 || hasItems);
+    if ((err === "SHUTTING_DOWN" || err === "OVERLOADED") && !hasItems) {
+      this.place.calls.refused++;
+      this.#owner.onRefused(call, error);
+      if (err === "SHUTTING_DOWN") this.retire(error);
     } else if (err === "DEADLINE_EXCEEDED" && this.#owner.settings.clock.now() >= call.deadlineMs) {
       // The server's timeout was faster than the client's: report one event with one code.
       call.expire();
     } else {
-      call.settle(receivedError(fields, call.losses > 0 || hasItems));
+      call.settle(error);
+      // The next stream would be ended at once as well.
+      if (err === "GOING_AWAY" && this.#state === "going") this.retire(error);
     }
   }
 
   /** Takes no more calls, and closes when all are answered. */
-  retire(): void {
+  retire(reason?: RpcError): void {
     if (this.#state === "closing" || this.#state === "closed") return;
     this.#state = "retired";
-    this.place.onLeft(this, undefined);
+    this.place.onLeft(this, reason);
   }
 
   /** As `retire()`, outside of a batch of replies. */

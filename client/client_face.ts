@@ -12,6 +12,7 @@ import type { StreamOptions } from "./incoming_stream.ts";
 import { type Before, CallSender } from "./middleware.ts";
 import type { ClientState, RpcClient } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
+import type { ClientStatistics } from "./statistics.ts";
 
 /** A function of a name, with a method for each name. */
 type ByName<Options, Result> =
@@ -44,6 +45,10 @@ export class ClientFace implements AsyncDisposable {
 
   get servers(): readonly ServerStatus[] {
     return this.#engine.servers;
+  }
+
+  statistics(): ClientStatistics {
+    return this.#engine.statistics();
   }
 
   get lateReplies(): number {

@@ -26,8 +26,11 @@ import {
 import { DIAL_PORT, HOSTNAME, parseServer, PATH } from "../transport/address.ts";
 import { ClientFace } from "./client_face.ts";
 import type { ClientMiddleware, Meta, OutgoingCall } from "./middleware.ts";
+import type { LinkState } from "./link.ts";
+import { RETRY_BUDGET, RetryBudget, type RetryBudgetOptions } from "./retry_budget.ts";
 import { type ClientState, RpcClient } from "./rpc_client.ts";
 import type { ServersOptions, ServerStatus } from "./servers.ts";
+import type { ClientStatistics, SentCalls } from "./statistics.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { dialAddress, textOf } from "../transport/dial.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -36,7 +39,8 @@ import type { CallOptions } from "./client_call.ts";
 import { type ClientTls, TLS } from "../transport/tls.ts";
 
 export type { CallOptions, ClientMiddleware, ClientState, Meta, OutgoingCall, ServerStatus, StreamOptions };
-export type { AnyCommands, BuiltIns, Outcome };
+export type { AnyCommands, BuiltIns, ClientStatistics, LinkState, Outcome, RetryBudgetOptions, SentCalls };
+export { type DnsOptions, dnsServers } from "../transport/resolve.ts";
 
 /** What `connect()` can be given. */
 export interface ConnectOptions<C extends Commands = AnyCommands> {
@@ -134,6 +138,13 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    * again after each loss, with the server that is wanted. The signal is aborted when nobody wants the connection any more.
    */
   dial?: (signal: AbortSignal, server: string) => Promise<Transport>;
+  /**
+   * How many retries all calls together may take, so that an outage is not multiplied: 20 % of the calls and 10 a second, over
+   * the last 10 s. Beyond that, callers get the errors as they come. With both at 0, nothing is sent again.
+   *
+   * @default {{ perCall: 0.2, perSecond: 10 }}
+   */
+  retryBudget?: RetryBudgetOptions;
   /** What goes with every call, such as a token; or a function that makes it, asked for each call. A call's own is added to it. */
   meta?: Meta | (() => Meta | Promise<Meta>);
   /** Stands before every call, the first one outermost. */
@@ -178,12 +189,8 @@ const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
   ...{ commands: OPTION_KINDS.object, sequenced: OPTION_KINDS.boolean, clock: OPTION_KINDS.object },
   ...{ servers: SERVERS, connectionsPerServer: CONNECTIONS, aliveMs: ALIVE, waitForReady: OPTION_KINDS.boolean },
   ...{ dial: OPTION_KINDS.function, onState: OPTION_KINDS.function, random: OPTION_KINDS.function },
-  ...{
-    meta: OPTION_KINDS.any,
-    middleware: OPTION_KINDS.functions,
-    lazy: OPTION_KINDS.boolean,
-    signal: OPTION_KINDS.object,
-  },
+  ...{ meta: OPTION_KINDS.any, middleware: OPTION_KINDS.functions, retryBudget: RETRY_BUDGET },
+  ...{ lazy: OPTION_KINDS.boolean, signal: OPTION_KINDS.object },
   ...{ timeoutMs: OPTION_KINDS.any, maxInFlight: OPTION_KINDS.any, maxPayloadBytes: OPTION_KINDS.any },
 };
 
@@ -192,7 +199,7 @@ const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
  * the server had answered, but not more than once in 10 s; else after a wait that grows up to 5 s. Each wait is random, so
  * that the clients of a server do not come back in one instant, and each new connection must answer a PING before it gets
  * calls. A call that was not sent yet waits for it, within its timeout; one that was sent rejects, unless it is marked
- * `idempotent`.
+ * `idempotent`. What a server refuses unstarted goes elsewhere at once, or after a wait if the server is `OVERLOADED`.
  *
  * A client with nothing open does not keep the program running, closed or not; a call or a stream that is open does.
  */
@@ -284,6 +291,9 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
   /** Its servers, each with its state and its calls in flight: a row for each of `connectionsPerServer`. */
   readonly servers: readonly ServerStatus[];
 
+  /** What became of its calls so far. `servers` says it for each server. */
+  statistics(): ClientStatistics;
+
   /** Replies and items that were dropped because their call had ended. */
   readonly lateReplies: number;
 
@@ -325,6 +335,7 @@ export async function connect<C extends Commands = AnyCommands>(options: Connect
   const engine = new RpcClient({
     ...serversOf(options),
     numbers: numbersOf(options.commands ?? {}),
+    retryBudget: new RetryBudget(options.retryBudget),
     sequenced: options.sequenced ?? true,
     timeoutMs: checkedDefault(timeoutMs),
     maxInFlight: checkLimit("maxInFlight", options.maxInFlight ?? DEFAULT_LIMITS.maxInFlight),

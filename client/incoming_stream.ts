@@ -13,11 +13,11 @@ import { RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
 import { CreditWindow } from "../session/credit.ts";
 import { Fifo } from "../session/fifo.ts";
-import { type CallOptions, ClientCall, type ClientCallOwner } from "./client_call.ts";
+import { type CallOptions, ClientCall, type ClientCallOwner, encodeCall } from "./client_call.ts";
 import { isReceived } from "../session/received.ts";
 
 /** Options of one stream. */
-export interface StreamOptions extends Omit<CallOptions, "idempotent"> {
+export interface StreamOptions extends Omit<CallOptions, "idempotent" | "hedgeAfterMs"> {
   /**
    * How many unread items may wait here. The server sends more as they are read.
    *
@@ -57,13 +57,14 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     if (!Number.isSafeInteger(credit) || credit < 1) {
       throw new RangeError(`Cannot use ${credit} as credit: it must be a whole number of items from 1 up`);
     }
-    super(owner, name, params, { ...options, timeoutMs }, credit);
+    const given = { ...options, timeoutMs };
+    super(owner, name, encodeCall(owner, name, params, given, credit), given);
     this.#credit = credit;
     this.#window = new CreditWindow(credit);
   }
 
   /** A stream may last forever, but its start has the timeout of a call. */
-  protected override get patienceMs(): number {
+  override get patienceMs(): number {
     return this.timeoutMs === Infinity ? this.owner.settings.timeoutMs : this.timeoutMs;
   }
 
@@ -71,11 +72,12 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   next(): Promise<Result> {
     if (!this.#begun) {
       this.#begun = true;
+      this.owner.counts.begun++;
       this.owner.begin(this);
     }
     if (this.#items.length > 0) {
       const { value, weightBytes } = this.#items.shift() as { value: unknown; weightBytes: number };
-      this.owner.received.heldBytes -= weightBytes;
+      this.owner.counts.heldBytes -= weightBytes;
       this.#grant();
       return Promise.resolve({ done: false, value });
     }
@@ -112,11 +114,11 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     if (waiting) {
       waiting.resolve({ done: false, value });
       this.#grant();
-    } else if (this.owner.received.heldBytes + weightBytes > MAX_HELD_BYTES) {
+    } else if (this.owner.counts.heldBytes + weightBytes > MAX_HELD_BYTES) {
       const text = "unread stream items take too much memory: read them sooner, or use a lower credit";
       this.owner.giveUp(this, new RpcError("OVERLOADED", text, { retryable: false }));
     } else {
-      this.owner.received.heldBytes += weightBytes;
+      this.owner.counts.heldBytes += weightBytes;
       this.#items.push({ value, weightBytes });
     }
   }
@@ -131,11 +133,13 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#outcome = hasItems || res === null || fields[ITEMS] === 0
       ? { done: true, value: res }
       : new RpcError("BAD_REPLY", `command ${this.name} returns a single reply: use client.call()`);
+    this.owner.counts.ended(this.#outcome);
     this.#handOutcome();
   }
 
   protected override fail(error: Error): void {
     this.#outcome ??= cutByServer(error) ?? error;
+    this.owner.counts.ended(this.#outcome);
     this.#handOutcome();
   }
 
@@ -166,7 +170,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   }
 
   #drop(): void {
-    for (const { weightBytes } of this.#items.takeAll()) this.owner.received.heldBytes -= weightBytes;
+    for (const { weightBytes } of this.#items.takeAll()) this.owner.counts.heldBytes -= weightBytes;
   }
 }
 

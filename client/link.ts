@@ -16,6 +16,9 @@ import type { InOrderMemory } from "./replies.ts";
 /** The longest wait before a connection is replaced that the server wants to end; never more than half its time. */
 const LONGEST_RENEWAL_MS = 5_000;
 
+/** Such a connection takes no more calls after this part of its time, so that the last ones are answered. */
+const USABLE_PART = 0.75;
+
 /**
  * What a client has to do with one server: `open`: it takes calls; `connecting`; `waiting` before the next dial;
  * `going`: it is about to end and takes calls only if no other does; `idle` without a connection until a call needs
@@ -27,6 +30,8 @@ export type LinkState = "open" | "connecting" | "waiting" | "going" | "idle" | "
 export interface LinkOwner {
   /** Whether calls wait and no connection takes them. */
   readonly isStranded: boolean;
+  /** Whether a link has a connection that the server does not want to end. */
+  readonly isOpen: boolean;
   /** Makes a connection. */
   attach(link: Link, transport: Transport): ClientConnection;
   /** Whether a new connection must answer a PING before it takes calls. */
@@ -47,6 +52,7 @@ export class Link implements ConnectionPlace {
   /** The server, as the user names it. */
   readonly address: string;
   readonly memory: InOrderMemory = { servesOnce: undefined };
+  readonly calls = { sent: 0, refused: 0, lost: 0 };
   readonly #owner: LinkOwner;
   readonly #clock: Clock;
   readonly #dialer: Dialer;
@@ -54,7 +60,8 @@ export class Link implements ConnectionPlace {
   #connection: ClientConnection | undefined;
   /** The one before, if the server wants to end it and there is no other yet. */
   #going: ClientConnection | undefined;
-  #renewal: Timer | undefined;
+  /** Replaces it, and ends its use. */
+  #timers: Timer[] = [];
   #activity: "idle" | "connecting" | "waiting" | "closed" = "idle";
   /** When the current activity began. */
   #sinceMs = 0;
@@ -160,30 +167,32 @@ export class Link implements ConnectionPlace {
   onGoing(connection: ClientConnection, ms: number): void {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
+    const renewalMs = Math.min(ms / 2, LONGEST_RENEWAL_MS);
     if (connection.idle) {
+      connection.leave();
+    } else if (this.#owner.isOpen) {
+      this.#dialer.delay(renewalMs);
       connection.leave();
     } else {
       this.#retireGoing();
       this.#going = connection;
       // Until then, calls go on where they are. A connection that is idle by then is not replaced before a call needs it.
-      this.#dialer.delay(Math.min(ms / 2, LONGEST_RENEWAL_MS));
-      this.#renewLater(connection);
+      this.#dialer.delay(renewalMs);
+      const endUse = () => {
+        this.#retireGoing();
+        this.#owner.onLinkState();
+      };
+      this.#timers = [
+        this.#clock.setTimer(() => connection.idle ? endUse() : this.seek(), Math.ceil(this.#dialer.waitMs), false),
+        this.#clock.setTimer(endUse, ms * USABLE_PART, false),
+      ];
     }
     this.#owner.onLinkState();
   }
 
-  #renewLater(connection: ClientConnection): void {
-    const renew = () => {
-      if (connection.idle) this.#retireGoing();
-      else if (this.waitMs > 0) this.#renewLater(connection); // a timer may fire a fraction of a millisecond early
-      else this.seek();
-    };
-    this.#renewal = this.#clock.setTimer(renew, this.#dialer.waitMs, false);
-  }
-
   #retireGoing(): void {
-    if (this.#renewal !== undefined) this.#clock.clearTimer(this.#renewal);
-    this.#renewal = undefined;
+    for (const timer of this.#timers) this.#clock.clearTimer(timer);
+    this.#timers = [];
     const going = this.#going;
     this.#going = undefined;
     going?.leave();
@@ -196,6 +205,7 @@ export class Link implements ConnectionPlace {
       const isUsual = this.memory.servesOnce === true && connection.answered;
       this.#dialer.lost(isUsual ? undefined : reason, connection.answered);
     } else if (this.#going === connection) {
+      this.#dialer.lost(reason, connection.answered);
       this.#retireGoing();
     } else {
       return;

@@ -16,11 +16,24 @@ import { Sweeper } from "../session/sweeper.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
 import type { Transport } from "../transport/transport.ts";
 import { IncomingStream, type StreamOptions } from "./incoming_stream.ts";
-import { type CallOptions, CallQueue, type ClientCall, type ClientSettings, UnaryCall } from "./client_call.ts";
+import { CallQueue } from "./call_queue.ts";
+import {
+  type CallConnection,
+  type CallOptions,
+  type ClientCall,
+  type ClientSettings,
+  encodeCall,
+  NO_ATTEMPTS,
+  UnaryCall,
+} from "./client_call.ts";
+import { HedgedCall, type HedgeOwner } from "./hedge.ts";
 import type { Link, LinkOwner } from "./link.ts";
 import { markReceived } from "../session/received.ts";
 import { Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
+import { retryWaitMs } from "./retries.ts";
+import type { RetryBudget } from "./retry_budget.ts";
 import { Signals } from "./signals.ts";
+import { CallCounts, type ClientStatistics } from "./statistics.ts";
 
 /**
  * The state of a client: `connecting`, `open`, `waiting` before the next dial, `idle` without a connection until a call
@@ -32,21 +45,23 @@ export type ClientState = "connecting" | "open" | "waiting" | "idle" | "closed";
 export interface RpcClientOptions extends ClientSettings, ServersOptions {
   /** The numbers of commands that have one. */
   numbers: ReadonlyMap<string, number>;
+  /** What all retries together may take. */
+  retryBudget: RetryBudget;
   onState: ((state: ClientState, error?: RpcError) => void) | undefined;
 }
 
-/** How often an idempotent call is sent: a call that crashes servers must not crash one after another. */
-const MAX_SENDS = 3;
+/** How often an idempotent call is lost: a call that crashes servers must not crash one after another. */
+const MAX_LOSSES = 3;
 
 /** The engine of one client. */
-export class RpcClient implements ConnectionOwner, LinkOwner {
+export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   readonly settings: RpcClientOptions;
   readonly deadlines: TimerWheel;
   readonly signals = new Signals();
-  readonly received = { lateReplies: 0, heldBytes: 0 };
+  readonly counts = new CallCounts();
   /** Whether a new connection must answer a PING before it takes calls: each one after the first, if there is `seq`. */
   mustProve = false;
-  readonly #queue = new CallQueue();
+  readonly #queue: CallQueue;
   readonly #servers: Servers;
   /** All connections, including old ones that still wait for replies. */
   readonly #connections = new Set<ClientConnection>();
@@ -63,6 +78,7 @@ export class RpcClient implements ConnectionOwner, LinkOwner {
       maxPayloadBytes: sequenced ? maxPayloadBytes : Math.min(maxPayloadBytes, MAX_SHORT_PAYLOAD_BYTES),
     };
     this.deadlines = new TimerWheel(clock);
+    this.#queue = new CallQueue(clock, () => this.#onDue());
     this.#servers = new Servers(options, this);
     this.#sweeper = new Sweeper(clock, this.#connections);
   }
@@ -96,10 +112,12 @@ export class RpcClient implements ConnectionOwner, LinkOwner {
   #call(name: string, params: unknown, options: CallOptions, wantsResult: boolean): Promise<unknown> {
     return new Promise((resolve, reject) => {
       // An error thrown here rejects the promise.
-      const call = new UnaryCall(this, name, params, options);
+      const Call = options.hedgeAfterMs === undefined ? UnaryCall : HedgedCall;
+      const call = new Call(this, name, encodeCall(this, name, params, options), options);
       call.wantsResult = wantsResult;
       call.resolve = resolve;
       call.reject = reject;
+      this.counts.begun++;
       this.begin(call);
     });
   }
@@ -113,7 +131,12 @@ export class RpcClient implements ConnectionOwner, LinkOwner {
 
   /** See `Client.lateReplies`. */
   get lateReplies(): number {
-    return this.received.lateReplies;
+    return this.counts.lateReplies;
+  }
+
+  /** See `Client.statistics`. */
+  statistics(): ClientStatistics {
+    return this.counts.snapshot(this.#queue.length);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -139,6 +162,10 @@ export class RpcClient implements ConnectionOwner, LinkOwner {
     return !this.#queue.empty;
   }
 
+  get isOpen(): boolean {
+    return this.#servers.isOpen;
+  }
+
   get isStranded(): boolean {
     return !this.#queue.empty && this.#servers.state !== "open";
   }
@@ -150,35 +177,71 @@ export class RpcClient implements ConnectionOwner, LinkOwner {
     if (call.isSettled) return;
     if (this.#state === "waiting" && !call.policy.waitForReady) return call.end(this.#notReady(call));
     this.#queue.push(call);
-    if (this.#state === "open") this.wake();
-    else this.onLinkState();
+    this.#serveQueue();
   }
 
-  giveUp(call: ClientCall, error: RpcError): void {
+  giveUp(call: ClientCall, outcome: RpcError | Fields): void {
     const { connection } = call;
     if (connection === undefined) this.#queue.forget(call);
-    call.end(error);
+    if (outcome instanceof Error) call.end(outcome);
+    else call.settle(outcome);
     connection?.abandon(call);
   }
 
-  onRefused(call: ClientCall): void {
-    this.#queueAgain(call, false);
+  onRefused(call: ClientCall, error: RpcError): void {
+    const { settings: { clock, random } } = this;
+    const waitMs = retryWaitMs(error, call.attempts.refusals, random());
+    const leftMs = Math.min(call.deadlineMs - clock.now(), call.patienceMs);
+    if (waitMs < leftMs && this.#mayRetry()) this.#queueAgain(call, false, waitMs);
+    else call.settle(error);
+  }
+
+  /** Takes a retry out of the budget. */
+  #mayRetry(): boolean {
+    const { clock, retryBudget } = this.settings;
+    return retryBudget.take(clock.now());
+  }
+
+  mayHedge(connection: CallConnection): boolean {
+    for (const other of this.#connections) {
+      if (other === connection || !other.hasRoom) continue;
+      if (!this.#mayRetry()) return false;
+      this.counts.hedged++;
+      return true;
+    }
+    return false;
   }
 
   onEnded(connection: ClientConnection, error: RpcError, unanswered: ClientCall[]): void {
     this.#connections.delete(connection);
+    connection.place.calls.lost += unanswered.length;
     for (const call of unanswered) {
-      if (!call.policy.idempotent || error.code !== "CONNECTION_LOST") call.settle(error);
-      else if (call.losses < MAX_SENDS - 1) this.#queueAgain(call, true);
-      else call.settle(new RpcError(error.code, `sent ${MAX_SENDS} times: ${error.toJSON().msg}`, { cause: error }));
+      if (error.retryable && !connection.answered) this.onRefused(call, error); // the server had no place for it
+      else if (!call.policy.idempotent || error.code !== "CONNECTION_LOST") call.settle(error);
+      else if (call.attempts.losses === MAX_LOSSES - 1) call.settle(lostTooOften(error));
+      else if (this.#mayRetry()) this.#queueAgain(call, true, 0);
+      else call.settle(error);
     }
     connection.place.onLeft(connection, error);
     this.wake();
   }
 
-  #queueAgain(call: ClientCall, wasLost: boolean): void {
+  #queueAgain(call: ClientCall, wasLost: boolean, waitMs: number): void {
+    this.counts.retried++;
     call.waitAgain(wasLost);
-    this.#queue.push(call);
+    this.#queue.pushLater(call, waitMs);
+  }
+
+  /** The time of a delayed call has come. */
+  #onDue(): void {
+    if (this.#state === "waiting") this.#failImpatient();
+    this.#serveQueue();
+  }
+
+  /** A call may be sent. */
+  #serveQueue(): void {
+    if (this.#state === "open") this.wake();
+    else this.onLinkState();
   }
 
   /** Marked as received: it says nothing about a request whose handler made this call. */
@@ -209,19 +272,24 @@ export class RpcClient implements ConnectionOwner, LinkOwner {
   /** At the end of a turn, so that all that was said in it leaves in one write: each call to the better of two connections. */
   #deal(): void {
     this.#isWoken = false;
-    const nowMs = this.settings.clock.now();
+    const { clock, retryBudget } = this.settings;
+    const nowMs = clock.now();
     let ready: ClientConnection[] = [];
     for (const connection of this.#connections) {
       if (connection.prepare(nowMs) && !(connection.isGoing && this.#servers.isOpen)) ready.push(connection);
     }
     if (this.#queue.empty) return;
+    let calls = 0;
     while (ready.length > 0) {
       const call = this.#queue.shift();
       if (call === undefined) break;
-      const connection = this.#servers.better(ready);
+      const { attempts } = call;
+      if (attempts === NO_ATTEMPTS) calls++;
+      const connection = this.#servers.better(attempts.connection ? elsewhere(ready, attempts.connection) : ready);
       connection.send(call, nowMs);
       if (!connection.hasRoom) ready = ready.filter((other) => other !== connection);
     }
+    retryBudget.called(nowMs, calls);
     this.#servers.seek();
   }
 
@@ -279,6 +347,17 @@ export class RpcClient implements ConnectionOwner, LinkOwner {
   cmdOf(name: string): number | string {
     return this.settings.numbers.get(name) ?? name;
   }
+}
+
+/** Connections to other servers than one that was tried, or at least other connections, if there are any. */
+function elsewhere(ready: ClientConnection[], tried: CallConnection): ClientConnection[] {
+  const servers = ready.filter(({ peer }) => peer !== tried.peer);
+  const others = servers.length > 0 ? servers : ready.filter((connection) => connection !== tried);
+  return others.length > 0 ? others : ready;
+}
+
+function lostTooOften(error: RpcError): RpcError {
+  return new RpcError(error.code, `sent ${MAX_LOSSES} times: ${error.toJSON().msg}`, { cause: error });
 }
 
 function closed(): RpcError {

@@ -11,6 +11,7 @@ import { isDenied } from "../transport/runtime.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { ClientConnection } from "./client_connection.ts";
 import { Link, type LinkOwner, type LinkState } from "./link.ts";
+import type { SentCalls } from "./statistics.ts";
 
 /** A function that finds the servers is asked again after this time, if calls are made: names are often cached as long. */
 const ASK_AGAIN_MS = 30_000;
@@ -19,7 +20,7 @@ const ASK_AGAIN_MS = 30_000;
 const ASK_SOONEST_MS = 1_000;
 
 /** One server of a client, for people and tests. */
-export interface ServerStatus {
+export interface ServerStatus extends SentCalls {
   /** The server, as `servers` names it. */
   readonly address: string;
   /**
@@ -116,7 +117,8 @@ export class Servers {
     return this.#links.map((link) => {
       let inFlight = 0;
       for (const { place, unanswered } of connections) if (place === link) inFlight += unanswered;
-      return { address: link.address, state: link.state, inFlight, waitMs: link.waitMs, error: link.lastError };
+      const { address, state, waitMs, lastError: error, calls } = link;
+      return { address, state, inFlight, waitMs, error, ...calls };
     });
   }
 

@@ -18,6 +18,8 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await turn();
 }
 
+const NO_RETRIES = { retryBudget: { perCall: 0, perSecond: 0 } };
+
 async function failure(call: Promise<unknown>): Promise<[code: string, retryable: boolean, text: string]> {
   const error = await assertRejects(() => call, RpcError);
   return [error.code, error.retryable, error.message];
@@ -156,7 +158,7 @@ for (const makeNetwork of NETWORKS) {
     assert(text.includes("sequenced: false"), text);
   });
 
-  test("an error about the whole connection is everybody's", {}, async ({ client, server, network }) => {
+  test("an error about the whole connection is everybody's", NO_RETRIES, async ({ client, server, network }) => {
     const refused = [client.reply("A"), client.reply("B")].map(failure);
     await server.requests(2);
     await server.reply({ err: "OVERLOADED", msg: "no room" });

@@ -1,8 +1,10 @@
 import { assertEquals } from "@std/assert";
 import { RpcError } from "../../errors.ts";
 import { TimerWheel } from "../../session/timer_wheel.ts";
-import { CallQueue, type ClientCall, type ClientCallOwner, UnaryCall } from "../../client/client_call.ts";
+import { CallQueue } from "../../client/call_queue.ts";
+import { type ClientCall, type ClientCallOwner, encodeCall, UnaryCall } from "../../client/client_call.ts";
 import { Signals } from "../../client/signals.ts";
+import { CallCounts } from "../../client/statistics.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 
@@ -20,15 +22,15 @@ const owner: ClientCallOwner = {
   deadlines: new TimerWheel(clock),
   signals: new Signals(),
   unanswered: 0,
-  received: { lateReplies: 0, heldBytes: 0 },
+  counts: new CallCounts(),
   cmdOf: (name) => name,
   obstacle: undefined,
   begin() {},
-  giveUp: (call, error) => call.end(error),
+  giveUp: (call, outcome) => call.settle(outcome),
 };
 
 function newCall(settled: (call: ClientCall) => void = () => {}): UnaryCall {
-  const call = new UnaryCall(owner, "A", {}, {});
+  const call = new UnaryCall(owner, "A", encodeCall(owner, "A", {}, {}), {});
   call.resolve = call.reject = () => settled(call);
   return call;
 }
@@ -43,7 +45,7 @@ Deno.test("ClientCall - it is settled once, whatever comes", () => {
 });
 
 Deno.test("ClientCall - the time that is left is whole milliseconds, never none", async () => {
-  const call = new UnaryCall(owner, "A", {}, { timeoutMs: 10.5 });
+  const call = new UnaryCall(owner, "A", encodeCall(owner, "A", {}, { timeoutMs: 10.5 }), { timeoutMs: 10.5 });
   call.reject = () => {};
   call.begin();
   const connection = { peer: "the server", grant() {}, abandon() {}, missAnswer() {} };
@@ -57,7 +59,7 @@ Deno.test("ClientCall - the time that is left is whole milliseconds, never none"
 });
 
 Deno.test("CallQueue - what is settled is passed over, and does not stay", () => {
-  const queue = new CallQueue();
+  const queue = new CallQueue(clock, () => {});
   const calls = Array.from({ length: 5 }, () => newCall());
   for (const call of calls) queue.push(call);
   for (const index of [0, 3, 4]) {
@@ -73,7 +75,7 @@ Deno.test("CallQueue - any order of events leaves what was pushed and neither ta
   const seed = newSeed();
   console.log(`seed ${seed}`);
   const random = new Random(seed);
-  const queue = new CallQueue();
+  const queue = new CallQueue(clock, () => {});
   let waiting: UnaryCall[] = [];
   for (let step = 0; step < 20_000; step++) {
     const choice = random.below(100);

@@ -130,7 +130,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     await rejection(slow);
   });
 
-  test("a failure keeps code, text and data", {}, async (client) => {
+  test("a failure keeps code, text and data", { retryBudget: { perCall: 0, perSecond: 0 } }, async (client) => {
     const error = await rejection(client.reply("FAIL", { code: "BROKE" }));
     assertEquals([error.code, error.message, error.data, error.retryable], [
       "BROKE",

@@ -12,6 +12,7 @@ import { DEFAULT_ALIVE_MS, DEFAULT_LIMITS } from "../../limits.ts";
 import type { RpcError } from "../../errors.ts";
 import { serve } from "../../server.ts";
 import { ClientFace } from "../../client/client_face.ts";
+import { RetryBudget } from "../../client/retry_budget.ts";
 import { RpcClient } from "../../client/rpc_client.ts";
 import type { ClientConnection } from "../../client/client_connection.ts";
 import { sleep, systemClock } from "../../transport/clock.ts";
@@ -198,7 +199,7 @@ async function connectForgetful(dial: Dial): Promise<Client> {
       policy: { idempotent: false, waitForReady: true },
       timeoutMs: Infinity,
     },
-    ...{ maxInFlight, maxPayloadBytes, clock: systemClock, random: Math.random },
+    ...{ maxInFlight, maxPayloadBytes, clock: systemClock, random: Math.random, retryBudget: new RetryBudget() },
   });
   await caller.open();
   return new ClientFace(caller) as unknown as Client;

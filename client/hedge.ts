@@ -1,0 +1,86 @@
+/**
+ * A call in two copies: if its answer takes long, a second copy goes to another server, and the first answer wins.
+ *
+ * In: a call that may run twice. Out: its outcome. The second copy decides only if it succeeds; it has its place in the
+ * client's budget of retries, and is cancelled when the call has ended. Refused, on creation: calls that may not run
+ * twice, and invalid times.
+ */
+
+import type { Span } from "../codec/writer.ts";
+import type { Fields } from "../codec/message.ts";
+import { RpcError } from "../errors.ts";
+import { type CallConnection, type CallOptions, ClientCall, type ClientCallOwner, UnaryCall } from "./client_call.ts";
+
+/** The client, as a call in two copies sees it. */
+export interface HedgeOwner extends ClientCallOwner {
+  /** Whether a second copy may be sent now, to another server than this. Counts it. */
+  mayHedge(connection: CallConnection): boolean;
+}
+
+/** A call that may get a second copy. */
+export class HedgedCall extends UnaryCall {
+  declare protected readonly owner: HedgeOwner;
+  /** Starts the second copy. */
+  readonly #timer = { deadlineMs: 0, expire: () => this.#hedge() };
+  #second: SecondCopy | undefined;
+  readonly #afterMs: number;
+
+  constructor(owner: HedgeOwner, name: string, given: Span, options: CallOptions) {
+    super(owner, name, given, options);
+    this.#afterMs = options.hedgeAfterMs as number;
+    if (!this.policy.idempotent) {
+      throw new TypeError(`Cannot hedge ${name}: a second copy runs beside the first, so it must be idempotent`);
+    }
+    if (typeof this.#afterMs !== "number" || !(this.#afterMs >= 0)) {
+      throw new RangeError(
+        `Cannot use ${this.#afterMs} as hedgeAfterMs: it must be a number of milliseconds from 0 up`,
+      );
+    }
+  }
+
+  override begin(): void {
+    super.begin();
+    if (this.isSettled) return;
+    this.#timer.deadlineMs = this.owner.settings.clock.now() + this.#afterMs;
+    this.owner.deadlines.add(this.#timer);
+  }
+
+  #hedge(): void {
+    // A call that still waits needs no second copy: it goes where there is a place first.
+    if (this.connection === undefined || !this.owner.mayHedge(this.connection)) return;
+    this.#second = new SecondCopy(this.owner, this);
+    this.owner.begin(this.#second);
+  }
+
+  override settle(outcome: Fields | Error): void {
+    if (this.isSettled) return;
+    super.settle(outcome);
+    this.owner.deadlines.delete(this.#timer);
+    const second = this.#second;
+    if (second === undefined || second.isSettled) return;
+    this.owner.giveUp(second, new RpcError("CANCELLED", "the other copy of the call was answered first"));
+  }
+}
+
+/** The second copy of a call. */
+class SecondCopy extends ClientCall {
+  readonly #first: ClientCall;
+
+  constructor(owner: ClientCallOwner, first: ClientCall) {
+    const timeoutMs = first.deadlineMs - owner.settings.clock.now();
+    super(owner, first.name, first.given, { timeoutMs, waitForReady: false });
+    this.#first = first;
+    this.attempts = { ...this.attempts, connection: first.connection };
+  }
+
+  protected override succeed(fields: Fields): void {
+    this.owner.giveUp(this.#first, fields);
+  }
+
+  /** The first copy decides. */
+  protected override fail(): void {}
+
+  override takeItem(): void {
+    this.owner.giveUp(this, new RpcError("BAD_REPLY"));
+  }
+}

@@ -1,0 +1,160 @@
+/** Calls with a second copy. Time stands still unless it is told to go on. */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { connect } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import { command, serve } from "../../mod.ts";
+import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
+import { turn } from "../support/fake_clock.ts";
+import { twoServers } from "../support/two_servers.ts";
+
+const HEDGED = { idempotent: true, hedgeAfterMs: 50 };
+
+Deno.test("hedge - after its time a second copy goes to the other server; the first answer wins, the other is cancelled", async () => {
+  for (const winner of ["first", "second"]) {
+    await using scene = await twoServers();
+    const { client, a, b, clock } = scene;
+    const call = client.call("A", { n: 1 }, { ...HEDGED, timeoutMs: 1_000 });
+    assertEquals(await a.request(), { n: 1, cmd: "A", seq: 0, ttl: 1_000 });
+    await clock.advance(50);
+    assertEquals(await b.request(), { n: 1, cmd: "A", seq: 0, ttl: 950 });
+    const [quick, slow] = winner === "first" ? [a, b] : [b, a];
+    await quick.reply({ seq: 0, res: winner });
+    assertEquals(await call, winner);
+    assertEquals(await slow.request(), { cmd: 0, seq: 0, cancel: true });
+    await slow.reply({ seq: 0, err: "CANCELLED" });
+    await turn();
+    const { begun, answered, failed, hedged, retried, inFlight, lateReplies } = client.statistics();
+    assertEquals([begun, answered, failed, hedged, retried, inFlight, lateReplies], [1, 1, {}, 1, 0, 0, 1]);
+  }
+});
+
+Deno.test("hedge - an answer in time, a failure too, needs no second copy", async () => {
+  await using scene = await twoServers();
+  const { client, a, clock } = scene;
+  const calls = [client.call("A", {}, HEDGED), client.call("B", {}, HEDGED)];
+  const failed = assertRejects(() => calls[1], RpcError);
+  const { seq } = await a.request();
+  await a.reply({ seq, res: 1 });
+  assertEquals(await calls[0], 1);
+  const other = scene.b;
+  const request = await other.request();
+  await other.reply({ seq: request.seq, err: "NO_SUCH_PLACE" });
+  await failed;
+  await clock.advance(1_000);
+  assertEquals(client.statistics().hedged, 0);
+});
+
+Deno.test("hedge - without another server there is no second copy", async () => {
+  const network = memoryNetwork();
+  await using client = await connect({ dial: network.dial });
+  await using server = await ScriptedServer.accept(network);
+  const call = client.call("A", {}, { idempotent: true, hedgeAfterMs: 0 });
+  await server.request();
+  const other = client.call("B", {}, { timeoutMs: 30 }).catch(() => {}); // its time is over after that of the hedge
+  await other;
+  await server.reply({ seq: 0, res: 1 });
+  assertEquals([await call, client.statistics().hedged, client.servers[0].sent], [1, 0, 2]);
+});
+
+Deno.test("hedge - second copies draw on the budget of retries", async () => {
+  await using scene = await twoServers({ retryBudget: { perCall: 0.1, perSecond: 0 } });
+  const { client, a, b, clock } = scene;
+  const calls = Array.from({ length: 20 }, () => client.call("A", {}, HEDGED));
+  const requests = [await a.requests(10), await b.requests(10)];
+  await clock.advance(60);
+  assertEquals(client.statistics().hedged, 2);
+  for (const [index, server] of [a, b].entries()) {
+    await server.reply(...requests[index].map(({ seq }) => ({ seq, res: 1 })));
+  }
+  assertEquals((await Promise.all(calls)).length, 20);
+});
+
+Deno.test("hedge - a second copy that fails decides nothing", async () => {
+  for (const code of ["NO_SUCH_PLACE", "CONNECTION_LOST"]) {
+    await using scene = await twoServers();
+    const { client, a, b, clock } = scene;
+    const call = client.call("A", {}, HEDGED);
+    await a.request();
+    await clock.advance(50);
+    const { seq } = await b.request();
+    if (code === "CONNECTION_LOST") b.cut();
+    else await b.reply({ seq, err: code });
+    await turn();
+    await a.reply({ seq: 0, res: "a" });
+    assertEquals(await call, "a");
+  }
+});
+
+Deno.test("hedge - if the first copy is lost, the second one's answer is still the call's", async () => {
+  await using scene = await twoServers({ retryBudget: { perCall: 0, perSecond: 0.2 } });
+  const { client, a, b, clock } = scene;
+  const call = client.call("A", {}, HEDGED);
+  await a.request();
+  await clock.advance(50);
+  const { seq } = await b.request();
+  a.cut();
+  await turn();
+  // The first copy is sent again, to the only server that is left.
+  const again = await b.request();
+  await b.reply({ seq, res: "second" });
+  assertEquals(await call, "second");
+  assertEquals(await b.request(), { cmd: 0, seq: again.seq, cancel: true });
+  await b.reply({ seq: again.seq, err: "CANCELLED" });
+});
+
+Deno.test("hedge - the caller's signal and the call's time end both copies", async () => {
+  for (const code of ["CANCELLED", "TIMEOUT"]) {
+    await using scene = await twoServers();
+    const { client, a, b, clock } = scene;
+    const patience = new AbortController();
+    const call = assertRejects(
+      () => client.call("A", {}, { ...HEDGED, signal: patience.signal, timeoutMs: 200 }),
+      RpcError,
+    );
+    await a.request();
+    await clock.advance(50);
+    await b.request();
+    if (code === "CANCELLED") patience.abort();
+    else await clock.advance(200);
+    assertEquals((await call).code, code);
+    for (const server of [a, b]) {
+      assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
+      await server.reply({ seq: 0, err: "CANCELLED" });
+    }
+    await turn();
+  }
+});
+
+Deno.test("hedge - a call that may not run twice, or a time that is none, is a mistake", async () => {
+  await using scene = await twoServers();
+  const { client } = scene;
+  await assertRejects(() => client.call("A", {}, { hedgeAfterMs: 50 }), TypeError, "Cannot hedge A");
+  for (const hedgeAfterMs of [-1, NaN, "50" as never]) {
+    await assertRejects(() => client.call("A", {}, { idempotent: true, hedgeAfterMs }), RangeError, "hedgeAfterMs");
+  }
+  assertEquals(client.statistics().begun, 0);
+});
+
+Deno.test("hedge - over TCP, a server that stands still costs the time of the hedge and no more", async () => {
+  const stuck = Promise.withResolvers<string>();
+  let cancelled = 0;
+  const slow = {
+    WHO: command((_params: Record<never, never>, { signal }) => {
+      signal.addEventListener("abort", () => cancelled++);
+      return stuck.promise;
+    }),
+  };
+  await using one = await serve({ port: 0, commands: slow });
+  await using other = await serve({ port: 0, commands: { WHO: command(() => "quick") } });
+  const servers = [one, other].map(({ port }) => `127.0.0.1:${port}`);
+  await using client = await connect({ servers });
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, () => client.call("WHO", {}, { idempotent: true, hedgeAfterMs: 20 })),
+  );
+  assertEquals(new Set(answers), new Set(["quick"]));
+  const { hedged, answered } = client.statistics();
+  assert(hedged > 0 && answered === 20, `${hedged} hedged`);
+  while (cancelled < hedged) await turn();
+  stuck.resolve("slow");
+});
