@@ -41,6 +41,7 @@ if (import.meta.main) {
         clients: Number(flags.clients ?? 50),
         restarts: Number(flags.restarts ?? 20),
         pauseMs: Number(flags["pause-ms"] ?? 10),
+        settleMs: 1_200,
         seed: newSeed(),
         eachAnew: true,
       });

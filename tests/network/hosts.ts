@@ -20,6 +20,13 @@ const DROP_ALL = ["protocol", "ip", "bpf", "direct-action", "bytecode", "1,6 0 0
 /** Which packets of a host are dropped, as seen from the host. */
 export type Direction = "incoming" | "outgoing";
 
+/** Runs a command to its end, behind what takes it to its place. */
+async function runToEnd(enter: string[], command: string[]): Promise<void> {
+  const [program, ...args] = [...enter, ...command];
+  const { success, stderr } = await new Deno.Command(program, { args, stdin: "null" }).output();
+  if (!success) throw new Error(`${command.join(" ")}: ${new TextDecoder().decode(stderr).trim()}`);
+}
+
 /** A network namespace. */
 class Namespace implements AsyncDisposable {
   readonly #holder: Deno.ChildProcess;
@@ -59,9 +66,7 @@ class Namespace implements AsyncDisposable {
 
   /** Runs a command in here, to its end. */
   async run(...command: string[]): Promise<void> {
-    const [program, ...args] = [...this.enter("--net"), ...command];
-    const { success, stderr } = await new Deno.Command(program, { args, stdin: "null" }).output();
-    if (!success) throw new Error(`${command.join(" ")}: ${new TextDecoder().decode(stderr).trim()}`);
+    await runToEnd(this.enter("--net"), command);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -98,6 +103,7 @@ export class Network implements AsyncDisposable {
       await using network = await Network.make();
       const host = await network.addHost();
       await host.drop("incoming");
+      await host.run("true");
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
     }
@@ -140,9 +146,14 @@ export class Host {
     return [...this.#space.enter("--net"), "setpriv", "--pdeathsig", "KILL", ...command];
   }
 
+  /** Runs a command on this host, to its end. */
+  async run(...command: string[]): Promise<void> {
+    await runToEnd(this.command(), command);
+  }
+
   /** Sets something of the host's kernel, such as `net.ipv4.tcp_migrate_req`. */
   async setKernel(name: string, value: number): Promise<void> {
-    await this.#space.run("sysctl", "--quiet", `${name}=${value}`);
+    await this.run("sysctl", "--quiet", `${name}=${value}`);
   }
 
   /** Drops all packets of a direction, without a word to anyone. */
@@ -159,7 +170,7 @@ export class Host {
 
   /** Takes the network card out, for good. */
   async removeLink(): Promise<void> {
-    await this.#space.run("ip", "link", "delete", "eth0");
+    await this.run("ip", "link", "delete", "eth0");
   }
 }
 

@@ -90,6 +90,9 @@ export interface ObserveOptions {
 /** Where the server listens: its host has all ports to itself. */
 const PORT = 1235;
 
+/** After this time the next call is made: what the system tells of a fault has come by then. */
+const NEWS_MS = 200;
+
 /** Inflicts a fault, and watches. */
 export async function observe(fault: Fault, options: ObserveOptions): Promise<Record<Situation, Observation>> {
   const { aliveMs, patienceMs, healAfterMs } = options;
@@ -110,9 +113,10 @@ export async function observe(fault: Fault, options: ObserveOptions): Promise<Re
 
   const startMs = performance.now();
   await fault.inflict({ serverHost, server, client });
+  await sleep(NEWS_MS);
   if (callsNext) await client.say("next");
   if (fault.heals) {
-    await new Promise((resolve) => setTimeout(resolve, healAfterMs));
+    await sleep(startMs + healAfterMs - performance.now());
     await serverHost.heal();
     await server.say("release");
   }
@@ -145,4 +149,8 @@ export async function observe(fault: Fault, options: ObserveOptions): Promise<Re
     handler: fault.dead === "server" || !hasHandler(each) ? undefined : ending("server", handlerEnd(each)),
   }]);
   return Object.fromEntries(observations) as Record<Situation, Observation>;
+}
+
+function sleep(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, Math.max(0, milliseconds)));
 }

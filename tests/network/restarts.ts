@@ -1,8 +1,8 @@
 /**
  * What restarts cost: many clients that call now and then, and read streams, while their servers are restarted in turn.
  *
- *     deno run --no-prompt -A tests/network/restarts.ts [--clients 1000] [--restarts 100] [--pause-ms 10000] [--seed 1]
- *         [--only plain,haproxy,nginx,workers,overlapping]
+ *     deno run --no-prompt -A tests/network/restarts.ts [--clients 1000] [--restarts 100] [--pause-ms 10000]
+ *         [--settle-ms 5000] [--seed 1] [--only plain,haproxy,nginx,workers,overlapping]
  *
  * Out: a table in Markdown, on stdout: for each way to run the servers how many calls and streams failed, by code.
  */
@@ -19,6 +19,8 @@ export interface RestartOptions {
   readonly restarts: number;
   /** The longest pause between two calls of a client. */
   readonly pauseMs: number;
+  /** The pause between a restart and the next: balancers and clients find out that the server is back. */
+  readonly settleMs: number;
   readonly seed: number;
   /** Whether each call has a connection of its own, and there are no streams. */
   readonly eachAnew?: boolean;
@@ -82,9 +84,6 @@ function balanceWith(
 /** How long a call and a stream last at the most. */
 const WORK_MS = 20;
 const WATCH_MS = 5_000;
-
-/** The pause between a restart and the next: a balancer finds out that a server is back. */
-const SETTLE_MS = 1_200;
 
 /** So many processes call. */
 const PROCESSES = 2;
@@ -170,7 +169,7 @@ export async function restartUnderLoad(setup: Setup, options: RestartOptions): P
     const startMs = performance.now();
     await servers[count % servers.length].restart();
     restartsMs += performance.now() - startMs;
-    await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+    await new Promise((resolve) => setTimeout(resolve, options.settleMs));
   }
   const reports = await Promise.all(callers.map(async (program): Promise<ClientsReport> => {
     await program.say("stop");
@@ -204,12 +203,13 @@ export function shown(endings: Endings): string {
 }
 
 if (import.meta.main) {
-  const flags = parseArgs(Deno.args, { string: ["clients", "restarts", "pause-ms", "seed", "only"] });
+  const flags = parseArgs(Deno.args, { string: ["clients", "restarts", "pause-ms", "settle-ms", "seed", "only"] });
   const names = flags.only?.split(",") ?? Object.keys(SETUPS);
   const options = {
     clients: Number(flags.clients ?? 1_000),
     restarts: Number(flags.restarts ?? 100),
     pauseMs: Number(flags["pause-ms"] ?? 10_000),
+    settleMs: Number(flags["settle-ms"] ?? 5_000),
     seed: Number(flags.seed ?? newSeed()),
   };
   console.log(`${options.clients} clients, pauses up to ${options.pauseMs} ms, seed ${options.seed}\n`);

@@ -12,7 +12,13 @@ function testRestarts(name: string, setup: Setup, packages: readonly Package[]):
   testWith(packages, `restarts - ${name}: no call is lost`, async () => {
     const seed = newSeed();
     console.log(`seed ${seed}`);
-    const { calls, streams } = await restartUnderLoad(setup, { clients: 50, restarts: 6, pauseMs: 300, seed });
+    const { calls, streams } = await restartUnderLoad(setup, {
+      clients: 50,
+      restarts: 6,
+      pauseMs: 300,
+      settleMs: 1_200,
+      seed,
+    });
     const { GOING_AWAY: _, ...lost } = failed(streams);
     assertEquals([failed(calls), lost], [{}, {}]);
     assert(calls.DONE > 500 && streams.DONE > 10, `too few to tell: ${JSON.stringify({ calls, streams })}`);

@@ -1,7 +1,7 @@
 /**
  * The table "who notices what, after how long", in Markdown.
  *
- *     deno run --no-prompt --allow-net --allow-read --allow-run tests/network/table.ts [--alive-ms 30000] [--patience-ms 75000]
+ *     deno run --no-prompt -A tests/network/table.ts [--alive-ms 30000] [--patience-ms 75000]
  *
  * In: the client's `aliveMs`, its default if it is missing; how long is waited for somebody to notice. Out: the table, on
  * stdout. Refused: a machine that permits no network namespaces, with the reason and exit code 1.
