@@ -26,6 +26,7 @@ import {
   type Peer,
   request,
   settle,
+  settleShutdown,
   type TestServer,
   unhex,
   withMemory,
@@ -357,10 +358,10 @@ overEach(
   },
 );
 
-/** Lets a shutdown begin: the listener has to be closed first, which takes a moment. */
+/** Lets a shutdown begin. */
 async function beginShutdown({ server }: TestServer, graceMs: number): Promise<{ report: Promise<ShutdownReport> }> {
   const report = server.shutdown({ graceMs });
-  await settle();
+  await settleShutdown();
   return { report };
 }
 
