@@ -37,6 +37,8 @@ export interface RpcErrorOptions {
   data?: unknown;
   /** Whether the request was certainly not started, so that a retry is safe. */
   retryable?: boolean;
+  /** How long the caller should wait before it tries again, in milliseconds; sent as `$after`. */
+  retryAfterMs?: number;
   /** The cause of this error; never sent. */
   cause?: unknown;
 }
@@ -124,6 +126,8 @@ export class RpcError extends Error {
   readonly data: unknown;
   /** True only if the request was certainly not started, so that a retry cannot run it twice. */
   readonly retryable: boolean;
+  /** How long to wait before the next try, in milliseconds, if the server said so (PROTOCOL.md, "Replies"). */
+  readonly retryAfterMs: number | undefined;
   /** The text as given; a failure may have only a code. */
   readonly #text: string | undefined;
 
@@ -155,13 +159,14 @@ export class RpcError extends Error {
     this.code = code;
     this.data = options.data;
     this.retryable = options.retryable ?? (meaningOf(code)?.retryable === true);
+    this.retryAfterMs = options.retryAfterMs;
     this.#text = text;
   }
 
   /**
    * The failure in the form of a reply (PROTOCOL.md, "Replies").
    *
-   * @returns `{ err, msg?, data? }`.
+   * @returns `{ err, msg?, data?, $after? }`.
    *
    * @example
    * ```ts
@@ -171,10 +176,11 @@ export class RpcError extends Error {
    * assertEquals(new RpcError("INVALID_SLEEP").toJSON(), { err: "INVALID_SLEEP" });
    * ```
    */
-  toJSON(): { err: string; msg?: string; data?: unknown } {
-    const reply: { err: string; msg?: string; data?: unknown } = { err: this.code };
+  toJSON(): { err: string; msg?: string; data?: unknown; $after?: number } {
+    const reply: ReturnType<RpcError["toJSON"]> = { err: this.code };
     if (this.#text !== undefined) reply.msg = this.#text;
     if (this.data !== undefined) reply.data = this.data;
+    if (this.retryAfterMs !== undefined) reply.$after = this.retryAfterMs;
     return reply;
   }
 }

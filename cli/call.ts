@@ -91,7 +91,7 @@ export function outgoing({ name, params }: CommandCall, options: OutgoingOptions
   const isPlain = ARTICLE_COMMANDS.has(name) || max === MAX_SHORT_PAYLOAD_BYTES;
   const fields = { ttl: undefined, meta, credit: undefined };
   const request = encode({ cmd, params, seq: seq ?? (isPlain ? undefined : 1), ...fields }, writeRequest, max);
-  return isPlain ? { request } : { request, settings: encode(new Settings(max), writeControl, max) };
+  return isPlain ? { request } : { request, settings: encode(new Settings({ max }), writeControl, max) };
 }
 
 /** A frame that cancels the call with this `seq`. */

@@ -7,7 +7,7 @@
  */
 
 import { DecodeStage } from "../codec/decode.ts";
-import { type Decoded, ReceivedReply, type ServerMessage, Truncated, UnknownNotice } from "../codec/message.ts";
+import { type Decoded, Going, ReceivedReply, type ServerMessage, Truncated, UnknownNotice } from "../codec/message.ts";
 import { readReply } from "../codec/read_message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
@@ -18,7 +18,7 @@ import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { Outgoing } from "./call.ts";
 
-type Batch = Exclude<Decoded<ServerMessage>, UnknownNotice>[];
+type Batch = Exclude<Decoded<ServerMessage>, Going | UnknownNotice>[];
 
 /** One connection. */
 export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
@@ -120,7 +120,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   }
 
   async transform(messages: Decoded<ServerMessage>[]): Promise<void> {
-    const batch = messages.filter((message) => !(message instanceof UnknownNotice));
+    const batch = messages.filter((message) => !(message instanceof Going || message instanceof UnknownNotice));
     if (batch.length === 0) return;
     // A message before the first request is kept for it: a server that is full sends one.
     if (this.#asked && !this.#asking) return this.close(); // it matches no request

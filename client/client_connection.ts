@@ -17,6 +17,7 @@ import {
   Credit,
   type Decoded,
   type Fields,
+  Going,
   InvalidMessage,
   type KnownControl,
   ReceivedReply,
@@ -231,7 +232,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   #sendSettings(): void {
     const { sequenced, maxPayloadBytes } = this.#owner.settings;
     if (sequenced && maxPayloadBytes !== MAX_SHORT_PAYLOAD_BYTES) {
-      this.#output?.enqueue(new Settings(maxPayloadBytes));
+      this.#output?.enqueue(new Settings({ max: maxPayloadBytes }));
     }
   }
 
@@ -250,7 +251,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     for (const message of batch) {
       if (!this.#connection.isOpen) return;
       if (message instanceof ReceivedReply) this.#takeReply(message);
-      else if (!(message instanceof UnknownNotice)) this.#lose(this.#badMessage(message));
+      else if (!(message instanceof UnknownNotice || message instanceof Going)) this.#lose(this.#badMessage(message));
     }
     this.#keepAlive();
     if (this.#state === "retired" && this.#calls.size === 0) void this.#close();

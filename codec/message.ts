@@ -38,10 +38,21 @@ export class Request {
   }
 }
 
-/** Sets the client's limits for this connection (PROTOCOL.md, "control (0)"). */
+/** Sets what the client takes and promises on this connection; a later one replaces what it names. */
 export class Settings {
-  /** @param max The largest reply payload, in bytes. */
-  constructor(readonly max: number) {}
+  /** The largest reply payload, in bytes. */
+  readonly max: number | undefined;
+  /** While a call is open, the server hears from the client at least once in this time, in milliseconds. */
+  readonly alive: number | undefined;
+  /** Whether the server may send notices. */
+  readonly notice: boolean | undefined;
+
+  /** @param settings At least one of the fields. */
+  constructor({ max, alive, notice }: { max?: number; alive?: number; notice?: boolean }) {
+    this.max = max;
+    this.alive = alive;
+    this.notice = notice;
+  }
 
   get kind(): "settings" {
     return "settings";
@@ -112,6 +123,16 @@ export class ReceivedReply {
   }
 }
 
+/** A notice: no more calls should begin on this connection (PROTOCOL.md, "control (0)"). */
+export class Going {
+  /** @param ms For how many milliseconds the server still serves it. */
+  constructor(readonly ms: number) {}
+
+  get kind(): "going" {
+    return "going";
+  }
+}
+
 /** An unknown message that answers no request, from a newer server. It is ignored. */
 export class UnknownNotice {
   get kind(): "unknown notice" {
@@ -162,7 +183,7 @@ export type Control = KnownControl | UnknownControl;
 export type ClientMessage = Request | Control;
 
 /** A message that a client can receive. */
-export type ServerMessage = ReceivedReply | UnknownNotice;
+export type ServerMessage = ReceivedReply | Going | UnknownNotice;
 
 /** The output of the decode stage: messages, or what is received instead of one. */
 export type Decoded<Message> = Message | InvalidMessage | BadFrame | Truncated;
@@ -223,10 +244,12 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
   },
   "settings": {
     direction: "to the server",
-    meaning: "sets the largest reply payload of the connection",
+    meaning: "says what the client takes and promises on this connection",
     fields: {
       cmd: CONTROL,
-      max: { type: "integer, 0 to 2^53 - 1", meaning: "bytes of payload that the client takes" },
+      max: optional({ type: "integer, 0 to 2^53 - 1", meaning: "bytes of payload that the client takes" }),
+      alive: optional({ type: "integer, 1000 to 3600000", meaning: "milliseconds between signs of life" }),
+      notice: optional({ type: "true or false", meaning: "whether notices are wanted" }),
     },
     since: 1,
   },
@@ -278,7 +301,14 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
       err: { type: "text", meaning: "the code" },
       msg: optional({ type: "text", meaning: "a sentence for people" }),
       data: optional({ type: "any value", meaning: "details for a program" }),
+      $after: optional({ type: "number >= 0", meaning: "milliseconds to wait before the next try" }),
     },
+    since: 1,
+  },
+  "going": {
+    direction: "to the client",
+    meaning: "asks for no more calls on this connection",
+    fields: { going: { type: "number >= 0", meaning: "milliseconds for which it is still served" } },
     since: 1,
   },
   "unknown notice": {
@@ -316,6 +346,13 @@ export function isReservedReplyField(name: string): boolean {
 
 /** Marks the last reply of a stream without items (PROTOCOL.md, "Streams and credit"). */
 export const ITEMS = "$items";
+
+/** How long to wait before the next try, in an error (PROTOCOL.md, "Replies"). */
+export const AFTER = "$after";
+
+/** The range of `alive`, in milliseconds. */
+export const MIN_ALIVE_MS = 1_000;
+export const MAX_ALIVE_MS = 3_600_000;
 
 /** The numbers of the built-in commands (PROTOCOL.md, "Commands"). */
 export const BUILT_IN_NUMBERS: ReadonlyMap<string, number> = new Map([

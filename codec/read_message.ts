@@ -12,7 +12,10 @@ import {
   type Control,
   Credit,
   type Fields,
+  Going,
   InvalidMessage,
+  MAX_ALIVE_MS,
+  MIN_ALIVE_MS,
   ReceivedReply,
   REPLY_FIELDS,
   Request,
@@ -24,7 +27,7 @@ import {
 import type { Reader } from "./reader.ts";
 
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
-const WRONG_CONTROL = "a control message must have either max, or seq with cancel, or seq with credit";
+const WRONG_CONTROL = "a control message must have either settings, or seq with cancel, or seq with credit";
 
 /** Reads a payload at the server. */
 export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
@@ -80,10 +83,10 @@ export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
 
 /** A message with `cmd: 0`. Unknown fields are ignored. */
 function toControl({ seq, credit, params }: Request): Control | InvalidMessage {
-  const { max, cancel }: Fields = { __proto__: null, ...params };
-  if (max !== undefined) {
+  const { max, alive, notice, cancel }: Fields = { __proto__: null, ...params };
+  if (max !== undefined || alive !== undefined || notice !== undefined) {
     if (seq !== undefined || cancel !== undefined) return new InvalidMessage(WRONG_CONTROL);
-    return isCount(max) ? new Settings(max) : new InvalidMessage("max must be an integer from 0 to 2^53-1");
+    return toSettings(max, alive, notice);
   }
   if (cancel !== undefined) {
     if (credit !== undefined) return new InvalidMessage(WRONG_CONTROL);
@@ -92,6 +95,15 @@ function toControl({ seq, credit, params }: Request): Control | InvalidMessage {
   }
   if (seq !== undefined && credit !== undefined) return new Credit(seq, credit);
   return new UnknownControl();
+}
+
+function toSettings(max: unknown, alive: unknown, notice: unknown): Settings | InvalidMessage {
+  if (max !== undefined && !isCount(max)) return new InvalidMessage("max must be an integer from 0 to 2^53-1");
+  if (alive !== undefined && !(isCount(alive) && alive >= MIN_ALIVE_MS && alive <= MAX_ALIVE_MS)) {
+    return new InvalidMessage(`alive must be an integer from ${MIN_ALIVE_MS} to ${MAX_ALIVE_MS}`);
+  }
+  if (notice !== undefined && typeof notice !== "boolean") return new InvalidMessage("notice must be true or false");
+  return new Settings({ max, alive, notice });
 }
 
 /** Reads a payload at the client. */
@@ -111,11 +123,16 @@ export function readReply(reader: Reader): ServerMessage {
   }
   reader.finish();
   const { fields } = reply;
-  if (fields.res === undefined && fields.err === undefined && hasUnknown(fields)) {
-    return new UnknownNotice();
-  }
+  if (fields.res === undefined && fields.err === undefined && hasUnknown(fields)) return toNotice(reply);
   reply.weightBytes = reader.weightBytes;
   return reply;
+}
+
+/** A message that answers nothing. */
+function toNotice({ seq, fields: { going } }: ReceivedReply): ServerMessage {
+  if (going === undefined || seq !== undefined) return new UnknownNotice();
+  if (typeof going !== "number" || !(going >= 0)) throw new DecodeError("going must be a number of milliseconds");
+  return new Going(going);
 }
 
 function hasUnknown(fields: Fields): boolean {

@@ -93,7 +93,7 @@ function writeReplyFields(writer: Writer, { seq, more }: Reply, fields: Fields, 
 export function writeControl(writer: Writer, control: KnownControl): void {
   switch (control.kind) {
     case "settings":
-      return writer.writeValue({ cmd: 0, max: control.max });
+      return writer.writeValue({ cmd: 0, max: control.max, alive: control.alive, notice: control.notice });
     case "cancel":
       return writer.writeValue({ cmd: 0, seq: control.seq, cancel: true });
     case "credit":

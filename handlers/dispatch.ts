@@ -112,7 +112,10 @@ export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, Call
 
   #control(control: Control): void {
     if (control.kind === "unknown control") return;
-    if (control.kind === "settings") return this.encoding.setPeerMax(control.max);
+    if (control.kind === "settings") {
+      if (control.max !== undefined) this.encoding.setPeerMax(control.max);
+      return;
+    }
     // An unknown or finished call is not an error: its reply may have crossed this message.
     const call = this.#calls.bySeq.get(control.seq);
     if (control.kind === "cancel") call?.fail(new RpcError("CANCELLED"));

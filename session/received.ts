@@ -6,7 +6,7 @@
  * library. Refused: an `err` that is not text.
  */
 
-import type { Fields } from "../codec/message.ts";
+import { AFTER, type Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 
 const RECEIVED = Symbol.for("packline.received");
@@ -22,9 +22,10 @@ export function isReceived(error: RpcError): boolean {
 }
 
 /** The error of a reply. `started`: the call may have been started, even if the code says it was not. */
-export function receivedError({ err, msg, data }: Fields, started = false): RpcError {
+export function receivedError({ err, msg, data, [AFTER]: after }: Fields, started = false): RpcError {
   if (typeof err !== "string") return badReply("err is not text");
-  const options = { data, retryable: started ? false : undefined };
+  const retryAfterMs = typeof after === "number" && after >= 0 ? after : undefined;
+  const options = { data, retryable: started ? false : undefined, retryAfterMs };
   return markReceived(new RpcError(err, typeof msg === "string" ? msg : undefined, options));
 }
 

@@ -16,8 +16,8 @@ function laterControls(seq: number): Message[] {
   return [
     { cmd: 0 },
     { cmd: 0, seq },
-    { cmd: 0, alive: 30_000, notice: true },
-    { cmd: 0, alive: "often" },
+    { cmd: 0, pace: 30_000, load: true },
+    { cmd: 0, pace: "often" },
     { cmd: 0, seq, item: [1, { max: 1, cancel: true }] },
     { cmd: 0, seq, end: true },
     { cmd: 0, pause: null, $trace: "x" },
@@ -28,7 +28,8 @@ function laterControls(seq: number): Message[] {
 /** Messages from the server that answer nothing, as of servers that shut down, take uploads, or tell anything else. */
 function laterNotices(seq: number): Message[] {
   return [
-    { going: 5_000 },
+    { gone: 5_000 },
+    { seq, going: 5_000 },
     { seq, credit: 5 },
     { seq, more: true, part: 1 },
     { seq: seq + 1_000, later: null },

@@ -25,13 +25,14 @@ end
 -- The kinds of messages, and the fields of each: PROTOCOL.md has them under "Messages".
 local FIELDS = {
   ["request"] = set_of("cmd seq ttl meta credit"),
-  ["settings"] = set_of("cmd max"),
+  ["settings"] = set_of("cmd max alive notice"),
   ["cancel"] = set_of("cmd seq cancel"),
   ["credit"] = set_of("cmd seq credit"),
   ["unknown control"] = set_of("cmd"),
   ["item"] = set_of("seq res more"),
   ["reply"] = set_of("seq res $items"),
-  ["error"] = set_of("seq err msg data"),
+  ["error"] = set_of("seq err msg data $after"),
+  ["going"] = set_of("going"),
   ["unknown notice"] = set_of("seq"),
 }
 
@@ -46,6 +47,9 @@ local field = {
   meta = ProtoField.string("packline.meta", "Meta"),
   credit = ProtoField.uint64("packline.credit", "Credit", base.DEC, nil, nil, "Items of a stream"),
   max = ProtoField.uint64("packline.max", "Largest reply", base.DEC, nil, nil, "Bytes of payload"),
+  alive = ProtoField.uint32("packline.alive", "Alive", base.DEC, nil, nil, "Milliseconds between signs of life"),
+  notice = ProtoField.bool("packline.notice", "Wants notices"),
+  going = ProtoField.double("packline.going", "Going", "Milliseconds for which the connection is still served"),
   cancel = ProtoField.bool("packline.cancel", "Cancel"),
   res = ProtoField.string("packline.res", "Result"),
   more = ProtoField.bool("packline.more", "More items follow"),
@@ -243,7 +247,7 @@ local function seq_of(message)
 end
 
 local function control_kind(fields)
-  return fields.max and "settings" or fields.cancel and "cancel" or fields.credit and "credit" or "unknown control"
+  return (fields.max or fields.alive or fields.notice) and "settings" or fields.cancel and "cancel" or fields.credit and "credit" or "unknown control"
 end
 
 local function is_answer(kind)
@@ -265,7 +269,8 @@ local function kind_of(message, to_server)
   if fields.err then return "error" end
   if fields.res then return fields.more and render(fields.more) == "true" and "item" or "reply" end
   if to_server then return "request" end
-  return is_notice(message) and "unknown notice" or "reply"
+  if not is_notice(message) then return "reply" end
+  return fields.going and not fields.seq and "going" or "unknown notice"
 end
 
 -- The text of the column besides kind or command, seq and code.
@@ -403,12 +408,15 @@ local VALUES = {
   { "meta", text_value },
   { "credit", count_value },
   { "max", count_value },
+  { "alive", count_value },
+  { "notice", flag_value },
   { "cancel", flag_value },
   { "res", text_value },
   { "more", flag_value },
   { "err", text_value },
   { "msg", text_value },
   { "data", text_value },
+  { "going", number_value },
 }
 
 -- Returns the number of bytes used: all bytes if frame boundaries are lost.

@@ -62,7 +62,8 @@ Deno.test("nameFrame() names the kind of each message, and of a control message 
     [{ res: 1, cmd: 1 }, "received", "reply", "int 1"],
     [{ res: 1, cmd: 0 }, "received", "reply", "int 0"],
     [{ err: "NO" }, "received", "error"],
-    [{ going: 5_000 }, "received", "unknown notice"],
+    [{ going: 5_000 }, "received", "going"],
+    [{ gone: 5_000 }, "received", "unknown notice"],
     [{ seq: "1" }, "received", "invalid message"],
   ];
   for (const [message, direction, kind, cmd] of cases) {

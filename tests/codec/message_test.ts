@@ -10,6 +10,7 @@ import {
   type Control,
   Credit,
   FIELD_NAMES,
+  Going,
   InvalidMessage,
   isReservedParameter,
   isReservedReplyField,
@@ -80,7 +81,10 @@ const VALUES: Record<string, unknown> = {
   "integer or text": "PING",
   "integer, 0 to 2^53 - 1": 5,
   "integer, 1 to 2^53 - 1": 5,
+  "integer, 1000 to 3600000": 1_000,
   "number > 0": 0.5,
+  "number >= 0": 0,
+  "true or false": false,
   "map of text to text": { a: "b" },
   "text": "text",
   "any value": [null],
@@ -89,7 +93,9 @@ const VALUES: Record<string, unknown> = {
 /** A message of a kind, as the table has it. */
 function messageOf(kind: Kind, withOptional = true): Record<string, unknown> {
   const { fields, others } = MESSAGES[kind];
-  const shown = Object.entries(fields).filter(([, { optional }]) => withOptional || !optional);
+  // Settings have at least one of their fields.
+  const isShown = (name: string) => kind === "settings" ? name !== "notice" : !fields[name].optional;
+  const shown = Object.entries(fields).filter(([name]) => withOptional || isShown(name));
   const message = Object.fromEntries(shown.map(([name, { type }]) => {
     assert(type in VALUES, `${kind}: ${type}`);
     return [name, VALUES[type]];
@@ -127,11 +133,11 @@ Deno.test("MESSAGES marks as optional what may be missing, and nothing else", ()
 });
 
 Deno.test("MESSAGES has the names of all fields, and those that a command may not use", () => {
-  const names = "cmd seq ttl meta credit max cancel res more $items err msg data".split(" ");
+  const names = "cmd seq ttl meta credit max alive notice cancel res more $items err msg data $after going".split(" ");
   assertEquals([...FIELD_NAMES].sort(), names.toSorted());
   const reserved = (isReserved: (name: string) => boolean) => [...names, "$x", "res2", ""].filter(isReserved);
-  assertEquals(reserved(isReservedParameter), ["cmd", "seq", "ttl", "meta", "credit", "$items", "$x"]);
-  assertEquals(reserved(isReservedReplyField), ["seq", "res", "more", "$items", "err", "msg", "data", "$x"]);
+  assertEquals(reserved(isReservedParameter), ["cmd", "seq", "ttl", "meta", "credit", "$items", "$after", "$x"]);
+  assertEquals(reserved(isReservedReplyField), ["seq", "res", "more", "$items", "err", "msg", "data", "$after", "$x"]);
 });
 
 Deno.test("a reply that is written has the kind of the reply that is read", () => {
@@ -276,7 +282,7 @@ Deno.test("readRequest() passes over what a later version may say in a control m
     {},
     { seq: 1 },
     { sleep: 5 },
-    { alive: 30_000, notice: true },
+    { pause: 30_000, load: true },
     { seq: 1, item: "x" },
     { seq: 1, end: true },
     { $later: 1, later: [{ max: 1 }] },
@@ -285,7 +291,7 @@ Deno.test("readRequest() passes over what a later version may say in a control m
     assertEquals(read(readRequest, encode({ cmd: 0, ...fields })), new UnknownControl(), Deno.inspect(fields));
   }
   const known: [fields: Record<string, unknown>, control: Control][] = [
-    [{ later: 1, max: 70_000 }, new Settings(70_000)],
+    [{ later: 1, max: 70_000 }, new Settings({ max: 70_000 })],
     [{ seq: 1, later: 1, cancel: true }, new Cancel(1)],
     [{ seq: 1, credit: 2, $later: [1] }, new Credit(1, 2)],
   ];
@@ -302,7 +308,10 @@ Deno.test("readRequest() takes the last of two fields of one name", () => {
 // Control messages ---------------------------------------------------------------------------------------------------
 
 Deno.test("readRequest() reads the three control messages, whatever the order of their fields", () => {
-  assertEquals(read(readRequest, encode({ cmd: 0, max: 70_000 })), new Settings(70_000));
+  const settings = new Settings({ max: 0, alive: 3_600_000, notice: false });
+  assertEquals(read(readRequest, encode({ notice: false, alive: 3_600_000, cmd: 0, max: 0 })), settings);
+  assertEquals(read(readRequest, encode({ cmd: 0, alive: 1_000 })), new Settings({ alive: 1_000 }));
+  assertEquals(read(readRequest, encode({ cmd: 0, max: 70_000 })), new Settings({ max: 70_000 }));
   assertEquals(read(readRequest, encode({ cancel: true, cmd: 0, seq: 0 })), new Cancel(0));
   assertEquals(read(readRequest, encode({ seq: 7, credit: 2, cmd: 0 })), new Credit(7, 2));
 });
@@ -323,6 +332,18 @@ Deno.test("readRequest() refuses a control message with a malformed field, or wi
     { max: "70000" },
     { max: null },
     { max: 70_000, seq: 1 },
+    { alive: 999 },
+    { alive: 3_600_001 },
+    { alive: 1_000.5 },
+    { alive: "1000" },
+    { alive: null },
+    { alive: 5_000, max: "70000" },
+    { alive: 5_000, seq: 1, cancel: true },
+    { alive: 5_000, seq: 1, credit: 5 },
+    { notice: 1 },
+    { notice: null },
+    { notice: true, alive: 0 },
+    { notice: true, seq: 1 },
     { max: 70_000, seq: 1, cancel: true },
     { max: 70_000, cancel: false },
     { ttl: 0 },
@@ -417,13 +438,22 @@ Deno.test("readReply() tells seq and more from the fields", () => {
 
 Deno.test("readReply() passes over what a later version may say unasked", () => {
   const later: Record<string, unknown>[] = [
-    { going: 5_000 },
+    { seq: 1, going: 5_000 },
+    { gone: 5_000 },
     { seq: 1, credit: 5 },
     { seq: 1, more: true, later: null },
     { $later: 1 },
     { msg: "text", later: [{ res: 1 }] },
   ];
   for (const fields of later) assertEquals(read(readReply, encode(fields)), new UnknownNotice(), Deno.inspect(fields));
+});
+
+Deno.test("readReply() reads the notice of a server that is going", () => {
+  for (const ms of [0, 0.5, 10_000]) assertEquals(read(readReply, encode({ going: ms })), new Going(ms));
+  assertEquals(read(readReply, encode({ later: 1, going: 5 })), new Going(5));
+  for (const going of [-1, NaN, "5", true, null]) {
+    assertThrows(() => read(readReply, encode({ going })), DecodeError, "going must be a number of milliseconds");
+  }
 });
 
 Deno.test("readReply() takes for a reply what has res or err, and what says nothing new", () => {
@@ -493,7 +523,9 @@ Deno.test("writeRequest() asks each parameter once, and writes what it was told"
 
 Deno.test("writeControl() writes what readRequest() reads", () => {
   const controls: [control: KnownControl, fields: Record<string, unknown>][] = [
-    [new Settings(5), { cmd: 0, max: 5 }],
+    [new Settings({ max: 5 }), { cmd: 0, max: 5 }],
+    [new Settings({ alive: 30_000, notice: true }), { cmd: 0, alive: 30_000, notice: true }],
+    [new Settings({ max: 5, alive: 1_000, notice: false }), { cmd: 0, max: 5, alive: 1_000, notice: false }],
     [new Cancel(0), { cmd: 0, seq: 0, cancel: true }],
     [new Credit(1, 3), { cmd: 0, seq: 1, credit: 3 }],
   ];

@@ -11,6 +11,7 @@ import {
   type ClientMessage,
   Credit,
   type Decoded,
+  Going,
   InvalidMessage,
   ReceivedReply,
   Request,
@@ -192,10 +193,18 @@ function requestOf(entries: RegisteredCommand[]): ClientMessage | InvalidMessage
   if (!sound || credit !== undefined && seq === undefined) return new InvalidMessage("", cmd === 0 ? undefined : seq);
   if (cmd === 0) {
     const max = last.get("max");
+    const alive = last.get("alive");
+    const notice = last.get("notice");
     const cancel = last.get("cancel");
-    const meanings = [max, cancel, credit].filter((field) => field !== undefined).length;
-    if (meanings > 1 || max !== undefined && seq !== undefined) return new InvalidMessage("");
-    if (max !== undefined) return isCount(max) ? new Settings(max as number) : new InvalidMessage("");
+    const isSettings = [max, alive, notice].some((field) => field !== undefined);
+    const meanings = [max ?? alive ?? notice, cancel, credit].filter((field) => field !== undefined).length;
+    if (meanings > 1 || isSettings && seq !== undefined) return new InvalidMessage("");
+    if (isSettings) {
+      const isRight = (max === undefined || isCount(max)) && (notice === undefined || typeof notice === "boolean") &&
+        (alive === undefined || isCount(alive) && alive as number >= 1_000 && alive as number <= 3_600_000);
+      const settings = { max, alive, notice } as { max?: number; alive?: number; notice?: boolean };
+      return isRight ? new Settings(settings) : new InvalidMessage("");
+    }
     if (cancel !== undefined && (cancel !== true || seq === undefined)) return new InvalidMessage("");
     if (meanings === 0) return new UnknownControl();
     return cancel === true ? new Cancel(seq as number) : new Credit(seq as number, credit as number);
@@ -211,7 +220,11 @@ function replyOf(entries: RegisteredCommand[]): ServerMessage | InvalidMessage {
   const last = new Map(entries);
   if (!entries.every(([key, value]) => key !== "seq" || isCount(value))) return new InvalidMessage("");
   if (!last.has("res") && !last.has("err")) {
-    const known = ["seq", "more", "msg", "data", "$items"];
+    const known = ["seq", "more", "msg", "data", "$items", "$after"];
+    const going = last.get("going");
+    if (going !== undefined && !last.has("seq")) {
+      return typeof going === "number" && going >= 0 ? new Going(going) : new InvalidMessage("");
+    }
     if (entries.some(([key]) => !known.includes(key))) return new UnknownNotice();
   }
   const fields = Object.fromEntries(entries.filter(([key]) => key !== "seq" && key !== "more"));

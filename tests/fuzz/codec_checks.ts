@@ -70,7 +70,10 @@ const MISTAKES = [
   "credit needs the seq of its call",
   "cancel must be true, and needs the seq of its call",
   "max must be an integer from 0 to 2^53-1",
-  "a control message must have either max, or seq with cancel, or seq with credit",
+  "a control message must have either settings, or seq with cancel, or seq with credit",
+  "alive must be an integer from 1000 to 3600000",
+  "notice must be true or false",
+  "going must be a number of milliseconds",
 ];
 
 /** All refusals that some input must have met, for a run to have shown anything. */

@@ -16,7 +16,7 @@ const INPUTS_UNDER_FLAG = 5_000;
 /** What has to be among the outcomes, for them to show anything. */
 const TO_BE_MET = [
   ...[...ALL_REFUSALS, "a value", "Request", "ReceivedReply", "BadFrame", "Truncated"],
-  ...["Settings", "Cancel", "Credit", "UnknownControl", "UnknownNotice"],
+  ...["Settings", "Cancel", "Credit", "UnknownControl", "Going", "UnknownNotice"],
   ...["a success", "an item", "closed", "BAD_FRAME", "INVALID_MESSAGE", "CMD_NOT_FOUND", "INVALID_SLEEP", "REFUSED"],
 ];
 

@@ -104,21 +104,25 @@ function anyRequest(random: Random): OutgoingRequest {
 function anyControl(random: Random): KnownControl {
   const seq = random.pick(WHOLE);
   return random.pick([
-    new Settings(random.pick(WHOLE)),
+    anySettings(random),
     new Cancel(seq),
     new Credit(seq, random.pick(WHOLE) || 1),
   ]);
+}
+
+function anySettings(random: Random): Settings {
+  const max = random.chance(0.6) ? random.pick(WHOLE) : undefined;
+  const alive = random.chance(0.6) ? random.pick([1_000, 30_000, 3_600_000]) : undefined;
+  return new Settings({ max, alive, notice: max === alive ? true : random.pick([true, false, undefined]) });
 }
 
 function anyReply(random: Random): Reply {
   const seq = random.chance(0.6) ? random.pick(WHOLE) : undefined;
   if (random.chance(0.3)) {
     const data = random.chance(0.3) ? anyValue(random, 1) : undefined;
-    return new Reply(
-      seq,
-      new RpcError(anyText(random), random.chance(0.5) ? anyText(random) : undefined, { data }),
-      false,
-    );
+    const retryAfterMs = random.chance(0.2) ? random.pick(WHOLE) : undefined;
+    const text = random.chance(0.5) ? anyText(random) : undefined;
+    return new Reply(seq, new RpcError(anyText(random), text, { data, retryAfterMs }), false);
   }
   return new Reply(seq, { res: anyValue(random, 1), ...anyFields(random, () => true) }, random.chance(0.2));
 }

@@ -30,7 +30,8 @@ const REQUESTS = COMMANDS.flatMap((cmd) => [
 
 const CONTROLS = [
   { cmd: 0, max: 100_000 },
-  { cmd: 0, max: 57_310 },
+  { cmd: 0, max: 57_310, alive: 30_000, notice: true },
+  { cmd: 0, alive: 1_000 },
   { cmd: 0, seq: 5, cancel: true },
   { cmd: 0, seq: 5, credit: 10 },
   { cmd: 0, seq: 5, item: "what a later version may say" },
@@ -45,6 +46,8 @@ const REPLIES = [
   { err: "INVALID_SLEEP" },
   { seq: 5, credit: 10 }, // what a later version may say unasked
   { going: 5_000 },
+  { gone: 5_000 },
+  { err: "OVERLOADED", $after: 200 },
   { seq: 5, msg: "no reply, and nothing new" },
   { seq: 7, err: "INVALID_PARAMS", msg: "a.b: must be a number", data: [{ path: ["a", "b"], message: "no" }] },
 ];

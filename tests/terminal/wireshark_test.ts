@@ -318,7 +318,10 @@ const VALUES: Record<string, [value: unknown, shown: string]> = {
   "integer or text": [16, "command 16"],
   "integer, 0 to 2^53 - 1": [70_000, "70000"],
   "integer, 1 to 2^53 - 1": [2 ** 31, "2147483648"],
+  "integer, 1000 to 3600000": [1_000, "1000"],
   "number > 0": [0.5, "0.5"],
+  "number >= 0": [0.5, "0.5"],
+  "true or false": [true, "true"],
   "map of text to text": [{ a: "b" }, '{a: "b"}'],
   "text": ["some text", "some text"],
   "any value": [[1], "[1]"],
@@ -344,7 +347,7 @@ test("knows each kind of message and each of its fields, as the table of message
     return [kind, ...names.map((name) => shown.get(name) ?? "")];
   });
   const rows = await rowsOf(capture, ["kind", ...names].join(" "));
-  const flags = [names.indexOf("cancel") + 1, names.indexOf("more") + 1];
+  const flags = [names.indexOf("cancel") + 1, names.indexOf("more") + 1, names.indexOf("notice") + 1];
   // A flag is shown as 1 or as True, by the version of tshark.
   const isTrue = (cell: string, index: number) => flags.includes(index) && /^(1|True)$/.test(cell);
   assertEquals(rows.map((row) => row.map((cell, index) => isTrue(cell, index) ? "true" : cell)), expected);
@@ -359,11 +362,11 @@ test("knows each kind of message and each of its fields, as the table of message
 test("takes for a notice what has neither res nor err, and a field that no reply has", async () => {
   const capture = new Capture();
   const connection = new Connection(capture);
-  const names = [...FIELD_NAMES, "$later", "going"].filter((name) => !["cmd", "res", "err"].includes(name));
+  const names = [...FIELD_NAMES, "$later", "gone"].filter((name) => !["cmd", "res", "err"].includes(name));
   for (const name of names) connection.send("server", message({ [name]: 1 }));
   assertEquals(
     await fieldsOf(capture, "kind"),
-    names.map((name) => REPLY_FIELDS.has(name) ? "reply" : "unknown notice"),
+    names.map((name) => REPLY_FIELDS.has(name) ? "reply" : name === "going" ? name : "unknown notice"),
   );
 });
 
