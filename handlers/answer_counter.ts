@@ -6,6 +6,7 @@
  */
 
 import type { Clock } from "../transport/clock.ts";
+import type { Arrival } from "../session/arrival.ts";
 import type { Call } from "./call.ts";
 import type { RegisteredCommand } from "./registry.ts";
 
@@ -14,7 +15,7 @@ export class AnswerCounter {
   readonly #clock: Clock;
   #answered: Call[] = [];
   /** When the current batch arrived. */
-  #batchArrivedMs = NaN;
+  #batchArrival: Arrival | undefined;
   #batchEntries: RegisteredCommand[] = [];
 
   constructor(clock: Clock) {
@@ -22,19 +23,21 @@ export class AnswerCounter {
   }
 
   /** Begins a batch; its calls are counted at the end. */
-  beginBatch(arrivedMs: number): void {
-    this.#batchArrivedMs = arrivedMs;
+  beginBatch(arrival: Arrival): void {
+    this.#batchArrival = arrival;
   }
 
-  endBatch(): void {
-    this.count();
-    this.#batchArrivedMs = NaN;
+  /** Ends it, and returns the time if it was looked at. */
+  endBatch(): number | undefined {
+    const nowMs = this.count();
+    this.#batchArrival = undefined;
+    return nowMs;
   }
 
   /** A call got its final reply. */
   add(call: Call): void {
-    const { entry, arrivedMs, code } = call;
-    if (arrivedMs === this.#batchArrivedMs && code === undefined) {
+    const { entry, arrival, code } = call;
+    if (arrival === this.#batchArrival && code === undefined) {
       if (entry.counts.uncounted++ === 0) this.#batchEntries.push(entry);
     } else {
       this.#answered.push(call);
@@ -42,16 +45,17 @@ export class AnswerCounter {
     }
   }
 
-  /** Counts the calls answered so far. */
-  count(): void {
-    if (this.#answered.length === 0 && this.#batchEntries.length === 0) return;
+  /** Counts the calls answered so far. Returns the time if there were any. */
+  count(): number | undefined {
+    if (this.#answered.length === 0 && this.#batchEntries.length === 0) return undefined;
     const nowMs = this.#clock.now();
-    for (const { entry, arrivedMs, code } of this.#answered) entry.counts.answered(nowMs - arrivedMs, code);
+    for (const { entry, arrival, code } of this.#answered) entry.counts.answered(nowMs - arrival.readMs, code);
     this.#answered = [];
     for (const { counts } of this.#batchEntries) {
-      counts.answered(nowMs - this.#batchArrivedMs, undefined, counts.uncounted);
+      counts.answered(nowMs - this.#batchArrival!.readMs, undefined, counts.uncounted);
       counts.uncounted = 0;
     }
     this.#batchEntries = [];
+    return nowMs;
   }
 }

@@ -8,6 +8,7 @@
 import { Reply, type Request } from "../codec/message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
+import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { AnswerCounter } from "./answer_counter.ts";
 import { CallerConnection } from "./caller_connection.ts";
@@ -18,7 +19,6 @@ import type { ServerState } from "./server_state.ts";
 
 // Made once, as in call.ts.
 const CMD_NOT_FOUND = new RpcError("CMD_NOT_FOUND");
-const OVERLOADED = new RpcError("OVERLOADED");
 
 /** Receives the ends of calls. */
 export interface CallListener {
@@ -71,15 +71,15 @@ export class Calls implements CallOwner {
   }
 
   /** Takes a request, which begins now or after the earlier ones. */
-  take(request: Request, arrivedMs: number): void {
+  take(request: Request, arrival: Arrival): void {
     const entry = this.server.registry.find(request.cmd);
     if (entry === undefined) {
       this.server.counts.unknownCommands++;
       this.answerInTurn(new Reply<Call>(request.seq, CMD_NOT_FOUND, false));
     } else if (this.held.full && !entry.immediate) {
-      this.answerInTurn(new Reply<Call>(request.seq, OVERLOADED, false));
+      this.answerInTurn(new Reply<Call>(request.seq, this.server.refusals.atLimit(arrival), false));
     } else {
-      const call = new Call(entry, request, arrivedMs, this);
+      const call = new Call(entry, request, arrival, this);
       if (request.seq !== undefined || !this.queue.busy) return call.begin();
       this.held.add(request);
       this.queue.push(call);

@@ -6,6 +6,7 @@
  */
 
 import { BadFrame, type ClientMessage, type Decoded, InvalidMessage, Request } from "../codec/message.ts";
+import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { TURN_MS } from "../session/yield_budget.ts";
 import type { Calls } from "./calls.ts";
@@ -25,33 +26,40 @@ const BEGUN_A_LOOK = 256;
 
 /** The intake of one connection. */
 export class Intake {
-  /** When the current batch came, on the server's clock. */
-  arrivedMs = 0;
+  /** When the current batch arrived. */
+  arrival: Arrival;
   readonly #server: ServerState;
   readonly #connection: ConnectionView;
   readonly #calls: Calls;
+  readonly #pace: { readonly arrival: Arrival };
   readonly #route: (message: Decoded<ClientMessage>) => void;
   readonly #maxInFlight: number;
   #resume: (() => void) | undefined;
 
-  /** @param route Takes each message, in order. A broken frame comes last, when all before it is answered. */
+  /**
+   * @param pace Tells when what was read has arrived.
+   * @param route Takes each message, in order. A broken frame comes last, when all before it is answered.
+   */
   constructor(
     server: ServerState,
     connection: ConnectionView,
     calls: Calls,
+    pace: { readonly arrival: Arrival },
     route: (message: Decoded<ClientMessage>) => void,
   ) {
     this.#server = server;
     this.#connection = connection;
     this.#calls = calls;
+    this.#pace = pace;
+    this.arrival = pace.arrival;
     this.#route = route;
     this.#maxInFlight = server.limits.maxInFlight;
   }
 
   /** Takes a batch. A promise means that the next one must wait. */
   take(batch: Decoded<ClientMessage>[]): void | Promise<void> {
-    this.arrivedMs = this.#server.clock.now();
-    const next = this.#accept(batch, 0, this.arrivedMs);
+    this.arrival = this.#pace.arrival;
+    const next = this.#accept(batch, 0, this.arrival.readMs);
     if (next < batch.length) return this.#acceptLater(batch, next);
   }
 
@@ -68,12 +76,12 @@ export class Intake {
 
   /** Routes messages until one has to wait, and returns the index of that one. */
   #accept(batch: Decoded<ClientMessage>[], from: number, startMs: number): number {
-    this.#calls.counter.beginBatch(this.arrivedMs);
+    this.#calls.counter.beginBatch(this.arrival);
     const maxBegun = this.#calls.begun + BEGUN_A_LOOK;
     let index = from;
     for (; index < batch.length && this.#connection.isOpen; index++) {
       const taken = index - from;
-      if (taken > 0 && taken % MESSAGES_A_LOOK === 0 && this.#server.clock.now() - startMs >= TURN_MS) break;
+      if (taken > 0 && this.#isOver(taken, startMs)) break;
       const message = batch[index];
       if (message instanceof Request || message instanceof InvalidMessage) {
         if (this.#isFull || this.#calls.begun >= maxBegun) break;
@@ -82,13 +90,20 @@ export class Intake {
       }
       this.#route(message);
     }
-    this.#calls.counter.endBatch();
+    const endMs = this.#calls.counter.endBatch();
+    if (endMs !== undefined) this.#server.rounds.worked(startMs, endMs);
     return index;
+  }
+
+  /** Whether the turn is over. Between two looks at the clock, a call with a `ttl` may have looked. */
+  #isOver(taken: number, startMs: number): boolean {
+    const nowMs = taken % MESSAGES_A_LOOK === 0 ? this.#server.clock.now() : this.#server.rounds.lookedMs;
+    return nowMs - startMs >= TURN_MS;
   }
 
   /** Routes the rest of a batch when there is room for it, in turn with all other connections. */
   async #acceptLater(batch: Decoded<ClientMessage>[], from: number): Promise<void> {
-    const { clock, load, yieldBudget } = this.#server;
+    const { clock, load, rounds, yieldBudget } = this.#server;
     for (let next = from; next < batch.length && this.#connection.isOpen;) {
       const message = batch[next];
       if (message instanceof BadFrame) {
@@ -98,7 +113,10 @@ export class Intake {
       const unreadBytes = weightOf(batch, next);
       load.bytes += unreadBytes;
       await this.#untilRoom();
-      if (yieldBudget.isExhausted) await yieldBudget.refilled();
+      if (yieldBudget.isExhausted) {
+        await yieldBudget.refilled();
+        rounds.waited(clock.now());
+      }
       load.bytes -= unreadBytes;
       next = this.#accept(batch, next, clock.now());
     }

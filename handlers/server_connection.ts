@@ -26,17 +26,18 @@ export class ServerConnection implements OpenConnection {
 
   constructor(server: ServerState, transport: Transport) {
     const { clock, limits, counts } = server;
+    const pace = new ReadPace(server);
     const options = {
       clock,
       limits,
       unnamedPeer: "unknown peer",
       lingerMs: LINGER_MS,
       traffic: counts,
-      pace: new ReadPace(server),
+      pace,
     };
     let dispatch!: DispatchStage;
     this.#connection = new Connection(transport, options, (connection) => {
-      dispatch = new DispatchStage(server, connection);
+      dispatch = new DispatchStage(server, connection, pace);
       const encode = new EncodeStage(dispatch.encoding, connection.output);
       return { decode: new DecodeStage(readRequest, limits, true), dispatch, encode };
     });

@@ -1,10 +1,13 @@
 /**
  * Decides how much input a connection processes before others get their turn: as much as recently fit in one turn.
  *
- * In: the size of each read. Out: how much to process at once; a promise if others come first. Refused: nothing.
+ * In: each read, and its size. Out: when it arrived; how much to process at once; a promise if others come first. Refused:
+ * nothing.
  */
 
+import type { Clock } from "../transport/clock.ts";
 import { LARGEST_READ_BYTES } from "../transport/transport.ts";
+import type { Arrival, Rounds } from "./arrival.ts";
 import { READS_A_ROUND, type YieldBudget } from "./yield_budget.ts";
 
 /** A read of this size may take long to process. */
@@ -12,6 +15,8 @@ const LONG_READ_BYTES = 4 * 1024;
 
 /** State that the connections of a server share. */
 export interface SharedTurns {
+  readonly clock: Clock;
+  readonly rounds: Rounds;
   /** The work that all connections may still do in this turn. */
   readonly yieldBudget: YieldBudget;
   /** The open connections. */
@@ -22,10 +27,33 @@ export interface SharedTurns {
 export class ReadPace {
   /** How many bytes to process at once. */
   bytesAtOnce = LARGEST_READ_BYTES;
+  /** When the bytes of the last read arrived. */
+  arrival: Arrival;
   readonly #shared: SharedTurns;
+  #begunIn = 0;
+  /** The last read has filled its buffer, so there may be more of the same age. */
+  #wasFull = false;
 
   constructor(shared: SharedTurns) {
     this.#shared = shared;
+    const nowMs = shared.clock.now();
+    this.arrival = { readMs: nowMs, oldestMs: nowMs };
+  }
+
+  /** A read begins. */
+  beginRead(): void {
+    this.#begunIn = this.#shared.rounds.count;
+  }
+
+  /** A read has completed. Many do at the same time, and none is processed before. */
+  endRead(isFull: boolean): void {
+    const { clock, rounds } = this.#shared;
+    const nowMs = clock.now();
+    rounds.countRead(nowMs);
+    const { readMs, oldestMs } = this.arrival;
+    const lastMs = this.#wasFull ? oldestMs : readMs;
+    this.arrival = { readMs: nowMs, oldestMs: rounds.oldestMs(nowMs, this.#begunIn, lastMs) };
+    this.#wasFull = isFull;
   }
 
   /** Counts a read. */
