@@ -20,14 +20,17 @@ export interface Arrival {
 /** Reads within this time count as one round: they complete together, before any of them is processed. */
 const ROUND_MS = 0.5;
 
-/** A server that was without work for this time has looked at its sockets meanwhile. */
-const REST_MS = 2;
+/** A server without work for this time has looked at its sockets, and waits for what comes. */
+const PAUSE_MS = 1;
+
+/** A server without work for this time is at rest: what comes next is no more of the load before. */
+const REST_MS = 20;
 
 /** The rounds of one server. */
 export class Rounds {
   /** The number of rounds with a read. */
   count = 0;
-  /** When the server's work began that has not paused since. */
+  /** When the server was last at rest. */
   busySinceMs = -Infinity;
   /** When a call has last looked at the clock. */
   lookedMs = -Infinity;
@@ -61,7 +64,7 @@ export class Rounds {
    * @param lastMs When the connection's own bytes before it arrived at the earliest.
    */
   oldestMs(nowMs: number, begunIn: number, lastMs: number): number {
-    if (nowMs - this.#workedMs >= REST_MS) return nowMs;
+    if (nowMs - this.#workedMs >= PAUSE_MS) return nowMs;
     const wasPending = this.count - begunIn >= 2;
     return Math.max(wasPending ? this.#previousMs : lastMs, this.busySinceMs);
   }
