@@ -12,6 +12,8 @@ import type { RegisteredCommand } from "./registry.ts";
 
 /** The counter of one connection. */
 export class AnswerCounter {
+  /** When the clock was last looked at. */
+  lookedMs = -Infinity;
   readonly #clock: Clock;
   #answered: Call[] = [];
   /** When the current batch arrived. */
@@ -27,11 +29,11 @@ export class AnswerCounter {
     this.#batchArrival = arrival;
   }
 
-  /** Ends it, and returns the time if it was looked at. */
-  endBatch(): number | undefined {
-    const nowMs = this.count();
+  /** Ends it, and returns the time when it was last looked at. */
+  endBatch(): number {
+    this.count();
     this.#batchArrival = undefined;
-    return nowMs;
+    return this.lookedMs;
   }
 
   /** A call got its final reply. */
@@ -45,10 +47,10 @@ export class AnswerCounter {
     }
   }
 
-  /** Counts the calls answered so far. Returns the time if there were any. */
-  count(): number | undefined {
-    if (this.#answered.length === 0 && this.#batchEntries.length === 0) return undefined;
-    const nowMs = this.#clock.now();
+  /** Counts the calls answered so far. */
+  count(): void {
+    if (this.#answered.length === 0 && this.#batchEntries.length === 0) return;
+    const nowMs = this.lookedMs = this.#clock.now();
     for (const { entry, arrival, code } of this.#answered) entry.counts.answered(nowMs - arrival.readMs, code);
     this.#answered = [];
     for (const { counts } of this.#batchEntries) {
@@ -56,6 +58,5 @@ export class AnswerCounter {
       counts.uncounted = 0;
     }
     this.#batchEntries = [];
-    return nowMs;
   }
 }

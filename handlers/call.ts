@@ -34,6 +34,7 @@ export interface CallOwner {
   readonly connection: ConnectionView;
   /** The connection as the service sees it. */
   readonly caller: CallerConnection;
+  readonly counter: { lookedMs: number };
   /** Whether no more credit can come. */
   readonly inputEnded: boolean;
   /** Sends a reply, and encodes it before returning. */
@@ -94,11 +95,11 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     }
     this.deadlineMs = deadlineOf(this);
     if (this.deadlineMs !== Infinity) {
-      const nowMs = server.rounds.lookedMs = server.clock.now();
+      const nowMs = owner.counter.lookedMs = server.clock.now();
       if (this.#isTooLate(nowMs)) return this.#refuse(server.refusals.tooLate(nowMs - this.arrival.oldestMs));
     }
     entry.counts.inFlight++;
-    if (this.deadlineMs <= server.rounds.lookedMs) return this.expire();
+    if (this.deadlineMs <= owner.counter.lookedMs) return this.expire();
     let answer: unknown;
     try {
       answer = server.middleware.answer(this);
@@ -114,7 +115,7 @@ export class Call implements Expiring, ItemReceiver, Invocation {
   #isTooLate(nowMs: number): boolean {
     const { arrival: { oldestMs }, entry, owner: { server }, request: { ttl = Infinity } } = this;
     return oldestMs + WAIT_SHARE * ttl <= nowMs && this.deadlineMs > nowMs && !entry.immediate &&
-      server.rounds.busySinceMs + OVERLOADED_TTLS * ttl <= nowMs;
+      server.arrivals.busySinceMs + OVERLOADED_TTLS * ttl <= nowMs;
   }
 
   #refuse(reason: RpcError): void {

@@ -91,19 +91,19 @@ export class Intake {
       this.#route(message);
     }
     const endMs = this.#calls.counter.endBatch();
-    if (endMs !== undefined) this.#server.rounds.worked(startMs, endMs);
+    if (endMs > startMs) this.#server.arrivals.worked(startMs, endMs);
     return index;
   }
 
   /** Whether the turn is over. Between two looks at the clock, a call with a `ttl` may have looked. */
   #isOver(taken: number, startMs: number): boolean {
-    const nowMs = taken % MESSAGES_A_LOOK === 0 ? this.#server.clock.now() : this.#server.rounds.lookedMs;
+    const nowMs = taken % MESSAGES_A_LOOK === 0 ? this.#server.clock.now() : this.#calls.counter.lookedMs;
     return nowMs - startMs >= TURN_MS;
   }
 
   /** Routes the rest of a batch when there is room for it, in turn with all other connections. */
   async #acceptLater(batch: Decoded<ClientMessage>[], from: number): Promise<void> {
-    const { clock, load, rounds, yieldBudget } = this.#server;
+    const { clock, load, arrivals, yieldBudget } = this.#server;
     for (let next = from; next < batch.length && this.#connection.isOpen;) {
       const message = batch[next];
       if (message instanceof BadFrame) {
@@ -115,7 +115,7 @@ export class Intake {
       await this.#untilRoom();
       if (yieldBudget.isExhausted) {
         await yieldBudget.refilled();
-        rounds.waited(clock.now());
+        arrivals.workedMs = clock.now(); // this was no rest
       }
       load.bytes -= unreadBytes;
       next = this.#accept(batch, next, clock.now());

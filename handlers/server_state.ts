@@ -6,7 +6,7 @@
 
 import { type Limits, resolveLimits } from "../limits.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
-import { Rounds } from "../session/arrival.ts";
+import { Arrivals } from "../session/arrival.ts";
 import type { SharedTurns } from "../session/read_pace.ts";
 import type { Swept } from "../session/sweeper.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
@@ -86,7 +86,7 @@ export class ServerState implements SharedTurns {
   /** Tells a connection whether others must be served first. */
   readonly yieldBudget: YieldBudget;
   /** Tells how long requests may have waited before they were read. */
-  readonly rounds = new Rounds();
+  readonly arrivals = new Arrivals();
   readonly refusals = new Refusals();
   /** The number of running handlers; the memory of running and waiting requests, in bytes. */
   readonly load = { handlers: 0, bytes: 0 };

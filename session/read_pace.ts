@@ -7,7 +7,7 @@
 
 import type { Clock } from "../transport/clock.ts";
 import { LARGEST_READ_BYTES } from "../transport/transport.ts";
-import type { Arrival, Rounds } from "./arrival.ts";
+import type { Arrival, Arrivals } from "./arrival.ts";
 import { READS_A_ROUND, type YieldBudget } from "./yield_budget.ts";
 
 /** A read of this size may take long to process. */
@@ -16,7 +16,7 @@ const LONG_READ_BYTES = 4 * 1024;
 /** State that the connections of a server share. */
 export interface SharedTurns {
   readonly clock: Clock;
-  readonly rounds: Rounds;
+  readonly arrivals: Arrivals;
   /** The work that all connections may still do in this turn. */
   readonly yieldBudget: YieldBudget;
   /** The open connections. */
@@ -30,7 +30,8 @@ export class ReadPace {
   /** When the bytes of the last read arrived. */
   arrival: Arrival;
   readonly #shared: SharedTurns;
-  #begunIn = 0;
+  /** When the server had last worked as the read began. */
+  #begunMs = -Infinity;
   /** The last read has filled its buffer, so there may be more of the same age. */
   #wasFull = false;
 
@@ -42,17 +43,16 @@ export class ReadPace {
 
   /** A read begins. */
   beginRead(): void {
-    this.#begunIn = this.#shared.rounds.count;
+    this.#begunMs = this.#shared.arrivals.workedMs;
   }
 
   /** A read has completed. Many do at the same time, and none is processed before. */
   endRead(isFull: boolean): void {
-    const { clock, rounds } = this.#shared;
+    const { clock, arrivals } = this.#shared;
     const nowMs = clock.now();
-    rounds.countRead(nowMs);
     const { readMs, oldestMs } = this.arrival;
     const lastMs = this.#wasFull ? oldestMs : readMs;
-    this.arrival = { readMs: nowMs, oldestMs: rounds.oldestMs(nowMs, this.#begunIn, lastMs) };
+    this.arrival = { readMs: nowMs, oldestMs: arrivals.oldestMs(nowMs, this.#begunMs, lastMs) };
     this.#wasFull = isFull;
   }
 
