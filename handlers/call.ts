@@ -19,6 +19,7 @@ import type { CallerConnection } from "./caller_connection.ts";
 import type { Invocation } from "./context.ts";
 import { isAbort, isForCaller } from "./failures.ts";
 import { isStream, type ItemReceiver, sendItems } from "./item_sender.ts";
+import { AT_LIMIT, tooLateAfter } from "./refusals.ts";
 import type { RegisteredCommand } from "./registry.ts";
 import type { ServerState } from "./server_state.ts";
 
@@ -91,12 +92,12 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     const { entry, owner, request } = this;
     const { server } = owner;
     if (server.load.handlers >= server.limits.maxInFlightTotal && !entry.immediate) {
-      return this.#refuse(server.refusals.atLimit(this.arrival));
+      return this.#refuse(AT_LIMIT);
     }
     this.deadlineMs = deadlineOf(this);
     if (this.deadlineMs !== Infinity) {
       const nowMs = owner.counter.lookedMs = server.clock.now();
-      if (this.#isTooLate(nowMs)) return this.#refuse(server.refusals.tooLate(nowMs - this.arrival.oldestMs));
+      if (this.#isTooLate(nowMs)) return this.#refuse(tooLateAfter(nowMs - this.arrival.oldestMs));
     }
     entry.counts.inFlight++;
     if (this.deadlineMs <= owner.counter.lookedMs) return this.expire();
@@ -115,10 +116,11 @@ export class Call implements Expiring, ItemReceiver, Invocation {
   #isTooLate(nowMs: number): boolean {
     const { arrival: { oldestMs }, entry, owner: { server }, request: { ttl = Infinity } } = this;
     return oldestMs + WAIT_SHARE * ttl <= nowMs && this.deadlineMs > nowMs && !entry.immediate &&
-      server.arrivals.busySinceMs + OVERLOADED_TTLS * ttl <= nowMs;
+      server.yieldBudget.arrivals.busySinceMs + OVERLOADED_TTLS * ttl <= nowMs;
   }
 
   #refuse(reason: RpcError): void {
+    this.owner.server.counts.overloaded++;
     this.owner.push(new Reply<Call>(this.request.seq, reason, false));
   }
 

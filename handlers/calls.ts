@@ -15,6 +15,7 @@ import { CallerConnection } from "./caller_connection.ts";
 import { Call, type CallOwner } from "./call.ts";
 import { HeldRequests } from "./held_requests.ts";
 import { OrderedQueue } from "./ordered_queue.ts";
+import { AT_LIMIT } from "./refusals.ts";
 import type { ServerState } from "./server_state.ts";
 
 // Made once, as in call.ts.
@@ -77,7 +78,8 @@ export class Calls implements CallOwner {
       this.server.counts.unknownCommands++;
       this.answerInTurn(new Reply<Call>(request.seq, CMD_NOT_FOUND, false));
     } else if (this.held.full && !entry.immediate) {
-      this.answerInTurn(new Reply<Call>(request.seq, this.server.refusals.atLimit(arrival), false));
+      this.server.counts.overloaded++;
+      this.answerInTurn(new Reply<Call>(request.seq, AT_LIMIT, false));
     } else {
       const call = new Call(entry, request, arrival, this);
       if (request.seq !== undefined || !this.queue.busy) return call.begin();

@@ -59,7 +59,9 @@ export class Intake {
   /** Takes a batch. A promise means that the next one must wait. */
   take(batch: Decoded<ClientMessage>[]): void | Promise<void> {
     this.arrival = this.#pace.arrival;
-    const next = this.#accept(batch, 0, this.arrival.readMs);
+    // What was read in the same round was processed before.
+    const startMs = Math.max(this.arrival.readMs, this.#server.yieldBudget.arrivals.workedMs);
+    const next = this.#accept(batch, 0, startMs);
     if (next < batch.length) return this.#acceptLater(batch, next);
   }
 
@@ -91,7 +93,7 @@ export class Intake {
       this.#route(message);
     }
     const endMs = this.#calls.counter.endBatch();
-    if (endMs > startMs) this.#server.arrivals.worked(startMs, endMs);
+    if (endMs > startMs) this.#server.yieldBudget.arrivals.worked(startMs, endMs);
     return index;
   }
 
@@ -103,7 +105,7 @@ export class Intake {
 
   /** Routes the rest of a batch when there is room for it, in turn with all other connections. */
   async #acceptLater(batch: Decoded<ClientMessage>[], from: number): Promise<void> {
-    const { clock, load, arrivals, yieldBudget } = this.#server;
+    const { clock, load, yieldBudget } = this.#server;
     for (let next = from; next < batch.length && this.#connection.isOpen;) {
       const message = batch[next];
       if (message instanceof BadFrame) {
@@ -113,10 +115,7 @@ export class Intake {
       const unreadBytes = weightOf(batch, next);
       load.bytes += unreadBytes;
       await this.#untilRoom();
-      if (yieldBudget.isExhausted) {
-        await yieldBudget.refilled();
-        arrivals.workedMs = clock.now(); // this was no rest
-      }
+      if (yieldBudget.isExhausted) await yieldBudget.refilled();
       load.bytes -= unreadBytes;
       next = this.#accept(batch, next, clock.now());
     }

@@ -6,7 +6,6 @@
 
 import { type Limits, resolveLimits } from "../limits.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
-import { Arrivals } from "../session/arrival.ts";
 import type { SharedTurns } from "../session/read_pace.ts";
 import type { Swept } from "../session/sweeper.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
@@ -19,7 +18,6 @@ import type { ErrorOrigin } from "./error_log.ts";
 import { ErrorReporter } from "./error_reporter.ts";
 import { MiddlewareChain } from "./middleware.ts";
 import { type BuiltIns, Registry } from "./registry.ts";
-import { Refusals } from "./refusals.ts";
 import { Report, type WorkerOptions } from "./server_report.ts";
 import { ServerCounts } from "./statistics.ts";
 
@@ -85,9 +83,6 @@ export class ServerState implements SharedTurns {
   readonly deadlines: TimerWheel;
   /** Tells a connection whether others must be served first. */
   readonly yieldBudget: YieldBudget;
-  /** Tells how long requests may have waited before they were read. */
-  readonly arrivals = new Arrivals();
-  readonly refusals = new Refusals();
   /** The number of running handlers; the memory of running and waiting requests, in bytes. */
   readonly load = { handlers: 0, bytes: 0 };
   readonly drain = new Drain();

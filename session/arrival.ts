@@ -36,7 +36,7 @@ export class Arrivals {
   #lookWorkedMs = -Infinity;
 
   /** A piece of work has ended. */
-  worked(fromMs: number, toMs: number): void {
+  worked(fromMs: number, toMs = fromMs): void {
     if (fromMs - this.workedMs >= REST_MS) this.busySinceMs = fromMs;
     this.workedMs = toMs;
   }

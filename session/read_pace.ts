@@ -7,7 +7,7 @@
 
 import type { Clock } from "../transport/clock.ts";
 import { LARGEST_READ_BYTES } from "../transport/transport.ts";
-import type { Arrival, Arrivals } from "./arrival.ts";
+import type { Arrival } from "./arrival.ts";
 import { READS_A_ROUND, type YieldBudget } from "./yield_budget.ts";
 
 /** A read of this size may take long to process. */
@@ -16,7 +16,6 @@ const LONG_READ_BYTES = 4 * 1024;
 /** State that the connections of a server share. */
 export interface SharedTurns {
   readonly clock: Clock;
-  readonly arrivals: Arrivals;
   /** The work that all connections may still do in this turn. */
   readonly yieldBudget: YieldBudget;
   /** The open connections. */
@@ -43,12 +42,12 @@ export class ReadPace {
 
   /** A read begins. */
   beginRead(): void {
-    this.#begunMs = this.#shared.arrivals.workedMs;
+    this.#begunMs = this.#shared.yieldBudget.arrivals.workedMs;
   }
 
   /** A read has completed. Many do at the same time, and none is processed before. */
   endRead(isFull: boolean): void {
-    const { clock, arrivals } = this.#shared;
+    const { clock, yieldBudget: { arrivals } } = this.#shared;
     const nowMs = clock.now();
     const { readMs, oldestMs } = this.arrival;
     const lastMs = this.#wasFull ? oldestMs : readMs;

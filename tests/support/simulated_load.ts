@@ -9,7 +9,7 @@ import { createServer } from "../../server.ts";
 import type { ServerOptions } from "../../handlers/server_state.ts";
 import type { Transport } from "../../transport/transport.ts";
 import { FakeClock, turn } from "./fake_clock.ts";
-import { concat, message, type Message, messages } from "./wire.ts";
+import { concat, type Message, message, messages } from "./wire.ts";
 
 /** A request of the load. */
 export interface Arriving {
@@ -98,7 +98,11 @@ class SimulatedSocket implements Transport {
  * @param load The requests, in the order of their arrival.
  * @returns The answer to each request.
  */
-export async function underLoad(clock: FakeClock, options: ServerOptions, load: readonly Arriving[]): Promise<Answered[]> {
+export async function underLoad(
+  clock: FakeClock,
+  options: ServerOptions,
+  load: readonly Arriving[],
+): Promise<Answered[]> {
   const server = createServer({ ...options, clock });
   const startMs = clock.now();
   const answers = new Map<number, Answered>();
