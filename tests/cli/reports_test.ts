@@ -55,6 +55,7 @@ refused, bad frame        0
 refused, invalid message  1
 refused, truncated        0
 refused, unknown command  2
+refused, overloaded       0
 late replies              0
 
 command  calls  in flight  mean ms  max ms    errors
