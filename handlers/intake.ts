@@ -8,6 +8,7 @@
 import { BadFrame, type ClientMessage, type Decoded, InvalidMessage, Request } from "../codec/message.ts";
 import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
+import type { ReadPace } from "../session/read_pace.ts";
 import { TURN_MS } from "../session/yield_budget.ts";
 import type { Calls } from "./calls.ts";
 import type { ServerState } from "./server_state.ts";
@@ -24,6 +25,9 @@ const MESSAGES_A_LOOK = 32;
  */
 const BEGUN_A_LOOK = 256;
 
+/** Tells when what was read has arrived. */
+export type Pace = Pick<ReadPace, "arrival" | "skip">;
+
 /** The intake of one connection. */
 export class Intake {
   /** When the current batch arrived. */
@@ -31,7 +35,7 @@ export class Intake {
   readonly #server: ServerState;
   readonly #connection: ConnectionView;
   readonly #calls: Calls;
-  readonly #pace: { readonly arrival: Arrival };
+  readonly #pace: Pace;
   readonly #route: (message: Decoded<ClientMessage>) => void;
   readonly #maxInFlight: number;
   #resume: (() => void) | undefined;
@@ -44,7 +48,7 @@ export class Intake {
     server: ServerState,
     connection: ConnectionView,
     calls: Calls,
-    pace: { readonly arrival: Arrival },
+    pace: Pace,
     route: (message: Decoded<ClientMessage>) => void,
   ) {
     this.#server = server;
@@ -114,7 +118,7 @@ export class Intake {
       }
       const unreadBytes = weightOf(batch, next);
       load.bytes += unreadBytes;
-      await this.#untilRoom();
+      if (this.#isFull) await this.#untilRoom();
       if (yieldBudget.isExhausted) await yieldBudget.refilled();
       load.bytes -= unreadBytes;
       next = this.#accept(batch, next, clock.now());
@@ -133,6 +137,7 @@ export class Intake {
       else if (held.mustWait) await held.untilOneEnds(this.#server.clock, (resume) => this.#resume = resume);
       else await new Promise<void>((resolve) => this.#resume = resolve);
     }
+    this.#pace.skip();
   }
 }
 

@@ -1,10 +1,10 @@
 /**
- * Tells when what a connection has read may have arrived. While a server computes, requests wait in the operating system,
- * where it cannot see them; under more load than it can carry, that is most of their time.
+ * Tells how long what a connection has read may have waited for it. While a server computes, requests wait in the operating
+ * system, where it cannot see them; under more load than it can carry, that is most of their time.
  *
- * The runtime looks at all sockets between two pieces of work, and completes all reads that have been pending. So what a read
- * brings arrived after the look before; or after the connection's own last read, if none was pending then. A server that did
- * not work has waited at its sockets instead: what wakes it has just arrived.
+ * The runtime looks at all sockets between two pieces of work, and completes the reads that are pending. So what a read brings
+ * has waited for no more work than was done since the look before; or, if the connection was not reading then, since its own
+ * last read. A server that does not work waits at its sockets, and what wakes it has not waited at all.
  *
  * In: each read, and each piece of work. Out: the earliest and the latest time of arrival. Refused: nothing.
  */
@@ -17,45 +17,50 @@ export interface Arrival {
   readonly oldestMs: number;
 }
 
-/** A server without work for this time waits at its sockets. */
-const PAUSE_MS = 1;
+/** A server without work for this time waits at its sockets. Between two pieces of work, less is needed for reads and writes. */
+const PAUSE_MS = 3;
 
 /** A server without work for this time is at rest: what comes next is not part of the load before. */
 const REST_MS = 20;
 
-/** The reads of one server, and its work between them. */
+/** The work of one server, and its looks at its sockets. Each look is known by the work that was done before it. */
 export class Arrivals {
-  /** When the server was last at rest. */
-  busySinceMs = -Infinity;
+  /** The work of the server since its start. */
+  workMs = 0;
   /** When it has last worked. */
   workedMs = -Infinity;
-  /** The last two times that it has looked at its sockets. */
-  #lookMs = -Infinity;
-  #lookBeforeMs = -Infinity;
-  /** When it had last worked at the last look. */
-  #lookWorkedMs = -Infinity;
+  /** When it was last at rest. */
+  busySinceMs = -Infinity;
+  #look = 0;
+  #lookBefore = 0;
 
   /** A piece of work has ended. */
-  worked(fromMs: number, toMs = fromMs): void {
-    if (fromMs - this.workedMs >= REST_MS) this.busySinceMs = fromMs;
+  worked(fromMs: number, toMs: number): void {
+    this.paused(fromMs);
+    this.workMs += toMs - fromMs;
     this.workedMs = toMs;
   }
 
+  /** Whatever the server has done up to now, it was not at its sockets only. */
+  paused(nowMs: number): void {
+    if (nowMs - this.workedMs >= REST_MS) this.busySinceMs = nowMs;
+    this.workedMs = nowMs;
+  }
+
   /**
-   * When the bytes of a read that has completed now may have arrived.
+   * How long the bytes of a read that has completed now may have waited for it, in milliseconds.
    *
-   * @param begunMs When the server had last worked as the read began.
-   * @param lastMs When the bytes of the connection's last read arrived.
+   * @param nowMs The time.
+   * @param begun The work of the server when the read began.
+   * @param last The same for the connection's last read, when it completed.
    */
-  oldestMs(nowMs: number, begunMs: number, lastMs: number): number {
-    if (nowMs - this.workedMs >= PAUSE_MS) return nowMs;
-    if (begunMs === this.workedMs) return Math.max(lastMs, this.busySinceMs); // it did not wait for a look
-    if (this.workedMs !== this.#lookWorkedMs) {
-      this.#lookBeforeMs = this.#lookMs;
-      this.#lookMs = nowMs;
-      this.#lookWorkedMs = this.workedMs;
+  waitedMs(nowMs: number, begun: number, last: number): number {
+    const isPause = nowMs - this.workedMs >= PAUSE_MS;
+    const isLook = begun < this.workMs || isPause; // else it may have completed at once
+    if (isLook && this.#look < this.workMs) {
+      this.#lookBefore = this.#look;
+      this.#look = this.workMs;
     }
-    const wasPending = begunMs < this.#lookBeforeMs;
-    return Math.max(wasPending ? this.#lookBeforeMs : lastMs, this.busySinceMs);
+    return isPause ? 0 : this.workMs - (isLook && begun <= this.#lookBefore ? this.#lookBefore : last);
   }
 }

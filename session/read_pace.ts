@@ -29,30 +29,38 @@ export class ReadPace {
   /** When the bytes of the last read arrived. */
   arrival: Arrival;
   readonly #shared: SharedTurns;
-  /** When the server had last worked as the read began. */
-  #begunMs = -Infinity;
-  /** The last read has filled its buffer, so there may be more of the same age. */
-  #wasFull = false;
+  /** The server's work when the last read began, and when it completed. */
+  #begun = 0;
+  #last = 0;
 
   constructor(shared: SharedTurns) {
     this.#shared = shared;
     const nowMs = shared.clock.now();
     this.arrival = { readMs: nowMs, oldestMs: nowMs };
+    this.skip();
+  }
+
+  /** The connection was not read for another reason than work. */
+  skip(): void {
+    this.#last = this.#shared.yieldBudget.arrivals.workMs;
   }
 
   /** A read begins. */
   beginRead(): void {
-    this.#begunMs = this.#shared.yieldBudget.arrivals.workedMs;
+    this.#begun = this.#shared.yieldBudget.arrivals.workMs;
   }
 
-  /** A read has completed. Many do at the same time, and none is processed before. */
+  /**
+   * A read has completed. Many do at the same time, and none is processed before.
+   *
+   * @param isFull Whether it has filled its buffer: there may be more of the same age.
+   */
   endRead(isFull: boolean): void {
     const { clock, yieldBudget: { arrivals } } = this.#shared;
     const nowMs = clock.now();
-    const { readMs, oldestMs } = this.arrival;
-    const lastMs = this.#wasFull ? oldestMs : readMs;
-    this.arrival = { readMs: nowMs, oldestMs: arrivals.oldestMs(nowMs, this.#begunMs, lastMs) };
-    this.#wasFull = isFull;
+    const waitedMs = arrivals.waitedMs(nowMs, this.#begun, this.#last);
+    this.arrival = { readMs: nowMs, oldestMs: nowMs - waitedMs };
+    this.#last = isFull ? arrivals.workMs - waitedMs : arrivals.workMs;
   }
 
   /** Counts a read. */

@@ -118,7 +118,7 @@ export class YieldBudget {
   }
 
   #end(): void {
-    this.arrivals.worked(this.#clock.now()); // the end of a turn is no pause
+    this.arrivals.paused(this.#clock.now());
     const { resolve } = this.#next;
     this.#isExhausted = false;
     this.#next = Promise.withResolvers();
