@@ -41,6 +41,7 @@ export class Meter {
 
   /** The quantile of the latencies, in µs. */
   quantile(part: number): number {
+    if (this.calls === 0) return NaN;
     let left = part * this.calls;
     for (let bucket = 0; bucket < this.#buckets.length; bucket++) {
       left -= this.#buckets[bucket];

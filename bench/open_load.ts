@@ -73,6 +73,11 @@ function count(code: string): void {
   codes.set(code, (codes.get(code) ?? 0) + 1);
 }
 
+/** A time between two requests, as from callers who know nothing of each other. */
+function randomGapMs(): number {
+  return -Math.log(1 - Math.random()) * 1000 / job.rate;
+}
+
 async function readReplies(conn: Deno.Conn): Promise<void> {
   const buffer = new Uint8Array(READ_BYTES);
   let held = 0;
@@ -117,7 +122,7 @@ async function send(conns: readonly Deno.Conn[]): Promise<void> {
   let nextMs = performance.now();
   while (nextMs < windowEndMs) {
     const nowMs = performance.now();
-    for (; nextMs <= nowMs; nextMs -= Math.log(1 - Math.random()) * 1000 / job.rate) {
+    for (; nextMs <= nowMs; nextMs += randomGapMs()) {
       if (isMeasured(nextMs)) {
         offered++;
         lateness.record(nowMs - nextMs, 1);

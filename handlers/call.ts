@@ -95,12 +95,17 @@ export class Call implements Expiring, ItemReceiver, Invocation {
       return this.#refuse(AT_LIMIT);
     }
     this.deadlineMs = deadlineOf(this);
+    entry.counts.inFlight++;
     if (this.deadlineMs !== Infinity) {
       const nowMs = owner.counter.lookedMs = server.clock.now();
-      if (this.#isTooLate(nowMs)) return this.#refuse(tooLateAfter(nowMs - this.arrival.oldestMs));
+      if (this.deadlineMs <= nowMs) return this.expire();
+      const { ttl = Infinity } = request;
+      const waitedMs = nowMs - this.arrival.oldestMs;
+      if (waitedMs >= WAIT_SHARE * ttl && this.#hasComputedFor(OVERLOADED_TTLS * ttl, nowMs)) {
+        entry.counts.inFlight--;
+        return this.#refuse(tooLateAfter(waitedMs));
+      }
     }
-    entry.counts.inFlight++;
-    if (this.deadlineMs <= owner.counter.lookedMs) return this.expire();
     let answer: unknown;
     try {
       answer = server.middleware.answer(this);
@@ -112,11 +117,10 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     void this.#follow(answer);
   }
 
-  /** Whether the caller may have stopped to wait, because the server has been too busy to read its request. */
-  #isTooLate(nowMs: number): boolean {
-    const { arrival: { oldestMs }, entry, owner: { server }, request: { ttl = Infinity } } = this;
-    return oldestMs + WAIT_SHARE * ttl <= nowMs && this.deadlineMs > nowMs && !entry.immediate &&
-      server.yieldBudget.arrivals.busySinceMs + OVERLOADED_TTLS * ttl <= nowMs;
+  /** Whether the server has had no rest for so long, and this is not a command that always answers. */
+  #hasComputedFor(milliseconds: number, nowMs: number): boolean {
+    const { entry, owner: { server } } = this;
+    return nowMs - server.yieldBudget.arrivals.busySinceMs >= milliseconds && !entry.immediate;
   }
 
   #refuse(reason: RpcError): void {
