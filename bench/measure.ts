@@ -109,6 +109,15 @@ export function cpuMs(pid: number): number {
   });
 }
 
+/** For how long a server's main thread has waited for a core, in ms; `NaN` without `/proc`. */
+export function starvedMs(pid: number): number {
+  try {
+    return Number(Deno.readTextFileSync(`/proc/${pid}/schedstat`).split(" ")[1]) / 1e6;
+  } catch {
+    return NaN;
+  }
+}
+
 /** The memory used by a server, in bytes. */
 export function rssBytes(pid: number): number {
   return sumOver(

@@ -6,7 +6,7 @@
  * closed connection ends the process with an error.
  */
 
-import { cpuMs, delay, Meter, type Window } from "./measure.ts";
+import { cpuMs, delay, Meter, starvedMs, type Window } from "./measure.ts";
 import { deadlineRequest, FIRST_LONG_SEQ } from "./wire.ts";
 
 /** The server to load, and how to load it. */
@@ -36,6 +36,8 @@ export interface OpenSample {
   /** Shares of one core. */
   serverCpu: number;
   ownCpu: number;
+  /** The share of the window in which the server's thread could run and had no core, because of other programs. */
+  starved: number;
   /** How late this process sent 99 % of its requests, in ms. */
   lateP99: number;
 }
@@ -148,10 +150,11 @@ const sending = send(conns);
 await delay(job.warmupMs);
 windowStartMs = performance.now();
 windowEndMs = windowStartMs + job.windowMs;
-const before = { server: cpuMs(job.pid), own: cpuMs(Deno.pid) };
+const before = { server: cpuMs(job.pid), own: cpuMs(Deno.pid), starvedMs: starvedMs(job.pid) };
 await delay(job.windowMs);
 const seconds = (performance.now() - windowStartMs) / 1000;
 const cpu = { server: cpuMs(job.pid) - before.server, own: cpuMs(Deno.pid) - before.own };
+const starved = (starvedMs(job.pid) - before.starvedMs) / 1000 / seconds;
 await sending;
 await delay(job.deadlineMs + LAST_ANSWER_MS);
 for (const ms of dueMs) if (isMeasured(ms)) count(NONE);
@@ -168,6 +171,7 @@ const sample: OpenSample = {
   failedP50: ms(failed, 0.5),
   serverCpu: cpu.server / 1000 / seconds,
   ownCpu: cpu.own / 1000 / seconds,
+  starved,
   lateP99: ms(lateness, 0.99),
 };
 console.log(JSON.stringify(sample));

@@ -41,6 +41,19 @@ interface Side {
   root: string;
 }
 
+/** A sample in which other programs took more of the server's time is taken again, so often at most. */
+const MOST_STARVED = 0.03;
+const MOST_TRIES = 4;
+
+async function leastStarved(side: Side, job: Omit<OpenJob, "port" | "pid">): Promise<OpenSample> {
+  let best = await measure(side, job);
+  for (let tries = 1; tries < MOST_TRIES && best.starved > MOST_STARVED; tries++) {
+    const next = await measure(side, job);
+    if (next.starved < best.starved) best = next;
+  }
+  return best;
+}
+
 async function measure(side: Side, job: Omit<OpenJob, "port" | "pid">): Promise<OpenSample> {
   await using server = denoProcess("servers/compute.ts", side.root);
   const port = Number(await server.line());
@@ -57,7 +70,7 @@ async function measureAll(plan: Plan, sides: readonly Side[]): Promise<Step[]> {
     for (const { side, connections, load, samples } of steps) {
       console.error(`round ${round + 1} of ${rounds}: ${connections} connections, load ${load}, ${side.name}`);
       const job = { connections, rate: load * CAPACITY, deadlineMs: DEADLINE_MS, warmupMs, windowMs };
-      samples.push(await measure(side, job));
+      samples.push(await leastStarved(side, job));
     }
   }
   return steps.map(({ side, ...rest }) => ({ ...rest, side: side.name }));
@@ -66,7 +79,7 @@ async function measureAll(plan: Plan, sides: readonly Side[]): Promise<Step[]> {
 function stepTable(steps: readonly Step[]): string {
   const header = [
     ...["connections", "", "load", "useful/s", "p50", "p99", "too late", "expired", "refused", "no reply"],
-    ...["told after", "server CPU", "load's CPU", "sent late"],
+    ...["told after", "server CPU", "load's CPU", "sent late", "starved"],
   ];
   return table(
     header,
@@ -78,6 +91,7 @@ function stepTable(steps: readonly Step[]): string {
         ...[middle(({ p50 }) => p50), middle(({ p99 }) => p99), failed("LATE"), failed("DEADLINE_EXCEEDED")],
         ...[failed("OVERLOADED"), failed("NONE"), middle(({ failedP50 }) => failedP50)],
         ...[middle(({ serverCpu }) => serverCpu), middle(({ ownCpu }) => ownCpu), middle(({ lateP99 }) => lateP99)],
+        middle(({ starved }) => starved),
       ];
     }),
   );
@@ -106,7 +120,9 @@ const INTRODUCTION = `# More load than a server can carry
 Each request computes for 2 ms, so a server can answer ${CAPACITY} a second; a load of 2 offers twice as many. Requests are sent
 at random times, whether or not earlier ones are answered, and have \`ttl: ${DEADLINE_MS}\`. A useful answer comes within ${DEADLINE_MS} ms
 of the time when its request was due. Times are in ms, over all answers, late ones included; failures are per second: too late, expired
-(\`DEADLINE_EXCEEDED\`), refused (\`OVERLOADED\`), each told after so long. CPU is in cores.
+(\`DEADLINE_EXCEEDED\`), refused (\`OVERLOADED\`), each told after so long. CPU is in cores; the load generator sent
+99 % of its requests no later than the time shown. Starved is the share of the time in which the server could have run, and other programs
+had the cores; a sample with more than ${100 * MOST_STARVED} % is taken again, up to ${MOST_TRIES} times.
 `;
 
 const { args } = Deno;
