@@ -23,7 +23,7 @@ import { AT_LIMIT, tooLateAfter } from "./refusals.ts";
 import type { RegisteredCommand } from "./registry.ts";
 import type { ServerState } from "./server_state.ts";
 
-/** The share of its `ttl` for which a request may wait before its handler begins: the handler and the reply need the rest. */
+/** The share of its `ttl` that a request may wait for other work: its handler and its reply need the rest. */
 const WAIT_SHARE = 0.75;
 
 /** Only a server that has worked for longer than this multiple of a `ttl` is overloaded: one slow handler is not. */
@@ -100,7 +100,7 @@ export class Call implements Expiring, ItemReceiver, Invocation {
       const nowMs = owner.counter.lookedMs = server.clock.now();
       if (this.deadlineMs <= nowMs) return this.expire();
       const { ttl = Infinity } = request;
-      const waitedMs = nowMs - this.arrival.oldestMs;
+      const waitedMs = server.yieldBudget.arrivals.workAt(nowMs) - this.arrival.afterWorkMs;
       if (waitedMs >= WAIT_SHARE * ttl && this.#hasComputedFor(OVERLOADED_TTLS * ttl, nowMs)) {
         entry.counts.inFlight--;
         return this.#refuse(tooLateAfter(waitedMs));

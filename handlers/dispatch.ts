@@ -21,11 +21,12 @@ import {
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { ConnectionView, Dispatch } from "../session/connection.ts";
+import type { ReadPace } from "../session/read_pace.ts";
 import type { Call } from "./call.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { type CallListener, Calls } from "./calls.ts";
 import { QuietTimer } from "./drain.ts";
-import { Intake, type Pace } from "./intake.ts";
+import { Intake } from "./intake.ts";
 import { ReplyEncoding } from "./reply_encoding.ts";
 import type { ServerState } from "./server_state.ts";
 import { Strikes } from "./strikes.ts";
@@ -45,7 +46,7 @@ export class DispatchStage implements Dispatch<ClientMessage, Reply<Call>>, Call
   readonly #quiet: QuietTimer;
 
   /** @param pace Tells when what was read has arrived. */
-  constructor(server: ServerState, connection: ConnectionView, pace: Pace) {
+  constructor(server: ServerState, connection: ConnectionView, pace: ReadPace) {
     this.#server = server;
     this.#connection = connection;
     this.encoding = new ReplyEncoding(server.limits.maxPayloadBytes);

@@ -25,9 +25,6 @@ const MESSAGES_A_LOOK = 32;
  */
 const BEGUN_A_LOOK = 256;
 
-/** Tells when what was read has arrived. */
-export type Pace = Pick<ReadPace, "arrival" | "skip">;
-
 /** The intake of one connection. */
 export class Intake {
   /** When the current batch arrived. */
@@ -35,7 +32,7 @@ export class Intake {
   readonly #server: ServerState;
   readonly #connection: ConnectionView;
   readonly #calls: Calls;
-  readonly #pace: Pace;
+  readonly #pace: ReadPace;
   readonly #route: (message: Decoded<ClientMessage>) => void;
   readonly #maxInFlight: number;
   #resume: (() => void) | undefined;
@@ -48,7 +45,7 @@ export class Intake {
     server: ServerState,
     connection: ConnectionView,
     calls: Calls,
-    pace: Pace,
+    pace: ReadPace,
     route: (message: Decoded<ClientMessage>) => void,
   ) {
     this.#server = server;
@@ -82,6 +79,8 @@ export class Intake {
 
   /** Routes messages until one has to wait, and returns the index of that one. */
   #accept(batch: Decoded<ClientMessage>[], from: number, startMs: number): number {
+    const { arrivals } = this.#server.yieldBudget;
+    arrivals.begin(startMs);
     this.#calls.counter.beginBatch(this.arrival);
     const maxBegun = this.#calls.begun + BEGUN_A_LOOK;
     let index = from;
@@ -96,8 +95,7 @@ export class Intake {
       }
       this.#route(message);
     }
-    const endMs = this.#calls.counter.endBatch();
-    if (endMs > startMs) this.#server.yieldBudget.arrivals.worked(startMs, endMs);
+    arrivals.end(Math.max(startMs, this.#calls.counter.endBatch()));
     return index;
   }
 

@@ -20,7 +20,8 @@ let tooLate = AT_LIMIT;
 export function tooLateAfter(waited: number): RpcError {
   const waitedMs = Math.ceil(waited);
   if (tooLate.retryAfterMs !== waitedMs) {
-    const text = `the server is busy: the request may have waited for ${waitedMs} ms, too long for its ttl`;
+    const text =
+      `the server is busy: the request may have waited for ${waitedMs} ms of other work, too long for its ttl`;
     tooLate = new RpcError("OVERLOADED", text, { retryAfterMs: waitedMs });
   }
   return tooLate;

@@ -29,15 +29,14 @@ export class ReadPace {
   /** When the bytes of the last read arrived. */
   arrival: Arrival;
   readonly #shared: SharedTurns;
-  /** The server's work when the last read began, and when it completed. */
+  /** The server's work before the last read began, and before it was complete. */
   #begun = 0;
   #last = 0;
 
   constructor(shared: SharedTurns) {
     this.#shared = shared;
-    const nowMs = shared.clock.now();
-    this.arrival = { readMs: nowMs, oldestMs: nowMs };
     this.skip();
+    this.arrival = { readMs: shared.clock.now(), afterWorkMs: this.#last };
   }
 
   /** The connection was not read for another reason than work. */
@@ -58,9 +57,9 @@ export class ReadPace {
   endRead(isFull: boolean): void {
     const { clock, yieldBudget: { arrivals } } = this.#shared;
     const nowMs = clock.now();
-    const waitedMs = arrivals.waitedMs(nowMs, this.#begun, this.#last);
-    this.arrival = { readMs: nowMs, oldestMs: nowMs - waitedMs };
-    this.#last = isFull ? arrivals.workMs - waitedMs : arrivals.workMs;
+    const afterWorkMs = arrivals.earliest(nowMs, this.#begun, this.#last);
+    this.arrival = { readMs: nowMs, afterWorkMs };
+    this.#last = isFull ? afterWorkMs : arrivals.workMs;
   }
 
   /** Counts a read. */

@@ -36,7 +36,7 @@ const LOOK_ROUNDS_OF_MANY = 3 * LOOK_ROUNDS;
 
 /** The work that one server's connections may still do in this turn. */
 export class YieldBudget {
-  /** Tells when what is read now may have arrived: not before the work ended that came before. */
+  /** The work of the server, and how much of it requests may have waited for. */
   readonly arrivals = new Arrivals();
   readonly #clock: Clock;
   #startedMs = 0;
@@ -118,7 +118,7 @@ export class YieldBudget {
   }
 
   #end(): void {
-    this.arrivals.paused(this.#clock.now());
+    this.arrivals.endTurn(this.#clock.now());
     const { resolve } = this.#next;
     this.#isExhausted = false;
     this.#next = Promise.withResolvers();
