@@ -8,7 +8,7 @@
 import { createServer } from "../../server.ts";
 import type { ServerOptions } from "../../handlers/server_state.ts";
 import type { Transport } from "../../transport/transport.ts";
-import { FakeClock, turn } from "./fake_clock.ts";
+import { type FakeClock, turn } from "./fake_clock.ts";
 import { concat, type Message, message, messages } from "./wire.ts";
 
 /** A request of the load. */
@@ -17,8 +17,8 @@ export interface Arriving {
   atMs: number;
   /** On which connection. */
   connection: number;
-  /** The request, with a `seq` of its own. */
-  request: Message & { seq: number };
+  /** The request, with a `seq` of its own or with none. */
+  request: Message;
 }
 
 /** A reply to one of them. */
@@ -41,14 +41,12 @@ const AFTERWARDS_MS = 10_000;
 const ROUNDING_MS = 1e-6;
 
 class SimulatedSocket implements Transport {
-  readonly #clock: FakeClock;
   readonly #onReply: (reply: Message) => void;
   readonly #arrived: Uint8Array[] = [];
   #reading: { into: Uint8Array; done: (bytes: number | null) => void } | undefined;
   #ended = false;
 
-  constructor(clock: FakeClock, onReply: (reply: Message) => void) {
-    this.#clock = clock;
+  constructor(onReply: (reply: Message) => void) {
     this.#onReply = onReply;
   }
 
@@ -108,14 +106,15 @@ export async function underLoad(
 ): Promise<Answered[]> {
   const server = createServer({ ...options, clock });
   const startMs = clock.now();
-  const answers = new Map<number, Answered>();
-  const atMs = new Map(load.map(({ atMs, request }) => [request.seq, atMs]));
-  const onReply = (reply: Message) => {
-    const seq = reply.seq as number;
-    answers.set(seq, { reply, afterMs: clock.now() - startMs - atMs.get(seq)! });
+  const answers = new Map<Arriving, Answered>();
+  // Requests without seq are answered in their order.
+  const waiting = Map.groupBy(load, ({ connection, request: { seq } }) => `${connection} ${seq}`);
+  const onReply = (connection: number, reply: Message) => {
+    const arriving = waiting.get(`${connection} ${reply.seq}`)!.shift()!;
+    answers.set(arriving, { reply, afterMs: clock.now() - startMs - arriving.atMs });
   };
   const count = 1 + Math.max(...load.map(({ connection }) => connection));
-  const sockets = Array.from({ length: count }, () => new SimulatedSocket(clock, onReply));
+  const sockets = Array.from({ length: count }, (_, index) => new SimulatedSocket((reply) => onReply(index, reply)));
   const served = Promise.all(sockets.map((socket) => server.accept(socket)));
   let next = 0;
   let quiet = 0;
@@ -139,5 +138,5 @@ export async function underLoad(
   const ended = Promise.all([served, server.shutdown({ graceMs: 0 })]);
   await clock.advance(AFTERWARDS_MS);
   await ended;
-  return load.map(({ request: { seq } }) => answers.get(seq)!);
+  return load.map((arriving) => answers.get(arriving)!);
 }
