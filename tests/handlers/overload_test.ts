@@ -193,6 +193,7 @@ Deno.test("over sockets, a server with four times the load that it can carry ans
     let before: Promise<unknown> = Promise.resolve();
     for (let count = 0; count < 400; count++) replies.push(before = before.then(read) as ReturnType<typeof read>);
   }
+  // At a fixed rate, whatever is answered: only then do requests wait where the server cannot see them.
   const startMs = performance.now();
   for (let seq = 0; seq < 1_200; seq++) {
     while (performance.now() - startMs < seq * 1.25) await new Promise((resolve) => setTimeout(resolve, 1));
