@@ -41,6 +41,7 @@ export class Meter {
 
   /** The quantile of the latencies, in µs. */
   quantile(part: number): number {
+    if (this.calls === 0) return NaN;
     let left = part * this.calls;
     for (let bucket = 0; bucket < this.#buckets.length; bucket++) {
       left -= this.#buckets[bucket];
@@ -106,6 +107,15 @@ export function cpuMs(pid: number): number {
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     return (Number(fields[11]) + Number(fields[12])) * 10;
   });
+}
+
+/** For how long a server's main thread has waited for a core, in ms; `NaN` without `/proc`. */
+export function starvedMs(pid: number): number {
+  try {
+    return Number(Deno.readTextFileSync(`/proc/${pid}/schedstat`).split(" ")[1]) / 1e6;
+  } catch {
+    return NaN;
+  }
 }
 
 /** The memory used by a server, in bytes. */

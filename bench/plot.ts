@@ -13,7 +13,8 @@ const TOP = 44;
 const LEFT = 170;
 const RIGHT = 80;
 
-const STYLE = `
+/** The colours and fonts of a plot. */
+export const STYLE = `
   text { font: 12px system-ui, sans-serif; fill: #24292f }
   .title { font-weight: 600 } .faint { fill: #6e7781 } .label { text-anchor: end } .tick { text-anchor: middle }
   line { stroke: #d0d7de } circle, .stem { fill: #8c959f; stroke: #8c959f } .own { fill: #0969da; stroke: #0969da }

@@ -61,6 +61,16 @@ export function exchange(speech: Speech, question: Question, index = 0): Exchang
   };
 }
 
+/** The first `seq` of a request with a deadline; from here on, each takes five bytes on the wire. */
+export const FIRST_LONG_SEQ = 65_536;
+
+/** Makes requests for a computation with a deadline, by their number. */
+export function deadlineRequest(ttl: number): (number: number) => Uint8Array {
+  const seq = (number: number) => [0xce, ...bigEndian(FIRST_LONG_SEQ + number)];
+  const tail = concat([key("ttl"), [0xce, ...bigEndian(ttl)]]);
+  return (number) => frame(map(3), key("cmd"), [17], key("seq"), seq(number), tail);
+}
+
 /** The client's first message on each connection, before the measurement: it accepts long replies. */
 export function greeting(speech: Speech, question: Question): Uint8Array {
   if (speech !== "packline" || typeof question !== "number") return new Uint8Array(0);

@@ -36,6 +36,7 @@ export function prometheusText(answer: unknown): string | undefined {
       [{ reason: "invalid_message" }, refused.invalidMessage],
       [{ reason: "truncated" }, refused.truncated],
       [{ reason: "unknown_command" }, refused.unknownCommand],
+      [{ reason: "overloaded" }, refused.overloaded],
     ]),
     family("late_replies_total", "counter", "Replies that came after their call had ended.", [[{}, lateReplies]]),
     family("handlers_running", "gauge", "Handlers that have not returned yet.", [[{}, inFlight]]),

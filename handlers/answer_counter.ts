@@ -6,15 +6,18 @@
  */
 
 import type { Clock } from "../transport/clock.ts";
+import type { Arrival } from "../session/arrival.ts";
 import type { Call } from "./call.ts";
 import type { RegisteredCommand } from "./registry.ts";
 
 /** The counter of one connection. */
 export class AnswerCounter {
+  /** When the clock was last looked at. */
+  lookedMs = -Infinity;
   readonly #clock: Clock;
   #answered: Call[] = [];
   /** When the current batch arrived. */
-  #batchArrivedMs = NaN;
+  #batchArrival: Arrival | undefined;
   #batchEntries: RegisteredCommand[] = [];
 
   constructor(clock: Clock) {
@@ -22,19 +25,21 @@ export class AnswerCounter {
   }
 
   /** Begins a batch; its calls are counted at the end. */
-  beginBatch(arrivedMs: number): void {
-    this.#batchArrivedMs = arrivedMs;
+  beginBatch(arrival: Arrival): void {
+    this.#batchArrival = arrival;
   }
 
-  endBatch(): void {
+  /** Ends it, and returns the time when it was last looked at. */
+  endBatch(): number {
     this.count();
-    this.#batchArrivedMs = NaN;
+    this.#batchArrival = undefined;
+    return this.lookedMs;
   }
 
   /** A call got its final reply. */
   add(call: Call): void {
-    const { entry, arrivedMs, code } = call;
-    if (arrivedMs === this.#batchArrivedMs && code === undefined) {
+    const { entry, arrival, code } = call;
+    if (arrival === this.#batchArrival && code === undefined) {
       if (entry.counts.uncounted++ === 0) this.#batchEntries.push(entry);
     } else {
       this.#answered.push(call);
@@ -45,11 +50,11 @@ export class AnswerCounter {
   /** Counts the calls answered so far. */
   count(): void {
     if (this.#answered.length === 0 && this.#batchEntries.length === 0) return;
-    const nowMs = this.#clock.now();
-    for (const { entry, arrivedMs, code } of this.#answered) entry.counts.answered(nowMs - arrivedMs, code);
+    const nowMs = this.lookedMs = this.#clock.now();
+    for (const { entry, arrival, code } of this.#answered) entry.counts.answered(nowMs - arrival.readMs, code);
     this.#answered = [];
     for (const { counts } of this.#batchEntries) {
-      counts.answered(nowMs - this.#batchArrivedMs, undefined, counts.uncounted);
+      counts.answered(nowMs - this.#batchArrival!.readMs, undefined, counts.uncounted);
       counts.uncounted = 0;
     }
     this.#batchEntries = [];

@@ -8,18 +8,19 @@
 import { Reply, type Request } from "../codec/message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
+import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { AnswerCounter } from "./answer_counter.ts";
 import { CallerConnection } from "./caller_connection.ts";
 import { Call, type CallOwner } from "./call.ts";
 import { HeldRequests } from "./held_requests.ts";
+import { AT_LIMIT } from "./refusals.ts";
 import type { ServerOutput } from "./reply_encoding.ts";
 import { RequestQueue } from "./request_queue.ts";
 import type { ServerState } from "./server_state.ts";
 
 // Made once, as in call.ts.
 const CMD_NOT_FOUND = new RpcError("CMD_NOT_FOUND");
-const OVERLOADED = new RpcError("OVERLOADED");
 
 /** How many waiting calls begin between two looks at the clock. */
 const BEGUN_A_LOOK = 32;
@@ -74,15 +75,16 @@ export class Calls implements CallOwner {
   }
 
   /** Takes a request, which begins now or after the earlier ones. */
-  take(request: Request, arrivedMs: number): void {
+  take(request: Request, arrival: Arrival): void {
     const entry = this.server.registry.find(request.cmd);
     if (entry === undefined) {
       this.server.counts.unknownCommands++;
       this.answerInTurn(new Reply<Call>(request.seq, CMD_NOT_FOUND, false));
     } else if (this.held.full && !entry.immediate) {
-      this.answerInTurn(new Reply<Call>(request.seq, OVERLOADED, false));
+      this.server.counts.overloaded++;
+      this.answerInTurn(new Reply<Call>(request.seq, AT_LIMIT, false));
     } else {
-      const call = new Call(entry, request, arrivedMs, this);
+      const call = new Call(entry, request, arrival, this);
       const mustWait = this.queue.isFull && !entry.immediate || request.seq === undefined && this.queue.busy;
       if (mustWait) this.#queue(call);
       else call.begin();

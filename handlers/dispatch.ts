@@ -23,6 +23,7 @@ import {
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { ConnectionView, Dispatch } from "../session/connection.ts";
+import type { ReadPace } from "../session/read_pace.ts";
 import type { Call } from "./call.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { type CallListener, Calls } from "./calls.ts";
@@ -51,12 +52,13 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
   /** New requests are refused. */
   #isRefusing = false;
 
-  constructor(server: ServerState, connection: ConnectionView) {
+  /** @param pace Tells when what was read has arrived. */
+  constructor(server: ServerState, connection: ConnectionView, pace: ReadPace) {
     this.#server = server;
     this.#connection = connection;
     this.encoding = new ReplyEncoding(server.limits.maxPayloadBytes);
     this.#calls = new Calls(server, connection, this);
-    this.#intake = new Intake(server, connection, this.#calls, (message) => this.#route(message));
+    this.#intake = new Intake(server, connection, this.#calls, pace, (message) => this.#route(message));
     this.#strikes = new Strikes(server.limits);
     this.#quiet = new QuietTimer(server.clock, () => this.#onQuiet());
   }
@@ -96,7 +98,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
         this.#quiet.restart();
         this.#calls.answerInTurn(new Reply<Call>(seq, SHUTTING_DOWN, false));
       } else {
-        this.#calls.take(message, this.#intake.arrivedMs);
+        this.#calls.take(message, this.#intake.arrival);
       }
     } else if (message instanceof InvalidMessage) {
       this.#invalid(message);
@@ -114,7 +116,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     this.#server.counts.invalidMessages++;
     const ownSeq = seq !== undefined && !this.#calls.bySeq.has(seq) ? seq : undefined;
     this.#calls.answerInTurn(new Reply<Call>(ownSeq, new RpcError("INVALID_MESSAGE", reason), false));
-    if (this.#strikes.isOneTooMany(this.#intake.arrivedMs)) {
+    if (this.#strikes.isOneTooMany(this.#intake.arrival.readMs)) {
       this.#end(new RpcError("INVALID_MESSAGE", "too many bad messages"));
     }
   }

@@ -8,7 +8,9 @@
 import { BadFrame, type ClientMessage, type Decoded, InvalidMessage, Request } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_GRACE_MS } from "../limits.ts";
+import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
+import type { ReadPace } from "../session/read_pace.ts";
 import { TURN_MS } from "../session/yield_budget.ts";
 import type { Calls } from "./calls.ts";
 import type { ServerState } from "./server_state.ts";
@@ -27,33 +29,42 @@ const BEGUN_A_LOOK = 256;
 
 /** The intake of one connection. */
 export class Intake {
-  /** When the current batch came, on the server's clock. */
-  arrivedMs = 0;
+  /** When the current batch arrived. */
+  arrival: Arrival;
   readonly #server: ServerState;
   readonly #connection: ConnectionView;
   readonly #calls: Calls;
+  readonly #pace: ReadPace;
   readonly #route: (message: Decoded<ClientMessage>) => void;
   readonly #maxInFlight: number;
   #resume: (() => void) | undefined;
 
-  /** @param route Takes each message, in order. A broken frame comes last, when all before it is answered. */
+  /**
+   * @param pace Tells when what was read has arrived.
+   * @param route Takes each message, in order. A broken frame comes last, when all before it is answered.
+   */
   constructor(
     server: ServerState,
     connection: ConnectionView,
     calls: Calls,
+    pace: ReadPace,
     route: (message: Decoded<ClientMessage>) => void,
   ) {
     this.#server = server;
     this.#connection = connection;
     this.#calls = calls;
+    this.#pace = pace;
+    this.arrival = pace.arrival;
     this.#route = route;
     this.#maxInFlight = server.limits.maxInFlight;
   }
 
   /** Takes a batch. A promise means that the next one must wait. */
   take(batch: Decoded<ClientMessage>[]): void | Promise<void> {
-    this.arrivedMs = this.#server.clock.now();
-    const next = this.#accept(batch, 0, this.arrivedMs);
+    this.arrival = this.#pace.arrival;
+    // What was read in the same round was processed before.
+    const startMs = Math.max(this.arrival.readMs, this.#server.yieldBudget.arrivals.workedMs);
+    const next = this.#accept(batch, 0, startMs);
     if (next < batch.length) return this.#acceptLater(batch, next);
   }
 
@@ -84,12 +95,14 @@ export class Intake {
 
   /** Routes messages until one has to wait, and returns the index of that one. */
   #accept(batch: Decoded<ClientMessage>[], from: number, startMs: number): number {
-    this.#calls.counter.beginBatch(this.arrivedMs);
+    const { arrivals } = this.#server.yieldBudget;
+    arrivals.begin(startMs);
+    this.#calls.counter.beginBatch(this.arrival);
     const maxBegun = this.#calls.queue.handlers.begun + BEGUN_A_LOOK;
     let index = from;
     for (; index < batch.length && this.#connection.isOpen; index++) {
       const taken = index - from;
-      if (taken > 0 && taken % MESSAGES_A_LOOK === 0 && this.#server.clock.now() - startMs >= TURN_MS) break;
+      if (taken > 0 && this.#isOver(taken, startMs)) break;
       const message = batch[index];
       if (message instanceof Request || message instanceof InvalidMessage) {
         if (this.#isFull || this.#calls.queue.handlers.begun >= maxBegun) break;
@@ -98,8 +111,14 @@ export class Intake {
       }
       this.#route(message);
     }
-    this.#calls.counter.endBatch();
+    arrivals.end(Math.max(startMs, this.#calls.counter.endBatch()));
     return index;
+  }
+
+  /** Whether the turn is over. Between two looks at the clock, a call with a `ttl` may have looked. */
+  #isOver(taken: number, startMs: number): boolean {
+    const nowMs = taken % MESSAGES_A_LOOK === 0 ? this.#server.clock.now() : this.#calls.counter.lookedMs;
+    return nowMs - startMs >= TURN_MS;
   }
 
   /** Routes the rest of a batch when there is room for it, in turn with all other connections. */
@@ -114,7 +133,7 @@ export class Intake {
       }
       const unreadBytes = weightOf(batch, next);
       load.bytes += unreadBytes;
-      await this.#untilRoom();
+      if (this.#isFull) await this.#untilRoom();
       if (yieldBudget.isExhausted) await yieldBudget.refilled();
       load.bytes -= unreadBytes;
       next = this.#accept(batch, next, clock.now());
@@ -135,6 +154,7 @@ export class Intake {
       else if (held.mustWait) await held.untilOneEnds(this.#server.clock, (resume) => this.#resume = resume);
       else await new Promise<void>((resolve) => this.#resume = resolve);
     }
+    this.#pace.skip();
   }
 }
 

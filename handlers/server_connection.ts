@@ -34,17 +34,18 @@ export class ServerConnection implements OpenConnection {
   /** @param random Returns a number from 0 to 1, for the jitter of its largest age. */
   constructor(server: ServerState, transport: Transport, random: () => number) {
     const { clock, limits, counts } = server;
+    const pace = new ReadPace(server);
     const options = {
       clock,
       limits,
       unnamedPeer: "unknown peer",
       lingerMs: LINGER_MS,
       traffic: counts,
-      pace: new ReadPace(server),
+      pace,
     };
     let dispatch!: DispatchStage;
     this.#connection = new Connection(transport, options, (connection) => {
-      dispatch = new DispatchStage(server, connection);
+      dispatch = new DispatchStage(server, connection, pace);
       const encode = new EncodeStage(dispatch.encoding, connection.output);
       return { decode: new DecodeStage(readRequest, limits, true), dispatch, encode };
     });

@@ -73,8 +73,8 @@ export interface ServerStatistics {
   inFlight: number;
   /** Bytes read and written. */
   bytes: { received: number; sent: number };
-  /** What was wrong with frames and messages: by code, and streams that ended inside a frame. */
-  refused: { badFrame: number; invalidMessage: number; truncated: number; unknownCommand: number };
+  /** What was wrong with frames and messages, by code; streams that ended inside a frame; requests refused as `OVERLOADED`. */
+  refused: { badFrame: number; invalidMessage: number; truncated: number; unknownCommand: number; overloaded: number };
   /** Replies that came too late for anyone to want them. */
   lateReplies: number;
   /** Counts by command name. */

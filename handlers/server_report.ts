@@ -76,6 +76,7 @@ export class Report implements ServerReport {
         invalidMessage: counts.invalidMessages,
         truncated: counts.truncatedStreams,
         unknownCommand: counts.unknownCommands,
+        overloaded: counts.overloaded,
       },
       lateReplies: counts.lateReplies,
       commands: Object.fromEntries(registry.entries().map(({ name, counts }) => [name, counts.snapshot()])),

@@ -78,6 +78,7 @@ export class ServerCounts {
   invalidMessages = 0;
   truncatedStreams = 0;
   unknownCommands = 0;
+  overloaded = 0;
   lateReplies = 0;
 }
 
@@ -100,6 +101,7 @@ export function sumStatistics(first: ServerStatistics, ...others: ServerStatisti
       invalidMessage: sum(({ refused }) => refused.invalidMessage),
       truncated: sum(({ refused }) => refused.truncated),
       unknownCommand: sum(({ refused }) => refused.unknownCommand),
+      overloaded: sum(({ refused }) => refused.overloaded),
     },
     lateReplies: sum(({ lateReplies }) => lateReplies),
     commands: Object.fromEntries(

@@ -237,9 +237,12 @@ export class Connection<In, Out> implements ConnectionView {
   }
 
   async #read(buffer: Uint8Array): Promise<number | null> {
+    const { pace } = this.#options;
     this.#watch.isReading = true;
     try {
+      pace?.beginRead();
       const readBytes = await this.#transport.read(buffer);
+      pace?.endRead(readBytes === buffer.length);
       this.receivedBytes += readBytes ?? 0;
       this.#options.traffic.bytesReceived += readBytes ?? 0;
       return readBytes;

@@ -1,10 +1,13 @@
 /**
  * Decides how much input a connection processes before others get their turn: as much as recently fit in one turn.
  *
- * In: the size of each read. Out: how much to process at once; a promise if others come first. Refused: nothing.
+ * In: each read, and its size. Out: when it arrived; how much to process at once; a promise if others come first. Refused:
+ * nothing.
  */
 
+import type { Clock } from "../transport/clock.ts";
 import { LARGEST_READ_BYTES } from "../transport/transport.ts";
+import type { Arrival } from "./arrival.ts";
 import { READS_A_ROUND, type YieldBudget } from "./yield_budget.ts";
 
 /** A read of this size may take long to process. */
@@ -12,6 +15,7 @@ const LONG_READ_BYTES = 4 * 1024;
 
 /** State that the connections of a server share. */
 export interface SharedTurns {
+  readonly clock: Clock;
   /** The work that all connections may still do in this turn. */
   readonly yieldBudget: YieldBudget;
   /** The open connections. */
@@ -22,10 +26,40 @@ export interface SharedTurns {
 export class ReadPace {
   /** How many bytes to process at once. */
   bytesAtOnce = LARGEST_READ_BYTES;
+  /** When the bytes of the last read arrived. */
+  arrival: Arrival;
   readonly #shared: SharedTurns;
+  /** The server's work before the last read began, and before it was complete. */
+  #begun = 0;
+  #last = 0;
 
   constructor(shared: SharedTurns) {
     this.#shared = shared;
+    this.skip();
+    this.arrival = { readMs: shared.clock.now(), afterWorkMs: this.#last };
+  }
+
+  /** The connection was not read for another reason than work. */
+  skip(): void {
+    this.#last = this.#shared.yieldBudget.arrivals.workMs;
+  }
+
+  /** A read begins. */
+  beginRead(): void {
+    this.#begun = this.#shared.yieldBudget.arrivals.workMs;
+  }
+
+  /**
+   * A read has completed. Many do at the same time, and none is processed before.
+   *
+   * @param isFull Whether it has filled its buffer: there may be more of the same age.
+   */
+  endRead(isFull: boolean): void {
+    const { clock, yieldBudget: { arrivals } } = this.#shared;
+    const nowMs = clock.now();
+    const afterWorkMs = arrivals.earliest(nowMs, this.#begun, this.#last);
+    this.arrival = { readMs: nowMs, afterWorkMs };
+    this.#last = isFull ? afterWorkMs : arrivals.workMs;
   }
 
   /** Counts a read. */

@@ -14,6 +14,7 @@
  */
 
 import type { Clock, Timer } from "../transport/clock.ts";
+import { Arrivals } from "./arrival.ts";
 
 /** The longest work in one turn. */
 export const TURN_MS = 3;
@@ -35,6 +36,8 @@ const LOOK_ROUNDS_OF_MANY = 3 * LOOK_ROUNDS;
 
 /** The work that one server's connections may still do in this turn. */
 export class YieldBudget {
+  /** The work of the server, and how much of it requests may have waited for. */
+  readonly arrivals = new Arrivals();
   readonly #clock: Clock;
   #startedMs = 0;
   /** Ends a turn if no connection asks in time. */
@@ -115,6 +118,7 @@ export class YieldBudget {
   }
 
   #end(): void {
+    this.arrivals.endTurn(this.#clock.now());
     const { resolve } = this.#next;
     this.#isExhausted = false;
     this.#next = Promise.withResolvers();

@@ -11,7 +11,7 @@ const STATISTICS: ServerStatistics = {
   connections: { open: 1, accepted: 20, refused: 0 },
   inFlight: 3,
   bytes: { received: 212, sent: 1793 },
-  refused: { badFrame: 0, invalidMessage: 1, truncated: 0, unknownCommand: 2 },
+  refused: { badFrame: 0, invalidMessage: 1, truncated: 0, unknownCommand: 2, overloaded: 3 },
   lateReplies: 4,
   commands: {
     'A "B"\\\n': {
@@ -54,6 +54,7 @@ Deno.test("prometheusText() has every count, and escapes labels", () => {
       "packline_connections_accepted_total 20",
       "packline_received_bytes_total 212",
       'packline_refused_total{reason="unknown_command"} 2',
+      'packline_refused_total{reason="overloaded"} 3',
       "packline_late_replies_total 4",
       "packline_handlers_running 3",
       `packline_calls_in_flight{${command}} 3`,

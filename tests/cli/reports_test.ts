@@ -14,7 +14,7 @@ const STATISTICS: ServerStatistics = {
   connections: { open: 1, accepted: 20, refused: 0 },
   inFlight: 3,
   bytes: { received: 212, sent: 1793 },
-  refused: { badFrame: 0, invalidMessage: 1, truncated: 0, unknownCommand: 2 },
+  refused: { badFrame: 0, invalidMessage: 1, truncated: 0, unknownCommand: 2, overloaded: 0 },
   lateReplies: 0,
   commands: {
     PING: { calls: 4, errors: {}, inFlight: 0, totalMs: 1, maxMs: 0.5, durations: [] },
@@ -55,6 +55,7 @@ refused, bad frame        0
 refused, invalid message  1
 refused, truncated        0
 refused, unknown command  2
+refused, overloaded       0
 late replies              0
 
 command  calls  in flight  mean ms  max ms    errors

@@ -10,6 +10,7 @@ import { RpcError } from "../../errors.ts";
 import { command, type Commands, type Context } from "../../handlers/command.ts";
 import { DispatchStage } from "../../handlers/dispatch.ts";
 import { type ServerOptions, ServerState } from "../../handlers/server_state.ts";
+import { ReadPace } from "../../session/read_pace.ts";
 import { serveOne } from "../support/serve_one.ts";
 import { systemClock } from "../../transport/clock.ts";
 import type { Transport } from "../../transport/transport.ts";
@@ -223,7 +224,7 @@ Deno.test("peer faults - whenever the end comes, between any two steps of an ans
   for (let count = 0; count < 20; count++) {
     const { held, commands } = new Handlers();
     const service = new ServerState({ commands });
-    const stage = new DispatchStage(service, new BareConnection(1_000));
+    const stage = new DispatchStage(service, new BareConnection(1_000), new ReadPace(service));
     let replies = 0;
     stage.start({ enqueue: () => replies++, terminate() {} });
     const waiting = new Request();

@@ -593,7 +593,7 @@ Deno.test("STATS adds up after a known run", async () => {
   const { res } = await one.readReply() as any;
   assertEquals(res.connections, { open: 1, accepted: 3, refused: 0 });
   assertEquals(res.inFlight, 0);
-  assertEquals(res.refused, { badFrame: 1, invalidMessage: 2, truncated: 1, unknownCommand: 2 });
+  assertEquals(res.refused, { badFrame: 1, invalidMessage: 2, truncated: 1, unknownCommand: 2, overloaded: 0 });
   assertEquals(res.lateReplies, 2);
   assertEquals(res.bytes, { received: sentBytes + asked.length, sent: receivedBytes });
   assertEquals(res.uptime, 2);

@@ -257,7 +257,7 @@ Deno.test("sumStatistics() adds up, but for the longest uptime and the slowest c
     connections: { open: 1, accepted: 20, refused: 300 },
     inFlight: 4,
     bytes: { received: 5, sent: 6 },
-    refused: { badFrame: 7, invalidMessage: 8, truncated: 9, unknownCommand: 10 },
+    refused: { badFrame: 7, invalidMessage: 8, truncated: 9, unknownCommand: 10, overloaded: 11 },
     lateReplies: 11,
   };
   Object.assign(other.commands.PING, {
@@ -276,7 +276,7 @@ Deno.test("sumStatistics() adds up, but for the longest uptime and the slowest c
     refused: one.connections.refused + 600,
   });
   assertEquals([sum.inFlight, sum.lateReplies], [one.inFlight + 8, one.lateReplies + 22]);
-  assertEquals(sum.refused, { badFrame: 14, invalidMessage: 16, truncated: 18, unknownCommand: 20 });
+  assertEquals(sum.refused, { badFrame: 14, invalidMessage: 16, truncated: 18, unknownCommand: 20, overloaded: 22 });
   assertEquals(sum.bytes, { received: one.bytes.received + 10, sent: one.bytes.sent + 12 });
   const { calls, errors, inFlight, totalMs, maxMs, durations } = sum.commands.PING;
   assertEquals([calls, errors, inFlight, maxMs], [12, { A: 2, constructor: 4 }, 6, 1e6]);

@@ -11,6 +11,7 @@ import { command } from "../../handlers/command.ts";
 import { DispatchStage } from "../../handlers/dispatch.ts";
 import { ServerState } from "../../handlers/server_state.ts";
 import type { Stage } from "../../codec/stage.ts";
+import { ReadPace } from "../../session/read_pace.ts";
 import { compose } from "../../session/pipeline.ts";
 import { BareConnection } from "../support/bare_connection.ts";
 import { FakeClock } from "../support/fake_clock.ts";
@@ -215,7 +216,7 @@ async function throughStages(joined: boolean, chunks: Uint8Array[]): Promise<{ b
   });
   const connection = new BareConnection();
   const decode = new DecodeStage(readRequest, service.limits);
-  const dispatch = new DispatchStage(service, connection);
+  const dispatch = new DispatchStage(service, connection, new ReadPace(service));
   const encode = new EncodeStage(dispatch.encoding);
   const source = new TransformStream<Uint8Array, Uint8Array>();
   const replies = joined
@@ -290,7 +291,7 @@ Deno.test("the three stages give a stream's item that cannot be encoded one last
         }),
       },
     });
-    const dispatch = new DispatchStage(service, new BareConnection());
+    const dispatch = new DispatchStage(service, new BareConnection(), new ReadPace(service));
     const decode = new DecodeStage(readRequest, service.limits);
     const encode = new EncodeStage(dispatch.encoding);
     const source = ReadableStream.from([request({ cmd: "MIXED", seq: 1 }), request({ cmd: 1 })]);
