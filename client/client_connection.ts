@@ -301,6 +301,8 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
       call.expire();
     } else {
       call.settle(error);
+      // The next stream would be ended at once as well.
+      if (err === "GOING_AWAY" && this.#state === "going") this.retire(error);
     }
   }
 

@@ -14,7 +14,7 @@ import { Dialer } from "./dialer.ts";
 import type { InOrderMemory } from "./replies.ts";
 
 /** The longest wait before a connection is replaced that the server wants to end; never more than half its time. */
-const LONGEST_RENEWAL_MS = 5_000;
+const LONGEST_RENEWAL_MS = 1_000;
 
 /** Such a connection takes no more calls after this part of its time, so that the last ones are answered. */
 const USABLE_PART = 0.75;
@@ -30,6 +30,8 @@ export type LinkState = "open" | "connecting" | "waiting" | "going" | "idle" | "
 export interface LinkOwner {
   /** Whether calls wait and no connection takes them. */
   readonly isStranded: boolean;
+  /** Whether a link has a connection that the server does not want to end. */
+  readonly isOpen: boolean;
   /** Makes a connection. */
   attach(link: Link, transport: Transport): ClientConnection;
   /** Whether a new connection must answer a PING before it takes calls. */
@@ -130,7 +132,9 @@ export class Link implements ConnectionPlace {
         if (this.waitMs > 0) await this.#wait();
         else await this.#dial();
       } catch {
-        // The dialer stores the error; waiting calls report it if they time out.
+        // The dialer stores the error; waiting calls report it if they time out. They would only delay a server that is
+        // going, and that nothing replaces yet.
+        this.#retireGoing();
       }
     } while (!this.#isClosed && !this.isOpen && this.#owner.isStranded);
     this.#become("idle", this.lastError);
@@ -165,13 +169,17 @@ export class Link implements ConnectionPlace {
   onGoing(connection: ClientConnection, ms: number): void {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
+    const renewalMs = Math.min(ms / 2, LONGEST_RENEWAL_MS);
     if (connection.idle) {
+      connection.leave();
+    } else if (this.#owner.isOpen) {
+      this.#dialer.delay(renewalMs);
       connection.leave();
     } else {
       this.#retireGoing();
       this.#going = connection;
       // Until then, calls go on where they are. A connection that is idle by then is not replaced before a call needs it.
-      this.#dialer.delay(Math.min(ms / 2, LONGEST_RENEWAL_MS));
+      this.#dialer.delay(renewalMs);
       const endUse = () => {
         this.#retireGoing();
         this.#owner.onLinkState();
@@ -199,6 +207,7 @@ export class Link implements ConnectionPlace {
       const isUsual = this.memory.servesOnce === true && connection.answered;
       this.#dialer.lost(isUsual ? undefined : reason, connection.answered);
     } else if (this.#going === connection) {
+      this.#dialer.lost(reason, connection.answered);
       this.#retireGoing();
     } else {
       return;

@@ -162,6 +162,10 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     return !this.#queue.empty;
   }
 
+  get isOpen(): boolean {
+    return this.#servers.isOpen;
+  }
+
   get isStranded(): boolean {
     return !this.#queue.empty && this.#servers.state !== "open";
   }
@@ -228,12 +232,13 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.#queue.pushLater(call, waitMs);
   }
 
-  /** The time of a call has come. */
+  /** The time of a delayed call has come. */
   #onDue(): void {
     if (this.#state === "waiting") this.#failImpatient();
     this.#serveQueue();
   }
 
+  /** A call may be sent. */
   #serveQueue(): void {
     if (this.#state === "open") this.wake();
     else this.onLinkState();

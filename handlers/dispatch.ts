@@ -162,7 +162,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     this.#isRefusing = !this.#wantsNotices;
     if (this.#wantsNotices) {
       this.#quiet.stop();
-      this.#calls.output?.enqueue(new Going(Math.max(0, Math.round(this.#graceEndsMs as number - clock.now()))));
+      this.#calls.output?.enqueue(new Going(Math.round(Math.max(0, this.#graceEndsMs as number - clock.now()))));
     } else if (this.idle) {
       this.#quiet.restart();
     }

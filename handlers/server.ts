@@ -18,7 +18,7 @@ import {
   type OptionKind,
 } from "../limits.ts";
 import { Sweeper } from "../session/sweeper.ts";
-import { acceptAll } from "../transport/accept_loop.ts";
+import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
 import { HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
 import { type Acceptor, listen } from "../transport/listen.ts";
 import { standardError } from "../transport/standard_error.ts";
@@ -230,13 +230,16 @@ export class PacklineServer implements Server {
 
   async #drain(graceMs: number): Promise<ShutdownReport> {
     const state = this.#state;
+    const endMs = state.clock.now() + graceMs;
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
     state.drain.isWaiting = true;
+    for (const acceptor of this.#acceptors) acceptor.hide?.();
+    await untilAllAccepted(this.#acceptors, () => state.counts.connectionsAccepted, state.clock);
     for (const acceptor of this.#acceptors) acceptor.close();
     // Only then is the port given up: a client that is refused before would find its way back here, and be reset.
     await Promise.all(this.#accepting);
     state.drain.isRefusing = true;
-    for (const connection of state.connections) connection.drain(graceMs);
+    for (const connection of state.connections) connection.drain(Math.max(0, endMs - state.clock.now()));
     const ended = Promise.all([...state.connections].map((connection) => connection.ended));
     await Promise.race([ended, graceEnded]);
     state.drain.isWaiting = false;

@@ -49,7 +49,8 @@ export class ServerConnection implements OpenConnection {
       return { decode: new DecodeStage(readRequest, limits, true), dispatch, encode };
     });
     this.#dispatch = dispatch;
-    this.#agedAtMs = clock.now() + limits.maxConnectionAgeMs * (1 + AGE_JITTER * (2 * random() - 1));
+    const { maxConnectionAgeMs: ageMs } = limits;
+    this.#agedAtMs = ageMs === Infinity ? Infinity : clock.now() + ageMs * (1 + AGE_JITTER * (2 * random() - 1));
   }
 
   /** The connection as the service sees it. */

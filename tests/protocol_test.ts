@@ -17,7 +17,7 @@ import { DEFAULT_LIMITS, LIMIT_NAMES } from "../limits.ts";
 import type { ListeningServer, ServeOptions } from "../server.ts";
 import { serve } from "./support/demo_server.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
-import { frame } from "./support/wire.ts";
+import { frame, settleShutdown } from "./support/wire.ts";
 import { ERROR_CODES, type ErrorCode } from "../errors.ts";
 
 const SAMPLES_LEAST = 32;
@@ -244,6 +244,7 @@ async function run({ options, steps }: Sample): Promise<void> {
         } else {
           assertEquals(step.event, "the server is told to shut down");
           void server.shutdown({ graceMs: 3_600_000 }); // beyond what the clock jumps over
+          await settleShutdown();
         }
         continue;
       }

@@ -26,6 +26,7 @@ import {
   type Peer,
   request,
   settle,
+  settleShutdown,
   type TestServer,
   unhex,
   withMemory,
@@ -357,10 +358,10 @@ overEach(
   },
 );
 
-/** Lets a shutdown begin: the listener has to be closed first, which takes a moment. */
+/** Lets a shutdown begin. */
 async function beginShutdown({ server }: TestServer, graceMs: number): Promise<{ report: Promise<ShutdownReport> }> {
   const report = server.shutdown({ graceMs });
-  await settle();
+  await settleShutdown();
   return { report };
 }
 
@@ -615,7 +616,7 @@ Deno.test("a server shares its limits, counts and shutdown between all its liste
   await until(() => held.calls.length === 3);
   assertEquals(server.statistics().connections, { open: 3, accepted: 3, refused: 0 });
   const { port } = await server.listen({ port: 0 });
-  await using fourth = await connect({ port });
+  await using fourth = await connect({ port, retryBudget: { perCall: 0, perSecond: 0 } });
   const refused = await assertRejects(() => fourth.reply("PING"), RpcError);
   assertEquals(refused.code, "OVERLOADED");
 

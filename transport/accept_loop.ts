@@ -12,6 +12,12 @@ import type { Clock } from "./clock.ts";
 const FIRST_PAUSE_MS = 5;
 const LONGEST_PAUSE_MS = 1_000;
 
+/** After this many rounds of its event loop, the runtime has looked at every listener: it does so every 61. */
+const LOOK_ROUNDS = 64;
+
+/** The longest wait for connections that the kernel has taken. */
+const LONGEST_WAIT_MS = 500;
+
 /** Errors of `accept()` that a client can cause. */
 const CLIENTS_OWN = [
   Deno.errors.NotConnected,
@@ -59,5 +65,32 @@ export async function acceptAll<Connection>(
     }
     pauseMs = 0;
     options.onConnection(connection);
+  }
+}
+
+/**
+ * Waits until every connection is accepted that the kernel has taken: it resets those that still wait when their listener
+ * closes, and their clients may have sent requests already. One that comes just between the last look and the close is
+ * lost still, and so are those beyond {@linkcode LONGEST_WAIT_MS}, if more come without a pause.
+ *
+ * @param acceptors The listeners, still open and in an accept loop.
+ * @param accepted How many connections have been accepted so far.
+ * @param clock The clock for the limit.
+ */
+export async function untilAllAccepted(
+  acceptors: readonly { readonly handshakes: number }[],
+  accepted: () => number,
+  clock: Clock,
+): Promise<void> {
+  if (acceptors.length === 0) return;
+  const endMs = clock.now() + LONGEST_WAIT_MS;
+  let before = accepted();
+  for (let rounds = 1; rounds <= LOOK_ROUNDS && clock.now() < endMs; rounds++) {
+    // It also looks before a timer fires: so the last look comes right before the close.
+    const wait = rounds < LOOK_ROUNDS ? setImmediate : setTimeout;
+    await new Promise<void>((resolve) => void wait(resolve, 0));
+    const now = accepted();
+    if (now > before || acceptors.some(({ handshakes }) => handshakes > 0)) rounds = 0;
+    before = now;
   }
 }

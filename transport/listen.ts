@@ -42,6 +42,10 @@ export interface Acceptor {
   readonly address: string;
   /** The next connection. Rejects with `BadResource` once the acceptor has been closed. */
   accept(): Promise<Transport>;
+  /** Connections in their TLS handshake, which `accept()` gives soon. */
+  readonly handshakes: number;
+  /** At a path, no more clients find it; those that have come are still accepted. A port can only be closed. */
+  hide?(): void;
   /** Stops accepting. Accepted connections stay open. */
   close(): void;
 }
@@ -72,14 +76,18 @@ export async function listen(options: ListenAddress): Promise<Acceptor> {
   return new SocketAcceptor(listener, listener.addr);
 }
 
+/** A listener of Deno's own kind. */
+type DenoListener = Pick<Acceptor, "hide" | "close"> & { accept(): Promise<Deno.Conn> };
+
 /** Accepts sockets of Deno's own kind. */
 class SocketAcceptor implements Acceptor {
   readonly hostname: string;
   readonly port: number;
   readonly address: string;
-  readonly #listener: { accept(): Promise<Deno.Conn>; close(): void };
+  readonly handshakes = 0;
+  readonly #listener: DenoListener;
 
-  constructor(listener: { accept(): Promise<Deno.Conn>; close(): void }, addr: Deno.Addr) {
+  constructor(listener: DenoListener, addr: Deno.Addr) {
     this.#listener = listener;
     this.hostname = "path" in addr ? addr.path : "hostname" in addr ? addr.hostname : "";
     this.port = "port" in addr ? addr.port : 0;
@@ -95,6 +103,10 @@ class SocketAcceptor implements Acceptor {
       // The client left before its socket was set up. The listener still works.
       throw error instanceof Deno.errors.BadResource ? new Deno.errors.NotConnected(error.message) : error;
     }
+  }
+
+  hide(): void {
+    this.#listener.hide?.();
   }
 
   close(): void {

@@ -115,6 +115,10 @@ export class TlsAcceptor implements Acceptor {
     return this.#accepting.promise;
   }
 
+  get handshakes(): number {
+    return this.#handshakes.size;
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -160,6 +164,10 @@ class Handshakes {
     this.#clock = clock;
     this.#timeoutMs = handshakeTimeoutMs;
     this.#most = maxHandshakes;
+  }
+
+  get size(): number {
+    return this.#sockets.size;
   }
 
   begin(socket: Socket): void {

@@ -20,6 +20,8 @@ const TAKEN_WAIT_MS = 50;
 export interface UnixListener {
   /** The next connection. */
   accept(): Promise<Deno.UnixConn>;
+  /** Removes the file: no more clients come, and those that have come are still accepted. */
+  hide(): void;
   /** Stops accepting and removes the file. */
   close(): void;
 }
@@ -86,11 +88,13 @@ async function listenIn(folder: string, path: string): Promise<UnixListener> {
     await Deno.chmod(hidden, MODE);
     await Deno.rename(hidden, path);
     const { dev, ino } = await Deno.lstat(path);
+    const hide = () => removeOwn(path, { dev, ino });
     return {
       accept: () => listener.accept(),
+      hide,
       close() {
         listener.close();
-        removeOwn(path, { dev, ino });
+        hide();
       },
     };
   } catch (error) {

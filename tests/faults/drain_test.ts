@@ -9,6 +9,7 @@ import { RpcError } from "../../errors.ts";
 import { newSeed } from "../support/random.ts";
 import { testWith } from "../production/programs.ts";
 import { overEach, TCP, TLS } from "../support/transports.ts";
+import { connectPeer } from "../support/wire.ts";
 import { statisticsOf, until } from "./beside.ts";
 import { ChildServer } from "./child.ts";
 import { drain, type DrainReport } from "./drain.ts";
@@ -70,6 +71,25 @@ overEach(
     const endMs = performance.now() - signalMs;
     console.log(`grace ${graceMs} ms: told after ${cutMs.toFixed(0)} ms, ended after ${endMs.toFixed(0)} ms`);
     assert(cutMs >= graceMs && endMs < graceMs + 500, `${cutMs} ms, ${endMs} ms`);
+  },
+  ignore ? [] : [TCP, TLS],
+);
+
+overEach(
+  "drain - connections that wait to be accepted at SIGTERM, behind a computation, are answered",
+  async (transport) => {
+    await using server = await ChildServer.start({ served: {}, transport });
+    await using busy = await connectPeer(server.address);
+    await busy.send({ cmd: "BUSY", ms: 500 });
+    await new Promise((resolve) => setTimeout(resolve, 50)); // a computation that has begun can tell nobody
+    const asked = Array.from({ length: 50 }, async () => {
+      await using peer = await connectPeer(server.address);
+      return await peer.ask({ cmd: 1 });
+    });
+    server.kill("SIGTERM");
+    assertEquals(await Promise.all(asked), asked.map(() => ({ res: "PONG" })));
+    await busy.halfClose();
+    assertEquals((await server.end()).code, 0);
   },
   ignore ? [] : [TCP, TLS],
 );

@@ -38,21 +38,27 @@ const STILL: [how: string, stand: (server: ChildServer, meanwhile: () => Promise
   }],
 ];
 
-/** Two connections to a server that stands still: one silent, one in the middle of a frame. Both go on meanwhile. */
+/**
+ * Three connections to a server that stands still: one silent, one in the middle of a frame, one that has promised signs of
+ * life. All go on meanwhile.
+ */
 async function check(transport: Transport, stand: typeof STILL[number][1]): Promise<void> {
   await using server = await ChildServer.start({ served: LIMITS, transport });
   await using silent = await connectPeer(server.address);
   await using midFrame = await connectPeer(server.address);
+  await using alive = await connectPeer(server.address);
   const ping = request({ cmd: 1 });
   await silent.sendBytes(ping);
   await midFrame.sendBytes(concat(ping, ping.slice(0, 3)));
-  for (const peer of [silent, midFrame]) assertEquals(await peer.readReply(), PONG);
+  await alive.send({ cmd: 0, alive: LIMIT_MS / 1.5 }, { cmd: 2, sleep: 60, seq: 1 }, { cmd: 1 });
+  for (const peer of [silent, midFrame, alive]) assertEquals(await peer.readReply(), PONG);
   await sleep(BEGUN_MS);
   await stand(server, async () => {
     await silent.sendBytes(ping);
     await midFrame.sendBytes(ping.slice(3));
+    await alive.sendBytes(ping);
   });
-  for (const peer of [silent, midFrame]) assertEquals(await peer.readReply(), PONG);
+  for (const peer of [silent, midFrame, alive]) assertEquals(await peer.readReply(), PONG);
 }
 
 overEach(

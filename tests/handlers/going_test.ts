@@ -10,7 +10,7 @@ import { command } from "../../handlers/command.ts";
 import type { ServeOptions } from "../../server.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { overEach, TCP, type Transport } from "../support/transports.ts";
-import { Held, settle, type TestServer, withServer } from "../support/wire.ts";
+import { Held, settle, settleShutdown, type TestServer, withServer } from "../support/wire.ts";
 
 const NOTICE = { cmd: 0, notice: true };
 const PONG = { res: "PONG" };
@@ -45,6 +45,7 @@ overEach(
     await peer.send(NOTICE, { cmd: "HOLD", seq: 1 });
     while (held.running < 1) await settle();
     const shutdown = server.server.shutdown({ graceMs: 10_000 });
+    await settleShutdown();
     assertEquals(await peer.readReply(), { going: 10_000 });
     await clock.advance(9_000);
     assertEquals(await peer.ask({ cmd: 1 }), PONG);
@@ -65,6 +66,7 @@ overEach("going - at the end of the grace, a client that has not gone is cut, an
   await peer.send(NOTICE, { cmd: "HOLD", seq: 1 });
   while (held.running < 1) await settle();
   const shutdown = server.server.shutdown({ graceMs: 5_000 });
+  await settleShutdown();
   assertEquals(await peer.readReply(), { going: 5_000 });
   await clock.advance(5_000);
   assertEquals(await peer.readToEnd(), [{ seq: 1, err: "CANCELLED", msg: "the server has shut down" }]);
@@ -84,7 +86,8 @@ Deno.test("going - a client that did not ask, or does not ask any more, is refus
     });
     while (held.running < 1) await settle();
     const shutdown = server.server.shutdown({ graceMs: 60_000 });
-    await settle();
+    await settleShutdown();
+    await settleShutdown();
     assertEquals(await peer.ask({ cmd: 1, seq: 2 }), { seq: 2, err: "SHUTTING_DOWN" });
     held.finishAll();
     assertEquals(await peer.readReply(), { seq: 1, res: null });
@@ -101,7 +104,7 @@ Deno.test("going - a client whose settings come after the begin of a shutdown is
   const peer = await server.connect();
   assertEquals(await peer.ask({ cmd: 1 }), PONG);
   const shutdown = server.server.shutdown({ graceMs: 10_000 });
-  await settle();
+  await settleShutdown();
   assertEquals(await peer.ask({ cmd: 1 }), { err: "SHUTTING_DOWN" });
   await clock.advance(500);
   await peer.send(NOTICE, NOTICE, { cmd: 1 });
@@ -138,6 +141,7 @@ Deno.test("draining - a stream that waits for it ends by GOING_AWAY, as finished
   await peer.ask({ cmd: "LISTENS", by: "timer", seq: 2 });
   await peer.ask({ cmd: "DEAF", seq: 3 });
   const shutdown = server.server.shutdown({ graceMs: 5_000 });
+  await settleShutdown();
   const [going, ...ended] = await peer.readReplies(3);
   assertEquals(going, { going: 5_000 });
   const msg = "the server ends this connection: read on over another";
@@ -167,6 +171,7 @@ Deno.test("draining - a handler whose own server goes away does not say so of it
   const peer = await all.server.connect();
   await peer.ask({ cmd: "RELAY", seq: 1 });
   const shutdown = other.server.server.shutdown({ graceMs: 0 });
+  await settleShutdown();
   assertEquals(await peer.readReply(), { seq: 1, err: "INTERNAL" });
   assertEquals(all.server.errors.take().length, 1);
   await client.close();
@@ -226,7 +231,7 @@ Deno.test("age - a shutdown tells no client twice", async () => {
   await clock.advance(1_500);
   assertEquals(await peer.readReply(), { going: 10_000 });
   const shutdown = server.server.shutdown({ graceMs: 60_000 });
-  await settle();
+  await settleShutdown();
   assertEquals(await peer.ask({ cmd: 1 }), PONG);
   await peer.halfClose();
   assertEquals(await peer.readToEnd(), []);

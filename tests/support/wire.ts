@@ -269,6 +269,13 @@ export async function settle(turns = 150): Promise<void> {
   for (let turn = 0; turn < turns; turn++) await new Promise<void>((resolve) => setImmediate(resolve));
 }
 
+/** Lets a shutdown begin: the server accepts what waits first, for some turns and up to a timer, and closes its port. */
+export async function settleShutdown(): Promise<void> {
+  await settle();
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  await settle();
+}
+
 /** Fails a test that would hang. */
 async function inTime<Value>(promise: Promise<Value>): Promise<Value> {
   let timer: ReturnType<typeof setTimeout> | undefined;
