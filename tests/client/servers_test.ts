@@ -2,6 +2,8 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
+import { encodeFrame } from "../../codec/encode.ts";
+import type { Fields } from "../../codec/message.ts";
 import { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
@@ -200,6 +202,28 @@ for (const err of ["OVERLOADED", "SHUTTING_DOWN", "NOT_READY"]) {
   });
 }
 
+for (const end of ["going", "garbage"] as const) {
+  Deno.test(`servers - one that answers the PING and ends in the same breath gets no calls (${end})`, async () => {
+    const { client, clock, hosts, a, b } = await setUp(["a", "b"]);
+    void answering(b);
+    a.cut();
+    await clock.advance(500);
+    await client.reply("A");
+    const back = await hosts.accept("a", { answersPings: false });
+    await back.message();
+    const pong = { seq: (await back.message())?.seq, res: "PONG" };
+    const frame = encodeFrame<Fields>(pong, (writer, message) => writer.writeValue(message));
+    const last = end === "garbage"
+      ? Uint8Array.of(0xff, 0xff) // declares more than a frame can hold
+      : encodeFrame<Fields>({ going: 5_000 }, (writer, message) => writer.writeValue(message));
+    await back.send(Uint8Array.from([...frame, ...last]));
+    await back.rest();
+    assertEquals(states(client), ["a waiting", "b open"]);
+    for (let n = 0; n < 5; n++) await client.reply("A");
+    await client.close();
+  });
+}
+
 Deno.test("servers - a stream stays where it began", async () => {
   const { client, a, b } = await setUp(["a", "b"]);
   const stream = client.stream("NEWS", {}, { credit: 2 });
@@ -343,6 +367,20 @@ Deno.test("servers - a lazy client whose function fails asks again each second w
   assertEquals((await call).res, "found");
   await client.close();
   assertEquals(clock.timers, 0);
+});
+
+Deno.test("servers - a function that never returns is given up after 10 s; a client that is closed meanwhile says so", async () => {
+  const clock = new FakeClock();
+  const servers = () => new Promise<string[]>(() => {});
+  const late = assertRejects(() => connect({ servers, clock }), RpcError);
+  await clock.advance(10_000);
+  assertStringIncludes((await late).message, "cannot find the servers: the function has not returned within 10000 ms");
+  assertEquals(clock.timers, 0);
+  const closing = new AbortController();
+  const closed = assertRejects(() => connect({ servers, clock, signal: closing.signal }), RpcError);
+  await turn();
+  closing.abort();
+  assertEquals([(await closed).code, clock.timers], ["CLOSED", 0]);
 });
 
 Deno.test("servers - a name that is none is refused at once, by its text", async () => {
