@@ -168,7 +168,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
     this.owner = owner;
     this.name = name;
     this.given = given;
-    this.timeoutMs = timeoutOf(owner, options);
+    this.timeoutMs = checkTimeout(options.timeoutMs ?? owner.settings.timeoutMs);
     const { idempotent, waitForReady } = options;
     const { policy } = owner.settings;
     this.policy = idempotent === undefined && waitForReady === undefined
@@ -310,12 +310,12 @@ export class UnaryCall extends ClientCall {
   }
 
   protected override succeed(fields: Fields): void {
-    this.owner.counts.ended(fields);
+    this.owner.counts.answered++;
     this.resolve(this.wantsResult ? fields.res : fields);
   }
 
   protected override fail(error: Error): void {
-    this.owner.counts.ended(error);
+    this.owner.counts.failed(error);
     this.reject(error);
   }
 }
@@ -324,7 +324,7 @@ export class UnaryCall extends ClientCall {
  * Encodes the request of a call.
  *
  * @param credit The initial credit of a stream.
- * @throws {RangeError} If the timeout is not a number, or the request is too large.
+ * @throws {RangeError} If the request is too large.
  * @throws {TypeError} If the parameters or `meta` cannot be sent.
  */
 export function encodeCall(
@@ -335,8 +335,8 @@ export function encodeCall(
   credit?: number,
 ): Span {
   const { sequenced, maxPayloadBytes } = owner.settings;
-  const lateFields = (sequenced ? 1 : 0) + (timeoutOf(owner, options) === Infinity ? 0 : 1);
-  const { meta } = options;
+  const { meta, timeoutMs = owner.settings.timeoutMs } = options;
+  const lateFields = (sequenced ? 1 : 0) + (timeoutMs === Infinity ? 0 : 1);
   try {
     return encodeGiven(
       { cmd: owner.cmdOf(name), params: params === undefined ? NO_PARAMETERS : params, meta, credit } as GivenRequest,
@@ -346,10 +346,6 @@ export function encodeCall(
   } catch (error) {
     throw unsendable(name, error);
   }
-}
-
-function timeoutOf(owner: ClientCallOwner, { timeoutMs }: CallOptions): number {
-  return checkTimeout(timeoutMs ?? owner.settings.timeoutMs);
 }
 
 /** Invalid parameters are a mistake in the program, so they throw an error without a code. Nothing was sent. */

@@ -133,14 +133,19 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#outcome = hasItems || res === null || fields[ITEMS] === 0
       ? { done: true, value: res }
       : new RpcError("BAD_REPLY", `command ${this.name} returns a single reply: use client.call()`);
-    this.owner.counts.ended(this.#outcome);
+    this.#count(this.#outcome);
     this.#handOutcome();
   }
 
   protected override fail(error: Error): void {
     this.#outcome ??= cutByServer(error) ?? error;
-    this.owner.counts.ended(this.#outcome);
+    this.#count(this.#outcome);
     this.#handOutcome();
+  }
+
+  #count(outcome: Result | Error): void {
+    if (outcome instanceof Error) this.owner.counts.failed(outcome);
+    else this.owner.counts.answered++;
   }
 
   #grant(): void {

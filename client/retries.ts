@@ -21,7 +21,7 @@ const SPREAD = 0.2;
  * @param random A random number from 0 to 1.
  */
 export function retryWaitMs({ code, retryAfterMs }: RpcError, refusals: number, random: number): number {
-  if (retryAfterMs !== undefined) return retryAfterMs * (1 + SPREAD * random);
+  if (retryAfterMs !== undefined && retryAfterMs > 0) return retryAfterMs * (1 + SPREAD * random);
   if (code !== "OVERLOADED") return 0; // this server is about to end, others are not
   return random * Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** refusals);
 }

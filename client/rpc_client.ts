@@ -112,8 +112,10 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   #call(name: string, params: unknown, options: CallOptions, wantsResult: boolean): Promise<unknown> {
     return new Promise((resolve, reject) => {
       // An error thrown here rejects the promise.
-      const Call = options.hedgeAfterMs === undefined ? UnaryCall : HedgedCall;
-      const call = new Call(this, name, encodeCall(this, name, params, options), options);
+      const given = encodeCall(this, name, params, options);
+      const call = options.hedgeAfterMs === undefined
+        ? new UnaryCall(this, name, given, options)
+        : new HedgedCall(this, name, given, options);
       call.wantsResult = wantsResult;
       call.resolve = resolve;
       call.reject = reject;

@@ -53,16 +53,12 @@ export class CallCounts {
   lateReplies = 0;
   /** The memory of stream items that wait for their readers, in bytes. */
   heldBytes = 0;
-  #answered = 0;
+  answered = 0;
   readonly #failed = new Map<string, number>();
 
-  /** A call has ended. */
-  ended(outcome: unknown): void {
-    if (!(outcome instanceof Error)) {
-      this.#answered++;
-      return;
-    }
-    let code: string = outcome instanceof RpcError ? outcome.code : OTHER;
+  /** A call has failed. */
+  failed(error: Error): void {
+    let code: string = error instanceof RpcError ? error.code : OTHER;
     if (this.#failed.size >= MAX_CODES && !this.#failed.has(code)) code = OTHER;
     this.#failed.set(code, (this.#failed.get(code) ?? 0) + 1);
   }
@@ -73,13 +69,13 @@ export class CallCounts {
    * @param waiting How many calls wait to be sent.
    */
   snapshot(waiting: number): ClientStatistics {
-    const { begun, retried, hedged, lateReplies } = this;
+    const { begun, answered, retried, hedged, lateReplies } = this;
     const failed = [...this.#failed.values()].reduce((sum, calls) => sum + calls, 0);
     return {
       begun,
-      answered: this.#answered,
+      answered,
       failed: Object.fromEntries(this.#failed),
-      inFlight: begun - this.#answered - failed - waiting,
+      inFlight: begun - answered - failed - waiting,
       waiting,
       retried,
       hedged,

@@ -17,8 +17,9 @@ async function setUp() {
       },
     }),
   };
+  const retryBudget = { perCall: 0, perSecond: 0 }; // what is refused for ever would be sent again for 30 s
   const behind = await serve({ port: 0, commands: behindCommands });
-  const inner = await connect({ port: behind.port, commands: behindCommands });
+  const inner = await connect({ port: behind.port, commands: behindCommands, retryBudget });
   const commands = {
     PASS: command({ handler: ({ code }: { code: string }) => inner.call.FAIL({ code }) }),
     SLEEP: command({
@@ -37,7 +38,7 @@ async function setUp() {
     }),
   };
   const server = await serve({ port: 0, commands, onError: (error) => reported.push(error) });
-  const client = await connect({ port: server.port, commands });
+  const client = await connect({ port: server.port, commands, retryBudget });
   return {
     client,
     reported,

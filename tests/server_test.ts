@@ -616,7 +616,7 @@ Deno.test("a server shares its limits, counts and shutdown between all its liste
   await until(() => held.calls.length === 3);
   assertEquals(server.statistics().connections, { open: 3, accepted: 3, refused: 0 });
   const { port } = await server.listen({ port: 0 });
-  await using fourth = await connect({ port });
+  await using fourth = await connect({ port, retryBudget: { perCall: 0, perSecond: 0 } });
   const refused = await assertRejects(() => fourth.reply("PING"), RpcError);
   assertEquals(refused.code, "OVERLOADED");
 

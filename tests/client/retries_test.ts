@@ -65,6 +65,7 @@ Deno.test("OVERLOADED - without a time, the waits double up to 5 s, and are rand
     ...[5_000, 5_000],
   ]);
   assertEquals(retryWaitMs(refusal, 3, 0), 0);
+  assertEquals(retryWaitMs(new RpcError("OVERLOADED", "busy", { retryAfterMs: 0 }), 1, 1), 100, "no time is none");
   assertEquals(retryWaitMs(new RpcError("SHUTTING_DOWN"), 3, 1), 0);
 });
 
