@@ -51,10 +51,6 @@ export class ClientFace implements AsyncDisposable {
     return this.#engine.statistics();
   }
 
-  get lateReplies(): number {
-    return this.#engine.lateReplies;
-  }
-
   close(): Promise<void> {
     return this.#engine.close();
   }

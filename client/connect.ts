@@ -294,9 +294,6 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
   /** What became of its calls so far. `servers` says it for each server. */
   statistics(): ClientStatistics;
 
-  /** Replies and items that were dropped because their call had ended. */
-  readonly lateReplies: number;
-
   /**
    * Ends the client: calls that wait reject with `CLOSED`, the server is told, the connection ends. Again is the same.
    * A program that forgets this ends all the same: only open calls and streams keep it alive.

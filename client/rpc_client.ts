@@ -131,11 +131,6 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     return new IncomingStream(this, name, params, options);
   }
 
-  /** See `Client.lateReplies`. */
-  get lateReplies(): number {
-    return this.counts.lateReplies;
-  }
-
   /** See `Client.statistics`. */
   statistics(): ClientStatistics {
     return this.counts.snapshot(this.#queue.length);

@@ -83,7 +83,7 @@ for (const makeNetwork of [memoryNetwork, tcpNetwork]) {
     assertEquals((await server.request()).cmd, "C");
     await server.reply({ seq: 2, res: "C", later: 1 });
     assertEquals(await next, { res: "C", later: 1 });
-    assertEquals([client.state, client.lateReplies], ["open", 0]);
+    assertEquals([client.state, client.statistics().lateReplies], ["open", 0]);
   });
 
   Deno.test(`a client without seq over ${name} does not count notices as replies`, async () => {
@@ -97,7 +97,7 @@ for (const makeNetwork of [memoryNetwork, tcpNetwork]) {
       await server.reply(...laterNotices(0), { res: round }, ...laterNotices(0));
       assertEquals(await call, { res: round });
     }
-    assertEquals([client.state, client.lateReplies], ["open", 0]);
+    assertEquals([client.state, client.statistics().lateReplies], ["open", 0]);
   });
 
   Deno.test(`the script's session over ${name} neither shows notices nor loses its connection by them`, async () => {

@@ -58,7 +58,7 @@ for (const makeNetwork of NETWORKS) {
     assertEquals(await server.request(), { cmd: 1, seq: 1 });
     await server.reply({ seq: 1, res: "in time" });
     assertEquals((await next).res, "in time");
-    assertEquals(client.lateReplies, 1);
+    assertEquals(client.statistics().lateReplies, 1);
   });
 
   test("the server's DEADLINE_EXCEEDED at the end of the time is a TIMEOUT too", {}, async (scene) => {
@@ -81,7 +81,7 @@ for (const makeNetwork of NETWORKS) {
     await server.request();
     await server.reply({ seq: 1, res: 3 });
     assertEquals((await next).res, 3);
-    assertEquals(client.lateReplies, 2);
+    assertEquals(client.statistics().lateReplies, 2);
   });
 
   test("replies come in pieces and out of order", {}, async ({ client, server }) => {
@@ -207,7 +207,7 @@ for (const makeNetwork of NETWORKS) {
     const next = client.reply("B");
     assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
     await server.reply({ seq: 99, res: "alive" });
-    await until(() => client.lateReplies === 1);
+    await until(() => client.statistics().lateReplies === 1);
     await clock.advance(10_010);
     assertEquals((await server.request()).cmd, "B");
     await server.reply({ seq: 1, res: 2 });
@@ -221,7 +221,7 @@ for (const makeNetwork of NETWORKS) {
     assertEquals((await call)[0], "BAD_REPLY");
     assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
     await server.reply({ seq: 0, res: 2, more: true }, { seq: 0, err: "CANCELLED" });
-    await until(() => client.lateReplies === 2);
+    await until(() => client.statistics().lateReplies === 2);
     assertEquals(client.state, "open");
   });
 

@@ -436,7 +436,7 @@ Deno.test("client without seq - a call out of time keeps its place", async () =>
   assertEquals((await late).code, "TIMEOUT");
   await server.reply({ res: "B" }, { res: "C" });
   assertEquals((await next).res, "C");
-  assertEquals(client.lateReplies, 1);
+  assertEquals(client.statistics().lateReplies, 1);
   await client.close();
   assertEquals(await server.rest(), [], "no cancel: it would be answered");
 });

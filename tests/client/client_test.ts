@@ -119,7 +119,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     const calls = Array.from({ length: 3_000 }, (_, value) => client.reply("ECHO", { value }));
     const replies = await Promise.all(calls);
     assertEquals(replies.map(({ res }) => res), Array.from({ length: 3_000 }, (_, value) => value));
-    assertEquals(client.lateReplies, 0);
+    assertEquals(client.statistics().lateReplies, 0);
   });
 
   test("a slow call does not hold back a fast one", {}, async (client) => {
@@ -251,7 +251,7 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
     assertEquals([error.code, error.cause, error.retryable], ["CANCELLED", reason, false]);
     await client.reply("PING");
     assertEquals((aborted[0] as RpcError).code, "CANCELLED");
-    assertEquals(client.lateReplies, 1);
+    assertEquals(client.statistics().lateReplies, 1);
   });
 
   test("a signal that is aborted already sends nothing", {}, async (client) => {

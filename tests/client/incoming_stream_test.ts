@@ -212,7 +212,7 @@ Deno.test("stream - leaving does not wait for an item", async () => {
   assertEquals(await asked, { done: true, value: undefined });
   assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
   await server.reply({ seq: 0, res: 1, more: true }, { seq: 0, err: "CANCELLED" });
-  await until(() => client.lateReplies === 2);
+  await until(() => client.statistics().lateReplies === 2);
   await client.close();
 });
 

@@ -40,7 +40,7 @@ Deno.test("keep-alive - a PING after half of the time, while a call is open; its
     }
     assert(pings >= 3 && pings <= 4, `${pings} in a minute`);
   }
-  assertEquals([client.servers[0].inFlight, client.lateReplies], [1, 0], "a PING is not counted");
+  assertEquals([client.servers[0].inFlight, client.statistics().lateReplies], [1, 0], "a PING is not counted");
   await server.reply({ seq: 0, res: "done" });
   assertEquals((await call).res, "done");
   await clock.advance(600_000);

@@ -152,7 +152,7 @@ Deno.test("servers - one that is lost sits out, and comes back after a PING, not
   await back.reply({ seq: ping?.seq, res: "PONG" });
   await turn();
   assertEquals(states(client), ["a open", "b open"]);
-  assertEquals(client.lateReplies, 0);
+  assertEquals(client.statistics().lateReplies, 0);
   const two = [client.reply("E"), client.reply("E")];
   assertEquals(await back.message(), { cmd: "E", seq: 0, ttl: 30_000 });
   await back.reply({ seq: 0, res: 1 });

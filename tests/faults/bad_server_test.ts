@@ -132,7 +132,7 @@ async function check(
     if (halfClose) await server.halfClose();
   };
   assertEquals(await outcomesOf(client, send, patienceMs), outcomes);
-  await until("replies to nobody are counted", () => client.lateReplies === lateReplies);
+  await until("replies to nobody are counted", () => client.statistics().lateReplies === lateReplies);
   const survives = outcomes.every((outcome) => outcome === "value");
   if (survives) {
     assertEquals(client.state, "open");

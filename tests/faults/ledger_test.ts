@@ -145,7 +145,7 @@ async function run(
   const workers = clients.flatMap((client) => Array.from({ length: atATime }, () => work(client as Client)));
   if (!await settled(ledger, workers, patienceMs)) next = calls;
 
-  const lateReplies = clients.reduce((sum, { lateReplies }) => sum + lateReplies, 0);
+  const lateReplies = clients.reduce((sum, client) => sum + client.statistics().lateReplies, 0);
   const faults = ledger.close(lateReplies);
   await Promise.all(clients.map((client) => client.close()));
   await untilAtRest(server.port);

@@ -212,7 +212,7 @@ overEach("peer faults - a client that freezes for a while loses nothing", async 
     proxy.resume();
     for (const { res } of await Promise.all(calls)) assertEquals(res, "DONE");
   }
-  assertEquals([client.lateReplies, proxy.connections], [0, 1]);
+  assertEquals([client.statistics().lateReplies, proxy.connections], [0, 1]);
 });
 
 /** Lets so many steps pass: what runs in one of them has made the others possible. */

@@ -95,7 +95,7 @@ async function cutAt(
   );
   // The cut may come as late as here.
   assertEquals(await client.reply("PING", {}, { idempotent: true }), { res: "PONG" });
-  assertEquals(client.lateReplies, 0);
+  assertEquals(client.statistics().lateReplies, 0);
   return proxy.cuts === 0;
 }
 

@@ -72,7 +72,7 @@ export class Load implements AsyncDisposable {
 
   /** Replies that came behind the end of their calls. */
   get lateReplies(): number {
-    return this.#clients.reduce((sum, { lateReplies }) => sum + lateReplies, 0);
+    return this.#clients.reduce((sum, client) => sum + client.statistics().lateReplies, 0);
   }
 
   /** Calls at a pace, then waits until nothing is in flight, or nothing moves any more: see {@linkcode Ledger.open}. */

@@ -251,7 +251,7 @@ test("shows a client's calls: requests, replies, errors, a cancel", async () => 
     patience.abort();
     assertEquals(await delay, "CANCELLED");
     // The caller does not wait for the server's word; the capture is to have it before the next call.
-    while (client.lateReplies === 0) await new Promise((resolve) => setImmediate(resolve));
+    while (client.statistics().lateReplies === 0) await new Promise((resolve) => setImmediate(resolve));
     await client.reply("DELAY", { sleep: -1 }).catch(() => {});
     await client.reply("FOO" as "PING").catch(() => {});
   });
