@@ -14,7 +14,7 @@ import { Dialer } from "./dialer.ts";
 import type { InOrderMemory } from "./replies.ts";
 
 /** The longest wait before a connection is replaced that the server wants to end; never more than half its time. */
-const LONGEST_RENEWAL_MS = 5_000;
+const LONGEST_RENEWAL_MS = 1_000;
 
 /** Such a connection takes no more calls after this part of its time, so that the last ones are answered. */
 const USABLE_PART = 0.75;
@@ -132,7 +132,9 @@ export class Link implements ConnectionPlace {
         if (this.waitMs > 0) await this.#wait();
         else await this.#dial();
       } catch {
-        // The dialer stores the error; waiting calls report it if they time out.
+        // The dialer stores the error; waiting calls report it if they time out. They would only delay a server that is
+        // going, and that nothing replaces yet.
+        this.#retireGoing();
       }
     } while (!this.#isClosed && !this.isOpen && this.#owner.isStranded);
     this.#become("idle", this.lastError);

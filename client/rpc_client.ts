@@ -36,8 +36,8 @@ import { Signals } from "./signals.ts";
 import { CallCounts, type ClientStatistics } from "./statistics.ts";
 
 /**
- * The state of a client: `connecting`, `open`, `waiting` before the next dial, `idle` without a connection until a call
- * needs one, or `closed`.
+ * The state of a client: `open` if a server takes calls, else `connecting`, `waiting` before the next dial, or `idle`
+ * without a connection until a call needs one; `closed` at the end.
  */
 export type ClientState = "connecting" | "open" | "waiting" | "idle" | "closed";
 

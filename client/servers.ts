@@ -6,7 +6,7 @@
  */
 
 import { RpcError } from "../errors.ts";
-import type { Clock, Timer } from "../transport/clock.ts";
+import { type Clock, sleep, type Timer } from "../transport/clock.ts";
 import { isDenied } from "../transport/runtime.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { ClientConnection } from "./client_connection.ts";
@@ -18,6 +18,9 @@ const ASK_AGAIN_MS = 30_000;
 
 /** After a loss, a failed dial or its own failure it is asked again, but no sooner than this. */
 const ASK_SOONEST_MS = 1_000;
+
+/** How long it may take. */
+const ASK_TIMEOUT_MS = 10_000;
 
 /** One server of a client, for people and tests. */
 export interface ServerStatus extends SentCalls {
@@ -55,12 +58,14 @@ export class Servers {
   readonly #owner: LinkOwner;
   #links: Link[] = [];
   #asking: Promise<void> | undefined;
+  /** Ends the wait for the function. */
+  #attempt = new AbortController();
   #askedMs = -Infinity;
   /** Why the function found no servers. */
   #unknown: RpcError | undefined;
   /** Runs while calls wait for the function to find the first servers. */
   #nextAsk: Timer | undefined;
-  #isClosed = false;
+  #closed: RpcError | undefined;
 
   constructor(options: ServersOptions, owner: LinkOwner) {
     this.#options = options;
@@ -72,12 +77,11 @@ export class Servers {
   async open(): Promise<void> {
     if (typeof this.#options.servers === "function") await this.#ask();
     if (this.#unknown !== undefined) throw isDenied(this.#unknown.cause) ? this.#unknown.cause : this.#unknown;
-    const dials = this.#links.map((link) => link.dial());
     try {
-      await Promise.any(dials);
+      await Promise.any(this.#links.map((link) => link.dial()));
     } catch (error) {
       const { errors } = error as AggregateError;
-      throw errors.find(isDenied) ?? (errors.length === 1 ? errors[0] : this.obstacle);
+      throw this.#closed ?? errors.find(isDenied) ?? (errors.length === 1 ? errors[0] : this.obstacle);
     }
   }
 
@@ -105,7 +109,7 @@ export class Servers {
 
   /** Why there is no connection. */
   get obstacle(): RpcError | undefined {
-    if (this.#links.length === 0) return this.#unknown;
+    if (this.#links.length === 0) return this.#unknown ?? unknownServers("the function has not returned");
     const errors = this.#links.map((link) => link.obstacle).filter((error) => error !== undefined);
     if (errors.length < 2) return errors[0];
     const texts = new Set(errors.map((error) => error.toJSON().msg ?? error.code));
@@ -134,7 +138,8 @@ export class Servers {
   }
 
   close(reason: RpcError): void {
-    this.#isClosed = true;
+    this.#closed = reason;
+    this.#attempt.abort(reason);
     if (this.#nextAsk !== undefined) this.#options.clock.clearTimer(this.#nextAsk);
     for (const link of this.#links) link.close(reason);
   }
@@ -147,7 +152,7 @@ export class Servers {
   #ask(): Promise<void> {
     return this.#asking ??= this.#findServers().finally(() => {
       this.#asking = undefined;
-      if (!this.#isClosed) this.#owner.onLinkState(this.#unknown);
+      if (this.#closed === undefined) this.#owner.onLinkState(this.#unknown);
     });
   }
 
@@ -155,20 +160,31 @@ export class Servers {
     const { servers, clock } = this.#options;
     this.#askedMs = clock.now();
     this.isStale = false;
+    const attempt = this.#attempt = new AbortController();
+    const late = sleep(clock, ASK_TIMEOUT_MS, attempt.signal).then(() => {
+      throw new Error(`the function has not returned within ${ASK_TIMEOUT_MS} ms`);
+    });
     try {
-      const found = await (servers as () => Promise<readonly string[]>)();
+      const found = await Promise.race([Promise.try(servers as () => Promise<readonly string[]>), late]);
       if (!Array.isArray(found) || found.length === 0) throw new TypeError("the function returned no servers");
-      if (!this.#isClosed) this.#use(found);
+      this.#use(found);
       this.#unknown = undefined;
     } catch (error) {
       this.#unknown = error instanceof RpcError ? error : unknownServers(error);
-      if (this.#isClosed || this.#links.length > 0 || !this.#owner.isStranded) return;
-      const again = () => {
-        this.#nextAsk = undefined;
-        if (this.#owner.isStranded) void this.#ask();
-      };
-      this.#nextAsk = clock.setTimer(again, ASK_SOONEST_MS, true);
+      this.#askAgain();
+    } finally {
+      attempt.abort();
     }
+  }
+
+  /** While calls wait, and there is no server to dial. */
+  #askAgain(): void {
+    if (this.#closed !== undefined || this.#links.length > 0 || !this.#owner.isStranded) return;
+    const ask = () => {
+      this.#nextAsk = undefined;
+      if (this.#owner.isStranded) void this.#ask();
+    };
+    this.#nextAsk = this.#options.clock.setTimer(ask, ASK_SOONEST_MS, true);
   }
 
   /** Keeps the links to servers that remain, and their order. */

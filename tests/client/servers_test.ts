@@ -345,6 +345,20 @@ Deno.test("servers - a lazy client whose function fails asks again each second w
   assertEquals(clock.timers, 0);
 });
 
+Deno.test("servers - a function that never returns is given up after 10 s; a client that is closed meanwhile says so", async () => {
+  const clock = new FakeClock();
+  const servers = () => new Promise<string[]>(() => {});
+  const late = assertRejects(() => connect({ servers, clock }), RpcError);
+  await clock.advance(10_000);
+  assertStringIncludes((await late).message, "cannot find the servers: the function has not returned within 10000 ms");
+  assertEquals(clock.timers, 0);
+  const closing = new AbortController();
+  const closed = assertRejects(() => connect({ servers, clock, signal: closing.signal }), RpcError);
+  await turn();
+  closing.abort();
+  assertEquals([(await closed).code, clock.timers], ["CLOSED", 0]);
+});
+
 Deno.test("servers - a name that is none is refused at once, by its text", async () => {
   for (const server of ["", ":1235", "a:b", "a:99999", "a:0", "::1", "http://a:1", "unix:", "a b:1"]) {
     await assertRejects(
