@@ -133,7 +133,9 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
 
   /** Takes calls from now on. */
   open(): void {
-    if (this.#state === "new") this.#state = "open";
+    if (this.#state !== "new") return;
+    this.#state = "open";
+    this.#sender.greet();
   }
 
   /** Whether the server wants no more calls here. */
