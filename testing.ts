@@ -37,7 +37,7 @@ export { memoryPair };
  */
 export function connectInMemory<C extends Commands = AnyCommands>(
   server: Server,
-  options: Omit<ConnectOptions<C>, "hostname" | "port" | "path" | "tls" | "dial"> = {},
+  options: Omit<ConnectOptions<C>, "hostname" | "port" | "path" | "servers" | "tls" | "dial"> = {},
 ): Promise<Client<C>> {
   const dial = () => {
     const [here, there] = memoryPair();

@@ -131,11 +131,13 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     return this.#calls.size === 0;
   }
 
-  /** Takes calls from now on. */
-  open(): void {
-    if (this.#state !== "new") return;
-    this.#state = "open";
-    this.#sender.greet();
+  /** Takes calls from now on. Returns whether it can: it may have ended meanwhile. */
+  open(): boolean {
+    if (this.#state === "new") {
+      this.#state = "open";
+      this.#sender.greet();
+    }
+    return this.#state === "open";
   }
 
   /** Whether the server wants no more calls here. */
@@ -283,10 +285,13 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   }
 
   #go(ms: number): void {
-    if (this.#state === "new") this.#alive.end(new RpcError("SHUTTING_DOWN", `${this.peer} is about to end`));
-    if (this.#state !== "open") return;
-    this.#state = "going";
-    this.place.onGoing(this, ms);
+    if (this.#state === "new") {
+      this.#state = "retired";
+      this.#alive.end(new RpcError("SHUTTING_DOWN", `${this.peer} is about to end`));
+    } else if (this.#state === "open") {
+      this.#state = "going";
+      this.place.onGoing(this, ms);
+    }
   }
 
   #settle(call: ClientCall, fields: Fields): void {

@@ -146,18 +146,17 @@ export class Link implements ConnectionPlace {
     if (this.#isClosed) return closeTransport(transport);
     const { mustProve } = this.#owner;
     const connection = this.#owner.attach(this, transport);
-    if (mustProve) {
-      try {
-        await connection.prove();
-      } catch (error) {
-        this.#dialer.lost(error as RpcError, false);
-        throw error;
-      }
+    try {
+      if (mustProve) await connection.prove();
+      if (this.#isClosed) return connection.leave();
+      if (!connection.open()) throw new RpcError("CONNECTION_LOST", `${connection.peer} ended the connection at once`);
+    } catch (error) {
+      connection.leave();
+      this.#dialer.lost(error as RpcError, false);
+      throw error;
     }
-    if (this.#isClosed) return connection.leave();
     this.#dialer.lastError = undefined;
     this.#connection = connection;
-    connection.open();
     this.#retireGoing();
   }
 

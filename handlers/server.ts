@@ -234,7 +234,7 @@ export class PacklineServer implements Server {
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
     state.drain.isWaiting = true;
     for (const acceptor of this.#acceptors) acceptor.hide?.();
-    await untilAllAccepted(this.#acceptors, () => state.counts.connectionsAccepted, state.clock);
+    await untilAllAccepted(this.#acceptors, () => state.counts.connectionsAccepted, graceMs, state.clock);
     for (const acceptor of this.#acceptors) acceptor.close();
     // Only then is the port given up: a client that is refused before would find its way back here, and be reset.
     await Promise.all(this.#accepting);

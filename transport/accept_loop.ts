@@ -71,19 +71,21 @@ export async function acceptAll<Connection>(
 /**
  * Waits until every connection is accepted that the kernel has taken: it resets those that still wait when their listener
  * closes, and their clients may have sent requests already. One that comes just between the last look and the close is
- * lost still, and so are those beyond {@linkcode LONGEST_WAIT_MS}, if more come without a pause.
+ * lost still, and so are those that wait at the end of the limit, if more come without a pause.
  *
  * @param acceptors The listeners, still open and in an accept loop.
  * @param accepted How many connections have been accepted so far.
+ * @param limitMs How long to wait at most, but never longer than half a second.
  * @param clock The clock for the limit.
  */
 export async function untilAllAccepted(
   acceptors: readonly { readonly handshakes: number }[],
   accepted: () => number,
+  limitMs: number,
   clock: Clock,
 ): Promise<void> {
   if (acceptors.length === 0) return;
-  const endMs = clock.now() + LONGEST_WAIT_MS;
+  const endMs = clock.now() + Math.min(limitMs, LONGEST_WAIT_MS);
   let before = accepted();
   for (let rounds = 1; rounds <= LOOK_ROUNDS && clock.now() < endMs; rounds++) {
     // It also looks before a timer fires: so the last look comes right before the close.

@@ -45,7 +45,10 @@ Deno.test("--bench ends with 3 where calls got no reply, or the server cannot be
   await using server = await ServerScript.start();
   const lost = await runClient(server.port, ..."--bench DELAY 60 -c 1 -n 2 -P 2 --timeout 0.1".split(" "));
   assertEquals([lost.code, lost.stderr], [3, ""]);
-  assertMatch(lost.stdout, /^failed with TIMEOUT: 2 \(no reply within 100 ms\)$/m);
+  assertMatch(
+    lost.stdout,
+    /^failed with TIMEOUT: 2 \(no reply within 100 ms: sent to 127\.0\.0\.1:\d+ after \d+ ms\)$/m,
+  );
   const stream = await runClient(server.port, ..."--bench TICK -c 1 -n 1".split(" "));
   assertMatch(stream.stdout, /^failed with BAD_REPLY: 1 \(command TICK returns a stream: /m);
   const { port } = server;

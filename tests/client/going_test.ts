@@ -1,6 +1,6 @@
 /** A server that is going: calls move, none is lost, and the old connection ends when it is empty. */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
 import { connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";

@@ -2,6 +2,8 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
+import { encodeFrame } from "../../codec/encode.ts";
+import type { Fields } from "../../codec/message.ts";
 import { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
@@ -196,6 +198,28 @@ for (const err of ["OVERLOADED", "SHUTTING_DOWN", "NOT_READY"]) {
     await odd.reply({ seq: (await odd.message())?.seq, err: "INVALID_PARAMS" });
     await turn();
     assertEquals(client.servers[0].state, "open");
+    await client.close();
+  });
+}
+
+for (const end of ["going", "garbage"] as const) {
+  Deno.test(`servers - one that answers the PING and ends in the same breath gets no calls (${end})`, async () => {
+    const { client, clock, hosts, a, b } = await setUp(["a", "b"]);
+    void answering(b);
+    a.cut();
+    await clock.advance(500);
+    await client.reply("A");
+    const back = await hosts.accept("a", { answersPings: false });
+    await back.message();
+    const pong = { seq: (await back.message())?.seq, res: "PONG" };
+    const frame = encodeFrame<Fields>(pong, (writer, message) => writer.writeValue(message));
+    const last = end === "garbage"
+      ? Uint8Array.of(0xff, 0xff) // declares more than a frame can hold
+      : encodeFrame<Fields>({ going: 5_000 }, (writer, message) => writer.writeValue(message));
+    await back.send(Uint8Array.from([...frame, ...last]));
+    await back.rest();
+    assertEquals(states(client), ["a waiting", "b open"]);
+    for (let n = 0; n < 5; n++) await client.reply("A");
     await client.close();
   });
 }

@@ -213,8 +213,9 @@ overEach(
     );
     assertEquals(new Set(await Promise.all(calls)), new Set(["TIMEOUT"]));
     // The connection's places are taken for good; other connections have theirs.
-    const late = await client.reply("PING", {}, { timeoutMs: 50 }).catch(({ code }) => code);
+    const late = await client.reply("HANG", {}, { timeoutMs: 50 }).catch(({ code }) => code);
     assertEquals(late, "TIMEOUT");
+    assertEquals(await client.reply("PING"), { res: "PONG" }, "the client hears that the server lives");
     await using other = await connect({ ...server.address });
     assertEquals(await other.reply("PING"), { res: "PONG" });
     assertEquals((await other.reply("STATS")).res.inFlight, 10);

@@ -7,7 +7,7 @@
 
 import { decode as std } from "jsr:@std/msgpack@^1.0.3";
 import { PayloadTooLargeError } from "../../codec/errors.ts";
-import { BadFrame, InvalidMessage, Request } from "../../codec/message.ts";
+import { BadFrame, InvalidMessage, Request, Settings } from "../../codec/message.ts";
 import { requestsOf, takeApart } from "./by_hand.ts";
 import { attempt, piecesOf, type Verdict } from "./codec_checks.ts";
 import { type Conversation, converse, type Serve } from "./conversation.ts";
@@ -57,7 +57,11 @@ function replyFault(
 
   const finals = sound.filter(({ more }) => more !== true).length;
   const expected = calls.length + (broken ? 1 : 0);
-  if (ending === "closed" && finals !== expected) return `${finals} final replies to ${expected} messages`;
+  // Who has said alive, and then ends, waits for nothing more.
+  const isLeft = asked.some((message) => message instanceof Settings && message.alive !== undefined);
+  if (ending === "closed" && (isLeft ? finals > expected : finals !== expected)) {
+    return `${finals} final replies to ${expected} messages`;
+  }
   if (ending === "open") return `nothing moves any more, after ${finals} final replies to ${expected} messages`;
 }
 
@@ -71,7 +75,9 @@ function shapeFault(value: unknown): string | undefined {
   if (rest.includes("res") || rest.includes("err") || rest.includes("seq")) {
     return "a reply has a field in a wrong place";
   }
-  if (kind === "err" && rest.some((name) => name !== "msg" && name !== "data")) return "a failure has other fields";
+  if (kind === "err" && rest.some((name) => !["msg", "data", "$after"].includes(name))) {
+    return "a failure has other fields";
+  }
 }
 
 /** PROTOCOL.md, "Order", "Streams and credit", "What goes wrong": nobody gets more final replies than they have asked for, and none behind the last. */

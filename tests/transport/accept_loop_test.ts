@@ -4,7 +4,7 @@
  */
 
 import { assertEquals, assertRejects } from "@std/assert";
-import { acceptAll } from "../../transport/accept_loop.ts";
+import { acceptAll, untilAllAccepted } from "../../transport/accept_loop.ts";
 import { systemClock } from "../../transport/clock.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { connectResettable, connectTcp, settle } from "../support/wire.ts";
@@ -138,4 +138,28 @@ Deno.test("an accept loop without that care would not", async () => {
     for await (const conn of listener) conn.close();
   };
   await assertRejects(dies, Deno.errors.NotConnected);
+});
+
+Deno.test("untilAllAccepted() waits while connections come or are in their handshake, for as long as it may", async () => {
+  const clock = new FakeClock();
+  let looks = 0;
+  const counts = (accepted: number) => () => {
+    looks++;
+    clock.leap(1);
+    return Math.min(looks, accepted);
+  };
+  const wait = async (accepted: number, limitMs: number, handshakes = 0) => {
+    looks = 0;
+    await untilAllAccepted([{ handshakes: 0 }, { handshakes }], counts(accepted), limitMs, clock);
+    return looks;
+  };
+  assertEquals(await wait(0, 10_000), 65);
+  assertEquals(await wait(20, 10_000), 84, "64 rounds after the last");
+  assertEquals(await wait(Infinity, 10_000), 500, "half a second at most");
+  assertEquals(await wait(Infinity, 50), 50);
+  assertEquals(await wait(0, 10_000, 1), 500);
+  assertEquals(await wait(0, 0), 1, "not at all");
+  looks = 0;
+  await untilAllAccepted([], counts(5), 10_000, clock);
+  assertEquals(looks, 0);
 });
