@@ -274,13 +274,15 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.#isWoken = false;
     const { clock, retryBudget } = this.settings;
     const nowMs = clock.now();
-    let ready: ClientConnection[] = [];
+    let ready: ClientConnection[] | undefined;
     for (const connection of this.#connections) {
-      if (connection.prepare(nowMs) && !(connection.isGoing && this.#servers.isOpen)) ready.push(connection);
+      if (!connection.prepare(nowMs) || connection.isGoing && this.#servers.isOpen) continue;
+      if (ready === undefined) ready = [connection]; // an array that grows from nothing takes room for 17
+      else ready.push(connection);
     }
     if (this.#queue.empty) return;
     let calls = 0;
-    while (ready.length > 0) {
+    while (ready !== undefined && ready.length > 0) {
       const call = this.#queue.shift();
       if (call === undefined) break;
       const { attempts } = call;
