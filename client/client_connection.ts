@@ -133,7 +133,10 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
 
   /** Takes calls from now on. Returns whether it can: it may have ended meanwhile. */
   open(): boolean {
-    if (this.#state === "new") this.#state = "open";
+    if (this.#state === "new") {
+      this.#state = "open";
+      this.#sender.greet();
+    }
     return this.#state === "open";
   }
 

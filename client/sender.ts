@@ -80,13 +80,12 @@ export class Sender implements Encoding<ClientOutput> {
 
   /** Sends a call. */
   send(call: ClientCall): void {
-    if (!this.#isGreeted) this.#greet();
     this.output?.enqueue(call);
   }
 
   /** Sends a PING. */
   ping(): void {
-    if (!this.#isGreeted) this.#greet();
+    this.greet();
     this.output?.enqueue(PING);
   }
 
@@ -108,8 +107,12 @@ export class Sender implements Encoding<ClientOutput> {
     clearTimeout(this.#look);
   }
 
-  /** Settings go before the first request. Not without `seq`: such a server would answer control messages. */
-  #greet(): void {
+  /**
+   * Sends the settings, once, before the first request and without waiting for it: a server that shuts down meanwhile tells
+   * only those who have asked. Not without `seq`: such a server would answer control messages.
+   */
+  greet(): void {
+    if (this.#isGreeted) return;
     this.#isGreeted = true;
     const { sequenced, maxPayloadBytes, aliveMs } = this.#settings;
     if (!sequenced) return;

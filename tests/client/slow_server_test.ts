@@ -41,10 +41,11 @@ Deno.test("a write that makes no progress ends the connection after writeTimeout
   const clock = new FakeClock();
   const closed = Promise.withResolvers<never>();
   closed.promise.catch(() => {});
+  let writes = 0;
   const deaf: Transport = {
     peer: "nobody",
     read: () => closed.promise,
-    write: () => closed.promise,
+    write: ({ length }) => writes++ === 0 ? Promise.resolve(length) : closed.promise, // it takes the settings
     closeWrite: () => closed.promise,
     close: () => closed.reject(new Error("closed")),
   };

@@ -100,10 +100,10 @@ export async function observe(fault: Fault, options: ObserveOptions): Promise<Re
   const serverHost = await network.addHost();
   const clientHost = await network.addHost();
   const address = { hostname: serverHost.address, port: PORT };
-  const alive = aliveMs === undefined ? {} : { aliveMs };
   await using server = await Child.start(serverHost, "waiting_server.ts", address, "server listening");
-  await using client = await Child.start(clientHost, "waiting_client.ts", { ...address, ...alive }, "client ready");
-  await server.until(() => server.what("call begun") !== undefined, patienceMs);
+  await using client = await Child.start(clientHost, "waiting_client.ts", { ...address, aliveMs }, "client ready");
+  const begun = () => ["call", "stream"].every((each) => server.what(`${each} begun`) !== undefined);
+  await server.until(begun, patienceMs);
 
   const callsNext = fault.dead !== "client" && fault.stopped !== "client";
   const open = SITUATIONS.filter((each) => each !== "next" || callsNext);
