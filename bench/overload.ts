@@ -25,7 +25,7 @@ interface Plan extends Pick<OpenJob, "warmupMs" | "windowMs"> {
 }
 
 const FULL: Plan = {
-  rounds: 2,
+  rounds: 1,
   connections: [1, 10, 50, 200],
   loads: [0.25, 0.5, 0.75, 1, 1.5, 2, 3],
   warmupMs: 1_000,
@@ -43,7 +43,7 @@ interface Side {
 
 /** A sample in which other programs took more of the server's time is taken again, so often at most. */
 const MOST_STARVED = 0.03;
-const MOST_TRIES = 4;
+const MOST_TRIES = 3;
 
 async function leastStarved(side: Side, job: Omit<OpenJob, "port" | "pid">): Promise<OpenSample> {
   let best = await measure(side, job);

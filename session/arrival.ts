@@ -17,10 +17,10 @@ export interface Arrival {
   readonly afterWorkMs: number;
 }
 
-/** A server without work for this time waits at its sockets. Between two pieces of work, reads and writes take less. */
-const PAUSE_MS = 3;
-
-/** A server without work for this time is at rest: what comes next is not part of the load before. */
+/**
+ * A server without work for this time is at rest: it waits at its sockets, and what comes next is not part of the load before.
+ * Between two pieces of work it needs less, also on a busy machine.
+ */
 const REST_MS = 20;
 
 /** The work of one server, and its looks at its sockets. A look is known by the work before it. */
@@ -67,13 +67,13 @@ export class Arrivals {
    * @param last The work before the connection's last read was complete.
    */
   earliest(nowMs: number, begun: number, last: number): number {
-    const isPause = nowMs - this.workedMs >= PAUSE_MS;
-    const isLook = isPause || begun < this.workMs; // else it may have completed without one
+    const isRest = nowMs - this.workedMs >= REST_MS;
+    const isLook = isRest || begun < this.workMs; // else it may have completed without one
     if (isLook && this.#look < this.workMs) {
       this.#lookBefore = this.#look;
       this.#look = this.workMs;
     }
-    if (isPause) return this.workMs;
+    if (isRest) return this.workMs;
     return isLook && begun <= this.#lookBefore ? this.#lookBefore : last;
   }
 }
