@@ -18,6 +18,13 @@ const SILENCE_MS = 10_000;
 /** Less than this in {@linkcode SILENCE_MS} counts as silence: a frame that never ends is no sign of life. */
 const PROGRESS_BYTES = 1_024;
 
+/**
+ * The shares of `aliveMs` after which a silent connection gets a PING, and for which the answer may take. Together less
+ * than the default timeout of a call, so that an idempotent one still has time to go elsewhere.
+ */
+const QUIET_SHARE = 0.25;
+const ANSWER_SHARE = 0.5;
+
 /** How long a server may take to answer the PING that a new connection must pass. */
 const PROOF_MS = 10_000;
 
@@ -35,8 +42,8 @@ export class KeepAlive {
   readonly #connection: WatchedConnection;
   readonly #sender: Sender;
   readonly #lose: (error: RpcError) => void;
-  /** How long one side may be silent before a PING, and the server after it. */
-  readonly #patienceMs: number;
+  /** The time for signs of life, or `Infinity`. */
+  readonly #aliveMs: number;
   /** The last change of each direction. */
   #sent = { bytes: 0, ms: -Infinity };
   #received = { bytes: 0, ms: -Infinity };
@@ -59,7 +66,7 @@ export class KeepAlive {
     this.#sender = sender;
     this.#lose = lose;
     const { sequenced, aliveMs } = owner.settings;
-    this.#patienceMs = sequenced && aliveMs > 0 ? aliveMs / 2 : Infinity;
+    this.#aliveMs = sequenced && aliveMs > 0 ? aliveMs : Infinity;
   }
 
   // ---- silence while calls are open
@@ -85,12 +92,12 @@ export class KeepAlive {
     }
     const silentMs = nowMs - this.#received.ms;
     if (this.#askedMs === undefined) {
-      if (Math.max(silentMs, nowMs - this.#sent.ms) < this.#patienceMs) return;
+      if (Math.max(silentMs, nowMs - this.#sent.ms) < QUIET_SHARE * this.#aliveMs) return;
       this.#askedMs = nowMs;
       this.#sendPing();
     } else if (isBehind) {
       this.#askedMs = nowMs;
-    } else if (nowMs - this.#askedMs >= this.#patienceMs) {
+    } else if (nowMs - this.#askedMs >= ANSWER_SHARE * this.#aliveMs) {
       const text = `${peer} has been silent for ${Math.round(silentMs)} ms, and has not answered a PING`;
       this.#lose(new RpcError("CONNECTION_LOST", text));
     }
