@@ -183,7 +183,7 @@ for (const makeNetwork of NETWORKS) {
     assertEquals((await call).res, 1);
   });
 
-  test("a server that answers not even a cancel is given up", {}, async ({ client, server, clock }) => {
+  test("a server that answers not even a cancel is given up", { aliveMs: 0 }, async ({ client, server, clock }) => {
     const impatient = failure(client.reply("A", {}, { timeoutMs: 100 }));
     const patient = failure(client.reply("B"));
     await server.requests(2);

@@ -432,7 +432,7 @@ Deno.test("servers - over TCP: one of two is killed and comes back, one is found
   assertEquals(await round(400), ["a", "b"]);
   servers = [servers[0], servers[1], `127.0.0.1:${c.port}`];
   await a.shutdown({ graceMs: 0 });
-  assertEquals(await round(400), ["b"]);
+  assert(!(await round(400)).includes("a")); // c may be found by then
   const endMs = performance.now() + 10_000;
   while ((await round(40)).length < 2 && performance.now() < endMs) {
     await new Promise((resolve) => setTimeout(resolve, 50));

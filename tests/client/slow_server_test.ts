@@ -16,7 +16,7 @@ async function failure(call: Promise<unknown>): Promise<[code: string, text: unk
 Deno.test("a frame that begins and does not end ends the connection after frameTimeoutMs, and the next call dials", async () => {
   const clock = new FakeClock();
   const network = memoryNetwork();
-  await using client = await connect({ dial: network.dial, clock, timeoutMs: Infinity });
+  await using client = await connect({ dial: network.dial, clock, timeoutMs: Infinity, aliveMs: 0 });
   await using server = await ScriptedServer.accept(network);
   const call = failure(client.call("PING"));
   await server.request();
