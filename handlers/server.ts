@@ -187,8 +187,9 @@ export class PacklineServer implements Server {
       state.counts.connectionsRefused++;
       return await refuse(transport, new RpcError("OVERLOADED", "the server has no room for another connection"));
     }
-    const { onConnect, onClose, random = Math.random } = this.#options;
-    const connection = new ServerConnection(state, transport, random);
+    const { onConnect, onClose } = this.#options;
+    const connection = this.#begin(transport);
+    if (connection === undefined) return;
     state.connections.add(connection);
     state.counts.connectionsAccepted++;
     this.#sweeper.start();
@@ -197,6 +198,16 @@ export class PacklineServer implements Server {
     state.connections.delete(connection);
     this.#tell(onClose, connection.caller);
     if (state.connections.size === 0) this.#sweeper.stop();
+  }
+
+  /** An error, such as one of the user's own clock, ends this connection only. */
+  #begin(transport: Transport): ServerConnection | undefined {
+    try {
+      return new ServerConnection(this.#state, transport, this.#options.random ?? Math.random);
+    } catch (error) {
+      this.#state.errors.report(error, { peer: transport.peer });
+      closeTransport(transport);
+    }
   }
 
   /** What a hook throws is reported, and ends nothing. */

@@ -167,8 +167,7 @@ export class Connection<In, Out> implements ConnectionView {
     try {
       await this.#pipeline.closed;
     } catch (error) {
-      if (this.isOpen) this.#stages.dispatch.onFailed(error);
-      this.close(error);
+      this.#fail(error);
     }
     this.end();
     await this.#sending;
@@ -198,6 +197,12 @@ export class Connection<In, Out> implements ConnectionView {
     this.#ended.resolve();
   }
 
+  /** A stage threw, or the clock. */
+  #fail(error: unknown): void {
+    if (this.isOpen) this.#stages.dispatch.onFailed(error);
+    this.close(error);
+  }
+
   /** Checks the timeouts for frames, silence and writes. */
   sweep(nowMs: number, isBehind: boolean): void {
     const { decode, dispatch } = this.#stages;
@@ -223,41 +228,43 @@ export class Connection<In, Out> implements ConnectionView {
     let buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
     let lingerBytes = 0;
     while (true) {
-      const readBytes = await this.#read(buffer);
-      if (readBytes === null) break;
       try {
+        const readBytes = await this.#read(buffer);
+        if (readBytes === null) break;
         if (this.isOpen) await this.#take(buffer.subarray(0, readBytes));
         else if ((lingerBytes += readBytes) > LINGER_BYTES) return;
-      } catch {
-        return; // `#run()` handles the error of the stage
+        buffer = bufferAfter(buffer, readBytes);
+      } catch (error) {
+        if (this.isOpen) this.#fail(error); // else the stages have ended, and take no more
+        return;
       }
-      buffer = bufferAfter(buffer, readBytes);
     }
     await this.#pipeline.end();
   }
 
   async #read(buffer: Uint8Array): Promise<number | null> {
     const { pace } = this.#options;
+    let readBytes: number | null;
+    pace?.beginRead();
     this.#watch.isReading = true;
     try {
-      pace?.beginRead();
-      const readBytes = await this.#transport.read(buffer);
-      pace?.endRead(readBytes === buffer.length);
-      this.receivedBytes += readBytes ?? 0;
-      this.#options.traffic.bytesReceived += readBytes ?? 0;
-      return readBytes;
+      readBytes = await this.#transport.read(buffer);
     } catch (error) {
       this.close(error);
       return null;
     } finally {
       this.#watch.isReading = false;
     }
+    // Here, because all reads of a round complete before any is processed.
+    pace?.endRead(readBytes === buffer.length);
+    this.receivedBytes += readBytes ?? 0;
+    this.#options.traffic.bytesReceived += readBytes ?? 0;
+    return readBytes;
   }
 
   /** Passes bytes to the stages, and pauses if other connections are due. */
   async #take(bytes: Uint8Array): Promise<void> {
     const { pace } = this.#options;
-    pace?.countRead();
     for (let start = 0; start < bytes.length && this.isOpen;) {
       const end = pace === undefined ? bytes.length : Math.min(bytes.length, start + pace.bytesAtOnce);
       const taken = this.#pipeline.write(bytes.subarray(start, end));

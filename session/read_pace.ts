@@ -60,10 +60,6 @@ export class ReadPace {
     const afterWorkMs = arrivals.earliest(nowMs, this.#begun, this.#last);
     this.arrival = { readMs: nowMs, afterWorkMs };
     this.#last = isFull ? afterWorkMs : arrivals.workMs;
-  }
-
-  /** Counts a read. */
-  countRead(): void {
     if (this.#isOneOfMany) this.#shared.yieldBudget.countRead();
   }
 

@@ -177,9 +177,15 @@ overEach(
     await using server = await withServer({ clock }, transport);
     await using other = await connect({ ...server.address });
     const peer = await server.connect();
+    assertEquals(await peer.ask({ cmd: 1 }), { res: "PONG" });
     stopsNext = true;
     await peer.send({ cmd: 1 });
     assertEquals(await peer.readToBreak(), []);
+    assertEquals(server.errors.take().map(String), ["Error: the clock has stopped"]);
+
+    stopsNext = true;
+    const late = await server.connect(); // it stops when the connection begins
+    assertEquals(await late.readToBreak(), []);
     assertEquals(server.errors.take().map(String), ["Error: the clock has stopped"]);
     assertEquals(await other.reply("PING"), { res: "PONG" });
   },
