@@ -119,7 +119,9 @@ export class Load implements AsyncDisposable {
       const options = cancels ? { signal: patience.signal } : { timeoutMs: random.between(1, 15) };
       const call = client.reply("WORK", { value, workMs: 10 }, options);
       const timer = cancels && setTimeout(() => patience.abort(), random.between(0, 15));
-      outcome = await this.ledger.follow(call, { value: 7 * value + 1, codes: GIVEN_UP_CODES });
+      // A busy server may refuse what it cannot answer in time.
+      const codes = cancels ? GIVEN_UP_CODES : [...GIVEN_UP_CODES, "OVERLOADED"];
+      outcome = await this.ledger.follow(call, { value: 7 * value + 1, codes });
       if (timer) clearTimeout(timer);
     } else if (random.chance(0.02)) {
       const bytes = random.between(1_000, 20_000);

@@ -262,7 +262,8 @@ test("shows a client's calls: requests, replies, errors, a cancel", async () => 
     fieldsOf(capture, "frame.number length", "-Y", 'packline.cmd == "DELAY" && packline.seq == 1'),
   ]);
   assertEquals(rows.map(([column]) => column), [
-    "settings max=50000 | PING seq=0",
+    "settings max=50000 alive=30000 notice=true",
+    "PING seq=0",
     'reply to PING seq=0 res="PONG"',
     'DELAY seq=1 sleep=10 | ECHO seq=2 value="Ada"',
     'reply to ECHO seq=2 res="Ada"',
@@ -275,18 +276,19 @@ test("shows a client's calls: requests, replies, errors, a cancel", async () => 
   ]);
   // The first three packets are the handshake's.
   assertEquals(rows.map(([, ...cells]) => cells.map((cell) => cell || "-").join(" ")), [
-    "4 settings;request control;PING 0 - - - 5 -",
-    "5 reply - 0 PONG - 4 - -",
-    "6 request;request DELAY;ECHO 1;2 - - - 9;7 -",
-    "7 reply - 2 Ada - 6 - -",
-    "8 cancel control 1 - - - - -",
-    "9 error - 1 - CANCELLED 6 - The request failed",
-    "10 request DELAY 3 - - - 11 -",
-    "11 error - 3 - INVALID_SLEEP 10 - The request failed",
-    "12 request FOO 4 - - - 13 -",
-    "13 error - 4 - CMD_NOT_FOUND 12 - The request failed",
+    "4 settings control - - - - - -",
+    "5 request PING 0 - - - 6 -",
+    "6 reply - 0 PONG - 5 - -",
+    "7 request;request DELAY;ECHO 1;2 - - - 10;8 -",
+    "8 reply - 2 Ada - 7 - -",
+    "9 cancel control 1 - - - - -",
+    "10 error - 1 - CANCELLED 7 - The request failed",
+    "11 request DELAY 3 - - - 12 -",
+    "12 error - 3 - INVALID_SLEEP 11 - The request failed",
+    "13 request FOO 4 - - - 14 -",
+    "14 error - 4 - CMD_NOT_FOUND 13 - The request failed",
   ]);
-  assertEquals(found, ["6 18;35"]);
+  assertEquals(found, ["7 18;35"]);
 });
 
 test("shows a client's stream, and long frames both ways, over many segments", async () => {
@@ -298,8 +300,9 @@ test("shows a client's stream, and long frames both ways, over many segments", a
   });
   const rows = await rowsOf(capture, "_ws.col.Info kind length terminator _ws.expert.message");
   const columns = rows.map(([column]) => column);
-  assertEquals(columns.slice(0, 2), [
-    "settings max=1048576 | NUMBERS seq=0 count=3 credit=2",
+  assertEquals(columns.slice(0, 3), [
+    "settings max=1048576 alive=30000 notice=true",
+    "NUMBERS seq=0 count=3 credit=2",
     "item to NUMBERS seq=0 res=1",
   ]);
   const words = columns.join(" | ");
@@ -734,11 +737,11 @@ Deno.test({ name: "packline.lua shows what happens on the loopback", ignore: !ma
   await output.cancel();
 
   const all = shown.trimEnd().split("\n").map((line) => line.split("\t"));
-  const rows = all.slice(all.findIndex(([column]) => column.includes("DELAY")));
+  const rows = all.slice(all.findIndex(([column]) => column.includes("DELAY")) - 1);
   // TCP may have said something in front of some.
   const lines = rows.map(([column]) => column.replace(/^(\[TCP [^\]]*\] )+/, "")).join(" | ");
   const expected = [
-    /^settings max=1048576 \| DELAY seq=0 sleep=0.01 \| reply to DELAY seq=0 res="DONE" slept=0\.0\d+ \| /,
+    /^settings max=1048576 alive=30000 notice=true \| DELAY seq=0 sleep=0.01 \| reply to DELAY seq=0 res="DONE" slept=0\.0\d+ \| /,
     / \| NUMBERS seq=1 count=2 credit=64 \| item to NUMBERS seq=1 res=1 \| item to NUMBERS seq=1 res=2 \| /,
     / \| reply to NUMBERS seq=1 res="all" \| command 16 seq=2 value="z+…" \| reply to command 16 seq=2 res="z+…"$/,
   ];
