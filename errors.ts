@@ -78,7 +78,7 @@ export const ERROR_CODES: Readonly<Record<ErrorCode, CodeMeaning>> = {
   CANCELLED: { ...SAID, started: "maybe", connection: "may end" },
   NOT_READY: { ...SAID, retryable: true },
   OVERLOADED: { ...SAID, retryable: true, connection: "may end", unasked: true },
-  SHUTTING_DOWN: { ...SAID, retryable: true, connection: "ends" },
+  SHUTTING_DOWN: { ...SAID, retryable: true, connection: "ends", unasked: true },
   GOING_AWAY: { ...SAID, started: "yes", connection: "ends" },
   REPLY_TOO_LARGE: { ...SAID, started: "yes" },
   REPLY_NOT_ENCODABLE: { ...SAID, started: "yes" },

@@ -127,19 +127,21 @@ Deno.test("what one server refuses goes to another: SHUTTING_DOWN at once, OVERL
   }
 });
 
-Deno.test("a connection that the server had no place for: its calls go out again", async () => {
-  await using scene = await oneServer();
-  const { client, server, network, clock } = scene;
-  const calls = [client.call("A"), client.call("B")];
-  await server.requests(2);
-  await server.reply({ err: "OVERLOADED", msg: "too many connections" });
-  await server.rest();
-  await clock.advance(1_000);
-  await using second = await ScriptedServer.accept(network);
-  const requests = await second.requests(2);
-  assertEquals(requests.map(({ cmd }) => cmd), ["A", "B"]);
-  await second.reply(...requests.map(({ seq, cmd }) => ({ seq, res: cmd })));
-  assertEquals(await Promise.all(calls), ["A", "B"]);
+Deno.test("a connection that the server had no place for, or that came as it shut down: its calls go out again", async () => {
+  for (const refusal of [{ err: "OVERLOADED", msg: "too many connections" }, { err: "SHUTTING_DOWN" }]) {
+    await using scene = await oneServer();
+    const { client, server, network, clock } = scene;
+    const calls = [client.call("A"), client.call("B")];
+    await server.requests(2);
+    await server.reply(refusal);
+    await server.rest();
+    await clock.advance(1_000);
+    await using second = await ScriptedServer.accept(network);
+    const requests = await second.requests(2);
+    assertEquals(requests.map(({ cmd }) => cmd), ["A", "B"]);
+    await second.reply(...requests.map(({ seq, cmd }) => ({ seq, res: cmd })));
+    assertEquals(await Promise.all(calls), ["A", "B"]);
+  }
 });
 
 Deno.test("the budget is everybody's: beyond it, callers get the server's error as it is", async () => {
