@@ -11,6 +11,9 @@ import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { type CallConnection, type CallOptions, ClientCall, type ClientCallOwner, UnaryCall } from "./client_call.ts";
 
+/** If there is no second server at that time, look again after this time or a longer one. */
+const LOOK_AGAIN_MS = 100;
+
 /** The client, as a call in two copies sees it. */
 export interface HedgeOwner extends ClientCallOwner {
   /** Whether a second copy may be sent now, to another server than this. Counts it. */
@@ -40,14 +43,20 @@ export class HedgedCall extends UnaryCall {
 
   override begin(): void {
     super.begin();
-    if (this.isSettled) return;
-    this.#timer.deadlineMs = this.owner.settings.clock.now() + this.#afterMs;
+    if (!this.isSettled) this.#hedgeIn(this.#afterMs);
+  }
+
+  #hedgeIn(ms: number): void {
+    this.#timer.deadlineMs = this.owner.settings.clock.now() + ms;
     this.owner.deadlines.add(this.#timer);
   }
 
   #hedge(): void {
-    // A call that still waits needs no second copy: it goes where there is a place first.
-    if (this.connection === undefined || !this.owner.mayHedge(this.connection)) return;
+    // A call that still waits needs no second copy: it goes where there is a place first. And one may have no second
+    // server for now, which may be connecting.
+    if (this.connection === undefined || !this.owner.mayHedge(this.connection)) {
+      return this.#hedgeIn(Math.max(this.#afterMs, LOOK_AGAIN_MS));
+    }
     this.#second = new SecondCopy(this.owner, this);
     this.owner.begin(this.#second);
   }

@@ -5,7 +5,7 @@ import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command, serve } from "../../mod.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
-import { turn } from "../support/fake_clock.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
 import { twoServers } from "../support/two_servers.ts";
 
 const HEDGED = { idempotent: true, hedgeAfterMs: 50 };
@@ -55,6 +55,29 @@ Deno.test("hedge - without another server there is no second copy", async () => 
   await other;
   await server.reply({ seq: 0, res: 1 });
   assertEquals([await call, client.statistics().hedged, client.servers[0].sent], [1, 0, 2]);
+});
+
+Deno.test("hedge - a second server that is reached only after the time still gets a copy", async () => {
+  const networks: Record<string, ReturnType<typeof memoryNetwork>> = { a: memoryNetwork(), b: memoryNetwork() };
+  const clock = new FakeClock();
+  const reachable = Promise.withResolvers<void>();
+  const dial = async (_signal: AbortSignal, server: string) => {
+    if (server === "b") await reachable.promise;
+    return networks[server].dial();
+  };
+  await using client = await connect({ clock, random: () => 0, servers: ["a", "b"], dial });
+  await using a = await ScriptedServer.accept(networks.a);
+  const call = client.call("A", {}, HEDGED);
+  await a.request();
+  await clock.advance(60);
+  assertEquals(client.statistics().hedged, 0);
+  reachable.resolve();
+  await using b = await ScriptedServer.accept(networks.b);
+  while (client.servers[1].state !== "open") await turn();
+  await clock.advance(100);
+  assertEquals((await b.request()).cmd, "A");
+  await b.reply({ seq: 0, res: "second" });
+  assertEquals(await call, "second");
 });
 
 Deno.test("hedge - second copies draw on the budget of retries", async () => {
