@@ -1,5 +1,6 @@
 /** Restarts and deaths over real sockets: clients of two servers lose no call, and streams are told. */
 
+import { setTimeout as delay } from "node:timers/promises";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
@@ -16,11 +17,10 @@ const commands = {
     return ms;
   }),
   NEWS: command(async function* (_: Record<never, never>, { draining, signal }) {
-    for (let n = 0; !draining.aborted && !signal.aborted; n++) {
+    for (let n = 0;; n++) {
       yield n;
-      await pause(10);
+      await delay(10, undefined, { signal: AbortSignal.any([draining, signal]) });
     }
-    throw new RpcError("GOING_AWAY", "the server is about to end");
   }),
 };
 
