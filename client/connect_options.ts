@@ -1,0 +1,245 @@
+/**
+ * What `connect()` can be given, and what becomes of it: each option checked, with its default.
+ *
+ * In: options. Out: what an `RpcClient` goes by. Refused: options that do not exist, or are of another kind or out of range.
+ */
+
+import { BUILT_IN_NUMBERS, MAX_ALIVE_MS, MIN_ALIVE_MS } from "../codec/message.ts";
+import type { RpcError } from "../errors.ts";
+import type { Commands } from "../handlers/command.ts";
+import {
+  checkLimit,
+  checkOptions,
+  checkTimeout,
+  DEFAULT_ALIVE_MS,
+  DEFAULT_HOSTNAME,
+  DEFAULT_LIMITS,
+  DEFAULT_PORT,
+  DEFAULT_TIMEOUT_MS,
+  OPTION_KINDS,
+  type OptionKind,
+} from "../limits.ts";
+import { DIAL_PORT, HOSTNAME, parseServer, PATH } from "../transport/address.ts";
+import { type Clock, systemClock } from "../transport/clock.ts";
+import { dialAddress, textOf } from "../transport/dial.ts";
+import { type ClientTls, TLS } from "../transport/tls.ts";
+import type { Transport } from "../transport/transport.ts";
+import type { AnyCommands } from "./call_types.ts";
+import type { ClientMiddleware, Meta } from "./middleware.ts";
+import { RETRY_BUDGET, RetryBudget, type RetryBudgetOptions } from "./retry_budget.ts";
+import type { ClientState, RpcClientOptions } from "./rpc_client.ts";
+import type { ServersOptions } from "./servers.ts";
+
+/** What `connect()` can be given. */
+export interface ConnectOptions<C extends Commands = AnyCommands> {
+  /**
+   * The server's name or address.
+   *
+   * @default {"127.0.0.1"}
+   */
+  hostname?: string;
+  /**
+   * The server's port.
+   *
+   * @default {1235}
+   */
+  port?: number;
+  /** The server's unix socket, in place of a name and a port. Needs `--allow-read` and `--allow-write` for it. */
+  path?: string;
+  /**
+   * Several servers, in place of one: `["a.internal:1235", "[::1]:1235", "unix:/run/b.sock"]`; or a function that finds
+   * them, and is asked again every 30 s while calls are made, and after a loss. Each call goes to the better of two by calls
+   * in flight; a stream stays where it began. A server that fails sits out, and must answer a PING before it gets calls again.
+   *
+   * @example One of two servers is not there
+   * ```ts
+   * import { connect, serve } from "../mod.ts";
+   * import { assertEquals } from "@std/assert";
+   *
+   * await using server = await serve({ port: 0 });
+   * await using client = await connect({ servers: ["127.0.0.1:9", `127.0.0.1:${server.port}`] });
+   * assertEquals(await client.call.PING(), "PONG");
+   * assertEquals(client.servers[1].state, "open");
+   * ```
+   */
+  servers?: readonly string[] | (() => readonly string[] | Promise<readonly string[]>);
+  /**
+   * Connections to each server. More than one lets one client use all workers of a port: the system gives each
+   * connection to one of them.
+   *
+   * @default {1}
+   */
+  connectionsPerServer?: number;
+  /** Speaks TLS: `{}` trusts whom the runtime trusts, `ca` another authority; `cert` and `key` are the client's own. */
+  tls?: ClientTls;
+  /**
+   * The commands as the server has them: those with a number then go by it. With their type alone,
+   * `connect<typeof commands>()`, all go by name and no code of the server's is loaded.
+   */
+  commands?: C;
+  /**
+   * Whether calls carry a `seq`, so that many are answered side by side and each can be cancelled. Without it, for
+   * servers such as the article's, replies are matched in order; there are no streams, and an end of a call by its
+   * timeout or signal is not told to the server.
+   *
+   * @default {true}
+   */
+  sequenced?: boolean;
+  /**
+   * How long a call waits for its reply, in milliseconds, unless it says something else; `Infinity` is without end.
+   *
+   * @default {30_000}
+   */
+  timeoutMs?: number;
+  /**
+   * Calls that may be unanswered on the wire; those above it wait here, so that a cancel always gets through. As many
+   * as a server takes from one connection.
+   *
+   * @default {1_024}
+   */
+  maxInFlight?: number;
+  /**
+   * The largest payload, either way, in bytes. The server is told, unless it is 57,310, which it takes for granted; above
+   * that it may then use long frames. Without `seq` nothing is told, and it is 57,310 at the most.
+   *
+   * @default {1_048_576}
+   */
+  maxPayloadBytes?: number;
+  /**
+   * While a call is open, the server hears from this client at least this often, in milliseconds: 1,000 to 3,600,000, or 0
+   * for no such promise. It is kept by a PING after a quarter of the time, and a server that does not answer in another half of it
+   * is lost: its calls and streams end with `CONNECTION_LOST`. The server in turn ends what breaks the promise, so that the
+   * handlers of a client that vanished do not run on. Without `seq` there is none.
+   *
+   * @default {30_000}
+   */
+  aliveMs?: number;
+  /**
+   * Whether a call waits, within its time, while no server can be reached. With `false` it rejects at once with a
+   * `CONNECTION_LOST` that is `retryable` and says why there is no connection; while the first dial runs, it waits for that.
+   *
+   * @default {true}
+   */
+  waitForReady?: boolean;
+  /**
+   * Makes a connection, in place of TCP to `hostname` and `port`: one end of `memoryPair()`, TLS, a unix socket. Asked
+   * again after each loss, with the server that is wanted. The signal is aborted when nobody wants the connection any more.
+   */
+  dial?: (signal: AbortSignal, server: string) => Promise<Transport>;
+  /**
+   * How many retries all calls together may take, so that an outage is not multiplied: 20 % of the calls and 10 a second, over
+   * the last 10 s. Beyond that, callers get the errors as they come. With both at 0, nothing is sent again.
+   *
+   * @default {{ perCall: 0.2, perSecond: 10 }}
+   */
+  retryBudget?: RetryBudgetOptions;
+  /** What goes with every call, such as a token; or a function that makes it, asked for each call. A call's own is added to it. */
+  meta?: Meta | (() => Meta | Promise<Meta>);
+  /** Stands before every call, the first one outermost. */
+  middleware?: readonly ClientMiddleware[];
+  /**
+   * Whether to return before there is a connection: the first call dials, and waits within its timeout for a server that may
+   * start later.
+   *
+   * @default {false}
+   */
+  lazy?: boolean;
+  /** Closes the client when it is aborted. */
+  signal?: AbortSignal;
+  /** Told of each new state, and of the error that led to it. What it throws is nobody's to catch. */
+  onState?: (state: ClientState, error?: RpcError) => void;
+  /** The clock to go by; a test may hold it still. */
+  clock?: Clock;
+  /** Numbers from 0 to 1 for the jitter between dials; a test may say which. */
+  random?: () => number;
+}
+
+const SERVERS: OptionKind = {
+  is: (value) => typeof value === "function" || OPTION_KINDS.texts.is(value) && (value as string[]).length > 0,
+  must: "be an array of servers, or a function that finds them",
+};
+
+const MAX_CONNECTIONS = 64;
+const CONNECTIONS: OptionKind = {
+  is: (value) => Number.isInteger(value) && value as number >= 1 && value as number <= MAX_CONNECTIONS,
+  must: `be a whole number from 1 to ${MAX_CONNECTIONS}`,
+};
+
+const ALIVE: OptionKind = {
+  is: (value) =>
+    value === 0 || Number.isInteger(value) && value as number >= MIN_ALIVE_MS && value as number <= MAX_ALIVE_MS,
+  must: `be 0, or a whole number from ${MIN_ALIVE_MS} to ${MAX_ALIVE_MS}`,
+};
+
+/** What each option must be, numbers in a range aside, which are checked where they are used. */
+const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
+  ...{ hostname: HOSTNAME, port: DIAL_PORT, path: PATH, tls: TLS },
+  ...{ commands: OPTION_KINDS.object, sequenced: OPTION_KINDS.boolean, clock: OPTION_KINDS.object },
+  ...{ servers: SERVERS, connectionsPerServer: CONNECTIONS, aliveMs: ALIVE, waitForReady: OPTION_KINDS.boolean },
+  ...{ dial: OPTION_KINDS.function, onState: OPTION_KINDS.function, random: OPTION_KINDS.function },
+  ...{ meta: OPTION_KINDS.any, middleware: OPTION_KINDS.functions, retryBudget: RETRY_BUDGET },
+  ...{ lazy: OPTION_KINDS.boolean, signal: OPTION_KINDS.object },
+  ...{ timeoutMs: OPTION_KINDS.any, maxInFlight: OPTION_KINDS.any, maxPayloadBytes: OPTION_KINDS.any },
+};
+
+/**
+ * Checks the options of `connect()`, and adds the defaults.
+ *
+ * @returns What the engine goes by, but for `onState`.
+ * @throws {RangeError} If a number is out of range.
+ * @throws {TypeError} If an option does not exist, or is of another kind, or does not go with another.
+ */
+export function resolveConnectOptions(options: ConnectOptions): Omit<RpcClientOptions, "onState"> {
+  checkOptions(options, CONNECT_OPTIONS);
+  const { timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  return {
+    ...serversOf(options),
+    numbers: numbersOf(options.commands ?? {}),
+    retryBudget: new RetryBudget(options.retryBudget),
+    sequenced: options.sequenced ?? true,
+    timeoutMs: checkedDefault(timeoutMs),
+    maxInFlight: checkLimit("maxInFlight", options.maxInFlight ?? DEFAULT_LIMITS.maxInFlight),
+    aliveMs: options.aliveMs ?? DEFAULT_ALIVE_MS,
+    policy: { idempotent: false, waitForReady: options.waitForReady ?? true },
+    maxPayloadBytes: checkLimit("maxPayloadBytes", options.maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes),
+    clock: options.clock ?? systemClock,
+    random: options.random ?? Math.random,
+  };
+}
+
+/** Where the servers are, and how a connection to one is made. */
+function serversOf(options: ConnectOptions): Pick<ServersOptions, "servers" | "connectionsPerServer" | "dial"> {
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, servers, connectionsPerServer = 1 } = options;
+  if (servers === undefined) {
+    const address = { hostname, port, path, tls };
+    const dial = options.dial ?? ((signal) => dialAddress(address, signal));
+    return { servers: [options.dial === undefined ? textOf(address) : "the server"], connectionsPerServer, dial };
+  }
+  if ((options.hostname ?? options.port ?? path) !== undefined) {
+    throw new TypeError("Cannot use servers together with hostname, port or path: name all of them in servers");
+  }
+  if (options.dial !== undefined) return { servers, connectionsPerServer, dial: options.dial };
+  const dial = (signal: AbortSignal, server: string) => dialAddress({ ...parseServer(server, port), tls }, signal);
+  const checked = (found: readonly string[]) => {
+    for (const server of found) parseServer(server, port);
+    return found;
+  };
+  if (typeof servers !== "function") return { servers: checked(servers), connectionsPerServer, dial };
+  return { servers: async () => checked(await servers()), connectionsPerServer, dial };
+}
+
+/** A client whose every call were out of time is a mistake. */
+function checkedDefault(timeoutMs: unknown): number {
+  if (checkTimeout(timeoutMs) > 0) return timeoutMs as number;
+  throw new RangeError(
+    `Cannot use ${timeoutMs} as timeoutMs of a client: it must be above 0, and Infinity is without end`,
+  );
+}
+
+function numbersOf(commands: Commands): Map<string, number> {
+  const numbers = new Map(BUILT_IN_NUMBERS);
+  for (const [name, { number }] of Object.entries(commands)) {
+    if (number !== undefined) numbers.set(name, number);
+  }
+  return numbers;
+}
