@@ -107,9 +107,9 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
   maxPayloadBytes?: number;
   /**
    * While a call is open, the server hears from this client at least this often, in milliseconds: 1,000 to 3,600,000, or 0
-   * for no such promise. It is kept by a PING after a quarter of the time, and a server that does not answer in another half of it
-   * is lost: its calls and streams end with `CONNECTION_LOST`. The server in turn ends what breaks the promise, so that the
-   * handlers of a client that vanished do not run on. Without `seq` there is none.
+   * for no such promise. It is kept by a PING after a quarter of the time, and a server that does not answer in another half
+   * of it, 2 s at the least, is lost: its calls and streams end with `CONNECTION_LOST`. The server in turn ends what breaks
+   * the promise, so that the handlers of a client that vanished do not run on. Without `seq` there is none.
    *
    * @default {30_000}
    */

@@ -1,7 +1,6 @@
 /**
- * Finds out whether the server of a connection lives. A PING goes out while calls are open and one side has been silent:
- * it keeps the client's word (`alive`, PROTOCOL.md, "control (0)"), and its answer tells the client that the server lives.
- * A cancel must be answered too.
+ * Finds out whether the server of a connection lives. A PING goes out while calls are open and one side has been silent
+ * (`silence.ts`), and before a new connection gets calls. A cancel must be answered too.
  *
  * In: how much has come and gone, at intervals. Out: PINGs; the error that ends the connection. Refused: nothing.
  */
@@ -11,6 +10,7 @@ import { meaningOf, RpcError } from "../errors.ts";
 import { receivedError } from "../session/received.ts";
 import type { ClientCall, ClientCallOwner } from "./client_call.ts";
 import type { Sender } from "./sender.ts";
+import { Silence, type WatchedConnection } from "./silence.ts";
 
 /** How long a server may take to answer a cancel. It must answer at once, whatever its handler does. */
 const SILENCE_MS = 10_000;
@@ -18,37 +18,21 @@ const SILENCE_MS = 10_000;
 /** Less than this in {@linkcode SILENCE_MS} counts as silence: a frame that never ends is no sign of life. */
 const PROGRESS_BYTES = 1_024;
 
-/**
- * The shares of `aliveMs` after which a silent connection gets a PING, and for which the answer may take. Together less
- * than the default timeout of a call, so that an idempotent one still has time to go elsewhere.
- */
-const QUIET_SHARE = 0.25;
-const ANSWER_SHARE = 0.5;
-
 /** How long a server may take to answer the PING that a new connection must pass. */
 const PROOF_MS = 10_000;
 
 /** The connection, as its watch sees it. */
-export interface WatchedConnection {
-  readonly peer: string;
-  readonly receivedBytes: number;
+interface HeardConnection extends WatchedConnection {
   readonly receivedFrames: number;
-  readonly output: { readonly sentBytes: number };
 }
 
 /** The watch of one connection. */
 export class KeepAlive {
   readonly #owner: ClientCallOwner;
-  readonly #connection: WatchedConnection;
+  readonly #connection: HeardConnection;
   readonly #sender: Sender;
   readonly #lose: (error: RpcError) => void;
-  /** The time for signs of life, or `Infinity`. */
-  readonly #aliveMs: number;
-  /** The last change of each direction. */
-  #sent = { bytes: 0, ms: -Infinity };
-  #received = { bytes: 0, ms: -Infinity };
-  /** When a PING was due, if nothing has come since. */
-  #askedMs: number | undefined;
+  readonly #silence: Silence;
   /** A PING that is not answered. */
   #ping: PromiseWithResolvers<void> | undefined;
   /** Calls that ended without their reply, with the value of `#heard` at that moment. */
@@ -57,7 +41,7 @@ export class KeepAlive {
   /** @param lose Ends the connection. */
   constructor(
     owner: ClientCallOwner,
-    connection: WatchedConnection,
+    connection: HeardConnection,
     sender: Sender,
     lose: (error: RpcError) => void,
   ) {
@@ -66,41 +50,28 @@ export class KeepAlive {
     this.#sender = sender;
     this.#lose = lose;
     const { sequenced, aliveMs } = owner.settings;
-    this.#aliveMs = sequenced && aliveMs > 0 ? aliveMs : Infinity;
+    this.#silence = new Silence(connection, sequenced && aliveMs > 0 ? aliveMs : Infinity, {
+      say: () => this.#say(),
+      lose,
+    });
   }
 
   // ---- silence while calls are open
 
-  /** The first call is open: silence counts from now. */
+  /** The first call is open. */
   begin(nowMs: number): void {
-    this.#sent.ms = nowMs;
-    this.#received.ms = nowMs;
-    this.#askedMs = undefined;
+    this.#silence.begin(nowMs);
   }
 
-  /**
-   * Looks at the traffic while a call is open.
-   *
-   * @param isBehind The last look was long ago: what has come may wait unread, so the server does not count as gone.
-   */
+  /** See `Silence`. */
   look(nowMs: number, isBehind: boolean): void {
-    const { output: { sentBytes }, receivedBytes, peer } = this.#connection;
-    if (sentBytes !== this.#sent.bytes) this.#sent = { bytes: sentBytes, ms: nowMs };
-    if (receivedBytes !== this.#received.bytes) {
-      this.#received = { bytes: receivedBytes, ms: nowMs };
-      this.#askedMs = undefined;
-    }
-    const silentMs = nowMs - this.#received.ms;
-    if (this.#askedMs === undefined) {
-      if (Math.max(silentMs, nowMs - this.#sent.ms) < QUIET_SHARE * this.#aliveMs) return;
-      this.#askedMs = nowMs;
-      this.#sendPing();
-    } else if (isBehind) {
-      this.#askedMs = nowMs;
-    } else if (nowMs - this.#askedMs >= ANSWER_SHARE * this.#aliveMs) {
-      const text = `${peer} has been silent for ${Math.round(silentMs)} ms, and has not answered a PING`;
-      this.#lose(new RpcError("CONNECTION_LOST", text));
-    }
+    this.#silence.look(nowMs, isBehind);
+  }
+
+  /** A PING, or while one is not answered the promise again, which needs no answer. */
+  #say(): void {
+    if (this.isAsking) this.#sender.promise();
+    else void this.#sendPing();
   }
 
   // ---- PING
@@ -126,11 +97,9 @@ export class KeepAlive {
   }
 
   #sendPing(): Promise<void> {
-    if (this.#ping === undefined) {
-      this.#ping = Promise.withResolvers();
-      this.#ping.promise.catch(() => {}); // only `prove()` waits for it
-      this.#sender.ping();
-    }
+    this.#ping = Promise.withResolvers();
+    this.#ping.promise.catch(() => {}); // only `prove()` waits for it
+    this.#sender.ping();
     return this.#ping.promise;
   }
 

@@ -89,6 +89,11 @@ export class Sender implements Encoding<ClientOutput> {
     this.output?.enqueue(PING);
   }
 
+  /** Says again that the client lives, where that needs no answer. */
+  promise(): void {
+    this.output?.enqueue(new Settings({ alive: this.#settings.aliveMs }));
+  }
+
   /** Keeps a control message until `sendControls()`. */
   add(control: KnownControl): void {
     this.#controls.push(control);

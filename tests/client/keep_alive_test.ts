@@ -102,14 +102,45 @@ Deno.test("keep-alive - a client that only listens says PING, and needs no answe
   await server.requests(1);
   await server.reply({ seq: 0, res: 0, more: true });
   await first;
-  for (let n = 1; n < 100; n++) {
+  const heard: unknown[] = [];
+  for (let n = 1; n <= 90; n++) {
     await clock.advance(1_000);
     await server.reply({ seq: 0, res: n, more: true });
     assertEquals((await stream.next()).value, n);
+    while (server.waiting > 0) heard.push(await server.message());
+    assert(heard.length >= Math.floor(n / 30), `nothing for 30 s at ${n} s`);
   }
-  assertEquals(server.waiting, 1, "the second PING waits for the answer to the first");
-  assertEquals(await server.message(), PING);
+  assertEquals(heard[0], PING);
+  const again = { cmd: 0, alive: 30_000 };
+  assertEquals(heard.slice(1), heard.slice(1).fill(again), "the second PING waits for the answer to the first");
+  assert(heard.length >= 9 && heard.length <= 12, `${heard.length} in 90 s`);
   await client.close();
+});
+
+Deno.test("keep-alive - a server has 2 s for its answer, however short aliveMs is, and hears the promise kept meanwhile", async () => {
+  const { client, clock, server } = await setUp({ aliveMs: 1_000 });
+  const call = assertRejects(() => client.reply("SLOW"), RpcError);
+  await server.requests(1);
+  await clock.advance(500);
+  assertEquals(await server.message(), PING);
+  for (const lateMs of [1_000, 1_900]) {
+    await clock.advance(1_000);
+    assertEquals(await server.message(), { cmd: 0, alive: 1_000 }, `${lateMs} ms late`);
+    while (server.waiting > 0) await server.message();
+    await clock.advance(lateMs - 1_000);
+    assertEquals(client.state, "open", `${lateMs} ms late`);
+    while (server.waiting > 0) await server.message();
+    await server.reply(PONG);
+    await turn();
+    await clock.advance(1_000);
+    assertEquals(await server.message(), PING);
+  }
+  const startMs = clock.now();
+  const lost = call.then((error: RpcError) => [error.code, clock.now() - startMs] as const);
+  await clock.advance(3_000);
+  const [code, afterMs] = await lost;
+  assertEquals(code, "CONNECTION_LOST");
+  assert(afterMs >= 1_000 && afterMs <= 2_000, `${afterMs} ms`);
 });
 
 Deno.test("keep-alive - a part of a frame is a sign of life", async () => {

@@ -77,7 +77,7 @@ for (const count of [2, 1]) {
   });
 }
 
-Deno.test("a server that stands still is lost within aliveMs, and an idempotent call goes to another", async () => {
+Deno.test("a server that stands still is lost in time, and an idempotent call goes to another", async () => {
   // The system takes the connection and what is sent, as for a process that is stopped.
   using still = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const accepted = still.accept();

@@ -19,8 +19,10 @@ type Bounds = readonly [least: number, most: number];
 
 /** An end that the system tells of. */
 const AT_ONCE: Bounds = [0, SLACK_MS];
-/** A silence: the client asks after a quarter of `aliveMs`, and waits for half of it. */
-const CLIENT: Bounds = [ALIVE_MS / 2, 0.75 * ALIVE_MS + LOOK_MS + SLACK_MS];
+/** The least time that a client allows for an answer. */
+const ANSWER_MS = 2_000;
+/** A silence: the client asks after a quarter of `aliveMs`, and waits for the answer. */
+const CLIENT: Bounds = [ANSWER_MS, 0.25 * ALIVE_MS + ANSWER_MS + LOOK_MS + SLACK_MS];
 /** The server has heard its last question, perhaps, and then waits 1.5 times as long as `aliveMs`. */
 const SERVER: Bounds = [1.5 * ALIVE_MS - LOOK_MS, 2 * ALIVE_MS + LOOK_MS + SLACK_MS];
 
