@@ -17,7 +17,7 @@ import { setField } from "../codec/reader.ts";
 import { writeControl, writeRequest } from "../codec/write_message.ts";
 import type { Writer } from "../codec/writer.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
-import { DEFAULT_LIMITS } from "../limits.ts";
+import { DEFAULT_ALIVE_MS, DEFAULT_LIMITS } from "../limits.ts";
 import { UsageError } from "./arguments.ts";
 import { type ReadStandardInput, readValue } from "./values.ts";
 
@@ -61,7 +61,7 @@ function secondsOf(text: string): number | undefined {
 /** An encoded call. */
 export interface Outgoing {
   readonly request: Uint8Array;
-  /** Tells the server the largest reply; sent once, before the first request that needs it. */
+  /** Tells the server the largest reply, and promises signs of life; sent once, before the first request that has them. */
   readonly settings?: Uint8Array;
 }
 
@@ -91,12 +91,19 @@ export function outgoing({ name, params }: CommandCall, options: OutgoingOptions
   const isPlain = ARTICLE_COMMANDS.has(name) || max === MAX_SHORT_PAYLOAD_BYTES;
   const fields = { ttl: undefined, meta, credit: undefined };
   const request = encode({ cmd, params, seq: seq ?? (isPlain ? undefined : 1), ...fields }, writeRequest, max);
-  return isPlain ? { request } : { request, settings: encode(new Settings({ max }), writeControl, max) };
+  return isPlain
+    ? { request }
+    : { request, settings: encode(new Settings({ max, alive: DEFAULT_ALIVE_MS }), writeControl, max) };
 }
 
 /** A frame that cancels the call with this `seq`. */
 export function cancelFrame(seq: number): Uint8Array {
   return encode(new Cancel(seq), writeControl, DEFAULT_LIMITS.maxPayloadBytes);
+}
+
+/** A frame that promises signs of life again. It has no answer. */
+export function promiseFrame(): Uint8Array {
+  return encode(new Settings({ alive: DEFAULT_ALIVE_MS }), writeControl, DEFAULT_LIMITS.maxPayloadBytes);
 }
 
 function encode<Message>(

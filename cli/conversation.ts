@@ -1,27 +1,33 @@
 /**
  * Sends requests one after the other on one connection, and returns all replies of each as they arrive, with every
- * field and every stream item. Settings are sent once, before the first call that has some.
+ * field and every stream item. Settings are sent once, before the first call that has some; from then on a server that
+ * is silent is asked by a PING, as by the library (`client/silence.ts`).
  *
  * In: a transport; requests as frames. Out: their replies; all but the last of each have `more`. Refused, by an
- * `RpcError`: an end before the last reply (`CONNECTION_LOST`), and invalid replies (`BAD_REPLY`).
+ * `RpcError`: an end before the last reply, or a server that does not answer the PING (`CONNECTION_LOST`), and invalid
+ * replies (`BAD_REPLY`).
  */
 
+import { PING_SEQ } from "../client/replies.ts";
+import { Silence } from "../client/silence.ts";
 import { DecodeStage } from "../codec/decode.ts";
 import { type Decoded, Going, ReceivedReply, type ServerMessage, Truncated, UnknownNotice } from "../codec/message.ts";
 import { readReply } from "../codec/read_message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
-import { DEFAULT_LIMITS, type Limits } from "../limits.ts";
+import { DEFAULT_ALIVE_MS, DEFAULT_LIMITS, type Limits } from "../limits.ts";
 import { Connection, type Dispatch } from "../session/connection.ts";
-import { systemClock } from "../transport/clock.ts";
+import { Sweeper, type Swept } from "../session/sweeper.ts";
+import { type Clock, systemClock } from "../transport/clock.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
-import type { Outgoing } from "./call.ts";
+import { type Outgoing, outgoing, promiseFrame } from "./call.ts";
 
 type Batch = Exclude<Decoded<ServerMessage>, Going | UnknownNotice>[];
 
 /** One connection. */
-export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
+export class Conversation implements Dispatch<ServerMessage, Uint8Array>, Swept {
+  readonly #clock: Clock;
   readonly #connection: Connection<ServerMessage, Uint8Array>;
   #output: Output<Uint8Array> | undefined;
   /** Received messages that were not taken yet. Until they are, nothing more is read. */
@@ -30,18 +36,22 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   #end: { error?: unknown } | undefined;
   /** Wakes the code that waits for a batch to arrive or to be taken. */
   #wake: (() => void) | undefined;
-  #asked = false;
+  #state: "new" | "asking" | "asked" = "new";
   #answered = false;
-  #asking = false;
-  #settingsSent = false;
+  #settings: "unsent" | "sent" | "refused" = "unsent";
+  readonly #silence: Silence;
+  readonly #sweeper: Sweeper;
+  /** Whether a PING is not answered. */
+  #pinged = false;
 
   /**
    * @param transport Carries the bytes; owned by this object from now on.
    * @param limits The limits of a reply.
+   * @param clock The clock to go by; a test may hold it still.
    */
-  constructor(transport: Transport, limits: Limits = DEFAULT_LIMITS) {
+  constructor(transport: Transport, limits: Limits = DEFAULT_LIMITS, clock: Clock = systemClock) {
     const options = {
-      clock: systemClock,
+      clock,
       limits,
       unnamedPeer: "the server",
       lingerMs: 0,
@@ -57,6 +67,12 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
         },
       },
     }));
+    this.#clock = clock;
+    this.#silence = new Silence(this.#connection, DEFAULT_ALIVE_MS, {
+      say: () => this.#say(),
+      lose: (error) => this.#connection.close(error),
+    });
+    this.#sweeper = new Sweeper(clock, new Set([this]));
     void this.#connection.run();
   }
 
@@ -67,10 +83,14 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
 
   /** Sends a request and reads all its replies. Leaving the loop early closes the connection. */
   async *ask({ request, settings }: Outgoing): AsyncGenerator<ReceivedReply, void> {
-    this.#asked = this.#asking = true;
-    const withSettings = settings !== undefined && !this.#settingsSent;
+    this.#state = "asking";
+    const withSettings = settings !== undefined && this.#settings === "unsent";
     this.send(withSettings ? concat(settings, request) : request);
-    this.#settingsSent ||= withSettings;
+    if (withSettings) this.#settings = "sent";
+    if (this.#settings === "sent") {
+      this.#silence.begin(this.#clock.now());
+      this.#sweeper.start();
+    }
     /** A possible answer to the settings, by a server that does not know them. If none follows, it is the reply. */
     let refusal: ReceivedReply | undefined;
     let answered = false;
@@ -85,6 +105,8 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
           const reply = this.#checked(message);
           if (withSettings && refusal === undefined && isRefusalOfSettings(reply)) {
             refusal = reply;
+            this.#settings = "refused";
+            this.#sweeper.stop(); // it answers in order, a PING too
             continue;
           }
           // Data after the last reply matches no request, so the connection cannot be used again.
@@ -94,7 +116,8 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
         }
       }
     } finally {
-      this.#asking = false;
+      this.#state = "asked";
+      this.#sweeper.stop();
       if (!answered || this.#batch !== undefined || this.#end !== undefined) this.close();
     }
   }
@@ -112,7 +135,20 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   // ---- the stage
 
   get idle(): boolean {
-    return !this.#asking;
+    return this.#state !== "asking";
+  }
+
+  /** Looks for silence, from the settings on. */
+  sweep(nowMs: number, isBehind: boolean): boolean {
+    if (this.#batch !== undefined) this.#silence.excuse(nowMs); // our reader is slow, not the server
+    this.#silence.look(nowMs, isBehind);
+    return true;
+  }
+
+  /** A PING, or while one is not answered the promise again, which needs no answer. */
+  #say(): void {
+    this.send(this.#pinged ? promiseFrame() : outgoing({ name: "PING", params: {} }, { seq: PING_SEQ }).request);
+    this.#pinged = true;
   }
 
   start(output: Output<Uint8Array>): void {
@@ -120,10 +156,13 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   }
 
   async transform(messages: Decoded<ServerMessage>[]): Promise<void> {
-    const batch = messages.filter((message) => !(message instanceof Going || message instanceof UnknownNotice));
+    if (messages.some(isPong)) this.#pinged = false;
+    const batch = messages.filter((message): message is Batch[number] =>
+      !(message instanceof Going || message instanceof UnknownNotice || isPong(message))
+    );
     if (batch.length === 0) return;
     // A message before the first request is kept for it: a server that is full sends one.
-    if (this.#asked && !this.#asking) return this.close(); // it matches no request
+    if (this.#state === "asked") return this.close(); // it matches no request
     this.#batch = batch;
     this.#wake?.();
     while (this.#batch === batch && this.#end === undefined) await this.#change();
@@ -148,7 +187,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   #onEnd(end: { error?: unknown }): void {
     this.#end ??= end;
     this.#wake?.();
-    if (this.#asked && !this.#asking) this.close();
+    if (this.#state === "asked") this.close();
   }
 
   /** Resolves when a batch has arrived or was taken, or the connection has ended. */
@@ -194,6 +233,11 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   #lost(reason: string, cause?: unknown): RpcError {
     return new RpcError("CONNECTION_LOST", `the connection to ${this.#connection.peer} is lost: ${reason}`, { cause });
   }
+}
+
+/** The answer to a PING of our own. An error is an answer too. */
+function isPong(message: Decoded<ServerMessage>): boolean {
+  return message instanceof ReceivedReply && message.seq === PING_SEQ;
 }
 
 /** A server that does not know settings answers them as an unknown command, and without `seq`. */

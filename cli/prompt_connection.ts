@@ -9,6 +9,7 @@
 import type { ReceivedReply } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { resolveLimits } from "../limits.ts";
+import { type Clock, systemClock } from "../transport/clock.ts";
 import { closeTransport, type Transport } from "../transport/transport.ts";
 import type { Outgoing } from "./call.ts";
 import { Conversation } from "./conversation.ts";
@@ -16,13 +17,20 @@ import { Conversation } from "./conversation.ts";
 export class Session {
   readonly #dial: (signal: AbortSignal) => Promise<Transport>;
   readonly #limits;
+  readonly #clock: Clock;
   #conversation: Conversation | undefined;
 
   /**
    * @param dial Makes a connection; the signal aborts the dial.
    * @param maxPayloadBytes The largest payload of a reply.
+   * @param clock The clock to go by; a test may hold it still.
    */
-  constructor(dial: (signal: AbortSignal) => Promise<Transport>, maxPayloadBytes?: number) {
+  constructor(
+    dial: (signal: AbortSignal) => Promise<Transport>,
+    maxPayloadBytes?: number,
+    clock: Clock = systemClock,
+  ) {
+    this.#clock = clock;
     this.#dial = dial;
     this.#limits = resolveLimits({ maxPayloadBytes });
   }
@@ -35,7 +43,7 @@ export class Session {
         closeTransport(transport);
         throw new RpcError("CONNECTION_LOST", "connected after the call had ended", { cause: signal.reason });
       }
-      this.#conversation = new Conversation(transport, this.#limits);
+      this.#conversation = new Conversation(transport, this.#limits, this.#clock);
     }
     return this.#conversation;
   }

@@ -33,10 +33,13 @@ Deno.test("a call of PING or DELAY becomes the frame that the article's client s
   }
 });
 
-Deno.test("a call of anything else has a seq, and settings that say how long its reply may be", () => {
+/** `{cmd: 0, max: 1048576, alive: 30000}` */
+const SETTINGS = "203883a3636d6400a36d6178ce00100000a5616c697665cd75300a";
+
+Deno.test("a call of anything else has a seq, and settings that say how long its reply may be, and promise signs of life", () => {
   for (const [words, hex] of NAMED_FRAMES) {
     const { request, settings } = outgoing(readCall(words));
-    assertEquals([request.toHex(), settings?.toHex()], [hex, "202f82a3636d6400a36d6178ce001000000a"], words.join(" "));
+    assertEquals([request.toHex(), settings?.toHex()], [hex, SETTINGS], words.join(" "));
   }
   const { request, settings } = outgoing(readCall(["FOO"]), { maxPayloadBytes: 57_310 });
   assertEquals([request.toHex(), settings], ["202981a3636d64a3464f4f0a", undefined]);

@@ -111,7 +111,7 @@ Deno.test("PING and DELAY go out byte for byte as in the article, others with se
     ],
     [
       ["FOO"],
-      "202f82a3636d6400a36d6178ce001000000a202e82a3636d64a3464f4fa3736571010a",
+      "203883a3636d6400a36d6178ce00100000a5616c697665cd75300a202e82a3636d64a3464f4fa3736571010a",
       "203381a3657272ad434d445f4e4f545f464f554e440a",
       said('you said {"err":"CMD_NOT_FOUND"}', 1),
     ],

@@ -1,13 +1,18 @@
 /** `cli/prompt_connection.ts` and `cli/conversation.ts`: calls one after the other, over connections that come and go. */
 
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { type Outgoing, outgoing } from "../../cli/call.ts";
 import { Session } from "../../cli/prompt_connection.ts";
 import { RpcError } from "../../errors.ts";
+import { demoCommands } from "../../cli/demo_commands.ts";
+import { PING_SEQ } from "../../client/replies.ts";
+import { createServer } from "../../server.ts";
+import type { Clock } from "../../transport/clock.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import type { ByteStreams, Transport } from "../../transport/transport.ts";
 import { streamsOf } from "../support/streams.ts";
-import { turn } from "../support/fake_clock.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
+import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 import { frame } from "./scripts.ts";
 
 const PING = outgoing({ name: "PING", params: {} });
@@ -15,14 +20,18 @@ const GREET = outgoing({ name: "GREET", params: {} });
 const never = new AbortController().signal;
 
 /** A session, and the other ends of its connections. */
-function sessionWithPeers() {
+function sessionWithPeers(clock?: Clock) {
   const peers: { streams: ByteStreams; writer: WritableStreamDefaultWriter<Uint8Array> }[] = [];
-  const session = new Session(() => {
-    const [here, there] = memoryPair();
-    const streams = streamsOf(there);
-    peers.push({ streams, writer: streams.writable.getWriter() });
-    return Promise.resolve(here);
-  });
+  const session = new Session(
+    () => {
+      const [here, there] = memoryPair();
+      const streams = streamsOf(there);
+      peers.push({ streams, writer: streams.writable.getWriter() });
+      return Promise.resolve(here);
+    },
+    undefined,
+    clock,
+  );
   return { session, peers };
 }
 
@@ -161,5 +170,120 @@ Deno.test("an error without seq that is no refusal of the settings is the reply"
   await turn();
   await peers[0].writer.write(frame({ err: "INVALID_MESSAGE" }));
   assertEquals(await asked, [{ err: "INVALID_MESSAGE" }]);
+  session.close();
+});
+
+// ---- a server that is silent
+
+const OWN_PING = { cmd: 1, seq: PING_SEQ };
+const OWN_PONG = { seq: PING_SEQ, res: "PONG" };
+const PROMISE = { cmd: 0, alive: 30_000 };
+const SETTINGS = { cmd: 0, max: 1_048_576, alive: 30_000 };
+
+/** A session, and a server that does what the test says. */
+async function sessionWithServer() {
+  const clock = new FakeClock();
+  const network = memoryNetwork();
+  const accepted = ScriptedServer.accept(network, { answersPings: false });
+  const session = new Session(() => network.dial(), undefined, clock);
+  await session.connect(never);
+  return { session, clock, server: await accepted };
+}
+
+Deno.test("a stream from a server that is silent, and does not answer a PING, is lost", async () => {
+  const { session, clock, server } = await sessionWithServer();
+  const stream = session.ask(GREET, never);
+  const first = stream.next();
+  assertEquals(await server.message(), SETTINGS);
+  await server.requests(1);
+  await server.reply({ seq: 1, res: 0, more: true });
+  await first;
+  const startMs = clock.now();
+  const lost = assertRejects(() => stream.next(), RpcError).then((error: RpcError) =>
+    [error, clock.now() - startMs] as const
+  );
+  await clock.advance(25_000);
+  assertEquals(await server.message(), OWN_PING);
+  const [error, afterMs] = await lost;
+  assertEquals([error.code, clock.timers], ["CONNECTION_LOST", 0]);
+  assertMatch(error.message, /^CONNECTION_LOST: memory has been silent for \d+ ms, and has not answered a PING$/);
+  assert(afterMs >= 22_500 && afterMs <= 24_000, `${afterMs} ms`);
+});
+
+Deno.test("a quiet stream of a server that lives goes on, and its PINGs are not shown", async () => {
+  const clock = new FakeClock();
+  // At its limit, it reads on only because the script has said `alive`.
+  await using server = createServer({ commands: demoCommands, clock, maxInFlight: 1 });
+  const [here, there] = memoryPair();
+  void server.accept(there);
+  const session = new Session(() => Promise.resolve(here), undefined, clock);
+  const TICK = outgoing({ name: "TICK", params: { interval: 100, count: 3 } });
+  const ticks = ask(session, never, TICK);
+  for (let seconds = 0; seconds < 201; seconds++) await clock.advance(1_000);
+  const expected = [1, 2, 3].map((res) => ({ res, more: true }));
+  assertEquals(await ticks, [...expected, { res: 3 }]);
+  // The connection has promised signs of life: a call without settings and `seq` keeps the promise too.
+  const delay = ask(session, never, outgoing({ name: "DELAY", params: { sleep: 100 } }));
+  for (let seconds = 0; seconds < 101; seconds++) await clock.advance(1_000);
+  assertEquals((await delay as { res: string }[])[0].res, "DONE");
+  assert(server.statistics().commands.PING.calls > 20);
+  session.close();
+});
+
+Deno.test("nothing is said while nothing is asked, nor for a call that goes as in the article", async () => {
+  const { session, clock, server } = await sessionWithServer();
+  const first = ask(session);
+  await server.requests(1);
+  await clock.advance(600_000);
+  assertEquals([server.waiting, clock.timers], [0, 0]);
+  await server.reply({ res: "PONG" });
+  assertEquals(await first, [{ res: "PONG" }]);
+  const second = ask(session, never, GREET);
+  assertEquals(await server.message(), SETTINGS);
+  await server.requests(1);
+  await clock.advance(8_000);
+  assertEquals(await server.message(), OWN_PING);
+  await server.reply({ seq: 1, res: 1 }, OWN_PONG);
+  assertEquals(await second, [{ res: 1 }]);
+  await clock.advance(600_000);
+  assertEquals([server.waiting, clock.timers], [0, 0]);
+  const third = ask(session, never, GREET);
+  await server.requests(1);
+  await server.reply({ seq: 1, res: 2 });
+  assertEquals(await third, [{ res: 2 }], "the connection is the same");
+  session.close();
+});
+
+Deno.test("while the reader of the output is slow, the promise is kept and the server is not blamed", async () => {
+  const { session, clock, server } = await sessionWithServer();
+  const stream = session.ask(GREET, never);
+  const first = stream.next();
+  assertEquals(await server.message(), SETTINGS);
+  await server.requests(1);
+  await server.reply({ seq: 1, res: 0, more: true });
+  await first;
+  await server.reply({ seq: 1, res: 1, more: true });
+  await turn();
+  await clock.advance(300_000);
+  assertEquals(await server.message(), OWN_PING);
+  assert(server.waiting >= 30, `${server.waiting} more in 300 s`);
+  while (server.waiting > 0) assertEquals(await server.message(), PROMISE);
+  assertEquals((await stream.next()).value?.fields.res, 1);
+  await server.reply(OWN_PONG, { seq: 1, res: 2 });
+  assertEquals((await stream.next()).value?.fields.res, 2);
+  await stream.return();
+  session.close();
+});
+
+Deno.test("a server that knows no settings is not asked", async () => {
+  const { session, clock, server } = await sessionWithServer();
+  const asked = ask(session, never, GREET);
+  assertEquals(await server.message(), SETTINGS);
+  await server.requests(1);
+  await server.reply({ err: "CMD_NOT_FOUND" });
+  await clock.advance(600_000);
+  assertEquals([server.waiting, clock.timers], [0, 0]);
+  await server.reply({ res: 1 });
+  assertEquals(await asked, [{ res: 1 }]);
   session.close();
 });
