@@ -11,7 +11,8 @@
  */
 
 import { encodeFrame } from "../codec/encode.ts";
-import { BUILT_IN_NUMBERS, Cancel, type Fields, isReservedParameter, Settings } from "../codec/message.ts";
+import { Cancel, type Fields, Settings } from "../codec/message.ts";
+import { BUILT_IN_NUMBERS, isReservedParameter } from "../codec/message_table.ts";
 import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
 import { setField } from "../codec/reader.ts";
 import { writeControl, writeRequest } from "../codec/write_message.ts";

@@ -11,7 +11,15 @@
 import { PING_SEQ } from "../client/replies.ts";
 import { Silence } from "../client/silence.ts";
 import { DecodeStage } from "../codec/decode.ts";
-import { type Decoded, Going, ReceivedReply, type ServerMessage, Truncated, UnknownNotice } from "../codec/message.ts";
+import {
+  type Decoded,
+  Going,
+  ReceivedReply,
+  RequestCredit,
+  type ServerMessage,
+  Truncated,
+  UnknownNotice,
+} from "../codec/message.ts";
 import { readReply } from "../codec/read_message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
@@ -23,7 +31,7 @@ import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type Outgoing, outgoing, promiseFrame } from "./call.ts";
 
-type Batch = Exclude<Decoded<ServerMessage>, Going | UnknownNotice>[];
+type Batch = (Exclude<Decoded<ServerMessage>, ServerMessage> | ReceivedReply)[];
 
 /** One connection. */
 export class Conversation implements Dispatch<ServerMessage, Uint8Array>, Swept {
@@ -157,9 +165,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array>, Swept 
 
   async transform(messages: Decoded<ServerMessage>[]): Promise<void> {
     if (messages.some(isPong)) this.#pinged = false;
-    const batch = messages.filter((message): message is Batch[number] =>
-      !(message instanceof Going || message instanceof UnknownNotice || isPong(message))
-    );
+    const batch = messages.filter((message) => isNoNotice(message) && !isPong(message)) as Batch;
     if (batch.length === 0) return;
     // A message before the first request is kept for it: a server that is full sends one.
     if (this.#state === "asked") return this.close(); // it matches no request
@@ -251,4 +257,8 @@ function concat(first: Uint8Array, second: Uint8Array): Uint8Array {
   bytes.set(first);
   bytes.set(second, first.length);
   return bytes;
+}
+
+function isNoNotice(message: Decoded<ServerMessage>): message is Batch[number] {
+  return !(message instanceof Going || message instanceof RequestCredit || message instanceof UnknownNotice);
 }

@@ -13,6 +13,7 @@ import type { Span } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
+import type { ItemBudget } from "../session/item_window.ts";
 import type { Expiring, TimerWheel } from "../session/timer_wheel.ts";
 import type { Abortable, Signals } from "./signals.ts";
 import type { CallCounts } from "./statistics.ts";
@@ -88,6 +89,8 @@ export interface ClientCallOwner {
   readonly deadlines: TimerWheel;
   readonly signals: Signals;
   readonly counts: CallCounts;
+  /** The memory for unread items of all streams. */
+  readonly itemBudget: ItemBudget;
   /** The reason if there is no connection. */
   readonly obstacle: RpcError | undefined;
   /** Unanswered calls and streams on all connections. */

@@ -18,6 +18,7 @@ import {
   Going,
   type KnownControl,
   ReceivedReply,
+  RequestCredit,
   type ServerMessage,
   UnknownNotice,
 } from "../codec/message.ts";
@@ -251,7 +252,9 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
       if (!this.#connection.isOpen) return;
       if (message instanceof ReceivedReply) this.#takeReply(message);
       else if (message instanceof Going) this.#go(message.ms);
-      else if (!(message instanceof UnknownNotice)) this.#lose(unreadable(this.peer, message));
+      else if (!(message instanceof UnknownNotice || message instanceof RequestCredit)) {
+        this.#lose(unreadable(this.peer, message));
+      }
     }
     this.#keepAlive();
     if (this.#state === "retired" && this.idle) void this.#close();

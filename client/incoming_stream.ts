@@ -8,42 +8,34 @@
  * Refused: an invalid credit; more items than were granted.
  */
 
-import { type Fields, ITEMS } from "../codec/message.ts";
+import type { Fields } from "../codec/message.ts";
+import { ITEMS } from "../codec/message_table.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
-import { CreditWindow } from "../session/credit.ts";
-import { Fifo } from "../session/fifo.ts";
+import { DONE, ItemQueue, type ItemResult } from "../session/item_queue.ts";
+import { ItemWindow } from "../session/item_window.ts";
 import { type CallOptions, ClientCall, type ClientCallOwner, encodeCall } from "./client_call.ts";
 import { isReceived } from "../session/received.ts";
 
 /** Options of one stream. */
 export interface StreamOptions extends Omit<CallOptions, "idempotent" | "hedgeAfterMs"> {
   /**
-   * How many unread items may wait here. The server sends more as they are read.
+   * How many unread items may wait here. The server sends more as they are read. Large items are fewer: those of one stream
+   * take 4 MiB at most.
    *
    * @default {64}
    */
   credit?: number;
 }
 
-type Result = IteratorResult<unknown, unknown>;
-
-/** The memory that unread items of one client may take. */
-const MAX_HELD_BYTES = 256 * 1024 * 1024;
-
-/** The result of every `next()` after the end. */
-const DONE: Result = Object.freeze({ done: true, value: undefined });
-
 /** A call that is answered with a stream. */
 export class IncomingStream extends ClientCall implements AsyncGenerator<unknown, unknown, void> {
-  readonly #window: CreditWindow;
   readonly #credit: number;
+  readonly #window: ItemWindow;
+  /** The credit that its request says, in items. */
+  readonly #firstCredit: number;
+  readonly #items: ItemQueue;
   #begun = false;
-  readonly #items = new Fifo<{ value: unknown; weightBytes: number }>();
-  /** Calls of `next()` that wait for an item. */
-  #waiting: PromiseWithResolvers<Result>[] = [];
-  /** The final result or error. */
-  #outcome: Result | Error | undefined;
 
   /**
    * @param owner The client.
@@ -58,9 +50,13 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
       throw new RangeError(`Cannot use ${credit} as credit: it must be a whole number of items from 1 up`);
     }
     const given = { ...options, timeoutMs };
-    super(owner, name, encodeCall(owner, name, params, given, credit), given);
+    const window = new ItemWindow(owner.itemBudget, credit, owner.settings.maxPayloadBytes);
+    const firstCredit = window.size;
+    super(owner, name, encodeCall(owner, name, params, given, firstCredit), given);
     this.#credit = credit;
-    this.#window = new CreditWindow(credit);
+    this.#window = window;
+    this.#firstCredit = firstCredit;
+    this.#items = new ItemQueue(window, (items) => this.connection?.grant(this, items));
   }
 
   /** A stream may last forever, but its start has the timeout of a call. */
@@ -68,31 +64,22 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     return this.timeoutMs === Infinity ? this.owner.settings.timeoutMs : this.timeoutMs;
   }
 
-  // Not async, so that concurrent calls are served in order.
-  next(): Promise<Result> {
+  next(): Promise<ItemResult> {
     if (!this.#begun) {
       this.#begun = true;
       this.owner.counts.begun++;
+      this.#window.open(this.#firstCredit);
       this.owner.begin(this);
     }
-    if (this.#items.length > 0) {
-      const { value, weightBytes } = this.#items.shift() as { value: unknown; weightBytes: number };
-      this.owner.counts.heldBytes -= weightBytes;
-      this.#grant();
-      return Promise.resolve({ done: false, value });
-    }
-    const waiting = Promise.withResolvers<Result>();
-    this.#waiting.push(waiting);
-    if (this.#outcome) this.#handOutcome();
-    return waiting.promise;
+    return this.#items.next();
   }
 
-  async return(value?: unknown): Promise<Result> {
+  async return(value?: unknown): Promise<ItemResult> {
     this.#leave();
     return { done: true, value: await value };
   }
 
-  throw(error: unknown): Promise<Result> {
+  throw(error: unknown): Promise<ItemResult> {
     this.#leave();
     return Promise.reject(error);
   }
@@ -106,76 +93,44 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   }
 
   override takeItem(value: unknown, weightBytes: number): void {
-    if (!this.#window.use()) {
+    if (!this.#items.push(value, weightBytes)) {
       const text = `the server sent more than the ${this.#credit} items that were granted`;
       return this.owner.giveUp(this, new RpcError("BAD_REPLY", text));
     }
-    const waiting = this.#waiting.shift();
-    if (waiting) {
-      waiting.resolve({ done: false, value });
-      this.#grant();
-    } else if (this.owner.counts.heldBytes + weightBytes > MAX_HELD_BYTES) {
+    if (this.owner.itemBudget.isExceeded) {
       const text = "unread stream items take too much memory: read them sooner, or use a lower credit";
       this.owner.giveUp(this, new RpcError("OVERLOADED", text, { retryable: false }));
-    } else {
-      this.owner.counts.heldBytes += weightBytes;
-      this.#items.push({ value, weightBytes });
     }
   }
 
   override end(error: Error): void {
-    this.#drop();
+    this.#items.cut(error);
     super.end(error);
   }
 
   protected override succeed(fields: Fields, hasItems: boolean): void {
     const { res } = fields;
-    this.#outcome = hasItems || res === null || fields[ITEMS] === 0
-      ? { done: true, value: res }
-      : new RpcError("BAD_REPLY", `command ${this.name} returns a single reply: use client.call()`);
-    this.#count(this.#outcome);
-    this.#handOutcome();
+    if (hasItems || res === null || fields[ITEMS] === 0) return this.#finish({ done: true, value: res });
+    this.#finish(new RpcError("BAD_REPLY", `command ${this.name} returns a single reply: use client.call()`));
   }
 
   protected override fail(error: Error): void {
-    this.#outcome ??= cutByServer(error) ?? error;
-    this.#count(this.#outcome);
-    this.#handOutcome();
+    this.#finish(cutByServer(error) ?? error);
   }
 
-  #count(outcome: Result | Error): void {
+  #finish(outcome: ItemResult | Error): void {
     if (outcome instanceof Error) this.owner.counts.failed(outcome);
     else this.owner.counts.answered++;
-  }
-
-  #grant(): void {
-    const items = this.#window.take();
-    if (items > 0 && !this.isSettled) this.connection?.grant(this, items);
-  }
-
-  /** Gives the outcome to the first waiting `next()`; all others get "done". */
-  #handOutcome(): void {
-    for (const waiting of this.#waiting) {
-      if (this.#outcome instanceof Error) waiting.reject(this.#outcome);
-      else waiting.resolve(this.#outcome as Result);
-      this.#outcome = DONE;
-    }
-    this.#waiting = [];
+    this.#items.end(outcome);
   }
 
   /** The reader has left. */
   #leave(): void {
-    this.#outcome = DONE;
-    this.#handOutcome();
+    this.#items.cut(DONE);
     if (this.#begun && !this.isSettled) {
       this.owner.giveUp(this, new RpcError("CANCELLED", "the reader has left the stream"));
     }
     this.#begun = true;
-    this.#drop();
-  }
-
-  #drop(): void {
-    for (const { weightBytes } of this.#items.takeAll()) this.owner.counts.heldBytes -= weightBytes;
   }
 }
 

@@ -12,6 +12,7 @@ import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
+import { ItemBudget } from "../session/item_window.ts";
 import { Sweeper } from "../session/sweeper.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -50,6 +51,10 @@ export interface RpcClientOptions extends ClientSettings, ServersOptions {
   onState: ((state: ClientState, error?: RpcError) => void) | undefined;
 }
 
+/** The memory for unread items of all streams; and of one stream, as much as a server keeps for a connection. */
+const MAX_ITEM_BYTES = 256 * 1024 * 1024;
+const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
+
 /** How often an idempotent call is lost: a call that crashes servers must not crash one after another. */
 const MAX_LOSSES = 3;
 
@@ -59,6 +64,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   readonly deadlines: TimerWheel;
   readonly signals = new Signals();
   readonly counts = new CallCounts();
+  readonly itemBudget = new ItemBudget(MAX_ITEM_BYTES, STREAM_ITEM_BYTES);
   /** Whether a new connection must answer a PING before it takes calls: each one after the first, if there is `seq`. */
   mustProve = false;
   readonly #queue: CallQueue;

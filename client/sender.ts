@@ -8,7 +8,8 @@
 import type { Encoding } from "../codec/encode.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import { encodeGiven } from "../codec/given.ts";
-import { BUILT_IN_NUMBERS, type KnownControl, Settings } from "../codec/message.ts";
+import { type KnownControl, Settings } from "../codec/message.ts";
+import { BUILT_IN_NUMBERS } from "../codec/message_table.ts";
 import type { Output } from "../codec/stage.ts";
 import { type EncodedRequest, writeControl, writeEncodedRequest } from "../codec/write_message.ts";
 import type { Writer } from "../codec/writer.ts";

@@ -51,8 +51,6 @@ export class CallCounts {
   retried = 0;
   hedged = 0;
   lateReplies = 0;
-  /** The memory of stream items that wait for their readers, in bytes. */
-  heldBytes = 0;
   answered = 0;
   readonly #failed = new Map<string, number>();
 

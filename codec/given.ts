@@ -1,13 +1,13 @@
 /**
  * Encodes the arguments of a call at once, so the caller may change its objects and buffers immediately.
  *
- * In: a command, parameters, `meta` and credit. Out: the payload without `seq` and `ttl`, which are added when it is
- * sent. Refused, by an `EncodeError` with the path of the field: what cannot be sent, or what a server would reject.
+ * In: a command, parameters, `meta` and credit; or an item of the caller's stream. Out: the payload without `seq` and
+ * `ttl`, which are added when it is sent; or the item's value. Refused, by an `EncodeError` with the path of the field: what cannot be sent, or what a server would reject.
  */
 
 import { messageBytesFor } from "../limits.ts";
 import { PayloadTooLargeError, TooHeavyError } from "./errors.ts";
-import { type GivenRequest, writeGiven } from "./write_message.ts";
+import { type GivenRequest, writeGiven, writeItemValue } from "./write_message.ts";
 import { type Span, Writer } from "./writer.ts";
 
 /** Slabs are small, because a call may wait for long and keeps its slab in memory. */
@@ -26,11 +26,27 @@ let idleWriter: Writer | undefined = new Writer({ slabBytes: SLAB_BYTES });
  * @throws {EncodeError} If they cannot be sent; errors of the caller's getters pass through.
  */
 export function encodeGiven(request: GivenRequest, laterFields: number, maxPayloadBytes: number): Span {
+  return encoded((writer) => writeGiven(writer, request, laterFields), maxPayloadBytes);
+}
+
+/**
+ * Encodes the value of an item that may have to be sent again.
+ *
+ * @param item The value.
+ * @param maxPayloadBytes The largest payload.
+ * @returns The value's bytes.
+ * @throws {EncodeError} If it cannot be sent; errors of the caller's getters pass through.
+ */
+export function encodeItem(item: unknown, maxPayloadBytes: number): Span {
+  return encoded((writer) => writeItemValue(writer, item), maxPayloadBytes);
+}
+
+function encoded(write: (writer: Writer) => void, maxPayloadBytes: number): Span {
   const writer = idleWriter ?? new Writer({ slabBytes: SLAB_BYTES });
   idleWriter = undefined;
   try {
     writer.begin(messageBytesFor(maxPayloadBytes));
-    writeGiven(writer, request, laterFields);
+    write(writer);
     const { bytes, start, position: end } = writer;
     if (end - start > maxPayloadBytes) throw new PayloadTooLargeError(end - start, maxPayloadBytes);
     writer.finish();

@@ -1,9 +1,8 @@
 /**
- * Defines the messages of the protocol: a class for each kind, and a table of all kinds with their fields (PROTOCOL.md,
- * "Messages").
+ * Defines the messages of the protocol: a class for each kind (PROTOCOL.md, "Messages"). `message_table.ts` describes
+ * their fields.
  *
- * In: nothing. Out: the classes, which `read_message.ts` creates and `write_message.ts` writes; the table and the
- * reserved names derived from it; the numbers of the built-in commands. Refused: nothing.
+ * In: nothing. Out: the classes, which `read_message.ts` creates and `write_message.ts` writes. Refused: nothing.
  */
 
 import type { RpcError } from "../errors.ts";
@@ -11,8 +10,6 @@ import type { RpcError } from "../errors.ts";
 /** A MessagePack map: the parameters of a request, or the fields of a reply. */
 export type Fields = Record<string, unknown>;
 
-// The classes -------------------------------------------------------------------------------------------------------
-//
 // `kind` is a getter: a field would cost every message eight bytes. What is done for each message of a flood asks
 // `instanceof`, which is faster.
 
@@ -28,6 +25,8 @@ export class Request {
   meta: Record<string, string> | undefined = undefined;
   /** The initial credit of a stream; `undefined` if only TCP limits it. */
   credit: number | undefined = undefined;
+  /** Whether a stream of items follows (PROTOCOL.md, "Streams from the caller"). */
+  hasItems = false;
   /** Every other field. */
   params: Fields = {};
   /** The memory that it takes, in bytes, as `weight.ts` counts it. */
@@ -69,7 +68,7 @@ export class Cancel {
   }
 }
 
-/** Grants more items of a stream (PROTOCOL.md, "Streams and credit"). */
+/** Grants more items of a reply stream (PROTOCOL.md, "Streams and credit"). */
 export class Credit {
   /**
    * @param seq The call.
@@ -79,6 +78,30 @@ export class Credit {
 
   get kind(): "credit" {
     return "credit";
+  }
+}
+
+/** One item of the caller's stream (PROTOCOL.md, "Streams from the caller"). */
+export class RequestItem {
+  /**
+   * @param seq The call.
+   * @param item The value.
+   * @param weightBytes The memory that it takes, in bytes, as `weight.ts` counts it; of one that is received.
+   */
+  constructor(readonly seq: number, readonly item: unknown, readonly weightBytes = 0) {}
+
+  get kind(): "request item" {
+    return "request item";
+  }
+}
+
+/** The caller's stream is complete. */
+export class RequestEnd {
+  /** @param seq The call. */
+  constructor(readonly seq: number) {}
+
+  get kind(): "request end" {
+    return "request end";
   }
 }
 
@@ -133,6 +156,19 @@ export class Going {
   }
 }
 
+/** A notice: the server takes more items of the caller's stream (PROTOCOL.md, "Streams from the caller"). */
+export class RequestCredit {
+  /**
+   * @param seq The call.
+   * @param items How many more.
+   */
+  constructor(readonly seq: number, readonly items: number) {}
+
+  get kind(): "request credit" {
+    return "request credit";
+  }
+}
+
 /** An unknown message that answers no request, from a newer server. It is ignored. */
 export class UnknownNotice {
   get kind(): "unknown notice" {
@@ -174,190 +210,19 @@ export class Truncated {
 }
 
 /** A control message that a client can send. */
-export type KnownControl = Settings | Cancel | Credit;
+export type KnownControl = Settings | Cancel | Credit | RequestItem | RequestEnd;
 
 /** A control message that a server can receive. */
 export type Control = KnownControl | UnknownControl;
+
+/** A notice that a server can send. */
+export type Notice = Going | RequestCredit;
 
 /** A message that a server can receive. */
 export type ClientMessage = Request | Control;
 
 /** A message that a client can receive. */
-export type ServerMessage = ReceivedReply | Going | UnknownNotice;
+export type ServerMessage = ReceivedReply | Notice | UnknownNotice;
 
 /** The output of the decode stage: messages, or what is received instead of one. */
 export type Decoded<Message> = Message | InvalidMessage | BadFrame | Truncated;
-
-// The table ---------------------------------------------------------------------------------------------------------
-
-/** The direction of a message. */
-export type MessageDirection = "to the server" | "to the client";
-
-/** The kinds of messages, as named in the table, in Wireshark and by `--hex`. */
-export type Kind = (ClientMessage | ServerMessage)["kind"];
-
-/** One field of a message. */
-export interface Field {
-  /** Its type; `0` and `true` are literal values. */
-  readonly type: string;
-  readonly meaning: string;
-  readonly optional?: true;
-}
-
-/** One kind of message. */
-export interface MessageShape {
-  readonly direction: MessageDirection;
-  readonly meaning: string;
-  /** Its fields, in display order. */
-  readonly fields: Readonly<Record<string, Field>>;
-  /** Which other fields it may have. */
-  readonly others?: "parameters" | "fields" | "unknown fields";
-  /** The first protocol version that has it. */
-  readonly since: number;
-}
-
-const CONTROL: Field = { type: "0", meaning: "marks a control message" };
-const CALL: Field = { type: "integer, 0 to 2^53 - 1", meaning: "the call" };
-const RESULT: Field = { type: "any value", meaning: "the result" };
-
-function optional(field: Field): Field {
-  return { ...field, optional: true };
-}
-
-/** All kinds of messages. */
-export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
-  "request": {
-    direction: "to the server",
-    meaning: "calls a command",
-    fields: {
-      cmd: { type: "integer or text", meaning: "the command" },
-      seq: optional({ ...CALL, meaning: "the call's own number" }),
-      ttl: optional({ type: "number > 0", meaning: "milliseconds for which the answer is wanted" }),
-      meta: optional({ type: "map of text to text", meaning: "metadata of the call, not a parameter" }),
-      credit: optional({
-        type: "integer, 1 to 2^53 - 1",
-        meaning: "items of a stream that the server may send at first",
-      }),
-    },
-    others: "parameters",
-    since: 1,
-  },
-  "settings": {
-    direction: "to the server",
-    meaning: "says what the client takes and promises on this connection",
-    fields: {
-      cmd: CONTROL,
-      max: optional({ type: "integer, 0 to 2^53 - 1", meaning: "bytes of payload that the client takes" }),
-      alive: optional({ type: "integer, 1000 to 3600000", meaning: "milliseconds between signs of life" }),
-      notice: optional({ type: "true or false", meaning: "whether notices are wanted" }),
-    },
-    since: 1,
-  },
-  "cancel": {
-    direction: "to the server",
-    meaning: "ends a call whose answer is not wanted any more",
-    fields: { cmd: CONTROL, seq: CALL, cancel: { type: "true", meaning: "marks a cancel" } },
-    since: 1,
-  },
-  "credit": {
-    direction: "to the server",
-    meaning: "grants more items of a stream",
-    fields: { cmd: CONTROL, seq: CALL, credit: { type: "integer, 1 to 2^53 - 1", meaning: "how many more" } },
-    since: 1,
-  },
-  "unknown control": {
-    direction: "to the server",
-    meaning: "comes from a later client, and is ignored",
-    fields: { cmd: CONTROL },
-    others: "unknown fields",
-    since: 1,
-  },
-  "item": {
-    direction: "to the client",
-    meaning: "is one item of a stream",
-    fields: {
-      seq: optional(CALL),
-      res: { ...RESULT, meaning: "the item" },
-      more: { type: "true", meaning: "marks an item" },
-    },
-    since: 1,
-  },
-  "reply": {
-    direction: "to the client",
-    meaning: "ends a call with its result",
-    fields: {
-      seq: optional(CALL),
-      res: RESULT,
-      $items: optional({ type: "0", meaning: "marks a stream without items" }),
-    },
-    others: "fields",
-    since: 1,
-  },
-  "error": {
-    direction: "to the client",
-    meaning: "ends a call that failed",
-    fields: {
-      seq: optional(CALL),
-      err: { type: "text", meaning: "the code" },
-      msg: optional({ type: "text", meaning: "a sentence for people" }),
-      data: optional({ type: "any value", meaning: "details for a program" }),
-      $after: optional({ type: "number >= 0", meaning: "milliseconds to wait before the next try" }),
-    },
-    since: 1,
-  },
-  "going": {
-    direction: "to the client",
-    meaning: "asks for no more calls on this connection",
-    fields: { going: { type: "number >= 0", meaning: "milliseconds for which it is still served" } },
-    since: 1,
-  },
-  "unknown notice": {
-    direction: "to the client",
-    meaning: "comes from a later server, and is ignored",
-    fields: { seq: optional(CALL) },
-    others: "unknown fields",
-    since: 1,
-  },
-};
-
-// What follows from it ----------------------------------------------------------------------------------------------
-
-/** The names of all fields of all messages. */
-export const FIELD_NAMES: ReadonlySet<string> = namesOf(Object.keys(MESSAGES) as Kind[]);
-
-const REQUEST_FIELDS = namesOf(["request"]);
-
-/** The names of all fields of replies. */
-export const REPLY_FIELDS: ReadonlySet<string> = namesOf(["item", "reply", "error"]);
-
-function namesOf(kinds: readonly Kind[]): ReadonlySet<string> {
-  return new Set(kinds.flatMap((kind) => Object.keys(MESSAGES[kind].fields)));
-}
-
-/** Whether a command's parameter must not have this name (PROTOCOL.md, "Requests"). */
-export function isReservedParameter(name: string): boolean {
-  return REQUEST_FIELDS.has(name) || name.startsWith("$");
-}
-
-/** Whether a command's own reply field must not have this name (PROTOCOL.md, "Replies"). */
-export function isReservedReplyField(name: string): boolean {
-  return REPLY_FIELDS.has(name) || name.startsWith("$");
-}
-
-/** Marks the last reply of a stream without items (PROTOCOL.md, "Streams and credit"). */
-export const ITEMS = "$items";
-
-/** How long to wait before the next try, in an error (PROTOCOL.md, "Replies"). */
-export const AFTER = "$after";
-
-/** The range of `alive`, in milliseconds. */
-export const MIN_ALIVE_MS = 1_000;
-export const MAX_ALIVE_MS = 3_600_000;
-
-/** The numbers of the built-in commands (PROTOCOL.md, "Commands"). */
-export const BUILT_IN_NUMBERS: ReadonlyMap<string, number> = new Map([
-  ["PING", 1],
-  ["DELAY", 2],
-  ["INFO", 3],
-  ["STATS", 4],
-]);

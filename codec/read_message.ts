@@ -14,20 +14,21 @@ import {
   type Fields,
   Going,
   InvalidMessage,
-  MAX_ALIVE_MS,
-  MIN_ALIVE_MS,
   ReceivedReply,
-  REPLY_FIELDS,
   Request,
+  RequestCredit,
+  RequestEnd,
+  RequestItem,
   type ServerMessage,
   Settings,
   UnknownControl,
   UnknownNotice,
 } from "./message.ts";
+import { ITEMS, MAX_ALIVE_MS, MIN_ALIVE_MS, REPLY_FIELDS } from "./message_table.ts";
 import type { Reader } from "./reader.ts";
 
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
-const WRONG_CONTROL = "a control message must have either settings, or seq with cancel, or seq with credit";
+const WRONG_CONTROL = "a control message must have either settings, or seq with one of cancel, credit, item and end";
 
 /** Reads a payload at the server. */
 export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
@@ -67,6 +68,11 @@ export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
         else wrong = "credit must be an integer above 0";
         break;
       }
+      case ITEMS: {
+        if (reader.readValue() === true) request.hasItems = true;
+        else wrong = "$items must be true";
+        break;
+      }
       default:
         // Names with $ are reserved for later versions: unknown ones are skipped, and are not parameters.
         if (key.startsWith("$")) reader.readValue();
@@ -76,25 +82,36 @@ export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
   reader.finish();
   request.weightBytes = reader.weightBytes;
   if (wrongSeq) return new InvalidMessage(WRONG_SEQ);
-  if (request.credit !== undefined && request.seq === undefined) wrong ||= "credit needs the seq of its call";
+  if (request.seq === undefined) {
+    if (request.credit !== undefined) wrong ||= "credit needs the seq of its call";
+    if (request.hasItems) wrong ||= "$items needs the seq of its call";
+  }
   if (request.cmd === 0) return wrong ? new InvalidMessage(wrong) : toControl(request);
   return wrong ? new InvalidMessage(wrong, request.seq) : request;
 }
 
 /** A message with `cmd: 0`. Unknown fields are ignored. */
-function toControl({ seq, credit, params }: Request): Control | InvalidMessage {
-  const { max, alive, notice, cancel }: Fields = { __proto__: null, ...params };
-  if (max !== undefined || alive !== undefined || notice !== undefined) {
-    if (seq !== undefined || cancel !== undefined) return new InvalidMessage(WRONG_CONTROL);
-    return toSettings(max, alive, notice);
+function toControl({ seq, credit, params, weightBytes }: Request): Control | InvalidMessage {
+  const { max, alive, notice, cancel, end, item }: Fields = { __proto__: null, ...params };
+  const isSettings = max !== undefined || alive !== undefined || notice !== undefined;
+  const meanings = [cancel, credit, end, item].filter((meaning) => meaning !== undefined).length + (isSettings ? 1 : 0);
+  if (meanings === 0) return new UnknownControl();
+  if (meanings > 1 || isSettings && seq !== undefined) return new InvalidMessage(WRONG_CONTROL);
+  if (isSettings) return toSettings(max, alive, notice);
+  if (item !== undefined) {
+    return seq !== undefined
+      ? new RequestItem(seq, item, weightBytes)
+      : new InvalidMessage("item needs the seq of its call");
   }
   if (cancel !== undefined) {
-    if (credit !== undefined) return new InvalidMessage(WRONG_CONTROL);
     const isRight = cancel === true && seq !== undefined;
     return isRight ? new Cancel(seq) : new InvalidMessage("cancel must be true, and needs the seq of its call");
   }
-  if (seq !== undefined && credit !== undefined) return new Credit(seq, credit);
-  return new UnknownControl();
+  if (end !== undefined) {
+    const isRight = end === true && seq !== undefined;
+    return isRight ? new RequestEnd(seq) : new InvalidMessage("end must be true, and needs the seq of its call");
+  }
+  return new Credit(seq as number, credit as number);
 }
 
 function toSettings(max: unknown, alive: unknown, notice: unknown): Settings | InvalidMessage {
@@ -129,7 +146,11 @@ export function readReply(reader: Reader): ServerMessage {
 }
 
 /** A message that answers nothing. */
-function toNotice({ seq, fields: { going } }: ReceivedReply): ServerMessage {
+function toNotice({ seq, fields: { going, credit } }: ReceivedReply): ServerMessage {
+  if (seq !== undefined && credit !== undefined) {
+    if (!isCount(credit) || credit === 0) throw new DecodeError("credit must be an integer above 0");
+    return new RequestCredit(seq, credit);
+  }
   if (going === undefined || seq !== undefined) return new UnknownNotice();
   if (typeof going !== "number" || !(going >= 0)) throw new DecodeError("going must be a number of milliseconds");
   return new Going(going);

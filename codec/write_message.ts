@@ -8,15 +8,8 @@
 import type { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { EncodeError } from "./errors.ts";
-import {
-  type Fields,
-  Going,
-  isReservedParameter,
-  isReservedReplyField,
-  ITEMS,
-  type KnownControl,
-  type Reply,
-} from "./message.ts";
+import { type Fields, Going, type KnownControl, type Notice, Reply } from "./message.ts";
+import { ID, isReservedParameter, isReservedReplyField, ITEMS } from "./message_table.ts";
 import { faultIn, isPlain, kindOf } from "./sendable.ts";
 import type { Span, Writer } from "./writer.ts";
 
@@ -26,6 +19,8 @@ export interface GivenRequest {
   readonly params: unknown;
   readonly meta: unknown;
   readonly credit: number | undefined;
+  /** Whether a stream of items follows. */
+  readonly hasItems?: boolean;
 }
 
 /** A request to write: the caller's part, and the fields that are known when it is sent. */
@@ -40,10 +35,18 @@ export interface EncodedRequest extends Pick<OutgoingRequest, "seq" | "ttl"> {
   readonly given: Span;
 }
 
+/** An item of the caller's stream that was encoded by `encodeItem()`. */
+export interface EncodedItem {
+  readonly kind: "encoded item";
+  readonly seq: number;
+  readonly item: Span;
+}
+
 /** Writes what a server sends: a reply or a notice. */
-export function writeServerMessage(writer: Writer, message: Reply | Going): void {
-  if (message instanceof Going) writer.writeValue({ going: message.ms });
-  else writeReply(writer, message);
+export function writeServerMessage(writer: Writer, message: Reply | Notice): void {
+  if (message instanceof Reply) writeReply(writer, message);
+  else if (message instanceof Going) writer.writeValue({ going: message.ms });
+  else writer.writeValue({ seq: message.seq, credit: message.items });
 }
 
 /** Encoded names: the byte for "text of three", then the letters. */
@@ -82,7 +85,7 @@ function writeReplyFields(writer: Writer, { seq, more }: Reply, fields: Fields, 
     if (name === first || !Object.hasOwn(fields, name)) continue;
     const value = fields[name];
     if (value === undefined) continue;
-    if (!failed && name !== ITEMS && isReservedReplyField(name)) {
+    if (!failed && name !== ITEMS && name !== ID && isReservedReplyField(name)) {
       throw new EncodeError(`the reply field "${shortened(name)}" is reserved`);
     }
     writer.writeKey(name);
@@ -97,7 +100,7 @@ function writeReplyFields(writer: Writer, { seq, more }: Reply, fields: Fields, 
 }
 
 /** Writes a control message. */
-export function writeControl(writer: Writer, control: KnownControl): void {
+export function writeControl(writer: Writer, control: KnownControl | EncodedItem): void {
   switch (control.kind) {
     case "settings":
       return writer.writeValue({ cmd: 0, max: control.max, alive: control.alive, notice: control.notice });
@@ -105,9 +108,35 @@ export function writeControl(writer: Writer, control: KnownControl): void {
       return writer.writeValue({ cmd: 0, seq: control.seq, cancel: true });
     case "credit":
       return writer.writeValue({ cmd: 0, seq: control.seq, credit: control.items });
+    case "request item":
+      return writeItem(writer, control.seq, () => writeItemValue(writer, control.item));
+    case "encoded item":
+      return writeItem(writer, control.seq, () => writer.writeEncoded(control.item));
+    case "request end":
+      return writer.writeValue({ cmd: 0, seq: control.seq, end: true });
     default:
       control satisfies never; // a new kind needs a case
   }
+}
+
+/** Writes the value of an item. */
+export function writeItemValue(writer: Writer, item: unknown): void {
+  try {
+    writer.writeValue(item, 1);
+  } catch (error) {
+    throw located(error, { item });
+  }
+}
+
+function writeItem(writer: Writer, seq: number, writeValue: () => void): void {
+  const start = writer.beginMap(3);
+  writer.writeFour(CMD);
+  writer.writeNumber(0);
+  writer.writeFour(SEQ);
+  writer.writeNumber(seq);
+  writer.writeKey("item");
+  writeValue();
+  writer.endMap(start, 3, 3);
 }
 
 /** Writes a request: parameters before `cmd`, like the article's client. */
@@ -131,11 +160,15 @@ export function writeGiven(writer: Writer, request: GivenRequest, lateFields: nu
   }
 }
 
-function writeGivenFields(writer: Writer, { cmd, params, meta, credit }: GivenRequest, lateFields: number): void {
+function writeGivenFields(
+  writer: Writer,
+  { cmd, params, meta, credit, hasItems }: GivenRequest,
+  lateFields: number,
+): void {
   checkMap("params", params);
   if (meta !== undefined) checkTexts(meta);
   const names = Object.keys(params);
-  const others = 1 + (meta === undefined ? 0 : 1) + (credit === undefined ? 0 : 1) + lateFields;
+  const others = 1 + (meta === undefined ? 0 : 1) + (credit === undefined ? 0 : 1) + (hasItems ? 1 : 0) + lateFields;
   const start = writer.beginMap(names.length + others);
   let parameters = 0;
   for (const name of names) {
@@ -155,6 +188,10 @@ function writeGivenFields(writer: Writer, { cmd, params, meta, credit }: GivenRe
   if (credit !== undefined) {
     writer.writeKey("credit");
     writer.writeNumber(credit);
+  }
+  if (hasItems) {
+    writer.writeKey(ITEMS);
+    writer.writeBoolean(true);
   }
   writer.endMap(start, names.length + others, parameters + others);
 }

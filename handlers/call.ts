@@ -18,7 +18,7 @@ import { type ReplyFields, replyOf } from "./command.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import type { Invocation } from "./context.ts";
 import { isAbort, isDueTo, isForCaller } from "./failures.ts";
-import { isStream, type ItemReceiver, sendItems } from "./item_sender.ts";
+import { isStream, sendItems, STREAM_AHEAD_BYTES, type StreamedCall } from "./item_sender.ts";
 import { AT_LIMIT, tooLateAfter } from "./refusals.ts";
 import type { RegisteredCommand } from "./registry.ts";
 import type { ServerState } from "./server_state.ts";
@@ -59,11 +59,10 @@ interface Lasting {
   abortController: AbortController | undefined;
   drainController: AbortController | undefined;
   onAborted: (() => void) | undefined;
-  wake: (() => void) | undefined;
 }
 
 /** One call. */
-export class Call implements Expiring, ItemReceiver, Invocation {
+export class Call implements Expiring, StreamedCall, Invocation {
   state: "new" | "waiting" | "running" | "streaming" | "settled" = "new";
   /** When it times out, or `Infinity`. */
   deadlineMs = Infinity;
@@ -164,11 +163,18 @@ export class Call implements Expiring, ItemReceiver, Invocation {
   /** Sends a stream. Resolves with the final reply; rejects with the reason if there is none. */
   sendItems(items: AsyncIterable<unknown>): Promise<ReplyFields> {
     if (this.state === "running") this.state = "streaming";
-    const { connection, server } = this.owner;
-    return sendItems(this, items, { output: connection.output, yieldBudget: server.yieldBudget });
+    return sendItems(this, items);
+  }
+
+  hold(): Promise<void> | undefined {
+    const { connection: { output }, server: { yieldBudget } } = this.owner;
+    if (this.#credit?.left === 0) return this.#untilCredit(this.#credit);
+    if (output.queuedBytes >= STREAM_AHEAD_BYTES || output.full) return output.drained(STREAM_AHEAD_BYTES);
+    if (yieldBudget.isExhausted) return yieldBudget.refilled();
   }
 
   sendItem(item: unknown): void {
+    this.#credit?.use();
     this.owner.push(new Reply<Call>(this.request.seq, { res: item }, true, this));
   }
 
@@ -241,26 +247,29 @@ export class Call implements Expiring, ItemReceiver, Invocation {
 
   // ---- credit
 
-  get credit(): CreditWindow | undefined {
+  get hasCredit(): boolean {
+    return this.#credit !== undefined;
+  }
+
+  get #credit(): CreditWindow | undefined {
     return this.#lastingOrNone?.credit;
   }
 
-  /** The caller accepts more items. */
+  /** The caller takes more items. */
   grant(items: number): void {
     if (this.state === "waiting" && this.request.credit !== undefined) this.request.credit += items;
-    this.credit?.grant(items);
-    this.wake();
+    this.#credit?.grant(items);
   }
 
-  /** Waits until the caller accepts more items or the call has ended. */
-  async untilCredit(): Promise<void> {
-    if (this.owner.inputEnded) return this.fail(new RpcError("CANCELLED", "no more credit can come"));
-    await new Promise<void>((resolve) => this.#lasting.wake = resolve);
+  /** Waits until the caller takes more items or the call has ended. */
+  async #untilCredit(credit: CreditWindow): Promise<void> {
+    if (this.owner.inputEnded) this.fail(new RpcError("CANCELLED", "no more credit can come"));
+    else await credit.granted();
   }
 
-  /** Lets the stream check its credit again. */
-  wake(): void {
-    this.#lastingOrNone?.wake?.();
+  /** No more credit can come. */
+  endInput(): void {
+    this.#credit?.wake();
   }
 
   // ---- what the handler is told
@@ -294,7 +303,7 @@ export class Call implements Expiring, ItemReceiver, Invocation {
     lasting.abortReason = reason;
     if (lasting.abortController) abortSafely(lasting.abortController, reason, (error) => this.report(error));
     lasting.onAborted?.();
-    lasting.wake?.();
+    lasting.credit?.wake();
   }
 
   get #lasting(): Lasting {
@@ -304,7 +313,6 @@ export class Call implements Expiring, ItemReceiver, Invocation {
       abortController: undefined,
       drainController: undefined,
       onAborted: undefined,
-      wake: undefined,
     };
   }
 }

@@ -110,7 +110,7 @@ export class Calls implements CallOwner {
   /** No more input: streams without credit end. */
   endInput(): void {
     this.inputEnded = true;
-    for (const call of this.#open()) call.wake();
+    for (const call of this.#open()) call.endInput();
   }
 
   /** The connection should end soon: handlers that wait for that are told. */

@@ -5,7 +5,7 @@
  * The types here carry a command's parameters and reply from the handler to the caller; nothing is generated.
  */
 
-import { isReservedParameter } from "../codec/message.ts";
+import { isReservedParameter } from "../codec/message_table.ts";
 import { checkLimit, checkOptions, OPTION_KINDS, type OptionKind } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { CallerConnection } from "./caller_connection.ts";
@@ -98,7 +98,7 @@ export interface CommandOptions {
 export type ErrorSchemas = Readonly<Record<string, StandardSchema | null>>;
 
 /** A command as `serve()` takes it; made by {@linkcode command}. */
-export interface Command<Params = unknown, Result = unknown, Errors = unknown> extends CommandOptions {
+export interface Command<Params = unknown, Result = unknown, Errors = unknown, Item = unknown> extends CommandOptions {
   /** Checks the parameters before the handler sees them. */
   readonly schema?: StandardSchema;
   /** Describes the result, or each item of a stream. */
@@ -117,11 +117,13 @@ export interface Command<Params = unknown, Result = unknown, Errors = unknown> e
   readonly "~result"?: Result;
   /** Carries the types of the errors. */
   readonly "~errors"?: Errors;
+  /** Carries the type of an item of the caller's stream; `never` without one. */
+  readonly "~item"?: Item;
 }
 
 /** Commands by name. */
 // deno-lint-ignore no-explicit-any -- the types of parameters and results are each command's own
-export type Commands = Readonly<Record<string, Command<any, any, any>>>;
+export type Commands = Readonly<Record<string, Command<any, any, any, any>>>;
 
 /** A function that does the work of a command. */
 export type Handler<Params, Result, Given> = (params: Params, context: Context & Given) => Result;

@@ -127,7 +127,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     // An unknown or finished call is not an error: its reply may have crossed this message.
     const call = this.#calls.bySeq.get(control.seq);
     if (control.kind === "cancel") call?.fail(new RpcError("CANCELLED"));
-    else call?.grant(control.items);
+    else if (control.kind === "credit") call?.grant(control.items);
   }
 
   #set({ max, alive, notice }: Settings): void {

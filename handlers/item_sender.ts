@@ -1,39 +1,24 @@
 /**
- * Sends the items of a stream, as fast as the caller and the output accept them, in turn with other work.
+ * Sends the items of a handler's stream to the caller, in turn with other work.
  *
- * In: a handler's stream: an async generator, another iterable, a `ReadableStream`. Out: items, each sent before the
- * next is requested; a promise of the final reply. If the call is aborted, the stream is ended at once by its
- * `return()`, without waiting for its next item. Refused: nothing.
+ * In: a handler's stream: an async generator, another iterable, a `ReadableStream`. Out: items; a promise of the final reply.
+ * If the call is aborted, the stream is ended at once. Refused: nothing.
  */
 
-import { ITEMS } from "../codec/message.ts";
-import type { OutputBuffer } from "../session/output_buffer.ts";
+import { ITEMS } from "../codec/message_table.ts";
 import type { RpcError } from "../errors.ts";
-import type { CreditWindow } from "../session/credit.ts";
-import type { YieldBudget } from "../session/yield_budget.ts";
+import { endItems, type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
 
 /** How much unsent output a stream may produce. Otherwise a handler that never pauses would block all others. */
-const STREAM_AHEAD_BYTES = 64 * 1024;
-
-/** Shared limits on the streams of a connection. */
-export interface ItemTurns {
-  readonly output: OutputBuffer;
-  readonly yieldBudget: YieldBudget;
-}
+export const STREAM_AHEAD_BYTES = 64 * 1024;
 
 /** The call that a stream answers. */
-export interface ItemReceiver {
-  /** Whether the call has ended. */
-  readonly isSettled: boolean;
+export interface StreamedCall extends ItemReceiver {
   /** The reason, if it was not ended by its handler. */
   readonly abortReason: RpcError | undefined;
-  /** The caller's credit; `undefined` if only the output limits the stream. */
-  readonly credit: CreditWindow | undefined;
-  /** Resolves when the caller accepts another item or the call has ended. */
-  untilCredit(): Promise<void>;
-  /** Sends an item, and encodes it before returning. */
-  sendItem(item: unknown): void;
+  /** Whether the caller grants credit. */
+  readonly hasCredit: boolean;
   /** Sets a callback for an abort of the call. */
   onAborted(listener: () => void): void;
 }
@@ -49,47 +34,23 @@ export function isStream(answer: unknown): answer is AsyncIterable<unknown> {
  * @returns The final reply. Rejects with what the handler throws, or with the reason for which the call was aborted, once
  * the handler has ended.
  */
-export function sendItems(
-  call: ItemReceiver,
-  stream: AsyncIterable<unknown>,
-  turns: ItemTurns,
-): Promise<ReplyFields> {
+export function sendItems(call: StreamedCall, stream: AsyncIterable<unknown>): Promise<ReplyFields> {
   const items = iteratorOf(stream);
-  if (items.return === undefined) return sendEach(call, items, turns, undefined);
+  if (items.return === undefined) return sendToEnd(call, items, undefined);
   const { promise: left, reject } = Promise.withResolvers<never>();
-  const leave = () => {
-    // Runs its `finally`. In an async function, because a hand-written `return()` may throw synchronously.
-    (async () => await items.return?.())().then(() => reject(call.abortReason), reject);
-  };
+  const leave = () => void endItems(items).then(() => reject(call.abortReason), reject);
   call.onAborted(leave);
   if (call.isSettled) leave();
-  return Promise.race([left, sendEach(call, items, turns, left)]);
+  return Promise.race([left, sendToEnd(call, items, left)]);
 }
 
-async function sendEach(
-  call: ItemReceiver,
-  items: AsyncIterator<unknown, unknown, void>,
-  { output, yieldBudget }: ItemTurns,
+async function sendToEnd(
+  call: StreamedCall,
+  items: Items,
   left: Promise<never> | undefined,
 ): Promise<ReplyFields> {
-  const { credit } = call;
-  let isEmpty = true;
-  while (!call.isSettled) {
-    if (credit?.left === 0) {
-      await call.untilCredit();
-    } else if (output.queuedBytes >= STREAM_AHEAD_BYTES || output.full) {
-      await output.drained(STREAM_AHEAD_BYTES);
-    } else if (yieldBudget.isExhausted) {
-      await yieldBudget.refilled();
-    } else {
-      const { value, done } = await items.next();
-      if (call.isSettled) break;
-      if (done) return lastReply(value ?? null, isEmpty && credit !== undefined);
-      isEmpty = false;
-      credit?.use();
-      call.sendItem(value ?? null);
-    }
-  }
+  const sent = await sendEach(call, items);
+  if (sent !== undefined) return lastReply(sent.value, sent.isEmpty && call.hasCredit);
   if (left !== undefined) await left;
   throw call.abortReason;
 }
@@ -98,17 +59,4 @@ async function sendEach(
 function lastReply(result: unknown, isEmpty: boolean): ReplyFields {
   const whole = replyOf(result);
   return isEmpty && result !== null ? { ...whole, [ITEMS]: 0 } : whole;
-}
-
-/** The iterator of a stream; for a `ReadableStream` its reader, which can be cancelled while it waits for an item. */
-function iteratorOf(stream: AsyncIterable<unknown>): AsyncIterator<unknown, unknown, void> {
-  if (!(stream instanceof ReadableStream)) return stream[Symbol.asyncIterator]();
-  const reader = stream.getReader();
-  return {
-    next: () => reader.read() as Promise<IteratorResult<unknown>>,
-    return: async () => {
-      await reader.cancel();
-      return { done: true, value: undefined };
-    },
-  };
 }

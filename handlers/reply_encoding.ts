@@ -7,14 +7,14 @@
 import type { Encoding } from "../codec/encode.ts";
 import { PayloadTooLargeError } from "../codec/errors.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
-import { Going, Reply } from "../codec/message.ts";
+import { type Notice, Reply } from "../codec/message.ts";
 import { writeServerMessage } from "../codec/write_message.ts";
 import type { RpcError } from "../errors.ts";
 import type { Call } from "./call.ts";
 import { isCodeAlone, reduced, unwritable } from "./failures.ts";
 
-/** What a server sends: replies to calls, and a notice. */
-export type ServerOutput = Reply<Call> | Going;
+/** What a server sends: replies to calls, and notices. */
+export type ServerOutput = Reply<Call> | Notice;
 
 /** Writes the replies of one connection. */
 export class ReplyEncoding implements Encoding<ServerOutput> {
@@ -38,7 +38,7 @@ export class ReplyEncoding implements Encoding<ServerOutput> {
   }
 
   maxPayloadBytes(message: ServerOutput): number {
-    if (message instanceof Going) return Infinity; // as short as a code
+    if (!(message instanceof Reply)) return Infinity; // as short as a code
     const { outcome, call } = message;
     if (call !== undefined && call.code === undefined) return this.#maxReplyBytes; // no failure: the usual case
     if (isCodeAlone(outcome as RpcError)) return Infinity;
@@ -48,7 +48,7 @@ export class ReplyEncoding implements Encoding<ServerOutput> {
 
   /** Returns the replacement for a reply that could not be encoded. */
   onUnwritable(reply: ServerOutput, error: unknown): Reply<Call> | undefined {
-    if (reply instanceof Going) throw error;
+    if (!(reply instanceof Reply)) throw error;
     const { call, outcome, seq, more } = reply;
     if (call === undefined) return new Reply(seq, reduced(outcome as RpcError), false);
     if (more && call.isSettled) return undefined; // its final reply is already sent

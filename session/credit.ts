@@ -1,43 +1,36 @@
 /**
- * Counts how many stream items the receiver still accepts. Both ends of a stream use the same count.
+ * Counts how many items of a stream its receiver still takes. Both ends use it for what they send.
  *
- * In: items and grants. Out: whether an item may be sent or accepted; when to grant more. Refused: nothing.
+ * In: items and grants. Out: whether an item may be sent; a promise of more. Refused: nothing.
  */
 export class CreditWindow {
   /** Items that may still be sent. */
   left: number;
-  readonly #size: number;
-  /** Items that the reader has consumed since the last grant. */
-  #taken = 0;
+  #wake: (() => void) | undefined;
 
   /** @param items The initial credit. */
   constructor(items: number) {
     this.left = items;
-    this.#size = items;
   }
 
-  /** Uses one credit; `false` if none is left. */
-  use(): boolean {
-    if (this.left === 0) return false;
+  /** Uses one credit. */
+  use(): void {
     this.left--;
-    return true;
   }
 
-  /** The receiver grants more. */
+  /** The receiver takes more. */
   grant(items: number): void {
     this.left += items;
+    this.wake();
   }
 
-  /**
-   * The reader has consumed an item.
-   *
-   * @returns How many items to grant now, or 0. Grants half a window at a time, so that not every item costs a message.
-   */
-  take(): number {
-    if (++this.#taken < this.#size / 2) return 0;
-    const items = this.#taken;
-    this.#taken = 0;
-    this.grant(items);
-    return items;
+  /** Resolves when there is more, or by {@linkcode CreditWindow.wake}. */
+  granted(): Promise<void> {
+    return new Promise((resolve) => this.#wake = resolve);
+  }
+
+  /** Lets the sender look again: its stream may be over. */
+  wake(): void {
+    this.#wake?.();
   }
 }

@@ -6,7 +6,8 @@
  * library. Refused: an `err` that is not text.
  */
 
-import { AFTER, type Fields } from "../codec/message.ts";
+import type { Fields } from "../codec/message.ts";
+import { AFTER } from "../codec/message_table.ts";
 import { RpcError } from "../errors.ts";
 
 const RECEIVED = Symbol.for("packline.received");

@@ -8,7 +8,7 @@
 
 import { assert, assertEquals, AssertionError, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { demoCommands } from "../cli/demo_commands.ts";
-import { BUILT_IN_NUMBERS, type Field, type Kind, MESSAGES } from "../codec/message.ts";
+import { BUILT_IN_NUMBERS, type Field, type Kind, MESSAGES } from "../codec/message_table.ts";
 import { decode, encode, EncodeError } from "../codec/msgpack.ts";
 import { type Command, command } from "../handlers/command.ts";
 import type { StandardSchema } from "../handlers/standard_schema.ts";

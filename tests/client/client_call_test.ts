@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { RpcError } from "../../errors.ts";
+import { ItemBudget } from "../../session/item_window.ts";
 import { TimerWheel } from "../../session/timer_wheel.ts";
 import { CallQueue } from "../../client/call_queue.ts";
 import { type ClientCall, type ClientCallOwner, encodeCall, UnaryCall } from "../../client/client_call.ts";
@@ -23,6 +24,7 @@ const owner: ClientCallOwner = {
   signals: new Signals(),
   unanswered: 0,
   counts: new CallCounts(),
+  itemBudget: new ItemBudget(1_000),
   cmdOf: (name) => name,
   obstacle: undefined,
   begin() {},

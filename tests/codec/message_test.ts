@@ -5,18 +5,12 @@
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
-  BUILT_IN_NUMBERS,
   Cancel,
   type Control,
   Credit,
-  FIELD_NAMES,
   Going,
   InvalidMessage,
-  isReservedParameter,
-  isReservedReplyField,
-  type Kind,
   type KnownControl,
-  MESSAGES,
   ReceivedReply,
   Reply,
   Request,
@@ -24,6 +18,14 @@ import {
   UnknownControl,
   UnknownNotice,
 } from "../../codec/message.ts";
+import {
+  BUILT_IN_NUMBERS,
+  FIELD_NAMES,
+  isReservedParameter,
+  isReservedReplyField,
+  type Kind,
+  MESSAGES,
+} from "../../codec/message_table.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
 import { type OutgoingRequest, writeControl, writeReply, writeRequest } from "../../codec/write_message.ts";
 import { decode, encode } from "../../codec/msgpack.ts";

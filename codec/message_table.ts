@@ -1,0 +1,205 @@
+/**
+ * Describes all kinds of messages and their fields (PROTOCOL.md, "Messages"). Readers, `--hex`, Wireshark and the tests
+ * are checked against this table.
+ *
+ * In: nothing. Out: the table, and what follows from it: the reserved names. The limits of fields, and the numbers of the
+ * built-in commands. Refused: nothing.
+ */
+
+import type { ClientMessage, ServerMessage } from "./message.ts";
+
+/** The direction of a message. */
+export type MessageDirection = "to the server" | "to the client";
+
+/** The kinds of messages, as named in the table, in Wireshark and by `--hex`. */
+export type Kind = (ClientMessage | ServerMessage)["kind"];
+
+/** One field of a message. */
+export interface Field {
+  /** Its type; `0` and `true` are literal values. */
+  readonly type: string;
+  readonly meaning: string;
+  readonly optional?: true;
+}
+
+/** One kind of message. */
+export interface MessageShape {
+  readonly direction: MessageDirection;
+  readonly meaning: string;
+  /** Its fields, in display order. */
+  readonly fields: Readonly<Record<string, Field>>;
+  /** Which other fields it may have. */
+  readonly others?: "parameters" | "fields" | "unknown fields";
+  /** The first protocol version that has it. */
+  readonly since: number;
+}
+
+const CONTROL: Field = { type: "0", meaning: "marks a control message" };
+const CALL: Field = { type: "integer, 0 to 2^53 - 1", meaning: "the call" };
+const RESULT: Field = { type: "any value", meaning: "the result" };
+
+function optional(field: Field): Field {
+  return { ...field, optional: true };
+}
+
+/** All kinds of messages. */
+export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
+  "request": {
+    direction: "to the server",
+    meaning: "calls a command",
+    fields: {
+      cmd: { type: "integer or text", meaning: "the command" },
+      seq: optional({ ...CALL, meaning: "the call's own number" }),
+      ttl: optional({ type: "number > 0", meaning: "milliseconds for which the answer is wanted" }),
+      meta: optional({ type: "map of text to text", meaning: "metadata of the call, not a parameter" }),
+      credit: optional({
+        type: "integer, 1 to 2^53 - 1",
+        meaning: "items of a stream that the server may send at first",
+      }),
+      $items: optional({ type: "true", meaning: "a stream of items follows" }),
+    },
+    others: "parameters",
+    since: 1,
+  },
+  "settings": {
+    direction: "to the server",
+    meaning: "says what the client takes and promises on this connection",
+    fields: {
+      cmd: CONTROL,
+      max: optional({ type: "integer, 0 to 2^53 - 1", meaning: "bytes of payload that the client takes" }),
+      alive: optional({ type: "integer, 1000 to 3600000", meaning: "milliseconds between signs of life" }),
+      notice: optional({ type: "true or false", meaning: "whether notices are wanted" }),
+    },
+    since: 1,
+  },
+  "cancel": {
+    direction: "to the server",
+    meaning: "ends a call whose answer is not wanted any more",
+    fields: { cmd: CONTROL, seq: CALL, cancel: { type: "true", meaning: "marks a cancel" } },
+    since: 1,
+  },
+  "credit": {
+    direction: "to the server",
+    meaning: "grants more items of a stream",
+    fields: { cmd: CONTROL, seq: CALL, credit: { type: "integer, 1 to 2^53 - 1", meaning: "how many more" } },
+    since: 1,
+  },
+  "request item": {
+    direction: "to the server",
+    meaning: "is one item of the caller's stream",
+    fields: { cmd: CONTROL, seq: CALL, item: { type: "any value", meaning: "the item" } },
+    since: 1,
+  },
+  "request end": {
+    direction: "to the server",
+    meaning: "says that the caller's stream is complete",
+    fields: { cmd: CONTROL, seq: CALL, end: { type: "true", meaning: "marks an end" } },
+    since: 1,
+  },
+  "unknown control": {
+    direction: "to the server",
+    meaning: "comes from a later client, and is ignored",
+    fields: { cmd: CONTROL },
+    others: "unknown fields",
+    since: 1,
+  },
+  "item": {
+    direction: "to the client",
+    meaning: "is one item of a stream",
+    fields: {
+      seq: optional(CALL),
+      res: { ...RESULT, meaning: "the item" },
+      more: { type: "true", meaning: "marks an item" },
+      $id: optional({ type: "integer or text", meaning: "where the stream goes on after a loss" }),
+    },
+    since: 1,
+  },
+  "reply": {
+    direction: "to the client",
+    meaning: "ends a call with its result",
+    fields: {
+      seq: optional(CALL),
+      res: RESULT,
+      $items: optional({ type: "0", meaning: "marks a stream without items" }),
+    },
+    others: "fields",
+    since: 1,
+  },
+  "error": {
+    direction: "to the client",
+    meaning: "ends a call that failed",
+    fields: {
+      seq: optional(CALL),
+      err: { type: "text", meaning: "the code" },
+      msg: optional({ type: "text", meaning: "a sentence for people" }),
+      data: optional({ type: "any value", meaning: "details for a program" }),
+      $after: optional({ type: "number >= 0", meaning: "milliseconds to wait before the next try" }),
+    },
+    since: 1,
+  },
+  "going": {
+    direction: "to the client",
+    meaning: "asks for no more calls on this connection",
+    fields: { going: { type: "number >= 0", meaning: "milliseconds for which it is still served" } },
+    since: 1,
+  },
+  "request credit": {
+    direction: "to the client",
+    meaning: "grants more items of the caller's stream",
+    fields: { seq: CALL, credit: { type: "integer, 1 to 2^53 - 1", meaning: "how many more" } },
+    since: 1,
+  },
+  "unknown notice": {
+    direction: "to the client",
+    meaning: "comes from a later server, and is ignored",
+    fields: { seq: optional(CALL) },
+    others: "unknown fields",
+    since: 1,
+  },
+};
+
+/** The names of all fields of all messages. */
+export const FIELD_NAMES: ReadonlySet<string> = namesOf(Object.keys(MESSAGES) as Kind[]);
+
+const REQUEST_FIELDS = namesOf(["request"]);
+
+/** The names of all fields of replies. */
+export const REPLY_FIELDS: ReadonlySet<string> = namesOf(["item", "reply", "error"]);
+
+function namesOf(kinds: readonly Kind[]): ReadonlySet<string> {
+  return new Set(kinds.flatMap((kind) => Object.keys(MESSAGES[kind].fields)));
+}
+
+/** Whether a command's parameter must not have this name (PROTOCOL.md, "Requests"). */
+export function isReservedParameter(name: string): boolean {
+  return REQUEST_FIELDS.has(name) || name.startsWith("$");
+}
+
+/** Whether a command's own reply field must not have this name (PROTOCOL.md, "Replies"). */
+export function isReservedReplyField(name: string): boolean {
+  return REPLY_FIELDS.has(name) || name.startsWith("$");
+}
+
+/**
+ * Marks the last reply of a stream without items (PROTOCOL.md, "Streams and credit"), and a request with a stream of its
+ * own (PROTOCOL.md, "Streams from the caller").
+ */
+export const ITEMS = "$items";
+
+/** The id of an item, from which its stream can go on after a loss (PROTOCOL.md, "Resuming"). */
+export const ID = "$id";
+
+/** How long to wait before the next try, in an error (PROTOCOL.md, "Replies"). */
+export const AFTER = "$after";
+
+/** The range of `alive`, in milliseconds. */
+export const MIN_ALIVE_MS = 1_000;
+export const MAX_ALIVE_MS = 3_600_000;
+
+/** The numbers of the built-in commands (PROTOCOL.md, "Commands"). */
+export const BUILT_IN_NUMBERS: ReadonlyMap<string, number> = new Map([
+  ["PING", 1],
+  ["DELAY", 2],
+  ["INFO", 3],
+  ["STATS", 4],
+]);

@@ -1,0 +1,70 @@
+/**
+ * Sends the items of a stream as fast as its receiver and the output take them. Both ends use it.
+ *
+ * In: an async or sync iterable, or a `ReadableStream`. Out: items, each sent before the next is asked for, and none is
+ * asked for that may not be sent; what the iterable returns. If the stream is over before its end, the iterator is ended at once by
+ * its `return()`, without waiting for its next item. Refused: nothing.
+ */
+
+/** Where the items go. */
+export interface ItemReceiver {
+  /** Whether the stream is over: no more items are wanted. */
+  readonly isSettled: boolean;
+  /** A promise while no item may be sent, for want of credit, of room or of a turn: then look again. */
+  hold(): Promise<void> | undefined;
+  /** Sends an item, and encodes it before returning. */
+  sendItem(item: unknown): void;
+}
+
+/** An iterator of items. */
+export type Items = AsyncIterator<unknown, unknown, void> | Iterator<unknown, unknown, void>;
+
+/** What a stream has come to: its return value, and whether there were no items. */
+export interface SentItems {
+  readonly value: unknown;
+  readonly isEmpty: boolean;
+}
+
+/**
+ * Sends all items.
+ *
+ * @returns What the iterator returns; `undefined` if the stream was over before. Rejects with what the iterator throws.
+ */
+export async function sendEach(receiver: ItemReceiver, items: Items): Promise<SentItems | undefined> {
+  let isEmpty = true;
+  while (!receiver.isSettled) {
+    const hold = receiver.hold();
+    if (hold !== undefined) {
+      await hold;
+      continue;
+    }
+    const { value, done } = await items.next();
+    if (receiver.isSettled) return undefined;
+    if (done) return { value: value ?? null, isEmpty };
+    isEmpty = false;
+    receiver.sendItem(value ?? null);
+  }
+}
+
+/** Ends an iterator: its `finally` blocks run. In an async function, because a hand-written `return()` may throw. */
+export async function endItems(items: Items): Promise<void> {
+  await items.return?.();
+}
+
+/** The iterator of a stream; for a `ReadableStream` its reader, which can be cancelled while it waits for an item. */
+export function iteratorOf(stream: AsyncIterable<unknown> | Iterable<unknown>): Items {
+  if (stream instanceof ReadableStream) return readerOf(stream);
+  if (Symbol.asyncIterator in stream) return stream[Symbol.asyncIterator]();
+  return stream[Symbol.iterator]();
+}
+
+function readerOf(stream: ReadableStream): Items {
+  const reader = stream.getReader();
+  return {
+    next: () => reader.read() as Promise<IteratorResult<unknown>>,
+    return: async () => {
+      await reader.cancel();
+      return { done: true, value: undefined };
+    },
+  };
+}
