@@ -2,11 +2,13 @@
  * Encodes the arguments of a call at once, so the caller may change its objects and buffers immediately.
  *
  * In: a command, parameters, `meta` and credit; or an item of the caller's stream. Out: the payload without `seq` and
- * `ttl`, which are added when it is sent; or the item's value. Refused, by an `EncodeError` with the path of the field: what cannot be sent, or what a server would reject.
+ * `ttl`, which are added when it is sent; or the item's value. Refused, by an `EncodeError` with the path of the field:
+ * what cannot be sent, or what a server would reject.
  */
 
 import { messageBytesFor } from "../limits.ts";
 import { PayloadTooLargeError, TooHeavyError } from "./errors.ts";
+import { FIELD_WEIGHT, MAP_WEIGHT } from "./weight.ts";
 import { type GivenRequest, writeGiven, writeItemValue } from "./write_message.ts";
 import { type Span, Writer } from "./writer.ts";
 
@@ -38,14 +40,15 @@ export function encodeGiven(request: GivenRequest, laterFields: number, maxPaylo
  * @throws {EncodeError} If it cannot be sent; errors of the caller's getters pass through.
  */
 export function encodeItem(item: unknown, maxPayloadBytes: number): Span {
-  return encoded((writer) => writeItemValue(writer, item), maxPayloadBytes);
+  return encoded((writer) => writeItemValue(writer, item), maxPayloadBytes, MAP_WEIGHT + 3 * FIELD_WEIGHT);
 }
 
-function encoded(write: (writer: Writer) => void, maxPayloadBytes: number): Span {
+/** @param otherWeight What the other fields of the message will weigh, in bytes. */
+function encoded(write: (writer: Writer) => void, maxPayloadBytes: number, otherWeight = 0): Span {
   const writer = idleWriter ?? new Writer({ slabBytes: SLAB_BYTES });
   idleWriter = undefined;
   try {
-    writer.begin(messageBytesFor(maxPayloadBytes));
+    writer.begin(messageBytesFor(maxPayloadBytes) - otherWeight);
     write(writer);
     const { bytes, start, position: end } = writer;
     if (end - start > maxPayloadBytes) throw new PayloadTooLargeError(end - start, maxPayloadBytes);

@@ -90,31 +90,44 @@ export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
   return wrong ? new InvalidMessage(wrong, request.seq) : request;
 }
 
-/** A message with `cmd: 0`. Unknown fields are ignored. */
+/** What a control message means, by the name of a field. `credit` is a field of requests too, and is read before. */
+const MEANINGS: ReadonlyMap<string, "settings" | "cancel" | "item" | "end"> = new Map([
+  ["max", "settings"],
+  ["alive", "settings"],
+  ["notice", "settings"],
+  ["cancel", "cancel"],
+  ["item", "item"],
+  ["end", "end"],
+]);
+
+/**
+ * A message with `cmd: 0`. Unknown fields are ignored. Only a message's own names are looked up, because a program may
+ * have changed `Object.prototype`.
+ */
 function toControl({ seq, credit, params, weightBytes }: Request): Control | InvalidMessage {
-  const { max, alive, notice, cancel, end, item }: Fields = { __proto__: null, ...params };
-  const isSettings = max !== undefined || alive !== undefined || notice !== undefined;
-  const meanings = [cancel, credit, end, item].filter((meaning) => meaning !== undefined).length + (isSettings ? 1 : 0);
-  if (meanings === 0) return new UnknownControl();
-  if (meanings > 1 || isSettings && seq !== undefined) return new InvalidMessage(WRONG_CONTROL);
-  if (isSettings) return toSettings(max, alive, notice);
-  if (item !== undefined) {
-    return seq !== undefined
-      ? new RequestItem(seq, item, weightBytes)
-      : new InvalidMessage("item needs the seq of its call");
+  let meaning = credit === undefined ? undefined : "credit";
+  for (const name of Object.keys(params)) {
+    const another = MEANINGS.get(name);
+    if (another === undefined || another === meaning) continue;
+    if (meaning !== undefined) return new InvalidMessage(WRONG_CONTROL);
+    meaning = another;
   }
-  if (cancel !== undefined) {
-    const isRight = cancel === true && seq !== undefined;
-    return isRight ? new Cancel(seq) : new InvalidMessage("cancel must be true, and needs the seq of its call");
+  if (meaning === undefined) return new UnknownControl();
+  if (meaning === "settings") return seq === undefined ? toSettings(params) : new InvalidMessage(WRONG_CONTROL);
+  if (meaning === "item") {
+    return seq === undefined
+      ? new InvalidMessage("item needs the seq of its call")
+      : new RequestItem(seq, params.item, weightBytes);
   }
-  if (end !== undefined) {
-    const isRight = end === true && seq !== undefined;
-    return isRight ? new RequestEnd(seq) : new InvalidMessage("end must be true, and needs the seq of its call");
+  if (meaning === "credit") return new Credit(seq as number, credit as number);
+  if (seq === undefined || params[meaning] !== true) {
+    return new InvalidMessage(`${meaning} must be true, and needs the seq of its call`);
   }
-  return new Credit(seq as number, credit as number);
+  return meaning === "cancel" ? new Cancel(seq) : new RequestEnd(seq);
 }
 
-function toSettings(max: unknown, alive: unknown, notice: unknown): Settings | InvalidMessage {
+function toSettings(params: Fields): Settings | InvalidMessage {
+  const { max, alive, notice }: Fields = { __proto__: null, ...params };
   if (max !== undefined && !isCount(max)) return new InvalidMessage("max must be an integer from 0 to 2^53-1");
   if (alive !== undefined && !(isCount(alive) && alive >= MIN_ALIVE_MS && alive <= MAX_ALIVE_MS)) {
     return new InvalidMessage(`alive must be an integer from ${MIN_ALIVE_MS} to ${MAX_ALIVE_MS}`);

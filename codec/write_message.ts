@@ -8,7 +8,7 @@
 import type { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { EncodeError } from "./errors.ts";
-import { type Fields, Going, type KnownControl, type Notice, Reply } from "./message.ts";
+import { type Fields, Going, type KnownControl, type Notice, Reply, type RequestItem } from "./message.ts";
 import { ID, isReservedParameter, isReservedReplyField, ITEMS } from "./message_table.ts";
 import { faultIn, isPlain, kindOf } from "./sendable.ts";
 import type { Span, Writer } from "./writer.ts";
@@ -109,14 +109,25 @@ export function writeControl(writer: Writer, control: KnownControl | EncodedItem
     case "credit":
       return writer.writeValue({ cmd: 0, seq: control.seq, credit: control.items });
     case "request item":
-      return writeItem(writer, control.seq, () => writeItemValue(writer, control.item));
     case "encoded item":
-      return writeItem(writer, control.seq, () => writer.writeEncoded(control.item));
+      return writeItem(writer, control);
     case "request end":
       return writer.writeValue({ cmd: 0, seq: control.seq, end: true });
     default:
       control satisfies never; // a new kind needs a case
   }
+}
+
+function writeItem(writer: Writer, message: RequestItem | EncodedItem): void {
+  const start = writer.beginMap(3);
+  writer.writeFour(CMD);
+  writer.writeNumber(0);
+  writer.writeFour(SEQ);
+  writer.writeNumber(message.seq);
+  writer.writeKey("item");
+  if (message.kind === "encoded item") writer.writeEncoded(message.item);
+  else writeItemValue(writer, message.item);
+  writer.endMap(start, 3, 3);
 }
 
 /** Writes the value of an item. */
@@ -126,17 +137,6 @@ export function writeItemValue(writer: Writer, item: unknown): void {
   } catch (error) {
     throw located(error, { item });
   }
-}
-
-function writeItem(writer: Writer, seq: number, writeValue: () => void): void {
-  const start = writer.beginMap(3);
-  writer.writeFour(CMD);
-  writer.writeNumber(0);
-  writer.writeFour(SEQ);
-  writer.writeNumber(seq);
-  writer.writeKey("item");
-  writeValue();
-  writer.endMap(start, 3, 3);
 }
 
 /** Writes a request: parameters before `cmd`, like the article's client. */

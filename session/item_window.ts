@@ -30,7 +30,7 @@ export class ItemBudget {
 
   /** Whether the items that are unread have used it up: senders had more credit than their items have room. */
   get isExceeded(): boolean {
-    return this.unreadBytes >= this.#limitBytes;
+    return this.unreadBytes > this.#limitBytes;
   }
 
   /** Counts bytes of items that have come, or that are not unread any more. */
@@ -96,7 +96,8 @@ export class ItemWindow {
     this.#unreadItems++;
     this.#unreadBytes += bytes;
     this.#budget.hold(bytes);
-    this.#itemBytes = this.#knowsItems ? Math.max(bytes, this.#itemBytes * FADING) : bytes;
+    // Whole bytes: sums of fractions would not come back to 0.
+    this.#itemBytes = this.#knowsItems ? Math.max(bytes, Math.floor(this.#itemBytes * FADING)) : bytes;
     this.#knowsItems = true;
     this.#reserve();
     return true;
@@ -119,9 +120,8 @@ export class ItemWindow {
   grant(): number {
     if (this.#state !== "open") return 0;
     const { size } = this;
-    const outstanding = this.#left + this.#unreadItems;
-    const items = size - outstanding;
-    if (items <= 0 || items < size / 2 && outstanding > 0) return 0;
+    const items = size - this.#left - this.#unreadItems;
+    if (items < size / 2) return 0;
     this.#left += items;
     this.#reserve();
     return items;

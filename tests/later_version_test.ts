@@ -11,26 +11,27 @@ import { memoryNetwork, ScriptedServer, tcpNetwork } from "./support/scripted_se
 import { turn } from "./support/fake_clock.ts";
 import { type Message, withServer } from "./support/wire.ts";
 
-/** Control messages that say nothing known, as of clients with settings, uploads or anything else of their own. */
+/** Control messages that say nothing known, as of clients with settings, streams or anything else of their own. */
 function laterControls(seq: number): Message[] {
   return [
     { cmd: 0 },
     { cmd: 0, seq },
     { cmd: 0, pace: 30_000, load: true },
     { cmd: 0, pace: "often" },
-    { cmd: 0, seq, item: [1, { max: 1, cancel: true }] },
-    { cmd: 0, seq, end: true },
+    { cmd: 0, seq, items: [1, { max: 1, cancel: true, item: "x" }] },
+    { cmd: 0, seq, ended: true },
     { cmd: 0, pause: null, $trace: "x" },
     { cmd: 0, meta: { token: "t" }, ttl: 5, text: "x".repeat(100_000) },
   ];
 }
 
-/** Messages from the server that answer nothing, as of servers that shut down, take uploads, or tell anything else. */
+/** Messages from the server that answer nothing, as of servers that shut down, take more, or tell anything else. */
 function laterNotices(seq: number): Message[] {
   return [
     { gone: 5_000 },
     { seq, going: 5_000 },
-    { seq, credit: 5 },
+    { credit: 5 },
+    { seq, credits: 5 },
     { seq, more: true, part: 1 },
     { seq: seq + 1_000, later: null },
     { $load: 0.5 },

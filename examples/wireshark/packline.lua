@@ -24,15 +24,18 @@ end
 
 -- The kinds of messages, and the fields of each: PROTOCOL.md has them under "Messages".
 local FIELDS = {
-  ["request"] = set_of("cmd seq ttl meta credit"),
+  ["request"] = set_of("cmd seq ttl meta credit $items"),
   ["settings"] = set_of("cmd max alive notice"),
   ["cancel"] = set_of("cmd seq cancel"),
   ["credit"] = set_of("cmd seq credit"),
+  ["request item"] = set_of("cmd seq item"),
+  ["request end"] = set_of("cmd seq end"),
   ["unknown control"] = set_of("cmd"),
-  ["item"] = set_of("seq res more"),
+  ["item"] = set_of("seq res more $id"),
   ["reply"] = set_of("seq res $items"),
   ["error"] = set_of("seq err msg data $after"),
   ["going"] = set_of("going"),
+  ["request credit"] = set_of("seq credit"),
   ["unknown notice"] = set_of("seq"),
 }
 
@@ -51,6 +54,8 @@ local field = {
   notice = ProtoField.bool("packline.notice", "Wants notices"),
   going = ProtoField.double("packline.going", "Going", "Milliseconds for which the connection is still served"),
   cancel = ProtoField.bool("packline.cancel", "Cancel"),
+  item = ProtoField.string("packline.item", "Item"),
+  ["end"] = ProtoField.bool("packline.end", "End of the caller's stream"),
   res = ProtoField.string("packline.res", "Result"),
   more = ProtoField.bool("packline.more", "More items follow"),
   err = ProtoField.string("packline.err", "Error code"),
@@ -247,7 +252,16 @@ local function seq_of(message)
 end
 
 local function control_kind(fields)
-  return (fields.max or fields.alive or fields.notice) and "settings" or fields.cancel and "cancel" or fields.credit and "credit" or "unknown control"
+  if fields.max or fields.alive or fields.notice then return "settings" end
+  if fields.cancel then return "cancel" end
+  if fields.credit then return "credit" end
+  if fields.item then return "request item" end
+  return fields["end"] and "request end" or "unknown control"
+end
+
+local function notice_kind(fields)
+  if fields.seq then return fields.credit and "request credit" or "unknown notice" end
+  return fields.going and "going" or "unknown notice"
 end
 
 local function is_answer(kind)
@@ -269,12 +283,14 @@ local function kind_of(message, to_server)
   if fields.err then return "error" end
   if fields.res then return fields.more and render(fields.more) == "true" and "item" or "reply" end
   if to_server then return "request" end
-  if not is_notice(message) then return "reply" end
-  return fields.going and not fields.seq and "going" or "unknown notice"
+  return is_notice(message) and notice_kind(fields) or "reply"
 end
 
 -- The text of the column besides kind or command, seq and code.
 local UNSAID = { cmd = true, seq = true, meta = true, err = true, more = true }
+
+-- The fields that say no more than their kind.
+local MARKS = { ["cancel"] = "cancel", ["request end"] = "end" }
 
 local function summary(record, message)
   if message.reason then return "no message: " .. message.reason end
@@ -285,7 +301,7 @@ local function summary(record, message)
   if fields.seq then text = text .. " seq=" .. render(fields.seq) end
   if record.kind == "error" then text = text .. " " .. name_text(fields.err) end
   for _, key in ipairs(message.order) do
-    local is_said = UNSAID[key] or key == record.kind and key == "cancel"
+    local is_said = UNSAID[key] or MARKS[record.kind] == key
     if not is_said and #text < 200 then text = text .. " " .. key .. "=" .. render(fields[key]) end
   end
   return text
@@ -411,6 +427,8 @@ local VALUES = {
   { "alive", count_value },
   { "notice", flag_value },
   { "cancel", flag_value },
+  { "item", text_value },
+  { "end", flag_value },
   { "res", text_value },
   { "more", flag_value },
   { "err", text_value },

@@ -54,6 +54,10 @@ Deno.test("nameFrame() names the kind of each message, and of a control message 
     [{ cmd: 0, max: 5 }, "sent", "settings", "int 0: settings"],
     [{ cmd: 0, seq: 1, cancel: true }, "sent", "cancel", "int 0: cancel"],
     [{ cmd: 0, seq: 1, credit: 2 }, "sent", "credit", "int 0: credit"],
+    [{ cmd: 0, seq: 1, item: { cmd: 2 } }, "sent", "request item", "int 0: request item"],
+    [{ cmd: 0, seq: 1, item: null }, "sent", "request item", "int 0: request item"],
+    [{ cmd: 0, seq: 1, end: true }, "sent", "request end", "int 0: request end"],
+    [{ cmd: 0, item: 1 }, "sent", "invalid message", "int 0"],
     [{ cmd: 0, later: 1 }, "sent", "unknown control", "int 0: unknown control"],
     [{ cmd: 0, seq: 1, cancel: false }, "sent", "invalid message", "int 0"],
     [{ cmd: 1, seq: "1" }, "sent", "invalid message", "int 1: PING"],
@@ -64,6 +68,11 @@ Deno.test("nameFrame() names the kind of each message, and of a control message 
     [{ err: "NO" }, "received", "error"],
     [{ going: 5_000 }, "received", "going"],
     [{ gone: 5_000 }, "received", "unknown notice"],
+    [{ seq: 1, credit: 5 }, "received", "request credit"],
+    [{ seq: 1, credit: 0 }, "received", "invalid message"],
+    [{ seq: 1, res: 1, $id: 5, more: true }, "received", "item"],
+    [{ cmd: 16, seq: 1, $items: true }, "sent", "request", "int 16"],
+    [{ cmd: 16, $items: true }, "sent", "invalid message", "int 16"],
     [{ seq: "1" }, "received", "invalid message"],
   ];
   for (const [message, direction, kind, cmd] of cases) {

@@ -11,9 +11,13 @@ import {
   Going,
   InvalidMessage,
   type KnownControl,
+  type Notice,
   ReceivedReply,
   Reply,
   Request,
+  RequestCredit,
+  RequestEnd,
+  RequestItem,
   Settings,
   UnknownControl,
   UnknownNotice,
@@ -27,9 +31,27 @@ import {
   MESSAGES,
 } from "../../codec/message_table.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
-import { type OutgoingRequest, writeControl, writeReply, writeRequest } from "../../codec/write_message.ts";
+import {
+  type EncodedItem,
+  type OutgoingRequest,
+  writeControl,
+  writeReply,
+  writeRequest,
+  writeServerMessage,
+} from "../../codec/write_message.ts";
+import { encodeItem } from "../../codec/given.ts";
 import { decode, encode } from "../../codec/msgpack.ts";
-import { DecodeError, EncodeError } from "../../codec/errors.ts";
+import { DecodeError, EncodeError, PayloadTooLargeError } from "../../codec/errors.ts";
+import {
+  ARRAY_WEIGHT,
+  BINARY_WEIGHT,
+  ELEMENT_WEIGHT,
+  FIELD_WEIGHT,
+  MAP_WEIGHT,
+  MESSAGE_WEIGHT,
+  TEXT_BYTE_WEIGHT,
+  TEXT_WEIGHT,
+} from "../../codec/weight.ts";
 import { Reader, setField } from "../../codec/reader.ts";
 import { Writer } from "../../codec/writer.ts";
 import { takeBatch } from "../support/batch.ts";
@@ -126,7 +148,10 @@ Deno.test("MESSAGES marks as optional what may be missing, and nothing else", ()
     const message = messageOf(kind);
     for (const [name, { optional }] of Object.entries(MESSAGES[kind].fields)) {
       const { [name]: _, ...less } = message;
-      if (name === "seq") delete less.credit; // which needs it
+      if (name === "seq") { // which these need
+        delete less.credit;
+        if (kind === "request") delete less.$items;
+      }
       // Who gets a request without cmd, or a reply without res, refuses it as such.
       if (optional) assertEquals(kindOf(kind, less), kind, `${kind} without ${name}`);
       else if (!(kind === "request" || name === "res")) assert(kindOf(kind, less) !== kind, `${kind} without ${name}`);
@@ -135,11 +160,13 @@ Deno.test("MESSAGES marks as optional what may be missing, and nothing else", ()
 });
 
 Deno.test("MESSAGES has the names of all fields, and those that a command may not use", () => {
-  const names = "cmd seq ttl meta credit max alive notice cancel res more $items err msg data $after going".split(" ");
+  const names = "cmd seq ttl meta credit $items max alive notice cancel item end res more $id err msg data $after going"
+    .split(" ");
   assertEquals([...FIELD_NAMES].sort(), names.toSorted());
   const reserved = (isReserved: (name: string) => boolean) => [...names, "$x", "res2", ""].filter(isReserved);
-  assertEquals(reserved(isReservedParameter), ["cmd", "seq", "ttl", "meta", "credit", "$items", "$after", "$x"]);
-  assertEquals(reserved(isReservedReplyField), ["seq", "res", "more", "$items", "err", "msg", "data", "$after", "$x"]);
+  assertEquals(reserved(isReservedParameter), ["cmd", "seq", "ttl", "meta", "credit", "$items", "$id", "$after", "$x"]);
+  const ofReplies = ["seq", "$items", "res", "more", "$id", "err", "msg", "data", "$after", "$x"];
+  assertEquals(reserved(isReservedReplyField), ofReplies);
 });
 
 Deno.test("a reply that is written has the kind of the reply that is read", () => {
@@ -161,7 +188,11 @@ Deno.test("a type refuses the reserved names of parameters", () => {
     seq: true,
     ttl: true,
   };
-  const more: { meta: Refused<"meta">; credit: Refused<"credit"> } = { meta: true, credit: true };
+  const more: { meta: Refused<"meta">; credit: Refused<"credit">; $items: Refused<"$items"> } = {
+    meta: true,
+    credit: true,
+    $items: true,
+  };
   assertEquals(Object.keys({ ...refused, ...more }), Object.keys(MESSAGES.request.fields));
 });
 
@@ -285,8 +316,8 @@ Deno.test("readRequest() passes over what a later version may say in a control m
     { seq: 1 },
     { sleep: 5 },
     { pause: 30_000, load: true },
-    { seq: 1, item: "x" },
-    { seq: 1, end: true },
+    { seq: 1, items: ["x"] },
+    { seq: 1, error: { code: "NO" }, $id: 1 },
     { $later: 1, later: [{ max: 1 }] },
   ];
   for (const fields of later) {
@@ -296,6 +327,7 @@ Deno.test("readRequest() passes over what a later version may say in a control m
     [{ later: 1, max: 70_000 }, new Settings({ max: 70_000 })],
     [{ seq: 1, later: 1, cancel: true }, new Cancel(1)],
     [{ seq: 1, credit: 2, $later: [1] }, new Credit(1, 2)],
+    [{ seq: 1, end: true, last: "x" }, new RequestEnd(1)],
   ];
   for (const [fields, control] of known) {
     assertEquals(read(readRequest, encode({ cmd: 0, ...fields })), control, "what is known beside it counts");
@@ -309,13 +341,14 @@ Deno.test("readRequest() takes the last of two fields of one name", () => {
 
 // Control messages ---------------------------------------------------------------------------------------------------
 
-Deno.test("readRequest() reads the three control messages, whatever the order of their fields", () => {
+Deno.test("readRequest() reads each control message, whatever the order of their fields", () => {
   const settings = new Settings({ max: 0, alive: 3_600_000, notice: false });
   assertEquals(read(readRequest, encode({ notice: false, alive: 3_600_000, cmd: 0, max: 0 })), settings);
   assertEquals(read(readRequest, encode({ cmd: 0, alive: 1_000 })), new Settings({ alive: 1_000 }));
   assertEquals(read(readRequest, encode({ cmd: 0, max: 70_000 })), new Settings({ max: 70_000 }));
   assertEquals(read(readRequest, encode({ cancel: true, cmd: 0, seq: 0 })), new Cancel(0));
   assertEquals(read(readRequest, encode({ seq: 7, credit: 2, cmd: 0 })), new Credit(7, 2));
+  assertEquals(read(readRequest, encode({ end: true, seq: 0, cmd: 0 })), new RequestEnd(0));
 });
 
 Deno.test("readRequest() refuses a control message with a malformed field, or with two meanings", () => {
@@ -351,12 +384,106 @@ Deno.test("readRequest() refuses a control message with a malformed field, or wi
     { ttl: 0 },
     { meta: 1 },
     { max: "70000", later: 1 },
+    { item: "x" },
+    { seq: "1", item: "x" },
+    { seq: -1, item: "x" },
+    { seq: 1, item: "x", end: true },
+    { seq: 1, item: null, end: false },
+    { seq: 1, item: "x", cancel: true },
+    { seq: 1, item: "x", credit: 1 },
+    { seq: 1, item: null, credit: 0 },
+    { seq: 1, item: null, max: 5 },
+    { notice: true, item: "x" },
+    { end: true },
+    { seq: null, end: true },
+    { seq: 1, end: false },
+    { seq: 1, end: 1 },
+    { seq: 1, end: null },
+    { seq: 1, end: "true" },
+    { seq: 1, end: true, cancel: true },
+    { seq: 1, end: true, credit: 5 },
+    { seq: 1, end: true, alive: 5_000 },
+    { seq: 1, cancel: null },
+    { $items: true },
+    { seq: 1, item: "x", $items: false },
   ];
   for (const fields of bad) {
     const message = read(readRequest, encode({ cmd: 0, ...fields }));
     assert(message instanceof InvalidMessage, Deno.inspect(fields));
     assertEquals((message as InvalidMessage).seq, undefined, Deno.inspect(fields));
   }
+});
+
+/** All orders of some fields. */
+function ordersOf(fields: Record<string, unknown>): Record<string, unknown>[] {
+  const names = Object.keys(fields);
+  if (names.length === 1) return [fields];
+  return names.flatMap((name) => {
+    const { [name]: value, ...others } = fields;
+    return ordersOf(others).map((rest) => ({ [name]: value, ...rest }));
+  });
+}
+
+Deno.test("readRequest() reads an item and an end, whatever the order of their fields and the value of the item", () => {
+  const values = [null, false, 0, "", "x", 2n ** 63n, [], [null], {}, { cmd: 1, seq: 2, end: true }, new Uint8Array(2)];
+  for (const item of values) {
+    for (const fields of ordersOf({ cmd: 0, seq: 7, item, later: 1 })) {
+      const message = read(readRequest, encode(fields)) as RequestItem;
+      assert(message instanceof RequestItem, Deno.inspect(fields));
+      assertEquals([message.seq, message.item], [7, item]);
+    }
+  }
+  for (const fields of ordersOf({ cmd: 0, seq: 2 ** 53 - 1, end: true, later: 1 })) {
+    assertEquals(read(readRequest, encode(fields)), new RequestEnd(2 ** 53 - 1), Deno.inspect(fields));
+  }
+});
+
+Deno.test("readRequest() takes item and end for parameters of a request", () => {
+  const { params, hasItems } = requestOf({ cmd: 16, seq: 1, item: "x", end: true });
+  assertEquals([params, hasItems], [{ item: "x", end: true }, false]);
+});
+
+Deno.test("readRequest() takes the last of two items of one message, and looks at a message's own names alone", () => {
+  const twice = unhex("84 a3 63 6d 64 00 a3 73 65 71 05 a4 69 74 65 6d 01 a4 69 74 65 6d 02");
+  assertEquals((read(readRequest, twice) as RequestItem).item, 2);
+  const prototype = Object.prototype as Record<string, unknown>;
+  for (const [name, value] of Object.entries({ item: "x", end: true, cancel: true, max: 5, alive: 5, notice: 1 })) {
+    prototype[name] = value;
+    try {
+      assertEquals(read(readRequest, encode({ cmd: 0, seq: 1 })), new UnknownControl(), name);
+      assertEquals(read(readRequest, encode({ cmd: 0, seq: 1, end: true })), new RequestEnd(1), name);
+      const settings = read(readRequest, encode({ cmd: 0, max: 7 })) as Settings;
+      assertEquals([settings.max, settings.alive, settings.notice], [7, undefined, undefined], name);
+    } finally {
+      delete prototype[name];
+    }
+  }
+});
+
+Deno.test("readRequest() takes $items for a stream behind the request: true, and with a seq", () => {
+  for (const fields of ordersOf({ cmd: 16, seq: 1, $items: true, a: 1 })) {
+    const request = requestOf(fields);
+    assertEquals([request.hasItems, request.params], [true, { a: 1 }]);
+  }
+  assertEquals(requestOf({ cmd: 16, seq: 1 }).hasItems, false);
+  for (const $items of [false, null, 1, 0, "true", [], {}]) {
+    const message = read(readRequest, encode({ cmd: 16, seq: 1, $items }));
+    assertEquals(message, new InvalidMessage("$items must be true", 1), Deno.inspect($items));
+  }
+  const ordered = read(readRequest, encode({ cmd: 16, $items: true }));
+  assertEquals(ordered, new InvalidMessage("$items needs the seq of its call"));
+});
+
+Deno.test("readRequest() counts an item's message as one container, and weighs the whole", () => {
+  const nested = (depth: number): unknown => depth === 0 ? 1 : [nested(depth - 1)];
+  const itemOf = (item: unknown) => read(readRequest, encode({ cmd: 0, seq: 1, item })) as RequestItem;
+  assertEquals(itemOf(nested(63)).item, nested(63));
+  const tooDeep = concat(unhex("83 a3 63 6d 64 00 a3 73 65 71 01 a4 69 74 65 6d"), encode(nested(64)));
+  assertThrows(() => read(readRequest, tooDeep), DecodeError, "deeper than 64");
+  const empty = MESSAGE_WEIGHT + MAP_WEIGHT + 3 * FIELD_WEIGHT;
+  assertEquals(itemOf(null).weightBytes, empty);
+  assertEquals(itemOf("é".repeat(100)).weightBytes, empty + TEXT_WEIGHT + 200 * TEXT_BYTE_WEIGHT);
+  assertEquals(itemOf(new Uint8Array(65_536)).weightBytes, empty + BINARY_WEIGHT + 65_536);
 });
 
 // Replies ------------------------------------------------------------------------------------------------------------
@@ -442,7 +569,8 @@ Deno.test("readReply() passes over what a later version may say unasked", () => 
   const later: Record<string, unknown>[] = [
     { seq: 1, going: 5_000 },
     { gone: 5_000 },
-    { seq: 1, credit: 5 },
+    { credit: 5 },
+    { seq: 1, credits: 5 },
     { seq: 1, more: true, later: null },
     { $later: 1 },
     { msg: "text", later: [{ res: 1 }] },
@@ -456,6 +584,31 @@ Deno.test("readReply() reads the notice of a server that is going", () => {
   for (const going of [-1, NaN, "5", true, null]) {
     assertThrows(() => read(readReply, encode({ going })), DecodeError, "going must be a number of milliseconds");
   }
+});
+
+Deno.test("readReply() reads the notice of credit for the caller's stream", () => {
+  for (const credit of [1, 256, 2 ** 53 - 1]) {
+    for (const fields of ordersOf({ seq: 0, credit, later: 1 })) {
+      assertEquals(read(readReply, encode(fields)), new RequestCredit(0, credit));
+    }
+  }
+  for (const credit of [0, -1, 1.5, NaN, Infinity, 2n ** 60n, "5", true, null, []]) {
+    assertThrows(() => read(readReply, encode({ seq: 1, credit })), DecodeError, "credit must be an integer above 0");
+  }
+  assertThrows(() => read(readReply, encode({ seq: "1", credit: 1 })), DecodeError, "seq must be an integer");
+});
+
+Deno.test("readReply() tells by the seq which of two meanings a notice has, and by res and err that it is a reply", () => {
+  assertEquals(read(readReply, encode({ seq: 1, credit: 2, going: 5 })), new RequestCredit(1, 2));
+  assertEquals(read(readReply, encode({ credit: 2, going: 5 })), new Going(5));
+  for (const fields of [{ res: null }, { res: 1 }, { err: "NO" }]) {
+    assertEquals(replyOf({ seq: 1, credit: 2, ...fields }).fields, { credit: 2, ...fields });
+  }
+});
+
+Deno.test("readReply() leaves the id of an item beside its value", () => {
+  const { seq, more, fields } = replyOf({ seq: 1, res: "x", more: true, $id: "7-1" });
+  assertEquals([seq, more, fields], [1, true, { res: "x", $id: "7-1" }]);
 });
 
 Deno.test("readReply() takes for a reply what has res or err, and what says nothing new", () => {
@@ -530,12 +683,112 @@ Deno.test("writeControl() writes what readRequest() reads", () => {
     [new Settings({ max: 5, alive: 1_000, notice: false }), { cmd: 0, max: 5, alive: 1_000, notice: false }],
     [new Cancel(0), { cmd: 0, seq: 0, cancel: true }],
     [new Credit(1, 3), { cmd: 0, seq: 1, credit: 3 }],
+    [new RequestEnd(2 ** 53 - 1), { cmd: 0, seq: 2 ** 53 - 1, end: true }],
   ];
   for (const [control, fields] of controls) {
     const payload = payloadOf((writer) => writeControl(writer, control));
     assertEquals(Object.entries(decode(payload) as object), Object.entries(fields));
     assertEquals(read(readRequest, payload), control);
   }
+});
+
+const ITEMS = [null, false, 0, -1, 0.5, "", "text", [], [[], {}], { a: [null] }, new Uint8Array(3), "x".repeat(70_000)];
+
+Deno.test("writeControl() writes an item, and one that was encoded before, as the same bytes", () => {
+  for (const item of ITEMS) {
+    const payload = payloadOf((writer) => writeControl(writer, new RequestItem(300, item)));
+    assertEquals(Object.entries(decode(payload) as object), [["cmd", 0], ["seq", 300], ["item", item]]);
+    const message = read(readRequest, payload) as RequestItem;
+    assertEquals([message.kind, message.seq, message.item], ["request item", 300, item]);
+    const given = encodeItem(item, DEFAULT_LIMITS.maxPayloadBytes);
+    const encoded: EncodedItem = { kind: "encoded item", seq: 300, item: given };
+    for (let times = 0; times < 2; times++) { // it may be sent again
+      assertEquals(hex(payloadOf((writer) => writeControl(writer, encoded))), hex(payload));
+    }
+  }
+  const left = payloadOf((writer) => writeControl(writer, new RequestItem(1, undefined)));
+  assertEquals(decode(left), { cmd: 0, seq: 1, item: null }, "a value that is left out is nil");
+});
+
+Deno.test("writeServerMessage() writes the notices that readReply() reads", () => {
+  const notices: [notice: Notice, fields: Record<string, unknown>][] = [
+    [new Going(5_000), { going: 5_000 }],
+    [new RequestCredit(0, 256), { seq: 0, credit: 256 }],
+  ];
+  for (const [notice, fields] of notices) {
+    const payload = payloadOf((writer) => writeServerMessage(writer, notice));
+    assertEquals(Object.entries(decode(payload) as object), Object.entries(fields));
+    assertEquals(read(readReply, payload), notice);
+  }
+});
+
+Deno.test("writeReply() writes the id of an item before more", () => {
+  const payload = replyPayload(1, { res: "x", $id: 7 }, true);
+  assertEquals(Object.entries(decode(payload) as object), [["seq", 1], ["res", "x"], ["$id", 7], ["more", true]]);
+});
+
+Deno.test("writeRequest() says $items where a stream follows, behind the caller's own fields", () => {
+  const payload = requestPayload({ cmd: "UP", params: { a: 1 }, seq: 2, ttl: 5, credit: 6, hasItems: true });
+  const fields = [["a", 1], ["cmd", "UP"], ["credit", 6], ["$items", true], ["seq", 2], ["ttl", 5]];
+  assertEquals(Object.entries(decode(payload) as object), fields);
+  const request = read(readRequest, payload) as Request;
+  assertEquals([request.hasItems, request.params], [true, { a: 1 }]);
+  assertThrows(() => requestPayload({ params: { $items: true } }), EncodeError, '"$items" is reserved');
+});
+
+Deno.test("an item that cannot be sent is named by its path, whoever encodes it", () => {
+  const nested = (depth: number): unknown => depth === 0 ? 1 : [nested(depth - 1)];
+  const circle: unknown[] = [];
+  circle.push(circle);
+  const cases: [item: unknown, text: string][] = [
+    [() => 1, "item: a function cannot be sent"],
+    [Symbol("s"), "item: a symbol cannot be sent"],
+    [new Date(0), "item: a Date cannot be sent"],
+    [{ rows: [1, { at: new Map() }] }, "item.rows[1].at: a Map cannot be sent"],
+    [{ "a b": 2n ** 64n }, 'item["a b"]: an integer of more than 64 bits cannot be sent'],
+    [nested(64), "deeper than 64"],
+    [circle, "deeper than 64"],
+  ];
+  for (const [item, text] of cases) {
+    const writer = new Writer();
+    assertThrows(() => writeControl(writer, new RequestItem(1, item)), EncodeError, text);
+    assertThrows(() => encodeItem(item, DEFAULT_LIMITS.maxPayloadBytes), EncodeError, text);
+  }
+  encodeItem(nested(63), DEFAULT_LIMITS.maxPayloadBytes);
+  const broken = {
+    get a() {
+      throw new SyntaxError("a getter of the caller");
+    },
+  };
+  assertThrows(() => encodeItem(broken, 100), SyntaxError, "a getter of the caller");
+});
+
+Deno.test("encodeItem() refuses an item that its receiver would refuse: too large, or too heavy", () => {
+  assertEquals(encodeItem("x".repeat(97), 99).end > 0, true);
+  const large = assertThrows(() => encodeItem("x".repeat(98), 99), PayloadTooLargeError);
+  assertEquals([large.payloadBytes, large.limitBytes], [100, 99]);
+  // What is far too large is not encoded to its end.
+  const huge = assertThrows(() => encodeItem(new Array(50_000).fill("x".repeat(1_000)), 1_000), PayloadTooLargeError);
+  assertEquals(huge.payloadBytes, Infinity);
+
+  const { maxPayloadBytes, maxMessageBytes } = DEFAULT_LIMITS;
+  const message = MESSAGE_WEIGHT + MAP_WEIGHT + 3 * FIELD_WEIGHT;
+  const most = Math.floor((maxMessageBytes - message - ARRAY_WEIGHT) / (ELEMENT_WEIGHT + ARRAY_WEIGHT));
+  const heaviest = (count: number) => Array.from({ length: count }, () => []);
+  const given = encodeItem(heaviest(most), maxPayloadBytes);
+  const encoded: EncodedItem = { kind: "encoded item", seq: 1, item: given };
+  assert(read(readRequest, payloadOf((writer) => writeControl(writer, encoded))) instanceof RequestItem);
+  assertThrows(() => encodeItem(heaviest(most + 1), maxPayloadBytes), EncodeError, "memory");
+});
+
+Deno.test("encodeItem() keeps the item as it was: its caller may change it at once", () => {
+  const item = { bytes: new Uint8Array([1, 2]), list: ["a"] };
+  const given = encodeItem(item, 1_000);
+  item.bytes.fill(9);
+  item.list.push("b");
+  encodeItem("another", 1_000);
+  const payload = payloadOf((writer) => writeControl(writer, { kind: "encoded item", seq: 1, item: given }));
+  assertEquals(decode(payload), { cmd: 0, seq: 1, item: { bytes: new Uint8Array([1, 2]), list: ["a"] } });
 });
 
 Deno.test("setField() sets an own field, whatever its name", () => {

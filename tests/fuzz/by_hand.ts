@@ -15,6 +15,9 @@ import {
   InvalidMessage,
   ReceivedReply,
   Request,
+  RequestCredit,
+  RequestEnd,
+  RequestItem,
   type ServerMessage,
   Settings,
   Truncated,
@@ -144,6 +147,9 @@ function messagesOf<Message>(
     const entries = entriesOf(payload);
     if (entries === undefined) return new InvalidMessage("");
     const message = messageOf(entries);
+    if (message instanceof RequestItem) {
+      return new RequestItem(message.seq, message.item, contentsOf(payload).weight) as Message;
+    }
     if (message instanceof Request || message instanceof ReceivedReply) {
       message.weightBytes = contentsOf(payload).weight;
     }
@@ -177,7 +183,7 @@ function entriesOf(payload: Uint8Array): RegisteredCommand[] | undefined {
   }
 }
 
-/** PROTOCOL.md, "Requests" to "Meta". Of a key that comes twice the last value counts, but no value may be wrong. */
+/** PROTOCOL.md, "Requests" to "Meta", "Streams from the caller". Of a key that comes twice the last value counts, but no value may be wrong. */
 function requestOf(entries: RegisteredCommand[]): ClientMessage | InvalidMessage {
   const last = new Map(entries);
   const holds = (name: string, isRight: (value: unknown) => boolean) =>
@@ -187,17 +193,20 @@ function requestOf(entries: RegisteredCommand[]): ClientMessage | InvalidMessage
   if (!holds("seq", isCount)) return new InvalidMessage("");
   const seq = last.get("seq") as number | undefined;
   const sound = holds("ttl", (ttl) => typeof ttl === "number" && ttl > 0 && ttl !== Infinity) &&
-    holds("meta", isTextMap) && holds("credit", (credit) => isCount(credit) && credit !== 0);
+    holds("meta", isTextMap) && holds("credit", (credit) => isCount(credit) && credit !== 0) &&
+    holds("$items", (items) => items === true);
   const credit = last.get("credit") as number | undefined;
 
-  if (!sound || credit !== undefined && seq === undefined) return new InvalidMessage("", cmd === 0 ? undefined : seq);
+  const needsSeq = credit !== undefined || last.has("$items");
+  if (!sound || needsSeq && seq === undefined) return new InvalidMessage("", cmd === 0 ? undefined : seq);
   if (cmd === 0) {
     const max = last.get("max");
     const alive = last.get("alive");
     const notice = last.get("notice");
     const cancel = last.get("cancel");
     const isSettings = [max, alive, notice].some((field) => field !== undefined);
-    const meanings = [max ?? alive ?? notice, cancel, credit].filter((field) => field !== undefined).length;
+    const ofCall = ["cancel", "credit", "item", "end"].filter((name) => last.has(name));
+    const meanings = ofCall.length + (isSettings ? 1 : 0);
     if (meanings > 1 || isSettings && seq !== undefined) return new InvalidMessage("");
     if (isSettings) {
       const isRight = (max === undefined || isCount(max)) && (notice === undefined || typeof notice === "boolean") &&
@@ -205,14 +214,19 @@ function requestOf(entries: RegisteredCommand[]): ClientMessage | InvalidMessage
       const settings = { max, alive, notice } as { max?: number; alive?: number; notice?: boolean };
       return isRight ? new Settings(settings) : new InvalidMessage("");
     }
-    if (cancel !== undefined && (cancel !== true || seq === undefined)) return new InvalidMessage("");
     if (meanings === 0) return new UnknownControl();
-    return cancel === true ? new Cancel(seq as number) : new Credit(seq as number, credit as number);
+    if (seq === undefined || ["cancel", "end"].some((name) => last.has(name) && last.get(name) !== true)) {
+      return new InvalidMessage("");
+    }
+    if (ofCall[0] === "item") return new RequestItem(seq, last.get("item"));
+    if (ofCall[0] === "credit") return new Credit(seq, credit as number);
+    return cancel === true ? new Cancel(seq) : new RequestEnd(seq);
   }
   const reserved = ["cmd", "seq", "ttl", "meta", "credit"];
   const params = Object.fromEntries(entries.filter(([key]) => !reserved.includes(key) && key[0] !== "$"));
   const meta = Array.isArray(last.get("meta")) ? {} : last.get("meta");
-  return Object.assign(new Request(), { cmd, seq, ttl: last.get("ttl"), meta, credit, params });
+  const hasItems = last.has("$items");
+  return Object.assign(new Request(), { cmd, seq, ttl: last.get("ttl"), meta, credit, hasItems, params });
 }
 
 /** PROTOCOL.md, "Replies", "Order", "Streams and credit". */
@@ -220,7 +234,12 @@ function replyOf(entries: RegisteredCommand[]): ServerMessage | InvalidMessage {
   const last = new Map(entries);
   if (!entries.every(([key, value]) => key !== "seq" || isCount(value))) return new InvalidMessage("");
   if (!last.has("res") && !last.has("err")) {
-    const known = ["seq", "more", "msg", "data", "$items", "$after"];
+    const known = ["seq", "more", "msg", "data", "$items", "$after", "$id"];
+    const credit = last.get("credit");
+    if (last.has("seq") && last.has("credit")) {
+      const isRight = isCount(credit) && credit !== 0;
+      return isRight ? new RequestCredit(last.get("seq") as number, credit as number) : new InvalidMessage("");
+    }
     const going = last.get("going");
     if (going !== undefined && !last.has("seq")) {
       return typeof going === "number" && going >= 0 ? new Going(going) : new InvalidMessage("");

@@ -3,6 +3,16 @@
  */
 
 import { assert, assertMatch } from "@std/assert";
+import {
+  Cancel,
+  InvalidMessage,
+  ReceivedReply,
+  Request,
+  RequestCredit,
+  RequestEnd,
+  RequestItem,
+  UnknownControl,
+} from "../../codec/message.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
 import { decode } from "../../codec/msgpack.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
@@ -46,6 +56,12 @@ function withGoodTerminators(bytes: Uint8Array): Uint8Array {
   return good;
 }
 
+/** Reads some messages as others. */
+function misread(change: (message: unknown) => unknown): Partial<Codec> {
+  const changed = (read: Read): Read => (chunks) => read(chunks).map(change);
+  return { readRequests: changed(SHIPPED.readRequests), readReplies: changed(SHIPPED.readReplies) };
+}
+
 let rejected = false;
 
 const READERS: Record<string, [codec: Partial<Codec>, complaint: RegExp]> = {
@@ -75,6 +91,32 @@ const READERS: Record<string, [codec: Partial<Codec>, complaint: RegExp]> = {
   "reads on behind a broken frame": [{
     readRequests: (chunks) => [...SHIPPED.readRequests(chunks), ...SHIPPED.readRequests([message({ cmd: 1 })])],
   }, /^DecodeStage/],
+  "takes an item of nil for none": [
+    misread((message) => message instanceof RequestItem && message.item === null ? new UnknownControl() : message),
+    /^DecodeStage\(readRequest\): read .*UnknownControl.* right is .*RequestItem/s,
+  ],
+  "does not weigh items": [
+    misread((message) => message instanceof RequestItem ? new RequestItem(message.seq, message.item, 256) : message),
+    /^DecodeStage\(readRequest\): read .* right is .*RequestItem/s,
+  ],
+  "takes an end for a cancel": [
+    misread((message) => message instanceof RequestEnd ? new Cancel(message.seq) : message),
+    /^DecodeStage\(readRequest\): read .*Cancel.* right is .*RequestEnd/s,
+  ],
+  "takes the first of two meanings": [
+    misread((message) =>
+      message instanceof InvalidMessage && message.reason.startsWith("a control") ? new RequestEnd(5) : message
+    ),
+    /^DecodeStage\(readRequest\): read .*RequestEnd.* right is .*InvalidMessage/s,
+  ],
+  "forgets that items follow": [
+    misread((message) => message instanceof Request ? Object.assign(message, { hasItems: false }) : message),
+    /^DecodeStage\(readRequest\): read .* right is .*"hasItems":true/s,
+  ],
+  "takes credit for the caller's stream for a reply": [
+    misread((message) => message instanceof RequestCredit ? new ReceivedReply() : message),
+    /^DecodeStage\(readReply\): read .*ReceivedReply.* right is .*RequestCredit/s,
+  ],
   "does not recover from a refusal": [{
     decode(payload) {
       if (rejected) return "";
@@ -133,6 +175,12 @@ const SERVERS: Record<string, [serve: Serve, complaint: RegExp]> = {
     /begins with neither res nor err|wrong place/,
   ],
   "answers with nonsense": [after((bytes) => bytes.map((byte, index) => index === 2 ? 0xc1 : byte)), /cannot be read/],
+  "grants more to a call without a stream": [
+    after((bytes) => concat(message({ seq: 5, credit: 3 }), bytes)),
+    /a grant for seq 5, which has no stream|a reply too many for seq 5/,
+  ],
+  "grants no items": [after(() => message({ seq: 5, credit: 0 })), /a grant is no number of items/],
+  "says more with a grant": [after(() => message({ seq: 5, credit: 1, more: true })), /a grant has other fields/],
   "goes on behind a broken frame": [
     after((bytes) => takeBadFrame(bytes) ? concat(bytes, message({ res: "PONG" })) : bytes),
     /BAD_FRAME is not the last reply|a reply too many/,
@@ -188,6 +236,25 @@ Deno.test(`a round trip notices a reader that drops a byte (seed ${SEED})`, () =
     assertMatch(checkRoundTrip(random, dropping).complaint ?? "", /^written .* read /s);
   }
 });
+
+const ITEMS_LOST: Record<string, (message: unknown) => unknown> = {
+  "changes an item": (message) => message instanceof RequestItem ? new RequestItem(message.seq, "other") : message,
+  "changes the call of an end": (message) => message instanceof RequestEnd ? new RequestEnd(-1) : message,
+  "changes a grant": (message) => message instanceof RequestCredit ? new RequestCredit(message.seq, -1) : message,
+  "forgets an id": (message) => {
+    if (message instanceof ReceivedReply) delete message.fields.$id;
+    return message;
+  },
+};
+
+for (const [name, change] of Object.entries(ITEMS_LOST)) {
+  Deno.test(`a round trip notices a reader that ${name} (seed ${SEED})`, () => {
+    const random = new Random(SEED);
+    const codec = { ...SHIPPED, ...misread(change) };
+    const found = Array.from({ length: 300 }, () => checkRoundTrip(random, codec).complaint).find(Boolean);
+    assertMatch(found ?? "", /^written .* read /s);
+  });
+}
 
 Deno.test(`a round trip notices a reader that throws (seed ${SEED})`, () => {
   const fail = () => {

@@ -15,6 +15,9 @@ import { describe } from "./describe.ts";
 
 type Reply = Record<string, unknown>;
 
+/** As many items as a server grants at once. */
+const MOST_GRANTED = 256;
+
 /** Has the bytes served, and checks what comes of it. */
 export async function checkConnection(bytes: Uint8Array, serve?: Serve): Promise<Verdict> {
   const conversation = await converse(piecesOf(bytes), serve);
@@ -44,7 +47,7 @@ function replyFault(
   const sound: Reply[] = [];
   for (const answer of answers) {
     if ("error" in answer) return `a reply cannot be read: ${answer.error}`;
-    const wrong = shapeFault(answer.value);
+    const wrong = isGrant(answer.value as Reply) ? grantFault(answer.value as Reply) : shapeFault(answer.value);
     if (wrong !== undefined) return `${wrong}: ${Deno.inspect(answer.value)}`;
     sound.push(answer.value as Reply);
   }
@@ -55,7 +58,7 @@ function replyFault(
   const disorder = orderFault(calls, sound, broken);
   if (disorder !== undefined) return disorder;
 
-  const finals = sound.filter(({ more }) => more !== true).length;
+  const finals = sound.filter((answer) => answer.more !== true && !isGrant(answer)).length;
   const expected = calls.length + (broken ? 1 : 0);
   // Who has said alive, and then ends, waits for nothing more.
   const isLeft = asked.some((message) => message instanceof Settings && message.alive !== undefined);
@@ -80,10 +83,24 @@ function shapeFault(value: unknown): string | undefined {
   }
 }
 
+/** Whether it is credit for a caller's stream. */
+function isGrant(answer: Reply): boolean {
+  return typeof answer === "object" && answer !== null && !("res" in answer || "err" in answer) && "credit" in answer;
+}
+
+/** PROTOCOL.md, "Streams from the caller": `seq`, then `credit`. */
+function grantFault(answer: Reply): string | undefined {
+  if (Object.keys(answer).join() !== "seq,credit") return "a grant has other fields";
+  const { credit } = answer;
+  const isRight = typeof credit === "number" && Number.isInteger(credit) && credit >= 1 && credit <= MOST_GRANTED;
+  return isRight ? undefined : `a grant is no number of items from 1 to ${MOST_GRANTED}`;
+}
+
 /** PROTOCOL.md, "Order", "Streams and credit", "What goes wrong": nobody gets more final replies than they have asked for, and none behind the last. */
 function orderFault(calls: unknown[], answers: Reply[], broken: boolean): string | undefined {
   const open = new Map<unknown, number>();
   for (const { seq } of calls as { seq?: number }[]) open.set(seq, (open.get(seq) ?? 0) + 1);
+  const withItems = new Set((calls as Partial<Request>[]).filter((call) => call.hasItems).map(({ seq }) => seq));
   let unnamed = calls.length; // a refusal may leave out the seq that it cannot trust
   for (const [index, { seq, err, more }] of answers.entries()) {
     if (err === "BAD_FRAME") {
@@ -93,12 +110,18 @@ function orderFault(calls: unknown[], answers: Reply[], broken: boolean): string
     }
     const left = seq === undefined ? unnamed : open.get(seq) ?? 0;
     if (left === 0) return `a reply too many for seq ${seq}: ${describe(answers[index])}`;
+    if (isGrant(answers[index])) {
+      if (!withItems.has(seq as number)) return `a grant for seq ${seq}, which has no stream of the caller's`;
+      continue;
+    }
     if (more === true) continue;
     unnamed--;
     if (seq !== undefined) open.set(seq, left - 1);
   }
 }
 
-function kindOf({ err, more }: Reply): string {
+function kindOf(answer: Reply): string {
+  const { err, more } = answer;
+  if (isGrant(answer)) return "a grant";
   return typeof err === "string" ? err : more === true ? "an item" : "a success";
 }

@@ -8,7 +8,7 @@
 
 import { setImmediate } from "node:timers";
 import type { Commands } from "../../handlers/command.ts";
-import { command, reply } from "../../handlers/command.ts";
+import { command, reply, unchecked } from "../../handlers/command.ts";
 import { RpcError } from "../../errors.ts";
 import { MAX_TIMER_MS } from "../../limits.ts";
 import { serveOne } from "../support/serve_one.ts";
@@ -76,7 +76,26 @@ const COMMANDS: Commands = {
       return "end";
     },
   }),
+  UPLOAD: command({
+    items: unchecked<unknown>(),
+    async handler({ count }: Params, { items }) {
+      let taken = 0;
+      for await (const _ of items) if (++taken === count) break;
+      return taken;
+    },
+  }),
+  CHAT: command({
+    items: { "~standard": { version: 1, vendor: "packline", validate: itemOfChat } },
+    async *handler(_params: object, { items }) {
+      for await (const item of items) yield [item];
+    },
+  }),
 };
+
+/** An item of CHAT: a number is none. */
+function itemOfChat(value: unknown) {
+  return typeof value === "number" ? { issues: [{ message: "no" }] } : { value };
+}
 
 /** Lets one connection run to its end. */
 export async function converse(chunks: Uint8Array[], serve: Serve = serveOne): Promise<Conversation> {

@@ -16,8 +16,19 @@ const INPUTS_UNDER_FLAG = 5_000;
 /** What has to be among the outcomes, for them to show anything. */
 const TO_BE_MET = [
   ...[...ALL_REFUSALS, "a value", "Request", "ReceivedReply", "BadFrame", "Truncated"],
-  ...["Settings", "Cancel", "Credit", "UnknownControl", "Going", "UnknownNotice"],
-  ...["a success", "an item", "closed", "BAD_FRAME", "INVALID_MESSAGE", "CMD_NOT_FOUND", "INVALID_SLEEP", "REFUSED"],
+  ...["Settings", "Cancel", "Credit", "RequestItem", "RequestEnd", "UnknownControl"],
+  ...["Going", "RequestCredit", "UnknownNotice"],
+  ...[
+    "a success",
+    "an item",
+    "a grant",
+    "closed",
+    "BAD_FRAME",
+    "INVALID_MESSAGE",
+    "CMD_NOT_FOUND",
+    "INVALID_SLEEP",
+    "REFUSED",
+  ],
 ];
 
 Deno.test(`${INPUTS} damaged inputs are read or refused, in time and in order (seed ${SEED})`, async () => {

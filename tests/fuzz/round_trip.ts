@@ -10,13 +10,25 @@ import {
   Cancel,
   Credit,
   type Fields,
+  Going,
   type KnownControl,
+  type Notice,
   ReceivedReply,
   Reply,
   Request,
+  RequestCredit,
+  RequestEnd,
+  RequestItem,
   Settings,
 } from "../../codec/message.ts";
-import { type OutgoingRequest, writeControl, writeReply, writeRequest } from "../../codec/write_message.ts";
+import { encodeItem } from "../../codec/given.ts";
+import {
+  type EncodedItem,
+  type OutgoingRequest,
+  writeControl,
+  writeRequest,
+  writeServerMessage,
+} from "../../codec/write_message.ts";
 import type { Writer } from "../../codec/writer.ts";
 import { RpcError } from "../../errors.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
@@ -47,8 +59,8 @@ export function checkRoundTrip(random: Random, codec: Codec): Verdict {
     const batch = Array.from({ length: count }, () => random.chance(0.1) ? anyControl(random) : anyRequest(random));
     return compare("readRequest", writeAll(writeEither, batch), batch.map(arrived), codec.readRequests);
   }
-  const batch = Array.from({ length: count }, () => anyReply(random));
-  return compare("readReply", writeAll(writeReply, batch), batch.map(received), codec.readReplies);
+  const batch = Array.from({ length: count }, () => random.chance(0.1) ? anyNotice(random) : anyReply(random));
+  return compare("readReply", writeAll(writeServerMessage, batch), batch.map(received), codec.readReplies);
 }
 
 function compare(
@@ -98,16 +110,32 @@ function anyRequest(random: Random): OutgoingRequest {
     ttl: random.chance(0.2) ? random.pick([0.5, 1, 30_000, 1e300]) : undefined,
     meta: random.chance(0.2) ? mapOf(random, 3, () => anyText(random)) as Record<string, string> : undefined,
     credit: seq !== undefined && random.chance(0.2) ? random.pick(WHOLE) || 1 : undefined,
+    hasItems: seq !== undefined && random.chance(0.2),
   };
 }
 
-function anyControl(random: Random): KnownControl {
+function anyControl(random: Random): KnownControl | WrittenItem {
   const seq = random.pick(WHOLE);
   return random.pick([
     anySettings(random),
     new Cancel(seq),
     new Credit(seq, random.pick(WHOLE) || 1),
+    new RequestItem(seq, anyValue(random, 1)),
+    encodedItem(seq, anyValue(random, 1)),
+    new RequestEnd(seq),
   ]);
+}
+
+/** An item that was encoded before it is sent, and what it should be at the other end. */
+type WrittenItem = EncodedItem & { readonly arrived: RequestItem };
+
+function encodedItem(seq: number, value: unknown): WrittenItem {
+  const item = encodeItem(value, DEFAULT_LIMITS.maxPayloadBytes);
+  return { kind: "encoded item", seq, item, arrived: new RequestItem(seq, value) };
+}
+
+function anyNotice(random: Random): Notice {
+  return random.pick([new Going(random.pick(WHOLE)), new RequestCredit(random.pick(WHOLE), random.pick(WHOLE) || 1)]);
 }
 
 function anySettings(random: Random): Settings {
@@ -124,19 +152,24 @@ function anyReply(random: Random): Reply {
     const text = random.chance(0.5) ? anyText(random) : undefined;
     return new Reply(seq, new RpcError(anyText(random), text, { data, retryAfterMs }), false);
   }
-  return new Reply(seq, { res: anyValue(random, 1), ...anyFields(random, () => true) }, random.chance(0.2));
+  const id = random.chance(0.1) ? { $id: random.pick([...WHOLE, ...TEXTS]) } : {};
+  const fields = { res: anyValue(random, 1), ...anyFields(random, () => true), ...id };
+  return new Reply(seq, fields, random.chance(0.2));
 }
 
-function writeEither(writer: Writer, message: OutgoingRequest | KnownControl): void {
+function writeEither(writer: Writer, message: OutgoingRequest | KnownControl | WrittenItem): void {
   if ("kind" in message) writeControl(writer, message);
   else writeRequest(writer, message);
 }
 
-function arrived(message: OutgoingRequest | KnownControl): Request | KnownControl {
-  return "kind" in message ? message : Object.assign(new Request(), message);
+function arrived(message: OutgoingRequest | KnownControl | WrittenItem): Request | KnownControl {
+  if (!("kind" in message)) return Object.assign(new Request(), message);
+  return message.kind === "encoded item" ? message.arrived : message;
 }
 
-function received({ seq, outcome, more }: Reply): ReceivedReply {
+function received(message: Reply | Notice): ReceivedReply | Notice {
+  if (!(message instanceof Reply)) return message;
+  const { seq, outcome, more } = message;
   const fields = outcome instanceof RpcError ? outcome.toJSON() as unknown as Fields : outcome;
   return Object.assign(new ReceivedReply(), { seq, more, fields });
 }

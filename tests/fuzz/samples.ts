@@ -18,13 +18,14 @@ const stdEncode: (value: unknown) => Uint8Array<ArrayBuffer> = encode as never;
 /** Commands by name and number: the built-in ones, and those of `conversation.ts`. */
 const COMMANDS = [
   ...[1, 2, 3, 4, 7, 16, 17, "PING", "DELAY", "TICK", "ECHO"],
-  ...["LATER", "REFUSE", "CHECKED", "ITEMS", "NOBODY", ""],
+  ...["LATER", "REFUSE", "CHECKED", "ITEMS", "UPLOAD", "CHAT", "NOBODY", ""],
 ];
 
 const REQUESTS = COMMANDS.flatMap((cmd) => [
   { cmd },
   { sleep: 10, value: "\n", cmd },
   { cmd, seq: 5, sleep: 10, value: [1, { a: null, b: -1 }] },
+  { cmd, seq: 5, $items: true, count: 3 },
   { cmd, seq: 2 ** 40, ttl: 1_500, meta: { token: "hunter2", trace: "00-1" }, credit: 3, count: 4, sleep: 3 },
 ]);
 
@@ -34,9 +35,25 @@ const CONTROLS = [
   { cmd: 0, alive: 1_000 },
   { cmd: 0, seq: 5, cancel: true },
   { cmd: 0, seq: 5, credit: 10 },
-  { cmd: 0, seq: 5, item: "what a later version may say" },
+  { cmd: 0, seq: 5, item: ["an item", { a: null }] },
+  { cmd: 0, seq: 2 ** 40, item: null },
+  { item: new Uint8Array(20), seq: 5, cmd: 0 },
+  { cmd: 0, seq: 5, end: true },
+  { cmd: 0, seq: 5, later: "what a later version may say" },
   { cmd: 0 },
 ];
+
+/** What belongs to a few calls with streams of the caller's: any few of them in a row are a conversation. */
+const CALLER_STREAMS = [5, 6].flatMap((seq) => [
+  ...["UPLOAD", "CHAT"].map((cmd) => ({ cmd, seq, $items: true })),
+  { cmd: "UPLOAD", seq, $items: true, count: 1, ttl: 5_000 },
+  { cmd: "CHAT", seq, $items: true, credit: 1 },
+  { cmd: 16, seq, $items: true, value: 1 },
+  ...["text", null, 7, new Uint8Array(300)].map((item) => ({ cmd: 0, seq, item })),
+  ...[1, 2].map((credit) => ({ cmd: 0, seq, credit })),
+  { cmd: 0, seq, end: true },
+  { cmd: 0, seq, cancel: true },
+]);
 
 const REPLIES = [
   { res: "PONG" },
@@ -44,7 +61,9 @@ const REPLIES = [
   { seq: 6, res: [1, 2, 3], more: true },
   { seq: 6, res: null },
   { err: "INVALID_SLEEP" },
-  { seq: 5, credit: 10 }, // what a later version may say unasked
+  { seq: 6, res: "x", $id: 7, more: true },
+  { seq: 5, credit: 10 },
+  { seq: 5, credits: 10 }, // what a later version may say unasked
   { going: 5_000 },
   { gone: 5_000 },
   { err: "OVERLOADED", $after: 200 },
@@ -63,6 +82,8 @@ const HARD = [
   { cmd: 1, seq: 5n, ttl: 10n, credit: 3n },
   { cmd: 0, seq: 5, cancel: true, credit: 10 },
   { cmd: 0, seq: 5, max: 100_000 },
+  { cmd: 0, seq: 5, item: 1, end: true },
+  { cmd: 0, seq: 5, item: new Array(40).fill([]), later: { item: 1 } },
   { cmd: "DELAY", sleep: 2 ** 31, ttl: 1e300 },
   { cmd: "ECHO", value: [...new Array(40).fill([]), ...new Array(40).fill({})] }, // as many as may be in one another
   Object.fromEntries(Array.from({ length: 40 }, (_, index) => [`key ${index}`, index])),
@@ -115,6 +136,9 @@ export const SMALL: readonly (readonly Uint8Array<ArrayBuffer>[])[] = [
   FORMS,
   REQUESTS.map(withRes),
 ];
+
+/** Payloads of which streams from a caller are made. */
+export const STREAM_PAYLOADS: readonly Uint8Array<ArrayBuffer>[] = CALLER_STREAMS.map(stdEncode);
 
 /** Payloads at the end of the short frame, and in long frames. */
 export const LARGE: readonly Uint8Array<ArrayBuffer>[] = [
