@@ -355,7 +355,7 @@ export async function connectResettable(address: Address): Promise<Peer> {
 }
 
 /** A peer in memory, and what its other end leads to. */
-function memoryPeer(): [Peer, Connection] {
+export function memoryPeer(): [Peer, Connection] {
   const [here, there] = memoryPair();
   const peer = new Peer({
     async read() {
