@@ -452,7 +452,7 @@ function shapeOf(kind: Kind): string {
   return `{${[...names, ...others === undefined ? [] : ["..."]].join(", ")}}`;
 }
 
-Deno.test("PROTOCOL.md: the table of messages is that of codec/message.ts", () => {
+Deno.test("PROTOCOL.md: the table of messages is that of codec/message_table.ts", () => {
   const rows = rowsOf(section("Messages"), "kind");
   const kinds = Object.keys(MESSAGES) as Kind[];
   assertEquals(
@@ -463,7 +463,7 @@ Deno.test("PROTOCOL.md: the table of messages is that of codec/message.ts", () =
   for (const kind of kinds) assert(MESSAGES[kind].since <= Number(version), kind);
 });
 
-Deno.test("PROTOCOL.md: the fields of a request, of a control message and of a reply are those of codec/message.ts", () => {
+Deno.test("PROTOCOL.md: the fields of a request, of a control message and of a reply are those of codec/message_table.ts", () => {
   const requestRows = rowsOf(section("Requests"), "field").slice(0, -1); // the last is about names with $
   const fields: [name: string, field: Field][] = Object.entries(MESSAGES.request.fields);
   assertEquals(requestRows.map(([name, type]) => [code(name), type]), fields.map(([name, { type }]) => [name, type]));
