@@ -471,6 +471,67 @@ Deno.test("items - grants for what has no items, or has ended, are ignored", asy
   await client.close();
 });
 
+// Behind a middleware -----------------------------------------------------------------------------------------------
+
+Deno.test("items - a middleware passes them on as they are", async () => {
+  const { client, server } = await scene({ middleware: [(_call, next) => next({ meta: { token: "t" } })] });
+  const source = new Source((index) => index, 1);
+  const call = client.call("UP", {}, { items: source });
+  const request = { cmd: "UP", $items: true, meta: { token: "t" } };
+  assertEquals(await server.requests(2), [{ ...request, seq: 0 }, item(0)]);
+  await server.reply({ seq: 0, credit: 1 });
+  assertEquals(await server.request(), END);
+  await server.reply({ seq: 0, res: 1 });
+  assertEquals(await call, 1);
+  const stream = client.stream("UP", {}, { items: source, credit: 1 });
+  const first = stream.next();
+  assertEquals((await server.requests(2))[0], { ...request, credit: 1, seq: 1 });
+  await server.reply({ seq: 1, res: 1, more: true });
+  await first;
+  await stream.return(undefined);
+  await client.close();
+});
+
+Deno.test("items - a middleware that answers itself, throws or takes too long ends the source", async () => {
+  const passed = Promise.withResolvers<() => Promise<unknown>>();
+  const kept = (next: () => Promise<unknown>) => {
+    passed.resolve(next);
+    return NEVER;
+  };
+  const own: Record<string, NonNullable<ConnectOptions["middleware"]>[number]> = {
+    answers: () => ({ res: "mine" }),
+    throws: () => Promise.reject(new RpcError("NO_SUCH_PLACE")),
+    waits: (_call, next) => kept(next),
+  };
+  for (const [how, middleware] of Object.entries(own)) {
+    const { client, clock } = await scene({ middleware: [middleware] });
+    const source = new Source();
+    const call = client.call("UP", {}, { items: source, timeoutMs: 100 }).catch(({ code }) => code);
+    await clock.advance(110);
+    assertEquals(await call, { answers: "mine", throws: "NO_SUCH_PLACE", waits: "TIMEOUT" }[how]);
+    await turn();
+    assertEquals([source.asked, source.ended], [0, 1], how);
+    if (how === "waits") {
+      assertEquals(await failure((await passed.promise)()), "CANCELLED");
+      await turn();
+      assertEquals(source.ended, 1, "once, though it passes the call on later");
+    } else {
+      const read = new Source();
+      await client.stream("UP", {}, { items: read }).next().catch(() => {});
+      await turn();
+      assertEquals([read.asked, read.ended], [0, 1], how);
+    }
+    const unread = new Source();
+    await client.stream("UP", {}, { items: unread }).return(undefined);
+    const unsendable = new Source();
+    await assertRejects(() => client.call("UP", { at: new Date() }, { items: unsendable }), TypeError);
+    assertThrows(() => client.stream("UP", { at: new Date() }, { items: unsendable }), TypeError);
+    await turn();
+    assertEquals([unread.ended, unsendable.ended], [1, 2], how);
+    await client.close();
+  }
+});
+
 // Beside other calls ------------------------------------------------------------------------------------------------
 
 /** A client whose connection writes when the test lets it, so that what is ahead can be seen. */
