@@ -592,7 +592,7 @@ Deno.test("items - no more than 64 KiB go ahead, and calls and PING go between",
   let pingAt = -1;
   for (let count = 0; pingAt < 0;) {
     await clock.advance(500);
-    for (let writes = 0; writes < 80; writes++) await next();
+    for (let bytes = 0; bytes < 150_000;) bytes += await next();
     while (server.waiting > 0) {
       const message = await server.request();
       if (message.seq === PING_SEQ) pingAt = count;
