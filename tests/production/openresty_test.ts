@@ -8,6 +8,7 @@ import { decode, encode } from "../../codec/msgpack.ts";
 import { command, type ListeningServer, reply, RpcError } from "../../mod.ts";
 import { serve } from "../support/demo_server.ts";
 import { concat, frame, type Message, takeFrames } from "../support/wire.ts";
+import { copyLua, LUAJIT_PACKAGES, NGINX_PACKAGES, startLua } from "./lua.ts";
 import { example, Folder, onFreePort, type Package, Program, root, run, startNginx, testWith } from "./programs.ts";
 
 /** How long a call waits for its reply, where that is what ends it. */
@@ -106,7 +107,7 @@ class Nginx implements Front {
   static async start(packlinePort: number, { timeoutMs = 5000, workers = 1 }: Settings = {}): Promise<Nginx> {
     await using owned = new AsyncDisposableStack();
     const folder = owned.use(await Folder.make());
-    await folder.write("packline.lua", await example("openresty/packline.lua"));
+    await copyLua(folder);
     const nginx = await onFreePort(async (port) => {
       const config = await example("openresty/nginx.conf", {
         "127.0.0.1:8080": `127.0.0.1:${port}`,
@@ -182,13 +183,13 @@ class LuaJit implements Front {
 
 const NGINX: World = {
   name: "nginx",
-  packages: ["nginx", "libnginx-mod-http-lua", "lua-messagepack", "lua-cjson"],
+  packages: NGINX_PACKAGES,
   start: Nginx.start,
 };
 
 const LUAJIT: World = {
   name: "LuaJIT",
-  packages: ["luajit2", "lua-messagepack", "lua-cjson", "lua-socket"],
+  packages: LUAJIT_PACKAGES,
   start: LuaJit.start,
 };
 
@@ -500,30 +501,6 @@ testInBoth("a call that a draining server has not started is sent again", async 
 });
 
 // Time, phases and addresses -------------------------------------------------------------------------------------------
-
-/** nginx with the Lua client, and what a server of its configuration is to do. */
-async function startLua(owned: AsyncDisposableStack, server: string): Promise<{ program: Program; url: string }> {
-  const folder = owned.use(await Folder.make());
-  await folder.write("packline.lua", await example("openresty/packline.lua"));
-  return await onFreePort(async (port) => {
-    const config = `
-      load_module /usr/lib/nginx/modules/ndk_http_module.so;
-      load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;
-      user root;
-      pid nginx.pid;
-      events {}
-      http {
-        access_log off;
-        lua_package_path "$prefix/?.lua;;";
-        lua_socket_log_errors off;
-        server {
-          listen 127.0.0.1:${port};
-          ${server}
-        }
-      }`;
-    return { program: owned.use(await startNginx(folder, config)), url: `http://127.0.0.1:${port}` };
-  });
-}
 
 /** What the Lua client answers with, as text. */
 const TELL = `
