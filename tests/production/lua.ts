@@ -4,7 +4,17 @@
  * In: Lua code of a test. Out: what it says, line by line. Refused: nothing; an error of the code is what it says.
  */
 
-import { example, Folder, onFreePort, type Package, Program, root, run, startNginx, testWith } from "./programs.ts";
+import {
+  example,
+  Folder,
+  onFreePort,
+  type Package,
+  type Program,
+  root,
+  run,
+  startNginx,
+  testWith,
+} from "./programs.ts";
 
 /** What the Lua client needs in nginx. */
 export const NGINX_PACKAGES: readonly Package[] = ["nginx", "libnginx-mod-http-lua", "lua-messagepack", "lua-cjson"];
@@ -12,13 +22,39 @@ export const NGINX_PACKAGES: readonly Package[] = ["nginx", "libnginx-mod-http-l
 /** What it needs under LuaJIT. */
 export const LUAJIT_PACKAGES: readonly Package[] = ["luajit2", "lua-messagepack", "lua-cjson", "lua-socket"];
 
-/** Copies the Lua client to where nginx looks for it. */
+/** Copies the Lua files of the example to where nginx looks for them. */
 export async function copyLua(folder: Folder): Promise<void> {
-  await folder.write("packline.lua", await example("openresty/packline.lua"));
   await Deno.mkdir(`${folder.path}/packline`);
-  for (const name of ["calls", "messages", "sockets"]) {
-    await folder.write(`packline/${name}.lua`, await example(`openresty/packline/${name}.lua`));
+  for (const name of ["packline", "http", "packline/calls", "packline/messages", "packline/sockets"]) {
+    await folder.write(`${name}.lua`, await example(`openresty/${name}.lua`));
   }
+}
+
+/** What differs from the configuration of the example as it stands, beside the ports. */
+export interface Settings {
+  timeoutMs?: number;
+  /** Processes of nginx, each with a pool of its own. */
+  workers?: number;
+}
+
+/** nginx with the configuration of the example. Returns its address. */
+export async function startExample(
+  owned: AsyncDisposableStack,
+  packlinePort: number,
+  { timeoutMs = 5000, workers = 1 }: Settings = {},
+): Promise<string> {
+  const folder = owned.use(await Folder.make());
+  await copyLua(folder);
+  return await onFreePort(async (port) => {
+    const config = await example("openresty/nginx.conf", {
+      "127.0.0.1:8080": `127.0.0.1:${port}`,
+      "$packline_port 1235": `$packline_port ${packlinePort}`,
+      "$packline_timeout 5000": `$packline_timeout ${timeoutMs}`,
+      "worker_processes 2": `worker_processes ${workers}`,
+    });
+    owned.use(await startNginx(folder, config));
+    return `127.0.0.1:${port}`;
+  });
 }
 
 /** nginx with the Lua client, and what a server of its configuration is to do. */

@@ -8,8 +8,8 @@ import { decode, encode } from "../../codec/msgpack.ts";
 import { command, type ListeningServer, reply, RpcError } from "../../mod.ts";
 import { serve } from "../support/demo_server.ts";
 import { concat, frame, type Message, takeFrames } from "../support/wire.ts";
-import { copyLua, LUAJIT_PACKAGES, NGINX_PACKAGES, startLua } from "./lua.ts";
-import { example, Folder, onFreePort, type Package, Program, root, run, startNginx, testWith } from "./programs.ts";
+import { LUAJIT_PACKAGES, NGINX_PACKAGES, type Settings, startExample, startLua } from "./lua.ts";
+import { example, Folder, type Package, Program, root, run, testWith } from "./programs.ts";
 
 /** How long a call waits for its reply, where that is what ends it. */
 const TIMEOUT_MS = 250;
@@ -78,13 +78,6 @@ interface Front extends AsyncDisposable {
   call(cmd: string, params?: Message, options?: { safe?: boolean }): Promise<Outcome>;
 }
 
-/** What differs from the configuration as it stands, beside the ports. */
-interface Settings {
-  timeoutMs?: number;
-  /** Processes of nginx, each with a pool of its own. */
-  workers?: number;
-}
-
 interface World {
   readonly name: string;
   readonly packages: readonly Package[];
@@ -99,26 +92,14 @@ class Nginx implements Front {
   readonly #owned: AsyncDisposableStack;
   readonly #client = Deno.createHttpClient({});
 
-  private constructor(port: number, owned: AsyncDisposableStack) {
-    this.#url = `http://127.0.0.1:${port}/call/`;
+  private constructor(address: string, owned: AsyncDisposableStack) {
+    this.#url = `http://${address}/call/`;
     this.#owned = owned;
   }
 
-  static async start(packlinePort: number, { timeoutMs = 5000, workers = 1 }: Settings = {}): Promise<Nginx> {
+  static async start(packlinePort: number, settings: Settings = {}): Promise<Nginx> {
     await using owned = new AsyncDisposableStack();
-    const folder = owned.use(await Folder.make());
-    await copyLua(folder);
-    const nginx = await onFreePort(async (port) => {
-      const config = await example("openresty/nginx.conf", {
-        "127.0.0.1:8080": `127.0.0.1:${port}`,
-        "$packline_port 1235": `$packline_port ${packlinePort}`,
-        "$packline_timeout 5000": `$packline_timeout ${timeoutMs}`,
-        "worker_processes 2": `worker_processes ${workers}`,
-      });
-      owned.use(await startNginx(folder, config));
-      return port;
-    });
-    return new Nginx(nginx, owned.move());
+    return new Nginx(await startExample(owned, packlinePort, settings), owned.move());
   }
 
   async call(cmd: string, params: Message = {}, { safe = false } = {}): Promise<Outcome> {

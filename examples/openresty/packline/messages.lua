@@ -24,8 +24,11 @@ messages.null = ngx and ngx.null or setmetatable({}, Null)
 local packers = messagepack.packers
 packers.userdata = packers["nil"] -- ngx.null, cjson.null
 
--- Marks bytes that are not text.
-function messages.binary(bytes) return setmetatable({ bytes = bytes }, Binary) end
+-- Marks bytes that are not text. Of a read that gave none it returns nil and the reason, as the read did.
+function messages.binary(bytes, reason)
+  if bytes == nil then return nil, reason end
+  return setmetatable({ bytes = bytes }, Binary)
+end
 
 -- Marks a table as a map, even if it is empty.
 function messages.map(value) return setmetatable(value, Map) end

@@ -88,9 +88,10 @@ else
 
   -- A task is a coroutine: it yields where it would wait for its socket, and goes on while its call waits for that.
   local function resume(link, task)
+    local before = link.in_task -- a task may start another
     link.in_task = true
     local sound, reason = coroutine.resume(task)
-    link.in_task = false
+    link.in_task = before
     if not sound then error(reason, 0) end
     return coroutine.status(task) ~= "dead"
   end
