@@ -99,7 +99,8 @@ else
   -- Tries until it is done or the time is over: `try` returns a result, or nil and the reason.
   local function persist(link, ms, try, reads)
     local deadline = sockets.now() + ms
-    link.socket:settimeout(0)
+    local alone = #link.tasks == 0 and not link.in_task -- nothing else can be done while the socket waits
+    link.socket:settimeout(alone and ms / 1000 or 0)
     while true do
       local result, reason, partial = try()
       local left = deadline - sockets.now()
