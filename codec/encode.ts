@@ -35,6 +35,9 @@ export interface Encoding<Message> {
 /** Separate frames up to this total size are copied into one chunk, because a write costs more than the copy. */
 const JOINED_BYTES = 64 * 1024;
 
+/** Frames leave when so many rounds of microtasks have brought no other: between two items of a stream are three or more. */
+const QUIET_ROUNDS = 8;
+
 // All stages of the process share one writer and its slab, so an idle connection holds no buffer. While a frame is
 // written the writer is taken: a getter that sends a message then gets a new writer.
 let idleWriter: Writer | undefined = new Writer();
@@ -48,7 +51,8 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   #start = 0;
   #end = 0;
   #before: Uint8Array[] | undefined;
-  #leaving = false;
+  /** Rounds until the frames leave; 0 if there are none. */
+  #roundsLeft = 0;
 
   /**
    * @param encoding How a message becomes bytes, and what becomes of one that cannot.
@@ -61,16 +65,19 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
 
   transform(message: Message, output: Output<Uint8Array>): void {
     this.#write(message);
-    if (this.#leaving || this.#slab === undefined) return;
-    this.#leaving = true;
-    queueMicrotask(() => {
-      this.#leaving = false;
+    if (this.#slab === undefined) return;
+    const isWaiting = this.#roundsLeft > 0;
+    this.#roundsLeft = QUIET_ROUNDS;
+    if (isWaiting) return;
+    const leave = () => {
+      if (--this.#roundsLeft > 0) return queueMicrotask(leave);
       try {
         this.flush(output);
       } catch {
         // The output has ended; the frames are dropped.
       }
-    });
+    };
+    queueMicrotask(leave);
   }
 
   /** Sends the written frames without waiting for the end of the turn. */
