@@ -53,6 +53,8 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   #before: Uint8Array[] | undefined;
   /** Rounds until the frames leave; 0 if there are none. */
   #roundsLeft = 0;
+  /** The header of the last frame: the next one is likely to have the same size, or else is moved. */
+  #headerBytes = SHORT_HEADER_BYTES;
 
   /**
    * @param encoding How a message becomes bytes, and what becomes of one that cannot.
@@ -113,8 +115,8 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
     idleWriter = undefined;
     try {
       writer.begin(messageBytesFor(limitBytes));
-      writer.reserve(SHORT_HEADER_BYTES);
-      writer.position += SHORT_HEADER_BYTES;
+      writer.reserve(LONG_HEADER_BYTES);
+      writer.position += this.#headerBytes;
       this.#encoding.writeMessage(writer, message);
       this.#finishFrame(writer, limitBytes);
       this.#append(writer);
@@ -142,18 +144,18 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   }
 
   #finishFrame(writer: Writer, limitBytes: number): void {
-    const payloadBytes = writer.position - writer.start - SHORT_HEADER_BYTES;
+    const guessedBytes = this.#headerBytes;
+    const payloadBytes = writer.position - writer.start - guessedBytes;
     if (payloadBytes > limitBytes) throw new PayloadTooLargeError(payloadBytes, limitBytes);
     writer.reserve(LONG_HEADER_BYTES - SHORT_HEADER_BYTES + 1);
-    const at = writer.start;
-    if (payloadBytes <= MAX_SHORT_PAYLOAD_BYTES) {
-      writeShortHeader(writer.bytes, at, payloadBytes);
-    } else {
-      // This is rare, so moving the payload is cheaper than guessing its size.
-      writer.bytes.copyWithin(at + LONG_HEADER_BYTES, at + SHORT_HEADER_BYTES, writer.position);
-      writer.position += LONG_HEADER_BYTES - SHORT_HEADER_BYTES;
-      writeLongHeader(writer.bytes, at, payloadBytes);
+    const isShort = payloadBytes <= MAX_SHORT_PAYLOAD_BYTES;
+    const headerBytes = this.#headerBytes = isShort ? SHORT_HEADER_BYTES : LONG_HEADER_BYTES;
+    if (headerBytes !== guessedBytes) {
+      writer.bytes.copyWithin(writer.start + headerBytes, writer.start + guessedBytes, writer.position);
+      writer.position += headerBytes - guessedBytes;
     }
+    if (isShort) writeShortHeader(writer.bytes, writer.start, payloadBytes);
+    else writeLongHeader(writer.bytes, writer.start, payloadBytes);
     writer.bytes[writer.position++] = TERMINATOR;
   }
 }
