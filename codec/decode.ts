@@ -73,12 +73,12 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     let start = 0;
     while (this.#heldBytes > 0 && start < chunk.length) {
       const end = Math.min(chunk.length, start + this.#lackingBytes);
-      this.#hold(chunk, start, end);
+      this.#hold(chunk, start, end, this.#heldBytes + this.#lackingBytes);
       start = end;
       this.#drop(this.#readFrames(this.#held, 0, this.#heldBytes, batch));
     }
     start = this.#readFrames(chunk, start, chunk.length, batch);
-    if (start < chunk.length) this.#hold(chunk, start, chunk.length);
+    if (start < chunk.length) this.#hold(chunk, start, chunk.length, chunk.length - start + this.#lackingBytes);
     else if (this.#heldBytes === 0 && this.#held.length > KEEP_BYTES) this.#held = NO_BYTES;
     this.#reader.release();
     if (batch.length > 0) output.enqueue(batch);
@@ -127,11 +127,11 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     }
   }
 
-  /** Appends bytes to the held ones. */
-  #hold(bytes: Uint8Array, start: number, end: number): void {
+  /** Appends bytes to the held ones, which begin a frame of `frameBytes`. */
+  #hold(bytes: Uint8Array, start: number, end: number, frameBytes: number): void {
     const needed = this.#heldBytes + end - start;
     if (needed > this.#held.length) {
-      const grown = new Uint8Array(Math.max(FIRST_HELD_BYTES, 2 * this.#held.length, needed));
+      const grown = new Uint8Array(Math.max(FIRST_HELD_BYTES, needed, Math.min(2 * needed, frameBytes)));
       grown.set(this.#held.subarray(0, this.#heldBytes));
       this.#held = grown;
     }
