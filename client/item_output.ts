@@ -55,11 +55,6 @@ export class ItemOutput {
     this.#leftBytes -= this.#output.queuedBytes - before;
   }
 
-  /** Something waits until all that is encoded is written: no more items before it. */
-  pause(): void {
-    this.#leftBytes = 0;
-  }
-
   /** All is written. The streams go on in microtasks, and so after the calls of this turn. */
   resume(): void {
     this.#leftBytes = AHEAD_BYTES;
