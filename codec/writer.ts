@@ -6,8 +6,7 @@
  * {@linkcode EncodeError} that names the value: what MessagePack cannot represent, what is too deep or too heavy.
  *
  * The bytes equal those of `@std/msgpack`: numbers take the shortest form, except 64-bit integers, which become
- * float64; -0 becomes 0; a lone surrogate becomes U+FFFD; a bigint takes 9 bytes. `@std/msgpack` itself encodes binary
- * data and bigints.
+ * float64; -0 becomes 0; a lone surrogate becomes U+FFFD; a bigint takes 9 bytes. `@std/msgpack` itself encodes bigints.
  *
  * Intended differences:
  * - `undefined` is nil, and is omitted in a map; `@std/msgpack` throws a `TypeError`.
@@ -36,7 +35,7 @@ import {
 } from "./weight.ts";
 
 /** The npm copy has no types, so they are declared here. */
-const stdEncode: (value: bigint | Uint8Array) => Uint8Array = encode;
+const stdEncode: (value: bigint) => Uint8Array = encode;
 
 /** Below this length a loop is faster than a call of the runtime's encoder or copy. */
 const LONG_TEXT = 64;
@@ -45,6 +44,9 @@ const textEncoder = new TextEncoder();
 
 /** The slab before the first allocation. */
 const NO_SLAB = new Uint8Array(0);
+
+/** Room behind binary data, so that the few bytes that follow it do not make the slab grow again. */
+const ROOM_BEHIND_BYTES = 64;
 
 /** A range of a buffer. A view would cost 100 bytes of memory, and more time than writing the bytes. */
 export interface Span {
@@ -239,7 +241,7 @@ export class Writer {
         if (Array.isArray(value)) return this.#writeArray(value, depth + 1);
         return this.#writeObject(value, depth + 1);
       case "bigint":
-        return this.#writeLeaf(value);
+        return this.#writeBigint(value);
       default:
         throw new EncodeError(`Cannot encode a ${typeof value}`);
     }
@@ -349,7 +351,7 @@ export class Writer {
 
   #writeObject(object: object, depth: number): void {
     if (!isPlain(object)) {
-      if (object instanceof Uint8Array) return this.#writeLeaf(object);
+      if (object instanceof Uint8Array && ArrayBuffer.isView(object)) return this.#writeBinary(object);
       throw new EncodeError(`Cannot encode ${kindOf(object)}`);
     }
     if (depth > this.#maxDepth) throw tooDeep(this.#maxDepth);
@@ -366,14 +368,31 @@ export class Writer {
     this.endMap(start, keys.length, size);
   }
 
-  #writeLeaf(value: bigint | Uint8Array): void {
+  #writeBinary(binary: Uint8Array): void {
+    const { length } = binary;
+    if (length >= 2 ** 32) throw new EncodeError("Cannot encode binary data of more than 32 bits of length");
+    this.#charge(BINARY_WEIGHT + length); // before it allocates
+    this.reserve(5 + length + ROOM_BEHIND_BYTES);
+    if (length < 0x100) {
+      this.bytes[this.position++] = 0xc4;
+      this.bytes[this.position++] = length;
+    } else if (length < 0x10000) {
+      this.#writeTagged16(0xc5, length);
+    } else {
+      this.#writeTagged32(0xc6, length);
+    }
+    this.bytes.set(binary, this.position);
+    this.position += length;
+  }
+
+  #writeBigint(value: bigint): void {
     let encoded;
     try {
       encoded = stdEncode(value);
     } catch (cause) {
       throw new EncodeError((cause as Error).message, { cause });
     }
-    this.#charge(typeof value === "bigint" ? INTEGER64_WEIGHT : BINARY_WEIGHT + value.length);
+    this.#charge(INTEGER64_WEIGHT);
     this.reserve(encoded.length);
     this.bytes.set(encoded, this.position);
     this.position += encoded.length;

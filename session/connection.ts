@@ -11,7 +11,15 @@ import type { Stage } from "../codec/stage.ts";
 import type { Limits } from "../limits.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Clock } from "../transport/clock.ts";
-import { bufferAfter, closeTransport, FIRST_READ_BYTES, Probe, type Transport } from "../transport/transport.ts";
+import {
+  bufferAfter,
+  closeTransport,
+  FIRST_READ_BYTES,
+  LARGEST_LONG_READ_BYTES,
+  LARGEST_READ_BYTES,
+  Probe,
+  type Transport,
+} from "../transport/transport.ts";
 import { OutputBuffer } from "./output_buffer.ts";
 import { compose, DirectPipeline, type Pipeline, StreamPipeline } from "./pipeline.ts";
 import { ProgressWatch } from "./progress.ts";
@@ -233,7 +241,8 @@ export class Connection<In, Out> implements ConnectionView {
         if (readBytes === null) break;
         if (this.isOpen) await this.#take(buffer.subarray(0, readBytes));
         else if ((lingerBytes += readBytes) > LINGER_BYTES) return;
-        buffer = bufferAfter(buffer, readBytes);
+        const { midLongFrame } = this.#stages.decode;
+        buffer = bufferAfter(buffer, readBytes, midLongFrame ? LARGEST_LONG_READ_BYTES : LARGEST_READ_BYTES);
       } catch (error) {
         if (this.isOpen) this.#fail(error); // else the stages have ended, and take no more
         return;

@@ -32,6 +32,7 @@ const NEEDED = [
   "session",
   "transport",
   "examples/openresty",
+  "examples/openresty/packline",
 ];
 
 /** The port that the documents name. */

@@ -78,7 +78,7 @@ Deno.test("EncodeStage lets frames leave together at the end of the turn, each a
     there.add({ other: n }, reused); // so that the frames of one lie between those of the other
   }
   assertEquals([here.chunks.length, there.chunks.length], [0, 0]);
-  await Promise.resolve();
+  await new Promise(setImmediate);
   assertEquals([here.chunks.length, there.chunks.length], [1, 1]);
   const given = [1, 2, 3].map((n) => ({ n, bytes: new Uint8Array([n, n]) }));
   assertEquals(messages(here.chunks[0]), given);

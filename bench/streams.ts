@@ -1,0 +1,137 @@
+/**
+ * Measures streams in both directions: large chunks, and many small records, beside a raw socket and gRPC.
+ *
+ * In: `--quick` for one short round; `--save` to write STREAMS.md; a word, for the works whose title has it. Out: a
+ * table on stdout, progress on stderr. However it ends, it leaves no process running.
+ */
+
+import { machine } from "./machine.ts";
+import { denoProcess, Process } from "./process.ts";
+import type { ClientJob, StreamJob, StreamSample } from "./stream_job.ts";
+import { figure, median, table } from "./table.ts";
+
+const MEBIBYTE = 1024 * 1024;
+
+/** How much is transferred. */
+interface Extent {
+  readonly rounds: number;
+  readonly bytes: number;
+  readonly records: number;
+}
+
+const FULL: Extent = { rounds: 5, bytes: 256 * MEBIBYTE, records: 1_000_000 };
+const QUICK: Extent = { rounds: 1, bytes: 64 * MEBIBYTE, records: 200_000 };
+
+/** Who transfers: a server and a client, each with its arguments behind the job. */
+interface StreamSubject {
+  readonly name: string;
+  readonly server: string;
+  readonly client: string;
+  readonly args: readonly string[];
+}
+
+const PACKLINE: StreamSubject = { name: "packline", server: "streams.ts", client: "streams.ts", args: [] };
+const PIPE: StreamSubject = { name: "raw socket", server: "pipe.ts", client: "pipe.ts", args: ["prepared"] };
+const BATCH: StreamSubject = { name: "raw batch", server: "pipe.ts", client: "pipe.ts", args: ["encoded"] };
+const GRPC: StreamSubject = { name: "grpc-js", server: "grpc_streams.ts", client: "grpc_streams.ts", args: [] };
+
+/** One work; the second subject is what the others are compared with. */
+interface StreamWork extends Pick<StreamJob, "direction" | "chunkBytes"> {
+  readonly title: string;
+  readonly subjects: readonly StreamSubject[];
+}
+
+const WORKS: StreamWork[] = (["download", "upload"] as const).flatMap((direction) => [
+  ...[64 * 1024, MEBIBYTE].map((chunkBytes) => ({
+    title: `${direction}, chunks of ${chunkBytes / 1024} KiB`,
+    direction,
+    chunkBytes,
+    subjects: [PACKLINE, PIPE, GRPC],
+  })),
+  { title: `${direction}, small records`, direction, chunkBytes: 0, subjects: [PACKLINE, BATCH, PIPE, GRPC] },
+]);
+
+type Results = Map<StreamWork, Map<StreamSubject, StreamSample[]>>;
+
+/** Runs one transfer, in two processes of its own. */
+async function sample(work: StreamWork, subject: StreamSubject, extent: Extent): Promise<StreamSample> {
+  const { direction, chunkBytes } = work;
+  const items = chunkBytes === 0 ? extent.records : extent.bytes / chunkBytes;
+  const job: StreamJob = { direction, chunkBytes, items };
+  await using server = denoProcess(`servers/${subject.server}`, JSON.stringify(job), ...subject.args);
+  const port = Number(await server.line());
+  const clientJob: ClientJob = { ...job, port, pid: server.pid };
+  await using client = denoProcess(`clients/${subject.client}`, JSON.stringify(clientJob), ...subject.args);
+  return JSON.parse(await client.line());
+}
+
+async function measure(works: StreamWork[], extent: Extent): Promise<Results> {
+  const results: Results = new Map(works.map((work) => [work, new Map(work.subjects.map((each) => [each, []]))]));
+  for (let round = 0; round < extent.rounds; round++) {
+    for (const work of works) {
+      for (let turn = 0; turn < work.subjects.length; turn++) {
+        const subject = work.subjects[(turn + round) % work.subjects.length];
+        console.error(`round ${round + 1} of ${extent.rounds}: ${work.title}, ${subject.name}`);
+        results.get(work)!.get(subject)!.push(await sample(work, subject, extent));
+      }
+    }
+  }
+  return results;
+}
+
+const HEADER = [
+  "work",
+  "who",
+  "MiB/s",
+  "items/s",
+  "of raw, %",
+  "CPU, server, ms",
+  "CPU, client, ms",
+  "CPU of raw, times",
+];
+const MEMORY_HEADER = ["RSS, server, MiB", "RSS, client, MiB"];
+
+function resultTable(results: Results): string {
+  const rows = [...results].flatMap(([work, bySubject]) => {
+    const middle = (subject: StreamSubject, of: (sample: StreamSample) => number) =>
+      median(bySubject.get(subject)!.map(of));
+    const cpu = ({ serverCpu, clientCpu }: StreamSample) => serverCpu + clientCpu;
+    const raw = work.subjects[1];
+    return work.subjects.map((subject) => [
+      work.title,
+      subject.name,
+      figure(work.chunkBytes === 0 ? NaN : middle(subject, ({ bytesPerSecond }) => bytesPerSecond / MEBIBYTE)),
+      figure(middle(subject, ({ itemsPerSecond }) => itemsPerSecond)),
+      figure(100 * middle(subject, (each) => each.itemsPerSecond) / middle(raw, (each) => each.itemsPerSecond)),
+      figure(middle(subject, ({ serverCpu }) => serverCpu)),
+      figure(middle(subject, ({ clientCpu }) => clientCpu)),
+      figure(middle(subject, cpu) / middle(raw, cpu)),
+      figure(middle(subject, ({ serverRss }) => serverRss / MEBIBYTE)),
+      figure(middle(subject, ({ clientRss }) => clientRss / MEBIBYTE)),
+    ]);
+  });
+  return table([...HEADER, ...MEMORY_HEADER], rows);
+}
+
+if (import.meta.main) {
+  const [isQuick, saves] = ["--quick", "--save"].map((flag) => Deno.args.includes(flag));
+  const words = Deno.args.filter((argument) => argument !== "--quick" && argument !== "--save");
+  const works = WORKS.filter(({ title }) => words.every((word) => title.includes(word)));
+  if (works.length === 0) {
+    console.error(`No work is named ${words.join(" ")}. Usage: deno task streams [--quick] [--save] [WORD]`);
+    Deno.exit(2);
+  }
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(signal, () => {
+      Process.killAll();
+      Deno.exit(130);
+    });
+  }
+  try {
+    const results = resultTable(await measure(works, isQuick ? QUICK : FULL));
+    console.log(results);
+    if (saves) console.log(await machine());
+  } finally {
+    Process.killAll();
+  }
+}
