@@ -8,14 +8,19 @@
 import { createServer, type RunOptions, type ShutdownReport } from "../server.ts";
 import { validityProblem } from "../transport/certificate.ts";
 import { systemClock } from "../transport/clock.ts";
-import { textOf } from "../transport/dial.ts";
+import { withoutBrackets } from "../transport/address.ts";
+import { dialAddress, textOf } from "../transport/dial.ts";
 import { type ServerTls, tlsProblem } from "../transport/tls.ts";
+import { closeTransport } from "../transport/transport.ts";
 import { permissionsToListen } from "../transport/unix.ts";
 import { complain } from "./output.ts";
 import { readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
 import type { ServiceSettings } from "./service_flags.ts";
 import { startProcess, type WorkerProgram } from "./worker_process.ts";
+
+/** How long an answer from the own machine may take. */
+const TRIAL_MS = 1_000;
 
 /** The server cannot listen. The text says why and what to do. */
 export class StartError extends Error {
@@ -90,11 +95,8 @@ async function startWorkers(
   if ((await Deno.permissions.query({ name: "run", command: runtime })).state !== "granted") {
     throw new StartError(`no permission to start workers; ${withFlags(`--allow-run=${runtime}`)}`);
   }
-  // Listen alone first: a shared port would hide another server on it. Then use the resolved address, so that workers
-  // may listen on nothing else.
-  const alone = createServer();
-  const { hostname } = await alone.listen({ hostname: task.hostname, port: task.port });
-  await alone.shutdown({ graceMs: 0 });
+  // The resolved address, so that workers may listen on nothing else.
+  const hostname = await resolveFree(withoutBrackets(task.hostname), task.port);
   const { Workers } = await import("./workers.ts");
   const workers = await Workers.start({
     count,
@@ -106,6 +108,45 @@ async function startWorkers(
     throw new StartError(`cannot start workers: ${error.message}`);
   });
   return Object.assign(workers, { workers: count });
+}
+
+/**
+ * Finds the address of a name, where this process may listen and nobody else does: a shared port would hide another
+ * server on it. Without listening itself, because clients that connect in that moment would be lost.
+ */
+async function resolveFree(hostname: string, port: number): Promise<string> {
+  if (port !== 0 && await isTaken(hostname, port)) throw new Deno.errors.AddrInUse();
+  try {
+    // Nobody connects to a socket of UDP. It is bound as one of TCP would be, and needs the same permission.
+    const socket = (Deno as unknown as Datagrams).listenDatagram({
+      hostname,
+      port,
+      transport: "udp",
+      reuseAddress: true,
+    });
+    socket.close();
+    return socket.addr.hostname;
+  } catch (error) {
+    if (error instanceof Deno.errors.AddrInUse) return hostname; // by another service, of UDP
+    throw error;
+  }
+}
+
+/** What `--unstable-net` adds, as far as it is needed here. */
+interface Datagrams {
+  listenDatagram(options: Deno.UdpListenOptions & { transport: "udp" }): { addr: Deno.NetAddr; close(): void };
+}
+
+/** Whether somebody listens. */
+async function isTaken(hostname: string, port: number): Promise<boolean> {
+  const late = AbortSignal.timeout(TRIAL_MS);
+  try {
+    closeTransport(await dialAddress({ hostname, port }, late));
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error;
+    return late.aborted; // it has no room for one more connection
+  }
 }
 
 /** Why it cannot listen on an address, and what to do. */

@@ -14,6 +14,7 @@ import { Folder, Program, type ProgramOptions, root, run, testWith } from "./pro
 /** How often a worker is killed under load. */
 const KILLS = 5;
 
+const PING = Uint8Array.fromHex("202681a3636d64010a");
 const PONG = { res: "PONG" };
 
 const linuxOnly = { ignore: Deno.build.os !== "linux" };
@@ -429,6 +430,39 @@ Deno.test("a port that workers share is in use for everybody else", linuxOnly, a
   const { code, text } = await run(Deno.execPath(), args);
   assertMatch(text, /^packline: cannot listen on 127\.0\.0\.1:\d+: the port is in use; .*\n$/);
   assertEquals(code, 1);
+});
+
+Deno.test("while workers start, each connection that is taken is answered", linuxOnly, async () => {
+  const free = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = free.addr;
+  free.close();
+  let isStarting = true;
+  let [refused, answered, lost] = [0, 0, 0];
+  const callWhileItStarts = async () => {
+    while (isStarting) {
+      const conn = await Deno.connect({ hostname: "127.0.0.1", port }).catch(() => undefined);
+      if (conn === undefined) {
+        refused++;
+        continue;
+      }
+      using _ = conn;
+      await conn.write(PING).catch(() => {});
+      const readBytes = await conn.read(new Uint8Array(64)).catch(() => null);
+      if (readBytes === null) lost++;
+      else answered++;
+    }
+  };
+  const callers = Promise.all(Array.from({ length: 8 }, callWhileItStarts));
+  try {
+    await using _program = await startWorkers([...DENO, `${root}server.ts`, "--port", String(port), "--workers", "2"]);
+    isStarting = false;
+    await callers; // before the server ends
+  } finally {
+    isStarting = false;
+  }
+  console.log(`refused before: ${refused}, answered: ${answered}`);
+  assert(refused > 0);
+  assertEquals(lost, 0);
 });
 
 Deno.test("--workers auto is one for each core", linuxOnly, async () => {
