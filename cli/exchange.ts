@@ -33,23 +33,24 @@ export interface Exchange {
 export async function exchange({ session, call, show, timeout, json, signal }: Exchange): Promise<Ending> {
   const deadline = deadlineIn(timeout);
   const end = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
-  const sign = new WaitingSign("Ctrl-C cancels");
+  // What is typed would be hidden by it.
+  const sign = call.items?.source.isStandardInput ? undefined : new WaitingSign("Ctrl-C cancels");
   let ending: Ending = "res";
-  sign.start();
+  sign?.start();
   try {
     for await (const { fields, more } of session.ask(call, end)) {
-      sign.stop();
+      sign?.stop();
       ending = "err" in fields ? "err" : "res";
       const text = show(fields, more);
       if (text !== undefined && !await print(text, { failed: ending === "err" && !json })) return "unread";
-      if (more) sign.start();
+      if (more) sign?.start();
     }
     return ending;
   } catch (error) {
     if (deadline.aborted) throw new RpcError("TIMEOUT", `no reply within ${timeout} s`);
     throw error;
   } finally {
-    sign.stop();
+    sign?.stop();
   }
 }
 
