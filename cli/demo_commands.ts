@@ -7,7 +7,8 @@
 
 import { DELAY } from "../handlers/built_ins/delay.ts";
 import { ECHO } from "../handlers/built_ins/echo.ts";
+import { TALLY } from "../handlers/built_ins/tally.ts";
 import { TICK } from "../handlers/built_ins/tick.ts";
 
-/** DELAY, which waits, TICK, which streams, and ECHO. */
-export const demoCommands = { DELAY, ECHO, TICK };
+/** DELAY, which waits, TICK, which streams, ECHO, and TALLY, which takes a stream. */
+export const demoCommands = { DELAY, ECHO, TALLY, TICK };

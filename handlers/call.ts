@@ -16,12 +16,15 @@ import { CreditWindow } from "../session/credit.ts";
 import type { Expiring } from "../session/timer_wheel.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
 import type { CallerConnection } from "./caller_connection.ts";
+import { CallerItems } from "./caller_items.ts";
 import type { Invocation } from "./context.ts";
+import type { HeldItems } from "./held_items.ts";
 import { isAbort, isDueTo, isForCaller } from "./failures.ts";
 import { isStream, sendItems, STREAM_AHEAD_BYTES, type StreamedCall } from "./item_sender.ts";
 import { AT_LIMIT, tooLateAfter } from "./refusals.ts";
 import type { RegisteredCommand } from "./registry.ts";
 import type { ServerState } from "./server_state.ts";
+import { itemFields } from "./tracked.ts";
 
 /** The share of its `ttl` that a request may wait for other work: its handler and its reply need the rest. */
 const WAIT_SHARE = 0.75;
@@ -36,12 +39,16 @@ export interface CallOwner {
   /** The connection as the service sees it. */
   readonly caller: CallerConnection;
   readonly counter: { lookedMs: number };
+  /** The memory of the items of callers' streams. */
+  readonly heldItems: HeldItems;
   /** Whether no more credit can come. */
   readonly inputEnded: boolean;
   /** Why the connection should end soon, if it should. */
   readonly drainReason: RpcError | undefined;
   /** Sends a reply, and encodes it before returning. */
   push(reply: Reply<Call>): void;
+  /** Grants more items of the caller's stream. */
+  grant(call: Call, items: number): void;
   /** The handler did not answer at once. The call now counts by its `seq`, its deadline and its place. */
   onRunning(call: Call): void;
   /** The call has got its final reply. */
@@ -55,6 +62,7 @@ export interface CallOwner {
 /** State of a call that is not answered at once; the others save its memory. */
 interface Lasting {
   credit: CreditWindow | undefined;
+  items: CallerItems | undefined;
   abortReason: RpcError | undefined;
   abortController: AbortController | undefined;
   drainController: AbortController | undefined;
@@ -139,6 +147,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   #refuse(reason: RpcError): void {
     this.owner.server.counts.overloaded++;
+    this.#lastingOrNone?.items?.cut(reason);
     this.owner.push(new Reply<Call>(this.request.seq, reason, false));
   }
 
@@ -175,7 +184,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   sendItem(item: unknown): void {
     this.#credit?.use();
-    this.owner.push(new Reply<Call>(this.request.seq, { res: item }, true, this));
+    this.owner.push(new Reply<Call>(this.request.seq, itemFields(item), true, this));
   }
 
   #succeed(reply: ReplyFields): void {
@@ -190,6 +199,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     const wasKnown = this.state !== "new";
     this.state = "settled";
     if (outcome instanceof Error) this.code = outcome.code;
+    else this.#lastingOrNone?.items?.cut();
     this.owner.push(new Reply<Call>(this.request.seq, outcome, false, this));
     this.owner.onAnswered(this);
     // A call that is answered at once was never registered.
@@ -267,9 +277,30 @@ export class Call implements Expiring, StreamedCall, Invocation {
     else await credit.granted();
   }
 
-  /** No more credit can come. */
+  /** No more credit and no more items can come. */
   endInput(): void {
+    if (this.request.hasItems && !this.#lastingOrNone?.items?.isComplete) {
+      this.fail(new RpcError("CANCELLED", "the caller's stream ended before its end"));
+    }
     this.#credit?.wake();
+  }
+
+  // ---- the caller's stream
+
+  get items(): CallerItems | undefined {
+    return this.request.hasItems ? this.#lasting.items ??= this.#openItems() : undefined;
+  }
+
+  #openItems(): CallerItems {
+    const { heldItems: held, server: { limits } } = this.owner;
+    const items = new CallerItems({
+      held,
+      maxItemBytes: limits.maxPayloadBytes,
+      schema: this.entry.command.items,
+      grant: (items) => this.owner.grant(this, items),
+    });
+    if (this.isSettled) items.cut(this.abortReason);
+    return items;
   }
 
   // ---- what the handler is told
@@ -302,6 +333,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     const lasting = this.#lasting;
     lasting.abortReason = reason;
     if (lasting.abortController) abortSafely(lasting.abortController, reason, (error) => this.report(error));
+    lasting.items?.cut(reason);
     lasting.onAborted?.();
     lasting.credit?.wake();
   }
@@ -309,6 +341,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
   get #lasting(): Lasting {
     return this.#lastingOrNone ??= {
       credit: undefined,
+      items: undefined,
       abortReason: undefined,
       abortController: undefined,
       drainController: undefined,

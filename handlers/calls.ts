@@ -5,7 +5,7 @@
  * memory limits.
  */
 
-import { Reply, type Request } from "../codec/message.ts";
+import { Reply, type Request, RequestCredit, type RequestItem } from "../codec/message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
@@ -13,6 +13,7 @@ import type { ConnectionView } from "../session/connection.ts";
 import { AnswerCounter } from "./answer_counter.ts";
 import { CallerConnection } from "./caller_connection.ts";
 import { Call, type CallOwner } from "./call.ts";
+import { HeldItems } from "./held_items.ts";
 import { HeldRequests } from "./held_requests.ts";
 import { AT_LIMIT } from "./refusals.ts";
 import type { ServerOutput } from "./reply_encoding.ts";
@@ -29,8 +30,8 @@ const BEGUN_A_LOOK = 32;
 export interface CallListener {
   /** A call got its final reply, or nobody waits for it any more. */
   onSettled(): void;
-  /** A handler has ended, and its place is free. */
-  onEnded(): void;
+  /** There is room: a handler has ended, or has taken an item. */
+  onRoom(): void;
 }
 
 /** The calls of one connection. */
@@ -41,6 +42,7 @@ export class Calls implements CallOwner {
   readonly queue: RequestQueue;
   /** The memory of their requests. */
   readonly held: HeldRequests;
+  readonly heldItems: HeldItems;
   readonly counter: AnswerCounter;
   readonly server: ServerState;
   readonly connection: ConnectionView;
@@ -60,6 +62,7 @@ export class Calls implements CallOwner {
     this.caller = new CallerConnection(connection.peer, connection.certificate);
     this.#listener = listener;
     this.held = new HeldRequests(server);
+    this.heldItems = new HeldItems(server, () => listener.onRoom());
     this.queue = new RequestQueue(server.limits.maxInFlight);
     this.counter = new AnswerCounter(server.clock);
   }
@@ -89,6 +92,14 @@ export class Calls implements CallOwner {
       if (mustWait) this.#queue(call);
       else call.begin();
     }
+  }
+
+  /** Whether an item has to wait until a handler has taken another. */
+  mustWait({ seq, weightBytes }: RequestItem): boolean {
+    const { heldItems } = this;
+    if (heldItems.hasRoomFor(weightBytes) || heldItems.patience.isOver) return false;
+    const items = this.bySeq.get(seq)?.items;
+    return items !== undefined && !items.isEmpty;
   }
 
   #queue(call: Call): void {
@@ -155,6 +166,10 @@ export class Calls implements CallOwner {
     if (this.connection.isOpen) this.output?.enqueue(reply);
   }
 
+  grant({ request: { seq } }: Call, items: number): void {
+    if (this.connection.isOpen) this.output?.enqueue(new RequestCredit(seq as number, items));
+  }
+
   onRunning(call: Call): void {
     const { request } = call;
     this.queue.handlers.begun++;
@@ -187,7 +202,7 @@ export class Calls implements CallOwner {
     this.server.load.handlers--;
     this.held.delete(request);
     if (this.queue.length > 0) this.#beginWaiting();
-    this.#listener.onEnded();
+    this.#listener.onRoom();
   }
 
   /** Begins as many waiting calls as may begin, in turn with all other connections. */

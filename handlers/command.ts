@@ -15,19 +15,30 @@ import type { ServerReport } from "./server_info.ts";
 import type { StandardSchema } from "./standard_schema.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 
+export { bytes, unchecked } from "./item_schemas.ts";
 export { REPLY, reply, type ReplyFields, replyOf, type ReplyWith } from "./reply.ts";
+export { type Tracked, tracked } from "./tracked.ts";
 
 /** The first number that a command of the user's own may have (PROTOCOL.md, "Requests"). */
 const FIRST_OWN_NUMBER = 16;
 
-/** What a handler and a middleware know of the call, beside its parameters. */
-export interface Context {
+/**
+ * What a handler and a middleware know of the call, beside its parameters.
+ *
+ * @typeParam Items The caller's stream: of a command with the option `items` it is there.
+ */
+export interface Context<Items = AsyncIterable<unknown> | undefined> {
   /** The command's name. */
   readonly command: string;
   /** The parameters as they came, before any schema. */
   readonly params: Readonly<Record<string, unknown>>;
   /** What came beside the parameters: a token, a `traceparent` (PROTOCOL.md, "Meta"). */
   readonly meta: Readonly<Record<string, string>>;
+  /**
+   * The caller's stream; `undefined` if the call has none. It is read once, by one `for await`, and the caller sends as it is
+   * read. If the call ends before, for whatever reason, the loop throws that reason: half a stream is never taken for a whole one.
+   */
+  readonly items: Items;
   /** Who calls: address and port, as text. */
   readonly peer: string;
   /** What the peer's certificate says, where the server asks for one (mutual TLS) and has checked it. */
@@ -103,6 +114,8 @@ export interface Command<Params = unknown, Result = unknown, Errors = unknown, I
   readonly schema?: StandardSchema;
   /** Describes the result, or each item of a stream. */
   readonly result?: StandardSchema;
+  /** Checks each item of the caller's stream, which every call must have then. */
+  readonly items?: StandardSchema;
   /** The names of the parameters, for INFO, `--list` and completion. */
   readonly params?: readonly string[];
   /** The codes with which it may fail. */
@@ -110,7 +123,8 @@ export interface Command<Params = unknown, Result = unknown, Errors = unknown, I
   /** What stands before the handler, the outermost first. */
   readonly middleware?: readonly Middleware[];
   /** Does the work. */
-  readonly handler: (params: never, context: Context) => unknown;
+  // deno-lint-ignore no-explicit-any -- the types of items are each command's own
+  readonly handler: (params: never, context: Context<any>) => unknown;
   /** Carries the type of the parameters to callers; never there at run time. */
   readonly "~params"?: Params;
   /** Carries the type of the result. */
@@ -125,13 +139,24 @@ export interface Command<Params = unknown, Result = unknown, Errors = unknown, I
 // deno-lint-ignore no-explicit-any -- the types of parameters and results are each command's own
 export type Commands = Readonly<Record<string, Command<any, any, any, any>>>;
 
+/** The caller's stream in a handler's context: of a command without the option `items` it may be there. */
+export type ItemsOf<Item> = [Item] extends [never] ? AsyncIterable<unknown> | undefined : AsyncIterable<Item>;
+
 /** A function that does the work of a command. */
-export type Handler<Params, Result, Given> = (params: Params, context: Context & Given) => Result;
+export type Handler<Params, Result, Given, Item = never> = (
+  params: Params,
+  context: Context<ItemsOf<Item>> & Given,
+) => Result;
 
 /** A handler, and what else is known about its command. */
-export interface Definition<Input, Params, Result, Errors, Given> extends CommandOptions {
+export interface Definition<Input, Params, Result, Errors, Given, SentItem, Item> extends CommandOptions {
   /** Checks the parameters; the handler gets what it makes of them. Any validator with the Standard Schema interface. */
   readonly schema?: StandardSchema<Input, Params>;
+  /**
+   * Checks each item of the caller's stream, which is in the handler's context then: a call without a stream is refused. {@linkcode bytes}
+   * is ready for use, and {@linkcode unchecked} tells the compiler a type and checks nothing.
+   */
+  readonly items?: StandardSchema<SentItem, Item>;
   /** Describes the result, or each item of a stream: the server checks it if its `checkResults` says so. */
   readonly result?: StandardSchema;
   /** The names of the parameters, for INFO, `--list` and completion, if there is no schema that knows them. */
@@ -139,7 +164,7 @@ export interface Definition<Input, Params, Result, Errors, Given> extends Comman
   /** The codes with which the handler fails, each with the schema of its `data` or `null`: they are typed at the caller. */
   readonly errors?: Errors & ErrorSchemas;
   /** Does the work. Returns the result or a promise of it; an async generator, any async iterable or a `ReadableStream` is a stream. */
-  readonly handler: Handler<Params, Result, Given>;
+  readonly handler: Handler<Params, Result, Given, Item>;
 }
 
 /** What the compiler shows for parameters whose type was not written, as in `command(({ a }) => a + 1)`. */
@@ -169,11 +194,18 @@ export interface CommandMaker<Given> {
    * @throws {TypeError} If there is no handler, an option does not exist, or a parameter name is reserved (PROTOCOL.md,
    * "Requests").
    */
-  <Params = TheParametersNeedAType, Result = unknown, Input = unknown, const Errors = unknown>(
+  <
+    Params = TheParametersNeedAType,
+    Result = unknown,
+    Input = unknown,
+    const Errors = unknown,
+    SentItem = never,
+    Item = never,
+  >(
     definition:
-      & (Handler<Params, Result, Given> | Definition<Input, Params, Result, Errors, Given>)
-      & Mistake<Sent<Input, Params>, Settled<Result>>,
-  ): Command<Sent<Input, Params>, Settled<Result>, Errors>;
+      & (Handler<Params, Result, Given> | Definition<Input, Params, Result, Errors, Given, SentItem, Item>)
+      & Mistake<Sent<Input, Params>, Settled<Result>, SentItem>,
+  ): Command<Sent<Input, Params>, Settled<Result>, Errors, SentItem>;
 
   /**
    * Puts a middleware before the handlers of the commands that are made with the result.
@@ -236,7 +268,8 @@ function makerWith(middleware: readonly Middleware[]): CommandMaker<never> {
 
 const COMMAND_OPTIONS: Readonly<Record<string, OptionKind>> = {
   ...{ number: OPTION_KINDS.any, timeoutMs: OPTION_KINDS.any, summary: OPTION_KINDS.string },
-  ...{ schema: OPTION_KINDS.any, result: OPTION_KINDS.any, params: OPTION_KINDS.any, errors: OPTION_KINDS.object },
+  ...{ schema: OPTION_KINDS.any, items: OPTION_KINDS.any, result: OPTION_KINDS.any },
+  ...{ params: OPTION_KINDS.any, errors: OPTION_KINDS.object },
   ...{ handler: OPTION_KINDS.function, middleware: OPTION_KINDS.functions }, // the last by `with`
 };
 

@@ -22,6 +22,7 @@ export interface Invocation {
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
   readonly draining: AbortSignal;
+  readonly items: { readonly reader: AsyncIterable<unknown> } | undefined;
   readonly owner: {
     readonly caller: CallerConnection;
     readonly server: { readonly clock: Clock; readonly report: ServerReport };
@@ -80,6 +81,10 @@ export class CallContext implements Context {
 
   get draining(): AbortSignal {
     return this.#call.draining;
+  }
+
+  get items(): AsyncIterable<unknown> | undefined {
+    return this.#call.items?.reader;
   }
 
   // A getter, so that a handler can destructure it: ({ sleep }, { remaining }) => ...

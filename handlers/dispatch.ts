@@ -17,6 +17,8 @@ import {
   InvalidMessage,
   Reply,
   Request,
+  type RequestEnd,
+  type RequestItem,
   type Settings,
   Truncated,
 } from "../codec/message.ts";
@@ -26,6 +28,7 @@ import type { ConnectionView, Dispatch } from "../session/connection.ts";
 import type { ReadPace } from "../session/read_pace.ts";
 import type { Call } from "./call.ts";
 import type { CallerConnection } from "./caller_connection.ts";
+import { NOT_WANTED } from "./caller_items.ts";
 import { type CallListener, Calls } from "./calls.ts";
 import { QuietTimer } from "./drain.ts";
 import { Intake } from "./intake.ts";
@@ -111,11 +114,16 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     }
   }
 
-  /** Answers an invalid message. After too many in one window, the connection ends. */
+  /** Answers an invalid message. */
   #invalid({ reason, seq }: InvalidMessage): void {
-    this.#server.counts.invalidMessages++;
     const ownSeq = seq !== undefined && !this.#calls.bySeq.has(seq) ? seq : undefined;
     this.#calls.answerInTurn(new Reply<Call>(ownSeq, new RpcError("INVALID_MESSAGE", reason), false));
+    this.#strike();
+  }
+
+  /** Counts an invalid message. After too many in one window, the connection ends. */
+  #strike(): void {
+    this.#server.counts.invalidMessages++;
     if (this.#strikes.isOneTooMany(this.#intake.arrival.readMs)) {
       this.#end(new RpcError("INVALID_MESSAGE", "too many bad messages"));
     }
@@ -126,8 +134,23 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     if (control.kind === "settings") return this.#set(control);
     // An unknown or finished call is not an error: its reply may have crossed this message.
     const call = this.#calls.bySeq.get(control.seq);
-    if (control.kind === "cancel") call?.fail(new RpcError("CANCELLED"));
-    else if (control.kind === "credit") call?.grant(control.items);
+    if (call === undefined) return;
+    if (control.kind === "cancel") call.fail(new RpcError("CANCELLED"));
+    else if (control.kind === "credit") call.grant(control.items);
+    else this.#takeItem(call, control);
+  }
+
+  /** Takes an item of a caller's stream, or its end. One that does not belong there fails the call. */
+  #takeItem(call: Call, message: RequestItem | RequestEnd): void {
+    const { items } = call;
+    const refusal = items === undefined
+      ? NOT_WANTED
+      : message.kind === "request item"
+      ? items.add(message.item, message.weightBytes)
+      : items.end();
+    if (refusal === undefined) return;
+    call.fail(refusal);
+    if (refusal.code === "INVALID_MESSAGE") this.#strike();
   }
 
   #set({ max, alive, notice }: Settings): void {
@@ -144,7 +167,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     this.#intake.wake();
   }
 
-  onEnded(): void {
+  onRoom(): void {
     this.#intake.wake();
   }
 

@@ -5,22 +5,19 @@
  */
 
 import type { Request } from "../codec/message.ts";
-import type { Clock } from "../transport/clock.ts";
+import { Patience } from "./patience.ts";
 import type { ServerState } from "./server_state.ts";
-
-/** How long a connection over its limit is not read; if no call has ended by then, further requests are refused. */
-const PATIENCE_MS = 1_000;
 
 /** The requests of one connection. */
 export class HeldRequests {
+  /** With a connection over its limit; if no call ends in time, further requests are refused. */
+  readonly patience = new Patience();
   readonly #server: ServerState;
   readonly #maxBytes: number;
   readonly #maxTotalBytes: number;
   #bytes = 0;
   /** Whether the limit is reached. Stored, because every request asks for it and few change it. */
   #isFull = false;
-  /** No call ended within the patience. */
-  #patienceOver = false;
 
   constructor(server: ServerState) {
     this.#server = server;
@@ -30,7 +27,7 @@ export class HeldRequests {
 
   /** Whether the connection is over its limit and should wait for a call to end. */
   get mustWait(): boolean {
-    return this.#isFull && !this.#patienceOver;
+    return this.#isFull && !this.patience.isOver;
   }
 
   add({ weightBytes }: Request): void {
@@ -43,24 +40,11 @@ export class HeldRequests {
     this.#bytes -= weightBytes;
     this.#isFull = this.#bytes >= this.#maxBytes;
     this.#server.load.bytes -= weightBytes;
-    if (!this.#isFull) this.#patienceOver = false;
+    if (!this.#isFull) this.patience.renew();
   }
 
   /** Whether there is no memory for another request. */
   get full(): boolean {
     return this.#isFull || this.#server.load.bytes >= this.#maxTotalBytes;
-  }
-
-  /** Waits until a call ends, with a limit: the calls may need messages that are not read meanwhile. */
-  async untilOneEnds(clock: Clock, onEnd: (resume: () => void) => void): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    onEnd(resolve);
-    const giveUp = () => {
-      this.#patienceOver = true;
-      resolve();
-    };
-    const timer = clock.setTimer(giveUp, PATIENCE_MS, false);
-    await promise;
-    clock.clearTimer(timer);
   }
 }

@@ -5,7 +5,7 @@
  * make it wait.
  */
 
-import { BadFrame, type ClientMessage, type Decoded, InvalidMessage, Request } from "../codec/message.ts";
+import { BadFrame, type ClientMessage, type Decoded, InvalidMessage, Request, RequestItem } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_GRACE_MS } from "../limits.ts";
 import type { Arrival } from "../session/arrival.ts";
@@ -106,6 +106,8 @@ export class Intake {
       const message = batch[index];
       if (message instanceof Request || message instanceof InvalidMessage) {
         if (this.#isFull || this.#calls.queue.handlers.begun >= maxBegun) break;
+      } else if (message instanceof RequestItem) {
+        if (this.#calls.mustWait(message)) break;
       } else if (message instanceof BadFrame) {
         break;
       }
@@ -133,7 +135,7 @@ export class Intake {
       }
       const unreadBytes = weightOf(batch, next);
       load.bytes += unreadBytes;
-      if (this.#isFull) await this.#untilRoom();
+      if (this.#mustWait(message)) await this.#untilRoom(message);
       if (yieldBudget.isExhausted) await yieldBudget.refilled();
       load.bytes -= unreadBytes;
       next = this.#accept(batch, next, clock.now());
@@ -146,13 +148,22 @@ export class Intake {
     return output.full || this.#calls.taken >= this.#maxInFlight && aliveMs === Infinity || this.#calls.held.mustWait;
   }
 
-  async #untilRoom(): Promise<void> {
+  /** Whether there is no room for a message: others may still end calls, or are for calls that have room. */
+  #mustWait(message: Decoded<ClientMessage>): boolean {
+    if (message instanceof RequestItem) return this.#calls.mustWait(message);
+    return this.#isFull && (message instanceof Request || message instanceof InvalidMessage);
+  }
+
+  async #untilRoom(message: Decoded<ClientMessage>): Promise<void> {
     const { output } = this.#connection;
-    const { held } = this.#calls;
-    while (this.#isFull && this.#connection.isOpen) {
-      if (output.full) await output.drained(this.#server.limits.maxQueuedBytes * RESUME_SHARE);
-      else if (held.mustWait) await held.untilOneEnds(this.#server.clock, (resume) => this.#resume = resume);
-      else await new Promise<void>((resolve) => this.#resume = resolve);
+    const { held, heldItems } = this.#calls;
+    const { clock, limits } = this.#server;
+    const onMove = (resume: () => void) => this.#resume = resume;
+    while (this.#mustWait(message) && this.#connection.isOpen) {
+      if (message instanceof RequestItem) await heldItems.patience.wait(clock, onMove);
+      else if (output.full) await output.drained(limits.maxQueuedBytes * RESUME_SHARE);
+      else if (held.mustWait) await held.patience.wait(clock, onMove);
+      else await new Promise<void>(onMove);
     }
     this.#pace.skip();
   }
@@ -162,7 +173,7 @@ function weightOf(batch: Decoded<ClientMessage>[], from: number): number {
   let bytes = 0;
   for (let index = from; index < batch.length; index++) {
     const message = batch[index];
-    if (message instanceof Request) bytes += message.weightBytes;
+    if (message instanceof Request || message instanceof RequestItem) bytes += message.weightBytes;
   }
   return bytes;
 }

@@ -4,11 +4,17 @@
  * In: a call. Out: what answers it: the handler's answer, or a middleware's.
  */
 
+import { RpcError } from "../errors.ts";
 import { inspect } from "../transport/runtime.ts";
 import { type Context, type Middleware, type Next, REPLY, type ReplyFields, replyOf } from "./command.ts";
 import { CallContext, type Invocation } from "./context.ts";
 import { isStream } from "./item_sender.ts";
 import { checkedResult, validated } from "./validation.ts";
+
+/** For a call without the stream that its command takes. */
+const NO_ITEMS = new RpcError("INVALID_PARAMS", "this command takes a stream of items: send $items", {
+  data: [{ path: ["items"], message: "must be a stream of items" }],
+});
 
 /** The middleware of one server. */
 export class MiddlewareChain {
@@ -65,9 +71,10 @@ export class MiddlewareChain {
     return isStream(answer) ? await call.sendItems(answer) : replyOf(answer);
   }
 
-  /** Checks the parameters, and runs the handler. */
-  #invoke({ entry, request: { params } }: Invocation, context: Context): unknown {
-    const { handler, schema, result } = entry.command;
+  /** Checks the parameters and that there is a stream if the command takes one, and runs the handler. */
+  #invoke({ entry, request: { params, hasItems } }: Invocation, context: Context): unknown {
+    const { handler, schema, items, result } = entry.command;
+    if (items !== undefined && !hasItems) throw NO_ITEMS;
     if (schema === undefined && !this.#checksResults) return handler(params as never, context); // as most
     const run = this.#checksResults && result !== undefined
       ? (params: unknown) => checkedResult(result, handler(params as never, context))

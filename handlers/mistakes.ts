@@ -1,10 +1,11 @@
 /**
  * What the compiler says to a definition that cannot work, in one line that tells what to do.
  *
- * In: the types of the parameters and of the result. Out: `unknown` for what works, else a text. Refused: nothing.
+ * In: the types of the parameters, of the result and of the caller's items. Out: `unknown` for what works, else a text. Refused: nothing.
  */
 
 import type { ReplyWith } from "./reply.ts";
+import type { Tracked } from "./tracked.ts";
 
 /** How deep a result is looked into: a type may contain itself. */
 export type Deeper = [0, 0, 0, 0, 0];
@@ -30,13 +31,14 @@ export type ResultMistake<T, Where extends string, Depth extends unknown[] = Dee
   : T extends PromiseLike<unknown> ? `${Where} is a promise: await it`
   : T extends Generator<unknown, unknown, never> ? `${Where} is a generator: make it an async one, for a stream`
   : T extends ArrayBufferView | ArrayBuffer ? `${Where} is bytes of another class: return a Uint8Array`
+  : T extends Tracked<number | string, unknown> ? `${Where} is tracked: only an item of a stream can be`
   : T extends ReplyWith<infer Value, infer Beside> ? ResultMistake<Value, Where, Depth> | BesideMistake<Beside, Depth>
   : Depth extends [unknown, ...infer Rest] ? PartMistake<T, Where, Rest>
   : never;
 
 /** What is wrong with a part of a result. */
 export type PartMistake<T, Where extends string, Depth extends unknown[]> = T extends AsyncIterable<infer Item>
-  ? ResultMistake<Item, "an item", Depth>
+  ? ResultMistake<Untracked<Item>, "an item", Depth>
   : T extends readonly (infer Item)[] ? ResultMistake<Item, `${Where}[]`, Depth>
   : T extends object
     ? { [Name in keyof T & string]: ResultMistake<T[Name], `${Where}.${Name}`, Depth> }[keyof T & string]
@@ -63,7 +65,34 @@ export type ParamsMistake<T> = IsAny<T> extends true ? never
   : Extract<keyof T, Reserved> extends never ? never
   : `a parameter must not be named "${Extract<keyof T, Reserved> & string}": the protocol uses this name`;
 
+/** An item without its id. */
+export type Untracked<Item> = Item extends Tracked<number | string, infer Value> ? Value : Item;
+
+/** The ids of a stream's items. */
+export type IdOf<Result> = Result extends AsyncIterable<infer Item>
+  ? Item extends Tracked<infer Id, unknown> ? Id : never
+  : never;
+
+/** What is wrong with the parameters of a command whose items have ids. */
+export type AfterMistake<Params, Result> = IsAny<Params> extends true ? never
+  : IsAny<Result> extends true ? never
+  : [IdOf<Result>] extends [never] ? never
+  : Params extends { after?: infer After }
+    ? "after" extends keyof Params ? [IdOf<Result>] extends [After] ? never : WrongAfter : NoAfter
+  : WrongAfter;
+
+/** What the compiler shows if a stream with ids cannot be told where to go on. */
+export type NoAfter = "the items are tracked: take the parameter after?, of the type of their ids, and go on behind it";
+/** What the compiler shows if it cannot be told by one of its ids. */
+export type WrongAfter = "the parameter after is of another type than the ids of the items";
+
+/** All that is wrong with a definition. */
+export type Mistakes<Params, Result, SentItem> =
+  | ParamsMistake<Params>
+  | ResultMistake<Result, "the result">
+  | AfterMistake<Params, Result>
+  | ResultMistake<SentItem, "an item of the caller's stream">;
+
 /** `unknown` for a definition that works, else what is wrong with it. */
-export type Mistake<Params, Result> = [ParamsMistake<Params> | ResultMistake<Result, "the result">] extends [never]
-  ? unknown
-  : ParamsMistake<Params> | ResultMistake<Result, "the result">;
+export type Mistake<Params, Result, SentItem = never> = [Mistakes<Params, Result, SentItem>] extends [never] ? unknown
+  : Mistakes<Params, Result, SentItem>;

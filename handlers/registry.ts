@@ -94,6 +94,7 @@ export class Registry {
       summary: command.summary ?? "",
       params: command.params ?? parametersOf(command.schema),
       stream: isGeneratorFunction(command.handler),
+      ...(command.items === undefined ? {} : { items: true }),
     }));
   }
 

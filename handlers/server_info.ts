@@ -24,6 +24,8 @@ export interface CommandInfo {
   params: readonly string[];
   /** Whether it answers with a stream. */
   stream: boolean;
+  /** `true` if it takes a stream of items; not there if it does not need one. */
+  items?: true;
 }
 
 /** What INFO answers with. */

@@ -1,7 +1,7 @@
 /**
- * Validates the parameters of a call with the schema of its command.
+ * Validates the parameters of a call, and the items of its stream, with the schemas of its command.
  *
- * In: the parameters. Out: the schema's output. Refused: invalid parameters, by `INVALID_PARAMS` with the path and text
+ * In: the parameters; an item. Out: the schema's output. Refused: invalid ones, by `INVALID_PARAMS` with the path and text
  * of each issue.
  */
 
@@ -9,11 +9,25 @@ import { RpcError } from "../errors.ts";
 import { replyOf } from "./command.ts";
 import type { SchemaIssue, SchemaResult, StandardSchema } from "./standard_schema.ts";
 import { isStream } from "./item_sender.ts";
+import { isTracked } from "./tracked.ts";
 
 /** The parameters for the handler; a promise if the schema is asynchronous. */
 export function validated(schema: StandardSchema, params: unknown): unknown {
   const result = schema["~standard"].validate(params);
   return result instanceof Promise ? result.then(valueOf) : valueOf(result);
+}
+
+/** An item of the caller's stream, for the handler; a promise if the schema is asynchronous. */
+export function validatedItem(schema: StandardSchema, item: unknown, index: number): unknown {
+  const result = schema["~standard"].validate(item);
+  const value = (result: SchemaResult<unknown>) => valueOf(inItem(result, index));
+  return result instanceof Promise ? result.then(value) : value(result);
+}
+
+/** A result whose paths begin at the parameters. */
+function inItem(result: SchemaResult<unknown>, index: number): SchemaResult<unknown> {
+  if (result.issues === undefined) return result;
+  return { issues: result.issues.map((issue) => ({ ...issue, path: ["items", index, ...issue.path ?? []] })) };
 }
 
 function valueOf(result: SchemaResult<unknown>): unknown {
@@ -37,7 +51,8 @@ async function* checkedItems(schema: StandardSchema, items: AsyncIterable<unknow
   try {
     for (let item = await iterator.next();; item = await iterator.next()) {
       if (item.done) return item.value;
-      yield fitting(await schema["~standard"].validate(item.value), item.value);
+      const value = isTracked(item.value) ? item.value.value : item.value;
+      yield fitting(await schema["~standard"].validate(value), item.value);
     }
   } finally {
     await iterator.return?.();

@@ -33,6 +33,11 @@ export class ItemBudget {
     return this.unreadBytes >= this.#limitBytes;
   }
 
+  /** Counts bytes of items that have come, or that are not unread any more. */
+  hold(bytes: number): void {
+    this.unreadBytes += bytes;
+  }
+
   /** How much a stream may use that uses `ownBytes` now. */
   shareBytes(ownBytes: number): number {
     const freeBytes = Math.max(0, this.#limitBytes - this.usedBytes);
@@ -90,7 +95,7 @@ export class ItemWindow {
     this.#left--;
     this.#unreadItems++;
     this.#unreadBytes += bytes;
-    this.#budget.unreadBytes += bytes;
+    this.#budget.hold(bytes);
     this.#itemBytes = this.#knowsItems ? Math.max(bytes, this.#itemBytes * FADING) : bytes;
     this.#knowsItems = true;
     this.#reserve();
@@ -101,7 +106,7 @@ export class ItemWindow {
   take(bytes: number): void {
     this.#unreadItems--;
     this.#unreadBytes -= bytes;
-    this.#budget.unreadBytes -= bytes;
+    this.#budget.hold(-bytes);
     this.#reserve();
     if (this.#state === "ended" && this.#unreadItems === 0) this.close();
   }
@@ -136,7 +141,7 @@ export class ItemWindow {
     if (this.#state === "new" || this.#state === "closed") return;
     this.#state = "closed";
     this.#left = 0;
-    this.#budget.unreadBytes -= this.#unreadBytes;
+    this.#budget.hold(-this.#unreadBytes);
     this.#budget.usedBytes -= this.#reservedBytes;
     this.#budget.streams--;
   }

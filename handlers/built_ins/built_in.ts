@@ -2,7 +2,8 @@
 
 import { BUILT_IN_NUMBERS } from "../../codec/message_table.ts";
 import { RpcError } from "../../errors.ts";
-import type { Command, CommandOptions, Context } from "../command.ts";
+import type { Command, CommandOptions, Context, ItemsOf } from "../command.ts";
+import type { StandardSchema } from "../standard_schema.ts";
 
 /** What a command of packline's own may be given beside what all may. */
 export interface BuiltInOptions extends Omit<CommandOptions, "number"> {
@@ -13,10 +14,13 @@ export interface BuiltInOptions extends Omit<CommandOptions, "number"> {
 }
 
 /** In: a name and a definition. Out: the command, with the number that the protocol has for the name, frozen. */
-export function builtIn<Params, Result>(
+export function builtIn<Params, Result, Item = never>(
   name: string,
-  definition: BuiltInOptions & { handler: (params: Params, context: Context) => Result | Promise<Result> },
-): Command<Params, Result> {
+  definition: BuiltInOptions & {
+    items?: StandardSchema<Item>;
+    handler: (params: Params, context: Context<ItemsOf<Item>>) => Result | Promise<Result>;
+  },
+): Command<Params, Result, unknown, Item> {
   return Object.freeze({ number: BUILT_IN_NUMBERS.get(name), ...definition });
 }
 

@@ -18,7 +18,7 @@ const INVALID_SLEEP = new RpcError("INVALID_SLEEP");
  */
 type Slept = ReplyWith<"DONE", { slept: number }>;
 
-export const DELAY: Command<{ sleep: number }, Slept> = builtIn("DELAY", {
+export const DELAY: Command<{ sleep: number }, Slept, unknown, never> = builtIn("DELAY", {
   summary: "Sleeps, and says for how long",
   params: ["sleep"],
   // Not async: what is thrown at once costs a fifth of a promise that is rejected.

@@ -5,7 +5,7 @@ import type { Command } from "../command.ts";
 import type { ServerInfo } from "../server_info.ts";
 
 /** In: nothing. Out: `ServerInfo`. Refused: nothing. */
-export const INFO: Command<object, ServerInfo> = builtIn("INFO", {
+export const INFO: Command<object, ServerInfo, unknown, never> = builtIn("INFO", {
   immediate: true,
   summary: "Tells name, version, limits and commands",
   handler: (_params: object, { server }): ServerInfo => server.info(),

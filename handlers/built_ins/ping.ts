@@ -5,7 +5,7 @@ import { builtIn } from "./built_in.ts";
 import type { Command } from "../command.ts";
 
 /** In: nothing. Out: `"PONG"`. Refused: nothing. */
-export const PING: Command<object, "PONG"> = builtIn("PING", {
+export const PING: Command<object, "PONG", unknown, never> = builtIn("PING", {
   immediate: true,
   summary: "Answers PONG",
   handler: (_params: object): "PONG" => "PONG",

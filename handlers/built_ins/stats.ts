@@ -8,7 +8,7 @@ import type { ServerStatistics } from "../server_info.ts";
  * In: `all`, whether the counts of all workers are wanted (default: of the one that answers). Out:
  * `ServerStatistics`. Refused: an `all` that is no boolean, by `INVALID_PARAMS`.
  */
-export const STATS: Command<{ all?: boolean }, ServerStatistics> = builtIn("STATS", {
+export const STATS: Command<{ all?: boolean }, ServerStatistics, unknown, never> = builtIn("STATS", {
   immediate: true,
   summary: "Tells counts of calls, errors, connections and bytes",
   params: ["all"],

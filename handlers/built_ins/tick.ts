@@ -10,7 +10,12 @@ import type { Command } from "../command.ts";
  * stream of 1, 2, 3 ..., and at its end how many there were. Refused: other values, by `INVALID_PARAMS`. It ends by
  * `GOING_AWAY` when the connection should end soon.
  */
-export const TICK: Command<{ count?: number; interval?: number }, AsyncGenerator<number, number, void>> = builtIn(
+export const TICK: Command<
+  { count?: number; interval?: number },
+  AsyncGenerator<number, number, void>,
+  unknown,
+  never
+> = builtIn(
   "TICK",
   {
     summary: "Streams 1, 2, 3 ... at an interval of seconds",

@@ -1,0 +1,29 @@
+/** TALLY (PROTOCOL.md, "Commands"): counts a stream. It has no number: it is called by its name. */
+
+import { builtIn } from "./built_in.ts";
+import { type Command, unchecked } from "../command.ts";
+
+const utf8 = new TextEncoder();
+
+/** What it counts. */
+interface Tally {
+  /** Items. */
+  items: number;
+  /** Bytes of the items that are text, as UTF-8, or binary. */
+  bytes: number;
+}
+
+/** In: a stream. Out: how many items there were, and their bytes. Refused: a call without a stream. */
+export const TALLY: Command<object, Tally, unknown, unknown> = builtIn("TALLY", {
+  summary: "Counts the items and the bytes of the stream that it was given",
+  items: unchecked<unknown>(),
+  async handler(_params: object, { items }): Promise<Tally> {
+    const tally = { items: 0, bytes: 0 };
+    for await (const item of items) {
+      tally.items++;
+      if (item instanceof Uint8Array) tally.bytes += item.length;
+      else if (typeof item === "string") tally.bytes += utf8.encode(item).length;
+    }
+    return tally;
+  },
+});

@@ -1,0 +1,67 @@
+/**
+ * Items of a reply stream that carry an id, from which the stream can go on after a loss (PROTOCOL.md, "Resuming").
+ *
+ * In: what a handler yields. Out: the fields of an item. Refused, when it is made: an id that cannot be sent as one.
+ */
+
+import { ID } from "../codec/message_table.ts";
+import { inspect } from "../transport/runtime.ts";
+import type { ReplyFields } from "./reply.ts";
+
+/** Marks an item with an id, in every copy of the library: any other value is an item without one. */
+export const TRACKED: unique symbol = Symbol.for("packline.tracked");
+
+/** An item with an id, as {@linkcode tracked} makes it. */
+export interface Tracked<Id extends number | string, Value> {
+  /** Where the stream goes on after this item. */
+  readonly id: Id;
+  /** The item. */
+  readonly value: Value;
+  /** Makes it different from all other values. */
+  readonly [TRACKED]: true;
+}
+
+/** A class, so that one in the place of a result is no plain object, and is refused. */
+class TrackedItem<Id extends number | string, Value> implements Tracked<Id, Value> {
+  constructor(readonly id: Id, readonly value: Value) {}
+
+  get [TRACKED](): true {
+    return true;
+  }
+}
+
+/**
+ * An item of a stream with an id. If the connection is lost, the client sends the call again by itself with the id of the last item
+ * that it got, as the parameter `after`: the handler goes on behind it, and the reader sees one stream of plain values.
+ *
+ * @param id Where the stream can go on: a whole number from 0 to 2^53 - 1, or a text.
+ * @param value The item.
+ * @returns What a handler yields.
+ * @throws {TypeError} If the id is of another kind.
+ *
+ * @example A log that is read on after a loss
+ * ```ts
+ * import { command, tracked } from "../mod.ts";
+ *
+ * const lines = ["one", "two", "three"];
+ * const LOG = command(async function* ({ after = -1 }: { after?: number }) {
+ *   for (let index = after + 1; index < lines.length; index++) yield tracked(index, lines[index]);
+ * });
+ * ```
+ */
+export function tracked<Id extends number | string, Value>(id: Id, value: Value): Tracked<Id, Value> {
+  if (typeof id !== "string" && !(Number.isSafeInteger(id) && id as number >= 0)) {
+    throw new TypeError(`Cannot track an item by ${inspect(id, 0)}: its id must be a text or a whole number from 0 up`);
+  }
+  return new TrackedItem(id, value);
+}
+
+/** Whether a handler has given an id to an item. */
+export function isTracked(item: unknown): item is Tracked<number | string, unknown> {
+  return typeof item === "object" && item !== null && TRACKED in item;
+}
+
+/** The fields of an item. */
+export function itemFields(item: unknown): ReplyFields {
+  return isTracked(item) ? { res: item.value ?? null, [ID]: item.id } : { res: item };
+}
