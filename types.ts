@@ -1,5 +1,6 @@
 /** Types that stand behind the public ones: the compiler and an editor show them, and no program has to write them. */
 
+export type { ItemSource, MaybeItems, WithItems } from "./client/call_options.ts";
 export type * from "./client/call_types.ts";
 export type { AnyCode } from "./errors.ts";
 export type * from "./handlers/command.ts";

@@ -9,8 +9,7 @@ import type { ErrorCode, RpcError } from "../errors.ts";
 import type { Command, Commands, ErrorSchemas, ReplyWith } from "../handlers/command.ts";
 import type { SchemaOutput, StandardSchema } from "../handlers/standard_schema.ts";
 import type { BuiltIns } from "../handlers/registry.ts";
-import type { CallOptions } from "./client_call.ts";
-import type { StreamOptions } from "./incoming_stream.ts";
+import type { CallOptions, MaybeItems, StreamOptions, WithItems } from "./call_options.ts";
 
 /** Any commands: those of a client that was told of none. A client of some commands can be passed where this one is wanted. */
 // deno-lint-ignore no-explicit-any -- a caller that gives no types gets none, and need not cast to work
@@ -18,19 +17,24 @@ export type AnyCommands = any;
 
 /** The parameters of a command. */
 export type ParamsOf<T> = 0 extends 1 & T ? Record<string, unknown>
-  : T extends Command<infer Params, infer _Result, infer _Errors> ? Params
+  : T extends Command<infer Params, infer _Result, infer _Errors, infer _Item> ? Params
   : never;
 
 /** The type of what a handler answers with. */
 // deno-lint-ignore no-explicit-any -- see AnyCommands
 export type ResultOf<T> = 0 extends 1 & T ? any
-  : T extends Command<infer _Params, infer Result, infer _Errors> ? Result
+  : T extends Command<infer _Params, infer Result, infer _Errors, infer _Item> ? Result
   : never;
 
 /** The codes of a command, with their schemas. */
 // deno-lint-ignore no-explicit-any -- see AnyCommands
 export type ErrorsOf<T> = 0 extends 1 & T ? any
-  : T extends Command<infer _Params, infer _Result, infer Errors> ? Errors
+  : T extends Command<infer _Params, infer _Result, infer Errors, infer _Item> ? Errors
+  : never;
+
+/** An item of the stream that a command takes: `never` if it takes none, `unknown` if nothing is known of that. */
+export type ItemOf<T> = 0 extends 1 & T ? unknown
+  : T extends Command<infer _Params, infer _Result, infer _Errors, infer Item> ? Item
   : never;
 
 /** What a handler's answer is to its caller: without the fields beside it; a handler that returns nothing answers nil. */
@@ -86,6 +90,14 @@ export type Outcome<Value, Failure> = { ok: true; value: Value } | { ok: false; 
 export type Arguments<Params, Options> = Record<never, never> extends Params ? [params?: Params, options?: Options]
   : [params: Params, options?: Options];
 
+/** The same of a command; one that takes a stream is not called without. */
+export type ArgumentsFor<T, Options> = [ItemOf<T>] extends [never] ? Arguments<ParamsOf<T>, Options>
+  : unknown extends ItemOf<T> ? Arguments<ParamsOf<T>, MaybeItems<Options>>
+  : [
+    params: Record<never, never> extends ParamsOf<T> ? ParamsOf<T> | undefined : ParamsOf<T>,
+    options: WithItems<Options, ItemOf<T>>,
+  ];
+
 /** Whether a result is a stream. */
 export type IsStream<T> = 0 extends 1 & ResultOf<T> ? false
   : [ResultOf<T>] extends [never] ? false
@@ -99,21 +111,21 @@ export type NotACall = "this command answers with a stream: use client.stream";
 
 /** The method of `client.call`. */
 export type CallOf<T> = IsStream<T> extends true ? NotACall
-  : (...args: Arguments<ParamsOf<T>, CallOptions>) => Promise<ValueOf<T>>;
+  : (...args: ArgumentsFor<T, CallOptions>) => Promise<ValueOf<T>>;
 /** The method of `client.reply`. */
 export type ReplyCallOf<T> = IsStream<T> extends true ? NotACall
-  : (...args: Arguments<ParamsOf<T>, CallOptions>) => Promise<ReplyOf<T>>;
+  : (...args: ArgumentsFor<T, CallOptions>) => Promise<ReplyOf<T>>;
 /** The method of `client.outcome`. */
 export type OutcomeCallOf<T> = IsStream<T> extends true ? NotACall
-  : (...args: Arguments<ParamsOf<T>, CallOptions>) => Promise<Outcome<ValueOf<T>, FailureOf<T>>>;
+  : (...args: ArgumentsFor<T, CallOptions>) => Promise<Outcome<ValueOf<T>, FailureOf<T>>>;
 /** The method of `client.stream`. */
 export type StreamOf<T> = 0 extends 1 & ResultOf<T>
   // deno-lint-ignore no-explicit-any -- see AnyCommands
-  ? (params?: Record<string, unknown>, options?: StreamOptions) => AsyncGenerator<any, any, void>
+  ? (params?: Record<string, unknown>, options?: MaybeItems<StreamOptions>) => AsyncGenerator<any, any, void>
   : ResultOf<T> extends AsyncGenerator<infer Item, infer Return, infer _Next>
-    ? (...args: Arguments<ParamsOf<T>, StreamOptions>) => AsyncGenerator<Item, Plain<Return>, void>
+    ? (...args: ArgumentsFor<T, StreamOptions>) => AsyncGenerator<Item, Plain<Return>, void>
   : ResultOf<T> extends AsyncIterable<infer Item>
-    ? (...args: Arguments<ParamsOf<T>, StreamOptions>) => AsyncGenerator<Item, null, void>
+    ? (...args: ArgumentsFor<T, StreamOptions>) => AsyncGenerator<Item, null, void>
   : NotAStream;
 
 /** Methods by the names of commands; what every server has is among them. */
@@ -139,8 +151,10 @@ export type Having<C, Name> = Name extends keyof BuiltIns
 /** The method for a name that is given as a value. */
 export type Named<C, Name extends string, K extends CallKind> = Name extends keyof Having<C, Name>
   ? Methods<Having<C, Name>>[K][Name]
-  : string extends Name
-    ? (params?: Record<string, unknown>, options?: K extends "stream" ? StreamOptions : CallOptions) => AnyOf<K>
+  : string extends Name ? (
+      params?: Record<string, unknown>,
+      options?: MaybeItems<K extends "stream" ? StreamOptions : CallOptions>,
+    ) => AnyOf<K>
   : "there is no such command";
 
 /** Results of names that are known at run time only. */

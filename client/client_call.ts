@@ -5,74 +5,27 @@
  * cannot be sent.
  */
 
-import { PayloadTooLargeError } from "../codec/errors.ts";
-import { encodeGiven } from "../codec/given.ts";
 import type { Fields } from "../codec/message.ts";
-import type { EncodedRequest, GivenRequest } from "../codec/write_message.ts";
+import type { EncodedRequest } from "../codec/write_message.ts";
 import type { Span } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
+import { isReceived } from "../session/received.ts";
 import type { ItemBudget } from "../session/item_window.ts";
 import type { Expiring, TimerWheel } from "../session/timer_wheel.ts";
+import type { CallOptions, CallPolicy, MaybeItems } from "./call_options.ts";
+import type { GivenOwner } from "./given_call.ts";
+import type { ItemOutput } from "./item_output.ts";
+import { checkItems, type ItemsCall, OutgoingItems } from "./outgoing_items.ts";
 import type { Abortable, Signals } from "./signals.ts";
 import type { CallCounts } from "./statistics.ts";
-import { messageOf } from "../transport/tls.ts";
-
-/** Options of one call. */
-export interface CallOptions {
-  /**
-   * How long to wait for the reply, in milliseconds on the monotonic clock; `Infinity` for no limit. The server also
-   * gets this limit, and stops the handler. If it is `0` or less, the call is not sent, so you can pass on the rest of
-   * another deadline.
-   *
-   * @default {the client's `timeoutMs`; for a stream `Infinity`}
-   */
-  timeoutMs?: number;
-  /** Cancels the call: it rejects immediately with `CANCELLED`, and the server is told. */
-  signal?: AbortSignal;
-  /** Metadata, such as a token or a `traceparent`. Handlers and middleware of the server can read it. */
-  meta?: Record<string, string>;
-  /**
-   * Whether the server may run the command twice without harm. If so, and the connection is lost after the call was
-   * sent, the client resends it within its timeout, if its `retryBudget` allows. It loses a call three times at most,
-   * because the call itself may crash the server.
-   *
-   * @default {false}
-   */
-  idempotent?: boolean;
-  /**
-   * Whether to wait for a connection. With `false`, the call rejects with `CONNECTION_LOST` as soon as no server can be
-   * reached; the error is `retryable` and says why.
-   *
-   * @default {the client's `waitForReady`}
-   */
-  waitForReady?: boolean;
-  /**
-   * Sends a second copy of an `idempotent` call to another server if there is no answer after this time, in milliseconds,
-   * and the client's `retryBudget` allows. The first answer wins, and the other copy is cancelled. Choose a time that few
-   * calls need, such as the 95th percentile.
-   *
-   * @default {no second copy}
-   */
-  hedgeAfterMs?: number;
-}
-
-/** What becomes of a call that cannot be sent, or is lost with its connection. */
-export interface CallPolicy {
-  /** It may be sent again after it was lost. */
-  readonly idempotent: boolean;
-  /** It waits while no server can be reached. */
-  readonly waitForReady: boolean;
-}
 
 /** Settings of a client that its calls and connections need. */
 export interface ClientSettings {
   readonly clock: Clock;
   /** Whether calls carry a `seq`. */
   readonly sequenced: boolean;
-  /** The default timeout of a call, in milliseconds. */
-  readonly timeoutMs: number;
   /** The maximum of unanswered calls. */
   readonly maxInFlight: number;
   /** The largest payload in either direction. */
@@ -84,7 +37,7 @@ export interface ClientSettings {
 }
 
 /** The client, as its calls see it. */
-export interface ClientCallOwner {
+export interface ClientCallOwner extends GivenOwner {
   readonly settings: ClientSettings;
   readonly deadlines: TimerWheel;
   readonly signals: Signals;
@@ -95,18 +48,18 @@ export interface ClientCallOwner {
   readonly obstacle: RpcError | undefined;
   /** Unanswered calls and streams on all connections. */
   readonly unanswered: number;
-  /** The number of a command, or its name if it has no number. */
-  cmdOf(name: string): number | string;
   /** Starts a new call. */
   begin(call: ClientCall): void;
   /** Settles a call without its reply, and tells the server. */
-  giveUp(call: ClientCall, outcome: RpcError | Fields): void;
+  giveUp(call: ClientCall, outcome: Error | Fields): void;
 }
 
 /** The connection of a call, as the call sees it. */
 export interface CallConnection {
   /** The server's name. */
   readonly peer: string;
+  /** Where the callers' streams go. */
+  readonly items: ItemOutput;
   /** Grants more items of a stream. */
   grant(call: ClientCall, items: number): void;
   /** Tells the server that the call has ended without its reply. */
@@ -131,8 +84,6 @@ export const NO_ATTEMPTS: Attempts = { losses: 0, refusals: 0, connection: undef
 /** The memory of a waiting call without its parameters, roughly. */
 const WAITING_CALL_BYTES = 1_024;
 
-const NO_PARAMETERS: Fields = Object.freeze({});
-
 /** Replaces the request of a settled call, to free its memory. */
 const NOTHING: Span = { bytes: new Uint8Array(0), start: 0, end: 0 };
 
@@ -141,7 +92,7 @@ const NOTHING: Span = { bytes: new Uint8Array(0), start: 0, end: 0 };
  *
  *     waiting > sent > streaming > settled     (and back to waiting when it is sent again)
  */
-export abstract class ClientCall implements EncodedRequest, Expiring, Abortable {
+export abstract class ClientCall implements EncodedRequest, Expiring, Abortable, ItemsCall {
   state: "waiting" | "sent" | "streaming" | "settled" = "waiting";
   /** The command's name. */
   readonly name: string;
@@ -150,7 +101,8 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   /** Identifies the call on its connection. */
   id = 0;
   readonly policy: CallPolicy;
-  readonly timeoutMs: number;
+  /** The caller's stream. */
+  readonly items: OutgoingItems | undefined;
   deadlineMs = Infinity;
   /** The milliseconds that were left when it was sent. */
   ttl: number | undefined = undefined;
@@ -166,17 +118,28 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
    * @param given The request, see `encodeCall()`.
    * @param options The caller's options.
    * @throws {RangeError} If the timeout is not a number.
+   * @throws {TypeError} If the items are none, or the call may be sent twice and has items.
    */
-  constructor(owner: ClientCallOwner, name: string, given: Span, options: CallOptions) {
+  constructor(owner: ClientCallOwner, name: string, given: Span, options: MaybeItems<CallOptions>) {
     this.owner = owner;
     this.name = name;
     this.given = given;
-    this.timeoutMs = checkTimeout(options.timeoutMs ?? owner.settings.timeoutMs);
-    const { idempotent, waitForReady } = options;
-    const { policy } = owner.settings;
-    this.policy = idempotent === undefined && waitForReady === undefined
-      ? policy
-      : { idempotent: idempotent === true, waitForReady: waitForReady ?? policy.waitForReady };
+    const { idempotent, waitForReady, timeoutMs, items } = options;
+    const { settings: { policy, maxPayloadBytes } } = owner;
+    this.policy = idempotent === undefined && waitForReady === undefined && timeoutMs === undefined ? policy : {
+      idempotent: idempotent === true,
+      waitForReady: waitForReady ?? policy.waitForReady,
+      timeoutMs: checkTimeout(timeoutMs ?? policy.timeoutMs),
+    };
+    if (items !== undefined) {
+      checkItems(name, items);
+      if (idempotent || options.hedgeAfterMs !== undefined) {
+        throw new TypeError(
+          `Cannot call ${name}: one with items is not sent twice, so leave idempotent and hedgeAfterMs out`,
+        );
+      }
+    }
+    this.items = items && new OutgoingItems(this, items, maxPayloadBytes);
     this.#signal = options.signal;
   }
 
@@ -198,16 +161,32 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
     return WAITING_CALL_BYTES + this.given.end - this.given.start;
   }
 
-  /** The longest wait until it is sent, in milliseconds. */
+  /** Whether it may be sent once more, if a server has refused it unstarted. */
+  get isRepeatable(): boolean {
+    return this.items?.isGranted !== true;
+  }
+
+  /** The longest wait until it is sent, in milliseconds. A stream may last forever, but its start has the timeout of a call. */
   get patienceMs(): number {
-    return this.timeoutMs;
+    const { policy: { timeoutMs }, owner } = this;
+    return timeoutMs === Infinity && this.isStreaming ? owner.settings.policy.timeoutMs : timeoutMs;
+  }
+
+  /** Whether it has a stream, in either direction. */
+  protected get isStreaming(): boolean {
+    return this.items !== undefined;
+  }
+
+  /** Whether it is sent again after this error, by which it may have been started. */
+  outlives(error: RpcError): boolean {
+    return this.policy.idempotent && error.code === "CONNECTION_LOST" && !isReceived(error);
   }
 
   /** Starts the timeout and watches the caller's signal. Ends the call if it is aborted already, or no time is left. */
   begin(): void {
     const signal = this.#signal;
     if (signal?.aborted) return this.end(this.#cancelled(signal));
-    if (this.timeoutMs <= 0) {
+    if (this.policy.timeoutMs <= 0) {
       return this.end(new RpcError("TIMEOUT", "no time was left, and the call was not sent", { retryable: true }));
     }
     if (signal) this.owner.signals.add(signal, this);
@@ -219,7 +198,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
     this.state = "sent";
     this.connection = connection;
     this.id = id;
-    if (this.timeoutMs !== Infinity) {
+    if (this.policy.timeoutMs !== Infinity) {
       this.ttl = Math.max(1, Math.ceil(this.deadlineMs - nowMs));
     } else {
       this.owner.deadlines.delete(this);
@@ -235,7 +214,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
       : { losses, refusals: refusals + 1, connection };
     this.state = "waiting";
     this.connection = undefined;
-    if (this.timeoutMs === Infinity) this.#expireIn(this.patienceMs);
+    if (this.policy.timeoutMs === Infinity) this.#expireIn(this.patienceMs);
   }
 
   /** Delivers the outcome, once. Every call ends here. */
@@ -246,6 +225,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
     this.owner.deadlines.delete(this);
     if (this.#signal) this.owner.signals.delete(this.#signal, this);
     this.given = NOTHING;
+    this.items?.end();
     if (outcome instanceof Error) this.fail(outcome);
     else this.succeed(outcome, hasItems);
   }
@@ -253,6 +233,10 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   /** Settles it without a reply. */
   end(error: Error): void {
     this.settle(error);
+  }
+
+  giveUp(error: Error): void {
+    this.owner.giveUp(this, error);
   }
 
   abort(): void {
@@ -278,7 +262,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable 
   }
 
   /** A stream item has arrived. */
-  abstract takeItem(value: unknown, weightBytes: number): void;
+  abstract takeItem(fields: Fields, weightBytes: number): void;
   /** The reply has arrived; `hasItems`: stream items came before it. */
   protected abstract succeed(fields: Fields, hasItems: boolean): void;
   /** The call failed, or there will be no reply. */
@@ -321,38 +305,4 @@ export class UnaryCall extends ClientCall {
     this.owner.counts.failed(error);
     this.reject(error);
   }
-}
-
-/**
- * Encodes the request of a call.
- *
- * @param credit The initial credit of a stream.
- * @throws {RangeError} If the request is too large.
- * @throws {TypeError} If the parameters or `meta` cannot be sent.
- */
-export function encodeCall(
-  owner: ClientCallOwner,
-  name: string,
-  params: unknown,
-  options: CallOptions,
-  credit?: number,
-): Span {
-  const { sequenced, maxPayloadBytes } = owner.settings;
-  const { meta, timeoutMs = owner.settings.timeoutMs } = options;
-  const lateFields = (sequenced ? 1 : 0) + (timeoutMs === Infinity ? 0 : 1);
-  try {
-    return encodeGiven(
-      { cmd: owner.cmdOf(name), params: params === undefined ? NO_PARAMETERS : params, meta, credit } as GivenRequest,
-      lateFields,
-      maxPayloadBytes,
-    );
-  } catch (error) {
-    throw unsendable(name, error);
-  }
-}
-
-/** Invalid parameters are a mistake in the program, so they throw an error without a code. Nothing was sent. */
-export function unsendable(name: string, cause: unknown): TypeError | RangeError {
-  const Class = cause instanceof PayloadTooLargeError ? RangeError : TypeError;
-  return new Class(`Cannot call ${name}: ${messageOf(cause)}`, { cause });
 }

@@ -14,7 +14,6 @@ import {
   Cancel,
   Credit,
   type Decoded,
-  type Fields,
   Going,
   type KnownControl,
   ReceivedReply,
@@ -27,11 +26,12 @@ import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import { resolveLimits } from "../limits.ts";
 import { Connection, type Dispatch } from "../session/connection.ts";
-import { badReply, receivedError } from "../session/received.ts";
 import type { Swept } from "../session/sweeper.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
-import type { CallConnection, ClientCall, ClientCallOwner } from "./client_call.ts";
+import { Answers, type AnswersOwner, type AnswersPlace } from "./answers.ts";
+import type { CallConnection, ClientCall } from "./client_call.ts";
+import { ItemOutput } from "./item_output.ts";
 import { KeepAlive } from "./keep_alive.ts";
 import {
   type InOrderMemory,
@@ -39,7 +39,6 @@ import {
   type Matching,
   MatchingBySeq,
   MatchingInOrder,
-  PING_SEQ,
   type UnansweredCalls,
   unreadable,
 } from "./replies.ts";
@@ -49,23 +48,20 @@ import { type ClientOutput, Sender, type SenderHost } from "./sender.ts";
 const CLOSE_MS = 1_000;
 
 /** The client, as its connection sees it. */
-export interface ConnectionOwner extends ClientCallOwner {
+export interface ConnectionOwner extends AnswersOwner {
   /** Calls or control messages may be sent: the client deals at the end of this turn. */
   wake(): void;
   /** Whether calls wait for a connection. */
   readonly hasWaiting: boolean;
   /** The connection has an open call, and must be checked from now on. */
   onBusy(): void;
-  /** A call was certainly not started, unless an earlier attempt was lost, and may be sent again. */
-  onRefused(call: ClientCall, error: RpcError): void;
   /** The connection has ended. `unanswered`: calls that were sent and not answered. */
   onEnded(connection: ClientConnection, error: RpcError, unanswered: ClientCall[]): void;
 }
 
 /** The server of a connection, as the connection sees it. */
-export interface ConnectionPlace {
+export interface ConnectionPlace extends AnswersPlace {
   readonly memory: InOrderMemory;
-  readonly calls: { sent: number; refused: number; lost: number };
   /** The server wants no more calls on this connection, and serves those that come for this long, in milliseconds. */
   onGoing(connection: ClientConnection, ms: number): void;
   /** The connection takes no more calls. `reason`: the error, unless this is how the server works. */
@@ -74,13 +70,13 @@ export interface ConnectionPlace {
 
 /** One connection of a client. */
 export class ClientConnection implements CallConnection, Dispatch<ServerMessage, ClientOutput>, SenderHost, Swept {
-  /** Whether the server has answered a call on this connection. */
-  answered = false;
+  readonly items: ItemOutput;
   readonly place: ConnectionPlace;
   readonly #owner: ConnectionOwner;
   readonly #connection: Connection<ServerMessage, ClientOutput>;
   readonly #calls: UnansweredCalls = new Map();
   readonly #matching: Matching;
+  readonly #answers: Answers;
   readonly #sender: Sender;
   readonly #alive: KeepAlive;
   #nextId = 0;
@@ -113,9 +109,16 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     this.#matching = sequenced
       ? new MatchingBySeq(this.#calls, this.peer, maxInFlight)
       : new MatchingInOrder(this.#calls, this.peer, { maxInFlight, memory: place.memory, listener: this, clock });
-    this.#alive = new KeepAlive(owner, this.#connection, sender, (error) => this.#lose(error));
+    this.#alive = new KeepAlive(owner, this.#connection, sender, (error) => this.lose(error));
+    this.#answers = new Answers(owner, this, this.#calls, this.#matching, this.#alive);
+    this.items = new ItemOutput(this.#connection.output, (message) => sender.sendItem(message));
     void this.#connection.run();
     this.#keepAlive();
+  }
+
+  /** Whether the server has answered a call on this connection. */
+  get answered(): boolean {
+    return this.#answers.answered;
   }
 
   /** The server's name. */
@@ -138,6 +141,11 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
       this.#state = "open";
       this.#sender.greet();
     }
+    return this.#state === "open";
+  }
+
+  /** Whether it takes calls, and the server wants it to. */
+  get isOpen(): boolean {
     return this.#state === "open";
   }
 
@@ -199,9 +207,13 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
 
   /** At the end of a turn: sends the control messages that wait. Returns whether calls may be sent as well. */
   prepare(nowMs: number): boolean {
-    if (!this.#connection.isOpen || this.#connection.output.queuedBytes > 0) return false; // `onDrained` wakes again
+    if (!this.#connection.isOpen || this.#connection.output.queuedBytes > 0) {
+      this.items.pause(); // `onDrained` wakes again
+      return false;
+    }
     if (this.#sender.isQuiet(nowMs)) return false; // wakes again
     this.#sender.sendControls();
+    this.items.resume();
     return this.hasRoom;
   }
 
@@ -211,6 +223,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     call.send(this, this.#nextId++, nowMs);
     this.#calls.set(call.id, call);
     this.#sender.send(call);
+    call.items?.start();
     this.#sender.used(nowMs);
     this.place.calls.sent++;
     if (!wasIdle) return;
@@ -250,41 +263,14 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     this.#sender.used(this.#owner.settings.clock.now());
     for (const message of batch) {
       if (!this.#connection.isOpen) return;
-      if (message instanceof ReceivedReply) this.#takeReply(message);
+      if (message instanceof ReceivedReply) this.#answers.take(message);
+      else if (message instanceof RequestCredit) this.#calls.get(message.seq)?.items?.grant(message.items);
       else if (message instanceof Going) this.#go(message.ms);
-      else if (!(message instanceof UnknownNotice || message instanceof RequestCredit)) {
-        this.#lose(unreadable(this.peer, message));
-      }
+      else if (!(message instanceof UnknownNotice)) this.lose(unreadable(this.peer, message));
     }
     this.#keepAlive();
     if (this.#state === "retired" && this.idle) void this.#close();
     else if (this.#owner.hasWaiting) this.wake();
-  }
-
-  #takeReply(reply: ReceivedReply): void {
-    let call: ClientCall | undefined;
-    try {
-      call = this.#matching.find(reply);
-    } catch (error) {
-      return this.#lose(error as RpcError);
-    }
-    if (call === undefined) {
-      if (reply.seq === PING_SEQ) return this.#alive.answer(reply.fields);
-      return void this.#owner.counts.lateReplies++;
-    }
-    if (!reply.more) this.#calls.delete(call.id);
-    if (call.isSettled) {
-      this.#owner.counts.lateReplies++;
-      if (!reply.more) this.#alive.release(call);
-    } else if (reply.more) {
-      call.state = "streaming";
-      call.takeItem(reply.fields.res, reply.weightBytes);
-    } else {
-      this.#settle(call, reply.fields);
-    }
-    if (this.answered) return;
-    this.answered = true;
-    if (this.#state === "open") this.#matching.onAnswered();
   }
 
   #go(ms: number): void {
@@ -294,25 +280,6 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     } else if (this.#state === "open") {
       this.#state = "going";
       this.place.onGoing(this, ms);
-    }
-  }
-
-  #settle(call: ClientCall, fields: Fields): void {
-    const { err } = fields;
-    const hasItems = call.state === "streaming";
-    if (err === undefined) return call.settle("res" in fields ? fields : badReply("the reply has neither res nor err"));
-    const error = receivedError(fields, call.attempts.losses > 0 || hasItems);
-    if ((err === "SHUTTING_DOWN" || err === "OVERLOADED") && !hasItems) {
-      this.place.calls.refused++;
-      this.#owner.onRefused(call, error);
-      if (err === "SHUTTING_DOWN") this.retire(error);
-    } else if (err === "DEADLINE_EXCEEDED" && this.#owner.settings.clock.now() >= call.deadlineMs) {
-      // The server's timeout was faster than the client's: report one event with one code.
-      call.expire();
-    } else {
-      call.settle(error);
-      // The next stream would be ended at once as well.
-      if (err === "GOING_AWAY" && this.#state === "going") this.retire(error);
     }
   }
 
@@ -343,7 +310,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
 
   /** Sends remaining output, then closes. */
   async #close(): Promise<void> {
-    if (this.#state === "new") return this.#lose(new RpcError("CLOSED", "the connection was closed"));
+    if (this.#state === "new") return this.lose(new RpcError("CLOSED", "the connection was closed"));
     if (this.#state !== "closing" && this.#state !== "closed") {
       this.#state = "closing";
       this.#keepAlive();
@@ -354,25 +321,26 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     }
     const { clock } = this.#owner.settings;
     const closed = new RpcError("CLOSED", "the connection was closed");
-    const timer = clock.setTimer(() => this.#lose(closed), CLOSE_MS, true);
+    const timer = clock.setTimer(() => this.lose(closed), CLOSE_MS, true);
     await this.#connection.ended;
     clock.clearTimer(timer);
     await this.#connection.received;
   }
 
   flush(): void {
-    this.#lose(lost(this.peer, "the server closed it"));
+    this.lose(lost(this.peer, "the server closed it"));
   }
 
   onSlowFrame(reason: string): void {
-    this.#lose(lost(this.peer, reason));
+    this.lose(lost(this.peer, reason));
   }
 
   onFailed(error: unknown): void {
-    this.#lose(lost(this.peer, "internal error", error));
+    this.lose(lost(this.peer, "internal error", error));
   }
 
-  #lose(error: RpcError): void {
+  /** Ends the connection: the server is gone, or has broken the protocol. */
+  lose(error: RpcError): void {
     this.#connection.close(error);
   }
 

@@ -7,8 +7,7 @@
 
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
-import type { CallOptions } from "./client_call.ts";
-import type { StreamOptions } from "./incoming_stream.ts";
+import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
 import { type Before, CallSender } from "./middleware.ts";
 import type { ClientState, RpcClient } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
@@ -24,10 +23,10 @@ type Outcome = { ok: true; value: unknown } | { ok: false; error: RpcError };
 
 /** The client of one engine. */
 export class ClientFace implements AsyncDisposable {
-  readonly call: ByName<CallOptions, Promise<unknown>>;
-  readonly reply: ByName<CallOptions, Promise<Fields>>;
-  readonly outcome: ByName<CallOptions, Promise<Outcome>>;
-  readonly stream: ByName<StreamOptions, AsyncGenerator<unknown, unknown, void>>;
+  readonly call: ByName<MaybeItems<CallOptions>, Promise<unknown>>;
+  readonly reply: ByName<MaybeItems<CallOptions>, Promise<Fields>>;
+  readonly outcome: ByName<MaybeItems<CallOptions>, Promise<Outcome>>;
+  readonly stream: ByName<MaybeItems<StreamOptions>, AsyncGenerator<unknown, unknown, void>>;
   readonly #engine: RpcClient;
 
   constructor(engine: RpcClient, before: Before = { meta: undefined, middleware: [] }) {

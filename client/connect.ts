@@ -9,10 +9,9 @@
 import type { Commands } from "../handlers/command.ts";
 import type { BuiltIns } from "../handlers/registry.ts";
 import type { AnyCommands, ByName, Outcome } from "./call_types.ts";
-import type { CallOptions } from "./client_call.ts";
+import type { CallOptions, StreamOptions } from "./call_options.ts";
 import { ClientFace } from "./client_face.ts";
 import { type ConnectOptions, resolveConnectOptions } from "./connect_options.ts";
-import type { StreamOptions } from "./incoming_stream.ts";
 import type { LinkState } from "./link.ts";
 import type { ClientMiddleware, Meta, OutgoingCall } from "./middleware.ts";
 import type { RetryBudgetOptions } from "./retry_budget.ts";

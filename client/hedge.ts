@@ -9,7 +9,8 @@
 import type { Span } from "../codec/writer.ts";
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
-import { type CallConnection, type CallOptions, ClientCall, type ClientCallOwner, UnaryCall } from "./client_call.ts";
+import type { CallOptions } from "./call_options.ts";
+import { type CallConnection, ClientCall, type ClientCallOwner, UnaryCall } from "./client_call.ts";
 
 /** If there is no second server at that time, look again after this time or a longer one. */
 const LOOK_AGAIN_MS = 100;

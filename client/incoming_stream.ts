@@ -2,40 +2,34 @@
  * A stream at the client: receives items, hands them to the reader, and grants credit for more.
  *
  * In: replies with `more`, then the last reply. Out: an async generator. Nothing is sent before the first `next()`, so
- * an unread stream costs nothing. No more items wait than were granted. If the connection is lost, the reader gets the
- * received items before the error; if the caller ends the stream, it ends immediately.
+ * an unread stream costs nothing. No more items wait than were granted. If the connection is lost, a stream whose items have
+ * ids goes on behind the last one; of another, the reader gets the received items before the error. If the caller ends the
+ * stream, it ends immediately.
  *
- * Refused: an invalid credit; more items than were granted.
+ * Refused: an invalid credit; more items than were granted; an id that is none.
  */
 
 import type { Fields } from "../codec/message.ts";
-import { ITEMS } from "../codec/message_table.ts";
+import { ID, ITEMS } from "../codec/message_table.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
 import { DONE, ItemQueue, type ItemResult } from "../session/item_queue.ts";
 import { ItemWindow } from "../session/item_window.ts";
-import { type CallOptions, ClientCall, type ClientCallOwner, encodeCall } from "./client_call.ts";
+import type { MaybeItems, StreamOptions } from "./call_options.ts";
+import { type CallConnection, ClientCall, type ClientCallOwner, NO_ATTEMPTS } from "./client_call.ts";
+import { encodeCall, encodeResumed } from "./given_call.ts";
 import { isReceived } from "../session/received.ts";
-
-/** Options of one stream. */
-export interface StreamOptions extends Omit<CallOptions, "idempotent" | "hedgeAfterMs"> {
-  /**
-   * How many unread items may wait here. The server sends more as they are read. Large items are fewer: those of one stream
-   * take 4 MiB at most.
-   *
-   * @default {64}
-   */
-  credit?: number;
-}
 
 /** A call that is answered with a stream. */
 export class IncomingStream extends ClientCall implements AsyncGenerator<unknown, unknown, void> {
   readonly #credit: number;
   readonly #window: ItemWindow;
   /** The credit that its request says, in items. */
-  readonly #firstCredit: number;
-  readonly #items: ItemQueue;
-  #begun = false;
+  #firstCredit: number;
+  readonly #unread: ItemQueue;
+  #reader: "not begun" | "reading" | "left" = "not begun";
+  /** The id of the last item that has come, for its reader or to wait for it. */
+  #lastId: number | string | undefined;
 
   /**
    * @param owner The client.
@@ -44,7 +38,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
    * @param options The caller's options.
    * @throws {RangeError} If the credit or the timeout is invalid.
    */
-  constructor(owner: ClientCallOwner, name: string, params: unknown, options: StreamOptions) {
+  constructor(owner: ClientCallOwner, name: string, params: unknown, options: MaybeItems<StreamOptions>) {
     const { credit = DEFAULT_CREDIT, timeoutMs = Infinity } = options;
     if (!Number.isSafeInteger(credit) || credit < 1) {
       throw new RangeError(`Cannot use ${credit} as credit: it must be a whole number of items from 1 up`);
@@ -56,22 +50,33 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#credit = credit;
     this.#window = window;
     this.#firstCredit = firstCredit;
-    this.#items = new ItemQueue(window, (items) => this.connection?.grant(this, items));
+    this.#unread = new ItemQueue(window, (items) => this.connection?.grant(this, items));
   }
 
-  /** A stream may last forever, but its start has the timeout of a call. */
-  override get patienceMs(): number {
-    return this.timeoutMs === Infinity ? this.owner.settings.timeoutMs : this.timeoutMs;
+  protected override get isStreaming(): boolean {
+    return true;
   }
 
   next(): Promise<ItemResult> {
-    if (!this.#begun) {
-      this.#begun = true;
+    if (this.#reader === "not begun") {
+      this.#reader = "reading";
       this.owner.counts.begun++;
-      this.#window.open(this.#firstCredit);
       this.owner.begin(this);
     }
-    return this.#items.next();
+    return this.#unread.next();
+  }
+
+  override send(connection: CallConnection, id: number, nowMs: number): void {
+    super.send(connection, id, nowMs);
+    if (this.#lastId !== undefined) this.#goOn(this.#lastId);
+    this.#window.open(this.#firstCredit); // what was granted before went nowhere, or to a connection that is lost
+  }
+
+  /** Only a stream whose items have ids can go on elsewhere; a caller's stream cannot begin anew. */
+  override outlives(error: RpcError): boolean {
+    if (this.#lastId === undefined || this.items !== undefined) return false;
+    if (!isReceived(error)) return error.code === "CONNECTION_LOST";
+    return error.code === "GOING_AWAY" || cutByServer(error) !== undefined;
   }
 
   async return(value?: unknown): Promise<ItemResult> {
@@ -92,46 +97,64 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     return this;
   }
 
-  override takeItem(value: unknown, weightBytes: number): void {
-    if (!this.#items.push(value, weightBytes)) {
-      const text = `the server sent more than the ${this.#credit} items that were granted`;
-      return this.owner.giveUp(this, new RpcError("BAD_REPLY", text));
+  override takeItem({ res, [ID]: id }: Fields, weightBytes: number): void {
+    if (id !== undefined && !isId(id)) {
+      return this.giveUp(new RpcError("BAD_REPLY", "the id of an item must be a whole number from 0 up, or text"));
     }
+    if (!this.#unread.push(res, weightBytes)) {
+      const text = `the server sent more than the ${this.#credit} items that were granted`;
+      return this.giveUp(new RpcError("BAD_REPLY", text));
+    }
+    this.#lastId = id ?? this.#lastId;
+    this.attempts = NO_ATTEMPTS; // it goes on, so a server may be lost as often again
     if (this.owner.itemBudget.isExceeded) {
       const text = "unread stream items take too much memory: read them sooner, or use a lower credit";
-      this.owner.giveUp(this, new RpcError("OVERLOADED", text, { retryable: false }));
+      this.giveUp(new RpcError("OVERLOADED", text, { retryable: false }));
     }
   }
 
   override end(error: Error): void {
-    this.#items.cut(error);
+    this.#unread.cut(error);
     super.end(error);
   }
 
   protected override succeed(fields: Fields, hasItems: boolean): void {
     const { res } = fields;
-    if (hasItems || res === null || fields[ITEMS] === 0) return this.#finish({ done: true, value: res });
+    if (hasItems || this.#lastId !== undefined || res === null || fields[ITEMS] === 0) {
+      return this.#finish({ done: true, value: res });
+    }
     this.#finish(new RpcError("BAD_REPLY", `command ${this.name} returns a single reply: use client.call()`));
   }
 
   protected override fail(error: Error): void {
-    this.#finish(cutByServer(error) ?? error);
+    this.#finish(this.#reader === "left" ? DONE : cutByServer(error) ?? error);
+  }
+
+  /** Asks for what comes behind the last item; as many as fit beside those that are unread. */
+  #goOn(after: number | string): void {
+    this.#firstCredit = Math.max(1, this.#window.size - this.#unread.length);
+    this.given = encodeResumed(this.given, this.ttl === undefined ? 1 : 2, { after, credit: this.#firstCredit });
   }
 
   #finish(outcome: ItemResult | Error): void {
     if (outcome instanceof Error) this.owner.counts.failed(outcome);
     else this.owner.counts.answered++;
-    this.#items.end(outcome);
+    this.#unread.end(outcome);
   }
 
-  /** The reader has left. */
+  /** The reader has left. The stream costs nothing if it has not begun, but its caller's stream was given away. */
   #leave(): void {
-    this.#items.cut(DONE);
-    if (this.#begun && !this.isSettled) {
-      this.owner.giveUp(this, new RpcError("CANCELLED", "the reader has left the stream"));
-    }
-    this.#begun = true;
+    if (this.#reader === "left") return;
+    const hasBegun = this.#reader === "reading";
+    this.#reader = "left";
+    this.#unread.cut(DONE);
+    if (!hasBegun) this.items?.end();
+    else if (!this.isSettled) this.giveUp(new RpcError("CANCELLED", "the reader has left the stream"));
   }
+}
+
+function isId(id: unknown): id is number | string {
+  return typeof id === "string" || Number.isSafeInteger(id) && (id as number) >= 0;
 }
 
 /**

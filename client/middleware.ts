@@ -13,8 +13,9 @@ import { inspect } from "../transport/runtime.ts";
 import { type ErrorCode, RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
-import { type CallOptions, unsendable } from "./client_call.ts";
-import type { IncomingStream, StreamOptions } from "./incoming_stream.ts";
+import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
+import { unsendable } from "./given_call.ts";
+import type { IncomingStream } from "./incoming_stream.ts";
 import type { RpcClient } from "./rpc_client.ts";
 
 /** What goes with a call and is not a parameter. */
@@ -63,21 +64,21 @@ export class CallSender {
   }
 
   /** Makes a call. Resolves with the reply, whole. */
-  call(name: string, params?: unknown, options: CallOptions = {}): Promise<ReplyFields> {
+  call(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<ReplyFields> {
     if (this.#isPlain) return this.#engine.call(name, params, this.#withMeta(options)) as Promise<ReplyFields>;
     return this.#through(name, params, options);
   }
 
   /** Makes a call. Resolves with its result. */
-  callForResult(name: string, params?: unknown, options: CallOptions = {}): Promise<unknown> {
+  callForResult(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<unknown> {
     if (this.#isPlain) return this.#engine.callForResult(name, params, this.#withMeta(options));
     return this.#through(name, params, options).then(({ res }) => res);
   }
 
   /** An async function, so that what cannot be sent rejects; parameters are encoded before it returns all the same. */
-  async #through(name: string, params: unknown, options: CallOptions): Promise<ReplyFields> {
-    const { clock, timeoutMs: usualMs } = this.#engine.settings;
-    const timeoutMs = checkTimeout(options.timeoutMs ?? usualMs);
+  async #through(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<ReplyFields> {
+    const { clock, policy } = this.#engine.settings;
+    const timeoutMs = checkTimeout(options.timeoutMs ?? (options.items === undefined ? policy.timeoutMs : Infinity));
     const endMs = clock.now() + timeoutMs;
     let isSent = false;
     const passed = this.#pass(this.#outgoing(name, params, options), (meta, given) => {
@@ -90,7 +91,11 @@ export class CallSender {
   }
 
   /** Reads a stream. */
-  stream(name: string, params?: unknown, options: StreamOptions = {}): AsyncGenerator<unknown, unknown, void> {
+  stream(
+    name: string,
+    params?: unknown,
+    options: MaybeItems<StreamOptions> = {},
+  ): AsyncGenerator<unknown, unknown, void> {
     if (this.#isPlain) return this.#engine.stream(name, params, this.#withMeta(options));
     const call = this.#outgoing(name, params, options);
     return this.#items(call, (meta, given) => this.#engine.stream(name, given, { ...options, meta }));

@@ -13,23 +13,17 @@ import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { ItemBudget } from "../session/item_window.ts";
-import { Sweeper } from "../session/sweeper.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
 import type { Transport } from "../transport/transport.ts";
-import { IncomingStream, type StreamOptions } from "./incoming_stream.ts";
+import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
 import { CallQueue } from "./call_queue.ts";
-import {
-  type CallConnection,
-  type CallOptions,
-  type ClientCall,
-  type ClientSettings,
-  encodeCall,
-  NO_ATTEMPTS,
-  UnaryCall,
-} from "./client_call.ts";
+import { type CallConnection, type ClientCall, type ClientSettings, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
+import { Connections, elsewhere } from "./connections.ts";
+import { encodeCall } from "./given_call.ts";
+import { IncomingStream } from "./incoming_stream.ts";
 import { HedgedCall, type HedgeOwner } from "./hedge.ts";
 import type { Link, LinkOwner } from "./link.ts";
-import { markReceived } from "../session/received.ts";
+import { isReceived, markReceived } from "../session/received.ts";
 import { Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
 import { retryWaitMs } from "./retries.ts";
 import type { RetryBudget } from "./retry_budget.ts";
@@ -69,9 +63,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   mustProve = false;
   readonly #queue: CallQueue;
   readonly #servers: Servers;
-  /** All connections, including old ones that still wait for replies. */
-  readonly #connections = new Set<ClientConnection>();
-  readonly #sweeper: Sweeper;
+  readonly #connections: Connections;
   #isWoken = false;
   #state: ClientState = "idle";
   #closed: Promise<void> | undefined;
@@ -86,7 +78,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.deadlines = new TimerWheel(clock);
     this.#queue = new CallQueue(clock, () => this.#onDue());
     this.#servers = new Servers(options, this);
-    this.#sweeper = new Sweeper(clock, this.#connections);
+    this.#connections = new Connections(clock);
   }
 
   /** Makes the first connection. If no server can be reached, closes the client and rejects. */
@@ -106,22 +98,23 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   /** See `Client.reply`. */
-  call(name: string, params?: unknown, options: CallOptions = {}): Promise<Fields> {
+  call(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<Fields> {
     return this.#call(name, params, options, false) as Promise<Fields>;
   }
 
   /** See `Client.call`. Not by a step behind the other, which would cost each call another promise. */
-  callForResult(name: string, params?: unknown, options: CallOptions = {}): Promise<unknown> {
+  callForResult(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<unknown> {
     return this.#call(name, params, options, true);
   }
 
-  #call(name: string, params: unknown, options: CallOptions, wantsResult: boolean): Promise<unknown> {
+  #call(name: string, params: unknown, given: MaybeItems<CallOptions>, wantsResult: boolean): Promise<unknown> {
     return new Promise((resolve, reject) => {
       // An error thrown here rejects the promise.
-      const given = encodeCall(this, name, params, options);
+      const options = given.items === undefined ? given : this.#withItems(given);
+      const request = encodeCall(this, name, params, options);
       const call = options.hedgeAfterMs === undefined
-        ? new UnaryCall(this, name, given, options)
-        : new HedgedCall(this, name, given, options);
+        ? new UnaryCall(this, name, request, options)
+        : new HedgedCall(this, name, request, options);
       call.wantsResult = wantsResult;
       call.resolve = resolve;
       call.reject = reject;
@@ -130,8 +123,15 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     });
   }
 
+  /** An upload may take as long as it takes; as of a stream, its start has the timeout of a call. */
+  #withItems(options: MaybeItems<CallOptions>): MaybeItems<CallOptions> {
+    // Without seq, there is no control message that could carry an item.
+    if (!this.settings.sequenced) throw new TypeError("Cannot send items on a client with sequenced: false");
+    return { ...options, timeoutMs: options.timeoutMs ?? Infinity };
+  }
+
   /** See `Client.stream`. */
-  stream(name: string, params?: unknown, options: StreamOptions = {}): IncomingStream {
+  stream(name: string, params?: unknown, options: MaybeItems<StreamOptions> = {}): IncomingStream {
     // Without seq, a call cannot be cancelled and a stream cannot be granted credit.
     if (!this.settings.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
     return new IncomingStream(this, name, params, options);
@@ -156,9 +156,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   get unanswered(): number {
-    let calls = 0;
-    for (const { unanswered } of this.#connections) calls += unanswered;
-    return calls;
+    return this.#connections.unanswered;
   }
 
   get hasWaiting(): boolean {
@@ -183,7 +181,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.#serveQueue();
   }
 
-  giveUp(call: ClientCall, outcome: RpcError | Fields): void {
+  giveUp(call: ClientCall, outcome: Error | Fields): void {
     const { connection } = call;
     if (connection === undefined) this.#queue.forget(call);
     if (outcome instanceof Error) call.end(outcome);
@@ -195,7 +193,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     const { settings: { clock, random } } = this;
     const waitMs = retryWaitMs(error, call.attempts.refusals, random());
     const leftMs = Math.min(call.deadlineMs - clock.now(), call.patienceMs);
-    if (waitMs < leftMs && this.#mayRetry()) this.#queueAgain(call, false, waitMs);
+    if (waitMs < leftMs && call.isRepeatable && this.#mayRetry()) this.#queueAgain(call, false, waitMs);
     else call.settle(error);
   }
 
@@ -206,13 +204,9 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   mayHedge(connection: CallConnection): boolean {
-    for (const other of this.#connections) {
-      if (other === connection || !other.hasRoom) continue;
-      if (!this.#mayRetry()) return false;
-      this.counts.hedged++;
-      return true;
-    }
-    return false;
+    if (!this.#connections.hasRoomBeside(connection) || !this.#mayRetry()) return false;
+    this.counts.hedged++;
+    return true;
   }
 
   onEnded(connection: ClientConnection, error: RpcError, unanswered: ClientCall[]): void {
@@ -220,13 +214,17 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     connection.place.calls.lost += unanswered.length;
     for (const call of unanswered) {
       if (error.retryable && !connection.answered) this.onRefused(call, error); // the server had no place for it
-      else if (!call.policy.idempotent || error.code !== "CONNECTION_LOST") call.settle(error);
-      else if (call.attempts.losses === MAX_LOSSES - 1) call.settle(lostTooOften(error));
-      else if (this.#mayRetry()) this.#queueAgain(call, true, 0);
-      else call.settle(error);
+      else this.onFailed(call, error);
     }
     connection.place.onLeft(connection, error);
     this.wake();
+  }
+
+  onFailed(call: ClientCall, error: RpcError): void {
+    if (!call.outlives(error)) call.settle(error);
+    else if (call.attempts.losses === MAX_LOSSES - 1) call.settle(lostTooOften(call, error));
+    else if (this.#mayRetry()) this.#queueAgain(call, true, 0);
+    else call.settle(error);
   }
 
   #queueAgain(call: ClientCall, wasLost: boolean, waitMs: number): void {
@@ -256,7 +254,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   onBusy(): void {
-    this.#sweeper.start();
+    this.#connections.watch();
   }
 
   attach(link: Link, transport: Transport): ClientConnection {
@@ -277,12 +275,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.#isWoken = false;
     const { clock, retryBudget } = this.settings;
     const nowMs = clock.now();
-    let ready: ClientConnection[] | undefined;
-    for (const connection of this.#connections) {
-      if (!connection.prepare(nowMs) || connection.isGoing && this.#servers.isOpen) continue;
-      if (ready === undefined) ready = [connection]; // an array that grows from nothing takes room for 17
-      else ready.push(connection);
-    }
+    let ready = this.#connections.prepare(nowMs, this.#servers.isOpen);
     if (this.#queue.empty) return;
     let calls = 0;
     while (ready !== undefined && ready.length > 0) {
@@ -310,7 +303,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   #failImpatient(): void {
-    for (const call of this.#queue.takeImpatient()) call.end(this.#notReady(call));
+    for (const call of this.#queue.takeImpatient()) call.settle(this.#notReady(call));
   }
 
   #notReady(call: ClientCall): RpcError {
@@ -336,9 +329,8 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
       call.end(new RpcError("CLOSED", "the client was closed while the call waited", options));
     }
     const error = new RpcError("CLOSED", "the client was closed before the reply came");
-    await Promise.all([...this.#connections].map((connection) => connection.close(error)));
+    await this.#connections.close(error);
     this.deadlines.clear();
-    this.#sweeper.stop();
   }
 
   #setState(state: ClientState, error?: RpcError): void {
@@ -354,15 +346,10 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 }
 
-/** Connections to other servers than one that was tried, or at least other connections, if there are any. */
-function elsewhere(ready: ClientConnection[], tried: CallConnection): ClientConnection[] {
-  const servers = ready.filter(({ peer }) => peer !== tried.peer);
-  const others = servers.length > 0 ? servers : ready.filter((connection) => connection !== tried);
-  return others.length > 0 ? others : ready;
-}
-
-function lostTooOften(error: RpcError): RpcError {
-  return new RpcError(error.code, `sent ${MAX_LOSSES} times: ${error.toJSON().msg}`, { cause: error });
+function lostTooOften(call: ClientCall, error: RpcError): RpcError {
+  const since = call instanceof IncomingStream ? " without a new item" : "";
+  const last = new RpcError(error.code, `sent ${MAX_LOSSES} times${since}: ${error.toJSON().msg}`, { cause: error });
+  return isReceived(error) ? markReceived(last) : last;
 }
 
 function closed(): RpcError {

@@ -8,12 +8,14 @@
 import type { Encoding } from "../codec/encode.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import { encodeGiven } from "../codec/given.ts";
-import { type KnownControl, Settings } from "../codec/message.ts";
+import { type KnownControl, RequestItem, Settings } from "../codec/message.ts";
 import { BUILT_IN_NUMBERS } from "../codec/message_table.ts";
 import type { Output } from "../codec/stage.ts";
-import { type EncodedRequest, writeControl, writeEncodedRequest } from "../codec/write_message.ts";
+import { type EncodedItem, type EncodedRequest, writeControl, writeEncodedRequest } from "../codec/write_message.ts";
 import type { Writer } from "../codec/writer.ts";
-import { ClientCall, type ClientSettings, unsendable } from "./client_call.ts";
+import { ClientCall, type ClientSettings } from "./client_call.ts";
+import { unsendable } from "./given_call.ts";
+import type { ItemMessage } from "./item_output.ts";
 import { PING_SEQ } from "./replies.ts";
 
 /** After this long without traffic, look for a closed connection first. */
@@ -31,7 +33,7 @@ const PING: EncodedRequest & { readonly kind: "ping" } = {
 };
 
 /** What a client sends. */
-export type ClientOutput = ClientCall | KnownControl | typeof PING;
+export type ClientOutput = ClientCall | KnownControl | EncodedItem | typeof PING;
 
 /** The connection, as its sender sees it. */
 export interface SenderHost {
@@ -84,6 +86,15 @@ export class Sender implements Encoding<ClientOutput> {
     this.output?.enqueue(call);
   }
 
+  /**
+   * Sends an item of a caller's stream, or its end.
+   *
+   * @throws {EncodeError} If it cannot be encoded; errors of the caller's getters pass through. None of its bytes were sent.
+   */
+  sendItem(message: ItemMessage): void {
+    this.output?.enqueue(message);
+  }
+
   /** Sends a PING. */
   ping(): void {
     this.greet();
@@ -129,12 +140,13 @@ export class Sender implements Encoding<ClientOutput> {
 
   writeMessage(writer: Writer, message: ClientOutput): void {
     if (message instanceof ClientCall || message === PING) writeEncodedRequest(writer, message);
-    else writeControl(writer, message as KnownControl);
+    else writeControl(writer, message as KnownControl | EncodedItem);
   }
 
   maxPayloadBytes(message: ClientOutput): number {
-    // Control messages are sent even if the limit is very low.
-    return message instanceof ClientCall ? this.#settings.maxPayloadBytes : Infinity;
+    const isGiven = message instanceof ClientCall || message instanceof RequestItem || message.kind === "encoded item";
+    // What the caller does not give is sent even if the limit is very low.
+    return isGiven ? this.#settings.maxPayloadBytes : Infinity;
   }
 
   /** A call could not be encoded. None of its bytes were sent, and its place is free. */

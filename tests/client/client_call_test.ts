@@ -3,7 +3,9 @@ import { RpcError } from "../../errors.ts";
 import { ItemBudget } from "../../session/item_window.ts";
 import { TimerWheel } from "../../session/timer_wheel.ts";
 import { CallQueue } from "../../client/call_queue.ts";
-import { type ClientCall, type ClientCallOwner, encodeCall, UnaryCall } from "../../client/client_call.ts";
+import { type ClientCall, type ClientCallOwner, UnaryCall } from "../../client/client_call.ts";
+import { encodeCall } from "../../client/given_call.ts";
+import { ItemOutput } from "../../client/item_output.ts";
 import { Signals } from "../../client/signals.ts";
 import { CallCounts } from "../../client/statistics.ts";
 import { FakeClock } from "../support/fake_clock.ts";
@@ -16,9 +18,8 @@ const owner: ClientCallOwner = {
     sequenced: true,
     maxInFlight: 1,
     maxPayloadBytes: 1_000,
-    timeoutMs: Infinity,
     aliveMs: 0,
-    policy: { idempotent: false, waitForReady: true },
+    policy: { idempotent: false, waitForReady: true, timeoutMs: Infinity },
   },
   deadlines: new TimerWheel(clock),
   signals: new Signals(),
@@ -50,7 +51,8 @@ Deno.test("ClientCall - the time that is left is whole milliseconds, never none"
   const call = new UnaryCall(owner, "A", encodeCall(owner, "A", {}, { timeoutMs: 10.5 }), { timeoutMs: 10.5 });
   call.reject = () => {};
   call.begin();
-  const connection = { peer: "the server", grant() {}, abandon() {}, missAnswer() {} };
+  const items = new ItemOutput({ queuedBytes: 0 }, () => {});
+  const connection = { peer: "the server", items, grant() {}, abandon() {}, missAnswer() {} };
   call.send(connection, 0, clock.now());
   assertEquals(call.ttl, 11);
   await clock.advance(10.4);

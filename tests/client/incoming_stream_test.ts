@@ -262,6 +262,7 @@ Deno.test("stream - signal, timeout and close end it at once", async () => {
     assertEquals((await server.request()).ttl, 1_000);
     await server.reply({ seq: 0, res: 1, more: true }, { seq: 0, res: 2, more: true });
     await first;
+    assertEquals(await server.request(), { cmd: 0, seq: 0, credit: 61 }, "more, once the size of an item is known");
     if (code === "CANCELLED") patience.abort();
     if (code === "TIMEOUT") await clock.advance(1_010);
     if (code === "CLOSED") await client.close();
@@ -275,7 +276,7 @@ Deno.test("stream - it has no timeout of its own", async () => {
   const { client, clock, server } = await scene({ timeoutMs: 100 });
   const stream = client.stream("A");
   const first = stream.next();
-  assertEquals(await server.request(), { cmd: "A", seq: 0, credit: 64 });
+  assertEquals(await server.request(), { cmd: "A", seq: 0, credit: 4 });
   await clock.advance(60_000);
   await server.reply({ seq: 0, res: 1, more: true });
   assertEquals((await first).value, 1);
@@ -301,7 +302,7 @@ Deno.test("stream - a server that shuts down: one that had not begun moves on", 
   await server.reply({ seq: 0, err: "SHUTTING_DOWN" });
   await clock.advance(50);
   await using second = await ScriptedServer.accept(network);
-  assertEquals(await second.request(), { cmd: "A", seq: 0, credit: 64 });
+  assertEquals(await second.request(), { cmd: "A", seq: 0, credit: 4 });
   await second.reply({ seq: 0, res: 1, more: true });
   assertEquals((await first).value, 1);
   await client.close();

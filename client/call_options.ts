@@ -1,0 +1,87 @@
+/**
+ * What a caller can say about one call.
+ *
+ * In: nothing. Out: the types. Refused, by the compiler: options that a call, a stream or a call with items does not have.
+ */
+
+/** Options of one call. */
+export interface CallOptions {
+  /**
+   * How long to wait for the reply, in milliseconds on the monotonic clock; `Infinity` for no limit. The server also
+   * gets this limit, and stops the handler. If it is `0` or less, the call is not sent, so you can pass on the rest of
+   * another deadline.
+   *
+   * @default {the client's `timeoutMs`; for a stream, or a call with `items`, `Infinity`}
+   */
+  timeoutMs?: number;
+  /** Cancels the call: it rejects immediately with `CANCELLED`, and the server is told. */
+  signal?: AbortSignal;
+  /** Metadata, such as a token or a `traceparent`. Handlers and middleware of the server can read it. */
+  meta?: Record<string, string>;
+  /**
+   * Whether the server may run the command twice without harm. If so, and the connection is lost after the call was
+   * sent, the client resends it within its timeout, if its `retryBudget` allows. It loses a call three times at most,
+   * because the call itself may crash the server.
+   *
+   * @default {false}
+   */
+  idempotent?: boolean;
+  /**
+   * Whether to wait for a connection. With `false`, the call rejects with `CONNECTION_LOST` as soon as no server can be
+   * reached; the error is `retryable` and says why.
+   *
+   * @default {the client's `waitForReady`}
+   */
+  waitForReady?: boolean;
+  /**
+   * Sends a second copy of an `idempotent` call to another server if there is no answer after this time, in milliseconds,
+   * and the client's `retryBudget` allows. The first answer wins, and the other copy is cancelled. Choose a time that few
+   * calls need, such as the 95th percentile.
+   *
+   * @default {no second copy}
+   */
+  hedgeAfterMs?: number;
+}
+
+/** Options of one stream. */
+export interface StreamOptions extends Omit<CallOptions, "idempotent" | "hedgeAfterMs"> {
+  /**
+   * How many unread items may wait here. The server sends more as they are read. Large items are fewer: those of one stream
+   * take 4 MiB at most.
+   *
+   * @default {64}
+   */
+  credit?: number;
+}
+
+/** What the caller's stream is made of: an array or a generator, an async one, a `ReadableStream`. */
+export type ItemSource<Item = unknown> = (Iterable<Item> & object) | AsyncIterable<Item>;
+
+/**
+ * Options of a call, or a stream, whose command takes a stream of the caller's. It is not sent a second time, so it is neither
+ * `idempotent` nor hedged.
+ */
+export type WithItems<Options, Item> = Omit<Options, "idempotent" | "hedgeAfterMs"> & {
+  /**
+   * The caller's stream. An item is asked for when the server takes it, and encoded before the next one is asked for. Of a
+   * `ReadableStream`, chunks of bytes are sent in pieces of at most 64 KiB. When the call has ended, the source is ended too, by
+   * its `return()`; when the source throws, the call rejects with its error, and the server is told.
+   */
+  items: ItemSource<Item>;
+};
+
+/** Options of a call or a stream, where nothing is known of its command. */
+export type MaybeItems<Options> = Options & {
+  /** The caller's stream, see {@linkcode WithItems}. */
+  items?: ItemSource;
+};
+
+/** What becomes of a call that cannot be sent, is lost with its connection, or takes long. */
+export interface CallPolicy {
+  /** It may be sent again after it was lost. */
+  readonly idempotent: boolean;
+  /** It waits while no server can be reached. */
+  readonly waitForReady: boolean;
+  /** How long it may take, in milliseconds. */
+  readonly timeoutMs: number;
+}

@@ -1,0 +1,85 @@
+/**
+ * Encodes the requests of calls, before they are sent.
+ *
+ * In: what the caller gives. Out: the beginning of a request. Refused: parameters and `meta` that cannot be sent.
+ */
+
+import { PayloadTooLargeError } from "../codec/errors.ts";
+import { encodeGiven } from "../codec/given.ts";
+import type { Fields } from "../codec/message.ts";
+import { Reader } from "../codec/reader.ts";
+import type { GivenRequest } from "../codec/write_message.ts";
+import type { Span } from "../codec/writer.ts";
+import { DEFAULT_LIMITS } from "../limits.ts";
+import { messageOf } from "../transport/tls.ts";
+import type { CallOptions, CallPolicy, MaybeItems } from "./call_options.ts";
+
+const NO_PARAMETERS: Fields = Object.freeze({});
+
+/** The client, as its requests see it. */
+export interface GivenOwner {
+  readonly settings: { readonly sequenced: boolean; readonly maxPayloadBytes: number; readonly policy: CallPolicy };
+  /** The number of a command, or its name if it has no number. */
+  cmdOf(name: string): number | string;
+}
+
+/**
+ * Encodes the request of a call.
+ *
+ * @param credit The initial credit of a stream.
+ * @throws {RangeError} If the request is too large.
+ * @throws {TypeError} If the parameters or `meta` cannot be sent.
+ */
+export function encodeCall(
+  owner: GivenOwner,
+  name: string,
+  params: unknown,
+  options: MaybeItems<CallOptions>,
+  credit?: number,
+): Span {
+  const { sequenced, maxPayloadBytes } = owner.settings;
+  const { meta, timeoutMs = owner.settings.policy.timeoutMs, items } = options;
+  const lateFields = (sequenced ? 1 : 0) + (timeoutMs === Infinity ? 0 : 1);
+  const given: GivenRequest = {
+    cmd: owner.cmdOf(name),
+    params: params === undefined ? NO_PARAMETERS : params,
+    meta,
+    credit,
+    hasItems: items !== undefined,
+  };
+  try {
+    return encodeGiven(given, lateFields, maxPayloadBytes);
+  } catch (error) {
+    throw unsendable(name, error);
+  }
+}
+
+/**
+ * Encodes the request of a stream once more, to go on behind its last item.
+ *
+ * @param given The request, encoded.
+ * @param lateFields The number of fields that are added when it is sent.
+ */
+export function encodeResumed(
+  given: Span,
+  lateFields: number,
+  { after, credit }: { after: number | string; credit: number },
+): Span {
+  const reader = new Reader({ maxDepth: DEFAULT_LIMITS.maxDepth, maxMessageBytes: Infinity });
+  reader.begin(given.bytes, given.start, given.end);
+  const fields: Fields = {};
+  for (let left = reader.readMapSize() - lateFields; left > 0; left--) reader.readField(fields, reader.readKey());
+  const { cmd, meta, credit: _, ...params } = fields;
+  // Its size is checked when it is sent.
+  return encodeGiven({ cmd, params: { ...params, after }, meta, credit } as GivenRequest, lateFields, Infinity);
+}
+
+/**
+ * What cannot be sent is a mistake in the program, so it is an error without a code.
+ *
+ * @param fault What is wrong, if the cause does not say it.
+ */
+export function unsendable(name: string, cause: unknown, fault = messageOf(cause)): TypeError | RangeError {
+  const Class = cause instanceof PayloadTooLargeError ? RangeError : TypeError;
+  return new Class(`Cannot call ${name}: ${fault}`, { cause });
+}

@@ -1,0 +1,211 @@
+/**
+ * The caller's stream: sends the items of a call as the server takes them, and ends their source when the call has ended.
+ *
+ * In: any iterable, or a `ReadableStream`; grants. Out: items, then the end of the stream. Until the first grant, the call may
+ * be sent again, so the one item that was sent is kept, encoded. Refused: what is no source of items; an item that cannot be
+ * sent, which ends the call.
+ */
+
+import { EncodeError } from "../codec/errors.ts";
+import { encodeItem } from "../codec/given.ts";
+import { RequestEnd, RequestItem } from "../codec/message.ts";
+import { kindOf } from "../codec/sendable.ts";
+import type { Span } from "../codec/writer.ts";
+import { CreditWindow } from "../session/credit.ts";
+import { endItems, type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";
+import { messageOf } from "../transport/tls.ts";
+import type { ItemSource } from "./call_options.ts";
+import { unsendable } from "./given_call.ts";
+import type { ItemMessage, ItemOutput } from "./item_output.ts";
+
+/** The largest piece of a chunk of a `ReadableStream`: what a file gives at once. */
+const PIECE_BYTES = 64 * 1024;
+
+/** What may be sent before the server has granted more (PROTOCOL.md, "Streams from the caller"). */
+const UNGRANTED_ITEMS = 1;
+
+/** The call that the items belong to. */
+export interface ItemsCall {
+  readonly name: string;
+  /** Identifies it on its connection. */
+  readonly id: number;
+  readonly isSettled: boolean;
+  /** Where it was sent, if it does not wait to be sent again. */
+  readonly connection: { readonly items: ItemOutput } | undefined;
+  /** Ends it: its stream cannot go on. */
+  giveUp(error: Error): void;
+}
+
+/** The items of one call. */
+export class OutgoingItems implements ItemReceiver {
+  readonly #call: ItemsCall;
+  readonly #source: ItemSource;
+  readonly #maxPayloadBytes: number;
+  readonly #credit = new CreditWindow(UNGRANTED_ITEMS);
+  /** `complete`: all items were sent; `over`: no more will be, and the source has ended, or was told to. */
+  #state: "new" | "open" | "complete" | "over" = "new";
+  /** The iterator of the source. */
+  #items: Items | undefined;
+  #sentItems = 0;
+  /** The item that was sent without a grant, until there is one. */
+  #first: Span | undefined;
+  #isGranted = false;
+
+  /**
+   * @param source See `checkItems()`.
+   * @param maxPayloadBytes The largest payload.
+   */
+  constructor(call: ItemsCall, source: ItemSource, maxPayloadBytes: number) {
+    this.#call = call;
+    this.#source = source;
+    this.#maxPayloadBytes = maxPayloadBytes;
+  }
+
+  /** Whether a handler has taken items. Then the call cannot be sent again. */
+  get isGranted(): boolean {
+    return this.#isGranted;
+  }
+
+  get isSettled(): boolean {
+    return this.#call.isSettled;
+  }
+
+  /** The request was sent, or sent again. */
+  start(): void {
+    if (this.#state === "new") {
+      this.#state = "open";
+      return void this.#run();
+    }
+    if (this.#first !== undefined) this.#sendFirst(this.#first);
+    if (this.#state === "complete") this.#send(new RequestEnd(this.#call.id));
+    this.#credit.wake();
+  }
+
+  /** The server takes more. */
+  grant(items: number): void {
+    this.#isGranted = true;
+    this.#first = undefined;
+    this.#credit.grant(items);
+  }
+
+  hold(): Promise<void> | undefined {
+    if (this.#credit.left > 0) {
+      const output = this.#call.connection?.items;
+      if (output?.hasRoom) return undefined;
+      output?.wait(this.#credit); // without a connection, `start()` wakes
+    }
+    return this.#credit.granted();
+  }
+
+  sendItem(item: unknown): void {
+    const index = this.#sentItems++;
+    try {
+      if (this.#isGranted) this.#send(new RequestItem(this.#call.id, item));
+      else this.#sendFirst(this.#first = encodeItem(item, this.#maxPayloadBytes));
+      this.#credit.use();
+    } catch (error) {
+      this.#call.giveUp(unsendable(this.#call.name, error, `items[${index}]${faultOf(error)}`));
+    }
+  }
+
+  /** The call has ended: the source is ended at once, if it has not come to its end. */
+  end(): void {
+    const isOpen = this.#state === "new" || this.#state === "open";
+    this.#state = "over";
+    this.#first = undefined;
+    this.#credit.wake();
+    if (isOpen) void this.#endSource();
+  }
+
+  async #run(): Promise<void> {
+    try {
+      await undefined; // the source's code runs after the calls of this turn were dealt
+      if (this.isSettled) return;
+      const sent = await sendEach(this, this.#open());
+      if (sent === undefined) return;
+      this.#state = "complete";
+      this.#send(new RequestEnd(this.#call.id));
+    } catch (error) {
+      if (this.#state === "over") return; // nobody waits for what the source says after its end
+      this.#state = "over";
+      this.#call.giveUp(
+        error instanceof Error ? error : new Error("the items threw what is no error", { cause: error }),
+      );
+    }
+  }
+
+  async #endSource(): Promise<void> {
+    try {
+      await undefined; // the source's code runs after what has ended the call
+      await endItems(this.#open());
+    } catch {
+      // The call has its outcome, whatever the source says of its end.
+    }
+  }
+
+  #open(): Items {
+    if (this.#items !== undefined) return this.#items;
+    const items = iteratorOf(this.#source);
+    return this.#items = this.#source instanceof ReadableStream ? inPieces(items) : items;
+  }
+
+  #sendFirst(item: Span): void {
+    this.#send({ kind: "encoded item", seq: this.#call.id, item });
+  }
+
+  /** Sends, unless the call waits to be sent again: `start()` then sends it. */
+  #send(message: ItemMessage): void {
+    this.#call.connection?.items.send(message);
+  }
+}
+
+/**
+ * Checks a source of items.
+ *
+ * @throws {TypeError} If it is none. Bytes and text are iterables, but of numbers and of letters, which nobody wants to send
+ * one by one.
+ */
+export function checkItems(name: string, source: unknown): asserts source is ItemSource {
+  const fault = faultIn(source);
+  if (fault !== undefined) throw new TypeError(`Cannot call ${name}: items ${fault}`);
+}
+
+function faultIn(source: unknown): string | undefined {
+  if (typeof source === "string") {
+    return "is text, and would be sent letter by letter: give [text], or a stream of texts";
+  }
+  if (ArrayBuffer.isView(source)) return "is bytes, and would be sent byte by byte: give [bytes], or a stream of bytes";
+  if (typeof source !== "object" || source === null || !isIterable(source)) {
+    return `must be an iterable, an async iterable or a ReadableStream, and is ${kindOf(source)}`;
+  }
+  if (source instanceof ReadableStream && source.locked) {
+    return "is a ReadableStream that is locked: something else reads it";
+  }
+}
+
+function isIterable(source: object): boolean {
+  return Symbol.asyncIterator in source || Symbol.iterator in source;
+}
+
+/** What is wrong with an item: the path in it, if there is one, and the fault. */
+function faultOf(error: unknown): string {
+  const text = messageOf(error);
+  return error instanceof EncodeError && /^item\b/.test(text) ? text.slice("item".length) : `: ${text}`;
+}
+
+/** Cuts large chunks of bytes into pieces: one of a whole file would be larger than a payload. */
+function inPieces(items: Items): Items {
+  let rest: Uint8Array | undefined;
+  const piece = (bytes: Uint8Array): IteratorResult<unknown> => {
+    rest = bytes.length > PIECE_BYTES ? bytes.subarray(PIECE_BYTES) : undefined;
+    return { done: false, value: bytes.subarray(0, PIECE_BYTES) };
+  };
+  return {
+    async next() {
+      if (rest !== undefined) return piece(rest);
+      const result = await items.next();
+      return !result.done && result.value instanceof Uint8Array ? piece(result.value) : result;
+    },
+    return: async () => await items.return?.() ?? { done: true, value: undefined },
+  };
+}
