@@ -1,7 +1,7 @@
 /**
  * Reads a call from the words of a command line, and encodes its frames.
  *
- * In: words: a command's name, then `key=value` pairs, and at most one stream of items (see `item_source.ts`). Out: the
+ * In: words: a command's name, then `key=value` pairs, and at most one stream of items (see `given_items.ts`). Out: the
  * name, parameters and stream, or the frames. A value that parses
  * as JSON (see `json.ts`) is JSON, otherwise it is text: `times=2` is a number, `name=Ada`, `id=007` and `id='"2"'` are
  * text; `name=@FILE` and `name=-` read a file and standard input (see `values.ts`). Refused, by a `UsageError`: no
@@ -21,7 +21,7 @@ import type { Writer } from "../codec/writer.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import { DEFAULT_ALIVE_MS, DEFAULT_LIMITS } from "../limits.ts";
 import { UsageError } from "./arguments.ts";
-import { type ItemSource, namesItems, readItemSource } from "./item_source.ts";
+import { type GivenItems, namesItems, readGivenItems } from "./given_items.ts";
 import { readValue, type StandardInput } from "./values.ts";
 
 /** A call to make. */
@@ -29,7 +29,7 @@ export interface CommandCall {
   readonly name: string;
   readonly params: Fields;
   /** The caller's stream of items. */
-  readonly items?: ItemSource;
+  readonly items?: GivenItems;
 }
 
 /** Parses the words; from an `input` of nothing, no value and no item can come. */
@@ -52,7 +52,7 @@ export function readCall(words: readonly string[], input: StandardInput = {}): C
     const text = texts.join("=");
     setField(params, key, short ? secondsOf(text) : readValue(key, text, input));
   }
-  return { name, params, items: source === undefined ? undefined : readItemSource(source, input) };
+  return source === undefined ? { name, params } : { name, params, items: readGivenItems(source, input) };
 }
 
 /**
@@ -75,12 +75,12 @@ export interface Outgoing {
   /** Tells the server the largest reply, and promises signs of life; sent once, before the first request that has them. */
   readonly settings?: Uint8Array;
   /** The stream that follows the request. */
-  readonly items?: OutgoingItems;
+  readonly items?: CallItems;
 }
 
 /** A stream of items to send. */
-export interface OutgoingItems {
-  readonly source: ItemSource;
+export interface CallItems {
+  readonly source: GivenItems;
   /** The call. */
   readonly seq: number;
   /** The largest payload of an item. */
@@ -121,7 +121,7 @@ export function outgoing({ name, params, items: source }: CommandCall, options: 
 }
 
 /** A frame with one item of the stream. */
-export function itemFrame({ seq, maxPayloadBytes }: OutgoingItems, item: unknown): Uint8Array {
+export function itemFrame({ seq, maxPayloadBytes }: CallItems, item: unknown): Uint8Array {
   return encode(new RequestItem(seq, item), writeControl, maxPayloadBytes, "item");
 }
 

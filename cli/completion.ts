@@ -6,7 +6,7 @@
  */
 
 import { UsageError } from "./arguments.ts";
-import { namesItems } from "./item_source.ts";
+import { namesItems } from "./given_items.ts";
 import { wordsOf } from "./line_words.ts";
 import { ITEMS_PARAM } from "./reports.ts";
 

@@ -135,6 +135,11 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
     }
   }
 
+  /** How much was sent. */
+  get sentBytes(): number {
+    return this.#connection.output.sentBytes;
+  }
+
   /** Asks the server to end the open call. */
   cancelCall(seq: number): void {
     if (this.#upload?.isSettled === false) this.#upload.cancel();

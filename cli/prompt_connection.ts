@@ -64,6 +64,11 @@ export class Session {
     }
   }
 
+  /** How much was sent over the connection. */
+  get sentBytes(): number {
+    return this.#conversation?.sentBytes ?? 0;
+  }
+
   /** Asks the server to end the open call; returns whether there is a connection. */
   cancel(seq: number): boolean {
     if (this.#conversation === undefined || this.#conversation.ended) return false;

@@ -8,7 +8,7 @@
 import { CreditWindow } from "../session/credit.ts";
 import { endItems, type ItemReceiver, type Items, sendEach } from "../session/item_sender.ts";
 import type { OutputBuffer } from "../session/output_buffer.ts";
-import { cancelFrame, endFrame, itemFrame, type OutgoingItems } from "./call.ts";
+import { type CallItems, cancelFrame, endFrame, itemFrame } from "./call.ts";
 
 /** How many items may be sent before the server takes any (PROTOCOL.md, "Streams from the caller"). */
 const FIRST_CREDIT = 1;
@@ -21,7 +21,7 @@ export class Upload implements ItemReceiver {
   isSettled = false;
   /** Why the stream broke off, if it is not the server's doing. */
   error: unknown;
-  readonly #call: OutgoingItems;
+  readonly #call: CallItems;
   readonly #items: Items;
   readonly #output: OutputBuffer;
   readonly #send: (frame: Uint8Array) => void;
@@ -33,7 +33,7 @@ export class Upload implements ItemReceiver {
    * @param output What waits to be sent.
    * @param send Sends a frame.
    */
-  constructor(call: OutgoingItems, items: Items, output: OutputBuffer, send: (frame: Uint8Array) => void) {
+  constructor(call: CallItems, items: Items, output: OutputBuffer, send: (frame: Uint8Array) => void) {
     this.#call = call;
     this.#items = items;
     this.#output = output;

@@ -13,26 +13,31 @@
  * | `@text:-`, `@bytes:-`       | its lines as text; its bytes, in chunks                          |
  */
 
-import type { Items } from "../session/item_sender.ts";
 import { UsageError } from "./arguments.ts";
 import { inputError, openInput } from "./input_file.ts";
 import { linesOf } from "./lines.ts";
 import { type LineSource, sourceIn, type StandardInput, typed } from "./values.ts";
 
-/** The largest chunk. A smaller one costs more a byte, a larger one keeps other calls waiting. */
+/** The largest chunk, as the library's. */
 const CHUNK_BYTES = 64 * 1024;
+
+/** A line has no more characters than this for each byte of the largest item: as JSON, it may have more than one. */
+const LINE_SHARE = 8;
 
 /** What an item has beside a chunk, at most: its call, the names of its fields, the length of the chunk. */
 const ITEM_FIELDS_BYTES = 32;
 
+/** The items of a stream. */
+export type ItemIterator = AsyncIterator<unknown, unknown, void>;
+
 /** A stream of items that has not begun. */
-export interface ItemSource {
+export interface GivenItems {
   /** The word. */
   readonly given: string;
   /** Whether the items come from standard input: once, and perhaps typed by hand. */
   readonly isStandardInput: boolean;
   /** Begins the stream. `return()` ends it at once, even while it waits for an item. */
-  open(maxPayloadBytes: number): Items;
+  open(maxPayloadBytes: number): ItemIterator;
 }
 
 /** Whether a word names a stream of items: a value of a parameter stands after `name=`. */
@@ -41,7 +46,7 @@ export function namesItems(word: string): boolean {
 }
 
 /** Reads a word that names a stream of items. */
-export function readItemSource(given: string, input: StandardInput): ItemSource {
+export function readGivenItems(given: string, input: StandardInput): GivenItems {
   const { kind, path = "" } = sourceIn(given);
   if (path === "") throw new UsageError(`${given} needs a path after it`);
   const isStandardInput = path === "-";
@@ -57,7 +62,7 @@ export function readItemSource(given: string, input: StandardInput): ItemSource 
     isStandardInput,
     open(maxPayloadBytes) {
       const bytes = partsOf(stream ?? openInput(path, given), path, given);
-      if (isLines) return valuesIn(linesOf(bytes, { fatal: true }), given, isText, bytes);
+      if (isLines) return valuesIn(strictLines(bytes, given, maxPayloadBytes), given, isText, bytes);
       return stoppable(chunksOf(bytes, Math.min(CHUNK_BYTES, maxPayloadBytes - ITEM_FIELDS_BYTES)), bytes);
     },
   };
@@ -72,7 +77,7 @@ function streamOf(given: string, { stream }: StandardInput): ReadableStream<Uint
 type Source<Part> = AsyncIterableIterator<Part> & { return(): Promise<unknown> };
 
 /** The items of a generator, ended by ending what it reads: a generator itself cannot be ended while it waits. */
-function stoppable(items: AsyncGenerator<unknown, void>, source: { return(): Promise<unknown> }): Items {
+function stoppable(items: AsyncGenerator<unknown, void>, source: { return(): Promise<unknown> }): ItemIterator {
   return {
     next: () => items.next(),
     async return() {
@@ -115,24 +120,41 @@ function valuesIn(
   given: string,
   isText: boolean,
   source: { return(): Promise<unknown> } = lines,
-): Items {
+): ItemIterator {
   return stoppable(valuesOf(lines, given, isText), source);
 }
 
-async function* valuesOf(lines: AsyncIterable<string>, given: string, isText: boolean): AsyncGenerator<unknown, void> {
-  let number = 1;
+/** The lines of bytes that must be text, none of them far longer than an item. */
+async function* strictLines(
+  bytes: AsyncIterable<Uint8Array>,
+  given: string,
+  maxPayloadBytes: number,
+): AsyncGenerator<string, void> {
   try {
-    for await (const line of lines) {
-      const text = line.replace(/\r$/, "");
-      yield isText ? text : typed(text);
-      number++;
-    }
+    yield* linesOf(bytes, { fatal: true, maxLength: LINE_SHARE * maxPayloadBytes });
   } catch (error) {
-    if (error instanceof UsageError) throw new UsageError(`line ${number} of ${given}: ${error.message}`);
+    if (error instanceof RangeError) {
+      throw new UsageError(`a line of ${given} is too long: an item has at most ${maxPayloadBytes} bytes`);
+    }
     if (!(error instanceof TypeError)) throw error;
-    const asBytes = given.replace(/^@text:|^@/, "");
-    throw new UsageError(
-      `${given} is not text in UTF-8 behind line ${number - 1}; write @bytes:${asBytes} to send its bytes`,
-    );
+    const asBytes = given.replace(/^@(text:)?/, "");
+    throw new UsageError(`${given} is not text in UTF-8; write @bytes:${asBytes} to send its bytes`);
+  }
+}
+
+async function* valuesOf(lines: AsyncIterable<string>, given: string, isText: boolean): AsyncGenerator<unknown, void> {
+  let number = 0;
+  for await (const line of lines) {
+    number++;
+    const text = line.replace(/\r$/, "");
+    yield isText ? text : valueAt(number, text, given);
+  }
+}
+
+function valueAt(number: number, text: string, given: string): unknown {
+  try {
+    return typed(text);
+  } catch (error) {
+    throw error instanceof UsageError ? new UsageError(`line ${number} of ${given}: ${error.message}`) : error;
   }
 }
