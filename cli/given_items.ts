@@ -63,9 +63,13 @@ export function readGivenItems(given: string, input: StandardInput): GivenItems 
     open(maxPayloadBytes) {
       const bytes = partsOf(stream ?? openInput(path, given), path, given);
       if (isLines) return valuesIn(strictLines(bytes, given, maxPayloadBytes), given, isText, bytes);
-      return stoppable(chunksOf(bytes, Math.min(CHUNK_BYTES, maxPayloadBytes - ITEM_FIELDS_BYTES)), bytes);
+      return stoppable(chunksOf(bytes, chunkBytesFor(maxPayloadBytes)), bytes);
     },
   };
+}
+
+function chunkBytesFor(maxPayloadBytes: number): number {
+  return Math.max(1, Math.min(CHUNK_BYTES, maxPayloadBytes - ITEM_FIELDS_BYTES));
 }
 
 function streamOf(given: string, { stream }: StandardInput): ReadableStream<Uint8Array> {
