@@ -58,16 +58,12 @@ ${describeFlags(LOAD_FLAGS)}
 A value that parses as JSON is JSON, otherwise it is text: times=2 is a number; name=Ada, id=007 and id='"2"' are text.
 key=@PATH reads the value from a file in the same way, key=- from standard input. key=@text:PATH takes the content as
 text, key=@bytes:PATH as bytes, whatever it is (PATH may be -). Text that begins with @ needs quotes: key='"@home"'.
-A stream of items for the command, at most one, has no key. @PATH sends the bytes of a file in chunks of 64 KiB at most,
-- each line of standard input as a value: JSON or text, as above. @text:PATH sends each line of a file as text, and
-@text:- and @bytes:- the lines of standard input as text or its bytes in chunks. The prompt takes for - the lines that
-follow, up to an empty one. No more is read than the server takes. A stream that cannot be read to its end is cancelled.
-An argument that begins with a dash is a flag, unless it is the dash alone, or a number such as -1, or comes after --.
-Values that JSON lacks are objects with one key, in arguments and in replies:
+A stream of items has no key: @PATH sends a file in chunks, - each line of standard input as a value, in the prompt up to
+an empty one; @text: and @bytes: as above. Other arguments with a dash are flags, but for numbers and what follows --.
+Values that JSON lacks are objects with one key, in arguments and in replies (a real map like one gets one more $):
   {"$binary": "AAEC"}              bytes, as base64
   {"$bigint": "9007199254740993"}  an integer beyond 2^53; in arguments a plain number works too and is not rounded
   {"$number": "NaN"}               also "Infinity", "-Infinity", and "-0", which is sent as 0
-A real map that looks like one of these gets one more $ before its key.
 
 A stream is printed as it arrives, one item a line, with "more":true in every line but the last. STATS is printed as a
 table, unless --json or --format is given. Without --json, numbers have at most six decimals. NO_COLOR: no red failures.
@@ -80,8 +76,7 @@ report the calls so far after Ctrl-C or SIGTERM; any other end by a signal exits
 Examples, in which client.ts is short for deno run --allow-net client.ts:
   client.ts DELAY 2
   client.ts -p 1300 GREET name=Ada times=2
-  client.ts -u packlines://api.example --meta token=@token THUMBNAIL image=@bytes:photo.jpg
-  client.ts UPLOAD name=film @film.mp4
+  client.ts -u packlines://api.example --meta token=@token UPLOAD name=film @film.mp4
   client.ts --bench PING -n 20000 -P 16`;
 
 /** Parses the command line. */
