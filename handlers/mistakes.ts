@@ -77,9 +77,8 @@ export type IdOf<Result> = Result extends AsyncIterable<infer Item>
 export type AfterMistake<Params, Result> = IsAny<Params> extends true ? never
   : IsAny<Result> extends true ? never
   : [IdOf<Result>] extends [never] ? never
-  : Params extends { after?: infer After }
-    ? "after" extends keyof Params ? [IdOf<Result>] extends [After] ? never : WrongAfter : NoAfter
-  : WrongAfter;
+  : "after" extends keyof Params ? [IdOf<Result>] extends [Params["after" & keyof Params]] ? never : WrongAfter
+  : NoAfter;
 
 /** What the compiler shows if a stream with ids cannot be told where to go on. */
 export type NoAfter = "the items are tracked: take the parameter after?, of the type of their ids, and go on behind it";
@@ -91,7 +90,7 @@ export type Mistakes<Params, Result, SentItem> =
   | ParamsMistake<Params>
   | ResultMistake<Result, "the result">
   | AfterMistake<Params, Result>
-  | ResultMistake<SentItem, "an item of the caller's stream">;
+  | ResultMistake<SentItem, "the caller's item">;
 
 /** `unknown` for a definition that works, else what is wrong with it. */
 export type Mistake<Params, Result, SentItem = never> = [Mistakes<Params, Result, SentItem>] extends [never] ? unknown

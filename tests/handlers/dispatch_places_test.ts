@@ -313,6 +313,7 @@ Deno.test("a context holds what is documented, and writing to it changes nothing
       "command",
       "connection",
       "draining",
+      "items",
       "meta",
       "params",
       "peer",

@@ -29,11 +29,12 @@ Deno.test("INFO tells name, version, limits and commands, those with numbers fir
     ["STATS", 4],
     ["NUMBERED", 16],
     ["ECHO", null],
+    ["TALLY", null],
     ["TICK", null],
     ["TEXTUAL", null],
   ]);
   assertEquals(res.commands[4], { name: "NUMBERED", number: 16, summary: "Does it", params: ["a", "b"], stream: true });
-  assertEquals(res.commands[7], { name: "TEXTUAL", number: null, summary: "", params: [], stream: false });
+  assertEquals(res.commands[8], { name: "TEXTUAL", number: null, summary: "", params: [], stream: false });
   assertEquals(res.commands[1], {
     name: "DELAY",
     number: 2,
