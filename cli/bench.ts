@@ -34,7 +34,7 @@ export interface Load {
 }
 
 /** The options of one call. */
-export interface CallOptions {
+export interface LoadCall {
   readonly meta?: Record<string, string>;
   readonly timeoutMs?: number;
   readonly items?: AsyncIterable<unknown>;
@@ -42,7 +42,7 @@ export interface CallOptions {
 
 /** What a load test needs from a client. */
 export interface Callable {
-  call(name: string, params: Record<string, unknown>, options: CallOptions): Promise<unknown>;
+  call(name: string, params: Record<string, unknown>, options: LoadCall): Promise<unknown>;
 }
 
 /** A clock with waits; a test may have its own. */

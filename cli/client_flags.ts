@@ -58,8 +58,8 @@ ${describeFlags(LOAD_FLAGS)}
 A value that parses as JSON is JSON, otherwise it is text: times=2 is a number; name=Ada, id=007 and id='"2"' are text.
 key=@PATH reads the value from a file in the same way, key=- from standard input. key=@text:PATH takes the content as
 text, key=@bytes:PATH as bytes, whatever it is (PATH may be -). Text that begins with @ needs quotes: key='"@home"'.
-A stream of items has no key: @PATH sends a file in chunks, - each line of standard input as a value, in the prompt up to
-an empty one; @text: and @bytes: as above. Other arguments with a dash are flags, but for numbers and what follows --.
+A stream of items has no key: @PATH sends a file in chunks, - each line of standard input as a value, in the prompt up
+to an empty line; @text: and @bytes: as above. Other words with a dash are flags, but for numbers and words behind --.
 Values that JSON lacks are objects with one key, in arguments and in replies (a real map like one gets one more $):
   {"$binary": "AAEC"}              bytes, as base64
   {"$bigint": "9007199254740993"}  an integer beyond 2^53; in arguments a plain number works too and is not rounded
