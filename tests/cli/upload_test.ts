@@ -42,10 +42,14 @@ async function* numbers(to: number) {
 async function begin(source: Source) {
   const network = memoryNetwork();
   const session = new Session(() => network.dial());
+  const shown: unknown[] = [];
   const ask = async (given?: GivenItems) => {
     const replies = [];
     const call = outgoing({ name: "UP", params: {}, items: given });
-    for await (const { fields, more } of session.ask(call, never)) replies.push(more ? { ...fields, more } : fields);
+    for await (const { fields, more } of session.ask(call, never)) {
+      shown.push(fields);
+      replies.push(more ? { ...fields, more } : fields);
+    }
     return replies;
   };
   const asked = ask(source);
@@ -55,7 +59,7 @@ async function begin(source: Source) {
     { cmd: "UP", $items: true, seq: 1 },
     { cmd: 0, seq: 1, item: 1 },
   ]);
-  return { session, server, asked, ask };
+  return { session, server, asked, ask, shown };
 }
 
 Deno.test("one item goes before a grant, then as many as are granted, then the end; none is read ahead", async () => {
@@ -98,15 +102,43 @@ Deno.test("a source that fails is told by a cancel in place of the end; the call
     yield* numbers(1);
     throw fault;
   })());
-  const { session, server, asked, ask } = await begin(source);
+  const { session, server, asked, ask, shown } = await begin(source);
   await server.reply({ seq: 1, credit: 1 });
   assertEquals(await server.request(), { cmd: 0, seq: 1, cancel: true });
   await server.reply({ seq: 1, res: "an item", more: true }, { seq: 1, err: "CANCELLED" });
-  assertEquals(await assertRejects(() => asked), fault);
+  assertEquals([await assertRejects(() => asked), shown], [fault, []]);
   const next = ask();
   assertEquals(await server.request(), { cmd: "UP", seq: 1 });
   await server.reply({ seq: 1, res: 0 });
   assertEquals(await next, [{ res: 0 }]);
+  session.close();
+});
+
+Deno.test("a source that fails is what the call fails with, even if the connection is lost behind it", async () => {
+  const fault = new InputError("cannot read @items: the disk is gone");
+  const source = new Source((async function* () {
+    yield* numbers(1);
+    throw fault;
+  })());
+  const { server, asked } = await begin(source);
+  await server.reply({ seq: 1, credit: 1 });
+  assertEquals(await server.request(), { cmd: 0, seq: 1, cancel: true });
+  server.cut();
+  assertEquals(await assertRejects(() => asked), fault);
+});
+
+Deno.test("a source is ended when the last reply has come, however slow its reader is", async () => {
+  const network = memoryNetwork();
+  const session = new Session(() => network.dial());
+  const source = new Source(numbers(9));
+  const replies = session.ask(outgoing({ name: "UP", params: {}, items: source }), never);
+  const first = replies.next();
+  const server = await ScriptedServer.accept(network);
+  await server.requests(3);
+  await server.reply({ seq: 1, res: "enough" });
+  assertEquals((await first).value?.fields, { res: "enough" });
+  assertEquals(source.ended, 1);
+  await replies.next();
   session.close();
 });
 
@@ -137,10 +169,12 @@ Deno.test("a call that is cancelled sends no more items and no end", async () =>
     }
     assert(session.cancel(1));
     assertEquals(await server.request(), { cmd: 0, seq: 1, cancel: true });
-    await server.reply({ seq: 1, credit: 5 }, { seq: 1, err: "CANCELLED" });
-    assertEquals(await asked, [{ err: "CANCELLED" }]);
+    assertEquals(source.ended, 1);
+    await server.reply({ seq: 1, credit: 5 });
     await turn();
-    assertEquals([server.waiting, source.ended > 0], [0, true]);
+    await server.reply({ seq: 1, err: "CANCELLED" });
+    assertEquals(await asked, [{ err: "CANCELLED" }]);
+    assertEquals(server.waiting, 0);
     session.close();
   }
 });

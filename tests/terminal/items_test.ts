@@ -4,6 +4,7 @@ import { assertEquals, assertNotMatch, assertStringIncludes } from "@std/assert"
 import { bytes, command, unchecked } from "../../mod.ts";
 import { Folder } from "../production/programs.ts";
 import { serve } from "../support/demo_server.ts";
+import { sleep } from "../../transport/clock.ts";
 import { PseudoTerminal, testInTerminal } from "./pseudo_terminal.ts";
 
 const CONTROL_C = "\x03";
@@ -140,12 +141,24 @@ testInTerminal("what was sent of a file is shown while it is sent; Ctrl-C cancel
   assertEquals([await ended, (await terminal.end()).code], ["CANCELLED", 130]);
 });
 
-testInTerminal("lines that are typed without the prompt are a stream up to Ctrl-D, undisturbed", async () => {
-  await using server = await serve({ port: 0 });
-  await using terminal = PseudoTerminal.client(server.port, ["ECHO", "-"]);
-  await terminal.type("one\r");
-  await terminal.until('you said {"res":"one","more":true}');
-  await terminal.type(CONTROL_D);
-  await terminal.until('you said {"res":null}');
-  assertEquals((await terminal.end()).code, 0);
-});
+testInTerminal(
+  "lines that are typed without the prompt are a stream up to Ctrl-D; no sign of waiting disturbs them",
+  async () => {
+    const SLOW = command({
+      items: unchecked<unknown>(),
+      async *handler(_: object, { items, clock, signal }) {
+        for await (const item of items) {
+          await sleep(clock, 1_200, signal); // a sign would come after a second
+          yield item;
+        }
+      },
+    });
+    await using server = await serve({ port: 0, commands: { SLOW } });
+    await using terminal = PseudoTerminal.client(server.port, ["SLOW", "-"]);
+    await terminal.type("one\r");
+    assertNotMatch(await terminal.until('you said {"res":"one","more":true}'), /waiting/);
+    await terminal.type(CONTROL_D);
+    await terminal.until('you said {"res":null}');
+    assertEquals((await terminal.end()).code, 0);
+  },
+);
