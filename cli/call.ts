@@ -57,10 +57,11 @@ export function readCall(words: readonly string[], input: StandardInput = {}): C
 
 /**
  * The command in `describe COMMAND`. A server's own command `describe` can still be called: a word without `=` after it
- * would be no parameter.
+ * would be no parameter and no stream.
  */
 export function describedBy([verb, name, ...more]: readonly string[]): string | undefined {
-  return verb === "describe" && name !== undefined && !name.includes("=") && more.length === 0 ? name : undefined;
+  if (verb !== "describe" || name === undefined || more.length > 0) return undefined;
+  return name.includes("=") || namesItems(name) ? undefined : name;
 }
 
 /** The text as a number; `undefined`, which is not sent, if it is not one. */

@@ -97,6 +97,8 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
     const ending = items === undefined ? await run() : await untilInterrupted(run, (exitCode) => {
       interruption = exitCode;
       if (!session.cancel(items.seq)) Deno.exit(exitCode);
+    }).catch((error) => {
+      if (interruption === undefined) throw error;
     });
     if (interruption !== undefined) return interruption;
     // For people only, because it takes one more call.

@@ -17,7 +17,7 @@ import { History } from "./history.ts";
 import { InputError } from "./input_file.ts";
 import { LineEditor } from "./line_editor.ts";
 import { wordsOf } from "./line_words.ts";
-import { complain, print } from "./output.ts";
+import { complain, note, print } from "./output.ts";
 import { commandDescription, commandTable } from "./reports.ts";
 import { findCommand, listCommands } from "./server_commands.ts";
 import type { Session } from "./prompt_connection.ts";
@@ -137,6 +137,7 @@ class Prompt {
     let code: unknown;
     this.#cancelled = false;
     this.#running = { seq, stop: new AbortController() };
+    if (call.items?.isStandardInput) await note("each line is an item; an empty line ends them");
     try {
       await exchange({
         session,

@@ -62,7 +62,7 @@ testInTerminal("the prompt sends a file, and the lines that follow up to an empt
 
   // Typed: each item goes when its line ends, and its echo comes before the next one.
   await terminal.type("ECHO -\r");
-  await until("ECHO -");
+  await until("each line is an item; an empty line ends them");
   await terminal.type("5\r");
   await until('you said {"res":5,"more":true}');
   await terminal.type("Ada\r");
