@@ -17,7 +17,7 @@ import type { PeerCertificate } from "../transport/certificate.ts";
 
 export { bytes, unchecked } from "./item_schemas.ts";
 export { REPLY, reply, type ReplyFields, replyOf, type ReplyWith } from "./reply.ts";
-export { type Tracked, tracked } from "./tracked.ts";
+export { TRACKED, type Tracked, tracked } from "./tracked.ts";
 
 /** The first number that a command of the user's own may have (PROTOCOL.md, "Requests"). */
 const FIRST_OWN_NUMBER = 16;
