@@ -13,7 +13,7 @@ import { inspect } from "../transport/runtime.ts";
 import { type ErrorCode, RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
-import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
+import type { CallOptions, ItemSource, MaybeItems, StreamOptions } from "./call_options.ts";
 import { unsendable } from "./given_call.ts";
 import { dropItems } from "./outgoing_items.ts";
 import type { IncomingStream } from "./incoming_stream.ts";
@@ -106,7 +106,7 @@ export class CallSender {
     if (this.#isPlain) return this.#engine.stream(name, params, this.#withMeta(options));
     try {
       const call = this.#outgoing(name, params, options);
-      return this.#items(call, options);
+      return withDrop(this.#items(call, options), options.items);
     } catch (error) {
       dropItems(options.items);
       throw error;
@@ -191,6 +191,24 @@ export class CallSender {
       await stream.return();
     }
   }
+}
+
+/** A generator that is left before it has begun runs none of its code: then the caller's stream is ended from here. */
+function withDrop<Stream extends AsyncGenerator<unknown, unknown, void>>(
+  stream: Stream,
+  items: ItemSource | undefined,
+): Stream {
+  if (items === undefined) return stream;
+  let hasBegun = false;
+  const begin = () => !hasBegun && (hasBegun = true);
+  const { next, return: leave } = stream;
+  return Object.assign(stream, {
+    next: () => (begin(), next.call(stream)),
+    return(value: unknown) {
+      if (begin()) dropItems(items);
+      return leave.call(stream, value);
+    },
+  });
 }
 
 /** The time and the signal of a call count while a middleware, or the function that makes `meta`, takes its time. */

@@ -7,6 +7,7 @@ import type { Fields } from "../../codec/message.ts";
 import { RpcError } from "../../errors.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import type { Transport } from "../../transport/transport.ts";
+import { newSeed, Random } from "../support/random.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 
 async function scene(options: ConnectOptions = {}) {
@@ -470,6 +471,67 @@ Deno.test("items - grants for what has no items, or has ended, are ignored", asy
   await client.close();
 });
 
+// Behind a middleware -----------------------------------------------------------------------------------------------
+
+Deno.test("items - a middleware passes them on as they are", async () => {
+  const { client, server } = await scene({ middleware: [(_call, next) => next({ meta: { token: "t" } })] });
+  const source = new Source((index) => index, 1);
+  const call = client.call("UP", {}, { items: source });
+  const request = { cmd: "UP", $items: true, meta: { token: "t" } };
+  assertEquals(await server.requests(2), [{ ...request, seq: 0 }, item(0)]);
+  await server.reply({ seq: 0, credit: 1 });
+  assertEquals(await server.request(), END);
+  await server.reply({ seq: 0, res: 1 });
+  assertEquals(await call, 1);
+  const stream = client.stream("UP", {}, { items: source, credit: 1 });
+  const first = stream.next();
+  assertEquals((await server.requests(2))[0], { ...request, credit: 1, seq: 1 });
+  await server.reply({ seq: 1, res: 1, more: true });
+  await first;
+  await stream.return(undefined);
+  await client.close();
+});
+
+Deno.test("items - a middleware that answers itself, throws or takes too long ends the source", async () => {
+  const passed = Promise.withResolvers<() => Promise<unknown>>();
+  const kept = (next: () => Promise<unknown>) => {
+    passed.resolve(next);
+    return NEVER;
+  };
+  const own: Record<string, NonNullable<ConnectOptions["middleware"]>[number]> = {
+    answers: () => ({ res: "mine" }),
+    throws: () => Promise.reject(new RpcError("NO_SUCH_PLACE")),
+    waits: (_call, next) => kept(next),
+  };
+  for (const [how, middleware] of Object.entries(own)) {
+    const { client, clock } = await scene({ middleware: [middleware] });
+    const source = new Source();
+    const call = client.call("UP", {}, { items: source, timeoutMs: 100 }).catch(({ code }) => code);
+    await clock.advance(110);
+    assertEquals(await call, { answers: "mine", throws: "NO_SUCH_PLACE", waits: "TIMEOUT" }[how]);
+    await turn();
+    assertEquals([source.asked, source.ended], [0, 1], how);
+    if (how === "waits") {
+      assertEquals(await failure((await passed.promise)()), "CANCELLED");
+      await turn();
+      assertEquals(source.ended, 1, "once, though it passes the call on later");
+    } else {
+      const read = new Source();
+      await client.stream("UP", {}, { items: read }).next().catch(() => {});
+      await turn();
+      assertEquals([read.asked, read.ended], [0, 1], how);
+    }
+    const unread = new Source();
+    await client.stream("UP", {}, { items: unread }).return(undefined);
+    const unsendable = new Source();
+    await assertRejects(() => client.call("UP", { at: new Date() }, { items: unsendable }), TypeError);
+    assertThrows(() => client.stream("UP", { at: new Date() }, { items: unsendable }), TypeError);
+    await turn();
+    assertEquals([unread.ended, unsendable.ended], [1, 2], how);
+    await client.close();
+  }
+});
+
 // Beside other calls ------------------------------------------------------------------------------------------------
 
 /** A client whose connection writes when the test lets it, so that what is ahead can be seen. */
@@ -530,7 +592,7 @@ Deno.test("items - no more than 64 KiB go ahead, and calls and PING go between",
   let pingAt = -1;
   for (let count = 0; pingAt < 0;) {
     await clock.advance(500);
-    for (let writes = 0; writes < 80; writes++) await next();
+    for (let bytes = 0; bytes < 150_000;) bytes += await next();
     while (server.waiting > 0) {
       const message = await server.request();
       if (message.seq === PING_SEQ) pingAt = count;
@@ -560,16 +622,155 @@ Deno.test("items - uploads on one connection share it, whatever the number of th
   for (let round = 0; seen < 200; round++) {
     await until(() => writes.length > 0);
     await turn();
-    assert(writes.reduce((sum, { bytes }) => sum + bytes, 0) <= 64 * 1024 + 31_000, "more than that is ahead");
-    await next();
-    while (server.waiting > 0) {
-      items[(await server.request()).seq as number]++;
-      seen++;
+    const call = client.call("A").catch(() => {});
+    let before = 0;
+    for (let isCalled = false; !isCalled;) {
+      await next();
+      while (server.waiting > 0) {
+        const { cmd, seq } = await server.request();
+        if (cmd === "A") {
+          isCalled = true;
+          await server.reply({ seq, res: 1 });
+        } else {
+          items[seq as number]++;
+          if (!isCalled) before++;
+        }
+        seen++;
+      }
     }
+    await call;
+    assert(before <= 3, `a call has waited for ${before} items`); // 64 KiB, and what began in them
     assert(Math.max(...items) - Math.min(...items) <= 3, `${items}`);
   }
   server.cut();
   while (writes.length > 0) await next();
   await Promise.all(uploads);
   await client.close();
+});
+
+// Any order of events -----------------------------------------------------------------------------------------------
+
+/** A source that gives an item when the test says so, and knows how it has ended. */
+class SlowSource extends Source {
+  /** How it has come to its end by itself. */
+  own: "done" | "thrown" | undefined;
+  #wanted: PromiseWithResolvers<IteratorResult<unknown>>[] = [];
+
+  override next(): Promise<IteratorResult<unknown>> {
+    assertEquals([this.own, this.ended], [undefined, 0], "it is not asked after its end");
+    assertEquals(this.#wanted.length, 0, "it is asked for one at a time");
+    const wanted = Promise.withResolvers<IteratorResult<unknown>>();
+    this.#wanted.push(wanted);
+    return wanted.promise;
+  }
+
+  get isAsked(): boolean {
+    return this.#wanted.length > 0;
+  }
+
+  step(what: "item" | "done" | "thrown"): void {
+    const wanted = this.#wanted.shift();
+    if (wanted === undefined) return;
+    if (what !== "item" && this.ended === 0) this.own = what;
+    if (what === "thrown") wanted.reject(new Error("mine"));
+    else wanted.resolve({ done: what === "done", value: this.asked++ });
+  }
+}
+
+/** What a server has seen of one attempt of a call: it checks each message. */
+class Attempt {
+  items = 0;
+  granted = 1;
+  end: "end" | "cancel" | undefined;
+  constructor(readonly seq: number) {}
+
+  take(message: Fields): void {
+    assertEquals(message.seq, this.seq);
+    if ("credit" in message) return;
+    const before = message.cancel ? [undefined, "end"] : [undefined]; // the answer to a whole stream may be given up too
+    assert(before.includes(this.end), `${JSON.stringify(message)} came after ${this.end}`);
+    if (message.end) this.end = "end";
+    else if (message.cancel) this.end = "cancel";
+    else assertEquals(message.item, this.items++, "items come in order, each once");
+    assert(this.items <= this.granted, "no more than were granted");
+  }
+}
+
+async function interleave(random: Random): Promise<string> {
+  const { client, server } = await scene();
+  const source = new SlowSource();
+  const patience = new AbortController();
+  const isStream = random.chance(0.5);
+  const options = { items: source, signal: patience.signal };
+  const stream = isStream ? client.stream("UP", {}, options) : undefined;
+  const call = stream === undefined ? client.call("UP", {}, options) : stream.next();
+  let outcome: string | undefined;
+  call.then(() => outcome = "result", (error) => outcome = error instanceof RpcError ? error.code : error.message);
+  let attempt: Attempt | undefined;
+  let isCut = false;
+  const look = async () => {
+    await turn();
+    while (server.waiting > 0) {
+      const message = await server.message();
+      if (message === undefined) isCut = true;
+      else if (message.cmd === "UP") attempt = new Attempt(message.seq as number);
+      else if (message.cmd === 0 && !("notice" in message)) attempt?.take(message);
+    }
+  };
+  // In a turn of its own: else the client ends a source that has ended, and of which it does not know that yet.
+  const comeToEnd = async (how: "done" | "thrown") => {
+    await look();
+    source.step(how);
+    await look();
+  };
+  const steps: [weight: number, () => unknown][] = [
+    [8, () => source.step("item")],
+    [1, () => comeToEnd("done")],
+    [0.3, () => comeToEnd("thrown")],
+    [5, () => {
+      const credit = random.between(1, 4);
+      if (attempt) attempt.granted += credit;
+      return server.reply({ seq: attempt?.seq, credit });
+    }],
+    [0.5, () => server.reply({ seq: attempt?.seq, res: 1, $items: 0 })],
+    [0.3, () => server.reply({ seq: attempt?.seq, err: "NO_SUCH_PLACE" })],
+    [1, () => server.reply({ seq: attempt?.seq, err: "OVERLOADED" })],
+    [0.3, () => patience.abort()],
+    [0.3, () => server.cut()],
+    [0.3, () => stream?.return(undefined)],
+    [0.2, () => client.close()],
+  ];
+  const total = steps.reduce((sum, [weight]) => sum + weight, 0);
+  await look();
+  while (outcome === undefined) {
+    let at = random.next() * total;
+    const [, step] = steps.find(([weight]) => (at -= weight) < 0) ?? steps[0];
+    await Promise.resolve(step()).catch(() => {});
+    if (random.chance(0.7)) await look(); // else the next step falls into the same turn
+  }
+  await look();
+  source.step(random.pick(["item", "done", "thrown"])); // late: nobody hears of it
+  await look();
+  assertEquals(source.ended, source.own === undefined ? 1 : 0, `ended once: ${source.own}, ${outcome}`);
+  if (outcome === "mine") assertEquals(source.own, "thrown");
+  if (attempt?.end === "end") assertEquals(source.own, "done", "an end is the source's own");
+  if (["mine", "CANCELLED", "CLOSED"].includes(outcome) && !isCut) assert(attempt?.end !== undefined, outcome);
+  const { begun, inFlight, waiting } = client.statistics();
+  assertEquals([begun, inFlight, waiting], [1, 0, 0]);
+  await client.close();
+  server.cut();
+  return outcome;
+}
+
+Deno.test("items - 1,000 interleavings of items, grants, replies, refusals, aborts and losses", async () => {
+  const seed = newSeed();
+  console.log(`seed ${seed}`);
+  const random = new Random(seed);
+  const outcomes: Record<string, number> = {};
+  for (let round = 0; round < 1_000; round++) {
+    const outcome = await interleave(random);
+    outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+  }
+  console.log(outcomes);
+  assert(Object.keys(outcomes).length >= 7, "each kind of end has come");
 });

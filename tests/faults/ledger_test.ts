@@ -196,8 +196,7 @@ async function connectForgetful(dial: Dial): Promise<Client> {
     ...{
       sequenced: true,
       aliveMs: DEFAULT_ALIVE_MS,
-      policy: { idempotent: false, waitForReady: true },
-      timeoutMs: Infinity,
+      policy: { idempotent: false, waitForReady: true, timeoutMs: Infinity },
     },
     ...{ maxInFlight, maxPayloadBytes, clock: systemClock, random: Math.random, retryBudget: new RetryBudget() },
   });
