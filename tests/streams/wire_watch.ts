@@ -80,7 +80,9 @@ export class WireWatch {
         return "a second cancel";
       }
       note(call, message);
-      if (call.items > 1 + call.granted) return `item ${call.items}, where ${call.granted} were granted beside the first`;
+      if (call.items > 1 + call.granted) {
+        return `item ${call.items}, where ${call.granted} were granted beside the first`;
+      }
       return undefined;
     }
     if (call.isAnswered) return "behind the last reply";

@@ -2,7 +2,7 @@
  * A client and a server in one process, with nothing between them that takes time: every connection is watched at both of its ends,
  * and can be broken off.
  *
- * In: commands, limits, and what a test has broken on purpose. Out: both ends, and what they still hold.
+ * In: commands and limits. Out: both ends, and what they still hold.
  */
 
 import { resolveConnectOptions } from "../../client/connect_options.ts";
@@ -13,12 +13,12 @@ import { PacklineServer } from "../../handlers/server.ts";
 import { ServerState } from "../../handlers/server_state.ts";
 import type { Limits } from "../../limits.ts";
 import { memoryPair } from "../../transport/memory.ts";
-import { closeTransport, type Transport } from "../../transport/transport.ts";
+import { closeTransport, type Transport, writeAll } from "../../transport/transport.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { type Passing, type WatchListener, WireWatch } from "./wire_watch.ts";
 
-/** Changes the bytes that one end writes: a canary. */
-export type Tamper = (where: Passing, bytes: Uint8Array) => Uint8Array;
+/** After this long without traffic, a client looks at its connection. */
+const QUIET_MS = 1_000;
 
 /** What a world is made of. */
 export interface WorldOptions {
@@ -28,7 +28,6 @@ export interface WorldOptions {
   random: () => number;
   watch: WatchListener;
   onError(error: unknown): void;
-  tamper?: Tamper;
 }
 
 /** How a connection ends: broken off for both, or by an end that leaves in order. */
@@ -41,15 +40,22 @@ export class World {
   readonly client: RpcClient;
   readonly #state: ServerState;
   readonly #links = new Set<Link>();
+  /** When bytes have passed last. */
+  #lastUseMs = this.clock.now();
   readonly #served = new Set<Promise<void>>();
 
-  constructor({ commands, limits, client, random, watch, onError, tamper }: WorldOptions) {
+  constructor({ commands, limits, client, random, watch, onError }: WorldOptions) {
     const { clock } = this;
     const options = { ...limits, commands, clock, random, onError };
     this.#state = new ServerState(options);
     this.server = new PacklineServer(this.#state, options);
     const dial = () => {
-      const link = new Link(new WireWatch(watch), tamper);
+      const watchOfLink = new WireWatch(watch);
+      const pass = (where: Passing, bytes: Uint8Array) => {
+        this.#lastUseMs = this.clock.now();
+        watchOfLink.pass(where, bytes);
+      };
+      const link = new Link(pass);
       this.#links.add(link);
       const served = this.server.accept(link.atServer).then(() => {
         this.#links.delete(link);
@@ -61,9 +67,19 @@ export class World {
     this.client = new RpcClient({ ...resolveConnectOptions({ ...client, clock, dial, random }), onState: undefined });
   }
 
-  /** Connections now. */
-  get connections(): number {
-    return this.#links.size;
+  /**
+   * Lets everything run that is ready. Behind a quiet time, a client looks at its connection first, and waits for the runtime's
+   * own timers.
+   */
+  turn(): Promise<void> {
+    if (this.clock.now() - this.#lastUseMs < QUIET_MS) return turn();
+    return new Promise((resolve) => setTimeout(resolve, 0));
+  }
+
+  /** Goes ahead in time. */
+  async advance(byMs: number): Promise<void> {
+    await this.clock.advance(byMs);
+    await this.turn();
   }
 
   /** Ends the oldest connection. */
@@ -84,11 +100,14 @@ export class World {
 
   /** Ends both. Returns what is left behind the end. */
   async close(): Promise<string[]> {
-    const closed = this.client.close();
-    const down = this.server.shutdown({ graceMs: 0 });
-    await this.clock.advance(10_000);
-    await Promise.all([closed, down, ...this.#served]);
-    await turn();
+    let isOver = false;
+    const ended = this.client.close().then(() => this.server.shutdown({ graceMs: 0 }));
+    void ended.then(() => Promise.all(this.#served)).then(() => isOver = true);
+    for (let left = 20; left > 0 && !isOver; left--) {
+      await turn();
+      if (!isOver) await this.clock.advance(500);
+    }
+    if (!isOver) return ["it does not end"];
     return this.clock.timers === 0 ? this.leftovers : [...this.leftovers, `${this.clock.timers} timers wait`];
   }
 }
@@ -100,7 +119,7 @@ class Link {
   readonly #ends: [Transport, Transport];
   readonly #break: (error: Error) => void;
 
-  constructor(watch: WireWatch, tamper: Tamper = (_, bytes) => bytes) {
+  constructor(pass: (where: Passing, bytes: Uint8Array) => void) {
     const { promise: broken, reject } = Promise.withResolvers<never>();
     broken.catch(() => {});
     this.#break = reject;
@@ -108,15 +127,12 @@ class Link {
       peer: "memory",
       async read(into) {
         const readBytes = await Promise.race([transport.read(into), broken]);
-        if (readBytes !== null) watch.pass(`${end} reads`, into.subarray(0, readBytes));
+        if (readBytes !== null) pass(`${end} reads`, into.subarray(0, readBytes));
         return readBytes;
       },
       async write(bytes) {
-        const sent = tamper(`${end} writes`, bytes);
-        watch.pass(`${end} writes`, sent);
-        for (let at = 0; at < sent.length;) {
-          at += await Promise.race([transport.write(sent.subarray(at)), broken]);
-        }
+        pass(`${end} writes`, bytes);
+        await Promise.race([writeAll(transport, bytes), broken]);
         return bytes.length;
       },
       closeWrite: () => transport.closeWrite(),
