@@ -55,9 +55,9 @@ const canaries: [name: string, breakIt: () => Disposable, noticed: RegExp][] = [
   [
     "a server that takes half a stream for a whole one",
     () =>
-      replaced(ItemQueue.prototype, "cut", (cut) =>
-        function (this: ItemQueue) {
-          cut.call(this, DONE);
+      replaced(CallerItems.prototype, "cut", () =>
+        function (this: CallerItems) {
+          this.end();
         }),
     /half a stream was taken for a whole one/,
   ],
