@@ -55,7 +55,8 @@ export interface Limits {
    */
   maxHeldBytes: number;
   /**
-   * The same for all connections together. At the limit a request gets `OVERLOADED` at once and is not started.
+   * The same for all connections together, with the items of callers' streams that no handler has taken. At the limit a
+   * request gets `OVERLOADED` at once and is not started, and a stream gets one item at a time.
    *
    * @default {268_435_456}
    */
@@ -99,7 +100,8 @@ export interface Limits {
   writeTimeoutMs: number;
   /**
    * Replies waiting for a slow reader, in bytes for each connection. At the limit the server stops reading. By default
-   * enough for four of the largest payloads, and the cost of a peer that never reads.
+   * enough for four of the largest payloads, and the cost of a peer that never reads. As much again is for items of
+   * callers' streams that no handler has taken, with one payload more for each such call.
    *
    * @default {4_194_304}
    */

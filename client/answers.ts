@@ -102,9 +102,10 @@ export class Answers {
       // The server's timeout was faster than the client's: report one event with one code.
       call.expire();
     } else {
+      // The next stream, or the same one again, would be ended at once as well.
+      const isOver = this.#connection.isGoing && (err === "GOING_AWAY" || call.outlives(error));
       this.#owner.onFailed(call, error);
-      // The next stream would be ended at once as well.
-      if (err === "GOING_AWAY" && this.#connection.isGoing) this.#connection.retire(error);
+      if (isOver) this.#connection.retire(error);
     }
   }
 }

@@ -40,10 +40,15 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    * encoded before it returns: objects and buffers may be used again at once. Then come options: timeoutMs, signal, meta,
    * idempotent.
    *
+   * A command that takes a stream gets it by the option `items`: an array, a generator, a `ReadableStream`. The next item is asked for
+   * when the handler takes it, so an upload reads its file no faster than the server does. When the call has ended, for whatever
+   * reason, `items` is ended by its `return()`; what `items` throws rejects the call. Such a call has no timeout of its own, unless
+   * `timeoutMs` says one, and is not sent again after the handler has taken an item.
+   *
    * It rejects with an {@linkcode RpcError}: with the server's code; or `TIMEOUT`, `CANCELLED` (by the signal, whose reason is the
    * `cause`), `CONNECTION_LOST`, `CLOSED`, `BAD_REPLY`; or `OVERLOADED`, if 256 MiB of calls wait to be sent already.
    * `retryable` says whether the server has certainly not started it. With a `TypeError` if the parameters or `meta` cannot be
-   * sent, such as a `Date` or a `Map`; the text names the field. With a `RangeError` if the timeout is not a number, or the
+   * sent, such as a `Date` or a `Map`, or an item cannot; the text names the field. With a `RangeError` if the timeout is not a number, or the
    * request is larger than `maxPayloadBytes`.
    *
    * @example A deadline, and a caller who loses patience
@@ -95,7 +100,11 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    * Reads a stream: `client.stream.COUNT({ to: 3 })`. The request is sent when the first item is asked for, and the server keeps
    * no more items ahead than `credit`. Leaving the loop, by `break` or otherwise, ends the handler. After the parameters come
    * options: credit in items, timeoutMs for the whole stream (by default there is none; but it must begin within the client's),
-   * signal, meta.
+   * signal, meta, and `items` for a conversation.
+   *
+   * If the connection is lost, or the server goes away, a stream whose handler tracks its items goes on by itself: the same request is
+   * sent again with the parameter `after`, the id of the last item, within the client's `retryBudget`. Three losses without a new item
+   * end it.
    *
    * The generator's return value is the handler's. It throws as {@linkcode Client.call} rejects, and with `BAD_REPLY` for a command
    * that answers once; items that came before a lost connection are handed out first. A `RangeError` if the credit is out of

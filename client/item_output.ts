@@ -9,8 +9,7 @@ import type { RequestEnd, RequestItem } from "../codec/message.ts";
 import type { EncodedItem } from "../codec/write_message.ts";
 
 /**
- * How many bytes of items are written at once, and one item of each stream beyond. Calls that come meanwhile wait for these
- * alone.
+ * How many bytes of items are written at once; the last item may go beyond. Calls that come meanwhile wait for these alone.
  */
 const AHEAD_BYTES = 64 * 1024;
 

@@ -13,8 +13,9 @@ import { inspect } from "../transport/runtime.ts";
 import { type ErrorCode, RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
-import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
+import type { CallOptions, ItemSource, MaybeItems, StreamOptions } from "./call_options.ts";
 import { unsendable } from "./given_call.ts";
+import { dropItems } from "./outgoing_items.ts";
 import type { IncomingStream } from "./incoming_stream.ts";
 import type { RpcClient } from "./rpc_client.ts";
 
@@ -80,14 +81,20 @@ export class CallSender {
     const { clock, policy } = this.#engine.settings;
     const timeoutMs = checkTimeout(options.timeoutMs ?? (options.items === undefined ? policy.timeoutMs : Infinity));
     const endMs = clock.now() + timeoutMs;
-    let isSent = false;
-    const passed = this.#pass(this.#outgoing(name, params, options), (meta, given) => {
-      isSent = true;
-      const leftMs = timeoutMs === Infinity ? Infinity : Math.ceil(endMs - clock.now());
-      return this.#engine.call(name, given, { ...options, meta, timeoutMs: leftMs }) as Promise<ReplyFields>;
-    });
-    // Once it is sent, the call itself knows its time and its signal.
-    return await inTime(passed, () => isSent, { clock, timeoutMs, signal: options.signal });
+    let state: "before" | "sent" | "over" = "before";
+    try {
+      const passed = this.#pass(this.#outgoing(name, params, options), (meta, given) => {
+        if (state === "over" && options.items !== undefined) throw tooLate();
+        state = "sent";
+        const leftMs = timeoutMs === Infinity ? Infinity : Math.ceil(endMs - clock.now());
+        return this.#engine.call(name, given, { ...options, meta, timeoutMs: leftMs }) as Promise<ReplyFields>;
+      });
+      // Once it is sent, the call itself knows its time and its signal.
+      return await inTime(passed, () => state === "sent", { clock, timeoutMs, signal: options.signal });
+    } finally {
+      if (state === "before") dropItems(options.items);
+      state = "over";
+    }
   }
 
   /** Reads a stream. */
@@ -97,8 +104,13 @@ export class CallSender {
     options: MaybeItems<StreamOptions> = {},
   ): AsyncGenerator<unknown, unknown, void> {
     if (this.#isPlain) return this.#engine.stream(name, params, this.#withMeta(options));
-    const call = this.#outgoing(name, params, options);
-    return this.#items(call, (meta, given) => this.#engine.stream(name, given, { ...options, meta }));
+    try {
+      const call = this.#outgoing(name, params, options);
+      return withDrop(this.#items(call, options), options.items);
+    } catch (error) {
+      dropItems(options.items);
+      throw error;
+    }
   }
 
   /** Whether nothing has to be waited for before a call is sent. */
@@ -144,17 +156,24 @@ export class CallSender {
   /** The middleware runs as long as the stream does. */
   async *#items(
     call: OutgoingCall,
-    open: (meta: Meta, params: unknown) => IncomingStream,
+    options: MaybeItems<StreamOptions>,
   ): AsyncGenerator<unknown, unknown, void> {
     const opened = Promise.withResolvers<IncomingStream>();
     const ended = Promise.withResolvers<ReplyFields>();
     ended.promise.catch(ignore);
+    let isPassed = false;
     const passed = this.#pass(call, (meta, params) => {
-      opened.resolve(open(meta, params));
+      isPassed = true;
+      opened.resolve(this.#engine.stream(call.command, params, { ...options, meta }));
       return ended.promise;
     });
     passed.catch(opened.reject);
-    const stream = await Promise.race([opened.promise, passed.then(() => undefined)]);
+    let stream: IncomingStream | undefined;
+    try {
+      stream = await Promise.race([opened.promise, passed.then(() => undefined)]);
+    } finally {
+      if (!isPassed) dropItems(options.items);
+    }
     if (stream === undefined) return (await passed).res; // a middleware has answered
     try {
       for (let item = await stream.next();; item = await stream.next()) {
@@ -172,6 +191,24 @@ export class CallSender {
       await stream.return();
     }
   }
+}
+
+/** A generator that is left before it has begun runs none of its code: then the caller's stream is ended from here. */
+function withDrop<Stream extends AsyncGenerator<unknown, unknown, void>>(
+  stream: Stream,
+  items: ItemSource | undefined,
+): Stream {
+  if (items === undefined) return stream;
+  let hasBegun = false;
+  const begin = () => !hasBegun && (hasBegun = true);
+  const { next, return: leave } = stream;
+  return Object.assign(stream, {
+    next: () => (begin(), next.call(stream)),
+    return(value: unknown) {
+      if (begin()) dropItems(items);
+      return leave.call(stream, value);
+    },
+  });
 }
 
 /** The time and the signal of a call count while a middleware, or the function that makes `meta`, takes its time. */
@@ -199,6 +236,10 @@ function inTime<Reply>(
 function wholeReply(answer: ReplyFields): ReplyFields {
   if (typeof answer === "object" && answer !== null) return answer;
   throw new TypeError(`the middleware returned ${inspect(answer, 0)}: return what next() gives, or { res: value }`);
+}
+
+function tooLate(): RpcError {
+  return new RpcError("CANCELLED", "the call had ended before the middleware passed it on, and so had its items");
 }
 
 function ignore(): void {}

@@ -47,6 +47,8 @@ export class OutgoingItems implements ItemReceiver {
   /** The iterator of the source. */
   #items: Items | undefined;
   #sentItems = 0;
+  /** The item that the source has given while others filled the output. */
+  #held: { readonly item: unknown } | undefined;
   /** The item that was sent without a grant, until there is one. */
   #first: Span | undefined;
   #isGranted = false;
@@ -89,15 +91,26 @@ export class OutgoingItems implements ItemReceiver {
   }
 
   hold(): Promise<void> | undefined {
-    if (this.#credit.left > 0) {
-      const output = this.#call.connection?.items;
-      if (output?.hasRoom) return undefined;
+    if (this.#credit.left === 0) return this.#credit.granted();
+    const output = this.#call.connection?.items;
+    if (!output?.hasRoom) {
       output?.wait(this.#credit); // without a connection, `start()` wakes
+      return this.#credit.granted();
     }
-    return this.#credit.granted();
+    if (this.#held === undefined) return undefined;
+    const { item } = this.#held;
+    this.#held = undefined;
+    this.#sendNow(item);
+    return Promise.resolve();
   }
 
+  /** The source may have taken its time, and other streams the room: then the item waits, and the source is asked for no more. */
   sendItem(item: unknown): void {
+    if (this.#call.connection?.items.hasRoom) this.#sendNow(item);
+    else this.#held = { item };
+  }
+
+  #sendNow(item: unknown): void {
     const index = this.#sentItems++;
     try {
       if (this.#isGranted) this.#send(new RequestItem(this.#call.id, item));
@@ -112,9 +125,9 @@ export class OutgoingItems implements ItemReceiver {
   end(): void {
     const isOpen = this.#state === "new" || this.#state === "open";
     this.#state = "over";
-    this.#first = undefined;
+    this.#first = this.#held = undefined;
     this.#credit.wake();
-    if (isOpen) void this.#endSource();
+    if (isOpen) void endSource(() => this.#open());
   }
 
   async #run(): Promise<void> {
@@ -134,15 +147,6 @@ export class OutgoingItems implements ItemReceiver {
     }
   }
 
-  async #endSource(): Promise<void> {
-    try {
-      await undefined; // the source's code runs after what has ended the call
-      await endItems(this.#open());
-    } catch {
-      // The call has its outcome, whatever the source says of its end.
-    }
-  }
-
   #open(): Items {
     if (this.#items !== undefined) return this.#items;
     const items = iteratorOf(this.#source);
@@ -156,6 +160,21 @@ export class OutgoingItems implements ItemReceiver {
   /** Sends, unless the call waits to be sent again: `start()` then sends it. */
   #send(message: ItemMessage): void {
     this.#call.connection?.items.send(message);
+  }
+}
+
+/** Ends a source of items whose call was never made. */
+export function dropItems(source: ItemSource | undefined): void {
+  if (source !== undefined) void endSource(() => iteratorOf(source));
+}
+
+/** In an async function, and late, so that the source's code runs after what has ended the call. */
+async function endSource(open: () => Items): Promise<void> {
+  try {
+    await undefined;
+    await endItems(open());
+  } catch {
+    // The call has its outcome, whatever the source says of its end.
   }
 }
 

@@ -20,6 +20,7 @@ import { CallQueue } from "./call_queue.ts";
 import { type CallConnection, type ClientCall, type ClientSettings, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
 import { Connections, elsewhere } from "./connections.ts";
 import { encodeCall } from "./given_call.ts";
+import { dropItems } from "./outgoing_items.ts";
 import { IncomingStream } from "./incoming_stream.ts";
 import { HedgedCall, type HedgeOwner } from "./hedge.ts";
 import type { Link, LinkOwner } from "./link.ts";
@@ -107,20 +108,27 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     return this.#call(name, params, options, true);
   }
 
-  #call(name: string, params: unknown, given: MaybeItems<CallOptions>, wantsResult: boolean): Promise<unknown> {
+  #call(name: string, params: unknown, options: MaybeItems<CallOptions>, wantsResult: boolean): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      // An error thrown here rejects the promise.
-      const options = given.items === undefined ? given : this.#withItems(given);
-      const request = encodeCall(this, name, params, options);
-      const call = options.hedgeAfterMs === undefined
-        ? new UnaryCall(this, name, request, options)
-        : new HedgedCall(this, name, request, options);
+      const call = this.#newCall(name, params, options); // an error thrown here rejects the promise
       call.wantsResult = wantsResult;
       call.resolve = resolve;
       call.reject = reject;
       this.counts.begun++;
       this.begin(call);
     });
+  }
+
+  #newCall(name: string, params: unknown, given: MaybeItems<CallOptions>): UnaryCall {
+    try {
+      const options = given.items === undefined ? given : this.#withItems(given);
+      const request = encodeCall(this, name, params, options);
+      if (options.hedgeAfterMs === undefined) return new UnaryCall(this, name, request, options);
+      return new HedgedCall(this, name, request, options);
+    } catch (error) {
+      dropItems(given.items);
+      throw error;
+    }
   }
 
   /** An upload may take as long as it takes; as of a stream, its start has the timeout of a call. */
@@ -132,9 +140,14 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
 
   /** See `Client.stream`. */
   stream(name: string, params?: unknown, options: MaybeItems<StreamOptions> = {}): IncomingStream {
-    // Without seq, a call cannot be cancelled and a stream cannot be granted credit.
-    if (!this.settings.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
-    return new IncomingStream(this, name, params, options);
+    try {
+      // Without seq, a call cannot be cancelled and a stream cannot be granted credit.
+      if (!this.settings.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
+      return new IncomingStream(this, name, params, options);
+    } catch (error) {
+      dropItems(options.items);
+      throw error;
+    }
   }
 
   /** See `Client.statistics`. */

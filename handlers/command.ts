@@ -17,7 +17,7 @@ import type { PeerCertificate } from "../transport/certificate.ts";
 
 export { bytes, unchecked } from "./item_schemas.ts";
 export { REPLY, reply, type ReplyFields, replyOf, type ReplyWith } from "./reply.ts";
-export { type Tracked, tracked } from "./tracked.ts";
+export { TRACKED, type Tracked, tracked } from "./tracked.ts";
 
 /** The first number that a command of the user's own may have (PROTOCOL.md, "Requests"). */
 const FIRST_OWN_NUMBER = 16;
@@ -131,7 +131,7 @@ export interface Command<Params = unknown, Result = unknown, Errors = unknown, I
   readonly "~result"?: Result;
   /** Carries the types of the errors. */
   readonly "~errors"?: Errors;
-  /** Carries the type of an item of the caller's stream; `never` without one. */
+  /** Carries the type of an item of the caller's stream: `never` without one, `unknown` if there may be one. */
   readonly "~item"?: Item;
 }
 
@@ -180,6 +180,9 @@ export declare const UNTYPED: unique symbol;
 export type Sent<Input, Params> = unknown extends Input ? Params extends TheParametersNeedAType ? object : Params
   : Input;
 
+/** What callers send as an item. Where that may be anything it is not `unknown`, which says that a stream may be left out. */
+export type NeededItem<SentItem> = unknown extends SentItem ? NonNullable<unknown> | null : SentItem;
+
 /** A promise's value. */
 export type Settled<Result> = Result extends AsyncIterable<unknown> ? Result : Awaited<Result>;
 
@@ -205,7 +208,7 @@ export interface CommandMaker<Given> {
     definition:
       & (Handler<Params, Result, Given> | Definition<Input, Params, Result, Errors, Given, SentItem, Item>)
       & Mistake<Sent<Input, Params>, Settled<Result>, SentItem>,
-  ): Command<Sent<Input, Params>, Settled<Result>, Errors, SentItem>;
+  ): Command<Sent<Input, Params>, Settled<Result>, Errors, NeededItem<SentItem>>;
 
   /**
    * Puts a middleware before the handlers of the commands that are made with the result.

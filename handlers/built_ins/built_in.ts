@@ -2,7 +2,7 @@
 
 import { BUILT_IN_NUMBERS } from "../../codec/message_table.ts";
 import { RpcError } from "../../errors.ts";
-import type { Command, CommandOptions, Context, ItemsOf } from "../command.ts";
+import type { Command, CommandOptions, Context, ItemsOf, NeededItem } from "../command.ts";
 import type { StandardSchema } from "../standard_schema.ts";
 
 /** What a command of packline's own may be given beside what all may. */
@@ -20,7 +20,7 @@ export function builtIn<Params, Result, Item = never>(
     items?: StandardSchema<Item>;
     handler: (params: Params, context: Context<ItemsOf<Item>>) => Result | Promise<Result>;
   },
-): Command<Params, Result, unknown, Item> {
+): Command<Params, Result, unknown, NeededItem<Item>> {
   return Object.freeze({ number: BUILT_IN_NUMBERS.get(name), ...definition });
 }
 

@@ -4,7 +4,7 @@ import { builtIn } from "./built_in.ts";
 import type { Command } from "../command.ts";
 
 /** In: `data`, anything (default: nil), or a stream. Out: the same; of a stream, each item and nil at the end. Refused: nothing. */
-export const ECHO: Command<{ data?: unknown }, unknown, unknown, never> = builtIn("ECHO", {
+export const ECHO: Command<{ data?: unknown }, unknown, unknown, unknown> = builtIn("ECHO", {
   summary: "Answers with the data, or the stream, that it was given",
   params: ["data"],
   handler: ({ data = null }: { data?: unknown }, { items }): unknown => items ?? data,

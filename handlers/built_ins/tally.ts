@@ -1,7 +1,7 @@
 /** TALLY (PROTOCOL.md, "Commands"): counts a stream. It has no number: it is called by its name. */
 
 import { builtIn } from "./built_in.ts";
-import { type Command, unchecked } from "../command.ts";
+import { type Command, type NeededItem, unchecked } from "../command.ts";
 
 const utf8 = new TextEncoder();
 
@@ -14,7 +14,7 @@ interface Tally {
 }
 
 /** In: a stream. Out: how many items there were, and their bytes. Refused: a call without a stream. */
-export const TALLY: Command<object, Tally, unknown, unknown> = builtIn("TALLY", {
+export const TALLY: Command<object, Tally, unknown, NeededItem<unknown>> = builtIn("TALLY", {
   summary: "Counts the items and the bytes of the stream that it was given",
   items: unchecked<unknown>(),
   async handler(_params: object, { items }): Promise<Tally> {

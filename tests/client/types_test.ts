@@ -7,7 +7,7 @@ import { assert, assertEquals } from "@std/assert";
 import { type CallOptions, type Client, connect, type ConnectOptions } from "../../client.ts";
 import { BUILT_IN_NUMBERS } from "../../codec/message_table.ts";
 import type { RpcError } from "../../errors.ts";
-import { command, reply } from "../../handlers/command.ts";
+import { type Command, command, reply } from "../../handlers/command.ts";
 import type { ServerInfo, ServerStatistics } from "../../handlers/server_info.ts";
 import type { StandardSchema } from "../../handlers/standard_schema.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
@@ -296,6 +296,86 @@ export async function replaced(
 }
 
 const pingOfOnesOwn = command(({ deep }: { deep: boolean }) => deep ? 1 : 0 as number);
+
+type Streamed = {
+  UPLOAD: Command<{ name: string }, { size: number }, unknown, Uint8Array>;
+  TALLY: Command<{ deep?: boolean }, number, unknown, Uint8Array>;
+  CHAT: Command<object, AsyncGenerator<string, void, unknown>, unknown, string>;
+  PLAIN: Command<{ a: number }, number, unknown, never>;
+  LIST: Command<{ to: number }, AsyncGenerator<number, void, unknown>, unknown, never>;
+  /** Nothing is said of its items. */
+  ECHO: Command<{ value?: unknown }, unknown, unknown, unknown>;
+  POINTS: Command<object, number, unknown, Point>;
+};
+
+// Never called: the caller's stream.
+export async function givenItems(client: Client<Streamed>, bytes: Uint8Array): Promise<void> {
+  const items = ReadableStream.from([bytes]);
+  const uploaded = await client.call.UPLOAD({ name: "a" }, { items, timeoutMs: 5, meta: { token: "t" } });
+  same<typeof uploaded, { size: number }>(true);
+  const whole = await client.reply("UPLOAD", { name: "a" }, { items: [bytes] });
+  same<typeof whole, { res: { size: number } }>(true);
+  const outcome = await client.outcome.TALLY({}, {
+    items: (async function* () {
+      yield bytes;
+    })(),
+  }); // deno-fmt-ignore
+  if (outcome.ok) same<typeof outcome.value, number>(true);
+  await client.call.TALLY(undefined, { items: [] });
+  for await (const line of client.stream.CHAT({}, { items: ["a", "b"], credit: 3 })) same<typeof line, string>(true);
+  client.stream("CHAT", {}, { items: new Set(["a"]) });
+  client.call.ECHO({ value: 1 });
+  client.call.ECHO({}, { items: [1, "two"] });
+  client.call.POINTS({}, { items: [{ x: 1 }, { x: 1, y: 2 }] });
+
+  // @ts-expect-error -- a call that forgets the stream
+  client.call.UPLOAD({ name: "a" });
+  // @ts-expect-error -- also with other options
+  client.call.UPLOAD({ name: "a" }, { timeoutMs: 5 });
+  // @ts-expect-error -- also by name
+  client.reply("UPLOAD", { name: "a" });
+  // @ts-expect-error -- also where all parameters may be left out
+  client.outcome.TALLY();
+  // @ts-expect-error -- also of a stream
+  client.stream.CHAT({});
+  // @ts-expect-error -- items of another type
+  client.call.UPLOAD({ name: "a" }, { items: ["text"] });
+  // @ts-expect-error -- bytes are numbers, one by one
+  client.call.UPLOAD({ name: "a" }, { items: bytes });
+  // @ts-expect-error -- text is letters, one by one
+  client.stream.CHAT({}, { items: "text" });
+  // @ts-expect-error -- an item without what it needs
+  client.call.POINTS({}, { items: [{ y: 2 }] });
+  // @ts-expect-error -- a parameter is missing
+  client.call.UPLOAD({}, { items });
+  // @ts-expect-error -- it is not sent twice
+  client.call.UPLOAD({ name: "a" }, { items, idempotent: true });
+  // @ts-expect-error -- nor hedged
+  client.call.TALLY({}, { items, hedgeAfterMs: 5 });
+  // @ts-expect-error -- a command that takes no stream
+  client.call.PLAIN({ a: 1 }, { items });
+  // @ts-expect-error -- also by name
+  client.reply("PLAIN", { a: 1 }, { items });
+  // @ts-expect-error -- also one that answers with a stream
+  client.stream.LIST({ to: 1 }, { items });
+  // @ts-expect-error -- nor does a built-in one
+  client.call.PING({}, { items });
+}
+
+// Never called: the caller's stream where nothing is known of the command.
+export function givenUnknownItems(client: Client, typed: Client<typeof commands>, name: string): void {
+  const items = [1, "two", new Uint8Array(3)];
+  client.call(name, {}, { items });
+  client.stream(name, {}, { items, credit: 3 });
+  client.call.ANYTHING({}, { items });
+  client.outcome.ANYTHING({}, { items });
+  client.stream.ANYTHING({}, { items });
+  typed.reply(name, {}, { items });
+  // @ts-expect-error -- no stream
+  client.call(name, {}, { items: 5 });
+  // @ts-expect-error -- nor is text
+  client.call.ANYTHING({}, { items: "text" });
+}
 
 // Never called: what connect() infers.
 export async function inferred(): Promise<void> {

@@ -1,4 +1,4 @@
-/** Servers that have the demo's commands, DELAY, ECHO and TICK, beside those of a test. */
+/** Servers that have the demo's commands, DELAY, ECHO, TALLY and TICK, beside those of a test. */
 
 import { demoCommands } from "../../cli/demo_commands.ts";
 import type { ServerOptions } from "../../handlers/server_state.ts";

@@ -212,11 +212,17 @@ export class Peer implements AsyncDisposable {
     return (await inTime(this.#carrier.read()))?.length ?? 0;
   }
 
+  /** What has been read by now. */
+  takeReady(): Message[] {
+    this.#read();
+    return this.#replies.splice(0);
+  }
+
   /** What has come by now; everything that runs has had its turn before. */
   async readReady(): Promise<Message[]> {
     this.#read();
     await settle();
-    return this.#replies.splice(0);
+    return this.takeReady();
   }
 
   /** Whether the other end has ended the connection, in order or by a reset. */
@@ -355,7 +361,7 @@ export async function connectResettable(address: Address): Promise<Peer> {
 }
 
 /** A peer in memory, and what its other end leads to. */
-function memoryPeer(): [Peer, Connection] {
+export function memoryPeer(): [Peer, Connection] {
   const [here, there] = memoryPair();
   const peer = new Peer({
     async read() {
