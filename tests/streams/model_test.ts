@@ -4,7 +4,7 @@
  * `--interleavings N` after `--` asks for more than the default; each has a seed of its own, which is printed if it fails.
  */
 
-import { assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { ClientConnection } from "../../client/client_connection.ts";
 import { OutgoingItems } from "../../client/outgoing_items.ts";
 import { RequestEnd } from "../../codec/message.ts";
@@ -27,15 +27,15 @@ const TO_BE_MET = [
   ...["up source", "both source", "down left", "both left", "tracked left", "tracked value"],
 ];
 
-/** Runs the model many times. Returns what was wrong in the first run that has failed, and what was met. */
-async function runs(count: number, seed: number) {
+/** Runs the model many times. Returns what was wrong in the first run that has such a fault, and what was met. */
+async function runs(count: number, seed: number, such = /./) {
   const seeds = new Random(seed);
   const met = new Map<string, number>();
   for (let index = 0; index < count; index++) {
     const runSeed = seeds.below(2 ** 32);
     const { faults, outcomes } = await runModel(runSeed);
     for (const outcome of outcomes) met.set(outcome, (met.get(outcome) ?? 0) + 1);
-    if (faults.length > 0) return { faults: [`run ${index}, seed ${runSeed}`, ...faults], met };
+    if (such.test(faults.join())) return { faults: [`run ${index}, seed ${runSeed}`, ...faults], met };
   }
   return { faults: [], met };
 }
@@ -124,7 +124,7 @@ for (const [name, breakIt, noticed] of canaries) {
     const seed = newSeed();
     console.log(`seed ${seed}`);
     using _ = breakIt();
-    const { faults } = await runs(2_000, seed);
-    assertMatch(faults.join("\n"), noticed);
+    const { faults } = await runs(2_000, seed, noticed);
+    assert(faults.length > 0, "not caught");
   });
 }
