@@ -105,10 +105,12 @@ export type IsStream<T> = 0 extends 1 & ResultOf<T> ? false
   : ResultOf<T> extends AsyncIterable<unknown> ? true
   : false;
 
-/** What the compiler shows if a stream is read from a command that answers once. */
-export type NotAStream = "this command answers once: use client.call";
-/** What the compiler shows if a command that answers with a stream is called. */
-export type NotACall = "this command answers with a stream: use client.stream";
+/** A method that nothing fits, so that the compiler shows the mistake where it is called. */
+export type Mistaken<Text extends string> = Text & ((mistake: Text, ...rest: unknown[]) => never);
+/** If a stream is read from a command that answers once. */
+export type NotAStream = Mistaken<"this command answers once: use client.call">;
+/** If a command that answers with a stream is called. */
+export type NotACall = Mistaken<"this command answers with a stream: use client.stream">;
 
 /** The method of `client.call`. */
 export type CallOf<T> = IsStream<T> extends true ? NotACall
