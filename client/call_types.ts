@@ -7,6 +7,7 @@
 
 import type { ErrorCode, RpcError } from "../errors.ts";
 import type { Command, Commands, ErrorSchemas, ReplyWith } from "../handlers/command.ts";
+import type { Untracked } from "../handlers/mistakes.ts";
 import type { SchemaOutput, StandardSchema } from "../handlers/standard_schema.ts";
 import type { BuiltIns } from "../handlers/registry.ts";
 import type { CallOptions, MaybeItems, StreamOptions, WithItems } from "./call_options.ts";
@@ -123,9 +124,9 @@ export type StreamOf<T> = 0 extends 1 & ResultOf<T>
   // deno-lint-ignore no-explicit-any -- see AnyCommands
   ? (params?: Record<string, unknown>, options?: MaybeItems<StreamOptions>) => AsyncGenerator<any, any, void>
   : ResultOf<T> extends AsyncGenerator<infer Item, infer Return, infer _Next>
-    ? (...args: ArgumentsFor<T, StreamOptions>) => AsyncGenerator<Item, Plain<Return>, void>
+    ? (...args: ArgumentsFor<T, StreamOptions>) => AsyncGenerator<Untracked<Item>, Plain<Return>, void>
   : ResultOf<T> extends AsyncIterable<infer Item>
-    ? (...args: ArgumentsFor<T, StreamOptions>) => AsyncGenerator<Item, null, void>
+    ? (...args: ArgumentsFor<T, StreamOptions>) => AsyncGenerator<Untracked<Item>, null, void>
   : NotAStream;
 
 /** Methods by the names of commands; what every server has is among them. */

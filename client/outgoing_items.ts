@@ -134,8 +134,8 @@ export class OutgoingItems implements ItemReceiver {
     try {
       await undefined; // the source's code runs after the calls of this turn were dealt
       if (this.isSettled) return;
-      const sent = await sendEach(this, this.#open());
-      if (sent === undefined) return;
+      await sendEach(this, this.#open());
+      if (this.isSettled) return; // it may have come with the end
       this.#state = "complete";
       this.#send(new RequestEnd(this.#call.id));
     } catch (error) {

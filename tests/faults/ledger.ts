@@ -6,7 +6,8 @@
  * - lost: a call that has not settled;
  * - crossed: a reply that is another call's;
  * - doubled: a handler that ran twice for a call that was sent once, or replies beyond those that were given up;
- * - untrue: a code that nothing explains, or a failure that says "not started" where the handler ran.
+ * - untrue: a code that nothing explains, or a failure that says "not started" where the handler ran;
+ * - halved: a caller's stream that was broken off, and that a handler took for a whole one.
  *
  * What is kept for a call goes when it has settled, so that a run may be as long as it likes.
  */
@@ -36,7 +37,7 @@ export class Ledger {
   readonly outcomes: Record<string, number> = {};
   /** Late replies that need no explanation, beside one for each call that was given up. */
   explainedLate = 0;
-  readonly #counts = { lost: 0, crossed: 0, doubled: 0, untrue: 0 };
+  readonly #counts = { lost: 0, crossed: 0, doubled: 0, untrue: 0, halved: 0 };
   readonly #lines: string[] = [];
 
   /** How many calls have not settled. */
@@ -45,7 +46,7 @@ export class Ledger {
   }
 
   /** How many faults there are, by kind. */
-  get faultCounts(): Readonly<Record<"lost" | "crossed" | "doubled" | "untrue", number>> {
+  get faultCounts(): Readonly<Record<"lost" | "crossed" | "doubled" | "untrue" | "halved", number>> {
     return this.#counts;
   }
 
