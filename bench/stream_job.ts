@@ -30,6 +30,19 @@ export interface StreamSample {
   clientRss: number;
 }
 
+/** Times of calls, in µs, and their number. */
+export interface CallTimes {
+  p50: number;
+  p99: number;
+  calls: number;
+}
+
+/** Calls without an upload on their connection, and during one. */
+export interface BesideSample {
+  alone: CallTimes;
+  beside: CallTimes;
+}
+
 /** The share of the items that go before the measurement, for the compiler. */
 const WARM_UP = 0.25;
 

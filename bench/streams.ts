@@ -7,7 +7,7 @@
 
 import { machine } from "./machine.ts";
 import { denoProcess, Process } from "./process.ts";
-import type { ClientJob, StreamJob, StreamSample } from "./stream_job.ts";
+import type { BesideSample, CallTimes, ClientJob, StreamJob, StreamSample } from "./stream_job.ts";
 import { figure, median, table } from "./table.ts";
 
 const MEBIBYTE = 1024 * 1024;
@@ -31,13 +31,15 @@ interface StreamSubject {
 }
 
 const PACKLINE: StreamSubject = { name: "packline", server: "streams.ts", client: "streams.ts", args: [] };
+const WIDE: StreamSubject = { ...PACKLINE, name: "packline, credit 1,024", args: ["1024"] };
 const PIPE: StreamSubject = { name: "raw socket", server: "pipe.ts", client: "pipe.ts", args: ["prepared"] };
 const BATCH: StreamSubject = { name: "raw batch", server: "pipe.ts", client: "pipe.ts", args: ["encoded"] };
 const GRPC: StreamSubject = { name: "grpc-js", server: "grpc_streams.ts", client: "grpc_streams.ts", args: [] };
 
-/** One work; the second subject is what the others are compared with. */
+/** One work, on several subjects that are compared with a raw one. */
 interface StreamWork extends Pick<StreamJob, "direction" | "chunkBytes"> {
   readonly title: string;
+  readonly raw: StreamSubject;
   readonly subjects: readonly StreamSubject[];
 }
 
@@ -46,9 +48,16 @@ const WORKS: StreamWork[] = (["download", "upload"] as const).flatMap((direction
     title: `${direction}, chunks of ${chunkBytes / 1024} KiB`,
     direction,
     chunkBytes,
+    raw: PIPE,
     subjects: [PACKLINE, PIPE, GRPC],
   })),
-  { title: `${direction}, small records`, direction, chunkBytes: 0, subjects: [PACKLINE, BATCH, PIPE, GRPC] },
+  {
+    title: `${direction}, small records`,
+    direction,
+    chunkBytes: 0,
+    raw: BATCH,
+    subjects: direction === "download" ? [PACKLINE, WIDE, BATCH, PIPE, GRPC] : [PACKLINE, BATCH, PIPE, GRPC],
+  },
 ]);
 
 type Results = Map<StreamWork, Map<StreamSubject, StreamSample[]>>;
@@ -96,7 +105,7 @@ function resultTable(results: Results): string {
     const middle = (subject: StreamSubject, of: (sample: StreamSample) => number) =>
       median(bySubject.get(subject)!.map(of));
     const cpu = ({ serverCpu, clientCpu }: StreamSample) => serverCpu + clientCpu;
-    const raw = work.subjects[1];
+    const { raw } = work;
     return work.subjects.map((subject) => [
       work.title,
       subject.name,
@@ -113,11 +122,66 @@ function resultTable(results: Results): string {
   return table([...HEADER, ...MEMORY_HEADER], rows);
 }
 
+/** Calls beside an upload: a word that selects works may leave them out. */
+const BESIDE_TITLE = "PING beside an upload";
+
+async function measureBeside({ rounds, bytes }: Extent): Promise<BesideSample[]> {
+  const samples: BesideSample[] = [];
+  const chunkBytes = 64 * 1024;
+  const job: StreamJob = { direction: "upload", chunkBytes, items: 4 * bytes / chunkBytes };
+  for (let round = 0; round < rounds; round++) {
+    console.error(`round ${round + 1} of ${rounds}: ${BESIDE_TITLE}`);
+    await using server = denoProcess("servers/streams.ts", JSON.stringify(job));
+    const port = Number(await server.line());
+    await using client = denoProcess("clients/beside.ts", JSON.stringify({ ...job, port, pid: server.pid }));
+    samples.push(JSON.parse(await client.line()));
+  }
+  return samples;
+}
+
+function besideTable(samples: BesideSample[]): string {
+  const row = (title: string, times: CallTimes[]) => [
+    title,
+    figure(median(times.map(({ calls }) => calls))),
+    figure(median(times.map(({ p50 }) => p50))),
+    figure(median(times.map(({ p99 }) => p99))),
+  ];
+  return table(["PING, one at a time, on one connection", "calls", "p50, µs", "p99, µs"], [
+    row("alone", samples.map(({ alone }) => alone)),
+    row("during an upload of chunks of 64 KiB", samples.map(({ beside }) => beside)),
+  ]);
+}
+
+function report(tables: string, machine: string, { rounds, bytes, records }: Extent): string {
+  return `# Streams
+
+Written by \`deno task --config bench/deno.json streams --save\`.
+
+${machine}
+Each row is a median of ${rounds} rounds; every sample has a fresh server and a fresh client, each a process of its own, that
+take turns with the other rows of the work, after a warm-up of a quarter as much. Chunks: ${bytes / MEBIBYTE} MiB are
+transferred, from one buffer that the sender uses again and again. Small records: ${
+    figure(records)
+  } maps of a number and a
+text, some 50 bytes a frame.
+
+- *Raw socket*: \`Deno.listen\` and \`Deno.connect\`, the same chunks written by a plain loop, and read into one buffer of
+  256 KiB: nothing is copied, and nothing is handed to anyone. Of small records, the frames are made beforehand.
+- *Raw batch*: small records, each encoded as its frame by packline's codec, written in batches of 1,000, and decoded and
+  counted on the other side by a plain loop: the same bytes and the same values, without calls, credit, turns and iterators.
+- CPU is user and system time of the whole process. RSS is the most that a process has used, above what it had after the
+  warm-up.
+
+${tables}
+`;
+}
+
 if (import.meta.main) {
   const [isQuick, saves] = ["--quick", "--save"].map((flag) => Deno.args.includes(flag));
   const words = Deno.args.filter((argument) => argument !== "--quick" && argument !== "--save");
   const works = WORKS.filter(({ title }) => words.every((word) => title.includes(word)));
-  if (works.length === 0) {
+  const hasBeside = words.every((word) => BESIDE_TITLE.includes(word));
+  if (works.length === 0 && !hasBeside) {
     console.error(`No work is named ${words.join(" ")}. Usage: deno task streams [--quick] [--save] [WORD]`);
     Deno.exit(2);
   }
@@ -128,9 +192,15 @@ if (import.meta.main) {
     });
   }
   try {
-    const results = resultTable(await measure(works, isQuick ? QUICK : FULL));
-    console.log(results);
-    if (saves) console.log(await machine());
+    const extent = isQuick ? QUICK : FULL;
+    const tables: string[] = [];
+    if (works.length > 0) tables.push(resultTable(await measure(works, extent)));
+    if (hasBeside) tables.push(besideTable(await measureBeside(extent)));
+    console.log(tables.join("\n\n"));
+    if (saves) {
+      const text = report(tables.join("\n\n"), await machine(), extent);
+      await Deno.writeTextFile(new URL("STREAMS.md", import.meta.url), text);
+    }
   } finally {
     Process.killAll();
   }

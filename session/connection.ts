@@ -7,6 +7,7 @@
 
 import type { DecodeStage } from "../codec/decode.ts";
 import type { Decoded } from "../codec/message.ts";
+import { reuseSlab } from "../codec/slab.ts";
 import type { Stage } from "../codec/stage.ts";
 import type { Limits } from "../limits.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
@@ -299,6 +300,7 @@ export class Connection<In, Out> implements ConnectionView {
           this.output.sent(sentBytes);
           this.#options.traffic.bytesSent += sentBytes;
         }
+        if (this.#transport.releasesBytes) reuseSlab(chunk);
       }
     } catch (error) {
       // The peer cannot receive replies, so its other requests are pointless too.

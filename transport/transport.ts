@@ -29,6 +29,11 @@ export interface Transport {
    * @returns How many were written.
    */
   write(bytes: Uint8Array): Promise<number>;
+  /**
+   * Whether a write that has ended has released its bytes, as that of a socket has: their buffer is then used again. A stream
+   * may keep a chunk that it was given.
+   */
+  readonly releasesBytes?: boolean;
   /** Ends this side's data and leaves the other direction open. */
   closeWrite(): Promise<void>;
   /** Ends both directions and pending operations. A second call may throw. */
