@@ -141,7 +141,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
 
   /** Removes the first of the held bytes. */
   #drop(bytes: number): void {
-    if (bytes < this.#heldBytes) this.#held.copyWithin(0, bytes, this.#heldBytes);
+    if (bytes > 0 && bytes < this.#heldBytes) this.#held.copyWithin(0, bytes, this.#heldBytes);
     this.#heldBytes -= bytes;
   }
 }
