@@ -22,7 +22,7 @@ export interface ClientJob extends StreamJob {
 export interface StreamSample {
   bytesPerSecond: number;
   itemsPerSecond: number;
-  /** CPU time of each process, in ms. */
+  /** CPU time of each process for an item, in µs. */
   serverCpu: number;
   clientCpu: number;
   /** The most memory of each process, above what it has after the warm-up, in bytes. */
@@ -78,7 +78,7 @@ export async function measureTransfer(
   const startMs = performance.now();
   await checked(job.items);
   const seconds = (performance.now() - startMs) / 1000;
-  const [serverCpu, clientCpu] = pids.map((pid, index) => cpuMs(pid) - before[index]);
+  const [serverCpu, clientCpu] = pids.map((pid, index) => (cpuMs(pid) - before[index]) / job.items * 1000);
   const [serverRss, clientRss] = pids.map((pid, index) => peakRssBytes(pid) - idle[index]);
   const itemsPerSecond = job.items / seconds;
   const sample: StreamSample = {
