@@ -103,8 +103,8 @@ const HEADER = [
   "MiB/s",
   "items/s",
   "of raw, %",
-  "CPU, server, ms",
-  "CPU, client, ms",
+  "CPU, server, µs/item",
+  "CPU, client, µs/item",
   "CPU of raw, times",
 ];
 const MEMORY_HEADER = ["RSS, server, MiB", "RSS, client, MiB"];
