@@ -103,8 +103,8 @@ const HEADER = [
   "MiB/s",
   "items/s",
   "of raw, %",
-  "CPU, server, ms",
-  "CPU, client, ms",
+  "CPU, server, µs/item",
+  "CPU, client, µs/item",
   "CPU of raw, times",
 ];
 const MEMORY_HEADER = ["RSS, server, MiB", "RSS, client, MiB"];
@@ -172,7 +172,7 @@ take turns with the other rows of the work, after a warm-up of a quarter as much
 transferred, from one buffer that the sender uses again and again. Small records: ${
     figure(records)
   } maps of a number and a
-text, some 50 bytes a frame.
+text, some 50 bytes a frame; a tenth of them for gRPC.
 
 - *Raw socket*: \`Deno.listen\` and \`Deno.connect\`, the same chunks written by a plain loop, and read into one buffer of
   256 KiB: nothing is copied, and nothing is handed to anyone. Of small records, the frames are made beforehand.

@@ -6,7 +6,7 @@
  * bytes; `onUnwritable` may return a replacement.
  *
  * A message is written at once, so the caller may then change it. The frames of one turn of the event loop leave
- * together, in one chunk.
+ * together, in one chunk: those of a batch, and the items of a stream, which come a few microtasks apart.
  */
 
 import { messageBytesFor } from "../limits.ts";
