@@ -7,7 +7,7 @@
 
 import { decode as std } from "jsr:@std/msgpack@^1.0.3";
 import { PayloadTooLargeError } from "../../codec/errors.ts";
-import { BadFrame, InvalidMessage, Request, Settings } from "../../codec/message.ts";
+import { BadFrame, InvalidMessage, Request, RequestEnd, Settings } from "../../codec/message.ts";
 import { requestsOf, takeApart } from "./by_hand.ts";
 import { attempt, piecesOf, type Verdict } from "./codec_checks.ts";
 import { type Conversation, converse, type Serve } from "./conversation.ts";
@@ -55,7 +55,7 @@ function replyFault(
   const asked = requestsOf(bytes);
   const calls = asked.filter((message) => message instanceof Request || message instanceof InvalidMessage);
   const broken = asked.at(-1) instanceof BadFrame;
-  const disorder = orderFault(calls, sound, broken);
+  const disorder = orderFault(calls, sound, broken) ?? halfFault(asked, sound);
   if (disorder !== undefined) return disorder;
 
   const finals = sound.filter((answer) => answer.more !== true && !isGrant(answer)).length;
@@ -118,6 +118,22 @@ function orderFault(calls: unknown[], answers: Reply[], broken: boolean): string
     unnamed--;
     if (seq !== undefined) open.set(seq, left - 1);
   }
+}
+
+/** PROTOCOL.md, "Streams from the caller": a stream that was not said to be complete is never taken for a whole one. */
+function halfFault(asked: readonly unknown[], answers: readonly Reply[]): string | undefined {
+  const ended = new Set(asked.filter((message) => message instanceof RequestEnd).map(({ seq }) => seq));
+  const requests = asked.filter((message) => message instanceof Request);
+  for (const { seq, res, more } of answers) {
+    if (seq === undefined || res === undefined || more === true || ended.has(seq as number)) continue;
+    const own = requests.filter((request) => request.seq === seq);
+    if (own.length > 0 && own.every(takesAll)) return `a success of call ${seq}, whose stream has no end`;
+  }
+}
+
+/** Whether a command of the conversation takes all of its caller's stream before it succeeds. */
+function takesAll({ cmd, hasItems, params }: Request): boolean {
+  return hasItems === true && (cmd === "CHAT" || cmd === "UPLOAD" && params.count === undefined);
 }
 
 function kindOf(answer: Reply): string {
