@@ -1,11 +1,11 @@
 /**
- * A server for the tests, as a program: commands that work, answer at length, stream and hold up, and one that tells how the process
+ * A server for the tests, as a program: commands that work, answer at length, stream, take streams and hold up, and one that tells how the process
  * is. SIGTERM shuts it down in order.
  *
  * In: its options, as JSON: limits, and whether it is broken on purpose. Out: a line on stdout that says where it listens.
  */
 
-import { command } from "../../handlers/command.ts";
+import { command, unchecked } from "../../handlers/command.ts";
 import type { Limits } from "../../limits.ts";
 import type { ServeOptions } from "../../server.ts";
 import { serve } from "../support/demo_server.ts";
@@ -96,6 +96,27 @@ export const commands = {
         if (n % 10 === 0) await sleep(context.clock, 1, context.signal);
       }
       return to;
+    },
+  }),
+  UPLOAD: command({
+    number: 21,
+    items: unchecked<Uint8Array>(),
+    async handler(_: object, { items }) {
+      let bytes = 0;
+      for await (const item of items) bytes += item.length;
+      return bytes;
+    },
+  }),
+  CHAT: command({
+    number: 22,
+    items: unchecked<number>(),
+    async *handler(_: object, { items }) {
+      let taken = 0;
+      for await (const item of items) {
+        taken++;
+        yield item;
+      }
+      return taken;
     },
   }),
   HEALTH: command({

@@ -15,8 +15,10 @@ import {
 } from "../../codec/message.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
 import { decode } from "../../codec/msgpack.ts";
+import { Call } from "../../handlers/call.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { newSeed, Random } from "../support/random.ts";
+import { replaced } from "../support/replaced.ts";
 import { serveOne } from "../support/serve_one.ts";
 import { concat, message } from "../support/wire.ts";
 import { contentsOf, takeApart } from "./by_hand.ts";
@@ -181,6 +183,13 @@ const SERVERS: Record<string, [serve: Serve, complaint: RegExp]> = {
   ],
   "grants no items": [after(() => message({ seq: 5, credit: 0 })), /a grant is no number of items/],
   "says more with a grant": [after(() => message({ seq: 5, credit: 1, more: true })), /a grant has other fields/],
+  "takes the end of the connection for that of a stream": [async (transport, options) => {
+    using _ = replaced(Call.prototype, "endInput", () =>
+      function (this: Call) {
+        void this.items?.end();
+      });
+    await serveOne(transport, options);
+  }, /a success of call \d+, whose stream has no end/],
   "goes on behind a broken frame": [
     after((bytes) => takeBadFrame(bytes) ? concat(bytes, message({ res: "PONG" })) : bytes),
     /BAD_FRAME is not the last reply|a reply too many/,

@@ -44,5 +44,5 @@ function callerStream(random: Random): Uint8Array {
 }
 
 function sample(random: Random): Uint8Array {
-  return random.pick(random.chance(0.0007) ? LARGE : random.pick(SMALL));
+  return random.pick(random.chance(0.001) ? LARGE : random.pick(SMALL));
 }

@@ -26,7 +26,11 @@ const GIVEN_UP = 1 / 200;
 
 /** About as many calls as a connection carries before it is cut, which hits what is in flight there. */
 const CALLS_A_CUT = 1_200;
-const BYTES_A_CALL = 60;
+const BYTES_A_CALL = 110;
+
+/** Items of a stream, in either direction, and bytes of one that is sent. */
+const ITEMS = 20;
+const ITEM_BYTES = 200;
 
 /** What the proxy does to each connection. */
 export function soakFaults(random: Random): Faults {
@@ -101,7 +105,9 @@ export class Load implements AsyncDisposable {
 
   #call(): void {
     const client = this.#random.pick(this.#clients);
-    const calling = this.#random.chance(0.01) ? this.#read(client) : this.#ask(client);
+    const calling = this.#random.chance(0.03)
+      ? this.#random.pick([() => this.#read(client), () => this.#upload(client), () => this.#chat(client)])()
+      : this.#ask(client);
     this.#open.add(calling);
     void calling.then(() => this.#open.delete(calling));
   }
@@ -139,22 +145,59 @@ export class Load implements AsyncDisposable {
 
   /** Reads a stream to its end, or leaves it. */
   async #read(client: SoakClient): Promise<void> {
-    const to = 20;
-    const leavesAt = this.#random.chance(0.25) ? this.#random.between(1, to) : undefined;
-    if (leavesAt) {
-      this.faulty++;
-      // Items that were under way, and the answer to the cancel.
-      this.ledger.explainedLate += to - leavesAt + 1;
-    }
-    const outcome = await this.ledger.follow(countItems(client, to, leavesAt), { value: leavesAt ?? to, codes: LOST });
+    const leavesAt = this.#leavesAt();
+    const items = countItems(client.stream("COUNT", { to: ITEMS }), leavesAt);
+    const outcome = await this.ledger.follow(items, { value: leavesAt ?? ITEMS, codes: LOST });
     if (outcome === "CONNECTION_LOST") this.faulty++;
+  }
+
+  /** Sends a stream, whole or broken off by its source. */
+  async #upload(client: SoakClient): Promise<void> {
+    const throwsAt = this.#random.chance(0.25) ? this.#random.below(ITEMS) : undefined;
+    if (throwsAt !== undefined) {
+      this.faulty++;
+      this.ledger.explainedLate++; // the answer to the cancel
+    }
+    const call = client.reply("UPLOAD", {}, { items: itemsOf(() => new Uint8Array(ITEM_BYTES), throwsAt) });
+    const codes = throwsAt === undefined ? LOST : [BROKEN_SOURCE, ...LOST];
+    const outcome = await this.ledger.follow(call, { value: ITEMS * ITEM_BYTES, codes });
+    if (outcome === "CONNECTION_LOST") this.faulty++;
+  }
+
+  /** A stream both ways, to its end or left. */
+  async #chat(client: SoakClient): Promise<void> {
+    const leavesAt = this.#leavesAt();
+    const items = countItems(client.stream("CHAT", {}, { items: itemsOf((index) => index + 1) }), leavesAt);
+    const outcome = await this.ledger.follow(items, { value: leavesAt ?? ITEMS, codes: LOST });
+    if (outcome === "CONNECTION_LOST") this.faulty++;
+  }
+
+  /** After how many items a stream is left, if it is. */
+  #leavesAt(): number | undefined {
+    if (this.#random.chance(0.75)) return undefined;
+    const leavesAt = this.#random.between(1, ITEMS);
+    this.faulty++;
+    // Items that were under way, and the answer to the cancel.
+    this.ledger.explainedLate += ITEMS - leavesAt + 1;
+    return leavesAt;
+  }
+}
+
+/** What a source of items throws, as the ledger sees it. */
+const BROKEN_SOURCE = "Error: the source has broken";
+
+/** The items of an upload; with an error in place of one of them, if that is asked for. */
+function* itemsOf<Item>(item: (index: number) => Item, throwsAt?: number): Generator<Item> {
+  for (let index = 0; index < ITEMS; index++) {
+    if (index === throwsAt) throw new Error("the source has broken");
+    yield item(index);
   }
 }
 
 /** How many items came, if each was one more than the one before; what lacks one is an error of its own. */
-async function countItems(client: SoakClient, to: number, leavesAt: number | undefined): Promise<{ res: number }> {
+async function countItems(items: AsyncIterable<number>, leavesAt: number | undefined): Promise<{ res: number }> {
   let last = 0;
-  for await (const item of client.stream("COUNT", { to })) {
+  for await (const item of items) {
     if (item !== last + 1) throw new RpcError("GAP", `${item} came behind ${last}`);
     last = item;
     if (item === leavesAt) break;
