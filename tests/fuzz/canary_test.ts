@@ -189,7 +189,7 @@ const SERVERS: Record<string, [serve: Serve, complaint: RegExp]> = {
         void this.items?.end();
       });
     await serveOne(transport, options);
-  }, /a success of call \d+, whose stream has no end/],
+  }, /an upload of no end was taken for one of/],
   "goes on behind a broken frame": [
     after((bytes) => takeBadFrame(bytes) ? concat(bytes, message({ res: "PONG" })) : bytes),
     /BAD_FRAME is not the last reply|a reply too many/,
