@@ -8,6 +8,9 @@
 /** The share of a larger item's size that counts after one more item: a single large item is soon forgotten. */
 const FADING = 0.9;
 
+/** What one stream may use before its first item shows how large they are. */
+const FIRST_BYTES = 4 * 1024 * 1024;
+
 /** The memory for the items that come in on several streams. */
 export class ItemBudget {
   /** Bytes of unread items, and of those that may still come, but for one item of each stream. */
@@ -16,16 +19,17 @@ export class ItemBudget {
   unreadBytes = 0;
   /** Open streams. */
   streams = 0;
+  /** The most that one stream may use, once the size of its items is known. */
+  readonly streamBytes: number;
   readonly #limitBytes: number;
-  readonly #streamBytes: number;
 
   /**
    * @param limitBytes All streams together.
-   * @param streamBytes One stream.
+   * @param streamBytes One stream, once the size of its items is known.
    */
   constructor(limitBytes: number, streamBytes = limitBytes) {
     this.#limitBytes = limitBytes;
-    this.#streamBytes = streamBytes;
+    this.streamBytes = streamBytes;
   }
 
   /** Whether the items that are unread have used it up: senders had more credit than their items have room. */
@@ -41,7 +45,7 @@ export class ItemBudget {
   /** How much a stream may use that uses `ownBytes` now. */
   shareBytes(ownBytes: number): number {
     const freeBytes = Math.max(0, this.#limitBytes - this.usedBytes);
-    return Math.min(this.#streamBytes, this.#limitBytes / this.streams, ownBytes + freeBytes);
+    return Math.min(this.#limitBytes / this.streams, ownBytes + freeBytes);
   }
 }
 
@@ -73,7 +77,9 @@ export class ItemWindow {
 
   /** The size of the window, in items. */
   get size(): number {
-    const items = Math.floor(this.#budget.shareBytes(this.#reservedBytes) / this.#itemBytes);
+    const mostBytes = this.#knowsItems ? this.#budget.streamBytes : FIRST_BYTES;
+    const bytes = Math.min(mostBytes, this.#budget.shareBytes(this.#reservedBytes));
+    const items = Math.floor(bytes / this.#itemBytes);
     return Math.max(1, Math.min(this.#maxItems, items));
   }
 
