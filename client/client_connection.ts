@@ -207,10 +207,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
 
   /** At the end of a turn: sends the control messages that wait. Returns whether calls may be sent as well. */
   prepare(nowMs: number): boolean {
-    if (!this.#connection.isOpen || this.#connection.output.queuedBytes > 0) {
-      this.items.pause(); // `onDrained` wakes again
-      return false;
-    }
+    if (!this.#connection.isOpen || this.#connection.output.queuedBytes > 0) return false; // `onDrained` wakes again
     if (this.#sender.isQuiet(nowMs)) return false; // wakes again
     this.#sender.sendControls();
     this.items.resume();

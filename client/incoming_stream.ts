@@ -25,7 +25,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   readonly #credit: number;
   readonly #window: ItemWindow;
   /** The credit that its request says, in items. */
-  #firstCredit: number;
+  #requestCredit: number;
   readonly #unread: ItemQueue;
   #reader: "not begun" | "reading" | "left" = "not begun";
   /** The id of the last item that has come, for its reader or to wait for it. */
@@ -45,11 +45,11 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     }
     const given = { ...options, timeoutMs };
     const window = new ItemWindow(owner.itemBudget, credit, owner.settings.maxPayloadBytes);
-    const firstCredit = window.size;
-    super(owner, name, encodeCall(owner, name, params, given, firstCredit), given);
+    const requestCredit = window.size;
+    super(owner, name, encodeCall(owner, name, params, given, requestCredit), given);
     this.#credit = credit;
     this.#window = window;
-    this.#firstCredit = firstCredit;
+    this.#requestCredit = requestCredit;
     this.#unread = new ItemQueue(window, (items) => this.connection?.grant(this, items));
   }
 
@@ -69,7 +69,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   override send(connection: CallConnection, id: number, nowMs: number): void {
     super.send(connection, id, nowMs);
     if (this.#lastId !== undefined) this.#goOn(this.#lastId);
-    this.#window.open(this.#firstCredit); // what was granted before went nowhere, or to a connection that is lost
+    this.#window.open(this.#requestCredit); // what was granted before went nowhere, or to a connection that is lost
   }
 
   /** Only a stream whose items have ids can go on elsewhere; a caller's stream cannot begin anew. */
@@ -132,8 +132,8 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
 
   /** Asks for what comes behind the last item; as many as fit beside those that are unread. */
   #goOn(after: number | string): void {
-    this.#firstCredit = Math.max(1, this.#window.size - this.#unread.length);
-    this.given = encodeResumed(this.given, this.ttl === undefined ? 1 : 2, { after, credit: this.#firstCredit });
+    this.#requestCredit = Math.max(1, this.#window.size - this.#unread.length);
+    this.given = encodeResumed(this.given, this.ttl === undefined ? 1 : 2, { after, credit: this.#requestCredit });
   }
 
   #finish(outcome: ItemResult | Error): void {

@@ -27,7 +27,7 @@ export class ItemOutput {
   readonly #output: { readonly queuedBytes: number };
   readonly #send: (message: ItemMessage) => void;
   #leftBytes = 0;
-  #waiting: WaitingItems[] = [];
+  #waiting = new Set<WaitingItems>();
 
   /**
    * @param output Counts what waits to be written.
@@ -45,7 +45,7 @@ export class ItemOutput {
 
   /** A stream is woken when items may be sent again. Each is woken in its order, so that streams share fairly. */
   wait(items: WaitingItems): void {
-    this.#waiting.push(items);
+    this.#waiting.add(items);
   }
 
   /** Sends an item, or the end of a stream. */
@@ -55,17 +55,12 @@ export class ItemOutput {
     this.#leftBytes -= this.#output.queuedBytes - before;
   }
 
-  /** Something waits until all that is encoded is written: no more items before it. */
-  pause(): void {
-    this.#leftBytes = 0;
-  }
-
   /** All is written. The streams go on in microtasks, and so after the calls of this turn. */
   resume(): void {
     this.#leftBytes = AHEAD_BYTES;
-    if (this.#waiting.length === 0) return;
+    if (this.#waiting.size === 0) return;
     const waiting = this.#waiting;
-    this.#waiting = [];
+    this.#waiting = new Set();
     for (const items of waiting) items.wake();
   }
 }
