@@ -126,6 +126,14 @@ export function rssBytes(pid: number): number {
   );
 }
 
+/** The most memory that a process has ever used, in bytes; `NaN` without `/proc`. */
+export function peakRssBytes(pid: number): number {
+  return sumOver(
+    pid,
+    (process) => Number(Deno.readTextFileSync(`/proc/${process}/status`).match(/VmHWM:\s+(\d+)/)?.[1]) * 1024,
+  );
+}
+
 /** Sums a figure over a server's process and its children, the workers; `NaN` without `/proc`. */
 function sumOver(pid: number, figureOf: (process: number) => number): number {
   try {

@@ -5,7 +5,7 @@
  * {@linkcode UsageError}: a flag that is unknown, given twice without meaning a list, without its value, or with an
  * unexpected one.
  *
- * An argument that begins with a dash is a flag, unless it is a number or comes after `--`. A flag's value follows its
+ * An argument that begins with a dash is a flag, unless it is only the dash, or a number, or comes after `--`. A flag's value follows its
  * name after `=` or as the next argument. Everything else is a word: `-1` stays -1, `007` stays 007. A flag may also
  * have a short name of one letter: `-c 50` is `--connections 50`.
  */
@@ -106,7 +106,7 @@ function mark(
   const end = args.includes("--") ? args.indexOf("--") : args.length;
   const marked: string[] = [];
   for (const arg of args.slice(0, end)) {
-    if (!arg.startsWith("-") || !Number.isNaN(Number(arg))) {
+    if (arg === "-" || !arg.startsWith("-") || !Number.isNaN(Number(arg))) {
       marked.push(MARK + arg);
       continue;
     }

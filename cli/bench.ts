@@ -10,6 +10,7 @@
  */
 
 import { RpcError } from "../errors.ts";
+import { DEFAULT_LIMITS } from "../limits.ts";
 import type { CommandCall } from "./call.ts";
 import { LatencyHistogram } from "./latency_histogram.ts";
 
@@ -18,6 +19,10 @@ export interface Load {
   readonly call: CommandCall;
   /** What goes with each call and is no parameter. */
   readonly meta?: Record<string, string>;
+  /** How long a call with a stream of items may take, in milliseconds; others have the client's timeout. */
+  readonly timeoutMs?: number;
+  /** The largest payload, in bytes. */
+  readonly maxPayloadBytes?: number;
   /** The largest number of calls in flight on each connection. */
   readonly inFlight: number;
   /** The number of calls; `Infinity` if the duration is given. */
@@ -28,9 +33,16 @@ export interface Load {
   readonly rate: number | undefined;
 }
 
+/** The options of one call. */
+export interface LoadCall {
+  readonly meta?: Record<string, string>;
+  readonly timeoutMs?: number;
+  readonly items?: AsyncIterable<unknown>;
+}
+
 /** What a load test needs from a client. */
 export interface Callable {
-  call(name: string, params: Record<string, unknown>, options: { meta?: Record<string, string> }): Promise<unknown>;
+  call(name: string, params: Record<string, unknown>, options: LoadCall): Promise<unknown>;
 }
 
 /** A clock with waits; a test may have its own. */
@@ -172,8 +184,10 @@ export class Bench {
     if (this.#doneAt(nowMs) || dueMs > nowMs) return false;
     this.sent++;
     this.#inFlight++;
-    const { meta, call: { name, params } } = this.#load;
-    client.call(name, params, { meta }).then(
+    const { call: { name, params, items }, meta, timeoutMs, maxPayloadBytes = DEFAULT_LIMITS.maxPayloadBytes } =
+      this.#load;
+    const stream = items && { timeoutMs, items: { [Symbol.asyncIterator]: () => items.open(maxPayloadBytes) } };
+    client.call(name, params, { meta, ...stream }).then(
       () => this.#settle(client, dueMs),
       (error) => {
         this.#countFailure(error);

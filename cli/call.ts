@@ -1,17 +1,18 @@
 /**
  * Reads a call from the words of a command line, and encodes its frames.
  *
- * In: words: a command's name, then `key=value` pairs. Out: the name and parameters, or the frames. A value that parses
+ * In: words: a command's name, then `key=value` pairs, and at most one stream of items (see `given_items.ts`). Out: the
+ * name, parameters and stream, or the frames. A value that parses
  * as JSON (see `json.ts`) is JSON, otherwise it is text: `times=2` is a number, `name=Ada`, `id=007` and `id='"2"'` are
  * text; `name=@FILE` and `name=-` read a file and standard input (see `values.ts`). Refused, by a `UsageError`: no
- * command, a word without `=`, a parameter given twice, a reserved name, parameters that cannot be sent.
+ * command, a word without `=`, a parameter or a stream given twice, a reserved name, parameters that cannot be sent.
  *
  * `DELAY 2` is short for `DELAY sleep=2`. A value that is not a number is omitted, as by the article's client, and the
  * server replies with an error.
  */
 
 import { encodeFrame } from "../codec/encode.ts";
-import { Cancel, type Fields, Settings } from "../codec/message.ts";
+import { Cancel, type Fields, RequestEnd, RequestItem, Settings } from "../codec/message.ts";
 import { BUILT_IN_NUMBERS, isReservedParameter } from "../codec/message_table.ts";
 import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
 import { setField } from "../codec/reader.ts";
@@ -20,37 +21,47 @@ import type { Writer } from "../codec/writer.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import { DEFAULT_ALIVE_MS, DEFAULT_LIMITS } from "../limits.ts";
 import { UsageError } from "./arguments.ts";
-import { type ReadStandardInput, readValue } from "./values.ts";
+import { type GivenItems, namesItems, readGivenItems } from "./given_items.ts";
+import { readValue, type StandardInput } from "./values.ts";
 
 /** A call to make. */
 export interface CommandCall {
   readonly name: string;
   readonly params: Fields;
+  /** The caller's stream of items. */
+  readonly items?: GivenItems;
 }
 
-/** Parses the words; without a way to read standard input, no value can come from there. */
-export function readCall(words: readonly string[], readStandardInput?: ReadStandardInput): CommandCall {
+/** Parses the words; from an `input` of nothing, no value and no item can come. */
+export function readCall(words: readonly string[], input: StandardInput = {}): CommandCall {
   const [name, ...rest] = words;
-  if (name === undefined) throw new UsageError("specify a command to call");
+  if (name === undefined || namesItems(name)) throw new UsageError("specify a command to call");
   const params: Fields = {};
+  let source: string | undefined;
   for (const [place, word] of rest.entries()) {
+    if (namesItems(word)) {
+      if (source !== undefined) throw new UsageError(`a call has one stream of items: "${source}" or "${word}"`);
+      source = word;
+      continue;
+    }
     const short = name === "DELAY" && place === 0 && !word.includes("=");
     const [key, ...texts] = short ? ["sleep", word] : word.split("=");
     if (texts.length === 0 || key === "") throw new UsageError(`"${word}" is not a parameter: write key=value`);
     if (isReservedParameter(key)) throw new UsageError(`the parameter name "${key}" is reserved`);
     if (Object.hasOwn(params, key)) throw new UsageError(`the parameter "${key}" is given twice`);
     const text = texts.join("=");
-    setField(params, key, short ? secondsOf(text) : readValue(key, text, readStandardInput));
+    setField(params, key, short ? secondsOf(text) : readValue(key, text, input));
   }
-  return { name, params };
+  return source === undefined ? { name, params } : { name, params, items: readGivenItems(source, input) };
 }
 
 /**
  * The command in `describe COMMAND`. A server's own command `describe` can still be called: a word without `=` after it
- * would be no parameter.
+ * would be no parameter and no stream.
  */
 export function describedBy([verb, name, ...more]: readonly string[]): string | undefined {
-  return verb === "describe" && name !== undefined && !name.includes("=") && more.length === 0 ? name : undefined;
+  if (verb !== "describe" || name === undefined || more.length > 0) return undefined;
+  return name.includes("=") || namesItems(name) ? undefined : name;
 }
 
 /** The text as a number; `undefined`, which is not sent, if it is not one. */
@@ -64,6 +75,17 @@ export interface Outgoing {
   readonly request: Uint8Array;
   /** Tells the server the largest reply, and promises signs of life; sent once, before the first request that has them. */
   readonly settings?: Uint8Array;
+  /** The stream that follows the request. */
+  readonly items?: CallItems;
+}
+
+/** A stream of items to send. */
+export interface CallItems {
+  readonly source: GivenItems;
+  /** The call. */
+  readonly seq: number;
+  /** The largest payload of an item. */
+  readonly maxPayloadBytes: number;
 }
 
 /** Differences from the calls of the article's client. */
@@ -83,18 +105,30 @@ const ARTICLE_COMMANDS: ReadonlySet<string> = new Set(["PING", "DELAY"]);
  * Encodes a call. Built-in commands are sent by number, as in the article, others by name. The article's own commands
  * have exactly the bytes that its client sends.
  *
- * A request with settings has a `seq`, because replies without it reveal a server that knows neither.
+ * A request with settings has a `seq`, because replies without it reveal a server that knows neither. So has one with
+ * items, by which they find their call.
  */
-export function outgoing({ name, params }: CommandCall, options: OutgoingOptions = {}): Outgoing {
+export function outgoing({ name, params, items: source }: CommandCall, options: OutgoingOptions = {}): Outgoing {
   const { seq, meta, maxPayloadBytes } = options;
   const cmd = BUILT_IN_NUMBERS.get(name) ?? name;
   const max = maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes;
-  const isPlain = ARTICLE_COMMANDS.has(name) || max === MAX_SHORT_PAYLOAD_BYTES;
-  const fields = { ttl: undefined, meta, credit: undefined };
-  const request = encode({ cmd, params, seq: seq ?? (isPlain ? undefined : 1), ...fields }, writeRequest, max);
-  return isPlain
-    ? { request }
-    : { request, settings: encode(new Settings({ max, alive: DEFAULT_ALIVE_MS }), writeControl, max) };
+  const isPlain = source === undefined && (ARTICLE_COMMANDS.has(name) || max === MAX_SHORT_PAYLOAD_BYTES);
+  const number = seq ?? (isPlain ? undefined : 1);
+  const fields = { ttl: undefined, meta, credit: undefined, hasItems: source !== undefined };
+  const request = encode({ cmd, params, seq: number, ...fields }, writeRequest, max, "parameters");
+  if (isPlain) return { request };
+  const settings = encode(new Settings({ max, alive: DEFAULT_ALIVE_MS }), writeControl, max);
+  return { request, settings, items: source && { source, seq: number as number, maxPayloadBytes: max } };
+}
+
+/** A frame with one item of the stream. */
+export function itemFrame({ seq, maxPayloadBytes }: CallItems, item: unknown): Uint8Array {
+  return encode(new RequestItem(seq, item), writeControl, maxPayloadBytes, "item");
+}
+
+/** A frame that says that the stream is complete. */
+export function endFrame(seq: number): Uint8Array {
+  return encode(new RequestEnd(seq), writeControl, DEFAULT_LIMITS.maxPayloadBytes);
 }
 
 /** A frame that cancels the call with this `seq`. */
@@ -111,15 +145,16 @@ function encode<Message>(
   message: Message,
   writeMessage: (writer: Writer, message: Message) => void,
   maxPayloadBytes: number,
+  what = "message",
 ): Uint8Array {
   try {
     return encodeFrame(message, writeMessage, maxPayloadBytes);
   } catch (error) {
     if (error instanceof PayloadTooLargeError) {
       const advice = "raise it at both ends, here with --max-payload-bytes";
-      throw new UsageError(`the parameters cannot be sent: ${error.message}; ${advice}`);
+      throw new UsageError(`the ${what} cannot be sent: ${error.message}; ${advice}`);
     }
-    if (error instanceof EncodeError) throw new UsageError(`the parameters cannot be sent: ${error.message}`);
+    if (error instanceof EncodeError) throw new UsageError(`the ${what} cannot be sent: ${error.message}`);
     throw error;
   }
 }

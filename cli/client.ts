@@ -19,8 +19,9 @@ import { type Direction, tapFrames } from "./frame_tap.ts";
 import { hexDump } from "./hex_dump.ts";
 import { nameFrame } from "./frame_names.ts";
 import { linesOf } from "./lines.ts";
-import { complain, note, OutputError, print } from "./output.ts";
 import { InputError } from "./input_file.ts";
+import { untilInterrupted } from "./interrupt.ts";
+import { complain, note, OutputError, print } from "./output.ts";
 import { present } from "./present.ts";
 import { repeat } from "./repeat.ts";
 import { runBench } from "./run_bench.ts";
@@ -63,6 +64,7 @@ export async function main(args: readonly string[]): Promise<number> {
 /** Runs one command: once, repeatedly, or as a load test. */
 async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number> {
   const { timeout, json, interval = DEFAULT_INTERVAL_SECONDS, meta, maxPayloadBytes } = flags;
+  checkStream(call, flags);
   const frames = outgoing(call, { meta, maxPayloadBytes });
   const address = addressOf(flags);
   await askPermission(address);
@@ -78,16 +80,27 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
       return await watch({ session, call: frames, timeout, json, present: show, intervalMs: flags.watch * 1000 });
     }
     let code: unknown;
-    const ending = await exchange({
-      session,
-      call: frames,
-      timeout,
-      json,
-      show(fields, more) {
-        code = fields.err;
-        return show(more ? { ...fields, more } : fields);
-      },
+    let interruption: number | undefined;
+    const run = () =>
+      exchange({
+        session,
+        call: frames,
+        timeout,
+        json,
+        show(fields, more) {
+          code = fields.err;
+          return show(more ? { ...fields, more } : fields);
+        },
+      });
+    const { items } = frames;
+    // A stream that is broken off is cancelled. Without one, the end of the connection says as much.
+    const ending = items === undefined ? await run() : await untilInterrupted(run, (exitCode) => {
+      interruption = exitCode;
+      if (!session.cancel(items.seq)) Deno.exit(exitCode);
+    }).catch((error) => {
+      if (interruption === undefined) throw error;
     });
+    if (interruption !== undefined) return interruption;
     // For people only, because it takes one more call.
     if (code === "CMD_NOT_FOUND" && Deno.stderr.isTerminal() && !json && !flags.hex) {
       findCommand(await listCommands(session, { meta, maxPayloadBytes }).catch(() => []), call.name);
@@ -95,6 +108,20 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
     return ending === "err" ? 1 : 0;
   } finally {
     session.close();
+  }
+}
+
+/** Refuses a stream where it cannot be sent. */
+function checkStream({ items }: CommandCall, { repeat, watch, bench }: ClientFlags): void {
+  if (items === undefined) return;
+  if (watch !== undefined) {
+    throw new UsageError(`--watch cannot be used with a stream of items, such as "${items.given}"`);
+  }
+  const flag = bench ? "--bench" : repeat === undefined ? undefined : "--repeat";
+  if (flag !== undefined && items.isStandardInput) {
+    throw new UsageError(
+      `${flag} cannot send "${items.given}": standard input can be read only once; give a file, as @PATH`,
+    );
   }
 }
 

@@ -29,7 +29,7 @@ const CALL_FLAGS = {
 
 const OUTPUT_FLAGS = {
   json: toggle("print bare JSON, for programs, with exact numbers"),
-  hex: toggle("dump each frame to stderr like xxd, with its fields: > sent, < received"),
+  hex: toggle("dump each frame to stderr like xxd, with its fields: > sent, < received; long ones are cut"),
   list: toggle("list the server's commands"),
   format: formatFlag("the output format of STATS: prometheus"),
   watch: secondsFlag("repeat STATS every SECONDS until Ctrl-C; on a terminal, in place", { zero: false }),
@@ -46,24 +46,24 @@ export type ClientFlags = FlagValues<typeof FLAGS> & { readonly describe?: strin
 /** The text of `--help`. */
 export const HELP = `packline ${config.version}: call a command on a server and print its reply
 
-Usage: deno run --allow-net client.ts [flags] COMMAND [key=value ...]
+Usage: deno run --allow-net client.ts [flags] COMMAND [key=value ...] [@PATH or -]
        deno run --allow-net client.ts [flags] describe COMMAND   a command's parameters; --list shows all commands
        deno run --allow-net client.ts [flags]                    a prompt on a terminal, else calls from stdin
 
 ${describeFlags({ ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...ABOUT })}
 
-For --bench COMMAND [key=value ...]:
+For --bench COMMAND [key=value ...] [@PATH]:
 ${describeFlags(LOAD_FLAGS)}
 
 A value that parses as JSON is JSON, otherwise it is text: times=2 is a number; name=Ada, id=007 and id='"2"' are text.
 key=@PATH reads the value from a file in the same way, key=- from standard input. key=@text:PATH takes the content as
 text, key=@bytes:PATH as bytes, whatever it is (PATH may be -). Text that begins with @ needs quotes: key='"@home"'.
-An argument that begins with a dash is a flag, unless it is a number such as -1 or comes after --.
-Values that JSON lacks are objects with one key, in arguments and in replies:
+A stream of items has no key: @PATH sends a file in chunks, - each line of standard input as a value, in the prompt up
+to an empty line; @text: and @bytes: as above. Other words with a dash are flags, but for numbers and words behind --.
+Values that JSON lacks are objects with one key, in arguments and in replies (a real map like one gets one more $):
   {"$binary": "AAEC"}              bytes, as base64
   {"$bigint": "9007199254740993"}  an integer beyond 2^53; in arguments a plain number works too and is not rounded
   {"$number": "NaN"}               also "Infinity", "-Infinity", and "-0", which is sent as 0
-A real map that looks like one of these gets one more $ before its key.
 
 A stream is printed as it arrives, one item a line, with "more":true in every line but the last. STATS is printed as a
 table, unless --json or --format is given. Without --json, numbers have at most six decimals. NO_COLOR: no red failures.
@@ -76,7 +76,7 @@ report the calls so far after Ctrl-C or SIGTERM; any other end by a signal exits
 Examples, in which client.ts is short for deno run --allow-net client.ts:
   client.ts DELAY 2
   client.ts -p 1300 GREET name=Ada times=2
-  client.ts -u packlines://api.example --meta token=@token THUMBNAIL image=@bytes:photo.jpg
+  client.ts -u packlines://api.example --meta token=@token UPLOAD name=film @film.mp4
   client.ts --bench PING -n 20000 -P 16`;
 
 /** Parses the command line. */

@@ -6,12 +6,16 @@
  */
 
 import { UsageError } from "./arguments.ts";
+import { namesItems } from "./given_items.ts";
 import { wordsOf } from "./line_words.ts";
+import { ITEMS_PARAM } from "./reports.ts";
 
 /** A command with its parameters. */
 export interface KnownCommand {
   readonly name: string;
   readonly params: readonly string[];
+  /** Whether it takes a stream of items. */
+  readonly items?: boolean;
 }
 
 /** The prompt's own commands. */
@@ -35,10 +39,11 @@ export function completionsOf(line: string, commands: readonly KnownCommand[]): 
 /** The parameters that a call lacks so far, to be shown after the line; empty if there are none to tell. */
 export function hintOf(line: string, commands: readonly KnownCommand[]): string {
   const [name, ...given] = completeWords(line);
-  const { params = [] } = commands.find((command) => command.name === name) ?? {};
+  const { params = [], items = false } = commands.find((command) => command.name === name) ?? {};
   // A word without = is half a name, or the short form of DELAY.
-  if (given.some((word) => !word.includes("="))) return "";
+  if (given.some((word) => !word.includes("=") && !namesItems(word))) return "";
   const missing = params.map((param) => `${param}=`).filter((param) => !given.some((word) => word.startsWith(param)));
+  if (items && !given.some(namesItems)) missing.push(ITEMS_PARAM);
   return missing.length === 0 ? "" : `${/\s$/.test(line) ? "" : " "}${missing.join(" ")}`;
 }
 
@@ -55,8 +60,12 @@ function completeWords(line: string): string[] {
 /** The commands in a reply to INFO; malformed entries are skipped. */
 export function knownCommands(listed: readonly unknown[]): KnownCommand[] {
   return listed.flatMap((command) => {
-    const { name, params = [] } = (command ?? {}) as Record<string, unknown>;
+    const { name, params = [], items } = (command ?? {}) as Record<string, unknown>;
     if (typeof name !== "string" || !/^[!-~]+$/.test(name) || !Array.isArray(params)) return [];
-    return [{ name, params: params.filter((param) => typeof param === "string" && /^[!-~]+$/.test(param)) }];
+    return [{
+      name,
+      params: params.filter((param) => typeof param === "string" && /^[!-~]+$/.test(param)),
+      items: items === true,
+    }];
   });
 }

@@ -1,15 +1,15 @@
 /**
  * Sends requests one after the other on one connection, and returns all replies of each as they arrive, with every
  * field and every stream item. Settings are sent once, before the first call that has some; from then on a server that
- * is silent is asked by a PING, as by the library (`client/silence.ts`).
+ * is silent is asked whether it lives (`liveness.ts`).
  *
- * In: a transport; requests as frames. Out: their replies; all but the last of each have `more`. Refused, by an
- * `RpcError`: an end before the last reply, or a server that does not answer the PING (`CONNECTION_LOST`), and invalid
- * replies (`BAD_REPLY`).
+ * In: a transport; requests as frames, and the stream of items behind one. Out: their replies; all but the last of each
+ * have `more`. Refused, by an `RpcError`: an end before the last reply, or a server that does not answer
+ * (`CONNECTION_LOST`), and invalid replies (`BAD_REPLY`); with its own error: an item that cannot be read or sent, once the
+ * server has ended the call.
  */
 
 import { PING_SEQ } from "../client/replies.ts";
-import { Silence } from "../client/silence.ts";
 import { DecodeStage } from "../codec/decode.ts";
 import {
   type Decoded,
@@ -23,19 +23,20 @@ import {
 import { readReply } from "../codec/read_message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
-import { DEFAULT_ALIVE_MS, DEFAULT_LIMITS, type Limits } from "../limits.ts";
+import { DEFAULT_LIMITS, type Limits } from "../limits.ts";
 import { Connection, type Dispatch } from "../session/connection.ts";
-import { Sweeper, type Swept } from "../session/sweeper.ts";
+import type { Items } from "../session/item_sender.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
-import { type Outgoing, outgoing, promiseFrame } from "./call.ts";
+import { cancelFrame, type Outgoing } from "./call.ts";
+import { Liveness } from "./liveness.ts";
+import { Upload } from "./upload.ts";
 
 type Batch = (Exclude<Decoded<ServerMessage>, ServerMessage> | ReceivedReply)[];
 
 /** One connection. */
-export class Conversation implements Dispatch<ServerMessage, Uint8Array>, Swept {
-  readonly #clock: Clock;
+export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   readonly #connection: Connection<ServerMessage, Uint8Array>;
   #output: Output<Uint8Array> | undefined;
   /** Received messages that were not taken yet. Until they are, nothing more is read. */
@@ -47,10 +48,9 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array>, Swept 
   #state: "new" | "asking" | "asked" = "new";
   #answered = false;
   #settings: "unsent" | "sent" | "refused" = "unsent";
-  readonly #silence: Silence;
-  readonly #sweeper: Sweeper;
-  /** Whether a PING is not answered. */
-  #pinged = false;
+  readonly #liveness: Liveness;
+  /** The stream of the open call. */
+  #upload: Upload | undefined;
 
   /**
    * @param transport Carries the bytes; owned by this object from now on.
@@ -75,12 +75,8 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array>, Swept 
         },
       },
     }));
-    this.#clock = clock;
-    this.#silence = new Silence(this.#connection, DEFAULT_ALIVE_MS, {
-      say: () => this.#say(),
-      lose: (error) => this.#connection.close(error),
-    });
-    this.#sweeper = new Sweeper(clock, new Set([this]));
+    const isUnread = () => this.#batch !== undefined; // our reader is slow, not the server
+    this.#liveness = new Liveness(this.#connection, clock, (frame) => this.#send(frame), isUnread);
     void this.#connection.run();
   }
 
@@ -89,16 +85,21 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array>, Swept 
     return !this.#connection.isOpen;
   }
 
-  /** Sends a request and reads all its replies. Leaving the loop early closes the connection. */
-  async *ask({ request, settings }: Outgoing): AsyncGenerator<ReceivedReply, void> {
+  /**
+   * Sends a request and reads all its replies. Leaving the loop early closes the connection.
+   *
+   * @param call The request.
+   * @param given Its items, if it has a stream.
+   */
+  async *ask({ request, settings, items }: Outgoing, given?: Items): AsyncGenerator<ReceivedReply, void> {
     this.#state = "asking";
     const withSettings = settings !== undefined && this.#settings === "unsent";
-    this.send(withSettings ? concat(settings, request) : request);
+    this.#send(withSettings ? concat(settings, request) : request);
     if (withSettings) this.#settings = "sent";
-    if (this.#settings === "sent") {
-      this.#silence.begin(this.#clock.now());
-      this.#sweeper.start();
-    }
+    if (this.#settings === "sent") this.#liveness.start();
+    const upload = items && given && new Upload(items, given, this.#connection.output, (frame) => this.#send(frame));
+    this.#upload = upload;
+    void upload?.run();
     /** A possible answer to the settings, by a server that does not know them. If none follows, it is the reply. */
     let refusal: ReceivedReply | undefined;
     let answered = false;
@@ -107,32 +108,46 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array>, Swept 
         const batch = await this.#take();
         if (batch === undefined) {
           if (refusal !== undefined) return yield refusal;
-          throw this.#whyEnded();
+          throw upload?.error ?? this.#whyEnded();
         }
         for (const [index, message] of batch.entries()) {
           const reply = this.#checked(message);
           if (withSettings && refusal === undefined && isRefusalOfSettings(reply)) {
             refusal = reply;
             this.#settings = "refused";
-            this.#sweeper.stop(); // it answers in order, a PING too
+            this.#liveness.stop(); // it answers in order, a PING too
             continue;
           }
           // Data after the last reply matches no request, so the connection cannot be used again.
           answered = !reply.more && index === batch.length - 1;
-          yield reply;
-          if (!reply.more) return;
+          if (!reply.more) upload?.stop();
+          if (upload?.error === undefined) yield reply;
+          if (reply.more) continue;
+          if (upload?.error !== undefined) throw upload.error;
+          return;
         }
       }
     } finally {
       this.#state = "asked";
-      this.#sweeper.stop();
+      this.#liveness.stop();
+      upload?.stop();
       if (!answered || this.#batch !== undefined || this.#end !== undefined) this.close();
     }
   }
 
-  /** Sends a message that has no reply. */
-  send(message: Uint8Array): void {
-    if (this.#connection.isOpen) this.#output?.enqueue(message);
+  /** How much was sent. */
+  get sentBytes(): number {
+    return this.#connection.output.sentBytes;
+  }
+
+  /** Asks the server to end the open call. */
+  cancelCall(seq: number): void {
+    if (this.#upload?.isSettled === false) this.#upload.cancel();
+    else this.#send(cancelFrame(seq));
+  }
+
+  #send(frame: Uint8Array): void {
+    if (this.#connection.isOpen) this.#output?.enqueue(frame);
   }
 
   /** Closes the connection and ends a pending request. */
@@ -146,25 +161,15 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array>, Swept 
     return this.#state !== "asking";
   }
 
-  /** Looks for silence, from the settings on. */
-  sweep(nowMs: number, isBehind: boolean): boolean {
-    if (this.#batch !== undefined) this.#silence.excuse(nowMs); // our reader is slow, not the server
-    this.#silence.look(nowMs, isBehind);
-    return true;
-  }
-
-  /** A PING, or while one is not answered the promise again, which needs no answer. */
-  #say(): void {
-    this.send(this.#pinged ? promiseFrame() : outgoing({ name: "PING", params: {} }, { seq: PING_SEQ }).request);
-    this.#pinged = true;
-  }
-
   start(output: Output<Uint8Array>): void {
     this.#output = output;
   }
 
   async transform(messages: Decoded<ServerMessage>[]): Promise<void> {
-    if (messages.some(isPong)) this.#pinged = false;
+    for (const message of messages) {
+      if (message instanceof RequestCredit) this.#upload?.grant(message.seq, message.items);
+      else if (isPong(message)) this.#liveness.answered();
+    }
     const batch = messages.filter((message) => isNoNotice(message) && !isPong(message)) as Batch;
     if (batch.length === 0) return;
     // A message before the first request is kept for it: a server that is full sends one.

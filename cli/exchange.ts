@@ -10,6 +10,7 @@ import { RpcError } from "../errors.ts";
 import type { Outgoing } from "./call.ts";
 import { print } from "./output.ts";
 import type { Session } from "./prompt_connection.ts";
+import { roundSize } from "./units.ts";
 import { WaitingSign } from "./waiting_sign.ts";
 
 /** How a call ended: with `res`, with `err`, or because the reader of the output has gone. */
@@ -33,23 +34,29 @@ export interface Exchange {
 export async function exchange({ session, call, show, timeout, json, signal }: Exchange): Promise<Ending> {
   const deadline = deadlineIn(timeout);
   const end = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
-  const sign = new WaitingSign("Ctrl-C cancels");
+  const { sentBytes } = session;
+  const hint = () => {
+    const sent = call.items === undefined ? "" : `${roundSize(session.sentBytes - sentBytes)} sent; `;
+    return `${sent}Ctrl-C cancels`;
+  };
+  // What is typed would be hidden by it.
+  const sign = call.items?.source.isStandardInput ? undefined : new WaitingSign(hint);
   let ending: Ending = "res";
-  sign.start();
+  sign?.start();
   try {
     for await (const { fields, more } of session.ask(call, end)) {
-      sign.stop();
+      sign?.stop();
       ending = "err" in fields ? "err" : "res";
       const text = show(fields, more);
       if (text !== undefined && !await print(text, { failed: ending === "err" && !json })) return "unread";
-      if (more) sign.start();
+      if (more) sign?.start();
     }
     return ending;
   } catch (error) {
     if (deadline.aborted) throw new RpcError("TIMEOUT", `no reply within ${timeout} s`);
     throw error;
   } finally {
-    sign.stop();
+    sign?.stop();
   }
 }
 

@@ -1,10 +1,14 @@
 /**
  * Formats bytes as `xxd` does: offset, sixteen bytes in pairs, and their text.
  *
- * In: bytes. Out: one line for every sixteen. Refused: nothing.
+ * In: bytes. Out: one line for every sixteen; of many bytes only the first. Refused: nothing.
  */
 
 const BYTES_A_LINE = 16;
+
+/** More bytes than this are cut, as the chunks of an upload, to so many. */
+const MAX_BYTES = 1024;
+const CUT_BYTES = 256;
 
 /** Eight groups of four digits, and the seven spaces between them. */
 const HEX_COLUMNS = 39;
@@ -12,9 +16,11 @@ const HEX_COLUMNS = 39;
 /** The dump, line by line. */
 export function hexDump(bytes: Uint8Array): string[] {
   const lines: string[] = [];
-  for (let offset = 0; offset < bytes.length; offset += BYTES_A_LINE) {
-    lines.push(dumpLine(offset, bytes.subarray(offset, offset + BYTES_A_LINE)));
+  const shownBytes = bytes.length > MAX_BYTES ? CUT_BYTES : bytes.length;
+  for (let offset = 0; offset < shownBytes; offset += BYTES_A_LINE) {
+    lines.push(dumpLine(offset, bytes.subarray(offset, Math.min(offset + BYTES_A_LINE, shownBytes))));
   }
+  if (shownBytes < bytes.length) lines.push(`and ${bytes.length - shownBytes} more bytes`);
   return lines;
 }
 

@@ -1,7 +1,8 @@
 /**
  * Reads a file that the command line names.
  *
- * In: a path. Out: its bytes. Refused, by an {@linkcode InputError} that says what to do: a missing or unreadable file.
+ * In: a path. Out: its bytes, at once or as a stream. Refused, by an {@linkcode InputError} that says what to do: a
+ * missing or unreadable file.
  */
 
 import { withFlags } from "./permission.ts";
@@ -22,8 +23,22 @@ export function readInput(path: string, given: string): Uint8Array {
   try {
     return Deno.readFileSync(path);
   } catch (error) {
-    throw new InputError(`cannot read ${given}: ${reasonOf(error, path)}`);
+    throw inputError(error, path, given);
   }
+}
+
+/** The content of a file as a stream, which reads no more than is asked of it. Its errors are those of the runtime. */
+export function openInput(path: string, given: string): ReadableStream<Uint8Array> {
+  try {
+    return Deno.openSync(path).readable;
+  } catch (error) {
+    throw inputError(error, path, given);
+  }
+}
+
+/** What an error of the runtime means to the reader of the command line. */
+export function inputError(error: unknown, path: string, given: string): InputError {
+  return new InputError(`cannot read ${given}: ${reasonOf(error, path)}`);
 }
 
 function reasonOf(error: unknown, path: string): string {

@@ -10,13 +10,21 @@ const EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGQUIT: 131, SIGTERM: 143 } as c
 
 type EndingSignal = keyof typeof EXIT_CODES;
 
-/** Runs a task that Ctrl-C or SIGTERM (as from `timeout`) stops; a second signal ends the program. */
-export async function untilInterrupted<Result>(run: () => Promise<Result>, stop: () => void): Promise<Result> {
+/**
+ * Runs a task that Ctrl-C or SIGTERM (as from `timeout`) stops; a second signal ends the program.
+ *
+ * @param run The task.
+ * @param stop Stops it; gets the exit code for the signal.
+ */
+export async function untilInterrupted<Result>(
+  run: () => Promise<Result>,
+  stop: (exitCode: number) => void,
+): Promise<Result> {
   let stopped = false;
   const release = onSignals(["SIGINT", "SIGTERM"], (signal) => {
     if (stopped) Deno.exit(EXIT_CODES[signal]);
     stopped = true;
-    stop();
+    stop(EXIT_CODES[signal]);
   });
   try {
     return await run();

@@ -71,15 +71,17 @@ export class LineEditor {
     });
     this.#interface.on("SIGINT", () => {
       this.#typed = [];
-      if (interrupt()) return;
+      const isItem = this.#wanted !== undefined;
+      if (interrupt()) {
+        if (isItem) this.#clear();
+        return;
+      }
       if (this.#interface.line === "") {
         process.stdout.write("type quit or Ctrl-D to leave\n");
         this.#interface.prompt();
         return;
       }
-      // Clear the line from its end.
-      this.#interface.write(null, { ctrl: true, name: "e" });
-      this.#interface.write(null, { ctrl: true, name: "u" });
+      this.#clear();
     });
     this.#release = beforeExit(() => this.#interface.close());
     // After Ctrl-Z the input is still paused.
@@ -88,18 +90,39 @@ export class LineEditor {
 
   /** Shows the prompt and reads a line; `undefined` at the end. */
   read(): Promise<string | undefined> {
+    return this.#next(this.#prompt);
+  }
+
+  #next(prompt: string): Promise<string | undefined> {
     const line = this.#typed.shift();
-    if (line !== undefined) process.stdout.write(`${this.#prompt}${line}\n`);
+    if (line !== undefined) process.stdout.write(`${prompt}${line}\n`);
     if (line !== undefined || this.#ended) return Promise.resolve(line);
+    this.#interface.setPrompt(prompt);
     // The cursor stays after the text typed so far.
     this.#interface.prompt(true);
     return new Promise((resolve) => this.#wanted = resolve);
+  }
+
+  /** Reads a line that belongs to the one before, without a prompt; `undefined` at the end. */
+  readMore(): Promise<string | undefined> {
+    return this.#next("");
+  }
+
+  /** Gives up the line that is waited for. */
+  dismiss(): void {
+    this.#hand(undefined);
   }
 
   /** Restores the terminal. */
   close(): void {
     this.#release();
     this.#interface.close();
+  }
+
+  /** Clears the line from its end. */
+  #clear(): void {
+    this.#interface.write(null, { ctrl: true, name: "e" });
+    this.#interface.write(null, { ctrl: true, name: "u" });
   }
 
   #showHint(): void {

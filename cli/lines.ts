@@ -1,22 +1,40 @@
 /**
  * Splits a stream of bytes into lines of text.
  *
- * In: bytes. Out: lines without their newlines; the last one may lack it. Refused: nothing.
+ * In: bytes. Out: lines without their newlines; the last one may lack it. Refused, if asked for: bytes that are not UTF-8,
+ * by a `TypeError`; a line that is too long, by a `RangeError`.
  */
 
+/** What is refused. */
+export interface LineOptions {
+  /** Whether bytes that are not UTF-8 are; otherwise they are replaced. */
+  readonly fatal?: boolean;
+  /** Longer lines are, about: a line is held until its end. */
+  readonly maxLength?: number;
+}
+
 /** The lines of a stream. */
-export async function* linesOf(bytes: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string, void> {
+export async function* linesOf(
+  bytes: AsyncIterable<Uint8Array>,
+  { fatal = false, maxLength = Infinity }: LineOptions = {},
+): AsyncGenerator<string, void> {
+  const decoder = new TextDecoder("utf-8", { fatal });
   // A long line may come in many parts, which are joined once.
   let parts: string[] = [];
-  for await (const text of bytes.pipeThrough(new TextDecoderStream())) {
-    const [end, ...lines] = text.split("\n");
+  let length = 0;
+  for await (const chunk of bytes) {
+    const [end, ...lines] = decoder.decode(chunk, { stream: true }).split("\n");
     parts.push(end);
+    length += end.length;
+    if (length > maxLength) throw new RangeError("the line is too long");
     const begun = lines.pop();
     if (begun === undefined) continue;
     yield parts.join("");
     yield* lines;
     parts = [begun];
+    length = begun.length;
   }
+  parts.push(decoder.decode());
   const rest = parts.join("");
   if (rest !== "") yield rest;
 }

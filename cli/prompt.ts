@@ -3,27 +3,31 @@
  *
  * In: lines from the terminal. Out: replies, as on the command line. Refused, in one line each, without ending the
  * prompt: invalid lines, a server that cannot be reached or disconnects. Ctrl-C cancels the running call, and the
- * server answers `CANCELLED`; a second Ctrl-C closes the connection without waiting.
+ * server answers `CANCELLED`; a second Ctrl-C closes the connection without waiting. A call whose stream is `-` takes
+ * the lines that follow.
  */
 
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { UsageError } from "./arguments.ts";
-import { cancelFrame, type CommandCall, describedBy, outgoing, readCall } from "./call.ts";
+import { type CommandCall, describedBy, outgoing, readCall } from "./call.ts";
 import { completionsOf, hintOf, type KnownCommand, knownCommands } from "./completion.ts";
 import { exchange } from "./exchange.ts";
 import { History } from "./history.ts";
 import { InputError } from "./input_file.ts";
 import { LineEditor } from "./line_editor.ts";
 import { wordsOf } from "./line_words.ts";
-import { complain, print } from "./output.ts";
+import { complain, note, print } from "./output.ts";
 import { commandDescription, commandTable } from "./reports.ts";
 import { findCommand, listCommands } from "./server_commands.ts";
 import type { Session } from "./prompt_connection.ts";
+import type { LineSource } from "./values.ts";
 import { wrap } from "./wrap.ts";
 
 const HELP = `COMMAND key=value ...   call a command; a value that parses as JSON is JSON, otherwise text;
                         key=@PATH reads a file, key=@bytes:PATH its bytes
+COMMAND @PATH           send a file as a stream of chunks, or with - the lines that
+                        follow, each as a value; an empty line ends them
 describe COMMAND        show a command's parameters
 help                    show this help; Tab completes, the arrow keys recall earlier lines
 Ctrl-C                  cancel the running call
@@ -85,15 +89,15 @@ class Prompt {
     const history = new History();
     const editor = new LineEditor({
       prompt: `${this.#options.address}> `,
-      complete: (line) => completionsOf(line, this.#known),
-      hint: (line) => hintOf(line, this.#known),
+      complete: (line) => this.#running ? [[], line] : completionsOf(line, this.#known),
+      hint: (line) => this.#running ? "" : hintOf(line, this.#known),
       history: history.lines,
       interrupt: () => this.#cancel(),
     });
     try {
       for (let line = await editor.read(); line !== undefined; line = await editor.read()) {
         history.add(line);
-        if (!await this.#do(line)) break;
+        if (!await this.#do(line, editor)) break;
       }
     } finally {
       editor.close();
@@ -101,14 +105,14 @@ class Prompt {
   }
 
   /** Runs a line; returns whether to read another. */
-  async #do(line: string): Promise<boolean> {
+  async #do(line: string, editor: LineEditor): Promise<boolean> {
     try {
       const words = wordsOf(line);
       if (words[0] === "quit" || words[0] === "exit") return false;
       const described = describedBy(words);
       if (words[0] === "help") await this.#help();
       else if (described !== undefined) await this.#describe(described);
-      else if (words.length > 0) await this.#call(readCall(words));
+      else if (words.length > 0) await this.#call(readCall(words, { lines: () => itemLines(editor) }));
     } catch (error) {
       await complainAbout(error);
     }
@@ -133,6 +137,7 @@ class Prompt {
     let code: unknown;
     this.#cancelled = false;
     this.#running = { seq, stop: new AbortController() };
+    if (call.items?.isStandardInput) await note("each line is an item; an empty line ends them");
     try {
       await exchange({
         session,
@@ -160,10 +165,23 @@ class Prompt {
     if (this.#running === undefined) return false;
     const { seq, stop } = this.#running;
     // There may be no connection yet, or the server may not answer.
-    if (this.#cancelled || !this.#options.session.send(cancelFrame(seq))) stop.abort();
+    if (this.#cancelled || !this.#options.session.cancel(seq)) stop.abort();
     this.#cancelled = true;
     return true;
   }
+}
+
+/** The lines of a stream of items: up to an empty one, or to the end of the input. */
+function itemLines(editor: LineEditor): LineSource {
+  return {
+    async *[Symbol.asyncIterator]() {
+      for (let line = await editor.readMore(); line; line = await editor.readMore()) yield line;
+    },
+    return() {
+      editor.dismiss();
+      return Promise.resolve();
+    },
+  };
 }
 
 async function complainAbout(error: unknown): Promise<void> {

@@ -1,9 +1,9 @@
 /**
  * Calls one server, one call at a time, over a connection that is made on demand and reused.
  *
- * In: a way to dial; calls as frames. Out: replies. If the connection ended between calls, the next request makes a new
- * one; if it ends during a call, or the caller leaves early, the call is lost with it. Refused: what `conversation.ts`
- * refuses.
+ * In: a way to dial; calls as frames, and where their items are. Out: replies. If the connection ended between calls, the
+ * next request makes a new one; if it ends during a call, or the caller leaves early, the call is lost with it. Refused:
+ * what `conversation.ts` refuses, and items that cannot be opened.
  */
 
 import type { ReceivedReply } from "../codec/message.ts";
@@ -50,20 +50,29 @@ export class Session {
 
   /** Sends a request and reads all its replies. The signal ends the call and its connection. */
   async *ask(call: Outgoing, signal: AbortSignal): AsyncGenerator<ReceivedReply, void> {
-    const conversation = await this.connect(signal);
-    const end = () => conversation.close();
-    signal.addEventListener("abort", end, { once: true });
+    // Opened first: for a file that cannot be read, no connection is needed.
+    const items = call.items?.source.open(call.items.maxPayloadBytes);
+    let end = () => {};
     try {
-      yield* conversation.ask(call);
+      const conversation = await this.connect(signal);
+      end = () => conversation.close();
+      signal.addEventListener("abort", end, { once: true });
+      yield* conversation.ask(call, items);
     } finally {
       signal.removeEventListener("abort", end);
+      void items?.return?.();
     }
   }
 
-  /** Sends a message during a call; returns whether there is a connection. */
-  send(message: Uint8Array): boolean {
+  /** How much was sent over the connection. */
+  get sentBytes(): number {
+    return this.#conversation?.sentBytes ?? 0;
+  }
+
+  /** Asks the server to end the open call; returns whether there is a connection. */
+  cancel(seq: number): boolean {
     if (this.#conversation === undefined || this.#conversation.ended) return false;
-    this.#conversation.send(message);
+    this.#conversation.cancelCall(seq);
     return true;
   }
 

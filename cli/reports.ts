@@ -8,6 +8,9 @@
 import { toReadableJson } from "./json.ts";
 import { table } from "./table.ts";
 
+/** How a stream of items is written, in place of a parameter. */
+export const ITEMS_PARAM = "@PATH";
+
 /** The commands in a reply to INFO; `undefined` if there are none. */
 export function commandsOf(info: unknown): readonly unknown[] | undefined {
   const commands = fieldsOf(info).commands;
@@ -16,10 +19,10 @@ export function commandsOf(info: unknown): readonly unknown[] | undefined {
 
 /** The table of commands: number, name, parameters, summary. */
 export function commandTable(commands: readonly unknown[]): string {
-  const rows = commands.map(fieldsOf).map(({ number, name, params, summary }) => [
+  const rows = commands.map(fieldsOf).map(({ number, name, params, items, summary }) => [
     number === null ? "-" : cell(number),
     cell(name),
-    Array.isArray(params) ? params.map(cell).join(" ") : "",
+    [...Array.isArray(params) ? params.map(cell) : [], ...items === true ? [ITEMS_PARAM] : []].join(" "),
     cell(summary),
   ]);
   return table([["number", "name", "params", "summary"], ...rows]);
@@ -30,9 +33,10 @@ export function commandTable(commands: readonly unknown[]): string {
  * adds are shown as well.
  */
 export function commandDescription(command: unknown): string {
-  const { name, summary, params, stream, ...others } = fieldsOf(command);
+  const { name, summary, params, items, stream, ...others } = fieldsOf(command);
+  const takes = items === true ? `a stream of items: ${ITEMS_PARAM} or -` : undefined;
   const answers = stream === true ? "with a stream" : stream === false ? "once" : undefined;
-  const rows = Object.entries({ parameters: params, answers, ...others }).flatMap(([field, value]) => {
+  const rows = Object.entries({ parameters: params, takes, answers, ...others }).flatMap(([field, value]) => {
     const entries = Array.isArray(value) ? value : [value];
     return entries.filter((each) => each !== null && each !== undefined).map((each, place) => [
       place === 0 ? wordsOf(field) : "",

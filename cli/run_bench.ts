@@ -7,7 +7,7 @@
  */
 
 import { type Client, connect } from "../client/connect.ts";
-import { DEFAULT_TIMEOUT_MS, MAX_TIMER_MS } from "../limits.ts";
+import { DEFAULT_LIMITS, DEFAULT_TIMEOUT_MS, MAX_TIMER_MS } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type Flag, type FlagValues, UsageError } from "./arguments.ts";
 import { Bench, type Load } from "./bench.ts";
@@ -69,9 +69,13 @@ export interface BenchOptions {
 export async function runBench(call: CommandCall, { flags, dial }: BenchOptions): Promise<number> {
   const { connections = DEFAULT_CONNECTIONS, inFlight = 1, seconds, rate, timeout, maxPayloadBytes } = flags;
   if (flags.calls !== undefined && seconds !== undefined) throw new UsageError("--bench takes -n or -z, not both");
+  const timeoutMs = timeout === undefined ? DEFAULT_TIMEOUT_MS : timeout * 1000;
+  await call.items?.open(maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes).return?.(); // a file that cannot be read is told at once
   const load: Load = {
     call,
     meta: flags.meta,
+    timeoutMs,
+    maxPayloadBytes,
     inFlight,
     calls: flags.calls ?? (seconds === undefined ? DEFAULT_CALLS : Infinity),
     durationMs: seconds === undefined ? Infinity : seconds * 1000,
@@ -81,7 +85,7 @@ export async function runBench(call: CommandCall, { flags, dial }: BenchOptions)
   try {
     const options = {
       dial,
-      timeoutMs: timeout === undefined ? DEFAULT_TIMEOUT_MS : timeout * 1000,
+      timeoutMs,
       maxInFlight: Math.min(inFlight, MAX_TIMER_MS),
       maxPayloadBytes,
     };

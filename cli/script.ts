@@ -36,14 +36,16 @@ export async function runScript(
   for await (const line of lines) {
     number++;
     if (line.trim() === "" || line.trimStart().startsWith("#")) continue;
-    const call = atLine(number, () => readCall(wordsOf(line)));
     calls++;
-    const ending = await exchange({
-      session,
-      call: atLine(number, () => outgoing(call, { meta, maxPayloadBytes })),
-      timeout,
-      json,
-      show: (fields, more) => present(call, more ? { ...fields, more } : fields),
+    const ending = await atLine(number, () => {
+      const call = readCall(wordsOf(line));
+      return exchange({
+        session,
+        call: outgoing(call, { meta, maxPayloadBytes }),
+        timeout,
+        json,
+        show: (fields, more) => present(call, more ? { ...fields, more } : fields),
+      });
     });
     if (ending === "unread") return 0;
     if (ending === "err") failed = true;
@@ -52,9 +54,9 @@ export async function runScript(
   return failed ? 1 : 0;
 }
 
-function atLine<Result>(number: number, read: () => Result): Result {
+async function atLine<Result>(number: number, run: () => Promise<Result>): Promise<Result> {
   try {
-    return read();
+    return await run();
   } catch (error) {
     if (error instanceof UsageError) throw new UsageError(`line ${number}: ${error.message}`);
     throw error instanceof InputError ? new InputError(`line ${number}: ${error.message}`) : error;

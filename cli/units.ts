@@ -33,6 +33,12 @@ export function sizeText(bytes: number): string {
   return inLargest(bytes, SIZE_UNITS) ?? String(bytes);
 }
 
+/** A size as it grows, in its largest unit, without a fraction. */
+export function roundSize(bytes: number): string {
+  const [unit, size] = Object.entries(SIZE_UNITS).findLast(([, size]) => bytes >= size) ?? [" bytes", 1];
+  return `${Math.floor(bytes / size)}${unit}`;
+}
+
 function inLargest(amount: number, units: Record<string, number>): string | undefined {
   const fitting = Object.entries(units).findLast(([, size]) => amount >= size && amount % size === 0);
   return fitting && `${amount / fitting[1]}${fitting[0]}`;

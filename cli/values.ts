@@ -21,18 +21,34 @@ import { UsageError } from "./arguments.ts";
 import { readInput } from "./input_file.ts";
 import { fromJson } from "./json.ts";
 
-/** Reads all of standard input. */
-export type ReadStandardInput = () => Uint8Array;
+/** Lines, of which the next one may never come: `return()` ends them at once. */
+export type LineSource = AsyncIterable<string> & { return(): Promise<unknown> };
+
+/** Standard input, as far as a call can have it. It can be read once. */
+export interface StandardInput {
+  /** All of it, as the value of a parameter. */
+  readAll?(): Uint8Array;
+  /** Its bytes as they come, as the stream of items. */
+  stream?(): ReadableStream<Uint8Array>;
+  /** The lines that follow, where these are typed. */
+  lines?(): LineSource;
+}
+
+/** The kind and the path in `@PATH`, `@text:PATH`, `@bytes:PATH` and `-`; no path in any other text. */
+export function sourceIn(text: string): { kind?: string; path?: string } {
+  const [, kind, path] = /^@(?:(text|bytes):)?(.*)$/s.exec(text === "-" ? "@-" : text) ?? [];
+  return { kind, path };
+}
 
 /** Reads a value; `name` is its parameter. */
-export function readValue(name: string, text: string, readStandardInput?: ReadStandardInput): unknown {
-  const [, kind, path] = /^@(?:(text|bytes):)?(.*)$/s.exec(text === "-" ? "@-" : text) ?? [];
+export function readValue(name: string, text: string, input: StandardInput): unknown {
+  const { kind, path } = sourceIn(text);
   if (path === undefined) return typed(text);
   if (path === "") {
     throw new UsageError(`${name}=${text} needs a path after it; write ${name}='"${text}"' for the text`);
   }
   const given = `${name}=${text}`;
-  const bytes = path === "-" ? standardInputFor(given, readStandardInput) : readInput(path, given);
+  const bytes = path === "-" ? readAllFor(given, input) : readInput(path, given);
   if (kind === "bytes") return bytes;
   const content = utf8(bytes);
   if (content === undefined) {
@@ -41,18 +57,25 @@ export function readValue(name: string, text: string, readStandardInput?: ReadSt
   return kind === "text" ? content : typed(content);
 }
 
-/** Standard input, which can be read once. */
-export function standardInput(): ReadStandardInput {
+/** The standard input of the program. */
+export function standardInput(): StandardInput {
   let isRead = false;
-  return () => {
-    if (isRead) throw new UsageError("standard input can be the value of only one parameter");
-    isRead = true;
-    const parts: Uint8Array[] = [];
-    const part = new Uint8Array(65_536);
-    for (let bytes = Deno.stdin.readSync(part); bytes !== null; bytes = Deno.stdin.readSync(part)) {
-      parts.push(part.slice(0, bytes));
-    }
-    return joined(parts);
+  return {
+    readAll() {
+      if (isRead) throw new UsageError("standard input can be the value of only one parameter");
+      isRead = true;
+      const parts: Uint8Array[] = [];
+      const part = new Uint8Array(65_536);
+      for (let bytes = Deno.stdin.readSync(part); bytes !== null; bytes = Deno.stdin.readSync(part)) {
+        parts.push(part.slice(0, bytes));
+      }
+      return joined(parts);
+    },
+    stream() {
+      if (isRead) throw new UsageError("standard input is the value of a parameter, so it cannot be the stream too");
+      isRead = true;
+      return Deno.stdin.readable;
+    },
   };
 }
 
@@ -65,7 +88,8 @@ export function utf8(bytes: Uint8Array): string | undefined {
   }
 }
 
-function typed(text: string): unknown {
+/** The value of a text: JSON if it parses as JSON, otherwise the text. */
+export function typed(text: string): unknown {
   try {
     return fromJson(text);
   } catch (error) {
@@ -74,8 +98,8 @@ function typed(text: string): unknown {
   }
 }
 
-function standardInputFor(given: string, read: ReadStandardInput | undefined): Uint8Array {
-  if (read !== undefined) return read();
+function readAllFor(given: string, input: StandardInput): Uint8Array {
+  if (input.readAll !== undefined) return input.readAll();
   throw new UsageError(`${given} cannot be read: standard input has the calls themselves`);
 }
 

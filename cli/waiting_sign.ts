@@ -11,11 +11,11 @@ const EVERY_MS = 1000;
 
 /** Shows one wait at a time. */
 export class WaitingSign {
-  readonly #hint: string;
+  readonly #hint: () => string;
   #timer: ReturnType<typeof setInterval> | undefined;
 
-  /** @param hint What the user can do. */
-  constructor(hint: string) {
+  /** @param hint What else there is to know. */
+  constructor(hint: () => string) {
     this.#hint = hint;
   }
 
@@ -23,7 +23,7 @@ export class WaitingSign {
   start(): void {
     const startMs = performance.now();
     this.#timer = setInterval(() => {
-      showStatus(`waiting, ${Math.round((performance.now() - startMs) / 1000)} s; ${this.#hint}`);
+      showStatus(`waiting, ${Math.round((performance.now() - startMs) / 1000)} s; ${this.#hint()}`);
     }, EVERY_MS);
   }
 

@@ -7,6 +7,7 @@
 
 import type { ErrorCode, RpcError } from "../errors.ts";
 import type { Command, Commands, ErrorSchemas, ReplyWith } from "../handlers/command.ts";
+import type { Untracked } from "../handlers/mistakes.ts";
 import type { SchemaOutput, StandardSchema } from "../handlers/standard_schema.ts";
 import type { BuiltIns } from "../handlers/registry.ts";
 import type { CallOptions, MaybeItems, StreamOptions, WithItems } from "./call_options.ts";
@@ -104,10 +105,12 @@ export type IsStream<T> = 0 extends 1 & ResultOf<T> ? false
   : ResultOf<T> extends AsyncIterable<unknown> ? true
   : false;
 
-/** What the compiler shows if a stream is read from a command that answers once. */
-export type NotAStream = "this command answers once: use client.call";
-/** What the compiler shows if a command that answers with a stream is called. */
-export type NotACall = "this command answers with a stream: use client.stream";
+/** A method that nothing fits, so that the compiler shows the mistake where it is called. */
+export type Mistaken<Text extends string> = Text & ((mistake: Text, ...rest: unknown[]) => never);
+/** If a stream is read from a command that answers once. */
+export type NotAStream = Mistaken<"this command answers once: use client.call">;
+/** If a command that answers with a stream is called. */
+export type NotACall = Mistaken<"this command answers with a stream: use client.stream">;
 
 /** The method of `client.call`. */
 export type CallOf<T> = IsStream<T> extends true ? NotACall
@@ -123,9 +126,9 @@ export type StreamOf<T> = 0 extends 1 & ResultOf<T>
   // deno-lint-ignore no-explicit-any -- see AnyCommands
   ? (params?: Record<string, unknown>, options?: MaybeItems<StreamOptions>) => AsyncGenerator<any, any, void>
   : ResultOf<T> extends AsyncGenerator<infer Item, infer Return, infer _Next>
-    ? (...args: ArgumentsFor<T, StreamOptions>) => AsyncGenerator<Item, Plain<Return>, void>
+    ? (...args: ArgumentsFor<T, StreamOptions>) => AsyncGenerator<Untracked<Item>, Plain<Return>, void>
   : ResultOf<T> extends AsyncIterable<infer Item>
-    ? (...args: ArgumentsFor<T, StreamOptions>) => AsyncGenerator<Item, null, void>
+    ? (...args: ArgumentsFor<T, StreamOptions>) => AsyncGenerator<Untracked<Item>, null, void>
   : NotAStream;
 
 /** Methods by the names of commands; what every server has is among them. */

@@ -18,9 +18,6 @@ import type { ItemSource } from "./call_options.ts";
 import { unsendable } from "./given_call.ts";
 import type { ItemMessage, ItemOutput } from "./item_output.ts";
 
-/** The largest piece of a chunk of a `ReadableStream`: what a file gives at once. */
-const PIECE_BYTES = 64 * 1024;
-
 /** What may be sent before the server has granted more (PROTOCOL.md, "Streams from the caller"). */
 const UNGRANTED_ITEMS = 1;
 
@@ -148,9 +145,7 @@ export class OutgoingItems implements ItemReceiver {
   }
 
   #open(): Items {
-    if (this.#items !== undefined) return this.#items;
-    const items = iteratorOf(this.#source);
-    return this.#items = this.#source instanceof ReadableStream ? inPieces(items) : items;
+    return this.#items ??= iteratorOf(this.#source);
   }
 
   #sendFirst(item: Span): void {
@@ -210,21 +205,4 @@ function isIterable(source: object): boolean {
 function faultOf(error: unknown): string {
   const text = messageOf(error);
   return error instanceof EncodeError && /^item\b/.test(text) ? text.slice("item".length) : `: ${text}`;
-}
-
-/** Cuts large chunks of bytes into pieces: one of a whole file would be larger than a payload. */
-function inPieces(items: Items): Items {
-  let rest: Uint8Array | undefined;
-  const piece = (bytes: Uint8Array): IteratorResult<unknown> => {
-    rest = bytes.length > PIECE_BYTES ? bytes.subarray(PIECE_BYTES) : undefined;
-    return { done: false, value: bytes.subarray(0, PIECE_BYTES) };
-  };
-  return {
-    async next() {
-      if (rest !== undefined) return piece(rest);
-      const result = await items.next();
-      return !result.done && result.value instanceof Uint8Array ? piece(result.value) : result;
-    },
-    return: async () => await items.return?.() ?? { done: true, value: undefined },
-  };
 }

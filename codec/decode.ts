@@ -5,15 +5,15 @@
  * an `InvalidMessage` in its place; a broken frame becomes a `BadFrame`, and nothing after it is read; a stream that
  * ends inside a frame gives a `Truncated`.
  *
- * Frames are read in place. Only the unfinished end of a chunk is copied, into a buffer that grows with the received
- * bytes, not the declared length. So a chunk may be reused after `transform`, and single bytes stay cheap.
+ * Frames are read in place. Only a frame that is cut is copied, into a buffer that grows with the received bytes, not the
+ * declared length. So a chunk may be reused after `transform`, and single bytes stay cheap.
  *
  * On a server the first message must be a map. HTTP can look like a frame, and a web page can make a browser send such
  * bytes with real frames after them.
  */
 
 import type { Limits } from "../limits.ts";
-import { FrameScanner } from "./frame.ts";
+import { FrameScanner, LONG_HEADER_BYTES, MAX_SHORT_PAYLOAD_BYTES } from "./frame.ts";
 import { BadFrame, type Decoded, InvalidMessage, Truncated } from "./message.ts";
 import { DecodeError } from "./errors.ts";
 import { Reader } from "./reader.ts";
@@ -22,6 +22,9 @@ import type { Output } from "./stage.ts";
 /** The first size of the copy buffer; a buffer larger than {@linkcode KEEP_BYTES} is released when it is empty. */
 const FIRST_HELD_BYTES = 256;
 const KEEP_BYTES = 4 * 1024;
+
+/** The copy buffer when nothing is held. */
+const NO_BYTES = new Uint8Array(0);
 
 const NO_MAP = "the first message is not a map: its sender speaks another protocol";
 
@@ -33,8 +36,10 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   readonly #checksFirst: boolean;
   /** The number of frames read. */
   frames = 0;
-  #held: Uint8Array = new Uint8Array(0);
+  #held: Uint8Array = NO_BYTES;
   #heldBytes = 0;
+  /** What the frame that is held lacks: no more than that is copied. */
+  #lackingBytes = 0;
   #broken = false;
 
   /**
@@ -58,38 +63,51 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     return this.#heldBytes > 0;
   }
 
+  /** Whether the incomplete frame is a long one. */
+  get midLongFrame(): boolean {
+    return this.midFrame && this.#lackingBytes + this.#heldBytes > MAX_SHORT_PAYLOAD_BYTES;
+  }
+
   transform(chunk: Uint8Array, output: Output<Decoded<Message>[]>): void {
-    if (this.#broken || chunk.length === 0) return;
-    let bytes = chunk;
-    let end = chunk.length;
-    if (this.#heldBytes > 0) {
-      this.#hold(chunk, 0, chunk.length);
-      bytes = this.#held;
-      end = this.#heldBytes;
-    }
     const batch: Decoded<Message>[] = [];
-    let position = 0;
-    while (position < end) {
-      const frameBytes = this.#scanner.scan(bytes, position, end);
-      const broken = frameBytes < 0 ? this.#scanner.reason : this.#firstFault(bytes, end);
-      if (broken !== undefined) {
-        batch.push(new BadFrame(broken));
-        this.#broken = true;
-        position = end;
-        break;
-      }
-      if (frameBytes === 0) break;
-      batch.push(this.#read(bytes));
-      this.frames++;
-      position += frameBytes;
+    let start = 0;
+    while (this.#heldBytes > 0 && start < chunk.length) {
+      const end = Math.min(chunk.length, start + this.#lackingBytes);
+      this.#hold(chunk, start, end, this.#heldBytes + this.#lackingBytes);
+      start = end;
+      this.#drop(this.#readFrames(this.#held, 0, this.#heldBytes, batch));
     }
+    start = this.#readFrames(chunk, start, chunk.length, batch);
+    if (start < chunk.length) this.#hold(chunk, start, chunk.length, chunk.length - start + this.#lackingBytes);
+    else if (this.#heldBytes === 0 && this.#held.length > KEEP_BYTES) this.#held = NO_BYTES;
     this.#reader.release();
-    this.#keepTail(bytes, position, end);
     if (batch.length > 0) output.enqueue(batch);
   }
 
   flush(output: Output<Decoded<Message>[]>): void {
     if (this.#heldBytes > 0) output.enqueue([new Truncated(this.#heldBytes)]);
+  }
+
+  /** Reads whole frames into a batch. Returns where the first incomplete one begins. */
+  #readFrames(bytes: Uint8Array, start: number, end: number, batch: Decoded<Message>[]): number {
+    let position = start;
+    while (position < end && !this.#broken) {
+      const frameBytes = this.#scanner.scan(bytes, position, end);
+      const broken = frameBytes < 0 ? this.#scanner.reason : this.#firstFault(bytes, end);
+      if (broken !== undefined) {
+        batch.push(new BadFrame(broken));
+        this.#broken = true;
+      } else if (frameBytes === 0) {
+        const { payloadEnd } = this.#scanner;
+        this.#lackingBytes = payloadEnd === Infinity ? LONG_HEADER_BYTES : payloadEnd + 1 - end;
+        return position;
+      } else {
+        batch.push(this.#read(bytes));
+        this.frames++;
+        position += frameBytes;
+      }
+    }
+    return end;
   }
 
   /** The fault of the first message, as soon as a byte shows it. */
@@ -109,11 +127,11 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     }
   }
 
-  /** Appends bytes to the held ones. */
-  #hold(bytes: Uint8Array, start: number, end: number): void {
+  /** Appends bytes to the held ones, which begin a frame of `frameBytes`. */
+  #hold(bytes: Uint8Array, start: number, end: number, frameBytes: number): void {
     const needed = this.#heldBytes + end - start;
     if (needed > this.#held.length) {
-      const grown = new Uint8Array(Math.max(FIRST_HELD_BYTES, 2 * this.#held.length, needed));
+      const grown = new Uint8Array(Math.max(FIRST_HELD_BYTES, needed, Math.min(2 * needed, frameBytes)));
       grown.set(this.#held.subarray(0, this.#heldBytes));
       this.#held = grown;
     }
@@ -121,14 +139,10 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     this.#heldBytes = needed;
   }
 
-  #keepTail(bytes: Uint8Array, start: number, end: number): void {
-    if (bytes !== this.#held) {
-      if (start < end) this.#hold(bytes, start, end);
-      return;
-    }
-    if (start > 0) this.#held.copyWithin(0, start, end);
-    this.#heldBytes = end - start;
-    if (this.#heldBytes === 0 && this.#held.length > KEEP_BYTES) this.#held = new Uint8Array(0);
+  /** Removes the first of the held bytes. */
+  #drop(bytes: number): void {
+    if (bytes > 0 && bytes < this.#heldBytes) this.#held.copyWithin(0, bytes, this.#heldBytes);
+    this.#heldBytes -= bytes;
   }
 }
 

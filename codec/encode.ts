@@ -6,7 +6,7 @@
  * bytes; `onUnwritable` may return a replacement.
  *
  * A message is written at once, so the caller may then change it. The frames of one turn of the event loop leave
- * together, in one chunk.
+ * together, in one chunk: those of a batch, and the items of a stream, which come a few microtasks apart.
  */
 
 import { messageBytesFor } from "../limits.ts";
@@ -35,6 +35,9 @@ export interface Encoding<Message> {
 /** Separate frames up to this total size are copied into one chunk, because a write costs more than the copy. */
 const JOINED_BYTES = 64 * 1024;
 
+/** Frames leave when so many rounds of microtasks have brought no other: between two items of a stream are three or more. */
+const QUIET_ROUNDS = 8;
+
 // All stages of the process share one writer and its slab, so an idle connection holds no buffer. While a frame is
 // written the writer is taken: a getter that sends a message then gets a new writer.
 let idleWriter: Writer | undefined = new Writer();
@@ -48,7 +51,10 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   #start = 0;
   #end = 0;
   #before: Uint8Array[] | undefined;
-  #leaving = false;
+  /** Rounds until the frames leave; 0 if there are none. */
+  #roundsLeft = 0;
+  /** The header of the last frame: the next one is likely to have the same size, or else is moved. */
+  #headerBytes = SHORT_HEADER_BYTES;
 
   /**
    * @param encoding How a message becomes bytes, and what becomes of one that cannot.
@@ -61,16 +67,19 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
 
   transform(message: Message, output: Output<Uint8Array>): void {
     this.#write(message);
-    if (this.#leaving || this.#slab === undefined) return;
-    this.#leaving = true;
-    queueMicrotask(() => {
-      this.#leaving = false;
+    if (this.#slab === undefined) return;
+    const isWaiting = this.#roundsLeft > 0;
+    this.#roundsLeft = QUIET_ROUNDS;
+    if (isWaiting) return;
+    const leave = () => {
+      if (--this.#roundsLeft > 0) return queueMicrotask(leave);
       try {
         this.flush(output);
       } catch {
         // The output has ended; the frames are dropped.
       }
-    });
+    };
+    queueMicrotask(leave);
   }
 
   /** Sends the written frames without waiting for the end of the turn. */
@@ -106,8 +115,8 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
     idleWriter = undefined;
     try {
       writer.begin(messageBytesFor(limitBytes));
-      writer.reserve(SHORT_HEADER_BYTES);
-      writer.position += SHORT_HEADER_BYTES;
+      writer.reserve(LONG_HEADER_BYTES);
+      writer.position += this.#headerBytes;
       this.#encoding.writeMessage(writer, message);
       this.#finishFrame(writer, limitBytes);
       this.#append(writer);
@@ -135,18 +144,18 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   }
 
   #finishFrame(writer: Writer, limitBytes: number): void {
-    const payloadBytes = writer.position - writer.start - SHORT_HEADER_BYTES;
+    const guessedBytes = this.#headerBytes;
+    const payloadBytes = writer.position - writer.start - guessedBytes;
     if (payloadBytes > limitBytes) throw new PayloadTooLargeError(payloadBytes, limitBytes);
     writer.reserve(LONG_HEADER_BYTES - SHORT_HEADER_BYTES + 1);
-    const at = writer.start;
-    if (payloadBytes <= MAX_SHORT_PAYLOAD_BYTES) {
-      writeShortHeader(writer.bytes, at, payloadBytes);
-    } else {
-      // This is rare, so moving the payload is cheaper than guessing its size.
-      writer.bytes.copyWithin(at + LONG_HEADER_BYTES, at + SHORT_HEADER_BYTES, writer.position);
-      writer.position += LONG_HEADER_BYTES - SHORT_HEADER_BYTES;
-      writeLongHeader(writer.bytes, at, payloadBytes);
+    const isShort = payloadBytes <= MAX_SHORT_PAYLOAD_BYTES;
+    const headerBytes = this.#headerBytes = isShort ? SHORT_HEADER_BYTES : LONG_HEADER_BYTES;
+    if (headerBytes !== guessedBytes) {
+      writer.bytes.copyWithin(writer.start + headerBytes, writer.start + guessedBytes, writer.position);
+      writer.position += headerBytes - guessedBytes;
     }
+    if (isShort) writeShortHeader(writer.bytes, writer.start, payloadBytes);
+    else writeLongHeader(writer.bytes, writer.start, payloadBytes);
     writer.bytes[writer.position++] = TERMINATOR;
   }
 }

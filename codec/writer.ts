@@ -2,12 +2,11 @@
  * Writes MessagePack directly into the buffer that goes to the socket.
  *
  * In: values, and the headers of maps and arrays. Out: a batch of bytes, a range of a slab. Batches share a slab, so a
- * small reply needs no buffer of its own. A slab is never overwritten, so a batch stays valid. Refused, by an
- * {@linkcode EncodeError} that names the value: what MessagePack cannot represent, what is too deep or too heavy.
+ * small reply needs no buffer of its own; a batch stays valid (`slab.ts`). Refused, by an {@linkcode EncodeError} that names
+ * the value: what MessagePack cannot represent, what is too deep or too heavy.
  *
  * The bytes equal those of `@std/msgpack`: numbers take the shortest form, except 64-bit integers, which become
- * float64; -0 becomes 0; a lone surrogate becomes U+FFFD; a bigint takes 9 bytes. `@std/msgpack` itself encodes binary
- * data and bigints.
+ * float64; -0 becomes 0; a lone surrogate becomes U+FFFD; a bigint takes 9 bytes. `@std/msgpack` itself encodes bigints.
  *
  * Intended differences:
  * - `undefined` is nil, and is omitted in a map; `@std/msgpack` throws a `TypeError`.
@@ -20,6 +19,8 @@ import { encode } from "jsr:@std/msgpack@^1.0.3";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { EncodeError, TooHeavyError } from "./errors.ts";
 import { isPlain, kindOf } from "./sendable.ts";
+import { NO_SLAB, ROOM_BEHIND_BYTES, SLAB_BYTES, slabOf, type Span } from "./slab.ts";
+export type { Span };
 import {
   ARRAY_WEIGHT,
   BINARY_WEIGHT,
@@ -36,22 +37,12 @@ import {
 } from "./weight.ts";
 
 /** The npm copy has no types, so they are declared here. */
-const stdEncode: (value: bigint | Uint8Array) => Uint8Array = encode;
+const stdEncode: (value: bigint) => Uint8Array = encode;
 
 /** Below this length a loop is faster than a call of the runtime's encoder or copy. */
 const LONG_TEXT = 64;
 
 const textEncoder = new TextEncoder();
-
-/** The slab before the first allocation. */
-const NO_SLAB = new Uint8Array(0);
-
-/** A range of a buffer. A view would cost 100 bytes of memory, and more time than writing the bytes. */
-export interface Span {
-  readonly bytes: Uint8Array;
-  readonly start: number;
-  readonly end: number;
-}
 
 /** Writes consecutive values. After an error the caller calls {@linkcode Writer.rewind} and continues. */
 export class Writer {
@@ -70,7 +61,7 @@ export class Writer {
 
   /** `maxDepth`: nested containers; `slabBytes`: the size of a slab, which is allocated for the first byte. */
   constructor(
-    { maxDepth = DEFAULT_LIMITS.maxDepth, slabBytes = 65_536 }: { maxDepth?: number; slabBytes?: number } = {},
+    { maxDepth = DEFAULT_LIMITS.maxDepth, slabBytes = SLAB_BYTES }: { maxDepth?: number; slabBytes?: number } = {},
   ) {
     this.#maxDepth = maxDepth;
     this.#slabBytes = slabBytes;
@@ -239,7 +230,7 @@ export class Writer {
         if (Array.isArray(value)) return this.#writeArray(value, depth + 1);
         return this.#writeObject(value, depth + 1);
       case "bigint":
-        return this.#writeLeaf(value);
+        return this.#writeBigint(value);
       default:
         throw new EncodeError(`Cannot encode a ${typeof value}`);
     }
@@ -272,7 +263,7 @@ export class Writer {
   #grow(bytes: number): void {
     const batch = this.bytes.subarray(this.start, this.position);
     // Twice the batch, so that growing byte by byte copies each byte only a few times.
-    const slab = new Uint8Array(Math.max(this.#slabBytes, 2 * batch.length + bytes));
+    const slab = slabOf(Math.max(this.#slabBytes, 2 * batch.length + bytes));
     slab.set(batch);
     this.#use(slab, batch.length);
   }
@@ -304,9 +295,23 @@ export class Writer {
     this.position += 5;
   }
 
+  /** Writes a length of 8, 16 or 32 bits; their tags follow one another. */
+  #writeLength(tag8: number, length: number): void {
+    if (length < 0x100) {
+      this.bytes[this.position++] = tag8;
+      this.bytes[this.position++] = length;
+    } else if (length < 0x10000) {
+      this.#writeTagged16(tag8 + 1, length);
+    } else {
+      this.#writeTagged32(tag8 + 2, length);
+    }
+  }
+
   #charge(bytes: number): void {
     this.#weightBytes += bytes;
-    if (this.#weightBytes > this.#maxMessageBytes) throw tooHeavy(this.#maxMessageBytes);
+    if (this.#weightBytes > this.#maxMessageBytes) {
+      throw new TooHeavyError(`Cannot encode a message that takes more than ${this.#maxMessageBytes} bytes of memory`);
+    }
   }
 
   #writeSize(size: number, fixed: number, tag16: number): void {
@@ -326,16 +331,8 @@ export class Writer {
     const header = textHeaderBytes(written);
     const from = this.position + guess;
     if (header !== guess) this.bytes.copyWithin(this.position + header, from, from + written);
-    if (header === 1) {
-      this.bytes[this.position++] = 0xa0 | written;
-    } else if (header === 2) {
-      this.bytes[this.position++] = 0xd9;
-      this.bytes[this.position++] = written;
-    } else if (header === 3) {
-      this.#writeTagged16(0xda, written);
-    } else {
-      this.#writeTagged32(0xdb, written);
-    }
+    if (header === 1) this.bytes[this.position++] = 0xa0 | written;
+    else this.#writeLength(0xd9, written);
     this.position += written;
     return written;
   }
@@ -349,7 +346,7 @@ export class Writer {
 
   #writeObject(object: object, depth: number): void {
     if (!isPlain(object)) {
-      if (object instanceof Uint8Array) return this.#writeLeaf(object);
+      if (object instanceof Uint8Array && ArrayBuffer.isView(object)) return this.#writeBinary(object);
       throw new EncodeError(`Cannot encode ${kindOf(object)}`);
     }
     if (depth > this.#maxDepth) throw tooDeep(this.#maxDepth);
@@ -366,14 +363,24 @@ export class Writer {
     this.endMap(start, keys.length, size);
   }
 
-  #writeLeaf(value: bigint | Uint8Array): void {
+  #writeBinary(binary: Uint8Array): void {
+    const { length } = binary;
+    if (length >= 2 ** 32) throw new EncodeError("Cannot encode binary data of more than 32 bits of length");
+    this.#charge(BINARY_WEIGHT + length); // before it allocates
+    this.reserve(5 + length + ROOM_BEHIND_BYTES);
+    this.#writeLength(0xc4, length);
+    this.bytes.set(binary, this.position);
+    this.position += length;
+  }
+
+  #writeBigint(value: bigint): void {
     let encoded;
     try {
       encoded = stdEncode(value);
     } catch (cause) {
       throw new EncodeError((cause as Error).message, { cause });
     }
-    this.#charge(typeof value === "bigint" ? INTEGER64_WEIGHT : BINARY_WEIGHT + value.length);
+    this.#charge(INTEGER64_WEIGHT);
     this.reserve(encoded.length);
     this.bytes.set(encoded, this.position);
     this.position += encoded.length;
@@ -386,10 +393,6 @@ function textHeaderBytes(length: number): number {
 
 function containerHeaderBytes(size: number): number {
   return size < 16 ? 1 : size < 0x10000 ? 3 : 5;
-}
-
-function tooHeavy(maxMessageBytes: number): TooHeavyError {
-  return new TooHeavyError(`Cannot encode a message that takes more than ${maxMessageBytes} bytes of memory`);
 }
 
 function tooDeep(maxDepth: number): EncodeError {

@@ -32,6 +32,8 @@ const WAIT_SHARE = 0.75;
 /** Only a server that has worked for longer than this multiple of a `ttl` is overloaded: one slow handler is not. */
 const OVERLOADED_TTLS = 2;
 
+const CUT_SHORT = new RpcError("CANCELLED", "the caller's stream ended before its end");
+
 /** The connection and the server, as a call sees them. */
 export interface CallOwner {
   readonly server: ServerState;
@@ -279,13 +281,16 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   /** No more credit and no more items can come. */
   endInput(): void {
-    if (this.request.hasItems && !this.#lastingOrNone?.items?.isComplete) {
-      this.fail(new RpcError("CANCELLED", "the caller's stream ended before its end"));
-    }
+    this.failIncomplete(CUT_SHORT);
     this.#credit?.wake();
   }
 
   // ---- the caller's stream
+
+  /** Fails if the caller has not sent all of its stream: the rest cannot come, or a part may be missing. */
+  failIncomplete(reason: RpcError): void {
+    if (this.request.hasItems && !this.#lastingOrNone?.items?.isComplete) this.fail(reason);
+  }
 
   get items(): CallerItems | undefined {
     return this.request.hasItems ? this.#lasting.items ??= this.#openItems() : undefined;

@@ -22,6 +22,10 @@ import type { ServerState } from "./server_state.ts";
 
 // Made once, as in call.ts.
 const CMD_NOT_FOUND = new RpcError("CMD_NOT_FOUND");
+const MAYBE_MISSED = new RpcError(
+  "INVALID_MESSAGE",
+  "a message on this connection could not be read, and may have been an item of this call",
+);
 
 /** How many waiting calls begin between two looks at the clock. */
 const BEGUN_A_LOOK = 32;
@@ -122,6 +126,11 @@ export class Calls implements CallOwner {
   endInput(): void {
     this.inputEnded = true;
     for (const call of this.#open()) call.endInput();
+  }
+
+  /** A message could not be read: it may have been an item, and half a stream must not be taken for a whole one. */
+  missItem(): void {
+    for (const call of this.#open()) call.failIncomplete(MAYBE_MISSED);
   }
 
   /** The connection should end soon: handlers that wait for that are told. */

@@ -104,6 +104,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
         this.#calls.take(message, this.#intake.arrival);
       }
     } else if (message instanceof InvalidMessage) {
+      if (message.seq === undefined) this.#calls.missItem();
       this.#invalid(message);
     } else if (message instanceof BadFrame) {
       this.#refuseFrame(message.damage);

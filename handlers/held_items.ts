@@ -18,7 +18,7 @@ export class HeldItems extends ItemBudget {
 
   /** @param onFreed Is called when an item was taken or dropped. */
   constructor(server: ServerState, onFreed: () => void) {
-    super(server.limits.maxQueuedBytes);
+    super(server.limits.maxQueuedBytes, 256 * 1024);
     this.#server = server;
     this.#onFreed = onFreed;
   }

@@ -11,11 +11,6 @@ import { CallContext, type Invocation } from "./context.ts";
 import { isStream } from "./item_sender.ts";
 import { checkedResult, validated } from "./validation.ts";
 
-/** For a call without the stream that its command takes. */
-const NO_ITEMS = new RpcError("INVALID_PARAMS", "this command takes a stream of items: send $items", {
-  data: [{ path: ["items"], message: "must be a stream of items" }],
-});
-
 /** The middleware of one server. */
 export class MiddlewareChain {
   readonly #middleware: readonly Middleware[];
@@ -74,7 +69,7 @@ export class MiddlewareChain {
   /** Checks the parameters and that there is a stream if the command takes one, and runs the handler. */
   #invoke({ entry, request: { params, hasItems } }: Invocation, context: Context): unknown {
     const { handler, schema, items, result } = entry.command;
-    if (items !== undefined && !hasItems) throw NO_ITEMS;
+    if (items !== undefined && !hasItems) throw withoutItems(entry.name);
     if (schema === undefined && !this.#checksResults) return handler(params as never, context); // as most
     const run = this.#checksResults && result !== undefined
       ? (params: unknown) => checkedResult(result, handler(params as never, context))
@@ -83,6 +78,13 @@ export class MiddlewareChain {
     const valid = validated(schema, params);
     return valid instanceof Promise ? valid.then(run) : run(valid);
   }
+}
+
+/** For a call without the stream that its command takes. */
+function withoutItems(command: string): RpcError {
+  return new RpcError("INVALID_PARAMS", `${command} takes a stream of items, and the call has none`, {
+    data: [{ path: ["items"], message: "must be a stream of items" }],
+  });
 }
 
 /** The context with what a middleware has handed on, which later ones and the handler see. */

@@ -7,11 +7,20 @@
 
 import type { DecodeStage } from "../codec/decode.ts";
 import type { Decoded } from "../codec/message.ts";
+import { reuseSlab } from "../codec/slab.ts";
 import type { Stage } from "../codec/stage.ts";
 import type { Limits } from "../limits.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Clock } from "../transport/clock.ts";
-import { bufferAfter, closeTransport, FIRST_READ_BYTES, Probe, type Transport } from "../transport/transport.ts";
+import {
+  bufferAfter,
+  closeTransport,
+  FIRST_READ_BYTES,
+  LARGEST_LONG_READ_BYTES,
+  LARGEST_READ_BYTES,
+  Probe,
+  type Transport,
+} from "../transport/transport.ts";
 import { OutputBuffer } from "./output_buffer.ts";
 import { compose, DirectPipeline, type Pipeline, StreamPipeline } from "./pipeline.ts";
 import { ProgressWatch } from "./progress.ts";
@@ -233,7 +242,8 @@ export class Connection<In, Out> implements ConnectionView {
         if (readBytes === null) break;
         if (this.isOpen) await this.#take(buffer.subarray(0, readBytes));
         else if ((lingerBytes += readBytes) > LINGER_BYTES) return;
-        buffer = bufferAfter(buffer, readBytes);
+        const { midLongFrame } = this.#stages.decode;
+        buffer = bufferAfter(buffer, readBytes, midLongFrame ? LARGEST_LONG_READ_BYTES : LARGEST_READ_BYTES);
       } catch (error) {
         if (this.isOpen) this.#fail(error); // else the stages have ended, and take no more
         return;
@@ -290,6 +300,7 @@ export class Connection<In, Out> implements ConnectionView {
           this.output.sent(sentBytes);
           this.#options.traffic.bytesSent += sentBytes;
         }
+        if (this.#transport.releasesBytes) reuseSlab(chunk);
       }
     } catch (error) {
       // The peer cannot receive replies, so its other requests are pointless too.

@@ -6,6 +6,9 @@
  * its `return()`, without waiting for its next item. Refused: nothing.
  */
 
+/** The largest piece of a chunk of a `ReadableStream`: what a file gives at once. */
+const PIECE_BYTES = 64 * 1024;
+
 /** Where the items go. */
 export interface ItemReceiver {
   /** Whether the stream is over: no more items are wanted. */
@@ -58,10 +61,21 @@ export function iteratorOf(stream: AsyncIterable<unknown> | Iterable<unknown>): 
   return stream[Symbol.iterator]();
 }
 
+/** Large chunks of bytes are cut into pieces: one of a whole file would be larger than a payload. */
 function readerOf(stream: ReadableStream): Items {
   const reader = stream.getReader();
+  let rest: Uint8Array | undefined;
+  const piece = (bytes: Uint8Array): IteratorResult<unknown> => {
+    rest = bytes.length > PIECE_BYTES ? bytes.subarray(PIECE_BYTES) : undefined;
+    return { done: false, value: bytes.subarray(0, PIECE_BYTES) };
+  };
   return {
-    next: () => reader.read() as Promise<IteratorResult<unknown>>,
+    async next() {
+      if (rest !== undefined) return piece(rest);
+      const result = await reader.read();
+      if (result.done) return { done: true, value: undefined };
+      return result.value instanceof Uint8Array ? piece(result.value) : { done: false, value: result.value };
+    },
     return: async () => {
       await reader.cancel();
       return { done: true, value: undefined };

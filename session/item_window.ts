@@ -10,7 +10,7 @@ const FADING = 0.9;
 
 /** The memory for the items that come in on several streams. */
 export class ItemBudget {
-  /** Bytes of unread items, and of those that may still come. */
+  /** Bytes of unread items, and of those that may still come, but for one item of each stream. */
   usedBytes = 0;
   /** Bytes of unread items. */
   unreadBytes = 0;
@@ -146,8 +146,9 @@ export class ItemWindow {
     this.#budget.streams--;
   }
 
+  /** One item is free: otherwise a few streams that wait for their first item would leave nothing for the others. */
   #reserve(): void {
-    const bytes = this.#unreadBytes + this.#left * this.#itemBytes;
+    const bytes = Math.max(0, this.#unreadBytes + (this.#left - 1) * this.#itemBytes);
     this.#budget.usedBytes += bytes - this.#reservedBytes;
     this.#reservedBytes = bytes;
   }

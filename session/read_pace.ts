@@ -6,7 +6,7 @@
  */
 
 import type { Clock } from "../transport/clock.ts";
-import { LARGEST_READ_BYTES } from "../transport/transport.ts";
+import { LARGEST_LONG_READ_BYTES, LARGEST_READ_BYTES } from "../transport/transport.ts";
 import type { Arrival } from "./arrival.ts";
 import { READS_A_ROUND, type YieldBudget } from "./yield_budget.ts";
 
@@ -68,7 +68,7 @@ export class ReadPace {
     const { yieldBudget } = this.#shared;
     const mayLast = readBytes >= LONG_READ_BYTES || this.#isOneOfMany;
     if (!mayLast || !yieldBudget.isExhausted) {
-      this.bytesAtOnce = Math.min(LARGEST_READ_BYTES, 2 * this.bytesAtOnce);
+      this.bytesAtOnce = Math.min(LARGEST_LONG_READ_BYTES, 2 * this.bytesAtOnce);
       return undefined;
     }
     this.bytesAtOnce = Math.max(LONG_READ_BYTES, this.bytesAtOnce / 4);

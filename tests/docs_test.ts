@@ -5,7 +5,7 @@
  * A document speaks in four kinds of blocks:
  *
  * - `ts ignore`, `json` or `lua`, its first line a comment with a name: the file of that name. It may be written anew further down.
- * - `console`: commands behind "$ ", each run to its end, and what it prints.
+ * - `console`: commands behind "$ ", each run to its end, and what it prints. What stands before a ` | ` gives it its input.
  * - `console server`: a command that goes on beside those below it, until Ctrl-C before the next of its kind. What it
  *   prints until then is compared as well.
  * - `ts`: complete in itself, run by `deno test --doc`.
@@ -32,6 +32,7 @@ const NEEDED = [
   "session",
   "transport",
   "examples/openresty",
+  "examples/openresty/packline",
 ];
 
 /** The port that the documents name. */
@@ -77,7 +78,7 @@ async function copyProject(folder: string): Promise<void> {
 }
 
 /** A program in the copy: `deno` is the one that runs this test; `NAME=value` before it goes to its environment. */
-function program(line: string, folder: string): Deno.Command {
+function program(line: string, folder: string, stdin: "null" | "piped" = "null"): Deno.Command {
   const words = line.split(" ");
   const env: Record<string, string> = { NO_COLOR: "1" };
   while (/^[A-Z_]+=/.test(words[0])) {
@@ -86,7 +87,18 @@ function program(line: string, folder: string): Deno.Command {
   }
   const [name, ...args] = words;
   const path = name === "deno" ? Deno.execPath() : name;
-  return new Deno.Command(path, { args, env, cwd: folder, stdin: "null", stdout: "piped", stderr: "piped" });
+  return new Deno.Command(path, { args, env, cwd: folder, stdin, stdout: "piped", stderr: "piped" });
+}
+
+/** What a line prints that was typed in a shell. */
+async function typed(line: string, folder: string): Promise<Deno.CommandOutput> {
+  const [given, ...piped] = line.split(" | ");
+  if (piped.length === 0) return await program(line, folder).output();
+  assertEquals(piped.length, 1, line);
+  const { stdout } = await new Deno.Command("sh", { args: ["-c", given], cwd: folder }).output();
+  const child = program(piped[0], folder, "piped").spawn();
+  const [output] = await Promise.all([child.output(), new Blob([stdout]).stream().pipeTo(child.stdin)]);
+  return output;
 }
 
 /** A server that a document has started. */
@@ -177,7 +189,7 @@ class Reader {
 
   async #type(text: string): Promise<void> {
     for (const [, line, output] of text.matchAll(/^\$ (.*)\n((?:(?!\$ ).*\n)*)/gm)) {
-      const { stdout, stderr } = await program(line.replaceAll(PORT, this.#port), this.#folder).output();
+      const { stdout, stderr } = await typed(line.replaceAll(PORT, this.#port), this.#folder);
       const decoder = new TextDecoder();
       const printed = decoder.decode(stderr) + decoder.decode(stdout);
       assertEquals(this.#here(steady(printed)), steady(output), line);
@@ -222,6 +234,7 @@ const FOLLOWED: Record<string, [needs: Package[], commands: number, place?: stri
   "tutorial.md": [[], 12, "weather"],
   "from-openresty.md": [["luajit2", "lua-messagepack", "lua-socket"], 2],
   "security.md": [["openssl"], 4],
+  "streams.md": [["luajit2", "lua-messagepack", "lua-socket"], 9],
 };
 
 for (const [name, [needs, commands, place]] of Object.entries(FOLLOWED)) {

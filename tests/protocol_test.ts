@@ -10,7 +10,8 @@ import { assert, assertEquals, AssertionError, assertMatch, assertRejects, asser
 import { demoCommands } from "../cli/demo_commands.ts";
 import { BUILT_IN_NUMBERS, type Field, type Kind, MESSAGES } from "../codec/message_table.ts";
 import { decode, encode, EncodeError } from "../codec/msgpack.ts";
-import { type Command, command } from "../handlers/command.ts";
+import { type Command, command, unchecked } from "../handlers/command.ts";
+import { tracked } from "../handlers/tracked.ts";
 import type { StandardSchema } from "../handlers/standard_schema.ts";
 import { builtIns } from "../handlers/registry.ts";
 import { DEFAULT_LIMITS, LIMIT_NAMES } from "../limits.ts";
@@ -52,7 +53,24 @@ const commands = {
       throw new Error("a secret of the server");
     },
   }),
+  FIRST: command({
+    number: 20,
+    items: unchecked<unknown>(),
+    async handler(_params: object, { items }): Promise<unknown> {
+      for await (const item of items) return item;
+      return null;
+    },
+  }),
+  LOG: command({
+    number: 21,
+    params: ["after"],
+    async *handler({ after = -1 }: { after?: number }) {
+      for (let id = after + 1; id < LINES.length; id++) yield tracked(id, LINES[id]);
+    },
+  }),
 };
+
+const LINES = ["one", "two", "three"];
 
 /** The machine's clock, but for short waits that keep the process: a handler's sleep, and the grace of a shutdown. */
 function hurriedClock(): Clock {
@@ -310,9 +328,9 @@ Deno.test("PROTOCOL.md: what stands behind a frame is the message in it", () => 
   assert(compared > 60, `only ${compared}`);
 });
 
-/** `{cmd: 1}` as JSON. */
+/** `{cmd: 1, $items: true, a: nil}` as JSON. */
 function quoteKeys(message: string): string {
-  return message.replaceAll(/([{,] *)(\w+):/g, '$1"$2":');
+  return message.replaceAll(/([{,] *)([\w$]+):/g, '$1"$2":').replaceAll(/: nil\b/g, ": null");
 }
 
 Deno.test("a sample fails for one changed byte, one reply too many, and one too few", async (t) => {
@@ -434,7 +452,7 @@ function shapeOf(kind: Kind): string {
   return `{${[...names, ...others === undefined ? [] : ["..."]].join(", ")}}`;
 }
 
-Deno.test("PROTOCOL.md: the table of messages is that of codec/message.ts", () => {
+Deno.test("PROTOCOL.md: the table of messages is that of codec/message_table.ts", () => {
   const rows = rowsOf(section("Messages"), "kind");
   const kinds = Object.keys(MESSAGES) as Kind[];
   assertEquals(
@@ -445,7 +463,7 @@ Deno.test("PROTOCOL.md: the table of messages is that of codec/message.ts", () =
   for (const kind of kinds) assert(MESSAGES[kind].since <= Number(version), kind);
 });
 
-Deno.test("PROTOCOL.md: the fields of a request, of a control message and of a reply are those of codec/message.ts", () => {
+Deno.test("PROTOCOL.md: the fields of a request, of a control message and of a reply are those of codec/message_table.ts", () => {
   const requestRows = rowsOf(section("Requests"), "field").slice(0, -1); // the last is about names with $
   const fields: [name: string, field: Field][] = Object.entries(MESSAGES.request.fields);
   assertEquals(requestRows.map(([name, type]) => [code(name), type]), fields.map(([name, { type }]) => [name, type]));
@@ -453,7 +471,7 @@ Deno.test("PROTOCOL.md: the fields of a request, of a control message and of a r
   const controls = rowsOf(section("control \\(0\\)"), "parameters").map(([names]) =>
     [...names.matchAll(/`(\w+)/g)].map(([, name]) => name)
   );
-  const kinds = ["settings", "cancel", "credit"] as const;
+  const kinds = ["settings", "cancel", "credit", "request item", "request end"] as const;
   assertEquals(controls, kinds.map((kind) => Object.keys(MESSAGES[kind].fields).filter((name) => name !== "cmd")));
 
   const [, reserved] = section("Replies").match(/^Of these names, ([^]*?) are never a command's/m) ?? [];

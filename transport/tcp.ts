@@ -21,6 +21,7 @@ export function socketTransport(conn: Deno.Conn): Transport {
 
 class SocketTransport implements Transport {
   readonly peer: string;
+  readonly releasesBytes = true;
   readonly #conn: Deno.Conn;
 
   constructor(conn: Deno.Conn) {

@@ -29,6 +29,11 @@ export interface Transport {
    * @returns How many were written.
    */
   write(bytes: Uint8Array): Promise<number>;
+  /**
+   * Whether a write that has ended has released its bytes, as that of a socket has: their buffer is then used again. A stream
+   * may keep a chunk that it was given.
+   */
+  readonly releasesBytes?: boolean;
   /** Ends this side's data and leaves the other direction open. */
   closeWrite(): Promise<void>;
   /** Ends both directions and pending operations. A second call may throw. */
@@ -71,6 +76,9 @@ export const FIRST_READ_BYTES = 512;
 
 /** The largest read: what one connection may deliver before it is another one's turn. */
 export const LARGEST_READ_BYTES = 64 * 1024;
+
+/** The largest read while a long frame is under way: several of 64 KiB then lie in one piece, and need no copy. */
+export const LARGEST_LONG_READ_BYTES = 256 * 1024;
 
 /** The largest single write to a stream, so that a slow peer is seen to make progress, as on a socket. */
 const LARGEST_WRITE_BYTES = 64 * 1024;
@@ -204,9 +212,9 @@ export async function writeAll(to: Pick<Transport, "write">, bytes: Uint8Array):
  * The buffer for the next read: doubled if the last read filled it, halved if the read left most of it empty. So a
  * burst does not leave ten thousand connections with large buffers.
  */
-export function bufferAfter(buffer: Uint8Array, readBytes: number): Uint8Array {
+export function bufferAfter(buffer: Uint8Array, readBytes: number, mostBytes = LARGEST_READ_BYTES): Uint8Array {
   const bytes = buffer.length;
-  if (readBytes === bytes && bytes < LARGEST_READ_BYTES) return new Uint8Array(2 * bytes);
+  if (readBytes === bytes && bytes < mostBytes) return new Uint8Array(2 * bytes);
   if (readBytes < bytes / 8 && bytes > FIRST_READ_BYTES) return new Uint8Array(bytes / 2);
   return buffer;
 }

@@ -14,6 +14,14 @@ await using client = await connect<typeof commands>({ port, meta: { token } });
 const { at, station } = await client.call.RECORD({ place: "Oslo", degrees: 4.5 });
 console.log(`recorded by ${station}, ${at}`);
 
+// A stream to the server: any iterable, here a list. All of it is recorded, or nothing.
+const archive = [
+  { place: "Oslo", degrees: 3, at: "2026-01-30T12:00:00Z" },
+  { place: "Oslo", degrees: 3.5, at: "2026-01-31T12:00:00Z" },
+];
+const { recorded } = await client.call.IMPORT({}, { items: archive });
+console.log(`imported ${recorded}`);
+
 // A list may be read twice: after a lost connection, the client sends this call again.
 for (const { degrees } of await client.call.LIST({ place: "Oslo", count: 3 }, { idempotent: true })) {
   console.log(`${degrees} °C`);

@@ -1,8 +1,11 @@
 /** The commands of the service. They get the log and the token as arguments, so that tests can bring their own. */
 
-import { command, RpcError, tokens } from "@packline/packline";
+import { command, RpcError, tokens, tracked } from "@packline/packline";
 import { z } from "zod";
-import type { WeatherLog } from "./weather_log.ts";
+import type { Measurement, WeatherLog } from "./weather_log.ts";
+
+/** An archive is held in memory until all of it has come. */
+const MAX_ARCHIVE = 100_000;
 
 const measured = z.object({
   place: z.string().trim().min(1).max(100),
@@ -17,8 +20,23 @@ export function createCommands(log: WeatherLog, token: string) {
       schema: measured,
       async handler({ place, degrees }, { user }) {
         const measurement = { place, degrees, station: user.station, at: new Date().toISOString() };
-        await log.append(measurement);
+        await log.append([measurement]);
         return measurement;
+      },
+    }),
+
+    IMPORT: authenticated({
+      summary: "Records a stream of measurements with their times, all or none; needs a token",
+      items: measured.extend({ at: z.iso.datetime() }),
+      async handler(_: object, { items, user }) {
+        const archive: Measurement[] = [];
+        // If an item is invalid, or the caller breaks off, the loop throws: nothing is recorded.
+        for await (const item of items) {
+          if (archive.length === MAX_ARCHIVE) throw new RpcError("ARCHIVE_TOO_LARGE", `send ${MAX_ARCHIVE} at most`);
+          archive.push({ ...item, station: user.station });
+        }
+        await log.append(archive);
+        return { recorded: archive.length };
       },
     }),
 
@@ -33,9 +51,13 @@ export function createCommands(log: WeatherLog, token: string) {
     }),
 
     WATCH: command({
-      summary: "Streams the last measurement, then new ones",
-      // Ends when its reader leaves; and when the server shuts down, so that the reader goes on elsewhere.
-      handler: (_: object, { signal, draining }) => log.follow(AbortSignal.any([signal, draining])),
+      summary: "Streams the last measurement, then new ones; its reader goes on after a restart",
+      schema: z.object({ after: z.int().nonnegative().optional() }),
+      async *handler({ after }, { signal, draining }) {
+        // Ends when its reader leaves; and when the server shuts down, so that the reader goes on elsewhere, behind `after`.
+        const measurements = log.follow(AbortSignal.any([signal, draining]), after);
+        for await (const { number, measurement } of measurements) yield tracked(number, measurement);
+      },
     }),
   };
 }

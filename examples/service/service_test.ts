@@ -1,13 +1,14 @@
 /** The commands, called by a client in memory: no port, no process. */
 
-import type { Client } from "@packline/packline/client";
+import { type Client, connect } from "@packline/packline/client";
 import { createServer, type Server } from "@packline/packline/server";
-import { connectInMemory } from "@packline/packline/testing";
+import { connectInMemory, memoryPair } from "@packline/packline/testing";
 import { deepStrictEqual as assertEquals, rejects as assertRejects } from "node:assert/strict";
 import { createCommands } from "./commands.ts";
 import { WeatherLog } from "./weather_log.ts";
 
-type WeatherClient = Client<ReturnType<typeof createCommands>>;
+type WeatherCommands = ReturnType<typeof createCommands>;
+type WeatherClient = Client<WeatherCommands>;
 
 const meta = { token: "sesame" };
 
@@ -16,7 +17,7 @@ function test(name: string, run: (client: WeatherClient, server: Server) => Prom
     const path = await Deno.makeTempFile();
     try {
       await using server = createServer({ commands: createCommands(new WeatherLog(path), "sesame") });
-      await using client = await connectInMemory<ReturnType<typeof createCommands>>(server);
+      await using client = await connectInMemory<WeatherCommands>(server);
       await run(client, server);
     } finally {
       await Deno.remove(path);
@@ -49,11 +50,55 @@ test("WATCH streams the last measurement and new ones, until its reader leaves",
   assertEquals(watched, [20, 21, 22]);
 });
 
-test("a shutdown ends WATCH: its reader is told to go on elsewhere", async (client, server) => {
-  await client.call.RECORD({ place: "Rome", degrees: 20 }, { meta });
-  const watched = client.stream.WATCH();
-  assertEquals((await watched.next()).value?.degrees, 20);
-  const ended = assertRejects(watched.next(), { code: "GOING_AWAY" });
-  await server.shutdown();
-  await ended;
+const at = "2026-01-31T12:00:00Z";
+
+test("IMPORT records an archive", async (client) => {
+  const archive = [{ place: "Rome", degrees: 12, at }, { place: "Rome", degrees: 13, at }];
+  assertEquals(await client.call.IMPORT({}, { items: archive, meta }), { recorded: 2 });
+  assertEquals(await client.call.LIST({ place: "Rome" }), archive.map((each) => ({ ...each, station: "roof" })));
+});
+
+test("IMPORT records nothing of an archive with an invalid item, or that breaks off", async (client) => {
+  const tooHot = [{ place: "Rome", degrees: 12, at }, { place: "Rome", degrees: 1300, at }];
+  const refused = client.call.IMPORT({}, { items: tooHot, meta });
+  await assertRejects(refused, { code: "INVALID_PARAMS", message: /items\.1\.degrees/ });
+
+  const brokenOff = async function* () {
+    yield { place: "Rome", degrees: 12, at };
+    throw new Error("the disk is broken");
+  };
+  await assertRejects(client.call.IMPORT({}, { items: brokenOff(), meta }), { message: "the disk is broken" });
+  await assertRejects(client.call.LIST({ place: "Rome" }), { code: "NO_SUCH_PLACE" });
+});
+
+Deno.test("WATCH goes on at the next server: nothing is missed, nothing comes twice", async () => {
+  const path = await Deno.makeTempFile();
+  try {
+    const start = () => createServer({ commands: createCommands(new WeatherLog(path), "sesame") });
+    let server = start();
+    const dial = () => {
+      const [here, there] = memoryPair();
+      void server.accept(there);
+      return Promise.resolve(here);
+    };
+    await using client = await connect<WeatherCommands>({ dial, meta });
+    const record = (degrees: number) => client.call.RECORD({ place: "Rome", degrees });
+
+    await record(20);
+    const watched: number[] = [];
+    for await (const { degrees } of client.stream.WATCH()) {
+      watched.push(degrees);
+      if (degrees === 22) break;
+      if (degrees !== 20) continue;
+      const stopped = server;
+      server = start();
+      await stopped.shutdown();
+      await record(21); // at the next server
+      await record(22);
+    }
+    assertEquals(watched, [20, 21, 22]);
+    await server.shutdown();
+  } finally {
+    await Deno.remove(path);
+  }
 });

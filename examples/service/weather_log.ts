@@ -16,9 +16,10 @@ export class WeatherLog {
     Deno.openSync(path, { append: true, create: true }).close();
   }
 
-  async append(measurement: Measurement): Promise<void> {
+  async append(measurements: readonly Measurement[]): Promise<void> {
     // One write at the end of the file, so that lines of two processes do not mix.
-    await Deno.writeTextFile(this.path, JSON.stringify(measurement) + "\n", { append: true });
+    const lines = measurements.map((measurement) => JSON.stringify(measurement) + "\n");
+    await Deno.writeTextFile(this.path, lines.join(""), { append: true });
   }
 
   async read(): Promise<Measurement[]> {
@@ -26,19 +27,25 @@ export class WeatherLog {
     return lines.map((line) => JSON.parse(line));
   }
 
-  /** The last measurement, then new ones as they come, whichever process adds them, until the signal is aborted; then it throws the reason. */
-  async *follow(signal: AbortSignal): AsyncGenerator<Measurement> {
+  /**
+   * Measurements with their numbers, which are those of the lines, so that every process counts the same: the ones behind
+   * number `after`, or the last one, then new ones as they come, whichever process adds them. When the signal is aborted, it
+   * throws the reason.
+   */
+  async *follow(signal: AbortSignal, after?: number): AsyncGenerator<{ number: number; measurement: Measurement }> {
     using watcher = Deno.watchFs(this.path);
     signal.addEventListener("abort", () => watcher[Symbol.dispose](), { once: true });
-    let measurements = await this.read();
-    yield* measurements.slice(-1);
-    signal.throwIfAborted();
-    for await (const { kind } of watcher) {
-      if (kind !== "modify") continue; // reading is an event too
-      const known = measurements.length;
-      measurements = await this.read();
-      yield* measurements.slice(known);
+    const events = watcher[Symbol.asyncIterator]();
+    let number = after;
+    for (;;) {
+      const measurements = await this.read();
+      number ??= Math.max(0, measurements.length - 1);
+      for (const measurement of measurements.slice(number)) yield { number: ++number, measurement };
+      let event: IteratorResult<Deno.FsEvent>;
+      do {
+        signal.throwIfAborted();
+        event = await events.next();
+      } while (event.value?.kind !== "modify"); // reading is an event too
     }
-    signal.throwIfAborted();
   }
 }

@@ -70,14 +70,23 @@ Deno.test("whatever is typed, the client ends with a code and at most one line o
         "describe PING --repeat 1",
         "describe PING PING",
       ],
-      ...["ECHO a=@", "ECHO a=@bytes:", "PING --hots"],
+      ...["ECHO a=@", "ECHO a=@bytes:", "PING --hots", "PING @", "PING - -", "TALLY - --bench", "PING - --repeat 1"],
     ]
       .map((line): [number, string] => [2, line]),
     ...["describe", "describe FOO", "describe x=1"].map((line): [number, string] => [1, line]),
-    ...["ECHO a=@/no/such", `ECHO a=@bytes:${folder}`, "--meta a=@/no/such PING"].map((
-      line,
-    ): [number, string] => [3, line]),
-    ...["describe PING", "describe TICK --json", "PING a=-", "--meta a=b PING"].map((
+    ...["ECHO a=@/no/such", `ECHO a=@bytes:${folder}`, "ECHO @/no/such", `ECHO @${folder}`, "--meta a=@/no/such PING"]
+      .map((
+        line,
+      ): [number, string] => [3, line]),
+    ...[
+      "describe PING",
+      "describe TICK --json",
+      "PING a=-",
+      "--meta a=b PING",
+      "ECHO -",
+      "PING -",
+      `TALLY @${folder}/text`,
+    ].map((
       line,
     ): [number, string] => [0, line]),
     ...["--bench PING --hex", "--bench PING -n 1 -z 1", "--bench PING -r x", "-P 1 PING", "--max-payload-bytes 0 PING"]

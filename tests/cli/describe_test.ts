@@ -46,6 +46,10 @@ Deno.test("a command of the server whose name is describe can still be called", 
     (await runClient(server.port, "describe", "what=x", "--json")).stdout,
     '{"res":"the server\'s own: x"}\n',
   );
+  assertEquals(
+    (await runClient(server.port, "describe", "-", "--json")).stdout,
+    '{"res":"the server\'s own: undefined"}\n',
+  );
   assertEquals((await runClient(server.port, "describe", "describe")).stdout, "describe\n\nanswers  once\n");
 });
 

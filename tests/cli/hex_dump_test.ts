@@ -14,4 +14,7 @@ Deno.test("hexDump() shows offset, pairs and text as xxd does", () => {
     "00000010: 8081 8283 8485 8687 8889 8a8b 8c8d 8e8f  ................",
     "00000020: 9091 92                                  ...",
   ]);
+  assertEquals(hexDump(new Uint8Array(1024)).length, 64);
+  const cut = hexDump(new Uint8Array(1025));
+  assertEquals([cut.length, cut[15].slice(0, 10), cut[16]], [17, "000000f0: ", "and 769 more bytes"]);
 });

@@ -115,7 +115,7 @@ Deno.test("a dial that hangs is ended by the signal of the call", async () => {
   const stop = new AbortController();
   const stopped = assertRejects(() => ask(session, stop.signal), DOMException, "aborted");
   await turn();
-  assertEquals(session.send(PING.request), false);
+  assertEquals(session.cancel(1), false);
   stop.abort();
   await stopped;
 });

@@ -16,6 +16,8 @@ export interface ScriptOptions {
   permissions?: string[];
   /** What it reads from stdin. */
   input?: string;
+  /** Whether the test writes to its stdin, in place of `input`. */
+  writes?: boolean;
   /** What differs in its environment. */
   env?: Record<string, string>;
 }
@@ -24,13 +26,13 @@ export interface ScriptOptions {
 export function startScript(
   script: "server" | "client",
   args: readonly string[],
-  { permissions = ["--allow-net=127.0.0.1"], input, env }: ScriptOptions = {},
+  { permissions = ["--allow-net=127.0.0.1"], input, writes = false, env }: ScriptOptions = {},
 ): Deno.ChildProcess {
   const url = new URL(`../../${script}.ts`, import.meta.url);
   const process = new Deno.Command(Deno.execPath(), {
     args: ["run", ...permissions, url.href, ...args],
     env,
-    stdin: input === undefined ? "null" : "piped",
+    stdin: input === undefined && !writes ? "null" : "piped",
     stdout: "piped",
     stderr: "piped",
   }).spawn();

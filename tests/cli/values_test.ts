@@ -41,11 +41,12 @@ Deno.test("a value is read from a file as if it were typed, or as text or bytes 
 });
 
 Deno.test("standard input is the value of one parameter, and none of a call that comes from there itself", () => {
-  const stdin = () => new TextEncoder().encode('{"a":1}');
+  const bytes = new TextEncoder().encode('{"a":1}');
+  const stdin = { readAll: () => bytes };
   assertEquals(readCall(["X", "v=-"], stdin).params, { v: { a: 1 } });
   assertEquals(readCall(["X", "v=@-"], stdin).params, { v: { a: 1 } });
   assertEquals(readCall(["X", "v=@text:-"], stdin).params, { v: '{"a":1}' });
-  assertEquals(readCall(["X", "v=@bytes:-"], stdin).params, { v: stdin() });
+  assertEquals(readCall(["X", "v=@bytes:-"], stdin).params, { v: bytes });
   assertThrows(() => readCall(["X", "v=-"]), UsageError, "v=- cannot be read: standard input has the calls themselves");
 });
 

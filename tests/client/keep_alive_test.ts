@@ -90,6 +90,7 @@ Deno.test("keep-alive - while both sides say something, there is no PING", async
     await server.reply({ seq: 0, res: n, more: true });
     assertEquals((await next).value, n);
   }
+  await new Promise(setImmediate); // what is written leaves at the end of the turn
   assertEquals(server.waiting, 1);
   assertEquals(await server.message(), { cmd: 0, seq: 0, credit: 1 });
   await client.close();
@@ -102,7 +103,6 @@ Deno.test("keep-alive - a client that only listens says PING, and needs no answe
   await server.requests(1);
   await server.reply({ seq: 0, res: 0, more: true });
   await first;
-  assertEquals(await server.message(), { cmd: 0, seq: 0, credit: 997 }, "more, once the size of an item is known");
   const heard: unknown[] = [];
   for (let n = 1; n <= 90; n++) {
     await clock.advance(1_000);

@@ -7,7 +7,7 @@ import { assert, assertEquals } from "@std/assert";
 import { type CallOptions, type Client, connect, type ConnectOptions } from "../../client.ts";
 import { BUILT_IN_NUMBERS } from "../../codec/message_table.ts";
 import type { RpcError } from "../../errors.ts";
-import { type Command, command, reply } from "../../handlers/command.ts";
+import { type Command, command, reply, tracked } from "../../handlers/command.ts";
 import type { ServerInfo, ServerStatistics } from "../../handlers/server_info.ts";
 import type { StandardSchema } from "../../handlers/standard_schema.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
@@ -65,6 +65,10 @@ const commands = {
   }),
   READABLE: command(() => new ReadableStream<number>()),
   LATER: command(() => Promise.resolve((async function* (): AsyncGenerator<number, void, void> {})())),
+  LOG: command(async function* ({ after = 0 }: { after?: number }) {
+    yield tracked(after + 1, "line");
+    yield 5;
+  }),
   FIND: command({ errors: { MISSING: missing, GONE: null }, handler: ({ id }: { id: number }) => ({ id }) }),
 };
 
@@ -98,6 +102,9 @@ export async function typed(client: Client<typeof commands>): Promise<void> {
   const list = client.stream("LIST", { to: 3 }, { credit: 2 });
   same<typeof list, AsyncGenerator<{ item: number }, "end", void>>(true);
   for await (const { item } of list) same<typeof item, number>(true);
+
+  const log = client.stream.LOG();
+  same<typeof log, AsyncGenerator<string | 5, null, void>>(true); // without their ids
 
   // @ts-expect-error -- no such command
   client.reply("SUBTRACT", { a: 1, b: 2 });

@@ -110,6 +110,19 @@ Deno.test("DecodeStage reads a long frame in pieces, and then short ones", () =>
   assertEquals(messages[1].cmd, 1);
 });
 
+Deno.test(`DecodeStage reads long and short frames in any order, in random pieces (seed ${SEED})`, () => {
+  const random = new Random(SEED);
+  for (let round = 0; round < 20; round++) {
+    const sizes = Array.from({ length: 12 }, () => random.pick([0, 1, 300, 57_290, 57_400, 65_536, 150_000]));
+    const bytes = concat(...sizes.map((size, seq) => request({ cmd: 16, seq, data: new Uint8Array(size).fill(size) })));
+    const decoding = new Decoding().feed(...random.pieces(bytes, random.pick([2_000, 50_000, 200_000]))).end();
+    const read = decoding.messages.map((message) => (message as Request).params.data as Uint8Array);
+    assertEquals(read.map(({ length }) => length), sizes, `round ${round}`);
+    assert(read.every((data) => data.every((byte) => byte === (data.length & 255))), `round ${round}`);
+    assertEquals(decoding.stage.midFrame, false);
+  }
+});
+
 Deno.test("DecodeStage holds no more than twice the bytes that have come, whatever length was declared", () => {
   const header = unhex("1f 1f 04 00 00 00 81");
   const before = Deno.memoryUsage().external;

@@ -3,15 +3,19 @@
  * written; and that nothing of one batch can ever show up in another.
  */
 
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { encode as std } from "jsr:@std/msgpack@^1.0.3";
+import { assert, assertEquals, assertFalse, assertStrictEquals, assertThrows } from "@std/assert";
 import { EncodeStage, type Encoding as EncodingOf } from "../../codec/encode.ts";
 import { PayloadTooLargeError } from "../../codec/errors.ts";
 import { decode, DecodeError, encode, EncodeError } from "../../codec/msgpack.ts";
 import { ARRAY_WEIGHT, ELEMENT_WEIGHT, FIELD_WEIGHT, MAP_WEIGHT, MESSAGE_WEIGHT } from "../../codec/weight.ts";
+import { reuseSlab } from "../../codec/slab.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { concat, frame, hex, messages } from "../support/wire.ts";
 
 type Value = Record<string, unknown>;
+
+const stdEncode: (value: Value) => Uint8Array = std;
 
 /** A stage for plain values, and what it has put out. */
 class Encoding {
@@ -78,11 +82,52 @@ Deno.test("EncodeStage lets frames leave together at the end of the turn, each a
     there.add({ other: n }, reused); // so that the frames of one lie between those of the other
   }
   assertEquals([here.chunks.length, there.chunks.length], [0, 0]);
-  await Promise.resolve();
+  await new Promise(setImmediate);
   assertEquals([here.chunks.length, there.chunks.length], [1, 1]);
   const given = [1, 2, 3].map((n) => ({ n, bytes: new Uint8Array([n, n]) }));
   assertEquals(messages(here.chunks[0]), given);
   assertEquals(messages(there.chunks[0]), given.flatMap((value) => [{ other: value.n }, value]));
+});
+
+Deno.test("EncodeStage lets the items of a stream leave together, however many microtasks lie between them", async () => {
+  async function* items() {
+    for (let n = 0; n < 100; n++) yield { n };
+  }
+  const encoding = new Encoding();
+  for await (const item of items()) encoding.add(item);
+  assertEquals(encoding.chunks.length, 0);
+  await new Promise(setImmediate);
+  assertEquals(encoding.chunks.map((chunk) => messages(chunk).length), [100]);
+});
+
+Deno.test("EncodeStage writes long and short frames in any order, byte for byte", () => {
+  const sizes = [10, 57_310, 57_311, 57_312, 20, 200_000, 57_311, 57_310, 65_530, 3, 3];
+  for (const size of sizes) {
+    for (const next of sizes) {
+      const values = [size, next].map((bytes) => ({ b: new Uint8Array(bytes).fill(bytes) }));
+      const { bytes } = new Encoding().write(...values);
+      assertEquals(bytes, hex(concat(...values.map((value) => frame(stdEncode(value))))), `${size}, then ${next}`);
+    }
+  }
+});
+
+Deno.test("EncodeStage uses the slab of a large frame again once it is given back, and no other", () => {
+  const large = (fill: number, bytes = 100_000) => ({ b: new Uint8Array(bytes).fill(fill) });
+  const chunkOf = (value: Value) => new Encoding().write(value).chunks[0];
+  const first = chunkOf(large(1));
+  assertFalse(chunkOf(large(2)).buffer === first.buffer, "nobody has given it back");
+  assertEquals(messages(first), [large(1)]);
+  reuseSlab(first);
+  assertFalse(chunkOf({ small: 1 }).buffer === first.buffer, "small frames share another");
+  assertFalse(chunkOf(large(3, 300_000)).buffer === first.buffer, "it is too small");
+  const second = chunkOf(large(4));
+  assertStrictEquals(second.buffer, first.buffer);
+  assertEquals(messages(second), [large(4)]);
+  assertFalse(chunkOf(large(5)).buffer === first.buffer, "it was given back once");
+  const shared = chunkOf({ small: 1 });
+  reuseSlab(shared);
+  for (const bytes of [65_536, 60_000, 10, 60_000]) chunkOf(large(6, bytes));
+  assertEquals(messages(shared), [{ small: 1 }], "others may be in it, and it is not written again");
 });
 
 Deno.test("EncodeStage copies nothing of much that lies apart: it leaves in several chunks, in its order", () => {

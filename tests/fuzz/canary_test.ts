@@ -2,7 +2,7 @@
  * The checks of the fuzz, checked: each of these readers and servers is broken in one way, and a short run must notice.
  */
 
-import { assert, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import {
   Cancel,
   InvalidMessage,
@@ -189,7 +189,7 @@ const SERVERS: Record<string, [serve: Serve, complaint: RegExp]> = {
         void this.items?.end();
       });
     await serveOne(transport, options);
-  }, /a success of call \d+, whose stream has no end/],
+  }, /an upload of no end was taken for one of/],
   "goes on behind a broken frame": [
     after((bytes) => takeBadFrame(bytes) ? concat(bytes, message({ res: "PONG" })) : bytes),
     /BAD_FRAME is not the last reply|a reply too many/,
@@ -283,6 +283,27 @@ Deno.test("the fuzz notices a reader that does not weigh, by a payload that is t
   assert(heavy.length > 0);
   for (const bytes of heavy) {
     assertMatch(await complaintAbout({ kind: "payload", bytes }, codec) ?? "", /^depth 2, \d+ bytes$/);
+  }
+});
+
+Deno.test("the fuzz notices a server that takes half an upload for a whole one", async () => {
+  const upload = [{ cmd: "UPLOAD", seq: 5, $items: true }, { cmd: 0, seq: 5, item: 1 }, { cmd: 0, seq: 5, item: 2 }];
+  const end = { cmd: 0, seq: 5, end: true };
+  const uploads: [messages: Record<string, unknown>[], complaint: string | undefined][] = [
+    [[...upload, end], undefined],
+    [upload, "an upload of no end was taken for one of 2 items"],
+    [[upload[0], upload[1], end], "an upload of 1 was taken for one of 2 items"],
+    [[...upload, { cmd: 0, seq: "5", item: 3 }, end], "an upload of no end was taken for one of 2 items"],
+  ];
+  const taken = after((bytes) => {
+    const replies = takeApart(bytes, Infinity).payloads.map((payload) => decode(payload) as Record<string, unknown>);
+    const isFinal = (reply: Record<string, unknown>) => reply.seq === 5 && !("credit" in reply);
+    return concat(...replies.map((reply) => message(isFinal(reply) ? { seq: 5, res: 2 } : reply)));
+  });
+  for (const [messages, complaint] of uploads) {
+    const bytes = concat(...messages.map((each) => message(each)));
+    assertEquals(await complaintAbout({ kind: "stream", bytes }, SHIPPED, taken), complaint);
+    assertEquals(await complaintAbout({ kind: "stream", bytes }), undefined);
   }
 });
 

@@ -7,7 +7,7 @@
 
 import { decode as std } from "jsr:@std/msgpack@^1.0.3";
 import { PayloadTooLargeError } from "../../codec/errors.ts";
-import { BadFrame, InvalidMessage, Request, RequestEnd, Settings } from "../../codec/message.ts";
+import { BadFrame, InvalidMessage, Request, RequestEnd, RequestItem, Settings } from "../../codec/message.ts";
 import { requestsOf, takeApart } from "./by_hand.ts";
 import { attempt, piecesOf, type Verdict } from "./codec_checks.ts";
 import { type Conversation, converse, type Serve } from "./conversation.ts";
@@ -55,8 +55,8 @@ function replyFault(
   const asked = requestsOf(bytes);
   const calls = asked.filter((message) => message instanceof Request || message instanceof InvalidMessage);
   const broken = asked.at(-1) instanceof BadFrame;
-  const disorder = orderFault(calls, sound, broken) ?? halfFault(asked, sound);
-  if (disorder !== undefined) return disorder;
+  const fault = orderFault(calls, sound, broken) ?? uploadFault(asked, sound);
+  if (fault !== undefined) return fault;
 
   const finals = sound.filter((answer) => answer.more !== true && !isGrant(answer)).length;
   const expected = calls.length + (broken ? 1 : 0);
@@ -120,20 +120,28 @@ function orderFault(calls: unknown[], answers: Reply[], broken: boolean): string
   }
 }
 
-/** PROTOCOL.md, "Streams from the caller": a stream that was not said to be complete is never taken for a whole one. */
-function halfFault(asked: readonly unknown[], answers: readonly Reply[]): string | undefined {
-  const ended = new Set(asked.filter((message) => message instanceof RequestEnd).map(({ seq }) => seq));
+/** PROTOCOL.md, "Streams from the caller": half a stream is never taken for a whole one. */
+function uploadFault(asked: unknown[], answers: Reply[]): string | undefined {
   const requests = asked.filter((message) => message instanceof Request);
-  for (const { seq, res, more } of answers) {
-    if (seq === undefined || res === undefined || more === true || ended.has(seq as number)) continue;
-    const own = requests.filter((request) => request.seq === seq);
-    if (own.length > 0 && own.every(takesAll)) return `a success of call ${seq}, whose stream has no end`;
+  for (const request of requests) {
+    const { cmd, seq, hasItems, params } = request;
+    const isAlone = requests.filter((other) => other.seq === seq).length === 1;
+    if (cmd !== "UPLOAD" || !hasItems || "count" in params || !isAlone) continue;
+    const answer = answers.find((answer) => answer.seq === seq && "res" in answer);
+    if (answer === undefined) continue;
+    const sent = uploadOf(asked.slice(asked.indexOf(request) + 1), seq as number);
+    if (answer.res !== sent) return `an upload of ${sent ?? "no end"} was taken for one of ${answer.res} items`;
   }
 }
 
-/** Whether a command of the conversation takes all of its caller's stream before it succeeds. */
-function takesAll({ cmd, hasItems, params }: Request): boolean {
-  return hasItems === true && (cmd === "CHAT" || cmd === "UPLOAD" && params.count === undefined);
+/** The items of a stream; `undefined` if it has no end, or may have a gap before it. */
+function uploadOf(behind: unknown[], seq: number): number | undefined {
+  let items = 0;
+  for (const message of behind) {
+    if (message instanceof RequestItem && message.seq === seq) items++;
+    if (message instanceof RequestEnd && message.seq === seq) return items;
+    if (message instanceof InvalidMessage && message.seq === undefined) return undefined;
+  }
 }
 
 function kindOf(answer: Reply): string {

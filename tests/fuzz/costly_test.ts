@@ -33,6 +33,9 @@ const FRAMES: Record<string, string> = {
   "texts of U+FFFD": "81 01 a3 ef bf bd",
   "sizes that are lies": "81 01 dd ff ff ff ff",
   "values too deep": `81 01 ${"91 ".repeat(70)} 01`,
+  "items": "83 a3 63 6d 64 00 a3 73 65 71 01 a4 69 74 65 6d 01",
+  "items without seq": "82 a3 63 6d 64 00 a4 69 74 65 6d 01",
+  "two meanings": "84 a3 63 6d 64 00 a3 73 65 71 01 a4 69 74 65 6d 01 a3 65 6e 64 c3",
   "wrong seq": "82 a3 63 6d 64 01 a3 73 65 71 c0",
 };
 

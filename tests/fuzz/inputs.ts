@@ -7,7 +7,7 @@
 import type { Random } from "../support/random.ts";
 import { concat, frame, unhex } from "../support/wire.ts";
 import { mutated } from "./mutate.ts";
-import { LARGE, SMALL, STREAM_PAYLOADS } from "./samples.ts";
+import { CALLER_STREAMS, LARGE, SMALL } from "./samples.ts";
 
 /** Headers at and beyond every limit: 0, 57,310 and 57,311 bytes in either form, 1 MiB and a byte more, 2^31, 2^32 - 1. */
 const HEADERS = [
@@ -35,8 +35,9 @@ export function anyInput(random: Random): Input {
 
 /** Calls with streams of the caller's, in and out of order; one of their messages may be damaged, no frame is. */
 function callerStream(random: Random): Uint8Array {
-  const frames = Array.from({ length: random.between(2, random.pick([6, 30])) }, () => {
-    const payload = random.pick(STREAM_PAYLOADS);
+  const { begin, follow } = CALLER_STREAMS;
+  const frames = Array.from({ length: random.between(2, random.pick([6, 30])) }, (_, index) => {
+    const payload = random.pick(index === 0 || random.chance(0.1) ? begin : follow);
     return frame(random.chance(0.02) ? mutated(random, payload, sample(random)) : payload);
   });
   return concat(...frames);

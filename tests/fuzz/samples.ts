@@ -43,12 +43,16 @@ const CONTROLS = [
   { cmd: 0 },
 ];
 
-/** What belongs to a few calls with streams of the caller's: any few of them in a row are a conversation. */
-const CALLER_STREAMS = [5, 6].flatMap((seq) => [
+/** Calls with a stream of the caller's. */
+const STREAM_REQUESTS = [5, 6].flatMap((seq) => [
   ...["UPLOAD", "CHAT"].map((cmd) => ({ cmd, seq, $items: true })),
   { cmd: "UPLOAD", seq, $items: true, count: 1, ttl: 5_000 },
   { cmd: "CHAT", seq, $items: true, credit: 1 },
   { cmd: 16, seq, $items: true, value: 1 },
+]);
+
+/** What may follow them. */
+const STREAM_MESSAGES = [5, 6].flatMap((seq) => [
   ...["text", null, 7, new Uint8Array(300)].map((item) => ({ cmd: 0, seq, item })),
   ...[1, 2].map((credit) => ({ cmd: 0, seq, credit })),
   { cmd: 0, seq, end: true },
@@ -137,8 +141,8 @@ export const SMALL: readonly (readonly Uint8Array<ArrayBuffer>[])[] = [
   REQUESTS.map(withRes),
 ];
 
-/** Payloads of which streams from a caller are made. */
-export const STREAM_PAYLOADS: readonly Uint8Array<ArrayBuffer>[] = CALLER_STREAMS.map(stdEncode);
+/** Payloads of which streams from a caller are made: what begins one, and what may follow. */
+export const CALLER_STREAMS = { begin: STREAM_REQUESTS.map(stdEncode), follow: STREAM_MESSAGES.map(stdEncode) };
 
 /** Payloads at the end of the short frame, and in long frames. */
 export const LARGE: readonly Uint8Array<ArrayBuffer>[] = [

@@ -402,3 +402,13 @@ Deno.test("dispatch runs many streams and calls on one connection, each with its
   );
   assertEquals(countings.map(({ ended }) => ended), new Array(20).fill(1));
 });
+
+Deno.test("dispatch cuts large chunks of a handler's ReadableStream of bytes into pieces", async () => {
+  const FILE = command(() => ReadableStream.from([new Uint8Array(150_000), new Uint8Array(3), "text"]));
+  await using served = withMemory({ commands: { FILE } });
+  const { peer } = served;
+  await peer.send({ cmd: 0, max: 1_048_576 }, { cmd: "FILE", seq: 1 });
+  const replies = await peer.readReady();
+  const sizes = replies.map(({ res }) => res instanceof Uint8Array ? res.length : res);
+  assertEquals(sizes, [65_536, 65_536, 18_928, 3, "text", null]);
+});

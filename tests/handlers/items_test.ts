@@ -6,7 +6,7 @@ import { bytes, command, type Middleware, unchecked } from "../../handlers/comma
 import type { StandardSchema } from "../../handlers/standard_schema.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { ServedCalls } from "../support/items.ts";
-import { type Message, type Peer, settle, unhex, withMemory } from "../support/wire.ts";
+import { frame, type Message, message, type Peer, settle, unhex, withMemory } from "../support/wire.ts";
 
 const PONG = { res: "PONG" };
 
@@ -113,7 +113,7 @@ Deno.test("items - a command with the option refuses a call without a stream, un
   assertObjectMatch(await served.peer.ask({ cmd: "UPLOAD", seq: 1 }), {
     seq: 1,
     err: "INVALID_PARAMS",
-    msg: "this command takes a stream of items: send $items",
+    msg: "UPLOAD takes a stream of items, and the call has none",
     data: [{ path: ["items"], message: "must be a stream of items" }],
   });
   assertEquals([passed, started], [1, 0]);
@@ -284,6 +284,39 @@ Deno.test("items - an item after the end, a second end, and either for a call wi
     assertEquals(await peer.ask({ cmd: 1 }), PONG);
     served.assertNothingHeld();
   }
+});
+
+Deno.test("items - a message that cannot be read may have been an item: it fails the streams that are not complete", async () => {
+  const sizes: number[] = [];
+  const COUNT = command({
+    items: unchecked<string>(),
+    async handler(_: object, { items }) {
+      let size = 0;
+      for await (const _item of items) size++;
+      sizes.push(size);
+      return size;
+    },
+  });
+  const HANG = command((_: object, { signal }) =>
+    new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)))
+  );
+  const tooHeavy = message({ cmd: 0, seq: 3, item: "x".repeat(2_000) });
+  const noText = frame(unhex("83 a3636d64 00 a3736571 03 a46974656d a1ff")); // {cmd: 0, seq: 3, item: a text that is not UTF-8}
+  for (const bad of [tooHeavy, noText]) {
+    await using served = withMemory({ commands: { COUNT, HANG }, maxMessageBytes: 1_500 });
+    const { peer } = served;
+    await peer.send({ cmd: "HANG", seq: 1 }, upload("COUNT", 2), end(2), upload("COUNT", 3));
+    await readGrants(peer);
+    await peer.sendBytes(bad);
+    await peer.send(end(3), { cmd: "PING", seq: 4 });
+    const { others } = await readGrants(peer);
+    assertEquals(others.map(({ seq, err }) => [seq, err]), [
+      [3, "INVALID_MESSAGE"],
+      [undefined, "INVALID_MESSAGE"],
+      [4, undefined],
+    ]);
+  }
+  assertEquals(sizes, [0, 0], "the one that was complete alone");
 });
 
 Deno.test("items - too many wrong ones end the connection", async () => {
@@ -591,7 +624,7 @@ Deno.test("items - sizes that jump from 10 B to 1 MiB stop the intake for a seco
   await clock.advance(200);
   await sent;
   const [failed, pong] = await peer.readReplies(2);
-  assertObjectMatch(failed, { seq: 1, err: "OVERLOADED" });
+  assertObjectMatch(failed, { seq: 1, err: "CANCELLED" });
   assertMatch(failed.msg as string, /^the items that wait for their handlers take too much memory/);
   assertEquals(pong, { seq: 9, res: "PONG" });
   served.assertNothingHeld();
@@ -608,7 +641,7 @@ Deno.test("items - the first that waits of each call is taken, however full the 
   await peer.send(item("y", 1), { cmd: 1, seq: 99 }); // not granted: it waits as one that has no room, and fails then
   assertEquals(await peer.readReady(), []);
   await clock.advance(1_010);
-  assertEquals((await peer.readReplies(2)).map(({ seq, err }) => [seq, err]), [[1, "OVERLOADED"], [99, undefined]]);
+  assertEquals((await peer.readReplies(2)).map(({ seq, err }) => [seq, err]), [[1, "CANCELLED"], [99, undefined]]);
   for (let seq = 2; seq <= upTo; seq++) await peer.send({ cmd: 0, seq, cancel: true });
   await peer.readReplies(upTo - 1);
   served.assertNothingHeld();

@@ -8,7 +8,8 @@ import { decode, encode } from "../../codec/msgpack.ts";
 import { command, type ListeningServer, reply, RpcError } from "../../mod.ts";
 import { serve } from "../support/demo_server.ts";
 import { concat, frame, type Message, takeFrames } from "../support/wire.ts";
-import { example, Folder, onFreePort, type Package, Program, root, run, startNginx, testWith } from "./programs.ts";
+import { LUAJIT_PACKAGES, NGINX_PACKAGES, type Settings, startExample, startLua } from "./lua.ts";
+import { example, Folder, type Package, Program, root, run, testWith } from "./programs.ts";
 
 /** How long a call waits for its reply, where that is what ends it. */
 const TIMEOUT_MS = 250;
@@ -77,13 +78,6 @@ interface Front extends AsyncDisposable {
   call(cmd: string, params?: Message, options?: { safe?: boolean }): Promise<Outcome>;
 }
 
-/** What differs from the configuration as it stands, beside the ports. */
-interface Settings {
-  timeoutMs?: number;
-  /** Processes of nginx, each with a pool of its own. */
-  workers?: number;
-}
-
 interface World {
   readonly name: string;
   readonly packages: readonly Package[];
@@ -98,26 +92,14 @@ class Nginx implements Front {
   readonly #owned: AsyncDisposableStack;
   readonly #client = Deno.createHttpClient({});
 
-  private constructor(port: number, owned: AsyncDisposableStack) {
-    this.#url = `http://127.0.0.1:${port}/call/`;
+  private constructor(address: string, owned: AsyncDisposableStack) {
+    this.#url = `http://${address}/call/`;
     this.#owned = owned;
   }
 
-  static async start(packlinePort: number, { timeoutMs = 5000, workers = 1 }: Settings = {}): Promise<Nginx> {
+  static async start(packlinePort: number, settings: Settings = {}): Promise<Nginx> {
     await using owned = new AsyncDisposableStack();
-    const folder = owned.use(await Folder.make());
-    await folder.write("packline.lua", await example("openresty/packline.lua"));
-    const nginx = await onFreePort(async (port) => {
-      const config = await example("openresty/nginx.conf", {
-        "127.0.0.1:8080": `127.0.0.1:${port}`,
-        "$packline_port 1235": `$packline_port ${packlinePort}`,
-        "$packline_timeout 5000": `$packline_timeout ${timeoutMs}`,
-        "worker_processes 2": `worker_processes ${workers}`,
-      });
-      owned.use(await startNginx(folder, config));
-      return port;
-    });
-    return new Nginx(nginx, owned.move());
+    return new Nginx(await startExample(owned, packlinePort, settings), owned.move());
   }
 
   async call(cmd: string, params: Message = {}, { safe = false } = {}): Promise<Outcome> {
@@ -182,13 +164,13 @@ class LuaJit implements Front {
 
 const NGINX: World = {
   name: "nginx",
-  packages: ["nginx", "libnginx-mod-http-lua", "lua-messagepack", "lua-cjson"],
+  packages: NGINX_PACKAGES,
   start: Nginx.start,
 };
 
 const LUAJIT: World = {
   name: "LuaJIT",
-  packages: ["luajit2", "lua-messagepack", "lua-cjson", "lua-socket"],
+  packages: LUAJIT_PACKAGES,
   start: LuaJit.start,
 };
 
@@ -500,30 +482,6 @@ testInBoth("a call that a draining server has not started is sent again", async 
 });
 
 // Time, phases and addresses -------------------------------------------------------------------------------------------
-
-/** nginx with the Lua client, and what a server of its configuration is to do. */
-async function startLua(owned: AsyncDisposableStack, server: string): Promise<{ program: Program; url: string }> {
-  const folder = owned.use(await Folder.make());
-  await folder.write("packline.lua", await example("openresty/packline.lua"));
-  return await onFreePort(async (port) => {
-    const config = `
-      load_module /usr/lib/nginx/modules/ndk_http_module.so;
-      load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;
-      user root;
-      pid nginx.pid;
-      events {}
-      http {
-        access_log off;
-        lua_package_path "$prefix/?.lua;;";
-        lua_socket_log_errors off;
-        server {
-          listen 127.0.0.1:${port};
-          ${server}
-        }
-      }`;
-    return { program: owned.use(await startNginx(folder, config)), url: `http://127.0.0.1:${port}` };
-  });
-}
 
 /** What the Lua client answers with, as text. */
 const TELL = `

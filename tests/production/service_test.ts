@@ -106,7 +106,7 @@ Deno.test("examples/service: copied into an empty folder, its types and its own 
   assertEquals(checked.code, 0, checked.text);
   const tested = await service.deno("task", "test");
   assertEquals(tested.code, 0, tested.text);
-  assertMatch(tested.text, /ok \| 4 passed \| 0 failed/);
+  assertMatch(tested.text, /ok \| 6 passed \| 0 failed/);
 });
 
 Deno.test("examples/service: its client, and the script with a token, call its server", async () => {
@@ -115,7 +115,7 @@ Deno.test("examples/service: its client, and the script with a token, call its s
   const client = ["--allow-net=127.0.0.1", "--allow-env=WEATHER_TOKEN", "client.ts", String(server.port)];
   const called = await service.deno("run", "--no-prompt", ...client);
   assertEquals(called.code, 0, called.text);
-  assertMatch(called.text, /^recorded by roof, \d{4}-\S+Z\n4.5 °C\n$/);
+  assertMatch(called.text, /^recorded by roof, \d{4}-\S+Z\nimported 2\n4.5 °C\n3 °C\n3.5 °C\n$/);
 
   const call = (...args: string[]) => service.deno("task", "--quiet", "call", "--port", String(server.port), ...args);
   const rome = ["RECORD", "place=Rome", "degrees=21"];
@@ -128,7 +128,7 @@ Deno.test("examples/service: its client, and the script with a token, call its s
   );
   assertMatch((await call("LIST", "place=Rome", "--json")).text, /^\{"res":\[\{"place":"Rome","degrees":21,/);
   assertMatch((await call("--list")).text, /RECORD +place degrees +Records/);
-  assertEquals(await service.degrees(), [4.5, 21]);
+  assertEquals(await service.degrees(), [4.5, 3, 3.5, 21]);
   await server.hear(/RECORD UNAUTHENTICATED/);
 });
 

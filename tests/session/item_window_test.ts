@@ -35,7 +35,7 @@ Deno.test("ItemWindow takes the items that were granted, and no more", () => {
   assertEquals(window.add(10), false, "taking alone grants nothing");
   assertEquals(window.grant(), 3);
   assertEquals([1, 2, 3, 4].map(() => window.add(10)), [true, true, true, false]);
-  assertEquals(use(budget), { usedBytes: 40, unreadBytes: 40, streams: 1 });
+  assertEquals(use(budget), { usedBytes: 30, unreadBytes: 40, streams: 1 }, "one is free");
 });
 
 Deno.test("ItemWindow grants half a window at a time, and one item whenever none is outstanding", () => {
@@ -98,9 +98,17 @@ Deno.test("ItemBudget gives each stream the same share, once those that had more
   }
   assertEquals([first.size, second.size], [50, 50]);
   assertEquals(second.grant(), 49);
-  assertEquals(use(budget), { usedBytes: 900, unreadBytes: 0, streams: 2 });
+  assertEquals(use(budget), { usedBytes: 880, unreadBytes: 0, streams: 2 });
   second.close();
   assertEquals(first.size, 100);
+});
+
+Deno.test("ItemBudget has its room for others while streams wait for their first item, however large that may be", () => {
+  const budget = new ItemBudget(4_096 * KIB);
+  const waiting = Array.from({ length: 7 }, () => new ItemWindow(budget, 256, 1024 * KIB));
+  for (const window of waiting) window.open(1);
+  const busy = windowWith(budget, 64 * KIB);
+  assertEquals(busy.grant(), 8, "an eighth of the memory");
 });
 
 Deno.test("ItemBudget lets a stream use no more than its own limit, though the rest is free", () => {
@@ -125,9 +133,9 @@ Deno.test("ItemBudget gets back all that a stream has held, however it ends", ()
   const ends: Record<string, (window: ItemWindow) => void> = {
     "ended, then read": (window) => {
       window.end();
-      assertEquals(use(budget), { usedBytes: 70, unreadBytes: 70, streams: 1 });
+      assertEquals(use(budget), { usedBytes: 30, unreadBytes: 70, streams: 1 });
       window.take(30);
-      assertEquals(use(budget), { usedBytes: 40, unreadBytes: 40, streams: 1 });
+      assertEquals(use(budget), { usedBytes: 0, unreadBytes: 40, streams: 1 });
       window.take(40);
     },
     "read, then ended": (window) => {
@@ -162,6 +170,6 @@ Deno.test("ItemWindow that begins again elsewhere forgets what was granted, and 
   window.grant();
   window.add(10);
   window.open(2);
-  assertEquals(use(budget), { usedBytes: 30, unreadBytes: 10, streams: 1 });
+  assertEquals(use(budget), { usedBytes: 20, unreadBytes: 10, streams: 1 });
   assertEquals([window.add(10), window.add(10), window.add(10)], [true, true, false]);
 });

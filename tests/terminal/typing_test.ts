@@ -25,7 +25,7 @@ Deno.test("a hint has the parameters that a call still lacks, once its command i
   const known = [{ name: "GREET", params: ["name", "times"] }, { name: "DELAY", params: ["sleep"] }, {
     name: "PING",
     params: [],
-  }];
+  }, { name: "UPLOAD", params: ["name"], items: true }];
   const hints: [line: string, hint: string][] = [
     ["", ""],
     ["GREE", ""],
@@ -40,6 +40,11 @@ Deno.test("a hint has the parameters that a call still lacks, once its command i
     ["DELAY", " sleep="],
     ["PING", ""],
     ["FOO ", ""],
+    ["UPLOAD ", "name= @PATH"],
+    ["UPLOAD name=a ", "@PATH"],
+    ["UPLOAD @big.bin ", "name="],
+    ["UPLOAD - ", "name="],
+    ["PING @a", ""],
   ];
   for (const [line, text] of hints) assertEquals(hintOf(line, known), text, line);
 });

@@ -300,12 +300,13 @@ test("shows a client's stream, and long frames both ways, over many segments", a
   });
   const rows = await rowsOf(capture, "_ws.col.Info kind length terminator _ws.expert.message");
   const columns = rows.map(([column]) => column);
-  assertEquals(columns.slice(0, 3), [
+  // Whether two frames share a segment is TCP's business, and the server's.
+  const words = columns.join(" | ");
+  assertEquals(words.split(" | ").slice(0, 3), [
     "settings max=1048576 alive=30000 notice=true",
     "NUMBERS seq=0 count=3 credit=2",
     "item to NUMBERS seq=0 res=1",
   ]);
-  const words = columns.join(" | ");
   assertStringIncludes(words, "item to NUMBERS seq=0 res=3");
   assertStringIncludes(words, 'reply to NUMBERS seq=0 res="all"');
   assertMatch(words, /(^| \| )credit seq=0 credit=\d/);

@@ -1,0 +1,216 @@
+/**
+ * Measures streams in both directions: large chunks, and many small records, beside a raw socket and gRPC.
+ *
+ * In: `--quick` for one short round; `--save` to write STREAMS.md; a word, for the works whose title has it. Out: a
+ * table on stdout, progress on stderr. However it ends, it leaves no process running.
+ */
+
+import { machine } from "./machine.ts";
+import { denoProcess, Process } from "./process.ts";
+import type { BesideSample, CallTimes, ClientJob, StreamJob, StreamSample } from "./stream_job.ts";
+import { figure, median, table } from "./table.ts";
+
+const MEBIBYTE = 1024 * 1024;
+
+/** How much is transferred. */
+interface Extent {
+  readonly rounds: number;
+  readonly bytes: number;
+  readonly records: number;
+}
+
+const FULL: Extent = { rounds: 5, bytes: 256 * MEBIBYTE, records: 1_000_000 };
+const QUICK: Extent = { rounds: 1, bytes: 64 * MEBIBYTE, records: 200_000 };
+
+/** Who transfers: a server and a client, each with its arguments behind the job. */
+interface StreamSubject {
+  readonly name: string;
+  readonly server: string;
+  readonly client: string;
+  readonly args: readonly string[];
+  /** The share of the small records that it gets. */
+  readonly recordShare?: number;
+}
+
+const PACKLINE: StreamSubject = { name: "packline", server: "streams.ts", client: "streams.ts", args: [] };
+const WIDE: StreamSubject = { ...PACKLINE, name: "packline, credit 1,024", args: ["1024"] };
+const PIPE: StreamSubject = { name: "raw socket", server: "pipe.ts", client: "pipe.ts", args: ["prepared"] };
+const BATCH: StreamSubject = { name: "raw batch", server: "pipe.ts", client: "pipe.ts", args: ["encoded"] };
+const GRPC: StreamSubject = {
+  name: "grpc-js",
+  server: "grpc_streams.ts",
+  client: "grpc_streams.ts",
+  args: [],
+  recordShare: 0.1, // or it would take most of the time
+};
+
+/** One work, on several subjects that are compared with a raw one. */
+interface StreamWork extends Pick<StreamJob, "direction" | "chunkBytes"> {
+  readonly title: string;
+  readonly raw: StreamSubject;
+  readonly subjects: readonly StreamSubject[];
+}
+
+const WORKS: StreamWork[] = (["download", "upload"] as const).flatMap((direction) => [
+  ...[64 * 1024, MEBIBYTE].map((chunkBytes) => ({
+    title: `${direction}, chunks of ${chunkBytes / 1024} KiB`,
+    direction,
+    chunkBytes,
+    raw: PIPE,
+    subjects: [PACKLINE, PIPE, GRPC],
+  })),
+  {
+    title: `${direction}, small records`,
+    direction,
+    chunkBytes: 0,
+    raw: BATCH,
+    subjects: direction === "download" ? [PACKLINE, WIDE, BATCH, PIPE, GRPC] : [PACKLINE, BATCH, PIPE, GRPC],
+  },
+]);
+
+type Results = Map<StreamWork, Map<StreamSubject, StreamSample[]>>;
+
+/** Runs one transfer, in two processes of its own. */
+async function sample(work: StreamWork, subject: StreamSubject, extent: Extent): Promise<StreamSample> {
+  const { direction, chunkBytes } = work;
+  const { recordShare = 1 } = subject;
+  const items = chunkBytes === 0 ? recordShare * extent.records : extent.bytes / chunkBytes;
+  const job: StreamJob = { direction, chunkBytes, items };
+  await using server = denoProcess(`servers/${subject.server}`, JSON.stringify(job), ...subject.args);
+  const port = Number(await server.line());
+  const clientJob: ClientJob = { ...job, port, pid: server.pid };
+  await using client = denoProcess(`clients/${subject.client}`, JSON.stringify(clientJob), ...subject.args);
+  return JSON.parse(await client.line());
+}
+
+async function measure(works: StreamWork[], extent: Extent): Promise<Results> {
+  const results: Results = new Map(works.map((work) => [work, new Map(work.subjects.map((each) => [each, []]))]));
+  for (let round = 0; round < extent.rounds; round++) {
+    for (const work of works) {
+      for (let turn = 0; turn < work.subjects.length; turn++) {
+        const subject = work.subjects[(turn + round) % work.subjects.length];
+        console.error(`round ${round + 1} of ${extent.rounds}: ${work.title}, ${subject.name}`);
+        results.get(work)!.get(subject)!.push(await sample(work, subject, extent));
+      }
+    }
+  }
+  return results;
+}
+
+const HEADER = [
+  "work",
+  "who",
+  "MiB/s",
+  "items/s",
+  "of raw, %",
+  "CPU, server, µs/item",
+  "CPU, client, µs/item",
+  "CPU of raw, times",
+];
+const MEMORY_HEADER = ["RSS, server, MiB", "RSS, client, MiB"];
+
+function resultTable(results: Results): string {
+  const rows = [...results].flatMap(([work, bySubject]) => {
+    const middle = (subject: StreamSubject, of: (sample: StreamSample) => number) =>
+      median(bySubject.get(subject)!.map(of));
+    const cpu = ({ serverCpu, clientCpu }: StreamSample) => serverCpu + clientCpu;
+    const { raw } = work;
+    return work.subjects.map((subject) => [
+      work.title,
+      subject.name,
+      figure(work.chunkBytes === 0 ? NaN : middle(subject, ({ bytesPerSecond }) => bytesPerSecond / MEBIBYTE)),
+      figure(middle(subject, ({ itemsPerSecond }) => itemsPerSecond)),
+      figure(100 * middle(subject, (each) => each.itemsPerSecond) / middle(raw, (each) => each.itemsPerSecond)),
+      figure(middle(subject, ({ serverCpu }) => serverCpu)),
+      figure(middle(subject, ({ clientCpu }) => clientCpu)),
+      figure(middle(subject, cpu) / middle(raw, cpu)),
+      figure(middle(subject, ({ serverRss }) => serverRss / MEBIBYTE)),
+      figure(middle(subject, ({ clientRss }) => clientRss / MEBIBYTE)),
+    ]);
+  });
+  return table([...HEADER, ...MEMORY_HEADER], rows);
+}
+
+/** Calls beside an upload: a word that selects works may leave them out. */
+const BESIDE_TITLE = "PING beside an upload";
+
+async function measureBeside({ rounds, bytes }: Extent): Promise<BesideSample[]> {
+  const samples: BesideSample[] = [];
+  const chunkBytes = 64 * 1024;
+  const job: StreamJob = { direction: "upload", chunkBytes, items: 4 * bytes / chunkBytes };
+  for (let round = 0; round < rounds; round++) {
+    console.error(`round ${round + 1} of ${rounds}: ${BESIDE_TITLE}`);
+    await using server = denoProcess("servers/streams.ts", JSON.stringify(job));
+    const port = Number(await server.line());
+    await using client = denoProcess("clients/beside.ts", JSON.stringify({ ...job, port, pid: server.pid }));
+    samples.push(JSON.parse(await client.line()));
+  }
+  return samples;
+}
+
+function besideTable(samples: BesideSample[]): string {
+  const row = (title: string, times: CallTimes[]) => [
+    title,
+    figure(median(times.map(({ calls }) => calls))),
+    figure(median(times.map(({ p50 }) => p50))),
+    figure(median(times.map(({ p99 }) => p99))),
+  ];
+  return table(["PING, one at a time, on one connection", "calls", "p50, µs", "p99, µs"], [
+    row("alone", samples.map(({ alone }) => alone)),
+    row("during an upload of chunks of 64 KiB", samples.map(({ beside }) => beside)),
+  ]);
+}
+
+function report(tables: string, machine: string, { rounds, bytes, records }: Extent): string {
+  return `# Streams
+
+Written by \`deno task --config bench/deno.json streams --save\`.
+
+${machine}
+Each row is a median of ${rounds} rounds; every sample has a fresh server and a fresh client, each a process of its own, that
+take turns with the other rows of the work, after a warm-up of a quarter as much. Chunks: ${bytes / MEBIBYTE} MiB are
+transferred, from one buffer that the sender uses again and again. Small records: ${
+    figure(records)
+  } maps of a number and a
+text, some 50 bytes a frame; a tenth of them for gRPC.
+
+- *Raw socket*: \`Deno.listen\` and \`Deno.connect\`, the same chunks written by a plain loop, and read into one buffer of
+  256 KiB: nothing is copied, and nothing is handed to anyone. Of small records, the frames are made beforehand.
+- *Raw batch*: small records, each encoded as its frame by packline's codec, written in batches of 1,000, and decoded and
+  counted on the other side by a plain loop: the same bytes and the same values, without calls, credit, turns and iterators.
+- CPU is user and system time of the whole process. RSS is the most that a process has used, above what it had after the
+  warm-up.
+
+${tables}
+`;
+}
+
+if (import.meta.main) {
+  const [isQuick, saves] = ["--quick", "--save"].map((flag) => Deno.args.includes(flag));
+  const words = Deno.args.filter((argument) => argument !== "--quick" && argument !== "--save");
+  const works = WORKS.filter(({ title }) => words.every((word) => title.includes(word)));
+  const hasBeside = words.every((word) => BESIDE_TITLE.includes(word));
+  if (works.length === 0 && !hasBeside) {
+    console.error(`No work is named ${words.join(" ")}. Usage: deno task streams [--quick] [--save] [WORD]`);
+    Deno.exit(2);
+  }
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(signal, () => {
+      Process.killAll();
+      Deno.exit(130);
+    });
+  }
+  try {
+    const extent = isQuick ? QUICK : FULL;
+    const tables: string[] = [];
+    if (works.length > 0) tables.push(resultTable(await measure(works, extent)));
+    if (hasBeside) tables.push(besideTable(await measureBeside(extent)));
+    console.log(tables.join("\n\n"));
+    if (saves) {
+      const text = report(tables.join("\n\n"), await machine(), extent);
+      await Deno.writeTextFile(new URL("STREAMS.md", import.meta.url), text);
+    }
+  } finally {
+    Process.killAll();
+  }
+}

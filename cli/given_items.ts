@@ -1,0 +1,164 @@
+/**
+ * The caller's stream of items, as a word of the command line names it.
+ *
+ * In: a word. Out: where the items come from, which reads no further than they are taken. Refused, by a `UsageError`: a
+ * word without a path, standard input where it cannot be read, a line that is no value on the wire or not UTF-8; by an
+ * `InputError`: a file that cannot be read, or not to its end.
+ *
+ * | word                        | items                                                            |
+ * | --------------------------- | ---------------------------------------------------------------- |
+ * | `@PATH`, `@bytes:PATH`      | the bytes of the file, in chunks                                 |
+ * | `@text:PATH`                | its lines, each as text                                          |
+ * | `-`, `@-`                   | the lines of standard input, each a value as after `name=`       |
+ * | `@text:-`, `@bytes:-`       | its lines as text; its bytes, in chunks                          |
+ */
+
+import { UsageError } from "./arguments.ts";
+import { inputError, openInput } from "./input_file.ts";
+import { linesOf } from "./lines.ts";
+import { type LineSource, sourceIn, type StandardInput, typed } from "./values.ts";
+
+/** The largest chunk, as the library's. */
+const CHUNK_BYTES = 64 * 1024;
+
+/** A line has no more characters than this for each byte of the largest item: as JSON, it may have more than one. */
+const LINE_SHARE = 8;
+
+/** What an item has beside a chunk, at most: its call, the names of its fields, the length of the chunk. */
+const ITEM_FIELDS_BYTES = 32;
+
+/** The items of a stream. */
+export type ItemIterator = AsyncIterator<unknown, unknown, void>;
+
+/** A stream of items that has not begun. */
+export interface GivenItems {
+  /** The word. */
+  readonly given: string;
+  /** Whether the items come from standard input: once, and perhaps typed by hand. */
+  readonly isStandardInput: boolean;
+  /** Begins the stream. `return()` ends it at once, even while it waits for an item. */
+  open(maxPayloadBytes: number): ItemIterator;
+}
+
+/** Whether a word names a stream of items: a value of a parameter stands after `name=`. */
+export function namesItems(word: string): boolean {
+  return word === "-" || word.startsWith("@");
+}
+
+/** Reads a word that names a stream of items. */
+export function readGivenItems(given: string, input: StandardInput): GivenItems {
+  const { kind, path = "" } = sourceIn(given);
+  if (path === "") throw new UsageError(`${given} needs a path after it`);
+  const isStandardInput = path === "-";
+  const isText = kind === "text";
+  const isLines = isText || isStandardInput && kind === undefined;
+  const { lines } = input;
+  if (isStandardInput && isLines && lines !== undefined) {
+    return { given, isStandardInput, open: () => valuesIn(lines(), given, isText) };
+  }
+  const stream = isStandardInput ? streamOf(given, input) : undefined;
+  return {
+    given,
+    isStandardInput,
+    open(maxPayloadBytes) {
+      const bytes = partsOf(stream ?? openInput(path, given), path, given);
+      if (isLines) return valuesIn(strictLines(bytes, given, maxPayloadBytes), given, isText, bytes);
+      return stoppable(chunksOf(bytes, chunkBytesFor(maxPayloadBytes)), bytes);
+    },
+  };
+}
+
+function chunkBytesFor(maxPayloadBytes: number): number {
+  return Math.max(1, Math.min(CHUNK_BYTES, maxPayloadBytes - ITEM_FIELDS_BYTES));
+}
+
+function streamOf(given: string, { stream }: StandardInput): ReadableStream<Uint8Array> {
+  if (stream !== undefined) return stream();
+  throw new UsageError(`${given} cannot be read: standard input has the calls themselves`);
+}
+
+/** What is read, and may be ended while it is read. */
+type Source<Part> = AsyncIterableIterator<Part> & { return(): Promise<unknown> };
+
+/** The items of a generator, ended by ending what it reads: a generator itself cannot be ended while it waits. */
+function stoppable(items: AsyncGenerator<unknown, void>, source: { return(): Promise<unknown> }): ItemIterator {
+  return {
+    next: () => items.next(),
+    async return() {
+      await source.return();
+      return { done: true, value: undefined };
+    },
+  };
+}
+
+/** The parts of a stream; its errors say which file it is. */
+function partsOf(stream: ReadableStream<Uint8Array>, path: string, given: string): Source<Uint8Array> {
+  const reader = stream.getReader();
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    async next() {
+      try {
+        return await reader.read() as IteratorResult<Uint8Array>;
+      } catch (error) {
+        throw inputError(error, path, given);
+      }
+    },
+    async return() {
+      await reader.cancel().catch(() => {}); // it has ended by an error
+      return { done: true, value: undefined };
+    },
+  };
+}
+
+async function* chunksOf(bytes: AsyncIterable<Uint8Array>, maxBytes: number): AsyncGenerator<Uint8Array, void> {
+  for await (const part of bytes) {
+    for (let start = 0; start < part.length; start += maxBytes) yield part.subarray(start, start + maxBytes);
+  }
+}
+
+/** The values of lines. */
+function valuesIn(
+  lines: LineSource,
+  given: string,
+  isText: boolean,
+  source: { return(): Promise<unknown> } = lines,
+): ItemIterator {
+  return stoppable(valuesOf(lines, given, isText), source);
+}
+
+/** The lines of bytes that must be text, none of them far longer than an item. */
+async function* strictLines(
+  bytes: AsyncIterable<Uint8Array>,
+  given: string,
+  maxPayloadBytes: number,
+): AsyncGenerator<string, void> {
+  try {
+    yield* linesOf(bytes, { fatal: true, maxLength: LINE_SHARE * maxPayloadBytes });
+  } catch (error) {
+    if (error instanceof RangeError) {
+      throw new UsageError(`a line of ${given} is too long: an item has at most ${maxPayloadBytes} bytes`);
+    }
+    if (!(error instanceof TypeError)) throw error;
+    const asBytes = given.replace(/^@(text:)?/, "");
+    throw new UsageError(`${given} is not text in UTF-8; write @bytes:${asBytes} to send its bytes`);
+  }
+}
+
+async function* valuesOf(lines: AsyncIterable<string>, given: string, isText: boolean): AsyncGenerator<unknown, void> {
+  let number = 0;
+  for await (const line of lines) {
+    number++;
+    const text = line.replace(/\r$/, "");
+    yield isText ? text : valueAt(number, text, given);
+  }
+}
+
+function valueAt(number: number, text: string, given: string): unknown {
+  try {
+    return typed(text);
+  } catch (error) {
+    throw error instanceof UsageError ? new UsageError(`line ${number} of ${given}: ${error.message}`) : error;
+  }
+}

@@ -1,0 +1,66 @@
+--[[
+What the locations of nginx.conf have in common.
+
+In: a request with a command's name in its path, and parameters in its query or in a JSON body. Out: a client of packline,
+parameters, and answers as JSON with the HTTP status that fits. Refused: a body that is not a JSON object (400).
+]]
+
+local packline = require "packline"
+local cjson = require("cjson").new()
+cjson.decode_invalid_numbers(false) -- 0x10 and NaN are text
+cjson.encode_sparse_array(true)
+
+local STATUS = {
+  INVALID_MESSAGE = 400, INVALID_PARAMS = 400, INVALID_SLEEP = 400, UNAUTHENTICATED = 401, CMD_NOT_FOUND = 404,
+  INTERNAL = 500, REPLY_TOO_LARGE = 500, REPLY_NOT_ENCODABLE = 500,
+  BAD_REPLY = 502, CONNECTION_LOST = 502, NOT_READY = 503, OVERLOADED = 503, SHUTTING_DOWN = 503,
+  TIMEOUT = 504, DEADLINE_EXCEEDED = 504,
+}
+local UNPROCESSABLE = 422 -- any other code, set by a handler
+
+local http = {}
+
+-- A client for each request costs nothing: the worker owns the connections.
+function http.client()
+  return packline.new {
+    port = tonumber(ngx.var.packline_port),
+    timeout = tonumber(ngx.var.packline_timeout),
+    bytes_max = 1048576,
+  }
+end
+
+-- Valid JSON is parsed, anything else is text: sleep=2 is a number, name=Ada is not.
+local function parse(text)
+  local sound, value = pcall(cjson.decode, text)
+  if sound then return value end
+  return text
+end
+
+-- The parameters in the query.
+function http.query()
+  local params = {}
+  for name, text in pairs(ngx.req.get_uri_args()) do params[name] = parse(text) end
+  return params
+end
+
+-- Those in the body, if there is one, and else in the query; nil and a failure if the body is not JSON.
+function http.params()
+  ngx.req.read_body()
+  local body = ngx.req.get_body_data()
+  local params = body and parse(body) or http.query()
+  if type(params) == "table" then return params end
+  return nil, { code = "INVALID_PARAMS", msg = "the body is not JSON" }
+end
+
+function http.to_json(reply, failure)
+  return cjson.encode(failure and { err = failure.code, msg = failure.msg, data = failure.data } or reply)
+end
+
+-- Answers with a reply or a failure.
+function http.answer(reply, failure)
+  if failure then ngx.status = STATUS[failure.code] or UNPROCESSABLE end
+  if failure and failure.retryable then ngx.header["Retry-After"] = 1 end
+  ngx.say(http.to_json(reply, failure))
+end
+
+return http

@@ -1,0 +1,123 @@
+--[[
+The messages of packline.lua: frames and MessagePack, and what goes wrong with them.
+
+In: tables; bytes, as a function gives them. Out: frames; tables. Refused: what cannot be sent (INVALID_PARAMS), and
+what is no valid frame or no map (BAD_REPLY), by raising a failure.
+]]
+
+local char, floor = string.char, math.floor
+
+local SHORT_BYTES_MAX = 57310 -- the largest payload of a short frame
+local LONG_MARK = "\31\31" -- how a long frame begins
+local RESERVED = { cmd = true, seq = true, ttl = true, meta = true, credit = true }
+
+local messages = { SHORT_BYTES_MAX = SHORT_BYTES_MAX }
+
+-- A private copy of MessagePack: its options are global to the module, and other code may need different ones.
+local messagepack = assert(loadfile(assert(package.searchpath("MessagePack", package.path))))()
+messagepack.set_string("string") -- text with the shortest header
+messagepack.set_number("double") -- as a float, 0.1 would arrive as 0.10000000149
+messagepack.set_array("without_hole") -- a list with holes becomes a map, without loss
+
+local Binary, Map, Null = {}, {}, {}
+messages.null = ngx and ngx.null or setmetatable({}, Null)
+local packers = messagepack.packers
+packers.userdata = packers["nil"] -- ngx.null, cjson.null
+
+-- Marks bytes that are not text. Of a read that gave none it returns nil and the reason, as the read did.
+function messages.binary(bytes, reason)
+  if bytes == nil then return nil, reason end
+  return setmetatable({ bytes = bytes }, Binary)
+end
+
+-- Marks a table as a map, even if it is empty.
+function messages.map(value) return setmetatable(value, Map) end
+
+function packers.table(buffer, value)
+  local kind = getmetatable(value)
+  if kind == Binary then return packers.binary(buffer, value.bytes) end
+  if kind == Null then return packers["nil"](buffer) end
+  if kind ~= Map then return packers._table(buffer, value) end
+  local size = 0
+  for _ in pairs(value) do size = size + 1 end
+  packers.map(buffer, value, size)
+end
+
+local Failure = { __tostring = function(failure) return failure.code .. ": " .. (failure.msg or "") end }
+
+function messages.failure(code, msg, retryable, data)
+  return setmetatable({ code = code, msg = msg, retryable = retryable or false, data = data }, Failure)
+end
+
+function messages.is_failure(value) return getmetatable(value) == Failure end
+
+-- Any failure is raised as an error, which only packline.lua catches.
+local function fail(...) error(messages.failure(...)) end
+messages.fail = fail
+
+function messages.to_request(cmd, seq, ttl, meta, params)
+  local request = { cmd = cmd, seq = seq, ttl = ttl, meta = meta }
+  for name, value in pairs(params or {}) do
+    if RESERVED[name] or tostring(name):find("^%$") then fail("INVALID_PARAMS", name .. " is a reserved name") end
+    request[name] = value
+  end
+  return request
+end
+
+function messages.to_frame(message, bytes_max)
+  local sound, payload = pcall(messagepack.pack, message)
+  if not sound then fail("INVALID_PARAMS", (tostring(payload):gsub("^.-:%d+: ", ""))) end
+  local size = #payload
+  if size > bytes_max then fail("INVALID_PARAMS", "a request of " .. size .. " bytes, the limit is " .. bytes_max) end
+  local high, low = floor(size / 0x100), size % 0x100
+  if size <= SHORT_BYTES_MAX then return char((high + 32) % 0x100, (low + 32) % 0x100) .. payload .. "\n" end
+  return LONG_MARK .. char(floor(high / 0x10000), floor(high / 0x100) % 0x100, high % 0x100, low) .. payload .. "\n"
+end
+
+-- The map, and whether it is a reply: it says `res` or `err`. lua-MessagePack drops what is nil, and `{seq, res: nil}`
+-- would look as a notice does. So the pairs are read one by one.
+local function unpack_map(payload)
+  local kind, b1, b2, b3, b4 = payload:byte(1, 5)
+  local size, from
+  if kind == 0x90 or (kind >= 0x80 and kind < 0x90) then -- an empty array is an empty map
+    size, from = kind % 0x10, 2
+  elseif kind == 0xDE then
+    size, from = b1 * 0x100 + b2, 4
+  elseif kind == 0xDF then
+    size, from = ((b1 * 0x100 + b2) * 0x100 + b3) * 0x100 + b4, 6
+  else
+    error "not a map"
+  end
+  local map, is_reply = {}, false
+  local values = messagepack.unpacker(payload:sub(from))
+  for _ = 1, size do
+    local found, name = values()
+    local complete, value = values()
+    assert(found and complete and name ~= nil)
+    map[name] = value
+    is_reply = is_reply or name == "res" or name == "err"
+  end
+  assert(not values(), "extra bytes")
+  return map, is_reply
+end
+
+-- Frames are cut by length; the newline only verifies, because payloads and headers may contain 0x0A.
+function messages.read(receive, bytes_max)
+  local header, size = receive(2), nil
+  if header == LONG_MARK then
+    local b1, b2, b3, b4 = receive(4):byte(1, 4)
+    size = ((b1 * 0x100 + b2) * 0x100 + b3) * 0x100 + b4
+    if size <= SHORT_BYTES_MAX or size > bytes_max then fail("BAD_REPLY", "a long frame of " .. size .. " bytes") end
+  else
+    local high, low = header:byte(1, 2)
+    size = (high - 32) % 0x100 * 0x100 + (low - 32) % 0x100
+    if size > SHORT_BYTES_MAX then fail("BAD_REPLY", "a frame that declares " .. size .. " bytes") end
+  end
+  local body = receive(size + 1)
+  if body:byte(-1) ~= 0x0A then fail("BAD_REPLY", "no newline behind the payload") end
+  local sound, message, is_reply = pcall(unpack_map, body:sub(1, -2))
+  if not sound then fail("BAD_REPLY", "the payload is not a map") end
+  return message, is_reply
+end
+
+return messages

@@ -1,0 +1,146 @@
+--[[
+The sockets of packline.lua: everything that differs between nginx and LuaSocket.
+
+In: a link, which is a connection in the service of one call: its `socket` and its `tasks`, and whether one of these is
+`writing`. Tasks send while the call receives: if both ends sent and neither received, both would wait for ever. Out:
+what sockets return; "timeout" as the reason after the given milliseconds. Refused: nothing.
+]]
+
+local sockets = {}
+if ngx then
+  -- Wall clock time. nginx reads the clock once for all events of a round, so after Lua has computed it is late.
+  function sockets.now()
+    ngx.update_time()
+    return ngx.now() * 1000
+  end
+
+  -- A connection, and whether it has been used before.
+  function sockets.connect(client, ms)
+    local made, socket = pcall(ngx.socket.tcp) -- raises an error in such a phase
+    if not made then return nil, "this phase of nginx has no sockets (" .. socket .. "); call in a timer" end
+    socket:settimeout(ms)
+    local connected, reason
+    if client.path then
+      connected, reason = socket:connect(client.address, { pool = client.pool })
+    else
+      connected, reason = socket:connect(client.bracketed, client.port, { pool = client.pool })
+    end
+    if not connected then return nil, reason end
+    return socket, socket:getreusedtimes() > 0
+  end
+
+  -- Keeps a connection for a later call, if there is room.
+  function sockets.keep(client, socket) return socket:setkeepalive(client.keepalive, client.pool_size) end
+
+  function sockets.send(link, bytes, ms)
+    link.socket:settimeout(ms)
+    return link.socket:send(bytes)
+  end
+
+  -- So many bytes; or nil, why, and what has come.
+  function sockets.receive(link, size, ms)
+    link.socket:settimeout(ms)
+    return link.socket:receive(size)
+  end
+
+  -- Starts a task: a light thread. One that has ended takes memory until somebody has waited for it.
+  function sockets.spawn(link, run)
+    for i = #link.tasks, 1, -1 do
+      -- Only the light thread that has started it may wait for it.
+      if coroutine.status(link.tasks[i]) == "zombie" then pcall(ngx.thread.wait, table.remove(link.tasks, i)) end
+    end
+    table.insert(link.tasks, ngx.thread.spawn(run))
+  end
+
+  -- Ends all tasks, also one that waits for its source of items.
+  function sockets.stop(link)
+    for _, task in ipairs(link.tasks) do ngx.thread.kill(task) end
+  end
+else
+  local luasocket = require "socket"
+  local pools = {} -- by name: connections with the time of their last use, latest last
+
+  -- Wall clock time: LuaSocket has no other.
+  function sockets.now() return luasocket.gettime() * 1000 end
+
+  function sockets.connect(client, ms)
+    local pool = pools[client.pool] or {}
+    while #pool > 0 do
+      local kept = table.remove(pool)
+      -- Readable means closed, or bytes that match no request.
+      local readable = #luasocket.select({ kept.socket }, nil, 0) > 0
+      if not readable and sockets.now() - kept.used < client.keepalive then return kept.socket, true end
+      kept.socket:close()
+    end
+    local socket = client.path and require("socket.unix")() or luasocket.tcp()
+    socket:settimeout(ms / 1000)
+    local connected, reason = socket:connect(client.path or client.host, client.port)
+    if not connected then return socket:close() and nil, reason end
+    if not client.path then socket:setoption("tcp-nodelay", true) end
+    return socket, false
+  end
+
+  function sockets.keep(client, socket)
+    pools[client.pool] = pools[client.pool] or {}
+    local pool = pools[client.pool]
+    if #pool < client.pool_size then return table.insert(pool, { socket = socket, used = sockets.now() }) or true end
+  end
+
+  -- A task is a coroutine: it yields where it would wait for its socket, and goes on while its call waits for that.
+  local function resume(link, task)
+    local before = link.in_task -- a task may start another
+    link.in_task = true
+    local sound, reason = coroutine.resume(task)
+    link.in_task = before
+    if not sound then error(reason, 0) end
+    return coroutine.status(task) ~= "dead"
+  end
+
+  -- Tries until it is done or the time is over: `try` returns a result, or nil and the reason.
+  local function persist(link, ms, try, reads)
+    local deadline = sockets.now() + ms
+    local alone = #link.tasks == 0 and not link.in_task -- nothing else can be done while the socket waits
+    link.socket:settimeout(alone and ms / 1000 or 0)
+    while true do
+      local result, reason, partial = try()
+      local left = deadline - sockets.now()
+      if result or reason ~= "timeout" or left <= 0 then return result, reason, partial end
+      if link.in_task then
+        coroutine.yield()
+      else
+        for i = #link.tasks, 1, -1 do
+          if not resume(link, link.tasks[i]) then table.remove(link.tasks, i) end
+        end
+        local one = { link.socket }
+        luasocket.select(reads and one or nil, (link.writing or not reads) and one or nil, left / 1000)
+      end
+    end
+  end
+
+  function sockets.send(link, bytes, ms)
+    local last = 0
+    return persist(link, ms, function()
+      local sent, reason, part = link.socket:send(bytes, last + 1)
+      last = part or last
+      return sent, reason
+    end, false)
+  end
+
+  function sockets.receive(link, size, ms)
+    local got = ""
+    return persist(link, ms, function()
+      local bytes, reason, part = link.socket:receive(size, got)
+      got = part or got
+      return bytes, reason, got
+    end, true)
+  end
+
+  function sockets.spawn(link, run)
+    local task = coroutine.create(run)
+    if resume(link, task) then table.insert(link.tasks, task) end
+  end
+
+  function sockets.stop(link) link.tasks = {} end
+end
+
+return sockets

@@ -1,0 +1,122 @@
+/**
+ * The two worlds of the Lua client, `examples/openresty/packline.lua`: nginx and plain LuaJIT.
+ *
+ * In: Lua code of a test. Out: what it says, line by line. Refused: nothing; an error of the code is what it says.
+ */
+
+import {
+  example,
+  Folder,
+  onFreePort,
+  type Package,
+  type Program,
+  root,
+  run,
+  startNginx,
+  testWith,
+} from "./programs.ts";
+
+/** What the Lua client needs in nginx. */
+export const NGINX_PACKAGES: readonly Package[] = ["nginx", "libnginx-mod-http-lua", "lua-messagepack", "lua-cjson"];
+
+/** What it needs under LuaJIT. */
+export const LUAJIT_PACKAGES: readonly Package[] = ["luajit2", "lua-messagepack", "lua-cjson", "lua-socket"];
+
+/** Copies the Lua files of the example to where nginx looks for them. */
+export async function copyLua(folder: Folder): Promise<void> {
+  await Deno.mkdir(`${folder.path}/packline`);
+  for (const name of ["packline", "http", "packline/calls", "packline/messages", "packline/sockets"]) {
+    await folder.write(`${name}.lua`, await example(`openresty/${name}.lua`));
+  }
+}
+
+/** What differs from the configuration of the example as it stands, beside the ports. */
+export interface Settings {
+  timeoutMs?: number;
+  /** Processes of nginx, each with a pool of its own. */
+  workers?: number;
+}
+
+/** nginx with the configuration of the example. Returns its address. */
+export async function startExample(
+  owned: AsyncDisposableStack,
+  packlinePort: number,
+  { timeoutMs = 5000, workers = 1 }: Settings = {},
+): Promise<string> {
+  const folder = owned.use(await Folder.make());
+  await copyLua(folder);
+  return await onFreePort(async (port) => {
+    const config = await example("openresty/nginx.conf", {
+      "127.0.0.1:8080": `127.0.0.1:${port}`,
+      "$packline_port 1235": `$packline_port ${packlinePort}`,
+      "$packline_timeout 5000": `$packline_timeout ${timeoutMs}`,
+      "worker_processes 2": `worker_processes ${workers}`,
+    });
+    owned.use(await startNginx(folder, config));
+    return `127.0.0.1:${port}`;
+  });
+}
+
+/** nginx with the Lua client, and what a server of its configuration is to do. */
+export async function startLua(
+  owned: AsyncDisposableStack,
+  server: string,
+): Promise<{ program: Program; url: string }> {
+  const folder = owned.use(await Folder.make());
+  await copyLua(folder);
+  return await onFreePort(async (port) => {
+    const config = `
+      load_module /usr/lib/nginx/modules/ndk_http_module.so;
+      load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;
+      user root;
+      pid nginx.pid;
+      events {}
+      http {
+        access_log off;
+        lua_package_path "$prefix/?.lua;;";
+        lua_socket_log_errors off;
+        server {
+          listen 127.0.0.1:${port};
+          ${server}
+        }
+      }`;
+    return { program: owned.use(await startNginx(folder, config)), url: `http://127.0.0.1:${port}` };
+  });
+}
+
+/** A world for code that has `packline`, and `say` to write a line. */
+export interface LuaWorld {
+  readonly name: string;
+  /** Runs the code to its end. */
+  run(code: string): Promise<string>;
+}
+
+/** nginx, where the code answers a request. */
+export const NGINX: LuaWorld = {
+  name: "nginx",
+  async run(code) {
+    await using owned = new AsyncDisposableStack();
+    const { url, program } = await startLua(
+      owned,
+      `location / { content_by_lua_block { local say, packline = ngx.say, require "packline" ${code} } }`,
+    );
+    const response = await fetch(url);
+    const text = await response.text();
+    return response.ok ? text : text + program.said;
+  },
+};
+
+/** LuaJIT, where the code is the program. */
+export const LUAJIT: LuaWorld = {
+  name: "LuaJIT",
+  async run(code) {
+    const path = `package.path = "${root}examples/openresty/?.lua;" .. package.path`;
+    return (await run("luajit", ["-e", `${path} local say, packline = print, require "packline" ${code}`])).text;
+  },
+};
+
+/** Registers a test for each world. */
+export function testInLua(name: string, test: (world: LuaWorld) => Promise<void>): void {
+  testWith(NGINX_PACKAGES, `in nginx, ${name}`, () => test(NGINX));
+  testWith(LUAJIT_PACKAGES, `in LuaJIT, ${name}`, () => test(LUAJIT));
+}
