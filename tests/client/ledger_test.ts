@@ -8,7 +8,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { type Client, connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { command } from "../../handlers/command.ts";
+import { command, unchecked } from "../../handlers/command.ts";
 import { serveOne } from "../support/serve_one.ts";
 import { sleep } from "../../transport/clock.ts";
 import { memoryPair } from "../../transport/memory.ts";
@@ -19,6 +19,7 @@ import { newSeed, Random } from "../support/random.ts";
 
 const CALLS = 20_000;
 const CLIENTS = 4;
+const BROKEN = "the source has broken";
 
 /** A connection that can be broken off, in the middle of whatever is on it. */
 function breakable(transport: Transport): [Transport, breakOff: () => void] {
@@ -38,6 +39,10 @@ Deno.test("client - a ledger of calls, cancels, timeouts and broken connections 
   const random = new Random(seed);
   const clock = new FakeClock();
   const runs = new Uint8Array(CALLS);
+  /** Uploads that a handler took for whole, and whose source came to its end; sources that are open. */
+  const wholes = new Uint8Array(CALLS);
+  const saidEnd = new Uint8Array(CALLS);
+  let open = 0;
   const commands = {
     WORK: command({
       number: 16,
@@ -47,7 +52,32 @@ Deno.test("client - a ledger of calls, cancels, timeouts and broken connections 
         return id * 7;
       },
     }),
+    UPLOAD: command({
+      number: 17,
+      items: unchecked<number>(),
+      async handler({ id }: { id: number }, { items }) {
+        runs[id]++;
+        let taken = 0;
+        for await (const item of items) assertEquals(item, taken++);
+        wholes[id]++;
+        return id * 7;
+      },
+    }),
   };
+  /** The items of an upload, with pauses between them. Some break in the middle. */
+  async function* source(id: number, count: number, breaks: boolean): AsyncGenerator<number> {
+    open++;
+    try {
+      for (let index = 0; index < count; index++) {
+        if (index % 3 === 2) await new Promise<void>((resolve) => clock.setTimer(resolve, 1, true));
+        yield index;
+      }
+      if (breaks) throw new Error(BROKEN);
+      saidEnd[id] = 1;
+    } finally {
+      open--;
+    }
+  }
   const served: Promise<void>[] = [];
   const breakers = new Set<() => void>();
   const dial = () => {
@@ -71,18 +101,26 @@ Deno.test("client - a ledger of calls, cancels, timeouts and broken connections 
   const makeCall = async (id: number): Promise<void> => {
     const patience = random.chance(0.2) ? new AbortController() : undefined;
     const idempotent = random.chance(0.3);
-    const options = { timeoutMs: random.pick([Infinity, 10, 30, 200]), signal: patience?.signal, idempotent };
-    const call = random.pick(clients).reply("WORK", { id, workMs: random.below(21) }, options);
+    const options = { timeoutMs: random.pick([Infinity, 10, 30, 200]), signal: patience?.signal };
+    const client = random.pick(clients);
+    const isUpload = random.chance(0.25);
+    const breaks = isUpload && random.chance(0.2);
+    const call = isUpload
+      ? client.reply.UPLOAD({ id }, { ...options, items: source(id, random.below(8), breaks) })
+      : client.reply("WORK", { id, workMs: random.below(21) }, { ...options, idempotent });
     if (patience) clock.setTimer(() => patience.abort(), random.below(30), true);
     let outcome = "value";
     try {
       assertEquals((await call).res, id * 7);
     } catch (error) {
-      if (!(error instanceof RpcError)) throw error;
-      outcome = error.code;
-      assert(!error.retryable || runs[id] === 0, `call ${id} ran, yet ${error.message} says it may be sent again`);
+      const isBroken = breaks && (error as Error).message === BROKEN;
+      if (!(error instanceof RpcError) && !isBroken) throw error;
+      outcome = error instanceof RpcError ? error.code : "broken";
+      const isRetryable = error instanceof RpcError && error.retryable;
+      assert(!isRetryable || runs[id] === 0, `call ${id} ran, yet ${error} says it may be sent again`);
     }
-    assert(runs[id] <= (idempotent ? 3 : 1), `call ${id} ran ${runs[id]} times`);
+    assert(runs[id] <= (idempotent && !isUpload ? 3 : 1), `call ${id} ran ${runs[id]} times`);
+    if (isUpload && outcome === "value") assertEquals(wholes[id], 1, `call ${id} has a value`);
     settled++;
     outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
   };
@@ -97,11 +135,18 @@ Deno.test("client - a ledger of calls, cancels, timeouts and broken connections 
   await Promise.all(calls);
   assertEquals(settled, CALLS);
   console.log(outcomes);
-  for (const code of ["value", "CANCELLED", "TIMEOUT", "CONNECTION_LOST"]) assert(outcomes[code] > 0, `no ${code}`);
-  assertEquals(Object.keys(outcomes).length, 4);
+  for (const code of ["value", "CANCELLED", "TIMEOUT", "CONNECTION_LOST", "broken"]) {
+    assert(outcomes[code] > 0, `no ${code}`);
+  }
+  assertEquals(Object.keys(outcomes).length, 5);
 
   await Promise.all(clients.map((client) => client.close()));
   for (const breakOff of breakers) breakOff();
   await Promise.all(served);
+  await clock.advance(10);
   await turn();
+  assertEquals(open, 0, "sources that are open");
+  for (let id = 0; id < CALLS; id++) {
+    assert(wholes[id] <= saidEnd[id], `call ${id} was broken off, and yet was whole at the server`);
+  }
 });

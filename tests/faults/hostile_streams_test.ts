@@ -92,8 +92,9 @@ class Handlers {
   }
 }
 
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+async function aborted(signal: AbortSignal): Promise<never> {
+  signal.throwIfAborted();
+  return await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
 }
 
 const many = <Item>(count: number, item: (index: number) => Item): Item[] =>

@@ -200,6 +200,7 @@ overEach("stream endings - a file that was sent is closed, whatever has ended it
   const first = (items: AsyncIterable<unknown>) => items[Symbol.asyncIterator]().next();
   const wait = async (items: AsyncIterable<unknown>, signal: AbortSignal) => {
     await first(items);
+    signal.throwIfAborted();
     await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
   };
   const commands = {

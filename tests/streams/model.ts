@@ -112,25 +112,25 @@ class ModelCall {
     if (outcome === "left") return reader?.hasLeft === true;
     if (outcome === "source") return source?.ending === "thrown";
     if (outcome === "HANDLER") return worker.ending === "thrown";
-    if (outcome === "CANCELLED") return patience.signal.aborted || events.has("shutdown") && reader === undefined;
+    const isCut = events.has("shutdown") || events.has("growth") && source !== undefined;
+    if (outcome === "CANCELLED") return patience.signal.aborted || isCut && reader === undefined;
     if (outcome === "TIMEOUT") return timeoutMs !== undefined || isGone;
     if (outcome === "DEADLINE_EXCEEDED") return timeoutMs !== undefined;
     if (outcome === "CONNECTION_LOST") return isGone;
     if (outcome === "SHUTTING_DOWN") return events.has("shutdown");
-    if (outcome === "GOING_AWAY") return events.has("shutdown") && reader !== undefined;
-    if (outcome === "CLOSED") return events.has("closed");
-    return outcome === "OVERLOADED" && source !== undefined && events.has("growth");
+    // What a server has cut on its own, a reader may read on elsewhere.
+    if (outcome === "GOING_AWAY") return isCut && reader !== undefined;
+    return outcome === "CLOSED" && events.has("closed");
   }
 
   #explainsAtHandler(code: string, events: ReadonlySet<Event>): boolean {
     const { source, worker, reader, patience, timeoutMs } = this;
     if (code === "HANDLER") return worker.ending === "thrown";
     if (code === "DEADLINE_EXCEEDED") return timeoutMs !== undefined;
-    if (code === "OVERLOADED") return events.has("growth");
     if (code !== "CANCELLED" && code !== "CONNECTION_LOST") return false;
     if (events.has("lost") || events.has("closed") || events.has("shutdown")) return true;
     const isCancelled = patience.signal.aborted || timeoutMs !== undefined || source?.ending === "thrown" ||
-      reader?.hasLeft === true;
+      reader?.hasLeft === true || events.has("growth");
     return code === "CANCELLED" && isCancelled;
   }
 }
