@@ -54,7 +54,7 @@ class ModelCall {
     this.source = this.kind === "up" || this.kind === "both" ? new Source(id, random, steps) : undefined;
     this.worker = new Worker(id, random, steps);
     this.reader = this.kind === "up" ? undefined : new Reader(random, steps);
-    this.timeoutMs = !isCalm && random.chance(0.1) ? random.between(1, 500) : undefined;
+    this.timeoutMs = !isCalm && random.chance(0.25) ? random.between(1, 50) : undefined;
     this.#credit = random.pick([1, 2, 5, 64]);
   }
 
