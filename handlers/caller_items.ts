@@ -23,9 +23,9 @@ const FIRST_ITEMS = 1;
 export const NOT_WANTED = new RpcError("INVALID_MESSAGE", "the call has no stream that such a message belongs to");
 
 const NOT_GRANTED = new RpcError("INVALID_MESSAGE", "an item came that was not granted: send items as credit comes");
-/** Not `OVERLOADED`, which says that a call was not started. */
-const NO_ROOM = new RpcError(
-  "CANCELLED",
+/** Not `OVERLOADED`, which says that a call was not started. No strike: the caller has kept to its credit. */
+export const NO_ROOM = new RpcError(
+  "INVALID_MESSAGE",
   "the items that wait for their handlers take too much memory: they have grown since they were granted",
 );
 

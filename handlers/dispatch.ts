@@ -28,7 +28,7 @@ import type { ConnectionView, Dispatch } from "../session/connection.ts";
 import type { ReadPace } from "../session/read_pace.ts";
 import type { Call } from "./call.ts";
 import type { CallerConnection } from "./caller_connection.ts";
-import { NOT_WANTED } from "./caller_items.ts";
+import { NO_ROOM, NOT_WANTED } from "./caller_items.ts";
 import { type CallListener, Calls } from "./calls.ts";
 import { QuietTimer } from "./drain.ts";
 import { Intake } from "./intake.ts";
@@ -151,7 +151,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
       : items.end();
     if (refusal === undefined) return;
     call.fail(refusal);
-    if (refusal.code === "INVALID_MESSAGE") this.#strike();
+    if (refusal !== NO_ROOM) this.#strike();
   }
 
   #set({ max, alive, notice }: Settings): void {

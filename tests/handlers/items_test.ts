@@ -624,7 +624,7 @@ Deno.test("items - sizes that jump from 10 B to 1 MiB stop the intake for a seco
   await clock.advance(200);
   await sent;
   const [failed, pong] = await peer.readReplies(2);
-  assertObjectMatch(failed, { seq: 1, err: "CANCELLED" });
+  assertObjectMatch(failed, { seq: 1, err: "INVALID_MESSAGE" });
   assertMatch(failed.msg as string, /^the items that wait for their handlers take too much memory/);
   assertEquals(pong, { seq: 9, res: "PONG" });
   served.assertNothingHeld();
@@ -641,7 +641,10 @@ Deno.test("items - the first that waits of each call is taken, however full the 
   await peer.send(item("y", 1), { cmd: 1, seq: 99 }); // not granted: it waits as one that has no room, and fails then
   assertEquals(await peer.readReady(), []);
   await clock.advance(1_010);
-  assertEquals((await peer.readReplies(2)).map(({ seq, err }) => [seq, err]), [[1, "CANCELLED"], [99, undefined]]);
+  assertEquals((await peer.readReplies(2)).map(({ seq, err }) => [seq, err]), [[1, "INVALID_MESSAGE"], [
+    99,
+    undefined,
+  ]]);
   for (let seq = 2; seq <= upTo; seq++) await peer.send({ cmd: 0, seq, cancel: true });
   await peer.readReplies(upTo - 1);
   served.assertNothingHeld();

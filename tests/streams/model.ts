@@ -112,7 +112,8 @@ class ModelCall {
     if (outcome === "left") return reader?.hasLeft === true;
     if (outcome === "source") return source?.ending === "thrown";
     if (outcome === "HANDLER") return worker.ending === "thrown";
-    const isCut = events.has("shutdown") || events.has("growth") && source !== undefined;
+    const isCut = events.has("shutdown");
+    if (outcome === "INVALID_MESSAGE") return events.has("growth") && source !== undefined;
     if (outcome === "CANCELLED") return patience.signal.aborted || isCut && reader === undefined;
     if (outcome === "TIMEOUT") return timeoutMs !== undefined || isGone;
     if (outcome === "DEADLINE_EXCEEDED") return timeoutMs !== undefined;
@@ -127,10 +128,11 @@ class ModelCall {
     const { source, worker, reader, patience, timeoutMs } = this;
     if (code === "HANDLER") return worker.ending === "thrown";
     if (code === "DEADLINE_EXCEEDED") return timeoutMs !== undefined;
+    if (code === "INVALID_MESSAGE") return events.has("growth") && source !== undefined;
     if (code !== "CANCELLED" && code !== "CONNECTION_LOST") return false;
     if (events.has("lost") || events.has("closed") || events.has("shutdown")) return true;
     const isCancelled = patience.signal.aborted || timeoutMs !== undefined || source?.ending === "thrown" ||
-      reader?.hasLeft === true || events.has("growth");
+      reader?.hasLeft === true;
     return code === "CANCELLED" && isCancelled;
   }
 }
