@@ -103,6 +103,7 @@ Deno.test("keep-alive - a client that only listens says PING, and needs no answe
   await server.requests(1);
   await server.reply({ seq: 0, res: 0, more: true });
   await first;
+  assertEquals(await server.message(), { cmd: 0, seq: 0, credit: 997 }); // the size of items is known now
   const heard: unknown[] = [];
   for (let n = 1; n <= 90; n++) {
     await clock.advance(1_000);
