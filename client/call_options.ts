@@ -49,7 +49,7 @@ export interface StreamOptions extends Omit<CallOptions, "idempotent" | "hedgeAf
    * How many unread items may wait here. The server sends more as they are read. Large items are fewer: those of one stream
    * take 4 MiB at most.
    *
-   * @default {64}
+   * @default {256}
    */
   credit?: number;
 }

@@ -7,14 +7,12 @@
  */
 
 import { RpcError } from "../errors.ts";
+import { DEFAULT_CREDIT } from "../limits.ts";
 import { DONE, ItemQueue, type ItemResult } from "../session/item_queue.ts";
 import { ItemWindow } from "../session/item_window.ts";
 import type { HeldItems } from "./held_items.ts";
 import type { StandardSchema } from "./standard_schema.ts";
 import { validatedItem } from "./validation.ts";
-
-/** The most items that are granted at once. */
-const MAX_ITEMS = 256;
 
 /** What a caller may send before it is granted more (PROTOCOL.md, "Streams from the caller"). */
 const FIRST_ITEMS = 1;
@@ -54,7 +52,7 @@ export class CallerItems {
   readonly #queue: ItemQueue;
 
   constructor({ held, maxItemBytes, schema, grant }: ItemsOptions) {
-    const window = new ItemWindow(held, MAX_ITEMS, maxItemBytes);
+    const window = new ItemWindow(held, DEFAULT_CREDIT, maxItemBytes);
     this.#held = held;
     this.#queue = new ItemQueue(window, grant);
     this.reader = new ItemReader(this.#queue, schema);

@@ -175,7 +175,7 @@ Deno.test("going - a stream goes on, and its reader learns from GOING_AWAY that 
     await old.reply({ seq: 0, err, msg: "the server shuts down" });
     const error = await ended;
     assertEquals([error.code, error.retryable], ["GOING_AWAY", false]);
-    assertEquals(await old.rest(), [{ cmd: 0, seq: 0, credit: 61 }]);
+    assertEquals(await old.rest(), [{ cmd: 0, seq: 0, credit: 253 }]);
     const again = client.stream("NEWS").next();
     await next.request();
     await next.reply({ seq: 0, res: 3, more: true });
@@ -192,7 +192,7 @@ Deno.test("going - a stream that ends by GOING_AWAY is not begun again on the sa
   await old.request();
   await old.reply({ seq: 0, res: 1, more: true }, { going: 10_000 }, { seq: 0, err: "GOING_AWAY" });
   assertEquals((await ended).code, "GOING_AWAY");
-  assertEquals(await old.rest(), [{ cmd: 0, seq: 0, credit: 61 }]);
+  assertEquals(await old.rest(), [{ cmd: 0, seq: 0, credit: 253 }]);
   const again = client.stream("NEWS").next();
   assertEquals(state(), ["waiting"]);
   const accepted = hosts.accept("a");

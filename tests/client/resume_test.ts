@@ -55,7 +55,7 @@ Deno.test("resume - after a loss it is asked for again from the last id; no item
     after: 3,
     cmd: "NEWS",
     meta: { token: "t" },
-    credit: 62,
+    credit: 254,
     seq: 0,
   });
   assertEquals((await stream.next()).value, 2, "what was unread is kept");

@@ -768,7 +768,7 @@ Deno.test({ name: "packline.lua shows what happens on the loopback", ignore: !ma
   // TCP may have said something in front of some.
   const all = rows.map(([column]) => column.replace(/^(\[TCP [^\]]*\] )+/, "")).join(" | ");
   // Once the first item has shown its size, credit for small ones crosses what the server sends.
-  const credit = " | credit seq=1 credit=61";
+  const credit = " | credit seq=1 credit=253";
   assertStringIncludes(all, credit);
   const lines = all.replace(credit, "");
   const expected = [
