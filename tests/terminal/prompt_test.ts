@@ -47,8 +47,9 @@ testInTerminal("the prompt calls, completes, remembers and ends", async () => {
   await terminal.until("GR");
   await terminal.type("\t");
   await terminal.until("EET ");
+  await terminal.until(`${ESCAPE}[2m`); // the hint, which may come a moment later
   await terminal.type("na");
-  await terminal.until(`${ESCAPE}[Kna`); // in place of the hint
+  await terminal.until(`${ESCAPE}[Kna`); // in its place
   await terminal.type("\t");
   await terminal.until("me=");
   await terminal.type('"Bo Peep" times=2\r');
