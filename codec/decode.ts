@@ -5,25 +5,30 @@
  * an `InvalidMessage` in its place; a broken frame becomes a `BadFrame`, and nothing after it is read; a stream that
  * ends inside a frame gives a `Truncated`.
  *
- * Frames are read in place. Only a frame that is cut is copied, into a buffer that grows with the received bytes, not the
- * declared length. So a chunk may be reused after `transform`, and single bytes stay cheap.
+ * Frames are read in place, in a buffer that the stage lends for reads ({@linkcode DecodeStage.space}). A long frame has a
+ * buffer of its own, of its exact size, once a sixteenth of it has come: a declared length is not believed before. Its bytes
+ * may then be handed out without a copy (`reader.ts`). Other chunks are copied, so they may be reused after `transform`.
  *
  * On a server the first message must be a map. HTTP can look like a frame, and a web page can make a browser send such
  * bytes with real frames after them.
  */
 
 import type { Limits } from "../limits.ts";
-import { FrameScanner, LONG_HEADER_BYTES, MAX_SHORT_PAYLOAD_BYTES } from "./frame.ts";
+import { FrameScanner } from "./frame.ts";
 import { BadFrame, type Decoded, InvalidMessage, Truncated } from "./message.ts";
 import { DecodeError } from "./errors.ts";
 import { Reader } from "./reader.ts";
 import type { Output } from "./stage.ts";
 
-/** The first size of the copy buffer; a buffer larger than {@linkcode KEEP_BYTES} is released when it is empty. */
-const FIRST_HELD_BYTES = 256;
-const KEEP_BYTES = 4 * 1024;
+/** How far a declared length is believed: a buffer is at most so many times as large as what has come of its frame. */
+const BELIEVED_FOLD = 16;
 
-/** The copy buffer when nothing is held. */
+/** The buffer for a frame that is not yet known, and for a few bytes of any other. */
+const LEAST_SPACE_BYTES = 256;
+
+/** A buffer for a frame as long as the last one, before anything of it has come, is no larger than this. */
+const LARGEST_GUESS_BYTES = 256 * 1024;
+
 const NO_BYTES = new Uint8Array(0);
 
 const NO_MAP = "the first message is not a map: its sender speaks another protocol";
@@ -36,10 +41,12 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   readonly #checksFirst: boolean;
   /** The number of frames read. */
   frames = 0;
-  #held: Uint8Array = NO_BYTES;
-  #heldBytes = 0;
-  /** What the frame that is held lacks: no more than that is copied. */
-  #lackingBytes = 0;
+  /** What has come and is not read yet: a range of the buffer. */
+  #bytes: Uint8Array<ArrayBuffer> = NO_BYTES;
+  #start = 0;
+  #end = 0;
+  /** The size of the incomplete frame, or of the last one if none is incomplete; 0 if it is not known. */
+  #frameBytes = 0;
   #broken = false;
 
   /**
@@ -60,37 +67,67 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
 
   /** Whether a frame is incomplete. */
   get midFrame(): boolean {
-    return this.#heldBytes > 0;
+    return this.#end > this.#start;
   }
 
-  /** Whether the incomplete frame is a long one. */
-  get midLongFrame(): boolean {
-    return this.midFrame && this.#lackingBytes + this.#heldBytes > MAX_SHORT_PAYLOAD_BYTES;
+  /**
+   * The place for the next bytes: what is read into it is decoded without a copy.
+   *
+   * @param readBytes How much to read at once if no long frame is under way.
+   */
+  space(readBytes: number): Uint8Array {
+    const size = this.#sizeOf(readBytes);
+    const heldBytes = this.#end - this.#start;
+    if (size !== this.#bytes.length) {
+      const bytes = new Uint8Array(size);
+      if (heldBytes > 0) bytes.set(this.#bytes.subarray(this.#start, this.#end));
+      this.#bytes = bytes;
+    } else if (heldBytes > 0 && this.#start > 0) {
+      this.#bytes.copyWithin(0, this.#start, this.#end);
+    }
+    this.#start = 0;
+    this.#end = heldBytes;
+    return heldBytes === 0 ? this.#bytes : this.#bytes.subarray(heldBytes);
+  }
+
+  /** The size of the buffer for the next bytes, and for those that are held. */
+  #sizeOf(readBytes: number): number {
+    const heldBytes = this.#end - this.#start;
+    const frameBytes = this.#frameBytes;
+    if (2 * frameBytes < readBytes) return readBytes;
+    if (heldBytes === 0) return frameBytes <= LARGEST_GUESS_BYTES ? frameBytes : readBytes;
+    const { length } = this.#bytes;
+    if (length <= frameBytes && heldBytes < length) return length; // there is room left in its own buffer
+    return Math.min(frameBytes, Math.max(readBytes, BELIEVED_FOLD * heldBytes));
   }
 
   transform(chunk: Uint8Array, output: Output<Decoded<Message>[]>): void {
     const batch: Decoded<Message>[] = [];
-    let start = 0;
-    while (this.#heldBytes > 0 && start < chunk.length) {
-      const end = Math.min(chunk.length, start + this.#lackingBytes);
-      this.#hold(chunk, start, end, this.#heldBytes + this.#lackingBytes);
-      start = end;
-      this.#drop(this.#readFrames(this.#held, 0, this.#heldBytes, batch));
+    if (chunk.buffer === this.#bytes.buffer) {
+      this.#end += chunk.length;
+      this.#readFrames(batch);
+    } else {
+      for (let at = 0; at < chunk.length;) {
+        const space = this.space(Math.max(LEAST_SPACE_BYTES, this.#end - this.#start + chunk.length - at));
+        const part = chunk.subarray(at, at + space.length);
+        space.set(part);
+        at += part.length;
+        this.#end += part.length;
+        this.#readFrames(batch);
+      }
     }
-    start = this.#readFrames(chunk, start, chunk.length, batch);
-    if (start < chunk.length) this.#hold(chunk, start, chunk.length, chunk.length - start + this.#lackingBytes);
-    else if (this.#heldBytes === 0 && this.#held.length > KEEP_BYTES) this.#held = NO_BYTES;
-    this.#reader.release();
     if (batch.length > 0) output.enqueue(batch);
   }
 
   flush(output: Output<Decoded<Message>[]>): void {
-    if (this.#heldBytes > 0) output.enqueue([new Truncated(this.#heldBytes)]);
+    if (this.midFrame) output.enqueue([new Truncated(this.#end - this.#start)]);
   }
 
-  /** Reads whole frames into a batch. Returns where the first incomplete one begins. */
-  #readFrames(bytes: Uint8Array, start: number, end: number, batch: Decoded<Message>[]): number {
-    let position = start;
+  /** Reads whole frames into a batch. */
+  #readFrames(batch: Decoded<Message>[]): void {
+    const bytes = this.#bytes;
+    const end = this.#end;
+    let position = this.#start;
     while (position < end && !this.#broken) {
       const frameBytes = this.#scanner.scan(bytes, position, end);
       const broken = frameBytes < 0 ? this.#scanner.reason : this.#firstFault(bytes, end);
@@ -99,15 +136,21 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
         this.#broken = true;
       } else if (frameBytes === 0) {
         const { payloadEnd } = this.#scanner;
-        this.#lackingBytes = payloadEnd === Infinity ? LONG_HEADER_BYTES : payloadEnd + 1 - end;
-        return position;
+        this.#frameBytes = payloadEnd === Infinity ? 0 : payloadEnd + 1 - position;
+        break;
       } else {
         batch.push(this.#read(bytes));
         this.frames++;
         position += frameBytes;
+        this.#frameBytes = frameBytes;
       }
     }
-    return end;
+    this.#start = this.#broken ? end : position;
+    if (this.#reader.hasGivenAway) {
+      this.#bytes = NO_BYTES;
+      this.#start = this.#end = 0;
+    }
+    this.#reader.release();
   }
 
   /** The fault of the first message, as soon as a byte shows it. */
@@ -119,30 +162,14 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
 
   #read(bytes: Uint8Array): Message | InvalidMessage {
     try {
-      this.#reader.begin(bytes, this.#scanner.payloadStart, this.#scanner.payloadEnd);
+      const { payloadStart, payloadEnd } = this.#scanner;
+      // Only the terminator is behind it: nothing that comes later lies in this buffer.
+      this.#reader.begin(bytes, payloadStart, payloadEnd, payloadEnd + 1 === bytes.length);
       return this.#readMessage(this.#reader);
     } catch (error) {
       if (error instanceof DecodeError) return new InvalidMessage(error.message);
       throw error;
     }
-  }
-
-  /** Appends bytes to the held ones, which begin a frame of `frameBytes`. */
-  #hold(bytes: Uint8Array, start: number, end: number, frameBytes: number): void {
-    const needed = this.#heldBytes + end - start;
-    if (needed > this.#held.length) {
-      const grown = new Uint8Array(Math.max(FIRST_HELD_BYTES, needed, Math.min(2 * needed, frameBytes)));
-      grown.set(this.#held.subarray(0, this.#heldBytes));
-      this.#held = grown;
-    }
-    this.#held.set(bytes.subarray(start, end), this.#heldBytes);
-    this.#heldBytes = needed;
-  }
-
-  /** Removes the first of the held bytes. */
-  #drop(bytes: number): void {
-    if (bytes > 0 && bytes < this.#heldBytes) this.#held.copyWithin(0, bytes, this.#heldBytes);
-    this.#heldBytes -= bytes;
   }
 }
 

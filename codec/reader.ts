@@ -1,8 +1,9 @@
 /**
  * Reads MessagePack directly from the buffer that the socket filled.
  *
- * In: one payload, as a range of a buffer. Out: its top-level map, key by key and value by value. No result shares
- * memory with the buffer, which may be overwritten at once. Refused, by a {@linkcode DecodeError} whose text contains
+ * In: one payload, as a range of a buffer. Out: its top-level map, key by key and value by value. A result shares no
+ * memory with the buffer, which may be overwritten at once, or has it to itself: the buffer is given away with binary data
+ * that takes at least half of it, if nothing else can come to lie in it. Refused, by a {@linkcode DecodeError} whose text contains
  * nothing from the peer: missing or extra bytes, extension types, the byte 0xc1, and what breaks a rule below.
  *
  * The values equal those of `@std/msgpack`, which also reads longer binary data here. Intended differences
@@ -12,7 +13,7 @@
  *   text. A float cannot be a key.
  * - Depth and memory (`weight.ts`) are limited. A declared size is compared with the remaining bytes before anything
  *   is allocated.
- * - Binary data is a copy. `__proto__` is a normal key, whatever flags the runtime has.
+ * - Binary data is a copy, or the only view of its buffer. `__proto__` is a normal key, whatever flags the runtime has.
  */
 
 import { decode } from "jsr:@std/msgpack@^1.0.3";
@@ -39,6 +40,9 @@ const stdDecode: (bytes: Uint8Array) => unknown = decode;
 
 /** Up to this length a loop is faster than a call of `@std/msgpack`. */
 const SHORT_BINARY = 256;
+
+/** From this size on, a buffer is given away: below, the copy costs less than the next buffer. */
+const LEAST_GIVEN_BYTES = 8 * 1024;
 
 /** An index so large that V8 stores the object's elements in a hash table. */
 const FAR_INDEX = 2 ** 32 - 2;
@@ -69,6 +73,9 @@ export class Reader {
   #weightBytes = 0;
   /** The last map that was converted to a hash table. */
   #table: object | undefined;
+  /** Whether the buffer was given away: it belongs to the receiver of a message, until {@linkcode Reader.release}. */
+  hasGivenAway = false;
+  #mayGiveAway = false;
   #tooHeavy: DecodeError | undefined;
   #tooDeep: DecodeError | undefined;
 
@@ -89,11 +96,13 @@ export class Reader {
    * @param bytes The buffer.
    * @param start Its first byte.
    * @param end One past its last byte.
+   * @param mayGiveAway Whether binary data may take the whole buffer along: nothing else is in it, or will be.
    */
-  begin(bytes: Uint8Array, start: number, end: number): void {
+  begin(bytes: Uint8Array, start: number, end: number, mayGiveAway = false): void {
     this.#bytes = bytes;
     this.#position = start;
     this.#end = end;
+    this.#mayGiveAway = mayGiveAway;
     this.#depth = 0;
     this.#weightBytes = MESSAGE_WEIGHT;
   }
@@ -159,6 +168,7 @@ export class Reader {
   /** Releases the payload, so that an idle connection does not keep its last frame in memory. */
   release(): void {
     this.#bytes = NO_BYTES;
+    this.hasGivenAway = false;
     this.#table = undefined;
   }
 
@@ -297,6 +307,11 @@ export class Reader {
       const binary = new Uint8Array(length);
       for (let index = 0; index < length; index++) binary[index] = this.#bytes[start + index];
       return binary;
+    }
+    // It weighs what a copy would: its buffer is at most twice as large.
+    if (this.#mayGiveAway && length >= LEAST_GIVEN_BYTES && 2 * length >= this.#bytes.length) {
+      this.hasGivenAway = true;
+      return this.#bytes.subarray(start, start + length);
     }
     return new Uint8Array(stdDecode(this.#bytes.subarray(start - header, start + length)) as Uint8Array);
   }

@@ -54,6 +54,9 @@ export class Writer {
   position = 0;
 
   #view = new DataView(NO_SLAB.buffer);
+  /** The slab that many batches share, and its free part, while a batch has outgrown it. */
+  #shared = NO_SLAB;
+  #sharedStart = 0;
   #maxMessageBytes = Infinity;
   #weightBytes = 0;
   readonly #maxDepth: number;
@@ -256,8 +259,8 @@ export class Writer {
   /** Ends the batch, which is never written to again. The next one begins after it. */
   finish(): void {
     this.start = this.position;
-    // Do not reuse a slab that grew: a small batch in it would keep all of it in memory.
-    if (this.bytes.length > this.#slabBytes) this.#use(NO_SLAB, 0);
+    // Go on in the shared slab: a small batch in one that grew would keep all of it in memory.
+    if (this.bytes.length > this.#slabBytes) this.#use(this.#shared, this.#sharedStart, this.#sharedStart);
   }
 
   #grow(bytes: number): void {
@@ -265,13 +268,17 @@ export class Writer {
     // Twice the batch, so that growing byte by byte copies each byte only a few times.
     const slab = slabOf(Math.max(this.#slabBytes, 2 * batch.length + bytes));
     slab.set(batch);
-    this.#use(slab, batch.length);
+    if (this.bytes.length <= this.#slabBytes) {
+      this.#shared = this.bytes;
+      this.#sharedStart = this.start;
+    }
+    this.#use(slab, 0, batch.length);
   }
 
-  #use(slab: Uint8Array<ArrayBuffer>, position: number): void {
+  #use(slab: Uint8Array<ArrayBuffer>, start: number, position: number): void {
     this.bytes = slab;
     this.#view = new DataView(slab.buffer);
-    this.start = 0;
+    this.start = start;
     this.position = position;
   }
 

@@ -12,15 +12,7 @@ import type { Stage } from "../codec/stage.ts";
 import type { Limits } from "../limits.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Clock } from "../transport/clock.ts";
-import {
-  bufferAfter,
-  closeTransport,
-  FIRST_READ_BYTES,
-  LARGEST_LONG_READ_BYTES,
-  LARGEST_READ_BYTES,
-  Probe,
-  type Transport,
-} from "../transport/transport.ts";
+import { closeTransport, FIRST_READ_BYTES, Probe, sizeAfter, type Transport } from "../transport/transport.ts";
 import { OutputBuffer } from "./output_buffer.ts";
 import { compose, DirectPipeline, type Pipeline, StreamPipeline } from "./pipeline.ts";
 import { ProgressWatch } from "./progress.ts";
@@ -234,16 +226,16 @@ export class Connection<In, Out> implements ConnectionView {
   }
 
   async #receive(): Promise<void> {
-    let buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
+    let size = FIRST_READ_BYTES;
     let lingerBytes = 0;
     while (true) {
       try {
-        const readBytes = await this.#read(buffer);
+        const space = this.#stages.decode.space(size);
+        const readBytes = await this.#read(space);
         if (readBytes === null) break;
-        if (this.isOpen) await this.#take(buffer.subarray(0, readBytes));
+        size = sizeAfter(size, space.length, readBytes);
+        if (this.isOpen) await this.#take(space.subarray(0, readBytes));
         else if ((lingerBytes += readBytes) > LINGER_BYTES) return;
-        const { midLongFrame } = this.#stages.decode;
-        buffer = bufferAfter(buffer, readBytes, midLongFrame ? LARGEST_LONG_READ_BYTES : LARGEST_READ_BYTES);
       } catch (error) {
         if (this.isOpen) this.#fail(error); // else the stages have ended, and take no more
         return;

@@ -6,12 +6,15 @@
  */
 
 import type { Clock } from "../transport/clock.ts";
-import { LARGEST_LONG_READ_BYTES, LARGEST_READ_BYTES } from "../transport/transport.ts";
+import { LARGEST_READ_BYTES } from "../transport/transport.ts";
 import type { Arrival } from "./arrival.ts";
 import { READS_A_ROUND, type YieldBudget } from "./yield_budget.ts";
 
 /** A read of this size may take long to process. */
 const LONG_READ_BYTES = 4 * 1024;
+
+/** The most to process at once: a part of a long frame takes no time. */
+const MOST_AT_ONCE_BYTES = 256 * 1024;
 
 /** State that the connections of a server share. */
 export interface SharedTurns {
@@ -68,7 +71,7 @@ export class ReadPace {
     const { yieldBudget } = this.#shared;
     const mayLast = readBytes >= LONG_READ_BYTES || this.#isOneOfMany;
     if (!mayLast || !yieldBudget.isExhausted) {
-      this.bytesAtOnce = Math.min(LARGEST_LONG_READ_BYTES, 2 * this.bytesAtOnce);
+      this.bytesAtOnce = Math.min(MOST_AT_ONCE_BYTES, 2 * this.bytesAtOnce);
       return undefined;
     }
     this.bytesAtOnce = Math.max(LONG_READ_BYTES, this.bytesAtOnce / 4);

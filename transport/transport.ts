@@ -77,9 +77,6 @@ export const FIRST_READ_BYTES = 512;
 /** The largest read: what one connection may deliver before it is another one's turn. */
 export const LARGEST_READ_BYTES = 64 * 1024;
 
-/** The largest read while a long frame is under way: several of 64 KiB then lie in one piece, and need no copy. */
-export const LARGEST_LONG_READ_BYTES = 256 * 1024;
-
 /** The largest single write to a stream, so that a slow peer is seen to make progress, as on a socket. */
 const LARGEST_WRITE_BYTES = 64 * 1024;
 
@@ -209,14 +206,13 @@ export async function writeAll(to: Pick<Transport, "write">, bytes: Uint8Array):
 }
 
 /**
- * The buffer for the next read: doubled if the last read filled it, halved if the read left most of it empty. So a
- * burst does not leave ten thousand connections with large buffers.
+ * The size of the next read: doubled if the last read filled its space, halved if it would leave most of it empty. So a burst
+ * does not leave ten thousand connections with large buffers.
  */
-export function bufferAfter(buffer: Uint8Array, readBytes: number, mostBytes = LARGEST_READ_BYTES): Uint8Array {
-  const bytes = buffer.length;
-  if (readBytes === bytes && bytes < mostBytes) return new Uint8Array(2 * bytes);
-  if (readBytes < bytes / 8 && bytes > FIRST_READ_BYTES) return new Uint8Array(bytes / 2);
-  return buffer;
+export function sizeAfter(size: number, spaceBytes: number, readBytes: number): number {
+  if (readBytes === spaceBytes) return Math.min(LARGEST_READ_BYTES, 2 * size);
+  if (readBytes < size / 8 && size > FIRST_READ_BYTES) return size / 2;
+  return size;
 }
 
 /** Closes a socket or a listener that may already be closed. */

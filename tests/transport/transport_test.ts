@@ -3,11 +3,11 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { memoryPair } from "../../transport/memory.ts";
 import {
-  bufferAfter,
   closeQuietly,
   closeTransport,
   FIRST_READ_BYTES,
   fromStreams,
+  sizeAfter,
   writeAll,
 } from "../../transport/transport.ts";
 import { hex } from "../support/wire.ts";
@@ -71,14 +71,14 @@ Deno.test("writeAll() writes until all has been taken", async () => {
   assertEquals(taken, ["01 02", "03 04", "05"]);
 });
 
-Deno.test("bufferAfter() gives a larger buffer as reads fill it, up to 64 KiB, and a smaller one as they do not", () => {
+Deno.test("sizeAfter() gives a larger size as reads fill it, up to 64 KiB, and a smaller one as they do not", () => {
   const growing = [1, 1, 0.5, 0.2, 1, 1, 1, 1, 1, 1];
   const shrinking = [0.125, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1];
   const offered = [FIRST_READ_BYTES];
-  let buffer: Uint8Array = new Uint8Array(FIRST_READ_BYTES);
+  let size = FIRST_READ_BYTES;
   for (const fill of [...growing, ...shrinking]) {
-    buffer = bufferAfter(buffer, Math.floor(buffer.length * fill));
-    offered.push(buffer.length);
+    size = sizeAfter(size, size, Math.floor(size * fill));
+    offered.push(size);
   }
   const kibibytes = [0.5, 1, 2, 2, 2, 4, 8, 16, 32, 64, 64, 64, 32, 16, 8, 4, 2, 1, 0.5, 0.5, 0.5];
   assertEquals(offered, kibibytes.map((kib) => kib * 1024));
