@@ -81,25 +81,14 @@ export class Writer {
     if (this.position + bytes > this.bytes.length) this.#grow(bytes);
   }
 
-  /**
-   * Begins a map.
-   *
-   * @param size The expected number of keys, each followed by its value.
-   * @returns Its start, for {@linkcode Writer.endMap}.
-   */
+  /** Begins a map of this many keys, each followed by its value. Returns its start, for {@linkcode Writer.endMap}. */
   beginMap(size: number): number {
     const start = this.position - this.start;
     this.#writeSize(size, 0x80, 0xde);
     return start;
   }
 
-  /**
-   * Ends a map and corrects its size: a field may be `undefined`, or a getter may add or remove one.
-   *
-   * @param start The start of the map.
-   * @param planned The number of keys given to {@linkcode Writer.beginMap}.
-   * @param size The number of keys written.
-   */
+  /** Ends a map and corrects its planned size: a field may be `undefined`, or a getter may add or remove one. */
   endMap(start: number, planned: number, size: number): void {
     this.#charge(MAP_WEIGHT + size * FIELD_WEIGHT);
     if (size === planned) return;

@@ -75,37 +75,79 @@ export interface Pipeline {
   abort(reason: unknown): void;
   /** The next chunk; `undefined` at the end. */
   read(): Uint8Array | undefined | Promise<Uint8Array | undefined>;
+  /** Nothing is under way: releases what can be made again. */
+  rest?(): void;
 }
 
-/** The pipeline as a `TransformStream`. */
+/**
+ * The pipeline as a `TransformStream`, which exists only while it is used: it takes 10 KiB, and making one takes some 10 µs. It
+ * is made for the first bytes, and again after each rest.
+ */
 export class StreamPipeline implements Pipeline {
   readonly closed: Promise<void>;
-  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #stages: JoinedStages<Uint8Array>;
+  readonly #closing = Promise.withResolvers<void>();
+  #stream: OpenStream | undefined;
 
   /** @param stages Three stages in one. */
   constructor(stages: JoinedStages<Uint8Array>) {
-    const { writable, readable } = new TransformStream(stages, UNBOUNDED, UNBOUNDED);
-    this.#writer = writable.getWriter();
-    this.#reader = readable.getReader();
-    this.closed = this.#reader.closed;
+    this.#stages = stages;
+    this.closed = this.#closing.promise;
+    this.closed.catch(ignore);
+    stages.start({
+      enqueue: (chunk) => this.#open().controller.enqueue(chunk),
+      terminate: () => this.#open().controller.terminate(),
+    });
   }
 
   write(bytes: Uint8Array): Promise<void> {
-    return this.#writer.write(bytes);
+    return this.#open().writer.write(bytes);
   }
 
   end(): Promise<void> {
-    return this.#writer.close().catch(ignore); // they may have ended before
+    return this.#open().writer.close().catch(ignore); // they may have ended before
   }
 
   abort(reason: unknown): void {
-    this.#writer.abort(reason).catch(ignore);
+    this.#open().writer.abort(reason).catch(ignore);
   }
 
   async read(): Promise<Uint8Array | undefined> {
-    return (await this.#reader.read()).value;
+    return (await this.#open().reader.read()).value;
   }
+
+  rest(): void {
+    this.#stream = undefined;
+  }
+
+  #open(): OpenStream {
+    return this.#stream ??= this.#make();
+  }
+
+  #make(): OpenStream {
+    const stages = this.#stages;
+    let controller!: Output<Uint8Array>;
+    const { writable, readable } = new TransformStream<Uint8Array, Uint8Array>(
+      {
+        start: (own) => void (controller = own),
+        transform: (chunk) => stages.transform(chunk),
+        flush: () => stages.flush(),
+        cancel: (reason) => stages.cancel(reason),
+      },
+      UNBOUNDED,
+      UNBOUNDED,
+    );
+    const reader = readable.getReader();
+    reader.closed.then(this.#closing.resolve, this.#closing.reject);
+    return { controller, writer: writable.getWriter(), reader };
+  }
+}
+
+/** A stream in use. */
+interface OpenStream {
+  readonly controller: Output<Uint8Array>;
+  readonly writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly reader: ReadableStreamDefaultReader<Uint8Array>;
 }
 
 /**
