@@ -53,8 +53,6 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   #before: Uint8Array[] | undefined;
   /** Rounds until the frames leave; 0 if there are none. */
   #roundsLeft = 0;
-  /** The header of the last frame: the next one is likely to have the same size, or else is moved. */
-  #headerBytes = SHORT_HEADER_BYTES;
 
   /**
    * @param encoding How a message becomes bytes, and what becomes of one that cannot.
@@ -116,7 +114,7 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
     try {
       writer.begin(messageBytesFor(limitBytes));
       writer.reserve(LONG_HEADER_BYTES);
-      writer.position += this.#headerBytes;
+      writer.position += SHORT_HEADER_BYTES; // a long payload is moved
       this.#encoding.writeMessage(writer, message);
       this.#finishFrame(writer, limitBytes);
       this.#append(writer);
@@ -144,18 +142,16 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   }
 
   #finishFrame(writer: Writer, limitBytes: number): void {
-    const guessedBytes = this.#headerBytes;
-    const payloadBytes = writer.position - writer.start - guessedBytes;
+    const payloadBytes = writer.position - writer.start - SHORT_HEADER_BYTES;
     if (payloadBytes > limitBytes) throw new PayloadTooLargeError(payloadBytes, limitBytes);
     writer.reserve(LONG_HEADER_BYTES - SHORT_HEADER_BYTES + 1);
-    const isShort = payloadBytes <= MAX_SHORT_PAYLOAD_BYTES;
-    const headerBytes = this.#headerBytes = isShort ? SHORT_HEADER_BYTES : LONG_HEADER_BYTES;
-    if (headerBytes !== guessedBytes) {
-      writer.bytes.copyWithin(writer.start + headerBytes, writer.start + guessedBytes, writer.position);
-      writer.position += headerBytes - guessedBytes;
+    if (payloadBytes <= MAX_SHORT_PAYLOAD_BYTES) {
+      writeShortHeader(writer.bytes, writer.start, payloadBytes);
+    } else {
+      writer.bytes.copyWithin(writer.start + LONG_HEADER_BYTES, writer.start + SHORT_HEADER_BYTES, writer.position);
+      writer.position += LONG_HEADER_BYTES - SHORT_HEADER_BYTES;
+      writeLongHeader(writer.bytes, writer.start, payloadBytes);
     }
-    if (isShort) writeShortHeader(writer.bytes, writer.start, payloadBytes);
-    else writeLongHeader(writer.bytes, writer.start, payloadBytes);
     writer.bytes[writer.position++] = TERMINATOR;
   }
 }
