@@ -123,13 +123,91 @@ Deno.test(`DecodeStage reads long and short frames in any order, in random piece
   }
 });
 
-Deno.test("DecodeStage holds no more than twice the bytes that have come, whatever length was declared", () => {
+Deno.test("DecodeStage holds little for a few bytes, whatever length was declared", () => {
   const header = unhex("1f 1f 04 00 00 00 81");
   const before = Deno.memoryUsage().external;
   const stages = Array.from({ length: 64 }, () => new Decoding({ maxPayloadBytes: 64 * 1024 * 1024 }).feed(header));
   const grownBytes = Deno.memoryUsage().external - before;
   assert(stages.every(({ stage }) => stage.midFrame));
   assert(grownBytes < 1024 * 1024, `64 claims of 64 MiB took ${grownBytes} bytes`);
+});
+
+/** Reads bytes into the stage's own space, as a connection does: at most `readBytes` a read, and what fits. */
+function readInto(decoding: Decoding, bytes: Uint8Array, readBytes: () => number): void {
+  for (let at = 0; at < bytes.length;) {
+    const space = decoding.stage.space(readBytes());
+    const part = bytes.subarray(at, at + Math.min(space.length, readBytes()));
+    space.set(part);
+    decoding.feed(space.subarray(0, part.length));
+    at += part.length;
+  }
+}
+
+const LONG = 200_000;
+
+Deno.test("DecodeStage hands out a long frame's bytes without a copy, and never writes to them again", () => {
+  const decoding = new Decoding();
+  const bytes = concat(
+    ...[1, 2, 3].map((fill) => request({ cmd: 16, seq: fill, data: new Uint8Array(LONG).fill(fill) })),
+  );
+  readInto(decoding, bytes, () => 65_536);
+  const datas = decoding.messages.map((message) => (message as Request).params.data as Uint8Array);
+  assertEquals(datas.map((data) => data.every((byte) => byte === data[0])), [true, true, true]);
+  const buffers = datas.map(({ buffer }) => buffer);
+  assertEquals(new Set(buffers).size, 3, "each has a buffer of its own");
+  assert(
+    buffers.every(({ byteLength }) => byteLength > LONG && byteLength < LONG + 100),
+    "the whole frame, and no more",
+  );
+  assert(!buffers.includes(decoding.stage.space(512).buffer));
+});
+
+Deno.test("DecodeStage copies what is behind or beside other messages, or less than half of its buffer", () => {
+  const data = new Uint8Array(20_000).fill(7);
+  const frames = { "two in one read": 2, "one, and the buffer is longer": 1 };
+  for (const [name, count] of Object.entries(frames)) {
+    const decoding = new Decoding();
+    readInto(decoding, concat(...new Array(count).fill(request({ cmd: 16, data }))), () => 65_536);
+    for (const message of decoding.messages) {
+      assertEquals(((message as Request).params.data as Uint8Array).buffer.byteLength, data.length, name);
+    }
+  }
+  const decoding = new Decoding();
+  const half = request({ cmd: 16, data, text: "x".repeat(30_000) });
+  readInto(decoding, half, () => half.length);
+  assertEquals(((decoding.messages[0] as Request).params.data as Uint8Array).buffer.byteLength, data.length);
+});
+
+Deno.test(`DecodeStage reads the same from its own space, whatever each read brings (seed ${SEED})`, () => {
+  const random = new Random(SEED);
+  for (let round = 0; round < 60; round++) {
+    const sizes = Array.from({ length: 10 }, () => random.pick([0, 1, 300, 9_000, 40_000, 57_400, 70_000, 300_000]));
+    const bytes = concat(...sizes.map((size, seq) => request({ cmd: 16, seq, data: new Uint8Array(size).fill(size) })));
+    const decoding = new Decoding();
+    const largest = random.pick([[700, 30_000], [3, 65_536], [512, 5_000], [65_536]]);
+    readInto(decoding, bytes, () => random.pick(largest));
+    decoding.end();
+    const read = decoding.messages.map((message) => (message as Request).params.data as Uint8Array);
+    assertEquals(read.map(({ length }) => length), sizes, `round ${round}`);
+    assert(read.every((data) => data.every((byte) => byte === (data.length & 255))), `round ${round}`);
+  }
+});
+
+Deno.test("DecodeStage believes a declared length up to sixteen times what has come", () => {
+  const { stage } = new Decoding({ maxPayloadBytes: 64 * 1024 * 1024 });
+  const header = unhex("1f 1f 03 00 00 00 81");
+  stage.space(512).set(header);
+  let comeBytes = 0;
+  let readBytes = header.length;
+  let most = 0;
+  for (let reads = 0; reads < 200; reads++) {
+    stage.transform(stage.space(512).subarray(0, readBytes), { enqueue() {}, terminate() {} });
+    comeBytes += readBytes;
+    const space = stage.space(512);
+    most = Math.max(most, space.buffer.byteLength / Math.max(comeBytes, 512 / 16));
+    readBytes = Math.min(space.length, 40_000);
+  }
+  assert(most > 2 && most <= 16, `${most} times`);
 });
 
 Deno.test("DecodeStage leaves nothing in a message that the chunk's next content could change", () => {

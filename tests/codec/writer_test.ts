@@ -127,6 +127,18 @@ Deno.test("take() does not keep a slab that a large batch made grow", () => {
   assertEquals(stdDecode(large), "x".repeat(100_000));
 });
 
+Deno.test("take() goes on in the shared slab behind a batch that outgrew it", () => {
+  const writer = new Writer({ slabBytes: 100 });
+  writer.writeText("small");
+  writer.finish();
+  const { bytes: shared, start } = writer;
+  writer.writeText("x".repeat(1_000));
+  assert(writer.bytes !== shared);
+  writer.finish();
+  assert(writer.bytes === shared);
+  assertEquals([writer.start, writer.position], [start, start]);
+});
+
 Deno.test("reserve() moves the batch to a new slab, and only the batch", () => {
   const writer = new Writer({ slabBytes: 16 });
   writer.writeValue("first");

@@ -12,7 +12,7 @@ import { DispatchStage } from "../../handlers/dispatch.ts";
 import { ServerState } from "../../handlers/server_state.ts";
 import type { Stage } from "../../codec/stage.ts";
 import { ReadPace } from "../../session/read_pace.ts";
-import { compose } from "../../session/pipeline.ts";
+import { compose, StreamPipeline } from "../../session/pipeline.ts";
 import { BareConnection } from "../support/bare_connection.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
@@ -308,4 +308,49 @@ Deno.test("the three stages give a stream's item that cannot be encoded one last
     assertEquals(all.filter(({ seq }) => seq === undefined), [{ res: "PONG" }]);
     service.close();
   }
+});
+
+Deno.test("StreamPipeline goes on after a rest: with bytes, with what a stage says unasked, and with its end", async () => {
+  const log: string[] = [];
+  let say!: (text: string) => void;
+  const decode: Stage<Uint8Array, string> = {
+    transform: (chunk, output) => output.enqueue(textOf(chunk)),
+    flush: () => void log.push("decode flush"),
+  };
+  const dispatch = textStage("dispatch", log, { start: (output) => void (say = (text) => output.enqueue(text)) });
+  const pipeline = new StreamPipeline(compose(decode, dispatch, byteStage(log)));
+  const bytes = (text: string) => new TextEncoder().encode(text);
+  const read = async () => textOf(await pipeline.read());
+  say("before any bytes");
+  assertEquals(await read(), "before any bytes");
+  pipeline.rest();
+  await pipeline.write(bytes("first"));
+  assertEquals(await read(), "first");
+  pipeline.rest();
+  say("unasked");
+  await pipeline.write(bytes("second"));
+  assertEquals([await read(), await read()], ["unasked", "second"]);
+  pipeline.rest();
+  await pipeline.end();
+  assertEquals(await pipeline.read(), undefined);
+  await pipeline.closed;
+  assertEquals(log.slice(-3), ["decode flush", "dispatch flush", "encode flush"]);
+});
+
+Deno.test("StreamPipeline tells of an error of a stage, and of an abort, also after a rest", async () => {
+  const failing: Stage<Uint8Array, string> = {
+    transform() {
+      throw new Error("a bug");
+    },
+  };
+  const log: string[] = [];
+  const broken = new StreamPipeline(compose(failing, textStage("dispatch", log), byteStage(log)));
+  broken.rest();
+  await assertRejects(() => broken.write(new Uint8Array(1)), Error, "a bug");
+  await assertRejects(() => broken.closed, Error, "a bug");
+  const aborted = new StreamPipeline(compose(failing, textStage("dispatch", log), byteStage(log)));
+  aborted.rest();
+  aborted.abort(new Error("gone"));
+  await assertRejects(() => aborted.closed, Error, "gone");
+  assertEquals(log.slice(-2), ["dispatch cancel Error: gone", "encode cancel Error: gone"]);
 });
