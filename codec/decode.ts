@@ -107,14 +107,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
       this.#end += chunk.length;
       this.#readFrames(batch);
     } else {
-      for (let at = 0; at < chunk.length;) {
-        const space = this.space(Math.max(LEAST_SPACE_BYTES, this.#end - this.#start + chunk.length - at));
-        const part = chunk.subarray(at, at + space.length);
-        space.set(part);
-        at += part.length;
-        this.#end += part.length;
-        this.#readFrames(batch);
-      }
+      this.#readCopy(chunk, batch);
     }
     if (batch.length > 0) output.enqueue(batch);
   }
@@ -123,11 +116,25 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     if (this.midFrame) output.enqueue([new Truncated(this.#end - this.#start)]);
   }
 
+  /** Reads whole frames of a chunk that is not in the stage's space. */
+  #readCopy(chunk: Uint8Array, batch: Decoded<Message>[]): void {
+    for (let at = 0; at < chunk.length;) {
+      const space = this.space(Math.max(LEAST_SPACE_BYTES, this.#end - this.#start + chunk.length - at));
+      const part = chunk.subarray(at, at + space.length);
+      space.set(part);
+      at += part.length;
+      this.#end += part.length;
+      this.#readFrames(batch);
+    }
+  }
+
   /** Reads whole frames into a batch. */
   #readFrames(batch: Decoded<Message>[]): void {
     const bytes = this.#bytes;
     const end = this.#end;
     let position = this.#start;
+    let sizeBytes = this.#frameBytes;
+    this.#reader.lastPayloadEnd = bytes.length - 1; // only a terminator follows
     while (position < end && !this.#broken) {
       const frameBytes = this.#scanner.scan(bytes, position, end);
       const broken = frameBytes < 0 ? this.#scanner.reason : this.#firstFault(bytes, end);
@@ -136,15 +143,16 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
         this.#broken = true;
       } else if (frameBytes === 0) {
         const { payloadEnd } = this.#scanner;
-        this.#frameBytes = payloadEnd === Infinity ? 0 : payloadEnd + 1 - position;
+        sizeBytes = payloadEnd === Infinity ? 0 : payloadEnd + 1 - position;
         break;
       } else {
         batch.push(this.#read(bytes));
         this.frames++;
         position += frameBytes;
-        this.#frameBytes = frameBytes;
+        sizeBytes = frameBytes;
       }
     }
+    this.#frameBytes = sizeBytes;
     this.#start = this.#broken ? end : position;
     if (this.#reader.hasGivenAway) {
       this.#bytes = NO_BYTES;
@@ -162,9 +170,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
 
   #read(bytes: Uint8Array): Message | InvalidMessage {
     try {
-      const { payloadStart, payloadEnd } = this.#scanner;
-      // Only the terminator is behind it: nothing that comes later lies in this buffer.
-      this.#reader.begin(bytes, payloadStart, payloadEnd, payloadEnd + 1 === bytes.length);
+      this.#reader.begin(bytes, this.#scanner.payloadStart, this.#scanner.payloadEnd);
       return this.#readMessage(this.#reader);
     } catch (error) {
       if (error instanceof DecodeError) return new InvalidMessage(error.message);

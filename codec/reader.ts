@@ -75,7 +75,8 @@ export class Reader {
   #table: object | undefined;
   /** Whether the buffer was given away: it belongs to the receiver of a message, until {@linkcode Reader.release}. */
   hasGivenAway = false;
-  #mayGiveAway = false;
+  /** The end of a payload behind which nothing is in the buffer, or will be: its binary data may take the buffer along. */
+  lastPayloadEnd = -1;
   #tooHeavy: DecodeError | undefined;
   #tooDeep: DecodeError | undefined;
 
@@ -96,13 +97,11 @@ export class Reader {
    * @param bytes The buffer.
    * @param start Its first byte.
    * @param end One past its last byte.
-   * @param mayGiveAway Whether binary data may take the whole buffer along: nothing else is in it, or will be.
    */
-  begin(bytes: Uint8Array, start: number, end: number, mayGiveAway = false): void {
+  begin(bytes: Uint8Array, start: number, end: number): void {
     this.#bytes = bytes;
     this.#position = start;
     this.#end = end;
-    this.#mayGiveAway = mayGiveAway;
     this.#depth = 0;
     this.#weightBytes = MESSAGE_WEIGHT;
   }
@@ -169,6 +168,7 @@ export class Reader {
   release(): void {
     this.#bytes = NO_BYTES;
     this.hasGivenAway = false;
+    this.lastPayloadEnd = -1;
     this.#table = undefined;
   }
 
@@ -309,7 +309,8 @@ export class Reader {
       return binary;
     }
     // It weighs what a copy would: its buffer is at most twice as large.
-    if (this.#mayGiveAway && length >= LEAST_GIVEN_BYTES && 2 * length >= this.#bytes.length) {
+    const isLast = this.#end === this.lastPayloadEnd;
+    if (isLast && length >= LEAST_GIVEN_BYTES && 2 * length >= this.#bytes.length) {
       this.hasGivenAway = true;
       return this.#bytes.subarray(start, start + length);
     }

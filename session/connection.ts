@@ -93,8 +93,6 @@ export class Connection<In, Out> implements ConnectionView {
   /** Set only while output waits: a pending read of the pipeline costs 1 KiB, which idle connections save. */
   #sending: Promise<void> | undefined;
   #received: Promise<void> | undefined;
-  /** Bytes received before the last sweep. */
-  #sweptBytes = 0;
 
   /**
    * @param transport Carries the bytes; owned by the connection from now on.
@@ -218,8 +216,7 @@ export class Connection<In, Out> implements ConnectionView {
       busy: !dispatch.idle,
     };
     const isResting = this.#watch.isReading && this.#sending === undefined && !progress.sending;
-    if (isResting && this.receivedBytes === this.#sweptBytes && this.isOpen) this.#pipeline.rest?.();
-    this.#sweptBytes = this.receivedBytes;
+    if (isResting && this.isOpen && !this.#watch.hasMoved(progress)) this.#pipeline.rest?.();
     const late = this.#watch.look(progress, nowMs, isBehind);
     if (late?.kind === "frame") {
       if (this.isOpen) dispatch.onSlowFrame(late.reason);

@@ -53,6 +53,11 @@ export class ProgressWatch {
     this.#limits = limits;
   }
 
+  /** Whether anything has come or gone since the last check. */
+  hasMoved({ receivedBytes, sentBytes }: Progress): boolean {
+    return receivedBytes !== this.#before.receivedBytes || sentBytes !== this.#before.sentBytes;
+  }
+
   /**
    * Compares the progress with the last check.
    *
