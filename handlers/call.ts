@@ -13,7 +13,7 @@ import { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { CreditWindow } from "../session/credit.ts";
-import type { Expiring } from "../session/timer_wheel.ts";
+import { type Expiring, UNWATCHED } from "../session/timer_wheel.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { CallerItems } from "./caller_items.ts";
@@ -76,6 +76,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
   state: "new" | "waiting" | "running" | "streaming" | "settled" = "new";
   /** When it times out, or `Infinity`. */
   deadlineMs = Infinity;
+  slotPlace = UNWATCHED;
   /** The error code; `undefined` if it succeeded. */
   code: string | undefined = undefined;
   /** The promise of the handler if there is middleware, which may answer earlier. */
@@ -88,6 +89,11 @@ export class Call implements Expiring, StreamedCall, Invocation {
     readonly arrival: Arrival,
     readonly owner: CallOwner,
   ) {}
+
+  /** Its `seq`, of a call that has one. */
+  get id(): number {
+    return this.request.seq as number;
+  }
 
   get command(): string {
     return this.entry.name;
