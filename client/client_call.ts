@@ -13,7 +13,7 @@ import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import { isReceived } from "../session/received.ts";
 import type { ItemBudget } from "../session/item_window.ts";
-import type { Expiring, TimerWheel } from "../session/timer_wheel.ts";
+import { Deadline, type TimerWheel } from "../session/timer_wheel.ts";
 import type { CallOptions, CallPolicy, MaybeItems } from "./call_options.ts";
 import type { GivenOwner } from "./given_call.ts";
 import type { ItemOutput } from "./item_output.ts";
@@ -92,7 +92,7 @@ const NOTHING: Span = { bytes: new Uint8Array(0), start: 0, end: 0 };
  *
  *     waiting > sent > streaming > settled     (and back to waiting when it is sent again)
  */
-export abstract class ClientCall implements EncodedRequest, Expiring, Abortable, ItemsCall {
+export abstract class ClientCall extends Deadline implements EncodedRequest, Abortable, ItemsCall {
   state: "waiting" | "sent" | "streaming" | "settled" = "waiting";
   /** The command's name. */
   readonly name: string;
@@ -103,7 +103,6 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable,
   readonly policy: CallPolicy;
   /** The caller's stream. */
   readonly items: OutgoingItems | undefined;
-  deadlineMs = Infinity;
   /** The milliseconds that were left when it was sent. */
   ttl: number | undefined = undefined;
   /** The connection that it was sent on, while an answer may come from there. */
@@ -121,6 +120,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable,
    * @throws {TypeError} If the items are none, or the call may be sent twice and has items.
    */
   constructor(owner: ClientCallOwner, name: string, given: Span, options: MaybeItems<CallOptions>) {
+    super();
     this.owner = owner;
     this.name = name;
     this.given = given;
@@ -244,7 +244,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable,
   }
 
   /** The timeout has passed. For a settled call, this is the time that the server had to answer a cancel. */
-  expire(): void {
+  override expire(): void {
     if (this.isSettled) return this.connection?.missAnswer(this);
     const { connection, mayHaveStarted, owner: { obstacle, unanswered } } = this;
     let text = `no reply within ${this.patienceMs} ms`;

@@ -25,6 +25,7 @@ import { readReply } from "../codec/read_message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import { resolveLimits } from "../limits.ts";
+import { CallTable } from "../session/call_table.ts";
 import { Connection, type Dispatch } from "../session/connection.ts";
 import type { Swept } from "../session/sweeper.ts";
 import { reasonOf } from "../transport/tls.ts";
@@ -74,7 +75,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   readonly place: ConnectionPlace;
   readonly #owner: ConnectionOwner;
   readonly #connection: Connection<ServerMessage, ClientOutput>;
-  readonly #calls: UnansweredCalls = new Map();
+  readonly #calls: UnansweredCalls = new CallTable();
   readonly #matching: Matching;
   readonly #answers: Answers;
   readonly #sender: Sender;
@@ -218,7 +219,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   send(call: ClientCall, nowMs: number): void {
     const wasIdle = this.#calls.size === 0;
     call.send(this, this.#nextId++, nowMs);
-    this.#calls.set(call.id, call);
+    this.#calls.set(call);
     this.#sender.send(call);
     call.items?.start();
     this.#sender.used(nowMs);

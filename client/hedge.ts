@@ -9,6 +9,7 @@
 import type { Span } from "../codec/writer.ts";
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
+import { UNWATCHED } from "../session/timer_wheel.ts";
 import type { CallOptions } from "./call_options.ts";
 import { type CallConnection, ClientCall, type ClientCallOwner, UnaryCall } from "./client_call.ts";
 
@@ -25,7 +26,7 @@ export interface HedgeOwner extends ClientCallOwner {
 export class HedgedCall extends UnaryCall {
   declare protected readonly owner: HedgeOwner;
   /** Starts the second copy. */
-  readonly #timer = { deadlineMs: 0, expire: () => this.#hedge() };
+  readonly #timer = { deadlineMs: 0, slotPlace: UNWATCHED, expire: () => this.#hedge() };
   #second: SecondCopy | undefined;
   readonly #afterMs: number;
 

@@ -7,6 +7,7 @@
 
 import { BadFrame, InvalidMessage, type ReceivedReply, type Truncated } from "../codec/message.ts";
 import { meaningOf, RpcError } from "../errors.ts";
+import type { CallTable } from "../session/call_table.ts";
 import { badReply, receivedError } from "../session/received.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import type { ClientCall } from "./client_call.ts";
@@ -20,8 +21,8 @@ const CLOSES_WITHIN_MS = 20;
 /** The `seq` of a PING of the client's own. No call reaches it, and there is one such PING at a time. */
 export const PING_SEQ = Number.MAX_SAFE_INTEGER;
 
-/** Unanswered calls, oldest first, including those that ended without their reply. */
-export type UnansweredCalls = Map<number, ClientCall>;
+/** Unanswered calls, numbered in the order of their requests, including those that ended without their reply. */
+export type UnansweredCalls = CallTable<ClientCall>;
 
 /** Finds the call of a reply. */
 export interface Matching {
@@ -90,6 +91,8 @@ export class MatchingInOrder implements Matching {
   readonly #listener: InOrderListener;
   readonly #clock: Clock;
   #answered = false;
+  /** No unanswered call has a lower number. */
+  #oldestId = 0;
   /** Runs while the client waits to see whether the server closes. */
   #probe: Timer | undefined;
 
@@ -117,9 +120,9 @@ export class MatchingInOrder implements Matching {
   }
 
   find(reply: ReceivedReply): ClientCall | undefined {
-    const oldest = this.#calls.values().next().value;
-    if (reply.seq !== undefined || oldest === undefined) throw unasked(reply, this.#peer);
-    return oldest;
+    if (reply.seq !== undefined || this.#calls.size === 0) throw unasked(reply, this.#peer);
+    while (!this.#calls.has(this.#oldestId)) this.#oldestId++;
+    return this.#calls.get(this.#oldestId);
   }
 
   onAnswered(): void {

@@ -13,7 +13,8 @@ import { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { CreditWindow } from "../session/credit.ts";
-import type { Expiring } from "../session/timer_wheel.ts";
+import { type Expiring, UNWATCHED } from "../session/timer_wheel.ts";
+import { abortedBy, abortSafely } from "./aborts.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { CallerItems } from "./caller_items.ts";
@@ -76,6 +77,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
   state: "new" | "waiting" | "running" | "streaming" | "settled" = "new";
   /** When it times out, or `Infinity`. */
   deadlineMs = Infinity;
+  slotPlace = UNWATCHED;
   /** The error code; `undefined` if it succeeded. */
   code: string | undefined = undefined;
   /** The promise of the handler if there is middleware, which may answer earlier. */
@@ -88,6 +90,11 @@ export class Call implements Expiring, StreamedCall, Invocation {
     readonly arrival: Arrival,
     readonly owner: CallOwner,
   ) {}
+
+  /** Its `seq`, of a call that has one. */
+  get id(): number {
+    return this.request.seq as number;
+  }
 
   get command(): string {
     return this.entry.name;
@@ -130,15 +137,16 @@ export class Call implements Expiring, StreamedCall, Invocation {
         return this.#refuse(tooLateAfter(waitedMs));
       }
     }
-    let answer: unknown;
+    let pending: Promise<unknown>;
     try {
-      answer = server.middleware.answer(this);
+      const answer = server.middleware.answer(this);
       // In here as well: a proxy may throw as soon as it is looked at.
       if (!isPending(answer)) return this.#answer(replyOf(answer));
+      pending = Promise.resolve(answer);
     } catch (error) {
       return this.fail(this.#failureOf(error));
     }
-    void this.#follow(answer);
+    this.#follow(pending);
   }
 
   /** Whether the server has had no rest for so long, and this is not a command that always answers. */
@@ -153,22 +161,43 @@ export class Call implements Expiring, StreamedCall, Invocation {
     this.owner.push(new Reply<Call>(this.request.seq, reason, false));
   }
 
-  /** Follows a handler that did not answer at once. Never rejects. */
-  async #follow(pending: unknown): Promise<void> {
+  /** Follows a handler that did not answer at once. Not an async function, which would make more objects for each call. */
+  #follow(pending: Promise<unknown>): void {
     this.state = "running";
     const { credit } = this.request;
     if (credit !== undefined) this.#lasting.credit = new CreditWindow(credit);
     this.owner.onRunning(this);
+    pending.then((answer) => this.#onReturned(answer), (error) => this.#onThrown(error));
+  }
+
+  #onReturned(answer: unknown): void {
     try {
-      const answer = await pending;
-      this.#succeed(isStream(answer) ? await this.sendItems(answer) : replyOf(answer));
+      if (isStream(answer)) {
+        return void this.sendItems(answer).then((reply) => this.#onReply(reply), (error) => this.#onThrown(error));
+      }
+      this.#succeed(replyOf(answer));
     } catch (error) {
-      if (this.isSettled) this.onLateError(error);
-      else this.fail(this.#failureOf(error));
+      return this.#onThrown(error);
     }
-    // A handler that continues after a cancel, or after middleware has answered, keeps its place until it ends.
-    if (this.handled !== undefined) await this.handled.catch(ignore);
-    this.owner.onEnded(this);
+    this.#onEnded();
+  }
+
+  /** A stream is complete. */
+  #onReply(reply: ReplyFields): void {
+    this.#succeed(reply);
+    this.#onEnded();
+  }
+
+  #onThrown(error: unknown): void {
+    if (this.isSettled) this.onLateError(error);
+    else this.fail(this.#failureOf(error));
+    this.#onEnded();
+  }
+
+  /** A handler that continues after a cancel, or after middleware has answered, keeps its place until it ends. */
+  #onEnded(): void {
+    if (this.handled === undefined) this.owner.onEnded(this);
+    else void this.handled.catch(ignore).then(() => this.owner.onEnded(this));
   }
 
   /** Sends a stream. Resolves with the final reply; rejects with the reason if there is none. */
@@ -366,25 +395,6 @@ function deadlineOf({ arrival, entry, owner, request: { ttl } }: Call): number {
 function isPending(answer: unknown): boolean {
   return typeof answer === "object" && answer !== null &&
     (typeof (answer as { then?: unknown }).then === "function" || isStream(answer));
-}
-
-/** A new controller, which has aborted its signal if there is a reason already. */
-function abortedBy(reason: RpcError | undefined): AbortController {
-  const controller = new AbortController();
-  if (reason) controller.abort(reason);
-  return controller;
-}
-
-/** Aborts a signal, and catches errors of its listeners: as uncaught errors they would end the process. */
-function abortSafely(controller: AbortController, reason: unknown, onError: (error: unknown) => void): void {
-  const caught = (event: ErrorEvent) => {
-    event.preventDefault();
-    onError(event.error);
-  };
-  // Listeners run before `abort()` returns.
-  addEventListener("error", caught);
-  controller.abort(reason);
-  removeEventListener("error", caught);
 }
 
 function ignore(): void {}

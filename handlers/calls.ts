@@ -9,6 +9,7 @@ import { Reply, type Request, RequestCredit, type RequestItem } from "../codec/m
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
+import { CallTable } from "../session/call_table.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { AnswerCounter } from "./answer_counter.ts";
 import { CallerConnection } from "./caller_connection.ts";
@@ -41,7 +42,7 @@ export interface CallListener {
 /** The calls of one connection. */
 export class Calls implements CallOwner {
   /** Calls with `seq` and without a final reply, which run or wait. */
-  readonly bySeq = new Map<number, Call>();
+  readonly bySeq = new CallTable<Call>();
   /** Requests that wait, and replies that wait for them. */
   readonly queue: RequestQueue;
   /** The memory of their requests. */
@@ -111,7 +112,7 @@ export class Calls implements CallOwner {
     this.held.add(request);
     if (request.seq === undefined) return this.queue.push(call);
     call.wait();
-    this.bySeq.set(request.seq, call);
+    this.bySeq.set(call);
     this.server.deadlines.add(call);
     this.queue.pushBeside(call);
   }
@@ -166,7 +167,7 @@ export class Calls implements CallOwner {
 
   #open(): Call[] {
     const { running } = this.queue;
-    return running ? [...this.bySeq.values(), running] : [...this.bySeq.values()];
+    return running ? [...this.bySeq.values(), running] : this.bySeq.values();
   }
 
   // ---- what a call asks and tells
@@ -186,7 +187,7 @@ export class Calls implements CallOwner {
     this.server.load.handlers++;
     this.held.add(request);
     if (request.seq === undefined) this.queue.running = call;
-    else this.bySeq.set(request.seq, call);
+    else this.bySeq.set(call);
     this.server.deadlines.add(call);
   }
 

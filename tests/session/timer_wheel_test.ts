@@ -1,7 +1,7 @@
 /** Deadlines on a clock that stands still: never early, a slot late at the most, one timer for all. */
 
 import { assert, assertEquals } from "@std/assert";
-import { type Expiring, SLOT_MS, TimerWheel } from "../../session/timer_wheel.ts";
+import { type Expiring, SLOT_MS, TimerWheel, UNWATCHED } from "../../session/timer_wheel.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 
@@ -10,6 +10,7 @@ const SEED = newSeed();
 /** Something that notes when it expired. */
 class Watched implements Expiring {
   readonly deadlineMs: number;
+  slotPlace = UNWATCHED;
   expiredMs: number | undefined;
   times = 0;
   readonly #clock: FakeClock;
@@ -111,6 +112,18 @@ Deno.test("TimerWheel may be added to and deleted from by what expires", async (
   assertEquals([next.times, late.times], [1, 0]);
   await clock.advance(200);
   assertEquals(late.times, 1);
+});
+
+Deno.test("TimerWheel takes what an expired one adds to the slot that is swept, whoever else is in it", async () => {
+  for (const others of [0, 1]) {
+    const clock = new FakeClock();
+    const deadlines = new TimerWheel(clock);
+    const again = new Watched(clock, 100);
+    deadlines.add(new Watched(clock, 100, () => deadlines.add(again)));
+    for (let left = others; left > 0; left--) deadlines.add(new Watched(clock, 100));
+    await clock.advance(100 + SLOT_MS);
+    assertEquals([again.times, clock.timers], [1, 0], `${others} others`);
+  }
 });
 
 Deno.test("clear() forgets all deadlines and leaves no timer", async () => {

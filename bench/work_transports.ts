@@ -1,0 +1,116 @@
+/**
+ * Transports without a socket, for the count of what a call does: one gives a server prepared requests, the other gives a
+ * client its replies.
+ *
+ * In: requests. Out: the end of their replies. Refused: frames of 57,311 bytes and more, which no work here has.
+ */
+
+import type { Transport } from "../transport/transport.ts";
+import { concat } from "./wire.ts";
+
+/** Where a `seq` of 32 bits is in a reply: behind the header, the map, its name and its type. */
+const SEQ_AT = 8;
+
+/** A MessagePack text of up to 31 characters. */
+export function text(characters: string): Uint8Array {
+  return concat([[0xa0 | characters.length], new TextEncoder().encode(characters)]);
+}
+
+/** A short frame with a map of this many fields. */
+export function frame(fields: number, ...parts: ArrayLike<number>[]): Uint8Array {
+  const payload = concat([[0x80 | fields], ...parts]);
+  return concat([[((payload.length >> 8) + 32) & 255, ((payload.length & 255) + 32) & 255], payload, [0x0a]]);
+}
+
+/** One end of a connection, whose peer is this class. */
+abstract class Feed implements Transport {
+  readonly peer = "a transport without a socket";
+  #bytes = new Uint8Array(0);
+  #read = 0;
+  #wake: (() => void) | undefined;
+
+  /** Gives bytes to the end that reads. */
+  protected feed(bytes: Uint8Array<ArrayBuffer>): void {
+    this.#bytes = this.#read === this.#bytes.length
+      ? bytes
+      : concat([this.#bytes.subarray(this.#read), bytes]) as Uint8Array<ArrayBuffer>;
+    this.#read = 0;
+    this.#wake?.();
+  }
+
+  async read(into: Uint8Array): Promise<number> {
+    while (this.#read === this.#bytes.length) await new Promise<void>((resolve) => this.#wake = resolve);
+    const bytes = Math.min(into.length, this.#bytes.length - this.#read);
+    into.set(this.#bytes.subarray(this.#read, this.#read + bytes));
+    this.#read += bytes;
+    return bytes;
+  }
+
+  write(bytes: Uint8Array): Promise<number> {
+    let frames = 0;
+    for (let at = 0; at < bytes.length; frames++) {
+      at += ((((bytes[at] - 32) & 255) << 8) | ((bytes[at + 1] - 32) & 255)) + 3;
+    }
+    this.take(frames);
+    return Promise.resolve(bytes.length);
+  }
+
+  /** Takes whole frames, of which the number is enough. */
+  protected abstract take(frames: number): void;
+
+  closeWrite(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  close(): void {}
+}
+
+/** Sends requests to a server, and counts its replies. */
+export class Prepared extends Feed {
+  #left = 0;
+  #onAnswered: () => void = () => {};
+
+  /** Resolves when this many frames have come back. */
+  send(requests: Uint8Array, replies: number): Promise<void> {
+    this.#left = replies;
+    this.feed(requests as Uint8Array<ArrayBuffer>);
+    return new Promise((resolve) => this.#onAnswered = resolve);
+  }
+
+  protected override take(frames: number): void {
+    this.#left -= frames;
+    if (this.#left === 0) this.#onAnswered();
+  }
+}
+
+/** Answers each request of a client with the same text, in their order; its first frame is its settings. */
+export class Answering extends Feed {
+  /** Replies one behind another, of which the `seq` is written over, so that they are no memory of the call's. */
+  readonly #replies: Uint8Array<ArrayBuffer>;
+  readonly #view: DataView;
+  readonly #replyBytes: number;
+  #isGreeted = false;
+  #nextSeq = 0;
+
+  /**
+   * @param result A text of 32 to 255 characters.
+   * @param most The largest number of requests in one write.
+   */
+  constructor(result: string, most: number) {
+    super();
+    const fields = [[0xd9, result.length], new TextEncoder().encode(result)];
+    const reply = frame(2, text("seq"), [0xce, 0, 0, 0, 0], text("res"), ...fields);
+    this.#replyBytes = reply.length;
+    this.#replies = concat(new Array(most).fill(reply)) as Uint8Array<ArrayBuffer>;
+    this.#view = new DataView(this.#replies.buffer);
+  }
+
+  protected override take(frames: number): void {
+    const replies = this.#isGreeted ? frames : frames - 1;
+    this.#isGreeted = true;
+    for (let reply = 0; reply < replies; reply++) {
+      this.#view.setUint32(reply * this.#replyBytes + SEQ_AT, this.#nextSeq++);
+    }
+    this.feed(this.#replies.subarray(0, replies * this.#replyBytes));
+  }
+}
