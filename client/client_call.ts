@@ -13,6 +13,7 @@ import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import { isReceived } from "../session/received.ts";
 import type { ItemBudget } from "../session/item_window.ts";
+import type { CallSpan } from "../session/telemetry.ts";
 import type { Expiring, TimerWheel } from "../session/timer_wheel.ts";
 import type { CallOptions, CallPolicy, MaybeItems } from "./call_options.ts";
 import type { GivenOwner } from "./given_call.ts";
@@ -56,8 +57,10 @@ export interface ClientCallOwner extends GivenOwner {
 
 /** The connection of a call, as the call sees it. */
 export interface CallConnection {
-  /** The server's name. */
+  /** The peer's name. */
   readonly peer: string;
+  /** The server, as the user names it. */
+  readonly server: string;
   /** Where the callers' streams go. */
   readonly items: ItemOutput;
   /** Grants more items of a stream. */
@@ -197,6 +200,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable,
   send(connection: CallConnection, id: number, nowMs: number): void {
     this.state = "sent";
     this.connection = connection;
+    this.span?.reaches(connection.peer, connection.server);
     this.id = id;
     if (this.policy.timeoutMs !== Infinity) {
       this.ttl = Math.max(1, Math.ceil(this.deadlineMs - nowMs));
@@ -261,6 +265,16 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable,
     this.owner.giveUp(this, new RpcError("TIMEOUT", text, { retryable: !mayHaveStarted, cause }));
   }
 
+  /** It was sent, and so its items may be. Their source runs in its span. */
+  startItems(): void {
+    const { items, span } = this;
+    if (items === undefined) return;
+    if (span === undefined) items.start();
+    else span.run(() => items.start());
+  }
+
+  /** Its part of a trace, if there is one. */
+  abstract readonly span: CallSpan | undefined;
   /** A stream item has arrived. */
   abstract takeItem(fields: Fields, weightBytes: number): void;
   /** The reply has arrived; `hasItems`: stream items came before it. */
@@ -283,7 +297,8 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable,
 
 /** A call with one reply. */
 export class UnaryCall extends ClientCall {
-  /** Set by the creator of the call before it begins. */
+  /** These are set by the creator of the call before it begins. */
+  span: CallSpan | undefined = undefined;
   resolve!: (reply: unknown) => void;
   reject!: (error: Error) => void;
   /** Whether the caller wants its result alone, and not the whole reply. */
@@ -298,11 +313,13 @@ export class UnaryCall extends ClientCall {
 
   protected override succeed(fields: Fields): void {
     this.owner.counts.answered++;
+    this.span?.end();
     this.resolve(this.wantsResult ? fields.res : fields);
   }
 
   protected override fail(error: Error): void {
     this.owner.counts.failed(error);
+    this.span?.fail(error);
     this.reject(error);
   }
 }

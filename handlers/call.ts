@@ -13,7 +13,9 @@ import { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { CreditWindow } from "../session/credit.ts";
+import { type CallSpan, serverTelemetry } from "../session/telemetry.ts";
 import type { Expiring } from "../session/timer_wheel.ts";
+import { abortedBy, abortSafely } from "./abort.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { CallerItems } from "./caller_items.ts";
@@ -69,6 +71,7 @@ interface Lasting {
   abortController: AbortController | undefined;
   drainController: AbortController | undefined;
   onAborted: (() => void) | undefined;
+  span: CallSpan | undefined;
 }
 
 /** One call. */
@@ -130,9 +133,17 @@ export class Call implements Expiring, StreamedCall, Invocation {
         return this.#refuse(tooLateAfter(waitedMs));
       }
     }
+    if (serverTelemetry === undefined) return this.#run();
+    const span = serverTelemetry.begin(this.command, request.meta, server.clock.now() - this.arrival.readMs);
+    span.reaches(owner.connection.peer);
+    this.#lasting.span = span;
+    span.run(() => this.#run());
+  }
+
+  #run(): void {
     let answer: unknown;
     try {
-      answer = server.middleware.answer(this);
+      answer = this.owner.server.middleware.answer(this);
       // In here as well: a proxy may throw as soon as it is looked at.
       if (!isPending(answer)) return this.#answer(replyOf(answer));
     } catch (error) {
@@ -204,6 +215,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     else this.#lastingOrNone?.items?.cut();
     this.owner.push(new Reply<Call>(this.request.seq, outcome, false, this));
     this.owner.onAnswered(this);
+    this.#lastingOrNone?.span?.end(this.code);
     // A call that is answered at once was never registered.
     if (wasKnown) this.owner.onSettled(this);
   }
@@ -224,6 +236,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     this.state = "settled";
     this.owner.onSettled(this);
     this.entry.counts.inFlight--;
+    this.#lastingOrNone?.span?.end(reason.code);
     this.#abort(reason);
   }
 
@@ -234,6 +247,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     this.state = "settled";
     this.owner.onSettled(this);
     this.owner.onAnswered(this);
+    this.#lastingOrNone?.span?.end(this.code);
     this.#abort(failure);
   }
 
@@ -351,6 +365,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
       abortController: undefined,
       drainController: undefined,
       onAborted: undefined,
+      span: undefined,
     };
   }
 }
@@ -366,25 +381,6 @@ function deadlineOf({ arrival, entry, owner, request: { ttl } }: Call): number {
 function isPending(answer: unknown): boolean {
   return typeof answer === "object" && answer !== null &&
     (typeof (answer as { then?: unknown }).then === "function" || isStream(answer));
-}
-
-/** A new controller, which has aborted its signal if there is a reason already. */
-function abortedBy(reason: RpcError | undefined): AbortController {
-  const controller = new AbortController();
-  if (reason) controller.abort(reason);
-  return controller;
-}
-
-/** Aborts a signal, and catches errors of its listeners: as uncaught errors they would end the process. */
-function abortSafely(controller: AbortController, reason: unknown, onError: (error: unknown) => void): void {
-  const caught = (event: ErrorEvent) => {
-    event.preventDefault();
-    onError(event.error);
-  };
-  // Listeners run before `abort()` returns.
-  addEventListener("error", caught);
-  controller.abort(reason);
-  removeEventListener("error", caught);
 }
 
 function ignore(): void {}
