@@ -98,6 +98,21 @@ Deno.test("what a handler calls and fetches is a child of its own span, also aft
   assertChild(collector.span("POST", "client"), collector.span("FETCH", "server"));
 });
 
+Deno.test("a request without a traceparent begins a trace, whatever has run before it", async () => {
+  await using collector = new Collector();
+  await run("bare", collector.env);
+  const [left, right] = [collector.span("LEFT", "server"), collector.span("RIGHT", "server")];
+  assertEquals([left.parentSpanId, right.parentSpanId], ["", ""]);
+  assert(left.traceId !== right.traceId);
+});
+
+Deno.test("the span of a call whose caller has vanished ends with CONNECTION_LOST", async () => {
+  await using collector = new Collector();
+  await run("gone", collector.env);
+  const lost = "CONNECTION_LOST";
+  assertEquals(failureOf(collector.span("HANG", "server")), [lost, lost, true]);
+});
+
 Deno.test("the span of a stream ends with the stream, at both ends and in both directions", async () => {
   await using collector = new Collector();
   await run("streams", collector.env);

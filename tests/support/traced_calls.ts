@@ -6,6 +6,7 @@
  */
 
 import { type Client, command, connect, RpcError, serve, unchecked } from "../../mod.ts";
+import { connectResettable, connectTcp } from "./wire.ts";
 
 const [kind, url] = Deno.args;
 
@@ -109,6 +110,19 @@ const kinds: Record<string, () => Promise<unknown>> = {
     const none = await client.call.META({}, { meta: { traceparent: "nonsense" } });
     await using other = await connect({ port: server.port, commands, meta: { traceparent: TRACEPARENT } });
     return [own, none, await other.call.META()];
+  },
+  /** Two requests without seq and without a traceparent: the second begins when the first has ended. */
+  async bare() {
+    await using peer = await connectTcp(server.port);
+    await peer.send({ cmd: "LEFT" }, { cmd: "RIGHT" });
+    await peer.readReplies(2);
+  },
+  /** A caller that vanishes. */
+  async gone() {
+    const peer = await connectResettable({ port: server.port });
+    await peer.send({ cmd: "HANG" });
+    await hanging.promise;
+    peer.reset();
   },
   async many() {
     for (let n = 0; n < 3; n++) await client.call.GREET({ name: "Ada" });
