@@ -10,6 +10,9 @@ const KINDS: Record<number, string> = { 1: "internal", 2: "server", 3: "client" 
 /** The status of a span that has failed. */
 const ERROR = 2;
 
+/** When a test gives up on what is to be exported: a program exports every 50 ms. */
+const MOST_EXPORTS = 200;
+
 /** A span. */
 export interface CollectedSpan {
   name: string;
@@ -77,9 +80,12 @@ export class Collector implements AsyncDisposable {
     throw new Error(`${found.length} spans are ${name} ${kind}, of ${all}`);
   }
 
-  /** Waits for exports until this holds. */
+  /** Waits for exports until this holds; an error if it does not come to that. */
   async until(holds: () => boolean): Promise<void> {
-    while (!holds()) await this.#changed.promise;
+    for (let exports = 0; !holds(); exports++) {
+      if (exports === MOST_EXPORTS) throw new Error(`after ${exports} exports, it never held: ${holds}`);
+      await this.#changed.promise;
+    }
   }
 
   #keep(metrics: Json[]): void {
