@@ -13,7 +13,7 @@ import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import { isReceived } from "../session/received.ts";
 import type { ItemBudget } from "../session/item_window.ts";
-import type { CallSpan } from "../session/telemetry.ts";
+import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";
 import type { Expiring, TimerWheel } from "../session/timer_wheel.ts";
 import type { CallOptions, CallPolicy, MaybeItems } from "./call_options.ts";
 import type { GivenOwner } from "./given_call.ts";
@@ -87,6 +87,9 @@ export const NO_ATTEMPTS: Attempts = { losses: 0, refusals: 0, connection: undef
 /** The memory of a waiting call without its parameters, roughly. */
 const WAITING_CALL_BYTES = 1_024;
 
+/** Not a field, which every call would pay for where telemetry is off. */
+const spans = new WeakMap<ClientCall, CallSpan>();
+
 /** Replaces the request of a settled call, to free its memory. */
 const NOTHING: Span = { bytes: new Uint8Array(0), start: 0, end: 0 };
 
@@ -152,6 +155,15 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable,
 
   get isSettled(): boolean {
     return this.state === "settled";
+  }
+
+  /** Its part of a trace, which its creator sets before it begins. */
+  get span(): CallSpan | undefined {
+    return clientTelemetry && spans.get(this);
+  }
+
+  set span(span: CallSpan | undefined) {
+    if (span !== undefined) spans.set(this, span);
   }
 
   /** Whether the server may have started it. */
@@ -273,8 +285,6 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable,
     else span.run(() => items.start());
   }
 
-  /** Its part of a trace, if there is one. */
-  abstract readonly span: CallSpan | undefined;
   /** A stream item has arrived. */
   abstract takeItem(fields: Fields, weightBytes: number): void;
   /** The reply has arrived; `hasItems`: stream items came before it. */
@@ -297,8 +307,7 @@ export abstract class ClientCall implements EncodedRequest, Expiring, Abortable,
 
 /** A call with one reply. */
 export class UnaryCall extends ClientCall {
-  /** These are set by the creator of the call before it begins. */
-  span: CallSpan | undefined = undefined;
+  /** Set by the creator of the call before it begins. */
   resolve!: (reply: unknown) => void;
   reject!: (error: Error) => void;
   /** Whether the caller wants its result alone, and not the whole reply. */

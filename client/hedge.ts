@@ -74,8 +74,6 @@ export class HedgedCall extends UnaryCall {
 
 /** The second copy of a call. */
 class SecondCopy extends ClientCall {
-  /** The trace has one call. */
-  readonly span = undefined;
   readonly #first: ClientCall;
 
   constructor(owner: ClientCallOwner, first: ClientCall) {

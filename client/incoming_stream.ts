@@ -19,12 +19,9 @@ import type { MaybeItems, StreamOptions } from "./call_options.ts";
 import { type CallConnection, ClientCall, type ClientCallOwner, NO_ATTEMPTS } from "./client_call.ts";
 import { encodeCall, encodeResumed } from "./given_call.ts";
 import { isReceived } from "../session/received.ts";
-import type { CallSpan } from "../session/telemetry.ts";
 
 /** A call that is answered with a stream. */
 export class IncomingStream extends ClientCall implements AsyncGenerator<unknown, unknown, void> {
-  /** Set by its creator. */
-  span: CallSpan | undefined = undefined;
   readonly #credit: number;
   readonly #window: ItemWindow;
   /** The credit that its request says, in items. */

@@ -126,8 +126,9 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
       const whole = given.items === undefined ? given : this.#withItems(given);
       const options = span === undefined ? whole : span.joined(whole);
       const request = encodeCall(this, name, params, options);
-      const Kind = options.hedgeAfterMs === undefined ? UnaryCall : HedgedCall;
-      const call = new Kind(this, name, request, options);
+      const call = options.hedgeAfterMs === undefined
+        ? new UnaryCall(this, name, request, options)
+        : new HedgedCall(this, name, request, options);
       call.span = span;
       return call;
     } catch (error) {
