@@ -13,6 +13,7 @@ import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import { isReceived } from "../session/received.ts";
 import type { ItemBudget } from "../session/item_window.ts";
+import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";
 import { Deadline, type TimerWheel } from "../session/timer_wheel.ts";
 import type { CallOptions, CallPolicy, MaybeItems } from "./call_options.ts";
 import type { GivenOwner } from "./given_call.ts";
@@ -56,8 +57,10 @@ export interface ClientCallOwner extends GivenOwner {
 
 /** The connection of a call, as the call sees it. */
 export interface CallConnection {
-  /** The server's name. */
+  /** The peer's name. */
   readonly peer: string;
+  /** The server, as the user names it. */
+  readonly server: string;
   /** Where the callers' streams go. */
   readonly items: ItemOutput;
   /** Grants more items of a stream. */
@@ -83,6 +86,9 @@ export const NO_ATTEMPTS: Attempts = { losses: 0, refusals: 0, connection: undef
 
 /** The memory of a waiting call without its parameters, roughly. */
 const WAITING_CALL_BYTES = 1_024;
+
+/** Not a field, which every call would pay for where telemetry is off. */
+const spans = new WeakMap<ClientCall, CallSpan>();
 
 /** Replaces the request of a settled call, to free its memory. */
 const NOTHING: Span = { bytes: new Uint8Array(0), start: 0, end: 0 };
@@ -151,6 +157,15 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     return this.state === "settled";
   }
 
+  /** Its part of a trace, which its creator sets before it begins. */
+  get span(): CallSpan | undefined {
+    return clientTelemetry && spans.get(this);
+  }
+
+  set span(span: CallSpan | undefined) {
+    if (span !== undefined) spans.set(this, span);
+  }
+
   /** Whether the server may have started it. */
   get mayHaveStarted(): boolean {
     return this.attempts.losses > 0 || this.connection !== undefined;
@@ -197,6 +212,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
   send(connection: CallConnection, id: number, nowMs: number): void {
     this.state = "sent";
     this.connection = connection;
+    this.span?.reaches(connection.peer, connection.server);
     this.id = id;
     if (this.policy.timeoutMs !== Infinity) {
       this.ttl = Math.max(1, Math.ceil(this.deadlineMs - nowMs));
@@ -261,6 +277,14 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     this.owner.giveUp(this, new RpcError("TIMEOUT", text, { retryable: !mayHaveStarted, cause }));
   }
 
+  /** It was sent, and so its items may be. Their source runs in its span. */
+  startItems(): void {
+    const { items, span } = this;
+    if (items === undefined) return;
+    if (span === undefined) items.start();
+    else span.run(() => items.start());
+  }
+
   /** A stream item has arrived. */
   abstract takeItem(fields: Fields, weightBytes: number): void;
   /** The reply has arrived; `hasItems`: stream items came before it. */
@@ -298,11 +322,13 @@ export class UnaryCall extends ClientCall {
 
   protected override succeed(fields: Fields): void {
     this.owner.counts.answered++;
+    this.span?.end();
     this.resolve(this.wantsResult ? fields.res : fields);
   }
 
   protected override fail(error: Error): void {
     this.owner.counts.failed(error);
+    this.span?.fail(error);
     this.reject(error);
   }
 }

@@ -54,6 +54,8 @@ export interface ConnectionOwner extends AnswersOwner {
   wake(): void;
   /** Whether calls wait for a connection. */
   readonly hasWaiting: boolean;
+  /** What all its connections have received and sent. */
+  readonly traffic: { bytesReceived: number; bytesSent: number };
   /** The connection has an open call, and must be checked from now on. */
   onBusy(): void;
   /** The connection has ended. `unanswered`: calls that were sent and not answered. */
@@ -62,6 +64,8 @@ export interface ConnectionOwner extends AnswersOwner {
 
 /** The server of a connection, as the connection sees it. */
 export interface ConnectionPlace extends AnswersPlace {
+  /** The server, as the user names it. */
+  readonly address: string;
   readonly memory: InOrderMemory;
   /** The server wants no more calls on this connection, and serves those that come for this long, in milliseconds. */
   onGoing(connection: ClientConnection, ms: number): void;
@@ -99,8 +103,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     this.#owner = owner;
     this.place = place;
     const limits = { ...resolveLimits({ maxPayloadBytes }), idleTimeoutMs: Infinity, maxQueuedBytes: Infinity };
-    const traffic = { bytesReceived: 0, bytesSent: 0 };
-    const options = { clock, limits, unnamedPeer: "the server", lingerMs: 0, traffic };
+    const options = { clock, limits, unnamedPeer: "the server", lingerMs: 0, traffic: owner.traffic };
     const sender = this.#sender = new Sender(owner.settings, this);
     this.#connection = new Connection<ServerMessage, ClientOutput>(transport, options, ({ output }) => ({
       decode: new DecodeStage(readReply, limits),
@@ -125,6 +128,10 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   /** The server's name. */
   get peer(): string {
     return this.#connection.peer;
+  }
+
+  get server(): string {
+    return this.place.address;
   }
 
   /** The number of unanswered calls. */
@@ -221,7 +228,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     call.send(this, this.#nextId++, nowMs);
     this.#calls.set(call);
     this.#sender.send(call);
-    call.items?.start();
+    call.startItems();
     this.#sender.used(nowMs);
     this.place.calls.sent++;
     if (!wasIdle) return;

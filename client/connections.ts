@@ -6,6 +6,7 @@
 
 import type { RpcError } from "../errors.ts";
 import { Sweeper } from "../session/sweeper.ts";
+import { clientTelemetry } from "../session/telemetry.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { CallConnection } from "./client_call.ts";
 import type { ClientConnection } from "./client_connection.ts";
@@ -14,9 +15,17 @@ import type { ClientConnection } from "./client_connection.ts";
 export class Connections {
   readonly #all = new Set<ClientConnection>();
   readonly #sweeper: Sweeper;
+  /** What all of them have received and sent. */
+  readonly traffic = { bytesReceived: 0, bytesSent: 0 };
+  readonly #unobserve: (() => void) | undefined;
 
   constructor(clock: Clock) {
     this.#sweeper = new Sweeper(clock, this.#all);
+    this.#unobserve = clientTelemetry?.observe(() => ({
+      calls: this.unanswered,
+      connections: this.#all.size,
+      ...this.traffic,
+    }));
   }
 
   /** Unanswered calls and streams. */
@@ -69,6 +78,7 @@ export class Connections {
   async close(error: RpcError): Promise<void> {
     await Promise.all([...this.#all].map((connection) => connection.close(error)));
     this.#sweeper.stop();
+    this.#unobserve?.();
   }
 }
 

@@ -137,8 +137,13 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   }
 
   #finish(outcome: ItemResult | Error): void {
-    if (outcome instanceof Error) this.owner.counts.failed(outcome);
-    else this.owner.counts.answered++;
+    if (outcome instanceof Error) {
+      this.owner.counts.failed(outcome);
+      this.span?.fail(outcome);
+    } else {
+      this.owner.counts.answered++;
+      this.span?.end();
+    }
     this.#unread.end(outcome);
   }
 

@@ -13,6 +13,7 @@ import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { ItemBudget } from "../session/item_window.ts";
+import { clientTelemetry } from "../session/telemetry.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
@@ -121,10 +122,15 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
 
   #newCall(name: string, params: unknown, given: MaybeItems<CallOptions>): UnaryCall {
     try {
-      const options = given.items === undefined ? given : this.#withItems(given);
+      const span = clientTelemetry?.begin(name, given.meta);
+      const whole = given.items === undefined ? given : this.#withItems(given);
+      const options = span === undefined ? whole : span.joined(whole);
       const request = encodeCall(this, name, params, options);
-      if (options.hedgeAfterMs === undefined) return new UnaryCall(this, name, request, options);
-      return new HedgedCall(this, name, request, options);
+      const call = options.hedgeAfterMs === undefined
+        ? new UnaryCall(this, name, request, options)
+        : new HedgedCall(this, name, request, options);
+      call.span = span;
+      return call;
     } catch (error) {
       dropItems(given.items);
       throw error;
@@ -143,7 +149,10 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     try {
       // Without seq, a call cannot be cancelled and a stream cannot be granted credit.
       if (!this.settings.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
-      return new IncomingStream(this, name, params, options);
+      const span = clientTelemetry?.begin(name, options.meta);
+      const stream = new IncomingStream(this, name, params, span === undefined ? options : span.joined(options));
+      stream.span = span;
+      return stream;
     } catch (error) {
       dropItems(options.items);
       throw error;
@@ -170,6 +179,10 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
 
   get unanswered(): number {
     return this.#connections.unanswered;
+  }
+
+  get traffic(): { bytesReceived: number; bytesSent: number } {
+    return this.#connections.traffic;
   }
 
   get hasWaiting(): boolean {

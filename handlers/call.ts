@@ -13,6 +13,7 @@ import { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { CreditWindow } from "../session/credit.ts";
+import { serverTelemetry } from "../session/telemetry.ts";
 import { type Expiring, UNWATCHED } from "../session/timer_wheel.ts";
 import { abortedBy, abortSafely } from "./aborts.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
@@ -21,6 +22,7 @@ import { CallerItems } from "./caller_items.ts";
 import type { Invocation } from "./context.ts";
 import type { HeldItems } from "./held_items.ts";
 import { isAbort, isDueTo, isForCaller } from "./failures.ts";
+import { Lasting } from "./lasting.ts";
 import { isStream, sendItems, STREAM_AHEAD_BYTES, type StreamedCall } from "./item_sender.ts";
 import { AT_LIMIT, tooLateAfter } from "./refusals.ts";
 import type { RegisteredCommand } from "./registry.ts";
@@ -60,16 +62,6 @@ export interface CallOwner {
   onSettled(call: Call): void;
   /** The handler of a running call has ended, and its place is free. */
   onEnded(call: Call): void;
-}
-
-/** State of a call that is not answered at once; the others save its memory. */
-interface Lasting {
-  credit: CreditWindow | undefined;
-  items: CallerItems | undefined;
-  abortReason: RpcError | undefined;
-  abortController: AbortController | undefined;
-  drainController: AbortController | undefined;
-  onAborted: (() => void) | undefined;
 }
 
 /** One call. */
@@ -137,9 +129,17 @@ export class Call implements Expiring, StreamedCall, Invocation {
         return this.#refuse(tooLateAfter(waitedMs));
       }
     }
+    if (serverTelemetry === undefined) return this.#run();
+    const span = serverTelemetry.begin(this.command, request.meta, server.clock.now() - this.arrival.readMs);
+    span.reaches(owner.connection.peer);
+    this.#lasting.span = span;
+    span.run(() => this.#run());
+  }
+
+  #run(): void {
     let pending: Promise<unknown>;
     try {
-      const answer = server.middleware.answer(this);
+      const answer = this.owner.server.middleware.answer(this);
       // In here as well: a proxy may throw as soon as it is looked at.
       if (!isPending(answer)) return this.#answer(replyOf(answer));
       pending = Promise.resolve(answer);
@@ -233,6 +233,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     else this.#lastingOrNone?.items?.cut();
     this.owner.push(new Reply<Call>(this.request.seq, outcome, false, this));
     this.owner.onAnswered(this);
+    this.#lastingOrNone?.span?.end(this.code);
     // A call that is answered at once was never registered.
     if (wasKnown) this.owner.onSettled(this);
   }
@@ -253,6 +254,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     this.state = "settled";
     this.owner.onSettled(this);
     this.entry.counts.inFlight--;
+    this.#lastingOrNone?.span?.end(reason.code);
     this.#abort(reason);
   }
 
@@ -263,6 +265,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     this.state = "settled";
     this.owner.onSettled(this);
     this.owner.onAnswered(this);
+    this.#lastingOrNone?.span?.end(this.code);
     this.#abort(failure);
   }
 
@@ -373,14 +376,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
   }
 
   get #lasting(): Lasting {
-    return this.#lastingOrNone ??= {
-      credit: undefined,
-      items: undefined,
-      abortReason: undefined,
-      abortController: undefined,
-      drainController: undefined,
-      onAborted: undefined,
-    };
+    return this.#lastingOrNone ??= new Lasting();
   }
 }
 

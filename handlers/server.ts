@@ -18,6 +18,7 @@ import {
   type OptionKind,
 } from "../limits.ts";
 import { Sweeper } from "../session/sweeper.ts";
+import { serverTelemetry } from "../session/telemetry.ts";
 import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
 import { HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
 import { type Acceptor, listen } from "../transport/listen.ts";
@@ -160,6 +161,14 @@ export class PacklineServer implements Server {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.finished = promise;
     this.#finish = resolve;
+    const { counts, load, connections } = state;
+    const unobserve = serverTelemetry?.observe(() => ({
+      calls: load.handlers,
+      connections: connections.size,
+      bytesReceived: counts.bytesReceived,
+      bytesSent: counts.bytesSent,
+    }));
+    if (unobserve) void promise.then(unobserve);
   }
 
   async listen(options: ListenOptions = {}): Promise<Listener> {

@@ -52,7 +52,7 @@ Deno.test("ClientCall - the time that is left is whole milliseconds, never none"
   call.reject = () => {};
   call.begin();
   const items = new ItemOutput({ queuedBytes: 0 }, () => {});
-  const connection = { peer: "the server", items, grant() {}, abandon() {}, missAnswer() {} };
+  const connection = { peer: "the server", server: "the server", items, grant() {}, abandon() {}, missAnswer() {} };
   call.send(connection, 0, clock.now());
   assertEquals(call.ttl, 11);
   await clock.advance(10.4);

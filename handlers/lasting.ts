@@ -1,0 +1,21 @@
+/**
+ * The state of a call that is not answered at once; the others save its memory. In: nothing. Out: the state. Refused: nothing.
+ */
+
+import type { RpcError } from "../errors.ts";
+import type { CreditWindow } from "../session/credit.ts";
+import type { CallSpan } from "../session/telemetry.ts";
+import type { CallerItems } from "./caller_items.ts";
+
+/** What one call has beyond its request and its outcome. */
+export class Lasting {
+  /** What the caller takes of the reply stream. */
+  credit: CreditWindow | undefined = undefined;
+  /** The caller's stream. */
+  items: CallerItems | undefined = undefined;
+  abortReason: RpcError | undefined = undefined;
+  abortController: AbortController | undefined = undefined;
+  drainController: AbortController | undefined = undefined;
+  onAborted: (() => void) | undefined = undefined;
+  span: CallSpan | undefined = undefined;
+}
