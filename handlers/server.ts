@@ -20,11 +20,12 @@ import {
 import { Sweeper } from "../session/sweeper.ts";
 import { serverTelemetry } from "../session/telemetry.ts";
 import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
-import { HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
+import { FD, HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
 import { type Acceptor, listen } from "../transport/listen.ts";
 import { standardError } from "../transport/standard_error.ts";
-import { type ServerTls, TLS } from "../transport/tls.ts";
+import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
 import { closeTransport, type Transport, writeAll } from "../transport/transport.ts";
+import { GROUP, MODE } from "../transport/unix.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { ServerConnection } from "./server_connection.ts";
 import type { ServerStatistics } from "./server_info.ts";
@@ -48,12 +49,32 @@ export interface ListenOptions {
    */
   port?: number;
   /**
-   * A unix socket to listen on, in place of an address and a port. Its file gets mode 0600; one that an earlier server
-   * left behind is replaced, one on which a server answers is not. Needs `--allow-read` and `--allow-write` for it.
+   * A unix socket to listen on, in place of an address and a port. A file that an earlier server left behind is replaced,
+   * one on which a server answers is not. Needs `--allow-read` and `--allow-write` for it.
    */
   path?: string;
-  /** Speaks TLS, with this certificate and key; with `ca`, clients need a certificate as well. */
-  tls?: ServerTls;
+  /**
+   * The mode of the file of the unix socket: who may connect.
+   *
+   * @default {0o600}
+   */
+  mode?: number;
+  /**
+   * The group of the file of the unix socket, by its name or its number; give it a mode such as `0o660`. This user must be
+   * in the group. A name needs `--allow-read=/etc/group`.
+   */
+  group?: string | number;
+  /**
+   * The file descriptor of a socket that listens already, in place of an address and a port or a path: 3 is the one that a
+   * socket unit of systemd gives to its service. Needs no permission. The socket stays open at a shutdown, and keeps the
+   * clients that come for the next server.
+   */
+  fd?: number;
+  /**
+   * Speaks TLS, with this certificate and key; with `ca`, clients need a certificate as well. A function is asked now and
+   * at each {@linkcode Server.renew}: it may read them from files.
+   */
+  tls?: TlsSource<ServerTls>;
   /**
    * Lets several servers listen on the same port, each for its part of the connections: one a core. Linux only, and
    * needs `--unstable-net`.
@@ -65,7 +86,8 @@ export interface ListenOptions {
 
 /** What each option of `listen()` must be. */
 export const LISTEN_OPTIONS: Record<keyof ListenOptions, OptionKind> = {
-  ...{ hostname: HOSTNAME, port: LISTEN_PORT, path: PATH, tls: TLS, reusePort: OPTION_KINDS.boolean },
+  ...{ hostname: HOSTNAME, port: LISTEN_PORT, path: PATH, mode: MODE, group: GROUP, fd: FD },
+  ...{ tls: TLS, reusePort: OPTION_KINDS.boolean },
 };
 
 /** Where a server is listening. */
@@ -126,6 +148,14 @@ export interface Server extends AsyncDisposable {
    * ```
    */
   accept(transport: Transport): Promise<void>;
+  /**
+   * Asks again for each certificate that a function gives (`tls`). New handshakes use what it gives; open connections stay
+   * as they are.
+   *
+   * @returns A promise that resolves when all have been asked. It does not reject: what cannot be used, such as a key that
+   * does not belong to its certificate, or an expired certificate, goes to `onError`, and the old one stays.
+   */
+  renew(): Promise<void>;
   /** The counts that STATS tells. */
   statistics(): ServerStatistics;
   /**
@@ -151,6 +181,8 @@ export class PacklineServer implements Server {
   /** The loops that take connections from them. */
   readonly #accepting: Promise<void>[] = [];
   readonly #finish: () => void;
+  /** One after the other, so that the last one asked is the last one used. */
+  #renewing = Promise.resolve();
   #shutdown: Promise<ShutdownReport> | undefined;
   #graceEnds: (() => void) | undefined;
 
@@ -173,10 +205,13 @@ export class PacklineServer implements Server {
 
   async listen(options: ListenOptions = {}): Promise<Listener> {
     checkOptions(options, LISTEN_OPTIONS);
-    const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, reusePort } = options;
+    const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, ...more } = options;
+    if (more.fd !== undefined && (options.hostname ?? options.port ?? more.path) !== undefined) {
+      throw new TypeError("Cannot use fd together with hostname, port or path: it says where to listen");
+    }
     const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
     this.#refuseToListenAfterShutdown();
-    const address = { hostname, port, path, tls, reusePort };
+    const address = { hostname, port, ...more };
     const acceptor = await listen({ ...address, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock });
     if (this.#shutdown !== undefined) acceptor.close();
     this.#refuseToListenAfterShutdown();
@@ -226,6 +261,14 @@ export class PacklineServer implements Server {
     } catch (error) {
       this.#state.errors.report(error, { peer: connection.peer });
     }
+  }
+
+  renew(): Promise<void> {
+    return this.#renewing = this.#renewing.then(async () => {
+      for (const acceptor of this.#acceptors) {
+        await acceptor.renew?.().catch((error) => this.#state.errors.report(error, {}));
+      }
+    });
   }
 
   statistics(): ServerStatistics {

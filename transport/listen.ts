@@ -1,5 +1,5 @@
 /**
- * Listens on TCP, TLS, mutual TLS or a unix socket, with one interface for all of them.
+ * Listens on TCP, TLS, mutual TLS, a unix socket or a socket that it is given, with one interface for all of them.
  *
  * In: an address, and optional certificates. Out: an {@linkcode Acceptor}. Refused: an address in use, an invalid
  * certificate or key, a path together with TLS; the error names the problem.
@@ -9,19 +9,21 @@ import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import { addressText, socketTransport } from "./tcp.ts";
 import { closeQuietly, type Transport } from "./transport.ts";
-import { type ServerTls, tlsProblem } from "./tls.ts";
-import { listenUnix } from "./unix.ts";
+import type { ServerTls, TlsSource } from "./tls.ts";
+import { listenUnix, type UnixAccess } from "./unix.ts";
 
 /** Where to listen. */
-export interface ListenAddress {
+export interface ListenAddress extends UnixAccess {
   /** The address. */
   hostname: string;
   /** The port; 0 picks a free one. */
   port: number;
   /** The path of a unix socket, instead of an address and a port. */
   path?: string;
+  /** The file descriptor of a socket that listens already, instead of an address and a port. */
+  fd?: number;
   /** Uses TLS. */
-  tls?: ServerTls;
+  tls?: TlsSource<ServerTls>;
   /** Lets several listeners share the port; each gets part of the connections. */
   reusePort?: boolean;
   /** The time limit of a TLS handshake. */
@@ -46,6 +48,12 @@ export interface Acceptor {
   readonly handshakes: number;
   /** At a path, no more clients find it; those that have come are still accepted. A port can only be closed. */
   hide?(): void;
+  /**
+   * Asks for the certificates again, if a function gives them. New handshakes use what it gives.
+   *
+   * @throws {TypeError} If they cannot be used. Then the old ones stay.
+   */
+  renew?(): Promise<void>;
   /** Stops accepting. Accepted connections stay open. */
   close(): void;
 }
@@ -59,18 +67,23 @@ export interface Acceptor {
  * @throws {Deno.errors.AddrInUse} If the address is in use.
  */
 export async function listen(options: ListenAddress): Promise<Acceptor> {
-  const { port, path, tls, reusePort = false } = options;
+  const { port, path, mode, group, fd, tls, reusePort = false } = options;
   const hostname = withoutBrackets(options.hostname);
   if (path !== undefined) {
     if (tls) throw new TypeError("Cannot use TLS on a unix socket: give either a path or tls");
-    return new SocketAcceptor(await listenUnix(path), { transport: "unix", path });
+    return new SocketAcceptor(await listenUnix(path, { mode, group }), { transport: "unix", path });
+  }
+  if ((mode ?? group) !== undefined) {
+    throw new TypeError("Cannot use mode or group without path: they are those of a unix socket");
   }
   if (tls !== undefined) {
-    const problem = tlsProblem(tls);
-    if (problem !== undefined) throw new TypeError(`Cannot use TLS: ${problem}`);
     // Imported only if needed, because it loads the runtime's Node interface.
     const { TlsAcceptor } = await import("./tls_acceptor.ts");
     return await TlsAcceptor.listen({ ...options, hostname, tls, reusePort });
+  }
+  if (fd !== undefined) {
+    const { FdAcceptor } = await import("./fd_acceptor.ts");
+    return await FdAcceptor.listen(fd, options.clock);
   }
   const listener = Deno.listen({ hostname, port, reusePort });
   return new SocketAcceptor(listener, listener.addr);
