@@ -5,7 +5,7 @@ In: a request with a command's name in its path, and parameters in its query or 
 parameters, and answers as JSON with the HTTP status that fits. Refused: a body that is not a JSON object (400).
 ]]
 
-local packline = require "packline"
+local packline = require "resty.packline"
 local cjson = require("cjson").new()
 cjson.decode_invalid_numbers(false) -- 0x10 and NaN are text
 cjson.encode_sparse_array(true)

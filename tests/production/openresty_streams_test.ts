@@ -1,5 +1,5 @@
 /**
- * Streams of the OpenResty client, `examples/openresty/packline.lua`, both ways, in nginx and under plain LuaJIT: against
+ * Streams of the OpenResty client, `examples/openresty/lib/resty/packline.lua`, both ways, in nginx and under plain LuaJIT: against
  * real servers, and against one that does as the test says.
  */
 
