@@ -59,7 +59,7 @@ end
 -- Answers with a reply or a failure.
 function http.answer(reply, failure)
   if failure then ngx.status = STATUS[failure.code] or UNPROCESSABLE end
-  if failure and failure.retryable then ngx.header["Retry-After"] = 1 end
+  if failure and failure.retryable then ngx.header["Retry-After"] = math.ceil((failure.after or 1000) / 1000) end
   ngx.say(http.to_json(reply, failure))
 end
 

@@ -61,10 +61,18 @@ export async function startExample(
   });
 }
 
+/** What else a configuration says. */
+export interface LuaSettings {
+  workers?: number;
+  /** Directives beside the server. */
+  http?: string;
+}
+
 /** nginx with the Lua client, and what a server of its configuration is to do. */
 export async function startLua(
   owned: AsyncDisposableStack,
   server: string,
+  { workers = 1, http = "" }: LuaSettings = {},
 ): Promise<{ program: Program; url: string }> {
   const folder = owned.use(await Folder.make());
   await copyLua(folder);
@@ -74,13 +82,15 @@ export async function startLua(
       load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;
       user root;
       pid nginx.pid;
+      worker_processes ${workers};
       events {}
       http {
         access_log off;
+        ${http}
         lua_package_path "$prefix/lib/?.lua;;";
         lua_socket_log_errors off;
         server {
-          listen 127.0.0.1:${port};
+          listen 127.0.0.1:${port} ${workers > 1 ? "reuseport" : ""};
           ${server}
         }
       }`;

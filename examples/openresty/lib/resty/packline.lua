@@ -2,7 +2,7 @@
 A client of packline for OpenResty, over cosockets, and for plain LuaJIT, over LuaSocket.
 
     local packline = require "resty.packline"
-    local client = packline.new { host = "127.0.0.1", port = 1235, timeout = 5000 }
+    local client = packline.new { servers = { "127.0.0.1:1235", "127.0.0.1:1236" }, timeout = 5000 }
     local reply, failure = client:call("DELAY", { sleep = 2 }, { timeout = 3000, idempotent = true })
     if reply then print(reply.res, reply.slept) else print(failure.code, failure.msg, failure.retryable) end
 
@@ -14,17 +14,20 @@ A client of packline for OpenResty, over cosockets, and for plain LuaJIT, over L
 
 In: a command's number or name, its parameters, and `timeout` (ms, for the whole call; 0 means no time is left,
 math.huge no limit), `meta`, `idempotent`, `items` (a list, or a function that returns the next item), and for a stream
-`credit` (how many items may be under way). Out: the reply as a table; or nil and a failure: `code`, `msg`, `data`, and
-`retryable`, which means that the command was certainly not started. TIMEOUT and CONNECTION_LOST mean that there is no
-reply. Refused: parameters and items that cannot be sent (INVALID_PARAMS), and invalid replies (BAD_REPLY). All other
-codes come from the server. In a phase of nginx without cosockets (init, init_worker, set, header and body filters, log)
-a call fails with CONNECTION_LOST; there, call in a timer: `ngx.timer.at(0, ...)`.
+`credit` (how many items may be under way). Out: the reply as a table; or nil and a failure: `code`, `msg`, `data`,
+`retryable`, which means that the command was certainly not started, and `after` (ms), if the server says when to come
+back. TIMEOUT and CONNECTION_LOST mean that there is no reply. `stream.id` is the id of the last item that had one.
+Refused: options that cannot be used, by an error; parameters and items that cannot be sent (INVALID_PARAMS), and
+invalid replies (BAD_REPLY). All other codes come from the server. In a phase of nginx without cosockets a call fails
+with CONNECTION_LOST, which says what to do.
 
 A connection serves one call at a time and returns to the pool only if nothing is outstanding: after a valid, complete
 reply in time, and with nothing half sent; otherwise it is closed. A connection from the pool may be stale, because the
-server has closed it. A call is sent again, on another connection, if its frame was not sent completely or the server
-replied SHUTTING_DOWN (it was not started, either way), or if it is marked `idempotent`; but not once an item has come
-or more items than the first were asked for. Otherwise its caller gets CONNECTION_LOST and decides.
+server has closed it. So the client promises no signs of life and asks for no notices: a pooled connection has nobody to
+send the one or to read the other. A call is sent again, on another connection and to another server if there is one, if
+its frame was not sent completely or the server replied SHUTTING_DOWN or OVERLOADED (it was not started, either way), or
+if it is marked `idempotent` and its connection was lost; but not once an item has come or more items than the first
+were asked for. Otherwise its caller gets the failure and decides. servers.lua has the waits and the limits of that.
 
 MessagePack and Lua: an empty table is sent as an array, unless it is a `packline.map {}`. A string is sent as text and
 must be UTF-8, unless it is a `packline.binary(bytes)`; both are received as strings. nil and null are received as

@@ -29,7 +29,13 @@ if ngx then
       local set, reason = socket:setclientcert(tls.cert, tls.key)
       if not set then return nil, reason end
     end
-    return socket:sslhandshake(false, name, true)
+    local shaken, reason = socket:sslhandshake(false, name, true)
+    -- If a handshake is over at once, lua-nginx-module 0.10.23 closes a connection that is not to be trusted, and returns
+    -- true all the same.
+    if shaken and not socket:getreusedtimes() then
+      return nil, "the certificate is not for " .. name .. ", or nobody vouches for it that nginx trusts"
+    end
+    return shaken, reason
   end
 
   -- Something to connect; or nil, and why there can be none.
