@@ -8,7 +8,7 @@ import jsr from "../../jsr.json" with { type: "json" };
 import { command, type ListeningServer, tracked } from "../../mod.ts";
 import { serve } from "../support/demo_server.ts";
 import { Certificates } from "./certificates.ts";
-import { LUAJIT_PACKAGES, NGINX_PACKAGES, startExample, startLua, testInLua } from "./lua.ts";
+import { LUAJIT_PACKAGES, NGINX, NGINX_PACKAGES, startExample, startLua, testInLua } from "./lua.ts";
 import { example, Folder, root, run, testWith } from "./programs.ts";
 
 const TELL = `
@@ -168,6 +168,21 @@ testWith(LUAJIT_PACKAGES, "retries wait as the server says or with chance, and h
     while budget:take() do taken = taken + 1 end
     print(taken)`;
   assertEquals(await run("luajit", ["-e", code]), { code: 0, text: "112\n" });
+});
+
+testWith(NGINX_PACKAGES, "in nginx, a call that is ended where it waits is counted no more", async () => {
+  await using server = await serveAs("a");
+  const said = await NGINX.run(`
+    local client = packline.new { port = ${server.port} }
+    local waiting = ngx.thread.spawn(function() client:call("DELAY", { sleep = 60 }) end)
+    say(client.servers[1].in_flight)
+    ngx.thread.kill(waiting)
+    waiting = nil
+    client:call("PING")
+    collectgarbage()
+    collectgarbage()
+    say(client.servers[1].in_flight)`);
+  assertEquals(said, "1\n0\n");
 });
 
 /** Asks over new connections until each of two workers of nginx has answered. */

@@ -159,8 +159,10 @@ function Call:connect()
   self.server, self.tries = servers.choose(client.servers, self.avoided)
   local ms = min(self:patience(), DIAL_MS_MAX)
   if #client.servers > 1 then ms = ceil(ms / 2) end
+  local stop_counting = servers.count(self.server)
   local socket, reused = sockets.connect(made, client, self.server, ms)
-  if socket then return socket, reused end
+  if socket then return socket, reused, stop_counting end
+  stop_counting()
   if reused == "timeout" and self:patience() > 1 then reused = "no connection within " .. ms .. " ms" end
   fail_to("reach " .. self.server.address, reused, true)
 end
@@ -176,7 +178,7 @@ function Call:open()
   request.credit, request["$items"] = self.credit, self.source and true
   request.ttl = self.deadline < math.huge and self:patience() or nil
   local frame = to_frame(request, client.bytes_max)
-  local socket, reused = self:connect()
+  local socket, reused, stop_counting = self:connect()
   self.reused = reused
   local link = {
     socket = socket,
@@ -184,7 +186,7 @@ function Call:open()
     queue = { reused and frame or client.greeting .. frame },
     tasks = {},
     granted = 1, -- items that the server takes
-    stop_counting = servers.count(self.server),
+    stop_counting = stop_counting,
   }
   self.link = link
   if self.failure then error(self.failure, 0) end -- closed while it was connecting

@@ -25,7 +25,7 @@ if ngx then
 
   local function shake_hands(socket, tls, name)
     if tls.cert then
-      if not socket.setclientcert then return nil, "a client's certificate needs lua-nginx-module 0.10.22 or later" end
+      if not socket.setclientcert then return nil, "a client's certificate needs lua-nginx-module 0.10.23 or later" end
       local set, reason = socket:setclientcert(tls.cert, tls.key)
       if not set then return nil, reason end
     end
