@@ -85,6 +85,7 @@ Call.__index = Call
 
 -- `credit`: how many items may be under way; nil if the command is to answer once.
 function Call.new(client, cmd, params, options, credit)
+  client.budget:called()
   local streams = credit or options.items ~= nil
   local timeout = options.timeout or (streams and math.huge) or client.timeout
   local call = setmetatable({
