@@ -31,8 +31,8 @@ const NEEDED = [
   "handlers/built_ins",
   "session",
   "transport",
-  "examples/openresty",
-  "examples/openresty/packline",
+  "examples/openresty/lib/resty",
+  "examples/openresty/lib/resty/packline",
 ];
 
 /** The port that the documents name. */

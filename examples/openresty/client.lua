@@ -5,8 +5,8 @@ In: a command, for DELAY the seconds, and PACKLINE_PORT in the environment if th
 JSON and exit code 0, or 1 for a failure.
 ]]
 
-package.path = (arg[0]:match("^.*/") or "") .. "?.lua;" .. package.path
-local client = require("packline").new { port = tonumber(os.getenv("PACKLINE_PORT")) }
+package.path = (arg[0]:match("^.*/") or "") .. "lib/?.lua;" .. package.path
+local client = require("resty.packline").new { port = tonumber(os.getenv("PACKLINE_PORT")) }
 
 local reply, failure = client:call(arg[1] or "PING", { sleep = tonumber(arg[2]) })
 print("you said " .. require("cjson").encode(reply or { err = failure.code, msg = failure.msg }))

@@ -5,7 +5,7 @@ In: a request with a command's name in its path, and parameters in its query or 
 parameters, and answers as JSON with the HTTP status that fits. Refused: a body that is not a JSON object (400).
 ]]
 
-local packline = require "packline"
+local packline = require "resty.packline"
 local cjson = require("cjson").new()
 cjson.decode_invalid_numbers(false) -- 0x10 and NaN are text
 cjson.encode_sparse_array(true)
@@ -59,7 +59,7 @@ end
 -- Answers with a reply or a failure.
 function http.answer(reply, failure)
   if failure then ngx.status = STATUS[failure.code] or UNPROCESSABLE end
-  if failure and failure.retryable then ngx.header["Retry-After"] = 1 end
+  if failure and failure.retryable then ngx.header["Retry-After"] = math.ceil((failure.after or 1000) / 1000) end
   ngx.say(http.to_json(reply, failure))
 end
 

@@ -1,5 +1,5 @@
 /**
- * The two worlds of the Lua client, `examples/openresty/packline.lua`: nginx and plain LuaJIT.
+ * The two worlds of the Lua client, `examples/openresty/lib/resty/packline.lua`: nginx and plain LuaJIT.
  *
  * In: Lua code of a test. Out: what it says, line by line. Refused: nothing; an error of the code is what it says.
  */
@@ -24,8 +24,12 @@ export const LUAJIT_PACKAGES: readonly Package[] = ["luajit2", "lua-messagepack"
 
 /** Copies the Lua files of the example to where nginx looks for them. */
 export async function copyLua(folder: Folder): Promise<void> {
-  await Deno.mkdir(`${folder.path}/packline`);
-  for (const name of ["packline", "http", "packline/calls", "packline/messages", "packline/sockets"]) {
+  await Deno.mkdir(`${folder.path}/lib/resty/packline`, { recursive: true });
+  const names = [
+    "resty/packline",
+    ...["calls", "clock", "messages", "servers", "sockets"].map((name) => `resty/packline/${name}`),
+  ];
+  for (const name of ["http", ...names.map((name) => `lib/${name}`)]) {
     await folder.write(`${name}.lua`, await example(`openresty/${name}.lua`));
   }
 }
@@ -57,10 +61,18 @@ export async function startExample(
   });
 }
 
+/** What else a configuration says. */
+export interface LuaSettings {
+  workers?: number;
+  /** Directives beside the server. */
+  http?: string;
+}
+
 /** nginx with the Lua client, and what a server of its configuration is to do. */
 export async function startLua(
   owned: AsyncDisposableStack,
   server: string,
+  { workers = 1, http = "" }: LuaSettings = {},
 ): Promise<{ program: Program; url: string }> {
   const folder = owned.use(await Folder.make());
   await copyLua(folder);
@@ -70,13 +82,15 @@ export async function startLua(
       load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;
       user root;
       pid nginx.pid;
+      worker_processes ${workers};
       events {}
       http {
         access_log off;
-        lua_package_path "$prefix/?.lua;;";
+        ${http}
+        lua_package_path "$prefix/lib/?.lua;;";
         lua_socket_log_errors off;
         server {
-          listen 127.0.0.1:${port};
+          listen 127.0.0.1:${port} ${workers > 1 ? "reuseport" : ""};
           ${server}
         }
       }`;
@@ -98,7 +112,7 @@ export const NGINX: LuaWorld = {
     await using owned = new AsyncDisposableStack();
     const { url, program } = await startLua(
       owned,
-      `location / { content_by_lua_block { local say, packline = ngx.say, require "packline" ${code} } }`,
+      `location / { content_by_lua_block { local say, packline = ngx.say, require "resty.packline" ${code} } }`,
     );
     const response = await fetch(url);
     const text = await response.text();
@@ -110,8 +124,8 @@ export const NGINX: LuaWorld = {
 export const LUAJIT: LuaWorld = {
   name: "LuaJIT",
   async run(code) {
-    const path = `package.path = "${root}examples/openresty/?.lua;" .. package.path`;
-    return (await run("luajit", ["-e", `${path} local say, packline = print, require "packline" ${code}`])).text;
+    const path = `package.path = "${root}examples/openresty/lib/?.lua;" .. package.path`;
+    return (await run("luajit", ["-e", `${path} local say, packline = print, require "resty.packline" ${code}`])).text;
   },
 };
 

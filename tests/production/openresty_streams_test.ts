@@ -1,10 +1,10 @@
 /**
- * Streams of the OpenResty client, `examples/openresty/packline.lua`, both ways, in nginx and under plain LuaJIT: against
+ * Streams of the OpenResty client, `examples/openresty/lib/resty/packline.lua`, both ways, in nginx and under plain LuaJIT: against
  * real servers, and against one that does as the test says.
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { command, type ListeningServer, RpcError, unchecked } from "../../mod.ts";
+import { command, type ListeningServer, RpcError, tracked, unchecked } from "../../mod.ts";
 import { socketTransport } from "../../transport/tcp.ts";
 import { serve } from "../support/demo_server.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
@@ -55,6 +55,12 @@ async function serveStreams(): Promise<ListeningServer & { uploads: Upload[] }> 
         for await (const item of items) return item as string;
         return null;
       },
+    }),
+    PAGES: command(async function* ({ after = 0 }: { after?: number }) {
+      for (const [index, page] of ["one", "two", "three"].entries()) {
+        if (index >= after) yield tracked(index + 1, page);
+        if (index === 1 && after === 0) await Promise.reject(new Error("it broke"));
+      }
     }),
     BREAKS: command(async function* () {
       yield "a";
@@ -394,7 +400,7 @@ testInLua("the samples of examples/openresty/README.md print what they say", asy
   const samples = [...readme.matchAll(/^```lua\n([^]*?)^```$/gm)].slice(1).map(([, code]) => code);
   assert(samples.length >= 3);
   for (const sample of samples) {
-    const code = sample.replace("picture.png", `${folder.path}/picture.png`);
+    const code = sample.replace("picture.png", `${folder.path}/picture.png`).replaceAll(":1235", `:${server.port}`);
     // Each sample is a chunk of its own, as it would be in a program.
     const said = await saidBy(world, server.port, `local print, ngx = say, nil do ${code} end`);
     const expected = [...sample.matchAll(/--> (.*)$/gm)].flatMap(([, text]) => text.split(", "));

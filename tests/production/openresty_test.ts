@@ -1,5 +1,5 @@
 /**
- * The OpenResty client, `examples/openresty/packline.lua`, in real nginx over HTTP and under plain LuaJIT: against real
+ * The OpenResty client, `examples/openresty/lib/resty/packline.lua`, in real nginx over HTTP and under plain LuaJIT: against real
  * servers, and against one that answers wrongly, late or not at all.
  */
 
@@ -139,10 +139,10 @@ class LuaJit implements Front {
 
   static async start(port: number, { timeoutMs = 5000 }: Settings = {}): Promise<LuaJit> {
     const code = `
-      package.path = "${root}examples/openresty/?.lua;" .. package.path
+      package.path = "${root}examples/openresty/lib/?.lua;" .. package.path
       local cjson = require "cjson"
       local Infinity = math.huge
-      local client = require("packline").new { port = ${port}, timeout = ${timeoutMs}, bytes_max = 1048576 }
+      local client = require("resty.packline").new { port = ${port}, timeout = ${timeoutMs}, bytes_max = 1048576 }
       io.stdout:setvbuf("no")
       print "ready"
       for line in io.lines() do
@@ -420,10 +420,6 @@ const ENDS: Record<string, { step: Step; outcome: Outcome }> = {
     step: { answer: () => frame(encode("PONG")) },
     outcome: { err: "BAD_REPLY", msg: "the payload is not a map" },
   },
-  "a refusal of the whole connection": {
-    step: { answer: () => replyFrame({ err: "OVERLOADED", msg: "full" }), close: true },
-    outcome: { err: "OVERLOADED", msg: "full" },
-  },
   "a reply and something else": {
     step: { answer: (seq) => concat(replyFrame({ seq, res: "PONG" }), replyFrame({ seq, res: "PONG" })) },
     outcome: { res: "PONG" },
@@ -481,6 +477,24 @@ testInBoth("a call that a draining server has not started is sent again", async 
   assertEquals(server.requests.map((requests) => requests.length), [1, 1]);
 });
 
+testInBoth("a call that a server has no room for is sent again, after the time that it says", async (world) => {
+  const full: Step = { answer: () => replyFrame({ err: "OVERLOADED", msg: "full" }), close: true };
+  const busy: Step = { answer: (seq) => replyFrame({ seq, err: "OVERLOADED", msg: "busy", $after: 200 }) };
+  await using server = new ScriptedServer([full, full, full, busy]);
+  await using front = await world.start(server.port);
+  const startMs = performance.now();
+  assertEquals(await front.call("PING"), { res: "PONG" });
+  assert(performance.now() - startMs >= 200);
+  assertEquals(server.requests.map((requests) => requests.length), [1, 1, 1, 2]);
+});
+
+testInBoth("a call is not sent again if the server wants more time than it has", async (world) => {
+  const busy: Step = { answer: (seq) => replyFrame({ seq, err: "OVERLOADED", msg: "busy", $after: 60_000 }) };
+  await using server = new ScriptedServer([busy]);
+  await using front = await world.start(server.port);
+  assertEquals(await front.call("PING"), { err: "OVERLOADED", msg: "busy" });
+});
+
 // Time, phases and addresses -------------------------------------------------------------------------------------------
 
 /** What the Lua client answers with, as text. */
@@ -495,7 +509,7 @@ testWith(NGINX.packages, "in nginx, a call's time begins with the call, also aft
     `location / {
       content_by_lua_block {
         ${TELL}
-        local client = require("packline").new { port = ${server.port} }
+        local client = require("resty.packline").new { port = ${server.port} }
         local start = os.clock()
         repeat until os.clock() - start > 1 -- nginx does not read the clock meanwhile
         ngx.say(tell(client:call("DELAY", { sleep = 0.15 }, { timeout = 900 })))
@@ -508,7 +522,7 @@ testWith(NGINX.packages, "in nginx, a call's time begins with the call, also aft
 testWith(NGINX.packages, "in nginx, a call in a phase without sockets returns a failure that says so", async () => {
   await using server = await serveOn(0);
   await using owned = new AsyncDisposableStack();
-  const call = `${TELL} return tell(require("packline").new({ port = ${server.port} }):call("PING"))`;
+  const call = `${TELL} return tell(require("resty.packline").new({ port = ${server.port} }):call("PING"))`;
   const { program, url } = await startLua(
     owned,
     `location / {
@@ -564,7 +578,7 @@ testWith(
     ];
     const calls = `
     ${TELL}
-    local packline = require "packline"
+    local packline = require "resty.packline"
     for _, options in ipairs { ${options.join(", ")} } do say(tell(packline.new(options):call("PING"))) end
     say(tell(packline.new({ host = "::1", port = 1 }):call("PING")))`;
     const expected = "PONG\nPONG\nPONG\nPONG\nCONNECTION_LOST: cannot reach [::1]:1: connection refused\n";
@@ -572,7 +586,7 @@ testWith(
     await using owned = new AsyncDisposableStack();
     const { url } = await startLua(owned, `location / { content_by_lua_block { local say = ngx.say ${calls} } }`);
     assertEquals(await (await fetch(url)).text(), expected);
-    const program = `package.path = "${root}examples/openresty/?.lua;" .. package.path; local say = print ${calls}`;
+    const program = `package.path = "${root}examples/openresty/lib/?.lua;" .. package.path; local say = print ${calls}`;
     assertEquals(await run("luajit", ["-e", program]), { code: 0, text: expected });
   },
 );
@@ -631,15 +645,16 @@ testWith([...NGINX.packages, ...LUAJIT.packages], "examples/openresty/README.md 
   assertEquals(meaning((await run("luajit", args.split(" "), folder)).text), meaning(output));
 
   const [, code] = readme.match(/^```lua\n([^]*?)^```$/m) ?? [];
-  const program = `${code.replace("1235", String(server.port))} print(reply.res, failure)`;
+  const program = `package.path = "lib/?.lua;" .. package.path
+    ${code.replace("1235", String(server.port))} print(reply.res, failure)`;
   assertEquals(await run("luajit", ["-e", program], folder), { code: 0, text: "Hello, Ada!\tnil\n" });
 });
 
 testWith(["luajit2", "lua-messagepack", "lua-socket"], "bytes and empty maps have their marks in Lua", async () => {
   await using server = await serveOn(0);
   const code = `
-    package.path = "${root}examples/openresty/?.lua;" .. package.path
-    local packline = require "packline"
+    package.path = "${root}examples/openresty/lib/?.lua;" .. package.path
+    local packline = require "resty.packline"
     local client = packline.new { port = ${server.port} }
     local bytes = "\\0\\255\\10\\13"
     assert(client:call("ECHO", { value = packline.binary(bytes) }).res == bytes)

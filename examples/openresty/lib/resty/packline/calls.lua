@@ -4,20 +4,25 @@ The calls of packline.lua: each from its request to its final reply, with the it
 In: a client, a command, its parameters and options. Out: an object that packline.lua describes. Refused: see there.
 ]]
 
-local messages = require "packline.messages"
-local sockets = require "packline.sockets"
+local messages = require "resty.packline.messages"
+local servers = require "resty.packline.servers"
+local sockets = require "resty.packline.sockets"
 
 local ceil, max, min = math.ceil, math.max, math.min
 local fail, to_frame, SHORT_BYTES_MAX = messages.fail, messages.to_frame, messages.SHORT_BYTES_MAX
 
 local TIMER_MS_MAX = 2147483647 -- the longest time that nginx can wait
 local PATIENCE_MS = 50 -- after the deadline or a cancel: if the server reports it in this time, the connection is kept
-local FRESH_TRIES = 2 -- new connections for one call, at most
+local DIAL_MS_MAX = 10000
+local FRESH_TRIES = 2 -- new connections for one call, at most; or as many as there are servers, if none could be reached
 local PING = 1
 
 local function fail_to(action, reason, retryable)
   fail(reason == "timeout" and "TIMEOUT" or "CONNECTION_LOST", "cannot " .. action .. ": " .. reason, retryable)
 end
+
+-- Refusals of calls that were not started.
+local REFUSED = { SHUTTING_DOWN = true, OVERLOADED = true }
 
 local last_seq = 0
 
@@ -80,6 +85,7 @@ Call.__index = Call
 
 -- `credit`: how many items may be under way; nil if the command is to answer once.
 function Call.new(client, cmd, params, options, credit)
+  client.budget:called()
   local streams = credit or options.items ~= nil
   local timeout = options.timeout or (streams and math.huge) or client.timeout
   local call = setmetatable({
@@ -90,6 +96,8 @@ function Call.new(client, cmd, params, options, credit)
     credit = credit,
     taken = 0, -- items for which no credit has been granted again
     deadline = sockets.now() + timeout,
+    avoided = {}, -- servers that have failed or refused this call
+    refusals = 0,
   }, Call)
   if options.items ~= nil then
     local sound, source = pcall(to_source, options.items)
@@ -144,18 +152,34 @@ function Call:fail(reason)
   if self.failure ~= reason then self.raised = { reason } end
 end
 
+-- A connection to one of the servers. If there are others, a server that does not answer leaves time for them.
+function Call:connect()
+  local client = self.client
+  local made, obstacle = sockets.make()
+  if not made then fail_to("reach " .. client.servers[1].address, obstacle, true) end
+  self.server, self.tries = servers.choose(client.servers, self.avoided)
+  local ms = min(self:patience(), DIAL_MS_MAX)
+  if #client.servers > 1 then ms = ceil(ms / 2) end
+  local stop_counting = servers.count(self.server)
+  local socket, reused = sockets.connect(made, client, self.server, ms)
+  if socket then return socket, reused, stop_counting end
+  stop_counting()
+  if reused == "timeout" and self:patience() > 1 then reused = "no connection within " .. ms .. " ms" end
+  fail_to("reach " .. self.server.address, reused, true)
+end
+
 -- Connects and sends the request.
 function Call:open()
   local client, options = self.client, self.options
-  if self.deadline <= sockets.now() then fail("TIMEOUT", "no time is left; the request was not sent", true) end
+  if self.failure then error(self.failure, 0) end -- closed meanwhile
+  self.server, self.reused, self.answered, self.began = nil, false, false, sockets.now()
+  if self.deadline <= self.began then fail("TIMEOUT", "no time is left; the request was not sent", true) end
   local seq = next_seq()
-  local ttl = self.deadline < math.huge and self:patience() or nil
-  local request = messages.to_request(self.cmd, seq, ttl, options.meta, self.params)
+  local request = messages.to_request(self.cmd, seq, nil, options.meta, self.params)
   request.credit, request["$items"] = self.credit, self.source and true
+  request.ttl = self.deadline < math.huge and self:patience() or nil
   local frame = to_frame(request, client.bytes_max)
-  self.reused = false
-  local socket, reused = sockets.connect(client, self:patience())
-  if not socket then fail_to("reach " .. client.address, reused, true) end
+  local socket, reused, stop_counting = self:connect()
   self.reused = reused
   local link = {
     socket = socket,
@@ -163,9 +187,10 @@ function Call:open()
     queue = { reused and frame or client.greeting .. frame },
     tasks = {},
     granted = 1, -- items that the server takes
+    stop_counting = stop_counting,
   }
   self.link = link
-  if self.failure then error(self.failure, 0) end -- closed meanwhile
+  if self.failure then error(self.failure, 0) end -- closed while it was connecting
   local sent, reason = write(link, self:patience())
   -- A server starts a request only after its last byte, which was not sent.
   if not sent then fail_to("send the request", reason, true) end
@@ -212,7 +237,8 @@ function Call:release(sound)
   self.link, link.ended = nil, true
   local silent = not link.writing and not link.ping
   sockets.stop(link)
-  if not (sound and silent and sockets.keep(self.client, link.socket)) then link.socket:close() end
+  link.stop_counting()
+  if not (sound and silent and sockets.keep(self.client, self.server, link.socket)) then link.socket:close() end
 end
 
 -- An item or the final reply, over one connection; raises a failure.
@@ -220,6 +246,9 @@ function Call:take()
   if not self.link then self:open() end
   local reply = self:receive_reply()
   local seq, code = self.link.seq, reply.err
+  self.answered = reply.seq == seq
+  if self.tries then servers.returned(self.server) end
+  self.tries = false
   if reply.seq ~= seq and (reply.seq or not code) then fail("BAD_REPLY", "it is another call's") end
   if reply.more then
     if not self.credit then fail("BAD_REPLY", "the command answers with a stream") end
@@ -229,7 +258,7 @@ function Call:take()
   -- A failure without seq concerns the connection.
   self:release(reply.seq == seq and code ~= "SHUTTING_DOWN")
   if code == "DEADLINE_EXCEEDED" and self:patience() == 1 then code = "TIMEOUT" end
-  if code then fail(code, reply.msg, code == "SHUTTING_DOWN" or code == "OVERLOADED", reply.data) end
+  if code then fail(code, reply.msg, REFUSED[code], reply.data, reply["$after"]) end
   if self.credit and not self.begun and reply.res ~= nil and not reply["$items"] then
     fail("BAD_REPLY", "the command does not answer with a stream")
   end
@@ -237,11 +266,34 @@ function Call:take()
   return reply
 end
 
--- Whether the call may be sent again after this failure.
-function Call:may_repeat(failure)
+-- Whether the call may be sent again after this failure, and after which wait in milliseconds.
+function Call:may_repeat(failure, fresh)
   if self.begun or (self.source and self.source.granted) then return false end
-  local lost = failure.code == "CONNECTION_LOST" or failure.code == "SHUTTING_DOWN"
-  return lost and (failure.retryable or self.options.idempotent) and sockets.now() < self.deadline
+  local refused, lost = REFUSED[failure.code], failure.code == "CONNECTION_LOST"
+  if not (refused or (lost and (failure.retryable or self.options.idempotent))) then return false end
+  local most = lost and failure.retryable and max(FRESH_TRIES, #self.client.servers) or FRESH_TRIES
+  if fresh >= most and failure.code ~= "OVERLOADED" then return false end
+  local wait_ms = refused and servers.wait_ms(failure, self.refusals) or 0
+  if wait_ms >= self.deadline - sockets.now() then return false end
+  -- What was not sent costs no server anything.
+  return (lost and failure.retryable) or self.client.budget:take(), wait_ms
+end
+
+-- Waits, in steps: the call may be closed meanwhile.
+function Call:pause(ms)
+  while ms > 0 and not self.failure do
+    sockets.sleep(min(ms, PATIENCE_MS))
+    ms = ms - PATIENCE_MS
+  end
+end
+
+-- Takes note of a failure: for all calls if the server is at fault, and for this one, which should go elsewhere.
+function Call:note(failure)
+  if not self.reused or REFUSED[failure.code] then self.avoided[self.server] = true end
+  if REFUSED[failure.code] then self.refusals = self.refusals + 1 end
+  -- A connection from the pool may be stale: that says nothing about the server.
+  local at_fault = failure.code == "CONNECTION_LOST" and (not self.reused or self.answered)
+  if at_fault and not self.failure then servers.failed(self.server, self.began, self.answered) end
 end
 
 -- An item or the final reply; or nil and the failure.
@@ -256,9 +308,13 @@ function Call:receive()
         return outcome
       end
       self:release(false)
-      if not self.reused then fresh = fresh + 1 end
-      local again = messages.is_failure(outcome) and fresh < FRESH_TRIES and self:may_repeat(outcome)
-      if not again then self:fail(outcome) end
+      local again, wait_ms = false, 0
+      if messages.is_failure(outcome) then
+        if not self.reused then fresh = fresh + 1 end
+        again, wait_ms = self:may_repeat(outcome, fresh)
+        if self.server then self:note(outcome) end
+      end
+      if again then self:pause(wait_ms) else self:fail(outcome) end
     elseif not (done and outcome.more) then -- what was cancelled has ended
       self:release(false)
     end
@@ -277,6 +333,7 @@ function Call:__call()
     self.reply = message
     return nil
   end
+  if message["$id"] ~= nil then self.id = message["$id"] end
   self.taken = self.taken + 1
   if self.taken * 2 >= self.credit then
     self:say { cmd = 0, seq = self.link.seq, credit = self.taken }

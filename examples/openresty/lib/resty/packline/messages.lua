@@ -45,8 +45,10 @@ end
 
 local Failure = { __tostring = function(failure) return failure.code .. ": " .. (failure.msg or "") end }
 
-function messages.failure(code, msg, retryable, data)
-  return setmetatable({ code = code, msg = msg, retryable = retryable or false, data = data }, Failure)
+-- `after`: in how many milliseconds the server wants to be asked again.
+function messages.failure(code, msg, retryable, data, after)
+  after = tonumber(after)
+  return setmetatable({ code = code, msg = msg, retryable = retryable or false, data = data, after = after }, Failure)
 end
 
 function messages.is_failure(value) return getmetatable(value) == Failure end

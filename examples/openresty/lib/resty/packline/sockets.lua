@@ -6,31 +6,67 @@ In: a link, which is a connection in the service of one call: its `socket` and i
 what sockets return; "timeout" as the reason after the given milliseconds. Refused: nothing.
 ]]
 
+local clock = require "resty.packline.clock"
+
+local ADVICE = {
+  init = "call in a timer that init_worker starts",
+  balancer = "call in access_by_lua, and keep the answer in ngx.ctx",
+}
+
 local sockets = {}
 if ngx then
-  -- Wall clock time. nginx reads the clock once for all events of a round, so after Lua has computed it is late.
+  -- The time for a deadline. nginx counts timers from the time that it has cached, so that is renewed.
   function sockets.now()
     ngx.update_time()
-    return ngx.now() * 1000
+    return clock.now()
+  end
+
+  function sockets.sleep(ms) ngx.sleep(ms / 1000) end
+
+  local function shake_hands(socket, tls, name)
+    if tls.cert then
+      if not socket.setclientcert then return nil, "a client's certificate needs lua-nginx-module 0.10.23 or later" end
+      local set, reason = socket:setclientcert(tls.cert, tls.key)
+      if not set then return nil, reason end
+    end
+    local shaken, reason = socket:sslhandshake(false, name, true)
+    -- If a handshake is over at once, lua-nginx-module 0.10.23 closes a connection that is not to be trusted, and returns
+    -- true all the same.
+    if shaken and not socket:getreusedtimes() then
+      return nil, "the certificate is not for " .. name .. ", or nobody vouches for it that nginx trusts"
+    end
+    return shaken, reason
+  end
+
+  -- Something to connect; or nil, and why there can be none.
+  function sockets.make()
+    local made, socket = pcall(ngx.socket.tcp)
+    if made then return socket end
+    local phase = ngx.get_phase()
+    local reason = phase == "init" and "it is init_by_lua*" or socket
+    return nil, "this phase of nginx has no sockets (" .. reason .. "); " .. (ADVICE[phase] or "call in a timer")
   end
 
   -- A connection, and whether it has been used before.
-  function sockets.connect(client, ms)
-    local made, socket = pcall(ngx.socket.tcp) -- raises an error in such a phase
-    if not made then return nil, "this phase of nginx has no sockets (" .. socket .. "); call in a timer" end
+  function sockets.connect(socket, client, server, ms)
     socket:settimeout(ms)
     local connected, reason
-    if client.path then
-      connected, reason = socket:connect(client.address, { pool = client.pool })
+    if server.path then
+      connected, reason = socket:connect("unix:" .. server.path, { pool = server.name })
     else
-      connected, reason = socket:connect(client.bracketed, client.port, { pool = client.pool })
+      connected, reason = socket:connect(server.bracketed, server.port, { pool = server.name })
     end
     if not connected then return nil, reason end
-    return socket, socket:getreusedtimes() > 0
+    local reused = socket:getreusedtimes() > 0
+    if client.tls and not reused then
+      connected, reason = shake_hands(socket, client.tls, server.tls_name)
+      if not connected then return socket:close() and nil, "TLS: " .. tostring(reason) end
+    end
+    return socket, reused
   end
 
   -- Keeps a connection for a later call, if there is room.
-  function sockets.keep(client, socket) return socket:setkeepalive(client.keepalive, client.pool_size) end
+  function sockets.keep(client, _, socket) return socket:setkeepalive(client.keepalive, client.pool_size) end
 
   function sockets.send(link, bytes, ms)
     link.socket:settimeout(ms)
@@ -60,11 +96,14 @@ else
   local luasocket = require "socket"
   local pools = {} -- by name: connections with the time of their last use, latest last
 
-  -- Wall clock time: LuaSocket has no other.
-  function sockets.now() return luasocket.gettime() * 1000 end
+  sockets.now = clock.now
 
-  function sockets.connect(client, ms)
-    local pool = pools[client.pool] or {}
+  function sockets.sleep(ms) luasocket.sleep(ms / 1000) end
+
+  function sockets.make() return true end
+
+  function sockets.connect(_, client, server, ms)
+    local pool = pools[server.name] or {}
     while #pool > 0 do
       local kept = table.remove(pool)
       -- Readable means closed, or bytes that match no request.
@@ -72,17 +111,17 @@ else
       if not readable and sockets.now() - kept.used < client.keepalive then return kept.socket, true end
       kept.socket:close()
     end
-    local socket = client.path and require("socket.unix")() or luasocket.tcp()
+    local socket = server.path and require("socket.unix")() or luasocket.tcp()
     socket:settimeout(ms / 1000)
-    local connected, reason = socket:connect(client.path or client.host, client.port)
+    local connected, reason = socket:connect(server.path or server.host, server.port)
     if not connected then return socket:close() and nil, reason end
-    if not client.path then socket:setoption("tcp-nodelay", true) end
+    if not server.path then socket:setoption("tcp-nodelay", true) end
     return socket, false
   end
 
-  function sockets.keep(client, socket)
-    pools[client.pool] = pools[client.pool] or {}
-    local pool = pools[client.pool]
+  function sockets.keep(client, server, socket)
+    pools[server.name] = pools[server.name] or {}
+    local pool = pools[server.name]
     if #pool < client.pool_size then return table.insert(pool, { socket = socket, used = sockets.now() }) or true end
   end
 

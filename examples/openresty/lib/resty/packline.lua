@@ -1,0 +1,140 @@
+--[[
+A client of packline for OpenResty, over cosockets, and for plain LuaJIT, over LuaSocket.
+
+    local packline = require "resty.packline"
+    local client = packline.new { servers = { "127.0.0.1:1235", "127.0.0.1:1236" }, timeout = 5000 }
+    local reply, failure = client:call("DELAY", { sleep = 2 }, { timeout = 3000, idempotent = true })
+    if reply then print(reply.res, reply.slept) else print(failure.code, failure.msg, failure.retryable) end
+
+    local ticks = client:stream("TICK", { count = 3 }) -- a command that answers with a stream
+    for tick in ticks do print(tick) end -- to leave this loop early, call ticks:close() before
+    if ticks.reply then print(ticks.reply.res) else print(ticks.failure.code) end
+
+    reply, failure = client:call("TALLY", {}, { items = { "a", "b" } }) -- a stream to a command
+
+In: a command's number or name, its parameters, and `timeout` (ms, for the whole call; 0 means no time is left,
+math.huge no limit), `meta`, `idempotent`, `items` (a list, or a function that returns the next item), and for a stream
+`credit` (how many items may be under way). Out: the reply as a table; or nil and a failure: `code`, `msg`, `data`,
+`retryable`, which means that the command was certainly not started, and `after` (ms), if the server says when to come
+back. TIMEOUT and CONNECTION_LOST mean that there is no reply. `stream.id` is the id of the last item that had one.
+Refused: options that cannot be used, by an error; parameters and items that cannot be sent (INVALID_PARAMS), and
+invalid replies (BAD_REPLY). All other codes come from the server. In a phase of nginx without cosockets a call fails
+with CONNECTION_LOST, which says what to do.
+
+A connection serves one call at a time and returns to the pool only if nothing is outstanding: after a valid, complete
+reply in time, and with nothing half sent; otherwise it is closed. A connection from the pool may be stale, because the
+server has closed it. So the client promises no signs of life and asks for no notices: a pooled connection has nobody to
+send the one or to read the other. A call is sent again, on another connection and to another server if there is one, if
+its frame was not sent completely or the server replied SHUTTING_DOWN or OVERLOADED (it was not started, either way), or
+if it is marked `idempotent` and its connection was lost; but not once an item has come or more items than the first
+were asked for. Otherwise its caller gets the failure and decides. servers.lua has the waits and the limits of that.
+
+MessagePack and Lua: an empty table is sent as an array, unless it is a `packline.map {}`. A string is sent as text and
+must be UTF-8, unless it is a `packline.binary(bytes)`; both are received as strings. nil and null are received as
+nothing; an item that is null is `packline.null`, because nil ends a loop. A whole number is sent as an integer, any
+other as a double; integers beyond 2^53 lose their last digits.
+]]
+
+local Call = require "resty.packline.calls"
+local messages = require "resty.packline.messages"
+local new_budget = require("resty.packline.servers").new_budget
+
+local PORT = 1235
+local CREDIT = 16 -- items of a stream under way
+
+local Client = {}
+Client.__index = Client
+
+-- Calls a command. Returns its reply, or nil and the failure.
+function Client:call(cmd, params, options) return self:start(cmd, params, options):wait() end
+
+-- The same in two steps: `wait()` calls, and `close()` cancels it, from its source of items or from a light thread.
+function Client:start(cmd, params, options) return Call.new(self, cmd, params, options or {}) end
+
+-- Calls a command that answers with a stream. Returns an iterator, which sends the request when it is first called.
+function Client:stream(cmd, params, options)
+  options = options or {}
+  return Call.new(self, cmd, params, options, options.credit or CREDIT)
+end
+
+local packline = {
+  _VERSION = "0.1.0",
+  binary = messages.binary,
+  map = messages.map,
+  null = messages.null,
+}
+
+-- "a.internal:1235", "[::1]:1235", "unix:/run/packline.sock"; without a port it is 1235.
+local function parse(text)
+  local path = text:match("^unix:(.+)$")
+  if path then return { path = path } end
+  local host, port = text:match("^(%[[^%[%]]+%]):?(%d*)$")
+  if not host then host, port = text:match("^([^:/%[%]%s]+):?(%d*)$") end
+  if host then return { host = host, port = tonumber(port) or PORT } end
+  error('a server must be like "localhost:1235", "[::1]:1235" or "unix:/path", and this is "' .. text .. '"', 3)
+end
+
+-- Which name the server's certificate must have. nginx compares names only, no addresses.
+local function name_for(tls, server)
+  if tls.server_name then return tls.server_name end
+  if server.path or server.host:find("^[%d.]+$") or server.host:find(":", 1, true) then
+    error("tls.server_name must say which name the certificate has: " .. server.address .. " is no name", 3)
+  end
+  return server.host
+end
+
+-- The client's certificate and key, as nginx wants them.
+local function parse_pem(options)
+  if not ngx then error("tls works in nginx only: LuaSec does not check the name in a certificate", 3) end
+  if not options.cert ~= not options.key then error("tls.cert and tls.key go together", 3) end
+  if not options.cert then return {} end
+  local ssl = require "ngx.ssl"
+  local cert, reason = ssl.parse_pem_cert(options.cert)
+  if not cert then error("tls.cert is not a certificate as PEM text: " .. reason, 3) end
+  local key, obstacle = ssl.parse_pem_priv_key(options.key)
+  if not key then error("tls.key is not a key as PEM text: " .. obstacle, 3) end
+  return { cert = cert, key = key }
+end
+
+local known = {} -- the servers of this worker, by name
+local budgets = {} -- of retries, by the names of the servers together
+
+-- A client: addresses and options. It has no connection, so one can serve all requests of a worker.
+function packline.new(options)
+  local client = setmetatable({
+    timeout = options.timeout or 30000, -- ms
+    bytes_max = options.bytes_max or messages.SHORT_BYTES_MAX, -- of a payload, both ways; above the default in long frames
+    pool_size = options.pool_size or 32, -- idle connections to a server, for each worker
+    keepalive = options.keepalive or 60000, -- ms; the server closes a connection after 300 s of silence
+    servers = {},
+  }, Client)
+  local tls = options.tls == true and {} or options.tls or nil
+  client.tls = tls and parse_pem(tls)
+  local list, names = options.servers, {}
+  if list and (options.host or options.port or options.path) then error("name all servers in servers", 2) end
+  if list and #list == 0 then error("servers must be a list of at least one server", 2) end
+  for i = 1, list and #list or 1 do
+    local server = list and parse(list[i])
+      or { host = options.host or "127.0.0.1", port = options.port or PORT, path = options.path }
+    server.host = server.host and server.host:gsub("^%[(.*)%]$", "%1")
+    server.bracketed = server.host and (server.host:find(":", 1, true) and "[" .. server.host .. "]" or server.host)
+    server.address = server.path and "unix:" .. server.path or server.bracketed .. ":" .. server.port
+    server.name = server.address .. ":" .. client.bytes_max
+    if tls then
+      server.tls_name = name_for(tls, server)
+      -- A connection is for those who ask for the same name, and show the same certificate.
+      server.name = server.name .. ":tls:" .. server.tls_name .. ":" .. (tls.cert and ngx.md5(tls.cert) or "")
+    end
+    server.in_flight = 0
+    known[server.name] = known[server.name] or server
+    client.servers[i], names[i] = known[server.name], server.name
+  end
+  local together = table.concat(names, " ")
+  budgets[together] = budgets[together] or new_budget()
+  client.budget = budgets[together]
+  local asks = client.bytes_max > messages.SHORT_BYTES_MAX
+  client.greeting = asks and messages.to_frame({ cmd = 0, max = client.bytes_max }, messages.SHORT_BYTES_MAX) or ""
+  return client
+end
+
+return packline
