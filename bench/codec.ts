@@ -2,9 +2,9 @@
  * Measures one codec without a socket: packline's writer and reader, msgpackr without records, or `@std/msgpack`. Each
  * runs in its own process, so that the compiler does not optimize for another's behaviour.
  *
- * In: the codec's name, and the length of a time slice in ms. Out: nanoseconds of CPU per message, by work, as one line
- * of JSON on stdout. The works take turns, slice by slice; the result is the median. Each is verified before it is
- * timed.
+ * In: the codec's name, the length of a time slice in ms, and the work `LIST` if it is the only one. Out: nanoseconds of
+ * CPU per message, by work, as one line of JSON on stdout. The works take turns, slice by slice; the result is the median.
+ * Each is verified before it is timed.
  */
 
 import { decode as stdDecode, encode as stdEncode } from "jsr:@std/msgpack@^1.0.3";
@@ -13,6 +13,8 @@ import { cpuUsage } from "node:process";
 import { Reader } from "../codec/reader.ts";
 import { Writer } from "../codec/writer.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
+import { LIST_CALL, listFor, PEOPLE } from "./data.ts";
+import { FIRST_SEQ } from "./wire.ts";
 
 /** The number of different messages, used in turn. */
 const VARIANTS = 16;
@@ -76,6 +78,10 @@ const pages = Array.from({ length: VARIANTS }, (_, page) => ({
 /** PING requests and replies. */
 const pings = Array.from({ length: VARIANTS }, (_, index) => index % 2 === 0 ? { cmd: 1 } : { res: "PONG" });
 
+const people = PEOPLE.slice(0, VARIANTS);
+const requestsOfList = people.map((person, index) => ({ cmd: "LIST", seq: FIRST_SEQ + index, ...person }));
+const repliesOfList = people.map((person, index) => ({ seq: FIRST_SEQ + index, res: listFor(person) }));
+
 /** The result of the last run, exported so that the compiler cannot remove the run. */
 export let kept: unknown;
 
@@ -83,7 +89,10 @@ if (import.meta.main) {
   const codec = CODECS[Deno.args[0] as keyof typeof CODECS]();
   const sliceMs = Number(Deno.args[1]);
   const works: Record<string, (index: number) => unknown> = {};
-  for (const [name, values] of [["20 records", pages], ["PING", pings]] as const) {
+  const requests = requestsOfList.map((value) => stdEncode(value));
+  check(codec, requestsOfList, requests);
+  works[LIST_CALL] = (index) => [codec.decode(requests[index]), codec.encode(repliesOfList[index])];
+  for (const [name, values] of Deno.args[2] === LIST_CALL ? [] : [["20 records", pages], ["PING", pings]] as const) {
     const bytes = values.map((value) => stdEncode(value));
     check(codec, values, bytes);
     works[`${name}, encode`] = (index) => codec.encode(values[index]);

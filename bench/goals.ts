@@ -1,75 +1,82 @@
 /** Defines the performance goals of packline, and checks them against one run. */
 
 import type { Sample } from "./measure.ts";
-import { FLOOR, GRPC, PACKLINE, REDIS, type Subject } from "./subjects.ts";
+import type { Results } from "./plans.ts";
 import { median } from "./table.ts";
-import { FIFTY, LIBRARY, PIPELINED, type Results, SEQUENCED, SERIAL, type Work } from "./works.ts";
+import {
+  CLIENT,
+  CLIENT_ALONE,
+  FIFTY,
+  GET,
+  IDLE,
+  LIST,
+  PAYLOADS,
+  PING,
+  type Row,
+  UNCREDITED,
+  WAITING,
+  WORKER,
+} from "./works.ts";
 
-/** A goal and its result. */
-export interface Verdict {
-  goal: string;
-  /** The measured figure; `NaN` if something was skipped. */
-  figure: number;
-  bound: number;
-  unit: string;
+/** A goal. */
+export interface Goal {
+  /** The row that it is about. */
+  readonly row: Row | Row<number>;
+  /** What is compared with what. */
+  readonly text: string;
+  readonly bound: number;
+  readonly unit: string;
   /** Whether the bound is a minimum; otherwise it is a maximum. */
-  atLeast: boolean;
-  reached: boolean;
+  readonly atLeast: boolean;
+  /** The figure of a run; `NaN` if something was skipped. */
+  figure(results: Results): number;
 }
 
-/** The tolerated increase in cost, per byte or per call, from one step to the next; less is noise. */
-const FLAT = 1.25;
+type Pick = (sample: Sample) => number;
 
-/**
- * Checks all goals. A ratio is the median of the ratios of each round, because subjects of one round ran side by side.
- */
-export function judge({ works, codecs, idle, payloads, connections }: Results): Verdict[] {
-  const samples = (work: Work, subject: Subject) => works.get(work)?.get(subject) ?? [];
-  const ratio = (work: Work, subject: Subject, other: Subject, pick: (sample: Sample) => number, otherWork = work) =>
-    quotient(samples(work, subject).map(pick), samples(otherWork, other).map(pick));
-  const cpu = (sample: Sample) => sample.serverCpu;
-  const codec = (work: string) =>
-    quotient(codecs.get("packline")?.map((times) => times[work]), codecs.get("msgpackr")?.map((times) => times[work]));
-  const perByte = [...payloads].map(([bytes, by]) => median((by.get(PACKLINE) ?? []).map(cpu)) / bytes);
-  // The runtime's own cost per call grows with the number of connections, so compare with the raw loop.
-  const overFloor = [...connections.values()].map((by) =>
-    quotient(by.get(PACKLINE)?.map(cpu), by.get(FLOOR)?.map(cpu))
-  );
+const serverCpu: Pick = (sample) => sample.serverCpu;
+const clientCpu: Pick = (sample) => sample.clientCpu;
+const callsPerSecond: Pick = (sample) => sample.callsPerSecond;
+const p50: Pick = (sample) => sample.p50;
 
-  return [
-    most("1,000 in flight: server CPU / Redis", ratio(PIPELINED, PACKLINE, REDIS, cpu), 1.0),
-    most("the same with `seq`: server CPU / Redis", ratio(SEQUENCED, PACKLINE, REDIS, cpu), 1.5),
-    most("50 connections: server CPU / raw Deno loop", ratio(FIFTY, PACKLINE, FLOOR, cpu), 1.3),
-    most("one at a time: p50 / raw Deno loop", ratio(SERIAL, PACKLINE, FLOOR, (sample) => sample.p50), 1.2),
-    least("client library: calls/s / grpc-js", ratio(LIBRARY, PACKLINE, GRPC, (sample) => sample.callsPerSecond), 25),
-    most(
-      "client library: client CPU a call",
-      median(samples(LIBRARY, PACKLINE).map((sample) => sample.clientCpu)),
-      6,
-      "µs",
-    ),
-    most("20 records, encode / msgpackr", codec("20 records, encode"), 1.2),
-    most("20 records, decode / msgpackr", codec("20 records, decode"), 1.2),
-    most("PING, encode / msgpackr", codec("PING, encode"), 1.5),
-    most("PING, decode / msgpackr", codec("PING, decode"), 1.5),
-    most("idle connections: memory each", median(idle.get(PACKLINE) ?? []) / 1024, 24, "KiB"),
-    most("larger payloads: worst step in cost a byte", worstStep(perByte), FLAT),
-    most("more connections: worst step in cost a call / raw Deno loop", worstStep(overFloor), FLAT),
-  ];
+export const GOALS: readonly Goal[] = [
+  ratio(PING.packline, PING.redis, serverCpu, "CPU / Redis", 0.9),
+  ratio(PING.sequenced, PING.redis, serverCpu, "CPU / Redis", 1.1),
+  ratio(GET.packline, GET.redis, serverCpu, "CPU / Redis", 1.0),
+  ratio(GET.sequenced, GET.redis, serverCpu, "CPU / Redis", 1.2),
+  ratio(GET.asynchronous, GET.redis, serverCpu, "CPU / Redis", 1.8),
+  { ...ratio(LIST.grpc, LIST.packline, serverCpu, "grpc-js's CPU / CPU", 30), row: LIST.packline, atLeast: true },
+  ratio(LIST.packline, LIST.codec, serverCpu, "CPU / msgpackr's codec", 1.5),
+  ratio(FIFTY.packline, FIFTY.floor, serverCpu, "CPU / raw loop", 1.15),
+  ratio(FIFTY.packline, FIFTY.http, serverCpu, "CPU / Deno.serve", 1),
+  ...PAYLOADS.map(({ packline, echo }) => ratio(packline, echo, serverCpu, "CPU / raw echo", 1.5)),
+  { ...ratio(CLIENT.packline, CLIENT.webSocket, callsPerSecond, "calls/s / WebSocket", 3), atLeast: true },
+  { ...ratio(CLIENT.packline, CLIENT.fetch, callsPerSecond, "calls/s / fetch", 20), atLeast: true },
+  most(CLIENT.packline, "client CPU", 1.8, "µs", ({ samples }) => median(samples.get(CLIENT.packline)?.map(clientCpu))),
+  ratio(CLIENT_ALONE.packline, CLIENT_ALONE.webSocket, p50, "p50 / WebSocket", 0.9),
+  { ...ratio(WORKER.two, WORKER.one, callsPerSecond, "calls/s / one worker", 1.8), atLeast: true },
+  memory(IDLE.packline, 14),
+  memory(WAITING.packline, 1),
+  memory(UNCREDITED, 1),
+];
+
+/** Whether a figure meets a goal. */
+export function isMet({ bound, atLeast }: Goal, figure: number): boolean {
+  return atLeast ? figure >= bound : figure <= bound;
 }
 
-function most(goal: string, figure: number, bound: number, unit = ""): Verdict {
-  return { goal, figure, bound, unit, atLeast: false, reached: figure <= bound };
+/** The median of the ratios of each round, because subjects of one round ran side by side. */
+function ratio(row: Row, other: Row, pick: Pick, text: string, bound: number): Goal {
+  return most(row, text, bound, "", ({ samples }) => {
+    const others = samples.get(other) ?? [];
+    return median(samples.get(row)?.slice(0, others.length).map((sample, round) => pick(sample) / pick(others[round])));
+  });
 }
 
-function least(goal: string, figure: number, bound: number, unit = ""): Verdict {
-  return { goal, figure, bound, unit, atLeast: true, reached: figure >= bound };
+function memory(row: Row<number>, kibibytes: number): Goal {
+  return most(row, "memory", kibibytes, "KiB", (results) => median(results.memory.get(row)) / 1024);
 }
 
-function quotient(numbers: readonly number[] = [], others: readonly number[] = []): number {
-  return median(numbers.slice(0, others.length).map((number, round) => number / others[round]));
-}
-
-function worstStep(costs: readonly number[]): number {
-  return Math.max(...costs.slice(1).map((cost, index) => cost / costs[index]));
+function most(row: Goal["row"], text: string, bound: number, unit: string, figure: Goal["figure"]): Goal {
+  return { row, text, bound, unit, atLeast: false, figure };
 }

@@ -1,13 +1,14 @@
 /**
  * Generates load: sends prepared requests, keeps a fixed number in flight on each connection, and counts replies by
- * their size. It does not encode or decode while it measures, so its own cost is the same for all servers. On every
- * connection the first round of replies is compared byte for byte.
+ * their size. It does not encode or decode while it measures, and its sockets are the system's own, so it costs the
+ * same for all servers, and little. On every connection the first round of replies is compared byte for byte.
  *
  * In: a {@linkcode Job} as JSON, in the first argument. Out: a `Sample` as one line of JSON on stdout. Refused: a wrong
  * reply, a closed connection or an unanswered call ends the process with an error.
  */
 
-import { type Meter, sampleOf, type Window } from "./measure.ts";
+import { LAST_ANSWER_MS, Measurement, Meter, type Window } from "./measure.ts";
+import { connectTo, Poll, receive, send } from "./socket.ts";
 import { concat, exchange, greeting, type Question, type Speech } from "./wire.ts";
 
 /** The server to load, and how to load it. */
@@ -27,123 +28,173 @@ export interface Job extends Window {
 
 const LARGEST_READ_BYTES = 256 * 1024;
 
+/** Shared by all connections: of replies, only the number is kept. */
+const buffer = new Uint8Array(LARGEST_READ_BYTES);
+
 /** All requests in flight, twice in a row, so that any sequence of them is contiguous; and their replies. */
 export class Block {
-  readonly requests: Uint8Array;
-  readonly replies: Uint8Array;
+  readonly greeting: Uint8Array<ArrayBuffer>;
+  readonly requests: Uint8Array<ArrayBuffer>;
+  readonly replies: Uint8Array<ArrayBuffer>;
   readonly requestBytes: number;
   readonly replyBytes: number;
+  readonly #varies: { from: number; to: number };
 
-  constructor({ speech, question, inFlight }: Job) {
+  constructor({ speech, question, inFlight }: Pick<Job, "speech" | "question" | "inFlight">) {
     const exchanges = Array.from({ length: inFlight }, (_, index) => exchange(speech, question, index));
+    this.greeting = concat([greeting(speech, question)]);
     this.requests = concat([...exchanges, ...exchanges].map(({ request }) => request));
     this.replies = concat(exchanges.map(({ reply }) => reply));
     this.requestBytes = exchanges[0].request.length;
     this.replyBytes = exchanges[0].reply.length;
+    this.#varies = exchanges[0].varies ?? { from: 0, to: 0 };
+  }
+
+  /** Compares received bytes with those that must come from a position on; where none must come, each is wrong. */
+  check(bytes: Uint8Array, position: number): void {
+    const { from, to } = this.#varies;
+    for (let index = 0; index < bytes.length; index++) {
+      const at = (position + index) % this.replyBytes;
+      const wanted = this.replies[(position + index) % this.replies.length];
+      if (bytes[index] !== wanted && !(at >= from && at < to)) {
+        const shown = new TextDecoder().decode(bytes.subarray(index, index + 64));
+        throw new Error(`a reply is wrong at byte ${position + index}: ${JSON.stringify(shown)}`);
+      }
+    }
   }
 }
 
 /** One connection. */
-export class RpcClient {
-  /** Set by the caller: sends no more requests, but waits for open ones. */
-  stopped = false;
-  readonly #conn: Deno.Conn;
+export class Caller {
+  readonly #fd: number;
+  readonly #number: number;
+  readonly #poll: Poll;
   readonly #block: Block;
-  readonly #buffer: Uint8Array<ArrayBuffer>;
-  #checkedBytes = 0;
-  /** Bytes received of an incomplete reply. */
-  #begunBytes = 0;
+  /** When calls were sent that are not answered, and how many then. */
+  readonly #sent: { ms: number; calls: number }[] = [];
+  /** Where the next byte to send is in the block, and how many are due. */
+  #nextByte = 0;
+  #dueBytes = 0;
+  #waitsForRoom = false;
+  #receivedBytes = 0;
 
-  constructor(conn: Deno.Conn, block: Block) {
-    this.#conn = conn;
+  /** Connects, and sends the greeting. */
+  constructor(port: number, number: number, poll: Poll, block: Block) {
+    this.#number = number;
+    this.#poll = poll;
     this.#block = block;
-    this.#buffer = new Uint8Array(Math.min(LARGEST_READ_BYTES, Math.max(1024, block.replies.length)));
+    this.#fd = connectTo(port);
+    send(this.#fd, block.greeting);
+    poll.add(this.#fd, number);
   }
 
-  /** Connects and sends the greeting. */
-  static async connect(job: Job, block: Block): Promise<RpcClient> {
-    const conn = await Deno.connect({ hostname: "127.0.0.1", port: job.port });
-    conn.setNoDelay(true);
-    await writeAll(conn, greeting(job.speech, job.question));
-    return new RpcClient(conn, block);
+  /** Makes calls. */
+  call(calls: number): void {
+    this.#sent.push({ ms: performance.now(), calls });
+    this.#dueBytes += calls * this.#block.requestBytes;
+    this.sendDue();
   }
 
-  /** Keeps calls in flight until stopped. */
-  async keep(inFlight: number, meter: Meter): Promise<void> {
-    const { requests, requestBytes } = this.#block;
-    const sent: { ms: number; calls: number }[] = [];
-    let next = 0;
-    let room = inFlight;
-    while (true) {
-      if (room > 0 && !this.stopped) {
-        sent.push({ ms: performance.now(), calls: room });
-        await writeAll(this.#conn, requests.subarray(next * requestBytes, (next + room) * requestBytes));
-        next = (next + room) % inFlight;
-      }
-      if (sent.length === 0) return;
-      room = await this.#replies();
-      const nowMs = performance.now();
-      for (let left = room; left > 0;) {
-        const oldest = sent[0];
-        const calls = Math.min(left, oldest.calls);
-        meter.record(nowMs - oldest.ms, calls);
-        left -= calls;
-        oldest.calls -= calls;
-        if (oldest.calls === 0) sent.shift();
-      }
+  /** Sends of what is due as much as there is room for. */
+  sendDue(): void {
+    const { requests } = this.#block;
+    const sentBytes = send(this.#fd, requests.subarray(this.#nextByte, this.#nextByte + this.#dueBytes));
+    this.#dueBytes -= sentBytes;
+    this.#nextByte = (this.#nextByte + sentBytes) % (requests.length / 2);
+    if (this.#dueBytes > 0 !== this.#waitsForRoom) {
+      this.#waitsForRoom = !this.#waitsForRoom;
+      this.#poll.watchRoom(this.#fd, this.#number, this.#waitsForRoom);
     }
   }
 
-  /** Makes one call. */
-  async callOnce(): Promise<void> {
-    await writeAll(this.#conn, this.#block.requests.subarray(0, this.#block.requestBytes));
-    while (await this.#replies() === 0);
-  }
-
   /** Reads once; returns how many replies it completed. */
-  async #replies(): Promise<number> {
-    const bytes = await this.#conn.read(this.#buffer);
-    if (bytes === null) throw new Error("the server closed the connection");
+  receive(meter: Meter): number {
+    const bytes = receive(this.#fd, buffer);
     const { replies, replyBytes } = this.#block;
-    if (this.#checkedBytes < replies.length) this.#check(this.#buffer.subarray(0, bytes));
-    const begun = this.#begunBytes + bytes;
-    this.#begunBytes = begun % replyBytes;
-    return (begun - this.#begunBytes) / replyBytes;
+    if (this.#receivedBytes <= replies.length) this.#block.check(buffer.subarray(0, bytes), this.#receivedBytes);
+    const before = Math.floor(this.#receivedBytes / replyBytes);
+    this.#receivedBytes += bytes;
+    const answered = Math.floor(this.#receivedBytes / replyBytes) - before;
+    if (answered > 0) this.#record(answered, meter);
+    return answered;
   }
 
-  #check(bytes: Uint8Array): void {
-    const wanted = this.#block.replies.subarray(this.#checkedBytes, this.#checkedBytes + bytes.length);
-    const wrong = wanted.findIndex((byte, index) => byte !== bytes[index]);
-    if (wrong >= 0) throw new Error(`a reply is wrong at byte ${this.#checkedBytes + wrong}: ${bytes.slice(0, 64)}`);
-    this.#checkedBytes += wanted.length;
-  }
-}
-
-/** Makes a call on each connection, repeatedly, until stopped. */
-async function callInRounds(callers: readonly RpcClient[], meter: Meter): Promise<void> {
-  while (!callers[0].stopped) {
-    const startedMs = performance.now();
-    await Promise.all(callers.map(async (caller) => {
-      await caller.callOnce();
-      meter.record(performance.now() - startedMs, 1);
-    }));
+  #record(answered: number, meter: Meter): void {
+    const nowMs = performance.now();
+    for (let left = answered; left > 0;) {
+      const oldest = this.#sent[0];
+      const calls = Math.min(left, oldest.calls);
+      meter.record(nowMs - oldest.ms, calls);
+      left -= calls;
+      oldest.calls -= calls;
+      if (oldest.calls === 0) this.#sent.shift();
+    }
   }
 }
 
-async function writeAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {
-  for (let sent = 0; sent < bytes.length;) sent += await conn.write(sent === 0 ? bytes : bytes.subarray(sent));
+/** All connections of a load. */
+export class Callers {
+  readonly meter = new Meter();
+  readonly #poll = new Poll();
+  readonly #callers: Caller[] = [];
+  #inFlight = 0;
+
+  /** Opens one more; returns its number. */
+  open(port: number, block: Block): number {
+    return this.#callers.push(new Caller(port, this.#callers.length, this.#poll, block)) - 1;
+  }
+
+  /** Makes calls on one connection. */
+  call(number: number, calls: number): void {
+    this.#inFlight += calls;
+    this.#callers[number].call(calls);
+  }
+
+  /** Makes calls on each connection. */
+  callAll(calls: number): void {
+    for (let number = 0; number < this.#callers.length; number++) this.call(number, calls);
+  }
+
+  /** Waits for replies until something holds; tells of each that completed some. */
+  until(isOver: () => boolean, onReplies: (number: number, replies: number) => void): void {
+    while (!isOver()) {
+      this.#poll.wait(1, (number, isReadable, hasRoom) => {
+        if (hasRoom) this.#callers[number].sendDue();
+        const replies = isReadable ? this.#callers[number].receive(this.meter) : 0;
+        this.#inFlight -= replies;
+        if (replies > 0) onReplies(number, replies);
+      });
+    }
+  }
+
+  /** Waits until all calls are answered. */
+  untilAnswered(): void {
+    const endMs = performance.now() + LAST_ANSWER_MS;
+    this.until(() => this.#inFlight === 0 || performance.now() > endMs, () => {});
+    if (this.#inFlight > 0) throw new Error(`${this.#inFlight} calls were never answered`);
+  }
+
+  /** Whether no call is in flight. */
+  get areIdle(): boolean {
+    return this.#inFlight === 0;
+  }
 }
 
 if (import.meta.main) {
   const job: Job = JSON.parse(Deno.args[0]);
   const block = new Block(job);
-  const callers: RpcClient[] = [];
-  while (callers.length < job.connections) callers.push(await RpcClient.connect(job, block));
-  const start = (meter: Meter) =>
-    job.inRounds ? [callInRounds(callers, meter)] : callers.map((caller) => caller.keep(job.inFlight, meter));
-  const sample = await sampleOf(job, start, () => {
-    for (const caller of callers) caller.stopped = true;
-  });
-  console.log(JSON.stringify(sample));
+  const callers = new Callers();
+  for (let count = 0; count < job.connections; count++) callers.open(job.port, block);
+  const onReplies = job.inRounds
+    ? () => callers.areIdle && callers.callAll(1)
+    : (number: number, replies: number) => callers.call(number, replies);
+
+  callers.callAll(job.inFlight);
+  const warmMs = performance.now() + job.warmupMs;
+  callers.until(() => performance.now() >= warmMs, onReplies);
+  const measurement = new Measurement(job, callers.meter);
+  callers.until(() => measurement.isOver(), onReplies);
+  console.log(JSON.stringify(measurement.sample()));
+  callers.untilAnswered();
   Deno.exit();
 }

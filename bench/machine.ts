@@ -11,7 +11,7 @@ export async function machine(): Promise<string> {
     `Deno ${Deno.version.deno} (V8 ${Deno.version.v8})`,
     `Node ${await versionOf("node", /v(\S+)/) ?? "not found"}`,
     `Redis ${await versionOf("redis-server", /v=(\S+)/) ?? "not found"}`,
-    ...["@grpc/grpc-js", "msgpackr", "deno-std"].map(pinned),
+    ...["@grpc/grpc-js", "@trpc/server", "capnweb", "msgpackr", "zod", "deno-std"].map(pinned),
   ];
   return lines.map((line) => `- ${line}\n`).join("");
 }

@@ -1,16 +1,16 @@
 /**
- * Runs the benchmark: packline, a raw loop, a naive pipeline, Redis, grpc-js and Node, on one machine in one run.
+ * Runs the benchmark: packline and its peers, on one machine in one run.
  *
  * In: `--quick` for one short round, `--save` to write RESULTS.md and results.svg. Out: tables on stdout, progress on
  * stderr. However it ends, it leaves no process running.
  */
 
 import { machine } from "./machine.ts";
+import { FULL, measureAll, QUICK, subjectsOf } from "./plans.ts";
 import { plot } from "./plot.ts";
 import { Process } from "./process.ts";
 import { report, skippedText, tables } from "./report.ts";
-import { reasonToSkip, type Subject, SUBJECTS } from "./subjects.ts";
-import { FULL, measureAll, QUICK } from "./works.ts";
+import { reasonToSkip, type Subject } from "./subjects.ts";
 
 const unknown = Deno.args.find((argument) => !["--quick", "--save"].includes(argument));
 if (unknown !== undefined) {
@@ -24,14 +24,15 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   });
 }
 
+const plan = Deno.args.includes("--quick") ? QUICK : FULL;
 try {
   const skipped = new Map<Subject, string>();
-  for (const subject of SUBJECTS) {
+  for (const subject of subjectsOf(plan)) {
     const reason = await reasonToSkip(subject);
     if (reason !== undefined) skipped.set(subject, reason);
   }
   console.error(skippedText(skipped));
-  const results = await measureAll(Deno.args.includes("--quick") ? QUICK : FULL, skipped);
+  const results = await measureAll(plan, skipped);
   console.log(`${skippedText(skipped)}${tables(results)}`);
   if (Deno.args.includes("--save")) {
     await Deno.writeTextFile(new URL("RESULTS.md", import.meta.url), report(results, skipped, await machine()));

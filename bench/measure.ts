@@ -2,8 +2,9 @@
  * Measures for all load generators: latencies in a histogram, and the server's counters at the start and the end of a
  * time window. The warm-up before the window and the time after it do not count.
  *
- * CPU is user and system time of the whole process, with all threads and workers, from `/proc/<pid>/stat`; memory is
- * `VmRSS` from `/proc/<pid>/status`. Without `/proc` both are `NaN`, which the tables show as a dash.
+ * CPU is the system's clock of all threads of a process and of its workers, in nanoseconds, from
+ * `/proc/<pid>/task/<thread>/schedstat`, which is at most a tick (1 to 4 ms) behind; memory is `VmRSS` from
+ * `/proc/<pid>/status`. Without `/proc` both are `NaN`, which the tables show as a dash.
  */
 
 /** The result of one run of one work on one subject. */
@@ -12,10 +13,9 @@ export interface Sample {
   /** Latencies, in µs. */
   p50: number;
   p99: number;
-  p999: number;
   /** The server's CPU time per call, in µs. */
   serverCpu: number;
-  /** The client's CPU time per call, in µs; meaningful only if a client library is measured. */
+  /** The CPU time per call of what makes the load, in µs: of the load generator, or of a client library. */
   clientCpu: number;
   /** The server's memory under load, in bytes. */
   rss: number;
@@ -56,11 +56,55 @@ export interface Window {
   /** The server's process. */
   pid: number;
   warmupMs: number;
+  /** The window lasts so long, and until so many calls are made, but no longer than the longest. */
   windowMs: number;
+  windowCalls: number;
+  longestMs: number;
 }
 
-/** Requests unanswered after this time count as lost. */
-const LAST_ANSWER_MS = 10_000;
+/** How long to wait for the last answers, after which calls count as lost. */
+export const LAST_ANSWER_MS = 10_000;
+
+/** Measures from its making on, until its window is over. */
+export class Measurement {
+  readonly #window: Window;
+  readonly #meter: Meter;
+  readonly #startMs = performance.now();
+  readonly #server: number;
+  readonly #client: number;
+
+  constructor(window: Window, meter: Meter) {
+    this.#window = window;
+    this.#meter = meter;
+    meter.reset();
+    this.#server = cpuMs(window.pid);
+    this.#client = cpuMs(Deno.pid);
+  }
+
+  /** Whether the window is over. */
+  isOver(): boolean {
+    const { windowMs, windowCalls, longestMs } = this.#window;
+    const tookMs = performance.now() - this.#startMs;
+    return tookMs >= longestMs || (tookMs >= windowMs && this.#meter.calls >= windowCalls);
+  }
+
+  /** What was measured. */
+  sample(): Sample {
+    const { pid } = this.#window;
+    const { calls } = this.#meter;
+    return {
+      callsPerSecond: calls / (performance.now() - this.#startMs) * 1000,
+      p50: this.#meter.quantile(0.5),
+      p99: this.#meter.quantile(0.99),
+      serverCpu: (cpuMs(pid) - this.#server) / calls * 1000,
+      clientCpu: (cpuMs(Deno.pid) - this.#client) / calls * 1000,
+      rss: rssBytes(pid),
+    };
+  }
+}
+
+/** How often to look whether a window is over. */
+const LOOK_MS = 20;
 
 /**
  * Measures a running load.
@@ -70,7 +114,7 @@ const LAST_ANSWER_MS = 10_000;
  * @param stop Stops it.
  */
 export async function sampleOf(
-  { pid, warmupMs, windowMs }: Window,
+  window: Window,
   start: (meter: Meter) => Promise<unknown>[],
   stop: () => void,
 ): Promise<Sample> {
@@ -78,34 +122,24 @@ export async function sampleOf(
   const ended = Promise.all(start(meter));
   const endedEarly = ended.then(() => Promise.reject(new Error("the load ended before the measurement did")));
   endedEarly.catch(() => {});
-  await Promise.race([delay(warmupMs), endedEarly]);
-  meter.reset();
-  const before = { ms: performance.now(), server: cpuMs(pid), client: cpuMs(Deno.pid) };
-  await Promise.race([delay(windowMs), endedEarly]);
-  const { calls } = meter;
-  const after = { ms: performance.now(), server: cpuMs(pid), client: cpuMs(Deno.pid) };
-  const sample = {
-    callsPerSecond: calls / (after.ms - before.ms) * 1000,
-    p50: meter.quantile(0.5),
-    p99: meter.quantile(0.99),
-    p999: meter.quantile(0.999),
-    serverCpu: (after.server - before.server) / calls * 1000,
-    clientCpu: (after.client - before.client) / calls * 1000,
-    rss: rssBytes(pid),
-  };
+  await Promise.race([delay(window.warmupMs), endedEarly]);
+  const measurement = new Measurement(window, meter);
+  while (!measurement.isOver()) await Promise.race([delay(LOOK_MS), endedEarly]);
+  const sample = measurement.sample();
   stop();
   const late = delay(LAST_ANSWER_MS).then(() => Promise.reject(new Error("a call was never answered")));
   await Promise.race([ended, late]);
   return sample;
 }
 
-/** The CPU time used by a server, in ms, in steps of 10 ms. */
+/** The CPU time used by a server, in ms. */
 export function cpuMs(pid: number): number {
   return sumOver(pid, (process) => {
-    const stat = Deno.readTextFileSync(`/proc/${process}/stat`);
-    // The second field is a name in parentheses, with any content.
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return (Number(fields[11]) + Number(fields[12])) * 10;
+    let nanoseconds = 0;
+    for (const { name } of Deno.readDirSync(`/proc/${process}/task`)) {
+      nanoseconds += Number(Deno.readTextFileSync(`/proc/${process}/task/${name}/schedstat`).split(" ")[0]);
+    }
+    return nanoseconds / 1e6;
   });
 }
 

@@ -10,7 +10,7 @@ import { cpuMs, delay, Meter, starvedMs, type Window } from "./measure.ts";
 import { deadlineRequest, FIRST_LONG_SEQ } from "./wire.ts";
 
 /** The server to load, and how to load it. */
-export interface OpenJob extends Window {
+export interface OpenJob extends Pick<Window, "pid" | "warmupMs" | "windowMs"> {
   port: number;
   connections: number;
   /** Requests per second, over all connections, at random times. */

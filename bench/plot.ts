@@ -3,14 +3,15 @@
  * script, and its colours follow the reader's light or dark theme.
  */
 
-import { PACKLINE, type Subject } from "./subjects.ts";
+import type { Results } from "./plans.ts";
+import { PACKLINE } from "./subjects.ts";
 import { figure, median } from "./table.ts";
-import { LIBRARY, type Results } from "./works.ts";
+import type { Row } from "./works.ts";
 
 const WIDTH = 820;
 const ROW = 18;
 const TOP = 44;
-const LEFT = 170;
+const LEFT = 210;
 const RIGHT = 80;
 
 /** The colours and fonts of a plot. */
@@ -23,13 +24,11 @@ export const STYLE = `
     circle, .stem { fill: #7d8590; stroke: #7d8590 } .own { fill: #4493f8; stroke: #4493f8 }
   }`;
 
-export function plot({ works }: Results): string {
-  const groups = [...works].filter(([work]) => work !== LIBRARY).map(([{ title }, subjects]) => ({
+export function plot({ plan, samples }: Results): string {
+  const groups = plan.works.map(({ title, rows }) => ({
     title: title.replaceAll("`", ""),
-    rows: [...subjects].map(([subject, samples]) => ({
-      subject,
-      cpu: median(samples.map(({ serverCpu }) => serverCpu)),
-    })).filter(({ cpu }) => cpu > 0),
+    rows: rows.map((row) => ({ row, cpu: median(samples.get(row)?.map(({ serverCpu }) => serverCpu)) }))
+      .filter(({ cpu }) => cpu > 0),
   }));
   const all = groups.flatMap(({ rows }) => rows.map(({ cpu }) => cpu));
   const first = Math.floor(Math.log10(Math.min(...all)));
@@ -46,7 +45,7 @@ export function plot({ works }: Results): string {
   let y = TOP + ROW;
   for (const { title, rows } of groups) {
     parts.push(`<text class="title" x="8" y="${y}">${title}</text>`);
-    for (const row of rows) parts.push(drawRow(row, y += ROW, x(10 ** first), x(row.cpu)));
+    for (const bar of rows) parts.push(drawRow(bar, y += ROW, x(10 ** first), x(bar.cpu)));
     y += 2 * ROW;
   }
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="Server CPU a call">
@@ -58,11 +57,11 @@ ${parts.join("\n")}
 `;
 }
 
-function drawRow({ subject, cpu }: { subject: Subject; cpu: number }, y: number, from: number, to: number): string {
-  const own = subject === PACKLINE ? "own" : "";
+function drawRow({ row, cpu }: { row: Row; cpu: number }, y: number, from: number, to: number): string {
+  const own = row.subject === PACKLINE ? "own" : "";
   const middle = y - 4;
   return [
-    `<text class="label" x="${LEFT - 10}" y="${y}">${subject.name}</text>`,
+    `<text class="label" x="${LEFT - 10}" y="${y}">${row.name}</text>`,
     `<line class="stem ${own}" x1="${from}" x2="${to.toFixed(1)}" y1="${middle}" y2="${middle}"/>`,
     `<circle class="${own}" cx="${to.toFixed(1)}" cy="${middle}" r="5"/>`,
     `<text x="${(to + 10).toFixed(1)}" y="${y}">${figure(cpu)}</text>`,

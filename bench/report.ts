@@ -1,108 +1,82 @@
-/** Writes the results as text: the tables, the goals, and in the file an introduction to the numbers. */
+/** Writes the results as text: the tables with the goals, and in the file an introduction to the numbers. */
 
-import { judge, type Verdict } from "./goals.ts";
+import { type Goal, GOALS, isMet } from "./goals.ts";
 import type { Sample } from "./measure.ts";
-import { FLOOR, GRPC, PACKLINE, type Subject } from "./subjects.ts";
+import type { Results } from "./plans.ts";
+import type { Subject } from "./subjects.ts";
 import { figure, median, table } from "./table.ts";
-import { CODECS, LIBRARY, type Results, type Work } from "./works.ts";
+import type { Row, Work } from "./works.ts";
 
-const MIB = 1024 * 1024;
-
-/** The median of one figure over all rounds, as text. */
-function middle(samples: readonly Sample[] | undefined, pick: (sample: Sample) => number): string {
-  return figure(median((samples ?? []).map(pick)));
-}
-
-/** The tables of works, codecs, memory and steps. */
+/** The tables of calls, memory and codecs, and how many goals are met. */
 export function tables(results: Results): string {
+  const { works, memoryWorks } = results.plan;
+  const judged = GOALS.filter((goal) => Number.isFinite(goal.figure(results)));
+  const met = judged.filter((goal) => isMet(goal, goal.figure(results)));
   return [
     "## Calls\n",
-    "Latencies in µs; CPU in µs per call, of the server's whole process; memory in MiB, under load.\n",
-    callsTable(results.works),
-    "\n## Codecs\n",
-    "Nanoseconds of CPU per message.\n",
-    codecTable(results),
-    "\n## Idle connections\n",
-    `The server's memory per connection, with ${figure(results.idleConnections)} open; each has made one call.\n`,
-    table(
-      ["server", "KiB a connection"],
-      [...results.idle].map(([{ name }, bytes]) => [name, figure(median(bytes) / 1024)]),
+    "Latencies in µs. CPU in µs a call, of the server's whole process; the load's is of the load generator or the client",
+    "library, and marked with `!` where a load generator used more than the server.\n",
+    workTable(
+      ["calls/s", "p50", "p99", "CPU", "load's CPU"],
+      works,
+      results,
+      (row) => callCells(row, results.samples.get(row)),
     ),
-    "\n## Larger payloads\n",
-    "An echo of binary data, one call at a time on one connection.\n",
-    stepTable(results.payloads, "bytes", true),
-    "\n## More connections\n",
-    "PING on all connections at once, and again after the last reply, so latency is mostly queueing.\n",
-    stepTable(results.connections, "connections", false),
-    "\n## Workers\n",
-    "One worker compared with two on one port. CPU and memory are of all processes of the server. The load generator uses",
-    "the same cores: almost nothing if a call computes for 1 ms, so a second worker has a free core; as much as a worker",
-    "if the call is a PING, so on two cores a second worker gets only what the first leaves.\n",
-    callsTable(results.workers),
-    "\n## Ratios\n",
-    table(["goal", "wanted", "measured", "reached"], judge(results).map(verdictRow)),
+    "\n## Memory\n",
+    "Of the server, in KiB each.\n",
+    workTable(["memory"], memoryWorks, results, (row) => [figure(median(results.memory.get(row)) / 1024)]),
+    ...results.codecs.size > 0 ? ["\n## Codecs\n", "Nanoseconds of CPU.\n", codecTable(results)] : [],
+    `\n${met.length} of ${judged.length} goals are met.`,
   ].join("\n");
 }
 
-function callsTable(works: Results["works"]): string {
-  const header = ["work and server", "calls/s", "p50", "p99", "p99.9", "server CPU", "client CPU", "memory"];
+/** A title for each work, a row for each subject, and one more for each goal beyond the first. */
+function workTable<Result>(
+  columns: readonly string[],
+  works: readonly Work<Result>[],
+  results: Results,
+  cellsOf: (row: Row<Result>) => string[],
+): string {
   const rows: string[][] = [];
-  for (const [work, subjects] of works) {
-    rows.push([work.title, "", "", "", "", "", "", ""]);
-    for (const [subject, samples] of subjects) rows.push(["- " + subject.name, ...callCells(work, samples)]);
+  const none = columns.map(() => "");
+  for (const work of works) {
+    rows.push([work.title, ...none, "", "", "", ""]);
+    for (const row of work.rows) {
+      const [first = ["", "", "", ""], ...others] = GOALS.filter((goal) => goal.row === row)
+        .map((goal) => goalCells(goal, results));
+      rows.push(["- " + row.name, ...cellsOf(row), ...first]);
+      for (const other of others) rows.push(["", ...none, ...other]);
+    }
   }
-  return table(header, rows);
+  return table(["work and subject", ...columns, "compared", "figure", "goal", "met"], rows);
 }
 
-function callCells(work: Work, samples: readonly Sample[]): string[] {
+function callCells({ isLibrary }: Row, samples: readonly Sample[] | undefined): string[] {
+  const middle = (pick: (sample: Sample) => number) => median(samples?.map(pick));
+  const cpu = middle((sample) => sample.serverCpu);
+  const loadCpu = middle((sample) => sample.clientCpu);
   return [
-    middle(samples, (sample) => sample.callsPerSecond),
-    middle(samples, (sample) => sample.p50),
-    middle(samples, (sample) => sample.p99),
-    middle(samples, (sample) => sample.p999),
-    middle(samples, (sample) => sample.serverCpu),
-    work === LIBRARY ? middle(samples, (sample) => sample.clientCpu) : "",
-    middle(samples, (sample) => sample.rss / MIB),
+    figure(middle((sample) => sample.callsPerSecond)),
+    figure(middle((sample) => sample.p50)),
+    figure(middle((sample) => sample.p99)),
+    figure(cpu),
+    figure(loadCpu) + (loadCpu > cpu && !isLibrary ? " !" : ""),
   ];
+}
+
+function goalCells(goal: Goal, results: Results): string[] {
+  const { text, bound, unit, atLeast } = goal;
+  const value = goal.figure(results);
+  const verdict = Number.isFinite(value) ? isMet(goal, value) ? "yes" : "**no**" : "skipped";
+  return [text, `${figure(value)} ${unit}`.trim(), `${atLeast ? ">=" : "<="} ${bound} ${unit}`.trim(), verdict];
 }
 
 function codecTable({ codecs }: Results): string {
-  const works = Object.keys(codecs.get("packline")?.[0] ?? {});
+  const works = Object.keys([...codecs.values()][0][0]);
   return table(
-    ["work", ...CODECS.map((name) => name === "std" ? "@std/msgpack" : name)],
-    works.map((work) => [
-      work,
-      ...CODECS.map((name) => figure(median((codecs.get(name) ?? []).map((times) => times[work])))),
-    ]),
+    ["message", ...[...codecs.keys()].map((name) => name === "std" ? "@std/msgpack" : name)],
+    works.map((work) => [work, ...[...codecs.values()].map((runs) => figure(median(runs.map((run) => run[work]))))]),
   );
-}
-
-function stepTable(steps: Map<number, Map<Subject, Sample[]>>, unit: string, perByte: boolean): string {
-  const subjects = [PACKLINE, FLOOR];
-  const columns = (subject: Subject) => [
-    `${subject.name}: p50, µs`,
-    "CPU, µs a call",
-    ...perByte ? ["CPU, ns a byte"] : [],
-  ];
-  return table(
-    [unit, ...subjects.flatMap(columns)],
-    [...steps].map(([step, by]) => [
-      figure(step),
-      ...subjects.flatMap((subject) => {
-        const samples = by.get(subject);
-        return [
-          middle(samples, (sample) => sample.p50),
-          middle(samples, (sample) => sample.serverCpu),
-          ...perByte ? [middle(samples, (sample) => sample.serverCpu * 1000 / step)] : [],
-        ];
-      }),
-    ]),
-  );
-}
-
-function verdictRow({ goal, figure: value, bound, unit, atLeast, reached }: Verdict): string[] {
-  const verdict = Number.isFinite(value) ? reached ? "yes" : "**no**" : "skipped";
-  return [goal, `${atLeast ? ">=" : "<="} ${bound} ${unit}`.trim(), `${figure(value)} ${unit}`.trim(), verdict];
 }
 
 /** The skipped subjects and the reasons. */
@@ -119,18 +93,17 @@ Written by \`deno task bench --save\`; see [README.md](README.md) for what is me
 ${machine}
 ## Before you read the numbers
 
-- Server and load run on the same machine, over the loopback interface. Compare figures within a table; on another
+- Server and load run on the same machine, over the loopback interface. Compare figures within a work; on another
   machine the figures differ, and perhaps the ratios.
-- Every figure is the median of the rounds (${results.rounds} of them), each with new processes; a ratio is the median of the
-  rounds' ratios. A result within about 10 % of its goal may miss it in the next run.
-- CPU is counted in steps of 10 ms: about 1.5 % of a busy round, and more for a server that is mostly idle.
-- The load generator is a Deno program. With one call at a time it causes much of the latency, the same for all
-  servers. If the server is faster (the raw loop, Redis), calls/s shows the generator's limit, so compare CPU.
+- Every figure is the median of the rounds (${results.plan.rounds} of them), each with new processes; a compared figure is the median
+  of the rounds' ratios. A figure within about 10 % of its goal may miss it in the next run.
 - With 1,000 in flight, latency is mostly queueing, so a faster server has a lower latency.
-- ${GRPC.name} is loaded by its own client, because it uses HTTP/2; its latencies include that client's time.
-- Redis has no \`seq\`: in that work it does plain PINGs, for comparison. Its PING does less than packline's: no map, no names.
-- The raw Deno loop knows its requests in advance and decodes nothing: it is a lower bound, not a server. It has a
-  buffer of 64 KiB for each connection, so it needs much memory.
+- Redis has no \`seq\`, so all rows of a work are compared with the same PING or GET of it. It hashes no names, and its
+  values are bytes.
+- The raw Deno loop knows its requests in advance and decodes nothing; the raw Deno echo writes back what it reads. They
+  are lower bounds, not servers.
+- Two workers and two load generators want four cores. Where there are fewer, the second worker has only what the others
+  leave; this machine has ${navigator.hardwareConcurrency}.
 
 ![Server CPU a call](results.svg)
 

@@ -3,7 +3,9 @@
  * that prints its port as its first line, and add it here.
  */
 
+import { TEXTS } from "./data.ts";
 import { denoProcess, Process, versionOf } from "./process.ts";
+import { redisCommand } from "./redis.ts";
 import type { Question, Speech } from "./wire.ts";
 
 /** One server of the benchmark. */
@@ -23,8 +25,13 @@ export interface Server {
 
 export const PACKLINE = denoSubject("packline", "packline.ts");
 export const FLOOR = denoSubject("raw Deno loop", "floor.ts");
+export const ECHO = denoSubject("raw Deno echo", "echo.ts", "echo");
 export const NAIVE = denoSubject("naive streams", "naive.ts");
-export const GRPC = denoSubject("grpc-js on Deno", "grpc.ts", "grpc");
+export const HTTP = denoSubject("Deno.serve, JSON", "http.ts", "http");
+export const WEB_SOCKET = denoSubject("WebSocket, JSON", "web_socket.ts", "library");
+export const TRPC = denoSubject("tRPC", "trpc.ts", "library");
+export const CAPNWEB = denoSubject("capnweb", "capnweb.ts", "library");
+export const GRPC = denoSubject("grpc-js", "grpc.ts", "library");
 
 export const ONE_WORKER = workersSubject(1);
 export const TWO_WORKERS = workersSubject(2);
@@ -45,12 +52,13 @@ export const REDIS: Subject = {
     const process = new Process("redis-server", args);
     let line = "";
     while (!/ready to accept connections/i.test(line)) line = await process.line();
+    using conn = await Deno.connect({ hostname: "127.0.0.1", port });
+    const texts = redisCommand("MSET", ...[...TEXTS].flat());
+    await new Blob([texts]).stream().pipeTo(conn.writable, { preventClose: true });
+    await conn.read(new Uint8Array("+OK\r\n".length));
     return { process, port };
   },
 };
-
-/** All subjects, in the order of the tables. */
-export const SUBJECTS: readonly Subject[] = [PACKLINE, FLOOR, NAIVE, REDIS, GRPC, NODE, ONE_WORKER, TWO_WORKERS];
 
 /** Tries to start a subject; returns why it cannot take part, or `undefined` if it can. */
 export async function reasonToSkip(subject: Subject): Promise<string | undefined> {

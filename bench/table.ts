@@ -1,7 +1,7 @@
 /** Formats Markdown tables with aligned columns, for a terminal and for a file, and computes medians. */
 
 /** The median; `NaN` for an empty list. */
-export function median(numbers: readonly number[]): number {
+export function median(numbers: readonly number[] = []): number {
   const sorted = [...numbers].sort((a, b) => a - b);
   return sorted.length === 0 ? NaN : (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
 }

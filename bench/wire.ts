@@ -3,19 +3,42 @@
  *
  * All requests of a work have the same size, and so have all replies, so neither the load generator nor the raw loop
  * parses them. The bytes are written by hand, so that the benchmark does not measure packline with packline's own
- * codec.
+ * codec; records are written by msgpackr.
  */
 
-/** The protocol of a server. `grpc` has no bytes here, because its own client must load it. */
-export type Speech = "packline" | "redis" | "grpc";
+import { Packr } from "msgpackr";
+import { KEYS, listFor, PEOPLE, TEXTS } from "./data.ts";
+import { redisCommand } from "./redis.ts";
 
-/** The kind of call: PING, PING with a `seq`, a computation, or an echo of this many bytes. */
-export type Question = "ping" | "seq" | "compute" | number;
+/**
+ * The protocol of a server: `echo` gives back what packline's request has in bytes; `library` has no bytes here, because
+ * only its own client can load it.
+ */
+export type Speech = "packline" | "redis" | "http" | "echo" | "library";
+
+/**
+ * The kind of call: PING, GET (a key in, a text out) and LIST (a record in, a list out), a computation, a call that
+ * waits, a stream that waits after its first item, or an echo of this many bytes. All but the first of PING and GET,
+ * the computation and the echo have a `seq`.
+ */
+export type Question =
+  | "ping"
+  | "ping, seq"
+  | "get"
+  | "get, seq"
+  | "get, seq, async"
+  | "list"
+  | "compute"
+  | "delay"
+  | "watch"
+  | number;
 
 /** One request and its expected reply. */
 export interface Exchange {
   request: Uint8Array;
   reply: Uint8Array;
+  /** The part of a reply that nobody can know before. */
+  varies?: { from: number; to: number };
 }
 
 /** The first `seq`; from here to 65,535 each takes three bytes on the wire. */
@@ -28,36 +51,108 @@ export const SEQ_AT = { request: 13, reply: 8 };
 const LONG_FROM = 57_311;
 
 /** The largest payload of any work. */
-export const MAX_PAYLOAD_BYTES = 2 * 1024 * 1024;
+export const MAX_PAYLOAD_BYTES = 17 * 1024 * 1024;
+
+// Its second option makes its small maps small, as the wire wants them.
+const packr = new Packr({ useRecords: false, variableMapSize: true });
 
 /**
  * One exchange.
  *
  * @param speech The protocol.
  * @param question The kind of call.
- * @param index The position in a block: its `seq`, counted from {@linkcode FIRST_SEQ}.
+ * @param index The position in a block: it tells the key or the record, and the `seq`, from {@linkcode FIRST_SEQ}.
  */
 export function exchange(speech: Speech, question: Question, index = 0): Exchange {
-  if (speech === "grpc") throw new TypeError("Cannot prepare bytes for gRPC: its own client loads it");
-  // Redis has no sequence numbers, so it gets a plain PING.
-  if (speech === "redis") return { request: text("*1\r\n$4\r\nPING\r\n"), reply: text("+PONG\r\n") };
-  if (question === "ping") {
-    return { request: frame(map(1), key("cmd"), [1]), reply: frame(map(1), key("res"), key("PONG")) };
+  switch (speech) {
+    case "library":
+      throw new TypeError("Cannot prepare bytes for a library: its own client loads it");
+    case "echo": {
+      const { request } = packlineExchange(question, index);
+      return { request, reply: request };
+    }
+    case "redis":
+      return redisExchange(question, index);
+    case "http":
+      return httpExchange(index);
+    case "packline":
+      return packlineExchange(question, index);
   }
-  if (question === "compute") {
-    return { request: frame(map(1), key("cmd"), [17]), reply: frame(map(1), key("res"), key("DONE")) };
+}
+
+function packlineExchange(question: Question, index: number): Exchange {
+  const seq = [...key("seq"), 0xcd, (FIRST_SEQ + index) >> 8, (FIRST_SEQ + index) & 255];
+  const getKey = KEYS[index % KEYS.length];
+  const getText = bytesOf(TEXTS.get(getKey)!);
+  const getParams = [...key("key"), ...key(getKey)];
+  switch (question) {
+    case "ping":
+      return { request: frame(map(1), key("cmd"), [1]), reply: frame(map(1), key("res"), key("PONG")) };
+    case "ping, seq":
+      return {
+        request: frame(map(2), key("cmd"), [1], seq),
+        reply: frame(map(2), seq, key("res"), key("PONG")),
+      };
+    case "get":
+      return {
+        request: frame(map(2), key("cmd"), key("GET"), getParams),
+        reply: frame(map(1), key("res"), [0xd9, getText.length], getText),
+      };
+    case "get, seq":
+    case "get, seq, async":
+      return {
+        request: frame(map(3), key("cmd"), key(question === "get, seq" ? "GET" : "GET_ASYNC"), seq, getParams),
+        reply: frame(map(2), seq, key("res"), [0xd9, getText.length], getText),
+      };
+    case "list": {
+      const person = PEOPLE[index];
+      return {
+        request: frame(map(10), key("cmd"), key("LIST"), seq, packr.pack(person).subarray(1)),
+        reply: frame(map(2), seq, key("res"), packr.pack(listFor(person))),
+      };
+    }
+    case "compute":
+      return { request: frame(map(1), key("cmd"), [17]), reply: frame(map(1), key("res"), key("DONE")) };
+    case "delay": // its reply does not come
+      return { request: frame(map(3), key("cmd"), [2], seq, key("sleep"), [60]), reply: new Uint8Array(0) };
+    case "watch":
+      return {
+        request: frame(map(3), key("cmd"), key("WATCH"), seq, key("credit"), [1]),
+        reply: frame(map(3), seq, key("res"), [0], key("more"), [0xc3]),
+        varies: { from: SEQ_AT.reply, to: SEQ_AT.reply + 2 }, // streams take turns
+      };
+    default: {
+      const data = binary(question);
+      return {
+        request: frame(map(2), key("cmd"), [16], key("data"), data),
+        reply: frame(map(1), key("res"), data),
+      };
+    }
   }
-  if (question === "seq") {
-    const seq = [0xcd, (FIRST_SEQ + index) >> 8, (FIRST_SEQ + index) & 255];
-    return {
-      request: frame(map(2), key("cmd"), [1], key("seq"), seq),
-      reply: frame(map(2), key("seq"), seq, key("res"), key("PONG")),
-    };
+}
+
+/** Redis has no sequence numbers. */
+function redisExchange(question: Question, index: number): Exchange {
+  if (typeof question === "string" && question.startsWith("ping")) {
+    return { request: bytesOf(redisCommand("PING")), reply: bytesOf("+PONG\r\n") };
   }
-  const data = binary(question);
+  const getKey = KEYS[index % KEYS.length];
   return {
-    request: frame(map(2), key("cmd"), [16], key("data"), data),
-    reply: frame(map(1), key("res"), data),
+    request: bytesOf(redisCommand("GET", getKey)),
+    reply: bytesOf(`$${TEXTS.get(getKey)!.length}\r\n${TEXTS.get(getKey)}\r\n`),
+  };
+}
+
+/** GET as JSON, with the headers that `Deno.serve` sends. */
+function httpExchange(index: number): Exchange {
+  const getKey = KEYS[index % KEYS.length];
+  const body = JSON.stringify({ res: TEXTS.get(getKey) });
+  const begin = `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\ndate: `;
+  const date = new Date().toUTCString();
+  return {
+    request: bytesOf(`GET /${getKey} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`),
+    reply: bytesOf(`${begin}${date}\r\n\r\n${body}`),
+    varies: { from: begin.length, to: begin.length + date.length },
   };
 }
 
@@ -78,7 +173,7 @@ export function greeting(speech: Speech, question: Question): Uint8Array {
 }
 
 /** Concatenates parts. */
-export function concat(parts: Iterable<ArrayLike<number>>): Uint8Array {
+export function concat(parts: Iterable<ArrayLike<number>>): Uint8Array<ArrayBuffer> {
   const all = [...parts];
   const bytes = new Uint8Array(all.reduce((sum, part) => sum + part.length, 0));
   let position = 0;
@@ -103,7 +198,7 @@ function map(size: number): number[] {
 }
 
 function key(name: string): Uint8Array {
-  return concat([[0xa0 | name.length], text(name)]);
+  return concat([[0xa0 | name.length], bytesOf(name)]);
 }
 
 function binary(bytes: number): Uint8Array {
@@ -119,6 +214,6 @@ function bigEndian(number: number): number[] {
   return [number >>> 24, (number >>> 16) & 255, (number >>> 8) & 255, number & 255];
 }
 
-function text(characters: string): Uint8Array {
+function bytesOf(characters: string): Uint8Array {
   return new TextEncoder().encode(characters);
 }

@@ -1,112 +1,82 @@
 /**
- * Defines the works: what is measured, on which subjects, and how often. Every sample uses a fresh server process,
- * loaded by another process. In each round all subjects take turns, starting with a different one, and the results are
- * medians over the rounds.
+ * Defines the works: what is measured, on which subjects. Every sample uses a fresh server process, loaded by another.
  */
 
+import { LIST_CALL } from "./data.ts";
 import type { Job } from "./load.ts";
 import type { Sample } from "./measure.ts";
 import { denoProcess } from "./process.ts";
-import { FLOOR, GRPC, NAIVE, NODE, ONE_WORKER, PACKLINE, REDIS, type Subject, TWO_WORKERS } from "./subjects.ts";
+import {
+  CAPNWEB,
+  ECHO,
+  FLOOR,
+  GRPC,
+  HTTP,
+  NAIVE,
+  NODE,
+  ONE_WORKER,
+  PACKLINE,
+  REDIS,
+  type Subject,
+  TRPC,
+  TWO_WORKERS,
+  WEB_SOCKET,
+} from "./subjects.ts";
 
-/** The duration of a load. */
-type Times = Pick<Job, "warmupMs" | "windowMs">;
+/** The duration of a load, and of a slice of a codec's time. */
+export type Times = Pick<Job, "warmupMs" | "windowMs" | "longestMs"> & { sliceMs: number };
 
-/** The extent of a run. */
-export interface Plan {
-  rounds: number;
-  /** For the works. Without a warm-up, the compiler would be measured. */
-  works: Times;
-  /** For each step of a series. */
-  steps: Times;
-  codecSliceMs: number;
-  idleConnections: number;
-  idleSubjects: readonly Subject[];
-  payloadBytes: readonly number[];
-  connections: readonly number[];
+/** A row of the tables: a subject under a load. */
+export interface Row<Result = Sample> {
+  readonly name: string;
+  /** The server, without which the row is skipped. */
+  readonly subject?: Subject;
+  /** Whether the load is a client library, whose own cost is of interest. */
+  readonly isLibrary?: true;
+  sample(times: Times): Promise<Result>;
 }
 
-export const FULL: Plan = {
-  rounds: 5,
-  works: { warmupMs: 1_000, windowMs: 1_000 },
-  steps: { warmupMs: 1_000, windowMs: 1_000 },
-  codecSliceMs: 20,
-  idleConnections: 5_000,
-  idleSubjects: [PACKLINE, FLOOR, REDIS, NODE],
-  payloadBytes: [16, 1_024, 16_384, 65_536, 1_048_576],
-  connections: [1, 10, 100, 1_000, 5_000],
-};
-
-export const QUICK: Plan = {
-  rounds: 1,
-  works: { warmupMs: 100, windowMs: 200 },
-  steps: { warmupMs: 100, windowMs: 200 },
-  codecSliceMs: 2,
-  idleConnections: 5_000,
-  idleSubjects: [PACKLINE],
-  payloadBytes: [16, 4096, 1_048_576],
-  connections: [1, 1_000],
-};
+/** What is compared with each other: its rows take turns. */
+export interface Work<Result = Sample> {
+  readonly title: string;
+  readonly rows: readonly Row<Result>[];
+}
 
 /** A load, without its server. */
-type Load = Pick<Job, "question" | "connections" | "inFlight" | "inRounds">;
+type Load = Pick<Job, "question" | "connections" | "inFlight" | "inRounds"> & {
+  /** Calls that are cheap are counted until there are so many. */
+  readonly windowCalls?: number;
+  /** Over how many processes the connections are spread. */
+  readonly generators?: number;
+};
 
-/** A work, measured on several subjects, with a table row for each. */
-export interface Work {
-  readonly title: string;
-  readonly load: Load;
-  readonly subjects: readonly Subject[];
-  /** Whether each subject's own client library makes the load. */
-  readonly library?: true;
+/** A row with prepared bytes. */
+function prepared(subject: Subject, load: Load, note = ""): Row {
+  return { name: subject.name + note, subject, sample: (times) => sampleUnder(subject, "load.ts", load, times) };
 }
 
-export const PIPELINED: Work = {
-  title: "PING, one connection, 1,000 in flight",
-  load: { question: "ping", connections: 1, inFlight: 1_000 },
-  // HTTP/2 numbers its requests, so gRPC is in the next work.
-  subjects: [PACKLINE, FLOOR, NAIVE, REDIS, NODE],
-};
+/** A row with a client library. */
+function library(subject: Subject, client: string, load: Load, name = subject.name): Row {
+  const sample = (times: Times) => sampleUnder(subject, `clients/${client}`, load, times);
+  return { name, subject, isLibrary: true, sample };
+}
 
-export const SEQUENCED: Work = {
-  title: "PING with `seq`, one connection, 1,000 in flight",
-  load: { question: "seq", connections: 1, inFlight: 1_000 },
-  subjects: [PACKLINE, FLOOR, NAIVE, REDIS, GRPC, NODE],
-};
+/** A row of a codec, without a server. */
+function codec(name: typeof CODECS[number]): Row {
+  return {
+    name: `${name}, its codec alone`,
+    async sample({ sliceMs }) {
+      const nanoseconds = (await codecTimes(name, sliceMs, LIST_CALL))[LIST_CALL];
+      const none = { p50: NaN, p99: NaN, clientCpu: NaN, rss: NaN };
+      return { callsPerSecond: 1e9 / nanoseconds, serverCpu: nanoseconds / 1000, ...none };
+    },
+  };
+}
 
-export const FIFTY: Work = {
-  title: "PING, 50 connections, one in flight each",
-  load: { question: "ping", connections: 50, inFlight: 1 },
-  subjects: [PACKLINE, FLOOR, NAIVE, REDIS, GRPC, NODE],
-};
-
-export const SERIAL: Work = {
-  title: "PING, one connection, one at a time",
-  load: { question: "ping", connections: 1, inFlight: 1 },
-  subjects: [PACKLINE, FLOOR, NAIVE, REDIS, GRPC, NODE],
-};
-
-export const LIBRARY: Work = {
-  title: "Client library, one connection, 64 calls in flight",
-  load: { question: "ping", connections: 1, inFlight: 64 },
-  subjects: [PACKLINE, GRPC],
-  library: true,
-};
-
-export const WORKS: readonly Work[] = [PIPELINED, SEQUENCED, FIFTY, SERIAL, LIBRARY];
-
-/** Works for packline's workers: calls that cost the client as much as the server, and calls that cost it less. */
-export const WORKERS: readonly Work[] = [
-  {
-    title: "PING, 50 connections, one in flight each",
-    load: { question: "ping", connections: 50, inFlight: 1 },
-    subjects: [ONE_WORKER, TWO_WORKERS],
-  },
-  {
-    title: "1 ms of computing, 16 connections, one in flight each",
-    load: { question: "compute", connections: 16, inFlight: 1 },
-    subjects: [ONE_WORKER, TWO_WORKERS],
-  },
-];
+/** A row of memory, in bytes. */
+function memory(subject: Subject, load: Load): Row<number> {
+  return { name: subject.name, subject, sample: (times) => resultUnder<number>(subject, "memory.ts", load, times) };
+}
 
 /** The output of a codec run: nanoseconds per message, by work. */
 export type CodecTimes = Record<string, number>;
@@ -114,113 +84,197 @@ export type CodecTimes = Record<string, number>;
 /** The compared codecs; each is an argument of `codec.ts`. */
 export const CODECS = ["packline", "msgpackr", "std"] as const;
 
-/** All results. Samples are in the order of their rounds. */
-export interface Results {
-  rounds: number;
-  /** Samples by work and subject, without skipped subjects. */
-  works: Map<Work, Map<Subject, Sample[]>>;
-  workers: Map<Work, Map<Subject, Sample[]>>;
-  codecs: Map<typeof CODECS[number], CodecTimes[]>;
-  /** Bytes of memory per connection. */
-  idle: Map<Subject, number[]>;
-  idleConnections: number;
-  /** Samples of packline and the raw loop, by size and by count. */
-  payloads: Map<number, Map<Subject, Sample[]>>;
-  connections: Map<number, Map<Subject, Sample[]>>;
+/** Runs a codec by itself. */
+export async function codecTimes(
+  name: typeof CODECS[number],
+  sliceMs: number,
+  ...works: string[]
+): Promise<CodecTimes> {
+  await using process = denoProcess("codec.ts", name, `${sliceMs}`, ...works);
+  return JSON.parse(await process.line());
 }
 
-/** Runs the plan with all subjects that are not skipped. */
-export async function measureAll(plan: Plan, skipped: ReadonlyMap<Subject, string>): Promise<Results> {
-  const present = (subjects: readonly Subject[]) => subjects.filter((subject) => !skipped.has(subject));
+const PIPELINED = { connections: 1, inFlight: 1_000, windowCalls: 1_000_000 };
 
-  const measure = async (list: readonly Work[]): Promise<Results["works"]> => {
-    const results: Results["works"] = new Map();
-    for (const work of list) {
-      const run = (subject: Subject) => sample(subject, work.load, plan.works, work.library);
-      results.set(work, await inTurns(work.title, plan, present(work.subjects), run));
-    }
-    return results;
-  };
-  const works = await measure(WORKS);
-  const workers = await measure(WORKERS);
+export const PING = {
+  packline: prepared(PACKLINE, { ...PIPELINED, question: "ping" }),
+  sequenced: prepared(PACKLINE, { ...PIPELINED, question: "ping, seq" }, ", seq"),
+  redis: prepared(REDIS, { ...PIPELINED, question: "ping" }),
+};
 
-  const codecs = await inTurns("Codecs", plan, CODECS, async (name): Promise<CodecTimes> => {
-    await using process = denoProcess("codec.ts", name, `${plan.codecSliceMs}`);
-    return JSON.parse(await process.line());
+const PINGS: Work = {
+  title: "PING, one connection, 1,000 in flight",
+  rows: [
+    ...Object.values(PING),
+    prepared(FLOOR, { ...PIPELINED, question: "ping" }),
+    prepared(FLOOR, { ...PIPELINED, question: "ping, seq" }, ", seq"),
+    prepared(NAIVE, { ...PIPELINED, question: "ping", windowCalls: 0 }),
+    prepared(NODE, { ...PIPELINED, question: "ping" }),
+    prepared(NODE, { ...PIPELINED, question: "ping, seq" }, ", seq"),
+  ],
+};
+
+export const GET = {
+  packline: prepared(PACKLINE, { ...PIPELINED, question: "get" }),
+  sequenced: prepared(PACKLINE, { ...PIPELINED, question: "get, seq" }, ", seq"),
+  asynchronous: prepared(PACKLINE, { ...PIPELINED, question: "get, seq, async" }, ", seq, async handler"),
+  redis: prepared(REDIS, { ...PIPELINED, question: "get" }),
+};
+
+const GETS: Work = { title: "GET, one connection, 1,000 in flight", rows: Object.values(GET) };
+
+const LIST_LOAD: Load = { question: "list", connections: 1, inFlight: 64 };
+
+export const LIST = {
+  packline: prepared(PACKLINE, LIST_LOAD),
+  grpc: library(GRPC, "grpc.ts", LIST_LOAD),
+  codec: codec("msgpackr"),
+};
+
+const LISTS: Work = { title: "A record in, 20 records out, `seq`, 64 in flight", rows: Object.values(LIST) };
+
+const FIFTY_LOAD: Load = { question: "get", connections: 50, inFlight: 1 };
+
+export const FIFTY = {
+  packline: prepared(PACKLINE, FIFTY_LOAD),
+  floor: prepared(FLOOR, FIFTY_LOAD),
+  http: prepared(HTTP, FIFTY_LOAD),
+  redis: prepared(REDIS, FIFTY_LOAD),
+};
+
+const FIFTIES: Work = { title: "GET, 50 connections, one in flight each", rows: Object.values(FIFTY) };
+
+/** Works of payloads there and back, by their size. */
+export const PAYLOADS = ([["16 KiB", 2 ** 14], ["64 KiB", 2 ** 16], ["1 MiB", 2 ** 20], ["16 MiB", 2 ** 24]] as const)
+  .map(([size, question]) => {
+    const load: Load = { question, connections: 1, inFlight: 1 };
+    return { size, packline: prepared(PACKLINE, load), echo: prepared(ECHO, load) };
   });
 
-  const idleLoad: Load = { question: "ping", connections: plan.idleConnections, inFlight: 1 };
-  const idle = await inTurns(
-    `${plan.idleConnections} idle connections`,
-    plan,
-    present(plan.idleSubjects),
-    (subject) => under<number>(subject, "idle.ts", idleLoad, plan.works),
-  );
+const PAYLOAD_WORKS: readonly Work[] = PAYLOADS.map(({ size, packline, echo }) => ({
+  title: `${size} there and back, one connection, one in flight`,
+  rows: [packline, echo],
+}));
 
-  const payloads = await overSteps("payloads", plan, plan.payloadBytes, (bytes) => ({
-    question: bytes,
-    connections: 1,
-    inFlight: 1,
-  }));
-  const connections = await overSteps("connections", plan, plan.connections, (count) => ({
-    question: "ping",
-    connections: count,
-    inFlight: 1,
-    inRounds: true,
-  }));
-
-  const { rounds, idleConnections } = plan;
-  return { rounds, works, workers, codecs, idle, idleConnections, payloads, connections };
+function clients(inFlight: number) {
+  const load: Load = { question: "get", connections: 1, inFlight };
+  return {
+    packline: library(PACKLINE, "packline.ts", load),
+    webSocket: library(WEB_SOCKET, "web_socket.ts", load),
+    fetch: library(HTTP, "fetch.ts", load, "fetch, Deno.serve, JSON"),
+    trpc: library(TRPC, "trpc.ts", load),
+    capnweb: library(CAPNWEB, "capnweb.ts", load),
+    grpc: library(GRPC, "grpc.ts", load),
+  };
 }
 
-/** Takes one sample of a subject under a load. */
-function sample(subject: Subject, load: Load, times: Times, library?: true): Promise<Sample> {
-  const program = subject === GRPC ? "clients/grpc.ts" : library ? "clients/packline.ts" : "load.ts";
-  return under<Sample>(subject, program, load, times);
+export const CLIENT = clients(64);
+export const CLIENT_ALONE = clients(1);
+
+const CLIENTS: Work = { title: "GET, Deno client to Deno server, 64 in flight", rows: Object.values(CLIENT) };
+const CLIENTS_ALONE: Work = {
+  title: "GET, Deno client to Deno server, one in flight",
+  rows: Object.values(CLIENT_ALONE),
+};
+
+const WORKER_LOAD: Load = { question: "get", connections: 100, inFlight: 1, generators: 2 };
+
+export const WORKER = { two: prepared(TWO_WORKERS, WORKER_LOAD), one: prepared(ONE_WORKER, WORKER_LOAD) };
+
+const WORKERS: Work = { title: "GET, 100 connections, load from two processes", rows: Object.values(WORKER) };
+
+const IDLE_LOAD: Load = { question: "ping", connections: 4_000, inFlight: 1 };
+
+export const IDLE = {
+  packline: memory(PACKLINE, IDLE_LOAD),
+  redis: memory(REDIS, IDLE_LOAD),
+  node: memory(NODE, IDLE_LOAD),
+  floor: memory(FLOOR, IDLE_LOAD),
+};
+
+const IDLES: Work<number> = { title: "Idle connection", rows: Object.values(IDLE) };
+
+export const WAITING = {
+  packline: memory(PACKLINE, { question: "delay", connections: 50, inFlight: 1_000 }),
+  promise: {
+    name: "a bare promise",
+    async sample() {
+      await using process = denoProcess("promises.ts");
+      return Number(await process.line());
+    },
+  } satisfies Row<number>,
+};
+
+const WAITINGS: Work<number> = { title: "Call that waits (`DELAY 60`)", rows: Object.values(WAITING) };
+
+export const UNCREDITED: Row<number> = memory(PACKLINE, { question: "watch", connections: 50, inFlight: 1_000 });
+
+const UNCREDITEDS: Work<number> = { title: "Stream without credit", rows: [UNCREDITED] };
+
+const CONNECTION_WORKS: readonly Work[] = [1, 100, 5_000].map((connections) => {
+  const load: Load = { question: "ping", connections, inFlight: 1, inRounds: true };
+  return {
+    title: `PING, ${connections.toLocaleString("en")} connection${connections === 1 ? "" : "s"}, all at once`,
+    rows: [prepared(PACKLINE, load), prepared(FLOOR, load)],
+  };
+});
+
+/** The works of calls, in the order of the table. */
+export const WORKS: readonly Work[] = [
+  PINGS,
+  GETS,
+  LISTS,
+  FIFTIES,
+  ...PAYLOAD_WORKS,
+  CLIENTS,
+  CLIENTS_ALONE,
+  WORKERS,
+  ...CONNECTION_WORKS,
+];
+
+/** The works of memory. */
+export const MEMORY_WORKS: readonly Work<number>[] = [IDLES, WAITINGS, UNCREDITEDS];
+
+/** Takes one sample, from all load generators together. */
+async function sampleUnder(subject: Subject, program: string, load: Load, times: Times): Promise<Sample> {
+  const samples = await resultsUnder<Sample>(subject, program, load, times);
+  const mean = (pick: (sample: Sample) => number) =>
+    samples.reduce((sum, sample) => sum + pick(sample), 0) / samples.length;
+  return {
+    callsPerSecond: mean((sample) => sample.callsPerSecond) * samples.length,
+    p50: mean((sample) => sample.p50),
+    p99: Math.max(...samples.map((sample) => sample.p99)),
+    // Each has compared the whole server with its own calls.
+    serverCpu: mean((sample) => sample.serverCpu) / samples.length,
+    clientCpu: mean((sample) => sample.clientCpu),
+    rss: mean((sample) => sample.rss),
+  };
 }
 
-/** Starts a server and runs a load generator on it. */
-async function under<Result>(subject: Subject, program: string, load: Load, times: Times): Promise<Result> {
+async function resultUnder<Result>(subject: Subject, program: string, load: Load, times: Times): Promise<Result> {
+  return (await resultsUnder<Result>(subject, program, load, times))[0];
+}
+
+/** Starts a server and runs load generators on it. */
+async function resultsUnder<Result>(
+  subject: Subject,
+  program: string,
+  { generators = 1, windowCalls = 0, ...load }: Load,
+  { warmupMs, windowMs, longestMs }: Times,
+): Promise<Result[]> {
   const { process, port } = await subject.start(load.question);
   await using server = process;
-  const job: Job = { ...load, speech: subject.speech, pid: server.pid, port, ...times };
-  await using generator = denoProcess(program, JSON.stringify(job));
-  try {
-    // A missing measurement is `NaN`, which JSON cannot represent.
-    return JSON.parse(await generator.line(), (_key, value) => value ?? NaN);
-  } catch (error) {
-    throw new Error(`${subject.name}, ${program}: ${(error as Error).message}`, { cause: error });
-  }
-}
-
-/** Runs each subject once per round. */
-async function inTurns<Subject, Result>(
-  title: string,
-  { rounds }: Plan,
-  subjects: readonly Subject[],
-  run: (subject: Subject) => Promise<Result>,
-): Promise<Map<Subject, Result[]>> {
-  const results = new Map<Subject, Result[]>(subjects.map((subject) => [subject, []]));
-  for (let round = 0; round < rounds; round++) {
-    console.error(`${title}: round ${round + 1} of ${rounds}`);
-    for (let turn = 0; turn < subjects.length; turn++) {
-      const subject = subjects[(round + turn) % subjects.length];
-      results.get(subject)?.push(await run(subject));
+  const { speech } = subject;
+  const connections = load.connections / generators;
+  const window = { pid: server.pid, warmupMs, windowMs, windowCalls, longestMs };
+  const job: Job = { ...load, connections, speech, port, ...window };
+  return await Promise.all(Array.from({ length: generators }, async () => {
+    await using generator = denoProcess(program, JSON.stringify(job));
+    try {
+      // A missing measurement is `NaN`, which JSON cannot represent.
+      return JSON.parse(await generator.line(), (_key, value) => value ?? NaN);
+    } catch (error) {
+      throw new Error(`${subject.name}, ${program}: ${(error as Error).message}`, { cause: error });
     }
-  }
-  return results;
-}
-
-/** Measures packline and the raw loop over a series of steps; every step runs in every round. */
-async function overSteps(
-  title: string,
-  plan: Plan,
-  steps: readonly number[],
-  loadOf: (step: number) => Load,
-): Promise<Map<number, Map<Subject, Sample[]>>> {
-  const turns = steps.flatMap((step) => [PACKLINE, FLOOR].map((subject) => ({ step, subject })));
-  const taken = await inTurns(title, plan, turns, ({ step, subject }) => sample(subject, loadOf(step), plan.steps));
-  const results = new Map(steps.map((step) => [step, new Map<Subject, Sample[]>()]));
-  for (const [{ step, subject }, samples] of taken) results.get(step)?.set(subject, samples);
-  return results;
+  }));
 }

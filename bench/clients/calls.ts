@@ -1,23 +1,44 @@
-/** Load through a client library: so many workers, each with one call in flight. What the clients here share. */
+/**
+ * Load through a client library: so many callers a connection, each with one call in flight. What the clients here share.
+ *
+ * In: a `Job` as JSON, in the first argument. Out: a `Sample` as one line of JSON. Refused: a wrong result ends the process.
+ */
 
+import { KEYS, TEXTS } from "../data.ts";
 import type { Job } from "../load.ts";
 import { sampleOf } from "../measure.ts";
 
+/** What to call with, in turn, and what must come. */
+export interface Calls<Input> {
+  readonly inputs: readonly Input[];
+  isRight(input: Input, result: unknown): boolean;
+}
+
+export const GETS: Calls<string> = { inputs: KEYS, isRight: (key, text) => text === TEXTS.get(key) };
+
+type Call<Input> = (input: Input) => Promise<unknown>;
+
 /** Measures calls; prints the sample, and ends the process. */
-export async function loadThrough(connect: (job: Job) => Promise<() => Promise<unknown>>): Promise<never> {
+export async function loadThrough<Input>(
+  connect: (job: Job) => Call<Input> | Promise<Call<Input>>,
+  { inputs, isRight }: Calls<Input>,
+): Promise<never> {
   const job: Job = JSON.parse(Deno.args[0]);
-  const calls: (() => Promise<unknown>)[] = [];
-  while (calls.length < job.connections) calls.push(await connect(job));
+  const callers: Call<Input>[] = [];
+  while (callers.length < job.connections) callers.push(await connect(job));
   let stopped = false;
+  let next = 0;
   const sample = await sampleOf(
     job,
     (meter) =>
-      calls.flatMap((call) =>
+      callers.flatMap((call) =>
         Array.from({ length: job.inFlight }, async () => {
           while (!stopped) {
+            const input = inputs[next++ % inputs.length];
             const startMs = performance.now();
-            await call();
+            const result = await call(input);
             meter.record(performance.now() - startMs, 1);
+            if (!isRight(input, result)) throw new Error(`a result is wrong: ${JSON.stringify(result)}`);
           }
         })
       ),

@@ -17,17 +17,17 @@ const prepared = concat(new Array(most).fill(reply));
 
 listen(async (conn) => {
   const buffer = new Uint8Array(READ_BYTES);
-  const replies = question === "seq" ? prepared.slice() : prepared;
+  const replies = question === "ping, seq" ? prepared.slice() : prepared;
   // Of a request that is not complete yet, so many bytes have come; the greeting is answered with nothing.
   let begun = -greetingBytes;
   while (true) {
     // Only where a seq must be taken from it, a request must lie in one piece.
-    const bytes = await conn.read(question === "seq" && begun > 0 ? buffer.subarray(begun) : buffer);
+    const bytes = await conn.read(question === "ping, seq" && begun > 0 ? buffer.subarray(begun) : buffer);
     if (bytes === null) return conn.close();
     const count = Math.floor((begun + bytes) / request.length);
     begun += bytes - count * request.length;
     if (count <= 0) continue;
-    if (question === "seq") {
+    if (question === "ping, seq") {
       for (let index = 0; index < count; index++) {
         const from = index * request.length + SEQ_AT.request;
         const to = index * reply.length + SEQ_AT.reply;

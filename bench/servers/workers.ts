@@ -1,6 +1,5 @@
 /**
- * packline with workers, as `--workers` starts them, and one command of their own that computes for about 1 ms: a fixed
- * number of steps, so that it takes the same CPU however busy the machine is.
+ * packline with workers, as `--workers` starts them, and GET.
  *
  * In: how many. Out: their port, as a line. Started by itself, it is one of them.
  */
@@ -8,22 +7,11 @@
 import { runWorker } from "../../cli/worker.ts";
 import { startProcess, workerNumber } from "../../cli/worker_process.ts";
 import { Workers } from "../../cli/workers.ts";
-import { command } from "../../handlers/command.ts";
 import { systemClock } from "../../transport/clock.ts";
-
-const STEPS = 1_000_000;
-
-const COMPUTE = command({
-  number: 17,
-  handler() {
-    let state = 1;
-    for (let step = 0; step < STEPS; step++) state = (Math.imul(state, 1_664_525) + 1_013_904_223) | 0;
-    return state === 0 ? "NONE" : "DONE";
-  },
-});
+import { GET } from "./commands.ts";
 
 const number = workerNumber();
-if (number !== undefined) Deno.exit(await runWorker(number, { commands: { COMPUTE } }));
+if (number !== undefined) Deno.exit(await runWorker(number, { commands: { GET } }));
 
 const program = { main: import.meta.url, flags: [], args: [] };
 const workers = await Workers.start({

@@ -1,0 +1,112 @@
+/**
+ * Runs the works. In each round all works are measured one after the other, and in each work all rows take turns, starting
+ * with a different one; the results are medians over the rounds. So what else the machine does falls on all of them alike.
+ */
+
+import type { Sample } from "./measure.ts";
+import type { Subject } from "./subjects.ts";
+import {
+  CLIENT,
+  CODECS,
+  type CodecTimes,
+  codecTimes,
+  GET,
+  IDLE,
+  LIST,
+  MEMORY_WORKS,
+  PAYLOADS,
+  PING,
+  type Row,
+  type Times,
+  UNCREDITED,
+  WAITING,
+  type Work,
+  WORKS,
+} from "./works.ts";
+
+/** The extent of a run. */
+export interface Plan {
+  readonly rounds: number;
+  /** Without a warm-up, the compiler would be measured. */
+  readonly times: Times;
+  readonly works: readonly Work[];
+  readonly memoryWorks: readonly Work<number>[];
+  readonly codecs: readonly typeof CODECS[number][];
+}
+
+export const FULL: Plan = {
+  rounds: 5,
+  times: { warmupMs: 800, windowMs: 800, longestMs: 4_000, sliceMs: 15 },
+  works: WORKS,
+  memoryWorks: MEMORY_WORKS,
+  codecs: CODECS,
+};
+
+/** The rows whose verdict is the same in one short round, and that do not need a busy machine's patience. */
+const QUICK_ROWS: ReadonlySet<unknown> = new Set([
+  ...Object.values(PING),
+  ...Object.values(GET),
+  LIST.packline,
+  LIST.codec,
+  ...PAYLOADS.slice(1, 3).flatMap(({ packline, echo }) => [packline, echo]),
+  CLIENT.packline,
+  CLIENT.webSocket,
+  CLIENT.fetch,
+  IDLE.packline,
+  WAITING.packline,
+  UNCREDITED,
+]);
+
+export const QUICK: Plan = {
+  rounds: 1,
+  times: { warmupMs: 300, windowMs: 300, longestMs: 300, sliceMs: 4 },
+  works: quickOnes(WORKS),
+  memoryWorks: quickOnes(MEMORY_WORKS),
+  codecs: [],
+};
+
+function quickOnes<Result>(works: readonly Work<Result>[]): Work<Result>[] {
+  return works.map(({ title, rows }) => ({ title, rows: rows.filter((row) => QUICK_ROWS.has(row)) }))
+    .filter(({ rows }) => rows.length > 0);
+}
+
+/** All results. Samples are in the order of their rounds. */
+export interface Results {
+  readonly plan: Plan;
+  /** What was measured, without skipped subjects. */
+  readonly samples: Map<Row, Sample[]>;
+  /** Bytes. */
+  readonly memory: Map<Row<number>, number[]>;
+  readonly codecs: Map<string, CodecTimes[]>;
+}
+
+/** The servers that a plan needs. */
+export function subjectsOf({ works, memoryWorks }: Plan): Subject[] {
+  const subjects = [...works, ...memoryWorks].flatMap(({ rows }) => rows.map(({ subject }) => subject));
+  return [...new Set(subjects)].filter((subject) => subject !== undefined);
+}
+
+/** Runs the plan with all subjects that are not skipped. */
+export async function measureAll(plan: Plan, skipped: ReadonlyMap<Subject, string>): Promise<Results> {
+  const results: Results = { plan, samples: new Map(), memory: new Map(), codecs: new Map() };
+  for (let round = 0; round < plan.rounds; round++) {
+    const takeTurns = async <Result>(work: Work<Result>, samples: Map<Row<Result>, Result[]>): Promise<void> => {
+      console.error(`round ${round + 1} of ${plan.rounds}: ${work.title}`);
+      const rows = work.rows.filter(({ subject }) => subject === undefined || !skipped.has(subject));
+      for (let turn = 0; turn < rows.length; turn++) {
+        const row = rows[(round + turn) % rows.length];
+        append(samples, row, await row.sample(plan.times));
+      }
+    };
+    for (const work of plan.works) await takeTurns(work, results.samples);
+    for (const work of plan.memoryWorks) await takeTurns(work, results.memory);
+    for (const name of plan.codecs) append(results.codecs, name, await codecTimes(name, plan.times.sliceMs));
+  }
+  return results;
+}
+
+function append<Key, Value>(lists: Map<Key, Value[]>, key: Key, value: Value): void {
+  const list = lists.get(key);
+  if (list) list.push(value);
+  else lists.set(key, [value]);
+}
