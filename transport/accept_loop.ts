@@ -89,8 +89,10 @@ export async function untilAllAccepted(
   let before = accepted();
   for (let rounds = 1; rounds <= LOOK_ROUNDS && clock.now() < endMs; rounds++) {
     // It also looks before a timer fires: so the last look comes right before the close.
-    const wait = rounds < LOOK_ROUNDS ? setImmediate : setTimeout;
-    await new Promise<void>((resolve) => void wait(resolve, 0));
+    await new Promise<void>((resolve) => {
+      if (rounds < LOOK_ROUNDS) setImmediate(resolve);
+      else setTimeout(resolve, 0);
+    });
     const now = accepted();
     if (now > before || acceptors.some(({ handshakes }) => handshakes > 0)) rounds = 0;
     before = now;
