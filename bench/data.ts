@@ -49,3 +49,6 @@ const ALL_LISTS = Array.from(
 
 /** The work of a codec in a call of LIST: to read the request, and to write the reply. */
 export const LIST_CALL = "LIST, request read and reply written";
+
+/** Calls that wait, on each connection. */
+export const DELAYS = 1_000;

@@ -7,7 +7,7 @@
  * reply, a closed connection or an unanswered call ends the process with an error.
  */
 
-import { LAST_ANSWER_MS, Measurement, Meter, type Window } from "./measure.ts";
+import { type Extent, LAST_ANSWER_MS, Measurement, Meter, type Sample, type Window } from "./measure.ts";
 import { connectTo, Poll, receive, send } from "./socket.ts";
 import { concat, exchange, greeting, type Question, type Speech } from "./wire.ts";
 
@@ -38,6 +38,8 @@ export class Block {
   readonly replies: Uint8Array<ArrayBuffer>;
   readonly requestBytes: number;
   readonly replyBytes: number;
+  /** Of the requests, so many have no reply while the load lasts. */
+  readonly waiting: number;
   readonly #varies: { from: number; to: number };
 
   constructor({ speech, question, inFlight }: Pick<Job, "speech" | "question" | "inFlight">) {
@@ -46,11 +48,12 @@ export class Block {
     this.requests = concat([...exchanges, ...exchanges].map(({ request }) => request));
     this.replies = concat(exchanges.map(({ reply }) => reply));
     this.requestBytes = exchanges[0].request.length;
-    this.replyBytes = exchanges[0].reply.length;
+    this.replyBytes = exchanges[inFlight - 1].reply.length;
+    this.waiting = exchanges.filter(({ reply }) => reply.length === 0).length;
     this.#varies = exchanges[0].varies ?? { from: 0, to: 0 };
   }
 
-  /** Compares received bytes with those that must come from a position on; where none must come, each is wrong. */
+  /** Compares received bytes with those that must come from a position on. */
   check(bytes: Uint8Array, position: number): void {
     const { from, to } = this.#varies;
     for (let index = 0; index < bytes.length; index++) {
@@ -167,11 +170,11 @@ export class Callers {
     }
   }
 
-  /** Waits until all calls are answered. */
-  untilAnswered(): void {
+  /** Waits until all calls are answered but for those that wait. */
+  untilAnswered(waiting = 0): void {
     const endMs = performance.now() + LAST_ANSWER_MS;
-    this.until(() => this.#inFlight === 0 || performance.now() > endMs, () => {});
-    if (this.#inFlight > 0) throw new Error(`${this.#inFlight} calls were never answered`);
+    this.until(() => this.#inFlight === waiting || performance.now() > endMs, () => {});
+    if (this.#inFlight > waiting) throw new Error(`${this.#inFlight - waiting} calls were never answered`);
   }
 
   /** Whether no call is in flight. */
@@ -190,11 +193,13 @@ if (import.meta.main) {
     : (number: number, replies: number) => callers.call(number, replies);
 
   callers.callAll(job.inFlight);
-  const warmMs = performance.now() + job.warmupMs;
-  callers.until(() => performance.now() >= warmMs, onReplies);
-  const measurement = new Measurement(job, callers.meter);
-  callers.until(() => measurement.isOver(), onReplies);
-  console.log(JSON.stringify(measurement.sample()));
+  const during = (extent: Extent): Sample => {
+    const measurement = new Measurement(job.pid, extent, callers.meter);
+    callers.until(() => measurement.isOver(), onReplies);
+    return measurement.sample();
+  };
+  during(job.warmup);
+  console.log(JSON.stringify(during(job.window)));
   callers.untilAnswered();
   Deno.exit();
 }

@@ -55,42 +55,48 @@ export class Meter {
 export interface Window {
   /** The server's process. */
   pid: number;
-  warmupMs: number;
-  /** The window lasts so long, and until so many calls are made, but no longer than the longest. */
-  windowMs: number;
-  windowCalls: number;
-  longestMs: number;
+  readonly warmup: Extent;
+  readonly window: Extent;
+}
+
+/** How long something lasts: so long, and until so many calls are made, but no longer than the longest. */
+export interface Extent {
+  readonly ms: number;
+  readonly calls: number;
+  readonly longestMs: number;
 }
 
 /** How long to wait for the last answers, after which calls count as lost. */
 export const LAST_ANSWER_MS = 10_000;
 
-/** Measures from its making on, until its window is over. */
+/** Measures from its making on, until its extent is over. */
 export class Measurement {
-  readonly #window: Window;
+  readonly #pid: number;
+  readonly #extent: Extent;
   readonly #meter: Meter;
   readonly #startMs = performance.now();
   readonly #server: number;
   readonly #client: number;
 
-  constructor(window: Window, meter: Meter) {
-    this.#window = window;
+  constructor(pid: number, extent: Extent, meter: Meter) {
+    this.#pid = pid;
+    this.#extent = extent;
     this.#meter = meter;
     meter.reset();
-    this.#server = cpuMs(window.pid);
+    this.#server = cpuMs(pid);
     this.#client = cpuMs(Deno.pid);
   }
 
-  /** Whether the window is over. */
+  /** Whether it has lasted long enough. */
   isOver(): boolean {
-    const { windowMs, windowCalls, longestMs } = this.#window;
+    const { ms, calls, longestMs } = this.#extent;
     const tookMs = performance.now() - this.#startMs;
-    return tookMs >= longestMs || (tookMs >= windowMs && this.#meter.calls >= windowCalls);
+    return tookMs >= longestMs || (tookMs >= ms && this.#meter.calls >= calls);
   }
 
   /** What was measured. */
   sample(): Sample {
-    const { pid } = this.#window;
+    const pid = this.#pid;
     const { calls } = this.#meter;
     return {
       callsPerSecond: calls / (performance.now() - this.#startMs) * 1000,
@@ -103,18 +109,18 @@ export class Measurement {
   }
 }
 
-/** How often to look whether a window is over. */
+/** How often to look whether an extent is over. */
 const LOOK_MS = 20;
 
 /**
  * Measures a running load.
  *
- * @param window The server and the times.
+ * @param job The server and the times.
  * @param start Starts the load; its promises resolve after the stop, when all calls are answered.
  * @param stop Stops it.
  */
 export async function sampleOf(
-  window: Window,
+  { pid, warmup, window }: Window,
   start: (meter: Meter) => Promise<unknown>[],
   stop: () => void,
 ): Promise<Sample> {
@@ -122,10 +128,13 @@ export async function sampleOf(
   const ended = Promise.all(start(meter));
   const endedEarly = ended.then(() => Promise.reject(new Error("the load ended before the measurement did")));
   endedEarly.catch(() => {});
-  await Promise.race([delay(window.warmupMs), endedEarly]);
-  const measurement = new Measurement(window, meter);
-  while (!measurement.isOver()) await Promise.race([delay(LOOK_MS), endedEarly]);
-  const sample = measurement.sample();
+  const during = async (extent: Extent): Promise<Sample> => {
+    const measurement = new Measurement(pid, extent, meter);
+    while (!measurement.isOver()) await Promise.race([delay(LOOK_MS), endedEarly]);
+    return measurement.sample();
+  };
+  await during(warmup);
+  const sample = await during(window);
   stop();
   const late = delay(LAST_ANSWER_MS).then(() => Promise.reject(new Error("a call was never answered")));
   await Promise.race([ended, late]);

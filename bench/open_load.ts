@@ -6,11 +6,15 @@
  * closed connection ends the process with an error.
  */
 
-import { cpuMs, delay, Meter, starvedMs, type Window } from "./measure.ts";
+import { cpuMs, delay, Meter, starvedMs } from "./measure.ts";
 import { deadlineRequest, FIRST_LONG_SEQ } from "./wire.ts";
 
 /** The server to load, and how to load it. */
-export interface OpenJob extends Pick<Window, "pid" | "warmupMs" | "windowMs"> {
+export interface OpenJob {
+  /** The server's process. */
+  pid: number;
+  warmupMs: number;
+  windowMs: number;
   port: number;
   connections: number;
   /** Requests per second, over all connections, at random times. */

@@ -7,7 +7,7 @@
  */
 
 import { Packr } from "msgpackr";
-import { KEYS, listFor, PEOPLE, TEXTS } from "./data.ts";
+import { DELAYS, KEYS, listFor, PEOPLE, TEXTS } from "./data.ts";
 import { redisCommand } from "./redis.ts";
 
 /**
@@ -17,9 +17,9 @@ import { redisCommand } from "./redis.ts";
 export type Speech = "packline" | "redis" | "http" | "echo" | "library";
 
 /**
- * The kind of call: PING, GET (a key in, a text out) and LIST (a record in, a list out), a computation, a call that
- * waits, a stream that waits after its first item, or an echo of this many bytes. All but the first of PING and GET,
- * the computation and the echo have a `seq`.
+ * The kind of call: PING, GET (a key in, a text out) and LIST (a record in, a list out), a call that waits, a stream
+ * that waits after its first item, or an echo of this many bytes. All but the first of PING and GET and the echo have a
+ * `seq`.
  */
 export type Question =
   | "ping"
@@ -28,7 +28,6 @@ export type Question =
   | "get, seq"
   | "get, seq, async"
   | "list"
-  | "compute"
   | "delay"
   | "watch"
   | number;
@@ -111,10 +110,14 @@ function packlineExchange(question: Question, index: number): Exchange {
         reply: frame(map(2), seq, key("res"), packr.pack(listFor(person))),
       };
     }
-    case "compute":
-      return { request: frame(map(1), key("cmd"), [17]), reply: frame(map(1), key("res"), key("DONE")) };
-    case "delay": // its reply does not come
-      return { request: frame(map(3), key("cmd"), [2], seq, key("sleep"), [60]), reply: new Uint8Array(0) };
+    case "delay": {
+      // The last is a PING of the same size: its reply says that all calls before it have begun.
+      const isLast = index === DELAYS;
+      return {
+        request: frame(map(3), key("cmd"), [isLast ? 1 : 2], seq, key("sleep"), [60]),
+        reply: isLast ? frame(map(2), seq, key("res"), key("PONG")) : new Uint8Array(0),
+      };
+    }
     case "watch":
       return {
         request: frame(map(3), key("cmd"), key("WATCH"), seq, key("credit"), [1]),

@@ -2,8 +2,9 @@
  * Defines the works: what is measured, on which subjects. Every sample uses a fresh server process, loaded by another.
  */
 
-import { LIST_CALL } from "./data.ts";
+import { DELAYS, LIST_CALL } from "./data.ts";
 import type { Job } from "./load.ts";
+import type { MemoryJob } from "./memory.ts";
 import type { Sample } from "./measure.ts";
 import { denoProcess } from "./process.ts";
 import {
@@ -23,8 +24,8 @@ import {
   WEB_SOCKET,
 } from "./subjects.ts";
 
-/** The duration of a load, and of a slice of a codec's time. */
-export type Times = Pick<Job, "warmupMs" | "windowMs" | "longestMs"> & { sliceMs: number };
+/** The duration of a load, of the pause before memory is read, and of a slice of a codec's time. */
+export type Times = Pick<Job, "warmup" | "window"> & { readonly settleMs: number; readonly sliceMs: number };
 
 /** A row of the tables: a subject under a load. */
 export interface Row<Result = Sample> {
@@ -107,10 +108,8 @@ const PINGS: Work = {
   rows: [
     ...Object.values(PING),
     prepared(FLOOR, { ...PIPELINED, question: "ping" }),
-    prepared(FLOOR, { ...PIPELINED, question: "ping, seq" }, ", seq"),
     prepared(NAIVE, { ...PIPELINED, question: "ping", windowCalls: 0 }),
     prepared(NODE, { ...PIPELINED, question: "ping" }),
-    prepared(NODE, { ...PIPELINED, question: "ping, seq" }, ", seq"),
   ],
 };
 
@@ -195,7 +194,7 @@ export const IDLE = {
 const IDLES: Work<number> = { title: "Idle connection", rows: Object.values(IDLE) };
 
 export const WAITING = {
-  packline: memory(PACKLINE, { question: "delay", connections: 50, inFlight: 1_000 }),
+  packline: memory(PACKLINE, { question: "delay", connections: 50, inFlight: DELAYS + 1 }),
   promise: {
     name: "a bare promise",
     async sample() {
@@ -211,7 +210,7 @@ export const UNCREDITED: Row<number> = memory(PACKLINE, { question: "watch", con
 
 const UNCREDITEDS: Work<number> = { title: "Stream without credit", rows: [UNCREDITED] };
 
-const CONNECTION_WORKS: readonly Work[] = [1, 100, 5_000].map((connections) => {
+const CONNECTION_WORKS: readonly Work[] = [1, 5_000].map((connections) => {
   const load: Load = { question: "ping", connections, inFlight: 1, inRounds: true };
   return {
     title: `PING, ${connections.toLocaleString("en")} connection${connections === 1 ? "" : "s"}, all at once`,
@@ -260,14 +259,14 @@ async function resultsUnder<Result>(
   subject: Subject,
   program: string,
   { generators = 1, windowCalls = 0, ...load }: Load,
-  { warmupMs, windowMs, longestMs }: Times,
+  { warmup, window, settleMs }: Times,
 ): Promise<Result[]> {
   const { process, port } = await subject.start(load.question);
   await using server = process;
   const { speech } = subject;
   const connections = load.connections / generators;
-  const window = { pid: server.pid, warmupMs, windowMs, windowCalls, longestMs };
-  const job: Job = { ...load, connections, speech, port, ...window };
+  const times = { warmup, window: { ...window, calls: windowCalls }, settleMs };
+  const job: MemoryJob = { ...load, connections, speech, port, pid: server.pid, ...times };
   return await Promise.all(Array.from({ length: generators }, async () => {
     await using generator = denoProcess(program, JSON.stringify(job));
     try {
