@@ -146,10 +146,18 @@ export function cpuMs(pid: number): number {
   return sumOver(pid, (process) => {
     let nanoseconds = 0;
     for (const { name } of Deno.readDirSync(`/proc/${process}/task`)) {
-      nanoseconds += Number(Deno.readTextFileSync(`/proc/${process}/task/${name}/schedstat`).split(" ")[0]);
+      nanoseconds += threadNanoseconds(`/proc/${process}/task/${name}`);
     }
     return nanoseconds / 1e6;
   });
+}
+
+function threadNanoseconds(folder: string): number {
+  try {
+    return Number(Deno.readTextFileSync(`${folder}/schedstat`).split(" ")[0]);
+  } catch {
+    return 0; // it has ended since the list was read
+  }
 }
 
 /** For how long a server's main thread has waited for a core, in ms; `NaN` without `/proc`. */

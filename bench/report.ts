@@ -96,7 +96,8 @@ ${machine}
 - Server and load run on the same machine, over the loopback interface. Compare figures within a work; on another
   machine the figures differ, and perhaps the ratios.
 - Every figure is the median of the rounds (${results.plan.rounds} of them), each with new processes; a compared figure is the median
-  of the rounds' ratios. A figure within about 10 % of its goal may miss it in the next run.
+  of the rounds' ratios. A figure within about 10 % of its goal may miss it in the next run, and beside other programs
+  so may calls/s and latencies further off: compare CPU.
 - With 1,000 in flight, latency is mostly queueing, so a faster server has a lower latency.
 - Redis has no \`seq\`, so all rows of a work are compared with the same PING or GET of it. It hashes no names, and its
   values are bytes.

@@ -66,12 +66,13 @@ export class ReadPace {
     if (this.#isOneOfMany) this.#shared.yieldBudget.countRead();
   }
 
-  /** After processing part of a read of `readBytes`: a promise if others come first. */
-  rest(readBytes: number): Promise<void> | undefined {
+  /** After processing `doneBytes` of a read of `readBytes`: a promise if others come first. */
+  rest(readBytes: number, doneBytes: number): Promise<void> | undefined {
     const { yieldBudget } = this.#shared;
     const mayLast = readBytes >= LONG_READ_BYTES || this.#isOneOfMany;
     if (!mayLast || !yieldBudget.isExhausted) {
-      this.bytesAtOnce = Math.min(MOST_AT_ONCE_BYTES, 2 * this.bytesAtOnce);
+      // The short end of a read says nothing of how long a whole part takes.
+      if (doneBytes >= this.bytesAtOnce) this.bytesAtOnce = Math.min(MOST_AT_ONCE_BYTES, 2 * this.bytesAtOnce);
       return undefined;
     }
     this.bytesAtOnce = Math.max(LONG_READ_BYTES, this.bytesAtOnce / 4);
