@@ -39,5 +39,5 @@ export { tokens } from "./handlers/tokens.ts";
 export type { PeerCertificate } from "./transport/certificate.ts";
 export type { Clock } from "./transport/clock.ts";
 export { memoryPair } from "./transport/memory.ts";
-export type { ClientTls, ServerTls } from "./transport/tls.ts";
+export type { ClientTls, ServerTls, TlsSource } from "./transport/tls.ts";
 export { fromStreams, type Transport } from "./transport/transport.ts";

@@ -1,5 +1,6 @@
 /**
- * Finds out whether to ignore SIGHUP, as under `nohup`.
+ * Finds out what a SIGHUP means: whether to ignore it, as under `nohup`, and whether it comes from a terminal that has
+ * closed.
  *
  * In: nothing. Out: true or false. Refused: nothing. The runtime does not respect that SIGHUP was ignored at the start.
  * Only programs with full read permission can find that out; for others the kind of output decides.
@@ -11,6 +12,12 @@ import { fstatSync } from "node:fs";
 export function isHangupIgnored(): boolean {
   if (Deno.build.os === "windows") return false;
   return ignoredBySystem() ?? outputLooksDetached();
+}
+
+/** Returns what finds out whether the terminal that this program is on now has closed since. */
+export function watchTerminal(): () => boolean {
+  const terminals = [Deno.stdin, Deno.stdout, Deno.stderr].filter((stream) => stream.isTerminal());
+  return () => terminals.some((stream) => !stream.isTerminal());
 }
 
 /** Linux's answer, in a mask whose lowest bit is SIGHUP; `undefined` if it cannot be read. */

@@ -54,7 +54,7 @@ export function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): Address {
   const withTls = flags.tls || tls || ca !== undefined || cert !== undefined || key !== undefined;
   if ((cert === undefined) !== (key === undefined)) throw new UsageError("--cert and --key must be given together");
   if (path !== undefined && withTls) throw new UsageError("a unix socket cannot be used with TLS");
-  return { hostname, port, path, tls: withTls ? readTls(flags) : undefined };
+  return { hostname, port, path, tls: withTls ? renewedTls(flags) : undefined };
 }
 
 function placeOf({ url, hostname, port, unix }: FlagValues<typeof ADDRESS_FLAGS>): Place {
@@ -85,6 +85,12 @@ function readUrl(text: string, from: string): Place {
     port: port === undefined ? undefined : PORT_FLAG.read(port, `${from} ${text}: port`),
     tls: secure === "s",
   };
+}
+
+/** The files are read at each dial, and now, so that a mistake in the flags is said before all else. */
+function renewedTls(flags: FlagValues<typeof ADDRESS_FLAGS>): () => ClientTls {
+  readTls(flags);
+  return () => readTls(flags);
 }
 
 function readTls(flags: FlagValues<typeof ADDRESS_FLAGS>): ClientTls {

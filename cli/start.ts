@@ -10,14 +10,15 @@ import { validityProblem } from "../transport/certificate.ts";
 import { systemClock } from "../transport/clock.ts";
 import { withoutBrackets } from "../transport/address.ts";
 import { dialAddress, textOf } from "../transport/dial.ts";
-import { type ServerTls, tlsProblem } from "../transport/tls.ts";
+import { askTls, type ServerTls, tlsProblem, type TlsSource } from "../transport/tls.ts";
 import { closeTransport } from "../transport/transport.ts";
 import { permissionsToListen } from "../transport/unix.ts";
 import { complain } from "./output.ts";
 import { readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
+import { Renewal } from "./renewal.ts";
 import type { ServiceSettings } from "./service_flags.ts";
-import { startProcess, type WorkerProgram } from "./worker_process.ts";
+import { startProcess, type WorkerProgram, type WorkerTask } from "./worker_process.ts";
 
 /** How long an answer from the own machine may take. */
 const TRIAL_MS = 1_000;
@@ -33,6 +34,8 @@ export interface Running {
   readonly address: string;
   readonly workers: number;
   shutdown(options: { graceMs: number }): Promise<ShutdownReport>;
+  /** The certificates, if they can be renewed. */
+  readonly renewal?: Renewal;
   /** Kills what would outlive this process. */
   kill?(): void;
 }
@@ -51,12 +54,19 @@ export interface Running {
 export async function start(options: RunOptions, settings: ServiceSettings, program: WorkerProgram): Promise<Running> {
   const { hostname, port, path, limits, workers } = settings;
   const server = createServer({ ...serverOptionsOf(options), ...limits });
-  const tls = await tlsOf(settings) ?? options.tls;
+  const fromFiles = await tlsOf(settings);
   const address = textOf({ hostname, port, path });
   try {
-    if (workers > 1) return await startWorkers(workers, { ...limits, hostname, port, tls }, program);
+    const renewal = await renewalOf(fromFiles ?? options.tls);
+    const tls = renewal === undefined ? options.tls as ServerTls | undefined : () => renewal.current;
+    if (workers > 1) {
+      const started = await startWorkers(workers, { ...limits, hostname, port, tls }, program);
+      renewal?.start((tls) => started.renew(tls));
+      return Object.assign(started, { renewal });
+    }
     const listener = await server.listen({ hostname, port, path, tls, reusePort: options.reusePort });
-    return Object.assign(server, { address: listener.address, workers });
+    renewal?.start(() => server.renew());
+    return Object.assign(server, { address: listener.address, workers, renewal });
   } catch (error) {
     if (error instanceof StartError) throw error;
     if (error instanceof Deno.errors.NotCapable) {
@@ -77,12 +87,19 @@ export function serverOptionsOf(options: RunOptions): NonNullable<Parameters<typ
   return serverOptions;
 }
 
+/** What renews the certificates: a function can be asked again. */
+async function renewalOf(source: TlsSource<ServerTls> | undefined): Promise<Renewal | undefined> {
+  if (typeof source !== "function") return undefined;
+  const first = await askTls(source);
+  return new Renewal({ ask: source, first, clock: systemClock, note: (text) => void complain(text) });
+}
+
 /** Starts workers, if the platform and the permissions allow it. */
 async function startWorkers(
   count: number,
-  task: Parameters<typeof startProcess>[1],
+  task: Omit<WorkerTask, "tls"> & { readonly tls?: ServerTls | (() => ServerTls) },
   program: WorkerProgram,
-): Promise<Running> {
+): Promise<Running & { renew(tls: ServerTls): void }> {
   if (Deno.build.os !== "linux") {
     throw new StartError("cannot start workers: only Linux distributes the connections of a shared port");
   }
@@ -101,7 +118,10 @@ async function startWorkers(
   const workers = await Workers.start({
     count,
     port: task.port,
-    start: (number, port, events) => startProcess(number, { ...task, hostname, port }, events, program),
+    start(number, port, events) {
+      const tls = typeof task.tls === "function" ? task.tls() : task.tls;
+      return startProcess(number, { ...task, hostname, port, tls }, events, program);
+    },
     clock: systemClock,
     note: (text) => void complain(text),
   }).catch((error: Error) => {
@@ -162,20 +182,23 @@ function reasonOf(error: unknown, path: string | undefined): string {
   return error.message.includes("SUN_LEN") ? "the path is too long for a socket" : error.message;
 }
 
-async function tlsOf({ files }: ServiceSettings): Promise<ServerTls | undefined> {
-  const { cert, key, ca } = files;
-  if (cert === undefined) return undefined;
-  const tls = await readPem(files, ["cert", "key", "ca"]) as ServerTls;
-  const problem = tlsProblem(tls);
-  if (problem !== undefined) {
-    throw new StartError(`cannot use ${[cert, key, ca].filter(Boolean).join(", ")} for TLS: ${problem}`);
-  }
+/** What reads the files of the certificate, if there are any; they can be used now. */
+async function tlsOf({ files }: ServiceSettings): Promise<(() => ServerTls) | undefined> {
+  if (files.cert === undefined) return undefined;
   // The server starts anyway: some clients do not check, and others report it.
-  const untimely = validityProblem(tls.cert);
+  const untimely = validityProblem(readTls(files).cert);
   if (untimely !== undefined) {
-    await complain(`the certificate in ${cert} ${untimely}: clients that check it will not connect`);
+    await complain(`the certificate in ${files.cert} ${untimely}: clients that check it will not connect`);
   }
-  return tls;
+  return () => readTls(files);
+}
+
+function readTls(files: ServiceSettings["files"]): ServerTls {
+  const tls = readPem(files, ["cert", "key", "ca"]) as ServerTls;
+  const problem = tlsProblem(tls);
+  if (problem === undefined) return tls;
+  const { cert, key, ca } = files;
+  throw new StartError(`cannot use ${[cert, key, ca].filter(Boolean).join(", ")} for TLS: ${problem}`);
 }
 
 /** The folder of a socket's file. */

@@ -1,13 +1,16 @@
 /**
- * Signals that end a server.
+ * Signals that end a server, and the one that renews its certificates.
  *
- * In: a running server. Out: its shutdown. Refused: nothing. The first signal starts a shutdown. A second one ends the
+ * In: a running server. Out: its shutdown. Refused: nothing. Where certificates can be renewed, SIGHUP does that, unless
+ * it says that the terminal has closed; elsewhere it ends the server like the others. The first signal starts a shutdown. A second one ends the
  * process at once, with the exit code that a shell reports for it: 129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM. The
- * same signal within 100 ms counts as a copy of the first. Under `nohup` SIGHUP is ignored.
+ * same signal within 100 ms counts as a copy of the first. Under `nohup` SIGHUP ends nothing.
  */
 
 import type { ShutdownReport } from "../server.ts";
+import { watchTerminal } from "./hangup.ts";
 import { note } from "./output.ts";
+import type { Renewal } from "./renewal.ts";
 
 /** The exit codes that a shell reports for signals: 128 plus the number. */
 const SIGNAL_EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
@@ -22,6 +25,8 @@ const COPIES_MS = 100;
 
 /** What can be ended. */
 interface Stoppable {
+  /** The certificates, if they can be renewed. */
+  readonly renewal?: Pick<Renewal, "look" | "stop">;
   shutdown(options: { graceMs: number }): Promise<ShutdownReport>;
   /** Kills what would outlive this process. */
   kill?(): void;
@@ -41,6 +46,7 @@ export async function shutDownOnSignal(
       first = { signal, atMs: nowMs };
       const noted = note(`packline: stopping within ${graceMs / 1000} s; a second signal ends it at once`);
       // The process ends after this, and unwritten lines would be lost.
+      server.renewal?.stop();
       resolve(server.shutdown({ graceMs }).finally(() => noted));
     } else if (signal !== first.signal || nowMs - first.atMs > COPIES_MS) {
       server.kill?.();
@@ -49,10 +55,12 @@ export async function shutDownOnSignal(
   };
   // Windows lacks the other signals.
   const signals: StopSignal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
-  for (const signal of signals) {
-    // Without a listener for SIGHUP the runtime would end the process, even under nohup.
-    const ignored = signal === "SIGHUP" && hangupIsIgnored;
-    Deno.addSignalListener(signal, ignored ? () => {} : () => stop(signal));
-  }
+  const terminalHasClosed = watchTerminal();
+  // Without a listener for SIGHUP the runtime would end the process, even under nohup.
+  const hangUp = () => {
+    if (!hangupIsIgnored && (server.renewal === undefined || terminalHasClosed())) stop("SIGHUP");
+    else void server.renewal?.look();
+  };
+  for (const signal of signals) Deno.addSignalListener(signal, signal === "SIGHUP" ? hangUp : () => stop(signal));
   return await ended;
 }

@@ -7,6 +7,7 @@
  */
 
 import { type ListeningServer, serve, type ServeOptions } from "../server.ts";
+import type { ServerTls } from "../transport/tls.ts";
 import { linesOf } from "./lines.ts";
 import { passOn } from "./output.ts";
 import { MESSAGE_MARK, readTask } from "./worker_process.ts";
@@ -36,9 +37,12 @@ export async function runWorker(number: number, service: ServeOptions): Promise<
   const lines = linesOf(Deno.stdin.readable);
   const { value: task } = await lines.next();
   if (task === undefined) return 1;
+  const { tls: first, ...where } = readTask(task);
+  let current = first;
+  const tls = first && (() => current as ServerTls);
   let server: ListeningServer;
   try {
-    server = await serve({ ...service, ...readTask(task), reusePort: true, worker: { number, askOthers } });
+    server = await serve({ ...service, ...where, tls, reusePort: true, worker: { number, askOthers } });
   } catch (error) {
     tell({ type: "failed", reason: error instanceof Error ? error.message : String(error) });
     return 1;
@@ -63,6 +67,10 @@ export async function runWorker(number: number, service: ServeOptions): Promise<
       case "others":
         asking.get(message.query)?.(message);
         asking.delete(message.query);
+        break;
+      case "renew":
+        current = message.tls;
+        void server.renew();
         break;
       case "drain":
         void drain(message.graceMs);

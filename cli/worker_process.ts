@@ -11,8 +11,8 @@
  */
 
 import type { Limits } from "../limits.ts";
-import type { ServeOptions } from "../server.ts";
 import { textOf } from "../transport/dial.ts";
+import type { ServerTls } from "../transport/tls.ts";
 import { linesOf } from "./lines.ts";
 import { passOn } from "./output.ts";
 import type { FromWorker, RunningWorker, ToWorker, WorkerEvents } from "./workers.ts";
@@ -26,8 +26,7 @@ export const MESSAGE_MARK = "\0packline ";
 /** The task of a worker: its first line on stdin. */
 export type WorkerTask =
   & Partial<Limits>
-  & Pick<ServeOptions, "tls">
-  & { readonly hostname: string; readonly port: number };
+  & { readonly hostname: string; readonly port: number; readonly tls?: ServerTls };
 
 /** The program of a worker. */
 export interface WorkerProgram {

@@ -10,6 +10,7 @@
 import type { ServerStatistics } from "../handlers/server_info.ts";
 import type { ShutdownReport } from "../server.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
+import type { ServerTls } from "../transport/tls.ts";
 import { Backoff } from "../client/dialer.ts";
 
 /** How long the workers may take to report their counts, which STATS adds up. */
@@ -25,6 +26,7 @@ const END_MS = 2_000;
 export type ToWorker =
   | { readonly type: "ping" }
   | { readonly type: "drain"; readonly graceMs: number }
+  | { readonly type: "renew"; readonly tls: ServerTls }
   | { readonly type: "report"; readonly query: number }
   | ({ readonly type: "others"; readonly query: number } & Others);
 
@@ -111,6 +113,11 @@ export class Workers {
       workers.kill();
       throw error;
     }
+  }
+
+  /** Gives all workers new certificates. Those started later get them from `start`. */
+  renew(tls: ServerTls): void {
+    for (const { worker } of this.#seats) worker?.post({ type: "renew", tls });
   }
 
   /** Kills all workers. */

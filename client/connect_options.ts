@@ -22,7 +22,7 @@ import {
 import { DIAL_PORT, HOSTNAME, parseServer, PATH } from "../transport/address.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { dialAddress, textOf } from "../transport/dial.ts";
-import { type ClientTls, TLS } from "../transport/tls.ts";
+import { type ClientTls, TLS, type TlsSource } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { AnyCommands } from "./call_types.ts";
 import type { ClientMiddleware, Meta } from "./middleware.ts";
@@ -70,8 +70,11 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    * @default {1}
    */
   connectionsPerServer?: number;
-  /** Speaks TLS: `{}` trusts whom the runtime trusts, `ca` another authority; `cert` and `key` are the client's own. */
-  tls?: ClientTls;
+  /**
+   * Speaks TLS: `{}` trusts whom the runtime trusts, `ca` another authority; `cert` and `key` are the client's own. A
+   * function is asked at each dial, so that certificates can be renewed: it may read them from files.
+   */
+  tls?: TlsSource<ClientTls>;
   /**
    * The commands as the server has them: those with a number then go by it. With their type alone,
    * `connect<typeof commands>()`, all go by name and no code of the server's is loaded.

@@ -22,7 +22,7 @@ import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
 import { HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
 import { type Acceptor, listen } from "../transport/listen.ts";
 import { standardError } from "../transport/standard_error.ts";
-import { type ServerTls, TLS } from "../transport/tls.ts";
+import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
 import { closeTransport, type Transport, writeAll } from "../transport/transport.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { ServerConnection } from "./server_connection.ts";
@@ -51,8 +51,11 @@ export interface ListenOptions {
    * left behind is replaced, one on which a server answers is not. Needs `--allow-read` and `--allow-write` for it.
    */
   path?: string;
-  /** Speaks TLS, with this certificate and key; with `ca`, clients need a certificate as well. */
-  tls?: ServerTls;
+  /**
+   * Speaks TLS, with this certificate and key; with `ca`, clients need a certificate as well. A function is asked now and
+   * at each {@linkcode Server.renew}: it may read them from files.
+   */
+  tls?: TlsSource<ServerTls>;
   /**
    * Lets several servers listen on the same port, each for its part of the connections: one a core. Linux only, and
    * needs `--unstable-net`.
@@ -125,6 +128,14 @@ export interface Server extends AsyncDisposable {
    * ```
    */
   accept(transport: Transport): Promise<void>;
+  /**
+   * Asks again for each certificate that a function gives (`tls`). New handshakes use what it gives; open connections stay
+   * as they are.
+   *
+   * @returns A promise that resolves when all have been asked. It does not reject: what cannot be used, such as a key that
+   * does not belong to its certificate, or an expired certificate, goes to `onError`, and the old one stays.
+   */
+  renew(): Promise<void>;
   /** The counts that STATS tells. */
   statistics(): ServerStatistics;
   /**
@@ -150,6 +161,8 @@ export class PacklineServer implements Server {
   /** The loops that take connections from them. */
   readonly #accepting: Promise<void>[] = [];
   readonly #finish: () => void;
+  /** One after the other, so that the last one asked is the last one used. */
+  #renewing = Promise.resolve();
   #shutdown: Promise<ShutdownReport> | undefined;
   #graceEnds: (() => void) | undefined;
 
@@ -217,6 +230,14 @@ export class PacklineServer implements Server {
     } catch (error) {
       this.#state.errors.report(error, { peer: connection.peer });
     }
+  }
+
+  renew(): Promise<void> {
+    return this.#renewing = this.#renewing.then(async () => {
+      for (const acceptor of this.#acceptors) {
+        await acceptor.renew?.().catch((error) => this.#state.errors.report(error, {}));
+      }
+    });
   }
 
   statistics(): ServerStatistics {

@@ -10,7 +10,7 @@ import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import { isDenied } from "./runtime.ts";
 import { addressText, socketTransport } from "./tcp.ts";
-import { type ClientTls, reasonOf, tlsProblem } from "./tls.ts";
+import { askTls, type ClientTls, reasonOf, type TlsSource } from "./tls.ts";
 import { closeQuietly, closeTransport, type Transport } from "./transport.ts";
 
 /** The time limit of one dial. Without it, a host that drops packets would block a caller for two minutes. */
@@ -25,7 +25,7 @@ export interface Address {
   /** The path of a unix socket, instead of a name and port. */
   readonly path?: string;
   /** Uses TLS. */
-  readonly tls?: ClientTls;
+  readonly tls?: TlsSource<ClientTls>;
 }
 
 /**
@@ -38,19 +38,20 @@ export interface Address {
  * @throws {Deno.errors.NotCapable} If the program lacks the permission.
  */
 export async function dialAddress(address: Address, signal: AbortSignal): Promise<Transport> {
-  const problem = address.tls && tlsProblem(address.tls);
-  if (problem !== undefined) {
-    throw new RpcError("CONNECTION_LOST", `cannot reach ${textOf(address)}: ${problem}`, { retryable: true });
-  }
   try {
-    return await open(address, signal);
+    const tls = address.tls && await askTls(address.tls);
+    signal.throwIfAborted();
+    return await open({ ...address, tls }, signal);
   } catch (error) {
     if (isDenied(error)) throw error;
     throw unreachable(textOf(address), signal.aborted ? signal.reason : error);
   }
 }
 
-async function open({ port, path, tls, ...address }: Address, signal: AbortSignal): Promise<Transport> {
+async function open(
+  { port, path, tls, ...address }: Address & { readonly tls?: ClientTls },
+  signal: AbortSignal,
+): Promise<Transport> {
   const hostname = withoutBrackets(address.hostname);
   if (path !== undefined) return socketTransport(await Deno.connect({ transport: "unix", path }));
   if (tls === undefined) return socketTransport(await Deno.connect({ hostname, port, signal }));

@@ -9,7 +9,7 @@ import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import { addressText, socketTransport } from "./tcp.ts";
 import { closeQuietly, type Transport } from "./transport.ts";
-import { type ServerTls, tlsProblem } from "./tls.ts";
+import type { ServerTls, TlsSource } from "./tls.ts";
 import { listenUnix } from "./unix.ts";
 
 /** Where to listen. */
@@ -21,7 +21,7 @@ export interface ListenAddress {
   /** The path of a unix socket, instead of an address and a port. */
   path?: string;
   /** Uses TLS. */
-  tls?: ServerTls;
+  tls?: TlsSource<ServerTls>;
   /** Lets several listeners share the port; each gets part of the connections. */
   reusePort?: boolean;
   /** The time limit of a TLS handshake. */
@@ -46,6 +46,12 @@ export interface Acceptor {
   readonly handshakes: number;
   /** At a path, no more clients find it; those that have come are still accepted. A port can only be closed. */
   hide?(): void;
+  /**
+   * Asks for the certificates again, if a function gives them. New handshakes use what it gives.
+   *
+   * @throws {TypeError} If they cannot be used. Then the old ones stay.
+   */
+  renew?(): Promise<void>;
   /** Stops accepting. Accepted connections stay open. */
   close(): void;
 }
@@ -66,8 +72,6 @@ export async function listen(options: ListenAddress): Promise<Acceptor> {
     return new SocketAcceptor(await listenUnix(path), { transport: "unix", path });
   }
   if (tls !== undefined) {
-    const problem = tlsProblem(tls);
-    if (problem !== undefined) throw new TypeError(`Cannot use TLS: ${problem}`);
     // Imported only if needed, because it loads the runtime's Node interface.
     const { TlsAcceptor } = await import("./tls_acceptor.ts");
     return await TlsAcceptor.listen({ ...options, hostname, tls, reusePort });

@@ -1,11 +1,13 @@
 /**
  * The TLS options of both ends, their checks, and readable texts for the runtime's TLS errors.
  *
- * In: certificates and keys as PEM text; errors. Out: the first problem found without a peer; the reason for an error
- * as text. Refused: nothing.
+ * In: certificates and keys as PEM text, or a function that gives them; errors. Out: the first problem found without a
+ * peer; the reason for an error as text. Refused, by {@linkcode askTls}: what TLS cannot use.
  */
 
 import { OPTION_KINDS, type OptionKind } from "../limits.ts";
+import { validityProblem } from "./certificate.ts";
+import { isDenied } from "./runtime.ts";
 
 /** A server's certificate, and the authority for client certificates. */
 export interface ServerTls {
@@ -33,19 +35,27 @@ export interface ClientTls {
   key?: string;
 }
 
+/** The options, or a function that gives them whenever they are needed, such as from files that are renewed. */
+export type TlsSource<Tls extends ClientTls> = Tls | (() => Tls | Promise<Tls>);
+
 export const PEER_EXPIRED = "the peer's certificate has expired";
 export const PEER_TOO_EARLY = "the peer's certificate is not valid yet";
 const CUT_OFF = "the server closed the connection";
 
+const PEM_OBJECT = "an object whose cert, key and ca are PEM text";
+
 /** The check of the `tls` option; `tlsProblem()` checks its contents. */
 export const TLS: OptionKind = {
-  is: (value) =>
-    OPTION_KINDS.object.is(value) &&
+  is: (value) => typeof value === "function" || isTls(value),
+  must: `be ${PEM_OBJECT}, or a function that gives one`,
+};
+
+function isTls(value: unknown): boolean {
+  return OPTION_KINDS.object.is(value) &&
     (["cert", "key", "ca"] as const).every((name) =>
       ["string", "undefined"].includes(typeof (value as ClientTls)[name])
-    ),
-  must: "be an object whose cert, key and ca are PEM text",
-};
+    );
+}
 
 /** TLS errors of Deno and of Node, with their meanings. Each pattern matches the whole text. */
 const FAULTS: readonly [RegExp, string][] = [
@@ -95,6 +105,40 @@ export function tlsProblem({ ca, cert, key }: ClientTls): string | undefined {
   } catch (error) {
     return faultIn(messageOf(error)) ?? messageOf(error);
   }
+}
+
+/**
+ * Asks for the options and checks them.
+ *
+ * @param source The options, or the function that gives them.
+ * @returns The options.
+ * @throws {TypeError} If the function fails, or TLS cannot use what it gives. The text is the problem.
+ * @throws {Deno.errors.NotCapable} If the function lacks a permission.
+ */
+export async function askTls<Tls extends ClientTls>(source: TlsSource<Tls>): Promise<Tls> {
+  let tls: Tls;
+  try {
+    tls = typeof source === "function" ? await source() : source;
+  } catch (error) {
+    if (isDenied(error)) throw error;
+    throw new TypeError(messageOf(error), { cause: error });
+  }
+  const problem = isTls(tls) ? tlsProblem(tls) : `the function tls must give ${PEM_OBJECT}`;
+  if (problem !== undefined) throw new TypeError(problem);
+  return tls;
+}
+
+/**
+ * Why a running server cannot use new certificates in place of those that it has. `tlsProblem()` has found nothing.
+ *
+ * @returns The problem; `undefined` if there is none.
+ */
+export function renewalProblem(before: ServerTls, { cert, ca }: ServerTls): string | undefined {
+  if ((before.ca === undefined) !== (ca === undefined)) {
+    return "whether clients need a certificate (ca) changes only with a restart";
+  }
+  const untimely = validityProblem(cert);
+  return untimely === undefined ? undefined : `the certificate ${untimely}`;
 }
 
 /**

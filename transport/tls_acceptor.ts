@@ -16,8 +16,9 @@ import { identityOf } from "./certificate.ts";
 import type { Clock, Timer } from "./clock.ts";
 import type { Acceptor } from "./listen.ts";
 import { ListenerWatch } from "./listener_watch.ts";
+import { isDenied } from "./runtime.ts";
 import { addressText } from "./tcp.ts";
-import type { ServerTls } from "./tls.ts";
+import { askTls, messageOf, renewalProblem, type ServerTls, type TlsSource } from "./tls.ts";
 import { peerOf, tlsTransport } from "./tls_socket.ts";
 import type { Transport } from "./transport.ts";
 
@@ -36,7 +37,7 @@ export interface TlsListenOptions {
   /** Lets several listeners share the port. */
   reusePort: boolean;
   /** The certificate, its key, and the authority for client certificates. */
-  tls: ServerTls;
+  tls: TlsSource<ServerTls>;
   /** The time limit of a handshake. */
   handshakeTimeoutMs: number;
   /** The largest number of concurrent handshakes. One more ends the oldest, which is the least likely to complete. */
@@ -54,19 +55,22 @@ export class TlsAcceptor implements Acceptor {
   readonly address: string;
   readonly #options: TlsListenOptions;
   readonly #server: Server;
+  /** What new handshakes use. */
+  #tls: ServerTls;
   readonly #handshakes: Handshakes;
   readonly #waiting: Transport[] = [];
   #accepting: PromiseWithResolvers<Transport> | undefined;
   #closed = false;
   readonly #watch: ListenerWatch;
 
-  private constructor(server: Server, options: TlsListenOptions) {
+  private constructor(server: Server, tls: ServerTls, options: TlsListenOptions) {
     const { address: hostname, port } = server.address() as { address: string; port: number };
     this.hostname = hostname;
     this.port = port;
     this.address = addressText({ transport: "tcp", hostname, port });
     this.#options = options;
     this.#server = server;
+    this.#tls = tls;
     this.#handshakes = new Handshakes(options);
     server.on("connection", (socket: Socket) => {
       this.#watch.report();
@@ -84,7 +88,9 @@ export class TlsAcceptor implements Acceptor {
 
   /** Starts listening. */
   static async listen(options: TlsListenOptions): Promise<TlsAcceptor> {
-    const { hostname, port, reusePort, tls: { cert, key, ca }, maxConnections } = options;
+    const { hostname, port, reusePort, maxConnections } = options;
+    const tls = await ask(options.tls, "Cannot use TLS");
+    const { cert, key, ca } = tls;
     // Deno's listener first: its errors are the same as without TLS. It also resolves a name; Node's listener would
     // throw outside the call if the address is not allowed.
     const first = Deno.listen({ hostname, port, reusePort });
@@ -104,7 +110,7 @@ export class TlsAcceptor implements Acceptor {
     server.listen({ host: address, port, reusePort } as ListenOptions, resolve);
     await listening;
     server.off("error", reject);
-    return new TlsAcceptor(server, options);
+    return new TlsAcceptor(server, tls, options);
   }
 
   accept(): Promise<Transport> {
@@ -119,6 +125,19 @@ export class TlsAcceptor implements Acceptor {
     return this.#handshakes.size;
   }
 
+  async renew(): Promise<void> {
+    const { tls: source } = this.#options;
+    if (typeof source !== "function") return;
+    const cannot = `Cannot renew the certificate of ${this.address}, which stays in use`;
+    const tls = await ask(source, cannot);
+    const problem = renewalProblem(this.#tls, tls);
+    if (problem !== undefined) throw new TypeError(`${cannot}: ${problem}`);
+    // All three: without `ca` the runtime would reject every client.
+    const { cert, key, ca } = tls;
+    this.#server.setSecureContext({ cert, key, ca });
+    this.#tls = tls;
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -131,7 +150,7 @@ export class TlsAcceptor implements Acceptor {
 
   #take(socket: TLSSocket): void {
     this.#handshakes.end(socket);
-    const mutual = this.#options.tls.ca !== undefined;
+    const mutual = this.#tls.ca !== undefined;
     const certificate = mutual ? identityOf(socket.getPeerCertificate()) : undefined;
     // A resumed session does not check its certificate again, which may have expired.
     if (this.#closed || mutual && !(socket.authorized && certificate !== undefined)) {
@@ -149,6 +168,15 @@ export class TlsAcceptor implements Acceptor {
     const { hostname, port } = this;
     this.#server.close();
     this.#server.listen({ host: hostname, port, reusePort: this.#options.reusePort } as ListenOptions);
+  }
+}
+
+/** The options of TLS; a missing permission is thrown as it is. */
+async function ask(source: TlsSource<ServerTls>, cannot: string): Promise<ServerTls> {
+  try {
+    return await askTls(source);
+  } catch (error) {
+    throw isDenied(error) ? error : new TypeError(`${cannot}: ${messageOf(error)}`, { cause: error });
   }
 }
 

@@ -133,11 +133,17 @@ const REFUSED: [options: Record<string, unknown>, text: string][] = [
   [{ port: NaN }, "Cannot use NaN as port: it must be a whole number from "],
   [{ path: null }, "Cannot use null as path: it must be the path of a unix socket"],
   [{ path: "" }, 'Cannot use "" as path: it must be the path of a unix socket'],
-  [{ tls: null }, "Cannot use null as tls: it must be an object whose cert, key and ca are PEM text"],
-  [{ tls: true }, "Cannot use true as tls: it must be an object whose cert, key and ca are PEM text"],
+  [
+    { tls: null },
+    "Cannot use null as tls: it must be an object whose cert, key and ca are PEM text, or a function that gives one",
+  ],
+  [
+    { tls: true },
+    "Cannot use true as tls: it must be an object whose cert, key and ca are PEM text, or a function that gives one",
+  ],
   [
     { tls: { ca: new Uint8Array(1) } },
-    "Cannot use an object as tls: it must be an object whose cert, key and ca are PEM text",
+    "Cannot use an object as tls: it must be an object whose cert, key and ca are PEM text, or a function that gives one",
   ],
   [{ clock: null }, "Cannot use null as clock: it must be an object"],
   [{ commands: null }, "Cannot use null as commands: it must be an object"],

@@ -6,17 +6,18 @@
  */
 
 import type { ConnectOptions } from "../../client.ts";
+import type { ClientTls } from "../../mod.ts";
 import type { ServeOptions } from "../../server.ts";
 import { type Certificate, Certificates } from "../production/certificates.ts";
 import { Folder, type Package, testWith } from "../production/programs.ts";
 
 /** Where a server is, as a client's options say it. */
-export type Address = Pick<ConnectOptions, "port" | "path" | "tls">;
+export type Address = Pick<ConnectOptions, "port" | "path"> & { tls?: ClientTls };
 
 /** What a server listens with, and how it is reached; disposed with the server. */
 export interface Place extends AsyncDisposable {
   readonly serve: Pick<ServeOptions, "port" | "path" | "tls">;
-  readonly tls?: ConnectOptions["tls"];
+  readonly tls?: ClientTls;
   /** What a server's command line has for it, beside a port. */
   readonly args: readonly string[];
 }
