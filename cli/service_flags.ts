@@ -8,6 +8,7 @@
 
 import { DEFAULT_GRACE_MS, DEFAULT_HOSTNAME, DEFAULT_PORT, LIMIT_NAMES, type Limits, MAX_WORKERS } from "../limits.ts";
 import type { RunOptions } from "../server.ts";
+import { GROUP } from "../transport/unix.ts";
 import { type Flag, type Flags, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
 import { readEnvironment } from "./environment.ts";
 import { hostnameFlag, limitFlag, pathFlag, portFlag, timeFlag } from "./flags.ts";
@@ -44,6 +45,8 @@ export const SERVICE_FLAGS = {
   hostname: hostnameFlag("the address to listen on; 0.0.0.0 means all interfaces"),
   port: portFlag("the port; 0 picks a free one", 0),
   unix: pathFlag("a unix socket to listen on, instead of an address and port"),
+  unixMode: modeFlag("who may connect to the unix socket, as for chmod (default 0600: its owner)"),
+  unixGroup: groupFlag("the group of the unix socket, by name or number, for a mode such as 0660"),
   cert: pathFlag("PEM file with the server's certificate; turns TLS on"),
   key: pathFlag("PEM file with its private key"),
   ca: pathFlag("PEM file with the authority that must have signed client certificates (mutual TLS)"),
@@ -59,6 +62,9 @@ export interface ServiceSettings {
   readonly hostname: string;
   readonly port: number;
   readonly path?: string;
+  /** Who may connect to the path. */
+  readonly mode?: number;
+  readonly group?: string | number;
   /** The files of the certificate, its key, and the authority; without any, the service's own code decides on TLS. */
   readonly files: { readonly cert?: string; readonly key?: string; readonly ca?: string };
   readonly limits: Partial<Limits>;
@@ -88,10 +94,15 @@ export function readSettings<More extends Flags = Record<never, never>>(
   const environment = flags.help ? {} : readEnvironment(known);
   const given = { ...options, ...environment, ...flags };
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, cert, key, ca, graceMs = DEFAULT_GRACE_MS } = given;
+  const path = [flags, environment, { ...options, unix: options.path }].find(saysWhere)?.unix;
+  if (path === undefined && (flags.unixMode ?? flags.unixGroup) !== undefined) {
+    throw new UsageError("--unix-mode and --unix-group need --unix");
+  }
   const settings: ServiceSettings = {
     hostname,
     port,
-    path: [flags, environment, { ...options, unix: options.path }].find(saysWhere)?.unix,
+    path,
+    ...path !== undefined && { mode: given.unixMode ?? options.mode, group: given.unixGroup ?? options.group },
     files: { cert, key, ca },
     limits: Object.fromEntries(LIMIT_NAMES.map((name) => [name, given[name]])),
     graceMs,
@@ -113,6 +124,28 @@ function checkCombination({ path, files, workers }: ServiceSettings, { tls }: Ru
   if (path === undefined) return;
   if (hasFiles || tls !== undefined) throw new UsageError("--unix cannot be used with TLS");
   if (workers > 1) throw new UsageError("--workers cannot be used with --unix: only a port can be shared");
+}
+
+function modeFlag(help: string): Flag<number> {
+  return {
+    takes: "MODE",
+    help,
+    read(text, flag) {
+      if (/^0?[0-7]{3}$/.test(text)) return parseInt(text, 8);
+      throw new UsageError(`${flag} ${text}: a mode is three octal digits, such as 0660`);
+    },
+  };
+}
+
+function groupFlag(help: string): Flag<string> {
+  return {
+    takes: "GROUP",
+    help,
+    read(text, flag) {
+      if (GROUP.is(text)) return text;
+      throw new UsageError(`${flag} ${text}: it must ${GROUP.must}`);
+    },
+  };
 }
 
 function workersFlag(help: string): Flag<number> {

@@ -52,7 +52,7 @@ export interface Running {
  * @throws {TypeError | RangeError} If the options are a mistake of the program.
  */
 export async function start(options: RunOptions, settings: ServiceSettings, program: WorkerProgram): Promise<Running> {
-  const { hostname, port, path, limits, workers } = settings;
+  const { hostname, port, path, mode, group, limits, workers } = settings;
   const server = createServer({ ...serverOptionsOf(options), ...limits });
   const fromFiles = await tlsOf(settings);
   const address = textOf({ hostname, port, path });
@@ -64,7 +64,8 @@ export async function start(options: RunOptions, settings: ServiceSettings, prog
       renewal?.start((tls) => started.renew(tls));
       return Object.assign(started, { renewal });
     }
-    const listener = await server.listen({ hostname, port, path, tls, reusePort: options.reusePort });
+    const { reusePort } = options;
+    const listener = await server.listen({ hostname, port, path, mode, group, tls, reusePort });
     renewal?.start(() => server.renew());
     return Object.assign(server, { address: listener.address, workers, renewal });
   } catch (error) {
@@ -73,7 +74,7 @@ export async function start(options: RunOptions, settings: ServiceSettings, prog
       // With TLS, a name and its address both need permission.
       const missing = error.message.match(/net access to "([^"]+)"/)?.[1] ?? address;
       const addresses = [...new Set([address, missing])].join(",");
-      const needed = path === undefined ? `--allow-net=${addresses}` : permissionsToListen(absolute(path));
+      const needed = path === undefined ? `--allow-net=${addresses}` : permissionsToListen(absolute(path), group);
       throw new StartError(`no permission to listen on ${address}; ${withFlags(needed)}`);
     }
     throw new StartError(`cannot listen on ${address}: ${reasonOf(error, path)}`);
@@ -82,8 +83,8 @@ export async function start(options: RunOptions, settings: ServiceSettings, prog
 
 /** What a server is: the options without where it listens and how its program runs. */
 export function serverOptionsOf(options: RunOptions): NonNullable<Parameters<typeof createServer>[0]> {
-  const { hostname: _1, port: _2, path: _3, tls: _4, reusePort: _5, ...rest } = options;
-  const { graceMs: _6, workers: _7, workerFlags: _8, args: _9, ...serverOptions } = rest;
+  const { hostname: _1, port: _2, path: _3, mode: _4, group: _5, tls: _6, reusePort: _7, ...rest } = options;
+  const { graceMs: _8, workers: _9, workerFlags: _10, args: _11, ...serverOptions } = rest;
   return serverOptions;
 }
 

@@ -24,6 +24,7 @@ import { type Acceptor, listen } from "../transport/listen.ts";
 import { standardError } from "../transport/standard_error.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
 import { closeTransport, type Transport, writeAll } from "../transport/transport.ts";
+import { GROUP, MODE } from "../transport/unix.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { ServerConnection } from "./server_connection.ts";
 import type { ServerStatistics } from "./server_info.ts";
@@ -47,10 +48,21 @@ export interface ListenOptions {
    */
   port?: number;
   /**
-   * A unix socket to listen on, in place of an address and a port. Its file gets mode 0600; one that an earlier server
-   * left behind is replaced, one on which a server answers is not. Needs `--allow-read` and `--allow-write` for it.
+   * A unix socket to listen on, in place of an address and a port. A file that an earlier server left behind is replaced,
+   * one on which a server answers is not. Needs `--allow-read` and `--allow-write` for it.
    */
   path?: string;
+  /**
+   * The mode of the file of the unix socket: who may connect.
+   *
+   * @default {0o600}
+   */
+  mode?: number;
+  /**
+   * The group of the file of the unix socket, by its name or its number; give it a mode such as `0o660`. This user must be
+   * in the group. A name needs `--allow-read=/etc/group`.
+   */
+  group?: string | number;
   /**
    * Speaks TLS, with this certificate and key; with `ca`, clients need a certificate as well. A function is asked now and
    * at each {@linkcode Server.renew}: it may read them from files.
@@ -67,7 +79,8 @@ export interface ListenOptions {
 
 /** What each option of `listen()` must be. */
 export const LISTEN_OPTIONS: Record<keyof ListenOptions, OptionKind> = {
-  ...{ hostname: HOSTNAME, port: LISTEN_PORT, path: PATH, tls: TLS, reusePort: OPTION_KINDS.boolean },
+  ...{ hostname: HOSTNAME, port: LISTEN_PORT, path: PATH, mode: MODE, group: GROUP },
+  ...{ tls: TLS, reusePort: OPTION_KINDS.boolean },
 };
 
 /** Where a server is listening. */
@@ -177,10 +190,10 @@ export class PacklineServer implements Server {
 
   async listen(options: ListenOptions = {}): Promise<Listener> {
     checkOptions(options, LISTEN_OPTIONS);
-    const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, reusePort } = options;
+    const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, ...more } = options;
     const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
     this.#refuseToListenAfterShutdown();
-    const address = { hostname, port, path, tls, reusePort };
+    const address = { hostname, port, ...more };
     const acceptor = await listen({ ...address, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock });
     if (this.#shutdown !== undefined) acceptor.close();
     this.#refuseToListenAfterShutdown();

@@ -10,10 +10,10 @@ import type { Clock } from "./clock.ts";
 import { addressText, socketTransport } from "./tcp.ts";
 import { closeQuietly, type Transport } from "./transport.ts";
 import type { ServerTls, TlsSource } from "./tls.ts";
-import { listenUnix } from "./unix.ts";
+import { listenUnix, type UnixAccess } from "./unix.ts";
 
 /** Where to listen. */
-export interface ListenAddress {
+export interface ListenAddress extends UnixAccess {
   /** The address. */
   hostname: string;
   /** The port; 0 picks a free one. */
@@ -65,11 +65,14 @@ export interface Acceptor {
  * @throws {Deno.errors.AddrInUse} If the address is in use.
  */
 export async function listen(options: ListenAddress): Promise<Acceptor> {
-  const { port, path, tls, reusePort = false } = options;
+  const { port, path, mode, group, tls, reusePort = false } = options;
   const hostname = withoutBrackets(options.hostname);
   if (path !== undefined) {
     if (tls) throw new TypeError("Cannot use TLS on a unix socket: give either a path or tls");
-    return new SocketAcceptor(await listenUnix(path), { transport: "unix", path });
+    return new SocketAcceptor(await listenUnix(path, { mode, group }), { transport: "unix", path });
+  }
+  if ((mode ?? group) !== undefined) {
+    throw new TypeError("Cannot use mode or group without path: they are those of a unix socket");
   }
   if (tls !== undefined) {
     // Imported only if needed, because it loads the runtime's Node interface.

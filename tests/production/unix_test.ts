@@ -144,9 +144,65 @@ unixTest("a shutdown takes the file away at once, and answers what is in flight"
   assertEquals(await ended, { finished: 1, cut: 0 });
 });
 
+// Who may connect ----------------------------------------------------------------------------------------------------
+
+/** A group that this user may give a file to: another one than its own, if possible. */
+async function someGroup(): Promise<{ name: string; id: number }> {
+  const lines = (await Deno.readTextFile("/etc/group")).trim().split("\n");
+  const groups = lines.map((line) => line.split(":")).map(([name, , id]) => ({ name, id: Number(id) }));
+  return groups.find(({ id }) => Deno.uid() === 0 ? id !== Deno.gid() : id === Deno.gid()) ?? groups[0];
+}
+
+unixTest(
+  "the file of a socket has the mode and the group that are wanted, before anybody can connect",
+  async (folder) => {
+    const { name, id } = await someGroup();
+    for (const [group, mode] of [[name, 0o660], [id, 0o666], [`${id}`, 0o640]] as const) {
+      const path = `${folder.path}/p.sock`;
+      await using _server = await serve({ path, mode, group });
+      const info = await Deno.lstat(path);
+      assertEquals([info.isSocket, (info.mode ?? 0) & 0o777, info.gid], [true, mode, id]);
+      assertEquals(await ping(path), PONG);
+    }
+    assertEquals(await filesIn(folder), []);
+  },
+);
+
+unixTest("a mode or a group that cannot be is told of, and nothing listens", async (folder) => {
+  const path = `${folder.path}/p.sock`;
+  const mode = "as mode: it must be the mode of a file, from 0 to 0o777, such as 0o660";
+  const group = "as group: it must be the name of a group, or its number";
+  const bad: [options: Parameters<typeof serve>[0], message: string][] = [
+    [{ path, mode: 660 }, `Cannot use 660 ${mode}`],
+    [{ path, mode: "0660" as unknown as number }, `Cannot use "0660" ${mode}`],
+    [{ path, group: "" }, `Cannot use "" ${group}`],
+    [{ path, group: -1 }, `Cannot use -1 ${group}`],
+    [{ path, group: "no-such-group" }, NO_GROUP],
+    [{ port: 0, mode: 0o660 }, "Cannot use mode or group without path: they are those of a unix socket"],
+    [{ port: 0, group: 0 }, "Cannot use mode or group without path: they are those of a unix socket"],
+  ];
+  for (const [options, message] of bad) {
+    assertEquals((await assertRejects(() => serve(options), Error)).message, message);
+  }
+  assertEquals(await filesIn(folder), []);
+});
+
+const NO_GROUP = "Cannot use group no-such-group for the socket: /etc/group does not have it; give its number";
+
+Deno.test({
+  name: "a group of others is told of",
+  ignore: Deno.build.os === "windows" || Deno.uid() === 0, // who may use every group
+  async fn() {
+    await using folder = await Folder.make();
+    const error = await assertRejects(() => serve({ path: `${folder.path}/p.sock`, group: 0 }), TypeError);
+    assertEquals(error.message, "Cannot use group 0 for the socket: this user is not in it");
+  },
+});
+
 // As programs --------------------------------------------------------------------------------------------------------
 
 const DENO = ["run", "--no-prompt"];
+const MODE_HELP = "--unix-mode 9: a mode is three octal digits, such as 0660; see --help";
 
 unixTest("both scripts over a unix socket, with the permissions that their complaints name", async (folder) => {
   const path = `${folder.path}/p.sock`;
@@ -198,6 +254,21 @@ unixTest(
   },
 );
 
+unixTest("--unix-mode and --unix-group, with the permissions that the complaint names", async (folder) => {
+  const { name, id } = await someGroup();
+  const path = `${folder.path}/p.sock`;
+  const server = [`${root}server.ts`, "--unix", path, "--unix-mode", "0660", "--unix-group", name];
+  const flags = permissionsToListen(path, name);
+  assertMatch(flags, /,\/etc\/group /);
+  const { text } = await run(Deno.execPath(), [...DENO, ...server]);
+  assertEquals(text, `packline: no permission to listen on unix:${path}; run it with ${flags}\n`);
+  const deno = [...DENO, ...flags.split(" ")];
+  await using _listening = await Program.start(Deno.execPath(), [...deno, ...server], /listening on unix:.*\n/);
+  const info = await Deno.lstat(path);
+  assertEquals([(info.mode ?? 0) & 0o777, info.gid], [0o660, id]);
+  assertEquals(await ping(path), PONG);
+});
+
 unixTest("a socket that cannot be is one line, and an exit code", async (folder) => {
   await folder.write("file", "");
   const { path } = folder;
@@ -210,6 +281,15 @@ unixTest("a socket that cannot be is one line, and an exit code", async (folder)
     ],
     [["--unix", `${path}/file`], 1, `cannot listen on unix:${path}/file: ${path}/file exists and is not a socket`],
     [["--unix", long], 1, `cannot listen on unix:${long}: the path is too long for a socket`],
+    [
+      ["--unix", `${path}/p`, "--unix-group", "no-such-group"],
+      1,
+      `cannot listen on unix:${path}/p: ${NO_GROUP}`,
+    ],
+    [["--unix", `${path}/p`, "--unix-mode", "9"], 2, MODE_HELP],
+    [["--unix", `${path}/p`, "--unix-mode", "rw-"], 2, MODE_HELP.replace("9", "rw-")],
+    [["--unix-mode", "0660"], 2, "--unix-mode and --unix-group need --unix; see --help"],
+    [["--unix-group", "root"], 2, "--unix-mode and --unix-group need --unix; see --help"],
     [["--unix", `${path}/p`, "--cert", "a", "--key", "b"], 2, "--unix cannot be used with TLS; see --help"],
   ];
   for (const [flags, code, text] of cases) {
