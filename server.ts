@@ -64,9 +64,9 @@ export interface ListeningServer extends Server, Listener {}
  */
 export async function serve(options: ServeOptions = {}): Promise<ListeningServer> {
   checkOptions(options, { ...LISTEN_OPTIONS, ...SERVER_OPTIONS });
-  const { hostname, port, path, mode, group, tls, reusePort, ...serverOptions } = options;
+  const { hostname, port, path, mode, group, fd, tls, reusePort, ...serverOptions } = options;
   const server = createServer(serverOptions);
-  const listener = await server.listen({ hostname, port, path, mode, group, tls, reusePort });
+  const listener = await server.listen({ hostname, port, path, mode, group, fd, tls, reusePort });
   return Object.assign(server, { hostname: listener.hostname, port: listener.port, address: listener.address });
 }
 

@@ -11,7 +11,7 @@ import type { RunOptions } from "../server.ts";
 import { GROUP } from "../transport/unix.ts";
 import { type Flag, type Flags, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
 import { readEnvironment } from "./environment.ts";
-import { hostnameFlag, limitFlag, pathFlag, portFlag, timeFlag } from "./flags.ts";
+import { countFlag, hostnameFlag, limitFlag, pathFlag, portFlag, timeFlag } from "./flags.ts";
 import { timeText } from "./units.ts";
 
 /** The help for each limit. */
@@ -47,6 +47,7 @@ export const SERVICE_FLAGS = {
   unix: pathFlag("a unix socket to listen on, instead of an address and port"),
   unixMode: modeFlag("who may connect to the unix socket, as for chmod (default 0600: its owner)"),
   unixGroup: groupFlag("the group of the unix socket, by name or number, for a mode such as 0660"),
+  fd: { ...countFlag("a socket that listens already: 3 is that of a socket unit of systemd", 3), takes: "NUMBER" },
   cert: pathFlag("PEM file with the server's certificate; turns TLS on"),
   key: pathFlag("PEM file with its private key"),
   ca: pathFlag("PEM file with the authority that must have signed client certificates (mutual TLS)"),
@@ -62,6 +63,8 @@ export interface ServiceSettings {
   readonly hostname: string;
   readonly port: number;
   readonly path?: string;
+  /** A socket that listens already, in place of all that. */
+  readonly fd?: number;
   /** Who may connect to the path. */
   readonly mode?: number;
   readonly group?: string | number;
@@ -94,7 +97,8 @@ export function readSettings<More extends Flags = Record<never, never>>(
   const environment = flags.help ? {} : readEnvironment(known);
   const given = { ...options, ...environment, ...flags };
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, cert, key, ca, graceMs = DEFAULT_GRACE_MS } = given;
-  const path = [flags, environment, { ...options, unix: options.path }].find(saysWhere)?.unix;
+  const { fd, unix } = [flags, environment, { ...options, unix: options.path }].find(saysWhere) ?? {};
+  const path = fd === undefined ? unix : undefined;
   if (path === undefined && (flags.unixMode ?? flags.unixGroup) !== undefined) {
     throw new UsageError("--unix-mode and --unix-group need --unix");
   }
@@ -102,6 +106,7 @@ export function readSettings<More extends Flags = Record<never, never>>(
     hostname,
     port,
     path,
+    fd,
     ...path !== undefined && { mode: given.unixMode ?? options.mode, group: given.unixGroup ?? options.group },
     files: { cert, key, ca },
     limits: Object.fromEntries(LIMIT_NAMES.map((name) => [name, given[name]])),
@@ -113,14 +118,22 @@ export function readSettings<More extends Flags = Record<never, never>>(
 }
 
 /** Whether these settings say where to listen: a port from the command line wins over a path from the environment. */
-function saysWhere({ hostname, port, unix }: { hostname?: string; port?: number; unix?: string }): boolean {
-  return (hostname ?? port ?? unix) !== undefined;
+function saysWhere({ hostname, port, unix, fd }: Where): boolean {
+  return (hostname ?? port ?? unix ?? fd) !== undefined;
 }
 
-function checkCombination({ path, files, workers }: ServiceSettings, { tls }: RunOptions): void {
+interface Where {
+  readonly hostname?: string;
+  readonly port?: number;
+  readonly unix?: string;
+  readonly fd?: number;
+}
+
+function checkCombination({ path, fd, files, workers }: ServiceSettings, { tls }: RunOptions): void {
   const { cert, key, ca } = files;
   const hasFiles = (cert ?? key ?? ca) !== undefined;
   if (hasFiles && (cert === undefined || key === undefined)) throw new UsageError("TLS needs both --cert and --key");
+  if (fd !== undefined && workers > 1) throw new UsageError("--workers cannot be used with --fd");
   if (path === undefined) return;
   if (hasFiles || tls !== undefined) throw new UsageError("--unix cannot be used with TLS");
   if (workers > 1) throw new UsageError("--workers cannot be used with --unix: only a port can be shared");

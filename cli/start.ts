@@ -52,10 +52,10 @@ export interface Running {
  * @throws {TypeError | RangeError} If the options are a mistake of the program.
  */
 export async function start(options: RunOptions, settings: ServiceSettings, program: WorkerProgram): Promise<Running> {
-  const { hostname, port, path, mode, group, limits, workers } = settings;
+  const { hostname, port, path, mode, group, fd, limits, workers } = settings;
   const server = createServer({ ...serverOptionsOf(options), ...limits });
   const fromFiles = await tlsOf(settings);
-  const address = textOf({ hostname, port, path });
+  const address = fd === undefined ? textOf({ hostname, port, path }) : `file descriptor ${fd}`;
   try {
     const renewal = await renewalOf(fromFiles ?? options.tls);
     const tls = renewal === undefined ? options.tls as ServerTls | undefined : () => renewal.current;
@@ -65,7 +65,8 @@ export async function start(options: RunOptions, settings: ServiceSettings, prog
       return Object.assign(started, { renewal });
     }
     const { reusePort } = options;
-    const listener = await server.listen({ hostname, port, path, mode, group, tls, reusePort });
+    const place = fd === undefined ? { hostname, port, path, mode, group, reusePort } : { fd };
+    const listener = await server.listen({ ...place, tls });
     renewal?.start(() => server.renew());
     return Object.assign(server, { address: listener.address, workers, renewal });
   } catch (error) {
@@ -83,8 +84,8 @@ export async function start(options: RunOptions, settings: ServiceSettings, prog
 
 /** What a server is: the options without where it listens and how its program runs. */
 export function serverOptionsOf(options: RunOptions): NonNullable<Parameters<typeof createServer>[0]> {
-  const { hostname: _1, port: _2, path: _3, mode: _4, group: _5, tls: _6, reusePort: _7, ...rest } = options;
-  const { graceMs: _8, workers: _9, workerFlags: _10, args: _11, ...serverOptions } = rest;
+  const { hostname: _1, port: _2, path: _3, mode: _4, group: _5, fd: _6, tls: _7, reusePort: _8, ...rest } = options;
+  const { graceMs: _9, workers: _10, workerFlags: _11, args: _12, ...serverOptions } = rest;
   return serverOptions;
 }
 
@@ -176,7 +177,7 @@ function reasonOf(error: unknown, path: string | undefined): string {
   if (path === undefined) {
     return error instanceof Deno.errors.AddrInUse
       ? "the port is in use; choose another with --port, 0 for any that is free"
-      : error.message;
+      : error.message.replace(/^Cannot listen on file descriptor \d+: /, "");
   }
   if (error instanceof Deno.errors.NotFound) return `there is no folder ${folderOf(path)}`;
   if (error instanceof Deno.errors.PermissionDenied) return `this user may not write in ${folderOf(path)}`;

@@ -19,7 +19,7 @@ import {
 } from "../limits.ts";
 import { Sweeper } from "../session/sweeper.ts";
 import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
-import { HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
+import { FD, HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
 import { type Acceptor, listen } from "../transport/listen.ts";
 import { standardError } from "../transport/standard_error.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
@@ -64,6 +64,12 @@ export interface ListenOptions {
    */
   group?: string | number;
   /**
+   * The file descriptor of a socket that listens already, in place of an address and a port or a path: 3 is the one that a
+   * socket unit of systemd gives to its service. Needs no permission. The socket stays open at a shutdown, and keeps the
+   * clients that come for the next server.
+   */
+  fd?: number;
+  /**
    * Speaks TLS, with this certificate and key; with `ca`, clients need a certificate as well. A function is asked now and
    * at each {@linkcode Server.renew}: it may read them from files.
    */
@@ -79,7 +85,7 @@ export interface ListenOptions {
 
 /** What each option of `listen()` must be. */
 export const LISTEN_OPTIONS: Record<keyof ListenOptions, OptionKind> = {
-  ...{ hostname: HOSTNAME, port: LISTEN_PORT, path: PATH, mode: MODE, group: GROUP },
+  ...{ hostname: HOSTNAME, port: LISTEN_PORT, path: PATH, mode: MODE, group: GROUP, fd: FD },
   ...{ tls: TLS, reusePort: OPTION_KINDS.boolean },
 };
 
@@ -191,6 +197,9 @@ export class PacklineServer implements Server {
   async listen(options: ListenOptions = {}): Promise<Listener> {
     checkOptions(options, LISTEN_OPTIONS);
     const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, ...more } = options;
+    if (more.fd !== undefined && (options.hostname ?? options.port ?? more.path) !== undefined) {
+      throw new TypeError("Cannot use fd together with hostname, port or path: it says where to listen");
+    }
     const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
     this.#refuseToListenAfterShutdown();
     const address = { hostname, port, ...more };

@@ -57,6 +57,8 @@ const INNER_FOLDERS = ["handlers/built_ins"];
 
 /** The modules that use the runtime's Node interface, where there is no other: TLS, lines typed at a prompt. */
 const NODE_USERS = [
+  "transport/fd_acceptor.ts",
+  "transport/node_listener.ts",
   "transport/tls_acceptor.ts",
   "transport/tls_socket.ts",
   "cli/hangup.ts",

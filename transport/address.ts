@@ -21,6 +21,12 @@ export const LISTEN_PORT: OptionKind = {
   must: `be a whole number from 0 to ${MAX_PORT}`,
 };
 
+/** A file descriptor beyond stdin, stdout and stderr. */
+export const FD: OptionKind = {
+  is: (value) => Number.isInteger(value) && value as number >= 3,
+  must: "be a file descriptor of at least 3",
+};
+
 /** A port to dial. */
 export const DIAL_PORT: OptionKind = {
   is: (value) => isPort(value, 1),

@@ -1,5 +1,5 @@
 /**
- * Listens on TCP, TLS, mutual TLS or a unix socket, with one interface for all of them.
+ * Listens on TCP, TLS, mutual TLS, a unix socket or a socket that it is given, with one interface for all of them.
  *
  * In: an address, and optional certificates. Out: an {@linkcode Acceptor}. Refused: an address in use, an invalid
  * certificate or key, a path together with TLS; the error names the problem.
@@ -20,6 +20,8 @@ export interface ListenAddress extends UnixAccess {
   port: number;
   /** The path of a unix socket, instead of an address and a port. */
   path?: string;
+  /** The file descriptor of a socket that listens already, instead of an address and a port. */
+  fd?: number;
   /** Uses TLS. */
   tls?: TlsSource<ServerTls>;
   /** Lets several listeners share the port; each gets part of the connections. */
@@ -65,7 +67,7 @@ export interface Acceptor {
  * @throws {Deno.errors.AddrInUse} If the address is in use.
  */
 export async function listen(options: ListenAddress): Promise<Acceptor> {
-  const { port, path, mode, group, tls, reusePort = false } = options;
+  const { port, path, mode, group, fd, tls, reusePort = false } = options;
   const hostname = withoutBrackets(options.hostname);
   if (path !== undefined) {
     if (tls) throw new TypeError("Cannot use TLS on a unix socket: give either a path or tls");
@@ -78,6 +80,10 @@ export async function listen(options: ListenAddress): Promise<Acceptor> {
     // Imported only if needed, because it loads the runtime's Node interface.
     const { TlsAcceptor } = await import("./tls_acceptor.ts");
     return await TlsAcceptor.listen({ ...options, hostname, tls, reusePort });
+  }
+  if (fd !== undefined) {
+    const { FdAcceptor } = await import("./fd_acceptor.ts");
+    return await FdAcceptor.listen(fd, options.clock);
   }
   const listener = Deno.listen({ hostname, port, reusePort });
   return new SocketAcceptor(listener, listener.addr);

@@ -9,24 +9,21 @@
  * client that does not complete the handshake in time; it is closed and not reported.
  */
 
-import type { Socket } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import { MAX_TIMER_MS } from "../limits.ts";
 import { identityOf } from "./certificate.ts";
 import type { Clock, Timer } from "./clock.ts";
 import type { Acceptor } from "./listen.ts";
-import { ListenerWatch } from "./listener_watch.ts";
 import { isDenied } from "./runtime.ts";
+import { NodeListener } from "./node_listener.ts";
 import { addressText } from "./tcp.ts";
 import { askTls, messageOf, renewalProblem, type ServerTls, type TlsSource } from "./tls.ts";
-import { peerOf, tlsTransport } from "./tls_socket.ts";
+import { nodeTransport, peerOf } from "./tls_socket.ts";
 import type { Transport } from "./transport.ts";
 
 /** The default number of concurrent handshakes. */
 const MAX_HANDSHAKES = 512;
-
-/** The types lack `reusePort`. */
-type ListenOptions = Parameters<Server["listen"]>[0];
 
 /** Options of the acceptor. */
 export interface TlsListenOptions {
@@ -36,6 +33,8 @@ export interface TlsListenOptions {
   port: number;
   /** Lets several listeners share the port. */
   reusePort: boolean;
+  /** A listening socket, in place of an address and a port. */
+  fd?: number;
   /** The certificate, its key, and the authority for client certificates. */
   tls: TlsSource<ServerTls>;
   /** The time limit of a handshake. */
@@ -53,50 +52,41 @@ export class TlsAcceptor implements Acceptor {
   readonly hostname: string;
   readonly port: number;
   readonly address: string;
+  /** A socket that was given stays open: clients wait there for the next server. */
+  readonly hide?: () => void;
   readonly #options: TlsListenOptions;
   readonly #server: Server;
   /** What new handshakes use. */
   #tls: ServerTls;
+  readonly #listener: NodeListener;
   readonly #handshakes: Handshakes;
-  readonly #waiting: Transport[] = [];
-  #accepting: PromiseWithResolvers<Transport> | undefined;
-  #closed = false;
-  readonly #watch: ListenerWatch;
 
-  private constructor(server: Server, tls: ServerTls, options: TlsListenOptions) {
-    const { address: hostname, port } = server.address() as { address: string; port: number };
+  private constructor(
+    server: Server,
+    tls: ServerTls,
+    listener: NodeListener,
+    { address: hostname, port }: AddressInfo,
+    options: TlsListenOptions,
+  ) {
     this.hostname = hostname;
     this.port = port;
     this.address = addressText({ transport: "tcp", hostname, port });
     this.#options = options;
     this.#server = server;
     this.#tls = tls;
+    this.#listener = listener;
     this.#handshakes = new Handshakes(options);
-    server.on("connection", (socket: Socket) => {
-      this.#watch.report();
-      this.#handshakes.begin(socket);
-    });
+    if (options.fd !== undefined) this.hide = () => listener.hide();
+    server.on("connection", (socket: Socket) => this.#handshakes.begin(socket));
     server.on("tlsClientError", (_error, socket) => socket.destroy());
     server.on("secureConnection", (socket) => this.#take(socket));
-    server.on("error", ignore); // from now on only from listening again, which is checked
-    this.#watch = new ListenerWatch({
-      ...{ hostname, port, reusePort: options.reusePort, clock: options.clock },
-      onLooked: (peer) => this.#handshakes.abandon(peer),
-      onDeaf: () => this.#listenAnew(),
-    });
   }
 
   /** Starts listening. */
   static async listen(options: TlsListenOptions): Promise<TlsAcceptor> {
-    const { hostname, port, reusePort, maxConnections } = options;
+    const { maxConnections, clock } = options;
     const tls = await ask(options.tls, "Cannot use TLS");
     const { cert, key, ca } = tls;
-    // Deno's listener first: its errors are the same as without TLS. It also resolves a name; Node's listener would
-    // throw outside the call if the address is not allowed.
-    const first = Deno.listen({ hostname, port, reusePort });
-    const address = first.addr.hostname;
-    first.close();
-    if (address !== hostname) Deno.listen({ hostname: address, port, reusePort }).close();
     const mutual = ca !== undefined;
     const server = createServer(
       {
@@ -105,20 +95,15 @@ export class TlsAcceptor implements Acceptor {
       } as Parameters<typeof createServer>[0],
     );
     server.maxConnections = maxConnections + (options.maxHandshakes ?? MAX_HANDSHAKES) + 1;
-    const { promise: listening, resolve, reject } = Promise.withResolvers<void>();
-    server.once("error", reject);
-    server.listen({ host: address, port, reusePort } as ListenOptions, resolve);
-    await listening;
-    server.off("error", reject);
-    return new TlsAcceptor(server, tls, options);
+    const place = options.fd === undefined ? placeOf(options) : { fd: options.fd };
+    const listener = await NodeListener.listen(server, place, clock);
+    if (listener.address !== undefined) return new TlsAcceptor(server, tls, listener, listener.address, options);
+    listener.close();
+    throw new TypeError("Cannot use TLS on a unix socket");
   }
 
   accept(): Promise<Transport> {
-    const next = this.#waiting.shift();
-    if (next !== undefined) return Promise.resolve(next);
-    if (this.#closed) return Promise.reject(new Deno.errors.BadResource("the listener is closed"));
-    this.#accepting = Promise.withResolvers();
-    return this.#accepting.promise;
+    return this.#listener.accept();
   }
 
   get handshakes(): number {
@@ -139,13 +124,8 @@ export class TlsAcceptor implements Acceptor {
   }
 
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#server.close();
-    this.#watch.close();
+    this.#listener.close();
     this.#handshakes.endAll();
-    this.#accepting?.reject(new Deno.errors.BadResource("the listener is closed"));
-    for (const transport of this.#waiting) transport.close();
   }
 
   #take(socket: TLSSocket): void {
@@ -153,22 +133,21 @@ export class TlsAcceptor implements Acceptor {
     const mutual = this.#tls.ca !== undefined;
     const certificate = mutual ? identityOf(socket.getPeerCertificate()) : undefined;
     // A resumed session does not check its certificate again, which may have expired.
-    if (this.#closed || mutual && !(socket.authorized && certificate !== undefined)) {
-      socket.destroy();
-      return;
-    }
-    const transport = tlsTransport(socket, { certificate });
-    const accepting = this.#accepting;
-    this.#accepting = undefined;
-    if (accepting) accepting.resolve(transport);
-    else this.#waiting.push(transport);
+    if (mutual && !(socket.authorized && certificate !== undefined)) socket.destroy();
+    else this.#listener.add(nodeTransport(socket, { certificate }));
   }
+}
 
-  #listenAnew(): void {
-    const { hostname, port } = this;
-    this.#server.close();
-    this.#server.listen({ host: hostname, port, reusePort: this.#options.reusePort } as ListenOptions);
-  }
+/**
+ * Where Node is to listen. Deno's listener is asked first: its errors are the same as without TLS. It also resolves a
+ * name; Node's listener would throw outside the call if the address is not allowed.
+ */
+function placeOf({ hostname, port, reusePort }: TlsListenOptions): { host: string; port: number; reusePort: boolean } {
+  const first = Deno.listen({ hostname, port, reusePort });
+  const host = first.addr.hostname;
+  first.close();
+  if (host !== hostname) Deno.listen({ hostname: host, port, reusePort }).close();
+  return { host, port, reusePort };
 }
 
 /** The options of TLS; a missing permission is thrown as it is. */

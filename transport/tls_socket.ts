@@ -1,5 +1,5 @@
 /**
- * Wraps a TLS socket of `node:tls`, which is part of the runtime, as a transport, and dials one for a client.
+ * Wraps a socket of `node:tls` or `node:net`, which are part of the runtime, as a transport, and dials one of TLS for a client.
  *
  * Deno's own TLS cannot do both of these: `connectTls` cannot turn off Nagle's algorithm, and `startTls`, which can use
  * a connection that has it off, cannot send a client certificate.
@@ -44,7 +44,7 @@ export async function dialWithCertificate(
   signal.addEventListener("abort", abandon, { once: true });
   try {
     await secured;
-    return tlsTransport(socket, { silentEnd: new Deno.errors.ConnectionReset(REJECTED) });
+    return nodeTransport(socket, { silentEnd: new Deno.errors.ConnectionReset(REJECTED) });
   } catch (error) {
     socket.destroy();
     const refused = (error as { code?: string }).code === "ECONNREFUSED";
@@ -70,11 +70,11 @@ const REJECTED = "the server closed the connection at once; it may have rejected
 /**
  * Makes a transport of a Node socket.
  *
- * @param socket The socket, its handshake done.
+ * @param socket The socket; of TLS, its handshake done.
  * @param options `certificate`: the peer's checked identity; `silentEnd`: the error if the peer closes without data.
  */
-export function tlsTransport(
-  socket: TLSSocket,
+export function nodeTransport(
+  socket: Socket,
   { certificate, silentEnd }: { certificate?: PeerCertificate; silentEnd?: Error } = {},
 ): Transport {
   let ended = false;
@@ -144,12 +144,12 @@ interface Below {
  * Stops reading. The runtime pauses only the decrypted side and keeps reading the TCP socket, so a peer that keeps
  * sending would fill the memory.
  */
-function pause(socket: TLSSocket): void {
+function pause(socket: Socket): void {
   socket.pause();
   (socket as Below)._handle?._parent?.readStop?.();
 }
 
-function resume(socket: TLSSocket): void {
+function resume(socket: Socket): void {
   (socket as Below)._handle?._parent?.readStart?.();
   socket.resume();
 }
@@ -158,12 +158,13 @@ function resume(socket: TLSSocket): void {
  * Whether the peer has reset a connection. The runtime reports a reset as a normal end, or not at all while nothing is
  * read. But the kernel then has no peer address; `remoteAddress` does not show that, because it is cached.
  */
-function isReset(socket: TLSSocket): boolean {
+function isReset(socket: Socket): boolean {
   const { _handle: handle } = socket as { _handle?: { getpeername?(name: object): number } | null };
   return handle?.getpeername !== undefined && handle.getpeername({}) !== 0;
 }
 
-/** The peer's address as readable text. */
+/** The peer's address as readable text; one of a unix socket has none. */
 export function peerOf({ remoteAddress, remotePort }: Socket): string {
-  return addressText({ transport: "tcp", hostname: remoteAddress ?? "", port: remotePort ?? 0 });
+  if (remoteAddress === undefined || remotePort === undefined) return "unix";
+  return addressText({ transport: "tcp", hostname: remoteAddress, port: remotePort });
 }

@@ -22,6 +22,7 @@ const PACKAGES = {
   "haproxy": () => find("haproxy") !== undefined,
   "chromium": () => find("chromium") !== undefined,
   "curl": () => find("curl") !== undefined,
+  "python3": () => find("python3") !== undefined,
   "openssl": () => find("openssl") !== undefined,
   "systemd": () => find("systemd-analyze") !== undefined,
   "tshark": () => find("tshark") !== undefined,

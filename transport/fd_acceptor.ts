@@ -1,0 +1,55 @@
+/**
+ * Accepts connections on a socket that listens already and that this process was started with, as by a socket unit of
+ * systemd. `node:net` takes one, `Deno.listen` does not.
+ *
+ * In: its file descriptor. Out: connections. Refused: a descriptor that is no listening socket.
+ *
+ * The socket stays open when this process ends, and keeps the clients that come for the next one.
+ */
+
+import { createServer } from "node:net";
+import type { Clock } from "./clock.ts";
+import type { Acceptor } from "./listen.ts";
+import { NodeListener } from "./node_listener.ts";
+import { addressText } from "./tcp.ts";
+import { nodeTransport } from "./tls_socket.ts";
+import type { Transport } from "./transport.ts";
+
+/** Accepts clients of a given socket, of TCP or a unix socket. */
+export class FdAcceptor implements Acceptor {
+  readonly hostname: string;
+  readonly port: number;
+  readonly address: string;
+  readonly handshakes = 0;
+  readonly #listener: NodeListener;
+
+  private constructor(fd: number, listener: NodeListener) {
+    const { address: hostname, port } = listener.address ?? { address: "", port: 0 };
+    this.hostname = hostname;
+    this.port = port;
+    this.address = listener.address === undefined ? `fd:${fd}` : addressText({ transport: "tcp", hostname, port });
+    this.#listener = listener;
+  }
+
+  /** Starts accepting. */
+  static async listen(fd: number, clock: Clock): Promise<FdAcceptor> {
+    // A variable, because the types lack `noDelay` here.
+    const options = { allowHalfOpen: true, noDelay: true };
+    const server = createServer(options);
+    const listener = await NodeListener.listen(server, { fd }, clock);
+    server.on("connection", (socket) => listener.add(nodeTransport(socket)));
+    return new FdAcceptor(fd, listener);
+  }
+
+  accept(): Promise<Transport> {
+    return this.#listener.accept();
+  }
+
+  hide(): void {
+    this.#listener.hide();
+  }
+
+  close(): void {
+    this.#listener.close();
+  }
+}

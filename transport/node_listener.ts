@@ -1,0 +1,108 @@
+/**
+ * Listens with a server of `node:net` or `node:tls`, which are part of the runtime, at an address or on a socket that
+ * this process has been given.
+ *
+ * In: a server, and where it is to listen. Out: its address; connections that have come, one by one. Refused: a
+ * descriptor that is no listening socket.
+ *
+ * Node's listener has a flaw in this runtime: if a connection comes while the process has no free file descriptor, it
+ * silently stops accepting forever. To listen again with the same handle wakes it up. That does nothing to one that is
+ * awake, and takes less than a microsecond, so it is done every few seconds.
+ */
+
+import type { AddressInfo, Server } from "node:net";
+import type { Clock, Timer } from "./clock.ts";
+import type { Transport } from "./transport.ts";
+
+/** How often a listener is woken up. */
+const WAKE_MS = 5_000;
+
+/** The connections that the kernel keeps for a listener; Node's default. */
+const BACKLOG = 511;
+
+/** Where to listen. */
+export type NodePlace = { host: string; port: number; reusePort: boolean } | { fd: number };
+
+/** The handle of a listening server, as the runtime stores it. */
+interface Listening {
+  readonly _handle?: { listen?(backlog: number): number } | null;
+}
+
+/** One server of Node's that listens. */
+export class NodeListener {
+  /** The address and the port; `undefined` for a unix socket. */
+  readonly address: AddressInfo | undefined;
+  readonly #server: Server;
+  readonly #clock: Clock;
+  readonly #waiting: Transport[] = [];
+  #accepting: PromiseWithResolvers<Transport> | undefined;
+  #timer: Timer | undefined;
+  #closed = false;
+
+  private constructor(server: Server, clock: Clock) {
+    this.address = server.address() as AddressInfo | null ?? undefined;
+    this.#server = server;
+    this.#clock = clock;
+    this.#wakeLater();
+  }
+
+  /** Starts listening. */
+  static async listen(server: Server, place: NodePlace, clock: Clock): Promise<NodeListener> {
+    const { promise: listening, resolve, reject } = Promise.withResolvers<void>();
+    server.once("error", reject);
+    server.listen(place, resolve);
+    try {
+      await listening;
+    } catch (error) {
+      if (!("fd" in place)) throw error;
+      throw new TypeError(`Cannot listen on file descriptor ${place.fd}: it is no listening socket`, { cause: error });
+    }
+    server.off("error", reject);
+    return new NodeListener(server, clock);
+  }
+
+  /** The next connection. Rejects with `BadResource` once the listener has been closed. */
+  accept(): Promise<Transport> {
+    const next = this.#waiting.shift();
+    if (next !== undefined) return Promise.resolve(next);
+    if (this.#closed) return Promise.reject(new Deno.errors.BadResource("the listener is closed"));
+    this.#accepting = Promise.withResolvers();
+    return this.#accepting.promise;
+  }
+
+  /** A connection has come. */
+  add(transport: Transport): void {
+    const accepting = this.#accepting;
+    this.#accepting = undefined;
+    if (this.#closed) transport.close();
+    else if (accepting) accepting.resolve(transport);
+    else this.#waiting.push(transport);
+  }
+
+  /** Takes no more connections from the kernel; `accept()` gives those that have come. */
+  hide(): void {
+    if (this.#timer === undefined) return;
+    this.#clock.clearTimer(this.#timer);
+    this.#timer = undefined;
+    this.#server.close();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.hide();
+    this.#closed = true;
+    this.#accepting?.reject(new Deno.errors.BadResource("the listener is closed"));
+    for (const transport of this.#waiting) transport.close();
+  }
+
+  #wakeLater(): void {
+    this.#timer = this.#clock.setTimer(
+      () => {
+        (this.#server as Listening)._handle?.listen?.(BACKLOG);
+        this.#wakeLater();
+      },
+      WAKE_MS,
+      false,
+    );
+  }
+}
