@@ -86,7 +86,11 @@ testWith(["systemd", "openssl"], "activation: TLS on a port from systemd; a unix
 });
 
 testWith(["python3"], "activation: clients that come while the server restarts wait for the next one", async () => {
-  await using program = await Program.start("python3", ["-c", SUPERVISOR, ...SERVER, ...ON_FD], /listening on .*\n/);
+  await using program = await Program.start(
+    "python3",
+    ["-c", SUPERVISOR, ...SERVER, ...ON_FD, "--grace", "2"],
+    /listening on .*\n/,
+  );
   const port = Number((await program.hear(/holding port (\d+)\n/))[1]);
   for (let restarts = 0; restarts < 3; restarts++) {
     const [, first] = program.said.match(/started (\d+)\n/) ?? [];

@@ -47,7 +47,9 @@ testWith(["systemd"], "systemd accepts examples/systemd", async () => {
   // As it stands it names a program and a folder that are not everywhere.
   const unit = await example("systemd/packline.service", { "/usr/bin/deno": Deno.execPath(), "/opt/packline": root });
   await folder.write("packline.service", unit);
-  const { code, text } = await run("systemd-analyze", ["verify", "--man=no", `${folder.path}/packline.service`]);
+  await folder.write("packline.socket", await example("systemd/packline.socket"));
+  const units = ["packline.service", "packline.socket"].map((name) => `${folder.path}/${name}`);
+  const { code, text } = await run("systemd-analyze", ["verify", "--man=no", ...units]);
   assertEquals([code, text], [0, ""]);
 });
 
