@@ -273,9 +273,10 @@ export class Connection<In, Out> implements ConnectionView {
       const end = pace === undefined ? bytes.length : Math.min(bytes.length, start + pace.bytesAtOnce);
       const taken = this.#pipeline.write(bytes.subarray(start, end));
       if (taken !== undefined) await taken;
+      const partBytes = end - start;
       start = end;
       this.#watch.isReading = true; // a pause takes milliseconds and must not give a slow peer more time
-      const rest = pace?.rest(bytes.length);
+      const rest = pace?.rest(bytes.length, partBytes);
       if (rest !== undefined) await rest;
       this.#watch.isReading = false;
     }
