@@ -21,6 +21,7 @@ import { Sweeper } from "../session/sweeper.ts";
 import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
 import { HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
 import { type Acceptor, listen } from "../transport/listen.ts";
+import { PROXIES } from "../transport/proxy_header.ts";
 import { standardError } from "../transport/standard_error.ts";
 import { type ServerTls, TLS } from "../transport/tls.ts";
 import { closeTransport, type Transport, writeAll } from "../transport/transport.ts";
@@ -60,11 +61,20 @@ export interface ListenOptions {
    * @default {false}
    */
   reusePort?: boolean;
+  /**
+   * The proxies whose connections begin with a header of the PROXY protocol (1 or 2), before TLS: addresses and ranges, such as
+   * `10.0.0.0/8`, and `unix` for every peer of a unix socket. Its client is then the `peer` of the connection. One of
+   * theirs without a header is refused, and so is a header from anywhere else.
+   *
+   * @default {[]}
+   */
+  proxyProtocolFrom?: readonly string[];
 }
 
 /** What each option of `listen()` must be. */
 export const LISTEN_OPTIONS: Record<keyof ListenOptions, OptionKind> = {
   ...{ hostname: HOSTNAME, port: LISTEN_PORT, path: PATH, tls: TLS, reusePort: OPTION_KINDS.boolean },
+  proxyProtocolFrom: PROXIES,
 };
 
 /** Where a server is listening. */
@@ -164,17 +174,19 @@ export class PacklineServer implements Server {
 
   async listen(options: ListenOptions = {}): Promise<Listener> {
     checkOptions(options, LISTEN_OPTIONS);
-    const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, reusePort } = options;
+    const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT } = options;
     const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
     this.#refuseToListenAfterShutdown();
-    const address = { hostname, port, path, tls, reusePort };
-    const acceptor = await listen({ ...address, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock });
+    const acceptor = await listen({
+      ...{ ...options, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock },
+      onRefused: ({ reason, ...refusal }) => this.#state.log.note({ ...refusal, message: `is refused: ${reason}` }),
+    });
     if (this.#shutdown !== undefined) acceptor.close();
     this.#refuseToListenAfterShutdown();
     this.#acceptors.push(acceptor);
     this.#accepting.push(acceptAll(acceptor, {
       onConnection: (transport) => void this.accept(transport),
-      onError: (error) => this.#state.errors.report(error, {}),
+      onError: (error) => this.#state.log.report(error, {}, "accept_failed"),
       clock,
     }));
     return { hostname: acceptor.hostname, port: acceptor.port, address: acceptor.address };
@@ -185,6 +197,9 @@ export class PacklineServer implements Server {
     if (state.drain.isRefusing) return await refuse(transport, new RpcError("SHUTTING_DOWN"));
     if (state.connections.size >= state.limits.maxConnections) {
       state.counts.connectionsRefused++;
+      const { maxConnections } = state.limits;
+      const message = `is refused: ${maxConnections} connections are open, and --max-connections allows no more`;
+      state.log.note({ event: "connection_refused", peer: transport.peer, code: "OVERLOADED", message });
       return await refuse(transport, new RpcError("OVERLOADED", "the server has no room for another connection"));
     }
     const { onConnect, onClose } = this.#options;
@@ -193,10 +208,13 @@ export class PacklineServer implements Server {
     state.connections.add(connection);
     state.counts.connectionsAccepted++;
     this.#sweeper.start();
+    const { peer } = connection.caller;
+    state.log.note({ event: "connection_opened", peer, message: "is connected" });
     this.#tell(onConnect, connection.caller);
     await connection.run();
     state.connections.delete(connection);
     this.#tell(onClose, connection.caller);
+    state.log.note({ event: "connection_closed", peer, message: `is gone: ${connection.endReason}` });
     if (state.connections.size === 0) this.#sweeper.stop();
   }
 
@@ -205,7 +223,7 @@ export class PacklineServer implements Server {
     try {
       return new ServerConnection(this.#state, transport, this.#options.random ?? Math.random);
     } catch (error) {
-      this.#state.errors.report(error, { peer: transport.peer });
+      this.#state.log.report(error, { peer: transport.peer });
       closeTransport(transport);
     }
   }
@@ -215,7 +233,7 @@ export class PacklineServer implements Server {
     try {
       hook?.(connection);
     } catch (error) {
-      this.#state.errors.report(error, { peer: connection.peer });
+      this.#state.log.report(error, { peer: connection.peer });
     }
   }
 

@@ -7,7 +7,8 @@
 
 import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
-import { addressText, socketTransport } from "./tcp.ts";
+import { ProxyAcceptor, type SocketSource } from "./proxy_acceptor.ts";
+import { addressText, type SocketTransport, socketTransport } from "./tcp.ts";
 import { closeQuietly, type Transport } from "./transport.ts";
 import { type ServerTls, tlsProblem } from "./tls.ts";
 import { listenUnix } from "./unix.ts";
@@ -24,12 +25,26 @@ export interface ListenAddress {
   tls?: ServerTls;
   /** Lets several listeners share the port; each gets part of the connections. */
   reusePort?: boolean;
-  /** The time limit of a TLS handshake. */
+  /** The proxies whose connections begin with a header of the PROXY protocol. */
+  proxyProtocolFrom?: readonly string[];
+  /** The time limit of a TLS handshake, and of that header. */
   handshakeTimeoutMs: number;
   /** The largest number of open connections. */
   maxConnections: number;
   /** The clock. */
   clock: Clock;
+  /** Told why a connection is refused. */
+  onRefused(refusal: Refusal): void;
+}
+
+/** Why a connection is refused before the first byte of packline. */
+export interface Refusal {
+  /** A named proxy has sent no header, or the peer does not speak TLS, or the handshake has failed. */
+  readonly event: "proxy_header" | "wrong_protocol" | "tls_failed";
+  /** As a sentence about the peer, "it". */
+  readonly reason: string;
+  /** The address at the other end of the socket. */
+  readonly peer: string;
 }
 
 /** A source of connections. */
@@ -63,7 +78,7 @@ export async function listen(options: ListenAddress): Promise<Acceptor> {
   const hostname = withoutBrackets(options.hostname);
   if (path !== undefined) {
     if (tls) throw new TypeError("Cannot use TLS on a unix socket: give either a path or tls");
-    return new SocketAcceptor(await listenUnix(path), { transport: "unix", path });
+    return behindProxies(new SocketAcceptor(await listenUnix(path), { transport: "unix", path }), options);
   }
   if (tls !== undefined) {
     const problem = tlsProblem(tls);
@@ -73,7 +88,12 @@ export async function listen(options: ListenAddress): Promise<Acceptor> {
     return await TlsAcceptor.listen({ ...options, hostname, tls, reusePort });
   }
   const listener = Deno.listen({ hostname, port, reusePort });
-  return new SocketAcceptor(listener, listener.addr);
+  return behindProxies(new SocketAcceptor(listener, listener.addr), options);
+}
+
+/** The same acceptor, or one that reads the headers of the named proxies. */
+function behindProxies(source: SocketSource, { proxyProtocolFrom = [], ...options }: ListenAddress): Acceptor {
+  return proxyProtocolFrom.length === 0 ? source : new ProxyAcceptor(source, { ...options, proxyProtocolFrom });
 }
 
 /** A listener of Deno's own kind. */
@@ -94,7 +114,7 @@ class SocketAcceptor implements Acceptor {
     this.address = addressText(addr);
   }
 
-  async accept(): Promise<Transport> {
+  async accept(): Promise<SocketTransport> {
     const conn = await this.#listener.accept();
     try {
       return socketTransport(conn);

@@ -5,8 +5,8 @@
  * - send a small reply at once. `Deno.listenTls` cannot turn off Nagle's algorithm, so a reply that follows another
  *   one waits up to 40 ms for an acknowledgement.
  *
- * In: an address and certificates. Out: connections after their handshake and the check of the client. Refused: a
- * client that does not complete the handshake in time; it is closed and not reported.
+ * In: an address and certificates. Out: connections after their handshake and the check of the client. Refused, and
+ * reported: a client that does not complete the handshake in time; a named proxy that does not send its header before.
  */
 
 import type { Socket } from "node:net";
@@ -14,10 +14,11 @@ import { createServer, type Server, type TLSSocket } from "node:tls";
 import { MAX_TIMER_MS } from "../limits.ts";
 import { identityOf } from "./certificate.ts";
 import type { Clock, Timer } from "./clock.ts";
-import type { Acceptor } from "./listen.ts";
+import type { Acceptor, Refusal } from "./listen.ts";
 import { ListenerWatch } from "./listener_watch.ts";
+import { type ByteSource, headerIsLate, Proxies, readProxyHeader } from "./proxy_header.ts";
 import { addressText } from "./tcp.ts";
-import type { ServerTls } from "./tls.ts";
+import { isNoTls, messageOf, reasonOf, type ServerTls } from "./tls.ts";
 import { peerOf, tlsTransport } from "./tls_socket.ts";
 import type { Transport } from "./transport.ts";
 
@@ -37,7 +38,9 @@ export interface TlsListenOptions {
   reusePort: boolean;
   /** The certificate, its key, and the authority for client certificates. */
   tls: ServerTls;
-  /** The time limit of a handshake. */
+  /** The proxies whose connections begin with a header of the PROXY protocol, before the handshake. */
+  proxyProtocolFrom?: readonly string[];
+  /** The time limit of a handshake, with that header. */
   handshakeTimeoutMs: number;
   /** The largest number of concurrent handshakes. One more ends the oldest, which is the least likely to complete. */
   maxHandshakes?: number;
@@ -45,6 +48,8 @@ export interface TlsListenOptions {
   maxConnections: number;
   /** The clock. */
   clock: Clock;
+  /** Told why a connection is refused. */
+  onRefused(refusal: Refusal): void;
 }
 
 /** Accepts clients that have completed the handshake. */
@@ -68,11 +73,23 @@ export class TlsAcceptor implements Acceptor {
     this.#options = options;
     this.#server = server;
     this.#handshakes = new Handshakes(options);
+    const proxies = new Proxies(options.proxyProtocolFrom ?? []);
+    const [shakeHands] = server.listeners("connection") as ((socket: Socket) => void)[];
+    server.off("connection", shakeHands); // it comes behind the header of a proxy
     server.on("connection", (socket: Socket) => {
       this.#watch.report();
-      this.#handshakes.begin(socket);
+      const isOfProxy = proxies.has(socket.remoteAddress ?? "");
+      this.#handshakes.begin(socket, isOfProxy ? "proxy_header" : "tls_failed");
+      if (isOfProxy) void this.#readHeader(socket, () => shakeHands.call(server, socket));
+      else shakeHands.call(server, socket);
     });
-    server.on("tlsClientError", (_error, socket) => socket.destroy());
+    server.on("tlsClientError", (error, socket) => {
+      const below = (socket as { _parent?: Socket })._parent ?? socket; // only that one has an address
+      const noTls = "it does not speak TLS, which this port takes";
+      if (isNoTls(error)) this.#handshakes.refuse(peerOf(below), "wrong_protocol", noTls);
+      else this.#handshakes.refuse(peerOf(below), "tls_failed", reasonOf(error));
+      socket.destroy();
+    });
     server.on("secureConnection", (socket) => this.#take(socket));
     server.on("error", ignore); // from now on only from listening again, which is checked
     this.#watch = new ListenerWatch({
@@ -129,16 +146,36 @@ export class TlsAcceptor implements Acceptor {
     for (const transport of this.#waiting) transport.close();
   }
 
+  /** Reads what a proxy says about its client, before the handshake of that client. */
+  async #readHeader(socket: Socket, shakeHands: () => void): Promise<void> {
+    const peer = peerOf(socket);
+    try {
+      const client = await readProxyHeader(bytesOf(socket));
+      if (client === null) return void this.#handshakes.abandon(peer);
+      this.#handshakes.tell(peer, client);
+      shakeHands();
+    } catch (error) {
+      this.#handshakes.refuse(peer, "proxy_header", messageOf(error));
+    }
+  }
+
   #take(socket: TLSSocket): void {
-    this.#handshakes.end(socket);
+    const client = this.#handshakes.end(socket);
     const mutual = this.#options.tls.ca !== undefined;
     const certificate = mutual ? identityOf(socket.getPeerCertificate()) : undefined;
     // A resumed session does not check its certificate again, which may have expired.
-    if (this.#closed || mutual && !(socket.authorized && certificate !== undefined)) {
+    const isStranger = mutual && !(socket.authorized && certificate !== undefined);
+    if (this.#closed || isStranger) {
       socket.destroy();
+      const refusal = {
+        event: "tls_failed",
+        reason: "its certificate is not valid",
+        peer: client ?? peerOf(socket),
+      } as const;
+      if (isStranger) this.#options.onRefused(refusal);
       return;
     }
-    const transport = tlsTransport(socket, { certificate });
+    const transport = tlsTransport(socket, { certificate, peer: client });
     const accepting = this.#accepting;
     this.#accepting = undefined;
     if (accepting) accepting.resolve(transport);
@@ -152,44 +189,71 @@ export class TlsAcceptor implements Acceptor {
   }
 }
 
+/** A connection in its handshake. */
+interface Handshake {
+  readonly socket: Socket;
+  readonly timer: Timer;
+  /** What has failed if it does not come to its end. */
+  awaited: "proxy_header" | "tls_failed";
+  /** Whose connection it is, if a proxy has told. */
+  client?: string;
+}
+
 /** The connections in their handshake. */
 class Handshakes {
-  readonly #clock: Clock;
-  readonly #timeoutMs: number;
+  readonly #options: TlsListenOptions;
   readonly #most: number;
   /** By the peer's address: the only thing that the sockets before and after the handshake have in common. */
-  readonly #sockets = new Map<string, { socket: Socket; timer: Timer }>();
+  readonly #sockets = new Map<string, Handshake>();
 
-  constructor({ clock, handshakeTimeoutMs, maxHandshakes = MAX_HANDSHAKES }: TlsListenOptions) {
-    this.#clock = clock;
-    this.#timeoutMs = handshakeTimeoutMs;
-    this.#most = maxHandshakes;
+  constructor(options: TlsListenOptions) {
+    this.#options = options;
+    this.#most = options.maxHandshakes ?? MAX_HANDSHAKES;
   }
 
   get size(): number {
     return this.#sockets.size;
   }
 
-  begin(socket: Socket): void {
+  begin(socket: Socket, awaited: Handshake["awaited"]): void {
     if (this.#sockets.size >= this.#most) {
       const [[oldest]] = this.#sockets;
-      this.abandon(oldest);
+      this.refuse(oldest, "tls_failed", "too many newer handshakes are under way");
     }
+    const { clock, handshakeTimeoutMs } = this.#options;
     const peer = peerOf(socket);
-    const timer = this.#clock.setTimer(() => this.abandon(peer), this.#timeoutMs, false);
-    this.#sockets.set(peer, { socket, timer });
+    const timer = clock.setTimer(() => this.#late(peer), handshakeTimeoutMs, false);
+    this.#sockets.set(peer, { socket, timer, awaited });
     socket.on("error", ignore); // errors during the handshake are not reported
     socket.once("close", () => {
       if (this.#sockets.get(peer)?.socket === socket) this.#forget(peer);
     });
   }
 
-  end(socket: TLSSocket): void {
-    this.#forget(peerOf(socket));
+  /** A proxy has told whose connection this is. */
+  tell(peer: string, client: string | undefined): void {
+    const handshake = this.#sockets.get(peer);
+    if (handshake !== undefined) Object.assign(handshake, { client, awaited: "tls_failed" });
+  }
+
+  /** Returns whose connection it is, if a proxy has told. */
+  end(socket: TLSSocket): string | undefined {
+    const peer = peerOf(socket);
+    const client = this.#sockets.get(peer)?.client;
+    this.#forget(peer);
+    return client;
   }
 
   endAll(): void {
     for (const peer of [...this.#sockets.keys()]) this.abandon(peer);
+  }
+
+  /** Ends a handshake if it is still running, and reports why. */
+  refuse(peer: string, event: Refusal["event"], reason: string): void {
+    const handshake = this.#sockets.get(peer);
+    if (handshake === undefined) return;
+    this.abandon(peer);
+    this.#options.onRefused({ event, reason, peer: handshake.client ?? peer });
   }
 
   /** Ends a handshake if it is still running. */
@@ -198,11 +262,38 @@ class Handshakes {
     this.#forget(peer);
   }
 
+  #late(peer: string): void {
+    const { handshakeTimeoutMs } = this.#options;
+    const awaited = this.#sockets.get(peer)?.awaited;
+    if (awaited === "proxy_header") this.refuse(peer, awaited, headerIsLate(handshakeTimeoutMs));
+    else this.refuse(peer, "tls_failed", `it has not completed its handshake within ${handshakeTimeoutMs} ms`);
+  }
+
   #forget(peer: string): void {
     const handshake = this.#sockets.get(peer);
-    if (handshake) this.#clock.clearTimer(handshake.timer);
+    if (handshake) this.#options.clock.clearTimer(handshake.timer);
     this.#sockets.delete(peer);
   }
+}
+
+/** Reads a socket without a byte more than is asked for: the rest stays in it, for the handshake. */
+function bytesOf(socket: Socket): ByteSource {
+  return {
+    read: (into) =>
+      new Promise((resolve) => {
+        const look = () => {
+          const chunk: Uint8Array | null = socket.readableLength === 0
+            ? null
+            : socket.read(Math.min(into.length, socket.readableLength));
+          if (chunk === null && !socket.readableEnded && !socket.destroyed) return;
+          for (const event of ["readable", "end", "close"]) socket.off(event, look);
+          into.set(chunk ?? []);
+          resolve(chunk?.length ?? null);
+        };
+        for (const event of ["readable", "end", "close"]) socket.on(event, look);
+        look();
+      }),
+  };
 }
 
 function ignore(): void {}
