@@ -19,8 +19,9 @@ import {
 } from "../limits.ts";
 import { Sweeper } from "../session/sweeper.ts";
 import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
+import type { Acceptor } from "../transport/acceptor.ts";
 import { HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
-import { type Acceptor, listen } from "../transport/listen.ts";
+import { listen } from "../transport/listen.ts";
 import { PROXIES } from "../transport/proxy_header.ts";
 import { standardError } from "../transport/standard_error.ts";
 import { type ServerTls, TLS } from "../transport/tls.ts";

@@ -5,6 +5,7 @@
  * certificate or key, a path together with TLS; the error names the problem.
  */
 
+import type { Acceptor, Refusal } from "./acceptor.ts";
 import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import { ProxyAcceptor, type SocketSource } from "./proxy_acceptor.ts";
@@ -35,34 +36,6 @@ export interface ListenAddress {
   clock: Clock;
   /** Told why a connection is refused. */
   onRefused(refusal: Refusal): void;
-}
-
-/** Why a connection is refused before the first byte of packline. */
-export interface Refusal {
-  /** A named proxy has sent no header, or the peer does not speak TLS, or the handshake has failed. */
-  readonly event: "proxy_header" | "wrong_protocol" | "tls_failed";
-  /** As a sentence about the peer, "it". */
-  readonly reason: string;
-  /** The address at the other end of the socket. */
-  readonly peer: string;
-}
-
-/** A source of connections. */
-export interface Acceptor {
-  /** The address, or the path. */
-  readonly hostname: string;
-  /** The port; 0 for a path. */
-  readonly port: number;
-  /** Address and port as readable text. */
-  readonly address: string;
-  /** The next connection. Rejects with `BadResource` once the acceptor has been closed. */
-  accept(): Promise<Transport>;
-  /** Connections in their TLS handshake, which `accept()` gives soon. */
-  readonly handshakes: number;
-  /** At a path, no more clients find it; those that have come are still accepted. A port can only be closed. */
-  hide?(): void;
-  /** Stops accepting. Accepted connections stay open. */
-  close(): void;
 }
 
 /**

@@ -6,8 +6,8 @@
  * a connection of a named proxy without a whole and valid header within the time.
  */
 
+import type { Acceptor, Refusal } from "./acceptor.ts";
 import type { Clock } from "./clock.ts";
-import type { Acceptor, Refusal } from "./listen.ts";
 import { headerIsLate, Proxies, readProxyHeader } from "./proxy_header.ts";
 import type { SocketTransport } from "./tcp.ts";
 import { messageOf } from "./tls.ts";

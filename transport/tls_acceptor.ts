@@ -12,9 +12,9 @@
 import type { Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import { MAX_TIMER_MS } from "../limits.ts";
+import type { Acceptor, Refusal } from "./acceptor.ts";
 import { identityOf } from "./certificate.ts";
 import type { Clock, Timer } from "./clock.ts";
-import type { Acceptor, Refusal } from "./listen.ts";
 import { ListenerWatch } from "./listener_watch.ts";
 import { type ByteSource, headerIsLate, Proxies, readProxyHeader } from "./proxy_header.ts";
 import { addressText } from "./tcp.ts";
