@@ -8,9 +8,8 @@
 
 import type { Acceptor, Refusal } from "./acceptor.ts";
 import type { Clock } from "./clock.ts";
-import { headerIsLate, Proxies, readProxyHeader } from "./proxy_header.ts";
+import { headerIsLate, Proxies, ProxyHeaderError, readProxyHeader } from "./proxy_header.ts";
 import type { SocketTransport } from "./tcp.ts";
-import { messageOf } from "./tls.ts";
 import { closeTransport, type Transport } from "./transport.ts";
 
 /** An acceptor of sockets, whose peers are known by address. */
@@ -101,7 +100,7 @@ export class ProxyAcceptor implements Acceptor {
     const [oldest] = this.#unread.values();
     if (this.#unread.size >= maxConnections) oldest("too many connections of proxies wait for theirs");
     const ended = Promise.withResolvers<never>();
-    const end = (reason: string) => ended.reject(new Error(reason));
+    const end = (reason: string) => ended.reject(new ProxyHeaderError(reason));
     const timer = clock.setTimer(() => end(headerIsLate(handshakeTimeoutMs)), handshakeTimeoutMs, false);
     this.#unread.set(transport, end);
     try {
@@ -111,9 +110,12 @@ export class ProxyAcceptor implements Acceptor {
       this.#onReady();
     } catch (error) {
       closeTransport(transport);
-      if (!this.#closed) onRefused({ event: "proxy_header", reason: messageOf(error), peer: transport.peer });
+      // Any other error means that it has left.
+      if (this.#closed || !(error instanceof ProxyHeaderError)) return;
+      onRefused({ event: "proxy_header", reason: error.message, peer: transport.peer });
+    } finally {
+      clock.clearTimer(timer);
+      this.#unread.delete(transport);
     }
-    clock.clearTimer(timer);
-    this.#unread.delete(transport);
   }
 }

@@ -24,6 +24,10 @@ const FIRST_BYTES = 15;
 const SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);
 const FIXED_BYTES = 16;
 
+/** How version 1 begins. */
+const TEXT = new TextEncoder().encode("PROXY ");
+
+const CUT = "it has ended before its header of the PROXY protocol";
 const LINE_END = "\r\n";
 const UNIX_PATH_BYTES = 108;
 
@@ -79,12 +83,17 @@ export const PROXIES: OptionKind = {
  */
 export async function readProxyHeader(source: ByteSource): Promise<string | undefined | null> {
   const bytes = new Uint8Array(MAX_BINARY_BYTES);
-  const readBytes = await source.read(bytes.subarray(0, FIRST_BYTES));
-  if (readBytes === null) return null;
-  await fill(source, bytes, readBytes, FIRST_BYTES);
-  return SIGNATURE.every((byte, index) => bytes[index] === byte)
-    ? await readBinary(source, bytes)
-    : await readText(source, bytes);
+  let end = 0;
+  while (end < FIRST_BYTES) {
+    const readBytes = await source.read(bytes.subarray(end, FIRST_BYTES));
+    if (readBytes === null && end === 0) return null;
+    if (readBytes === null) throw new ProxyHeaderError(CUT);
+    end += readBytes;
+    // At once, because a request may be shorter than any header, and its sender waits for the answer.
+    const isBeginning = [SIGNATURE, TEXT].some((start) => start.every((byte, at) => at >= end || bytes[at] === byte));
+    if (!isBeginning) throw new ProxyHeaderError("it does not begin with a header of the PROXY protocol");
+  }
+  return bytes[0] === SIGNATURE[0] ? await readBinary(source, bytes) : await readText(source, bytes);
 }
 
 /** Why a connection is refused whose header does not come in time. */
@@ -95,7 +104,6 @@ export function headerIsLate(limitMs: number): string {
 async function readText(source: ByteSource, bytes: Uint8Array): Promise<string | undefined> {
   let end = FIRST_BYTES;
   let line = latin1(bytes, 0, end);
-  if (!line.startsWith("PROXY ")) throw new ProxyHeaderError("it does not begin with a header of the PROXY protocol");
   while (!line.endsWith(LINE_END)) {
     // Not a byte beyond the line: two are missing, or one.
     const missing = line.endsWith("\r") ? 1 : LINE_END.length;
@@ -141,7 +149,7 @@ async function readBinary(source: ByteSource, bytes: Uint8Array): Promise<string
 async function fill(source: ByteSource, bytes: Uint8Array, start: number, end: number): Promise<void> {
   while (start < end) {
     const readBytes = await source.read(bytes.subarray(start, end));
-    if (readBytes === null) throw new ProxyHeaderError("it has ended before its header of the PROXY protocol");
+    if (readBytes === null) throw new ProxyHeaderError(CUT);
     start += readBytes;
   }
 }

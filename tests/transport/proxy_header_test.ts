@@ -56,7 +56,8 @@ const HEADERS: [Uint8Array, string | undefined][] = [
 
 /** What is no header, and what is said of it. */
 const REFUSED: [Uint8Array, RegExp][] = [
-  [latin1("\x20\x26\x81\xa3cmd\x01\n").slice(0, 9), /ended before its header/],
+  [latin1("PROXY TCP4 203"), /ended before its header/],
+  [latin1("\x20\x26\x81\xa3cmd\x01\n"), /does not begin with a header/],
   [latin1("GET / HTTP/1.1\r\nhost: x\r\n"), /does not begin with a header/],
   [latin1(`PROXY UNKNOWN ${"f".repeat(92)}\r\n`), /longer than 107 bytes/],
   [latin1(`PROXY TCP4 ${"1".repeat(600)}`), /longer than 107 bytes/],
