@@ -7,10 +7,12 @@
  */
 
 import { DEFAULT_GRACE_MS, DEFAULT_HOSTNAME, DEFAULT_PORT, LIMIT_NAMES, type Limits, MAX_WORKERS } from "../limits.ts";
+import { LOG_FORMATS, LOG_LEVELS, type LogStyle } from "../handlers/log_line.ts";
 import type { RunOptions } from "../server.ts";
+import { isProxyName } from "../transport/proxy_header.ts";
 import { type Flag, type Flags, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
 import { readEnvironment } from "./environment.ts";
-import { hostnameFlag, limitFlag, pathFlag, portFlag, timeFlag } from "./flags.ts";
+import { choiceFlag, hostnameFlag, limitFlag, pathFlag, portFlag, timeFlag } from "./flags.ts";
 import { timeText } from "./units.ts";
 
 /** The help for each limit. */
@@ -47,10 +49,13 @@ export const SERVICE_FLAGS = {
   cert: pathFlag("PEM file with the server's certificate; turns TLS on"),
   key: pathFlag("PEM file with its private key"),
   ca: pathFlag("PEM file with the authority that must have signed client certificates (mutual TLS)"),
+  proxyProtocolFrom: proxiesFlag("proxies that tell their clients by the PROXY protocol: addresses, ranges, unix"),
   graceMs: timeFlag(`how long a shutdown waits for calls in flight (default ${timeText(DEFAULT_GRACE_MS)})`, {
     zero: true,
   }),
   workers: workersFlag("processes that share the port, each with its own limits; auto: one per core (default 1)"),
+  logLevel: choiceFlag("how much is logged on stderr (default info)", LOG_LEVELS),
+  logFormat: choiceFlag("how a line of the log looks (default text)", LOG_FORMATS),
   help: toggle("show this help"),
 };
 
@@ -61,7 +66,10 @@ export interface ServiceSettings {
   readonly path?: string;
   /** The files of the certificate, its key, and the authority; without any, the service's own code decides on TLS. */
   readonly files: { readonly cert?: string; readonly key?: string; readonly ca?: string };
+  /** The proxies whose connections begin with a header. */
+  readonly proxyProtocolFrom?: readonly string[];
   readonly limits: Partial<Limits>;
+  readonly log: Omit<LogStyle, "worker">;
   readonly graceMs: number;
   readonly workers: number;
 }
@@ -93,6 +101,8 @@ export function readSettings<More extends Flags = Record<never, never>>(
     port,
     path: [flags, environment, { ...options, unix: options.path }].find(saysWhere)?.unix,
     files: { cert, key, ca },
+    proxyProtocolFrom: given.proxyProtocolFrom,
+    log: { logFormat: given.logFormat, logLevel: given.logLevel },
     limits: Object.fromEntries(LIMIT_NAMES.map((name) => [name, given[name]])),
     graceMs,
     workers: given.workers === "auto" ? oneForEachCore() : given.workers ?? 1,
@@ -113,6 +123,20 @@ function checkCombination({ path, files, workers }: ServiceSettings, { tls }: Ru
   if (path === undefined) return;
   if (hasFiles || tls !== undefined) throw new UsageError("--unix cannot be used with TLS");
   if (workers > 1) throw new UsageError("--workers cannot be used with --unix: only a port can be shared");
+}
+
+function proxiesFlag(help: string): Flag<readonly string[]> {
+  return {
+    takes: "LIST",
+    help,
+    read(text, flag) {
+      const names = text.split(",").map((name) => name.trim());
+      const wrong = names.find((name) => !isProxyName(name));
+      if (wrong === undefined) return names;
+      throw new UsageError(`${flag} ${wrong}: name proxies as 10.0.0.7, 10.0.0.0/8 or unix, with commas between`);
+    },
+    join: (before, next) => [...before, ...next],
+  };
 }
 
 function workersFlag(help: string): Flag<number> {

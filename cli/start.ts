@@ -13,10 +13,10 @@ import { dialAddress, textOf } from "../transport/dial.ts";
 import { type ServerTls, tlsProblem } from "../transport/tls.ts";
 import { closeTransport } from "../transport/transport.ts";
 import { permissionsToListen } from "../transport/unix.ts";
-import { complain } from "./output.ts";
 import { readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
 import type { ServiceSettings } from "./service_flags.ts";
+import { logEvent } from "./service_log.ts";
 import { startProcess, type WorkerProgram } from "./worker_process.ts";
 
 /** How long an answer from the own machine may take. */
@@ -49,13 +49,16 @@ export interface Running {
  * @throws {TypeError | RangeError} If the options are a mistake of the program.
  */
 export async function start(options: RunOptions, settings: ServiceSettings, program: WorkerProgram): Promise<Running> {
-  const { hostname, port, path, limits, workers } = settings;
-  const server = createServer({ ...serverOptionsOf(options), ...limits });
+  const { hostname, port, path, proxyProtocolFrom, limits, log, workers } = settings;
+  const server = createServer({ ...serverOptionsOf(options), ...limits, ...log });
   const tls = await tlsOf(settings) ?? options.tls;
   const address = textOf({ hostname, port, path });
   try {
-    if (workers > 1) return await startWorkers(workers, { ...limits, hostname, port, tls }, program);
-    const listener = await server.listen({ hostname, port, path, tls, reusePort: options.reusePort });
+    if (workers > 1) {
+      return await startWorkers(workers, { ...limits, ...log, hostname, port, tls, proxyProtocolFrom }, program);
+    }
+    const { reusePort } = options;
+    const listener = await server.listen({ hostname, port, path, tls, reusePort, proxyProtocolFrom });
     return Object.assign(server, { address: listener.address, workers });
   } catch (error) {
     if (error instanceof StartError) throw error;
@@ -72,8 +75,8 @@ export async function start(options: RunOptions, settings: ServiceSettings, prog
 
 /** What a server is: the options without where it listens and how its program runs. */
 export function serverOptionsOf(options: RunOptions): NonNullable<Parameters<typeof createServer>[0]> {
-  const { hostname: _1, port: _2, path: _3, tls: _4, reusePort: _5, ...rest } = options;
-  const { graceMs: _6, workers: _7, workerFlags: _8, args: _9, ...serverOptions } = rest;
+  const { hostname: _1, port: _2, path: _3, tls: _4, reusePort: _5, proxyProtocolFrom: _6, ...rest } = options;
+  const { graceMs: _7, workers: _8, workerFlags: _9, args: _10, ...serverOptions } = rest;
   return serverOptions;
 }
 
@@ -103,7 +106,7 @@ async function startWorkers(
     port: task.port,
     start: (number, port, events) => startProcess(number, { ...task, hostname, port }, events, program),
     clock: systemClock,
-    note: (text) => void complain(text),
+    note: (message, event, worker) => void logEvent({ event, message, worker }, task),
   }).catch((error: Error) => {
     throw new StartError(`cannot start workers: ${error.message}`);
   });
@@ -162,7 +165,7 @@ function reasonOf(error: unknown, path: string | undefined): string {
   return error.message.includes("SUN_LEN") ? "the path is too long for a socket" : error.message;
 }
 
-async function tlsOf({ files }: ServiceSettings): Promise<ServerTls | undefined> {
+async function tlsOf({ files, log }: ServiceSettings): Promise<ServerTls | undefined> {
   const { cert, key, ca } = files;
   if (cert === undefined) return undefined;
   const tls = await readPem(files, ["cert", "key", "ca"]) as ServerTls;
@@ -173,7 +176,8 @@ async function tlsOf({ files }: ServiceSettings): Promise<ServerTls | undefined>
   // The server starts anyway: some clients do not check, and others report it.
   const untimely = validityProblem(tls.cert);
   if (untimely !== undefined) {
-    await complain(`the certificate in ${cert} ${untimely}: clients that check it will not connect`);
+    const message = `the certificate in ${cert} ${untimely}: clients that check it will not connect`;
+    await logEvent({ event: "certificate", message }, log);
   }
   return tls;
 }

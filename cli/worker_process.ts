@@ -26,7 +26,7 @@ export const MESSAGE_MARK = "\0packline ";
 /** The task of a worker: its first line on stdin. */
 export type WorkerTask =
   & Partial<Limits>
-  & Pick<ServeOptions, "tls">
+  & Pick<ServeOptions, "tls" | "proxyProtocolFrom" | "logFormat" | "logLevel">
   & { readonly hostname: string; readonly port: number };
 
 /** The program of a worker. */

@@ -50,6 +50,7 @@ export interface LogEvent {
   readonly event: EventName;
   /** What has happened. If there is a peer and no error, it is the subject of the sentence. */
   readonly message: string;
+  /** The number of the worker that it is about, which the message says as well. */
   readonly worker?: number;
   readonly peer?: string;
   readonly command?: string;
@@ -84,8 +85,8 @@ export function isLogged(event: EventName, { logLevel = "info" }: LogStyle): boo
 }
 
 /** An event as a line, without its end. */
-export function logLine(event: LogEvent, { logFormat = "text", worker = event.worker }: LogStyle): string {
-  return printable(logFormat === "json" ? jsonOf(event, worker) : textOf(event, worker));
+export function logLine(event: LogEvent, { logFormat = "text", worker }: LogStyle): string {
+  return printable(logFormat === "json" ? jsonOf(event, worker ?? event.worker) : textOf(event, worker));
 }
 
 /** Its names are stable; JSON reads `\uXXXX` as the character, so what is escaped is the same text. */

@@ -10,7 +10,7 @@ import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import { ProxyAcceptor, type SocketSource } from "./proxy_acceptor.ts";
 import { addressText, type SocketTransport, socketTransport } from "./tcp.ts";
-import { closeQuietly, type Transport } from "./transport.ts";
+import { closeQuietly } from "./transport.ts";
 import { type ServerTls, tlsProblem } from "./tls.ts";
 import { listenUnix } from "./unix.ts";
 
