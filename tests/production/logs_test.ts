@@ -3,7 +3,7 @@
  * forges no line; and a level leaves out what it says.
  */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { EVENTS, LOG_LEVELS, type LogLevel } from "../../handlers/log_line.ts";
 import { command, connect, createServer, memoryPair, serve, type ServeOptions } from "../../mod.ts";
 import { FakeClock } from "../support/fake_clock.ts";
@@ -258,6 +258,19 @@ Deno.test("a level leaves out what comes behind it", async () => {
     info: warn,
     debug: ["connection_closed", "connection_opened", ...warn],
   });
+});
+
+Deno.test("what is no level, and no format", () => {
+  assertThrows(
+    () => createServer({ logLevel: "loud" as "debug" }),
+    TypeError,
+    'Cannot use "loud" as logLevel: it must be one of "error", "warn", "info", "debug"',
+  );
+  assertThrows(
+    () => createServer({ logFormat: "xml" as "json" }),
+    TypeError,
+    'Cannot use "xml" as logFormat: it must be one of "text", "json"',
+  );
 });
 
 // Programs ----------------------------------------------------------------------------------------------------------

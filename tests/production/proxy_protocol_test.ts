@@ -4,7 +4,7 @@
  */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { command, connect, type ServeOptions } from "../../mod.ts";
+import { command, connect, serve, type ServeOptions } from "../../mod.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { makeTestTls } from "../support/transports.ts";
 import { concat, Peer, settle, stderrLines, withServer } from "../support/wire.ts";
@@ -13,7 +13,9 @@ import {
   Folder,
   onFreePort,
   type Package,
-  type Program,
+  Program,
+  root,
+  run,
   startHaproxy,
   startNginx,
   testWith,
@@ -212,6 +214,26 @@ Deno.test("a check that connects and says nothing is no line, and a shutdown wai
     assert(await isCut(waiting));
   });
   assertEquals(lines, []);
+});
+
+Deno.test("the flag reaches a server and its workers, and says what is wrong with it", {
+  ignore: Deno.build.os !== "linux",
+}, async () => {
+  const deno = ["run", "--no-prompt", "--unstable-net", "--allow-net=127.0.0.1", `--allow-run=${Deno.execPath()}`];
+  const args = [...deno, `${root}server.ts`, "--port", "0", "--proxy-protocol-from", "10.0.0.0/8,127.0.0.1"];
+  for (const more of [[], ["--workers", "2"]]) {
+    await using program = await Program.start(Deno.execPath(), [...args, ...more], /listening on .*:\d+\n/);
+    await using peer = await connectWith({ port: Number((await program.hear(/:(\d+)\n/))[1]) }, HEADER);
+    assertEquals(await peer.ask({ cmd: 1 }), { res: "PONG" });
+  }
+  const wrong = await run(Deno.execPath(), [...args, "--proxy-protocol-from", "10.0.0.0/33"]);
+  const reason = "name proxies as 10.0.0.7, 10.0.0.0/8 or unix, with commas between; see --help";
+  assertEquals(wrong, { code: 2, text: `packline: --proxy-protocol-from 10.0.0.0/33: ${reason}\n` });
+  await assertRejects(
+    () => serve({ port: 0, proxyProtocolFrom: ["balancer"] }),
+    TypeError,
+    "Cannot use an array as proxyProtocolFrom: it must be an array of addresses and ranges",
+  );
 });
 
 // The real ones -----------------------------------------------------------------------------------------------------
