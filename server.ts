@@ -6,6 +6,7 @@
  * address in use; each by an error that says so.
  */
 
+import { LOG_FORMAT, LOG_LEVEL } from "./handlers/log_line.ts";
 import { SOME_BUILT_INS } from "./handlers/registry.ts";
 import {
   LISTEN_OPTIONS,
@@ -34,6 +35,8 @@ const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
   onClose: OPTION_KINDS.function,
   checkResults: OPTION_KINDS.boolean,
   onError: OPTION_KINDS.function,
+  logLevel: LOG_LEVEL,
+  logFormat: LOG_FORMAT,
   clock: OPTION_KINDS.object,
   random: OPTION_KINDS.function,
   worker: OPTION_KINDS.object,
@@ -64,9 +67,10 @@ export interface ListeningServer extends Server, Listener {}
  */
 export async function serve(options: ServeOptions = {}): Promise<ListeningServer> {
   checkOptions(options, { ...LISTEN_OPTIONS, ...SERVER_OPTIONS });
-  const { hostname, port, path, mode, group, fd, tls, reusePort, ...serverOptions } = options;
+  const { hostname, port, path, mode, group, fd, tls, reusePort, proxyProtocolFrom, ...serverOptions } = options;
   const server = createServer(serverOptions);
-  const listener = await server.listen({ hostname, port, path, mode, group, fd, tls, reusePort });
+  const place = { hostname, port, path, mode, group, fd };
+  const listener = await server.listen({ ...place, tls, reusePort, proxyProtocolFrom });
   return Object.assign(server, { hostname: listener.hostname, port: listener.port, address: listener.address });
 }
 

@@ -42,6 +42,18 @@ export function pathFlag(help: string): Flag<string> {
   return { takes: "PATH", help, read: (text) => text };
 }
 
+/** One of some words. */
+export function choiceFlag<Word extends string>(help: string, words: readonly Word[]): Flag<Word> {
+  return {
+    takes: "WORD",
+    help: `${help}: ${words.join(", ")}`,
+    read(text, flag) {
+      if ((words as readonly string[]).includes(text)) return text as Word;
+      throw new UsageError(`${flag} ${text}: it must be one of ${words.join(", ")}`);
+    },
+  };
+}
+
 /** A whole number, at least `least`. */
 export function countFlag(help: string, least: number, short?: string): Flag<number> {
   return {

@@ -63,7 +63,8 @@ export function showStatus(text: string): void {
   Deno.stderr.writeSync(encoder.encode(CLEAR_LINE + text));
 }
 
-function red(text: string): string {
+/** The text in red, unless `NO_COLOR` is set. */
+export function red(text: string): string {
   return Deno.noColor ? text : `\x1b[31m${text}\x1b[39m`;
 }
 

@@ -1,7 +1,7 @@
 /**
  * Looks at the certificates of a running service again: at SIGHUP, and once a minute.
  *
- * In: what gives the certificates. Out: new ones, to what listens; a line for people. Refused, in one line: what cannot
+ * In: what gives the certificates. Out: new ones, to what listens; a line of the log. Refused, in one line: what cannot
  * be read, and what TLS cannot use; the old ones stay.
  *
  * Files are read again, not watched. Kubernetes renews a certificate by a change of a link beside it: a watched file
@@ -15,6 +15,9 @@ import { askTls, messageOf, renewalProblem, type ServerTls } from "../transport/
 /** Kubernetes takes about as long to bring a changed secret to its files. */
 const LOOK_EVERY_MS = 60_000;
 
+/** What a look is in the log. */
+export type RenewalEvent = "renewed" | "renewal_failed";
+
 /** What to look at. */
 export interface RenewalOptions {
   /** Gives the certificates. */
@@ -23,8 +26,8 @@ export interface RenewalOptions {
   first: ServerTls;
   /** The clock. */
   clock: Clock;
-  /** Writes a message for people. */
-  note: (text: string) => void;
+  /** Logs what a look has found. */
+  note: (text: string, event: RenewalEvent) => void;
 }
 
 /** The certificates of one service. */
@@ -78,11 +81,11 @@ export class Renewal {
     const found = problem ?? keyOf(tls);
     if (found === this.#found && !wanted) return;
     this.#found = found;
-    if (problem !== undefined) return note(`the old certificate stays in use: ${problem}`);
-    if (found === keyOf(this.current)) return note("the certificate in use is the latest");
+    if (problem !== undefined) return note(`the old certificate stays in use: ${problem}`, "renewal_failed");
+    if (found === keyOf(this.current)) return note("the certificate in use is the latest", "renewed");
     this.current = tls;
     await this.#use(tls);
-    note("a new certificate is in use");
+    note("a new certificate is in use", "renewed");
   }
 
   async #read(): Promise<{ tls: ServerTls; problem?: string }> {

@@ -8,16 +8,18 @@
 
 import config from "../deno.json" with { type: "json" };
 import type { Commands } from "../handlers/command.ts";
+import type { LogStyle } from "../handlers/log_line.ts";
 import { Registry } from "../handlers/registry.ts";
 import type { RunOptions } from "../server.ts";
 import { flagOf, type Flags, type FlagValues, readArguments, UsageError } from "./arguments.ts";
 import { variableOf } from "./environment.ts";
 import { describeFlags } from "./flags.ts";
 import { isHangupIgnored } from "./hangup.ts";
-import { complain, note, OutputError, print } from "./output.ts";
+import { complain, OutputError, print } from "./output.ts";
 import { InputError } from "./input_file.ts";
 import { LIMIT_FLAGS, readSettings, SERVICE_FLAGS, type ServiceSettings } from "./service_flags.ts";
 import { serverOptionsOf, start, StartError } from "./start.ts";
+import { logEvent } from "./service_log.ts";
 import { shutDownOnSignal } from "./stop_signals.ts";
 import { table } from "./table.ts";
 import { inheritedFlags, workerNumber, type WorkerProgram } from "./worker_process.ts";
@@ -72,10 +74,12 @@ export async function runOwnService(options: RunOptions): Promise<number> {
 export async function runProgram<More extends Flags>(program: Program<More>, args: readonly string[]): Promise<number> {
   // First of all: once the runtime starts a process or listens to a signal, it handles SIGHUP too.
   const hangupIsIgnored = isHangupIgnored();
+  let log: LogStyle = {};
   try {
     const worker = workerNumber();
     if (worker !== undefined) return await runAsWorker(program, worker);
     const { settings, flags } = readSettings(args, program.options, program.flags);
+    log = settings.log;
     const options = { ...program.options, commands: await program.commandsOf?.(flags) ?? program.options.commands };
     if (flags.help) {
       await print(wrap(helpOf(program, options)));
@@ -88,11 +92,12 @@ export async function runProgram<More extends Flags>(program: Program<More>, arg
     await program.beforeStart?.(flags, settings);
     const server = await start(options, settings, { main: Deno.mainModule, ...program.worker(flags) });
     // Before the line below, because its reader may send a signal.
-    const ended = shutDownOnSignal(server, hangupIsIgnored, settings.graceMs);
+    const ended = shutDownOnSignal(server, hangupIsIgnored, settings);
     const how = server.workers > 1 ? `with ${server.workers} workers ` : "";
     await print(`packline ${config.version} ${how}listening on ${server.address}`);
     const { finished, cut } = await ended;
-    if (server.workers > 1) await note(`packline: stopped; calls in flight: ${finished} finished, ${cut} cut`);
+    const message = `stopped; calls in flight: ${finished} finished, ${cut} cut`;
+    if (server.workers > 1) await logEvent({ event: "stopped", message }, log);
     return 0;
   } catch (error) {
     if (error instanceof UsageError) {
@@ -100,7 +105,7 @@ export async function runProgram<More extends Flags>(program: Program<More>, arg
       return 2;
     }
     if (!(error instanceof StartError || error instanceof OutputError || error instanceof InputError)) throw error;
-    await complain(error.message);
+    await logEvent({ event: "start_failed", message: error.message }, log);
     return 1;
   }
 }

@@ -7,11 +7,13 @@
  */
 
 import { DEFAULT_GRACE_MS, DEFAULT_HOSTNAME, DEFAULT_PORT, LIMIT_NAMES, type Limits, MAX_WORKERS } from "../limits.ts";
+import { LOG_FORMATS, LOG_LEVELS, type LogStyle } from "../handlers/log_line.ts";
 import type { RunOptions } from "../server.ts";
+import { isProxyName } from "../transport/proxy_header.ts";
 import { GROUP } from "../transport/unix.ts";
 import { type Flag, type Flags, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
 import { readEnvironment } from "./environment.ts";
-import { countFlag, hostnameFlag, limitFlag, pathFlag, portFlag, timeFlag } from "./flags.ts";
+import { choiceFlag, countFlag, hostnameFlag, limitFlag, pathFlag, portFlag, timeFlag } from "./flags.ts";
 import { timeText } from "./units.ts";
 
 /** The help for each limit. */
@@ -51,10 +53,13 @@ export const SERVICE_FLAGS = {
   cert: pathFlag("PEM file with the server's certificate; turns TLS on"),
   key: pathFlag("PEM file with its private key"),
   ca: pathFlag("PEM file with the authority that must have signed client certificates (mutual TLS)"),
+  proxyProtocolFrom: proxiesFlag("proxies that tell their clients by the PROXY protocol: addresses, ranges, unix"),
   graceMs: timeFlag(`how long a shutdown waits for calls in flight (default ${timeText(DEFAULT_GRACE_MS)})`, {
     zero: true,
   }),
   workers: workersFlag("processes that share the port, each with its own limits; auto: one per core (default 1)"),
+  logLevel: choiceFlag("how much is logged on stderr (default info)", LOG_LEVELS),
+  logFormat: choiceFlag("how a line of the log looks (default text)", LOG_FORMATS),
   help: toggle("show this help"),
 };
 
@@ -70,7 +75,10 @@ export interface ServiceSettings {
   readonly group?: string | number;
   /** The files of the certificate, its key, and the authority; without any, the service's own code decides on TLS. */
   readonly files: { readonly cert?: string; readonly key?: string; readonly ca?: string };
+  /** The proxies whose connections begin with a header. */
+  readonly proxyProtocolFrom?: readonly string[];
   readonly limits: Partial<Limits>;
+  readonly log: Omit<LogStyle, "worker">;
   readonly graceMs: number;
   readonly workers: number;
 }
@@ -109,6 +117,8 @@ export function readSettings<More extends Flags = Record<never, never>>(
     fd,
     ...path !== undefined && { mode: given.unixMode ?? options.mode, group: given.unixGroup ?? options.group },
     files: { cert, key, ca },
+    proxyProtocolFrom: given.proxyProtocolFrom,
+    log: { logFormat: given.logFormat, logLevel: given.logLevel },
     limits: Object.fromEntries(LIMIT_NAMES.map((name) => [name, given[name]])),
     graceMs,
     workers: given.workers === "auto" ? oneForEachCore() : given.workers ?? 1,
@@ -158,6 +168,20 @@ function groupFlag(help: string): Flag<string> {
       if (GROUP.is(text)) return text;
       throw new UsageError(`${flag} ${text}: it must ${GROUP.must}`);
     },
+  };
+}
+
+function proxiesFlag(help: string): Flag<readonly string[]> {
+  return {
+    takes: "LIST",
+    help,
+    read(text, flag) {
+      const names = text.split(",").map((name) => name.trim());
+      const wrong = names.find((name) => !isProxyName(name));
+      if (wrong === undefined) return names;
+      throw new UsageError(`${flag} ${wrong}: name proxies as 10.0.0.7, 10.0.0.0/8 or unix, with commas between`);
+    },
+    join: (before, next) => [...before, ...next],
   };
 }
 

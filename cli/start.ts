@@ -13,11 +13,11 @@ import { dialAddress, textOf } from "../transport/dial.ts";
 import { askTls, type ServerTls, tlsProblem, type TlsSource } from "../transport/tls.ts";
 import { closeTransport } from "../transport/transport.ts";
 import { permissionsToListen } from "../transport/unix.ts";
-import { complain } from "./output.ts";
 import { readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
-import { Renewal } from "./renewal.ts";
+import { Renewal, type RenewalEvent } from "./renewal.ts";
 import type { ServiceSettings } from "./service_flags.ts";
+import { logEvent } from "./service_log.ts";
 import { startProcess, type WorkerProgram, type WorkerTask } from "./worker_process.ts";
 
 /** How long an answer from the own machine may take. */
@@ -52,21 +52,22 @@ export interface Running {
  * @throws {TypeError | RangeError} If the options are a mistake of the program.
  */
 export async function start(options: RunOptions, settings: ServiceSettings, program: WorkerProgram): Promise<Running> {
-  const { hostname, port, path, mode, group, fd, limits, workers } = settings;
-  const server = createServer({ ...serverOptionsOf(options), ...limits });
+  const { hostname, port, path, mode, group, fd, proxyProtocolFrom, limits, log, workers } = settings;
+  const server = createServer({ ...serverOptionsOf(options), ...limits, ...log });
   const fromFiles = await tlsOf(settings);
   const address = fd === undefined ? textOf({ hostname, port, path }) : `file descriptor ${fd}`;
   try {
-    const renewal = await renewalOf(fromFiles ?? options.tls);
+    const renewal = await renewalOf(fromFiles ?? options.tls, log);
     const tls = renewal === undefined ? options.tls as ServerTls | undefined : () => renewal.current;
     if (workers > 1) {
-      const started = await startWorkers(workers, { ...limits, hostname, port, tls }, program);
+      const task = { ...limits, ...log, hostname, port, tls, proxyProtocolFrom };
+      const started = await startWorkers(workers, task, program);
       renewal?.start((tls) => started.renew(tls));
       return Object.assign(started, { renewal });
     }
     const { reusePort } = options;
     const place = fd === undefined ? { hostname, port, path, mode, group, reusePort } : { fd };
-    const listener = await server.listen({ ...place, tls });
+    const listener = await server.listen({ ...place, tls, proxyProtocolFrom });
     renewal?.start(() => server.renew());
     return Object.assign(server, { address: listener.address, workers, renewal });
   } catch (error) {
@@ -85,15 +86,19 @@ export async function start(options: RunOptions, settings: ServiceSettings, prog
 /** What a server is: the options without where it listens and how its program runs. */
 export function serverOptionsOf(options: RunOptions): NonNullable<Parameters<typeof createServer>[0]> {
   const { hostname: _1, port: _2, path: _3, mode: _4, group: _5, fd: _6, tls: _7, reusePort: _8, ...rest } = options;
-  const { graceMs: _9, workers: _10, workerFlags: _11, args: _12, ...serverOptions } = rest;
+  const { proxyProtocolFrom: _9, graceMs: _10, workers: _11, workerFlags: _12, args: _13, ...serverOptions } = rest;
   return serverOptions;
 }
 
 /** What renews the certificates: a function can be asked again. */
-async function renewalOf(source: TlsSource<ServerTls> | undefined): Promise<Renewal | undefined> {
+async function renewalOf(
+  source: TlsSource<ServerTls> | undefined,
+  log: ServiceSettings["log"],
+): Promise<Renewal | undefined> {
   if (typeof source !== "function") return undefined;
   const first = await askTls(source);
-  return new Renewal({ ask: source, first, clock: systemClock, note: (text) => void complain(text) });
+  const note = (message: string, event: RenewalEvent) => void logEvent({ event, message }, log);
+  return new Renewal({ ask: source, first, clock: systemClock, note });
 }
 
 /** Starts workers, if the platform and the permissions allow it. */
@@ -125,7 +130,7 @@ async function startWorkers(
       return startProcess(number, { ...task, hostname, port, tls }, events, program);
     },
     clock: systemClock,
-    note: (text) => void complain(text),
+    note: (message, event, worker) => void logEvent({ event, message, worker }, task),
   }).catch((error: Error) => {
     throw new StartError(`cannot start workers: ${error.message}`);
   });
@@ -185,12 +190,13 @@ function reasonOf(error: unknown, path: string | undefined): string {
 }
 
 /** What reads the files of the certificate, if there are any; they can be used now. */
-async function tlsOf({ files }: ServiceSettings): Promise<(() => ServerTls) | undefined> {
+async function tlsOf({ files, log }: ServiceSettings): Promise<(() => ServerTls) | undefined> {
   if (files.cert === undefined) return undefined;
   // The server starts anyway: some clients do not check, and others report it.
   const untimely = validityProblem(readTls(files).cert);
   if (untimely !== undefined) {
-    await complain(`the certificate in ${files.cert} ${untimely}: clients that check it will not connect`);
+    const message = `the certificate in ${files.cert} ${untimely}: clients that check it will not connect`;
+    await logEvent({ event: "certificate", message }, log);
   }
   return () => readTls(files);
 }

@@ -9,8 +9,9 @@
 
 import type { ShutdownReport } from "../server.ts";
 import { watchTerminal } from "./hangup.ts";
-import { note } from "./output.ts";
 import type { Renewal } from "./renewal.ts";
+import type { ServiceSettings } from "./service_flags.ts";
+import { logEvent } from "./service_log.ts";
 
 /** The exit codes that a shell reports for signals: 128 plus the number. */
 const SIGNAL_EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
@@ -36,7 +37,7 @@ interface Stoppable {
 export async function shutDownOnSignal(
   server: Stoppable,
   hangupIsIgnored: boolean,
-  graceMs: number,
+  { graceMs, log }: Pick<ServiceSettings, "graceMs" | "log">,
 ): Promise<ShutdownReport> {
   const { promise: ended, resolve } = Promise.withResolvers<ShutdownReport>();
   let first: { signal: Deno.Signal; atMs: number } | undefined;
@@ -44,9 +45,10 @@ export async function shutDownOnSignal(
     const nowMs = performance.now();
     if (first === undefined) {
       first = { signal, atMs: nowMs };
-      const noted = note(`packline: stopping within ${graceMs / 1000} s; a second signal ends it at once`);
-      // The process ends after this, and unwritten lines would be lost.
+      const message = `stopping within ${graceMs / 1000} s; a second signal ends it at once`;
+      const noted = logEvent({ event: "stopping", message }, log);
       server.renewal?.stop();
+      // The process ends after this, and unwritten lines would be lost.
       resolve(server.shutdown({ graceMs }).finally(() => noted));
     } else if (signal !== first.signal || nowMs - first.atMs > COPIES_MS) {
       server.kill?.();

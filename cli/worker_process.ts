@@ -11,6 +11,7 @@
  */
 
 import type { Limits } from "../limits.ts";
+import type { ServeOptions } from "../server.ts";
 import { textOf } from "../transport/dial.ts";
 import type { ServerTls } from "../transport/tls.ts";
 import { linesOf } from "./lines.ts";
@@ -26,6 +27,7 @@ export const MESSAGE_MARK = "\0packline ";
 /** The task of a worker: its first line on stdin. */
 export type WorkerTask =
   & Partial<Limits>
+  & Pick<ServeOptions, "proxyProtocolFrom" | "logFormat" | "logLevel">
   & { readonly hostname: string; readonly port: number; readonly tls?: ServerTls };
 
 /** The program of a worker. */

@@ -74,8 +74,8 @@ export interface WorkersOptions {
   start: StartWorker;
   /** The clock. */
   clock: Clock;
-  /** Writes a message about a worker for people. */
-  note: (text: string) => void;
+  /** Logs what happens to a worker. */
+  note: (text: string, event: "worker_ended" | "worker_listening", worker: number) => void;
 }
 
 /** The workers of one server. */
@@ -137,7 +137,7 @@ export class Workers {
     const timer = clock.setTimer(
       () => {
         for (const { worker, number } of running) {
-          if (worker !== undefined) note(`worker ${number} did not end in time and is killed`);
+          if (worker !== undefined) note(`worker ${number} did not end in time and is killed`, "worker_ended", number);
           worker?.kill();
         }
       },
@@ -210,8 +210,10 @@ export class Workers {
     for (const query of this.#queries.values()) query.onEnd(seat);
     // A worker that never listened is a failed start, which `start()` reports.
     if (this.#stopping || !seat.hasListened) return;
-    note(`worker ${seat.number} has ended (${reason}); it restarts in ${waitMs} ms`);
-    const restart = () => this.#begin(seat).then(() => note(`worker ${seat.number} is listening again`), () => {});
+    const { number } = seat;
+    note(`worker ${number} has ended (${reason}); it restarts in ${waitMs} ms`, "worker_ended", number);
+    const noteReturn = () => note(`worker ${number} is listening again`, "worker_listening", number);
+    const restart = () => this.#begin(seat).then(noteReturn, () => {});
     seat.restart = clock.setTimer(() => void restart(), waitMs, true);
   }
 

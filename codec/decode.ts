@@ -17,6 +17,7 @@ import type { Limits } from "../limits.ts";
 import { FrameScanner } from "./frame.ts";
 import { BadFrame, type Decoded, InvalidMessage, Truncated } from "./message.ts";
 import { DecodeError } from "./errors.ts";
+import { protocolOf } from "./other_protocols.ts";
 import { Reader } from "./reader.ts";
 import type { Output } from "./stage.ts";
 
@@ -139,7 +140,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
       const frameBytes = this.#scanner.scan(bytes, position, end);
       const broken = frameBytes < 0 ? this.#scanner.reason : this.#firstFault(bytes, end);
       if (broken !== undefined) {
-        batch.push(new BadFrame(broken));
+        batch.push(new BadFrame(broken, this.frames === 0 ? protocolOf(bytes.subarray(position, end)) : undefined));
         this.#broken = true;
       } else if (frameBytes === 0) {
         const { payloadEnd } = this.#scanner;

@@ -6,6 +6,7 @@
  */
 
 import type { RpcError } from "../errors.ts";
+import type { OtherProtocol } from "./other_protocols.ts";
 
 /** A MessagePack map: the parameters of a request, or the fields of a reply. */
 export type Fields = Record<string, unknown>;
@@ -191,8 +192,11 @@ export class InvalidMessage {
 
 /** An invalid frame. Frame boundaries are lost, so nothing after it can be read. Always the last of its stream. */
 export class BadFrame {
-  /** @param damage What is wrong with it. */
-  constructor(readonly damage: string) {}
+  /**
+   * @param damage What is wrong with it.
+   * @param protocol What its sender speaks, if the connection begins so and this is known.
+   */
+  constructor(readonly damage: string, readonly protocol?: OtherProtocol) {}
 
   get kind(): "bad frame" {
     return "bad frame";

@@ -277,7 +277,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
   /** Reports an error that is not sent to the caller. */
   report(error: unknown): void {
     const { server, connection } = this.owner;
-    server.errors.report(error, { peer: connection.peer, command: this.command });
+    server.log.report(error, { peer: connection.peer, command: this.command });
   }
 
   /** Converts what a handler threw to the error for its caller. */

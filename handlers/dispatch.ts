@@ -22,6 +22,7 @@ import {
   type Settings,
   Truncated,
 } from "../codec/message.ts";
+import type { OtherProtocol } from "../codec/other_protocols.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { ConnectionView, Dispatch } from "../session/connection.ts";
@@ -39,6 +40,14 @@ import { Strikes } from "./strikes.ts";
 // Made once: an error takes 2 µs to make, and one read can hold sixteen thousand requests to refuse.
 const SHUTTING_DOWN = new RpcError("SHUTTING_DOWN");
 
+/** What to tell about a peer that speaks another protocol. */
+const INSTEAD: Record<OtherProtocol, string> = {
+  HTTP: "this port takes packline",
+  SSH: "this port takes packline",
+  TLS: "this port takes packline without TLS; --cert and --key turn it on",
+  PROXY: "this port takes that only from the proxies that --proxy-protocol-from names",
+};
+
 /** The dispatch stage of one connection, for a `TransformStream` or for a pipeline of stages. */
 export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, CallListener {
   /** How to encode the replies. */
@@ -54,6 +63,8 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
   #graceEndsMs: number | undefined;
   /** New requests are refused. */
   #isRefusing = false;
+  /** Why the connection has ended. */
+  endReason: unknown;
 
   /** @param pace Tells when what was read has arrived. */
   constructor(server: ServerState, connection: ConnectionView, pace: ReadPace) {
@@ -107,7 +118,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
       if (message.seq === undefined) this.#calls.missItem();
       this.#invalid(message);
     } else if (message instanceof BadFrame) {
-      this.#refuseFrame(message.damage);
+      this.#refuseFrame(message);
     } else if (message instanceof Truncated) {
       this.#server.counts.truncatedStreams++;
     } else {
@@ -204,17 +215,23 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
   }
 
   onFailed(error: unknown): void {
-    this.#server.errors.report(error, { peer: this.#connection.peer });
+    this.#server.log.report(error, { peer: this.#connection.peer });
   }
 
   onSlowFrame(reason: string): void {
-    this.onFailed(new RpcError("BAD_FRAME", reason));
-    this.#refuseFrame(reason);
+    this.#server.log.report(new RpcError("BAD_FRAME", reason), { peer: this.#connection.peer }, "slow_frame");
+    this.#refuseFrame(new BadFrame(reason));
   }
 
-  #refuseFrame(damage: string): void {
+  #refuseFrame({ damage, protocol }: BadFrame): void {
     if (!this.#connection.isOpen) return;
     this.#server.counts.badFrames++;
+    const { peer } = this.#connection;
+    this.#server.log.note(
+      protocol === undefined
+        ? { event: "bad_frame", peer, code: "BAD_FRAME", message: `has sent a broken frame: ${damage}` }
+        : { event: "wrong_protocol", peer, code: protocol, message: `speaks ${protocol}: ${INSTEAD[protocol]}` },
+    );
     const error = new RpcError("BAD_FRAME", damage);
     this.#calls.push(new Reply<Call>(undefined, error, false));
     this.#end(error);
@@ -233,6 +250,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
 
   /** The connection is gone: nobody waits for an answer. */
   cancel(reason: unknown): void {
+    this.endReason ??= reason;
     this.#connection.end();
     this.#quiet.stop();
     const isCode = reason instanceof RpcError;

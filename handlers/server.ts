@@ -20,8 +20,10 @@ import {
 import { Sweeper } from "../session/sweeper.ts";
 import { serverTelemetry } from "../session/telemetry.ts";
 import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
+import type { Acceptor } from "../transport/acceptor.ts";
 import { FD, HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
-import { type Acceptor, listen } from "../transport/listen.ts";
+import { listen } from "../transport/listen.ts";
+import { PROXIES } from "../transport/proxy_header.ts";
 import { standardError } from "../transport/standard_error.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
 import { closeTransport, type Transport, writeAll } from "../transport/transport.ts";
@@ -82,12 +84,20 @@ export interface ListenOptions {
    * @default {false}
    */
   reusePort?: boolean;
+  /**
+   * The proxies whose connections begin with a header of the PROXY protocol (1 or 2), before TLS: addresses and ranges, such as
+   * `10.0.0.0/8`, and `unix` for every peer of a unix socket. Its client is then the `peer` of the connection. One of
+   * theirs without a header is refused, and so is a header from anywhere else.
+   *
+   * @default {[]}
+   */
+  proxyProtocolFrom?: readonly string[];
 }
 
 /** What each option of `listen()` must be. */
 export const LISTEN_OPTIONS: Record<keyof ListenOptions, OptionKind> = {
   ...{ hostname: HOSTNAME, port: LISTEN_PORT, path: PATH, mode: MODE, group: GROUP, fd: FD },
-  ...{ tls: TLS, reusePort: OPTION_KINDS.boolean },
+  ...{ tls: TLS, reusePort: OPTION_KINDS.boolean, proxyProtocolFrom: PROXIES },
 };
 
 /** Where a server is listening. */
@@ -211,14 +221,16 @@ export class PacklineServer implements Server {
     }
     const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
     this.#refuseToListenAfterShutdown();
-    const address = { hostname, port, ...more };
-    const acceptor = await listen({ ...address, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock });
+    const acceptor = await listen({
+      ...{ ...more, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock },
+      onRefused: ({ reason, ...refusal }) => this.#state.log.note({ ...refusal, message: `is refused: ${reason}` }),
+    });
     if (this.#shutdown !== undefined) acceptor.close();
     this.#refuseToListenAfterShutdown();
     this.#acceptors.push(acceptor);
     this.#accepting.push(acceptAll(acceptor, {
       onConnection: (transport) => void this.accept(transport),
-      onError: (error) => this.#state.errors.report(error, {}),
+      onError: (error) => this.#state.log.report(error, {}, "accept_failed"),
       clock,
     }));
     return { hostname: acceptor.hostname, port: acceptor.port, address: acceptor.address };
@@ -229,6 +241,9 @@ export class PacklineServer implements Server {
     if (state.drain.isRefusing) return await refuse(transport, new RpcError("SHUTTING_DOWN"));
     if (state.connections.size >= state.limits.maxConnections) {
       state.counts.connectionsRefused++;
+      const { maxConnections } = state.limits;
+      const message = `is refused: ${maxConnections} connections are open, and --max-connections allows no more`;
+      state.log.note({ event: "connection_refused", peer: transport.peer, code: "OVERLOADED", message });
       return await refuse(transport, new RpcError("OVERLOADED", "the server has no room for another connection"));
     }
     const { onConnect, onClose } = this.#options;
@@ -237,10 +252,13 @@ export class PacklineServer implements Server {
     state.connections.add(connection);
     state.counts.connectionsAccepted++;
     this.#sweeper.start();
+    const { peer } = connection.caller;
+    state.log.note({ event: "connection_opened", peer, message: "is connected" });
     this.#tell(onConnect, connection.caller);
     await connection.run();
     state.connections.delete(connection);
     this.#tell(onClose, connection.caller);
+    state.log.note({ event: "connection_closed", peer, message: `is gone: ${connection.endReason}` });
     if (state.connections.size === 0) this.#sweeper.stop();
   }
 
@@ -249,7 +267,7 @@ export class PacklineServer implements Server {
     try {
       return new ServerConnection(this.#state, transport, this.#options.random ?? Math.random);
     } catch (error) {
-      this.#state.errors.report(error, { peer: transport.peer });
+      this.#state.log.report(error, { peer: transport.peer });
       closeTransport(transport);
     }
   }
@@ -259,14 +277,14 @@ export class PacklineServer implements Server {
     try {
       hook?.(connection);
     } catch (error) {
-      this.#state.errors.report(error, { peer: connection.peer });
+      this.#state.log.report(error, { peer: connection.peer });
     }
   }
 
   renew(): Promise<void> {
     return this.#renewing = this.#renewing.then(async () => {
       for (const acceptor of this.#acceptors) {
-        await acceptor.renew?.().catch((error) => this.#state.errors.report(error, {}));
+        await acceptor.renew?.().catch((error) => this.#state.log.report(error, {}, "renewal_failed"));
       }
     });
   }

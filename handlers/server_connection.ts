@@ -11,6 +11,7 @@ import { readRequest } from "../codec/read_message.ts";
 import { DEFAULT_GRACE_MS } from "../limits.ts";
 import { Connection } from "../session/connection.ts";
 import { ReadPace } from "../session/read_pace.ts";
+import { messageOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { DispatchStage } from "./dispatch.ts";
@@ -57,6 +58,11 @@ export class ServerConnection implements OpenConnection {
   /** The connection as the service sees it. */
   get caller(): CallerConnection {
     return this.#dispatch.caller;
+  }
+
+  /** Why it has ended, as text. */
+  get endReason(): string {
+    return messageOf(this.#dispatch.endReason);
   }
 
   /** Serves until both directions have ended or the connection is closed. */

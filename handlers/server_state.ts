@@ -14,10 +14,11 @@ import type { CallerConnection } from "./caller_connection.ts";
 import type { Commands, Middleware } from "./command.ts";
 import type { ServerReport } from "./server_info.ts";
 import { Drain } from "./drain.ts";
-import type { ErrorOrigin } from "./error_log.ts";
-import { ErrorReporter } from "./error_reporter.ts";
+import type { ErrorOrigin } from "./event_log.ts";
+import type { LogFormat, LogLevel } from "./log_line.ts";
 import { MiddlewareChain } from "./middleware.ts";
 import { type BuiltIns, Registry } from "./registry.ts";
+import { ServerLog } from "./server_log.ts";
 import { Report, type WorkerOptions } from "./server_report.ts";
 import { ServerCounts } from "./statistics.ts";
 
@@ -55,6 +56,19 @@ export interface ServerOptions extends Partial<Limits> {
    * is one line on stderr; similar errors give one line a second with a count.
    */
   onError?: (error: unknown, origin: ErrorOrigin) => void;
+  /**
+   * What is logged on stderr (docs/production.md has every event): `error`, the faults of the service, if there is no
+   * `onError`; `warn`, also those of its surroundings; `info`, also the life of the server; `debug`, also each connection.
+   *
+   * @default {"info"}
+   */
+  logLevel?: LogLevel;
+  /**
+   * How a line of the log looks: `text`, for people, or `json`, for programs.
+   *
+   * @default {"text"}
+   */
+  logFormat?: LogFormat;
   /** The clock; a test can use a fake one. */
   clock?: Clock;
   /** Numbers from 0 to 1 for the jitter of `maxConnectionAgeMs`; a test may say which. */
@@ -93,7 +107,7 @@ export class ServerState implements SharedTurns {
   readonly drain = new Drain();
   /** The open connections. */
   readonly connections = new Set<OpenConnection>();
-  readonly errors: ErrorReporter;
+  readonly log: ServerLog;
   /** The data of INFO and STATS. */
   readonly report: ServerReport;
 
@@ -104,7 +118,7 @@ export class ServerState implements SharedTurns {
     this.middleware = new MiddlewareChain(options.middleware ?? [], options.checkResults);
     this.deadlines = new TimerWheel(this.clock);
     this.yieldBudget = new YieldBudget(this.clock);
-    this.errors = new ErrorReporter(this.clock, options.onError);
+    this.log = new ServerLog(this.clock, { ...options, worker: options.worker?.number }, options.onError);
     this.report = new Report(this, options.worker);
   }
 
@@ -112,6 +126,6 @@ export class ServerState implements SharedTurns {
   close(): void {
     this.deadlines.clear();
     this.yieldBudget.close();
-    this.errors.close();
+    this.log.close();
   }
 }

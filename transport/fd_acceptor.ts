@@ -9,21 +9,20 @@
 
 import { createServer } from "node:net";
 import type { Clock } from "./clock.ts";
-import type { Acceptor } from "./listen.ts";
 import { NodeListener } from "./node_listener.ts";
+import type { AddressedTransport, SocketSource } from "./proxy_acceptor.ts";
 import { addressText } from "./tcp.ts";
-import { nodeTransport } from "./tls_socket.ts";
-import type { Transport } from "./transport.ts";
+import { nodeTransport, peerOf } from "./tls_socket.ts";
 
 /** Accepts clients of a given socket, of TCP or a unix socket. */
-export class FdAcceptor implements Acceptor {
+export class FdAcceptor implements SocketSource {
   readonly hostname: string;
   readonly port: number;
   readonly address: string;
   readonly handshakes = 0;
-  readonly #listener: NodeListener;
+  readonly #listener: NodeListener<AddressedTransport>;
 
-  private constructor(fd: number, listener: NodeListener) {
+  private constructor(fd: number, listener: NodeListener<AddressedTransport>) {
     const { address: hostname, port } = listener.address ?? { address: "", port: 0 };
     this.hostname = hostname;
     this.port = port;
@@ -36,12 +35,16 @@ export class FdAcceptor implements Acceptor {
     // A variable, because the types lack `noDelay` here.
     const options = { allowHalfOpen: true, noDelay: true };
     const server = createServer(options);
-    const listener = await NodeListener.listen(server, { fd }, clock);
-    server.on("connection", (socket) => listener.add(nodeTransport(socket)));
+    const listener = await NodeListener.listen<AddressedTransport>(server, { fd }, clock);
+    server.on("connection", (socket) => {
+      // A client of a port that has left already has no address either, and must not pass for one of a unix socket.
+      const remoteHostname = listener.address && (socket.remoteAddress ?? "");
+      listener.add(Object.assign(nodeTransport(socket), { peer: peerOf(socket), remoteHostname }));
+    });
     return new FdAcceptor(fd, listener);
   }
 
-  accept(): Promise<Transport> {
+  accept(): Promise<AddressedTransport> {
     return this.#listener.accept();
   }
 

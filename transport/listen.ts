@@ -5,10 +5,12 @@
  * certificate or key, a path together with TLS; the error names the problem.
  */
 
+import type { Acceptor, Refusal } from "./acceptor.ts";
 import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
-import { addressText, socketTransport } from "./tcp.ts";
-import { closeQuietly, type Transport } from "./transport.ts";
+import { ProxyAcceptor, type SocketSource } from "./proxy_acceptor.ts";
+import { addressText, type SocketTransport, socketTransport } from "./tcp.ts";
+import { closeQuietly } from "./transport.ts";
 import type { ServerTls, TlsSource } from "./tls.ts";
 import { listenUnix, type UnixAccess } from "./unix.ts";
 
@@ -26,36 +28,16 @@ export interface ListenAddress extends UnixAccess {
   tls?: TlsSource<ServerTls>;
   /** Lets several listeners share the port; each gets part of the connections. */
   reusePort?: boolean;
-  /** The time limit of a TLS handshake. */
+  /** The proxies whose connections begin with a header of the PROXY protocol. */
+  proxyProtocolFrom?: readonly string[];
+  /** The time limit of a TLS handshake, and of that header. */
   handshakeTimeoutMs: number;
   /** The largest number of open connections. */
   maxConnections: number;
   /** The clock. */
   clock: Clock;
-}
-
-/** A source of connections. */
-export interface Acceptor {
-  /** The address, or the path. */
-  readonly hostname: string;
-  /** The port; 0 for a path. */
-  readonly port: number;
-  /** Address and port as readable text. */
-  readonly address: string;
-  /** The next connection. Rejects with `BadResource` once the acceptor has been closed. */
-  accept(): Promise<Transport>;
-  /** Connections in their TLS handshake, which `accept()` gives soon. */
-  readonly handshakes: number;
-  /** At a path, no more clients find it; those that have come are still accepted. A port can only be closed. */
-  hide?(): void;
-  /**
-   * Asks for the certificates again, if a function gives them. New handshakes use what it gives.
-   *
-   * @throws {TypeError} If they cannot be used. Then the old ones stay.
-   */
-  renew?(): Promise<void>;
-  /** Stops accepting. Accepted connections stay open. */
-  close(): void;
+  /** Told why a connection is refused. */
+  onRefused(refusal: Refusal): void;
 }
 
 /**
@@ -71,7 +53,8 @@ export async function listen(options: ListenAddress): Promise<Acceptor> {
   const hostname = withoutBrackets(options.hostname);
   if (path !== undefined) {
     if (tls) throw new TypeError("Cannot use TLS on a unix socket: give either a path or tls");
-    return new SocketAcceptor(await listenUnix(path, { mode, group }), { transport: "unix", path });
+    const listener = await listenUnix(path, { mode, group });
+    return behindProxies(new SocketAcceptor(listener, { transport: "unix", path }), options);
   }
   if ((mode ?? group) !== undefined) {
     throw new TypeError("Cannot use mode or group without path: they are those of a unix socket");
@@ -83,10 +66,15 @@ export async function listen(options: ListenAddress): Promise<Acceptor> {
   }
   if (fd !== undefined) {
     const { FdAcceptor } = await import("./fd_acceptor.ts");
-    return await FdAcceptor.listen(fd, options.clock);
+    return behindProxies(await FdAcceptor.listen(fd, options.clock), options);
   }
   const listener = Deno.listen({ hostname, port, reusePort });
-  return new SocketAcceptor(listener, listener.addr);
+  return behindProxies(new SocketAcceptor(listener, listener.addr), options);
+}
+
+/** The same acceptor, or one that reads the headers of the named proxies. */
+function behindProxies(source: SocketSource, { proxyProtocolFrom = [], ...options }: ListenAddress): Acceptor {
+  return proxyProtocolFrom.length === 0 ? source : new ProxyAcceptor(source, { ...options, proxyProtocolFrom });
 }
 
 /** A listener of Deno's own kind. */
@@ -107,7 +95,7 @@ class SocketAcceptor implements Acceptor {
     this.address = addressText(addr);
   }
 
-  async accept(): Promise<Transport> {
+  async accept(): Promise<SocketTransport> {
     const conn = await this.#listener.accept();
     try {
       return socketTransport(conn);

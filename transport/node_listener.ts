@@ -29,13 +29,13 @@ interface Listening {
 }
 
 /** One server of Node's that listens. */
-export class NodeListener {
+export class NodeListener<Each extends Transport = Transport> {
   /** The address and the port; `undefined` for a unix socket. */
   readonly address: AddressInfo | undefined;
   readonly #server: Server;
   readonly #clock: Clock;
-  readonly #waiting: Transport[] = [];
-  #accepting: PromiseWithResolvers<Transport> | undefined;
+  readonly #waiting: Each[] = [];
+  #accepting: PromiseWithResolvers<Each> | undefined;
   #timer: Timer | undefined;
   #closed = false;
 
@@ -47,7 +47,11 @@ export class NodeListener {
   }
 
   /** Starts listening. */
-  static async listen(server: Server, place: NodePlace, clock: Clock): Promise<NodeListener> {
+  static async listen<Each extends Transport>(
+    server: Server,
+    place: NodePlace,
+    clock: Clock,
+  ): Promise<NodeListener<Each>> {
     const { promise: listening, resolve, reject } = Promise.withResolvers<void>();
     server.once("error", reject);
     server.listen(place, resolve);
@@ -62,7 +66,7 @@ export class NodeListener {
   }
 
   /** The next connection. Rejects with `BadResource` once the listener has been closed. */
-  accept(): Promise<Transport> {
+  accept(): Promise<Each> {
     const next = this.#waiting.shift();
     if (next !== undefined) return Promise.resolve(next);
     if (this.#closed) return Promise.reject(new Deno.errors.BadResource("the listener is closed"));
@@ -71,7 +75,7 @@ export class NodeListener {
   }
 
   /** A connection has come. */
-  add(transport: Transport): void {
+  add(transport: Each): void {
     const accepting = this.#accepting;
     this.#accepting = undefined;
     if (this.#closed) transport.close();

@@ -17,6 +17,7 @@ export class LineWriter {
   readonly #write: (bytes: Uint8Array) => Promise<number>;
   #waiting = "";
   #leftOut = 0;
+  #noteOf = (count: number): string => `packline: dropped ${count} lines: stderr was blocked`;
   #writing: Promise<void> | undefined;
 
   /** @param write Writes some of the bytes and returns how many. */
@@ -24,8 +25,14 @@ export class LineWriter {
     this.#write = write;
   }
 
-  /** Writes a line, or drops and counts it. Never throws. */
-  write(line: string): void {
+  /**
+   * Writes a line, or drops and counts it. Never throws.
+   *
+   * @param line The line, without its end.
+   * @param noteOf Makes the line that says how many lines were dropped, if it should look like this one.
+   */
+  write(line: string, noteOf: (count: number) => string = this.#noteOf): void {
+    this.#noteOf = noteOf;
     if (this.#waiting.length + line.length > MAX_WAITING_CHARS) {
       this.#leftOut++;
       return;
@@ -45,7 +52,7 @@ export class LineWriter {
 
   async #writeAll(): Promise<void> {
     while (this.#waiting !== "") {
-      const note = this.#leftOut === 0 ? "" : `packline: dropped ${this.#leftOut} lines: stderr was blocked\n`;
+      const note = this.#leftOut === 0 ? "" : `${this.#noteOf(this.#leftOut)}\n`;
       const text = this.#waiting + note;
       this.#waiting = "";
       this.#leftOut = 0;

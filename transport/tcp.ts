@@ -13,20 +13,28 @@ import { closeQuietly, type Transport } from "./transport.ts";
  * @param conn An open connection, which only the transport may use from now on.
  * @returns The transport; `close()` closes the socket and ends pending reads and writes.
  */
-export function socketTransport(conn: Deno.Conn): Transport {
+export function socketTransport(conn: Deno.Conn): SocketTransport {
   // A small frame must not wait for the acknowledgement of the previous one (PROTOCOL.md, "Roles and transport").
   if ("setNoDelay" in conn) (conn as Deno.TcpConn).setNoDelay(true);
   return new SocketTransport(conn);
 }
 
-class SocketTransport implements Transport {
-  readonly peer: string;
+/** A socket as a transport. */
+export class SocketTransport implements Transport {
+  /** Who is at the other end; a proxy may tell who is behind it. */
+  peer: string;
   readonly releasesBytes = true;
   readonly #conn: Deno.Conn;
 
   constructor(conn: Deno.Conn) {
     this.#conn = conn;
     this.peer = addressText(conn.remoteAddr);
+  }
+
+  /** The address at the other end of the socket; `undefined` on a unix socket. */
+  get remoteHostname(): string | undefined {
+    const { remoteAddr } = this.#conn;
+    return "hostname" in remoteAddr ? remoteAddr.hostname : undefined;
   }
 
   read(into: Uint8Array): Promise<number | null> {
@@ -54,9 +62,9 @@ class SocketTransport implements Transport {
   }
 }
 
-/** A readable address: `127.0.0.1:1235`, `[::1]:1235`, or a path. */
+/** A readable address: `127.0.0.1:1235`, `[::1]:1235`, or a path, which a client of a unix socket does not have. */
 export function addressText(address: Deno.Addr): string {
-  if (!("hostname" in address)) return "path" in address ? `unix:${address.path}` : address.transport;
+  if (!("hostname" in address)) return "path" in address && address.path ? `unix:${address.path}` : address.transport;
   const hostname = address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname;
   return `${hostname}:${address.port}`;
 }

@@ -40,6 +40,7 @@ export type TlsSource<Tls extends ClientTls> = Tls | (() => Tls | Promise<Tls>);
 
 export const PEER_EXPIRED = "the peer's certificate has expired";
 export const PEER_TOO_EARLY = "the peer's certificate is not valid yet";
+const NO_TLS = "the peer does not speak TLS";
 const CUT_OFF = "the server closed the connection";
 
 const PEM_OBJECT = "an object whose cert, key and ca are PEM text";
@@ -80,7 +81,7 @@ const FAULTS: readonly [RegExp, string][] = [
   ],
   [/^received fatal alert: CertificateExpired$/, "the peer says that this side's certificate has expired"],
   [/^peer closed connection without sending TLS close_notify\b.*$/, CUT_OFF],
-  [/^received corrupt message\b.*$|^.*wrong version number.*$|^.*InvalidContentType.*$/, "the peer does not speak TLS"],
+  [/^received corrupt message\b.*$|^.*wrong version number.*$|^.*InvalidContentType.*$/, NO_TLS],
 ];
 
 /**
@@ -152,6 +153,11 @@ export function reasonOf(error: unknown, answered = false): string {
   if (!isOfTls(error)) return text;
   const fault = faultIn(text);
   return fault === CUT_OFF && !answered ? `${fault}; it may require a certificate, or a different one` : fault ?? text;
+}
+
+/** Whether an error of a handshake says that the peer speaks another protocol. */
+export function isNoTls(error: unknown): boolean {
+  return faultIn(messageOf(error)) === NO_TLS;
 }
 
 /** The message of an error, which may be any thrown value. */

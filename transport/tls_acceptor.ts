@@ -5,20 +5,21 @@
  * - send a small reply at once. `Deno.listenTls` cannot turn off Nagle's algorithm, so a reply that follows another
  *   one waits up to 40 ms for an acknowledgement.
  *
- * In: an address and certificates. Out: connections after their handshake and the check of the client. Refused: a
- * client that does not complete the handshake in time; it is closed and not reported.
+ * In: an address and certificates. Out: connections after their handshake and the check of the client. Refused, and
+ * reported: a client that does not complete the handshake in time; a named proxy that does not send its header before.
  */
 
 import type { AddressInfo, Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import { MAX_TIMER_MS } from "../limits.ts";
+import type { Acceptor, Refusal } from "./acceptor.ts";
 import { identityOf } from "./certificate.ts";
 import type { Clock, Timer } from "./clock.ts";
-import type { Acceptor } from "./listen.ts";
-import { isDenied } from "./runtime.ts";
 import { NodeListener } from "./node_listener.ts";
+import { type ByteSource, headerIsLate, Proxies, readProxyHeader } from "./proxy_header.ts";
+import { isDenied } from "./runtime.ts";
 import { addressText } from "./tcp.ts";
-import { askTls, messageOf, renewalProblem, type ServerTls, type TlsSource } from "./tls.ts";
+import { askTls, isNoTls, messageOf, reasonOf, renewalProblem, type ServerTls, type TlsSource } from "./tls.ts";
 import { nodeTransport, peerOf } from "./tls_socket.ts";
 import type { Transport } from "./transport.ts";
 
@@ -37,7 +38,9 @@ export interface TlsListenOptions {
   fd?: number;
   /** The certificate, its key, and the authority for client certificates. */
   tls: TlsSource<ServerTls>;
-  /** The time limit of a handshake. */
+  /** The proxies whose connections begin with a header of the PROXY protocol, before the handshake. */
+  proxyProtocolFrom?: readonly string[];
+  /** The time limit of a handshake, with that header. */
   handshakeTimeoutMs: number;
   /** The largest number of concurrent handshakes. One more ends the oldest, which is the least likely to complete. */
   maxHandshakes?: number;
@@ -45,6 +48,8 @@ export interface TlsListenOptions {
   maxConnections: number;
   /** The clock. */
   clock: Clock;
+  /** Told why a connection is refused. */
+  onRefused(refusal: Refusal): void;
 }
 
 /** Accepts clients that have completed the handshake. */
@@ -77,8 +82,22 @@ export class TlsAcceptor implements Acceptor {
     this.#listener = listener;
     this.#handshakes = new Handshakes(options);
     if (options.fd !== undefined) this.hide = () => listener.hide();
-    server.on("connection", (socket: Socket) => this.#handshakes.begin(socket));
-    server.on("tlsClientError", (_error, socket) => socket.destroy());
+    const proxies = new Proxies(options.proxyProtocolFrom ?? []);
+    const [shakeHands] = server.listeners("connection") as ((socket: Socket) => void)[];
+    server.off("connection", shakeHands); // it comes behind the header of a proxy
+    server.on("connection", (socket: Socket) => {
+      const isOfProxy = proxies.has(socket.remoteAddress ?? "");
+      this.#handshakes.begin(socket, isOfProxy ? "proxy_header" : "tls_failed");
+      if (isOfProxy) void this.#readHeader(socket, () => shakeHands.call(server, socket));
+      else shakeHands.call(server, socket);
+    });
+    server.on("tlsClientError", (error, socket) => {
+      const below = (socket as { _parent?: Socket })._parent ?? socket; // only that one has an address
+      const noTls = "it does not speak TLS, which this port takes";
+      if (isNoTls(error)) this.#handshakes.refuse(peerOf(below), "wrong_protocol", noTls);
+      else this.#handshakes.refuse(peerOf(below), "tls_failed", reasonOf(error));
+      socket.destroy();
+    });
     server.on("secureConnection", (socket) => this.#take(socket));
   }
 
@@ -128,13 +147,31 @@ export class TlsAcceptor implements Acceptor {
     this.#handshakes.endAll();
   }
 
+  /** Reads what a proxy says about its client, before the handshake of that client. */
+  async #readHeader(socket: Socket, shakeHands: () => void): Promise<void> {
+    const peer = peerOf(socket);
+    try {
+      const client = await readProxyHeader(bytesOf(socket));
+      if (client === null) return void this.#handshakes.abandon(peer);
+      this.#handshakes.tell(peer, client);
+      shakeHands();
+    } catch (error) {
+      this.#handshakes.refuse(peer, "proxy_header", messageOf(error));
+    }
+  }
+
   #take(socket: TLSSocket): void {
-    this.#handshakes.end(socket);
+    const client = this.#handshakes.end(socket);
     const mutual = this.#tls.ca !== undefined;
     const certificate = mutual ? identityOf(socket.getPeerCertificate()) : undefined;
     // A resumed session does not check its certificate again, which may have expired.
-    if (mutual && !(socket.authorized && certificate !== undefined)) socket.destroy();
-    else this.#listener.add(nodeTransport(socket, { certificate }));
+    if (!mutual || socket.authorized && certificate !== undefined) {
+      this.#listener.add(nodeTransport(socket, { certificate, peer: client }));
+      return;
+    }
+    const peer = client ?? peerOf(socket);
+    socket.destroy();
+    this.#options.onRefused({ event: "tls_failed", reason: "its certificate is not valid", peer });
   }
 }
 
@@ -159,44 +196,71 @@ async function ask(source: TlsSource<ServerTls>, cannot: string): Promise<Server
   }
 }
 
+/** A connection in its handshake. */
+interface Handshake {
+  readonly socket: Socket;
+  readonly timer: Timer;
+  /** What has failed if it does not come to its end. */
+  awaited: "proxy_header" | "tls_failed";
+  /** Whose connection it is, if a proxy has told. */
+  client?: string;
+}
+
 /** The connections in their handshake. */
 class Handshakes {
-  readonly #clock: Clock;
-  readonly #timeoutMs: number;
+  readonly #options: TlsListenOptions;
   readonly #most: number;
   /** By the peer's address: the only thing that the sockets before and after the handshake have in common. */
-  readonly #sockets = new Map<string, { socket: Socket; timer: Timer }>();
+  readonly #sockets = new Map<string, Handshake>();
 
-  constructor({ clock, handshakeTimeoutMs, maxHandshakes = MAX_HANDSHAKES }: TlsListenOptions) {
-    this.#clock = clock;
-    this.#timeoutMs = handshakeTimeoutMs;
-    this.#most = maxHandshakes;
+  constructor(options: TlsListenOptions) {
+    this.#options = options;
+    this.#most = options.maxHandshakes ?? MAX_HANDSHAKES;
   }
 
   get size(): number {
     return this.#sockets.size;
   }
 
-  begin(socket: Socket): void {
+  begin(socket: Socket, awaited: Handshake["awaited"]): void {
     if (this.#sockets.size >= this.#most) {
       const [[oldest]] = this.#sockets;
-      this.abandon(oldest);
+      this.refuse(oldest, "tls_failed", "too many newer handshakes are under way");
     }
+    const { clock, handshakeTimeoutMs } = this.#options;
     const peer = peerOf(socket);
-    const timer = this.#clock.setTimer(() => this.abandon(peer), this.#timeoutMs, false);
-    this.#sockets.set(peer, { socket, timer });
+    const timer = clock.setTimer(() => this.#late(peer), handshakeTimeoutMs, false);
+    this.#sockets.set(peer, { socket, timer, awaited });
     socket.on("error", ignore); // errors during the handshake are not reported
     socket.once("close", () => {
       if (this.#sockets.get(peer)?.socket === socket) this.#forget(peer);
     });
   }
 
-  end(socket: TLSSocket): void {
-    this.#forget(peerOf(socket));
+  /** A proxy has told whose connection this is. */
+  tell(peer: string, client: string | undefined): void {
+    const handshake = this.#sockets.get(peer);
+    if (handshake !== undefined) Object.assign(handshake, { client, awaited: "tls_failed" });
+  }
+
+  /** Returns whose connection it is, if a proxy has told. */
+  end(socket: TLSSocket): string | undefined {
+    const peer = peerOf(socket);
+    const client = this.#sockets.get(peer)?.client;
+    this.#forget(peer);
+    return client;
   }
 
   endAll(): void {
     for (const peer of [...this.#sockets.keys()]) this.abandon(peer);
+  }
+
+  /** Ends a handshake if it is still running, and reports why. */
+  refuse(peer: string, event: Refusal["event"], reason: string): void {
+    const handshake = this.#sockets.get(peer);
+    if (handshake === undefined) return;
+    this.abandon(peer);
+    this.#options.onRefused({ event, reason, peer: handshake.client ?? peer });
   }
 
   /** Ends a handshake if it is still running. */
@@ -205,11 +269,38 @@ class Handshakes {
     this.#forget(peer);
   }
 
+  #late(peer: string): void {
+    const { handshakeTimeoutMs } = this.#options;
+    const awaited = this.#sockets.get(peer)?.awaited;
+    if (awaited === "proxy_header") this.refuse(peer, awaited, headerIsLate(handshakeTimeoutMs));
+    else this.refuse(peer, "tls_failed", `it has not completed its handshake within ${handshakeTimeoutMs} ms`);
+  }
+
   #forget(peer: string): void {
     const handshake = this.#sockets.get(peer);
-    if (handshake) this.#clock.clearTimer(handshake.timer);
+    if (handshake) this.#options.clock.clearTimer(handshake.timer);
     this.#sockets.delete(peer);
   }
+}
+
+/** Reads a socket without a byte more than is asked for: the rest stays in it, for the handshake. */
+function bytesOf(socket: Socket): ByteSource {
+  return {
+    read: (into) =>
+      new Promise((resolve) => {
+        const look = () => {
+          const chunk: Uint8Array | null = socket.readableLength === 0
+            ? null
+            : socket.read(Math.min(into.length, socket.readableLength));
+          if (chunk === null && !socket.readableEnded && !socket.destroyed) return;
+          for (const event of ["readable", "end", "close"]) socket.off(event, look);
+          into.set(chunk ?? []);
+          resolve(chunk?.length ?? null);
+        };
+        for (const event of ["readable", "end", "close"]) socket.on(event, look);
+        look();
+      }),
+  };
 }
 
 function ignore(): void {}

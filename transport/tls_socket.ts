@@ -71,11 +71,16 @@ const REJECTED = "the server closed the connection at once; it may have rejected
  * Makes a transport of a Node socket.
  *
  * @param socket The socket; of TLS, its handshake done.
- * @param options `certificate`: the peer's checked identity; `silentEnd`: the error if the peer closes without data.
+ * @param options `certificate`: the peer's checked identity; `peer`: its address, if a proxy has told it; `silentEnd`: the
+ * error if the peer closes without data.
  */
 export function nodeTransport(
   socket: Socket,
-  { certificate, silentEnd }: { certificate?: PeerCertificate; silentEnd?: Error } = {},
+  { certificate, peer = peerOf(socket), silentEnd }: {
+    certificate?: PeerCertificate;
+    peer?: string;
+    silentEnd?: Error;
+  } = {},
 ): Transport {
   let ended = false;
   let silent = true;
@@ -125,7 +130,7 @@ export function nodeTransport(
     readable,
     writable,
     certificate,
-    peer: peerOf(socket),
+    peer,
     look() {
       if (isReset(socket)) socket.destroy();
     },

@@ -67,6 +67,32 @@ testWith(["systemd"], "activation: a unix socket from systemd, whose file stays"
   assert((await Deno.lstat(path)).isSocket);
 });
 
+testWith(["systemd"], "activation: a proxy tells its client, on a port and on a unix socket", async () => {
+  const header = new TextEncoder().encode("PROXY TCP4 203.0.113.5 10.0.0.1 4711 1235\r\n");
+  const behind = [...ON_FD, "--proxy-protocol-from", "127.0.0.1,unix", "--log-level", "debug"];
+  await using folder = await Folder.make();
+  await onFreePort(async (port) => {
+    const path = `${folder.path}/p.sock`;
+    const places: [address: string, dial: () => Promise<Deno.Conn>][] = [
+      [`127.0.0.1:${port}`, () => Deno.connect({ hostname: "127.0.0.1", port })],
+      [path, () => Deno.connect({ transport: "unix", path })],
+    ];
+    for (const [address, dial] of places) {
+      await using program = await activate(address, ...SERVER, ...behind);
+      const proxy = await dial();
+      await proxy.write(concat(header, message({ cmd: 1 })));
+      await program.hear(/packline: 203\.0\.113\.5:4711 is connected\n/);
+      assert(await proxy.read(new Uint8Array(64)) !== null);
+      proxy.close();
+      using stranger = await dial();
+      await stranger.write(message({ cmd: 1 }));
+      await program.hear(/ is refused: it does not begin with a header of the PROXY protocol\n/);
+      program.kill("SIGTERM");
+      assertEquals((await program.status).code, 0);
+    }
+  });
+});
+
 testWith(["systemd", "openssl"], "activation: TLS on a port from systemd; a unix socket has none", async () => {
   await using certificates = await Certificates.begin();
   const authority = await certificates.selfSigned();

@@ -454,7 +454,7 @@ tlsTest("TLS: of too many handshakes at once the oldest ends", async (world) => 
   const clock = new FakeClock();
   const acceptor = await TlsAcceptor.listen({
     ...{ hostname: "127.0.0.1", port: 0, reusePort: false, tls: world.serverTls(false) },
-    ...{ handshakeTimeoutMs: 1_000, maxHandshakes: 2, maxConnections: 10, clock },
+    ...{ handshakeTimeoutMs: 1_000, maxHandshakes: 2, maxConnections: 10, clock, onRefused: () => {} },
   });
   const { port } = acceptor;
   const others = clock.timers;

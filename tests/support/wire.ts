@@ -10,7 +10,7 @@ import { setImmediate } from "node:timers";
 import { assertEquals } from "@std/assert";
 import { decode, encode } from "../../codec/msgpack.ts";
 import { type Command, command, type Context } from "../../handlers/command.ts";
-import type { ErrorOrigin } from "../../handlers/error_log.ts";
+import type { ErrorOrigin } from "../../handlers/event_log.ts";
 import type { ServerOptions } from "../../handlers/server_state.ts";
 import type { ListeningServer, ServeOptions } from "../../server.ts";
 import { serve } from "./demo_server.ts";

@@ -2,17 +2,17 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { RpcError } from "../../errors.ts";
-import { ErrorLog } from "../../handlers/error_log.ts";
+import { EventLog } from "../../handlers/event_log.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 
 /** A log that keeps its lines, and the clock that it goes by. */
-function begin(): { log: ErrorLog; clock: FakeClock; lines: string[] } {
+function begin(): { log: EventLog; clock: FakeClock; lines: string[] } {
   const clock = new FakeClock();
   const lines: string[] = [];
-  return { log: new ErrorLog(clock, (line) => lines.push(line.replace(/ \| at .*?(?=$| \(and )/, ""))), clock, lines };
+  return { log: new EventLog(clock, (line) => lines.push(line.replace(/ \| at .*?(?=$| \(and )/, ""))), clock, lines };
 }
 
-Deno.test("ErrorLog - of errors that are alike one a second is a line, with how many more there were", async () => {
+Deno.test("EventLog - of errors that are alike one a second is a line, with how many more there were", async () => {
   const { log, clock, lines } = begin();
   for (let count = 1; count <= 1_206; count++) log.add(new Error(`number ${count}`), { command: "BUG", peer: "x" });
   assertEquals(lines.splice(0), ["packline: error in BUG for x: Error: number 1"]);
@@ -31,7 +31,7 @@ Deno.test("ErrorLog - of errors that are alike one a second is a line, with how 
   assertEquals(clock.timers, 0);
 });
 
-Deno.test("ErrorLog - errors of other commands, classes and codes are not held back", () => {
+Deno.test("EventLog - errors of other commands, classes and codes are not held back", () => {
   const { log, clock, lines } = begin();
   const errors = [new Error("x"), new TypeError("x"), new RpcError("A", "x"), new RpcError("B", "x"), "x", null];
   for (const command of ["ONE", "OTHER", undefined]) for (const error of errors) log.add(error, { command });
@@ -40,7 +40,7 @@ Deno.test("ErrorLog - errors of other commands, classes and codes are not held b
   assertEquals([lines.length, clock.timers], [18, 0]);
 });
 
-Deno.test("ErrorLog - errors that each have a name of their own are bounded too", async () => {
+Deno.test("EventLog - errors that each have a name of their own are bounded too", async () => {
   const { log, clock, lines } = begin();
   for (let count = 0; count < 100_000; count++) log.add(Object.assign(new Error("x"), { name: `N${count}` }), {});
   assert(lines.length < 100 && clock.timers < 100, `${lines.length} lines, ${clock.timers} timers`);
@@ -50,7 +50,7 @@ Deno.test("ErrorLog - errors that each have a name of their own are bounded too"
   log.close();
 });
 
-Deno.test("ErrorLog - what has been counted is written at the end", () => {
+Deno.test("EventLog - what has been counted is written at the end", () => {
   const { log, clock, lines } = begin();
   for (let count = 0; count < 3; count++) log.add(new Error(`${count}`), {});
   log.close();
@@ -58,7 +58,7 @@ Deno.test("ErrorLog - what has been counted is written at the end", () => {
   assertEquals(clock.timers, 0);
 });
 
-Deno.test("ErrorLog - a line is one line, of a bounded length, wherever its parts come from", () => {
+Deno.test("EventLog - a line is one line, of a bounded length, wherever its parts come from", () => {
   const { log, lines } = begin();
   const evil = "a\nb\r\nc\x1b[2J\u2028\u202e\u200b";
   log.add(evil.repeat(100_000), { peer: evil, command: evil });

@@ -1,0 +1,123 @@
+/**
+ * What is logged, and how a line of it looks: as text for people, or as JSON for programs.
+ *
+ * In: an event. Out: one line. What comes from a peer cannot start a line, move the cursor, or end a field of JSON.
+ * Refused: nothing.
+ */
+
+import { printable } from "../codec/printable.ts";
+import type { OptionKind } from "../limits.ts";
+
+/** How much is logged: each level has those before it as well. */
+export type LogLevel = "error" | "warn" | "info" | "debug";
+
+/** How a line looks. */
+export type LogFormat = "text" | "json";
+
+/** The levels, those of the worst first. */
+export const LOG_LEVELS: readonly LogLevel[] = ["error", "warn", "info", "debug"];
+
+/** The formats. */
+export const LOG_FORMATS: readonly LogFormat[] = ["text", "json"];
+
+/** Every event, with its level (docs/production.md, "Logs"). */
+export const EVENTS = {
+  handler_error: "error",
+  server_error: "error",
+  accept_failed: "error",
+  start_failed: "error",
+  wrong_protocol: "warn",
+  proxy_header: "warn",
+  slow_frame: "warn",
+  connection_refused: "warn",
+  certificate: "warn",
+  renewal_failed: "warn",
+  worker_ended: "warn",
+  lines_dropped: "warn",
+  worker_listening: "info",
+  renewed: "info",
+  stopping: "info",
+  stopped: "info",
+  connection_opened: "debug",
+  connection_closed: "debug",
+  bad_frame: "debug",
+  tls_failed: "debug",
+} as const satisfies Record<string, LogLevel>;
+
+/** The name of an event. */
+export type EventName = keyof typeof EVENTS;
+
+/** An event, as it is logged. */
+export interface LogEvent {
+  readonly event: EventName;
+  /** What has happened. If there is a peer and no error, it is the subject of the sentence. */
+  readonly message: string;
+  /** The number of the worker that it is about, which the message says as well. */
+  readonly worker?: number;
+  readonly peer?: string;
+  readonly command?: string;
+  /** The code of an error; the protocol that the peer speaks. */
+  readonly code?: string;
+  /** Set for an error: its text and where it was thrown. */
+  readonly stack?: string;
+  /** How many more like it were left out before it. */
+  readonly more?: number;
+}
+
+/** How a process logs. */
+export interface LogStyle {
+  readonly logFormat?: LogFormat;
+  readonly logLevel?: LogLevel;
+  /** The number of this process among the workers. */
+  readonly worker?: number;
+}
+
+/** The check of `logLevel`. */
+export const LOG_LEVEL: OptionKind = oneOf(LOG_LEVELS);
+
+/** The check of `logFormat`. */
+export const LOG_FORMAT: OptionKind = oneOf(LOG_FORMATS);
+
+/** Longer texts are cut: a message may contain a peer's whole input. */
+const MAX_CHARS = 4_000;
+
+/** Whether an event is logged at a level; the default one tells all but what concerns each single connection. */
+export function isLogged(event: EventName, { logLevel = "info" }: LogStyle): boolean {
+  return LOG_LEVELS.indexOf(EVENTS[event]) <= LOG_LEVELS.indexOf(logLevel);
+}
+
+/** An event as a line, without its end. */
+export function logLine(event: LogEvent, { logFormat = "text", worker }: LogStyle): string {
+  return printable(logFormat === "json" ? jsonOf(event, worker ?? event.worker) : textOf(event, worker));
+}
+
+/** Its names are stable; JSON reads `\uXXXX` as the character, so what is escaped is the same text. */
+function jsonOf({ event, message, peer, command, code, stack, more }: LogEvent, worker: number | undefined): string {
+  return JSON.stringify({
+    ...{ time: new Date().toISOString(), level: EVENTS[event], event, worker, peer, command, code },
+    ...{ message: cut(message), stack: stack && cut(stack), more },
+  });
+}
+
+function textOf(
+  { peer, command, message, stack, more = 0 }: LogEvent,
+  worker: number | undefined,
+): string {
+  const number = worker === undefined ? "" : `worker ${worker}: `;
+  const where = [command && `in ${command}`, peer && `for ${peer}`].filter(Boolean).join(" ");
+  const subject = stack === undefined ? peer && `${peer} ` : `error${where && ` ${where}`}: `;
+  const count = more > 0 ? ` (and ${more.toLocaleString("en-US")} more like this)` : "";
+  // Cut first: it may be megabytes long.
+  return `packline: ${number}${subject ?? ""}${cut(stack ?? message).replaceAll(/\s*\n\s*/g, " | ")}${count}`;
+}
+
+function cut(text: string): string {
+  return text.length > MAX_CHARS ? `${text.slice(0, MAX_CHARS)}…` : text;
+}
+
+function oneOf(values: readonly string[]): OptionKind {
+  return {
+    is: (value) => values.includes(value as string),
+    must: `be one of ${values.map((value) => `"${value}"`).join(", ")}`,
+  };
+}

@@ -1,0 +1,41 @@
+/**
+ * What connections come from: the one interface of all listeners.
+ *
+ * In: nothing. Out: connections, and why others are none. Refused: nothing.
+ */
+
+import type { Transport } from "./transport.ts";
+
+/** A source of connections. */
+export interface Acceptor {
+  /** The address, or the path. */
+  readonly hostname: string;
+  /** The port; 0 for a path. */
+  readonly port: number;
+  /** Address and port as readable text. */
+  readonly address: string;
+  /** The next connection. Rejects with `BadResource` once the acceptor has been closed. */
+  accept(): Promise<Transport>;
+  /** Connections in their TLS handshake, or before a proxy's header, which `accept()` gives soon. */
+  readonly handshakes: number;
+  /** At a path, no more clients find it; those that have come are still accepted. A port can only be closed. */
+  hide?(): void;
+  /**
+   * Asks for the certificates again, if a function gives them. New handshakes use what it gives.
+   *
+   * @throws {TypeError} If they cannot be used. Then the old ones stay.
+   */
+  renew?(): Promise<void>;
+  /** Stops accepting. Accepted connections stay open. */
+  close(): void;
+}
+
+/** Why a connection is refused before the first byte of packline. */
+export interface Refusal {
+  /** A named proxy has sent no header, or the peer does not speak TLS, or the handshake has failed. */
+  readonly event: "proxy_header" | "wrong_protocol" | "tls_failed";
+  /** As a sentence about the peer, "it". */
+  readonly reason: string;
+  /** The address at the other end of the socket. */
+  readonly peer: string;
+}
