@@ -11,7 +11,7 @@ import { replaced } from "../support/replaced.ts";
 import { makeTestTls } from "../support/transports.ts";
 import { connectTcp, settle, stderrLines } from "../support/wire.ts";
 import { Certificates } from "./certificates.ts";
-import { Program, root, run, testWith } from "./programs.ts";
+import { childrenOf, Program, root, run, testWith } from "./programs.ts";
 
 /** A line of JSON. */
 type Line = Record<string, unknown> & { event: string; message: string };
@@ -334,7 +334,7 @@ Deno.test("workers carry their number, in both formats, and their end and return
   await sendTo(port, OTHERS[0][1]);
   await program.hear(/wrong_protocol/);
   assertMatch(String(only(readAll(program.said), "wrong_protocol").worker), /^[12]$/);
-  Deno.kill(await childOf(program.pid), "SIGKILL");
+  Deno.kill((await childrenOf(program.pid))[0], "SIGKILL");
   await program.hear(/worker_listening/);
   program.kill("SIGTERM");
   assertEquals((await program.status).code, 0);
@@ -348,15 +348,6 @@ Deno.test("workers carry their number, in both formats, and their end and return
   await sendTo(Number((await second.hear(/:(\d+)\n/))[1]), OTHERS[0][1]);
   await second.hear(/^packline: worker [12]: 127\.0\.0\.1:\d+ speaks HTTP: this port takes packline$/m);
 });
-
-/** A process that another one has started. */
-async function childOf(pid: number): Promise<number> {
-  for await (const { name } of Deno.readDir(`/proc/${pid}/task`)) {
-    const [child] = (await Deno.readTextFile(`/proc/${pid}/task/${name}/children`)).match(/\d+/) ?? [];
-    if (child !== undefined) return Number(child);
-  }
-  throw new Error(`${pid} has started no process`);
-}
 
 testWith(
   ["openssl"],

@@ -272,3 +272,9 @@ export async function example(name: string, replacements: Record<string, string>
   }
   return text;
 }
+
+/** The processes that another one has started. By a shell: the runtime itself would have to be allowed everything. */
+export async function childrenOf(pid: number): Promise<number[]> {
+  const { text } = await run("sh", ["-c", `cat /proc/${pid}/task/*/children`]);
+  return (text.match(/\d+/g) ?? []).map(Number);
+}

@@ -12,7 +12,7 @@ import { serve } from "../../server.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { PseudoTerminal, testInTerminal } from "../terminal/pseudo_terminal.ts";
 import { type Certificate, Certificates } from "./certificates.ts";
-import { Folder, Program, root, run, testWith } from "./programs.ts";
+import { childrenOf, Folder, Program, root, run, testWith } from "./programs.ts";
 
 const IN_USE = "packline: a new certificate is in use\n";
 const STAYS = "packline: the old certificate stays in use: ";
@@ -132,8 +132,7 @@ testWith(["openssl"], "renewal: a worker that is started later has the new certi
   await using program = await files.start(["--workers", "2"]);
   await files.put(renewed);
   await renew(program, pattern(IN_USE));
-  const { text } = await run("pgrep", ["-P", String(program.pid)]);
-  const workers = text.trim().split("\n").map(Number);
+  const workers = await childrenOf(program.pid);
   assertEquals(workers.length, 2);
   for (const [index, worker] of workers.entries()) {
     Deno.kill(worker, "SIGKILL");
