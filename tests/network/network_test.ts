@@ -35,7 +35,8 @@ interface Expected {
 
 function testFault(fault: Fault, { code, caller, handler }: Expected): void {
   testOnNetwork(`network - ${fault.name}: ${code}, in time`, async () => {
-    const options = { aliveMs: ALIVE_MS, patienceMs: 6 * ALIVE_MS, healAfterMs: 0.4 * ALIVE_MS };
+    // The system sends what was dropped again after 0.2, 0.6 and 1.4 s: a busy machine has time to heal before the second.
+    const options = { aliveMs: ALIVE_MS, patienceMs: 6 * ALIVE_MS, healAfterMs: 0.25 * ALIVE_MS };
     const observed = await observe(fault, options);
     for (const situation of SITUATIONS) {
       // That one waits for another server, as long as its time lasts.
@@ -61,6 +62,4 @@ testFault(faults.serverKilled, { code: "CONNECTION_LOST", caller: AT_ONCE });
 testFault(faults.clientKilled, { code: "CONNECTION_LOST", handler: AT_ONCE });
 testFault(faults.serverStopped, { code: "CONNECTION_LOST", caller: CLIENT, handler: AT_ONCE });
 testFault(faults.clientStopped, { code: "CONNECTION_LOST", caller: AT_ONCE, handler: SERVER });
-// The system sends what was dropped again at twice the time each: 0.2, 0.6, 1.4 s after it was sent.
-const HEALED: Bounds = [0, 1_000 + SLACK_MS];
-testFault(faults.healed, { code: "DONE", caller: HEALED, handler: HEALED });
+testFault(faults.healed, { code: "DONE", caller: AT_ONCE, handler: AT_ONCE });
