@@ -166,15 +166,21 @@ function checkStage(
   const ours = stopwatch.measure(name, bytes.length, () => attempt(() => read(pieces)));
   if ("error" in ours) return { outcome: String(ours.error), complaint: `${name} threw ${inspect(ours.error)}` };
   const messages = ours.value;
-  const outcome = describe(messages.some(hasText) ? messages.map(withoutText) : messages);
+  const compared = messages.some(hasText) ? messages.map(withoutText) : messages;
+  const outcome = describe(compared);
   const fail = (complaint: string) => ({ outcome, complaint: `${name}: ${complaint}` });
 
   const unknown = messages.find((message) =>
     message instanceof InvalidMessage && !ALL_REFUSALS.includes(message.reason)
   );
   if (unknown !== undefined) return fail(`refused a message with ${describe(unknown)}`);
-  const right = describe(byHand(bytes));
-  if (outcome !== right) return fail(`read ${shown(outcome)}, right is ${shown(right)}`);
+  const right = byHand(bytes);
+  if (outcome !== describe(right)) {
+    // From the first that differs: a long stream would hide it behind what is read well.
+    const at = right.findIndex((message, index) => describe(message) !== describe(compared[index]));
+    const differing = (all: unknown[]) => shown(describe(all.slice(at < 0 ? right.length : at)));
+    return fail(`read ${differing(compared)}, right is ${differing(right)}`);
+  }
   if (messages.at(-1) instanceof BadFrame && describe(SHIPPED.readRequests([frame(GOOD)])) !== GOOD_MESSAGE) {
     return fail("the next stream was misread");
   }
