@@ -1,10 +1,11 @@
 /**
  * Runs the benchmark: packline and its peers, on one machine in one run.
  *
- * In: `--quick` for one short round, `--save` to write RESULTS.md and results.svg. Out: tables on stdout, progress on
+ * In: `--quick` for one short round, `--save` to write RESULTS.md, results.svg and chart.svg. Out: tables on stdout, progress on
  * stderr. However it ends, it leaves no process running.
  */
 
+import { chart } from "./chart.ts";
 import { machine } from "./machine.ts";
 import { FULL, measureAll, QUICK, subjectsOf } from "./plans.ts";
 import { plot } from "./plot.ts";
@@ -37,6 +38,7 @@ try {
   if (Deno.args.includes("--save")) {
     await Deno.writeTextFile(new URL("RESULTS.md", import.meta.url), report(results, skipped, await machine()));
     await Deno.writeTextFile(new URL("results.svg", import.meta.url), plot(results));
+    await Deno.writeTextFile(new URL("chart.svg", import.meta.url), chart(results));
   }
 } finally {
   Process.killAll();

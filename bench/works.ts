@@ -164,6 +164,7 @@ function clients(inFlight: number) {
     trpc: library(TRPC, "trpc.ts", load),
     capnweb: library(CAPNWEB, "capnweb.ts", load),
     grpc: library(GRPC, "grpc.ts", load),
+    redis: library(REDIS, "redis.ts", load),
   };
 }
 
