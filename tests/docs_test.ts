@@ -1,5 +1,5 @@
 /**
- * The documents in `docs/` and the first section of README.md, done as they say: their files are written, their commands are typed, and what is printed is
+ * The documents in `docs/`, its recipes among them, and the first section of README.md, done as they say: their files are written, their commands are typed, and what is printed is
  * compared. In a copy of the project, so that nothing is left behind.
  *
  * A document speaks in four kinds of blocks:
@@ -235,6 +235,8 @@ const FOLLOWED: Record<string, [needs: Package[], commands: number, place?: stri
   "from-openresty.md": [["luajit2", "lua-messagepack", "lua-socket"], 2],
   "security.md": [["openssl"], 4],
   "streams.md": [["luajit2", "lua-messagepack", "lua-socket"], 9],
+  "recipes/deployment.md": [[], 2],
+  "recipes/hot_reload.md": [[], 0],
 };
 
 for (const [name, [needs, commands, place]] of Object.entries(FOLLOWED)) {
@@ -248,8 +250,10 @@ testText("README.md, its first section,", [], 2, async () => {
 /** The documents here, by name. */
 async function documents(): Promise<Map<string, string>> {
   const found = new Map<string, string>();
-  for await (const { name } of Deno.readDir(docs)) {
-    if (name.endsWith(".md")) found.set(name, await Deno.readTextFile(new URL(name, docs)));
+  for (const folder of ["", "recipes/"]) {
+    for await (const { name } of Deno.readDir(new URL(folder, docs))) {
+      if (name.endsWith(".md")) found.set(folder + name, await Deno.readTextFile(new URL(folder + name, docs)));
+    }
   }
   return found;
 }
