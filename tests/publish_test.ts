@@ -231,17 +231,45 @@ Deno.test("deno task compile makes single binaries with the smallest permissions
 
 // Pages ------------------------------------------------------------------------------------------------------------
 
-Deno.test("deno task docs writes a page for each symbol of mod.ts, none of them undocumented", async () => {
+/** The pages below a folder, by their paths. */
+async function pagesIn(folder: string, path = ""): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(`${folder}/${path}`)) {
+    if (isDirectory) found.push(...await pagesIn(folder, `${path}${name}/`));
+    else if (name.endsWith(".html")) found.push(path + name);
+  }
+  return found;
+}
+
+Deno.test("deno task docs writes a page for each document, and each link of a page leads to one", async () => {
   await inFolder(async (folder) => {
-    const [args] = await commandsOf(config.tasks.docs, folder);
-    const { code, stderr } = await deno(args);
+    const permissions = ["--allow-read", `--allow-write=${folder}`, "--allow-run"];
+    const { code, stderr } = await deno(["run", ...permissions, "docs/site/main.ts", `${folder}/docs`]);
     assertEquals(code, 0, stderr);
-    const lint = await deno(["doc", "--lint", "mod.ts", "types.ts"]);
-    assertEquals(lint.code, 0, lint.stderr);
+    const pages = (await pagesIn(`${folder}/docs`)).filter((path) => !path.startsWith("api/"));
+    for (const path of ["index.html", "PROTOCOL.html", "docs/tutorial.html", "docs/recipes/streams.html"]) {
+      assert(pages.includes(path), path);
+    }
+    for (const path of pages) {
+      const text = await Deno.readTextFile(`${folder}/docs/${path}`);
+      assertMatch(text, /<main>\n<h1/, path);
+      for (const [, href] of text.matchAll(/ (?:href|src)="(?!https?:)([^"#]+)/g)) {
+        const target = new URL(href, `file://${folder}/docs/${path}`);
+        assert((await Deno.stat(target)).isFile, `${path} links to ${href}`);
+      }
+      for (const [, anchor] of text.matchAll(/ href="#([^"]+)"/g)) {
+        assertStringIncludes(text, ` id="${decodeURIComponent(anchor)}"`, `${path} links to #${anchor}`);
+      }
+    }
     for (const name of Object.keys(await import("../mod.ts"))) {
-      assert((await Deno.stat(`${folder}/dist/docs/~/${name}.html`)).isFile);
+      assert((await Deno.stat(`${folder}/docs/api/~/${name}.html`)).isFile);
     }
   });
+});
+
+Deno.test("every symbol of mod.ts is documented", async () => {
+  const lint = await deno(["doc", "--lint", "mod.ts", "types.ts"]);
+  assertEquals(lint.code, 0, lint.stderr);
 });
 
 Deno.test("what tasks write is ignored by git", async () => {
