@@ -9,15 +9,16 @@
  * @module
  */
 
-import clientText from "../examples/template/client.ts" with { type: "text" };
-import commandsText from "../examples/template/commands.ts" with { type: "text" };
-import commandsTestText from "../examples/template/commands_test.ts" with { type: "text" };
+import clientText from "../examples/template/client.ts.txt" with { type: "text" };
+import commandsText from "../examples/template/commands.ts.txt" with { type: "text" };
+import commandsTestText from "../examples/template/commands_test.ts.txt" with { type: "text" };
 import containerText from "../examples/template/Containerfile" with { type: "text" };
 import config from "../examples/template/deno.json" with { type: "json" };
 import readmeText from "../examples/template/README.md" with { type: "text" };
-import serverText from "../examples/template/server.ts" with { type: "text" };
+import serverText from "../examples/template/server.ts.txt" with { type: "text" };
 import { isDenied } from "../transport/runtime.ts";
 
+// Their names end in .txt, because publishing writes the imports of modules anew.
 const FILES: Readonly<Record<string, string>> = {
   "client.ts": clientText,
   "commands.ts": commandsText,

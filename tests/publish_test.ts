@@ -66,7 +66,9 @@ async function shippedFiles(): Promise<string[]> {
       else await addFolder(`${folder}/${name}`);
     }
   };
-  for (const folder of ["cli", "client", "codec", "handlers", "session", "transport"]) await addFolder(folder);
+  for (const folder of ["cli", "client", "codec", "examples/template", "handlers", "session", "transport"]) {
+    await addFolder(folder);
+  }
   return files.sort();
 }
 

@@ -30,7 +30,19 @@ const RULES: Record<string, Rule> = {
   "testing.ts": { code: ["transport/", "client/"], types: ["server.ts", "handlers/"] },
   "server.ts": { code: [...BASE, ...GROUND, "handlers/", "cli/"] },
   "client.ts": { code: ["client/", "cli/"] },
-  "cli/": { code: [...BASE, ...GROUND, "handlers/", "client/", "server.ts", "client.ts", "cli/", "deno.json"] },
+  "cli/": {
+    code: [
+      ...BASE,
+      ...GROUND,
+      "handlers/",
+      "client/",
+      "server.ts",
+      "client.ts",
+      "cli/",
+      "deno.json",
+      "examples/",
+    ],
+  },
   "mod.ts": { code: [...BASE, "transport/", "handlers/", "client/", "server.ts"] },
 };
 
