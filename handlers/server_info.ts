@@ -79,6 +79,10 @@ export interface ServerStatistics {
   refused: { badFrame: number; invalidMessage: number; truncated: number; unknownCommand: number; overloaded: number };
   /** Replies that came too late for anyone to want them. */
   lateReplies: number;
+  /** Whether a shutdown has begun: no connection is accepted, and what is in flight is answered. Of several workers, of one at the least. */
+  draining: boolean;
+  /** What `connections.open` and `inFlight` may be at the most; of several workers, together. */
+  limits: { maxConnections: number; maxInFlightTotal: number };
   /** Counts by command name. */
   commands: Record<string, CommandStatistics>;
   /** Which of several workers has answered, from 1; not there if there is but one. */

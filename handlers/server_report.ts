@@ -33,6 +33,7 @@ export interface Reported {
   readonly registry: Registry;
   readonly counts: ServerCounts;
   readonly load: { readonly handlers: number };
+  readonly drain: { readonly isWaiting: boolean; readonly isRefusing: boolean };
   readonly connections: { readonly size: number };
 }
 
@@ -61,7 +62,7 @@ export class Report implements ServerReport {
   }
 
   statistics(): ServerStatistics {
-    const { counts, connections, load, registry } = this.#server;
+    const { counts, connections, drain, load, registry, limits: { maxConnections, maxInFlightTotal } } = this.#server;
     return {
       uptime: this.#uptimeSeconds(),
       connections: {
@@ -79,6 +80,8 @@ export class Report implements ServerReport {
         overloaded: counts.overloaded,
       },
       lateReplies: counts.lateReplies,
+      draining: drain.isWaiting || drain.isRefusing,
+      limits: { maxConnections, maxInFlightTotal },
       commands: Object.fromEntries(registry.entries().map(({ name, counts }) => [name, counts.snapshot()])),
       ...this.#whichWorker(),
     };

@@ -16,6 +16,8 @@ const STATISTICS: ServerStatistics = {
   bytes: { received: 212, sent: 1793 },
   refused: { badFrame: 0, invalidMessage: 1, truncated: 0, unknownCommand: 2, overloaded: 0 },
   lateReplies: 0,
+  draining: false,
+  limits: { maxConnections: 10_000, maxInFlightTotal: 65_536 },
   commands: {
     PING: { calls: 4, errors: {}, inFlight: 0, totalMs: 1, maxMs: 0.5, durations: [] },
     DELAY: {
