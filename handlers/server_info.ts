@@ -2,8 +2,12 @@
  * What a server tells about itself: the shapes of what INFO and STATS answer with (PROTOCOL.md, "Commands").
  */
 
+import type { LogStyle } from "./log_line.ts";
+
 /** What a server can tell about itself. */
 export interface ServerReport {
+  /** How its log looks, for a middleware that writes one of its own. */
+  readonly logStyle: LogStyle;
   /** What INFO answers with. */
   info(): ServerInfo;
   /** What STATS answers with. */

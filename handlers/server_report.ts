@@ -7,6 +7,7 @@
 import config from "../deno.json" with { type: "json" };
 import type { Limits } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
+import type { LogStyle } from "./log_line.ts";
 import type { ServerInfo, ServerReport, ServerStatistics } from "./server_info.ts";
 import type { Registry } from "./registry.ts";
 import { type ServerCounts, sumStatistics } from "./statistics.ts";
@@ -35,6 +36,7 @@ export interface Reported {
   readonly load: { readonly handlers: number };
   readonly drain: { readonly isWaiting: boolean; readonly isRefusing: boolean };
   readonly connections: { readonly size: number };
+  readonly log: { readonly style: LogStyle };
 }
 
 /** The report of one server. */
@@ -47,6 +49,10 @@ export class Report implements ServerReport {
     this.#server = server;
     this.#worker = worker;
     this.#startedMs = server.clock.now();
+  }
+
+  get logStyle(): LogStyle {
+    return this.#server.log.style;
   }
 
   info(): ServerInfo {

@@ -8,7 +8,7 @@
  */
 
 import { STYLE } from "../../bench/style.ts";
-import { type Panel, readPanels, type Series, seriesOf } from "./panels.ts";
+import { type Panel, readPanels, type Series, seriesOf, type Span } from "./panels.ts";
 
 const root = new URL("../../", import.meta.url).pathname;
 
@@ -50,11 +50,21 @@ function figure(value: number): string {
 function roundUp(value: number): number {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return power * ([1, 2, 5].find((step) => value <= step * power * 1.0001) ?? 10);
+  return power * ([1, 2, 5].find((step) => value <= step * power * 1.01) ?? 10);
 }
 
-/** The SVG of all panels with their series. A series that is 0 throughout is left out. */
-export function dashboardSvg(drawn: readonly (readonly [Panel, readonly Series[]])[], note: string): string {
+/**
+ * The SVG of all panels with their series over a span of time. A series that is 0 throughout is left out.
+ *
+ * @param drawn The panels.
+ * @param span The time from the left to the right of each.
+ * @param note What was drawn.
+ */
+export function dashboardSvg(
+  drawn: readonly (readonly [Panel, readonly Series[]])[],
+  span: Pick<Span, "start" | "end">,
+  note: string,
+): string {
   const bottom = Math.max(...drawn.map(([{ gridPos: { y, h } }]) => y + h));
   const height = TOP + bottom * ROW;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="The dashboard of a server under load">
@@ -62,12 +72,16 @@ export function dashboardSvg(drawn: readonly (readonly [Panel, readonly Series[]
 </style>
 <text class="title" x="8" y="18">The dashboard's queries, asked of Prometheus</text>
 <text class="faint" x="8" y="34">${escape(note)}</text>
-${drawn.map(([panel, series]) => drawPanel(panel, series)).join("\n")}
+${drawn.map(([panel, series]) => drawPanel(panel, series, span)).join("\n")}
 </svg>
 `;
 }
 
-function drawPanel({ title, gridPos, fieldConfig }: Panel, all: readonly Series[]): string {
+function drawPanel(
+  { title, gridPos, fieldConfig }: Panel,
+  all: readonly Series[],
+  { start, end }: Pick<Span, "start" | "end">,
+): string {
   const left = gridPos.x / 24 * WIDTH + LEFT;
   const right = (gridPos.x + gridPos.w) / 24 * WIDTH - GAP;
   const top = TOP + gridPos.y * ROW + ABOVE;
@@ -76,24 +90,24 @@ function drawPanel({ title, gridPos, fieldConfig }: Panel, all: readonly Series[
   const format = FORMATS[fieldConfig.defaults.unit] ?? figure;
   const values = series.flatMap(({ points }) => points.map(([, value]) => value)).filter(Number.isFinite);
   const most = roundUp(values.reduce((high, value) => Math.max(high, value), 0));
-  const times = all.flatMap(({ points }) => points.map(([seconds]) => seconds));
-  const [start, end] = [Math.min(...times), Math.max(...times)];
-  const x = (seconds: number) => (left + (right - left) * (seconds - start) / (end - start || 1)).toFixed(1);
+  const x = (seconds: number) => (left + (right - left) * (seconds - start) / (end - start)).toFixed(1);
   const y = (value: number) => (bottom - (bottom - top) * value / most).toFixed(1);
   const parts = [`<text class="title" x="${left - LEFT + 8}" y="${top - 10}">${escape(title)}</text>`];
   for (const value of [0, most / 2, most]) {
     parts.push(`<line x1="${left}" x2="${right}" y1="${y(value)}" y2="${y(value)}"/>`);
     parts.push(`<text class="label faint" x="${left - 5}" y="${Number(y(value)) + 4}">${format(value)}</text>`);
   }
-  let at = left;
+  let [at, line] = [left, bottom + 16];
   for (const [index, { name, points }] of series.entries()) {
     const colour = `c${index % COLOURS.length}`;
     for (const run of runsOf(points)) {
       const path = run.map(([seconds, value]) => `${x(seconds)},${y(value)}`).join(" ");
       parts.push(`<polyline class="${colour}" points="${path}"/>`);
     }
-    parts.push(`<text class="${colour}" x="${at.toFixed(0)}" y="${bottom + 16}">${escape(name)}</text>`);
-    at += 6.4 * name.length + 10;
+    const width = 7 * name.length;
+    if (at + width > right) [at, line] = [left, line + 14];
+    parts.push(`<text class="${colour}" x="${at.toFixed(0)}" y="${line}">${escape(name)}</text>`);
+    at += width + 12;
   }
   return parts.join("\n");
 }
@@ -124,13 +138,16 @@ class Started implements AsyncDisposable {
 
   /** What a pattern finds in what it says; the rest is read and forgotten. */
   async says(stream: "stdout" | "stderr", pattern: RegExp): Promise<string> {
-    const [here, rest] = this.#child[stream].pipeThrough(new TextDecoderStream()).tee();
-    void rest.pipeTo(new WritableStream());
+    const texts = this.#child[stream].pipeThrough(new TextDecoderStream());
+    const reader = texts.getReader();
     let said = "";
-    for await (const text of here) {
-      said += text;
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      said += next.value;
       const match = said.match(pattern);
-      if (match) return match[1];
+      if (!match) continue;
+      reader.releaseLock();
+      void texts.pipeTo(new WritableStream()); // a program whose words nobody reads would wait
+      return match[1];
     }
     throw new Error(`it has ended: ${said}`);
   }
@@ -154,11 +171,11 @@ const SECONDS = 75;
 
 /** From second, for how long, and how `client.ts --bench` is started. */
 const LOADS: [from: number, seconds: number, args: string][] = [
-  [5, 65, "PING -c 20 --rate 1500"],
+  [5, 65, "PING -c 20 --rate 1000"],
   [5, 65, "ECHO data=0123456789abcdef0123456789abcdef -c 5 --rate 300"],
   [15, 20, "DELAY sleep=0.05 -c 40 -P 4"],
   [30, 15, "DELAY sleep=-1 -c 2 --rate 150"], // INVALID_SLEEP
-  [45, 15, "DELAY sleep=0.2 -c 80 -P 8"], // OVERLOADED: 640 calls where 400 may be in flight
+  [45, 15, "DELAY sleep=0.2 -c 80 -P 8 --rate 2600"], // OVERLOADED: 400 may be in flight, so 2,000 a second
   [60, 10, "DELAY sleep=0.5 -c 10 --rate 40 --timeout 0.3"], // DEADLINE_EXCEEDED
 ];
 
@@ -201,7 +218,7 @@ if (import.meta.main) {
     const note = `One server with ${FLAGS.join(" ")} for ${SECONDS} s under client.ts --bench, on ${
       new Date().toISOString().slice(0, 10)
     }; Prometheus ${version}, a scrape a second.`;
-    await Deno.writeTextFile(`${root}docs/dashboard.svg`, dashboardSvg(drawn, note));
+    await Deno.writeTextFile(`${root}docs/dashboard.svg`, dashboardSvg(drawn, span, note));
     console.log("docs/dashboard.svg");
   } finally {
     await Deno.remove(folder, { recursive: true });

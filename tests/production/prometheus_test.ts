@@ -168,7 +168,7 @@ testWith(["prometheus"], "a Prometheus scrapes a server, and has series for ever
     all,
     (drawn) => drawn.every(([{ targets }, series]) => series.length >= targets.length),
   );
-  const svg = dashboardSvg(drawn, "a < b");
+  const svg = dashboardSvg(drawn, { start: 0, end: 1 }, "a < b");
   for (const { title } of panels) assertStringIncludes(svg, `>${title}</text>`);
   assertStringIncludes(svg, ">INVALID_SLEEP</text>");
   assertStringIncludes(svg, "a &lt; b");
