@@ -171,9 +171,9 @@ const SECONDS = 75;
 
 /** From second, for how long, and how `client.ts --bench` is started. */
 const LOADS: [from: number, seconds: number, args: string][] = [
-  [5, 65, "PING -c 20 --rate 1000"],
-  [5, 65, "ECHO data=0123456789abcdef0123456789abcdef -c 5 --rate 300"],
-  [15, 20, "DELAY sleep=0.05 -c 40 -P 4"],
+  [5, 65, "PING -c 20 --rate 500"],
+  [5, 65, "ECHO data=0123456789abcdef0123456789abcdef -c 5 --rate 200"],
+  [15, 20, "DELAY sleep=0.05 -c 40 -P 4 --rate 1500"],
   [30, 15, "DELAY sleep=-1 -c 2 --rate 150"], // INVALID_SLEEP
   [45, 15, "DELAY sleep=0.2 -c 80 -P 8 --rate 2600"], // OVERLOADED: 400 may be in flight, so 2,000 a second
   [60, 10, "DELAY sleep=0.5 -c 10 --rate 40 --timeout 0.3"], // DEADLINE_EXCEEDED
@@ -192,7 +192,7 @@ if (import.meta.main) {
     await Deno.copyFile(new URL("alerts.yml", import.meta.url), `${folder}/alerts.yml`);
     await Deno.writeTextFile(
       `${folder}/prometheus.yml`,
-      config.replaceAll("15s", "1s").replace("127.0.0.1:9235", `127.0.0.1:${metrics}`),
+      config.replaceAll("15s", "2s").replace("127.0.0.1:9235", `127.0.0.1:${metrics}`),
     );
     const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
     const address = `127.0.0.1:${listener.addr.port}`;
@@ -211,13 +211,13 @@ if (import.meta.main) {
       await load.says("stdout", /(\n)/);
     }));
     await sleep(SECONDS - (Date.now() / 1000 - start));
-    const span = { start: start + 3, end: start + SECONDS, step: 1, rateInterval: "5s" };
+    const span = { start: start + 5, end: start + SECONDS, step: 1, rateInterval: "8s" };
     const drawn: [Panel, Series[]][] = [];
     for (const panel of await readPanels()) drawn.push([panel, await seriesOf(panel, `http://${address}`, span)]);
     const version = await new Started("prometheus", ["--version"]).says("stdout", /version (\S+?)[+,]/);
     const note = `One server with ${FLAGS.join(" ")} for ${SECONDS} s under client.ts --bench, on ${
       new Date().toISOString().slice(0, 10)
-    }; Prometheus ${version}, a scrape a second.`;
+    }; Prometheus ${version}, a scrape every 2 s.`;
     await Deno.writeTextFile(`${root}docs/dashboard.svg`, dashboardSvg(drawn, span, note));
     console.log("docs/dashboard.svg");
   } finally {
