@@ -22,7 +22,7 @@ export type {
 } from "./client/connect.ts";
 export type { RpcErrorOptions } from "./errors.ts";
 export type { ErrorOrigin } from "./handlers/event_log.ts";
-export type { LogFormat, LogLevel } from "./handlers/log_line.ts";
+export type { LogFormat, LogLevel, LogStyle } from "./handlers/log_line.ts";
 export type { WorkerOptions } from "./handlers/server_report.ts";
 export type { ServerOptions } from "./handlers/server_state.ts";
 export type { Listener, ListenOptions, ShutdownReport } from "./server.ts";

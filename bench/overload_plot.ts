@@ -4,7 +4,7 @@
  */
 
 import type { OpenSample } from "./open_load.ts";
-import { STYLE } from "./plot.ts";
+import { STYLE } from "./style.ts";
 import { median } from "./table.ts";
 
 /** The samples of one step. */

@@ -4,6 +4,7 @@
  */
 
 import type { Results } from "./plans.ts";
+import { STYLE } from "./style.ts";
 import { PACKLINE } from "./subjects.ts";
 import { figure, median } from "./table.ts";
 import type { Row } from "./works.ts";
@@ -13,16 +14,6 @@ const ROW = 18;
 const TOP = 44;
 const LEFT = 210;
 const RIGHT = 80;
-
-/** The colours and fonts of a plot. */
-export const STYLE = `
-  text { font: 12px system-ui, sans-serif; fill: #24292f }
-  .title { font-weight: 600 } .faint { fill: #6e7781 } .label { text-anchor: end } .tick { text-anchor: middle }
-  line { stroke: #d0d7de } circle, .stem { fill: #8c959f; stroke: #8c959f } .own { fill: #0969da; stroke: #0969da }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #e6edf3 } .faint { fill: #8d96a0 } line { stroke: #30363d }
-    circle, .stem { fill: #7d8590; stroke: #7d8590 } .own { fill: #4493f8; stroke: #4493f8 }
-  }`;
 
 export function plot({ plan, samples }: Results): string {
   const groups = plan.works.map(({ title, rows }) => ({

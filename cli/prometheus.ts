@@ -2,7 +2,7 @@
  * Formats the reply to STATS as Prometheus text (version 0.0.4).
  *
  * In: the `res` of a reply to STATS, from any server. Out: the text, of type {@linkcode PROMETHEUS_TYPE}. Refused, by
- * `undefined`: data of another shape. A command without durations, as from an older server, has no histogram.
+ * `undefined`: data of another shape. What an older server does not tell is left out: durations, limits, `draining`.
  */
 
 import type { CommandStatistics, ServerStatistics } from "../handlers/server_info.ts";
@@ -18,13 +18,15 @@ type Sample = [labels: Record<string, string>, value: number];
 /** The text, without a newline at its end. */
 export function prometheusText(answer: unknown): string | undefined {
   if (!isStatistics(answer)) return undefined;
-  const { connections, bytes, refused, lateReplies, inFlight, uptime } = answer;
+  const { connections, bytes, refused, lateReplies, inFlight, uptime, draining, limits } = answer;
   const commands = Object.entries(answer.commands);
   const each = (valueOf: (counts: CommandStatistics) => number): Sample[] =>
     commands.map(([command, counts]) => [{ command }, valueOf(counts)]);
   return [
     family("uptime_seconds", "gauge", "Time since the server started.", [[{}, uptime]]),
+    family("draining", "gauge", "Whether the server is shutting down.", ifTold(draining, Number)),
     family("connections", "gauge", "Connections that are open.", [[{}, connections.open]]),
+    family("max_connections", "gauge", "Connections that may be open.", ifTold(limits, (at) => at.maxConnections)),
     family("connections_accepted_total", "counter", "Connections that were accepted.", [[{}, connections.accepted]]),
     family("connections_refused_total", "counter", "Connections refused at the limit.", [
       [{}, connections.refused],
@@ -40,6 +42,7 @@ export function prometheusText(answer: unknown): string | undefined {
     ]),
     family("late_replies_total", "counter", "Replies that came after their call had ended.", [[{}, lateReplies]]),
     family("handlers_running", "gauge", "Handlers that have not returned yet.", [[{}, inFlight]]),
+    family("max_handlers_running", "gauge", "Handlers that may run.", ifTold(limits, (at) => at.maxInFlightTotal)),
     family("calls_in_flight", "gauge", "Calls without their final reply.", each((counts) => counts.inFlight)),
     family("calls_total", "counter", "Calls that got their final reply.", each((counts) => counts.calls)),
     family(
@@ -52,6 +55,11 @@ export function prometheusText(answer: unknown): string | undefined {
     ),
     durations(commands),
   ].filter((text) => text !== "").join("\n");
+}
+
+/** One sample, unless an older server does not tell the value. */
+function ifTold<Value>(value: Value | undefined, numberOf: (value: Value) => number): Sample[] {
+  return value === undefined ? [] : [[{}, numberOf(value)]];
 }
 
 function family(name: string, type: "counter" | "gauge", help: string, samples: readonly Sample[]): string {
@@ -96,8 +104,10 @@ function escapeLabel(text: string): string {
 }
 
 function isStatistics(answer: unknown): answer is ServerStatistics {
-  const { uptime, inFlight, lateReplies, ...groups } = fieldsOf(answer);
-  if (![uptime, inFlight, lateReplies].every(isCount)) return false;
+  const { uptime, inFlight, lateReplies, draining = false, limits, ...groups } = fieldsOf(answer);
+  if (![uptime, inFlight, lateReplies].every(isCount) || typeof draining !== "boolean") return false;
+  const { maxConnections, maxInFlightTotal } = fieldsOf(limits);
+  if (limits !== undefined && ![maxConnections, maxInFlightTotal].every(isCount)) return false;
   for (const group of ["connections", "bytes", "refused"]) {
     const counts = fieldsOf(groups[group]);
     if (groups[group] === undefined || !Object.values(counts).every(isCount)) return false;

@@ -7,10 +7,12 @@
 import { printable } from "../codec/printable.ts";
 import { RpcError } from "../errors.ts";
 import type { Middleware } from "./command.ts";
+import { logLine } from "./log_line.ts";
 
 /**
  * Makes a middleware that writes a line for each call at its end: the time, the caller, the command, `ok` or the error code, and
- * the milliseconds it took. For a stream that is its last item. Nothing that a caller sends can start a line of its own.
+ * the milliseconds it took. For a stream that is its last item. Nothing that a caller sends can start a line of its own. With
+ * `logFormat: "json"` it is a line of JSON, the event `call` (docs/production.md, "Logs").
  *
  * @param write Takes a line, without its end. By default it goes to stdout.
  * @returns The middleware: put it first, so that it sees what the others refuse.
@@ -28,17 +30,22 @@ import type { Middleware } from "./command.ts";
  * ```
  */
 export function accessLog(write: (line: string) => unknown = console.log): Middleware {
-  return async ({ clock, command, peer }, next) => {
+  return async ({ clock, command, peer, server: { logStyle } }, next) => {
     const startMs = clock.now();
-    let outcome = "ok";
+    let code: string | undefined;
     try {
       return await next();
     } catch (error) {
-      outcome = error instanceof RpcError ? error.code : "INTERNAL";
+      code = error instanceof RpcError ? error.code : "INTERNAL";
       throw error;
     } finally {
       const ms = (clock.now() - startMs).toFixed(1);
-      write(printable(`${new Date().toISOString()} ${peer} ${command} ${outcome} ${ms} ms`));
+      const message = `${command} ${code ?? "ok"} ${ms} ms`;
+      write(
+        logStyle.logFormat === "json"
+          ? logLine({ event: "call", peer, command, code, durationMs: Number(ms), message }, logStyle)
+          : printable(`${new Date().toISOString()} ${peer} ${message}`),
+      );
     }
   };
 }

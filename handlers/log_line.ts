@@ -38,6 +38,7 @@ export const EVENTS = {
   renewed: "info",
   stopping: "info",
   stopped: "info",
+  call: "info",
   connection_opened: "debug",
   connection_closed: "debug",
   bad_frame: "debug",
@@ -58,6 +59,8 @@ export interface LogEvent {
   readonly command?: string;
   /** The code of an error; the protocol that the peer speaks. */
   readonly code?: string;
+  /** How long a call took, in milliseconds. */
+  readonly durationMs?: number;
   /** Set for an error: its text and where it was thrown. */
   readonly stack?: string;
   /** How many more like it were left out before it. */
@@ -66,7 +69,9 @@ export interface LogEvent {
 
 /** How a process logs. */
 export interface LogStyle {
+  /** Text, if it is not there. */
   readonly logFormat?: LogFormat;
+  /** `info`, if it is not there. */
   readonly logLevel?: LogLevel;
   /** The number of this process among the workers. */
   readonly worker?: number;
@@ -92,9 +97,12 @@ export function logLine(event: LogEvent, { logFormat = "text", worker }: LogStyl
 }
 
 /** Its names are stable; JSON reads `\uXXXX` as the character, so what is escaped is the same text. */
-function jsonOf({ event, message, peer, command, code, stack, more }: LogEvent, worker: number | undefined): string {
+function jsonOf(
+  { event, message, peer, command, code, durationMs, stack, more }: LogEvent,
+  worker: number | undefined,
+): string {
   return JSON.stringify({
-    ...{ time: new Date().toISOString(), level: EVENTS[event], event, worker, peer, command, code },
+    ...{ time: new Date().toISOString(), level: EVENTS[event], event, worker, peer, command, code, durationMs },
     ...{ message: cut(message), stack: stack && cut(stack), more },
   });
 }

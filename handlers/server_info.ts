@@ -2,8 +2,12 @@
  * What a server tells about itself: the shapes of what INFO and STATS answer with (PROTOCOL.md, "Commands").
  */
 
+import type { LogStyle } from "./log_line.ts";
+
 /** What a server can tell about itself. */
 export interface ServerReport {
+  /** How its log looks, for a middleware that writes one of its own. */
+  readonly logStyle: LogStyle;
   /** What INFO answers with. */
   info(): ServerInfo;
   /** What STATS answers with. */
@@ -79,6 +83,10 @@ export interface ServerStatistics {
   refused: { badFrame: number; invalidMessage: number; truncated: number; unknownCommand: number; overloaded: number };
   /** Replies that came too late for anyone to want them. */
   lateReplies: number;
+  /** Whether a shutdown has begun: no connection is accepted, and what is in flight is answered. Of several workers, of one at the least. */
+  draining: boolean;
+  /** What `connections.open` and `inFlight` may be at the most; of several workers, together. */
+  limits: { maxConnections: number; maxInFlightTotal: number };
   /** Counts by command name. */
   commands: Record<string, CommandStatistics>;
   /** Which of several workers has answered, from 1; not there if there is but one. */

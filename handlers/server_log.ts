@@ -11,6 +11,7 @@ import type { EventName, LogEvent, LogStyle } from "./log_line.ts";
 
 /** The log of one server. */
 export class ServerLog {
+  readonly style: LogStyle;
   readonly #log: EventLog;
   readonly #hook: ((error: unknown, origin: ErrorOrigin) => void) | undefined;
 
@@ -20,6 +21,7 @@ export class ServerLog {
    * @param hook Receives each error in place of stderr.
    */
   constructor(clock: Clock, style: LogStyle, hook?: (error: unknown, origin: ErrorOrigin) => void) {
+    this.style = style;
     this.#log = new EventLog(clock, writerOf(style), style);
     this.#hook = hook;
   }

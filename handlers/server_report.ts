@@ -7,6 +7,7 @@
 import config from "../deno.json" with { type: "json" };
 import type { Limits } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
+import type { LogStyle } from "./log_line.ts";
 import type { ServerInfo, ServerReport, ServerStatistics } from "./server_info.ts";
 import type { Registry } from "./registry.ts";
 import { type ServerCounts, sumStatistics } from "./statistics.ts";
@@ -33,7 +34,9 @@ export interface Reported {
   readonly registry: Registry;
   readonly counts: ServerCounts;
   readonly load: { readonly handlers: number };
+  readonly drain: { readonly isWaiting: boolean; readonly isRefusing: boolean };
   readonly connections: { readonly size: number };
+  readonly log: { readonly style: LogStyle };
 }
 
 /** The report of one server. */
@@ -46,6 +49,10 @@ export class Report implements ServerReport {
     this.#server = server;
     this.#worker = worker;
     this.#startedMs = server.clock.now();
+  }
+
+  get logStyle(): LogStyle {
+    return this.#server.log.style;
   }
 
   info(): ServerInfo {
@@ -61,7 +68,7 @@ export class Report implements ServerReport {
   }
 
   statistics(): ServerStatistics {
-    const { counts, connections, load, registry } = this.#server;
+    const { counts, connections, drain, load, registry, limits: { maxConnections, maxInFlightTotal } } = this.#server;
     return {
       uptime: this.#uptimeSeconds(),
       connections: {
@@ -79,6 +86,8 @@ export class Report implements ServerReport {
         overloaded: counts.overloaded,
       },
       lateReplies: counts.lateReplies,
+      draining: drain.isWaiting || drain.isRefusing,
+      limits: { maxConnections, maxInFlightTotal },
       commands: Object.fromEntries(registry.entries().map(({ name, counts }) => [name, counts.snapshot()])),
       ...this.#whichWorker(),
     };

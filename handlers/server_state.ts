@@ -118,7 +118,8 @@ export class ServerState implements SharedTurns {
     this.middleware = new MiddlewareChain(options.middleware ?? [], options.checkResults);
     this.deadlines = new TimerWheel(this.clock);
     this.yieldBudget = new YieldBudget(this.clock);
-    this.log = new ServerLog(this.clock, { ...options, worker: options.worker?.number }, options.onError);
+    const { logFormat, logLevel, worker } = options;
+    this.log = new ServerLog(this.clock, { logFormat, logLevel, worker: worker?.number }, options.onError);
     this.report = new Report(this, options.worker);
   }
 

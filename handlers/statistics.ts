@@ -104,6 +104,11 @@ export function sumStatistics(first: ServerStatistics, ...others: ServerStatisti
       overloaded: sum(({ refused }) => refused.overloaded),
     },
     lateReplies: sum(({ lateReplies }) => lateReplies),
+    draining: all.some(({ draining }) => draining),
+    limits: {
+      maxConnections: sum(({ limits }) => limits.maxConnections),
+      maxInFlightTotal: sum(({ limits }) => limits.maxInFlightTotal),
+    },
     commands: Object.fromEntries(
       [...names].map((name) => [
         name,

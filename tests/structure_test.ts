@@ -61,7 +61,7 @@ const TOP_LEVEL = [
     "limits.ts",
   ],
   ...["transport", "codec", "session", "handlers", "client", "cli", "tests", "bench", "examples", "docs", ".ci"],
-  ...["README.md", "PROTOCOL.md", "RELIABILITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"],
+  ...["README.md", "PROTOCOL.md", "RELIABILITY.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"],
 ];
 
 /** Folders in a folder: a room has none, unless all that is in it is of one kind. */

@@ -13,6 +13,8 @@ const STATISTICS: ServerStatistics = {
   bytes: { received: 212, sent: 1793 },
   refused: { badFrame: 0, invalidMessage: 1, truncated: 0, unknownCommand: 2, overloaded: 3 },
   lateReplies: 4,
+  draining: false,
+  limits: { maxConnections: 10_000, maxInFlightTotal: 65_536 },
   commands: {
     'A "B"\\\n': {
       calls: 5,
@@ -57,6 +59,9 @@ Deno.test("prometheusText() has every count, and escapes labels", () => {
       'packline_refused_total{reason="overloaded"} 3',
       "packline_late_replies_total 4",
       "packline_handlers_running 3",
+      "packline_draining 0",
+      "packline_max_connections 10000",
+      "packline_max_handlers_running 65536",
       `packline_calls_in_flight{${command}} 3`,
       `packline_calls_total{${command}} 5`,
       String.raw`packline_call_errors_total{${command},code="C\"\n"} 2`,
@@ -81,6 +86,13 @@ Deno.test("prometheusText() refuses what is no answer to STATS, and does without
   for (const answer of [undefined, null, 1, "text", [], {}, { ...STATISTICS, bytes: { sent: "1\n" } }]) {
     assertEquals(prometheusText(answer), undefined);
   }
+  for (const bad of [{ draining: 1 }, { limits: {} }, { limits: { maxConnections: 1, maxInFlightTotal: "1" } }]) {
+    assertEquals(prometheusText({ ...STATISTICS, ...bad }), undefined);
+  }
+  const { draining, limits, ...older } = STATISTICS;
+  assertEquals([draining, typeof limits], [false, "object"]);
+  assert(!/draining|max_/.test(prometheusText(older) ?? ""));
+  assertStringIncludes(prometheusText({ ...STATISTICS, draining: true }) ?? "", "packline_draining 1\n");
   const { durations: _, ...counts } = STATISTICS.commands['A "B"\\\n'];
   for (const bad of [{ ...counts, errors: { A: "1" } }, { ...counts, durations: ["1"] }, null]) {
     assertEquals(prometheusText({ ...STATISTICS, commands: { A: bad } }), undefined);

@@ -16,6 +16,8 @@ const STATISTICS: ServerStatistics = {
   bytes: { received: 212, sent: 1793 },
   refused: { badFrame: 0, invalidMessage: 1, truncated: 0, unknownCommand: 2, overloaded: 0 },
   lateReplies: 0,
+  draining: false,
+  limits: { maxConnections: 10_000, maxInFlightTotal: 65_536 },
   commands: {
     PING: { calls: 4, errors: {}, inFlight: 0, totalMs: 1, maxMs: 0.5, durations: [] },
     DELAY: {
@@ -44,19 +46,22 @@ Deno.test("statisticsTable() has the server's counts, and a line for each comman
   assertEquals(
     statisticsTable(STATISTICS),
     `\
-uptime, seconds           12.5
-connections, open         1
-connections, accepted     20
-connections, refused      0
-in flight                 3
-bytes, received           212
-bytes, sent               1793
-refused, bad frame        0
-refused, invalid message  1
-refused, truncated        0
-refused, unknown command  2
-refused, overloaded       0
-late replies              0
+uptime, seconds              12.5
+connections, open            1
+connections, accepted        20
+connections, refused         0
+in flight                    3
+bytes, received              212
+bytes, sent                  1793
+refused, bad frame           0
+refused, invalid message     1
+refused, truncated           0
+refused, unknown command     2
+refused, overloaded          0
+late replies                 0
+draining                     false
+limits, max connections      10000
+limits, max in flight total  65536
 
 command  calls  in flight  mean ms  max ms    errors
 PING     4      0          0.250    0.500

@@ -107,6 +107,9 @@ Deno.test("STATS adds up after a known run", async () => {
   assertEquals(res.lateReplies, 2);
   assertEquals(res.bytes, { received: sentBytes + asked.length, sent: receivedBytes });
   assertEquals(res.uptime, 2);
+  assertEquals(res.draining, false);
+  const { maxConnections, maxInFlightTotal } = DEFAULT_LIMITS;
+  assertEquals(res.limits, { maxConnections, maxInFlightTotal });
   const { PING, DELAY, HOLD, BAD: bads, STATS, ...others } = res.commands as Record<string, CommandStatistics>;
   assertObjectMatch(PING, { ...NO_CALLS, calls: 2 });
   assertObjectMatch(DELAY, { ...NO_CALLS, calls: 2, errors: { INVALID_SLEEP: 1 }, totalMs: 1_000, maxMs: 1_000 });

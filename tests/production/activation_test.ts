@@ -6,6 +6,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
 import { serve } from "../../server.ts";
+import { makeTestTls } from "../support/transports.ts";
 import { concat, connectTcp, message } from "../support/wire.ts";
 import { Certificates } from "./certificates.ts";
 import { Folder, onFreePort, Program, root, run, testWith } from "./programs.ts";
@@ -110,6 +111,38 @@ testWith(["systemd", "openssl"], "activation: TLS on a port from systemd; a unix
   (await Deno.connect({ transport: "unix", path })).close();
   await program.hear(/packline: cannot listen on file descriptor 3: Cannot use TLS on a unix socket\n/);
 });
+
+testWith(
+  ["systemd", "openssl"],
+  "activation: TLS on a port from systemd, behind a proxy that tells its client",
+  async () => {
+    const { cert, key, ca } = await makeTestTls();
+    await using folder = await Folder.make();
+    await folder.write("cert.pem", cert);
+    await folder.write("key.pem", key);
+    const files = ["--cert", `${folder.path}/cert.pem`, "--key", `${folder.path}/key.pem`];
+    const flags = [...ON_FD, ...files, "--proxy-protocol-from", "127.0.0.1", "--log-level", "debug"];
+    await onFreePort(async (port) => {
+      await using program = await activate(`127.0.0.1:${port}`, ...SERVER, `--allow-read=${folder.path}`, ...flags);
+      const dial = () => Deno.connect({ hostname: "127.0.0.1", port });
+      const proxy = await dial();
+      await proxy.write(new TextEncoder().encode("PROXY TCP4 203.0.113.5 10.0.0.1 4711 1235\r\n"));
+      using secure = await Deno.startTls(proxy, { hostname: "127.0.0.1", caCerts: [ca] });
+      await secure.write(message({ cmd: 1 }));
+      assert(await secure.read(new Uint8Array(64)) !== null);
+      await program.hear(/packline: 203\.0\.113\.5:4711 is connected\n/);
+      // Without a header the handshake does not begin.
+      const stranger = await dial();
+      await assertRejects(async () => {
+        using conn = await Deno.startTls(stranger, { hostname: "127.0.0.1", caCerts: [ca] });
+        await conn.handshake();
+      });
+      await program.hear(/ is refused: it does not begin with a header of the PROXY protocol\n/);
+      program.kill("SIGTERM");
+      assertEquals((await program.status).code, 0);
+    });
+  },
+);
 
 testWith(["python3"], "activation: clients that come while the server restarts wait for the next one", async () => {
   await using program = await Program.start(

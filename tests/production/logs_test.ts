@@ -5,7 +5,16 @@
 
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { EVENTS, LOG_LEVELS, type LogLevel } from "../../handlers/log_line.ts";
-import { command, connect, createServer, memoryPair, serve, type ServeOptions } from "../../mod.ts";
+import {
+  accessLog,
+  command,
+  connect,
+  createServer,
+  memoryPair,
+  RpcError,
+  serve,
+  type ServeOptions,
+} from "../../mod.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { replaced } from "../support/replaced.ts";
 import { makeTestTls } from "../support/transports.ts";
@@ -14,9 +23,21 @@ import { Certificates } from "./certificates.ts";
 import { childrenOf, Program, root, run, testWith } from "./programs.ts";
 
 /** A line of JSON. */
-type Line = Record<string, unknown> & { event: string; message: string };
+type Line = Record<string, unknown> & { event: string; message: string; durationMs?: number };
 
-const FIELDS = ["time", "level", "event", "worker", "peer", "command", "code", "message", "stack", "more"];
+const FIELDS = [
+  "time",
+  "level",
+  "event",
+  "worker",
+  "peer",
+  "command",
+  "code",
+  "durationMs",
+  "message",
+  "stack",
+  "more",
+];
 const PEER = /^127\.0\.0\.1:\d+$/;
 const text = (words: string) => new TextEncoder().encode(words);
 
@@ -83,6 +104,37 @@ Deno.test("a handler's error has its command, its peer, its code and its stack",
   assertEquals([line.command, line.code, line.message], ["FAIL", "ENOSPC", "Error: the disk is full"]);
   assertMatch(line.peer as string, PEER);
   assertMatch(line.stack as string, /^Error: the disk is full\n {4}at /);
+});
+
+Deno.test("accessLog() writes each call in the format of the server's log, whatever the level", async () => {
+  const secret = "x\n{\u202e";
+  const DENY = command(() => {
+    throw new RpcError(secret);
+  });
+  const callsOf = async (options: ServeOptions): Promise<string[]> => {
+    const lines: string[] = [];
+    const middleware = [accessLog((line) => lines.push(line))];
+    await using server = await serve({ port: 0, middleware, commands: { FAIL, DENY }, onError() {}, ...options });
+    await using client = await connect({ port: server.port });
+    await client.reply("PING");
+    for (const name of ["FAIL", "DENY"]) await client.reply(name).catch(() => {});
+    return lines;
+  };
+  const worker = { number: 3, askOthers: () => Promise.resolve({ statistics: [], silent: [] }) };
+  const [ping, fail, deny] = (await callsOf({ logFormat: "json", logLevel: "error", worker })).map(read);
+  for (const { peer, event, level, worker, durationMs } of [ping, fail, deny]) {
+    assertEquals([event, level, worker, typeof durationMs], ["call", "info", 3, "number"]);
+    assertMatch(peer as string, PEER);
+  }
+  assertEquals([ping.command, ping.code, ping.message], [
+    "PING",
+    undefined,
+    `PING ok ${ping.durationMs?.toFixed(1)} ms`,
+  ]);
+  assertEquals([fail.code, deny.code], ["INTERNAL", secret]);
+  for (const line of await callsOf({})) {
+    assertMatch(line, /^\d{4}-\S+Z 127\.0\.0\.1:\d+ (PING ok|FAIL INTERNAL|DENY .*) \d+\.\d ms$/);
+  }
 });
 
 Deno.test("a hook's error, and a connection from its begin to its end", async () => {

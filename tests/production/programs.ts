@@ -24,6 +24,7 @@ const PACKAGES = {
   "curl": () => find("curl") !== undefined,
   "python3": () => find("python3") !== undefined,
   "openssl": () => find("openssl") !== undefined,
+  "prometheus": () => find("prometheus") !== undefined && find("promtool") !== undefined,
   "systemd": () => find("systemd-analyze") !== undefined,
   "tshark": () => find("tshark") !== undefined,
 };

@@ -7,6 +7,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { parseAll } from "npm:deno-std@1.4.0/yaml/mod.js";
 import { type Client, connect, RpcError } from "../../mod.ts";
 import { DEFAULT_GRACE_MS, DEFAULT_LIMITS } from "../../limits.ts";
+import { request } from "../support/wire.ts";
 import {
   example,
   Folder,
@@ -243,6 +244,8 @@ interface Balancer {
   readonly name: string;
   readonly packages: readonly Package[];
   readonly file: string;
+  /** The line of its example that makes it tell its clients. */
+  readonly proxyLine: string;
   start(folder: Folder, config: string): Promise<Program>;
 }
 
@@ -251,9 +254,16 @@ const BALANCERS: readonly Balancer[] = [
     name: "HAProxy",
     packages: ["haproxy"],
     file: "haproxy.cfg",
+    proxyLine: "default-server send-proxy-v2 check-send-proxy",
     start: (folder, config) => startHaproxy(folder, config.replaceAll("/run/haproxy", folder.path)),
   },
-  { name: "nginx", packages: ["nginx", "libnginx-mod-stream"], file: "nginx.conf", start: startNginx },
+  {
+    name: "nginx",
+    packages: ["nginx", "libnginx-mod-stream"],
+    file: "nginx.conf",
+    proxyLine: "proxy_protocol on;",
+    start: startNginx,
+  },
 ];
 
 for (const { name, packages, file, start } of BALANCERS) {
@@ -285,6 +295,33 @@ for (const { name, packages, file, start } of BALANCERS) {
       for (const server of [one, two]) assertMatch(server.said, / RECORD ok /);
       assertEquals(ascending(await service.degrees()), ascending(load.recorded));
       console.log(`${name}, one of two terminated under load: ${load.recorded.length} calls answered, 0 lost`);
+    },
+  );
+}
+
+for (const { name, packages, file, proxyLine, start } of BALANCERS) {
+  testWith(
+    packages,
+    `examples/service: behind ${name} with the line for it, the access log has the clients`,
+    async () => {
+      await using service = await Installed.make();
+      await using server = await service.start([], ["--proxy-protocol-from", "127.0.0.1", "--log-format", "json"]);
+      await using folder = await Folder.make();
+      const balancer = await onFreePort(async (port) => {
+        const config = await example(`service/deploy/${file}`, {
+          "127.0.0.1:1235": `127.0.0.1:${port}`,
+          "127.0.0.1:1236": `127.0.0.1:${server.port}`,
+          "127.0.0.1:1237": `127.0.0.1:${server.port}`,
+          [`# ${proxyLine}`]: proxyLine,
+        });
+        return Object.assign(await start(folder, config), { port });
+      });
+      await using _ = balancer;
+      using conn = await Deno.connect({ hostname: "127.0.0.1", port: balancer.port });
+      await conn.write(request({ cmd: "LIST", place: "Oslo" }));
+      assert(await conn.read(new Uint8Array(100)) !== null);
+      const { hostname, port } = conn.localAddr as Deno.NetAddr;
+      await server.hear(new RegExp(`"event":"call","peer":"${hostname}:${port}","command":"LIST"`));
     },
   );
 }

@@ -259,6 +259,8 @@ Deno.test("sumStatistics() adds up, but for the longest uptime and the slowest c
     bytes: { received: 5, sent: 6 },
     refused: { badFrame: 7, invalidMessage: 8, truncated: 9, unknownCommand: 10, overloaded: 11 },
     lateReplies: 11,
+    draining: true,
+    limits: { maxConnections: 12, maxInFlightTotal: 13 },
   };
   Object.assign(other.commands.PING, {
     calls: 5,
@@ -283,6 +285,11 @@ Deno.test("sumStatistics() adds up, but for the longest uptime and the slowest c
   assertEquals(totalMs, one.commands.PING.totalMs + 2);
   assertEquals(durations.reduce((total, count) => total + count), 6);
   assertEquals(sum.commands.OWN.calls, 10);
+  assertEquals([one.draining, sum.draining], [false, true]);
+  assertEquals(sum.limits, {
+    maxConnections: one.limits.maxConnections + 24,
+    maxInFlightTotal: one.limits.maxInFlightTotal + 26,
+  });
   assertEquals(sumStatistics(one), one);
 });
 
