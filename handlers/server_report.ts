@@ -48,14 +48,14 @@ export class Report implements ServerReport {
     this.#startedMs = server.clock.now();
   }
 
-  info(): ServerInfo {
+  info(withShapes?: boolean): ServerInfo {
     return {
       name: "packline",
       version: config.version,
       protocol: PROTOCOL_VERSION,
       uptime: this.#uptimeSeconds(),
       limits: Object.fromEntries(Object.entries(this.#server.limits).filter(([, limit]) => limit !== Infinity)),
-      commands: this.#server.registry.describe(),
+      commands: this.#server.registry.describe(withShapes),
       ...this.#whichWorker(),
     };
   }
