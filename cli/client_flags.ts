@@ -11,7 +11,7 @@ import { describedBy } from "./call.ts";
 import { setField } from "../codec/reader.ts";
 import { readInput } from "./input_file.ts";
 import { utf8 } from "./values.ts";
-import { ABOUT, countFlag, describeFlags, limitFlag, secondsFlag } from "./flags.ts";
+import { ABOUT, choiceFlag, countFlag, describeFlags, limitFlag, pathFlag, secondsFlag } from "./flags.ts";
 import { LOAD_FLAGS } from "./run_bench.ts";
 import { ADDRESS_FLAGS } from "./server_address.ts";
 
@@ -38,7 +38,14 @@ const OUTPUT_FLAGS = {
   bench: toggle("make many calls as fast as possible and print throughput and latency"),
 };
 
-const FLAGS = { ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...LOAD_FLAGS, ...ABOUT };
+/** What is made of the server's description of itself, in place of a call. */
+const CONTRACT_FLAGS = {
+  types: choiceFlag("print the types of the server's commands for another repository", ["ts", "lua", "python", "json"]),
+  check: pathFlag("compare the server with a description that --types json has printed; exit 1 if callers break"),
+  mcp: toggle("offer the server's commands, or the named ones, as tools to an agent, over stdin and stdout"),
+};
+
+const FLAGS = { ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...CONTRACT_FLAGS, ...LOAD_FLAGS, ...ABOUT };
 
 /** The given flags, and the command that `describe COMMAND` asks about. */
 export type ClientFlags = FlagValues<typeof FLAGS> & { readonly describe?: string };
@@ -49,8 +56,9 @@ export const HELP = `packline ${config.version}: call a command on a server and 
 Usage: deno run --allow-net client.ts [flags] COMMAND [key=value ...] [@PATH or -]
        deno run --allow-net client.ts [flags] describe COMMAND   a command's parameters; --list shows all commands
        deno run --allow-net client.ts [flags]                    a prompt on a terminal, else calls from stdin
+       deno run --allow-net client.ts [flags] --mcp [COMMAND ...]   a server of the Model Context Protocol
 
-${describeFlags({ ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...ABOUT })}
+${describeFlags({ ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...CONTRACT_FLAGS, ...ABOUT })}
 
 For --bench COMMAND [key=value ...] [@PATH]:
 ${describeFlags(LOAD_FLAGS)}
@@ -79,6 +87,13 @@ Examples, in which client.ts is short for deno run --allow-net client.ts:
   client.ts -u packlines://api.example --meta token=@token UPLOAD name=film @film.mp4
   client.ts --bench PING -n 20000 -P 16`;
 
+const CALL_KINDS = ["list", "describe", "json", "hex", "format", "watch", "repeat", "bench"] as const;
+const CONTRACT_EXCLUDES: readonly (readonly (keyof ClientFlags)[])[] = [
+  ["types", "check", "mcp", ...CALL_KINDS],
+  ["check", "mcp", ...CALL_KINDS],
+  ["mcp", ...CALL_KINDS],
+];
+
 /** Parses the command line. */
 export function readClientArguments(args: readonly string[]): { flags: ClientFlags; words: string[] } {
   const { words, flags: given } = readArguments(args, FLAGS);
@@ -90,6 +105,11 @@ export function readClientArguments(args: readonly string[]): { flags: ClientFla
   if (format !== undefined && words[0] !== "STATS") throw new UsageError(`--format ${format} works only with STATS`);
   if (watch !== undefined && words[0] !== "STATS") throw new UsageError("--watch works only with STATS");
   if (interval !== undefined && repeat === undefined) throw new UsageError("--interval needs --repeat");
+  for (const [one, ...others] of CONTRACT_EXCLUDES) exclude(flags, one, others);
+  const contract = flags.types !== undefined ? "--types" : flags.check !== undefined ? "--check" : undefined;
+  if (contract !== undefined && words.length > 0) {
+    throw new UsageError(`${contract} cannot be used with a command, such as "${words[0]}"`);
+  }
   exclude(flags, "list", ["bench", "repeat"]);
   exclude(flags, "describe", ["bench", "repeat"]);
   exclude(flags, "bench", ["repeat", "hex", "format"]);
