@@ -55,7 +55,7 @@ class LuaWriter {
     }
     const params = this.#named(paramsIn(command), name, "Params", true);
     const result = this.#type(shapeIn(command, "result") ?? ANY_SHAPE, [name, stream ? "Item" : "Result"], false);
-    const head = `fun(self: packline.Client, cmd: "${name}", params: ${params}, options?: table)`;
+    const head = `fun(self: packline.Client, cmd: "${name}", params: ${params}, ${this.#options(command)})`;
     const about = summary === "" ? [] : [`---${commented(name)}: ${commented(summary)}`];
     if (stream) {
       this.#streams.push(...about, `---@overload ${head}: fun(): ${result}`);
@@ -64,6 +64,13 @@ class LuaWriter {
       this.#written.push(`---@class ${reply}\n---@field res ${result}`);
       this.#calls.push(...about, `---@overload ${head}: ${reply}?, packline.Failure?`);
     }
+  }
+
+  /** A stream of the caller's is an option. */
+  #options(command: ContractCommand): string {
+    if (!command.items) return "options?: table";
+    const item = this.#type(shapeIn(command, "items") ?? ANY_SHAPE, [command.name, "Sent"], true);
+    return `options: { items: ${item}[]|(fun(): ${item}?) }`;
   }
 
   text(): string {
@@ -128,7 +135,7 @@ class LuaWriter {
       case "array": {
         const { first, rest } = shape;
         const members = rest.kind === "never" && first.length > 0 ? first : [...first, rest];
-        return `${this.#union(members, words, isSent)}[]`;
+        return `${this.#union(members, [...words, "Entry"], isSent)}[]`;
       }
       case "object":
         return shape.fields.size > 0

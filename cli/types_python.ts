@@ -99,7 +99,7 @@ class PythonWriter {
       case "union":
         return [...new Set(shape.members.map((member) => this.#type(member, words)))].join(" | ");
       case "array":
-        return `list[${this.#type(elementOf(shape.first, shape.rest), words)}]`;
+        return `list[${this.#type(elementOf(shape.first, shape.rest), [...words, "Entry"])}]`;
       case "object":
         return shape.fields.size > 0
           ? this.#declareObject(shape, words)
