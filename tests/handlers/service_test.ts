@@ -127,7 +127,7 @@ function numberSchema(isAsync: boolean): StandardSchema<number, number> {
 
 for (const isAsync of [false, true]) {
   Deno.test(`checkResults holds results and items to their schema, ${isAsync ? "later" : "at once"}`, async () => {
-    const result = numberSchema(isAsync);
+    const result: StandardSchema = numberSchema(isAsync); // the compiler would refuse what is not a number
     const commands = {
       GOOD: command({ result, handler: () => 1 }),
       BAD: command({ result, handler: () => "1" }),

@@ -21,7 +21,9 @@ async function run({ method, params = {}, timeout = 20_000, abortMs }: Record<st
   const options = { signal: abort.signal, timeout };
   if (method === "list") return (await client.listTools({}, options)).tools;
   if (method === "ping") return await client.ping(options);
-  if (method === "version") return { server: client.getServerVersion(), version: client.getNegotiatedProtocolVersion() };
+  if (method === "version") {
+    return { server: client.getServerVersion(), version: client.getNegotiatedProtocolVersion() };
+  }
   return await client.callTool(params, options);
 }
 
