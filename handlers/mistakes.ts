@@ -91,9 +91,8 @@ export type Answered<Result> = Result extends AsyncIterable<infer Item> ? Untrac
   : Result extends undefined | void ? null
   : Result;
 
-/** What is wrong with a result beside its schema. */
-export type MisfitMistake<Result, Described> = IsAny<Result> extends true ? never
-  : unknown extends Described ? never
+/** What is wrong with a result beside its schema. While the types of a handler's parameters are sought, its result is `unknown`. */
+export type MisfitMistake<Result, Described> = unknown extends Result | Described ? never
   : [Answered<Result>] extends [Described] ? never
   : "the result does not fit the schema in the option result: write the return type of the handler to see where";
 

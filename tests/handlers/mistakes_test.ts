@@ -39,6 +39,9 @@ const RIGHT = [
   `command({ result: text, handler: async () => reply("x", { slept: 1 }) })`,
   `command({ result: text, async *handler({ after = 0 }: { after?: number }) { yield tracked(after, "x"); yield "y"; } })`,
   `command({ result: text, handler: (): string => { throw new Error("always"); } })`,
+  `command({ schema, result: text, handler: ({ name }) => name })`,
+  `command({ schema, result: text, async handler({ name }, { signal }) { signal.throwIfAborted(); return name; } })`,
+  `command({ items: text, result: text, async *handler(_: object, { items }) { yield* items; } })`,
   `command({ result: unchecked<null>({ type: "null" }), handler: () => {} })`,
   `command({ result: schema as StandardSchema, stream: true, handler: () => new ReadableStream<number>() })`,
 ];
@@ -211,6 +214,10 @@ const WRONG: [code: string, ...said: string[]][] = [
   [
     `command({ result: text, async *handler() { yield 1; } })`,
     `Argument of type '{ result: StandardSchema<string, string>; handler(): AsyncGenerator<number, void, unknown>; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<number, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., string>) & "${MISFIT}"'.`,
+  ],
+  [
+    `command({ schema, result: text, handler: ({ name }) => name.length })`,
+    `Argument of type '{ schema: StandardSchema<{ name: string; }, { name: string; }>; result: StandardSchema<string, string>; handler: ({ name }: { name: string; }) => number; }' is not assignable to parameter of type '(Handler<{ name: string; }, number, unknown, never> | Definition<{ name: string; }, { name: string; }, number, unknown, unknown, never, never, string>) & "${MISFIT}"'.`,
   ],
   [
     `command({ result: text, handler: (): string => 1 })`,
