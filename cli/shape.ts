@@ -22,7 +22,7 @@ export interface Simple {
 }
 
 /** One field of an object. */
-export interface Field {
+export interface ShapeField {
   readonly shape: Shape;
   readonly required: boolean;
 }
@@ -30,7 +30,7 @@ export interface Field {
 /** An object. */
 export interface ObjectShape {
   readonly kind: "object";
-  readonly fields: ReadonlyMap<string, Field>;
+  readonly fields: ReadonlyMap<string, ShapeField>;
   /** What stands behind other names; `undefined` if nothing is said of them. */
   readonly others: Shape | undefined;
   readonly bounds: Bounds;
@@ -173,7 +173,7 @@ class ShapeReader {
   #object(schema: Schema): Shape {
     const { properties, required, additionalProperties } = schema;
     const needed = new Set(Array.isArray(required) ? required : []);
-    const fields = new Map<string, Field>();
+    const fields = new Map<string, ShapeField>();
     for (const [name, part] of Object.entries(isSchema(properties) ? properties : {})) {
       fields.set(name, { shape: this.read(part), required: needed.has(name) });
     }

@@ -5,7 +5,7 @@
  * send and that is not taken any more, or one that it may get now and could not get before. Refused: nothing.
  */
 
-import type { ArrayShape, Bounds, Field, ObjectShape, Shape } from "./shape.ts";
+import type { ArrayShape, Bounds, ObjectShape, Shape, ShapeField } from "./shape.ts";
 
 /** Of which value the shapes are. */
 export interface Compared {
@@ -99,13 +99,13 @@ function otherChanges(before: Shape | undefined, after: Shape | undefined, compa
 }
 
 /** What stands behind a name that an object does not list. */
-function other({ others }: ObjectShape): Field | undefined {
+function other({ others }: ObjectShape): ShapeField | undefined {
   return others === undefined || others.kind === "never" || others.kind === "any"
     ? undefined
     : { shape: others, required: false };
 }
 
-function fieldChanges(before: Field | undefined, after: Field | undefined, compared: Compared): string[] {
+function fieldChanges(before: ShapeField | undefined, after: ShapeField | undefined, compared: Compared): string[] {
   const { side } = compared;
   if (after === undefined) return before === undefined ? [] : [`${nameOf(compared)} is gone`];
   if (before === undefined) {

@@ -183,7 +183,7 @@ Deno.test("INFO takes the names of parameters from the schema, if it can tell th
   await using client = await connectInMemory<typeof commands>(server);
   const info = await client.call.INFO();
   assertEquals(info.commands.map(({ name, params }) => [name, params]), [
-    ["INFO", []],
+    ["INFO", ["shapes"]],
     ["KNOWN", ["place", "country"]],
     ["UNKNOWN", []],
   ]);
