@@ -42,7 +42,7 @@ const OUTPUT_FLAGS = {
 const CONTRACT_FLAGS = {
   types: choiceFlag("print the types of the server's commands for another repository", ["ts", "lua", "python", "json"]),
   check: pathFlag("compare the server with a description that --types json has printed; exit 1 if callers break"),
-  mcp: toggle("offer the server's commands, or the named ones, as tools to an agent, over stdin and stdout"),
+  mcp: toggle("offer commands, those named or all, as tools to an agent (Model Context Protocol, stdio)"),
 };
 
 const FLAGS = { ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...CONTRACT_FLAGS, ...LOAD_FLAGS, ...ABOUT };
@@ -56,7 +56,6 @@ export const HELP = `packline ${config.version}: call a command on a server and 
 Usage: deno run --allow-net client.ts [flags] COMMAND [key=value ...] [@PATH or -]
        deno run --allow-net client.ts [flags] describe COMMAND   a command's parameters; --list shows all commands
        deno run --allow-net client.ts [flags]                    a prompt on a terminal, else calls from stdin
-       deno run --allow-net client.ts [flags] --mcp [COMMAND ...]   a server of the Model Context Protocol
 
 ${describeFlags({ ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...CONTRACT_FLAGS, ...ABOUT })}
 
@@ -69,14 +68,11 @@ text, key=@bytes:PATH as bytes, whatever it is (PATH may be -). Text that begins
 A stream of items has no key: @PATH sends a file in chunks, - each line of standard input as a value, in the prompt up
 to an empty line; @text: and @bytes: as above. Other words with a dash are flags, but for numbers and words behind --.
 Values that JSON lacks are objects with one key, in arguments and in replies (a real map like one gets one more $):
-  {"$binary": "AAEC"}              bytes, as base64
-  {"$bigint": "9007199254740993"}  an integer beyond 2^53; in arguments a plain number works too and is not rounded
-  {"$number": "NaN"}               also "Infinity", "-Infinity", and "-0", which is sent as 0
-
+  {"$binary": "AAEC"} are bytes, as base64; {"$number": "NaN"} also "Infinity", "-Infinity", and "-0", sent as 0
+  {"$bigint": "9007199254740993"} an integer beyond 2^53; in arguments a plain number works too and is not rounded
 A stream is printed as it arrives, one item a line, with "more":true in every line but the last. STATS is printed as a
 table, unless --json or --format is given. Without --json, numbers have at most six decimals. NO_COLOR: no red failures.
 PACKLINE_URL is the default address, with --allow-env=PACKLINE_URL. README.md tells how the prompt keeps its history.
-
 Exit codes: 0 success, 1 the command failed, 2 invalid arguments, 3 the server cannot be reached, disconnects or does
 not reply in time, or the output cannot be written. With several calls, the highest one applies. --bench and --repeat
 report the calls so far after Ctrl-C or SIGTERM; any other end by a signal exits with 128 plus its number.

@@ -22,7 +22,8 @@ export function builtIn<Params, Result, Item = never>(
     handler: (params: Params, context: Context<ItemsOf<Item>>) => Result | Promise<Result>;
   },
 ): Command<Params, Result, unknown, NeededItem<Item>> {
-  return Object.freeze({ number: BUILT_IN_NUMBERS.get(name), ...definition });
+  const params = Object.keys(definition.shapes?.params?.properties ?? {});
+  return Object.freeze({ number: BUILT_IN_NUMBERS.get(name), params, ...definition });
 }
 
 /** The shape of parameters. */
