@@ -48,6 +48,11 @@ export async function main(args: readonly string[]): Promise<number> {
       await print(flags.help ? wrap(HELP) : `packline ${config.version}`);
       return 0;
     }
+    // Imported only if needed: a call needs nothing of them.
+    if (flags.types !== undefined || flags.check !== undefined) {
+      return await (await import("./contract_command.ts")).runContract(flags);
+    }
+    if (flags.mcp) return await (await import("./mcp.ts")).runMcp(words, flags);
     const command = flags.list || flags.describe !== undefined ? ["INFO"] : words;
     return command.length > 0 ? await runCommand(readCall(command, standardInput()), flags) : await runLines(flags);
   } catch (error) {

@@ -11,7 +11,7 @@ import { describedBy } from "./call.ts";
 import { setField } from "../codec/reader.ts";
 import { readInput } from "./input_file.ts";
 import { utf8 } from "./values.ts";
-import { ABOUT, countFlag, describeFlags, limitFlag, secondsFlag } from "./flags.ts";
+import { ABOUT, choiceFlag, countFlag, describeFlags, limitFlag, pathFlag, secondsFlag } from "./flags.ts";
 import { LOAD_FLAGS } from "./run_bench.ts";
 import { ADDRESS_FLAGS } from "./server_address.ts";
 
@@ -38,7 +38,14 @@ const OUTPUT_FLAGS = {
   bench: toggle("make many calls as fast as possible and print throughput and latency"),
 };
 
-const FLAGS = { ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...LOAD_FLAGS, ...ABOUT };
+/** What is made of the server's description of itself, in place of a call. */
+const CONTRACT_FLAGS = {
+  types: choiceFlag("print the types of the server's commands for another repository", ["ts", "lua", "python", "json"]),
+  check: pathFlag("compare the server with a description that --types json has printed; exit 1 if callers break"),
+  mcp: toggle("offer commands, those named or all, as tools to an agent (Model Context Protocol, stdio)"),
+};
+
+const FLAGS = { ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...CONTRACT_FLAGS, ...LOAD_FLAGS, ...ABOUT };
 
 /** The given flags, and the command that `describe COMMAND` asks about. */
 export type ClientFlags = FlagValues<typeof FLAGS> & { readonly describe?: string };
@@ -50,7 +57,7 @@ Usage: deno run --allow-net client.ts [flags] COMMAND [key=value ...] [@PATH or 
        deno run --allow-net client.ts [flags] describe COMMAND   a command's parameters; --list shows all commands
        deno run --allow-net client.ts [flags]                    a prompt on a terminal, else calls from stdin
 
-${describeFlags({ ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...ABOUT })}
+${describeFlags({ ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...CONTRACT_FLAGS, ...ABOUT })}
 
 For --bench COMMAND [key=value ...] [@PATH]:
 ${describeFlags(LOAD_FLAGS)}
@@ -61,14 +68,11 @@ text, key=@bytes:PATH as bytes, whatever it is (PATH may be -). Text that begins
 A stream of items has no key: @PATH sends a file in chunks, - each line of standard input as a value, in the prompt up
 to an empty line; @text: and @bytes: as above. Other words with a dash are flags, but for numbers and words behind --.
 Values that JSON lacks are objects with one key, in arguments and in replies (a real map like one gets one more $):
-  {"$binary": "AAEC"}              bytes, as base64
-  {"$bigint": "9007199254740993"}  an integer beyond 2^53; in arguments a plain number works too and is not rounded
-  {"$number": "NaN"}               also "Infinity", "-Infinity", and "-0", which is sent as 0
-
+  {"$binary": "AAEC"} are bytes, as base64; {"$number": "NaN"} also "Infinity", "-Infinity", and "-0", sent as 0
+  {"$bigint": "9007199254740993"} an integer beyond 2^53; in arguments a plain number works too and is not rounded
 A stream is printed as it arrives, one item a line, with "more":true in every line but the last. STATS is printed as a
 table, unless --json or --format is given. Without --json, numbers have at most six decimals. NO_COLOR: no red failures.
 PACKLINE_URL is the default address, with --allow-env=PACKLINE_URL. README.md tells how the prompt keeps its history.
-
 Exit codes: 0 success, 1 the command failed, 2 invalid arguments, 3 the server cannot be reached, disconnects or does
 not reply in time, or the output cannot be written. With several calls, the highest one applies. --bench and --repeat
 report the calls so far after Ctrl-C or SIGTERM; any other end by a signal exits with 128 plus its number.
@@ -78,6 +82,13 @@ Examples, in which client.ts is short for deno run --allow-net client.ts:
   client.ts -p 1300 GREET name=Ada times=2
   client.ts -u packlines://api.example --meta token=@token UPLOAD name=film @film.mp4
   client.ts --bench PING -n 20000 -P 16`;
+
+const CALL_KINDS = ["list", "describe", "json", "hex", "format", "watch", "repeat", "bench"] as const;
+const CONTRACT_EXCLUDES: readonly (readonly (keyof ClientFlags)[])[] = [
+  ["types", "check", "mcp", ...CALL_KINDS],
+  ["check", "mcp", ...CALL_KINDS],
+  ["mcp", ...CALL_KINDS],
+];
 
 /** Parses the command line. */
 export function readClientArguments(args: readonly string[]): { flags: ClientFlags; words: string[] } {
@@ -90,6 +101,11 @@ export function readClientArguments(args: readonly string[]): { flags: ClientFla
   if (format !== undefined && words[0] !== "STATS") throw new UsageError(`--format ${format} works only with STATS`);
   if (watch !== undefined && words[0] !== "STATS") throw new UsageError("--watch works only with STATS");
   if (interval !== undefined && repeat === undefined) throw new UsageError("--interval needs --repeat");
+  for (const [one, ...others] of CONTRACT_EXCLUDES) exclude(flags, one, others);
+  const contract = flags.types !== undefined ? "--types" : flags.check !== undefined ? "--check" : undefined;
+  if (contract !== undefined && words.length > 0) {
+    throw new UsageError(`${contract} cannot be used with a command, such as "${words[0]}"`);
+  }
   exclude(flags, "list", ["bench", "repeat"]);
   exclude(flags, "describe", ["bench", "repeat"]);
   exclude(flags, "bench", ["repeat", "hex", "format"]);

@@ -116,6 +116,8 @@ export interface Command<Params = unknown, Result = unknown, Errors = unknown, I
   readonly result?: StandardSchema;
   /** Checks each item of the caller's stream, which every call must have then. */
   readonly items?: StandardSchema;
+  /** Whether it answers with a stream, if that cannot be seen by the handler. */
+  readonly stream?: boolean;
   /** The names of the parameters, for INFO, `--list` and completion. */
   readonly params?: readonly string[];
   /** The codes with which it may fail. */
@@ -149,7 +151,7 @@ export type Handler<Params, Result, Given, Item = never> = (
 ) => Result;
 
 /** A handler, and what else is known about its command. */
-export interface Definition<Input, Params, Result, Errors, Given, SentItem, Item> extends CommandOptions {
+export interface Definition<Input, Params, Result, Errors, Given, SentItem, Item, Described> extends CommandOptions {
   /** Checks the parameters; the handler gets what it makes of them. Any validator with the Standard Schema interface. */
   readonly schema?: StandardSchema<Input, Params>;
   /**
@@ -157,8 +159,13 @@ export interface Definition<Input, Params, Result, Errors, Given, SentItem, Item
    * is ready for use, and {@linkcode unchecked} tells the compiler a type and checks nothing.
    */
   readonly items?: StandardSchema<SentItem, Item>;
-  /** Describes the result, or each item of a stream: the server checks it if its `checkResults` says so. */
-  readonly result?: StandardSchema;
+  /**
+   * Describes the result, or each item of a stream: what the handler returns must be of its type. At run time the server checks it
+   * if its `checkResults` says so.
+   */
+  readonly result?: StandardSchema<Described>;
+  /** Whether it answers with a stream, for INFO: said of a handler that is no async generator, such as one that returns a `ReadableStream`. */
+  readonly stream?: boolean;
   /** The names of the parameters, for INFO, `--list` and completion, if there is no schema that knows them. */
   readonly params?: readonly (keyof Params & string)[];
   /** The codes with which the handler fails, each with the schema of its `data` or `null`: they are typed at the caller. */
@@ -204,10 +211,11 @@ export interface CommandMaker<Given> {
     const Errors = unknown,
     SentItem = never,
     Item = never,
+    Described = unknown,
   >(
     definition:
-      & (Handler<Params, Result, Given> | Definition<Input, Params, Result, Errors, Given, SentItem, Item>)
-      & Mistake<Sent<Input, Params>, Settled<Result>, SentItem>,
+      & (Handler<Params, Result, Given> | Definition<Input, Params, Result, Errors, Given, SentItem, Item, Described>)
+      & Mistake<Sent<Input, Params>, Settled<Result>, SentItem, Described>,
   ): Command<Sent<Input, Params>, Settled<Result>, Errors, NeededItem<SentItem>>;
 
   /**
@@ -272,8 +280,9 @@ function makerWith(middleware: readonly Middleware[]): CommandMaker<never> {
 const COMMAND_OPTIONS: Readonly<Record<string, OptionKind>> = {
   ...{ number: OPTION_KINDS.any, timeoutMs: OPTION_KINDS.any, summary: OPTION_KINDS.string },
   ...{ schema: OPTION_KINDS.any, items: OPTION_KINDS.any, result: OPTION_KINDS.any },
-  ...{ params: OPTION_KINDS.any, errors: OPTION_KINDS.object },
+  ...{ params: OPTION_KINDS.any, errors: OPTION_KINDS.object, stream: OPTION_KINDS.boolean },
   ...{ handler: OPTION_KINDS.function, middleware: OPTION_KINDS.functions }, // the last by `with`
+  shapes: OPTION_KINDS.object, // of a command of packline's own
 };
 
 /** Checks a definition, and makes it a command: `command()` does, and a server for one that was not made with it. */

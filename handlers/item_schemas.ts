@@ -1,10 +1,10 @@
 /**
- * Ready schemas for the items of callers' streams.
+ * Ready schemas: for bytes, and for whatever is only described.
  *
  * In: a value. Out: the same. Refused: what is not bytes, by the one for bytes.
  */
 
-import type { StandardSchema } from "./standard_schema.ts";
+import type { JsonSchema, StandardSchema } from "./standard_schema.ts";
 
 /**
  * Items that are bytes: the option `items` of a command that takes a file, or any other binary data.
@@ -23,16 +23,21 @@ import type { StandardSchema } from "./standard_schema.ts";
  * });
  * ```
  */
-export const bytes: StandardSchema<Uint8Array> = schemaOf<Uint8Array>((value) =>
-  value instanceof Uint8Array ? { value } : { issues: [{ message: "must be bytes" }] }
+export const bytes: StandardSchema<Uint8Array> = schemaOf<Uint8Array>(
+  (value) => value instanceof Uint8Array ? { value } : { issues: [{ message: "must be bytes" }] },
+  { type: "string", format: "binary" },
 );
 
-const ANY = schemaOf<unknown>((value) => ({ value }));
+const any = (value: unknown) => ({ value });
+
+const ANY = schemaOf<unknown>(any);
 
 /**
- * A schema that tells the compiler a type and checks nothing: for items whose types are all that is wanted.
+ * A schema that tells the compiler a type and checks nothing: for items whose types are all that is wanted, and for parameters
+ * and results that a handler checks by itself.
  *
  * @typeParam Type The type of the value. A caller may send another one all the same.
+ * @param shape The same as a JSON Schema, which INFO tells those who have no TypeScript types; without one it tells nothing.
  * @returns The schema.
  *
  * @example A conversation
@@ -46,11 +51,30 @@ const ANY = schemaOf<unknown>((value) => ({ value }));
  *   },
  * });
  * ```
+ *
+ * @example A command that other repositories know by its shapes
+ * ```ts
+ * import { command, unchecked } from "../mod.ts";
+ *
+ * const GREET = command({
+ *   schema: unchecked<{ name: string }>({
+ *     type: "object",
+ *     properties: { name: { type: "string" } },
+ *     required: ["name"],
+ *   }),
+ *   result: unchecked<string>({ type: "string" }),
+ *   handler: ({ name }) => `Hello, ${name}!`,
+ * });
+ * ```
  */
-export function unchecked<Type>(): StandardSchema<Type> {
-  return ANY as StandardSchema<Type>;
+export function unchecked<Type>(shape?: JsonSchema): StandardSchema<Type> {
+  return (shape === undefined ? ANY : schemaOf<unknown>(any, shape)) as StandardSchema<Type>;
 }
 
-function schemaOf<Type>(validate: StandardSchema<Type>["~standard"]["validate"]): StandardSchema<Type> {
-  return Object.freeze({ "~standard": Object.freeze({ version: 1, vendor: "packline", validate }) });
+function schemaOf<Type>(
+  validate: StandardSchema<Type>["~standard"]["validate"],
+  shape?: JsonSchema,
+): StandardSchema<Type> {
+  const jsonSchema = shape && { jsonSchema: { input: () => shape } };
+  return Object.freeze({ "~standard": Object.freeze({ version: 1, vendor: "packline", validate, ...jsonSchema }) });
 }

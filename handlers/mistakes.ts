@@ -1,7 +1,7 @@
 /**
  * What the compiler says to a definition that cannot work, in one line that tells what to do.
  *
- * In: the types of the parameters, of the result and of the caller's items. Out: `unknown` for what works, else a text. Refused: nothing.
+ * In: the types of the parameters, of the result and its schema, and of the caller's items. Out: `unknown` for what works, else a text. Refused: nothing.
  */
 
 import type { ReplyWith } from "./reply.ts";
@@ -85,13 +85,26 @@ export type NoAfter = "the items are tracked: take the parameter after?, of the 
 /** What the compiler shows if it cannot be told by one of its ids. */
 export type WrongAfter = "the parameter after is of another type than the ids of the items";
 
+/** The value of what a handler answers with, or of each item of its stream. */
+export type Answered<Result> = Result extends AsyncIterable<infer Item> ? Untracked<Item>
+  : Result extends ReplyWith<infer Value, infer _Beside> ? Value
+  : Result extends undefined | void ? null
+  : Result;
+
+/** What is wrong with a result beside its schema. While the types of a handler's parameters are sought, its result is `unknown`. */
+export type MisfitMistake<Result, Described> = unknown extends Result | Described ? never
+  : [Answered<Result>] extends [Described] ? never
+  : "the result does not fit the schema in the option result: write the return type of the handler to see where";
+
 /** All that is wrong with a definition. */
-export type Mistakes<Params, Result, SentItem> =
+export type Mistakes<Params, Result, SentItem, Described> =
   | ParamsMistake<Params>
   | ResultMistake<Result, "the result">
   | AfterMistake<Params, Result>
+  | MisfitMistake<Result, Described>
   | ResultMistake<SentItem, "the caller's item">;
 
 /** `unknown` for a definition that works, else what is wrong with it. */
-export type Mistake<Params, Result, SentItem = never> = [Mistakes<Params, Result, SentItem>] extends [never] ? unknown
-  : Mistakes<Params, Result, SentItem>;
+export type Mistake<Params, Result, SentItem = never, Described = unknown> =
+  [Mistakes<Params, Result, SentItem, Described>] extends [never] ? unknown
+    : Mistakes<Params, Result, SentItem, Described>;

@@ -11,11 +11,11 @@ import { BUILT_IN_NUMBERS } from "../codec/message_table.ts";
 import type { OptionKind } from "../limits.ts";
 import type { BuiltInOptions } from "./built_ins/built_in.ts";
 import { type Command, type Commands, defined } from "./command.ts";
-import type { CommandInfo } from "./server_info.ts";
+import type { CommandInfo, CommandShapes } from "./server_info.ts";
 import { INFO } from "./built_ins/info.ts";
 import { PING, pingIfReady, type Readiness } from "./built_ins/ping.ts";
+import { shapesOf } from "./shapes.ts";
 import { CommandCounts } from "./statistics.ts";
-import { parametersOf } from "./validation.ts";
 import { STATS } from "./built_ins/stats.ts";
 
 /** The commands that every server has, unless it decides otherwise. */
@@ -31,6 +31,8 @@ export interface RegisteredCommand {
   readonly counts: CommandCounts;
   /** Whether it is answered however busy the server is. */
   readonly immediate: boolean;
+  /** The shapes, made when they are first asked for. */
+  shapes: CommandShapes | undefined;
 }
 
 /** What a server decides about its built-in commands; `ServerOptions` explains both. */
@@ -87,19 +89,24 @@ export class Registry {
   }
 
   /** All commands, as INFO tells them. */
-  describe(): CommandInfo[] {
-    return this.entries().map(({ name, command }) => ({
-      name,
-      number: command.number ?? null,
-      summary: command.summary ?? "",
-      params: command.params ?? parametersOf(command.schema),
-      stream: isGeneratorFunction(command.handler),
-      ...(command.items === undefined ? {} : { items: true }),
-    }));
+  describe(withShapes = false): CommandInfo[] {
+    return this.entries().map((entry) => {
+      const { name, command } = entry;
+      const shapes = entry.shapes ??= (command as BuiltInOptions).shapes ?? shapesOf(command);
+      return {
+        name,
+        number: command.number ?? null,
+        summary: command.summary ?? "",
+        params: command.params ?? Object.keys(shapes.params?.properties ?? {}),
+        stream: command.stream ?? isGeneratorFunction(command.handler),
+        ...(command.items === undefined ? {} : { items: true }),
+        ...(withShapes ? { shapes } : {}),
+      };
+    });
   }
 
   #add(name: string, command: Command, immediate = false): void {
-    const entry = { name, command, counts: new CommandCounts(), immediate };
+    const entry: RegisteredCommand = { name, command, counts: new CommandCounts(), immediate, shapes: undefined };
     this.#byName.set(name, entry);
     if (command.number === undefined) return;
     const other = this.#byNumber.get(command.number);

@@ -3,13 +3,18 @@
  */
 
 import type { LogStyle } from "./log_line.ts";
+import type { JsonSchema } from "./standard_schema.ts";
 
 /** What a server can tell about itself. */
 export interface ServerReport {
   /** How its log looks, for a middleware that writes one of its own. */
   readonly logStyle: LogStyle;
-  /** What INFO answers with. */
-  info(): ServerInfo;
+  /**
+   * What INFO answers with.
+   *
+   * @param withShapes Whether the shapes of the commands are wanted.
+   */
+  info(withShapes?: boolean): ServerInfo;
   /** What STATS answers with. */
   statistics(): ServerStatistics;
   /** What STATS answers with if it is asked for all: the sum over the workers, where the server is one of several. */
@@ -30,6 +35,20 @@ export interface CommandInfo {
   stream: boolean;
   /** `true` if it takes a stream of items; not there if it does not need one. */
   items?: true;
+  /** The shapes, if they were asked for. */
+  shapes?: CommandShapes;
+}
+
+/** The shapes of a command, as JSON Schema (draft 2020-12): of what crosses the wire. What is not known is not there. */
+export interface CommandShapes {
+  /** Of its parameters, together. */
+  params?: JsonSchema;
+  /** Of its result; of a command that answers with a stream, of each item. */
+  result?: JsonSchema;
+  /** Of each item of the caller's stream. */
+  items?: JsonSchema;
+  /** The codes with which it fails, each with the shape of its data, or `null` if it has none. */
+  errors?: Record<string, JsonSchema | null>;
 }
 
 /** What INFO answers with. */
@@ -94,3 +113,64 @@ export interface ServerStatistics {
   /** Where these are the counts of all: whose are in them, and whose are not, because they did not answer in time. */
   workers?: { counted: number[]; silent: number[] };
 }
+
+const TEXT = { type: "string" };
+const NUMBER = { type: "number" };
+const COUNT = { type: "integer", minimum: 0 };
+const BOOLEAN = { type: "boolean" };
+
+function listOf(items: JsonSchema): JsonSchema {
+  return { type: "array", items };
+}
+
+function mapOf(values: JsonSchema): JsonSchema {
+  return { type: "object", additionalProperties: values };
+}
+
+/** The shape of an object, with fields that are always there and others. */
+function objectOf(properties: Record<string, JsonSchema>, others: Record<string, JsonSchema> = {}): JsonSchema {
+  return { type: "object", properties: { ...properties, ...others }, required: Object.keys(properties) };
+}
+
+/** The shape of what INFO answers with. */
+export const INFO_SHAPE: JsonSchema = objectOf(
+  {
+    name: TEXT,
+    version: TEXT,
+    protocol: COUNT,
+    uptime: NUMBER,
+    limits: mapOf(NUMBER),
+    commands: listOf(objectOf(
+      { name: TEXT, number: { type: ["integer", "null"] }, summary: TEXT, params: listOf(TEXT), stream: BOOLEAN },
+      { items: { const: true }, shapes: { type: "object" } },
+    )),
+  },
+  { worker: COUNT },
+);
+
+/** The shape of what STATS answers with. */
+export const STATISTICS_SHAPE: JsonSchema = objectOf(
+  {
+    uptime: NUMBER,
+    connections: objectOf({ open: COUNT, accepted: COUNT, refused: COUNT }),
+    inFlight: COUNT,
+    bytes: objectOf({ received: COUNT, sent: COUNT }),
+    refused: objectOf({
+      badFrame: COUNT,
+      invalidMessage: COUNT,
+      truncated: COUNT,
+      unknownCommand: COUNT,
+      overloaded: COUNT,
+    }),
+    lateReplies: COUNT,
+    commands: mapOf(objectOf({
+      calls: COUNT,
+      errors: mapOf(COUNT),
+      inFlight: COUNT,
+      totalMs: NUMBER,
+      maxMs: NUMBER,
+      durations: listOf(COUNT),
+    })),
+  },
+  { worker: COUNT, workers: objectOf({ counted: listOf(COUNT), silent: listOf(COUNT) }) },
+);

@@ -55,14 +55,14 @@ export class Report implements ServerReport {
     return this.#server.log.style;
   }
 
-  info(): ServerInfo {
+  info(withShapes?: boolean): ServerInfo {
     return {
       name: "packline",
       version: config.version,
       protocol: PROTOCOL_VERSION,
       uptime: this.#uptimeSeconds(),
       limits: Object.fromEntries(Object.entries(this.#server.limits).filter(([, limit]) => limit !== Infinity)),
-      commands: this.#server.registry.describe(),
+      commands: this.#server.registry.describe(withShapes),
       ...this.#whichWorker(),
     };
   }

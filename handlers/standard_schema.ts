@@ -15,11 +15,22 @@ export interface StandardSchema<Input = unknown, Output = Input> {
     readonly vendor: string;
     /** Checks a value, and may transform it. */
     readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>;
-    /** The same as a JSON Schema, if the validator can tell it: INFO takes the names of the parameters from it. */
-    readonly jsonSchema?: { readonly input: (options: { readonly target: string }) => Record<string, unknown> };
+    /** The same as a JSON Schema, if the validator can tell it: INFO tells callers the shapes of a command by it. */
+    readonly jsonSchema?: { readonly input: (options: JsonSchemaOptions) => JsonSchema };
     /** Carries the types; never there at run time. */
     readonly types?: { readonly input: Input; readonly output: Output } | undefined;
   };
+}
+
+/** A JSON Schema (draft 2020-12): the shape of a value. Bytes are `{ type: "string", format: "binary" }`, as in OpenAPI. */
+export type JsonSchema = Readonly<Record<string, unknown>>;
+
+/** What a validator is told when it is asked for a JSON Schema. */
+export interface JsonSchemaOptions {
+  /** The version of JSON Schema. */
+  readonly target: string;
+  /** What one library understands and others pass over. */
+  readonly libraryOptions?: Record<string, unknown>;
 }
 
 /** The type that a validator gives. */

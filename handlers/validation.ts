@@ -65,16 +65,6 @@ function fitting(result: SchemaResult<unknown>, answer: unknown): unknown {
   throw new TypeError(`the result does not fit its schema: ${textOf(result.issues)}`);
 }
 
-/** The names of the parameters, if the validator can tell them. */
-export function parametersOf(schema: StandardSchema | undefined): readonly string[] {
-  try {
-    const { properties } = schema?.["~standard"].jsonSchema?.input({ target: "draft-2020-12" }) ?? {};
-    return Object.keys(properties ?? {});
-  } catch {
-    return []; // not every schema has a JSON Schema
-  }
-}
-
 function textOf(issues: readonly SchemaIssue[]): string {
   return issues.map((issue) => {
     const path = pathOf(issue).join(".");

@@ -234,6 +234,7 @@ const FOLLOWED: Record<string, [needs: Package[], commands: number, place?: stri
   "tutorial.md": [[], 12, "weather"],
   "from-openresty.md": [["luajit2", "lua-messagepack", "lua-socket"], 2],
   "security.md": [["openssl"], 4],
+  "types.md": [[], 8, "shop"],
   "streams.md": [["luajit2", "lua-messagepack", "lua-socket"], 9],
   "recipes/deployment.md": [[], 2],
   "recipes/hot_reload.md": [[], 0],

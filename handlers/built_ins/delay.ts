@@ -3,7 +3,7 @@
 import { RpcError } from "../../errors.ts";
 import { MAX_TIMER_MS } from "../../limits.ts";
 import { sleep } from "../../transport/clock.ts";
-import { builtIn } from "./built_in.ts";
+import { builtIn, paramsShape } from "./built_in.ts";
 import { type Command, type Context, reply, type ReplyWith } from "../command.ts";
 
 /** The longest sleep: what a timer of the runtime can hold, some 24 days. */
@@ -20,7 +20,11 @@ type Slept = ReplyWith<"DONE", { slept: number }>;
 
 export const DELAY: Command<{ sleep: number }, Slept, unknown, never> = builtIn("DELAY", {
   summary: "Sleeps, and says for how long",
-  params: ["sleep"],
+  shapes: {
+    params: paramsShape({ sleep: { type: "number", minimum: 0, maximum: MAX_SLEEP_SECONDS } }, ["sleep"]),
+    result: { const: "DONE" },
+    errors: { INVALID_SLEEP: null },
+  },
   // Not async: what is thrown at once costs a fifth of a promise that is rejected.
   handler({ sleep: seconds }: { sleep: number }, context): Promise<Slept> {
     if (typeof seconds !== "number" || !(seconds >= 0 && seconds <= MAX_SLEEP_SECONDS)) throw INVALID_SLEEP;

@@ -1,11 +1,11 @@
 /** ECHO (PROTOCOL.md, "Commands"): gives back what it was given. It has no number: it is called by its name. */
 
-import { builtIn } from "./built_in.ts";
+import { builtIn, paramsShape } from "./built_in.ts";
 import type { Command } from "../command.ts";
 
 /** In: `data`, anything (default: nil), or a stream. Out: the same; of a stream, each item and nil at the end. Refused: nothing. */
 export const ECHO: Command<{ data?: unknown }, unknown, unknown, unknown> = builtIn("ECHO", {
   summary: "Answers with the data, or the stream, that it was given",
-  params: ["data"],
+  shapes: { params: paramsShape({ data: {} }), errors: {} },
   handler: ({ data = null }: { data?: unknown }, { items }): unknown => items ?? data,
 });

@@ -1,12 +1,19 @@
 /** INFO (PROTOCOL.md, "Commands"): what this server is, what it allows and which commands it has. */
 
-import { builtIn } from "./built_in.ts";
+import { builtIn, INVALID_PARAMS_SHAPE, invalidParam, paramsShape } from "./built_in.ts";
 import type { Command } from "../command.ts";
-import type { ServerInfo } from "../server_info.ts";
+import { INFO_SHAPE, type ServerInfo } from "../server_info.ts";
 
-/** In: nothing. Out: `ServerInfo`. Refused: nothing. */
-export const INFO: Command<object, ServerInfo, unknown, never> = builtIn("INFO", {
+/**
+ * In: `shapes`, whether the shapes of the commands are wanted (default: their names alone). Out: `ServerInfo`. Refused: a
+ * `shapes` that is no boolean, by `INVALID_PARAMS`.
+ */
+export const INFO: Command<{ shapes?: boolean }, ServerInfo, unknown, never> = builtIn("INFO", {
   immediate: true,
   summary: "Tells name, version, limits and commands",
-  handler: (_params: object, { server }): ServerInfo => server.info(),
+  shapes: { params: paramsShape({ shapes: { type: "boolean" } }), result: INFO_SHAPE, errors: INVALID_PARAMS_SHAPE },
+  handler({ shapes = false }: { shapes?: boolean }, { server }): ServerInfo {
+    if (typeof shapes !== "boolean") throw invalidParam("shapes", "must be true or false");
+    return server.info(shapes);
+  },
 });

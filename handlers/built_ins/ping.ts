@@ -1,13 +1,14 @@
 /** PING (PROTOCOL.md, "Commands"): answers at once, and tells whether the service is ready. */
 
 import { RpcError } from "../../errors.ts";
-import { builtIn } from "./built_in.ts";
+import { builtIn, paramsShape } from "./built_in.ts";
 import type { Command } from "../command.ts";
 
 /** In: nothing. Out: `"PONG"`. Refused: nothing. */
 export const PING: Command<object, "PONG", unknown, never> = builtIn("PING", {
   immediate: true,
   summary: "Answers PONG",
+  shapes: { params: paramsShape({}), result: { const: "PONG" }, errors: { NOT_READY: null } },
   handler: (_params: object): "PONG" => "PONG",
 });
 

@@ -1,8 +1,8 @@
 /** STATS (PROTOCOL.md, "Commands"): what has happened since the server started. */
 
-import { builtIn, invalidParam } from "./built_in.ts";
+import { builtIn, INVALID_PARAMS_SHAPE, invalidParam, paramsShape } from "./built_in.ts";
 import type { Command } from "../command.ts";
-import type { ServerStatistics } from "../server_info.ts";
+import { type ServerStatistics, STATISTICS_SHAPE } from "../server_info.ts";
 
 /**
  * In: `all`, whether the counts of all workers are wanted (default: of the one that answers). Out:
@@ -11,7 +11,7 @@ import type { ServerStatistics } from "../server_info.ts";
 export const STATS: Command<{ all?: boolean }, ServerStatistics, unknown, never> = builtIn("STATS", {
   immediate: true,
   summary: "Tells counts of calls, errors, connections and bytes",
-  params: ["all"],
+  shapes: { params: paramsShape({ all: { type: "boolean" } }), result: STATISTICS_SHAPE, errors: INVALID_PARAMS_SHAPE },
   handler({ all = false }: { all?: boolean }, { server }) {
     if (typeof all !== "boolean") throw invalidParam("all", "must be true or false");
     return all ? server.statisticsOfAll() : server.statistics();

@@ -1,6 +1,6 @@
 /** TALLY (PROTOCOL.md, "Commands"): counts a stream. It has no number: it is called by its name. */
 
-import { builtIn } from "./built_in.ts";
+import { builtIn, paramsShape } from "./built_in.ts";
 import { type Command, type NeededItem, unchecked } from "../command.ts";
 
 const utf8 = new TextEncoder();
@@ -16,6 +16,16 @@ interface Tally {
 /** In: a stream. Out: how many items there were, and their bytes. Refused: a call without a stream. */
 export const TALLY: Command<object, Tally, unknown, NeededItem<unknown>> = builtIn("TALLY", {
   summary: "Counts the items and the bytes of the stream that it was given",
+  shapes: {
+    params: paramsShape({}),
+    result: {
+      type: "object",
+      properties: { items: { type: "integer", minimum: 0 }, bytes: { type: "integer", minimum: 0 } },
+      required: ["items", "bytes"],
+    },
+    items: {},
+    errors: {},
+  },
   items: unchecked<unknown>(),
   async handler(_params: object, { items }): Promise<Tally> {
     const tally = { items: 0, bytes: 0 };

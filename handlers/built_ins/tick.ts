@@ -2,7 +2,7 @@
 
 import { MAX_TIMER_MS } from "../../limits.ts";
 import { sleep } from "../../transport/clock.ts";
-import { builtIn, invalidParam } from "./built_in.ts";
+import { builtIn, INVALID_PARAMS_SHAPE, invalidParam, paramsShape } from "./built_in.ts";
 import type { Command } from "../command.ts";
 
 /**
@@ -19,7 +19,14 @@ export const TICK: Command<
   "TICK",
   {
     summary: "Streams 1, 2, 3 ... at an interval of seconds",
-    params: ["count", "interval"],
+    shapes: {
+      params: paramsShape({
+        count: { type: "number", minimum: 0 },
+        interval: { type: "number", minimum: 0, maximum: MAX_TIMER_MS / 1000 },
+      }),
+      result: { type: "integer", minimum: 1 },
+      errors: INVALID_PARAMS_SHAPE,
+    },
     async *handler(
       { count = Infinity, interval = 1 }: { count?: number; interval?: number },
       { clock, signal, draining },

@@ -35,96 +35,108 @@ const RIGHT = [
   `command(async function* ({ after = 0 }: { after?: number }) { yield tracked(after + 1, "x"); yield "no id"; })`,
   `command(async function* ({ after = "" }: { a: 1; after?: string }) { yield tracked(after, [1]); return 1; })`,
   `command(async function* (_: any) { yield tracked(1, 1); })`,
+  `command({ result: text, handler: () => "x" })`,
+  `command({ result: text, handler: async () => reply("x", { slept: 1 }) })`,
+  `command({ result: text, async *handler({ after = 0 }: { after?: number }) { yield tracked(after, "x"); yield "y"; } })`,
+  `command({ result: text, handler: (): string => { throw new Error("always"); } })`,
+  `command({ schema, result: text, handler: ({ name }) => name })`,
+  `command({ schema, result: text, async handler({ name }, { signal }) { signal.throwIfAborted(); return name; } })`,
+  `command({ items: text, result: text, async *handler(_: object, { items }) { yield* items; } })`,
+  `command({ result: unchecked<null>({ type: "null" }), handler: () => {} })`,
+  `command({ result: schema as StandardSchema, stream: true, handler: () => new ReadableStream<number>() })`,
 ];
 
 const A_DATE = "is a Date: return a number, by getTime(), or a text, by toISOString()";
 const AN_OBJECT = "take an object with a name for each";
 
+const MISFIT =
+  "the result does not fit the schema in the option result: write the return type of the handler to see where";
+
 /** Definitions that do not, each with what the compiler says. */
 const WRONG: [code: string, ...said: string[]][] = [
   [
     `command(() => ({ at: new Date() }))`,
-    `Argument of type '() => { at: Date; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { at: Date; }, unknown, never> | Definition<unknown, TheParametersNeedAType, { at: Date; }, unknown, unknown, never, never>) & "the result.at ${A_DATE}"'.`,
+    `Argument of type '() => { at: Date; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { at: Date; }, unknown, never> | Definition<unknown, TheParametersNeedAType, { at: Date; }, ... 4 more ..., unknown>) & "the result.at ${A_DATE}"'.`,
   ],
   [
     `command(() => ({ items: [{ when: new Date() }] }))`,
-    `Argument of type '() => { items: { when: Date; }[]; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { items: { when: Date; }[]; }, unknown, never> | Definition<unknown, TheParametersNeedAType, { items: { ...; }[]; }, unknown, unknown, never, never>) & "the result.items[].when ${A_DATE}"'.`,
+    `Argument of type '() => { items: { when: Date; }[]; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { items: { when: Date; }[]; }, unknown, never> | Definition<unknown, TheParametersNeedAType, { items: { ...; }[]; }, ... 4 more ..., unknown>) & "the result.items[].when ${A_DATE}"'.`,
   ],
   [
     `command({ handler: async () => ({ at: new Date() as Date | undefined }) })`,
-    `Argument of type '{ handler: () => Promise<{ at: Date | undefined; }>; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Promise<{ at: Date | undefined; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 4 more ..., never>) & "the result.at ${A_DATE}"'.`,
+    `Argument of type '{ handler: () => Promise<{ at: Date | undefined; }>; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Promise<{ at: Date | undefined; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result.at ${A_DATE}"'.`,
   ],
   [
     `command(async function* () { yield new Date(); })`,
-    `Argument of type '() => AsyncGenerator<Date, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<Date, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 4 more ..., never>) & "an item ${A_DATE}"'.`,
+    `Argument of type '() => AsyncGenerator<Date, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<Date, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "an item ${A_DATE}"'.`,
   ],
   [
     `command(() => new Map([["a", 1]]))`,
-    `Argument of type '() => Map<string, number>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Map<string, number>, unknown, never> | Definition<unknown, TheParametersNeedAType, Map<string, number>, unknown, unknown, never, never>) & "the result is a Map or a Set: return an array or an object"'.`,
+    `Argument of type '() => Map<string, number>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Map<string, number>, unknown, never> | Definition<unknown, TheParametersNeedAType, Map<string, number>, ... 4 more ..., unknown>) & "the result is a Map or a Set: return an array or an object"'.`,
   ],
   [
     `command(() => [new Set([1])])`,
-    `Argument of type '() => Set<number>[]' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Set<number>[], unknown, never> | Definition<unknown, TheParametersNeedAType, Set<number>[], unknown, unknown, never, never>) & "the result[] is a Map or a Set: return an array or an object"'.`,
+    `Argument of type '() => Set<number>[]' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Set<number>[], unknown, never> | Definition<unknown, TheParametersNeedAType, Set<number>[], ... 4 more ..., unknown>) & "the result[] is a Map or a Set: return an array or an object"'.`,
   ],
   [
     `command(async () => ({ f: () => 1 }))`,
-    `Argument of type '() => Promise<{ f: () => number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Promise<{ f: () => number; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 4 more ..., never>) & "the result.f is a function, which cannot be sent"'.`,
+    `Argument of type '() => Promise<{ f: () => number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Promise<{ f: () => number; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result.f is a function, which cannot be sent"'.`,
   ],
   [
     `command(() => ({ later: Promise.resolve(1) }))`,
-    `Argument of type '() => { later: Promise<number>; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { later: Promise<number>; }, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 4 more ..., never>) & "the result.later is a promise: await it"'.`,
+    `Argument of type '() => { later: Promise<number>; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { later: Promise<number>; }, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result.later is a promise: await it"'.`,
   ],
   [
     `command(() => Symbol("x"))`,
-    `Argument of type '() => symbol' is not assignable to parameter of type '(Handler<TheParametersNeedAType, symbol, unknown, never> | Definition<unknown, TheParametersNeedAType, symbol, unknown, unknown, never, never>) & "the result is a symbol, which cannot be sent"'.`,
+    `Argument of type '() => symbol' is not assignable to parameter of type '(Handler<TheParametersNeedAType, symbol, unknown, never> | Definition<unknown, TheParametersNeedAType, symbol, unknown, unknown, never, never, unknown>) & "the result is a symbol, which cannot be sent"'.`,
   ],
   [
     `command(() => new Float64Array(1))`,
-    `Argument of type '() => Float64Array<ArrayBuffer>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Float64Array<ArrayBuffer>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 4 more ..., never>) & "the result is bytes of another class: return a Uint8Array"'.`,
+    `Argument of type '() => Float64Array<ArrayBuffer>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Float64Array<ArrayBuffer>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result is bytes of another class: return a Uint8Array"'.`,
   ],
   [
     `command(function* () { yield 1; })`,
-    `Argument of type '() => Generator<number, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Generator<number, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 4 more ..., never>) & "the result is a generator: make it an async one, for a stream"'.`,
+    `Argument of type '() => Generator<number, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Generator<number, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result is a generator: make it an async one, for a stream"'.`,
   ],
   [
     `command(() => reply(new Date(), { slept: 1 }))`,
-    `Argument of type '() => ReplyWith<Date, { slept: number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<Date, { slept: number; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 4 more ..., never>) & "the result ${A_DATE}"'.`,
+    `Argument of type '() => ReplyWith<Date, { slept: number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<Date, { slept: number; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result ${A_DATE}"'.`,
   ],
   [
     `command(() => reply(1, { at: new Date() }))`,
-    `Argument of type '() => ReplyWith<number, { at: Date; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<number, { at: Date; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 4 more ..., never>) & "the field at ${A_DATE}"'.`,
+    `Argument of type '() => ReplyWith<number, { at: Date; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<number, { at: Date; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the field at ${A_DATE}"'.`,
   ],
   [
     `command(() => reply(1, { seq: 5 }))`,
-    `Argument of type '() => ReplyWith<number, { seq: number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<number, { seq: number; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 4 more ..., never>) & "a field must not be named \\"seq\\": the protocol uses this name"'.`,
+    `Argument of type '() => ReplyWith<number, { seq: number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<number, { seq: number; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "a field must not be named \\"seq\\": the protocol uses this name"'.`,
   ],
   [
     `command((list: number[]) => list.length)`,
-    `Argument of type '(list: number[]) => number' is not assignable to parameter of type '(Handler<number[], number, unknown, never> | Definition<unknown, number[], number, unknown, unknown, never, never>) & "the parameters are an array: ${AN_OBJECT}"'.`,
+    `Argument of type '(list: number[]) => number' is not assignable to parameter of type '(Handler<number[], number, unknown, never> | Definition<unknown, number[], number, unknown, unknown, never, never, unknown>) & "the parameters are an array: ${AN_OBJECT}"'.`,
   ],
   [
     `command((name: string) => name)`,
-    `Argument of type '(name: string) => string' is not assignable to parameter of type '(Handler<string, string, unknown, never> | Definition<unknown, string, string, unknown, unknown, never, never>) & "the parameters are a single value: ${AN_OBJECT}"'.`,
+    `Argument of type '(name: string) => string' is not assignable to parameter of type '(Handler<string, string, unknown, never> | Definition<unknown, string, string, unknown, unknown, never, never, unknown>) & "the parameters are a single value: ${AN_OBJECT}"'.`,
   ],
   [
     `command({ schema: text, handler: (value) => value.length })`,
-    `Argument of type '{ schema: StandardSchema<string, string>; handler: (value: string) => number; }' is not assignable to parameter of type '(Handler<string, unknown, unknown, never> | Definition<string, string, unknown, unknown, unknown, never, never>) & "the parameters are a single value: ${AN_OBJECT}"'.`,
+    `Argument of type '{ schema: StandardSchema<string, string>; handler: (value: string) => number; }' is not assignable to parameter of type '(Handler<string, unknown, unknown, never> | Definition<string, string, unknown, unknown, unknown, never, never, unknown>) & "the parameters are a single value: ${AN_OBJECT}"'.`,
   ],
   [
     `command(({ cmd }: { cmd: string }) => cmd)`,
-    `Argument of type '({ cmd }: { cmd: string; }) => string' is not assignable to parameter of type '(Handler<{ cmd: string; }, string, unknown, never> | Definition<unknown, { cmd: string; }, string, unknown, unknown, never, never>) & "a parameter must not be named \\"cmd\\": the protocol uses this name"'.`,
+    `Argument of type '({ cmd }: { cmd: string; }) => string' is not assignable to parameter of type '(Handler<{ cmd: string; }, string, unknown, never> | Definition<unknown, { cmd: string; }, string, unknown, unknown, never, never, unknown>) & "a parameter must not be named \\"cmd\\": the protocol uses this name"'.`,
   ],
   [
     `command(({ $a }: { $a: string }) => $a)`,
-    `Argument of type '({ $a }: { $a: string; }) => string' is not assignable to parameter of type '(Handler<{ $a: string; }, string, unknown, never> | Definition<unknown, { $a: string; }, string, unknown, unknown, never, never>) & "a parameter must not be named \\"$a\\": the protocol uses this name"'.`,
+    `Argument of type '({ $a }: { $a: string; }) => string' is not assignable to parameter of type '(Handler<{ $a: string; }, string, unknown, never> | Definition<unknown, { $a: string; }, string, unknown, unknown, never, never, unknown>) & "a parameter must not be named \\"$a\\": the protocol uses this name"'.`,
   ],
   [
     `command({ items: unchecked<Date>(), handler: (_: object) => 1 })`,
-    `Argument of type '{ items: StandardSchema<Date, Date>; handler: (_: object) => number; }' is not assignable to parameter of type '(Handler<object, number, unknown, never> | Definition<unknown, object, number, unknown, unknown, Date, Date>) & "the caller's item ${A_DATE}"'.`,
+    `Argument of type '{ items: StandardSchema<Date, Date>; handler: (_: object) => number; }' is not assignable to parameter of type '(Handler<object, number, unknown, never> | Definition<unknown, object, number, unknown, unknown, Date, Date, unknown>) & "the caller's item ${A_DATE}"'.`,
   ],
   [
     `command({ items: unchecked<{ f: () => void }>(), handler: (_: object) => 1 })`,
-    `Argument of type '{ items: StandardSchema<{ f: () => void; }, { f: () => void; }>; handler: (_: object) => number; }' is not assignable to parameter of type '(Handler<object, number, unknown, never> | Definition<unknown, object, number, unknown, unknown, { f: () => void; }, { f: () => void; }>) & "the caller's item.f is a function, which cannot be sent"'.`,
+    `Argument of type '{ items: StandardSchema<{ f: () => void; }, { f: () => void; }>; handler: (_: object) => number; }' is not assignable to parameter of type '(Handler<object, number, unknown, never> | Definition<unknown, object, number, unknown, unknown, { f: () => void; }, { f: () => void; }, unknown>) & "the caller's item.f is a function, which cannot be sent"'.`,
   ],
   [
     `command({ items: text, handler: async (_: object, { items }) => { for await (const line of items) line.nope; } })`,
@@ -136,31 +148,31 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command(async function* () { yield tracked(1, "x"); })`,
-    `Argument of type '() => AsyncGenerator<Tracked<1, string>, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<Tracked<1, string>, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 4 more ..., never>) & "the items are tracked: take the parameter after?, of the type of their ids, and go on behind it"'.`,
+    `Argument of type '() => AsyncGenerator<Tracked<1, string>, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<Tracked<1, string>, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the items are tracked: take the parameter after?, of the type of their ids, and go on behind it"'.`,
   ],
   [
     `command(async function* (_: { a: number }) { yield tracked(1, "x"); })`,
-    `Argument of type '(_: { a: number; }) => AsyncGenerator<Tracked<1, string>, void, unknown>' is not assignable to parameter of type '(Handler<{ a: number; }, AsyncGenerator<Tracked<1, string>, void, unknown>, unknown, never> | Definition<unknown, { a: number; }, AsyncGenerator<Tracked<1, string>, void, unknown>, unknown, unknown, never, never>) & "the items are tracked: take the parameter after?, of the type of their ids, and go on behind it"'.`,
+    `Argument of type '(_: { a: number; }) => AsyncGenerator<Tracked<1, string>, void, unknown>' is not assignable to parameter of type '(Handler<{ a: number; }, AsyncGenerator<Tracked<1, string>, void, unknown>, unknown, never> | Definition<unknown, { a: number; }, AsyncGenerator<Tracked<1, string>, void, unknown>, ... 4 more ..., unknown>) & "the items are tracked: take the parameter after?, of the type of their ids, and go on behind it"'.`,
   ],
   [
     `command(async function* ({ after = "" }: { after?: string }) { yield tracked(after.length, "x"); })`,
-    `Argument of type '({ after }: { after?: string; }) => AsyncGenerator<Tracked<number, string>, void, unknown>' is not assignable to parameter of type '(Handler<{ after?: string | undefined; }, AsyncGenerator<Tracked<number, string>, void, unknown>, unknown, never> | Definition<unknown, { after?: string | undefined; }, ... 4 more ..., never>) & "the parameter after is of another type than the ids of the items"'.`,
+    `Argument of type '({ after }: { after?: string; }) => AsyncGenerator<Tracked<number, string>, void, unknown>' is not assignable to parameter of type '(Handler<{ after?: string | undefined; }, AsyncGenerator<Tracked<number, string>, void, unknown>, unknown, never> | Definition<unknown, { after?: string | undefined; }, ... 5 more ..., unknown>) & "the parameter after is of another type than the ids of the items"'.`,
   ],
   [
     `command(async function* ({ after = 1 }: { after?: number }) { yield tracked(after, new Date()); })`,
-    `Argument of type '({ after }: { after?: number; }) => AsyncGenerator<Tracked<number, Date>, void, unknown>' is not assignable to parameter of type '(Handler<{ after?: number | undefined; }, AsyncGenerator<Tracked<number, Date>, void, unknown>, unknown, never> | Definition<unknown, { after?: number | undefined; }, ... 4 more ..., never>) & "an item ${A_DATE}"'.`,
+    `Argument of type '({ after }: { after?: number; }) => AsyncGenerator<Tracked<number, Date>, void, unknown>' is not assignable to parameter of type '(Handler<{ after?: number | undefined; }, AsyncGenerator<Tracked<number, Date>, void, unknown>, unknown, never> | Definition<unknown, { after?: number | undefined; }, ... 5 more ..., unknown>) & "an item ${A_DATE}"'.`,
   ],
   [
     `command(() => tracked(1, "x"))`,
-    `Argument of type '() => Tracked<1, string>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Tracked<1, string>, unknown, never> | Definition<unknown, TheParametersNeedAType, Tracked<1, string>, unknown, unknown, never, never>) & "the result is tracked: only an item of a stream can be"'.`,
+    `Argument of type '() => Tracked<1, string>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Tracked<1, string>, unknown, never> | Definition<unknown, TheParametersNeedAType, Tracked<1, string>, ... 4 more ..., unknown>) & "the result is tracked: only an item of a stream can be"'.`,
   ],
   [
     `command({ timeout: 5, handler: () => 1 })`,
-    `Object literal may only specify known properties, and 'timeout' does not exist in type 'Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, unknown, unknown, never, never>'.`,
+    `Object literal may only specify known properties, and 'timeout' does not exist in type 'Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, unknown, unknown, never, never, unknown>'.`,
   ],
   [
     `command({ sumary: "x", handler: () => 1 })`,
-    `Object literal may only specify known properties, and 'sumary' does not exist in type 'Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, unknown, unknown, never, never>'.`,
+    `Object literal may only specify known properties, and 'sumary' does not exist in type 'Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, unknown, unknown, never, never, unknown>'.`,
   ],
   [
     `command(({ a }) => a + 1)`,
@@ -180,8 +192,8 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command({ summary: "x" })`,
-    `Argument of type '{ summary: string; }' is not assignable to parameter of type 'Handler<TheParametersNeedAType, unknown, unknown, never> | Definition<unknown, TheParametersNeedAType, unknown, unknown, unknown, never, never>'.`,
-    `Property 'handler' is missing in type '{ summary: string; }' but required in type 'Definition<unknown, TheParametersNeedAType, unknown, unknown, unknown, never, never>'.`,
+    `Argument of type '{ summary: string; }' is not assignable to parameter of type 'Handler<TheParametersNeedAType, unknown, unknown, never> | Definition<unknown, TheParametersNeedAType, unknown, unknown, unknown, never, never, unknown>'.`,
+    `Property 'handler' is missing in type '{ summary: string; }' but required in type 'Definition<unknown, TheParametersNeedAType, unknown, unknown, unknown, never, never, unknown>'.`,
   ],
   [
     `command({ handler: 5 })`,
@@ -196,8 +208,24 @@ const WRONG: [code: string, ...said: string[]][] = [
     `Property 'usr' does not exist on type 'Context<AsyncIterable<unknown> | undefined> & { user: number; }'.`,
   ],
   [
+    `command({ result: text, handler: () => 1 })`,
+    `Argument of type '{ result: StandardSchema<string, string>; handler: () => number; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, unknown, unknown, never, never, string>) & "${MISFIT}"'.`,
+  ],
+  [
+    `command({ result: text, async *handler() { yield 1; } })`,
+    `Argument of type '{ result: StandardSchema<string, string>; handler(): AsyncGenerator<number, void, unknown>; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<number, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., string>) & "${MISFIT}"'.`,
+  ],
+  [
+    `command({ schema, result: text, handler: ({ name }) => name.length })`,
+    `Argument of type '{ schema: StandardSchema<{ name: string; }, { name: string; }>; result: StandardSchema<string, string>; handler: ({ name }: { name: string; }) => number; }' is not assignable to parameter of type '(Handler<{ name: string; }, number, unknown, never> | Definition<{ name: string; }, { name: string; }, number, unknown, unknown, never, never, string>) & "${MISFIT}"'.`,
+  ],
+  [
+    `command({ result: text, handler: (): string => 1 })`,
+    `Type 'number' is not assignable to type 'string'.`,
+  ],
+  [
     `command("GREET")`,
-    `Argument of type 'string' is not assignable to parameter of type 'Handler<TheParametersNeedAType, unknown, unknown, never> | Definition<unknown, TheParametersNeedAType, unknown, unknown, unknown, never, never>'.`,
+    `Argument of type 'string' is not assignable to parameter of type 'Handler<TheParametersNeedAType, unknown, unknown, never> | Definition<unknown, TheParametersNeedAType, unknown, unknown, unknown, never, never, unknown>'.`,
   ],
 ];
 

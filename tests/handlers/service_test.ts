@@ -127,7 +127,7 @@ function numberSchema(isAsync: boolean): StandardSchema<number, number> {
 
 for (const isAsync of [false, true]) {
   Deno.test(`checkResults holds results and items to their schema, ${isAsync ? "later" : "at once"}`, async () => {
-    const result = numberSchema(isAsync);
+    const result: StandardSchema = numberSchema(isAsync); // the compiler would refuse what is not a number
     const commands = {
       GOOD: command({ result, handler: () => 1 }),
       BAD: command({ result, handler: () => "1" }),
@@ -183,7 +183,7 @@ Deno.test("INFO takes the names of parameters from the schema, if it can tell th
   await using client = await connectInMemory<typeof commands>(server);
   const info = await client.call.INFO();
   assertEquals(info.commands.map(({ name, params }) => [name, params]), [
-    ["INFO", []],
+    ["INFO", ["shapes"]],
     ["KNOWN", ["place", "country"]],
     ["UNKNOWN", []],
   ]);

@@ -23,6 +23,7 @@ const PACKAGES = {
   "chromium": () => find("chromium") !== undefined,
   "curl": () => find("curl") !== undefined,
   "python3": () => find("python3") !== undefined,
+  "mypy": () => find("mypy") !== undefined,
   "openssl": () => find("openssl") !== undefined,
   "prometheus": () => find("prometheus") !== undefined && find("promtool") !== undefined,
   "systemd": () => find("systemd-analyze") !== undefined,

@@ -1,0 +1,94 @@
+/**
+ * The contract of a server: its commands with their shapes, sorted, without what changes while it runs.
+ *
+ * In: a reply to INFO, or a contract that was saved. Out: the contract, or its text, which is the same each time. Refused,
+ * by a {@linkcode ContractError}: what describes no commands.
+ */
+
+import { setField } from "../codec/reader.ts";
+import { ANY_SHAPE, ContractError, readShape, type Shape } from "./shape.ts";
+
+/** One command. */
+export interface ContractCommand {
+  readonly name: string;
+  readonly number: number | null;
+  readonly summary: string;
+  /** The names of its parameters, as far as they are known. */
+  readonly params: readonly string[];
+  /** Whether it answers with a stream. */
+  readonly stream: boolean;
+  /** Whether it takes a stream. */
+  readonly items: boolean;
+  /** The shapes as they came; what is not known is not there. */
+  readonly shapes: Readonly<Record<string, unknown>>;
+}
+
+/** Which shapes a command has. */
+export type ShapeName = "params" | "result" | "items";
+
+/** All commands, by name. */
+export type Contract = readonly ContractCommand[];
+
+/** Reads a reply to INFO, or a saved contract. */
+export function contractOf(description: unknown): Contract {
+  const { commands } = fieldsOf(description);
+  if (!Array.isArray(commands)) throw new ContractError("there are no commands in it");
+  const byName = new Map<string, ContractCommand>();
+  for (const command of commands) {
+    const { name, number, summary, params, stream, items, shapes } = fieldsOf(command);
+    if (typeof name !== "string" || name === "" || byName.has(name)) continue;
+    byName.set(name, {
+      name,
+      number: typeof number === "number" ? number : null,
+      summary: typeof summary === "string" ? summary : "",
+      params: Array.isArray(params) ? [...new Set(params.filter((param) => typeof param === "string"))].sort() : [],
+      stream: stream === true,
+      items: items === true,
+      shapes: fieldsOf(plain(shapes)),
+    });
+  }
+  return [...byName.values()].sort((a, b) => a.name < b.name ? -1 : 1);
+}
+
+/** The contract as text to be saved. */
+export function contractText(contract: Contract): string {
+  const $comment = "Made by client.ts --types json; not to be edited";
+  return JSON.stringify({ $comment, commands: contract }, null, 2);
+}
+
+/** One shape of a command, if it is known. */
+export function shapeIn({ shapes }: ContractCommand, name: ShapeName): Shape | undefined {
+  return Object.hasOwn(shapes, name) ? readShape(shapes[name]) : undefined;
+}
+
+/** The shape of the parameters; if it is not known, that of any object, which names the parameters of which the names are known. */
+export function paramsIn(command: ContractCommand): Shape {
+  const fields = new Map(command.params.map((name) => [name, { shape: ANY_SHAPE, required: false }]));
+  return shapeIn(command, "params") ?? { kind: "object", fields, others: ANY_SHAPE, bounds: new Map() };
+}
+
+/**
+ * The codes with which a command fails, if they are known, each with the shape of its data, or `undefined` if it has none.
+ */
+export function errorsIn({ shapes }: ContractCommand): Map<string, Shape | undefined> | undefined {
+  if (!Object.hasOwn(shapes, "errors")) return undefined;
+  const errors = Object.entries(fieldsOf(shapes.errors));
+  return new Map(errors.map(([code, shape]) => [code, shape === null ? undefined : readShape(shape)]));
+}
+
+function fieldsOf(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? value as Record<string, unknown> : {};
+}
+
+/** A value as JSON has it, its keys sorted. Other values of the wire have no place in a JSON Schema. */
+function plain(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(plain);
+  if (typeof value === "number") return Number.isFinite(value) ? value : null;
+  if (typeof value === "bigint" || value instanceof Uint8Array) return null;
+  if (typeof value !== "object" || value === null) return value;
+  const sorted: Record<string, unknown> = {};
+  for (const [key, part] of Object.entries(value).sort(([a], [b]) => a < b ? -1 : 1)) {
+    setField(sorted, key, plain(part));
+  }
+  return sorted;
+}

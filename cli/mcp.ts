@@ -1,0 +1,48 @@
+/**
+ * `--mcp`: a server of the Model Context Protocol on stdin and stdout, whose tools are the commands of a server of packline.
+ *
+ * In: lines with messages of an agent's. Out: lines with messages; notes on stderr; an exit code, when stdin ends or nobody reads
+ * stdout any more: all calls end then. Refused: what `mcp_session.ts` refuses; a line that is too long, by an `InputError`.
+ */
+
+import type { ClientFlags } from "./client_flags.ts";
+import { InputError } from "./input_file.ts";
+import { linesOf } from "./lines.ts";
+import { McpSession } from "./mcp_session.ts";
+import { complain, print } from "./output.ts";
+import { timeoutMsOf, wholeClient } from "./whole_client.ts";
+
+/** The most characters of a line. */
+const MAX_LINE_LENGTH = 16 * 1024 * 1024;
+
+/** Serves an agent. */
+export async function runMcp(names: readonly string[], flags: ClientFlags): Promise<number> {
+  await using client = await wholeClient(flags, { lazy: true });
+  let printed: Promise<unknown> = Promise.resolve();
+  const input = Deno.stdin.readable;
+  const lines = linesOf(input, { maxLength: MAX_LINE_LENGTH });
+  const failure = Promise.withResolvers<never>();
+  const session = new McpSession({
+    ...{ client, names, timeoutMs: timeoutMsOf(flags) },
+    send(message) {
+      printed = printed.then(() => print(JSON.stringify(message))).then((isRead) => {
+        if (!isRead) Deno.exit(0); // the agent has gone, and stdin may stay open
+      }).catch(failure.reject);
+    },
+    note: (text) => void complain(text),
+  });
+  const received = async () => {
+    for await (const line of lines) {
+      if (line.trim() !== "") void session.receive(line).catch(failure.reject);
+    }
+  };
+  try {
+    await Promise.race([received(), failure.promise]);
+    return 0;
+  } catch (error) {
+    throw error instanceof RangeError ? new InputError("a line of standard input is too long") : error;
+  } finally {
+    session.end();
+    await printed;
+  }
+}

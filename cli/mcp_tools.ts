@@ -1,0 +1,141 @@
+/**
+ * The commands of a server as tools of the Model Context Protocol, and their replies as results of tools.
+ *
+ * In: commands as INFO tells them; a call by an agent. Out: tools; the result of a call, whose failure is a result as well, so
+ * that the agent can read it. Refused: nothing; commands that cannot be tools are left out.
+ *
+ * Left out are commands with a number of the protocol's own (below 16), unless they are named; those that need a stream from the
+ * caller; and those whose name no tool may have.
+ */
+
+import { isReservedParameter } from "../codec/message_table.ts";
+import type { Client } from "../client/connect.ts";
+import { RpcError } from "../errors.ts";
+import { UsageError } from "./arguments.ts";
+import type { Contract, ContractCommand } from "./contract.ts";
+import { toJson } from "./json.ts";
+
+/** The most items of a stream in a result. */
+export const MAX_ITEMS = 100;
+
+/** The most characters of them, as JSON. */
+export const MAX_ITEMS_LENGTH = 65_536;
+
+/** The first number of commands of the user's own. */
+const FIRST_OWN_NUMBER = 16;
+
+/** Names that all clients take. */
+const TOOL_NAME = /^[A-Za-z0-9_.-]{1,128}$/;
+
+/** What a tool has to tell. */
+export interface ToolResult {
+  readonly content: readonly { readonly type: "text"; readonly text: string }[];
+  readonly structuredContent?: unknown;
+  readonly isError?: true;
+}
+
+/** A tool, as `tools/list` tells it. */
+export interface Tool {
+  readonly name: string;
+  readonly description?: string;
+  readonly inputSchema: Readonly<Record<string, unknown>>;
+}
+
+/** The commands that are offered, and a line for each that was meant and is not. */
+export function offered(contract: Contract, names: readonly string[]): { commands: Contract; leftOut: string[] } {
+  const leftOut = names.filter((name) => !contract.some((command) => command.name === name))
+    .map((name) => `the server has no command ${name}`);
+  const commands = contract.filter(({ name, number, items }) => {
+    const isMeant = names.length > 0 ? names.includes(name) : number === null || number >= FIRST_OWN_NUMBER;
+    if (!isMeant) return false;
+    if (items) leftOut.push(`${name} needs a stream of items, which no agent can send`);
+    else if (!TOOL_NAME.test(name)) leftOut.push(`${name} is no name of a tool`);
+    return !items && TOOL_NAME.test(name);
+  });
+  return { commands, leftOut };
+}
+
+/** A command as a tool. */
+export function toolOf({ name, summary, params, stream, shapes }: ContractCommand): Tool {
+  const properties = Object.fromEntries(params.map((param) => [param, {}]));
+  const shape = typeof shapes.params === "object" ? shapes.params : { properties };
+  const about = [summary, ...stream ? [`Answers with a stream, of which the first ${MAX_ITEMS} items are given.`] : []];
+  const description = about.filter((text) => text !== "").join(". ");
+  return { name, ...(description === "" ? {} : { description }), inputSchema: { ...shape, type: "object" } };
+}
+
+/** Calls a command. `given` reads the arguments. */
+export async function callTool(
+  client: Client,
+  { name, stream }: ContractCommand,
+  given: () => unknown,
+  { signal, timeoutMs }: { signal: AbortSignal; timeoutMs: number },
+): Promise<ToolResult> {
+  try {
+    const params = checkedParams(given());
+    if (stream) return await collect(client.stream(name, params, { signal, timeoutMs }), timeoutMs);
+    return resultOf(await client.call(name, params, { signal, timeoutMs }));
+  } catch (error) {
+    if (error instanceof RpcError) return failureOf(error);
+    // Parameters that cannot be sent.
+    if (!(error instanceof TypeError || error instanceof RangeError || error instanceof UsageError)) throw error;
+    return failureOf(new RpcError("INVALID_PARAMS", error.message));
+  }
+}
+
+/** The arguments, none of which says anything to the protocol. */
+function checkedParams(params: unknown): Record<string, unknown> {
+  if (typeof params !== "object" || params === null || Array.isArray(params)) {
+    throw new UsageError("the arguments must be an object");
+  }
+  const reserved = Object.keys(params).find(isReservedParameter);
+  if (reserved !== undefined) throw new UsageError(`the parameter name "${reserved}" is reserved`);
+  return params as Record<string, unknown>;
+}
+
+/** Collects a stream, up to a bound. The rest is not read, and its handler ends. */
+async function collect(stream: AsyncGenerator<unknown, unknown, void>, timeoutMs: number): Promise<ToolResult> {
+  const items: string[] = [];
+  let length = 0;
+  let notice: string | undefined;
+  try {
+    for await (const item of stream) {
+      const json = toJson(item);
+      length += json.length;
+      if (length > MAX_ITEMS_LENGTH) {
+        notice = `the stream was cut: its items take more than ${MAX_ITEMS_LENGTH} characters`;
+      } else items.push(json);
+      if (items.length === MAX_ITEMS) notice = `the stream was cut after ${MAX_ITEMS} items, there may be more`;
+      if (notice !== undefined) break;
+    }
+  } catch (error) {
+    const isLate = error instanceof RpcError && (error.code === "TIMEOUT" || error.code === "DEADLINE_EXCEEDED");
+    if (!isLate) throw error;
+    notice = `the stream was cut after ${timeoutMs / 1000} s, there may be more`;
+  }
+  const texts = [`[${items.join(", ")}]`, ...notice === undefined ? [] : [notice]];
+  return {
+    content: texts.map((text) => ({ type: "text", text })),
+    structuredContent: { items: items.map((item) => JSON.parse(item)), ...(notice === undefined ? {} : { notice }) },
+  };
+}
+
+function resultOf(value: unknown): ToolResult {
+  const json = toJson(value);
+  const isObject = typeof value === "object" && value !== null && !Array.isArray(value) &&
+    !(value instanceof Uint8Array);
+  return {
+    content: [{ type: "text", text: typeof value === "string" ? value : json }],
+    ...(isObject ? { structuredContent: JSON.parse(json) } : {}),
+  };
+}
+
+function failureOf(error: RpcError): ToolResult {
+  const { err, msg, data } = error.toJSON();
+  const failure = { code: err, message: msg, ...(data === undefined ? {} : { data }) };
+  return {
+    content: [{ type: "text", text: msg === undefined ? err : `${err}: ${msg}` }],
+    structuredContent: JSON.parse(toJson(failure)),
+    isError: true,
+  };
+}

@@ -1,0 +1,251 @@
+/**
+ * Reads a JSON Schema into the one form that declarations are written from and contracts are compared by.
+ *
+ * In: a schema, from any server. Out: a {@linkcode Shape}. What is not understood is of any shape, or a bound that is only
+ * compared; a reference is put in its place, one that leads into itself is of any shape, and none is ever fetched. Refused,
+ * by a {@linkcode ContractError}: a schema that would be too large without its references.
+ */
+
+/** A description of commands that cannot be used. */
+export class ContractError extends Error {
+  /** Always `"ContractError"`. */
+  override readonly name = "ContractError";
+}
+
+/** Limits of a value, by the keyword of JSON Schema. */
+export type Bounds = ReadonlyMap<string, unknown>;
+
+/** A value of one kind, within bounds. */
+export interface Simple {
+  readonly kind: "string" | "bytes" | "number" | "integer" | "boolean" | "null";
+  readonly bounds: Bounds;
+}
+
+/** One field of an object. */
+export interface ShapeField {
+  readonly shape: Shape;
+  readonly required: boolean;
+}
+
+/** An object. */
+export interface ObjectShape {
+  readonly kind: "object";
+  readonly fields: ReadonlyMap<string, ShapeField>;
+  /** What stands behind other names; `undefined` if nothing is said of them. */
+  readonly others: Shape | undefined;
+  readonly bounds: Bounds;
+}
+
+/** An array: its first elements, then the rest. */
+export interface ArrayShape {
+  readonly kind: "array";
+  readonly first: readonly Shape[];
+  readonly rest: Shape;
+  readonly bounds: Bounds;
+}
+
+/** One value. */
+export interface Literal {
+  readonly kind: "literal";
+  readonly value: string | number | boolean | null;
+}
+
+/** What a value may be. */
+export type Shape =
+  | { readonly kind: "any" }
+  | { readonly kind: "never" }
+  | Literal
+  | Simple
+  | ArrayShape
+  | ObjectShape
+  | { readonly kind: "union"; readonly members: readonly Shape[] };
+
+export const ANY_SHAPE: Shape = { kind: "any" };
+const NEVER: Shape = { kind: "never" };
+
+/** References can make a small schema large. */
+const MAX_PARTS = 10_000;
+
+/** Keywords that say nothing about a value, and those that are read otherwise. */
+const NO_BOUNDS: ReadonlySet<string> = new Set([
+  ...["$schema", "$id", "$anchor", "$comment", "$defs", "definitions", "$ref", "title", "description", "default"],
+  ...["examples", "deprecated", "readOnly", "writeOnly", "type", "enum", "const", "anyOf", "oneOf", "allOf"],
+  ...["properties", "required", "additionalProperties", "items", "prefixItems"],
+]);
+
+/** Which bounds hold for which kinds; all others hold for each. */
+const KINDS_OF_BOUND: ReadonlyMap<string, readonly string[]> = new Map<string, readonly string[]>([
+  ...["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"].map((name) =>
+    [name, ["number", "integer"]] as const
+  ),
+  ...["minLength", "maxLength", "pattern", "format"].map((name) => [name, ["string", "bytes"]] as const),
+  ...["minItems", "maxItems", "uniqueItems", "contains"].map((name) => [name, ["array"]] as const),
+  ...["minProperties", "maxProperties", "propertyNames", "patternProperties"].map((name) =>
+    [name, ["object"]] as const
+  ),
+]);
+
+type Schema = Readonly<Record<string, unknown>>;
+
+/** Reads a schema. */
+export function readShape(schema: unknown): Shape {
+  return new ShapeReader(schema).read(schema);
+}
+
+/** Several shapes as one. */
+export function unionOf(shapes: readonly Shape[]): Shape {
+  const members = shapes.flatMap((shape) => shape.kind === "union" ? shape.members : [shape])
+    .filter(({ kind }) => kind !== "never");
+  if (members.some(({ kind }) => kind === "any")) return ANY_SHAPE;
+  const unique = [...new Map(members.map((shape) => [keyOf(shape), shape])).values()];
+  return unique.length === 0 ? NEVER : unique.length === 1 ? unique[0] : { kind: "union", members: unique };
+}
+
+/** The same text for the same shape. */
+function keyOf(shape: Shape): string {
+  return JSON.stringify(shape, (_key, value) => value instanceof Map ? [...value] : value);
+}
+
+class ShapeReader {
+  readonly #root: unknown;
+  /** The references that lead to the part that is read. */
+  readonly #within = new Set<string>();
+  #parts = 0;
+
+  constructor(root: unknown) {
+    this.#root = root;
+  }
+
+  read(schema: unknown): Shape {
+    if (++this.#parts > MAX_PARTS) throw new ContractError(`a shape has more than ${MAX_PARTS} parts`);
+    if (schema === false) return NEVER;
+    if (!isSchema(schema)) return ANY_SHAPE;
+    const { $ref, allOf, anyOf, oneOf } = schema;
+    let shape = this.#own(schema);
+    if (typeof $ref === "string") shape = both(this.#referred($ref), shape);
+    for (const part of Array.isArray(allOf) ? allOf : []) shape = both(shape, this.read(part));
+    for (const parts of [anyOf, oneOf]) {
+      if (Array.isArray(parts)) shape = both(unionOf(parts.map((part) => this.read(part))), shape);
+    }
+    return shape;
+  }
+
+  #referred(ref: string): Shape {
+    if (this.#within.has(ref)) return ANY_SHAPE;
+    this.#within.add(ref);
+    const shape = this.read(this.#find(ref));
+    this.#within.delete(ref);
+    return shape;
+  }
+
+  /** The part that a reference within the schema leads to. */
+  #find(ref: string): unknown {
+    if (ref !== "#" && !ref.startsWith("#/")) return undefined;
+    let part = this.#root;
+    for (const step of ref.split("/").slice(1)) {
+      const name = step.replaceAll("~1", "/").replaceAll("~0", "~");
+      if (typeof part !== "object" || part === null || !Object.hasOwn(part, name)) return undefined;
+      part = (part as Schema)[name];
+    }
+    return part;
+  }
+
+  /** What a schema says itself, without those that it refers to or holds. */
+  #own(schema: Schema): Shape {
+    if ("const" in schema) return literal(schema.const);
+    if (Array.isArray(schema.enum)) return unionOf(schema.enum.map(literal));
+    const { type, not } = schema;
+    if (isSchema(not) && Object.keys(not).length === 0) return NEVER;
+    const types = Array.isArray(type) ? type : type === undefined ? typesMeant(schema) : [type];
+    return types.length === 0 ? ANY_SHAPE : unionOf(types.map((type) => this.#ofType(type, schema)));
+  }
+
+  #ofType(type: unknown, schema: Schema): Shape {
+    if (type === "object") return this.#object(schema);
+    if (type === "array") return this.#array(schema);
+    if (type === "string" && schema.format === "binary") return { kind: "bytes", bounds: boundsOf(schema, "bytes") };
+    if (type === "boolean" || type === "null" || type === "string" || type === "number" || type === "integer") {
+      return { kind: type, bounds: boundsOf(schema, type) };
+    }
+    return ANY_SHAPE;
+  }
+
+  #object(schema: Schema): Shape {
+    const { properties, required, additionalProperties } = schema;
+    const needed = new Set(Array.isArray(required) ? required : []);
+    const fields = new Map<string, ShapeField>();
+    for (const [name, part] of Object.entries(isSchema(properties) ? properties : {})) {
+      fields.set(name, { shape: this.read(part), required: needed.has(name) });
+    }
+    for (const name of needed) {
+      if (typeof name === "string" && !fields.has(name)) fields.set(name, { shape: ANY_SHAPE, required: true });
+    }
+    const others = additionalProperties === undefined ? undefined : this.read(additionalProperties);
+    return { kind: "object", fields, others, bounds: boundsOf(schema, "object") };
+  }
+
+  #array(schema: Schema): Shape {
+    const { prefixItems, items } = schema;
+    const first = (Array.isArray(prefixItems) ? prefixItems : []).map((part) => this.read(part));
+    return { kind: "array", first, rest: this.read(items), bounds: boundsOf(schema, "array") };
+  }
+}
+
+function isSchema(value: unknown): value is Schema {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The types of a schema that names none, by its other keywords. */
+function typesMeant(schema: Schema): string[] {
+  if ("properties" in schema || "additionalProperties" in schema || "required" in schema) return ["object"];
+  return "items" in schema || "prefixItems" in schema ? ["array"] : [];
+}
+
+function literal(value: unknown): Shape {
+  const isPlain = value === null || ["string", "number", "boolean"].includes(typeof value);
+  return isPlain ? { kind: "literal", value: value as Literal["value"] } : ANY_SHAPE;
+}
+
+function boundsOf(schema: Schema, kind: string): Bounds {
+  const names = Object.keys(schema).filter((name) =>
+    !NO_BOUNDS.has(name) && (KINDS_OF_BOUND.get(name)?.includes(kind) ?? true) &&
+    !(kind === "bytes" && name === "format")
+  );
+  return new Map(names.sort().map((name) => [name, schema[name]]));
+}
+
+/** A shape that is both. Where they cannot be joined, the first, with the second as a bound that is compared. */
+function both(one: Shape, other: Shape): Shape {
+  if (one.kind === "any" || other.kind === "never") return other;
+  if (other.kind === "any" || one.kind === "never") return one;
+  if (one.kind === "union") return unionOf(one.members.map((member) => both(member, other)));
+  if (other.kind === "union") return unionOf(other.members.map((member) => both(one, member)));
+  if (one.kind === "literal") return one;
+  if (other.kind === "literal") return other;
+  if (one.kind !== other.kind) return { ...one, bounds: new Map([...one.bounds, ["allOf", keyOf(other)]]) };
+  const bounds = new Map([...one.bounds, ...other.bounds]);
+  if (one.kind === "object" && other.kind === "object") {
+    const fields = new Map(one.fields);
+    for (const [name, field] of other.fields) {
+      const before = fields.get(name);
+      fields.set(
+        name,
+        before === undefined ? field : {
+          shape: both(before.shape, field.shape),
+          required: before.required || field.required,
+        },
+      );
+    }
+    return { kind: "object", fields, others: joined(one.others, other.others), bounds };
+  }
+  return { ...one, bounds };
+}
+
+/** Of two objects that are joined, neither refuses the fields of the other. */
+function joined(one: Shape | undefined, other: Shape | undefined): Shape | undefined {
+  return one === undefined || one.kind === "never"
+    ? other
+    : other === undefined || other.kind === "never"
+    ? one
+    : both(one, other);
+}

@@ -1,0 +1,179 @@
+/**
+ * Compares two shapes of the same value.
+ *
+ * In: the shape before and after, and who sends the value. Out: a text for each change that breaks a caller: a value that it may
+ * send and that is not taken any more, or one that it may get now and could not get before. Refused: nothing.
+ */
+
+import type { ArrayShape, Bounds, ObjectShape, Shape, ShapeField } from "./shape.ts";
+
+/** Of which value the shapes are. */
+export interface Compared {
+  /** Whether the caller sends it or gets it. */
+  readonly side: "sent" | "got";
+  /** What a field of it is called. */
+  readonly names: "parameter" | "field";
+  /** What it is called itself. */
+  readonly whole: string;
+  /** The names of the fields that lead to this part. */
+  readonly path?: string;
+}
+
+const LOWER: ReadonlySet<string> = new Set([
+  ...["minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"],
+]);
+const UPPER: ReadonlySet<string> = new Set([
+  ...["maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"],
+]);
+
+const BOOLEANS: readonly Shape[] = [true, false].map((value) => ({ kind: "literal", value }));
+
+/** The changes that break. */
+export function shapeChanges(before: Shape, after: Shape, compared: Compared): string[] {
+  const [from, to] = compared.side === "sent" ? [before, after] : [after, before];
+  if (to.kind === "any" || from.kind === "never") return [];
+  if (before.kind === "object" && after.kind === "object") return objectChanges(before, after, compared);
+  if (before.kind === "array" && after.kind === "array") return arrayChanges(before, after, compared);
+  if (from.kind === "integer" && to.kind === "number" || from.kind === to.kind && "bounds" in from && "bounds" in to) {
+    return boundChanges(before, after, compared);
+  }
+  return fits(from, to, compared) ? [] : [`${nameOf(compared)} was ${textOf(before)} and is ${textOf(after)}`];
+}
+
+/** Whether each value of one shape is one of the other. */
+function fits(from: Shape, to: Shape, compared: Compared): boolean {
+  if (to.kind === "any" || from.kind === "never") return true;
+  if (from.kind === "union") return from.members.every((member) => fits(member, to, compared));
+  if (from.kind === "boolean" && to.kind === "union") {
+    return to.members.some(({ kind }) => kind === "boolean") || BOOLEANS.every((value) => fits(value, to, compared));
+  }
+  if (to.kind === "union") return to.members.some((member) => fits(from, member, compared));
+  if (from.kind === "literal") return to.kind === "literal" ? from.value === to.value : takes(to, from.value);
+  if (from.kind !== to.kind && !(from.kind === "integer" && to.kind === "number")) return false;
+  const [before, after] = compared.side === "sent" ? [from, to] : [to, from];
+  return shapeChanges(before, after, compared).length === 0;
+}
+
+/** Whether a shape has a plain value. Of bounds only those of numbers and lengths are looked at. */
+function takes(shape: Shape, value: string | number | boolean | null): boolean {
+  const { kind } = shape;
+  if (kind === "null") return value === null;
+  const isOfKind: boolean = kind === "integer" ? Number.isInteger(value) : kindOf(value) === kind;
+  if (!isOfKind) return false;
+  const size = typeof value === "string" ? [...value].length : Number(value);
+  return [..."bounds" in shape ? shape.bounds : []].every(([name, bound]) => {
+    if (name === "exclusiveMinimum") return size > Number(bound);
+    if (name === "exclusiveMaximum") return size < Number(bound);
+    return LOWER.has(name) ? size >= Number(bound) : UPPER.has(name) ? size <= Number(bound) : false;
+  });
+}
+
+function kindOf(value: unknown): string {
+  return typeof value;
+}
+
+function objectChanges(before: ObjectShape, after: ObjectShape, compared: Compared): string[] {
+  const found: string[] = [];
+  for (const name of new Set([...before.fields.keys(), ...after.fields.keys()])) {
+    const inner = within(compared, name);
+    found.push(...fieldChanges(
+      before.fields.get(name) ?? other(before),
+      after.fields.get(name) ?? other(after),
+      inner,
+    ));
+  }
+  return [...found, ...otherChanges(before.others, after.others, compared), ...boundChanges(before, after, compared)];
+}
+
+/** Of names that no object lists. Who gets an object passes over those that it does not know. */
+function otherChanges(before: Shape | undefined, after: Shape | undefined, compared: Compared): string[] {
+  if (compared.side === "sent") {
+    if (after?.kind === "never" && before?.kind !== "never") {
+      return [`${nameOf(compared)} may have no other fields now`];
+    }
+  } else {
+    if (before === undefined || before.kind === "any" || before.kind === "never") return [];
+    if (after === undefined) return [`${nameOf(compared)} may have fields of any type now`];
+  }
+  return before === undefined || after === undefined ? [] : shapeChanges(before, after, within(compared, "*"));
+}
+
+/** What stands behind a name that an object does not list. */
+function other({ others }: ObjectShape): ShapeField | undefined {
+  return others === undefined || others.kind === "never" || others.kind === "any"
+    ? undefined
+    : { shape: others, required: false };
+}
+
+function fieldChanges(before: ShapeField | undefined, after: ShapeField | undefined, compared: Compared): string[] {
+  const { side } = compared;
+  if (after === undefined) return before === undefined ? [] : [`${nameOf(compared)} is gone`];
+  if (before === undefined) {
+    return side === "sent" && after.required ? [`${nameOf(compared)} is new and required`] : [];
+  }
+  const found: string[] = [];
+  if (side === "sent" && after.required && !before.required) found.push(`${nameOf(compared)} is required now`);
+  if (side === "got" && before.required && !after.required) found.push(`${nameOf(compared)} may be missing now`);
+  return [...found, ...shapeChanges(before.shape, after.shape, compared)];
+}
+
+function arrayChanges(before: ArrayShape, after: ArrayShape, compared: Compared): string[] {
+  const count = Math.max(before.first.length, after.first.length);
+  const found = Array.from(
+    { length: count },
+    (_, place) =>
+      shapeChanges(before.first[place] ?? before.rest, after.first[place] ?? after.rest, within(compared, `${place}`)),
+  );
+  const rest = shapeChanges(before.rest, after.rest, within(compared, "[]"));
+  return [...found.flat(), ...rest, ...boundChanges(before, after, compared)];
+}
+
+function boundChanges(before: Shape, after: Shape, compared: Compared): string[] {
+  const was = "bounds" in before ? before.bounds : new Map();
+  const is = "bounds" in after ? after.bounds : new Map();
+  const [from, to]: Bounds[] = compared.side === "sent" ? [was, is] : [is, was];
+  const wrong = [...to].filter(([name, bound]) => !isWithin(name, from.get(name), bound));
+  return wrong.map(([name]) => `${nameOf(compared)} had ${boundText(name, was)} and has ${boundText(name, is)}`);
+}
+
+/** Whether a bound leaves no more than another of the same name. */
+function isWithin(name: string, inner: unknown, outer: unknown): boolean {
+  if (typeof inner === "number" && typeof outer === "number") {
+    if (LOWER.has(name)) return inner >= outer;
+    if (UPPER.has(name)) return inner <= outer;
+  }
+  return JSON.stringify(inner) === JSON.stringify(outer);
+}
+
+function boundText(name: string, bounds: Bounds): string {
+  return bounds.has(name) ? `${name} ${JSON.stringify(bounds.get(name))}` : `no ${name}`;
+}
+
+function within({ path, ...compared }: Compared, name: string): Compared {
+  return { ...compared, path: path === undefined ? name : `${path}.${name}` };
+}
+
+function nameOf({ names, whole, path }: Compared): string {
+  if (path === undefined) return whole;
+  return names === "parameter"
+    ? `the parameter ${JSON.stringify(path)}`
+    : `${whole}: the field ${JSON.stringify(path)}`;
+}
+
+/** A shape in a few words. */
+function textOf(shape: Shape): string {
+  switch (shape.kind) {
+    case "literal":
+      return JSON.stringify(shape.value);
+    case "union":
+      return shape.members.map(textOf).join(" or ");
+    case "array":
+      return "an array";
+    case "object":
+      return "an object";
+    case "any":
+      return "anything";
+    default:
+      return shape.kind;
+  }
+}

@@ -1,0 +1,51 @@
+/**
+ * The shapes of a command's parameters, results, items and errors, as JSON Schema: what INFO tells of them.
+ *
+ * In: a command. Out: its shapes, taken from its schemas; those that no schema can tell are not there. Refused: nothing.
+ */
+
+import type { Command } from "./command.ts";
+import type { CommandShapes } from "./server_info.ts";
+import type { JsonSchema, StandardSchema } from "./standard_schema.ts";
+
+/** What has no JSON Schema, such as an instance of a class, is of any shape: zod would tell nothing about the whole. */
+const OPTIONS = { target: "draft-2020-12", libraryOptions: { unrepresentable: "any" } };
+
+/** A shape that is nested deeper than this is left out: INFO has to fit the depth that every client reads. */
+const MAX_DEPTH = 48;
+
+/** The shapes of a command. */
+export function shapesOf({ schema, result, items, errors }: Command): CommandShapes {
+  const found = {
+    params: shapeOf(schema),
+    result: shapeOf(result),
+    items: shapeOf(items),
+    errors: errorShapes(errors),
+  };
+  return Object.fromEntries(Object.entries(found).filter(([, shape]) => shape !== undefined));
+}
+
+function errorShapes(errors: Command["errors"]): CommandShapes["errors"] {
+  if (errors === undefined) return undefined;
+  return Object.fromEntries(
+    Object.entries(errors).map(([code, schema]) => [code, schema === null ? null : shapeOf(schema) ?? {}]),
+  );
+}
+
+/** The shape that a validator can tell. */
+function shapeOf(schema: StandardSchema | undefined): JsonSchema | undefined {
+  try {
+    const told = schema?.["~standard"].jsonSchema?.input(OPTIONS);
+    if (told === undefined) return undefined;
+    // A copy, so that it is data and nothing else.
+    const { $schema: _version, ...shape } = JSON.parse(JSON.stringify(told));
+    return depthOf(shape) > MAX_DEPTH ? undefined : shape;
+  } catch {
+    return undefined; // not every schema has a JSON Schema
+  }
+}
+
+function depthOf(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0;
+  return 1 + Math.max(0, ...Object.values(value).map(depthOf));
+}
