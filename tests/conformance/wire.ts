@@ -56,6 +56,8 @@ export class Link implements AsyncDisposable {
   readonly came: string[] = [];
   /** Called for each message before it waits here; true if it is dealt with. */
   onMessage: (message: Message) => boolean = () => false;
+  /** Called when something can be handed over, or the peer has done something wrong. */
+  onArrival: () => void = () => {};
 
   constructor(conn: Deno.Conn, readonly patienceMs = PATIENCE_MS) {
     this.#conn = conn;
@@ -128,6 +130,21 @@ export class Link implements AsyncDisposable {
     return this.#arrivals.length === 0;
   }
 
+  /** Whether a message waits here. */
+  get hasMessage(): boolean {
+    return this.#arrivals.length > 0 && this.#arrivals[0] !== "the end";
+  }
+
+  /** Whether the peer has ended its half, or broken the connection. */
+  get hasEnded(): boolean {
+    return this.#arrivals.at(-1) === "the end" || this.#wrong !== undefined;
+  }
+
+  /** Throws what the peer has sent that no peer may send. */
+  check(): void {
+    if (this.#wrong) throw this.#wrong;
+  }
+
   /** Ends both halves now. */
   close(): void {
     try {
@@ -163,14 +180,14 @@ export class Link implements AsyncDisposable {
       } catch (error) {
         if (!(error instanceof Wrong)) throw error;
         this.#wrong = error;
-        this.#wake();
+        this.#arrived();
         return this.close();
       }
     }
     if (held.length > 0) this.#wrong = new Wrong(`the end inside a frame: ${shown(held)}`, "whole frames");
     else this.#arrivals.push("the end");
     this.came.push("FIN");
-    this.#wake();
+    this.#arrived();
   }
 
   #takeFrames(bytes: Uint8Array): Uint8Array {
@@ -208,7 +225,12 @@ export class Link implements AsyncDisposable {
     this.came.push(shown(message));
     if (this.onMessage(message as Message)) return;
     this.#arrivals.push(message as Message);
+    this.#arrived();
+  }
+
+  #arrived(): void {
     this.#wake();
+    this.onArrival();
   }
 }
 
