@@ -50,6 +50,7 @@ export class Link implements AsyncDisposable {
   readonly #arrivals: Arrival[] = [];
   readonly #reading: Promise<void>;
   #wrong: Wrong | undefined;
+  #isClosed = false;
   #wake = () => {};
   /** What went each way, for the line of a failure. */
   readonly sent: string[] = [];
@@ -132,7 +133,7 @@ export class Link implements AsyncDisposable {
 
   /** Whether a message waits here. */
   get hasMessage(): boolean {
-    return this.#arrivals.length > 0 && this.#arrivals[0] !== "the end";
+    return !this.#isClosed && this.#arrivals.length > 0 && this.#arrivals[0] !== "the end";
   }
 
   /** Whether the peer has ended its half, or broken the connection. */
@@ -145,8 +146,9 @@ export class Link implements AsyncDisposable {
     if (this.#wrong) throw this.#wrong;
   }
 
-  /** Ends both halves now. */
+  /** Ends both halves now. What has come and was not handed over is dropped. */
   close(): void {
+    this.#isClosed = true;
     try {
       this.#conn.close();
     } catch {

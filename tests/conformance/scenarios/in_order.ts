@@ -217,7 +217,7 @@ const BROKEN: [name: string, heading: string, bytes: (request: Message) => Uint8
     (request) =>
       frame(join(encode({ ...request.seq !== undefined && { seq: request.seq }, res: 1 }), Uint8Array.of(0xc0))),
   ],
-  ["a line of text", "Duties of a client", () => new TextEncoder().encode("HTTP/1.1 400 Bad Request\r\n\r\n")],
+  ["a page of text", "Duties of a client", () => new TextEncoder().encode(`HTTP/1.1 400 ${"-".repeat(20_000)}`)],
 ];
 
 const broken: Scenario[] = [
