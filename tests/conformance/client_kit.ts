@@ -144,6 +144,7 @@ export class ClientUnderTest implements AsyncDisposable {
   readonly #waiting: Served[] = [];
   readonly #accepting: Promise<void>;
   #steps: string[] = [];
+  #isCut = false;
   #wake = () => {};
 
   constructor(driver: Driver) {
@@ -201,8 +202,10 @@ export class ClientUnderTest implements AsyncDisposable {
 
   /** Ends all connections, so that the driver gets an answer. */
   cut(): void {
+    this.#isCut = true;
     this.refuse();
     for (const { link } of this.#accepted) link.close();
+    this.#wake();
   }
 
   async #until(condition: () => boolean, right: string, patienceMs = 3_000): Promise<void> {
@@ -214,6 +217,7 @@ export class ClientUnderTest implements AsyncDisposable {
     try {
       while (!condition()) {
         if (!patient) throw new Wrong(`nothing for ${patienceMs} ms`, right);
+        if (this.#isCut) throw new Wrong("nothing", right);
         await new Promise<void>((resolve) => this.#wake = resolve);
       }
     } finally {

@@ -57,7 +57,10 @@ export class Driver implements AsyncDisposable {
     const line = await this.#line();
     if (line === undefined) {
       await this.#end("SIGKILL");
-      throw new Wrong(`no answer of the driver to ${shown(step)}`, `a line within ${PATIENCE_MS} ms`);
+      throw new Wrong(
+        `no answer of the driver to ${shown(step)}: it has ended, or waits`,
+        `a line in ${PATIENCE_MS} ms`,
+      );
     }
     const answer = parse(line);
     if (typeof answer.skip === "string") throw new Skip(answer.skip);

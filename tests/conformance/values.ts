@@ -95,7 +95,10 @@ export function fromJson(json: unknown): unknown {
   if (typeof json !== "object" || json === null) return json;
   if ("$bin" in json) return Uint8Array.fromHex(json.$bin as string);
   if ("$raw" in json) return new Raw(bytesOf(json.$raw as string));
-  if ("$int" in json) return BigInt(json.$int as string);
+  if ("$int" in json) {
+    const value = BigInt(json.$int as string);
+    return Number.isSafeInteger(Number(value)) ? Number(value) : value;
+  }
   if ("$repeat" in json) return (json.$repeat as [string, number])[0].repeat((json.$repeat as [string, number])[1]);
   if ("$float" in json) return Number(json.$float);
   return Object.fromEntries(Object.entries(json).map(([name, field]) => [name, fromJson(field)]));

@@ -22,6 +22,7 @@ export type Right = Answer | typeof FAILS;
 /** Has a step done and serves it. A step whose script fails is cut, so that the driver can go on. */
 export async function during(client: ClientUnderTest, step: DriverStep, script: Script): Promise<Answer> {
   const answer = client.ask(step);
+  answer.catch(() => client.cut()); // the script need not wait for what the driver cannot do
   const [answered, served] = await Promise.allSettled([
     answer,
     script(client).catch((error) => {
