@@ -1,6 +1,7 @@
 /**
  * PROTOCOL.md, held against a real server: every sample is sent, byte for byte, and its answers compared; every table
- * that can be run or looked up is. The notation is explained there, under "How to read the samples".
+ * that can be run or looked up is. The notation is explained there, under "How to read the samples". What it has no room
+ * for is in `samples.md`, and is run as well.
  *
  * So that no sample takes long, the server's clock jumps over a handler's sleep of up to a minute. A longer one must
  * be cancelled or run out of time.
@@ -29,6 +30,7 @@ const PATIENCE_MS = 10_000;
 const projectFile = (path: string) => Deno.readTextFile(new URL(`../${path}`, import.meta.url));
 
 const text = await projectFile("PROTOCOL.md");
+const moreText = await projectFile("tests/samples.md");
 
 // The server of the samples -----------------------------------------------------------------------------------------
 
@@ -293,18 +295,33 @@ async function receive(client: RawClient, { bytes, open }: Bytes): Promise<void>
   assertEquals(shown(compared), shown(bytes));
 }
 
-const samples = samplesOf(text);
+const documentSamples = samplesOf(text);
+const moreSamples = samplesOf(moreText);
+const samples = [...documentSamples, ...moreSamples];
 
 Deno.test(`PROTOCOL.md has at least ${SAMPLES_LEAST} samples, and none that is not run`, () => {
   assert(samples.length >= SAMPLES_LEAST, `only ${samples.length}`);
-  assertEquals(samples.length, text.match(/^```packline/gm)?.length);
-  const unmarked = [...text.matchAll(/^```(?!packline|text|python)\S*\n[CS]: /gm)];
+  assertEquals(documentSamples.length, text.match(/^```packline/gm)?.length);
+  assertEquals(moreSamples.length, moreText.match(/^```packline/gm)?.length);
+  const unmarked = [...(text + moreText).matchAll(/^```(?!packline|text|js)\S*\n[CS]: /gm)];
   assertEquals(unmarked, []);
 });
 
-for (const sample of samples) {
+for (const sample of documentSamples) {
   Deno.test(`PROTOCOL.md: ${sample.name}, is what a server does`, () => run(sample));
 }
+
+for (const sample of moreSamples) {
+  Deno.test(`samples.md: ${sample.name}, is what a server does`, () => run(sample));
+}
+
+Deno.test("PROTOCOL.md shows no bytes of a text for people, which may change with any version", () => {
+  const msg = [..."\xa3msg"].map((letter) => letter.charCodeAt(0).toString(16)).join(" ");
+  const bytes = documentSamples.flatMap(({ name, steps }) =>
+    steps.map((step) => ({ name, text: step.kind === "bytes" ? shown(step.bytes) : "" }))
+  );
+  assertEquals(bytes.filter(({ text }) => text.includes(msg)), []);
+});
 
 Deno.test("PROTOCOL.md: the first sample is also the one that explains the notation", () => {
   const [, body] = text.match(/^```text\n((?:.*\n)*?)```$/m) ?? [];
@@ -385,13 +402,13 @@ Deno.test("PROTOCOL.md: the table of headers", () => {
 });
 
 Deno.test("PROTOCOL.md: each value in the table of differences comes back as it says", async () => {
-  const rows = rowsOf(text, "sent");
+  const rows = [...rowsOf(text, "sent"), ...rowsOf(moreText, "sent")];
   assert(rows.length >= 20);
   const server = await serveSamples();
   try {
     using client = await RawClient.connect(server);
     await client.write(frame(encode({ cmd: 0, max: DEFAULT_LIMITS.maxPayloadBytes })));
-    for (const [sent, what, , , back] of rows) {
+    for (const [sent, what, back] of rows) {
       const request = [0x82, ...encode("value"), ...payloadOf(sent), ...encode("cmd"), 16];
       await client.write(frame(new Uint8Array(request)));
       const { payload } = await client.takeFrame();
@@ -410,8 +427,8 @@ Deno.test("PROTOCOL.md: what is read shares nothing with the buffer it was read 
   assertEquals(value, { data: new Uint8Array([1, 2]), text: "text" });
 });
 
-Deno.test("PROTOCOL.md: each value in the table of handlers' values becomes what it says", () => {
-  const rows = rowsOf(text, "a handler's value");
+Deno.test("samples.md: each value in the table of handlers' values becomes what it says", () => {
+  const rows = rowsOf(moreText, "a handler's value");
   assert(rows.length >= 9);
   for (const [shownValue, becomes] of rows) {
     const value = new Function(`return (${code(shownValue)})`)();
@@ -421,7 +438,7 @@ Deno.test("PROTOCOL.md: each value in the table of handlers' values becomes what
 });
 
 Deno.test("PROTOCOL.md: each payload in the table of requests is taken for what it says", async () => {
-  const rows = rowsOf(text, "payload  ");
+  const rows = [...rowsOf(text, "payload  "), ...rowsOf(moreText, "payload  ")];
   assert(rows.length >= 20);
   const server = await serveSamples();
   try {
@@ -457,7 +474,10 @@ Deno.test("PROTOCOL.md: the table of messages is that of codec/message_table.ts"
   const kinds = Object.keys(MESSAGES) as Kind[];
   assertEquals(
     rows,
-    kinds.map((kind) => [kind, MESSAGES[kind].direction, `\`${shapeOf(kind)}\``, MESSAGES[kind].meaning]),
+    kinds.map((kind) => {
+      const { direction, since, meaning } = MESSAGES[kind];
+      return [kind, direction, `\`${shapeOf(kind)}\``, String(since), meaning];
+    }),
   );
   const [, version] = text.match(/version (\d+) of the wire/) ?? [];
   for (const kind of kinds) assert(MESSAGES[kind].since <= Number(version), kind);
@@ -512,7 +532,7 @@ Deno.test("PROTOCOL.md has a section of the same shape, with a sample, for each 
     );
   }
   for (const [name, { params = [] }] of Object.entries<Command>(documented)) {
-    const [, told] = section(`${name}(?: \\(\\d+\\))?`).match(/\*\*Parameters\.\*\* ([^]*?)\n\n/) ?? [];
+    const [, told] = section(`${name}(?: \\(\\d+\\))?`).match(/\*\*Parameters\.\*\* ([^]*?)\*\*Reply/) ?? [];
     assertEquals([...told.matchAll(/`([a-z]+)`/g)].map(([, param]) => param), [...params], name);
   }
 });
@@ -541,7 +561,7 @@ Deno.test("PROTOCOL.md explains each error code that travels as errors.ts has it
     assertMatch(retry, SAID_OF_A_RETRY[meaning.started], code);
     assertEquals(retry.startsWith("**safe**"), meaning.retryable, code);
   }
-  const replies = samples.flatMap(({ steps }) => steps)
+  const replies = documentSamples.flatMap(({ steps }) => steps)
     .map((step) =>
       step.kind === "bytes" && step.side === "S" ? String.fromCharCode(...step.bytes.slice(0, 100).map(Number)) : ""
     );
@@ -606,42 +626,70 @@ Deno.test("PROTOCOL.md: every link within it leads somewhere", () => {
   assertEquals(links.filter((link) => !anchors.includes(link)), []);
 });
 
-// The minimal client ------------------------------------------------------------------------------------------------
-
-async function hasPython(): Promise<boolean> {
-  try {
-    return (await new Deno.Command("python3", { args: ["--version"], stdout: "null", stderr: "null" }).output())
-      .success;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
+/** The headings that a text cites as those of PROTOCOL.md. */
+function citedIn(text: string): string[] {
+  const oneLine = text.replaceAll(/\n[ *]*(?:\/\/|--)? */g, " ");
+  const cited = oneLine.matchAll(/PROTOCOL\.md(?:'s)?,? ((?:"[^"\n]+"(?:, | to | and )?)+)/g);
+  return [...cited].flatMap(([, list]) => [...list.matchAll(/"([^"]+)"/g)].map(([, heading]) => heading));
 }
 
-const python = await hasPython();
-if (!python) console.log("skipped: PROTOCOL.md's minimal client, since there is no python3 here to run it");
-
-Deno.test({
-  name: "PROTOCOL.md: the minimal client calls a server",
-  ignore: !python,
-  async fn() {
-    const [, program] = text.match(/^```python\n((?:.*\n)*?)```$/m) ?? [];
-    const server = await serveSamples();
-    try {
-      const { stdout, stderr } = await new Deno.Command("python3", { args: ["-c", program, String(server.port)] })
-        .output();
-      const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-      assertEquals(err, "");
-      assertEquals(out.split("\n"), [
-        "{'res': 'PONG'}",
-        "DONE",
-        "{'err': 'INVALID_SLEEP'}",
-        "1",
-        "{'err': 'CMD_NOT_FOUND'}",
-        "",
-      ]);
-    } finally {
-      await server.shutdown({ graceMs: 0 });
+Deno.test("every heading of PROTOCOL.md that the project cites exists", async () => {
+  const headings = new Set(
+    [...text.matchAll(/^#+ (.*)$/gm)].flatMap(([, heading]) => [heading, heading.replace(/ \(\d+\)$/, "")]),
+  );
+  let cited = 0;
+  const look = async (folder: string) => {
+    for await (const { name, isDirectory } of Deno.readDir(new URL(`../${folder}`, import.meta.url))) {
+      const path = folder + name;
+      if (isDirectory && !/^\.|node_modules|dist/.test(name)) await look(`${path}/`);
+      else if (/\.(ts|md|lua)$/.test(name)) {
+        const found = citedIn(await projectFile(path));
+        cited += found.length;
+        assertEquals(found.filter((heading) => !headings.has(heading)), [], path);
+      }
     }
-  },
+  };
+  await look("");
+  assert(cited > 60, `only ${cited} were found`);
+  const sample = '/**\n * (DOCUMENT, "Signs of\n * life", "Order")\n */ DOCUMENT "Limits"';
+  assertEquals(citedIn(sample.replaceAll("DOCUMENT", "PROTOCOL.md")), [
+    "Signs of life",
+    "Order",
+    "Limits",
+  ]);
+});
+
+// The client on one page ----------------------------------------------------------------------------------------------
+
+Deno.test("PROTOCOL.md: the client on its first page calls a server, in 27 lines", async () => {
+  const [, program] = text.match(/^```js\n((?:.*\n)*?)```$/m) ?? [];
+  assert(program.split("\n").length <= 28, "it has grown");
+  const server = await serveSamples();
+  try {
+    const root = new URL("..", import.meta.url);
+    const args = [
+      "run",
+      "--no-prompt",
+      "--config",
+      "deno.json",
+      "--allow-net=127.0.0.1,0.0.0.0",
+      "-",
+      String(server.port),
+    ];
+    const child = new Deno.Command(Deno.execPath(), {
+      args,
+      cwd: root,
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    })
+      .spawn();
+    await new Blob([program]).stream().pipeTo(child.stdin);
+    const { stdout, stderr } = await child.output();
+    const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+    assertEquals(err, "");
+    assertMatch(out, /^\{ res: "PONG" \} \{ res: "DONE", slept: 0\.0\d+ \} \{ err: "INVALID_SLEEP" \}\n$/);
+  } finally {
+    await server.shutdown({ graceMs: 0 });
+  }
 });

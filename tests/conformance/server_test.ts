@@ -1,0 +1,47 @@
+/** The conformance kit, and the servers that it checks: packline's own passes, over TCP and as a program. */
+
+import { assert, assertEquals } from "@std/assert";
+import { serve } from "../support/demo_server.ts";
+import { linesOf } from "./report.ts";
+import { ALL_SERVER_CHECKS, checkServer } from "./server_kit.ts";
+import { checkShutdown, StartedServer } from "./shutdown_checks.ts";
+import { fileOf, VECTORS } from "./vectors_file.ts";
+import { SCENARIOS } from "./scenarios/scenarios.ts";
+
+const root = new URL("../../", import.meta.url);
+
+Deno.test("vectors.json is what `vectors/` says: `deno run --allow-write tests/conformance/vectors_file.ts` writes it", async () => {
+  assertEquals(await Deno.readTextFile(new URL("vectors.json", import.meta.url)), fileOf(VECTORS));
+});
+
+Deno.test("every check cites a heading of PROTOCOL.md that exists, and has a name of its own", async () => {
+  const document = await Deno.readTextFile(new URL("PROTOCOL.md", root));
+  const headings = new Set([...document.matchAll(/^#+ (.*)$/gm)].map(([, heading]) => heading));
+  for (const checks of [ALL_SERVER_CHECKS, SCENARIOS]) {
+    assertEquals(checks.filter(({ heading }) => !headings.has(heading)), []);
+    assertEquals(new Set(checks.map(({ heading, name }) => `${heading}: ${name}`)).size, checks.length);
+  }
+  assert(ALL_SERVER_CHECKS.length > 380 && SCENARIOS.length > 120);
+});
+
+Deno.test("packline's server passes every check, with limits that are short enough to be checked", async () => {
+  await using server = await serve({
+    port: 0,
+    idleTimeoutMs: 1_000,
+    frameTimeoutMs: 1_000,
+    halfOpenTimeoutMs: 1_000,
+    logLevel: "error",
+    onError: () => {},
+  });
+  const outcomes = await checkServer({ hostname: "127.0.0.1", port: server.port });
+  assertEquals(outcomes.filter(({ result }) => result !== "passed"), [], linesOf(outcomes).join("\n"));
+  assertEquals(outcomes.length, ALL_SERVER_CHECKS.length);
+});
+
+Deno.test("packline's server as a program passes the checks of a shutdown", async () => {
+  const command = [Deno.execPath(), "run", "--no-prompt", "--allow-net=127.0.0.1", `${root.pathname}server.ts`];
+  await using server = await StartedServer.start([...command, "--port", "0"]);
+  const outcomes = await checkShutdown(server);
+  assertEquals(outcomes.filter(({ result }) => result !== "passed"), []);
+  assert(outcomes.length >= 8);
+});
