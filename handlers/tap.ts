@@ -175,7 +175,10 @@ export class Taps {
   }
 
   #findRoom(): void {
-    this.room = Math.max(0, ...this.#taps.map(({ room }) => room));
+    // Not by Math.max(), whose result V8 keeps as a float.
+    let most = 0;
+    for (const { room } of this.#taps) if (room > most) most = room;
+    this.room = most;
   }
 }
 
