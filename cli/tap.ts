@@ -112,8 +112,9 @@ export function plainLines(): (report: TapReport) => string[] {
   };
 }
 
-/** A text as one word of a line: what has blanks, or looks like `nothing`, is quoted. */
+/** A text as one word of a line: what is more than visible letters, or looks like `nothing`, is quoted. */
 function word(text: string | null, nothing = ""): string {
   if (text === null) return nothing;
-  return printable(/^[^\s"]+$/.test(text) && text !== nothing ? text : JSON.stringify(text));
+  const isWord = /^[^\s"\\]+$/.test(text) && printable(text) === text && text !== nothing;
+  return isWord ? text : printable(JSON.stringify(text));
 }
