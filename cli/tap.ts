@@ -47,7 +47,7 @@ export async function tap(options: TapOptions): Promise<number> {
   const lines = json ? jsonLines : plainLines();
   try {
     await using client = await connect({ dial, maxPayloadBytes, retryBudget: NO_RETRIES });
-    const params = { ...command !== undefined && { command }, ...slowMs !== undefined && { slowMs } };
+    const params = { ...command !== undefined && { command }, ...slowMs !== undefined && { slow: slowMs } };
     const reports = client.stream("TAP", params, { credit: CREDIT, timeoutMs: timeout * 1000, meta });
     let isFirst = true;
     for await (const item of reports) {

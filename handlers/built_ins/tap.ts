@@ -11,14 +11,14 @@ const REPORT_MS = 100;
 
 /** TAP, by its parameters and its items. */
 export type TapCommand = Command<
-  { command?: string; slowMs?: number },
+  { command?: string; slow?: number },
   AsyncGenerator<TapReport, never, void>,
   unknown,
   never
 >;
 
 /**
- * In: `command`, whose calls are wanted (default: all), and `slowMs`, how long they must have taken (default 0). Out: a stream
+ * In: `command`, whose calls are wanted (default: all), and `slow`, the milliseconds that they must have taken (default 0). Out: a stream
  * of reports, the first at once and empty. Refused: other values, by `INVALID_PARAMS`; a reader too many, by `OVERLOADED`. It
  * ends by `GOING_AWAY` when the connection should end soon.
  *
@@ -31,16 +31,16 @@ export function tapOf(taps: Taps, find: (name: string) => TapFilter["command"]):
     immediate: true,
     timeoutMs: Infinity,
     summary: "Streams a line for each call: who, what, how it ended, how long it took",
-    params: ["command", "slowMs"],
+    params: ["command", "slow"],
     async *handler(
-      { command: name, slowMs = 0 }: { command?: string; slowMs?: number },
+      { command: name, slow: slowMs = 0 }: { command?: string; slow?: number },
       { clock, signal, draining, server },
     ): AsyncGenerator<TapReport, never, void> {
       if (name !== undefined && typeof name !== "string") throw invalidParam("command", "must be text");
       const command = name === undefined ? undefined : find(name);
       if (name !== undefined && command === undefined) throw invalidParam("command", "the server has no such command");
       if (typeof slowMs !== "number" || !(slowMs >= 0 && slowMs <= MAX_TIMER_MS)) {
-        throw invalidParam("slowMs", `must be a number of milliseconds from 0 to ${MAX_TIMER_MS}`);
+        throw invalidParam("slow", `must be a number of milliseconds from 0 to ${MAX_TIMER_MS}`);
       }
       const { worker } = server.info();
       const stop = AbortSignal.any([signal, draining]);

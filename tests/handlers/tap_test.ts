@@ -126,7 +126,7 @@ Deno.test("INFO tells of TAP where it is allowed, and a command of the user's ow
     name: "TAP",
     number: null,
     summary: "Streams a line for each call: who, what, how it ended, how long it took",
-    params: ["command", "slowMs"],
+    params: ["command", "slow"],
     stream: true,
   });
   await using own = await world({ commands: { TAP: command(() => "my own") } });
@@ -260,8 +260,8 @@ Deno.test("a filter selects by command and by slowness, and what it does not sel
   await using served = await world();
   const all = await served.tap({}, FOREVER, 1);
   const pings = await served.tap({ command: "PING" }, FOREVER, 2);
-  const slow = await served.tap({ slowMs: 250 }, FOREVER, 3);
-  const slower = await served.tap({ slowMs: 251, command: "LATER" }, FOREVER, 4);
+  const slow = await served.tap({ slow: 250 }, FOREVER, 3);
+  const slower = await served.tap({ slow: 251, command: "LATER" }, FOREVER, 4);
   const peer = await served.peer();
   await peer.send({ cmd: 1 }, { cmd: "LATER", seq: 1 }, { cmd: "NO_SUCH" }, { cmd: 3 });
   await settle();
@@ -359,7 +359,7 @@ Deno.test("a tap sees neither itself nor another", async () => {
   const tap = await served.tap();
   await served.tap({}, FOREVER, 8);
   const peer = await served.peer();
-  await peer.ask({ cmd: "TAP", slowMs: "x" });
+  await peer.ask({ cmd: "TAP", slow: "x" });
   await peer.send({ cmd: "TAP", seq: 9, credit: 9 });
   await peer.readReply();
   await peer.ask({ cmd: 0, seq: 9, cancel: true });
@@ -384,10 +384,10 @@ Deno.test("TAP refuses other parameters, and says where", async () => {
   const wrong: [Message, path: string][] = [
     [{ command: 1 }, "command"],
     [{ command: "NO_SUCH" }, "command"],
-    [{ slowMs: -1 }, "slowMs"],
-    [{ slowMs: "1" }, "slowMs"],
-    [{ slowMs: NaN }, "slowMs"],
-    [{ slowMs: 2 ** 31 }, "slowMs"],
+    [{ slow: -1 }, "slow"],
+    [{ slow: "1" }, "slow"],
+    [{ slow: NaN }, "slow"],
+    [{ slow: 2 ** 31 }, "slow"],
   ];
   for (const [params, path] of wrong) {
     const { err, data } = await peer.ask({ cmd: "TAP", seq: 1, credit: 1, ...params });
