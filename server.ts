@@ -29,6 +29,7 @@ const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
   ...Object.fromEntries(LIMIT_NAMES.map((name) => [name, OPTION_KINDS.any])) as Record<keyof Limits, OptionKind>,
   commands: OPTION_KINDS.object,
   builtIns: SOME_BUILT_INS,
+  tap: OPTION_KINDS.boolean,
   ready: OPTION_KINDS.function,
   middleware: OPTION_KINDS.functions,
   onConnect: OPTION_KINDS.function,

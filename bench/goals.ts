@@ -3,6 +3,7 @@
 import type { Sample } from "./measure.ts";
 import type { Results } from "./plans.ts";
 import { median } from "./table.ts";
+import type { TappedSample } from "./tap_load.ts";
 import {
   CLIENT,
   CLIENT_ALONE,
@@ -13,6 +14,7 @@ import {
   PAYLOADS,
   PING,
   type Row,
+  TAPPED_GET,
   UNCREDITED,
   WAITING,
   WORKER,
@@ -45,6 +47,11 @@ export const GOALS: readonly Goal[] = [
   ratio(GET.packline, GET.redis, serverCpu, "CPU / Redis", 1.0),
   ratio(GET.sequenced, GET.redis, serverCpu, "CPU / Redis", 1.2),
   ratio(GET.asynchronous, GET.redis, serverCpu, "CPU / Redis", 1.8),
+  most(TAPPED_GET, "CPU / unwatched", 1.05, "", ({ samples }) => {
+    // Both figures of a sample are of one server, in windows that took turns.
+    const tapped = samples.get(TAPPED_GET) as readonly TappedSample[] | undefined;
+    return median(tapped?.map(({ serverCpu, unwatchedCpu }) => serverCpu / unwatchedCpu));
+  }),
   { ...ratio(LIST.grpc, LIST.packline, serverCpu, "grpc-js's CPU / CPU", 30), row: LIST.packline, atLeast: true },
   ratio(LIST.packline, LIST.codec, serverCpu, "CPU / msgpackr's codec", 1.5),
   ratio(FIFTY.packline, FIFTY.floor, serverCpu, "CPU / raw loop", 1.15),

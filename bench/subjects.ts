@@ -24,6 +24,7 @@ export interface Server {
 }
 
 export const PACKLINE = denoSubject("packline", "packline.ts");
+export const TAPPED = denoSubject("packline, its calls watched", "tapped.ts");
 export const FLOOR = denoSubject("raw Deno loop", "floor.ts");
 export const ECHO = denoSubject("raw Deno echo", "echo.ts", "echo");
 export const NAIVE = denoSubject("naive streams", "naive.ts");

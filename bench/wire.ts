@@ -175,6 +175,12 @@ export function greeting(speech: Speech, question: Question): Uint8Array {
   return frame(map(2), key("cmd"), [0], key("max"), [0xce, ...bigEndian(MAX_PAYLOAD_BYTES)]);
 }
 
+/** The messages that begin and end a stream of TAP, whose credit never ends. */
+export const TAP = {
+  begin: frame(map(3), key("cmd"), key("TAP"), key("seq"), [1], key("credit"), [0xce, ...bigEndian(2 ** 31)]),
+  end: frame(map(3), key("cmd"), [0], key("seq"), [1], key("cancel"), [0xc3]),
+};
+
 /** Concatenates parts. */
 export function concat(parts: Iterable<ArrayLike<number>>): Uint8Array<ArrayBuffer> {
   const all = [...parts];
@@ -187,7 +193,7 @@ export function concat(parts: Iterable<ArrayLike<number>>): Uint8Array<ArrayBuff
   return bytes;
 }
 
-function frame(...parts: ArrayLike<number>[]): Uint8Array {
+function frame(...parts: ArrayLike<number>[]): Uint8Array<ArrayBuffer> {
   const payload = concat(parts);
   const { length } = payload;
   const header = length < LONG_FROM

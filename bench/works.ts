@@ -7,6 +7,7 @@ import type { Job } from "./load.ts";
 import type { MemoryJob } from "./memory.ts";
 import type { Sample } from "./measure.ts";
 import { denoProcess } from "./process.ts";
+import type { TappedSample } from "./tap_load.ts";
 import {
   CAPNWEB,
   ECHO,
@@ -19,6 +20,7 @@ import {
   PACKLINE,
   REDIS,
   type Subject,
+  TAPPED,
   TRPC,
   TWO_WORKERS,
   WEB_SOCKET,
@@ -120,7 +122,14 @@ export const GET = {
   redis: prepared(REDIS, { ...PIPELINED, question: "get" }),
 };
 
-const GETS: Work = { title: "GET, one connection, 1,000 in flight", rows: Object.values(GET) };
+/** Beside itself without a client that watches. */
+export const TAPPED_GET: Row<TappedSample> = {
+  name: TAPPED.name,
+  subject: TAPPED,
+  sample: (times) => resultUnder<TappedSample>(TAPPED, "tap_load.ts", { ...PIPELINED, question: "get" }, times),
+};
+
+const GETS: Work = { title: "GET, one connection, 1,000 in flight", rows: [...Object.values(GET), TAPPED_GET] };
 
 const LIST_LOAD: Load = { question: "list", connections: 1, inFlight: 64 };
 

@@ -29,6 +29,7 @@ import { runScript } from "./script.ts";
 import { addressOf, askPermission, dialOrExplain } from "./server_address.ts";
 import { findCommand, listCommands } from "./server_commands.ts";
 import { Session } from "./prompt_connection.ts";
+import { tap } from "./tap.ts";
 import { standardInput } from "./values.ts";
 import { watch } from "./watch.ts";
 import { wrap } from "./wrap.ts";
@@ -53,6 +54,7 @@ export async function main(args: readonly string[]): Promise<number> {
       return await (await import("./contract_command.ts")).runContract(flags);
     }
     if (flags.mcp) return await (await import("./mcp.ts")).runMcp(words, flags);
+    if (flags.tap) return await runTap(words[0], flags);
     const command = flags.list || flags.describe !== undefined ? ["INFO"] : words;
     return command.length > 0 ? await runCommand(readCall(command, standardInput()), flags) : await runLines(flags);
   } catch (error) {
@@ -114,6 +116,15 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
   } finally {
     session.close();
   }
+}
+
+/** Shows the calls of others. */
+async function runTap(command: string | undefined, flags: ClientFlags): Promise<number> {
+  const { slowMs, json, timeout, meta, maxPayloadBytes } = flags;
+  const address = addressOf(flags);
+  await askPermission(address);
+  const options = { command, slowMs, json, timeout, meta, maxPayloadBytes, address: textOf(address) };
+  return await tap({ ...options, dial: (signal) => dial(address, flags, signal) });
 }
 
 /** Refuses a stream where it cannot be sent. */

@@ -11,7 +11,7 @@ import { describedBy } from "./call.ts";
 import { setField } from "../codec/reader.ts";
 import { readInput } from "./input_file.ts";
 import { utf8 } from "./values.ts";
-import { ABOUT, choiceFlag, countFlag, describeFlags, limitFlag, pathFlag, secondsFlag } from "./flags.ts";
+import { ABOUT, choiceFlag, countFlag, describeFlags, limitFlag, pathFlag, secondsFlag, timeFlag } from "./flags.ts";
 import { LOAD_FLAGS } from "./run_bench.ts";
 import { ADDRESS_FLAGS } from "./server_address.ts";
 
@@ -33,6 +33,8 @@ const OUTPUT_FLAGS = {
   list: toggle("list the server's commands"),
   format: formatFlag("the output format of STATS: prometheus"),
   watch: secondsFlag("repeat STATS every SECONDS until Ctrl-C; on a terminal, in place", { zero: false }),
+  tap: toggle("show the calls of a server started with --tap, a line each, until Ctrl-C"),
+  slowMs: timeFlag("with --tap: only calls that took at least so long", { zero: true }),
   repeat: countFlag("repeat the call COUNT times and print round-trip times, like ping (0: until Ctrl-C)", 0),
   interval: secondsFlag("the time from the start of one call to the next, with --repeat (default 1)", { zero: true }),
   bench: toggle("make many calls as fast as possible and print throughput and latency"),
@@ -55,6 +57,7 @@ export const HELP = `packline ${config.version}: call a command on a server and 
 
 Usage: deno run --allow-net client.ts [flags] COMMAND [key=value ...] [@PATH or -]
        deno run --allow-net client.ts [flags] describe COMMAND   a command's parameters; --list shows all commands
+       deno run --allow-net client.ts [flags] --tap [COMMAND]    the calls of all clients, or those of one command
        deno run --allow-net client.ts [flags]                    a prompt on a terminal, else calls from stdin
 
 ${describeFlags({ ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...CONTRACT_FLAGS, ...ABOUT })}
@@ -95,7 +98,7 @@ export function readClientArguments(args: readonly string[]): { flags: ClientFla
   const { words, flags: given } = readArguments(args, FLAGS);
   const flags: ClientFlags = { ...given, describe: describedBy(words) };
   if (flags.help || flags.version) return { flags, words };
-  const { list, bench, repeat, interval, format, watch } = flags;
+  const { list, bench, repeat, interval, format, watch, tap, slowMs } = flags;
   if (list && words.length > 0) throw new UsageError(`--list cannot be used with a command, such as "${words[0]}"`);
   if (words.length === 0 && (bench || repeat !== undefined)) throw new UsageError("specify a command to call");
   if (format !== undefined && words[0] !== "STATS") throw new UsageError(`--format ${format} works only with STATS`);
@@ -106,6 +109,11 @@ export function readClientArguments(args: readonly string[]): { flags: ClientFla
   if (contract !== undefined && words.length > 0) {
     throw new UsageError(`${contract} cannot be used with a command, such as "${words[0]}"`);
   }
+  if (slowMs !== undefined && !tap) throw new UsageError("--slow needs --tap");
+  if (tap && words.length > 1) {
+    throw new UsageError(`--tap takes one command, and no parameters, such as "${words[1]}"`);
+  }
+  exclude(flags, "tap", ["list", "describe", "bench", "repeat", "watch", "format"]);
   exclude(flags, "list", ["bench", "repeat"]);
   exclude(flags, "describe", ["bench", "repeat"]);
   exclude(flags, "bench", ["repeat", "hex", "format"]);

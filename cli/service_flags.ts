@@ -58,6 +58,7 @@ export const SERVICE_FLAGS = {
     zero: true,
   }),
   workers: workersFlag("processes that share the port, each with its own limits; auto: one per core (default 1)"),
+  tap: toggle("let clients watch the calls of others, as client.ts --tap does"),
   logLevel: choiceFlag("how much is logged on stderr (default info)", LOG_LEVELS),
   logFormat: choiceFlag("how a line of the log looks (default text)", LOG_FORMATS),
   help: toggle("show this help"),
@@ -78,6 +79,8 @@ export interface ServiceSettings {
   /** The proxies whose connections begin with a header. */
   readonly proxyProtocolFrom?: readonly string[];
   readonly limits: Partial<Limits>;
+  /** Whether clients may watch calls. */
+  readonly tap?: boolean;
   readonly log: Omit<LogStyle, "worker">;
   readonly graceMs: number;
   readonly workers: number;
@@ -118,6 +121,7 @@ export function readSettings<More extends Flags = Record<never, never>>(
     ...path !== undefined && { mode: given.unixMode ?? options.mode, group: given.unixGroup ?? options.group },
     files: { cert, key, ca },
     proxyProtocolFrom: given.proxyProtocolFrom,
+    tap: given.tap,
     log: { logFormat: given.logFormat, logLevel: given.logLevel },
     limits: Object.fromEntries(LIMIT_NAMES.map((name) => [name, given[name]])),
     graceMs,

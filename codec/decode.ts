@@ -36,7 +36,7 @@ const NO_MAP = "the first message is not a map: its sender speaks another protoc
 
 /** The decode stage, for a `TransformStream` or for a pipeline of stages. */
 export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Message>[]> {
-  readonly #readMessage: (reader: Reader) => Message | InvalidMessage;
+  readonly #readMessage: (reader: Reader, frameBytes: number) => Message | InvalidMessage;
   readonly #reader: Reader;
   readonly #scanner: FrameScanner;
   readonly #checksFirst: boolean;
@@ -56,7 +56,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
    * @param checksFirst Whether a first payload that is not a map is a broken frame, as on a server.
    */
   constructor(
-    readMessage: (reader: Reader) => Message | InvalidMessage,
+    readMessage: (reader: Reader, frameBytes: number) => Message | InvalidMessage,
     limits: Pick<Limits, "maxPayloadBytes" | "maxDepth" | "maxMessageBytes">,
     checksFirst = false,
   ) {
@@ -147,7 +147,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
         sizeBytes = payloadEnd === Infinity ? 0 : payloadEnd + 1 - position;
         break;
       } else {
-        batch.push(this.#read(bytes));
+        batch.push(this.#read(bytes, frameBytes));
         this.frames++;
         position += frameBytes;
         sizeBytes = frameBytes;
@@ -169,13 +169,17 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     if (payloadStart === payloadEnd || isNoMap(bytes, payloadStart, Math.min(payloadEnd, end))) return NO_MAP;
   }
 
-  #read(bytes: Uint8Array): Message | InvalidMessage {
+  #read(bytes: Uint8Array, frameBytes: number): Message | InvalidMessage {
     try {
       this.#reader.begin(bytes, this.#scanner.payloadStart, this.#scanner.payloadEnd);
-      return this.#readMessage(this.#reader);
+      const message = this.#readMessage(this.#reader, frameBytes);
+      if (message instanceof InvalidMessage) message.frameBytes = frameBytes;
+      return message;
     } catch (error) {
-      if (error instanceof DecodeError) return new InvalidMessage(error.message);
-      throw error;
+      if (!(error instanceof DecodeError)) throw error;
+      const invalid = new InvalidMessage(error.message);
+      invalid.frameBytes = frameBytes;
+      return invalid;
     }
   }
 }

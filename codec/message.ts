@@ -32,6 +32,8 @@ export class Request {
   params: Fields = {};
   /** The memory that it takes, in bytes, as `weight.ts` counts it. */
   weightBytes = 0;
+  /** The size of its frame; 0 of one that is sent. */
+  frameBytes = 0;
 
   get kind(): "request" {
     return "request";
@@ -88,8 +90,14 @@ export class RequestItem {
    * @param seq The call.
    * @param item The value.
    * @param weightBytes The memory that it takes, in bytes, as `weight.ts` counts it; of one that is received.
+   * @param frameBytes The size of its frame; of one that is received.
    */
-  constructor(readonly seq: number, readonly item: unknown, readonly weightBytes = 0) {}
+  constructor(
+    readonly seq: number,
+    readonly item: unknown,
+    readonly weightBytes = 0,
+    readonly frameBytes = 0,
+  ) {}
 
   get kind(): "request item" {
     return "request item";
@@ -179,6 +187,9 @@ export class UnknownNotice {
 
 /** A valid frame with an invalid message. It is answered, and the connection continues. */
 export class InvalidMessage {
+  /** The size of its frame. */
+  frameBytes = 0;
+
   /**
    * @param reason What is wrong, without bytes of the peer.
    * @param seq The request's `seq`, if it could be read, so that its caller can be told.

@@ -30,8 +30,12 @@ import type { Reader } from "./reader.ts";
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
 const WRONG_CONTROL = "a control message must have either settings, or seq with one of cancel, credit, item and end";
 
-/** Reads a payload at the server. */
-export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
+/**
+ * Reads a payload at the server.
+ *
+ * @param frameBytes The size of its frame, for those who count bytes by call.
+ */
+export function readRequest(reader: Reader, frameBytes = 0): ClientMessage | InvalidMessage {
   const request = new Request();
   let wrong = "";
   let wrongSeq = false;
@@ -81,6 +85,7 @@ export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
   }
   reader.finish();
   request.weightBytes = reader.weightBytes;
+  request.frameBytes = frameBytes;
   if (wrongSeq) return new InvalidMessage(WRONG_SEQ);
   if (request.seq === undefined) {
     if (request.credit !== undefined) wrong ||= "credit needs the seq of its call";
@@ -104,7 +109,7 @@ const MEANINGS: ReadonlyMap<string, "settings" | "cancel" | "item" | "end"> = ne
  * A message with `cmd: 0`. Unknown fields are ignored. Only a message's own names are looked up, because a program may
  * have changed `Object.prototype`.
  */
-function toControl({ seq, credit, params, weightBytes }: Request): Control | InvalidMessage {
+function toControl({ seq, credit, params, weightBytes, frameBytes }: Request): Control | InvalidMessage {
   let meaning = credit === undefined ? undefined : "credit";
   for (const name of Object.keys(params)) {
     const another = MEANINGS.get(name);
@@ -117,7 +122,7 @@ function toControl({ seq, credit, params, weightBytes }: Request): Control | Inv
   if (meaning === "item") {
     return seq === undefined
       ? new InvalidMessage("item needs the seq of its call")
-      : new RequestItem(seq, params.item, weightBytes);
+      : new RequestItem(seq, params.item, weightBytes, frameBytes);
   }
   if (meaning === "credit") return new Credit(seq as number, credit as number);
   if (seq === undefined || params[meaning] !== true) {

@@ -1,27 +1,45 @@
 /**
- * Counts the answered calls of one connection, reading the clock once for many of them.
+ * Counts the answered calls of one connection, reading the clock once for many of them, and tells those who tap.
  *
- * In: calls, when they are answered. Out: the counts of their commands. Successful calls of the current batch are only
- * counted, not listed: a list would outlive them. Refused: nothing.
+ * In: calls, when they are answered, refused or abandoned. Out: the counts of their commands; what a tap sees. Successful
+ * calls of the current batch are only counted, not listed: a list would outlive them. Those that a tap has room for are
+ * listed. Refused: nothing.
  */
 
-import type { Clock } from "../transport/clock.ts";
+import { encodeFrame } from "../codec/encode.ts";
+import type { Reply, Request } from "../codec/message.ts";
+import { writeReply } from "../codec/write_message.ts";
+import type { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
+import type { ConnectionView } from "../session/connection.ts";
+import type { Clock } from "../transport/clock.ts";
 import type { Call } from "./call.ts";
-import type { RegisteredCommand } from "./registry.ts";
+import type { RegisteredCommand, Registry } from "./registry.ts";
+import type { Taps } from "./tap.ts";
+
+/** As much of a request as is known when it is refused. */
+export type RefusedRequest = Pick<Request, "seq" | "cmd" | "frameBytes">;
 
 /** The counter of one connection. */
 export class AnswerCounter {
   /** When the clock was last looked at. */
   lookedMs = -Infinity;
   readonly #clock: Clock;
+  readonly #registry: Registry;
+  readonly #connection: ConnectionView;
+  readonly #taps: Taps;
   #answered: Call[] = [];
+  /** Answered calls that a tap may want, with the bytes that were sent. */
+  #watched: { call: Call; sentBytes: number }[] = [];
   /** When the current batch arrived. */
   #batchArrival: Arrival | undefined;
   #batchEntries: RegisteredCommand[] = [];
 
-  constructor(clock: Clock) {
+  constructor({ clock, registry }: { clock: Clock; registry: Registry }, connection: ConnectionView) {
     this.#clock = clock;
+    this.#registry = registry;
+    this.#connection = connection;
+    this.#taps = registry.taps;
   }
 
   /** Begins a batch; its calls are counted at the end. */
@@ -36,27 +54,74 @@ export class AnswerCounter {
     return this.lookedMs;
   }
 
-  /** A call got its final reply. */
+  /** A call got its final reply, which was the last frame. */
   add(call: Call): void {
     const { entry, arrival, code } = call;
-    if (arrival === this.#batchArrival && code === undefined) {
+    const isOfBatch = arrival === this.#batchArrival && code === undefined;
+    // Those of a batch take equally long: any of them will do, so no more than fit are listed.
+    if (this.#taps.room > (isOfBatch ? this.#watched.length : 0) && this.#taps.wants(entry)) {
+      this.#watched.push({ call, sentBytes: call.itemBytes + this.#connection.output.lastBytes });
+    } else if (isOfBatch) {
       if (entry.counts.uncounted++ === 0) this.#batchEntries.push(entry);
+      return;
     } else {
       this.#answered.push(call);
-      if (this.#answered.length === 1) queueMicrotask(() => this.count());
     }
+    if (this.#answered.length + this.#watched.length === 1) queueMicrotask(() => this.count());
   }
 
   /** Counts the calls answered so far. */
   count(): void {
-    if (this.#answered.length === 0 && this.#batchEntries.length === 0) return;
+    const [answered, watched, ofBatch] = [this.#answered, this.#watched, this.#batchEntries];
+    if (answered.length === 0 && watched.length === 0 && ofBatch.length === 0) return;
+    const { isOn } = this.#taps;
     const nowMs = this.lookedMs = this.#clock.now();
-    for (const { entry, arrival, code } of this.#answered) entry.counts.answered(nowMs - arrival.readMs, code);
+    for (const { entry, arrival, code } of answered) {
+      entry.counts.answered(nowMs - arrival.readMs, code);
+      if (isOn) this.#taps.leaveOut(entry, nowMs - arrival.readMs, 1);
+    }
     this.#answered = [];
-    for (const { counts } of this.#batchEntries) {
-      counts.answered(nowMs - this.#batchArrival!.readMs, undefined, counts.uncounted);
+    for (const { call, sentBytes } of watched) {
+      call.entry.counts.answered(nowMs - call.arrival.readMs, call.code);
+      this.#tell(call, call.code, sentBytes, nowMs);
+    }
+    this.#watched = [];
+    for (const entry of ofBatch) {
+      const { counts } = entry;
+      const durationMs = nowMs - this.#batchArrival!.readMs;
+      counts.answered(durationMs, undefined, counts.uncounted);
+      if (isOn) this.#taps.leaveOut(entry, durationMs, counts.uncounted);
       counts.uncounted = 0;
     }
     this.#batchEntries = [];
+  }
+
+  /** A call has ended without a reply, because its caller is gone. */
+  abandoned(call: Call, code: string): void {
+    if (this.#taps.isOn) this.#tell(call, code, call.itemBytes, this.#clock.now());
+  }
+
+  /** A request was refused unstarted. */
+  refused({ cmd, frameBytes }: RefusedRequest, reply: Reply, arrival: Arrival): void {
+    if (!this.#taps.isOn) return;
+    const command = this.#registry.find(cmd);
+    this.#taps.see(command, this.#clock.now() - arrival.readMs, () => ({
+      peer: this.#connection.peer,
+      command: command?.name ?? (cmd === undefined ? null : String(cmd)),
+      code: (reply.outcome as RpcError).code,
+      receivedBytes: frameBytes,
+      // It may have to wait for earlier replies.
+      sentBytes: encodeFrame(reply, writeReply).length,
+    }));
+  }
+
+  #tell({ entry, request, items, arrival }: Call, code: string | undefined, sentBytes: number, nowMs: number): void {
+    this.#taps.see(entry, nowMs - arrival.readMs, () => ({
+      peer: this.#connection.peer,
+      command: entry.name,
+      code: code ?? null,
+      receivedBytes: request.frameBytes + (items?.receivedBytes ?? 0),
+      sentBytes,
+    }));
   }
 }

@@ -54,6 +54,8 @@ export interface CallOwner {
   push(reply: Reply<Call>): void;
   /** Grants more items of the caller's stream. */
   grant(call: Call, items: number): void;
+  /** There is no room or no time for the call, which has not begun. */
+  onRefused(call: Call, reason: RpcError): void;
   /** The handler did not answer at once. The call now counts by its `seq`, its deadline and its place. */
   onRunning(call: Call): void;
   /** The call has got its final reply. */
@@ -156,9 +158,8 @@ export class Call implements Expiring, StreamedCall, Invocation {
   }
 
   #refuse(reason: RpcError): void {
-    this.owner.server.counts.overloaded++;
     this.#lastingOrNone?.items?.cut(reason);
-    this.owner.push(new Reply<Call>(this.request.seq, reason, false));
+    this.owner.onRefused(this, reason);
   }
 
   /** Follows a handler that did not answer at once. Not an async function, which would make more objects for each call. */
@@ -197,7 +198,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
   /** A handler that continues after a cancel, or after middleware has answered, keeps its place until it ends. */
   #onEnded(): void {
     if (this.handled === undefined) this.owner.onEnded(this);
-    else void this.handled.catch(ignore).then(() => this.owner.onEnded(this));
+    else void this.handled.catch(() => {}).then(() => this.owner.onEnded(this));
   }
 
   /** Sends a stream. Resolves with the final reply; rejects with the reason if there is none. */
@@ -216,6 +217,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
   sendItem(item: unknown): void {
     this.#credit?.use();
     this.owner.push(new Reply<Call>(this.request.seq, itemFields(item), true, this));
+    this.#lasting.itemBytes += this.owner.connection.output.lastBytes;
   }
 
   #succeed(reply: ReplyFields): void {
@@ -289,7 +291,11 @@ export class Call implements Expiring, StreamedCall, Invocation {
     return new RpcError("INTERNAL");
   }
 
-  // ---- credit
+  // ---- the stream of the handler
+
+  get itemBytes(): number {
+    return this.#lastingOrNone?.itemBytes ?? 0;
+  }
 
   get hasCredit(): boolean {
     return this.#credit !== undefined;
@@ -392,5 +398,3 @@ function isPending(answer: unknown): boolean {
   return typeof answer === "object" && answer !== null &&
     (typeof (answer as { then?: unknown }).then === "function" || isStream(answer));
 }
-
-function ignore(): void {}

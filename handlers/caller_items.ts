@@ -48,6 +48,8 @@ export class CallerItems {
   readonly reader: AsyncIterableIterator<unknown>;
   /** Whether the caller has sent all of it. */
   isComplete = false;
+  /** The frames of its items. */
+  receivedBytes = 0;
   readonly #held: HeldItems;
   readonly #queue: ItemQueue;
 
@@ -65,7 +67,8 @@ export class CallerItems {
   }
 
   /** Adds an item. Returns the reason if the call must fail. */
-  add(item: unknown, weightBytes: number): RpcError | undefined {
+  add(item: unknown, weightBytes: number, frameBytes = 0): RpcError | undefined {
+    this.receivedBytes += frameBytes;
     if (this.isComplete) return NOT_WANTED;
     if (!this.isEmpty && !this.#held.mayKeep(weightBytes)) return NO_ROOM;
     return this.#queue.push(item, weightBytes) ? undefined : NOT_GRANTED;

@@ -11,7 +11,7 @@ import { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
 import { CallTable } from "../session/call_table.ts";
 import type { ConnectionView } from "../session/connection.ts";
-import { AnswerCounter } from "./answer_counter.ts";
+import { AnswerCounter, type RefusedRequest } from "./answer_counter.ts";
 import { CallerConnection } from "./caller_connection.ts";
 import { Call, type CallOwner } from "./call.ts";
 import { HeldItems } from "./held_items.ts";
@@ -69,7 +69,7 @@ export class Calls implements CallOwner {
     this.held = new HeldRequests(server);
     this.heldItems = new HeldItems(server, () => listener.onRoom());
     this.queue = new RequestQueue(server.limits.maxInFlight);
-    this.counter = new AnswerCounter(server.clock);
+    this.counter = new AnswerCounter(server, connection);
   }
 
   /** Whether all requests are answered. A handler may still run after its cancel or its deadline. */
@@ -87,10 +87,10 @@ export class Calls implements CallOwner {
     const entry = this.server.registry.find(request.cmd);
     if (entry === undefined) {
       this.server.counts.unknownCommands++;
-      this.answerInTurn(new Reply<Call>(request.seq, CMD_NOT_FOUND, false));
+      this.refuse(request, CMD_NOT_FOUND, arrival);
     } else if (this.held.full && !entry.immediate) {
       this.server.counts.overloaded++;
-      this.answerInTurn(new Reply<Call>(request.seq, AT_LIMIT, false));
+      this.refuse(request, AT_LIMIT, arrival);
     } else {
       const call = new Call(entry, request, arrival, this);
       const mustWait = this.queue.isFull && !entry.immediate || request.seq === undefined && this.queue.busy;
@@ -117,10 +117,12 @@ export class Calls implements CallOwner {
     this.queue.pushBeside(call);
   }
 
-  /** Replies to a request that was not started; without `seq`, after the earlier ones. */
-  answerInTurn(reply: Reply<Call>): void {
+  /** Refuses a request unstarted; without `seq`, after the replies to the earlier ones. */
+  refuse(request: RefusedRequest, reason: RpcError, arrival: Arrival): void {
+    const reply = new Reply<Call>(request.seq, reason, false);
     if (reply.seq === undefined && this.queue.busy) this.queue.push(reply);
     else this.push(reply);
+    this.counter.refused(request, reply, arrival);
   }
 
   /** No more input: streams without credit end. */
@@ -142,9 +144,16 @@ export class Calls implements CallOwner {
 
   /** Ends all calls after the connection has ended. */
   abandonAll(reason: RpcError): void {
-    for (const waiting of this.queue.takeAll()) if (waiting instanceof Call) this.held.delete(waiting.request);
     this.counter.count();
-    for (const call of this.#open()) call.abandon(reason);
+    for (const waiting of this.queue.takeAll()) {
+      if (!(waiting instanceof Call)) continue;
+      this.held.delete(waiting.request);
+      if (waiting.request.seq === undefined) this.counter.abandoned(waiting, reason.code);
+    }
+    for (const call of this.#open()) {
+      call.abandon(reason);
+      this.counter.abandoned(call, reason.code);
+    }
   }
 
   /** Ends all waiting and running calls, tells their callers, and returns how many there were. */
@@ -158,7 +167,9 @@ export class Calls implements CallOwner {
       if (waiting instanceof Reply) {
         this.push(waiting);
       } else if (waiting.request.seq === undefined) {
-        this.push(new Reply<Call>(undefined, reason, false));
+        const reply = new Reply<Call>(undefined, reason, false);
+        this.push(reply);
+        this.counter.refused(waiting.request, reply, waiting.arrival);
         cutCalls++;
       }
     }
@@ -178,6 +189,13 @@ export class Calls implements CallOwner {
 
   grant({ request: { seq } }: Call, items: number): void {
     if (this.connection.isOpen) this.output?.enqueue(new RequestCredit(seq as number, items));
+  }
+
+  onRefused({ request, arrival }: Call, reason: RpcError): void {
+    const reply = new Reply<Call>(request.seq, reason, false);
+    this.server.counts.overloaded++;
+    this.push(reply);
+    this.counter.refused(request, reply, arrival);
   }
 
   onRunning(call: Call): void {

@@ -40,6 +40,9 @@ import { Strikes } from "./strikes.ts";
 // Made once: an error takes 2 µs to make, and one read can hold sixteen thousand requests to refuse.
 const SHUTTING_DOWN = new RpcError("SHUTTING_DOWN");
 
+/** An invalid message, or a request that is one here. */
+type Invalid = Pick<InvalidMessage, "reason" | "seq" | "frameBytes"> & { readonly cmd?: Request["cmd"] };
+
 /** What to tell about a peer that speaks another protocol. */
 const INSTEAD: Record<OtherProtocol, string> = {
   HTTP: "this port takes packline",
@@ -107,10 +110,11 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     if (message instanceof Request) {
       const { seq } = message;
       if (seq !== undefined && this.#calls.bySeq.size > 0 && this.#calls.bySeq.has(seq)) {
-        this.#invalid(new InvalidMessage("seq is in flight already"));
+        const { cmd, frameBytes } = message;
+        this.#invalid({ reason: "seq is in flight already", cmd, frameBytes });
       } else if (this.#isRefusing) {
         this.#quiet.restart();
-        this.#calls.answerInTurn(new Reply<Call>(seq, SHUTTING_DOWN, false));
+        this.#calls.refuse(message, SHUTTING_DOWN, this.#intake.arrival);
       } else {
         this.#calls.take(message, this.#intake.arrival);
       }
@@ -127,9 +131,10 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
   }
 
   /** Answers an invalid message. */
-  #invalid({ reason, seq }: InvalidMessage): void {
+  #invalid({ reason, seq, cmd, frameBytes }: Invalid): void {
     const ownSeq = seq !== undefined && !this.#calls.bySeq.has(seq) ? seq : undefined;
-    this.#calls.answerInTurn(new Reply<Call>(ownSeq, new RpcError("INVALID_MESSAGE", reason), false));
+    const error = new RpcError("INVALID_MESSAGE", reason);
+    this.#calls.refuse({ seq: ownSeq, cmd, frameBytes }, error, this.#intake.arrival);
     this.#strike();
   }
 
@@ -158,7 +163,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     const refusal = items === undefined
       ? NOT_WANTED
       : message.kind === "request item"
-      ? items.add(message.item, message.weightBytes)
+      ? items.add(message.item, message.weightBytes, message.frameBytes)
       : items.end();
     if (refusal === undefined) return;
     call.fail(refusal);

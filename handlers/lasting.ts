@@ -13,6 +13,8 @@ export class Lasting {
   credit: CreditWindow | undefined = undefined;
   /** The caller's stream. */
   items: CallerItems | undefined = undefined;
+  /** The frames of its own items. */
+  itemBytes = 0;
   abortReason: RpcError | undefined = undefined;
   abortController: AbortController | undefined = undefined;
   drainController: AbortController | undefined = undefined;

@@ -16,7 +16,9 @@ import { INFO } from "./built_ins/info.ts";
 import { PING, pingIfReady, type Readiness } from "./built_ins/ping.ts";
 import { shapesOf } from "./shapes.ts";
 import { CommandCounts } from "./statistics.ts";
+import { TAP_NAME, Taps } from "./tap.ts";
 import { STATS } from "./built_ins/stats.ts";
+import { tapOf } from "./built_ins/tap.ts";
 
 /** The commands that every server has, unless it decides otherwise. */
 export const builtIns = { PING, INFO, STATS };
@@ -35,10 +37,11 @@ export interface RegisteredCommand {
   shapes: CommandShapes | undefined;
 }
 
-/** What a server decides about its built-in commands; `ServerOptions` explains both. */
+/** What a server decides about its built-in commands; `ServerOptions` explains each. */
 interface RegistryOptions {
   readonly builtIns?: readonly (keyof BuiltIns)[];
   readonly ready?: Readiness;
+  readonly tap?: boolean;
 }
 
 /** The names of the built-in commands. */
@@ -55,17 +58,22 @@ const SMALL_NUMBERS = 256;
 
 /** All commands of one server. */
 export class Registry {
+  /** The readers of TAP. */
+  readonly taps = new Taps();
   // Maps, so that a peer's "constructor" or "__proto__" finds nothing.
   readonly #byName = new Map<string, RegisteredCommand>();
   readonly #byNumber = new Map<number, RegisteredCommand>();
   readonly #bySmallNumber = new Array<RegisteredCommand | undefined>(SMALL_NUMBERS).fill(undefined);
 
   /** @param commands The user's own, and the built-in ones that they do not replace. */
-  constructor(commands: Commands, { builtIns: wanted = BUILT_IN_NAMES, ready }: RegistryOptions = {}) {
+  constructor(commands: Commands, { builtIns: wanted = BUILT_IN_NAMES, ready, tap }: RegistryOptions = {}) {
     for (const name of wanted) {
       if (Object.hasOwn(commands, name)) continue;
       const definition: Command = name === "PING" && ready !== undefined ? pingIfReady(ready) : builtIns[name];
       this.#add(name, definition, (definition as BuiltInOptions).immediate);
+    }
+    if (tap && !Object.hasOwn(commands, TAP_NAME)) {
+      this.#add(TAP_NAME, tapOf(this.taps, (name) => this.find(name)), true);
     }
     for (const [name, definition] of Object.entries(commands)) {
       if (typeof definition?.handler !== "function") {

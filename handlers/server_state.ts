@@ -34,6 +34,14 @@ export interface ServerOptions extends Partial<Limits> {
    */
   builtIns?: readonly (keyof BuiltIns)[];
   /**
+   * Whether clients may watch the calls of others, by the command TAP: who has called what, when, with which outcome, how long
+   * it took and how many bytes it was; never parameters, results or `meta`. Without it a call of TAP fails with
+   * `CMD_NOT_FOUND`. Whoever may call a command may call this one: a `middleware` says who.
+   *
+   * @default {false}
+   */
+  tap?: boolean;
+  /**
    * Whether the service is ready for calls. While this returns false, PING fails with `NOT_READY`, so that a balancer or
    * an orchestrator waits; other commands are served. By default a server is ready as long as it listens.
    */

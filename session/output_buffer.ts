@@ -8,6 +8,8 @@ export class OutputBuffer {
   queuedBytes = 0;
   /** Total bytes sent. It does not change while the peer does not read. */
   sentBytes = 0;
+  /** The size of the last encoded frame. */
+  lastBytes = 0;
   readonly #limitBytes: number;
   #closed = false;
   #waiting: { readonly belowBytes: number; readonly wake: () => void }[] = [];
@@ -22,8 +24,9 @@ export class OutputBuffer {
     return this.queuedBytes >= this.#limitBytes && !this.#closed;
   }
 
-  /** Bytes were encoded. */
+  /** A frame was encoded. */
   add(bytes: number): void {
+    this.lastBytes = bytes;
     this.queuedBytes += bytes;
   }
 

@@ -12,9 +12,11 @@ import { demoCommands } from "../cli/demo_commands.ts";
 import { BUILT_IN_NUMBERS, type Field, type Kind, MESSAGES } from "../codec/message_table.ts";
 import { decode, encode, EncodeError } from "../codec/msgpack.ts";
 import { type Command, command, unchecked } from "../handlers/command.ts";
+import { tapOf } from "../handlers/built_ins/tap.ts";
 import { tracked } from "../handlers/tracked.ts";
 import type { StandardSchema } from "../handlers/standard_schema.ts";
 import { builtIns } from "../handlers/registry.ts";
+import { Taps } from "../handlers/tap.ts";
 import { DEFAULT_LIMITS, LIMIT_NAMES } from "../limits.ts";
 import type { ListeningServer, ServeOptions } from "../server.ts";
 import { serve } from "./support/demo_server.ts";
@@ -127,7 +129,7 @@ function samplesOf(markdown: string): Sample[] {
     samples.push({
       name: `${heading}, sample ${samples.length + 1}`,
       options: Object.fromEntries(
-        [...options.matchAll(/(\w+)=(\d+)/g)].map(([, name, value]) => [name, Number(value)]),
+        [...options.matchAll(/(\w+)=(\d+|true)/g)].map(([, name, value]) => [name, JSON.parse(value)]),
       ),
       steps: stepsOf(body),
     });
@@ -509,9 +511,9 @@ function section(heading: string): string {
   return body;
 }
 
-/** The commands of the document, in its order: those of every server, and the demo's. */
+/** The commands of the document, in its order: those of every server, the demo's, and one that a server may allow. */
 const documented = Object.fromEntries(
-  Object.entries<Command>({ ...builtIns, ...demoCommands })
+  Object.entries<Command>({ ...builtIns, ...demoCommands, TAP: tapOf(new Taps(), () => undefined) })
     .sort(([, a], [, b]) => (a.number ?? Infinity) - (b.number ?? Infinity)),
 );
 

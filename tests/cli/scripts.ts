@@ -102,7 +102,7 @@ export class ServerScript implements AsyncDisposable {
 }
 
 /** Reads text by lines. */
-class LineReader {
+export class LineReader {
   readonly #reader: ReadableStreamDefaultReader<string>;
   #held = "";
 

@@ -1,0 +1,8 @@
+/** packline as in `packline.ts`, whose calls may be watched. */
+
+import { serve } from "../../server.ts";
+import { MAX_PAYLOAD_BYTES } from "../wire.ts";
+import { commands } from "./commands.ts";
+
+const server = await serve({ port: 0, commands, maxPayloadBytes: MAX_PAYLOAD_BYTES, tap: true });
+console.log(server.port);

@@ -1,0 +1,113 @@
+/**
+ * Measures what it costs a server that its calls are watched: the load of `load.ts`, in short windows with and without a
+ * client that taps, by turns, on the same server. So what else the machine does falls on both alike, and a difference of
+ * some percent shows. The client that taps takes every report at once.
+ *
+ * In: a `Job` as JSON, in the first argument; its window says how many calls each of both sides makes. Out: a
+ * {@linkcode TappedSample} as one line of JSON. Refused: what `load.ts` refuses, and a tap that reports nothing.
+ */
+
+import { Block, Callers, type Job } from "./load.ts";
+import { type Extent, Measurement, type Sample } from "./measure.ts";
+import { connectTo, Poll, receive, send } from "./socket.ts";
+import { mean } from "./table.ts";
+import { TAP } from "./wire.ts";
+
+/** A sample of a server whose calls are watched. */
+export interface TappedSample extends Sample {
+  /** The server's CPU time per call while nobody watched, in µs. */
+  unwatchedCpu: number;
+}
+
+/** The windows of each side. */
+const WINDOWS = 10;
+
+/** The changes before it counts: V8 compiles both sides meanwhile. */
+const WARM_CHANGES = 6;
+
+/** The load goes on so long after each change before it counts. */
+const SETTLED: Extent = { ms: 100, calls: 0, longestMs: 100 };
+
+/** The connection that taps. */
+class Reader {
+  readonly #fd: number;
+  readonly #poll = new Poll();
+  readonly #buffer = new Uint8Array(64 * 1024);
+  receivedBytes = 0;
+
+  constructor(port: number) {
+    this.#fd = connectTo(port);
+    this.#poll.add(this.#fd, 0);
+  }
+
+  begin(): void {
+    send(this.#fd, TAP.begin);
+  }
+
+  end(): void {
+    send(this.#fd, TAP.end);
+  }
+
+  /** Takes what has come. */
+  take(): void {
+    this.#poll.wait(0, () => this.receivedBytes += receive(this.#fd, this.#buffer));
+  }
+}
+
+if (import.meta.main) {
+  const job: Job = JSON.parse(Deno.args[0]);
+  const callers = new Callers();
+  const reader = new Reader(job.port);
+  for (let count = 0, block = new Block(job); count < job.connections; count++) callers.open(job.port, block);
+  callers.callAll(job.inFlight);
+  const during = (extent: Extent): Sample => {
+    const measurement = new Measurement(job.pid, extent, callers.meter);
+    const isOver = () => {
+      reader.take();
+      return measurement.isOver();
+    };
+    callers.until(isOver, (number, replies) => callers.call(number, replies));
+    return measurement.sample();
+  };
+  const { ms, calls, longestMs } = job.window;
+  const window = { ms: ms / WINDOWS, calls: calls / WINDOWS, longestMs };
+  const begin = () => {
+    reader.begin();
+    during(SETTLED);
+  };
+  const end = () => {
+    reader.end();
+    during(SETTLED);
+  };
+  during(job.warmup);
+  for (let change = 0; change < WARM_CHANGES; change += 2) {
+    begin();
+    end();
+  }
+  const watched: Sample[] = [];
+  const unwatched: Sample[] = [];
+  const watch = () => {
+    begin();
+    watched.push(during(window));
+    end();
+  };
+  for (let turn = 0; turn < WINDOWS; turn++) {
+    if (turn % 2 === 0) watch();
+    unwatched.push(during(window));
+    if (turn % 2 === 1) watch();
+  }
+  if (reader.receivedBytes === 0) throw new Error("the tap has reported nothing");
+  const meanOf = (pick: (sample: Sample) => number) => mean(watched.map(pick));
+  const sample: TappedSample = {
+    callsPerSecond: meanOf((sample) => sample.callsPerSecond),
+    p50: meanOf((sample) => sample.p50),
+    p99: meanOf((sample) => sample.p99),
+    serverCpu: meanOf((sample) => sample.serverCpu),
+    unwatchedCpu: mean(unwatched.map((sample) => sample.serverCpu)),
+    clientCpu: meanOf((sample) => sample.clientCpu),
+    rss: meanOf((sample) => sample.rss),
+  };
+  console.log(JSON.stringify(sample));
+  callers.untilAnswered();
+  Deno.exit();
+}

@@ -1,0 +1,120 @@
+/**
+ * `--tap`: shows the calls of a server as they end, a line each, until Ctrl-C.
+ *
+ * In: flags, and a command's name if only its calls are wanted. Out: lines on stdout, for people or as JSON, also for the
+ * number of calls that were left out; a note on stderr when it begins; the exit code: 0 if the reader of the output leaves, 1 if
+ * the server refuses. Refused, by an `RpcError`: a server that cannot be reached or disconnects, and what is no report of TAP.
+ */
+
+import { connect } from "../client/connect.ts";
+import { printable } from "../codec/printable.ts";
+import { RpcError } from "../errors.ts";
+import type { TappedCall, TapReport } from "../handlers/tap.ts";
+import { isReceived } from "../session/received.ts";
+import type { Transport } from "../transport/transport.ts";
+import { toJson } from "./json.ts";
+import { complain, note, print } from "./output.ts";
+
+/** So many reports may be on their way. More would be kept here if the output is slow; the server should count them. */
+const CREDIT = 4;
+
+/** People are told what is wrong, at once. */
+const NO_RETRIES = { perCall: 0, perSecond: 0 };
+
+/** The widths of address, command and code: at first, and at most, because names of peers may be longer than a line. */
+const FIRST_WIDTHS = [21, 12, 9];
+const MAX_WIDTHS = [48, 24, 24];
+
+/** What to show, and where. */
+export interface TapOptions {
+  /** The command whose calls are wanted; `undefined`: all. */
+  readonly command: string | undefined;
+  /** How long a call must have taken, in milliseconds. */
+  readonly slowMs: number | undefined;
+  readonly json: boolean | undefined;
+  /** The time limit in seconds; no limit if `undefined`. */
+  readonly timeout: number | undefined;
+  readonly meta: Record<string, string> | undefined;
+  readonly maxPayloadBytes: number | undefined;
+  /** The server's name for people. */
+  readonly address: string;
+  readonly dial: (signal: AbortSignal) => Promise<Transport>;
+}
+
+/** Shows calls; resolves to the exit code. */
+export async function tap(options: TapOptions): Promise<number> {
+  const { command, slowMs, json, timeout = Infinity, meta, maxPayloadBytes, address, dial } = options;
+  const lines = json ? jsonLines : plainLines();
+  try {
+    await using client = await connect({ dial, maxPayloadBytes, retryBudget: NO_RETRIES });
+    const params = { ...command !== undefined && { command }, ...slowMs !== undefined && { slow: slowMs } };
+    const reports = client.stream("TAP", params, { credit: CREDIT, timeoutMs: timeout * 1000, meta });
+    let isFirst = true;
+    for await (const item of reports) {
+      const report = reportOf(item);
+      if (isFirst) await note(beginning(address, report));
+      isFirst = false;
+      const shown = lines(report);
+      if (shown.length > 0 && !await print(shown.join("\n"))) return 0;
+    }
+    throw new RpcError("CONNECTION_LOST", "the server has ended the tap");
+  } catch (error) {
+    if (!(error instanceof RpcError && isReceived(error) && error.code !== "GOING_AWAY")) throw error;
+    const { err, msg = err } = error.toJSON();
+    await complain(err === "CMD_NOT_FOUND" ? "the server does not let its calls be watched: start it with --tap" : msg);
+    return 1;
+  }
+}
+
+function beginning(address: string, { worker }: TapReport): string {
+  const where = worker === undefined ? address : `${address}, worker ${worker} only: the others are not seen`;
+  return `packline: watching the calls of ${where}; Ctrl-C ends it`;
+}
+
+/** A report, checked: a server may have a command of its own by that name. */
+function reportOf(item: unknown): TapReport {
+  const { calls, leftOut, worker } = (item ?? {}) as Partial<TapReport>;
+  const isReport = Array.isArray(calls) && calls.every(isCall) && typeof leftOut === "number" &&
+    (worker === undefined || typeof worker === "number");
+  if (!isReport) throw new RpcError("BAD_REPLY", "the server's TAP is another command");
+  return { calls, leftOut, worker };
+}
+
+function isCall(value: unknown): value is TappedCall {
+  const { time, peer, command, code, ms, receivedBytes, sentBytes } = (value ?? {}) as Partial<TappedCall>;
+  const texts = [time, peer, command ?? "", code ?? ""];
+  return texts.every((text) => typeof text === "string") &&
+    [ms, receivedBytes, sentBytes].every((number) => typeof number === "number");
+}
+
+/** A JSON object for each call. */
+export function jsonLines({ calls, leftOut }: TapReport): string[] {
+  const lines = calls.map(({ time, peer, command, code, ms, receivedBytes, sentBytes }) =>
+    toJson({ time, peer, command, code, ms, receivedBytes, sentBytes })
+  );
+  return leftOut === 0 ? lines : [...lines, toJson({ leftOut })];
+}
+
+/** Makes lines for people, whose columns get wider as they must. */
+export function plainLines(): (report: TapReport) => string[] {
+  const widths = [...FIRST_WIDTHS];
+  return ({ calls, leftOut }) => {
+    const lines = calls.map((call) => {
+      const texts = [word(call.peer), word(call.command, "-"), word(call.code, "ok")];
+      const cells = texts.map((text, column) => {
+        widths[column] = Math.max(widths[column], Math.min(text.length, MAX_WIDTHS[column]));
+        return text.padEnd(widths[column]);
+      });
+      const numbers = [`${call.ms.toFixed(1).padStart(9)} ms`, `${call.receivedBytes} in`.padStart(10)];
+      return [word(call.time), ...cells, ...numbers, `${call.sentBytes} out`.padStart(11)].join(" ");
+    });
+    return leftOut === 0 ? lines : [...lines, `${leftOut.toLocaleString("en")} left out`];
+  };
+}
+
+/** A text as one word of a line: what is more than visible letters, or looks like `nothing`, is quoted. */
+function word(text: string | null, nothing = ""): string {
+  if (text === null) return nothing;
+  const isWord = /^[^\s"\\]+$/.test(text) && printable(text) === text && text !== nothing;
+  return isWord ? text : printable(JSON.stringify(text));
+}

@@ -1,0 +1,67 @@
+/** TAP (PROTOCOL.md, "Commands"): a stream of the calls that a server answers. It is there only if the server allows it. */
+
+import { MAX_TIMER_MS } from "../../limits.ts";
+import { sleep } from "../../transport/clock.ts";
+import type { Command } from "../command.ts";
+import { TAP_NAME, type TapFilter, type TapReport, type Taps } from "../tap.ts";
+import { builtIn, INVALID_PARAMS_SHAPE, invalidParam, paramsShape } from "./built_in.ts";
+
+/** The time between two reports. */
+const REPORT_MS = 100;
+
+/** TAP, by its parameters and its items. */
+export type TapCommand = Command<
+  { command?: string; slow?: number },
+  AsyncGenerator<TapReport, never, void>,
+  unknown,
+  never
+>;
+
+/**
+ * In: `command`, whose calls are wanted (default: all), and `slow`, the milliseconds that they must have taken (default 0). Out: a stream
+ * of reports, the first at once and empty. Refused: other values, by `INVALID_PARAMS`; a reader too many, by `OVERLOADED`. It
+ * ends by `GOING_AWAY` when the connection should end soon.
+ *
+ * @param taps Where it reads.
+ * @param find Finds a command by its name.
+ */
+export function tapOf(taps: Taps, find: (name: string) => TapFilter["command"]): TapCommand {
+  return builtIn(TAP_NAME, {
+    // A busy server is what one wants to look at; readers have a limit of their own.
+    immediate: true,
+    timeoutMs: Infinity,
+    summary: "Streams a line for each call: who, what, how it ended, how long it took",
+    shapes: {
+      params: paramsShape({
+        command: { type: "string" },
+        slow: { type: "number", minimum: 0, maximum: MAX_TIMER_MS },
+      }),
+      errors: INVALID_PARAMS_SHAPE,
+    },
+    async *handler(
+      { command: name, slow: slowMs = 0 }: { command?: string; slow?: number },
+      { clock, signal, draining, server },
+    ): AsyncGenerator<TapReport, never, void> {
+      if (name !== undefined && typeof name !== "string") throw invalidParam("command", "must be text");
+      const command = name === undefined ? undefined : find(name);
+      if (name !== undefined && command === undefined) throw invalidParam("command", "the server has no such command");
+      if (typeof slowMs !== "number" || !(slowMs >= 0 && slowMs <= MAX_TIMER_MS)) {
+        throw invalidParam("slow", `must be a number of milliseconds from 0 to ${MAX_TIMER_MS}`);
+      }
+      const { worker } = server.info();
+      const stop = AbortSignal.any([signal, draining]);
+      const tap = taps.open({ command, slowMs });
+      try {
+        yield { ...taps.report(tap), ...worker !== undefined && { worker } };
+        while (true) {
+          // The reader has credit: a generator is not asked before.
+          taps.gather(tap);
+          do await sleep(clock, REPORT_MS, stop); while (tap.isEmpty);
+          yield taps.report(tap);
+        }
+      } finally {
+        taps.close(tap);
+      }
+    },
+  });
+}
