@@ -20,14 +20,16 @@ import {
 import { Sweeper } from "../session/sweeper.ts";
 import { serverTelemetry } from "../session/telemetry.ts";
 import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
-import type { Acceptor } from "../transport/acceptor.ts";
-import { FD, HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
+import type { Acceptor, Refusal } from "../transport/acceptor.ts";
+import { addressText, FD, HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
 import { listen } from "../transport/listen.ts";
 import { PROXIES } from "../transport/proxy_header.ts";
 import { standardError } from "../transport/standard_error.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
 import { closeTransport, type Transport, writeAll } from "../transport/transport.ts";
 import { GROUP, MODE } from "../transport/unix.ts";
+import { type RequestInfo, upgrade } from "../transport/upgraded_web_socket.ts";
+import { UpgradeError } from "../transport/web_socket.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { ServerConnection } from "./server_connection.ts";
 import type { ServerStatistics } from "./server_info.ts";
@@ -159,6 +161,28 @@ export interface Server extends AsyncDisposable {
    */
   accept(transport: Transport): Promise<void>;
   /**
+   * Opens a WebSocket for a request of HTTP: a handler for `Deno.serve`, beside other routes, or for `deno serve`. Who may says
+   * `webOrigins`. On a port of packline's own it is not needed; there the peer is also held back while its calls wait, and here
+   * it is cut off if more than `maxHeldBytes` does.
+   *
+   * @param request The request.
+   * @param info What the host tells of it; `remoteAddr` becomes the `peer`.
+   * @returns The answer: 101, 400, 403 for a page that may not, or 426 for a request that is none for a WebSocket.
+   *
+   * @example Beside other routes
+   * ```ts
+   * import { connect, createServer } from "../mod.ts";
+   *
+   * await using server = createServer({ webOrigins: ["https://app.example"] });
+   * await using http = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (request, info) => {
+   *   return new URL(request.url).pathname === "/rpc" ? server.fetch(request, info) : new Response("a page");
+   * });
+   * await using client = await connect({ url: `ws://127.0.0.1:${http.addr.port}/rpc` });
+   * console.assert(await client.call.PING() === "PONG");
+   * ```
+   */
+  readonly fetch: (request: Request, info?: RequestInfo) => Response;
+  /**
    * Asks again for each certificate that a function gives (`tls`). New handshakes use what it gives; open connections stay
    * as they are.
    *
@@ -219,11 +243,11 @@ export class PacklineServer implements Server {
     if (more.fd !== undefined && (options.hostname ?? options.port ?? more.path) !== undefined) {
       throw new TypeError("Cannot use fd together with hostname, port or path: it says where to listen");
     }
-    const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
+    const { limits: { frameTimeoutMs, maxConnections }, clock, origins } = this.#state;
     this.#refuseToListenAfterShutdown();
     const acceptor = await listen({
-      ...{ ...more, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock },
-      onRefused: ({ reason, ...refusal }) => this.#state.log.note({ ...refusal, message: `is refused: ${reason}` }),
+      ...{ ...more, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock, origins },
+      onRefused: (refusal) => this.#noteRefusal(refusal),
     });
     if (this.#shutdown !== undefined) acceptor.close();
     this.#refuseToListenAfterShutdown();
@@ -235,6 +259,24 @@ export class PacklineServer implements Server {
     }));
     return { hostname: acceptor.hostname, port: acceptor.port, address: acceptor.address };
   }
+
+  #noteRefusal({ reason, ...refusal }: Refusal): void {
+    this.#state.log.note({ ...refusal, message: `is refused: ${reason}` });
+  }
+
+  readonly fetch = (request: Request, info?: RequestInfo): Response => {
+    const { clock, origins, limits: { maxHeldBytes } } = this.#state;
+    try {
+      const { response, transport } = upgrade(request, info, { clock, origins, maxUnreadBytes: maxHeldBytes });
+      void this.accept(transport);
+      return response;
+    } catch (error) {
+      if (!(error instanceof UpgradeError)) throw error;
+      const peer = info?.remoteAddr === undefined ? "unknown peer" : addressText(info.remoteAddr);
+      this.#noteRefusal({ event: "upgrade_refused", reason: error.message, peer });
+      return new Response(error.body, error);
+    }
+  };
 
   async accept(transport: Transport): Promise<void> {
     const state = this.#state;

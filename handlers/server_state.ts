@@ -6,6 +6,7 @@
 
 import { type Limits, resolveLimits } from "../limits.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
+import { Origins } from "../transport/origins.ts";
 import type { SharedTurns } from "../session/read_pace.ts";
 import type { Swept } from "../session/sweeper.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
@@ -69,6 +70,12 @@ export interface ServerOptions extends Partial<Limits> {
    * @default {"text"}
    */
   logFormat?: LogFormat;
+  /**
+   * The web pages that may call this server by WebSocket, by their exact origins, such as `https://app.example`; `*` is every
+   * page, for services whose calls carry a token of their own and rely on no cookie. Given at all, also as `[]`, it lets
+   * programs open WebSockets: they tell no origin. Without it nobody may (docs/web.md).
+   */
+  webOrigins?: readonly string[];
   /** The clock; a test can use a fake one. */
   clock?: Clock;
   /** Numbers from 0 to 1 for the jitter of `maxConnectionAgeMs`; a test may say which. */
@@ -108,6 +115,8 @@ export class ServerState implements SharedTurns {
   /** The open connections. */
   readonly connections = new Set<OpenConnection>();
   readonly log: ServerLog;
+  /** The pages that may open a WebSocket. */
+  readonly origins: Origins | undefined;
   /** The data of INFO and STATS. */
   readonly report: ServerReport;
 
@@ -120,6 +129,7 @@ export class ServerState implements SharedTurns {
     this.yieldBudget = new YieldBudget(this.clock);
     this.log = new ServerLog(this.clock, { ...options, worker: options.worker?.number }, options.onError);
     this.report = new Report(this, options.worker);
+    this.origins = options.webOrigins && new Origins(options.webOrigins);
   }
 
   /** Stops all timers, after the last call. */
