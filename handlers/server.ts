@@ -21,15 +21,15 @@ import { Sweeper } from "../session/sweeper.ts";
 import { serverTelemetry } from "../session/telemetry.ts";
 import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
 import type { Acceptor, Refusal } from "../transport/acceptor.ts";
-import { addressText, FD, HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
+import { FD, HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
 import { listen } from "../transport/listen.ts";
+import { Origins } from "../transport/origins.ts";
 import { PROXIES } from "../transport/proxy_header.ts";
 import { standardError } from "../transport/standard_error.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
 import { closeTransport, type Transport, writeAll } from "../transport/transport.ts";
 import { GROUP, MODE } from "../transport/unix.ts";
-import { type RequestInfo, upgrade } from "../transport/upgraded_web_socket.ts";
-import { UpgradeError } from "../transport/web_socket.ts";
+import { upgrade, type UpgradeInfo } from "../transport/upgraded_web_socket.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { ServerConnection } from "./server_connection.ts";
 import type { ServerStatistics } from "./server_info.ts";
@@ -181,7 +181,7 @@ export interface Server extends AsyncDisposable {
    * console.assert(await client.call.PING() === "PONG");
    * ```
    */
-  readonly fetch: (request: Request, info?: RequestInfo) => Response;
+  readonly fetch: (request: Request, info?: UpgradeInfo) => Response;
   /**
    * Asks again for each certificate that a function gives (`tls`). New handshakes use what it gives; open connections stay
    * as they are.
@@ -207,14 +207,15 @@ export interface Server extends AsyncDisposable {
 
 /** The only one. */
 export class PacklineServer implements Server {
-  readonly finished: Promise<void>;
   readonly #state: ServerState;
   readonly #options: Pick<ServerOptions, "onConnect" | "onClose" | "random">;
+  /** The pages that may open a WebSocket. */
+  readonly #origins: Origins | undefined;
   readonly #sweeper: Sweeper;
   readonly #acceptors: Acceptor[] = [];
   /** The loops that take connections from them. */
   readonly #accepting: Promise<void>[] = [];
-  readonly #finish: () => void;
+  readonly #finished = Promise.withResolvers<void>();
   /** One after the other, so that the last one asked is the last one used. */
   #renewing = Promise.resolve();
   #shutdown: Promise<ShutdownReport> | undefined;
@@ -223,10 +224,8 @@ export class PacklineServer implements Server {
   constructor(state: ServerState, options: ServerOptions) {
     this.#state = state;
     this.#options = options;
+    this.#origins = options.webOrigins && new Origins(options.webOrigins);
     this.#sweeper = new Sweeper(state.clock, state.connections);
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.finished = promise;
-    this.#finish = resolve;
     const { counts, load, connections } = state;
     const unobserve = serverTelemetry?.observe(() => ({
       calls: load.handlers,
@@ -234,7 +233,11 @@ export class PacklineServer implements Server {
       bytesReceived: counts.bytesReceived,
       bytesSent: counts.bytesSent,
     }));
-    if (unobserve) void promise.then(unobserve);
+    if (unobserve) void this.finished.then(unobserve);
+  }
+
+  get finished(): Promise<void> {
+    return this.#finished.promise;
   }
 
   async listen(options: ListenOptions = {}): Promise<Listener> {
@@ -243,10 +246,10 @@ export class PacklineServer implements Server {
     if (more.fd !== undefined && (options.hostname ?? options.port ?? more.path) !== undefined) {
       throw new TypeError("Cannot use fd together with hostname, port or path: it says where to listen");
     }
-    const { limits: { frameTimeoutMs, maxConnections }, clock, origins } = this.#state;
+    const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
     this.#refuseToListenAfterShutdown();
     const acceptor = await listen({
-      ...{ ...more, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock, origins },
+      ...{ ...more, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock, origins: this.#origins },
       onRefused: (refusal) => this.#noteRefusal(refusal),
     });
     if (this.#shutdown !== undefined) acceptor.close();
@@ -264,18 +267,13 @@ export class PacklineServer implements Server {
     this.#state.log.note({ ...refusal, message: `is refused: ${reason}` });
   }
 
-  readonly fetch = (request: Request, info?: RequestInfo): Response => {
-    const { clock, origins, limits: { maxHeldBytes } } = this.#state;
-    try {
-      const { response, transport } = upgrade(request, info, { clock, origins, maxUnreadBytes: maxHeldBytes });
-      void this.accept(transport);
-      return response;
-    } catch (error) {
-      if (!(error instanceof UpgradeError)) throw error;
-      const peer = info?.remoteAddr === undefined ? "unknown peer" : addressText(info.remoteAddr);
-      this.#noteRefusal({ event: "upgrade_refused", reason: error.message, peer });
-      return new Response(error.body, error);
-    }
+  readonly fetch = (request: Request, info?: UpgradeInfo): Response => {
+    const { clock, limits: { maxHeldBytes } } = this.#state;
+    const options = { origins: this.#origins, maxUnreadBytes: maxHeldBytes, clock };
+    const { response, transport, refusal } = upgrade(request, info, options);
+    if (transport !== undefined) void this.accept(transport);
+    if (refusal !== undefined) this.#noteRefusal(refusal);
+    return response;
   };
 
   async accept(transport: Transport): Promise<void> {
@@ -379,7 +377,7 @@ export class PacklineServer implements Server {
     this.#sweeper.stop();
     state.close();
     await standardError.flush(); // the program may end now
-    this.#finish();
+    this.#finished.resolve();
     return { finished: state.drain.finishedCalls, cut: state.drain.cutCalls };
   }
 }

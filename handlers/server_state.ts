@@ -6,7 +6,6 @@
 
 import { type Limits, resolveLimits } from "../limits.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
-import { Origins } from "../transport/origins.ts";
 import type { SharedTurns } from "../session/read_pace.ts";
 import type { Swept } from "../session/sweeper.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
@@ -115,8 +114,6 @@ export class ServerState implements SharedTurns {
   /** The open connections. */
   readonly connections = new Set<OpenConnection>();
   readonly log: ServerLog;
-  /** The pages that may open a WebSocket. */
-  readonly origins: Origins | undefined;
   /** The data of INFO and STATS. */
   readonly report: ServerReport;
 
@@ -129,7 +126,6 @@ export class ServerState implements SharedTurns {
     this.yieldBudget = new YieldBudget(this.clock);
     this.log = new ServerLog(this.clock, { ...options, worker: options.worker?.number }, options.onError);
     this.report = new Report(this, options.worker);
-    this.origins = options.webOrigins && new Origins(options.webOrigins);
   }
 
   /** Stops all timers, after the last call. */

@@ -8,15 +8,15 @@
 import type { Acceptor, Refusal } from "./acceptor.ts";
 import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
-import { type AddressedTransport, ProxyStage } from "./proxy_stage.ts";
-import { StagedAcceptor, type StageSource } from "./staged_acceptor.ts";
+import { type AddressedTransport, ProxyPreamble } from "./proxy_preamble.ts";
+import { PreambleAcceptor, type PreambleSource } from "./preamble_acceptor.ts";
 import { addressText } from "./address.ts";
 import { type SocketTransport, socketTransport } from "./tcp.ts";
 import { closeQuietly } from "./transport.ts";
 import type { ServerTls, TlsSource } from "./tls.ts";
 import { listenUnix, type UnixAccess } from "./unix.ts";
 import type { Origins } from "./origins.ts";
-import { WebSocketStage } from "./web_socket_stage.ts";
+import { WebSocketPreamble } from "./web_socket_preamble.ts";
 
 /** Where to listen. */
 export interface ListenAddress extends UnixAccess {
@@ -58,7 +58,7 @@ export async function listen(options: ListenAddress): Promise<Acceptor> {
   const acceptor = await listenAt(options);
   const { origins, handshakeTimeoutMs } = options;
   if (origins === undefined) return acceptor;
-  return new StagedAcceptor(acceptor, new WebSocketStage(origins, handshakeTimeoutMs), options);
+  return new PreambleAcceptor(acceptor, new WebSocketPreamble(origins, handshakeTimeoutMs), options);
 }
 
 async function listenAt(options: ListenAddress): Promise<Acceptor> {
@@ -86,10 +86,10 @@ async function listenAt(options: ListenAddress): Promise<Acceptor> {
 }
 
 /** The same acceptor, or one that reads the headers of the named proxies. */
-function behindProxies(source: StageSource<AddressedTransport>, options: ListenAddress): Acceptor {
+function behindProxies(source: PreambleSource<AddressedTransport>, options: ListenAddress): Acceptor {
   const { proxyProtocolFrom = [], handshakeTimeoutMs } = options;
   if (proxyProtocolFrom.length === 0) return source;
-  return new StagedAcceptor(source, new ProxyStage(proxyProtocolFrom, handshakeTimeoutMs), options);
+  return new PreambleAcceptor(source, new ProxyPreamble(proxyProtocolFrom, handshakeTimeoutMs), options);
 }
 
 /** A listener of Deno's own kind. */

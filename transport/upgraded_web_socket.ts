@@ -5,16 +5,27 @@
  * client that sends more than it may is cut off, because the runtime reads on whatever waits here.
  */
 
+import type { Refusal } from "./acceptor.ts";
 import { addressText } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import type { Origins } from "./origins.ts";
+import { messageOf } from "./tls.ts";
 import type { Transport } from "./transport.ts";
 import { checkUpgrade, UpgradeError } from "./web_socket.ts";
 
-/** What the host tells of a request, beside the request. */
-export interface RequestInfo {
-  /** The address of the client, as `Deno.serve` gives it. */
-  readonly remoteAddr?: Parameters<typeof addressText>[0];
+/** What the host tells of a request, beside the request: `Deno.serve` passes it on. */
+export interface UpgradeInfo {
+  /** The address of the client. */
+  readonly remoteAddr?: {
+    /** The kind of socket, such as `tcp`. */
+    readonly transport: string;
+    /** The address. */
+    readonly hostname?: string;
+    /** The port. */
+    readonly port?: number;
+    /** The path of a unix socket. */
+    readonly path?: string;
+  };
 }
 
 /** Options of the transport. */
@@ -38,35 +49,51 @@ const NORMAL = 1000;
 const TEXT_REFUSED = 1003;
 const TOO_MUCH = 1008;
 
+/** What comes of a request. */
+export interface Upgrade {
+  /** The answer to it. */
+  readonly response: Response;
+  /** Its connection. */
+  readonly transport?: Transport;
+  /** Why there is none. */
+  readonly refusal?: Refusal;
+}
+
 /**
  * Opens a WebSocket for a request.
  *
  * @param request The request. Nothing of it can be read afterwards.
  * @param info What the host tells of it.
  * @param options Who may, and how much may wait.
- * @returns The answer, and the transport.
- * @throws {UpgradeError} If the request opens none.
  */
-export function upgrade(
-  request: Request,
-  info: RequestInfo | undefined,
-  { origins, ...options }: UpgradeOptions,
-): { response: Response; transport: Transport } {
-  if (origins === undefined) throw new UpgradeError(403, "the server takes no WebSockets: it has no webOrigins");
-  checkUpgrade(request.headers, origins);
+export function upgrade(request: Request, info: UpgradeInfo | undefined, options: UpgradeOptions): Upgrade {
+  const peer = info?.remoteAddr && peerOf(info.remoteAddr);
   // Read now: after the upgrade the runtime throws.
   const headers = new Headers(request.headers);
-  const peer = info?.remoteAddr && addressText(info.remoteAddr);
-  let upgraded: Deno.WebSocketUpgrade;
   try {
-    upgraded = Deno.upgradeWebSocket(request);
+    const { response, socket } = open(request, headers, options.origins);
+    return { response, transport: new UpgradedWebSocket(socket, { ...options, peer, headers }) };
   } catch (error) {
-    throw new UpgradeError(400, `its request opens no WebSocket: ${error instanceof Error ? error.message : error}`);
+    if (!(error instanceof UpgradeError)) throw error;
+    const refusal = { event: "upgrade_refused", reason: error.message, peer: peer ?? "unknown peer" } as const;
+    return { response: new Response(error.body, error), refusal };
   }
-  return {
-    response: upgraded.response,
-    transport: new UpgradedWebSocket(upgraded.socket, { peer, headers, ...options }),
-  };
+}
+
+function open(request: Request, headers: Headers, origins: Origins | undefined): Deno.WebSocketUpgrade {
+  if (origins === undefined) throw new UpgradeError(403, "this server takes no WebSockets: it has no webOrigins");
+  checkUpgrade(headers, origins);
+  try {
+    return Deno.upgradeWebSocket(request);
+  } catch (error) {
+    throw new UpgradeError(400, `its request opens no WebSocket: ${messageOf(error)}`);
+  }
+}
+
+function peerOf({ transport, hostname, port, path }: NonNullable<UpgradeInfo["remoteAddr"]>): string {
+  return addressText(
+    hostname !== undefined && port !== undefined ? { transport, hostname, port } : { transport, path },
+  );
 }
 
 class UpgradedWebSocket implements Transport {
@@ -75,7 +102,7 @@ class UpgradedWebSocket implements Transport {
   readonly releasesBytes = true; // the runtime copies them
   readonly broken: Promise<void>;
   readonly #socket: WebSocket;
-  readonly #options: { readonly maxUnreadBytes: number; readonly clock: Clock };
+  readonly #options: Pick<UpgradeOptions, "maxUnreadBytes" | "clock">;
   readonly #opened = Promise.withResolvers<void>();
   /** What has come and is not read. */
   #unread: Uint8Array[] = [];
@@ -87,7 +114,7 @@ class UpgradedWebSocket implements Transport {
 
   constructor(
     socket: WebSocket,
-    { peer, headers, ...options }: Omit<UpgradeOptions, "origins"> & { peer: string | undefined; headers: Headers },
+    { peer, headers, ...options }: UpgradeOptions & { peer: string | undefined; headers: Headers },
   ) {
     this.#socket = socket;
     this.peer = peer;

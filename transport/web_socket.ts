@@ -7,7 +7,7 @@
 
 import type { Origins } from "./origins.ts";
 import { PeekedTransport } from "./peeked.ts";
-import { StageError } from "./staged_acceptor.ts";
+import { PreambleError } from "./preamble_acceptor.ts";
 import { closeTransport, FIRST_READ_BYTES, type Transport, writeAll } from "./transport.ts";
 import { WebSocketTransport } from "./web_socket_frames.ts";
 
@@ -48,7 +48,7 @@ const ANSWERS = {
 const DECODER = new TextDecoder("latin1");
 
 /** A request opens no WebSocket. */
-export class UpgradeError extends StageError {
+export class UpgradeError extends PreambleError {
   /** Always `"UpgradeError"`. */
   override readonly name = "UpgradeError";
   /** The status of the answer. */

@@ -7,7 +7,7 @@
 
 import type { Origins } from "./origins.ts";
 import { PeekedTransport } from "./peeked.ts";
-import { type Stage, type StageEnd, StageError } from "./staged_acceptor.ts";
+import { type Preamble, type PreambleEnd, PreambleError } from "./preamble_acceptor.ts";
 import type { Transport } from "./transport.ts";
 import { acceptWebSocket, answerRefusal, UpgradeError } from "./web_socket.ts";
 
@@ -15,7 +15,7 @@ import { acceptWebSocket, answerRefusal, UpgradeError } from "./web_socket.ts";
 const BEGINNING = new TextEncoder().encode("GET ");
 
 /** Opens WebSockets. */
-export class WebSocketStage implements Stage<Transport> {
+export class WebSocketPreamble implements Preamble<Transport> {
   readonly event = "upgrade_refused";
   readonly #origins: Origins;
   readonly #timeoutMs: number;
@@ -29,7 +29,7 @@ export class WebSocketStage implements Stage<Transport> {
     this.#timeoutMs = timeoutMs;
   }
 
-  async run(below: Transport, ended: Promise<StageEnd>): Promise<Transport> {
+  async run(below: Transport, ended: Promise<PreambleEnd>): Promise<Transport> {
     const transport = new PeekedTransport(below);
     while (transport.bytes.length < BEGINNING.length) {
       if (transport.bytes.some((byte, at) => byte !== BEGINNING[at])) return transport;
@@ -44,10 +44,10 @@ export class WebSocketStage implements Stage<Transport> {
     }
   }
 
-  async #late(ended: Promise<StageEnd>): Promise<never> {
+  async #late(ended: Promise<PreambleEnd>): Promise<never> {
     const reason = await ended === "late"
       ? `it has not opened its WebSocket within ${this.#timeoutMs} ms`
       : "too many newer connections wait for their WebSocket";
-    throw new StageError(reason);
+    throw new PreambleError(reason);
   }
 }

@@ -10,10 +10,10 @@ import type { Clock } from "./clock.ts";
 import { closeTransport, type Transport } from "./transport.ts";
 
 /** Why a connection has no more time: it is late, or too many newer ones wait as well, or the server has ended. */
-export type StageEnd = "late" | "crowded" | "closed";
+export type PreambleEnd = "late" | "crowded" | "closed";
 
 /** What a connection has to do. */
-export interface Stage<In extends Transport> {
+export interface Preamble<In extends Transport> {
   /** What it is if it fails. */
   readonly event: Refusal["event"];
   /**
@@ -22,19 +22,19 @@ export interface Stage<In extends Transport> {
    * @param transport The connection.
    * @param ended Resolves when there is no more time: then this must settle at once.
    * @returns The connection; `null` if it has left; `undefined` at once if this one has nothing to do.
-   * @throws {StageError} If the connection is refused. Any other error means that it has left.
+   * @throws {PreambleError} If the connection is refused. Any other error means that it has left.
    */
-  run(transport: In, ended: Promise<StageEnd>): Promise<Transport | null> | undefined;
+  run(transport: In, ended: Promise<PreambleEnd>): Promise<Transport | null> | undefined;
 }
 
 /** A connection is refused; the text is a sentence about the peer, "it". */
-export class StageError extends Error {
+export class PreambleError extends Error {
   /** The name of the class. */
-  override readonly name: string = "StageError";
+  override readonly name: string = "PreambleError";
 }
 
 /** Options of the acceptor. */
-export interface StageOptions {
+export interface PreambleOptions {
   /** The time limit. */
   readonly handshakeTimeoutMs: number;
   /** The largest number of connections that are not done. One more ends the oldest. */
@@ -45,26 +45,26 @@ export interface StageOptions {
 }
 
 /** An acceptor of one kind of connections. */
-export interface StageSource<In extends Transport> extends Acceptor {
+export interface PreambleSource<In extends Transport> extends Acceptor {
   accept(): Promise<In>;
 }
 
 /** Accepts the connections that have done it. */
-export class StagedAcceptor<In extends Transport> implements Acceptor {
-  readonly #source: StageSource<In>;
-  readonly #stage: Stage<In>;
-  readonly #options: StageOptions;
+export class PreambleAcceptor<In extends Transport> implements Acceptor {
+  readonly #source: PreambleSource<In>;
+  readonly #preamble: Preamble<In>;
+  readonly #options: PreambleOptions;
   /** Connections that are not done, the oldest first, each with what ends it. */
-  readonly #unready = new Map<In, (why: StageEnd) => void>();
+  readonly #unready = new Map<In, (why: PreambleEnd) => void>();
   readonly #ready: Transport[] = [];
   /** The next connection of the source; only one is asked for at a time. */
   #next: Promise<void> | undefined;
   #onReady = () => {};
   #closed = false;
 
-  constructor(source: StageSource<In>, stage: Stage<In>, options: StageOptions) {
+  constructor(source: PreambleSource<In>, preamble: Preamble<In>, options: PreambleOptions) {
     this.#source = source;
-    this.#stage = stage;
+    this.#preamble = preamble;
     this.#options = options;
   }
 
@@ -111,8 +111,8 @@ export class StagedAcceptor<In extends Transport> implements Acceptor {
 
   #takeNext(): Promise<void> {
     const next = this.#source.accept().then((transport) => {
-      const { promise: ended, resolve: end } = Promise.withResolvers<StageEnd>();
-      const done = this.#stage.run(transport, ended);
+      const { promise: ended, resolve: end } = Promise.withResolvers<PreambleEnd>();
+      const done = this.#preamble.run(transport, ended);
       if (done === undefined) this.#ready.push(transport);
       else void this.#follow(transport, done, end);
     }).finally(() => this.#next = undefined);
@@ -120,7 +120,7 @@ export class StagedAcceptor<In extends Transport> implements Acceptor {
     return next;
   }
 
-  async #follow(transport: In, done: Promise<Transport | null>, end: (why: StageEnd) => void): Promise<void> {
+  async #follow(transport: In, done: Promise<Transport | null>, end: (why: PreambleEnd) => void): Promise<void> {
     const { clock, handshakeTimeoutMs, maxConnections, onRefused } = this.#options;
     const [endOldest] = this.#unready.values();
     if (this.#unready.size >= maxConnections) endOldest("crowded");
@@ -133,8 +133,8 @@ export class StagedAcceptor<In extends Transport> implements Acceptor {
       this.#onReady();
     } catch (error) {
       closeTransport(transport);
-      if (this.#closed || !(error instanceof StageError)) return;
-      onRefused({ event: this.#stage.event, reason: error.message, peer: transport.peer ?? "unknown peer" });
+      if (this.#closed || !(error instanceof PreambleError)) return;
+      onRefused({ event: this.#preamble.event, reason: error.message, peer: transport.peer ?? "unknown peer" });
     } finally {
       clock.clearTimer(timer);
       this.#unready.delete(transport);

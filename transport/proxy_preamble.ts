@@ -6,7 +6,7 @@
  */
 
 import { headerIsLate, Proxies, ProxyHeaderError, readProxyHeader } from "./proxy_header.ts";
-import type { Stage, StageEnd } from "./staged_acceptor.ts";
+import type { Preamble, PreambleEnd } from "./preamble_acceptor.ts";
 import type { Transport } from "./transport.ts";
 
 /** A transport of a socket. */
@@ -17,10 +17,10 @@ export interface AddressedTransport extends Transport {
 }
 
 /** Reads the headers of proxies. */
-export class ProxyStage implements Stage<AddressedTransport> {
+export class ProxyPreamble implements Preamble<AddressedTransport> {
   readonly event = "proxy_header";
   readonly #proxies: Proxies;
-  readonly #reasons: Readonly<Record<StageEnd, string>>;
+  readonly #reasons: Readonly<Record<PreambleEnd, string>>;
 
   /**
    * @param named The proxies whose header counts.
@@ -35,11 +35,11 @@ export class ProxyStage implements Stage<AddressedTransport> {
     };
   }
 
-  run(transport: AddressedTransport, ended: Promise<StageEnd>): Promise<Transport | null> | undefined {
+  run(transport: AddressedTransport, ended: Promise<PreambleEnd>): Promise<Transport | null> | undefined {
     return this.#proxies.has(transport.remoteHostname) ? this.#read(transport, ended) : undefined;
   }
 
-  async #read(transport: AddressedTransport, ended: Promise<StageEnd>): Promise<Transport | null> {
+  async #read(transport: AddressedTransport, ended: Promise<PreambleEnd>): Promise<Transport | null> {
     const inTime = ended.then((why) => Promise.reject(new ProxyHeaderError(this.#reasons[why])));
     const client = await Promise.race([readProxyHeader(transport), inTime]);
     if (client === null) return null;
