@@ -126,7 +126,9 @@ export async function dialWebSocket(
 
 async function checkAnswer(transport: PeekedTransport, key: string): Promise<void> {
   const { line, headers } = await readHead(transport).catch((error) => {
-    throw error instanceof UpgradeError ? new Error(`the server sends no answer of HTTP: ${error.message}`) : error;
+    throw error instanceof UpgradeError && !DECODER.decode(transport.bytes).startsWith("HTTP/")
+      ? new Error(NO_HTTP)
+      : error;
   });
   const [, status, phrase = ""] = /^HTTP\/1\.1 (\d{3})(?: (.*))?$/.exec(line) ?? [];
   if (status === undefined) throw new Error(NO_HTTP);
