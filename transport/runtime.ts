@@ -31,6 +31,15 @@ export function isDenied(error: unknown): boolean {
   return isNamed(error, "NotCapable");
 }
 
+/** The message of an error, which may be any thrown value. */
+export function messageOf(error: unknown): string {
+  try {
+    return String(error instanceof Error ? error.message : error);
+  } catch {
+    return "thrown: something that cannot be shown";
+  }
+}
+
 /**
  * Parses certificates and keys as TLS does. It needs no permission, and opens nothing.
  *
