@@ -19,9 +19,9 @@ import {
   OPTION_KINDS,
   type OptionKind,
 } from "../limits.ts";
-import { DIAL_PORT, HOSTNAME, parseServer, PATH } from "../transport/address.ts";
+import { DIAL_PORT, HOSTNAME, parseServer, PATH, type ServerPlace, WEB_SOCKET_URL } from "../transport/address.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
-import { dialAddress, type Network, textOf } from "../transport/dial.ts";
+import { type Address, dialAddress, type Network, textOf } from "../transport/dial.ts";
 import { type ClientTls, TLS, type TlsSource } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { AnyCommands } from "./call_types.ts";
@@ -46,8 +46,10 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
   port?: number;
   /** The server's unix socket, in place of a name and a port. Needs `--allow-read` and `--allow-write` for it. */
   path?: string;
+  /** The server's WebSocket, in place of a name and a port: `wss://app.example/rpc`, or `ws://` without TLS. */
+  url?: string;
   /**
-   * Several servers, in place of one: `["a.internal:1235", "[::1]:1235", "unix:/run/b.sock"]`; or a function that finds
+   * Several servers, in place of one: `["a.internal:1235", "[::1]:1235", "unix:/run/b.sock", "wss://c.example/rpc"]`; or a function that finds
    * them, and is asked again every 30 s while calls are made, and after a loss. Each call goes to the better of two by calls
    * in flight; a stream stays where it began. A server that fails sits out, and must answer a PING before it gets calls again.
    *
@@ -176,7 +178,7 @@ const ALIVE: OptionKind = {
 
 /** What each option must be, numbers in a range aside, which are checked where they are used. */
 const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
-  ...{ hostname: HOSTNAME, port: DIAL_PORT, path: PATH, tls: TLS },
+  ...{ hostname: HOSTNAME, port: DIAL_PORT, path: PATH, url: WEB_SOCKET_URL, tls: TLS },
   ...{ commands: OPTION_KINDS.object, sequenced: OPTION_KINDS.boolean, clock: OPTION_KINDS.object },
   ...{ servers: SERVERS, connectionsPerServer: CONNECTIONS, aliveMs: ALIVE, waitForReady: OPTION_KINDS.boolean },
   ...{ dial: OPTION_KINDS.function, onState: OPTION_KINDS.function, random: OPTION_KINDS.function },
@@ -219,20 +221,29 @@ function serversOf(
   options: ConnectOptions,
   network: Network,
 ): Pick<ServersOptions, "servers" | "connectionsPerServer" | "dial"> {
-  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, servers, connectionsPerServer = 1 } = options;
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, url, tls, servers, connectionsPerServer = 1 } =
+    options;
+  const parts = options.hostname ?? options.port ?? path;
+  if (url !== undefined && parts !== undefined) {
+    throw new TypeError("Cannot use url together with hostname, port or path: it says where the server is");
+  }
+  const withTls = (place: ServerPlace): Address => {
+    if (tls === undefined || !place.url?.startsWith("ws:")) return { ...place, tls };
+    throw new TypeError(`Cannot use tls with ${place.url}: the URL of a WebSocket with TLS begins with wss://`);
+  };
   if (servers === undefined) {
-    const address = { hostname, port, path, tls };
+    const address = withTls(url === undefined ? { hostname, port, path } : parseServer(url, port));
     const dial = options.dial ?? ((signal) => dialAddress(network, address, signal));
     return { servers: [options.dial === undefined ? textOf(address) : "the server"], connectionsPerServer, dial };
   }
-  if ((options.hostname ?? options.port ?? path) !== undefined) {
-    throw new TypeError("Cannot use servers together with hostname, port or path: name all of them in servers");
+  if ((parts ?? url) !== undefined) {
+    throw new TypeError("Cannot use servers together with hostname, port, path or url: name all of them in servers");
   }
   if (options.dial !== undefined) return { servers, connectionsPerServer, dial: options.dial };
   const dial = (signal: AbortSignal, server: string) =>
-    dialAddress(network, { ...parseServer(server, port), tls }, signal);
+    dialAddress(network, withTls(parseServer(server, port)), signal);
   const checked = (found: readonly string[]) => {
-    for (const server of found) parseServer(server, port);
+    for (const server of found) withTls(parseServer(server, port));
     return found;
   };
   if (typeof servers !== "function") return { servers: checked(servers), connectionsPerServer, dial };

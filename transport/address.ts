@@ -32,6 +32,12 @@ export const FD: OptionKind = {
   must: "be a file descriptor of at least 3",
 };
 
+/** The URL of a WebSocket. */
+export const WEB_SOCKET_URL: OptionKind = {
+  is: (value) => typeof value === "string" && webSocketPlace(value) !== undefined,
+  must: 'be the URL of a WebSocket, such as "wss://app.example/rpc", without a user, a password or a fragment',
+};
+
 /** A port to dial. */
 export const DIAL_PORT: OptionKind = {
   is: (value) => isPort(value, 1),
@@ -43,14 +49,41 @@ export function withoutBrackets(hostname: string): string {
   return /^\[.*\]$/.test(hostname) ? hostname.slice(1, -1) : hostname;
 }
 
-/** A server as text: `db.internal:1235`, `[::1]:1235`, `unix:/run/db.sock`. Without a port it has the given one. */
-export function parseServer(text: string, defaultPort: number): { hostname: string; port: number; path?: string } {
+/** Where a server is. */
+export interface ServerPlace {
+  /** The name or address. */
+  readonly hostname: string;
+  /** The port. */
+  readonly port: number;
+  /** The path of a unix socket, instead of a name and port. */
+  readonly path?: string;
+  /** The URL of a WebSocket, which says the name and the port. */
+  readonly url?: string;
+}
+
+/**
+ * A server as text: `db.internal:1235`, `[::1]:1235`, `unix:/run/db.sock`, `wss://app.example/rpc`. Without a port it has the
+ * given one, or that of its URL's scheme.
+ */
+export function parseServer(text: string, defaultPort: number): ServerPlace {
+  const place = webSocketPlace(text);
+  if (place !== undefined) return place;
   if (text.startsWith("unix:") && PATH.is(text.slice(5))) return { hostname: "", port: 0, path: text.slice(5) };
   const [, hostname, port = `${defaultPort}`] = /^(\[[^\[\]]+\]|[^:/\[\]\s]+)(?::(\d{1,5}))?$/.exec(text) ?? [];
   if (hostname !== undefined && isPort(Number(port), 1)) return { hostname, port: Number(port) };
   throw new TypeError(
-    `Cannot use ${JSON.stringify(text)} as a server: it must be like "localhost:1235", "[::1]:1235" or "unix:/path"`,
+    `Cannot use ${
+      JSON.stringify(text)
+    } as a server: it must be like "localhost:1235", "[::1]:1235", "unix:/path" or "wss://host/path"`,
   );
+}
+
+/** Where a WebSocket is; `undefined` if the text is not the URL of one. A fragment is never sent, and a token has its place in `meta`. */
+function webSocketPlace(text: string): ServerPlace | undefined {
+  const url = /^wss?:\/\/[^#]+$/i.test(text) && URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || url.username !== "" || url.password !== "") return undefined;
+  const port = url.port === "" ? url.protocol === "wss:" ? 443 : 80 : Number(url.port);
+  return isPort(port, 1) ? { hostname: withoutBrackets(url.hostname), port, url: url.href } : undefined;
 }
 
 /** A readable address: `127.0.0.1:1235`, `[::1]:1235`, or a path, which a client of a unix socket does not have. */

@@ -6,7 +6,7 @@
  */
 
 import { RpcError } from "../errors.ts";
-import { addressText, withoutBrackets } from "./address.ts";
+import { addressText, type ServerPlace, withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import { isDenied, isNamed } from "./runtime.ts";
 import { askTls, type ClientTls, reasonOf, type TlsSource } from "./tls.ts";
@@ -16,15 +16,14 @@ import { closeTransport, type Transport } from "./transport.ts";
 const DIAL_TIMEOUT_MS = 10_000;
 
 /** The address of a server, and whether to use TLS. */
-export interface Address {
-  /** The name or address. */
-  readonly hostname: string;
-  /** The port. */
-  readonly port: number;
-  /** The path of a unix socket, instead of a name and port. */
-  readonly path?: string;
-  /** Uses TLS. */
+export interface Address extends ServerPlace {
+  /** Uses TLS. With a URL, its scheme decides on that, and these are its options. */
   readonly tls?: TlsSource<ClientTls>;
+}
+
+/** An address, with its hostname without brackets, and the checked options of TLS. */
+export interface CheckedAddress extends ServerPlace {
+  readonly tls?: ClientTls;
 }
 
 /** The sockets of a runtime, for a client. */
@@ -32,11 +31,20 @@ export interface Network {
   /**
    * Opens a connection.
    *
-   * @param address The address, its hostname without brackets, and the checked options of TLS.
+   * @param address The address, without a URL.
    * @param signal Ends the attempt.
    * @returns The connection; of TLS, its handshake done.
    */
-  open(address: Address & { readonly tls?: ClientTls }, signal: AbortSignal): Promise<Transport>;
+  open(address: CheckedAddress, signal: AbortSignal): Promise<Transport>;
+  /**
+   * Opens a WebSocket: the runtime's own, or packline's (`dialWebSocket()` in `web_socket.ts`) over what `open` gives.
+   *
+   * @param url The URL, `ws:` or `wss:`.
+   * @param address The same as an address. It has options of TLS exactly if the scheme is `wss:`.
+   * @param signal Ends the attempt.
+   * @returns The connection, its handshake done.
+   */
+  openWebSocket(url: string, address: CheckedAddress, signal: AbortSignal): Promise<Transport>;
 }
 
 /**
@@ -51,9 +59,13 @@ export interface Network {
  */
 export async function dialAddress(network: Network, address: Address, signal: AbortSignal): Promise<Transport> {
   try {
-    const tls = address.tls && await askTls(address.tls);
+    const { url, path, port, ...given } = address;
+    const hostname = withoutBrackets(address.hostname);
+    const tls = given.tls ? await askTls(given.tls) : url?.startsWith("wss:") ? {} : undefined;
     signal.throwIfAborted();
-    return await network.open({ ...address, hostname: withoutBrackets(address.hostname), tls }, signal);
+    return await (url === undefined
+      ? network.open({ hostname, port, path, tls }, signal)
+      : network.openWebSocket(url, { hostname, port, tls }, signal));
   } catch (error) {
     if (isDenied(error)) throw error;
     throw unreachable(textOf(address), signal.aborted ? signal.reason : error);
@@ -61,7 +73,8 @@ export async function dialAddress(network: Network, address: Address, signal: Ab
 }
 
 /** A readable address. */
-export function textOf({ hostname, port, path }: Address): string {
+export function textOf({ hostname, port, path, url }: ServerPlace): string {
+  if (url !== undefined) return url;
   return addressText(
     path === undefined ? { transport: "tcp", hostname: withoutBrackets(hostname), port } : { transport: "unix", path },
   );
