@@ -14,7 +14,7 @@ import type { Clock } from "../transport/clock.ts";
 import { isReceived } from "../session/received.ts";
 import type { ItemBudget } from "../session/item_window.ts";
 import type { CallSpan } from "../session/telemetry.ts";
-import { Deadline, type TimerWheel } from "../session/timer_wheel.ts";
+import { Deadline } from "../session/timer_wheel.ts";
 import type { CallOptions, CallPolicy, MaybeItems } from "./call_options.ts";
 import type { CallEncoder, GivenOwner } from "./given_call.ts";
 import type { ItemOutput } from "./item_output.ts";
@@ -37,10 +37,18 @@ export interface ClientSettings {
   readonly policy: CallPolicy;
 }
 
+/** Watches the ends of many calls. */
+export interface Deadlines {
+  /** Starts to watch one, unless it is watched or has none. */
+  add(deadline: Deadline): void;
+  /** Stops; one that is not watched is ignored. */
+  delete(deadline: Deadline): void;
+}
+
 /** The client, as its calls see it. */
 export interface ClientCallOwner extends GivenOwner {
   readonly settings: ClientSettings;
-  readonly deadlines: TimerWheel;
+  readonly deadlines: Deadlines;
   readonly signals: Signals;
   readonly counts: CallCounts;
   /** The memory for unread items of all streams. */

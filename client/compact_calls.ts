@@ -8,7 +8,7 @@
 import { decodeCompact, encodeCompact } from "../codec/compact.ts";
 import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
 import type { Fields } from "../codec/message.ts";
-import { faultIn, isPlain, kindOf } from "../codec/sendable.ts";
+import { isPlain, kindOf } from "../codec/sendable.ts";
 import type { Span } from "../codec/writer.ts";
 import type { CallEncoder } from "./given_call.ts";
 import type { ItemMessage } from "./item_output.ts";
@@ -16,9 +16,6 @@ import { unsendable } from "./unsendable.ts";
 
 /** Names that no parameter has (PROTOCOL.md, "Requests"); one that begins with `$` is none either. */
 export const RESERVED: readonly string[] = ["cmd", "seq", "ttl", "meta", "credit"];
-
-/** How deep a fault is looked for. */
-const DEPTH = 64;
 
 /** The encoder of a client in a browser. */
 export const compactEncoder: CallEncoder = {
@@ -32,11 +29,11 @@ export const compactEncoder: CallEncoder = {
     // `seq` and `ttl` are not there yet: with as many of anything in their place, it is one value.
     const nothing = encodeCompact({ a: 0, b: 0 }).subarray(1, 1 + 3 * lateFields);
     const { a: _a, b: _b, ...fields } = decodeCompact(joined([bytesOf(given), nothing])) as Fields;
-    return spanOf(encodeCompact({ ...fields, after, credit }, lateFields));
+    return spanOf(encodeCompact({ ...fields, after, credit }, "params", lateFields));
   },
 
   encodeItem(item, maxPayloadBytes) {
-    return spanOf(encodeNamed({ item }, item, maxPayloadBytes));
+    return spanOf(encodeChecked(item, "item", maxPayloadBytes));
   },
 
   copyParams(name, params = {}, maxPayloadBytes) {
@@ -61,7 +58,7 @@ function encodeGiven(name: string, params: unknown, rest: Fields, lateFields: nu
         throw new EncodeError(`the parameter name "${key}" is reserved`);
       }
     }
-    return spanOf(encodeNamed({ params }, { ...params, ...rest }, maxPayloadBytes, lateFields));
+    return spanOf(encodeChecked({ ...params, ...rest }, "params", maxPayloadBytes, lateFields));
   } catch (error) {
     throw unsendable(name, error);
   }
@@ -72,16 +69,8 @@ function checkMap(name: string, map: unknown): asserts map is object {
   throw new EncodeError(`${name}: ${kindOf(map)} cannot be sent here, only a plain object`);
 }
 
-/** @param named The value under the name that an error calls it by. */
-function encodeNamed(named: Fields, value: unknown, maxPayloadBytes: number, lateFields = 0): Uint8Array {
-  let bytes: Uint8Array;
-  try {
-    bytes = encodeCompact(value, lateFields);
-  } catch (error) {
-    const [[name, given]] = Object.entries(named);
-    const fault = error instanceof EncodeError && faultIn(given, name, DEPTH);
-    throw fault ? new EncodeError(fault, { cause: error }) : error;
-  }
+function encodeChecked(value: unknown, path: string, maxPayloadBytes: number, laterFields = 0): Uint8Array {
+  const bytes = encodeCompact(value, path, laterFields);
   if (bytes.length > maxPayloadBytes) throw new PayloadTooLargeError(bytes.length, maxPayloadBytes);
   return bytes;
 }
@@ -99,9 +88,7 @@ export function requestOf(given: Span, seq: number, ttl: number | undefined): Ui
 export function itemMessage(message: ItemMessage, maxPayloadBytes: number): Uint8Array {
   const { seq, kind } = message;
   if (kind === "request end") return encodeCompact({ cmd: 0, seq, end: true });
-  const item = kind === "encoded item"
-    ? bytesOf(message.item)
-    : encodeNamed({ item: message.item }, message.item, maxPayloadBytes);
+  const item = kind === "encoded item" ? bytesOf(message.item) : encodeChecked(message.item, "item", maxPayloadBytes);
   const head = encodeCompact({ cmd: 0, seq, item: null }); // nil is the last byte
   return joined([head.subarray(0, -1), item]);
 }

@@ -8,9 +8,14 @@
  * @module
  */
 
-import { BUILT_IN_NUMBERS } from "../codec/message_table.ts";
 import type { Commands } from "../handlers/command.ts";
-import { checkTimeout, DEFAULT_ALIVE_MS, DEFAULT_LIMITS, DEFAULT_TIMEOUT_MS } from "../limits.ts";
+import {
+  checkTimeout,
+  DEFAULT_ALIVE_MS,
+  DEFAULT_MAX_IN_FLIGHT,
+  DEFAULT_MAX_PAYLOAD_BYTES,
+  DEFAULT_TIMEOUT_MS,
+} from "../limits.ts";
 import { openBrowserWebSocket } from "../transport/browser_web_socket.ts";
 import { systemClock } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -80,7 +85,7 @@ export async function connect<C extends Commands = AnyCommands>(options: WebConn
   const url = `${options.url}`;
   if (!/^wss?:/.test(url)) throw new TypeError(`Cannot use ${url} as url: it must begin with wss:// or ws://`);
   const events = new AbortController();
-  const numbers = new Map(BUILT_IN_NUMBERS);
+  const numbers = new Map<string, number>();
   for (const [name, { number }] of Object.entries(commands as Commands)) {
     if (number !== undefined) numbers.set(name, number);
   }
@@ -90,8 +95,8 @@ export async function connect<C extends Commands = AnyCommands>(options: WebConn
     numbers,
     retryBudget: new RetryBudget(options.retryBudget),
     sequenced: true,
-    maxInFlight: options.maxInFlight ?? DEFAULT_LIMITS.maxInFlight,
-    maxPayloadBytes: options.maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes,
+    maxInFlight: options.maxInFlight ?? DEFAULT_MAX_IN_FLIGHT,
+    maxPayloadBytes: options.maxPayloadBytes ?? DEFAULT_MAX_PAYLOAD_BYTES,
     aliveMs: options.aliveMs ?? DEFAULT_ALIVE_MS,
     policy: { idempotent: false, waitForReady: options.waitForReady ?? true, timeoutMs: checkTimeout(timeoutMs) },
     clock: options.clock ?? systemClock,

@@ -5,39 +5,29 @@
  * Refused, by closing it: frames and messages that break the protocol.
  */
 
-import { decodeCompact, encodeCompact } from "../codec/compact.ts";
-import {
-  FrameScanner,
-  LONG_HEADER_BYTES,
-  MAX_SHORT_PAYLOAD_BYTES,
-  SHORT_HEADER_BYTES,
-  TERMINATOR,
-  writeLongHeader,
-  writeShortHeader,
-} from "../codec/frame.ts";
+import { decodeCompact, encodeCompact, frameAt, framed } from "../codec/compact.ts";
+import { DecodeError } from "../codec/errors.ts";
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { badReply, receivedError } from "../session/received.ts";
-import type { Swept } from "../session/sweeper.ts";
 import { messageOf } from "../transport/runtime.ts";
+import type { Timer } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallConnection, ClientCall, ClientCallOwner } from "./client_call.ts";
 import { itemMessage, joined, requestOf } from "./compact_calls.ts";
 import { ItemOutput } from "./item_output.ts";
-import { Silence } from "./silence.ts";
 
 /** The `seq` of a PING of the client's own, and the number of the command. */
 const PING_SEQ = Number.MAX_SAFE_INTEGER;
 const PING = 1;
 
-/** How long a server may take to answer a cancel or a PING, and a closed connection to send what waits. */
+/** How long a server may take to answer a cancel; to answer at all, if the network may have changed; and a closed connection to send what waits. */
 const ANSWER_MS = 10_000;
+const CHECK_MS = 3_000;
 const CLOSE_MS = 1_000;
 
 /** More calls wait for those that are not written yet, so that a cancel gets through. */
 const AHEAD_BYTES = 64 * 1024;
-
-const END = new Uint8Array([TERMINATOR]);
 
 /** The client, as its connections see it. */
 export interface WebConnectionOwner extends ClientCallOwner {
@@ -45,14 +35,12 @@ export interface WebConnectionOwner extends ClientCallOwner {
   onRefused(call: ClientCall, error: RpcError): void;
   /** A call has failed and may have been started. It is settled, unless it may be sent again all the same. */
   onFailed(call: ClientCall, error: RpcError): void;
-  /** The server wants to end the connection in so many milliseconds. */
+  /** The server wants to end the connection in so many milliseconds: it takes no more calls. */
   onGoing(connection: WebConnection, ms: number): void;
   /** The connection takes no more calls. */
   onLeft(connection: WebConnection, reason: RpcError): void;
   /** The connection has ended. */
   onEnded(connection: WebConnection, error: RpcError, unanswered: readonly ClientCall[]): void;
-  /** A connection has an open call. */
-  onBusy(): void;
   /** More calls may be sent. */
   wake(): void;
 }
@@ -62,7 +50,6 @@ class FrameOutput {
   /** Where the callers' streams go. */
   readonly items: ItemOutput;
   queuedBytes = 0;
-  sentBytes = 0;
   readonly #transport: Transport;
   readonly #onWritten: () => void;
   readonly #onError: (error: unknown) => void;
@@ -87,11 +74,9 @@ class FrameOutput {
   }
 
   write(payload: Uint8Array): void {
-    const isLong = payload.length > MAX_SHORT_PAYLOAD_BYTES;
-    const header = new Uint8Array(isLong ? LONG_HEADER_BYTES : SHORT_HEADER_BYTES);
-    (isLong ? writeLongHeader : writeShortHeader)(header, 0, payload.length);
-    this.#frames.push(header, payload, END);
-    this.queuedBytes += header.length + payload.length + 1;
+    const frame = framed(payload);
+    this.#frames.push(frame);
+    this.queuedBytes += frame.length;
     this.#flushing ??= this.#flush();
   }
 
@@ -105,13 +90,12 @@ class FrameOutput {
         while (rest.length > 0) {
           const bytes = await this.#transport.write(rest);
           rest = rest.subarray(bytes);
-          this.sentBytes += bytes;
           this.queuedBytes -= bytes;
         }
       }
       this.#flushing = undefined;
+      this.#onWritten(); // calls go before items
       this.items.resume();
-      this.#onWritten();
     } catch (error) {
       this.#onError(error);
     }
@@ -119,22 +103,19 @@ class FrameOutput {
 }
 
 /** One connection. */
-export class WebConnection implements CallConnection, Swept {
+export class WebConnection implements CallConnection {
   readonly output: FrameOutput;
-  receivedBytes = 0;
   /** Whether the server has answered a call. */
   answered = false;
   readonly #owner: WebConnectionOwner;
   readonly #transport: Transport;
   /** Unanswered calls by `seq`, those included that ended without their reply. */
   readonly #calls = new Map<number, ClientCall>();
-  /** How many bytes had come when a call ended without its reply. */
-  readonly #abandoned = new Map<ClientCall, number>();
-  readonly #silence: Silence;
   #nextId = 0;
-  #state: "open" | "going" | "retired" | "closed" = "open";
-  /** A PING that is not answered. */
-  #ping: PromiseWithResolvers<void> | undefined;
+  #state: "open" | "retired" | "closed" = "open";
+  /** The next look whether the server lives, while calls are open; and how often it had said nothing since the one before. */
+  #beat: Timer | undefined;
+  #silentBeats = 0;
 
   /** @param server The server, as the user names it. */
   constructor(owner: WebConnectionOwner, transport: Transport, readonly server: string) {
@@ -144,10 +125,6 @@ export class WebConnection implements CallConnection, Swept {
     this.output = new FrameOutput(transport, maxPayloadBytes, {
       onWritten: () => owner.wake(),
       onError: (error) => this.#lost(error),
-    });
-    this.#silence = new Silence(this, aliveMs || Infinity, {
-      say: () => this.#ping === undefined ? void this.#sendPing() : this.#control({ alive: aliveMs }),
-      lose: (error) => this.lose(error),
     });
     this.#control({ max: maxPayloadBytes, alive: aliveMs || undefined, notice: true });
     void this.#read();
@@ -167,25 +144,41 @@ export class WebConnection implements CallConnection, Swept {
 
   /** Whether a call may be sent. */
   get hasRoom(): boolean {
-    return (this.#state === "open" || this.#state === "going") &&
-      this.#calls.size < this.#owner.settings.maxInFlight && this.output.queuedBytes < AHEAD_BYTES;
+    return this.#state === "open" && this.#calls.size < this.#owner.settings.maxInFlight &&
+      this.output.queuedBytes < AHEAD_BYTES;
   }
 
-  sweep(nowMs: number, isBehind: boolean): boolean {
-    if (this.#calls.size === 0) return false;
-    this.#silence.look(nowMs, isBehind);
-    return true;
+  /**
+   * While calls are open, the client says PING four times in the time that it has promised. A server that says nothing for two of
+   * these is lost; not by one look, which a page that was asleep has late.
+   */
+  #look(periodMs = this.#owner.settings.aliveMs / 4): void {
+    const { clock } = this.#owner.settings;
+    if (this.#beat !== undefined) clock.clearTimer(this.#beat);
+    this.#beat = undefined;
+    if (this.#calls.size === 0 || periodMs === 0) return;
+    if (this.#silentBeats++ === 2) return this.#lost(new Error("it does not answer"));
+    if (this.#silentBeats > 0) this.output.write(encodeCompact({ cmd: PING, seq: PING_SEQ }));
+    this.#beat = clock.setTimer(() => this.#look(), periodMs, false);
+  }
+
+  /** The network may be another one: the server must answer soon. */
+  check(): void {
+    this.#silentBeats = 1;
+    this.#look(CHECK_MS);
   }
 
   // ---- out
 
   send(call: ClientCall, nowMs: number): void {
-    if (this.#calls.size === 0) this.#silence.begin(nowMs);
     call.send(this, this.#nextId++, nowMs);
     this.#calls.set(call.id, call);
     this.output.write(requestOf(call.given, call.id, call.ttl));
     call.startItems();
-    this.#owner.onBusy();
+    if (this.#beat === undefined) {
+      this.#silentBeats = -1; // the request is the first sign of life
+      this.#look();
+    }
   }
 
   grant({ id }: ClientCall, items: number): void {
@@ -195,37 +188,13 @@ export class WebConnection implements CallConnection, Swept {
   abandon(call: ClientCall): void {
     if (!this.#calls.has(call.id)) return;
     this.#control({ seq: call.id, cancel: true });
-    this.#abandoned.set(call, this.receivedBytes);
     call.deadlineMs = this.#owner.settings.clock.now() + ANSWER_MS;
     this.#owner.deadlines.add(call);
   }
 
   missAnswer(call: ClientCall): void {
-    if (this.#abandoned.get(call) === this.receivedBytes) return this.#silent();
-    this.#abandoned.delete(call);
     this.#calls.delete(call.id);
     this.#owner.wake();
-  }
-
-  /** Sends a PING and waits for its answer. Ends the connection and rejects if none comes, or the server refuses. */
-  async prove(): Promise<void> {
-    const { clock } = this.#owner.settings;
-    const timer = clock.setTimer(() => this.#silent(), ANSWER_MS, true);
-    try {
-      await (this.#ping?.promise ?? this.#sendPing());
-    } catch (error) {
-      this.lose(error as RpcError);
-      throw error;
-    } finally {
-      clock.clearTimer(timer);
-    }
-  }
-
-  #sendPing(): Promise<void> {
-    this.#ping = Promise.withResolvers();
-    this.#ping.promise.catch(() => {}); // only `prove()` waits for it
-    this.output.write(encodeCompact({ cmd: PING, seq: PING_SEQ }));
-    return this.#ping.promise;
   }
 
   #control(fields: Fields): void {
@@ -235,20 +204,22 @@ export class WebConnection implements CallConnection, Swept {
   // ---- in
 
   async #read(): Promise<void> {
-    const frames = new FrameScanner(this.#owner.settings.maxPayloadBytes);
+    const { maxPayloadBytes } = this.#owner.settings;
     let buffer = new Uint8Array(4_096);
     let end = 0;
     try {
       while (!this.#isClosed) {
         if (end === buffer.length) buffer = joined([buffer, buffer]) as Uint8Array<ArrayBuffer>;
         const bytes = await this.#transport.read(buffer.subarray(end));
-        if (bytes === null) return this.#lost("the server closed it");
+        if (bytes === null) return this.#lost(new Error("the server closed it"));
         end += bytes;
-        this.receivedBytes += bytes;
+        this.#silentBeats = 0;
         let start = 0;
-        for (let length; (length = frames.scan(buffer, start, end)) !== 0 && !this.#isClosed; start += length) {
-          if (length < 0) throw badReply(`${this.peer} sent an invalid frame: ${frames.reason}`);
-          this.#take(buffer.subarray(frames.payloadStart, frames.payloadEnd));
+        for (;;) {
+          const payload = frameAt(buffer.subarray(start, end), maxPayloadBytes);
+          if (payload === undefined || this.#isClosed) break;
+          start = payload.byteOffset + payload.length + 1;
+          this.#take(payload);
         }
         buffer.copyWithin(0, start, end);
         end -= start;
@@ -260,28 +231,22 @@ export class WebConnection implements CallConnection, Swept {
   }
 
   #take(payload: Uint8Array): void {
-    let message: Fields;
-    try {
-      message = Object(decodeCompact(payload));
-    } catch (error) {
-      throw badReply(`${this.peer} sent an invalid reply: ${messageOf(error)}`);
-    }
-    const { seq, more, ...fields } = message;
+    const { seq, more, ...fields }: Fields = Object(decodeCompact(payload));
     const { res, err, going, credit } = fields;
     if (res === undefined && err === undefined && Object.keys(fields).length > 0) { // a notice, which may be unknown
       if (credit !== undefined) this.#calls.get(seq as number)?.items?.grant(credit as number);
-      else if (seq === undefined && this.#state === "open" && typeof going === "number") this.#go(going);
+      else if (typeof going === "number") this.#owner.onGoing(this, going);
       return;
     }
     if (typeof seq !== "number") {
       throw err === undefined ? badReply(`${this.peer} sent a reply that matches no request`) : receivedError(fields);
     }
     const call = this.#calls.get(seq);
-    if (call === undefined && seq === PING_SEQ) return this.#answerPing(fields);
+    if (seq === PING_SEQ) return;
     if (more !== true) this.#calls.delete(seq);
     if (call === undefined || call.isSettled) {
       this.#owner.counts.lateReplies++;
-      if (call !== undefined && more !== true && this.#abandoned.delete(call)) this.#owner.deadlines.delete(call);
+      if (call !== undefined && more !== true) this.#owner.deadlines.delete(call);
     } else if (more === true) {
       call.state = "streaming";
       call.takeItem(fields, payload.length);
@@ -303,22 +268,8 @@ export class WebConnection implements CallConnection, Swept {
     } else if (err === "DEADLINE_EXCEEDED" && this.#owner.settings.clock.now() >= call.deadlineMs) {
       call.expire(); // the server's timeout was faster: one event has one code
     } else {
-      const isOver = this.#state === "going" && (err === "GOING_AWAY" || call.outlives(error));
       this.#owner.onFailed(call, error);
-      if (isOver) this.retire(error);
     }
-  }
-
-  #answerPing(fields: Fields): void {
-    const error = fields.err === undefined ? undefined : receivedError(fields);
-    if (error?.retryable) this.#ping?.reject(error);
-    else this.#ping?.resolve();
-    this.#ping = undefined;
-  }
-
-  #go(ms: number): void {
-    this.#state = "going";
-    this.#owner.onGoing(this, ms);
   }
 
   // ---- the end
@@ -353,18 +304,12 @@ export class WebConnection implements CallConnection, Swept {
     this.lose(reason);
   }
 
-  #silent(): void {
-    this.lose(new RpcError("CONNECTION_LOST", `${this.peer} has not answered within ${ANSWER_MS} ms`));
-  }
-
   #lost(error: unknown): void {
-    this.lose(
-      error instanceof RpcError
-        ? error
-        : new RpcError("CONNECTION_LOST", `the connection to ${this.peer} is lost: ${messageOf(error)}`, {
-          cause: error,
-        }),
-    );
+    if (error instanceof RpcError) return this.lose(error);
+    const [code, what] = error instanceof DecodeError
+      ? ["BAD_REPLY", `${this.peer} sent an invalid reply`]
+      : ["CONNECTION_LOST", `the connection to ${this.peer} is lost`];
+    this.lose(new RpcError(code, `${what}: ${messageOf(error)}`, { cause: error }));
   }
 
   /** Ends it at once. */
@@ -372,7 +317,7 @@ export class WebConnection implements CallConnection, Swept {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#transport.close();
-    this.#ping?.reject(error);
+    if (this.#beat !== undefined) this.#owner.settings.clock.clearTimer(this.#beat);
     const unanswered: ClientCall[] = [];
     for (const call of this.#calls.values()) {
       if (call.isSettled) this.#owner.deadlines.delete(call);

@@ -10,13 +10,13 @@ import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { ItemBudget } from "../session/item_window.ts";
 import { isReceived, markReceived } from "../session/received.ts";
-import { Sweeper } from "../session/sweeper.ts";
-import { TimerWheel } from "../session/timer_wheel.ts";
+import type { Deadline } from "../session/timer_wheel.ts";
+import type { Clock, Timer } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";
 import { Backoff } from "./backoff.ts";
 import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
 import { CallQueue } from "./call_queue.ts";
-import { type ClientCall, type ClientSettings, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
+import { type ClientCall, type ClientSettings, type Deadlines, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
 import type { Engine } from "./client_face.ts";
 import { compactEncoder } from "./compact_calls.ts";
 import { IncomingStream } from "./incoming_stream.ts";
@@ -47,12 +47,41 @@ export interface WebSettings extends ClientSettings {
 const MAX_ITEM_BYTES = 256 * 1024 * 1024;
 const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
 
+const CLOSED = "the client was closed";
+
 /** How often an idempotent call is lost: a call that crashes servers must not crash one after another. */
 const MAX_LOSSES = 3;
 
+/** A page has few calls open: each deadline has a timer of its own. */
+class OwnTimers implements Deadlines {
+  readonly #timers = new Map<Deadline, Timer>();
+
+  constructor(readonly clock: Clock) {}
+
+  add(deadline: Deadline): void {
+    const { deadlineMs } = deadline;
+    if (deadlineMs === Infinity || this.#timers.has(deadline)) return;
+    const expire = () => {
+      this.delete(deadline);
+      deadline.expire();
+    };
+    this.#timers.set(deadline, this.clock.setTimer(expire, deadlineMs - this.clock.now(), false));
+  }
+
+  delete(deadline: Deadline): void {
+    const timer = this.#timers.get(deadline);
+    if (timer !== undefined) this.clock.clearTimer(timer);
+    this.#timers.delete(deadline);
+  }
+
+  clear(): void {
+    for (const deadline of this.#timers.keys()) this.delete(deadline);
+  }
+}
+
 /** The engine of one client. */
 export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
-  readonly deadlines: TimerWheel;
+  readonly deadlines: OwnTimers;
   readonly signals = new Signals();
   readonly counts = new CallCounts();
   readonly encoder = compactEncoder;
@@ -60,16 +89,15 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   readonly #connections = new Set<WebConnection>();
   readonly #queue: CallQueue;
   readonly #link: WebLink;
-  readonly #sweeper: Sweeper;
   #state: ClientState = "idle";
   #isWoken = false;
+  #closed: Promise<void> | undefined;
 
   constructor(readonly settings: WebSettings) {
     const { clock, random } = settings;
-    this.deadlines = new TimerWheel(clock);
+    this.deadlines = new OwnTimers(clock);
     this.#queue = new CallQueue(clock, () => this.#onDue());
     this.#link = new WebLink(this, new Backoff(random));
-    this.#sweeper = new Sweeper(clock, this.#connections);
   }
 
   /** Makes the first connection. If the server cannot be reached, closes the client and rejects. */
@@ -147,9 +175,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
 
   begin(call: ClientCall): void {
     if (this.#state === "closed") return call.end(closed());
-    if (this.#queue.full) {
-      return call.end(markReceived(new RpcError("OVERLOADED", "too many calls are waiting to be sent")));
-    }
+    if (this.#queue.full) return call.end(markReceived(new RpcError("OVERLOADED", "too many calls wait to be sent")));
     call.begin();
     if (call.isSettled) return;
     if (this.#state === "waiting" && !call.policy.waitForReady) return call.end(this.#notReady(call));
@@ -218,11 +244,8 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     return connection;
   }
 
-  onBusy(): void {
-    this.#sweeper.start();
-  }
-
   onGoing(connection: WebConnection, ms: number): void {
+    connection.retire();
     this.#link.onGoing(connection, ms);
   }
 
@@ -273,16 +296,19 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
 
   // ---- the end
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    return this.#closed ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
     this.#setState("closed");
-    this.#link.close(new RpcError("CLOSED", "the client was closed"));
+    this.#link.close(new RpcError("CLOSED", CLOSED));
     for (const call of this.#queue.takeAll()) {
       const options = { retryable: !call.mayHaveStarted };
-      call.end(new RpcError("CLOSED", "the client was closed while the call waited", options));
+      call.end(new RpcError("CLOSED", CLOSED, options));
     }
-    const error = new RpcError("CLOSED", "the client was closed before the reply came");
+    const error = new RpcError("CLOSED", CLOSED);
     await Promise.all([...this.#connections].map((connection) => connection.close(error)));
-    this.#sweeper.stop();
     this.deadlines.clear();
   }
 
@@ -305,5 +331,5 @@ function orDrop<Call>({ items }: MaybeItems<StreamOptions>, make: () => Call): C
 }
 
 function closed(): RpcError {
-  return new RpcError("CLOSED", "the client is closed", { retryable: true });
+  return new RpcError("CLOSED", CLOSED, { retryable: true });
 }

@@ -16,9 +16,8 @@ import type { WebSettings } from "./web_engine.ts";
 /** How long a dial may take. */
 const DIAL_TIMEOUT_MS = 10_000;
 
-/** The longest wait before a connection is replaced that the server wants to end; and the part of its time that it is used for. */
+/** The longest wait before a connection is replaced that the server wants to end. */
 const LONGEST_RENEWAL_MS = 1_000;
-const USABLE_PART = 0.75;
 
 /** The client, as its link sees it. */
 export interface WebLinkOwner {
@@ -36,19 +35,13 @@ export class WebLink {
   /** The error of the last dial or of the last lost connection, until there is a new one. */
   lastError: RpcError | undefined;
   readonly calls = { sent: 0, refused: 0, lost: 0 };
-  /** The connection for new calls; and the one before, which the server wants to end, until there is another. */
-  #open: WebConnection | undefined;
-  #going: WebConnection | undefined;
+  /** The connection for new calls. */
+  connection: WebConnection | undefined;
   #activity: "idle" | "connecting" | "waiting" | "closed" = "idle";
   /** Ends the dial or the wait. */
   #attempt = new AbortController();
-  #hasConnected = false;
 
   constructor(readonly owner: WebLinkOwner, readonly backoff: Backoff) {}
-
-  get connection(): WebConnection | undefined {
-    return this.#open ?? this.#going;
-  }
 
   get state(): "open" | "idle" | "connecting" | "waiting" | "closed" {
     return !this.#isClosed && this.connection !== undefined ? "open" : this.#activity;
@@ -74,15 +67,15 @@ export class WebLink {
 
   /** Dials if there is no connection, as often as it takes while calls wait. */
   async seek(): Promise<void> {
-    if (this.#open !== undefined || this.#activity !== "idle") return;
+    if (this.connection !== undefined || this.#activity !== "idle") return;
     do {
       try {
         if (this.waitMs > 0) await this.#wait();
         else await this.#dial();
       } catch {
-        this.#retireGoing(); // waiting calls would be delayed by a server that is going and that nothing replaces
+        // It is in `lastError`; waiting calls tell it if they time out.
       }
-    } while (!this.#isClosed && this.#open === undefined && this.owner.hasWaiting);
+    } while (!this.#isClosed && this.connection === undefined && this.owner.hasWaiting);
     this.#become("idle", this.lastError);
   }
 
@@ -90,7 +83,7 @@ export class WebLink {
   hurry(): void {
     this.backoff.reset();
     if (this.#activity === "waiting") this.#attempt.abort();
-    if (this.#open?.unanswered) this.#open.prove().catch(() => {}); // the loss is told to whom it concerns
+    this.connection?.check();
   }
 
   async #dial(): Promise<void> {
@@ -108,10 +101,7 @@ export class WebLink {
       const dialed = (async () => await dial(signal))();
       dialed.then((transport) => signal.aborted && transport.close()).catch(() => {});
       connection = this.owner.attach(await Promise.race([dialed, unwanted]));
-      if (this.#hasConnected) await Promise.race([connection.prove(), unwanted]);
-      this.#hasConnected = true;
     } catch (error) {
-      connection?.retire();
       this.backoff.failed(clock.now());
       throw this.lastError = error instanceof RpcError
         ? error
@@ -123,8 +113,7 @@ export class WebLink {
       clock.clearTimer(timer);
     }
     this.lastError = undefined;
-    this.#open = connection;
-    this.#retireGoing();
+    this.connection = connection;
   }
 
   async #wait(): Promise<void> {
@@ -133,29 +122,18 @@ export class WebLink {
     await sleep(this.owner.settings.clock, this.waitMs, this.#attempt.signal);
   }
 
-  /** The server wants to end a connection: it is used until there is another. */
+  /** The server wants to end a connection: calls go to the next one, which all clients of a server do not dial in one instant. */
   onGoing(connection: WebConnection, ms: number): void {
-    if (this.#open !== connection) return;
-    const { clock } = this.owner.settings;
-    this.#open = undefined;
-    if (connection.unanswered === 0) return connection.retire();
-    this.#going = connection;
-    this.backoff.delay(clock.now(), Math.min(ms / 2, LONGEST_RENEWAL_MS));
-    clock.setTimer(() => this.#going === connection && this.seek(), Math.ceil(this.waitMs), false);
-    clock.setTimer(() => this.#going === connection && this.#retireGoing(), ms * USABLE_PART, false);
-  }
-
-  #retireGoing(): void {
-    const going = this.#going;
-    this.#going = undefined;
-    going?.retire();
+    if (this.connection !== connection) return;
+    this.connection = undefined;
+    this.backoff.delay(this.owner.settings.clock.now(), Math.min(ms / 2, LONGEST_RENEWAL_MS));
+    this.owner.onLinkState();
   }
 
   /** A connection takes no more calls. */
   onLeft(connection: WebConnection, reason: RpcError): void {
     if (this.connection !== connection) return;
-    if (this.#open === connection) this.#open = undefined;
-    else this.#going = undefined;
+    this.connection = undefined;
     this.lastError = reason;
     const nowMs = this.owner.settings.clock.now();
     if (connection.answered) this.backoff.lost(nowMs);
@@ -167,7 +145,7 @@ export class WebLink {
   close(reason: RpcError): void {
     this.#become("closed");
     this.#attempt.abort(reason);
-    this.#open = this.#going = undefined;
+    this.connection = undefined;
   }
 
   #become(activity: WebLink["state"], error?: RpcError): void {

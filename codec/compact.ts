@@ -7,7 +7,7 @@
  */
 
 import { DecodeError, EncodeError } from "./errors.ts";
-import { faultIn, isPlain } from "./sendable.ts";
+import { isPlain, kindOf } from "./sendable.ts";
 
 /** The most containers in one another, as with the default `maxDepth`. */
 const MAX_DEPTH = 64;
@@ -19,98 +19,106 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
  * Encodes a value. Fields that are `undefined` are left out.
  *
  * @param value The value.
+ * @param path What an error calls it.
  * @param laterFields How many fields its map will get: whoever appends them.
  * @returns The bytes.
  * @throws {EncodeError} If it cannot be sent.
  */
-export function encodeCompact(value: unknown, laterFields = 0): Uint8Array<ArrayBuffer> {
+export function encodeCompact(value: unknown, path = "value", laterFields = 0): Uint8Array<ArrayBuffer> {
   let bytes = new Uint8Array(256);
   let view = new DataView(bytes.buffer);
   let at = 0;
 
-  const reserve = (count: number) => {
-    if (at + count <= bytes.length) return;
-    const longer = new Uint8Array(2 * (at + count));
-    longer.set(bytes);
-    bytes = longer;
-    view = new DataView(longer.buffer);
-  };
-  /** Writes a type, and a number in the 0, 1, 2, 4 or 8 bytes behind it. */
-  const put = (type: number, count = 0, number = 0) => {
-    reserve(9);
-    view.setUint8(at, type);
-    if (count === 1) view.setUint8(at + 1, number);
-    if (count === 2) view.setUint16(at + 1, number);
-    if (count === 4) view.setUint32(at + 1, number);
-    if (count === 8) view.setFloat64(at + 1, number);
-    at += 1 + count;
-  };
-  /** Writes a type with a size: in the type itself below `few`, else in as many bytes as it takes. */
-  const putSize = (size: number, short: number, few: number, type8: number | undefined, type16: number) => {
-    if (size < few) put(short | size);
-    else if (type8 !== undefined && size < 256) put(type8, 1, size);
-    else if (size < 65_536) put(type16, 2, size);
-    else put(type16 + 1, 4, size);
+  /** Makes room, and gives the place before. */
+  const take = (count: number) => {
+    at += count;
+    if (at > bytes.length) {
+      const longer = new Uint8Array(2 * at);
+      longer.set(bytes);
+      bytes = longer;
+      view = new DataView(longer.buffer);
+    }
+    return at - count;
   };
   const putBytes = (data: Uint8Array) => {
-    reserve(data.length);
-    bytes.set(data, at);
-    at += data.length;
+    const from = take(data.length); // it may replace `bytes`
+    bytes.set(data, from);
   };
-  const writeText = (text: string) => {
-    const utf8 = encoder.encode(text);
-    putSize(utf8.length, 0xa0, 32, 0xd9, 0xda);
-    putBytes(utf8);
+  /** Writes a type, and a number in the 1, 2, 4 or 8 bytes behind it. */
+  const put = (type: number, size = 0, number = 0) => {
+    const from = take(1 + size);
+    view.setUint8(from, type);
+    if (size === 1) view.setUint8(from + 1, number);
+    if (size === 2) view.setUint16(from + 1, number);
+    if (size === 4) view.setUint32(from + 1, number);
+    if (size === 8) view.setFloat64(from + 1, number);
+  };
+  /** Writes a whole number: in the type itself below `few`, else in as many bytes as it takes. */
+  const putSize = (number: number, short: number, few: number, type8: number, type16: number) => {
+    if (number < few) put(short | number);
+    else if (type8 > 0 && number < 256) put(type8, 1, number);
+    else if (number < 65_536) put(type16, 2, number);
+    else put(type16 + 1, 4, number);
   };
   const writeNumber = (number: number) => {
-    if (number >>> 0 === number) {
-      if (number < 128) put(number);
-      else putSize(number, 0, 0, 0xcc, 0xcd);
-    } else if ((number | 0) !== number) put(0xcb, 8, number);
+    if (number >>> 0 === number) putSize(number, 0, 128, 0xcc, 0xcd);
+    else if ((number | 0) !== number) put(0xcb, 8, number);
     else if (number >= -32) put(number);
     else if (number >= -128) put(0xd0, 1, number);
     else if (number >= -32_768) put(0xd1, 2, number);
     else put(0xd2, 4, number);
   };
-  const writeObject = (object: object, depth: number) => {
-    if (object instanceof Uint8Array) {
-      putSize(object.length, 0, 0, 0xc4, 0xc5);
-      return putBytes(object);
-    }
-    if (depth === MAX_DEPTH) {
-      throw new EncodeError(`Cannot encode containers nested deeper than ${MAX_DEPTH}, or in a cycle`);
-    }
-    if (Array.isArray(object)) {
-      putSize(object.length, 0x90, 16, undefined, 0xdc);
-      for (const item of object) write(item, depth + 1);
-      return;
-    }
-    const fields = isPlain(object) && Object.entries(object).filter(([, field]) => field !== undefined);
-    if (!fields) throw new EncodeError(faultIn(object, "value", 1));
-    putSize(fields.length + (depth === 0 ? laterFields : 0), 0x80, 16, undefined, 0xde);
-    for (const [name, field] of fields) {
-      writeText(name);
-      write(field, depth + 1);
-    }
-  };
-  const writeInteger = (integer: bigint) => {
-    if (faultIn(integer, "value", 1)) throw new EncodeError(faultIn(integer, "value", 1));
-    put(integer < 0 ? 0xd3 : 0xcf, 8);
-    view.setBigUint64(at - 8, BigInt.asUintN(64, integer));
-  };
-  const write = (value: unknown, depth: number): void => {
+  const write = (value: unknown, path: string, depth: number): void => {
+    const refuse = (what: string) => {
+      throw new EncodeError(`${path}: ${what} cannot be sent`);
+    };
     if (value === undefined || value === null) put(0xc0);
     else if (typeof value === "boolean") put(value ? 0xc3 : 0xc2);
     else if (typeof value === "number") writeNumber(value);
-    else if (typeof value === "string") writeText(value);
-    else if (typeof value === "object") writeObject(value, depth);
-    else if (typeof value === "bigint") writeInteger(value);
-    else throw new EncodeError(faultIn(value, "value", 1));
+    else if (typeof value === "string") {
+      const text = encoder.encode(value);
+      putSize(text.length, 0xa0, 32, 0xd9, 0xda);
+      putBytes(text);
+    } else if (value instanceof Uint8Array) {
+      putSize(value.length, 0, 0, 0xc4, 0xc5);
+      putBytes(value);
+    } else if (typeof value === "bigint") {
+      const bits = BigInt.asUintN(64, value);
+      if (bits !== value && BigInt.asIntN(64, value) !== value) refuse("an integer of more than 64 bits");
+      put(value < 0 ? 0xd3 : 0xcf, 8);
+      view.setBigUint64(at - 8, bits);
+    } else if (depth === MAX_DEPTH) refuse(`what is nested deeper than ${MAX_DEPTH}, or in a cycle,`);
+    else if (Array.isArray(value)) {
+      putSize(value.length, 0x90, 16, 0, 0xdc);
+      value.forEach((item, index) => write(item, `${path}[${index}]`, depth + 1));
+    } else if (typeof value === "object" && isPlain(value)) {
+      const fields = Object.entries(value).filter(([, field]) => field !== undefined);
+      putSize(fields.length + (depth === 0 ? laterFields : 0), 0x80, 16, 0, 0xde);
+      for (const [name, field] of fields) {
+        write(name, "", 0);
+        write(field, path === "" ? name : `${path}.${name}`, depth + 1);
+      }
+    } else refuse(kindOf(value));
   };
 
-  write(value, 0);
+  write(value, path, 0);
   return bytes.subarray(0, at);
 }
+
+/** How the types from 0xca to 0xd3 are read. */
+const NUMBERS = [
+  "Float32",
+  "Float64",
+  "Uint8",
+  "Uint16",
+  "Uint32",
+  "BigUint64",
+  "Int8",
+  "Int16",
+  "Int32",
+  "BigInt64",
+] as const;
+const SIZES = [4, 8, 1, 2, 4, 8, 1, 2, 4, 8];
 
 /**
  * Decodes one value. Integers that a number holds exactly are numbers; binary data is a copy.
@@ -124,41 +132,35 @@ export function decodeCompact(bytes: Uint8Array): unknown {
   let at = 0;
 
   /** Goes on, and gives the place before. */
-  const skip = (count: number) => {
-    at += count;
+  const skip = (size: number) => {
+    at += size;
     if (at > bytes.length) throw new DecodeError("the message ends too early");
-    return at - count;
+    return at - size;
   };
-  const readSize = (count: number) => {
-    const from = skip(count);
-    return count === 1 ? view.getUint8(from) : count === 2 ? view.getUint16(from) : view.getUint32(from);
+  /** Reads a number. */
+  const number = (kind: number) => {
+    const value = view[`get${NUMBERS[kind]}`](skip(SIZES[kind]));
+    return Number.isSafeInteger(Number(value)) ? Number(value) : value;
   };
-  const readText = (size: number) => {
-    const from = skip(size);
+  /** The size of what follows, in 1, 2 or 4 bytes. */
+  const size = (log: number) => number(2 + log) as number;
+  const text = (size: number) => {
     try {
-      return decoder.decode(bytes.subarray(from, at));
-    } catch {
-      throw new DecodeError("text is not valid UTF-8");
+      return decoder.decode(bytes.subarray(skip(size), at));
+    } catch (cause) {
+      throw cause instanceof DecodeError ? cause : new DecodeError("text is not valid UTF-8");
     }
   };
-  const readBytes = (size: number) => {
-    const from = skip(size);
-    return bytes.slice(from, at);
-  };
-  const readInteger = (integer: bigint) => {
-    const number = Number(integer);
-    return Number.isSafeInteger(number) ? number : integer;
-  };
-  const readArray = (size: number, depth: number) => {
+  const array = (size: number, depth: number) => {
     const array: unknown[] = [];
     while (array.length < size) array.push(read(depth));
     return array;
   };
-  const readMap = (size: number, depth: number) => {
+  const map = (size: number, depth: number) => {
     const map: Record<string, unknown> = {};
     for (; size > 0; size--) {
       const key = read(0);
-      if (typeof key !== "string" && !(typeof key === "number" && Number.isInteger(key)) && typeof key !== "bigint") {
+      if (!/^(string|bigint)$/.test(typeof key) && !Number.isInteger(key)) {
         throw new DecodeError("a key must be text or an integer");
       }
       const value = read(depth);
@@ -169,52 +171,67 @@ export function decodeCompact(bytes: Uint8Array): unknown {
   };
   /** @param depth How many containers may be in it. */
   const read = (depth: number): unknown => {
-    const type = readSize(1);
+    const type = size(0);
     if (type < 0x80) return type;
     if (type >= 0xe0) return type - 256;
-    if (type >= 0xa0 && type < 0xc0) return readText(type & 31);
-    switch (type) {
-      case 0xc0:
-        return null;
-      case 0xc2:
-      case 0xc3:
-        return type === 0xc3;
-      case 0xc4:
-      case 0xc5:
-      case 0xc6:
-        return readBytes(readSize(1 << type - 0xc4));
-      case 0xca:
-        return view.getFloat32(skip(4));
-      case 0xcb:
-        return view.getFloat64(skip(8));
-      case 0xcc:
-      case 0xcd:
-      case 0xce:
-        return readSize(1 << type - 0xcc);
-      case 0xcf:
-        return readInteger(view.getBigUint64(skip(8)));
-      case 0xd0:
-        return view.getInt8(skip(1));
-      case 0xd1:
-        return view.getInt16(skip(2));
-      case 0xd2:
-        return view.getInt32(skip(4));
-      case 0xd3:
-        return readInteger(view.getBigInt64(skip(8)));
-      case 0xd9:
-      case 0xda:
-      case 0xdb:
-        return readText(readSize(1 << type - 0xd9));
-    }
-    if (depth === 0) throw new DecodeError(`nested deeper than ${MAX_DEPTH}`);
-    if (type < 0x90) return readMap(type & 15, depth - 1);
-    if (type < 0xa0) return readArray(type & 15, depth - 1);
-    if (type === 0xdc || type === 0xdd) return readArray(readSize(2 << type - 0xdc), depth - 1);
-    if (type === 0xde || type === 0xdf) return readMap(readSize(2 << type - 0xde), depth - 1);
+    if (type >= 0xa0 && type < 0xc0) return text(type & 31);
+    if (type === 0xc0) return null;
+    if (type === 0xc2 || type === 0xc3) return type === 0xc3;
+    if (type >= 0xc4 && type <= 0xc6) return bytes.slice(skip(size(type - 0xc4)), at);
+    if (type >= 0xca && type <= 0xd3) return number(type - 0xca);
+    if (type >= 0xd9 && type <= 0xdb) return text(size(type - 0xd9));
+    if (depth-- === 0) throw new DecodeError(`nested deeper than ${MAX_DEPTH}`);
+    if (type < 0x90) return map(type & 15, depth);
+    if (type < 0xa0) return array(type & 15, depth);
+    if (type === 0xdc || type === 0xdd) return array(size(type - 0xdb), depth);
+    if (type >= 0xde) return map(size(type - 0xdd), depth);
     throw new DecodeError("extension types are not accepted");
   };
 
   const value = read(MAX_DEPTH);
   if (at < bytes.length) throw new DecodeError("bytes are left over");
   return value;
+}
+
+/** The largest payload of a short frame, and both bytes of the mark of a long one (`frame.ts`). */
+const MAX_SHORT = 57_310;
+const LONG_MARK = 0x1f;
+
+/** A payload as a frame. */
+export function framed(payload: Uint8Array): Uint8Array {
+  const { length } = payload;
+  const start = length > MAX_SHORT ? 6 : 2;
+  const frame = new Uint8Array(start + length + 1);
+  const view = new DataView(frame.buffer);
+  view.setUint32(2, length);
+  view.setUint8(0, start === 6 ? LONG_MARK : (length >> 8) + 32);
+  view.setUint8(1, start === 6 ? LONG_MARK : length + 32);
+  frame.set(payload, start);
+  frame[start + length] = 0x0a;
+  return frame;
+}
+
+/**
+ * The payload of the first frame.
+ *
+ * @param bytes What has come.
+ * @param maxPayloadBytes The largest payload.
+ * @returns A part of the bytes; `undefined` if the frame has not come as a whole.
+ * @throws {DecodeError} If it is no frame.
+ */
+export function frameAt(bytes: Uint8Array, maxPayloadBytes: number): Uint8Array | undefined {
+  if (bytes.length < 2) return;
+  let start = 2;
+  let length = ((bytes[0] - 32 & 255) << 8) + (bytes[1] - 32 & 255);
+  if (length > MAX_SHORT) {
+    start = 6;
+    if (bytes[0] !== LONG_MARK || bytes[1] !== LONG_MARK) length = Infinity;
+    else if (bytes.length < start) return;
+    else length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(2);
+  }
+  const end = start + length;
+  if (length > maxPayloadBytes || start === 6 && length <= MAX_SHORT || end < bytes.length && bytes[end] !== 0x0a) {
+    throw new DecodeError("what came is no frame, or larger than maxPayloadBytes");
+  }
+  return end < bytes.length ? bytes.subarray(start, end) : undefined;
 }
