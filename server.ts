@@ -18,6 +18,7 @@ import {
 } from "./handlers/server.ts";
 import { type ServerOptions, ServerState } from "./handlers/server_state.ts";
 import { checkOptions, LIMIT_NAMES, type Limits, OPTION_KINDS, type OptionKind } from "./limits.ts";
+import { ORIGINS } from "./transport/origins.ts";
 
 export type { Listener, ListenOptions, Server, ShutdownReport };
 
@@ -37,6 +38,7 @@ const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
   onError: OPTION_KINDS.function,
   logLevel: LOG_LEVEL,
   logFormat: LOG_FORMAT,
+  webOrigins: ORIGINS,
   clock: OPTION_KINDS.object,
   random: OPTION_KINDS.function,
   worker: OPTION_KINDS.object,

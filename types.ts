@@ -28,3 +28,4 @@ export type { ServerOptions } from "./handlers/server_state.ts";
 export type { Listener, ListenOptions, ShutdownReport } from "./server.ts";
 export type { Timer } from "./transport/clock.ts";
 export type { ByteStreams } from "./transport/transport.ts";
+export type { UpgradeInfo } from "./transport/upgraded_web_socket.ts";

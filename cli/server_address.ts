@@ -11,6 +11,7 @@ import { RpcError } from "../errors.ts";
 import { DEFAULT_HOSTNAME, DEFAULT_PORT } from "../limits.ts";
 import { denoNetwork } from "../transport/deno_network.ts";
 import { type Address, dialAddress, textOf } from "../transport/dial.ts";
+import { parseServer, WEB_SOCKET_URL } from "../transport/address.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type ClientTls, tlsProblem } from "../transport/tls.ts";
 import { type Flag, type FlagValues, toggle, UsageError } from "./arguments.ts";
@@ -21,7 +22,7 @@ import { environment, withFlags } from "./permission.ts";
 
 const URL_VARIABLE = "PACKLINE_URL";
 
-/** The port is optional; a user, a path or a query is refused. */
+/** The port is optional; a user is refused, and so is a path or a query but for a WebSocket's. */
 const TCP_URL = /^packline(s?):\/\/([^\s/?#@:[\]]+|\[[^\]]+\])(?::(\d+))?\/?$/;
 const UNIX_URL = /^unix:(?:\/\/(?=\/))?(.+)$/s;
 
@@ -31,6 +32,8 @@ interface Place {
   readonly port?: number;
   readonly unix?: string;
   readonly tls?: boolean;
+  /** The URL of a WebSocket, and not of a server of packline's own. */
+  readonly webSocket?: string;
 }
 
 const PORT_FLAG = portFlag("the server's port", 1);
@@ -40,7 +43,7 @@ export const ADDRESS_FLAGS = {
   // The short names are those of redis-cli.
   hostname: { ...hostnameFlag("the server's name or address"), short: "h" },
   port: { ...PORT_FLAG, short: "p" },
-  url: urlFlag(`packline://HOST:PORT, packlines:// for TLS, or unix:PATH (default $${URL_VARIABLE})`),
+  url: urlFlag(`packline://HOST:PORT, packlines:// for TLS, ws:// or wss://, or unix:PATH (default $${URL_VARIABLE})`),
   unix: pathFlag("the server's unix socket, instead of a name and port"),
   tls: toggle("use TLS; implied by --ca, --cert and --key"),
   ca: pathFlag("PEM file with the authority to trust"),
@@ -51,10 +54,14 @@ export const ADDRESS_FLAGS = {
 /** The address from the flags. */
 export function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): Address {
   const { ca, cert, key } = flags;
-  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path, tls } = placeOf(flags);
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path, tls, webSocket } = placeOf(flags);
   const withTls = flags.tls || tls || ca !== undefined || cert !== undefined || key !== undefined;
   if ((cert === undefined) !== (key === undefined)) throw new UsageError("--cert and --key must be given together");
   if (path !== undefined && withTls) throw new UsageError("a unix socket cannot be used with TLS");
+  if (webSocket !== undefined) {
+    if (withTls && !tls) throw new UsageError("a WebSocket with TLS has a URL that begins with wss://");
+    return { ...parseServer(webSocket, port), tls: withTls ? renewedTls(flags) : undefined };
+  }
   return { hostname, port, path, tls: withTls ? renewedTls(flags) : undefined };
 }
 
@@ -78,8 +85,11 @@ function readUrl(text: string, from: string): Place {
   const [, unix] = UNIX_URL.exec(text) ?? [];
   if (unix !== undefined) return { unix };
   const [, secure, hostname, port] = TCP_URL.exec(text) ?? [];
+  if (hostname === undefined && WEB_SOCKET_URL.is(text)) return { webSocket: text, tls: text.startsWith("wss:") };
   if (hostname === undefined) {
-    throw new UsageError(`${from} ${text}: a URL is packline://HOST:PORT, packlines://HOST:PORT or unix:PATH`);
+    throw new UsageError(
+      `${from} ${text}: a URL is packline://HOST:PORT, packlines://HOST:PORT, wss://HOST/PATH or unix:PATH`,
+    );
   }
   return {
     hostname,
@@ -110,13 +120,18 @@ function readTls(flags: FlagValues<typeof ADDRESS_FLAGS>): ClientTls {
 export async function askPermission(address: Address): Promise<void> {
   const { path } = address;
   try {
-    await Deno.permissions.request({ name: "net", host: textOf(address) });
+    await Deno.permissions.request({ name: "net", host: permitted(address) });
   } catch (error) {
     // The dial reports an invalid host name.
     if (!(error instanceof URIError)) throw error;
   }
   if (path === undefined) return;
   for (const name of ["read", "write"] as const) await Deno.permissions.request({ name, path });
+}
+
+/** What a permission names: the name and the port, also of a URL. */
+function permitted({ hostname, port, path }: Address): string {
+  return textOf({ hostname, port, path });
 }
 
 /** How the library's error names the missing authority. */
@@ -134,7 +149,7 @@ export async function dialOrExplain(address: Address, signal: AbortSignal): Prom
     if (!(error instanceof Deno.errors.NotCapable)) throw error;
     const { path } = address;
     const flags = path === undefined
-      ? `--allow-net=${textOf(address)}`
+      ? `--allow-net=${permitted(address)}`
       : `--allow-net=unix:${path} --allow-read=${path} --allow-write=${path}`;
     throw new RpcError("CONNECTION_LOST", `no permission to reach ${textOf(address)}; ${withFlags(flags)}`);
   }

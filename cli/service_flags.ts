@@ -9,6 +9,7 @@
 import { DEFAULT_GRACE_MS, DEFAULT_HOSTNAME, DEFAULT_PORT, LIMIT_NAMES, type Limits, MAX_WORKERS } from "../limits.ts";
 import { LOG_FORMATS, LOG_LEVELS, type LogStyle } from "../handlers/log_line.ts";
 import type { RunOptions } from "../server.ts";
+import { isOrigin } from "../transport/origins.ts";
 import { isProxyName } from "../transport/proxy_header.ts";
 import { GROUP } from "../transport/unix.ts";
 import { type Flag, type Flags, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
@@ -54,6 +55,7 @@ export const SERVICE_FLAGS = {
   key: pathFlag("PEM file with its private key"),
   ca: pathFlag("PEM file with the authority that must have signed client certificates (mutual TLS)"),
   proxyProtocolFrom: proxiesFlag("proxies that tell their clients by the PROXY protocol: addresses, ranges, unix"),
+  webOrigin: originsFlag("web pages that may call by WebSocket, by their origins; * is every page"),
   graceMs: timeFlag(`how long a shutdown waits for calls in flight (default ${timeText(DEFAULT_GRACE_MS)})`, {
     zero: true,
   }),
@@ -77,6 +79,8 @@ export interface ServiceSettings {
   readonly files: { readonly cert?: string; readonly key?: string; readonly ca?: string };
   /** The proxies whose connections begin with a header. */
   readonly proxyProtocolFrom?: readonly string[];
+  /** The web pages that may call. */
+  readonly webOrigins?: readonly string[];
   readonly limits: Partial<Limits>;
   readonly log: Omit<LogStyle, "worker">;
   readonly graceMs: number;
@@ -118,6 +122,7 @@ export function readSettings<More extends Flags = Record<never, never>>(
     ...path !== undefined && { mode: given.unixMode ?? options.mode, group: given.unixGroup ?? options.group },
     files: { cert, key, ca },
     proxyProtocolFrom: given.proxyProtocolFrom,
+    webOrigins: given.webOrigin ?? options.webOrigins,
     log: { logFormat: given.logFormat, logLevel: given.logLevel },
     limits: Object.fromEntries(LIMIT_NAMES.map((name) => [name, given[name]])),
     graceMs,
@@ -172,14 +177,23 @@ function groupFlag(help: string): Flag<string> {
 }
 
 function proxiesFlag(help: string): Flag<readonly string[]> {
+  return listFlag(help, isProxyName, "name proxies as 10.0.0.7, 10.0.0.0/8 or unix, with commas between");
+}
+
+function originsFlag(help: string): Flag<readonly string[]> {
+  return listFlag(help, isOrigin, "name origins as a browser does: https://app.example, http://localhost:8000");
+}
+
+/** Several names, with commas between or by a flag each. */
+function listFlag(help: string, isName: (text: string) => boolean, form: string): Flag<readonly string[]> {
   return {
     takes: "LIST",
     help,
     read(text, flag) {
       const names = text.split(",").map((name) => name.trim());
-      const wrong = names.find((name) => !isProxyName(name));
+      const wrong = names.find((name) => !isName(name));
       if (wrong === undefined) return names;
-      throw new UsageError(`${flag} ${wrong}: name proxies as 10.0.0.7, 10.0.0.0/8 or unix, with commas between`);
+      throw new UsageError(`${flag} ${wrong}: ${form}`);
     },
     join: (before, next) => [...before, ...next],
   };

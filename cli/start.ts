@@ -53,15 +53,15 @@ export interface Running {
  * @throws {TypeError | RangeError} If the options are a mistake of the program.
  */
 export async function start(options: RunOptions, settings: ServiceSettings, program: WorkerProgram): Promise<Running> {
-  const { hostname, port, path, mode, group, fd, proxyProtocolFrom, limits, log, workers } = settings;
-  const server = createServer({ ...serverOptionsOf(options), ...limits, ...log });
+  const { hostname, port, path, mode, group, fd, proxyProtocolFrom, webOrigins, limits, log, workers } = settings;
+  const server = createServer({ ...serverOptionsOf(options), ...limits, ...log, webOrigins });
   const fromFiles = await tlsOf(settings);
   const address = fd === undefined ? textOf({ hostname, port, path }) : `file descriptor ${fd}`;
   try {
     const renewal = await renewalOf(fromFiles ?? options.tls, log);
     const tls = renewal === undefined ? options.tls as ServerTls | undefined : () => renewal.current;
     if (workers > 1) {
-      const task = { ...limits, ...log, hostname, port, tls, proxyProtocolFrom };
+      const task = { ...limits, ...log, hostname, port, tls, proxyProtocolFrom, webOrigins };
       const started = await startWorkers(workers, task, program);
       renewal?.start((tls) => started.renew(tls));
       return Object.assign(started, { renewal });

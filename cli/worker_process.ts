@@ -27,7 +27,7 @@ export const MESSAGE_MARK = "\0packline ";
 /** The task of a worker: its first line on stdin. */
 export type WorkerTask =
   & Partial<Limits>
-  & Pick<ServeOptions, "proxyProtocolFrom" | "logFormat" | "logLevel">
+  & Pick<ServeOptions, "proxyProtocolFrom" | "webOrigins" | "logFormat" | "logLevel">
   & { readonly hostname: string; readonly port: number; readonly tls?: ServerTls };
 
 /** The program of a worker. */

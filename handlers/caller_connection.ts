@@ -12,6 +12,11 @@ export class CallerConnection {
   readonly peer: string;
   /** The peer's certificate, if the server asks for one and has checked it. */
   readonly certificate: PeerCertificate | undefined;
+  /**
+   * The headers of the HTTP request that has opened the connection, such as `cookie` and `origin`, if it is a WebSocket; those of
+   * a proxy, such as `x-forwarded-for`, are in them as well.
+   */
+  readonly headers: Headers | undefined;
   #state: Record<PropertyKey, unknown> | undefined;
 
   /**
@@ -19,10 +24,12 @@ export class CallerConnection {
    *
    * @param peer Who is at the other end.
    * @param certificate The peer's certificate.
+   * @param headers The headers of the request that has opened a WebSocket.
    */
-  constructor(peer: string, certificate?: PeerCertificate) {
+  constructor(peer: string, certificate?: PeerCertificate, headers?: Headers) {
     this.peer = peer;
     this.certificate = certificate;
+    this.headers = headers;
   }
 
   /** The service's own state, empty at first. It lasts as long as the connection. */

@@ -64,7 +64,7 @@ export class Calls implements CallOwner {
   constructor(server: ServerState, connection: ConnectionView, listener: CallListener) {
     this.server = server;
     this.connection = connection;
-    this.caller = new CallerConnection(connection.peer, connection.certificate);
+    this.caller = new CallerConnection(connection.peer, connection.certificate, connection.headers);
     this.#listener = listener;
     this.held = new HeldRequests(server);
     this.heldItems = new HeldItems(server, () => listener.onRoom());

@@ -42,7 +42,7 @@ const SHUTTING_DOWN = new RpcError("SHUTTING_DOWN");
 
 /** What to tell about a peer that speaks another protocol. */
 const INSTEAD: Record<OtherProtocol, string> = {
-  HTTP: "this port takes packline",
+  HTTP: "this port takes packline, and WebSockets if --web-origin is given",
   SSH: "this port takes packline",
   TLS: "this port takes packline without TLS; --cert and --key turn it on",
   PROXY: "this port takes that only from the proxies that --proxy-protocol-from names",

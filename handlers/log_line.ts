@@ -28,6 +28,7 @@ export const EVENTS = {
   start_failed: "error",
   wrong_protocol: "warn",
   proxy_header: "warn",
+  upgrade_refused: "warn",
   slow_frame: "warn",
   connection_refused: "warn",
   certificate: "warn",

@@ -20,14 +20,16 @@ import {
 import { Sweeper } from "../session/sweeper.ts";
 import { serverTelemetry } from "../session/telemetry.ts";
 import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
-import type { Acceptor } from "../transport/acceptor.ts";
+import type { Acceptor, Refusal } from "../transport/acceptor.ts";
 import { FD, HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
 import { listen } from "../transport/listen.ts";
+import { Origins } from "../transport/origins.ts";
 import { PROXIES } from "../transport/proxy_header.ts";
 import { standardError } from "../transport/standard_error.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
 import { closeTransport, type Transport, writeAll } from "../transport/transport.ts";
 import { GROUP, MODE } from "../transport/unix.ts";
+import { upgrade, type UpgradeInfo } from "../transport/upgraded_web_socket.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { ServerConnection } from "./server_connection.ts";
 import type { ServerStatistics } from "./server_info.ts";
@@ -159,6 +161,28 @@ export interface Server extends AsyncDisposable {
    */
   accept(transport: Transport): Promise<void>;
   /**
+   * Opens a WebSocket for a request of HTTP: a handler for `Deno.serve`, beside other routes, or for `deno serve`. Who may says
+   * `webOrigins`. On a port of packline's own it is not needed; there the peer is also held back while its calls wait, and here
+   * it is cut off if more than `maxHeldBytes` does.
+   *
+   * @param request The request.
+   * @param info What the host tells of it; `remoteAddr` becomes the `peer`.
+   * @returns The answer: 101, 400, 403 for a page that may not, or 426 for a request that is none for a WebSocket.
+   *
+   * @example Beside other routes
+   * ```ts
+   * import { connect, createServer } from "../mod.ts";
+   *
+   * await using server = createServer({ webOrigins: ["https://app.example"] });
+   * await using http = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (request, info) => {
+   *   return new URL(request.url).pathname === "/rpc" ? server.fetch(request, info) : new Response("a page");
+   * });
+   * await using client = await connect({ url: `ws://127.0.0.1:${http.addr.port}/rpc` });
+   * console.assert(await client.call.PING() === "PONG");
+   * ```
+   */
+  readonly fetch: (request: Request, info?: UpgradeInfo) => Response;
+  /**
    * Asks again for each certificate that a function gives (`tls`). New handshakes use what it gives; open connections stay
    * as they are.
    *
@@ -183,14 +207,15 @@ export interface Server extends AsyncDisposable {
 
 /** The only one. */
 export class PacklineServer implements Server {
-  readonly finished: Promise<void>;
   readonly #state: ServerState;
   readonly #options: Pick<ServerOptions, "onConnect" | "onClose" | "random">;
+  /** The pages that may open a WebSocket. */
+  readonly #origins: Origins | undefined;
   readonly #sweeper: Sweeper;
   readonly #acceptors: Acceptor[] = [];
   /** The loops that take connections from them. */
   readonly #accepting: Promise<void>[] = [];
-  readonly #finish: () => void;
+  readonly #finished = Promise.withResolvers<void>();
   /** One after the other, so that the last one asked is the last one used. */
   #renewing = Promise.resolve();
   #shutdown: Promise<ShutdownReport> | undefined;
@@ -199,10 +224,8 @@ export class PacklineServer implements Server {
   constructor(state: ServerState, options: ServerOptions) {
     this.#state = state;
     this.#options = options;
+    this.#origins = options.webOrigins && new Origins(options.webOrigins);
     this.#sweeper = new Sweeper(state.clock, state.connections);
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.finished = promise;
-    this.#finish = resolve;
     const { counts, load, connections } = state;
     const unobserve = serverTelemetry?.observe(() => ({
       calls: load.handlers,
@@ -210,7 +233,11 @@ export class PacklineServer implements Server {
       bytesReceived: counts.bytesReceived,
       bytesSent: counts.bytesSent,
     }));
-    if (unobserve) void promise.then(unobserve);
+    if (unobserve) void this.finished.then(unobserve);
+  }
+
+  get finished(): Promise<void> {
+    return this.#finished.promise;
   }
 
   async listen(options: ListenOptions = {}): Promise<Listener> {
@@ -222,8 +249,8 @@ export class PacklineServer implements Server {
     const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
     this.#refuseToListenAfterShutdown();
     const acceptor = await listen({
-      ...{ ...more, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock },
-      onRefused: ({ reason, ...refusal }) => this.#state.log.note({ ...refusal, message: `is refused: ${reason}` }),
+      ...{ ...more, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock, origins: this.#origins },
+      onRefused: (refusal) => this.#noteRefusal(refusal),
     });
     if (this.#shutdown !== undefined) acceptor.close();
     this.#refuseToListenAfterShutdown();
@@ -235,6 +262,19 @@ export class PacklineServer implements Server {
     }));
     return { hostname: acceptor.hostname, port: acceptor.port, address: acceptor.address };
   }
+
+  #noteRefusal({ reason, ...refusal }: Refusal): void {
+    this.#state.log.note({ ...refusal, message: `is refused: ${reason}` });
+  }
+
+  readonly fetch = (request: Request, info?: UpgradeInfo): Response => {
+    const { clock, limits: { maxHeldBytes } } = this.#state;
+    const options = { origins: this.#origins, maxUnreadBytes: maxHeldBytes, clock };
+    const { response, transport, refusal } = upgrade(request, info, options);
+    if (transport !== undefined) void this.accept(transport);
+    if (refusal !== undefined) this.#noteRefusal(refusal);
+    return response;
+  };
 
   async accept(transport: Transport): Promise<void> {
     const state = this.#state;
@@ -337,7 +377,7 @@ export class PacklineServer implements Server {
     this.#sweeper.stop();
     state.close();
     await standardError.flush(); // the program may end now
-    this.#finish();
+    this.#finished.resolve();
     return { finished: state.drain.finishedCalls, cut: state.drain.cutCalls };
   }
 }

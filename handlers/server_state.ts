@@ -69,6 +69,12 @@ export interface ServerOptions extends Partial<Limits> {
    * @default {"text"}
    */
   logFormat?: LogFormat;
+  /**
+   * The web pages that may call this server by WebSocket, by their exact origins, such as `https://app.example`; `*` is every
+   * page, for services whose calls carry a token of their own and rely on no cookie. Given at all, also as `[]`, it lets
+   * programs open WebSockets: they tell no origin. Without it nobody may (docs/web.md).
+   */
+  webOrigins?: readonly string[];
   /** The clock; a test can use a fake one. */
   clock?: Clock;
   /** Numbers from 0 to 1 for the jitter of `maxConnectionAgeMs`; a test may say which. */

@@ -12,7 +12,7 @@ import type { Stage } from "../codec/stage.ts";
 import type { Limits } from "../limits.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Clock } from "../transport/clock.ts";
-import { closeTransport, FIRST_READ_BYTES, Probe, sizeAfter, type Transport } from "../transport/transport.ts";
+import { closeTransport, fills, FIRST_READ_BYTES, Probe, sizeAfter, type Transport } from "../transport/transport.ts";
 import { OutputBuffer } from "./output_buffer.ts";
 import { compose, DirectPipeline, type Pipeline, StreamPipeline } from "./pipeline.ts";
 import { ProgressWatch } from "./progress.ts";
@@ -68,6 +68,8 @@ export interface ConnectionView {
   readonly peer: string;
   /** The peer's verified certificate, if one was requested. */
   readonly certificate: PeerCertificate | undefined;
+  /** The headers of the request that has opened the peer's WebSocket. */
+  readonly headers: Headers | undefined;
   /** While a call is open, the peer has promised to send something at least this often; `Infinity` if it has not. */
   aliveMs: number;
   /** Accepts no more messages; sends the encoded output, then closes. */
@@ -121,6 +123,10 @@ export class Connection<In, Out> implements ConnectionView {
 
   get certificate(): PeerCertificate | undefined {
     return this.#transport.certificate;
+  }
+
+  get headers(): Headers | undefined {
+    return this.#transport.headers;
   }
 
   get isOpen(): boolean {
@@ -260,7 +266,7 @@ export class Connection<In, Out> implements ConnectionView {
       this.#watch.isReading = false;
     }
     // Here, because all reads of a round complete before any is processed.
-    pace?.endRead(readBytes === buffer.length);
+    pace?.endRead(readBytes !== null && fills(buffer.length, readBytes));
     this.receivedBytes += readBytes ?? 0;
     this.#options.traffic.bytesReceived += readBytes ?? 0;
     return readBytes;

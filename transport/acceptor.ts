@@ -16,7 +16,7 @@ export interface Acceptor {
   readonly address: string;
   /** The next connection. Rejects with `BadResource` once the acceptor has been closed. */
   accept(): Promise<Transport>;
-  /** Connections in their TLS handshake, or before a proxy's header, which `accept()` gives soon. */
+  /** Connections in a handshake or before a proxy's header, which `accept()` gives soon. */
   readonly handshakes: number;
   /** At a path, no more clients find it; those that have come are still accepted. A port can only be closed. */
   hide?(): void;
@@ -32,8 +32,11 @@ export interface Acceptor {
 
 /** Why a connection is refused before the first byte of packline. */
 export interface Refusal {
-  /** A named proxy has sent no header, or the peer does not speak TLS, or the handshake has failed. */
-  readonly event: "proxy_header" | "wrong_protocol" | "tls_failed";
+  /**
+   * A named proxy has sent no header, or the peer does not speak TLS, or its handshake has failed, or it may open no
+   * WebSocket.
+   */
+  readonly event: "proxy_header" | "wrong_protocol" | "tls_failed" | "upgrade_refused";
   /** As a sentence about the peer, "it". */
   readonly reason: string;
   /** The address at the other end of the socket. */

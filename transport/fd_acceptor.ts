@@ -10,12 +10,13 @@
 import { createServer } from "node:net";
 import type { Clock } from "./clock.ts";
 import { NodeListener } from "./node_listener.ts";
-import type { AddressedTransport, SocketSource } from "./proxy_acceptor.ts";
+import type { AddressedTransport } from "./proxy_preamble.ts";
+import type { PreambleSource } from "./preamble_acceptor.ts";
 import { addressText } from "./address.ts";
 import { nodeTransport, peerOf } from "./tls_socket.ts";
 
 /** Accepts clients of a given socket, of TCP or a unix socket. */
-export class FdAcceptor implements SocketSource {
+export class FdAcceptor implements PreambleSource<AddressedTransport> {
   readonly hostname: string;
   readonly port: number;
   readonly address: string;

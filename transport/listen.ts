@@ -8,12 +8,15 @@
 import type { Acceptor, Refusal } from "./acceptor.ts";
 import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
-import { ProxyAcceptor, type SocketSource } from "./proxy_acceptor.ts";
+import { type AddressedTransport, ProxyPreamble } from "./proxy_preamble.ts";
+import { PreambleAcceptor, type PreambleSource } from "./preamble_acceptor.ts";
 import { addressText } from "./address.ts";
 import { type SocketTransport, socketTransport } from "./tcp.ts";
 import { closeQuietly } from "./transport.ts";
 import type { ServerTls, TlsSource } from "./tls.ts";
 import { listenUnix, type UnixAccess } from "./unix.ts";
+import type { Origins } from "./origins.ts";
+import { WebSocketPreamble } from "./web_socket_preamble.ts";
 
 /** Where to listen. */
 export interface ListenAddress extends UnixAccess {
@@ -31,7 +34,9 @@ export interface ListenAddress extends UnixAccess {
   reusePort?: boolean;
   /** The proxies whose connections begin with a header of the PROXY protocol. */
   proxyProtocolFrom?: readonly string[];
-  /** The time limit of a TLS handshake, and of that header. */
+  /** The pages that may open a WebSocket here; without it, nobody may. */
+  origins?: Origins;
+  /** The time limit of a TLS handshake, of that header, and of the handshake of a WebSocket. */
   handshakeTimeoutMs: number;
   /** The largest number of open connections. */
   maxConnections: number;
@@ -50,6 +55,13 @@ export interface ListenAddress extends UnixAccess {
  * @throws {Deno.errors.AddrInUse} If the address is in use.
  */
 export async function listen(options: ListenAddress): Promise<Acceptor> {
+  const acceptor = await listenAt(options);
+  const { origins, handshakeTimeoutMs } = options;
+  if (origins === undefined) return acceptor;
+  return new PreambleAcceptor(acceptor, new WebSocketPreamble(origins, handshakeTimeoutMs), options);
+}
+
+async function listenAt(options: ListenAddress): Promise<Acceptor> {
   const { port, path, mode, group, fd, tls, reusePort = false } = options;
   const hostname = withoutBrackets(options.hostname);
   if (path !== undefined) {
@@ -74,8 +86,10 @@ export async function listen(options: ListenAddress): Promise<Acceptor> {
 }
 
 /** The same acceptor, or one that reads the headers of the named proxies. */
-function behindProxies(source: SocketSource, { proxyProtocolFrom = [], ...options }: ListenAddress): Acceptor {
-  return proxyProtocolFrom.length === 0 ? source : new ProxyAcceptor(source, { ...options, proxyProtocolFrom });
+function behindProxies(source: PreambleSource<AddressedTransport>, options: ListenAddress): Acceptor {
+  const { proxyProtocolFrom = [], handshakeTimeoutMs } = options;
+  if (proxyProtocolFrom.length === 0) return source;
+  return new PreambleAcceptor(source, new ProxyPreamble(proxyProtocolFrom, handshakeTimeoutMs), options);
 }
 
 /** A listener of Deno's own kind. */

@@ -9,6 +9,7 @@
 import type { OptionKind } from "../limits.ts";
 import { addressBytes, type AddressRange, addressRange, addressTextOf, isInRange, mapped } from "./ip_address.ts";
 import { addressText } from "./address.ts";
+import { PreambleError } from "./preamble_acceptor.ts";
 
 /** In the list of proxies: every peer of a unix socket. */
 const ANY_UNIX = "unix";
@@ -38,7 +39,7 @@ export interface ByteSource {
 }
 
 /** A connection of a named proxy does not begin with a header. */
-export class ProxyHeaderError extends Error {
+export class ProxyHeaderError extends PreambleError {
   /** Always `"ProxyHeaderError"`. */
   override readonly name = "ProxyHeaderError";
 }

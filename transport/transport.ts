@@ -16,6 +16,8 @@ export interface Transport {
   readonly peer?: string;
   /** The peer's identity, if a certificate was requested and checked. */
   readonly certificate?: PeerCertificate;
+  /** The headers of the HTTP request by which the peer has opened a WebSocket. */
+  readonly headers?: Headers;
   /**
    * Reads some bytes.
    *
@@ -206,12 +208,17 @@ export async function writeAll(to: Pick<Transport, "write">, bytes: Uint8Array):
   while (sentBytes < bytes.length) sentBytes += await to.write(bytes.subarray(sentBytes));
 }
 
+/** Whether a read has filled its space, so that more may have come. The frames of a WebSocket take some of it. */
+export function fills(spaceBytes: number, readBytes: number): boolean {
+  return readBytes > spaceBytes - spaceBytes / 8;
+}
+
 /**
  * The size of the next read: doubled if the last read filled its space, halved if it would leave most of it empty. So a burst
  * does not leave ten thousand connections with large buffers.
  */
 export function sizeAfter(size: number, spaceBytes: number, readBytes: number): number {
-  if (readBytes === spaceBytes) return Math.min(LARGEST_READ_BYTES, 2 * size);
+  if (fills(spaceBytes, readBytes)) return Math.min(LARGEST_READ_BYTES, 2 * size);
   if (readBytes < size / 8 && size > FIRST_READ_BYTES) return size / 2;
   return size;
 }

@@ -11,11 +11,12 @@ const PONG: Outcome = { code: 0, stdout: 'you said {"res":"PONG"}\n', stderr: ""
 const complained = (text: string, code: number): Outcome => ({ code, stdout: "", stderr: `packline: ${text}\n` });
 
 Deno.test("a server is named by short flags as in redis-cli, or by a URL", async () => {
-  await using server = await serve({ port: 0 });
+  await using server = await serve({ port: 0, webOrigins: [] });
   const { port } = server;
   const ways = [
     ["-h", "127.0.0.1", "-p", `${port}`],
     ["-u", `packline://127.0.0.1:${port}`],
+    ["-u", `ws://127.0.0.1:${port}/any/path`],
     [`--url=packline://localhost:${port}/`],
   ];
   await Promise.all(ways.map(async (way) => {
@@ -44,14 +45,14 @@ Deno.test("PACKLINE_URL names a server, if it may be read and no flag does", asy
   assertEquals(
     wrong,
     complained(
-      "PACKLINE_URL redis://a: a URL is packline://HOST:PORT, packlines://HOST:PORT or unix:PATH; see --help",
+      "PACKLINE_URL redis://a: a URL is packline://HOST:PORT, packlines://HOST:PORT, wss://HOST/PATH or unix:PATH; see --help",
       2,
     ),
   );
 });
 
 Deno.test("what is no URL of a server is one line and exit code 2", async () => {
-  const form = "a URL is packline://HOST:PORT, packlines://HOST:PORT or unix:PATH";
+  const form = "a URL is packline://HOST:PORT, packlines://HOST:PORT, wss://HOST/PATH or unix:PATH";
   const refused: [url: string, text: string][] = [
     ...["packline:", "packline://", "packline://:1", "packline://a:x", "http://a", "a:1", "packline://a/b", "unix:"]
       .map((url): [string, string] => [url, form]),

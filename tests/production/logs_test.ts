@@ -154,7 +154,10 @@ Deno.test("a thousand that speak another protocol are a few lines of text, with 
     for (let count = 0; count < 200; count++) await sendTo(server.port, OTHERS[0][1]);
   });
   assert(lines.length < 10, lines.join("\n"));
-  assertMatch(lines[0], /^packline: 127\.0\.0\.1:\d+ speaks HTTP: this port takes packline$/);
+  assertMatch(
+    lines[0],
+    /^packline: 127\.0\.0\.1:\d+ speaks HTTP: this port takes packline, and WebSockets if --web-origin is given$/,
+  );
   assertMatch(lines.at(-1) as string, /\(and \d+ more like this\)$/);
 });
 
@@ -346,7 +349,9 @@ Deno.test("workers carry their number, in both formats, and their end and return
 
   await using second = await Program.start(Deno.execPath(), args, /listening on .*:\d+\n/);
   await sendTo(Number((await second.hear(/:(\d+)\n/))[1]), OTHERS[0][1]);
-  await second.hear(/^packline: worker [12]: 127\.0\.0\.1:\d+ speaks HTTP: this port takes packline$/m);
+  await second.hear(
+    /^packline: worker [12]: 127\.0\.0\.1:\d+ speaks HTTP: this port takes packline, and WebSockets if --web-origin is given$/m,
+  );
 });
 
 testWith(

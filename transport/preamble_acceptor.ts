@@ -1,0 +1,143 @@
+/**
+ * Accepts connections that have something to do first, each on its own: read the header of a proxy, or open a WebSocket.
+ *
+ * In: an acceptor, and what is to do. Out: connections that have done it, and those that need not. Refused, and reported:
+ * those that fail. The time of each is limited, and so is their number.
+ */
+
+import type { Acceptor, Refusal } from "./acceptor.ts";
+import type { Clock } from "./clock.ts";
+import { closeTransport, type Transport } from "./transport.ts";
+
+/** Why a connection has no more time: it is late, or too many newer ones wait as well, or the server has ended. */
+export type PreambleEnd = "late" | "crowded" | "closed";
+
+/** What a connection has to do. */
+export interface Preamble<In extends Transport> {
+  /** What it is if it fails. */
+  readonly event: Refusal["event"];
+  /**
+   * Does it.
+   *
+   * @param transport The connection.
+   * @param ended Resolves when there is no more time: then this must settle at once.
+   * @returns The connection; `null` if it has left; `undefined` at once if this one has nothing to do.
+   * @throws {PreambleError} If the connection is refused. Any other error means that it has left.
+   */
+  run(transport: In, ended: Promise<PreambleEnd>): Promise<Transport | null> | undefined;
+}
+
+/** A connection is refused; the text is a sentence about the peer, "it". */
+export class PreambleError extends Error {
+  /** The name of the class. */
+  override readonly name: string = "PreambleError";
+}
+
+/** Options of the acceptor. */
+export interface PreambleOptions {
+  /** The time limit. */
+  readonly handshakeTimeoutMs: number;
+  /** The largest number of connections that are not done. One more ends the oldest. */
+  readonly maxConnections: number;
+  readonly clock: Clock;
+  /** Told why a connection is refused. */
+  onRefused(refusal: Refusal): void;
+}
+
+/** An acceptor of one kind of connections. */
+export interface PreambleSource<In extends Transport> extends Acceptor {
+  accept(): Promise<In>;
+}
+
+/** Accepts the connections that have done it. */
+export class PreambleAcceptor<In extends Transport> implements Acceptor {
+  readonly #source: PreambleSource<In>;
+  readonly #preamble: Preamble<In>;
+  readonly #options: PreambleOptions;
+  /** Connections that are not done, the oldest first, each with what ends it. */
+  readonly #unready = new Map<In, (why: PreambleEnd) => void>();
+  readonly #ready: Transport[] = [];
+  /** The next connection of the source; only one is asked for at a time. */
+  #next: Promise<void> | undefined;
+  #onReady = () => {};
+  #closed = false;
+
+  constructor(source: PreambleSource<In>, preamble: Preamble<In>, options: PreambleOptions) {
+    this.#source = source;
+    this.#preamble = preamble;
+    this.#options = options;
+  }
+
+  get hostname(): string {
+    return this.#source.hostname;
+  }
+
+  get port(): number {
+    return this.#source.port;
+  }
+
+  get address(): string {
+    return this.#source.address;
+  }
+
+  get handshakes(): number {
+    return this.#source.handshakes + this.#unready.size;
+  }
+
+  async accept(): Promise<Transport> {
+    while (true) {
+      const ready = this.#ready.shift();
+      if (ready !== undefined) return ready;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#onReady = resolve;
+      await Promise.race([promise, this.#next ??= this.#takeNext()]);
+    }
+  }
+
+  hide(): void {
+    this.#source.hide?.();
+  }
+
+  async renew(): Promise<void> {
+    await this.#source.renew?.();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#source.close();
+    for (const end of this.#unready.values()) end("closed");
+    for (const transport of this.#ready) closeTransport(transport);
+  }
+
+  #takeNext(): Promise<void> {
+    const next = this.#source.accept().then((transport) => {
+      const { promise: ended, resolve: end } = Promise.withResolvers<PreambleEnd>();
+      const done = this.#preamble.run(transport, ended);
+      if (done === undefined) this.#ready.push(transport);
+      else void this.#follow(transport, done, end);
+    }).finally(() => this.#next = undefined);
+    next.catch(() => {}); // if nobody waits just now, the next `accept()` meets the same error
+    return next;
+  }
+
+  async #follow(transport: In, done: Promise<Transport | null>, end: (why: PreambleEnd) => void): Promise<void> {
+    const { clock, handshakeTimeoutMs, maxConnections, onRefused } = this.#options;
+    const [endOldest] = this.#unready.values();
+    if (this.#unready.size >= maxConnections) endOldest("crowded");
+    const timer = clock.setTimer(() => end("late"), handshakeTimeoutMs, false);
+    this.#unready.set(transport, end);
+    try {
+      const ready = await done;
+      if (ready === null || this.#closed) closeTransport(ready ?? transport);
+      else this.#ready.push(ready);
+      this.#onReady();
+    } catch (error) {
+      closeTransport(transport);
+      if (this.#closed || !(error instanceof PreambleError)) return;
+      onRefused({ event: this.#preamble.event, reason: error.message, peer: transport.peer ?? "unknown peer" });
+    } finally {
+      clock.clearTimer(timer);
+      this.#unready.delete(transport);
+    }
+  }
+}

@@ -1,0 +1,361 @@
+/**
+ * The frames of a WebSocket (RFC 6455) as a transport: the bytes in its messages, whatever their bounds.
+ *
+ * In: a connection behind its handshake. Out: a transport. Bytes are read into the space of the reader and unmasked there; what
+ * a peer says of a length only counts down, so nothing is held. Refused: text (1003) and what breaks the protocol (1002).
+ *
+ * A close frame ends one direction, as a FIN does: what comes before it is answered before the peer gets its own.
+ */
+
+import type { PeerCertificate } from "./certificate.ts";
+import { type Transport, writeAll } from "./transport.ts";
+
+/** Which end of the connection this is: a client masks what it sends, a server does not. */
+export type WebSocketRole = "client" | "server";
+
+const CONTINUATION = 0;
+const TEXT = 1;
+const BINARY = 2;
+const CLOSE = 8;
+const PING = 9;
+const PONG = 10;
+
+const FINAL = 0x80;
+const MASKED = 0x80;
+const RESERVED = 0x70;
+const OPCODE = 0x0f;
+const MASK_BYTES = 4;
+const MAX_CONTROL_BYTES = 125;
+
+/** The longest head of a frame: two bytes, a length of eight, a mask. */
+const MAX_HEAD_BYTES = 14;
+
+/** The most that is sent in one frame: its length takes two bytes, and a slow peer is seen to make progress. */
+const MAX_SENT_BYTES = 65_535;
+
+const NORMAL = 1000;
+const PROTOCOL_ERROR = 1002;
+const TEXT_REFUSED = 1003;
+const TOO_LARGE = 1009;
+
+/** Stands for a close frame without a code, and is never sent. */
+const NO_CODE = 1005;
+
+/** What the codes of a close frame mean (RFC 6455, section 7.4.1). */
+const CLOSE_CODES: Readonly<Record<number, string>> = {
+  1001: "it is going away",
+  1002: "protocol error",
+  1003: "data of a kind that it does not take",
+  1007: "data that is not valid",
+  1008: "policy violation",
+  1009: "a message is too large",
+  1010: "an extension is missing",
+  1011: "internal error",
+  1012: "it restarts",
+  1013: "try again later",
+  1014: "a gateway got no valid answer",
+};
+
+/** Carries the bytes of one connection in the frames of a WebSocket. */
+export class WebSocketTransport implements Transport {
+  readonly headers: Headers | undefined;
+  readonly releasesBytes = true; // they are copied behind the head of their frame
+  readonly #below: Transport;
+  readonly #masks: boolean;
+  readonly #frames: FrameReader;
+  /** The frame under way; frames are sent one after another. */
+  #sending: Promise<void> | undefined;
+  #isAnswering = false;
+  #isClosed = false;
+
+  /**
+   * @param below The connection, behind its handshake.
+   * @param role Which end this is.
+   * @param headers The header of the request that has opened it, for a server.
+   */
+  constructor(below: Transport, role: WebSocketRole, headers?: Headers) {
+    this.#below = below;
+    this.#masks = role === "client";
+    this.#frames = new FrameReader(role === "server");
+    this.headers = headers;
+  }
+
+  get peer(): string | undefined {
+    return this.#below.peer;
+  }
+
+  get certificate(): PeerCertificate | undefined {
+    return this.#below.certificate;
+  }
+
+  get broken(): Promise<void> | undefined {
+    return this.#below.broken;
+  }
+
+  async read(into: Uint8Array): Promise<number | null> {
+    const frames = this.#frames;
+    while (frames.ending === undefined) {
+      const readBytes = await this.#below.read(into);
+      if (readBytes === null) throw new Error("the peer has ended the connection without a close frame");
+      const bytes = frames.take(into, readBytes);
+      if (frames.ping !== undefined) void this.#answerPings();
+      if (bytes > 0) return bytes;
+    }
+    const { code, fault } = frames.ending;
+    if (fault !== undefined) {
+      // Behind a frame under way it would wait for a peer that may not read.
+      if (this.#sending === undefined) await this.#close(code);
+      throw new Error(fault);
+    }
+    if (code === NORMAL || code === NO_CODE) return null;
+    throw new Error(`the peer has closed the WebSocket with ${code}, ${CLOSE_CODES[code] ?? "a code of its own"}`);
+  }
+
+  async write(bytes: Uint8Array): Promise<number> {
+    if (bytes.length === 0) return this.#below.write(bytes); // a probe
+    const part = bytes.length <= MAX_SENT_BYTES ? bytes : bytes.subarray(0, MAX_SENT_BYTES);
+    await this.#send(BINARY, part);
+    return part.length;
+  }
+
+  closeWrite(): Promise<void> {
+    return this.#close(NORMAL);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#below.close();
+  }
+
+  look(): void {
+    this.#below.look?.();
+  }
+
+  ref(): void {
+    this.#below.ref?.();
+  }
+
+  unref(): void {
+    this.#below.unref?.();
+  }
+
+  async #close(code: number): Promise<void> {
+    if (this.#isClosed) return;
+    const sent = this.#send(CLOSE, Uint8Array.of(code >> 8, code & 255));
+    this.#isClosed = true;
+    await sent;
+  }
+
+  /** Answers the newest ping; one that came before it while an answer waited has none, as the RFC allows. */
+  async #answerPings(): Promise<void> {
+    if (this.#isAnswering) return;
+    this.#isAnswering = true;
+    try {
+      while (this.#frames.ping !== undefined && !this.#isClosed) {
+        await this.#sending;
+        const { ping } = this.#frames;
+        this.#frames.ping = undefined;
+        await this.#send(PONG, ping as Uint8Array);
+      }
+    } catch {
+      // The next read or write meets the same error.
+    }
+    this.#isAnswering = false;
+  }
+
+  async #send(opcode: number, payload: Uint8Array): Promise<void> {
+    while (this.#sending !== undefined) await this.#sending;
+    if (this.#isClosed && opcode !== CLOSE) throw new Error("the WebSocket is closed");
+    this.#sending = writeAll(this.#below, frameOf(opcode, payload, this.#masks));
+    await this.#sending;
+    this.#sending = undefined;
+  }
+}
+
+/** Why there is nothing more to read. */
+interface Ending {
+  /** The code of the peer's close frame, or of the one that it gets. */
+  readonly code: number;
+  /** What the peer did wrong. */
+  readonly fault?: string;
+}
+
+/** Finds what belongs to messages among the bytes of frames. */
+class FrameReader {
+  /** The payload of the newest ping. */
+  ping: Uint8Array | undefined;
+  ending: Ending | undefined;
+  readonly #isMasked: boolean;
+  /** The head of the frame that is read, and how much of it has come. */
+  readonly #head = new Uint8Array(MAX_HEAD_BYTES);
+  #headBytes = 0;
+  readonly #mask = new Uint8Array(MASK_BYTES);
+  #opcode = CONTINUATION;
+  #payloadBytes = 0;
+  /** How much of the payload has not come. */
+  #missingBytes = 0;
+  /** What has come of the payload of a control frame. */
+  #control = new Uint8Array(0);
+  /** Whether a message has begun whose last frame has not come. */
+  #isInMessage = false;
+
+  /** @param isMasked Whether the peer must mask what it sends. */
+  constructor(isMasked: boolean) {
+    this.#isMasked = isMasked;
+  }
+
+  /**
+   * Takes bytes, and leaves those of messages at the beginning of their space.
+   *
+   * @param bytes The space.
+   * @param end How many bytes of it have come.
+   * @returns How many belong to messages.
+   */
+  take(bytes: Uint8Array, end: number): number {
+    let messageBytes = 0;
+    for (let start = 0; start < end && this.ending === undefined;) {
+      if (this.#missingBytes === 0) {
+        this.#takeOfHead(bytes[start++]);
+        continue;
+      }
+      const partEnd = Math.min(end, start + this.#missingBytes);
+      if (this.#isMasked) {
+        applyMask(bytes, start, partEnd, this.#mask, this.#payloadBytes - this.#missingBytes);
+      }
+      if (this.#opcode >= CLOSE) {
+        this.#control.set(bytes.subarray(start, partEnd), this.#payloadBytes - this.#missingBytes);
+      } else {
+        if (start > messageBytes) bytes.copyWithin(messageBytes, start, partEnd);
+        messageBytes += partEnd - start;
+      }
+      this.#missingBytes -= partEnd - start;
+      start = partEnd;
+      if (this.#missingBytes === 0) this.#endFrame();
+    }
+    return messageBytes;
+  }
+
+  #takeOfHead(byte: number): void {
+    const head = this.#head;
+    head[this.#headBytes++] = byte;
+    if (this.#headBytes < 2) return;
+    if (this.#headBytes === 2) this.ending = this.#faultOf(head[0], head[1]);
+    if (this.ending !== undefined) return;
+    const short = head[1] & ~MASKED;
+    const lengthEnd = short < 126 ? 2 : short === 126 ? 4 : 10;
+    if (this.#headBytes < lengthEnd + (this.#isMasked ? MASK_BYTES : 0)) return;
+    const length = short < 126 ? short : lengthOf(head.subarray(2, lengthEnd));
+    if (length < 126 && short >= 126 || length < 65_536 && short === 127) {
+      this.ending = {
+        code: PROTOCOL_ERROR,
+        fault: `the peer has sent the length ${length} in more bytes than it takes`,
+      };
+    } else if (length > Number.MAX_SAFE_INTEGER) {
+      this.ending = { code: TOO_LARGE, fault: "the peer has announced a message that never ends" };
+    }
+    if (this.ending !== undefined) return;
+    this.#mask.set(head.subarray(lengthEnd, this.#headBytes));
+    this.#headBytes = 0;
+    this.#payloadBytes = this.#missingBytes = length;
+    this.#opcode = head[0] & OPCODE;
+    if (this.#opcode < CLOSE) this.#isInMessage = (head[0] & FINAL) === 0;
+    else this.#control = new Uint8Array(length);
+    if (length === 0) this.#endFrame();
+  }
+
+  /** What is wrong with a frame by its first two bytes. */
+  #faultOf(first: number, second: number): Ending | undefined {
+    const opcode = first & OPCODE;
+    const isControl = opcode >= CLOSE;
+    if (opcode === TEXT) return { code: TEXT_REFUSED, fault: "the peer has sent text, and messages here are binary" };
+    const fault = (first & RESERVED) !== 0
+      ? "a reserved bit, which belongs to an extension"
+      : opcode > BINARY && opcode < CLOSE || opcode > PONG
+      ? `the unknown opcode ${opcode}`
+      : isControl && (first & FINAL) === 0
+      ? "a control frame in parts"
+      : isControl && (second & ~MASKED) > MAX_CONTROL_BYTES
+      ? `a control frame of more than ${MAX_CONTROL_BYTES} bytes`
+      : opcode === CONTINUATION && !this.#isInMessage
+      ? "the continuation of no message"
+      : opcode === BINARY && this.#isInMessage
+      ? "a message within another one"
+      : (second & MASKED) !== (this.#isMasked ? MASKED : 0)
+      ? `a frame ${this.#isMasked ? "without a mask, which a client must have" : "with a mask, which a server has not"}`
+      : undefined;
+    return fault === undefined ? undefined : { code: PROTOCOL_ERROR, fault: `the peer has sent ${fault}` };
+  }
+
+  #endFrame(): void {
+    const payload = this.#control;
+    if (this.#opcode === PING) this.ping = payload;
+    if (this.#opcode !== CLOSE) return;
+    const code = payload.length === 0 ? NO_CODE : payload[0] << 8 | payload[1];
+    const isKnown = code === NORMAL || code in CLOSE_CODES || code >= 3000 && code <= 4999;
+    this.ending = payload.length === 0 || payload.length > 1 && isKnown
+      ? { code }
+      : { code: PROTOCOL_ERROR, fault: "the peer has sent a close frame whose code is not valid" };
+  }
+}
+
+/** The length of a payload in two or eight bytes. */
+function lengthOf(bytes: Uint8Array): number {
+  return bytes.reduce((length, byte) => 256 * length + byte, 0);
+}
+
+/** A frame of its own buffer, which nobody else holds. */
+function frameOf(opcode: number, payload: Uint8Array, masks: boolean): Uint8Array {
+  const lengthEnd = payload.length < 126 ? 2 : 4;
+  const start = lengthEnd + (masks ? MASK_BYTES : 0);
+  const frame = new Uint8Array(start + payload.length);
+  frame[0] = FINAL | opcode;
+  frame[1] = (masks ? MASKED : 0) | (lengthEnd === 2 ? payload.length : 126);
+  if (lengthEnd > 2) {
+    frame[2] = payload.length >> 8;
+    frame[3] = payload.length & 255;
+  }
+  frame.set(payload, start);
+  if (!masks) return frame;
+  const mask = randomMask();
+  frame.set(mask, lengthEnd);
+  applyMask(frame, start, frame.length, mask, 0);
+  return frame;
+}
+
+/** Random bytes for masks, which are asked for many at a time. */
+const random = new Uint8Array(4096);
+let randomStart = random.length;
+
+/** A mask that nobody can guess, so that no page can make a client send bytes of its choice to a proxy. */
+function randomMask(): Uint8Array {
+  if (randomStart === random.length) {
+    crypto.getRandomValues(random);
+    randomStart = 0;
+  }
+  return random.subarray(randomStart, randomStart += MASK_BYTES);
+}
+
+/** The mask as it applies to a word, in the order of this machine's bytes. */
+const turned = new Uint8Array(MASK_BYTES);
+const turnedWord = new Int32Array(turned.buffer);
+
+/** From this many bytes up, words are faster. */
+const WORDS_FROM_BYTES = 64;
+
+/**
+ * Masks bytes, or unmasks them, where they are.
+ *
+ * @param offset How many bytes of the payload come before them.
+ */
+function applyMask(bytes: Uint8Array, start: number, end: number, mask: Uint8Array, offset: number): void {
+  let at = start;
+  if (end - start >= WORDS_FROM_BYTES) {
+    for (; ((bytes.byteOffset + at) & 3) !== 0; at++) bytes[at] ^= mask[(offset + at - start) & 3];
+    for (let each = 0; each < MASK_BYTES; each++) turned[each] = mask[(offset + at - start + each) & 3];
+    const words = new Int32Array(bytes.buffer, bytes.byteOffset + at, (end - at) >> 2);
+    const word = turnedWord[0];
+    for (let each = 0; each < words.length; each++) words[each] ^= word;
+    at += 4 * words.length;
+  }
+  for (; at < end; at++) bytes[at] ^= mask[(offset + at - start) & 3];
+}
