@@ -7,9 +7,9 @@
 
 import type { Fields } from "../codec/message.ts";
 import type { ReplyFields } from "../handlers/command.ts";
-import { inspect } from "../transport/runtime.ts";
+
 import { type ErrorCode, RpcError } from "../errors.ts";
-import { checkTimeout } from "../limits.ts";
+import { checkTimeout, shown } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { CallOptions, ItemSource, MaybeItems, StreamOptions } from "./call_options.ts";
 import type { CallPolicy } from "./call_options.ts";
@@ -242,7 +242,7 @@ function inTime<Reply>(
 /** A middleware may answer with a reply of its own. */
 function wholeReply(answer: ReplyFields): ReplyFields {
   if (typeof answer === "object" && answer !== null) return answer;
-  throw new TypeError(`the middleware returned ${inspect(answer, 0)}: return what next() gives, or { res: value }`);
+  throw new TypeError(`the middleware returned ${shown(answer)}: return what next() gives, or { res: value }`);
 }
 
 function tooLate(): RpcError {

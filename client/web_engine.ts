@@ -16,32 +16,18 @@ import type { Transport } from "../transport/transport.ts";
 import { Backoff } from "./backoff.ts";
 import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
 import { CallQueue } from "./call_queue.ts";
-import { type ClientCall, type ClientSettings, type Deadlines, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
+import { type ClientCall, type Deadlines, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
 import type { Engine } from "./client_face.ts";
 import { compactEncoder } from "./compact_calls.ts";
 import { IncomingStream } from "./incoming_stream.ts";
 import { dropItems } from "./outgoing_items.ts";
 import { retryWaitMs } from "./retries.ts";
-import type { RetryBudget } from "./retry_budget.ts";
 import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
 import { Signals } from "./signals.ts";
 import { CallCounts, type ClientStatistics } from "./statistics.ts";
 import { WebConnection, type WebConnectionOwner } from "./web_connection.ts";
-import { WebLink, type WebLinkOwner } from "./web_link.ts";
-
-/** What the engine goes by. */
-export interface WebSettings extends ClientSettings {
-  /** The server, as the user names it. */
-  readonly server: string;
-  /** Makes a connection. */
-  readonly dial: (signal: AbortSignal) => Promise<Transport>;
-  readonly random: () => number;
-  /** The numbers of commands that have one. */
-  readonly numbers: ReadonlyMap<string, number>;
-  readonly retryBudget: RetryBudget;
-  readonly onState: ((state: ClientState, error?: RpcError) => void) | undefined;
-}
+import { WebLink, type WebLinkOwner, type WebSettings } from "./web_link.ts";
 
 /** The memory for unread items: of all streams, and of one. */
 const MAX_ITEM_BYTES = 256 * 1024 * 1024;
@@ -59,23 +45,16 @@ class OwnTimers implements Deadlines {
   constructor(readonly clock: Clock) {}
 
   add(deadline: Deadline): void {
-    const { deadlineMs } = deadline;
-    if (deadlineMs === Infinity || this.#timers.has(deadline)) return;
-    const expire = () => {
-      this.delete(deadline);
-      deadline.expire();
-    };
-    this.#timers.set(deadline, this.clock.setTimer(expire, deadlineMs - this.clock.now(), false));
+    if (deadline.deadlineMs === Infinity) return;
+    this.delete(deadline);
+    const timer = this.clock.setTimer(() => deadline.expire(), deadline.deadlineMs - this.clock.now(), false);
+    this.#timers.set(deadline, timer);
   }
 
   delete(deadline: Deadline): void {
     const timer = this.#timers.get(deadline);
     if (timer !== undefined) this.clock.clearTimer(timer);
     this.#timers.delete(deadline);
-  }
-
-  clear(): void {
-    for (const deadline of this.#timers.keys()) this.delete(deadline);
   }
 }
 
@@ -203,7 +182,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   onFailed(call: ClientCall, error: RpcError): void {
     if (!call.outlives(error)) return call.settle(error);
     if (call.attempts.losses === MAX_LOSSES - 1) {
-      const last = new RpcError(error.code, `sent ${MAX_LOSSES} times: ${error.toJSON().msg}`, { cause: error });
+      const last = new RpcError(error.code, `sent ${MAX_LOSSES} times: ${error.message}`, { cause: error });
       return call.settle(isReceived(error) ? markReceived(last) : last);
     }
     if (this.#mayRetry()) this.#queueAgain(call, true, 0);
@@ -232,7 +211,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
 
   #notReady(call: ClientCall): RpcError {
     const { obstacle: cause } = this;
-    const text = `the server cannot be reached, and waitForReady is false: ${cause?.toJSON().msg}`;
+    const text = `the server cannot be reached, and waitForReady is false: ${cause?.message}`;
     return new RpcError("CONNECTION_LOST", text, { retryable: !call.mayHaveStarted, cause });
   }
 
@@ -309,7 +288,6 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     }
     const error = new RpcError("CLOSED", CLOSED);
     await Promise.all([...this.#connections].map((connection) => connection.close(error)));
-    this.deadlines.clear();
   }
 
   #setState(state: ClientState, error?: RpcError): void {

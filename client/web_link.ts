@@ -10,14 +10,29 @@ import { sleep } from "../transport/clock.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { Backoff } from "./backoff.ts";
+import type { ClientSettings } from "./client_call.ts";
+import type { RetryBudget } from "./retry_budget.ts";
+import type { ClientState } from "./rpc_client.ts";
 import type { WebConnection } from "./web_connection.ts";
-import type { WebSettings } from "./web_engine.ts";
 
 /** How long a dial may take. */
 const DIAL_TIMEOUT_MS = 10_000;
 
 /** The longest wait before a connection is replaced that the server wants to end. */
 const LONGEST_RENEWAL_MS = 1_000;
+
+/** What a client in a browser goes by. */
+export interface WebSettings extends ClientSettings {
+  /** The server, as the user names it. */
+  readonly server: string;
+  /** Makes a connection. */
+  readonly dial: (signal: AbortSignal) => Promise<Transport>;
+  readonly random: () => number;
+  /** The numbers of commands that have one. */
+  readonly numbers: ReadonlyMap<string, number>;
+  readonly retryBudget: RetryBudget;
+  readonly onState: ((state: ClientState, error?: RpcError) => void) | undefined;
+}
 
 /** The client, as its link sees it. */
 export interface WebLinkOwner {

@@ -12,6 +12,21 @@ import { isPlain, kindOf } from "./sendable.ts";
 /** The most containers in one another, as with the default `maxDepth`. */
 const MAX_DEPTH = 64;
 
+/** The numbers behind the types from 0xca to 0xd3, and how many bytes they have; sizes of what follows are among them. */
+const NUMBERS = [
+  "Float32",
+  "Float64",
+  "Uint8",
+  "Uint16",
+  "Uint32",
+  "BigUint64",
+  "Int8",
+  "Int16",
+  "Int32",
+  "BigInt64",
+] as const;
+const SIZES = [4, 8, 1, 2, 4, 8, 1, 2, 4, 8];
+
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
 
@@ -44,29 +59,26 @@ export function encodeCompact(value: unknown, path = "value", laterFields = 0): 
     const from = take(data.length); // it may replace `bytes`
     bytes.set(data, from);
   };
-  /** Writes a type, and a number in the 1, 2, 4 or 8 bytes behind it. */
-  const put = (type: number, size = 0, number = 0) => {
-    const from = take(1 + size);
+  /** Writes a type, and a number of a kind behind it. */
+  const put = (type: number, kind?: number, value?: number | bigint) => {
+    const from = take(1 + (kind === undefined ? 0 : SIZES[kind]));
     view.setUint8(from, type);
-    if (size === 1) view.setUint8(from + 1, number);
-    if (size === 2) view.setUint16(from + 1, number);
-    if (size === 4) view.setUint32(from + 1, number);
-    if (size === 8) view.setFloat64(from + 1, number);
+    if (kind !== undefined) view[`set${NUMBERS[kind]}`](from + 1, value as never);
   };
   /** Writes a whole number: in the type itself below `few`, else in as many bytes as it takes. */
   const putSize = (number: number, short: number, few: number, type8: number, type16: number) => {
     if (number < few) put(short | number);
-    else if (type8 > 0 && number < 256) put(type8, 1, number);
-    else if (number < 65_536) put(type16, 2, number);
+    else if (type8 > 0 && number < 256) put(type8, 2, number);
+    else if (number < 65_536) put(type16, 3, number);
     else put(type16 + 1, 4, number);
   };
   const writeNumber = (number: number) => {
     if (number >>> 0 === number) putSize(number, 0, 128, 0xcc, 0xcd);
-    else if ((number | 0) !== number) put(0xcb, 8, number);
+    else if ((number | 0) !== number) put(0xcb, 1, number);
     else if (number >= -32) put(number);
-    else if (number >= -128) put(0xd0, 1, number);
-    else if (number >= -32_768) put(0xd1, 2, number);
-    else put(0xd2, 4, number);
+    else if (number >= -128) put(0xd0, 6, number);
+    else if (number >= -32_768) put(0xd1, 7, number);
+    else put(0xd2, 8, number);
   };
   const write = (value: unknown, path: string, depth: number): void => {
     const refuse = (what: string) => {
@@ -85,8 +97,7 @@ export function encodeCompact(value: unknown, path = "value", laterFields = 0): 
     } else if (typeof value === "bigint") {
       const bits = BigInt.asUintN(64, value);
       if (bits !== value && BigInt.asIntN(64, value) !== value) refuse("an integer of more than 64 bits");
-      put(value < 0 ? 0xd3 : 0xcf, 8);
-      view.setBigUint64(at - 8, bits);
+      put(value < 0 ? 0xd3 : 0xcf, 5, bits);
     } else if (depth === MAX_DEPTH) refuse(`what is nested deeper than ${MAX_DEPTH}, or in a cycle,`);
     else if (Array.isArray(value)) {
       putSize(value.length, 0x90, 16, 0, 0xdc);
@@ -104,21 +115,6 @@ export function encodeCompact(value: unknown, path = "value", laterFields = 0): 
   write(value, path, 0);
   return bytes.subarray(0, at);
 }
-
-/** How the types from 0xca to 0xd3 are read. */
-const NUMBERS = [
-  "Float32",
-  "Float64",
-  "Uint8",
-  "Uint16",
-  "Uint32",
-  "BigUint64",
-  "Int8",
-  "Int16",
-  "Int32",
-  "BigInt64",
-] as const;
-const SIZES = [4, 8, 1, 2, 4, 8, 1, 2, 4, 8];
 
 /**
  * Decodes one value. Integers that a number holds exactly are numbers; binary data is a copy.
