@@ -107,9 +107,10 @@ export async function connect<C extends Commands = AnyCommands>(options: WebConn
     },
   });
   const listening = { signal: events.signal };
-  const hurry = () => engine.hurry();
+  const page = (globalThis as { document?: EventTarget & { hidden: boolean } }).document;
+  const hurry = () => page?.hidden || engine.hurry();
   globalThis.addEventListener?.("online", hurry, listening);
-  (globalThis as { document?: EventTarget }).document?.addEventListener("visibilitychange", hurry, listening);
+  page?.addEventListener("visibilitychange", hurry, listening);
   if (signal?.aborted) void engine.close();
   else signal?.addEventListener("abort", () => void engine.close(), listening);
   if (!options.lazy) await engine.open();

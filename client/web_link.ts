@@ -97,7 +97,7 @@ export class WebLink {
   /** The network may be back: dials at once if it is waited for, and asks whether a connection lives. */
   hurry(): void {
     this.backoff.reset();
-    if (this.#activity === "waiting") this.#attempt.abort();
+    if (this.owner.hasWaiting) this.#attempt.abort(new Error("the network has changed")); // the loop of seek() goes on
     this.connection?.check();
   }
 

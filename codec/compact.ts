@@ -196,12 +196,12 @@ const LONG_MARK = 0x1f;
 /** A payload as a frame. */
 export function framed(payload: Uint8Array): Uint8Array {
   const { length } = payload;
-  const start = length > MAX_SHORT ? 6 : 2;
+  const isLong = length > MAX_SHORT;
+  const start = isLong ? 6 : 2;
   const frame = new Uint8Array(start + length + 1);
-  const view = new DataView(frame.buffer);
-  view.setUint32(2, length);
-  view.setUint8(0, start === 6 ? LONG_MARK : (length >> 8) + 32);
-  view.setUint8(1, start === 6 ? LONG_MARK : length + 32);
+  frame[0] = isLong ? LONG_MARK : (length >> 8) + 32;
+  frame[1] = isLong ? LONG_MARK : length + 32;
+  if (isLong) new DataView(frame.buffer).setUint32(2, length);
   frame.set(payload, start);
   frame[start + length] = 0x0a;
   return frame;
