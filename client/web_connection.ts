@@ -231,7 +231,11 @@ export class WebConnection implements CallConnection {
   }
 
   #take(payload: Uint8Array): void {
-    const { seq, more, ...fields }: Fields = Object(decodeCompact(payload));
+    const message = decodeCompact(payload);
+    if (typeof message !== "object" || message === null || Array.isArray(message)) {
+      throw new DecodeError("a message must be a map");
+    }
+    const { seq, more, ...fields } = message as Fields;
     const { res, err, going, credit } = fields;
     if (res === undefined && err === undefined && Object.keys(fields).length > 0) { // a notice, which may be unknown
       if (credit !== undefined) this.#calls.get(seq as number)?.items?.grant(credit as number);
