@@ -124,8 +124,8 @@ export class PreambleAcceptor<In extends Transport> implements Acceptor {
     const { clock, handshakeTimeoutMs, maxConnections, onRefused } = this.#options;
     const [endOldest] = this.#unready.values();
     if (this.#unready.size >= maxConnections) endOldest("crowded");
-    const timer = clock.setTimer(() => end("late"), handshakeTimeoutMs, false);
     this.#unready.set(transport, end);
+    const timer = clock.setTimer(() => end("late"), handshakeTimeoutMs, false);
     try {
       const ready = await done;
       if (ready === null || this.#closed) closeTransport(ready ?? transport);

@@ -5,7 +5,7 @@
  * ended with the test, by its own id.
  */
 
-import { type Address, type Place, TCP, type Transport } from "../support/transports.ts";
+import { type Address, addressIn, type Place, TCP, type Transport } from "../support/transports.ts";
 import type { ServedOptions } from "./served.ts";
 
 /** What a server is started with. */
@@ -79,7 +79,7 @@ export class ChildServer implements AsyncDisposable {
 
   /** Where a client finds it. */
   get address(): Address {
-    return { port: this.port, tls: this.#place.tls };
+    return addressIn(this.#place, this.port);
   }
 
   kill(signal: Deno.Signal): void {

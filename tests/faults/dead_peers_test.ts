@@ -9,8 +9,7 @@ import { command } from "../../handlers/command.ts";
 import type { ServeOptions } from "../../server.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { overEach, TCP, TLS, type Transport } from "../support/transports.ts";
-import { connectPeer, Held, type Message, settle, type TestServer, withServer } from "../support/wire.ts";
-import { FaultProxy } from "./fault_proxy.ts";
+import { connectPeer, Held, type Message, settle, startProxy, type TestServer, withServer } from "../support/wire.ts";
 
 const ALIVE_MS = 2_000;
 const ALIVE = { cmd: 0, alive: ALIVE_MS };
@@ -89,9 +88,8 @@ overEach(
   async (transport) => {
     await using scene = await Scene.set({}, transport);
     const { clock, held } = scene;
-    const { address } = scene.server;
-    await using proxy = await FaultProxy.start({ port: address.port as number });
-    const peer = await connectPeer({ ...address, port: proxy.port });
+    await using proxy = await startProxy(scene.server.address);
+    const peer = await connectPeer(proxy.through);
     await peer.send(ALIVE, { cmd: "HOLD", seq: 1 }, { cmd: "TICK", seq: 2, interval: 3_600 });
     assertEquals(await peer.readReply(), { seq: 2, res: 1, more: true });
     proxy.freeze();

@@ -8,7 +8,7 @@ import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { newSeed } from "../support/random.ts";
 import { testWith } from "../production/programs.ts";
-import { overEach, TCP, TLS } from "../support/transports.ts";
+import { overEach, TCP, TLS, WEB_SOCKET } from "../support/transports.ts";
 import { connectPeer } from "../support/wire.ts";
 import { statisticsOf, until } from "./beside.ts";
 import { ChildServer } from "./child.ts";
@@ -72,7 +72,7 @@ overEach(
     console.log(`grace ${graceMs} ms: told after ${cutMs.toFixed(0)} ms, ended after ${endMs.toFixed(0)} ms`);
     assert(cutMs >= graceMs && endMs < graceMs + 500, `${cutMs} ms, ${endMs} ms`);
   },
-  ignore ? [] : [TCP, TLS],
+  ignore ? [] : [TCP, TLS, WEB_SOCKET],
 );
 
 overEach(
@@ -94,7 +94,7 @@ overEach(
     await busy.halfClose();
     assertEquals((await server.end()).code, 0);
   },
-  ignore ? [] : [TCP, TLS],
+  ignore ? [] : [TCP, TLS, WEB_SOCKET],
 );
 
 overEach(
@@ -115,7 +115,7 @@ overEach(
     console.log(`ended after ${endMs.toFixed(0)} ms`);
     assert(endMs < 10_000, `it took ${endMs} ms`);
   },
-  ignore ? [] : [TCP, TLS],
+  ignore ? [] : [TCP, TLS, WEB_SOCKET],
 );
 
 for (const [second, code] of [["SIGTERM", 143], ["SIGINT", 130]] as const) {

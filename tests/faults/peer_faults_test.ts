@@ -17,11 +17,19 @@ import type { Transport } from "../../transport/transport.ts";
 import { acceptAll } from "../../transport/accept_loop.ts";
 import { socketTransport } from "../../transport/tcp.ts";
 import { closeQuietly } from "../../transport/transport.ts";
-import { concat, connectResettable, Held, type Message, type Peer, request, withServer } from "../support/wire.ts";
+import {
+  concat,
+  connectResettable,
+  Held,
+  type Message,
+  type Peer,
+  request,
+  startProxy,
+  withServer,
+} from "../support/wire.ts";
 import { BareConnection } from "../support/bare_connection.ts";
 import { overEach } from "../support/transports.ts";
 import { until, untilAtRest } from "./beside.ts";
-import { FaultProxy } from "./fault_proxy.ts";
 
 /** How often each case is run. */
 const RUNS = 20;
@@ -202,8 +210,8 @@ async function answersToEnd(peer: Peer, { held }: Handlers): Promise<Message[]> 
 
 overEach("peer faults - a client that freezes for a while loses nothing", async (transport) => {
   await using server = await withServer({}, transport);
-  await using proxy = await FaultProxy.start({ port: server.port });
-  await using client = await connect({ ...server.address, port: proxy.port });
+  await using proxy = await startProxy(server.address);
+  await using client = await connect(proxy.through);
   for (let round = 0; round < 5; round++) {
     const calls = many(100, (index) => client.reply("DELAY", { sleep: index / 5_000 }));
     await new Promise((resolve) => setTimeout(resolve, 5 * round));

@@ -7,11 +7,11 @@ import { assert, assertEquals, AssertionError, assertRejects } from "@std/assert
 import { type Client, connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { type Message, withServer } from "../support/wire.ts";
+import { type Message, startProxy, withServer } from "../support/wire.ts";
 import { type Address, overEach } from "../support/transports.ts";
 import { statisticsOf, until, untilAtRest } from "./beside.ts";
 import { ChildServer } from "./child.ts";
-import { type Direction, type End, FaultProxy } from "./fault_proxy.ts";
+import { type Direction, type End } from "./fault_proxy.ts";
 
 /** How a call ended: its reply, or its code. */
 function outcomeOf(call: Promise<unknown>): Promise<unknown> {
@@ -32,8 +32,8 @@ async function itemsOf(client: Client, count: number): Promise<unknown[]> {
 
 const ITEMS = 3;
 
-/** Over TLS a handshake comes first, of some two kilobytes, in which a cut is like any other. */
-const STEP_BYTES: Record<string, number> = { TCP: 1, TLS: 37 };
+/** A handshake comes first, of some two kilobytes over TLS and 200 bytes of a WebSocket, in which a cut is like any other. */
+const STEP_BYTES: Record<string, number> = { TCP: 1, TLS: 37, "WebSocket over TCP": 3 };
 
 for (const direction of ["up", "down"] as const) {
   for (const end of ["FIN", "RST"] as const) {
@@ -64,11 +64,8 @@ async function cutAt(
 ): Promise<boolean> {
   // Only the first connection is cut.
   let connections = 0;
-  await using proxy = await FaultProxy.start({
-    port: address.port as number,
-    faults: () => connections++ === 0 ? { cut } : {},
-  });
-  const options = { ...address, port: proxy.port, timeoutMs: Infinity, random: () => 0 };
+  await using proxy = await startProxy(address, { faults: () => connections++ === 0 ? { cut } : {} });
+  const options = { ...proxy.through, timeoutMs: Infinity, random: () => 0 };
   const lost = "CONNECTION_LOST";
   let client: Client;
   try {
@@ -129,8 +126,8 @@ overEach(
   async (transport) => {
     const clock = new FakeClock();
     await using server = await withServer({}, transport);
-    await using proxy = await FaultProxy.start({ port: server.port });
-    const client = await connect({ ...server.address, port: proxy.port, clock, random: () => 0 });
+    await using proxy = await startProxy(server.address);
+    const client = await connect({ ...proxy.through, clock, random: () => 0 });
     assertEquals(await client.reply("PING"), { res: "PONG" });
     proxy.freeze();
     const waiting = outcomeOf(client.reply("DELAY", { sleep: 0 }, { timeoutMs: 100 }));

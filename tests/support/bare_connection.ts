@@ -8,6 +8,7 @@ export class BareConnection implements ConnectionView {
   isOpen = true;
   readonly peer = "test";
   readonly certificate = undefined;
+  readonly headers = undefined;
   aliveMs = Infinity;
   readonly output: OutputBuffer;
 

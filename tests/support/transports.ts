@@ -12,11 +12,11 @@ import { type Certificate, Certificates } from "../production/certificates.ts";
 import { Folder, type Package, testWith } from "../production/programs.ts";
 
 /** Where a server is, as a client's options say it. */
-export type Address = Pick<ConnectOptions, "port" | "path"> & { tls?: ClientTls };
+export type Address = Pick<ConnectOptions, "port" | "path" | "url"> & { tls?: ClientTls };
 
 /** What a server listens with, and how it is reached; disposed with the server. */
 export interface Place extends AsyncDisposable {
-  readonly serve: Pick<ServeOptions, "port" | "path" | "tls">;
+  readonly serve: Pick<ServeOptions, "port" | "path" | "tls" | "webOrigins">;
   readonly tls?: ClientTls;
   /** What a server's command line has for it, beside a port. */
   readonly args: readonly string[];
@@ -83,17 +83,41 @@ export const UNIX: Transport = {
   },
 };
 
+/** A WebSocket on the port of one of these. */
+function webSocketOver(below: Transport): Transport {
+  return {
+    name: `WebSocket over ${below.name}`,
+    packages: below.packages,
+    async place() {
+      const { serve, args, ...place } = await below.place();
+      return { ...place, serve: { ...serve, webOrigins: [] }, args: [...args, "--web-origin", "https://app.example"] };
+    },
+  };
+}
+
+/** The framing of RFC 6455. */
+export const WEB_SOCKET: Transport = webSocketOver(TCP);
+
+/** The same, encrypted. */
+export const SECURE_WEB_SOCKET: Transport = webSocketOver(TLS);
+
+/** Where a client finds a server in a place, by its port. */
+export function addressIn({ serve: { path, webOrigins }, tls }: Place, port: number): Address {
+  if (webOrigins !== undefined) return { url: `${tls ? "wss" : "ws"}://127.0.0.1:${port}/`, tls };
+  return path === undefined ? { port, tls } : { path };
+}
+
 /**
  * A test over each of some transports.
  *
  * @param name What holds.
  * @param run The test, which hands the transport to `withServer()`.
- * @param transports TCP and TLS, unless others are named.
+ * @param transports TCP, TLS and WebSocket, unless others are named.
  */
 export function overEach(
   name: string,
   run: (transport: Transport) => Promise<void>,
-  transports: readonly Transport[] = [TCP, TLS],
+  transports: readonly Transport[] = [TCP, TLS, WEB_SOCKET],
 ): void {
   for (const transport of transports) {
     testWith(transport.packages, `${name} (${transport.name})`, () => run(transport));

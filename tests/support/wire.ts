@@ -15,12 +15,15 @@ import type { ServerOptions } from "../../handlers/server_state.ts";
 import type { ListeningServer, ServeOptions } from "../../server.ts";
 import { serve } from "./demo_server.ts";
 import { serveOne } from "./serve_one.ts";
+import { parseServer } from "../../transport/address.ts";
+import { denoNetwork } from "../../transport/deno_network.ts";
+import { dialAddress } from "../../transport/dial.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { closeQuietly, type Transport as Connection, writeAll } from "../../transport/transport.ts";
 import { standardError } from "../../transport/standard_error.ts";
 import { FakeClock } from "./fake_clock.ts";
-import { FaultProxy } from "../faults/fault_proxy.ts";
-import { type Address, type Place, TCP, type Transport } from "./transports.ts";
+import { FaultProxy, type ProxyOptions } from "../faults/fault_proxy.ts";
+import { type Address, addressIn, type Place, TCP, type Transport } from "./transports.ts";
 
 /** A reply, or any other message, as its fields. */
 export type Message = Record<string, unknown>;
@@ -297,6 +300,7 @@ async function inTime<Value>(promise: Promise<Value>): Promise<Value> {
 
 /** A peer on a socket, of whatever kind the server's is. */
 export async function connectPeer(address: Address): Promise<Peer> {
+  if (address.url !== undefined) return webSocketPeer(await openWebSocket(address.url, address));
   const conn = await openSocket(address);
   const buffer = new Uint8Array(64 * 1024);
   return new Peer({
@@ -318,6 +322,27 @@ export async function connectPeer(address: Address): Promise<Peer> {
   });
 }
 
+/** A WebSocket to a server. */
+export function openWebSocket(url: string, { tls }: Address = {}): Promise<Connection> {
+  return dialAddress(denoNetwork, { ...parseServer(url, 0), tls }, new AbortController().signal);
+}
+
+/** A peer on a WebSocket. */
+export function webSocketPeer(transport: Connection): Peer {
+  const buffer = new Uint8Array(64 * 1024);
+  return new Peer({
+    async read() {
+      const size = await transport.read(buffer).catch((error) => {
+        throw /without a close frame$/.test(error.message) ? new Deno.errors.UnexpectedEof(error.message) : error;
+      });
+      return size === null ? null : buffer.slice(0, size);
+    },
+    write: (bytes) => writeAll(transport, bytes),
+    closeWrite: () => transport.closeWrite(),
+    close: () => transport.close(),
+  });
+}
+
 /** A socket to a server, and nothing more. */
 export async function openSocket({ port = 0, path, tls }: Address): Promise<Deno.Conn> {
   if (path !== undefined) return await Deno.connect({ transport: "unix", path });
@@ -332,12 +357,26 @@ export function connectTcp(port: number): Promise<Peer> {
   return connectPeer({ port });
 }
 
+/** The port of an address. */
+function portOf({ port = 0, url }: Address): number {
+  return url === undefined ? port : Number(new URL(url).port);
+}
+
+/** A proxy before a server, and the address of the server through it. */
+export async function startProxy(address: Address, options?: Omit<ProxyOptions, "port">) {
+  const proxy = await FaultProxy.start({ port: portOf(address), ...options });
+  const { tls, url } = address;
+  const { port } = proxy;
+  const through: Address = url === undefined ? { port, tls } : { url: Object.assign(new URL(url), { port }).href, tls };
+  return Object.assign(proxy, { through });
+}
+
 /** A peer that can be reset: on a socket of `node:net`, the only kind that has a way to; under TLS, one between. */
 export async function connectResettable(address: Address): Promise<Peer> {
-  const { port = 0, tls } = address;
-  if (tls !== undefined) {
-    const proxy = await FaultProxy.start({ port });
-    const peer = await connectPeer({ port: proxy.port, tls });
+  const { port = 0, tls, url } = address;
+  if (tls !== undefined || url !== undefined) {
+    const proxy = await startProxy(address);
+    const peer = await connectPeer(proxy.through);
     return Object.assign(peer, {
       reset: () => proxy.cutAll("RST"),
       async [Symbol.asyncDispose]() {
@@ -491,8 +530,7 @@ export class TestServer implements AsyncDisposable {
 
   /** Where a client finds it. */
   get address(): Address {
-    const { serve: { path }, tls } = this.#place;
-    return path === undefined ? { port: this.port, tls } : { path };
+    return addressIn(this.#place, this.port);
   }
 
   /** A peer, which is closed with the server. */

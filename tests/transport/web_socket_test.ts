@@ -1,0 +1,543 @@
+/** WebSockets (RFC 6455): its own examples, every fault, how bytes are cut, and both ends of the handshake. */
+
+import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import { isOrigin, Origins } from "../../transport/origins.ts";
+import { PeekedTransport } from "../../transport/peeked.ts";
+import type { Transport } from "../../transport/transport.ts";
+import { acceptWebSocket, dialWebSocket, UpgradeError } from "../../transport/web_socket.ts";
+import { type WebSocketRole, WebSocketTransport } from "../../transport/web_socket_frames.ts";
+import { newSeed, Random } from "../support/random.ts";
+import { closeFrame, OPCODES, ScriptedTransport, webSocketFrame, webSocketFrames } from "../support/web_socket.ts";
+import { chunksOf, concat, settle, unhex } from "../support/wire.ts";
+
+const { continuation, text, binary, close, ping, pong } = OPCODES;
+
+/** The mask of the RFC's examples. */
+const MASK = unhex("37 fa 21 3d");
+const HELLO = latin1("Hello");
+
+function latin1(words: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(words, (char) => char.charCodeAt(0));
+}
+
+/** Reads to the end, by reads of some size. */
+async function readAll(transport: Transport, sizes: () => number = () => 512): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  while (true) {
+    const space = new Uint8Array(sizes());
+    const bytes = await transport.read(space);
+    if (bytes === null) return new Uint8Array(await new Blob(parts as BlobPart[]).arrayBuffer());
+    assert(bytes > 0 && bytes <= space.length);
+    parts.push(space.slice(0, bytes));
+  }
+}
+
+/** What is read of frames that end in a close frame, and what the peer got. */
+async function readFrames(role: WebSocketRole, ...pieces: Uint8Array[]) {
+  const below = new ScriptedTransport(pieces);
+  const read = await readAll(new WebSocketTransport(below, role));
+  return { read, frames: below.frames };
+}
+
+// Frames ------------------------------------------------------------------------------------------------------------
+
+Deno.test("the examples of RFC 6455, section 5.7, with binary in place of text", async () => {
+  const end = closeFrame(1000);
+  const maskedEnd = closeFrame(1000, { mask: MASK });
+  const samples: [hex: string, role: WebSocketRole, read: Uint8Array][] = [
+    ["82 05 48 65 6c 6c 6f", "client", HELLO],
+    ["82 85 37 fa 21 3d 7f 9f 4d 51 58", "server", HELLO],
+    ["02 03 48 65 6c 80 02 6c 6f", "client", HELLO],
+  ];
+  for (const [bytes, role, expected] of samples) {
+    const { read } = await readFrames(role, unhex(bytes), role === "server" ? maskedEnd : end);
+    assertEquals(read, expected, bytes);
+  }
+  for (const [head, size] of [["82 7e 01 00", 256], ["82 7f 00 00 00 00 00 01 00 00", 65_536]] as const) {
+    const payload = new Random(size).bytes(size);
+    assertEquals((await readFrames("client", concat(unhex(head), payload), end)).read, payload);
+  }
+});
+
+Deno.test("a ping is answered with its payload, masked by a client, and a pong is nothing", async () => {
+  const asClient = await readFrames("client", unhex("89 05 48 65 6c 6c 6f"), unhex("8a 00"), closeFrame(1000));
+  assertEquals(asClient.frames.map(({ opcode, payload }) => [opcode, payload]), [[pong, HELLO]]);
+  assert(asClient.frames[0].mask !== undefined);
+  const masked = unhex("89 85 37 fa 21 3d 7f 9f 4d 51 58");
+  const asServer = await readFrames("server", masked, closeFrame(1000, { mask: MASK }));
+  assertEquals(asServer.frames, [{ opcode: pong, payload: HELLO, mask: undefined, final: true }]);
+});
+
+Deno.test("of many pings behind a write under way, the newest alone is answered, and behind it", async () => {
+  const gate = Promise.withResolvers<void>();
+  const pings = Array.from({ length: 5_000 }, (_, index) => webSocketFrame(ping, latin1(`${index}`)));
+  const below = new ScriptedTransport([...pings, webSocketFrame(binary, HELLO)], gate.promise);
+  below.blocked = gate.promise;
+  const transport = new WebSocketTransport(below, "client");
+  const writing = transport.write(latin1("first"));
+  assertEquals(await transport.read(new Uint8Array(64)), HELLO.length);
+  gate.resolve();
+  await writing;
+  await settle();
+  assertEquals(below.frames.map(({ opcode, payload }) => [opcode, payload]), [
+    [binary, latin1("first")],
+    [pong, latin1("4999")],
+  ]);
+});
+
+Deno.test("a message in parts, with control frames between them, is its bytes", async () => {
+  const mask = MASK;
+  const { read, frames } = await readFrames(
+    "server",
+    webSocketFrame(binary, latin1("He"), { mask, final: false }),
+    webSocketFrame(ping, latin1("?"), { mask }),
+    webSocketFrame(continuation, latin1(""), { mask, final: false }),
+    webSocketFrame(pong, latin1("!"), { mask }),
+    webSocketFrame(continuation, latin1("llo"), { mask }),
+    webSocketFrame(binary, latin1(""), { mask }),
+    webSocketFrame(binary, latin1(", you"), { mask }),
+    closeFrame(1000, { mask }),
+  );
+  assertEquals(read, latin1("Hello, you"));
+  assertEquals(frames.map(({ opcode }) => opcode), [pong]);
+});
+
+/** What breaks the protocol, for a server, with the code that its peer gets and a word of the error. */
+const FAULTS: [name: string, frame: Uint8Array, code: number, error: RegExp][] = [
+  ["text", webSocketFrame(text, HELLO, { mask: MASK }), 1003, /text/],
+  ["text in parts", webSocketFrame(text, HELLO, { mask: MASK, final: false }), 1003, /text/],
+  ["no mask", webSocketFrame(binary, HELLO), 1002, /without a mask/],
+  ["no mask on a ping", webSocketFrame(ping, HELLO), 1002, /without a mask/],
+  ["no mask on an empty close", webSocketFrame(close, latin1("")), 1002, /without a mask/],
+  ...[0x10, 0x20, 0x40, 0x70].map((reserved): [string, Uint8Array, number, RegExp] => {
+    return [`reserved ${reserved}`, webSocketFrame(binary, HELLO, { mask: MASK, reserved }), 1002, /a reserved bit/];
+  }),
+  ...[3, 4, 5, 6, 7, 11, 12, 13, 14, 15].map((opcode): [string, Uint8Array, number, RegExp] => {
+    return [`opcode ${opcode}`, webSocketFrame(opcode, HELLO, { mask: MASK }), 1002, /unknown opcode/];
+  }),
+  ["a ping in parts", webSocketFrame(ping, HELLO, { mask: MASK, final: false }), 1002, /in parts/],
+  ["a ping of 126 bytes", webSocketFrame(ping, new Uint8Array(126), { mask: MASK }), 1002, /more than 125/],
+  ["a close of 126 bytes", webSocketFrame(close, new Uint8Array(126), { mask: MASK }), 1002, /more than 125/],
+  ["a part of no message", webSocketFrame(continuation, HELLO, { mask: MASK }), 1002, /continuation of no/],
+  [
+    "a message within a message",
+    concat(
+      webSocketFrame(binary, latin1(""), { mask: MASK, final: false }),
+      webSocketFrame(binary, HELLO, { mask: MASK }),
+    ),
+    1002,
+    /within another/,
+  ],
+  [
+    "125 in two bytes",
+    webSocketFrame(binary, new Uint8Array(125), { mask: MASK, lengthBytes: 2 }),
+    1002,
+    /the length 125/,
+  ],
+  ["65,535 in eight", webSocketFrame(binary, new Uint8Array(65_535), { mask: MASK, lengthBytes: 8 }), 1002, /65535/],
+  ["a length of 2 ** 63", concat(unhex("82 ff 80 00 00 00 00 00 00 00"), MASK), 1009, /never ends/],
+  ["a length of 2 ** 53", concat(unhex("82 ff 00 20 00 00 00 00 00 00"), MASK), 1009, /never ends/],
+  ["a close of one byte", webSocketFrame(close, latin1("x"), { mask: MASK }), 1002, /code is not valid/],
+  ...[0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535].map((code): [string, Uint8Array, number, RegExp] => {
+    return [`a close with ${code}`, closeFrame(code, { mask: MASK }), 1002, /code is not valid/];
+  }),
+];
+
+Deno.test("what breaks the protocol is an error, behind what came before it, and the peer gets its code", async (t) => {
+  for (const [name, bytes, code, error] of FAULTS) {
+    await t.step(name, async () => {
+      const before = webSocketFrame(binary, HELLO, { mask: MASK });
+      for (const pieces of [[concat(before, bytes)], chunksOf(concat(before, bytes), 1)]) {
+        const below = new ScriptedTransport(pieces);
+        const transport = new WebSocketTransport(below, "server");
+        const parts: number[] = [];
+        const space = new Uint8Array(512);
+        const readAllParts = async () => {
+          for (let bytes; (bytes = await transport.read(space)) !== null;) parts.push(...space.subarray(0, bytes));
+        };
+        const { message } = await assertRejects(readAllParts, Error, undefined, name) as Error;
+        assert(error.test(message), `${name}: ${message}`);
+        assertEquals(latin1("Hello"), Uint8Array.from(parts));
+        const sent = below.frames;
+        assertEquals(sent.map(({ opcode, payload }) => [opcode, payload[0] << 8 | payload[1]]), [[close, code]]);
+      }
+    });
+  }
+  const below = new ScriptedTransport([webSocketFrame(binary, HELLO, { mask: MASK })]);
+  const masked = await assertRejects(() => new WebSocketTransport(below, "client").read(new Uint8Array(64)), Error);
+  assertEquals(masked.message, "the peer has sent a frame with a mask, which a server has not");
+});
+
+Deno.test("a fault behind a write that does not end is an error at once, without a close frame", async () => {
+  const gate = Promise.withResolvers<void>();
+  const below = new ScriptedTransport([webSocketFrame(text, HELLO)]);
+  below.blocked = gate.promise;
+  const transport = new WebSocketTransport(below, "client");
+  const writing = transport.write(HELLO);
+  await assertRejects(() => transport.read(new Uint8Array(64)), Error, "text");
+  gate.resolve();
+  await writing;
+  assertEquals(below.frames.map(({ opcode }) => opcode), [binary]);
+});
+
+Deno.test("a length takes no memory: what has come is given on, and what is missing is a count", async () => {
+  const head = unhex("82 7f 00 1f ff ff ff ff ff ff"); // 2 ** 53 - 1
+  const transport = new WebSocketTransport(new ScriptedTransport([concat(head, HELLO), HELLO]), "client");
+  const space = new Uint8Array(512);
+  assertEquals(await transport.read(space), 5);
+  assertEquals(await transport.read(space), 5);
+  await assertRejects(() => transport.read(space), Error, "without a close frame");
+});
+
+Deno.test("what is sent is as few frames as it takes, masked by a client with a new mask each time", async () => {
+  for (const size of [1, 125, 126, 65_535, 65_536, 200_000]) {
+    for (const role of ["client", "server"] as const) {
+      const below = new ScriptedTransport([]);
+      below.mostWritten = 10_000; // a socket takes a part
+      const transport = new WebSocketTransport(below, role);
+      const payload = new Random(size).bytes(size);
+      const given = payload.slice();
+      for (let at = 0; at < size;) at += await transport.write(given.subarray(at));
+      assertEquals(given, payload, "the writer's bytes were changed");
+      const { frames } = below;
+      assertEquals(concat(...frames.map((frame) => frame.payload)), payload);
+      assertEquals(frames.length, Math.ceil(size / 65_535));
+      assertEquals(
+        frames.every(({ opcode, final, mask }) => opcode === binary && final && !mask === (role === "server")),
+        true,
+      );
+      const masks = frames.flatMap(({ mask }) => mask ? [mask.toHex()] : []);
+      assertEquals(new Set(masks).size, masks.length);
+    }
+  }
+});
+
+Deno.test("an empty write, which looks for a broken connection, is no frame", async () => {
+  const below = new ScriptedTransport([]);
+  await new WebSocketTransport(below, "client").write(new Uint8Array(0));
+  assertEquals(below.frames, []);
+});
+
+Deno.test("a close frame ends one direction: the other goes on until its own, and then nothing is sent", async () => {
+  const below = new ScriptedTransport([concat(webSocketFrame(binary, HELLO), closeFrame(1000), HELLO)]);
+  const transport = new WebSocketTransport(below, "client");
+  const space = new Uint8Array(64);
+  assertEquals([await transport.read(space), await transport.read(space), await transport.read(space)], [
+    5,
+    null,
+    null,
+  ]);
+  await transport.write(latin1("answer"));
+  await transport.closeWrite();
+  await transport.closeWrite();
+  await assertRejects(() => transport.write(HELLO), Error, "is closed");
+  assertEquals(below.frames.map(({ opcode }) => opcode), [binary, close]);
+  assertEquals(below.frames[1].payload, unhex("03 e8"));
+});
+
+Deno.test("how a peer closes tells whether it was in order", async () => {
+  const end = async (...pieces: Uint8Array[]) => {
+    const transport = new WebSocketTransport(new ScriptedTransport(pieces), "client");
+    return await transport.read(new Uint8Array(64)).catch((error) => error.message);
+  };
+  assertEquals(await end(closeFrame(1000)), null);
+  assertEquals(await end(webSocketFrame(close, latin1(""))), null);
+  assertEquals(await end(closeFrame(1001)), "the peer has closed the WebSocket with 1001, it is going away");
+  assertEquals(await end(closeFrame(1011)), "the peer has closed the WebSocket with 1011, internal error");
+  assertEquals(await end(closeFrame(4321)), "the peer has closed the WebSocket with 4321, a code of its own");
+  const cut = "the peer has ended the connection without a close frame";
+  assertEquals([await end(), await end(unhex("88")), await end(unhex("82 05"))], [cut, cut, cut]);
+});
+
+// Random frames -----------------------------------------------------------------------------------------------------
+
+/** One run: random frames, cut at random places, read with random sizes. Returns what is wrong, as text. */
+async function wrongIn(random: Random, spoil: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes): Promise<string> {
+  const role = random.pick(["client", "server"] as const);
+  const payloads: Uint8Array[] = [];
+  const frames: Uint8Array[] = [];
+  let lastPing: Uint8Array | undefined;
+  const add = (opcode: number, payload: Uint8Array, final = true) =>
+    frames.push(webSocketFrame(opcode, payload, { final, mask: role === "server" ? random.bytes(4) : undefined }));
+  for (let messages = random.between(1, 6); messages > 0; messages--) {
+    for (let parts = random.between(1, 4), part = 0; part < parts; part++) {
+      const payload = random.bytes(
+        random.pick([0, 1, 3, 63, 64, 65, 125, 126, 127, 300, 5_000, random.chance(0.1) ? 70_000 : 700]),
+      );
+      payloads.push(payload);
+      add(part === 0 ? binary : continuation, payload, part === parts - 1);
+      if (random.chance(0.2)) add(ping, lastPing = random.bytes(random.between(0, 125)));
+      if (random.chance(0.1)) add(pong, random.bytes(random.between(0, 125)));
+    }
+  }
+  add(close, unhex("03 e8"));
+  const bytes = spoil(concat(...frames));
+  const least = bytes.length < 3_000 ? 1 : 200; // else a run takes seconds
+  const below = new ScriptedTransport(random.pieces(bytes, random.pick([least, 500, 100_000])));
+  const sizes = () => least * random.pick([1, 5, 100, 300]);
+  const read = await readAll(new WebSocketTransport(below, role), sizes).catch((error) => String(error));
+  if (typeof read === "string") return read;
+  await settle(3);
+  const pongs = below.frames.filter(({ opcode }) => opcode === pong);
+  if (below.frames.length !== pongs.length) return "something but pongs was sent";
+  if (pongs.at(-1)?.payload.toHex() !== lastPing?.toHex()) return "the last ping has another answer";
+  const expected = concat(...payloads);
+  const at = expected.findIndex((byte, index) => byte !== read[index]);
+  return at < 0 && expected.length === read.length
+    ? ""
+    : `${read.length} of ${expected.length} bytes, wrong from ${at}`;
+}
+
+Deno.test("random frames are their bytes, however they are cut and read", async () => {
+  const seed = newSeed();
+  console.log(`seed ${seed}`);
+  const random = new Random(seed);
+  for (let run = 0; run < 300; run++) assertEquals(await wrongIn(random), "", `run ${run} of seed ${seed}`);
+});
+
+Deno.test("the check of random frames notices a damaged byte, a lost one and one too many", async () => {
+  const seed = newSeed();
+  console.log(`seed ${seed}`);
+  const random = new Random(seed);
+  let unnoticed = 0;
+  for (let run = 0; run < 100; run++) {
+    const spoils = [
+      (bytes: Uint8Array) => bytes.with(random.below(bytes.length), random.below(256)),
+      (bytes: Uint8Array) => bytes.filter((_, at) => at !== 5),
+      (bytes: Uint8Array) => concat(bytes.subarray(0, 9), Uint8Array.of(1), bytes.subarray(9)),
+    ];
+    if (await wrongIn(random, random.pick(spoils)) === "") unnoticed++;
+  }
+  // A byte replaced by itself, or in the payload of a ping that has no answer, is no damage that shows.
+  assert(unnoticed < 15, `${unnoticed} of 100 were not noticed`);
+});
+
+Deno.test("any bytes end in an error or in order, and are never more than came", async () => {
+  const seed = newSeed();
+  console.log(`seed ${seed}`);
+  const random = new Random(seed);
+  for (let run = 0; run < 2_000; run++) {
+    const bytes = random.bytes(random.between(0, 200));
+    if (random.chance(0.8) && bytes.length > 1) bytes.set([0x80 | random.pick([2, 8, 9]), 0x80 | random.below(128)]);
+    const transport = new WebSocketTransport(new ScriptedTransport(random.pieces(bytes, 50)), "server");
+    const read = await readAll(transport, () => 64).catch((error) => error);
+    assert(read instanceof Error || read.length < bytes.length, `${bytes.toHex()} of seed ${seed}`);
+  }
+});
+
+// The handshake -----------------------------------------------------------------------------------------------------
+
+const REQUEST = [
+  "GET /chat HTTP/1.1",
+  "Host: server.example.com",
+  "Upgrade: websocket",
+  "Connection: keep-alive, Upgrade",
+  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+  "Sec-WebSocket-Version: 13",
+  "Origin: https://app.example",
+];
+const ORIGINS = new Origins(["https://app.example"]);
+
+const head = (lines: string[]) => latin1(`${lines.join("\r\n")}\r\n\r\n`);
+
+/** The answer of a server to a request; a text if it refuses. */
+async function answerTo(request: Uint8Array, origins = ORIGINS, size = 100_000): Promise<string> {
+  const below = new ScriptedTransport(chunksOf(request, size));
+  try {
+    const transport = await acceptWebSocket(new PeekedTransport(below), origins);
+    assertEquals(transport.headers?.get("host"), "server.example.com");
+    return new TextDecoder().decode(concat(...below.written));
+  } catch (error) {
+    if (!(error instanceof UpgradeError)) throw error;
+    return `${error.status} ${error.message}`;
+  }
+}
+
+Deno.test("the sample handshake of RFC 6455 opens a WebSocket, whole or byte by byte", async () => {
+  for (const size of [1, 100_000]) {
+    const answer = await answerTo(head(REQUEST), ORIGINS, size);
+    assertEquals(answer.split("\r\n"), [
+      "HTTP/1.1 101 Switching Protocols",
+      "Upgrade: websocket",
+      "Connection: Upgrade",
+      "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+      "",
+      "",
+    ]);
+  }
+});
+
+Deno.test("names of headers and their words may be in any case, and a key that others have is no other header", async () => {
+  const loud = REQUEST.map((line) =>
+    line.replace(/^[^:]+:/, (name) => name.toUpperCase()).replace("websocket", "WebSocket")
+  );
+  assertEquals((await answerTo(head([...loud, "X-Origin: https://evil.example"]))).slice(0, 12), "HTTP/1.1 101");
+});
+
+Deno.test("a request that opens no WebSocket has its status", async (t) => {
+  const without = (name: string) => REQUEST.filter((line) => !line.startsWith(name));
+  const changed = (name: string, line: string) => REQUEST.map((each) => each.startsWith(name) ? line : each);
+  const refused: [name: string, request: Uint8Array, status: number][] = [
+    ["a foreign origin", head(changed("Origin", "Origin: https://evil.example")), 403],
+    ["an origin that begins as the right one", head(changed("Origin", "Origin: https://app.example.evil")), 403],
+    ["another port", head(changed("Origin", "Origin: https://app.example:444")), 403],
+    ["another scheme", head(changed("Origin", "Origin: http://app.example")), 403],
+    ["a page without an origin of its own", head(changed("Origin", "Origin: null")), 403],
+    ["an empty origin", head(changed("Origin", "Origin:")), 403],
+    ["two origins", head([...REQUEST, "Origin: https://app.example"]), 403],
+    ["no upgrade", head(without("Upgrade")), 426],
+    ["another upgrade", head(changed("Upgrade", "Upgrade: h2c")), 426],
+    ["no connection", head(without("Connection")), 426],
+    ["another version", head(changed("Sec-WebSocket-Version", "Sec-WebSocket-Version: 8")), 426],
+    ["no key", head(without("Sec-WebSocket-Key")), 400],
+    ["a short key", head(changed("Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZQ==")), 400],
+    ["two keys", head([...REQUEST, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]), 400],
+    ["no host", head(without("Host")), 400],
+    ["two hosts", head([...REQUEST, "Host: other.example"]), 400],
+    ["HTTP/1.0", head(["GET / HTTP/1.0", ...REQUEST.slice(1)]), 400],
+    ["three words too many", head(["GET / / HTTP/1.1", ...REQUEST.slice(1)]), 400],
+    ["a body", head([...REQUEST, "Content-Length: 5"]), 400],
+    ["a body in chunks", head([...REQUEST, "Transfer-Encoding: chunked"]), 400],
+    ["a second request behind it", concat(head(REQUEST), head(REQUEST)), 400],
+    ["a frame behind it", concat(head(REQUEST), webSocketFrame(binary, HELLO, { mask: MASK })), 400],
+    ["a folded header", head([...REQUEST, " folded: 1"]), 400],
+    ["a space before the colon", head([...REQUEST, "X-A : 1"]), 400],
+    ["a line feed alone", head([...REQUEST, "X-A: 1\nOrigin: https://app.example"]), 400],
+    ["a zero byte", head([...REQUEST, "X-A: \0"]), 400],
+    ["a header without a name", head([...REQUEST, ": 1"]), 400],
+    ["an end within the head", head(REQUEST).slice(0, -1), 400],
+    ["a head that is too long", head([...REQUEST, `Cookie: ${"x".repeat(16 * 1024)}`]), 431],
+  ];
+  for (const [name, request, status] of refused) {
+    await t.step(name, async () => assertEquals((await answerTo(request)).slice(0, 4), `${status} `));
+  }
+});
+
+Deno.test("a program, which tells no origin, may; a page may by its exact origin, or any page by a star", async () => {
+  const programs = new Origins([]);
+  const noOrigin = REQUEST.filter((line) => !line.startsWith("Origin"));
+  assertEquals((await answerTo(head(noOrigin), programs)).slice(0, 12), "HTTP/1.1 101");
+  assertEquals((await answerTo(head(REQUEST), programs)).slice(0, 3), "403");
+  assertEquals((await answerTo(head(REQUEST), new Origins(["*"]))).slice(0, 12), "HTTP/1.1 101");
+  for (
+    const origin of ["https://app.example", "http://localhost:8000", "http://[::1]:8000", "chrome-extension://abc", "*"]
+  ) {
+    assertEquals(isOrigin(origin), true, origin);
+  }
+  const wrong = [
+    "app.example",
+    "https://app.example/",
+    "https://App.example",
+    "https://app.example:443",
+    "null",
+    "",
+    "https://*",
+  ];
+  for (const origin of wrong.slice(0, -1)) assertEquals(isOrigin(origin), false, origin);
+});
+
+/** What a client makes of an answer. */
+async function dialTo(answer: (key: string) => Uint8Array | Promise<Uint8Array>): Promise<Transport> {
+  const [here, there] = [Promise.withResolvers<string>(), Promise.withResolvers<void>()];
+  const below = new ScriptedTransport([]);
+  const answering: Transport = {
+    read: (into) => there.promise.then(() => source.read(into)),
+    async write(bytes) {
+      here.resolve(/Key: (\S+)/.exec(new TextDecoder().decode(bytes))?.[1] ?? "");
+      return await below.write(bytes);
+    },
+    closeWrite: () => Promise.resolve(),
+    close: () => below.close(),
+  };
+  let source = below;
+  const dialed = dialWebSocket("ws://h.example:81/a?b", Promise.resolve(answering), new AbortController().signal);
+  const key = await here.promise;
+  source = new ScriptedTransport([await answer(key)]);
+  there.resolve();
+  try {
+    const request = new TextDecoder().decode(concat(...below.written)).split("\r\n");
+    assertEquals(request.slice(0, 2), ["GET /a?b HTTP/1.1", "Host: h.example:81"]);
+    return await dialed;
+  } catch (error) {
+    assertEquals(below.closed, true);
+    throw error;
+  }
+}
+
+async function proof(key: string): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-1", latin1(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`));
+  return new Uint8Array(digest).toBase64();
+}
+
+Deno.test("a client takes the right answer, with frames behind it, and no other", async () => {
+  const lines = async (key: string) => [
+    "HTTP/1.1 101 Switching Protocols",
+    "upgrade: WebSocket",
+    "connection: upgrade",
+    `sec-websocket-accept: ${await proof(key)}`,
+  ];
+  const right = await dialTo(async (key) => concat(head(await lines(key)), webSocketFrame(binary, HELLO)));
+  const space = new Uint8Array(64);
+  assertEquals(space.slice(0, await right.read(space) ?? 0), HELLO);
+  const keys = new Set<string>();
+  const wrong: [RegExp, (key: string) => Uint8Array | Promise<Uint8Array>][] = [
+    [/not valid/, (key) => (keys.add(key), head(["HTTP/1.1 101 X", "upgrade: websocket", "connection: upgrade"]))],
+    [/not valid/, async (key) => head((await lines(key)).with(3, `sec-websocket-accept: ${await proof("other")}`))],
+    [/not valid/, async (key) => (keys.add(key), head([...await lines(key), "sec-websocket-extensions: x"]))],
+    [/not valid/, async (key) => head([...await lines(key), "sec-websocket-protocol: x"])],
+    [/HTTP 403 Forbidden: the server refuses the origin/, () => head(["HTTP/1.1 403 Forbidden"])],
+    [/HTTP 404: there is nothing at this path/, () => head(["HTTP/1.1 404"])],
+    [/HTTP 426 Upgrade Required: the server speaks HTTP/, () => head(["HTTP/1.1 426 Upgrade Required"])],
+    [/HTTP 200 OK: there is no WebSocket at this URL/, () => head(["HTTP/1.1 200 OK", "content-length: 0"])],
+    [/HTTP 500: there is no/, () => head(["HTTP/1.1 500 \x1b[31m"])],
+    [/does not answer as HTTP\/1\.1 does/, () => head(["SSH-2.0-x"])],
+    [/sends no answer of HTTP: it has ended/, () => unhex("20 26 81 a3 63 6d 64 01 0a")],
+    [/longer than 16384/, () => latin1("x".repeat(20_000))],
+  ];
+  for (const [message, answer] of wrong) {
+    const error = await assertRejects(() => dialTo(answer), Error);
+    assert(message.test(error.message), error.message);
+    assert(!error.message.includes("\x1b"));
+  }
+  assertEquals(keys.size, 2, "a key was used twice");
+});
+
+Deno.test("a dial that is given up, before or within its handshake, closes its connection", async () => {
+  for (const early of [true, false]) {
+    const wanted = new AbortController();
+    const below = new ScriptedTransport([], new Promise(() => {}));
+    const reading = Promise.withResolvers<number | null>();
+    below.read = () => reading.promise;
+    below.close = () => reading.reject(new Error("closed"));
+    reading.promise.catch(() => {}); // if nobody has read yet
+    if (early) wanted.abort(new Error("given up"));
+    const outcome = assertRejects(() => dialWebSocket("ws://a/", Promise.resolve(below), wanted.signal), Error);
+    await settle(3);
+    wanted.abort(new Error("given up"));
+    assertEquals((await outcome as Error).message, early ? "given up" : "closed");
+    await assertRejects(() => reading.promise, Error, "closed");
+  }
+});
+
+// What is looked at before ------------------------------------------------------------------------------------------
+
+Deno.test("what was looked at is read first, also what comes while nobody looks any more", async () => {
+  const gate = Promise.withResolvers<void>();
+  const below = new ScriptedTransport([latin1("abc"), latin1("def")]);
+  const transport = new PeekedTransport(below);
+  assertEquals(await transport.more(), true);
+  assertEquals(transport.bytes, latin1("abc"));
+  const read = below.read.bind(below);
+  below.read = (into) => gate.promise.then(() => read(into));
+  void transport.more();
+  transport.skip(1);
+  const space = new Uint8Array(1);
+  assertEquals([await transport.read(space), space[0]], [1, 0x62]);
+  gate.resolve();
+  const rest = new Uint8Array(64);
+  const parts: number[] = [];
+  for (let bytes; (bytes = await transport.read(rest)) !== null;) parts.push(...rest.subarray(0, bytes));
+  assertEquals(Uint8Array.from(parts), latin1("cdef"));
+  assertNotEquals(parts.length, 0);
+  assertThrows(() => webSocketFrames(unhex("82 05 48")), Error, "cut off");
+});
