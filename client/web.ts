@@ -77,7 +77,7 @@ export interface WebConnectOptions<C extends Commands = AnyCommands> extends
  * import type { commands } from "../examples/web/server.ts";
  *
  * const client = await connect<typeof commands>({ url: "wss://app.example/rpc", meta: { token: "secret" } });
- * for await (const { at, value } of client.stream.PRICES()) console.log(at, value);
+ * for await (const { tick, price } of client.stream.PRICES()) console.log(tick, price);
  * ```
  */
 export async function connect<C extends Commands = AnyCommands>(options: WebConnectOptions<C>): Promise<Client<C>> {

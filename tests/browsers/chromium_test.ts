@@ -1,7 +1,7 @@
 /** The client for browsers in a real one: headless Chromium, with a page that a Deno server serves. */
 
 import { assert, assertEquals } from "@std/assert";
-import { bytes, command, serve, type Server, tracked } from "../../mod.ts";
+import { bytes, command, serve, tracked } from "../../mod.ts";
 import { testWith } from "../production/programs.ts";
 import { bundle } from "../support/bundle.ts";
 import { Chromium } from "../support/chromium.ts";
