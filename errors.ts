@@ -58,35 +58,38 @@ export interface CodeMeaning {
   readonly unasked: boolean;
 }
 
-const SAID = { saidBy: "server", started: "no", retryable: false, connection: "goes on", unasked: false } as const;
-const SUFFERED = {
-  saidBy: "caller",
-  started: "maybe",
-  retryable: false,
-  connection: "may end",
-  unasked: false,
-} as const;
+/** Codes of a request that was certainly not started, and that it helps to try again. */
+const RETRYABLE: readonly string[] = ["NOT_READY", "OVERLOADED", "SHUTTING_DOWN"] satisfies ErrorCode[];
+
+// What is not used of this table is left out of a bundle for browsers: so says the note of each function that is called in it.
+/* @__NO_SIDE_EFFECTS__ */ function said(differs?: Partial<CodeMeaning>): CodeMeaning {
+  return { saidBy: "server", started: "no", retryable: false, connection: "goes on", unasked: false, ...differs };
+}
+
+/* @__NO_SIDE_EFFECTS__ */ function suffered(differs?: Partial<CodeMeaning>): CodeMeaning {
+  return said({ saidBy: "caller", started: "maybe", connection: "may end", ...differs });
+}
 
 /** All codes of packline and what each means, in one place (PROTOCOL.md, "What goes wrong"). */
 export const ERROR_CODES: Readonly<Record<ErrorCode, CodeMeaning>> = {
-  BAD_FRAME: { ...SAID, connection: "ends", unasked: true },
-  INVALID_MESSAGE: { ...SAID, unasked: true },
-  CMD_NOT_FOUND: SAID,
-  INVALID_SLEEP: SAID,
-  INVALID_PARAMS: SAID,
-  DEADLINE_EXCEEDED: { ...SAID, started: "maybe" },
-  CANCELLED: { ...SAID, started: "maybe", connection: "may end" },
-  NOT_READY: { ...SAID, retryable: true },
-  OVERLOADED: { ...SAID, retryable: true, connection: "may end", unasked: true },
-  SHUTTING_DOWN: { ...SAID, retryable: true, connection: "ends", unasked: true },
-  GOING_AWAY: { ...SAID, started: "yes", connection: "ends" },
-  REPLY_TOO_LARGE: { ...SAID, started: "yes" },
-  REPLY_NOT_ENCODABLE: { ...SAID, started: "yes" },
-  INTERNAL: { ...SAID, started: "maybe" },
-  CONNECTION_LOST: { ...SUFFERED, connection: "ends" },
-  TIMEOUT: SUFFERED,
-  CLOSED: { ...SUFFERED, connection: "ends" },
-  BAD_REPLY: SUFFERED,
+  BAD_FRAME: said({ connection: "ends", unasked: true }),
+  INVALID_MESSAGE: said({ unasked: true }),
+  CMD_NOT_FOUND: said(),
+  INVALID_SLEEP: said(),
+  INVALID_PARAMS: said(),
+  DEADLINE_EXCEEDED: said({ started: "maybe" }),
+  CANCELLED: said({ started: "maybe", connection: "may end" }),
+  NOT_READY: said({ retryable: true }),
+  OVERLOADED: said({ retryable: true, connection: "may end", unasked: true }),
+  SHUTTING_DOWN: said({ retryable: true, connection: "ends", unasked: true }),
+  GOING_AWAY: said({ started: "yes", connection: "ends" }),
+  REPLY_TOO_LARGE: said({ started: "yes" }),
+  REPLY_NOT_ENCODABLE: said({ started: "yes" }),
+  INTERNAL: said({ started: "maybe" }),
+  CONNECTION_LOST: suffered({ connection: "ends" }),
+  TIMEOUT: suffered(),
+  CLOSED: suffered({ connection: "ends" }),
+  BAD_REPLY: suffered(),
 };
 
 /** The meaning of a code; `undefined` for a code that is not packline's own. */
@@ -160,7 +163,7 @@ export class RpcError extends Error {
     super(text === undefined ? code : `${code}: ${text}`, "cause" in options ? { cause: options.cause } : undefined);
     this.code = code;
     this.data = options.data;
-    this.retryable = options.retryable ?? (meaningOf(code)?.retryable === true);
+    this.retryable = options.retryable ?? RETRYABLE.includes(code);
     this.retryAfterMs = options.retryAfterMs;
     this.#text = text;
   }

@@ -8,6 +8,36 @@
 /** The longest delay of the runtime's timers, in milliseconds; a longer one would fire at once. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;
 
+/** The default address of `serve()` and `connect()`, from the article. */
+export const DEFAULT_HOSTNAME = "127.0.0.1";
+
+/** The default port, from the article. */
+export const DEFAULT_PORT = 1235;
+
+/** The default time limit of a call, in milliseconds. */
+export const DEFAULT_TIMEOUT_MS = 30_000;
+
+/** Unanswered calls on one connection, by default. */
+export const DEFAULT_MAX_IN_FLIGHT = 1_024;
+
+/** The largest payload, by default, in bytes: 1 MiB. */
+export const DEFAULT_MAX_PAYLOAD_BYTES = 1_048_576;
+
+/** How often a server hears from a client with open calls, by default, in milliseconds. */
+export const DEFAULT_ALIVE_MS = 30_000;
+
+/** The default time that a shutdown waits for calls in flight, in milliseconds; Redis and NATS have the same. */
+export const DEFAULT_GRACE_MS = 10_000;
+
+/** The largest number of worker processes: more than the cores of any machine. */
+export const MAX_WORKERS = 1_024;
+
+/**
+ * How many items of a stream may come before their reader takes one: a caller's at the server, and by default a reply's at the
+ * client. Small items cost half as much CPU as with 64; large ones are fewer, by their bytes.
+ */
+export const DEFAULT_CREDIT = 256;
+
 /**
  * The limits of a server. Times are in milliseconds, sizes in bytes. `Infinity` is valid only where stated.
  *
@@ -152,10 +182,10 @@ export interface Limits {
  * await using server = await serve({ port: 0, maxInFlight: DEFAULT_LIMITS.maxInFlight / 2 });
  * ```
  */
-export const DEFAULT_LIMITS: Readonly<Limits> = Object.freeze({
+export const DEFAULT_LIMITS: Readonly<Limits> = /* @__PURE__ */ Object.freeze({
   maxConnections: 10_000,
   maxConnectionAgeMs: Infinity,
-  maxInFlight: 1_024,
+  maxInFlight: DEFAULT_MAX_IN_FLIGHT,
   maxInFlightTotal: 65_536,
   maxHeldBytes: 16 * 1024 * 1024,
   maxTotalHeldBytes: 256 * 1024 * 1024,
@@ -165,36 +195,12 @@ export const DEFAULT_LIMITS: Readonly<Limits> = Object.freeze({
   handlerTimeoutMs: Infinity,
   writeTimeoutMs: 120_000,
   maxQueuedBytes: 4 * 1024 * 1024,
-  maxPayloadBytes: 1024 * 1024,
+  maxPayloadBytes: DEFAULT_MAX_PAYLOAD_BYTES,
   maxDepth: 64,
   maxMessageBytes: 8 * 1024 * 1024,
   maxStrikes: 100,
   strikeWindowMs: 30_000,
 });
-
-/** The default address of `serve()` and `connect()`, from the article. */
-export const DEFAULT_HOSTNAME = "127.0.0.1";
-
-/** The default port, from the article. */
-export const DEFAULT_PORT = 1235;
-
-/** The default time limit of a call, in milliseconds. */
-export const DEFAULT_TIMEOUT_MS = 30_000;
-
-/** How often a server hears from a client with open calls, by default, in milliseconds. */
-export const DEFAULT_ALIVE_MS = 30_000;
-
-/** The default time that a shutdown waits for calls in flight, in milliseconds; Redis and NATS have the same. */
-export const DEFAULT_GRACE_MS = 10_000;
-
-/** The largest number of worker processes: more than the cores of any machine. */
-export const MAX_WORKERS = 1_024;
-
-/**
- * How many items of a stream may come before their reader takes one: a caller's at the server, and by default a reply's at the
- * client. Small items cost half as much CPU as with 64; large ones are fewer, by their bytes.
- */
-export const DEFAULT_CREDIT = 256;
 
 /** Limits that may be `Infinity`, which means no limit. */
 export const MAY_BE_ENDLESS: ReadonlySet<keyof Limits> = new Set([
@@ -206,13 +212,13 @@ export const MAY_BE_ENDLESS: ReadonlySet<keyof Limits> = new Set([
 
 /** Maxima below the general one, with reasons. */
 const MAXIMA: Partial<Limits> = {
-  maxPayloadBytes: 64 * 1024 * 1024, // a whole message is held in memory
+  maxPayloadBytes: 67_108_864, // 64 MiB: a whole message is held in memory
   maxDepth: 1_000, // the reader recurses
   maxStrikes: 100_000, // each is stored for its window
 };
 
 /** The names of all limits, in the order of their documentation. */
-export const LIMIT_NAMES = Object.keys(DEFAULT_LIMITS) as readonly (keyof Limits)[];
+export const LIMIT_NAMES = /* @__PURE__ */ Object.keys(DEFAULT_LIMITS) as readonly (keyof Limits)[];
 
 /**
  * Merges the given limits with the defaults and checks them.
@@ -353,7 +359,7 @@ export function checkOptions(options: object, kinds: Readonly<Record<string, Opt
 }
 
 /** A value as short text for an error: an object may be large, or throw when shown. */
-function shown(value: unknown): string {
+export function shown(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "function") return "a function";
   if (typeof value === "object" && value !== null) return Array.isArray(value) ? "an array" : "an object";

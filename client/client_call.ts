@@ -13,10 +13,10 @@ import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import { isReceived } from "../session/received.ts";
 import type { ItemBudget } from "../session/item_window.ts";
-import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";
-import { Deadline, type TimerWheel } from "../session/timer_wheel.ts";
+import type { CallSpan } from "../session/telemetry.ts";
+import { Deadline } from "../session/timer_wheel.ts";
 import type { CallOptions, CallPolicy, MaybeItems } from "./call_options.ts";
-import type { GivenOwner } from "./given_call.ts";
+import type { CallEncoder, GivenOwner } from "./given_call.ts";
 import type { ItemOutput } from "./item_output.ts";
 import { checkItems, type ItemsCall, OutgoingItems } from "./outgoing_items.ts";
 import type { Abortable, Signals } from "./signals.ts";
@@ -37,14 +37,26 @@ export interface ClientSettings {
   readonly policy: CallPolicy;
 }
 
+/** Watches the ends of many calls. */
+export interface Deadlines {
+  /** Starts to watch one, unless it is watched or has none. */
+  add(deadline: Deadline): void;
+  /** Stops; one that is not watched is ignored. */
+  delete(deadline: Deadline): void;
+}
+
 /** The client, as its calls see it. */
 export interface ClientCallOwner extends GivenOwner {
   readonly settings: ClientSettings;
-  readonly deadlines: TimerWheel;
+  readonly deadlines: Deadlines;
   readonly signals: Signals;
   readonly counts: CallCounts;
   /** The memory for unread items of all streams. */
   readonly itemBudget: ItemBudget;
+  /** How requests are encoded. */
+  readonly encoder: CallEncoder;
+  /** The parts of traces that its calls are; none where telemetry is off. Not a field of a call, which every one would pay for. */
+  readonly spans?: WeakMap<ClientCall, CallSpan>;
   /** The reason if there is no connection. */
   readonly obstacle: RpcError | undefined;
   /** Unanswered calls and streams on all connections. */
@@ -87,9 +99,6 @@ export const NO_ATTEMPTS: Attempts = { losses: 0, refusals: 0, connection: undef
 /** The memory of a waiting call without its parameters, roughly. */
 const WAITING_CALL_BYTES = 1_024;
 
-/** Not a field, which every call would pay for where telemetry is off. */
-const spans = new WeakMap<ClientCall, CallSpan>();
-
 /** Replaces the request of a settled call, to free its memory. */
 const NOTHING: Span = { bytes: new Uint8Array(0), start: 0, end: 0 };
 
@@ -131,7 +140,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     this.name = name;
     this.given = given;
     const { idempotent, waitForReady, timeoutMs, items } = options;
-    const { settings: { policy, maxPayloadBytes } } = owner;
+    const { settings: { policy } } = owner;
     this.policy = idempotent === undefined && waitForReady === undefined && timeoutMs === undefined ? policy : {
       idempotent: idempotent === true,
       waitForReady: waitForReady ?? policy.waitForReady,
@@ -145,7 +154,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
         );
       }
     }
-    this.items = items && new OutgoingItems(this, items, maxPayloadBytes);
+    this.items = items && new OutgoingItems(this, items);
     this.#signal = options.signal;
   }
 
@@ -159,11 +168,11 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
 
   /** Its part of a trace, which its creator sets before it begins. */
   get span(): CallSpan | undefined {
-    return clientTelemetry && spans.get(this);
+    return this.owner.spans?.get(this);
   }
 
   set span(span: CallSpan | undefined) {
-    if (span !== undefined) spans.set(this, span);
+    if (span !== undefined) this.owner.spans?.set(this, span);
   }
 
   /** Whether the server may have started it. */
@@ -253,6 +262,10 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
 
   giveUp(error: Error): void {
     this.owner.giveUp(this, error);
+  }
+
+  encodeItem(item: unknown): Span {
+    return this.owner.encoder.encodeItem(item, this.owner.settings.maxPayloadBytes);
   }
 
   abort(): void {

@@ -8,8 +8,8 @@
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
-import { type Before, CallSender } from "./middleware.ts";
-import type { ClientState, RpcClient } from "./rpc_client.ts";
+import { type Before, type CallEngine, CallSender } from "./middleware.ts";
+import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
 import type { ClientStatistics } from "./statistics.ts";
 
@@ -21,15 +21,27 @@ type ByName<Options, Result> =
 /** How a call ended. */
 type Outcome = { ok: true; value: unknown } | { ok: false; error: RpcError };
 
+/** The engine of a client, as its user sees it. */
+export interface Engine extends CallEngine {
+  /** See `Client.state`. */
+  readonly state: ClientState;
+  /** See `Client.servers`. */
+  readonly servers: readonly ServerStatus[];
+  /** See `Client.statistics`. */
+  statistics(): ClientStatistics;
+  /** See `Client.close`. */
+  close(): Promise<void>;
+}
+
 /** The client of one engine. */
 export class ClientFace implements AsyncDisposable {
   readonly call: ByName<MaybeItems<CallOptions>, Promise<unknown>>;
   readonly reply: ByName<MaybeItems<CallOptions>, Promise<Fields>>;
   readonly outcome: ByName<MaybeItems<CallOptions>, Promise<Outcome>>;
   readonly stream: ByName<MaybeItems<StreamOptions>, AsyncGenerator<unknown, unknown, void>>;
-  readonly #engine: RpcClient;
+  readonly #engine: Engine;
 
-  constructor(engine: RpcClient, before: Before = { meta: undefined, middleware: [] }) {
+  constructor(engine: Engine, before: Before = { meta: undefined, middleware: [] }) {
     this.#engine = engine;
     const sender = new CallSender(engine, before);
     this.call = byName((name, params, options) => sender.callForResult(name, params, options));

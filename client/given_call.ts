@@ -4,15 +4,15 @@
  * In: what the caller gives. Out: the beginning of a request. Refused: parameters and `meta` that cannot be sent.
  */
 
-import { PayloadTooLargeError } from "../codec/errors.ts";
-import { encodeGiven } from "../codec/given.ts";
+import { encodeGiven, encodeItem } from "../codec/given.ts";
 import type { Fields } from "../codec/message.ts";
+import { decode } from "../codec/msgpack.ts";
 import { Reader } from "../codec/reader.ts";
 import type { GivenRequest } from "../codec/write_message.ts";
 import type { Span } from "../codec/writer.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
-import { messageOf } from "../transport/tls.ts";
 import type { CallOptions, CallPolicy, MaybeItems } from "./call_options.ts";
+import { unsendable } from "./unsendable.ts";
 
 const NO_PARAMETERS: Fields = Object.freeze({});
 
@@ -21,6 +21,18 @@ export interface GivenOwner {
   readonly settings: { readonly sequenced: boolean; readonly maxPayloadBytes: number; readonly policy: CallPolicy };
   /** The number of a command, or its name if it has no number. */
   cmdOf(name: string): number | string;
+}
+
+/** Encodes what callers give. */
+export interface CallEncoder {
+  /** See {@linkcode encodeCall}. */
+  encodeCall(owner: GivenOwner, name: string, params: unknown, options: MaybeItems<CallOptions>, credit?: number): Span;
+  /** See {@linkcode encodeResumed}. */
+  encodeResumed(given: Span, lateFields: number, place: { after: number | string; credit: number }): Span;
+  /** See {@linkcode encodeItem}. */
+  encodeItem(item: unknown, maxPayloadBytes: number): Span;
+  /** See {@linkcode copyParams}. */
+  copyParams(name: string, params: unknown, maxPayloadBytes: number): Fields;
 }
 
 /**
@@ -75,11 +87,21 @@ export function encodeResumed(
 }
 
 /**
- * What cannot be sent is a mistake in the program, so it is an error without a code.
+ * The parameters as they are now, whatever the caller does with its objects.
  *
- * @param fault What is wrong, if the cause does not say it.
+ * @throws {RangeError} If they are too large.
+ * @throws {TypeError} If they cannot be sent.
  */
-export function unsendable(name: string, cause: unknown, fault = messageOf(cause)): TypeError | RangeError {
-  const Class = cause instanceof PayloadTooLargeError ? RangeError : TypeError;
-  return new Class(`Cannot call ${name}: ${fault}`, { cause });
+export function copyParams(name: string, params: unknown, maxPayloadBytes: number): Fields {
+  try {
+    const given = { cmd: name, params: params ?? {}, meta: undefined, credit: undefined };
+    const { bytes, start, end } = encodeGiven(given, 0, maxPayloadBytes);
+    const { cmd: _, ...copy } = decode(bytes.subarray(start, end)) as Fields;
+    return copy;
+  } catch (error) {
+    throw unsendable(name, error);
+  }
 }
+
+/** The encoder of a client that carries the whole codec. */
+export const callEncoder: CallEncoder = { encodeCall, encodeResumed, encodeItem, copyParams };

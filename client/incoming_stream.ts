@@ -17,7 +17,6 @@ import { DONE, ItemQueue, type ItemResult } from "../session/item_queue.ts";
 import { ItemWindow } from "../session/item_window.ts";
 import type { MaybeItems, StreamOptions } from "./call_options.ts";
 import { type CallConnection, ClientCall, type ClientCallOwner, NO_ATTEMPTS } from "./client_call.ts";
-import { encodeCall, encodeResumed } from "./given_call.ts";
 import { isReceived } from "../session/received.ts";
 
 /** A call that is answered with a stream. */
@@ -46,7 +45,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     const given = { ...options, timeoutMs };
     const window = new ItemWindow(owner.itemBudget, credit, owner.settings.maxPayloadBytes);
     const requestCredit = window.size;
-    super(owner, name, encodeCall(owner, name, params, given, requestCredit), given);
+    super(owner, name, owner.encoder.encodeCall(owner, name, params, given, requestCredit), given);
     this.#credit = credit;
     this.#window = window;
     this.#requestCredit = requestCredit;
@@ -133,7 +132,8 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   /** Asks for what comes behind the last item; as many as fit beside those that are unread. */
   #goOn(after: number | string): void {
     this.#requestCredit = Math.max(1, this.#window.size - this.#unread.length);
-    this.given = encodeResumed(this.given, this.ttl === undefined ? 1 : 2, { after, credit: this.#requestCredit });
+    const lateFields = this.ttl === undefined ? 1 : 2;
+    this.given = this.owner.encoder.encodeResumed(this.given, lateFields, { after, credit: this.#requestCredit });
   }
 
   #finish(outcome: ItemResult | Error): void {

@@ -5,19 +5,16 @@
  * objects at once.
  */
 
-import { encodeGiven } from "../codec/given.ts";
-import { decode } from "../codec/msgpack.ts";
 import type { Fields } from "../codec/message.ts";
 import type { ReplyFields } from "../handlers/command.ts";
-import { inspect } from "../transport/runtime.ts";
+
 import { type ErrorCode, RpcError } from "../errors.ts";
-import { checkTimeout } from "../limits.ts";
+import { checkTimeout, shown } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { CallOptions, ItemSource, MaybeItems, StreamOptions } from "./call_options.ts";
-import { unsendable } from "./given_call.ts";
+import type { CallPolicy } from "./call_options.ts";
+import type { CallEncoder } from "./given_call.ts";
 import { dropItems } from "./outgoing_items.ts";
-import type { IncomingStream } from "./incoming_stream.ts";
-import type { RpcClient } from "./rpc_client.ts";
 
 /** What goes with a call and is not a parameter. */
 export type Meta = Readonly<Record<string, string>>;
@@ -54,12 +51,27 @@ export interface Before {
   readonly middleware: readonly ClientMiddleware[];
 }
 
+/** The engine of a client, as its calls see it. */
+export interface CallEngine {
+  readonly settings: { readonly clock: Clock; readonly policy: CallPolicy; readonly maxPayloadBytes: number };
+  readonly encoder: CallEncoder;
+  /** Makes a call. Resolves with the reply, whole. */
+  call(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<Fields>;
+  /** Makes a call. Resolves with its result. */
+  callForResult(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<unknown>;
+  /** Reads a stream. */
+  stream(name: string, params: unknown, options: MaybeItems<StreamOptions>): ItemStream;
+}
+
+/** A stream that is read. */
+type ItemStream = AsyncGenerator<unknown, unknown, void>;
+
 /** Sends the calls of a client. */
 export class CallSender {
-  readonly #engine: RpcClient;
+  readonly #engine: CallEngine;
   readonly #before: Before;
 
-  constructor(engine: RpcClient, before: Before) {
+  constructor(engine: CallEngine, before: Before) {
     this.#engine = engine;
     this.#before = before;
   }
@@ -125,14 +137,9 @@ export class CallSender {
 
   /** The call as it is now, whatever the caller does with its objects. */
   #outgoing(name: string, params: unknown, { meta, signal }: CallOptions | StreamOptions): OutgoingCall {
-    try {
-      const given = { cmd: name, params: params ?? {}, meta: undefined, credit: undefined };
-      const { bytes, start, end } = encodeGiven(given, 0, this.#engine.settings.maxPayloadBytes);
-      const { cmd: _, ...copy } = decode(bytes.subarray(start, end)) as Fields;
-      return { command: name, params: copy, meta: { ...meta }, signal };
-    } catch (error) {
-      throw unsendable(name, error);
-    }
+    const { encoder, settings } = this.#engine;
+    const copy = encoder.copyParams(name, params, settings.maxPayloadBytes);
+    return { command: name, params: copy, meta: { ...meta }, signal };
   }
 
   async #pass(call: OutgoingCall, send: (meta: Meta, params: unknown) => Promise<ReplyFields>): Promise<ReplyFields> {
@@ -158,7 +165,7 @@ export class CallSender {
     call: OutgoingCall,
     options: MaybeItems<StreamOptions>,
   ): AsyncGenerator<unknown, unknown, void> {
-    const opened = Promise.withResolvers<IncomingStream>();
+    const opened = Promise.withResolvers<ItemStream>();
     const ended = Promise.withResolvers<ReplyFields>();
     ended.promise.catch(ignore);
     let isPassed = false;
@@ -168,7 +175,7 @@ export class CallSender {
       return ended.promise;
     });
     passed.catch(opened.reject);
-    let stream: IncomingStream | undefined;
+    let stream: ItemStream | undefined;
     try {
       stream = await Promise.race([opened.promise, passed.then(() => undefined)]);
     } finally {
@@ -188,7 +195,7 @@ export class CallSender {
       return (await passed).res; // rejects, unless a middleware answers in its place
     } finally {
       ended.resolve({ res: undefined }); // its reader has left
-      await stream.return();
+      await stream.return(undefined);
     }
   }
 }
@@ -235,7 +242,7 @@ function inTime<Reply>(
 /** A middleware may answer with a reply of its own. */
 function wholeReply(answer: ReplyFields): ReplyFields {
   if (typeof answer === "object" && answer !== null) return answer;
-  throw new TypeError(`the middleware returned ${inspect(answer, 0)}: return what next() gives, or { res: value }`);
+  throw new TypeError(`the middleware returned ${shown(answer)}: return what next() gives, or { res: value }`);
 }
 
 function tooLate(): RpcError {

@@ -7,16 +7,15 @@
  */
 
 import { EncodeError } from "../codec/errors.ts";
-import { encodeItem } from "../codec/given.ts";
 import { RequestEnd, RequestItem } from "../codec/message.ts";
 import { kindOf } from "../codec/sendable.ts";
 import type { Span } from "../codec/writer.ts";
 import { CreditWindow } from "../session/credit.ts";
 import { endItems, type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";
-import { messageOf } from "../transport/tls.ts";
+import { messageOf } from "../transport/runtime.ts";
 import type { ItemSource } from "./call_options.ts";
-import { unsendable } from "./given_call.ts";
 import type { ItemMessage, ItemOutput } from "./item_output.ts";
+import { unsendable } from "./unsendable.ts";
 
 /** What may be sent before the server has granted more (PROTOCOL.md, "Streams from the caller"). */
 const UNGRANTED_ITEMS = 1;
@@ -29,6 +28,8 @@ export interface ItemsCall {
   readonly isSettled: boolean;
   /** Where it was sent, if it does not wait to be sent again. */
   readonly connection: { readonly items: ItemOutput } | undefined;
+  /** Encodes an item that may have to be sent again. */
+  encodeItem(item: unknown): Span;
   /** Ends it: its stream cannot go on. */
   giveUp(error: Error): void;
 }
@@ -37,7 +38,6 @@ export interface ItemsCall {
 export class OutgoingItems implements ItemReceiver {
   readonly #call: ItemsCall;
   readonly #source: ItemSource;
-  readonly #maxPayloadBytes: number;
   readonly #credit = new CreditWindow(UNGRANTED_ITEMS);
   /** `complete`: all items were sent; `over`: no more will be, and the source has ended, or was told to. */
   #state: "new" | "open" | "complete" | "over" = "new";
@@ -52,12 +52,10 @@ export class OutgoingItems implements ItemReceiver {
 
   /**
    * @param source See `checkItems()`.
-   * @param maxPayloadBytes The largest payload.
    */
-  constructor(call: ItemsCall, source: ItemSource, maxPayloadBytes: number) {
+  constructor(call: ItemsCall, source: ItemSource) {
     this.#call = call;
     this.#source = source;
-    this.#maxPayloadBytes = maxPayloadBytes;
   }
 
   /** Whether a handler has taken items. Then the call cannot be sent again. */
@@ -111,7 +109,7 @@ export class OutgoingItems implements ItemReceiver {
     const index = this.#sentItems++;
     try {
       if (this.#isGranted) this.#send(new RequestItem(this.#call.id, item));
-      else this.#sendFirst(this.#first = encodeItem(item, this.#maxPayloadBytes));
+      else this.#sendFirst(this.#first = this.#call.encodeItem(item));
       this.#credit.use();
     } catch (error) {
       this.#call.giveUp(unsendable(this.#call.name, error, `items[${index}]${faultOf(error)}`));

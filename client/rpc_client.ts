@@ -13,14 +13,14 @@ import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { ItemBudget } from "../session/item_window.ts";
-import { clientTelemetry } from "../session/telemetry.ts";
+import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
 import { CallQueue } from "./call_queue.ts";
 import { type CallConnection, type ClientCall, type ClientSettings, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
 import { Connections, elsewhere } from "./connections.ts";
-import { encodeCall } from "./given_call.ts";
+import { type CallEncoder, callEncoder, encodeCall } from "./given_call.ts";
 import { dropItems } from "./outgoing_items.ts";
 import { IncomingStream } from "./incoming_stream.ts";
 import { HedgedCall, type HedgeOwner } from "./hedge.ts";
@@ -50,6 +50,8 @@ export interface RpcClientOptions extends ClientSettings, ServersOptions {
 /** The memory for unread items of all streams; and of one stream, as much as a server keeps for a connection. */
 const MAX_ITEM_BYTES = 256 * 1024 * 1024;
 const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
+
+const spans = clientTelemetry && new WeakMap<ClientCall, CallSpan>();
 
 /** How often an idempotent call is lost: a call that crashes servers must not crash one after another. */
 const MAX_LOSSES = 3;
@@ -171,6 +173,14 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   /** See `Client.servers`. */
   get servers(): readonly ServerStatus[] {
     return this.#servers.status(this.#connections);
+  }
+
+  get encoder(): CallEncoder {
+    return callEncoder;
+  }
+
+  get spans(): WeakMap<ClientCall, CallSpan> | undefined {
+    return spans;
   }
 
   get obstacle(): RpcError | undefined {

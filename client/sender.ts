@@ -14,9 +14,9 @@ import type { Output } from "../codec/stage.ts";
 import { type EncodedItem, type EncodedRequest, writeControl, writeEncodedRequest } from "../codec/write_message.ts";
 import type { Writer } from "../codec/writer.ts";
 import { ClientCall, type ClientSettings } from "./client_call.ts";
-import { unsendable } from "./given_call.ts";
 import type { ItemMessage } from "./item_output.ts";
 import { PING_SEQ } from "./replies.ts";
+import { unsendable } from "./unsendable.ts";
 
 /** After this long without traffic, look for a closed connection first. */
 const QUIET_MS = 1_000;

@@ -38,8 +38,13 @@ const CONTROL: Field = { type: "0", meaning: "marks a control message" };
 const CALL: Field = { type: "integer, 0 to 2^53 - 1", meaning: "the call" };
 const RESULT: Field = { type: "any value", meaning: "the result" };
 
-function optional(field: Field): Field {
+// What is not used of this file is left out of a bundle for browsers: so says the note of each function that is called here.
+/* @__NO_SIDE_EFFECTS__ */ function optional(field: Field): Field {
   return { ...field, optional: true };
+}
+
+/* @__NO_SIDE_EFFECTS__ */ function meant(field: Field, meaning: string): Field {
+  return { ...field, meaning };
 }
 
 /** All kinds of messages. */
@@ -49,7 +54,7 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
     meaning: "calls a command",
     fields: {
       cmd: { type: "integer or text", meaning: "the command" },
-      seq: optional({ ...CALL, meaning: "the call's own number" }),
+      seq: optional(meant(CALL, "the call's own number")),
       ttl: optional({ type: "number > 0", meaning: "milliseconds for which the answer is wanted" }),
       meta: optional({ type: "map of text to text", meaning: "metadata of the call, not a parameter" }),
       credit: optional({
@@ -108,7 +113,7 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
     meaning: "is one item of a stream",
     fields: {
       seq: optional(CALL),
-      res: { ...RESULT, meaning: "the item" },
+      res: meant(RESULT, "the item"),
       more: { type: "true", meaning: "marks an item" },
       $id: optional({ type: "integer or text", meaning: "where the stream goes on after a loss" }),
     },
@@ -159,14 +164,14 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
 };
 
 /** The names of all fields of all messages. */
-export const FIELD_NAMES: ReadonlySet<string> = namesOf(Object.keys(MESSAGES) as Kind[]);
+export const FIELD_NAMES: ReadonlySet<string> = namesOf(/* @__PURE__ */ Object.keys(MESSAGES) as Kind[]);
 
 const REQUEST_FIELDS = namesOf(["request"]);
 
 /** The names of all fields of replies. */
 export const REPLY_FIELDS: ReadonlySet<string> = namesOf(["item", "reply", "error"]);
 
-function namesOf(kinds: readonly Kind[]): ReadonlySet<string> {
+/* @__NO_SIDE_EFFECTS__ */ function namesOf(kinds: readonly Kind[]): ReadonlySet<string> {
   return new Set(kinds.flatMap((kind) => Object.keys(MESSAGES[kind].fields)));
 }
 

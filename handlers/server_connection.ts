@@ -11,7 +11,7 @@ import { readRequest } from "../codec/read_message.ts";
 import { DEFAULT_GRACE_MS } from "../limits.ts";
 import { Connection } from "../session/connection.ts";
 import { ReadPace } from "../session/read_pace.ts";
-import { messageOf } from "../transport/tls.ts";
+import { messageOf } from "../transport/runtime.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { DispatchStage } from "./dispatch.ts";

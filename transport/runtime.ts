@@ -6,11 +6,12 @@
  */
 
 /** The part of Deno that is used here; other runtimes have none. */
-const deno: typeof Deno | undefined = globalThis.Deno;
+const deno = (): typeof Deno | undefined => globalThis.Deno;
 
 /** A readable form of a value, with an optional limit on nested containers. */
 export function inspect(value: unknown, depth?: number): string {
-  if (deno !== undefined) return deno.inspect(value, depth === undefined ? {} : { depth });
+  const runtime = deno();
+  if (runtime !== undefined) return runtime.inspect(value, depth === undefined ? {} : { depth });
   try {
     return JSON.stringify(value) ?? String(value);
   } catch {
@@ -31,6 +32,15 @@ export function isDenied(error: unknown): boolean {
   return isNamed(error, "NotCapable");
 }
 
+/** The message of an error, which may be any thrown value. */
+export function messageOf(error: unknown): string {
+  try {
+    return String(error instanceof Error ? error.message : error);
+  } catch {
+    return "thrown: something that cannot be shown";
+  }
+}
+
 /**
  * Parses certificates and keys as TLS does. It needs no permission, and opens nothing.
  *
@@ -38,7 +48,7 @@ export function isDenied(error: unknown): boolean {
  * @throws The runtime's error, if TLS cannot use them.
  */
 export function parseCertificates({ ca, cert, key }: { ca?: string; cert?: string; key?: string }): void {
-  deno?.createHttpClient({
+  deno()?.createHttpClient({
     ...(ca !== undefined && { caCerts: [ca] }),
     ...(cert !== undefined && key !== undefined && { cert, key }),
   }).close();

@@ -7,7 +7,7 @@
 
 import { OPTION_KINDS, type OptionKind } from "../limits.ts";
 import { validityProblem } from "./certificate.ts";
-import { isDenied, parseCertificates } from "./runtime.ts";
+import { isDenied, messageOf, parseCertificates } from "./runtime.ts";
 
 /** A server's certificate, and the authority for client certificates. */
 export interface ServerTls {
@@ -154,15 +154,6 @@ export function reasonOf(error: unknown, answered = false): string {
 /** Whether an error of a handshake says that the peer speaks another protocol. */
 export function isNoTls(error: unknown): boolean {
   return faultIn(messageOf(error)) === NO_TLS;
-}
-
-/** The message of an error, which may be any thrown value. */
-export function messageOf(error: unknown): string {
-  try {
-    return String(error instanceof Error ? error.message : error);
-  } catch {
-    return "thrown: something that cannot be shown";
-  }
 }
 
 /**

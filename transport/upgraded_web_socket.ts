@@ -9,7 +9,7 @@ import type { Refusal } from "./acceptor.ts";
 import { addressText } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import type { Origins } from "./origins.ts";
-import { messageOf } from "./tls.ts";
+import { messageOf } from "./runtime.ts";
 import type { Transport } from "./transport.ts";
 import { checkUpgrade, UpgradeError } from "./web_socket.ts";
 

@@ -1,0 +1,118 @@
+/**
+ * The client for browsers, by its own door: a typed client over the browser's `WebSocket`, small enough for a page.
+ *
+ * In: the URL of a server, and what differs from the defaults. Out: a connected, typed {@linkcode Client}. Refused: a server that
+ * cannot be reached; names and parameters that the commands do not have, by the compiler; what a page cannot use, such as
+ * certificates, several servers and a second copy of a call.
+ *
+ * @module
+ */
+
+import type { Commands } from "../handlers/command.ts";
+import {
+  checkTimeout,
+  DEFAULT_ALIVE_MS,
+  DEFAULT_MAX_IN_FLIGHT,
+  DEFAULT_MAX_PAYLOAD_BYTES,
+  DEFAULT_TIMEOUT_MS,
+} from "../limits.ts";
+import { openBrowserWebSocket } from "../transport/browser_web_socket.ts";
+import { systemClock } from "../transport/clock.ts";
+import type { Transport } from "../transport/transport.ts";
+import type { AnyCommands } from "./call_types.ts";
+import type { Client } from "./client.ts";
+import { ClientFace } from "./client_face.ts";
+import type { ConnectOptions } from "./connect_options.ts";
+import { RetryBudget } from "./retry_budget.ts";
+import { WebEngine } from "./web_engine.ts";
+
+export type { AnyCommands, Client };
+export { RpcError } from "../errors.ts";
+export type { Outcome } from "./call_types.ts";
+export type { CallOptions, StreamOptions } from "./call_options.ts";
+export type { LinkState } from "./link.ts";
+export type { ClientMiddleware, Meta, OutgoingCall } from "./middleware.ts";
+export type { RetryBudgetOptions } from "./retry_budget.ts";
+export type { ClientState } from "./rpc_client.ts";
+export type { ServerStatus } from "./servers.ts";
+export type { ClientStatistics, SentCalls } from "./statistics.ts";
+export type { BuiltIns } from "../handlers/registry.ts";
+
+/** What `connect()` of a browser can be given. */
+export interface WebConnectOptions<C extends Commands = AnyCommands> extends
+  Pick<
+    ConnectOptions<C>,
+    | "aliveMs"
+    | "clock"
+    | "commands"
+    | "lazy"
+    | "maxInFlight"
+    | "maxPayloadBytes"
+    | "meta"
+    | "middleware"
+    | "onState"
+    | "random"
+    | "retryBudget"
+    | "signal"
+    | "timeoutMs"
+    | "waitForReady"
+  > {
+  /** The server: `wss://api.example/rpc`. Never put a token into it: it would be in logs. `meta` is for that. */
+  url: string | URL;
+  /** Makes a connection, in place of the browser's `WebSocket`: over a `MessagePort`, or to a server in the same page. */
+  dial?: (signal: AbortSignal) => Promise<Transport>;
+}
+
+/**
+ * Connects a page, or a worker of it, to a server.
+ *
+ * @param options Where the server is, which commands it has, and what differs from the defaults.
+ * @returns The client, connected unless it is `lazy`.
+ * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached.
+ * @throws {TypeError} If the URL is none of a WebSocket.
+ *
+ * @example A typed client in a page
+ * ```ts no-run
+ * import { connect } from "./web.ts";
+ * import type { commands } from "../examples/web/server.ts";
+ *
+ * const client = await connect<typeof commands>({ url: "wss://app.example/rpc", meta: { token: "secret" } });
+ * for await (const { tick, price } of client.stream.PRICES()) console.log(tick, price);
+ * ```
+ */
+export async function connect<C extends Commands = AnyCommands>(options: WebConnectOptions<C>): Promise<Client<C>> {
+  const { commands = {}, signal, onState, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  const url = `${options.url}`;
+  if (!/^wss?:/.test(url)) throw new TypeError(`Cannot use ${url} as url: it must begin with wss:// or ws://`);
+  const events = new AbortController();
+  const numbers = new Map<string, number>();
+  for (const [name, { number }] of Object.entries(commands as Commands)) {
+    if (number !== undefined) numbers.set(name, number);
+  }
+  const engine = new WebEngine({
+    server: url,
+    dial: options.dial ?? ((signal) => openBrowserWebSocket(url, signal)),
+    numbers,
+    retryBudget: new RetryBudget(options.retryBudget),
+    sequenced: true,
+    maxInFlight: options.maxInFlight ?? DEFAULT_MAX_IN_FLIGHT,
+    maxPayloadBytes: options.maxPayloadBytes ?? DEFAULT_MAX_PAYLOAD_BYTES,
+    aliveMs: options.aliveMs ?? DEFAULT_ALIVE_MS,
+    policy: { idempotent: false, waitForReady: options.waitForReady ?? true, timeoutMs: checkTimeout(timeoutMs) },
+    clock: options.clock ?? systemClock,
+    random: options.random ?? Math.random,
+    onState: (state, error) => {
+      if (state === "closed") events.abort(); // the listeners below go
+      onState?.(state, error);
+    },
+  });
+  const listening = { signal: events.signal };
+  const page = (globalThis as { document?: EventTarget & { hidden: boolean } }).document;
+  const hurry = () => page?.hidden || engine.hurry();
+  globalThis.addEventListener?.("online", hurry, listening);
+  page?.addEventListener("visibilitychange", hurry, listening);
+  if (signal?.aborted) void engine.close();
+  else signal?.addEventListener("abort", () => void engine.close(), listening);
+  if (!options.lazy) await engine.open();
+  return new ClientFace(engine, { meta: options.meta, middleware: options.middleware ?? [] }) as unknown as Client<C>;
+}

@@ -1,0 +1,334 @@
+/**
+ * One connection of a client in a browser: requests out, replies in.
+ *
+ * In: calls, and the bytes of a transport. Out: outcomes of calls; what the server wants; the error that ended the connection.
+ * Refused, by closing it: frames and messages that break the protocol.
+ */
+
+import { decodeCompact, encodeCompact, frameAt, framed } from "../codec/compact.ts";
+import { DecodeError } from "../codec/errors.ts";
+import type { Fields } from "../codec/message.ts";
+import { RpcError } from "../errors.ts";
+import { badReply, receivedError } from "../session/received.ts";
+import { messageOf } from "../transport/runtime.ts";
+import type { Timer } from "../transport/clock.ts";
+import type { Transport } from "../transport/transport.ts";
+import type { CallConnection, ClientCall, ClientCallOwner } from "./client_call.ts";
+import { itemMessage, joined, requestOf } from "./compact_calls.ts";
+import { ItemOutput } from "./item_output.ts";
+
+/** The `seq` of a PING of the client's own, and the number of the command. */
+const PING_SEQ = Number.MAX_SAFE_INTEGER;
+const PING = 1;
+
+/** How long a server may take to answer a cancel; to answer at all, if the network may have changed; and a closed connection to send what waits. */
+const ANSWER_MS = 10_000;
+const CHECK_MS = 3_000;
+const CLOSE_MS = 1_000;
+
+/** More calls wait for those that are not written yet, so that a cancel gets through. */
+const AHEAD_BYTES = 64 * 1024;
+
+/** The client, as its connections see it. */
+export interface WebConnectionOwner extends ClientCallOwner {
+  /** A call was certainly not started, unless an earlier attempt was lost, and may be sent again. */
+  onRefused(call: ClientCall, error: RpcError): void;
+  /** A call has failed and may have been started. It is settled, unless it may be sent again all the same. */
+  onFailed(call: ClientCall, error: RpcError): void;
+  /** The server wants to end the connection in so many milliseconds: it takes no more calls. */
+  onGoing(connection: WebConnection, ms: number): void;
+  /** The connection takes no more calls. */
+  onLeft(connection: WebConnection, reason: RpcError): void;
+  /** The connection has ended. */
+  onEnded(connection: WebConnection, error: RpcError, unanswered: readonly ClientCall[]): void;
+  /** More calls may be sent. */
+  wake(): void;
+}
+
+/** The frames that go out. */
+class FrameOutput {
+  /** Where the callers' streams go. */
+  readonly items: ItemOutput;
+  queuedBytes = 0;
+  readonly #transport: Transport;
+  readonly #onWritten: () => void;
+  readonly #onError: (error: unknown) => void;
+  #frames: Uint8Array[] = [];
+  /** Resolves when all is written. */
+  #flushing: Promise<void> | undefined;
+
+  constructor(
+    transport: Transport,
+    maxPayloadBytes: number,
+    { onWritten, onError }: { onWritten: () => void; onError: (error: unknown) => void },
+  ) {
+    this.#transport = transport;
+    this.#onWritten = onWritten;
+    this.#onError = onError;
+    this.items = new ItemOutput(this, (message) => this.write(itemMessage(message, maxPayloadBytes)));
+    this.items.resume();
+  }
+
+  get flushed(): Promise<void> | undefined {
+    return this.#flushing;
+  }
+
+  write(payload: Uint8Array): void {
+    const frame = framed(payload);
+    this.#frames.push(frame);
+    this.queuedBytes += frame.length;
+    this.#flushing ??= this.#flush();
+  }
+
+  /** All that is said in one turn leaves in one write. */
+  async #flush(): Promise<void> {
+    try {
+      await undefined;
+      while (this.#frames.length > 0) {
+        let rest = joined(this.#frames);
+        this.#frames = [];
+        while (rest.length > 0) {
+          const bytes = await this.#transport.write(rest);
+          rest = rest.subarray(bytes);
+          this.queuedBytes -= bytes;
+        }
+      }
+      this.#flushing = undefined;
+      this.#onWritten(); // calls go before items
+      this.items.resume();
+    } catch (error) {
+      this.#onError(error);
+    }
+  }
+}
+
+/** One connection. */
+export class WebConnection implements CallConnection {
+  readonly output: FrameOutput;
+  /** Whether the server has answered a call. */
+  answered = false;
+  readonly #owner: WebConnectionOwner;
+  readonly #transport: Transport;
+  /** Unanswered calls by `seq`, those included that ended without their reply. */
+  readonly #calls = new Map<number, ClientCall>();
+  #nextId = 0;
+  #state: "open" | "retired" | "closed" = "open";
+  /** The next look whether the server lives, while calls are open; and how often it had said nothing since the one before. */
+  #beat: Timer | undefined;
+  #silentBeats = 0;
+
+  /** @param server The server, as the user names it. */
+  constructor(owner: WebConnectionOwner, transport: Transport, readonly server: string) {
+    this.#owner = owner;
+    this.#transport = transport;
+    const { maxPayloadBytes, aliveMs } = owner.settings;
+    this.output = new FrameOutput(transport, maxPayloadBytes, {
+      onWritten: () => owner.wake(),
+      onError: (error) => this.#lost(error),
+    });
+    this.#control({ max: maxPayloadBytes, alive: aliveMs || undefined, notice: true });
+    void this.#read();
+  }
+
+  get items(): ItemOutput {
+    return this.output.items;
+  }
+
+  get peer(): string {
+    return this.server;
+  }
+
+  get unanswered(): number {
+    return this.#calls.size;
+  }
+
+  /** Whether a call may be sent. */
+  get hasRoom(): boolean {
+    return this.#state === "open" && this.#calls.size < this.#owner.settings.maxInFlight &&
+      this.output.queuedBytes < AHEAD_BYTES;
+  }
+
+  /**
+   * While calls are open, the client says PING four times in the time that it has promised. A server that says nothing for two of
+   * these is lost; not by one look, which a page that was asleep has late.
+   */
+  #look(periodMs = this.#owner.settings.aliveMs / 4): void {
+    const { clock } = this.#owner.settings;
+    if (this.#beat !== undefined) clock.clearTimer(this.#beat);
+    this.#beat = undefined;
+    if (this.#calls.size === 0 || periodMs === 0) return;
+    if (this.#silentBeats++ === 2) return this.#lost(new Error("it does not answer"));
+    if (this.#silentBeats > 0) this.output.write(encodeCompact({ cmd: PING, seq: PING_SEQ }));
+    this.#beat = clock.setTimer(() => this.#look(), periodMs, false);
+  }
+
+  /** The network may be another one: the server must answer soon. */
+  check(): void {
+    this.#silentBeats = 1;
+    this.#look(CHECK_MS);
+  }
+
+  // ---- out
+
+  send(call: ClientCall, nowMs: number): void {
+    call.send(this, this.#nextId++, nowMs);
+    this.#calls.set(call.id, call);
+    this.output.write(requestOf(call.given, call.id, call.ttl));
+    call.startItems();
+    if (this.#beat === undefined) {
+      this.#silentBeats = -1; // the request is the first sign of life
+      this.#look();
+    }
+  }
+
+  grant({ id }: ClientCall, items: number): void {
+    if (this.#calls.has(id)) this.#control({ seq: id, credit: items });
+  }
+
+  abandon(call: ClientCall): void {
+    if (!this.#calls.has(call.id)) return;
+    this.#control({ seq: call.id, cancel: true });
+    call.deadlineMs = this.#owner.settings.clock.now() + ANSWER_MS;
+    this.#owner.deadlines.add(call);
+  }
+
+  missAnswer(call: ClientCall): void {
+    this.#calls.delete(call.id);
+    this.#owner.wake();
+  }
+
+  #control(fields: Fields): void {
+    this.output.write(encodeCompact({ cmd: 0, ...fields }));
+  }
+
+  // ---- in
+
+  async #read(): Promise<void> {
+    const { maxPayloadBytes } = this.#owner.settings;
+    let buffer = new Uint8Array(4_096);
+    let end = 0;
+    try {
+      while (!this.#isClosed) {
+        if (end === buffer.length) buffer = joined([buffer, buffer]) as Uint8Array<ArrayBuffer>;
+        const bytes = await this.#transport.read(buffer.subarray(end));
+        if (bytes === null) return this.#lost(new Error("the server closed it"));
+        end += bytes;
+        this.#silentBeats = 0;
+        let start = 0;
+        for (;;) {
+          const payload = frameAt(buffer.subarray(start, end), maxPayloadBytes);
+          if (payload === undefined || this.#isClosed) break;
+          start = payload.byteOffset + payload.length + 1;
+          this.#take(payload);
+        }
+        buffer.copyWithin(0, start, end);
+        end -= start;
+        this.#owner.wake();
+      }
+    } catch (error) {
+      this.#lost(error);
+    }
+  }
+
+  #take(payload: Uint8Array): void {
+    const message = decodeCompact(payload);
+    if (typeof message !== "object" || message === null || Array.isArray(message)) {
+      throw new DecodeError("a message must be a map");
+    }
+    const { seq, more, ...fields } = message as Fields;
+    const { res, err, going, credit } = fields;
+    if (res === undefined && err === undefined && Object.keys(fields).length > 0) { // a notice, which may be unknown
+      if (credit !== undefined) this.#calls.get(seq as number)?.items?.grant(credit as number);
+      else if (typeof going === "number") this.#owner.onGoing(this, going);
+      return;
+    }
+    if (typeof seq !== "number") {
+      throw err === undefined ? badReply(`${this.peer} sent a reply that matches no request`) : receivedError(fields);
+    }
+    const call = this.#calls.get(seq);
+    if (seq === PING_SEQ) return;
+    if (more !== true) this.#calls.delete(seq);
+    if (call === undefined || call.isSettled) {
+      this.#owner.counts.lateReplies++;
+      if (call !== undefined && more !== true) this.#owner.deadlines.delete(call);
+    } else if (more === true) {
+      call.state = "streaming";
+      call.takeItem(fields, payload.length);
+    } else {
+      this.#settle(call, fields);
+    }
+    this.answered = true;
+    if (this.#state === "retired" && this.#calls.size === 0) void this.close();
+  }
+
+  #settle(call: ClientCall, fields: Fields): void {
+    const { err } = fields;
+    const hasItems = call.state === "streaming";
+    if (err === undefined) return call.settle("res" in fields ? fields : badReply("the reply has neither res nor err"));
+    const error = receivedError(fields, call.attempts.losses > 0 || hasItems || !call.isRepeatable);
+    if ((err === "SHUTTING_DOWN" || err === "OVERLOADED") && !hasItems) {
+      this.#owner.onRefused(call, error);
+      if (err === "SHUTTING_DOWN") this.retire(error);
+    } else if (err === "DEADLINE_EXCEEDED" && this.#owner.settings.clock.now() >= call.deadlineMs) {
+      call.expire(); // the server's timeout was faster: one event has one code
+    } else {
+      this.#owner.onFailed(call, error);
+    }
+  }
+
+  // ---- the end
+
+  get #isClosed(): boolean {
+    return this.#state === "closed";
+  }
+
+  /** Takes no more calls, and closes when the last one is answered. */
+  retire(reason?: RpcError): void {
+    if (this.#state === "retired" || this.#state === "closed") return;
+    this.#state = "retired";
+    if (reason !== undefined) this.#owner.onLeft(this, reason);
+    if (this.#calls.size === 0) void this.close();
+  }
+
+  /** Ends the calls that wait, tells the server, and closes. */
+  async close(reason = new RpcError("CLOSED", "the connection was closed")): Promise<void> {
+    if (this.#isClosed) return;
+    for (const call of this.#calls.values()) {
+      if (call.isSettled) continue;
+      call.end(reason);
+      this.#control({ seq: call.id, cancel: true });
+    }
+    const { clock } = this.#owner.settings;
+    const timer = clock.setTimer(() => this.lose(reason), CLOSE_MS, true);
+    try {
+      await this.output.flushed;
+    } finally {
+      clock.clearTimer(timer);
+    }
+    this.lose(reason);
+  }
+
+  #lost(error: unknown): void {
+    if (error instanceof RpcError) return this.lose(error);
+    const [code, what] = error instanceof DecodeError
+      ? ["BAD_REPLY", `${this.peer} sent an invalid reply`]
+      : ["CONNECTION_LOST", `the connection to ${this.peer} is lost`];
+    this.lose(new RpcError(code, `${what}: ${messageOf(error)}`, { cause: error }));
+  }
+
+  /** Ends it at once. */
+  lose(error: RpcError): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#transport.close();
+    if (this.#beat !== undefined) this.#owner.settings.clock.clearTimer(this.#beat);
+    const unanswered: ClientCall[] = [];
+    for (const call of this.#calls.values()) {
+      if (call.isSettled) this.#owner.deadlines.delete(call);
+      else unanswered.push(call);
+      call.connection = undefined;
+    }
+    this.#calls.clear();
+    this.#owner.onEnded(this, error, unanswered);
+  }
+}

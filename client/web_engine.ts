@@ -1,0 +1,313 @@
+/**
+ * The engine of a client in a browser: one server, one connection at a time, no sockets of its own. What a call is and how it ends
+ * is the same as in every other client (`client_call.ts`); what is not here is what a page cannot use: several servers, a second
+ * copy of a call, replies without `seq`, certificates, traces.
+ *
+ * In: calls. Out: their outcomes, each once. Refused: calls on a closed client.
+ */
+
+import type { Fields } from "../codec/message.ts";
+import { RpcError } from "../errors.ts";
+import { ItemBudget } from "../session/item_window.ts";
+import { isReceived, markReceived } from "../session/received.ts";
+import type { Deadline } from "../session/timer_wheel.ts";
+import type { Clock, Timer } from "../transport/clock.ts";
+import type { Transport } from "../transport/transport.ts";
+import { Backoff } from "./backoff.ts";
+import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
+import { CallQueue } from "./call_queue.ts";
+import { type ClientCall, type Deadlines, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
+import type { Engine } from "./client_face.ts";
+import { compactEncoder } from "./compact_calls.ts";
+import { IncomingStream } from "./incoming_stream.ts";
+import { dropItems } from "./outgoing_items.ts";
+import { retryWaitMs } from "./retries.ts";
+import type { ClientState } from "./rpc_client.ts";
+import type { ServerStatus } from "./servers.ts";
+import { Signals } from "./signals.ts";
+import { CallCounts, type ClientStatistics } from "./statistics.ts";
+import { WebConnection, type WebConnectionOwner } from "./web_connection.ts";
+import { WebLink, type WebLinkOwner, type WebSettings } from "./web_link.ts";
+
+/** The memory for unread items: of all streams, and of one. */
+const MAX_ITEM_BYTES = 256 * 1024 * 1024;
+const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
+
+const CLOSED = "the client was closed";
+
+/** How often an idempotent call is lost: a call that crashes servers must not crash one after another. */
+const MAX_LOSSES = 3;
+
+/** A page has few calls open: each deadline has a timer of its own. */
+class OwnTimers implements Deadlines {
+  readonly #timers = new Map<Deadline, Timer>();
+
+  constructor(readonly clock: Clock) {}
+
+  add(deadline: Deadline): void {
+    if (deadline.deadlineMs === Infinity) return;
+    this.delete(deadline);
+    const timer = this.clock.setTimer(() => deadline.expire(), deadline.deadlineMs - this.clock.now(), false);
+    this.#timers.set(deadline, timer);
+  }
+
+  delete(deadline: Deadline): void {
+    const timer = this.#timers.get(deadline);
+    if (timer !== undefined) this.clock.clearTimer(timer);
+    this.#timers.delete(deadline);
+  }
+}
+
+/** The engine of one client. */
+export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
+  readonly deadlines: OwnTimers;
+  readonly signals = new Signals();
+  readonly counts = new CallCounts();
+  readonly encoder = compactEncoder;
+  readonly itemBudget = new ItemBudget(MAX_ITEM_BYTES, STREAM_ITEM_BYTES);
+  readonly #connections = new Set<WebConnection>();
+  readonly #queue: CallQueue;
+  readonly #link: WebLink;
+  #state: ClientState = "idle";
+  #isWoken = false;
+  #closed: Promise<void> | undefined;
+
+  constructor(readonly settings: WebSettings) {
+    const { clock, random } = settings;
+    this.deadlines = new OwnTimers(clock);
+    this.#queue = new CallQueue(clock, () => this.#onDue());
+    this.#link = new WebLink(this, new Backoff(random));
+  }
+
+  /** Makes the first connection. If the server cannot be reached, closes the client and rejects. */
+  async open(): Promise<void> {
+    if (this.#state === "closed") throw closed();
+    try {
+      await this.#link.dial();
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  /** The network may be back, or the page was asleep. */
+  hurry(): void {
+    this.#link.hurry();
+  }
+
+  get state(): ClientState {
+    return this.#state;
+  }
+
+  get servers(): readonly ServerStatus[] {
+    const { state, waitMs, lastError: error, calls } = this.#link;
+    return [{ address: this.settings.server, state, inFlight: this.unanswered, waitMs, error, ...calls }];
+  }
+
+  statistics(): ClientStatistics {
+    return this.counts.snapshot(this.#queue.length);
+  }
+
+  call(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<Fields> {
+    return this.#call(name, params, options, false) as Promise<Fields>;
+  }
+
+  callForResult(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<unknown> {
+    return this.#call(name, params, options, true);
+  }
+
+  #call(name: string, params: unknown, given: MaybeItems<CallOptions>, wantsResult: boolean): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const call = orDrop(given, () => {
+        const options = given.items === undefined ? given : { ...given, timeoutMs: given.timeoutMs ?? Infinity };
+        return new UnaryCall(this, name, this.encoder.encodeCall(this, name, params, options), options);
+      });
+      Object.assign(call, { resolve, reject, wantsResult });
+      this.counts.begun++;
+      this.begin(call);
+    });
+  }
+
+  stream(name: string, params: unknown, options: MaybeItems<StreamOptions>): IncomingStream {
+    return orDrop(options, () => new IncomingStream(this, name, params, options));
+  }
+
+  cmdOf(name: string): number | string {
+    return this.settings.numbers.get(name) ?? name;
+  }
+
+  get obstacle(): RpcError | undefined {
+    return this.#link.lastError;
+  }
+
+  get unanswered(): number {
+    let calls = 0;
+    for (const { unanswered } of this.#connections) calls += unanswered;
+    return calls;
+  }
+
+  get hasWaiting(): boolean {
+    return !this.#queue.empty;
+  }
+
+  // ---- calls
+
+  begin(call: ClientCall): void {
+    if (this.#state === "closed") return call.end(closed());
+    if (this.#queue.full) return call.end(markReceived(new RpcError("OVERLOADED", "too many calls wait to be sent")));
+    call.begin();
+    if (call.isSettled) return;
+    if (this.#state === "waiting" && !call.policy.waitForReady) return call.end(this.#notReady(call));
+    this.#queue.push(call);
+    this.wake();
+  }
+
+  giveUp(call: ClientCall, outcome: Error | Fields): void {
+    const { connection } = call;
+    if (connection === undefined) this.#queue.forget(call);
+    if (outcome instanceof Error) call.end(outcome);
+    else call.settle(outcome);
+    connection?.abandon(call);
+  }
+
+  onRefused(call: ClientCall, error: RpcError): void {
+    const { clock, random } = this.settings;
+    this.#link.calls.refused++;
+    const waitMs = retryWaitMs(error, call.attempts.refusals, random());
+    const leftMs = Math.min(call.deadlineMs - clock.now(), call.patienceMs);
+    if (waitMs < leftMs && call.isRepeatable && this.#mayRetry()) this.#queueAgain(call, false, waitMs);
+    else call.settle(error);
+  }
+
+  onFailed(call: ClientCall, error: RpcError): void {
+    if (!call.outlives(error)) return call.settle(error);
+    if (call.attempts.losses === MAX_LOSSES - 1) {
+      const last = new RpcError(error.code, `sent ${MAX_LOSSES} times: ${error.message}`, { cause: error });
+      return call.settle(isReceived(error) ? markReceived(last) : last);
+    }
+    if (this.#mayRetry()) this.#queueAgain(call, true, 0);
+    else call.settle(error);
+  }
+
+  #mayRetry(): boolean {
+    return this.settings.retryBudget.take(this.settings.clock.now());
+  }
+
+  #queueAgain(call: ClientCall, wasLost: boolean, waitMs: number): void {
+    this.counts.retried++;
+    call.waitAgain(wasLost);
+    this.#queue.pushLater(call, waitMs);
+    this.wake();
+  }
+
+  #onDue(): void {
+    if (this.#state === "waiting") this.#failImpatient();
+    this.wake();
+  }
+
+  #failImpatient(): void {
+    for (const call of this.#queue.takeImpatient()) call.settle(this.#notReady(call));
+  }
+
+  #notReady(call: ClientCall): RpcError {
+    const { obstacle: cause } = this;
+    const text = `the server cannot be reached, and waitForReady is false: ${cause?.message}`;
+    return new RpcError("CONNECTION_LOST", text, { retryable: !call.mayHaveStarted, cause });
+  }
+
+  // ---- connections
+
+  attach(transport: Transport): WebConnection {
+    const connection = new WebConnection(this, transport, this.settings.server);
+    this.#connections.add(connection);
+    return connection;
+  }
+
+  onGoing(connection: WebConnection, ms: number): void {
+    connection.retire();
+    this.#link.onGoing(connection, ms);
+  }
+
+  onLeft(connection: WebConnection, reason: RpcError): void {
+    this.#link.onLeft(connection, reason);
+  }
+
+  onEnded(connection: WebConnection, error: RpcError, unanswered: readonly ClientCall[]): void {
+    this.#connections.delete(connection);
+    this.#link.calls.lost += unanswered.length;
+    for (const call of unanswered) {
+      if (error.retryable && !connection.answered) this.onRefused(call, error); // the server had no place for it
+      else this.onFailed(call, error);
+    }
+    this.#link.onLeft(connection, error);
+    this.wake();
+  }
+
+  onLinkState(error?: RpcError): void {
+    const before = this.#state;
+    this.#setState(this.#link.state, error);
+    if (this.#state === "waiting" && before !== "waiting") this.#failImpatient();
+    this.wake();
+  }
+
+  wake(): void {
+    if (this.#isWoken) return;
+    this.#isWoken = true;
+    queueMicrotask(() => this.#deal());
+  }
+
+  /** At the end of a turn, so that all that was said in it leaves in one write. */
+  #deal(): void {
+    this.#isWoken = false;
+    if (this.#queue.empty || this.#state === "closed") return;
+    const { clock, retryBudget } = this.settings;
+    const nowMs = clock.now();
+    const { connection } = this.#link;
+    while (connection?.hasRoom) {
+      const call = this.#queue.shift();
+      if (call === undefined) break;
+      if (call.attempts === NO_ATTEMPTS) retryBudget.called(nowMs, 1);
+      this.#link.calls.sent++;
+      connection.send(call, nowMs);
+    }
+    void this.#link.seek();
+  }
+
+  // ---- the end
+
+  close(): Promise<void> {
+    return this.#closed ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    this.#setState("closed");
+    this.#link.close(new RpcError("CLOSED", CLOSED));
+    for (const call of this.#queue.takeAll()) {
+      const options = { retryable: !call.mayHaveStarted };
+      call.end(new RpcError("CLOSED", CLOSED, options));
+    }
+    const error = new RpcError("CLOSED", CLOSED);
+    await Promise.all([...this.#connections].map((connection) => connection.close(error)));
+  }
+
+  #setState(state: ClientState, error?: RpcError): void {
+    if (this.#state === state || this.#state === "closed") return;
+    this.#state = state;
+    const { onState } = this.settings;
+    if (onState) queueMicrotask(() => onState(state, error)); // so that it cannot interfere
+  }
+}
+
+/** A call that cannot be made ends its caller's stream. */
+function orDrop<Call>({ items }: MaybeItems<StreamOptions>, make: () => Call): Call {
+  try {
+    return make();
+  } catch (error) {
+    dropItems(items);
+    throw error;
+  }
+}
+
+function closed(): RpcError {
+  return new RpcError("CLOSED", CLOSED, { retryable: true });
+}

@@ -1,0 +1,171 @@
+/**
+ * The one server of a client in a browser: dials when it is needed, proves each connection after the first one by a PING, and
+ * replaces one that the server wants to end.
+ *
+ * In: the needs of the client; the ends of its connections. Out: a connection for calls. Refused: nothing.
+ */
+
+import { RpcError } from "../errors.ts";
+import { sleep } from "../transport/clock.ts";
+import { messageOf } from "../transport/runtime.ts";
+import type { Transport } from "../transport/transport.ts";
+import type { Backoff } from "./backoff.ts";
+import type { ClientSettings } from "./client_call.ts";
+import type { RetryBudget } from "./retry_budget.ts";
+import type { ClientState } from "./rpc_client.ts";
+import type { WebConnection } from "./web_connection.ts";
+
+/** How long a dial may take. */
+const DIAL_TIMEOUT_MS = 10_000;
+
+/** The longest wait before a connection is replaced that the server wants to end. */
+const LONGEST_RENEWAL_MS = 1_000;
+
+/** What a client in a browser goes by. */
+export interface WebSettings extends ClientSettings {
+  /** The server, as the user names it. */
+  readonly server: string;
+  /** Makes a connection. */
+  readonly dial: (signal: AbortSignal) => Promise<Transport>;
+  readonly random: () => number;
+  /** The numbers of commands that have one. */
+  readonly numbers: ReadonlyMap<string, number>;
+  readonly retryBudget: RetryBudget;
+  readonly onState: ((state: ClientState, error?: RpcError) => void) | undefined;
+}
+
+/** The client, as its link sees it. */
+export interface WebLinkOwner {
+  readonly settings: WebSettings;
+  /** Whether calls wait. */
+  readonly hasWaiting: boolean;
+  /** Makes a connection. */
+  attach(transport: Transport): WebConnection;
+  /** The state of the link has changed. */
+  onLinkState(error?: RpcError): void;
+}
+
+/** The place where connections can be had. */
+export class WebLink {
+  /** The error of the last dial or of the last lost connection, until there is a new one. */
+  lastError: RpcError | undefined;
+  readonly calls = { sent: 0, refused: 0, lost: 0 };
+  /** The connection for new calls. */
+  connection: WebConnection | undefined;
+  #activity: "idle" | "connecting" | "waiting" | "closed" = "idle";
+  /** Ends the dial or the wait. */
+  #attempt = new AbortController();
+
+  constructor(readonly owner: WebLinkOwner, readonly backoff: Backoff) {}
+
+  get state(): "open" | "idle" | "connecting" | "waiting" | "closed" {
+    return !this.#isClosed && this.connection !== undefined ? "open" : this.#activity;
+  }
+
+  get #isClosed(): boolean {
+    return this.#activity === "closed";
+  }
+
+  /** The wait before the next dial, in milliseconds. */
+  get waitMs(): number {
+    return this.backoff.waitMs(this.owner.settings.clock.now());
+  }
+
+  /** Dials once. Rejects if there is no connection then. */
+  async dial(): Promise<void> {
+    try {
+      await this.#dial();
+    } finally {
+      this.#become("idle", this.lastError);
+    }
+  }
+
+  /** Dials if there is no connection, as often as it takes while calls wait. */
+  async seek(): Promise<void> {
+    if (this.connection !== undefined || this.#activity !== "idle") return;
+    do {
+      try {
+        if (this.waitMs > 0) await this.#wait();
+        else await this.#dial();
+      } catch {
+        // It is in `lastError`; waiting calls tell it if they time out.
+      }
+    } while (!this.#isClosed && this.connection === undefined && this.owner.hasWaiting);
+    this.#become("idle", this.lastError);
+  }
+
+  /** The network may be back: dials at once if it is waited for, and asks whether a connection lives. */
+  hurry(): void {
+    this.backoff.reset();
+    if (this.owner.hasWaiting) this.#attempt.abort(new Error("the network has changed")); // the loop of seek() goes on
+    this.connection?.check();
+  }
+
+  async #dial(): Promise<void> {
+    this.#become("connecting");
+    const { clock, dial, server } = this.owner.settings;
+    const attempt = this.#attempt = new AbortController();
+    const { signal } = attempt;
+    const tooLate = new Error(`no answer within ${DIAL_TIMEOUT_MS} ms`);
+    const timer = clock.setTimer(() => attempt.abort(tooLate), DIAL_TIMEOUT_MS, true);
+    const unwanted = new Promise<never>((_, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    });
+    let connection: WebConnection | undefined;
+    try {
+      const dialed = (async () => await dial(signal))();
+      dialed.then((transport) => signal.aborted && transport.close()).catch(() => {});
+      connection = this.owner.attach(await Promise.race([dialed, unwanted]));
+    } catch (error) {
+      this.backoff.failed(clock.now());
+      throw this.lastError = error instanceof RpcError
+        ? error
+        : new RpcError("CONNECTION_LOST", `cannot reach ${server}: ${messageOf(error)}`, {
+          retryable: true,
+          cause: error,
+        });
+    } finally {
+      clock.clearTimer(timer);
+    }
+    this.lastError = undefined;
+    this.connection = connection;
+  }
+
+  async #wait(): Promise<void> {
+    this.#become("waiting", this.lastError);
+    this.#attempt = new AbortController();
+    await sleep(this.owner.settings.clock, this.waitMs, this.#attempt.signal);
+  }
+
+  /** The server wants to end a connection: calls go to the next one, which all clients of a server do not dial in one instant. */
+  onGoing(connection: WebConnection, ms: number): void {
+    if (this.connection !== connection) return;
+    this.connection = undefined;
+    this.backoff.delay(this.owner.settings.clock.now(), Math.min(ms / 2, LONGEST_RENEWAL_MS));
+    this.owner.onLinkState();
+  }
+
+  /** A connection takes no more calls. */
+  onLeft(connection: WebConnection, reason: RpcError): void {
+    if (this.connection !== connection) return;
+    this.connection = undefined;
+    this.lastError = reason;
+    const nowMs = this.owner.settings.clock.now();
+    if (connection.answered) this.backoff.lost(nowMs);
+    else this.backoff.failed(nowMs);
+    this.owner.onLinkState(reason);
+  }
+
+  /** Ends attempts to connect. */
+  close(reason: RpcError): void {
+    this.#become("closed");
+    this.#attempt.abort(reason);
+    this.connection = undefined;
+  }
+
+  #become(activity: WebLink["state"], error?: RpcError): void {
+    if (this.#isClosed || activity === "open") return;
+    this.#activity = activity;
+    this.owner.onLinkState(error);
+  }
+}

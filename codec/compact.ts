@@ -1,0 +1,233 @@
+/**
+ * MessagePack in few lines, for browsers, where what a page loads counts more than how fast it is. The tests hold it to
+ * `@std/msgpack` and to the reader and writer of this folder: the same bytes, the same values.
+ *
+ * In: values; bytes. Out: the same as bytes; as values. Refused: what cannot be sent, by an {@linkcode EncodeError} that names the
+ * field; bytes that are not one value, by a {@linkcode DecodeError}.
+ */
+
+import { DecodeError, EncodeError } from "./errors.ts";
+import { isPlain, kindOf } from "./sendable.ts";
+
+/** The most containers in one another, as with the default `maxDepth`. */
+const MAX_DEPTH = 64;
+
+/** The numbers behind the types from 0xca to 0xd3, and how many bytes they have; sizes of what follows are among them. */
+const NUMBERS = [
+  "Float32",
+  "Float64",
+  "Uint8",
+  "Uint16",
+  "Uint32",
+  "BigUint64",
+  "Int8",
+  "Int16",
+  "Int32",
+  "BigInt64",
+] as const;
+const SIZES = [4, 8, 1, 2, 4, 8, 1, 2, 4, 8];
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
+
+/**
+ * Encodes a value. Fields that are `undefined` are left out.
+ *
+ * @param value The value.
+ * @param path What an error calls it.
+ * @param laterFields How many fields its map will get: whoever appends them.
+ * @returns The bytes.
+ * @throws {EncodeError} If it cannot be sent.
+ */
+export function encodeCompact(value: unknown, path = "value", laterFields = 0): Uint8Array<ArrayBuffer> {
+  let bytes = new Uint8Array(256);
+  let view = new DataView(bytes.buffer);
+  let at = 0;
+
+  /** Makes room, and gives the place before. */
+  const take = (count: number) => {
+    at += count;
+    if (at > bytes.length) {
+      const longer = new Uint8Array(2 * at);
+      longer.set(bytes);
+      bytes = longer;
+      view = new DataView(longer.buffer);
+    }
+    return at - count;
+  };
+  const putBytes = (data: Uint8Array) => {
+    const from = take(data.length); // it may replace `bytes`
+    bytes.set(data, from);
+  };
+  /** Writes a type, and a number of a kind behind it. */
+  const put = (type: number, kind?: number, value?: number | bigint) => {
+    const from = take(1 + (kind === undefined ? 0 : SIZES[kind]));
+    view.setUint8(from, type);
+    if (kind !== undefined) view[`set${NUMBERS[kind]}`](from + 1, value as never);
+  };
+  /** Writes a whole number: in the type itself below `few`, else in as many bytes as it takes. */
+  const putSize = (number: number, short: number, few: number, type8: number, type16: number) => {
+    if (number < few) put(short | number);
+    else if (type8 > 0 && number < 256) put(type8, 2, number);
+    else if (number < 65_536) put(type16, 3, number);
+    else put(type16 + 1, 4, number);
+  };
+  const writeNumber = (number: number) => {
+    if (number >>> 0 === number) putSize(number, 0, 128, 0xcc, 0xcd);
+    else if ((number | 0) !== number) put(0xcb, 1, number);
+    else if (number >= -32) put(number);
+    else if (number >= -128) put(0xd0, 6, number);
+    else if (number >= -32_768) put(0xd1, 7, number);
+    else put(0xd2, 8, number);
+  };
+  const write = (value: unknown, path: string, depth: number): void => {
+    const refuse = (what: string) => {
+      throw new EncodeError(`${path}: ${what} cannot be sent`);
+    };
+    if (value === undefined || value === null) put(0xc0);
+    else if (typeof value === "boolean") put(value ? 0xc3 : 0xc2);
+    else if (typeof value === "number") writeNumber(value);
+    else if (typeof value === "string") {
+      const text = encoder.encode(value);
+      putSize(text.length, 0xa0, 32, 0xd9, 0xda);
+      putBytes(text);
+    } else if (value instanceof Uint8Array) {
+      putSize(value.length, 0, 0, 0xc4, 0xc5);
+      putBytes(value);
+    } else if (typeof value === "bigint") {
+      const bits = BigInt.asUintN(64, value);
+      if (bits !== value && BigInt.asIntN(64, value) !== value) refuse("an integer of more than 64 bits");
+      put(value < 0 ? 0xd3 : 0xcf, 5, bits);
+    } else if (depth === MAX_DEPTH) refuse(`what is nested deeper than ${MAX_DEPTH}, or in a cycle,`);
+    else if (Array.isArray(value)) {
+      putSize(value.length, 0x90, 16, 0, 0xdc);
+      value.forEach((item, index) => write(item, `${path}[${index}]`, depth + 1));
+    } else if (typeof value === "object" && isPlain(value)) {
+      const fields = Object.entries(value).filter(([, field]) => field !== undefined);
+      putSize(fields.length + (depth === 0 ? laterFields : 0), 0x80, 16, 0, 0xde);
+      for (const [name, field] of fields) {
+        write(name, "", 0);
+        write(field, path === "" ? name : `${path}.${name}`, depth + 1);
+      }
+    } else refuse(kindOf(value));
+  };
+
+  write(value, path, 0);
+  return bytes.subarray(0, at);
+}
+
+/**
+ * Decodes one value. Integers that a number holds exactly are numbers; binary data is a copy.
+ *
+ * @param bytes The bytes of the value, and no others.
+ * @returns The value.
+ * @throws {DecodeError} If they are something else, or nested too deep.
+ */
+export function decodeCompact(bytes: Uint8Array): unknown {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  let at = 0;
+
+  /** Goes on, and gives the place before. */
+  const skip = (size: number) => {
+    at += size;
+    if (at > bytes.length) throw new DecodeError("the message ends too early");
+    return at - size;
+  };
+  /** Reads a number. */
+  const number = (kind: number) => {
+    const value = view[`get${NUMBERS[kind]}`](skip(SIZES[kind]));
+    return Number.isSafeInteger(Number(value)) ? Number(value) : value;
+  };
+  /** The size of what follows, in 1, 2 or 4 bytes. */
+  const size = (log: number) => number(2 + log) as number;
+  const text = (size: number) => {
+    try {
+      return decoder.decode(bytes.subarray(skip(size), at));
+    } catch (cause) {
+      throw cause instanceof DecodeError ? cause : new DecodeError("text is not valid UTF-8");
+    }
+  };
+  const array = (size: number, depth: number) => {
+    const array: unknown[] = [];
+    while (array.length < size) array.push(read(depth));
+    return array;
+  };
+  const map = (size: number, depth: number) => {
+    const map: Record<string, unknown> = {};
+    for (; size > 0; size--) {
+      const key = read(0);
+      if (!/^(string|bigint)$/.test(typeof key) && !Number.isInteger(key)) {
+        throw new DecodeError("a key must be text or an integer");
+      }
+      const value = read(depth);
+      // Not by an assignment, which of `__proto__` would set the prototype.
+      Object.defineProperty(map, `${key}`, { value, writable: true, enumerable: true, configurable: true });
+    }
+    return map;
+  };
+  /** @param depth How many containers may be in it. */
+  const read = (depth: number): unknown => {
+    const type = size(0);
+    if (type < 0x80) return type;
+    if (type >= 0xe0) return type - 256;
+    if (type >= 0xa0 && type < 0xc0) return text(type & 31);
+    if (type === 0xc0) return null;
+    if (type === 0xc2 || type === 0xc3) return type === 0xc3;
+    if (type >= 0xc4 && type <= 0xc6) return bytes.slice(skip(size(type - 0xc4)), at);
+    if (type >= 0xca && type <= 0xd3) return number(type - 0xca);
+    if (type >= 0xd9 && type <= 0xdb) return text(size(type - 0xd9));
+    if (depth-- === 0) throw new DecodeError(`nested deeper than ${MAX_DEPTH}`);
+    if (type < 0x90) return map(type & 15, depth);
+    if (type < 0xa0) return array(type & 15, depth);
+    if (type === 0xdc || type === 0xdd) return array(size(type - 0xdb), depth);
+    if (type >= 0xde) return map(size(type - 0xdd), depth);
+    throw new DecodeError("extension types are not accepted");
+  };
+
+  const value = read(MAX_DEPTH);
+  if (at < bytes.length) throw new DecodeError("bytes are left over");
+  return value;
+}
+
+/** The largest payload of a short frame, and both bytes of the mark of a long one (`frame.ts`). */
+const MAX_SHORT = 57_310;
+const LONG_MARK = 0x1f;
+
+/** A payload as a frame. */
+export function framed(payload: Uint8Array): Uint8Array {
+  const { length } = payload;
+  const isLong = length > MAX_SHORT;
+  const start = isLong ? 6 : 2;
+  const frame = new Uint8Array(start + length + 1);
+  frame[0] = isLong ? LONG_MARK : (length >> 8) + 32;
+  frame[1] = isLong ? LONG_MARK : length + 32;
+  if (isLong) new DataView(frame.buffer).setUint32(2, length);
+  frame.set(payload, start);
+  frame[start + length] = 0x0a;
+  return frame;
+}
+
+/**
+ * The payload of the first frame.
+ *
+ * @param bytes What has come.
+ * @param maxPayloadBytes The largest payload.
+ * @returns A part of the bytes; `undefined` if the frame has not come as a whole.
+ * @throws {DecodeError} If it is no frame.
+ */
+export function frameAt(bytes: Uint8Array, maxPayloadBytes: number): Uint8Array | undefined {
+  if (bytes.length < 2) return;
+  let start = 2;
+  let length = ((bytes[0] - 32 & 255) << 8) + (bytes[1] - 32 & 255);
+  if (length > MAX_SHORT) {
+    start = 6;
+    if (bytes[0] !== LONG_MARK || bytes[1] !== LONG_MARK) length = Infinity;
+    else if (bytes.length < start) return;
+    else length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(2);
+  }
+  const end = start + length;
+  if (length > maxPayloadBytes || start === 6 && length <= MAX_SHORT || end < bytes.length && bytes[end] !== 0x0a) {
+    throw new DecodeError("what came is no frame, or larger than maxPayloadBytes");
+  }
+  return end < bytes.length ? bytes.subarray(start, end) : undefined;
+}

@@ -1,0 +1,49 @@
+/// <reference lib="dom" />
+/** What runs in the page: a chart that a stream feeds, and an upload. */
+
+import { connect } from "../../client/web.ts";
+import type { commands } from "./server.ts";
+
+const MOST_POINTS = 150;
+
+const find = <E extends Element>(id: string) => document.getElementById(id) as unknown as E;
+
+const client = await connect<typeof commands>({
+  url: `${location.origin.replace("http", "ws")}/rpc`,
+  lazy: true,
+  onState: (state) => find<HTMLElement>("state").textContent = state,
+});
+
+async function showPrices(): Promise<void> {
+  const line = find<SVGPolylineElement>("line");
+  const points: { tick: number; price: number }[] = [];
+  for await (const point of client.stream.PRICES({})) {
+    points.push(point);
+    if (points.length > MOST_POINTS) points.shift();
+    const [{ tick: first }] = points;
+    line.setAttribute(
+      "points",
+      points.map(({ tick, price }) => `${4 * (tick - first)},${2 * (120 - price)}`).join(" "),
+    );
+    find<HTMLElement>("price").textContent = point.price.toFixed(2);
+    find<HTMLElement>("count").textContent = `${1 + Number(find<HTMLElement>("count").textContent)}`;
+  }
+}
+
+async function upload(file: File): Promise<void> {
+  const bar = find<HTMLProgressElement>("bar");
+  const said = find<HTMLElement>("said");
+  const items = file.stream() as unknown as AsyncIterable<Uint8Array>;
+  const progress = client.stream.STORE({ size: file.size }, { items });
+  for (let step = await progress.next();; step = await progress.next()) {
+    bar.value = step.done ? 1 : step.value.part;
+    said.textContent = `${step.value.received.toLocaleString("en")} bytes of ${file.name}`;
+    if (step.done) return void (said.textContent += ": done");
+  }
+}
+
+find<HTMLInputElement>("file").addEventListener("change", ({ target }) => {
+  const [file] = (target as HTMLInputElement).files ?? [];
+  if (file) upload(file).catch((error) => find<HTMLElement>("said").textContent = String(error));
+});
+await showPrices();

@@ -1,0 +1,203 @@
+/** The engine of the client for browsers, in memory, against a server that follows a script, with a clock that stands still. */
+
+import { assertEquals, assertRejects } from "@std/assert";
+import { type Client, connect, RpcError, type WebConnectOptions } from "../../client/web.ts";
+import type { Fields } from "../../codec/message.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
+import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
+
+const PING = { cmd: 1, seq: Number.MAX_SAFE_INTEGER };
+
+async function scene(options: Partial<WebConnectOptions> = {}) {
+  const network = memoryNetwork();
+  const clock = new FakeClock();
+  const states: string[] = [];
+  let dials = 0;
+  const dial = () => (dials++, network.dial());
+  const onState = (state: string) => void states.push(state);
+  const client: Client = await connect({ url: "ws://a", dial, clock, random: () => 1, onState, ...options });
+  const server = await ScriptedServer.accept(network, { answersPings: false });
+  /** The next connection, after the longest wait. */
+  const next = async (waitMs = 500) => {
+    const accepted = ScriptedServer.accept(network, { answersPings: false });
+    await clock.advance(waitMs);
+    return await accepted;
+  };
+  return { client, clock, server, next, states, dials: () => dials };
+}
+
+async function failure(call: Promise<unknown>): Promise<RpcError> {
+  return await assertRejects(() => call, RpcError);
+}
+
+Deno.test("browser engine - says its settings first, then calls with the time that is left", async () => {
+  const { client, clock, server } = await scene({ commands: { NUMBERED: { number: 20 } } as never });
+  const call = client.call("NUMBERED", { a: 1 }, { timeoutMs: 100.5, meta: { token: "t" } });
+  assertEquals(await server.message(), { cmd: 0, max: 1_048_576, alive: 30_000, notice: true });
+  assertEquals(await server.request(), { a: 1, cmd: 20, meta: { token: "t" }, seq: 0, ttl: 101 });
+  await server.reply({ seq: 0, res: [1n, "x"] });
+  assertEquals(await call, [1, "x"]);
+  const late = failure(client.call("A", {}, { timeoutMs: 50 }));
+  await server.request();
+  await clock.advance(50);
+  assertEquals((await late).code, "TIMEOUT");
+  assertEquals(await server.request(), { cmd: 0, seq: 1, cancel: true });
+  await server.reply({ seq: 1, res: "late" });
+  await turn();
+  assertEquals(client.statistics().lateReplies, 1);
+  await client.close();
+  assertEquals(await server.rest(), []);
+});
+
+Deno.test("browser engine - a lost call rejects; one that is idempotent is sent again, on a new connection", async () => {
+  const { client, server, next, states } = await scene();
+  const lost = failure(client.call("A"));
+  const kept = client.call("B", {}, { idempotent: true });
+  await server.requests(2);
+  server.cut();
+  assertEquals([(await lost).code, (await lost).retryable], ["CONNECTION_LOST", false]);
+  const second = await next();
+  assertEquals((await second.request()).cmd, "B");
+  await second.reply({ seq: 0, res: 1 });
+  assertEquals(await kept, 1);
+  assertEquals(states, ["connecting", "open", "idle", "waiting", "connecting", "open"]);
+  await client.close();
+  await second.rest();
+});
+
+Deno.test("browser engine - a tracked stream goes on behind its last item after a loss", async () => {
+  const { client, server, next } = await scene();
+  const stream = client.stream("NEWS", { topic: "a" });
+  const first = stream.next();
+  assertEquals((await server.request()).credit, 4);
+  await server.reply({ seq: 0, res: "one", more: true, $id: 7 });
+  assertEquals((await first).value, "one");
+  server.cut();
+  const waiting = stream.next();
+  const second = await next();
+  const { topic, after, cmd } = await second.request();
+  assertEquals([topic, after, cmd], ["a", 7, "NEWS"]);
+  await second.reply({ seq: 0, res: "two", more: true, $id: 8 }, { seq: 0, res: null });
+  assertEquals([(await waiting).value, (await stream.next()).done], ["two", true]);
+  await client.close();
+  await second.rest();
+});
+
+Deno.test("browser engine - refused unstarted, it tries again when the server says; SHUTTING_DOWN elsewhere", async () => {
+  const { client, clock, server, next } = await scene();
+  const call = client.call("A");
+  await server.request();
+  await server.reply({ seq: 0, err: "OVERLOADED", $after: 200 });
+  await turn();
+  assertEquals(server.waiting, 0);
+  await clock.advance(300);
+  assertEquals((await server.request()).seq, 1);
+  await server.reply({ seq: 1, err: "SHUTTING_DOWN" });
+  const second = await next();
+  assertEquals((await second.request()).cmd, "A");
+  await second.reply({ seq: 0, res: 1 });
+  assertEquals(await call, 1);
+  assertEquals(client.servers[0].refused, 2);
+  await client.close();
+});
+
+Deno.test("browser engine - a server that is going answers what it has; new calls go to the next connection", async () => {
+  const { client, server, next } = await scene();
+  const old = client.call("OLD");
+  await server.request();
+  await server.reply({ going: 10_000 });
+  await turn();
+  const fresh = client.call("NEW");
+  const second = await next(1_000);
+  assertEquals((await second.request()).cmd, "NEW");
+  await second.reply({ seq: 0, res: "new" });
+  await server.reply({ seq: 0, res: "old" });
+  assertEquals([await old, await fresh], ["old", "new"]);
+  assertEquals(await server.rest(), [], "the old connection ends when its calls are answered");
+  await client.close();
+});
+
+Deno.test("browser engine - while a call is open it says PING; a server that says nothing is lost, an idle one is left alone", async () => {
+  const { client, clock, server } = await scene({ aliveMs: 4_000 });
+  await clock.advance(60_000);
+  assertEquals(await server.message(), { cmd: 0, max: 1_048_576, alive: 4_000, notice: true });
+  assertEquals(server.waiting, 0);
+  const call = failure(client.call("A", {}, { timeoutMs: Infinity }));
+  await server.request();
+  for (let beat = 0; beat < 5; beat++) {
+    await clock.advance(1_000);
+    assertEquals(await server.request(), PING);
+    await server.reply({ seq: PING.seq, res: "PONG" });
+    await turn();
+  }
+  await clock.advance(3_000);
+  assertEquals((await call).message, "CONNECTION_LOST: the connection to ws://a is lost: it does not answer");
+  await client.close();
+});
+
+Deno.test("browser engine - what breaks the protocol ends the connection", async () => {
+  const frame = (payload: number[]) => new Uint8Array([32, 32 + payload.length, ...payload, 0x0a]);
+  for (
+    const bytes of [
+      new Uint8Array([0xff, 0xff]),
+      frame([0xc1]),
+      frame([0x91, 1]),
+      frame([0x80]),
+      frame([0x81, 0xa3, 0x72, 0x65, 0x73, 1]),
+    ]
+  ) {
+    const { client, server } = await scene();
+    const call = failure(client.call("A"));
+    await server.request();
+    await server.send(bytes);
+    assertEquals((await call).code, "BAD_REPLY", bytes.toHex());
+    await client.close();
+  }
+});
+
+Deno.test("browser engine - close ends what is open and what waits, and tells the server", async () => {
+  const { client, server, states } = await scene({ maxInFlight: 1 });
+  const [open, waits] = [failure(client.call("A")), failure(client.call("B"))];
+  await server.request();
+  await client.close();
+  assertEquals([(await open).code, (await waits).code, (await waits).retryable], ["CLOSED", "CLOSED", true]);
+  assertEquals(await server.rest(), [{ cmd: 0, seq: 0, cancel: true }]);
+  assertEquals((await failure(client.call("C"))).code, "CLOSED");
+  assertEquals(states.at(-1), "closed");
+});
+
+Deno.test("browser engine - when the network is back it dials at once, and an open connection must answer soon", async () => {
+  const { client, clock, server, next, dials } = await scene();
+  server.cut();
+  await turn();
+  const first = client.call("A");
+  await turn();
+  assertEquals([client.state, dials()], ["waiting", 1]);
+  const accepted = next(0);
+  dispatchEvent(new Event("online"));
+  const second = await accepted;
+  assertEquals([(await second.request()).cmd, dials()], ["A", 2]);
+  await second.reply({ seq: 0, res: 1 });
+  assertEquals(await first, 1);
+
+  const call = failure(client.call("B"));
+  await second.request();
+  dispatchEvent(new Event("online"));
+  assertEquals(await second.request(), PING);
+  await clock.advance(3_000);
+  assertEquals((await call).code, "CONNECTION_LOST");
+  await client.close();
+});
+
+Deno.test("browser engine - waitForReady: false rejects while no server can be reached", async () => {
+  const fields: Fields = { url: "ws://a", lazy: true, dial: () => Promise.reject(new Error("no network")) };
+  const clock = new FakeClock();
+  await using client: Client = await connect({ ...fields, clock, random: () => 1 } as unknown as WebConnectOptions);
+  const { code, message, retryable } = await failure(client.call("A", {}, { waitForReady: false }));
+  assertEquals([code, retryable], ["CONNECTION_LOST", true]);
+  assertEquals(message.includes("cannot reach ws://a: no network"), true, message);
+});
+
+Deno.test("browser engine - an address that is no WebSocket's is refused", async () => {
+  await assertRejects(() => connect({ url: "https://app.example/rpc" }), TypeError, "it must begin with wss://");
+});
