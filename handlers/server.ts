@@ -22,7 +22,7 @@ import { serverTelemetry } from "../session/telemetry.ts";
 import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
 import type { Acceptor } from "../transport/acceptor.ts";
 import { FD, HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
-import { listen } from "../transport/listen.ts";
+import { listen, type ServerNetwork } from "../transport/listen.ts";
 import { PROXIES } from "../transport/proxy_header.ts";
 import { standardError } from "../transport/standard_error.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
@@ -186,6 +186,7 @@ export class PacklineServer implements Server {
   readonly finished: Promise<void>;
   readonly #state: ServerState;
   readonly #options: Pick<ServerOptions, "onConnect" | "onClose" | "random">;
+  readonly #network: ServerNetwork;
   readonly #sweeper: Sweeper;
   readonly #acceptors: Acceptor[] = [];
   /** The loops that take connections from them. */
@@ -196,9 +197,10 @@ export class PacklineServer implements Server {
   #shutdown: Promise<ShutdownReport> | undefined;
   #graceEnds: (() => void) | undefined;
 
-  constructor(state: ServerState, options: ServerOptions) {
+  constructor(state: ServerState, options: ServerOptions, network: ServerNetwork) {
     this.#state = state;
     this.#options = options;
+    this.#network = network;
     this.#sweeper = new Sweeper(state.clock, state.connections);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.finished = promise;
@@ -221,7 +223,7 @@ export class PacklineServer implements Server {
     }
     const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
     this.#refuseToListenAfterShutdown();
-    const acceptor = await listen({
+    const acceptor = await listen(this.#network, {
       ...{ ...more, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock },
       onRefused: ({ reason, ...refusal }) => this.#state.log.note({ ...refusal, message: `is refused: ${reason}` }),
     });

@@ -19,8 +19,8 @@ async function open(
   if (path !== undefined) return socketTransport(await Deno.connect({ transport: "unix", path }));
   if (tls === undefined) return socketTransport(await Deno.connect({ hostname, port, signal }));
   if (tls.cert !== undefined) {
-    const { dialWithCertificate } = await import("./tls_socket.ts");
-    return Object.assign(await dialWithCertificate({ hostname, port }, tls, signal));
+    const { dialTls } = await import("./tls_socket.ts");
+    return await dialTls({ hostname, port }, tls, signal);
   }
   // Not `Deno.connectTls`: it leaves Nagle's algorithm on, so requests wait for the acknowledgement of earlier ones.
   const conn = await Deno.connect({ hostname, port, signal });

@@ -1,7 +1,8 @@
 /**
- * Listens on TCP, TLS, mutual TLS, a unix socket or a socket that it is given, with one interface for all of them.
+ * Listens on TCP, TLS, mutual TLS, a unix socket or a socket that it is given, with one interface for all of them, over the
+ * sockets of the runtime.
  *
- * In: an address, and optional certificates. Out: an {@linkcode Acceptor}. Refused: an address in use, an invalid
+ * In: the {@linkcode ServerNetwork} of the runtime, an address, and optional certificates. Out: an {@linkcode Acceptor}. Refused: an address in use, an invalid
  * certificate or key, a path together with TLS; the error names the problem.
  */
 
@@ -9,11 +10,8 @@ import type { Acceptor, Refusal } from "./acceptor.ts";
 import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import { ProxyAcceptor, type SocketSource } from "./proxy_acceptor.ts";
-import { addressText } from "./address.ts";
-import { type SocketTransport, socketTransport } from "./tcp.ts";
-import { closeQuietly } from "./transport.ts";
 import type { ServerTls, TlsSource } from "./tls.ts";
-import { listenUnix, type UnixAccess } from "./unix.ts";
+import type { UnixAccess } from "./unix.ts";
 
 /** Where to listen. */
 export interface ListenAddress extends UnixAccess {
@@ -41,21 +39,38 @@ export interface ListenAddress extends UnixAccess {
   onRefused(refusal: Refusal): void;
 }
 
+/** The sockets of a runtime, for a server. */
+export interface ServerNetwork {
+  /** Listens at an address. */
+  listen(place: Place, clock: Clock): SocketSource | Promise<SocketSource>;
+  /** Listens on a unix socket, which only those may open who have access. */
+  listenUnix(path: string, access: UnixAccess, clock: Clock): Promise<SocketSource>;
+  /** The name or address that `node:tls` can listen at, if it may: its own errors say less. */
+  hostOf(place: Place): string;
+}
+
+/** An address. */
+interface Place {
+  readonly hostname: string;
+  readonly port: number;
+  readonly reusePort: boolean;
+}
+
 /**
  * Starts listening.
  *
+ * @param network The sockets.
  * @param options The address and settings.
  * @returns The source of connections.
  * @throws {TypeError} If a certificate or key is invalid, or TLS is requested on a path.
  * @throws {Deno.errors.AddrInUse} If the address is in use.
  */
-export async function listen(options: ListenAddress): Promise<Acceptor> {
-  const { port, path, mode, group, fd, tls, reusePort = false } = options;
-  const hostname = withoutBrackets(options.hostname);
+export async function listen(network: ServerNetwork, options: ListenAddress): Promise<Acceptor> {
+  const { port, path, mode, group, fd, tls, reusePort = false, clock } = options;
+  const place = { hostname: withoutBrackets(options.hostname), port, reusePort };
   if (path !== undefined) {
     if (tls) throw new TypeError("Cannot use TLS on a unix socket: give either a path or tls");
-    const listener = await listenUnix(path, { mode, group });
-    return behindProxies(new SocketAcceptor(listener, { transport: "unix", path }), options);
+    return behindProxies(await network.listenUnix(path, { mode, group }, clock), options);
   }
   if ((mode ?? group) !== undefined) {
     throw new TypeError("Cannot use mode or group without path: they are those of a unix socket");
@@ -63,55 +78,21 @@ export async function listen(options: ListenAddress): Promise<Acceptor> {
   if (tls !== undefined) {
     // Imported only if needed, because it loads the runtime's Node interface.
     const { TlsAcceptor } = await import("./tls_acceptor.ts");
-    return await TlsAcceptor.listen({ ...options, hostname, tls, reusePort });
+    return await TlsAcceptor.listen({
+      ...options,
+      ...place,
+      ...fd === undefined && { hostname: network.hostOf(place) },
+      tls,
+    });
   }
   if (fd !== undefined) {
-    const { FdAcceptor } = await import("./fd_acceptor.ts");
-    return behindProxies(await FdAcceptor.listen(fd, options.clock), options);
+    const { NodeAcceptor } = await import("./node_acceptor.ts");
+    return behindProxies(await NodeAcceptor.listen({ fd }, clock), options);
   }
-  const listener = Deno.listen({ hostname, port, reusePort });
-  return behindProxies(new SocketAcceptor(listener, listener.addr), options);
+  return behindProxies(await network.listen(place, clock), options);
 }
 
 /** The same acceptor, or one that reads the headers of the named proxies. */
 function behindProxies(source: SocketSource, { proxyProtocolFrom = [], ...options }: ListenAddress): Acceptor {
   return proxyProtocolFrom.length === 0 ? source : new ProxyAcceptor(source, { ...options, proxyProtocolFrom });
-}
-
-/** A listener of Deno's own kind. */
-type DenoListener = Pick<Acceptor, "hide" | "close"> & { accept(): Promise<Deno.Conn> };
-
-/** Accepts sockets of Deno's own kind. */
-class SocketAcceptor implements Acceptor {
-  readonly hostname: string;
-  readonly port: number;
-  readonly address: string;
-  readonly handshakes = 0;
-  readonly #listener: DenoListener;
-
-  constructor(listener: DenoListener, addr: Deno.Addr) {
-    this.#listener = listener;
-    this.hostname = "path" in addr ? addr.path : "hostname" in addr ? addr.hostname : "";
-    this.port = "port" in addr ? addr.port : 0;
-    this.address = addressText(addr);
-  }
-
-  async accept(): Promise<SocketTransport> {
-    const conn = await this.#listener.accept();
-    try {
-      return socketTransport(conn);
-    } catch (error) {
-      closeQuietly(conn);
-      // The client left before its socket was set up. The listener still works.
-      throw error instanceof Deno.errors.BadResource ? new Deno.errors.NotConnected(error.message) : error;
-    }
-  }
-
-  hide(): void {
-    this.#listener.hide?.();
-  }
-
-  close(): void {
-    closeQuietly(this.#listener);
-  }
 }
