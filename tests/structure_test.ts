@@ -50,7 +50,7 @@ const TOP_LEVEL = [
     "errors.ts",
     "limits.ts",
   ],
-  ...["transport", "codec", "session", "handlers", "client", "cli", "tests", "bench", "examples", "docs", ".ci"],
+  ...["transport", "codec", "session", "handlers", "client", "cli", "tests", "bench", "npm", "examples", "docs", ".ci"],
   ...["README.md", "PROTOCOL.md", "RELIABILITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"],
 ];
 

@@ -34,6 +34,7 @@ export type SystemErrorName = keyof typeof CODES;
 export function inspect(value: unknown, depth?: number): string {
   const options = depth === undefined ? {} : { depth };
   if (deno !== undefined) return deno.inspect(value, options);
+  if (typeof value === "string") return JSON.stringify(value); // Node has single quotes
   if (nodeModule !== undefined) return nodeModule("node:util").inspect(value, options);
   try {
     return JSON.stringify(value) ?? String(value);

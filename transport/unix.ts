@@ -45,7 +45,12 @@ export const GROUP: OptionKind = {
 };
 
 /** What is known of a file. */
-type FileFacts = Pick<Deno.FileInfo, "isSocket" | "isDirectory" | "dev" | "ino">;
+interface FileFacts {
+  readonly isSocket: boolean | null;
+  readonly isDirectory: boolean;
+  readonly dev: number;
+  readonly ino: number | null;
+}
 
 /** The files and unix sockets of a runtime, named as in Deno. */
 export interface UnixSystem<Connection> {
