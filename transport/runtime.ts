@@ -30,6 +30,9 @@ const CODES = {
 /** The name of an error of a socket or a file. */
 export type SystemErrorName = keyof typeof CODES;
 
+/** Whether a paused socket of `node:tls` goes on to read the socket below it, as in Deno. */
+export const tlsReadsAhead: boolean = deno !== undefined;
+
 /** A readable form of a value, with an optional limit on nested containers. */
 export function inspect(value: unknown, depth?: number): string {
   const options = depth === undefined ? {} : { depth };
@@ -71,7 +74,12 @@ export function isDenied(error: unknown): boolean {
  * @throws The runtime's error, if TLS cannot use them.
  */
 export function parseCertificates({ ca, cert, key }: { ca?: string; cert?: string; key?: string }): void {
-  if (deno === undefined) return void nodeModule?.("node:tls").createSecureContext({ ca, cert, key });
+  if (deno === undefined) {
+    nodeModule?.("node:tls").createSecureContext({ ca, cert, key });
+    // Which passes over a damaged authority.
+    if (nodeModule && ca !== undefined) new (nodeModule("node:crypto").X509Certificate)(ca);
+    return;
+  }
   deno.createHttpClient({
     ...(ca !== undefined && { caCerts: [ca] }),
     ...(cert !== undefined && key !== undefined && { cert, key }),

@@ -12,7 +12,7 @@ import { isIP, type Socket } from "node:net";
 import { connect, type TLSSocket } from "node:tls";
 import type { PeerCertificate } from "./certificate.ts";
 import { addressText } from "./address.ts";
-import { systemError } from "./runtime.ts";
+import { isNamed, systemError, tlsReadsAhead } from "./runtime.ts";
 import { type ClientTls, PEER_EXPIRED, PEER_TOO_EARLY } from "./tls.ts";
 import { fromStreams, type Transport } from "./transport.ts";
 
@@ -86,6 +86,8 @@ function distrustOf(socket: TLSSocket): Error {
 /** A server may reject a certificate without saying so. */
 const REJECTED = "the server closed the connection at once; it may have rejected this side's certificate";
 
+const RESET = "the peer has reset the connection";
+
 /**
  * Makes a transport of a Node socket.
  *
@@ -120,11 +122,16 @@ export function nodeTransport(
       socket.once("end", () =>
         end(() => {
           if (silent && silentEnd) controller.error(silentEnd);
-          else if (isReset(socket)) {
-            controller.error(systemError("ConnectionReset", "the peer has reset the connection"));
-          } else controller.close();
+          else if (isReset(socket)) controller.error(systemError("ConnectionReset", RESET));
+          else controller.close();
         }));
-      socket.on("error", (error) => end(() => controller.error(error)));
+      socket.on(
+        "error",
+        (error) =>
+          end(() =>
+            controller.error(isNamed(error, "ConnectionReset") ? systemError("ConnectionReset", RESET) : error)
+          ),
+      );
       socket.once(
         "close",
         () => end(() => controller.error(systemError("ConnectionReset", "the connection is closed"))),
@@ -165,16 +172,16 @@ interface Below {
 }
 
 /**
- * Stops reading. The runtime pauses only the decrypted side and keeps reading the TCP socket, so a peer that keeps
- * sending would fill the memory.
+ * Stops reading. Deno pauses only the decrypted side and keeps reading the TCP socket, so a peer that keeps sending would
+ * fill the memory.
  */
 function pause(socket: Socket): void {
   socket.pause();
-  (socket as Below)._handle?._parent?.readStop?.();
+  if (tlsReadsAhead) (socket as Below)._handle?._parent?.readStop?.();
 }
 
 function resume(socket: Socket): void {
-  (socket as Below)._handle?._parent?.readStart?.();
+  if (tlsReadsAhead) (socket as Below)._handle?._parent?.readStart?.();
   socket.resume();
 }
 

@@ -25,6 +25,7 @@ const PACKAGES = {
   "python3": () => find("python3") !== undefined,
   "openssl": () => find("openssl") !== undefined,
   "systemd": () => find("systemd-analyze") !== undefined,
+  "npm": () => find("npm") !== undefined,
   "tshark": () => find("tshark") !== undefined,
 };
 
