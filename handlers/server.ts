@@ -22,8 +22,8 @@ import { serverTelemetry } from "../session/telemetry.ts";
 import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
 import type { Acceptor, Refusal } from "../transport/acceptor.ts";
 import { FD, HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
-import { listen } from "../transport/listen.ts";
 import { Origins } from "../transport/origins.ts";
+import { listen, type ServerNetwork } from "../transport/listen.ts";
 import { PROXIES } from "../transport/proxy_header.ts";
 import { standardError } from "../transport/standard_error.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
@@ -211,6 +211,7 @@ export class PacklineServer implements Server {
   readonly #options: Pick<ServerOptions, "onConnect" | "onClose" | "random">;
   /** The pages that may open a WebSocket. */
   readonly #origins: Origins | undefined;
+  readonly #network: ServerNetwork;
   readonly #sweeper: Sweeper;
   readonly #acceptors: Acceptor[] = [];
   /** The loops that take connections from them. */
@@ -221,10 +222,11 @@ export class PacklineServer implements Server {
   #shutdown: Promise<ShutdownReport> | undefined;
   #graceEnds: (() => void) | undefined;
 
-  constructor(state: ServerState, options: ServerOptions) {
+  constructor(state: ServerState, options: ServerOptions, network: ServerNetwork) {
     this.#state = state;
     this.#options = options;
     this.#origins = options.webOrigins && new Origins(options.webOrigins);
+    this.#network = network;
     this.#sweeper = new Sweeper(state.clock, state.connections);
     const { counts, load, connections } = state;
     const unobserve = serverTelemetry?.observe(() => ({
@@ -248,7 +250,7 @@ export class PacklineServer implements Server {
     }
     const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
     this.#refuseToListenAfterShutdown();
-    const acceptor = await listen({
+    const acceptor = await listen(this.#network, {
       ...{ ...more, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock, origins: this.#origins },
       onRefused: (refusal) => this.#noteRefusal(refusal),
     });

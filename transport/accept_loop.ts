@@ -7,6 +7,7 @@
  */
 
 import type { Clock } from "./clock.ts";
+import { isNamed } from "./runtime.ts";
 
 /** The first and the longest wait after an error that no client caused; the figures are those of gRPC. */
 const FIRST_PAUSE_MS = 5;
@@ -19,12 +20,7 @@ const LOOK_ROUNDS = 64;
 const LONGEST_WAIT_MS = 500;
 
 /** Errors of `accept()` that a client can cause. */
-const CLIENTS_OWN = [
-  Deno.errors.NotConnected,
-  Deno.errors.ConnectionReset,
-  Deno.errors.ConnectionAborted,
-  Deno.errors.BrokenPipe,
-];
+const CLIENTS_OWN = ["NotConnected", "ConnectionReset", "ConnectionAborted", "BrokenPipe"] as const;
 
 /** Options of the loop. */
 export interface AcceptOptions<Connection> {
@@ -56,8 +52,8 @@ export async function acceptAll<Connection>(
     try {
       connection = await listener.accept();
     } catch (error) {
-      if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) return;
-      if (CLIENTS_OWN.some((kind) => error instanceof kind)) continue;
+      if (isNamed(error, "BadResource") || isNamed(error, "Interrupted")) return;
+      if (CLIENTS_OWN.some((name) => isNamed(error, name))) continue;
       if (pauseMs === 0) options.onError(error);
       pauseMs = Math.min(Math.max(FIRST_PAUSE_MS, 2 * pauseMs), LONGEST_PAUSE_MS);
       await new Promise<void>((resolve) => options.clock.setTimer(resolve, pauseMs, true));

@@ -103,7 +103,7 @@ export class TlsAcceptor implements Acceptor {
 
   /** Starts listening. */
   static async listen(options: TlsListenOptions): Promise<TlsAcceptor> {
-    const { maxConnections, clock } = options;
+    const { hostname: host, port, reusePort, fd, maxConnections, clock } = options;
     const tls = await ask(options.tls, "Cannot use TLS");
     const { cert, key, ca } = tls;
     const mutual = ca !== undefined;
@@ -114,8 +114,7 @@ export class TlsAcceptor implements Acceptor {
       } as Parameters<typeof createServer>[0],
     );
     server.maxConnections = maxConnections + (options.maxHandshakes ?? MAX_HANDSHAKES) + 1;
-    const place = options.fd === undefined ? placeOf(options) : { fd: options.fd };
-    const listener = await NodeListener.listen(server, place, clock);
+    const listener = await NodeListener.listen(server, fd === undefined ? { host, port, reusePort } : { fd }, clock);
     if (listener.address !== undefined) return new TlsAcceptor(server, tls, listener, listener.address, options);
     listener.close();
     throw new TypeError("Cannot use TLS on a unix socket");
@@ -173,18 +172,6 @@ export class TlsAcceptor implements Acceptor {
     socket.destroy();
     this.#options.onRefused({ event: "tls_failed", reason: "its certificate is not valid", peer });
   }
-}
-
-/**
- * Where Node is to listen. Deno's listener is asked first: its errors are the same as without TLS. It also resolves a
- * name; Node's listener would throw outside the call if the address is not allowed.
- */
-function placeOf({ hostname, port, reusePort }: TlsListenOptions): { host: string; port: number; reusePort: boolean } {
-  const first = Deno.listen({ hostname, port, reusePort });
-  const host = first.addr.hostname;
-  first.close();
-  if (host !== hostname) Deno.listen({ hostname: host, port, reusePort }).close();
-  return { host, port, reusePort };
 }
 
 /** The options of TLS; a missing permission is thrown as it is. */

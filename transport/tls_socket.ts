@@ -8,47 +8,66 @@
  */
 
 import type { Buffer } from "node:buffer";
-import type { Socket } from "node:net";
+import { isIP, type Socket } from "node:net";
 import { connect, type TLSSocket } from "node:tls";
 import type { PeerCertificate } from "./certificate.ts";
 import { addressText } from "./address.ts";
+import { isNamed, systemError, tlsReadsAhead } from "./runtime.ts";
 import { type ClientTls, PEER_EXPIRED, PEER_TOO_EARLY } from "./tls.ts";
 import { fromStreams, type Transport } from "./transport.ts";
 
 /**
- * Connects with a client certificate.
+ * Connects with TLS.
  *
  * @param address The host name or address, and the port.
  * @param tls The authority to trust, and the client's own certificate and key.
  * @param signal Ends the attempt.
  * @returns The connection, once the server is checked. The server checks the client later and may then close it.
  */
-export async function dialWithCertificate(
+export async function dialTls(
   { hostname, port }: { hostname: string; port: number },
   { ca, cert, key }: ClientTls,
   signal: AbortSignal,
 ): Promise<Transport> {
   // An untrusted server is rejected below, where its certificate can be read. A variable, because the types lack
-  // `allowHalfOpen` here.
-  const options = { host: hostname, port, ca, cert, key, allowHalfOpen: true, rejectUnauthorized: false };
+  // `allowHalfOpen` here. Node names the server in the handshake only if it is told to, and an address is no name.
+  const servername = isIP(hostname) === 0 ? hostname : undefined;
+  const options = { host: hostname, port, servername, ca, cert, key, allowHalfOpen: true, rejectUnauthorized: false };
   const socket = connect(options);
-  const { promise: secured, resolve, reject } = Promise.withResolvers<void>();
-  const abandon = () => {
-    reject(signal.reason);
-    socket.destroy();
-  };
+  await untilOpen(socket, "secureConnect", signal);
+  if (socket.authorized === true) {
+    return nodeTransport(socket, cert === undefined ? {} : { silentEnd: systemError("ConnectionReset", REJECTED) });
+  }
+  const error = distrustOf(socket);
+  socket.destroy();
+  throw error;
+}
+
+/**
+ * Waits until a socket is open, and turns Nagle's algorithm off.
+ *
+ * @param socket The socket, which is ended if that fails.
+ * @param event What it says then.
+ * @param signal Ends the attempt.
+ */
+export async function untilOpen(
+  socket: Socket,
+  event: "connect" | "secureConnect",
+  signal: AbortSignal,
+): Promise<void> {
+  const { promise: open, resolve, reject } = Promise.withResolvers<void>();
+  const abandon = () => reject(signal.reason);
   socket.setNoDelay(true);
   socket.on("error", reject);
-  socket.once("close", () => reject(new Deno.errors.ConnectionReset("the peer ended the handshake")));
-  socket.once("secureConnect", () => socket.authorized === true ? resolve() : reject(distrustOf(socket)));
+  socket.once("close", () => reject(systemError("ConnectionReset", "the peer ended the handshake")));
+  socket.once(event, resolve);
   signal.addEventListener("abort", abandon, { once: true });
   try {
-    await secured;
-    return nodeTransport(socket, { silentEnd: new Deno.errors.ConnectionReset(REJECTED) });
+    await open;
   } catch (error) {
     socket.destroy();
-    const refused = (error as { code?: string }).code === "ECONNREFUSED";
-    throw refused ? new Deno.errors.ConnectionRefused((error as Error).message) : error;
+    // Where a name has several addresses, Node's error is one of all of them, and has no text.
+    throw error instanceof AggregateError ? error.errors[0] : error;
   } finally {
     signal.removeEventListener("abort", abandon);
   }
@@ -66,6 +85,8 @@ function distrustOf(socket: TLSSocket): Error {
 
 /** A server may reject a certificate without saying so. */
 const REJECTED = "the server closed the connection at once; it may have rejected this side's certificate";
+
+const RESET = "the peer has reset the connection";
 
 /**
  * Makes a transport of a Node socket.
@@ -101,14 +122,19 @@ export function nodeTransport(
       socket.once("end", () =>
         end(() => {
           if (silent && silentEnd) controller.error(silentEnd);
-          else if (isReset(socket)) {
-            controller.error(new Deno.errors.ConnectionReset("the peer has reset the connection"));
-          } else controller.close();
+          else if (isReset(socket)) controller.error(systemError("ConnectionReset", RESET));
+          else controller.close();
         }));
-      socket.on("error", (error) => end(() => controller.error(error)));
+      socket.on(
+        "error",
+        (error) =>
+          end(() =>
+            controller.error(isNamed(error, "ConnectionReset") ? systemError("ConnectionReset", RESET) : error)
+          ),
+      );
       socket.once(
         "close",
-        () => end(() => controller.error(new Deno.errors.ConnectionReset("the connection is closed"))),
+        () => end(() => controller.error(systemError("ConnectionReset", "the connection is closed"))),
       );
     },
     pull: () => resume(socket),
@@ -120,7 +146,7 @@ export function nodeTransport(
   const writable = new WritableStream<Uint8Array>({
     start(controller) {
       // So that a broken connection is noticed even if it is not being read.
-      socket.once("close", () => controller.error(new Deno.errors.ConnectionReset("the connection is closed")));
+      socket.once("close", () => controller.error(systemError("ConnectionReset", "the connection is closed")));
     },
     write: (chunk) =>
       new Promise((resolve, reject) => socket.write(chunk, (error) => error ? reject(error) : resolve())),
@@ -146,16 +172,16 @@ interface Below {
 }
 
 /**
- * Stops reading. The runtime pauses only the decrypted side and keeps reading the TCP socket, so a peer that keeps
- * sending would fill the memory.
+ * Stops reading. Deno pauses only the decrypted side and keeps reading the TCP socket, so a peer that keeps sending would
+ * fill the memory.
  */
 function pause(socket: Socket): void {
   socket.pause();
-  (socket as Below)._handle?._parent?.readStop?.();
+  if (tlsReadsAhead) (socket as Below)._handle?._parent?.readStop?.();
 }
 
 function resume(socket: Socket): void {
-  (socket as Below)._handle?._parent?.readStart?.();
+  if (tlsReadsAhead) (socket as Below)._handle?._parent?.readStart?.();
   socket.resume();
 }
 
