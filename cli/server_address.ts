@@ -9,6 +9,7 @@
 
 import { RpcError } from "../errors.ts";
 import { DEFAULT_HOSTNAME, DEFAULT_PORT } from "../limits.ts";
+import { denoNetwork } from "../transport/deno_network.ts";
 import { type Address, dialAddress, textOf } from "../transport/dial.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type ClientTls, tlsProblem } from "../transport/tls.ts";
@@ -124,7 +125,7 @@ const OPTION_CA = /\bas ca$/;
 /** Connects; errors name missing permissions, and flags instead of options. */
 export async function dialOrExplain(address: Address, signal: AbortSignal): Promise<Transport> {
   try {
-    return await dialAddress(address, signal);
+    return await dialAddress(denoNetwork, address, signal);
   } catch (error) {
     if (error instanceof RpcError) {
       const { err, msg } = error.toJSON();

@@ -9,6 +9,7 @@ import { createServer, type RunOptions, type ShutdownReport } from "../server.ts
 import { validityProblem } from "../transport/certificate.ts";
 import { systemClock } from "../transport/clock.ts";
 import { withoutBrackets } from "../transport/address.ts";
+import { denoNetwork } from "../transport/deno_network.ts";
 import { dialAddress, textOf } from "../transport/dial.ts";
 import { askTls, type ServerTls, tlsProblem, type TlsSource } from "../transport/tls.ts";
 import { closeTransport } from "../transport/transport.ts";
@@ -168,7 +169,7 @@ interface Datagrams {
 async function isTaken(hostname: string, port: number): Promise<boolean> {
   const late = AbortSignal.timeout(TRIAL_MS);
   try {
-    closeTransport(await dialAddress({ hostname, port }, late));
+    closeTransport(await dialAddress(denoNetwork, { hostname, port }, late));
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) throw error;

@@ -21,7 +21,7 @@ import {
 } from "../limits.ts";
 import { DIAL_PORT, HOSTNAME, parseServer, PATH } from "../transport/address.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
-import { dialAddress, textOf } from "../transport/dial.ts";
+import { dialAddress, type Network, textOf } from "../transport/dial.ts";
 import { type ClientTls, TLS, type TlsSource } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { AnyCommands } from "./call_types.ts";
@@ -188,15 +188,20 @@ const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
 /**
  * Checks the options of `connect()`, and adds the defaults.
  *
+ * @param options The options.
+ * @param network The sockets of the runtime.
  * @returns What the engine goes by, but for `onState`.
  * @throws {RangeError} If a number is out of range.
  * @throws {TypeError} If an option does not exist, or is of another kind, or does not go with another.
  */
-export function resolveConnectOptions(options: ConnectOptions): Omit<RpcClientOptions, "onState"> {
+export function resolveConnectOptions(
+  options: ConnectOptions,
+  network: Network,
+): Omit<RpcClientOptions, "onState"> {
   checkOptions(options, CONNECT_OPTIONS);
   const { timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   return {
-    ...serversOf(options),
+    ...serversOf(options, network),
     numbers: numbersOf(options.commands ?? {}),
     retryBudget: new RetryBudget(options.retryBudget),
     sequenced: options.sequenced ?? true,
@@ -210,18 +215,22 @@ export function resolveConnectOptions(options: ConnectOptions): Omit<RpcClientOp
 }
 
 /** Where the servers are, and how a connection to one is made. */
-function serversOf(options: ConnectOptions): Pick<ServersOptions, "servers" | "connectionsPerServer" | "dial"> {
+function serversOf(
+  options: ConnectOptions,
+  network: Network,
+): Pick<ServersOptions, "servers" | "connectionsPerServer" | "dial"> {
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, tls, servers, connectionsPerServer = 1 } = options;
   if (servers === undefined) {
     const address = { hostname, port, path, tls };
-    const dial = options.dial ?? ((signal) => dialAddress(address, signal));
+    const dial = options.dial ?? ((signal) => dialAddress(network, address, signal));
     return { servers: [options.dial === undefined ? textOf(address) : "the server"], connectionsPerServer, dial };
   }
   if ((options.hostname ?? options.port ?? path) !== undefined) {
     throw new TypeError("Cannot use servers together with hostname, port or path: name all of them in servers");
   }
   if (options.dial !== undefined) return { servers, connectionsPerServer, dial: options.dial };
-  const dial = (signal: AbortSignal, server: string) => dialAddress({ ...parseServer(server, port), tls }, signal);
+  const dial = (signal: AbortSignal, server: string) =>
+    dialAddress(network, { ...parseServer(server, port), tls }, signal);
   const checked = (found: readonly string[]) => {
     for (const server of found) parseServer(server, port);
     return found;

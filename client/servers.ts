@@ -165,7 +165,7 @@ export class Servers {
       throw new Error(`the function has not returned within ${ASK_TIMEOUT_MS} ms`);
     });
     try {
-      const found = await Promise.race([Promise.try(servers as () => Promise<readonly string[]>), late]);
+      const found = await Promise.race([(async () => await (servers as () => Promise<readonly string[]>)())(), late]);
       if (!Array.isArray(found) || found.length === 0) throw new TypeError("the function returned no servers");
       this.#use(found);
       this.#unknown = undefined;

@@ -9,6 +9,11 @@ import type { OptionKind } from "../limits.ts";
 
 const MAX_PORT = 65_535;
 
+/** The address of a socket, as Deno has it. */
+type SocketAddress =
+  | { readonly transport: string; readonly hostname: string; readonly port: number }
+  | { readonly transport: string; readonly path?: string };
+
 /** A name or an address. The runtime would read `null` as all interfaces of the machine. */
 export const HOSTNAME: OptionKind = { is: isText, must: "be a name or an address, such as 127.0.0.1 or localhost" };
 
@@ -46,6 +51,13 @@ export function parseServer(text: string, defaultPort: number): { hostname: stri
   throw new TypeError(
     `Cannot use ${JSON.stringify(text)} as a server: it must be like "localhost:1235", "[::1]:1235" or "unix:/path"`,
   );
+}
+
+/** A readable address: `127.0.0.1:1235`, `[::1]:1235`, or a path, which a client of a unix socket does not have. */
+export function addressText(address: SocketAddress): string {
+  if (!("hostname" in address)) return "path" in address && address.path ? `unix:${address.path}` : address.transport;
+  const hostname = address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname;
+  return `${hostname}:${address.port}`;
 }
 
 function isText(value: unknown): boolean {

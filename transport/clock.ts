@@ -32,7 +32,7 @@ export const systemClock: Clock = {
   now: () => performance.now(),
   setTimer(callback, delayMs, keepAlive) {
     const timer = setTimeout(callback, Math.min(Math.max(delayMs, 0), MAX_TIMER_MS));
-    if (!keepAlive) Deno.unrefTimer(timer);
+    if (!keepAlive) (timer as { unref?(): void }).unref?.(); // a browser has nothing to keep alive
     return timer;
   },
   clearTimer: (timer) => clearTimeout(timer as number),

@@ -1,17 +1,16 @@
 /**
- * Connects a client to a server over TCP, TLS or a unix socket, with a time limit.
+ * Connects a client to a server, with a time limit, over the sockets of the runtime.
  *
- * In: an address. Out: a transport. Refused: an address that cannot be reached, by a `CONNECTION_LOST` that says what
+ * In: an address, and the {@linkcode Network} of the runtime. Out: a transport. Refused: an address that cannot be reached, by a `CONNECTION_LOST` that says what
  * to do. A missing permission is thrown unchanged, because it is the program's mistake and not a network failure.
  */
 
 import { RpcError } from "../errors.ts";
-import { withoutBrackets } from "./address.ts";
+import { addressText, withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
-import { isDenied } from "./runtime.ts";
-import { addressText, socketTransport } from "./tcp.ts";
+import { isDenied, isNamed } from "./runtime.ts";
 import { askTls, type ClientTls, reasonOf, type TlsSource } from "./tls.ts";
-import { closeQuietly, closeTransport, type Transport } from "./transport.ts";
+import { closeTransport, type Transport } from "./transport.ts";
 
 /** The time limit of one dial. Without it, a host that drops packets would block a caller for two minutes. */
 const DIAL_TIMEOUT_MS = 10_000;
@@ -28,52 +27,36 @@ export interface Address {
   readonly tls?: TlsSource<ClientTls>;
 }
 
+/** The sockets of a runtime, for a client. */
+export interface Network {
+  /**
+   * Opens a connection.
+   *
+   * @param address The address, its hostname without brackets, and the checked options of TLS.
+   * @param signal Ends the attempt.
+   * @returns The connection; of TLS, its handshake done.
+   */
+  open(address: Address & { readonly tls?: ClientTls }, signal: AbortSignal): Promise<Transport>;
+}
+
 /**
  * Connects to an address.
  *
+ * @param network The sockets.
  * @param address The address.
  * @param signal Ends the attempt.
  * @returns The connection.
  * @throws {RpcError} `CONNECTION_LOST`, retryable: nothing has been sent.
  * @throws {Deno.errors.NotCapable} If the program lacks the permission.
  */
-export async function dialAddress(address: Address, signal: AbortSignal): Promise<Transport> {
+export async function dialAddress(network: Network, address: Address, signal: AbortSignal): Promise<Transport> {
   try {
     const tls = address.tls && await askTls(address.tls);
     signal.throwIfAborted();
-    return await open({ ...address, tls }, signal);
+    return await network.open({ ...address, hostname: withoutBrackets(address.hostname), tls }, signal);
   } catch (error) {
     if (isDenied(error)) throw error;
     throw unreachable(textOf(address), signal.aborted ? signal.reason : error);
-  }
-}
-
-async function open(
-  { port, path, tls, ...address }: Address & { readonly tls?: ClientTls },
-  signal: AbortSignal,
-): Promise<Transport> {
-  const hostname = withoutBrackets(address.hostname);
-  if (path !== undefined) return socketTransport(await Deno.connect({ transport: "unix", path }));
-  if (tls === undefined) return socketTransport(await Deno.connect({ hostname, port, signal }));
-  if (tls.cert !== undefined) {
-    const { dialWithCertificate } = await import("./tls_socket.ts");
-    return Object.assign(await dialWithCertificate({ hostname, port }, tls, signal));
-  }
-  // Not `Deno.connectTls`: it leaves Nagle's algorithm on, so requests wait for the acknowledgement of earlier ones.
-  const conn = await Deno.connect({ hostname, port, signal });
-  conn.setNoDelay(true);
-  const secured = await Deno.startTls(conn, { hostname, caCerts: tls.ca === undefined ? undefined : [tls.ca] });
-  const abandon = () => closeQuietly(secured);
-  signal.addEventListener("abort", abandon, { once: true });
-  try {
-    // Shake hands now, so that a problem with a certificate is reported here and not by the first call.
-    await secured.handshake();
-    return socketTransport(secured);
-  } catch (error) {
-    closeQuietly(secured);
-    throw error;
-  } finally {
-    signal.removeEventListener("abort", abandon);
   }
 }
 
@@ -105,7 +88,7 @@ export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortControll
   const { promise: unwanted, reject } = Promise.withResolvers<never>();
   signal.addEventListener("abort", () => reject(signal.reason), { once: true });
   // A `dial` that throws synchronously counts as a failed dial.
-  const dialed = Promise.try(dial, signal);
+  const dialed = (async () => await dial(signal))();
   try {
     return checked(await Promise.race([dialed, unwanted]));
   } catch (error) {
@@ -129,9 +112,9 @@ function ignore(): void {}
 
 /** The error for a failed dial. */
 export function unreachable(address: string, cause: unknown): RpcError {
-  const reason = cause instanceof Deno.errors.ConnectionRefused
+  const reason = isNamed(cause, "ConnectionRefused")
     ? "connection refused; is the server running?"
-    : cause instanceof Deno.errors.NotFound
+    : isNamed(cause, "NotFound")
     ? "there is no such socket; is the server running?"
     : reasonOf(cause);
   return new RpcError("CONNECTION_LOST", `cannot reach ${address}: ${reason}`, { retryable: true, cause });

@@ -11,7 +11,7 @@ import { createServer } from "node:net";
 import type { Clock } from "./clock.ts";
 import { NodeListener } from "./node_listener.ts";
 import type { AddressedTransport, SocketSource } from "./proxy_acceptor.ts";
-import { addressText } from "./tcp.ts";
+import { addressText } from "./address.ts";
 import { nodeTransport, peerOf } from "./tls_socket.ts";
 
 /** Accepts clients of a given socket, of TCP or a unix socket. */

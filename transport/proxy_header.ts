@@ -8,7 +8,7 @@
 
 import type { OptionKind } from "../limits.ts";
 import { addressBytes, type AddressRange, addressRange, addressTextOf, isInRange, mapped } from "./ip_address.ts";
-import { addressText } from "./tcp.ts";
+import { addressText } from "./address.ts";
 
 /** In the list of proxies: every peer of a unix socket. */
 const ANY_UNIX = "unix";

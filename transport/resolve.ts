@@ -10,7 +10,7 @@ import { RpcError } from "../errors.ts";
 import { checkOptions, DEFAULT_PORT, type OptionKind } from "../limits.ts";
 import { DIAL_PORT, HOSTNAME } from "./address.ts";
 import { isDenied } from "./runtime.ts";
-import { addressText } from "./tcp.ts";
+import { addressText } from "./address.ts";
 import { reasonOf } from "./tls.ts";
 
 /** What to look up: the addresses of a host, or the hosts of a service. */

@@ -5,6 +5,7 @@
  * In: an open connection. Out: its {@linkcode Transport}. Refused: nothing; socket errors pass through unchanged.
  */
 
+import { addressText } from "./address.ts";
 import { closeQuietly, type Transport } from "./transport.ts";
 
 /**
@@ -60,11 +61,4 @@ export class SocketTransport implements Transport {
   unref(): void {
     this.#conn.unref?.();
   }
-}
-
-/** A readable address: `127.0.0.1:1235`, `[::1]:1235`, or a path, which a client of a unix socket does not have. */
-export function addressText(address: Deno.Addr): string {
-  if (!("hostname" in address)) return "path" in address && address.path ? `unix:${address.path}` : address.transport;
-  const hostname = address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname;
-  return `${hostname}:${address.port}`;
 }

@@ -7,7 +7,7 @@
 
 import { OPTION_KINDS, type OptionKind } from "../limits.ts";
 import { validityProblem } from "./certificate.ts";
-import { isDenied } from "./runtime.ts";
+import { isDenied, parseCertificates } from "./runtime.ts";
 
 /** A server's certificate, and the authority for client certificates. */
 export interface ServerTls {
@@ -97,11 +97,7 @@ export function tlsProblem({ ca, cert, key }: ClientTls): string | undefined {
   }
   if (key?.includes("ENCRYPTED")) return "the private key is encrypted; give it unencrypted";
   try {
-    // This parses all three as TLS does, needs no permission, and opens nothing.
-    Deno.createHttpClient({
-      ...(ca !== undefined && { caCerts: [ca] }),
-      ...(cert !== undefined && key !== undefined && { cert, key }),
-    }).close();
+    parseCertificates({ ca, cert, key });
     return undefined;
   } catch (error) {
     return faultIn(messageOf(error)) ?? messageOf(error);

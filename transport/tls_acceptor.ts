@@ -18,7 +18,7 @@ import type { Clock, Timer } from "./clock.ts";
 import { NodeListener } from "./node_listener.ts";
 import { type ByteSource, headerIsLate, Proxies, readProxyHeader } from "./proxy_header.ts";
 import { isDenied } from "./runtime.ts";
-import { addressText } from "./tcp.ts";
+import { addressText } from "./address.ts";
 import { askTls, isNoTls, messageOf, reasonOf, renewalProblem, type ServerTls, type TlsSource } from "./tls.ts";
 import { nodeTransport, peerOf } from "./tls_socket.ts";
 import type { Transport } from "./transport.ts";

@@ -11,7 +11,7 @@ import type { Buffer } from "node:buffer";
 import type { Socket } from "node:net";
 import { connect, type TLSSocket } from "node:tls";
 import type { PeerCertificate } from "./certificate.ts";
-import { addressText } from "./tcp.ts";
+import { addressText } from "./address.ts";
 import { type ClientTls, PEER_EXPIRED, PEER_TOO_EARLY } from "./tls.ts";
 import { fromStreams, type Transport } from "./transport.ts";
 

@@ -8,6 +8,7 @@
  */
 
 import type { PeerCertificate } from "./certificate.ts";
+import { isNamed } from "./runtime.ts";
 
 /** Carries the bytes of one connection. A `Deno.Conn` is a transport without changes. */
 export interface Transport {
@@ -220,7 +221,7 @@ export function closeQuietly(resource: { close(): void }): void {
   try {
     resource.close();
   } catch (error) {
-    if (!(error instanceof Deno.errors.BadResource)) throw error;
+    if (!isNamed(error, "BadResource")) throw error;
   }
 }
 

@@ -6,6 +6,7 @@
  */
 
 import { resolveConnectOptions } from "../../client/connect_options.ts";
+import { denoNetwork } from "../../transport/deno_network.ts";
 import type { ConnectOptions } from "../../client.ts";
 import { RpcClient } from "../../client/rpc_client.ts";
 import type { Commands } from "../../handlers/command.ts";
@@ -64,7 +65,10 @@ export class World {
       this.#served.add(served);
       return Promise.resolve(link.atClient);
     };
-    this.client = new RpcClient({ ...resolveConnectOptions({ ...client, clock, dial, random }), onState: undefined });
+    this.client = new RpcClient({
+      ...resolveConnectOptions({ ...client, clock, dial, random }, denoNetwork),
+      onState: undefined,
+    });
   }
 
   /**

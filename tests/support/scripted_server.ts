@@ -8,6 +8,7 @@ import { PING_SEQ } from "../../client/replies.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { closeQuietly, closeTransport, type Transport, writeAll } from "../../transport/transport.ts";
+import { denoNetwork } from "../../transport/deno_network.ts";
 import { dialAddress } from "../../transport/dial.ts";
 import { socketTransport } from "../../transport/tcp.ts";
 
@@ -59,7 +60,8 @@ export async function tlsNetwork(): Promise<Network> {
   const listener = Deno.listenTls({ hostname, port: 0, cert, key });
   return {
     name: "TLS",
-    dial: () => dialAddress({ hostname, port: listener.addr.port, tls: { ca } }, new AbortController().signal),
+    dial: () =>
+      dialAddress(denoNetwork, { hostname, port: listener.addr.port, tls: { ca } }, new AbortController().signal),
     accept: async () => socketTransport(await listener.accept()),
     [Symbol.dispose]: () => closeQuietly(listener),
   };

@@ -1,5 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { RpcError } from "../../errors.ts";
+import { denoNetwork } from "../../transport/deno_network.ts";
 import { dialAddress, dialInTime, unreachable } from "../../transport/dial.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
@@ -22,7 +23,7 @@ Deno.test("dialInTime() - a dial that throws is one that failed", async () => {
 
 Deno.test("dialAddress() - certificates that are none are told before anything is sent", async () => {
   const address = { hostname: "127.0.0.1", port: 1, tls: { cert: "no certificate" } };
-  const error = await assertRejects(() => dialAddress(address, new AbortController().signal), RpcError);
+  const error = await assertRejects(() => dialAddress(denoNetwork, address, new AbortController().signal), RpcError);
   assertEquals([error.code, error.retryable], ["CONNECTION_LOST", true]);
 });
 

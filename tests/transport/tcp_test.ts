@@ -1,7 +1,8 @@
 /** A socket as a transport: half-closes and closes on real sockets, names on scripted ones. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { addressText, socketTransport } from "../../transport/tcp.ts";
+import { addressText } from "../../transport/address.ts";
+import { socketTransport } from "../../transport/tcp.ts";
 import { type Transport, writeAll } from "../../transport/transport.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { concat, hex, settle } from "../support/wire.ts";
