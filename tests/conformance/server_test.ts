@@ -1,12 +1,14 @@
 /** The conformance kit, and the servers that it checks: packline's own passes, over TCP and as a program. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { serve } from "../support/demo_server.ts";
 import { linesOf } from "./report.ts";
 import { ALL_SERVER_CHECKS, checkServer } from "./server_kit.ts";
 import { checkShutdown, StartedServer } from "./shutdown_checks.ts";
 import { fileOf, VECTORS } from "./vectors_file.ts";
 import { SCENARIOS } from "./scenarios/scenarios.ts";
+import type { Message } from "./wire.ts";
+import { WrongServer } from "./wrong_server.ts";
 
 const root = new URL("../../", import.meta.url);
 
@@ -48,4 +50,40 @@ Deno.test("packline's server as a program passes the checks of a shutdown", asyn
   const outcomes = await checkShutdown(server);
   assertEquals(outcomes.filter(({ result }) => result !== "passed"), []);
   assert(outcomes.length >= 8);
+});
+
+/** Runs the kit as its task does. */
+async function kit(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  const program = new URL("main.ts", import.meta.url).pathname;
+  const permissions = ["--no-prompt", "--allow-net", "--allow-run", "--allow-read"];
+  const child = new Deno.Command(Deno.execPath(), { args: ["run", ...permissions, program, ...args], cwd: root });
+  const { code, stdout, stderr } = await child.output();
+  const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  return { code, out, err };
+}
+
+Deno.test("the kit as a program: a line for each failed check, a summary by level, and the exit code", async () => {
+  await using right = await serve({ port: 0, logLevel: "error", onError: () => {} });
+  const passed = await kit("--server", `127.0.0.1:${right.port}`, "--level", "1");
+  assertEquals([passed.code, passed.err], [0, ""]);
+  assertMatch(passed.out, /^(skipped: 1 check: .*\n)*level 1: 2\d\d passed, 0 failed, 3 skipped\n$/);
+
+  const wrong = {
+    reply: (message: Message) => [message.err === "CMD_NOT_FOUND" ? { ...message, err: "NO" } : message],
+  };
+  await using server = new WrongServer(right.port, wrong);
+  const failed = await kit("--server", `127.0.0.1:${server.place.port}`, "--level", "1");
+  assertEquals(failed.code, 1);
+  const line = 'failed: level 1, "The wire on one page": a failure that has a code alone: ' +
+    'sent {cmd: "FOO"}; came {err: "NO"}; right: {err: "CMD_NOT_FOUND"}';
+  assert(failed.out.split("\n").includes(line), failed.out);
+
+  for (const args of [[], ["--server"], ["--client"], ["--server", "a:1", "--level", "5"]]) {
+    const { code, err } = await kit(...args);
+    assertEquals(code, 2);
+    assertMatch(err, /^usage: deno task conformance --server HOST:PORT/);
+  }
+  const nobody = await kit("--server", "127.0.0.1:1");
+  assertEquals([nobody.code, nobody.out], [1, ""]);
+  assertMatch(nobody.err, /^cannot check the server: .*\n$/);
 });
