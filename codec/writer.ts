@@ -44,6 +44,8 @@ const LONG_TEXT = 48;
 
 const textEncoder = new TextEncoder();
 
+const { hasOwnProperty } = Object.prototype;
+
 /** Writes consecutive values. After an error the caller calls {@linkcode Writer.rewind} and continues. */
 export class Writer {
   /** The slab. */
@@ -346,17 +348,18 @@ export class Writer {
       throw new EncodeError(`Cannot encode ${kindOf(object)}`);
     }
     if (depth > this.#maxDepth) throw tooDeep(this.#maxDepth);
-    const keys = Object.keys(object);
-    const start = this.beginMap(keys.length);
+    // Most have less than 16 fields, and a header of one byte. V8 reads fields in such a loop without a search for each.
+    const start = this.beginMap(0);
     let size = 0;
-    for (const key of keys) {
+    for (const key in object) {
+      if (!hasOwnProperty.call(object, key)) continue;
       const value = (object as Record<string, unknown>)[key];
       if (value === undefined) continue;
       this.writeKey(key);
       this.writeValue(value, depth);
       size++;
     }
-    this.endMap(start, keys.length, size);
+    this.endMap(start, 0, size);
   }
 
   #writeBinary(binary: Uint8Array): void {
