@@ -39,7 +39,7 @@ export function readRequest(reader: Reader): ClientMessage | InvalidMessage {
     const key = reader.readKey();
     switch (key) {
       case "cmd": {
-        const value = reader.readValue();
+        const value = reader.readName();
         request.cmd = isCommand(value) ? value : undefined;
         break;
       }

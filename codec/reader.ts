@@ -150,6 +150,14 @@ export class Reader {
     return this.#valueOf(this.#uint8());
   }
 
+  /** @returns The next value. A short text is read like a key: the names of commands repeat too. */
+  readName(): unknown {
+    const type = this.#uint8();
+    if (type >> 5 !== 0x5) return this.#valueOf(type);
+    this.#charge(TEXT_WEIGHT + (type & 31) * TEXT_BYTE_WEIGHT);
+    return this.#key(type & 31);
+  }
+
   /**
    * Reads the next value into a field of a map.
    *
@@ -271,7 +279,7 @@ export class Reader {
   /** Enters a container. */
   #enter(values: number, weight: number): void {
     if (values > this.#end - this.#position) throw TOO_SHORT; // each has at least one byte
-    if (++this.#depth > this.#maxDepth) throw this.#deepRefusal();
+    if (++this.#depth > this.#maxDepth) throw this.#tooDeep ??= new DecodeError(`nested deeper than ${this.#maxDepth}`);
     this.#charge(weight);
   }
 
@@ -279,10 +287,6 @@ export class Reader {
   #charge(bytes: number): void {
     this.#weightBytes += bytes;
     if (this.#weightBytes > this.#maxMessageBytes) throw this.#refusal();
-  }
-
-  #deepRefusal(): DecodeError {
-    return this.#tooDeep ??= new DecodeError(`nested deeper than ${this.#maxDepth}`);
   }
 
   #refusal(): DecodeError {
@@ -338,16 +342,21 @@ export class Reader {
   }
 
   #uint8(): number {
-    return this.#bytes[this.#take(1)];
+    const at = this.#position;
+    if (at >= this.#end) throw TOO_SHORT;
+    this.#position = at + 1;
+    return this.#bytes[at];
   }
 
   #uint16(): number {
-    const start = this.#take(2);
-    return this.#bytes[start] << 8 | this.#bytes[start + 1];
+    const at = this.#take(2);
+    return this.#bytes[at] << 8 | this.#bytes[at + 1];
   }
 
   #uint32(): number {
-    return (this.#uint16() << 16 | this.#uint16()) >>> 0;
+    const at = this.#take(4);
+    const bytes = this.#bytes;
+    return (bytes[at] << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3]) >>> 0;
   }
 }
 
