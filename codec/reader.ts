@@ -127,16 +127,6 @@ export class Reader {
    */
   readKey(): string {
     const type = this.#uint8();
-    if (type === 0xa3 && this.#end - this.#position > 3) {
-      // The names in nearly every message, compared as one number of three letters.
-      const bytes = this.#bytes;
-      const at = this.#position;
-      const name = nameOf(bytes[at] << 16 | bytes[at + 1] << 8 | bytes[at + 2]);
-      if (name !== "") {
-        this.#position = at + 3;
-        return name;
-      }
-    }
     if (type >> 5 === 0x5) return this.#key(type & 31);
     if (type === 0xd9) return this.#key(this.#uint8());
     if (type === 0xda) return this.#key(this.#uint16());
@@ -384,17 +374,4 @@ export function setField(fields: Record<string, unknown>, name: string, value: u
 
 function defineField(fields: Record<string, unknown>, name: string, value: unknown): void {
   Object.defineProperty(fields, name, { value, writable: true, enumerable: true, configurable: true });
-}
-
-function nameOf(letters: number): string {
-  switch (letters) {
-    case 0x636d64:
-      return "cmd";
-    case 0x736571:
-      return "seq";
-    case 0x726573:
-      return "res";
-    default:
-      return "";
-  }
 }
