@@ -70,7 +70,8 @@ export class Reader {
   #position = 0;
   #end = 0;
   #depth = 0;
-  #weightBytes = 0;
+  /** The memory used by the values read since {@linkcode Reader.begin}, in bytes; only the reader counts it. */
+  weightBytes = 0;
   /** The last map that was converted to a hash table. */
   #table: object | undefined;
   /** Whether the buffer was given away: it belongs to the receiver of a message, until {@linkcode Reader.release}. */
@@ -86,11 +87,6 @@ export class Reader {
     this.#maxMessageBytes = maxMessageBytes;
   }
 
-  /** The memory used by the values read since {@linkcode Reader.begin}, in bytes. */
-  get weightBytes(): number {
-    return this.#weightBytes;
-  }
-
   /**
    * Starts a payload.
    *
@@ -103,7 +99,7 @@ export class Reader {
     this.#position = start;
     this.#end = end;
     this.#depth = 0;
-    this.#weightBytes = MESSAGE_WEIGHT;
+    this.weightBytes = MESSAGE_WEIGHT;
   }
 
   /**
@@ -275,8 +271,8 @@ export class Reader {
 
   /** Counts the memory of a value before it is allocated. */
   #charge(bytes: number): void {
-    this.#weightBytes += bytes;
-    if (this.#weightBytes > this.#maxMessageBytes) throw this.#refusal();
+    this.weightBytes += bytes;
+    if (this.weightBytes > this.#maxMessageBytes) throw this.#refusal();
   }
 
   #refusal(): DecodeError {
