@@ -19,7 +19,7 @@ import { encode } from "jsr:@std/msgpack@^1.0.3";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { EncodeError, TooHeavyError } from "./errors.ts";
 import { isPlain, kindOf } from "./sendable.ts";
-import { NO_SLAB, restOf, ROOM_BEHIND_BYTES, SLAB_BYTES, slabOf, type Span } from "./slab.ts";
+import { NO_SLAB, ROOM_BEHIND_BYTES, SLAB_BYTES, slabOf, type Span } from "./slab.ts";
 export type { Span };
 import {
   ARRAY_WEIGHT,
@@ -325,7 +325,7 @@ export class Writer {
     // A UTF-16 unit takes at most 3 bytes. Guess the header for ASCII; other text is moved by the difference.
     this.reserve(5 + 3 * text.length);
     const guess = textHeaderBytes(text.length);
-    const { written } = textEncoder.encodeInto(text, restOf(this.bytes, this.position + guess));
+    const { written } = textEncoder.encodeInto(text, this.bytes.subarray(this.position + guess));
     const header = textHeaderBytes(written);
     const from = this.position + guess;
     if (header !== guess) this.bytes.copyWithin(this.position + header, from, from + written);
