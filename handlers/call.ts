@@ -312,9 +312,10 @@ export class Call implements Expiring, StreamedCall, Invocation {
   }
 
   /** Waits until the caller takes more items or the call has ended. */
-  async #untilCredit(credit: CreditWindow): Promise<void> {
-    if (this.owner.inputEnded) this.fail(new RpcError("CANCELLED", "no more credit can come"));
-    else await credit.granted();
+  #untilCredit(credit: CreditWindow): Promise<void> {
+    if (!this.owner.inputEnded) return credit.granted();
+    this.fail(new RpcError("CANCELLED", "no more credit can come"));
+    return Promise.resolve();
   }
 
   /** No more credit and no more items can come. */
