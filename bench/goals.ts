@@ -49,7 +49,7 @@ export const GOALS: readonly Goal[] = [
   ratio(GET.asynchronous, GET.redis, serverCpu, "CPU / Redis", 1.8),
   most(TAPPED_GET, "CPU / unwatched", 1.05, "", ({ samples }) => {
     const tapped = samples.get(TAPPED_GET) as readonly TappedSample[] | undefined;
-    return median(tapped?.map(({ cpuRatio }) => cpuRatio));
+    return median(tapped?.flatMap(({ cpuRatios }) => cpuRatios));
   }),
   { ...ratio(LIST.grpc, LIST.packline, serverCpu, "grpc-js's CPU / CPU", 30), row: LIST.packline, atLeast: true },
   ratio(LIST.packline, LIST.codec, serverCpu, "CPU / msgpackr's codec", 1.5),

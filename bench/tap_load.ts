@@ -15,13 +15,13 @@ import { TAP } from "./wire.ts";
 
 /** A sample of a server whose calls are watched. */
 export interface TappedSample extends Sample {
-  /** The server's CPU time per call, as a multiple of that in the window before or behind, while nobody watched. */
-  cpuRatio: number;
+  /** The server's CPU time per call, as multiples of that in the windows before or behind, while nobody watched. */
+  cpuRatios: number[];
 }
 
-/** The windows of each side, and how long each is at the least: there is a report in every 100 ms. */
+/** The windows of each side, and how long each is at the least: there is a report in every 200 ms. */
 const WINDOWS = 10;
-const WINDOW_MS = 200;
+const WINDOW_MS = 400;
 
 /** The changes before it counts: V8 compiles both sides meanwhile. */
 const WARM_CHANGES = 6;
@@ -106,7 +106,7 @@ if (import.meta.main) {
     serverCpu: middle((sample) => sample.serverCpu),
     clientCpu: middle((sample) => sample.clientCpu),
     rss: middle((sample) => sample.rss),
-    cpuRatio: median(watched.map(({ serverCpu }, turn) => serverCpu / unwatched[turn].serverCpu)),
+    cpuRatios: watched.map(({ serverCpu }, turn) => serverCpu / unwatched[turn].serverCpu),
   };
   console.log(JSON.stringify(sample));
   callers.untilAnswered();
