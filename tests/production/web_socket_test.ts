@@ -275,6 +275,16 @@ Deno.test("calls before a close frame are answered, then comes the server's own"
   assertEquals(await peer.readToEnd(), [{ seq: 1, res: null }]);
 });
 
+Deno.test("a unix socket takes WebSockets too, for a proxy in front of it", async () => {
+  await using folder = await Folder.make();
+  await using server = await serve({ path: `${folder.path}/socket`, webOrigins: [PAGE] });
+  using conn = await Deno.connect({ transport: "unix", path: server.address.replace("unix:", "") });
+  await conn.write(new TextEncoder().encode(upgradeOf({ Origin: PAGE })));
+  const buffer = new Uint8Array(512);
+  const bytes = await conn.read(buffer) ?? 0;
+  assertMatch(new TextDecoder().decode(buffer.subarray(0, bytes)), /^HTTP\/1\.1 101 /);
+});
+
 // Who may -----------------------------------------------------------------------------------------------------------
 
 Deno.test("without webOrigins a request for a WebSocket is BAD_FRAME, as ever, and a client says what to do", async () => {
