@@ -83,6 +83,9 @@ Deno.test("the kit as a program: a line for each failed check, a summary by leve
     assertEquals(code, 2);
     assertMatch(err, /^usage: deno task conformance --server HOST:PORT/);
   }
+  const noDriver = await kit("--client", "--", "sh", "-c", "exit 1");
+  assertEquals(noDriver.code, 1);
+  assertEquals(noDriver.err, "cannot check the client: the driver has not answered its first step\n");
   const nobody = await kit("--server", "127.0.0.1:1");
   assertEquals([nobody.code, nobody.out], [1, ""]);
   assertMatch(nobody.err, /^cannot check the server: .*\n$/);
