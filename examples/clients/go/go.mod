@@ -1,0 +1,3 @@
+module packline.example/packline
+
+go 1.19

@@ -1,0 +1,288 @@
+package packline
+
+// Tests against `deno task serve`: PACKLINE=127.0.0.1:1235 go test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var background = context.Background()
+
+func connect(t *testing.T) *Client {
+	address := os.Getenv("PACKLINE")
+	if address == "" {
+		address = "127.0.0.1:1235"
+	}
+	client := New(address, Options{Credit: 8})
+	t.Cleanup(client.Close)
+	return client
+}
+
+func expectCode(t *testing.T, err error, code string) *Error {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) || e.Code != code {
+		t.Fatalf("%v, and not %s", err, code)
+	}
+	return e
+}
+
+func expectCall(t *testing.T, client *Client, request Request, right any) {
+	t.Helper()
+	if result, err := client.Call(background, request); err != nil || !reflect.DeepEqual(result, right) {
+		t.Fatalf("%v, %v, and not %v", result, err, right)
+	}
+}
+
+// expectEnd asks until no call of a command runs on the server: its handlers end a moment after they are told.
+func expectEnd(t *testing.T, client *Client, command string) {
+	t.Helper()
+	for {
+		stats, err := client.Call(background, Request{Command: "STATS"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stats.(Map)["commands"].(Map)[command].(Map)["inFlight"] == int64(0) {
+			return
+		}
+	}
+}
+
+func read(stream *Stream) (items []any) {
+	for stream.Next() {
+		items = append(items, stream.Item())
+	}
+	return items
+}
+
+func TestValuesComeBack(t *testing.T) {
+	client := connect(t)
+	for _, value := range []any{
+		nil, true, int64(-1), int64(-200), int64(-40_000), int64(-1 << 31), int64(70_000), 1.5, "é", []byte("\n\r"),
+		[]any{int64(1), []any{}}, Map{"a": Map{"b": []byte{}}}, strings.Repeat("x", 100_000),
+	} {
+		expectCall(t, client, Request{Command: "ECHO", Params: Map{"data": value}}, value)
+	}
+	expectCall(t, client, Request{Command: "ECHO", Params: Map{"data": map[int]string{7: "a"}}}, Map{"7": "a"})
+}
+
+func TestAQuickCallOvertakesASlowOne(t *testing.T) {
+	client := connect(t)
+	ctx, cancel := context.WithCancel(background)
+	slow := make(chan error)
+	go func() {
+		_, err := client.Call(ctx, Request{Command: "DELAY", Params: Map{"sleep": 60}})
+		slow <- err
+	}()
+	expectCall(t, client, Request{Command: "PING"}, "PONG")
+	cancel()
+	err := <-slow
+	expectCode(t, err, "CANCELLED")
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	expectEnd(t, client, "DELAY")
+}
+
+func TestAFailureHasItsCodeItsTextAndItsData(t *testing.T) {
+	client := connect(t)
+	_, err := client.Call(background, Request{Command: "TICK", Params: Map{"count": -1}})
+	if e := expectCode(t, err, "INVALID_PARAMS"); e.Message == "" || e.Data == nil || e.Retryable {
+		t.Fatalf("%#v", e)
+	}
+	_, err = client.Call(background, Request{Command: "NO_SUCH_COMMAND"})
+	expectCode(t, err, "CMD_NOT_FOUND")
+}
+
+func TestACallThatIsOutOfTimeFails(t *testing.T) {
+	client := connect(t)
+	ctx, cancel := context.WithTimeout(background, 50*time.Millisecond)
+	defer cancel()
+	request := Request{Command: "DELAY", Params: Map{"sleep": 60}}
+	var e *Error
+	_, err := client.Call(ctx, request)
+	if !errors.As(err, &e) || e.Code != "TIMEOUT" && e.Code != "DEADLINE_EXCEEDED" { // whichever clock was first
+		t.Fatal(err)
+	}
+	<-ctx.Done()
+	_, err = client.Call(ctx, request)
+	if e := expectCode(t, err, "TIMEOUT"); !e.Retryable || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%#v", e)
+	}
+}
+
+func TestWhatAServerWouldRefuseIsNotSent(t *testing.T) {
+	client := connect(t)
+	for _, params := range []Map{
+		{"ttl": 1}, {"$a": 1}, {"a": struct{}{}}, {"a": map[float64]int{1.5: 1}}, {"a": "\xff"},
+		{"a": strings.Repeat("x", 2_000_000)},
+	} {
+		_, err := client.Call(background, Request{Command: "ECHO", Params: params})
+		expectCode(t, err, "BAD_REQUEST")
+	}
+}
+
+func TestAStreamIsReadToItsEnd(t *testing.T) {
+	stream, err := connect(t).Stream(background, Request{Command: "TICK", Params: Map{"count": 100, "interval": 0}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if items := read(stream); len(items) != 100 || items[99] != int64(100) || stream.Err() != nil {
+		t.Fatal(items, stream.Err())
+	}
+	if stream.Result() != int64(100) {
+		t.Fatal(stream.Result())
+	}
+}
+
+func TestAStreamThatIsLeftIsCancelled(t *testing.T) {
+	client := connect(t)
+	ctx, cancel := context.WithCancel(background)
+	defer cancel()
+	for _, leave := range []func(*Stream){(*Stream).Close, func(*Stream) { cancel() }} {
+		stream, err := client.Stream(ctx, Request{Command: "TICK", Params: Map{"interval": 0}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < 20; i++ {
+			stream.Next()
+		}
+		leave(stream)
+		for stream.Next() { // what had come before
+		}
+		expectEnd(t, client, "TICK")
+	}
+}
+
+func TestItemsGoUpAndBothWays(t *testing.T) {
+	client := connect(t)
+	left := 50
+	chunks := func(context.Context) (any, error) {
+		if left == 0 {
+			return nil, io.EOF
+		}
+		left--
+		return make([]byte, 1000), nil
+	}
+	expectCall(t, client, Request{Command: "TALLY", Items: chunks}, Map{"items": int64(50), "bytes": int64(50_000)})
+	expectCall(t, client, Request{Command: "TALLY", Items: ItemsOf[any]()}, Map{"items": int64(0), "bytes": int64(0)})
+	stream, err := client.Stream(background, Request{Command: "ECHO", Items: ItemsOf("a", "b", "c")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if items := read(stream); !reflect.DeepEqual(items, []any{"a", "b", "c"}) || stream.Err() != nil {
+		t.Fatal(items, stream.Err())
+	}
+}
+
+func TestAnUploadThatBreaksIsNeverAWholeOne(t *testing.T) {
+	client := connect(t)
+	_, err := client.Call(background, Request{Command: "TALLY", Items: func(context.Context) (any, error) {
+		return nil, io.ErrUnexpectedEOF
+	}})
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Fatal(err)
+	}
+	expectCall(t, client, Request{Command: "PING"}, "PONG")
+}
+
+func TestCallAndStreamTellEachOtherApart(t *testing.T) {
+	client := connect(t)
+	_, err := client.Call(background, Request{Command: "TICK", Params: Map{"interval": 0}})
+	expectCode(t, err, "BAD_REPLY")
+	stream, err := client.Stream(background, Request{Command: "ECHO", Params: Map{"data": 1}})
+	if err != nil || stream.Next() {
+		t.Fatal(err)
+	}
+	expectCode(t, stream.Err(), "BAD_REPLY")
+}
+
+// A server that hangs up on DELAY, and answers PING.
+func TestALostConnectionSaysSoAndTheNextCallDialsAnew(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var dials atomic.Int32
+	go func() {
+		for {
+			socket, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			dials.Add(1)
+			received := []byte{}
+			for !strings.Contains(string(received), "DELAY") && !strings.Contains(string(received), "PING") {
+				some := make([]byte, 1000)
+				n, err := socket.Read(some)
+				if err != nil {
+					break
+				}
+				received = append(received, some[:n]...)
+			}
+			if strings.Contains(string(received), "PING") {
+				_, _ = socket.Write([]byte("\x20\x2f\x82\xa3seq\x00\xa3res\xa4PONG\n"))
+				_, _ = socket.Read(received)
+			}
+			socket.Close()
+		}
+	}()
+	client := New(listener.Addr().String(), Options{})
+	defer client.Close()
+	_, err = client.Call(background, Request{Command: "DELAY", Params: Map{"sleep": 1}})
+	if e := expectCode(t, err, "CONNECTION_LOST"); e.Retryable {
+		t.Fatalf("%#v", e)
+	}
+	expectCall(t, client, Request{Command: "PING"}, "PONG")
+	if dials.Load() != 2 {
+		t.Fatal(dials.Load(), "connections")
+	}
+}
+
+func TestACallWaitsForAServerWithinItsTime(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	client := New(listener.Addr().String(), Options{Timeout: 200 * time.Millisecond})
+	defer client.Close()
+	_, err = client.Call(background, Request{Command: "PING"})
+	if e := expectCode(t, err, "TIMEOUT"); !e.Retryable || !strings.Contains(e.Message, "cannot connect") {
+		t.Fatalf("%#v", e)
+	}
+}
+
+func TestAClosedClientFailsItsCalls(t *testing.T) {
+	client := connect(t)
+	stream, err := client.Stream(background, Request{Command: "TICK"})
+	if err != nil || !stream.Next() {
+		t.Fatal(err)
+	}
+	client.Close()
+	stream.Next()
+	expectCode(t, stream.Err(), "CLOSED")
+	_, err = client.Call(background, Request{Command: "PING"})
+	expectCode(t, err, "CLOSED")
+}
+
+func TestBytesThatAreNoMessagePackAreRefused(t *testing.T) {
+	for _, text := range []string{
+		"", "\xc1", "\x82\xa1a\x01", "\xc0\xc0", "\x81\x01\x01", "\xdd\xff\xff\xff\xff", "\xd6\xff\x00\x00\x00\x00",
+		strings.Repeat("\x91", 65) + "\x90", "\xa1\xff", "\xc6\xff\xff\xff\xff", "\xcf\x00",
+	} {
+		if value, err := decode([]byte(text)); err == nil {
+			t.Errorf("% x: %v", text, value)
+		}
+	}
+}

@@ -1,0 +1,142 @@
+"""Tests of `packline.py` against `deno task serve`: `PACKLINE=127.0.0.1:1235 python3 -m unittest`."""
+
+import asyncio
+import os
+import unittest
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from packline import Client, RpcError
+
+HOST, _, PORT = os.environ.get("PACKLINE", "127.0.0.1:1235").rpartition(":")
+
+
+class Calls(unittest.IsolatedAsyncioTestCase):
+    async def asyncSetUp(self) -> None:
+        self.client = await self.enterAsyncContext(Client(HOST, int(PORT), credit=8))
+
+    async def fails(self, code: str, call: Any) -> RpcError:
+        with self.assertRaises(RpcError) as caught:
+            await call
+        self.assertEqual(caught.exception.code, code)
+        return caught.exception
+
+    async def ends(self, command: str) -> None:
+        """Asks until no call of a command runs on the server: its handlers end a moment after they are told."""
+        while (await self.client.call("STATS"))["commands"][command]["inFlight"] > 0:
+            pass
+
+    async def test_values_come_back(self) -> None:
+        for value in [None, True, -1, 2**40, 1.5, "é", b"\n\r", [1, [2]], {"a": {"b": b""}}, "x" * 100_000]:
+            self.assertEqual(await self.client.call("ECHO", {"data": value}), value)
+
+    async def test_a_quick_call_overtakes_a_slow_one(self) -> None:
+        slow = asyncio.create_task(self.client.call("DELAY", {"sleep": 60}))
+        self.assertEqual(await self.client.call("PING"), "PONG")
+        self.assertFalse(slow.done())
+        slow.cancel()
+        with self.assertRaises(asyncio.CancelledError):
+            await slow
+        await self.ends("DELAY")
+
+    async def test_a_failure_has_its_code_its_text_and_its_data(self) -> None:
+        error = await self.fails("INVALID_PARAMS", self.client.call("TICK", {"count": -1}))
+        self.assertTrue(error.message and error.data and not error.retryable)
+        await self.fails("CMD_NOT_FOUND", self.client.call("NO_SUCH_COMMAND"))
+
+    async def test_a_call_that_is_out_of_time_fails_and_is_cancelled(self) -> None:
+        with self.assertRaises(RpcError) as caught:
+            await self.client.call("DELAY", {"sleep": 60}, timeout=0.05)
+        self.assertIn(caught.exception.code, ["TIMEOUT", "DEADLINE_EXCEEDED"])  # Whichever clock was first.
+        error = await self.fails("TIMEOUT", self.client.call("PING", timeout=0))
+        self.assertTrue(error.retryable, "it was not sent")
+
+    async def test_what_a_server_would_refuse_is_not_sent(self) -> None:
+        refused: list[dict[str, Any]] = [
+            {"ttl": 1},
+            {"$a": 1},
+            {"a": object()},
+            {"a": {1.5: 1}},
+            {"a": "\ud800"},
+            {"a": "x" * 2_000_000},
+        ]
+        for params in refused:
+            with self.assertRaises(ValueError):
+                await self.client.call("ECHO", params)
+
+    async def test_a_stream_is_read_to_its_end(self) -> None:
+        async with self.client.stream("TICK", {"count": 100, "interval": 0}) as stream:
+            self.assertEqual([item async for item in stream], list(range(1, 101)))
+        self.assertEqual(stream.result, 100)
+
+    async def test_a_stream_that_is_left_is_cancelled(self) -> None:
+        async with self.client.stream("TICK", {"interval": 0}) as stream:
+            async for item in stream:
+                if item == 20:
+                    break
+        await self.ends("TICK")
+
+    async def test_items_go_up_from_any_iterable_and_both_ways(self) -> None:
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(50):
+                yield bytes(1000)
+
+        self.assertEqual(await self.client.call("TALLY", items=chunks()), {"items": 50, "bytes": 50_000})
+        self.assertEqual(await self.client.call("TALLY", items=[]), {"items": 0, "bytes": 0})
+        async with self.client.stream("ECHO", items=range(100)) as stream:
+            self.assertEqual([item async for item in stream], list(range(100)))
+
+    async def test_an_upload_that_breaks_is_never_a_whole_one(self) -> None:
+        def broken() -> Iterator[int]:
+            yield 1
+            raise KeyError("no more")
+
+        with self.assertRaises(KeyError):
+            await self.client.call("TALLY", items=broken())
+        self.assertEqual(await self.client.call("PING"), "PONG")
+
+    async def test_call_and_stream_tell_each_other_apart(self) -> None:
+        await self.fails("BAD_REPLY", self.client.call("TICK", {"interval": 0}))
+        with self.assertRaises(RpcError):
+            async with self.client.stream("ECHO", {"data": 1}) as stream:
+                await anext(stream)
+
+    async def test_a_lost_connection_says_so_and_the_next_call_dials_anew(self) -> None:
+        dials = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal dials
+            dials += 1
+            received = b""
+            while b"DELAY" not in received and b"PING" not in received:
+                received += await reader.read(1000)
+            if b"PING" in received:
+                writer.write(b"\x20\x2f\x82\xa3seq\x00\xa3res\xa4PONG\n")
+                await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(serve, HOST)
+        async with server, Client(HOST, server.sockets[0].getsockname()[1]) as client:
+            error = await self.fails("CONNECTION_LOST", client.call("DELAY", {"sleep": 1}))
+            self.assertFalse(error.retryable)
+            self.assertEqual(await client.call("PING"), "PONG")
+            self.assertEqual(dials, 2)
+
+    async def test_a_call_waits_for_a_server_within_its_time(self) -> None:
+        server = await asyncio.start_server(lambda *_: None, HOST)
+        port = server.sockets[0].getsockname()[1]
+        server.close()
+        async with Client(HOST, port) as client:
+            error = await self.fails("TIMEOUT", client.call("PING", timeout=0.2))
+            self.assertTrue(error.retryable and "cannot connect" in error.message)
+
+    async def test_a_closed_client_fails_its_calls(self) -> None:
+        slow = asyncio.create_task(self.client.call("DELAY", {"sleep": 60}))
+        await self.client.call("PING")
+        await self.client.close()
+        await self.fails("CLOSED", slow)
+        await self.fails("CLOSED", self.client.call("PING"))
+
+
+if __name__ == "__main__":
+    unittest.main()
