@@ -13,7 +13,7 @@ import type { Clock } from "./clock.ts";
 import { NodeListener, type NodePlace } from "./node_listener.ts";
 import type { AddressedTransport, SocketSource } from "./proxy_acceptor.ts";
 import { addressText } from "./address.ts";
-import { nodeTransport, peerOf } from "./tls_socket.ts";
+import { nodeTransport, peerOf } from "./node_transport.ts";
 
 /** Accepts clients of TCP or a unix socket. */
 export class NodeAcceptor implements SocketSource {

@@ -18,7 +18,8 @@ import type { AddressedTransport } from "./proxy_acceptor.ts";
 import type { DnsOptions, ResolveDns } from "./resolve.ts";
 import { systemError } from "./runtime.ts";
 import { type ClientTls, messageOf } from "./tls.ts";
-import { dialTls, nodeTransport, untilOpen } from "./tls_socket.ts";
+import { nodeTransport } from "./node_transport.ts";
+import { dialTls, untilOpen } from "./tls_socket.ts";
 import type { Transport } from "./transport.ts";
 import { listenUnix, type UnixSystem } from "./unix.ts";
 
