@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { test as nodeTest, type TestContext } from "node:test";
 import { inspect } from "node:util";
 import { isNamed, type SystemErrorName } from "../transport/runtime.ts";
-import { nodeTransport } from "../transport/tls_socket.ts";
+import { nodeTransport } from "../transport/node_transport.ts";
 
 /** A test needs what Node does not have. */
 class NotInNode extends Error {}

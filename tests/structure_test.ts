@@ -74,6 +74,7 @@ const NODE_USERS = [
   "transport/node_acceptor.ts",
   "transport/node_listener.ts",
   "transport/node_network.ts",
+  "transport/node_transport.ts",
   "transport/tls_acceptor.ts",
   "transport/tls_socket.ts",
   "cli/hangup.ts",

@@ -14,7 +14,7 @@ import { NodeListener, type NodePlace } from "./node_listener.ts";
 import type { PreambleSource } from "./preamble_acceptor.ts";
 import type { AddressedTransport } from "./proxy_preamble.ts";
 import { addressText } from "./address.ts";
-import { nodeTransport, peerOf } from "./tls_socket.ts";
+import { nodeTransport, peerOf } from "./node_transport.ts";
 
 /** Accepts clients of TCP or a unix socket. */
 export class NodeAcceptor implements PreambleSource<AddressedTransport> {

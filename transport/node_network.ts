@@ -17,7 +17,8 @@ import { NodeAcceptor } from "./node_acceptor.ts";
 import type { AddressedTransport } from "./proxy_preamble.ts";
 import type { DnsOptions, ResolveDns } from "./resolve.ts";
 import { messageOf, systemError } from "./runtime.ts";
-import { dialTls, nodeTransport, untilOpen } from "./tls_socket.ts";
+import { nodeTransport } from "./node_transport.ts";
+import { dialTls, untilOpen } from "./tls_socket.ts";
 import type { Transport } from "./transport.ts";
 import { listenUnix, type UnixSystem } from "./unix.ts";
 

@@ -20,7 +20,7 @@ import { type ByteSource, headerIsLate, Proxies, readProxyHeader } from "./proxy
 import { isDenied, messageOf } from "./runtime.ts";
 import { addressText } from "./address.ts";
 import { askTls, isNoTls, reasonOf, renewalProblem, type ServerTls, type TlsSource } from "./tls.ts";
-import { nodeTransport, peerOf } from "./tls_socket.ts";
+import { nodeTransport, peerOf } from "./node_transport.ts";
 import type { Transport } from "./transport.ts";
 
 /** The default number of concurrent handshakes. */
