@@ -22,7 +22,9 @@ const PACKAGES = {
   "haproxy": () => find("haproxy") !== undefined,
   "chromium": () => find("chromium") !== undefined,
   "curl": () => find("curl") !== undefined,
+  "golang-go": () => find("go") !== undefined,
   "python3": () => find("python3") !== undefined,
+  "python3-msgpack": () => pythonWith("msgpack") !== undefined,
   "mypy": () => find("mypy") !== undefined,
   "openssl": () => find("openssl") !== undefined,
   "prometheus": () => find("prometheus") !== undefined && find("promtool") !== undefined,
@@ -69,6 +71,20 @@ function find(program: string): string | undefined {
       if (error instanceof Deno.errors.NotFound) return false;
       throw error;
     }
+  });
+}
+
+/**
+ * A Python that has a module. Debian's packages are for Debian's own Python, which need not be the first of the path.
+ *
+ * @param module The name that is imported.
+ * @returns The program; `undefined` if no Python here has it.
+ */
+export function pythonWith(module: string): string | undefined {
+  return ["python3", "/usr/bin/python3"].find((name) => {
+    const args = ["-c", `import ${module}`];
+    return find(name) &&
+      new Deno.Command(name, { args, stdin: "null", stdout: "null", stderr: "null" }).outputSync().success;
   });
 }
 
