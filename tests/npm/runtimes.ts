@@ -26,15 +26,12 @@ export async function output(program: string, args: readonly string[], cwd?: str
   return said;
 }
 
-/** Makes the archive, and installs it in an empty folder, beside the scripts of this one. */
-async function install(): Promise<Folder> {
+/** Makes the archive, and installs it in an empty folder. */
+export async function install(): Promise<Folder> {
   const archive = (await output(Deno.execPath(), ["task", "--quiet", "npm"], root)).trim();
   const folder = await Folder.make();
   await folder.write("package.json", '{ "type": "module" }\n');
   await output("npm", ["install", "--silent", "--no-audit", "--no-fund", `${root}${archive}`], folder.path);
-  for (const script of ["service.mjs", "caller.mjs"]) {
-    await Deno.copyFile(new URL(script, import.meta.url), `${folder.path}/${script}`);
-  }
   return folder;
 }
 
@@ -90,11 +87,14 @@ export function start({ command: [program, ...flags] }: Runtime, folder: Folder,
 
 let made: Promise<{ folder: Folder; all: Runtime[] }> | undefined;
 
-/** The archive, and who runs it. Both are made once, and there until the process ends. */
+/** The archive beside the scripts of this folder, and who runs it. Both are made once, and there until the process ends. */
 export function withArchive(): Promise<{ folder: Folder; all: Runtime[] }> {
   return made ??= (async () => {
     const folder = await install();
     addEventListener("unload", () => Deno.removeSync(folder.path, { recursive: true }));
+    for (const script of ["service.mjs", "caller.mjs"]) {
+      await Deno.copyFile(new URL(script, import.meta.url), `${folder.path}/${script}`);
+    }
     return { folder, all: await runtimes(folder) };
   })();
 }
