@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"sync/atomic"
 	"time"
@@ -32,7 +33,7 @@ type connection struct {
 	queue   [][]byte // frames for the socket
 	queued  int      // their bytes, and those that the socket is taking
 	wake    chan struct{}
-	drained chan struct{} // closed, and made anew, when the queue is empty
+	drained chan struct{} // closed, and made anew, when there is room in the queue
 	ended   chan struct{}
 	written chan struct{} // closed behind the last byte
 
@@ -102,7 +103,7 @@ func (c *connection) write() {
 		for _, frame := range c.queue {
 			c.queued += len(frame)
 		}
-		if c.queued == 0 && c.err == nil {
+		if c.queued < maxQueued && c.err == nil {
 			close(c.drained)
 			c.drained = make(chan struct{})
 		}
@@ -326,7 +327,7 @@ func (c *connection) take(value any) error {
 	}
 	c.client.failures = 0
 	seqNumber, ok := number(seqValue)
-	if !ok || seqNumber < 0 || seqNumber >= maxSeq {
+	if !ok || seqNumber < 0 || seqNumber >= maxSeq || seqNumber != math.Trunc(seqNumber) {
 		return broken(fmt.Sprintf("the seq %v, which no request had", seqValue))
 	}
 	seq := uint64(seqNumber)

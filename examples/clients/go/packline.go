@@ -21,7 +21,7 @@ const (
 	maxShort     = 57_310
 	longMark     = 0xffff
 	maxSeq       = 1 << 32 // A larger one would come back as a float.
-	maxQueued    = 1 << 20 // Bytes that wait for the socket; above it, requests and items wait.
+	maxQueued    = 1 << 18 // Bytes that wait for the socket; above it, requests and items wait.
 	maxWaiting   = 10_000  // Calls that wait for a connection.
 	dialTime     = 5 * time.Second
 	cancelTime   = 10 * time.Second
@@ -138,6 +138,7 @@ type Client struct {
 	waiting     int
 	failures    int
 	trouble     string
+	chance      *rand.Rand
 	closed      chan struct{}
 }
 
@@ -161,7 +162,10 @@ func New(address string, options Options) *Client {
 	if options.MaxPayload <= 0 {
 		options.MaxPayload = 1 << 20
 	}
-	return &Client{address: address, options: options, connections: map[*connection]bool{}, closed: make(chan struct{})}
+	return &Client{
+		address: address, options: options, connections: map[*connection]bool{}, closed: make(chan struct{}),
+		chance: rand.New(rand.NewSource(time.Now().UnixNano())), // Until Go 1.20 the shared one repeats itself.
+	}
 }
 
 // Close cancels all calls and ends the connections.
@@ -399,7 +403,7 @@ func (c *Client) dial(done chan struct{}) {
 		if failures > 0 {
 			most := math.Min(float64(mostBackoff), float64(leastBackoff)*math.Pow(2, float64(failures)))
 			select {
-			case <-time.After(time.Duration(rand.Float64() * most)):
+			case <-time.After(time.Duration(c.chance.Float64() * most)):
 			case <-c.closed:
 			}
 		}

@@ -19,7 +19,10 @@ import msgpack  # type: ignore
 
 __all__ = ["Client", "RpcError", "Stream"]
 
-Items = Iterable[Any] | AsyncIterable[Any]
+Items = Iterable[Any] | AsyncIterable[Any] | None
+Meta = Mapping[str, str] | None
+Params = Mapping[str, Any] | None
+Seconds = float | None
 Message = dict[str, Any]
 
 MAX_SHORT = 57_310
@@ -213,8 +216,6 @@ class _Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._failure is None
 
-    # Events ------------------------------------------------------------------------------------------------------
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
@@ -243,8 +244,6 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         reason = error or "the server closed it"
         self.lose(RpcError("CONNECTION_LOST", f"the connection ended before the reply: {reason}"))
-
-    # Sending -----------------------------------------------------------------------------------------------------
 
     def send(self, payload: bytes) -> None:
         if self._failure is None:
@@ -306,8 +305,6 @@ class _Connection(asyncio.Protocol):
         self._next_seq = (seq + 1) % MAX_SEQ
         return seq
 
-    # Signs of life -----------------------------------------------------------------------------------------------
-
     def _promise(self) -> None:
         self.send(_message(cmd=0, max=self._client.max_payload, alive=round(self._client.alive * 1000), notice=True))
 
@@ -324,8 +321,6 @@ class _Connection(asyncio.Protocol):
             self._promise()
         self._heard = self._spoke = False
         self._timer = self._loop.call_later(interval, self._tick)
-
-    # Receiving ---------------------------------------------------------------------------------------------------
 
     def _payloads(self) -> Iterator[bytes]:
         at, received = 0, self._received
@@ -366,21 +361,24 @@ class _Connection(asyncio.Protocol):
             if "going" in message:
                 self.leave()
             return
+        if not isinstance(seq, (int, float)) or seq % 1 != 0:  # It may come as a float.
+            raise _Broken(f"the seq {seq!r}, which no request had")
+        seq = int(seq)
         self._client._failures = 0
         if not is_answer:
             self._on_notice(seq, message)
         elif message.get("more") is True:
             if seq in self._calls:
-                self._calls[seq].add(message["res"])
+                self._calls[seq].add(message.get("res"))
         else:
             self._on_final(seq, message)
 
-    def _on_notice(self, seq: Any, message: Message) -> None:
+    def _on_notice(self, seq: int, message: Message) -> None:
         credit = message.get("credit")
         if seq in self._calls and isinstance(credit, int):
             self._calls[seq].grant(credit)
 
-    def _on_final(self, seq: Any, reply: Message) -> None:
+    def _on_final(self, seq: int, reply: Message) -> None:
         if seq == self._ping_seq:
             self._ping_seq = None
             return
@@ -402,14 +400,8 @@ class Client:
     """
 
     def __init__(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 1235,
-        *,
-        timeout: float = 10.0,
-        alive: float = 10.0,
-        credit: int = 64,
-        max_payload: int = 1_048_576,
+        self, host: str = "127.0.0.1", port: int = 1235, *,
+        timeout: float = 10.0, alive: float = 10.0, credit: int = 64, max_payload: int = 1_048_576,
     ) -> None:
         if not 1 <= alive <= 3600 or credit < 1 or max_payload < 1:
             raise ValueError("alive is 1 to 3600 seconds, credit and max_payload are at least 1")
@@ -438,13 +430,8 @@ class Client:
         await asyncio.sleep(0)  # The transports close in the next round.
 
     async def call(
-        self,
-        command: str | int,
-        params: Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        meta: Mapping[str, str] | None = None,
-        items: Items | None = None,
+        self, command: str | int, params: Params = None, *,
+        timeout: Seconds = None, meta: Meta = None, items: Items = None,
     ) -> Any:
         """Makes one call and returns its result. `timeout`: seconds; without it the client's, or none with `items`.
 
@@ -457,13 +444,8 @@ class Client:
 
     @asynccontextmanager
     async def stream(
-        self,
-        command: str | int,
-        params: Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        meta: Mapping[str, str] | None = None,
-        items: Items | None = None,
+        self, command: str | int, params: Params = None, *,
+        timeout: Seconds = None, meta: Meta = None, items: Items = None,
     ) -> AsyncIterator[Stream]:
         """Calls a command that answers with a stream. To leave the block cancels it. `timeout` is for all of it."""
         limit = math.inf if timeout is None else timeout
@@ -472,13 +454,7 @@ class Client:
 
     @asynccontextmanager
     async def _calling(
-        self,
-        command: str | int,
-        params: Mapping[str, Any] | None,
-        timeout: float | None,
-        meta: Mapping[str, str] | None,
-        items: Items | None,
-        credit: int | None,
+        self, command: str | int, params: Params, timeout: Seconds, meta: Meta, items: Items, credit: int | None
     ) -> AsyncIterator[_Call]:
         """A call from its request to its end: what is not over by then is cancelled."""
         loop = asyncio.get_running_loop()
@@ -513,7 +489,7 @@ class Client:
                 upload.cancel()
             call.give_up(RpcError("CANCELLED", "the caller has left the call"))
 
-    async def _upload(self, call: _Call, items: Items) -> None:
+    async def _upload(self, call: _Call, items: Iterable[Any] | AsyncIterable[Any]) -> None:
         try:
             async for item in _each(items):
                 payload = _message(cmd=0, seq=call.seq, item=item)
@@ -541,8 +517,10 @@ class Client:
             async with asyncio.timeout_at(min(deadline, loop.time() + self.timeout)):
                 while not self._is_closed:
                     if self._current is None:
-                        self._dialing = self._dialing or loop.create_task(self._dial())
-                        await asyncio.wait([self._dialing])
+                        dialing = self._dialing = self._dialing or loop.create_task(self._dial())
+                        await asyncio.wait([dialing])
+                        if not dialing.cancelled():
+                            dialing.result()  # Raises what no new attempt can heal, such as a name that is none.
                     elif self._current.writable.is_set():
                         return self._current
                     else:
@@ -583,7 +561,7 @@ class Client:
             self._connections.discard(connection)
 
 
-async def _each(items: Items) -> AsyncIterator[Any]:
+async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item
