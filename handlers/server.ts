@@ -252,6 +252,7 @@ export class PacklineServer implements Server {
     this.#refuseToListenAfterShutdown();
     const acceptor = await listen(this.#network, {
       ...{ ...more, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock, origins: this.#origins },
+      rest: () => this.#rest(),
       onRefused: (refusal) => this.#noteRefusal(refusal),
     });
     if (this.#shutdown !== undefined) acceptor.close();
@@ -260,9 +261,16 @@ export class PacklineServer implements Server {
     this.#accepting.push(acceptAll(acceptor, {
       onConnection: (transport) => void this.accept(transport),
       onError: (error) => this.#state.log.report(error, {}, "accept_failed"),
+      rest: () => this.#rest(),
       clock,
     }));
     return { hostname: acceptor.hostname, port: acceptor.port, address: acceptor.address };
+  }
+
+  /** Those that connect wait for those that have; at the end, all that have come are accepted. */
+  #rest(): Promise<void> | undefined {
+    const { drain, yieldBudget } = this.#state;
+    return drain.isWaiting || !yieldBudget.isExhausted ? undefined : yieldBudget.refilled();
   }
 
   #noteRefusal({ reason, ...refusal }: Refusal): void {
@@ -357,6 +365,7 @@ export class PacklineServer implements Server {
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
     state.drain.isWaiting = true;
     for (const acceptor of this.#acceptors) acceptor.hide?.();
+    await state.yieldBudget.refilled(); // else they may rest
     await untilAllAccepted(this.#acceptors, () => state.counts.connectionsAccepted, graceMs, state.clock);
     for (const acceptor of this.#acceptors) acceptor.close();
     // Only then is the port given up: a client that is refused before would find its way back here, and be reset.

@@ -39,6 +39,8 @@ export interface PreambleOptions {
   readonly handshakeTimeoutMs: number;
   /** The largest number of connections that are not done. One more ends the oldest. */
   readonly maxConnections: number;
+  /** Asked before each connection: a promise if those that are open come first. */
+  rest?(): Promise<void> | undefined;
   readonly clock: Clock;
   /** Told why a connection is refused. */
   onRefused(refusal: Refusal): void;
@@ -110,14 +112,18 @@ export class PreambleAcceptor<In extends Transport> implements Acceptor {
   }
 
   #takeNext(): Promise<void> {
-    const next = this.#source.accept().then((transport) => {
-      const { promise: ended, resolve: end } = Promise.withResolvers<PreambleEnd>();
-      const done = this.#preamble.run(transport, ended);
-      if (done === undefined) this.#ready.push(transport);
-      else void this.#follow(transport, done, end);
-    }).finally(() => this.#next = undefined);
+    const next = this.#take().finally(() => this.#next = undefined);
     next.catch(() => {}); // if nobody waits just now, the next `accept()` meets the same error
     return next;
+  }
+
+  async #take(): Promise<void> {
+    await this.#options.rest?.();
+    const transport = await this.#source.accept();
+    const { promise: ended, resolve: end } = Promise.withResolvers<PreambleEnd>();
+    const done = this.#preamble.run(transport, ended);
+    if (done === undefined) this.#ready.push(transport);
+    else void this.#follow(transport, done, end);
   }
 
   async #follow(transport: In, done: Promise<Transport | null>, end: (why: PreambleEnd) => void): Promise<void> {
