@@ -249,10 +249,11 @@ export class PacklineServer implements Server {
       throw new TypeError("Cannot use fd together with hostname, port or path: it says where to listen");
     }
     const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
+    const rest = () => this.#state.restBeforeConnection();
     this.#refuseToListenAfterShutdown();
     const acceptor = await listen(this.#network, {
       ...{ ...more, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock, origins: this.#origins },
-      rest: () => this.#rest(),
+      rest,
       onRefused: (refusal) => this.#noteRefusal(refusal),
     });
     if (this.#shutdown !== undefined) acceptor.close();
@@ -261,16 +262,10 @@ export class PacklineServer implements Server {
     this.#accepting.push(acceptAll(acceptor, {
       onConnection: (transport) => void this.accept(transport),
       onError: (error) => this.#state.log.report(error, {}, "accept_failed"),
-      rest: () => this.#rest(),
+      rest,
       clock,
     }));
     return { hostname: acceptor.hostname, port: acceptor.port, address: acceptor.address };
-  }
-
-  /** Those that connect wait for those that have; at the end, all that have come are accepted. */
-  #rest(): Promise<void> | undefined {
-    const { drain, yieldBudget } = this.#state;
-    return drain.isWaiting || !yieldBudget.isExhausted ? undefined : yieldBudget.refilled();
   }
 
   #noteRefusal({ reason, ...refusal }: Refusal): void {
