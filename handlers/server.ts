@@ -249,9 +249,11 @@ export class PacklineServer implements Server {
       throw new TypeError("Cannot use fd together with hostname, port or path: it says where to listen");
     }
     const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
+    const rest = () => this.#state.restBeforeConnection();
     this.#refuseToListenAfterShutdown();
     const acceptor = await listen(this.#network, {
       ...{ ...more, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock, origins: this.#origins },
+      rest,
       onRefused: (refusal) => this.#noteRefusal(refusal),
     });
     if (this.#shutdown !== undefined) acceptor.close();
@@ -260,6 +262,7 @@ export class PacklineServer implements Server {
     this.#accepting.push(acceptAll(acceptor, {
       onConnection: (transport) => void this.accept(transport),
       onError: (error) => this.#state.log.report(error, {}, "accept_failed"),
+      rest,
       clock,
     }));
     return { hostname: acceptor.hostname, port: acceptor.port, address: acceptor.address };
@@ -357,6 +360,7 @@ export class PacklineServer implements Server {
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
     state.drain.isWaiting = true;
     for (const acceptor of this.#acceptors) acceptor.hide?.();
+    await state.yieldBudget.refilled(); // else they may rest
     await untilAllAccepted(this.#acceptors, () => state.counts.connectionsAccepted, graceMs, state.clock);
     for (const acceptor of this.#acceptors) acceptor.close();
     // Only then is the port given up: a client that is refused before would find its way back here, and be reset.

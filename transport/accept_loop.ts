@@ -28,6 +28,8 @@ export interface AcceptOptions<Connection> {
   onConnection(connection: Connection): void;
   /** Called once for each series of errors that no client caused. */
   onError(error: unknown): void;
+  /** Asked before each connection: a promise if those that are open come first. */
+  rest?(): Promise<void> | undefined;
   /** The clock for the waits. */
   clock: Clock;
 }
@@ -49,6 +51,7 @@ export async function acceptAll<Connection>(
   let pauseMs = 0;
   while (true) {
     let connection: Connection;
+    await options.rest?.();
     try {
       connection = await listener.accept();
     } catch (error) {

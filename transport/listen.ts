@@ -38,6 +38,8 @@ export interface ListenAddress extends UnixAccess {
   handshakeTimeoutMs: number;
   /** The largest number of open connections. */
   maxConnections: number;
+  /** Asked before each connection: a promise if those that are open come first. */
+  rest?(): Promise<void> | undefined;
   /** The clock. */
   clock: Clock;
   /** Told why a connection is refused. */

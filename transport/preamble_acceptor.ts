@@ -41,6 +41,8 @@ export interface PreambleOptions {
   readonly handshakeTimeoutMs: number;
   /** The largest number of connections that are not done. One more ends the oldest. */
   readonly maxConnections: number;
+  /** Asked before each connection: a promise if those that are open come first. */
+  rest?(): Promise<void> | undefined;
   readonly clock: Clock;
   /** Told why a connection is refused. */
   onRefused(refusal: Refusal): void;
@@ -112,14 +114,18 @@ export class PreambleAcceptor<In extends Transport> implements Acceptor {
   }
 
   #takeNext(): Promise<void> {
-    const next = this.#source.accept().then((transport) => {
-      const ending = Promise.withResolvers<PreambleEnd>();
-      const done = this.#preamble.run(transport, ending.promise);
-      if (done === undefined) this.#ready.push(transport);
-      else void this.#follow(transport, done, ending);
-    }).finally(() => this.#next = undefined);
+    const next = this.#take().finally(() => this.#next = undefined);
     next.catch(() => {}); // if nobody waits just now, the next `accept()` meets the same error
     return next;
+  }
+
+  async #take(): Promise<void> {
+    await this.#options.rest?.();
+    const transport = await this.#source.accept();
+    const ending = Promise.withResolvers<PreambleEnd>();
+    const done = this.#preamble.run(transport, ending.promise);
+    if (done === undefined) this.#ready.push(transport);
+    else void this.#follow(transport, done, ending);
   }
 
   async #follow(

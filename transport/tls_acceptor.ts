@@ -46,6 +46,8 @@ export interface TlsListenOptions {
   maxHandshakes?: number;
   /** The largest number of open connections. */
   maxConnections: number;
+  /** Asked before each handshake: a promise if the connections that are open come first. */
+  rest?(): Promise<void> | undefined;
   /** The clock. */
   clock: Clock;
   /** Told why a connection is refused. */
@@ -65,6 +67,8 @@ export class TlsAcceptor implements Acceptor {
   #tls: ServerTls;
   readonly #listener: NodeListener;
   readonly #handshakes: Handshakes;
+  /** The runtime accepts all that come; their handshakes begin one by one. */
+  #begun = Promise.resolve();
 
   private constructor(
     server: Server,
@@ -88,8 +92,12 @@ export class TlsAcceptor implements Acceptor {
     server.on("connection", (socket: Socket) => {
       const isOfProxy = proxies.has(socket.remoteAddress ?? "");
       this.#handshakes.begin(socket, isOfProxy ? "proxy_header" : "tls_failed");
-      if (isOfProxy) void this.#readHeader(socket, () => shakeHands.call(server, socket));
-      else shakeHands.call(server, socket);
+      this.#begun = this.#begun.then(async () => {
+        await options.rest?.();
+        if (socket.destroyed) return;
+        if (isOfProxy) void this.#readHeader(socket, () => shakeHands.call(server, socket));
+        else shakeHands.call(server, socket);
+      });
     });
     server.on("tlsClientError", (error, socket) => {
       const below = (socket as { _parent?: Socket })._parent ?? socket; // only that one has an address
