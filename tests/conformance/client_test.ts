@@ -8,13 +8,17 @@ import { SCENARIOS } from "./scenarios/scenarios.ts";
 
 const here = new URL(".", import.meta.url).pathname;
 
-Deno.test("packline's client passes every scenario", async () => {
-  const program = `${here}drivers/packline.ts`;
-  const command = [Deno.execPath(), "run", "--no-prompt", "--no-check", "--allow-net=127.0.0.1", program];
-  const outcomes = await checkClient(command);
-  assertEquals(outcomes.filter(({ result }) => result !== "passed"), [], linesOf(outcomes).join("\n"));
-  assertEquals(outcomes.length, SCENARIOS.length);
-});
+const OWN_CLIENTS: Record<string, string[]> = { "packline's client": [], "the browser's client": ["--web"] };
+
+for (const [name, args] of Object.entries(OWN_CLIENTS)) {
+  Deno.test(`${name} passes every scenario`, async () => {
+    const program = `${here}drivers/packline.ts`;
+    const command = [Deno.execPath(), "run", "--no-prompt", "--no-check", "--allow-net=127.0.0.1", program, ...args];
+    const outcomes = await checkClient(command);
+    assertEquals(outcomes.filter(({ result }) => result !== "passed"), [], linesOf(outcomes).join("\n"));
+    assertEquals(outcomes.length, SCENARIOS.length);
+  });
+}
 
 /** What LuaJIT cannot do, which waits for one call at a time and has a pool in place of a close. */
 const SKIPPED_IN_LUA = [

@@ -1,8 +1,12 @@
 /**
- * The driver of packline's own client. In: steps, a line each. Out: answers (`README.md`). Refused: nothing.
+ * The driver of packline's own clients: Deno's, or with the argument `--web` the browser's, over a socket in place of a WebSocket.
+ *
+ * In: steps, a line each. Out: answers (`README.md`). Refused: nothing.
  */
 
+import { connect as connectPage } from "../../../client/web.ts";
 import { connect, RpcError } from "../../../mod.ts";
+import { socketTransport } from "../../../transport/tcp.ts";
 import type { Answer, CallStep } from "../driver.ts";
 import { fromJson, toJson } from "../values.ts";
 
@@ -18,6 +22,14 @@ interface Step extends Omit<CallStep, "call"> {
 }
 
 let client: Awaited<ReturnType<typeof connect>> | undefined;
+
+function open(server: string, options: { aliveMs?: number }): ReturnType<typeof connect> {
+  if (!Deno.args.includes("--web")) return connect({ servers: [server], ...options });
+  const { hostname, port } = new URL(`tcp://${server}`);
+  const dial = async (signal: AbortSignal) =>
+    socketTransport(await Deno.connect({ hostname, port: Number(port), signal }));
+  return connectPage({ url: `ws://${server}`, dial, ...options });
+}
 
 function optionsOf({ timeoutMs, meta, cancelAfterMs, items }: Step): Record<string, unknown> {
   return {
@@ -65,7 +77,7 @@ async function answerTo(step: Step): Promise<Answer> {
   client = undefined;
   if (step.connect !== undefined) {
     const { aliveMs } = step;
-    client = await connect({ servers: [step.connect], ...aliveMs && { aliveMs } });
+    client = await open(step.connect, { ...aliveMs && { aliveMs } });
   }
   return {};
 }
