@@ -17,7 +17,7 @@ import type { CallConnection, ClientCall, ClientCallOwner } from "./client_call.
 import { itemMessage, joined, requestOf } from "./compact_calls.ts";
 import { ItemOutput } from "./item_output.ts";
 
-/** The `seq` of the first PING of the client's own, from which they count down; and the number of the command. */
+/** The `seq` from which those of the client's own PINGs count down; and the number of the command. */
 const PING_SEQ = Number.MAX_SAFE_INTEGER;
 const PING = 1;
 
@@ -116,7 +116,6 @@ export class WebConnection implements CallConnection {
   /** The next look whether the server lives, while calls are open; and how often it had said nothing since the one before. */
   #beat: Timer | undefined;
   #silentBeats = 0;
-  #pings = 0;
 
   /** @param server The server, as the user names it. */
   constructor(owner: WebConnectionOwner, transport: Transport, readonly server: string) {
@@ -159,7 +158,7 @@ export class WebConnection implements CallConnection {
     this.#beat = undefined;
     if (this.#calls.size === 0 || periodMs === 0) return;
     if (this.#silentBeats++ === 2) return this.#lost(new Error("it does not answer"));
-    if (this.#silentBeats > 0) this.output.write(encodeCompact({ cmd: PING, seq: PING_SEQ - this.#pings++ }));
+    if (this.#silentBeats > 0) this.output.write(encodeCompact({ cmd: PING, seq: PING_SEQ - this.#nextId++ }));
     this.#beat = clock.setTimer(() => this.#look(), periodMs, false);
   }
 

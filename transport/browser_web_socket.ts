@@ -41,7 +41,7 @@ export function openBrowserWebSocket(url: string, signal: AbortSignal): Promise<
     };
     socket.onclose = (event) => {
       signal.removeEventListener("abort", abandon);
-      reject(new Error(`the WebSocket could not be opened (${event.code}); the browser's console may say why`));
+      reject(new Error(`the WebSocket cannot be opened (${event.code}): see the console`));
       transport.ended(event);
     };
     socket.onmessage = ({ data }) => transport.received(data);
@@ -65,8 +65,8 @@ class BrowserWebSocket implements Transport {
 
   received(data: unknown): void {
     if (this.#isEnded) return;
-    if (!(data instanceof ArrayBuffer)) return this.#fail("the server sent text, and packline is binary");
-    if (this.#unreadBytes > MOST_UNREAD_BYTES) return this.#fail("the server sends faster than this page reads");
+    if (!(data instanceof ArrayBuffer)) return this.#fail("the server sent text");
+    if (this.#unreadBytes > MOST_UNREAD_BYTES) return this.#fail("the page is too slow");
     this.#unread.push(new Uint8Array(data));
     this.#unreadBytes += data.byteLength;
     this.#wake();
