@@ -9,6 +9,7 @@ import { once } from "node:events";
 import { rm } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
+import process from "node:process";
 import { test as nodeTest, type TestContext } from "node:test";
 import { inspect } from "node:util";
 import { isNamed, type SystemErrorName } from "../transport/runtime.ts";
@@ -33,6 +34,11 @@ export async function load(name: string, file: () => Promise<unknown>): Promise<
     if (!(error instanceof NotInNode)) throw error;
     nodeTest(`all of ${name}`, { skip: error.message });
   }
+}
+
+/** After the last file: what a failed test has left open must not keep the program for ever. */
+export function end(): void {
+  nodeTest("nothing keeps the program", () => void setTimeout(() => process.exit(), 5_000).unref());
 }
 
 interface TestOptions {
