@@ -44,8 +44,8 @@ await writeModules({ ...entries, deno_in_node: "npm/deno_in_node.ts" }, folder.p
 await Deno.writeTextFile(new URL("package.json", folder), '{ "type": "module" }\n');
 await Deno.writeTextFile(
   new URL("main.js", folder),
-  `import { load } from "./deno_in_node.js";\n${
+  `import { end, load } from "./deno_in_node.js";\n${
     files.map((name) => `await load("${name}", () => import("./${name}.js"));\n`).join("")
-  }`,
+  }end();\n`,
 );
 await stop();

@@ -281,8 +281,9 @@ Deno.test("every block of every document is run", async () => {
   assert(texts.size >= 5);
   for (const [name, text] of texts) {
     for (const block of blocksOf(text)) {
-      // Whoever follows a document does something with each block, or fails.
-      const isElsewhere = name === "web.md" && ["nginx", "haproxy"].includes(block.kind); // tests/production/web_socket
+      // Whoever follows a document does something with each block, or fails. Elsewhere: tests/production/web_socket_test.ts,
+      // tests/npm/archive_test.ts.
+      const isElsewhere = name === "web.md" && ["nginx", "haproxy"].includes(block.kind) || name === "node.md";
       assert(
         name in FOLLOWED || block.kind === "ts" || isElsewhere,
         `docs/${name}: nobody runs this block:\n${block.text}`,
