@@ -5,6 +5,8 @@
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { command, connect, serve, type ServeOptions } from "../../mod.ts";
+import { denoServerNetwork } from "../../transport/deno_server_network.ts";
+import { listen } from "../../transport/listen.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { makeTestTls } from "../support/transports.ts";
 import { concat, Peer, settle, stderrLines, withServer } from "../support/wire.ts";
@@ -221,6 +223,29 @@ Deno.test("connections before their header are bounded: one more ends the oldest
   });
   assertEquals(lines.length, 1);
   assertMatch(lines[0], /is refused: too many connections of proxies wait for theirs$/);
+});
+
+Deno.test("connections that fail before their header, too, are taken when others have had their turn", async () => {
+  const refused: string[] = [];
+  let asked = 0;
+  const rested = Promise.withResolvers<void>();
+  const acceptor = await listen(denoServerNetwork, {
+    ...{ hostname: "127.0.0.1", port: 0, proxyProtocolFrom: ["127.0.0.1"] },
+    ...{ handshakeTimeoutMs: 60_000, maxConnections: 10, clock: new FakeClock() },
+    onRefused: ({ event }) => void refused.push(event),
+    rest: () => ++asked === 2 ? rested.promise : undefined,
+  });
+  const accepting = assertRejects(() => acceptor.accept(), Deno.errors.BadResource);
+  const peers = await Promise.all([1, 2, 3].map(() => connectWith({ port: acceptor.port }, text("GET / HTTP/1.1"))));
+  await peers[0].readToEnd();
+  await settle();
+  assertEquals([refused, asked], [["proxy_header"], 2]);
+  rested.resolve();
+  for (const peer of peers.slice(1)) await peer.readToEnd();
+  assertEquals(refused.length, 3);
+  for (const peer of peers) peer.close();
+  acceptor.close();
+  await accepting;
 });
 
 Deno.test("a check that connects and says nothing is no line, and a shutdown waits for no header", async () => {
