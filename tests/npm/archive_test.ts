@@ -102,7 +102,9 @@ testWith(["npm", "chromium"], "a page takes its client from the archive, as it i
   await using site = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async ({ url }) => {
     const { pathname } = new URL(url);
     if (pathname === "/") {
-      return new Response("<!DOCTYPE html><title>-</title>", { headers: { "content-type": "text/html" } });
+      return new Response("<!DOCTYPE html><link rel=icon href=data:,><title>-</title>", {
+        headers: { "content-type": "text/html" },
+      });
     }
     const code = await Deno.readTextFile(`${folder.path}/node_modules/${config.name}${pathname}`);
     return new Response(code, { headers: { "content-type": "text/javascript" } });
