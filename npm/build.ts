@@ -1,6 +1,6 @@
 /**
- * Makes the archive for npm, in `dist/`: the library for Node and Bun, as modules and their types, with what it uses of std
- * in it.
+ * Makes the archive for npm, in `dist/`: the library for Node and Bun and the client for pages, as modules and their types,
+ * with what they use of std in it.
  *
  * In: the doors below, deno.json. Out: `dist/npm/`, and its archive, whose path is printed. Refused: an exported name without
  * an explicit type.
@@ -17,6 +17,7 @@ const DOORS: Record<string, Record<string, string>> = {
   ".": { default: "node.ts" },
   "./client": { default: "client/node.ts" },
   "./testing": { default: "testing.ts" },
+  "./web": { default: "client/web.ts" },
 };
 
 const { name, version, license } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
@@ -115,7 +116,7 @@ async function makeArchive(): Promise<string> {
       name,
       version,
       license,
-      description: "Typed calls between processes: MessagePack over TCP, TLS and unix sockets",
+      description: "Typed calls between processes: MessagePack over TCP, TLS, unix sockets and WebSockets",
     },
     ...{ type: "module", exports, sideEffects: false, engines: { node: `>=${NODE}` } },
   };

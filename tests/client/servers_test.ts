@@ -392,7 +392,11 @@ Deno.test("servers - a name that is none is refused at once, by its text", async
     );
   }
   await assertRejects(() => connect({ servers: [] }), TypeError, "as servers: it must be an array of servers");
-  await assertRejects(() => connect({ servers: ["a:1"], port: 2 }), TypeError, "together with hostname, port or path");
+  await assertRejects(
+    () => connect({ servers: ["a:1"], port: 2 }),
+    TypeError,
+    "together with hostname, port, path or url",
+  );
   await assertRejects(() => connect({ connectionsPerServer: 0 }), RangeError, "a whole number from 1 to 64");
 });
 

@@ -5,6 +5,7 @@ import config from "../../deno.json" with { type: "json" };
 import * as ours from "../../mod.ts";
 import * as nodes from "../../node.ts";
 import { root, testWith } from "../production/programs.ts";
+import { Chromium } from "../support/chromium.ts";
 import { nodeOf, output, withArchive } from "./runtimes.ts";
 
 Deno.test("node.ts has what mod.ts has, but for run(), which is Deno's alone", () => {
@@ -46,6 +47,7 @@ const TYPED = `
 import { command, connect, serve } from "@packline/packline";
 import { connect as connectAlone } from "@packline/packline/client";
 import { connectInMemory } from "@packline/packline/testing";
+import { connect as connectPage } from "@packline/packline/web";
 
 export const commands = {
   GREET: command(({ name }: { name: string }) => \`Hello, \${name}!\`),
@@ -60,6 +62,7 @@ for await (const n of client.stream.COUNT({ to: 3 })) n.toFixed();
 const alone = await connectAlone<typeof commands>({ port: server.port });
 const pong: "PONG" = await alone.call.PING();
 const inside = await connectInMemory<typeof commands>(server);
+const page = await connectPage<typeof commands>({ url: "wss://app.example" });
 export const used = [text, pong, await inside.call.GREET({ name: "Ada" })];
 `;
 
@@ -72,6 +75,8 @@ const MISTAKES = [
   "await serve({ prt: 0 });",
   "await alone.call.GREET({});",
   "await inside.stream.COUNT({});",
+  "await page.call.GREET({});",
+  "await connectPage({ port: 1 });",
 ];
 
 testWith(["npm"], "tsc --strict takes right calls, and refuses a missing parameter and other mistakes", async () => {
@@ -89,6 +94,35 @@ testWith(["npm"], "tsc --strict takes right calls, and refuses a missing paramet
     );
     assertEquals([...new Set(wrong)], MISTAKES.map((_, index) => `typed.ts ${index}`), said);
   }
+});
+
+testWith(["npm", "chromium"], "a page takes its client from the archive, as it is", async () => {
+  const { folder } = await withArchive();
+  await using site = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async ({ url }) => {
+    const { pathname } = new URL(url);
+    if (pathname === "/") {
+      return new Response("<!DOCTYPE html><link rel=icon href=data:,><title>-</title>", {
+        headers: { "content-type": "text/html" },
+      });
+    }
+    const code = await Deno.readTextFile(`${folder.path}/node_modules/${config.name}${pathname}`);
+    return new Response(code, { headers: { "content-type": "text/javascript" } });
+  });
+  const origin = `http://127.0.0.1:${site.addr.port}`;
+  const GREET = ours.command(({ name }: { name: string }) => `Hello, ${name}!`);
+  await using server = await ours.serve({ port: 0, commands: { GREET }, webOrigins: [origin] });
+  await using browser = await Chromium.start();
+  await browser.open(`${origin}/`);
+  const greeting = await browser.evaluate(`(async () => {
+    const { connect } = await import("/client/web.js");
+    const client = await connect({ url: "ws://127.0.0.1:${server.port}" });
+    try {
+      return await client.call.GREET({ name: "Ada" });
+    } finally {
+      await client.close();
+    }
+  })()`);
+  assertEquals([greeting, browser.said], ["Hello, Ada!", []]);
 });
 
 testWith(["npm"], "the tests of the client hold on Node", async () => {

@@ -1,4 +1,4 @@
-/** Deno, Node and Bun call each other, over TCP, TLS with a client's certificate, and a unix socket. */
+/** Deno, Node and Bun call each other, over TCP, TLS with a client's certificate, a unix socket, and WebSockets. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect, RpcError } from "../../mod.ts";
@@ -29,8 +29,10 @@ const ANSWERS = {
   ended: ["COUNT", "HOLD", "HOLD", "a listener of the handler's", "a listener of the handler's"],
 };
 
-/** What each place of a server answers: TCP, TLS, a unix socket. */
-const PLACES = [ANSWERS, { ...ANSWERS, who: "CN=ada" }, ANSWERS];
+const KNOWN = { ...ANSWERS, who: "CN=ada" };
+
+/** What each way to a server answers. */
+const WAYS = { TCP: ANSWERS, TLS: KNOWN, "a unix socket": ANSWERS, "ws://": ANSWERS, "wss://": KNOWN };
 
 testWith(
   ["npm", "openssl"],
@@ -50,7 +52,9 @@ testWith(
       const places = [{ port: 0 }, { port: 0, tls: { cert: ours.cert, key: ours.key, ca } }, { path }];
       const service = services.use(await startService(runtime, folder, places));
       const [port, tlsPort] = portsOf(service);
-      reached.set(runtime, [{ port }, { port: tlsPort, tls: { cert: theirs.cert, key: theirs.key, ca } }, { path }]);
+      const tls = { cert: theirs.cert, key: theirs.key, ca };
+      const urls = [{ url: `ws://127.0.0.1:${port}/` }, { url: `wss://127.0.0.1:${tlsPort}/`, tls }];
+      reached.set(runtime, [{ port }, { port: tlsPort, tls }, { path }, ...urls]);
       programs.push(service);
     }
     const [deno, ...others] = all;
@@ -61,8 +65,9 @@ testWith(
     for (const [client, servers] of calls) {
       const answers = await callAll(client, folder, servers.flatMap((each) => reached.get(each) ?? []));
       for (const [index, server] of servers.entries()) {
-        const name = `${client.name} calls ${server.name}, by TCP, TLS and a unix socket`;
-        assertEquals(answers.slice(3 * index, 3 * index + 3), PLACES, name);
+        const name = `${client.name} calls ${server.name}, by ${Object.keys(WAYS).join(", ")}`;
+        const ways = Object.values(WAYS);
+        assertEquals(answers.slice(ways.length * index, ways.length * (index + 1)), ways, name);
         console.log(name);
       }
     }

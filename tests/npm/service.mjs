@@ -46,6 +46,6 @@ const commands = {
   MEMORY: command(() => process.memoryUsage().rss),
 };
 
-const server = createServer({ commands, onError: (error) => ended.push(error.message) });
+const server = createServer({ commands, webOrigins: [], onError: (error) => ended.push(error.message) });
 for (const place of JSON.parse(process.argv[2])) console.log(`listening on ${(await server.listen(place)).address}`);
 process.on("SIGTERM", async () => console.log(JSON.stringify(await server.shutdown({ graceMs: 1_000 }))));
