@@ -1,52 +1,30 @@
 /**
- * The server's face: `createServer()`, which serves any connection that it is given; `serve()`, which listens as well;
+ * The server's face in Deno: `createServer()`, which serves any connection that it is given; `serve()`, which listens as well;
  * and `run()`, which makes a program of it. As a program: what `deno task serve` starts.
  *
  * In: commands and limits. Out: a {@linkcode Server}. Refused: a limit out of range, a command defined twice, an
  * address in use; each by an error that says so.
  */
 
-import { LOG_FORMAT, LOG_LEVEL } from "./handlers/log_line.ts";
-import { SOME_BUILT_INS } from "./handlers/registry.ts";
+import {
+  type ListeningServer,
+  openListeningServer,
+  openServer,
+  type ServeOptions,
+  SERVER_OPTIONS,
+} from "./handlers/open_server.ts";
 import {
   LISTEN_OPTIONS,
   type Listener,
   type ListenOptions,
-  PacklineServer,
   type Server,
   type ShutdownReport,
 } from "./handlers/server.ts";
-import { type ServerOptions, ServerState } from "./handlers/server_state.ts";
-import { checkOptions, LIMIT_NAMES, type Limits, OPTION_KINDS, type OptionKind } from "./limits.ts";
-import { ORIGINS } from "./transport/origins.ts";
+import type { ServerOptions } from "./handlers/server_state.ts";
+import { checkOptions, OPTION_KINDS, type OptionKind } from "./limits.ts";
+import { denoServerNetwork } from "./transport/deno_server_network.ts";
 
-export type { Listener, ListenOptions, Server, ShutdownReport };
-
-/** What `serve()` can be given: what a server is, and where it listens. */
-export interface ServeOptions extends ServerOptions, ListenOptions {}
-
-/** What each option must be, limits aside, whose ranges are checked with them. */
-const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
-  ...Object.fromEntries(LIMIT_NAMES.map((name) => [name, OPTION_KINDS.any])) as Record<keyof Limits, OptionKind>,
-  commands: OPTION_KINDS.object,
-  builtIns: SOME_BUILT_INS,
-  tap: OPTION_KINDS.boolean,
-  ready: OPTION_KINDS.function,
-  middleware: OPTION_KINDS.functions,
-  onConnect: OPTION_KINDS.function,
-  onClose: OPTION_KINDS.function,
-  checkResults: OPTION_KINDS.boolean,
-  onError: OPTION_KINDS.function,
-  logLevel: LOG_LEVEL,
-  logFormat: LOG_FORMAT,
-  webOrigins: ORIGINS,
-  clock: OPTION_KINDS.object,
-  random: OPTION_KINDS.function,
-  worker: OPTION_KINDS.object,
-};
-
-/** A server that listens, as `serve()` gives it. */
-export interface ListeningServer extends Server, Listener {}
+export type { Listener, ListeningServer, ListenOptions, ServeOptions, Server, ShutdownReport };
 
 /**
  * Listens, and serves every connection.
@@ -68,13 +46,8 @@ export interface ListeningServer extends Server, Listener {}
  * await server.shutdown();
  * ```
  */
-export async function serve(options: ServeOptions = {}): Promise<ListeningServer> {
-  checkOptions(options, { ...LISTEN_OPTIONS, ...SERVER_OPTIONS });
-  const { hostname, port, path, mode, group, fd, tls, reusePort, proxyProtocolFrom, ...serverOptions } = options;
-  const server = createServer(serverOptions);
-  const place = { hostname, port, path, mode, group, fd };
-  const listener = await server.listen({ ...place, tls, reusePort, proxyProtocolFrom });
-  return Object.assign(server, { hostname: listener.hostname, port: listener.port, address: listener.address });
+export function serve(options: ServeOptions = {}): Promise<ListeningServer> {
+  return openListeningServer(options, denoServerNetwork);
 }
 
 /**
@@ -97,8 +70,7 @@ export async function serve(options: ServeOptions = {}): Promise<ListeningServer
  * ```
  */
 export function createServer(options: ServerOptions = {}): Server {
-  checkOptions(options, SERVER_OPTIONS);
-  return new PacklineServer(new ServerState(options), options);
+  return openServer(options, denoServerNetwork);
 }
 
 /** Options of {@linkcode run}: those of {@linkcode serve}, and those of a program. */

@@ -6,9 +6,11 @@
  * @module
  */
 
-import { type AnyCommands, type Client, connect, type ConnectOptions } from "./client/connect.ts";
+import type { AnyCommands } from "./client/call_types.ts";
+import { type Client, openClient } from "./client/client.ts";
+import type { ConnectOptions } from "./client/connect_options.ts";
 import type { Commands } from "./handlers/command.ts";
-import type { Server } from "./server.ts";
+import type { Server } from "./handlers/server.ts";
 import { memoryPair } from "./transport/memory.ts";
 
 export { memoryPair };
@@ -44,5 +46,5 @@ export function connectInMemory<C extends Commands = AnyCommands>(
     void server.accept(there);
     return Promise.resolve(here);
   };
-  return connect<C>({ ...options, dial } as ConnectOptions<C>);
+  return openClient<C>({ ...options, dial } as ConnectOptions<C>, { open: dial });
 }

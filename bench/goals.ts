@@ -48,9 +48,8 @@ export const GOALS: readonly Goal[] = [
   ratio(GET.sequenced, GET.redis, serverCpu, "CPU / Redis", 1.2),
   ratio(GET.asynchronous, GET.redis, serverCpu, "CPU / Redis", 1.8),
   most(TAPPED_GET, "CPU / unwatched", 1.05, "", ({ samples }) => {
-    // Both figures of a sample are of one server, in windows that took turns.
     const tapped = samples.get(TAPPED_GET) as readonly TappedSample[] | undefined;
-    return median(tapped?.map(({ serverCpu, unwatchedCpu }) => serverCpu / unwatchedCpu));
+    return median(tapped?.flatMap(({ cpuRatios }) => cpuRatios));
   }),
   { ...ratio(LIST.grpc, LIST.packline, serverCpu, "grpc-js's CPU / CPU", 30), row: LIST.packline, atLeast: true },
   ratio(LIST.packline, LIST.codec, serverCpu, "CPU / msgpackr's codec", 1.5),

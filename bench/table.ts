@@ -6,11 +6,6 @@ export function median(numbers: readonly number[] = []): number {
   return sorted.length === 0 ? NaN : (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
 }
 
-/** The mean; `NaN` for an empty list. */
-export function mean(numbers: readonly number[]): number {
-  return numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
-}
-
 /** A number with three significant digits and grouped thousands: `1,230`, `0.0123`; a dash if it is not finite. */
 export function figure(number: number): string {
   if (!Number.isFinite(number)) return "-";

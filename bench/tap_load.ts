@@ -10,23 +10,24 @@
 import { Block, Callers, type Job } from "./load.ts";
 import { type Extent, Measurement, type Sample } from "./measure.ts";
 import { connectTo, Poll, receive, send } from "./socket.ts";
-import { mean } from "./table.ts";
+import { median } from "./table.ts";
 import { TAP } from "./wire.ts";
 
 /** A sample of a server whose calls are watched. */
 export interface TappedSample extends Sample {
-  /** The server's CPU time per call while nobody watched, in µs. */
-  unwatchedCpu: number;
+  /** The server's CPU time per call, as multiples of that in the windows before or behind, while nobody watched. */
+  cpuRatios: number[];
 }
 
-/** The windows of each side. */
+/** The windows of each side, and how long each is at the least: there is a report in every 200 ms. */
 const WINDOWS = 10;
+const WINDOW_MS = 400;
 
 /** The changes before it counts: V8 compiles both sides meanwhile. */
 const WARM_CHANGES = 6;
 
 /** The load goes on so long after each change before it counts. */
-const SETTLED: Extent = { ms: 100, calls: 0, longestMs: 100 };
+const SETTLED: Extent = { ms: 50, calls: 0, longestMs: 50 };
 
 /** The connection that taps. */
 class Reader {
@@ -69,8 +70,8 @@ if (import.meta.main) {
     callers.until(isOver, (number, replies) => callers.call(number, replies));
     return measurement.sample();
   };
-  const { ms, calls, longestMs } = job.window;
-  const window = { ms: ms / WINDOWS, calls: calls / WINDOWS, longestMs };
+  const { calls, longestMs } = job.window;
+  const window = { ms: WINDOW_MS, calls: calls / WINDOWS, longestMs };
   const begin = () => {
     reader.begin();
     during(SETTLED);
@@ -97,15 +98,15 @@ if (import.meta.main) {
     if (turn % 2 === 1) watch();
   }
   if (reader.receivedBytes === 0) throw new Error("the tap has reported nothing");
-  const meanOf = (pick: (sample: Sample) => number) => mean(watched.map(pick));
+  const middle = (pick: (sample: Sample) => number) => median(watched.map(pick));
   const sample: TappedSample = {
-    callsPerSecond: meanOf((sample) => sample.callsPerSecond),
-    p50: meanOf((sample) => sample.p50),
-    p99: meanOf((sample) => sample.p99),
-    serverCpu: meanOf((sample) => sample.serverCpu),
-    unwatchedCpu: mean(unwatched.map((sample) => sample.serverCpu)),
-    clientCpu: meanOf((sample) => sample.clientCpu),
-    rss: meanOf((sample) => sample.rss),
+    callsPerSecond: middle((sample) => sample.callsPerSecond),
+    p50: middle((sample) => sample.p50),
+    p99: middle((sample) => sample.p99),
+    serverCpu: middle((sample) => sample.serverCpu),
+    clientCpu: middle((sample) => sample.clientCpu),
+    rss: middle((sample) => sample.rss),
+    cpuRatios: watched.map(({ serverCpu }, turn) => serverCpu / unwatched[turn].serverCpu),
   };
   console.log(JSON.stringify(sample));
   callers.untilAnswered();

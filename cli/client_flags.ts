@@ -33,7 +33,7 @@ const OUTPUT_FLAGS = {
   list: toggle("list the server's commands"),
   format: formatFlag("the output format of STATS: prometheus"),
   watch: secondsFlag("repeat STATS every SECONDS until Ctrl-C; on a terminal, in place", { zero: false }),
-  tap: toggle("show the calls of a server started with --tap, a line each, until Ctrl-C"),
+  tap: toggle("show the calls of a server started with --tap, all or those of one COMMAND, until Ctrl-C"),
   slowMs: timeFlag("with --tap: only calls that took at least so long", { zero: true }),
   repeat: countFlag("repeat the call COUNT times and print round-trip times, like ping (0: until Ctrl-C)", 0),
   interval: secondsFlag("the time from the start of one call to the next, with --repeat (default 1)", { zero: true }),
@@ -57,7 +57,6 @@ export const HELP = `packline ${config.version}: call a command on a server and 
 
 Usage: deno run --allow-net client.ts [flags] COMMAND [key=value ...] [@PATH or -]
        deno run --allow-net client.ts [flags] describe COMMAND   a command's parameters; --list shows all commands
-       deno run --allow-net client.ts [flags] --tap [COMMAND]    the calls of all clients, or those of one command
        deno run --allow-net client.ts [flags]                    a prompt on a terminal, else calls from stdin
 
 ${describeFlags({ ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...CONTRACT_FLAGS, ...ABOUT })}
@@ -75,10 +74,8 @@ Values that JSON lacks are objects with one key, in arguments and in replies (a 
   {"$bigint": "9007199254740993"} an integer beyond 2^53; in arguments a plain number works too and is not rounded
 A stream is printed as it arrives, one item a line, with "more":true in every line but the last. STATS is printed as a
 table, unless --json or --format is given. Without --json, numbers have at most six decimals. NO_COLOR: no red failures.
-PACKLINE_URL is the default address, with --allow-env=PACKLINE_URL. README.md tells how the prompt keeps its history.
-Exit codes: 0 success, 1 the command failed, 2 invalid arguments, 3 the server cannot be reached, disconnects or does
-not reply in time, or the output cannot be written. With several calls, the highest one applies. --bench and --repeat
-report the calls so far after Ctrl-C or SIGTERM; any other end by a signal exits with 128 plus its number.
+Exit codes: 0 success, 1 the command failed, 2 invalid arguments, 3 no server, no reply in time or no output. Of several
+calls, the highest counts. --bench and --repeat report after Ctrl-C or SIGTERM; other signals exit with 128 plus theirs.
 
 Examples, in which client.ts is short for deno run --allow-net client.ts:
   client.ts DELAY 2

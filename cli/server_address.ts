@@ -43,7 +43,7 @@ export const ADDRESS_FLAGS = {
   // The short names are those of redis-cli.
   hostname: { ...hostnameFlag("the server's name or address"), short: "h" },
   port: { ...PORT_FLAG, short: "p" },
-  url: urlFlag(`packline://HOST:PORT, packlines:// for TLS, ws:// or wss://, or unix:PATH (default $${URL_VARIABLE})`),
+  url: urlFlag(`packline://HOST:PORT, packlines:// (TLS), ws://, wss:// or unix:PATH (default $${URL_VARIABLE})`),
   unix: pathFlag("the server's unix socket, instead of a name and port"),
   tls: toggle("use TLS; implied by --ca, --cert and --key"),
   ca: pathFlag("PEM file with the authority to trust"),

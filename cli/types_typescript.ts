@@ -9,6 +9,9 @@ import { type Contract, type ContractCommand, errorsIn, paramsIn, shapeIn } from
 import type { ArrayShape, ObjectShape, Shape } from "./shape.ts";
 import { commented, madeBy, quoted } from "./types_text.ts";
 
+/** Where the types come from. */
+const PACKAGE = "@packline/packline";
+
 /** What the compiler takes for a stream that may hold anything, as `connect()` has it. */
 const ANY_ITEM = "NonNullable<unknown> | null";
 
@@ -17,7 +20,7 @@ export function typescriptTypes(contract: Contract): string {
   const commands = contract.map((command) => `${comment(command)}  ${keyOf(command.name)}: ${commandType(command)};\n`);
   const text = `export type Commands = {\n${commands.join("")}};\n`;
   const names = ["Command", "StandardSchema"].filter((name) => text.includes(`${name}<`));
-  const imports = names.length === 0 ? "" : `import type { ${names.join(", ")} } from "@packline/packline";\n\n`;
+  const imports = names.length === 0 ? "" : `import type { ${names.join(", ")} } from ${quoted(PACKAGE)};\n\n`;
   return `// ${madeBy("ts")}.\n${imports}/** The commands of the server, for connect<Commands>(). */\n${text}`
     .trimEnd();
 }

@@ -43,7 +43,7 @@ export function readRequest(reader: Reader, frameBytes = 0): ClientMessage | Inv
     const key = reader.readKey();
     switch (key) {
       case "cmd": {
-        const value = reader.readValue();
+        const value = reader.readName();
         request.cmd = isCommand(value) ? value : undefined;
         break;
       }

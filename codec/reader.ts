@@ -70,7 +70,8 @@ export class Reader {
   #position = 0;
   #end = 0;
   #depth = 0;
-  #weightBytes = 0;
+  /** The memory used by the values read since {@linkcode Reader.begin}, in bytes; only the reader counts it. */
+  weightBytes = 0;
   /** The last map that was converted to a hash table. */
   #table: object | undefined;
   /** Whether the buffer was given away: it belongs to the receiver of a message, until {@linkcode Reader.release}. */
@@ -86,11 +87,6 @@ export class Reader {
     this.#maxMessageBytes = maxMessageBytes;
   }
 
-  /** The memory used by the values read since {@linkcode Reader.begin}, in bytes. */
-  get weightBytes(): number {
-    return this.#weightBytes;
-  }
-
   /**
    * Starts a payload.
    *
@@ -103,7 +99,7 @@ export class Reader {
     this.#position = start;
     this.#end = end;
     this.#depth = 0;
-    this.#weightBytes = MESSAGE_WEIGHT;
+    this.weightBytes = MESSAGE_WEIGHT;
   }
 
   /**
@@ -127,16 +123,6 @@ export class Reader {
    */
   readKey(): string {
     const type = this.#uint8();
-    if (type === 0xa3 && this.#end - this.#position > 3) {
-      // The names in nearly every message, compared as one number of three letters.
-      const bytes = this.#bytes;
-      const at = this.#position;
-      const name = nameOf(bytes[at] << 16 | bytes[at + 1] << 8 | bytes[at + 2]);
-      if (name !== "") {
-        this.#position = at + 3;
-        return name;
-      }
-    }
     if (type >> 5 === 0x5) return this.#key(type & 31);
     if (type === 0xd9) return this.#key(this.#uint8());
     if (type === 0xda) return this.#key(this.#uint16());
@@ -148,6 +134,14 @@ export class Reader {
   /** @returns The next value. */
   readValue(): unknown {
     return this.#valueOf(this.#uint8());
+  }
+
+  /** @returns The next value. A short text is read like a key: the names of commands repeat too. */
+  readName(): unknown {
+    const type = this.#uint8();
+    if (type >> 5 !== 0x5) return this.#valueOf(type);
+    this.#charge(TEXT_WEIGHT + (type & 31) * TEXT_BYTE_WEIGHT);
+    return this.#key(type & 31);
   }
 
   /**
@@ -271,18 +265,14 @@ export class Reader {
   /** Enters a container. */
   #enter(values: number, weight: number): void {
     if (values > this.#end - this.#position) throw TOO_SHORT; // each has at least one byte
-    if (++this.#depth > this.#maxDepth) throw this.#deepRefusal();
+    if (++this.#depth > this.#maxDepth) throw this.#tooDeep ??= new DecodeError(`nested deeper than ${this.#maxDepth}`);
     this.#charge(weight);
   }
 
   /** Counts the memory of a value before it is allocated. */
   #charge(bytes: number): void {
-    this.#weightBytes += bytes;
-    if (this.#weightBytes > this.#maxMessageBytes) throw this.#refusal();
-  }
-
-  #deepRefusal(): DecodeError {
-    return this.#tooDeep ??= new DecodeError(`nested deeper than ${this.#maxDepth}`);
+    this.weightBytes += bytes;
+    if (this.weightBytes > this.#maxMessageBytes) throw this.#refusal();
   }
 
   #refusal(): DecodeError {
@@ -338,16 +328,21 @@ export class Reader {
   }
 
   #uint8(): number {
-    return this.#bytes[this.#take(1)];
+    const at = this.#position;
+    if (at >= this.#end) throw TOO_SHORT;
+    this.#position = at + 1;
+    return this.#bytes[at];
   }
 
   #uint16(): number {
-    const start = this.#take(2);
-    return this.#bytes[start] << 8 | this.#bytes[start + 1];
+    const at = this.#take(2);
+    return this.#bytes[at] << 8 | this.#bytes[at + 1];
   }
 
   #uint32(): number {
-    return (this.#uint16() << 16 | this.#uint16()) >>> 0;
+    const at = this.#take(4);
+    const bytes = this.#bytes;
+    return (bytes[at] << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3]) >>> 0;
   }
 }
 
@@ -375,17 +370,4 @@ export function setField(fields: Record<string, unknown>, name: string, value: u
 
 function defineField(fields: Record<string, unknown>, name: string, value: unknown): void {
   Object.defineProperty(fields, name, { value, writable: true, enumerable: true, configurable: true });
-}
-
-function nameOf(letters: number): string {
-  switch (letters) {
-    case 0x636d64:
-      return "cmd";
-    case 0x736571:
-      return "seq";
-    case 0x726573:
-      return "res";
-    default:
-      return "";
-  }
 }

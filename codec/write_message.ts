@@ -5,7 +5,6 @@
  * cannot be sent; reserved names.
  */
 
-import type { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { EncodeError } from "./errors.ts";
 import { type Fields, Going, type KnownControl, type Notice, Reply, type RequestItem } from "./message.ts";
@@ -60,17 +59,9 @@ const ERR = 0xa3_65_72_72;
  * Writes a reply: `seq`, then `res` or `err`, then the rest. This order gives the same bytes as the article's replies.
  * Fields that are `undefined` are omitted.
  */
-export function writeReply(writer: Writer, reply: Reply): void {
-  const failed = reply.outcome instanceof Error;
-  const fields: Fields = failed ? { ...(reply.outcome as RpcError).toJSON() } : reply.outcome as Fields;
-  try {
-    writeReplyFields(writer, reply, fields, failed);
-  } catch (error) {
-    throw located(error, fields);
-  }
-}
-
-function writeReplyFields(writer: Writer, { seq, more }: Reply, fields: Fields, failed: boolean): void {
+export function writeReply(writer: Writer, { seq, more, outcome }: Reply): void {
+  const failed = outcome instanceof Error;
+  const fields: Fields = failed ? { ...outcome.toJSON() } : outcome;
   const first = failed ? "err" : "res";
   const planned = (seq === undefined ? 1 : 2) + (more ? 1 : 0);
   const start = writer.beginMap(planned);
@@ -78,19 +69,23 @@ function writeReplyFields(writer: Writer, { seq, more }: Reply, fields: Fields, 
     writer.writeFour(SEQ);
     writer.writeNumber(seq);
   }
-  writer.writeFour(failed ? ERR : RES);
-  writer.writeValue(fields[first], 1);
   let others = 0;
-  for (const name in fields) {
-    if (name === first || !Object.hasOwn(fields, name)) continue;
-    const value = fields[name];
-    if (value === undefined) continue;
-    if (!failed && name !== ITEMS && name !== ID && isReservedReplyField(name)) {
-      throw new EncodeError(`the reply field "${shortened(name)}" is reserved`);
+  try {
+    writer.writeFour(failed ? ERR : RES);
+    writer.writeValue(fields[first], 1);
+    for (const name in fields) {
+      if (name === first || !Object.hasOwn(fields, name)) continue;
+      const value = fields[name];
+      if (value === undefined) continue;
+      if (!failed && name !== ITEMS && name !== ID && isReservedReplyField(name)) {
+        throw new EncodeError(`the reply field "${shortened(name)}" is reserved`);
+      }
+      writer.writeKey(name);
+      writer.writeValue(value, 1);
+      others++;
     }
-    writer.writeKey(name);
-    writer.writeValue(value, 1);
-    others++;
+  } catch (error) {
+    throw located(error, fields);
   }
   if (more) {
     writer.writeKey("more");

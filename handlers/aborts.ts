@@ -3,6 +3,7 @@
  */
 
 import type { RpcError } from "../errors.ts";
+import { catchListenerErrors } from "../transport/runtime.ts";
 
 /** A new controller, which has aborted its signal if there is a reason already. */
 export function abortedBy(reason: RpcError | undefined): AbortController {
@@ -13,12 +14,5 @@ export function abortedBy(reason: RpcError | undefined): AbortController {
 
 /** Aborts a signal, and catches errors of its listeners: as uncaught errors they would end the process. */
 export function abortSafely(controller: AbortController, reason: unknown, onError: (error: unknown) => void): void {
-  const caught = (event: ErrorEvent) => {
-    event.preventDefault();
-    onError(event.error);
-  };
-  // Listeners run before `abort()` returns.
-  addEventListener("error", caught);
-  controller.abort(reason);
-  removeEventListener("error", caught);
+  catchListenerErrors(() => controller.abort(reason), onError);
 }

@@ -5,7 +5,7 @@
  *     new > waiting > running > streaming > settled      (a handler that answers at once settles a new call)
  *
  * In: a request and its command. Out: stream items, one final reply, a signal for the handler. Refused: requests beyond
- * `maxInFlightTotal`. Costly parts are made on demand: most handlers answer at once and never use their signal.
+ * `maxInFlightTotal`. Costly parts are made on demand: most handlers answer at once.
  */
 
 import { type Fields, Reply, type Request } from "../codec/message.ts";
@@ -29,12 +29,11 @@ import type { RegisteredCommand } from "./registry.ts";
 import type { ServerState } from "./server_state.ts";
 import { itemFields } from "./tracked.ts";
 
-/** The share of its `ttl` that a request may wait for other work: its handler and its reply need the rest. */
+/** The share of its `ttl` that a request may wait for other work: the rest is for its handler and its reply. */
 const WAIT_SHARE = 0.75;
 
 /** Only a server that has worked for longer than this multiple of a `ttl` is overloaded: one slow handler is not. */
 const OVERLOADED_TTLS = 2;
-
 const CUT_SHORT = new RpcError("CANCELLED", "the caller's stream ended before its end");
 
 /** The connection and the server, as a call sees them. */
@@ -100,7 +99,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   // ---- from the request to the answer
 
-  /** There is no place for its handler: it waits, known by its `seq` and with the caller's deadline. */
+  /** There is no place for its handler: it waits, known by its `seq`. */
   wait(): void {
     const { ttl } = this.request;
     this.state = "waiting";
@@ -312,9 +311,10 @@ export class Call implements Expiring, StreamedCall, Invocation {
   }
 
   /** Waits until the caller takes more items or the call has ended. */
-  async #untilCredit(credit: CreditWindow): Promise<void> {
-    if (this.owner.inputEnded) this.fail(new RpcError("CANCELLED", "no more credit can come"));
-    else await credit.granted();
+  #untilCredit(credit: CreditWindow): Promise<void> {
+    if (!this.owner.inputEnded) return credit.granted();
+    this.fail(new RpcError("CANCELLED", "no more credit can come"));
+    return Promise.resolve();
   }
 
   /** No more credit and no more items can come. */

@@ -144,8 +144,9 @@ export class Intake {
 
   /** A client that wants to know whether the server lives has its PING read at the limit too: its other calls wait. */
   get #isFull(): boolean {
-    const { output, aliveMs } = this.#connection;
-    return output.full || this.#calls.taken >= this.#maxInFlight && aliveMs === Infinity || this.#calls.held.mustWait;
+    const { output } = this.#connection;
+    const isAtLimit = this.#calls.taken >= this.#maxInFlight && this.#connection.aliveMs === Infinity;
+    return isAtLimit || output.full || this.#calls.held.mustWait;
   }
 
   /** Whether there is no room for a message: others may still end calls, or are for calls that have room. */

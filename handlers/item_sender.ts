@@ -7,7 +7,7 @@
 
 import { ITEMS } from "../codec/message_table.ts";
 import type { RpcError } from "../errors.ts";
-import { endItems, type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";
+import { endItems, type ItemReceiver, iteratorOf, sendEach } from "../session/item_sender.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
 
 /** How much unsent output a stream may produce. Otherwise a handler that never pauses would block all others. */
@@ -36,23 +36,18 @@ export function isStream(answer: unknown): answer is AsyncIterable<unknown> {
  */
 export function sendItems(call: StreamedCall, stream: AsyncIterable<unknown>): Promise<ReplyFields> {
   const items = iteratorOf(stream);
-  if (items.return === undefined) return sendToEnd(call, items, undefined);
-  const { promise: left, reject } = Promise.withResolvers<never>();
-  const leave = () => void endItems(items).then(() => reject(call.abortReason), reject);
-  call.onAborted(leave);
-  if (call.isSettled) leave();
-  return Promise.race([left, sendToEnd(call, items, left)]);
-}
-
-async function sendToEnd(
-  call: StreamedCall,
-  items: Items,
-  left: Promise<never> | undefined,
-): Promise<ReplyFields> {
-  const sent = await sendEach(call, items);
-  if (sent !== undefined) return lastReply(sent.value, sent.isEmpty && call.hasCredit);
-  if (left !== undefined) await left;
-  throw call.abortReason;
+  // Not an async function and a race: a stream that waits would keep a dozen more objects.
+  return new Promise((resolve, reject) => {
+    const leave = () => void endItems(items).then(() => reject(call.abortReason), reject);
+    if (items.return !== undefined) {
+      call.onAborted(leave);
+      if (call.isSettled) leave();
+    }
+    sendEach(call, items).then((sent) => {
+      if (sent !== undefined) resolve(lastReply(sent.value, sent.isEmpty && call.hasCredit));
+      else if (items.return === undefined) reject(call.abortReason);
+    }).catch(reject);
+  });
 }
 
 /** The last reply. Without items, a mark tells a caller that grants credit that this was a stream. */

@@ -22,8 +22,8 @@ import { serverTelemetry } from "../session/telemetry.ts";
 import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
 import type { Acceptor, Refusal } from "../transport/acceptor.ts";
 import { FD, HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
-import { listen } from "../transport/listen.ts";
 import { Origins } from "../transport/origins.ts";
+import { listen, type ServerNetwork } from "../transport/listen.ts";
 import { PROXIES } from "../transport/proxy_header.ts";
 import { standardError } from "../transport/standard_error.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
@@ -211,6 +211,7 @@ export class PacklineServer implements Server {
   readonly #options: Pick<ServerOptions, "onConnect" | "onClose" | "random">;
   /** The pages that may open a WebSocket. */
   readonly #origins: Origins | undefined;
+  readonly #network: ServerNetwork;
   readonly #sweeper: Sweeper;
   readonly #acceptors: Acceptor[] = [];
   /** The loops that take connections from them. */
@@ -221,10 +222,11 @@ export class PacklineServer implements Server {
   #shutdown: Promise<ShutdownReport> | undefined;
   #graceEnds: (() => void) | undefined;
 
-  constructor(state: ServerState, options: ServerOptions) {
+  constructor(state: ServerState, options: ServerOptions, network: ServerNetwork) {
     this.#state = state;
     this.#options = options;
     this.#origins = options.webOrigins && new Origins(options.webOrigins);
+    this.#network = network;
     this.#sweeper = new Sweeper(state.clock, state.connections);
     const { counts, load, connections } = state;
     const unobserve = serverTelemetry?.observe(() => ({
@@ -247,9 +249,11 @@ export class PacklineServer implements Server {
       throw new TypeError("Cannot use fd together with hostname, port or path: it says where to listen");
     }
     const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
+    const rest = () => this.#state.restBeforeConnection();
     this.#refuseToListenAfterShutdown();
-    const acceptor = await listen({
+    const acceptor = await listen(this.#network, {
       ...{ ...more, hostname, port, handshakeTimeoutMs: frameTimeoutMs, maxConnections, clock, origins: this.#origins },
+      rest,
       onRefused: (refusal) => this.#noteRefusal(refusal),
     });
     if (this.#shutdown !== undefined) acceptor.close();
@@ -258,6 +262,7 @@ export class PacklineServer implements Server {
     this.#accepting.push(acceptAll(acceptor, {
       onConnection: (transport) => void this.accept(transport),
       onError: (error) => this.#state.log.report(error, {}, "accept_failed"),
+      rest,
       clock,
     }));
     return { hostname: acceptor.hostname, port: acceptor.port, address: acceptor.address };
@@ -355,6 +360,7 @@ export class PacklineServer implements Server {
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
     state.drain.isWaiting = true;
     for (const acceptor of this.#acceptors) acceptor.hide?.();
+    await state.yieldBudget.refilled(); // else they may rest
     await untilAllAccepted(this.#acceptors, () => state.counts.connectionsAccepted, graceMs, state.clock);
     for (const acceptor of this.#acceptors) acceptor.close();
     // Only then is the port given up: a client that is refused before would find its way back here, and be reset.

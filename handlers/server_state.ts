@@ -137,6 +137,15 @@ export class ServerState implements SharedTurns {
     this.report = new Report(this, options.worker);
   }
 
+  /**
+   * Asked before each connection is accepted: a promise if those that are open come first. At a shutdown there is no time
+   * for that: all that have come are accepted.
+   */
+  restBeforeConnection(): Promise<void> | undefined {
+    this.yieldBudget.countConnection();
+    return this.drain.isWaiting || !this.yieldBudget.isExhausted ? undefined : this.yieldBudget.refilled();
+  }
+
   /** Stops all timers, after the last call. */
   close(): void {
     this.deadlines.clear();

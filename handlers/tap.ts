@@ -14,7 +14,7 @@ export const TAP_NAME = "TAP";
 /** The number of readers: each costs every call a little. */
 const MAX_TAPS = 8;
 
-/** The largest number of calls in one report. With ten reports a second this is what people can look at, and costs a server little. */
+/** The largest number of calls in one report. With five reports a second this is more than people can read, and costs a server little. */
 const REPORT_CALLS = 100;
 
 /** Names and codes of peers are cut to so many characters: a request may hold a megabyte of them. */

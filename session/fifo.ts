@@ -8,23 +8,23 @@
 const SLACK = 1024;
 
 export class Fifo<Item> {
+  /** The number of items; only the queue changes it. */
+  length = 0;
   #items: (Item | undefined)[] = [];
   #next = 0;
 
-  get length(): number {
-    return this.#items.length - this.#next;
-  }
-
   push(item: Item): void {
     this.#items.push(item);
+    this.length++;
   }
 
   /** Removes the first item; `undefined` if the queue is empty. */
   shift(): Item | undefined {
-    if (this.#next === this.#items.length) return undefined;
+    if (this.length === 0) return undefined;
+    this.length--;
     const item = this.#items[this.#next];
     this.#items[this.#next++] = undefined; // releases the item
-    if (this.#next === this.#items.length || this.#next > SLACK && 2 * this.#next > this.#items.length) {
+    if (this.length === 0 || this.#next > SLACK && 2 * this.#next > this.#items.length) {
       this.#items.splice(0, this.#next);
       this.#next = 0;
     }
@@ -35,7 +35,7 @@ export class Fifo<Item> {
   takeAll(): Item[] {
     const items = this.#items.slice(this.#next) as Item[];
     this.#items = [];
-    this.#next = 0;
+    this.#next = this.length = 0;
     return items;
   }
 }

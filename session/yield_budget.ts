@@ -9,7 +9,10 @@
  * that were served wait and the others are served, until the runtime has polled all sockets and only a few reads are
  * ready. Then the next turn begins.
  *
- * In: each read; the question whether the turn is over. Out: a promise of the next turn. Refused: nothing. With few
+ * To accept a connection is the cheapest part of serving it. Peers that connect again and again would have the server to
+ * themselves, so a turn accepts only a few.
+ *
+ * In: each read, each connection; the question whether the turn is over. Out: a promise of the next turn. Refused: nothing. With few
  * connections and little work this costs nothing. If the clock stands still, no turn ends by time.
  */
 
@@ -28,6 +31,9 @@ const FULL_READS = READS_A_ROUND / 2;
 /** From this many reads in a round on, more may follow. Connections that call only now and then cause fewer. */
 const MORE_READS = 8;
 
+/** The connections that one turn accepts: each makes work of about half a millisecond, if it also calls and closes. */
+export const CONNECTIONS_A_TURN = 32;
+
 /** After this many rounds the runtime has polled the sockets: it does so every 61. */
 const LOOK_ROUNDS = 64;
 
@@ -44,8 +50,11 @@ export class YieldBudget {
   #timer: Timer | undefined;
   #isExhausted = false;
   #next = Promise.withResolvers<void>();
-  /** Reads in this round; whether a callback for its end is set. */
+  /** Reads in this round. */
   #reads = 0;
+  /** Connections accepted in this turn. */
+  #connections = 0;
+  /** Whether a callback for the end of this round is set. */
   #inRound = false;
   #roundsLeft = 0;
   #closed = false;
@@ -71,6 +80,11 @@ export class YieldBudget {
   countRead(): void {
     if (++this.#reads === FULL_READS && !this.#isExhausted && !this.#closed) this.#endWork(LOOK_ROUNDS_OF_MANY);
     this.#awaitRound();
+  }
+
+  /** Counts a connection that is accepted. */
+  countConnection(): void {
+    if (++this.#connections >= CONNECTIONS_A_TURN && !this.#isExhausted && !this.#closed) this.#endWork();
   }
 
   /** Ends all waits. */
@@ -121,6 +135,7 @@ export class YieldBudget {
     this.arrivals.endTurn(this.#clock.now());
     const { resolve } = this.#next;
     this.#isExhausted = false;
+    this.#connections = 0;
     this.#next = Promise.withResolvers();
     resolve();
   }

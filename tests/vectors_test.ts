@@ -60,6 +60,7 @@ function decodeAll<Message>(readMessage: (reader: Reader) => Message | InvalidMe
   stage.flush(output);
   for (const message of messages) {
     if (message instanceof Request || message instanceof ReceivedReply) message.weightBytes = 0; // tested elsewhere
+    if (message instanceof Request) message.frameBytes = 0;
   }
   return messages;
 }

@@ -7,6 +7,7 @@
  */
 
 import type { Clock } from "./clock.ts";
+import { isNamed } from "./runtime.ts";
 
 /** The first and the longest wait after an error that no client caused; the figures are those of gRPC. */
 const FIRST_PAUSE_MS = 5;
@@ -19,12 +20,7 @@ const LOOK_ROUNDS = 64;
 const LONGEST_WAIT_MS = 500;
 
 /** Errors of `accept()` that a client can cause. */
-const CLIENTS_OWN = [
-  Deno.errors.NotConnected,
-  Deno.errors.ConnectionReset,
-  Deno.errors.ConnectionAborted,
-  Deno.errors.BrokenPipe,
-];
+const CLIENTS_OWN = ["NotConnected", "ConnectionReset", "ConnectionAborted", "BrokenPipe"] as const;
 
 /** Options of the loop. */
 export interface AcceptOptions<Connection> {
@@ -32,6 +28,8 @@ export interface AcceptOptions<Connection> {
   onConnection(connection: Connection): void;
   /** Called once for each series of errors that no client caused. */
   onError(error: unknown): void;
+  /** Asked before each connection: a promise if those that are open come first. */
+  rest?(): Promise<void> | undefined;
   /** The clock for the waits. */
   clock: Clock;
 }
@@ -53,11 +51,12 @@ export async function acceptAll<Connection>(
   let pauseMs = 0;
   while (true) {
     let connection: Connection;
+    await options.rest?.();
     try {
       connection = await listener.accept();
     } catch (error) {
-      if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) return;
-      if (CLIENTS_OWN.some((kind) => error instanceof kind)) continue;
+      if (isNamed(error, "BadResource") || isNamed(error, "Interrupted")) return;
+      if (CLIENTS_OWN.some((name) => isNamed(error, name))) continue;
       if (pauseMs === 0) options.onError(error);
       pauseMs = Math.min(Math.max(FIRST_PAUSE_MS, 2 * pauseMs), LONGEST_PAUSE_MS);
       await new Promise<void>((resolve) => options.clock.setTimer(resolve, pauseMs, true));

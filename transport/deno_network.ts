@@ -7,21 +7,16 @@
 import type { CheckedAddress, Network } from "./dial.ts";
 import { socketTransport } from "./tcp.ts";
 import { closeQuietly, type Transport } from "./transport.ts";
-import { dialWebSocket } from "./web_socket.ts";
 
 /** The sockets of Deno. */
-export const denoNetwork: Network = {
-  open,
-  // Not the runtime's own: it leaves Nagle's algorithm on, so a request waits up to 40 ms for an earlier one's acknowledgement.
-  openWebSocket: (url, address, signal) => dialWebSocket(url, open(address, signal), signal),
-};
+export const denoNetwork: Network = { open };
 
 async function open({ hostname, port, path, tls }: CheckedAddress, signal: AbortSignal): Promise<Transport> {
   if (path !== undefined) return socketTransport(await Deno.connect({ transport: "unix", path }));
   if (tls === undefined) return socketTransport(await Deno.connect({ hostname, port, signal }));
   if (tls.cert !== undefined) {
-    const { dialWithCertificate } = await import("./tls_socket.ts");
-    return Object.assign(await dialWithCertificate({ hostname, port }, tls, signal));
+    const { dialTls } = await import("./tls_socket.ts");
+    return await dialTls({ hostname, port }, tls, signal);
   }
   // Not `Deno.connectTls`: it leaves Nagle's algorithm on, so requests wait for the acknowledgement of earlier ones.
   const conn = await Deno.connect({ hostname, port, signal });

@@ -11,6 +11,7 @@ import type { Clock } from "./clock.ts";
 import { isDenied, isNamed } from "./runtime.ts";
 import { askTls, type ClientTls, reasonOf, type TlsSource } from "./tls.ts";
 import { closeTransport, type Transport } from "./transport.ts";
+import { dialWebSocket } from "./web_socket.ts";
 
 /** The time limit of one dial. Without it, a host that drops packets would block a caller for two minutes. */
 const DIAL_TIMEOUT_MS = 10_000;
@@ -36,15 +37,6 @@ export interface Network {
    * @returns The connection; of TLS, its handshake done.
    */
   open(address: CheckedAddress, signal: AbortSignal): Promise<Transport>;
-  /**
-   * Opens a WebSocket: the runtime's own, or packline's (`dialWebSocket()` in `web_socket.ts`) over what `open` gives.
-   *
-   * @param url The URL, `ws:` or `wss:`.
-   * @param address The same as an address. It has options of TLS exactly if the scheme is `wss:`.
-   * @param signal Ends the attempt.
-   * @returns The connection, its handshake done.
-   */
-  openWebSocket(url: string, address: CheckedAddress, signal: AbortSignal): Promise<Transport>;
 }
 
 /**
@@ -65,7 +57,8 @@ export async function dialAddress(network: Network, address: Address, signal: Ab
     signal.throwIfAborted();
     return await (url === undefined
       ? network.open({ hostname, port, path, tls }, signal)
-      : network.openWebSocket(url, { hostname, port, tls }, signal));
+      // Not the runtime's own, which in Deno leaves Nagle's algorithm on: a request waits up to 40 ms for an earlier one's acknowledgement.
+      : dialWebSocket(url, network.open({ hostname, port, tls }, signal), signal));
   } catch (error) {
     if (isDenied(error)) throw error;
     throw unreachable(textOf(address), signal.aborted ? signal.reason : error);

@@ -1,7 +1,8 @@
 /**
- * Listens on TCP, TLS, mutual TLS, a unix socket or a socket that it is given, with one interface for all of them.
+ * Listens on TCP, TLS, mutual TLS, a unix socket or a socket that it is given, with one interface for all of them, over the
+ * sockets of the runtime.
  *
- * In: an address, and optional certificates. Out: an {@linkcode Acceptor}. Refused: an address in use, an invalid
+ * In: the {@linkcode ServerNetwork} of the runtime, an address, and optional certificates. Out: an {@linkcode Acceptor}. Refused: an address in use, an invalid
  * certificate or key, a path together with TLS; the error names the problem.
  */
 
@@ -10,11 +11,8 @@ import { withoutBrackets } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import { type AddressedTransport, ProxyPreamble } from "./proxy_preamble.ts";
 import { PreambleAcceptor, type PreambleSource } from "./preamble_acceptor.ts";
-import { addressText } from "./address.ts";
-import { type SocketTransport, socketTransport } from "./tcp.ts";
-import { closeQuietly } from "./transport.ts";
 import type { ServerTls, TlsSource } from "./tls.ts";
-import { listenUnix, type UnixAccess } from "./unix.ts";
+import type { UnixAccess } from "./unix.ts";
 import type { Origins } from "./origins.ts";
 import { WebSocketPreamble } from "./web_socket_preamble.ts";
 
@@ -40,34 +38,56 @@ export interface ListenAddress extends UnixAccess {
   handshakeTimeoutMs: number;
   /** The largest number of open connections. */
   maxConnections: number;
+  /** Asked before each connection: a promise if those that are open come first. */
+  rest?(): Promise<void> | undefined;
   /** The clock. */
   clock: Clock;
   /** Told why a connection is refused. */
   onRefused(refusal: Refusal): void;
 }
 
+/** An acceptor of sockets, whose peers are known by address. */
+type SocketSource = PreambleSource<AddressedTransport>;
+
+/** The sockets of a runtime, for a server. */
+export interface ServerNetwork {
+  /** Listens at an address. */
+  listen(place: Place, clock: Clock): SocketSource | Promise<SocketSource>;
+  /** Listens on a unix socket, which only those may open who have access. */
+  listenUnix(path: string, access: UnixAccess, clock: Clock): Promise<SocketSource>;
+  /** The name or address that `node:tls` can listen at, if it may: its own errors say less. */
+  hostOf(place: Place): string;
+}
+
+/** An address. */
+interface Place {
+  readonly hostname: string;
+  readonly port: number;
+  readonly reusePort: boolean;
+}
+
 /**
  * Starts listening.
  *
+ * @param network The sockets.
  * @param options The address and settings.
  * @returns The source of connections.
  * @throws {TypeError} If a certificate or key is invalid, or TLS is requested on a path.
  * @throws {Deno.errors.AddrInUse} If the address is in use.
  */
-export async function listen(options: ListenAddress): Promise<Acceptor> {
-  const acceptor = await listenAt(options);
+export async function listen(network: ServerNetwork, options: ListenAddress): Promise<Acceptor> {
+  const acceptor = await listenAt(network, options);
   const { origins, handshakeTimeoutMs } = options;
   if (origins === undefined) return acceptor;
   return new PreambleAcceptor(acceptor, new WebSocketPreamble(origins, handshakeTimeoutMs), options);
 }
 
-async function listenAt(options: ListenAddress): Promise<Acceptor> {
-  const { port, path, mode, group, fd, tls, reusePort = false } = options;
-  const hostname = withoutBrackets(options.hostname);
+async function listenAt(network: ServerNetwork, options: ListenAddress): Promise<Acceptor> {
+  const { port, path, mode, group, fd, tls, reusePort = false, clock } = options;
+  const place = { hostname: withoutBrackets(options.hostname), port, reusePort };
   if (path !== undefined) {
     if (tls) throw new TypeError("Cannot use TLS on a unix socket: give either a path or tls");
-    const listener = await listenUnix(path, { mode, group });
-    return behindProxies(new SocketAcceptor(listener, { transport: "unix", path }), options);
+    return behindProxies(await network.listenUnix(path, { mode, group }, clock), options);
   }
   if ((mode ?? group) !== undefined) {
     throw new TypeError("Cannot use mode or group without path: they are those of a unix socket");
@@ -75,57 +95,23 @@ async function listenAt(options: ListenAddress): Promise<Acceptor> {
   if (tls !== undefined) {
     // Imported only if needed, because it loads the runtime's Node interface.
     const { TlsAcceptor } = await import("./tls_acceptor.ts");
-    return await TlsAcceptor.listen({ ...options, hostname, tls, reusePort });
+    return await TlsAcceptor.listen({
+      ...options,
+      ...place,
+      ...fd === undefined && { hostname: network.hostOf(place) },
+      tls,
+    });
   }
   if (fd !== undefined) {
-    const { FdAcceptor } = await import("./fd_acceptor.ts");
-    return behindProxies(await FdAcceptor.listen(fd, options.clock), options);
+    const { NodeAcceptor } = await import("./node_acceptor.ts");
+    return behindProxies(await NodeAcceptor.listen({ fd }, clock), options);
   }
-  const listener = Deno.listen({ hostname, port, reusePort });
-  return behindProxies(new SocketAcceptor(listener, listener.addr), options);
+  return behindProxies(await network.listen(place, clock), options);
 }
 
 /** The same acceptor, or one that reads the headers of the named proxies. */
-function behindProxies(source: PreambleSource<AddressedTransport>, options: ListenAddress): Acceptor {
+function behindProxies(source: SocketSource, options: ListenAddress): Acceptor {
   const { proxyProtocolFrom = [], handshakeTimeoutMs } = options;
   if (proxyProtocolFrom.length === 0) return source;
   return new PreambleAcceptor(source, new ProxyPreamble(proxyProtocolFrom, handshakeTimeoutMs), options);
-}
-
-/** A listener of Deno's own kind. */
-type DenoListener = Pick<Acceptor, "hide" | "close"> & { accept(): Promise<Deno.Conn> };
-
-/** Accepts sockets of Deno's own kind. */
-class SocketAcceptor implements Acceptor {
-  readonly hostname: string;
-  readonly port: number;
-  readonly address: string;
-  readonly handshakes = 0;
-  readonly #listener: DenoListener;
-
-  constructor(listener: DenoListener, addr: Deno.Addr) {
-    this.#listener = listener;
-    this.hostname = "path" in addr ? addr.path : "hostname" in addr ? addr.hostname : "";
-    this.port = "port" in addr ? addr.port : 0;
-    this.address = addressText(addr);
-  }
-
-  async accept(): Promise<SocketTransport> {
-    const conn = await this.#listener.accept();
-    try {
-      return socketTransport(conn);
-    } catch (error) {
-      closeQuietly(conn);
-      // The client left before its socket was set up. The listener still works.
-      throw error instanceof Deno.errors.BadResource ? new Deno.errors.NotConnected(error.message) : error;
-    }
-  }
-
-  hide(): void {
-    this.#listener.hide?.();
-  }
-
-  close(): void {
-    closeQuietly(this.#listener);
-  }
 }

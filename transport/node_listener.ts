@@ -12,6 +12,7 @@
 
 import type { AddressInfo, Server } from "node:net";
 import type { Clock, Timer } from "./clock.ts";
+import { systemError } from "./runtime.ts";
 import type { Transport } from "./transport.ts";
 
 /** How often a listener is woken up. */
@@ -21,7 +22,7 @@ const WAKE_MS = 5_000;
 const BACKLOG = 511;
 
 /** Where to listen. */
-export type NodePlace = { host: string; port: number; reusePort: boolean } | { fd: number };
+export type NodePlace = { host: string; port: number; reusePort: boolean } | { path: string } | { fd: number };
 
 /** The handle of a listening server, as the runtime stores it. */
 interface Listening {
@@ -40,7 +41,8 @@ export class NodeListener<Each extends Transport = Transport> {
   #closed = false;
 
   private constructor(server: Server, clock: Clock) {
-    this.address = server.address() as AddressInfo | null ?? undefined;
+    const address = server.address(); // Node has a text for a path
+    this.address = typeof address === "object" && address !== null ? address : undefined;
     this.#server = server;
     this.#clock = clock;
     this.#wakeLater();
@@ -69,7 +71,7 @@ export class NodeListener<Each extends Transport = Transport> {
   accept(): Promise<Each> {
     const next = this.#waiting.shift();
     if (next !== undefined) return Promise.resolve(next);
-    if (this.#closed) return Promise.reject(new Deno.errors.BadResource("the listener is closed"));
+    if (this.#closed) return Promise.reject(systemError("BadResource", "the listener is closed"));
     this.#accepting = Promise.withResolvers();
     return this.#accepting.promise;
   }
@@ -95,7 +97,7 @@ export class NodeListener<Each extends Transport = Transport> {
     if (this.#closed) return;
     this.hide();
     this.#closed = true;
-    this.#accepting?.reject(new Deno.errors.BadResource("the listener is closed"));
+    this.#accepting?.reject(systemError("BadResource", "the listener is closed"));
     for (const transport of this.#waiting) transport.close();
   }
 

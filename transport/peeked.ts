@@ -7,6 +7,8 @@
 import type { PeerCertificate } from "./certificate.ts";
 import { FIRST_READ_BYTES, type Transport } from "./transport.ts";
 
+const NOTHING = new Uint8Array(0);
+
 /** A transport that keeps what has been looked at for its first reads. */
 export class PeekedTransport implements Transport {
   readonly peer: string | undefined;
@@ -40,8 +42,9 @@ export class PeekedTransport implements Transport {
 
   /** Drops the first bytes. */
   skip(bytes: number): void {
-    this.#buffer = this.#buffer.subarray(bytes);
     this.#end -= bytes;
+    // A connection that has been looked at keeps nothing of it.
+    this.#buffer = this.#end === 0 && this.#reading === undefined ? NOTHING : this.#buffer.subarray(bytes);
   }
 
   read(into: Uint8Array): Promise<number | null> {
@@ -82,7 +85,7 @@ export class PeekedTransport implements Transport {
 
   async #readMore(): Promise<boolean> {
     if (this.#end === this.#buffer.length) {
-      const larger = new Uint8Array(2 * this.#end);
+      const larger = new Uint8Array(Math.max(FIRST_READ_BYTES, 2 * this.#end));
       larger.set(this.#buffer);
       this.#buffer = larger;
     }

@@ -25,6 +25,8 @@ export interface Preamble<In extends Transport> {
    * @throws {PreambleError} If the connection is refused. Any other error means that it has left.
    */
   run(transport: In, ended: Promise<PreambleEnd>): Promise<Transport | null> | undefined;
+  /** Tells a refused peer why, before its connection is closed. Never rejects, and settles as `run` does. */
+  refuse?(transport: In, error: PreambleError, ended: Promise<PreambleEnd>): Promise<void>;
 }
 
 /** A connection is refused; the text is a sentence about the peer, "it". */
@@ -39,6 +41,8 @@ export interface PreambleOptions {
   readonly handshakeTimeoutMs: number;
   /** The largest number of connections that are not done. One more ends the oldest. */
   readonly maxConnections: number;
+  /** Asked before each connection: a promise if those that are open come first. */
+  rest?(): Promise<void> | undefined;
   readonly clock: Clock;
   /** Told why a connection is refused. */
   onRefused(refusal: Refusal): void;
@@ -110,17 +114,25 @@ export class PreambleAcceptor<In extends Transport> implements Acceptor {
   }
 
   #takeNext(): Promise<void> {
-    const next = this.#source.accept().then((transport) => {
-      const { promise: ended, resolve: end } = Promise.withResolvers<PreambleEnd>();
-      const done = this.#preamble.run(transport, ended);
-      if (done === undefined) this.#ready.push(transport);
-      else void this.#follow(transport, done, end);
-    }).finally(() => this.#next = undefined);
+    const next = this.#take().finally(() => this.#next = undefined);
     next.catch(() => {}); // if nobody waits just now, the next `accept()` meets the same error
     return next;
   }
 
-  async #follow(transport: In, done: Promise<Transport | null>, end: (why: PreambleEnd) => void): Promise<void> {
+  async #take(): Promise<void> {
+    await this.#options.rest?.();
+    const transport = await this.#source.accept();
+    const ending = Promise.withResolvers<PreambleEnd>();
+    const done = this.#preamble.run(transport, ending.promise);
+    if (done === undefined) this.#ready.push(transport);
+    else void this.#follow(transport, done, ending);
+  }
+
+  async #follow(
+    transport: In,
+    done: Promise<Transport | null>,
+    { promise: ended, resolve: end }: PromiseWithResolvers<PreambleEnd>,
+  ): Promise<void> {
     const { clock, handshakeTimeoutMs, maxConnections, onRefused } = this.#options;
     const [endOldest] = this.#unready.values();
     if (this.#unready.size >= maxConnections) endOldest("crowded");
@@ -132,9 +144,11 @@ export class PreambleAcceptor<In extends Transport> implements Acceptor {
       else this.#ready.push(ready);
       this.#onReady();
     } catch (error) {
+      if (!this.#closed && error instanceof PreambleError) {
+        onRefused({ event: this.#preamble.event, reason: error.message, peer: transport.peer ?? "unknown peer" });
+        await this.#preamble.refuse?.(transport, error, ended);
+      }
       closeTransport(transport);
-      if (this.#closed || !(error instanceof PreambleError)) return;
-      onRefused({ event: this.#preamble.event, reason: error.message, peer: transport.peer ?? "unknown peer" });
     } finally {
       clock.clearTimer(timer);
       this.#unready.delete(transport);

@@ -9,7 +9,7 @@
 import { RpcError } from "../errors.ts";
 import { checkOptions, DEFAULT_PORT, type OptionKind } from "../limits.ts";
 import { DIAL_PORT, HOSTNAME } from "./address.ts";
-import { isDenied } from "./runtime.ts";
+import { isDenied, isNamed, systemError } from "./runtime.ts";
 import { addressText } from "./address.ts";
 import { reasonOf } from "./tls.ts";
 
@@ -30,6 +30,16 @@ export interface DnsOptions {
   service?: string;
   /** The name server to ask, in place of the system's. */
   nameServer?: { ipAddr: string; port?: number };
+}
+
+/** The look-ups of a runtime, as Deno has them. A name without such records rejects with `NotFound`. */
+export interface ResolveDns {
+  (name: string, type: "A" | "AAAA", options: Pick<DnsOptions, "nameServer">): Promise<string[]>;
+  (
+    name: string,
+    type: "SRV",
+    options: Pick<DnsOptions, "nameServer">,
+  ): Promise<{ priority: number; target: string; port: number }[]>;
 }
 
 const DNS_OPTIONS: Record<keyof DnsOptions, OptionKind> = {
@@ -63,32 +73,37 @@ const DNS_OPTIONS: Record<keyof DnsOptions, OptionKind> = {
  * ```
  */
 export function dnsServers(options: DnsOptions): () => Promise<string[]> {
+  return serversByName(options, Deno.resolveDns);
+}
+
+/** The same, by the look-ups of any runtime. */
+export function serversByName(options: DnsOptions, resolveDns: ResolveDns): () => Promise<string[]> {
   checkOptions(options, DNS_OPTIONS);
-  const { hostname, port, service, nameServer } = options;
+  const { hostname, port, service } = options;
   if (service !== undefined && hostname === undefined && port === undefined) {
-    return () => found(service, "SRV records", [hostsOf(service, nameServer)]);
+    return () => found(service, "SRV records", [hostsOf(service, options, resolveDns)]);
   }
   if (hostname === undefined || service !== undefined) {
     throw new TypeError(
       `Cannot look up servers: it takes either a hostname and a port, or a service, whose records hold the ports`,
     );
   }
-  const lookup = (type: "A" | "AAAA") => addressesOf(hostname, type, port ?? DEFAULT_PORT, nameServer);
+  const lookup = (type: "A" | "AAAA") => addressesOf(hostname, type, options, resolveDns);
   return () => found(hostname, "addresses (A or AAAA records)", [lookup("A"), lookup("AAAA")]);
 }
 
 async function addressesOf(
   hostname: string,
   type: "A" | "AAAA",
-  port: number,
-  nameServer: DnsOptions["nameServer"],
+  { port = DEFAULT_PORT, nameServer }: DnsOptions,
+  resolveDns: ResolveDns,
 ): Promise<string[]> {
-  const addresses = await Deno.resolveDns(hostname, type, { nameServer });
+  const addresses = await resolveDns(hostname, type, { nameServer });
   return addresses.map((address) => addressText({ transport: "tcp", hostname: address, port }));
 }
 
-async function hostsOf(service: string, nameServer: DnsOptions["nameServer"]): Promise<string[]> {
-  const records = await Deno.resolveDns(service, "SRV", { nameServer });
+async function hostsOf(service: string, { nameServer }: DnsOptions, resolveDns: ResolveDns): Promise<string[]> {
+  const records = await resolveDns(service, "SRV", { nameServer });
   const best = Math.min(...records.map(({ priority }) => priority));
   return records
     // The host "." says that there is no such service.
@@ -102,10 +117,10 @@ async function found(name: string, what: string, lookups: Promise<string[]>[]): 
   const servers = outcomes.flatMap((outcome) => outcome.status === "fulfilled" ? outcome.value : []);
   if (servers.length > 0) return [...new Set(servers)].sort();
   const errors = outcomes.flatMap((outcome) => outcome.status === "rejected" ? [outcome.reason] : []);
-  const failure = errors.find((error) => !(error instanceof Deno.errors.NotFound));
+  const failure = errors.find((error) => !isNamed(error, "NotFound"));
   if (isDenied(failure)) {
     const text = `Cannot look up ${name}: the program may not ask the name server; run it with --allow-net`;
-    throw new Deno.errors.NotCapable(text, { cause: failure });
+    throw systemError("NotCapable", text, { cause: failure });
   }
   // The runtime does not tell an unknown name from a name server that has failed.
   const reason = failure === undefined

@@ -8,10 +8,39 @@
 /** The part of Deno that is used here; other runtimes have none. */
 const deno = (): typeof Deno | undefined => globalThis.Deno;
 
+/** A module of Node's, which Bun has too, and a browser has not. Not imported, so that a browser's bundle stays whole. */
+const nodeModule = () => globalThis.process?.getBuiltinModule;
+
+/** The errors of sockets and files, by their names in Deno, and the codes that Node has for the same. */
+const CODES = {
+  AddrInUse: "EADDRINUSE",
+  AlreadyExists: "EEXIST",
+  BadResource: undefined,
+  BrokenPipe: "EPIPE",
+  ConnectionAborted: "ECONNABORTED",
+  ConnectionRefused: "ECONNREFUSED",
+  ConnectionReset: "ECONNRESET",
+  Interrupted: undefined,
+  NotCapable: undefined,
+  NotConnected: "ENOTCONN",
+  NotFound: "ENOENT",
+  PermissionDenied: "EPERM",
+} as const;
+
+/** The name of an error of a socket or a file. */
+export type SystemErrorName = keyof typeof CODES;
+
+/** Whether a paused socket of `node:tls` goes on to read the socket below it, as in Deno. */
+export const tlsReadsAhead: boolean = globalThis.Deno !== undefined;
+
 /** A readable form of a value, with an optional limit on nested containers. */
 export function inspect(value: unknown, depth?: number): string {
+  const options = depth === undefined ? {} : { depth };
   const runtime = deno();
-  if (runtime !== undefined) return runtime.inspect(value, depth === undefined ? {} : { depth });
+  if (runtime !== undefined) return runtime.inspect(value, options);
+  if (typeof value === "string") return JSON.stringify(value); // Node has single quotes
+  const util = nodeModule()?.("node:util");
+  if (util !== undefined) return util.inspect(value, options);
   try {
     return JSON.stringify(value) ?? String(value);
   } catch {
@@ -23,8 +52,16 @@ export function inspect(value: unknown, depth?: number): string {
  * Whether an error is the one of this name. Not by its class: each runtime has classes of its own, and Node's sockets say it by
  * a code.
  */
-export function isNamed(error: unknown, name: string): boolean {
-  return error instanceof Error && error.name === name;
+export function isNamed(error: unknown, name: SystemErrorName): boolean {
+  if (!(error instanceof Error)) return false;
+  const { code } = error as { code?: unknown };
+  return error.name === name || code !== undefined && code === CODES[name];
+}
+
+/** An error of this name: in Deno one of its own class. */
+export function systemError(name: SystemErrorName, message: string, options?: ErrorOptions): Error {
+  const Class = deno()?.errors[name];
+  return Class ? new Class(message, options) : Object.assign(new Error(message, options), { name });
 }
 
 /** Whether an error means a missing permission, which is the program's mistake and not a network failure. */
@@ -48,8 +85,62 @@ export function messageOf(error: unknown): string {
  * @throws The runtime's error, if TLS cannot use them.
  */
 export function parseCertificates({ ca, cert, key }: { ca?: string; cert?: string; key?: string }): void {
-  deno()?.createHttpClient({
+  const runtime = deno();
+  if (runtime === undefined) {
+    const builtIn = nodeModule();
+    builtIn?.("node:tls").createSecureContext({ ca, cert, key });
+    // Which passes over a damaged authority.
+    if (builtIn && ca !== undefined) new (builtIn("node:crypto").X509Certificate)(ca);
+    return;
+  }
+  runtime.createHttpClient({
     ...(ca !== undefined && { caCerts: [ca] }),
     ...(cert !== undefined && key !== undefined && { cert, key }),
   }).close();
+}
+
+/** Writes some of the bytes to stderr without blocking, and returns how many. */
+export function writeToStderr(bytes: Uint8Array): Promise<number> {
+  const runtime = deno();
+  if (runtime !== undefined) return runtime.stderr.write(bytes);
+  // Not `process.stderr`, which blocks while a pipe is full.
+  return new Promise((resolve, reject) => {
+    nodeModule()?.("node:fs").write(2, bytes, (error, written) => error ? reject(error) : resolve(written));
+  });
+}
+
+/**
+ * Runs what calls listeners of events, and catches what they throw, which is uncaught otherwise and ends the process.
+ *
+ * @param work Calls them before it returns.
+ * @param onError Receives each error; in Node a tick later.
+ */
+export function catchListenerErrors(work: () => void, onError: (error: unknown) => void): void {
+  if (deno() === undefined) return catchUncaught(work, onError);
+  const caught = (event: ErrorEvent) => {
+    event.preventDefault();
+    onError(event.error);
+  };
+  addEventListener("error", caught);
+  work();
+  removeEventListener("error", caught);
+}
+
+/** The same in Node, which throws such an error in a tick of its own, and in Bun, which calls it uncaught at once. */
+function catchUncaught(work: () => void, onError: (error: unknown) => void): void {
+  const { process } = globalThis;
+  const { nextTick } = process;
+  process.nextTick = (callback, ...args) =>
+    nextTick(() => {
+      try {
+        callback(...args);
+      } catch (error) {
+        onError(error);
+      }
+    });
+  const isOfBun = "bun" in process.versions && !process.hasUncaughtExceptionCaptureCallback();
+  if (isOfBun) process.setUncaughtExceptionCaptureCallback(onError);
+  work();
+  if (isOfBun) process.setUncaughtExceptionCaptureCallback(null);
+  process.nextTick = nextTick;
 }

@@ -6,6 +6,8 @@
  * lines are kept; the rest are dropped and counted, and the count is written later. Refused: nothing.
  */
 
+import { writeToStderr } from "./runtime.ts";
+
 /** The most text kept while stderr is blocked. */
 const MAX_WAITING_CHARS = 64 * 1024;
 
@@ -68,4 +70,4 @@ export class LineWriter {
 }
 
 /** The stderr of this process. */
-export const standardError: LineWriter = new LineWriter((bytes) => Deno.stderr.write(bytes));
+export const standardError: LineWriter = new LineWriter(writeToStderr);

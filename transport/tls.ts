@@ -25,8 +25,8 @@ export interface ServerTls {
 /** The authorities that a client trusts, and its own certificate. */
 export interface ClientTls {
   /**
-   * Certificate authorities to trust, as PEM. They add to the runtime's own, or replace them if the client has its own
-   * `cert`.
+   * Certificate authorities to trust, as PEM. They add to the runtime's own, or replace them on Node and if the client has
+   * its own `cert`.
    */
   ca?: string;
   /** The client's own certificate chain, as PEM, if the server requires one; needs `key`. */
@@ -58,12 +58,15 @@ function isTls(value: unknown): boolean {
     );
 }
 
-/** TLS errors of Deno and of Node, with their meanings. Each pattern matches the whole text. */
+/** TLS errors of Deno, Node and Bun, with their meanings. Each pattern matches the whole text; OpenSSL's has a place in its source. */
 const FAULTS: readonly [RegExp, string][] = [
-  [/^.*\bKeyMismatch$|^.*key values mismatch$/, "the private key does not belong to the certificate"],
-  [/^No certificates found in certificate data$|^.*no start line$/, "the certificate is not PEM text"],
+  [/^.*\bKeyMismatch$|^.*key.values.mismatch$/i, "the private key does not belong to the certificate"],
+  [/^No certificates found in certificate data$|^.*no.start.line$/i, "the certificate is not PEM text"],
   [/^No keys found in key data$|^.*DECODER routines.*$/, "the private key is not PEM text"],
-  [/^invalid peer certificate: BadEncoding$|^Unable to add pem file .*$/, "a certificate is damaged"],
+  [
+    /^invalid peer certificate: BadEncoding$|^Unable to add pem file .*$|^.*asn\.?1 encoding routines.*$|^Invalid CA$/i,
+    "a certificate is damaged",
+  ],
   [/^.*failed to parse private key.*$/, "the private key is damaged or of an unsupported type"],
   [/^invalid peer certificate: (Expired|certificate expired\b.*)$|^CERT_HAS_EXPIRED$/, PEER_EXPIRED],
   [/^invalid peer certificate: (NotValidYet|certificate not valid yet\b.*)$|^CERT_NOT_YET_VALID$/, PEER_TOO_EARLY],
@@ -76,12 +79,15 @@ const FAULTS: readonly [RegExp, string][] = [
     "the peer's certificate is not signed by a trusted authority; pass its authority as ca",
   ],
   [
-    /^received fatal alert: (CertificateRequired|BadCertificate|UnknownCA|DecryptError|AccessDenied)$|^peer sent no certificates$/,
+    /^received fatal alert: (CertificateRequired|BadCertificate|UnknownCA|DecryptError|AccessDenied)$|^peer sent no certificates$|^.*alert.(certificate.required|bad.certificate|unknown.ca|decrypt.error|access.denied)\b[^]*$|^.*peer did not return a certificate[^]*$/i,
     "the peer rejected this side's certificate, or requires one",
   ],
-  [/^received fatal alert: CertificateExpired$/, "the peer says that this side's certificate has expired"],
+  [
+    /^received fatal alert: CertificateExpired$|^.*alert.certificate.expired\b[^]*$/i,
+    "the peer says that this side's certificate has expired",
+  ],
   [/^peer closed connection without sending TLS close_notify\b.*$/, CUT_OFF],
-  [/^received corrupt message\b.*$|^.*wrong version number.*$|^.*InvalidContentType.*$/, NO_TLS],
+  [/^received corrupt message\b.*$|^.*wrong.version.number[^]*$|^.*InvalidContentType.*$/i, NO_TLS],
 ];
 
 /**

@@ -20,7 +20,7 @@ import { type ByteSource, headerIsLate, Proxies, readProxyHeader } from "./proxy
 import { isDenied, messageOf } from "./runtime.ts";
 import { addressText } from "./address.ts";
 import { askTls, isNoTls, reasonOf, renewalProblem, type ServerTls, type TlsSource } from "./tls.ts";
-import { nodeTransport, peerOf } from "./tls_socket.ts";
+import { nodeTransport, peerOf } from "./node_transport.ts";
 import type { Transport } from "./transport.ts";
 
 /** The default number of concurrent handshakes. */
@@ -46,6 +46,8 @@ export interface TlsListenOptions {
   maxHandshakes?: number;
   /** The largest number of open connections. */
   maxConnections: number;
+  /** Asked before each handshake: a promise if the connections that are open come first. */
+  rest?(): Promise<void> | undefined;
   /** The clock. */
   clock: Clock;
   /** Told why a connection is refused. */
@@ -65,6 +67,8 @@ export class TlsAcceptor implements Acceptor {
   #tls: ServerTls;
   readonly #listener: NodeListener;
   readonly #handshakes: Handshakes;
+  /** The runtime accepts all that come; their handshakes begin one by one. */
+  #begun = Promise.resolve();
 
   private constructor(
     server: Server,
@@ -88,8 +92,12 @@ export class TlsAcceptor implements Acceptor {
     server.on("connection", (socket: Socket) => {
       const isOfProxy = proxies.has(socket.remoteAddress ?? "");
       this.#handshakes.begin(socket, isOfProxy ? "proxy_header" : "tls_failed");
-      if (isOfProxy) void this.#readHeader(socket, () => shakeHands.call(server, socket));
-      else shakeHands.call(server, socket);
+      this.#begun = this.#begun.then(async () => {
+        await options.rest?.();
+        if (socket.destroyed) return;
+        if (isOfProxy) void this.#readHeader(socket, () => shakeHands.call(server, socket));
+        else shakeHands.call(server, socket);
+      });
     });
     server.on("tlsClientError", (error, socket) => {
       const below = (socket as { _parent?: Socket })._parent ?? socket; // only that one has an address
@@ -103,7 +111,7 @@ export class TlsAcceptor implements Acceptor {
 
   /** Starts listening. */
   static async listen(options: TlsListenOptions): Promise<TlsAcceptor> {
-    const { maxConnections, clock } = options;
+    const { hostname: host, port, reusePort, fd, maxConnections, clock } = options;
     const tls = await ask(options.tls, "Cannot use TLS");
     const { cert, key, ca } = tls;
     const mutual = ca !== undefined;
@@ -114,8 +122,7 @@ export class TlsAcceptor implements Acceptor {
       } as Parameters<typeof createServer>[0],
     );
     server.maxConnections = maxConnections + (options.maxHandshakes ?? MAX_HANDSHAKES) + 1;
-    const place = options.fd === undefined ? placeOf(options) : { fd: options.fd };
-    const listener = await NodeListener.listen(server, place, clock);
+    const listener = await NodeListener.listen(server, fd === undefined ? { host, port, reusePort } : { fd }, clock);
     if (listener.address !== undefined) return new TlsAcceptor(server, tls, listener, listener.address, options);
     listener.close();
     throw new TypeError("Cannot use TLS on a unix socket");
@@ -173,18 +180,6 @@ export class TlsAcceptor implements Acceptor {
     socket.destroy();
     this.#options.onRefused({ event: "tls_failed", reason: "its certificate is not valid", peer });
   }
-}
-
-/**
- * Where Node is to listen. Deno's listener is asked first: its errors are the same as without TLS. It also resolves a
- * name; Node's listener would throw outside the call if the address is not allowed.
- */
-function placeOf({ hostname, port, reusePort }: TlsListenOptions): { host: string; port: number; reusePort: boolean } {
-  const first = Deno.listen({ hostname, port, reusePort });
-  const host = first.addr.hostname;
-  first.close();
-  if (host !== hostname) Deno.listen({ hostname: host, port, reusePort }).close();
-  return { host, port, reusePort };
 }
 
 /** The options of TLS; a missing permission is thrown as it is. */

@@ -12,6 +12,7 @@
  */
 
 import type { OptionKind } from "../limits.ts";
+import { isNamed, systemError } from "./runtime.ts";
 
 /** Only the owner may connect. */
 const DEFAULT_MODE = 0o600;
@@ -43,10 +44,40 @@ export const GROUP: OptionKind = {
   must: "be the name of a group, or its number",
 };
 
+/** What is known of a file. */
+interface FileFacts {
+  readonly isSocket: boolean | null;
+  readonly isDirectory: boolean;
+  readonly dev: number;
+  readonly ino: number | null;
+}
+
+/** The files and unix sockets of a runtime, named as in Deno. */
+export interface UnixSystem<Connection> {
+  listen(path: string): UnixSocket<Connection> | Promise<UnixSocket<Connection>>;
+  /** Connects and closes, to see whether a server answers. */
+  knock(path: string): Promise<void>;
+  mkdir(path: string, options: { mode: number }): Promise<void>;
+  lstat(path: string): Promise<FileFacts>;
+  lstatSync(path: string): FileFacts;
+  chmod(path: string, mode: number): Promise<void>;
+  chown(path: string, uid: null, gid: number): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  readTextFile(path: string): Promise<string>;
+  remove(path: string): Promise<void>;
+  removeSync(path: string): void;
+}
+
+/** A listening socket. */
+interface UnixSocket<Connection> {
+  accept(): Promise<Connection>;
+  close(): void;
+}
+
 /** A listening socket and its file. */
-export interface UnixListener {
+export interface UnixListener<Connection> {
   /** The next connection. */
-  accept(): Promise<Deno.UnixConn>;
+  accept(): Promise<Connection>;
   /** Removes the file: no more clients come, and those that have come are still accepted. */
   hide(): void;
   /** Stops accepting and removes the file. */
@@ -58,19 +89,24 @@ export interface UnixListener {
  *
  * @param path The path of the socket.
  * @param access Who may connect; only the owner by default.
+ * @param system The files and sockets of the runtime.
  * @returns The listener; closing it removes the file.
  * @throws {Deno.errors.AddrInUse} If a server answers on the path.
  * @throws {Deno.errors.AlreadyExists} If the path exists and is not a socket.
  * @throws {TypeError} If there is no such group, or this user may not use it.
  */
-export async function listenUnix(path: string, access: UnixAccess = {}): Promise<UnixListener> {
+export async function listenUnix<Connection>(
+  path: string,
+  access: UnixAccess,
+  system: UnixSystem<Connection>,
+): Promise<UnixListener<Connection>> {
   const folder = `${path}.new`;
-  await makePrivate(folder);
+  await makePrivate(folder, system);
   try {
-    await removeStale(path);
-    return await listenIn(folder, path, access);
+    await removeStale(path, system);
+    return await listenIn(folder, path, access, system);
   } finally {
-    await Deno.remove(folder);
+    await system.remove(folder);
   }
 }
 
@@ -82,17 +118,18 @@ export function permissionsToListen(path: string, group?: string | number): stri
 }
 
 /** Makes the folder. It may exist for a moment while another server starts, or be left by a killed one. */
-async function makePrivate(folder: string): Promise<void> {
+async function makePrivate(folder: string, system: UnixSystem<unknown>): Promise<void> {
   for (let tries = 0;; tries++) {
     try {
-      return await Deno.mkdir(folder, { mode: 0o700 });
+      return await system.mkdir(folder, { mode: 0o700 });
     } catch (error) {
-      if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+      if (!isNamed(error, "AlreadyExists")) throw error;
     }
     if (tries < TAKEN_TRIES) {
       await new Promise((resolve) => setTimeout(resolve, TAKEN_WAIT_MS));
-    } else if (tries > TAKEN_TRIES || !await removeLeftBehind(folder)) {
-      throw new Deno.errors.AlreadyExists(
+    } else if (tries > TAKEN_TRIES || !await removeLeftBehind(folder, system)) {
+      throw systemError(
+        "AlreadyExists",
         `${folder} exists: another server is starting, or the folder has another use`,
       );
     }
@@ -100,30 +137,31 @@ async function makePrivate(folder: string): Promise<void> {
 }
 
 /** Removes the folder if it holds nothing but a dead socket; returns whether it did. */
-async function removeLeftBehind(folder: string): Promise<boolean> {
+async function removeLeftBehind(folder: string, system: UnixSystem<unknown>): Promise<boolean> {
   try {
-    if (!(await Deno.lstat(folder)).isDirectory) return false;
-    await removeStale(`${folder}/s`);
-    await Deno.remove(folder);
+    if (!(await system.lstat(folder)).isDirectory) return false;
+    await removeStale(`${folder}/s`, system);
+    await system.remove(folder);
     return true;
   } catch (error) {
-    return error instanceof Deno.errors.NotFound;
+    return isNamed(error, "NotFound");
   }
 }
 
-async function listenIn(
+async function listenIn<Connection>(
   folder: string,
   path: string,
   { mode = DEFAULT_MODE, group }: UnixAccess,
-): Promise<UnixListener> {
+  system: UnixSystem<Connection>,
+): Promise<UnixListener<Connection>> {
   const hidden = `${folder}/s`;
-  const listener = Deno.listen({ transport: "unix", path: hidden });
+  const listener = await system.listen(hidden);
   try {
-    if (group !== undefined) await giveTo(hidden, group);
-    await Deno.chmod(hidden, mode);
-    await Deno.rename(hidden, path);
-    const { dev, ino } = await Deno.lstat(path);
-    const hide = () => removeOwn(path, { dev, ino });
+    if (group !== undefined) await giveTo(hidden, group, system);
+    await system.chmod(hidden, mode);
+    await system.rename(hidden, path);
+    const { dev, ino } = await system.lstat(path);
+    const hide = () => removeOwn(path, { dev, ino }, system);
     return {
       accept: () => listener.accept(),
       hide,
@@ -138,12 +176,12 @@ async function listenIn(
   }
 }
 
-async function giveTo(file: string, group: string | number): Promise<void> {
-  const id = numberOf(group) ?? await numberByName(group);
+async function giveTo(file: string, group: string | number, system: UnixSystem<unknown>): Promise<void> {
+  const id = numberOf(group) ?? await numberByName(group, system);
   try {
-    await Deno.chown(file, null, id);
+    await system.chown(file, null, id);
   } catch (error) {
-    if (!(error instanceof Deno.errors.PermissionDenied)) throw error;
+    if (!isNamed(error, "PermissionDenied")) throw error;
     throw new TypeError(`Cannot use group ${group} for the socket: this user is not in it`);
   }
 }
@@ -152,38 +190,42 @@ function numberOf(group: string | number): number | undefined {
   return /^\d+$/.test(`${group}`) ? Number(group) : undefined;
 }
 
-async function numberByName(group: string | number): Promise<number> {
-  for (const line of (await Deno.readTextFile(GROUPS)).split("\n")) {
+async function numberByName(group: string | number, system: UnixSystem<unknown>): Promise<number> {
+  for (const line of (await system.readTextFile(GROUPS)).split("\n")) {
     const [name, , id] = line.split(":");
     if (name === group) return Number(id);
   }
   throw new TypeError(`Cannot use group ${group} for the socket: ${GROUPS} does not have it; give its number`);
 }
 
-async function removeStale(path: string): Promise<void> {
-  let info: Deno.FileInfo;
+async function removeStale(path: string, system: UnixSystem<unknown>): Promise<void> {
+  let info: FileFacts;
   try {
-    info = await Deno.lstat(path);
+    info = await system.lstat(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
+    if (isNamed(error, "NotFound")) return;
     throw error;
   }
-  if (!info.isSocket) throw new Deno.errors.AlreadyExists(`${path} exists and is not a socket`);
+  if (!info.isSocket) throw systemError("AlreadyExists", `${path} exists and is not a socket`);
   try {
-    (await Deno.connect({ transport: "unix", path })).close();
+    await system.knock(path);
   } catch (error) {
-    if (!(error instanceof Deno.errors.ConnectionRefused)) throw error;
-    await Deno.remove(path); // its server has died
+    if (!isNamed(error, "ConnectionRefused")) throw error;
+    await system.remove(path); // its server has died
     return;
   }
-  throw new Deno.errors.AddrInUse(`a server answers on ${path}`);
+  throw systemError("AddrInUse", `a server answers on ${path}`);
 }
 
 /** Removes a file if it is still the same one. A file that stays does no harm: `removeStale` handles it. */
-function removeOwn(path: string, { dev, ino }: Pick<Deno.FileInfo, "dev" | "ino">): void {
+function removeOwn(
+  path: string,
+  { dev, ino }: Pick<FileFacts, "dev" | "ino">,
+  { lstatSync, removeSync }: UnixSystem<unknown>,
+): void {
   try {
-    const found = Deno.lstatSync(path);
-    if (found.dev === dev && found.ino === ino) Deno.removeSync(path);
+    const found = lstatSync(path);
+    if (found.dev === dev && found.ino === ino) removeSync(path);
   } catch {
     // It no longer exists.
   }

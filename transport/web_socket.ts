@@ -221,14 +221,15 @@ export function checkUpgrade(headers: Headers, origins: Origins): void {
 
 /** Reads a head, and nothing of what comes behind it. */
 async function readHead(transport: PeekedTransport): Promise<Head> {
-  while (true) {
-    const text = DECODER.decode(transport.bytes.subarray(0, MAX_HEAD_BYTES));
-    const end = text.indexOf(HEAD_END);
-    if (end >= 0) {
+  for (let start = 0;;) {
+    const { bytes } = transport;
+    const end = start + DECODER.decode(bytes.subarray(start, MAX_HEAD_BYTES)).indexOf(HEAD_END);
+    if (end >= start) {
       transport.skip(end + HEAD_END.length);
-      return parseHead(text.slice(0, end));
+      return parseHead(DECODER.decode(bytes.subarray(0, end)));
     }
-    if (text.length === MAX_HEAD_BYTES) {
+    start = Math.max(0, bytes.length - HEAD_END.length); // what was looked at is not looked at again
+    if (bytes.length >= MAX_HEAD_BYTES) {
       throw new UpgradeError(431, `its head of HTTP is longer than ${MAX_HEAD_BYTES} bytes`);
     }
     if (!await transport.more()) throw new UpgradeError(400, "it has ended within its head of HTTP");

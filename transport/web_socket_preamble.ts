@@ -36,12 +36,11 @@ export class WebSocketPreamble implements Preamble<Transport> {
       if (await Promise.race([transport.more(), ended]) !== true) return transport;
     }
     if (BEGINNING.some((byte, at) => byte !== transport.bytes[at])) return transport;
-    try {
-      return await Promise.race([acceptWebSocket(transport, this.#origins), this.#late(ended)]);
-    } catch (error) {
-      if (error instanceof UpgradeError) await Promise.race([answerRefusal(transport, error), ended]);
-      throw error;
-    }
+    return await Promise.race([acceptWebSocket(transport, this.#origins), this.#late(ended)]);
+  }
+
+  async refuse(transport: Transport, error: PreambleError, ended: Promise<PreambleEnd>): Promise<void> {
+    if (error instanceof UpgradeError) await Promise.race([answerRefusal(transport, error), ended]);
   }
 
   async #late(ended: Promise<PreambleEnd>): Promise<never> {

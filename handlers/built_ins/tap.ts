@@ -6,8 +6,8 @@ import type { Command } from "../command.ts";
 import { TAP_NAME, type TapFilter, type TapReport, type Taps } from "../tap.ts";
 import { builtIn, INVALID_PARAMS_SHAPE, invalidParam, paramsShape } from "./built_in.ts";
 
-/** The time between two reports. */
-const REPORT_MS = 100;
+/** The time between two reports. An item of a stream can cost a busy server some milliseconds: others take turns before it. */
+const REPORT_MS = 200;
 
 /** TAP, by its parameters and its items. */
 export type TapCommand = Command<

@@ -84,6 +84,7 @@ class Scene implements AsyncDisposable {
       globalThis.show = (text) => document.querySelector("output").textContent = text;
       globalThis.client = await connect({
         url: "ws://127.0.0.1:${server.port}",
+        aliveMs: 8_000,
         onState: (state) => show(states.push(state)),
       });
     })()`);
@@ -221,7 +222,7 @@ testWith(
     });
 
     await t.step("offline and online", async () => {
-      // Emulation tells the page, and stops its requests; whether it stops WebSockets is not said. So the server is away as well.
+      // Emulation tells the page, and holds back what its open WebSocket would receive, its end as well: the PING finds out.
       const conditions = { latency: 0, downloadThroughput: -1, uploadThroughput: -1 };
       const told = browser.evaluate(
         `new Promise((resolve) => addEventListener("offline", () => resolve(0), { once: true }))`,

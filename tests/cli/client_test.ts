@@ -349,7 +349,7 @@ Deno.test("--help and --version need no server and no permission", async () => {
     runScript("client", ["--version"], { permissions: [] }),
   ]);
   assertEquals([help.code, help.stderr, version.code, version.stderr], [0, "", 0, ""]);
-  assertEquals(help.stdout.match(/^ {2}(-\w, )?--/gm)?.length, 29);
+  assertEquals(help.stdout.match(/^ {2}(-\w, )?--/gm)?.length, 31);
   const lines = help.stdout.split("\n");
   const examples = help.stdout.slice(help.stdout.indexOf("\nExamples, ")).trim().split("\n").slice(1);
   assert(examples.length >= 4 && examples.every((line) => line.startsWith("  client.ts ")), examples.join("\n"));

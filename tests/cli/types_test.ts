@@ -356,9 +356,11 @@ Deno.test("--types ts: schemas of zod tell their shapes", async () => {
     JSON.stringify({ ...config, imports: { ...config.imports as object, zod: "npm:zod@4.6.7" } }),
   );
   await folder.write("service.ts", ZOD_SERVICE);
+  const checked = await run(Deno.execPath(), ["check", "--quiet", "service.ts"], { cwd: folder.path });
+  assertEquals(checked, { code: 0, text: "" });
   await using service = await Program.start(
     Deno.execPath(),
-    ["run", "--check", "--no-prompt", "--allow-net=127.0.0.1", "service.ts"],
+    ["run", "--no-prompt", "--allow-net=127.0.0.1", "service.ts"],
     /listening on 127\.0\.0\.1:\d+\n/,
     { cwd: folder.path },
   );

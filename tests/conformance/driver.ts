@@ -1,7 +1,8 @@
 /**
  * The driver of a client under test, as a program: a step a line in, an answer a line out (`README.md`).
  *
- * In: a command, steps. Out: answers. Refused: a driver that ends, says what is no JSON, or nothing in time, by a `Wrong`.
+ * In: a command, steps. Out: answers. Refused: a driver that ends, says what is no JSON, or nothing in time, by a `Wrong`;
+ * one that ends before its first answer, by a `NoDriver`.
  */
 
 import { Skip } from "./report.ts";
@@ -10,6 +11,9 @@ import { Wrong } from "./wire.ts";
 
 /** How long a driver may take for one step. */
 const PATIENCE_MS = 10_000;
+
+/** The program is no driver: there is nothing to check. */
+export class NoDriver extends Error {}
 
 /** One call of a step. */
 export interface CallStep {
@@ -44,6 +48,7 @@ export class Driver implements AsyncDisposable {
   #input: WritableStreamDefaultWriter<Uint8Array> | undefined;
   #lines: ReadableStreamDefaultReader<string> | undefined;
   #held = "";
+  #hasAnswered = false;
 
   constructor(command: readonly string[]) {
     this.#command = command;
@@ -57,12 +62,14 @@ export class Driver implements AsyncDisposable {
     const line = await this.#line();
     if (line === undefined) {
       await this.#end("SIGKILL");
+      if (!this.#hasAnswered) throw new NoDriver("the driver has not answered its first step");
       throw new Wrong(
         `no answer of the driver to ${shown(step)}: it has ended, or waits`,
         `a line in ${PATIENCE_MS} ms`,
       );
     }
     const answer = parse(line);
+    this.#hasAnswered = true;
     if (typeof answer.skip === "string") throw new Skip(answer.skip);
     return fromJson(answer) as Answer;
   }

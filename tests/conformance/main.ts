@@ -4,6 +4,7 @@
  */
 
 import { checkClient } from "./client_kit.ts";
+import { NoDriver } from "./driver.ts";
 import { linesOf, type Outcome } from "./report.ts";
 import { checkServer, type Place } from "./server_kit.ts";
 import { checkShutdown, StartedServer } from "./shutdown_checks.ts";
@@ -67,7 +68,8 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(linesOf(outcomes).join("\n"));
     return outcomes.some(({ result }) => result === "failed") ? 1 : 0;
   } catch (error) {
-    const known = error instanceof Wrong || error instanceof Deno.errors.ConnectionRefused ||
+    const known = error instanceof Wrong || error instanceof NoDriver ||
+      error instanceof Deno.errors.ConnectionRefused ||
       error instanceof Deno.errors.NotFound;
     if (!known) throw error;
     console.error(`cannot check the ${wanted.side}: ${(error as Error).message}`);

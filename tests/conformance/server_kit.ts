@@ -92,14 +92,16 @@ export interface ServerRun {
   level?: Level;
   only?: (check: Check<ServerUnderTest>) => boolean;
   patienceMs?: number;
+  /** What INFO tells, if the server shall not be asked for it. */
+  info?: Info;
 }
 
 /** Checks the server at an address. */
 export async function checkServer(
   place: Place,
-  { level = 4, only = () => true, patienceMs }: ServerRun = {},
+  { level = 4, only = () => true, patienceMs, info: given }: ServerRun = {},
 ): Promise<Outcome[]> {
-  const info = await askInfo(place);
+  const info = given ?? await askInfo(place);
   const checks = ALL_SERVER_CHECKS.filter((check) => check.level <= level && only(check));
   return await runChecks(checks, () => new ServerUnderTest(place, info, patienceMs));
 }

@@ -131,10 +131,8 @@ const PAUSE_MS = 5;
 
 const quantile = (sorted: readonly number[], share: number) => sorted[Math.floor(share * (sorted.length - 1))];
 
-async function measure(one: Attack): Promise<void> {
-  await using server = await ChildServer.start({ openFiles: 20_000 });
-  await using client = await connect({ port: server.port, timeoutMs: 60_000, aliveMs: 0 }); // it waits as long as it takes
-  await client.call.PING();
+/** Starts an attack on a port, in a process of its own. Disposing of it ends it. */
+export async function startAttack(one: Attack, port: number): Promise<AsyncDisposable> {
   const file = new URL(import.meta.url).pathname;
   const attacker = new Deno.Command("sh", {
     args: [
@@ -150,7 +148,7 @@ async function measure(one: Attack): Promise<void> {
         "--allow-read",
         file,
       ],
-      ...["--attack", String(server.port)],
+      ...["--attack", String(port)],
     ],
     stdin: "piped",
     stdout: "piped",
@@ -160,6 +158,20 @@ async function measure(one: Attack): Promise<void> {
   await new Blob([JSON.stringify({ ...one, bytes })]).stream().pipeTo(attacker.stdin); // too long for an argument
   const reader = attacker.stdout.getReader();
   await reader.read(); // it attacks
+  return {
+    async [Symbol.asyncDispose]() {
+      attacker.kill("SIGKILL");
+      await reader.cancel();
+      await attacker.status;
+    },
+  };
+}
+
+async function measure(one: Attack): Promise<void> {
+  await using server = await ChildServer.start({ openFiles: 20_000 });
+  await using client = await connect({ port: server.port, timeoutMs: 60_000, aliveMs: 0 }); // it waits as long as it takes
+  await client.call.PING();
+  const attacking = await startAttack(one, server.port);
   const waits: number[] = [];
   for (const endMs = performance.now() + 1000 * (one.seconds ?? 8); performance.now() < endMs;) {
     const startMs = performance.now();
@@ -168,9 +180,7 @@ async function measure(one: Attack): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }
   const { connections, inFlight, refused } = await client.call.STATS();
-  attacker.kill("SIGKILL");
-  await reader.cancel();
-  await attacker.status;
+  await attacking[Symbol.asyncDispose]();
   waits.sort((a, b) => a - b);
   const [peak] = (await said(`cat /proc/${server.process.pid}/status`)).match(/(?<=VmHWM:\s+)\d+/) ?? [];
   const load = (await said("cat /proc/loadavg")).split(" ")[0];

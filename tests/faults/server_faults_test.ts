@@ -11,7 +11,7 @@ import { type Message, startProxy, withServer } from "../support/wire.ts";
 import { type Address, overEach } from "../support/transports.ts";
 import { statisticsOf, until, untilAtRest } from "./beside.ts";
 import { ChildServer } from "./child.ts";
-import { type Direction, type End } from "./fault_proxy.ts";
+import type { Direction, End } from "./fault_proxy.ts";
 
 /** How a call ended: its reply, or its code. */
 function outcomeOf(call: Promise<unknown>): Promise<unknown> {

@@ -148,16 +148,22 @@ function messagesOf<Message>(
     if (entries === undefined) return new InvalidMessage("");
     const message = messageOf(entries);
     if (message instanceof RequestItem) {
-      return new RequestItem(message.seq, message.item, contentsOf(payload).weight) as Message;
+      return new RequestItem(message.seq, message.item, contentsOf(payload).weight, frameOf(payload)) as Message;
     }
     if (message instanceof Request || message instanceof ReceivedReply) {
       message.weightBytes = contentsOf(payload).weight;
     }
+    if (message instanceof Request) message.frameBytes = frameOf(payload);
     return message;
   });
   if (end === "broken") messages.push(new BadFrame(""));
   if (end === "cut") messages.push(new Truncated(0));
   return messages;
+}
+
+/** PROTOCOL.md, "The frame": how long the frame of a payload is. */
+function frameOf({ length }: Uint8Array): number {
+  return length + (length < 57_311 ? 3 : 7);
 }
 
 /** Whether an integer is one from 0 up, in whatever form. */

@@ -8,7 +8,7 @@ import { FakeClock } from "../support/fake_clock.ts";
 import { type Message, message, type Peer, settle, type TestServer, withServer } from "../support/wire.ts";
 
 /** As long as between two reports. */
-const REPORT_MS = 100;
+const REPORT_MS = 200;
 
 /** The most calls of a report. */
 const REPORT_CALLS = 100;

@@ -245,6 +245,16 @@ Deno.test("a frame that comes too slowly, and a connection too many", async () =
   );
 });
 
+Deno.test("a request of HTTP that opens no WebSocket", async () => {
+  const lines = await logOf(async ({ port }) => {
+    const answer = await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: "close" } });
+    assertEquals([answer.status, (await answer.text()).slice(0, 9)], [426, "packline:"]);
+  }, { webOrigins: [] });
+  const { peer, message } = only(lines, "upgrade_refused");
+  assertMatch(peer as string, PEER);
+  assertEquals(message, "is refused: it sends an HTTP request, and here only a WebSocket can be opened");
+});
+
 testWith(["openssl"], "a handshake that fails, and what is no TLS", async () => {
   const { cert, key } = await makeTestTls();
   const lines = await logOf(async ({ port }) => {

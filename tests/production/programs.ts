@@ -29,6 +29,7 @@ const PACKAGES = {
   "openssl": () => find("openssl") !== undefined,
   "prometheus": () => find("prometheus") !== undefined && find("promtool") !== undefined,
   "systemd": () => find("systemd-analyze") !== undefined,
+  "npm": () => find("npm") !== undefined,
   "tshark": () => find("tshark") !== undefined,
 };
 

@@ -166,7 +166,12 @@ testWith(["prometheus"], "a Prometheus scrapes a server, and has series for ever
   const drawn = await eventually(
     "each panel has a series for each of its queries",
     all,
-    (drawn) => drawn.every(([{ targets }, series]) => series.length >= targets.length),
+    (drawn) =>
+      drawn.every(([{ targets }, series]) => series.length >= targets.length) &&
+      // A rate is 0 until a counter has been seen twice.
+      drawn.some(([, series]) =>
+        series.some(({ name, points }) => name === "INVALID_SLEEP" && points.some(([, value]) => value > 0))
+      ),
   );
   const svg = dashboardSvg(drawn, { start: 0, end: 1 }, "a < b");
   for (const { title } of panels) assertStringIncludes(svg, `>${title}</text>`);

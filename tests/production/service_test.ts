@@ -8,6 +8,7 @@ import { parseAll } from "npm:deno-std@1.4.0/yaml/mod.js";
 import { type Client, connect, RpcError } from "../../mod.ts";
 import { DEFAULT_GRACE_MS, DEFAULT_LIMITS } from "../../limits.ts";
 import { request } from "../support/wire.ts";
+import { Installed, TOKEN } from "./installed_service.ts";
 import {
   example,
   Folder,
@@ -21,83 +22,10 @@ import {
   testWith,
 } from "./programs.ts";
 
-const TOKEN = "sesame";
 const meta = { token: TOKEN };
 
 /** After the grace, those whose calls were cut are told, in at most half a second. */
 const DRAIN_SECONDS = DEFAULT_GRACE_MS / 1000 + 0.5;
-
-/** Copies `examples/service` into a folder, and lets its link lead to this checkout. */
-async function copyService(to: string): Promise<void> {
-  const from = `${root}examples/service`;
-  for await (const { name, isFile } of Deno.readDir(from)) {
-    if (isFile) await Deno.copyFile(`${from}/${name}`, `${to}/${name}`);
-  }
-  const config = JSON.parse(await Deno.readTextFile(`${to}/deno.json`));
-  assertEquals(config.links, ["../.."]);
-  await Deno.writeTextFile(`${to}/deno.json`, JSON.stringify({ ...config, links: [root] }));
-}
-
-/** The service in a folder of its own. */
-class Installed implements AsyncDisposable {
-  readonly env = { NO_COLOR: "1", WEATHER_TOKEN: TOKEN };
-  readonly #folder: Folder;
-
-  private constructor(folder: Folder) {
-    this.#folder = folder;
-  }
-
-  static async make(): Promise<Installed> {
-    const folder = await Folder.make();
-    await copyService(folder.path);
-    return new Installed(folder);
-  }
-
-  /** Runs `deno` there, to its end. */
-  deno(...args: string[]): Promise<{ code: number; text: string }> {
-    return run(Deno.execPath(), args, { cwd: this.#folder.path, env: this.env });
-  }
-
-  /** Starts its server. */
-  async start(deno: readonly string[] = [], flags: readonly string[] = []): Promise<Program & { port: number }> {
-    const permissions = ["--allow-net=127.0.0.1", "--allow-env=WEATHER_TOKEN,WEATHER_LOG"];
-    const files = ["--allow-read=.", "--allow-write=."];
-    const args = [
-      "run",
-      "--no-prompt",
-      "--frozen",
-      ...permissions,
-      ...files,
-      ...deno,
-      "server.ts",
-      "--port",
-      "0",
-      ...flags,
-    ];
-    return await this.#listening(args);
-  }
-
-  /** Starts its server by its task, with the permissions that this has. */
-  async startTask(): Promise<Program & { port: number }> {
-    return await this.#listening(["task", "--quiet", "start", "--port", "0"]);
-  }
-
-  async #listening(args: string[]): Promise<Program & { port: number }> {
-    const options = { cwd: this.#folder.path, env: this.env };
-    const program = await Program.start(Deno.execPath(), args, /listening on .*\n/, options);
-    return Object.assign(program, { port: Number((await program.hear(/:(\d+)\n/))[1]) });
-  }
-
-  /** The temperatures that are in the log. */
-  async degrees(): Promise<number[]> {
-    const lines = (await Deno.readTextFile(`${this.#folder.path}/weather.jsonl`)).trimEnd().split("\n");
-    return lines.map((line) => JSON.parse(line).degrees);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#folder[Symbol.asyncDispose]();
-  }
-}
 
 // In its user's hands ------------------------------------------------------------------------------------------------
 

@@ -472,6 +472,29 @@ tlsTest("TLS: of too many handshakes at once the oldest ends", async (world) => 
   await assertRejects(() => acceptor.accept(), Deno.errors.BadResource);
 });
 
+tlsTest("TLS: a handshake begins when those that are connected have had their turn", async (world) => {
+  let asked = 0;
+  const rested = Promise.withResolvers<void>();
+  const acceptor = await TlsAcceptor.listen({
+    ...{ hostname: "127.0.0.1", port: 0, reusePort: false, tls: world.serverTls(false) },
+    ...{ handshakeTimeoutMs: 60_000, maxConnections: 10, clock: new FakeClock(), onRefused: () => {} },
+    rest: () => ++asked === 2 ? rested.promise : undefined,
+  });
+  using first = await world.raw(acceptor.port, false);
+  await first.handshake();
+  using second = await world.raw(acceptor.port, false);
+  let isDone = false;
+  const handshake = second.handshake().then(() => isDone = true);
+  await using _third = await connectTcp(acceptor.port);
+  while (acceptor.handshakes < 2) await settle(1);
+  await settle();
+  assertEquals([isDone, asked], [false, 2], "one by one");
+  rested.resolve();
+  await handshake;
+  for (let taken = 0; taken < 2; taken++) (await acceptor.accept()).close();
+  acceptor.close();
+});
+
 tlsTest("TLS: a listener that has run out of file descriptors accepts again once there are some", async (world) => {
   const { certPath, keyPath } = world.server;
   const script = [`${root}tests/production/few_files.ts`, certPath, keyPath];

@@ -4,6 +4,7 @@ import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { serve } from "../../server.ts";
+import { denoUnix } from "../../transport/deno_server_network.ts";
 import { listenUnix, permissionsToListen } from "../../transport/unix.ts";
 import { Held, settle, withServer } from "../support/wire.ts";
 import { Folder, Program, root, run } from "./programs.ts";
@@ -129,9 +130,9 @@ unixTest("a folder in the way that holds something else is told of, and not touc
 
 unixTest("a server removes its own file, and no other's", async (folder) => {
   const path = `${folder.path}/p.sock`;
-  const first = await listenUnix(path);
+  const first = await listenUnix(path, {}, denoUnix);
   await Deno.remove(path);
-  const second = await listenUnix(path);
+  const second = await listenUnix(path, {}, denoUnix);
   first.close();
   assertEquals(await filesIn(folder), ["p.sock"]);
   await Deno.remove(path); // gone already when the server comes to it

@@ -20,7 +20,18 @@ import {
   withServer,
 } from "../support/wire.ts";
 import { writeAll } from "../../transport/transport.ts";
-import { childrenOf, Folder, Program, root, run, startServer, testWith } from "./programs.ts";
+import {
+  childrenOf,
+  Folder,
+  onFreePort,
+  Program,
+  root,
+  run,
+  startHaproxy,
+  startNginx,
+  startServer,
+  testWith,
+} from "./programs.ts";
 
 const PAGE = "https://app.example";
 const MASK = Uint8Array.of(1, 2, 3, 4);
@@ -262,6 +273,16 @@ Deno.test("calls before a close frame are answered, then comes the server's own"
   assertEquals(await peer.readReply(), { seq: 2, res: "PONG" });
   held.finishAll();
   assertEquals(await peer.readToEnd(), [{ seq: 1, res: null }]);
+});
+
+Deno.test("a unix socket takes WebSockets too, for a proxy in front of it", async () => {
+  await using folder = await Folder.make();
+  await using server = await serve({ path: `${folder.path}/socket`, webOrigins: [PAGE] });
+  using conn = await Deno.connect({ transport: "unix", path: server.address.replace("unix:", "") });
+  await conn.write(new TextEncoder().encode(upgradeOf({ Origin: PAGE })));
+  const buffer = new Uint8Array(512);
+  const bytes = await conn.read(buffer) ?? 0;
+  assertMatch(new TextDecoder().decode(buffer.subarray(0, bytes)), /^HTTP\/1\.1 101 /);
 });
 
 // Who may -----------------------------------------------------------------------------------------------------------
@@ -583,6 +604,51 @@ Deno.test({
     assertEquals(text, `${PONG}\n`);
   },
 });
+
+/** A configuration of `docs/web.md`, with its port and that of the server. */
+async function configurationOf(kind: string, port: number, serverPort: number): Promise<string> {
+  const [, text] =
+    (await Deno.readTextFile(`${root}docs/web.md`)).match(new RegExp(`^\`\`\`${kind}\\n([^]*?)^\`\`\``, "m")) ?? [];
+  return text.replace("127.0.0.1:8080", `127.0.0.1:${port}`).replace("127.0.0.1:1235", `127.0.0.1:${serverPort}`);
+}
+
+testWith(["nginx"], "behind nginx, as docs/web.md has it, everything works and origins count", async () => {
+  await using server = await serve({ port: 0, commands, webOrigins: [PAGE], logLevel: "error" });
+  await using folder = await Folder.make();
+  const { nginx, port } = await onFreePort(async (port) => {
+    return { port, nginx: await startNginx(folder, await configurationOf("nginx", port, server.port)) };
+  });
+  await using _nginx = nginx;
+  await using client = await connect<typeof commands>({ url: `ws://127.0.0.1:${port}/rpc` });
+  await useAll(client);
+  for (const [Origin, status] of [[PAGE, 101], ["https://evil.example", 403]] as const) {
+    assertEquals((await answerTo(port, upgradeOf({ Origin }))).status, status);
+  }
+});
+
+testWith(
+  ["haproxy"],
+  "behind HAProxy, as docs/web.md has it, everything works and the peer is the client",
+  async () => {
+    const peers: string[] = [];
+    const onConnect = ({ peer }: { peer: string }) => void peers.push(peer);
+    await using server = await serve({
+      ...{ port: 0, commands, onConnect },
+      ...{ webOrigins: [], proxyProtocolFrom: ["127.0.0.1"] },
+    });
+    await using folder = await Folder.make();
+    const { haproxy, port } = await onFreePort(async (port) => {
+      return { port, haproxy: await startHaproxy(folder, await configurationOf("haproxy", port, server.port)) };
+    });
+    await using _haproxy = haproxy;
+    await using client = await connect<typeof commands>({ url: `ws://127.0.0.1:${port}/rpc` });
+    await useAll(client);
+    using raw = await Raw.connect(port);
+    await raw.send(upgradeOf());
+    assertMatch(await raw.readHead(), /^HTTP\/1\.1 101 /);
+    assertEquals(peers, [(await client.call.WHO()).peer, `127.0.0.1:${raw.conn.localAddr.port}`]);
+  },
+);
 
 testWith(["chromium"], "a page in a browser is served if its origin is listed, and refused if not", async () => {
   await using folder = await Folder.make();

@@ -2,7 +2,8 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { systemClock } from "../../transport/clock.ts";
-import { TURN_MS, YieldBudget } from "../../session/yield_budget.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { CONNECTIONS_A_TURN, TURN_MS, YieldBudget } from "../../session/yield_budget.ts";
 
 /** Works for longer than a yieldBudget. */
 function workForLong(): void {
@@ -44,6 +45,18 @@ Deno.test("after each turn that was too long, a socket on which something has co
   yieldBudget.close();
   here.close();
   there.close();
+});
+
+Deno.test("a turn accepts a few connections, and the next one as many", async () => {
+  const yieldBudget = new YieldBudget(new FakeClock());
+  for (let turn = 0; turn < 3; turn++) {
+    for (let connection = 1; connection < CONNECTIONS_A_TURN; connection++) yieldBudget.countConnection();
+    assertEquals(yieldBudget.isExhausted, false);
+    yieldBudget.countConnection();
+    assertEquals(yieldBudget.isExhausted, true);
+    await yieldBudget.refilled();
+  }
+  yieldBudget.close();
 });
 
 Deno.test("with few reads a round, nobody waits, however many the rounds are", async () => {

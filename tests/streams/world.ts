@@ -7,6 +7,7 @@
 
 import { resolveConnectOptions } from "../../client/connect_options.ts";
 import { denoNetwork } from "../../transport/deno_network.ts";
+import { denoServerNetwork } from "../../transport/deno_server_network.ts";
 import type { ConnectOptions } from "../../client.ts";
 import { RpcClient } from "../../client/rpc_client.ts";
 import type { Commands } from "../../handlers/command.ts";
@@ -49,7 +50,7 @@ export class World {
     const { clock } = this;
     const options = { ...limits, commands, clock, random, onError };
     this.#state = new ServerState(options);
-    this.server = new PacklineServer(this.#state, options);
+    this.server = new PacklineServer(this.#state, options, denoServerNetwork);
     const dial = () => {
       const watchOfLink = new WireWatch(watch);
       const pass = (where: Passing, bytes: Uint8Array) => {

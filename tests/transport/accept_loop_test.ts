@@ -106,6 +106,35 @@ Deno.test("acceptAll() ends when the listener is closed, also while it waits", a
   assertEquals([waiting.ended, waiting.clock.timers], [true, 0]);
 });
 
+Deno.test("acceptAll() asks before each connection whether others come first, and accepts none until they have", async () => {
+  let asked = 0;
+  let accepted = 0;
+  let rested = Promise.withResolvers<void>();
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const ended = acceptAll(listener, {
+    onConnection(conn) {
+      accepted++;
+      conn.close();
+    },
+    onError() {},
+    rest: () => ++asked % 2 === 0 ? rested.promise : undefined,
+    clock: systemClock,
+  });
+  const peers = await Promise.all(Array.from({ length: 3 }, () => connectTcp(listener.addr.port)));
+  await peers[0].readToEnd();
+  await settle();
+  assertEquals([asked, accepted], [2, 1]);
+  rested.resolve();
+  rested = Promise.withResolvers();
+  for (const peer of peers.slice(1)) await peer.readToEnd();
+  await settle();
+  assertEquals([asked, accepted], [4, 3]);
+  for (const peer of peers) peer.close();
+  listener.close();
+  rested.resolve();
+  await ended;
+});
+
 /** A listener in whose queue stand clients that have reset already: what `accept()` makes of them is an error. */
 async function listenerWithResets(count: number): Promise<Deno.TcpListener> {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });

@@ -354,7 +354,7 @@ async function answerTo(request: Uint8Array, origins = ORIGINS, size = 100_000):
 }
 
 Deno.test("the sample handshake of RFC 6455 opens a WebSocket, whole or byte by byte", async () => {
-  for (const size of [1, 100_000]) {
+  for (const size of [1, 2, 50, head(REQUEST).length - 2, 100_000]) {
     const answer = await answerTo(head(REQUEST), ORIGINS, size);
     assertEquals(answer.split("\r\n"), [
       "HTTP/1.1 101 Switching Protocols",

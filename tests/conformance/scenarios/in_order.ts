@@ -257,6 +257,7 @@ const broken: Scenario[] = [
       const got = await during(client, echo(1), async () => {
         const { served } = await answerEcho(client);
         await served.link.finish();
+        await served.link.comes(300); // a client that reads at rest closes too; another one looks before it writes
       });
       expectAnswer(got, { res: 1 });
       await stillWorks(client);

@@ -1,9 +1,8 @@
 /** Level 2: requests with `seq`, deadlines, cancel. */
 
-import { NUMBER } from "../values.ts";
-import type { Message } from "../wire.ts";
-import { frame } from "../wire.ts";
 import { encode, Raw } from "../msgpack.ts";
+import { NUMBER } from "../values.ts";
+import { frame, type Message } from "../wire.ts";
 import {
   CLIENT_FIN,
   expect,

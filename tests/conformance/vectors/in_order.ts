@@ -1,8 +1,8 @@
 /** Level 1: frames, values, requests without `seq`, replies, failures, the end of a connection. */
 
-import { encode, join, Raw } from "../msgpack.ts";
+import { encode, Raw } from "../msgpack.ts";
 import { ANY, bytesOf, NUMBER, repeated } from "../values.ts";
-import { frame, header, longHeader, MAX_SHORT_BYTES, type Message } from "../wire.ts";
+import { frame, longHeader, MAX_SHORT_BYTES, type Message } from "../wire.ts";
 import {
   CLIENT_FIN,
   exchanges,

@@ -1,0 +1,60 @@
+/**
+ * The door of a client in Node and Bun: `connect()` over their sockets, and the types that carry a command's parameters and
+ * reply to its caller.
+ *
+ * In: an address, or any other way to get a transport; the commands, as a value or as a type alone. Out: a
+ * {@linkcode Client}. Refused: what `client.ts` refuses.
+ */
+
+import type { Commands } from "../handlers/command.ts";
+import { nodeNetwork, resolveDns } from "../transport/node_network.ts";
+import { type DnsOptions, serversByName } from "../transport/resolve.ts";
+import type { AnyCommands } from "./call_types.ts";
+import { type Client, openClient } from "./client.ts";
+import type { ConnectOptions } from "./connect_options.ts";
+
+export type * from "./connect.ts";
+
+/**
+ * Connects to a server. As `connect()` in Deno, over the sockets of Node.
+ *
+ * @param options Where the server is, which commands it has, and what differs from the defaults.
+ * @returns The client, connected.
+ * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached; its text says why, and `cause` holds the error.
+ * @throws {RangeError} If a limit, the port or the timeout is out of range.
+ * @throws {TypeError} If an option does not exist, or is of another kind.
+ *
+ * @example A server and its client in Node
+ * ```ts
+ * import { command, connect, serve } from "../node.ts";
+ *
+ * const commands = { ADD: command(({ a, b }: { a: number; b: number }) => a + b) };
+ * await using server = await serve({ port: 0, commands });
+ * await using client = await connect<typeof commands>({ port: server.port });
+ * const sum = await client.call.ADD({ a: 1, b: 2 });
+ * if (sum !== 3) throw new Error(`expected 3, got ${sum}`);
+ * ```
+ */
+export function connect<C extends Commands = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
+  return openClient(options, nodeNetwork);
+}
+
+/**
+ * Makes a function that finds servers by name in the DNS, for `connect({ servers })`. As `dnsServers()` in Deno.
+ *
+ * @param options The host and its port, or the service.
+ * @returns A function that resolves with the servers of now, `host:port` each.
+ * @throws {TypeError} If the options name neither a host nor a service, or both.
+ * @throws {RangeError} If the port is out of range.
+ *
+ * @example Every address of a name is a server
+ * ```ts
+ * import { connect, dnsServers } from "../node.ts";
+ *
+ * const servers = dnsServers({ hostname: "api.internal", port: 1235 });
+ * await using client = await connect({ servers, lazy: true });
+ * ```
+ */
+export function dnsServers(options: DnsOptions): () => Promise<string[]> {
+  return serversByName(options, resolveDns);
+}

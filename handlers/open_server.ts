@@ -1,0 +1,69 @@
+/**
+ * Makes servers, over the sockets of any runtime: each runtime has a door of its own, with the same `serve()` and
+ * `createServer()`.
+ *
+ * In: options, and the sockets of the runtime. Out: a {@linkcode Server}. Refused: an option that does not exist, or is of
+ * another kind or out of range; an address in use.
+ */
+
+import { checkOptions, LIMIT_NAMES, type Limits, OPTION_KINDS, type OptionKind } from "../limits.ts";
+import type { ServerNetwork } from "../transport/listen.ts";
+import { ORIGINS } from "../transport/origins.ts";
+import { LOG_FORMAT, LOG_LEVEL } from "./log_line.ts";
+import { SOME_BUILT_INS } from "./registry.ts";
+import { LISTEN_OPTIONS, type Listener, type ListenOptions, PacklineServer, type Server } from "./server.ts";
+import { type ServerOptions, ServerState } from "./server_state.ts";
+
+/** What `serve()` can be given: what a server is, and where it listens. */
+export interface ServeOptions extends ServerOptions, ListenOptions {}
+
+/** A server that listens, as `serve()` gives it. */
+export interface ListeningServer extends Server, Listener {}
+
+/** What each option must be, limits aside, whose ranges are checked with them. */
+export const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
+  ...Object.fromEntries(LIMIT_NAMES.map((name) => [name, OPTION_KINDS.any])) as Record<keyof Limits, OptionKind>,
+  commands: OPTION_KINDS.object,
+  builtIns: SOME_BUILT_INS,
+  tap: OPTION_KINDS.boolean,
+  ready: OPTION_KINDS.function,
+  middleware: OPTION_KINDS.functions,
+  onConnect: OPTION_KINDS.function,
+  onClose: OPTION_KINDS.function,
+  checkResults: OPTION_KINDS.boolean,
+  onError: OPTION_KINDS.function,
+  logLevel: LOG_LEVEL,
+  logFormat: LOG_FORMAT,
+  webOrigins: ORIGINS,
+  clock: OPTION_KINDS.object,
+  random: OPTION_KINDS.function,
+  worker: OPTION_KINDS.object,
+};
+
+/**
+ * Makes a server that listens nowhere yet.
+ *
+ * @param options The options of `createServer()`.
+ * @param network The sockets of the runtime.
+ * @returns The server.
+ */
+export function openServer(options: ServerOptions, network: ServerNetwork): Server {
+  checkOptions(options, SERVER_OPTIONS);
+  return new PacklineServer(new ServerState(options), options, network);
+}
+
+/**
+ * Makes a server, and listens.
+ *
+ * @param options The options of `serve()`.
+ * @param network The sockets of the runtime.
+ * @returns The server, listening.
+ */
+export async function openListeningServer(options: ServeOptions, network: ServerNetwork): Promise<ListeningServer> {
+  checkOptions(options, { ...LISTEN_OPTIONS, ...SERVER_OPTIONS });
+  const { hostname, port, path, mode, group, fd, tls, reusePort, proxyProtocolFrom, ...serverOptions } = options;
+  const server = openServer(serverOptions, network);
+  const place = { hostname, port, path, mode, group, fd };
+  const listener = await server.listen({ ...place, tls, reusePort, proxyProtocolFrom });
+  return Object.assign(server, { hostname: listener.hostname, port: listener.port, address: listener.address });
+}

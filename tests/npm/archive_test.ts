@@ -1,0 +1,107 @@
+/** The archive for npm: what is in it, its types, and the tests of the client on Node. */
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import config from "../../deno.json" with { type: "json" };
+import * as ours from "../../mod.ts";
+import * as nodes from "../../node.ts";
+import { root, testWith } from "../production/programs.ts";
+import { nodeOf, output, withArchive } from "./runtimes.ts";
+
+Deno.test("node.ts has what mod.ts has, but for run(), which is Deno's alone", () => {
+  assertEquals(Object.keys(nodes).sort(), Object.keys(ours).filter((name) => name !== "run").sort());
+});
+
+testWith(
+  ["npm"],
+  "the archive says what it is, depends on nothing, and names no path of the machine that made it",
+  async () => {
+    const { folder } = await withArchive();
+    const place = `${folder.path}/node_modules/${config.name}`;
+    const packed = JSON.parse(await Deno.readTextFile(`${place}/package.json`));
+    assertEquals([packed.name, packed.version, packed.license], [config.name, config.version, config.license]);
+    assertEquals([packed.type, packed.dependencies], ["module", undefined]);
+    const installed = [...Deno.readDirSync(`${folder.path}/node_modules`)].map(({ name }) => name);
+    assertEquals(installed.filter((name) => !name.startsWith(".")), ["@packline"]);
+    let files = 0;
+    for (const path of filesIn(place)) {
+      files++;
+      const text = await Deno.readTextFile(path);
+      assert(!text.includes(root) && !text.includes("sourceMappingURL") && !/\.map$/.test(path), path);
+      assert(!/^(?! *\*).*\bfrom "(jsr|npm|@std|\.[^"]*\.ts")/m.test(text), path);
+    }
+    assert(
+      files > 20 && (await Deno.stat(`${place}/LICENSE`)).isFile && (await Deno.stat(`${place}/README.md`)).isFile,
+    );
+  },
+);
+
+function* filesIn(folder: string): Iterable<string> {
+  for (const { name, isDirectory } of Deno.readDirSync(folder)) {
+    if (isDirectory) yield* filesIn(`${folder}/${name}`);
+    else yield `${folder}/${name}`;
+  }
+}
+
+const TYPED = `
+import { command, connect, serve } from "@packline/packline";
+import { connect as connectAlone } from "@packline/packline/client";
+import { connectInMemory } from "@packline/packline/testing";
+
+export const commands = {
+  GREET: command(({ name }: { name: string }) => \`Hello, \${name}!\`),
+  COUNT: command(async function* ({ to }: { to: number }) {
+    for (let n = 1; n <= to; n++) yield n;
+  }),
+};
+const server = await serve({ port: 0, commands });
+const client = await connect<typeof commands>({ port: server.port });
+const text: string = await client.call.GREET({ name: "Ada" });
+for await (const n of client.stream.COUNT({ to: 3 })) n.toFixed();
+const alone = await connectAlone<typeof commands>({ port: server.port });
+const pong: "PONG" = await alone.call.PING();
+const inside = await connectInMemory<typeof commands>(server);
+export const used = [text, pong, await inside.call.GREET({ name: "Ada" })];
+`;
+
+/** Each is a mistake. */
+const MISTAKES = [
+  "await client.call.GREET({});",
+  "await client.call.GREET({ name: 1 });",
+  'await client.call.GREAT({ name: "Ada" });',
+  'const n: number = await client.call.GREET({ name: "Ada" });',
+  "await serve({ prt: 0 });",
+  "await alone.call.GREET({});",
+  "await inside.stream.COUNT({});",
+];
+
+testWith(["npm"], "tsc --strict takes right calls, and refuses a missing parameter and other mistakes", async () => {
+  const { folder } = await withArchive();
+  const lines = TYPED.trimStart().split("\n").length;
+  await folder.write("typed.ts", `${TYPED.trimStart()}${MISTAKES.join("\n")}\n`);
+  for (const [module, moduleResolution] of [["nodenext", "nodenext"], ["esnext", "bundler"]]) {
+    const lib = ["es2022", "esnext.disposable", "dom", "dom.asynciterable"];
+    const options = { ...{ module, moduleResolution, strict: true, noEmit: true, target: "es2022", types: [] }, lib };
+    await folder.write("tsconfig.json", JSON.stringify({ compilerOptions: options, files: ["typed.ts"] }));
+    const tsc = output("node", [`${root}npm/node_modules/typescript/bin/tsc`, "--pretty", "false"], folder.path);
+    const said = await tsc.then(() => "", ({ message }) => (message as string).replace(/^.*\n/, ""));
+    const wrong = [...said.matchAll(/^(\S+)\((\d+),\d+\): /gm)].map(([, file, line]) =>
+      `${file} ${Number(line) - lines}`
+    );
+    assertEquals([...new Set(wrong)], MISTAKES.map((_, index) => `typed.ts ${index}`), said);
+  }
+});
+
+testWith(["npm"], "the tests of the client hold on Node", async () => {
+  const { all } = await withArchive();
+  const node = nodeOf(all);
+  await output(Deno.execPath(), ["task", "--quiet", "--config", "npm/deno.json", "client-suite"], root);
+  const said = await output(node.command[0], ["--test-reporter=tap", "dist/npm-tests/main.js"], root);
+  const skipped = [...said.matchAll(/^ok \d+ - (.*) # SKIP (.*)$/gm)].map(([, name, why]) =>
+    `left out: ${name}: ${why}`
+  );
+  const [, passed] = said.match(/^# pass (\d+)$/m) ?? [];
+  console.log(`${node.name}: ${passed} tests of tests/client/ hold, ${skipped.length} are left out`);
+  console.log(skipped.join("\n"));
+  assertMatch(said, /^# fail 0$/m);
+  assert(Number(passed) > 300 && skipped.length <= 9, said);
+});
