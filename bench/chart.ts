@@ -5,7 +5,7 @@
 
 import type { Sample } from "./measure.ts";
 import type { Results } from "./plans.ts";
-import { STYLE } from "./plot.ts";
+import { STYLE } from "./style.ts";
 import { figure, median } from "./table.ts";
 import { CLIENT } from "./works.ts";
 
