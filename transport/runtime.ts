@@ -8,8 +8,11 @@
 /** The part of Deno that is used here; other runtimes have none. */
 const deno: typeof Deno | undefined = globalThis.Deno;
 
-/** A module of Node's, which Bun has too, and a browser has not. Not imported, so that a browser's bundle stays whole. */
-const nodeModule = globalThis.process?.getBuiltinModule;
+/**
+ * A module of Node's, which Bun has too, and a browser has not. Not imported, so that a browser's bundle stays whole; and not
+ * looked for in Deno, which would load its whole `node:process`.
+ */
+const nodeModule = deno === undefined ? globalThis.process?.getBuiltinModule : undefined;
 
 /** The errors of sockets and files, by their names in Deno, and the codes that Node has for the same. */
 const CODES = {
