@@ -56,8 +56,10 @@ export { fromStreams, type Transport } from "./transport/transport.ts";
  *
  * const GREET = command(({ name }: { name: string }) => `Hello, ${name}!`);
  * const server = await serve({ port: 0, commands: { GREET } });
- * process.once("SIGTERM", () => server.shutdown());
- * await server.shutdown();
+ * const end = () => server.shutdown();
+ * process.once("SIGTERM", end);
+ * await end();
+ * process.off("SIGTERM", end);
  * ```
  */
 export function serve(options: ServeOptions = {}): Promise<ListeningServer> {

@@ -8,7 +8,10 @@
 /** The part of Deno that is used here; other runtimes have none. */
 const deno = (): typeof Deno | undefined => globalThis.Deno;
 
-/** A module of Node's, which Bun has too, and a browser has not. Not imported, so that a browser's bundle stays whole. */
+/**
+ * A module of Node's, which Bun has too, and a browser has not. Not imported, so that a browser's bundle stays whole; and not
+ * asked for in Deno, which would load its whole `node:process`.
+ */
 const nodeModule = () => globalThis.process?.getBuiltinModule;
 
 /** The errors of sockets and files, by their names in Deno, and the codes that Node has for the same. */
