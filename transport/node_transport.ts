@@ -165,12 +165,12 @@ class NodeTransport implements Transport {
   #pause(): void {
     this.#isPaused = true;
     this.#socket.pause();
-    if (tlsReadsAhead) (this.#socket as Below)._handle?._parent?.readStop?.();
+    if (tlsReadsAhead()) (this.#socket as Below)._handle?._parent?.readStop?.();
   }
 
   #resume(): void {
     this.#isPaused = false;
-    if (tlsReadsAhead) (this.#socket as Below)._handle?._parent?.readStart?.();
+    if (tlsReadsAhead()) (this.#socket as Below)._handle?._parent?.readStart?.();
     this.#socket.resume();
   }
 }

@@ -34,7 +34,7 @@ const CODES = {
 export type SystemErrorName = keyof typeof CODES;
 
 /** Whether a paused socket of `node:tls` goes on to read the socket below it, as in Deno. */
-export const tlsReadsAhead: boolean = globalThis.Deno !== undefined;
+export const tlsReadsAhead = (): boolean => deno() !== undefined;
 
 /** A readable form of a value, with an optional limit on nested containers. */
 export function inspect(value: unknown, depth?: number): string {
