@@ -62,7 +62,7 @@ const TOP_LEVEL = [
     "errors.ts",
     "limits.ts",
   ],
-  ...["transport", "codec", "session", "handlers", "client", "cli", "tests", "bench", "npm", "examples", "docs", ".ci"],
+  ...["transport", "codec", "session", "handlers", "client", "cli", "tests", "bench", "examples", "docs", ".ci"],
   ...["README.md", "PROTOCOL.md", "RELIABILITY.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"],
 ];
 

@@ -87,7 +87,7 @@ testWith(["npm"], "tsc --strict takes right calls, and refuses a missing paramet
     const lib = ["es2022", "esnext.disposable", "dom", "dom.asynciterable"];
     const options = { ...{ module, moduleResolution, strict: true, noEmit: true, target: "es2022", types: [] }, lib };
     await folder.write("tsconfig.json", JSON.stringify({ compilerOptions: options, files: ["typed.ts"] }));
-    const tsc = output("node", [`${root}npm/node_modules/typescript/bin/tsc`, "--pretty", "false"], folder.path);
+    const tsc = output("node", [`${root}.ci/npm/node_modules/typescript/bin/tsc`, "--pretty", "false"], folder.path);
     const said = await tsc.then(() => "", ({ message }) => (message as string).replace(/^.*\n/, ""));
     const wrong = [...said.matchAll(/^(\S+)\((\d+),\d+\): /gm)].map(([, file, line]) =>
       `${file} ${Number(line) - lines}`
@@ -128,7 +128,7 @@ testWith(["npm", "chromium"], "a page takes its client from the archive, as it i
 testWith(["npm"], "the tests of the client hold on Node", async () => {
   const { all } = await withArchive();
   const node = nodeOf(all);
-  await output(Deno.execPath(), ["task", "--quiet", "--config", "npm/deno.json", "client-suite"], root);
+  await output(Deno.execPath(), ["task", "--quiet", "--config", ".ci/npm/deno.json", "client-suite"], root);
   const said = await output(
     node.command[0],
     ["--test-reporter=tap", "dist/npm-tests/main.js"],

@@ -12,8 +12,8 @@ import { tmpdir } from "node:os";
 import process from "node:process";
 import { test as nodeTest, type TestContext } from "node:test";
 import { inspect } from "node:util";
-import { isNamed, type SystemErrorName } from "../transport/runtime.ts";
-import { nodeTransport } from "../transport/node_transport.ts";
+import { isNamed, type SystemErrorName } from "../../transport/runtime.ts";
+import { nodeTransport } from "../../transport/node_transport.ts";
 
 /** A test needs what Node does not have. */
 class NotInNode extends Error {}

@@ -8,7 +8,7 @@
 import { type Plugin, stop } from "esbuild";
 import { writeModules } from "./build.ts";
 
-const root = new URL("..", import.meta.url);
+const root = new URL("../..", import.meta.url);
 const folder = new URL("dist/npm-tests/", root);
 
 /** The doors of Deno, and those of Node. */
@@ -37,8 +37,8 @@ for await (const { name } of Deno.readDir(new URL("tests/client/", root))) {
 files.sort();
 const entries = Object.fromEntries(files.map((name) => [name, `tests/client/${name}.ts`]));
 await Deno.remove(folder, { recursive: true }).catch(() => {});
-await writeModules({ ...entries, deno_in_node: "npm/deno_in_node.ts" }, folder.pathname, {
-  inject: ["npm/deno_in_node.ts"],
+await writeModules({ ...entries, deno_in_node: ".ci/npm/deno_in_node.ts" }, folder.pathname, {
+  inject: [".ci/npm/deno_in_node.ts"],
   plugins: [nodeDoors],
 });
 await Deno.writeTextFile(new URL("package.json", folder), '{ "type": "module" }\n');

@@ -9,7 +9,7 @@
 import { build, type BuildOptions, type Plugin, stop } from "esbuild";
 import ts from "typescript";
 
-const root = new URL("..", import.meta.url);
+const root = new URL("../..", import.meta.url);
 const folder = new URL("dist/npm/", root);
 
 /** What a program can import, and the module that each condition leads to. */
@@ -47,7 +47,7 @@ export async function writeModules(
     ...{ format: "esm", platform: "node", target: `node${NODE}` },
     // Node 20 has it not.
     define: { "Promise.withResolvers": "withResolvers" },
-    inject: ["npm/with_resolvers.js", ...inject],
+    inject: [".ci/npm/with_resolvers.js", ...inject],
     plugins: [outside, ...plugins],
     logLevel: "warning",
   });
