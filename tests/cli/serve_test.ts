@@ -74,7 +74,7 @@ Deno.test("--help tells every flag, with its unit and default, and --version the
   assertMatch(help.stdout, /^ {2}--max-total-held-bytes SIZE .*\(default 256MiB\)$/m);
   assertMatch(help.stdout, /^ {2}--max-payload-bytes SIZE .*\(default 1MiB\)$/m);
   assertMatch(help.stdout, /^ {2}--idle-timeout TIME .*\(default 5m\)$/m);
-  assertEquals(help.stdout.match(/^ {2}--/gm)?.length, 18 + LIMIT_NAMES.length);
+  assertEquals(help.stdout.match(/^ {2}--/gm)?.length, 19 + LIMIT_NAMES.length);
 });
 
 Deno.test("a command line that makes no sense is one line and exit code 2", async () => {
