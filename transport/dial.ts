@@ -11,7 +11,6 @@ import type { Clock } from "./clock.ts";
 import { isDenied, isNamed } from "./runtime.ts";
 import { askTls, type ClientTls, reasonOf, type TlsSource } from "./tls.ts";
 import { closeTransport, type Transport } from "./transport.ts";
-import { dialWebSocket } from "./web_socket.ts";
 
 /** The time limit of one dial. Without it, a host that drops packets would block a caller for two minutes. */
 const DIAL_TIMEOUT_MS = 10_000;
@@ -55,10 +54,11 @@ export async function dialAddress(network: Network, address: Address, signal: Ab
     const hostname = withoutBrackets(address.hostname);
     const tls = given.tls ? await askTls(given.tls) : url?.startsWith("wss:") ? {} : undefined;
     signal.throwIfAborted();
-    return await (url === undefined
-      ? network.open({ hostname, port, path, tls }, signal)
-      // Not the runtime's own, which in Deno leaves Nagle's algorithm on: a request waits up to 40 ms for an earlier one's acknowledgement.
-      : dialWebSocket(url, network.open({ hostname, port, tls }, signal), signal));
+    if (url === undefined) return await network.open({ hostname, port, path, tls }, signal);
+    // Loaded only if needed. Not the runtime's own WebSocket, which in Deno leaves Nagle's algorithm on: a request waits up to
+    // 40 ms for an earlier one's acknowledgement.
+    const { dialWebSocket } = await import("./web_socket.ts");
+    return await dialWebSocket(url, network.open({ hostname, port, tls }, signal), signal);
   } catch (error) {
     if (isDenied(error)) throw error;
     throw unreachable(textOf(address), signal.aborted ? signal.reason : error);
