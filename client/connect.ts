@@ -11,6 +11,7 @@ import type { AnyCommands } from "./call_types.ts";
 import { type Client, openClient } from "./client.ts";
 import type { ConnectOptions } from "./connect_options.ts";
 
+export { RpcError } from "../errors.ts";
 export type { Client, ConnectOptions };
 export type { AnyCommands };
 export type { Outcome } from "./call_types.ts";

@@ -13,6 +13,7 @@ import type { AnyCommands } from "./call_types.ts";
 import { type Client, openClient } from "./client.ts";
 import type { ConnectOptions } from "./connect_options.ts";
 
+export { RpcError } from "../errors.ts";
 export type * from "./connect.ts";
 
 /**
