@@ -12,7 +12,7 @@ import { CLIENT } from "./works.ts";
 const WIDTH = 820;
 const ROW = 24;
 const TOP = 46;
-const LABELS = 140;
+const LABELS = 170;
 const PANEL = (WIDTH - LABELS) / 2;
 /** Room behind the longest bar, for its figure. */
 const FIGURE = 70;
