@@ -163,6 +163,8 @@ export const STATISTICS_SHAPE: JsonSchema = objectOf(
       overloaded: COUNT,
     }),
     lateReplies: COUNT,
+    draining: { type: "boolean" },
+    limits: objectOf({ maxConnections: COUNT, maxInFlightTotal: COUNT }),
     commands: mapOf(objectOf({
       calls: COUNT,
       errors: mapOf(COUNT),

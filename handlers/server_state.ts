@@ -142,8 +142,7 @@ export class ServerState implements SharedTurns {
    * for that: all that have come are accepted.
    */
   restBeforeConnection(): Promise<void> | undefined {
-    this.yieldBudget.countConnection();
-    return this.drain.isWaiting || !this.yieldBudget.isExhausted ? undefined : this.yieldBudget.refilled();
+    return this.drain.isWaiting ? undefined : this.yieldBudget.countConnection();
   }
 
   /** Stops all timers, after the last call. */

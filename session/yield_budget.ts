@@ -10,7 +10,7 @@
  * ready. Then the next turn begins.
  *
  * To accept a connection is the cheapest part of serving it. Peers that connect again and again would have the server to
- * themselves, so a turn accepts only a few.
+ * themselves, so a turn accepts a few, or as many as it serves.
  *
  * In: each read, each connection; the question whether the turn is over. Out: a promise of the next turn. Refused: nothing. With few
  * connections and little work this costs nothing. If the clock stands still, no turn ends by time.
@@ -31,7 +31,7 @@ const FULL_READS = READS_A_ROUND / 2;
 /** From this many reads in a round on, more may follow. Connections that call only now and then cause fewer. */
 const MORE_READS = 8;
 
-/** The connections that one turn accepts: each makes work of about half a millisecond, if it also calls and closes. */
+/** The connections that one turn accepts at the least: each makes work of about half a millisecond, if it also calls and closes. */
 export const CONNECTIONS_A_TURN = 32;
 
 /** After this many rounds the runtime has polled the sockets: it does so every 61. */
@@ -52,7 +52,8 @@ export class YieldBudget {
   #next = Promise.withResolvers<void>();
   /** Reads in this round. */
   #reads = 0;
-  /** Connections accepted in this turn. */
+  /** Reads and connections in this turn. */
+  #readsInTurn = 0;
   #connections = 0;
   /** Whether a callback for the end of this round is set. */
   #inRound = false;
@@ -78,13 +79,19 @@ export class YieldBudget {
 
   /** Counts a read, if there are many connections. */
   countRead(): void {
+    this.#readsInTurn++;
     if (++this.#reads === FULL_READS && !this.#isExhausted && !this.#closed) this.#endWork(LOOK_ROUNDS_OF_MANY);
     this.#awaitRound();
   }
 
-  /** Counts a connection that is accepted. */
-  countConnection(): void {
-    if (++this.#connections >= CONNECTIONS_A_TURN && !this.#isExhausted && !this.#closed) this.#endWork();
+  /**
+   * Counts a connection that is to be accepted: a promise if the turn has had its share of them, and others come first. It is
+   * as large as the number of those that are served, so that a crowd doubles each turn and nobody of it waits for long.
+   */
+  countConnection(): Promise<void> | undefined {
+    if (++this.#connections < Math.max(CONNECTIONS_A_TURN, this.#readsInTurn) || this.#closed) return undefined;
+    if (!this.#isExhausted) this.#endWork();
+    return this.#next.promise;
   }
 
   /** Ends all waits. */
@@ -135,7 +142,7 @@ export class YieldBudget {
     this.arrivals.endTurn(this.#clock.now());
     const { resolve } = this.#next;
     this.#isExhausted = false;
-    this.#connections = 0;
+    this.#readsInTurn = this.#connections = 0;
     this.#next = Promise.withResolvers();
     resolve();
   }
