@@ -30,6 +30,7 @@ export function wordsOf(line: string): string[] {
         word += line.slice(position + 1, end - 1);
       } else {
         if (atValue && (character === '"' || character in CLOSING)) end = endOfJson(line, position);
+        else if (hasKey || character !== "=") end = endOfRun(line, end, hasKey);
         word += line.slice(position, end);
       }
       atValue = character === "=" && !hasKey;
@@ -42,6 +43,13 @@ export function wordsOf(line: string): string[] {
 
 function isBlank(character: string | undefined): boolean {
   return character !== undefined && /\s/.test(character);
+}
+
+/** The index of the next character that may mean something: a space, or the first "=". Letter by letter, a long word is slow. */
+function endOfRun(line: string, start: number, hasKey: boolean): number {
+  let end = start;
+  while (end < line.length && !isBlank(line[end]) && (hasKey || line[end] !== "=")) end++;
+  return end;
 }
 
 /** The index after the quote that closes the one at `start`. */
