@@ -13,9 +13,8 @@ import { commented, madeBy, TypeNames } from "./types_text.ts";
 const FIELD = /^(?!__)[A-Za-z_][A-Za-z0-9_]*$/;
 
 const NO_FIELDS: ReadonlySet<string> = new Set([
-  ...["False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del"],
-  ...["elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal"],
-  ...["not", "or", "pass", "raise", "return", "try", "while", "with", "yield"],
+  ...("False None True and as assert async await break class continue def del elif else except finally " +
+    "for from global if import in is lambda nonlocal not or pass raise return try while with yield").split(" "),
   ...["bool", "bytes", "dict", "float", "int", "list", "object", "str", "Literal", "Never", "NotRequired"],
 ]);
 

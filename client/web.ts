@@ -72,7 +72,7 @@ export interface WebConnectOptions<C extends Commands = AnyCommands> extends
  * @throws {TypeError} If the URL is none of a WebSocket.
  *
  * @example A typed client in a page
- * ```ts no-run
+ * ```ts ignore
  * import { connect } from "./web.ts";
  * import type { commands } from "../examples/web/server.ts";
  *

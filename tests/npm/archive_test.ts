@@ -153,7 +153,7 @@ testWith(["npm"], "docs/node.md does what it says", async () => {
   listener.close();
   let commands = 0;
   for (const [, kind, block] of text.matchAll(/^```(.+)\n([^]*?)^```$/gm)) {
-    if (kind === "js") {
+    if (kind === "js ignore") {
       const [, name] = block.match(/^\/\/ (\S+)\n/) ?? [];
       await folder.write(name, block.replaceAll("1300", port));
       continue;
