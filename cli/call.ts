@@ -15,7 +15,7 @@ import { encodeFrame } from "../codec/encode.ts";
 import { Cancel, type Fields, RequestEnd, RequestItem, Settings } from "../codec/message.ts";
 import { BUILT_IN_NUMBERS, isReservedParameter } from "../codec/message_table.ts";
 import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
-import { setField } from "../codec/reader.ts";
+import { setField } from "../codec/payload.ts";
 import { writeControl, writeRequest } from "../codec/write_message.ts";
 import type { Writer } from "../codec/writer.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";

@@ -5,6 +5,8 @@
  * an `InvalidMessage` in its place; a broken frame becomes a `BadFrame`, and nothing after it is read; a stream that
  * ends inside a frame gives a `Truncated`.
  *
+ * A server reads a long payload in parts (`long_payload.ts`), and asks between them whether others come first.
+ *
  * Frames are read in place, in a buffer that the stage lends for reads ({@linkcode DecodeStage.space}). A long frame has a
  * buffer of its own, of its exact size, once a sixteenth of it has come: a declared length is not believed before. Its bytes
  * may then be handed out without a copy (`reader.ts`). Other chunks are copied, so they may be reused after `transform`.
@@ -17,7 +19,9 @@ import type { Limits } from "../limits.ts";
 import { FrameScanner } from "./frame.ts";
 import { BadFrame, type Decoded, InvalidMessage, Truncated } from "./message.ts";
 import { DecodeError } from "./errors.ts";
+import { LONG_PAYLOAD_BYTES, LongPayload } from "./long_payload.ts";
 import { protocolOf } from "./other_protocols.ts";
+import type { Payload } from "./payload.ts";
 import { Reader } from "./reader.ts";
 import type { Output } from "./stage.ts";
 
@@ -34,12 +38,18 @@ const NO_BYTES = new Uint8Array(0);
 
 const NO_MAP = "the first message is not a map: its sender speaks another protocol";
 
+/** How a server reads. */
+export interface ServerReading {
+  /** Between the parts of a long payload: a promise if others come first. */
+  pause(): Promise<void> | undefined;
+}
+
 /** The decode stage, for a `TransformStream` or for a pipeline of stages. */
 export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Message>[]> {
-  readonly #readMessage: (reader: Reader, frameBytes: number) => Message | InvalidMessage;
+  readonly #readMessage: (payload: Payload, frameBytes: number) => Message | InvalidMessage;
   readonly #reader: Reader;
   readonly #scanner: FrameScanner;
-  readonly #checksFirst: boolean;
+  readonly #server: ServerReading | undefined;
   /** The number of frames read. */
   frames = 0;
   /** What has come and is not read yet: a range of the buffer. */
@@ -53,17 +63,17 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   /**
    * @param readMessage Reads a payload: `readRequest` on a server, `readReply` on a client.
    * @param limits The limits on size, depth and memory of a message.
-   * @param checksFirst Whether a first payload that is not a map is a broken frame, as on a server.
+   * @param server On a server, where a first payload that is not a map is a broken frame.
    */
   constructor(
-    readMessage: (reader: Reader, frameBytes: number) => Message | InvalidMessage,
+    readMessage: (payload: Payload, frameBytes: number) => Message | InvalidMessage,
     limits: Pick<Limits, "maxPayloadBytes" | "maxDepth" | "maxMessageBytes">,
-    checksFirst = false,
+    server?: ServerReading,
   ) {
     this.#readMessage = readMessage;
     this.#reader = new Reader(limits);
     this.#scanner = new FrameScanner(limits.maxPayloadBytes);
-    this.#checksFirst = checksFirst;
+    this.#server = server;
   }
 
   /** Whether a frame is incomplete. */
@@ -102,15 +112,17 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     return Math.min(frameBytes, Math.max(readBytes, BELIEVED_FOLD * heldBytes));
   }
 
-  transform(chunk: Uint8Array, output: Output<Decoded<Message>[]>): void {
+  transform(chunk: Uint8Array, output: Output<Decoded<Message>[]>): void | Promise<void> {
     const batch: Decoded<Message>[] = [];
+    let longBytes = 0;
     if (chunk.buffer === this.#bytes.buffer) {
       this.#end += chunk.length;
-      this.#readFrames(batch);
+      longBytes = this.#readFrames(batch, this.#server === undefined ? Infinity : LONG_PAYLOAD_BYTES);
     } else {
       this.#readCopy(chunk, batch);
     }
     if (batch.length > 0) output.enqueue(batch);
+    if (longBytes > 0) return this.#readLong(longBytes, output);
   }
 
   flush(output: Output<Decoded<Message>[]>): void {
@@ -125,16 +137,34 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
       space.set(part);
       at += part.length;
       this.#end += part.length;
-      this.#readFrames(batch);
+      this.#readFrames(batch, Infinity);
     }
   }
 
-  /** Reads whole frames into a batch. */
-  #readFrames(batch: Decoded<Message>[]): void {
+  /** Reads a long frame in parts, and the whole frames after it. */
+  async #readLong(longBytes: number, output: Output<Decoded<Message>[]>): Promise<void> {
+    let frameBytes = longBytes;
+    while (frameBytes > 0) {
+      const batch: Decoded<Message>[] = [await this.#readInParts(frameBytes)];
+      this.frames++;
+      this.#start += frameBytes;
+      this.#frameBytes = frameBytes;
+      frameBytes = this.#readFrames(batch, LONG_PAYLOAD_BYTES);
+      output.enqueue(batch);
+    }
+  }
+
+  /**
+   * Reads whole frames into a batch.
+   *
+   * @returns The size of a frame of at least `longBytes`, which comes next; 0 if none does.
+   */
+  #readFrames(batch: Decoded<Message>[], longBytes: number): number {
     const bytes = this.#bytes;
     const end = this.#end;
     let position = this.#start;
     let sizeBytes = this.#frameBytes;
+    let nextBytes = 0;
     this.#reader.lastPayloadEnd = bytes.length - 1; // only a terminator follows
     while (position < end && !this.#broken) {
       const frameBytes = this.#scanner.scan(bytes, position, end);
@@ -146,8 +176,11 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
         const { payloadEnd } = this.#scanner;
         sizeBytes = payloadEnd === Infinity ? 0 : payloadEnd + 1 - position;
         break;
+      } else if (frameBytes >= longBytes) {
+        nextBytes = frameBytes;
+        break;
       } else {
-        batch.push(this.#read(bytes, frameBytes));
+        batch.push(this.#read(frameBytes));
         this.frames++;
         position += frameBytes;
         sizeBytes = frameBytes;
@@ -155,6 +188,12 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     }
     this.#frameBytes = sizeBytes;
     this.#start = this.#broken ? end : position;
+    if (nextBytes === 0) this.#release();
+    return nextBytes;
+  }
+
+  /** All whole frames are read. */
+  #release(): void {
     if (this.#reader.hasGivenAway) {
       this.#bytes = NO_BYTES;
       this.#start = this.#end = 0;
@@ -164,26 +203,51 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
 
   /** The fault of the first message, as soon as a byte shows it. */
   #firstFault(bytes: Uint8Array, end: number): string | undefined {
-    if (this.frames > 0 || !this.#checksFirst) return;
+    if (this.frames > 0 || this.#server === undefined) return;
     const { payloadStart, payloadEnd } = this.#scanner;
     if (payloadStart === payloadEnd || isNoMap(bytes, payloadStart, Math.min(payloadEnd, end))) return NO_MAP;
   }
 
-  #read(bytes: Uint8Array, frameBytes: number): Message | InvalidMessage {
+  #read(frameBytes: number): Message | InvalidMessage {
     try {
-      this.#reader.begin(bytes, this.#scanner.payloadStart, this.#scanner.payloadEnd);
-      const message = this.#readMessage(this.#reader, frameBytes);
-      if (message instanceof InvalidMessage) message.frameBytes = frameBytes;
-      return message;
+      this.#beginPayload();
+      return this.#messageFrom(this.#reader, frameBytes);
     } catch (error) {
-      if (!(error instanceof DecodeError)) throw error;
-      const invalid = new InvalidMessage(error.message);
-      invalid.frameBytes = frameBytes;
-      return invalid;
+      return invalidFor(error, frameBytes);
     }
+  }
+
+  async #readInParts(frameBytes: number): Promise<Message | InvalidMessage> {
+    try {
+      this.#beginPayload();
+      const payload = new LongPayload(this.#reader);
+      for (const parts = payload.readAhead(); !parts.next().done;) {
+        const pause = this.#server?.pause();
+        if (pause !== undefined) await pause;
+      }
+      return this.#messageFrom(payload, frameBytes);
+    } catch (error) {
+      return invalidFor(error, frameBytes);
+    }
+  }
+
+  #beginPayload(): void {
+    this.#reader.begin(this.#bytes, this.#scanner.payloadStart, this.#scanner.payloadEnd);
+  }
+
+  #messageFrom(payload: Payload, frameBytes: number): Message | InvalidMessage {
+    const message = this.#readMessage(payload, frameBytes);
+    if (message instanceof InvalidMessage) message.frameBytes = frameBytes;
+    return message;
   }
 }
 
+function invalidFor(error: unknown, frameBytes: number): InvalidMessage {
+  if (!(error instanceof DecodeError)) throw error;
+  const invalid = new InvalidMessage(error.message);
+  invalid.frameBytes = frameBytes;
+  return invalid;
+}
 /** Whether the received bytes of a payload show that it is neither a map nor the empty array that counts as one. */
 function isNoMap(bytes: Uint8Array, start: number, end: number): boolean {
   if (start >= end) return false;

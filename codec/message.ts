@@ -28,12 +28,13 @@ export class Request {
   credit: number | undefined = undefined;
   /** Whether a stream of items follows (PROTOCOL.md, "Streams from the caller"). */
   hasItems = false;
-  /** Every other field. */
-  params: Fields = {};
   /** The memory that it takes, in bytes, as `weight.ts` counts it. */
   weightBytes = 0;
   /** The size of its frame; 0 of one that is sent. */
   frameBytes = 0;
+
+  /** @param params Every other field. */
+  constructor(public params: Fields = {}) {}
 
   get kind(): "request" {
     return "request";
@@ -146,9 +147,11 @@ export class Reply<Call = unknown> {
 export class ReceivedReply {
   seq: number | undefined = undefined;
   more = false;
-  fields: Fields = {};
   /** The memory that it takes, in bytes, as `weight.ts` counts it. */
   weightBytes = 0;
+
+  /** @param fields Every other field. */
+  constructor(public fields: Fields = {}) {}
 
   get kind(): "item" | "reply" | "error" {
     return this.fields.err !== undefined ? "error" : this.more ? "item" : "reply";

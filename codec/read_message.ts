@@ -25,7 +25,7 @@ import {
   UnknownNotice,
 } from "./message.ts";
 import { ITEMS, MAX_ALIVE_MS, MIN_ALIVE_MS, REPLY_FIELDS } from "./message_table.ts";
-import type { Reader } from "./reader.ts";
+import type { Payload } from "./payload.ts";
 
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
 const WRONG_CONTROL = "a control message must have either settings, or seq with one of cancel, credit, item and end";
@@ -35,56 +35,56 @@ const WRONG_CONTROL = "a control message must have either settings, or seq with 
  *
  * @param frameBytes The size of its frame, for those who count bytes by call.
  */
-export function readRequest(reader: Reader, frameBytes = 0): ClientMessage | InvalidMessage {
-  const request = new Request();
+export function readRequest(payload: Payload, frameBytes = 0): ClientMessage | InvalidMessage {
+  const request = new Request(payload.otherFields());
   let wrong = "";
   let wrongSeq = false;
-  for (let left = reader.readMapSize(); left > 0; left--) {
-    const key = reader.readKey();
+  for (let left = payload.readMapSize(); left > 0; left--) {
+    const key = payload.readKey();
     switch (key) {
       case "cmd": {
-        const value = reader.readName();
+        const value = payload.readName();
         request.cmd = isCommand(value) ? value : undefined;
         break;
       }
       case "seq": {
-        const value = reader.readValue();
+        const value = payload.readValue();
         if (isCount(value)) request.seq = value;
         else wrongSeq = true;
         break;
       }
       case "ttl": {
-        const value = reader.readValue();
+        const value = payload.readValue();
         if (typeof value === "number" && value > 0 && value < Infinity) request.ttl = value;
         else wrong = "ttl must be a number of milliseconds above 0";
         break;
       }
       case "meta": {
-        const value = reader.readValue();
+        const value = payload.readValue();
         if (isTextMap(value)) request.meta = value;
         else if (isEmptyArray(value)) request.meta = {}; // Lua writes an empty map like this
         else wrong = "meta must be a map of text to text";
         break;
       }
       case "credit": {
-        const value = reader.readValue();
+        const value = payload.readValue();
         if (isCount(value) && value > 0) request.credit = value;
         else wrong = "credit must be an integer above 0";
         break;
       }
       case ITEMS: {
-        if (reader.readValue() === true) request.hasItems = true;
+        if (payload.readValue() === true) request.hasItems = true;
         else wrong = "$items must be true";
         break;
       }
       default:
         // Names with $ are reserved for later versions: unknown ones are skipped, and are not parameters.
-        if (key.startsWith("$")) reader.readValue();
-        else reader.readField(request.params, key);
+        if (key.startsWith("$")) payload.readValue();
+        else payload.readField(request.params, key);
     }
   }
-  reader.finish();
-  request.weightBytes = reader.weightBytes;
+  payload.finish();
+  request.weightBytes = payload.weightBytes;
   request.frameBytes = frameBytes;
   if (wrongSeq) return new InvalidMessage(WRONG_SEQ);
   if (request.seq === undefined) {
@@ -142,24 +142,24 @@ function toSettings(params: Fields): Settings | InvalidMessage {
 }
 
 /** Reads a payload at the client. */
-export function readReply(reader: Reader): ServerMessage {
-  const reply = new ReceivedReply();
-  for (let left = reader.readMapSize(); left > 0; left--) {
-    const key = reader.readKey();
+export function readReply(payload: Payload): ServerMessage {
+  const reply = new ReceivedReply(payload.otherFields());
+  for (let left = payload.readMapSize(); left > 0; left--) {
+    const key = payload.readKey();
     if (key === "seq") {
-      const value = reader.readValue();
+      const value = payload.readValue();
       if (!isCount(value)) throw new DecodeError(WRONG_SEQ);
       reply.seq = value;
     } else if (key === "more") {
-      reply.more = reader.readValue() === true;
+      reply.more = payload.readValue() === true;
     } else {
-      reader.readField(reply.fields, key);
+      payload.readField(reply.fields, key);
     }
   }
-  reader.finish();
+  payload.finish();
   const { fields } = reply;
   if (fields.res === undefined && fields.err === undefined && hasUnknown(fields)) return toNotice(reply);
-  reply.weightBytes = reader.weightBytes;
+  reply.weightBytes = payload.weightBytes;
   return reply;
 }
 

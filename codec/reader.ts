@@ -19,6 +19,7 @@
 import { decode } from "jsr:@std/msgpack@^1.0.3";
 import { DecodeError } from "./errors.ts";
 import { keyAt } from "./known_keys.ts";
+import { keepAsTable, type Payload, setField } from "./payload.ts";
 import { textAt } from "./text.ts";
 import {
   ARRAY_WEIGHT,
@@ -44,9 +45,6 @@ const SHORT_BINARY = 256;
 /** From this size on, a buffer is given away: below, the copy costs less than the next buffer. */
 const LEAST_GIVEN_BYTES = 8 * 1024;
 
-/** An index so large that V8 stores the object's elements in a hash table. */
-const FAR_INDEX = 2 ** 32 - 2;
-
 /** The buffer before the first payload. */
 const NO_BYTES = new Uint8Array(0);
 
@@ -63,7 +61,7 @@ const NO_VALUE = new DecodeError("0xc1 is not a value");
 const EXTENSION = new DecodeError("extension types are not accepted");
 
 /** Reads payloads one by one; after an error, the next `begin` resets the reader. */
-export class Reader {
+export class Reader implements Payload {
   readonly #maxDepth: number;
   readonly #maxMessageBytes: number;
   #bytes: Uint8Array = NO_BYTES;
@@ -102,8 +100,42 @@ export class Reader {
     this.weightBytes = MESSAGE_WEIGHT;
   }
 
+  /** @returns An empty object: the fields are read into it one by one. */
+  otherFields(): Record<string, unknown> {
+    return {};
+  }
+
+  /** Whether the next value is an array or a map. */
+  get isAtContainer(): boolean {
+    const type = this.#bytes[this.#position];
+    return type >> 5 === 0x4 || type >= 0xdc && type <= 0xdf;
+  }
+
+  /** Whether the next value is a map. */
+  get isAtMap(): boolean {
+    const type = this.#bytes[this.#position];
+    return type >> 4 === 0x8 || type === 0xde || type === 0xdf;
+  }
+
   /**
-   * Reads the header of the top-level map. An empty array counts as an empty map.
+   * Enters the array that is next.
+   *
+   * @returns How many values follow; then comes {@linkcode Reader.leave}.
+   */
+  readArraySize(): number {
+    const type = this.#uint8();
+    const size = type === 0xdc ? this.#uint16() : type === 0xdd ? this.#uint32() : type & 15;
+    this.#enterArray(size);
+    return size;
+  }
+
+  /** Leaves an array, or a map inside the top-level one. */
+  leave(): void {
+    this.#depth--;
+  }
+
+  /**
+   * Enters the top-level map, or a map inside it. An empty array counts as an empty map.
    *
    * @returns How many keys follow, each before its value.
    */
@@ -151,11 +183,15 @@ export class Reader {
    * @param key The key, from {@linkcode Reader.readKey}.
    */
   readField(map: Record<string, unknown>, key: string): void {
-    if (isIndexed(key)) {
-      this.#charge(INDEXED_FIELD_WEIGHT);
-      if (map !== this.#table) keepAsTable(this.#table = map);
-    }
+    this.beginField(map, key);
     setField(map, key, this.readValue());
+  }
+
+  /** Prepares a map for a field whose value is read next. */
+  beginField(map: Record<string, unknown>, key: string): void {
+    if (!isIndexed(key)) return;
+    this.#charge(INDEXED_FIELD_WEIGHT);
+    if (map !== this.#table) keepAsTable(this.#table = map);
   }
 
   /** Releases the payload, so that an idle connection does not keep its last frame in memory. */
@@ -344,30 +380,4 @@ export class Reader {
     const bytes = this.#bytes;
     return (bytes[at] << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3]) >>> 0;
   }
-}
-
-/**
- * Stores an object's elements in a hash table from now on. Otherwise V8 allocates an array with 3,800 slots for two
- * keys such as 1023 and 2572.
- */
-function keepAsTable(object: Record<string, unknown>): void {
-  object[FAR_INDEX] = 0;
-  delete object[FAR_INDEX];
-}
-
-/**
- * Sets an own field with any name. A plain assignment may change the prototype for `__proto__`, and fails for
- * `toString` in a program that has frozen `Object.prototype`.
- */
-export function setField(fields: Record<string, unknown>, name: string, value: unknown): void {
-  if (name === "__proto__") return defineField(fields, name, value);
-  try {
-    fields[name] = value;
-  } catch {
-    defineField(fields, name, value);
-  }
-}
-
-function defineField(fields: Record<string, unknown>, name: string, value: unknown): void {
-  Object.defineProperty(fields, name, { value, writable: true, enumerable: true, configurable: true });
 }

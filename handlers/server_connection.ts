@@ -48,7 +48,7 @@ export class ServerConnection implements OpenConnection {
     this.#connection = new Connection(transport, options, (connection) => {
       dispatch = new DispatchStage(server, connection, pace);
       const encode = new EncodeStage(dispatch.encoding, connection.output);
-      return { decode: new DecodeStage(readRequest, limits, true), dispatch, encode };
+      return { decode: new DecodeStage(readRequest, limits, pace), dispatch, encode };
     });
     this.#dispatch = dispatch;
     const { maxConnectionAgeMs: ageMs } = limits;

@@ -45,7 +45,7 @@ export interface JoinedStages<In> {
 /**
  * Joins three stages.
  *
- * @param decode The first; emits at most one chunk for each input.
+ * @param decode The first.
  * @param dispatch The second; may emit at any time, even outside `transform`.
  * @param encode The third; never applies backpressure, and may emit later in the same turn.
  * @param onChunk Called for each chunk of the third stage.
@@ -256,8 +256,8 @@ class Composed<In, A, B> implements JoinedStages<In> {
   transform(chunk: In): void | Promise<void> {
     const toDispatch = this.#toDispatch;
     toDispatch.pending = undefined;
-    this.#decode.transform(chunk, toDispatch);
-    return toDispatch.pending;
+    const decoding = this.#decode.transform(chunk, toDispatch);
+    return decoding === undefined ? toDispatch.pending : decoding.then(() => toDispatch.pending);
   }
 
   async flush(): Promise<void> {

@@ -79,6 +79,12 @@ export class ReadPace {
     return yieldBudget.refilled();
   }
 
+  /** In the middle of a long message: a promise if others come first. */
+  pause(): Promise<void> | undefined {
+    const { yieldBudget } = this.#shared;
+    return yieldBudget.isExhausted ? yieldBudget.refilled() : undefined;
+  }
+
   /** The runtime reads a few connections all in one round; only with many must reads be counted. */
   get #isOneOfMany(): boolean {
     return this.#shared.connections.size > READS_A_ROUND;

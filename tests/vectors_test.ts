@@ -20,7 +20,7 @@ import {
 import { readReply, readRequest } from "../codec/read_message.ts";
 import { type OutgoingRequest, writeReply, writeRequest } from "../codec/write_message.ts";
 import { encode } from "../codec/msgpack.ts";
-import type { Reader } from "../codec/reader.ts";
+import type { Payload } from "../codec/payload.ts";
 import type { Writer } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
@@ -48,7 +48,7 @@ Deno.test("vectors.json has requests, replies and headers", () => {
 // Bytes to values, values to bytes ----------------------------------------------------------------------------------
 
 /** All that the stage makes of some chunks and the end of their stream. */
-function decodeAll<Message>(readMessage: (reader: Reader) => Message | InvalidMessage, chunks: Uint8Array[]) {
+function decodeAll<Message>(readMessage: (payload: Payload) => Message | InvalidMessage, chunks: Uint8Array[]) {
   const stage = new DecodeStage(readMessage, DEFAULT_LIMITS);
   const messages: Decoded<Message>[] = [];
   const output = { enqueue: (batch: Decoded<Message>[]) => void messages.push(...batch), terminate() {} };
@@ -82,9 +82,9 @@ function encodeAll<Message>(writeMessage: (writer: Writer, message: Message) => 
   return chunks[0];
 }
 
-function readWhole(reader: Reader): { value: unknown } {
-  const value = reader.readValue();
-  reader.finish();
+function readWhole(payload: Payload): { value: unknown } {
+  const value = payload.readValue();
+  payload.finish();
   return { value };
 }
 

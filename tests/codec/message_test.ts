@@ -52,7 +52,8 @@ import {
   TEXT_BYTE_WEIGHT,
   TEXT_WEIGHT,
 } from "../../codec/weight.ts";
-import { Reader, setField } from "../../codec/reader.ts";
+import { setField } from "../../codec/payload.ts";
+import { Reader } from "../../codec/reader.ts";
 import { Writer } from "../../codec/writer.ts";
 import { takeBatch } from "../support/batch.ts";
 import { RpcError } from "../../errors.ts";

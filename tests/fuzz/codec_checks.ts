@@ -7,10 +7,12 @@
  */
 
 import { decode as std } from "jsr:@std/msgpack@^1.0.3";
-import { DecodeStage } from "../../codec/decode.ts";
-import { BadFrame, type Decoded, InvalidMessage, Truncated } from "../../codec/message.ts";
+import { DecodeStage, type ServerReading } from "../../codec/decode.ts";
+import { BadFrame, type ClientMessage, type Decoded, InvalidMessage, Truncated } from "../../codec/message.ts";
+import { LongPayload } from "../../codec/long_payload.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
 import { decode, DecodeError, encode } from "../../codec/msgpack.ts";
+import type { Payload } from "../../codec/payload.ts";
 import type { Reader } from "../../codec/reader.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { Random } from "../support/random.ts";
@@ -24,6 +26,8 @@ import type { Stopwatch } from "./stopwatch.ts";
 export interface Codec {
   decode(payload: Uint8Array): unknown;
   readRequests(chunks: Uint8Array[]): unknown[];
+  /** The same, as long ones are read. */
+  readRequestsInParts(chunks: Uint8Array[]): unknown[];
   readReplies(chunks: Uint8Array[]): unknown[];
 }
 
@@ -37,12 +41,22 @@ export interface Verdict {
   met?: string[];
 }
 
+/** A server on which nobody else waits. */
+const UNHURRIED: ServerReading = { pause: () => undefined };
+
 /** The codec as it is shipped. */
 export const SHIPPED: Codec = {
   decode: (payload) => decode(payload),
-  readRequests: (chunks) => readAll(readRequest, chunks, true),
+  readRequests: (chunks) => readAll(readRequest, chunks, UNHURRIED),
+  readRequestsInParts: (chunks) => readAll(readInParts, chunks, UNHURRIED),
   readReplies: (chunks) => readAll(readReply, chunks),
 };
+
+function readInParts(reader: Payload, frameBytes: number): ClientMessage | InvalidMessage {
+  const payload = new LongPayload(reader as Reader);
+  for (const parts = payload.readAhead(); !parts.next().done;);
+  return readRequest(payload, frameBytes);
+}
 
 const TOO_HEAVY = `the message takes more than ${DEFAULT_LIMITS.maxMessageBytes} bytes of memory`;
 
@@ -150,9 +164,12 @@ export function checkStream(
   codec: Codec,
   stopwatch: Stopwatch,
 ): Verdict {
-  return side === "requests"
-    ? checkStage("DecodeStage(readRequest)", codec.readRequests, requestsOf, bytes, stopwatch)
-    : checkStage("DecodeStage(readReply)", codec.readReplies, repliesOf, bytes, stopwatch);
+  if (side === "replies") {
+    return checkStage("DecodeStage(readReply)", codec.readReplies, repliesOf, bytes, stopwatch);
+  }
+  const atOnce = checkStage("DecodeStage(readRequest)", codec.readRequests, requestsOf, bytes, stopwatch);
+  if (atOnce.complaint !== undefined) return atOnce;
+  return checkStage("DecodeStage(LongPayload)", codec.readRequestsInParts, requestsOf, bytes, stopwatch);
 }
 
 function checkStage(
@@ -196,12 +213,12 @@ export function piecesOf(bytes: Uint8Array): Uint8Array[] {
 
 /** All messages of a stream that comes in chunks, each of which is written over once it was read, as a socket's are. */
 export function readAll<Message>(
-  readMessage: (reader: Reader) => Message | InvalidMessage,
+  readMessage: (payload: Payload, frameBytes: number) => Message | InvalidMessage,
   chunks: Uint8Array[],
-  checksFirst = false,
+  server?: ServerReading,
   limits = DEFAULT_LIMITS,
 ): Decoded<Message>[] {
-  const stage = new DecodeStage(readMessage, limits, checksFirst);
+  const stage = new DecodeStage(readMessage, limits, server);
   const messages: Decoded<Message>[] = [];
   const output = { enqueue: (batch: Decoded<Message>[]) => void messages.push(...batch), terminate() {} };
   for (const chunk of chunks) {

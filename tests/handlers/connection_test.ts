@@ -58,6 +58,24 @@ Deno.test("a connection whose requests take long has less of them taken at once,
   await settle();
 });
 
+Deno.test("a message that takes long to read does not hold up a call that comes after it on another connection", async () => {
+  const names = Array.from({ length: 60_000 }, (_, index) => [`name ${index} of ${Math.random()}`, 0]);
+  const long = request({ cmd: 1, seq: 1, names: Object.fromEntries(names) });
+  await using served = await withServer({ maxPayloadBytes: 4 * 1024 * 1024 });
+  const peer = await served.connect();
+  const neighbour = await served.connect();
+  await peer.ask({ cmd: 1 });
+  await neighbour.ask({ cmd: 1 });
+  await peer.sendBytes(long);
+  while (served.server.statistics().bytes.received < long.length) await settle(1);
+  const order: string[] = [];
+  await Promise.all([
+    peer.readReplies(1).then(() => order.push("the long message")),
+    neighbour.ask({ cmd: 1 }).then(() => order.push("the neighbour")),
+  ]);
+  assertEquals(order, ["the neighbour", "the long message"]);
+});
+
 // A frame ------------------------------------------------------------------------------------------------------------
 
 Deno.test("a connection ends when a frame takes longer than its time, and not before", async () => {

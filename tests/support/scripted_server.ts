@@ -3,7 +3,7 @@
 import { DecodeStage } from "../../codec/decode.ts";
 import { EncodeStage } from "../../codec/encode.ts";
 import { type Decoded, type Fields, InvalidMessage } from "../../codec/message.ts";
-import type { Reader } from "../../codec/reader.ts";
+import type { Payload } from "../../codec/payload.ts";
 import { PING_SEQ } from "../../client/replies.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { memoryPair } from "../../transport/memory.ts";
@@ -197,13 +197,13 @@ export class ScriptedServer implements AsyncDisposable {
   }
 }
 
-function readFields(reader: Reader): Fields {
+function readFields(payload: Payload): Fields {
   const fields: Fields = {};
-  for (let left = reader.readMapSize(); left > 0; left--) {
-    const key = reader.readKey();
-    fields[key] = reader.readValue();
+  for (let left = payload.readMapSize(); left > 0; left--) {
+    const key = payload.readKey();
+    fields[key] = payload.readValue();
   }
-  reader.finish();
+  payload.finish();
   return fields;
 }
 
