@@ -1,5 +1,5 @@
 /**
- * Counts the answered calls of one connection, reading the clock once for many of them, and tells those who tap.
+ * Counts the answered calls of one connection, reading the clock once for many of them, and tells those who tap, and telemetry.
  *
  * In: calls, when they are answered, refused or abandoned. Out: the counts of their commands; what a tap sees. Successful
  * calls of the current batch are only counted, not listed: a list would outlive them. Those that a tap has room for are
@@ -12,13 +12,14 @@ import { writeReply } from "../codec/write_message.ts";
 import type { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
+import { type CallSpan, serverTelemetry } from "../session/telemetry.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { Call } from "./call.ts";
 import type { RegisteredCommand, Registry } from "./registry.ts";
 import type { Taps } from "./tap.ts";
 
 /** As much of a request as is known when it is refused. */
-export type RefusedRequest = Pick<Request, "seq" | "cmd" | "frameBytes">;
+export type RefusedRequest = Pick<Request, "seq" | "cmd" | "frameBytes"> & Partial<Pick<Request, "meta">>;
 
 /** The counter of one connection. */
 export class AnswerCounter {
@@ -57,6 +58,7 @@ export class AnswerCounter {
   /** A call got its final reply, which was the last frame. */
   add(call: Call): void {
     const { entry, arrival, code } = call;
+    if (serverTelemetry !== undefined) this.#endSpan(call, code);
     const isOfBatch = arrival === this.#batchArrival && code === undefined;
     // Those of a batch take equally long: any of them will do, so no more than fit are listed.
     if (this.#taps.room > (isOfBatch ? this.#watched.length : 0) && this.#taps.wants(entry)) {
@@ -98,11 +100,14 @@ export class AnswerCounter {
 
   /** A call has ended without a reply, because its caller is gone. */
   abandoned(call: Call, code: string): void {
+    if (serverTelemetry !== undefined) this.#endSpan(call, code);
     if (this.#taps.isOn) this.#tell(call, code, call.itemBytes, this.#clock.now());
   }
 
   /** A request was refused unstarted. */
-  refused({ cmd, frameBytes }: RefusedRequest, reply: Reply, arrival: Arrival): void {
+  refused(request: RefusedRequest, reply: Reply, arrival: Arrival): void {
+    const { cmd, frameBytes } = request;
+    if (serverTelemetry !== undefined) this.beginSpan(request, arrival)?.end((reply.outcome as RpcError).code);
     if (!this.#taps.isOn) return;
     const command = this.#registry.find(cmd);
     this.#taps.see(command, this.#clock.now() - arrival.readMs, () => ({
@@ -113,6 +118,20 @@ export class AnswerCounter {
       // It may have to wait for earlier replies.
       sentBytes: encodeFrame(reply, writeReply).length,
     }));
+  }
+
+  /** Begins the span of a request, where telemetry is on. */
+  beginSpan({ cmd, meta }: RefusedRequest, arrival: Arrival): CallSpan | undefined {
+    const command = this.#registry.find(cmd)?.name;
+    const span = serverTelemetry?.begin(command, meta, this.#clock.now() - arrival.readMs);
+    span?.reaches(this.#connection.peer);
+    if (command === undefined && cmd !== undefined) span?.names(String(cmd));
+    return span;
+  }
+
+  /** Ends the span of a call; one whose handler never began has it all now. */
+  #endSpan(call: Call, code: string | undefined): void {
+    (call.span ?? this.beginSpan(call.request, call.arrival))?.end(code);
   }
 
   #tell({ entry, request, items, arrival }: Call, code: string | undefined, sentBytes: number, nowMs: number): void {

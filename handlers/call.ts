@@ -13,7 +13,7 @@ import { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { CreditWindow } from "../session/credit.ts";
-import { serverTelemetry } from "../session/telemetry.ts";
+import { type CallSpan, serverTelemetry } from "../session/telemetry.ts";
 import { type Expiring, UNWATCHED } from "../session/timer_wheel.ts";
 import { abortedBy, abortSafely } from "./aborts.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
@@ -42,7 +42,7 @@ export interface CallOwner {
   readonly connection: ConnectionView;
   /** The connection as the service sees it. */
   readonly caller: CallerConnection;
-  readonly counter: { lookedMs: number };
+  readonly counter: { lookedMs: number; beginSpan(request: Request, arrival: Arrival): CallSpan | undefined };
   /** The memory of the items of callers' streams. */
   readonly heldItems: HeldItems;
   /** Whether no more credit can come. */
@@ -131,10 +131,9 @@ export class Call implements Expiring, StreamedCall, Invocation {
       }
     }
     if (serverTelemetry === undefined) return this.#run();
-    const span = serverTelemetry.begin(this.command, request.meta, server.clock.now() - this.arrival.readMs);
-    span.reaches(owner.connection.peer);
+    const span = owner.counter.beginSpan(request, this.arrival);
     this.#lasting.span = span;
-    span.run(() => this.#run());
+    span?.run(() => this.#run());
   }
 
   #run(): void {
@@ -234,7 +233,6 @@ export class Call implements Expiring, StreamedCall, Invocation {
     else this.#lastingOrNone?.items?.cut();
     this.owner.push(new Reply<Call>(this.request.seq, outcome, false, this));
     this.owner.onAnswered(this);
-    this.#lastingOrNone?.span?.end(this.code);
     // A call that is answered at once was never registered.
     if (wasKnown) this.owner.onSettled(this);
   }
@@ -255,7 +253,6 @@ export class Call implements Expiring, StreamedCall, Invocation {
     this.state = "settled";
     this.owner.onSettled(this);
     this.entry.counts.inFlight--;
-    this.#lastingOrNone?.span?.end(reason.code);
     this.#abort(reason);
   }
 
@@ -266,7 +263,6 @@ export class Call implements Expiring, StreamedCall, Invocation {
     this.state = "settled";
     this.owner.onSettled(this);
     this.owner.onAnswered(this);
-    this.#lastingOrNone?.span?.end(this.code);
     this.#abort(failure);
   }
 
@@ -291,6 +287,10 @@ export class Call implements Expiring, StreamedCall, Invocation {
   }
 
   // ---- the stream of the handler
+
+  get span(): CallSpan | undefined {
+    return this.#lastingOrNone?.span;
+  }
 
   get itemBytes(): number {
     return this.#lastingOrNone?.itemBytes ?? 0;

@@ -30,6 +30,12 @@ const SYSTEM = "packline";
 
 const ROLES = { client: "outgoing", server: "incoming" };
 
+/** What a command is called that the server does not have: what its peers make up must not become series of metrics. */
+const UNKNOWN_METHOD = "_OTHER";
+
+/** As much of the name of such a command is told. */
+const MAX_NAME_LENGTH = 64;
+
 /** The same in each version so far; a later one may add fields behind. */
 const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})([\da-f]{16})-([\da-f]{2})(?:-|$)/;
 
@@ -107,10 +113,11 @@ export class Telemetry {
   /**
    * A call begins.
    *
+   * @param command Its command; `undefined` if the server has none of this name.
    * @param meta What goes with it: a `traceparent` in there is the parent of its span.
    * @param waitedMs How long ago it came.
    */
-  begin(command: string, meta: Meta, waitedMs = 0): CallSpan {
+  begin(command = UNKNOWN_METHOD, meta: Meta = undefined, waitedMs = 0): CallSpan {
     const startedMs = performance.now() - waitedMs;
     const span = this.#runtime.start(command, this.#side, startedMs, parentOf(meta?.traceparent));
     return new CallSpan(span, command, (attributes) => {
@@ -125,7 +132,8 @@ export class CallSpan {
   readonly #record: (attributes: Attributes) => void;
   /** What its measurement has as well: few of each exist. */
   readonly #attributes: Attributes;
-  #peer = "";
+  /** What only the span has: its values are too many for measurements. */
+  readonly #own: Attributes = {};
 
   /** @param record Records the duration of the call. */
   constructor(span: OpenSpan, command: string, record: (attributes: Attributes) => void) {
@@ -152,8 +160,13 @@ export class CallSpan {
    * @param server The server, as the user of a client names it.
    */
   reaches(peer: string, server = ""): void {
-    this.#peer = peer;
+    Object.assign(this.#own, addressOf("network.peer", peer));
     Object.assign(this.#attributes, addressOf("server", server));
+  }
+
+  /** The server has no command of the name that the caller has given. */
+  names(unknown: string): void {
+    this.#own["rpc.method_original"] = unknown.slice(0, MAX_NAME_LENGTH);
   }
 
   /** The call has failed. */
@@ -172,7 +185,7 @@ export class CallSpan {
     if (code !== undefined) attributes["rpc.response.status_code"] = code;
     if (errorType !== undefined) attributes["error.type"] = code ?? errorType;
     this.#record(attributes);
-    this.#span.end({ ...attributes, ...addressOf("network.peer", this.#peer) }, errorType !== undefined);
+    this.#span.end({ ...attributes, ...this.#own }, errorType !== undefined);
   }
 }
 

@@ -76,8 +76,22 @@ Deno.test("a failure is told by its code at both ends", async () => {
   }
   const unknown = collector.span("NO_SUCH_COMMAND", "client");
   assertEquals(failureOf(unknown), ["CMD_NOT_FOUND", "CMD_NOT_FOUND", true]);
+  const refused = collector.span("_OTHER", "server");
+  assertChild(refused, unknown);
+  assertEquals(refused.attributes["rpc.method_original"], "NO_SUCH_COMMAND");
+  assertEquals(failureOf(refused), ["CMD_NOT_FOUND", "CMD_NOT_FOUND", true]);
   assertEquals(failureOf(collector.span("STORE", "client")), ["TypeError", undefined, true]);
   assertEquals(failureOf(collector.span("STORE", "server")), ["CANCELLED", "CANCELLED", true]);
+});
+
+Deno.test("a call that no handler has seen has a span at the server, too", async () => {
+  await using collector = new Collector();
+  await run("refused", collector.env);
+  const codes = collector.spans.filter(({ name }) => name === "GREET").map((span) => failureOf(span)[0]);
+  assertEquals(codes, ["OVERLOADED", "DEADLINE_EXCEEDED", "CANCELLED"]);
+  const [overloaded] = collector.spans.filter(({ name }) => name === "GREET");
+  assertEquals([overloaded.kind, overloaded.traceId], ["server", "0af7651916cd43dd8448eb211c80319c"]);
+  assertEquals(failureOf(collector.span("_OTHER", "server")), ["INVALID_MESSAGE", "INVALID_MESSAGE", true]);
 });
 
 Deno.test("what a handler calls and fetches is a child of its own span, also after an await and beside another", async () => {

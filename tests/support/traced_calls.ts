@@ -124,6 +124,20 @@ const kinds: Record<string, () => Promise<unknown>> = {
     await hanging.promise;
     peer.reset();
   },
+  /** What never reaches a handler: there is no room, too little time, or no such message. */
+  async refused() {
+    await using full = await serve({ port: 0, commands, maxInFlight: 1, maxInFlightTotal: 1 });
+    await using holder = await connectTcp(full.port);
+    await using other = await connectTcp(full.port);
+    // One that promises signs of life is read on when its places are taken.
+    await holder.send({ cmd: 0, alive: 60_000 }, { cmd: "HANG", seq: 1 });
+    await hanging.promise;
+    await other.ask({ cmd: "GREET", seq: 1, meta: { traceparent: TRACEPARENT } });
+    await other.ask({ cmd: "GREET", seq: -1 });
+    await holder.ask({ cmd: "GREET", seq: 2, ttl: 1 });
+    await holder.send({ cmd: "GREET", seq: 3 }, { cmd: 0, seq: 3, cancel: true });
+    await holder.readReplies(1);
+  },
   async many() {
     for (let n = 0; n < 3; n++) await client.call.GREET({ name: "Ada" });
   },
