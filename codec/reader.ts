@@ -16,7 +16,7 @@
  * - Binary data is a copy, or the only view of its buffer. `__proto__` is a normal key, whatever flags the runtime has.
  */
 
-import { decode } from "jsr:@std/msgpack@^1.0.3";
+import { decode } from "jsr:@std/msgpack@^1.0.3/decode";
 import { DecodeError } from "./errors.ts";
 import { keyAt } from "./known_keys.ts";
 import { textAt } from "./text.ts";

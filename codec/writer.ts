@@ -15,7 +15,7 @@
  *   length, an object its original keys, without those that were removed.
  */
 
-import { encode } from "jsr:@std/msgpack@^1.0.3";
+import { encode } from "jsr:@std/msgpack@^1.0.3/encode";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { EncodeError, TooHeavyError } from "./errors.ts";
 import { isPlain, kindOf } from "./sendable.ts";
