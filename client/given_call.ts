@@ -6,7 +6,6 @@
 
 import { encodeGiven, encodeItem } from "../codec/given.ts";
 import type { Fields } from "../codec/message.ts";
-import { decode } from "../codec/msgpack.ts";
 import { Reader } from "../codec/reader.ts";
 import type { GivenRequest } from "../codec/write_message.ts";
 import type { Span } from "../codec/writer.ts";
@@ -77,11 +76,7 @@ export function encodeResumed(
   lateFields: number,
   { after, credit }: { after: number | string; credit: number },
 ): Span {
-  const reader = new Reader({ maxDepth: DEFAULT_LIMITS.maxDepth, maxMessageBytes: Infinity });
-  reader.begin(given.bytes, given.start, given.end);
-  const fields: Fields = {};
-  for (let left = reader.readMapSize() - lateFields; left > 0; left--) reader.readField(fields, reader.readKey());
-  const { cmd, meta, credit: _, ...params } = fields;
+  const { cmd, meta, credit: _, ...params } = fieldsOf(given, lateFields);
   // Its size is checked when it is sent.
   return encodeGiven({ cmd, params: { ...params, after }, meta, credit } as GivenRequest, lateFields, Infinity);
 }
@@ -95,12 +90,20 @@ export function encodeResumed(
 export function copyParams(name: string, params: unknown, maxPayloadBytes: number): Fields {
   try {
     const given = { cmd: name, params: params ?? {}, meta: undefined, credit: undefined };
-    const { bytes, start, end } = encodeGiven(given, 0, maxPayloadBytes);
-    const { cmd: _, ...copy } = decode(bytes.subarray(start, end)) as Fields;
+    const { cmd: _, ...copy } = fieldsOf(encodeGiven(given, 0, maxPayloadBytes), 0);
     return copy;
   } catch (error) {
     throw unsendable(name, error);
   }
+}
+
+/** The fields of a request, without those that are added when it is sent. */
+function fieldsOf(given: Span, lateFields: number): Fields {
+  const reader = new Reader({ maxDepth: DEFAULT_LIMITS.maxDepth, maxMessageBytes: Infinity });
+  reader.begin(given.bytes, given.start, given.end);
+  const fields: Fields = {};
+  for (let left = reader.readMapSize() - lateFields; left > 0; left--) reader.readField(fields, reader.readKey());
+  return fields;
 }
 
 /** The encoder of a client that carries the whole codec. */
