@@ -4,7 +4,7 @@
  * In: options. Out: what an `RpcClient` goes by. Refused: options that do not exist, or are of another kind or out of range.
  */
 
-import { BUILT_IN_NUMBERS, MAX_ALIVE_MS, MIN_ALIVE_MS } from "../codec/message_table.ts";
+import { BUILT_IN_NUMBERS, MAX_ALIVE_MS, MIN_ALIVE_MS } from "../codec/message.ts";
 import type { RpcError } from "../errors.ts";
 import type { Commands } from "../handlers/command.ts";
 import {

@@ -9,8 +9,7 @@
  * Refused: an invalid credit; more items than were granted; an id that is none.
  */
 
-import type { Fields } from "../codec/message.ts";
-import { ID, ITEMS } from "../codec/message_table.ts";
+import { type Fields, ID, ITEMS } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
 import { DONE, ItemQueue, type ItemResult } from "../session/item_queue.ts";

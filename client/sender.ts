@@ -8,8 +8,7 @@
 import type { Encoding } from "../codec/encode.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import { encodeGiven } from "../codec/given.ts";
-import { type KnownControl, RequestItem, Settings } from "../codec/message.ts";
-import { BUILT_IN_NUMBERS } from "../codec/message_table.ts";
+import { BUILT_IN_NUMBERS, type KnownControl, RequestItem, Settings } from "../codec/message.ts";
 import type { Output } from "../codec/stage.ts";
 import { type EncodedItem, type EncodedRequest, writeControl, writeEncodedRequest } from "../codec/write_message.ts";
 import type { Writer } from "../codec/writer.ts";

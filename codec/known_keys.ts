@@ -4,7 +4,7 @@
  * In: a range of a buffer. Out: the key. Refused, by a `DecodeError`: invalid UTF-8.
  */
 
-import { FIELD_NAMES } from "./message_table.ts";
+import { FIELD_NAMES } from "./message.ts";
 import { textAt } from "./text.ts";
 
 /** Slots in the table of known keys; a power of two. */

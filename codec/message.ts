@@ -1,6 +1,6 @@
 /**
- * Defines the messages of the protocol: a class for each kind (PROTOCOL.md, "Messages"). `message_table.ts` describes
- * their fields.
+ * Defines the messages of the protocol: a class for each kind (PROTOCOL.md, "Messages"), and the names and numbers that
+ * these go by. `message_table.ts` describes their fields.
  *
  * In: nothing. Out: the classes, which `read_message.ts` creates and `write_message.ts` writes. Refused: nothing.
  */
@@ -241,3 +241,57 @@ export type ServerMessage = ReceivedReply | Notice | UnknownNotice;
 
 /** The output of the decode stage: messages, or what is received instead of one. */
 export type Decoded<Message> = Message | InvalidMessage | BadFrame | Truncated;
+
+// The names of fields are those of `message_table.ts`, as a test says.
+const REQUEST_FIELDS = setOf(["cmd", "seq", "ttl", "meta", "credit", "$items"]);
+
+/** The names of all fields of replies. */
+export const REPLY_FIELDS: ReadonlySet<string> = setOf(
+  ["seq", "res", "more", "err", "msg", "data", "$id", "$items", "$after"],
+);
+
+/** The names of all fields of all messages. */
+export const FIELD_NAMES: ReadonlySet<string> = setOf(
+  ["max", "alive", "notice", "cancel", "item", "end", "going"],
+  REQUEST_FIELDS,
+  REPLY_FIELDS,
+);
+
+// What a page does not use of these names is left out of its bundle: so says the note.
+/* @__NO_SIDE_EFFECTS__ */ function setOf(names: string[], ...more: ReadonlySet<string>[]): ReadonlySet<string> {
+  return new Set([...names, ...more.flatMap((others) => [...others])]);
+}
+
+/** Whether a command's parameter must not have this name (PROTOCOL.md, "Requests"). */
+export function isReservedParameter(name: string): boolean {
+  return REQUEST_FIELDS.has(name) || name.startsWith("$");
+}
+
+/** Whether a command's own reply field must not have this name (PROTOCOL.md, "Replies"). */
+export function isReservedReplyField(name: string): boolean {
+  return REPLY_FIELDS.has(name) || name.startsWith("$");
+}
+
+/**
+ * Marks the last reply of a stream without items (PROTOCOL.md, "Streams and credit"), and a request with a stream of its
+ * own (PROTOCOL.md, "Streams from the caller").
+ */
+export const ITEMS = "$items";
+
+/** The id of an item, from which its stream can go on after a loss (PROTOCOL.md, "Resuming"). */
+export const ID = "$id";
+
+/** How long to wait before the next try, in an error (PROTOCOL.md, "Replies"). */
+export const AFTER = "$after";
+
+/** The range of `alive`, in milliseconds. */
+export const MIN_ALIVE_MS = 1_000;
+export const MAX_ALIVE_MS = 3_600_000;
+
+/** The numbers of the built-in commands (PROTOCOL.md, "Commands"). */
+export const BUILT_IN_NUMBERS: ReadonlyMap<string, number> = new Map([
+  ["PING", 1],
+  ["DELAY", 2],
+  ["INFO", 3],
+  ["STATS", 4],
+]);

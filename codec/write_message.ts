@@ -7,8 +7,18 @@
 
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { EncodeError } from "./errors.ts";
-import { type Fields, Going, type KnownControl, type Notice, Reply, type RequestItem } from "./message.ts";
-import { ID, isReservedParameter, isReservedReplyField, ITEMS } from "./message_table.ts";
+import {
+  type Fields,
+  Going,
+  ID,
+  isReservedParameter,
+  isReservedReplyField,
+  ITEMS,
+  type KnownControl,
+  type Notice,
+  Reply,
+  type RequestItem,
+} from "./message.ts";
 import { faultIn, isPlain, kindOf } from "./sendable.ts";
 import type { Span, Writer } from "./writer.ts";
 

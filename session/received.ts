@@ -6,8 +6,7 @@
  * library. Refused: an `err` that is not text.
  */
 
-import type { Fields } from "../codec/message.ts";
-import { AFTER } from "../codec/message_table.ts";
+import { AFTER, type Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 
 const RECEIVED = Symbol.for("packline.received");

@@ -5,15 +5,20 @@
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
+  BUILT_IN_NUMBERS,
   Cancel,
   type Control,
   Credit,
+  FIELD_NAMES,
   Going,
   InvalidMessage,
+  isReservedParameter,
+  isReservedReplyField,
   type KnownControl,
   type Notice,
   ReceivedReply,
   Reply,
+  REPLY_FIELDS,
   Request,
   RequestCredit,
   RequestEnd,
@@ -22,14 +27,7 @@ import {
   UnknownControl,
   UnknownNotice,
 } from "../../codec/message.ts";
-import {
-  BUILT_IN_NUMBERS,
-  FIELD_NAMES,
-  isReservedParameter,
-  isReservedReplyField,
-  type Kind,
-  MESSAGES,
-} from "../../codec/message_table.ts";
+import { type Kind, MESSAGES } from "../../codec/message_table.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
 import {
   type EncodedItem,
@@ -163,6 +161,9 @@ Deno.test("MESSAGES has the names of all fields, and those that a command may no
   const names = "cmd seq ttl meta credit $items max alive notice cancel item end res more $id err msg data $after going"
     .split(" ");
   assertEquals([...FIELD_NAMES].sort(), names.toSorted());
+  const inTable = (kinds: Kind[]) => new Set(kinds.flatMap((kind) => Object.keys(MESSAGES[kind].fields)));
+  assertEquals(FIELD_NAMES, inTable(KINDS));
+  assertEquals(REPLY_FIELDS, inTable(["item", "reply", "error"]));
   const reserved = (isReserved: (name: string) => boolean) => [...names, "$x", "res2", ""].filter(isReserved);
   assertEquals(reserved(isReservedParameter), ["cmd", "seq", "ttl", "meta", "credit", "$items", "$id", "$after", "$x"]);
   const ofReplies = ["seq", "$items", "res", "more", "$id", "err", "msg", "data", "$after", "$x"];
