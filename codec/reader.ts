@@ -18,8 +18,7 @@
 
 import { decode } from "jsr:@std/msgpack@^1.0.3/decode";
 import { DecodeError } from "./errors.ts";
-import { keyAt } from "./known_keys.ts";
-import { textAt } from "./text.ts";
+import { keyAt, textAt } from "./text.ts";
 import {
   ARRAY_WEIGHT,
   BINARY_WEIGHT,
