@@ -6,9 +6,8 @@
  */
 
 import { decodeCompact, encodeCompact } from "../codec/compact.ts";
-import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
+import { EncodeError, isPlain, kindOf, PayloadTooLargeError } from "../codec/errors.ts";
 import type { Fields } from "../codec/message.ts";
-import { isPlain, kindOf } from "../codec/sendable.ts";
 import type { Span } from "../codec/writer.ts";
 import type { CallEncoder } from "./given_call.ts";
 import type { ItemMessage } from "./item_output.ts";

@@ -6,9 +6,8 @@
  * sent, which ends the call.
  */
 
-import { EncodeError } from "../codec/errors.ts";
+import { EncodeError, kindOf } from "../codec/errors.ts";
 import { RequestEnd, RequestItem } from "../codec/message.ts";
-import { kindOf } from "../codec/sendable.ts";
 import type { Span } from "../codec/writer.ts";
 import { CreditWindow } from "../session/credit.ts";
 import { endItems, type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";

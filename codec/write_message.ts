@@ -6,7 +6,7 @@
  */
 
 import { DEFAULT_LIMITS } from "../limits.ts";
-import { EncodeError } from "./errors.ts";
+import { EncodeError, faultIn, isPlain, kindOf } from "./errors.ts";
 import {
   type Fields,
   Going,
@@ -19,7 +19,6 @@ import {
   Reply,
   type RequestItem,
 } from "./message.ts";
-import { faultIn, isPlain, kindOf } from "./sendable.ts";
 import type { Span, Writer } from "./writer.ts";
 
 /** The part of a request that the caller gives. */

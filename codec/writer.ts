@@ -17,8 +17,7 @@
 
 import { encode } from "jsr:@std/msgpack@^1.0.3/encode";
 import { DEFAULT_LIMITS } from "../limits.ts";
-import { EncodeError, TooHeavyError } from "./errors.ts";
-import { isPlain, kindOf } from "./sendable.ts";
+import { EncodeError, isPlain, kindOf, TooHeavyError } from "./errors.ts";
 import { NO_SLAB, ROOM_BEHIND_BYTES, SLAB_BYTES, slabOf, type Span } from "./slab.ts";
 export type { Span };
 import {
