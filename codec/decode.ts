@@ -14,10 +14,9 @@
  */
 
 import type { Limits } from "../limits.ts";
-import { FrameScanner } from "./frame.ts";
+import { FrameScanner, protocolOf } from "./frame.ts";
 import { BadFrame, type Decoded, InvalidMessage, Truncated } from "./message.ts";
 import { DecodeError } from "./errors.ts";
-import { protocolOf } from "./other_protocols.ts";
 import { Reader } from "./reader.ts";
 import type { Output } from "./stage.ts";
 

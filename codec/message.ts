@@ -6,7 +6,7 @@
  */
 
 import type { RpcError } from "../errors.ts";
-import type { OtherProtocol } from "./other_protocols.ts";
+import type { OtherProtocol } from "./frame.ts";
 
 /** A MessagePack map: the parameters of a request, or the fields of a reply. */
 export type Fields = Record<string, unknown>;

@@ -18,7 +18,7 @@
 import { encode } from "jsr:@std/msgpack@^1.0.3/encode";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { EncodeError, isPlain, kindOf, TooHeavyError } from "./errors.ts";
-import { NO_SLAB, ROOM_BEHIND_BYTES, SLAB_BYTES, slabOf, type Span } from "./slab.ts";
+import { NO_SLAB, ROOM_BEHIND_BYTES, SLAB_BYTES, slabOf, type Span } from "./frame.ts";
 export type { Span };
 import {
   ARRAY_WEIGHT,

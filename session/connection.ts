@@ -7,7 +7,7 @@
 
 import type { DecodeStage } from "../codec/decode.ts";
 import type { Decoded } from "../codec/message.ts";
-import { reuseSlab } from "../codec/slab.ts";
+import { reuseSlab } from "../codec/frame.ts";
 import type { Stage } from "../codec/stage.ts";
 import type { Limits } from "../limits.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
