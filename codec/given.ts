@@ -8,7 +8,7 @@
 
 import { messageBytesFor } from "../limits.ts";
 import { PayloadTooLargeError, TooHeavyError } from "./errors.ts";
-import { FIELD_WEIGHT, MAP_WEIGHT } from "./weight.ts";
+import { FIELD_WEIGHT, MAP_WEIGHT } from "./message.ts";
 import { type GivenRequest, writeGiven, writeItemValue } from "./write_message.ts";
 import { type Span, Writer } from "./writer.ts";
 

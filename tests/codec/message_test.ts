@@ -5,16 +5,22 @@
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
+  ARRAY_WEIGHT,
+  BINARY_WEIGHT,
   BUILT_IN_NUMBERS,
   Cancel,
   type Control,
   Credit,
+  ELEMENT_WEIGHT,
   FIELD_NAMES,
+  FIELD_WEIGHT,
   Going,
   InvalidMessage,
   isReservedParameter,
   isReservedReplyField,
   type KnownControl,
+  MAP_WEIGHT,
+  MESSAGE_WEIGHT,
   type Notice,
   ReceivedReply,
   Reply,
@@ -24,6 +30,8 @@ import {
   RequestEnd,
   RequestItem,
   Settings,
+  TEXT_BYTE_WEIGHT,
+  TEXT_WEIGHT,
   UnknownControl,
   UnknownNotice,
 } from "../../codec/message.ts";
@@ -40,16 +48,6 @@ import {
 import { encodeItem } from "../../codec/given.ts";
 import { decode, encode } from "../../codec/msgpack.ts";
 import { DecodeError, EncodeError, PayloadTooLargeError } from "../../codec/errors.ts";
-import {
-  ARRAY_WEIGHT,
-  BINARY_WEIGHT,
-  ELEMENT_WEIGHT,
-  FIELD_WEIGHT,
-  MAP_WEIGHT,
-  MESSAGE_WEIGHT,
-  TEXT_BYTE_WEIGHT,
-  TEXT_WEIGHT,
-} from "../../codec/weight.ts";
 import { Reader, setField } from "../../codec/reader.ts";
 import { Writer } from "../../codec/writer.ts";
 import { takeBatch } from "../support/batch.ts";
