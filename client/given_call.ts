@@ -4,10 +4,9 @@
  * In: what the caller gives. Out: the beginning of a request. Refused: parameters and `meta` that cannot be sent.
  */
 
-import { encodeGiven, encodeItem } from "../codec/given.ts";
+import { encodeGiven, encodeItem, type GivenRequest } from "../codec/write_message.ts";
 import type { Fields } from "../codec/message.ts";
 import { Reader } from "../codec/reader.ts";
-import type { GivenRequest } from "../codec/write_message.ts";
 import type { Span } from "../codec/writer.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import type { CallOptions, CallPolicy, MaybeItems } from "./call_options.ts";

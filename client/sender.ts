@@ -7,10 +7,15 @@
 
 import type { Encoding } from "../codec/encode.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
-import { encodeGiven } from "../codec/given.ts";
+import {
+  type EncodedItem,
+  type EncodedRequest,
+  encodeGiven,
+  writeControl,
+  writeEncodedRequest,
+} from "../codec/write_message.ts";
 import { BUILT_IN_NUMBERS, type KnownControl, RequestItem, Settings } from "../codec/message.ts";
 import type { Output } from "../codec/stage.ts";
-import { type EncodedItem, type EncodedRequest, writeControl, writeEncodedRequest } from "../codec/write_message.ts";
 import type { Writer } from "../codec/writer.ts";
 import { ClientCall, type ClientSettings } from "./client_call.ts";
 import type { ItemMessage } from "./item_output.ts";

@@ -39,13 +39,13 @@ import { type Kind, MESSAGES } from "../../codec/message_table.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
 import {
   type EncodedItem,
+  encodeItem,
   type OutgoingRequest,
   writeControl,
   writeReply,
   writeRequest,
   writeServerMessage,
 } from "../../codec/write_message.ts";
-import { encodeItem } from "../../codec/given.ts";
 import { decode, encode } from "../../codec/msgpack.ts";
 import { DecodeError, EncodeError, PayloadTooLargeError } from "../../codec/errors.ts";
 import { Reader, setField } from "../../codec/reader.ts";
