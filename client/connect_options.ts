@@ -26,7 +26,7 @@ import { type ClientTls, TLS, type TlsSource } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { AnyCommands } from "./call_types.ts";
 import type { ClientMiddleware, Meta } from "./middleware.ts";
-import { RETRY_BUDGET, RetryBudget, type RetryBudgetOptions } from "./retry_budget.ts";
+import { RETRY_BUDGET, RetryBudget, type RetryBudgetOptions } from "./retries.ts";
 import type { ClientState, RpcClientOptions } from "./rpc_client.ts";
 import type { ServersOptions } from "./servers.ts";
 

@@ -9,7 +9,7 @@ import { type Clock, sleep } from "../transport/clock.ts";
 import { type Dial, dialInTime, unreachable } from "../transport/dial.ts";
 import { isDenied } from "../transport/runtime.ts";
 import type { Transport } from "../transport/transport.ts";
-import { Backoff } from "./backoff.ts";
+import { Backoff } from "./retries.ts";
 
 /** Dials one server. */
 export class Dialer {

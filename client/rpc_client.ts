@@ -27,8 +27,7 @@ import { HedgedCall, type HedgeOwner } from "./hedge.ts";
 import type { Link, LinkOwner } from "./link.ts";
 import { isReceived, markReceived } from "../session/received.ts";
 import { Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
-import { retryWaitMs } from "./retries.ts";
-import type { RetryBudget } from "./retry_budget.ts";
+import { type RetryBudget, retryWaitMs } from "./retries.ts";
 import { Signals } from "./signals.ts";
 import { CallCounts, type ClientStatistics } from "./statistics.ts";
 

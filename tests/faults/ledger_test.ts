@@ -12,7 +12,7 @@ import { DEFAULT_ALIVE_MS, DEFAULT_LIMITS } from "../../limits.ts";
 import type { RpcError } from "../../errors.ts";
 import { serve } from "../../server.ts";
 import { ClientFace } from "../../client/client_face.ts";
-import { RetryBudget } from "../../client/retry_budget.ts";
+import { RetryBudget } from "../../client/retries.ts";
 import { RpcClient } from "../../client/rpc_client.ts";
 import type { ClientConnection } from "../../client/client_connection.ts";
 import { sleep, systemClock } from "../../transport/clock.ts";
