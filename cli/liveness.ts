@@ -6,7 +6,7 @@
  * Refused: nothing.
  */
 
-import { PING_SEQ } from "../client/replies.ts";
+import { PING_SEQ } from "../client/client_call.ts";
 import { Silence, type WatchedConnection } from "../client/silence.ts";
 import type { RpcError } from "../errors.ts";
 import { DEFAULT_ALIVE_MS } from "../limits.ts";

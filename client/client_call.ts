@@ -93,6 +93,9 @@ export interface Attempts {
   readonly connection: CallConnection | undefined;
 }
 
+/** The `seq` of a PING of the client's own. No call reaches it, and there is one such PING at a time. */
+export const PING_SEQ = Number.MAX_SAFE_INTEGER;
+
 /** What every call begins with. */
 export const NO_ATTEMPTS: Attempts = { losses: 0, refusals: 0, connection: undefined };
 

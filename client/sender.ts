@@ -17,9 +17,8 @@ import {
 import { BUILT_IN_NUMBERS, type KnownControl, RequestItem, Settings } from "../codec/message.ts";
 import type { Output } from "../codec/stage.ts";
 import type { Writer } from "../codec/writer.ts";
-import { ClientCall, type ClientSettings } from "./client_call.ts";
+import { ClientCall, type ClientSettings, PING_SEQ } from "./client_call.ts";
 import type { ItemMessage } from "./item_output.ts";
-import { PING_SEQ } from "./replies.ts";
 import { unsendable } from "./unsendable.ts";
 
 /** After this long without traffic, look for a closed connection first. */

@@ -4,7 +4,7 @@ import { DecodeStage } from "../../codec/decode.ts";
 import { EncodeStage } from "../../codec/encode.ts";
 import { type Decoded, type Fields, InvalidMessage } from "../../codec/message.ts";
 import type { Reader } from "../../codec/reader.ts";
-import { PING_SEQ } from "../../client/replies.ts";
+import { PING_SEQ } from "../../client/client_call.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { closeQuietly, closeTransport, type Transport, writeAll } from "../../transport/transport.ts";
