@@ -9,7 +9,7 @@ import { decodeCompact, encodeCompact } from "../codec/compact.ts";
 import { EncodeError, isPlain, kindOf, PayloadTooLargeError } from "../codec/errors.ts";
 import type { Fields } from "../codec/message.ts";
 import type { Span } from "../codec/writer.ts";
-import type { CallEncoder } from "./given_call.ts";
+import type { CallEncoder } from "./call_options.ts";
 import type { ItemMessage } from "./item_output.ts";
 import { unsendable } from "./unsendable.ts";
 

@@ -11,9 +11,8 @@ import type { ReplyFields } from "../handlers/command.ts";
 import { type ErrorCode, RpcError } from "../errors.ts";
 import { checkTimeout, shown } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
-import type { CallOptions, ItemSource, MaybeItems, StreamOptions } from "./call_options.ts";
+import type { CallEncoder, CallOptions, ItemSource, MaybeItems, StreamOptions } from "./call_options.ts";
 import type { CallPolicy } from "./call_options.ts";
-import type { CallEncoder } from "./given_call.ts";
 import { dropItems } from "./outgoing_items.ts";
 
 /** What goes with a call and is not a parameter. */

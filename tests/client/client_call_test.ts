@@ -4,7 +4,7 @@ import { ItemBudget } from "../../session/item_window.ts";
 import { TimerWheel } from "../../session/timer_wheel.ts";
 import { CallQueue } from "../../client/call_queue.ts";
 import { type ClientCall, type ClientCallOwner, UnaryCall } from "../../client/client_call.ts";
-import { callEncoder, encodeCall } from "../../client/given_call.ts";
+import { callEncoder, encodeCall } from "../../client/sender.ts";
 import { ItemOutput } from "../../client/item_output.ts";
 import { Signals } from "../../client/signals.ts";
 import { CallCounts } from "../../client/statistics.ts";
