@@ -12,7 +12,7 @@ import { ClientFace } from "./client_face.ts";
 import { type ConnectOptions, resolveConnectOptions } from "./connect_options.ts";
 import { type ClientState, RpcClient } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
-import type { ClientStatistics } from "./statistics.ts";
+import type { ClientStatistics } from "./calls.ts";
 
 /**
  * A client, connected. When its connection is lost, it dials again as soon as a call needs it: within half a second where

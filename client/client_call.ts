@@ -18,8 +18,7 @@ import { Deadline } from "../session/timer_wheel.ts";
 import type { CallEncoder, CallOptions, CallPolicy, GivenOwner, MaybeItems } from "./call_options.ts";
 import type { ItemOutput } from "./item_output.ts";
 import { checkItems, type ItemsCall, OutgoingItems } from "./outgoing_items.ts";
-import type { Abortable, Signals } from "./signals.ts";
-import type { CallCounts } from "./statistics.ts";
+import type { Abortable, CallCounts, Signals } from "./calls.ts";
 
 /** Settings of a client that its calls and connections need. */
 export interface ClientSettings {

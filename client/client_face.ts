@@ -11,7 +11,7 @@ import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
 import { type Before, type CallEngine, CallSender } from "./middleware.ts";
 import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
-import type { ClientStatistics } from "./statistics.ts";
+import type { ClientStatistics } from "./calls.ts";
 
 /** A function of a name, with a method for each name. */
 type ByName<Options, Result> =

@@ -15,7 +15,7 @@ import type { Transport } from "../transport/transport.ts";
 import type { CallConnection } from "./client_call.ts";
 import type { ClientConnection } from "./client_connection.ts";
 import { Link, type LinkOwner, type LinkState } from "./link.ts";
-import type { SentCalls } from "./statistics.ts";
+import type { SentCalls } from "./calls.ts";
 
 /** A function that finds the servers is asked again after this time, if calls are made: names are often cached as long. */
 const ASK_AGAIN_MS = 30_000;

@@ -35,7 +35,7 @@ export type { ClientMiddleware, Meta, OutgoingCall } from "./middleware.ts";
 export type { RetryBudgetOptions } from "./retries.ts";
 export type { ClientState } from "./rpc_client.ts";
 export type { ServerStatus } from "./servers.ts";
-export type { ClientStatistics, SentCalls } from "./statistics.ts";
+export type { ClientStatistics, SentCalls } from "./calls.ts";
 export type { BuiltIns } from "../handlers/registry.ts";
 
 /** What `connect()` of a browser can be given. */
