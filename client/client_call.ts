@@ -5,13 +5,12 @@
  * cannot be sent.
  */
 
-import type { Fields } from "../codec/message.ts";
+import { AFTER, type Fields } from "../codec/message.ts";
 import type { EncodedRequest } from "../codec/write_message.ts";
 import type { Span } from "../codec/writer.ts";
-import { RpcError } from "../errors.ts";
+import { isReceived, markReceived, RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
-import { isReceived } from "../session/received.ts";
 import type { ItemBudget } from "../session/item_window.ts";
 import type { CallSpan } from "../session/telemetry.ts";
 import { Deadline } from "../session/timer_wheel.ts";
@@ -345,4 +344,17 @@ export class UnaryCall extends ClientCall {
     this.span?.fail(error);
     this.reject(error);
   }
+}
+
+/** The error of a reply. `started`: the call may have been started, even if the code says it was not. */
+export function receivedError({ err, msg, data, [AFTER]: after }: Fields, started = false): RpcError {
+  if (typeof err !== "string") return badReply("err is not text");
+  const retryAfterMs = typeof after === "number" && after >= 0 ? after : undefined;
+  const options = { data, retryable: started ? false : undefined, retryAfterMs };
+  return markReceived(new RpcError(err, typeof msg === "string" ? msg : undefined, options));
+}
+
+/** A reply that breaks the protocol. */
+export function badReply(text: string): RpcError {
+  return new RpcError("BAD_REPLY", text);
 }

@@ -8,8 +8,7 @@
 
 import type { Fields } from "../codec/message.ts";
 import { meaningOf, RpcError } from "../errors.ts";
-import { receivedError } from "../session/received.ts";
-import type { ClientCall, ClientCallOwner } from "./client_call.ts";
+import { type ClientCall, type ClientCallOwner, receivedError } from "./client_call.ts";
 import type { Sender } from "./sender.ts";
 
 /**

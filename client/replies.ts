@@ -10,9 +10,8 @@
 import { BadFrame, type Fields, InvalidMessage, type ReceivedReply, type Truncated } from "../codec/message.ts";
 import { meaningOf, RpcError } from "../errors.ts";
 import type { CallTable } from "../session/call_table.ts";
-import { badReply, receivedError } from "../session/received.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
-import { type ClientCall, type ClientCallOwner, PING_SEQ } from "./client_call.ts";
+import { badReply, type ClientCall, type ClientCallOwner, PING_SEQ, receivedError } from "./client_call.ts";
 import type { KeepAlive } from "./keep_alive.ts";
 
 /** The client, as the replies see it. */

@@ -10,7 +10,7 @@
 
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import type { Fields } from "../codec/message.ts";
-import { RpcError } from "../errors.ts";
+import { isReceived, markReceived, RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { ItemBudget } from "../session/item_window.ts";
 import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";
@@ -25,7 +25,6 @@ import { dropItems } from "./outgoing_items.ts";
 import { IncomingStream } from "./incoming_stream.ts";
 import { HedgedCall, type HedgeOwner } from "./hedge.ts";
 import type { Link, LinkOwner } from "./link.ts";
-import { isReceived, markReceived } from "../session/received.ts";
 import { type RetryBudget, retryWaitMs } from "./retries.ts";
 
 /**

@@ -9,11 +9,17 @@ import { decodeCompact, encodeCompact, frameAt, framed } from "../codec/compact.
 import { DecodeError } from "../codec/errors.ts";
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
-import { badReply, receivedError } from "../session/received.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { Timer } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";
-import { type CallConnection, type ClientCall, type ClientCallOwner, PING_SEQ } from "./client_call.ts";
+import {
+  badReply,
+  type CallConnection,
+  type ClientCall,
+  type ClientCallOwner,
+  PING_SEQ,
+  receivedError,
+} from "./client_call.ts";
 import { itemMessage, joined, requestOf } from "./compact_calls.ts";
 import { ItemOutput } from "./item_output.ts";
 

@@ -7,9 +7,8 @@
  */
 
 import type { Fields } from "../codec/message.ts";
-import { RpcError } from "../errors.ts";
+import { isReceived, markReceived, RpcError } from "../errors.ts";
 import { ItemBudget } from "../session/item_window.ts";
-import { isReceived, markReceived } from "../session/received.ts";
 import type { Deadline } from "../session/timer_wheel.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";
