@@ -10,7 +10,7 @@ import { PING_SEQ } from "../client/client_call.ts";
 import { Silence, type WatchedConnection } from "../client/keep_alive.ts";
 import type { RpcError } from "../errors.ts";
 import { DEFAULT_ALIVE_MS } from "../limits.ts";
-import { Sweeper, type Swept } from "../session/sweeper.ts";
+import { Sweeper, type Swept } from "../session/deadlines.ts";
 import type { Clock } from "../transport/clock.ts";
 import { outgoing, promiseFrame } from "./call.ts";
 

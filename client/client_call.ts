@@ -13,7 +13,7 @@ import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { ItemBudget } from "../session/item_window.ts";
 import type { CallSpan } from "../session/telemetry.ts";
-import { Deadline } from "../session/timer_wheel.ts";
+import { Deadline } from "../session/deadlines.ts";
 import type { CallEncoder, CallOptions, CallPolicy, GivenOwner, MaybeItems } from "./call_options.ts";
 import type { ItemOutput } from "./item_output.ts";
 import { checkItems, type ItemsCall, OutgoingItems } from "./outgoing_items.ts";

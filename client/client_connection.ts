@@ -27,7 +27,7 @@ import { RpcError } from "../errors.ts";
 import { resolveLimits } from "../limits.ts";
 import { CallTable } from "../session/call_table.ts";
 import { Connection, type Dispatch } from "../session/connection.ts";
-import type { Swept } from "../session/sweeper.ts";
+import type { Swept } from "../session/deadlines.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import {

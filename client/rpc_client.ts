@@ -14,7 +14,7 @@ import { isReceived, markReceived, RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { ItemBudget } from "../session/item_window.ts";
 import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";
-import { TimerWheel } from "../session/timer_wheel.ts";
+import { TimerWheel } from "../session/deadlines.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallEncoder, CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
 import { CallCounts, CallQueue, type ClientStatistics, Signals } from "./calls.ts";

@@ -7,7 +7,7 @@
  */
 
 import { RpcError } from "../errors.ts";
-import { Sweeper } from "../session/sweeper.ts";
+import { Sweeper } from "../session/deadlines.ts";
 import { clientTelemetry } from "../session/telemetry.ts";
 import { type Clock, sleep, type Timer } from "../transport/clock.ts";
 import { isDenied } from "../transport/runtime.ts";

@@ -9,7 +9,7 @@
 import type { Fields } from "../codec/message.ts";
 import { isReceived, markReceived, RpcError } from "../errors.ts";
 import { ItemBudget } from "../session/item_window.ts";
-import type { Deadline } from "../session/timer_wheel.ts";
+import type { Deadline } from "../session/deadlines.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";
 import { Backoff, retryWaitMs } from "./retries.ts";

@@ -14,7 +14,7 @@ import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { CreditWindow } from "../session/credit.ts";
 import { serverTelemetry } from "../session/telemetry.ts";
-import { type Expiring, UNWATCHED } from "../session/timer_wheel.ts";
+import { type Expiring, UNWATCHED } from "../session/deadlines.ts";
 import { abortedBy, abortSafely } from "./aborts.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
 import type { CallerConnection } from "./caller_connection.ts";

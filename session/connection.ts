@@ -14,7 +14,7 @@ import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Clock } from "../transport/clock.ts";
 import { closeTransport, fills, FIRST_READ_BYTES, Probe, sizeAfter, type Transport } from "../transport/transport.ts";
 import { compose, DirectPipeline, type Pipeline, StreamPipeline } from "./pipeline.ts";
-import { ProgressWatch } from "./progress.ts";
+import { ProgressWatch } from "./deadlines.ts";
 import type { ReadPace } from "./read_pace.ts";
 
 /**
