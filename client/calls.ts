@@ -7,7 +7,7 @@
  */
 
 import { RpcError } from "../errors.ts";
-import { Fifo } from "../session/fifo.ts";
+import { Fifo } from "../session/collections.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 
 /** The memory that all waiting calls may take. */

@@ -25,7 +25,7 @@ import { readReply } from "../codec/read_message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import { resolveLimits } from "../limits.ts";
-import { CallTable } from "../session/call_table.ts";
+import { CallTable } from "../session/collections.ts";
 import { Connection, type Dispatch } from "../session/connection.ts";
 import type { Swept } from "../session/deadlines.ts";
 import { reasonOf } from "../transport/tls.ts";

@@ -9,7 +9,7 @@
 
 import { BadFrame, type Fields, InvalidMessage, type ReceivedReply, type Truncated } from "../codec/message.ts";
 import { meaningOf, RpcError } from "../errors.ts";
-import type { CallTable } from "../session/call_table.ts";
+import type { CallTable } from "../session/collections.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import { badReply, type ClientCall, type ClientCallOwner, PING_SEQ, receivedError } from "./client_call.ts";
 import type { KeepAlive } from "./keep_alive.ts";

@@ -39,7 +39,7 @@ export abstract class Deadline implements Expiring {
  */
 export class TimerWheel {
   readonly #clock: Clock;
-  // Arrays, because a `Set` that changes with every call is hard on the garbage collector (`call_table.ts`).
+  // Arrays, because a `Set` that changes with every call is hard on the garbage collector (`CallTable`).
   readonly #slots = new Map<number, Expiring[]>();
   #timer: Timer | undefined;
   #timerSlot = Infinity;

@@ -5,7 +5,7 @@
  * takes them. Refused: items that were not granted.
  */
 
-import { Fifo } from "./fifo.ts";
+import { Fifo } from "./collections.ts";
 import type { ItemWindow } from "./item_window.ts";
 
 /** What `next()` of a stream gives. */
