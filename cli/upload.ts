@@ -5,8 +5,7 @@
  * end, or a cancel in its place. Refused, kept as the error of the call: an item that cannot be read or sent.
  */
 
-import { CreditWindow } from "../session/credit.ts";
-import { endItems, type ItemReceiver, type Items, sendEach } from "../session/item_sender.ts";
+import { CreditWindow, endItems, type ItemReceiver, type Items, sendEach } from "../session/item_sender.ts";
 import type { OutputBuffer } from "../session/connection.ts";
 import { type CallItems, cancelFrame, endFrame, itemFrame } from "./call.ts";
 

@@ -9,8 +9,7 @@
 import { EncodeError, kindOf } from "../codec/errors.ts";
 import { RequestEnd, RequestItem } from "../codec/message.ts";
 import type { Span } from "../codec/writer.ts";
-import { CreditWindow } from "../session/credit.ts";
-import { endItems, type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";
+import { CreditWindow, endItems, type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { ItemSource } from "./call_options.ts";
 import type { ItemMessage, ItemOutput } from "./item_output.ts";

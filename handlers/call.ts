@@ -12,7 +12,7 @@ import { type Fields, Reply, type Request } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
-import { CreditWindow } from "../session/credit.ts";
+import { CreditWindow } from "../session/item_sender.ts";
 import { serverTelemetry } from "../session/telemetry.ts";
 import { type Expiring, UNWATCHED } from "../session/deadlines.ts";
 import { abortedBy, abortSafely } from "./aborts.ts";
