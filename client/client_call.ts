@@ -11,7 +11,7 @@ import type { Span } from "../codec/writer.ts";
 import { isReceived, markReceived, RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
-import type { ItemBudget } from "../session/item_window.ts";
+import type { ItemBudget } from "../session/item_queue.ts";
 import type { CallSpan } from "../session/telemetry.ts";
 import { Deadline } from "../session/deadlines.ts";
 import type { CallEncoder, CallOptions, CallPolicy, GivenOwner, MaybeItems } from "./call_options.ts";

@@ -12,8 +12,7 @@
 import { type Fields, ID, ITEMS } from "../codec/message.ts";
 import { isReceived, RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
-import { DONE, ItemQueue, type ItemResult } from "../session/item_queue.ts";
-import { ItemWindow } from "../session/item_window.ts";
+import { DONE, ItemQueue, type ItemResult, ItemWindow } from "../session/item_queue.ts";
 import type { MaybeItems, StreamOptions } from "./call_options.ts";
 import { type CallConnection, ClientCall, type ClientCallOwner, NO_ATTEMPTS } from "./client_call.ts";
 

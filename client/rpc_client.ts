@@ -12,7 +12,7 @@ import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import type { Fields } from "../codec/message.ts";
 import { isReceived, markReceived, RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
-import { ItemBudget } from "../session/item_window.ts";
+import { ItemBudget } from "../session/item_queue.ts";
 import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";
 import { TimerWheel } from "../session/deadlines.ts";
 import type { Transport } from "../transport/transport.ts";

@@ -8,7 +8,7 @@
 
 import type { Fields } from "../codec/message.ts";
 import { isReceived, markReceived, RpcError } from "../errors.ts";
-import { ItemBudget } from "../session/item_window.ts";
+import { ItemBudget } from "../session/item_queue.ts";
 import type { Deadline } from "../session/deadlines.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { RpcError } from "../../errors.ts";
-import { ItemBudget } from "../../session/item_window.ts";
+import { ItemBudget } from "../../session/item_queue.ts";
 import { TimerWheel } from "../../session/deadlines.ts";
 import { CallCounts, CallQueue, Signals } from "../../client/calls.ts";
 import { type ClientCall, type ClientCallOwner, UnaryCall } from "../../client/client_call.ts";

@@ -1,4 +1,4 @@
-/** `session/item_sender.ts` and `session/credit.ts`: items leave one by one, none before it may, and the source is ended. */
+/** `session/item_sender.ts`: items leave one by one, none before it may, and the source is ended. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CreditWindow, endItems, type ItemReceiver, iteratorOf, sendEach } from "../../session/item_sender.ts";
