@@ -18,7 +18,7 @@ import type { ClientConnection } from "../../client/client_connection.ts";
 import { sleep, systemClock } from "../../transport/clock.ts";
 import { fromStreams, type Transport } from "../../transport/transport.ts";
 import { streamsOf } from "../support/streams.ts";
-import { socketTransport } from "../../transport/tcp.ts";
+import { socketTransport } from "../../transport/deno_network.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { ErrorLog, frame, takeFrames } from "../support/wire.ts";
 import { untilAtRest } from "./beside.ts";

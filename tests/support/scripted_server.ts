@@ -8,9 +8,8 @@ import { PING_SEQ } from "../../client/client_call.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { closeQuietly, closeTransport, type Transport, writeAll } from "../../transport/transport.ts";
-import { denoNetwork } from "../../transport/deno_network.ts";
+import { denoNetwork, socketTransport } from "../../transport/deno_network.ts";
 import { dialAddress } from "../../transport/dial.ts";
-import { socketTransport } from "../../transport/tcp.ts";
 
 import { makeTestTls } from "./transports.ts";
 
