@@ -24,7 +24,7 @@ export type { ClientState } from "./rpc_client.ts";
 export type { ServerStatus } from "./servers.ts";
 export type { ClientStatistics, SentCalls } from "./calls.ts";
 export type { BuiltIns } from "../handlers/registry.ts";
-export { type DnsOptions, dnsServers } from "../transport/resolve.ts";
+export { type DnsOptions, dnsServers } from "../transport/address.ts";
 
 /**
  * Connects to a server.

@@ -21,9 +21,19 @@ import {
   OPTION_KINDS,
   type OptionKind,
 } from "../limits.ts";
-import { DIAL_PORT, HOSTNAME, parseServer, PATH, type ServerPlace, WEB_SOCKET_URL } from "../transport/address.ts";
+import {
+  type Address,
+  DIAL_PORT,
+  dialAddress,
+  HOSTNAME,
+  type Network,
+  parseServer,
+  PATH,
+  type ServerPlace,
+  textOf,
+  WEB_SOCKET_URL,
+} from "../transport/address.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
-import { type Address, dialAddress, type Network, textOf } from "../transport/dial.ts";
 import { type ClientTls, TLS, type TlsSource } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { AnyCommands } from "./call_types.ts";

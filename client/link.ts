@@ -8,7 +8,7 @@
 
 import { RpcError } from "../errors.ts";
 import { type Clock, sleep, type Timer } from "../transport/clock.ts";
-import { type Dial, dialInTime, unreachable } from "../transport/dial.ts";
+import { type Dial, dialInTime, unreachable } from "../transport/address.ts";
 import { isDenied } from "../transport/runtime.ts";
 import { closeTransport, type Transport } from "../transport/transport.ts";
 import type { ClientConnection, ConnectionPlace } from "./client_connection.ts";

@@ -9,7 +9,7 @@
 
 import type { Commands } from "../handlers/command.ts";
 import { nodeNetwork, resolveDns } from "../transport/node_network.ts";
-import { type DnsOptions, serversByName } from "../transport/resolve.ts";
+import { type DnsOptions, serversByName } from "../transport/address.ts";
 import type { AnyCommands } from "./call_types.ts";
 import type { Client } from "./client.ts";
 import { type ConnectOptions, openClient } from "./connect_options.ts";

@@ -6,8 +6,7 @@
  * socket errors pass through unchanged.
  */
 
-import { addressText } from "./address.ts";
-import type { CheckedAddress, Network } from "./dial.ts";
+import { addressText, type CheckedAddress, type Network } from "./address.ts";
 import { closeQuietly, type Transport } from "./transport.ts";
 
 /** The sockets of Deno. */

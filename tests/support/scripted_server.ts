@@ -9,7 +9,7 @@ import { DEFAULT_LIMITS } from "../../limits.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { closeQuietly, closeTransport, type Transport, writeAll } from "../../transport/transport.ts";
 import { denoNetwork, socketTransport } from "../../transport/deno_network.ts";
-import { dialAddress } from "../../transport/dial.ts";
+import { dialAddress } from "../../transport/address.ts";
 
 import { makeTestTls } from "./transports.ts";
 
