@@ -15,8 +15,7 @@ import type { ItemBudget } from "../session/item_queue.ts";
 import type { CallSpan } from "../session/telemetry.ts";
 import { Deadline } from "../session/deadlines.ts";
 import type { CallEncoder, CallOptions, CallPolicy, GivenOwner, MaybeItems } from "./call_options.ts";
-import type { ItemOutput } from "./item_output.ts";
-import { checkItems, type ItemsCall, OutgoingItems } from "./outgoing_items.ts";
+import { checkItems, type ItemOutput, type ItemsCall, OutgoingItems } from "./outgoing_items.ts";
 import type { Abortable, CallCounts, Signals } from "./calls.ts";
 
 /** Settings of a client that its calls and connections need. */

@@ -43,7 +43,7 @@ import {
   unreadable,
 } from "./replies.ts";
 import type { CallConnection, ClientCall } from "./client_call.ts";
-import { ItemOutput } from "./item_output.ts";
+import { ItemOutput } from "./outgoing_items.ts";
 import { KeepAlive } from "./keep_alive.ts";
 import { type ClientOutput, Sender, type SenderHost } from "./sender.ts";
 

@@ -10,8 +10,7 @@ import { EncodeError, isPlain, kindOf, PayloadTooLargeError } from "../codec/err
 import type { Fields } from "../codec/message.ts";
 import type { Span } from "../codec/writer.ts";
 import type { CallEncoder } from "./call_options.ts";
-import type { ItemMessage } from "./item_output.ts";
-import { unsendable } from "./unsendable.ts";
+import { type ItemMessage, unsendable } from "./outgoing_items.ts";
 
 /** Names that no parameter has (PROTOCOL.md, "Requests"); one that begins with `$` is none either. */
 export const RESERVED: readonly string[] = ["cmd", "seq", "ttl", "meta", "credit"];

@@ -24,8 +24,7 @@ import type { Span, Writer } from "../codec/writer.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import type { CallEncoder, CallOptions, GivenOwner, MaybeItems } from "./call_options.ts";
 import { ClientCall, type ClientSettings, PING_SEQ } from "./client_call.ts";
-import type { ItemMessage } from "./item_output.ts";
-import { unsendable } from "./unsendable.ts";
+import { type ItemMessage, unsendable } from "./outgoing_items.ts";
 
 const NO_PARAMETERS: Fields = Object.freeze({});
 

@@ -21,7 +21,7 @@ import {
   receivedError,
 } from "./client_call.ts";
 import { itemMessage, joined, requestOf } from "./compact_calls.ts";
-import { ItemOutput } from "./item_output.ts";
+import { ItemOutput } from "./outgoing_items.ts";
 
 /** The number of the command; the `seq` of the client's own PINGs count down from `PING_SEQ`. */
 const PING = 1;

@@ -5,7 +5,7 @@ import { TimerWheel } from "../../session/deadlines.ts";
 import { CallCounts, CallQueue, Signals } from "../../client/calls.ts";
 import { type ClientCall, type ClientCallOwner, UnaryCall } from "../../client/client_call.ts";
 import { callEncoder, encodeCall } from "../../client/sender.ts";
-import { ItemOutput } from "../../client/item_output.ts";
+import { ItemOutput } from "../../client/outgoing_items.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 
