@@ -189,3 +189,18 @@ export class RpcError extends Error {
     return reply;
   }
 }
+
+const RECEIVED = Symbol.for("packline.received");
+
+/**
+ * Marks an error as received in a reply. If a handler calls another server and passes on its error, an `OVERLOADED` from there
+ * says nothing about the request being handled here. The mark works across copies of the library.
+ */
+export function markReceived(error: RpcError): RpcError {
+  return Object.defineProperty(error, RECEIVED, { value: true });
+}
+
+/** Whether an error was received in a reply. */
+export function isReceived(error: RpcError): boolean {
+  return RECEIVED in error;
+}

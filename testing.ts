@@ -7,8 +7,8 @@
  */
 
 import type { AnyCommands } from "./client/call_types.ts";
-import { type Client, openClient } from "./client/client.ts";
-import type { ConnectOptions } from "./client/connect_options.ts";
+import type { Client } from "./client/client.ts";
+import { type ConnectOptions, openClient } from "./client/connect_options.ts";
 import type { Commands } from "./handlers/command.ts";
 import type { Server } from "./handlers/server.ts";
 import { memoryPair } from "./transport/memory.ts";

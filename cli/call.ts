@@ -12,8 +12,15 @@
  */
 
 import { encodeFrame } from "../codec/encode.ts";
-import { Cancel, type Fields, RequestEnd, RequestItem, Settings } from "../codec/message.ts";
-import { BUILT_IN_NUMBERS, isReservedParameter } from "../codec/message_table.ts";
+import {
+  BUILT_IN_NUMBERS,
+  Cancel,
+  type Fields,
+  isReservedParameter,
+  RequestEnd,
+  RequestItem,
+  Settings,
+} from "../codec/message.ts";
 import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
 import { setField } from "../codec/payload.ts";
 import { writeControl, writeRequest } from "../codec/write_message.ts";

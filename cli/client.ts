@@ -10,7 +10,7 @@
 import config from "../deno.json" with { type: "json" };
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
-import { textOf } from "../transport/dial.ts";
+import { textOf } from "../transport/address.ts";
 import { UsageError } from "./arguments.ts";
 import { type CommandCall, outgoing, readCall } from "./call.ts";
 import { type ClientFlags, HELP, readClientArguments } from "./client_flags.ts";

@@ -9,7 +9,7 @@
  * server has ended the call.
  */
 
-import { PING_SEQ } from "../client/replies.ts";
+import { PING_SEQ } from "../client/client_call.ts";
 import { DecodeStage } from "../codec/decode.ts";
 import {
   type Decoded,

@@ -9,8 +9,8 @@
 
 import { FrameScanner } from "../codec/frame.ts";
 import { DecodeError } from "../codec/errors.ts";
-import type { InvalidMessage } from "../codec/message.ts";
-import { BUILT_IN_NUMBERS, type Kind, MESSAGES } from "../codec/message_table.ts";
+import { BUILT_IN_NUMBERS, type InvalidMessage } from "../codec/message.ts";
+import { type Kind, MESSAGES } from "../codec/message_table.ts";
 import { decode } from "../codec/msgpack.ts";
 import { readReply, readRequest } from "../codec/read_message.ts";
 import { Reader } from "../codec/reader.ts";

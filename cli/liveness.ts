@@ -1,16 +1,16 @@
 /**
  * Keeps the connection of the script alive, and finds out whether its server lives, as the library does
- * (`client/silence.ts`): a server that is silent is asked by a PING.
+ * (`client/keep_alive.ts`): a server that is silent is asked by a PING.
  *
  * In: a connection, from its settings on. Out: frames to send; the end of a connection to a server that does not answer.
  * Refused: nothing.
  */
 
-import { PING_SEQ } from "../client/replies.ts";
-import { Silence, type WatchedConnection } from "../client/silence.ts";
+import { PING_SEQ } from "../client/client_call.ts";
+import { Silence, type WatchedConnection } from "../client/keep_alive.ts";
 import type { RpcError } from "../errors.ts";
 import { DEFAULT_ALIVE_MS } from "../limits.ts";
-import { Sweeper, type Swept } from "../session/sweeper.ts";
+import { Sweeper, type Swept } from "../session/deadlines.ts";
 import type { Clock } from "../transport/clock.ts";
 import { outgoing, promiseFrame } from "./call.ts";
 

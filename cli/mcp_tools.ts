@@ -8,7 +8,7 @@
  * caller; and those whose name no tool may have.
  */
 
-import { isReservedParameter } from "../codec/message_table.ts";
+import { isReservedParameter } from "../codec/message.ts";
 import type { Client } from "../client/connect.ts";
 import { RpcError } from "../errors.ts";
 import { UsageError } from "./arguments.ts";

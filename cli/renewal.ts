@@ -11,7 +11,8 @@
 
 import type { Clock, Timer } from "../transport/clock.ts";
 import { messageOf } from "../transport/runtime.ts";
-import { askTls, renewalProblem, type ServerTls } from "../transport/tls.ts";
+import { renewalProblem } from "../transport/certificate.ts";
+import { askTls, type ServerTls } from "../transport/tls.ts";
 
 /** Kubernetes takes about as long to bring a changed secret to its files. */
 const LOOK_EVERY_MS = 60_000;

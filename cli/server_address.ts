@@ -10,8 +10,7 @@
 import { RpcError } from "../errors.ts";
 import { DEFAULT_HOSTNAME, DEFAULT_PORT } from "../limits.ts";
 import { denoNetwork } from "../transport/deno_network.ts";
-import { type Address, dialAddress, textOf } from "../transport/dial.ts";
-import { parseServer, WEB_SOCKET_URL } from "../transport/address.ts";
+import { type Address, dialAddress, parseServer, textOf, WEB_SOCKET_URL } from "../transport/address.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type ClientTls, tlsProblem } from "../transport/tls.ts";
 import { type Flag, type FlagValues, toggle, UsageError } from "./arguments.ts";

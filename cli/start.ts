@@ -8,9 +8,8 @@
 import { createServer, type RunOptions, type ShutdownReport } from "../server.ts";
 import { validityProblem } from "../transport/certificate.ts";
 import { systemClock } from "../transport/clock.ts";
-import { withoutBrackets } from "../transport/address.ts";
+import { dialAddress, textOf, withoutBrackets } from "../transport/address.ts";
 import { denoNetwork } from "../transport/deno_network.ts";
-import { dialAddress, textOf } from "../transport/dial.ts";
 import { askTls, type ServerTls, tlsProblem, type TlsSource } from "../transport/tls.ts";
 import { closeTransport } from "../transport/transport.ts";
 import { permissionsToListen } from "../transport/unix.ts";

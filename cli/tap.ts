@@ -8,9 +8,8 @@
 
 import { connect } from "../client/connect.ts";
 import { printable } from "../codec/printable.ts";
-import { RpcError } from "../errors.ts";
+import { isReceived, RpcError } from "../errors.ts";
 import type { TappedCall, TapReport } from "../handlers/tap.ts";
-import { isReceived } from "../session/received.ts";
 import type { Transport } from "../transport/transport.ts";
 import { toJson } from "./json.ts";
 import { complain, note, print } from "./output.ts";

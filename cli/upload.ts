@@ -5,9 +5,8 @@
  * end, or a cancel in its place. Refused, kept as the error of the call: an item that cannot be read or sent.
  */
 
-import { CreditWindow } from "../session/credit.ts";
-import { endItems, type ItemReceiver, type Items, sendEach } from "../session/item_sender.ts";
-import type { OutputBuffer } from "../session/output_buffer.ts";
+import { CreditWindow, endItems, type ItemReceiver, type Items, sendEach } from "../session/item_sender.ts";
+import type { OutputBuffer } from "../session/connection.ts";
 import { type CallItems, cancelFrame, endFrame, itemFrame } from "./call.ts";
 
 /** How many items may be sent before the server takes any (PROTOCOL.md, "Streams from the caller"). */

@@ -12,7 +12,7 @@
 
 import type { Limits } from "../limits.ts";
 import type { ServeOptions } from "../server.ts";
-import { textOf } from "../transport/dial.ts";
+import { textOf } from "../transport/address.ts";
 import type { ServerTls } from "../transport/tls.ts";
 import { linesOf } from "./lines.ts";
 import { passOn } from "./output.ts";

@@ -11,7 +11,7 @@ import type { ServerStatistics } from "../handlers/server_info.ts";
 import type { ShutdownReport } from "../server.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import type { ServerTls } from "../transport/tls.ts";
-import { Backoff } from "../client/backoff.ts";
+import { Backoff } from "../client/retries.ts";
 
 /** How long the workers may take to report their counts, which STATS adds up. */
 const REPORT_MS = 1_000;

@@ -1,8 +1,11 @@
 /**
- * What a caller can say about one call.
+ * What a caller can say about one call, and what encodes it.
  *
  * In: nothing. Out: the types. Refused, by the compiler: options that a call, a stream or a call with items does not have.
  */
+
+import type { Fields } from "../codec/message.ts";
+import type { Span } from "../codec/frame.ts";
 
 /** Options of one call. */
 export interface CallOptions {
@@ -84,4 +87,23 @@ export interface CallPolicy {
   readonly waitForReady: boolean;
   /** How long it may take, in milliseconds. */
   readonly timeoutMs: number;
+}
+
+/** The client, as its requests see it. */
+export interface GivenOwner {
+  readonly settings: { readonly sequenced: boolean; readonly maxPayloadBytes: number; readonly policy: CallPolicy };
+  /** The number of a command, or its name if it has no number. */
+  cmdOf(name: string): number | string;
+}
+
+/** Encodes what callers give. */
+export interface CallEncoder {
+  /** The request of a call; `credit` is the initial credit of a stream. */
+  encodeCall(owner: GivenOwner, name: string, params: unknown, options: MaybeItems<CallOptions>, credit?: number): Span;
+  /** The request of a stream once more, to go on behind its last item. */
+  encodeResumed(given: Span, lateFields: number, place: { after: number | string; credit: number }): Span;
+  /** The value of an item that may have to be sent again. */
+  encodeItem(item: unknown, maxPayloadBytes: number): Span;
+  /** The parameters as they are now, whatever the caller does with its objects. */
+  copyParams(name: string, params: unknown, maxPayloadBytes: number): Fields;
 }

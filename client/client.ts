@@ -1,18 +1,14 @@
 /**
- * A client as a user has it, over the sockets of any runtime: each runtime has a door of its own, with the same `connect()`.
+ * A client as a user has it, typed: `client_face.ts` is what it is made of.
  *
- * In: options, and the sockets of the runtime. Out: a {@linkcode Client}. Refused: an address that cannot be reached; names and
- * parameters that the commands do not have, by the compiler; what `connect_options.ts` refuses.
+ * In: nothing. Out: the type. Refused, by the compiler: names and parameters that the commands do not have.
  */
 
 import type { Commands } from "../handlers/command.ts";
-import type { Network } from "../transport/dial.ts";
 import type { AnyCommands, ByName } from "./call_types.ts";
-import { ClientFace } from "./client_face.ts";
-import { type ConnectOptions, resolveConnectOptions } from "./connect_options.ts";
-import { type ClientState, RpcClient } from "./rpc_client.ts";
+import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
-import type { ClientStatistics } from "./statistics.ts";
+import type { ClientStatistics } from "./calls.ts";
 
 /**
  * A client, connected. When its connection is lost, it dials again as soon as a call needs it: within half a second where
@@ -130,31 +126,4 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    * @returns A promise that resolves when all is closed. It does not reject.
    */
   close(): Promise<void>;
-}
-
-/**
- * Opens a client.
- *
- * @param options The options of `connect()`.
- * @param network The sockets of the runtime.
- * @returns The client, connected unless it is `lazy`.
- */
-export async function openClient<C extends Commands>(
-  options: ConnectOptions<C>,
-  network: Network,
-): Promise<Client<C>> {
-  const settings = resolveConnectOptions(options, network);
-  const { signal, onState } = options;
-  const close = () => void engine.close();
-  const engine = new RpcClient({
-    ...settings,
-    onState: signal === undefined ? onState : (state, error) => {
-      if (state === "closed") signal.removeEventListener("abort", close); // the signal may outlive many clients
-      onState?.(state, error);
-    },
-  });
-  if (signal?.aborted) close();
-  else signal?.addEventListener("abort", close, { once: true });
-  if (!options.lazy) await engine.open();
-  return new ClientFace(engine, { meta: options.meta, middleware: options.middleware ?? [] }) as unknown as Client<C>;
 }

@@ -5,22 +5,18 @@
  * cannot be sent.
  */
 
-import type { Fields } from "../codec/message.ts";
+import { AFTER, type Fields } from "../codec/message.ts";
 import type { EncodedRequest } from "../codec/write_message.ts";
 import type { Span } from "../codec/writer.ts";
-import { RpcError } from "../errors.ts";
+import { isReceived, markReceived, RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
-import { isReceived } from "../session/received.ts";
-import type { ItemBudget } from "../session/item_window.ts";
+import type { ItemBudget } from "../session/item_queue.ts";
 import type { CallSpan } from "../session/telemetry.ts";
-import { Deadline } from "../session/timer_wheel.ts";
-import type { CallOptions, CallPolicy, MaybeItems } from "./call_options.ts";
-import type { CallEncoder, GivenOwner } from "./given_call.ts";
-import type { ItemOutput } from "./item_output.ts";
-import { checkItems, type ItemsCall, OutgoingItems } from "./outgoing_items.ts";
-import type { Abortable, Signals } from "./signals.ts";
-import type { CallCounts } from "./statistics.ts";
+import { Deadline } from "../session/deadlines.ts";
+import type { CallEncoder, CallOptions, CallPolicy, GivenOwner, MaybeItems } from "./call_options.ts";
+import { checkItems, type ItemOutput, type ItemsCall, OutgoingItems } from "./outgoing_items.ts";
+import type { Abortable, CallCounts, Signals } from "./calls.ts";
 
 /** Settings of a client that its calls and connections need. */
 export interface ClientSettings {
@@ -92,6 +88,9 @@ export interface Attempts {
   /** The connection of the last one, if that still exists: the next one goes elsewhere. */
   readonly connection: CallConnection | undefined;
 }
+
+/** The `seq` of a PING of the client's own. No call reaches it, and there is one such PING at a time. */
+export const PING_SEQ = Number.MAX_SAFE_INTEGER;
 
 /** What every call begins with. */
 export const NO_ATTEMPTS: Attempts = { losses: 0, refusals: 0, connection: undefined };
@@ -344,4 +343,17 @@ export class UnaryCall extends ClientCall {
     this.span?.fail(error);
     this.reject(error);
   }
+}
+
+/** The error of a reply. `started`: the call may have been started, even if the code says it was not. */
+export function receivedError({ err, msg, data, [AFTER]: after }: Fields, started = false): RpcError {
+  if (typeof err !== "string") return badReply("err is not text");
+  const retryAfterMs = typeof after === "number" && after >= 0 ? after : undefined;
+  const options = { data, retryable: started ? false : undefined, retryAfterMs };
+  return markReceived(new RpcError(err, typeof msg === "string" ? msg : undefined, options));
+}
+
+/** A reply that breaks the protocol. */
+export function badReply(text: string): RpcError {
+  return new RpcError("BAD_REPLY", text);
 }

@@ -25,16 +25,15 @@ import { readReply } from "../codec/read_message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import { resolveLimits } from "../limits.ts";
-import { CallTable } from "../session/call_table.ts";
+import { CallTable } from "../session/collections.ts";
 import { Connection, type Dispatch } from "../session/connection.ts";
-import type { Swept } from "../session/sweeper.ts";
+import type { Swept } from "../session/deadlines.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
-import { Answers, type AnswersOwner, type AnswersPlace } from "./answers.ts";
-import type { CallConnection, ClientCall } from "./client_call.ts";
-import { ItemOutput } from "./item_output.ts";
-import { KeepAlive } from "./keep_alive.ts";
 import {
+  Answers,
+  type AnswersOwner,
+  type AnswersPlace,
   type InOrderMemory,
   lost,
   type Matching,
@@ -43,6 +42,9 @@ import {
   type UnansweredCalls,
   unreadable,
 } from "./replies.ts";
+import type { CallConnection, ClientCall } from "./client_call.ts";
+import { ItemOutput } from "./outgoing_items.ts";
+import { KeepAlive } from "./keep_alive.ts";
 import { type ClientOutput, Sender, type SenderHost } from "./sender.ts";
 
 /** How long a closing connection waits for its last write. */

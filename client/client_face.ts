@@ -1,17 +1,256 @@
 /**
- * What a user sees of a client: `call`, `reply`, `outcome` and `stream`, each a function that takes a command's name, and an
- * object with a method for each name.
+ * The way of a call from its caller's hands to the engine: `call`, `reply`, `outcome` and `stream`, each a function that takes
+ * a command's name, and an object with a method for each name; then the client's middleware.
  *
- * In: calls by name. Out: what the sender gives.
+ * In: calls by name. Out: replies, results, outcomes, items. Parameters are encoded before the first middleware runs: the
+ * caller may change its objects at once. Refused: a middleware's mistakes.
  */
 
 import type { Fields } from "../codec/message.ts";
-import { RpcError } from "../errors.ts";
-import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
-import { type Before, type CallEngine, CallSender } from "./middleware.ts";
+import { type ErrorCode, RpcError } from "../errors.ts";
+import type { ReplyFields } from "../handlers/command.ts";
+import { checkTimeout, shown } from "../limits.ts";
+import type { Clock } from "../transport/clock.ts";
+import type { CallEncoder, CallOptions, CallPolicy, ItemSource, MaybeItems, StreamOptions } from "./call_options.ts";
+import type { ClientStatistics } from "./calls.ts";
+import { dropItems } from "./outgoing_items.ts";
 import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
-import type { ClientStatistics } from "./statistics.ts";
+
+/** What goes with a call and is not a parameter. */
+export type Meta = Readonly<Record<string, string>>;
+
+/** A call on its way out. */
+export interface OutgoingCall {
+  /** The command's name. */
+  readonly command: string;
+  /** The parameters. */
+  readonly params: Readonly<Record<string, unknown>>;
+  /** What goes with it so far. */
+  readonly meta: Meta;
+  /** The caller's signal. */
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * Stands before all calls of a client.
+ *
+ * @param call The call.
+ * @param next Sends it, once: called again, it gives the same. `meta` is added to what goes with the call. It resolves with the
+ * reply, whole; for a stream after its last item, with the handler's return value as `res`. It rejects as the call does.
+ * @returns The reply that the caller gets.
+ */
+export type ClientMiddleware = (
+  call: OutgoingCall,
+  next: (given?: { readonly meta?: Meta }) => Promise<ReplyFields>,
+) => ReplyFields | Promise<ReplyFields>;
+
+/** What stands before all calls of a client. */
+export interface Before {
+  /** Goes with each call; a function is asked for each. */
+  readonly meta: Meta | (() => Meta | Promise<Meta>) | undefined;
+  readonly middleware: readonly ClientMiddleware[];
+}
+
+/** The engine of a client, as its calls see it. */
+export interface CallEngine {
+  readonly settings: { readonly clock: Clock; readonly policy: CallPolicy; readonly maxPayloadBytes: number };
+  readonly encoder: CallEncoder;
+  /** Makes a call. Resolves with the reply, whole. */
+  call(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<Fields>;
+  /** Makes a call. Resolves with its result. */
+  callForResult(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<unknown>;
+  /** Reads a stream. */
+  stream(name: string, params: unknown, options: MaybeItems<StreamOptions>): ItemStream;
+}
+
+/** A stream that is read. */
+type ItemStream = AsyncGenerator<unknown, unknown, void>;
+
+/** Sends the calls of a client. */
+export class CallSender {
+  readonly #engine: CallEngine;
+  readonly #before: Before;
+
+  constructor(engine: CallEngine, before: Before) {
+    this.#engine = engine;
+    this.#before = before;
+  }
+
+  /** Makes a call. Resolves with the reply, whole. */
+  call(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<ReplyFields> {
+    if (this.#isPlain) return this.#engine.call(name, params, this.#withMeta(options)) as Promise<ReplyFields>;
+    return this.#through(name, params, options);
+  }
+
+  /** Makes a call. Resolves with its result. */
+  callForResult(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<unknown> {
+    if (this.#isPlain) return this.#engine.callForResult(name, params, this.#withMeta(options));
+    return this.#through(name, params, options).then(({ res }) => res);
+  }
+
+  /** An async function, so that what cannot be sent rejects; parameters are encoded before it returns all the same. */
+  async #through(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<ReplyFields> {
+    const { clock, policy } = this.#engine.settings;
+    const timeoutMs = checkTimeout(options.timeoutMs ?? (options.items === undefined ? policy.timeoutMs : Infinity));
+    const endMs = clock.now() + timeoutMs;
+    let state: "before" | "sent" | "over" = "before";
+    try {
+      const passed = this.#pass(this.#outgoing(name, params, options), (meta, given) => {
+        if (state === "over" && options.items !== undefined) throw tooLate();
+        state = "sent";
+        const leftMs = timeoutMs === Infinity ? Infinity : Math.ceil(endMs - clock.now());
+        return this.#engine.call(name, given, { ...options, meta, timeoutMs: leftMs }) as Promise<ReplyFields>;
+      });
+      // Once it is sent, the call itself knows its time and its signal.
+      return await inTime(passed, () => state === "sent", { clock, timeoutMs, signal: options.signal });
+    } finally {
+      if (state === "before") dropItems(options.items);
+      state = "over";
+    }
+  }
+
+  /** Reads a stream. */
+  stream(
+    name: string,
+    params?: unknown,
+    options: MaybeItems<StreamOptions> = {},
+  ): AsyncGenerator<unknown, unknown, void> {
+    if (this.#isPlain) return this.#engine.stream(name, params, this.#withMeta(options));
+    try {
+      const call = this.#outgoing(name, params, options);
+      return withDrop(this.#items(call, options), options.items);
+    } catch (error) {
+      dropItems(options.items);
+      throw error;
+    }
+  }
+
+  /** Whether nothing has to be waited for before a call is sent. */
+  get #isPlain(): boolean {
+    return this.#before.middleware.length === 0 && typeof this.#before.meta !== "function";
+  }
+
+  #withMeta<Options extends CallOptions | StreamOptions>(options: Options): Options {
+    const { meta } = this.#before;
+    return meta === undefined ? options : { ...options, meta: { ...meta as Meta, ...options.meta } };
+  }
+
+  /** The call as it is now, whatever the caller does with its objects. */
+  #outgoing(name: string, params: unknown, { meta, signal }: CallOptions | StreamOptions): OutgoingCall {
+    const { encoder, settings } = this.#engine;
+    const copy = encoder.copyParams(name, params, settings.maxPayloadBytes);
+    return { command: name, params: copy, meta: { ...meta }, signal };
+  }
+
+  async #pass(call: OutgoingCall, send: (meta: Meta, params: unknown) => Promise<ReplyFields>): Promise<ReplyFields> {
+    const { meta, middleware } = this.#before;
+    const own = typeof meta === "function" ? await meta() : meta;
+    const pass = async (call: OutgoingCall, index: number): Promise<ReplyFields> => {
+      if (index === middleware.length) return await send(call.meta, call.params);
+      let passed: Promise<ReplyFields> | undefined;
+      const next = (given: { readonly meta?: Meta } = {}) => {
+        if (passed === undefined) {
+          passed = pass({ ...call, meta: { ...call.meta, ...given.meta } }, index + 1);
+          passed.catch(ignore); // the middleware may not wait for it
+        }
+        return passed;
+      };
+      return wholeReply(await middleware[index](call, next));
+    };
+    return await pass({ ...call, meta: { ...own, ...call.meta } }, 0);
+  }
+
+  /** The middleware runs as long as the stream does. */
+  async *#items(
+    call: OutgoingCall,
+    options: MaybeItems<StreamOptions>,
+  ): AsyncGenerator<unknown, unknown, void> {
+    const opened = Promise.withResolvers<ItemStream>();
+    const ended = Promise.withResolvers<ReplyFields>();
+    ended.promise.catch(ignore);
+    let isPassed = false;
+    const passed = this.#pass(call, (meta, params) => {
+      isPassed = true;
+      opened.resolve(this.#engine.stream(call.command, params, { ...options, meta }));
+      return ended.promise;
+    });
+    passed.catch(opened.reject);
+    let stream: ItemStream | undefined;
+    try {
+      stream = await Promise.race([opened.promise, passed.then(() => undefined)]);
+    } finally {
+      if (!isPassed) dropItems(options.items);
+    }
+    if (stream === undefined) return (await passed).res; // a middleware has answered
+    try {
+      for (let item = await stream.next();; item = await stream.next()) {
+        if (item.done) {
+          ended.resolve({ res: item.value });
+          return (await passed).res;
+        }
+        yield item.value;
+      }
+    } catch (error) {
+      ended.reject(error);
+      return (await passed).res; // rejects, unless a middleware answers in its place
+    } finally {
+      ended.resolve({ res: undefined }); // its reader has left
+      await stream.return(undefined);
+    }
+  }
+}
+
+/** A generator that is left before it has begun runs none of its code: then the caller's stream is ended from here. */
+function withDrop<Stream extends AsyncGenerator<unknown, unknown, void>>(
+  stream: Stream,
+  items: ItemSource | undefined,
+): Stream {
+  if (items === undefined) return stream;
+  let hasBegun = false;
+  const begin = () => !hasBegun && (hasBegun = true);
+  const { next, return: leave } = stream;
+  return Object.assign(stream, {
+    next: () => (begin(), next.call(stream)),
+    return(value: unknown) {
+      if (begin()) dropItems(items);
+      return leave.call(stream, value);
+    },
+  });
+}
+
+/** The time and the signal of a call count while a middleware, or the function that makes `meta`, takes its time. */
+function inTime<Reply>(
+  passed: Promise<Reply>,
+  isSent: () => boolean,
+  { clock, timeoutMs, signal }: { clock: Clock; timeoutMs: number; signal: AbortSignal | undefined },
+): Promise<Reply> {
+  const { promise: ended, reject } = Promise.withResolvers<never>();
+  const end = (code: ErrorCode, text: string, cause?: unknown) => {
+    if (!isSent()) reject(new RpcError(code, `${text}, and the call was not sent`, { retryable: true, cause }));
+  };
+  const onAbort = () => end("CANCELLED", "the caller's signal was aborted", signal?.reason);
+  const onTimer = () => end("TIMEOUT", `the client's middleware took ${timeoutMs} ms`);
+  const timer = timeoutMs === Infinity ? undefined : clock.setTimer(onTimer, timeoutMs, true);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  passed.catch(ignore); // it may fail after the end
+  return Promise.race([passed, ended]).finally(() => {
+    if (timer !== undefined) clock.clearTimer(timer);
+    signal?.removeEventListener("abort", onAbort);
+  });
+}
+
+/** A middleware may answer with a reply of its own. */
+function wholeReply(answer: ReplyFields): ReplyFields {
+  if (typeof answer === "object" && answer !== null) return answer;
+  throw new TypeError(`the middleware returned ${shown(answer)}: return what next() gives, or { res: value }`);
+}
+
+function tooLate(): RpcError {
+  return new RpcError("CANCELLED", "the call had ended before the middleware passed it on, and so had its items");
+}
+
+function ignore(): void {}
 
 /** A function of a name, with a method for each name. */
 type ByName<Options, Result> =

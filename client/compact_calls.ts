@@ -6,13 +6,11 @@
  */
 
 import { decodeCompact, encodeCompact } from "../codec/compact.ts";
-import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
+import { EncodeError, isPlain, kindOf, PayloadTooLargeError } from "../codec/errors.ts";
 import type { Fields } from "../codec/message.ts";
-import { isPlain, kindOf } from "../codec/sendable.ts";
 import type { Span } from "../codec/writer.ts";
-import type { CallEncoder } from "./given_call.ts";
-import type { ItemMessage } from "./item_output.ts";
-import { unsendable } from "./unsendable.ts";
+import type { CallEncoder } from "./call_options.ts";
+import { type ItemMessage, unsendable } from "./outgoing_items.ts";
 
 /** Names that no parameter has (PROTOCOL.md, "Requests"); one that begins with `$` is none either. */
 export const RESERVED: readonly string[] = ["cmd", "seq", "ttl", "meta", "credit"];

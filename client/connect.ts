@@ -2,14 +2,15 @@
  * The door of a client in Deno: `connect()`, and the types that carry a command's parameters and reply to its caller.
  *
  * In: an address, or any other way to get a transport; the commands, as a value or as a type alone. Out: a
- * {@linkcode Client}. Refused: what `client.ts` refuses.
+ * {@linkcode Client}. Refused: what `connect_options.ts` refuses; names and parameters that the commands do not have, by the
+ * compiler.
  */
 
 import type { Commands } from "../handlers/command.ts";
 import { denoNetwork } from "../transport/deno_network.ts";
 import type { AnyCommands } from "./call_types.ts";
-import { type Client, openClient } from "./client.ts";
-import type { ConnectOptions } from "./connect_options.ts";
+import type { Client } from "./client.ts";
+import { type ConnectOptions, openClient } from "./connect_options.ts";
 
 export { RpcError } from "../errors.ts";
 export type { Client, ConnectOptions };
@@ -17,13 +18,13 @@ export type { AnyCommands };
 export type { Outcome } from "./call_types.ts";
 export type { CallOptions, StreamOptions } from "./call_options.ts";
 export type { LinkState } from "./link.ts";
-export type { ClientMiddleware, Meta, OutgoingCall } from "./middleware.ts";
-export type { RetryBudgetOptions } from "./retry_budget.ts";
+export type { ClientMiddleware, Meta, OutgoingCall } from "./client_face.ts";
+export type { RetryBudgetOptions } from "./retries.ts";
 export type { ClientState } from "./rpc_client.ts";
 export type { ServerStatus } from "./servers.ts";
-export type { ClientStatistics, SentCalls } from "./statistics.ts";
+export type { ClientStatistics, SentCalls } from "./calls.ts";
 export type { BuiltIns } from "../handlers/registry.ts";
-export { type DnsOptions, dnsServers } from "../transport/resolve.ts";
+export { type DnsOptions, dnsServers } from "../transport/address.ts";
 
 /**
  * Connects to a server.

@@ -1,10 +1,12 @@
 /**
- * What `connect()` can be given, and what becomes of it: each option checked, with its default.
+ * What `connect()` can be given, and what becomes of it: each option checked, with its default; then a client, over the sockets
+ * of any runtime. Each runtime has a door of its own, with the same `connect()`.
  *
- * In: options. Out: what an `RpcClient` goes by. Refused: options that do not exist, or are of another kind or out of range.
+ * In: options, and the sockets of the runtime. Out: what an `RpcClient` goes by; a {@linkcode Client}. Refused: options that do
+ * not exist, or are of another kind or out of range; an address that cannot be reached.
  */
 
-import { BUILT_IN_NUMBERS, MAX_ALIVE_MS, MIN_ALIVE_MS } from "../codec/message_table.ts";
+import { BUILT_IN_NUMBERS, MAX_ALIVE_MS, MIN_ALIVE_MS } from "../codec/message.ts";
 import type { RpcError } from "../errors.ts";
 import type { Commands } from "../handlers/command.ts";
 import {
@@ -19,15 +21,26 @@ import {
   OPTION_KINDS,
   type OptionKind,
 } from "../limits.ts";
-import { DIAL_PORT, HOSTNAME, parseServer, PATH, type ServerPlace, WEB_SOCKET_URL } from "../transport/address.ts";
+import {
+  type Address,
+  DIAL_PORT,
+  dialAddress,
+  HOSTNAME,
+  type Network,
+  parseServer,
+  PATH,
+  type ServerPlace,
+  textOf,
+  WEB_SOCKET_URL,
+} from "../transport/address.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
-import { type Address, dialAddress, type Network, textOf } from "../transport/dial.ts";
 import { type ClientTls, TLS, type TlsSource } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { AnyCommands } from "./call_types.ts";
-import type { ClientMiddleware, Meta } from "./middleware.ts";
-import { RETRY_BUDGET, RetryBudget, type RetryBudgetOptions } from "./retry_budget.ts";
-import type { ClientState, RpcClientOptions } from "./rpc_client.ts";
+import type { Client } from "./client.ts";
+import { ClientFace, type ClientMiddleware, type Meta } from "./client_face.ts";
+import { RETRY_BUDGET, RetryBudget, type RetryBudgetOptions } from "./retries.ts";
+import { type ClientState, RpcClient, type RpcClientOptions } from "./rpc_client.ts";
 import type { ServersOptions } from "./servers.ts";
 
 /** What `connect()` can be given. */
@@ -214,6 +227,33 @@ export function resolveConnectOptions(
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
   };
+}
+
+/**
+ * Opens a client.
+ *
+ * @param options The options of `connect()`.
+ * @param network The sockets of the runtime.
+ * @returns The client, connected unless it is `lazy`.
+ */
+export async function openClient<C extends Commands>(
+  options: ConnectOptions<C>,
+  network: Network,
+): Promise<Client<C>> {
+  const settings = resolveConnectOptions(options, network);
+  const { signal, onState } = options;
+  const close = () => void engine.close();
+  const engine = new RpcClient({
+    ...settings,
+    onState: signal === undefined ? onState : (state, error) => {
+      if (state === "closed") signal.removeEventListener("abort", close); // the signal may outlive many clients
+      onState?.(state, error);
+    },
+  });
+  if (signal?.aborted) close();
+  else signal?.addEventListener("abort", close, { once: true });
+  if (!options.lazy) await engine.open();
+  return new ClientFace(engine, { meta: options.meta, middleware: options.middleware ?? [] }) as unknown as Client<C>;
 }
 
 /** Where the servers are, and how a connection to one is made. */

@@ -9,7 +9,7 @@
 import type { Span } from "../codec/writer.ts";
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
-import { UNWATCHED } from "../session/timer_wheel.ts";
+import { UNWATCHED } from "../session/deadlines.ts";
 import type { CallOptions } from "./call_options.ts";
 import { type CallConnection, ClientCall, type ClientCallOwner, UnaryCall } from "./client_call.ts";
 

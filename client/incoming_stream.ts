@@ -9,15 +9,12 @@
  * Refused: an invalid credit; more items than were granted; an id that is none.
  */
 
-import type { Fields } from "../codec/message.ts";
-import { ID, ITEMS } from "../codec/message_table.ts";
-import { RpcError } from "../errors.ts";
+import { type Fields, ID, ITEMS } from "../codec/message.ts";
+import { isReceived, RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
-import { DONE, ItemQueue, type ItemResult } from "../session/item_queue.ts";
-import { ItemWindow } from "../session/item_window.ts";
+import { DONE, ItemQueue, type ItemResult, ItemWindow } from "../session/item_queue.ts";
 import type { MaybeItems, StreamOptions } from "./call_options.ts";
 import { type CallConnection, ClientCall, type ClientCallOwner, NO_ATTEMPTS } from "./client_call.ts";
-import { isReceived } from "../session/received.ts";
 
 /** A call that is answered with a stream. */
 export class IncomingStream extends ClientCall implements AsyncGenerator<unknown, unknown, void> {

@@ -3,15 +3,16 @@
  * reply to its caller.
  *
  * In: an address, or any other way to get a transport; the commands, as a value or as a type alone. Out: a
- * {@linkcode Client}. Refused: what `client.ts` refuses.
+ * {@linkcode Client}. Refused: what `connect_options.ts` refuses; names and parameters that the commands do not have, by the
+ * compiler.
  */
 
 import type { Commands } from "../handlers/command.ts";
 import { nodeNetwork, resolveDns } from "../transport/node_network.ts";
-import { type DnsOptions, serversByName } from "../transport/resolve.ts";
+import { type DnsOptions, serversByName } from "../transport/address.ts";
 import type { AnyCommands } from "./call_types.ts";
-import { type Client, openClient } from "./client.ts";
-import type { ConnectOptions } from "./connect_options.ts";
+import type { Client } from "./client.ts";
+import { type ConnectOptions, openClient } from "./connect_options.ts";
 
 export { RpcError } from "../errors.ts";
 export type * from "./connect.ts";

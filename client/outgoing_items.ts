@@ -1,21 +1,19 @@
 /**
- * The caller's stream: sends the items of a call as the server takes them, and ends their source when the call has ended.
+ * The caller's streams: sends the items of a call as the server takes them, ends their source when the call has ended, and shares
+ * the output of one connection between all of them. Calls go first, and what waits stays little.
  *
- * In: any iterable, or a `ReadableStream`; grants. Out: items, then the end of the stream. Until the first grant, the call may
- * be sent again, so the one item that was sent is kept, encoded. Refused: what is no source of items; an item that cannot be
- * sent, which ends the call.
+ * In: any iterable, or a `ReadableStream`; grants; after each write, that the calls of this turn were dealt. Out: items, then the
+ * end of the stream. Until the first grant, the call may be sent again, so the one item that was sent is kept, encoded. Refused:
+ * what is no source of items; an item that cannot be sent, which ends the call.
  */
 
-import { EncodeError } from "../codec/errors.ts";
+import { EncodeError, kindOf, PayloadTooLargeError } from "../codec/errors.ts";
 import { RequestEnd, RequestItem } from "../codec/message.ts";
-import { kindOf } from "../codec/sendable.ts";
+import type { EncodedItem } from "../codec/write_message.ts";
 import type { Span } from "../codec/writer.ts";
-import { CreditWindow } from "../session/credit.ts";
-import { endItems, type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";
+import { CreditWindow, endItems, type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { ItemSource } from "./call_options.ts";
-import type { ItemMessage, ItemOutput } from "./item_output.ts";
-import { unsendable } from "./unsendable.ts";
 
 /** What may be sent before the server has granted more (PROTOCOL.md, "Streams from the caller"). */
 const UNGRANTED_ITEMS = 1;
@@ -203,4 +201,71 @@ function isIterable(source: object): boolean {
 function faultOf(error: unknown): string {
   const text = messageOf(error);
   return error instanceof EncodeError && /^item\b/.test(text) ? text.slice("item".length) : `: ${text}`;
+}
+
+/**
+ * How many bytes of items are written at once; the last item may go beyond. Calls that come meanwhile wait for these alone.
+ */
+const AHEAD_BYTES = 64 * 1024;
+
+/** What the caller's streams send. */
+export type ItemMessage = RequestItem | EncodedItem | RequestEnd;
+
+/** A stream that waits for its turn. */
+export interface WaitingItems {
+  /** Looks again. */
+  wake(): void;
+}
+
+/** The callers' items on one connection. */
+export class ItemOutput {
+  readonly #output: { readonly queuedBytes: number };
+  readonly #send: (message: ItemMessage) => void;
+  #leftBytes = 0;
+  #waiting = new Set<WaitingItems>();
+
+  /**
+   * @param output Counts what waits to be written.
+   * @param send Encodes a message before it returns.
+   */
+  constructor(output: { readonly queuedBytes: number }, send: (message: ItemMessage) => void) {
+    this.#output = output;
+    this.#send = send;
+  }
+
+  /** Whether items may be sent now. */
+  get hasRoom(): boolean {
+    return this.#leftBytes > 0;
+  }
+
+  /** A stream is woken when items may be sent again. Each is woken in its order, so that streams share fairly. */
+  wait(items: WaitingItems): void {
+    this.#waiting.add(items);
+  }
+
+  /** Sends an item, or the end of a stream. */
+  send(message: ItemMessage): void {
+    const before = this.#output.queuedBytes;
+    this.#send(message);
+    this.#leftBytes -= this.#output.queuedBytes - before;
+  }
+
+  /** All is written. The streams go on in microtasks, and so after the calls of this turn. */
+  resume(): void {
+    this.#leftBytes = AHEAD_BYTES;
+    if (this.#waiting.size === 0) return;
+    const waiting = this.#waiting;
+    this.#waiting = new Set();
+    for (const items of waiting) items.wake();
+  }
+}
+
+/**
+ * The error for what a caller gives and MessagePack cannot hold: a mistake in the program, so it has no code.
+ *
+ * @param fault What is wrong, if the cause does not say it.
+ */
+export function unsendable(name: string, cause: unknown, fault = messageOf(cause)): TypeError | RangeError {
+  const Class = cause instanceof PayloadTooLargeError ? RangeError : TypeError;
+  return new Class(`Cannot call ${name}: ${fault}`, { cause });
 }

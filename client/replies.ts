@@ -1,25 +1,122 @@
 /**
- * Finds the call that a reply belongs to: by `seq`, or by the order of requests.
+ * What the replies on one connection mean: finds the call that each belongs to, by `seq` or by the order of requests, and
+ * tells it.
  *
- * In: calls that were sent, and replies. Out: the call of each reply; how many calls may be unanswered. Refused, by an
- * `RpcError` that ends the connection: a reply that matches no request. A late reply to an ended call is accepted.
+ * In: calls that were sent, and replies. Out: items and outcomes of calls; calls that may be sent again, to the client; how
+ * many calls may be unanswered. Refused, by an `RpcError` that ends the connection: a reply that matches no request. A late
+ * reply to an ended call is accepted.
  */
 
-import { BadFrame, InvalidMessage, type ReceivedReply, type Truncated } from "../codec/message.ts";
+import { BadFrame, type Fields, InvalidMessage, type ReceivedReply, type Truncated } from "../codec/message.ts";
 import { meaningOf, RpcError } from "../errors.ts";
-import type { CallTable } from "../session/call_table.ts";
-import { badReply, receivedError } from "../session/received.ts";
+import type { CallTable } from "../session/collections.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
-import type { ClientCall } from "./client_call.ts";
+import { badReply, type ClientCall, type ClientCallOwner, PING_SEQ, receivedError } from "./client_call.ts";
+import type { KeepAlive } from "./keep_alive.ts";
+
+/** The client, as the replies see it. */
+export interface AnswersOwner extends ClientCallOwner {
+  /** A call was certainly not started, unless an earlier attempt was lost, and may be sent again. */
+  onRefused(call: ClientCall, error: RpcError): void;
+  /** A call has failed and may have been started. It is settled, unless it may be sent again all the same. */
+  onFailed(call: ClientCall, error: RpcError): void;
+}
+
+/** The server of a connection, as the replies see it. */
+export interface AnswersPlace {
+  readonly calls: { sent: number; refused: number; lost: number };
+}
+
+/** The connection, as the replies see it. */
+export interface AnsweredConnection {
+  readonly place: AnswersPlace;
+  /** Whether it takes calls, and the server wants it to. */
+  readonly isOpen: boolean;
+  /** Whether the server wants no more calls here. */
+  readonly isGoing: boolean;
+  /** Takes no more calls. */
+  retire(reason: RpcError): void;
+  /** Ends the connection. */
+  lose(error: RpcError): void;
+}
+
+/** The replies of one connection. */
+export class Answers {
+  /** Whether the server has answered a call on this connection. */
+  answered = false;
+  readonly #owner: AnswersOwner;
+  readonly #connection: AnsweredConnection;
+  readonly #calls: UnansweredCalls;
+  readonly #matching: Matching;
+  readonly #alive: KeepAlive;
+
+  constructor(
+    owner: AnswersOwner,
+    connection: AnsweredConnection,
+    calls: UnansweredCalls,
+    matching: Matching,
+    alive: KeepAlive,
+  ) {
+    this.#owner = owner;
+    this.#connection = connection;
+    this.#calls = calls;
+    this.#matching = matching;
+    this.#alive = alive;
+  }
+
+  /** Takes a reply. */
+  take(reply: ReceivedReply): void {
+    let call: ClientCall | undefined;
+    try {
+      call = this.#matching.find(reply);
+    } catch (error) {
+      return this.#connection.lose(error as RpcError);
+    }
+    if (call === undefined) {
+      if (reply.seq === PING_SEQ) return this.#alive.answer(reply.fields);
+      return void this.#owner.counts.lateReplies++;
+    }
+    if (!reply.more) this.#calls.delete(call.id);
+    if (call.isSettled) {
+      this.#owner.counts.lateReplies++;
+      if (!reply.more) this.#alive.release(call);
+    } else if (reply.more) {
+      call.state = "streaming";
+      call.takeItem(reply.fields, reply.weightBytes);
+    } else {
+      this.#settle(call, reply.fields);
+    }
+    if (this.answered) return;
+    this.answered = true;
+    if (this.#connection.isOpen) this.#matching.onAnswered();
+  }
+
+  #settle(call: ClientCall, fields: Fields): void {
+    const { err } = fields;
+    const hasItems = call.state === "streaming";
+    if (err === undefined) return call.settle("res" in fields ? fields : badReply("the reply has neither res nor err"));
+    const error = receivedError(fields, call.attempts.losses > 0 || hasItems || !call.isRepeatable);
+    if ((err === "SHUTTING_DOWN" || err === "OVERLOADED") && !hasItems) {
+      this.#connection.place.calls.refused++;
+      this.#owner.onRefused(call, error);
+      if (err === "SHUTTING_DOWN") this.#connection.retire(error);
+    } else if (err === "DEADLINE_EXCEEDED" && this.#owner.settings.clock.now() >= call.deadlineMs) {
+      // The server's timeout was faster than the client's: report one event with one code.
+      call.expire();
+    } else {
+      // The next stream, or the same one again, would be ended at once as well.
+      const isOver = this.#connection.isGoing && (err === "GOING_AWAY" || call.outlives(error));
+      this.#owner.onFailed(call, error);
+      if (isOver) this.#connection.retire(error);
+    }
+  }
+}
 
 /** The maximum of replies without a call on one connection, such as answers to old cancels. */
 const MAX_STRAY_REPLIES = 100_000;
 
 /** If a server closes after one reply, as the article's server does, it does so within this time. */
 const CLOSES_WITHIN_MS = 20;
-
-/** The `seq` of a PING of the client's own. No call reaches it, and there is one such PING at a time. */
-export const PING_SEQ = Number.MAX_SAFE_INTEGER;
 
 /** Unanswered calls, numbered in the order of their requests, including those that ended without their reply. */
 export type UnansweredCalls = CallTable<ClientCall>;

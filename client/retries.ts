@@ -1,10 +1,71 @@
 /**
- * How long a call waits before it is sent again, if a server refused it unstarted.
+ * When a client tries again: how long it waits before it dials, how long a call waits that a server refused unstarted, and
+ * how many retries all calls together may take.
  *
- * In: the refusal. Out: a wait. Refused: nothing; whether the call may be sent again is decided elsewhere.
+ * In: failed dials, lost connections, refusals; calls, and each retry that is wanted. Out: waits; whether a retry may be
+ * sent. Refused: negative figures. Whether a call may be sent again at all is decided elsewhere.
  */
 
 import type { RpcError } from "../errors.ts";
+import type { OptionKind } from "../limits.ts";
+
+/** The longest wait after the first failed dial; it doubles with each further failure, up to the maximum. */
+const FIRST_BACKOFF_MS = 50;
+const LONGEST_BACKOFF_MS = 5_000;
+
+/** The longest wait after the loss of a working connection: the clients of a restarted server return spread over it. */
+const AFTER_LOSS_MS = 500;
+
+/** A second loss within this time counts as a failed dial. */
+const FORGIVEN_AFTER_MS = 10_000;
+
+/**
+ * Exponential backoff with a maximum and full jitter, so that the clients of a failed server do not all return at once.
+ */
+export class Backoff {
+  readonly #random: () => number;
+  #failures = 0;
+  #notBeforeMs = -Infinity;
+  /** When a working connection was last lost. */
+  #lostMs = -Infinity;
+
+  /** @param random Returns a random number from 0 to 1. */
+  constructor(random: () => number) {
+    this.#random = random;
+  }
+
+  /** A dial failed, or its connection never worked. */
+  failed(nowMs: number): void {
+    this.delay(nowMs, Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** this.#failures++));
+  }
+
+  /**
+   * A working connection is lost. The wait is short, but only once in {@linkcode FORGIVEN_AFTER_MS}: a server that
+   * repeatedly answers once and then closes is treated as unreachable.
+   */
+  lost(nowMs: number): void {
+    if (nowMs - this.#lostMs < FORGIVEN_AFTER_MS) return this.failed(nowMs);
+    this.#lostMs = nowMs;
+    this.reset();
+    this.delay(nowMs, AFTER_LOSS_MS);
+  }
+
+  /** Forgets failures: the next dial starts immediately. */
+  reset(): void {
+    this.#failures = 0;
+    this.#notBeforeMs = -Infinity;
+  }
+
+  /** The next dial starts at a random time from now to `longestMs` from now. */
+  delay(nowMs: number, longestMs: number): void {
+    this.#notBeforeMs = nowMs + this.#random() * longestMs;
+  }
+
+  /** The wait from now, in milliseconds. */
+  waitMs(nowMs: number): number {
+    return Math.max(0, this.#notBeforeMs - nowMs);
+  }
+}
 
 /** The longest wait after the first `OVERLOADED`; it doubles with each further one, up to the maximum. */
 const FIRST_WAIT_MS = 50;
@@ -24,4 +85,85 @@ export function retryWaitMs({ code, retryAfterMs }: RpcError, refusals: number, 
   if (retryAfterMs !== undefined && retryAfterMs > 0) return retryAfterMs * (1 + SPREAD * random);
   if (code !== "OVERLOADED") return 0; // this server is about to end, others are not
   return random * Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** refusals);
+}
+
+/** How many retries a client may send; both 0 for none. */
+export interface RetryBudgetOptions {
+  /**
+   * Retries for each call: 0.2 allows one retry for five calls.
+   *
+   * @default {0.2}
+   */
+  perCall?: number;
+  /**
+   * Retries a second beside these.
+   *
+   * @default {10}
+   */
+  perSecond?: number;
+}
+
+/** The check of the option. */
+export const RETRY_BUDGET: OptionKind = {
+  is: (value) =>
+    typeof value === "object" && value !== null &&
+    Object.entries(value).every(([name, figure]) => ["perCall", "perSecond"].includes(name) && isFigure(figure)),
+  must: "be an object whose perCall and perSecond are numbers from 0 up",
+};
+
+/** The time that the budget looks back, in slices. */
+const SLICE_MS = 1_000;
+const SLICES = 10;
+
+/**
+ * The budget of all retries of one client together, so that they do not multiply an outage: a part of its calls, and a few a
+ * second for a client that seldom calls. The rule is that of Finagle. All calls of a turn cost a comparison and an addition.
+ */
+export class RetryBudget {
+  readonly #perCall: number;
+  readonly #reserve: number;
+  /** The calls and retries of the last {@linkcode SLICES} slices. */
+  readonly #calls: number[] = new Array(SLICES).fill(0);
+  readonly #retries: number[] = new Array(SLICES).fill(0);
+  #current = 0;
+  #sliceEndMs = -Infinity;
+
+  /** @param options The figures that differ from the defaults. */
+  constructor({ perCall = 0.2, perSecond = 10 }: RetryBudgetOptions = {}) {
+    this.#perCall = perCall;
+    this.#reserve = perSecond * SLICES * SLICE_MS / 1_000;
+  }
+
+  /** Calls are sent, each for the first time. */
+  called(nowMs: number, calls: number): void {
+    if (nowMs >= this.#sliceEndMs) this.#advance(nowMs);
+    this.#calls[this.#current] += calls;
+  }
+
+  /** Takes one retry out of the budget, if there is one. */
+  take(nowMs: number): boolean {
+    if (nowMs >= this.#sliceEndMs) this.#advance(nowMs);
+    if (sum(this.#retries) + 1 > this.#reserve + this.#perCall * sum(this.#calls)) return false;
+    this.#retries[this.#current]++;
+    return true;
+  }
+
+  /** Forgets the slices that have left the window. */
+  #advance(nowMs: number): void {
+    const passed = Math.min(SLICES, Math.floor((nowMs - this.#sliceEndMs) / SLICE_MS) + 1);
+    for (let slice = 0; slice < passed; slice++) {
+      this.#current = (this.#current + 1) % SLICES;
+      this.#calls[this.#current] = this.#retries[this.#current] = 0;
+    }
+    // After a long pause the slices begin anew.
+    this.#sliceEndMs = passed === SLICES ? nowMs + SLICE_MS : this.#sliceEndMs + passed * SLICE_MS;
+  }
+}
+
+function isFigure(value: unknown): boolean {
+  return value === undefined || typeof value === "number" && value >= 0;
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
 }

@@ -10,27 +10,22 @@
 
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import type { Fields } from "../codec/message.ts";
-import { RpcError } from "../errors.ts";
+import { isReceived, markReceived, RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
-import { ItemBudget } from "../session/item_window.ts";
+import { ItemBudget } from "../session/item_queue.ts";
 import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";
-import { TimerWheel } from "../session/timer_wheel.ts";
+import { TimerWheel } from "../session/deadlines.ts";
 import type { Transport } from "../transport/transport.ts";
-import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
-import { CallQueue } from "./call_queue.ts";
+import type { CallEncoder, CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
+import { CallCounts, CallQueue, type ClientStatistics, Signals } from "./calls.ts";
 import { type CallConnection, type ClientCall, type ClientSettings, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
-import { Connections, elsewhere } from "./connections.ts";
-import { type CallEncoder, callEncoder, encodeCall } from "./given_call.ts";
+import { Connections, elsewhere, Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
+import { callEncoder, encodeCall } from "./sender.ts";
 import { dropItems } from "./outgoing_items.ts";
 import { IncomingStream } from "./incoming_stream.ts";
 import { HedgedCall, type HedgeOwner } from "./hedge.ts";
 import type { Link, LinkOwner } from "./link.ts";
-import { isReceived, markReceived } from "../session/received.ts";
-import { Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
-import { retryWaitMs } from "./retries.ts";
-import type { RetryBudget } from "./retry_budget.ts";
-import { Signals } from "./signals.ts";
-import { CallCounts, type ClientStatistics } from "./statistics.ts";
+import { type RetryBudget, retryWaitMs } from "./retries.ts";
 
 /**
  * The state of a client: `open` if a server takes calls, else `connecting`, `waiting` before the next dial, or `idle`
@@ -65,7 +60,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   readonly itemBudget = new ItemBudget(MAX_ITEM_BYTES, STREAM_ITEM_BYTES);
   /** Whether a new connection must answer a PING before it takes calls: each one after the first, if there is `seq`. */
   mustProve = false;
-  readonly #queue: CallQueue;
+  readonly #queue: CallQueue<ClientCall>;
   readonly #servers: Servers;
   readonly #connections: Connections;
   #isWoken = false;
@@ -80,7 +75,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
       maxPayloadBytes: sequenced ? maxPayloadBytes : Math.min(maxPayloadBytes, MAX_SHORT_PAYLOAD_BYTES),
     };
     this.deadlines = new TimerWheel(clock);
-    this.#queue = new CallQueue(clock, () => this.#onDue());
+    this.#queue = new CallQueue<ClientCall>(clock, () => this.#onDue());
     this.#servers = new Servers(options, this);
     this.#connections = new Connections(clock);
   }

@@ -1,22 +1,107 @@
 /**
- * What one connection of a client sends: its settings before the first request, requests, control messages and PINGs.
- * After a quiet time it first looks whether the server has closed the connection.
+ * What one connection of a client sends: requests, encoded when their calls are made; its settings before the first one;
+ * control messages and PINGs. After a quiet time it first looks whether the server has closed the connection.
  *
- * In: messages. Out: the same, encoded; when the look is over, a callback. Refused: calls that cannot be encoded.
+ * In: what the caller gives; messages. Out: the beginning of a request; messages, encoded; when the look is over, a callback.
+ * Refused: parameters and `meta` that cannot be sent; calls that cannot be encoded.
  */
 
 import type { Encoding } from "../codec/encode.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
-import { encodeGiven } from "../codec/given.ts";
-import { type KnownControl, RequestItem, Settings } from "../codec/message.ts";
-import { BUILT_IN_NUMBERS } from "../codec/message_table.ts";
+import { BUILT_IN_NUMBERS, type Fields, type KnownControl, RequestItem, Settings } from "../codec/message.ts";
+import { Reader } from "../codec/reader.ts";
 import type { Output } from "../codec/stage.ts";
-import { type EncodedItem, type EncodedRequest, writeControl, writeEncodedRequest } from "../codec/write_message.ts";
-import type { Writer } from "../codec/writer.ts";
-import { ClientCall, type ClientSettings } from "./client_call.ts";
-import type { ItemMessage } from "./item_output.ts";
-import { PING_SEQ } from "./replies.ts";
-import { unsendable } from "./unsendable.ts";
+import {
+  type EncodedItem,
+  type EncodedRequest,
+  encodeGiven,
+  encodeItem,
+  type GivenRequest,
+  writeControl,
+  writeEncodedRequest,
+} from "../codec/write_message.ts";
+import type { Span, Writer } from "../codec/writer.ts";
+import { DEFAULT_LIMITS } from "../limits.ts";
+import type { CallEncoder, CallOptions, GivenOwner, MaybeItems } from "./call_options.ts";
+import { ClientCall, type ClientSettings, PING_SEQ } from "./client_call.ts";
+import { type ItemMessage, unsendable } from "./outgoing_items.ts";
+
+const NO_PARAMETERS: Fields = Object.freeze({});
+
+/**
+ * Encodes the request of a call.
+ *
+ * @param credit The initial credit of a stream.
+ * @throws {RangeError} If the request is too large.
+ * @throws {TypeError} If the parameters or `meta` cannot be sent.
+ */
+export function encodeCall(
+  owner: GivenOwner,
+  name: string,
+  params: unknown,
+  options: MaybeItems<CallOptions>,
+  credit?: number,
+): Span {
+  const { sequenced, maxPayloadBytes } = owner.settings;
+  const { meta, timeoutMs = owner.settings.policy.timeoutMs, items } = options;
+  const lateFields = (sequenced ? 1 : 0) + (timeoutMs === Infinity ? 0 : 1);
+  const given: GivenRequest = {
+    cmd: owner.cmdOf(name),
+    params: params === undefined ? NO_PARAMETERS : params,
+    meta,
+    credit,
+    hasItems: items !== undefined,
+  };
+  try {
+    return encodeGiven(given, lateFields, maxPayloadBytes);
+  } catch (error) {
+    throw unsendable(name, error);
+  }
+}
+
+/**
+ * Encodes the request of a stream once more, to go on behind its last item.
+ *
+ * @param given The request, encoded.
+ * @param lateFields The number of fields that are added when it is sent.
+ */
+export function encodeResumed(
+  given: Span,
+  lateFields: number,
+  { after, credit }: { after: number | string; credit: number },
+): Span {
+  const { cmd, meta, credit: _, ...params } = fieldsOf(given, lateFields);
+  // Its size is checked when it is sent.
+  return encodeGiven({ cmd, params: { ...params, after }, meta, credit } as GivenRequest, lateFields, Infinity);
+}
+
+/**
+ * The parameters as they are now, whatever the caller does with its objects.
+ *
+ * @throws {RangeError} If they are too large.
+ * @throws {TypeError} If they cannot be sent.
+ */
+export function copyParams(name: string, params: unknown, maxPayloadBytes: number): Fields {
+  try {
+    const given = { cmd: name, params: params ?? {}, meta: undefined, credit: undefined };
+    const { cmd: _, ...copy } = fieldsOf(encodeGiven(given, 0, maxPayloadBytes), 0);
+    return copy;
+  } catch (error) {
+    throw unsendable(name, error);
+  }
+}
+
+/** The fields of a request, without those that are added when it is sent. */
+function fieldsOf(given: Span, lateFields: number): Fields {
+  const reader = new Reader({ maxDepth: DEFAULT_LIMITS.maxDepth, maxMessageBytes: Infinity });
+  reader.begin(given.bytes, given.start, given.end);
+  const fields: Fields = {};
+  for (let left = reader.readMapSize() - lateFields; left > 0; left--) reader.readField(fields, reader.readKey());
+  return fields;
+}
+
+/** The encoder of a client that carries the whole codec. */
+export const callEncoder: CallEncoder = { encodeCall, encodeResumed, encodeItem, copyParams };
 
 /** After this long without traffic, look for a closed connection first. */
 const QUIET_MS = 1_000;

@@ -23,7 +23,7 @@ import type { AnyCommands } from "./call_types.ts";
 import type { Client } from "./client.ts";
 import { ClientFace } from "./client_face.ts";
 import type { ConnectOptions } from "./connect_options.ts";
-import { RetryBudget } from "./retry_budget.ts";
+import { RetryBudget } from "./retries.ts";
 import { WebEngine } from "./web_engine.ts";
 
 export type { AnyCommands, Client };
@@ -31,11 +31,11 @@ export { RpcError } from "../errors.ts";
 export type { Outcome } from "./call_types.ts";
 export type { CallOptions, StreamOptions } from "./call_options.ts";
 export type { LinkState } from "./link.ts";
-export type { ClientMiddleware, Meta, OutgoingCall } from "./middleware.ts";
-export type { RetryBudgetOptions } from "./retry_budget.ts";
+export type { ClientMiddleware, Meta, OutgoingCall } from "./client_face.ts";
+export type { RetryBudgetOptions } from "./retries.ts";
 export type { ClientState } from "./rpc_client.ts";
 export type { ServerStatus } from "./servers.ts";
-export type { ClientStatistics, SentCalls } from "./statistics.ts";
+export type { ClientStatistics, SentCalls } from "./calls.ts";
 export type { BuiltIns } from "../handlers/registry.ts";
 
 /** What `connect()` of a browser can be given. */

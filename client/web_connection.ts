@@ -9,16 +9,21 @@ import { decodeCompact, encodeCompact, frameAt, framed } from "../codec/compact.
 import { DecodeError } from "../codec/errors.ts";
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
-import { badReply, receivedError } from "../session/received.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { Timer } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";
-import type { CallConnection, ClientCall, ClientCallOwner } from "./client_call.ts";
+import {
+  badReply,
+  type CallConnection,
+  type ClientCall,
+  type ClientCallOwner,
+  PING_SEQ,
+  receivedError,
+} from "./client_call.ts";
 import { itemMessage, joined, requestOf } from "./compact_calls.ts";
-import { ItemOutput } from "./item_output.ts";
+import { ItemOutput } from "./outgoing_items.ts";
 
-/** The `seq` from which those of the client's own PINGs count down; and the number of the command. */
-const PING_SEQ = Number.MAX_SAFE_INTEGER;
+/** The number of the command; the `seq` of the client's own PINGs count down from `PING_SEQ`. */
 const PING = 1;
 
 /** How long a server may take to answer a cancel; to answer at all, if the network may have changed; and a closed connection to send what waits. */

@@ -7,25 +7,21 @@
  */
 
 import type { Fields } from "../codec/message.ts";
-import { RpcError } from "../errors.ts";
-import { ItemBudget } from "../session/item_window.ts";
-import { isReceived, markReceived } from "../session/received.ts";
-import type { Deadline } from "../session/timer_wheel.ts";
+import { isReceived, markReceived, RpcError } from "../errors.ts";
+import { ItemBudget } from "../session/item_queue.ts";
+import type { Deadline } from "../session/deadlines.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";
-import { Backoff } from "./backoff.ts";
+import { Backoff, retryWaitMs } from "./retries.ts";
 import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
-import { CallQueue } from "./call_queue.ts";
+import { CallCounts, CallQueue, type ClientStatistics, Signals } from "./calls.ts";
 import { type ClientCall, type Deadlines, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
 import type { Engine } from "./client_face.ts";
 import { compactEncoder } from "./compact_calls.ts";
 import { IncomingStream } from "./incoming_stream.ts";
 import { dropItems } from "./outgoing_items.ts";
-import { retryWaitMs } from "./retries.ts";
 import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
-import { Signals } from "./signals.ts";
-import { CallCounts, type ClientStatistics } from "./statistics.ts";
 import { WebConnection, type WebConnectionOwner } from "./web_connection.ts";
 import { WebLink, type WebLinkOwner, type WebSettings } from "./web_link.ts";
 
@@ -66,7 +62,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   readonly encoder = compactEncoder;
   readonly itemBudget = new ItemBudget(MAX_ITEM_BYTES, STREAM_ITEM_BYTES);
   readonly #connections = new Set<WebConnection>();
-  readonly #queue: CallQueue;
+  readonly #queue: CallQueue<ClientCall>;
   readonly #link: WebLink;
   #state: ClientState = "idle";
   #isWoken = false;
@@ -75,7 +71,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   constructor(readonly settings: WebSettings) {
     const { clock, random } = settings;
     this.deadlines = new OwnTimers(clock);
-    this.#queue = new CallQueue(clock, () => this.#onDue());
+    this.#queue = new CallQueue<ClientCall>(clock, () => this.#onDue());
     this.#link = new WebLink(this, new Backoff(random));
   }
 

@@ -9,9 +9,8 @@ import { RpcError } from "../errors.ts";
 import { sleep } from "../transport/clock.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { Transport } from "../transport/transport.ts";
-import type { Backoff } from "./backoff.ts";
+import type { Backoff, RetryBudget } from "./retries.ts";
 import type { ClientSettings } from "./client_call.ts";
-import type { RetryBudget } from "./retry_budget.ts";
 import type { ClientState } from "./rpc_client.ts";
 import type { WebConnection } from "./web_connection.ts";
 

@@ -6,8 +6,7 @@
  * field; bytes that are not one value, by a {@linkcode DecodeError}.
  */
 
-import { DecodeError, EncodeError } from "./errors.ts";
-import { isPlain, kindOf } from "./sendable.ts";
+import { DecodeError, EncodeError, isPlain, kindOf } from "./errors.ts";
 
 /** The most containers in one another, as with the default `maxDepth`. */
 const MAX_DEPTH = 64;

@@ -5,7 +5,7 @@
  * an `InvalidMessage` in its place; a broken frame becomes a `BadFrame`, and nothing after it is read; a stream that
  * ends inside a frame gives a `Truncated`.
  *
- * A server reads a long payload in parts (`long_payload.ts`), and asks between them whether others come first.
+ * A server reads a long payload in parts (`long_payload.ts`), and serves others between them.
  *
  * Frames are read in place, in a buffer that the stage lends for reads ({@linkcode DecodeStage.space}). A long frame has a
  * buffer of its own, of its exact size, once a sixteenth of it has come: a declared length is not believed before. Its bytes
@@ -16,11 +16,9 @@
  */
 
 import type { Limits } from "../limits.ts";
-import { FrameScanner } from "./frame.ts";
+import { FrameScanner, protocolOf } from "./frame.ts";
 import { BadFrame, type Decoded, InvalidMessage, Truncated } from "./message.ts";
 import { DecodeError } from "./errors.ts";
-import { LONG_PAYLOAD_BYTES, LongPayload } from "./long_payload.ts";
-import { protocolOf } from "./other_protocols.ts";
 import type { Payload } from "./payload.ts";
 import { Reader } from "./reader.ts";
 import type { Output } from "./stage.ts";
@@ -38,10 +36,13 @@ const NO_BYTES = new Uint8Array(0);
 
 const NO_MAP = "the first message is not a map: its sender speaks another protocol";
 
+/** From this size on, a server reads a payload in parts. A shorter one takes some 3 ms at its worst. */
+export const LONG_PAYLOAD_BYTES = 32 * 1024;
+
 /** How a server reads. */
 export interface ServerReading {
-  /** Between the parts of a long payload: a promise if others come first. */
-  pause(): Promise<void> | undefined;
+  /** Reads a long payload in parts, between which others are served. The buffer stays as it is meanwhile. */
+  readAhead(reader: Reader): Promise<Payload>;
 }
 
 /** The decode stage, for a `TransformStream` or for a pipeline of stages. */
@@ -115,14 +116,15 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   transform(chunk: Uint8Array, output: Output<Decoded<Message>[]>): void | Promise<void> {
     const batch: Decoded<Message>[] = [];
     let longBytes = 0;
+    const server = this.#server;
     if (chunk.buffer === this.#bytes.buffer) {
       this.#end += chunk.length;
-      longBytes = this.#readFrames(batch, this.#server === undefined ? Infinity : LONG_PAYLOAD_BYTES);
+      longBytes = this.#readFrames(batch, server === undefined ? Infinity : LONG_PAYLOAD_BYTES);
     } else {
       this.#readCopy(chunk, batch);
     }
     if (batch.length > 0) output.enqueue(batch);
-    if (longBytes > 0) return this.#readLong(longBytes, output);
+    if (server !== undefined && longBytes > 0) return this.#readLong(server, longBytes, output);
   }
 
   flush(output: Output<Decoded<Message>[]>): void {
@@ -142,10 +144,10 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   }
 
   /** Reads a long frame in parts, and the whole frames after it. */
-  async #readLong(longBytes: number, output: Output<Decoded<Message>[]>): Promise<void> {
+  async #readLong(server: ServerReading, longBytes: number, output: Output<Decoded<Message>[]>): Promise<void> {
     let frameBytes = longBytes;
     while (frameBytes > 0) {
-      const batch: Decoded<Message>[] = [await this.#readInParts(frameBytes)];
+      const batch: Decoded<Message>[] = [await this.#readInParts(server, frameBytes)];
       this.frames++;
       this.#start += frameBytes;
       this.#frameBytes = frameBytes;
@@ -217,15 +219,10 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     }
   }
 
-  async #readInParts(frameBytes: number): Promise<Message | InvalidMessage> {
+  async #readInParts(server: ServerReading, frameBytes: number): Promise<Message | InvalidMessage> {
     try {
       this.#beginPayload();
-      const payload = new LongPayload(this.#reader);
-      for (const parts = payload.readAhead(); !parts.next().done;) {
-        const pause = this.#server?.pause();
-        if (pause !== undefined) await pause;
-      }
-      return this.#messageFrom(payload, frameBytes);
+      return this.#messageFrom(await server.readAhead(this.#reader), frameBytes);
     } catch (error) {
       return invalidFor(error, frameBytes);
     }

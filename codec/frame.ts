@@ -1,5 +1,6 @@
 /**
- * Finds frames in bytes and writes their headers (PROTOCOL.md, "The frame").
+ * Frames: finds them in bytes, writes their headers (PROTOCOL.md, "The frame"), and has the buffers that they are written
+ * into.
  *
  *     +---------+---------+---------------------+------+
  *     | n >> 8  | n & 255 |  n bytes of payload | 0x0A |      both header bytes + 32, modulo 256
@@ -8,8 +9,9 @@
  *
  *     0x1F 0x1F, n as four bytes big-endian, payload, 0x0A      a long frame, for n >= 57,311
  *
- * In: bytes. Out: the bounds of a payload. Refused: a length over the limit, a length in the wrong kind of frame, a
- * byte other than 0x0A at the end. After any of these the frame boundary is lost, so nothing more can be read.
+ * In: bytes. Out: the bounds of a payload; what a broken frame's sender speaks, if that is another protocol; slabs. Refused:
+ * a length over the limit, a length in the wrong kind of frame, a byte other than 0x0A at the end. After any of these the
+ * frame boundary is lost, so nothing more can be read.
  *
  * Only the length finds the end of a frame; the newline verifies it. Headers and payloads may contain 0x0A too.
  */
@@ -105,4 +107,73 @@ export function writeLongHeader(bytes: Uint8Array, at: number, payloadBytes: num
   bytes[at + 3] = payloadBytes >>> 16;
   bytes[at + 4] = payloadBytes >>> 8;
   bytes[at + 5] = payloadBytes;
+}
+
+// The first bytes of a connection, at least two, may show that its sender speaks something else.
+
+/** What a peer can speak in place of packline. */
+export type OtherProtocol = "HTTP" | "TLS" | "SSH" | "PROXY";
+
+/** How each begins, as characters of one byte. */
+const BEGINNINGS: readonly (readonly [string, OtherProtocol])[] = [
+  ...["GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE ", "PRI * HTTP/2.0"].map(
+    (method) => [method, "HTTP"] as const,
+  ),
+  ["\x16\x03", "TLS"], // a handshake, or an alert
+  ["\x15\x03", "TLS"],
+  ["SSH-", "SSH"],
+  ["PROXY ", "PROXY"],
+  ["\r\n\r\n\0\r\nQUIT\n", "PROXY"],
+];
+
+/** What the sender of these bytes speaks. */
+export function protocolOf(bytes: Uint8Array): OtherProtocol | undefined {
+  return BEGINNINGS.find(([beginning]) => {
+    const length = Math.min(beginning.length, bytes.length);
+    return length > 1 && beginning.startsWith(String.fromCharCode(...bytes.subarray(0, length)));
+  })?.[1];
+}
+
+// The buffers that frames are written into. New memory costs more than the copy of a large value into it, so the slab of a
+// large frame is used again once it has been sent: one spare slab for the whole process.
+
+/** The size of a slab that many frames share. It is never written twice, because earlier frames may still be in it. */
+export const SLAB_BYTES = 64 * 1024;
+
+/** The slab before the first allocation. */
+export const NO_SLAB = new Uint8Array(0);
+
+/** Room behind binary data, so that the few bytes that follow it do not make the slab grow again. */
+export const ROOM_BEHIND_BYTES = 64;
+
+/** A range of a buffer. A view would cost 100 bytes of memory, and more time than writing the bytes. */
+export interface Span {
+  readonly bytes: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A larger slab is not kept. */
+const LARGEST_SPARE_BYTES = 2 * 1024 * 1024;
+
+/** The last slab of a large frame that has been sent. */
+let spareSlab: Uint8Array<ArrayBuffer> | undefined;
+
+/** A slab of at least this size, and not much larger. */
+export function slabOf(bytes: number): Uint8Array<ArrayBuffer> {
+  const slab = spareSlab;
+  const isFit = slab !== undefined && bytes > SLAB_BYTES && bytes <= slab.length && slab.length <= 2 * bytes;
+  if (!isFit) return new Uint8Array(bytes);
+  spareSlab = undefined;
+  return slab;
+}
+
+/**
+ * Takes back the slab of a chunk, if a large frame had it to itself.
+ *
+ * @param chunk What was sent, and what nobody reads any more.
+ */
+export function reuseSlab({ buffer }: Uint8Array): void {
+  const { byteLength } = buffer;
+  if (byteLength > SLAB_BYTES && byteLength <= LARGEST_SPARE_BYTES) spareSlab = new Uint8Array(buffer as ArrayBuffer);
 }

@@ -6,13 +6,9 @@
  * what the reader refuses, with the same errors.
  */
 
-import type { Fields } from "./message.ts";
-import { isReservedParameter } from "./message_table.ts";
+import { type Fields, isReservedParameter } from "./message.ts";
 import { type Payload, setField } from "./payload.ts";
 import type { Reader } from "./reader.ts";
-
-/** From this size on, a payload is read in parts. A shorter one takes some 3 ms at its worst. */
-export const LONG_PAYLOAD_BYTES = 32 * 1024;
 
 /** How many values are read before others may get their turn: about 0.3 ms at their worst. */
 const VALUES_AT_ONCE = 256;

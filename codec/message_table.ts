@@ -2,8 +2,7 @@
  * Describes all kinds of messages and their fields (PROTOCOL.md, "Messages"). Readers, `--hex`, Wireshark and the tests
  * are checked against this table.
  *
- * In: nothing. Out: the table, and what follows from it: the reserved names. The limits of fields, and the numbers of the
- * built-in commands. Refused: nothing.
+ * In: nothing. Out: the table. Refused: nothing. What reads and writes messages goes by `message.ts`, and loads no texts.
  */
 
 import type { ClientMessage, ServerMessage } from "./message.ts";
@@ -38,12 +37,11 @@ const CONTROL: Field = { type: "0", meaning: "marks a control message" };
 const CALL: Field = { type: "integer, 0 to 2^53 - 1", meaning: "the call" };
 const RESULT: Field = { type: "any value", meaning: "the result" };
 
-// What is not used of this file is left out of a bundle for browsers: so says the note of each function that is called here.
-/* @__NO_SIDE_EFFECTS__ */ function optional(field: Field): Field {
+function optional(field: Field): Field {
   return { ...field, optional: true };
 }
 
-/* @__NO_SIDE_EFFECTS__ */ function meant(field: Field, meaning: string): Field {
+function meant(field: Field, meaning: string): Field {
   return { ...field, meaning };
 }
 
@@ -162,49 +160,3 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
     since: 1,
   },
 };
-
-/** The names of all fields of all messages. */
-export const FIELD_NAMES: ReadonlySet<string> = namesOf(/* @__PURE__ */ Object.keys(MESSAGES) as Kind[]);
-
-const REQUEST_FIELDS = namesOf(["request"]);
-
-/** The names of all fields of replies. */
-export const REPLY_FIELDS: ReadonlySet<string> = namesOf(["item", "reply", "error"]);
-
-/* @__NO_SIDE_EFFECTS__ */ function namesOf(kinds: readonly Kind[]): ReadonlySet<string> {
-  return new Set(kinds.flatMap((kind) => Object.keys(MESSAGES[kind].fields)));
-}
-
-/** Whether a command's parameter must not have this name (PROTOCOL.md, "Requests"). */
-export function isReservedParameter(name: string): boolean {
-  return REQUEST_FIELDS.has(name) || name.startsWith("$");
-}
-
-/** Whether a command's own reply field must not have this name (PROTOCOL.md, "Replies"). */
-export function isReservedReplyField(name: string): boolean {
-  return REPLY_FIELDS.has(name) || name.startsWith("$");
-}
-
-/**
- * Marks the last reply of a stream without items (PROTOCOL.md, "Streams and credit"), and a request with a stream of its
- * own (PROTOCOL.md, "Streams from the caller").
- */
-export const ITEMS = "$items";
-
-/** The id of an item, from which its stream can go on after a loss (PROTOCOL.md, "Resuming"). */
-export const ID = "$id";
-
-/** How long to wait before the next try, in an error (PROTOCOL.md, "Replies"). */
-export const AFTER = "$after";
-
-/** The range of `alive`, in milliseconds. */
-export const MIN_ALIVE_MS = 1_000;
-export const MAX_ALIVE_MS = 3_600_000;
-
-/** The numbers of the built-in commands (PROTOCOL.md, "Commands"). */
-export const BUILT_IN_NUMBERS: ReadonlyMap<string, number> = new Map([
-  ["PING", 1],
-  ["DELAY", 2],
-  ["INFO", 3],
-  ["STATS", 4],
-]);

@@ -14,7 +14,11 @@ import {
   type Fields,
   Going,
   InvalidMessage,
+  ITEMS,
+  MAX_ALIVE_MS,
+  MIN_ALIVE_MS,
   ReceivedReply,
+  REPLY_FIELDS,
   Request,
   RequestCredit,
   RequestEnd,
@@ -24,7 +28,6 @@ import {
   UnknownControl,
   UnknownNotice,
 } from "./message.ts";
-import { ITEMS, MAX_ALIVE_MS, MIN_ALIVE_MS, REPLY_FIELDS } from "./message_table.ts";
 import type { Payload } from "./payload.ts";
 
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";

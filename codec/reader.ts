@@ -11,16 +11,15 @@
  * - Text is strict UTF-8 and keeps a byte order mark; `@std/msgpack` inserts U+FFFD and drops the mark.
  * - An integer within ±(2^53 - 1) is a number in any width, others are bigints. An integer key becomes its decimal
  *   text. A float cannot be a key.
- * - Depth and memory (`weight.ts`) are limited. A declared size is compared with the remaining bytes before anything
+ * - Depth and memory (`message.ts`) are limited. A declared size is compared with the remaining bytes before anything
  *   is allocated.
  * - Binary data is a copy, or the only view of its buffer. `__proto__` is a normal key, whatever flags the runtime has.
  */
 
-import { decode } from "jsr:@std/msgpack@^1.0.3";
+import { decode } from "jsr:@std/msgpack@^1.0.3/decode";
 import { DecodeError } from "./errors.ts";
-import { keyAt } from "./known_keys.ts";
 import { keepAsTable, type Payload, setField } from "./payload.ts";
-import { textAt } from "./text.ts";
+import { keyAt, textAt } from "./text.ts";
 import {
   ARRAY_WEIGHT,
   BINARY_WEIGHT,
@@ -34,7 +33,7 @@ import {
   SHORT_KEY_BYTES,
   TEXT_BYTE_WEIGHT,
   TEXT_WEIGHT,
-} from "./weight.ts";
+} from "./message.ts";
 
 /** The npm copy has no types, so they are declared here. */
 const stdDecode: (bytes: Uint8Array) => unknown = decode;

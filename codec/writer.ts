@@ -2,7 +2,7 @@
  * Writes MessagePack directly into the buffer that goes to the socket.
  *
  * In: values, and the headers of maps and arrays. Out: a batch of bytes, a range of a slab. Batches share a slab, so a
- * small reply needs no buffer of its own; a batch stays valid (`slab.ts`). Refused, by an {@linkcode EncodeError} that names
+ * small reply needs no buffer of its own; a batch stays valid (`frame.ts`). Refused, by an {@linkcode EncodeError} that names
  * the value: what MessagePack cannot represent, what is too deep or too heavy.
  *
  * The bytes equal those of `@std/msgpack`: numbers take the shortest form, except 64-bit integers, which become
@@ -15,11 +15,10 @@
  *   length, an object its original keys, without those that were removed.
  */
 
-import { encode } from "jsr:@std/msgpack@^1.0.3";
+import { encode } from "jsr:@std/msgpack@^1.0.3/encode";
 import { DEFAULT_LIMITS } from "../limits.ts";
-import { EncodeError, TooHeavyError } from "./errors.ts";
-import { isPlain, kindOf } from "./sendable.ts";
-import { NO_SLAB, ROOM_BEHIND_BYTES, SLAB_BYTES, slabOf, type Span } from "./slab.ts";
+import { EncodeError, isPlain, kindOf, TooHeavyError } from "./errors.ts";
+import { NO_SLAB, ROOM_BEHIND_BYTES, SLAB_BYTES, slabOf, type Span } from "./frame.ts";
 export type { Span };
 import {
   ARRAY_WEIGHT,
@@ -34,7 +33,7 @@ import {
   SHORT_KEY_BYTES,
   TEXT_BYTE_WEIGHT,
   TEXT_WEIGHT,
-} from "./weight.ts";
+} from "./message.ts";
 
 /** The npm copy has no types, so they are declared here. */
 const stdEncode: (value: bigint) => Uint8Array = encode;

@@ -8,8 +8,7 @@
 
 import { RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
-import { DONE, ItemQueue, type ItemResult } from "../session/item_queue.ts";
-import { ItemWindow } from "../session/item_window.ts";
+import { DONE, ItemQueue, type ItemResult, ItemWindow } from "../session/item_queue.ts";
 import type { HeldItems } from "./held_items.ts";
 import type { StandardSchema } from "./standard_schema.ts";
 import { validatedItem } from "./validation.ts";

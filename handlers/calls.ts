@@ -9,7 +9,7 @@ import { Reply, type Request, RequestCredit, type RequestItem } from "../codec/m
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
-import { CallTable } from "../session/call_table.ts";
+import { CallTable } from "../session/collections.ts";
 import type { ConnectionView } from "../session/connection.ts";
 import { AnswerCounter, type RefusedRequest } from "./answer_counter.ts";
 import { CallerConnection } from "./caller_connection.ts";

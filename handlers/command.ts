@@ -5,7 +5,7 @@
  * The types here carry a command's parameters and reply from the handler to the caller; nothing is generated.
  */
 
-import { isReservedParameter } from "../codec/message_table.ts";
+import { isReservedParameter } from "../codec/message.ts";
 import { checkLimit, checkOptions, OPTION_KINDS, type OptionKind } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { CallerConnection } from "./caller_connection.ts";

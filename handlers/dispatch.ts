@@ -22,7 +22,7 @@ import {
   type Settings,
   Truncated,
 } from "../codec/message.ts";
-import type { OtherProtocol } from "../codec/other_protocols.ts";
+import type { OtherProtocol } from "../codec/frame.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { ConnectionView, Dispatch } from "../session/connection.ts";

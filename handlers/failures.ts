@@ -6,8 +6,7 @@
  */
 
 import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
-import { meaningOf, RpcError } from "../errors.ts";
-import { isReceived } from "../session/received.ts";
+import { isReceived, meaningOf, RpcError } from "../errors.ts";
 
 /**
  * Whether a caller may get an error as it is. If a handler's own call to another server failed, was not started or should

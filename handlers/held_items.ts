@@ -5,7 +5,7 @@
  * may use. Refused: nothing.
  */
 
-import { ItemBudget } from "../session/item_window.ts";
+import { ItemBudget } from "../session/item_queue.ts";
 import { Patience } from "./patience.ts";
 import type { ServerState } from "./server_state.ts";
 

@@ -5,7 +5,7 @@
  * If the call is aborted, the stream is ended at once. Refused: nothing.
  */
 
-import { ITEMS } from "../codec/message_table.ts";
+import { ITEMS } from "../codec/message.ts";
 import type { RpcError } from "../errors.ts";
 import { endItems, type ItemReceiver, iteratorOf, sendEach } from "../session/item_sender.ts";
 import { type ReplyFields, replyOf } from "./command.ts";

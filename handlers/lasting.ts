@@ -3,7 +3,7 @@
  */
 
 import type { RpcError } from "../errors.ts";
-import type { CreditWindow } from "../session/credit.ts";
+import type { CreditWindow } from "../session/item_sender.ts";
 import type { CallSpan } from "../session/telemetry.ts";
 import type { CallerItems } from "./caller_items.ts";
 

@@ -7,7 +7,7 @@
  * `built_ins/` and a line in {@linkcode builtIns}.
  */
 
-import { BUILT_IN_NUMBERS } from "../codec/message_table.ts";
+import { BUILT_IN_NUMBERS } from "../codec/message.ts";
 import type { OptionKind } from "../limits.ts";
 import type { BuiltInOptions } from "./built_ins/built_in.ts";
 import { type Command, type Commands, defined } from "./command.ts";

@@ -4,7 +4,7 @@
  * In: what a handler returns. Out: the fields of its reply. Refused: nothing.
  */
 
-import { ITEMS } from "../codec/message_table.ts";
+import { ITEMS } from "../codec/message.ts";
 
 /** A reply, whole: the result, and the fields beside it. */
 export interface ReplyFields {

@@ -6,7 +6,7 @@
  */
 
 import type { Reply } from "../codec/message.ts";
-import { Fifo } from "../session/fifo.ts";
+import { Fifo } from "../session/collections.ts";
 import type { Call } from "./call.ts";
 
 /** A waiting call, or a waiting reply to a refused request. */

@@ -17,7 +17,7 @@ import {
   OPTION_KINDS,
   type OptionKind,
 } from "../limits.ts";
-import { Sweeper } from "../session/sweeper.ts";
+import { Sweeper } from "../session/deadlines.ts";
 import { serverTelemetry } from "../session/telemetry.ts";
 import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
 import type { Acceptor, Refusal } from "../transport/acceptor.ts";

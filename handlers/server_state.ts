@@ -7,8 +7,7 @@
 import { type Limits, resolveLimits } from "../limits.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import type { SharedTurns } from "../session/read_pace.ts";
-import type { Swept } from "../session/sweeper.ts";
-import { TimerWheel } from "../session/timer_wheel.ts";
+import { type Swept, TimerWheel } from "../session/deadlines.ts";
 import { YieldBudget } from "../session/yield_budget.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import type { Commands, Middleware } from "./command.ts";

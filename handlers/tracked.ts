@@ -4,7 +4,7 @@
  * In: what a handler yields. Out: the fields of an item. Refused, when it is made: an id that cannot be sent as one.
  */
 
-import { ID } from "../codec/message_table.ts";
+import { ID } from "../codec/message.ts";
 import { inspect } from "../transport/runtime.ts";
 import type { ReplyFields } from "./reply.ts";
 

@@ -6,16 +6,15 @@
  */
 
 import type { DecodeStage } from "../codec/decode.ts";
+import { reuseSlab } from "../codec/frame.ts";
 import type { Decoded } from "../codec/message.ts";
-import { reuseSlab } from "../codec/slab.ts";
 import type { Stage } from "../codec/stage.ts";
 import type { Limits } from "../limits.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Clock } from "../transport/clock.ts";
 import { closeTransport, fills, FIRST_READ_BYTES, Probe, sizeAfter, type Transport } from "../transport/transport.ts";
-import { OutputBuffer } from "./output_buffer.ts";
 import { compose, DirectPipeline, type Pipeline, StreamPipeline } from "./pipeline.ts";
-import { ProgressWatch } from "./progress.ts";
+import { ProgressWatch } from "./deadlines.ts";
 import type { ReadPace } from "./read_pace.ts";
 
 /**
@@ -309,5 +308,67 @@ export class Connection<In, Out> implements ConnectionView {
     }
     this.#sending = undefined;
     if (this.isOpen) this.#stages.dispatch.onDrained?.();
+  }
+}
+
+/** Counts the unsent output of one connection. This is the only backpressure: every producer of output asks it for room. */
+export class OutputBuffer {
+  /** Bytes encoded but not yet sent. */
+  queuedBytes = 0;
+  /** Total bytes sent. It does not change while the peer does not read. */
+  sentBytes = 0;
+  /** The size of the last encoded frame. */
+  lastBytes = 0;
+  readonly #limitBytes: number;
+  #closed = false;
+  #waiting: { readonly belowBytes: number; readonly wake: () => void }[] = [];
+
+  /** @param limitBytes The size at which it is full. */
+  constructor(limitBytes: number) {
+    this.#limitBytes = limitBytes;
+  }
+
+  /** Whether encoding should pause. */
+  get full(): boolean {
+    return this.queuedBytes >= this.#limitBytes && !this.#closed;
+  }
+
+  /** A frame was encoded. */
+  add(bytes: number): void {
+    this.lastBytes = bytes;
+    this.queuedBytes += bytes;
+  }
+
+  /** Bytes were sent. */
+  sent(bytes: number): void {
+    this.queuedBytes -= bytes;
+    this.sentBytes += bytes;
+    if (this.#waiting.length > 0) this.#wakeUp();
+  }
+
+  /**
+   * Resolves when fewer than `belowBytes` are queued, or when closed.
+   *
+   * @param belowBytes A threshold; default and maximum: the limit.
+   */
+  drained(belowBytes = this.#limitBytes): Promise<void> {
+    return new Promise((wake) => {
+      this.#waiting.push({ belowBytes: Math.min(belowBytes, this.#limitBytes), wake });
+      this.#wakeUp();
+    });
+  }
+
+  /** Nothing more will be sent; wakes all waiters. */
+  close(): void {
+    this.#closed = true;
+    this.#wakeUp();
+  }
+
+  #wakeUp(): void {
+    this.#waiting = this.#waiting.filter(({ belowBytes, wake }) => {
+      const waits = this.queuedBytes >= belowBytes && !this.#closed;
+      if (!waits) wake();
+      return waits;
+    });
   }
 }

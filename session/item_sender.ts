@@ -1,7 +1,7 @@
 /**
  * Sends the items of a stream as fast as its receiver and the output take them. Both ends use it.
  *
- * In: an async or sync iterable, or a `ReadableStream`. Out: items, each sent before the next is asked for, and none is
+ * In: an async or sync iterable, or a `ReadableStream`; grants. Out: items, each sent before the next is asked for, and none is
  * asked for that may not be sent; what the iterable returns. If the stream is over before its end, the iterator is ended at once by
  * its `return()`, without waiting for its next item. Refused: nothing.
  */
@@ -81,4 +81,37 @@ function readerOf(stream: ReadableStream): Items {
       return { done: true, value: undefined };
     },
   };
+}
+
+/** Counts how many items of a stream its receiver still takes. */
+export class CreditWindow {
+  /** Items that may still be sent. */
+  left: number;
+  #wake: (() => void) | undefined;
+
+  /** @param items The initial credit. */
+  constructor(items: number) {
+    this.left = items;
+  }
+
+  /** Uses one credit. */
+  use(): void {
+    this.left--;
+  }
+
+  /** The receiver takes more. */
+  grant(items: number): void {
+    this.left += items;
+    this.wake();
+  }
+
+  /** Resolves when there is more, or by {@linkcode CreditWindow.wake}. */
+  granted(): Promise<void> {
+    return new Promise((resolve) => this.#wake = resolve);
+  }
+
+  /** Lets the sender look again: its stream may be over. */
+  wake(): void {
+    this.#wake?.();
+  }
 }

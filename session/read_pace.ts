@@ -5,6 +5,10 @@
  * nothing.
  */
 
+import type { ServerReading } from "../codec/decode.ts";
+import { LongPayload } from "../codec/long_payload.ts";
+import type { Payload } from "../codec/payload.ts";
+import type { Reader } from "../codec/reader.ts";
 import type { Clock } from "../transport/clock.ts";
 import { LARGEST_READ_BYTES } from "../transport/transport.ts";
 import type { Arrival } from "./arrival.ts";
@@ -26,7 +30,7 @@ export interface SharedTurns {
 }
 
 /** The pace of one connection. */
-export class ReadPace {
+export class ReadPace implements ServerReading {
   /** How many bytes to process at once. */
   bytesAtOnce = LARGEST_READ_BYTES;
   /** When the bytes of the last read arrived. */
@@ -79,10 +83,14 @@ export class ReadPace {
     return yieldBudget.refilled();
   }
 
-  /** In the middle of a long message: a promise if others come first. */
-  pause(): Promise<void> | undefined {
+  /** Reads a long payload; between its parts others are served, if they wait. */
+  async readAhead(reader: Reader): Promise<Payload> {
     const { yieldBudget } = this.#shared;
-    return yieldBudget.isExhausted ? yieldBudget.refilled() : undefined;
+    const payload = new LongPayload(reader);
+    for (const parts = payload.readAhead(); !parts.next().done;) {
+      if (yieldBudget.isExhausted) await yieldBudget.refilled();
+    }
+    return payload;
   }
 
   /** The runtime reads a few connections all in one round; only with many must reads be counted. */

@@ -9,7 +9,8 @@
 
 import { assert, assertEquals, AssertionError, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { demoCommands } from "../cli/demo_commands.ts";
-import { BUILT_IN_NUMBERS, type Field, type Kind, MESSAGES } from "../codec/message_table.ts";
+import { BUILT_IN_NUMBERS } from "../codec/message.ts";
+import { type Field, type Kind, MESSAGES } from "../codec/message_table.ts";
 import { decode, encode, EncodeError } from "../codec/msgpack.ts";
 import { type Command, command, unchecked } from "../handlers/command.ts";
 import { tapOf } from "../handlers/built_ins/tap.ts";

@@ -85,9 +85,13 @@ Deno.test("deno.json and jsr.json say the same about the package", () => {
 });
 
 /** The parts of std that packline uses, as far as a search for imports needs them. */
-const STD: Record<string, { version: string; path: string; text: string }> = {
-  msgpack: { version: "1.0.3", path: ".", text: "export function decode() {}\nexport function encode() {}\n" },
-  cli: { version: "1.0.0", path: "./parse-args", text: "export function parseArgs() {}\n" },
+const STD: Record<string, { version: string; paths: string[]; text: string }> = {
+  msgpack: {
+    version: "1.0.3",
+    paths: ["./decode", "./encode"],
+    text: "export function decode() {}\nexport function encode() {}\n",
+  },
+  cli: { version: "1.0.0", paths: ["./parse-args"], text: "export function parseArgs() {}\n" },
 };
 
 /** A registry that has std, and takes one package. */
@@ -112,12 +116,13 @@ class StandInRegistry {
     return found ?? Response.json({ code: "notFound", message: "not found" }, { status: 404 });
   }
 
-  async #std({ version, path, text }: typeof STD[string], file: string): Promise<Response | undefined> {
+  async #std({ version, paths, text }: typeof STD[string], file: string): Promise<Response | undefined> {
     if (file === "meta.json") return Response.json({ versions: { [version]: {} } });
     if (file === `${version}/mod.ts`) return new Response(text);
     if (file !== `${version}_meta.json`) return undefined;
     const checksum = `sha256-${await sha256(new TextEncoder().encode(text))}`;
-    return Response.json({ exports: { [path]: "./mod.ts" }, manifest: { "/mod.ts": { size: text.length, checksum } } });
+    const exports = Object.fromEntries(paths.map((path) => [path, "./mod.ts"]));
+    return Response.json({ exports, manifest: { "/mod.ts": { size: text.length, checksum } } });
   }
 }
 
@@ -164,7 +169,11 @@ Deno.test("deno task publish uploads modules that name std in full, and what it 
       for (const [, specifier] of code.matchAll(/\b(?:from |import ?\(?)"([^"]+)"/g)) specifiers.add(specifier);
     }
     const packages = [...specifiers].filter((specifier) => !/^(\.{1,2}\/|node:)/.test(specifier)).sort();
-    assertEquals(packages, ["jsr:@std/cli@^1.0.0/parse-args", "jsr:@std/msgpack@^1.0.3"]);
+    assertEquals(packages, [
+      "jsr:@std/cli@^1.0.0/parse-args",
+      "jsr:@std/msgpack@^1.0.3/decode",
+      "jsr:@std/msgpack@^1.0.3/encode",
+    ]);
 
     for (const [name, text] of files) {
       const path = `${folder}/package/${name}`;

@@ -220,7 +220,7 @@ Deno.test("an import against the rules is noticed, however it is written", () =>
     ["client/a.ts", 'import { type Command, type Commands } from "../handlers/command.ts";'],
     ["client/a.ts", 'export type { Command } from "../handlers/command.ts";'],
     ["codec/a.ts", '/**\n * import { serve } from "../server.ts";\n * await import("../server.ts")\n */'],
-    ["codec/a.ts", 'import { decode } from "jsr:@std/msgpack@^1.0.3";'],
+    ["codec/a.ts", 'import { decode } from "jsr:@std/msgpack@^1.0.3/decode";'],
   ];
   for (const [path, text] of good) assertEquals(found(path, text), [], text);
 });

@@ -51,7 +51,7 @@ Deno.test("a reply() of another copy goes out with its fields beside the result"
 });
 
 Deno.test("an error that another copy's client received stays one about the server behind", async () => {
-  const received: { markReceived(error: RpcError): RpcError } = await import("../session/received.ts" + QUERY);
+  const received: { markReceived(error: RpcError): RpcError } = await import("../errors.ts" + QUERY);
   const PASS_ON = command({
     handler(): null {
       throw received.markReceived(new copy.RpcError("OVERLOADED", "the server behind is full"));

@@ -1,11 +1,20 @@
 /**
- * Host names, addresses and ports: one form for listening and for dialing.
+ * Where servers are: as text, in the DNS (all addresses of a host, or the hosts of a service by SRV), and how one is reached, with
+ * a time limit, over the sockets of the runtime.
  *
- * In: what a user gives: `localhost`, `127.0.0.1`, `::1`, `[::1]`. Out: the same without brackets, which some of the
- * runtime's interfaces reject. Refused: invalid names and ports, by the kinds below, which `checkOptions` uses.
+ * In: what a user gives: `localhost`, `127.0.0.1`, `::1`, `[::1]`, a URL, a name; the {@linkcode Network} of the runtime. Out: the
+ * same without brackets, which some of the runtime's interfaces reject; a function that finds servers, `host:port` each, each time
+ * it is called; a transport. Refused: invalid names and ports, by the kinds below, which `checkOptions` uses; a name without
+ * servers, and an address that cannot be reached, by a `CONNECTION_LOST` that says what to do. A missing permission is thrown
+ * unchanged, because it is the program's mistake and not a network failure.
  */
 
-import type { OptionKind } from "../limits.ts";
+import { RpcError } from "../errors.ts";
+import { checkOptions, DEFAULT_PORT, type OptionKind } from "../limits.ts";
+import type { Clock } from "./clock.ts";
+import { isDenied, isNamed, systemError } from "./runtime.ts";
+import { askTls, type ClientTls, reasonOf, type TlsSource } from "./tls.ts";
+import { closeTransport, type Transport } from "./transport.ts";
 
 const MAX_PORT = 65_535;
 
@@ -99,4 +108,237 @@ function isText(value: unknown): boolean {
 
 function isPort(value: unknown, least: number): boolean {
   return Number.isInteger(value) && value as number >= least && value as number <= MAX_PORT;
+}
+
+/** The time limit of one dial. Without it, a host that drops packets would block a caller for two minutes. */
+const DIAL_TIMEOUT_MS = 10_000;
+
+/** The address of a server, and whether to use TLS. */
+export interface Address extends ServerPlace {
+  /** Uses TLS. With a URL, its scheme decides on that, and these are its options. */
+  readonly tls?: TlsSource<ClientTls>;
+}
+
+/** An address, with its hostname without brackets, and the checked options of TLS. */
+export interface CheckedAddress extends ServerPlace {
+  readonly tls?: ClientTls;
+}
+
+/** The sockets of a runtime, for a client. */
+export interface Network {
+  /**
+   * Opens a connection.
+   *
+   * @param address The address, without a URL.
+   * @param signal Ends the attempt.
+   * @returns The connection; of TLS, its handshake done.
+   */
+  open(address: CheckedAddress, signal: AbortSignal): Promise<Transport>;
+}
+
+/**
+ * Connects to an address.
+ *
+ * @param network The sockets.
+ * @param address The address.
+ * @param signal Ends the attempt.
+ * @returns The connection.
+ * @throws {RpcError} `CONNECTION_LOST`, retryable: nothing has been sent.
+ * @throws {Deno.errors.NotCapable} If the program lacks the permission.
+ */
+export async function dialAddress(network: Network, address: Address, signal: AbortSignal): Promise<Transport> {
+  try {
+    const { url, path, port, ...given } = address;
+    const hostname = withoutBrackets(address.hostname);
+    const tls = given.tls ? await askTls(given.tls) : url?.startsWith("wss:") ? {} : undefined;
+    signal.throwIfAborted();
+    if (url === undefined) return await network.open({ hostname, port, path, tls }, signal);
+    // Loaded only if needed. Not the runtime's own WebSocket, which in Deno leaves Nagle's algorithm on: a request waits up to
+    // 40 ms for an earlier one's acknowledgement.
+    const { dialWebSocket } = await import("./web_socket.ts");
+    return await dialWebSocket(url, network.open({ hostname, port, tls }, signal), signal);
+  } catch (error) {
+    if (isDenied(error)) throw error;
+    throw unreachable(textOf(address), signal.aborted ? signal.reason : error);
+  }
+}
+
+/** A readable address. */
+export function textOf({ hostname, port, path, url }: ServerPlace): string {
+  if (url !== undefined) return url;
+  return addressText(
+    path === undefined ? { transport: "tcp", hostname: withoutBrackets(hostname), port } : { transport: "unix", path },
+  );
+}
+
+/** Makes a connection; the signal aborts when the connection is no longer needed. */
+export type Dial = (signal: AbortSignal) => Promise<Transport>;
+
+/**
+ * Dials with a time limit, even if `dial` ignores its signal.
+ *
+ * @param dial Makes the connection.
+ * @param clock The clock.
+ * @param wanted Aborted when the connection is no longer needed or takes too long.
+ * @returns The connection.
+ */
+export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortController): Promise<Transport> {
+  const timer = clock.setTimer(
+    () => wanted.abort(new Error(`no answer within ${DIAL_TIMEOUT_MS} ms`)),
+    DIAL_TIMEOUT_MS,
+    true,
+  );
+  const { signal } = wanted;
+  const { promise: unwanted, reject } = Promise.withResolvers<never>();
+  signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  // A `dial` that throws synchronously counts as a failed dial.
+  const dialed = (async () => await dial(signal))();
+  try {
+    return checked(await Promise.race([dialed, unwanted]));
+  } catch (error) {
+    // Close a connection that comes too late.
+    if (signal.aborted) dialed.then(checked).then(closeTransport).catch(ignore);
+    throw error;
+  } finally {
+    clock.clearTimer(timer);
+  }
+}
+
+/** Checks the result of `dial`, which may be a user's function. */
+function checked(transport: Transport): Transport {
+  if (typeof transport?.read === "function" && typeof transport.write === "function") return transport;
+  throw new TypeError(
+    "Cannot use the result of dial(): it must be a transport; fromStreams() makes one from a pair of streams",
+  );
+}
+
+function ignore(): void {}
+
+/** The error for a failed dial. */
+export function unreachable(address: string, cause: unknown): RpcError {
+  const reason = isNamed(cause, "ConnectionRefused")
+    ? "connection refused; is the server running?"
+    : isNamed(cause, "NotFound")
+    ? "there is no such socket; is the server running?"
+    : reasonOf(cause);
+  return new RpcError("CONNECTION_LOST", `cannot reach ${address}: ${reason}`, { retryable: true, cause });
+}
+
+/** What to look up: the addresses of a host, or the hosts of a service. */
+export interface DnsOptions {
+  /** The name of a host. Each of its addresses (A and AAAA records) is a server. */
+  hostname?: string;
+  /**
+   * The port of the servers of a host.
+   *
+   * @default {1235}
+   */
+  port?: number;
+  /**
+   * The name of a service, such as `_packline._tcp.example.com`. Its SRV records are the servers, with their ports; only
+   * those of the best priority. Weights are ignored, because a client sees for itself which server is less busy.
+   */
+  service?: string;
+  /** The name server to ask, in place of the system's. */
+  nameServer?: { ipAddr: string; port?: number };
+}
+
+/** The look-ups of a runtime, as Deno has them. A name without such records rejects with `NotFound`. */
+export interface ResolveDns {
+  (name: string, type: "A" | "AAAA", options: Pick<DnsOptions, "nameServer">): Promise<string[]>;
+  (
+    name: string,
+    type: "SRV",
+    options: Pick<DnsOptions, "nameServer">,
+  ): Promise<{ priority: number; target: string; port: number }[]>;
+}
+
+const DNS_OPTIONS: Record<keyof DnsOptions, OptionKind> = {
+  hostname: HOSTNAME,
+  port: DIAL_PORT,
+  service: { is: HOSTNAME.is, must: "be the name of a service, such as _packline._tcp.example.com" },
+  nameServer: {
+    is: (value) => HOSTNAME.is((value as DnsOptions["nameServer"])?.ipAddr),
+    must: 'be an object such as { ipAddr: "10.0.0.2", port: 53 }',
+  },
+};
+
+/**
+ * Makes a function that finds servers by name in the DNS, for `connect({ servers })`. The program needs `--allow-net` for
+ * the name server, too. With TLS, a certificate must hold what the servers go by: their addresses, or the hosts of the
+ * service.
+ *
+ * @param options The host and its port, or the service.
+ * @returns A function that resolves with the servers of now, `host:port` each. It rejects with an `RpcError`
+ * `CONNECTION_LOST` (retryable), if the name has no servers or the name server cannot be reached; and with
+ * `Deno.errors.NotCapable`, if the program may not ask the name server.
+ * @throws {TypeError} If the options name neither a host nor a service, or both.
+ * @throws {RangeError} If the port is out of range.
+ *
+ * @example Every address of a name is a server
+ * ```ts
+ * import { connect, dnsServers } from "../mod.ts";
+ *
+ * const servers = dnsServers({ hostname: "api.internal", port: 1235 });
+ * await using client = await connect({ servers, lazy: true });
+ * ```
+ */
+export function dnsServers(options: DnsOptions): () => Promise<string[]> {
+  return serversByName(options, Deno.resolveDns);
+}
+
+/** The same, by the look-ups of any runtime. */
+export function serversByName(options: DnsOptions, resolveDns: ResolveDns): () => Promise<string[]> {
+  checkOptions(options, DNS_OPTIONS);
+  const { hostname, port, service } = options;
+  if (service !== undefined && hostname === undefined && port === undefined) {
+    return () => found(service, "SRV records", [hostsOf(service, options, resolveDns)]);
+  }
+  if (hostname === undefined || service !== undefined) {
+    throw new TypeError(
+      `Cannot look up servers: it takes either a hostname and a port, or a service, whose records hold the ports`,
+    );
+  }
+  const lookup = (type: "A" | "AAAA") => addressesOf(hostname, type, options, resolveDns);
+  return () => found(hostname, "addresses (A or AAAA records)", [lookup("A"), lookup("AAAA")]);
+}
+
+async function addressesOf(
+  hostname: string,
+  type: "A" | "AAAA",
+  { port = DEFAULT_PORT, nameServer }: DnsOptions,
+  resolveDns: ResolveDns,
+): Promise<string[]> {
+  const addresses = await resolveDns(hostname, type, { nameServer });
+  return addresses.map((address) => addressText({ transport: "tcp", hostname: address, port }));
+}
+
+async function hostsOf(service: string, { nameServer }: DnsOptions, resolveDns: ResolveDns): Promise<string[]> {
+  const records = await resolveDns(service, "SRV", { nameServer });
+  const best = Math.min(...records.map(({ priority }) => priority));
+  return records
+    // The host "." says that there is no such service.
+    .filter(({ priority, target }) => priority === best && target !== ".")
+    .map(({ target, port }) => addressText({ transport: "tcp", hostname: target.replace(/\.$/, ""), port }));
+}
+
+/** The servers that the lookups find, sorted. One that fails does not matter if another finds some. */
+async function found(name: string, what: string, lookups: Promise<string[]>[]): Promise<string[]> {
+  const outcomes = await Promise.allSettled(lookups);
+  const servers = outcomes.flatMap((outcome) => outcome.status === "fulfilled" ? outcome.value : []);
+  if (servers.length > 0) return [...new Set(servers)].sort();
+  const errors = outcomes.flatMap((outcome) => outcome.status === "rejected" ? [outcome.reason] : []);
+  const failure = errors.find((error) => !isNamed(error, "NotFound"));
+  if (isDenied(failure)) {
+    const text = `Cannot look up ${name}: the program may not ask the name server; run it with --allow-net`;
+    throw systemError("NotCapable", text, { cause: failure });
+  }
+  // The runtime does not tell an unknown name from a name server that has failed.
+  const reason = failure === undefined
+    ? `the name server has no ${what} for this name; is the name right?`
+    : `the lookup failed: ${reasonOf(failure).replace("proto error: ", "")}`;
+  throw new RpcError("CONNECTION_LOST", `cannot find the servers of ${name}: ${reason}`, {
+    retryable: true,
+    cause: failure ?? errors[0],
+  });
 }

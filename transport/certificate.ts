@@ -1,10 +1,13 @@
 /**
- * Reads a client's identity from its certificate (RFC 5280), after TLS has checked the signature.
+ * Reads certificates at a server (RFC 5280): a client's identity, after TLS has checked the signature; whether its own is
+ * valid now and can take the place of an earlier one.
  *
- * In: the certificate as DER, from the handshake. Out: its whole subject as an unambiguous text, its alternative names,
- * its fingerprint. Refused: nothing; an unreadable certificate gives `undefined`. The runtime's own parser omits
+ * In: the certificate as DER, from the handshake; its own as PEM. Out: its whole subject as an unambiguous text, its
+ * alternative names, its fingerprint. Refused: nothing; an unreadable certificate gives `undefined`. The runtime's own parser omits
  * attributes that it does not know, so one client could pass for another.
  */
+
+import type { ServerTls } from "./tls.ts";
 
 /** The identity of the peer, from a certificate that the server has checked. */
 export interface PeerCertificate {
@@ -113,6 +116,19 @@ export function validityProblem(pem: string): string | undefined {
     // `tlsProblem()` reports a certificate that cannot be read.
   }
   return undefined;
+}
+
+/**
+ * Why a running server cannot use new certificates in place of those that it has. `tlsProblem()` has found nothing.
+ *
+ * @returns The problem; `undefined` if there is none.
+ */
+export function renewalProblem(before: ServerTls, { cert, ca }: ServerTls): string | undefined {
+  if ((before.ca === undefined) !== (ca === undefined)) {
+    return "whether clients need a certificate (ca) changes only with a restart";
+  }
+  const untimely = validityProblem(cert);
+  return untimely === undefined ? undefined : `the certificate ${untimely}`;
 }
 
 /** The bytes of base64; `Uint8Array.fromBase64()` is too new for Node. */

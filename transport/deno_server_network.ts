@@ -7,7 +7,7 @@
 import type { Acceptor } from "./acceptor.ts";
 import { addressText } from "./address.ts";
 import type { ServerNetwork } from "./listen.ts";
-import { type SocketTransport, socketTransport } from "./tcp.ts";
+import { type SocketTransport, socketTransport } from "./deno_network.ts";
 import { closeQuietly } from "./transport.ts";
 import { listenUnix, type UnixSystem } from "./unix.ts";
 

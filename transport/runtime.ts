@@ -102,6 +102,9 @@ export function parseCertificates({ ca, cert, key }: { ca?: string; cert?: strin
   }).close();
 }
 
+/** What Deno has of OpenTelemetry. Throws in other runtimes. */
+export const runtimeTelemetry = (): typeof Deno.telemetry => globalThis.Deno.telemetry;
+
 /** Writes some of the bytes to stderr without blocking, and returns how many. */
 export function writeToStderr(bytes: Uint8Array): Promise<number> {
   const runtime = deno();

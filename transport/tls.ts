@@ -6,7 +6,6 @@
  */
 
 import { OPTION_KINDS, type OptionKind } from "../limits.ts";
-import { validityProblem } from "./certificate.ts";
 import { isDenied, messageOf, parseCertificates } from "./runtime.ts";
 
 /** A server's certificate, and the authority for client certificates. */
@@ -129,19 +128,6 @@ export async function askTls<Tls extends ClientTls>(source: TlsSource<Tls>): Pro
   const problem = isTls(tls) ? tlsProblem(tls) : `the function tls must give ${PEM_OBJECT}`;
   if (problem !== undefined) throw new TypeError(problem);
   return tls;
-}
-
-/**
- * Why a running server cannot use new certificates in place of those that it has. `tlsProblem()` has found nothing.
- *
- * @returns The problem; `undefined` if there is none.
- */
-export function renewalProblem(before: ServerTls, { cert, ca }: ServerTls): string | undefined {
-  if ((before.ca === undefined) !== (ca === undefined)) {
-    return "whether clients need a certificate (ca) changes only with a restart";
-  }
-  const untimely = validityProblem(cert);
-  return untimely === undefined ? undefined : `the certificate ${untimely}`;
 }
 
 /**

@@ -13,13 +13,13 @@ import type { AddressInfo, Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import { MAX_TIMER_MS } from "../limits.ts";
 import type { Acceptor, Refusal } from "./acceptor.ts";
-import { identityOf } from "./certificate.ts";
+import { identityOf, renewalProblem } from "./certificate.ts";
 import type { Clock, Timer } from "./clock.ts";
 import { NodeListener } from "./node_listener.ts";
 import { type ByteSource, headerIsLate, Proxies, readProxyHeader } from "./proxy_header.ts";
 import { isDenied, messageOf } from "./runtime.ts";
 import { addressText } from "./address.ts";
-import { askTls, isNoTls, reasonOf, renewalProblem, type ServerTls, type TlsSource } from "./tls.ts";
+import { askTls, isNoTls, reasonOf, type ServerTls, type TlsSource } from "./tls.ts";
 import { nodeTransport, peerOf } from "./node_transport.ts";
 import type { Transport } from "./transport.ts";
 

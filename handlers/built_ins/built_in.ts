@@ -1,6 +1,6 @@
 /** What makes a command of packline's own: as `command()`, with one of the protocol's numbers, or with none. */
 
-import { BUILT_IN_NUMBERS } from "../../codec/message_table.ts";
+import { BUILT_IN_NUMBERS } from "../../codec/message.ts";
 import { RpcError } from "../../errors.ts";
 import type { Command, CommandOptions, Context, ItemsOf, NeededItem } from "../command.ts";
 import type { CommandShapes } from "../server_info.ts";

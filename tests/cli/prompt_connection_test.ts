@@ -5,7 +5,7 @@ import { type Outgoing, outgoing } from "../../cli/call.ts";
 import { Session } from "../../cli/prompt_connection.ts";
 import { RpcError } from "../../errors.ts";
 import { demoCommands } from "../../cli/demo_commands.ts";
-import { PING_SEQ } from "../../client/replies.ts";
+import { PING_SEQ } from "../../client/client_call.ts";
 import { createServer } from "../../server.ts";
 import type { Clock } from "../../transport/clock.ts";
 import { memoryPair } from "../../transport/memory.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { Backoff } from "../../client/backoff.ts";
+import { Backoff } from "../../client/retries.ts";
 import { newSeed, Random } from "../support/random.ts";
 
 Deno.test("Backoff - no wait before anything has failed, nor after an answer", () => {

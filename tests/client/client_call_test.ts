@@ -1,13 +1,11 @@
 import { assertEquals } from "@std/assert";
 import { RpcError } from "../../errors.ts";
-import { ItemBudget } from "../../session/item_window.ts";
-import { TimerWheel } from "../../session/timer_wheel.ts";
-import { CallQueue } from "../../client/call_queue.ts";
+import { ItemBudget } from "../../session/item_queue.ts";
+import { TimerWheel } from "../../session/deadlines.ts";
+import { CallCounts, CallQueue, Signals } from "../../client/calls.ts";
 import { type ClientCall, type ClientCallOwner, UnaryCall } from "../../client/client_call.ts";
-import { callEncoder, encodeCall } from "../../client/given_call.ts";
-import { ItemOutput } from "../../client/item_output.ts";
-import { Signals } from "../../client/signals.ts";
-import { CallCounts } from "../../client/statistics.ts";
+import { callEncoder, encodeCall } from "../../client/sender.ts";
+import { ItemOutput } from "../../client/outgoing_items.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 
@@ -64,7 +62,7 @@ Deno.test("ClientCall - the time that is left is whole milliseconds, never none"
 });
 
 Deno.test("CallQueue - what is settled is passed over, and does not stay", () => {
-  const queue = new CallQueue(clock, () => {});
+  const queue = new CallQueue<ClientCall>(clock, () => {});
   const calls = Array.from({ length: 5 }, () => newCall());
   for (const call of calls) queue.push(call);
   for (const index of [0, 3, 4]) {
@@ -80,7 +78,7 @@ Deno.test("CallQueue - any order of events leaves what was pushed and neither ta
   const seed = newSeed();
   console.log(`seed ${seed}`);
   const random = new Random(seed);
-  const queue = new CallQueue(clock, () => {});
+  const queue = new CallQueue<ClientCall>(clock, () => {});
   let waiting: UnaryCall[] = [];
   for (let step = 0; step < 20_000; step++) {
     const choice = random.below(100);

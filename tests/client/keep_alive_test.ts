@@ -8,7 +8,7 @@ import { serve } from "../../server.ts";
 import { command } from "../../handlers/command.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { Hosts } from "../support/hosts.ts";
-import { PING_SEQ } from "../../client/replies.ts";
+import { PING_SEQ } from "../../client/client_call.ts";
 
 const PING = { cmd: 1, seq: PING_SEQ };
 const PONG = { seq: PING_SEQ, res: "PONG" };

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
-import { PING_SEQ } from "../../client/replies.ts";
+import { PING_SEQ } from "../../client/client_call.ts";
 import type { Fields } from "../../codec/message.ts";
 import { RpcError } from "../../errors.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
-import { CallQueue } from "../../client/call_queue.ts";
+import { CallQueue } from "../../client/calls.ts";
 import { retryWaitMs } from "../../client/retries.ts";
 import { RpcError } from "../../errors.ts";
 import { command, serve } from "../../mod.ts";

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { RETRY_BUDGET, RetryBudget } from "../../client/retry_budget.ts";
+import { RETRY_BUDGET, RetryBudget } from "../../client/retries.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 

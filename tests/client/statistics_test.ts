@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { CallCounts } from "../../client/statistics.ts";
+import { CallCounts } from "../../client/calls.ts";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command, serve } from "../../mod.ts";

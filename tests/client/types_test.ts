@@ -5,7 +5,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { type CallOptions, type Client, connect, type ConnectOptions } from "../../client.ts";
-import { BUILT_IN_NUMBERS } from "../../codec/message_table.ts";
+import { BUILT_IN_NUMBERS } from "../../codec/message.ts";
 import type { RpcError } from "../../errors.ts";
 import { type Command, command, reply, tracked } from "../../handlers/command.ts";
 import type { ServerInfo, ServerStatistics } from "../../handlers/server_info.ts";

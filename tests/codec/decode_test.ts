@@ -14,8 +14,8 @@ import { chunksOf, concat, frame, request, unhex } from "../support/wire.ts";
 
 const SEED = newSeed();
 
-/** A server on which nobody else waits. */
-const UNHURRIED: ServerReading = { pause: () => undefined };
+/** A server, whose connections read no long payload here: what is not read into the stage's space is read at once. */
+const SERVER: ServerReading = { readAhead: () => Promise.reject(new Error("a long payload was read in parts")) };
 
 type Batch = Decoded<Request | Control>[];
 
@@ -329,15 +329,15 @@ Deno.test("DecodeStage finds a first message that is not a map broken at its fir
   const none = ["47", "01", "91", "a1", "c0", "c1", "c4", "d9", "dc 00 01", "dd 00 00 00 01", "dd 01", "e0", "ff"];
   for (const header of ["50 4f", "20 26", "1f 1f 00 01 00 00"]) {
     for (const start of none) {
-      const decoding = new Decoding({}, UNHURRIED).feed(...chunksOf(unhex(`${header} ${start}`), 1));
+      const decoding = new Decoding({}, SERVER).feed(...chunksOf(unhex(`${header} ${start}`), 1));
       assert(decoding.messages[0] instanceof BadFrame, start);
       assertEquals(decoding.feed(request({ cmd: 1 })).messages.length, 1, start);
     }
     for (const start of ["", "80", "8f", "90", "de", "df", "dc", "dc 00 00", "dd 00 00 00 00"]) {
-      assertEquals(new Decoding({}, UNHURRIED).feed(...chunksOf(unhex(`${header} ${start}`), 1)).messages, [], start);
+      assertEquals(new Decoding({}, SERVER).feed(...chunksOf(unhex(`${header} ${start}`), 1)).messages, [], start);
     }
   }
-  assert(new Decoding({}, UNHURRIED).feed(frame(new Uint8Array(0))).messages[0] instanceof BadFrame);
-  const later = new Decoding({}, UNHURRIED).feed(request({ cmd: 1 }), frame(unhex("01")), request({ cmd: 2 }));
+  assert(new Decoding({}, SERVER).feed(frame(new Uint8Array(0))).messages[0] instanceof BadFrame);
+  const later = new Decoding({}, SERVER).feed(request({ cmd: 1 }), frame(unhex("01")), request({ cmd: 2 }));
   assertEquals(later.messages.map((message) => message instanceof InvalidMessage), [false, true, false]);
 });

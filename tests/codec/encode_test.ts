@@ -8,8 +8,8 @@ import { assert, assertEquals, assertFalse, assertStrictEquals, assertThrows } f
 import { EncodeStage, type Encoding as EncodingOf } from "../../codec/encode.ts";
 import { PayloadTooLargeError } from "../../codec/errors.ts";
 import { decode, DecodeError, encode, EncodeError } from "../../codec/msgpack.ts";
-import { ARRAY_WEIGHT, ELEMENT_WEIGHT, FIELD_WEIGHT, MAP_WEIGHT, MESSAGE_WEIGHT } from "../../codec/weight.ts";
-import { reuseSlab } from "../../codec/slab.ts";
+import { ARRAY_WEIGHT, ELEMENT_WEIGHT, FIELD_WEIGHT, MAP_WEIGHT, MESSAGE_WEIGHT } from "../../codec/message.ts";
+import { reuseSlab } from "../../codec/frame.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { concat, frame, hex, messages } from "../support/wire.ts";
 

@@ -1,20 +1,20 @@
 /** Long requests, which a server reads in parts: the same messages and refusals as in one go, in the same order. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { DecodeStage } from "../../codec/decode.ts";
-import { LONG_PAYLOAD_BYTES } from "../../codec/long_payload.ts";
+import { DecodeStage, LONG_PAYLOAD_BYTES, type ServerReading } from "../../codec/decode.ts";
+import { LongPayload } from "../../codec/long_payload.ts";
 import { type ClientMessage, type Decoded, type InvalidMessage, Request, RequestItem } from "../../codec/message.ts";
 import { readRequest } from "../../codec/read_message.ts";
-import { DEFAULT_LIMITS } from "../../limits.ts";
+import { DEFAULT_LIMITS, type Limits } from "../../limits.ts";
 import { concat, frame, request, unhex } from "../support/wire.ts";
 
-/** Reads bytes as a connection does, with or without pauses. */
+/** Reads bytes as a connection does, in parts if it is a server's. */
 async function read(
   bytes: Uint8Array,
-  pause?: () => Promise<void> | undefined,
-  limits = DEFAULT_LIMITS,
+  limits: Limits,
+  server?: ServerReading,
 ): Promise<Decoded<ClientMessage>[]> {
-  const stage = new DecodeStage(readRequest, limits, pause && { pause });
+  const stage = new DecodeStage(readRequest, limits, server);
   const messages: Decoded<ClientMessage>[] = [];
   const output = { enqueue: (batch: Decoded<ClientMessage>[]) => void messages.push(...batch), terminate() {} };
   for (let at = 0; at < bytes.length;) {
@@ -31,8 +31,14 @@ async function read(
 /** What is read in parts, which must be what is read at once; and how many parts there were. */
 async function readBoth(bytes: Uint8Array, limits = DEFAULT_LIMITS): Promise<[Decoded<ClientMessage>[], number]> {
   let pauses = 0;
-  const inParts = await read(bytes, () => ++pauses % 2 === 0 ? Promise.resolve() : undefined, limits);
-  assertEquals(inParts, await read(bytes, undefined, limits));
+  const inParts = await read(bytes, limits, {
+    async readAhead(reader) {
+      const payload = new LongPayload(reader);
+      for (const parts = payload.readAhead(); !parts.next().done;) if (++pauses % 2 === 0) await Promise.resolve();
+      return payload;
+    },
+  });
+  assertEquals(inParts, await read(bytes, limits));
   return [inParts, pauses];
 }
 

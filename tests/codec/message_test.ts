@@ -5,53 +5,49 @@
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
+  ARRAY_WEIGHT,
+  BINARY_WEIGHT,
+  BUILT_IN_NUMBERS,
   Cancel,
   type Control,
   Credit,
+  ELEMENT_WEIGHT,
+  FIELD_NAMES,
+  FIELD_WEIGHT,
   Going,
   InvalidMessage,
+  isReservedParameter,
+  isReservedReplyField,
   type KnownControl,
+  MAP_WEIGHT,
+  MESSAGE_WEIGHT,
   type Notice,
   ReceivedReply,
   Reply,
+  REPLY_FIELDS,
   Request,
   RequestCredit,
   RequestEnd,
   RequestItem,
   Settings,
+  TEXT_BYTE_WEIGHT,
+  TEXT_WEIGHT,
   UnknownControl,
   UnknownNotice,
 } from "../../codec/message.ts";
-import {
-  BUILT_IN_NUMBERS,
-  FIELD_NAMES,
-  isReservedParameter,
-  isReservedReplyField,
-  type Kind,
-  MESSAGES,
-} from "../../codec/message_table.ts";
+import { type Kind, MESSAGES } from "../../codec/message_table.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
 import {
   type EncodedItem,
+  encodeItem,
   type OutgoingRequest,
   writeControl,
   writeReply,
   writeRequest,
   writeServerMessage,
 } from "../../codec/write_message.ts";
-import { encodeItem } from "../../codec/given.ts";
 import { decode, encode } from "../../codec/msgpack.ts";
 import { DecodeError, EncodeError, PayloadTooLargeError } from "../../codec/errors.ts";
-import {
-  ARRAY_WEIGHT,
-  BINARY_WEIGHT,
-  ELEMENT_WEIGHT,
-  FIELD_WEIGHT,
-  MAP_WEIGHT,
-  MESSAGE_WEIGHT,
-  TEXT_BYTE_WEIGHT,
-  TEXT_WEIGHT,
-} from "../../codec/weight.ts";
 import { setField } from "../../codec/payload.ts";
 import { Reader } from "../../codec/reader.ts";
 import { Writer } from "../../codec/writer.ts";
@@ -164,6 +160,9 @@ Deno.test("MESSAGES has the names of all fields, and those that a command may no
   const names = "cmd seq ttl meta credit $items max alive notice cancel item end res more $id err msg data $after going"
     .split(" ");
   assertEquals([...FIELD_NAMES].sort(), names.toSorted());
+  const inTable = (kinds: Kind[]) => new Set(kinds.flatMap((kind) => Object.keys(MESSAGES[kind].fields)));
+  assertEquals(FIELD_NAMES, inTable(KINDS));
+  assertEquals(REPLY_FIELDS, inTable(["item", "reply", "error"]));
   const reserved = (isReserved: (name: string) => boolean) => [...names, "$x", "res2", ""].filter(isReserved);
   assertEquals(reserved(isReservedParameter), ["cmd", "seq", "ttl", "meta", "credit", "$items", "$id", "$after", "$x"]);
   const ofReplies = ["seq", "$items", "res", "more", "$id", "err", "msg", "data", "$after", "$x"];

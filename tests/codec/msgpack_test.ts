@@ -6,7 +6,7 @@
 import { decode as stdDecodeUntyped, encode as stdEncodeUntyped } from "jsr:@std/msgpack@^1.0.3";
 import { assert, assertEquals, assertNotEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { decode, DecodeError, encode, EncodeError } from "../../codec/msgpack.ts";
-import { ARRAY_WEIGHT, BINARY_WEIGHT, ELEMENT_WEIGHT, MESSAGE_WEIGHT } from "../../codec/weight.ts";
+import { ARRAY_WEIGHT, BINARY_WEIGHT, ELEMENT_WEIGHT, MESSAGE_WEIGHT } from "../../codec/message.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 
 // deno-lint-ignore no-explicit-any -- std's type leaves out what it refuses, and some of what it takes.

@@ -15,7 +15,7 @@ import {
   MESSAGE_WEIGHT,
   TEXT_BYTE_WEIGHT,
   TEXT_WEIGHT,
-} from "../../codec/weight.ts";
+} from "../../codec/message.ts";
 
 // deno-lint-ignore no-explicit-any -- std's type leaves out what it refuses, and some of what it takes.
 const stdEncode: (value: any) => Uint8Array = stdEncodeUntyped;

@@ -12,7 +12,7 @@ import { HeldItems } from "../../handlers/held_items.ts";
 import { command, type Commands, unchecked } from "../../handlers/command.ts";
 import { RpcError } from "../../errors.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
-import { ItemWindow } from "../../session/item_window.ts";
+import { ItemWindow } from "../../session/item_queue.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { replaced } from "../support/replaced.ts";
 import { overEach, TCP, TLS, type Transport, UNIX } from "../support/transports.ts";

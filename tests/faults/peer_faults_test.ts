@@ -15,7 +15,7 @@ import { serveOne } from "../support/serve_one.ts";
 import { systemClock } from "../../transport/clock.ts";
 import type { Transport } from "../../transport/transport.ts";
 import { acceptAll } from "../../transport/accept_loop.ts";
-import { socketTransport } from "../../transport/tcp.ts";
+import { socketTransport } from "../../transport/deno_network.ts";
 import { closeQuietly } from "../../transport/transport.ts";
 import {
   concat,

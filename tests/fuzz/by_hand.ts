@@ -6,13 +6,21 @@
  */
 
 import {
+  ARRAY_WEIGHT,
   BadFrame,
+  BINARY_WEIGHT,
   Cancel,
   type ClientMessage,
   Credit,
   type Decoded,
+  ELEMENT_WEIGHT,
+  FIELD_WEIGHT,
   Going,
+  INDEXED_FIELD_WEIGHT,
+  INTEGER64_WEIGHT,
   InvalidMessage,
+  MAP_WEIGHT,
+  MESSAGE_WEIGHT,
   ReceivedReply,
   Request,
   RequestCredit,
@@ -20,25 +28,15 @@ import {
   RequestItem,
   type ServerMessage,
   Settings,
+  SHORT_KEY_BYTES,
+  TEXT_BYTE_WEIGHT,
+  TEXT_WEIGHT,
   Truncated,
   UnknownControl,
   UnknownNotice,
 } from "../../codec/message.ts";
 import { DecodeError } from "../../codec/errors.ts";
 import { Reader } from "../../codec/reader.ts";
-import {
-  ARRAY_WEIGHT,
-  BINARY_WEIGHT,
-  ELEMENT_WEIGHT,
-  FIELD_WEIGHT,
-  INDEXED_FIELD_WEIGHT,
-  INTEGER64_WEIGHT,
-  MAP_WEIGHT,
-  MESSAGE_WEIGHT,
-  SHORT_KEY_BYTES,
-  TEXT_BYTE_WEIGHT,
-  TEXT_WEIGHT,
-} from "../../codec/weight.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 
 /** Takes a stream apart (PROTOCOL.md, "The frame"): its payloads, and whether it ends well, broken, or inside a frame. */

@@ -22,7 +22,7 @@ import { replaced } from "../support/replaced.ts";
 import { serveOne } from "../support/serve_one.ts";
 import { concat, message } from "../support/wire.ts";
 import { contentsOf, takeApart } from "./by_hand.ts";
-import { type Codec, readAll, SHIPPED } from "./codec_checks.ts";
+import { type Codec, readAll, SERVER, SHIPPED } from "./codec_checks.ts";
 import type { Serve } from "./conversation.ts";
 import { shrink } from "./corpus.ts";
 import { complaintAbout, fuzz, type Plan } from "./fuzz.ts";
@@ -275,7 +275,7 @@ Deno.test(`a round trip notices a reader that throws (seed ${SEED})`, () => {
 Deno.test("the fuzz notices a reader that does not weigh, by a payload that is too heavy", async () => {
   const codec: Codec = {
     ...SHIPPED,
-    readRequests: (chunks) => readAll(readRequest, chunks, { pause: () => undefined }, UNWEIGHED),
+    readRequests: (chunks) => readAll(readRequest, chunks, SERVER, UNWEIGHED),
     readReplies: (chunks) => readAll(readReply, chunks, undefined, UNWEIGHED),
     decode: (payload) => decode(payload, UNWEIGHED),
   };

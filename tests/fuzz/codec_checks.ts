@@ -41,14 +41,14 @@ export interface Verdict {
   met?: string[];
 }
 
-/** A server on which nobody else waits. */
-const UNHURRIED: ServerReading = { pause: () => undefined };
+/** A server, whose connections read no long payload here: what is not read into the stage's space is read at once. */
+export const SERVER: ServerReading = { readAhead: () => Promise.reject(new Error("a long payload was read in parts")) };
 
 /** The codec as it is shipped. */
 export const SHIPPED: Codec = {
   decode: (payload) => decode(payload),
-  readRequests: (chunks) => readAll(readRequest, chunks, UNHURRIED),
-  readRequestsInParts: (chunks) => readAll(readInParts, chunks, UNHURRIED),
+  readRequests: (chunks) => readAll(readRequest, chunks, SERVER),
+  readRequestsInParts: (chunks) => readAll(readInParts, chunks, SERVER),
   readReplies: (chunks) => readAll(readReply, chunks),
 };
 

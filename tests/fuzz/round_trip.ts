@@ -21,9 +21,9 @@ import {
   RequestItem,
   Settings,
 } from "../../codec/message.ts";
-import { encodeItem } from "../../codec/given.ts";
 import {
   type EncodedItem,
+  encodeItem,
   type OutgoingRequest,
   writeControl,
   writeRequest,

@@ -6,7 +6,7 @@
  * In: nothing. Out: payloads, small and large, and one request that any reader must be able to read at any time.
  */
 
-import { FIELD_NAMES } from "../../codec/message_table.ts";
+import { FIELD_NAMES } from "../../codec/message.ts";
 import { encode } from "jsr:@std/msgpack@^1.0.3";
 import suite from "msgpack-test-suite" with { type: "json" };
 import vectors from "../vectors.json" with { type: "json" };

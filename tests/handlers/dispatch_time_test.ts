@@ -7,7 +7,7 @@ import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import type { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
 import { sleep } from "../../transport/clock.ts";
-import { SLOT_MS } from "../../session/timer_wheel.ts";
+import { SLOT_MS } from "../../session/deadlines.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { Held, type Message, settle, unhex, withMemory, withServer } from "../support/wire.ts";
 import { overEach } from "../support/transports.ts";

@@ -5,7 +5,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { command, type ListeningServer, RpcError, tracked, unchecked } from "../../mod.ts";
-import { socketTransport } from "../../transport/tcp.ts";
+import { socketTransport } from "../../transport/deno_network.ts";
 import { serve } from "../support/demo_server.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
 import { type LuaWorld, NGINX, NGINX_PACKAGES, startExample, testInLua } from "./lua.ts";

@@ -1,7 +1,7 @@
 /** Calls by number: the same answers as a `Map` gives, for numbers that follow one another and for any others. */
 
 import { assertEquals } from "@std/assert";
-import { CallTable } from "../../session/call_table.ts";
+import { CallTable } from "../../session/collections.ts";
 import { newSeed, Random } from "../support/random.ts";
 
 const SEED = newSeed();

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { Fifo } from "../../session/fifo.ts";
+import { Fifo } from "../../session/collections.ts";
 import { newSeed, Random } from "../support/random.ts";
 
 Deno.test("Fifo - gives what an array gives, also undefined, whatever the order of pushes and shifts", () => {

@@ -1,11 +1,10 @@
 /**
- * `session/item_queue.ts`: what a reader of a stream gets, and when its sender gets credit; and, with `item_window.ts`, a
+ * `session/item_queue.ts`: what a reader of a stream gets, and when its sender gets credit; and, with its window, a
  * plain model over random interleavings.
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { DONE, ItemQueue, type ItemResult } from "../../session/item_queue.ts";
-import { ItemBudget, ItemWindow } from "../../session/item_window.ts";
+import { DONE, ItemBudget, ItemQueue, type ItemResult, ItemWindow } from "../../session/item_queue.ts";
 import { newSeed, Random } from "../support/random.ts";
 
 const INTERLEAVINGS = 100_000;

@@ -1,8 +1,7 @@
-/** `session/item_sender.ts` and `session/credit.ts`: items leave one by one, none before it may, and the source is ended. */
+/** `session/item_sender.ts`: items leave one by one, none before it may, and the source is ended. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { CreditWindow } from "../../session/credit.ts";
-import { endItems, type ItemReceiver, iteratorOf, sendEach } from "../../session/item_sender.ts";
+import { CreditWindow, endItems, type ItemReceiver, iteratorOf, sendEach } from "../../session/item_sender.ts";
 import { turn } from "../support/fake_clock.ts";
 
 /** A receiver with credit. */

@@ -1,7 +1,7 @@
-/** `session/item_window.ts`: how many items may come, by their size and by what other streams hold. */
+/** `ItemWindow`: how many items may come, by their size and by what other streams hold. */
 
 import { assertEquals } from "@std/assert";
-import { ItemBudget, ItemWindow } from "../../session/item_window.ts";
+import { ItemBudget, ItemWindow } from "../../session/item_queue.ts";
 
 const KIB = 1024;
 

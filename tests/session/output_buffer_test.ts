@@ -1,7 +1,7 @@
 /** The count of output that waits: full exactly at the limit, and who waits is woken. */
 
 import { assertEquals } from "@std/assert";
-import { OutputBuffer } from "../../session/output_buffer.ts";
+import { OutputBuffer } from "../../session/connection.ts";
 import { settle } from "../support/wire.ts";
 
 /** A promise, and whether it has been fulfilled by now. */

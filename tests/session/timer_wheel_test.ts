@@ -1,7 +1,7 @@
 /** Deadlines on a clock that stands still: never early, a slot late at the most, one timer for all. */
 
 import { assert, assertEquals } from "@std/assert";
-import { type Expiring, SLOT_MS, TimerWheel, UNWATCHED } from "../../session/timer_wheel.ts";
+import { type Expiring, SLOT_MS, TimerWheel, UNWATCHED } from "../../session/deadlines.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 

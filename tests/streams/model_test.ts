@@ -11,7 +11,7 @@ import { RequestEnd } from "../../codec/message.ts";
 import { Call } from "../../handlers/call.ts";
 import { CallerItems } from "../../handlers/caller_items.ts";
 import { Calls } from "../../handlers/calls.ts";
-import { ItemWindow } from "../../session/item_window.ts";
+import { ItemWindow } from "../../session/item_queue.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { replaced } from "../support/replaced.ts";
 import { runModel } from "./model.ts";

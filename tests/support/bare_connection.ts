@@ -1,7 +1,6 @@
 /** A minimal connection for tests of single stages: only what a stage sees of one. */
 
-import type { ConnectionView } from "../../session/connection.ts";
-import { OutputBuffer } from "../../session/output_buffer.ts";
+import { type ConnectionView, OutputBuffer } from "../../session/connection.ts";
 
 /** Open until a stage ends it. */
 export class BareConnection implements ConnectionView {

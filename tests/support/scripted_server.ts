@@ -4,13 +4,12 @@ import { DecodeStage } from "../../codec/decode.ts";
 import { EncodeStage } from "../../codec/encode.ts";
 import { type Decoded, type Fields, InvalidMessage } from "../../codec/message.ts";
 import type { Payload } from "../../codec/payload.ts";
-import { PING_SEQ } from "../../client/replies.ts";
+import { PING_SEQ } from "../../client/client_call.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { closeQuietly, closeTransport, type Transport, writeAll } from "../../transport/transport.ts";
-import { denoNetwork } from "../../transport/deno_network.ts";
-import { dialAddress } from "../../transport/dial.ts";
-import { socketTransport } from "../../transport/tcp.ts";
+import { denoNetwork, socketTransport } from "../../transport/deno_network.ts";
+import { dialAddress } from "../../transport/address.ts";
 
 import { makeTestTls } from "./transports.ts";
 

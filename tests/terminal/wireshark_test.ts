@@ -9,7 +9,8 @@
 import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
 import { demoCommands } from "../../cli/demo_commands.ts";
 import { connect } from "../../client.ts";
-import { BUILT_IN_NUMBERS, FIELD_NAMES, MESSAGES, REPLY_FIELDS } from "../../codec/message_table.ts";
+import { BUILT_IN_NUMBERS, FIELD_NAMES, REPLY_FIELDS } from "../../codec/message.ts";
+import { MESSAGES } from "../../codec/message_table.ts";
 import { command } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { serveOne } from "../support/serve_one.ts";

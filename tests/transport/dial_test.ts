@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { RpcError } from "../../errors.ts";
 import { denoNetwork } from "../../transport/deno_network.ts";
-import { dialAddress, dialInTime, unreachable } from "../../transport/dial.ts";
+import { dialAddress, dialInTime, unreachable } from "../../transport/address.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 

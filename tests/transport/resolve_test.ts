@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { RpcError } from "../../errors.ts";
-import { dnsServers } from "../../transport/resolve.ts";
+import { dnsServers } from "../../transport/address.ts";
 import { DnsServer } from "../support/dns_server.ts";
 
 Deno.test("dnsServers() - every address of a name is a server, IPv4 and IPv6", async () => {

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { addressText } from "../../transport/address.ts";
-import { socketTransport } from "../../transport/tcp.ts";
+import { socketTransport } from "../../transport/deno_network.ts";
 import { type Transport, writeAll } from "../../transport/transport.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { concat, hex, settle } from "../support/wire.ts";

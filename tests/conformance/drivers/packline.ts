@@ -6,7 +6,7 @@
 
 import { connect as connectPage } from "../../../client/web.ts";
 import { connect, RpcError } from "../../../mod.ts";
-import { socketTransport } from "../../../transport/tcp.ts";
+import { socketTransport } from "../../../transport/deno_network.ts";
 import type { Answer, CallStep } from "../driver.ts";
 import { fromJson, toJson } from "../values.ts";
 

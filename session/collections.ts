@@ -1,9 +1,45 @@
 /**
- * Finds calls by their number. A `Map` whose entries come and go with every call costs the garbage collector 14 % of a
- * server's time, in pauses of 3 to 10 ms: it leaves tables behind that point to each other. An array stays as it is.
+ * A queue and a table for what comes and goes by the thousand, where `Array.shift()` and a `Map` cost too much.
  *
- * In: calls. Out: the same, by number. Refused: nothing.
+ * In: items; calls. Out: the same items, in order; the same calls, by number. Refused: nothing.
  */
+
+/** How many slots at the front may be empty before the rest is moved. */
+const SLACK = 1024;
+
+/** A first-in, first-out queue. `Array.shift()` moves all other items, which takes 20 µs with 100,000 items. */
+export class Fifo<Item> {
+  /** The number of items; only the queue changes it. */
+  length = 0;
+  #items: (Item | undefined)[] = [];
+  #next = 0;
+
+  push(item: Item): void {
+    this.#items.push(item);
+    this.length++;
+  }
+
+  /** Removes the first item; `undefined` if the queue is empty. */
+  shift(): Item | undefined {
+    if (this.length === 0) return undefined;
+    this.length--;
+    const item = this.#items[this.#next];
+    this.#items[this.#next++] = undefined; // releases the item
+    if (this.length === 0 || this.#next > SLACK && 2 * this.#next > this.#items.length) {
+      this.#items.splice(0, this.#next);
+      this.#next = 0;
+    }
+    return item;
+  }
+
+  /** Removes all items. */
+  takeAll(): Item[] {
+    const items = this.#items.slice(this.#next) as Item[];
+    this.#items = [];
+    this.#next = this.length = 0;
+    return items;
+  }
+}
 
 /** What is found by its number. */
 export interface Numbered {
@@ -18,7 +54,11 @@ const MOST_PLACES = 1024;
 /** The places of a table that was never used: it grows before the first call. */
 const NO_PLACES: undefined[] = [undefined];
 
-/** The calls of one connection. */
+/**
+ * The calls of one connection, found by their number. A `Map` whose entries come and go with every call costs the garbage
+ * collector 14 % of a server's time, in pauses of 3 to 10 ms: it leaves tables behind that point to each other. An array stays
+ * as it is.
+ */
 export class CallTable<Call extends Numbered> {
   /** Each call by the low bits of its number: numbers that follow one another never meet. */
   #places: (Call | undefined)[] = NO_PLACES;

@@ -1,0 +1,247 @@
+/**
+ * What a client keeps of all its calls: those that wait to be sent, the signals that may abort them, and counts of what
+ * became of them.
+ *
+ * In: calls. Out: the next one that waits; a callback if the time of one has come; `abort()` of each call whose signal is
+ * aborted; numbers. Refused: nothing; `full` says that there should be no more.
+ */
+
+import { RpcError } from "../errors.ts";
+import { Fifo } from "../session/collections.ts";
+import type { Clock, Timer } from "../transport/clock.ts";
+
+/** The memory that all waiting calls may take. */
+const MAX_WAITING_BYTES = 256 * 1024 * 1024;
+
+/** A call, as its queue sees it. */
+export interface QueuedCall {
+  readonly isSettled: boolean;
+  /** The memory that it takes while it waits. */
+  readonly waitingBytes: number;
+  readonly policy: { readonly waitForReady: boolean };
+}
+
+/** The queue of one client. */
+export class CallQueue<Call extends QueuedCall> {
+  readonly #clock: Clock;
+  readonly #onDue: () => void;
+  readonly #calls = new Fifo<Call>();
+  /** How many of them are already settled; these are skipped. */
+  #settled = 0;
+  /** Calls that join them later. */
+  readonly #delayed = new Map<Call, Timer>();
+  /** The memory of all that are not settled. */
+  #bytes = 0;
+
+  /**
+   * @param clock The clock for delayed calls.
+   * @param onDue Called when the time of a delayed call has come.
+   */
+  constructor(clock: Clock, onDue: () => void) {
+    this.#clock = clock;
+    this.#onDue = onDue;
+  }
+
+  /** Whether no call can be sent now. */
+  get empty(): boolean {
+    return this.#calls.length === this.#settled;
+  }
+
+  /** How many calls wait, those included whose time has not come. */
+  get length(): number {
+    return this.#calls.length - this.#settled + this.#delayed.size;
+  }
+
+  /** Whether the queue has reached its memory limit. */
+  get full(): boolean {
+    return this.#bytes >= MAX_WAITING_BYTES;
+  }
+
+  push(call: Call): void {
+    this.#bytes += call.waitingBytes;
+    this.#calls.push(call);
+  }
+
+  /** Pushes a call later, after so many milliseconds. */
+  pushLater(call: Call, delayMs: number): void {
+    if (delayMs <= 0) return this.push(call);
+    this.#bytes += call.waitingBytes;
+    const due = () => {
+      this.#delayed.delete(call);
+      this.#calls.push(call);
+      this.#onDue();
+    };
+    // It keeps the program alive, because nothing else may wait for this call.
+    this.#delayed.set(call, this.#clock.setTimer(due, delayMs, true));
+  }
+
+  /** The next call that still waits. */
+  shift(): Call | undefined {
+    for (let call = this.#calls.shift(); call !== undefined; call = this.#calls.shift()) {
+      if (!call.isSettled) {
+        this.#bytes -= call.waitingBytes;
+        return call;
+      }
+      this.#settled--;
+    }
+  }
+
+  /**
+   * Call this before a waiting call is settled. Now and then it also removes settled calls, so that the queue cannot
+   * grow while nothing is sent.
+   */
+  forget(call: Call): void {
+    this.#bytes -= call.waitingBytes;
+    const timer = this.#delayed.get(call);
+    if (timer !== undefined) {
+      this.#clock.clearTimer(timer);
+      this.#delayed.delete(call);
+      return;
+    }
+    if (2 * this.#settled > this.#calls.length) { for (const other of this.#takeOpen()) this.#calls.push(other); }
+    this.#settled++;
+  }
+
+  /** Removes and returns those calls that could be sent now and do not wait for a connection. */
+  takeImpatient(): Call[] {
+    const impatient: Call[] = [];
+    for (const call of this.#takeOpen()) {
+      if (call.policy.waitForReady) {
+        this.#calls.push(call);
+      } else {
+        this.#bytes -= call.waitingBytes;
+        impatient.push(call);
+      }
+    }
+    return impatient;
+  }
+
+  /** Removes and returns all waiting calls. */
+  takeAll(): Call[] {
+    for (const timer of this.#delayed.values()) this.#clock.clearTimer(timer);
+    const calls = [...this.#takeOpen(), ...this.#delayed.keys()];
+    this.#delayed.clear();
+    this.#bytes = 0;
+    return calls;
+  }
+
+  #takeOpen(): Call[] {
+    this.#settled = 0;
+    return this.#calls.takeAll().filter((call) => !call.isSettled);
+  }
+}
+
+/** Something that a signal can abort. */
+export interface Abortable {
+  /** Its signal was aborted. */
+  abort(): void;
+}
+
+/**
+ * The signals of one client: many calls share an `AbortSignal` with one listener, because to remove one of many listeners the
+ * runtime searches all of them.
+ */
+export class Signals {
+  readonly #watched = new Map<AbortSignal, Set<Abortable>>();
+  readonly #onAbort = (event: Event) => this.#abort(event.currentTarget as AbortSignal);
+
+  /** Starts to watch. */
+  add(signal: AbortSignal, abortable: Abortable): void {
+    const others = this.#watched.get(signal);
+    if (others) {
+      others.add(abortable);
+    } else {
+      this.#watched.set(signal, new Set([abortable]));
+      signal.addEventListener("abort", this.#onAbort, { once: true });
+    }
+  }
+
+  /** Stops watching; an unknown object is ignored. */
+  delete(signal: AbortSignal, abortable: Abortable): void {
+    const others = this.#watched.get(signal);
+    if (!others?.delete(abortable) || others.size > 0) return;
+    this.#watched.delete(signal);
+    signal.removeEventListener("abort", this.#onAbort);
+  }
+
+  #abort(signal: AbortSignal): void {
+    const all = this.#watched.get(signal) ?? [];
+    this.#watched.delete(signal);
+    for (const each of all) each.abort();
+  }
+}
+
+/** What a client counts, from its start. Streams count as calls. */
+export interface ClientStatistics {
+  /** Calls that have begun: `answered`, `failed`, `inFlight` or `waiting`. */
+  begun: number;
+  /** Calls that got a result; streams that ended, or that their readers left. */
+  answered: number;
+  /**
+   * Calls that failed, by code: the server's codes, and the client's own, such as `TIMEOUT`. Of more than 64 codes, the
+   * rest count as `OTHER`; so do errors without a code.
+   */
+  failed: Record<string, number>;
+  /** Calls that were sent and are not answered yet. */
+  inFlight: number;
+  /** Calls that wait: for a connection, for a place among the calls in flight, or before they are sent again. */
+  waiting: number;
+  /** How often a call was sent again. */
+  retried: number;
+  /** How often a second copy of a call was sent, see `hedgeAfterMs`. */
+  hedged: number;
+  /** Replies and items that came after their call had ended. */
+  lateReplies: number;
+}
+
+/** What became of the calls that were sent to one server. */
+export interface SentCalls {
+  /** Calls and streams that were sent to it, each time that they were. */
+  sent: number;
+  /** Those that it refused unstarted: `OVERLOADED`, `SHUTTING_DOWN`. */
+  refused: number;
+  /** Those that were lost with a connection. */
+  lost: number;
+}
+
+/** More codes than these are not counted separately: a handler may use its callers' text as a code. */
+const MAX_CODES = 64;
+
+const OTHER = "OTHER";
+
+/** The counts of one client. A call costs three additions, and nothing is allocated; one that fails costs a look in a map. */
+export class CallCounts {
+  begun = 0;
+  retried = 0;
+  hedged = 0;
+  lateReplies = 0;
+  answered = 0;
+  readonly #failed = new Map<string, number>();
+
+  /** A call has failed. */
+  failed(error: Error): void {
+    let code: string = error instanceof RpcError ? error.code : OTHER;
+    if (this.#failed.size >= MAX_CODES && !this.#failed.has(code)) code = OTHER;
+    this.#failed.set(code, (this.#failed.get(code) ?? 0) + 1);
+  }
+
+  /**
+   * All counts.
+   *
+   * @param waiting How many calls wait to be sent.
+   */
+  snapshot(waiting: number): ClientStatistics {
+    const { begun, answered, retried, hedged, lateReplies } = this;
+    const failed = [...this.#failed.values()].reduce((sum, calls) => sum + calls, 0);
+    return {
+      begun,
+      answered,
+      failed: Object.fromEntries(this.#failed),
+      inFlight: begun - answered - failed - waiting,
+      waiting,
+      retried,
+      hedged,
+      lateReplies,
+    };
+  }
+}
