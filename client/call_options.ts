@@ -10,8 +10,9 @@ import type { Span } from "../codec/frame.ts";
 /** Options of one call. */
 export interface CallOptions {
   /**
-   * How long to wait for the reply, in milliseconds on the monotonic clock; `Infinity` for no limit. The server also
-   * gets this limit, and stops the handler. If it is `0` or less, the call is not sent, so you can pass on the rest of
+   * How long to wait for the reply, in milliseconds on the monotonic clock; `Infinity` for no limit. The time begins at
+   * the end of the turn of the event loop in which the call is made, when it is sent. The server also gets this limit, and
+   * stops the handler. If it is `0` or less, the call is not sent, so you can pass on the rest of
    * another deadline.
    *
    * @default {the client's `timeoutMs`; for a stream, or a call with `items`, `Infinity`}

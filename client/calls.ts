@@ -19,6 +19,8 @@ export interface QueuedCall {
   /** The memory that it takes while it waits. */
   readonly waitingBytes: number;
   readonly policy: { readonly waitForReady: boolean };
+  /** Its time begins, unless it has ended meanwhile. */
+  startTimeout(nowMs: number): void;
 }
 
 /** The queue of one client. */
@@ -28,6 +30,9 @@ export class CallQueue<Call extends QueuedCall> {
   readonly #calls = new Fifo<Call>();
   /** How many of them are already settled; these are skipped. */
   #settled = 0;
+  /** The new ones of this turn, in an array that is used again. */
+  readonly #begun: (Call | undefined)[] = [];
+  #begunCalls = 0;
   /** Calls that join them later. */
   readonly #delayed = new Map<Call, Timer>();
   /** The memory of all that are not settled. */
@@ -55,6 +60,21 @@ export class CallQueue<Call extends QueuedCall> {
   /** Whether the queue has reached its memory limit. */
   get full(): boolean {
     return this.#bytes >= MAX_WAITING_BYTES;
+  }
+
+  /** Pushes a new call. */
+  begin(call: Call): void {
+    this.#begun[this.#begunCalls++] = call;
+    this.push(call);
+  }
+
+  /** The time of new calls begins at the end of the turn that makes them: what their caller computes is no wait for an answer. */
+  startTimeouts(nowMs: number): void {
+    while (this.#begunCalls > 0) {
+      const call = this.#begun[--this.#begunCalls] as Call;
+      this.#begun[this.#begunCalls] = undefined;
+      call.startTimeout(nowMs);
+    }
   }
 
   push(call: Call): void {

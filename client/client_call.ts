@@ -205,7 +205,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     return this.policy.idempotent && error.code === "CONNECTION_LOST" && !isReceived(error);
   }
 
-  /** Starts the timeout and watches the caller's signal. Ends the call if it is aborted already, or no time is left. */
+  /** Watches the caller's signal. Ends the call if it is aborted already, or no time is left. */
   begin(): void {
     const signal = this.#signal;
     if (signal?.aborted) return this.end(this.#cancelled(signal));
@@ -213,7 +213,13 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
       return this.end(new RpcError("TIMEOUT", "no time was left, and the call was not sent", { retryable: true }));
     }
     if (signal) this.owner.signals.add(signal, this);
-    this.#expireIn(this.patienceMs);
+  }
+
+  /** Its time begins, unless it has ended meanwhile. */
+  startTimeout(nowMs: number): void {
+    if (this.isSettled) return;
+    this.deadlineMs = nowMs + this.patienceMs;
+    this.owner.deadlines.add(this);
   }
 
   /** Records that it is sent on a connection. */
@@ -238,7 +244,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
       : { losses, refusals: refusals + 1, connection };
     this.state = "waiting";
     this.connection = undefined;
-    if (this.policy.timeoutMs === Infinity) this.#expireIn(this.patienceMs);
+    if (this.policy.timeoutMs === Infinity) this.startTimeout(this.owner.settings.clock.now());
   }
 
   /** Delivers the outcome, once. Every call ends here. */
@@ -303,11 +309,6 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
   protected abstract succeed(fields: Fields, hasItems: boolean): void;
   /** The call failed, or there will be no reply. */
   protected abstract fail(error: Error): void;
-
-  #expireIn(ms: number): void {
-    this.deadlineMs = this.owner.settings.clock.now() + ms;
-    this.owner.deadlines.add(this);
-  }
 
   #cancelled(signal: AbortSignal): RpcError {
     return new RpcError("CANCELLED", "the caller's signal was aborted", {

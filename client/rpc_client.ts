@@ -208,8 +208,9 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     call.begin();
     if (call.isSettled) return;
     if (this.#state === "waiting" && !call.policy.waitForReady) return call.end(this.#notReady(call));
-    this.#queue.push(call);
+    this.#queue.begin(call);
     this.#serveQueue();
+    this.wake();
   }
 
   giveUp(call: ClientCall, outcome: Error | Fields): void {
@@ -306,6 +307,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.#isWoken = false;
     const { clock, retryBudget } = this.settings;
     const nowMs = clock.now();
+    this.#queue.startTimeouts(nowMs);
     let ready = this.#connections.prepare(nowMs, this.#servers.isOpen);
     if (this.#queue.empty) return;
     let calls = 0;

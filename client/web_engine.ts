@@ -152,6 +152,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     if (this.#state === "closed") return call.end(closed());
     if (this.#queue.full) return call.end(markReceived(new RpcError("OVERLOADED", "too many calls wait to be sent")));
     call.begin();
+    call.startTimeout(this.settings.clock.now());
     if (call.isSettled) return;
     if (this.#state === "waiting" && !call.policy.waitForReady) return call.end(this.#notReady(call));
     this.#queue.push(call);

@@ -50,6 +50,7 @@ Deno.test("ClientCall - the time that is left is whole milliseconds, never none"
   const call = new UnaryCall(owner, "A", encodeCall(owner, "A", {}, { timeoutMs: 10.5 }), { timeoutMs: 10.5 });
   call.reject = () => {};
   call.begin();
+  call.startTimeout(clock.now());
   const items = new ItemOutput({ queuedBytes: 0 }, () => {});
   const connection = { peer: "the server", server: "the server", items, grant() {}, abandon() {}, missAnswer() {} };
   call.send(connection, 0, clock.now());

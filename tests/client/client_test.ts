@@ -331,6 +331,18 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
   });
 }
 
+Deno.test("client - what a caller computes behind a call, in the same turn, is no time of the call", async () => {
+  const clock = new FakeClock();
+  const { client, end } = await overMemory({ clock });
+  const [first, second] = [client.reply("PING", {}, { timeoutMs: 100 }), client.reply("HANG", {}, { timeoutMs: 100 })];
+  const hung = assertRejects(() => second, RpcError, "no reply within 100 ms");
+  clock.leap(1_000);
+  assertEquals((await first).res, "PONG");
+  await clock.advance(110);
+  await hung;
+  await end();
+});
+
 Deno.test("client - the time is up: TIMEOUT, and the handler is ended", async () => {
   started = 0;
   aborted = [];
