@@ -136,9 +136,10 @@ class Connection {
     return mistake === "uses one `seq` for all" ? 1 : this.#nextSeq++;
   }
 
-  send(message: Message): void {
+  /** Sends messages, in one write. */
+  send(...messages: Message[]): void {
     this.#lastSentMs = performance.now();
-    const bytes = frameOf(message);
+    const bytes = join(...messages.map(frameOf));
     this.#writing = this.#writing.then(async () => {
       for (let at = 0; at < bytes.length;) at += await this.#conn.write(bytes.subarray(at));
     }).catch(() => this.end(new Failure("LOST")));
@@ -304,7 +305,9 @@ class Client {
     const source = [...step.items ?? []];
     const sendItems = () => {
       if (step.items === undefined) return;
-      for (; source.length > 0 && granted > 0; granted--) connection.send({ cmd: 0, seq, item: source.shift() });
+      const next = source.splice(0, granted);
+      granted -= next.length;
+      if (next.length > 0) connection.send(...next.map((item) => ({ cmd: 0, seq, item })));
       if (source.length > 0 || granted === -1 || mistake === "does not end its streams") return;
       granted = -1;
       connection.send({ cmd: 0, seq, end: true });
