@@ -267,11 +267,20 @@ Deno.test("each page for those who come from elsewhere fits a screen", async () 
   }
 });
 
-Deno.test("each link of a document leads somewhere", async () => {
+/** The anchors of a document's headings. */
+function anchorsOf(markdown: string): string[] {
+  const headings = [...markdown.replaceAll(/^```[^]*?^```$/gm, "").matchAll(/^#+ (.*)$/gm)];
+  return headings.map(([, heading]) => heading.toLowerCase().replaceAll(/[^\w\- ]/g, "").replaceAll(" ", "-"));
+}
+
+Deno.test("each link of a document leads to a file, and to a heading in it", async () => {
   for (const [name, text] of await documents()) {
-    for (const [, target] of text.matchAll(/\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)/g)) {
-      const found = await Deno.stat(new URL(target, new URL(name, docs))).then(() => true, () => false);
+    for (const [link, target, anchor] of text.matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g)) {
+      const place = target ? new URL(target, new URL(name, docs)) : new URL(name, docs);
+      const found = await Deno.stat(place).then(() => true, () => false);
       assert(found, `docs/${name} links to ${target}, which is not there`);
+      if (anchor === undefined) continue;
+      assert(anchorsOf(await Deno.readTextFile(place)).includes(anchor), `docs/${name}: no such heading: ${link}`);
     }
   }
 });

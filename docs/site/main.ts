@@ -41,7 +41,7 @@ const MENU: Readonly<Record<string, readonly [title: string, path: string][]>> =
   ],
   Reference: [
     ["Protocol", "PROTOCOL.md"],
-    ["Every symbol", "api/index.html"],
+    ["Every symbol", "api/all_symbols.html"],
     ["Benchmarks", "bench/RESULTS.md"],
     ["Architecture", "docs/architecture.md"],
     ["Changes", "CHANGELOG.md"],
@@ -52,6 +52,7 @@ const MENU: Readonly<Record<string, readonly [title: string, path: string][]>> =
 const COPIED = /\.(svg|png)$/;
 
 const style = await Deno.readTextFile(new URL("style.css", import.meta.url));
+const apiStyle = await Deno.readTextFile(new URL("api.css", import.meta.url));
 
 /** The pages that are made, and those that are to be. */
 const known = new Set<string>();
@@ -177,6 +178,7 @@ const api = new URL("api", output).pathname;
 const args = ["doc", "--quiet", "--html", "--name=packline", `--output=${api}`, new URL("mod.ts", project).href];
 const { success, stderr } = await new Deno.Command(Deno.execPath(), { args, cwd: project }).output();
 if (!success) broken.push(new TextDecoder().decode(stderr));
+else await Deno.writeTextFile(`${api}/page.css`, apiStyle, { append: true });
 
 for (const fault of broken) console.error(fault);
 console.log(

@@ -60,9 +60,14 @@ export class Served {
   }
 
   /** Lets the client send more items of a call. */
-  async grant({ seq }: Message, credit: number): Promise<void> {
+  async grant(request: Message, credit: number): Promise<void> {
+    await this.grantAs(request, credit, credit);
+  }
+
+  /** The same, the number written in some other way. */
+  async grantAs({ seq }: Message, credit: number, written: unknown): Promise<void> {
     this.#watch.onGrant(seq, credit);
-    await this.link.send({ seq, credit });
+    await this.link.send({ seq, credit: written });
   }
 
   /** Sends items of a stream as the client takes them. */

@@ -11,13 +11,7 @@ import { shown } from "./values.ts";
 import { vectorsIn } from "./vectors_file.ts";
 import vectorsFile from "./vectors.json" with { type: "json" };
 import type { Level, Vector } from "./vectors/vector.ts";
-import { Link, type Message, Wrong } from "./wire.ts";
-
-/** Where a server is. */
-export interface Place {
-  hostname: string;
-  port: number;
-}
+import { Link, type Message, type Place, Wrong } from "./wire.ts";
 
 /** What INFO tells of a server. */
 export interface Info {
@@ -42,7 +36,7 @@ export class ServerUnderTest implements AsyncDisposable {
 
   /** A new connection. */
   async link(): Promise<Link> {
-    const link = await Link.dial(this.place.hostname, this.place.port, this.#patienceMs);
+    const link = await Link.dial(this.place, this.#patienceMs);
     this.#links.push(link);
     return link;
   }
@@ -107,8 +101,8 @@ export async function checkServer(
 }
 
 /** INFO, without which nothing can be said of a server. */
-export async function askInfo({ hostname, port }: Place): Promise<Info> {
-  await using link = await Link.dial(hostname, port);
+export async function askInfo(place: Place): Promise<Info> {
+  await using link = await Link.dial(place);
   await link.send({ cmd: 3 });
   const reply = await link.message();
   const res = reply.res as Message;

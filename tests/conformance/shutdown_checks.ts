@@ -6,9 +6,8 @@
 
 import { isReply } from "./conversation.ts";
 import type { Outcome } from "./report.ts";
-import type { Place } from "./server_kit.ts";
 import { shown } from "./values.ts";
-import { Link, type Message, Wrong } from "./wire.ts";
+import { Link, type Message, type Place, type Tls, Wrong } from "./wire.ts";
 
 /** How long a server may take to start, and to end. */
 const START_MS = 20_000;
@@ -25,14 +24,14 @@ export class StartedServer implements AsyncDisposable {
   }
 
   /** Starts it, and waits for the line with its address. */
-  static async start([program, ...args]: readonly string[]): Promise<StartedServer> {
+  static async start([program, ...args]: readonly string[], tls?: Tls): Promise<StartedServer> {
     const child = new Deno.Command(program, { args, stdin: "null", stdout: "piped" }).spawn();
     const { promise, resolve } = Promise.withResolvers<Place | undefined>();
     const reading = listen(child.stdout, resolve);
     const timer = setTimeout(() => resolve(undefined), START_MS);
     const place = await promise;
     clearTimeout(timer);
-    if (place !== undefined) return new StartedServer(child, place, reading);
+    if (place !== undefined) return new StartedServer(child, { ...place, tls }, reading);
     kill(child, "SIGKILL");
     await child.status;
     await reading;
@@ -200,11 +199,10 @@ const CHECKS: ShutdownCheck[] = [
 
 /** Tells a server to stop, and checks what it does. */
 export async function checkShutdown(server: { place: Place; stop(): void }): Promise<Outcome[]> {
-  const { hostname, port } = server.place;
   await using links = new AsyncDisposableStack();
   const prepared: { check: ShutdownCheck; link: Link }[] = [];
   for (const check of CHECKS) {
-    const link = links.use(await Link.dial(hostname, port));
+    const link = links.use(await Link.dial(server.place));
     await link.send(...check.before);
     // Where nothing is answered, the answer to PING shows that all before it has arrived.
     const answered = check.answered.length > 0 ? check.answered : [{ seq: 9, res: "PONG" }];

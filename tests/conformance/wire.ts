@@ -41,6 +41,27 @@ export function longHeader(size: number): Uint8Array {
   return Uint8Array.of(0x1f, 0x1f, size >>> 24, size >> 16, size >> 8, size);
 }
 
+/** Whom a server's certificate may be signed by, beside those whom Deno trusts. */
+export interface Tls {
+  caCerts: string[];
+}
+
+/** Where a server is: a port, with TLS or without, or a unix socket. */
+export type Place = { hostname: string; port: number; tls?: Tls } | { path: string };
+
+async function connectTo(place: Place): Promise<Deno.Conn> {
+  if ("path" in place) return await Deno.connect({ transport: "unix", path: place.path });
+  if (place.tls === undefined) return await Deno.connect(place);
+  const conn = await Deno.connectTls({ ...place, ...place.tls });
+  try {
+    await conn.handshake(); // A certificate that is not trusted is an error of its own, and no lost connection.
+  } catch (error) {
+    conn.close();
+    throw error;
+  }
+  return conn;
+}
+
 /** What a link can hand over: a message, or the end of the peer's half. */
 type Arrival = Message | "the end";
 
@@ -66,8 +87,8 @@ export class Link implements AsyncDisposable {
     this.#reading = this.#read();
   }
 
-  static async dial(hostname: string, port: number, patienceMs?: number): Promise<Link> {
-    return new Link(await Deno.connect({ hostname, port }), patienceMs);
+  static async dial(place: Place, patienceMs?: number): Promise<Link> {
+    return new Link(await connectTo(place), patienceMs);
   }
 
   /** Sends messages, in one write. */

@@ -51,6 +51,11 @@ export const CLIENT_MISTAKES: Record<string, [heading: string, name: string]> = 
     "Streams and credit",
     "a stream that is left is cancelled, and items may still come",
   ],
+  "takes the end of a stream for a result": [
+    "Streams and credit",
+    "items in place of one reply: the call fails, and takes no other call's",
+  ],
+  "says nothing after a cancel": ["Signs of life", "a call that was given up counts as open until it is answered"],
   "sends all items at once": ["Streams from the caller", "a grant for each item"],
   "does not end its streams": ["Streams from the caller", "no item"],
   "says nothing while it waits": ["Signs of life", "while a call is open, the client says something in time"],
@@ -131,9 +136,10 @@ class Connection {
     return mistake === "uses one `seq` for all" ? 1 : this.#nextSeq++;
   }
 
-  send(message: Message): void {
+  /** Sends messages, in one write. */
+  send(...messages: Message[]): void {
     this.#lastSentMs = performance.now();
-    const bytes = frameOf(message);
+    const bytes = join(...messages.map(frameOf));
     this.#writing = this.#writing.then(async () => {
       for (let at = 0; at < bytes.length;) at += await this.#conn.write(bytes.subarray(at));
     }).catch(() => this.end(new Failure("LOST")));
@@ -299,12 +305,15 @@ class Client {
     const source = [...step.items ?? []];
     const sendItems = () => {
       if (step.items === undefined) return;
-      for (; source.length > 0 && granted > 0; granted--) connection.send({ cmd: 0, seq, item: source.shift() });
+      const next = source.splice(0, granted);
+      granted -= next.length;
+      if (next.length > 0) connection.send(...next.map((item) => ({ cmd: 0, seq, item })));
       if (source.length > 0 || granted === -1 || mistake === "does not end its streams") return;
       granted = -1;
       connection.send({ cmd: 0, seq, end: true });
     };
     const leave = () => {
+      if (mistake === "says nothing after a cancel") connection.open.delete(seq);
       if (mistake === "leaves a stream without a word" || mistake === "does not cancel") return;
       connection.send({ cmd: 0, seq, cancel: true });
     };
@@ -331,6 +340,10 @@ class Client {
           return settle(message, resolve, reject);
         }
         if (items.length === step.take) return;
+        if (step.stream === undefined && mistake !== "takes the end of a stream for a result") {
+          leave();
+          return reject(new Failure("BAD_REPLY"));
+        }
         items.push(message.res);
         if (items.length === step.take) {
           leave();

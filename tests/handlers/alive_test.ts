@@ -92,6 +92,16 @@ Deno.test("a client lives as long as a byte of it comes in time, and owes none w
   assertEquals(await peer.hasEnded(), false);
 });
 
+Deno.test("a call is open until its final reply: cancelled, its client owes no sign of life, though the handler goes on", async () => {
+  const { clock, held, inMemory, peer } = served();
+  await using _ = inMemory;
+  await peer.send(ALIVE, ...holds(1), { cmd: 0, seq: 1, cancel: true });
+  assertEquals(await peer.readReady(), [{ seq: 1, err: "CANCELLED" }]);
+  await clock.advance(100_000);
+  assertEquals(await peer.hasEnded(), false);
+  held.finishAll();
+});
+
 Deno.test("a later word replaces the promise of a client", async () => {
   const { clock, held, inMemory, peer } = served();
   await using _ = inMemory;

@@ -14,7 +14,7 @@ function rowsOf(heading: string): string[][] {
 }
 
 Deno.test("docs/security.md has each limit with its default, what it bounds and what is reached, and no other", () => {
-  const rows = rowsOf("What each limit bounds");
+  const rows = rowsOf("What each limit prevents");
   assertEquals(
     rows.map(([name, value]) => [name, Number(value.replaceAll(",", ""))]),
     LIMIT_NAMES.map((name) => [`\`${name}\``, DEFAULT_LIMITS[name]]),
@@ -33,7 +33,7 @@ Deno.test("docs/security.md names tests that there are, one at least in each row
 });
 
 Deno.test("docs/security.md has the figures of each attack that is measured, and of no other", () => {
-  assertEquals(rowsOf("What attackers reach").map(([name]) => name), ATTACKS.map(({ name }) => name));
+  assertEquals(rowsOf("Measured attacks").map(([name]) => name), ATTACKS.map(({ name }) => name));
 });
 
 Deno.test("SECURITY.md links to headings and files that there are, and names no address", async () => {

@@ -96,11 +96,16 @@ export class Chromium implements AsyncDisposable {
     })`);
   }
 
+  /** Gives the screen a size. A window itself is never narrower than 500 pixels. */
+  async resize(width: number, height: number): Promise<void> {
+    await this.send("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: 1, mobile: false });
+  }
+
   /** A picture of the page, as PNG. */
   async screenshot(
     { width, height, dark = false }: { width: number; height: number; dark?: boolean },
   ): Promise<Uint8Array> {
-    await this.send("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: 1, mobile: false });
+    await this.resize(width, height);
     await this.send("Emulation.setEmulatedMedia", {
       features: [{ name: "prefers-color-scheme", value: dark ? "dark" : "light" }],
     });

@@ -201,7 +201,9 @@ func (c *Client) Call(ctx context.Context, request Request) (any, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if isItem {
-		call.giveUp(&Error{Code: "BAD_REPLY", Message: "the command answers with a stream: use Stream"})
+		err := &Error{Code: "BAD_REPLY", Message: "the command answers with a stream: use Stream"}
+		call.giveUp(err)
+		return nil, err // Its last reply may have come meanwhile.
 	}
 	if call.err != nil {
 		return nil, call.err

@@ -375,8 +375,8 @@ class _Connection(asyncio.Protocol):
 
     def _on_notice(self, seq: int, message: Message) -> None:
         credit = message.get("credit")
-        if seq in self._calls and isinstance(credit, int):
-            self._calls[seq].grant(credit)
+        if seq in self._calls and isinstance(credit, (int, float)):
+            self._calls[seq].grant(int(credit))
 
     def _on_final(self, seq: int, reply: Message) -> None:
         if seq == self._ping_seq:

@@ -57,6 +57,20 @@ const life: Scenario[] = [
     });
     expectAnswer(got, { res: 1 });
   }),
+  aliveStory("a call that was given up counts as open until it is answered", async (client) => {
+    const got = await during(client, echo(1, { cancelAfterMs: 50 }), async () => {
+      const { served, request } = await client.request();
+      if (served.settings.alive !== ALIVE_MS) throw new Skip("the client does not promise `alive: 1000`");
+      await served.until(() => served.cancelled.has(request.seq), `{cmd: 0, seq: ${request.seq}, cancel: true}`);
+      served.silenceMs = 0;
+      await new Promise((resolve) => setTimeout(resolve, 2_200)); // two signs must have come
+      const silenceMs = Math.max(served.silenceMs, performance.now() - served.lastMs);
+      await served.reply(request, { err: "CANCELLED" });
+      if (silenceMs > ALIVE_MS + LATE_MS) throw new Wrong(`silence for ${silenceMs.toFixed()} ms`, "at most 1000 ms");
+    });
+    expectAnswer(got, FAILS);
+    await stillWorks(client);
+  }),
   aliveStory("a server that says nothing is lost: the call fails, the client closes", async (client) => {
     const got = await during(client, echo(1), async () => {
       const asked = await client.request();

@@ -1,12 +1,14 @@
 /** Level 3: streams of items, both ways. */
 
 import type { Asked, ClientUnderTest } from "../client_kit.ts";
+import { Raw } from "../msgpack.ts";
 import { Skip } from "../report.ts";
 import { shown } from "../values.ts";
 import { type Message, Wrong } from "../wire.ts";
 import {
   answer,
   during,
+  echo,
   expectAnswer,
   FAILS,
   isFailure,
@@ -106,6 +108,19 @@ const replyStreams: Scenario[] = [
     }
     await stillWorks(client);
   }),
+  story(
+    3,
+    "Streams and credit",
+    "items in place of one reply: the call fails, and takes no other call's",
+    async (client) => {
+      const got = await during(client, echo(1), async () => {
+        const { served, request } = await client.request();
+        await served.reply(request, { res: 1, more: true }, { res: 2, more: true }, { res: 3 });
+      });
+      expectAnswer(got, FAILS);
+      await stillWorks(client);
+    },
+  ),
   story(3, "Streams and credit", "a stream whose items carry no id is not sent again", async (client) => {
     await during(client, TICK, async () => {
       const { served, request } = await client.request();
@@ -165,6 +180,13 @@ const callerStreams: Scenario[] = [
   scenario(3, "Streams from the caller", "many grants at once", UPLOAD, tally((taken) => taken === 0 ? 256 : 0), {
     res: 3,
   }),
+  scenario(3, "Values", "a grant that comes as a float64", UPLOAD, async (client) => {
+    const { served, request } = await client.request();
+    await served.grantAs(request, 3, new Raw(Uint8Array.of(0xcb, 0x40, 0x08, 0, 0, 0, 0, 0, 0)));
+    let end = false;
+    while (!end) end = (await served.request()).end === true;
+    await served.reply(request, { res: 3 });
+  }, { res: 3 }),
   scenario(3, "Streams from the caller", "no item", { ...UPLOAD, items: [] }, tally(() => 0), { res: 0 }),
   scenario(3, "Streams from the caller", "one item", { ...UPLOAD, items: ["a"] }, tally(one), { res: 1 }),
   scenario(

@@ -1,6 +1,6 @@
 /** Level 3: streams of items, both ways. */
 
-import { encode } from "../msgpack.ts";
+import { encode, Raw } from "../msgpack.ts";
 import { ABSENT, repeated, TEXT } from "../values.ts";
 import { frame, type Message } from "../wire.ts";
 import {
@@ -22,6 +22,8 @@ const INVALID = { err: "INVALID_MESSAGE" };
 const TICK = { cmd: "TICK", interval: 0 };
 const LONG = { sleep: 3600, cmd: 2 };
 const BROKEN = sendBytes(...frame(encode({ cmd: 1 })).subarray(0, -1), 0x0d);
+
+const TWO_AS_FLOAT = new Raw(Uint8Array.of(0xcb, 0x40, 0, 0, 0, 0, 0, 0, 0));
 
 function item(seq: number | undefined, res: unknown): Step {
   return expect({ ...seq !== undefined && { seq }, res, more: true });
@@ -82,6 +84,13 @@ const replyStreams: Vector[] = [
       send({ ...TICK, count: 2, seq: 6, credit: 1_000 }),
       ...ticks(6, 1, 2),
       last(6, 2),
+    ]],
+    ["whole floats are credit too", [
+      send({ ...TICK, count: 3, seq: 6, credit: TWO_AS_FLOAT }),
+      ...ticks(6, 1, 2),
+      send({ cmd: 0, seq: 6, credit: TWO_AS_FLOAT }),
+      item(6, 3),
+      last(6, 3),
     ]],
     ["the largest credit", [send({ ...TICK, count: 1, seq: 6, credit: 2 ** 53 - 1 }), item(6, 1), last(6, 1)]],
     ["two streams side by side", [
