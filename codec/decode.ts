@@ -106,6 +106,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   #sizeOf(readBytes: number): number {
     const heldBytes = this.#end - this.#start;
     const frameBytes = this.#frameBytes;
+    if (frameBytes === 0) return Math.max(readBytes, LEAST_SPACE_BYTES); // a part of a header may be held
     if (2 * frameBytes < readBytes) return readBytes;
     if (heldBytes === 0) return frameBytes <= LARGEST_GUESS_BYTES ? frameBytes : readBytes;
     const { length } = this.#bytes;

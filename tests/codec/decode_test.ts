@@ -196,6 +196,14 @@ Deno.test(`DecodeStage reads the same from its own space, whatever each read bri
   }
 });
 
+Deno.test("DecodeStage keeps a part of a header, however little is to be read next", () => {
+  const bytes = request({ cmd: 16, data: new Uint8Array(60_000) });
+  const decoding = new Decoding();
+  const reads = [65_536, 5, 3, 3]; // of space, and what a read brings, in turn
+  readInto(decoding, bytes, () => reads.shift() ?? 65_536);
+  assertEquals(decoding.messages.length, 1);
+});
+
 Deno.test("DecodeStage believes a declared length up to sixteen times what has come", () => {
   const { stage } = new Decoding({ maxPayloadBytes: 64 * 1024 * 1024 });
   const header = unhex("1f 1f 03 00 00 00 81");
