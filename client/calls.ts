@@ -13,6 +13,9 @@ import type { Clock, Timer } from "../transport/clock.ts";
 /** The memory that all waiting calls may take. */
 const MAX_WAITING_BYTES = 256 * 1024 * 1024;
 
+/** More codes than these are not counted separately: a handler may use its callers' text as a code. */
+const MAX_CODES = 64;
+
 /** A call, as its queue sees it. */
 export interface QueuedCall {
   readonly isSettled: boolean;
@@ -223,9 +226,6 @@ export interface SentCalls {
   /** Those that were lost with a connection. */
   lost: number;
 }
-
-/** More codes than these are not counted separately: a handler may use its callers' text as a code. */
-const MAX_CODES = 64;
 
 const OTHER = "OTHER";
 

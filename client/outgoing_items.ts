@@ -18,6 +18,11 @@ import type { ItemSource } from "./call_options.ts";
 /** What may be sent before the server has granted more (PROTOCOL.md, "Streams from the caller"). */
 const UNGRANTED_ITEMS = 1;
 
+/**
+ * How many bytes of items are written at once; the last item may go beyond. Calls that come meanwhile wait for these alone.
+ */
+const AHEAD_BYTES = 64 * 1024;
+
 /** The call that the items belong to. */
 export interface ItemsCall {
   readonly name: string;
@@ -202,11 +207,6 @@ function faultOf(error: unknown): string {
   const text = messageOf(error);
   return error instanceof EncodeError && /^item\b/.test(text) ? text.slice("item".length) : `: ${text}`;
 }
-
-/**
- * How many bytes of items are written at once; the last item may go beyond. Calls that come meanwhile wait for these alone.
- */
-const AHEAD_BYTES = 64 * 1024;
 
 /** What the caller's streams send. */
 export type ItemMessage = RequestItem | EncodedItem | RequestEnd;

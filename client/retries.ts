@@ -19,6 +19,17 @@ const AFTER_LOSS_MS = 500;
 /** A second loss within this time counts as a failed dial. */
 const FORGIVEN_AFTER_MS = 10_000;
 
+/** The longest wait after the first `OVERLOADED`; it doubles with each further one, up to the maximum. */
+const FIRST_WAIT_MS = 50;
+const LONGEST_WAIT_MS = 5_000;
+
+/** A server tells many callers the same time; they come back spread over this part of it. */
+const SPREAD = 0.2;
+
+/** The time that the budget looks back, in slices. */
+const SLICE_MS = 1_000;
+const SLICES = 10;
+
 /**
  * Exponential backoff with a maximum and full jitter, so that the clients of a failed server do not all return at once.
  */
@@ -67,13 +78,6 @@ export class Backoff {
   }
 }
 
-/** The longest wait after the first `OVERLOADED`; it doubles with each further one, up to the maximum. */
-const FIRST_WAIT_MS = 50;
-const LONGEST_WAIT_MS = 5_000;
-
-/** A server tells many callers the same time; they come back spread over this part of it. */
-const SPREAD = 0.2;
-
 /**
  * The wait before the next attempt, in milliseconds.
  *
@@ -110,10 +114,6 @@ export const RETRY_BUDGET: OptionKind = {
     Object.entries(value).every(([name, figure]) => ["perCall", "perSecond"].includes(name) && isFigure(figure)),
   must: "be an object whose perCall and perSecond are numbers from 0 up",
 };
-
-/** The time that the budget looks back, in slices. */
-const SLICE_MS = 1_000;
-const SLICES = 10;
 
 /**
  * The budget of all retries of one client together, so that they do not multiply an outage: a part of its calls, and a few a

@@ -9,6 +9,12 @@
 
 import { Fifo } from "./collections.ts";
 
+/** The share of a larger item's size that counts after one more item: a single large item is soon forgotten. */
+const FADING = 0.9;
+
+/** What one stream may use before its first item shows how large they are. */
+const FIRST_BYTES = 4 * 1024 * 1024;
+
 /** What `next()` of a stream gives. */
 export type ItemResult = IteratorResult<unknown, unknown>;
 
@@ -127,12 +133,6 @@ export class ItemQueue {
     this.#waiting = [];
   }
 }
-
-/** The share of a larger item's size that counts after one more item: a single large item is soon forgotten. */
-const FADING = 0.9;
-
-/** What one stream may use before its first item shows how large they are. */
-const FIRST_BYTES = 4 * 1024 * 1024;
 
 /** The memory for the items that come in on several streams. */
 export class ItemBudget {

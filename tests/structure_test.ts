@@ -234,6 +234,30 @@ Deno.test("a client carries no code of the server's, until its script is run", (
   assertEquals([...reachable("client.ts", ["code"])].filter((path) => path.startsWith("handlers/")), []);
 });
 
+/** The modules of a package that one of them leads to, itself included. */
+async function modulesOf(url: string, met = new Set<string>()): Promise<Set<string>> {
+  if (met.has(url)) return met;
+  met.add(url);
+  const code = codeOf(await Deno.readTextFile(new URL(url)));
+  for (const [, specifier] of code.matchAll(/^(?:im|ex)port\b[^"]*"(\.[^"]+)"/gm)) {
+    await modulesOf(new URL(specifier, url).href, met);
+  }
+  return met;
+}
+
+/** Each module is a round trip where the library comes from a URL, and a file more to read. The aim is under 35. */
+const MOST_CLIENT_MODULES = 44;
+
+Deno.test("the client's entry loads few modules, those of std included, and none of the script's", async () => {
+  const loaded = ["client/connect.ts", ...reachable("client/connect.ts", ["code"])];
+  assertEquals(loaded.filter((path) => /^(cli|handlers)\/|^(client|server|mod)\.ts$/.test(path)), []);
+  const std = new Set<string>();
+  for (const path of loaded) if (!modules.has(path)) await modulesOf(import.meta.resolve(path), std);
+  const own = loaded.filter((path) => modules.has(path));
+  const count = own.length + std.size;
+  assert(count <= MOST_CLIENT_MODULES, `${own.length} and ${std.size} of std: ${own.join(" ")}`);
+});
+
 Deno.test("a command sees neither frames nor sockets", () => {
   const allowed = [
     "errors.ts",
