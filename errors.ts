@@ -160,7 +160,7 @@ export class RpcError extends Error {
    * @param options Data for the caller, whether a retry is safe, and the cause.
    */
   constructor(code: AnyCode, text?: string, options: RpcErrorOptions = {}) {
-    super(text === undefined ? code : `${code}: ${text}`, "cause" in options ? { cause: options.cause } : undefined);
+    super(text === undefined ? code : `${code}: ${text}`, options);
     this.code = code;
     this.data = options.data;
     this.retryable = options.retryable ?? RETRYABLE.includes(code);

@@ -4,15 +4,24 @@
  * In: failed dials and lost connections. Out: when the next dial may start. Refused: nothing.
  */
 
-/** The longest wait after the first failed dial; it doubles with each further failure, up to the maximum. */
-const FIRST_BACKOFF_MS = 50;
-const LONGEST_BACKOFF_MS = 5_000;
+/** The longest wait after the first failed dial, or the first `OVERLOADED`; it doubles with each further one, up to the maximum. */
+const FIRST_WAIT_MS = 50;
+const LONGEST_WAIT_MS = 5_000;
 
 /** The longest wait after the loss of a working connection: the clients of a restarted server return spread over it. */
 const AFTER_LOSS_MS = 500;
 
 /** A second loss within this time counts as a failed dial. */
 const FORGIVEN_AFTER_MS = 10_000;
+
+/**
+ * The longest wait before the next attempt, in milliseconds.
+ *
+ * @param failures How many came before the last one.
+ */
+export function longestWaitMs(failures: number): number {
+  return Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** failures);
+}
 
 /**
  * Exponential backoff with a maximum and full jitter, so that the clients of a failed server do not all return at once.
@@ -31,7 +40,7 @@ export class Backoff {
 
   /** A dial failed, or its connection never worked. */
   failed(nowMs: number): void {
-    this.delay(nowMs, Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** this.#failures++));
+    this.delay(nowMs, longestWaitMs(this.#failures++));
   }
 
   /**

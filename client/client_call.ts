@@ -13,13 +13,12 @@ import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import { isReceived } from "../session/received.ts";
 import type { ItemBudget } from "../session/item_window.ts";
-import type { CallSpan } from "../session/telemetry.ts";
 import { Deadline } from "../session/timer_wheel.ts";
 import type { CallOptions, CallPolicy, MaybeItems } from "./call_options.ts";
 import type { CallEncoder, GivenOwner } from "./given_call.ts";
 import type { ItemOutput } from "./item_output.ts";
 import { checkItems, type ItemsCall, OutgoingItems } from "./outgoing_items.ts";
-import type { Abortable, Signals } from "./signals.ts";
+import type { Abortable, Watcher } from "./signals.ts";
 import type { CallCounts } from "./statistics.ts";
 
 /** Settings of a client that its calls and connections need. */
@@ -49,20 +48,22 @@ export interface Deadlines {
 export interface ClientCallOwner extends GivenOwner {
   readonly settings: ClientSettings;
   readonly deadlines: Deadlines;
-  readonly signals: Signals;
+  readonly signals: Watcher;
   readonly counts: CallCounts;
   /** The memory for unread items of all streams. */
   readonly itemBudget: ItemBudget;
   /** How requests are encoded. */
   readonly encoder: CallEncoder;
-  /** The parts of traces that its calls are; none where telemetry is off. Not a field of a call, which every one would pay for. */
-  readonly spans?: WeakMap<ClientCall, CallSpan>;
   /** The reason if there is no connection. */
   readonly obstacle: RpcError | undefined;
   /** Unanswered calls and streams on all connections. */
   readonly unanswered: number;
   /** Starts a new call. */
   begin(call: ClientCall): void;
+  /** A call has its result. */
+  onAnswered(call: ClientCall): void;
+  /** A call rejects. */
+  onRejected(call: ClientCall, error: Error): void;
   /** Settles a call without its reply, and tells the server. */
   giveUp(call: ClientCall, outcome: Error | Fields): void;
 }
@@ -71,8 +72,6 @@ export interface ClientCallOwner extends GivenOwner {
 export interface CallConnection {
   /** The peer's name. */
   readonly peer: string;
-  /** The server, as the user names it. */
-  readonly server: string;
   /** Where the callers' streams go. */
   readonly items: ItemOutput;
   /** Grants more items of a stream. */
@@ -166,15 +165,6 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     return this.state === "settled";
   }
 
-  /** Its part of a trace, which its creator sets before it begins. */
-  get span(): CallSpan | undefined {
-    return this.owner.spans?.get(this);
-  }
-
-  set span(span: CallSpan | undefined) {
-    if (span !== undefined) this.owner.spans?.set(this, span);
-  }
-
   /** Whether the server may have started it. */
   get mayHaveStarted(): boolean {
     return this.attempts.losses > 0 || this.connection !== undefined;
@@ -221,7 +211,6 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
   send(connection: CallConnection, id: number, nowMs: number): void {
     this.state = "sent";
     this.connection = connection;
-    this.span?.reaches(connection.peer, connection.server);
     this.id = id;
     if (this.policy.timeoutMs !== Infinity) {
       this.ttl = Math.max(1, Math.ceil(this.deadlineMs - nowMs));
@@ -268,7 +257,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     return this.owner.encoder.encodeItem(item, this.owner.settings.maxPayloadBytes);
   }
 
-  abort(): void {
+  handleEvent(): void {
     this.owner.giveUp(this, this.#cancelled(this.#signal as AbortSignal));
   }
 
@@ -288,14 +277,6 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     }
     const cause = connection === undefined ? obstacle : undefined;
     this.owner.giveUp(this, new RpcError("TIMEOUT", text, { retryable: !mayHaveStarted, cause }));
-  }
-
-  /** It was sent, and so its items may be. Their source runs in its span. */
-  startItems(): void {
-    const { items, span } = this;
-    if (items === undefined) return;
-    if (span === undefined) items.start();
-    else span.run(() => items.start());
   }
 
   /** A stream item has arrived. */
@@ -334,14 +315,12 @@ export class UnaryCall extends ClientCall {
   }
 
   protected override succeed(fields: Fields): void {
-    this.owner.counts.answered++;
-    this.span?.end();
+    this.owner.onAnswered(this);
     this.resolve(this.wantsResult ? fields.res : fields);
   }
 
   protected override fail(error: Error): void {
-    this.owner.counts.failed(error);
-    this.span?.fail(error);
+    this.owner.onRejected(this, error);
     this.reject(error);
   }
 }

@@ -31,6 +31,7 @@ import type { Swept } from "../session/sweeper.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import { Answers, type AnswersOwner, type AnswersPlace } from "./answers.ts";
+import { startItems } from "./call_spans.ts";
 import type { CallConnection, ClientCall } from "./client_call.ts";
 import { ItemOutput } from "./item_output.ts";
 import { KeepAlive } from "./keep_alive.ts";
@@ -130,10 +131,6 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     return this.#connection.peer;
   }
 
-  get server(): string {
-    return this.place.address;
-  }
-
   /** The number of unanswered calls. */
   get unanswered(): number {
     return this.#calls.size;
@@ -228,7 +225,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     call.send(this, this.#nextId++, nowMs);
     this.#calls.set(call);
     this.#sender.send(call);
-    call.startItems();
+    startItems(call, this.peer, this.place.address);
     this.#sender.used(nowMs);
     this.place.calls.sent++;
     if (!wasIdle) return;

@@ -137,13 +137,8 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   }
 
   #finish(outcome: ItemResult | Error): void {
-    if (outcome instanceof Error) {
-      this.owner.counts.failed(outcome);
-      this.span?.fail(outcome);
-    } else {
-      this.owner.counts.answered++;
-      this.span?.end();
-    }
+    if (outcome instanceof Error) this.owner.onRejected(this, outcome);
+    else this.owner.onAnswered(this);
     this.#unread.end(outcome);
   }
 

@@ -5,10 +5,7 @@
  */
 
 import type { RpcError } from "../errors.ts";
-
-/** The longest wait after the first `OVERLOADED`; it doubles with each further one, up to the maximum. */
-const FIRST_WAIT_MS = 50;
-const LONGEST_WAIT_MS = 5_000;
+import { longestWaitMs } from "./backoff.ts";
 
 /** A server tells many callers the same time; they come back spread over this part of it. */
 const SPREAD = 0.2;
@@ -23,5 +20,5 @@ const SPREAD = 0.2;
 export function retryWaitMs({ code, retryAfterMs }: RpcError, refusals: number, random: number): number {
   if (retryAfterMs !== undefined && retryAfterMs > 0) return retryAfterMs * (1 + SPREAD * random);
   if (code !== "OVERLOADED") return 0; // this server is about to end, others are not
-  return random * Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** refusals);
+  return random * longestWaitMs(refusals);
 }

@@ -35,15 +35,19 @@ export const RETRY_BUDGET: OptionKind = {
 const SLICE_MS = 1_000;
 const SLICES = 10;
 
+/** What was sent in a part of the time. */
+interface Slice {
+  readonly endMs: number;
+  calls: number;
+  retries: number;
+}
+
 /** The budget of one client. All calls of a turn cost a comparison and an addition. */
 export class RetryBudget {
   readonly #perCall: number;
   readonly #reserve: number;
-  /** The calls and retries of the last {@linkcode SLICES} slices. */
-  readonly #calls: number[] = new Array(SLICES).fill(0);
-  readonly #retries: number[] = new Array(SLICES).fill(0);
-  #current = 0;
-  #sliceEndMs = -Infinity;
+  /** The calls and retries of the last {@linkcode SLICES} slices; the last of them is now. */
+  #slices: Slice[] = [];
 
   /** @param options The figures that differ from the defaults. */
   constructor({ perCall = 0.2, perSecond = 10 }: RetryBudgetOptions = {}) {
@@ -53,34 +57,31 @@ export class RetryBudget {
 
   /** Calls are sent, each for the first time. */
   called(nowMs: number, calls: number): void {
-    if (nowMs >= this.#sliceEndMs) this.#advance(nowMs);
-    this.#calls[this.#current] += calls;
+    this.#sliceOf(nowMs).calls += calls;
   }
 
   /** Takes one retry out of the budget, if there is one. */
   take(nowMs: number): boolean {
-    if (nowMs >= this.#sliceEndMs) this.#advance(nowMs);
-    if (sum(this.#retries) + 1 > this.#reserve + this.#perCall * sum(this.#calls)) return false;
-    this.#retries[this.#current]++;
+    const slice = this.#sliceOf(nowMs);
+    const left = this.#slices.reduce(
+      (left, { calls, retries }) => left + this.#perCall * calls - retries,
+      this.#reserve,
+    );
+    if (left < 1) return false;
+    slice.retries++;
     return true;
   }
 
-  /** Forgets the slices that have left the window. */
-  #advance(nowMs: number): void {
-    const passed = Math.min(SLICES, Math.floor((nowMs - this.#sliceEndMs) / SLICE_MS) + 1);
-    for (let slice = 0; slice < passed; slice++) {
-      this.#current = (this.#current + 1) % SLICES;
-      this.#calls[this.#current] = this.#retries[this.#current] = 0;
-    }
-    // After a long pause the slices begin anew.
-    this.#sliceEndMs = passed === SLICES ? nowMs + SLICE_MS : this.#sliceEndMs + passed * SLICE_MS;
+  /** The slice of now; a new one takes the place of those that have left the window. */
+  #sliceOf(nowMs: number): Slice {
+    const last = this.#slices.at(-1);
+    if (last !== undefined && nowMs < last.endMs) return last;
+    const slice = { endMs: nowMs + SLICE_MS, calls: 0, retries: 0 };
+    this.#slices = [...this.#slices.filter(({ endMs }) => slice.endMs - endMs < SLICES * SLICE_MS), slice];
+    return slice;
   }
 }
 
 function isFigure(value: unknown): boolean {
   return value === undefined || typeof value === "number" && value >= 0;
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
 }

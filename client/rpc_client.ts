@@ -13,12 +13,13 @@ import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { ItemBudget } from "../session/item_window.ts";
-import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";
+import { clientTelemetry } from "../session/telemetry.ts";
 import { TimerWheel } from "../session/timer_wheel.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
 import { CallQueue } from "./call_queue.ts";
 import { type CallConnection, type ClientCall, type ClientSettings, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
+import { setSpan, spanOf } from "./call_spans.ts";
 import { Connections, elsewhere } from "./connections.ts";
 import { type CallEncoder, callEncoder, encodeCall } from "./given_call.ts";
 import { dropItems } from "./outgoing_items.ts";
@@ -50,8 +51,6 @@ export interface RpcClientOptions extends ClientSettings, ServersOptions {
 /** The memory for unread items of all streams; and of one stream, as much as a server keeps for a connection. */
 const MAX_ITEM_BYTES = 256 * 1024 * 1024;
 const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
-
-const spans = clientTelemetry && new WeakMap<ClientCall, CallSpan>();
 
 /** How often an idempotent call is lost: a call that crashes servers must not crash one after another. */
 const MAX_LOSSES = 3;
@@ -131,7 +130,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
       const call = options.hedgeAfterMs === undefined
         ? new UnaryCall(this, name, request, options)
         : new HedgedCall(this, name, request, options);
-      call.span = span;
+      setSpan(call, span);
       return call;
     } catch (error) {
       dropItems(given.items);
@@ -153,7 +152,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
       if (!this.settings.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
       const span = clientTelemetry?.begin(name, options.meta);
       const stream = new IncomingStream(this, name, params, span === undefined ? options : span.joined(options));
-      stream.span = span;
+      setSpan(stream, span);
       return stream;
     } catch (error) {
       dropItems(options.items);
@@ -179,8 +178,14 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     return callEncoder;
   }
 
-  get spans(): WeakMap<ClientCall, CallSpan> | undefined {
-    return spans;
+  onAnswered(call: ClientCall): void {
+    this.counts.answered++;
+    spanOf(call)?.end();
+  }
+
+  onRejected(call: ClientCall, error: Error): void {
+    this.counts.failed(error);
+    spanOf(call)?.fail(error);
   }
 
   get obstacle(): RpcError | undefined {

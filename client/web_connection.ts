@@ -117,8 +117,8 @@ export class WebConnection implements CallConnection {
   #beat: Timer | undefined;
   #silentBeats = 0;
 
-  /** @param server The server, as the user names it. */
-  constructor(owner: WebConnectionOwner, transport: Transport, readonly server: string) {
+  /** @param peer The server, as the user names it. */
+  constructor(owner: WebConnectionOwner, transport: Transport, readonly peer: string) {
     this.#owner = owner;
     this.#transport = transport;
     const { maxPayloadBytes, aliveMs } = owner.settings;
@@ -132,10 +132,6 @@ export class WebConnection implements CallConnection {
 
   get items(): ItemOutput {
     return this.output.items;
-  }
-
-  get peer(): string {
-    return this.server;
   }
 
   get unanswered(): number {
@@ -174,7 +170,7 @@ export class WebConnection implements CallConnection {
     call.send(this, this.#nextId++, nowMs);
     this.#calls.set(call.id, call);
     this.output.write(requestOf(call.given, call.id, call.ttl));
-    call.startItems();
+    call.items?.start();
     if (this.#beat === undefined) {
       this.#silentBeats = -1; // the request is the first sign of life
       this.#look();

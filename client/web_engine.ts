@@ -24,7 +24,7 @@ import { dropItems } from "./outgoing_items.ts";
 import { retryWaitMs } from "./retries.ts";
 import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
-import { Signals } from "./signals.ts";
+import type { Watcher } from "./signals.ts";
 import { CallCounts, type ClientStatistics } from "./statistics.ts";
 import { WebConnection, type WebConnectionOwner } from "./web_connection.ts";
 import { WebLink, type WebLinkOwner, type WebSettings } from "./web_link.ts";
@@ -61,7 +61,11 @@ class OwnTimers implements Deadlines {
 /** The engine of one client. */
 export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   readonly deadlines: OwnTimers;
-  readonly signals = new Signals();
+  /** Each call listens itself. */
+  readonly signals: Watcher = {
+    add: (signal, call) => signal.addEventListener("abort", call),
+    delete: (signal, call) => signal.removeEventListener("abort", call),
+  };
   readonly counts = new CallCounts();
   readonly encoder = compactEncoder;
   readonly itemBudget = new ItemBudget(MAX_ITEM_BYTES, STREAM_ITEM_BYTES);
@@ -148,6 +152,14 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
 
   get hasWaiting(): boolean {
     return !this.#queue.empty;
+  }
+
+  onAnswered(): void {
+    this.counts.answered++;
+  }
+
+  onRejected(_call: ClientCall, error: Error): void {
+    this.counts.failed(error);
   }
 
   // ---- calls

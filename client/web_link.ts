@@ -6,7 +6,6 @@
  */
 
 import { RpcError } from "../errors.ts";
-import { sleep } from "../transport/clock.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { Backoff } from "./backoff.ts";
@@ -104,18 +103,14 @@ export class WebLink {
   async #dial(): Promise<void> {
     this.#become("connecting");
     const { clock, dial, server } = this.owner.settings;
-    const attempt = this.#attempt = new AbortController();
-    const { signal } = attempt;
-    const tooLate = new Error(`no answer within ${DIAL_TIMEOUT_MS} ms`);
-    const timer = clock.setTimer(() => attempt.abort(tooLate), DIAL_TIMEOUT_MS, true);
-    const unwanted = new Promise<never>((_, reject) => {
-      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-    });
-    let connection: WebConnection | undefined;
     try {
-      const dialed = (async () => await dial(signal))();
-      dialed.then((transport) => signal.aborted && transport.close()).catch(() => {});
-      connection = this.owner.attach(await Promise.race([dialed, unwanted]));
+      const transport = await this.#within(DIAL_TIMEOUT_MS, async (signal) => {
+        const transport = await dial(signal);
+        if (signal.aborted) transport.close();
+        return transport;
+      });
+      this.lastError = undefined;
+      this.connection = this.owner.attach(transport);
     } catch (error) {
       this.backoff.failed(clock.now());
       throw this.lastError = error instanceof RpcError
@@ -124,17 +119,24 @@ export class WebLink {
           retryable: true,
           cause: error,
         });
-    } finally {
-      clock.clearTimer(timer);
     }
-    this.lastError = undefined;
-    this.connection = connection;
   }
 
   async #wait(): Promise<void> {
     this.#become("waiting", this.lastError);
-    this.#attempt = new AbortController();
-    await sleep(this.owner.settings.clock, this.waitMs, this.#attempt.signal);
+    await this.#within(this.waitMs, () => new Promise(() => {}));
+  }
+
+  /** Does something; rejects after a time, or if there is reason to end the attempt. */
+  #within<T>(ms: number, act: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const { clock } = this.owner.settings;
+    const attempt = this.#attempt = new AbortController();
+    const { signal } = attempt;
+    const timer = clock.setTimer(() => attempt.abort(new Error(`no answer within ${ms} ms`)), ms, true);
+    return new Promise<T>((resolve, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason));
+      act(signal).then(resolve, reject);
+    }).finally(() => clock.clearTimer(timer));
   }
 
   /** The server wants to end a connection: calls go to the next one, which all clients of a server do not dial in one instant. */

@@ -12,7 +12,7 @@ import { isPlain, kindOf } from "./sendable.ts";
 /** The most containers in one another, as with the default `maxDepth`. */
 const MAX_DEPTH = 64;
 
-/** The numbers behind the types from 0xca to 0xd3, and how many bytes they have; sizes of what follows are among them. */
+/** The numbers behind the types from 0xca to 0xd3; sizes of what follows are among them. */
 const NUMBERS = [
   "Float32",
   "Float64",
@@ -25,7 +25,9 @@ const NUMBERS = [
   "Int32",
   "BigInt64",
 ] as const;
-const SIZES = [4, 8, 1, 2, 4, 8, 1, 2, 4, 8];
+
+/** How many bytes a number of a kind has: 4, 8; 1, 2, 4, 8; 1, 2, 4, 8. */
+const bytesOf = (kind: number) => 1 << (kind + 2 & 3);
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
@@ -61,7 +63,7 @@ export function encodeCompact(value: unknown, path = "value", laterFields = 0): 
   };
   /** Writes a type, and a number of a kind behind it. */
   const put = (type: number, kind?: number, value?: number | bigint) => {
-    const from = take(1 + (kind === undefined ? 0 : SIZES[kind]));
+    const from = take(1 + (kind === undefined ? 0 : bytesOf(kind)));
     view.setUint8(from, type);
     if (kind !== undefined) view[`set${NUMBERS[kind]}`](from + 1, value as never);
   };
@@ -135,36 +137,31 @@ export function decodeCompact(bytes: Uint8Array): unknown {
   };
   /** Reads a number. */
   const number = (kind: number) => {
-    const value = view[`get${NUMBERS[kind]}`](skip(SIZES[kind]));
+    const value = view[`get${NUMBERS[kind]}`](skip(bytesOf(kind)));
     return Number.isSafeInteger(Number(value)) ? Number(value) : value;
   };
   /** The size of what follows, in 1, 2 or 4 bytes. */
   const size = (log: number) => number(2 + log) as number;
   const text = (size: number) => {
+    const from = skip(size);
     try {
-      return decoder.decode(bytes.subarray(skip(size), at));
-    } catch (cause) {
-      throw cause instanceof DecodeError ? cause : new DecodeError("text is not valid UTF-8");
+      return decoder.decode(bytes.subarray(from, at));
+    } catch {
+      throw new DecodeError("text is not valid UTF-8");
     }
   };
-  const array = (size: number, depth: number) => {
-    const array: unknown[] = [];
-    while (array.length < size) array.push(read(depth));
+  const array = <T>(size: number, next: () => T) => {
+    const array: T[] = [];
+    while (array.length < size) array.push(next());
     return array;
   };
-  const map = (size: number, depth: number) => {
-    const map: Record<string, unknown> = {};
-    for (; size > 0; size--) {
-      const key = read(0);
-      if (!/^(string|bigint)$/.test(typeof key) && !Number.isInteger(key)) {
-        throw new DecodeError("a key must be text or an integer");
-      }
-      const value = read(depth);
-      // Not by an assignment, which of `__proto__` would set the prototype.
-      Object.defineProperty(map, `${key}`, { value, writable: true, enumerable: true, configurable: true });
-    }
-    return map;
+  const field = (depth: number) => {
+    const key = read(0);
+    if (/^(string|bigint)$/.test(typeof key) || Number.isInteger(key)) return [key, read(depth)];
+    throw new DecodeError("a key must be text or an integer");
   };
+  // No assignment, which of `__proto__` would set the prototype.
+  const map = (size: number, depth: number) => Object.fromEntries(array(size, () => field(depth)));
   /** @param depth How many containers may be in it. */
   const read = (depth: number): unknown => {
     const type = size(0);
@@ -178,8 +175,8 @@ export function decodeCompact(bytes: Uint8Array): unknown {
     if (type >= 0xd9 && type <= 0xdb) return text(size(type - 0xd9));
     if (depth-- === 0) throw new DecodeError(`nested deeper than ${MAX_DEPTH}`);
     if (type < 0x90) return map(type & 15, depth);
-    if (type < 0xa0) return array(type & 15, depth);
-    if (type === 0xdc || type === 0xdd) return array(size(type - 0xdb), depth);
+    if (type < 0xa0) return array(type & 15, () => read(depth));
+    if (type === 0xdc || type === 0xdd) return array(size(type - 0xdb), () => read(depth));
     if (type >= 0xde) return map(size(type - 0xdd), depth);
     throw new DecodeError("extension types are not accepted");
   };
