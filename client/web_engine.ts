@@ -15,7 +15,6 @@ import type { Clock, Timer } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";
 import { Backoff } from "./backoff.ts";
 import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
-import { CallQueue } from "./call_queue.ts";
 import { type ClientCall, type Deadlines, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
 import type { Engine } from "./client_face.ts";
 import { compactEncoder } from "./compact_calls.ts";
@@ -26,6 +25,7 @@ import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
 import type { Watcher } from "./signals.ts";
 import { CallCounts, type ClientStatistics } from "./statistics.ts";
+import { WaitingCalls } from "./waiting_calls.ts";
 import { WebConnection, type WebConnectionOwner } from "./web_connection.ts";
 import { WebLink, type WebLinkOwner, type WebSettings } from "./web_link.ts";
 
@@ -70,7 +70,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   readonly encoder = compactEncoder;
   readonly itemBudget = new ItemBudget(MAX_ITEM_BYTES, STREAM_ITEM_BYTES);
   readonly #connections = new Set<WebConnection>();
-  readonly #queue: CallQueue;
+  readonly #waiting: WaitingCalls;
   readonly #link: WebLink;
   #state: ClientState = "idle";
   #isWoken = false;
@@ -79,7 +79,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   constructor(readonly settings: WebSettings) {
     const { clock, random } = settings;
     this.deadlines = new OwnTimers(clock);
-    this.#queue = new CallQueue(clock, () => this.#onDue());
+    this.#waiting = new WaitingCalls(clock, () => this.#onDue());
     this.#link = new WebLink(this, new Backoff(random));
   }
 
@@ -109,7 +109,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   }
 
   statistics(): ClientStatistics {
-    return this.counts.snapshot(this.#queue.length);
+    return this.counts.snapshot(this.#waiting.length);
   }
 
   call(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<Fields> {
@@ -151,7 +151,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   }
 
   get hasWaiting(): boolean {
-    return !this.#queue.empty;
+    return this.#waiting.ready.size > 0;
   }
 
   onAnswered(): void {
@@ -166,17 +166,17 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
 
   begin(call: ClientCall): void {
     if (this.#state === "closed") return call.end(closed());
-    if (this.#queue.full) return call.end(markReceived(new RpcError("OVERLOADED", "too many calls wait to be sent")));
+    if (this.#waiting.full) return call.end(markReceived(new RpcError("OVERLOADED", "too many calls wait to be sent")));
     call.begin();
     if (call.isSettled) return;
     if (this.#state === "waiting" && !call.policy.waitForReady) return call.end(this.#notReady(call));
-    this.#queue.push(call);
+    this.#waiting.add(call);
     this.wake();
   }
 
   giveUp(call: ClientCall, outcome: Error | Fields): void {
     const { connection } = call;
-    if (connection === undefined) this.#queue.forget(call);
+    if (connection === undefined) this.#waiting.remove(call);
     if (outcome instanceof Error) call.end(outcome);
     else call.settle(outcome);
     connection?.abandon(call);
@@ -208,7 +208,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   #queueAgain(call: ClientCall, wasLost: boolean, waitMs: number): void {
     this.counts.retried++;
     call.waitAgain(wasLost);
-    this.#queue.pushLater(call, waitMs);
+    this.#waiting.add(call, waitMs);
     this.wake();
   }
 
@@ -218,7 +218,9 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   }
 
   #failImpatient(): void {
-    for (const call of this.#queue.takeImpatient()) call.settle(this.#notReady(call));
+    for (const call of this.#waiting.ready) {
+      if (!call.policy.waitForReady) this.giveUp(call, this.#notReady(call));
+    }
   }
 
   #notReady(call: ClientCall): RpcError {
@@ -271,13 +273,13 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   /** At the end of a turn, so that all that was said in it leaves in one write. */
   #deal(): void {
     this.#isWoken = false;
-    if (this.#queue.empty || this.#state === "closed") return;
+    if (!this.hasWaiting || this.#state === "closed") return;
     const { clock, retryBudget } = this.settings;
     const nowMs = clock.now();
     const { connection } = this.#link;
-    while (connection?.hasRoom) {
-      const call = this.#queue.shift();
-      if (call === undefined) break;
+    for (const call of this.#waiting.ready) {
+      if (!connection?.hasRoom) break;
+      this.#waiting.remove(call);
       if (call.attempts === NO_ATTEMPTS) retryBudget.called(nowMs, 1);
       this.#link.calls.sent++;
       connection.send(call, nowMs);
@@ -294,7 +296,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   async #close(): Promise<void> {
     this.#setState("closed");
     this.#link.close(new RpcError("CLOSED", CLOSED));
-    for (const call of this.#queue.takeAll()) {
+    for (const call of this.#waiting.takeAll()) {
       const options = { retryable: !call.mayHaveStarted };
       call.end(new RpcError("CLOSED", CLOSED, options));
     }
