@@ -44,9 +44,9 @@ export class ClientFace implements AsyncDisposable {
   constructor(engine: Engine, before: Before = { meta: undefined, middleware: [] }) {
     this.#engine = engine;
     const sender = new CallSender(engine, before);
-    this.call = byName((name, params, options) => sender.callForResult(name, params, options));
-    this.reply = byName((name, params, options) => sender.call(name, params, options));
-    this.outcome = byName((name, params, options) => sender.call(name, params, options).then(success, failure));
+    this.call = byName((name, params, options) => sender.call(name, params, options, true));
+    this.reply = byName((name, params, options) => sender.call(name, params, options) as Promise<Fields>);
+    this.outcome = byName((name, params, options) => sender.call(name, params, options, true).then(success, failure));
     this.stream = byName((name, params, options) => sender.stream(name, params, options));
   }
 
@@ -71,8 +71,8 @@ export class ClientFace implements AsyncDisposable {
   }
 }
 
-function success({ res }: Fields): Outcome {
-  return { ok: true, value: res };
+function success(value: unknown): Outcome {
+  return { ok: true, value };
 }
 
 /** A mistake of the program is still thrown. */

@@ -55,10 +55,8 @@ export interface Before {
 export interface CallEngine {
   readonly settings: { readonly clock: Clock; readonly policy: CallPolicy; readonly maxPayloadBytes: number };
   readonly encoder: CallEncoder;
-  /** Makes a call. Resolves with the reply, whole. */
-  call(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<Fields>;
-  /** Makes a call. Resolves with its result. */
-  callForResult(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<unknown>;
+  /** Makes a call. Resolves with the reply, or with its result alone. */
+  call(name: string, params: unknown, options: MaybeItems<CallOptions>, wantsResult?: boolean): Promise<unknown>;
   /** Reads a stream. */
   stream(name: string, params: unknown, options: MaybeItems<StreamOptions>): ItemStream;
 }
@@ -76,16 +74,11 @@ export class CallSender {
     this.#before = before;
   }
 
-  /** Makes a call. Resolves with the reply, whole. */
-  call(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<ReplyFields> {
-    if (this.#isPlain) return this.#engine.call(name, params, this.#withMeta(options)) as Promise<ReplyFields>;
-    return this.#through(name, params, options);
-  }
-
-  /** Makes a call. Resolves with its result. */
-  callForResult(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<unknown> {
-    if (this.#isPlain) return this.#engine.callForResult(name, params, this.#withMeta(options));
-    return this.#through(name, params, options).then(({ res }) => res);
+  /** Makes a call. Resolves with the reply, or with its result alone. */
+  call(name: string, params: unknown, options: MaybeItems<CallOptions> = {}, wantsResult?: boolean): Promise<unknown> {
+    if (this.#isPlain) return this.#engine.call(name, params, this.#withMeta(options), wantsResult);
+    const reply = this.#through(name, params, options);
+    return wantsResult ? reply.then(({ res }) => res) : reply;
   }
 
   /** An async function, so that what cannot be sent rejects; parameters are encoded before it returns all the same. */

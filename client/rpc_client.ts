@@ -100,17 +100,15 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     return this.#state;
   }
 
-  /** See `Client.reply`. */
-  call(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<Fields> {
-    return this.#call(name, params, options, false) as Promise<Fields>;
-  }
-
-  /** See `Client.call`. Not by a step behind the other, which would cost each call another promise. */
-  callForResult(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<unknown> {
-    return this.#call(name, params, options, true);
-  }
-
-  #call(name: string, params: unknown, options: MaybeItems<CallOptions>, wantsResult: boolean): Promise<unknown> {
+  /** See `Client.reply`; and `Client.call`, not by a step behind it, which would cost each call another promise. */
+  call(name: string, params?: unknown, options?: MaybeItems<CallOptions>, wantsResult?: false): Promise<Fields>;
+  call(
+    name: string,
+    params: unknown,
+    options: MaybeItems<CallOptions> | undefined,
+    wantsResult: boolean | undefined,
+  ): Promise<unknown>;
+  call(name: string, params: unknown, options: MaybeItems<CallOptions> = {}, wantsResult = false): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const call = this.#newCall(name, params, options); // an error thrown here rejects the promise
       call.wantsResult = wantsResult;

@@ -112,15 +112,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     return this.counts.snapshot(this.#waiting.length);
   }
 
-  call(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<Fields> {
-    return this.#call(name, params, options, false) as Promise<Fields>;
-  }
-
-  callForResult(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<unknown> {
-    return this.#call(name, params, options, true);
-  }
-
-  #call(name: string, params: unknown, given: MaybeItems<CallOptions>, wantsResult: boolean): Promise<unknown> {
+  call(name: string, params: unknown, given: MaybeItems<CallOptions>, wantsResult = false): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const call = orDrop(given, () => {
         const options = given.items === undefined ? given : { ...given, timeoutMs: given.timeoutMs ?? Infinity };
