@@ -14,7 +14,7 @@ import type { EncodedItem } from "../codec/write_message.ts";
 const AHEAD_BYTES = 64 * 1024;
 
 /** What the caller's streams send. */
-export type ItemMessage = RequestItem | EncodedItem | RequestEnd;
+export type ItemMessage = Pick<RequestItem, "kind" | "seq" | "item"> | EncodedItem | Pick<RequestEnd, "kind" | "seq">;
 
 /** A stream that waits for its turn. */
 export interface WaitingItems {

@@ -7,7 +7,6 @@
  */
 
 import { EncodeError } from "../codec/errors.ts";
-import { RequestEnd, RequestItem } from "../codec/message.ts";
 import { kindOf } from "../codec/sendable.ts";
 import type { Span } from "../codec/writer.ts";
 import { CreditWindow } from "../session/credit.ts";
@@ -74,7 +73,7 @@ export class OutgoingItems implements ItemReceiver {
       return void this.#run();
     }
     if (this.#first !== undefined) this.#sendFirst(this.#first);
-    if (this.#state === "complete") this.#send(new RequestEnd(this.#call.id));
+    if (this.#state === "complete") this.#sendEnd();
     this.#credit.wake();
   }
 
@@ -108,7 +107,7 @@ export class OutgoingItems implements ItemReceiver {
   #sendNow(item: unknown): void {
     const index = this.#sentItems++;
     try {
-      if (this.#isGranted) this.#send(new RequestItem(this.#call.id, item));
+      if (this.#isGranted) this.#send({ kind: "request item", seq: this.#call.id, item });
       else this.#sendFirst(this.#first = this.#call.encodeItem(item));
       this.#credit.use();
     } catch (error) {
@@ -132,7 +131,7 @@ export class OutgoingItems implements ItemReceiver {
       await sendEach(this, this.#open());
       if (this.isSettled) return; // it may have come with the end
       this.#state = "complete";
-      this.#send(new RequestEnd(this.#call.id));
+      this.#sendEnd();
     } catch (error) {
       if (this.#state === "over") return; // nobody waits for what the source says after its end
       this.#state = "over";
@@ -148,6 +147,10 @@ export class OutgoingItems implements ItemReceiver {
 
   #sendFirst(item: Span): void {
     this.#send({ kind: "encoded item", seq: this.#call.id, item });
+  }
+
+  #sendEnd(): void {
+    this.#send({ kind: "request end", seq: this.#call.id });
   }
 
   /** Sends, unless the call waits to be sent again: `start()` then sends it. */

@@ -8,10 +8,10 @@
 import type { Encoding } from "../codec/encode.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import { encodeGiven } from "../codec/given.ts";
-import { type KnownControl, RequestItem, Settings } from "../codec/message.ts";
+import { type KnownControl, Settings } from "../codec/message.ts";
 import { BUILT_IN_NUMBERS } from "../codec/message_table.ts";
 import type { Output } from "../codec/stage.ts";
-import { type EncodedItem, type EncodedRequest, writeControl, writeEncodedRequest } from "../codec/write_message.ts";
+import { type EncodedRequest, type SentControl, writeControl, writeEncodedRequest } from "../codec/write_message.ts";
 import type { Writer } from "../codec/writer.ts";
 import { ClientCall, type ClientSettings } from "./client_call.ts";
 import type { ItemMessage } from "./item_output.ts";
@@ -33,7 +33,7 @@ const PING: EncodedRequest & { readonly kind: "ping" } = {
 };
 
 /** What a client sends. */
-export type ClientOutput = ClientCall | KnownControl | EncodedItem | typeof PING;
+export type ClientOutput = ClientCall | SentControl | typeof PING;
 
 /** The connection, as its sender sees it. */
 export interface SenderHost {
@@ -140,11 +140,11 @@ export class Sender implements Encoding<ClientOutput> {
 
   writeMessage(writer: Writer, message: ClientOutput): void {
     if (message instanceof ClientCall || message === PING) writeEncodedRequest(writer, message);
-    else writeControl(writer, message as KnownControl | EncodedItem);
+    else writeControl(writer, message as SentControl);
   }
 
   maxPayloadBytes(message: ClientOutput): number {
-    const isGiven = message instanceof ClientCall || message instanceof RequestItem || message.kind === "encoded item";
+    const isGiven = message instanceof ClientCall || message.kind === "request item" || message.kind === "encoded item";
     // What the caller does not give is sent even if the limit is very low.
     return isGiven ? this.#settings.maxPayloadBytes : Infinity;
   }

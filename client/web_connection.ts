@@ -5,7 +5,7 @@
  * Refused, by closing it: frames and messages that break the protocol.
  */
 
-import { decodeCompact, encodeCompact, frameAt, framed } from "../codec/compact.ts";
+import { decodeCompact, encodeCompact, frameAt, framed, joined } from "../codec/compact.ts";
 import { DecodeError } from "../codec/errors.ts";
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
@@ -14,7 +14,7 @@ import { messageOf } from "../transport/runtime.ts";
 import type { Timer } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallConnection, ClientCall, ClientCallOwner } from "./client_call.ts";
-import { itemMessage, joined, requestOf } from "./compact_calls.ts";
+import { itemMessage, requestOf } from "./compact_calls.ts";
 import { ItemOutput } from "./item_output.ts";
 
 /** The `seq` from which those of the client's own PINGs count down; and the number of the command. */
@@ -205,7 +205,7 @@ export class WebConnection implements CallConnection {
     let end = 0;
     try {
       while (!this.#isClosed) {
-        if (end === buffer.length) buffer = joined([buffer, buffer]) as Uint8Array<ArrayBuffer>;
+        if (end === buffer.length) buffer = joined([buffer, buffer]);
         const bytes = await this.#transport.read(buffer.subarray(end));
         if (bytes === null) return this.#lost(new Error("the server closed it"));
         end += bytes;

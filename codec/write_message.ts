@@ -94,8 +94,14 @@ export function writeReply(writer: Writer, { seq, more, outcome }: Reply): void 
   writer.endMap(start, planned, planned + others);
 }
 
+/** An item, as its sender knows it. */
+type SentItem = Pick<RequestItem, "kind" | "seq" | "item">;
+
+/** What is known of a control message where it is sent. */
+export type SentControl = Exclude<KnownControl, RequestItem> | SentItem | EncodedItem;
+
 /** Writes a control message. */
-export function writeControl(writer: Writer, control: KnownControl | EncodedItem): void {
+export function writeControl(writer: Writer, control: SentControl): void {
   switch (control.kind) {
     case "settings":
       return writer.writeValue({ cmd: 0, max: control.max, alive: control.alive, notice: control.notice });
@@ -113,7 +119,7 @@ export function writeControl(writer: Writer, control: KnownControl | EncodedItem
   }
 }
 
-function writeItem(writer: Writer, message: RequestItem | EncodedItem): void {
+function writeItem(writer: Writer, message: SentItem | EncodedItem): void {
   const start = writer.beginMap(3);
   writer.writeFour(CMD);
   writer.writeNumber(0);
