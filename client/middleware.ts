@@ -6,10 +6,11 @@
  */
 
 import type { Fields } from "../codec/message.ts";
+import { kindOf } from "../codec/sendable.ts";
 import type { ReplyFields } from "../handlers/command.ts";
 
 import { type ErrorCode, RpcError } from "../errors.ts";
-import { checkTimeout, shown } from "../limits.ts";
+import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { CallOptions, ItemSource, MaybeItems, StreamOptions } from "./call_options.ts";
 import type { CallPolicy } from "./call_options.ts";
@@ -142,10 +143,8 @@ export class CallSender {
       if (index === middleware.length) return await send(call.meta, call.params);
       let passed: Promise<ReplyFields> | undefined;
       const next = (given: { readonly meta?: Meta } = {}) => {
-        if (passed === undefined) {
-          passed = pass({ ...call, meta: { ...call.meta, ...given.meta } }, index + 1);
-          passed.catch(ignore); // the middleware may not wait for it
-        }
+        passed ??= pass({ ...call, meta: { ...call.meta, ...given.meta } }, index + 1);
+        passed.catch(ignore); // the middleware may not wait for it
         return passed;
       };
       return wholeReply(await middleware[index](call, next));
@@ -158,38 +157,30 @@ export class CallSender {
     call: OutgoingCall,
     options: MaybeItems<StreamOptions>,
   ): AsyncGenerator<unknown, unknown, void> {
-    const opened = Promise.withResolvers<ItemStream>();
+    const opened = Promise.withResolvers<void>();
     const ended = Promise.withResolvers<ReplyFields>();
     ended.promise.catch(ignore);
-    let isPassed = false;
+    let stream: ItemStream | undefined;
     const passed = this.#pass(call, (meta, params) => {
-      isPassed = true;
-      opened.resolve(this.#engine.stream(call.command, params, { ...options, meta }));
+      stream = this.#engine.stream(call.command, params, { ...options, meta });
+      opened.resolve();
       return ended.promise;
     });
-    passed.catch(opened.reject);
-    let stream: ItemStream | undefined;
     try {
-      stream = await Promise.race([opened.promise, passed.then(() => undefined)]);
+      await Promise.race([opened.promise, passed]);
     } finally {
-      if (!isPassed) dropItems(options.items);
+      if (stream === undefined) dropItems(options.items);
     }
-    if (stream === undefined) return (await passed).res; // a middleware has answered
-    try {
-      for (let item = await stream.next();; item = await stream.next()) {
-        if (item.done) {
-          ended.resolve({ res: item.value });
-          return (await passed).res;
-        }
-        yield item.value;
+    if (stream !== undefined) { // else a middleware has answered
+      try {
+        ended.resolve({ res: yield* stream as ItemStream });
+      } catch (error) {
+        ended.reject(error); // a middleware may answer in its place
+      } finally {
+        ended.resolve({ res: undefined }); // its reader has left
       }
-    } catch (error) {
-      ended.reject(error);
-      return (await passed).res; // rejects, unless a middleware answers in its place
-    } finally {
-      ended.resolve({ res: undefined }); // its reader has left
-      await stream.return(undefined);
     }
+    return (await passed).res;
   }
 }
 
@@ -235,7 +226,7 @@ function inTime<Reply>(
 /** A middleware may answer with a reply of its own. */
 function wholeReply(answer: ReplyFields): ReplyFields {
   if (typeof answer === "object" && answer !== null) return answer;
-  throw new TypeError(`the middleware returned ${shown(answer)}: return what next() gives, or { res: value }`);
+  throw new TypeError(`the middleware returned ${kindOf(answer)}: return what next() gives, or { res: value }`);
 }
 
 function tooLate(): RpcError {

@@ -10,7 +10,7 @@ import { EncodeError } from "../codec/errors.ts";
 import { kindOf } from "../codec/sendable.ts";
 import type { Span } from "../codec/writer.ts";
 import { CreditWindow } from "../session/credit.ts";
-import { endItems, type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";
+import { type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { ItemSource } from "./call_options.ts";
 import type { ItemMessage, ItemOutput } from "./item_output.ts";
@@ -168,7 +168,7 @@ export function dropItems(source: ItemSource | undefined): void {
 async function endSource(open: () => Items): Promise<void> {
   try {
     await undefined;
-    await endItems(open());
+    await open().return?.();
   } catch {
     // The call has its outcome, whatever the source says of its end.
   }
