@@ -157,10 +157,6 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     this.#signal = options.signal;
   }
 
-  get seq(): number | undefined {
-    return this.owner.settings.sequenced ? this.id : undefined;
-  }
-
   get isSettled(): boolean {
     return this.state === "settled";
   }

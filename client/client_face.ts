@@ -41,7 +41,7 @@ export class ClientFace implements AsyncDisposable {
   readonly stream: ByName<MaybeItems<StreamOptions>, AsyncGenerator<unknown, unknown, void>>;
   readonly #engine: Engine;
 
-  constructor(engine: Engine, before: Before = { meta: undefined, middleware: [] }) {
+  constructor(engine: Engine, before: Before) {
     this.#engine = engine;
     const sender = new CallSender(engine, before);
     this.call = byName((name, params, options) => sender.call(name, params, options, true));

@@ -23,7 +23,6 @@ const QUIET_MS = 1_000;
 
 const PING: EncodedRequest & { readonly kind: "ping" } = {
   kind: "ping",
-  seq: PING_SEQ,
   ttl: undefined,
   given: encodeGiven(
     { cmd: BUILT_IN_NUMBERS.get("PING") as number, params: {}, meta: undefined, credit: undefined },
@@ -139,8 +138,10 @@ export class Sender implements Encoding<ClientOutput> {
   }
 
   writeMessage(writer: Writer, message: ClientOutput): void {
-    if (message instanceof ClientCall || message === PING) writeEncodedRequest(writer, message);
-    else writeControl(writer, message as SentControl);
+    if (message instanceof ClientCall) {
+      writeEncodedRequest(writer, message, this.#settings.sequenced ? message.id : undefined);
+    } else if (message.kind === "ping") writeEncodedRequest(writer, message, PING_SEQ);
+    else writeControl(writer, message);
   }
 
   maxPayloadBytes(message: ClientOutput): number {

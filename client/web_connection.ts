@@ -45,12 +45,15 @@ export interface WebConnectionOwner extends ClientCallOwner {
   wake(): void;
 }
 
+/** What it needs of a transport. */
+export type WebTransport = Pick<Transport, "read" | "write" | "close">;
+
 /** The frames that go out. */
 class FrameOutput {
   /** Where the callers' streams go. */
   readonly items: ItemOutput;
   queuedBytes = 0;
-  readonly #transport: Transport;
+  readonly #transport: WebTransport;
   readonly #onWritten: () => void;
   readonly #onError: (error: unknown) => void;
   #frames: Uint8Array[] = [];
@@ -58,7 +61,7 @@ class FrameOutput {
   #flushing: Promise<void> | undefined;
 
   constructor(
-    transport: Transport,
+    transport: WebTransport,
     maxPayloadBytes: number,
     { onWritten, onError }: { onWritten: () => void; onError: (error: unknown) => void },
   ) {
@@ -108,7 +111,7 @@ export class WebConnection implements CallConnection {
   /** Whether the server has answered a call. */
   answered = false;
   readonly #owner: WebConnectionOwner;
-  readonly #transport: Transport;
+  readonly #transport: WebTransport;
   /** Unanswered calls by `seq`, those included that ended without their reply. */
   readonly #calls = new Map<number, ClientCall>();
   #nextId = 0;
@@ -118,7 +121,7 @@ export class WebConnection implements CallConnection {
   #silentBeats = 0;
 
   /** @param peer The server, as the user names it. */
-  constructor(owner: WebConnectionOwner, transport: Transport, readonly peer: string) {
+  constructor(owner: WebConnectionOwner, transport: WebTransport, readonly peer: string) {
     this.#owner = owner;
     this.#transport = transport;
     const { maxPayloadBytes, aliveMs } = owner.settings;

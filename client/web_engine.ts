@@ -12,7 +12,6 @@ import { ItemBudget } from "../session/item_window.ts";
 import { isReceived, markReceived } from "../session/received.ts";
 import type { Deadline } from "../session/timer_wheel.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
-import type { Transport } from "../transport/transport.ts";
 import { Backoff } from "./backoff.ts";
 import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
 import { type ClientCall, type Deadlines, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
@@ -26,7 +25,7 @@ import type { ServerStatus } from "./servers.ts";
 import type { Watcher } from "./signals.ts";
 import { CallCounts, type ClientStatistics } from "./statistics.ts";
 import { WaitingCalls } from "./waiting_calls.ts";
-import { WebConnection, type WebConnectionOwner } from "./web_connection.ts";
+import { WebConnection, type WebConnectionOwner, type WebTransport } from "./web_connection.ts";
 import { WebLink, type WebLinkOwner, type WebSettings } from "./web_link.ts";
 
 /** The memory for unread items: of all streams, and of one. */
@@ -79,7 +78,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   constructor(readonly settings: WebSettings) {
     const { clock, random } = settings;
     this.deadlines = new OwnTimers(clock);
-    this.#waiting = new WaitingCalls(clock, () => this.#onDue());
+    this.#waiting = new WaitingCalls(clock, () => this.wake());
     this.#link = new WebLink(this, new Backoff(random));
   }
 
@@ -129,7 +128,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   }
 
   cmdOf(name: string): number | string {
-    return this.settings.numbers.get(name) ?? name;
+    return this.settings.commands[name]?.number ?? name;
   }
 
   get obstacle(): RpcError | undefined {
@@ -161,7 +160,6 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     if (this.#waiting.full) return call.end(markReceived(new RpcError("OVERLOADED", "too many calls wait to be sent")));
     call.begin();
     if (call.isSettled) return;
-    if (this.#state === "waiting" && !call.policy.waitForReady) return call.end(this.#notReady(call));
     this.#waiting.add(call);
     this.wake();
   }
@@ -204,17 +202,6 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     this.wake();
   }
 
-  #onDue(): void {
-    if (this.#state === "waiting") this.#failImpatient();
-    this.wake();
-  }
-
-  #failImpatient(): void {
-    for (const call of this.#waiting.ready) {
-      if (!call.policy.waitForReady) this.giveUp(call, this.#notReady(call));
-    }
-  }
-
   #notReady(call: ClientCall): RpcError {
     const { obstacle: cause } = this;
     const text = `the server cannot be reached, and waitForReady is false: ${cause?.message}`;
@@ -223,7 +210,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
 
   // ---- connections
 
-  attach(transport: Transport): WebConnection {
+  attach(transport: WebTransport): WebConnection {
     const connection = new WebConnection(this, transport, this.settings.server);
     this.#connections.add(connection);
     return connection;
@@ -250,9 +237,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   }
 
   onLinkState(error?: RpcError): void {
-    const before = this.#state;
     this.#setState(this.#link.state, error);
-    if (this.#state === "waiting" && before !== "waiting") this.#failImpatient();
     this.wake();
   }
 
@@ -269,6 +254,9 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     const { clock, retryBudget } = this.settings;
     const nowMs = clock.now();
     const { connection } = this.#link;
+    for (const call of this.#state === "waiting" ? this.#waiting.ready : []) {
+      if (!call.policy.waitForReady) this.giveUp(call, this.#notReady(call));
+    }
     for (const call of this.#waiting.ready) {
       if (!connection?.hasRoom) break;
       this.#waiting.remove(call);

@@ -7,12 +7,11 @@
 
 import { RpcError } from "../errors.ts";
 import { messageOf } from "../transport/runtime.ts";
-import type { Transport } from "../transport/transport.ts";
 import type { Backoff } from "./backoff.ts";
 import type { ClientSettings } from "./client_call.ts";
 import type { RetryBudget } from "./retry_budget.ts";
 import type { ClientState } from "./rpc_client.ts";
-import type { WebConnection } from "./web_connection.ts";
+import type { WebConnection, WebTransport } from "./web_connection.ts";
 
 /** How long a dial may take. */
 const DIAL_TIMEOUT_MS = 10_000;
@@ -25,10 +24,10 @@ export interface WebSettings extends ClientSettings {
   /** The server, as the user names it. */
   readonly server: string;
   /** Makes a connection. */
-  readonly dial: (signal: AbortSignal) => Promise<Transport>;
+  readonly dial: (signal: AbortSignal) => Promise<WebTransport>;
   readonly random: () => number;
-  /** The numbers of commands that have one. */
-  readonly numbers: ReadonlyMap<string, number>;
+  /** The commands, of which some have numbers. */
+  readonly commands: Readonly<Record<string, { readonly number?: number }>>;
   readonly retryBudget: RetryBudget;
   readonly onState: ((state: ClientState, error?: RpcError) => void) | undefined;
 }
@@ -39,7 +38,7 @@ export interface WebLinkOwner {
   /** Whether calls wait. */
   readonly hasWaiting: boolean;
   /** Makes a connection. */
-  attach(transport: Transport): WebConnection;
+  attach(transport: WebTransport): WebConnection;
   /** The state of the link has changed. */
   onLinkState(error?: RpcError): void;
 }

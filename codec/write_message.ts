@@ -30,7 +30,7 @@ export interface OutgoingRequest extends GivenRequest {
 }
 
 /** A request whose caller's part was encoded by `encodeGiven()`. */
-export interface EncodedRequest extends Pick<OutgoingRequest, "seq" | "ttl"> {
+export interface EncodedRequest extends Pick<OutgoingRequest, "ttl"> {
   readonly given: Span;
 }
 
@@ -147,9 +147,9 @@ export function writeRequest(writer: Writer, request: OutgoingRequest): void {
 }
 
 /** Writes a request whose caller's part is already encoded. */
-export function writeEncodedRequest(writer: Writer, request: EncodedRequest): void {
-  writer.writeEncoded(request.given);
-  writeLateFields(writer, request);
+export function writeEncodedRequest(writer: Writer, { given, ttl }: EncodedRequest, seq: number | undefined): void {
+  writer.writeEncoded(given);
+  writeLateFields(writer, { seq, ttl });
 }
 
 /** Writes the caller's part of a request. */

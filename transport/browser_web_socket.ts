@@ -15,9 +15,6 @@ const LOOK_MS = 5;
 /** What may wait to be read, in bytes. No stream's credit allows as much, and a browser cannot be told to stop receiving. */
 const MOST_UNREAD_BYTES = 64 * 1024 * 1024;
 
-/** How a server closes in order: done, going away, without a code. */
-const IN_ORDER: readonly number[] = [1000, 1001, 1005];
-
 /**
  * Opens a WebSocket.
  *
@@ -25,14 +22,17 @@ const IN_ORDER: readonly number[] = [1000, 1001, 1005];
  * @param signal Ends the attempt.
  * @returns The transport. Rejects without a reason if it cannot be opened: a browser does not tell a page.
  */
-export function openBrowserWebSocket(url: string, signal: AbortSignal): Promise<Transport> {
+export function openBrowserWebSocket(
+  url: string,
+  signal: AbortSignal,
+): Promise<Pick<Transport, "read" | "write" | "close">> {
   const socket = new WebSocket(url);
   socket.binaryType = "arraybuffer";
   /** What has come and is not read. */
   let unread: Uint8Array[] = [];
   let unreadBytes = 0;
   let isEnded = false;
-  /** Why it has ended, unless in order. */
+  /** Why it has ended, unless from here. */
   let fault: Error | undefined;
   /** Wakes a read. */
   let wake = () => {};
@@ -49,7 +49,7 @@ export function openBrowserWebSocket(url: string, signal: AbortSignal): Promise<
     if (socket.readyState !== WebSocket.OPEN) throw fault ?? new Error("the WebSocket is closed");
   };
 
-  const transport: Transport = {
+  const transport: Pick<Transport, "read" | "write" | "close"> = {
     async read(into) {
       while (unread.length === 0) {
         if (fault !== undefined) throw fault;
@@ -72,11 +72,6 @@ export function openBrowserWebSocket(url: string, signal: AbortSignal): Promise<
       }
       return bytes.length;
     },
-    /** A WebSocket has no half close: what comes later is not delivered. */
-    // deno-lint-ignore require-await -- so says the interface
-    async closeWrite() {
-      transport.close();
-    },
     close() {
       unread = [];
       end();
@@ -90,7 +85,7 @@ export function openBrowserWebSocket(url: string, signal: AbortSignal): Promise<
     socket.onopen = () => resolve(transport);
     socket.onclose = ({ code, reason }) => {
       reject(new Error(`the WebSocket cannot be opened (${code}): see the console`));
-      end(IN_ORDER.includes(code) ? undefined : `the WebSocket was closed with ${code} ${reason}`.trimEnd());
+      end(`the WebSocket was closed with ${code} ${reason}`.trimEnd());
     };
     socket.onmessage = ({ data }) => {
       if (isEnded) return;
