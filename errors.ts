@@ -148,7 +148,7 @@ export class RpcError extends Error {
    */
   static override [Symbol.hasInstance](value: unknown): value is RpcError {
     // A subclass recognises its instances by prototype, as usual.
-    if (this !== RpcError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    if (this !== RpcError) return super[Symbol.hasInstance](value);
     return typeof value === "object" && value !== null && BRAND in value;
   }
 

@@ -149,7 +149,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
       checkItems(name, items);
       if (idempotent || options.hedgeAfterMs !== undefined) {
         throw new TypeError(
-          `Cannot call ${name}: one with items is not sent twice, so leave idempotent and hedgeAfterMs out`,
+          `Cannot call ${name}: items are not sent twice, so leave idempotent and hedgeAfterMs out`,
         );
       }
     }

@@ -88,7 +88,7 @@ function byName<Options, Result>(
   return new Proxy(invoke, {
     get(target, name) {
       // With a method `then` it would be taken for a promise where it is awaited or returned.
-      if (typeof name === "symbol" || name === "then") return Reflect.get(target, name);
+      if (typeof name === "symbol" || name === "then") return target[name as never];
       let method = methods.get(name);
       if (method === undefined) {
         method = (params, options) => invoke(name, params, options);

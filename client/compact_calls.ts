@@ -5,7 +5,7 @@
  * `meta` and items that cannot be sent.
  */
 
-import { decodeCompact, encodeCompact, joined } from "../codec/compact.ts";
+import { decodeCompact, encodeCompact } from "../codec/compact.ts";
 import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
 import type { Fields } from "../codec/message.ts";
 import { isPlain, kindOf } from "../codec/sendable.ts";
@@ -24,7 +24,7 @@ export const compactEncoder: CallEncoder = {
     return encodeGiven(name, params, rest, owner.settings.maxPayloadBytes);
   },
 
-  encodeResumed(given, _lateFields, fields) {
+  encodeResumed({ given }, fields) {
     return spanOf(extended(given, fields));
   },
 
@@ -89,9 +89,8 @@ function extended(given: Span, fields: Fields): Uint8Array {
 export function itemMessage(message: ItemMessage, maxPayloadBytes: number): Uint8Array {
   const { seq, kind } = message;
   if (kind === "request end") return encodeCompact({ cmd: 0, seq, end: true });
-  const item = kind === "encoded item" ? bytesOf(message.item) : encodeChecked(message.item, "item", maxPayloadBytes);
-  const head = encodeCompact({ cmd: 0, seq, item: null }); // nil is the last byte
-  return joined([head.subarray(0, -1), item]);
+  const item = kind === "encoded item" ? decodeCompact(bytesOf(message.item)) : message.item;
+  return encodeChecked({ cmd: 0, seq, item }, "", maxPayloadBytes);
 }
 
 function spanOf(bytes: Uint8Array): Span {

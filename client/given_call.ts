@@ -8,7 +8,7 @@ import { encodeGiven, encodeItem } from "../codec/given.ts";
 import type { Fields } from "../codec/message.ts";
 import { decode } from "../codec/msgpack.ts";
 import { Reader } from "../codec/reader.ts";
-import type { GivenRequest } from "../codec/write_message.ts";
+import type { EncodedRequest, GivenRequest } from "../codec/write_message.ts";
 import type { Span } from "../codec/writer.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import type { CallOptions, CallPolicy, MaybeItems } from "./call_options.ts";
@@ -28,7 +28,7 @@ export interface CallEncoder {
   /** See {@linkcode encodeCall}. */
   encodeCall(owner: GivenOwner, name: string, params: unknown, options: MaybeItems<CallOptions>, credit?: number): Span;
   /** See {@linkcode encodeResumed}. */
-  encodeResumed(given: Span, lateFields: number, place: { after: number | string; credit: number }): Span;
+  encodeResumed(request: EncodedRequest, place: { after: number | string; credit: number }): Span;
   /** See {@linkcode encodeItem}. */
   encodeItem(item: unknown, maxPayloadBytes: number): Span;
   /** See {@linkcode copyParams}. */
@@ -69,18 +69,19 @@ export function encodeCall(
 /**
  * Encodes the request of a stream once more, to go on behind its last item.
  *
- * @param given The request, encoded.
- * @param lateFields The number of fields that are added when it is sent.
+ * @param request The request as it was sent.
  */
 export function encodeResumed(
-  given: Span,
-  lateFields: number,
+  { given, ttl }: EncodedRequest,
   { after, credit }: { after: number | string; credit: number },
 ): Span {
+  const lateFields = ttl === undefined ? 1 : 2;
   const reader = new Reader({ maxDepth: DEFAULT_LIMITS.maxDepth, maxMessageBytes: Infinity });
   reader.begin(given.bytes, given.start, given.end);
   const fields: Fields = {};
-  for (let left = reader.readMapSize() - lateFields; left > 0; left--) reader.readField(fields, reader.readKey());
+  for (let left = reader.readMapSize() - lateFields; left > 0; left--) {
+    reader.readField(fields, reader.readKey());
+  }
   const { cmd, meta, credit: _, ...params } = fields;
   // Its size is checked when it is sent.
   return encodeGiven({ cmd, params: { ...params, after }, meta, credit } as GivenRequest, lateFields, Infinity);

@@ -11,7 +11,7 @@ import type { EncodedItem } from "../codec/write_message.ts";
 /**
  * How many bytes of items are written at once; the last item may go beyond. Calls that come meanwhile wait for these alone.
  */
-const AHEAD_BYTES = 64 * 1024;
+export const AHEAD_BYTES = 64 * 1024;
 
 /** What the caller's streams send. */
 export type ItemMessage = Pick<RequestItem, "kind" | "seq" | "item"> | EncodedItem | Pick<RequestEnd, "kind" | "seq">;

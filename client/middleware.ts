@@ -5,7 +5,6 @@
  * objects at once.
  */
 
-import type { Fields } from "../codec/message.ts";
 import { kindOf } from "../codec/sendable.ts";
 import type { ReplyFields } from "../handlers/command.ts";
 
@@ -92,8 +91,11 @@ export class CallSender {
       const passed = this.#pass(this.#outgoing(name, params, options), (meta, given) => {
         if (state === "over" && options.items !== undefined) throw tooLate();
         state = "sent";
-        const leftMs = timeoutMs === Infinity ? Infinity : Math.ceil(endMs - clock.now());
-        return this.#engine.call(name, given, { ...options, meta, timeoutMs: leftMs }) as Promise<ReplyFields>;
+        return this.#engine.call(name, given, {
+          ...options,
+          meta,
+          timeoutMs: Math.ceil(endMs - clock.now()),
+        }) as Promise<ReplyFields>;
       });
       // Once it is sent, the call itself knows its time and its signal.
       return await inTime(passed, () => state === "sent", { clock, timeoutMs, signal: options.signal });
@@ -191,12 +193,15 @@ function withDrop<Stream extends AsyncGenerator<unknown, unknown, void>>(
 ): Stream {
   if (items === undefined) return stream;
   let hasBegun = false;
-  const begin = () => !hasBegun && (hasBegun = true);
   const { next, return: leave } = stream;
   return Object.assign(stream, {
-    next: () => (begin(), next.call(stream)),
+    next() {
+      hasBegun = true;
+      return next.call(stream);
+    },
     return(value: unknown) {
-      if (begin()) dropItems(items);
+      if (!hasBegun) dropItems(items);
+      hasBegun = true;
       return leave.call(stream, value);
     },
   });
@@ -230,7 +235,7 @@ function wholeReply(answer: ReplyFields): ReplyFields {
 }
 
 function tooLate(): RpcError {
-  return new RpcError("CANCELLED", "the call had ended before the middleware passed it on, and so had its items");
+  return new RpcError("CANCELLED", "the call had ended, and so had its items");
 }
 
 function ignore(): void {}

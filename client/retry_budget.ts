@@ -31,7 +31,7 @@ export const RETRY_BUDGET: OptionKind = {
   must: "be an object whose perCall and perSecond are numbers from 0 up",
 };
 
-/** The time that the budget looks back, in slices. */
+/** The time that the budget looks back, in slices of a second. */
 const SLICE_MS = 1_000;
 const SLICES = 10;
 
@@ -52,7 +52,7 @@ export class RetryBudget {
   /** @param options The figures that differ from the defaults. */
   constructor({ perCall = 0.2, perSecond = 10 }: RetryBudgetOptions = {}) {
     this.#perCall = perCall;
-    this.#reserve = perSecond * SLICES * SLICE_MS / 1_000;
+    this.#reserve = perSecond * SLICES;
   }
 
   /** Calls are sent, each for the first time. */

@@ -12,10 +12,10 @@ import { RpcError } from "../errors.ts";
 import { badReply, receivedError } from "../session/received.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { Timer } from "../transport/clock.ts";
-import type { Transport } from "../transport/transport.ts";
+import type { WebTransport } from "../transport/browser_web_socket.ts";
 import type { CallConnection, ClientCall, ClientCallOwner } from "./client_call.ts";
 import { itemMessage, requestOf } from "./compact_calls.ts";
-import { ItemOutput } from "./item_output.ts";
+import { AHEAD_BYTES, ItemOutput } from "./item_output.ts";
 
 /** The `seq` from which those of the client's own PINGs count down; and the number of the command. */
 const PING_SEQ = Number.MAX_SAFE_INTEGER;
@@ -25,9 +25,6 @@ const PING = 1;
 const ANSWER_MS = 10_000;
 const CHECK_MS = 3_000;
 const CLOSE_MS = 1_000;
-
-/** More calls wait for those that are not written yet, so that a cancel gets through. */
-const AHEAD_BYTES = 64 * 1024;
 
 /** The client, as its connections see it. */
 export interface WebConnectionOwner extends ClientCallOwner {
@@ -44,9 +41,6 @@ export interface WebConnectionOwner extends ClientCallOwner {
   /** More calls may be sent. */
   wake(): void;
 }
-
-/** What it needs of a transport. */
-export type WebTransport = Pick<Transport, "read" | "write" | "close">;
 
 /** The frames that go out. */
 class FrameOutput {
@@ -127,7 +121,7 @@ export class WebConnection implements CallConnection {
     const { maxPayloadBytes, aliveMs } = owner.settings;
     this.output = new FrameOutput(transport, maxPayloadBytes, {
       onWritten: () => owner.wake(),
-      onError: (error) => this.#lost(error),
+      onError: (error) => this.lose(error),
     });
     this.#control({ max: maxPayloadBytes, alive: aliveMs || undefined, notice: true });
     void this.#read();
@@ -141,7 +135,7 @@ export class WebConnection implements CallConnection {
     return this.#calls.size;
   }
 
-  /** Whether a call may be sent. */
+  /** Whether a call may be sent. Few are ahead of what is written, so that a cancel gets through. */
   get hasRoom(): boolean {
     return this.#state === "open" && this.#calls.size < this.#owner.settings.maxInFlight &&
       this.output.queuedBytes < AHEAD_BYTES;
@@ -156,7 +150,7 @@ export class WebConnection implements CallConnection {
     if (this.#beat !== undefined) clock.clearTimer(this.#beat);
     this.#beat = undefined;
     if (this.#calls.size === 0 || periodMs === 0) return;
-    if (this.#silentBeats++ === 2) return this.#lost(new Error("it does not answer"));
+    if (this.#silentBeats++ === 2) return this.lose(new Error("it does not answer"));
     if (this.#silentBeats > 0) this.output.write(encodeCompact({ cmd: PING, seq: PING_SEQ - this.#nextId++ }));
     this.#beat = clock.setTimer(() => this.#look(), periodMs, false);
   }
@@ -210,7 +204,7 @@ export class WebConnection implements CallConnection {
       while (!this.#isClosed) {
         if (end === buffer.length) buffer = joined([buffer, buffer]);
         const bytes = await this.#transport.read(buffer.subarray(end));
-        if (bytes === null) return this.#lost(new Error("the server closed it"));
+        if (bytes === null) return this.lose(new Error("the server closed it"));
         end += bytes;
         this.#silentBeats = 0;
         let start = 0;
@@ -225,7 +219,7 @@ export class WebConnection implements CallConnection {
         this.#owner.wake();
       }
     } catch (error) {
-      this.#lost(error);
+      this.lose(error);
     }
   }
 
@@ -283,7 +277,7 @@ export class WebConnection implements CallConnection {
 
   /** Takes no more calls, and closes when the last one is answered. */
   retire(reason?: RpcError): void {
-    if (this.#state === "retired" || this.#state === "closed") return;
+    if (this.#state !== "open") return;
     this.#state = "retired";
     if (reason !== undefined) this.#owner.onLeft(this, reason);
     if (this.#calls.size === 0) void this.close();
@@ -307,20 +301,11 @@ export class WebConnection implements CallConnection {
     this.lose(reason);
   }
 
-  #lost(error: unknown): void {
-    if (error instanceof RpcError) return this.lose(error);
-    const [code, what] = error instanceof DecodeError
-      ? ["BAD_REPLY", `${this.peer} sent an invalid reply`]
-      : ["CONNECTION_LOST", `the connection to ${this.peer} is lost`];
-    this.lose(new RpcError(code, `${what}: ${messageOf(error)}`, { cause: error }));
-  }
-
   /** Ends it at once. */
-  lose(error: RpcError): void {
-    if (this.#state === "closed") return;
+  lose(reason: unknown): void {
+    if (this.#isClosed) return;
     this.#state = "closed";
     this.#transport.close();
-    if (this.#beat !== undefined) this.#owner.settings.clock.clearTimer(this.#beat);
     const unanswered: ClientCall[] = [];
     for (const call of this.#calls.values()) {
       if (call.isSettled) this.#owner.deadlines.delete(call);
@@ -328,6 +313,15 @@ export class WebConnection implements CallConnection {
       call.connection = undefined;
     }
     this.#calls.clear();
-    this.#owner.onEnded(this, error, unanswered);
+    this.#look(); // no more
+    this.#owner.onEnded(this, this.#errorOf(reason), unanswered);
+  }
+
+  #errorOf(reason: unknown): RpcError {
+    if (reason instanceof RpcError) return reason;
+    const [code, what] = reason instanceof DecodeError
+      ? ["BAD_REPLY", `${this.peer} sent an invalid reply`]
+      : ["CONNECTION_LOST", `the connection to ${this.peer} is lost`];
+    return new RpcError(code, `${what}: ${messageOf(reason)}`, { cause: reason });
   }
 }

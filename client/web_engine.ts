@@ -9,8 +9,8 @@
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { ItemBudget } from "../session/item_window.ts";
-import { isReceived, markReceived } from "../session/received.ts";
 import type { Deadline } from "../session/timer_wheel.ts";
+import type { WebTransport } from "../transport/browser_web_socket.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import { Backoff } from "./backoff.ts";
 import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
@@ -25,14 +25,12 @@ import type { ServerStatus } from "./servers.ts";
 import type { Watcher } from "./signals.ts";
 import { CallCounts, type ClientStatistics } from "./statistics.ts";
 import { WaitingCalls } from "./waiting_calls.ts";
-import { WebConnection, type WebConnectionOwner, type WebTransport } from "./web_connection.ts";
+import { WebConnection, type WebConnectionOwner } from "./web_connection.ts";
 import { WebLink, type WebLinkOwner, type WebSettings } from "./web_link.ts";
 
 /** The memory for unread items: of all streams, and of one. */
 const MAX_ITEM_BYTES = 256 * 1024 * 1024;
 const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
-
-const CLOSED = "the client was closed";
 
 /** How often an idempotent call is lost: a call that crashes servers must not crash one after another. */
 const MAX_LOSSES = 3;
@@ -84,7 +82,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
 
   /** Makes the first connection. If the server cannot be reached, closes the client and rejects. */
   async open(): Promise<void> {
-    if (this.#state === "closed") throw closed();
+    if (this.#state === "closed") throw closed(true);
     try {
       await this.#link.dial();
     } catch (error) {
@@ -156,8 +154,8 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   // ---- calls
 
   begin(call: ClientCall): void {
-    if (this.#state === "closed") return call.end(closed());
-    if (this.#waiting.full) return call.end(markReceived(new RpcError("OVERLOADED", "too many calls wait to be sent")));
+    if (this.#state === "closed") return call.end(closed(true));
+    if (this.#waiting.full) return call.end(new RpcError("OVERLOADED", "too many calls wait to be sent"));
     call.begin();
     if (call.isSettled) return;
     this.#waiting.add(call);
@@ -184,8 +182,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   onFailed(call: ClientCall, error: RpcError): void {
     if (!call.outlives(error)) return call.settle(error);
     if (call.attempts.losses === MAX_LOSSES - 1) {
-      const last = new RpcError(error.code, `sent ${MAX_LOSSES} times: ${error.message}`, { cause: error });
-      return call.settle(isReceived(error) ? markReceived(last) : last);
+      return call.settle(new RpcError(error.code, `sent ${MAX_LOSSES} times: ${error.message}`, { cause: error }));
     }
     if (this.#mayRetry()) this.#queueAgain(call, true, 0);
     else call.settle(error);
@@ -275,13 +272,11 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
 
   async #close(): Promise<void> {
     this.#setState("closed");
-    this.#link.close(new RpcError("CLOSED", CLOSED));
+    this.#link.close(closed());
     for (const call of this.#waiting.takeAll()) {
-      const options = { retryable: !call.mayHaveStarted };
-      call.end(new RpcError("CLOSED", CLOSED, options));
+      call.end(closed(!call.mayHaveStarted));
     }
-    const error = new RpcError("CLOSED", CLOSED);
-    await Promise.all([...this.#connections].map((connection) => connection.close(error)));
+    await Promise.all([...this.#connections].map((connection) => connection.close(closed())));
   }
 
   #setState(state: ClientState, error?: RpcError): void {
@@ -302,6 +297,6 @@ function orDrop<Call>({ items }: MaybeItems<StreamOptions>, make: () => Call): C
   }
 }
 
-function closed(): RpcError {
-  return new RpcError("CLOSED", CLOSED, { retryable: true });
+function closed(retryable = false): RpcError {
+  return new RpcError("CLOSED", "the client was closed", { retryable });
 }

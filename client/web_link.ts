@@ -6,12 +6,13 @@
  */
 
 import { RpcError } from "../errors.ts";
+import type { WebTransport } from "../transport/browser_web_socket.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { Backoff } from "./backoff.ts";
 import type { ClientSettings } from "./client_call.ts";
 import type { RetryBudget } from "./retry_budget.ts";
 import type { ClientState } from "./rpc_client.ts";
-import type { WebConnection, WebTransport } from "./web_connection.ts";
+import type { WebConnection } from "./web_connection.ts";
 
 /** How long a dial may take. */
 const DIAL_TIMEOUT_MS = 10_000;
@@ -103,13 +104,12 @@ export class WebLink {
     this.#become("connecting");
     const { clock, dial, server } = this.owner.settings;
     try {
-      const transport = await this.#within(DIAL_TIMEOUT_MS, async (signal) => {
+      await this.#within(DIAL_TIMEOUT_MS, async (signal) => {
         const transport = await dial(signal);
-        if (signal.aborted) transport.close();
-        return transport;
+        if (signal.aborted) return transport.close();
+        this.lastError = undefined;
+        this.connection = this.owner.attach(transport);
       });
-      this.lastError = undefined;
-      this.connection = this.owner.attach(transport);
     } catch (error) {
       this.backoff.failed(clock.now());
       throw this.lastError = error instanceof RpcError
@@ -123,16 +123,16 @@ export class WebLink {
 
   async #wait(): Promise<void> {
     this.#become("waiting", this.lastError);
-    await this.#within(this.waitMs, () => new Promise(() => {}));
+    await this.#within(this.waitMs, () => new Promise(() => {})); // the attempt ends it
   }
 
   /** Does something; rejects after a time, or if there is reason to end the attempt. */
-  #within<T>(ms: number, act: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  #within(ms: number, act: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const { clock } = this.owner.settings;
     const attempt = this.#attempt = new AbortController();
     const { signal } = attempt;
     const timer = clock.setTimer(() => attempt.abort(new Error(`no answer within ${ms} ms`)), ms, true);
-    return new Promise<T>((resolve, reject) => {
+    return new Promise<void>((resolve, reject) => {
       signal.addEventListener("abort", () => reject(signal.reason));
       act(signal).then(resolve, reject);
     }).finally(() => clock.clearTimer(timer));

@@ -2,7 +2,7 @@
  * A WebSocket of a browser as a transport. The other runtimes have one too, but packline has its own for them
  * (`web_socket.ts`), which holds senders back and does not wait for acknowledgements.
  *
- * In: a URL. Out: a {@linkcode Transport} of the bytes in its messages, however they are cut. Refused: what cannot be reached;
+ * In: a URL. Out: a {@linkcode WebTransport} of the bytes in its messages, however they are cut. Refused: what cannot be reached;
  * text; a server that sends faster than the page reads, beyond 64 MiB.
  */
 
@@ -15,6 +15,9 @@ const LOOK_MS = 5;
 /** What may wait to be read, in bytes. No stream's credit allows as much, and a browser cannot be told to stop receiving. */
 const MOST_UNREAD_BYTES = 64 * 1024 * 1024;
 
+/** What a page needs of a transport. A WebSocket has no half close. */
+export type WebTransport = Pick<Transport, "read" | "write" | "close">;
+
 /**
  * Opens a WebSocket.
  *
@@ -25,7 +28,7 @@ const MOST_UNREAD_BYTES = 64 * 1024 * 1024;
 export function openBrowserWebSocket(
   url: string,
   signal: AbortSignal,
-): Promise<Pick<Transport, "read" | "write" | "close">> {
+): Promise<WebTransport> {
   const socket = new WebSocket(url);
   socket.binaryType = "arraybuffer";
   /** What has come and is not read. */
@@ -49,7 +52,7 @@ export function openBrowserWebSocket(
     if (socket.readyState !== WebSocket.OPEN) throw fault ?? new Error("the WebSocket is closed");
   };
 
-  const transport: Pick<Transport, "read" | "write" | "close"> = {
+  const transport: WebTransport = {
     async read(into) {
       while (unread.length === 0) {
         if (fault !== undefined) throw fault;
