@@ -42,26 +42,28 @@ export interface WebConnectionOwner extends ClientCallOwner {
   wake(): void;
 }
 
+/** A connection, as its output sees it. */
+interface OutputHost {
+  /** All is written. */
+  wake(): void;
+  /** Nothing more can be written. */
+  lose(reason: unknown): void;
+}
+
 /** The frames that go out. */
 class FrameOutput {
   /** Where the callers' streams go. */
   readonly items: ItemOutput;
   queuedBytes = 0;
   readonly #transport: WebTransport;
-  readonly #onWritten: () => void;
-  readonly #onError: (error: unknown) => void;
+  readonly #host: OutputHost;
   #frames: Uint8Array[] = [];
   /** Resolves when all is written. */
   #flushing: Promise<void> | undefined;
 
-  constructor(
-    transport: WebTransport,
-    maxPayloadBytes: number,
-    { onWritten, onError }: { onWritten: () => void; onError: (error: unknown) => void },
-  ) {
+  constructor(transport: WebTransport, maxPayloadBytes: number, host: OutputHost) {
     this.#transport = transport;
-    this.#onWritten = onWritten;
-    this.#onError = onError;
+    this.#host = host;
     this.items = new ItemOutput(this, (message) => this.write(itemMessage(message, maxPayloadBytes)));
     this.items.resume();
   }
@@ -91,10 +93,10 @@ class FrameOutput {
         }
       }
       this.#flushing = undefined;
-      this.#onWritten(); // calls go before items
+      this.#host.wake(); // calls go before items
       this.items.resume();
     } catch (error) {
-      this.#onError(error);
+      this.#host.lose(error);
     }
   }
 }
@@ -119,10 +121,7 @@ export class WebConnection implements CallConnection {
     this.#owner = owner;
     this.#transport = transport;
     const { maxPayloadBytes, aliveMs } = owner.settings;
-    this.output = new FrameOutput(transport, maxPayloadBytes, {
-      onWritten: () => owner.wake(),
-      onError: (error) => this.lose(error),
-    });
+    this.output = new FrameOutput(transport, maxPayloadBytes, this);
     this.#control({ max: maxPayloadBytes, alive: aliveMs || undefined, notice: true });
     void this.#read();
   }
@@ -299,6 +298,10 @@ export class WebConnection implements CallConnection {
       clock.clearTimer(timer);
     }
     this.lose(reason);
+  }
+
+  wake(): void {
+    this.#owner.wake();
   }
 
   /** Ends it at once. */
