@@ -148,7 +148,7 @@ export class RpcError extends Error {
    */
   static override [Symbol.hasInstance](value: unknown): value is RpcError {
     // A subclass recognises its instances by prototype, as usual.
-    if (this !== RpcError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    if (this !== RpcError) return super[Symbol.hasInstance](value);
     return typeof value === "object" && value !== null && BRAND in value;
   }
 
@@ -160,7 +160,7 @@ export class RpcError extends Error {
    * @param options Data for the caller, whether a retry is safe, and the cause.
    */
   constructor(code: AnyCode, text?: string, options: RpcErrorOptions = {}) {
-    super(text === undefined ? code : `${code}: ${text}`, "cause" in options ? { cause: options.cause } : undefined);
+    super(text === undefined ? code : `${code}: ${text}`, options);
     this.code = code;
     this.data = options.data;
     this.retryable = options.retryable ?? RETRYABLE.includes(code);

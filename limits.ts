@@ -359,7 +359,7 @@ export function checkOptions(options: object, kinds: Readonly<Record<string, Opt
 }
 
 /** A value as short text for an error: an object may be large, or throw when shown. */
-export function shown(value: unknown): string {
+function shown(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "function") return "a function";
   if (typeof value === "object" && value !== null) return Array.isArray(value) ? "an array" : "an object";

@@ -22,7 +22,7 @@ import {
   Settings,
 } from "../codec/message.ts";
 import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
-import { setField } from "../codec/payload.ts";
+import { setField } from "../codec/text.ts";
 import { writeControl, writeRequest } from "../codec/write_message.ts";
 import type { Writer } from "../codec/writer.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";

@@ -8,7 +8,7 @@
 import config from "../deno.json" with { type: "json" };
 import { type Flag, flagOf, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
 import { describedBy } from "./call.ts";
-import { setField } from "../codec/payload.ts";
+import { setField } from "../codec/text.ts";
 import { readInput } from "./input_file.ts";
 import { utf8 } from "./values.ts";
 import { ABOUT, choiceFlag, countFlag, describeFlags, limitFlag, pathFlag, secondsFlag, timeFlag } from "./flags.ts";

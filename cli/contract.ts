@@ -5,7 +5,7 @@
  * by a {@linkcode ContractError}: what describes no commands.
  */
 
-import { setField } from "../codec/payload.ts";
+import { setField } from "../codec/text.ts";
 import { ANY_SHAPE, ContractError, readShape, type Shape } from "./shape.ts";
 
 /** One command. */

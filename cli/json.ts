@@ -14,7 +14,7 @@
  * makes text safe for a terminal. A typed integer beyond 2^53 is not rounded: it becomes a bigint.
  */
 
-import { setField } from "../codec/payload.ts";
+import { setField } from "../codec/text.ts";
 import { UsageError } from "./arguments.ts";
 import { printable } from "../codec/printable.ts";
 

@@ -6,6 +6,7 @@
 
 import type { Fields } from "../codec/message.ts";
 import type { Span } from "../codec/frame.ts";
+import type { EncodedRequest } from "../codec/write_message.ts";
 
 /** Options of one call. */
 export interface CallOptions {
@@ -102,7 +103,7 @@ export interface CallEncoder {
   /** The request of a call; `credit` is the initial credit of a stream. */
   encodeCall(owner: GivenOwner, name: string, params: unknown, options: MaybeItems<CallOptions>, credit?: number): Span;
   /** The request of a stream once more, to go on behind its last item. */
-  encodeResumed(given: Span, lateFields: number, place: { after: number | string; credit: number }): Span;
+  encodeResumed(request: EncodedRequest, place: { after: number | string; credit: number }): Span;
   /** The value of an item that may have to be sent again. */
   encodeItem(item: unknown, maxPayloadBytes: number): Span;
   /** The parameters as they are now, whatever the caller does with its objects. */

@@ -154,21 +154,28 @@ export class CallQueue<Call extends QueuedCall> {
   }
 }
 
-/** Something that a signal can abort. */
+/** Something that a signal can abort, as a listener of its `abort`. */
 export interface Abortable {
   /** Its signal was aborted. */
-  abort(): void;
+  handleEvent(): void;
+}
+
+/** Watches the signals of calls. */
+export interface Watcher {
+  /** Starts to watch. */
+  add(signal: AbortSignal, abortable: Abortable): void;
+  /** Stops watching; an unknown object is ignored. */
+  delete(signal: AbortSignal, abortable: Abortable): void;
 }
 
 /**
  * The signals of one client: many calls share an `AbortSignal` with one listener, because to remove one of many listeners the
  * runtime searches all of them.
  */
-export class Signals {
+export class Signals implements Watcher {
   readonly #watched = new Map<AbortSignal, Set<Abortable>>();
   readonly #onAbort = (event: Event) => this.#abort(event.currentTarget as AbortSignal);
 
-  /** Starts to watch. */
   add(signal: AbortSignal, abortable: Abortable): void {
     const others = this.#watched.get(signal);
     if (others) {
@@ -179,7 +186,6 @@ export class Signals {
     }
   }
 
-  /** Stops watching; an unknown object is ignored. */
   delete(signal: AbortSignal, abortable: Abortable): void {
     const others = this.#watched.get(signal);
     if (!others?.delete(abortable) || others.size > 0) return;
@@ -190,7 +196,7 @@ export class Signals {
   #abort(signal: AbortSignal): void {
     const all = this.#watched.get(signal) ?? [];
     this.#watched.delete(signal);
-    for (const each of all) each.abort();
+    for (const each of all) each.handleEvent();
   }
 }
 

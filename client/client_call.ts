@@ -12,11 +12,10 @@ import { isReceived, markReceived, RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { ItemBudget } from "../session/item_queue.ts";
-import type { CallSpan } from "../session/telemetry.ts";
 import { Deadline } from "../session/deadlines.ts";
 import type { CallEncoder, CallOptions, CallPolicy, GivenOwner, MaybeItems } from "./call_options.ts";
 import { checkItems, type ItemOutput, type ItemsCall, OutgoingItems } from "./outgoing_items.ts";
-import type { Abortable, CallCounts, Signals } from "./calls.ts";
+import type { Abortable, CallCounts, Watcher } from "./calls.ts";
 
 /** Settings of a client that its calls and connections need. */
 export interface ClientSettings {
@@ -45,20 +44,22 @@ export interface Deadlines {
 export interface ClientCallOwner extends GivenOwner {
   readonly settings: ClientSettings;
   readonly deadlines: Deadlines;
-  readonly signals: Signals;
+  readonly signals: Watcher;
   readonly counts: CallCounts;
   /** The memory for unread items of all streams. */
   readonly itemBudget: ItemBudget;
   /** How requests are encoded. */
   readonly encoder: CallEncoder;
-  /** The parts of traces that its calls are; none where telemetry is off. Not a field of a call, which every one would pay for. */
-  readonly spans?: WeakMap<ClientCall, CallSpan>;
   /** The reason if there is no connection. */
   readonly obstacle: RpcError | undefined;
   /** Unanswered calls and streams on all connections. */
   readonly unanswered: number;
   /** Starts a new call. */
   begin(call: ClientCall): void;
+  /** A call has its result. */
+  onAnswered(call: ClientCall): void;
+  /** A call rejects. */
+  onRejected(call: ClientCall, error: Error): void;
   /** Settles a call without its reply, and tells the server. */
   giveUp(call: ClientCall, outcome: Error | Fields): void;
 }
@@ -67,8 +68,6 @@ export interface ClientCallOwner extends GivenOwner {
 export interface CallConnection {
   /** The peer's name. */
   readonly peer: string;
-  /** The server, as the user names it. */
-  readonly server: string;
   /** Where the callers' streams go. */
   readonly items: ItemOutput;
   /** Grants more items of a stream. */
@@ -149,7 +148,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
       checkItems(name, items);
       if (idempotent || options.hedgeAfterMs !== undefined) {
         throw new TypeError(
-          `Cannot call ${name}: one with items is not sent twice, so leave idempotent and hedgeAfterMs out`,
+          `Cannot call ${name}: items are not sent twice, so leave idempotent and hedgeAfterMs out`,
         );
       }
     }
@@ -157,21 +156,8 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     this.#signal = options.signal;
   }
 
-  get seq(): number | undefined {
-    return this.owner.settings.sequenced ? this.id : undefined;
-  }
-
   get isSettled(): boolean {
     return this.state === "settled";
-  }
-
-  /** Its part of a trace, which its creator sets before it begins. */
-  get span(): CallSpan | undefined {
-    return this.owner.spans?.get(this);
-  }
-
-  set span(span: CallSpan | undefined) {
-    if (span !== undefined) this.owner.spans?.set(this, span);
   }
 
   /** Whether the server may have started it. */
@@ -226,7 +212,6 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
   send(connection: CallConnection, id: number, nowMs: number): void {
     this.state = "sent";
     this.connection = connection;
-    this.span?.reaches(connection.peer, connection.server);
     this.id = id;
     if (this.policy.timeoutMs !== Infinity) {
       this.ttl = Math.max(1, Math.ceil(this.deadlineMs - nowMs));
@@ -273,7 +258,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     return this.owner.encoder.encodeItem(item, this.owner.settings.maxPayloadBytes);
   }
 
-  abort(): void {
+  handleEvent(): void {
     this.owner.giveUp(this, this.#cancelled(this.#signal as AbortSignal));
   }
 
@@ -293,14 +278,6 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     }
     const cause = connection === undefined ? obstacle : undefined;
     this.owner.giveUp(this, new RpcError("TIMEOUT", text, { retryable: !mayHaveStarted, cause }));
-  }
-
-  /** It was sent, and so its items may be. Their source runs in its span. */
-  startItems(): void {
-    const { items, span } = this;
-    if (items === undefined) return;
-    if (span === undefined) items.start();
-    else span.run(() => items.start());
   }
 
   /** A stream item has arrived. */
@@ -334,14 +311,12 @@ export class UnaryCall extends ClientCall {
   }
 
   protected override succeed(fields: Fields): void {
-    this.owner.counts.answered++;
-    this.span?.end();
+    this.owner.onAnswered(this);
     this.resolve(this.wantsResult ? fields.res : fields);
   }
 
   protected override fail(error: Error): void {
-    this.owner.counts.failed(error);
-    this.span?.fail(error);
+    this.owner.onRejected(this, error);
     this.reject(error);
   }
 }

@@ -30,6 +30,7 @@ import { Connection, type Dispatch } from "../session/connection.ts";
 import type { Swept } from "../session/deadlines.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
+
 import {
   Answers,
   type AnswersOwner,
@@ -45,7 +46,7 @@ import {
 import type { CallConnection, ClientCall } from "./client_call.ts";
 import { ItemOutput } from "./outgoing_items.ts";
 import { KeepAlive } from "./keep_alive.ts";
-import { type ClientOutput, Sender, type SenderHost } from "./sender.ts";
+import { type ClientOutput, Sender, type SenderHost, startItems } from "./sender.ts";
 
 /** How long a closing connection waits for its last write. */
 const CLOSE_MS = 1_000;
@@ -130,10 +131,6 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   /** The server's name. */
   get peer(): string {
     return this.#connection.peer;
-  }
-
-  get server(): string {
-    return this.place.address;
   }
 
   /** The number of unanswered calls. */
@@ -230,7 +227,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     call.send(this, this.#nextId++, nowMs);
     this.#calls.set(call);
     this.#sender.send(call);
-    call.startItems();
+    startItems(call, this.peer, this.place.address);
     this.#sender.used(nowMs);
     this.place.calls.sent++;
     if (!wasIdle) return;

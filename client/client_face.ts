@@ -6,10 +6,11 @@
  * caller may change its objects at once. Refused: a middleware's mistakes.
  */
 
+import { kindOf } from "../codec/errors.ts";
 import type { Fields } from "../codec/message.ts";
 import { type ErrorCode, RpcError } from "../errors.ts";
 import type { ReplyFields } from "../handlers/command.ts";
-import { checkTimeout, shown } from "../limits.ts";
+import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { CallEncoder, CallOptions, CallPolicy, ItemSource, MaybeItems, StreamOptions } from "./call_options.ts";
 import type { ClientStatistics } from "./calls.ts";
@@ -56,10 +57,8 @@ export interface Before {
 export interface CallEngine {
   readonly settings: { readonly clock: Clock; readonly policy: CallPolicy; readonly maxPayloadBytes: number };
   readonly encoder: CallEncoder;
-  /** Makes a call. Resolves with the reply, whole. */
-  call(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<Fields>;
-  /** Makes a call. Resolves with its result. */
-  callForResult(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<unknown>;
+  /** Makes a call. Resolves with the reply, or with its result alone. */
+  call(name: string, params: unknown, options: MaybeItems<CallOptions>, wantsResult?: boolean): Promise<unknown>;
   /** Reads a stream. */
   stream(name: string, params: unknown, options: MaybeItems<StreamOptions>): ItemStream;
 }
@@ -77,16 +76,11 @@ export class CallSender {
     this.#before = before;
   }
 
-  /** Makes a call. Resolves with the reply, whole. */
-  call(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<ReplyFields> {
-    if (this.#isPlain) return this.#engine.call(name, params, this.#withMeta(options)) as Promise<ReplyFields>;
-    return this.#through(name, params, options);
-  }
-
-  /** Makes a call. Resolves with its result. */
-  callForResult(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<unknown> {
-    if (this.#isPlain) return this.#engine.callForResult(name, params, this.#withMeta(options));
-    return this.#through(name, params, options).then(({ res }) => res);
+  /** Makes a call. Resolves with the reply, or with its result alone. */
+  call(name: string, params: unknown, options: MaybeItems<CallOptions> = {}, wantsResult?: boolean): Promise<unknown> {
+    if (this.#isPlain) return this.#engine.call(name, params, this.#withMeta(options), wantsResult);
+    const reply = this.#through(name, params, options);
+    return wantsResult ? reply.then(({ res }) => res) : reply;
   }
 
   /** An async function, so that what cannot be sent rejects; parameters are encoded before it returns all the same. */
@@ -99,8 +93,11 @@ export class CallSender {
       const passed = this.#pass(this.#outgoing(name, params, options), (meta, given) => {
         if (state === "over" && options.items !== undefined) throw tooLate();
         state = "sent";
-        const leftMs = timeoutMs === Infinity ? Infinity : Math.ceil(endMs - clock.now());
-        return this.#engine.call(name, given, { ...options, meta, timeoutMs: leftMs }) as Promise<ReplyFields>;
+        return this.#engine.call(name, given, {
+          ...options,
+          meta,
+          timeoutMs: Math.ceil(endMs - clock.now()),
+        }) as Promise<ReplyFields>;
       });
       // Once it is sent, the call itself knows its time and its signal.
       return await inTime(passed, () => state === "sent", { clock, timeoutMs, signal: options.signal });
@@ -150,10 +147,8 @@ export class CallSender {
       if (index === middleware.length) return await send(call.meta, call.params);
       let passed: Promise<ReplyFields> | undefined;
       const next = (given: { readonly meta?: Meta } = {}) => {
-        if (passed === undefined) {
-          passed = pass({ ...call, meta: { ...call.meta, ...given.meta } }, index + 1);
-          passed.catch(ignore); // the middleware may not wait for it
-        }
+        passed ??= pass({ ...call, meta: { ...call.meta, ...given.meta } }, index + 1);
+        passed.catch(ignore); // the middleware may not wait for it
         return passed;
       };
       return wholeReply(await middleware[index](call, next));
@@ -166,38 +161,30 @@ export class CallSender {
     call: OutgoingCall,
     options: MaybeItems<StreamOptions>,
   ): AsyncGenerator<unknown, unknown, void> {
-    const opened = Promise.withResolvers<ItemStream>();
+    const opened = Promise.withResolvers<void>();
     const ended = Promise.withResolvers<ReplyFields>();
     ended.promise.catch(ignore);
-    let isPassed = false;
+    let stream: ItemStream | undefined;
     const passed = this.#pass(call, (meta, params) => {
-      isPassed = true;
-      opened.resolve(this.#engine.stream(call.command, params, { ...options, meta }));
+      stream = this.#engine.stream(call.command, params, { ...options, meta });
+      opened.resolve();
       return ended.promise;
     });
-    passed.catch(opened.reject);
-    let stream: ItemStream | undefined;
     try {
-      stream = await Promise.race([opened.promise, passed.then(() => undefined)]);
+      await Promise.race([opened.promise, passed]);
     } finally {
-      if (!isPassed) dropItems(options.items);
+      if (stream === undefined) dropItems(options.items);
     }
-    if (stream === undefined) return (await passed).res; // a middleware has answered
-    try {
-      for (let item = await stream.next();; item = await stream.next()) {
-        if (item.done) {
-          ended.resolve({ res: item.value });
-          return (await passed).res;
-        }
-        yield item.value;
+    if (stream !== undefined) { // else a middleware has answered
+      try {
+        ended.resolve({ res: yield* stream as ItemStream });
+      } catch (error) {
+        ended.reject(error); // a middleware may answer in its place
+      } finally {
+        ended.resolve({ res: undefined }); // its reader has left
       }
-    } catch (error) {
-      ended.reject(error);
-      return (await passed).res; // rejects, unless a middleware answers in its place
-    } finally {
-      ended.resolve({ res: undefined }); // its reader has left
-      await stream.return(undefined);
     }
+    return (await passed).res;
   }
 }
 
@@ -208,12 +195,15 @@ function withDrop<Stream extends AsyncGenerator<unknown, unknown, void>>(
 ): Stream {
   if (items === undefined) return stream;
   let hasBegun = false;
-  const begin = () => !hasBegun && (hasBegun = true);
   const { next, return: leave } = stream;
   return Object.assign(stream, {
-    next: () => (begin(), next.call(stream)),
+    next() {
+      hasBegun = true;
+      return next.call(stream);
+    },
     return(value: unknown) {
-      if (begin()) dropItems(items);
+      if (!hasBegun) dropItems(items);
+      hasBegun = true;
       return leave.call(stream, value);
     },
   });
@@ -243,11 +233,11 @@ function inTime<Reply>(
 /** A middleware may answer with a reply of its own. */
 function wholeReply(answer: ReplyFields): ReplyFields {
   if (typeof answer === "object" && answer !== null) return answer;
-  throw new TypeError(`the middleware returned ${shown(answer)}: return what next() gives, or { res: value }`);
+  throw new TypeError(`the middleware returned ${kindOf(answer)}: return what next() gives, or { res: value }`);
 }
 
 function tooLate(): RpcError {
-  return new RpcError("CANCELLED", "the call had ended before the middleware passed it on, and so had its items");
+  return new RpcError("CANCELLED", "the call had ended, and so had its items");
 }
 
 function ignore(): void {}
@@ -280,12 +270,12 @@ export class ClientFace implements AsyncDisposable {
   readonly stream: ByName<MaybeItems<StreamOptions>, AsyncGenerator<unknown, unknown, void>>;
   readonly #engine: Engine;
 
-  constructor(engine: Engine, before: Before = { meta: undefined, middleware: [] }) {
+  constructor(engine: Engine, before: Before) {
     this.#engine = engine;
     const sender = new CallSender(engine, before);
-    this.call = byName((name, params, options) => sender.callForResult(name, params, options));
-    this.reply = byName((name, params, options) => sender.call(name, params, options));
-    this.outcome = byName((name, params, options) => sender.call(name, params, options).then(success, failure));
+    this.call = byName((name, params, options) => sender.call(name, params, options, true));
+    this.reply = byName((name, params, options) => sender.call(name, params, options) as Promise<Fields>);
+    this.outcome = byName((name, params, options) => sender.call(name, params, options, true).then(success, failure));
     this.stream = byName((name, params, options) => sender.stream(name, params, options));
   }
 
@@ -310,8 +300,8 @@ export class ClientFace implements AsyncDisposable {
   }
 }
 
-function success({ res }: Fields): Outcome {
-  return { ok: true, value: res };
+function success(value: unknown): Outcome {
+  return { ok: true, value };
 }
 
 /** A mistake of the program is still thrown. */
@@ -327,7 +317,7 @@ function byName<Options, Result>(
   return new Proxy(invoke, {
     get(target, name) {
       // With a method `then` it would be taken for a promise where it is awaited or returned.
-      if (typeof name === "symbol" || name === "then") return Reflect.get(target, name);
+      if (typeof name === "symbol" || name === "then") return target[name as never];
       let method = methods.get(name);
       if (method === undefined) {
         method = (params, options) => invoke(name, params, options);

@@ -17,17 +17,13 @@ export const RESERVED: readonly string[] = ["cmd", "seq", "ttl", "meta", "credit
 
 /** The encoder of a client in a browser. */
 export const compactEncoder: CallEncoder = {
-  encodeCall(owner, name, params = {}, { meta, timeoutMs = owner.settings.policy.timeoutMs, items }, credit) {
+  encodeCall(owner, name, params = {}, { meta, items }, credit) {
     const rest = { cmd: owner.cmdOf(name), meta, credit, $items: items && true };
-    const lateFields = timeoutMs === Infinity ? 1 : 2;
-    return encodeGiven(name, params, rest, lateFields, owner.settings.maxPayloadBytes);
+    return encodeGiven(name, params, rest, owner.settings.maxPayloadBytes);
   },
 
-  encodeResumed(given, lateFields, { after, credit }) {
-    // `seq` and `ttl` are not there yet: with as many of anything in their place, it is one value.
-    const nothing = encodeCompact({ a: 0, b: 0 }).subarray(1, 1 + 3 * lateFields);
-    const { a: _a, b: _b, ...fields } = decodeCompact(joined([bytesOf(given), nothing])) as Fields;
-    return spanOf(encodeCompact({ ...fields, after, credit }, "params", lateFields));
+  encodeResumed({ given }, fields) {
+    return spanOf(extended(given, fields));
   },
 
   encodeItem(item, maxPayloadBytes) {
@@ -35,11 +31,11 @@ export const compactEncoder: CallEncoder = {
   },
 
   copyParams(name, params = {}, maxPayloadBytes) {
-    return decodeCompact(bytesOf(encodeGiven(name, params, {}, 0, maxPayloadBytes))) as Fields;
+    return decodeCompact(bytesOf(encodeGiven(name, params, {}, maxPayloadBytes))) as Fields;
   },
 };
 
-function encodeGiven(name: string, params: unknown, rest: Fields, lateFields: number, maxPayloadBytes: number): Span {
+function encodeGiven(name: string, params: unknown, rest: Fields, maxPayloadBytes: number): Span {
   try {
     checkMap("params", params);
     const { meta } = rest;
@@ -56,7 +52,7 @@ function encodeGiven(name: string, params: unknown, rest: Fields, lateFields: nu
         throw new EncodeError(`the parameter name "${key}" is reserved`);
       }
     }
-    return spanOf(encodeChecked({ ...params, ...rest }, "params", maxPayloadBytes, lateFields));
+    return spanOf(encodeChecked({ ...params, ...rest }, "params", maxPayloadBytes));
   } catch (error) {
     throw unsendable(name, error);
   }
@@ -67,15 +63,20 @@ function checkMap(name: string, map: unknown): asserts map is object {
   throw new EncodeError(`${name}: ${kindOf(map)} cannot be sent here, only a plain object`);
 }
 
-function encodeChecked(value: unknown, path: string, maxPayloadBytes: number, laterFields = 0): Uint8Array {
-  const bytes = encodeCompact(value, path, laterFields);
+function encodeChecked(value: unknown, path: string, maxPayloadBytes: number): Uint8Array {
+  const bytes = encodeCompact(value, path);
   if (bytes.length > maxPayloadBytes) throw new PayloadTooLargeError(bytes.length, maxPayloadBytes);
   return bytes;
 }
 
 /** The payload of a request. */
 export function requestOf(given: Span, seq: number, ttl: number | undefined): Uint8Array {
-  return joined([bytesOf(given), encodeCompact({ seq, ttl }).subarray(1)]);
+  return extended(given, { seq, ttl });
+}
+
+/** A request with more fields. */
+function extended(given: Span, fields: Fields): Uint8Array {
+  return encodeCompact({ ...decodeCompact(bytesOf(given)) as Fields, ...fields });
 }
 
 /**
@@ -86,20 +87,8 @@ export function requestOf(given: Span, seq: number, ttl: number | undefined): Ui
 export function itemMessage(message: ItemMessage, maxPayloadBytes: number): Uint8Array {
   const { seq, kind } = message;
   if (kind === "request end") return encodeCompact({ cmd: 0, seq, end: true });
-  const item = kind === "encoded item" ? bytesOf(message.item) : encodeChecked(message.item, "item", maxPayloadBytes);
-  const head = encodeCompact({ cmd: 0, seq, item: null }); // nil is the last byte
-  return joined([head.subarray(0, -1), item]);
-}
-
-/** Pieces in one. */
-export function joined(pieces: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(pieces.reduce((bytes, { length }) => bytes + length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    whole.set(piece, at);
-    at += piece.length;
-  }
-  return whole;
+  const item = kind === "encoded item" ? decodeCompact(bytesOf(message.item)) : message.item;
+  return encodeChecked({ cmd: 0, seq, item }, "", maxPayloadBytes);
 }
 
 function spanOf(bytes: Uint8Array): Span {

@@ -18,7 +18,6 @@ import { type CallConnection, ClientCall, type ClientCallOwner, NO_ATTEMPTS } fr
 
 /** A call that is answered with a stream. */
 export class IncomingStream extends ClientCall implements AsyncGenerator<unknown, unknown, void> {
-  readonly #credit: number;
   readonly #window: ItemWindow;
   /** The credit that its request says, in items. */
   #requestCredit: number;
@@ -43,7 +42,6 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     const window = new ItemWindow(owner.itemBudget, credit, owner.settings.maxPayloadBytes);
     const requestCredit = window.size;
     super(owner, name, owner.encoder.encodeCall(owner, name, params, given, requestCredit), given);
-    this.#credit = credit;
     this.#window = window;
     this.#requestCredit = requestCredit;
     this.#unread = new ItemQueue(window, (items) => this.connection?.grant(this, items));
@@ -98,13 +96,12 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
       return this.giveUp(new RpcError("BAD_REPLY", "the id of an item must be a whole number from 0 up, or text"));
     }
     if (!this.#unread.push(res, weightBytes)) {
-      const text = `the server sent more than the ${this.#credit} items that were granted`;
-      return this.giveUp(new RpcError("BAD_REPLY", text));
+      return this.giveUp(new RpcError("BAD_REPLY", "the server sent more items than were granted"));
     }
     this.#lastId = id ?? this.#lastId;
     this.attempts = NO_ATTEMPTS; // it goes on, so a server may be lost as often again
     if (this.owner.itemBudget.isExceeded) {
-      const text = "unread stream items take too much memory: read them sooner, or use a lower credit";
+      const text = "unread items take too much memory: read them sooner, or use a lower credit";
       this.giveUp(new RpcError("OVERLOADED", text, { retryable: false }));
     }
   }
@@ -129,18 +126,12 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   /** Asks for what comes behind the last item; as many as fit beside those that are unread. */
   #goOn(after: number | string): void {
     this.#requestCredit = Math.max(1, this.#window.size - this.#unread.length);
-    const lateFields = this.ttl === undefined ? 1 : 2;
-    this.given = this.owner.encoder.encodeResumed(this.given, lateFields, { after, credit: this.#requestCredit });
+    this.given = this.owner.encoder.encodeResumed(this, { after, credit: this.#requestCredit });
   }
 
   #finish(outcome: ItemResult | Error): void {
-    if (outcome instanceof Error) {
-      this.owner.counts.failed(outcome);
-      this.span?.fail(outcome);
-    } else {
-      this.owner.counts.answered++;
-      this.span?.end();
-    }
+    if (outcome instanceof Error) this.owner.onRejected(this, outcome);
+    else this.owner.onAnswered(this);
     this.#unread.end(outcome);
   }
 

@@ -8,10 +8,10 @@
  */
 
 import { EncodeError, kindOf, PayloadTooLargeError } from "../codec/errors.ts";
-import { RequestEnd, RequestItem } from "../codec/message.ts";
+import type { RequestEnd, RequestItem } from "../codec/message.ts";
 import type { EncodedItem } from "../codec/write_message.ts";
 import type { Span } from "../codec/writer.ts";
-import { CreditWindow, endItems, type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";
+import { CreditWindow, type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { ItemSource } from "./call_options.ts";
 
@@ -21,7 +21,7 @@ const UNGRANTED_ITEMS = 1;
 /**
  * How many bytes of items are written at once; the last item may go beyond. Calls that come meanwhile wait for these alone.
  */
-const AHEAD_BYTES = 64 * 1024;
+export const AHEAD_BYTES = 64 * 1024;
 
 /** The call that the items belong to. */
 export interface ItemsCall {
@@ -77,7 +77,7 @@ export class OutgoingItems implements ItemReceiver {
       return void this.#run();
     }
     if (this.#first !== undefined) this.#sendFirst(this.#first);
-    if (this.#state === "complete") this.#send(new RequestEnd(this.#call.id));
+    if (this.#state === "complete") this.#sendEnd();
     this.#credit.wake();
   }
 
@@ -111,7 +111,7 @@ export class OutgoingItems implements ItemReceiver {
   #sendNow(item: unknown): void {
     const index = this.#sentItems++;
     try {
-      if (this.#isGranted) this.#send(new RequestItem(this.#call.id, item));
+      if (this.#isGranted) this.#send({ kind: "request item", seq: this.#call.id, item });
       else this.#sendFirst(this.#first = this.#call.encodeItem(item));
       this.#credit.use();
     } catch (error) {
@@ -135,7 +135,7 @@ export class OutgoingItems implements ItemReceiver {
       await sendEach(this, this.#open());
       if (this.isSettled) return; // it may have come with the end
       this.#state = "complete";
-      this.#send(new RequestEnd(this.#call.id));
+      this.#sendEnd();
     } catch (error) {
       if (this.#state === "over") return; // nobody waits for what the source says after its end
       this.#state = "over";
@@ -153,6 +153,10 @@ export class OutgoingItems implements ItemReceiver {
     this.#send({ kind: "encoded item", seq: this.#call.id, item });
   }
 
+  #sendEnd(): void {
+    this.#send({ kind: "request end", seq: this.#call.id });
+  }
+
   /** Sends, unless the call waits to be sent again: `start()` then sends it. */
   #send(message: ItemMessage): void {
     this.#call.connection?.items.send(message);
@@ -168,7 +172,7 @@ export function dropItems(source: ItemSource | undefined): void {
 async function endSource(open: () => Items): Promise<void> {
   try {
     await undefined;
-    await endItems(open());
+    await open().return?.();
   } catch {
     // The call has its outcome, whatever the source says of its end.
   }
@@ -187,14 +191,14 @@ export function checkItems(name: string, source: unknown): asserts source is Ite
 
 function faultIn(source: unknown): string | undefined {
   if (typeof source === "string") {
-    return "is text, and would be sent letter by letter: give [text], or a stream of texts";
+    return "is text, and would be sent letter by letter: give [text]";
   }
-  if (ArrayBuffer.isView(source)) return "is bytes, and would be sent byte by byte: give [bytes], or a stream of bytes";
+  if (ArrayBuffer.isView(source)) return "is bytes, and would be sent byte by byte: give [bytes]";
   if (typeof source !== "object" || source === null || !isIterable(source)) {
     return `must be an iterable, an async iterable or a ReadableStream, and is ${kindOf(source)}`;
   }
   if (source instanceof ReadableStream && source.locked) {
-    return "is a ReadableStream that is locked: something else reads it";
+    return "is a locked ReadableStream: something else reads it";
   }
 }
 
@@ -209,7 +213,7 @@ function faultOf(error: unknown): string {
 }
 
 /** What the caller's streams send. */
-export type ItemMessage = RequestItem | EncodedItem | RequestEnd;
+export type ItemMessage = Pick<RequestItem, "kind" | "seq" | "item"> | EncodedItem | Pick<RequestEnd, "kind" | "seq">;
 
 /** A stream that waits for its turn. */
 export interface WaitingItems {

@@ -9,9 +9,9 @@
 import type { RpcError } from "../errors.ts";
 import type { OptionKind } from "../limits.ts";
 
-/** The longest wait after the first failed dial; it doubles with each further failure, up to the maximum. */
-const FIRST_BACKOFF_MS = 50;
-const LONGEST_BACKOFF_MS = 5_000;
+/** The longest wait after the first failed dial, or the first `OVERLOADED`; it doubles with each further one, up to the maximum. */
+const FIRST_WAIT_MS = 50;
+const LONGEST_WAIT_MS = 5_000;
 
 /** The longest wait after the loss of a working connection: the clients of a restarted server return spread over it. */
 const AFTER_LOSS_MS = 500;
@@ -19,16 +19,21 @@ const AFTER_LOSS_MS = 500;
 /** A second loss within this time counts as a failed dial. */
 const FORGIVEN_AFTER_MS = 10_000;
 
-/** The longest wait after the first `OVERLOADED`; it doubles with each further one, up to the maximum. */
-const FIRST_WAIT_MS = 50;
-const LONGEST_WAIT_MS = 5_000;
-
 /** A server tells many callers the same time; they come back spread over this part of it. */
 const SPREAD = 0.2;
 
-/** The time that the budget looks back, in slices. */
+/** The time that the budget looks back, in slices of a second. */
 const SLICE_MS = 1_000;
 const SLICES = 10;
+
+/**
+ * The longest wait before the next attempt, in milliseconds.
+ *
+ * @param failures How many came before the last one.
+ */
+export function longestWaitMs(failures: number): number {
+  return Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** failures);
+}
 
 /**
  * Exponential backoff with a maximum and full jitter, so that the clients of a failed server do not all return at once.
@@ -47,7 +52,7 @@ export class Backoff {
 
   /** A dial failed, or its connection never worked. */
   failed(nowMs: number): void {
-    this.delay(nowMs, Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** this.#failures++));
+    this.delay(nowMs, longestWaitMs(this.#failures++));
   }
 
   /**
@@ -88,7 +93,7 @@ export class Backoff {
 export function retryWaitMs({ code, retryAfterMs }: RpcError, refusals: number, random: number): number {
   if (retryAfterMs !== undefined && retryAfterMs > 0) return retryAfterMs * (1 + SPREAD * random);
   if (code !== "OVERLOADED") return 0; // this server is about to end, others are not
-  return random * Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** refusals);
+  return random * longestWaitMs(refusals);
 }
 
 /** How many retries a client may send; both 0 for none. */
@@ -115,6 +120,13 @@ export const RETRY_BUDGET: OptionKind = {
   must: "be an object whose perCall and perSecond are numbers from 0 up",
 };
 
+/** What was sent in a part of the time. */
+interface Slice {
+  readonly endMs: number;
+  calls: number;
+  retries: number;
+}
+
 /**
  * The budget of all retries of one client together, so that they do not multiply an outage: a part of its calls, and a few a
  * second for a client that seldom calls. The rule is that of Finagle. All calls of a turn cost a comparison and an addition.
@@ -122,48 +134,42 @@ export const RETRY_BUDGET: OptionKind = {
 export class RetryBudget {
   readonly #perCall: number;
   readonly #reserve: number;
-  /** The calls and retries of the last {@linkcode SLICES} slices. */
-  readonly #calls: number[] = new Array(SLICES).fill(0);
-  readonly #retries: number[] = new Array(SLICES).fill(0);
-  #current = 0;
-  #sliceEndMs = -Infinity;
+  /** The calls and retries of the last {@linkcode SLICES} slices; the last of them is now. */
+  #slices: Slice[] = [];
 
   /** @param options The figures that differ from the defaults. */
   constructor({ perCall = 0.2, perSecond = 10 }: RetryBudgetOptions = {}) {
     this.#perCall = perCall;
-    this.#reserve = perSecond * SLICES * SLICE_MS / 1_000;
+    this.#reserve = perSecond * SLICES;
   }
 
   /** Calls are sent, each for the first time. */
   called(nowMs: number, calls: number): void {
-    if (nowMs >= this.#sliceEndMs) this.#advance(nowMs);
-    this.#calls[this.#current] += calls;
+    this.#sliceOf(nowMs).calls += calls;
   }
 
   /** Takes one retry out of the budget, if there is one. */
   take(nowMs: number): boolean {
-    if (nowMs >= this.#sliceEndMs) this.#advance(nowMs);
-    if (sum(this.#retries) + 1 > this.#reserve + this.#perCall * sum(this.#calls)) return false;
-    this.#retries[this.#current]++;
+    const slice = this.#sliceOf(nowMs);
+    const left = this.#slices.reduce(
+      (left, { calls, retries }) => left + this.#perCall * calls - retries,
+      this.#reserve,
+    );
+    if (left < 1) return false;
+    slice.retries++;
     return true;
   }
 
-  /** Forgets the slices that have left the window. */
-  #advance(nowMs: number): void {
-    const passed = Math.min(SLICES, Math.floor((nowMs - this.#sliceEndMs) / SLICE_MS) + 1);
-    for (let slice = 0; slice < passed; slice++) {
-      this.#current = (this.#current + 1) % SLICES;
-      this.#calls[this.#current] = this.#retries[this.#current] = 0;
-    }
-    // After a long pause the slices begin anew.
-    this.#sliceEndMs = passed === SLICES ? nowMs + SLICE_MS : this.#sliceEndMs + passed * SLICE_MS;
+  /** The slice of now; a new one takes the place of those that have left the window. */
+  #sliceOf(nowMs: number): Slice {
+    const last = this.#slices.at(-1);
+    if (last !== undefined && nowMs < last.endMs) return last;
+    const slice = { endMs: nowMs + SLICE_MS, calls: 0, retries: 0 };
+    this.#slices = [...this.#slices.filter(({ endMs }) => slice.endMs - endMs < SLICES * SLICE_MS), slice];
+    return slice;
   }
 }
 
 function isFigure(value: unknown): boolean {
   return value === undefined || typeof value === "number" && value >= 0;
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
 }

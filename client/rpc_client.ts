@@ -13,14 +13,14 @@ import type { Fields } from "../codec/message.ts";
 import { isReceived, markReceived, RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { ItemBudget } from "../session/item_queue.ts";
-import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";
+import { clientTelemetry } from "../session/telemetry.ts";
 import { TimerWheel } from "../session/deadlines.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallEncoder, CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
 import { CallCounts, CallQueue, type ClientStatistics, Signals } from "./calls.ts";
 import { type CallConnection, type ClientCall, type ClientSettings, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
 import { Connections, elsewhere, Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
-import { callEncoder, encodeCall } from "./sender.ts";
+import { callEncoder, encodeCall, setSpan, spanOf } from "./sender.ts";
 import { dropItems } from "./outgoing_items.ts";
 import { IncomingStream } from "./incoming_stream.ts";
 import { HedgedCall, type HedgeOwner } from "./hedge.ts";
@@ -45,8 +45,6 @@ export interface RpcClientOptions extends ClientSettings, ServersOptions {
 /** The memory for unread items of all streams; and of one stream, as much as a server keeps for a connection. */
 const MAX_ITEM_BYTES = 256 * 1024 * 1024;
 const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
-
-const spans = clientTelemetry && new WeakMap<ClientCall, CallSpan>();
 
 /** How often an idempotent call is lost: a call that crashes servers must not crash one after another. */
 const MAX_LOSSES = 3;
@@ -96,17 +94,15 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     return this.#state;
   }
 
-  /** See `Client.reply`. */
-  call(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<Fields> {
-    return this.#call(name, params, options, false) as Promise<Fields>;
-  }
-
-  /** See `Client.call`. Not by a step behind the other, which would cost each call another promise. */
-  callForResult(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}): Promise<unknown> {
-    return this.#call(name, params, options, true);
-  }
-
-  #call(name: string, params: unknown, options: MaybeItems<CallOptions>, wantsResult: boolean): Promise<unknown> {
+  /** See `Client.reply`; and `Client.call`, not by a step behind it, which would cost each call another promise. */
+  call(name: string, params?: unknown, options?: MaybeItems<CallOptions>, wantsResult?: false): Promise<Fields>;
+  call(
+    name: string,
+    params: unknown,
+    options: MaybeItems<CallOptions> | undefined,
+    wantsResult: boolean | undefined,
+  ): Promise<unknown>;
+  call(name: string, params: unknown, options: MaybeItems<CallOptions> = {}, wantsResult = false): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const call = this.#newCall(name, params, options); // an error thrown here rejects the promise
       call.wantsResult = wantsResult;
@@ -126,7 +122,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
       const call = options.hedgeAfterMs === undefined
         ? new UnaryCall(this, name, request, options)
         : new HedgedCall(this, name, request, options);
-      call.span = span;
+      setSpan(call, span);
       return call;
     } catch (error) {
       dropItems(given.items);
@@ -148,7 +144,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
       if (!this.settings.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
       const span = clientTelemetry?.begin(name, options.meta);
       const stream = new IncomingStream(this, name, params, span === undefined ? options : span.joined(options));
-      stream.span = span;
+      setSpan(stream, span);
       return stream;
     } catch (error) {
       dropItems(options.items);
@@ -174,8 +170,14 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     return callEncoder;
   }
 
-  get spans(): WeakMap<ClientCall, CallSpan> | undefined {
-    return spans;
+  onAnswered(call: ClientCall): void {
+    this.counts.answered++;
+    spanOf(call)?.end();
+  }
+
+  onRejected(call: ClientCall, error: Error): void {
+    this.counts.failed(error);
+    spanOf(call)?.fail(error);
   }
 
   get obstacle(): RpcError | undefined {

@@ -8,21 +8,22 @@
 
 import type { Encoding } from "../codec/encode.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
-import { BUILT_IN_NUMBERS, type Fields, type KnownControl, RequestItem, Settings } from "../codec/message.ts";
+import { BUILT_IN_NUMBERS, type Fields, type KnownControl, Settings } from "../codec/message.ts";
 import { Reader } from "../codec/reader.ts";
 import type { Output } from "../codec/stage.ts";
 import {
-  type EncodedItem,
   type EncodedRequest,
   encodeGiven,
   encodeItem,
   type GivenRequest,
+  type SentControl,
   writeControl,
   writeEncodedRequest,
 } from "../codec/write_message.ts";
 import type { Span, Writer } from "../codec/writer.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import type { CallEncoder, CallOptions, GivenOwner, MaybeItems } from "./call_options.ts";
+import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";
 import { ClientCall, type ClientSettings, PING_SEQ } from "./client_call.ts";
 import { type ItemMessage, unsendable } from "./outgoing_items.ts";
 
@@ -62,14 +63,13 @@ export function encodeCall(
 /**
  * Encodes the request of a stream once more, to go on behind its last item.
  *
- * @param given The request, encoded.
- * @param lateFields The number of fields that are added when it is sent.
+ * @param request The request as it was sent.
  */
 export function encodeResumed(
-  given: Span,
-  lateFields: number,
+  { given, ttl }: EncodedRequest,
   { after, credit }: { after: number | string; credit: number },
 ): Span {
+  const lateFields = ttl === undefined ? 1 : 2;
   const { cmd, meta, credit: _, ...params } = fieldsOf(given, lateFields);
   // Its size is checked when it is sent.
   return encodeGiven({ cmd, params: { ...params, after }, meta, credit } as GivenRequest, lateFields, Infinity);
@@ -108,7 +108,6 @@ const QUIET_MS = 1_000;
 
 const PING: EncodedRequest & { readonly kind: "ping" } = {
   kind: "ping",
-  seq: PING_SEQ,
   ttl: undefined,
   given: encodeGiven(
     { cmd: BUILT_IN_NUMBERS.get("PING") as number, params: {}, meta: undefined, credit: undefined },
@@ -118,7 +117,7 @@ const PING: EncodedRequest & { readonly kind: "ping" } = {
 };
 
 /** What a client sends. */
-export type ClientOutput = ClientCall | KnownControl | EncodedItem | typeof PING;
+export type ClientOutput = ClientCall | SentControl | typeof PING;
 
 /** The connection, as its sender sees it. */
 export interface SenderHost {
@@ -224,12 +223,14 @@ export class Sender implements Encoding<ClientOutput> {
   }
 
   writeMessage(writer: Writer, message: ClientOutput): void {
-    if (message instanceof ClientCall || message === PING) writeEncodedRequest(writer, message);
-    else writeControl(writer, message as KnownControl | EncodedItem);
+    if (message instanceof ClientCall) {
+      writeEncodedRequest(writer, message, this.#settings.sequenced ? message.id : undefined);
+    } else if (message.kind === "ping") writeEncodedRequest(writer, message, PING_SEQ);
+    else writeControl(writer, message);
   }
 
   maxPayloadBytes(message: ClientOutput): number {
-    const isGiven = message instanceof ClientCall || message instanceof RequestItem || message.kind === "encoded item";
+    const isGiven = message instanceof ClientCall || message.kind === "request item" || message.kind === "encoded item";
     // What the caller does not give is sent even if the limit is very low.
     return isGiven ? this.#settings.maxPayloadBytes : Infinity;
   }
@@ -240,4 +241,26 @@ export class Sender implements Encoding<ClientOutput> {
     this.#host.forget(call);
     call.end(unsendable(call.name, error));
   }
+}
+
+/** The parts of traces that calls are, where telemetry is on. They are no fields of a call, for which every one would pay, and a page. */
+const spans = clientTelemetry && new WeakMap<ClientCall, CallSpan>();
+
+/** Gives a call its span, before it begins. */
+export function setSpan(call: ClientCall, span: CallSpan | undefined): void {
+  if (span !== undefined) spans?.set(call, span);
+}
+
+/** The span of a call; none where telemetry is off. */
+export function spanOf(call: ClientCall): CallSpan | undefined {
+  return spans?.get(call);
+}
+
+/** A call was sent to a server, and so its items may be. Their source runs in its span. */
+export function startItems(call: ClientCall, peer: string, server: string): void {
+  const { items } = call;
+  const span = spanOf(call);
+  span?.reaches(peer, server);
+  if (span === undefined || items === undefined) items?.start();
+  else span.run(() => items.start());
 }

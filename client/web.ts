@@ -85,14 +85,10 @@ export async function connect<C extends Commands = AnyCommands>(options: WebConn
   const url = `${options.url}`;
   if (!/^wss?:/.test(url)) throw new TypeError(`Cannot use ${url} as url: it must begin with wss:// or ws://`);
   const events = new AbortController();
-  const numbers = new Map<string, number>();
-  for (const [name, { number }] of Object.entries(commands as Commands)) {
-    if (number !== undefined) numbers.set(name, number);
-  }
   const engine = new WebEngine({
     server: url,
     dial: options.dial ?? ((signal) => openBrowserWebSocket(url, signal)),
-    numbers,
+    commands,
     retryBudget: new RetryBudget(options.retryBudget),
     sequenced: true,
     maxInFlight: options.maxInFlight ?? DEFAULT_MAX_IN_FLIGHT,

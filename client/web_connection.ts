@@ -5,13 +5,13 @@
  * Refused, by closing it: frames and messages that break the protocol.
  */
 
-import { decodeCompact, encodeCompact, frameAt, framed } from "../codec/compact.ts";
+import { decodeCompact, encodeCompact, frameAt, framed, joined } from "../codec/compact.ts";
 import { DecodeError } from "../codec/errors.ts";
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { Timer } from "../transport/clock.ts";
-import type { Transport } from "../transport/transport.ts";
+import type { WebTransport } from "../transport/browser_web_socket.ts";
 import {
   badReply,
   type CallConnection,
@@ -20,8 +20,8 @@ import {
   PING_SEQ,
   receivedError,
 } from "./client_call.ts";
-import { itemMessage, joined, requestOf } from "./compact_calls.ts";
-import { ItemOutput } from "./outgoing_items.ts";
+import { itemMessage, requestOf } from "./compact_calls.ts";
+import { AHEAD_BYTES, ItemOutput } from "./outgoing_items.ts";
 
 /** The number of the command; the `seq` of the client's own PINGs count down from `PING_SEQ`. */
 const PING = 1;
@@ -30,9 +30,6 @@ const PING = 1;
 const ANSWER_MS = 10_000;
 const CHECK_MS = 3_000;
 const CLOSE_MS = 1_000;
-
-/** More calls wait for those that are not written yet, so that a cancel gets through. */
-const AHEAD_BYTES = 64 * 1024;
 
 /** The client, as its connections see it. */
 export interface WebConnectionOwner extends ClientCallOwner {
@@ -50,26 +47,28 @@ export interface WebConnectionOwner extends ClientCallOwner {
   wake(): void;
 }
 
+/** A connection, as its output sees it. */
+interface OutputHost {
+  /** All is written. */
+  wake(): void;
+  /** Nothing more can be written. */
+  lose(reason: unknown): void;
+}
+
 /** The frames that go out. */
 class FrameOutput {
   /** Where the callers' streams go. */
   readonly items: ItemOutput;
   queuedBytes = 0;
-  readonly #transport: Transport;
-  readonly #onWritten: () => void;
-  readonly #onError: (error: unknown) => void;
+  readonly #transport: WebTransport;
+  readonly #host: OutputHost;
   #frames: Uint8Array[] = [];
   /** Resolves when all is written. */
   #flushing: Promise<void> | undefined;
 
-  constructor(
-    transport: Transport,
-    maxPayloadBytes: number,
-    { onWritten, onError }: { onWritten: () => void; onError: (error: unknown) => void },
-  ) {
+  constructor(transport: WebTransport, maxPayloadBytes: number, host: OutputHost) {
     this.#transport = transport;
-    this.#onWritten = onWritten;
-    this.#onError = onError;
+    this.#host = host;
     this.items = new ItemOutput(this, (message) => this.write(itemMessage(message, maxPayloadBytes)));
     this.items.resume();
   }
@@ -99,10 +98,10 @@ class FrameOutput {
         }
       }
       this.#flushing = undefined;
-      this.#onWritten(); // calls go before items
+      this.#host.wake(); // calls go before items
       this.items.resume();
     } catch (error) {
-      this.#onError(error);
+      this.#host.lose(error);
     }
   }
 }
@@ -113,7 +112,7 @@ export class WebConnection implements CallConnection {
   /** Whether the server has answered a call. */
   answered = false;
   readonly #owner: WebConnectionOwner;
-  readonly #transport: Transport;
+  readonly #transport: WebTransport;
   /** Unanswered calls by `seq`, those included that ended without their reply. */
   readonly #calls = new Map<number, ClientCall>();
   #nextId = 0;
@@ -122,15 +121,12 @@ export class WebConnection implements CallConnection {
   #beat: Timer | undefined;
   #silentBeats = 0;
 
-  /** @param server The server, as the user names it. */
-  constructor(owner: WebConnectionOwner, transport: Transport, readonly server: string) {
+  /** @param peer The server, as the user names it. */
+  constructor(owner: WebConnectionOwner, transport: WebTransport, readonly peer: string) {
     this.#owner = owner;
     this.#transport = transport;
     const { maxPayloadBytes, aliveMs } = owner.settings;
-    this.output = new FrameOutput(transport, maxPayloadBytes, {
-      onWritten: () => owner.wake(),
-      onError: (error) => this.#lost(error),
-    });
+    this.output = new FrameOutput(transport, maxPayloadBytes, this);
     this.#control({ max: maxPayloadBytes, alive: aliveMs || undefined, notice: true });
     void this.#read();
   }
@@ -139,15 +135,11 @@ export class WebConnection implements CallConnection {
     return this.output.items;
   }
 
-  get peer(): string {
-    return this.server;
-  }
-
   get unanswered(): number {
     return this.#calls.size;
   }
 
-  /** Whether a call may be sent. */
+  /** Whether a call may be sent. Few are ahead of what is written, so that a cancel gets through. */
   get hasRoom(): boolean {
     return this.#state === "open" && this.#calls.size < this.#owner.settings.maxInFlight &&
       this.output.queuedBytes < AHEAD_BYTES;
@@ -162,7 +154,7 @@ export class WebConnection implements CallConnection {
     if (this.#beat !== undefined) clock.clearTimer(this.#beat);
     this.#beat = undefined;
     if (this.#calls.size === 0 || periodMs === 0) return;
-    if (this.#silentBeats++ === 2) return this.#lost(new Error("it does not answer"));
+    if (this.#silentBeats++ === 2) return this.lose(new Error("it does not answer"));
     if (this.#silentBeats > 0) this.output.write(encodeCompact({ cmd: PING, seq: PING_SEQ - this.#nextId++ }));
     this.#beat = clock.setTimer(() => this.#look(), periodMs, false);
   }
@@ -179,7 +171,7 @@ export class WebConnection implements CallConnection {
     call.send(this, this.#nextId++, nowMs);
     this.#calls.set(call.id, call);
     this.output.write(requestOf(call.given, call.id, call.ttl));
-    call.startItems();
+    call.items?.start();
     if (this.#beat === undefined) {
       this.#silentBeats = -1; // the request is the first sign of life
       this.#look();
@@ -214,9 +206,9 @@ export class WebConnection implements CallConnection {
     let end = 0;
     try {
       while (!this.#isClosed) {
-        if (end === buffer.length) buffer = joined([buffer, buffer]) as Uint8Array<ArrayBuffer>;
+        if (end === buffer.length) buffer = joined([buffer, buffer]);
         const bytes = await this.#transport.read(buffer.subarray(end));
-        if (bytes === null) return this.#lost(new Error("the server closed it"));
+        if (bytes === null) return this.lose(new Error("the server closed it"));
         end += bytes;
         this.#silentBeats = 0;
         let start = 0;
@@ -231,7 +223,7 @@ export class WebConnection implements CallConnection {
         this.#owner.wake();
       }
     } catch (error) {
-      this.#lost(error);
+      this.lose(error);
     }
   }
 
@@ -289,7 +281,7 @@ export class WebConnection implements CallConnection {
 
   /** Takes no more calls, and closes when the last one is answered. */
   retire(reason?: RpcError): void {
-    if (this.#state === "retired" || this.#state === "closed") return;
+    if (this.#state !== "open") return;
     this.#state = "retired";
     if (reason !== undefined) this.#owner.onLeft(this, reason);
     if (this.#calls.size === 0) void this.close();
@@ -313,20 +305,15 @@ export class WebConnection implements CallConnection {
     this.lose(reason);
   }
 
-  #lost(error: unknown): void {
-    if (error instanceof RpcError) return this.lose(error);
-    const [code, what] = error instanceof DecodeError
-      ? ["BAD_REPLY", `${this.peer} sent an invalid reply`]
-      : ["CONNECTION_LOST", `the connection to ${this.peer} is lost`];
-    this.lose(new RpcError(code, `${what}: ${messageOf(error)}`, { cause: error }));
+  wake(): void {
+    this.#owner.wake();
   }
 
   /** Ends it at once. */
-  lose(error: RpcError): void {
-    if (this.#state === "closed") return;
+  lose(reason: unknown): void {
+    if (this.#isClosed) return;
     this.#state = "closed";
     this.#transport.close();
-    if (this.#beat !== undefined) this.#owner.settings.clock.clearTimer(this.#beat);
     const unanswered: ClientCall[] = [];
     for (const call of this.#calls.values()) {
       if (call.isSettled) this.#owner.deadlines.delete(call);
@@ -334,6 +321,15 @@ export class WebConnection implements CallConnection {
       call.connection = undefined;
     }
     this.#calls.clear();
-    this.#owner.onEnded(this, error, unanswered);
+    this.#look(); // no more
+    this.#owner.onEnded(this, this.#errorOf(reason), unanswered);
+  }
+
+  #errorOf(reason: unknown): RpcError {
+    if (reason instanceof RpcError) return reason;
+    const [code, what] = reason instanceof DecodeError
+      ? ["BAD_REPLY", `${this.peer} sent an invalid reply`]
+      : ["CONNECTION_LOST", `the connection to ${this.peer} is lost`];
+    return new RpcError(code, `${what}: ${messageOf(reason)}`, { cause: reason });
   }
 }

@@ -7,14 +7,13 @@
  */
 
 import type { Fields } from "../codec/message.ts";
-import { isReceived, markReceived, RpcError } from "../errors.ts";
+import { RpcError } from "../errors.ts";
 import { ItemBudget } from "../session/item_queue.ts";
 import type { Deadline } from "../session/deadlines.ts";
+import type { WebTransport } from "../transport/browser_web_socket.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
-import type { Transport } from "../transport/transport.ts";
-import { Backoff, retryWaitMs } from "./retries.ts";
 import type { CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
-import { CallCounts, CallQueue, type ClientStatistics, Signals } from "./calls.ts";
+import { CallCounts, type ClientStatistics, type Watcher } from "./calls.ts";
 import { type ClientCall, type Deadlines, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
 import type { Engine } from "./client_face.ts";
 import { compactEncoder } from "./compact_calls.ts";
@@ -22,14 +21,14 @@ import { IncomingStream } from "./incoming_stream.ts";
 import { dropItems } from "./outgoing_items.ts";
 import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
+import { Backoff, retryWaitMs } from "./retries.ts";
+import { WaitingCalls } from "./waiting_calls.ts";
 import { WebConnection, type WebConnectionOwner } from "./web_connection.ts";
 import { WebLink, type WebLinkOwner, type WebSettings } from "./web_link.ts";
 
 /** The memory for unread items: of all streams, and of one. */
 const MAX_ITEM_BYTES = 256 * 1024 * 1024;
 const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
-
-const CLOSED = "the client was closed";
 
 /** How often an idempotent call is lost: a call that crashes servers must not crash one after another. */
 const MAX_LOSSES = 3;
@@ -57,12 +56,16 @@ class OwnTimers implements Deadlines {
 /** The engine of one client. */
 export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   readonly deadlines: OwnTimers;
-  readonly signals = new Signals();
+  /** Each call listens itself. */
+  readonly signals: Watcher = {
+    add: (signal, call) => signal.addEventListener("abort", call),
+    delete: (signal, call) => signal.removeEventListener("abort", call),
+  };
   readonly counts = new CallCounts();
   readonly encoder = compactEncoder;
   readonly itemBudget = new ItemBudget(MAX_ITEM_BYTES, STREAM_ITEM_BYTES);
   readonly #connections = new Set<WebConnection>();
-  readonly #queue: CallQueue<ClientCall>;
+  readonly #waiting: WaitingCalls;
   readonly #link: WebLink;
   #state: ClientState = "idle";
   #isWoken = false;
@@ -71,13 +74,13 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   constructor(readonly settings: WebSettings) {
     const { clock, random } = settings;
     this.deadlines = new OwnTimers(clock);
-    this.#queue = new CallQueue<ClientCall>(clock, () => this.#onDue());
+    this.#waiting = new WaitingCalls(clock, () => this.wake());
     this.#link = new WebLink(this, new Backoff(random));
   }
 
   /** Makes the first connection. If the server cannot be reached, closes the client and rejects. */
   async open(): Promise<void> {
-    if (this.#state === "closed") throw closed();
+    if (this.#state === "closed") throw closed(true);
     try {
       await this.#link.dial();
     } catch (error) {
@@ -101,18 +104,10 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   }
 
   statistics(): ClientStatistics {
-    return this.counts.snapshot(this.#queue.length);
+    return this.counts.snapshot(this.#waiting.length);
   }
 
-  call(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<Fields> {
-    return this.#call(name, params, options, false) as Promise<Fields>;
-  }
-
-  callForResult(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<unknown> {
-    return this.#call(name, params, options, true);
-  }
-
-  #call(name: string, params: unknown, given: MaybeItems<CallOptions>, wantsResult: boolean): Promise<unknown> {
+  call(name: string, params: unknown, given: MaybeItems<CallOptions>, wantsResult = false): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const call = orDrop(given, () => {
         const options = given.items === undefined ? given : { ...given, timeoutMs: given.timeoutMs ?? Infinity };
@@ -129,7 +124,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   }
 
   cmdOf(name: string): number | string {
-    return this.settings.numbers.get(name) ?? name;
+    return this.settings.commands[name]?.number ?? name;
   }
 
   get obstacle(): RpcError | undefined {
@@ -143,25 +138,32 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   }
 
   get hasWaiting(): boolean {
-    return !this.#queue.empty;
+    return this.#waiting.ready.size > 0;
+  }
+
+  onAnswered(): void {
+    this.counts.answered++;
+  }
+
+  onRejected(_call: ClientCall, error: Error): void {
+    this.counts.failed(error);
   }
 
   // ---- calls
 
   begin(call: ClientCall): void {
-    if (this.#state === "closed") return call.end(closed());
-    if (this.#queue.full) return call.end(markReceived(new RpcError("OVERLOADED", "too many calls wait to be sent")));
+    if (this.#state === "closed") return call.end(closed(true));
+    if (this.#waiting.full) return call.end(new RpcError("OVERLOADED", "too many calls wait to be sent"));
     call.begin();
     call.startTimeout(this.settings.clock.now());
     if (call.isSettled) return;
-    if (this.#state === "waiting" && !call.policy.waitForReady) return call.end(this.#notReady(call));
-    this.#queue.push(call);
+    this.#waiting.add(call);
     this.wake();
   }
 
   giveUp(call: ClientCall, outcome: Error | Fields): void {
     const { connection } = call;
-    if (connection === undefined) this.#queue.forget(call);
+    if (connection === undefined) this.#waiting.remove(call);
     if (outcome instanceof Error) call.end(outcome);
     else call.settle(outcome);
     connection?.abandon(call);
@@ -179,8 +181,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   onFailed(call: ClientCall, error: RpcError): void {
     if (!call.outlives(error)) return call.settle(error);
     if (call.attempts.losses === MAX_LOSSES - 1) {
-      const last = new RpcError(error.code, `sent ${MAX_LOSSES} times: ${error.message}`, { cause: error });
-      return call.settle(isReceived(error) ? markReceived(last) : last);
+      return call.settle(new RpcError(error.code, `sent ${MAX_LOSSES} times: ${error.message}`, { cause: error }));
     }
     if (this.#mayRetry()) this.#queueAgain(call, true, 0);
     else call.settle(error);
@@ -193,17 +194,8 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   #queueAgain(call: ClientCall, wasLost: boolean, waitMs: number): void {
     this.counts.retried++;
     call.waitAgain(wasLost);
-    this.#queue.pushLater(call, waitMs);
+    this.#waiting.add(call, waitMs);
     this.wake();
-  }
-
-  #onDue(): void {
-    if (this.#state === "waiting") this.#failImpatient();
-    this.wake();
-  }
-
-  #failImpatient(): void {
-    for (const call of this.#queue.takeImpatient()) call.settle(this.#notReady(call));
   }
 
   #notReady(call: ClientCall): RpcError {
@@ -214,7 +206,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
 
   // ---- connections
 
-  attach(transport: Transport): WebConnection {
+  attach(transport: WebTransport): WebConnection {
     const connection = new WebConnection(this, transport, this.settings.server);
     this.#connections.add(connection);
     return connection;
@@ -241,9 +233,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   }
 
   onLinkState(error?: RpcError): void {
-    const before = this.#state;
     this.#setState(this.#link.state, error);
-    if (this.#state === "waiting" && before !== "waiting") this.#failImpatient();
     this.wake();
   }
 
@@ -256,13 +246,16 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   /** At the end of a turn, so that all that was said in it leaves in one write. */
   #deal(): void {
     this.#isWoken = false;
-    if (this.#queue.empty || this.#state === "closed") return;
+    if (!this.hasWaiting || this.#state === "closed") return;
     const { clock, retryBudget } = this.settings;
     const nowMs = clock.now();
     const { connection } = this.#link;
-    while (connection?.hasRoom) {
-      const call = this.#queue.shift();
-      if (call === undefined) break;
+    for (const call of this.#state === "waiting" ? this.#waiting.ready : []) {
+      if (!call.policy.waitForReady) this.giveUp(call, this.#notReady(call));
+    }
+    for (const call of this.#waiting.ready) {
+      if (!connection?.hasRoom) break;
+      this.#waiting.remove(call);
       if (call.attempts === NO_ATTEMPTS) retryBudget.called(nowMs, 1);
       this.#link.calls.sent++;
       connection.send(call, nowMs);
@@ -278,13 +271,11 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
 
   async #close(): Promise<void> {
     this.#setState("closed");
-    this.#link.close(new RpcError("CLOSED", CLOSED));
-    for (const call of this.#queue.takeAll()) {
-      const options = { retryable: !call.mayHaveStarted };
-      call.end(new RpcError("CLOSED", CLOSED, options));
+    this.#link.close(closed());
+    for (const call of this.#waiting.takeAll()) {
+      call.end(closed(!call.mayHaveStarted));
     }
-    const error = new RpcError("CLOSED", CLOSED);
-    await Promise.all([...this.#connections].map((connection) => connection.close(error)));
+    await Promise.all([...this.#connections].map((connection) => connection.close(closed())));
   }
 
   #setState(state: ClientState, error?: RpcError): void {
@@ -305,6 +296,6 @@ function orDrop<Call>({ items }: MaybeItems<StreamOptions>, make: () => Call): C
   }
 }
 
-function closed(): RpcError {
-  return new RpcError("CLOSED", CLOSED, { retryable: true });
+function closed(retryable = false): RpcError {
+  return new RpcError("CLOSED", "the client was closed", { retryable });
 }

@@ -6,9 +6,8 @@
  */
 
 import { RpcError } from "../errors.ts";
-import { sleep } from "../transport/clock.ts";
+import type { WebTransport } from "../transport/browser_web_socket.ts";
 import { messageOf } from "../transport/runtime.ts";
-import type { Transport } from "../transport/transport.ts";
 import type { Backoff, RetryBudget } from "./retries.ts";
 import type { ClientSettings } from "./client_call.ts";
 import type { ClientState } from "./rpc_client.ts";
@@ -25,10 +24,10 @@ export interface WebSettings extends ClientSettings {
   /** The server, as the user names it. */
   readonly server: string;
   /** Makes a connection. */
-  readonly dial: (signal: AbortSignal) => Promise<Transport>;
+  readonly dial: (signal: AbortSignal) => Promise<WebTransport>;
   readonly random: () => number;
-  /** The numbers of commands that have one. */
-  readonly numbers: ReadonlyMap<string, number>;
+  /** The commands, of which some have numbers. */
+  readonly commands: Readonly<Record<string, { readonly number?: number }>>;
   readonly retryBudget: RetryBudget;
   readonly onState: ((state: ClientState, error?: RpcError) => void) | undefined;
 }
@@ -39,7 +38,7 @@ export interface WebLinkOwner {
   /** Whether calls wait. */
   readonly hasWaiting: boolean;
   /** Makes a connection. */
-  attach(transport: Transport): WebConnection;
+  attach(transport: WebTransport): WebConnection;
   /** The state of the link has changed. */
   onLinkState(error?: RpcError): void;
 }
@@ -103,18 +102,13 @@ export class WebLink {
   async #dial(): Promise<void> {
     this.#become("connecting");
     const { clock, dial, server } = this.owner.settings;
-    const attempt = this.#attempt = new AbortController();
-    const { signal } = attempt;
-    const tooLate = new Error(`no answer within ${DIAL_TIMEOUT_MS} ms`);
-    const timer = clock.setTimer(() => attempt.abort(tooLate), DIAL_TIMEOUT_MS, true);
-    const unwanted = new Promise<never>((_, reject) => {
-      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-    });
-    let connection: WebConnection | undefined;
     try {
-      const dialed = (async () => await dial(signal))();
-      dialed.then((transport) => signal.aborted && transport.close()).catch(() => {});
-      connection = this.owner.attach(await Promise.race([dialed, unwanted]));
+      await this.#within(DIAL_TIMEOUT_MS, async (signal) => {
+        const transport = await dial(signal);
+        if (signal.aborted) return transport.close();
+        this.lastError = undefined;
+        this.connection = this.owner.attach(transport);
+      });
     } catch (error) {
       this.backoff.failed(clock.now());
       throw this.lastError = error instanceof RpcError
@@ -123,17 +117,24 @@ export class WebLink {
           retryable: true,
           cause: error,
         });
-    } finally {
-      clock.clearTimer(timer);
     }
-    this.lastError = undefined;
-    this.connection = connection;
   }
 
   async #wait(): Promise<void> {
     this.#become("waiting", this.lastError);
-    this.#attempt = new AbortController();
-    await sleep(this.owner.settings.clock, this.waitMs, this.#attempt.signal);
+    await this.#within(this.waitMs, () => new Promise(() => {})); // the attempt ends it
+  }
+
+  /** Does something; rejects after a time, or if there is reason to end the attempt. */
+  #within(ms: number, act: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const { clock } = this.owner.settings;
+    const attempt = this.#attempt = new AbortController();
+    const { signal } = attempt;
+    const timer = clock.setTimer(() => attempt.abort(new Error(`no answer within ${ms} ms`)), ms, true);
+    return new Promise<void>((resolve, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason));
+      act(signal).then(resolve, reject);
+    }).finally(() => clock.clearTimer(timer));
   }
 
   /** The server wants to end a connection: calls go to the next one, which all clients of a server do not dial in one instant. */

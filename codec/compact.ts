@@ -11,7 +11,7 @@ import { DecodeError, EncodeError, isPlain, kindOf } from "./errors.ts";
 /** The most containers in one another, as with the default `maxDepth`. */
 const MAX_DEPTH = 64;
 
-/** The numbers behind the types from 0xca to 0xd3, and how many bytes they have; sizes of what follows are among them. */
+/** The numbers behind the types from 0xca to 0xd3; sizes of what follows are among them. */
 const NUMBERS = [
   "Float32",
   "Float64",
@@ -24,7 +24,9 @@ const NUMBERS = [
   "Int32",
   "BigInt64",
 ] as const;
-const SIZES = [4, 8, 1, 2, 4, 8, 1, 2, 4, 8];
+
+/** How many bytes a number of a kind has: 4, 8; 1, 2, 4, 8; 1, 2, 4, 8. */
+const bytesOf = (kind: number) => 1 << (kind + 2 & 3);
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
@@ -34,11 +36,10 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
  *
  * @param value The value.
  * @param path What an error calls it.
- * @param laterFields How many fields its map will get: whoever appends them.
  * @returns The bytes.
  * @throws {EncodeError} If it cannot be sent.
  */
-export function encodeCompact(value: unknown, path = "value", laterFields = 0): Uint8Array<ArrayBuffer> {
+export function encodeCompact(value: unknown, path = "value"): Uint8Array<ArrayBuffer> {
   let bytes = new Uint8Array(256);
   let view = new DataView(bytes.buffer);
   let at = 0;
@@ -60,24 +61,25 @@ export function encodeCompact(value: unknown, path = "value", laterFields = 0): 
   };
   /** Writes a type, and a number of a kind behind it. */
   const put = (type: number, kind?: number, value?: number | bigint) => {
-    const from = take(1 + (kind === undefined ? 0 : SIZES[kind]));
+    const from = take(1 + (kind === undefined ? 0 : bytesOf(kind)));
     view.setUint8(from, type);
     if (kind !== undefined) view[`set${NUMBERS[kind]}`](from + 1, value as never);
   };
-  /** Writes a whole number: in the type itself below `few`, else in as many bytes as it takes. */
-  const putSize = (number: number, short: number, few: number, type8: number, type16: number) => {
+  /** Writes a whole number in as many bytes as its size takes; `type` is that of one byte. */
+  const putNumber = (number: number, type: number, kind: number, size = number) => {
+    for (; size >= 2 ** (8 * bytesOf(kind)); kind++) type++;
+    put(type, kind, number);
+  };
+  /** Writes a whole number from 0 up: in the type itself below `few`. */
+  const putSize = (number: number, short: number, few: number, type: number, kind = 2) => {
     if (number < few) put(short | number);
-    else if (type8 > 0 && number < 256) put(type8, 2, number);
-    else if (number < 65_536) put(type16, 3, number);
-    else put(type16 + 1, 4, number);
+    else putNumber(number, type, kind);
   };
   const writeNumber = (number: number) => {
-    if (number >>> 0 === number) putSize(number, 0, 128, 0xcc, 0xcd);
+    if (number >>> 0 === number) putSize(number, 0, 128, 0xcc);
     else if ((number | 0) !== number) put(0xcb, 1, number);
     else if (number >= -32) put(number);
-    else if (number >= -128) put(0xd0, 6, number);
-    else if (number >= -32_768) put(0xd1, 7, number);
-    else put(0xd2, 8, number);
+    else putNumber(number, 0xd0, 6, 2 * ~number);
   };
   const write = (value: unknown, path: string, depth: number): void => {
     const refuse = (what: string) => {
@@ -88,10 +90,10 @@ export function encodeCompact(value: unknown, path = "value", laterFields = 0): 
     else if (typeof value === "number") writeNumber(value);
     else if (typeof value === "string") {
       const text = encoder.encode(value);
-      putSize(text.length, 0xa0, 32, 0xd9, 0xda);
+      putSize(text.length, 0xa0, 32, 0xd9);
       putBytes(text);
     } else if (value instanceof Uint8Array) {
-      putSize(value.length, 0, 0, 0xc4, 0xc5);
+      putSize(value.length, 0, 0, 0xc4);
       putBytes(value);
     } else if (typeof value === "bigint") {
       const bits = BigInt.asUintN(64, value);
@@ -99,11 +101,11 @@ export function encodeCompact(value: unknown, path = "value", laterFields = 0): 
       put(value < 0 ? 0xd3 : 0xcf, 5, bits);
     } else if (depth === MAX_DEPTH) refuse(`what is nested deeper than ${MAX_DEPTH}, or in a cycle,`);
     else if (Array.isArray(value)) {
-      putSize(value.length, 0x90, 16, 0, 0xdc);
+      putSize(value.length, 0x90, 16, 0xdc, 3);
       value.forEach((item, index) => write(item, `${path}[${index}]`, depth + 1));
     } else if (typeof value === "object" && isPlain(value)) {
       const fields = Object.entries(value).filter(([, field]) => field !== undefined);
-      putSize(fields.length + (depth === 0 ? laterFields : 0), 0x80, 16, 0, 0xde);
+      putSize(fields.length, 0x80, 16, 0xde, 3);
       for (const [name, field] of fields) {
         write(name, "", 0);
         write(field, path === "" ? name : `${path}.${name}`, depth + 1);
@@ -134,36 +136,31 @@ export function decodeCompact(bytes: Uint8Array): unknown {
   };
   /** Reads a number. */
   const number = (kind: number) => {
-    const value = view[`get${NUMBERS[kind]}`](skip(SIZES[kind]));
+    const value = view[`get${NUMBERS[kind]}`](skip(bytesOf(kind)));
     return Number.isSafeInteger(Number(value)) ? Number(value) : value;
   };
   /** The size of what follows, in 1, 2 or 4 bytes. */
   const size = (log: number) => number(2 + log) as number;
   const text = (size: number) => {
+    const from = skip(size);
     try {
-      return decoder.decode(bytes.subarray(skip(size), at));
-    } catch (cause) {
-      throw cause instanceof DecodeError ? cause : new DecodeError("text is not valid UTF-8");
+      return decoder.decode(bytes.subarray(from, at));
+    } catch {
+      throw new DecodeError("text is not valid UTF-8");
     }
   };
-  const array = (size: number, depth: number) => {
-    const array: unknown[] = [];
-    while (array.length < size) array.push(read(depth));
+  const array = <T>(size: number, next: () => T) => {
+    const array: T[] = [];
+    while (array.length < size) array.push(next());
     return array;
   };
-  const map = (size: number, depth: number) => {
-    const map: Record<string, unknown> = {};
-    for (; size > 0; size--) {
-      const key = read(0);
-      if (!/^(string|bigint)$/.test(typeof key) && !Number.isInteger(key)) {
-        throw new DecodeError("a key must be text or an integer");
-      }
-      const value = read(depth);
-      // Not by an assignment, which of `__proto__` would set the prototype.
-      Object.defineProperty(map, `${key}`, { value, writable: true, enumerable: true, configurable: true });
-    }
-    return map;
+  const field = (depth: number) => {
+    const key = read(0);
+    if (/^(string|bigint)$/.test(typeof key) || Number.isInteger(key)) return [key, read(depth)];
+    throw new DecodeError("a key must be text or an integer");
   };
+  // No assignment, which of `__proto__` would set the prototype.
+  const map = (size: number, depth: number) => Object.fromEntries(array(size, () => field(depth)));
   /** @param depth How many containers may be in it. */
   const read = (depth: number): unknown => {
     const type = size(0);
@@ -177,8 +174,8 @@ export function decodeCompact(bytes: Uint8Array): unknown {
     if (type >= 0xd9 && type <= 0xdb) return text(size(type - 0xd9));
     if (depth-- === 0) throw new DecodeError(`nested deeper than ${MAX_DEPTH}`);
     if (type < 0x90) return map(type & 15, depth);
-    if (type < 0xa0) return array(type & 15, depth);
-    if (type === 0xdc || type === 0xdd) return array(size(type - 0xdb), depth);
+    if (type < 0xa0) return array(type & 15, () => read(depth));
+    if (type === 0xdc || type === 0xdd) return array(size(type - 0xdb), () => read(depth));
     if (type >= 0xde) return map(size(type - 0xdd), depth);
     throw new DecodeError("extension types are not accepted");
   };
@@ -192,18 +189,24 @@ export function decodeCompact(bytes: Uint8Array): unknown {
 const MAX_SHORT = 57_310;
 const LONG_MARK = 0x1f;
 
+/** Pieces in one. */
+export function joined(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(pieces.reduce((bytes, { length }) => bytes + length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
+}
+
 /** A payload as a frame. */
 export function framed(payload: Uint8Array): Uint8Array {
   const { length } = payload;
-  const isLong = length > MAX_SHORT;
-  const start = isLong ? 6 : 2;
-  const frame = new Uint8Array(start + length + 1);
-  frame[0] = isLong ? LONG_MARK : (length >> 8) + 32;
-  frame[1] = isLong ? LONG_MARK : length + 32;
-  if (isLong) new DataView(frame.buffer).setUint32(2, length);
-  frame.set(payload, start);
-  frame[start + length] = 0x0a;
-  return frame;
+  const head = length > MAX_SHORT
+    ? [LONG_MARK, LONG_MARK, length >> 24, length >> 16, length >> 8, length]
+    : [(length >> 8) + 32, length + 32];
+  return joined([Uint8Array.from(head), payload, Uint8Array.of(0x0a)]);
 }
 
 /**
@@ -215,17 +218,16 @@ export function framed(payload: Uint8Array): Uint8Array {
  * @throws {DecodeError} If it is no frame.
  */
 export function frameAt(bytes: Uint8Array, maxPayloadBytes: number): Uint8Array | undefined {
-  if (bytes.length < 2) return;
-  let start = 2;
-  let length = ((bytes[0] - 32 & 255) << 8) + (bytes[1] - 32 & 255);
-  if (length > MAX_SHORT) {
-    start = 6;
-    if (bytes[0] !== LONG_MARK || bytes[1] !== LONG_MARK) length = Infinity;
-    else if (bytes.length < start) return;
-    else length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(2);
-  }
+  const [high, low] = bytes;
+  const isLong = high === LONG_MARK && low === LONG_MARK;
+  const start = isLong ? 6 : 2;
+  if (bytes.length < start) return;
+  const length = isLong
+    ? new DataView(bytes.buffer, bytes.byteOffset).getUint32(2)
+    : ((high - 32 & 255) << 8) + (low - 32 & 255);
   const end = start + length;
-  if (length > maxPayloadBytes || start === 6 && length <= MAX_SHORT || end < bytes.length && bytes[end] !== 0x0a) {
+  const isFrame = isLong === length > MAX_SHORT && length <= maxPayloadBytes;
+  if (!isFrame || end < bytes.length && bytes[end] !== 0x0a) {
     throw new DecodeError("what came is no frame, or larger than maxPayloadBytes");
   }
   return end < bytes.length ? bytes.subarray(start, end) : undefined;

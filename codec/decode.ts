@@ -19,7 +19,7 @@ import type { Limits } from "../limits.ts";
 import { FrameScanner, protocolOf } from "./frame.ts";
 import { BadFrame, type Decoded, InvalidMessage, Truncated } from "./message.ts";
 import { DecodeError } from "./errors.ts";
-import type { Payload } from "./payload.ts";
+import type { Payload } from "./read_message.ts";
 import { Reader } from "./reader.ts";
 import type { Output } from "./stage.ts";
 

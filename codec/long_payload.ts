@@ -7,7 +7,8 @@
  */
 
 import { type Fields, isReservedParameter } from "./message.ts";
-import { type Payload, setField } from "./payload.ts";
+import { setField } from "./text.ts";
+import type { Payload } from "./read_message.ts";
 import type { Reader } from "./reader.ts";
 
 /** How many values are read before others may get their turn: about 0.3 ms at their worst. */

@@ -28,7 +28,24 @@ import {
   UnknownControl,
   UnknownNotice,
 } from "./message.ts";
-import type { Payload } from "./payload.ts";
+
+/** One payload, as those who read a message see it. */
+export interface Payload {
+  /** The memory used by the values read so far, in bytes. */
+  readonly weightBytes: number;
+  /** The object for the fields that are not the message's own. */
+  otherFields(): Record<string, unknown>;
+  /** How many keys follow, each before its value. */
+  readMapSize(): number;
+  readKey(): string;
+  readValue(): unknown;
+  /** Reads a value that is likely to repeat, such as the name of a command. */
+  readName(): unknown;
+  /** Reads the next value into a field of a map. */
+  readField(map: Record<string, unknown>, key: string): void;
+  /** Rejects bytes after the last value. */
+  finish(): void;
+}
 
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
 const WRONG_CONTROL = "a control message must have either settings, or seq with one of cancel, credit, item and end";

@@ -18,8 +18,8 @@
 
 import { decode } from "jsr:@std/msgpack@^1.0.3/decode";
 import { DecodeError } from "./errors.ts";
-import { keepAsTable, type Payload, setField } from "./payload.ts";
-import { keyAt, textAt } from "./text.ts";
+import type { Payload } from "./read_message.ts";
+import { keepAsTable, keyAt, setField, textAt } from "./text.ts";
 import {
   ARRAY_WEIGHT,
   BINARY_WEIGHT,

@@ -1,8 +1,9 @@
 /**
  * Decodes strict UTF-8 from the buffer that the socket filled: texts, and the keys of maps, whose strings are used again
- * because nearly all keys repeat.
+ * because nearly all keys repeat. Sets fields by such keys.
  *
- * In: a range of a buffer. Out: text, with its byte order mark; a key. Refused, by a {@linkcode DecodeError}: invalid UTF-8.
+ * In: a range of a buffer; a map and a key. Out: text, with its byte order mark; a key; the map with its field. Refused, by a
+ * {@linkcode DecodeError}: invalid UTF-8.
  */
 
 import { DecodeError } from "./errors.ts";
@@ -125,4 +126,33 @@ export function keyAt(bytes: Uint8Array, start: number, length: number): string 
   if (key.length !== length) return key;
   // A property name, as V8 stores it: other strings are looked up again at each use.
   return interned[place] = Object.keys({ [key]: 0 })[0];
+}
+
+/** An index so large that V8 stores the object's elements in a hash table. */
+const FAR_INDEX = 2 ** 32 - 2;
+
+/**
+ * Stores an object's elements in a hash table from now on. Otherwise V8 allocates an array with 3,800 slots for two
+ * keys such as 1023 and 2572.
+ */
+export function keepAsTable(object: Record<string, unknown>): void {
+  object[FAR_INDEX] = 0;
+  delete object[FAR_INDEX];
+}
+
+/**
+ * Sets an own field with any name. A plain assignment may change the prototype for `__proto__`, and fails for
+ * `toString` in a program that has frozen `Object.prototype`.
+ */
+export function setField(fields: Record<string, unknown>, name: string, value: unknown): void {
+  if (name === "__proto__") return defineField(fields, name, value);
+  try {
+    fields[name] = value;
+  } catch {
+    defineField(fields, name, value);
+  }
+}
+
+function defineField(fields: Record<string, unknown>, name: string, value: unknown): void {
+  Object.defineProperty(fields, name, { value, writable: true, enumerable: true, configurable: true });
 }

@@ -43,7 +43,7 @@ export interface OutgoingRequest extends GivenRequest {
 }
 
 /** A request whose caller's part was encoded by `encodeGiven()`. */
-export interface EncodedRequest extends Pick<OutgoingRequest, "seq" | "ttl"> {
+export interface EncodedRequest extends Pick<OutgoingRequest, "ttl"> {
   readonly given: Span;
 }
 
@@ -107,8 +107,14 @@ export function writeReply(writer: Writer, { seq, more, outcome }: Reply): void 
   writer.endMap(start, planned, planned + others);
 }
 
+/** An item, as its sender knows it. */
+type SentItem = Pick<RequestItem, "kind" | "seq" | "item">;
+
+/** What is known of a control message where it is sent. */
+export type SentControl = Exclude<KnownControl, RequestItem> | SentItem | EncodedItem;
+
 /** Writes a control message. */
-export function writeControl(writer: Writer, control: KnownControl | EncodedItem): void {
+export function writeControl(writer: Writer, control: SentControl): void {
   switch (control.kind) {
     case "settings":
       return writer.writeValue({ cmd: 0, max: control.max, alive: control.alive, notice: control.notice });
@@ -126,7 +132,7 @@ export function writeControl(writer: Writer, control: KnownControl | EncodedItem
   }
 }
 
-function writeItem(writer: Writer, message: RequestItem | EncodedItem): void {
+function writeItem(writer: Writer, message: SentItem | EncodedItem): void {
   const start = writer.beginMap(3);
   writer.writeFour(CMD);
   writer.writeNumber(0);
@@ -154,9 +160,9 @@ export function writeRequest(writer: Writer, request: OutgoingRequest): void {
 }
 
 /** Writes a request whose caller's part is already encoded. */
-export function writeEncodedRequest(writer: Writer, request: EncodedRequest): void {
-  writer.writeEncoded(request.given);
-  writeLateFields(writer, request);
+export function writeEncodedRequest(writer: Writer, { given, ttl }: EncodedRequest, seq: number | undefined): void {
+  writer.writeEncoded(given);
+  writeLateFields(writer, { seq, ttl });
 }
 
 /** Writes the caller's part of a request. */

@@ -162,12 +162,12 @@ export interface Server extends AsyncDisposable {
   accept(transport: Transport): Promise<void>;
   /**
    * Opens a WebSocket for a request of HTTP: a handler for `Deno.serve`, beside other routes, or for `deno serve`. Who may says
-   * `webOrigins`. On a port of packline's own it is not needed; there the peer is also held back while its calls wait, and here
-   * it is cut off if more than `maxHeldBytes` does.
+   * `webOrigins`. A peer is cut off if more than `maxHeldBytes` of it waits; a port of packline's own holds it back instead.
    *
    * @param request The request.
    * @param info What the host tells of it; `remoteAddr` becomes the `peer`.
    * @returns The answer: 101, 400, 403 for a page that may not, or 426 for a request that is none for a WebSocket.
+   * @throws {TypeError} In Node and Bun, which have no upgrade in `fetch`: there, listen with `webOrigins`.
    *
    * @example Beside other routes
    * ```ts

@@ -7,7 +7,7 @@
 
 import type { ServerReading } from "../codec/decode.ts";
 import { LongPayload } from "../codec/long_payload.ts";
-import type { Payload } from "../codec/payload.ts";
+import type { Payload } from "../codec/read_message.ts";
 import type { Reader } from "../codec/reader.ts";
 import type { Clock } from "../transport/clock.ts";
 import { LARGEST_READ_BYTES } from "../transport/transport.ts";

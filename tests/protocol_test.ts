@@ -23,7 +23,7 @@ import type { ListeningServer, ServeOptions } from "../server.ts";
 import { serve } from "./support/demo_server.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { frame, settleShutdown } from "./support/wire.ts";
-import { ERROR_CODES, type ErrorCode } from "../errors.ts";
+import { ERROR_CODES, type ErrorCode, RpcError } from "../errors.ts";
 
 const SAMPLES_LEAST = 32;
 
@@ -569,6 +569,13 @@ Deno.test("PROTOCOL.md explains each error code that travels as errors.ts has it
       step.kind === "bytes" && step.side === "S" ? String.fromCharCode(...step.bytes.slice(0, 100).map(Number)) : ""
     );
   for (const code of codes) assert(replies.some((reply) => reply.includes(code)), `${code} is in no sample`);
+});
+
+Deno.test("an RpcError may be retried if its code says so", () => {
+  for (const [code, { retryable }] of Object.entries(ERROR_CODES)) {
+    assertEquals(new RpcError(code).retryable, retryable, code);
+  }
+  assertEquals(new RpcError("A_HANDLERS_OWN").retryable, false);
 });
 
 /** What a type in the tables of INFO and STATS means. */

@@ -20,7 +20,7 @@ import {
 import { readReply, readRequest } from "../codec/read_message.ts";
 import { type OutgoingRequest, writeReply, writeRequest } from "../codec/write_message.ts";
 import { encode } from "../codec/msgpack.ts";
-import type { Payload } from "../codec/payload.ts";
+import type { Payload } from "../codec/read_message.ts";
 import type { Writer } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";

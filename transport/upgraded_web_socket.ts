@@ -49,6 +49,10 @@ const NORMAL = 1000;
 const TEXT_REFUSED = 1003;
 const TOO_MUCH = 1008;
 
+/** What the author of a program reads whose runtime has none for a server: its Request carries no connection. */
+const NO_UPGRADE = "Cannot open a WebSocket in fetch: only Deno can. " +
+  "In Node and Bun, let the server listen on a port of its own, with webOrigins";
+
 /** What comes of a request. */
 export interface Upgrade {
   /** The answer to it. */
@@ -65,8 +69,10 @@ export interface Upgrade {
  * @param request The request. Nothing of it can be read afterwards.
  * @param info What the host tells of it.
  * @param options Who may, and how much may wait.
+ * @throws {TypeError} Where the runtime has no upgrade.
  */
 export function upgrade(request: Request, info: UpgradeInfo | undefined, options: UpgradeOptions): Upgrade {
+  if (globalThis.Deno?.upgradeWebSocket === undefined) throw new TypeError(NO_UPGRADE);
   const peer = info?.remoteAddr && peerOf(info.remoteAddr);
   // Read now: after the upgrade the runtime throws.
   const headers = new Headers(request.headers);

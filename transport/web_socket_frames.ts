@@ -4,7 +4,8 @@
  * In: a connection behind its handshake. Out: a transport. Bytes are read into the space of the reader and unmasked there; what
  * a peer says of a length only counts down, so nothing is held. Refused: text (1003) and what breaks the protocol (1002).
  *
- * A close frame ends one direction, as a FIN does: what comes before it is answered before the peer gets its own.
+ * A close frame ends one direction, as a FIN does: what comes before it is answered before the peer gets its own. A server that
+ * ends a connection at once sends one too (1001).
  */
 
 import type { PeerCertificate } from "./certificate.ts";
@@ -34,6 +35,7 @@ const MAX_HEAD_BYTES = 14;
 const MAX_SENT_BYTES = 65_535;
 
 const NORMAL = 1000;
+const GOING_AWAY = 1001;
 const PROTOCOL_ERROR = 1002;
 const TEXT_REFUSED = 1003;
 const TOO_LARGE = 1009;
@@ -122,7 +124,11 @@ export class WebSocketTransport implements Transport {
     return this.#close(NORMAL);
   }
 
+  /** A server says so by a close frame, if that can leave at once; else a page sees 1006, as after an accident. */
   close(): void {
+    if (!this.#masks && this.#sending === undefined) {
+      this.#close(this.#frames.ending?.code ?? GOING_AWAY).catch(() => {}); // the peer has left already
+    }
     this.#isClosed = true;
     this.#below.close();
   }

@@ -1,10 +1,12 @@
 /** The client for browsers in a real one: headless Chromium, with a page that a Deno server serves. */
 
 import { assert, assertEquals } from "@std/assert";
+import { setImmediate } from "node:timers";
 import { bytes, command, serve, tracked } from "../../mod.ts";
 import { testWith } from "../production/programs.ts";
 import { bundle } from "../support/bundle.ts";
 import { Chromium } from "../support/chromium.ts";
+import { FakeClock } from "../support/fake_clock.ts";
 
 /** How many handlers of a command have ended, and who waits for that. */
 class Ends {
@@ -169,6 +171,19 @@ testWith(["chromium"], "a page calls, streams both ways, cancels, and keeps to d
     const text = await scene.run("return await client.call.ECHO({ value: { at: new Date() } }).catch(String)");
     assertEquals(text, "TypeError: Cannot call ECHO: params.value.at: a Date cannot be sent");
     assertEquals(await scene.run("return client.statistics().inFlight"), 0);
+  });
+
+  await t.step("hears why a server has ended a connection at once", async () => {
+    const clock = new FakeClock();
+    const webOrigins = [`http://127.0.0.1:${scene.site.addr.port}`];
+    await using other = await serve({ port: 0, commands, webOrigins, clock, idleTimeoutMs: 1_000 });
+    await scene.run(`
+      const socket = new WebSocket("ws://127.0.0.1:${other.port}");
+      globalThis.end = new Promise((resolve) => socket.onclose = ({ code, wasClean }) => resolve([code, wasClean]));
+      await new Promise((resolve) => socket.onopen = resolve)`);
+    while (other.statistics().connections.open === 0) await new Promise((resolve) => setImmediate(resolve));
+    await clock.advance(5_000);
+    assertEquals(await scene.run("return await end"), [1001, true]);
   });
 });
 

@@ -28,6 +28,8 @@ const owner: ClientCallOwner = {
   encoder: callEncoder,
   obstacle: undefined,
   begin() {},
+  onAnswered() {},
+  onRejected() {},
   giveUp: (call, outcome) => call.settle(outcome),
 };
 

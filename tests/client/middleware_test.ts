@@ -189,7 +189,7 @@ Deno.test("client middleware - what it throws or returns that is no reply reject
     [() => Promise.reject(wrong), wrong],
     [() => undefined as never, "the middleware returned undefined: return what next() gives, or { res: value }"],
     [async (_, next) => void await next() as never, "the middleware returned undefined"],
-    [() => "done" as never, 'the middleware returned "done"'],
+    [() => "done" as never, "the middleware returned a string"],
   ];
   const pass: ClientMiddleware = (_, next) => next();
   for (const [middleware, expected] of cases) {

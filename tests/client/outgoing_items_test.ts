@@ -174,9 +174,9 @@ Deno.test("items - what is no source is a mistake of the program", async () => {
   const locked = ReadableStream.from([1]);
   locked.getReader();
   const mistakes: [items: unknown, text: string][] = [
-    ["text", "items is text, and would be sent letter by letter: give [text], or a stream of texts"],
-    [new Uint8Array(3), "items is bytes, and would be sent byte by byte: give [bytes], or a stream of bytes"],
-    [locked, "items is a ReadableStream that is locked: something else reads it"],
+    ["text", "items is text, and would be sent letter by letter: give [text]"],
+    [new Uint8Array(3), "items is bytes, and would be sent byte by byte: give [bytes]"],
+    [locked, "items is a locked ReadableStream: something else reads it"],
     [5, "items must be an iterable, an async iterable or a ReadableStream, and is a number"],
     [null, "items must be an iterable, an async iterable or a ReadableStream, and is null"],
     [{}, "items must be an iterable, an async iterable or a ReadableStream, and is an Object"],
@@ -188,7 +188,7 @@ Deno.test("items - what is no source is a mistake of the program", async () => {
   }
   for (const twice of [{ idempotent: true }, { hedgeAfterMs: 5, idempotent: true }]) {
     const source = new Source();
-    await assertRejects(() => client.call("UP", {}, { ...twice, items: source }), TypeError, "is not sent twice");
+    await assertRejects(() => client.call("UP", {}, { ...twice, items: source }), TypeError, "are not sent twice");
     await until(() => source.ended === 1);
   }
   await client.close();

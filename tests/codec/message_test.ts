@@ -48,7 +48,7 @@ import {
 } from "../../codec/write_message.ts";
 import { decode, encode } from "../../codec/msgpack.ts";
 import { DecodeError, EncodeError, PayloadTooLargeError } from "../../codec/errors.ts";
-import { setField } from "../../codec/payload.ts";
+import { setField } from "../../codec/text.ts";
 import { Reader } from "../../codec/reader.ts";
 import { Writer } from "../../codec/writer.ts";
 import { takeBatch } from "../support/batch.ts";

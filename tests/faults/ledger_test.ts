@@ -201,7 +201,7 @@ async function connectForgetful(dial: Dial): Promise<Client> {
     ...{ maxInFlight, maxPayloadBytes, clock: systemClock, random: Math.random, retryBudget: new RetryBudget() },
   });
   await caller.open();
-  return new ClientFace(caller) as unknown as Client;
+  return new ClientFace(caller, { meta: undefined, middleware: [] }) as unknown as Client;
 }
 
 const canaries: [name: string, broken: Broken, kind: keyof Ledger["faultCounts"]][] = [

@@ -12,7 +12,7 @@ import { BadFrame, type ClientMessage, type Decoded, InvalidMessage, Truncated }
 import { LongPayload } from "../../codec/long_payload.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
 import { decode, DecodeError, encode } from "../../codec/msgpack.ts";
-import type { Payload } from "../../codec/payload.ts";
+import type { Payload } from "../../codec/read_message.ts";
 import type { Reader } from "../../codec/reader.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { Random } from "../support/random.ts";

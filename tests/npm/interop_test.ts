@@ -100,6 +100,19 @@ testWith(
   },
 );
 
+testWith(["npm"], "server.fetch of Node or Bun says that it can open no WebSocket, and what can", async () => {
+  const { folder, all: [, ...others] } = await withArchive();
+  for (const runtime of others) {
+    await using service = await startService(runtime, folder, [{ port: 0 }]);
+    await using client = await connect({ port: portsOf(service)[0] });
+    assertEquals(
+      await client.call("FETCH"),
+      "TypeError: Cannot open a WebSocket in fetch: only Deno can. In Node and Bun, let the server listen on a port of its own, with webOrigins",
+      runtime.name,
+    );
+  }
+});
+
 testWith(
   ["npm"],
   "clients of Deno, Node and Bun whose server is killed are told so, and find the next one",

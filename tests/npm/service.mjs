@@ -44,6 +44,13 @@ const commands = {
   }),
   ECHO: command((params) => params),
   MEMORY: command(() => process.memoryUsage().rss),
+  FETCH: command(() => {
+    try {
+      server.fetch(new Request("http://127.0.0.1/"));
+    } catch (error) {
+      return `${error}`;
+    }
+  }),
 };
 
 const server = createServer({ commands, webOrigins: [], onError: (error) => ended.push(error.message) });

@@ -63,7 +63,7 @@ class ModelCall {
     const options: MaybeItems<CallOptions> = { signal, items: source?.items, ...(timeoutMs && { timeoutMs }) };
     try {
       this.#value = reader === undefined
-        ? await client.callForResult("UP", { call: id }, options)
+        ? await client.call("UP", { call: id }, options, true)
         : await reader.read(client.stream(this.kind, { call: id }, { ...options, credit: this.#credit }));
       this.outcome = reader?.hasLeft ? "left" : "value";
     } catch (error) {

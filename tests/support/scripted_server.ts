@@ -3,7 +3,7 @@
 import { DecodeStage } from "../../codec/decode.ts";
 import { EncodeStage } from "../../codec/encode.ts";
 import { type Decoded, type Fields, InvalidMessage } from "../../codec/message.ts";
-import type { Payload } from "../../codec/payload.ts";
+import type { Payload } from "../../codec/read_message.ts";
 import { PING_SEQ } from "../../client/client_call.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { memoryPair } from "../../transport/memory.ts";

@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { isOrigin, Origins } from "../../transport/origins.ts";
 import { PeekedTransport } from "../../transport/peeked.ts";
+import { socketTransport } from "../../transport/deno_network.ts";
 import type { Transport } from "../../transport/transport.ts";
 import { acceptWebSocket, dialWebSocket, UpgradeError } from "../../transport/web_socket.ts";
 import { type WebSocketRole, WebSocketTransport } from "../../transport/web_socket_frames.ts";
@@ -233,6 +234,54 @@ Deno.test("a close frame ends one direction: the other goes on until its own, an
   await assertRejects(() => transport.write(HELLO), Error, "is closed");
   assertEquals(below.frames.map(({ opcode }) => opcode), [binary, close]);
   assertEquals(below.frames[1].payload, unhex("03 e8"));
+});
+
+Deno.test("a server that ends a connection at once says so, unless a frame is under way or its close frame was sent", async () => {
+  const codes = ({ frames }: ScriptedTransport) =>
+    frames.filter(({ opcode }) => opcode === close).map(({ payload }) => payload[0] << 8 | payload[1]);
+  const open = new ScriptedTransport([]);
+  new WebSocketTransport(open, "server").close();
+  assertEquals([codes(open), open.closed], [[1001], true]);
+
+  const answered = new ScriptedTransport([closeFrame(4321, { mask: MASK })]);
+  const leaving = new WebSocketTransport(answered, "server");
+  await assertRejects(() => leaving.read(new Uint8Array(64)), Error, "4321");
+  leaving.close();
+  assertEquals(codes(answered), [4321], "the peer's own code goes back");
+
+  const ended = new ScriptedTransport([]);
+  const inOrder = new WebSocketTransport(ended, "server");
+  await inOrder.closeWrite();
+  inOrder.close();
+  assertEquals(codes(ended), [1000]);
+
+  const busy = new ScriptedTransport([]);
+  const gate = Promise.withResolvers<void>();
+  busy.blocked = gate.promise;
+  const writing = new WebSocketTransport(busy, "server");
+  const written = writing.write(HELLO);
+  writing.close();
+  gate.resolve();
+  await written;
+  assertEquals([codes(busy), busy.closed], [[], true]);
+
+  const client = new ScriptedTransport([]);
+  new WebSocketTransport(client, "client").close();
+  assertEquals(codes(client), []);
+});
+
+Deno.test("the close frame of a server that ends a connection at once arrives, and ends what it waits for", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  using peer = await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port });
+  const transport = new WebSocketTransport(socketTransport(await listener.accept()), "server");
+  await transport.write(HELLO);
+  const reading = assertRejects(() => transport.read(new Uint8Array(64)));
+  transport.close();
+  await reading;
+  assertEquals(
+    await new Response(peer.readable).bytes(),
+    concat(webSocketFrame(binary, HELLO), unhex("88 02 03 e9")),
+  );
 });
 
 Deno.test("how a peer closes tells whether it was in order", async () => {
