@@ -241,7 +241,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     if (this.#signal) this.owner.signals.delete(this.#signal, this);
     this.given = NOTHING;
     this.items?.end();
-    if (outcome instanceof Error) this.fail(outcome);
+    if (outcome instanceof Error) this.fail(this.isStreaming ? cutByServer(outcome) ?? outcome : outcome);
     else this.succeed(outcome, hasItems);
   }
 
@@ -293,6 +293,15 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
       cause: signal.reason,
     });
   }
+}
+
+/**
+ * A server sends `CANCELLED` on its own if it shuts down and a stream, in either direction, outlasts the grace period. Its
+ * caller must be able to tell that from its own cancel: it may go on elsewhere.
+ */
+export function cutByServer(error: Error): RpcError | undefined {
+  if (!(error instanceof RpcError) || error.code !== "CANCELLED" || !isReceived(error)) return undefined;
+  return new RpcError("GOING_AWAY", `the server is going away, go on elsewhere: ${error.message}`, { cause: error });
 }
 
 /** A call with one reply. */

@@ -14,7 +14,7 @@ import { isReceived, RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
 import { DONE, ItemQueue, type ItemResult, ItemWindow } from "../session/item_queue.ts";
 import type { MaybeItems, StreamOptions } from "./call_options.ts";
-import { type CallConnection, ClientCall, type ClientCallOwner, NO_ATTEMPTS } from "./client_call.ts";
+import { type CallConnection, ClientCall, type ClientCallOwner, cutByServer, NO_ATTEMPTS } from "./client_call.ts";
 
 /** A call that is answered with a stream. */
 export class IncomingStream extends ClientCall implements AsyncGenerator<unknown, unknown, void> {
@@ -120,7 +120,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   }
 
   protected override fail(error: Error): void {
-    this.#finish(this.#reader === "left" ? DONE : cutByServer(error) ?? error);
+    this.#finish(this.#reader === "left" ? DONE : error);
   }
 
   /** Asks for what comes behind the last item; as many as fit beside those that are unread. */
@@ -148,13 +148,4 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
 
 function isId(id: unknown): id is number | string {
   return typeof id === "string" || Number.isSafeInteger(id) && (id as number) >= 0;
-}
-
-/**
- * A server sends `CANCELLED` on its own if it shuts down and the stream outlasts the grace period. The reader must be
- * able to tell that from its own cancel: it may read on elsewhere.
- */
-function cutByServer(error: Error): RpcError | undefined {
-  if (!(error instanceof RpcError) || error.code !== "CANCELLED" || !isReceived(error)) return undefined;
-  return new RpcError("GOING_AWAY", `the server is going away, read on elsewhere: ${error.message}`, { cause: error });
 }

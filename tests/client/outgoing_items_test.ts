@@ -85,6 +85,27 @@ Deno.test("items - a stream both ways", async () => {
   await client.close();
 });
 
+Deno.test("items - a call that the server cuts has another code than one that its caller has ended", async () => {
+  const { client, server } = await scene();
+  const upload = client.call("UP", {}, { items: [1, 2] });
+  await server.requests(2);
+  const conversation = client.stream("CHAT", {}, { items: [1, 2] });
+  const answer = conversation.next();
+  await server.requests(2);
+  const cut = { err: "CANCELLED", msg: "the server has shut down" };
+  await server.reply({ seq: 0, ...cut }, { seq: 1, ...cut });
+  for (const ended of [upload, answer]) {
+    const error = await assertRejects(() => ended, RpcError, "go on elsewhere: CANCELLED: the server has shut down");
+    assertEquals([error.code, (error.cause as RpcError).code, error.retryable], ["GOING_AWAY", "CANCELLED", false]);
+  }
+  const patience = new AbortController();
+  const ended = client.call("UP", {}, { items: [1, 2], signal: patience.signal });
+  await server.requests(2);
+  patience.abort();
+  assertEquals(await failure(ended), "CANCELLED");
+  await client.close();
+});
+
 Deno.test("items - all ways to call have them, and every source is one", async () => {
   const sources: (() => Iterable<unknown> | AsyncIterable<unknown>)[] = [
     () => [1, 2],

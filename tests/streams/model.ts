@@ -114,13 +114,13 @@ class ModelCall {
     if (outcome === "HANDLER") return worker.ending === "thrown";
     const isCut = events.has("shutdown");
     if (outcome === "INVALID_MESSAGE") return events.has("growth") && source !== undefined;
-    if (outcome === "CANCELLED") return patience.signal.aborted || isCut && reader === undefined;
+    if (outcome === "CANCELLED") return patience.signal.aborted;
     if (outcome === "TIMEOUT") return timeoutMs !== undefined || isGone;
     if (outcome === "DEADLINE_EXCEEDED") return timeoutMs !== undefined;
     if (outcome === "CONNECTION_LOST") return isGone;
     if (outcome === "SHUTTING_DOWN") return events.has("shutdown");
-    // What a server has cut on its own, a reader may read on elsewhere.
-    if (outcome === "GOING_AWAY") return isCut && reader !== undefined;
+    // What a server has cut on its own may go on elsewhere.
+    if (outcome === "GOING_AWAY") return isCut;
     return outcome === "CLOSED" && events.has("closed");
   }
 
