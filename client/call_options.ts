@@ -51,6 +51,14 @@ export interface CallOptions {
 /** Options of one stream. */
 export interface StreamOptions extends Omit<CallOptions, "idempotent" | "hedgeAfterMs"> {
   /**
+   * Whether the server may begin the stream twice without harm. If so, and the connection is lost or the server goes away
+   * before the first item, the client asks again from the beginning, within its `retryBudget` and three times at most. After
+   * an item, a stream goes on if that is `tracked()`, whatever is said here: without an id, items would come twice.
+   *
+   * @default {false}
+   */
+  idempotent?: boolean;
+  /**
    * How many unread items may wait here. The server sends more as they are read. Large items are fewer: those of one stream
    * take 4 MiB at most.
    *

@@ -3,8 +3,8 @@
  *
  * In: replies with `more`, then the last reply. Out: an async generator. Nothing is sent before the first `next()`, so
  * an unread stream costs nothing. No more items wait than were granted. If the connection is lost, a stream whose items have
- * ids goes on behind the last one; of another, the reader gets the received items before the error. If the caller ends the
- * stream, it ends immediately.
+ * ids goes on behind the last one, and an `idempotent` one without an item begins anew; of another, the reader gets the
+ * received items before the error. If the caller ends the stream, it ends immediately.
  *
  * Refused: an invalid credit; more items than were granted; an id that is none.
  */
@@ -66,9 +66,10 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#window.open(this.#requestCredit); // what was granted before went nowhere, or to a connection that is lost
   }
 
-  /** Only a stream whose items have ids can go on elsewhere; a caller's stream cannot begin anew. */
+  /** Only a stream whose items have ids can go on elsewhere; one that had no item may begin anew, but not a caller's stream. */
   override outlives(error: RpcError): boolean {
-    if (this.#lastId === undefined || this.items !== undefined) return false;
+    const canBegin = this.policy.idempotent && this.state === "sent";
+    if (this.#lastId === undefined && !canBegin || this.items !== undefined) return false;
     if (!isReceived(error)) return error.code === "CONNECTION_LOST";
     return error.code === "GOING_AWAY" || cutByServer(error) !== undefined;
   }

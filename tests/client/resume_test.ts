@@ -140,6 +140,50 @@ Deno.test("resume - not without an id, not with the caller's own items, not for 
   }
 });
 
+Deno.test("resume - one that is idempotent and has had no item begins anew, without `after`", async () => {
+  const { client, server, next } = await scene();
+  const stream = client.stream("NEWS", { topic: "x" }, { idempotent: true });
+  const first = stream.next();
+  const request = { topic: "x", cmd: "NEWS", credit: 4, seq: 0 };
+  assertEquals(await requestTo(server), request);
+  server.cut();
+  const second = await next();
+  assertEquals(await requestTo(second), request);
+  await second.reply({ seq: 0, err: "CANCELLED", msg: "the server has shut down" });
+  assertEquals(await requestTo(second), { ...request, seq: 1 });
+  await second.reply(tracked(1, 1));
+  assertEquals((await first).value, 1);
+  second.cut();
+  const third = await next();
+  assertEquals((await requestTo(third)).after, 1);
+  await third.reply({ seq: 0, res: null });
+  assertEquals(await stream.next(), { done: true, value: null });
+  await client.close();
+});
+
+Deno.test("resume - one that is idempotent ends with a loss after an item without an id: it would come twice", async () => {
+  const { client, server, next } = await scene();
+  const stream = client.stream("NEWS", {}, { idempotent: true });
+  const first = stream.next();
+  await requestTo(server);
+  server.cut();
+  const second = await next();
+  await requestTo(second);
+  await second.reply({ seq: 0, res: 1, more: true });
+  await first;
+  second.cut();
+  assertEquals(await failure(stream.next()), "CONNECTION_LOST");
+
+  const crashing = failure(client.stream("NEWS", {}, { idempotent: true }).next());
+  for (let losses = 0; losses < 3; losses++) {
+    const server = await next();
+    await requestTo(server);
+    server.cut();
+  }
+  assertEquals(await crashing, "CONNECTION_LOST", "one that crashes servers is not sent on and on");
+  await client.close();
+});
+
 Deno.test("resume - an id must be one", async () => {
   for (const id of [-1, 1.5, null, [1]]) {
     const { client, server } = await scene();

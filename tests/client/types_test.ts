@@ -126,8 +126,9 @@ export async function typed(client: Client<typeof commands>): Promise<void> {
   client.stream("ADD", { a: 1, b: 2 });
   // @ts-expect-error -- an option that does not exist
   client.reply("ADD", { a: 1, b: 2 }, { retries: 3 });
-  // @ts-expect-error -- a stream is not sent again
   client.stream("LIST", { to: 3 }, { idempotent: true });
+  // @ts-expect-error -- a stream is not hedged
+  client.stream("LIST", { to: 3 }, { hedgeAfterMs: 5 });
   // @ts-expect-error -- meta is text
   client.reply("ADD", { a: 1, b: 2 }, { meta: { n: 1 } });
   // @ts-expect-error -- also of a built-in command, a parameter of another type
@@ -216,8 +217,9 @@ export async function streamed(client: Client<typeof commands>): Promise<void> {
   client.call.LATER();
   // @ts-expect-error -- a command without a stream is not read as one
   client.stream.ADD({ a: 1, b: 2 });
-  // @ts-expect-error -- a stream is not sent again
   client.stream.LIST({ to: 3 }, { idempotent: true });
+  // @ts-expect-error -- a stream is not hedged
+  client.stream.LIST({ to: 3 }, { hedgeAfterMs: 5 });
   // @ts-expect-error -- credit is of a stream alone
   client.call.ADD({ a: 1, b: 2 }, { credit: 3 });
 
@@ -265,8 +267,9 @@ export async function named(client: Client<typeof commands>, name: string, one: 
   client.call(name, 5);
   // @ts-expect-error -- a call has no credit
   client.call(name, {}, { credit: 4 });
-  // @ts-expect-error -- a stream is not sent again
   client.stream(name, {}, { idempotent: true });
+  // @ts-expect-error -- a stream is not hedged
+  client.stream(name, {}, { hedgeAfterMs: 5 });
   void whole;
 }
 
@@ -357,6 +360,8 @@ export async function givenItems(client: Client<Streamed>, bytes: Uint8Array): P
   client.call.UPLOAD({}, { items });
   // @ts-expect-error -- it is not sent twice
   client.call.UPLOAD({ name: "a" }, { items, idempotent: true });
+  // @ts-expect-error -- nor is a conversation
+  client.stream.CHAT({}, { items: ["a"], idempotent: true });
   // @ts-expect-error -- nor hedged
   client.call.TALLY({}, { items, hedgeAfterMs: 5 });
   // @ts-expect-error -- a command that takes no stream
