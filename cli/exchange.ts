@@ -7,8 +7,9 @@
 
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
+import { NEEDS_ITEMS } from "../handlers/refusals.ts";
 import type { Outgoing } from "./call.ts";
-import { print } from "./output.ts";
+import { complain, print } from "./output.ts";
 import type { Session } from "./prompt_connection.ts";
 import { roundSize } from "./units.ts";
 import { WaitingSign } from "./waiting_sign.ts";
@@ -49,6 +50,7 @@ export async function exchange({ session, call, show, timeout, json, signal }: E
       ending = "err" in fields ? "err" : "res";
       const text = show(fields, more);
       if (text !== undefined && !await print(text, { failed: ending === "err" && !json })) return "unread";
+      if (call.items === undefined && lacksItems(fields)) await complain(LACKS_ITEMS);
       if (more) sign?.start();
     }
     return ending;
@@ -58,6 +60,14 @@ export async function exchange({ session, call, show, timeout, json, signal }: E
   } finally {
     sign?.stop();
   }
+}
+
+/** What the server's text is to a reader who writes command lines. */
+const LACKS_ITEMS = "add the stream: @PATH, a file in chunks, or -, the lines of standard input; see --help";
+
+/** Whether a call failed because its command takes a stream and it had none. */
+function lacksItems({ err, data }: Fields): boolean {
+  return err === "INVALID_PARAMS" && Array.isArray(data) && data.some((issue) => issue?.message === NEEDS_ITEMS);
 }
 
 /** A signal that aborts after this many seconds; never for `Infinity`. */

@@ -4,11 +4,11 @@
  * In: a call. Out: what answers it: the handler's answer, or a middleware's.
  */
 
-import { RpcError } from "../errors.ts";
 import { inspect } from "../transport/runtime.ts";
 import { type Context, type Middleware, type Next, REPLY, type ReplyFields, replyOf } from "./command.ts";
 import { CallContext, type Invocation } from "./context.ts";
 import { isStream } from "./item_sender.ts";
+import { withoutItems } from "./refusals.ts";
 import { checkedResult, validated } from "./validation.ts";
 
 /** The middleware of one server. */
@@ -78,13 +78,6 @@ export class MiddlewareChain {
     const valid = validated(schema, params);
     return valid instanceof Promise ? valid.then(run) : run(valid);
   }
-}
-
-/** For a call without the stream that its command takes. */
-function withoutItems(command: string): RpcError {
-  return new RpcError("INVALID_PARAMS", `${command} takes a stream of items, and the call has none`, {
-    data: [{ path: ["items"], message: "must be a stream of items" }],
-  });
 }
 
 /** The context with what a middleware has handed on, which later ones and the handler see. */

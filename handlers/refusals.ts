@@ -1,8 +1,8 @@
 /**
- * Makes the errors for requests that an overloaded server does not start. Creating an error takes 2 µs, and one read can
- * contain 16,000 requests to refuse, so they share errors.
+ * Makes the errors for requests that are not started: by an overloaded server, or since they have no stream. Creating an error
+ * takes 2 µs, and one read can contain 16,000 requests to refuse, so those of an overloaded server share errors.
  *
- * In: the reason. Out: `OVERLOADED`. Refused: nothing.
+ * In: the reason. Out: `OVERLOADED`, `INVALID_PARAMS`. Refused: nothing.
  */
 
 import { RpcError } from "../errors.ts";
@@ -25,4 +25,13 @@ export function tooLateAfter(waited: number): RpcError {
     tooLate = new RpcError("OVERLOADED", text, { retryAfterMs: waitedMs });
   }
   return tooLate;
+}
+
+/** What is wrong with the path `items` of a call without the stream that its command takes. */
+export const NEEDS_ITEMS = "must be a stream of items";
+
+/** For a call without the stream that its command takes. The option is called `items` in every client library. */
+export function withoutItems(command: string): RpcError {
+  const text = `${command} takes a stream of items, and the call has none: give one as the option items`;
+  return new RpcError("INVALID_PARAMS", text, { data: [{ path: ["items"], message: NEEDS_ITEMS }] });
 }

@@ -1,6 +1,6 @@
 /** Streams from `client.ts` as a program: from files and standard input, and how they combine with its flags. */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { bytes, command, unchecked } from "../../mod.ts";
 import { serve } from "../support/demo_server.ts";
 import { Folder } from "../production/programs.ts";
@@ -170,7 +170,16 @@ Deno.test("what is no stream, or cannot be one here, is told in a line", async (
   ];
   await Deno.writeFile(`${folder.path}/latin`, Uint8Array.of(0x61, 0xe4, 0x0a));
   for (const [line, input, outcome] of refused) assertEquals(await run(line, input), outcome, line);
-  assertEquals((await run("TALLY")).code, 1);
+});
+
+Deno.test("a command that takes a stream, called without one: its caller is told how to give it", async () => {
+  await using program = await setUp();
+  const hint = "packline: add the stream: @PATH, a file in chunks, or -, the lines of standard input; see --help\n";
+  for (const [line, input, failures] of [["TALLY", undefined, 1], ["", "TALLY\nPING\nTALLY\n", 2]] as const) {
+    const { code, stdout, stderr } = await program.run(line, input);
+    assertEquals([code, stderr], [1, hint.repeat(failures)], line);
+    assertStringIncludes(stdout, "TALLY takes a stream of items, and the call has none");
+  }
 });
 
 Deno.test("a stream that breaks off is cancelled: what came of it is not taken for the whole", async () => {

@@ -113,7 +113,7 @@ Deno.test("items - a command with the option refuses a call without a stream, un
   assertObjectMatch(await served.peer.ask({ cmd: "UPLOAD", seq: 1 }), {
     seq: 1,
     err: "INVALID_PARAMS",
-    msg: "UPLOAD takes a stream of items, and the call has none",
+    msg: "UPLOAD takes a stream of items, and the call has none: give one as the option items",
     data: [{ path: ["items"], message: "must be a stream of items" }],
   });
   assertEquals([passed, started], [1, 0]);
