@@ -108,7 +108,11 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     const frameBytes = this.#frameBytes;
     if (frameBytes === 0) return Math.max(readBytes, LEAST_SPACE_BYTES); // a part of a header may be held
     if (2 * frameBytes < readBytes) return readBytes;
-    if (heldBytes === 0) return frameBytes <= LARGEST_GUESS_BYTES ? frameBytes : readBytes;
+    if (heldBytes === 0) {
+      if (frameBytes <= LARGEST_GUESS_BYTES) return frameBytes;
+      // So much that another frame of this size is believed as soon as it has come.
+      return Math.max(readBytes, Math.min(LARGEST_GUESS_BYTES, Math.ceil(frameBytes / BELIEVED_FOLD)));
+    }
     const { length } = this.#bytes;
     if (length <= frameBytes && heldBytes < length) return length; // there is room left in its own buffer
     return Math.min(frameBytes, Math.max(readBytes, BELIEVED_FOLD * heldBytes));

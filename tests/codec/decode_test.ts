@@ -221,6 +221,25 @@ Deno.test("DecodeStage believes a declared length up to sixteen times what has c
   assert(most > 2 && most <= 16, `${most} times`);
 });
 
+Deno.test("DecodeStage reads frames of one size in two buffers each, the second of their own size", () => {
+  for (const size of [300_000, 2 ** 20, 3_000_000, 4_000_000]) {
+    const { stage } = new Decoding({ maxPayloadBytes: 2 ** 23 });
+    const bytes = request({ cmd: 16, data: new Uint8Array(size) });
+    for (let frames = 0; frames < 3; frames++) {
+      const buffers = new Set<number>();
+      for (let at = 0; at < bytes.length;) {
+        const space = stage.space(65_536);
+        buffers.add(space.buffer.byteLength);
+        const part = bytes.subarray(at, at + space.length);
+        space.set(part);
+        at += part.length;
+        stage.transform(space.subarray(0, part.length), { enqueue() {}, terminate() {} });
+      }
+      if (frames > 0) assertEquals([buffers.size, Math.max(...buffers)], [2, bytes.length], `${size} bytes`);
+    }
+  }
+});
+
 Deno.test("DecodeStage leaves nothing in a message that the chunk's next content could change", () => {
   const bytes = request({ cmd: 16, data: new Uint8Array(500).fill(7), text: "stays", seq: 1 });
   for (const cut of [0, 1, 2, 40, bytes.length - 1]) {
