@@ -15,8 +15,8 @@ import { record, type StreamJob } from "./stream_job.ts";
 const BATCH_BYTES = 64 * 1024;
 const READ_BYTES = 256 * 1024;
 
-/** How the bytes of small records come about. */
-export type Batches = "encoded" | "prepared";
+/** How the bytes of small records come about; or that each chunk is read into a buffer of its own. */
+export type Batches = "encoded" | "prepared" | "owned";
 
 /** Writes so many items. */
 export async function writeItems(conn: Deno.Conn, job: StreamJob, items: number, batches: Batches): Promise<void> {
@@ -35,6 +35,7 @@ export async function writeItems(conn: Deno.Conn, job: StreamJob, items: number,
 
 /** Reads so many items, and returns how many have come. */
 export async function readItems(conn: Deno.Conn, job: StreamJob, items: number, batches: Batches): Promise<number> {
+  if (batches === "owned") return await readChunks(conn, job, items);
   const buffer = new Uint8Array(READ_BYTES);
   const isDecoded = job.chunkBytes === 0 && batches === "encoded";
   const itemBytes = job.chunkBytes === 0 ? frameOf(job).length : job.chunkBytes;
@@ -52,6 +53,19 @@ export async function readItems(conn: Deno.Conn, job: StreamJob, items: number, 
     else arrived = Math.floor(bytes / itemBytes);
   }
   return arrived;
+}
+
+/** Reads so many chunks, each into a buffer of its own, as for a user who may keep it. */
+async function readChunks(conn: Deno.Conn, { chunkBytes }: StreamJob, chunks: number): Promise<number> {
+  for (let arrived = 0; arrived < chunks; arrived++) {
+    const chunk = new Uint8Array(chunkBytes);
+    for (let filled = 0; filled < chunkBytes;) {
+      const readBytes = await conn.read(chunk.subarray(filled));
+      if (readBytes === null) return arrived;
+      filled += readBytes;
+    }
+  }
+  return chunks;
 }
 
 async function writeRecords(conn: Deno.Conn, job: StreamJob, items: number): Promise<void> {

@@ -35,6 +35,7 @@ interface StreamSubject {
 const PACKLINE: StreamSubject = { name: "packline", server: "streams.ts", client: "streams.ts", args: [] };
 const WIDE: StreamSubject = { ...PACKLINE, name: "packline, credit 1,024", args: ["1024"] };
 const PIPE: StreamSubject = { name: "raw socket", server: "pipe.ts", client: "pipe.ts", args: ["prepared"] };
+const OWNED: StreamSubject = { ...PIPE, name: "raw socket, a buffer for each chunk", args: ["owned"] };
 const BATCH: StreamSubject = { name: "raw batch", server: "pipe.ts", client: "pipe.ts", args: ["encoded"] };
 const GRPC: StreamSubject = {
   name: "grpc-js",
@@ -57,7 +58,7 @@ const WORKS: StreamWork[] = (["download", "upload"] as const).flatMap((direction
     direction,
     chunkBytes,
     raw: PIPE,
-    subjects: [PACKLINE, PIPE, GRPC],
+    subjects: [PACKLINE, PIPE, OWNED, GRPC],
   })),
   {
     title: `${direction}, small records`,
@@ -176,6 +177,8 @@ text, some 50 bytes a frame; a tenth of them for gRPC.
 
 - *Raw socket*: \`Deno.listen\` and \`Deno.connect\`, the same chunks written by a plain loop, and read into one buffer of
   256 KiB: nothing is copied, and nothing is handed to anyone. Of small records, the frames are made beforehand.
+- *A buffer for each chunk*: the same, but each chunk is read into a new buffer, which a user could keep, as packline's
+  users may. In Deno 2.9.6 a new buffer of 64 KiB takes 13 µs, and to copy it takes 2 µs.
 - *Raw batch*: small records, each encoded as its frame by packline's codec, written in batches of 1,000, and decoded and
   counted on the other side by a plain loop: the same bytes and the same values, without calls, credit, turns and iterators.
 - CPU is user and system time of the whole process. RSS is the most that a process has used, above what it had after the
