@@ -18,7 +18,9 @@ import type { ClientConnection } from "../../client/client_connection.ts";
 import { sleep, systemClock } from "../../transport/clock.ts";
 import { fromStreams, type Transport } from "../../transport/transport.ts";
 import { streamsOf } from "../support/streams.ts";
-import { socketTransport } from "../../transport/deno_network.ts";
+import { dialAddress, parseServer } from "../../transport/address.ts";
+import { denoNetwork } from "../../transport/deno_network.ts";
+import { addressIn, overEach, TCP, type Transport as Way } from "../support/transports.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { ErrorLog, frame, takeFrames } from "../support/wire.ts";
 import { untilAtRest } from "./beside.ts";
@@ -37,6 +39,7 @@ interface Broken {
 type Dial = (signal: AbortSignal) => Promise<Transport>;
 
 interface Run {
+  transport?: Way;
   calls: number;
   clients: number;
   /** Calls that each client makes at a time: more than may be in flight, so that some wait. */
@@ -76,7 +79,7 @@ function randomFaults(random: Random): Faults {
 }
 
 async function run(
-  { calls, clients: clientCount, atATime, seed, broken = {}, patienceMs = 5_000 }: Run,
+  { transport = TCP, calls, clients: clientCount, atATime, seed, broken = {}, patienceMs = 5_000 }: Run,
 ): Promise<Outcome> {
   const startMs = performance.now();
   const random = new Random(seed);
@@ -93,16 +96,18 @@ async function run(
     }),
   };
   const errors = new ErrorLog();
-  const server = await serve({ port: 0, commands, onError: errors.onError });
+  await using place = await transport.place();
+  const server = await serve({ ...place.serve, commands, onError: errors.onError });
   await using proxy = await FaultProxy.start({ port: server.port, seed, faults: randomFaults });
   const dial: Dial = async (signal) => {
-    const transport = socketTransport(await Deno.connect({ hostname: "127.0.0.1", port: proxy.port, signal }));
-    if (!broken.replies) return transport;
-    const { readable, writable, close } = streamsOf(transport);
+    const { port, url = `127.0.0.1:${port}`, tls } = addressIn(place, proxy.port);
+    const dialed = await dialAddress(denoNetwork, { ...parseServer(url, 0), tls }, signal);
+    if (!broken.replies) return dialed;
+    const { readable, writable, close } = streamsOf(dialed);
     return fromStreams({ readable: readable.pipeThrough(broken.replies()), writable, close });
   };
   const connectClient = broken.connect ??
-    ((dial) => connect({ dial, commands, timeoutMs: Infinity, random: () => random.next() }));
+    ((dial) => connect({ dial, commands, lazy: true, timeoutMs: Infinity, random: () => random.next() }));
   const clients = await Promise.all(Array.from({ length: clientCount }, () => connectClient(dial)));
 
   const ledger = new Ledger();
@@ -148,16 +153,16 @@ async function run(
   const lateReplies = clients.reduce((sum, client) => sum + client.statistics().lateReplies, 0);
   const faults = ledger.close(lateReplies);
   await Promise.all(clients.map((client) => client.close()));
-  await untilAtRest(server.port);
+  await untilAtRest(addressIn(place, server.port));
   for (const error of errors.take()) faults.push(`error: ${error}`);
   await server.shutdown({ graceMs: 0 });
   return { ledger, faults, cuts: proxy.cuts, seconds: (performance.now() - startMs) / 1000 };
 }
 
-Deno.test("ledger - 100,000 calls over 8 connections that break balance", async () => {
+overEach("ledger - 100,000 calls over 8 connections that break balance", async (transport) => {
   const seed = newSeed();
   console.log(`seed ${seed}`);
-  const { ledger, faults, cuts, seconds } = await run({ calls: 100_000, clients: 8, atATime: 160, seed });
+  const { ledger, faults, cuts, seconds } = await run({ transport, calls: 100_000, clients: 8, atATime: 160, seed });
   console.log(`${cuts} cuts, ${seconds.toFixed(1)} s`, ledger.outcomes);
   assertEquals(faults, []);
   assertEquals(ledger.settled, 100_000);
