@@ -156,11 +156,11 @@ Deno.test("overload - 2,000 that call again as soon as they are answered: each h
   );
 });
 
-Deno.test("overload - 5,000 clients that connect and reset, and the good ones are served", async () => {
-  await using server = await ChildServer.start({ served: {} });
-  await using client = await connect<typeof commands>({ port: server.port });
+overEach("overload - 5,000 clients that connect and reset, and the good ones are served", async (transport) => {
+  await using server = await ChildServer.start({ served: {}, transport });
+  await using client = await connect<typeof commands>(server.address);
   let resets = 0;
-  const fared = await besideGoodClients(server.port, 16, async () => {
+  const fared = await besideGoodClients(server.address, 16, async () => {
     while (resets < RESETS) {
       // While the server has no time, so that they are gone before it accepts them.
       const busy = client.reply("BUSY", { ms: 20 });
@@ -170,7 +170,7 @@ Deno.test("overload - 5,000 clients that connect and reset, and the good ones ar
     }
   });
   console.log(shown(fared));
-  const { connections } = await untilAtRest(server.port, 2);
+  const { connections } = await untilAtRest(server.address, 2);
   // Less the 16 good ones, this client and the one that asks.
   console.log(`${connections.accepted - 18} of ${RESETS} came as far as to be served`);
   assert(connections.accepted - 18 < RESETS, "none was reset before it was accepted");
