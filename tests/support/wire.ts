@@ -332,7 +332,9 @@ export function webSocketPeer(transport: Connection): Peer {
   return new Peer({
     async read() {
       const size = await transport.read(buffer).catch((error) => {
-        throw /without a close frame$/.test(error.message) ? new Deno.errors.UnexpectedEof(error.message) : error;
+        // A server that ends a connection at once says so, if it still can.
+        const isBreak = /without a close frame$|closed the WebSocket with 1001,/.test(error.message);
+        throw isBreak ? new Deno.errors.UnexpectedEof(error.message) : error;
       });
       return size === null ? null : buffer.slice(0, size);
     },
