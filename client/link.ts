@@ -170,6 +170,7 @@ export class Link implements ConnectionPlace {
   onGoing(connection: ClientConnection, ms: number): void {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
+    this.#dialer.forgive();
     const renewalMs = Math.min(ms / 2, LONGEST_RENEWAL_MS);
     if (connection.idle) {
       connection.leave();
@@ -275,6 +276,11 @@ class Dialer {
     if (error === undefined) return;
     if (hadAnswered) this.#backoff.lost(this.#clock.now());
     else this.#backoff.failed(this.#clock.now());
+  }
+
+  /** The connection has worked to its end: failures before it say nothing about the next dial. */
+  forgive(): void {
+    this.#backoff.reset();
   }
 
   /** The next dial starts at a random time in the next `longestMs` milliseconds. */
