@@ -99,7 +99,7 @@ class Callers {
     const record: CallRecord = {
       id: this.#options.firstId + this.calls.length,
       kind,
-      idempotent: kind === "WORK" && random.chance(0.3),
+      idempotent: (kind === "WORK" || kind === "DOWNLOAD") && random.chance(0.3),
       readsAll: whim !== "leave",
       outcome: "open",
       mayBeSentAgain: false,
@@ -140,7 +140,7 @@ class Callers {
     const leavesAt = whim === "leave" ? random.between(1, sizes.length) : -1;
     const value = whim === "leave" ? -1 : sumOf(sizes);
     if (kind === "DOWNLOAD") {
-      const items = client.stream.DOWNLOAD({ id, sizes }, given);
+      const items = client.stream.DOWNLOAD({ id, sizes }, { ...given, idempotent });
       return { value, call: readItems(id, items, leavesAt) };
     }
     const items = sourceOf(id, sizes, whim === "throw" ? random.below(sizes.length) : -1, record);

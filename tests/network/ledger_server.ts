@@ -5,14 +5,14 @@
  * and at the end a line of JSON: what has run, and what was still in flight when the time was over within which nothing may be.
  */
 
-import { command, type Middleware, serve, type ServeOptions } from "../../mod.ts";
+import { command, type Context, serve, type ServeOptions } from "../../mod.ts";
 import { linesOf } from "../../cli/lines.ts";
 import { CallerItems } from "../../handlers/caller_items.ts";
 import type { ListeningServer } from "../../server.ts";
 import { sleep } from "../../transport/clock.ts";
 import { type HandlerBooks, streamCommands } from "../faults/stream_commands.ts";
 
-/** What is broken on purpose: it executes a call twice, loses a reply, or takes half an upload for a whole one. */
+/** What is broken on purpose: it executes calls twice, loses replies, or takes half an upload for a whole one. */
 export type Broken = "twice" | "mute" | "halved";
 
 /** What the program takes. */
@@ -31,8 +31,8 @@ export interface LedgerServerReport {
   readonly connections: number;
 }
 
-/** Which call of WORK meets what is broken. */
-const UNLUCKY = 100;
+/** One call of WORK in so many meets what is broken: some of them are idempotent, and may run twice. */
+const UNLUCKY_EVERY = 100;
 
 const LOOK_EVERY_MS = 20;
 
@@ -51,33 +51,37 @@ export function valueOf(id: number): number {
   return 7 * id + 1;
 }
 
-const commands = {
-  ...streamCommands(booksOf),
-  WORK: command(async ({ id, workMs }: { id: number; workMs: number }, { clock, signal }) => {
-    const its = booksOf(id);
-    its.runs++;
-    try {
-      if (workMs > 0) await sleep(clock, workMs, signal);
-      return valueOf(id);
-    } finally {
-      its.finallys++;
-    }
-  }),
-};
+interface Work {
+  id: number;
+  workMs: number;
+}
 
-export type LedgerCommands = typeof commands;
+async function work({ id, workMs }: Work, { clock, signal }: Context): Promise<number> {
+  const its = booksOf(id);
+  its.runs++;
+  try {
+    if (workMs > 0) await sleep(clock, workMs, signal);
+    return valueOf(id);
+  } finally {
+    its.finallys++;
+  }
+}
 
-/** Breaks one call. */
-function unlucky(broken: Broken | undefined): Middleware {
+function commandsOf(broken: Broken | undefined) {
   let works = 0;
-  return async ({ command }, next) => {
-    const isUnlucky = command === "WORK" && ++works === UNLUCKY;
-    if (isUnlucky && broken === "twice") await next();
-    const value = await next();
-    if (isUnlucky && broken === "mute") await new Promise(() => {});
-    return value;
+  return {
+    ...streamCommands(booksOf),
+    WORK: command(async (params: Work, context) => {
+      const isUnlucky = ++works % UNLUCKY_EVERY === 0;
+      if (isUnlucky && broken === "twice") await work(params, context);
+      const value = await work(params, context);
+      if (isUnlucky && broken === "mute") await new Promise(() => {});
+      return value;
+    }),
   };
 }
+
+export type LedgerCommands = ReturnType<typeof commandsOf>;
 
 /** Waits until something is 0, as long as that may take. */
 async function untilNone(count: () => number, patienceMs: number): Promise<number> {
@@ -95,7 +99,7 @@ function inFlight(server: ListeningServer): number {
 if (import.meta.main) {
   const { broken, restMs, ...options }: LedgerServerOptions = JSON.parse(Deno.args[0]);
   if (broken === "halved") CallerItems.prototype.cut = CallerItems.prototype.end;
-  const server = await serve({ ...options, commands, middleware: [unlucky(broken)] });
+  const server = await serve({ ...options, commands: commandsOf(broken) });
   console.log("server listening");
   for await (const _ of linesOf(Deno.stdin.readable)) break;
   const report: LedgerServerReport = {

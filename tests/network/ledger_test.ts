@@ -3,7 +3,7 @@
  * another, in one direction or in both, for 50 ms to 3 s: each call settles once, with its own value or with a code that is
  * true; what is not idempotent ran once at the most, over all servers; no half upload was taken for a whole one.
  *
- * A server that runs a call twice, one that loses a reply, and one that takes half an upload for a whole one are the canaries.
+ * A server that runs calls twice, one that loses replies, and one that takes half an upload for a whole one are the canaries.
  */
 
 import { assert, assertEquals } from "@std/assert";
@@ -167,8 +167,8 @@ testOnNetwork(
 );
 
 const canaries: [name: string, broken: Broken, kind: keyof Ledger["faultCounts"]][] = [
-  ["runs a call twice", "twice", "doubled"],
-  ["loses a reply", "mute", "lost"],
+  ["runs calls twice", "twice", "doubled"],
+  ["loses replies", "mute", "lost"],
   ["takes half an upload for a whole one", "halved", "halved"],
 ];
 
