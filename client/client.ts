@@ -12,7 +12,7 @@ import type { ClientStatistics } from "./calls.ts";
 
 /**
  * A client, connected. When its connection is lost, it dials again as soon as a call needs it: within half a second where
- * the server had answered, but not more than once in 10 s; else after a wait that grows up to 5 s. Each wait is random, so
+ * the server had answered, but not more than once in 10 s; else after a wait that grows up to 2 s. Each wait is random, so
  * that the clients of a server do not come back in one instant, and each new connection must answer a PING before it gets
  * calls. A call that was not sent yet waits for it, within its timeout; one that was sent rejects, unless it is marked
  * `idempotent`. What a server refuses unstarted goes elsewhere at once, or after a wait if the server is `OVERLOADED`.

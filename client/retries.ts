@@ -30,9 +30,10 @@ const SLICES = 10;
  * The longest wait before the next attempt, in milliseconds.
  *
  * @param failures How many came before the last one.
+ * @param mostMs The maximum.
  */
-export function longestWaitMs(failures: number): number {
-  return Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** failures);
+export function longestWaitMs(failures: number, mostMs = LONGEST_WAIT_MS): number {
+  return Math.min(mostMs, FIRST_WAIT_MS * 2 ** failures);
 }
 
 /**
@@ -40,19 +41,24 @@ export function longestWaitMs(failures: number): number {
  */
 export class Backoff {
   readonly #random: () => number;
+  readonly #mostMs: number | undefined;
   #failures = 0;
   #notBeforeMs = -Infinity;
   /** When a working connection was last lost. */
   #lostMs = -Infinity;
 
-  /** @param random Returns a random number from 0 to 1. */
-  constructor(random: () => number) {
+  /**
+   * @param random Returns a random number from 0 to 1.
+   * @param mostMs The maximum, 5 s by default.
+   */
+  constructor(random: () => number, mostMs?: number) {
     this.#random = random;
+    this.#mostMs = mostMs;
   }
 
   /** A dial failed, or its connection never worked. */
   failed(nowMs: number): void {
-    this.delay(nowMs, longestWaitMs(this.#failures++));
+    this.delay(nowMs, longestWaitMs(this.#failures++, this.#mostMs));
   }
 
   /**

@@ -141,6 +141,7 @@ export class WebLink {
   onGoing(connection: WebConnection, ms: number): void {
     if (this.connection !== connection) return;
     this.connection = undefined;
+    if (connection.answered) this.backoff.reset();
     this.backoff.delay(this.owner.settings.clock.now(), Math.min(ms / 2, LONGEST_RENEWAL_MS));
     this.owner.onLinkState();
   }

@@ -18,7 +18,8 @@ async function scene(options: Partial<WebConnectOptions> = {}) {
   const clock = new FakeClock();
   const states: string[] = [];
   let dials = 0;
-  const dial = () => (dials++, network.dial());
+  const down = { dials: 0 };
+  const dial = () => (dials++, down.dials-- > 0 ? Promise.reject(new Error("down")) : network.dial());
   const onState = (state: string) => void states.push(state);
   const client: Client = await connect({ url: "ws://a", dial, clock, random: () => 1, onState, ...options });
   const server = await ScriptedServer.accept(network, { answersPings: false });
@@ -28,7 +29,7 @@ async function scene(options: Partial<WebConnectOptions> = {}) {
     await clock.advance(waitMs);
     return await accepted;
   };
-  return { client, clock, server, next, states, dials: () => dials };
+  return { client, clock, server, next, down, states, dials: () => dials };
 }
 
 async function failure(call: Promise<unknown>): Promise<RpcError> {
@@ -119,6 +120,26 @@ Deno.test("browser engine - a server that is going answers what it has; new call
   await server.reply({ seq: 0, res: "old" });
   assertEquals([await old, await fresh], ["old", "new"]);
   assertEquals(await server.rest(), [], "the old connection ends when its calls are answered");
+  await client.close();
+});
+
+Deno.test("browser engine - after each restart the waits between dials begin anew, however many have failed before", async () => {
+  const scened = await scene();
+  const { client, down, next } = scened;
+  let { server } = scened;
+  for (let restarts = 0; restarts < 3; restarts++) {
+    const answered = client.call("A");
+    await server.reply({ seq: (await server.request()).seq, res: 1 });
+    await answered;
+    await server.reply({ going: 10_000 });
+    await turn();
+    down.dials = 3;
+    const call = client.call("B");
+    server = await next(1_000 + 50 + 100 + 200);
+    assertEquals((await server.request()).cmd, "B");
+    await server.reply({ seq: 0, res: 2 });
+    assertEquals(await call, 2);
+  }
   await client.close();
 });
 

@@ -142,6 +142,29 @@ Deno.test("going - a dial without end: the old connection takes calls for three 
   await client.close();
 });
 
+Deno.test("going - after each restart the waits between dials begin anew, however many have failed before", async () => {
+  const { client, clock, hosts, servers } = await setUp();
+  let [server] = servers;
+  for (let restarts = 0; restarts < 3; restarts++) {
+    await server.reply({ going: 10_000 });
+    await server.rest();
+    hosts.down.add("a");
+    hosts.dials.length = 0;
+    const startMs = clock.now();
+    const call = client.reply("A");
+    await clock.advance(349);
+    hosts.down.clear();
+    const accepted = hosts.accept("a");
+    await clock.advance(5_000);
+    server = await accepted;
+    assertEquals((await server.request()).cmd, "A");
+    await server.reply({ seq: 0, res: 1 });
+    await call;
+    assertEquals(hosts.dials.map(({ atMs }) => atMs - startMs), [0, 50, 150, 350]);
+  }
+  await client.close();
+});
+
 Deno.test("going - said in answer to the PING of a new connection, it gets no calls", async () => {
   const { client, clock, hosts, servers: [a, b], state } = await setUp(["a", "b"]);
   a.cut();

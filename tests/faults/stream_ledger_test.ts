@@ -9,7 +9,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { type Client, connect } from "../../client.ts";
 import { CallerItems } from "../../handlers/caller_items.ts";
-import { command, unchecked } from "../../handlers/command.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { replaced } from "../support/replaced.ts";
 import { overEach, TCP, type Transport } from "../support/transports.ts";
@@ -17,6 +16,17 @@ import { withServer } from "../support/wire.ts";
 import { untilAtRest } from "./beside.ts";
 import { FaultProxy, type Faults } from "./fault_proxy.ts";
 import { Ledger, settled } from "./ledger.ts";
+import {
+  BROKEN,
+  type HandlerBooks,
+  MOST_BYTES,
+  MOST_ITEMS,
+  readItems,
+  type SourceBooks,
+  sourceOf,
+  streamCommands,
+  sumOf,
+} from "./stream_commands.ts";
 
 const CALLS = 3_000;
 const CLIENTS = 6;
@@ -25,33 +35,17 @@ const AT_A_TIME = 12;
 /** How long nothing may settle before a run is given up. */
 const PATIENCE_MS = 10_000;
 
-/** The most items of a stream, and bytes of an item. */
-const MOST_ITEMS = 40;
-const MOST_BYTES = 2_000;
-
 /** Behind so many bytes, one way or the other, a connection has been cut: some streams are hit, most are not. */
 const LATEST_CUT_BYTES = 2_000_000;
 
 /** How long a caller waits at the most before it gives a call up. */
 const MOST_PATIENCE_MS = 100;
 
-const BROKEN = "Error: the source has broken";
-
 /** What a caller may do with its call beside waiting for its end. */
 type Whim = "none" | "cancel" | "deadline" | "throw" | "leave";
 
 /** What is known of a call at both ends. */
-interface Books {
-  /** Runs of the handler, of its `finally`, and how often it was told that it has the caller's stream whole. */
-  runs: number;
-  finallys: number;
-  wholes: number;
-  /** Whether the source has come to its end, and how often it has ended in whatever way. */
-  saidEnd: boolean;
-  ends: number;
-}
-
-type Item = [id: number, index: number, pad: Uint8Array];
+type Books = HandlerBooks & SourceBooks;
 
 function randomFaults(random: Random): Faults {
   return {
@@ -65,13 +59,6 @@ function randomFaults(random: Random): Faults {
   };
 }
 
-/** Fails a call whose stream is not what was sent: that is no code that is expected. */
-function checkOrder([id, index]: Item, expectedId: number, expectedIndex: number): void {
-  if (id !== expectedId || index !== expectedIndex) {
-    throw new Error(`item ${index} of ${id} came as item ${expectedIndex} of ${expectedId}`);
-  }
-}
-
 async function run(calls: number, seed: number, transport: Transport): Promise<{ ledger: Ledger; cuts: number }> {
   const random = new Random(seed);
   const ledger = new Ledger();
@@ -79,52 +66,7 @@ async function run(calls: number, seed: number, transport: Transport): Promise<{
     { length: calls },
     () => ({ runs: 0, finallys: 0, wholes: 0, saidEnd: false, ends: 0 }),
   );
-  /** Reads the caller's stream, item by item. */
-  async function* checked(id: number, items: AsyncIterable<Item>): AsyncGenerator<Item> {
-    books[id].runs++;
-    let index = 0;
-    try {
-      for await (const item of items) {
-        checkOrder(item, id, index++);
-        yield item;
-      }
-      books[id].wholes++;
-    } finally {
-      books[id].finallys++;
-    }
-  }
-  const commands = {
-    UPLOAD: command({
-      items: unchecked<Item>(),
-      async handler({ id }: { id: number }, { items }) {
-        let bytes = 0;
-        for await (const [, , pad] of checked(id, items)) bytes += pad.length;
-        return bytes;
-      },
-    }),
-    CHAT: command({
-      items: unchecked<Item>(),
-      async *handler({ id }: { id: number }, { items }) {
-        let bytes = 0;
-        for await (const item of checked(id, items)) {
-          bytes += item[2].length;
-          yield item;
-        }
-        return bytes;
-      },
-    }),
-    DOWNLOAD: command({
-      async *handler({ id, sizes }: { id: number; sizes: number[] }) {
-        books[id].runs++;
-        try {
-          for (const [index, size] of sizes.entries()) yield [id, index, new Uint8Array(size)];
-          return sumOf(sizes);
-        } finally {
-          books[id].finallys++;
-        }
-      },
-    }),
-  };
+  const commands = streamCommands((id) => books[id]);
   await using server = await withServer({ commands }, transport);
   await using proxy = await FaultProxy.start({ port: server.port, seed, faults: randomFaults });
   const { tls } = server.address;
@@ -133,29 +75,6 @@ async function run(calls: number, seed: number, transport: Transport): Promise<{
     // The first connection may be cut as well.
     const client = await connect({ port: proxy.port, tls, commands, random: () => random.next() }).catch(() => {});
     if (client) clients.push(client);
-  }
-
-  async function* source(id: number, sizes: number[], throwsAt: number): AsyncGenerator<Item> {
-    try {
-      for (const [index, size] of sizes.entries()) {
-        if (index === throwsAt) throw new Error("the source has broken");
-        yield [id, index, new Uint8Array(size)];
-      }
-      books[id].saidEnd = true;
-    } finally {
-      books[id].ends++;
-    }
-  }
-  /** Reads a reply stream, item by item. */
-  async function read(id: number, stream: AsyncGenerator<unknown, number>, leavesAt: number): Promise<{ res: number }> {
-    let index = 0;
-    for (let next = await stream.next();; next = await stream.next()) {
-      if (next.done) return { res: next.value };
-      checkOrder(next.value as Item, id, index++);
-      if (index !== leavesAt) continue;
-      await stream.return(0);
-      return { res: -1 };
-    }
   }
 
   let next = 0;
@@ -171,13 +90,13 @@ async function run(calls: number, seed: number, transport: Transport): Promise<{
       signal: patience.signal,
       ...(whim === "deadline" && { timeoutMs: random.between(1, MOST_PATIENCE_MS) }),
     };
-    const items = source(id, sizes, whim === "throw" ? random.below(sizes.length) : -1);
+    const items = sourceOf(id, sizes, whim === "throw" ? random.below(sizes.length) : -1, books[id]);
     const leavesAt = whim === "leave" ? random.between(1, sizes.length) : -1;
     const call = kind === "UPLOAD"
       ? client.reply.UPLOAD({ id }, { ...options, items })
       : kind === "CHAT"
-      ? read(id, client.stream.CHAT({ id }, { ...options, items }), leavesAt)
-      : read(id, client.stream.DOWNLOAD({ id, sizes }, options), leavesAt);
+      ? readItems(id, client.stream.CHAT({ id }, { ...options, items }), leavesAt)
+      : readItems(id, client.stream.DOWNLOAD({ id, sizes }, options), leavesAt);
     const outcome = await ledger.follow(call, {
       value: whim === "leave" ? -1 : sumOf(sizes),
       codes: [
@@ -212,10 +131,6 @@ async function run(calls: number, seed: number, transport: Transport): Promise<{
   }
   server.errors.take(); // what a canary has broken
   return { ledger, cuts: proxy.cuts };
-}
-
-function sumOf(sizes: readonly number[]): number {
-  return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 overEach(

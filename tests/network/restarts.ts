@@ -88,10 +88,10 @@ const WATCH_MS = 5_000;
 /** So many processes call. */
 const PROCESSES = 2;
 
-/** Starts a program of this folder. */
-function start(file: string, args: readonly string[], up: RegExp, host?: Host): Promise<Program> {
+/** Starts a program of this folder, on a host if one is given. */
+export function startHere(file: string, args: readonly string[], up: RegExp, host?: Host): Promise<Program> {
   const path = new URL(file, import.meta.url).pathname;
-  const permissions = ["--unstable-net", "--allow-net=127.0.0.1", `--allow-run=${Deno.execPath()}`];
+  const permissions = ["--unstable-net", "--allow-net", `--allow-run=${Deno.execPath()}`];
   const deno = ["run", "--quiet", "--no-check", "--no-prompt", ...permissions];
   const command = [Deno.execPath(), ...deno, path, ...args];
   const [program, ...rest] = host === undefined ? command : host.command(...command);
@@ -130,7 +130,7 @@ class Restartable implements AsyncDisposable {
 
   static #listen(port: number, { flags }: Setup, host: Host | undefined): Promise<Program> {
     const args = ["--port", String(port), ...flags];
-    return start("restarting_server.ts", args, /listening on .*:\d+\n/, host);
+    return startHere("restarting_server.ts", args, /listening on .*:\d+\n/, host);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -161,7 +161,9 @@ export async function restartUnderLoad(setup: Setup, options: RestartOptions): P
       watchMs: Math.min(WATCH_MS, 10 * options.pauseMs),
       eachAnew: options.eachAnew ?? false,
     };
-    return owned.use(await start("restarting_clients.ts", [JSON.stringify(given)], /clients ready\n/, options.host));
+    return owned.use(
+      await startHere("restarting_clients.ts", [JSON.stringify(given)], /clients ready\n/, options.host),
+    );
   }));
 
   let restartsMs = 0;
@@ -184,7 +186,8 @@ export async function restartUnderLoad(setup: Setup, options: RestartOptions): P
   };
 }
 
-function sum(all: readonly Endings[]): Endings {
+/** Counts added up, by name. */
+export function sum(all: readonly Readonly<Endings>[]): Endings {
   const total: Endings = {};
   for (const endings of all) {
     for (const [code, count] of Object.entries(endings)) total[code] = (total[code] ?? 0) + count;
