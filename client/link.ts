@@ -15,9 +15,6 @@ import type { ClientConnection, ConnectionPlace } from "./client_connection.ts";
 import type { InOrderMemory } from "./replies.ts";
 import { Backoff } from "./retries.ts";
 
-/** The longest wait between two dials: a call of 30 s finds a server that is up for a quarter of the time. */
-const LONGEST_WAIT_MS = 2_000;
-
 /** The longest wait before a connection is replaced that the server wants to end; never more than half its time. */
 const LONGEST_RENEWAL_MS = 1_000;
 
@@ -258,7 +255,7 @@ class Dialer {
   constructor(dial: Dial, clock: Clock, random: () => number) {
     this.#dial = dial;
     this.#clock = clock;
-    this.#backoff = new Backoff(random, LONGEST_WAIT_MS);
+    this.#backoff = new Backoff(random);
   }
 
   /** Dials once. Stores the error that it throws in `lastError`, except for a missing permission. */

@@ -23,10 +23,7 @@ Deno.test("Backoff - the wait counts from the failure, and ends", () => {
 Deno.test("Backoff - it is capped, however often it fails", () => {
   const backoff = new Backoff(() => 1);
   for (let failures = 0; failures < 5_000; failures++) backoff.failed(0);
-  assertEquals(backoff.waitMs(0), 5_000);
-  const sooner = new Backoff(() => 1, 2_000);
-  for (let failures = 0; failures < 10; failures++) sooner.failed(0);
-  assertEquals(sooner.waitMs(0), 2_000);
+  assertEquals(backoff.waitMs(0), 2_000);
 });
 
 Deno.test("Backoff - the jitter goes from nothing to the longest wait", () => {
