@@ -117,12 +117,15 @@ function verdicts(steps: readonly Step[]): string {
 
 const INTRODUCTION = `# More load than a server can carry
 
-Each request computes for 2 ms, so a server can answer ${CAPACITY} a second; a load of 2 offers twice as many. Requests are sent
-at random times, whether or not earlier ones are answered, and have \`ttl: ${DEADLINE_MS}\`. A useful answer comes within ${DEADLINE_MS} ms
-of the time when its request was due. Times are in ms, over all answers, late ones included; failures are per second: too late, expired
-(\`DEADLINE_EXCEEDED\`), refused (\`OVERLOADED\`), each told after so long. CPU is in cores; the load generator sent
-99 % of its requests no later than the time shown. Starved is the share of the time in which the server could have run, and other programs
-had the cores; a sample with more than ${100 * MOST_STARVED} % is taken again, up to ${MOST_TRIES} times.
+Each request computes for 2 ms, so a server can answer ${CAPACITY} per second. A load of 2 means twice as many. The load
+generator sends requests at random times, and does not wait for earlier replies. Each request has \`ttl: ${DEADLINE_MS}\`. A useful
+answer arrives within ${DEADLINE_MS} ms of the time when its request was due.
+
+Times are in ms, over all answers, including late ones. Failures are per second: too late, expired
+(\`DEADLINE_EXCEEDED\`), refused (\`OVERLOADED\`). The column "told after" is the time until the client knew of the failure.
+CPU is in cores. The column "sent late" is the time within which the load generator sent 99 % of its requests. The
+column "starved" is the share of the time in which the server could have run, but other programs used the cores. A
+sample with more than ${100 * MOST_STARVED} % is repeated, up to ${MOST_TRIES} times.
 `;
 
 const { args } = Deno;

@@ -14,8 +14,8 @@ export function tables(results: Results): string {
   const met = judged.filter((goal) => isMet(goal, goal.figure(results)));
   return [
     "## Calls\n",
-    "Latencies in µs. CPU in µs a call, of the server's whole process; the load's is of the load generator or the client",
-    "library, and marked with `!` where a load generator used more than the server.\n",
+    "Latencies are in µs. CPU is in µs per call, of the server's whole process. The load's CPU is of the load generator or",
+    "of the client library. It is marked with `!` if a load generator used more than the server.\n",
     workTable(
       ["calls/s", "p50", "p99", "CPU", "load's CPU"],
       works,
@@ -23,9 +23,9 @@ export function tables(results: Results): string {
       (row) => callCells(row, results.samples.get(row)),
     ),
     "\n## Memory\n",
-    "Of the server, in KiB each.\n",
+    "Memory of the server, in KiB for each connection, call or stream.\n",
     workTable(["memory"], memoryWorks, results, (row) => [figure(median(results.memory.get(row)) / 1024)]),
-    ...results.codecs.size > 0 ? ["\n## Codecs\n", "Nanoseconds of CPU.\n", codecTable(results)] : [],
+    ...results.codecs.size > 0 ? ["\n## Codecs\n", "CPU time per message, in nanoseconds.\n", codecTable(results)] : [],
     `\n${met.length} of ${judged.length} goals are met.`,
   ].join("\n");
 }
@@ -93,18 +93,18 @@ Written by \`deno task bench --save\`; see [README.md](README.md) for what is me
 ${machine}
 ## Before you read the numbers
 
-- Server and load run on the same machine, over the loopback interface. Compare figures within a work; on another
-  machine the figures differ, and perhaps the ratios.
-- Every figure is the median of the rounds (${results.plan.rounds} of them), each with new processes; a compared figure is the median
-  of the rounds' ratios. A figure within about 10 % of its goal may miss it in the next run, and beside other programs
-  so may calls/s and latencies further off: compare CPU.
+- The server and the load generator run on the same machine, over the loopback interface. Compare figures within a
+  table section. On another machine the figures differ, and the ratios may differ too.
+- Every figure is the median of the rounds (${results.plan.rounds} of them), each with new processes. A compared figure is the median of
+  the rounds' ratios. If a figure is within about 10 % of its goal, the next run may give another verdict. If other
+  programs run, calls/s and latencies vary more than this: compare CPU.
 - With 1,000 in flight, latency is mostly queueing, so a faster server has a lower latency.
-- Redis has no \`seq\`, so all rows of a work are compared with the same PING or GET of it. It hashes no names, and its
-  values are bytes.
-- The raw Deno loop knows its requests in advance and decodes nothing; the raw Deno echo writes back what it reads. They
-  are lower bounds, not servers.
-- Two workers and two load generators want four cores. Where there are fewer, the second worker has only what the others
-  leave; this machine has ${navigator.hardwareConcurrency}.
+- Redis has no \`seq\`, so all rows of a section are compared with the same PING or GET of Redis. Redis does not hash
+  command names, and its values are bytes.
+- The raw Deno loop knows its requests in advance and decodes nothing. The raw Deno echo writes back what it reads.
+  They are lower bounds, not servers.
+- Two workers and two load generators need four cores. With fewer cores, the second worker has only the remaining
+  time. This machine has ${navigator.hardwareConcurrency}.
 
 ![Server CPU a call](results.svg)
 

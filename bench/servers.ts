@@ -164,13 +164,15 @@ Written by \`deno task --config bench/deno.json servers --save\`.
 
 ${machine.split("\n").slice(0, 3).join("\n")}
 
-Three servers run WORK, which takes 2 ms; one of them (*slow*) takes ${SLOWER_MS} ms longer. One (*mortal*) is killed after
-${EVENTS.killedMs / 1000} s and comes back after ${EVENTS.backMs / 1000} s; a fourth (*new*) is added after ${
+Three servers run WORK, which takes 2 ms. One of them (*slow*) takes ${SLOWER_MS} ms longer. One (*mortal*) is killed after ${
+    EVENTS.killedMs / 1000
+  } s
+and comes back after ${EVENTS.backMs / 1000} s. A fourth (*new*) is added after ${
     EVENTS.addedMs / 1000
-  } s. A client with all servers has a function
-that lists them, and asks it every 30 s and after a loss. ${CALLS_PER_SECOND} calls a second begin at an even pace, whether or not
-earlier ones are answered; all are \`idempotent\` and have ${TIMEOUT_MS} ms. A call counts in the second in which it began; the
-time of one that failed is the time until it failed.
+  } s. A client with all servers has a function that lists
+them, and calls it every 30 s and after a lost connection. ${CALLS_PER_SECOND} calls per second begin at regular intervals, and do not
+wait for earlier replies. All are \`idempotent\` and have a timeout of ${TIMEOUT_MS} ms. A call counts in the second in which it
+began. The time of a failed call is the time until it failed.
 
 ![The spread of calls, and their times](servers.svg)
 

@@ -168,20 +168,23 @@ function report(tables: string, machine: string, { rounds, bytes, records }: Ext
 Written by \`deno task --config bench/deno.json streams --save\`.
 
 ${machine}
-Each row is a median of ${rounds} rounds; every sample has a fresh server and a fresh client, each a process of its own, that
-take turns with the other rows of the work, after a warm-up of a quarter as much. Chunks: ${bytes / MEBIBYTE} MiB are
-transferred, from one buffer that the sender uses again and again. Small records: ${
+Each row is the median of ${rounds} rounds. Every sample has a new server and a new client, each in its own process. The rows
+of a section take turns, after a warm-up of a quarter of the work. Chunks: ${
+    bytes / MEBIBYTE
+  } MiB are transferred, from one buffer
+that the sender reuses. Small records: ${
     figure(records)
-  } maps of a number and a
-text, some 50 bytes a frame; a tenth of them for gRPC.
+  } maps of a number and a text, about 50 bytes per frame. gRPC transfers
+a tenth of them.
 
-- *Raw socket*: \`Deno.listen\` and \`Deno.connect\`, the same chunks written by a plain loop, and read into one buffer of
-  256 KiB: nothing is copied, and nothing is handed to anyone. Of small records, the frames are made beforehand.
-- *A buffer for each chunk*: the same, but each chunk is read into a new buffer, which a user could keep, as packline's
-  users may. In Deno 2.9.6 a new buffer of 64 KiB takes 13 µs, and to copy it takes 2 µs.
-- *Raw batch*: small records, each encoded as its frame by packline's codec, written in batches of 1,000, and decoded and
-  counted on the other side by a plain loop: the same bytes and the same values, without calls, credit, turns and iterators.
-- CPU is user and system time of the whole process. RSS is the most that a process has used, above what it had after the
+- *Raw socket*: \`Deno.listen\` and \`Deno.connect\`. A simple loop writes the same chunks, and another reads them into
+  one buffer of 256 KiB. Nothing is copied or passed on. The frames of small records are prepared in advance.
+- *A buffer for each chunk*: the same, but each chunk is read into a new buffer, which the reader may keep, like a reader
+  of packline. In Deno 2.9.6 a new buffer of 64 KiB takes 13 µs, and copying the chunk takes 2 µs.
+- *Raw batch*: packline's codec encodes each small record as a frame. A simple loop writes batches of 1,000, and
+  another decodes and counts the records. The bytes and values are the same, without calls, credit, turns and
+  iterators.
+- CPU is the user and system time of the whole process. RSS is the maximum of a process, above its value after the
   warm-up.
 
 ${tables}

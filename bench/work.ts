@@ -152,12 +152,16 @@ for (const [index, [name, run]] of runs.entries()) {
 
 const document = `# Work and memory of a call
 
-Made by \`deno task --config bench/deno.json work --save\`: what one call makes a server or a client do, ${BATCH} calls at a time,
-without sockets. Bytes are the growth of V8's heap; objects are its allocations, of which optimized code makes one for
-several objects at times. Calls of packline's own functions are counted in code that is not optimized; optimized code
-inlines most. GET takes a key of 9 characters, which is among the objects, and answers with a text of 100. What
-\`client.call()\` is measured with, its caller's object and array of promises, is in its row. Microtasks are not here: V8
-does not tell how many there were.
+Written by \`deno task --config bench/deno.json work --save\`. The table shows what a server or a client needs for one
+call, with ${BATCH} calls at a time and without sockets.
+
+- Bytes are the growth of V8's heap. Objects are its allocations. Optimized code sometimes makes one allocation for
+  several objects.
+- Own function calls are the calls of packline's functions, counted in code that is not optimized. Optimized code
+  inlines most of them.
+- GET takes a key of 9 characters, which counts as an object, and answers with a text of 100 characters. The row of
+  \`client.call()\` includes its caller's object and array of promises.
+- Microtasks are not counted, because V8 does not report them.
 
 ${lines.join("\n")}
 `;

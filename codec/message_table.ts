@@ -66,7 +66,7 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
   },
   "settings": {
     direction: "to the server",
-    meaning: "says what the client takes and promises on this connection",
+    meaning: "sets what the client accepts and promises",
     fields: {
       cmd: CONTROL,
       max: optional({ type: "integer, 0 to 2^53 - 1", meaning: "bytes of payload that the client takes" }),
@@ -77,7 +77,7 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
   },
   "cancel": {
     direction: "to the server",
-    meaning: "ends a call whose answer is not wanted any more",
+    meaning: "ends a call whose reply is no longer needed",
     fields: { cmd: CONTROL, seq: CALL, cancel: { type: "true", meaning: "marks a cancel" } },
     since: 1,
   },
@@ -95,13 +95,13 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
   },
   "request end": {
     direction: "to the server",
-    meaning: "says that the caller's stream is complete",
+    meaning: "completes the caller's stream",
     fields: { cmd: CONTROL, seq: CALL, end: { type: "true", meaning: "marks an end" } },
     since: 1,
   },
   "unknown control": {
     direction: "to the server",
-    meaning: "comes from a later client, and is ignored",
+    meaning: "comes from a newer client; ignored",
     fields: { cmd: CONTROL },
     others: "unknown fields",
     since: 1,
@@ -154,7 +154,7 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
   },
   "unknown notice": {
     direction: "to the client",
-    meaning: "comes from a later server, and is ignored",
+    meaning: "comes from a newer server; ignored",
     fields: { seq: optional(CALL) },
     others: "unknown fields",
     since: 1,

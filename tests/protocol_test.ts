@@ -497,7 +497,7 @@ Deno.test("PROTOCOL.md: the fields of a request, of a control message and of a r
   const kinds = ["settings", "cancel", "credit", "request item", "request end"] as const;
   assertEquals(controls, kinds.map((kind) => Object.keys(MESSAGES[kind].fields).filter((name) => name !== "cmd")));
 
-  const [, reserved] = section("Replies").match(/^Of these names, ([^]*?) are never a command's/m) ?? [];
+  const [, reserved] = section("Replies").match(/^These names belong to the protocol: ([^]*?)\.\s/m) ?? [];
   const named = [...reserved.matchAll(/`(\w+)`/g)].map(([, name]) => name);
   const ofReplies = (["item", "reply", "error"] as const).flatMap((kind) => Object.keys(MESSAGES[kind].fields));
   assertEquals(named.sort(), [...new Set(ofReplies)].filter((name) => !name.startsWith("$")).sort());
@@ -531,7 +531,7 @@ Deno.test("PROTOCOL.md has a section of the same shape, with a sample, for each 
     const body = section(heading.replaceAll(/[()]/g, "\\$&"));
     assertMatch(
       body,
-      /^\n\*\*Summary\.\*\* [^]*(\*\*Parameters\.\*\*|\| parameters )[^]*\*\*Reply\.\*\* [^]*\*\*Errors\.\*\* [^]*```packline/,
+      /^\n\*\*Summary\.\*\*\s[^]*(\*\*Parameters\.\*\*|\| parameters )[^]*\*\*Reply\.\*\*\s[^]*\*\*Errors\.\*\*\s[^]*```packline/,
     );
   }
   for (const [name, { params = [] }] of Object.entries<Command>(documented)) {
@@ -542,14 +542,14 @@ Deno.test("PROTOCOL.md has a section of the same shape, with a sample, for each 
 
 /** How the table of codes says what `ERROR_CODES` says. */
 const SAID_OF_THE_CONNECTION = {
-  "goes on": /^goes on$/,
+  "goes on": /^stays open$/,
   "ends": /^is closed/,
-  "may end": /^goes on.* or is closed/,
+  "may end": /^stays open.* or is closed/,
 };
 const SAID_OF_A_RETRY = {
   no: /was not started|nothing was done/,
   yes: /^no: the handler has run/,
-  maybe: /^only if doing it twice does no harm$/,
+  maybe: /^only if the call may run twice$/,
 };
 
 Deno.test("PROTOCOL.md explains each error code that travels as errors.ts has it, and no other, and shows it in a sample", () => {
