@@ -70,13 +70,12 @@ export interface ListenOptions {
   group?: string | number;
   /**
    * The file descriptor of a socket that already listens, instead of an address and a port or a path. A socket unit of
-   * systemd passes 3. Needs no permission. The socket stays open at a shutdown, so new clients wait for the next
-   * server.
+   * systemd passes 3. Needs no permission. The socket stays open at a shutdown, and new clients wait.
    */
   fd?: number;
   /**
    * Uses TLS with this certificate and key. With `ca`, clients also need a certificate. A function is called now and at
-   * each {@linkcode Server.renew}, and may read them from files.
+   * each {@linkcode Server.renew}.
    */
   tls?: TlsSource<ServerTls>;
   /**
@@ -89,8 +88,7 @@ export interface ListenOptions {
   /**
    * The proxies whose connections begin with a header of the PROXY protocol (1 or 2), before TLS: addresses and ranges,
    * such as `10.0.0.0/8`, and `unix` for every peer of a unix socket. The client in the header is then the `peer` of
-   * the connection. Connections from these proxies without a header are refused, and so are headers from other
-   * addresses.
+   * the connection. These proxies must send the header, and others must not.
    *
    * @default {[]}
    */
@@ -168,8 +166,7 @@ export interface Server extends AsyncDisposable {
    *
    * @param request The request.
    * @param info What the HTTP server knows about it. `remoteAddr` becomes the `peer`.
-   * @returns The answer: 101, 400, 403 for a page that is not allowed, or 426 for a request that does not ask for a
-   * WebSocket.
+   * @returns The answer: 101, 400, 403 for a page that is not allowed, or 426 for a request without an upgrade.
    * @throws {TypeError} In Node and Bun, which have no upgrade in `fetch`. There, listen with `webOrigins`.
    *
    * @example Beside other routes
