@@ -5,8 +5,8 @@
  */
 
 /**
- * The codes packline itself uses. PROTOCOL.md, "What goes wrong", explains those on the wire; the last four end a call
- * at its caller, without a reply.
+ * The codes that packline uses. PROTOCOL.md, "What goes wrong", explains the codes on the wire. The last four end a
+ * call at its caller, without a reply.
  */
 export type ErrorCode =
   | "BAD_FRAME"
@@ -38,7 +38,7 @@ export interface RpcErrorOptions {
   data?: unknown;
   /** Whether the request was certainly not started, so that a retry is safe. */
   retryable?: boolean;
-  /** How long the caller should wait before it tries again, in milliseconds; sent as `$after`. */
+  /** How long the caller should wait before a retry, in milliseconds; sent as `$after`. */
   retryAfterMs?: number;
   /** The cause of this error; never sent. */
   cause?: unknown;

@@ -57,8 +57,9 @@ export interface Limits {
    */
   maxConnections: number;
   /**
-   * The largest age of a connection, in milliseconds, give or take 10 % by chance; the default `Infinity` means no limit.
-   * An older one is drained as at a shutdown, with a grace of 10 s, so that long-lived clients come to new servers.
+   * The maximum age of a connection, in milliseconds, with a random variation of 10 %. The default `Infinity` means no
+   * limit. An older connection is drained as at a shutdown, with 10 s of grace, so that long-lived clients find new
+   * servers.
    *
    * @default {Infinity}
    */

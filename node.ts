@@ -1,5 +1,5 @@
 /**
- * packline for Node and Bun: what `mod.ts` has, over their sockets. `run()` and the programs are Deno's alone.
+ * packline for Node and Bun: the exports of `mod.ts`, over their sockets. Only Deno has `run()` and the programs.
  *
  * @example A server with a command of its own, and a typed client
  * ```ts
@@ -42,14 +42,14 @@ export { fromStreams, type Transport } from "./transport/transport.ts";
 /**
  * Listens, and serves every connection. As `serve()` in Deno, over the sockets of Node.
  *
- * @param options Where to listen, the commands, and what differs from the default limits.
+ * @param options The address, the commands, and limits that differ from the defaults.
  * @returns The server, listening.
  * @throws {RangeError} If a limit or the port is out of range, or a command's number is taken twice.
- * @throws {TypeError} If an option does not exist or is of another kind, or a command is none, or its name is taken twice.
- * @throws {TypeError} If the certificate or its key is none.
+ * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two have the same name.
+ * @throws {TypeError} If the certificate or its key is invalid.
  * @throws {Error} With the code `EADDRINUSE`, if something else listens there.
  *
- * @example A server that ends in order
+ * @example A server with a clean shutdown
  * ```ts
  * import { command, serve } from "./node.ts";
  * import process from "node:process";
@@ -67,13 +67,13 @@ export function serve(options: ServeOptions = {}): Promise<ListeningServer> {
 }
 
 /**
- * Makes a server that listens nowhere yet: give it connections by `accept()`, or let it `listen()`, as often as wanted. As
+ * Makes a server that does not listen yet. Pass connections to `accept()`, or call `listen()` once or several times. As
  * `createServer()` in Deno, over the sockets of Node.
  *
- * @param options The commands, and what differs from the default limits.
+ * @param options The commands, and limits that differ from the defaults.
  * @returns The server.
  * @throws {RangeError} If a limit is out of range, or a command's number is taken twice.
- * @throws {TypeError} If an option does not exist or is of another kind, or a command is none, or its name is taken twice.
+ * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two have the same name.
  *
  * @example One server on two ports
  * ```ts

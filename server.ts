@@ -29,14 +29,14 @@ export type { Listener, ListeningServer, ListenOptions, ServeOptions, Server, Sh
 /**
  * Listens, and serves every connection.
  *
- * @param options Where to listen, the commands, and what differs from the default limits.
+ * @param options The address, the commands, and limits that differ from the defaults.
  * @returns The server, listening.
  * @throws {RangeError} If a limit or the port is out of range, or a command's number is taken twice.
- * @throws {TypeError} If an option does not exist or is of another kind, or a command is none, or its name is taken twice.
- * @throws {TypeError} If the certificate or its key is none.
- * @throws {Deno.errors.AddrInUse} If something else listens there.
+ * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two have the same name.
+ * @throws {TypeError} If the certificate or its key is invalid.
+ * @throws {Deno.errors.AddrInUse} If another program listens on this address.
  *
- * @example A server of one's own in five lines
+ * @example Your own server in five lines
  * ```ts
  * import { command, serve } from "./mod.ts";
  *
@@ -51,12 +51,12 @@ export function serve(options: ServeOptions = {}): Promise<ListeningServer> {
 }
 
 /**
- * Makes a server that listens nowhere yet: give it connections by `accept()`, or let it `listen()`, as often as wanted.
+ * Makes a server that does not listen yet. Pass connections to `accept()`, or call `listen()` once or several times.
  *
- * @param options The commands, and what differs from the default limits.
+ * @param options The commands, and limits that differ from the defaults.
  * @returns The server.
  * @throws {RangeError} If a limit is out of range, or a command's number is taken twice.
- * @throws {TypeError} If an option does not exist or is of another kind, or a command is none, or its name is taken twice.
+ * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two have the same name.
  *
  * @example One server on two ports
  * ```ts
@@ -73,7 +73,7 @@ export function createServer(options: ServerOptions = {}): Server {
   return openServer(options, denoServerNetwork);
 }
 
-/** Options of {@linkcode run}: those of {@linkcode serve}, and those of a program. */
+/** Options of {@linkcode run}: the options of {@linkcode serve}, and options of a program. */
 export interface RunOptions extends Omit<ServeOptions, "worker"> {
   /**
    * How long a shutdown waits for calls in flight, in milliseconds.
@@ -94,7 +94,7 @@ export interface RunOptions extends Omit<ServeOptions, "worker"> {
    * permissions with a restriction, so list those here.
    */
   workerFlags?: readonly string[];
-  /** The arguments of the command line, in place of `Deno.args`. */
+  /** The arguments of the command line, instead of `Deno.args`. */
   args?: readonly string[];
 }
 
@@ -110,16 +110,17 @@ const RUN_OPTIONS: Record<keyof RunOptions | "worker", OptionKind> = {
 };
 
 /**
- * Runs a service as a program: listens, prints the address, and shuts down in order at SIGINT, SIGTERM or SIGHUP. Reads
- * flags and the environment; `--help` lists them with the service's commands. A flag (`--port 80`) wins over a variable
- * (`PACKLINE_PORT=80`, if the program has `--allow-env`), that over the options here, and those over the defaults.
+ * Runs a service as a program: listens, prints the address, and shuts down cleanly at SIGINT, SIGTERM or SIGHUP. Reads
+ * flags and the environment; `--help` lists them with the service's commands. A flag (`--port 80`) overrides a variable
+ * (`PACKLINE_PORT=80`, if the program has `--allow-env`). A variable overrides the options here, and these override the
+ * defaults.
  *
  * With `workers`, each worker process runs the same main module, up to this call.
  *
- * @param options The service, where it listens, and how its program runs.
+ * @param options The service, its address, and the settings of its program.
  * @returns The exit code, which is also the process's: 0 after a shutdown or `--help`, 1 if it cannot listen, 2 if the
- * command line is invalid; 1 and 2 with one line on stderr. Code after this call runs, and `await using` is disposed; the
- * process ends a second later in any case. A second signal ends it at once.
+ * command line is invalid; With 1 and 2, stderr has one line. Code after this call runs, and `await using` is disposed,
+ * but the process ends after one more second at most. A second signal ends it at once.
  * @throws {RangeError} If an option is out of range, or two commands have the same number.
  * @throws {TypeError} If an option is unknown or of another kind, or if a command was not made by `command()`.
  *

@@ -1,5 +1,5 @@
 /**
- * For tests of a service: a client of a server in the same process, without a socket.
+ * Tests a service: makes a client of a server in the same process, without a socket.
  *
  * In: a server. Out: a client that is connected to it. Refused: what `connect()` refuses.
  *
@@ -16,10 +16,10 @@ import { memoryPair } from "./transport/memory.ts";
 export { memoryPair };
 
 /**
- * Connects to a server in the same process: the calls take the same way as over a socket, and need no permission.
+ * Connects to a server in the same process. The calls run the same code as over a socket, and need no permission.
  *
- * @param server The server; it need not listen.
- * @param options What differs from the defaults of `connect()`.
+ * @param server The server. It does not have to listen.
+ * @param options Options of `connect()`.
  * @returns The client, connected.
  *
  * @example A service and its test

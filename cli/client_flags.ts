@@ -34,7 +34,7 @@ const OUTPUT_FLAGS = {
   format: formatFlag("the output format of STATS: prometheus"),
   watch: secondsFlag("repeat STATS every SECONDS until Ctrl-C; on a terminal, in place", { zero: false }),
   tap: toggle("show the calls of a server started with --tap, all or those of one COMMAND, until Ctrl-C"),
-  slowMs: timeFlag("with --tap: only calls that took at least so long", { zero: true }),
+  slowMs: timeFlag("with --tap: only calls that took at least this long", { zero: true }),
   repeat: countFlag("repeat the call COUNT times and print round-trip times, like ping (0: until Ctrl-C)", 0),
   interval: secondsFlag("the time from the start of one call to the next, with --repeat (default 1)", { zero: true }),
   bench: toggle("make many calls as fast as possible and print throughput and latency"),
@@ -66,9 +66,9 @@ ${describeFlags(LOAD_FLAGS)}
 
 A value that parses as JSON is JSON, otherwise it is text: times=2 is a number; name=Ada, id=007 and id='"2"' are text.
 key=@PATH reads the value from a file in the same way, key=- from standard input. key=@text:PATH takes the content as
-text, key=@bytes:PATH as bytes, whatever it is (PATH may be -). Text that begins with @ needs quotes: key='"@home"'.
+text, key=@bytes:PATH as bytes, with any content (PATH may be -). Text that begins with @ needs quotes: key='"@home"'.
 A stream of items has no key: @PATH sends a file in chunks, - each line of standard input as a value, in the prompt up
-to an empty line; @text: and @bytes: as above. Other words with a dash are flags, but for numbers and words behind --.
+to an empty line; @text: and @bytes: as above. Other words with a dash are flags, except numbers and words after --.
 Values that JSON lacks are objects with one key, in arguments and in replies (a real map like one gets one more $):
   {"$binary": "AAEC"} are bytes, as base64; {"$number": "NaN"} also "Infinity", "-Infinity", and "-0", sent as 0
   {"$bigint": "9007199254740993"} an integer beyond 2^53; in arguments a plain number works too and is not rounded

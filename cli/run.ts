@@ -140,7 +140,7 @@ A flag with a value can also be set in the environment: ${flagOf("maxInFlight")}
 environment. Reading it needs --allow-env; without this permission it is ignored.
 
 On SIGINT, SIGTERM or SIGHUP the server finishes the calls in flight and exits with 0. A second signal ends it at once,
-with exit code 130, 143 or 129. Under nohup SIGHUP ends nothing. With --cert, SIGHUP makes the server read the files of
+with exit code 130, 143 or 129. Under nohup, SIGHUP is ignored. With --cert, SIGHUP makes the server read the files of
 its certificate again, unless its terminal has closed; it also does so every minute.
 
 Exit codes: 0 after a shutdown, 1 it cannot listen on the address, 2 invalid arguments.`;

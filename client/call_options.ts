@@ -19,7 +19,7 @@ export interface CallOptions {
    * @default {the client's `timeoutMs`; for a stream, or a call with `items`, `Infinity`}
    */
   timeoutMs?: number;
-  /** Cancels the call: it rejects immediately with `CANCELLED`, and the server is told. */
+  /** Cancels the call: it rejects immediately with `CANCELLED`, and the server gets a cancel. */
   signal?: AbortSignal;
   /** Metadata, such as a token or a `traceparent`. Handlers and middleware of the server can read it. */
   meta?: Record<string, string>;
@@ -51,16 +51,16 @@ export interface CallOptions {
 /** Options of one stream. */
 export interface StreamOptions extends Omit<CallOptions, "idempotent" | "hedgeAfterMs"> {
   /**
-   * Whether the server may begin the stream twice without harm. If so, and the connection is lost or the server goes away
-   * before the first item, the client asks again from the beginning, within its `retryBudget` and three times at most. After
-   * an item, a stream goes on if that is `tracked()`, whatever is said here: without an id, items would come twice.
+   * Whether the server may begin the stream twice without harm. If so, and the connection is lost or the server shuts
+   * down before the first item, the client starts the stream again, within its `retryBudget` and at most three times.
+   * After an item, a stream resumes only if the item is `tracked()`: without an id, items would come twice.
    *
    * @default {false}
    */
   idempotent?: boolean;
   /**
-   * How many unread items may wait here. The server sends more as they are read. Large items are fewer: those of one stream
-   * take 4 MiB at most.
+   * How many unread items may wait in the client. The server sends more as they are read. If items are large, fewer
+   * wait: those of one stream take at most 4 MiB.
    *
    * @default {256}
    */

@@ -12,7 +12,9 @@ import type { SchemaOutput, StandardSchema } from "../handlers/standard_schema.t
 import type { BuiltIns } from "../handlers/registry.ts";
 import type { CallOptions, MaybeItems, StreamOptions, WithItems } from "./call_options.ts";
 
-/** Any commands: those of a client that was told of none. A client of some commands can be passed where this one is wanted. */
+/**
+ * Any commands: the type of a client without a type of its commands. A client with typed commands is assignable to it.
+ */
 // deno-lint-ignore no-explicit-any -- a caller that gives no types gets none, and need not cast to work
 export type AnyCommands = any;
 
@@ -64,7 +66,7 @@ export type Whole<T> = [Extract<T, ReplyWith<unknown, object>>] extends [never] 
   : T extends ReplyWith<infer Result, infer Beside> ? Flat<{ res: OrNil<Result> } & Omit<Beside, "res">>
   : { res: OrNil<T> };
 
-/** An error with a code and data that are known, so that a comparison of its `code` tells the type of its `data`. */
+/** An error with known codes and data: a comparison of its `code` determines the type of its `data`. */
 export interface Failure<Code extends string, Data> extends RpcError {
   /** The code. */
   readonly code: Code;
@@ -84,7 +86,9 @@ export type FailureOf<T> = 0 extends 1 & ErrorsOf<T> ? RpcError
       }[keyof ErrorsOf<T> & string]
       : never);
 
-/** How a call ended: with a result, or with an error whose `code` and `data` have the types that the command says. */
+/**
+ * How a call ended: with a result, or with an error whose `code` and `data` have the types that the command declares.
+ */
 export type Outcome<Value, Failure> = { ok: true; value: Value } | { ok: false; error: Failure };
 
 /** What stands behind a command's name: its parameters, which may be left out if none is required, and options. */
@@ -131,7 +135,7 @@ export type StreamOf<T> = 0 extends 1 & ResultOf<T>
     ? (...args: ArgumentsFor<T, StreamOptions>) => AsyncGenerator<Untracked<Item>, null, void>
   : NotAStream;
 
-/** Methods by the names of commands; what every server has is among them. */
+/** Methods by the names of commands, including the built-in commands. */
 export interface Methods<C> {
   /** Of `client.call`. */
   call: { readonly [Name in keyof C]: CallOf<C[Name]> };

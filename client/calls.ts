@@ -200,36 +200,36 @@ export class Signals implements Watcher {
   }
 }
 
-/** What a client counts, from its start. Streams count as calls. */
+/** The counts of a client since its start. Streams count as calls. */
 export interface ClientStatistics {
   /** Calls that have begun: `answered`, `failed`, `inFlight` or `waiting`. */
   begun: number;
-  /** Calls that got a result; streams that ended, or that their readers left. */
+  /** Calls that got a result, and streams that have ended or that their readers have left. */
   answered: number;
   /**
-   * Calls that failed, by code: the server's codes, and the client's own, such as `TIMEOUT`. Of more than 64 codes, the
-   * rest count as `OTHER`; so do errors without a code.
+   * Calls that failed, by code: the server's codes, and the client's own, such as `TIMEOUT`. After 64 codes, all others
+   * count as `OTHER`. Errors without a code also count as `OTHER`.
    */
   failed: Record<string, number>;
   /** Calls that were sent and are not answered yet. */
   inFlight: number;
-  /** Calls that wait: for a connection, for a place among the calls in flight, or before they are sent again. */
+  /** Calls that wait for a connection, for a place among the calls in flight, or before a retry. */
   waiting: number;
-  /** How often a call was sent again. */
+  /** The number of resent calls. */
   retried: number;
-  /** How often a second copy of a call was sent, see `hedgeAfterMs`. */
+  /** The number of second copies of calls, see `hedgeAfterMs`. */
   hedged: number;
   /** Replies and items that came after their call had ended. */
   lateReplies: number;
 }
 
-/** What became of the calls that were sent to one server. */
+/** The outcomes of the calls that were sent to one server. */
 export interface SentCalls {
-  /** Calls and streams that were sent to it, each time that they were. */
+  /** Calls and streams that were sent to it, including retries. */
   sent: number;
-  /** Those that it refused unstarted: `OVERLOADED`, `SHUTTING_DOWN`. */
+  /** Calls that it refused and did not start: `OVERLOADED`, `SHUTTING_DOWN`. */
   refused: number;
-  /** Those that were lost with a connection. */
+  /** Calls that were lost with a connection. */
   lost: number;
 }
 

@@ -11,33 +11,36 @@ import type { ServerStatus } from "./servers.ts";
 import type { ClientStatistics } from "./calls.ts";
 
 /**
- * A client, connected. When its connection is lost, it dials again as soon as a call needs it: within half a second where
- * the server had answered, but not more than once in 10 s; else after a wait that grows up to 2 s. Each wait is random, so
- * that the clients of a server do not come back in one instant, and each new connection must answer a PING before it gets
- * calls. A call that was not sent yet waits for it, within its timeout; one that was sent rejects, unless it is marked
- * `idempotent`. What a server refuses unstarted goes elsewhere at once, or after a wait if the server is `OVERLOADED`.
+ * A connected client. After a lost connection, it reconnects as soon as a call needs it. If the server had answered
+ * before, this happens within half a second, but at most once in 10 s. Otherwise the delay grows up to 2 s. Delays are
+ * random, so that the clients of a server do not all return at the same time. Each new connection must answer a PING
+ * before it gets calls. A call that was not sent yet waits for the connection, within its timeout. A call that was sent
+ * rejects, unless it is marked `idempotent`. The client resends a call that the server has refused and not started: on
+ * another connection at once, or after a delay if the server is `OVERLOADED`.
  *
- * A client with nothing open does not keep the program running, closed or not; a call or a stream that is open does.
+ * An open call or stream keeps the program running. A client without open calls does not, even if it is not closed.
  */
 export interface Client<C extends Commands = AnyCommands> extends AsyncDisposable {
   /**
-   * Calls a command and gives its result: `client.call.GREET({ name: "Ada" }, { timeoutMs: 500 })`, or
-   * `client.call("GREET", { name: "Ada" })` for a name that is known at run time only. Every call settles, once. Parameters are
-   * encoded before it returns: objects and buffers may be used again at once. Then come options: timeoutMs, signal, meta,
-   * idempotent.
+   * Calls a command and returns its result: `client.call.GREET({ name: "Ada" }, { timeoutMs: 500 })`, or
+   * `client.call("GREET", { name: "Ada" })` if the name is known only at run time. Every call settles once. Parameters
+   * are encoded before it returns, so objects and buffers may be reused at once. The options follow the parameters:
+   * timeoutMs, signal, meta, idempotent.
    *
-   * A command that takes a stream gets it by the option `items`: an array, a generator, a `ReadableStream`. The next item is asked for
-   * when the handler takes it, so an upload reads its file no faster than the server does. When the call has ended, for whatever
-   * reason, `items` is ended by its `return()`; what `items` throws rejects the call. Such a call has no timeout of its own, unless
-   * `timeoutMs` says one, and is not sent again after the handler has taken an item.
+   * The option `items` is the stream for a command that takes one: an array, a generator, a `ReadableStream`. The
+   * client reads the next item when the handler takes it, so an upload reads its file only as fast as the server does.
+   * When the call has ended for any reason, the client calls `return()` of `items`. An error that `items` throws
+   * rejects the call. Such a call has no timeout without `timeoutMs`, and is not resent after the handler has taken an
+   * item.
    *
-   * It rejects with an {@linkcode RpcError}: with the server's code; or `TIMEOUT`, `CANCELLED` (by the signal, whose reason is the
-   * `cause`), `CONNECTION_LOST`, `CLOSED`, `BAD_REPLY`; or `OVERLOADED`, if 256 MiB of calls wait to be sent already.
-   * `retryable` says whether the server has certainly not started it. With a `TypeError` if the parameters or `meta` cannot be
-   * sent, such as a `Date` or a `Map`, or an item cannot; the text names the field. With a `RangeError` if the timeout is not a number, or the
-   * request is larger than `maxPayloadBytes`.
+   * It rejects with an {@linkcode RpcError}: with the server's code, or with `TIMEOUT`, `CANCELLED` (by the signal,
+   * whose reason is the `cause`), `CONNECTION_LOST`, `CLOSED` or `BAD_REPLY`, or with `OVERLOADED` if 256 MiB of calls
+   * already wait to be sent. `retryable` is true only if the server has not started the call. It rejects with a
+   * `TypeError` if the parameters, `meta` or an item cannot be sent, such as a `Date` or a `Map`. The text names the
+   * field. It rejects with a `RangeError` if the timeout is not a number, or if the request is larger than
+   * `maxPayloadBytes`.
    *
-   * @example A deadline, and a caller who loses patience
+   * @example A deadline and a cancelled call
    * ```ts
    * import { command, connect, RpcError, serve } from "../mod.ts";
    * import { assertEquals, assertRejects } from "@std/assert";
@@ -58,13 +61,17 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    */
   readonly call: ByName<C, "call">;
 
-  /** The same, and gives the reply whole: `{ res, ... }`, with the fields that the handler has set beside its result. */
+  /**
+   * Like `call`, but returns the whole reply: `{ res, ... }`, with the fields that the handler has set beside its
+   * result.
+   */
   readonly reply: ByName<C, "reply">;
 
   /**
-   * The same, and gives an {@linkcode Outcome}, without a throw: errors have the codes and the data that the command's `errors` say.
+   * Like `call`, but returns an {@linkcode Outcome} and does not throw. Errors have the codes and data types that the
+   * command's `errors` declare.
    *
-   * @example A code that is misspelt does not compile
+   * @example A misspelt code does not compile
    * ```ts
    * import { command, connect, RpcError, serve } from "../mod.ts";
    *
@@ -83,18 +90,18 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
   readonly outcome: ByName<C, "outcome">;
 
   /**
-   * Reads a stream: `client.stream.COUNT({ to: 3 })`. The request is sent when the first item is asked for, and the server keeps
-   * no more items ahead than `credit`. Leaving the loop, by `break` or otherwise, ends the handler. After the parameters come
-   * options: credit in items, timeoutMs for the whole stream (by default there is none; but it must begin within the client's),
-   * signal, meta, and `items` for a conversation.
+   * Reads a stream: `client.stream.COUNT({ to: 3 })`. The request is sent when the loop asks for the first item, and
+   * the server sends at most `credit` items in advance. If you leave the loop, by `break` or otherwise, the handler
+   * ends. The options follow the parameters: credit in items, timeoutMs for the whole stream (no limit by default, but
+   * the stream must begin within the client's timeout), signal, meta, and `items` for a conversation.
    *
-   * If the connection is lost, or the server goes away, a stream whose handler tracks its items goes on by itself: the same request is
-   * sent again with the parameter `after`, the id of the last item, within the client's `retryBudget`. Three losses without a new item
-   * end it.
+   * If the connection is lost, or the server shuts down, a stream with `tracked()` items resumes automatically: the
+   * client resends the request with the parameter `after`, the id of the last item, within its `retryBudget`. Three
+   * losses without a new item end the stream.
    *
-   * The generator's return value is the handler's. It throws as {@linkcode Client.call} rejects, and with `BAD_REPLY` for a command
-   * that answers once; items that came before a lost connection are handed out first. A `RangeError` if the credit is out of
-   * range; a `TypeError` if the client is not `sequenced`.
+   * The generator returns the handler's return value. It throws the errors of {@linkcode Client.call}, and `BAD_REPLY`
+   * for a command that does not stream. Items that arrived before a lost connection come first. It throws a
+   * `RangeError` if the credit is out of range, and a `TypeError` if the client is not `sequenced`.
    *
    * @example The first three of many
    * ```ts
@@ -110,20 +117,24 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    */
   readonly stream: ByName<C, "stream">;
 
-  /** What the client is doing. */
+  /** The current state of the client. */
   readonly state: ClientState;
 
-  /** Its servers, each with its state and its calls in flight: a row for each of `connectionsPerServer`. */
+  /**
+   * The servers, each with its state and its calls in flight. With `connectionsPerServer`, a server has several
+   * entries.
+   */
   readonly servers: readonly ServerStatus[];
 
-  /** What became of its calls so far. `servers` says it for each server. */
+  /** The outcomes of all calls so far. `servers` has them for each server. */
   statistics(): ClientStatistics;
 
   /**
-   * Ends the client: calls that wait reject with `CLOSED`, the server is told, the connection ends. Again is the same.
-   * A program that forgets this ends all the same: only open calls and streams keep it alive.
+   * Closes the client: waiting calls reject with `CLOSED`, the server gets a cancel for them, and the connection ends.
+   * A second call does nothing more. A program that does not call this also ends: only open calls and streams keep it
+   * alive.
    *
-   * @returns A promise that resolves when all is closed. It does not reject.
+   * @returns A promise that resolves when everything is closed. It does not reject.
    */
   close(): Promise<void>;
 }

@@ -18,27 +18,28 @@ import { dropItems } from "./outgoing_items.ts";
 import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
 
-/** What goes with a call and is not a parameter. */
+/** The metadata of a call. */
 export type Meta = Readonly<Record<string, string>>;
 
-/** A call on its way out. */
+/** A call that the client is about to send. */
 export interface OutgoingCall {
   /** The command's name. */
   readonly command: string;
   /** The parameters. */
   readonly params: Readonly<Record<string, unknown>>;
-  /** What goes with it so far. */
+  /** Its metadata so far. */
   readonly meta: Meta;
   /** The caller's signal. */
   readonly signal: AbortSignal | undefined;
 }
 
 /**
- * Stands before all calls of a client.
+ * A middleware for all calls of a client.
  *
  * @param call The call.
- * @param next Sends it, once: called again, it gives the same. `meta` is added to what goes with the call. It resolves with the
- * reply, whole; for a stream after its last item, with the handler's return value as `res`. It rejects as the call does.
+ * @param next Sends the call once. A second call returns the same promise. `meta` is added to the call's metadata. It
+ * resolves with the whole reply. For a stream, it resolves after the last item, with the handler's return value as
+ * `res`. It rejects like the call.
  * @returns The reply that the caller gets.
  */
 export type ClientMiddleware = (

@@ -29,14 +29,14 @@ export { type DnsOptions, dnsServers } from "../transport/address.ts";
 /**
  * Connects to a server.
  *
- * @param options Where the server is, which commands it has, and what differs from the defaults.
+ * @param options The server's address, its commands, and options that differ from the defaults.
  * @returns The client, connected.
  * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached; its text says why, and `cause` holds the error.
- * @throws {Deno.errors.NotCapable} If the program may not use the network.
+ * @throws {Deno.errors.NotCapable} If the program has no permission for the network.
  * @throws {RangeError} If a limit, the port or the timeout is out of range.
- * @throws {TypeError} If an option does not exist, or is of another kind.
+ * @throws {TypeError} If an option is unknown or invalid.
  *
- * @example A typed client without any code of the server's: names complete, replies are typed
+ * @example A typed client without the server's code: names are completed, and replies are typed
  * ```ts
  * import { command, connect, serve } from "../mod.ts";
  *

@@ -43,7 +43,7 @@ import { RETRY_BUDGET, RetryBudget, type RetryBudgetOptions } from "./retries.ts
 import { type ClientState, RpcClient, type RpcClientOptions } from "./rpc_client.ts";
 import type { ServersOptions } from "./servers.ts";
 
-/** What `connect()` can be given. */
+/** The options of `connect()`. */
 export interface ConnectOptions<C extends Commands = AnyCommands> {
   /**
    * The server's name or address.
@@ -57,16 +57,17 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    * @default {1235}
    */
   port?: number;
-  /** The server's unix socket, in place of a name and a port. Needs `--allow-read` and `--allow-write` for it. */
+  /** The server's unix socket, instead of a name and a port. Needs `--allow-read` and `--allow-write` for it. */
   path?: string;
-  /** The server's WebSocket, in place of a name and a port: `wss://app.example/rpc`, or `ws://` without TLS. */
+  /** The server's WebSocket, instead of a name and a port: `wss://app.example/rpc`, or `ws://` without TLS. */
   url?: string;
   /**
-   * Several servers, in place of one: `["a.internal:1235", "[::1]:1235", "unix:/run/b.sock", "wss://c.example/rpc"]`; or a function that finds
-   * them, and is asked again every 30 s while calls are made, and after a loss. Each call goes to the better of two by calls
-   * in flight; a stream stays where it began. A server that fails sits out, and must answer a PING before it gets calls again.
+   * Several servers instead of one: `["a.internal:1235", "[::1]:1235", "unix:/run/b.sock", "wss://c.example/rpc"]`, or
+   * a function that returns them. The function is called again every 30 s while there are calls, and after a lost
+   * connection. Of two random servers, each call goes to the one with fewer calls in flight. A stream stays on its
+   * server. A server that fails gets no calls for a while, and must answer a PING before it gets calls again.
    *
-   * @example One of two servers is not there
+   * @example One of two servers is not running
    * ```ts
    * import { connect, serve } from "../mod.ts";
    * import { assertEquals } from "@std/assert";
@@ -86,89 +87,96 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    */
   connectionsPerServer?: number;
   /**
-   * Speaks TLS: `{}` trusts whom the runtime trusts, `ca` another authority; `cert` and `key` are the client's own. A
-   * function is asked at each dial, so that certificates can be renewed: it may read them from files.
+   * Uses TLS. `{}` trusts the runtime's authorities, and `ca` adds another one. `cert` and `key` are the client's own.
+   * A function is called for each connection, so that it can return renewed certificates, for example from files.
    */
   tls?: TlsSource<ClientTls>;
   /**
-   * The commands as the server has them: those with a number then go by it. With their type alone,
-   * `connect<typeof commands>()`, all go by name and no code of the server's is loaded.
+   * The server's commands. The client then calls commands with a number by their number. With only their type,
+   * `connect<typeof commands>()`, it calls all by name, and the server's code is not loaded.
    */
   commands?: C;
   /**
-   * Whether calls carry a `seq`, so that many are answered side by side and each can be cancelled. Without it, for
-   * servers such as the article's, replies are matched in order; there are no streams, and an end of a call by its
-   * timeout or signal is not told to the server.
+   * Whether calls carry a `seq`, so that the server runs them in parallel and each can be cancelled. Without `seq`, for
+   * servers such as the article's, replies are matched in order. Then there are no streams, and the server does not
+   * learn that a call has ended by its timeout or signal.
    *
    * @default {true}
    */
   sequenced?: boolean;
   /**
-   * How long a call waits for its reply, in milliseconds, unless it says something else; `Infinity` is without end.
+   * How long a call waits for its reply by default, in milliseconds. `Infinity` means no limit.
    *
    * @default {30_000}
    */
   timeoutMs?: number;
   /**
-   * Calls that may be unanswered on the wire; those above it wait here, so that a cancel always gets through. As many
-   * as a server takes from one connection.
+   * The maximum number of calls in flight on a connection. Further calls wait in the client, so that a cancel always
+   * gets through. The default is the server's limit for one connection.
    *
    * @default {1_024}
    */
   maxInFlight?: number;
   /**
-   * The largest payload, either way, in bytes. The server is told, unless it is 57,310, which it takes for granted; above
-   * that it may then use long frames. Without `seq` nothing is told, and it is 57,310 at the most.
+   * The largest payload in both directions, in bytes. The client sends this limit to the server, unless it is the
+   * protocol's default of 57,310. With a larger limit, the server may use long frames. Without `seq`, the client does
+   * not send it, and the maximum is 57,310.
    *
    * @default {1_048_576}
    */
   maxPayloadBytes?: number;
   /**
-   * While a call is open, the server hears from this client at least this often, in milliseconds: 1,000 to 3,600,000, or 0
-   * for no such promise. It is kept by a PING after a quarter of the time, and a server that does not answer in another half
-   * of it, 2 s at the least, is lost: its calls and streams end with `CONNECTION_LOST`. The server in turn ends what breaks
-   * the promise, so that the handlers of a client that vanished do not run on. Without `seq` there is none.
+   * While a call is open, the client promises to send something at least this often, in milliseconds: 1,000 to
+   * 3,600,000, or 0 for no promise. It sends PING after a quarter of this time. If the server does not answer within
+   * another half of it, at least 2 s, the connection is lost: its calls and streams end with `CONNECTION_LOST`. If the
+   * client breaks the promise, the server ends its calls, so that the handlers of a dead client do not continue.
+   * Without `seq` there is no promise.
    *
    * @default {30_000}
    */
   aliveMs?: number;
   /**
-   * Whether a call waits, within its time, while no server can be reached. With `false` it rejects at once with a
-   * `CONNECTION_LOST` that is `retryable` and says why there is no connection; while the first dial runs, it waits for that.
+   * Whether a call waits, within its timeout, while no server can be reached. With `false` it rejects at once with a
+   * `CONNECTION_LOST` that is `retryable` and says why there is no connection. It still waits for the first attempt to
+   * connect.
    *
    * @default {true}
    */
   waitForReady?: boolean;
   /**
-   * Makes a connection, in place of TCP to `hostname` and `port`: one end of `memoryPair()`, TLS, a unix socket. Asked
-   * again after each loss, with the server that is wanted. The signal is aborted when nobody wants the connection any more.
+   * Makes a connection, instead of TCP to `hostname` and `port`: one end of `memoryPair()`, TLS, a unix socket. It is
+   * called again after each loss, with the server to connect to. The signal aborts when the connection is no longer
+   * needed.
    */
   dial?: (signal: AbortSignal, server: string) => Promise<Transport>;
   /**
-   * How many retries all calls together may take, so that an outage is not multiplied: 20 % of the calls and 10 a second, over
-   * the last 10 s. Beyond that, callers get the errors as they come. With both at 0, nothing is sent again.
+   * How many retries all calls together may use, so that retries do not make an outage worse: 20 % of the calls of the
+   * last 10 s plus 10 per second. Above this limit, callers get the errors. With both at 0, the client resends nothing.
    *
    * @default {{ perCall: 0.2, perSecond: 10 }}
    */
   retryBudget?: RetryBudgetOptions;
-  /** What goes with every call, such as a token; or a function that makes it, asked for each call. A call's own is added to it. */
+  /**
+   * Metadata for every call, such as a token, or a function that returns it for each call. A call's own `meta` is added
+   * to it.
+   */
   meta?: Meta | (() => Meta | Promise<Meta>);
-  /** Stands before every call, the first one outermost. */
+  /** The middleware for every call, the outermost first. */
   middleware?: readonly ClientMiddleware[];
   /**
-   * Whether to return before there is a connection: the first call dials, and waits within its timeout for a server that may
-   * start later.
+   * Whether to return without a connection. The first call then connects, and waits within its timeout for a server
+   * that may start later.
    *
    * @default {false}
    */
   lazy?: boolean;
   /** Closes the client when it is aborted. */
   signal?: AbortSignal;
-  /** Told of each new state, and of the error that led to it. What it throws is nobody's to catch. */
+  /** Called with each new state, and with the error that caused it. If it throws, the error is uncaught. */
   onState?: (state: ClientState, error?: RpcError) => void;
-  /** The clock to go by; a test may hold it still. */
+  /** The clock. A test may stop it. */
   clock?: Clock;
-  /** Numbers from 0 to 1 for the jitter between dials; a test may say which. */
+  /** Random numbers from 0 to 1 for the delays between connection attempts. A test may choose them. */
   random?: () => number;
 }
 
@@ -207,7 +215,7 @@ const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
  * @param network The sockets of the runtime.
  * @returns What the engine goes by, but for `onState`.
  * @throws {RangeError} If a number is out of range.
- * @throws {TypeError} If an option does not exist, or is of another kind, or does not go with another.
+ * @throws {TypeError} If an option is unknown or invalid, or excludes another.
  */
 export function resolveConnectOptions(
   options: ConnectOptions,

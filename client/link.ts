@@ -22,9 +22,9 @@ const LONGEST_RENEWAL_MS = 1_000;
 const USABLE_PART = 0.75;
 
 /**
- * What a client has to do with one server: `open`: it takes calls; `connecting`; `waiting` before the next dial;
- * `going`: it is about to end and takes calls only if no other does; `idle` without a connection until a call needs
- * one; `closed`.
+ * The state of one server of a client. `open`: it takes calls; `connecting`; `waiting` before the next attempt to
+ * connect; `going`: it is about to stop, and gets calls only if no other server takes them; `idle`: it has no
+ * connection until a call needs one; `closed`.
  */
 export type LinkState = "open" | "connecting" | "waiting" | "going" | "idle" | "closed";
 
@@ -96,7 +96,7 @@ export class Link implements ConnectionPlace {
     return this.#activity;
   }
 
-  /** The wait before the next dial, in milliseconds. */
+  /** The delay before the next attempt to connect, in milliseconds. */
   get waitMs(): number {
     return this.isOpen ? 0 : this.#dialer.waitMs;
   }
@@ -288,7 +288,7 @@ class Dialer {
     this.#backoff.delay(this.#clock.now(), longestMs);
   }
 
-  /** The wait before the next dial, in milliseconds. */
+  /** The delay before the next attempt to connect, in milliseconds. */
   get waitMs(): number {
     return this.#backoff.waitMs(this.#clock.now());
   }

@@ -20,11 +20,11 @@ export type * from "./connect.ts";
 /**
  * Connects to a server. As `connect()` in Deno, over the sockets of Node.
  *
- * @param options Where the server is, which commands it has, and what differs from the defaults.
+ * @param options The server's address, its commands, and options that differ from the defaults.
  * @returns The client, connected.
  * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached; its text says why, and `cause` holds the error.
  * @throws {RangeError} If a limit, the port or the timeout is out of range.
- * @throws {TypeError} If an option does not exist, or is of another kind.
+ * @throws {TypeError} If an option is unknown or invalid.
  *
  * @example A server and its client in Node
  * ```ts
@@ -45,7 +45,7 @@ export function connect<C extends Commands = AnyCommands>(options: ConnectOption
  * Makes a function that finds servers by name in the DNS, for `connect({ servers })`. As `dnsServers()` in Deno.
  *
  * @param options The host and its port, or the service.
- * @returns A function that resolves with the servers of now, `host:port` each.
+ * @returns A function that resolves with the current servers, each as `host:port`.
  * @throws {TypeError} If the options name neither a host nor a service, or both.
  * @throws {RangeError} If the port is out of range.
  *

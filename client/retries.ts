@@ -99,7 +99,7 @@ export function retryWaitMs({ code, retryAfterMs }: RpcError, refusals: number, 
   return random * longestWaitMs(refusals);
 }
 
-/** How many retries a client may send; both 0 for none. */
+/** How many retries a client may send. With both at 0, it sends none. */
 export interface RetryBudgetOptions {
   /**
    * Retries for each call: 0.2 allows one retry for five calls.
@@ -108,7 +108,7 @@ export interface RetryBudgetOptions {
    */
   perCall?: number;
   /**
-   * Retries a second beside these.
+   * Additional retries per second.
    *
    * @default {10}
    */

@@ -28,8 +28,8 @@ import type { Link, LinkOwner } from "./link.ts";
 import { type RetryBudget, retryWaitMs } from "./retries.ts";
 
 /**
- * The state of a client: `open` if a server takes calls, else `connecting`, `waiting` before the next dial, or `idle`
- * without a connection until a call needs one; `closed` at the end.
+ * The state of a client: `open` if a server takes calls. Otherwise it is `connecting`, `waiting` before the next
+ * attempt to connect, or `idle` without a connection until a call needs one. At the end it is `closed`.
  */
 export type ClientState = "connecting" | "open" | "waiting" | "idle" | "closed";
 

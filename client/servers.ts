@@ -31,15 +31,15 @@ export interface ServerStatus extends SentCalls {
   /** The server, as `servers` names it. */
   readonly address: string;
   /**
-   * `open`: it takes calls; `connecting`; `waiting` before the next dial; `going`: it is about to end, and takes calls
-   * only if no other server does; `idle` without a connection until a call needs one; `closed`.
+   * `open`: it takes calls; `connecting`; `waiting` before the next attempt to connect; `going`: it is about to stop,
+   * and gets calls only if no other server takes them; `idle`: it has no connection until a call needs one; `closed`.
    */
   readonly state: LinkState;
   /** Its unanswered calls and streams. */
   readonly inFlight: number;
-  /** The wait before the next dial, in milliseconds. */
+  /** The delay before the next attempt to connect, in milliseconds. */
   readonly waitMs: number;
-  /** The error of the last dial or of the last lost connection, until there is a new connection. */
+  /** The error of the last attempt to connect or of the last lost connection, until there is a new connection. */
   readonly error: RpcError | undefined;
 }
 

@@ -1,8 +1,8 @@
 /**
- * The client for browsers, by its own door: a typed client over the browser's `WebSocket`, small enough for a page.
+ * The client for browsers: a typed client over the browser's `WebSocket`, small enough for a page.
  *
- * In: the URL of a server, and what differs from the defaults. Out: a connected, typed {@linkcode Client}. Refused: a server that
- * cannot be reached; names and parameters that the commands do not have, by the compiler; what a page cannot use, such as
+ * In: the URL of a server, and options. Out: a connected, typed {@linkcode Client}. Refused: a server that cannot be
+ * reached; names and parameters that the commands do not have, by the compiler; what a page cannot use, such as
  * certificates, several servers and a second copy of a call.
  *
  * @module
@@ -38,7 +38,7 @@ export type { ServerStatus } from "./servers.ts";
 export type { ClientStatistics, SentCalls } from "./calls.ts";
 export type { BuiltIns } from "../handlers/registry.ts";
 
-/** What `connect()` of a browser can be given. */
+/** The options of `connect()` in a browser. */
 export interface WebConnectOptions<C extends Commands = AnyCommands> extends
   Pick<
     ConnectOptions<C>,
@@ -57,19 +57,24 @@ export interface WebConnectOptions<C extends Commands = AnyCommands> extends
     | "timeoutMs"
     | "waitForReady"
   > {
-  /** The server: `wss://api.example/rpc`. Never put a token into it: it would be in logs. `meta` is for that. */
+  /**
+   * The server: `wss://api.example/rpc`. Do not put a token in the URL, because it would be in logs. Use `meta`
+   * instead.
+   */
   url: string | URL;
-  /** Makes a connection, in place of the browser's `WebSocket`: over a `MessagePort`, or to a server in the same page. */
+  /**
+   * Makes a connection, instead of the browser's `WebSocket`: over a `MessagePort`, or to a server in the same page.
+   */
   dial?: (signal: AbortSignal) => Promise<Transport>;
 }
 
 /**
  * Connects a page, or a worker of it, to a server.
  *
- * @param options Where the server is, which commands it has, and what differs from the defaults.
+ * @param options The server's address, its commands, and options that differ from the defaults.
  * @returns The client, connected unless it is `lazy`.
  * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached.
- * @throws {TypeError} If the URL is none of a WebSocket.
+ * @throws {TypeError} If the URL is not a WebSocket URL.
  *
  * @example A typed client in a page
  * ```ts ignore

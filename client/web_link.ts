@@ -64,7 +64,7 @@ export class WebLink {
     return this.#activity === "closed";
   }
 
-  /** The wait before the next dial, in milliseconds. */
+  /** The delay before the next attempt to connect, in milliseconds. */
   get waitMs(): number {
     return this.backoff.waitMs(this.owner.settings.clock.now());
   }

@@ -10,9 +10,9 @@ import type { Middleware } from "./command.ts";
 import { logLine } from "./log_line.ts";
 
 /**
- * Makes a middleware that writes a line for each call at its end: the time, the caller, the command, `ok` or the error code, and
- * the milliseconds it took. For a stream that is its last item. Nothing that a caller sends can start a line of its own. With
- * `logFormat: "json"` it is a line of JSON, the event `call` (docs/production.md, "Logs").
+ * Makes a middleware that writes a line at the end of each call: the time, the caller, the command, `ok` or the error
+ * code, and the milliseconds it took. The end of a stream is its last item. Data from a caller cannot start a new line.
+ * With `logFormat: "json"` it is a line of JSON, the event `call` (docs/production.md, "Logs").
  *
  * @param write Takes a line, without its end. By default it goes to stdout.
  * @returns The middleware: put it first, so that it sees what the others refuse.

@@ -8,13 +8,13 @@ import type { PeerCertificate } from "../transport/certificate.ts";
 
 /** The connection of a caller. */
 export class CallerConnection {
-  /** Who is at the other end: address and port, as text. */
+  /** The peer: address and port, as text. */
   readonly peer: string;
   /** The peer's certificate, if the server asks for one and has checked it. */
   readonly certificate: PeerCertificate | undefined;
   /**
-   * The headers of the HTTP request that has opened the connection, such as `cookie` and `origin`, if it is a WebSocket; those of
-   * a proxy, such as `x-forwarded-for`, are in them as well.
+   * For a WebSocket, the headers of the HTTP request that has opened it, such as `cookie` and `origin`, including those
+   * of a proxy, such as `x-forwarded-for`.
    */
   readonly headers: Headers | undefined;
   #state: Record<PropertyKey, unknown> | undefined;

@@ -23,44 +23,48 @@ export { TRACKED, type Tracked, tracked } from "./tracked.ts";
 const FIRST_OWN_NUMBER = 16;
 
 /**
- * What a handler and a middleware know of the call, beside its parameters.
+ * What a handler and a middleware know about the call, in addition to its parameters.
  *
- * @typeParam Items The caller's stream: of a command with the option `items` it is there.
+ * @typeParam Items The caller's stream. A command with the option `items` always has it.
  */
 export interface Context<Items = AsyncIterable<unknown> | undefined> {
   /** The command's name. */
   readonly command: string;
-  /** The parameters as they came, before any schema. */
+  /** The parameters as received, before any schema. */
   readonly params: Readonly<Record<string, unknown>>;
-  /** What came beside the parameters: a token, a `traceparent` (PROTOCOL.md, "Meta"). */
+  /** The metadata of the call: a token, a `traceparent` (PROTOCOL.md, "Meta"). */
   readonly meta: Readonly<Record<string, string>>;
   /**
-   * The caller's stream; `undefined` if the call has none. It is read once, by one `for await`, and the caller sends as it is
-   * read. If the call ends before, for whatever reason, the loop throws that reason: half a stream is never taken for a whole one.
+   * The caller's stream; `undefined` if the call has none. One `for await` may read it, once, and the caller sends as
+   * fast as it is read. If the call ends before the stream, the loop throws the reason, so an incomplete stream never
+   * looks complete.
    */
   readonly items: Items;
-  /** Who calls: address and port, as text. */
+  /** The caller's address and port, as text. */
   readonly peer: string;
-  /** What the peer's certificate says, where the server asks for one (mutual TLS) and has checked it. */
+  /** The identity in the peer's certificate, if the server requires one (mutual TLS) and has checked it. */
   readonly certificate: PeerCertificate | undefined;
   /** The caller's connection, with a place for the service's own state. */
   readonly connection: CallerConnection;
   /**
-   * Aborted when nobody wants the answer any more: cancelled, out of time, disconnected, cut at shutdown. Its
-   * reason is an `RpcError` that says which. Never aborted once the handler has succeeded.
+   * Aborted when the answer is no longer needed: the call was cancelled, has timed out, was disconnected or was cut at
+   * a shutdown. Its reason is an `RpcError` that says which. It never aborts after the handler has succeeded.
    */
   readonly signal: AbortSignal;
   /**
-   * Aborted when the connection should end soon, because the server shuts down: a stream that may wait for long waits for
-   * this as well, and ends by `draining.throwIfAborted()`. Its reason is an `RpcError` with the code `GOING_AWAY`, by which
-   * the reader knows that it should read on over another connection.
+   * Aborted when the connection should end soon, because the server shuts down. A stream that may wait for long should
+   * also wait for this signal, and end with `draining.throwIfAborted()`. The reason is an `RpcError` with the code
+   * `GOING_AWAY`, which tells the reader to resume on another connection.
    */
   readonly draining: AbortSignal;
-  /** How much time the caller leaves, in milliseconds from now, to pass on to further calls; without end: `Infinity`. */
+  /**
+   * The remaining time of the caller's deadline, in milliseconds, to pass on to further calls. `Infinity` means no
+   * limit.
+   */
   readonly remaining: () => number;
   /** The server's clock, for a handler that waits or measures. */
   readonly clock: Clock;
-  /** The server's view of itself: what INFO and STATS answer with. */
+  /** The server's description and statistics, as INFO and STATS return them. */
   readonly server: ServerReport;
 }
 
@@ -71,14 +75,15 @@ export type Passed<Given> = ReplyFields & { readonly "~given"?: Given };
 export type Next = <Given extends object = object>(given?: Given) => Promise<Passed<Given>>;
 
 /**
- * Stands before handlers: it may look at a call, refuse it by throwing an `RpcError`, answer it, or pass it on.
+ * Runs before handlers. It may inspect a call, refuse it by throwing an `RpcError`, answer it, or pass it on.
  *
  * @param call The call: command, parameters, meta, peer, signal.
- * @param next Passes it on, to the next middleware or to the handler, once: called again, it answers the same. What it is
- * given is in the handler's context. It resolves with the reply, or rejects with the handler's error. The items of a stream
- * go to the caller meanwhile: it resolves after the last, and `res` is what the handler has returned.
- * @returns The reply: what `next()` resolved with, or another. A handler that still runs keeps its place among the calls in
- * flight; what it throws goes to the error hook.
+ * @param next Passes the call on to the next middleware or to the handler, once. A second call returns the same
+ * promise. Its argument is in the handler's context. It resolves with the reply, or rejects with the handler's error.
+ * The items of a stream go to the caller meanwhile. It resolves after the last item, and `res` is the handler's return
+ * value.
+ * @returns The reply: the one from `next()`, or another. A handler that still runs counts as a call in flight, and its
+ * error goes to `onError`.
  */
 export type Middleware<Given extends object = object> = (
   call: Context,
@@ -86,7 +91,7 @@ export type Middleware<Given extends object = object> = (
 ) => Passed<Given> | Promise<Passed<Given>>;
 
 /**
- * Gives a middleware its type, where it is not written in the place that it is for.
+ * Gives a middleware its type if it is not written directly as an argument.
  *
  * @param middleware The middleware.
  * @returns The same.
@@ -95,45 +100,47 @@ export function middleware<Given extends object>(middleware: Middleware<Given>):
   return middleware;
 }
 
-/** What a command may be given with its handler. */
+/** The options of a command besides its handler. */
 export interface CommandOptions {
-  /** From 16 up; compact on the wire. Without one the command goes by its name. */
+  /** A number from 16 up, which is shorter on the wire. Without it, the command has only its name. */
   readonly number?: number;
   /** One line for people: INFO and `--list` show it. */
   readonly summary?: string;
-  /** How long the handler may run, in milliseconds; `Infinity` is without end. Default: the server's `handlerTimeoutMs`. */
+  /**
+   * How long the handler may run, in milliseconds. `Infinity` means no limit. Default: the server's `handlerTimeoutMs`.
+   */
   readonly timeoutMs?: number;
 }
 
 /** The codes with which a command may fail, each with the schema of its `data`, or `null` if it has none. */
 export type ErrorSchemas = Readonly<Record<string, StandardSchema | null>>;
 
-/** A command as `serve()` takes it; made by {@linkcode command}. */
+/** A command for `serve()`, made by {@linkcode command}. */
 export interface Command<Params = unknown, Result = unknown, Errors = unknown, Item = unknown> extends CommandOptions {
   /** Checks the parameters before the handler sees them. */
   readonly schema?: StandardSchema;
   /** Describes the result, or each item of a stream. */
   readonly result?: StandardSchema;
-  /** Checks each item of the caller's stream, which every call must have then. */
+  /** Checks each item of the caller's stream. Every call must then have a stream. */
   readonly items?: StandardSchema;
-  /** Whether it answers with a stream, if that cannot be seen by the handler. */
+  /** Whether it answers with a stream, if the handler is not an async generator. */
   readonly stream?: boolean;
   /** The names of the parameters, for INFO, `--list` and completion. */
   readonly params?: readonly string[];
-  /** The codes with which it may fail. */
+  /** The error codes that it may answer with. */
   readonly errors?: ErrorSchemas;
-  /** What stands before the handler, the outermost first. */
+  /** The middleware before the handler, the outermost first. */
   readonly middleware?: readonly Middleware[];
-  /** Does the work. */
+  /** Handles a call. */
   // deno-lint-ignore no-explicit-any -- the types of items are each command's own
   readonly handler: (params: never, context: Context<any>) => unknown;
-  /** Carries the type of the parameters to callers; never there at run time. */
+  /** The type of the parameters, for callers. It never exists at run time. */
   readonly "~params"?: Params;
-  /** Carries the type of the result. */
+  /** The type of the result. */
   readonly "~result"?: Result;
-  /** Carries the types of the errors. */
+  /** The types of the errors. */
   readonly "~errors"?: Errors;
-  /** Carries the type of an item of the caller's stream: `never` without one, `unknown` if there may be one. */
+  /** The type of an item of the caller's stream: `never` without a stream, `unknown` if a stream is optional. */
   readonly "~item"?: Item;
 }
 
@@ -150,27 +157,36 @@ export type Handler<Params, Result, Given, Item = never> = (
   context: Context<ItemsOf<Item>> & Given,
 ) => Result;
 
-/** A handler, and what else is known about its command. */
+/** A handler and the other properties of its command. */
 export interface Definition<Input, Params, Result, Errors, Given, SentItem, Item, Described> extends CommandOptions {
-  /** Checks the parameters; the handler gets what it makes of them. Any validator with the Standard Schema interface. */
+  /**
+   * Checks the parameters. The handler gets the output of the schema. Any validator with the Standard Schema interface
+   * works.
+   */
   readonly schema?: StandardSchema<Input, Params>;
   /**
-   * Checks each item of the caller's stream, which is in the handler's context then: a call without a stream is refused. {@linkcode bytes}
-   * is ready for use, and {@linkcode unchecked} tells the compiler a type and checks nothing.
+   * Checks each item of the caller's stream, which is then in the handler's context. A call without a stream is
+   * refused. {@linkcode bytes} is such a schema, and {@linkcode unchecked} declares a type and checks nothing.
    */
   readonly items?: StandardSchema<SentItem, Item>;
   /**
-   * Describes the result, or each item of a stream: what the handler returns must be of its type. At run time the server checks it
-   * if its `checkResults` says so.
+   * Describes the result, or each item of a stream. The handler must return this type. At run time, the server checks
+   * it only with `checkResults`.
    */
   readonly result?: StandardSchema<Described>;
-  /** Whether it answers with a stream, for INFO: said of a handler that is no async generator, such as one that returns a `ReadableStream`. */
+  /**
+   * Whether it answers with a stream, for INFO. Set it if the handler is not an async generator, for example if it
+   * returns a `ReadableStream`.
+   */
   readonly stream?: boolean;
-  /** The names of the parameters, for INFO, `--list` and completion, if there is no schema that knows them. */
+  /** The names of the parameters, for INFO, `--list` and completion, if no schema has them. */
   readonly params?: readonly (keyof Params & string)[];
-  /** The codes with which the handler fails, each with the schema of its `data` or `null`: they are typed at the caller. */
+  /** The handler's error codes, each with the schema of its `data` or `null`. They are typed at the caller. */
   readonly errors?: Errors & ErrorSchemas;
-  /** Does the work. Returns the result or a promise of it; an async generator, any async iterable or a `ReadableStream` is a stream. */
+  /**
+   * Handles a call. Returns the result or a promise of it; an async generator, any async iterable or a `ReadableStream`
+   * is a stream.
+   */
   readonly handler: Handler<Params, Result, Given, Item>;
 }
 
@@ -193,12 +209,12 @@ export type NeededItem<SentItem> = unknown extends SentItem ? NonNullable<unknow
 /** A promise's value. */
 export type Settled<Result> = Result extends AsyncIterable<unknown> ? Result : Awaited<Result>;
 
-/** Makes commands whose handlers get more in their context. */
+/** Makes commands whose handlers have more in their context. */
 export interface CommandMaker<Given> {
   /**
    * Defines a command.
    *
-   * @param definition The handler; or an object with the handler and what else is known about the command.
+   * @param definition The handler, or an object with the handler and the other properties of the command.
    * @returns The command, for the `commands` of `serve()` and `connect()`.
    * @throws {RangeError} If the number or the timeout is out of range.
    * @throws {TypeError} If there is no handler, an option does not exist, or a parameter name is reserved (PROTOCOL.md,
@@ -219,12 +235,12 @@ export interface CommandMaker<Given> {
   ): Command<Sent<Input, Params>, Settled<Result>, Errors, NeededItem<SentItem>>;
 
   /**
-   * Puts a middleware before the handlers of the commands that are made with the result.
+   * Returns a function that makes commands with a middleware before their handlers.
    *
-   * @param middleware Checks a call; what it gives to `next()` is in the handler's context.
+   * @param middleware The middleware. What it passes to `next()` is in the handler's context.
    * @returns A function like {@linkcode command}.
    *
-   * @example Who calls, typed in the handler's context
+   * @example The user, typed in the handler's context
    * ```ts
    * import { command, middleware, RpcError } from "../mod.ts";
    *
@@ -239,7 +255,7 @@ export interface CommandMaker<Given> {
 }
 
 /**
- * Defines a command: a handler, and what is known about it.
+ * Defines a command: a handler, and its properties.
  *
  * @example A command that adds, and a caller that gets a number
  * ```ts
@@ -252,7 +268,7 @@ export interface CommandMaker<Given> {
  * if (sum !== 3) throw new Error(`expected 3, got ${sum}`);
  * ```
  *
- * @example A schema; any validator with the Standard Schema interface will do, here one by hand
+ * @example A schema: any validator with the Standard Schema interface works. This one is written by hand
  * ```ts
  * import { command, type StandardSchema } from "../mod.ts";
  *

@@ -7,7 +7,7 @@
 import type { JsonSchema, StandardSchema } from "./standard_schema.ts";
 
 /**
- * Items that are bytes: the option `items` of a command that takes a file, or any other binary data.
+ * The schema of items that are bytes: the option `items` of a command that takes a file or other binary data.
  *
  * @example An upload that counts
  * ```ts
@@ -33,11 +33,12 @@ const any = (value: unknown) => ({ value });
 const ANY = schemaOf<unknown>(any);
 
 /**
- * A schema that tells the compiler a type and checks nothing: for items whose types are all that is wanted, and for parameters
- * and results that a handler checks by itself.
+ * A schema that declares a type to the compiler and checks nothing. Use it for items that need only a type, and for
+ * parameters and results that the handler checks.
  *
- * @typeParam Type The type of the value. A caller may send another one all the same.
- * @param shape The same as a JSON Schema, which INFO tells those who have no TypeScript types; without one it tells nothing.
+ * @typeParam Type The type of the value. A caller may still send another type.
+ * @param shape The same type as a JSON Schema, which INFO reports to callers without TypeScript types. Without it, INFO
+ * reports no schema.
  * @returns The schema.
  *
  * @example A conversation
@@ -52,7 +53,7 @@ const ANY = schemaOf<unknown>(any);
  * });
  * ```
  *
- * @example A command that other repositories know by its shapes
+ * @example A command that describes itself to other repositories
  * ```ts
  * import { command, unchecked } from "../mod.ts";
  *

@@ -70,9 +70,9 @@ export interface LogEvent {
 
 /** How a process logs. */
 export interface LogStyle {
-  /** Text, if it is not there. */
+  /** Text by default. */
   readonly logFormat?: LogFormat;
-  /** `info`, if it is not there. */
+  /** `info` by default. */
   readonly logLevel?: LogLevel;
   /** The number of this process among the workers. */
   readonly worker?: number;

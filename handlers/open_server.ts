@@ -14,10 +14,10 @@ import { SOME_BUILT_INS } from "./registry.ts";
 import { LISTEN_OPTIONS, type Listener, type ListenOptions, PacklineServer, type Server } from "./server.ts";
 import { type ServerOptions, ServerState } from "./server_state.ts";
 
-/** What `serve()` can be given: what a server is, and where it listens. */
+/** The options of `serve()`: those of a server, and its address. */
 export interface ServeOptions extends ServerOptions, ListenOptions {}
 
-/** A server that listens, as `serve()` gives it. */
+/** A listening server, returned by `serve()`. */
 export interface ListeningServer extends Server, Listener {}
 
 /** What each option must be, limits aside, whose ranges are checked with them. */

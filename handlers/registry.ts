@@ -20,7 +20,7 @@ import { TAP_NAME, Taps } from "./tap.ts";
 import { STATS } from "./built_ins/stats.ts";
 import { tapOf } from "./built_ins/tap.ts";
 
-/** The commands that every server has, unless it decides otherwise. */
+/** The commands that every server has by default. */
 export const builtIns = { PING, INFO, STATS };
 
 /** The type of the commands every server has, for the types of a client. */

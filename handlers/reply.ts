@@ -6,7 +6,7 @@
 
 import { ITEMS } from "../codec/message.ts";
 
-/** A reply, whole: the result, and the fields beside it. */
+/** A whole reply: the result, and the fields beside it. */
 export interface ReplyFields {
   /** The result: any value that MessagePack can represent. */
   res: unknown;
@@ -22,15 +22,15 @@ export const REPLY: unique symbol = Symbol.for("packline.reply");
 export interface ReplyWith<Result, Beside extends object> {
   /** The result. */
   readonly res: Result;
-  /** The fields beside it, which stand in the object as well. */
+  /** The fields beside it, which are also in the object. */
   readonly [REPLY]: Beside;
 }
 
 /**
- * A result with more fields beside it in the reply. Most handlers return their result alone.
+ * A result with additional fields in the reply. Most handlers return only their result.
  *
  * @param res The result.
- * @param fields The fields: any names but those that the protocol reserves (PROTOCOL.md, "Replies").
+ * @param fields The fields, with any names except those that the protocol reserves (PROTOCOL.md, "Replies").
  * @returns What a handler returns. Callers get `res` from `client.call`, and all of it from `client.reply`.
  * @throws {TypeError} If a field is named `$items`.
  *

@@ -41,55 +41,54 @@ const CUT_MS = 500;
 /** Where a server listens. */
 export interface ListenOptions {
   /**
-   * The address to listen on; `0.0.0.0` is every one of this machine's.
+   * The address to listen on. `0.0.0.0` means all addresses of this machine.
    *
    * @default {"127.0.0.1"}
    */
   hostname?: string;
   /**
-   * The port; 0 is any that is free, see {@linkcode Listener.port}.
+   * The port. 0 means any free port, see {@linkcode Listener.port}.
    *
    * @default {1235}
    */
   port?: number;
   /**
-   * A unix socket to listen on, in place of an address and a port. A file that an earlier server left behind is replaced,
-   * one on which a server answers is not. Needs `--allow-read` and `--allow-write` for it.
+   * A unix socket to listen on, instead of an address and a port. The file of an earlier server is replaced, but not if
+   * a server still answers on it. Needs `--allow-read` and `--allow-write` for it.
    */
   path?: string;
   /**
-   * The mode of the file of the unix socket: who may connect.
+   * The mode of the unix socket's file, which determines who may connect.
    *
    * @default {0o600}
    */
   mode?: number;
   /**
-   * The group of the file of the unix socket, by its name or its number; give it a mode such as `0o660`. This user must be
-   * in the group. A name needs `--allow-read=/etc/group`.
+   * The group of the unix socket's file, by name or by number. Use it with a mode such as `0o660`. The server's user
+   * must be in the group. A name needs `--allow-read=/etc/group`.
    */
   group?: string | number;
   /**
-   * The file descriptor of a socket that listens already, in place of an address and a port or a path: 3 is the one that a
-   * socket unit of systemd gives to its service. Needs no permission. The socket stays open at a shutdown, and keeps the
-   * clients that come for the next server.
+   * The file descriptor of a socket that already listens, instead of an address and a port or a path. A socket unit of
+   * systemd passes 3. Needs no permission. The socket stays open at a shutdown, and new clients wait.
    */
   fd?: number;
   /**
-   * Speaks TLS, with this certificate and key; with `ca`, clients need a certificate as well. A function is asked now and
-   * at each {@linkcode Server.renew}: it may read them from files.
+   * Uses TLS with this certificate and key. With `ca`, clients also need a certificate. A function is called now and at
+   * each {@linkcode Server.renew}.
    */
   tls?: TlsSource<ServerTls>;
   /**
-   * Lets several servers listen on the same port, each for its part of the connections: one a core. Linux only, and
+   * Lets several servers share a port, for example one per core. Each gets a part of the connections. Linux only, and
    * needs `--unstable-net`.
    *
    * @default {false}
    */
   reusePort?: boolean;
   /**
-   * The proxies whose connections begin with a header of the PROXY protocol (1 or 2), before TLS: addresses and ranges, such as
-   * `10.0.0.0/8`, and `unix` for every peer of a unix socket. Its client is then the `peer` of the connection. One of
-   * theirs without a header is refused, and so is a header from anywhere else.
+   * The proxies whose connections begin with a header of the PROXY protocol (1 or 2), before TLS: addresses and ranges,
+   * such as `10.0.0.0/8`, and `unix` for every peer of a unix socket. The client in the header is then the `peer` of
+   * the connection. These proxies must send the header, and others must not.
    *
    * @default {[]}
    */
@@ -108,7 +107,7 @@ export interface Listener {
   readonly hostname: string;
   /** The port it listens on; 0 for a unix socket. */
   readonly port: number;
-  /** Address and port as text, `127.0.0.1:1235`. */
+  /** Address and port as text, such as `127.0.0.1:1235`. */
   readonly address: string;
 }
 
@@ -120,27 +119,27 @@ export interface ShutdownReport {
   cut: number;
 }
 
-/** A server: all its connections share its limits, its counts and its end, wherever they come from. */
+/** A server. All its connections, from all its addresses, share its limits, its counts and its shutdown. */
 export interface Server extends AsyncDisposable {
   /** Resolves when the server has shut down. */
   readonly finished: Promise<void>;
   /**
-   * Listens, and serves every connection that comes. A server may listen in several places.
+   * Listens, and serves every connection. A server may listen on several addresses.
    *
    * @param options Where.
    * @returns Where it listens.
    * @throws {RangeError} If the port is out of range.
-   * @throws {TypeError} If an option does not exist or is of another kind, if the certificate or its key is none, or if the
+   * @throws {TypeError} If an option is unknown or invalid, if the certificate or its key is invalid, or if the
    * server has been shut down.
-   * @throws {Deno.errors.AddrInUse} If something else listens there.
+   * @throws {Deno.errors.AddrInUse} If another program listens on this address.
    */
   listen(options?: ListenOptions): Promise<Listener>;
   /**
    * Serves one connection over any transport: a socket of another kind, a pipe, a pair in memory.
    *
-   * @param transport What carries its bytes; from now on, nobody else may use it.
-   * @returns A promise that resolves when both directions have ended. It does not reject: what goes wrong on a connection ends
-   * that connection.
+   * @param transport The connection. From now on, only the server may use it.
+   * @returns A promise that resolves when both directions have ended. It does not reject: an error on a connection only
+   * ends that connection.
    *
    * @example A request as bytes, without a socket
    * ```ts
@@ -161,13 +160,14 @@ export interface Server extends AsyncDisposable {
    */
   accept(transport: Transport): Promise<void>;
   /**
-   * Opens a WebSocket for a request of HTTP: a handler for `Deno.serve`, beside other routes, or for `deno serve`. Who may says
-   * `webOrigins`. A peer is cut off if more than `maxHeldBytes` of it waits; a port of packline's own holds it back instead.
+   * Opens a WebSocket for an HTTP request: a handler for `Deno.serve`, beside other routes, or for `deno serve`.
+   * `webOrigins` lists the allowed pages. A peer is disconnected if more than `maxHeldBytes` of its data waits. On a
+   * port of packline's own, the server stops reading instead.
    *
    * @param request The request.
-   * @param info What the host tells of it; `remoteAddr` becomes the `peer`.
-   * @returns The answer: 101, 400, 403 for a page that may not, or 426 for a request that is none for a WebSocket.
-   * @throws {TypeError} In Node and Bun, which have no upgrade in `fetch`: there, listen with `webOrigins`.
+   * @param info What the HTTP server knows about it. `remoteAddr` becomes the `peer`.
+   * @returns The answer: 101, 400, 403 for a page that is not allowed, or 426 for a request without an upgrade.
+   * @throws {TypeError} In Node and Bun, which have no upgrade in `fetch`. There, listen with `webOrigins`.
    *
    * @example Beside other routes
    * ```ts
@@ -183,22 +183,22 @@ export interface Server extends AsyncDisposable {
    */
   readonly fetch: (request: Request, info?: UpgradeInfo) => Response;
   /**
-   * Asks again for each certificate that a function gives (`tls`). New handshakes use what it gives; open connections stay
-   * as they are.
+   * Calls each function that returns a certificate (`tls`) again. New handshakes use the new certificate. Open
+   * connections do not change.
    *
-   * @returns A promise that resolves when all have been asked. It does not reject: what cannot be used, such as a key that
-   * does not belong to its certificate, or an expired certificate, goes to `onError`, and the old one stays.
+   * @returns A promise that resolves when all have been called. It does not reject: an invalid certificate, such as one
+   * that has expired or does not match its key, goes to `onError`, and the old one stays.
    */
   renew(): Promise<void>;
-  /** The counts that STATS tells. */
+  /** The counts that STATS returns. */
   statistics(): ServerStatistics;
   /**
-   * Ends the server in order: accepts no more, and answers what is in flight. Clients that want notices are told, and
-   * served until they have gone; others get `SHUTTING_DOWN` for what they send meanwhile. `draining` of each handler is
-   * aborted. At the end of the grace what still runs is cut: its handler's signal is aborted and its caller gets
-   * `CANCELLED`. A second call with a shorter grace shortens the first.
+   * Shuts the server down: accepts no more connections, and answers the calls in flight. Clients with `notice` get a
+   * notice, and are served until they have left. Others get `SHUTTING_DOWN` for new requests. `draining` of each
+   * handler aborts. At the end of the grace period, the remaining calls are cut: the signal of the handler aborts, and
+   * the caller gets `CANCELLED`. A second call with a shorter grace period shortens the first.
    *
-   * @param options `graceMs`: how long to wait for what is in flight, in milliseconds, 10,000 by default.
+   * @param options `graceMs`: how long to wait for calls in flight, in milliseconds, 10,000 by default.
    * @returns How many calls in flight were finished, and how many were cut.
    * @throws {RangeError} If the grace is not a number of milliseconds from 0 to what a timer can hold.
    */

@@ -5,19 +5,19 @@
 import type { LogStyle } from "./log_line.ts";
 import type { JsonSchema } from "./standard_schema.ts";
 
-/** What a server can tell about itself. */
+/** The description and the statistics of a server. */
 export interface ServerReport {
-  /** How its log looks, for a middleware that writes one of its own. */
+  /** The format of its log, for a middleware that writes its own lines. */
   readonly logStyle: LogStyle;
   /**
-   * What INFO answers with.
+   * The reply of INFO.
    *
-   * @param withShapes Whether the shapes of the commands are wanted.
+   * @param withShapes Whether to include the shapes of the commands.
    */
   info(withShapes?: boolean): ServerInfo;
   /** What STATS answers with. */
   statistics(): ServerStatistics;
-  /** What STATS answers with if it is asked for all: the sum over the workers, where the server is one of several. */
+  /** The reply of STATS with `all`: the sum over all workers, if there are several. */
   statisticsOfAll(): Promise<ServerStatistics>;
 }
 
@@ -39,19 +39,19 @@ export interface CommandInfo {
   shapes?: CommandShapes;
 }
 
-/** The shapes of a command, as JSON Schema (draft 2020-12): of what crosses the wire. What is not known is not there. */
+/** The shapes of a command's values on the wire, as JSON Schema (draft 2020-12). Unknown shapes are absent. */
 export interface CommandShapes {
-  /** Of its parameters, together. */
+  /** The shape of its parameters, together. */
   params?: JsonSchema;
-  /** Of its result; of a command that answers with a stream, of each item. */
+  /** The shape of its result, or of each item if it answers with a stream. */
   result?: JsonSchema;
-  /** Of each item of the caller's stream. */
+  /** The shape of each item of the caller's stream. */
   items?: JsonSchema;
-  /** The codes with which it fails, each with the shape of its data, or `null` if it has none. */
+  /** Its error codes, each with the shape of its data, or `null` if it has none. */
   errors?: Record<string, JsonSchema | null>;
 }
 
-/** What INFO answers with. */
+/** The reply of INFO. */
 export interface ServerInfo {
   /** Always `packline`. */
   name: string;
@@ -61,29 +61,29 @@ export interface ServerInfo {
   protocol: number;
   /** Seconds since the server started. */
   uptime: number;
-  /** The limits in force, by name: one that is without end is not there. */
+  /** The limits in effect, by name. Infinite limits are absent. */
   limits: Record<string, number>;
   /** All commands, in the order of their numbers. */
   commands: CommandInfo[];
-  /** Which of several workers this is, from 1; not there if there is but one. */
+  /** The number of this worker, from 1. Absent if there is only one. */
   worker?: number;
 }
 
-/** Counts of one command, as STATS tells them. */
+/** The counts of one command in STATS. */
 export interface CommandStatistics {
   /** Calls that got their final reply. */
   calls: number;
-  /** Failures among them, by code; of more than 64 codes, the rest as `OTHER`. */
+  /** Failed calls, by code. After 64 codes, all others count as `OTHER`. */
   errors: Record<string, number>;
   /** Calls without a final reply yet. */
   inFlight: number;
-  /** Milliseconds from arrival to reply, over all calls. */
+  /** Milliseconds from arrival to reply, the sum of all calls. */
   totalMs: number;
   /** The slowest call, in milliseconds. */
   maxMs: number;
   /**
-   * Calls by how long they took: up to 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1,000, 2,500, 5,000 and
-   * 10,000 milliseconds, each without those before it, and longer.
+   * Counts of calls by duration: up to 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1,000, 2,500, 5,000 and
+   * 10,000 milliseconds, each without the shorter ones, and all longer calls.
    */
   durations: number[];
 }
@@ -92,25 +92,30 @@ export interface CommandStatistics {
 export interface ServerStatistics {
   /** Seconds since the server started. */
   uptime: number;
-  /** Connections now, in all, and refused. */
+  /** Connections that are open, were accepted since the start, and were refused. */
   connections: { open: number; accepted: number; refused: number };
   /** Requests whose handler runs. */
   inFlight: number;
   /** Bytes read and written. */
   bytes: { received: number; sent: number };
-  /** What was wrong with frames and messages, by code; streams that ended inside a frame; requests refused as `OVERLOADED`. */
+  /**
+   * Invalid frames and messages, by code; connections that ended inside a frame; requests refused with `OVERLOADED`.
+   */
   refused: { badFrame: number; invalidMessage: number; truncated: number; unknownCommand: number; overloaded: number };
-  /** Replies that came too late for anyone to want them. */
+  /** Results that came after their call was over. */
   lateReplies: number;
-  /** Whether a shutdown has begun: no connection is accepted, and what is in flight is answered. Of several workers, of one at the least. */
+  /**
+   * Whether a shutdown has begun: the server accepts no connection, and answers the calls in flight. With several
+   * workers, whether at least one shuts down.
+   */
   draining: boolean;
-  /** What `connections.open` and `inFlight` may be at the most; of several workers, together. */
+  /** The maximum of `connections.open` and of `inFlight`. With several workers, their sums. */
   limits: { maxConnections: number; maxInFlightTotal: number };
   /** Counts by command name. */
   commands: Record<string, CommandStatistics>;
-  /** Which of several workers has answered, from 1; not there if there is but one. */
+  /** The number of the worker that has answered, from 1. Absent if there is only one. */
   worker?: number;
-  /** Where these are the counts of all: whose are in them, and whose are not, because they did not answer in time. */
+  /** With `all`: the workers in the sum, and those that did not answer in time. */
   workers?: { counted: number[]; silent: number[] };
 }
 

@@ -23,37 +23,39 @@ import { ServerCounts } from "./statistics.ts";
 
 /** Options of a server, without its address. */
 export interface ServerOptions extends Partial<Limits> {
-  /** The user's own commands, by name. */
+  /** Your commands, by name. */
   commands?: Commands;
   /**
-   * The built-in commands that the server has. A call of one that is not in the list fails with `CMD_NOT_FOUND`. A
-   * command of the same name in `commands` always takes its place.
+   * The built-in commands of the server. Others fail with `CMD_NOT_FOUND`. A command with the same name in `commands`
+   * always replaces the built-in one.
    *
    * @default {["PING", "INFO", "STATS"]}
    */
   builtIns?: readonly (keyof BuiltIns)[];
   /**
-   * Whether clients may watch the calls of others, by the command TAP: who has called what, when, with which outcome, how long
-   * it took and how many bytes it was; never parameters, results or `meta`. Without it a call of TAP fails with
-   * `CMD_NOT_FOUND`. Whoever may call a command may call this one: a `middleware` says who.
+   * Whether clients may watch all calls with the command TAP: caller, command, time, outcome, duration and bytes, but
+   * never parameters, results or `meta`. Without it, TAP fails with `CMD_NOT_FOUND`. Every client may call TAP, unless
+   * a `middleware` refuses it.
    *
    * @default {false}
    */
   tap?: boolean;
   /**
-   * Whether the service is ready for calls. While this returns false, PING fails with `NOT_READY`, so that a balancer or
-   * an orchestrator waits; other commands are served. By default a server is ready as long as it listens.
+   * Whether the service is ready for calls. While this returns false, PING fails with `NOT_READY`, so that a load
+   * balancer or an orchestrator waits. Other commands still work. By default a server is ready while it listens.
    */
   ready?: () => boolean | Promise<boolean>;
   /** Middleware around every handler, the first outermost. */
   middleware?: readonly Middleware[];
-  /** Called for each new connection, before its first call: `connection.state` is for what the service keeps with it. */
+  /**
+   * Called for each new connection, before its first call. `connection.state` is for the service's own data about it.
+   */
   onConnect?: (connection: CallerConnection) => void;
-  /** Called when a connection has ended, after its handlers were told: for cleaning up what its calls have left. */
+  /** Called when a connection has ended, after its handlers were aborted. Use it to clean up. */
   onClose?: (connection: CallerConnection) => void;
   /**
-   * Whether results are checked with their command's `result` schema: one that does not fit is an error of the handler. It takes
-   * time for each call, and is made for tests.
+   * Whether results are checked with their command's `result` schema. An invalid result is an error of the handler.
+   * This takes time for each call, and is intended for tests.
    *
    * @default {false}
    */
@@ -64,27 +66,28 @@ export interface ServerOptions extends Partial<Limits> {
    */
   onError?: (error: unknown, origin: ErrorOrigin) => void;
   /**
-   * What is logged on stderr (docs/production.md has every event): `error`, the faults of the service, if there is no
-   * `onError`; `warn`, also those of its surroundings; `info`, also the life of the server; `debug`, also each connection.
+   * What is logged on stderr (docs/production.md has every event). `error`: errors of the service, if there is no
+   * `onError`. `warn`: also errors of its environment. `info`: also start and shutdown. `debug`: also each connection.
    *
    * @default {"info"}
    */
   logLevel?: LogLevel;
   /**
-   * How a line of the log looks: `text`, for people, or `json`, for programs.
+   * The format of the log: `text` for people, or `json` for programs.
    *
    * @default {"text"}
    */
   logFormat?: LogFormat;
   /**
-   * The web pages that may call this server by WebSocket, by their exact origins, such as `https://app.example`; `*` is every
-   * page, for services whose calls carry a token of their own and rely on no cookie. Given at all, also as `[]`, it lets
-   * programs open WebSockets: they tell no origin. Without it nobody may (docs/web.md).
+   * The web pages that may call this server over WebSocket, by their exact origins, such as `https://app.example`. `*`
+   * allows every page, for services whose calls carry their own token and do not use cookies. If the option is set,
+   * even to `[]`, programs may also open WebSockets, because they send no origin. Without it, WebSockets are refused
+   * (docs/web.md).
    */
   webOrigins?: readonly string[];
   /** The clock; a test can use a fake one. */
   clock?: Clock;
-  /** Numbers from 0 to 1 for the jitter of `maxConnectionAgeMs`; a test may say which. */
+  /** Random numbers from 0 to 1 for the variation of `maxConnectionAgeMs`. A test may choose them. */
   random?: () => number;
   /** Set if this server is one of several workers. */
   worker?: WorkerOptions;

@@ -3,8 +3,8 @@
  */
 
 /**
- * The interface that validators agree on (Standard Schema, version 1): zod, valibot, arktype and others have it.
- * Only its shape is known here; packline depends on none of them.
+ * The common interface of validators (Standard Schema, version 1): zod, valibot, arktype and others have it. packline
+ * declares only its shape, and depends on no validator.
  */
 export interface StandardSchema<Input = unknown, Output = Input> {
   /** The only property of the interface. */
@@ -25,11 +25,11 @@ export interface StandardSchema<Input = unknown, Output = Input> {
 /** A JSON Schema (draft 2020-12): the shape of a value. Bytes are `{ type: "string", format: "binary" }`, as in OpenAPI. */
 export type JsonSchema = Readonly<Record<string, unknown>>;
 
-/** What a validator is told when it is asked for a JSON Schema. */
+/** The options for a validator that makes a JSON Schema. */
 export interface JsonSchemaOptions {
   /** The version of JSON Schema. */
   readonly target: string;
-  /** What one library understands and others pass over. */
+  /** Options of one library, which others ignore. */
   readonly libraryOptions?: Record<string, unknown>;
 }
 
@@ -41,10 +41,10 @@ export type SchemaResult<Output> =
   | { readonly value: Output; readonly issues?: undefined }
   | { readonly issues: readonly SchemaIssue[] };
 
-/** One thing a validator found wrong. */
+/** An error that a validator found. */
 export interface SchemaIssue {
   /** The validator's text. */
   readonly message: string;
-  /** Where: keys, or objects that hold one. */
+  /** The path to the value: keys, or objects that hold a key. */
   readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
 }

@@ -17,7 +17,7 @@ const encoder = new TextEncoder();
  * @returns The middleware. The user is in the handler's context as `user`.
  * @throws {TypeError} If there is no token, or an empty one.
  *
- * @example A command for those who have a token
+ * @example A command that needs a token
  * ```ts
  * import { command, connect, serve, tokens } from "../mod.ts";
  *

@@ -13,11 +13,11 @@ export const TRACKED: unique symbol = Symbol.for("packline.tracked");
 
 /** An item with an id, as {@linkcode tracked} makes it. */
 export interface Tracked<Id extends number | string, Value> {
-  /** Where the stream goes on after this item. */
+  /** Where the stream resumes after this item. */
   readonly id: Id;
   /** The item. */
   readonly value: Value;
-  /** Makes it different from all other values. */
+  /** Distinguishes it from all other values. */
   readonly [TRACKED]: true;
 }
 
@@ -31,15 +31,16 @@ class TrackedItem<Id extends number | string, Value> implements Tracked<Id, Valu
 }
 
 /**
- * An item of a stream with an id. If the connection is lost, the client sends the call again by itself with the id of the last item
- * that it got, as the parameter `after`: the handler goes on behind it, and the reader sees one stream of plain values.
+ * An item of a stream with an id. If the connection is lost, the client resends the call automatically, with the id of
+ * the last item it received as the parameter `after`. The handler continues after this item, and the reader sees one
+ * stream of plain values.
  *
- * @param id Where the stream can go on: a whole number from 0 to 2^53 - 1, or a text.
+ * @param id Where the stream can resume: a whole number from 0 to 2^53 - 1, or a text.
  * @param value The item.
  * @returns What a handler yields.
  * @throws {TypeError} If the id is of another kind.
  *
- * @example A log that is read on after a loss
+ * @example A log whose readers resume after a lost connection
  * ```ts
  * import { command, tracked } from "../mod.ts";
  *

@@ -235,11 +235,11 @@ export interface DnsOptions {
    */
   port?: number;
   /**
-   * The name of a service, such as `_packline._tcp.example.com`. Its SRV records are the servers, with their ports; only
-   * those of the best priority. Weights are ignored, because a client sees for itself which server is less busy.
+   * The name of a service, such as `_packline._tcp.example.com`. Its SRV records are the servers, with their ports;
+   * only those with the best priority. Weights are ignored, because a client knows which server is less busy.
    */
   service?: string;
-  /** The name server to ask, in place of the system's. */
+  /** The name server to use instead of the system's. */
   nameServer?: { ipAddr: string; port?: number };
 }
 
@@ -264,14 +264,14 @@ const DNS_OPTIONS: Record<keyof DnsOptions, OptionKind> = {
 };
 
 /**
- * Makes a function that finds servers by name in the DNS, for `connect({ servers })`. The program needs `--allow-net` for
- * the name server, too. With TLS, a certificate must hold what the servers go by: their addresses, or the hosts of the
- * service.
+ * Makes a function that finds servers by name in the DNS, for `connect({ servers })`. The program also needs
+ * `--allow-net` for the name server. With TLS, a certificate must contain the addresses of the servers, or the hosts of
+ * the service.
  *
  * @param options The host and its port, or the service.
- * @returns A function that resolves with the servers of now, `host:port` each. It rejects with an `RpcError`
- * `CONNECTION_LOST` (retryable), if the name has no servers or the name server cannot be reached; and with
- * `Deno.errors.NotCapable`, if the program may not ask the name server.
+ * @returns A function that resolves with the current servers, each as `host:port`. It rejects with an `RpcError`
+ * `CONNECTION_LOST` (retryable) if the name has no servers or the name server cannot be reached, and with
+ * `Deno.errors.NotCapable` if the program has no permission for the name server.
  * @throws {TypeError} If the options name neither a host nor a service, or both.
  * @throws {RangeError} If the port is out of range.
  *

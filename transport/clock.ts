@@ -23,7 +23,7 @@ export interface Clock {
    * @returns The argument for {@linkcode Clock.clearTimer}.
    */
   setTimer(callback: () => void, delayMs: number, keepAlive: boolean): Timer;
-  /** Cancels a timer; a timer that has fired is ignored. */
+  /** Cancels a timer. It ignores a timer that has already fired. */
   clearTimer(timer: Timer): void;
 }
 

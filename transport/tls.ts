@@ -34,7 +34,7 @@ export interface ClientTls {
   key?: string;
 }
 
-/** The options, or a function that gives them whenever they are needed, such as from files that are renewed. */
+/** The options, or a function that returns them when they are needed, for example from renewed files. */
 export type TlsSource<Tls extends ClientTls> = Tls | (() => Tls | Promise<Tls>);
 
 export const PEER_EXPIRED = "the peer's certificate has expired";

@@ -33,8 +33,7 @@ export interface Transport {
    */
   write(bytes: Uint8Array): Promise<number>;
   /**
-   * Whether a write that has ended has released its bytes, as that of a socket has: their buffer is then used again. A stream
-   * may keep a chunk that it was given.
+   * Whether the buffer may be reused after a write has ended, as with a socket. A stream may keep a chunk.
    */
   readonly releasesBytes?: boolean;
   /** Ends this side's data and leaves the other direction open. */
@@ -86,9 +85,9 @@ const LARGEST_WRITE_BYTES = 64 * 1024;
 /**
  * Makes a transport from a pair of streams.
  *
- * @param streams The streams, which only the transport may use from now on.
+ * @param streams The streams. From now on, only the transport may use them.
  * @returns The transport.
- * @throws {TypeError} If another reader or writer holds them.
+ * @throws {TypeError} If another reader or writer has locked them.
  *
  * @example A server on a custom pipe
  * ```ts

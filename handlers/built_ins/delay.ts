@@ -19,7 +19,7 @@ const INVALID_SLEEP = new RpcError("INVALID_SLEEP");
 type Slept = ReplyWith<"DONE", { slept: number }>;
 
 export const DELAY: Command<{ sleep: number }, Slept, unknown, never> = builtIn("DELAY", {
-  summary: "Sleeps, and says for how long",
+  summary: "Waits, and returns the measured time",
   shapes: {
     params: paramsShape({ sleep: { type: "number", minimum: 0, maximum: MAX_SLEEP_SECONDS } }, ["sleep"]),
     result: { const: "DONE" },

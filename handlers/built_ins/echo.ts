@@ -5,7 +5,7 @@ import type { Command } from "../command.ts";
 
 /** In: `data`, anything (default: nil), or a stream. Out: the same; of a stream, each item and nil at the end. Refused: nothing. */
 export const ECHO: Command<{ data?: unknown }, unknown, unknown, unknown> = builtIn("ECHO", {
-  summary: "Answers with the data, or the stream, that it was given",
+  summary: "Returns its data, or the items of its stream",
   shapes: { params: paramsShape({ data: {} }), errors: {} },
   handler: ({ data = null }: { data?: unknown }, { items }): unknown => items ?? data,
 });

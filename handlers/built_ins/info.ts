@@ -10,7 +10,7 @@ import { INFO_SHAPE, type ServerInfo } from "../server_info.ts";
  */
 export const INFO: Command<{ shapes?: boolean }, ServerInfo, unknown, never> = builtIn("INFO", {
   immediate: true,
-  summary: "Tells name, version, limits and commands",
+  summary: "Returns name, version, limits and commands",
   shapes: { params: paramsShape({ shapes: { type: "boolean" } }), result: INFO_SHAPE, errors: INVALID_PARAMS_SHAPE },
   handler({ shapes = false }: { shapes?: boolean }, { server }): ServerInfo {
     if (typeof shapes !== "boolean") throw invalidParam("shapes", "must be true or false");

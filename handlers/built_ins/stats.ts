@@ -10,7 +10,7 @@ import { type ServerStatistics, STATISTICS_SHAPE } from "../server_info.ts";
  */
 export const STATS: Command<{ all?: boolean }, ServerStatistics, unknown, never> = builtIn("STATS", {
   immediate: true,
-  summary: "Tells counts of calls, errors, connections and bytes",
+  summary: "Counts calls, errors, connections and bytes",
   shapes: { params: paramsShape({ all: { type: "boolean" } }), result: STATISTICS_SHAPE, errors: INVALID_PARAMS_SHAPE },
   handler({ all = false }: { all?: boolean }, { server }) {
     if (typeof all !== "boolean") throw invalidParam("all", "must be true or false");

@@ -15,7 +15,7 @@ interface Tally {
 
 /** In: a stream. Out: how many items there were, and their bytes. Refused: a call without a stream. */
 export const TALLY: Command<object, Tally, unknown, NeededItem<unknown>> = builtIn("TALLY", {
-  summary: "Counts the items and the bytes of the stream that it was given",
+  summary: "Counts the items and bytes of its stream",
   shapes: {
     params: paramsShape({}),
     result: {

@@ -125,7 +125,7 @@ Deno.test("items - INFO tells which commands need a stream", async () => {
   assertEquals(res.commands.filter(({ items }) => items !== undefined), [{
     name: "TALLY",
     number: null,
-    summary: "Counts the items and the bytes of the stream that it was given",
+    summary: "Counts the items and bytes of its stream",
     params: [],
     stream: false,
     items: true,
