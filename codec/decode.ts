@@ -41,8 +41,12 @@ export const LONG_PAYLOAD_BYTES = 32 * 1024;
 
 /** How a server reads. */
 export interface ServerReading {
-  /** Reads a long payload in parts, between which others are served. The buffer stays as it is meanwhile. */
-  readAhead(reader: Reader): Promise<Payload>;
+  /**
+   * Reads a long payload in parts, between which others are served.
+   *
+   * @returns The payload; a promise if others came first. The buffer must stay as it is until then.
+   */
+  readAhead(reader: Reader): Payload | Promise<Payload>;
 }
 
 /** The decode stage, for a `TransformStream` or for a pipeline of stages. */
@@ -120,16 +124,15 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
 
   transform(chunk: Uint8Array, output: Output<Decoded<Message>[]>): void | Promise<void> {
     const batch: Decoded<Message>[] = [];
-    let longBytes = 0;
-    const server = this.#server;
+    let pending: Promise<Message | InvalidMessage> | undefined;
     if (chunk.buffer === this.#bytes.buffer) {
       this.#end += chunk.length;
-      longBytes = this.#readFrames(batch, server === undefined ? Infinity : LONG_PAYLOAD_BYTES);
+      pending = this.#readFrames(batch, this.#server);
     } else {
       this.#readCopy(chunk, batch);
     }
     if (batch.length > 0) output.enqueue(batch);
-    if (server !== undefined && longBytes > 0) return this.#readLong(server, longBytes, output);
+    if (pending !== undefined) return this.#readOn(pending, output);
   }
 
   flush(output: Output<Decoded<Message>[]>): void {
@@ -144,19 +147,18 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
       space.set(part);
       at += part.length;
       this.#end += part.length;
-      this.#readFrames(batch, Infinity);
+      void this.#readFrames(batch, undefined);
     }
   }
 
-  /** Reads a long frame in parts, and the whole frames after it. */
-  async #readLong(server: ServerReading, longBytes: number, output: Output<Decoded<Message>[]>): Promise<void> {
-    let frameBytes = longBytes;
-    while (frameBytes > 0) {
-      const batch: Decoded<Message>[] = [await this.#readInParts(server, frameBytes)];
+  /** Waits for a long message, and reads the whole frames after it. */
+  async #readOn(long: Promise<Message | InvalidMessage>, output: Output<Decoded<Message>[]>): Promise<void> {
+    let pending: Promise<Message | InvalidMessage> | undefined = long;
+    while (pending !== undefined) {
+      const batch: Decoded<Message>[] = [await pending];
       this.frames++;
-      this.#start += frameBytes;
-      this.#frameBytes = frameBytes;
-      frameBytes = this.#readFrames(batch, LONG_PAYLOAD_BYTES);
+      this.#start += this.#frameBytes;
+      pending = this.#readFrames(batch, this.#server);
       output.enqueue(batch);
     }
   }
@@ -164,14 +166,18 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   /**
    * Reads whole frames into a batch.
    *
-   * @returns The size of a frame of at least `longBytes`, which comes next; 0 if none does.
+   * @param server How to read long ones; `undefined`: at once.
+   * @returns A promise of a long message that others came before; the frames after it are not read yet.
    */
-  #readFrames(batch: Decoded<Message>[], longBytes: number): number {
+  #readFrames(
+    batch: Decoded<Message>[],
+    server: ServerReading | undefined,
+  ): Promise<Message | InvalidMessage> | undefined {
     const bytes = this.#bytes;
     const end = this.#end;
     let position = this.#start;
     let sizeBytes = this.#frameBytes;
-    let nextBytes = 0;
+    let pending: Promise<Message | InvalidMessage> | undefined;
     this.#reader.lastPayloadEnd = bytes.length - 1; // only a terminator follows
     while (position < end && !this.#broken) {
       const frameBytes = this.#scanner.scan(bytes, position, end);
@@ -183,20 +189,22 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
         const { payloadEnd } = this.#scanner;
         sizeBytes = payloadEnd === Infinity ? 0 : payloadEnd + 1 - position;
         break;
-      } else if (frameBytes >= longBytes) {
-        nextBytes = frameBytes;
-        break;
       } else {
-        batch.push(this.#read(frameBytes));
+        sizeBytes = frameBytes;
+        const message = this.#read(frameBytes, frameBytes >= LONG_PAYLOAD_BYTES ? server : undefined);
+        if (message instanceof Promise) {
+          pending = message;
+          break;
+        }
+        batch.push(message);
         this.frames++;
         position += frameBytes;
-        sizeBytes = frameBytes;
       }
     }
     this.#frameBytes = sizeBytes;
     this.#start = this.#broken ? end : position;
-    if (nextBytes === 0) this.#release();
-    return nextBytes;
+    if (pending === undefined) this.#release();
+    return pending;
   }
 
   /** All whole frames are read. */
@@ -215,26 +223,20 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     if (payloadStart === payloadEnd || isNoMap(bytes, payloadStart, Math.min(payloadEnd, end))) return NO_MAP;
   }
 
-  #read(frameBytes: number): Message | InvalidMessage {
+  #read(
+    frameBytes: number,
+    server: ServerReading | undefined,
+  ): Message | InvalidMessage | Promise<Message | InvalidMessage> {
     try {
-      this.#beginPayload();
-      return this.#messageFrom(this.#reader, frameBytes);
+      this.#reader.begin(this.#bytes, this.#scanner.payloadStart, this.#scanner.payloadEnd);
+      if (server === undefined) return this.#messageFrom(this.#reader, frameBytes);
+      const payload = server.readAhead(this.#reader);
+      if (!(payload instanceof Promise)) return this.#messageFrom(payload, frameBytes);
+      return payload.then((payload) => this.#messageFrom(payload, frameBytes))
+        .catch((error) => invalidFor(error, frameBytes));
     } catch (error) {
       return invalidFor(error, frameBytes);
     }
-  }
-
-  async #readInParts(server: ServerReading, frameBytes: number): Promise<Message | InvalidMessage> {
-    try {
-      this.#beginPayload();
-      return this.#messageFrom(await server.readAhead(this.#reader), frameBytes);
-    } catch (error) {
-      return invalidFor(error, frameBytes);
-    }
-  }
-
-  #beginPayload(): void {
-    this.#reader.begin(this.#bytes, this.#scanner.payloadStart, this.#scanner.payloadEnd);
   }
 
   #messageFrom(payload: Payload, frameBytes: number): Message | InvalidMessage {
@@ -250,6 +252,7 @@ function invalidFor(error: unknown, frameBytes: number): InvalidMessage {
   invalid.frameBytes = frameBytes;
   return invalid;
 }
+
 /** Whether the received bytes of a payload show that it is neither a map nor the empty array that counts as one. */
 function isNoMap(bytes: Uint8Array, start: number, end: number): boolean {
   if (start >= end) return false;

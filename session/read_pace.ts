@@ -84,12 +84,20 @@ export class ReadPace implements ServerReading {
   }
 
   /** Reads a long payload; between its parts others are served, if they wait. */
-  async readAhead(reader: Reader): Promise<Payload> {
+  readAhead(reader: Reader): Payload | Promise<Payload> {
     const { yieldBudget } = this.#shared;
     const payload = new LongPayload(reader);
     for (const parts = payload.readAhead(); !parts.next().done;) {
-      if (yieldBudget.isExhausted) await yieldBudget.refilled();
+      if (yieldBudget.isExhausted) return this.#readOn(payload, parts);
     }
+    return payload;
+  }
+
+  async #readOn(payload: LongPayload, parts: Generator<void, void>): Promise<Payload> {
+    const { yieldBudget } = this.#shared;
+    do {
+      if (yieldBudget.isExhausted) await yieldBudget.refilled();
+    } while (!parts.next().done);
     return payload;
   }
 
