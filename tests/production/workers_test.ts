@@ -119,7 +119,7 @@ Deno.test("Workers - a start at which one cannot listen fails with its reason, a
 
 Deno.test("Workers - one that ends is started again, later each time; the others hear nothing of it", async () => {
   const { clock, started, notes } = await World.listening(2);
-  const waits = [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000];
+  const waits = [50, 100, 200, 400, 800, 1600, 2000, 2000, 2000];
   let dying = started[1];
   for (const waitMs of waits) {
     const before = started.length;
