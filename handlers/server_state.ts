@@ -6,7 +6,7 @@
 
 import { type Limits, resolveLimits } from "../limits.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
-import type { SharedTurns } from "../session/read_pace.ts";
+import { LongReads, type SharedTurns } from "../session/read_pace.ts";
 import { type Swept, TimerWheel } from "../session/deadlines.ts";
 import { YieldBudget } from "../session/yield_budget.ts";
 import type { CallerConnection } from "./caller_connection.ts";
@@ -118,8 +118,8 @@ export class ServerState implements SharedTurns {
   readonly deadlines: TimerWheel;
   /** Tells a connection whether others must be served first. */
   readonly yieldBudget: YieldBudget;
-  /** The number of running handlers; the memory of running and waiting requests, in bytes. */
-  readonly load = { handlers: 0, bytes: 0 };
+  /** The number of running handlers; the memory of running and waiting requests, in bytes; long messages, half read. */
+  readonly load = { handlers: 0, bytes: 0, longReads: new LongReads() };
   readonly drain = new Drain();
   /** The open connections. */
   readonly connections = new Set<OpenConnection>();

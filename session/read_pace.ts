@@ -12,6 +12,7 @@ import type { Reader } from "../codec/reader.ts";
 import type { Clock } from "../transport/clock.ts";
 import { LARGEST_READ_BYTES } from "../transport/transport.ts";
 import type { Arrival } from "./arrival.ts";
+import { Fifo } from "./collections.ts";
 import { READS_A_ROUND, type YieldBudget } from "./yield_budget.ts";
 
 /** A read of this size may take long to process. */
@@ -20,11 +21,42 @@ const LONG_READ_BYTES = 4 * 1024;
 /** The most to process at once: a part of a long frame takes no time. */
 const MOST_AT_ONCE_BYTES = 256 * 1024;
 
+/** How many long messages a server reads at a time. */
+const LONG_READS = 8;
+
+/**
+ * The long messages that a server has begun to read. A part of a message is memory that no limit counts, so the others wait
+ * as the bytes that they came as.
+ */
+export class LongReads {
+  #begun = 0;
+  readonly #waiting = new Fifo<() => void>();
+
+  /** Whether no more may begin. */
+  get isFull(): boolean {
+    return this.#begun === LONG_READS;
+  }
+
+  /** Begins one, now or when another has ended. */
+  async begin(): Promise<void> {
+    if (this.isFull) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#begun++;
+  }
+
+  /** One has ended; the next takes its place. */
+  end(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#begun--;
+    else next();
+  }
+}
+
 /** State that the connections of a server share. */
 export interface SharedTurns {
   readonly clock: Clock;
   /** The work that all connections may still do in this turn. */
   readonly yieldBudget: YieldBudget;
+  readonly load: { readonly longReads: LongReads };
   /** The open connections. */
   readonly connections: { readonly size: number };
 }
@@ -85,19 +117,26 @@ export class ReadPace implements ServerReading {
 
   /** Reads a long payload; between its parts others are served, if they wait. */
   readAhead(reader: Reader): Payload | Promise<Payload> {
-    const { yieldBudget } = this.#shared;
+    const { yieldBudget, load: { longReads } } = this.#shared;
     const payload = new LongPayload(reader);
-    for (const parts = payload.readAhead(); !parts.next().done;) {
+    const parts = payload.readAhead();
+    if (longReads.isFull) return this.#readOn(payload, parts);
+    while (!parts.next().done) {
       if (yieldBudget.isExhausted) return this.#readOn(payload, parts);
     }
     return payload;
   }
 
   async #readOn(payload: LongPayload, parts: Generator<void, void>): Promise<Payload> {
-    const { yieldBudget } = this.#shared;
-    do {
-      if (yieldBudget.isExhausted) await yieldBudget.refilled();
-    } while (!parts.next().done);
+    const { yieldBudget, load: { longReads } } = this.#shared;
+    await longReads.begin();
+    try {
+      do {
+        if (yieldBudget.isExhausted) await yieldBudget.refilled();
+      } while (!parts.next().done);
+    } finally {
+      longReads.end();
+    }
     return payload;
   }
 
