@@ -99,7 +99,8 @@ export class World {
     const { usedBytes, unreadBytes, streams } = this.client.itemBudget;
     const { inFlight, commands } = this.server.statistics();
     const inCommands = Object.values(commands).reduce((sum, { inFlight }) => sum + inFlight, 0);
-    const counts = { ...load, usedBytes, unreadBytes, streams, inFlight, inCommands };
+    const { handlers, bytes } = load;
+    const counts = { handlers, bytes, usedBytes, unreadBytes, streams, inFlight, inCommands };
     return Object.entries(counts).filter(([, count]) => count !== 0).map(([name, count]) => `${name} is ${count}`);
   }
 

@@ -99,7 +99,8 @@ export class ServedCalls implements AsyncDisposable {
 
   /** Fails if items or requests are held, or a handler runs. */
   assertNothingHeld(): void {
-    assertEquals(this.state.load, { handlers: 0, bytes: 0 });
+    const { handlers, bytes } = this.state.load;
+    assertEquals([handlers, bytes], [0, 0]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
