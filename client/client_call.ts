@@ -97,6 +97,9 @@ export const NO_ATTEMPTS: Attempts = { losses: 0, refusals: 0, connection: undef
 /** The memory of a waiting call without its parameters, roughly. */
 const WAITING_CALL_BYTES = 1_024;
 
+/** More than sums of times are rounded by: 5,000 ms from now are not 5,001. */
+const ROUNDING_MS = 0.001;
+
 /** Replaces the request of a settled call, to free its memory. */
 const NOTHING: Span = { bytes: new Uint8Array(0), start: 0, end: 0 };
 
@@ -214,7 +217,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     this.connection = connection;
     this.id = id;
     if (this.policy.timeoutMs !== Infinity) {
-      this.ttl = Math.max(1, Math.ceil(this.deadlineMs - nowMs));
+      this.ttl = Math.max(1, Math.ceil(this.deadlineMs - nowMs - ROUNDING_MS));
     } else {
       this.owner.deadlines.delete(this);
       this.deadlineMs = Infinity;

@@ -174,7 +174,10 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     if (max !== undefined) this.encoding.setPeerMax(max);
     if (alive !== undefined) this.#connection.aliveMs = alive;
     if (notice !== undefined) this.#wantsNotices = notice;
-    if (notice && this.#isRefusing) this.#announceEnd(); // its settings came late
+    // Its settings came late.
+    if (notice && this.#isRefusing) {
+      this.#announceEnd(Math.max(0, this.#graceEndsMs as number - this.#server.clock.now()));
+    }
   }
 
   // ---- what calls tell
@@ -194,17 +197,16 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
   drain(graceMs: number): void {
     if (this.#graceEndsMs !== undefined || !this.#connection.isOpen) return;
     this.#graceEndsMs = this.#server.clock.now() + graceMs;
-    this.#announceEnd();
+    this.#announceEnd(graceMs);
     this.#calls.drain(new RpcError("GOING_AWAY", "the server ends this connection: read on over another"));
   }
 
   /** A client that wants notices is told once and served on. Of any other, new calls are refused, and silence is the end. */
-  #announceEnd(): void {
-    const { clock } = this.#server;
+  #announceEnd(leftMs: number): void {
     this.#isRefusing = !this.#wantsNotices;
     if (this.#wantsNotices) {
       this.#quiet.stop();
-      this.#calls.output?.enqueue(new Going(Math.round(Math.max(0, this.#graceEndsMs as number - clock.now()))));
+      this.#calls.output?.enqueue(new Going(Math.round(leftMs)));
     } else if (this.idle) {
       this.#quiet.restart();
     }

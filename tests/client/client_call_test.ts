@@ -33,6 +33,15 @@ const owner: ClientCallOwner = {
   giveUp: (call, outcome) => call.settle(outcome),
 };
 
+const CONNECTION = {
+  peer: "the server",
+  server: "the server",
+  items: new ItemOutput({ queuedBytes: 0 }, () => {}),
+  grant() {},
+  abandon() {},
+  missAnswer() {},
+};
+
 function newCall(settled: (call: ClientCall) => void = () => {}): UnaryCall {
   const call = new UnaryCall(owner, "A", encodeCall(owner, "A", {}, {}), {});
   call.resolve = call.reject = () => settled(call);
@@ -53,15 +62,25 @@ Deno.test("ClientCall - the time that is left is whole milliseconds, never none"
   call.reject = () => {};
   call.begin();
   call.startTimeout(clock.now());
-  const items = new ItemOutput({ queuedBytes: 0 }, () => {});
-  const connection = { peer: "the server", server: "the server", items, grant() {}, abandon() {}, missAnswer() {} };
-  call.send(connection, 0, clock.now());
+  call.send(CONNECTION, 0, clock.now());
   assertEquals(call.ttl, 11);
   await clock.advance(10.4);
-  call.send(connection, 1, clock.now());
+  call.send(CONNECTION, 1, clock.now());
   assertEquals(call.ttl, 1);
   await clock.advance(5);
   assertEquals(call.isSettled, true);
+});
+
+Deno.test("ClientCall - the time that is left is never more than that of the call, whatever sums are rounded to", () => {
+  for (let index = 0; index < 1_000; index++) {
+    const nowMs = 12_345 + index / 7;
+    const call = new UnaryCall(owner, "A", encodeCall(owner, "A", {}, { timeoutMs: 5_000 }), { timeoutMs: 5_000 });
+    call.resolve = () => {};
+    call.startTimeout(nowMs);
+    call.send(CONNECTION, 0, nowMs);
+    assertEquals(call.ttl, 5_000, `at ${nowMs}`);
+    call.settle({});
+  }
 });
 
 Deno.test("CallQueue - what is settled is passed over, and does not stay", () => {
