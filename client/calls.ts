@@ -2,7 +2,7 @@
  * What a client keeps of all its calls: those that wait to be sent, the signals that may abort them, and counts of what
  * became of them.
  *
- * In: calls. Out: the next one that waits; a callback if the time of one has come; `abort()` of each call whose signal is
+ * In: calls. Out: the next one that waits; a callback if the time of one has come; word to each call whose signal is
  * aborted; numbers. Refused: nothing; `full` says that there should be no more.
  */
 
@@ -11,7 +11,7 @@ import { Fifo } from "../session/collections.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 
 /** The memory that all waiting calls may take. */
-const MAX_WAITING_BYTES = 256 * 1024 * 1024;
+export const MAX_WAITING_BYTES = 256 * 1024 * 1024;
 
 /** More codes than these are not counted separately: a handler may use its callers' text as a code. */
 const MAX_CODES = 64;

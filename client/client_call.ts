@@ -204,9 +204,9 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     if (signal) this.owner.signals.add(signal, this);
   }
 
-  /** Its time begins, unless it has ended meanwhile. */
+  /** Its time begins, unless it has begun, or the call has ended meanwhile. */
   startTimeout(nowMs: number): void {
-    if (this.isSettled) return;
+    if (this.isSettled || this.deadlineMs !== Infinity) return;
     this.deadlineMs = nowMs + this.patienceMs;
     this.owner.deadlines.add(this);
   }

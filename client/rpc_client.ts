@@ -212,7 +212,6 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     if (this.#state === "waiting" && !call.policy.waitForReady) return call.end(this.#notReady(call));
     this.#queue.begin(call);
     this.#serveQueue();
-    this.wake();
   }
 
   giveUp(call: ClientCall, outcome: Error | Fields): void {
@@ -275,8 +274,8 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
 
   /** A call may be sent. */
   #serveQueue(): void {
-    if (this.#state === "open") this.wake();
-    else this.onLinkState();
+    if (this.#state !== "open") this.onLinkState();
+    this.wake();
   }
 
   /** Marked as received: it says nothing about a request whose handler made this call. */

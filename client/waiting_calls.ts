@@ -1,16 +1,14 @@
 /**
  * The calls of a page that wait to be sent: in order, or until their time comes. There are few, and so a set does; the other
- * clients have a queue (`call_queue.ts`).
+ * clients have a queue (`calls.ts`).
  *
  * In: calls. Out: the same in their order; a callback if the time of one has come. Refused: nothing; `full` says that there
  * should be no more.
  */
 
 import type { Clock, Timer } from "../transport/clock.ts";
+import { MAX_WAITING_BYTES } from "./calls.ts";
 import type { ClientCall } from "./client_call.ts";
-
-/** The memory that all waiting calls may take. */
-const MAX_WAITING_BYTES = 256 * 1024 * 1024;
 
 /** The waiting calls of one client. */
 export class WaitingCalls {

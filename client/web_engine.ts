@@ -155,7 +155,6 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     if (this.#state === "closed") return call.end(closed(true));
     if (this.#waiting.full) return call.end(new RpcError("OVERLOADED", "too many calls wait to be sent"));
     call.begin();
-    call.startTimeout(this.settings.clock.now());
     if (call.isSettled) return;
     this.#waiting.add(call);
     this.wake();
@@ -250,6 +249,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     const { clock, retryBudget } = this.settings;
     const nowMs = clock.now();
     const { connection } = this.#link;
+    for (const call of this.#waiting.ready) call.startTimeout(nowMs);
     for (const call of this.#state === "waiting" ? this.#waiting.ready : []) {
       if (!call.policy.waitForReady) this.giveUp(call, this.#notReady(call));
     }

@@ -55,6 +55,18 @@ Deno.test("browser engine - says its settings first, then calls with the time th
   assertEquals(await server.rest(), []);
 });
 
+Deno.test("browser engine - what a page computes behind a call, in the same turn, is no time of the call", async () => {
+  const { client, clock, server } = await scene();
+  const call = client.call("A", {}, { timeoutMs: 100 });
+  clock.leap(1_000);
+  await server.message(); // the settings
+  assertEquals((await server.request()).ttl, 100);
+  await server.reply({ seq: 0, res: 1 });
+  assertEquals(await call, 1);
+  await client.close();
+  await server.rest();
+});
+
 Deno.test("browser engine - a lost call rejects; one that is idempotent is sent again, on a new connection", async () => {
   const { client, server, next, states } = await scene();
   const lost = failure(client.call("A"));
