@@ -6,7 +6,32 @@ import { command, type Context } from "../../handlers/command.ts";
 import { ServerConnection } from "../../handlers/server_connection.ts";
 import { type ServerOptions, ServerState } from "../../handlers/server_state.ts";
 import { demoCommands } from "../../cli/demo_commands.ts";
-import { ErrorLog, memoryPeer, type Peer, settle } from "./wire.ts";
+import { ErrorLog, memoryPeer, type Message, type Peer, settle } from "./wire.ts";
+
+/** A request with a stream. */
+export function upload(cmd: string, seq = 1, fields: Message = {}): Message {
+  return { ...fields, cmd, seq, $items: true };
+}
+
+/** An item of the stream. */
+export function item(value: unknown, seq = 1): Message {
+  return { cmd: 0, seq, item: value };
+}
+
+/** The end of the stream. */
+export function end(seq = 1): Message {
+  return { cmd: 0, seq, end: true };
+}
+
+/** The items that were granted by now, and the other messages. */
+export async function readGrants(peer: Peer): Promise<{ credit: number; others: Message[] }> {
+  const all = await peer.readReady();
+  const grants = all.filter((message) => "credit" in message);
+  return {
+    credit: grants.reduce((sum, { credit }) => sum + (credit as number), 0),
+    others: all.filter((message) => !("credit" in message)),
+  };
+}
 
 /** One handler, which waits for the test. */
 export class Reading {
