@@ -290,7 +290,7 @@ Deno.test("every block of every document is run", async () => {
   assert(texts.size >= 5);
   for (const [name, text] of texts) {
     for (const block of blocksOf(text)) {
-      // Whoever follows a document does something with each block, or fails. Elsewhere: tests/production/web_socket_test.ts,
+      // Whoever follows a document does something with each block, or fails. Elsewhere: tests/production/web_programs_test.ts,
       // tests/npm/archive_test.ts.
       const isElsewhere = name === "web.md" && ["nginx", "haproxy"].includes(block.kind) || name === "node.md";
       assert(
