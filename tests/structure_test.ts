@@ -362,6 +362,30 @@ Deno.test("every shipped module begins with a note of what it is", () => {
   for (const { path, text } of modules.values()) assert(text.startsWith("/**"), `${path} does not`);
 });
 
+/** The paths of TypeScript files that a text names in backticks and that are none, as seen from a folder. */
+function missingFiles(text: string, path: string, files: readonly string[]): string[] {
+  const named = [...text.matchAll(/`((?:[\w.]+\/)*\w+\.ts)`/g)].map(([, name]) => name);
+  const here = (name: string) => new URL(name, `file:///${path}`).pathname.slice(1);
+  return named.filter((name) => !files.some((file) => `/${file}`.endsWith(`/${name}`) || file === here(name)));
+}
+
+Deno.test("comments and the documents for developers name files that exist", async () => {
+  const files = [...modules.keys()];
+  const addFolder = async (folder: string) => {
+    for await (const { name, isDirectory } of Deno.readDir(new URL(folder, root))) {
+      if (isDirectory && name !== "node_modules") await addFolder(`${folder}${name}/`);
+      else files.push(folder + name);
+    }
+  };
+  for (const folder of ["bench/", "examples/", "tests/"]) await addFolder(folder);
+  for (const { path, text } of modules.values()) assertEquals(missingFiles(text, path, files), [], path);
+  for (const path of ["docs/architecture.md", "CONTRIBUTING.md"]) {
+    const missing = missingFiles(await Deno.readTextFile(new URL(path, root)), path, files);
+    assertEquals(missing, path === "docs/architecture.md" ? ["handlers/built_ins/NAME.ts"] : [], path);
+  }
+  assertEquals(missingFiles("`gone.ts`, `codec/frame.ts`, `frame.ts`", "codec/a.ts", files), ["gone.ts"]);
+});
+
 Deno.test("the two scripts end in their command line", () => {
   for (const path of ["server.ts", "client.ts"]) {
     const end = modules.get(path)?.text.trimEnd().split("\n").slice(-5).join("\n") ?? "";
