@@ -155,7 +155,9 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   async #readOn(long: Promise<Message | InvalidMessage>, output: Output<Decoded<Message>[]>): Promise<void> {
     let pending: Promise<Message | InvalidMessage> | undefined = long;
     while (pending !== undefined) {
-      const batch: Decoded<Message>[] = [await pending];
+      const message: Message | InvalidMessage = await pending;
+      if (message instanceof InvalidMessage) message.frameBytes = this.#frameBytes;
+      const batch: Decoded<Message>[] = [message];
       this.frames++;
       this.#start += this.#frameBytes;
       pending = this.#readFrames(batch, this.#server);
@@ -196,6 +198,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
           pending = message;
           break;
         }
+        if (message instanceof InvalidMessage) message.frameBytes = frameBytes;
         batch.push(message);
         this.frames++;
         position += frameBytes;
@@ -229,28 +232,19 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   ): Message | InvalidMessage | Promise<Message | InvalidMessage> {
     try {
       this.#reader.begin(this.#bytes, this.#scanner.payloadStart, this.#scanner.payloadEnd);
-      if (server === undefined) return this.#messageFrom(this.#reader, frameBytes);
+      if (server === undefined) return this.#readMessage(this.#reader, frameBytes);
       const payload = server.readAhead(this.#reader);
-      if (!(payload instanceof Promise)) return this.#messageFrom(payload, frameBytes);
-      return payload.then((payload) => this.#messageFrom(payload, frameBytes))
-        .catch((error) => invalidFor(error, frameBytes));
+      if (!(payload instanceof Promise)) return this.#readMessage(payload, frameBytes);
+      return payload.then((payload) => this.#readMessage(payload, frameBytes)).catch(invalidFor);
     } catch (error) {
-      return invalidFor(error, frameBytes);
+      return invalidFor(error);
     }
-  }
-
-  #messageFrom(payload: Payload, frameBytes: number): Message | InvalidMessage {
-    const message = this.#readMessage(payload, frameBytes);
-    if (message instanceof InvalidMessage) message.frameBytes = frameBytes;
-    return message;
   }
 }
 
-function invalidFor(error: unknown, frameBytes: number): InvalidMessage {
+function invalidFor(error: unknown): InvalidMessage {
   if (!(error instanceof DecodeError)) throw error;
-  const invalid = new InvalidMessage(error.message);
-  invalid.frameBytes = frameBytes;
-  return invalid;
+  return new InvalidMessage(error.message);
 }
 
 /** Whether the received bytes of a payload show that it is neither a map nor the empty array that counts as one. */

@@ -6,30 +6,29 @@
 
 /** A first-in, first-out queue. `Array.shift()` moves all other items, which takes 20 µs with 100,000 items. */
 export class Fifo<Item> {
+  /** The number of items; only the queue changes it. A field, because a server looks at it four times for each request. */
+  length = 0;
   /** What has come, and before that, turned round, what goes next. */
   #coming: Item[] = [];
   #going: Item[] = [];
 
-  /** The number of items. */
-  get length(): number {
-    return this.#coming.length + this.#going.length;
-  }
-
   push(item: Item): void {
     this.#coming.push(item);
+    this.length++;
   }
 
   /** Removes the first item; `undefined` if the queue is empty. */
   shift(): Item | undefined {
+    if (this.length === 0) return undefined;
+    this.length--;
     if (this.#going.length === 0) [this.#coming, this.#going] = [this.#going, this.#coming.reverse()];
     return this.#going.pop();
   }
 
   /** Removes all items. */
   takeAll(): Item[] {
-    const items = [...this.#going.reverse(), ...this.#coming];
-    this.#coming = [];
-    this.#going = [];
+    const items: Item[] = [];
+    while (this.length > 0) items.push(this.shift() as Item);
     return items;
   }
 }
