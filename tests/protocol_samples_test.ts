@@ -2,7 +2,6 @@
 
 import { assert, assertEquals, AssertionError, assertRejects, assertThrows } from "@std/assert";
 import { decode } from "../codec/msgpack.ts";
-import type { frame } from "./support/wire.ts";
 import {
   type Bytes,
   documentSamples,

@@ -5,7 +5,7 @@ import { demoCommands } from "../cli/demo_commands.ts";
 import { BUILT_IN_NUMBERS } from "../codec/message.ts";
 import { type Field, type Kind, MESSAGES } from "../codec/message_table.ts";
 import { decode, encode, EncodeError } from "../codec/msgpack.ts";
-import type { Command, command } from "../handlers/command.ts";
+import type { Command } from "../handlers/command.ts";
 import { tapOf } from "../handlers/built_ins/tap.ts";
 import { builtIns } from "../handlers/registry.ts";
 import { Taps } from "../handlers/tap.ts";
@@ -14,14 +14,11 @@ import { frame } from "./support/wire.ts";
 import { ERROR_CODES, type ErrorCode, RpcError } from "../errors.ts";
 import {
   bytesOf,
-  type commands,
   documentSamples,
   moreText,
   projectFile,
   quoteKeys,
   RawClient,
-  type run,
-  type samples,
   serveSamples,
   shown,
   text,

@@ -7,7 +7,7 @@ import type { Fields } from "../../codec/message.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import type { Transport } from "../../transport/transport.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
-import { type item, Source, until } from "../support/outgoing_items.ts";
+import { Source, until } from "../support/outgoing_items.ts";
 
 /** A client whose connection writes when the test lets it, so that what is ahead can be seen. */
 async function heldScene() {

@@ -5,7 +5,7 @@ import type { Fields } from "../../codec/message.ts";
 import { RpcError } from "../../errors.ts";
 import { turn } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
-import { type item, scene, Source } from "../support/outgoing_items.ts";
+import { scene, Source } from "../support/outgoing_items.ts";
 
 /** A source that gives an item when the test says so, and knows how it has ended. */
 class SlowSource extends Source {

@@ -8,7 +8,6 @@ import {
   isReservedReplyField,
   Reply,
   REPLY_FIELDS,
-  type Settings,
 } from "../../codec/message.ts";
 import { type Kind, MESSAGES } from "../../codec/message_table.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";

@@ -19,14 +19,7 @@ import {
   Settings,
 } from "../../codec/message.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
-import {
-  type EncodedItem,
-  encodeItem,
-  writeControl,
-  type writeReply,
-  type writeRequest,
-  writeServerMessage,
-} from "../../codec/write_message.ts";
+import { type EncodedItem, encodeItem, writeControl, writeServerMessage } from "../../codec/write_message.ts";
 import { decode } from "../../codec/msgpack.ts";
 import { EncodeError, PayloadTooLargeError } from "../../codec/errors.ts";
 import { Writer } from "../../codec/writer.ts";

@@ -2,9 +2,9 @@
 
 import { assert, assertEquals, assertObjectMatch } from "@std/assert";
 import { RpcError } from "../../errors.ts";
-import { type bytes, command, type Middleware, unchecked } from "../../handlers/command.ts";
+import { command, type Middleware, unchecked } from "../../handlers/command.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { type frame, settle, unhex, withMemory } from "../support/wire.ts";
+import { settle, unhex, withMemory } from "../support/wire.ts";
 import { end, item, readGrants, ServedCalls, upload } from "../support/items.ts";
 
 const PONG = { res: "PONG" };

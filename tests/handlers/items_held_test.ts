@@ -5,8 +5,6 @@ import { FakeClock } from "../support/fake_clock.ts";
 import { settle } from "../support/wire.ts";
 import { item, readGrants, ServedCalls, upload } from "../support/items.ts";
 
-const PONG = { res: "PONG" };
-
 const MIB = 1024 * 1024;
 
 Deno.test("items - for a handler that stops taking, what the caller may send stays within maxQueuedBytes", async () => {

@@ -2,7 +2,6 @@
 
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { connect, createServer, serve } from "../../mod.ts";
-import type { message } from "../support/wire.ts";
 import {
   childrenOf,
   Folder,

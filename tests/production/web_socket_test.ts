@@ -18,7 +18,7 @@ import {
   webSocketPeer,
   withServer,
 } from "../support/wire.ts";
-import { Folder, type run, testWith } from "./programs.ts";
+import { Folder, testWith } from "./programs.ts";
 import { answerTo, commands, MASK, PAGE, Raw, upgradeOf, useAll } from "../support/web_socket_service.ts";
 
 Deno.test("everything works over ws:// on packline's own port, beside TCP on the same", async () => {

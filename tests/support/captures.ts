@@ -11,7 +11,7 @@ import { memoryPair } from "../../transport/memory.ts";
 import { fromStreams, type Transport } from "../../transport/transport.ts";
 import { streamsOf } from "./streams.ts";
 import { Folder } from "../production/programs.ts";
-import { chunksOf, concat, type frame, unhex } from "./wire.ts";
+import { chunksOf, concat, unhex } from "./wire.ts";
 
 export const example = new URL("../../examples/wireshark/", import.meta.url);
 export const script = new URL("packline.lua", example).pathname;

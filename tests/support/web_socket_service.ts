@@ -1,7 +1,7 @@
 /** A service that is called over WebSockets in every way; and what a browser sends, in the hand of a test. */
 
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { type Client, command, type connect, RpcError, unchecked } from "../../mod.ts";
+import { type Client, command, RpcError, unchecked } from "../../mod.ts";
 import { demoCommands } from "../../cli/demo_commands.ts";
 import { settle } from "./wire.ts";
 

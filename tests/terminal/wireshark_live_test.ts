@@ -2,10 +2,9 @@
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { connect } from "../../client.ts";
-import type { command } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { Folder } from "../production/programs.ts";
-import { commands, script, settings, type tshark } from "../support/captures.ts";
+import { commands, script, settings } from "../support/captures.ts";
 
 /** Whether this user may capture here. */
 function mayCapture(): boolean {

@@ -8,7 +8,6 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { connect } from "../../client.ts";
 import { BUILT_IN_NUMBERS, FIELD_NAMES, REPLY_FIELDS } from "../../codec/message.ts";
 import { MESSAGES } from "../../codec/message_table.ts";
-import type { command } from "../../handlers/command.ts";
 import { Folder, testWith } from "../production/programs.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { chunksOf, concat, frame, message, unhex } from "../support/wire.ts";
@@ -24,7 +23,6 @@ import {
   rowsOf,
   runIn,
   script,
-  type settings,
   tshark,
 } from "../support/captures.ts";
 
