@@ -16,7 +16,7 @@
  */
 
 import type { Limits } from "../limits.ts";
-import { FrameScanner, protocolOf } from "./frame.ts";
+import { FrameScanner, newBuffer, protocolOf } from "./frame.ts";
 import { BadFrame, type Decoded, InvalidMessage, Truncated } from "./message.ts";
 import { DecodeError } from "./errors.ts";
 import type { Payload } from "./read_message.ts";
@@ -95,7 +95,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     const size = this.#sizeOf(readBytes);
     const heldBytes = this.#end - this.#start;
     if (size !== this.#bytes.length) {
-      const bytes = new Uint8Array(size);
+      const bytes = newBuffer(size);
       if (heldBytes > 0) bytes.set(this.#bytes.subarray(this.#start, this.#end));
       this.#bytes = bytes;
     } else if (heldBytes > 0 && this.#start > 0) {

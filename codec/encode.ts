@@ -14,6 +14,7 @@ import type { Output } from "./stage.ts";
 import {
   LONG_HEADER_BYTES,
   MAX_SHORT_PAYLOAD_BYTES,
+  newBuffer,
   SHORT_HEADER_BYTES,
   TERMINATOR,
   writeLongHeader,
@@ -160,7 +161,7 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
 function joined(chunks: Uint8Array[]): Uint8Array[] {
   const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
   if (bytes > JOINED_BYTES) return chunks;
-  const whole = new Uint8Array(bytes);
+  const whole = newBuffer(bytes);
   let at = 0;
   for (const chunk of chunks) {
     whole.set(chunk, at);

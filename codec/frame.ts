@@ -134,7 +134,38 @@ export function protocolOf(bytes: Uint8Array): OtherProtocol | undefined {
   })?.[1];
 }
 
-// The buffers that frames are written into. New memory costs more than the copy of a large value into it, so the slab of a
+// The buffers of frames. V8 collects young objects as soon as their space is full. The bytes of a buffer lie outside of it, so many
+// megabytes of them come together before, and then V8 collects all objects, which takes a hundred times as long. So each buffer
+// comes with litter: an array inside that space, which nobody needs.
+
+/** A smaller buffer has no litter. */
+const LEAST_LITTERED_BYTES = 4 * 1024;
+
+/** Nor has a larger one: a few of them, and all objects are collected in any case. */
+const LARGEST_LITTERED_BYTES = 2 * 1024 * 1024;
+
+/** The size of the litter, as a share of the buffer's. */
+const LITTER_SHARE = 3 / 8;
+
+const ELEMENT_BYTES = 8;
+
+/** Elements of one array of litter: V8 keeps larger arrays elsewhere. */
+const LITTER_ELEMENTS = 8 * 1024;
+
+/** The last litter; exported, so that the compiler does not leave it out. */
+export let litter: unknown[] | undefined;
+
+/** A new buffer. */
+export function newBuffer(bytes: number): Uint8Array<ArrayBuffer> {
+  if (bytes >= LEAST_LITTERED_BYTES && bytes <= LARGEST_LITTERED_BYTES) {
+    for (let left = bytes * LITTER_SHARE / ELEMENT_BYTES; left >= 1; left -= LITTER_ELEMENTS) {
+      litter = new Array(Math.floor(Math.min(left, LITTER_ELEMENTS)));
+    }
+  }
+  return new Uint8Array(bytes);
+}
+
+// The slabs that frames are written into. New memory costs more than the copy of a large value into it, so the slab of a
 // large frame is used again once it has been sent: one spare slab for the whole process.
 
 /** The size of a slab that many frames share. It is never written twice, because earlier frames may still be in it. */
@@ -163,7 +194,7 @@ let spareSlab: Uint8Array<ArrayBuffer> | undefined;
 export function slabOf(bytes: number): Uint8Array<ArrayBuffer> {
   const slab = spareSlab;
   const isFit = slab !== undefined && bytes > SLAB_BYTES && bytes <= slab.length && slab.length <= 2 * bytes;
-  if (!isFit) return new Uint8Array(bytes);
+  if (!isFit) return newBuffer(bytes);
   spareSlab = undefined;
   return slab;
 }

@@ -18,6 +18,7 @@
 
 import { decode } from "jsr:@std/msgpack@^1.0.3/decode";
 import { DecodeError } from "./errors.ts";
+import { newBuffer } from "./frame.ts";
 import type { Payload } from "./read_message.ts";
 import { keepAsTable, keyAt, setField, textAt } from "./text.ts";
 import {
@@ -339,7 +340,9 @@ export class Reader implements Payload {
       this.hasGivenAway = true;
       return this.#bytes.subarray(start, start + length);
     }
-    return new Uint8Array(stdDecode(this.#bytes.subarray(start - header, start + length)) as Uint8Array);
+    const copy = newBuffer(length);
+    copy.set(stdDecode(this.#bytes.subarray(start - header, start + length)) as Uint8Array);
+    return copy;
   }
 
   #integer64(signed: boolean): number | bigint {
