@@ -52,8 +52,9 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   #start = 0;
   #end = 0;
   #before: Uint8Array[] | undefined;
-  /** Rounds until the frames leave; 0 if there are none. */
+  /** Rounds until the frames leave. */
   #roundsLeft = 0;
+  #isCounting = false;
 
   /**
    * @param encoding How a message becomes bytes, and what becomes of one that cannot.
@@ -67,11 +68,12 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   transform(message: Message, output: Output<Uint8Array>): void {
     this.#write(message);
     if (this.#slab === undefined) return;
-    const isWaiting = this.#roundsLeft > 0;
     this.#roundsLeft = QUIET_ROUNDS;
-    if (isWaiting) return;
+    if (this.#isCounting) return;
+    this.#isCounting = true;
     const leave = () => {
-      if (--this.#roundsLeft > 0) return queueMicrotask(leave);
+      if (this.#slab !== undefined && --this.#roundsLeft > 0) return queueMicrotask(leave);
+      this.#isCounting = false;
       try {
         this.flush(output);
       } catch {

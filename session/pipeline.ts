@@ -42,6 +42,11 @@ export interface JoinedStages<In> {
   cancel(reason: unknown): Promise<void>;
 }
 
+/** The middle stage, which may emit outside of `transform` while it is not idle. */
+export interface MiddleStage<In, Out> extends Stage<In, Out> {
+  readonly idle?: boolean;
+}
+
 /**
  * Joins three stages.
  *
@@ -53,7 +58,7 @@ export interface JoinedStages<In> {
  */
 export function compose<In, A, B>(
   decode: Stage<In, A>,
-  dispatch: Stage<A, B>,
+  dispatch: MiddleStage<A, B>,
   encode: Stage<B, Uint8Array>,
   onChunk: () => void = () => {},
 ): JoinedStages<In> {
@@ -218,7 +223,7 @@ export class DirectPipeline implements Pipeline {
 
 class Composed<In, A, B> implements JoinedStages<In> {
   readonly #decode: Stage<In, A>;
-  readonly #dispatch: Stage<A, B>;
+  readonly #dispatch: MiddleStage<A, B>;
   readonly #encode: Stage<B, Uint8Array>;
   readonly #onChunk: () => void;
   #output!: Output<Uint8Array>;
@@ -227,7 +232,7 @@ class Composed<In, A, B> implements JoinedStages<In> {
 
   constructor(
     decode: Stage<In, A>,
-    dispatch: Stage<A, B>,
+    dispatch: MiddleStage<A, B>,
     encode: Stage<B, Uint8Array>,
     onChunk: () => void,
   ) {
@@ -257,7 +262,10 @@ class Composed<In, A, B> implements JoinedStages<In> {
     const toDispatch = this.#toDispatch;
     toDispatch.pending = undefined;
     const decoding = this.#decode.transform(chunk, toDispatch);
-    return decoding === undefined ? toDispatch.pending : decoding.then(() => toDispatch.pending);
+    if (decoding !== undefined) return decoding.then(() => toDispatch.pending);
+    // No more can come before the next input, so nothing is waited for.
+    if (this.#dispatch.idle) void this.#encode.flush?.(this.#output);
+    return toDispatch.pending;
   }
 
   async flush(): Promise<void> {
