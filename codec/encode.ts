@@ -6,7 +6,8 @@
  * bytes; `onUnwritable` may return a replacement.
  *
  * A message is written at once, so the caller may then change it. The frames of one turn of the event loop leave
- * together, in one chunk: those of a batch, and the items of a stream, which come a few microtasks apart.
+ * together, in one chunk: those of a batch, and the items of a stream, which come a few microtasks apart. The pipeline flushes the
+ * stage as soon as it knows that no more come.
  */
 
 import { messageBytesFor } from "../limits.ts";

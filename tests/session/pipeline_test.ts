@@ -153,6 +153,31 @@ Deno.test("compose() lets dispatch put out at any time, at once", async () => {
   assertEquals(textOf((await reader.read()).value), "again");
 });
 
+Deno.test("compose() lets what is encoded leave as soon as dispatch is idle, and waits for more while it is not", async () => {
+  const reply = (text: string) => ({ seq: undefined, outcome: { res: text }, more: false });
+  const encode = new EncodeStage<ReturnType<typeof reply>>({
+    writeMessage: (writer, { outcome }) => writer.writeValue(outcome),
+    maxPayloadBytes: () => Infinity,
+    onUnwritable: () => undefined,
+  });
+  const dispatch = {
+    idle: true,
+    transform: (text: string, output: Output<ReturnType<typeof reply>>) => output.enqueue(reply(text)),
+  };
+  const chunks: string[] = [];
+  const stages = compose<string, string, ReturnType<typeof reply>>(textStage("decode", []), dispatch, encode);
+  stages.start({ enqueue: (chunk) => void chunks.push(textOf(chunk).match(/[abc](?=\n)/g)!.join("")), terminate() {} });
+  stages.transform("a");
+  assertEquals(chunks, ["a"]);
+  dispatch.idle = false;
+  stages.transform("b");
+  await undefined;
+  stages.transform("c");
+  assertEquals(chunks, ["a"]);
+  await settle();
+  assertEquals(chunks, ["a", "bc"]);
+});
+
 Deno.test("compose() delivers what was put out before a stage terminates, and takes no more", async () => {
   for (const inTransform of [true, false]) {
     let output: Output<string> | undefined;
