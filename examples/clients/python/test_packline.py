@@ -13,7 +13,7 @@ HOST, _, PORT = os.environ.get("PACKLINE", "127.0.0.1:1235").rpartition(":")
 
 class Calls(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
-        self.client = await self.enterAsyncContext(Client(HOST, int(PORT), credit=8))
+        self.client = await self.enterAsyncContext(Client(HOST, int(PORT)))
 
     async def fails(self, code: str, call: Any) -> RpcError:
         with self.assertRaises(RpcError) as caught:
@@ -111,7 +111,7 @@ class Calls(unittest.IsolatedAsyncioTestCase):
             while b"DELAY" not in received and b"PING" not in received:
                 received += await reader.read(1000)
             if b"PING" in received:
-                writer.write(b"\x20\x2f\x82\xa3seq\x00\xa3res\xa4PONG\n")
+                writer.write(b"\x20\x2f\x82\xa3seq\x01\xa3res\xa4PONG\n")
                 await reader.read()
             writer.close()
 
