@@ -134,13 +134,14 @@ class Call:
 
     def take(self, message: Message) -> None:
         """Takes what the server says about this call: an item, a final reply or a grant."""
-        if "err" in message:
-            self.settle(_error_of(message))
-        elif message.get("more") is True and self._credit == 0:
+        is_item = message.get("more") is True
+        if is_item and self._credit == 0:
             self.give_up(RpcError("BAD_REPLY", "the command answers with a stream: use stream()"))
-        elif message.get("more") is True and not self.is_over:
+        elif is_item and not self.is_over:
             self._received += 1
             self._items.append(message.get("res"))
+        elif "err" in message:
+            self.settle(_error_of(message))
         elif "res" not in message:
             self._room += message.get("credit", 0)
         elif self._credit > 0 and self._received == 0 and message["res"] is not None and "$items" not in message:
