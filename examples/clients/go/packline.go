@@ -23,7 +23,7 @@ const (
 	streamCredit = 64      // Items of a stream that may wait for their reader.
 	dialTime     = 5 * time.Second
 	leastBackoff = 100 * time.Millisecond
-	mostBackoff  = 10 * time.Second
+	maxFailures  = 6 // The pause between attempts does not grow after these.
 )
 
 // Map is a map of packline's: parameters, and maps in results.
@@ -103,7 +103,7 @@ type Client struct {
 	lastSeq atomic.Uint64
 
 	mu          sync.Mutex    // for all that is below, in connections and calls too
-	changed     chan struct{} // closed, and made anew, when a waiting call should look again
+	changed     chan struct{} // closed, and made anew, when a call may be able to send
 	connections map[*connection]bool
 	isDialing   bool
 	waiting     int
@@ -161,7 +161,7 @@ func (c *Client) Stream(ctx context.Context, request Request) (*Stream, error) {
 
 // start encodes a request, waits for a connection, and sends it.
 func (c *Client) start(ctx context.Context, request Request, credit int) (*Stream, error) {
-	call := &Stream{client: c, seq: c.lastSeq.Add(1), credit: credit, room: 1, changed: make(chan struct{})}
+	call := &Stream{client: c, seq: c.lastSeq.Add(1), credit: credit, room: 1, items: make(chan any, credit)}
 	deadline, hasDeadline := ctx.Deadline()
 	payload, err := call.encode(request, hasDeadline)
 	if err != nil {
@@ -216,21 +216,22 @@ func (c *Client) ready(ctx context.Context) (*connection, error) {
 			c.isDialing = true
 			go c.dial(c.failures)
 		}
-		c.wait(c.changed, ctx.Done())
+		c.wait(ctx)
 	}
 }
 
-// wait gives the lock away until one of the two has come.
-func (c *Client) wait(one, other <-chan struct{}) {
+// wait gives the lock away until a call may be able to send, or the context has ended.
+func (c *Client) wait(ctx context.Context) {
+	changed := c.changed
 	c.mu.Unlock()
 	select {
-	case <-one:
-	case <-other:
+	case <-changed:
+	case <-ctx.Done():
 	}
 	c.mu.Lock()
 }
 
-// wake lets all calls that wait for a connection look again.
+// wake lets all calls that wait look again.
 func (c *Client) wake() {
 	close(c.changed)
 	c.changed = make(chan struct{})
@@ -239,13 +240,9 @@ func (c *Client) wake() {
 // dial makes one attempt, after a pause that grows with the failures and has chance in it. Without the lock.
 func (c *Client) dial(failures int) {
 	if failures > 0 {
-		most := mostBackoff
-		if failures < 7 {
-			most = leastBackoff << failures
-		}
 		chance := rand.New(rand.NewSource(time.Now().UnixNano())) // Until Go 1.20 the shared one repeats itself.
 		select {
-		case <-time.After(time.Duration(chance.Int63n(int64(most)))):
+		case <-time.After(time.Duration(chance.Int63n(int64(leastBackoff << failures)))):
 		case <-c.life.Done():
 		}
 	}
@@ -253,8 +250,10 @@ func (c *Client) dial(failures int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.isDialing = false
-	c.failures++
 	c.trouble = ""
+	if c.failures < maxFailures {
+		c.failures++
+	}
 	if err != nil {
 		c.trouble = ": cannot connect: " + err.Error()
 	} else if c.life.Err() != nil {
@@ -273,7 +272,7 @@ func encode(fields Map, later int) (b []byte, err error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	if len(b) > maxPayload-64 {
+	if len(b) > maxPayload-64 { // Room for a ttl.
 		return nil, fmt.Errorf("a message of %d bytes, and a server takes %d", len(b), maxPayload)
 	}
 	return b, nil

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -266,8 +267,16 @@ func TestACallWaitsForAServerWithinItsTime(t *testing.T) {
 	}
 }
 
-func TestAClosedClientFailsItsCalls(t *testing.T) {
+func TestAClosedClientFailsItsCallsAndLeavesNoGoroutine(t *testing.T) {
+	before := runtime.NumGoroutine()
 	client := connect(t)
+	uploaded := make(chan error)
+	go func() {
+		_, err := client.Call(background, Request{Command: "TALLY", Items: func(context.Context) (any, error) {
+			return "a", nil
+		}})
+		uploaded <- err
+	}()
 	stream, err := client.Stream(background, Request{Command: "TICK"})
 	if err != nil {
 		t.Fatal(err)
@@ -275,8 +284,14 @@ func TestAClosedClientFailsItsCalls(t *testing.T) {
 	client.Close()
 	_, err = read(stream)
 	expectCode(t, err, "CLOSED")
+	expectCode(t, <-uploaded, "CLOSED")
 	_, err = client.Call(background, Request{Command: "PING"})
 	expectCode(t, err, "CLOSED")
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal(runtime.NumGoroutine(), "goroutines, and", before, "before")
+		}
+	}
 }
 
 func TestBytesThatAreNoMessagePackAreRefused(t *testing.T) {

@@ -19,12 +19,11 @@ type Stream struct {
 	seq        uint64
 	ctx        context.Context
 	cancel     context.CancelFunc // when it is over
-	changed    chan struct{}      // closed, and made anew, when something has come
 
-	credit          int // items that may wait for the reader; 0 for a call that does not stream
-	items           []any
-	received, taken int // so far, and since the last grant
-	room            int // items of the caller's that the server still takes: one needs no grant
+	credit          int      // items that may wait for the reader; 0 for a call that does not stream
+	items           chan any // closed behind the last
+	received, taken int      // so far, and since the last grant
+	room            int      // items of the caller's that the server still takes: one needs no grant
 	result          any
 	err             error // io.EOF after a result; nil while the call is open
 }
@@ -32,30 +31,22 @@ type Stream struct {
 // Next waits for the next item. At the end of the stream it returns io.EOF, and after a failure an *Error. Without the
 // lock.
 func (s *Stream) Next() (any, error) {
-	s.client.mu.Lock()
-	defer s.client.mu.Unlock()
-	for len(s.items) == 0 && s.err == nil {
-		s.client.wait(s.changed, nil)
-	}
-	if len(s.items) == 0 {
+	item, isItem := <-s.items
+	if !isItem {
 		return nil, s.err
 	}
-	item := s.items[0]
-	s.items = s.items[1:]
 	s.taken++
 	if s.taken*2 >= s.credit {
+		s.client.mu.Lock()
+		defer s.client.mu.Unlock()
 		s.control("credit", s.taken)
 		s.taken = 0
 	}
 	return item, nil
 }
 
-// Result is the stream's own result, when Next has returned io.EOF. Without the lock.
-func (s *Stream) Result() any {
-	s.client.mu.Lock()
-	defer s.client.mu.Unlock()
-	return s.result
-}
+// Result is the stream's own result, when Next has returned io.EOF.
+func (s *Stream) Result() any { return s.result }
 
 // encode encodes the request, whose ttl may be added later. Without the lock.
 func (s *Stream) encode(request Request, hasTTL bool) ([]byte, error) {
@@ -88,12 +79,11 @@ func (s *Stream) take(message Map) {
 	_, isEmpty := message["$items"]
 	switch {
 	case s.err != nil: // It was given up.
-	case message["more"] == true && s.credit == 0:
-		s.giveUp(&Error{Code: "BAD_REPLY", Message: "the command answers with a stream: use Stream"})
+	case message["more"] == true && len(s.items) == s.credit:
+		s.giveUp(&Error{Code: "BAD_REPLY", Message: "an item that was not asked for: a stream needs Stream, not Call"})
 	case message["more"] == true:
 		s.received++
-		s.items = append(s.items, result)
-		s.wake()
+		s.items <- result
 	case isFailure:
 		s.settle(errorOf(message))
 	case isResult && s.credit > 0 && s.received == 0 && result != nil && !isEmpty:
@@ -103,24 +93,19 @@ func (s *Stream) take(message Map) {
 		s.settle(io.EOF)
 	default:
 		s.room += int(number(message["credit"]))
-		s.wake()
+		s.client.wake()
 	}
-}
-
-func (s *Stream) wake() {
-	close(s.changed)
-	s.changed = make(chan struct{})
 }
 
 func (s *Stream) settle(err error) {
 	if s.err == nil {
 		s.err = err
 		s.cancel()
-		s.wake()
+		close(s.items)
 	}
 }
 
-// giveUp ends the call here, and tells the server. The seq is in use until the server answers all the same.
+// giveUp ends the call here, and tells the server. The connection has it until the server answers all the same.
 func (s *Stream) giveUp(err error) {
 	s.control("cancel", true)
 	s.settle(err)
@@ -160,11 +145,11 @@ func (s *Stream) upload(items Items) {
 func (s *Stream) sendItem(payload []byte, err error) bool {
 	s.client.mu.Lock()
 	defer s.client.mu.Unlock()
-	for err == nil && s.err == nil && (s.room < 1 || len(s.connection.output) >= maxQueued) {
-		s.client.wait(s.changed, s.client.changed)
+	for err == nil && s.ctx.Err() == nil && (s.room < 1 || len(s.connection.output) >= maxQueued) {
+		s.client.wait(s.ctx)
 	}
 	switch {
-	case s.err != nil:
+	case s.ctx.Err() != nil:
 		return false
 	case err == io.EOF:
 		s.control("end", true)

@@ -32,7 +32,8 @@ MAX_DEPTH = 64
 MAX_WAITING = 10_000  # Calls without a connection.
 CREDIT = 64  # Items of a stream that may wait for their reader.
 DIAL_SECONDS = 5.0
-BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 10.0
+BACKOFF_SECONDS = 0.1
+MAX_FAILURES = 6  # The pause between attempts does not grow after these.
 OWN_FIELDS = {"cmd", "seq", "ttl", "meta", "credit"}
 NOT_STARTED = {"NOT_READY", "OVERLOADED", "SHUTTING_DOWN"}
 
@@ -83,7 +84,7 @@ def _message(fields: Message, later: int = 0) -> bytes:
         packed += b"".join(packer.pack(name) + packer.pack(value) for name, value in fields.items())
     except OverflowError as error:
         raise ValueError(f"not MessagePack: {error}") from error
-    if len(packed) > MAX_PAYLOAD - 64:
+    if len(packed) > MAX_PAYLOAD - 64:  # Room for a `ttl`.
         raise ValueError(f"a message of {len(packed)} bytes is more than the {MAX_PAYLOAD} that a server takes")
     return packed
 
@@ -135,9 +136,11 @@ class Call:
     def take(self, message: Message) -> None:
         """Takes what the server says about this call: an item, a final reply or a grant."""
         is_item = message.get("more") is True
-        if is_item and self._credit == 0:
-            self.give_up(RpcError("BAD_REPLY", "the command answers with a stream: use stream()"))
-        elif is_item and not self.is_over:
+        if self.is_over:
+            return
+        if is_item and len(self._items) == self._credit:
+            self.give_up(RpcError("BAD_REPLY", "an item that was not asked for: a stream needs stream(), not call()"))
+        elif is_item:
             self._received += 1
             self._items.append(message.get("res"))
         elif "err" in message:
@@ -157,7 +160,7 @@ class Call:
             self._changed.set()
 
     def give_up(self, failure: Exception) -> None:
-        """Ends the call here, and tells the server. Its `seq` is in use until the server answers all the same."""
+        """Ends the call here, and tells the server. The connection has it until the server answers all the same."""
         self._control(cancel=True)
         self.settle(failure)
 
@@ -239,7 +242,9 @@ class _Connection:
         try:
             while True:
                 self._take(await _read_message(reader))
-        except (OSError, EOFError) as error:
+        except EOFError:
+            self.end(RpcError("CONNECTION_LOST", "the server closed the connection before the reply"))
+        except OSError as error:
             self.end(RpcError("CONNECTION_LOST", f"the connection ended before the reply: {error}"))
         except Exception as error:
             self.end(RpcError("BAD_REPLY", f"the server has sent something that is no reply: {error}"))
@@ -322,8 +327,8 @@ class Client:
 
         To cancel the call, cancel its task. `items` is a stream to the command, sent at the pace of the server.
         """
-        if timeout is None and items is None:
-            timeout = self.timeout
+        if timeout is None:
+            timeout = self.timeout if items is None else math.inf
         async with self._calling(command, params, timeout, meta, items, 0) as call:
             async for _ in call:
                 pass
@@ -334,16 +339,17 @@ class Client:
         self, command: str, params: Params = None, *, timeout: Seconds = None, meta: Meta = None, items: Items = None
     ) -> AsyncIterator[Call]:
         """Calls a command that answers with a stream. To leave the block cancels it. `timeout` is for all of it."""
-        async with self._calling(command, params, timeout, meta, items, CREDIT) as call:
+        limit = math.inf if timeout is None else timeout
+        async with self._calling(command, params, limit, meta, items, CREDIT) as call:
             yield call
 
     @asynccontextmanager
     async def _calling(
-        self, command: str, params: Params, timeout: Seconds, meta: Meta, items: Items, credit: int
+        self, command: str, params: Params, timeout: float, meta: Meta, items: Items, credit: int
     ) -> AsyncIterator[Call]:
         """A call from its request to its end: what is not over by then is cancelled."""
         loop = asyncio.get_running_loop()
-        deadline = math.inf if timeout is None else loop.time() + timeout
+        deadline = loop.time() + timeout
         params = params or {}
         if bad := [name for name in params if name in OWN_FIELDS or name.startswith("$")]:
             raise ValueError(f"these names are never parameters: {', '.join(bad)}")
@@ -358,17 +364,17 @@ class Client:
         if items is not None:
             request["$items"] = True
         # Encoded now: the caller may change its objects while the request waits.
-        payload = _message(request, later=0 if timeout is None else 1)
+        payload = _message(request, later=int(timeout < math.inf))
         connection = await self._ready(deadline)
         left = deadline - loop.time()
         if left <= 0:
             raise RpcError("TIMEOUT", "no time was left: the call was not sent", retryable=True)
-        if timeout is not None:
+        if timeout < math.inf:
             payload += msgpack.packb("ttl") + msgpack.packb(left * 1000)
         call = connection.calls[seq] = Call(connection, seq, credit)
         connection.send(payload)
         late = RpcError("TIMEOUT", f"no reply within {timeout} s")
-        timer = None if timeout is None else loop.call_at(deadline, call.give_up, late)
+        timer = loop.call_at(deadline, call.give_up, late) if timeout < math.inf else None
         upload = None if items is None else asyncio.create_task(call.send_items(items))
         try:
             yield call
@@ -409,8 +415,7 @@ class Client:
     async def _dial(self) -> None:
         """One attempt, after a pause that grows with the failures and has chance in it. It outlasts a call."""
         if self._failures > 0:
-            most = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** min(self._failures, 10))
-            await asyncio.sleep(random.uniform(0, most))
+            await asyncio.sleep(random.uniform(0, BACKOFF_SECONDS * 2 ** min(self._failures, MAX_FAILURES)))
         self._failures += 1
         try:
             async with asyncio.timeout(DIAL_SECONDS):

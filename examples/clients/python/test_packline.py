@@ -1,6 +1,7 @@
 """Tests of `packline.py` against `deno task serve`: `PACKLINE=127.0.0.1:1235 python3 -m unittest`."""
 
 import asyncio
+import itertools
 import os
 import unittest
 from collections.abc import AsyncIterator, Iterator
@@ -130,12 +131,15 @@ class Calls(unittest.IsolatedAsyncioTestCase):
             error = await self.fails("TIMEOUT", client.call("PING", timeout=0.2))
             self.assertTrue(error.retryable and "cannot connect" in error.message)
 
-    async def test_a_closed_client_fails_its_calls(self) -> None:
+    async def test_a_closed_client_fails_its_calls_and_leaves_no_task(self) -> None:
         slow = asyncio.create_task(self.client.call("DELAY", {"sleep": 60}))
+        upload = asyncio.create_task(self.client.call("TALLY", items=itertools.repeat("a")))
         await self.client.call("PING")
         await self.client.close()
         await self.fails("CLOSED", slow)
+        await self.fails("CLOSED", upload)
         await self.fails("CLOSED", self.client.call("PING"))
+        self.assertEqual(asyncio.all_tasks(), {asyncio.current_task()})
 
 
 if __name__ == "__main__":
