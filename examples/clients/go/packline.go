@@ -59,30 +59,6 @@ func contextError(cause error, what string, isSent bool) *Error {
 	return &Error{Code: code, Message: what, Retryable: !isSent, cause: cause}
 }
 
-// Items is a stream to a command. It returns io.EOF at its end; another error cancels the call. Its context ends with
-// the call.
-type Items func(ctx context.Context) (any, error)
-
-// ItemsOf is a stream of these items.
-func ItemsOf[T any](items ...T) Items {
-	return func(context.Context) (any, error) {
-		if len(items) == 0 {
-			return nil, io.EOF
-		}
-		item := items[0]
-		items = items[1:]
-		return item, nil
-	}
-}
-
-// Request is one call.
-type Request struct {
-	Command string
-	Params  Map
-	Meta    map[string]string
-	Items   Items // nil if the command takes no stream
-}
-
 // Options are what a Client can be told; zero values stand for the defaults.
 type Options struct {
 	// Timeout is for a call whose context has no deadline, and the longest wait for a connection: 10 s. A stream, and a

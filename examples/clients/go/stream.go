@@ -12,6 +12,30 @@ import (
 	"strings"
 )
 
+// Items is a stream to a command. It returns io.EOF at its end; another error cancels the call. Its context ends with
+// the call.
+type Items func(ctx context.Context) (any, error)
+
+// ItemsOf is a stream of these items.
+func ItemsOf[T any](items ...T) Items {
+	return func(context.Context) (any, error) {
+		if len(items) == 0 {
+			return nil, io.EOF
+		}
+		item := items[0]
+		items = items[1:]
+		return item, nil
+	}
+}
+
+// Request is one call.
+type Request struct {
+	Command string
+	Params  Map
+	Meta    map[string]string
+	Items   Items // nil if the command takes no stream
+}
+
 // Stream is a call in flight, and the items of its reply.
 type Stream struct {
 	client     *Client
@@ -28,8 +52,8 @@ type Stream struct {
 	err             error // io.EOF after a result; nil while the call is open
 }
 
-// Next waits for the next item. At the end of the stream it returns io.EOF, and after a failure an *Error. Without the
-// lock.
+// Next waits for the next item. At the end of the stream it returns io.EOF, and after a failure an *Error. One goroutine
+// calls it at a time. Without the lock.
 func (s *Stream) Next() (any, error) {
 	item, isItem := <-s.items
 	if !isItem {

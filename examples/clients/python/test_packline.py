@@ -7,9 +7,15 @@ import unittest
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import msgpack  # type: ignore
+
 from packline import Client, RpcError
 
 HOST, _, PORT = os.environ.get("PACKLINE", "127.0.0.1:1235").rpartition(":")
+
+
+def nested(depth: int) -> list[Any]:
+    return [nested(depth - 1)] if depth > 1 else []
 
 
 class Calls(unittest.IsolatedAsyncioTestCase):
@@ -28,7 +34,7 @@ class Calls(unittest.IsolatedAsyncioTestCase):
             pass
 
     async def test_values_come_back(self) -> None:
-        for value in [None, True, -1, 2**40, 1.5, "é", b"\n\r", [1, [2]], {"a": {"b": b""}}, "x" * 100_000]:
+        for value in [None, True, -1, 2**40, 1.5, "é", b"\n\r", [1, [2]], {"a": {"b": b""}}, "x" * 100_000, nested(63)]:
             self.assertEqual(await self.client.call("ECHO", {"data": value}), value)
 
     async def test_a_quick_call_overtakes_a_slow_one(self) -> None:
@@ -58,6 +64,8 @@ class Calls(unittest.IsolatedAsyncioTestCase):
             {"$a": 1},
             {"a": object()},
             {"a": {1.5: 1}},
+            {"a": msgpack.ExtType(1, b"")},
+            {"a": nested(64)},
             {"a": "\ud800"},
             {"a": "x" * 2_000_000},
         ]
@@ -95,6 +103,22 @@ class Calls(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(KeyError):
             await self.client.call("TALLY", items=broken())
         self.assertEqual(await self.client.call("PING"), "PONG")
+
+    async def test_the_source_of_the_items_ends_with_its_call(self) -> None:
+        has_ended = False
+
+        async def endless() -> AsyncIterator[int]:
+            nonlocal has_ended
+            try:
+                yield 1
+                await asyncio.Event().wait()
+            finally:
+                has_ended = True
+
+        with self.assertRaises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await self.client.call("TALLY", items=endless())
+        self.assertTrue(has_ended)
 
     async def test_call_and_stream_tell_each_other_apart(self) -> None:
         await self.fails("BAD_REPLY", self.client.call("TICK", {"interval": 0}))
