@@ -62,13 +62,18 @@ for (const [language, needs, programOf] of DRIVERS) {
   });
 }
 
-/** What the page of a client shows: its program, and what that prints. */
-async function sampleOf(folder: string, kind: string, port: number): Promise<{ program: string; output: string }> {
+/** The sample on the page of a client, and what its comments say that it prints: lines with a comma between them. */
+async function sampleOf(folder: string, kind: string, port: number): Promise<{ sample: string; prints: string }> {
   const page = await Deno.readTextFile(`${folder}/README.md`);
-  const [, program, output] = page.match(
-    new RegExp(`^\`\`\`${kind}\n([^]*?)^\`\`\`\n\n\`\`\`text\n([^]*?)^\`\`\``, "m"),
-  )!;
-  return { program: program.replace("1235", String(port)), output };
+  const [, sample] = page.match(new RegExp(`^\`\`\`${kind}\n([^]*?)^\`\`\``, "m"))!;
+  const comments = [...sample.matchAll(/ (?:#|\/\/) (.*)$/gm)].map(([, comment]) => comment);
+  return { sample: sample.replace("1235", String(port)), prints: comments.join(", ") };
+}
+
+/** Runs a sample, and compares what it prints with its comments. */
+async function expectPrints(prints: string, ...program: Parameters<typeof run>): Promise<void> {
+  const { code, text } = await run(...program);
+  assertEquals({ code, prints: text.trimEnd().replaceAll("\n", ", ") }, { code: 0, prints });
 }
 
 testWith(["python3-msgpack"], "the Python client: its tests and its page", async () => {
@@ -77,8 +82,8 @@ testWith(["python3-msgpack"], "the Python client: its tests and its page", async
   const program = pythonWith("msgpack")!;
   const tests = await run(program, ["-B", "-W", "error", "-m", "unittest"], options);
   assertEquals(tests.code, 0, tests.text);
-  const { program: sample, output } = await sampleOf(python, "python", server.port);
-  assertEquals(await run(program, ["-B", "-W", "error", "-c", sample], options), { code: 0, text: output });
+  const { sample, prints } = await sampleOf(python, "python", server.port);
+  await expectPrints(prints, program, ["-B", "-W", "error", "-c", sample], options);
 });
 
 testWith(["mypy"], "the Python client: mypy --strict accepts it", async () => {
@@ -94,10 +99,11 @@ testWith(["golang-go"], "the Go client: gofmt, go vet, its tests and its page", 
   assertEquals(await run("gofmt", ["-l", "."], options), { code: 0, text: "" });
   const tests = await run("go", ["test", "-count=1", "."], options);
   assertEquals(tests.code, 0, tests.text);
-  const { program, output } = await sampleOf(go, "go", server.port);
+  const { sample, prints } = await sampleOf(go, "go", server.port);
+  const imports = ["context", "fmt", "time", "packline.example/packline"].map((name) => `import "${name}"`);
   await using folder = await Folder.make();
-  await folder.write("main.go", program);
+  await folder.write("main.go", `package main\n${imports.join("\n")}\nfunc main() {\n${sample}}\n`);
   const lines = ["module sample", "go 1.19", "require packline.example/packline v0.0.0"];
   await folder.write("go.mod", `${lines.join("\n")}\nreplace packline.example/packline => ${go}\n`);
-  assertEquals(await run("go", ["run", "."], { ...options, cwd: folder.path }), { code: 0, text: output });
+  await expectPrints(prints, "go", ["run", "."], { ...options, cwd: folder.path });
 });

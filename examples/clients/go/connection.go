@@ -8,472 +8,222 @@ package packline
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math"
 	"net"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
+const (
+	maxShort = 57_310
+	longMark = 0xffff
+)
+
 type connection struct {
-	client *Client
-	socket net.Conn
-
-	calls     map[uint64]*call
-	nextSeq   uint64
-	pingSeq   uint64
-	isPinging bool
-	isLeaving bool
-	err       *Error // why it ended; nothing is sent then
-	frames    int    // that have come
-
-	queue   [][]byte // frames for the socket
-	queued  int      // their bytes, and those that the socket is taking
-	wake    chan struct{}
-	drained chan struct{} // closed, and made anew, when there is room in the queue
-	ended   chan struct{}
-	written chan struct{} // closed behind the last byte
-
-	heard, spoke atomic.Bool // since the last tick
+	client     *Client
+	socket     net.Conn
+	takesCalls bool
+	hasEnded   bool
+	calls      map[uint64]*Stream
+	output     []byte     // frames for the socket
+	canWrite   *sync.Cond // there is output, or the connection has ended
+	silence    time.Duration
+	timer      *time.Timer
 }
 
 func newConnection(client *Client, socket net.Conn) *connection {
 	c := &connection{
-		client: client, socket: socket, calls: map[uint64]*call{}, wake: make(chan struct{}, 1),
-		drained: make(chan struct{}), ended: make(chan struct{}), written: make(chan struct{}),
+		client: client, socket: socket, takesCalls: true, calls: map[uint64]*Stream{}, canWrite: sync.NewCond(&client.mu),
 	}
-	client.connections[c] = true
-	c.promise()
+	alive := client.options.Alive
+	settings, _ := encode(Map{"cmd": 0, "max": maxPayload, "alive": alive.Milliseconds(), "notice": true}, 0)
+	c.send(settings)
+	c.timer = time.AfterFunc(alive/3, c.tick)
 	go c.write()
 	go c.read()
-	go c.live()
 	return c
 }
 
-// Sending
-
 func (c *connection) send(payload []byte) {
-	if c.err != nil {
-		return
-	}
 	size := len(payload)
-	frame := make([]byte, 0, size+7)
 	if size > maxShort {
-		frame = binary.BigEndian.AppendUint32(append(frame, 0x1f, 0x1f), uint32(size))
+		c.output = binary.BigEndian.AppendUint32(append(c.output, 0x1f, 0x1f), uint32(size))
 	} else {
-		frame = append(frame, byte(size>>8)+32, byte(size)+32)
+		c.output = append(c.output, byte(size>>8)+32, byte(size)+32)
 	}
-	frame = append(append(frame, payload...), '\n')
-	c.queue = append(c.queue, frame)
-	c.queued += len(frame)
-	c.wakeWriter()
+	c.output = append(append(c.output, payload...), '\n')
+	c.canWrite.Signal()
 }
 
-func (c *connection) wakeWriter() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
-
-// write gives the queue to the socket, many frames at once. Without the lock.
+// write gives the output to the socket, many frames at once. Without the lock.
 func (c *connection) write() {
-	defer close(c.written)
-	defer c.socket.Close()
-	for range c.wake {
-		c.client.mu.Lock()
-		frames, hasEnded := c.queue, c.err != nil
-		c.queue = nil
-		c.client.mu.Unlock()
-		if len(frames) > 0 {
-			if _, err := c.socket.Write(bytes.Join(frames, nil)); err != nil {
-				c.lose("CONNECTION_LOST", fmt.Sprintf("the connection ended before the reply: %v", err))
-				return
-			}
-			c.spoke.Store(true)
-		}
-		if hasEnded {
-			return
-		}
-		c.client.mu.Lock()
-		c.queued = 0
-		for _, frame := range c.queue {
-			c.queued += len(frame)
-		}
-		if c.queued < maxQueued && c.err == nil {
-			close(c.drained)
-			c.drained = make(chan struct{})
-		}
-		c.client.mu.Unlock()
-	}
-}
-
-// request sends a request; body is count fields beside those.
-func (c *connection) request(ctx context.Context, fields Map, count int, body []byte) *call {
-	call := &call{connection: c, seq: c.freeSeq(), room: 1, changed: make(chan struct{})}
-	call.ctx, call.cancel = context.WithCancel(ctx)
-	c.calls[call.seq] = call
-	fields["seq"] = call.seq
-	payload, _ := appendFields(appendMapHeader(nil, count+len(fields)), fields)
-	c.send(append(payload, body...))
-	return call
-}
-
-func (c *connection) freeSeq() uint64 {
-	for c.calls[c.nextSeq] != nil || c.isPinging && c.nextSeq == c.pingSeq {
-		c.nextSeq = (c.nextSeq + 1) % maxSeq
-	}
-	seq := c.nextSeq
-	c.nextSeq = (seq + 1) % maxSeq
-	return seq
-}
-
-// The end
-
-// lose ends the connection at once: all its calls have failed. Without the lock.
-func (c *connection) lose(code, text string) {
 	c.client.mu.Lock()
 	defer c.client.mu.Unlock()
-	c.end(&Error{Code: code, Message: text})
-	c.socket.Close()
-}
-
-// finish ends it in order: its calls are cancelled, and what was said still goes out.
-func (c *connection) finish(reason *Error) {
-	for _, call := range c.calls {
-		call.giveUp(reason)
+	for !c.hasEnded {
+		if len(c.output) == 0 {
+			c.canWrite.Wait()
+			continue
+		}
+		output := c.output
+		c.output = nil
+		c.client.wake()
+		c.client.mu.Unlock()
+		_, err := c.socket.Write(output)
+		c.client.mu.Lock()
+		if err != nil {
+			c.end(lost(err))
+		}
 	}
-	c.end(reason)
 }
 
+// end ends the connection and all its calls. The server ends them too, because it was told alive.
 func (c *connection) end(reason *Error) {
-	if c.err != nil {
-		return
-	}
-	c.err = reason
-	close(c.ended)
-	close(c.drained)
+	c.takesCalls, c.hasEnded = false, true
+	c.timer.Stop()
+	c.socket.Close()
+	c.canWrite.Signal()
 	delete(c.client.connections, c)
-	if c.client.current == c {
-		c.client.current = nil
-	}
+	c.client.wake()
 	for _, call := range c.calls {
-		call.settle(nil, reason)
+		call.settle(reason)
 	}
-	_ = c.socket.SetWriteDeadline(time.Now().Add(closeTime))
-	c.wakeWriter()
 }
 
 // leave takes no more calls: the connection ends with the last of them.
 func (c *connection) leave() {
-	c.isLeaving = true
-	if c.client.current == c {
-		c.client.current = nil
-	}
+	c.takesCalls = false
 	if len(c.calls) == 0 {
-		c.finish(&Error{Code: "CLOSED", Message: "this connection was left"})
+		c.end(&Error{Code: "CLOSED", Message: "this connection was left"})
 	}
 }
 
-// Signs of life
-
-func (c *connection) promise() {
-	options := c.client.options
-	c.send(message(Map{"cmd": 0, "max": options.MaxPayload, "alive": options.Alive.Milliseconds(), "notice": true}))
-}
-
-// live ticks three times in the promised time. It counts ticks, not time: a process that stood still has not been
-// silent. Without the lock.
-func (c *connection) live() {
-	interval := c.client.options.Alive / 3
-	limit := c.client.options.Alive
-	if limit < 2*time.Second {
-		limit = 2 * time.Second
+// tick sends a PING three times in the promised time, while a call is open. No call waits for it: any message is an
+// answer. It counts ticks, not time: a process that stood still has not been silent. Without the lock.
+func (c *connection) tick() {
+	c.client.mu.Lock()
+	defer c.client.mu.Unlock()
+	if c.hasEnded {
+		return
 	}
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for silentTicks := 0; ; {
-		select {
-		case <-c.ended:
-			return
-		case <-ticker.C:
-		}
-		heard, spoke := c.heard.Swap(false), c.spoke.Swap(false)
-		c.client.mu.Lock()
-		isOpen := len(c.calls) > 0
-		silentTicks++
-		if heard || !c.isPinging || !isOpen {
-			silentTicks = 0
-		}
-		if isOpen && !c.isPinging && !(heard && spoke) {
-			c.isPinging, c.pingSeq = true, c.freeSeq()
-			c.send(message(Map{"cmd": 1, "seq": c.pingSeq}))
-		} else if isOpen && !spoke && c.queued == 0 {
-			c.promise()
-		}
-		c.client.mu.Unlock()
-		if time.Duration(silentTicks)*interval >= limit {
-			c.lose("CONNECTION_LOST", "the server has said nothing, not even to a PING")
-		}
+	alive := c.client.options.Alive
+	c.timer.Reset(alive / 3)
+	if len(c.calls) == 0 {
+		c.silence = 0
+		return
 	}
-}
-
-// expectAnswer: a server answers a cancel at once; one that answers nothing at all is gone.
-func (c *connection) expectAnswer(call *call) {
-	frames := c.frames
-	time.AfterFunc(cancelTime, func() {
-		c.client.mu.Lock()
-		isGone := c.calls[call.seq] == call && c.frames == frames
-		c.client.mu.Unlock()
-		if isGone {
-			c.lose("CONNECTION_LOST", fmt.Sprintf("the server has not answered a cancel for %v", cancelTime))
-		}
-	})
-}
-
-// Receiving
-
-// Read is the socket's, and notes that something came.
-func (c *connection) Read(into []byte) (int, error) {
-	n, err := c.socket.Read(into)
-	if n > 0 {
-		c.heard.Store(true)
+	c.silence += alive / 3
+	if c.silence > alive && c.silence > 2*time.Second {
+		c.end(&Error{Code: "CONNECTION_LOST", Message: "the server has said nothing, not even to a PING"})
+		return
 	}
-	return n, err
+	ping, _ := encode(Map{"cmd": 1, "seq": c.client.lastSeq.Add(1)}, 0)
+	c.send(ping)
 }
 
 // read takes messages until the connection ends. Without the lock.
 func (c *connection) read() {
-	reader := bufio.NewReaderSize(c, 64*1024)
-	for {
-		payload, err := c.payload(reader)
-		if err == nil {
-			var value any
-			if value, err = decode(payload); err == nil {
-				c.client.mu.Lock()
-				err = c.take(value)
-				c.client.mu.Unlock()
-			} else {
-				err = broken("a payload that is not MessagePack: " + err.Error())
-			}
+	reader := bufio.NewReaderSize(c.socket, 64*1024)
+	for isOpen := true; isOpen; {
+		message, err := readMessage(reader)
+		c.client.mu.Lock()
+		if err != nil {
+			c.end(err)
+		} else {
+			c.take(message)
 		}
-		switch err.(type) {
-		case nil:
-		case broken:
-			c.lose("BAD_REPLY", err.Error()+": the connection was closed")
-			return
-		default:
-			c.lose("CONNECTION_LOST", fmt.Sprintf("the connection ended before the reply: %v", err))
-			return
-		}
+		isOpen = !c.hasEnded
+		c.client.mu.Unlock()
 	}
 }
 
-// broken is why the server's bytes are no reply: the connection is of no more use.
-type broken string
-
-func (b broken) Error() string { return string(b) }
-
-func (c *connection) payload(reader io.Reader) ([]byte, error) {
-	var header [4]byte
-	if _, err := io.ReadFull(reader, header[:2]); err != nil {
-		return nil, err
-	}
-	size := int64(header[0]-32)<<8 | int64(header[1]-32)
-	if size == longMark {
-		if _, err := io.ReadFull(reader, header[:]); err != nil {
-			return nil, err
+func (c *connection) take(message Map) {
+	c.silence = 0
+	seq, hasSeq := message["seq"]
+	_, isFailure := message["err"]
+	_, isResult := message["res"]
+	_, isGoing := message["going"]
+	switch {
+	case hasSeq:
+		c.client.failures = 0
+		n := uint64(number(seq))
+		call := c.calls[n]
+		if (isResult || isFailure) && message["more"] != true {
+			delete(c.calls, n)
 		}
-		if size = int64(binary.BigEndian.Uint32(header[:])); size <= maxShort {
-			return nil, broken(fmt.Sprintf("a long frame for %d bytes", size))
+		if call != nil {
+			call.take(message)
 		}
-	} else if size > maxShort {
-		return nil, broken(fmt.Sprintf("a short frame of %d bytes", size))
-	}
-	if most := int64(c.client.options.MaxPayload); size > most {
-		return nil, broken(fmt.Sprintf("a frame of %d bytes, and at most %d are taken", size, most))
-	}
-	var payload bytes.Buffer // It grows with what comes, not with what is claimed.
-	if _, err := io.CopyN(&payload, reader, size+1); err != nil {
-		return nil, err
-	}
-	if payload.Bytes()[size] != '\n' {
-		return nil, broken("the boundary between frames is lost")
-	}
-	return payload.Bytes()[:size], nil
-}
-
-func (c *connection) take(value any) error {
-	fields, ok := value.(Map)
-	seqValue, hasSeq := fields["seq"]
-	if !ok || len(fields) == 0 || len(fields) == 1 && hasSeq {
-		return broken(fmt.Sprintf("%v in place of a reply", value))
-	}
-	c.frames++
-	_, hasErr := fields["err"]
-	_, hasRes := fields["res"]
-	if !hasSeq {
-		if _, isGoing := fields["going"]; hasErr {
-			c.end(errorOf(fields)) // About the connection: BAD_FRAME, OVERLOADED, SHUTTING_DOWN.
-		} else if hasRes {
-			return broken("a reply without a seq, to no request")
-		} else if isGoing {
+		if !c.takesCalls || message["err"] == "SHUTTING_DOWN" {
 			c.leave()
 		}
-		return nil
-	}
-	c.client.failures = 0
-	seqNumber, ok := number(seqValue)
-	if !ok || seqNumber < 0 || seqNumber >= maxSeq || seqNumber != math.Trunc(seqNumber) {
-		return broken(fmt.Sprintf("the seq %v, which no request had", seqValue))
-	}
-	seq := uint64(seqNumber)
-	call := c.calls[seq]
-	switch {
-	case !hasErr && !hasRes:
-		if credit, ok := number(fields["credit"]); ok && call != nil {
-			call.room += int(credit)
-			call.wake()
-		}
-	case fields["more"] == true:
-		if call != nil && !call.isOver() {
-			call.items = append(call.items, fields["res"])
-			call.wake()
-		}
-	default:
-		c.onFinal(seq, call, fields, hasErr)
-	}
-	return nil
-}
-
-func (c *connection) onFinal(seq uint64, call *call, reply Map, hasErr bool) {
-	if c.isPinging && seq == c.pingSeq {
-		c.isPinging = false
-		return
-	}
-	delete(c.calls, seq)
-	if call != nil && hasErr {
-		call.settle(nil, errorOf(reply))
-	} else if call != nil {
-		call.settle(reply, nil)
-	}
-	if c.isLeaving || reply["err"] == "SHUTTING_DOWN" {
+	case isFailure: // About the connection: BAD_FRAME, OVERLOADED, SHUTTING_DOWN.
+		c.end(errorOf(message))
+	case isResult:
+		c.end(broken("a reply without a seq, to no request"))
+	case isGoing:
 		c.leave()
 	}
 }
 
-// call is one call in flight: its items, then its reply or its failure.
-type call struct {
-	connection *connection
-	seq        uint64
-	ctx        context.Context
-	cancel     context.CancelFunc // when it is over
-	items      []any
-	reply      Map
-	err        error
-	room       int // items of the caller's that the server still takes: one needs no grant
-	changed    chan struct{}
+func lost(err error) *Error {
+	return &Error{Code: "CONNECTION_LOST", Message: fmt.Sprintf("the connection ended before the reply: %v", err)}
 }
 
-func (k *call) isOver() bool { return k.reply != nil || k.err != nil }
-
-func (k *call) wake() {
-	close(k.changed)
-	k.changed = make(chan struct{})
+// broken is why the server's bytes are no reply: the connection is of no more use.
+func broken(format string, args ...any) *Error {
+	return &Error{Code: "BAD_REPLY", Message: fmt.Sprintf(format, args...) + ": the connection was closed"}
 }
 
-func (k *call) settle(reply Map, err error) {
-	if !k.isOver() {
-		k.reply, k.err = reply, err
-		k.cancel()
-		k.wake()
+func readMessage(reader io.Reader) (Map, *Error) {
+	var header [4]byte
+	if _, err := io.ReadFull(reader, header[:2]); err != nil {
+		return nil, lost(err)
 	}
-}
-
-// control says something about this call, unless it is over.
-func (k *call) control(name string, value any) {
-	if !k.isOver() {
-		k.connection.send(message(Map{"cmd": 0, "seq": k.seq, name: value}))
-	}
-}
-
-// giveUp ends the call here, and tells the server. The seq is free when the server has answered all the same.
-func (k *call) giveUp(err error) {
-	if !k.isOver() {
-		k.control("cancel", true)
-		k.settle(nil, err)
-		k.connection.expectAnswer(k)
-	}
-}
-
-// next waits for an item, or for the end of the call: then there is none. Without the lock.
-func (k *call) next(ctx context.Context) (any, bool) {
-	mu := &k.connection.client.mu
-	mu.Lock()
-	defer mu.Unlock()
-	for len(k.items) == 0 && !k.isOver() {
-		k.wait(ctx)
-		if ctx.Err() != nil {
-			k.giveUp(contextError(ctx.Err(), "no reply came before the end of the call's context", true))
+	size := int64(header[0]-32)<<8 | int64(header[1]-32)
+	isLong := size == longMark
+	if isLong {
+		if _, err := io.ReadFull(reader, header[:]); err != nil {
+			return nil, lost(err)
 		}
+		size = int64(binary.BigEndian.Uint32(header[:]))
 	}
-	if len(k.items) == 0 {
-		return nil, false
+	if size > maxPayload || isLong != (size > maxShort) {
+		return nil, broken("a frame of %d bytes, short or long", size)
 	}
-	item := k.items[0]
-	k.items = k.items[1:]
-	return item, true
+	var frame bytes.Buffer // It grows with what comes, not with what is claimed.
+	if _, err := io.CopyN(&frame, reader, size+1); err != nil {
+		return nil, lost(err)
+	}
+	if frame.Bytes()[size] != '\n' {
+		return nil, broken("the boundary between frames is lost")
+	}
+	value, err := decode(frame.Bytes()[:size])
+	if err != nil {
+		return nil, broken("a payload that is not MessagePack: %v", err)
+	}
+	message, ok := value.(Map)
+	_, hasSeq := message["seq"]
+	if !ok || len(message) == 0 || len(message) == 1 && hasSeq {
+		return nil, broken("%v in place of a reply", value)
+	}
+	return message, nil
 }
 
-// wait gives the lock away until something has changed, or the context has ended.
-func (k *call) wait(ctx context.Context) {
-	changed := k.changed
-	k.connection.client.mu.Unlock()
-	select {
-	case <-changed:
-	case <-ctx.Done():
-	}
-	k.connection.client.mu.Lock()
+func errorOf(reply Map) *Error {
+	e := &Error{Code: fmt.Sprint(reply["err"]), Data: reply["data"]}
+	e.Message, _ = reply["msg"].(string)
+	e.Retryable = e.Code == "NOT_READY" || e.Code == "OVERLOADED" || e.Code == "SHUTTING_DOWN"
+	e.After = time.Duration(number(reply["$after"]) * float64(time.Millisecond))
+	return e
 }
 
-// upload sends the caller's items at the pace of the server. Without the lock.
-func (k *call) upload(items Items) {
-	c, mu := k.connection, &k.connection.client.mu
-	for {
-		item, err := items(k.ctx)
-		var payload []byte
-		if err == nil {
-			payload, err = appendFields(appendMapHeader(nil, 3), Map{"cmd": 0, "seq": k.seq, "item": item})
-			if most := c.client.options.MaxPayload; err == nil && len(payload) > most {
-				err = fmt.Errorf("an item of %d bytes, and a server takes %d", len(payload), most)
-			}
-		}
-		mu.Lock()
-		for err == nil && !k.isOver() && (k.room == 0 || c.queued >= maxQueued) {
-			if k.room == 0 {
-				k.wait(k.ctx)
-				continue
-			}
-			drained := c.drained
-			mu.Unlock()
-			<-drained
-			mu.Lock()
-		}
-		if err == io.EOF {
-			k.control("end", true)
-		} else if err != nil { // Half a stream is never a whole one.
-			k.giveUp(&Error{Code: "CANCELLED", Message: "the caller's items failed: " + err.Error(), cause: err})
-		} else if !k.isOver() {
-			k.room--
-			c.send(payload)
-		}
-		isDone := err != nil || k.isOver()
-		mu.Unlock()
-		if isDone {
-			return
-		}
+// number is a number of a reply: any of them may come as an integer or as a float.
+func number(value any) float64 {
+	if n, isInt := value.(int64); isInt {
+		return float64(n)
 	}
+	n, _ := value.(float64)
+	return n
 }

@@ -7,269 +7,208 @@ package packline
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"reflect"
-	"strconv"
 	"unicode/utf8"
 )
 
 const maxDepth = 64
 
-var (
-	errDepth = fmt.Errorf("more than %d containers in one another", maxDepth)
-	errShort = errors.New("a value that ends early")
-)
-
-// appendSized writes the header of a text, a binary, an array or a map: the first of the forms that is long enough.
-// A fixed form holds its length in the low bits of its first byte; form8 is 0 if there is no form with one byte.
-func appendSized(b []byte, n int, fixed byte, fixedMost int, form8, form16, form32 byte) []byte {
+// appendHeader writes the header of a text, a binary, an array or a map with n parts. The short form has n in the low
+// bits of its only byte. The others, long and the byte after it, have n behind them, in two or four bytes.
+func appendHeader(b []byte, n int, short byte, shortMost int, long byte) []byte {
 	switch {
-	case n <= fixedMost:
-		return append(b, fixed|byte(n))
-	case n <= math.MaxUint8 && form8 != 0:
-		return append(b, form8, byte(n))
+	case n <= shortMost:
+		return append(b, short|byte(n))
 	case n <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(b, form16), uint16(n))
+		return binary.BigEndian.AppendUint16(append(b, long), uint16(n))
 	}
-	return binary.BigEndian.AppendUint32(append(b, form32), uint32(n))
+	return binary.BigEndian.AppendUint32(append(b, long+1), uint32(n))
 }
 
-func appendText(b []byte, text string) []byte {
-	return append(appendSized(b, len(text), 0xa0, 31, 0xd9, 0xda, 0xdb), text...)
-}
+func appendMapHeader(b []byte, n int) []byte { return appendHeader(b, n, 0x80, 15, 0xde) }
 
-func appendMapHeader(b []byte, n int) []byte { return appendSized(b, n, 0x80, 15, 0, 0xde, 0xdf) }
-
+// appendInt has three of the seven forms: a longer one than necessary is valid.
 func appendInt(b []byte, n int64) []byte {
 	switch {
-	case n >= 0:
-		return appendUint(b, uint64(n))
-	case n >= -32:
+	case n >= -32 && n <= math.MaxInt8:
 		return append(b, byte(n))
-	case n >= math.MinInt8:
-		return append(b, 0xd0, byte(n))
-	case n >= math.MinInt16:
-		return binary.BigEndian.AppendUint16(append(b, 0xd1), uint16(n))
-	case n >= math.MinInt32:
+	case n >= math.MinInt32 && n <= math.MaxInt32:
 		return binary.BigEndian.AppendUint32(append(b, 0xd2), uint32(n))
 	}
 	return binary.BigEndian.AppendUint64(append(b, 0xd3), uint64(n))
 }
 
-func appendUint(b []byte, n uint64) []byte {
-	switch {
-	case n <= math.MaxInt8:
-		return append(b, byte(n))
-	case n <= math.MaxUint8:
-		return append(b, 0xcc, byte(n))
-	case n <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(b, 0xcd), uint16(n))
-	case n <= math.MaxUint32:
-		return binary.BigEndian.AppendUint32(append(b, 0xce), uint32(n))
-	}
-	return binary.BigEndian.AppendUint64(append(b, 0xcf), n)
-}
-
-// appendValue writes a value of Go's own kinds: numbers, text, []byte, slices, and maps by text or integer.
-func appendValue(b []byte, value any, depth int) ([]byte, error) {
-	if value == nil {
-		return append(b, 0xc0), nil
-	}
+// appendValue writes a value of Go's own kinds: numbers, text, []byte, slices, and maps by text. It is inside of depth
+// containers.
+func appendValue(b []byte, value any, depth int) (_ []byte, err error) {
 	v := reflect.ValueOf(value)
-	switch v.Kind() {
-	case reflect.Bool:
-		if v.Bool() {
-			return append(b, 0xc3), nil
-		}
+	switch kind := v.Kind(); {
+	case value == nil:
+		return append(b, 0xc0), nil
+	case kind == reflect.Bool && v.Bool():
+		return append(b, 0xc3), nil
+	case kind == reflect.Bool:
 		return append(b, 0xc2), nil
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+	case v.CanInt():
 		return appendInt(b, v.Int()), nil
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return appendUint(b, v.Uint()), nil
-	case reflect.Float32, reflect.Float64:
+	case v.CanUint() && v.Uint() <= math.MaxInt64:
+		return appendInt(b, int64(v.Uint())), nil
+	case v.CanUint():
+		return binary.BigEndian.AppendUint64(append(b, 0xcf), v.Uint()), nil
+	case v.CanFloat():
 		return binary.BigEndian.AppendUint64(append(b, 0xcb), math.Float64bits(v.Float())), nil
-	case reflect.String:
-		if !utf8.ValidString(v.String()) {
-			return nil, fmt.Errorf("text that is not UTF-8: %q", v.String())
+	case kind == reflect.String && !utf8.ValidString(v.String()):
+		return nil, fmt.Errorf("text that is not UTF-8: %q", v.String())
+	case kind == reflect.String:
+		return append(appendHeader(b, v.Len(), 0xa0, 31, 0xda), v.String()...), nil
+	case kind == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8:
+		return append(appendHeader(b, v.Len(), 0, -1, 0xc5), v.Bytes()...), nil
+	case depth == maxDepth:
+		return nil, fmt.Errorf("more than %d containers in one another", maxDepth)
+	case kind == reflect.Slice || kind == reflect.Array:
+		b = appendHeader(b, v.Len(), 0x90, 15, 0xdc)
+		for i := 0; i < v.Len() && err == nil; i++ {
+			b, err = appendValue(b, v.Index(i).Interface(), depth+1)
 		}
-		return appendText(b, v.String()), nil
-	case reflect.Slice, reflect.Array:
-		if v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8 {
-			bytes := v.Bytes()
-			return append(appendSized(b, len(bytes), 0, -1, 0xc4, 0xc5, 0xc6), bytes...), nil
+		return b, err
+	case kind == reflect.Map && v.Type().Key().Kind() == reflect.String:
+		b = appendMapHeader(b, v.Len())
+		for each := v.MapRange(); each.Next() && err == nil; {
+			b, err = appendField(b, each.Key().String(), each.Value().Interface(), depth+1)
 		}
-		return appendArray(b, v, depth)
-	case reflect.Map:
-		return appendMap(b, v, depth)
+		return b, err
 	}
 	return nil, fmt.Errorf("%T has no place in a message", value)
 }
 
-func appendArray(b []byte, v reflect.Value, depth int) (_ []byte, err error) {
-	if depth >= maxDepth {
-		return nil, errDepth
+// appendField writes a key of a map, and its value.
+func appendField(b []byte, name string, value any, depth int) ([]byte, error) {
+	b, err := appendValue(b, name, depth)
+	if err != nil {
+		return nil, err
 	}
-	b = appendSized(b, v.Len(), 0x90, 15, 0, 0xdc, 0xdd)
-	for i := 0; i < v.Len() && err == nil; i++ {
-		b, err = appendValue(b, v.Index(i).Interface(), depth+1)
-	}
-	return b, err
-}
-
-func appendMap(b []byte, v reflect.Value, depth int) (_ []byte, err error) {
-	if depth >= maxDepth {
-		return nil, errDepth
-	}
-	b = appendMapHeader(b, v.Len())
-	for each := v.MapRange(); each.Next() && err == nil; {
-		switch key := each.Key(); {
-		case key.Kind() == reflect.String && utf8.ValidString(key.String()):
-			b = appendText(b, key.String())
-		case key.CanInt():
-			b = appendText(b, strconv.FormatInt(key.Int(), 10))
-		default:
-			return nil, fmt.Errorf("a key that is neither text nor an integer: %v", key)
-		}
-		b, err = appendValue(b, each.Value().Interface(), depth+1)
-	}
-	return b, err
+	return appendValue(b, value, depth)
 }
 
 // decode reads the one value that a payload is. Integers become int64, or uint64 if they are larger.
 func decode(payload []byte) (any, error) {
-	d := decoder{payload}
-	value, err := d.value(0)
-	if err == nil && len(d.rest) > 0 {
-		err = fmt.Errorf("%d bytes behind the value", len(d.rest))
+	d := decoder{rest: payload}
+	value := d.value(0)
+	if len(d.rest) > 0 {
+		d.fail("%d bytes behind the value", len(d.rest))
 	}
-	return value, err
+	return value, d.err
 }
 
-type decoder struct{ rest []byte }
+// decoder reads one value after another. After an error it reads nothing more, and its values mean nothing.
+type decoder struct {
+	rest []byte
+	err  error
+}
 
-func (d *decoder) take(n uint64) ([]byte, error) {
-	if uint64(len(d.rest)) < n {
-		return nil, errShort
+func (d *decoder) fail(format string, args ...any) {
+	if d.err == nil {
+		d.err = fmt.Errorf(format, args...)
+	}
+	d.rest = nil
+}
+
+func (d *decoder) take(n uint64) []byte {
+	if n > uint64(len(d.rest)) {
+		d.fail("a value that ends early")
+		return nil
 	}
 	taken := d.rest[:n]
 	d.rest = d.rest[n:]
-	return taken, nil
+	return taken
 }
 
 // number reads an unsigned integer of 1, 2, 4 or 8 bytes.
-func (d *decoder) number(size uint64) (n uint64, err error) {
-	bytes, err := d.take(size)
-	for _, each := range bytes {
+func (d *decoder) number(size uint64) (n uint64) {
+	for _, each := range d.take(size) {
 		n = n<<8 | uint64(each)
 	}
-	return n, err
+	return n
 }
 
-func (d *decoder) value(depth int) (any, error) {
-	first, err := d.number(1)
-	if err != nil {
-		return nil, err
-	}
-	switch kind := byte(first); {
+func (d *decoder) value(depth int) any {
+	switch kind := byte(d.number(1)); {
 	case kind <= 0x7f || kind >= 0xe0:
-		return int64(int8(kind)), nil
+		return int64(int8(kind))
 	case kind <= 0x8f:
-		return d.fields(first&15, depth)
+		return d.fields(uint64(kind&15), depth)
 	case kind <= 0x9f:
-		return d.array(first&15, depth)
+		return d.array(uint64(kind&15), depth)
 	case kind <= 0xbf:
-		return d.text(first & 31)
+		return d.text(uint64(kind & 31))
 	case kind == 0xc0:
-		return nil, nil
+		return nil
 	case kind == 0xc2 || kind == 0xc3:
-		return kind == 0xc3, nil
+		return kind == 0xc3
+	case kind >= 0xc4 && kind <= 0xc6:
+		return d.take(d.number(1 << (kind - 0xc4)))
 	case kind == 0xca:
-		n, err := d.number(4)
-		return float64(math.Float32frombits(uint32(n))), err
+		return float64(math.Float32frombits(uint32(d.number(4))))
 	case kind == 0xcb:
-		n, err := d.number(8)
-		return math.Float64frombits(n), err
+		return math.Float64frombits(d.number(8))
 	case kind >= 0xcc && kind <= 0xcf:
-		n, err := d.number(1 << (kind - 0xcc))
+		n := d.number(1 << (kind - 0xcc))
 		if n > math.MaxInt64 {
-			return n, err
+			return n
 		}
-		return int64(n), err
+		return int64(n)
 	case kind >= 0xd0 && kind <= 0xd3:
 		size := uint64(1) << (kind - 0xd0)
-		n, err := d.number(size)
-		shift := 64 - 8*size
-		return int64(n<<shift) >> shift, err
-	case kind >= 0xc4 && kind <= 0xc6:
-		n, err := d.number(1 << (kind - 0xc4))
-		if err != nil {
-			return nil, err
-		}
-		return d.take(n)
-	case kind >= 0xd9 && kind <= 0xdf:
-		return d.sized(kind, depth)
+		shift := 64 - 8*size // It spreads the sign.
+		return int64(d.number(size)<<shift) >> shift
+	case kind >= 0xd9 && kind <= 0xdb:
+		return d.text(d.number(1 << (kind - 0xd9)))
+	case kind == 0xdc || kind == 0xdd:
+		return d.array(d.number(2<<(kind-0xdc)), depth)
+	case kind == 0xde || kind == 0xdf:
+		return d.fields(d.number(2<<(kind-0xde)), depth)
 	default:
-		return nil, fmt.Errorf("the byte %#x, which begins no value of packline's", kind)
+		d.fail("the byte %#x, which begins no value of packline's", kind)
+		return nil
 	}
 }
 
-// sized reads what has its length behind its first byte: texts, arrays and maps.
-func (d *decoder) sized(kind byte, depth int) (any, error) {
-	size := map[byte]uint64{0xd9: 1, 0xda: 2, 0xdb: 4, 0xdc: 2, 0xdd: 4, 0xde: 2, 0xdf: 4}[kind]
-	n, err := d.number(size)
-	switch {
-	case err != nil:
-		return nil, err
-	case kind <= 0xdb:
-		return d.text(n)
-	case kind <= 0xdd:
-		return d.array(n, depth)
+func (d *decoder) text(n uint64) string {
+	text := string(d.take(n))
+	if !utf8.ValidString(text) {
+		d.fail("text that is not UTF-8: %q", text)
 	}
-	return d.fields(n, depth)
+	return text
 }
 
-func (d *decoder) text(n uint64) (any, error) {
-	bytes, err := d.take(n)
-	if err == nil && !utf8.Valid(bytes) {
-		err = fmt.Errorf("text that is not UTF-8: % x", bytes)
+// deeper fails inside of too many containers.
+func (d *decoder) deeper(depth int) int {
+	if depth == maxDepth {
+		d.fail("more than %d containers in one another", maxDepth)
 	}
-	return string(bytes), err
+	return depth + 1
 }
 
-func (d *decoder) array(n uint64, depth int) (any, error) {
-	if depth >= maxDepth {
-		return nil, errDepth
-	}
+func (d *decoder) array(n uint64, depth int) []any {
+	depth = d.deeper(depth)
 	parts := []any{} // It grows with what is there, not with what is claimed.
-	for ; n > 0; n-- {
-		part, err := d.value(depth + 1)
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, part)
+	for ; n > 0 && d.err == nil; n-- {
+		parts = append(parts, d.value(depth))
 	}
-	return parts, nil
+	return parts
 }
 
-func (d *decoder) fields(n uint64, depth int) (any, error) {
-	if depth >= maxDepth {
-		return nil, errDepth
-	}
+func (d *decoder) fields(n uint64, depth int) Map {
+	depth = d.deeper(depth)
 	fields := Map{}
-	for ; n > 0; n-- {
-		key, err := d.value(depth + 1)
-		if err != nil {
-			return nil, err
-		}
-		name, ok := key.(string)
+	for ; n > 0 && d.err == nil; n-- {
+		name, ok := d.value(depth).(string)
 		if !ok {
-			return nil, fmt.Errorf("the key %v of a map is not text", key)
+			d.fail("a key of a map that is not text")
 		}
-		if fields[name], err = d.value(depth + 1); err != nil {
-			return nil, err
-		}
+		fields[name] = d.value(depth)
 	}
-	return fields, nil
+	return fields
 }

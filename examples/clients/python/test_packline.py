@@ -1,19 +1,26 @@
 """Tests of `packline.py` against `deno task serve`: `PACKLINE=127.0.0.1:1235 python3 -m unittest`."""
 
 import asyncio
+import itertools
 import os
 import unittest
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+
+import msgpack  # type: ignore
 
 from packline import Client, RpcError
 
 HOST, _, PORT = os.environ.get("PACKLINE", "127.0.0.1:1235").rpartition(":")
 
 
+def nested(depth: int) -> list[Any]:
+    return [nested(depth - 1)] if depth > 1 else []
+
+
 class Calls(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
-        self.client = await self.enterAsyncContext(Client(HOST, int(PORT), credit=8))
+        self.client = await self.enterAsyncContext(Client(HOST, int(PORT)))
 
     async def fails(self, code: str, call: Any) -> RpcError:
         with self.assertRaises(RpcError) as caught:
@@ -27,7 +34,7 @@ class Calls(unittest.IsolatedAsyncioTestCase):
             pass
 
     async def test_values_come_back(self) -> None:
-        for value in [None, True, -1, 2**40, 1.5, "é", b"\n\r", [1, [2]], {"a": {"b": b""}}, "x" * 100_000]:
+        for value in [None, True, -1, 2**40, 1.5, "é", b"\n\r", [1, [2]], {"a": {"b": b""}}, "x" * 100_000, nested(63)]:
             self.assertEqual(await self.client.call("ECHO", {"data": value}), value)
 
     async def test_a_quick_call_overtakes_a_slow_one(self) -> None:
@@ -57,6 +64,8 @@ class Calls(unittest.IsolatedAsyncioTestCase):
             {"$a": 1},
             {"a": object()},
             {"a": {1.5: 1}},
+            {"a": msgpack.ExtType(1, b"")},
+            {"a": nested(64)},
             {"a": "\ud800"},
             {"a": "x" * 2_000_000},
         ]
@@ -95,6 +104,22 @@ class Calls(unittest.IsolatedAsyncioTestCase):
             await self.client.call("TALLY", items=broken())
         self.assertEqual(await self.client.call("PING"), "PONG")
 
+    async def test_the_source_of_the_items_ends_with_its_call(self) -> None:
+        has_ended = False
+
+        async def endless() -> AsyncIterator[int]:
+            nonlocal has_ended
+            try:
+                yield 1
+                await asyncio.Event().wait()
+            finally:
+                has_ended = True
+
+        with self.assertRaises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await self.client.call("TALLY", items=endless())
+        self.assertTrue(has_ended)
+
     async def test_call_and_stream_tell_each_other_apart(self) -> None:
         await self.fails("BAD_REPLY", self.client.call("TICK", {"interval": 0}))
         with self.assertRaises(RpcError):
@@ -111,7 +136,7 @@ class Calls(unittest.IsolatedAsyncioTestCase):
             while b"DELAY" not in received and b"PING" not in received:
                 received += await reader.read(1000)
             if b"PING" in received:
-                writer.write(b"\x20\x2f\x82\xa3seq\x00\xa3res\xa4PONG\n")
+                writer.write(b"\x20\x2f\x82\xa3seq\x01\xa3res\xa4PONG\n")
                 await reader.read()
             writer.close()
 
@@ -130,12 +155,15 @@ class Calls(unittest.IsolatedAsyncioTestCase):
             error = await self.fails("TIMEOUT", client.call("PING", timeout=0.2))
             self.assertTrue(error.retryable and "cannot connect" in error.message)
 
-    async def test_a_closed_client_fails_its_calls(self) -> None:
+    async def test_a_closed_client_fails_its_calls_and_leaves_no_task(self) -> None:
         slow = asyncio.create_task(self.client.call("DELAY", {"sleep": 60}))
+        upload = asyncio.create_task(self.client.call("TALLY", items=itertools.repeat("a")))
         await self.client.call("PING")
         await self.client.close()
         await self.fails("CLOSED", slow)
+        await self.fails("CLOSED", upload)
         await self.fails("CLOSED", self.client.call("PING"))
+        self.assertEqual(asyncio.all_tasks(), {asyncio.current_task()})
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"sync"
@@ -117,17 +118,17 @@ func run(client *packline.Client, s step) packline.Map {
 	if err != nil {
 		return failure(err)
 	}
-	defer stream.Close()
 	items := []any{}
-	for stream.Next() {
-		items = append(items, toJSON(stream.Item()))
+	item, err := stream.Next()
+	for ; err == nil; item, err = stream.Next() {
+		items = append(items, toJSON(item))
 		if len(items) == s.Take {
-			return packline.Map{"items": items}
+			return packline.Map{"items": items} // The context ends, and the stream with it.
 		}
 	}
 	answer := packline.Map{"res": toJSON(stream.Result())}
-	if stream.Err() != nil {
-		answer = failure(stream.Err())
+	if err != io.EOF {
+		answer = failure(err)
 	}
 	answer["items"] = items
 	return answer
