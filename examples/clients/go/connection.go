@@ -99,7 +99,7 @@ func (c *connection) leave() {
 	}
 }
 
-// tick sends a PING three times in the promised time, while a call is open. No call waits for it: any message is an
+// tick sends a PING three times in the promised time, while a call is open. No call waits for it: any byte is an
 // answer. It counts ticks, not time: a process that stood still has not been silent. Without the lock.
 func (c *connection) tick() {
 	c.client.mu.Lock()
@@ -122,9 +122,20 @@ func (c *connection) tick() {
 	c.send(ping)
 }
 
+// heard is the socket, to its reader. Any byte is a sign of life: a long message takes its time.
+type heard struct{ *connection }
+
+func (h heard) Read(into []byte) (int, error) {
+	n, err := h.socket.Read(into)
+	h.client.mu.Lock()
+	defer h.client.mu.Unlock()
+	h.silence = 0
+	return n, err
+}
+
 // read takes messages until the connection ends. Without the lock.
 func (c *connection) read() {
-	reader := bufio.NewReaderSize(c.socket, 64*1024)
+	reader := bufio.NewReaderSize(heard{c}, 64*1024)
 	for isOpen := true; isOpen; {
 		message, err := readMessage(reader)
 		c.client.mu.Lock()
@@ -139,7 +150,6 @@ func (c *connection) read() {
 }
 
 func (c *connection) take(message Map) {
-	c.silence = 0
 	seq, hasSeq := message["seq"]
 	_, isFailure := message["err"]
 	_, isResult := message["res"]

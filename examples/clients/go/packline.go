@@ -64,8 +64,8 @@ type Options struct {
 	// Timeout is for a call whose context has no deadline, and the longest wait for a connection: 10 s. A stream, and a
 	// call with Items, have no limit but their context's.
 	Timeout time.Duration
-	// Alive: the server hears something at least this often while a call is open, 1 s to 1 h: 10 s. A server that
-	// completes no message in that time, or in 2 s, is lost.
+	// Alive: the server hears something at least this often while a call is open, 1 s to 1 h: 10 s. A server from
+	// which nothing comes in that time, or in 2 s, is lost.
 	Alive time.Duration
 }
 

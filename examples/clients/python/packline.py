@@ -89,15 +89,35 @@ def _message(fields: Message, later: int = 0) -> bytes:
     return packed
 
 
-async def _read_message(reader: asyncio.StreamReader) -> Message:
-    high, low = await reader.readexactly(2)
+class _Input:
+    """The bytes of a server. Any of them is a sign of life: a long message takes its time."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self.is_silent = True  # Until something comes; set again by who watches.
+        self._reader = reader
+        self._held = bytearray()
+
+    async def take(self, count: int) -> bytes:
+        while len(self._held) < count:
+            part = await self._reader.read(65_536)
+            if not part:
+                raise EOFError
+            self.is_silent = False
+            self._held += part
+        taken = bytes(self._held[:count])
+        del self._held[:count]
+        return taken
+
+
+async def _read_message(server: _Input) -> Message:
+    high, low = await server.take(2)
     size = (high - 32 & 255) << 8 | (low - 32 & 255)
     is_long = size == LONG_MARK
     if is_long:
-        size = int.from_bytes(await reader.readexactly(4), "big")
+        size = int.from_bytes(await server.take(4), "big")
     if size > MAX_PAYLOAD or is_long != (size > MAX_SHORT):
         raise ValueError(f"a {'long' if is_long else 'short'} frame of {size} bytes")
-    frame = await reader.readexactly(size + 1)
+    frame = await server.take(size + 1)
     if not frame.endswith(b"\n"):
         raise ValueError("the boundary between frames is lost")
     message = msgpack.unpackb(frame[:-1])
@@ -201,10 +221,11 @@ class _Connection:
         self.takes_calls = True
         self.calls: dict[int, Call] = {}
         self._client, self._writer = client, writer
+        self._input = _Input(reader)
         self._silence_seconds = 0.0
         client._connections.add(self)
         self.send(_message({"cmd": 0, "max": MAX_PAYLOAD, "alive": round(client.alive * 1000), "notice": True}))
-        self.reading = asyncio.create_task(self._read(reader))
+        self.reading = asyncio.create_task(self._read())
         self._timer = asyncio.get_running_loop().call_later(client.alive / 3, self._tick)
 
     def send(self, payload: bytes) -> None:
@@ -238,10 +259,10 @@ class _Connection:
         for call in self.calls.values():
             call.settle(failure)
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def _read(self) -> None:
         try:
             while True:
-                self._take(await _read_message(reader))
+                self._take(await _read_message(self._input))
         except EOFError:
             self.end(RpcError("CONNECTION_LOST", "the server closed the connection before the reply"))
         except OSError as error:
@@ -250,7 +271,6 @@ class _Connection:
             self.end(RpcError("BAD_REPLY", f"the server has sent something that is no reply: {error}"))
 
     def _take(self, message: Message) -> None:
-        self._silence_seconds = 0.0
         if "seq" in message:
             self._client._failures = 0
             seq = message["seq"]  # It may come as a float, and finds the same call.
@@ -269,13 +289,15 @@ class _Connection:
             self.leave()
 
     def _tick(self) -> None:
-        """While a call is open, sends a PING three times in `alive`. No call waits for it: any message is an answer.
+        """While a call is open, sends a PING three times in `alive`. No call waits for it: any byte is an answer.
 
         Ticks are counted, not time: a process that stood still has not been silent.
         """
         interval = self._client.alive / 3
         self._timer = asyncio.get_running_loop().call_later(interval, self._tick)
-        self._silence_seconds = self._silence_seconds + interval if self.calls else 0.0
+        is_silent = self.calls and self._input.is_silent
+        self._input.is_silent = True
+        self._silence_seconds = self._silence_seconds + interval if is_silent else 0.0
         if self._silence_seconds > max(2.0, self._client.alive):
             self.end(RpcError("CONNECTION_LOST", "the server has said nothing, not even to a PING"))
         elif self.calls:
@@ -286,7 +308,7 @@ class Client:
     """Calls to one server over one connection, which is dialed when it is needed and anew when it is lost.
 
     `timeout`: seconds that a call may take, and a stream may wait to be sent. `alive`: the server hears something at
-    least once in so many seconds while a call is open, 1 to 3600. A server that completes no message in that time, or
+    least once in so many seconds while a call is open, 1 to 3600. A server from which nothing comes in that time, or
     in 2 s, is lost.
     """
 
