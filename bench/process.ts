@@ -67,9 +67,14 @@ export class Process implements AsyncDisposable {
 
 /** Starts a program of the benchmark with this Deno. */
 export function denoProcess(file: string, ...args: string[]): Process {
+  return flaggedProcess([], file, ...args);
+}
+
+/** Starts a program with flags of Deno. */
+export function flaggedProcess(flags: readonly string[], file: string, ...args: string[]): Process {
   const path = new URL(file, import.meta.url).pathname;
   const config = new URL("deno.json", import.meta.url).pathname;
-  return new Process(Deno.execPath(), ["run", "--quiet", "--config", config, "--allow-all", path, ...args]);
+  return new Process(Deno.execPath(), ["run", "--quiet", "--config", config, "--allow-all", ...flags, path, ...args]);
 }
 
 /** The version that a program prints; `undefined` if it is not installed. */
