@@ -27,7 +27,7 @@ export async function copyLua(folder: Folder): Promise<void> {
   await Deno.mkdir(`${folder.path}/lib/resty/packline`, { recursive: true });
   const names = [
     "resty/packline",
-    ...["calls", "clock", "messages", "servers", "sockets"].map((name) => `resty/packline/${name}`),
+    ...["calls", "clock", "links", "messages", "servers", "sockets"].map((name) => `resty/packline/${name}`),
   ];
   for (const name of ["http", ...names.map((name) => `lib/${name}`)]) {
     await folder.write(`${name}.lua`, await example(`openresty/${name}.lua`));

@@ -130,7 +130,7 @@ testWith(LUAJIT_PACKAGES, "a failed server sits out; then one call tries it, and
       assert(share(20) == 0) -- one of the calls tries it
       pauses[n] = sat_out
     end
-    print(pauses[1] <= 50, math.max(unpack(pauses)) > 500, math.max(unpack(pauses)) <= 5000)
+    print(pauses[1] <= 50, math.max(unpack(pauses)) > 500, math.max(unpack(pauses)) <= 2000)
     servers.returned(a)
     print(share() > 0)
     servers.failed(a, time)
@@ -155,7 +155,7 @@ testWith(LUAJIT_PACKAGES, "retries wait as the server says or with chance, and h
       local wait = servers.wait_ms({ code = "OVERLOADED", after = 1000 }, 0)
       assert(wait >= 1000 and wait <= 1200)
       assert(servers.wait_ms({ code = "OVERLOADED" }, 0) <= 50)
-      assert(servers.wait_ms({ code = "OVERLOADED" }, 20) <= 5000)
+      assert(servers.wait_ms({ code = "OVERLOADED" }, 20) <= 2000)
       assert(servers.wait_ms({ code = "SHUTTING_DOWN" }, 3) == 0)
     end
     local budget, taken = servers.new_budget(), 0
@@ -520,7 +520,7 @@ testWith(["luajit2"], "dist.ini is as opm build wants it, and its modules compil
   for (
     const file of [
       "packline",
-      ...["calls", "clock", "messages", "servers", "sockets"].map((name) => `packline/${name}`),
+      ...["calls", "clock", "links", "messages", "servers", "sockets"].map((name) => `packline/${name}`),
     ]
   ) {
     const args = ["-b", `${root}examples/openresty/lib/resty/${file}.lua`, `${folder.path}/compiled`];

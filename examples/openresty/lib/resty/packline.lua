@@ -38,6 +38,7 @@ other as a double; integers beyond 2^53 lose their last digits.
 local Call = require "resty.packline.calls"
 local messages = require "resty.packline.messages"
 local new_budget = require("resty.packline.servers").new_budget
+local sockets = require "resty.packline.sockets"
 
 local PORT = 1235
 local CREDIT = 16 -- items of a stream under way
@@ -48,13 +49,58 @@ Client.__index = Client
 -- Calls a command. Returns its reply, or nil and the failure.
 function Client:call(cmd, params, options) return self:start(cmd, params, options):wait() end
 
--- The same in two steps: `wait()` calls, and `close()` cancels it, from its source of items or from a light thread.
-function Client:start(cmd, params, options) return Call.new(self, cmd, params, options or {}) end
+-- The same in two steps: the request is sent at once, and `wait()` returns the reply. `close()` cancels the call.
+function Client:start(cmd, params, options) return Call.new(self, cmd, params, options or {}):send() end
 
 -- Calls a command that answers with a stream. Returns an iterator, which sends the request when it is first called.
 function Client:stream(cmd, params, options)
   options = options or {}
   return Call.new(self, cmd, params, options, options.credit or CREDIT)
+end
+
+-- Waits.
+function Client:poll(ms) sockets.sleep(ms) end
+
+-- A client whose calls share one connection.
+local Connection = setmetatable({}, { __index = Client })
+Connection.__index = Connection
+
+-- The same servers and options, but all calls go over one connection at a time. It is opened by the first call, and
+-- another one when it was lost, or its server is about to stop.
+function Client:connection()
+  local connection = {}
+  for name, value in pairs(self) do connection[name] = value end
+  connection.links, connection.waiting = {}, {}
+  connection.promise = ":alive:" .. self.alive
+  local max = self.greeting ~= "" and self.bytes_max or nil
+  local settings = { cmd = 0, max = max, alive = self.alive, notice = true }
+  connection.greeting = messages.to_frame(settings, messages.SHORT_BYTES_MAX)
+  return setmetatable(connection, Connection)
+end
+
+-- Waits, and meanwhile reads what comes and gives signs of life, until a message has come or the time is over.
+function Connection:poll(ms)
+  local link = self.links[#self.links]
+  if not link then return sockets.sleep(ms) end
+  for _, old in ipairs(self.links) do
+    if old ~= link then old:step({}, sockets.now()) end
+  end
+  link:step({}, sockets.now() + ms)
+  link:hand_over()
+end
+
+-- Cancels all calls, and closes the connection.
+function Connection:close()
+  for _, link in ipairs { unpack(self.links) } do
+    for _, call in pairs(link.calls) do call:close() end
+    link:drain(50)
+    link:close()
+  end
+end
+
+-- Gives the connection to the pool of the worker, for another request; or closes it, if anything is outstanding.
+function Connection:set_keepalive()
+  for _, link in ipairs { unpack(self.links) } do link:rest() end
 end
 
 local packline = {
@@ -106,6 +152,8 @@ function packline.new(options)
     bytes_max = options.bytes_max or messages.SHORT_BYTES_MAX, -- of a payload, both ways; above the default in long frames
     pool_size = options.pool_size or 32, -- idle connections to a server, for each worker
     keepalive = options.keepalive or 60000, -- ms; the server closes a connection after 300 s of silence
+    alive = options.alive or 10000, -- ms; a shared connection with an open call gives a sign of life so often
+    promise = "", -- what a connection has promised the server
     servers = {},
   }, Client)
   local tls = options.tls == true and {} or options.tls or nil

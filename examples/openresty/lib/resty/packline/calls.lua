@@ -4,45 +4,22 @@ The calls of packline.lua: each from its request to its final reply, with the it
 In: a client, a command, its parameters and options. Out: an object that packline.lua describes. Refused: see there.
 ]]
 
+local Link = require "resty.packline.links"
 local messages = require "resty.packline.messages"
 local servers = require "resty.packline.servers"
 local sockets = require "resty.packline.sockets"
 
 local ceil, max, min = math.ceil, math.max, math.min
-local fail, to_frame, SHORT_BYTES_MAX = messages.fail, messages.to_frame, messages.SHORT_BYTES_MAX
+local fail, to_frame, REFUSED = messages.fail, messages.to_frame, messages.REFUSED
 
 local TIMER_MS_MAX = 2147483647 -- the longest time that nginx can wait
-local PATIENCE_MS = 50 -- after the deadline or a cancel: if the server reports it in this time, the connection is kept
+local PATIENCE_MS = 50 -- after the deadline or a cancel: if the server answers in this time, the connection is kept
+local REST_MS = 100 -- after this rest, a shared connection may have ended: to look costs a millisecond
 local DIAL_MS_MAX = 10000
 local FRESH_TRIES = 2 -- new connections for one call, at most; or as many as there are servers, if none could be reached
-local PING = 1
 
 local function fail_to(action, reason, retryable)
   fail(reason == "timeout" and "TIMEOUT" or "CONNECTION_LOST", "cannot " .. action .. ": " .. reason, retryable)
-end
-
--- Refusals of calls that were not started.
-local REFUSED = { SHUTTING_DOWN = true, OVERLOADED = true }
-
-local last_seq = 0
-
-local function next_seq()
-  last_seq = last_seq + 1
-  return last_seq
-end
-
--- Sends what is queued. Only one task at a time writes to a socket, and sends what others queue meanwhile.
-local function write(link, ms)
-  if link.writing then return end
-  link.writing = true
-  while #link.queue > 0 do
-    local bytes = table.concat(link.queue)
-    link.queue = {}
-    local sent, reason = sockets.send(link, bytes, ms)
-    if not sent then return nil, reason end -- and nothing can be sent any more
-  end
-  link.writing = false
-  return true
 end
 
 -- Takes the items of a list one by one. A hole in it would be taken for its end.
@@ -118,147 +95,178 @@ function Call:patience()
   return min(max(1, ms), TIMER_MS_MAX)
 end
 
--- Sends a message. If items are sent as well, a task does it (sockets.lua says why).
-function Call:say(message)
-  local link = self.link
-  table.insert(link.queue, to_frame(message, SHORT_BYTES_MAX))
-  local ms = self:patience()
-  if self.source then sockets.spawn(link, function() write(link, ms) end) else write(link, ms) end
-end
-
 -- A task: sends items as long as there is credit. If the source fails, or its item cannot be sent, it cancels the call.
-function Call:send_items(link)
-  local source = self.source
-  link.taking = true
-  while link.granted > 0 and not link.ended do
-    local sound, frame = pcall(function() return to_frame(take_from(source, link.seq), self.client.bytes_max) end)
-    if link.ended then return end
+-- `upload`: what is under way on one link.
+function Call:send_items(upload)
+  local source, link = self.source, self.link
+  upload.running = true
+  while upload.granted > 0 and not upload.ended do
+    upload.taking = true
+    local sound, frame = pcall(function() return to_frame(take_from(source, self.seq), self.client.bytes_max) end)
+    upload.taking = false
+    if upload.ended then return end
     if not sound then
       self:fail(frame)
-      source.ended = true
-      frame = to_frame({ cmd = 0, seq = link.seq, cancel = true }, SHORT_BYTES_MAX)
+      return link:give_up(self, self:patience())
     end
-    link.granted, link.ended = link.granted - 1, source.ended
+    upload.granted, upload.ended = upload.granted - 1, source.ended
     if source.granted then source.held = nil end
-    table.insert(link.queue, frame)
-    write(link, self:patience())
+    link:push(frame, self:patience())
   end
-  link.taking = false
+  upload.running = false
+end
+
+function Call:start_items()
+  local upload = self.upload
+  upload.task = sockets.spawn(self.link, function() self:send_items(upload) end)
 end
 
 -- The failure that the caller gets; `reason` is one, or an error of the caller's own function, which is raised again.
 function Call:fail(reason)
   self.failure = messages.is_failure(reason) and reason or messages.failure("CANCELLED", tostring(reason))
   if self.failure ~= reason then self.raised = { reason } end
+  if self.upload then self.upload.ended = true end
 end
 
--- A connection to one of the servers. If there are others, a server that does not answer leaves time for them.
-function Call:connect()
+-- A new connection to one of the servers. If there are others, a server that does not answer leaves time for them.
+function Call:dial()
   local client = self.client
   local made, obstacle = sockets.make()
   if not made then fail_to("reach " .. client.servers[1].address, obstacle, true) end
-  self.server, self.tries = servers.choose(client.servers, self.avoided)
+  local server, tries = servers.choose(client.servers, self.avoided)
+  self.server, self.tries = server, tries
   local ms = min(self:patience(), DIAL_MS_MAX)
   if #client.servers > 1 then ms = ceil(ms / 2) end
-  local stop_counting = servers.count(self.server)
-  local socket, reused = sockets.connect(made, client, self.server, ms)
-  if socket then return socket, reused, stop_counting end
+  local stop_counting = servers.count(server)
+  local socket, reused = sockets.connect(made, client, server, ms)
   stop_counting()
+  if socket then
+    local endless = self.deadline == math.huge
+    local silence_ms = endless and min(client.timeout, TIMER_MS_MAX) or math.huge
+    return Link.new({ client = client, server = server, socket = socket, reused = reused }, silence_ms)
+  end
   if reused == "timeout" and self:patience() > 1 then reused = "no connection within " .. ms .. " ms" end
-  fail_to("reach " .. self.server.address, reused, true)
+  fail_to("reach " .. server.address, reused, true)
 end
 
--- Connects and sends the request.
+-- The connection that the client shares, if it can take one more call.
+function Call:find_shared()
+  local client = self.client
+  while client.dialing do
+    client.waiting[self] = true
+    sockets.wait(client, self, min(self:patience(), DIAL_MS_MAX))
+    if self.deadline <= sockets.now() then fail("TIMEOUT", "no connection in time; the request was not sent", true) end
+  end
+  local link = client.links[#client.links]
+  if not link or link.leaving then return nil end
+  if link.open == 0 and sockets.now() - link.heard_at > REST_MS then link:step({}, sockets.now()) end
+  if not link.failure and not link.leaving then return link end
+end
+
+-- The connection for this call: the one that its client shares, or one from the pool.
+function Call:connect()
+  local client = self.client
+  if not client.links then return self:dial() end
+  local link = self:find_shared()
+  if link then
+    self.server, self.tries = link.server, false
+    return link
+  end
+  client.dialing = true
+  local done, outcome = pcall(self.dial, self)
+  client.dialing = false
+  for waiter in pairs(client.waiting) do sockets.wake(waiter) end
+  client.waiting = {}
+  if not done then error(outcome, 0) end
+  return outcome
+end
+
+-- Sends the request, over one connection; raises a failure.
 function Call:open()
   local client, options = self.client, self.options
   if self.failure then error(self.failure, 0) end -- closed meanwhile
   self.server, self.reused, self.answered, self.began = nil, false, false, sockets.now()
+  self.inbox = {} -- messages that have come and were not taken
   if self.deadline <= self.began then fail("TIMEOUT", "no time is left; the request was not sent", true) end
-  local seq = next_seq()
-  local request = messages.to_request(self.cmd, seq, nil, options.meta, self.params)
+  self.seq = Link.next_seq()
+  local request = messages.to_request(self.cmd, self.seq, nil, options.meta, self.params)
   request.credit, request["$items"] = self.credit, self.source and true
   request.ttl = self.deadline < math.huge and self:patience() or nil
   local frame = to_frame(request, client.bytes_max)
-  local socket, reused, stop_counting = self:connect()
-  self.reused = reused
-  local link = {
-    socket = socket,
-    seq = seq,
-    queue = { reused and frame or client.greeting .. frame },
-    tasks = {},
-    granted = 1, -- items that the server takes
-    stop_counting = stop_counting,
-  }
-  self.link = link
+  local link = self:connect()
+  self.link, self.reused = link, link.reused and not link.answered
   if self.failure then error(self.failure, 0) end -- closed while it was connecting
-  local sent, reason = write(link, self:patience())
-  -- A server starts a request only after its last byte, which was not sent.
-  if not sent then fail_to("send the request", reason, true) end
-  if self.source then sockets.spawn(link, function() self:send_items(link) end) end
+  self.stop_counting = servers.count(self.server)
+  self.upload = { granted = 1 } -- the server takes one item without a grant
+  link:request(self, frame, self:patience())
+  if self.source then self:start_items() end
 end
 
--- So many bytes. In a call without a deadline, the client says PING after silence, and gives up after more of it.
-function Call:receive_bytes(size)
-  local link, got = self.link, ""
-  while true do
-    local endless = self.deadline == math.huge
-    local ms = min(self:patience() + (endless and 0 or PATIENCE_MS), TIMER_MS_MAX)
-    local bytes, reason, part = sockets.receive(link, size - #got, ms)
-    if bytes then return got .. bytes end
-    if reason ~= "timeout" or not endless then fail_to("receive the reply", reason) end
-    if link.ping then fail("CONNECTION_LOST", "the server has not answered a PING for " .. ms .. " ms") end
-    got = got .. (part or "")
-    link.ping = next_seq()
-    self:say { cmd = PING, seq = link.ping }
-  end
+-- Sends the request. If that fails, the caller hears of it when it waits.
+function Call:send()
+  local done, outcome = pcall(self.open, self)
+  if not done then self.obstacle = outcome end
+  return self
 end
 
 -- The next message about this call that is not a notice.
 function Call:receive_reply()
-  local link = self.link
+  local link, upload = self.link, self.upload
   while true do
-    local message, is_reply = messages.read(function(size) return self:receive_bytes(size) end, self.client.bytes_max)
-    if link.ping and message.seq == link.ping then
-      link.ping = nil
-    elseif is_reply then
-      return message
-    elseif self.source and message.seq == link.seq and tonumber(message.credit) then
-      link.granted = link.granted + message.credit
+    local message, is_reply = link:receive(self)
+    if link.heard and self.tries then
+      servers.returned(self.server)
+      self.tries = false
+    end
+    self.answered = link.answered
+    if is_reply then return message end
+    if self.failure then error(self.failure, 0) end
+    if not message then
+      local failure = link.failure
+      if not failure then fail("TIMEOUT", "cannot receive the reply: timeout") end
+      -- A server starts a request only after its last byte, which was not sent.
+      local unsent = failure.code == "CONNECTION_LOST" and self.position > link.written
+      if unsent then fail("CONNECTION_LOST", failure.msg, true) end
+      error(failure, 0)
+    elseif self.source and tonumber(message.credit) then
+      upload.granted = upload.granted + message.credit
       self.source.granted, self.source.held = true, nil
-      if not link.taking then sockets.spawn(link, function() self:send_items(link) end) end
+      if not upload.running and not upload.ended then self:start_items() end
     end
   end
 end
 
--- Gives the connection back, or closes it if anything is outstanding.
-function Call:release(sound)
-  local link = self.link
+-- Leaves the connection. What is not answered is cancelled; a connection of this call alone returns to the pool.
+function Call:release()
+  local link, upload = self.link, self.upload
   if not link then return end
-  self.link, link.ended = nil, true
-  local silent = not link.writing and not link.ping
-  sockets.stop(link)
-  link.stop_counting()
-  if not (sound and silent and sockets.keep(self.client, self.server, link.socket)) then link.socket:close() end
+  self.link = nil
+  if upload then
+    upload.ended = true
+    if upload.taking then sockets.stop(link, upload.task) end -- it waits for its source
+    self.stop_counting()
+    link:give_up(self, PATIENCE_MS)
+  end
+  if self.client.links then return end
+  link:drain(PATIENCE_MS)
+  link:rest()
 end
 
 -- An item or the final reply, over one connection; raises a failure.
 function Call:take()
+  local obstacle = self.obstacle
+  self.obstacle = nil
+  if obstacle then error(obstacle, 0) end
   if not self.link then self:open() end
   local reply = self:receive_reply()
-  local seq, code = self.link.seq, reply.err
-  self.answered = reply.seq == seq
-  if self.tries then servers.returned(self.server) end
-  self.tries = false
-  if reply.seq ~= seq and (reply.seq or not code) then fail("BAD_REPLY", "it is another call's") end
   if reply.more then
     if not self.credit then fail("BAD_REPLY", "the command answers with a stream") end
     self.begun = true
     return reply
   end
-  -- A failure without seq concerns the connection.
-  self:release(reply.seq == seq and code ~= "SHUTTING_DOWN")
-  if code == "DEADLINE_EXCEEDED" and self:patience() == 1 then code = "TIMEOUT" end
-  if code then fail(code, reply.msg, REFUSED[code], reply.data, reply["$after"]) end
+  self:release()
+  if reply.err == "DEADLINE_EXCEEDED" and self:patience() == 1 then reply.err = "TIMEOUT" end
+  if reply.err then error(messages.failure_of(reply), 0) end
   if self.credit and not self.begun and reply.res ~= nil and not reply["$items"] then
     fail("BAD_REPLY", "the command does not answer with a stream")
   end
@@ -282,7 +290,7 @@ end
 -- Waits, in steps: the call may be closed meanwhile.
 function Call:pause(ms)
   while ms > 0 and not self.failure do
-    sockets.sleep(min(ms, PATIENCE_MS))
+    self.client:poll(min(ms, PATIENCE_MS))
     ms = ms - PATIENCE_MS
   end
 end
@@ -307,7 +315,7 @@ function Call:receive()
         self.receiving = false
         return outcome
       end
-      self:release(false)
+      self:release()
       local again, wait_ms = false, 0
       if messages.is_failure(outcome) then
         if not self.reused then fresh = fresh + 1 end
@@ -315,10 +323,10 @@ function Call:receive()
         if self.server then self:note(outcome) end
       end
       if again then self:pause(wait_ms) else self:fail(outcome) end
-    elseif not (done and outcome.more) then -- what was cancelled has ended
-      self:release(false)
+    else
+      self:release()
     end
-  until self.failure and not self.link
+  until self.failure
   self.receiving = false
   if self.raised then error(self.raised[1], 0) end
   return nil, self.failure
@@ -336,7 +344,7 @@ function Call:__call()
   if message["$id"] ~= nil then self.id = message["$id"] end
   self.taken = self.taken + 1
   if self.taken * 2 >= self.credit then
-    self:say { cmd = 0, seq = self.link.seq, credit = self.taken }
+    self.link:say({ cmd = 0, seq = self.seq, credit = self.taken }, self:patience())
     self.taken = 0
   end
   if message.res == nil then return messages.null end
@@ -354,9 +362,8 @@ function Call:close()
   if self.reply or self.failure then return end
   self:fail(messages.failure("CANCELLED", "it was closed here"))
   if not self.link then return end
-  self.deadline, self.link.ended = sockets.now(), true
-  self:say { cmd = 0, seq = self.link.seq, cancel = true }
-  if not self.receiving then self:receive() end -- what is under way, up to the final reply
+  self.link:give_up(self, self:patience())
+  if not self.receiving then self:release() end
 end
 
 return Call

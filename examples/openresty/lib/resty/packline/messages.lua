@@ -53,6 +53,14 @@ end
 
 function messages.is_failure(value) return getmetatable(value) == Failure end
 
+-- What a server says of a call that it has not started.
+messages.REFUSED = { SHUTTING_DOWN = true, OVERLOADED = true }
+
+-- The failure that a reply tells.
+function messages.failure_of(reply)
+  return messages.failure(reply.err, reply.msg, messages.REFUSED[reply.err], reply.data, reply["$after"])
+end
+
 -- Any failure is raised as an error, which only packline.lua catches.
 local function fail(...) error(messages.failure(...)) end
 messages.fail = fail

@@ -12,7 +12,7 @@ local clock = require "resty.packline.clock"
 
 local floor, max, min, now = math.floor, math.max, math.min, clock.now
 
-local FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 50, 5000 -- after a failure; it doubles with each further one
+local FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 50, 2000 -- after a failure; it doubles with each further one
 local AFTER_LOSS_MS = 500 -- after the first loss of a connection that had answered
 local FORGIVEN_AFTER_MS = 10000 -- without a failure
 local TRIAL_MS = 10000 -- how long the others wait for the call that tries

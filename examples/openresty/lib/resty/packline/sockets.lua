@@ -1,9 +1,9 @@
 --[[
 The sockets of packline.lua: everything that differs between nginx and LuaSocket.
 
-In: a link, which is a connection in the service of one call: its `socket` and its `tasks`, and whether one of these is
-`writing`. Tasks send while the call receives: if both ends sent and neither received, both would wait for ever. Out:
-what sockets return; "timeout" as the reason after the given milliseconds. Refused: nothing.
+In: a link (links.lua): its `socket` and its `tasks`, whether one of these is `writing`, and who is `waiting` for what
+another one reads. Tasks send while a call receives: if both ends sent and neither received, both would wait for ever.
+Out: what sockets return; "timeout" as the reason after the given milliseconds. Refused: nothing.
 ]]
 
 local clock = require "resty.packline.clock"
@@ -14,7 +14,13 @@ local ADVICE = {
 }
 
 local sockets = {}
+
+-- A connection is for those who have promised the server the same.
+local function pool_of(client, server) return server.name .. client.promise end
+
 if ngx then
+  local new_semaphore -- only a shared connection needs it, and so lua-resty-core
+
   -- The time for a deadline. nginx counts timers from the time that it has cached, so that is renewed.
   function sockets.now()
     ngx.update_time()
@@ -52,9 +58,9 @@ if ngx then
     socket:settimeout(ms)
     local connected, reason
     if server.path then
-      connected, reason = socket:connect("unix:" .. server.path, { pool = server.name })
+      connected, reason = socket:connect("unix:" .. server.path, { pool = pool_of(client, server) })
     else
-      connected, reason = socket:connect(server.bracketed, server.port, { pool = server.name })
+      connected, reason = socket:connect(server.bracketed, server.port, { pool = pool_of(client, server) })
     end
     if not connected then return nil, reason end
     local reused = socket:getreusedtimes() > 0
@@ -79,19 +85,34 @@ if ngx then
     return link.socket:receive(size)
   end
 
-  -- Starts a task: a light thread. One that has ended takes memory until somebody has waited for it.
+  -- Starts a task: a light thread. One that has ended takes memory until the one that has started it waits for it.
   function sockets.spawn(link, run)
-    for i = #link.tasks, 1, -1 do
-      -- Only the light thread that has started it may wait for it.
-      if coroutine.status(link.tasks[i]) == "zombie" then pcall(ngx.thread.wait, table.remove(link.tasks, i)) end
+    local tasks = link.tasks
+    for i = #tasks, 1, -1 do
+      if coroutine.status(tasks[i]) == "zombie" and pcall(ngx.thread.wait, tasks[i]) then table.remove(tasks, i) end
     end
-    table.insert(link.tasks, ngx.thread.spawn(run))
+    local task = ngx.thread.spawn(function()
+      link.is_task[coroutine.running()] = true
+      run()
+    end)
+    table.insert(tasks, task)
+    return task
   end
 
-  -- Ends all tasks, also one that waits for its source of items.
-  function sockets.stop(link)
-    for _, task in ipairs(link.tasks) do ngx.thread.kill(task) end
+  -- Ends a task that waits for its source of items.
+  function sockets.stop(_, task) ngx.thread.kill(task) end
+
+  -- A task that is stopped while it reads would end the connection. It waits for what others read.
+  function sockets.may_read(link) return not link.is_task[coroutine.running()] end
+
+  -- Waits until somebody wakes it.
+  function sockets.wait(_, waiter, ms)
+    new_semaphore = new_semaphore or require("ngx.semaphore").new
+    waiter.semaphore = waiter.semaphore or new_semaphore()
+    waiter.semaphore:wait(ms / 1000)
   end
+
+  function sockets.wake(waiter) waiter.semaphore:post() end
 else
   local luasocket = require "socket"
   local pools = {} -- by name: connections with the time of their last use, latest last
@@ -103,7 +124,7 @@ else
   function sockets.make() return true end
 
   function sockets.connect(_, client, server, ms)
-    local pool = pools[server.name] or {}
+    local pool = pools[pool_of(client, server)] or {}
     while #pool > 0 do
       local kept = table.remove(pool)
       -- Readable means closed, or bytes that match no request.
@@ -119,9 +140,12 @@ else
     return socket, false
   end
 
+  -- A shared one has asked for notices, which nobody would read in this pool.
   function sockets.keep(client, server, socket)
-    pools[server.name] = pools[server.name] or {}
-    local pool = pools[server.name]
+    if client.links then return nil end
+    local name = pool_of(client, server)
+    pools[name] = pools[name] or {}
+    local pool = pools[name]
     if #pool < client.pool_size then return table.insert(pool, { socket = socket, used = sockets.now() }) or true end
   end
 
@@ -177,9 +201,24 @@ else
   function sockets.spawn(link, run)
     local task = coroutine.create(run)
     if resume(link, task) then table.insert(link.tasks, task) end
+    return task
   end
 
-  function sockets.stop(link) link.tasks = {} end
+  function sockets.stop(link, task)
+    for i = #link.tasks, 1, -1 do
+      if link.tasks[i] == task then table.remove(link.tasks, i) end
+    end
+  end
+
+  function sockets.may_read(link) return not link.in_task end
+
+  -- Waits in a task, while its call goes on, until somebody wakes it.
+  function sockets.wait(link, waiter, ms)
+    local function is_awake() return not link.waiting[waiter], "timeout" end
+    persist(link, ms, is_awake, true)
+  end
+
+  function sockets.wake() end
 end
 
 return sockets

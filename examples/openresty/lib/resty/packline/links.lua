@@ -1,0 +1,270 @@
+--[[
+The links of packline.lua: a link is one connection, in the service of one call, or of several at a time.
+
+In: a socket; frames; the calls, by `seq`. Out: to each call what is about it, in its `inbox`. Refused: invalid frames and
+replies that no call waits for: they end the connection, and with it its calls.
+
+Nobody reads a connection in the background. A call that waits reads it, and hands out what is not its own; in nginx one
+light thread reads at a time, and the others wait for their semaphores. The one that reads also keeps the promise `alive`.
+]]
+
+local messages = require "resty.packline.messages"
+local sockets = require "resty.packline.sockets"
+
+local ceil, huge, max, min = math.ceil, math.huge, math.max, math.min
+local failure, to_frame, SHORT_BYTES_MAX = messages.failure, messages.to_frame, messages.SHORT_BYTES_MAX
+
+local TIMER_MS_MAX = 2147483647 -- the longest time that nginx can wait
+local SILENCE_MS_MIN = 2000 -- PROTOCOL.md, "Signs of life"
+local CANCEL_MS = 10000 -- a server answers a cancel at once: PROTOCOL.md, "Duties of a client"
+local PING = 1
+
+local LATE = {} -- raised if no complete message has come in time
+
+local Link = {}
+Link.__index = Link
+
+local last_seq = 0
+
+function Link.next_seq()
+  last_seq = last_seq + 1
+  return last_seq
+end
+
+-- `fields`: `client`, `server`, `socket`, and whether it is `reused`. `silence_ms`: after this silence the client says
+-- PING; nil if it shares the connection, and so has promised a sign of life.
+function Link.new(fields, silence_ms)
+  local link, shared, now = setmetatable(fields, Link), fields.client.links, sockets.now()
+  link.tick_ms = shared and link.client.alive / 3 or silence_ms
+  link.limit_ms = shared and max(SILENCE_MS_MIN, link.client.alive) or silence_ms
+  link.calls, link.open = {}, 0 -- those without a final reply, by seq, and how many
+  link.is_task = setmetatable({}, { __mode = "k" })
+  link.queue, link.tasks, link.waiting = { not link.reused and link.client.greeting or nil }, {}, {}
+  link.queued, link.written = #link.queue, 0 -- frames
+  link.held = "" -- what has come of the next message
+  link.spoke_at, link.heard_at = now, now
+  if shared then table.insert(shared, link) end
+  return link
+end
+
+-- A thread can be killed where it waits.
+local function is_active(thread)
+  return thread and not (type(thread) == "thread" and coroutine.status(thread) == "dead")
+end
+
+local function ms_until(time) return min(max(1, ceil(time - sockets.now())), TIMER_MS_MAX) end
+
+function Link:wake(waiter)
+  if not self.waiting[waiter] then return end
+  self.waiting[waiter] = nil
+  sockets.wake(waiter)
+end
+
+-- It takes no more calls. Those that it has get this failure.
+function Link:fail(failure)
+  self.failure = failure
+  local shared = self.client.links or {}
+  for i = #shared, 1, -1 do
+    if shared[i] == self then table.remove(shared, i) end
+  end
+  for waiter in pairs(self.waiting) do self:wake(waiter) end
+end
+
+-- Ends the connection.
+function Link:lose(failure)
+  if self.failure then return end
+  self:fail(failure)
+  -- nginx does not close a socket that is in use: who uses it does that, next.
+  if not is_active(self.reader) then self.socket:close() end
+end
+
+function Link:close() self:lose(failure("CONNECTION_LOST", "the connection was closed here")) end
+
+-- No more calls: it ends with the last one.
+function Link:leave()
+  self.leaving = true
+  if self.open == 0 then self:close() end
+end
+
+-- Gives the connection to the pool, or closes it if anything is outstanding.
+function Link:rest()
+  if self.failure then return end
+  local busy = self.leaving or self.ping or self.writing or is_active(self.reader) or #self.queue + #self.held > 0
+  if self.open > 0 or busy or not sockets.keep(self.client, self.server, self.socket) then return self:close() end
+  self:fail(failure("CONNECTION_LOST", "the connection is in the pool"))
+end
+
+-- Writing ------------------------------------------------------------------------------------------------------------
+
+-- Sends what is queued. Only one task at a time writes to a socket, and sends what others queue meanwhile.
+function Link:write(ms)
+  if self.writing then return end
+  self.writing = true
+  while #self.queue > 0 and not self.failure do
+    local frames = self.queue
+    self.queue = {}
+    local sent, reason = sockets.send(self, table.concat(frames), ms)
+    if not sent then self:lose(failure("CONNECTION_LOST", "cannot send the request: " .. reason)) end
+    if self.failure then return self.socket:close() end
+    self.written, self.spoke_at = self.written + #frames, sockets.now()
+  end
+  self.writing = false
+end
+
+-- Sends a frame. A task does it if other calls, or items, are under way (sockets.lua says why).
+function Link:push(frame, ms)
+  if self.failure then return end
+  table.insert(self.queue, frame)
+  self.queued = self.queued + 1
+  local shared = self.client.links
+  if shared then ms = self.limit_ms end -- one call without time must not break the frames of others
+  if not (shared or self.has_items) then return self:write(ms) end
+  if not self.writing then sockets.spawn(self, function() self:write(ms) end) end
+end
+
+function Link:say(message, ms) self:push(to_frame(message, SHORT_BYTES_MAX), ms) end
+
+-- Sends a request; from now on its replies are awaited.
+function Link:request(call, frame, ms)
+  self.calls[call.seq], self.open = call, self.open + 1
+  self.has_items = self.has_items or call.source
+  call.position = self.queued + 1
+  self:push(frame, ms)
+end
+
+-- Cancels a call whose reply nobody needs. It is open until the server has answered it all the same.
+function Link:give_up(call, ms)
+  if self.calls[call.seq] ~= call or call.given_up == self then return end
+  call.given_up = self
+  self.cancelled_at = self.cancelled_at or sockets.now()
+  self:say({ cmd = 0, seq = call.seq, cancel = true }, ms)
+  self:wake(call)
+end
+
+-- Signs of life ------------------------------------------------------------------------------------------------------
+
+-- When it must be looked after; only while a call is open.
+function Link:due()
+  if self.open == 0 then return huge end
+  local cancelled = (self.cancelled_at or huge) + CANCEL_MS
+  if not self.ping then return min(cancelled, min(self.spoke_at, self.heard_at) + self.tick_ms) end
+  local promised = self.client.links and self.spoke_at + self.tick_ms or huge
+  return min(cancelled, promised, max(self.ping_at, self.heard_at) + self.limit_ms)
+end
+
+function Link:look_after()
+  local now = sockets.now()
+  if now < self:due() then return end
+  if self.ping and now - max(self.ping_at, self.heard_at) >= self.limit_ms then
+    local text = "the server has not answered a PING for " .. self.limit_ms .. " ms"
+    self:lose(failure("CONNECTION_LOST", text))
+  elseif self.cancelled_at and now - self.cancelled_at >= CANCEL_MS then
+    self:lose(failure("CONNECTION_LOST", "the server has not answered a cancel for " .. CANCEL_MS .. " ms"))
+  elseif self.ping then
+    self:push(self.client.greeting, self.limit_ms) -- any byte is a sign
+  else
+    self.ping, self.ping_at = Link.next_seq(), now
+    self:say({ cmd = PING, seq = self.ping }, self.limit_ms)
+  end
+end
+
+-- Reading ------------------------------------------------------------------------------------------------------------
+
+-- The next message. What has come of it until `time` is kept.
+function Link:read(time)
+  local position = 0
+  local function receive(size)
+    local missing = position + size - #self.held
+    if missing > 0 then
+      local bytes, reason, part = sockets.receive(self, missing, ms_until(time))
+      part = bytes or part or ""
+      if #part > 0 then self.held, self.heard_at = self.held .. part, sockets.now() end
+      if reason == "timeout" then error(LATE, 0) end
+      if not bytes then messages.fail("CONNECTION_LOST", "cannot receive the reply: " .. reason) end
+    end
+    position = position + size
+    return self.held:sub(position - size + 1, position)
+  end
+  local message, is_reply = messages.read(receive, self.client.bytes_max)
+  self.held = ""
+  return message, is_reply
+end
+
+-- Hands out a message.
+function Link:take(message, is_reply)
+  local seq = message.seq
+  self.heard, self.cancelled_at = true, nil
+  if seq == nil and message.err then -- about the connection
+    return self:lose(messages.failure_of(message))
+  elseif seq == nil and message.going and not is_reply then
+    return self:leave()
+  elseif seq ~= nil and seq == self.ping then
+    self.ping = nil
+    return
+  end
+  local call = self.calls[seq or huge]
+  if not call then
+    if is_reply then self:lose(failure("BAD_REPLY", "it is another call's")) end
+    return
+  end
+  self.answered = true
+  if call.given_up ~= self then
+    table.insert(call.inbox, { message, is_reply })
+    self:wake(call)
+  end
+  if not is_reply or message.more then return end
+  self.calls[seq], self.open = nil, self.open - 1
+  if self.leaving or message.err == "SHUTTING_DOWN" then self:leave() end
+end
+
+-- Waits until something happens on the connection, but not beyond `time`.
+function Link:step(waiter, time)
+  local due = min(time, self:due())
+  if is_active(self.reader) or not sockets.may_read(self) then
+    self.waiting[waiter] = true
+    sockets.wait(self, waiter, ms_until(due))
+    self.waiting[waiter] = nil
+    return
+  end
+  self.reader = coroutine.running() or true
+  local done, message, is_reply = pcall(self.read, self, due)
+  self.reader = nil
+  if self.failure then
+    self.socket:close()
+  elseif done then
+    self:take(message, is_reply)
+  elseif message == LATE then
+    self:look_after()
+  elseif messages.is_failure(message) then
+    self:lose(message)
+  else
+    error(message, 0)
+  end
+end
+
+-- The next message about a call, and whether it is a reply; nil if the call is closed, late, or without connection.
+function Link:receive(call)
+  local first
+  repeat
+    first = table.remove(call.inbox, 1)
+    if first or self.failure or call.failure or call.deadline <= sockets.now() then break end
+    self:step(call, call.deadline)
+  until false
+  self:hand_over()
+  if first then return first[1], first[2] end
+end
+
+-- Who has read until now has what it wants. The next one reads.
+function Link:hand_over()
+  local waiter = next(self.waiting)
+  if waiter and not is_active(self.reader) then self:wake(waiter) end
+end
+
+-- Waits for the last replies of calls that were given up.
+function Link:drain(ms)
+  local deadline = sockets.now() + ms
+  while self.open > 0 and not self.failure and sockets.now() < deadline do self:step({}, deadline) end
+  self:hand_over()
+end
+
+return Link
