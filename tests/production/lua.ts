@@ -4,6 +4,8 @@
  * In: Lua code of a test. Out: what it says, line by line. Refused: nothing; an error of the code is what it says.
  */
 
+import { socketTransport } from "../../transport/deno_network.ts";
+import { ScriptedServer } from "../support/scripted_server.ts";
 import {
   example,
   Folder,
@@ -133,4 +135,41 @@ export const LUAJIT: LuaWorld = {
 export function testInLua(name: string, test: (world: LuaWorld) => Promise<void>): void {
   testWith(NGINX_PACKAGES, `in nginx, ${name}`, () => test(NGINX));
   testWith(LUAJIT_PACKAGES, `in LuaJIT, ${name}`, () => test(LUAJIT));
+}
+
+/** What the code of all tests begins with. */
+function prelude(port: number, options = ""): string {
+  return `
+    local client = packline.new { port = ${port}, bytes_max = 1048576, ${options} }
+    local function connections() return client:call("STATS").res.connections.accepted end
+    local function tell(reply, failure)
+      if failure then return failure.code .. ": " .. tostring(failure.msg) end
+      return reply.res
+    end
+  `;
+}
+
+/** What the code says, line by line; it has a `client` of a server. */
+export async function saidBy(world: LuaWorld, port: number, code: string, options?: string): Promise<string[]> {
+  return (await world.run(prelude(port, options) + code)).trimEnd().split("\n");
+}
+
+/** Runs the code against connections that the test serves, one after the other. */
+export async function withScript(
+  world: LuaWorld,
+  code: string,
+  script: (accept: () => Promise<ScriptedServer>) => Promise<void>,
+  options?: string,
+): Promise<string[]> {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  await using owned = new AsyncDisposableStack();
+  const said = saidBy(world, listener.addr.port, code, options);
+  await script(async () => owned.use(new ScriptedServer(socketTransport(await listener.accept()))));
+  return await said;
+}
+
+/** The next message that is not about the connection. */
+export async function next(server: ScriptedServer): Promise<Record<string, unknown>> {
+  const message = await server.request();
+  return "max" in message ? await next(server) : message;
 }

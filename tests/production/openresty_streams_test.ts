@@ -5,27 +5,9 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { command, type ListeningServer, RpcError, tracked, unchecked } from "../../mod.ts";
-import { socketTransport } from "../../transport/deno_network.ts";
 import { serve } from "../support/demo_server.ts";
-import { ScriptedServer } from "../support/scripted_server.ts";
-import { type LuaWorld, NGINX, NGINX_PACKAGES, startExample, testInLua } from "./lua.ts";
+import { next, NGINX, NGINX_PACKAGES, saidBy, startExample, testInLua, withScript } from "./lua.ts";
 import { example, Folder, testWith } from "./programs.ts";
-
-/** What the code of all tests begins with. */
-function prelude(port: number, options = ""): string {
-  return `
-    local client = packline.new { port = ${port}, bytes_max = 1048576, ${options} }
-    local function connections() return client:call("STATS").res.connections.accepted end
-    local function tell(reply, failure)
-      if failure then return failure.code .. ": " .. tostring(failure.msg) end
-      return reply.res
-    end
-  `;
-}
-
-async function saidBy(world: LuaWorld, port: number, code: string, options?: string): Promise<string[]> {
-  return (await world.run(prelude(port, options) + code)).trimEnd().split("\n");
-}
 
 /** What became of an upload. */
 interface Upload {
@@ -409,26 +391,6 @@ testInLua("the samples of examples/openresty/README.md print what they say", asy
 });
 
 // A server that does as the test says ---------------------------------------------------------------------------------
-
-/** Runs the code against connections that the test serves, one after the other. */
-async function withScript(
-  world: LuaWorld,
-  code: string,
-  script: (accept: () => Promise<ScriptedServer>) => Promise<void>,
-  options?: string,
-): Promise<string[]> {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  await using owned = new AsyncDisposableStack();
-  const said = saidBy(world, listener.addr.port, code, options);
-  await script(async () => owned.use(new ScriptedServer(socketTransport(await listener.accept()))));
-  return await said;
-}
-
-/** The next message that is not about the connection. */
-async function next(server: ScriptedServer): Promise<Record<string, unknown>> {
-  const message = await server.request();
-  return "max" in message ? await next(server) : message;
-}
 
 testInLua("credit is granted as items are taken, and a nil result is not a notice", async (world) => {
   const said = await withScript(

@@ -58,9 +58,6 @@ function Client:stream(cmd, params, options)
   return Call.new(self, cmd, params, options, options.credit or CREDIT)
 end
 
--- Waits.
-function Client:poll(ms) sockets.sleep(ms) end
-
 -- A client whose calls share one connection.
 local Connection = setmetatable({}, { __index = Client })
 Connection.__index = Connection
@@ -80,20 +77,19 @@ end
 
 -- Waits, and meanwhile reads what comes and gives signs of life, until a message has come or the time is over.
 function Connection:poll(ms)
-  local link = self.links[#self.links]
-  if not link then return sockets.sleep(ms) end
-  for _, old in ipairs(self.links) do
-    if old ~= link then old:step({}, sockets.now()) end
+  local deadline, links = sockets.now() + ms, { unpack(self.links) }
+  for i, link in ipairs(links) do
+    link:step({}, i == #links and deadline or sockets.now())
+    link:hand_over()
   end
-  link:step({}, sockets.now() + ms)
-  link:hand_over()
+  if #links == 0 then sockets.sleep(ms) end
 end
 
 -- Cancels all calls, and closes the connection.
 function Connection:close()
   for _, link in ipairs { unpack(self.links) } do
     for _, call in pairs(link.calls) do call:close() end
-    link:drain(50)
+    link:drain()
     link:close()
   end
 end
@@ -152,10 +148,11 @@ function packline.new(options)
     bytes_max = options.bytes_max or messages.SHORT_BYTES_MAX, -- of a payload, both ways; above the default in long frames
     pool_size = options.pool_size or 32, -- idle connections to a server, for each worker
     keepalive = options.keepalive or 60000, -- ms; the server closes a connection after 300 s of silence
-    alive = options.alive or 10000, -- ms; a shared connection with an open call gives a sign of life so often
+    alive = options.alive or 10000, -- ms; so often a connection that calls share gives a sign of life
     promise = "", -- what a connection has promised the server
     servers = {},
   }, Client)
+  if client.alive < 1000 or client.alive > 3600000 then error("alive must be 1000 to 3600000 (ms)", 2) end
   local tls = options.tls == true and {} or options.tls or nil
   client.tls = tls and parse_pem(tls)
   local list, names = options.servers, {}

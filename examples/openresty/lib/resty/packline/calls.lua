@@ -13,7 +13,7 @@ local ceil, max, min = math.ceil, math.max, math.min
 local fail, to_frame, REFUSED = messages.fail, messages.to_frame, messages.REFUSED
 
 local TIMER_MS_MAX = 2147483647 -- the longest time that nginx can wait
-local PATIENCE_MS = 50 -- after the deadline or a cancel: if the server answers in this time, the connection is kept
+local STEP_MS = 50 -- how long it takes to notice that a call was closed
 local REST_MS = 100 -- after this rest, a shared connection may have ended: to look costs a millisecond
 local DIAL_MS_MAX = 10000
 local FRESH_TRIES = 2 -- new connections for one call, at most; or as many as there are servers, if none could be reached
@@ -107,7 +107,7 @@ function Call:send_items(upload)
     if upload.ended then return end
     if not sound then
       self:fail(frame)
-      return link:give_up(self, self:patience())
+      return link:give_up(self)
     end
     upload.granted, upload.ended = upload.granted - 1, source.ended
     if source.granted then source.held = nil end
@@ -194,7 +194,7 @@ function Call:open()
   request.ttl = self.deadline < math.huge and self:patience() or nil
   local frame = to_frame(request, client.bytes_max)
   local link = self:connect()
-  self.link, self.reused = link, link.reused and not link.answered
+  self.link, self.reused = link, link.reused and not link.heard
   if self.failure then error(self.failure, 0) end -- closed while it was connecting
   self.stop_counting = servers.count(self.server)
   self.upload = { granted = 1 } -- the server takes one item without a grant
@@ -206,6 +206,7 @@ end
 function Call:send()
   local done, outcome = pcall(self.open, self)
   if not done then self.obstacle = outcome end
+  if self.failure then self:release() end -- closed, or without items, before it could wait
   return self
 end
 
@@ -218,7 +219,7 @@ function Call:receive_reply()
       servers.returned(self.server)
       self.tries = false
     end
-    self.answered = link.answered
+    self.answered = link.heard
     if is_reply then return message end
     if self.failure then error(self.failure, 0) end
     if not message then
@@ -245,10 +246,10 @@ function Call:release()
     upload.ended = true
     if upload.taking then sockets.stop(link, upload.task) end -- it waits for its source
     self.stop_counting()
-    link:give_up(self, PATIENCE_MS)
+    link:give_up(self)
   end
   if self.client.links then return end
-  link:drain(PATIENCE_MS)
+  link:drain()
   link:rest()
 end
 
@@ -289,9 +290,10 @@ end
 
 -- Waits, in steps: the call may be closed meanwhile.
 function Call:pause(ms)
-  while ms > 0 and not self.failure do
-    self.client:poll(min(ms, PATIENCE_MS))
-    ms = ms - PATIENCE_MS
+  local deadline = sockets.now() + ms
+  while not self.failure and sockets.now() < deadline do
+    local ms = min(deadline - sockets.now(), STEP_MS)
+    if self.client.links then self.client:poll(ms) else sockets.sleep(ms) end
   end
 end
 
@@ -328,7 +330,6 @@ function Call:receive()
     end
   until self.failure
   self.receiving = false
-  if self.raised then error(self.raised[1], 0) end
   return nil, self.failure
 end
 
@@ -336,6 +337,7 @@ end
 function Call:__call()
   if self.reply or self.failure then return nil, self.failure end
   local message, failure = self:receive()
+  if self.raised then error(self.raised[1], 0) end
   if not message then return nil, failure end
   if not message.more then
     self.reply = message
@@ -354,6 +356,7 @@ end
 -- The reply to a call; or nil and the failure.
 function Call:wait()
   if not self.reply and not self.failure then self.reply = self:receive() end
+  if self.raised then error(self.raised[1], 0) end
   return self.reply, self.failure
 end
 
@@ -362,7 +365,7 @@ function Call:close()
   if self.reply or self.failure then return end
   self:fail(messages.failure("CANCELLED", "it was closed here"))
   if not self.link then return end
-  self.link:give_up(self, self:patience())
+  self.link:give_up(self)
   if not self.receiving then self:release() end
 end
 

@@ -16,6 +16,7 @@ local failure, to_frame, SHORT_BYTES_MAX = messages.failure, messages.to_frame, 
 
 local TIMER_MS_MAX = 2147483647 -- the longest time that nginx can wait
 local SILENCE_MS_MIN = 2000 -- PROTOCOL.md, "Signs of life"
+local PATIENCE_MS = 50 -- for the answer to a cancel, before the connection is closed
 local CANCEL_MS = 10000 -- a server answers a cancel at once: PROTOCOL.md, "Duties of a client"
 local PING = 1
 
@@ -38,10 +39,10 @@ function Link.new(fields, silence_ms)
   link.tick_ms = shared and link.client.alive / 3 or silence_ms
   link.limit_ms = shared and max(SILENCE_MS_MIN, link.client.alive) or silence_ms
   link.calls, link.open = {}, 0 -- those without a final reply, by seq, and how many
-  link.is_task = setmetatable({}, { __mode = "k" })
+  link.threads = setmetatable({}, { __mode = "k" }) -- those of tasks
   link.queue, link.tasks, link.waiting = { not link.reused and link.client.greeting or nil }, {}, {}
   link.queued, link.written = #link.queue, 0 -- frames
-  link.held = "" -- what has come of the next message
+  link.held, link.held_bytes = {}, 0 -- what has come of the next message
   link.spoke_at, link.heard_at = now, now
   if shared then table.insert(shared, link) end
   return link
@@ -89,7 +90,7 @@ end
 -- Gives the connection to the pool, or closes it if anything is outstanding.
 function Link:rest()
   if self.failure then return end
-  local busy = self.leaving or self.ping or self.writing or is_active(self.reader) or #self.queue + #self.held > 0
+  local busy = self.leaving or self.ping or self.writing or is_active(self.reader) or #self.queue + self.held_bytes > 0
   if self.open > 0 or busy or not sockets.keep(self.client, self.server, self.socket) then return self:close() end
   self:fail(failure("CONNECTION_LOST", "the connection is in the pool"))
 end
@@ -111,14 +112,14 @@ function Link:write(ms)
   self.writing = false
 end
 
--- Sends a frame. A task does it if other calls, or items, are under way (sockets.lua says why).
+-- Sends a frame. Beside other calls or items, a task does it (sockets.lua says why).
 function Link:push(frame, ms)
   if self.failure then return end
   table.insert(self.queue, frame)
   self.queued = self.queued + 1
   local shared = self.client.links
   if shared then ms = self.limit_ms end -- one call without time must not break the frames of others
-  if not (shared or self.has_items) then return self:write(ms) end
+  if not (shared or self.has_items) or sockets.is_task(self) then return self:write(ms) end
   if not self.writing then sockets.spawn(self, function() self:write(ms) end) end
 end
 
@@ -133,11 +134,11 @@ function Link:request(call, frame, ms)
 end
 
 -- Cancels a call whose reply nobody needs. It is open until the server has answered it all the same.
-function Link:give_up(call, ms)
+function Link:give_up(call)
   if self.calls[call.seq] ~= call or call.given_up == self then return end
   call.given_up = self
   self.cancelled_at = self.cancelled_at or sockets.now()
-  self:say({ cmd = 0, seq = call.seq, cancel = true }, ms)
+  self:say({ cmd = 0, seq = call.seq, cancel = true }, PATIENCE_MS)
   self:wake(call)
 end
 
@@ -174,19 +175,23 @@ end
 function Link:read(time)
   local position = 0
   local function receive(size)
-    local missing = position + size - #self.held
-    if missing > 0 then
-      local bytes, reason, part = sockets.receive(self, missing, ms_until(time))
-      part = bytes or part or ""
-      if #part > 0 then self.held, self.heard_at = self.held .. part, sockets.now() end
-      if reason == "timeout" then error(LATE, 0) end
-      if not bytes then messages.fail("CONNECTION_LOST", "cannot receive the reply: " .. reason) end
-    end
     position = position + size
-    return self.held:sub(position - size + 1, position)
+    while self.held_bytes < position do
+      local bytes, reason = sockets.receive(self, position - self.held_bytes, ms_until(time))
+      local now = sockets.now()
+      if bytes then
+        table.insert(self.held, bytes)
+        self.held_bytes, self.heard_at = self.held_bytes + #bytes, now
+      elseif reason ~= "timeout" then
+        messages.fail("CONNECTION_LOST", "cannot receive the reply: " .. reason)
+      end
+      if now >= time and self.held_bytes < position then error(LATE, 0) end
+    end
+    self.held = { table.concat(self.held) }
+    return self.held[1]:sub(position - size + 1, position)
   end
   local message, is_reply = messages.read(receive, self.client.bytes_max)
-  self.held = ""
+  self.held, self.held_bytes = {}, 0
   return message, is_reply
 end
 
@@ -202,12 +207,11 @@ function Link:take(message, is_reply)
     self.ping = nil
     return
   end
-  local call = self.calls[seq or huge]
+  local call = seq ~= nil and self.calls[seq]
   if not call then
     if is_reply then self:lose(failure("BAD_REPLY", "it is another call's")) end
     return
   end
-  self.answered = true
   if call.given_up ~= self then
     table.insert(call.inbox, { message, is_reply })
     self:wake(call)
@@ -260,9 +264,9 @@ function Link:hand_over()
   if waiter and not is_active(self.reader) then self:wake(waiter) end
 end
 
--- Waits for the last replies of calls that were given up.
-function Link:drain(ms)
-  local deadline = sockets.now() + ms
+-- Waits for the last replies of calls that were given up, as long as a server needs that answers at once.
+function Link:drain()
+  local deadline = sockets.now() + PATIENCE_MS
   while self.open > 0 and not self.failure and sockets.now() < deadline do self:step({}, deadline) end
   self:hand_over()
 end

@@ -79,31 +79,35 @@ if ngx then
     return link.socket:send(bytes)
   end
 
-  -- So many bytes; or nil, why, and what has come.
+  -- At most so many bytes. receive() would begin its time again with each byte that comes.
   function sockets.receive(link, size, ms)
     link.socket:settimeout(ms)
-    return link.socket:receive(size)
+    return link.socket:receiveany(size)
   end
 
-  -- Starts a task: a light thread. One that has ended takes memory until the one that has started it waits for it.
+  -- Starts a task: a light thread. One that has ended takes memory until the one that has started it waits for it, and
+  -- if that one was killed before, lua-nginx-module 0.10.23 never ends the request.
   function sockets.spawn(link, run)
     local tasks = link.tasks
-    for i = #tasks, 1, -1 do
-      if coroutine.status(tasks[i]) == "zombie" and pcall(ngx.thread.wait, tasks[i]) then table.remove(tasks, i) end
-    end
     local task = ngx.thread.spawn(function()
-      link.is_task[coroutine.running()] = true
+      link.threads[coroutine.running()] = true
       run()
     end)
     table.insert(tasks, task)
+    for i = #tasks, 1, -1 do
+      if coroutine.status(tasks[i]) == "zombie" and pcall(ngx.thread.wait, tasks[i]) then table.remove(tasks, i) end
+    end
     return task
   end
 
   -- Ends a task that waits for its source of items.
   function sockets.stop(_, task) ngx.thread.kill(task) end
 
+  -- Whether a task asks.
+  function sockets.is_task(link) return link.threads[coroutine.running()] end
+
   -- A task that is stopped while it reads would end the connection. It waits for what others read.
-  function sockets.may_read(link) return not link.is_task[coroutine.running()] end
+  function sockets.may_read(link) return not sockets.is_task(link) end
 
   -- Waits until somebody wakes it.
   function sockets.wait(_, waiter, ms)
@@ -152,7 +156,7 @@ else
   -- A task is a coroutine: it yields where it would wait for its socket, and goes on while its call waits for that.
   local function resume(link, task)
     local before = link.in_task -- a task may start another
-    link.in_task = true
+    link.in_task = task
     local sound, reason = coroutine.resume(task)
     link.in_task = before
     if not sound then error(reason, 0) end
@@ -165,9 +169,9 @@ else
     local alone = #link.tasks == 0 and not link.in_task -- nothing else can be done while the socket waits
     link.socket:settimeout(alone and ms / 1000 or 0)
     while true do
-      local result, reason, partial = try()
+      local result, reason = try()
       local left = deadline - sockets.now()
-      if result or reason ~= "timeout" or left <= 0 then return result, reason, partial end
+      if result or reason ~= "timeout" or left <= 0 then return result, reason end
       if link.in_task then
         coroutine.yield()
       else
@@ -190,11 +194,10 @@ else
   end
 
   function sockets.receive(link, size, ms)
-    local got = ""
     return persist(link, ms, function()
-      local bytes, reason, part = link.socket:receive(size, got)
-      got = part or got
-      return bytes, reason, got
+      local bytes, reason, part = link.socket:receive(size)
+      if not bytes and part ~= "" then return part end
+      return bytes, reason
     end, true)
   end
 
@@ -210,11 +213,16 @@ else
     end
   end
 
+  function sockets.is_task(link) return link.in_task and link.in_task == coroutine.running() end
+
   function sockets.may_read(link) return not link.in_task end
 
   -- Waits in a task, while its call goes on, until somebody wakes it.
   function sockets.wait(link, waiter, ms)
     local function is_awake() return not link.waiting[waiter], "timeout" end
+    if not sockets.is_task(link) then
+      error("a source of items cannot wait in another coroutine for a call on its own connection", 0)
+    end
     persist(link, ms, is_awake, true)
   end
 

@@ -1,0 +1,378 @@
+/** Calls of the OpenResty client side by side on one connection, in nginx and under plain LuaJIT. */
+
+import { assertEquals, assertMatch } from "@std/assert";
+import { encode } from "../../codec/msgpack.ts";
+import { command, type ListeningServer } from "../../mod.ts";
+import { serve } from "../support/demo_server.ts";
+import { frame } from "../support/wire.ts";
+import { next, NGINX, NGINX_PACKAGES, saidBy, startLua, testInLua, withScript } from "./lua.ts";
+import { testWith } from "./programs.ts";
+
+/** A server whose HOLD ends at a RELEASE, or a cancel, and what became of each HOLD. */
+async function serveHolds(options: Parameters<typeof serve>[0] = {}): Promise<ListeningServer & { holds: string[] }> {
+  const holds: string[] = [];
+  let release = () => {};
+  const commands = {
+    HOLD: command((_: object, { signal }) => {
+      const index = holds.push("held") - 1;
+      return new Promise<string>((resolve, reject) => {
+        signal.addEventListener("abort", () => {
+          holds[index] = signal.reason.code;
+          reject(signal.reason);
+        });
+        release = () => {
+          holds[index] = "released";
+          resolve("held");
+        };
+      });
+    }),
+    RELEASE: command(() => {
+      release();
+      return "released";
+    }),
+  };
+  return Object.assign(await serve({ port: 0, commands, onError: () => {}, ...options }), { holds });
+}
+
+const accepted = (server: ListeningServer) => server.statistics().connections.accepted;
+
+testInLua("calls run side by side on one connection, and one of them is cancelled", async (world) => {
+  await using server = await serveHolds();
+  const said = await saidBy(
+    world,
+    server.port,
+    `
+    local connection = client:connection()
+    local cancelled = connection:start("HOLD")
+    local held = connection:start("HOLD")
+    say(tell(connection:call("ECHO", { data = "overtakes" })))
+    cancelled:close()
+    say(tell(cancelled:wait()))
+    say(tell(connection:call("RELEASE")))
+    say(tell(held:wait()))
+    local late = connection:start("HOLD", {}, { timeout = 50 })
+    local ticks, sum = connection:stream("TICK", { count = 100, interval = 0 }, { credit = 4 }), 0
+    for tick in ticks do sum = sum + tick end
+    say(sum)
+    say(select(2, late:wait()).code)
+    say(tell(connection:call("TALLY", {}, { items = { "a", "b" } })).items)
+    connection:close()`,
+  );
+  assertEquals(said, [
+    "overtakes",
+    "CANCELLED: it was closed here",
+    "released",
+    "held",
+    "5050",
+    "TIMEOUT",
+    "2",
+  ]);
+  assertEquals(server.holds.slice(0, 2), ["CANCELLED", "released"]);
+  assertMatch(server.holds[2], /^(DEADLINE_EXCEEDED|CANCELLED)$/);
+  assertEquals(accepted(server), 1);
+});
+
+testWith(NGINX_PACKAGES, "in nginx, light threads share a connection from its first call on", async () => {
+  await using server = await serveHolds();
+  const said = await saidBy(
+    NGINX,
+    server.port,
+    `
+    local connection = client:connection()
+    local threads, sum = {}, 0
+    for n = 1, 50 do
+      threads[n] = ngx.thread.spawn(function() return connection:call("ECHO", { data = n }).res end)
+    end
+    for _, thread in ipairs(threads) do sum = sum + select(2, ngx.thread.wait(thread)) end
+    say(sum)
+
+    local hold = connection:start("HOLD")
+    local waiting = ngx.thread.spawn(function() return hold:wait() end) -- it reads
+    local other = ngx.thread.spawn(function() return connection:call("HOLD") end) -- it waits for what that one reads
+    connection:call("PING")
+    hold:close()
+    local _, reply, failure = ngx.thread.wait(waiting)
+    say(tell(reply, failure))
+    connection:call("RELEASE")
+    _, reply, failure = ngx.thread.wait(other)
+    say(tell(reply, failure))
+    connection:close()`,
+  );
+  assertEquals(said, ["1275", "CANCELLED: it was closed here", "held"]);
+  assertEquals(server.holds, ["CANCELLED", "released"]);
+  assertEquals(accepted(server), 1);
+});
+
+testInLua("the items of one call come from a stream on the same connection", async (world) => {
+  await using server = await serveHolds();
+  const said = await saidBy(
+    world,
+    server.port,
+    `
+    local connection = client:connection()
+    local echo = connection:stream("ECHO", {}, { items = connection:stream("TICK", { count = 500, interval = 0 }) })
+    local sum = 0
+    for item in echo do sum = sum + item end
+    say(tostring(echo.failure) .. " " .. sum)
+    local endless = connection:stream("ECHO", {}, { items = connection:stream("TICK", { interval = 0 }) })
+    for item in endless do
+      if item == 50 then endless:close() break end
+    end
+    say(tell(connection:call("PING")))
+    connection:close()`,
+  );
+  assertEquals(said, ["nil 125250", "PONG"]);
+  assertEquals(accepted(server), 1);
+});
+
+testInLua("more goes both ways than anything between them holds, beside other calls", async (world) => {
+  await using server = await serveHolds();
+  const said = await saidBy(
+    world,
+    server.port,
+    `
+    local connection = client:connection()
+    local text = ("x"):rep(1000000)
+    local function texts(count)
+      return function()
+        count = count - 1
+        if count >= 0 then return text end
+      end
+    end
+    local first = connection:stream("ECHO", {}, { items = texts(30), credit = 30 })
+    local size = #first()
+    local calls = {}
+    for n = 1, 20 do calls[n] = connection:start("ECHO", { data = text }) end
+    for item in first do size = size + #item end
+    for _, call in ipairs(calls) do size = size + #call:wait().res end
+    say(size)
+    connection:close()`,
+    "timeout = 20000",
+  );
+  assertEquals(said, ["50000000"]);
+  assertEquals(accepted(server), 1);
+});
+
+testInLua("a server that is about to stop loses no call: the next go over another connection", async (world) => {
+  const said = await withScript(
+    world,
+    `
+    local connection = client:connection()
+    local first = connection:start("FIRST")
+    local second = connection:start("SECOND")
+    say(tell(second:wait()))
+    local third = connection:start("THIRD")
+    say(tell(third:wait()))
+    say(tell(first:wait()))
+    connection:close()`,
+    async (accept) => {
+      const old = await accept();
+      assertEquals(await old.message(), { cmd: 0, max: 1_048_576, alive: 10_000, notice: true });
+      const [first, second] = [await old.request(), await old.request()];
+      await old.reply({ going: 10_000 }, { seq: second.seq, res: 2 });
+      const fresh = await accept();
+      const third = await next(fresh);
+      assertEquals(third.cmd, "THIRD");
+      await fresh.reply({ seq: third.seq, res: 3 });
+      await old.reply({ seq: first.seq, res: 1 });
+      assertEquals(await old.message(), undefined);
+      assertEquals(await fresh.message(), undefined);
+    },
+  );
+  assertEquals(said, ["2", "3", "1"]);
+});
+
+testInLua("a lost connection fails its calls, repeats those that may run twice, and is replaced", async (world) => {
+  const said = await withScript(
+    world,
+    `
+    local connection = client:connection()
+    local once, twice = connection:start("ONCE"), connection:start("TWICE", {}, { idempotent = true })
+    say(tell(once:wait()))
+    say(tell(twice:wait()))
+    connection:close()`,
+    async (accept) => {
+      const first = await accept();
+      await next(first);
+      await next(first);
+      first.cut();
+      const second = await accept();
+      const request = await next(second);
+      assertEquals(request.cmd, "TWICE");
+      await second.reply({ seq: request.seq, res: "twice" });
+      assertEquals(await second.message(), undefined);
+    },
+  );
+  assertEquals(said, ["CONNECTION_LOST: cannot receive the reply: closed", "twice"]);
+});
+
+testInLua("a connection that has ended at rest is replaced before the next call", async (world) => {
+  const said = await withScript(
+    world,
+    `
+    local connection = client:connection()
+    say(tell(connection:call("FIRST")))
+    local started = require("resty.packline.clock").now()
+    repeat until require("resty.packline.clock").now() - started > 150
+    say(tell(connection:call("SECOND")))
+    connection:close()`,
+    async (accept) => {
+      for (const res of ["first", "second"]) {
+        const server = await accept();
+        await server.reply({ seq: (await next(server)).seq, res });
+        if (res === "first") server.cut();
+        else assertEquals(await server.message(), undefined);
+      }
+    },
+  );
+  assertEquals(said, ["first", "second"]);
+});
+
+testInLua("while one call waits to be sent again, others get their replies, and it waits its time", async (world) => {
+  const said = await withScript(
+    world,
+    `
+    local connection, now = client:connection(), require("resty.packline.clock").now
+    local ticks = connection:stream("TICKS")
+    ticks()
+    local began = now()
+    say(tell(connection:call("BUSY")))
+    say(now() - began >= 200 and "in time" or now() - began)
+    for tick in ticks do say(tick) end
+    connection:close()`,
+    async (accept) => {
+      const server = await accept();
+      const { seq } = await next(server);
+      await server.reply({ seq, res: 0, more: true });
+      await server.reply({ seq: (await next(server)).seq, err: "OVERLOADED", $after: 200 });
+      for (let res = 1; res <= 3; res++) await server.reply({ seq, res, more: true });
+      await server.reply({ seq: (await next(server)).seq, res: "at last" }, { seq, res: 3 });
+      assertEquals(await server.message(), undefined);
+    },
+  );
+  assertEquals(said, ["at last", "in time", "1", "2", "3"]);
+});
+
+testInLua("half a reply is kept while its call waits, and while others run out of time", async (world) => {
+  const said = await withScript(
+    world,
+    `
+    local connection = client:connection()
+    local slow = connection:start("SLOW")
+    for _ = 1, 3 do say(select(2, connection:call("SHORT", {}, { timeout = 50 })).code) end
+    say(tell(slow:wait()))
+    connection:close()`,
+    async (accept) => {
+      const server = await accept();
+      const slow = await next(server);
+      const bytes = frame(encode({ seq: slow.seq, res: "x".repeat(60_000) }));
+      for (const [from, to] of [[0, 1], [1, 9], [9, undefined]]) {
+        const short = await next(server);
+        await server.send(bytes.slice(from, to));
+        assertEquals(await next(server), { cmd: 0, seq: short.seq, cancel: true });
+      }
+      assertEquals(await server.message(), undefined);
+    },
+  );
+  assertEquals(said, [...Array(3).fill("TIMEOUT"), "x".repeat(60_000)]);
+});
+
+testInLua("bytes that never end a reply do not hold up a call's time", async (world) => {
+  const said = await withScript(
+    world,
+    `say(tell(client:call("SLOW", {}, { timeout = 200 })))`,
+    async (accept) => {
+      const server = await accept();
+      await next(server);
+      await server.send(Uint8Array.of(0x30, 0x20)); // a payload of 4,096 bytes
+      const drip = setInterval(() => void server.send(Uint8Array.of(0xc0)).catch(() => {}), 20);
+      while (await server.message() !== undefined);
+      clearInterval(drip);
+    },
+  );
+  assertEquals(said, ["TIMEOUT: cannot receive the reply: timeout"]);
+});
+
+testWith(NGINX_PACKAGES, "in nginx, set_keepalive() gives the connection to the next request", async () => {
+  await using server = await serveHolds();
+  await using owned = new AsyncDisposableStack();
+  const { url } = await startLua(
+    owned,
+    `location / {
+      content_by_lua_block {
+        local client = require("resty.packline").new { port = ${server.port} }
+        local connection = client:connection()
+        local first, second = connection:start("PING"), connection:start("PING")
+        ngx.print(second:wait().res, " ", first:wait().res)
+        if ngx.var.arg_open then connection:start("HOLD") end
+        connection:set_keepalive()
+      }
+    }`,
+  );
+  const get = async (path: string) => await (await fetch(url + path)).text();
+  for (let count = 0; count < 5; count++) assertEquals(await get("/"), "PONG PONG");
+  assertEquals(accepted(server), 1);
+  assertEquals(await get("/?open=1"), "PONG PONG"); // closed: a call is open
+  assertEquals(await get("/"), "PONG PONG");
+  assertEquals(accepted(server), 2);
+  while (server.holds[0] === "held") await get("/");
+});
+
+testWith(NGINX_PACKAGES, "in nginx, a light thread that is ended while it reads fails the others soon", async () => {
+  await using server = await serveHolds();
+  const said = await saidBy(
+    NGINX,
+    server.port,
+    `
+    local connection = client:connection()
+    local reader = ngx.thread.spawn(function() return connection:call("HOLD") end)
+    local waiting = ngx.thread.spawn(function() return connection:call("HOLD") end)
+    connection:call("PING")
+    ngx.thread.kill(reader)
+    local _, reply, failure = ngx.thread.wait(waiting)
+    say(failure.code)
+    say(tell(connection:call("PING")))
+    connection:close()`,
+    "alive = 1000",
+  );
+  assertEquals(said, ["CONNECTION_LOST", "PONG"]);
+});
+
+testInLua(
+  "a source of items may be a coroutine, but not one that waits for the same connection in LuaJIT",
+  async (world) => {
+    await using server = await serveHolds();
+    const said = await saidBy(
+      world,
+      server.port,
+      `
+    local connection = client:connection()
+    local function upload(source)
+      local items = coroutine.wrap(function()
+        for tick in source:stream("TICK", { count = 3, interval = 0 }) do coroutine.yield(tick) end
+      end)
+      local done, reply, failure = pcall(connection.call, connection, "TALLY", {}, { items = items })
+      say(done and (failure and failure.code or reply.res.items) or reply)
+    end
+    upload(client)
+    upload(connection)
+    say(tell(connection:call("PING")))
+    connection:close()`,
+    );
+    const refusal = "a source of items cannot wait in another coroutine for a call on its own connection";
+    assertEquals([said[0], said[2]], ["3", "PONG"]);
+    assertMatch(said[1], world.name === "nginx" ? /^3$/ : new RegExp(`${refusal}$`));
+  },
+);
+
+testInLua("a promise that no server takes is refused", async (world) => {
+  const said = await saidBy(
+    world,
+    1,
+    `
+    for _, alive in ipairs { 999, 3600001 } do
+      say((select(2, pcall(packline.new, { alive = alive })):gsub("^.-:%d+: ", "")))
+    end`,
+  );
+  assertEquals(said, Array(2).fill("alive must be 1000 to 3600000 (ms)"));
+});
