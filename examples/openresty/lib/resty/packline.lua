@@ -12,6 +12,12 @@ A client of packline for OpenResty, over cosockets, and for plain LuaJIT, over L
 
     reply, failure = client:call("TALLY", {}, { items = { "a", "b" } }) -- a stream to a command
 
+    local connection = client:connection() -- its calls share one connection
+    local slow, quick = connection:start("DELAY", { sleep = 60 }), connection:start("PING")
+    print(quick:wait().res)
+    slow:close() -- cancels it
+    connection:set_keepalive() -- or close()
+
 In: a command's number or name, its parameters, and `timeout` (ms, for the whole call; 0 means no time is left,
 math.huge no limit), `meta`, `idempotent`, `items` (a list, or a function that returns the next item), and for a stream
 `credit` (how many items may be under way). Out: the reply as a table; or nil and a failure: `code`, `msg`, `data`,
@@ -21,10 +27,10 @@ Refused: options that cannot be used, by an error; parameters and items that can
 invalid replies (BAD_REPLY). All other codes come from the server. In a phase of nginx without cosockets a call fails
 with CONNECTION_LOST, which says what to do.
 
-A connection serves one call at a time and returns to the pool only if nothing is outstanding: after a valid, complete
-reply in time, and with nothing half sent; otherwise it is closed. A connection from the pool may be stale, because the
-server has closed it. So the client promises no signs of life and asks for no notices: a pooled connection has nobody to
-send the one or to read the other. A call is sent again, on another connection and to another server if there is one, if
+A call of a client has a connection of its own. This returns to the pool only if nothing is outstanding: after a valid,
+complete reply, and with nothing half sent; otherwise it is closed. A connection from the pool may be stale, because the
+server has closed it. So a client promises no signs of life and asks for no notices: a pooled connection has nobody to
+send the one or to read the other. A `connection` does both, while one of its calls, or its `poll()`, waits. A call is sent again, on another connection and to another server if there is one, if
 its frame was not sent completely or the server replied SHUTTING_DOWN or OVERLOADED (it was not started, either way), or
 if it is marked `idempotent` and its connection was lost; but not once an item has come or more items than the first
 were asked for. Otherwise its caller gets the failure and decides. servers.lua has the waits and the limits of that.

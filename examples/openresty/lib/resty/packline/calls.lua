@@ -137,14 +137,14 @@ function Call:dial()
   self.server, self.tries = server, tries
   local ms = min(self:patience(), DIAL_MS_MAX)
   if #client.servers > 1 then ms = ceil(ms / 2) end
-  local stop_counting = servers.count(server)
+  self.stop_counting = servers.count(server)
   local socket, reused = sockets.connect(made, client, server, ms)
-  stop_counting()
   if socket then
     local endless = self.deadline == math.huge
     local silence_ms = endless and min(client.timeout, TIMER_MS_MAX) or math.huge
     return Link.new({ client = client, server = server, socket = socket, reused = reused }, silence_ms)
   end
+  self.stop_counting()
   if reused == "timeout" and self:patience() > 1 then reused = "no connection within " .. ms .. " ms" end
   fail_to("reach " .. server.address, reused, true)
 end
@@ -152,7 +152,7 @@ end
 -- The connection that the client shares, if it can take one more call.
 function Call:find_shared()
   local client = self.client
-  while client.dialing do
+  while Link.is_active(client.dialing) do
     client.waiting[self] = true
     sockets.wait(client, self, min(self:patience(), DIAL_MS_MAX))
     if self.deadline <= sockets.now() then fail("TIMEOUT", "no connection in time; the request was not sent", true) end
@@ -170,11 +170,12 @@ function Call:connect()
   local link = self:find_shared()
   if link then
     self.server, self.tries = link.server, false
+    self.stop_counting = servers.count(link.server)
     return link
   end
-  client.dialing = true
+  client.dialing = coroutine.running() or true
   local done, outcome = pcall(self.dial, self)
-  client.dialing = false
+  client.dialing = nil
   for waiter in pairs(client.waiting) do sockets.wake(waiter) end
   client.waiting = {}
   if not done then error(outcome, 0) end
@@ -196,10 +197,11 @@ function Call:open()
   local link = self:connect()
   self.link, self.reused = link, link.reused and not link.heard
   if self.failure then error(self.failure, 0) end -- closed while it was connecting
-  self.stop_counting = servers.count(self.server)
-  self.upload = { granted = 1 } -- the server takes one item without a grant
   link:request(self, frame, self:patience())
-  if self.source then self:start_items() end
+  if self.source then
+    self.upload = { granted = 1 } -- the server takes one item without a grant
+    self:start_items()
+  end
 end
 
 -- Sends the request. If that fails, the caller hears of it when it waits.
@@ -226,8 +228,7 @@ function Call:receive_reply()
       local failure = link.failure
       if not failure then fail("TIMEOUT", "cannot receive the reply: timeout") end
       -- A server starts a request only after its last byte, which was not sent.
-      local unsent = failure.code == "CONNECTION_LOST" and self.position > link.written
-      if unsent then fail("CONNECTION_LOST", failure.msg, true) end
+      if self.position > link.written and not failure.retryable then fail(failure.code, failure.msg, true) end
       error(failure, 0)
     elseif self.source and tonumber(message.credit) then
       upload.granted = upload.granted + message.credit
@@ -241,13 +242,13 @@ end
 function Call:release()
   local link, upload = self.link, self.upload
   if not link then return end
-  self.link = nil
+  self.link, self.upload = nil, nil
+  self.stop_counting()
   if upload then
     upload.ended = true
     if upload.taking then sockets.stop(link, upload.task) end -- it waits for its source
-    self.stop_counting()
-    link:give_up(self)
   end
+  link:give_up(self)
   if self.client.links then return end
   link:drain()
   link:rest()

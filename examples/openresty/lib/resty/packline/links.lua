@@ -12,7 +12,7 @@ local messages = require "resty.packline.messages"
 local sockets = require "resty.packline.sockets"
 
 local ceil, huge, max, min = math.ceil, math.huge, math.max, math.min
-local failure, to_frame, SHORT_BYTES_MAX = messages.failure, messages.to_frame, messages.SHORT_BYTES_MAX
+local to_frame, SHORT_BYTES_MAX = messages.to_frame, messages.SHORT_BYTES_MAX
 
 local TIMER_MS_MAX = 2147483647 -- the longest time that nginx can wait
 local SILENCE_MS_MIN = 2000 -- PROTOCOL.md, "Signs of life"
@@ -39,7 +39,6 @@ function Link.new(fields, silence_ms)
   link.tick_ms = shared and link.client.alive / 3 or silence_ms
   link.limit_ms = shared and max(SILENCE_MS_MIN, link.client.alive) or silence_ms
   link.calls, link.open = {}, 0 -- those without a final reply, by seq, and how many
-  link.threads = setmetatable({}, { __mode = "k" }) -- those of tasks
   link.queue, link.tasks, link.waiting = { not link.reused and link.client.greeting or nil }, {}, {}
   link.queued, link.written = #link.queue, 0 -- frames
   link.held, link.held_bytes = {}, 0 -- what has come of the next message
@@ -48,10 +47,14 @@ function Link.new(fields, silence_ms)
   return link
 end
 
--- A thread can be killed where it waits.
-local function is_active(thread)
+-- Whether a thread still does what it has begun: it can be killed where it waits.
+function Link.is_active(thread)
   return thread and not (type(thread) == "thread" and coroutine.status(thread) == "dead")
 end
+
+local is_active = Link.is_active
+
+local function lost(text) return messages.failure("CONNECTION_LOST", text) end
 
 local function ms_until(time) return min(max(1, ceil(time - sockets.now())), TIMER_MS_MAX) end
 
@@ -79,7 +82,7 @@ function Link:lose(failure)
   if not is_active(self.reader) then self.socket:close() end
 end
 
-function Link:close() self:lose(failure("CONNECTION_LOST", "the connection was closed here")) end
+function Link:close() self:lose(lost("the connection was closed here")) end
 
 -- No more calls: it ends with the last one.
 function Link:leave()
@@ -92,7 +95,7 @@ function Link:rest()
   if self.failure then return end
   local busy = self.leaving or self.ping or self.writing or is_active(self.reader) or #self.queue + self.held_bytes > 0
   if self.open > 0 or busy or not sockets.keep(self.client, self.server, self.socket) then return self:close() end
-  self:fail(failure("CONNECTION_LOST", "the connection is in the pool"))
+  self:fail(lost("the connection is in the pool"))
 end
 
 -- Writing ------------------------------------------------------------------------------------------------------------
@@ -105,7 +108,10 @@ function Link:write(ms)
     local frames = self.queue
     self.queue = {}
     local sent, reason = sockets.send(self, table.concat(frames), ms)
-    if not sent then self:lose(failure("CONNECTION_LOST", "cannot send the request: " .. reason)) end
+    if not sent then
+      local late = reason == "timeout" and not self.client.links -- the time of its only call is over
+      self:lose(messages.failure(late and "TIMEOUT" or "CONNECTION_LOST", "cannot send the request: " .. reason))
+    end
     if self.failure then return self.socket:close() end
     self.written, self.spoke_at = self.written + #frames, sockets.now()
   end
@@ -157,10 +163,9 @@ function Link:look_after()
   local now = sockets.now()
   if now < self:due() then return end
   if self.ping and now - max(self.ping_at, self.heard_at) >= self.limit_ms then
-    local text = "the server has not answered a PING for " .. self.limit_ms .. " ms"
-    self:lose(failure("CONNECTION_LOST", text))
+    self:lose(lost("the server has not answered a PING for " .. self.limit_ms .. " ms"))
   elseif self.cancelled_at and now - self.cancelled_at >= CANCEL_MS then
-    self:lose(failure("CONNECTION_LOST", "the server has not answered a cancel for " .. CANCEL_MS .. " ms"))
+    self:lose(lost("the server has not answered a cancel for " .. CANCEL_MS .. " ms"))
   elseif self.ping then
     self:push(self.client.greeting, self.limit_ms) -- any byte is a sign
   else
@@ -178,16 +183,15 @@ function Link:read(time)
     position = position + size
     while self.held_bytes < position do
       local bytes, reason = sockets.receive(self, position - self.held_bytes, ms_until(time))
-      local now = sockets.now()
       if bytes then
         table.insert(self.held, bytes)
-        self.held_bytes, self.heard_at = self.held_bytes + #bytes, now
+        self.held_bytes, self.heard_at = self.held_bytes + #bytes, sockets.now()
       elseif reason ~= "timeout" then
         messages.fail("CONNECTION_LOST", "cannot receive the reply: " .. reason)
       end
-      if now >= time and self.held_bytes < position then error(LATE, 0) end
+      if self.held_bytes < position and sockets.now() >= time then error(LATE, 0) end
     end
-    self.held = { table.concat(self.held) }
+    if #self.held > 1 then self.held = { table.concat(self.held) } end
     return self.held[1]:sub(position - size + 1, position)
   end
   local message, is_reply = messages.read(receive, self.client.bytes_max)
@@ -209,7 +213,7 @@ function Link:take(message, is_reply)
   end
   local call = seq ~= nil and self.calls[seq]
   if not call then
-    if is_reply then self:lose(failure("BAD_REPLY", "it is another call's")) end
+    if is_reply then self:lose(messages.failure("BAD_REPLY", "it is another call's")) end
     return
   end
   if call.given_up ~= self then
@@ -228,7 +232,7 @@ function Link:step(waiter, time)
     self.waiting[waiter] = true
     sockets.wait(self, waiter, ms_until(due))
     self.waiting[waiter] = nil
-    return
+    return self:look_after() -- who reads may have begun when no call was open
   end
   self.reader = coroutine.running() or true
   local done, message, is_reply = pcall(self.read, self, due)
@@ -248,13 +252,11 @@ end
 
 -- The next message about a call, and whether it is a reply; nil if the call is closed, late, or without connection.
 function Link:receive(call)
-  local first
-  repeat
-    first = table.remove(call.inbox, 1)
-    if first or self.failure or call.failure or call.deadline <= sockets.now() then break end
+  while #call.inbox == 0 and not (self.failure or call.failure or call.deadline <= sockets.now()) do
     self:step(call, call.deadline)
-  until false
+  end
   self:hand_over()
+  local first = table.remove(call.inbox, 1)
   if first then return first[1], first[2] end
 end
 
@@ -264,7 +266,7 @@ function Link:hand_over()
   if waiter and not is_active(self.reader) then self:wake(waiter) end
 end
 
--- Waits for the last replies of calls that were given up, as long as a server needs that answers at once.
+-- Waits for the last replies of calls that were given up, but not longer than a server needs that answers at once.
 function Link:drain()
   local deadline = sockets.now() + PATIENCE_MS
   while self.open > 0 and not self.failure and sockets.now() < deadline do self:step({}, deadline) end

@@ -89,6 +89,7 @@ if ngx then
   -- if that one was killed before, lua-nginx-module 0.10.23 never ends the request.
   function sockets.spawn(link, run)
     local tasks = link.tasks
+    link.threads = link.threads or setmetatable({}, { __mode = "k" })
     local task = ngx.thread.spawn(function()
       link.threads[coroutine.running()] = true
       run()
@@ -104,7 +105,7 @@ if ngx then
   function sockets.stop(_, task) ngx.thread.kill(task) end
 
   -- Whether a task asks.
-  function sockets.is_task(link) return link.threads[coroutine.running()] end
+  function sockets.is_task(link) return link.threads and link.threads[coroutine.running()] end
 
   -- A task that is stopped while it reads would end the connection. It waits for what others read.
   function sockets.may_read(link) return not sockets.is_task(link) end
@@ -170,8 +171,9 @@ else
     link.socket:settimeout(alone and ms / 1000 or 0)
     while true do
       local result, reason = try()
+      if result or reason ~= "timeout" then return result, reason end
       local left = deadline - sockets.now()
-      if result or reason ~= "timeout" or left <= 0 then return result, reason end
+      if left <= 0 then return nil, reason end
       if link.in_task then
         coroutine.yield()
       else
