@@ -5,7 +5,17 @@ import { encode } from "../../codec/msgpack.ts";
 import { command, type ListeningServer } from "../../mod.ts";
 import { serve } from "../support/demo_server.ts";
 import { frame } from "../support/wire.ts";
-import { next, NGINX, NGINX_PACKAGES, saidBy, startLua, testInLua, withScript } from "./lua.ts";
+import {
+  LUAJIT,
+  LUAJIT_PACKAGES,
+  next,
+  NGINX,
+  NGINX_PACKAGES,
+  saidBy,
+  startLua,
+  testInLua,
+  withScript,
+} from "./lua.ts";
 import { testWith } from "./programs.ts";
 
 /** A server whose HOLD ends at a RELEASE, or a cancel, and what became of each HOLD. */
@@ -101,6 +111,48 @@ testWith(NGINX_PACKAGES, "in nginx, light threads share a connection from its fi
   assertEquals(said, ["1275", "CANCELLED: it was closed here", "held"]);
   assertEquals(server.holds, ["CANCELLED", "released"]);
   assertEquals(accepted(server), 1);
+});
+
+testWith(NGINX_PACKAGES, "in nginx, who has its reply hands the reading over to who still waits", async () => {
+  await using server = await serveHolds();
+  const said = await saidBy(
+    NGINX,
+    server.port,
+    `
+    local connection = client:connection()
+    local reader = ngx.thread.spawn(function() return connection:call("DELAY", { sleep = 0.02 }) end)
+    local waiting = ngx.thread.spawn(function() return connection:call("DELAY", { sleep = 0.1 }) end)
+    for _, thread in ipairs { reader, waiting } do
+      local _, reply, failure = ngx.thread.wait(thread)
+      say(tell(reply, failure))
+    end
+    connection:close()`,
+    "alive = 3600000, timeout = 2000",
+  );
+  assertEquals(said, ["DONE", "DONE"]);
+});
+
+testWith(NGINX_PACKAGES, "in nginx, signs of life are given beside a light thread that polls at rest", async () => {
+  const said = await withScript(
+    NGINX,
+    `
+    local connection = client:connection()
+    connection:call("FIRST")
+    ngx.thread.spawn(function() connection:poll(3600000) end)
+    say(tell(connection:call("SLOW")))
+    connection:close()`,
+    async (accept) => {
+      const server = await accept();
+      await server.reply({ seq: (await next(server)).seq, res: 1 });
+      const slow = await next(server);
+      const ping = await next(server);
+      assertEquals(ping.cmd, 1);
+      await server.reply({ seq: ping.seq, res: "PONG" }, { seq: slow.seq, res: "slow" });
+      assertEquals(await server.message(), undefined);
+    },
+    "alive = 1000, timeout = 2000",
+  );
+  assertEquals(said, ["slow"]);
 });
 
 testInLua("the items of one call come from a stream on the same connection", async (world) => {
@@ -318,6 +370,22 @@ testWith(NGINX_PACKAGES, "in nginx, set_keepalive() gives the connection to the 
   while (server.holds[0] === "held") await get("/");
 });
 
+testWith(LUAJIT_PACKAGES, "under LuaJIT, set_keepalive() closes: nobody would read the notices", async () => {
+  await using server = await serveHolds();
+  const said = await saidBy(
+    LUAJIT,
+    server.port,
+    `
+    for _ = 1, 2 do
+      local connection = client:connection()
+      say(tell(connection:call("PING")))
+      connection:set_keepalive()
+    end
+    say(client:call("STATS").res.connections.accepted)`,
+  );
+  assertEquals(said, ["PONG", "PONG", "3"]);
+});
+
 testWith(NGINX_PACKAGES, "in nginx, a light thread that is ended while it reads fails the others soon", async () => {
   await using server = await serveHolds();
   const said = await saidBy(
@@ -333,7 +401,7 @@ testWith(NGINX_PACKAGES, "in nginx, a light thread that is ended while it reads 
     say(failure.code)
     say(tell(connection:call("PING")))
     connection:close()`,
-    "alive = 1000",
+    "alive = 1000, timeout = 3000",
   );
   assertEquals(said, ["CONNECTION_LOST", "PONG"]);
 });
