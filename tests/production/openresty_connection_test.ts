@@ -82,6 +82,20 @@ testInLua("calls run side by side on one connection, and one of them is cancelle
   assertEquals(accepted(server), 1);
 });
 
+testInLua("calls of a client run side by side as well, each on its own connection", async (world) => {
+  await using server = await serveHolds();
+  const said = await saidBy(
+    world,
+    server.port,
+    `
+    local held = client:start("HOLD")
+    say(tell(client:call("RELEASE")))
+    say(tell(held:wait()))`,
+  );
+  assertEquals(said, ["released", "held"]);
+  assertEquals(accepted(server), 2);
+});
+
 testWith(NGINX_PACKAGES, "in nginx, light threads share a connection from its first call on", async () => {
   await using server = await serveHolds();
   const said = await saidBy(
