@@ -85,7 +85,7 @@ const RANDOM_CALLS = `
     local finish = table.remove(open, random(#open))
     if ngx then assert(ngx.thread.wait(finish)) else finish() end
   end
-  for _ = 1, 200 do
+  for _ = 1, 100 do
     local finish = kinds[random(#kinds)]()
     table.insert(open, ngx and ngx.thread.spawn(finish) or finish)
     while #open > 0 and random() < #open / 60 do settle() end
@@ -94,7 +94,7 @@ const RANDOM_CALLS = `
   say(wrong)
   connection:close()`;
 
-testInLua("200 calls of all kinds in a random order each get their own end, on one connection", async (world) => {
+testInLua("100 calls of all kinds in a random order each get their own end, on one connection", async (world) => {
   await using server = await serve({ port: 0 });
   const seed = newSeed();
   console.log(`seed ${seed}`);
