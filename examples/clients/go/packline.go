@@ -23,7 +23,7 @@ const (
 	streamCredit = 64      // Items of a stream that may wait for their reader.
 	dialTime     = 5 * time.Second
 	leastBackoff = 100 * time.Millisecond
-	maxFailures  = 6 // The pause between attempts does not grow after these.
+	maxFailures  = 4 // The pause between attempts does not grow after these.
 )
 
 // Map is a map of packline's: parameters, and maps in results.

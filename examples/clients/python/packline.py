@@ -33,7 +33,7 @@ MAX_WAITING = 10_000  # Calls without a connection.
 CREDIT = 64  # Items of a stream that may wait for their reader.
 DIAL_SECONDS = 5.0
 BACKOFF_SECONDS = 0.1
-MAX_FAILURES = 6  # The pause between attempts does not grow after these.
+MAX_FAILURES = 4  # The pause between attempts does not grow after these.
 OWN_FIELDS = {"cmd", "seq", "ttl", "meta", "credit"}
 NOT_STARTED = {"NOT_READY", "OVERLOADED", "SHUTTING_DOWN"}
 
