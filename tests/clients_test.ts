@@ -1,5 +1,5 @@
 /**
- * The clients of `examples/clients/`, in Python and Go: their own tests, their pages, the conformance kit, and a server
+ * The clients of `examples/clients/`, in Python, Go and Lua: their own tests, their pages, the conformance kit, and a server
  * of packline that stops and comes back.
  */
 
@@ -66,7 +66,7 @@ for (const [language, needs, programOf] of DRIVERS) {
 async function sampleOf(folder: string, kind: string, port: number): Promise<{ sample: string; prints: string }> {
   const page = await Deno.readTextFile(`${folder}/README.md`);
   const [, sample] = page.match(new RegExp(`^\`\`\`${kind}\n([^]*?)^\`\`\``, "m"))!;
-  const comments = [...sample.matchAll(/ (?:#|\/\/) (.*)$/gm)].map(([, comment]) => comment);
+  const comments = [...sample.matchAll(/ (?:#|\/\/|--) (.*)$/gm)].map(([, comment]) => comment);
   return { sample: sample.replace("1235", String(port)), prints: comments.join(", ") };
 }
 
@@ -106,4 +106,11 @@ testWith(["golang-go"], "the Go client: gofmt, go vet, its tests and its page", 
   const lines = ["module sample", "go 1.19", "require packline.example/packline v0.0.0"];
   await folder.write("go.mod", `${lines.join("\n")}\nreplace packline.example/packline => ${go}\n`);
   await expectPrints(prints, "go", ["run", "."], { ...options, cwd: folder.path });
+});
+
+testWith(["luajit2", "lua-messagepack", "lua-socket"], "the Lua client: its page", async () => {
+  await using server = await serve({ port: 0, logLevel: "error" });
+  const { sample, prints } = await sampleOf(`${root}examples/clients/lua`, "lua", server.port);
+  const env = { LUA_PATH: `${root}examples/openresty/lib/?.lua;;` };
+  await expectPrints(prints, "luajit", ["-e", sample], { env });
 });
