@@ -3,6 +3,7 @@
 export type { ItemSource, MaybeItems, WithItems } from "./client/call_options.ts";
 export type * from "./client/call_types.ts";
 export type { AnyCode } from "./errors.ts";
+export type { CallerConnection } from "./handlers/caller_connection.ts";
 export type * from "./handlers/command.ts";
 export type * from "./handlers/mistakes.ts";
 export type * from "./handlers/server_info.ts";
@@ -15,6 +16,7 @@ export type {
   DnsOptions,
   LinkState,
   Meta,
+  Outcome,
   OutgoingCall,
   RetryBudgetOptions,
   SentCalls,
@@ -26,6 +28,8 @@ export type { LogFormat, LogLevel, LogStyle } from "./handlers/log_line.ts";
 export type { WorkerOptions } from "./handlers/server_report.ts";
 export type { ServerOptions } from "./handlers/server_state.ts";
 export type { Listener, ListenOptions, ShutdownReport } from "./server.ts";
-export type { Timer } from "./transport/clock.ts";
+export type { PeerCertificate } from "./transport/certificate.ts";
+export type { Clock, Timer } from "./transport/clock.ts";
+export type { ClientTls, ServerTls, TlsSource } from "./transport/tls.ts";
 export type { ByteStreams } from "./transport/transport.ts";
 export type { UpgradeInfo } from "./transport/upgraded_web_socket.ts";

@@ -7,7 +7,7 @@ import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { type Client, connect } from "../../client.ts";
 import { Renewal } from "../../cli/renewal.ts";
 import { RpcError } from "../../errors.ts";
-import type { ServerTls } from "../../mod.ts";
+import type { ServerTls } from "../../types.ts";
 import { serve } from "../../server.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { PseudoTerminal, testInTerminal } from "../terminal/pseudo_terminal.ts";

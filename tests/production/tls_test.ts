@@ -8,7 +8,8 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { command, type PeerCertificate, type ServerTls } from "../../mod.ts";
+import { command } from "../../mod.ts";
+import type { PeerCertificate, ServerTls } from "../../types.ts";
 import { reasonOf } from "../../transport/tls.ts";
 import { TlsAcceptor } from "../../transport/tls_acceptor.ts";
 import { FakeClock } from "../support/fake_clock.ts";

@@ -6,7 +6,7 @@
  */
 
 import type { ConnectOptions } from "../../client.ts";
-import type { ClientTls } from "../../mod.ts";
+import type { ClientTls } from "../../types.ts";
 import type { ServeOptions } from "../../server.ts";
 import { type Certificate, Certificates } from "../production/certificates.ts";
 import { Folder, type Package, testWith } from "../production/programs.ts";
