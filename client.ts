@@ -7,6 +7,6 @@
 export * from "./client/connect.ts";
 
 if (import.meta.main) {
-  // Not awaited, as in server.ts: that module may import this one, which must have come to its end by then.
+  // Not awaited, as in server.ts: that module may import this one, so it waits until this one has run.
   import("./cli/client.ts").then(async ({ main }) => Deno.exit(await main(Deno.args)));
 }

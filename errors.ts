@@ -6,7 +6,7 @@
 
 /**
  * The codes that packline uses. PROTOCOL.md, "What goes wrong", explains the codes on the wire. The last four end a
- * call at its caller, without a reply.
+ * call on the caller's side, without a reply.
  */
 export type ErrorCode =
   | "BAD_FRAME"
@@ -29,7 +29,7 @@ export type ErrorCode =
   | "BAD_REPLY";
 
 /** One of {@linkcode ErrorCode}, or a handler's own code. */
-// deno-lint-ignore ban-types -- `{}` keeps the completion of known codes, and a check of `code` narrows the type of `data`
+// deno-lint-ignore ban-types -- `{}` keeps the completion of known codes, and lets `code` narrow the type of `data`
 export type AnyCode = ErrorCode | (string & {});
 
 /** Details of a failure, besides its code and text. */
@@ -58,10 +58,11 @@ export interface CodeMeaning {
   readonly unasked: boolean;
 }
 
-/** Codes of a request that was certainly not started, and that it helps to try again. */
+/** Codes of a request that was certainly not started, and for which a retry can help. */
 const RETRYABLE: readonly string[] = ["NOT_READY", "OVERLOADED", "SHUTTING_DOWN"] satisfies ErrorCode[];
 
-// What is not used of this table is left out of a bundle for browsers: so says the note of each function that is called in it.
+// A bundler for browsers can leave out the table below if nothing uses it: the two functions are marked as free of side
+// effects.
 /* @__NO_SIDE_EFFECTS__ */ function said(differs?: Partial<CodeMeaning>): CodeMeaning {
   return { saidBy: "server", started: "no", retryable: false, connection: "goes on", unasked: false, ...differs };
 }
@@ -141,7 +142,8 @@ export class RpcError extends Error {
   }
 
   /**
-   * Whether a value is an `RpcError`, also of another copy of the library. `error instanceof RpcError` calls this.
+   * Whether a value is an `RpcError`, even one from another copy of the library. `error instanceof RpcError` calls
+   * this.
    *
    * @param value Any value, such as a caught error.
    * @returns `true` for an error with a code, its `data` and `retryable`.
@@ -193,8 +195,8 @@ export class RpcError extends Error {
 const RECEIVED = Symbol.for("packline.received");
 
 /**
- * Marks an error as received in a reply. If a handler calls another server and passes on its error, an `OVERLOADED` from there
- * says nothing about the request being handled here. The mark works across copies of the library.
+ * Marks an error as received in a reply. If a handler calls another server and passes on its error, an `OVERLOADED`
+ * from there says nothing about the request being handled here. The mark works across copies of the library.
  */
 export function markReceived(error: RpcError): RpcError {
   return Object.defineProperty(error, RECEIVED, { value: true });

@@ -33,8 +33,9 @@ export const DEFAULT_GRACE_MS = 10_000;
 export const MAX_WORKERS = 1_024;
 
 /**
- * How many items of a stream may come before their reader takes one: a caller's at the server, and by default a reply's at the
- * client. Small items cost half as much CPU as with 64; large ones are fewer, by their bytes.
+ * How many items of a stream may arrive before the reader takes one: of a caller's stream at the server and, by
+ * default, of a reply stream at the client. Small items cost half as much CPU as with 64. Fewer large items may arrive,
+ * because their bytes count.
  */
 export const DEFAULT_CREDIT = 256;
 
@@ -86,8 +87,8 @@ export interface Limits {
    */
   maxHeldBytes: number;
   /**
-   * The same for all connections together, with the items of callers' streams that no handler has taken. At the limit a
-   * request gets `OVERLOADED` at once and is not started, and a stream gets one item at a time.
+   * The same for all connections together, including the items of callers' streams that no handler has taken. At the
+   * limit a request gets `OVERLOADED` at once and is not started, and a stream gets one item at a time.
    *
    * @default {268_435_456}
    */
@@ -100,16 +101,16 @@ export interface Limits {
    */
   frameTimeoutMs: number;
   /**
-   * Idle time in milliseconds, with nothing in flight, before a connection is closed; `Infinity` means never. It is
-   * above 60 seconds, because nginx keeps pooled connections that long.
+   * Idle time in milliseconds, with nothing in flight, before a connection is closed; `Infinity` means never. The
+   * default is above 60 seconds, because nginx keeps pooled connections that long.
    *
    * @default {300_000}
    */
   idleTimeoutMs: number;
   /**
    * How long calls may go on, in milliseconds, after their client has ended its half of the connection (FIN); then they
-   * are aborted and the connection is closed. `Infinity` means no limit. By default the same as `idleTimeoutMs`, so that
-   * dead clients do not fill a server. If the client has said `alive`, its FIN ends its calls at once.
+   * are aborted and the connection is closed. `Infinity` means no limit. By default the same as `idleTimeoutMs`, so
+   * that dead clients do not fill a server. If the client has sent `alive`, its FIN ends its calls at once.
    *
    * @default {300_000}
    */
@@ -130,9 +131,9 @@ export interface Limits {
    */
   writeTimeoutMs: number;
   /**
-   * Replies waiting for a slow reader, in bytes for each connection. At the limit the server stops reading. By default
-   * enough for four of the largest payloads, and the cost of a peer that never reads. As much again is for items of
-   * callers' streams that no handler has taken, with one payload more for each such call.
+   * Replies waiting for a slow reader, in bytes for each connection. At the limit the server stops reading. The default
+   * is enough for four of the largest payloads; a peer that never reads costs this much. The same amount again is
+   * allowed for items of callers' streams that no handler has taken, plus one payload for each such call.
    *
    * @default {4_194_304}
    */
@@ -312,7 +313,7 @@ export const OPTION_KINDS: Readonly<
     must: "be an array of functions",
   },
   object: { is: (value) => typeof value === "object" && value !== null && !Array.isArray(value), must: "be an object" },
-  string: { is: (value) => typeof value === "string", must: "be a text" },
+  string: { is: (value) => typeof value === "string", must: "be a string" },
   texts: {
     is: (value) => Array.isArray(value) && value.every((each) => typeof each === "string"),
     must: "be an array of strings",

@@ -1,6 +1,6 @@
 /**
- * packline is a typed RPC library for Deno: write functions on a server, and call them from another process. Every call ends with
- * its result or an error code.
+ * packline is a typed RPC library for Deno: write functions on a server, and call them from another process. Every call
+ * ends with its result or an error code.
  *
  * @example A server with a command of its own, and a typed client
  * ```ts

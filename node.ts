@@ -1,5 +1,6 @@
 /**
- * packline for Node and Bun: the exports of `mod.ts`, over their sockets. Only Deno has `run()` and the programs.
+ * packline for Node and Bun: the exports of `mod.ts`, on their sockets. `run()` and the two programs exist only in
+ * Deno.
  *
  * @example A server with a command of its own, and a typed client
  * ```ts
@@ -40,14 +41,15 @@ export type { ClientTls, ServerTls, TlsSource } from "./transport/tls.ts";
 export { fromStreams, type Transport } from "./transport/transport.ts";
 
 /**
- * Listens, and serves every connection. As `serve()` in Deno, over the sockets of Node.
+ * Listens, and serves every connection. Works like `serve()` in Deno, on the sockets of Node.
  *
  * @param options The address, the commands, and limits that differ from the defaults.
  * @returns The server, listening.
  * @throws {RangeError} If a limit or the port is out of range, or a command's number is taken twice.
- * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two have the same name.
+ * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two commands have
+ * the same name.
  * @throws {TypeError} If the certificate or its key is invalid.
- * @throws {Error} With the code `EADDRINUSE`, if something else listens there.
+ * @throws {Error} With the code `EADDRINUSE`, if another program listens on this address.
  *
  * @example A server with a clean shutdown
  * ```ts
@@ -67,13 +69,14 @@ export function serve(options: ServeOptions = {}): Promise<ListeningServer> {
 }
 
 /**
- * Makes a server that does not listen yet. Pass connections to `accept()`, or call `listen()` once or several times. As
- * `createServer()` in Deno, over the sockets of Node.
+ * Makes a server that does not listen yet. Pass connections to `accept()`, or call `listen()` once or several times.
+ * Works like `createServer()` in Deno, on the sockets of Node.
  *
  * @param options The commands, and limits that differ from the defaults.
  * @returns The server.
  * @throws {RangeError} If a limit is out of range, or a command's number is taken twice.
- * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two have the same name.
+ * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two commands have
+ * the same name.
  *
  * @example One server on two ports
  * ```ts

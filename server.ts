@@ -1,9 +1,9 @@
 /**
- * The server's face in Deno: `createServer()`, which serves any connection that it is given; `serve()`, which listens as well;
- * and `run()`, which makes a program of it. As a program: what `deno task serve` starts.
+ * The server in Deno: `createServer()` serves the connections that it is given, `serve()` also listens, and `run()`
+ * makes a program of it. As a program, this module is what `deno task serve` starts.
  *
  * In: commands and limits. Out: a {@linkcode Server}. Refused: a limit out of range, a command defined twice, an
- * address in use; each by an error that says so.
+ * address in use; each by an error that names it.
  */
 
 import {
@@ -32,7 +32,8 @@ export type { Listener, ListeningServer, ListenOptions, ServeOptions, Server, Sh
  * @param options The address, the commands, and limits that differ from the defaults.
  * @returns The server, listening.
  * @throws {RangeError} If a limit or the port is out of range, or a command's number is taken twice.
- * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two have the same name.
+ * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two commands have
+ * the same name.
  * @throws {TypeError} If the certificate or its key is invalid.
  * @throws {Deno.errors.AddrInUse} If another program listens on this address.
  *
@@ -56,7 +57,8 @@ export function serve(options: ServeOptions = {}): Promise<ListeningServer> {
  * @param options The commands, and limits that differ from the defaults.
  * @returns The server.
  * @throws {RangeError} If a limit is out of range, or a command's number is taken twice.
- * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two have the same name.
+ * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two commands have
+ * the same name.
  *
  * @example One server on two ports
  * ```ts
@@ -119,8 +121,8 @@ const RUN_OPTIONS: Record<keyof RunOptions | "worker", OptionKind> = {
  *
  * @param options The service, its address, and the settings of its program.
  * @returns The exit code, which is also the process's: 0 after a shutdown or `--help`, 1 if it cannot listen, 2 if the
- * command line is invalid; With 1 and 2, stderr has one line. Code after this call runs, and `await using` is disposed,
- * but the process ends after one more second at most. A second signal ends it at once.
+ * command line is invalid. With 1 and 2, stderr has one line. Code after this call runs, and `await using` is disposed,
+ * but the process ends after at most one more second. A second signal ends it at once.
  * @throws {RangeError} If an option is out of range, or two commands have the same number.
  * @throws {TypeError} If an option is unknown or of another kind, or if a command was not made by `command()`.
  *
@@ -142,6 +144,6 @@ export async function run(options: RunOptions = {}): Promise<number> {
 }
 
 if (import.meta.main) {
-  // Not awaited: that module imports this one, which must have come to its end by then.
+  // Not awaited: that module imports this one, so it waits until this one has run.
   import("./cli/serve.ts").then(async ({ main }) => Deno.exit(await main(Deno.args)));
 }

@@ -1,4 +1,4 @@
-/** Types that stand behind the public ones: the compiler and an editor show them, and no program has to write them. */
+/** Types that the public types use. The compiler and an editor show them; a program does not need to name them. */
 
 export type { ItemSource, MaybeItems, WithItems } from "./client/call_options.ts";
 export type * from "./client/call_types.ts";

@@ -2,12 +2,12 @@
  * Parses a command line into flags and words.
  *
  * In: the arguments, and the known flags. Out: the value of each flag, and the remaining words unchanged. Refused, by a
- * {@linkcode UsageError}: a flag that is unknown, given twice without meaning a list, without its value, or with an
- * unexpected one.
+ * {@linkcode UsageError}: a flag that is unknown, lacks its value, has a value that it does not take, or is given twice
+ * and takes no list.
  *
- * An argument that begins with a dash is a flag, unless it is only the dash, or a number, or comes after `--`. A flag's value follows its
- * name after `=` or as the next argument. Everything else is a word: `-1` stays -1, `007` stays 007. A flag may also
- * have a short name of one letter: `-c 50` is `--connections 50`.
+ * An argument that begins with a dash is a flag, unless it is only the dash, is a number, or comes after `--`. A flag's
+ * value follows its name after `=` or as the next argument. Everything else is a word: `-1` stays -1, `007` stays 007.
+ * A flag may also have a short name of one letter: `-c 50` is `--connections 50`.
  */
 
 import { parseArgs } from "jsr:@std/cli@^1.0.0/parse-args";
@@ -97,7 +97,7 @@ export function readArguments<Known extends Flags>(
   };
 }
 
-/** Marks everything but the names of known flags, and makes those long. */
+/** Marks everything except the names of known flags, and replaces short names by long ones. */
 function mark(
   args: readonly string[],
   lengthen: (name: string) => string,

@@ -17,9 +17,9 @@ import { LatencyHistogram } from "./latency_histogram.ts";
 /** The parameters of a load test. */
 export interface Load {
   readonly call: CommandCall;
-  /** What goes with each call and is no parameter. */
+  /** Metadata of each call, such as a token. */
   readonly meta?: Record<string, string>;
-  /** How long a call with a stream of items may take, in milliseconds; others have the client's timeout. */
+  /** How long a call with a stream of items may take, in milliseconds; other calls have the client's timeout. */
   readonly timeoutMs?: number;
   /** The largest payload, in bytes. */
   readonly maxPayloadBytes?: number;
@@ -45,7 +45,7 @@ export interface Callable {
   call(name: string, params: Record<string, unknown>, options: LoadCall): Promise<unknown>;
 }
 
-/** A clock with waits; a test may have its own. */
+/** A clock that can wait; a test may supply its own. */
 export interface Pace {
   now(): number;
   /** Waits this many milliseconds, as exactly as possible. */
@@ -55,7 +55,7 @@ export interface Pace {
 /** How long to wait for calls in flight after the duration: a server that is gone answers none. */
 const LAST_REPLIES_MS = 500;
 
-/** The largest delay of the runtime's timers. The rest of a wait is spent in turns of the event loop. */
+/** How late a timer of the runtime may fire. The rest of a wait is spent in turns of the event loop. */
 const TIMER_SLACK_MS = 6;
 
 const machinePace: Pace = {
@@ -112,7 +112,7 @@ export class Bench {
     await this.#over.promise;
   }
 
-  /** Stops at once, with calls in flight. */
+  /** Stops at once, even if calls are in flight. */
   stop(): void {
     this.#stopAt(this.#pace.now());
   }

@@ -121,7 +121,7 @@ function troubles(bench: Bench): string[] {
   return lines.length > 0 ? ["", ...lines] : [];
 }
 
-/** Side by side, or one below the other on a narrow terminal. */
+/** Names and times in two rows, or in two columns on a narrow terminal. */
 function timesTable(times: readonly [name: string, ms: number][], columns: number): string {
   const rows = times.map(([name, ms]) => [pad(name), pad(milliseconds(ms))]);
   const wide = table([rows.map(([name]) => name), rows.map(([, ms]) => ms)]);
@@ -147,7 +147,7 @@ function histogramOf({ latencies, settled }: Bench): [upToMs: number, calls: num
   const fine = boundsOf(latencies.minMs, latencies.maxMs, FINE_STEPS);
   const bounds = fine.length <= MAX_FINE_ROWS ? fine : boundsOf(latencies.minMs, latencies.maxMs, COARSE_STEPS);
   const sums = latencies.cumulative(bounds);
-  // The last bound is above the longest latency, but the middle of its bucket may not be.
+  // The longest latency is within the last bound, but the middle of its bucket may be above that bound.
   sums[sums.length - 1] = settled;
   return bounds.map((upToMs, row) => [upToMs, sums[row] - (sums[row - 1] ?? 0)]);
 }

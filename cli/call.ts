@@ -2,10 +2,10 @@
  * Reads a call from the words of a command line, and encodes its frames.
  *
  * In: words: a command's name, then `key=value` pairs, and at most one stream of items (see `given_items.ts`). Out: the
- * name, parameters and stream, or the frames. A value that parses
- * as JSON (see `json.ts`) is JSON, otherwise it is text: `times=2` is a number, `name=Ada`, `id=007` and `id='"2"'` are
- * text; `name=@FILE` and `name=-` read a file and standard input (see `values.ts`). Refused, by a `UsageError`: no
- * command, a word without `=`, a parameter or a stream given twice, a reserved name, parameters that cannot be sent.
+ * name, parameters and stream, or the frames. A value that parses as JSON (see `json.ts`) is JSON, otherwise it is
+ * text: `times=2` is a number, `name=Ada`, `id=007` and `id='"2"'` are text; `name=@FILE` and `name=-` read a file and
+ * standard input (see `values.ts`). Refused, by a `UsageError`: no command, a word without `=`, a parameter or a stream
+ * given twice, a reserved name, parameters that cannot be sent.
  *
  * `DELAY 2` is short for `DELAY sleep=2`. A value that is not a number is omitted, as by the article's client, and the
  * server replies with an error.
@@ -39,7 +39,7 @@ export interface CommandCall {
   readonly items?: GivenItems;
 }
 
-/** Parses the words; from an `input` of nothing, no value and no item can come. */
+/** Parses the words. With an empty `input`, standard input cannot be used for a value or for items. */
 export function readCall(words: readonly string[], input: StandardInput = {}): CommandCall {
   const [name, ...rest] = words;
   if (name === undefined || namesItems(name)) throw new UsageError("specify a command to call");
@@ -63,8 +63,8 @@ export function readCall(words: readonly string[], input: StandardInput = {}): C
 }
 
 /**
- * The command in `describe COMMAND`. A server's own command `describe` can still be called: a word without `=` after it
- * would be no parameter and no stream.
+ * The command in `describe COMMAND`. A server's own command `describe` can still be called: a single word without `=`
+ * is not a parameter and not a stream.
  */
 export function describedBy([verb, name, ...more]: readonly string[]): string | undefined {
   if (verb !== "describe" || name === undefined || more.length > 0) return undefined;
@@ -80,7 +80,9 @@ function secondsOf(text: string): number | undefined {
 /** An encoded call. */
 export interface Outgoing {
   readonly request: Uint8Array;
-  /** Tells the server the largest reply, and promises signs of life; sent once, before the first request that has them. */
+  /**
+   * Tells the server the largest reply, and promises signs of life; sent once, before the first request with settings.
+   */
   readonly settings?: Uint8Array;
   /** The stream that follows the request. */
   readonly items?: CallItems;
@@ -89,7 +91,7 @@ export interface Outgoing {
 /** A stream of items to send. */
 export interface CallItems {
   readonly source: GivenItems;
-  /** The call. */
+  /** The `seq` of the call. */
   readonly seq: number;
   /** The largest payload of an item. */
   readonly maxPayloadBytes: number;
@@ -99,7 +101,7 @@ export interface CallItems {
 export interface OutgoingOptions {
   /** The number by which the call can be cancelled. */
   readonly seq?: number;
-  /** What goes with the call and is no parameter, such as a token. */
+  /** Metadata of the call, such as a token. */
   readonly meta?: Record<string, string>;
   /** The largest payload, in both directions. */
   readonly maxPayloadBytes?: number;
@@ -110,10 +112,10 @@ const ARTICLE_COMMANDS: ReadonlySet<string> = new Set(["PING", "DELAY"]);
 
 /**
  * Encodes a call. Built-in commands are sent by number, as in the article, others by name. The article's own commands
- * have exactly the bytes that its client sends.
+ * are encoded to exactly the bytes that its client sends.
  *
- * A request with settings has a `seq`, because replies without it reveal a server that knows neither. So has one with
- * items, by which they find their call.
+ * A request with settings has a `seq`, because a reply without one shows that the server knows neither. A request with
+ * items has a `seq` too, because each item names its call by it.
  */
 export function outgoing({ name, params, items: source }: CommandCall, options: OutgoingOptions = {}): Outgoing {
   const { seq, meta, maxPayloadBytes } = options;
@@ -143,7 +145,7 @@ export function cancelFrame(seq: number): Uint8Array {
   return encode(new Cancel(seq), writeControl, DEFAULT_LIMITS.maxPayloadBytes);
 }
 
-/** A frame that promises signs of life again. It has no answer. */
+/** A frame that promises signs of life again. The server does not answer it. */
 export function promiseFrame(): Uint8Array {
   return encode(new Settings({ alive: DEFAULT_ALIVE_MS }), writeControl, DEFAULT_LIMITS.maxPayloadBytes);
 }

@@ -49,7 +49,7 @@ export async function main(args: readonly string[]): Promise<number> {
       await print(flags.help ? wrap(HELP) : `packline ${config.version}`);
       return 0;
     }
-    // Imported only if needed: a call needs nothing of them.
+    // Imported only if needed: a plain call does not use these modules.
     if (flags.types !== undefined || flags.check !== undefined) {
       return await (await import("./contract_command.ts")).runContract(flags);
     }
@@ -100,7 +100,7 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
         },
       });
     const { items } = frames;
-    // A stream that is broken off is cancelled. Without one, the end of the connection says as much.
+    // If a signal breaks off a stream, its call is cancelled. Without a stream, closing the connection is enough.
     const ending = items === undefined ? await run() : await untilInterrupted(run, (exitCode) => {
       interruption = exitCode;
       if (!session.cancel(items.seq)) Deno.exit(exitCode);
@@ -118,7 +118,7 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
   }
 }
 
-/** Shows the calls of others. */
+/** Shows the calls of all clients of the server. */
 async function runTap(command: string | undefined, flags: ClientFlags): Promise<number> {
   const { slowMs, json, timeout, meta, maxPayloadBytes } = flags;
   const address = addressOf(flags);
@@ -127,7 +127,7 @@ async function runTap(command: string | undefined, flags: ClientFlags): Promise<
   return await tap({ ...options, dial: (signal) => dial(address, flags, signal) });
 }
 
-/** Refuses a stream where it cannot be sent. */
+/** Refuses a stream of items if a flag does not allow it. */
 function checkStream({ items }: CommandCall, { repeat, watch, bench }: ClientFlags): void {
   if (items === undefined) return;
   if (watch !== undefined) {

@@ -40,7 +40,7 @@ const OUTPUT_FLAGS = {
   bench: toggle("make many calls as fast as possible and print throughput and latency"),
 };
 
-/** What is made of the server's description of itself, in place of a call. */
+/** Flags that use the server's description of itself, instead of making a call. */
 const CONTRACT_FLAGS = {
   types: choiceFlag("print the types of the server's commands for another repository", ["ts", "lua", "python", "json"]),
   check: pathFlag("compare the server with a description that --types json has printed; exit 1 if callers break"),
@@ -75,7 +75,7 @@ Values that JSON lacks are objects with one key, in arguments and in replies (a 
 A stream is printed as it arrives, one item a line, with "more":true in every line but the last. STATS is printed as a
 table, unless --json or --format is given. Without --json, numbers have at most six decimals. NO_COLOR: no red failures.
 Exit codes: 0 success, 1 the command failed, 2 invalid arguments, 3 no server, no reply in time or no output. Of several
-calls, the highest counts. --bench and --repeat report after Ctrl-C or SIGTERM; other signals exit with 128 plus theirs.
+calls, the highest counts. --bench and --repeat report after Ctrl-C or SIGTERM; others exit with 128 plus their number.
 
 Examples, in which client.ts is short for deno run --allow-net client.ts:
   client.ts DELAY 2
@@ -130,7 +130,7 @@ function exclude(flags: ClientFlags, one: keyof ClientFlags, others: readonly (k
   }
 }
 
-/** Texts by key. No error repeats a value, because it may be a secret. */
+/** Texts by key. No error text contains a value, because it may be a secret. */
 function metaFlag(help: string): Flag<Record<string, string>> {
   return {
     takes: "KEY=TEXT",
@@ -150,7 +150,7 @@ function metaFlag(help: string): Flag<Record<string, string>> {
   };
 }
 
-/** The text itself, or that of a file after `@`, without the newline at its end; `@@` stands for `@`. */
+/** The text itself or, after `@`, the content of a file without its last newline; `@@` stands for `@`. */
 function textOf(text: string, flag: string): string {
   if (!text.startsWith("@") || text.startsWith("@@")) return text.replace(/^@/, "");
   const content = utf8(readInput(text.slice(1), `${flag}=${text}`));

@@ -1,14 +1,15 @@
 /**
- * Finds the word that a mistyped one stands for.
+ * Finds the known word that a mistyped word probably means.
  *
- * In: a word, and those that it can be. Out: the one that it begins, or that is a few typing mistakes away; upper and
- * lower case do not matter. Refused, by `undefined`: a word that is too short, or like none of them.
+ * In: a word, and the known words. Out: the known word that begins with it, or that differs from it by a few typing
+ * mistakes; upper and lower case do not matter. Refused, by `undefined`: a word that is too short, or that is not
+ * similar to a known word.
  */
 
-/** A word of this many letters may have one mistake, a longer one more. */
+/** The number of letters for each mistake that a word may have. */
 const LETTERS_PER_MISTAKE = 3;
 
-/** The closest of some words. */
+/** Returns the closest known word. */
 export function closest(word: string, known: Iterable<string>): string | undefined {
   const typed = word.toLowerCase();
   if (typed.length < 2) return undefined;
@@ -24,7 +25,7 @@ export function closest(word: string, known: Iterable<string>): string | undefin
   return found;
 }
 
-/** The letters that are missing, added, replaced or swapped with the next one (optimal string alignment). */
+/** Counts the letters that are missing, added, replaced or swapped with the next one (optimal string alignment). */
 function mistakes(typed: string, meant: string): number {
   const counts = [Array.from({ length: meant.length + 1 }, (_, column) => column)];
   for (let row = 1; row <= typed.length; row++) {

@@ -21,7 +21,7 @@ export function urlOf(module: string): string {
  *
  * @param module The path or URL of the module. Its commands are its export `commands`, or its default export.
  * @returns The commands by name.
- * @throws {InputError} If there are none that can be served.
+ * @throws {InputError} If the module cannot be loaded, or has no commands that can be served.
  */
 export async function loadCommands(module: string): Promise<Commands> {
   const { commands, default: byDefault } = await load(module);

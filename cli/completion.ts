@@ -36,11 +36,11 @@ export function completionsOf(line: string, commands: readonly KnownCommand[]): 
   return [candidates.filter((candidate) => candidate.startsWith(begun)), begun];
 }
 
-/** The parameters that a call lacks so far, to be shown after the line; empty if there are none to tell. */
+/** The parameters that a call lacks so far, to be shown after the line; empty if none is missing or known. */
 export function hintOf(line: string, commands: readonly KnownCommand[]): string {
   const [name, ...given] = completeWords(line);
   const { params = [], items = false } = commands.find((command) => command.name === name) ?? {};
-  // A word without = is half a name, or the short form of DELAY.
+  // A word without = is an unfinished name, or the short form of DELAY.
   if (given.some((word) => !word.includes("=") && !namesItems(word))) return "";
   const missing = params.map((param) => `${param}=`).filter((param) => !given.some((word) => word.startsWith(param)));
   if (items && !given.some(namesItems)) missing.push(ITEMS_PARAM);

@@ -1,8 +1,8 @@
 /**
- * The contract of a server: its commands with their shapes, sorted, without what changes while it runs.
+ * The contract of a server: its commands and their shapes, sorted, without values that change while it runs.
  *
- * In: a reply to INFO, or a contract that was saved. Out: the contract, or its text, which is the same each time. Refused,
- * by a {@linkcode ContractError}: what describes no commands.
+ * In: a reply to INFO, or a saved contract. Out: the contract, or its text, which is always the same for the same
+ * commands. Refused, by a {@linkcode ContractError}: a description without commands.
  */
 
 import { setField } from "../codec/text.ts";
@@ -19,11 +19,11 @@ export interface ContractCommand {
   readonly stream: boolean;
   /** Whether it takes a stream. */
   readonly items: boolean;
-  /** The shapes as they came; what is not known is not there. */
+  /** The shapes as received; an unknown shape is missing. */
   readonly shapes: Readonly<Record<string, unknown>>;
 }
 
-/** Which shapes a command has. */
+/** The shapes that a command can have. */
 export type ShapeName = "params" | "result" | "items";
 
 /** All commands, by name. */
@@ -50,7 +50,7 @@ export function contractOf(description: unknown): Contract {
   return [...byName.values()].sort((a, b) => a.name < b.name ? -1 : 1);
 }
 
-/** The contract as text to be saved. */
+/** The contract as text to save. */
 export function contractText(contract: Contract): string {
   const $comment = "Made by client.ts --types json; not to be edited";
   return JSON.stringify({ $comment, commands: contract }, null, 2);
@@ -61,14 +61,16 @@ export function shapeIn({ shapes }: ContractCommand, name: ShapeName): Shape | u
   return Object.hasOwn(shapes, name) ? readShape(shapes[name]) : undefined;
 }
 
-/** The shape of the parameters; if it is not known, that of any object, which names the parameters of which the names are known. */
+/**
+ * The shape of the parameters. If it is unknown: an object of any content, with the parameters whose names are known.
+ */
 export function paramsIn(command: ContractCommand): Shape {
   const fields = new Map(command.params.map((name) => [name, { shape: ANY_SHAPE, required: false }]));
   return shapeIn(command, "params") ?? { kind: "object", fields, others: ANY_SHAPE, bounds: new Map() };
 }
 
 /**
- * The codes with which a command fails, if they are known, each with the shape of its data, or `undefined` if it has none.
+ * The error codes of a command, if they are known; each with the shape of its data, or `undefined` if it has no data.
  */
 export function errorsIn({ shapes }: ContractCommand): Map<string, Shape | undefined> | undefined {
   if (!Object.hasOwn(shapes, "errors")) return undefined;
@@ -80,7 +82,7 @@ function fieldsOf(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? value as Record<string, unknown> : {};
 }
 
-/** A value as JSON has it, its keys sorted. Other values of the wire have no place in a JSON Schema. */
+/** Converts a value to plain JSON with sorted keys. Values that JSON lacks have no meaning in a JSON Schema. */
 function plain(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(plain);
   if (typeof value === "number") return Number.isFinite(value) ? value : null;

@@ -1,15 +1,15 @@
 /**
- * Compares two contracts: which changes break a caller that was written for the first.
+ * Compares two contracts, and finds the changes that break a caller written for the first one.
  *
- * In: the contract before and after. Out: a line for each change that breaks. What a caller sends may become wider, what it
- * gets may become narrower; the other way round it breaks. What was not known before cannot break. Refused, by a
- * {@linkcode ContractError}: what `shape.ts` refuses.
+ * In: the contract before and after. Out: a line for each breaking change. The type of what a caller sends may become
+ * wider, and the type of what it gets may become narrower; the opposite breaks it. A type that was unknown before
+ * cannot break it. Refused, by a {@linkcode ContractError}: what `shape.ts` refuses.
  */
 
 import { type Contract, type ContractCommand, errorsIn, shapeIn } from "./contract.ts";
 import { shapeChanges } from "./shape_changes.ts";
 
-/** All that breaks, sorted by command. */
+/** All breaking changes, sorted by command. */
 export function breakingChanges(before: Contract, after: Contract): string[] {
   return before.flatMap((command) => {
     const now = after.find(({ name }) => name === command.name);
@@ -44,7 +44,7 @@ function changesOf(before: ContractCommand, after: ContractCommand): string[] {
   if (items !== undefined && newItems !== undefined) {
     found.push(...shapeChanges(items, newItems, { side: "sent", names: "field", whole: "an item of the caller" }));
   }
-  // A change of the kind of answer has been told, and compares an item with a result.
+  // If the kind of reply has changed, that is already reported, and an item would be compared with a result.
   if (before.stream === after.stream) found.push(...resultChanges(before, after));
   return [...found, ...errorChanges(before, after)];
 }
@@ -67,7 +67,7 @@ function errorChanges(before: ContractCommand, after: ContractCommand): string[]
     if (!errors.has(code)) return [`the error ${code} is new`];
     const known = errors.get(code);
     const whole = `the data of the error ${code}`;
-    if (known === undefined) return []; // who expects no data reads none
+    if (known === undefined) return []; // a caller that expects no data reads none
     return data === undefined
       ? [`${whole} is gone`]
       : shapeChanges(known, data, { side: "got", names: "field", whole });

@@ -1,8 +1,8 @@
 /**
- * `--types` and `--check`: writes the types of a server's commands, or compares them with those that were saved.
+ * `--types` and `--check`: writes the types of a server's commands, or compares them with a saved contract.
  *
- * In: flags. Out: the types or the changes on stdout, and an exit code: 1 if a change breaks callers. Refused: what the client
- * refuses; a description or a file that cannot be used, by an `InputError`.
+ * In: flags. Out: the types or the changes on stdout, and an exit code: 1 if a change breaks callers. Refused: what the
+ * client refuses; a description or a file that cannot be used, by an `InputError`.
  */
 
 import { printable } from "../codec/printable.ts";
@@ -23,7 +23,7 @@ const WRITERS = { ts: typescriptTypes, lua: luaTypes, python: pythonTypes, json:
 /** Runs `--types` or `--check`. */
 export async function runContract(flags: ClientFlags): Promise<number> {
   const { types = "json", check } = flags;
-  // The file first: for one that cannot be read, no connection is needed.
+  // The file first: if it cannot be read, no connection is needed.
   const saved = check === undefined ? undefined : savedContract(check);
   const contract = await servedContract(flags);
   if (saved === undefined) {
@@ -62,7 +62,7 @@ function parsed(text: string): unknown {
   }
 }
 
-/** What is made of a description, unless it cannot be used. */
+/** Returns what `make` returns. If the description cannot be used, the error begins with `failure`. */
 function usable<Result>(failure: string, make: () => Result): Result {
   try {
     return make();
