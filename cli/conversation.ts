@@ -1,12 +1,12 @@
 /**
  * Sends requests one after the other on one connection, and returns all replies of each as they arrive, with every
- * field and every stream item. Settings are sent once, before the first call that has some; from then on a server that
- * is silent is asked whether it lives (`liveness.ts`).
+ * field and every stream item. Settings are sent once, before the first call that has some; from then on a silent
+ * server gets a PING (`liveness.ts`).
  *
- * In: a transport; requests as frames, and the stream of items behind one. Out: their replies; all but the last of each
- * have `more`. Refused, by an `RpcError`: an end before the last reply, or a server that does not answer
- * (`CONNECTION_LOST`), and invalid replies (`BAD_REPLY`); with its own error: an item that cannot be read or sent, once the
- * server has ended the call.
+ * In: a transport; requests as frames, each with or without a stream of items. Out: their replies; all but the last
+ * reply to a request have `more`. Refused, by an `RpcError`: an end before the last reply, or a server that does not
+ * answer (`CONNECTION_LOST`), and invalid replies (`BAD_REPLY`); with its own error, after the server has ended the
+ * call: an item that cannot be read or sent.
  */
 
 import { PING_SEQ } from "../client/client_call.ts";
@@ -39,9 +39,9 @@ type Batch = (Exclude<Decoded<ServerMessage>, ServerMessage> | ReceivedReply)[];
 export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   readonly #connection: Connection<ServerMessage, Uint8Array>;
   #output: Output<Uint8Array> | undefined;
-  /** Received messages that were not taken yet. Until they are, nothing more is read. */
+  /** Received messages that the caller has not taken yet. Until then, nothing more is read. */
   #batch: Batch | undefined;
-  /** How it ended: normally or by an error. */
+  /** How the connection ended: normally or by an error. */
   #end: { error?: unknown } | undefined;
   /** Wakes the code that waits for a batch to arrive or to be taken. */
   #wake: (() => void) | undefined;
@@ -55,7 +55,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   /**
    * @param transport Carries the bytes; owned by this object from now on.
    * @param limits The limits of a reply.
-   * @param clock The clock to go by; a test may hold it still.
+   * @param clock The clock; a test may stop it.
    */
   constructor(transport: Transport, limits: Limits = DEFAULT_LIMITS, clock: Clock = systemClock) {
     const options = {
@@ -80,7 +80,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
     void this.#connection.run();
   }
 
-  /** Whether it accepts no more requests. */
+  /** Whether the connection accepts no more requests. */
   get ended(): boolean {
     return !this.#connection.isOpen;
   }
@@ -100,7 +100,10 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
     const upload = items && given && new Upload(items, given, this.#connection.output, (frame) => this.#send(frame));
     this.#upload = upload;
     void upload?.run();
-    /** A possible answer to the settings, by a server that does not know them. If none follows, it is the reply. */
+    /**
+     * A reply that may be the answer to the settings, if the server does not know them. If no other reply follows, it
+     * is the reply to the request.
+     */
     let refusal: ReceivedReply | undefined;
     let answered = false;
     try {
@@ -115,7 +118,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
           if (withSettings && refusal === undefined && isRefusalOfSettings(reply)) {
             refusal = reply;
             this.#settings = "refused";
-            this.#liveness.stop(); // it answers in order, a PING too
+            this.#liveness.stop(); // this server answers in order, even a PING
             continue;
           }
           // Data after the last reply matches no request, so the connection cannot be used again.
@@ -135,7 +138,6 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
     }
   }
 
-  /** How much was sent. */
   get sentBytes(): number {
     return this.#connection.output.sentBytes;
   }
@@ -246,7 +248,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   }
 }
 
-/** The answer to a PING of our own. An error is an answer too. */
+/** Whether a message answers our own PING. An error is an answer too. */
 function isPong(message: Decoded<ServerMessage>): boolean {
   return message instanceof ReceivedReply && message.seq === PING_SEQ;
 }

@@ -1,8 +1,8 @@
 /**
- * The commands to try packline with, which only the server of `deno task serve` has.
+ * Commands for trying packline, which only the server of `deno task serve` has.
  *
- * In: nothing. Out: the commands. Refused: nothing. They are not built-in ones: a production server with a command that
- * waits as long as a caller likes would let anyone fill its limits.
+ * In: nothing. Out: the commands. Refused: nothing. They are not built in: a command that waits as long as its caller
+ * likes would let anyone fill the limits of a production server.
  */
 
 import { DELAY } from "../handlers/built_ins/delay.ts";

@@ -40,7 +40,7 @@ export async function exchange({ session, call, show, timeout, json, signal }: E
     const sent = call.items === undefined ? "" : `${roundSize(session.sentBytes - sentBytes)} sent; `;
     return `${sent}Ctrl-C cancels`;
   };
-  // What is typed would be hidden by it.
+  // The status would hide what the user types.
   const sign = call.items?.source.isStandardInput ? undefined : new WaitingSign(hint);
   let ending: Ending = "res";
   sign?.start();
@@ -62,10 +62,10 @@ export async function exchange({ session, call, show, timeout, json, signal }: E
   }
 }
 
-/** What the server's text is to a reader who writes command lines. */
+/** The server's error text, in terms of the command line. */
 const LACKS_ITEMS = "add the stream: @PATH, a file in chunks, or -, the lines of standard input; see --help";
 
-/** Whether a call failed because its command takes a stream and it had none. */
+/** Whether a call failed because its command takes a stream and the call had none. */
 function lacksItems({ err, data }: Fields): boolean {
   return err === "INVALID_PARAMS" && Array.isArray(data) && data.some((issue) => issue?.message === NEEDS_ITEMS);
 }

@@ -42,7 +42,7 @@ export function pathFlag(help: string): Flag<string> {
   return { takes: "PATH", help, read: (text) => text };
 }
 
-/** One of some words. */
+/** One of the given words. */
 export function choiceFlag<Word extends string>(help: string, words: readonly Word[]): Flag<Word> {
   return {
     takes: "WORD",
@@ -68,7 +68,7 @@ export function countFlag(help: string, least: number, short?: string): Flag<num
   };
 }
 
-/** The valid times of a flag, besides those from 1 ms up. */
+/** The values that a time flag accepts, besides times from 1 ms up. */
 interface TimeOptions {
   /** Whether 0 is valid. */
   readonly zero: boolean;

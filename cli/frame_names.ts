@@ -18,10 +18,10 @@ import { DEFAULT_LIMITS } from "../limits.ts";
 import type { Direction } from "./frame_tap.ts";
 import { toJson } from "./json.ts";
 
-/** The maximum of groups shown for one frame. */
+/** The largest number of groups shown for one frame. */
 const MAX_GROUPS = 48;
 
-/** The maximum of bytes shown for one group, and of characters for one text. */
+/** The largest number of bytes shown for one group, and of characters for one text. */
 const MAX_BYTES = 12;
 const MAX_TEXT = 40;
 

@@ -1,9 +1,9 @@
 /**
- * The caller's stream of items, as a word of the command line names it.
+ * Reads the word of a command line that names the caller's stream of items.
  *
- * In: a word. Out: where the items come from, which reads no further than they are taken. Refused, by a `UsageError`: a
- * word without a path, standard input where it cannot be read, a line that is no value on the wire or not UTF-8; by an
- * `InputError`: a file that cannot be read, or not to its end.
+ * In: a word. Out: the source of the items, which reads only as fast as they are taken. Refused, by a `UsageError`: a
+ * word without a path, standard input if it cannot be read, a line that is not UTF-8 or not a valid value on the wire;
+ * by an `InputError`: a file that cannot be read, or not to its end.
  *
  * | word                        | items                                                            |
  * | --------------------------- | ---------------------------------------------------------------- |
@@ -18,13 +18,13 @@ import { inputError, openInput } from "./input_file.ts";
 import { linesOf } from "./lines.ts";
 import { type LineSource, sourceIn, type StandardInput, typed } from "./values.ts";
 
-/** The largest chunk, as the library's. */
+/** The largest chunk, the same as in the library. */
 const CHUNK_BYTES = 64 * 1024;
 
-/** A line has no more characters than this for each byte of the largest item: as JSON, it may have more than one. */
+/** The most characters of a line for each byte of the largest item: as JSON, a value is longer than on the wire. */
 const LINE_SHARE = 8;
 
-/** What an item has beside a chunk, at most: its call, the names of its fields, the length of the chunk. */
+/** The most bytes of an item besides its chunk: its call, the names of its fields, the length of the chunk. */
 const ITEM_FIELDS_BYTES = 32;
 
 /** The items of a stream. */
@@ -34,13 +34,13 @@ export type ItemIterator = AsyncIterator<unknown, unknown, void>;
 export interface GivenItems {
   /** The word. */
   readonly given: string;
-  /** Whether the items come from standard input: once, and perhaps typed by hand. */
+  /** Whether the items come from standard input, which can be read only once and may be typed by hand. */
   readonly isStandardInput: boolean;
   /** Begins the stream. `return()` ends it at once, even while it waits for an item. */
   open(maxPayloadBytes: number): ItemIterator;
 }
 
-/** Whether a word names a stream of items: a value of a parameter stands after `name=`. */
+/** Whether a word names a stream of items. The value of a parameter follows `name=` instead. */
 export function namesItems(word: string): boolean {
   return word === "-" || word.startsWith("@");
 }
@@ -77,10 +77,10 @@ function streamOf(given: string, { stream }: StandardInput): ReadableStream<Uint
   throw new UsageError(`${given} cannot be read: standard input has the calls themselves`);
 }
 
-/** What is read, and may be ended while it is read. */
+/** A source that can be ended while it is read. */
 type Source<Part> = AsyncIterableIterator<Part> & { return(): Promise<unknown> };
 
-/** The items of a generator, ended by ending what it reads: a generator itself cannot be ended while it waits. */
+/** The items of a generator. `return()` ends its source, because a generator cannot be ended while it waits. */
 function stoppable(items: AsyncGenerator<unknown, void>, source: { return(): Promise<unknown> }): ItemIterator {
   return {
     next: () => items.next(),
@@ -91,7 +91,7 @@ function stoppable(items: AsyncGenerator<unknown, void>, source: { return(): Pro
   };
 }
 
-/** The parts of a stream; its errors say which file it is. */
+/** The parts of a stream; errors name its file. */
 function partsOf(stream: ReadableStream<Uint8Array>, path: string, given: string): Source<Uint8Array> {
   const reader = stream.getReader();
   return {
@@ -106,7 +106,7 @@ function partsOf(stream: ReadableStream<Uint8Array>, path: string, given: string
       }
     },
     async return() {
-      await reader.cancel().catch(() => {}); // it has ended by an error
+      await reader.cancel().catch(() => {}); // the stream has already failed
       return { done: true, value: undefined };
     },
   };
@@ -118,7 +118,7 @@ async function* chunksOf(bytes: AsyncIterable<Uint8Array>, maxBytes: number): As
   }
 }
 
-/** The values of lines. */
+/** The lines as values. */
 function valuesIn(
   lines: LineSource,
   given: string,
@@ -128,7 +128,7 @@ function valuesIn(
   return stoppable(valuesOf(lines, given, isText), source);
 }
 
-/** The lines of bytes that must be text, none of them far longer than an item. */
+/** The lines of text in UTF-8. A line that is much longer than an item is refused. */
 async function* strictLines(
   bytes: AsyncIterable<Uint8Array>,
   given: string,

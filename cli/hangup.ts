@@ -14,13 +14,13 @@ export function isHangupIgnored(): boolean {
   return ignoredBySystem() ?? outputLooksDetached();
 }
 
-/** Returns what finds out whether the terminal that this program is on now has closed since. */
+/** Returns a function that tells whether the program's terminal has closed since this call. */
 export function watchTerminal(): () => boolean {
   const terminals = [Deno.stdin, Deno.stdout, Deno.stderr].filter((stream) => stream.isTerminal());
   return () => terminals.some((stream) => !stream.isTerminal());
 }
 
-/** Linux's answer, in a mask whose lowest bit is SIGHUP; `undefined` if it cannot be read. */
+/** What Linux reports, in a mask whose lowest bit is SIGHUP; `undefined` if it cannot be read. */
 function ignoredBySystem(): boolean | undefined {
   // Query only, so that no permission prompt appears on a terminal.
   if (Deno.permissions.querySync({ name: "read" }).state !== "granted") return undefined;

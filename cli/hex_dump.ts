@@ -1,12 +1,12 @@
 /**
  * Formats bytes as `xxd` does: offset, sixteen bytes in pairs, and their text.
  *
- * In: bytes. Out: one line for every sixteen; of many bytes only the first. Refused: nothing.
+ * In: bytes. Out: one line for each sixteen bytes; long input is cut. Refused: nothing.
  */
 
 const BYTES_A_LINE = 16;
 
-/** More bytes than this are cut, as the chunks of an upload, to so many. */
+/** Longer input, such as a chunk of an upload, is cut to `CUT_BYTES`. */
 const MAX_BYTES = 1024;
 const CUT_BYTES = 256;
 

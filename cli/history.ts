@@ -1,29 +1,29 @@
 /**
- * Keeps the lines that were typed at the prompt for the next session.
+ * Saves the lines that were typed at the prompt, for later sessions.
  *
- * In: lines. Out: those of earlier sessions. A line that begins with a blank is not kept, nor is one that names
- * `--meta`, whose value may be a secret. Refused: nothing; if the program may not use the file, or it cannot be used,
- * the prompt works without it.
+ * In: lines. Out: the lines of earlier sessions. A line is not saved if it begins with a blank, or if it contains
+ * `--meta`, whose value may be a secret. Refused: nothing; if the file cannot or may not be used, the prompt works
+ * without it.
  *
  * The file is `packline/history` in the user's folder for state, and only its owner may read it.
  */
 
 import { environment, isGranted } from "./permission.ts";
 
-/** The number of lines that are kept from session to session. */
+/** The largest number of saved lines. */
 const MAX_LINES = 1000;
 
-/** The longest line that is kept. */
+/** The longest line that is saved. */
 const MAX_LENGTH = 4096;
 
-/** The lines of earlier sessions, and a place for those of this one. */
+/** Gives the lines of earlier sessions, and saves new ones. */
 export class History {
   readonly #folder = stateFolder();
-  /** The newest first. */
+  /** The lines of earlier sessions, the newest first. */
   readonly lines: readonly string[] = this.#load();
   #last = this.lines[0];
 
-  /** Keeps a line. */
+  /** Saves a line. */
   add(line: string): void {
     if (this.#folder === undefined || line === this.#last || !isKept(line)) return;
     this.#last = line;
@@ -31,11 +31,13 @@ export class History {
       Deno.mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
       Deno.writeTextFileSync(`${this.#folder}/history`, `${line}\n`, { append: true, mode: 0o600 });
     } catch {
-      // A full disk is no reason to disturb a call.
+      // A full disk must not disturb a call.
     }
   }
 
-  /** Also shortens the file. It is replaced in one step, because another prompt may be reading it. */
+  /**
+   * Loads the lines, and shortens the file. The file is replaced in one step, because another prompt may be reading it.
+   */
   #load(): string[] {
     if (this.#folder === undefined) return [];
     const path = `${this.#folder}/history`;

@@ -17,7 +17,7 @@ export class InputError extends Error {
  * The content of a file.
  *
  * @param path The file.
- * @param given How the command line names it, for the error.
+ * @param given How the command line names the file, for the error.
  */
 export function readInput(path: string, given: string): Uint8Array {
   try {
@@ -27,7 +27,7 @@ export function readInput(path: string, given: string): Uint8Array {
   }
 }
 
-/** The content of a file as a stream, which reads no more than is asked of it. Its errors are those of the runtime. */
+/** The content of a file as a stream, which reads only on demand. Its errors come unchanged from the runtime. */
 export function openInput(path: string, given: string): ReadableStream<Uint8Array> {
   try {
     return Deno.openSync(path).readable;
@@ -36,7 +36,7 @@ export function openInput(path: string, given: string): ReadableStream<Uint8Arra
   }
 }
 
-/** What an error of the runtime means to the reader of the command line. */
+/** An error of the runtime, in terms of the command line. */
 export function inputError(error: unknown, path: string, given: string): InputError {
   return new InputError(`cannot read ${given}: ${reasonOf(error, path)}`);
 }

@@ -1,8 +1,8 @@
 /**
  * Runs cleanup before a signal ends the program, such as printing results or restoring the terminal.
  *
- * In: a task, and its reaction to a signal. Out: its result. Refused: nothing. The exit code is the one that a shell
- * reports for the signal.
+ * In: a task, and its reaction to a signal. Out: the task's result. Refused: nothing. The exit code is the one that a
+ * shell reports for the signal.
  */
 
 /** 128 plus the number of the signal. */
@@ -14,7 +14,7 @@ type EndingSignal = keyof typeof EXIT_CODES;
  * Runs a task that Ctrl-C or SIGTERM (as from `timeout`) stops; a second signal ends the program.
  *
  * @param run The task.
- * @param stop Stops it; gets the exit code for the signal.
+ * @param stop Stops the task; gets the exit code for the signal.
  */
 export async function untilInterrupted<Result>(
   run: () => Promise<Result>,

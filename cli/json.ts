@@ -34,7 +34,7 @@ export function toJson(value: unknown): string {
   return printable(JSON.stringify(express(value)));
 }
 
-/** The same for people: fractions have six decimals, or six digits below 1. */
+/** Converts a value to JSON for people: fractions have six decimals, or six digits below 1. */
 export function toReadableJson(value: unknown): string {
   return printable(JSON.stringify(express(value), (_key, part) => typeof part === "number" ? rounded(part) : part));
 }
@@ -95,7 +95,7 @@ function integerOf(digits: string): bigint {
   return integer;
 }
 
-/** What an object of JSON stands for: mostly itself. */
+/** The value that a JSON object stands for. An object that is not a form stands for itself. */
 function understand(object: object): unknown {
   const form = formOf(object);
   if (form === undefined) return object;

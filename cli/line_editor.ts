@@ -1,8 +1,8 @@
 /**
  * Reads lines from a terminal with the usual shell keys: arrows, history, Tab, Ctrl-C.
  *
- * In: a prompt, earlier lines, what Tab offers, what is hinted at, what Ctrl-C does. Out: lines, until Ctrl-D. Refused:
- * nothing. The terminal is restored however the program ends.
+ * In: a prompt, earlier lines, the completions for Tab, the hints, the action of Ctrl-C. Out: lines, until Ctrl-D.
+ * Refused: nothing. The terminal is restored however the program ends.
  *
  * Lines may be pasted or typed ahead. Each is shown again after its own prompt when it is read, so that its output
  * follows it. Ctrl-C drops the waiting lines.
@@ -22,11 +22,11 @@ export interface LineEditorOptions {
   readonly prompt: string;
   /** The candidates for the end of a line, and the part that is already typed. */
   readonly complete: (line: string) => [candidates: string[], begun: string];
-  /** The text to show after a line, dimmed; a hint is taken away before the next key. */
+  /** The text to show after a line, dimmed; a hint is removed before the next key. */
   readonly hint: (line: string) => string;
   /** Earlier lines, the newest first. */
   readonly history: readonly string[];
-  /** Handles Ctrl-C; returns whether it was for a running call and not for the line. */
+  /** Handles Ctrl-C; returns whether it was for a running call, not for the line. */
   readonly interrupt: () => boolean;
 }
 
@@ -58,7 +58,7 @@ export class LineEditor {
     // Without colours, a hint would look like typed text.
     if (!Deno.noColor) {
       process.stdin.prependListener("keypress", () => this.#hideHint());
-      // After the key has had its effect, which Tab has late.
+      // After the effect of the key. The effect of Tab comes late.
       process.stdin.on("keypress", () => setImmediate(() => this.#showHint()));
     }
     this.#interface.on("line", (line: string) => this.#wanted ? this.#hand(line) : this.#typed.push(line));
@@ -103,12 +103,12 @@ export class LineEditor {
     return new Promise((resolve) => this.#wanted = resolve);
   }
 
-  /** Reads a line that belongs to the one before, without a prompt; `undefined` at the end. */
+  /** Reads a line that continues the previous one, without a prompt; `undefined` at the end. */
   readMore(): Promise<string | undefined> {
     return this.#next("");
   }
 
-  /** Gives up the line that is waited for. */
+  /** Stops waiting for a line. */
   dismiss(): void {
     this.#hand(undefined);
   }
@@ -119,7 +119,7 @@ export class LineEditor {
     this.#interface.close();
   }
 
-  /** Clears the line from its end. */
+  /** Moves to the end of the line, and clears the line. */
   #clear(): void {
     this.#interface.write(null, { ctrl: true, name: "e" });
     this.#interface.write(null, { ctrl: true, name: "u" });
@@ -129,7 +129,7 @@ export class LineEditor {
     const { line, cursor } = this.#interface;
     if (this.#wanted === undefined || this.#hintIsShown || cursor < line.length) return;
     const hint = this.#hint(line);
-    // It must not go on in the next row, where the next key would not clear it.
+    // The hint must not continue in the next row, where the next key would not clear it.
     if (hint === "" || this.#interface.getCursorPos().cols + hint.length >= process.stdout.columns) return;
     process.stdout.write(`\x1b[2m${hint}\x1b[22m\x1b[${hint.length}D`);
     this.#hintIsShown = true;

@@ -45,7 +45,7 @@ function isBlank(character: string | undefined): boolean {
   return character !== undefined && /\s/.test(character);
 }
 
-/** The index of the next character that may mean something: a space, or the first "=". Letter by letter, a long word is slow. */
+/** The index of the next special character: a space, or the first "=". Reading a long word letter by letter is slow. */
 function endOfRun(line: string, start: number, hasKey: boolean): number {
   let end = start;
   while (end < line.length && !isBlank(line[end]) && (hasKey || line[end] !== "=")) end++;

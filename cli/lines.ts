@@ -1,15 +1,15 @@
 /**
  * Splits a stream of bytes into lines of text.
  *
- * In: bytes. Out: lines without their newlines; the last one may lack it. Refused, if asked for: bytes that are not UTF-8,
- * by a `TypeError`; a line that is too long, by a `RangeError`.
+ * In: bytes. Out: lines without their newlines; the last one may lack it. Refused, if the options say so: bytes that
+ * are not UTF-8, by a `TypeError`; a line that is too long, by a `RangeError`.
  */
 
-/** What is refused. */
+/** Which lines are refused. */
 export interface LineOptions {
-  /** Whether bytes that are not UTF-8 are; otherwise they are replaced. */
+  /** Whether bytes that are not UTF-8 are refused; otherwise they are replaced. */
   readonly fatal?: boolean;
-  /** Longer lines are, about: a line is held until its end. */
+  /** Lines much longer than this are refused, because a line is held in memory until its end. */
   readonly maxLength?: number;
 }
 

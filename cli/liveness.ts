@@ -1,9 +1,9 @@
 /**
- * Keeps the connection of the script alive, and finds out whether its server lives, as the library does
- * (`client/keep_alive.ts`): a server that is silent is asked by a PING.
+ * Keeps the connection of the script alive, and finds out whether its server is alive, as the library does
+ * (`client/keep_alive.ts`): a silent server gets a PING.
  *
- * In: a connection, from its settings on. Out: frames to send; the end of a connection to a server that does not answer.
- * Refused: nothing.
+ * In: a connection whose settings were sent. Out: frames to send; the end of a connection to a server that does not
+ * answer. Refused: nothing.
  */
 
 import { PING_SEQ } from "../client/client_call.ts";
@@ -14,7 +14,7 @@ import { Sweeper, type Swept } from "../session/deadlines.ts";
 import type { Clock } from "../transport/clock.ts";
 import { outgoing, promiseFrame } from "./call.ts";
 
-/** What it needs of its connection. */
+/** What a watch needs from its connection. */
 export interface LiveConnection extends WatchedConnection {
   /** Ends the connection. */
   close(error: RpcError): void;
@@ -26,14 +26,14 @@ export class Liveness implements Swept {
   readonly #silence: Silence;
   readonly #sweeper: Sweeper;
   readonly #isUnread: () => boolean;
-  /** Whether a PING is not answered. */
+  /** Whether a PING is unanswered. */
   #pinged = false;
 
   /**
    * @param connection The connection.
-   * @param clock The clock to go by.
+   * @param clock The clock.
    * @param send Sends a frame.
-   * @param isUnread Whether what the server has sent waits for its reader: then the server is not the silent one.
+   * @param isUnread Whether received data waits for its reader; then the server is not silent.
    */
   constructor(
     connection: LiveConnection,
@@ -50,18 +50,18 @@ export class Liveness implements Swept {
     this.#sweeper = new Sweeper(clock, new Set([this]));
   }
 
-  /** A call is open. */
+  /** Starts the watch: a call is open. */
   start(): void {
     this.#silence.begin(this.#clock.now());
     this.#sweeper.start();
   }
 
-  /** No call is open. */
+  /** Stops the watch: no call is open. */
   stop(): void {
     this.#sweeper.stop();
   }
 
-  /** A PING was answered. */
+  /** Notes that the PING was answered. */
   answered(): void {
     this.#pinged = false;
   }
@@ -72,7 +72,7 @@ export class Liveness implements Swept {
     return true;
   }
 
-  /** A PING, or while one is not answered the promise again, which needs no answer. */
+  /** Sends a PING or, while one is unanswered, the promise again, which needs no answer. */
   #say(send: (frame: Uint8Array) => void): void {
     send(this.#pinged ? promiseFrame() : outgoing({ name: "PING", params: {} }, { seq: PING_SEQ }).request);
     this.#pinged = true;

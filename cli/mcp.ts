@@ -1,8 +1,9 @@
 /**
- * `--mcp`: a server of the Model Context Protocol on stdin and stdout, whose tools are the commands of a server of packline.
+ * `--mcp`: a server of the Model Context Protocol on stdin and stdout. Its tools are the commands of a packline server.
  *
- * In: lines with messages of an agent's. Out: lines with messages; notes on stderr; an exit code, when stdin ends or nobody reads
- * stdout any more: all calls end then. Refused: what `mcp_session.ts` refuses; a line that is too long, by an `InputError`.
+ * In: messages from an agent, one on each line. Out: messages, one on each line; notes on stderr; an exit code. It ends
+ * when stdin ends or nobody reads stdout any more, and all calls end with it. Refused: what `mcp_session.ts` refuses; a
+ * line that is too long, by an `InputError`.
  */
 
 import type { ClientFlags } from "./client_flags.ts";
@@ -12,7 +13,7 @@ import { McpSession } from "./mcp_session.ts";
 import { complain, print } from "./output.ts";
 import { timeoutMsOf, wholeClient } from "./whole_client.ts";
 
-/** The most characters of a line. */
+/** The longest line, in characters. */
 const MAX_LINE_LENGTH = 16 * 1024 * 1024;
 
 /** Serves an agent. */

@@ -1,9 +1,10 @@
 /**
- * A session of the Model Context Protocol: JSON-RPC messages of an agent's, answered by the commands of a server.
+ * A session of the Model Context Protocol: answers the JSON-RPC messages of an agent with the commands of a server.
  *
- * In: messages as text, one each. Out: messages. It speaks the revision without a handshake (2026-07-28), in which each request
- * says its version, and those with `initialize` before it, and of both what tools need: discovery, the list, calls, their
- * cancellation, ping. Refused, by errors of JSON-RPC: what is no request of these, and a version that it does not speak.
+ * In: messages as text, one at a time. Out: messages. The session supports the revision without a handshake
+ * (2026-07-28), in which each request names its version, and the earlier revisions with `initialize`. Of both it
+ * supports what tools need: discovery, the list, calls, their cancellation, ping. Refused, by JSON-RPC errors: all
+ * other requests, and an unsupported version.
  */
 
 import type { Client } from "../client/connect.ts";
@@ -14,10 +15,10 @@ import { fromJson } from "./json.ts";
 import { callTool, offered, toolOf } from "./mcp_tools.ts";
 import { ContractError } from "./shape.ts";
 
-/** The revision in which each request says its version. */
+/** The revision in which each request names its version. */
 const MODERN = "2026-07-28";
 
-/** Those with a handshake, the latest first. 2025-03-26 is not among them: it asks for batches. */
+/** The revisions with a handshake, the latest first. 2025-03-26 is missing, because it requires batches. */
 const LEGACY = ["2025-11-25", "2025-06-18", "2024-11-05"];
 
 const VERSION_KEY = "io.modelcontextprotocol/protocolVersion";
@@ -45,17 +46,17 @@ class Refusal extends Error {
   }
 }
 
-/** What a session goes by. */
+/** Options of a session. */
 export interface McpOptions {
   /** Calls the server. */
   readonly client: Client;
-  /** The commands to offer; if there are none, those of the server's own. */
+  /** The commands to offer; if empty, all except those with a number below 16. */
   readonly names: readonly string[];
   /** How long a call may take, and how long a stream is collected. */
   readonly timeoutMs: number;
   /** Sends a message. */
   readonly send: (message: object) => void;
-  /** Told why a command is not offered. */
+  /** Reports why a command is not offered. */
   readonly note: (text: string) => void;
 }
 
@@ -71,7 +72,7 @@ export class McpSession {
     this.#options = options;
   }
 
-  /** Takes a message. Its answer is sent when there is one. */
+  /** Handles a message. If it has an answer, sends it. */
   async receive(text: string): Promise<void> {
     let message: unknown;
     try {
@@ -84,7 +85,7 @@ export class McpSession {
     if (jsonrpc !== "2.0" || typeof method !== "string" || !(isRequest || id === undefined)) {
       return this.#refuse(
         isRequest ? id : undefined,
-        new Refusal(INVALID_REQUEST, "the line is no request of JSON-RPC 2.0"),
+        new Refusal(INVALID_REQUEST, "the line is not a JSON-RPC 2.0 request"),
       );
     }
     if (isRequest) return await this.#answer(id, method, fieldsOf(params), text);
@@ -98,14 +99,14 @@ export class McpSession {
 
   async #answer(id: string | number, method: string, params: Fields, text: string): Promise<void> {
     if (this.#running.has(id)) {
-      return this.#refuse(id, new Refusal(INVALID_REQUEST, "the id is that of a request that is not answered yet"));
+      return this.#refuse(id, new Refusal(INVALID_REQUEST, "a request with this id is not answered yet"));
     }
     const call = new AbortController();
     this.#running.set(id, call);
     try {
       const isModern = this.#isModern(method, fieldsOf(params._meta));
       const result = await this.#resultOf(method, params, text, call.signal);
-      // Who has cancelled gets no answer.
+      // A caller that has cancelled gets no answer.
       if (!call.signal.aborted) this.#options.send({ jsonrpc: "2.0", id, result: isModern ? modern(result) : result });
     } catch (error) {
       if (!call.signal.aborted) this.#refuse(id, refusalOf(error));
@@ -114,7 +115,7 @@ export class McpSession {
     }
   }
 
-  /** Whether a request says its version itself. */
+  /** Whether a request names its version itself. */
   #isModern(method: string, meta: Fields): boolean {
     const requested = meta[VERSION_KEY];
     if (requested === undefined) {
@@ -162,7 +163,7 @@ export class McpSession {
     return { ...await callTool(client, command, () => argumentsIn(text), { signal, timeoutMs }) };
   }
 
-  /** The commands that are offered: asked for at each list, and kept for the calls behind it. */
+  /** The offered commands: requested for each list, and kept for the calls that follow. */
   #offered(): Promise<Contract> {
     const asked = this.#commands ??= this.#ask().catch((error) => {
       if (this.#commands === asked) this.#commands = undefined;
@@ -188,7 +189,7 @@ export class McpSession {
   }
 }
 
-/** What that revision has in each result, and in one that may be kept. */
+/** Adds the fields that the modern revision has in each result, and in a result that may be cached. */
 function modern(result: Fields): Fields {
   const isKept = "tools" in result || "supportedVersions" in result;
   return {
@@ -208,7 +209,7 @@ function refusalOf(error: unknown): Refusal {
   throw error;
 }
 
-/** The arguments in a request, as values of the wire: integers beyond 2^53, bytes. */
+/** The arguments in a request, as wire values, such as integers beyond 2^53 and bytes. */
 function argumentsIn(text: string): unknown {
   return fieldsOf(fieldsOf(fromJson(text)).params).arguments ?? {};
 }

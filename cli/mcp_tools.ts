@@ -1,11 +1,11 @@
 /**
- * The commands of a server as tools of the Model Context Protocol, and their replies as results of tools.
+ * Converts the commands of a server to tools of the Model Context Protocol, and their replies to tool results.
  *
- * In: commands as INFO tells them; a call by an agent. Out: tools; the result of a call, whose failure is a result as well, so
- * that the agent can read it. Refused: nothing; commands that cannot be tools are left out.
+ * In: commands as INFO describes them; a call by an agent. Out: tools; the result of a call. A failure is a result too,
+ * so that the agent can read it. Refused: nothing; commands that cannot be tools are left out.
  *
- * Left out are commands with a number of the protocol's own (below 16), unless they are named; those that need a stream from the
- * caller; and those whose name no tool may have.
+ * Left out are commands with a number that is reserved for the protocol (below 16), unless the user names them;
+ * commands that need a stream from the caller; and commands whose name is not a valid tool name.
  */
 
 import { isReservedParameter } from "../codec/message.ts";
@@ -15,33 +15,33 @@ import { UsageError } from "./arguments.ts";
 import type { Contract, ContractCommand } from "./contract.ts";
 import { toJson } from "./json.ts";
 
-/** The most items of a stream in a result. */
+/** The largest number of items of a stream in a result. */
 export const MAX_ITEMS = 100;
 
-/** The most characters of them, as JSON. */
+/** The largest number of characters of these items, as JSON. */
 export const MAX_ITEMS_LENGTH = 65_536;
 
-/** The first number of commands of the user's own. */
+/** The lowest number of a user's own command. */
 const FIRST_OWN_NUMBER = 16;
 
-/** Names that all clients take. */
+/** Tool names that all clients accept. */
 const TOOL_NAME = /^[A-Za-z0-9_.-]{1,128}$/;
 
-/** What a tool has to tell. */
+/** The result of a tool. */
 export interface ToolResult {
   readonly content: readonly { readonly type: "text"; readonly text: string }[];
   readonly structuredContent?: unknown;
   readonly isError?: true;
 }
 
-/** A tool, as `tools/list` tells it. */
+/** A tool, as `tools/list` describes it. */
 export interface Tool {
   readonly name: string;
   readonly description?: string;
   readonly inputSchema: Readonly<Record<string, unknown>>;
 }
 
-/** The commands that are offered, and a line for each that was meant and is not. */
+/** The commands to offer, and a line for each selected command that cannot be offered. */
 export function offered(contract: Contract, names: readonly string[]): { commands: Contract; leftOut: string[] } {
   const leftOut = names.filter((name) => !contract.some((command) => command.name === name))
     .map((name) => `the server has no command ${name}`);
@@ -49,7 +49,7 @@ export function offered(contract: Contract, names: readonly string[]): { command
     const isMeant = names.length > 0 ? names.includes(name) : number === null || number >= FIRST_OWN_NUMBER;
     if (!isMeant) return false;
     if (items) leftOut.push(`${name} needs a stream of items, which no agent can send`);
-    else if (!TOOL_NAME.test(name)) leftOut.push(`${name} is no name of a tool`);
+    else if (!TOOL_NAME.test(name)) leftOut.push(`${name} is not a valid tool name`);
     return !items && TOOL_NAME.test(name);
   });
   return { commands, leftOut };
@@ -77,13 +77,13 @@ export async function callTool(
     return resultOf(await client.call(name, params, { signal, timeoutMs }));
   } catch (error) {
     if (error instanceof RpcError) return failureOf(error);
-    // Parameters that cannot be sent.
+    // The parameters cannot be sent.
     if (!(error instanceof TypeError || error instanceof RangeError || error instanceof UsageError)) throw error;
     return failureOf(new RpcError("INVALID_PARAMS", error.message));
   }
 }
 
-/** The arguments, none of which says anything to the protocol. */
+/** The arguments, if none of them has a reserved name. */
 function checkedParams(params: unknown): Record<string, unknown> {
   if (typeof params !== "object" || params === null || Array.isArray(params)) {
     throw new UsageError("the arguments must be an object");
@@ -93,7 +93,7 @@ function checkedParams(params: unknown): Record<string, unknown> {
   return params as Record<string, unknown>;
 }
 
-/** Collects a stream, up to a bound. The rest is not read, and its handler ends. */
+/** Collects a stream up to a limit. The rest is not read, and the handler ends. */
 async function collect(stream: AsyncGenerator<unknown, unknown, void>, timeoutMs: number): Promise<ToolResult> {
   const items: string[] = [];
   let length = 0;

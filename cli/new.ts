@@ -3,7 +3,7 @@
  *
  *     deno run --allow-write=. jsr:@packline/packline/new my-service
  *
- * In: the name of the folder. Out: its files, and what to type next. Refused, in one line: a name that cannot be one, or a
+ * In: the name of the folder. Out: its files, and the commands to run next. Refused, in one line: an invalid name, or a
  * folder that exists (2); a missing permission (1).
  *
  * @module
@@ -18,7 +18,7 @@ import readmeText from "../examples/template/README.md" with { type: "text" };
 import serverText from "../examples/template/server.ts.txt" with { type: "text" };
 import { isDenied } from "../transport/runtime.ts";
 
-// Their names end in .txt, because publishing writes the imports of modules anew.
+// Source files end in .txt, because publishing rewrites the imports of modules.
 const FILES: Readonly<Record<string, string>> = {
   "client.ts": clientText,
   "commands.ts": commandsText,
@@ -28,14 +28,17 @@ const FILES: Readonly<Record<string, string>> = {
   "server.ts": serverText,
 };
 
-/** The name in the template's own texts. */
+/** The placeholder for the name in the template's files. */
 const TEMPLATE_NAME = "my-service";
 
 const NAME = /^[a-z][a-z0-9_-]*$/;
 
 const USAGE = "Usage: deno run --allow-write=. jsr:@packline/packline/new NAME";
 
-/** `deno.json` of the new service. One that a checkout makes is linked to it; `links` must name the folder of the package. */
+/**
+ * `deno.json` of the new service. If this module runs from a checkout, the service is linked to it: `links` must name
+ * the folder of the package.
+ */
 function configText(): string {
   const { protocol, pathname } = new URL("..", import.meta.url);
   const links = protocol === "file:" ? { links: [decodeURIComponent(pathname).replace(/\/$/, "")] } : {};

@@ -3,7 +3,7 @@
  *
  * In: text. Out: the text and a newline. If the reader has closed the pipe, `print` returns false. Failures are red on
  * a terminal, unless `NO_COLOR` is set. The status is shown until the next line, and only on a terminal. Refused, by an
- * {@linkcode OutputError}: text that stdout cannot take, as on a full disk.
+ * {@linkcode OutputError}: text that cannot be written to stdout, as on a full disk.
  */
 
 import { printable } from "../codec/printable.ts";
@@ -34,7 +34,10 @@ export async function print(text: string, { failed = false }: { failed?: boolean
   }
 }
 
-/** Writes text to stdout as it is, at once as `console.log` does, so that parts of two texts never mix; ignores errors. */
+/**
+ * Writes text to stdout unchanged and synchronously, as `console.log` does, so that two texts never mix; ignores
+ * errors.
+ */
 export function passOn(text: string): void {
   try {
     for (let bytes = encoder.encode(text); bytes.length > 0;) bytes = bytes.subarray(Deno.stdout.writeSync(bytes));

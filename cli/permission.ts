@@ -1,16 +1,16 @@
 /**
- * Permissions: the advice for a missing one, and whether there is one.
+ * Checks permissions, and gives advice for a missing one.
  *
- * In: flags of the runtime; what is to be done. Out: how to add the flags (a compiled binary must be compiled again);
- * whether it may be done. Nobody is asked. Refused: nothing.
+ * In: flags of the runtime; a permission. Out: how to add the flags (a compiled binary must be compiled again); whether
+ * the permission is granted. The user is not asked. Refused: nothing.
  */
 
-/** The advice, for the end of a line. */
+/** The advice, for the end of an error text. */
 export function withFlags(flags: string): string {
   return `${Deno.build.standalone ? "compile" : "run"} it with ${flags}`;
 }
 
-/** Whether the program may do this without a question to the user. */
+/** Whether the program has a permission, without asking the user. */
 export function isGranted(permission: Deno.PermissionDescriptor): boolean {
   return Deno.permissions.querySync(permission).state === "granted";
 }

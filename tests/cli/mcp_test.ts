@@ -218,7 +218,7 @@ Deno.test("what is no tool is left out, with a line that says why", async () => 
   assertEquals(
     await agent.said,
     "packline: not offered: UPLOAD needs a stream of items, which no agent can send\n" +
-      "packline: not offered: a tool is no name of a tool\n",
+      "packline: not offered: a tool is not a valid tool name\n",
   );
 });
 
