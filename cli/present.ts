@@ -2,8 +2,7 @@
  * Formats replies as text: for people by default, or as the flags say.
  *
  * In: the fields of a reply. Out: the text to print. Refused, by a `BAD_REPLY`: a reply without the requested data,
- * such as a list of commands; by a `CMD_NOT_FOUND`: a command that the server does not
- * list.
+ * such as a list of commands; by a `CMD_NOT_FOUND`: a command that the server does not list.
  */
 
 import type { Fields } from "../codec/message.ts";
@@ -21,7 +20,7 @@ export interface Presentation {
   readonly json?: boolean;
   /** Only the commands that INFO lists. */
   readonly list?: boolean;
-  /** Only what INFO tells of this command. */
+  /** Only what INFO says about this command. */
   readonly describe?: string;
   /** The Prometheus format, for STATS. */
   readonly format?: "prometheus";

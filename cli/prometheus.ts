@@ -2,7 +2,8 @@
  * Formats the reply to STATS as Prometheus text (version 0.0.4).
  *
  * In: the `res` of a reply to STATS, from any server. Out: the text, of type {@linkcode PROMETHEUS_TYPE}. Refused, by
- * `undefined`: data of another shape. What an older server does not tell is left out: durations, limits, `draining`.
+ * `undefined`: data of another shape. Values that an older server does not report are left out: durations, limits,
+ * `draining`.
  */
 
 import type { CommandStatistics, ServerStatistics } from "../handlers/server_info.ts";
@@ -57,7 +58,7 @@ export function prometheusText(answer: unknown): string | undefined {
   ].filter((text) => text !== "").join("\n");
 }
 
-/** One sample, unless an older server does not tell the value. */
+/** One sample, unless an older server does not report the value. */
 function ifTold<Value>(value: Value | undefined, numberOf: (value: Value) => number): Sample[] {
   return value === undefined ? [] : [[{}, numberOf(value)]];
 }
@@ -96,7 +97,7 @@ function line(name: string, [labels, value]: Sample): string {
   return `packline_${name}${pairs.length > 0 ? `{${pairs.join(",")}}` : ""} ${value}`;
 }
 
-/** Escapes three characters with a meaning in labels, and a peer's characters that act on a terminal. */
+/** Escapes the three special characters of labels, and a peer's characters that control a terminal. */
 function escapeLabel(text: string): string {
   return text.split("\n")
     .map((line) => printable(line).replaceAll("\\", "\\\\").replaceAll('"', '\\"'))

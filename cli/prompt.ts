@@ -59,7 +59,7 @@ export async function runPrompt(options: PromptOptions): Promise<number> {
 
 class Prompt {
   readonly #options: PromptOptions;
-  /** The commands from INFO; empty until it was called. */
+  /** The commands from INFO; empty until INFO was called. */
   #listed: readonly unknown[] = [];
   #known: KnownCommand[] = [];
   /** The running call, and a controller that ends it if the server does not. */
@@ -171,7 +171,7 @@ class Prompt {
   }
 }
 
-/** The lines of a stream of items: up to an empty one, or to the end of the input. */
+/** The lines of a stream of items, up to an empty line or the end of the input. */
 function itemLines(editor: LineEditor): LineSource {
   return {
     async *[Symbol.asyncIterator]() {

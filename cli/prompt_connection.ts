@@ -1,9 +1,9 @@
 /**
  * Calls one server, one call at a time, over a connection that is made on demand and reused.
  *
- * In: a way to dial; calls as frames, and where their items are. Out: replies. If the connection ended between calls, the
- * next request makes a new one; if it ends during a call, or the caller leaves early, the call is lost with it. Refused:
- * what `conversation.ts` refuses, and items that cannot be opened.
+ * In: a function that dials; calls as frames, and the sources of their items. Out: replies. If the connection ends
+ * between calls, the next request makes a new one. If it ends during a call, the call is lost. A caller that leaves
+ * early closes the connection. Refused: what `conversation.ts` refuses, and items that cannot be opened.
  */
 
 import type { ReceivedReply } from "../codec/message.ts";
@@ -23,7 +23,7 @@ export class Session {
   /**
    * @param dial Makes a connection; the signal aborts the dial.
    * @param maxPayloadBytes The largest payload of a reply.
-   * @param clock The clock to go by; a test may hold it still.
+   * @param clock The clock; a test may stop it.
    */
   constructor(
     dial: (signal: AbortSignal) => Promise<Transport>,
@@ -35,7 +35,7 @@ export class Session {
     this.#limits = resolveLimits({ maxPayloadBytes });
   }
 
-  /** Connects, unless there is a connection. */
+  /** Connects, unless there is an open connection. */
   async connect(signal: AbortSignal): Promise<Conversation> {
     if (this.#conversation === undefined || this.#conversation.ended) {
       const transport = await this.#dial(signal);
@@ -50,7 +50,7 @@ export class Session {
 
   /** Sends a request and reads all its replies. The signal ends the call and its connection. */
   async *ask(call: Outgoing, signal: AbortSignal): AsyncGenerator<ReceivedReply, void> {
-    // Opened first: for a file that cannot be read, no connection is needed.
+    // Opened first: if the file cannot be read, no connection is needed.
     const items = call.items?.source.open(call.items.maxPayloadBytes);
     let end = () => {};
     try {
@@ -64,7 +64,6 @@ export class Session {
     }
   }
 
-  /** How much was sent over the connection. */
   get sentBytes(): number {
     return this.#conversation?.sentBytes ?? 0;
   }

@@ -1,12 +1,12 @@
 /**
- * Looks at the certificates of a running service again: at SIGHUP, and once a minute.
+ * Checks whether the certificates of a running service were renewed: at SIGHUP, and once a minute.
  *
- * In: what gives the certificates. Out: new ones, to what listens; a line of the log. Refused, in one line: what cannot
- * be read, and what TLS cannot use; the old ones stay.
+ * In: a function that gives the certificates. Out: new certificates for the listeners; a line in the log. Refused, in
+ * one line of the log: certificates that cannot be read or that TLS cannot use; the old ones stay in use.
  *
- * Files are read again, not watched. Kubernetes renews a certificate by a change of a link beside it: a watched file
- * does not notice that, and a network file system reports no change at all. Three small files are read in less than a
- * millisecond, with the permissions that the first time needed.
+ * Files are read again, not watched. Kubernetes renews a certificate by changing a link beside it, which a watch on the
+ * file does not notice. A network file system reports no change at all. Reading three small files takes less than a
+ * millisecond, and needs the same permissions as the first time.
  */
 
 import type { Clock, Timer } from "../transport/clock.ts";
@@ -14,33 +14,33 @@ import { messageOf } from "../transport/runtime.ts";
 import { renewalProblem } from "../transport/certificate.ts";
 import { askTls, type ServerTls } from "../transport/tls.ts";
 
-/** Kubernetes takes about as long to bring a changed secret to its files. */
+/** Kubernetes takes about as long to update the files of a changed secret. */
 const LOOK_EVERY_MS = 60_000;
 
-/** What a look is in the log. */
+/** How the log names the result of a check. */
 export type RenewalEvent = "renewed" | "renewal_failed";
 
-/** What to look at. */
+/** Options of a renewal. */
 export interface RenewalOptions {
   /** Gives the certificates. */
   ask: () => ServerTls | Promise<ServerTls>;
-  /** What it gave first. */
+  /** The certificates that it gave first. */
   first: ServerTls;
   /** The clock. */
   clock: Clock;
-  /** Logs what a look has found. */
+  /** Logs the result of a check. */
   note: (text: string, event: RenewalEvent) => void;
 }
 
 /** The certificates of one service. */
 export class Renewal {
-  /** Those in use. */
+  /** The certificates in use. */
   current: ServerTls;
   readonly #options: RenewalOptions;
   #use: (tls: ServerTls) => unknown = () => {};
-  /** What the last look has found: it is said once. */
+  /** The result of the last check, which is logged only once. */
   #found: string;
-  /** One look after the other, so that the last one decides. */
+  /** Checks run one after the other, so that the last one decides. */
   #looking = Promise.resolve();
   #timer: Timer | undefined;
 
@@ -50,18 +50,18 @@ export class Renewal {
     this.#found = keyOf(options.first);
   }
 
-  /** Looks once a minute from now on. New certificates go to `use`, which may return a promise. */
+  /** Checks once a minute from now on. New certificates go to `use`, which may return a promise. */
   start(use: (tls: ServerTls) => unknown): void {
     this.#use = use;
     this.#lookLater();
   }
 
-  /** Looks no more by itself. */
+  /** Stops the regular checks. */
   stop(): void {
     if (this.#timer !== undefined) this.#options.clock.clearTimer(this.#timer);
   }
 
-  /** Looks now. Says what it has found; if nobody `wanted` to know, only what is new. */
+  /** Checks now, and logs the result. If `wanted` is false, logs only a new result. */
   look(wanted = true): Promise<void> {
     return this.#looking = this.#looking.then(() => this.#look(wanted));
   }
@@ -100,7 +100,7 @@ export class Renewal {
   }
 }
 
-/** Equal for equal certificates. */
+/** A key that is equal for equal certificates. */
 function keyOf({ cert, key, ca }: ServerTls): string {
   return JSON.stringify([cert, key, ca]);
 }

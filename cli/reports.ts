@@ -8,7 +8,7 @@
 import { toReadableJson } from "./json.ts";
 import { table } from "./table.ts";
 
-/** How a stream of items is written, in place of a parameter. */
+/** How a stream of items is shown among the parameters. */
 export const ITEMS_PARAM = "@PATH";
 
 /** The commands in a reply to INFO; `undefined` if there are none. */
@@ -29,7 +29,7 @@ export function commandTable(commands: readonly unknown[]): string {
 }
 
 /**
- * All that INFO tells of one command: a line for each field, and for each entry of a list. Fields that a later server
+ * All that INFO says about one command: a line for each field, and for each entry of a list. Fields that a later server
  * adds are shown as well.
  */
 export function commandDescription(command: unknown): string {
@@ -47,7 +47,7 @@ export function commandDescription(command: unknown): string {
   return rows.length === 0 ? table(title) : `${table(title)}\n\n${table(rows)}`;
 }
 
-/** The table of counts: the server's, then those of each command. */
+/** The table of counts: first of the server, then of each command. */
 export function statisticsTable(statistics: unknown): string | undefined {
   const { commands, ...server } = fieldsOf(statistics);
   if (typeof commands !== "object" || commands === null) return undefined;

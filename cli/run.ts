@@ -30,22 +30,22 @@ const END_MS = 1_000;
 
 /** A program around a service. */
 export interface Program<More extends Flags> {
-  /** The service; flags win over its options. */
+  /** The service; flags override its options. */
   readonly options: RunOptions;
   /** The command lines in the help. */
   readonly usage: readonly string[];
   /** Flags that only this program has. */
   readonly flags: More;
-  /** The commands, if this program's flags decide on them. */
+  /** Loads the commands, if they depend on this program's flags. */
   readonly commandsOf?: (flags: FlagValues<More>) => Promise<Commands>;
-  /** Called when the settings are clear and nothing listens yet. */
+  /** Called after the settings are read, and before the program listens. */
   readonly beforeStart?: (flags: FlagValues<More>, settings: ServiceSettings) => Promise<void>;
   /** What to start as a worker. */
   readonly worker: (flags: FlagValues<More>) => Omit<WorkerProgram, "main">;
 }
 
 /**
- * Runs a service of the user's own until it ends. Sets the exit code of the process.
+ * Runs a user's own service until it ends. Sets the exit code of the process.
  *
  * @param options The options of `run()`.
  * @returns The exit code.
@@ -59,7 +59,7 @@ export async function runOwnService(options: RunOptions): Promise<number> {
     worker: () => ({ flags: [...inheritedFlags(), ...options.workerFlags ?? []], args: Deno.args }),
   }, options.args ?? Deno.args);
   Deno.exitCode = code;
-  // A handler that ignores its signal, or an open connection to a database, must not keep the process.
+  // A handler that ignores its signal, or an open connection to a database, must not keep the process alive.
   Deno.unrefTimer(setTimeout(() => Deno.exit(code), END_MS));
   return code;
 }

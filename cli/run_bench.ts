@@ -70,7 +70,8 @@ export async function runBench(call: CommandCall, { flags, dial }: BenchOptions)
   const { connections = DEFAULT_CONNECTIONS, inFlight = 1, seconds, rate, timeout, maxPayloadBytes } = flags;
   if (flags.calls !== undefined && seconds !== undefined) throw new UsageError("--bench takes -n or -z, not both");
   const timeoutMs = timeout === undefined ? DEFAULT_TIMEOUT_MS : timeout * 1000;
-  await call.items?.open(maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes).return?.(); // a file that cannot be read is told at once
+  // Opened once now, so that a file that cannot be read is reported at once.
+  await call.items?.open(maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes).return?.();
   const load: Load = {
     call,
     meta: flags.meta,

@@ -1,8 +1,8 @@
 /**
  * Runs the lines of stdin as calls, one by one, over one connection.
  *
- * In: lines; blank lines and those that begin with # are skipped. Out: replies, and the exit code: 1 if one of them has
- * `err`. Refused, with its line number: an invalid line, by a `UsageError`; one that names a file that cannot be read, by
+ * In: lines; blank lines and lines that begin with # are skipped. Out: replies, and the exit code: 1 if a reply has
+ * `err`. Refused, with its line number: an invalid line, by a `UsageError`; a line with a file that cannot be read, by
  * an `InputError`. Later lines are not run. An error of the session also ends the script.
  */
 

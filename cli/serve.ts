@@ -1,8 +1,8 @@
 /**
  * The command-line server: what `deno task serve` runs.
  *
- * In: flags. Out: what `run.ts` gives, for the commands in a module that `--commands` names, or for those to try.
- * Refused, in one line on stderr: what `run.ts` refuses, and a module without commands (1).
+ * In: flags. Out: what `run.ts` gives, for the commands in the module that `--commands` names, or for the demo
+ * commands. Refused, in one line on stderr: what `run.ts` refuses, and a module without commands (1).
  */
 
 import { toggle } from "./arguments.ts";
@@ -30,7 +30,7 @@ export function main(args: readonly string[]): Promise<number> {
     flags: FLAGS,
     commandsOf: async ({ commands }) => commands === undefined ? demoCommands : await loadCommands(commands),
     async beforeStart({ commands }, { path, files, workers }) {
-      // The commands to try start no programs and read no files, so drop these permissions.
+      // The demo commands start no programs and read no files, so drop these permissions.
       if (commands !== undefined) return;
       if (workers === 1) await Deno.permissions.revoke({ name: "run" });
       if (path === undefined && files.cert === undefined) await Deno.permissions.revoke({ name: "read" });
@@ -43,7 +43,7 @@ export function main(args: readonly string[]): Promise<number> {
   }, args);
 }
 
-/** Permission to read the module of commands, and what it imports: only of what this process may read itself. */
+/** Flags that let a worker read the module of commands and its imports, as far as this process may read them. */
 function readFlags(url: string): string[] {
   if (!url.startsWith("file:")) return [];
   const path = decodeURIComponent(new URL(url).pathname);

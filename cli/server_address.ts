@@ -21,17 +21,17 @@ import { environment, withFlags } from "./permission.ts";
 
 const URL_VARIABLE = "PACKLINE_URL";
 
-/** The port is optional; a user is refused, and so is a path or a query but for a WebSocket's. */
+/** The port is optional. A user name is refused. A path or a query is allowed only for a WebSocket. */
 const TCP_URL = /^packline(s?):\/\/([^\s/?#@:[\]]+|\[[^\]]+\])(?::(\d+))?\/?$/;
 const UNIX_URL = /^unix:(?:\/\/(?=\/))?(.+)$/s;
 
-/** Where a server is, in one piece. */
+/** The location of a server. */
 interface Place {
   readonly hostname?: string;
   readonly port?: number;
   readonly unix?: string;
   readonly tls?: boolean;
-  /** The URL of a WebSocket, and not of a server of packline's own. */
+  /** The URL of a WebSocket, instead of a TCP address or a unix socket. */
   readonly webSocket?: string;
 }
 
@@ -97,7 +97,7 @@ function readUrl(text: string, from: string): Place {
   };
 }
 
-/** The files are read at each dial, and now, so that a mistake in the flags is said before all else. */
+/** The files are read at each dial, and once now, so that a mistake in the flags is reported first. */
 function renewedTls(flags: FlagValues<typeof ADDRESS_FLAGS>): () => ClientTls {
   readTls(flags);
   return () => readTls(flags);
@@ -128,12 +128,12 @@ export async function askPermission(address: Address): Promise<void> {
   for (const name of ["read", "write"] as const) await Deno.permissions.request({ name, path });
 }
 
-/** What a permission names: the name and the port, also of a URL. */
+/** The host and port as a permission names them, also for a URL. */
 function permitted({ hostname, port, path }: Address): string {
   return textOf({ hostname, port, path });
 }
 
-/** How the library's error names the missing authority. */
+/** How the library's error names the option for the authority. */
 const OPTION_CA = /\bas ca$/;
 
 /** Connects; errors name missing permissions, and flags instead of options. */

@@ -2,8 +2,8 @@
  * Asks a server for its commands, and finds one of them.
  *
  * In: a session, a name. Out: the commands as INFO lists them, or one of them. Refused, by an `RpcError`: a server that
- * cannot be asked or does not reply soon (`TIMEOUT`), and a name that it does not list (`CMD_NOT_FOUND`), with the one
- * that was perhaps meant.
+ * cannot be asked or does not reply soon (`TIMEOUT`), and a name that it does not list (`CMD_NOT_FOUND`), with the
+ * command that was probably meant.
  */
 
 import { RpcError } from "../errors.ts";
@@ -13,7 +13,7 @@ import { knownCommands } from "./completion.ts";
 import type { Session } from "./prompt_connection.ts";
 import { commandsOf } from "./reports.ts";
 
-/** How long to wait for the list: it only helps with something else. */
+/** How long to wait for the list, which is only an aid to other calls. */
 const LIST_MS = 2_000;
 
 /** The commands that a server lists; empty if it does not list them. */

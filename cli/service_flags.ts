@@ -1,9 +1,9 @@
 /**
- * The settings of a service: one table of flags, and what wins where a setting is given more than once.
+ * The settings of a service: one table of flags, and the order of precedence if a setting is given more than once.
  *
- * In: a command line, the environment, the options in code. Out: where and how to serve. A flag wins over its variable
- * in the environment, that over code, and code over the default. Refused, by a `UsageError`: an invalid value, or two
- * settings that cannot be combined.
+ * In: a command line, the environment, the options in code. Out: where and how to serve. A flag overrides its variable
+ * in the environment, a variable overrides the option in code, and an option overrides the default. Refused, by a
+ * `UsageError`: an invalid value, or two settings that cannot be combined.
  */
 
 import { DEFAULT_GRACE_MS, DEFAULT_HOSTNAME, DEFAULT_PORT, LIMIT_NAMES, type Limits, MAX_WORKERS } from "../limits.ts";
@@ -71,9 +71,9 @@ export interface ServiceSettings {
   readonly hostname: string;
   readonly port: number;
   readonly path?: string;
-  /** A socket that listens already, in place of all that. */
+  /** A socket that already listens, instead of an address or a path. */
   readonly fd?: number;
-  /** Who may connect to the path. */
+  /** The file mode of the socket, which decides who may connect. */
   readonly mode?: number;
   readonly group?: string | number;
   /** The files of the certificate, its key, and the authority; without any, the service's own code decides on TLS. */
@@ -104,11 +104,11 @@ export function readSettings<More extends Flags = Record<never, never>>(
   options: RunOptions = {},
   more: More = {} as More,
 ): { settings: ServiceSettings; flags: FlagValues<More> & { readonly help?: boolean } } {
-  // Without the types of the other flags, which a generic type would make unknown.
+  // Typed without `more`: a generic type would make the types of the other flags unknown.
   const known: typeof SERVICE_FLAGS & typeof LIMIT_FLAGS = { ...SERVICE_FLAGS, ...LIMIT_FLAGS, ...more };
   const { flags, words } = readArguments(args, known);
   if (words.length > 0) throw new UsageError(`unexpected argument "${words[0]}"`);
-  // Help is shown whatever the environment holds.
+  // Help is shown even if the environment has invalid values.
   const environment = flags.help ? {} : readEnvironment(known);
   const given = { ...options, ...environment, ...flags };
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, cert, key, ca, graceMs = DEFAULT_GRACE_MS } = given;
@@ -136,7 +136,7 @@ export function readSettings<More extends Flags = Record<never, never>>(
   return { settings, flags: { ...environment, ...flags } as FlagValues<More> & { help?: boolean } };
 }
 
-/** Whether these settings say where to listen: a port from the command line wins over a path from the environment. */
+/** Whether these settings say where to listen: a port from the command line overrides a path from the environment. */
 function saysWhere({ hostname, port, unix, fd }: Where): boolean {
   return (hostname ?? port ?? unix ?? fd) !== undefined;
 }
@@ -188,7 +188,7 @@ function originsFlag(help: string): Flag<readonly string[]> {
   return listFlag(help, isOrigin, "name origins as a browser does: https://app.example, http://localhost:8000");
 }
 
-/** Several names, with commas between or by a flag each. */
+/** Several names, separated by commas or each with its own flag. */
 function listFlag(help: string, isName: (text: string) => boolean, form: string): Flag<readonly string[]> {
   return {
     takes: "LIST",

@@ -1,13 +1,13 @@
 /**
- * The log of a program around a server: what happens to it beyond connections and calls.
+ * Logs the events of the program that runs a server: all events except those of connections and calls.
  *
- * In: an event. Out: one line on stderr, as the server's own lines look. Refused: nothing.
+ * In: an event. Out: one line on stderr, in the format of the server's own lines. Refused: nothing.
  */
 
 import { EVENTS, isLogged, type LogEvent, logLine, type LogStyle } from "../handlers/log_line.ts";
 import { note, red } from "./output.ts";
 
-/** Logs an event, if its level is logged. Resolves when it is written, or soon after if nobody reads. */
+/** Logs an event, if its level is logged. Resolves when the line is written, or soon if nobody reads stderr. */
 export async function logEvent(event: LogEvent, style: LogStyle): Promise<void> {
   if (!isLogged(event.event, style)) return;
   const line = logLine(event, style);

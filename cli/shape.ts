@@ -1,9 +1,9 @@
 /**
- * Reads a JSON Schema into the one form that declarations are written from and contracts are compared by.
+ * Reads a JSON Schema into a form for writing declarations and for comparing contracts.
  *
- * In: a schema, from any server. Out: a {@linkcode Shape}. What is not understood is of any shape, or a bound that is only
- * compared; a reference is put in its place, one that leads into itself is of any shape, and none is ever fetched. Refused,
- * by a {@linkcode ContractError}: a schema that would be too large without its references.
+ * In: a schema, from any server. Out: a {@linkcode Shape}. A part that is not understood becomes any shape, or a bound
+ * that is only compared. A reference is replaced by its target, or by any shape if it leads into itself. Nothing is
+ * fetched. Refused, by a {@linkcode ContractError}: a schema that is too large after its references are replaced.
  */
 
 /** A description of commands that cannot be used. */
@@ -12,7 +12,7 @@ export class ContractError extends Error {
   override readonly name = "ContractError";
 }
 
-/** Limits of a value, by the keyword of JSON Schema. */
+/** Limits of a value, by JSON Schema keyword. */
 export type Bounds = ReadonlyMap<string, unknown>;
 
 /** A value of one kind, within bounds. */
@@ -31,7 +31,7 @@ export interface ShapeField {
 export interface ObjectShape {
   readonly kind: "object";
   readonly fields: ReadonlyMap<string, ShapeField>;
-  /** What stands behind other names; `undefined` if nothing is said of them. */
+  /** The shape of all other fields; `undefined` if the schema does not say. */
   readonly others: Shape | undefined;
   readonly bounds: Bounds;
 }
@@ -50,7 +50,7 @@ export interface Literal {
   readonly value: string | number | boolean | null;
 }
 
-/** What a value may be. */
+/** The values that are valid. */
 export type Shape =
   | { readonly kind: "any" }
   | { readonly kind: "never" }
@@ -66,14 +66,14 @@ const NEVER: Shape = { kind: "never" };
 /** References can make a small schema large. */
 const MAX_PARTS = 10_000;
 
-/** Keywords that say nothing about a value, and those that are read otherwise. */
+/** Keywords that are not bounds: they do not limit a value, or are read elsewhere. */
 const NO_BOUNDS: ReadonlySet<string> = new Set([
   ...["$schema", "$id", "$anchor", "$comment", "$defs", "definitions", "$ref", "title", "description", "default"],
   ...["examples", "deprecated", "readOnly", "writeOnly", "type", "enum", "const", "anyOf", "oneOf", "allOf"],
   ...["properties", "required", "additionalProperties", "items", "prefixItems"],
 ]);
 
-/** Which bounds hold for which kinds; all others hold for each. */
+/** The kinds that a bound applies to. All other bounds apply to each kind. */
 const KINDS_OF_BOUND: ReadonlyMap<string, readonly string[]> = new Map<string, readonly string[]>([
   ...["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"].map((name) =>
     [name, ["number", "integer"]] as const
@@ -92,7 +92,7 @@ export function readShape(schema: unknown): Shape {
   return new ShapeReader(schema).read(schema);
 }
 
-/** Several shapes as one. */
+/** The union of several shapes. */
 export function unionOf(shapes: readonly Shape[]): Shape {
   const members = shapes.flatMap((shape) => shape.kind === "union" ? shape.members : [shape])
     .filter(({ kind }) => kind !== "never");
@@ -101,14 +101,14 @@ export function unionOf(shapes: readonly Shape[]): Shape {
   return unique.length === 0 ? NEVER : unique.length === 1 ? unique[0] : { kind: "union", members: unique };
 }
 
-/** The same text for the same shape. */
+/** A key that is equal for equal shapes. */
 function keyOf(shape: Shape): string {
   return JSON.stringify(shape, (_key, value) => value instanceof Map ? [...value] : value);
 }
 
 class ShapeReader {
   readonly #root: unknown;
-  /** The references that lead to the part that is read. */
+  /** The references that led to the part being read. */
   readonly #within = new Set<string>();
   #parts = 0;
 
@@ -150,7 +150,7 @@ class ShapeReader {
     return part;
   }
 
-  /** What a schema says itself, without those that it refers to or holds. */
+  /** The shape from a schema's own keywords, without the schemas that it refers to or combines. */
   #own(schema: Schema): Shape {
     if ("const" in schema) return literal(schema.const);
     if (Array.isArray(schema.enum)) return unionOf(schema.enum.map(literal));
@@ -195,7 +195,7 @@ function isSchema(value: unknown): value is Schema {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** The types of a schema that names none, by its other keywords. */
+/** The types of a schema without `type`, derived from its other keywords. */
 function typesMeant(schema: Schema): string[] {
   if ("properties" in schema || "additionalProperties" in schema || "required" in schema) return ["object"];
   return "items" in schema || "prefixItems" in schema ? ["array"] : [];
@@ -214,7 +214,7 @@ function boundsOf(schema: Schema, kind: string): Bounds {
   return new Map(names.sort().map((name) => [name, schema[name]]));
 }
 
-/** A shape that is both. Where they cannot be joined, the first, with the second as a bound that is compared. */
+/** The intersection of two shapes. If they cannot be joined, the first one, with the second as a bound. */
 function both(one: Shape, other: Shape): Shape {
   if (one.kind === "any" || other.kind === "never") return other;
   if (other.kind === "any" || one.kind === "never") return one;
@@ -241,7 +241,7 @@ function both(one: Shape, other: Shape): Shape {
   return { ...one, bounds };
 }
 
-/** Of two objects that are joined, neither refuses the fields of the other. */
+/** The shape of other fields in two joined objects: neither object refuses the fields of the other. */
 function joined(one: Shape | undefined, other: Shape | undefined): Shape | undefined {
   return one === undefined || one.kind === "never"
     ? other

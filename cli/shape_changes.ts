@@ -1,19 +1,20 @@
 /**
  * Compares two shapes of the same value.
  *
- * In: the shape before and after, and who sends the value. Out: a text for each change that breaks a caller: a value that it may
- * send and that is not taken any more, or one that it may get now and could not get before. Refused: nothing.
+ * In: the shape before and after, and who sends the value. Out: a text for each change that breaks a caller: a value
+ * that it may send but that is no longer accepted, or a value that it may get now but could not get before. Refused:
+ * nothing.
  */
 
 import type { ArrayShape, Bounds, ObjectShape, Shape, ShapeField } from "./shape.ts";
 
-/** Of which value the shapes are. */
+/** The value whose shapes are compared. */
 export interface Compared {
   /** Whether the caller sends it or gets it. */
   readonly side: "sent" | "got";
-  /** What a field of it is called. */
+  /** What texts call a field of the value. */
   readonly names: "parameter" | "field";
-  /** What it is called itself. */
+  /** What texts call the value itself. */
   readonly whole: string;
   /** The names of the fields that lead to this part. */
   readonly path?: string;
@@ -28,7 +29,7 @@ const UPPER: ReadonlySet<string> = new Set([
 
 const BOOLEANS: readonly Shape[] = [true, false].map((value) => ({ kind: "literal", value }));
 
-/** The changes that break. */
+/** The changes that break a caller. */
 export function shapeChanges(before: Shape, after: Shape, compared: Compared): string[] {
   const [from, to] = compared.side === "sent" ? [before, after] : [after, before];
   if (to.kind === "any" || from.kind === "never") return [];
@@ -40,7 +41,7 @@ export function shapeChanges(before: Shape, after: Shape, compared: Compared): s
   return fits(from, to, compared) ? [] : [`${nameOf(compared)} was ${textOf(before)} and is ${textOf(after)}`];
 }
 
-/** Whether each value of one shape is one of the other. */
+/** Whether each value of one shape is valid for the other. */
 function fits(from: Shape, to: Shape, compared: Compared): boolean {
   if (to.kind === "any" || from.kind === "never") return true;
   if (from.kind === "union") return from.members.every((member) => fits(member, to, compared));
@@ -54,7 +55,9 @@ function fits(from: Shape, to: Shape, compared: Compared): boolean {
   return shapeChanges(before, after, compared).length === 0;
 }
 
-/** Whether a shape has a plain value. Of bounds only those of numbers and lengths are looked at. */
+/**
+ * Whether a plain value is valid for a shape. A shape with bounds other than those of numbers and lengths takes none.
+ */
 function takes(shape: Shape, value: string | number | boolean | null): boolean {
   const { kind } = shape;
   if (kind === "null") return value === null;
@@ -85,7 +88,7 @@ function objectChanges(before: ObjectShape, after: ObjectShape, compared: Compar
   return [...found, ...otherChanges(before.others, after.others, compared), ...boundChanges(before, after, compared)];
 }
 
-/** Of names that no object lists. Who gets an object passes over those that it does not know. */
+/** Changes of fields that neither object lists. A receiver ignores fields that it does not know. */
 function otherChanges(before: Shape | undefined, after: Shape | undefined, compared: Compared): string[] {
   if (compared.side === "sent") {
     if (after?.kind === "never" && before?.kind !== "never") {
@@ -98,7 +101,7 @@ function otherChanges(before: Shape | undefined, after: Shape | undefined, compa
   return before === undefined || after === undefined ? [] : shapeChanges(before, after, within(compared, "*"));
 }
 
-/** What stands behind a name that an object does not list. */
+/** A field that an object does not list, if its shape is known. */
 function other({ others }: ObjectShape): ShapeField | undefined {
   return others === undefined || others.kind === "never" || others.kind === "any"
     ? undefined
@@ -136,7 +139,7 @@ function boundChanges(before: Shape, after: Shape, compared: Compared): string[]
   return wrong.map(([name]) => `${nameOf(compared)} had ${boundText(name, was)} and has ${boundText(name, is)}`);
 }
 
-/** Whether a bound leaves no more than another of the same name. */
+/** Whether a bound is at least as strict as another bound of the same name. */
 function isWithin(name: string, inner: unknown, outer: unknown): boolean {
   if (typeof inner === "number" && typeof outer === "number") {
     if (LOWER.has(name)) return inner >= outer;

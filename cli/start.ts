@@ -1,8 +1,8 @@
 /**
- * Starts what serves the calls: a server in this process, or several workers.
+ * Starts a service: a server in this process, or several workers.
  *
- * In: the service and its settings. Out: what listens. Refused, by a {@linkcode StartError} that says why and what to
- * do: an address it cannot listen on, an unusable certificate, workers where there can be none.
+ * In: the service and its settings. Out: the running server or workers. Refused, by a {@linkcode StartError} that says
+ * why and what to do: an address it cannot listen on, an unusable certificate, workers that cannot be started.
  */
 
 import { createServer, type RunOptions, type ShutdownReport } from "../server.ts";
@@ -20,7 +20,7 @@ import type { ServiceSettings } from "./service_flags.ts";
 import { logEvent } from "./service_log.ts";
 import { startProcess, type WorkerProgram, type WorkerTask } from "./worker_process.ts";
 
-/** How long an answer from the own machine may take. */
+/** How long an answer from this machine may take. */
 const TRIAL_MS = 1_000;
 
 /** The server cannot listen. The text says why and what to do. */
@@ -29,14 +29,14 @@ export class StartError extends Error {
   override readonly name = "StartError";
 }
 
-/** What listens: a server or several workers. */
+/** A running server, or several running workers. */
 export interface Running {
   readonly address: string;
   readonly workers: number;
   shutdown(options: { graceMs: number }): Promise<ShutdownReport>;
   /** The certificates, if they can be renewed. */
   readonly renewal?: Renewal;
-  /** Kills what would outlive this process. */
+  /** Kills the processes that would outlive this one. */
   kill?(): void;
 }
 
@@ -46,7 +46,7 @@ export interface Running {
  * @param options The service as its code describes it.
  * @param settings Where and how to serve.
  * @param program What to start as a worker.
- * @returns What listens.
+ * @returns The running server or workers.
  * @throws {StartError} If it cannot listen.
  * @throws {InputError} If a file of the certificate cannot be read.
  * @throws {TypeError | RangeError} If the options are a mistake of the program.
@@ -83,14 +83,14 @@ export async function start(options: RunOptions, settings: ServiceSettings, prog
   }
 }
 
-/** What a server is: the options without where it listens and how its program runs. */
+/** The options of a server, without those for its listener and its program. */
 export function serverOptionsOf(options: RunOptions): NonNullable<Parameters<typeof createServer>[0]> {
   const { hostname: _1, port: _2, path: _3, mode: _4, group: _5, fd: _6, tls: _7, reusePort: _8, ...rest } = options;
   const { proxyProtocolFrom: _9, graceMs: _10, workers: _11, workerFlags: _12, args: _13, ...serverOptions } = rest;
   return serverOptions;
 }
 
-/** What renews the certificates: a function can be asked again. */
+/** The renewal of the certificates, if they come from a function, which can be called again. */
 async function renewalOf(
   source: TlsSource<ServerTls> | undefined,
   log: ServiceSettings["log"],
@@ -138,13 +138,14 @@ async function startWorkers(
 }
 
 /**
- * Finds the address of a name, where this process may listen and nobody else does: a shared port would hide another
- * server on it. Without listening itself, because clients that connect in that moment would be lost.
+ * Finds the address of a name, and checks that this process may listen there and that no other server does: a shared
+ * port would hide the other server. It does not listen itself, because clients that connect at that moment would be
+ * lost.
  */
 async function resolveFree(hostname: string, port: number): Promise<string> {
   if (port !== 0 && await isTaken(hostname, port)) throw new Deno.errors.AddrInUse();
   try {
-    // Nobody connects to a socket of UDP. It is bound as one of TCP would be, and needs the same permission.
+    // Nobody connects to a UDP socket. It is bound like a TCP socket, and needs the same permission.
     const socket = (Deno as unknown as Datagrams).listenDatagram({
       hostname,
       port,
@@ -154,7 +155,7 @@ async function resolveFree(hostname: string, port: number): Promise<string> {
     socket.close();
     return socket.addr.hostname;
   } catch (error) {
-    if (error instanceof Deno.errors.AddrInUse) return hostname; // by another service, of UDP
+    if (error instanceof Deno.errors.AddrInUse) return hostname; // by another service, over UDP
     throw error;
   }
 }
@@ -164,7 +165,7 @@ interface Datagrams {
   listenDatagram(options: Deno.UdpListenOptions & { transport: "udp" }): { addr: Deno.NetAddr; close(): void };
 }
 
-/** Whether somebody listens. */
+/** Whether a server listens at an address. */
 async function isTaken(hostname: string, port: number): Promise<boolean> {
   const late = AbortSignal.timeout(TRIAL_MS);
   try {
@@ -172,7 +173,7 @@ async function isTaken(hostname: string, port: number): Promise<boolean> {
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) throw error;
-    return late.aborted; // it has no room for one more connection
+    return late.aborted; // a server that does not answer is full
   }
 }
 
@@ -189,7 +190,7 @@ function reasonOf(error: unknown, path: string | undefined): string {
   return error.message.includes("SUN_LEN") ? "the path is too long for a socket" : error.message;
 }
 
-/** What reads the files of the certificate, if there are any; they can be used now. */
+/** Returns a function that reads the certificate files, if there are any. Checks once now that they can be used. */
 async function tlsOf({ files, log }: ServiceSettings): Promise<(() => ServerTls) | undefined> {
   if (files.cert === undefined) return undefined;
   // The server starts anyway: some clients do not check, and others report it.

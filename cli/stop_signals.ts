@@ -1,10 +1,11 @@
 /**
- * Signals that end a server, and the one that renews its certificates.
+ * Handles the signals that end a server, and SIGHUP, which can renew its certificates.
  *
- * In: a running server. Out: its shutdown. Refused: nothing. Where certificates can be renewed, SIGHUP does that, unless
- * it says that the terminal has closed; elsewhere it ends the server like the others. The first signal starts a shutdown. A second one ends the
- * process at once, with the exit code that a shell reports for it: 129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM. The
- * same signal within 100 ms counts as a copy of the first. Under `nohup` SIGHUP ends nothing.
+ * In: a running server. Out: its shutdown. Refused: nothing. If certificates can be renewed, SIGHUP does that, unless
+ * the terminal has closed; otherwise it ends the server like the other signals. The first signal starts a shutdown. A
+ * second one ends the process at once, with the exit code that a shell reports for it: 129 for SIGHUP, 130 for SIGINT,
+ * 143 for SIGTERM. The same signal within 100 ms counts as a copy of the first. Under `nohup`, SIGHUP does not end the
+ * server.
  */
 
 import type { ShutdownReport } from "../server.ts";
@@ -24,12 +25,12 @@ type StopSignal = keyof typeof SIGNAL_EXIT_CODES;
  */
 const COPIES_MS = 100;
 
-/** What can be ended. */
+/** A server that can be shut down. */
 interface Stoppable {
   /** The certificates, if they can be renewed. */
   readonly renewal?: Pick<Renewal, "look" | "stop">;
   shutdown(options: { graceMs: number }): Promise<ShutdownReport>;
-  /** Kills what would outlive this process. */
+  /** Kills the processes that would outlive this one. */
   kill?(): void;
 }
 

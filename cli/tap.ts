@@ -1,9 +1,10 @@
 /**
  * `--tap`: shows the calls of a server as they end, a line each, until Ctrl-C.
  *
- * In: flags, and a command's name if only its calls are wanted. Out: lines on stdout, for people or as JSON, also for the
- * number of calls that were left out; a note on stderr when it begins; the exit code: 0 if the reader of the output leaves, 1 if
- * the server refuses. Refused, by an `RpcError`: a server that cannot be reached or disconnects, and what is no report of TAP.
+ * In: flags, and a command's name if only its calls are wanted. Out: lines on stdout, for people or as JSON, also for
+ * the number of calls that were left out; a note on stderr at the start; the exit code: 0 if the reader of the output
+ * leaves, 1 if the server refuses. Refused, by an `RpcError`: a server that cannot be reached or disconnects, and an
+ * invalid report.
  */
 
 import { connect } from "../client/connect.ts";
@@ -14,21 +15,24 @@ import type { Transport } from "../transport/transport.ts";
 import { toJson } from "./json.ts";
 import { complain, note, print } from "./output.ts";
 
-/** So many reports may be on their way. More would be kept here if the output is slow; the server should count them. */
+/**
+ * How many reports may be on their way. If the output is slow, the server leaves out calls and counts them, so that
+ * they do not pile up here.
+ */
 const CREDIT = 4;
 
-/** People are told what is wrong, at once. */
+/** Without retries, an error is shown at once. */
 const NO_RETRIES = { perCall: 0, perSecond: 0 };
 
-/** The widths of address, command and code: at first, and at most, because names of peers may be longer than a line. */
+/** The first and the largest widths of address, command and code. Names from peers may be longer than a line. */
 const FIRST_WIDTHS = [21, 12, 9];
 const MAX_WIDTHS = [48, 24, 24];
 
-/** What to show, and where. */
+/** What to show, and how to reach the server. */
 export interface TapOptions {
-  /** The command whose calls are wanted; `undefined`: all. */
+  /** The command whose calls are wanted; `undefined` means all. */
   readonly command: string | undefined;
-  /** How long a call must have taken, in milliseconds. */
+  /** The shortest duration of a call to show, in milliseconds. */
   readonly slowMs: number | undefined;
   readonly json: boolean | undefined;
   /** The time limit in seconds; no limit if `undefined`. */
@@ -70,7 +74,7 @@ function beginning(address: string, { worker }: TapReport): string {
   return `packline: watching the calls of ${where}; Ctrl-C ends it`;
 }
 
-/** A report, checked: a server may have a command of its own by that name. */
+/** A checked report: a server may have its own command of this name. */
 function reportOf(item: unknown): TapReport {
   const { calls, leftOut, worker } = (item ?? {}) as Partial<TapReport>;
   const isReport = Array.isArray(calls) && calls.every(isCall) && typeof leftOut === "number" &&
@@ -94,7 +98,7 @@ export function jsonLines({ calls, leftOut }: TapReport): string[] {
   return leftOut === 0 ? lines : [...lines, toJson({ leftOut })];
 }
 
-/** Makes lines for people, whose columns get wider as they must. */
+/** Makes lines for people; the columns become wider as needed. */
 export function plainLines(): (report: TapReport) => string[] {
   const widths = [...FIRST_WIDTHS];
   return ({ calls, leftOut }) => {
@@ -111,7 +115,10 @@ export function plainLines(): (report: TapReport) => string[] {
   };
 }
 
-/** A text as one word of a line: what is more than visible letters, or looks like `nothing`, is quoted. */
+/**
+ * A text as one word of a line. It is quoted if it is empty, is the same as `nothing`, or has spaces, quotes,
+ * backslashes or unprintable characters.
+ */
 function word(text: string | null, nothing = ""): string {
   if (text === null) return nothing;
   const isWord = /^[^\s"\\]+$/.test(text) && printable(text) === text && text !== nothing;

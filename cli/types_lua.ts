@@ -1,16 +1,16 @@
 /**
- * Writes the commands of a server as LuaCATS annotations, for who calls them from nginx with `resty.packline` in an editor with
- * the Lua language server. The file is never run.
+ * Writes the commands of a server as LuaCATS annotations, for code in nginx that calls them with `resty.packline`. An
+ * editor with the Lua language server reads the file; it is never run.
  *
- * In: a contract. Out: the text of a definition file. What is not known is `unknown`. Refused, by a {@linkcode ContractError}:
- * what `shape.ts` refuses.
+ * In: a contract. Out: the text of a definition file. A type that is not known is `unknown`. Refused, by a
+ * {@linkcode ContractError}: what `shape.ts` refuses.
  */
 
 import { type Contract, type ContractCommand, paramsIn, shapeIn } from "./contract.ts";
 import { ANY_SHAPE, type ObjectShape, type Shape } from "./shape.ts";
 import { commented, madeBy, TypeNames } from "./types_text.ts";
 
-/** Names that an annotation can hold as they are, and in quotes. */
+/** Names that an annotation can contain without quotes, and with quotes. */
 const PLAIN = /^[A-Za-z_]\w*$/;
 const QUOTABLE = /^[ !#-&(-Z^-~]+$/;
 
@@ -22,7 +22,7 @@ const FAILURE = `---Why a call has no reply.
 ---@field retryable boolean
 ---@field after? number
 
----Bytes to be sent, made by packline.binary(bytes). Those that are received are strings.
+---Bytes to send, made by packline.binary(bytes). Received bytes are strings.
 ---@class packline.Binary`;
 
 const METHODS = {
@@ -66,7 +66,7 @@ class LuaWriter {
     }
   }
 
-  /** A stream of the caller's is an option. */
+  /** The caller's stream is an option. */
   #options(command: ContractCommand): string {
     if (!command.items) return "options?: table";
     const item = this.#type(shapeIn(command, "items") ?? ANY_SHAPE, [command.name, "Sent"], true);
@@ -94,7 +94,7 @@ class LuaWriter {
     ].join("\n\n");
   }
 
-  /** A type with a name of its own, even if it is no object. */
+  /** The type of parameters. An object with fields gets its own class. */
   #named(shape: Shape, name: string, role: string, isSent: boolean): string {
     if (shape.kind === "object" && shape.fields.size > 0) return this.#class(shape, [name, role], isSent);
     return this.#type(shape, [name, role], isSent);

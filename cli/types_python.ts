@@ -1,15 +1,19 @@
 /**
- * Writes the commands of a server as types for Python 3.11 and later: a `TypedDict` for each object, and an alias for all else.
+ * Writes the commands of a server as types for Python 3.11 and later: a `TypedDict` for each object, and an alias for
+ * everything else.
  *
- * In: a contract. Out: the text of a module. What is not known is `object`. Refused, by a {@linkcode ContractError}: what
- * `shape.ts` refuses.
+ * In: a contract. Out: the text of a module. A type that is not known is `object`. Refused, by a
+ * {@linkcode ContractError}: what `shape.ts` refuses.
  */
 
 import { type Contract, type ContractCommand, errorsIn, paramsIn, shapeIn } from "./contract.ts";
 import { ANY_SHAPE, type ObjectShape, type Shape } from "./shape.ts";
 import { commented, madeBy, TypeNames } from "./types_text.ts";
 
-/** A field of another name cannot be written in a class: keywords, what Python changes or has for itself, and types. */
+/**
+ * The names that a field of a class can have. Excluded are names that Python changes or reserves, keywords, and the
+ * names of types.
+ */
 const FIELD = /^(?!__)[A-Za-z_][A-Za-z0-9_]*$/;
 
 const NO_FIELDS: ReadonlySet<string> = new Set([
@@ -27,7 +31,7 @@ export function pythonTypes(contract: Contract): string {
 
 class PythonWriter {
   readonly #names = new TypeNames();
-  /** Declarations, each behind those that it uses. */
+  /** Declarations, each after those that it uses. */
   readonly #written: string[] = [];
 
   addCommand(command: ContractCommand): void {
@@ -109,7 +113,7 @@ class PythonWriter {
   }
 }
 
-/** What any element of an array may be. */
+/** The shape of any element of an array. */
 function elementOf(first: readonly Shape[], rest: Shape): Shape {
   return first.length === 0 ? rest : { kind: "union", members: rest.kind === "never" ? first : [...first, rest] };
 }
@@ -121,7 +125,7 @@ function literalType(value: string | number | boolean | null): string {
   return Number.isSafeInteger(value) ? `Literal[${value}]` : "float";
 }
 
-/** A text in double quotes, in ASCII alone. */
+/** A text in double quotes, only in ASCII. */
 function textLiteral(text: string): string {
   const characters = Array.from(text, (character) => {
     if (/^[ !#-[\]-~]$/.test(character)) return character;

@@ -1,11 +1,11 @@
 /**
- * What the writers of declarations share: texts of a server's that are safe in a file of source code, and names.
+ * What the writers of declarations share: text from a server, made safe for source code, and names of types.
  *
- * In: names, summaries and values from any server. Out: text of plain ASCII without an end of a line, a comment or a quote in it.
+ * In: names, summaries and values from any server. Out: text on one line, which cannot end a comment or a quoted text.
  * Refused: nothing.
  */
 
-/** The line that a file begins with. */
+/** The first line of a file. */
 export function madeBy(language: string): string {
   return `Made by client.ts --types ${language}; run it again rather than edit this`;
 }
@@ -15,7 +15,7 @@ export function quoted(text: string): string {
   return JSON.stringify(text).replaceAll(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-/** A text for a comment: one line that ends none. */
+/** A text for a comment: one line that cannot end the comment. */
 export function commented(text: string): string {
   return text.replaceAll(/[^ -~]/gu, (character) => /[\p{L}\p{N}\p{P}\p{S}\p{M}]/u.test(character) ? character : " ")
     .replaceAll("*/", "* /").replaceAll("]]", "] ]").replaceAll(/\s+/g, " ").trim();

@@ -1,7 +1,7 @@
 /**
  * Writes the commands of a server as TypeScript declarations, for `connect<Commands>()` in another repository.
  *
- * In: a contract. Out: the text of a module of types. What is not known is `unknown`. Refused, by a
+ * In: a contract. Out: the text of a module of types. A type that is not known is `unknown`. Refused, by a
  * {@linkcode ContractError}: what `shape.ts` refuses.
  */
 
@@ -9,10 +9,10 @@ import { type Contract, type ContractCommand, errorsIn, paramsIn, shapeIn } from
 import type { ArrayShape, ObjectShape, Shape } from "./shape.ts";
 import { commented, madeBy, quoted } from "./types_text.ts";
 
-/** Where the types come from. */
+/** The package that the types are imported from. */
 const PACKAGE = "@packline/packline";
 
-/** What the compiler takes for a stream that may hold anything, as `connect()` has it. */
+/** The type of an item that may be anything, as in the types of `connect()`. */
 const ANY_ITEM = "NonNullable<unknown> | null";
 
 /** The declarations. */

@@ -33,7 +33,7 @@ export function sizeText(bytes: number): string {
   return inLargest(bytes, SIZE_UNITS) ?? String(bytes);
 }
 
-/** A size as it grows, in its largest unit, without a fraction. */
+/** A growing size in its largest unit, rounded down. */
 export function roundSize(bytes: number): string {
   const [unit, size] = Object.entries(SIZE_UNITS).findLast(([, size]) => bytes >= size) ?? [" bytes", 1];
   return `${Math.floor(bytes / size)}${unit}`;

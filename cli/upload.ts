@@ -1,8 +1,9 @@
 /**
  * Sends the caller's stream of one call.
  *
- * In: items, and the credit that the server grants. Out: frames: as many items as are granted, each read only then; the
- * end, or a cancel in its place. Refused, kept as the error of the call: an item that cannot be read or sent.
+ * In: items, and the credit that the server grants. Out: frames: as many items as the credit allows, each read only
+ * when it may be sent; the end of the stream, or a cancel instead. Refused, and kept as the error of the call: an item
+ * that cannot be read or sent.
  */
 
 import { CreditWindow, endItems, type ItemReceiver, type Items, sendEach } from "../session/item_sender.ts";
@@ -12,13 +13,13 @@ import { type CallItems, cancelFrame, endFrame, itemFrame } from "./call.ts";
 /** How many items may be sent before the server takes any (PROTOCOL.md, "Streams from the caller"). */
 const FIRST_CREDIT = 1;
 
-/** How much may wait to be sent. More would only be read ahead. */
+/** How many bytes may wait to be sent. Reading further ahead has no benefit. */
 const AHEAD_BYTES = 64 * 1024;
 
 /** The stream of one call. */
 export class Upload implements ItemReceiver {
   isSettled = false;
-  /** Why the stream broke off, if it is not the server's doing. */
+  /** Why the stream broke off, if the server did not end it. */
   error: unknown;
   readonly #call: CallItems;
   readonly #items: Items;
@@ -29,7 +30,7 @@ export class Upload implements ItemReceiver {
   /**
    * @param call The call.
    * @param items Its items.
-   * @param output What waits to be sent.
+   * @param output The bytes that wait to be sent.
    * @param send Sends a frame.
    */
   constructor(call: CallItems, items: Items, output: OutputBuffer, send: (frame: Uint8Array) => void) {
@@ -50,18 +51,18 @@ export class Upload implements ItemReceiver {
     }
   }
 
-  /** The server takes more. */
+  /** The server allows more items. */
   grant(seq: number, items: number): void {
     if (seq === this.#call.seq) this.#credit.grant(items);
   }
 
-  /** Breaks the stream off: the server ends the call. */
+  /** Breaks off the stream, and asks the server to end the call. */
   cancel(): void {
     this.stop();
     this.#send(cancelFrame(this.#call.seq));
   }
 
-  /** Ends the stream at once: the server wants no more of it. */
+  /** Ends the stream at once: the server does not need the rest. */
   stop(): void {
     if (this.isSettled) return;
     this.isSettled = true;

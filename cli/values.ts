@@ -2,7 +2,7 @@
  * Reads the value of a parameter: typed, from a file, or from standard input.
  *
  * In: the text after `name=`. Out: the value. Refused, by a `UsageError`: a number or form that is not valid on the
- * wire, a file that should be text and is not UTF-8, standard input where it cannot be read; by an `InputError`: a file
+ * wire, a file that should be text and is not UTF-8, standard input if it cannot be read; by an `InputError`: a file
  * that cannot be read.
  *
  * | text          | value                                                             |
@@ -21,16 +21,16 @@ import { UsageError } from "./arguments.ts";
 import { readInput } from "./input_file.ts";
 import { fromJson } from "./json.ts";
 
-/** Lines, of which the next one may never come: `return()` ends them at once. */
+/** Lines. `return()` ends them at once, even if the next line never comes. */
 export type LineSource = AsyncIterable<string> & { return(): Promise<unknown> };
 
-/** Standard input, as far as a call can have it. It can be read once. */
+/** The ways in which a call can read standard input. It can be read only once. */
 export interface StandardInput {
   /** All of it, as the value of a parameter. */
   readAll?(): Uint8Array;
   /** Its bytes as they come, as the stream of items. */
   stream?(): ReadableStream<Uint8Array>;
-  /** The lines that follow, where these are typed. */
+  /** The lines that follow, if they are typed at the prompt. */
   lines?(): LineSource;
 }
 

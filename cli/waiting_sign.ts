@@ -1,5 +1,5 @@
 /**
- * Shows on a terminal how long a reply has been awaited.
+ * Shows on a terminal how long the user has waited for a reply.
  *
  * In: the start and end of a wait. Out: a status on stderr, after the first second. Refused: nothing; without a
  * terminal on stderr, nothing is shown.
@@ -14,7 +14,7 @@ export class WaitingSign {
   readonly #hint: () => string;
   #timer: ReturnType<typeof setInterval> | undefined;
 
-  /** @param hint What else there is to know. */
+  /** @param hint Returns a text to show after the time. */
   constructor(hint: () => string) {
     this.#hint = hint;
   }
@@ -27,7 +27,7 @@ export class WaitingSign {
     }, EVERY_MS);
   }
 
-  /** Ends it. */
+  /** Ends the wait. */
   stop(): void {
     clearInterval(this.#timer);
     showStatus("");

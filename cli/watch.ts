@@ -1,7 +1,7 @@
 /**
- * `--watch`: repeats a call, and shows each reply in the place of the one before it.
+ * `--watch`: repeats a call, and shows each reply in place of the previous one.
  *
- * In: a call and an interval. Out: the replies, on a terminal in place, and the exit code: 0, or 1 if a reply had `err`,
+ * In: a call and an interval. Out: the replies, on a terminal in place, and the exit code: 0, 1 if a reply had `err`,
  * or 3 if a call got no reply. Such a call is reported, and the next one reconnects. Ctrl-C stops. Refused: nothing.
  */
 
@@ -48,11 +48,11 @@ export async function watch({ present, intervalMs, ...call }: Watch): Promise<nu
   return code;
 }
 
-/** The lines of a terminal above the cursor that a text has taken, and that the next one takes. */
+/** The lines of a terminal above the cursor that a text fills, and that the next text replaces. */
 class Place {
   #rows = 0;
 
-  /** The text, cut to the terminal, after the codes that remove the one before it. */
+  /** The text, cut to the terminal, after the codes that remove the previous text. */
   replace(text: string): string {
     if (!Deno.stdout.isTerminal()) return `${text}\n`;
     const { columns, rows } = Deno.consoleSize();

@@ -2,8 +2,9 @@
  * A worker process: a server on a shared port, controlled by its parent process.
  *
  * In: lines of JSON on stdin: a {@linkcode WorkerTask}, then requests of `workers.ts`. Out: reports for `workers.ts` as
- * lines of JSON on stdout, and an exit code. It ends on request, or at once with its stdin: then its parent is gone.
- * Refused: signals, because Ctrl-C or a service manager sends them to all processes before the worker has drained.
+ * lines of JSON on stdout, and an exit code. It ends on request, or at once when its stdin ends, because its parent is
+ * gone then. Refused: signals, because Ctrl-C or a service manager sends them to all processes before the worker has
+ * drained.
  */
 
 import { type ListeningServer, serve, type ServeOptions } from "../server.ts";
@@ -17,12 +18,12 @@ import type { FromWorker, Others, ToWorker } from "./workers.ts";
  * Runs a worker.
  *
  * @param number Its number, from 1.
- * @param service What it serves; where and with which limits, its parent says.
+ * @param service What it serves. Its parent decides on the address and the limits.
  * @returns The exit code, at the end.
  */
 export async function runWorker(number: number, service: ServeOptions): Promise<number> {
   for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => {});
-  // Written at once, so that what the program prints itself never comes into the middle of it.
+  // Written synchronously, so that the program's own output never lands in the middle of a message.
   const tell = (message: FromWorker) => passOn(`${MESSAGE_MARK}${JSON.stringify(message)}\n`);
 
   /** Pending requests for the counts of the other workers, by number. */
@@ -76,7 +77,7 @@ export async function runWorker(number: number, service: ServeOptions): Promise<
         void drain(message.graceMs);
     }
   }
-  // The parent is gone, and what still runs here must not stay.
+  // The parent is gone, and running calls must not keep this process alive.
   if (!isDrained) Deno.exit(1);
   return 0;
 }

@@ -1,10 +1,10 @@
 /**
- * Starts a worker as a child process: the main module of this program, which notices by its last two arguments that it
- * is a worker.
+ * Starts a worker as a child process: the main module of this program. The last two arguments tell it that it is a
+ * worker.
  *
- * In: its number and task. Out: a handle, and events, also for its end with the system's reason. Both sides exchange
- * lines of JSON over the worker's stdin and stdout; what else a worker writes on its stdout goes to this one's, and
- * stderr is shared. Refused, and killed: a worker that sends an invalid message.
+ * In: its number and task. Out: a handle, and events; the last one is the worker's end, with the system's reason. Both
+ * sides exchange lines of JSON over the worker's stdin and stdout; any other output of a worker on stdout is passed on
+ * to this process's stdout, and stderr is shared. Refused, and killed: a worker that sends an invalid message.
  *
  * A process and not a thread, so that a full heap or a bug of the runtime ends only one worker. It downloads nothing:
  * its code is already loaded here.
@@ -21,7 +21,7 @@ import type { FromWorker, RunningWorker, ToWorker, WorkerEvents } from "./worker
 /** The argument that makes a program a worker, followed by its number. */
 export const WORKER_FLAG = "--packline-worker";
 
-/** What each message to or from a worker begins with: its program may print lines of its own. */
+/** The start of each message from a worker, because its program may print its own lines. */
 export const MESSAGE_MARK = "\0packline ";
 
 /** The task of a worker: its first line on stdin. */
@@ -45,7 +45,9 @@ export function workerNumber(): number | undefined {
   return Deno.args.at(-2) === WORKER_FLAG ? Number(Deno.args.at(-1)) : undefined;
 }
 
-/** The permissions of this process that it has without restriction, as flags. The runtime does not tell about others. */
+/**
+ * The permissions that this process has without restriction, as flags. The runtime does not report the others in full.
+ */
 export function inheritedFlags(): string[] {
   const kinds = ["net", "read", "write", "env", "sys", "ffi", "run"] as const;
   return kinds.filter((name) => {
@@ -123,7 +125,7 @@ export function startProcess(
     try {
       for await (const line of linesOf(process.stdout)) {
         const [before, text] = line.split(MESSAGE_MARK);
-        // The program may have printed the start of a line before it.
+        // The program may have printed the start of a line before the message.
         if (before !== "" || text === undefined) passOn(text === undefined ? `${before}\n` : before);
         if (text === undefined) continue;
         const message: FromWorker = JSON.parse(text);

@@ -39,7 +39,7 @@ export type FromWorker =
   | { readonly type: "ask"; readonly query: number }
   | { readonly type: "drained"; readonly report: ShutdownReport };
 
-/** The statistics of the other workers, and the numbers of those that did not answer. */
+/** The statistics of the other workers, and the numbers of the workers that did not answer. */
 export interface Others {
   statistics: ServerStatistics[];
   silent: number[];

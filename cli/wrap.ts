@@ -8,7 +8,7 @@
 /** A wrapped line continues under its last column if that leaves this much room, and room for its longest word. */
 const LEAST_COLUMNS = 16;
 
-/** Otherwise it continues indented by this much. */
+/** Otherwise the line continues with this indent. */
 const INDENT = 4;
 
 /** The width of the terminal; `Infinity` if stdout is not one, or it is unknown. */
