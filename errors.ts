@@ -132,7 +132,7 @@ export class RpcError extends Error {
   readonly data: unknown;
   /** True only if the request was certainly not started, so that a retry cannot run it twice. */
   readonly retryable: boolean;
-  /** How long to wait before the next try, in milliseconds, if the server said so (PROTOCOL.md, "Replies"). */
+  /** How long to wait before the next try, in milliseconds, if the server sent it (PROTOCOL.md, "Replies"). */
   readonly retryAfterMs: number | undefined;
   /** The text as given; a failure may have only a code. */
   readonly #text: string | undefined;

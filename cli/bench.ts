@@ -52,7 +52,7 @@ export interface Pace {
   wait(milliseconds: number): Promise<void>;
 }
 
-/** How long to wait for calls in flight after the duration: a server that is gone answers none. */
+/** How long to wait for calls in flight after the duration: a server that is gone does not answer them. */
 const LAST_REPLIES_MS = 500;
 
 /** How late a timer of the runtime may fire. The rest of a wait is spent in turns of the event loop. */

@@ -47,7 +47,7 @@ export function hintOf(line: string, commands: readonly KnownCommand[]): string 
   return missing.length === 0 ? "" : `${/\s$/.test(line) ? "" : " "}${missing.join(" ")}`;
 }
 
-/** The words of a line; none while a quote or a bracket is open. */
+/** The words of a line; empty while a quote or a bracket is open. */
 function completeWords(line: string): string[] {
   try {
     return wordsOf(line);

@@ -24,9 +24,9 @@ export const ACCURACY = 2 ** (1 / (2 * STEPS)) - 1;
 export class LatencyHistogram {
   /** The number of latencies. */
   count = 0;
-  /** The shortest; `NaN` if there is none. */
+  /** The shortest latency; `NaN` if there is none. */
   minMs = NaN;
-  /** The longest; `NaN` if there is none. */
+  /** The longest latency; `NaN` if there is none. */
   maxMs = NaN;
   #sumMs = 0;
   // Not 32 bits: a week at full speed would overflow them.
@@ -42,7 +42,7 @@ export class LatencyHistogram {
     this.#buckets[place > 0 ? Math.min(place, BUCKETS - 1) : 0]++;
   }
 
-  /** The mean; `NaN` if there is none. */
+  /** The mean latency; `NaN` if there is none. */
   get meanMs(): number {
     return this.#sumMs / this.count;
   }

@@ -160,7 +160,7 @@ async function resolveFree(hostname: string, port: number): Promise<string> {
   }
 }
 
-/** What `--unstable-net` adds, as far as it is needed here. */
+/** The part of `--unstable-net` that is used here. */
 interface Datagrams {
   listenDatagram(options: Deno.UdpListenOptions & { transport: "udp" }): { addr: Deno.NetAddr; close(): void };
 }

@@ -1,5 +1,5 @@
 /**
- * What the writers of declarations share: text from a server, made safe for source code, and names of types.
+ * Helpers for the writers of declarations: text from a server, made safe for source code, and names of types.
  *
  * In: names, summaries and values from any server. Out: text on one line, which cannot end a comment or a quoted text.
  * Refused: nothing.

@@ -36,7 +36,7 @@ export interface WorkerProgram {
   readonly main: string;
   /** Flags of the runtime, besides the permission to listen. */
   readonly flags: readonly string[];
-  /** Its arguments, before those that make it a worker. */
+  /** Its arguments, before the two that make it a worker. */
   readonly args: readonly string[];
 }
 

@@ -115,7 +115,7 @@ export class Workers {
     }
   }
 
-  /** Gives all workers new certificates. Those started later get them from `start`. */
+  /** Gives all workers new certificates. Workers started later get them from `start`. */
   renew(tls: ServerTls): void {
     for (const { worker } of this.#seats) worker?.post({ type: "renew", tls });
   }
