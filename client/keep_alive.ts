@@ -18,7 +18,7 @@ import type { Sender } from "./sender.ts";
 const QUIET_SHARE = 0.25;
 const ANSWER_SHARE = 0.5;
 
-/** A server has at least this long for its answer, because a server at its memory limit does not read for a second. */
+/** A server has at least this long for its answer, because it may not read a connection over a limit for a second. */
 const LEAST_ANSWER_MS = 2_000;
 
 /** The part of a connection that its watch uses. */
