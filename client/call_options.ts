@@ -60,7 +60,7 @@ export interface StreamOptions extends Omit<CallOptions, "idempotent" | "hedgeAf
   idempotent?: boolean;
   /**
    * How many unread items may wait in the client. The server sends more as they are read. If items are large, fewer
-   * wait: those of one stream take at most 4 MiB.
+   * wait: the items of one stream take at most 4 MiB.
    *
    * @default {256}
    */

@@ -50,7 +50,7 @@ export interface ClientCallOwner extends GivenOwner {
   readonly itemBudget: ItemBudget;
   /** How requests are encoded. */
   readonly encoder: CallEncoder;
-  /** The reason why there is no connection, if there is none. */
+  /** Why there is no connection; `undefined` if there is one. */
   readonly obstacle: RpcError | undefined;
   /** Unanswered calls and streams on all connections. */
   readonly unanswered: number;

@@ -96,7 +96,7 @@ export class Silence {
   }
 
   #say(nowMs: number): void {
-    this.#sent.ms = nowMs; // it may wait behind other output, so it is not repeated at each look
+    this.#sent.ms = nowMs; // it may wait after other output, so it is not repeated at each look
     this.#events.say();
   }
 }

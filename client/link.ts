@@ -243,7 +243,7 @@ export class Link implements ConnectionPlace {
 
 /** Makes the connections to one server. */
 class Dialer {
-  /** The reason why there is no connection, if there is none. */
+  /** The error of the last dial or of the last lost connection. */
   lastError: RpcError | undefined;
   readonly #dial: Dial;
   readonly #clock: Clock;

@@ -104,7 +104,7 @@ export class Answers {
       // The server's timeout was faster than the client's: report one event with one code.
       call.expire();
     } else {
-      // The next stream, or the same one again, would be ended at once as well.
+      // The next stream, or the same one again, would be ended at once too.
       const isOver = this.#connection.isGoing && (err === "GOING_AWAY" || call.outlives(error));
       this.#owner.onFailed(call, error);
       if (isOver) this.#connection.retire(error);

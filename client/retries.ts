@@ -25,7 +25,10 @@ const AFTER_LOSS_MS = 500;
 /** A second loss within this time counts as a failed dial. */
 const FORGIVEN_AFTER_MS = 10_000;
 
-/** A server may give many callers the same `retryAfterMs`. They return spread over this part of it, after it. */
+/**
+ * A server may give many callers the same `retryAfterMs`. Each waits longer by a random part of it, up to this one, so
+ * that they do not return together.
+ */
 const SPREAD = 0.2;
 
 /** The time that the budget looks back, in slices of a second. */

@@ -92,7 +92,7 @@ export function copyParams(name: string, params: unknown, maxPayloadBytes: numbe
   }
 }
 
-/** The fields of a request, without those that are added when it is sent. */
+/** The fields of a request, without the fields that are added when it is sent. */
 function fieldsOf(given: Span, lateFields: number): Fields {
   const reader = new Reader({ maxDepth: DEFAULT_LIMITS.maxDepth, maxMessageBytes: Infinity });
   reader.begin(given.bytes, given.start, given.end);

@@ -38,7 +38,7 @@ export interface AcceptOptions<Connection> {
  * Accepts connections until the listener is closed.
  *
  * @param listener The source of connections.
- * @param options What receives them.
+ * @param options The receiver of the connections, and settings.
  * @returns A promise that resolves when the listener has been closed.
  */
 export async function acceptAll<Connection>(

@@ -238,8 +238,8 @@ export interface DnsOptions {
    */
   port?: number;
   /**
-   * The name of a service, such as `_packline._tcp.example.com`. Its SRV records are the servers, with their ports;
-   * only those with the best priority. Weights are ignored, because a client knows which server is less busy.
+   * The name of a service, such as `_packline._tcp.example.com`. Its SRV records are the servers, with their ports.
+   * Only records with the best priority count. Weights are ignored, because a client knows which server is less busy.
    */
   service?: string;
   /** The name server to use instead of the system's. */

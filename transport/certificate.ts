@@ -14,7 +14,7 @@ import type { ServerTls } from "./tls.ts";
 export interface PeerCertificate {
   /**
    * The subject, such as `O=Analytical, CN=ada`: all attributes in the order of the certificate, in the notation of RFC
-   * 4514. Invisible characters, and those that could be read as notation, are escaped, so no two subjects look the
+   * 4514. Invisible characters, and characters that could be read as notation, are escaped, so no two subjects look the
    * same.
    */
   readonly subject: string;

@@ -40,7 +40,7 @@ export class NodeAcceptor implements PreambleSource<AddressedTransport> {
 
   /** Starts accepting. */
   static async listen(place: NodePlace, clock: Clock): Promise<NodeAcceptor> {
-    // A variable, because the types lack `noDelay` here.
+    // The options are a variable, because the types lack `noDelay` here.
     const options = { allowHalfOpen: true, noDelay: true };
     const server = createServer(options);
     const listener = await NodeListener.listen<AddressedTransport>(server, place, clock);

@@ -18,7 +18,7 @@ const LARGEST_WRITE_BYTES = 64 * 1024;
 const RESET = "the peer has reset the connection";
 const CLOSED = "the connection is closed";
 
-/** What is known of a connection. */
+/** What is known about a connection. */
 export interface NodeTransportOptions {
   /** The peer's checked identity. */
   readonly certificate?: PeerCertificate;
@@ -33,7 +33,7 @@ export interface NodeTransportOptions {
  *
  * @param socket The socket, which only the transport may use from now on. A TLS socket must have completed its
  * handshake.
- * @param options What is known of the connection.
+ * @param options What is known about the connection.
  * @returns The transport.
  */
 export function nodeTransport(socket: Socket, options: NodeTransportOptions = {}): Transport & { peer: string } {

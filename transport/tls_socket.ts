@@ -27,9 +27,9 @@ export async function dialTls(
   { ca, cert, key }: ClientTls,
   signal: AbortSignal,
 ): Promise<Transport> {
-  // An untrusted server is rejected below, where its certificate can be read. A variable, because the types lack
-  // `allowHalfOpen` here. Node names the server in the handshake only if `servername` is set, and an address is not a
-  // name.
+  // An untrusted server is rejected below, where its certificate can be read. The options are a variable, because the
+  // types lack `allowHalfOpen` here. Node names the server in the handshake only if `servername` is set, and an address
+  // is not a name.
   const servername = isIP(hostname) === 0 ? hostname : undefined;
   const options = { host: hostname, port, servername, ca, cert, key, allowHalfOpen: true, rejectUnauthorized: false };
   const socket = connect(options);
