@@ -42,10 +42,7 @@ export interface RpcClientOptions extends ClientSettings, ServersOptions {
   onState: ((state: ClientState, error?: RpcError) => void) | undefined;
 }
 
-/**
- * The memory for unread items: of all streams, and of one stream. For one stream, it is as much as a server keeps for a
- * connection.
- */
+/** The memory for unread items of all streams, and of one stream: as much as a server keeps for a connection. */
 const MAX_ITEM_BYTES = 256 * 1024 * 1024;
 const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
 
@@ -97,10 +94,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     return this.#state;
   }
 
-  /**
-   * See `Client.reply` and `Client.call`. One method serves both, because a second step would cost each call another
-   * promise.
-   */
+  /** See `Client.reply` and `Client.call`. Two methods would cost each call another promise. */
   call(name: string, params?: unknown, options?: MaybeItems<CallOptions>, wantsResult?: false): Promise<Fields>;
   call(
     name: string,
@@ -309,10 +303,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     queueMicrotask(() => this.#deal());
   }
 
-  /**
-   * Runs at the end of a turn, so that all messages of the turn leave in one write. Each call goes to the better of two
-   * connections.
-   */
+  /** Sends all messages of a turn at its end, in one write. Each call goes to the better of two connections. */
   #deal(): void {
     this.#isWoken = false;
     const { clock, retryBudget } = this.settings;
