@@ -1,7 +1,8 @@
 /**
- * What a caller can say about one call, and what encodes it.
+ * Options of one call, and the interface of the encoder of requests.
  *
- * In: nothing. Out: the types. Refused, by the compiler: options that a call, a stream or a call with items does not have.
+ * In: nothing. Out: the types. Refused, by the compiler: options that a call, a stream or a call with items does not
+ * have.
  */
 
 import type { Fields } from "../codec/message.ts";
@@ -12,9 +13,8 @@ import type { EncodedRequest } from "../codec/write_message.ts";
 export interface CallOptions {
   /**
    * How long to wait for the reply, in milliseconds on the monotonic clock; `Infinity` for no limit. The time begins at
-   * the end of the turn of the event loop in which the call is made, when it is sent. The server also gets this limit, and
-   * stops the handler. If it is `0` or less, the call is not sent, so you can pass on the rest of
-   * another deadline.
+   * the end of the event loop's turn in which the call is made. The server gets the limit too, and then stops the
+   * handler. If it is `0` or less, the call is not sent, so you can pass on the rest of another deadline.
    *
    * @default {the client's `timeoutMs`; for a stream, or a call with `items`, `Infinity`}
    */
@@ -25,8 +25,8 @@ export interface CallOptions {
   meta?: Record<string, string>;
   /**
    * Whether the server may run the command twice without harm. If so, and the connection is lost after the call was
-   * sent, the client resends it within its timeout, if its `retryBudget` allows. It loses a call three times at most,
-   * because the call itself may crash the server.
+   * sent, the client resends it within its timeout, if its `retryBudget` allows. After the third lost connection the
+   * call fails, because the call itself may crash the server.
    *
    * @default {false}
    */
@@ -39,9 +39,9 @@ export interface CallOptions {
    */
   waitForReady?: boolean;
   /**
-   * Sends a second copy of an `idempotent` call to another server if there is no answer after this time, in milliseconds,
-   * and the client's `retryBudget` allows. The first answer wins, and the other copy is cancelled. Choose a time that few
-   * calls need, such as the 95th percentile.
+   * Sends a second copy of an `idempotent` call to another server if there is no answer after this time, in
+   * milliseconds, and the client's `retryBudget` allows. The first answer wins, and the other copy is cancelled. Choose
+   * a time that few calls need, such as the 95th percentile.
    *
    * @default {no second copy}
    */
@@ -60,60 +60,61 @@ export interface StreamOptions extends Omit<CallOptions, "idempotent" | "hedgeAf
   idempotent?: boolean;
   /**
    * How many unread items may wait in the client. The server sends more as they are read. If items are large, fewer
-   * wait: those of one stream take at most 4 MiB.
+   * wait: the items of one stream take at most 4 MiB.
    *
    * @default {256}
    */
   credit?: number;
 }
 
-/** What the caller's stream is made of: an array or a generator, an async one, a `ReadableStream`. */
+/** The source of a caller's stream: an array, a generator, an async iterable or a `ReadableStream`. */
 export type ItemSource<Item = unknown> = (Iterable<Item> & object) | AsyncIterable<Item>;
 
 /**
- * Options of a call, or a stream, whose command takes a stream of the caller's. It is not sent a second time, so it is neither
- * `idempotent` nor hedged.
+ * Options of a call or a stream whose command takes a stream from the caller. Such a call can be neither `idempotent`
+ * nor hedged, because items are not sent twice.
  */
 export type WithItems<Options, Item> = Omit<Options, "idempotent" | "hedgeAfterMs"> & {
   /**
-   * The caller's stream. An item is asked for when the server takes it, and encoded before the next one is asked for. Of a
-   * `ReadableStream`, chunks of bytes are sent in pieces of at most 64 KiB. When the call has ended, the source is ended too, by
-   * its `return()`; when the source throws, the call rejects with its error, and the server is told.
+   * The caller's stream. The client reads an item when the server takes it, and encodes it before it reads the next
+   * one. It sends the byte chunks of a `ReadableStream` in pieces of at most 64 KiB. After the call has ended, the
+   * client calls `return()` of the source. If the source throws, the call rejects with that error, and the server is
+   * notified.
    */
   items: ItemSource<Item>;
 };
 
-/** Options of a call or a stream, where nothing is known of its command. */
+/** Options of a call or a stream whose command has no known type. */
 export type MaybeItems<Options> = Options & {
   /** The caller's stream, see {@linkcode WithItems}. */
   items?: ItemSource;
 };
 
-/** What becomes of a call that cannot be sent, is lost with its connection, or takes long. */
+/** How to handle a call that cannot be sent, is lost with its connection, or takes long. */
 export interface CallPolicy {
-  /** It may be sent again after it was lost. */
+  /** Whether the call may be resent after it was lost. */
   readonly idempotent: boolean;
-  /** It waits while no server can be reached. */
+  /** Whether the call waits while no server can be reached. */
   readonly waitForReady: boolean;
-  /** How long it may take, in milliseconds. */
+  /** The timeout, in milliseconds. */
   readonly timeoutMs: number;
 }
 
-/** The client, as its requests see it. */
+/** The part of the client that its requests use. */
 export interface GivenOwner {
   readonly settings: { readonly sequenced: boolean; readonly maxPayloadBytes: number; readonly policy: CallPolicy };
   /** The number of a command, or its name if it has no number. */
   cmdOf(name: string): number | string;
 }
 
-/** Encodes what callers give. */
+/** Encodes requests and items. */
 export interface CallEncoder {
   /** The request of a call; `credit` is the initial credit of a stream. */
   encodeCall(owner: GivenOwner, name: string, params: unknown, options: MaybeItems<CallOptions>, credit?: number): Span;
-  /** The request of a stream once more, to go on behind its last item. */
+  /** The request of a stream that resumes after its last item. */
   encodeResumed(request: EncodedRequest, place: { after: number | string; credit: number }): Span;
   /** The value of an item that may have to be sent again. */
   encodeItem(item: unknown, maxPayloadBytes: number): Span;
-  /** The parameters as they are now, whatever the caller does with its objects. */
+  /** A copy of the parameters, so that the caller may change its objects. */
   copyParams(name: string, params: unknown, maxPayloadBytes: number): Fields;
 }

@@ -1,8 +1,8 @@
 /**
  * The types that carry a command's parameters, results and errors to its caller.
  *
- * In: the types of commands. Out: the types of the methods of a client. Refused, by the compiler: names, parameters and codes that
- * the commands do not have.
+ * In: the types of commands. Out: the types of the methods of a client. Refused, by the compiler: names, parameters and
+ * codes that the commands do not have.
  */
 
 import type { ErrorCode, RpcError } from "../errors.ts";
@@ -15,7 +15,7 @@ import type { CallOptions, MaybeItems, StreamOptions, WithItems } from "./call_o
 /**
  * Any commands: the type of a client without a type of its commands. A client with typed commands is assignable to it.
  */
-// deno-lint-ignore no-explicit-any -- a caller that gives no types gets none, and need not cast to work
+// deno-lint-ignore no-explicit-any -- without the types of commands, a caller must not need casts
 export type AnyCommands = any;
 
 /** The parameters of a command. */
@@ -35,15 +35,15 @@ export type ErrorsOf<T> = 0 extends 1 & T ? any
   : T extends Command<infer _Params, infer _Result, infer Errors, infer _Item> ? Errors
   : never;
 
-/** An item of the stream that a command takes: `never` if it takes none, `unknown` if nothing is known of that. */
+/** An item of the stream that a command takes: `never` if it takes no stream, `unknown` if this is not known. */
 export type ItemOf<T> = 0 extends 1 & T ? unknown
   : T extends Command<infer _Params, infer _Result, infer _Errors, infer Item> ? Item
   : never;
 
-/** What a handler's answer is to its caller: without the fields beside it; a handler that returns nothing answers nil. */
+/** A handler's result as its caller gets it: without the fields beside it, and nil if the handler returns nothing. */
 export type Plain<T> = T extends ReplyWith<infer Result, infer _Beside> ? OrNil<Result> : OrNil<T>;
 
-/** Nil in the place of nothing. */
+/** `null` in place of `undefined` or `void`. */
 export type OrNil<T> = T extends undefined | void ? null : T;
 
 /** The result of a command, as its caller gets it. */
@@ -52,10 +52,10 @@ export type ValueOf<T> = 0 extends 1 & ResultOf<T> ? any
   : [ResultOf<T>] extends [never] ? never
   : Plain<ResultOf<T>>;
 
-/** One object type in place of several that are joined. */
+/** One object type in place of an intersection of several. */
 export type Flat<T> = { [Name in keyof T]: T[Name] };
 
-/** The reply of a command, whole. */
+/** The whole reply of a command. */
 // deno-lint-ignore no-explicit-any -- see AnyCommands
 export type ReplyOf<T> = 0 extends 1 & ResultOf<T> ? { res: any; [field: string]: any }
   : [ResultOf<T>] extends [never] ? never
@@ -91,11 +91,11 @@ export type FailureOf<T> = 0 extends 1 & ErrorsOf<T> ? RpcError
  */
 export type Outcome<Value, Failure> = { ok: true; value: Value } | { ok: false; error: Failure };
 
-/** What stands behind a command's name: its parameters, which may be left out if none is required, and options. */
+/** The arguments of a call: the parameters, which are optional if no parameter is required, and the options. */
 export type Arguments<Params, Options> = Record<never, never> extends Params ? [params?: Params, options?: Options]
   : [params: Params, options?: Options];
 
-/** The same of a command; one that takes a stream is not called without. */
+/** The arguments for a command. If the command takes a stream, the option `items` is required. */
 export type ArgumentsFor<T, Options> = [ItemOf<T>] extends [never] ? Arguments<ParamsOf<T>, Options>
   : unknown extends ItemOf<T> ? Arguments<ParamsOf<T>, MaybeItems<Options>>
   : [
@@ -109,11 +109,11 @@ export type IsStream<T> = 0 extends 1 & ResultOf<T> ? false
   : ResultOf<T> extends AsyncIterable<unknown> ? true
   : false;
 
-/** A method that nothing fits, so that the compiler shows the mistake where it is called. */
+/** A method that accepts no arguments, so that the compiler shows the mistake at the call. */
 export type Mistaken<Text extends string> = Text & ((mistake: Text, ...rest: unknown[]) => never);
-/** If a stream is read from a command that answers once. */
+/** The mistake of `client.stream` for a command with a single reply. */
 export type NotAStream = Mistaken<"this command answers once: use client.call">;
-/** If a command that answers with a stream is called. */
+/** The mistake of `client.call` for a command that returns a stream. */
 export type NotACall = Mistaken<"this command answers with a stream: use client.stream">;
 
 /** The method of `client.call`. */
@@ -150,7 +150,7 @@ export interface Methods<C> {
 /** The four ways to call. */
 export type CallKind = keyof Methods<unknown>;
 
-/** The commands that have a name: the user's own, or those that every server has. */
+/** The commands that include a name: the user's own, or the built-in commands of every server. */
 export type Having<C, Name> = Name extends keyof BuiltIns
   ? string extends keyof C ? BuiltIns : Name extends keyof C ? C : BuiltIns
   : C;
@@ -164,7 +164,7 @@ export type Named<C, Name extends string, K extends CallKind> = Name extends key
     ) => AnyOf<K>
   : "there is no such command";
 
-/** Results of names that are known at run time only. */
+/** Results of calls whose command name is known only at run time. */
 export interface Any {
   /** Of `client.call`. */
   // deno-lint-ignore no-explicit-any -- a name that is known at run time only has no types
@@ -180,10 +180,10 @@ export interface Any {
   stream: AsyncGenerator<any, any, void>;
 }
 
-/** One of them. */
+/** The result of one kind of call. */
 export type AnyOf<K extends CallKind> = Any[K];
 
-/** The parameters of a function; `never` where the name means none. */
+/** The parameters of a function. For another type, such as the text of a mistake, one argument of that type. */
 export type ArgumentsOf<F> = F extends (...args: infer Args) => unknown ? Args : [F];
 /** What a function returns. */
 export type Returned<F> = F extends (...args: infer _Args) => infer Result ? Result : never;

@@ -1,9 +1,9 @@
 /**
- * What a client keeps of all its calls: those that wait to be sent, the signals that may abort them, and counts of what
- * became of them.
+ * The data about all calls of a client: the queue of waiting calls, the signals that may abort calls, and counts of
+ * outcomes.
  *
- * In: calls. Out: the next one that waits; a callback if the time of one has come; word to each call whose signal is
- * aborted; numbers. Refused: nothing; `full` says that there should be no more.
+ * In: calls. Out: the next waiting call; a callback when a delayed call is due; a notice to each call whose signal is
+ * aborted; counts. Refused: nothing; while `full` is true, no call should be added.
  */
 
 import { RpcError } from "../errors.ts";
@@ -13,16 +13,16 @@ import type { Clock, Timer } from "../transport/clock.ts";
 /** The memory that all waiting calls may take. */
 export const MAX_WAITING_BYTES = 256 * 1024 * 1024;
 
-/** More codes than these are not counted separately: a handler may use its callers' text as a code. */
+/** The maximum number of codes that are counted separately, because a handler may use its callers' text as a code. */
 const MAX_CODES = 64;
 
-/** A call, as its queue sees it. */
+/** The part of a call that the queue uses. */
 export interface QueuedCall {
   readonly isSettled: boolean;
   /** The memory that it takes while it waits. */
   readonly waitingBytes: number;
   readonly policy: { readonly waitForReady: boolean };
-  /** Its time begins, unless it has ended meanwhile. */
+  /** Starts the timeout, unless the call has ended. */
   startTimeout(nowMs: number): void;
 }
 
@@ -31,19 +31,19 @@ export class CallQueue<Call extends QueuedCall> {
   readonly #clock: Clock;
   readonly #onDue: () => void;
   readonly #calls = new Fifo<Call>();
-  /** How many of them are already settled; these are skipped. */
+  /** How many of these calls are already settled. They are skipped. */
   #settled = 0;
-  /** The new ones of this turn, in an array that is used again. */
+  /** The new calls of this turn. The array is reused. */
   readonly #begun: (Call | undefined)[] = [];
   #begunCalls = 0;
-  /** Calls that join them later. */
+  /** Calls that join the queue later. */
   readonly #delayed = new Map<Call, Timer>();
-  /** The memory of all that are not settled. */
+  /** The memory of all unsettled calls. */
   #bytes = 0;
 
   /**
    * @param clock The clock for delayed calls.
-   * @param onDue Called when the time of a delayed call has come.
+   * @param onDue Called when a delayed call is due.
    */
   constructor(clock: Clock, onDue: () => void) {
     this.#clock = clock;
@@ -55,7 +55,7 @@ export class CallQueue<Call extends QueuedCall> {
     return this.#calls.length === this.#settled;
   }
 
-  /** How many calls wait, those included whose time has not come. */
+  /** How many calls wait, including delayed calls. */
   get length(): number {
     return this.#calls.length - this.#settled + this.#delayed.size;
   }
@@ -71,7 +71,10 @@ export class CallQueue<Call extends QueuedCall> {
     this.push(call);
   }
 
-  /** The time of new calls begins at the end of the turn that makes them: what their caller computes is no wait for an answer. */
+  /**
+   * Starts the timeouts of new calls, at the end of the turn that makes them. The time that their caller spends on
+   * computing does not count.
+   */
   startTimeouts(nowMs: number): void {
     while (this.#begunCalls > 0) {
       const call = this.#begun[--this.#begunCalls] as Call;
@@ -85,7 +88,7 @@ export class CallQueue<Call extends QueuedCall> {
     this.#calls.push(call);
   }
 
-  /** Pushes a call later, after so many milliseconds. */
+  /** Pushes a call after a delay, in milliseconds. */
   pushLater(call: Call, delayMs: number): void {
     if (delayMs <= 0) return this.push(call);
     this.#bytes += call.waitingBytes;
@@ -94,7 +97,7 @@ export class CallQueue<Call extends QueuedCall> {
       this.#calls.push(call);
       this.#onDue();
     };
-    // It keeps the program alive, because nothing else may wait for this call.
+    // The timer keeps the program alive, because nothing else may wait for this call.
     this.#delayed.set(call, this.#clock.setTimer(due, delayMs, true));
   }
 
@@ -125,7 +128,7 @@ export class CallQueue<Call extends QueuedCall> {
     this.#settled++;
   }
 
-  /** Removes and returns those calls that could be sent now and do not wait for a connection. */
+  /** Removes and returns the calls that do not wait for a connection, except delayed calls. */
   takeImpatient(): Call[] {
     const impatient: Call[] = [];
     for (const call of this.#takeOpen()) {
@@ -154,7 +157,7 @@ export class CallQueue<Call extends QueuedCall> {
   }
 }
 
-/** Something that a signal can abort, as a listener of its `abort`. */
+/** A listener of a signal's `abort` event. */
 export interface Abortable {
   /** Its signal was aborted. */
   handleEvent(): void;
@@ -169,8 +172,8 @@ export interface Watcher {
 }
 
 /**
- * The signals of one client: many calls share an `AbortSignal` with one listener, because to remove one of many listeners the
- * runtime searches all of them.
+ * The signals of one client. Calls with the same `AbortSignal` share one listener, because the runtime searches all
+ * listeners to remove one.
  */
 export class Signals implements Watcher {
   readonly #watched = new Map<AbortSignal, Set<Abortable>>();
@@ -202,9 +205,9 @@ export class Signals implements Watcher {
 
 /** The counts of a client since its start. Streams count as calls. */
 export interface ClientStatistics {
-  /** Calls that have begun: `answered`, `failed`, `inFlight` or `waiting`. */
+  /** All calls so far: `answered`, `failed`, `inFlight` or `waiting`. */
   begun: number;
-  /** Calls that got a result, and streams that have ended or that their readers have left. */
+  /** Calls that got a result, and streams that have ended or whose readers have left. */
   answered: number;
   /**
    * Calls that failed, by code: the server's codes, and the client's own, such as `TIMEOUT`. After 64 codes, all others
@@ -235,7 +238,7 @@ export interface SentCalls {
 
 const OTHER = "OTHER";
 
-/** The counts of one client. A call costs three additions, and nothing is allocated; one that fails costs a look in a map. */
+/** The counts of one client. A call costs three additions and no allocation. A failed call also costs a map lookup. */
 export class CallCounts {
   begun = 0;
   retried = 0;

@@ -1,5 +1,5 @@
 /**
- * A client as a user has it, typed: `client_face.ts` is what it is made of.
+ * The typed client that users see. `client_face.ts` implements it.
  *
  * In: nothing. Out: the type. Refused, by the compiler: names and parameters that the commands do not have.
  */
@@ -93,7 +93,7 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    * Reads a stream: `client.stream.COUNT({ to: 3 })`. The request is sent when the loop asks for the first item, and
    * the server sends at most `credit` items in advance. If you leave the loop, by `break` or otherwise, the handler
    * ends. The options follow the parameters: credit in items, timeoutMs for the whole stream (no limit by default, but
-   * the stream must begin within the client's timeout), signal, meta, and `items` for a conversation.
+   * the stream must begin within the client's timeout), signal, meta, and `items` for a stream in both directions.
    *
    * If the connection is lost, or the server shuts down, a stream with `tracked()` items resumes automatically: the
    * client resends the request with the parameter `after`, the id of the last item, within its `retryBudget`. Three

@@ -22,25 +22,25 @@ export interface ClientSettings {
   readonly clock: Clock;
   /** Whether calls carry a `seq`. */
   readonly sequenced: boolean;
-  /** The maximum of unanswered calls. */
+  /** The maximum number of unanswered calls. */
   readonly maxInFlight: number;
   /** The largest payload in either direction. */
   readonly maxPayloadBytes: number;
-  /** While a call is open, the server hears from the client at least this often, in milliseconds; 0 for no such promise. */
+  /** While a call is open, the client sends something at least this often, in milliseconds; 0 for no promise. */
   readonly aliveMs: number;
-  /** The policy of calls that say nothing else. */
+  /** The default policy of calls. */
   readonly policy: CallPolicy;
 }
 
-/** Watches the ends of many calls. */
+/** Watches the deadlines of many calls. */
 export interface Deadlines {
-  /** Starts to watch one, unless it is watched or has none. */
+  /** Starts to watch a deadline, unless it is watched already or infinite. */
   add(deadline: Deadline): void;
-  /** Stops; one that is not watched is ignored. */
+  /** Stops watching. An unknown deadline is ignored. */
   delete(deadline: Deadline): void;
 }
 
-/** The client, as its calls see it. */
+/** The part of the client that its calls use. */
 export interface ClientCallOwner extends GivenOwner {
   readonly settings: ClientSettings;
   readonly deadlines: Deadlines;
@@ -50,7 +50,7 @@ export interface ClientCallOwner extends GivenOwner {
   readonly itemBudget: ItemBudget;
   /** How requests are encoded. */
   readonly encoder: CallEncoder;
-  /** The reason if there is no connection. */
+  /** Why there is no connection; `undefined` if there is one. */
   readonly obstacle: RpcError | undefined;
   /** Unanswered calls and streams on all connections. */
   readonly unanswered: number;
@@ -60,15 +60,15 @@ export interface ClientCallOwner extends GivenOwner {
   onAnswered(call: ClientCall): void;
   /** A call rejects. */
   onRejected(call: ClientCall, error: Error): void;
-  /** Settles a call without its reply, and tells the server. */
+  /** Settles a call without its reply, and notifies the server. */
   giveUp(call: ClientCall, outcome: Error | Fields): void;
 }
 
-/** The connection of a call, as the call sees it. */
+/** The part of a connection that its calls use. */
 export interface CallConnection {
   /** The peer's name. */
   readonly peer: string;
-  /** Where the callers' streams go. */
+  /** The output for the callers' streams. */
   readonly items: ItemOutput;
   /** Grants more items of a stream. */
   grant(call: ClientCall, items: number): void;
@@ -78,33 +78,36 @@ export interface CallConnection {
   missAnswer(call: ClientCall): void;
 }
 
-/** What the earlier attempts of a call met. */
+/** The outcomes of the earlier attempts of a call. */
 export interface Attempts {
-  /** How often it was lost with a connection. A later reply that it was not started says nothing about these attempts. */
+  /**
+   * How often the call was lost with a connection. A later reply that it was not started says nothing about these
+   * attempts.
+   */
   readonly losses: number;
-  /** How often a server refused it, unstarted. */
+  /** How often a server refused the call without starting it. */
   readonly refusals: number;
-  /** The connection of the last one, if that still exists: the next one goes elsewhere. */
+  /** The connection of the last attempt, if it still exists. The next attempt uses another one. */
   readonly connection: CallConnection | undefined;
 }
 
-/** The `seq` of a PING of the client's own. No call reaches it, and there is one such PING at a time. */
+/** The `seq` of the client's own PING. No call gets this number, and only one such PING is open at a time. */
 export const PING_SEQ = Number.MAX_SAFE_INTEGER;
 
-/** What every call begins with. */
+/** The attempts of a new call. */
 export const NO_ATTEMPTS: Attempts = { losses: 0, refusals: 0, connection: undefined };
 
-/** The memory of a waiting call without its parameters, roughly. */
+/** The approximate memory of a waiting call without its parameters. */
 const WAITING_CALL_BYTES = 1_024;
 
-/** More than sums of times are rounded by: 5,000 ms from now are not 5,001. */
+/** More than the rounding error of sums of times, so that 5,000 ms from now do not become 5,001. */
 const ROUNDING_MS = 0.001;
 
 /** Replaces the request of a settled call, to free its memory. */
 const NOTHING: Span = { bytes: new Uint8Array(0), start: 0, end: 0 };
 
 /**
- * A call; a subclass delivers its outcome.
+ * A call. A subclass delivers its outcome.
  *
  *     waiting > sent > streaming > settled     (and back to waiting when it is sent again)
  */
@@ -119,9 +122,9 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
   readonly policy: CallPolicy;
   /** The caller's stream. */
   readonly items: OutgoingItems | undefined;
-  /** The milliseconds that were left when it was sent. */
+  /** The time that was left when the call was sent, in milliseconds. */
   ttl: number | undefined = undefined;
-  /** The connection that it was sent on, while an answer may come from there. */
+  /** The connection that the call was sent on, as long as its answer may arrive there. */
   connection: CallConnection | undefined = undefined;
   attempts: Attempts = NO_ATTEMPTS;
   protected readonly owner: ClientCallOwner;
@@ -133,7 +136,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
    * @param given The request, see `encodeCall()`.
    * @param options The caller's options.
    * @throws {RangeError} If the timeout is not a number.
-   * @throws {TypeError} If the items are none, or the call may be sent twice and has items.
+   * @throws {TypeError} If `items` is not a source of items, or a call with items is `idempotent` or hedged.
    */
   constructor(owner: ClientCallOwner, name: string, given: Span, options: MaybeItems<CallOptions>) {
     super();
@@ -163,7 +166,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     return this.state === "settled";
   }
 
-  /** Whether the server may have started it. */
+  /** Whether a server may have started the call. */
   get mayHaveStarted(): boolean {
     return this.attempts.losses > 0 || this.connection !== undefined;
   }
@@ -173,28 +176,31 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     return WAITING_CALL_BYTES + this.given.end - this.given.start;
   }
 
-  /** Whether it may be sent once more, if a server has refused it unstarted. */
+  /** Whether the call may be resent after a server has refused it without starting it. */
   get isRepeatable(): boolean {
     return this.items?.isGranted !== true;
   }
 
-  /** The longest wait until it is sent, in milliseconds. A stream may last forever, but its start has the timeout of a call. */
+  /**
+   * The longest wait until the call is sent, in milliseconds. A stream may last forever, but its start has the timeout
+   * of a call.
+   */
   get patienceMs(): number {
     const { policy: { timeoutMs }, owner } = this;
     return timeoutMs === Infinity && this.isStreaming ? owner.settings.policy.timeoutMs : timeoutMs;
   }
 
-  /** Whether it has a stream, in either direction. */
+  /** Whether the call has a stream, in either direction. */
   protected get isStreaming(): boolean {
     return this.items !== undefined;
   }
 
-  /** Whether it is sent again after this error, by which it may have been started. */
+  /** Whether the call is resent after this error, although a server may have started it. */
   outlives(error: RpcError): boolean {
     return this.policy.idempotent && error.code === "CONNECTION_LOST" && !isReceived(error);
   }
 
-  /** Watches the caller's signal. Ends the call if it is aborted already, or no time is left. */
+  /** Watches the caller's signal. Ends the call if the signal is already aborted, or no time is left. */
   begin(): void {
     const signal = this.#signal;
     if (signal?.aborted) return this.end(this.#cancelled(signal));
@@ -204,14 +210,14 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     if (signal) this.owner.signals.add(signal, this);
   }
 
-  /** Its time begins, unless it has begun, or the call has ended meanwhile. */
+  /** Starts the timeout, unless it has started or the call has ended. */
   startTimeout(nowMs: number): void {
     if (this.isSettled || this.deadlineMs !== Infinity) return;
     this.deadlineMs = nowMs + this.patienceMs;
     this.owner.deadlines.add(this);
   }
 
-  /** Records that it is sent on a connection. */
+  /** Records that the call is sent on a connection. */
   send(connection: CallConnection, id: number, nowMs: number): void {
     this.state = "sent";
     this.connection = connection;
@@ -224,7 +230,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     }
   }
 
-  /** Puts it back to waiting: its connection was lost, or the server has certainly not started it. */
+  /** Makes the call wait again, because its connection was lost or the server has certainly not started it. */
   waitAgain(wasLost: boolean): void {
     const { attempts: { losses, refusals }, connection } = this;
     this.attempts = wasLost
@@ -248,7 +254,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     else this.succeed(outcome, hasItems);
   }
 
-  /** Settles it without a reply. */
+  /** Settles the call without a reply. */
   end(error: Error): void {
     this.settle(error);
   }
@@ -265,7 +271,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     this.owner.giveUp(this, this.#cancelled(this.#signal as AbortSignal));
   }
 
-  /** The timeout has passed. For a settled call, this is the time that the server had to answer a cancel. */
+  /** The timeout has passed. For a settled call, this is the server's time to answer a cancel. */
   override expire(): void {
     if (this.isSettled) return this.connection?.missAnswer(this);
     const { connection, mayHaveStarted, owner: { obstacle, unanswered } } = this;
@@ -299,8 +305,8 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
 }
 
 /**
- * A server sends `CANCELLED` on its own if it shuts down and a stream, in either direction, outlasts the grace period. Its
- * caller must be able to tell that from its own cancel: it may go on elsewhere.
+ * If a server shuts down and a stream, in either direction, outlasts the grace period, the server sends `CANCELLED`.
+ * The caller must be able to tell this from its own cancel, because it may continue on another server.
  */
 export function cutByServer(error: Error): RpcError | undefined {
   if (!(error instanceof RpcError) || error.code !== "CANCELLED" || !isReceived(error)) return undefined;
@@ -312,7 +318,7 @@ export class UnaryCall extends ClientCall {
   /** Set by the creator of the call before it begins. */
   resolve!: (reply: unknown) => void;
   reject!: (error: Error) => void;
-  /** Whether the caller wants its result alone, and not the whole reply. */
+  /** Whether the caller wants only the result, not the whole reply. */
   wantsResult = false;
 
   override takeItem(): void {

@@ -1,9 +1,9 @@
 /**
  * One connection of a client: sends requests and receives replies.
  *
- * In: calls that the client deals to it, limited by `maxInFlight`; replies from the server. Out: the outcome of each
- * call; at the end, the unanswered calls. While a write is in progress it takes no calls, so calls in the client's queue
- * were certainly not sent.
+ * In: calls that the client assigns to it, limited by `maxInFlight`; replies from the server. Out: the outcome of each
+ * call; at the end, the unanswered calls. While a write is in progress it takes no calls, so calls in the client's
+ * queue were certainly not sent.
  *
  * Refused, by closing the connection: invalid replies, and replies that match no request.
  */
@@ -51,13 +51,13 @@ import { type ClientOutput, Sender, type SenderHost, startItems } from "./sender
 /** How long a closing connection waits for its last write. */
 const CLOSE_MS = 1_000;
 
-/** The client, as its connection sees it. */
+/** The part of the client that its connections use. */
 export interface ConnectionOwner extends AnswersOwner {
-  /** Calls or control messages may be sent: the client deals at the end of this turn. */
+  /** Calls or control messages may be sent. The client sends them at the end of this turn. */
   wake(): void;
   /** Whether calls wait for a connection. */
   readonly hasWaiting: boolean;
-  /** What all its connections have received and sent. */
+  /** The bytes that all connections of the client have received and sent. */
   readonly traffic: { bytesReceived: number; bytesSent: number };
   /** The connection has an open call, and must be checked from now on. */
   onBusy(): void;
@@ -65,14 +65,14 @@ export interface ConnectionOwner extends AnswersOwner {
   onEnded(connection: ClientConnection, error: RpcError, unanswered: ClientCall[]): void;
 }
 
-/** The server of a connection, as the connection sees it. */
+/** The part of a server that its connections use. */
 export interface ConnectionPlace extends AnswersPlace {
   /** The server, as the user names it. */
   readonly address: string;
   readonly memory: InOrderMemory;
-  /** The server wants no more calls on this connection, and serves those that come for this long, in milliseconds. */
+  /** The server wants no more calls on this connection. It still serves new calls for `ms` milliseconds. */
   onGoing(connection: ClientConnection, ms: number): void;
-  /** The connection takes no more calls. `reason`: the error, unless this is how the server works. */
+  /** The connection takes no more calls. `reason`: the error, if there was one. */
   onLeft(connection: ClientConnection, reason: RpcError | undefined): void;
 }
 
@@ -142,7 +142,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     return this.#calls.size === 0;
   }
 
-  /** Takes calls from now on. Returns whether it can: it may have ended meanwhile. */
+  /** Takes calls from now on. Returns false if the connection has ended or retired. */
   open(): boolean {
     if (this.#state === "new") {
       this.#state = "open";
@@ -151,7 +151,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     return this.#state === "open";
   }
 
-  /** Whether it takes calls, and the server wants it to. */
+  /** Whether it takes calls, and the server does not want to end it. */
   get isOpen(): boolean {
     return this.#state === "open";
   }
@@ -191,7 +191,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     if (this.#calls.has(call.id)) this.#control(new Credit(call.id, items));
   }
 
-  /** A call will not be answered: its place is free. */
+  /** Frees the place of a call that will not be answered. */
   forget(call: ClientCall): void {
     this.#calls.delete(call.id);
     this.#keepAlive();
@@ -237,8 +237,8 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   }
 
   /**
-   * Sends a PING and waits for its answer, before the first call: the connection may lead to a server that is about to
-   * end, or that has no place for it.
+   * Sends a PING and waits for its answer, before the first call: the server may be about to stop, or have no room for
+   * this connection.
    *
    * @throws {RpcError} If the connection ends, or the server refuses.
    */
@@ -294,7 +294,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     this.place.onLeft(this, reason);
   }
 
-  /** As `retire()`, outside of a batch of replies. */
+  /** Like `retire()`, but closes at once if no call is unanswered. */
   leave(): void {
     this.retire();
     if (this.idle) void this.#close();
@@ -343,7 +343,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     this.lose(lost(this.peer, "internal error", error));
   }
 
-  /** Ends the connection: the server is gone, or has broken the protocol. */
+  /** Ends the connection, because the server is gone or has broken the protocol. */
   lose(error: RpcError): void {
     this.#connection.close(error);
   }

@@ -1,9 +1,9 @@
 /**
- * The way of a call from its caller's hands to the engine: `call`, `reply`, `outcome` and `stream`, each a function that takes
- * a command's name, and an object with a method for each name; then the client's middleware.
+ * The path of a call from its caller to the engine. `call`, `reply`, `outcome` and `stream` are each a function that
+ * takes a command's name, and an object with a method for each name. Then comes the client's middleware.
  *
- * In: calls by name. Out: replies, results, outcomes, items. Parameters are encoded before the first middleware runs: the
- * caller may change its objects at once. Refused: a middleware's mistakes.
+ * In: calls by name. Out: replies, results, outcomes, items. Parameters are encoded before the first middleware runs,
+ * so the caller may change its objects at once. Refused: mistakes of a middleware.
  */
 
 import { kindOf } from "../codec/errors.ts";
@@ -47,14 +47,14 @@ export type ClientMiddleware = (
   next: (given?: { readonly meta?: Meta }) => Promise<ReplyFields>,
 ) => ReplyFields | Promise<ReplyFields>;
 
-/** What stands before all calls of a client. */
+/** The metadata and the middleware for all calls of a client. */
 export interface Before {
-  /** Goes with each call; a function is asked for each. */
+  /** Metadata for every call, or a function that returns it for each call. */
   readonly meta: Meta | (() => Meta | Promise<Meta>) | undefined;
   readonly middleware: readonly ClientMiddleware[];
 }
 
-/** The engine of a client, as its calls see it. */
+/** The part of a client's engine that its calls use. */
 export interface CallEngine {
   readonly settings: { readonly clock: Clock; readonly policy: CallPolicy; readonly maxPayloadBytes: number };
   readonly encoder: CallEncoder;
@@ -84,7 +84,7 @@ export class CallSender {
     return wantsResult ? reply.then(({ res }) => res) : reply;
   }
 
-  /** An async function, so that what cannot be sent rejects; parameters are encoded before it returns all the same. */
+  /** An async function, so that parameters that cannot be sent reject. It still encodes them before it returns. */
   async #through(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<ReplyFields> {
     const { clock, policy } = this.#engine.settings;
     const timeoutMs = checkTimeout(options.timeoutMs ?? (options.items === undefined ? policy.timeoutMs : Infinity));
@@ -100,7 +100,7 @@ export class CallSender {
           timeoutMs: Math.ceil(endMs - clock.now()),
         }) as Promise<ReplyFields>;
       });
-      // Once it is sent, the call itself knows its time and its signal.
+      // After the call is sent, it handles its timeout and its signal itself.
       return await inTime(passed, () => state === "sent", { clock, timeoutMs, signal: options.signal });
     } finally {
       if (state === "before") dropItems(options.items);
@@ -124,7 +124,7 @@ export class CallSender {
     }
   }
 
-  /** Whether nothing has to be waited for before a call is sent. */
+  /** Whether a call can be sent at once, without a middleware or a function for `meta`. */
   get #isPlain(): boolean {
     return this.#before.middleware.length === 0 && typeof this.#before.meta !== "function";
   }
@@ -134,7 +134,7 @@ export class CallSender {
     return meta === undefined ? options : { ...options, meta: { ...meta as Meta, ...options.meta } };
   }
 
-  /** The call as it is now, whatever the caller does with its objects. */
+  /** A copy of the call, so that the caller may change its objects. */
   #outgoing(name: string, params: unknown, { meta, signal }: CallOptions | StreamOptions): OutgoingCall {
     const { encoder, settings } = this.#engine;
     const copy = encoder.copyParams(name, params, settings.maxPayloadBytes);
@@ -149,7 +149,7 @@ export class CallSender {
       let passed: Promise<ReplyFields> | undefined;
       const next = (given: { readonly meta?: Meta } = {}) => {
         passed ??= pass({ ...call, meta: { ...call.meta, ...given.meta } }, index + 1);
-        passed.catch(ignore); // the middleware may not wait for it
+        passed.catch(ignore); // the middleware need not wait for it
         return passed;
       };
       return wholeReply(await middleware[index](call, next));
@@ -182,14 +182,17 @@ export class CallSender {
       } catch (error) {
         ended.reject(error); // a middleware may answer in its place
       } finally {
-        ended.resolve({ res: undefined }); // its reader has left
+        ended.resolve({ res: undefined }); // the reader has left
       }
     }
     return (await passed).res;
   }
 }
 
-/** A generator that is left before it has begun runs none of its code: then the caller's stream is ended from here. */
+/**
+ * A generator that is ended before its first `next()` runs none of its code. Then this function ends the caller's
+ * stream.
+ */
 function withDrop<Stream extends AsyncGenerator<unknown, unknown, void>>(
   stream: Stream,
   items: ItemSource | undefined,
@@ -210,7 +213,7 @@ function withDrop<Stream extends AsyncGenerator<unknown, unknown, void>>(
   });
 }
 
-/** The time and the signal of a call count while a middleware, or the function that makes `meta`, takes its time. */
+/** Applies the timeout and the signal of a call while a middleware, or the function for `meta`, runs. */
 function inTime<Reply>(
   passed: Promise<Reply>,
   isSent: () => boolean,
@@ -231,7 +234,7 @@ function inTime<Reply>(
   });
 }
 
-/** A middleware may answer with a reply of its own. */
+/** Checks the reply of a middleware, which may be its own. */
 function wholeReply(answer: ReplyFields): ReplyFields {
   if (typeof answer === "object" && answer !== null) return answer;
   throw new TypeError(`the middleware returned ${kindOf(answer)}: return what next() gives, or { res: value }`);
@@ -243,7 +246,7 @@ function tooLate(): RpcError {
 
 function ignore(): void {}
 
-/** A function of a name, with a method for each name. */
+/** A function that takes a name, with a method for each name. */
 type ByName<Options, Result> =
   & ((name: string, params?: unknown, options?: Options) => Result)
   & { readonly [name: string]: (params?: unknown, options?: Options) => Result };
@@ -251,7 +254,7 @@ type ByName<Options, Result> =
 /** How a call ended. */
 type Outcome = { ok: true; value: unknown } | { ok: false; error: RpcError };
 
-/** The engine of a client, as its user sees it. */
+/** The part of a client's engine that users see. */
 export interface Engine extends CallEngine {
   /** See `Client.state`. */
   readonly state: ClientState;
@@ -317,7 +320,7 @@ function byName<Options, Result>(
   const methods = new Map<string, (params?: unknown, options?: Options) => Result>();
   return new Proxy(invoke, {
     get(target, name) {
-      // With a method `then` it would be taken for a promise where it is awaited or returned.
+      // With a method `then`, it would count as a promise when it is awaited or returned.
       if (typeof name === "symbol" || name === "then") return target[name as never];
       let method = methods.get(name);
       if (method === undefined) {

@@ -1,8 +1,8 @@
 /**
- * Encodes the requests of calls, and what follows them, with the small codec of browsers.
+ * Encodes requests, and the messages that follow them, with the small codec for browsers.
  *
- * In: what the caller gives. Out: the beginning of a request, without `seq` and `ttl`; the payloads of messages. Refused: parameters,
- * `meta` and items that cannot be sent.
+ * In: the caller's parameters, options and items. Out: the beginning of a request, without `seq` and `ttl`; the
+ * payloads of messages. Refused: parameters, `meta` and items that cannot be sent.
  */
 
 import { decodeCompact, encodeCompact } from "../codec/compact.ts";
@@ -12,7 +12,7 @@ import type { Span } from "../codec/writer.ts";
 import type { CallEncoder } from "./call_options.ts";
 import { type ItemMessage, unsendable } from "./outgoing_items.ts";
 
-/** Names that no parameter has (PROTOCOL.md, "Requests"); one that begins with `$` is none either. */
+/** Names that no parameter may have (PROTOCOL.md, "Requests"). Names that begin with `$` are reserved too. */
 export const RESERVED: readonly string[] = ["cmd", "seq", "ttl", "meta", "credit"];
 
 /** The encoder of a client in a browser. */

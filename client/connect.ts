@@ -1,9 +1,10 @@
 /**
- * The door of a client in Deno: `connect()`, and the types that carry a command's parameters and reply to its caller.
+ * The client's entry point in Deno: `connect()`, and the types that carry a command's parameters and reply to its
+ * caller.
  *
  * In: an address, or any other way to get a transport; the commands, as a value or as a type alone. Out: a
- * {@linkcode Client}. Refused: what `connect_options.ts` refuses; names and parameters that the commands do not have, by the
- * compiler.
+ * {@linkcode Client}. Refused: what `connect_options.ts` refuses; names and parameters that the commands do not have,
+ * by the compiler.
  */
 
 import type { Commands } from "../handlers/command.ts";
@@ -31,7 +32,8 @@ export { type DnsOptions, dnsServers } from "../transport/address.ts";
  *
  * @param options The server's address, its commands, and options that differ from the defaults.
  * @returns The client, connected.
- * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached; its text says why, and `cause` holds the error.
+ * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached; its text says why, and `cause` holds the
+ * error.
  * @throws {Deno.errors.NotCapable} If the program has no permission for the network.
  * @throws {RangeError} If a limit, the port or the timeout is out of range.
  * @throws {TypeError} If an option is unknown or invalid.

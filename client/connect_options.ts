@@ -1,9 +1,9 @@
 /**
- * What `connect()` can be given, and what becomes of it: each option checked, with its default; then a client, over the sockets
- * of any runtime. Each runtime has a door of its own, with the same `connect()`.
+ * The options of `connect()`, with their checks and defaults, and the client that they open, over the sockets of any
+ * runtime. Each runtime has its own entry point with the same `connect()`.
  *
- * In: options, and the sockets of the runtime. Out: what an `RpcClient` goes by; a {@linkcode Client}. Refused: options that do
- * not exist, or are of another kind or out of range; an address that cannot be reached.
+ * In: options, and the sockets of the runtime. Out: the options of an `RpcClient`; a {@linkcode Client}. Refused:
+ * options that are unknown, of the wrong kind or out of range; an address that cannot be reached.
  */
 
 import { BUILT_IN_NUMBERS, MAX_ALIVE_MS, MIN_ALIVE_MS } from "../codec/message.ts";
@@ -80,8 +80,8 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    */
   servers?: readonly string[] | (() => readonly string[] | Promise<readonly string[]>);
   /**
-   * Connections to each server. More than one lets one client use all workers of a port: the system gives each
-   * connection to one of them.
+   * Connections to each server. With several, one client can use all workers of a port, because the system gives each
+   * connection to one worker.
    *
    * @default {1}
    */
@@ -197,7 +197,7 @@ const ALIVE: OptionKind = {
   must: `be 0, or a whole number from ${MIN_ALIVE_MS} to ${MAX_ALIVE_MS}`,
 };
 
-/** What each option must be, numbers in a range aside, which are checked where they are used. */
+/** What each option must be. Numbers with a range are checked where they are used. */
 const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
   ...{ hostname: HOSTNAME, port: DIAL_PORT, path: PATH, url: WEB_SOCKET_URL, tls: TLS },
   ...{ commands: OPTION_KINDS.object, sequenced: OPTION_KINDS.boolean, clock: OPTION_KINDS.object },
@@ -213,7 +213,7 @@ const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
  *
  * @param options The options.
  * @param network The sockets of the runtime.
- * @returns What the engine goes by, but for `onState`.
+ * @returns The options of the engine, except `onState`.
  * @throws {RangeError} If a number is out of range.
  * @throws {TypeError} If an option is unknown or invalid, or excludes another.
  */
@@ -298,11 +298,11 @@ function serversOf(
   return { servers: async () => checked(await servers()), connectionsPerServer, dial };
 }
 
-/** A client whose every call were out of time is a mistake. */
+/** A default timeout of 0 is a mistake, because every call would time out. */
 function checkedDefault(timeoutMs: unknown): number {
   if (checkTimeout(timeoutMs) > 0) return timeoutMs as number;
   throw new RangeError(
-    `Cannot use ${timeoutMs} as timeoutMs of a client: it must be above 0, and Infinity is without end`,
+    `Cannot use ${timeoutMs} as timeoutMs of a client: it must be above 0, and Infinity means no limit`,
   );
 }
 

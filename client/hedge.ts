@@ -1,9 +1,9 @@
 /**
- * A call in two copies: if its answer takes long, a second copy goes to another server, and the first answer wins.
+ * A hedged call: if its answer takes long, a second copy goes to another server, and the first answer wins.
  *
- * In: a call that may run twice. Out: its outcome. The second copy decides only if it succeeds; it has its place in the
- * client's budget of retries, and is cancelled when the call has ended. Refused, on creation: calls that may not run
- * twice, and invalid times.
+ * In: a call that may run twice. Out: its outcome. The second copy decides only if it succeeds. It counts as a retry in
+ * the client's budget, and is cancelled when the call has ended. Refused, on creation: calls that may not run twice,
+ * and invalid times.
  */
 
 import type { Span } from "../codec/writer.ts";
@@ -13,12 +13,12 @@ import { UNWATCHED } from "../session/deadlines.ts";
 import type { CallOptions } from "./call_options.ts";
 import { type CallConnection, ClientCall, type ClientCallOwner, UnaryCall } from "./client_call.ts";
 
-/** If there is no second server at that time, look again after this time or a longer one. */
+/** If there is no second server at that time, look again after at least this time. */
 const LOOK_AGAIN_MS = 100;
 
-/** The client, as a call in two copies sees it. */
+/** The part of the client that hedged calls use. */
 export interface HedgeOwner extends ClientCallOwner {
-  /** Whether a second copy may be sent now, to another server than this. Counts it. */
+  /** Whether a second copy may be sent now, on another connection than this one. If so, counts it. */
   mayHedge(connection: CallConnection): boolean;
 }
 
@@ -54,8 +54,8 @@ export class HedgedCall extends UnaryCall {
   }
 
   #hedge(): void {
-    // A call that still waits needs no second copy: it goes where there is a place first. And one may have no second
-    // server for now, which may be connecting.
+    // A waiting call needs no second copy, because it goes to the first server with room. For a sent call, a second
+    // server may still be connecting.
     if (this.connection === undefined || !this.owner.mayHedge(this.connection)) {
       return this.#hedgeIn(Math.max(this.#afterMs, LOOK_AGAIN_MS));
     }

@@ -2,11 +2,11 @@
  * A stream at the client: receives items, hands them to the reader, and grants credit for more.
  *
  * In: replies with `more`, then the last reply. Out: an async generator. Nothing is sent before the first `next()`, so
- * an unread stream costs nothing. No more items wait than were granted. If the connection is lost, a stream whose items have
- * ids goes on behind the last one, and an `idempotent` one without an item begins anew; of another, the reader gets the
- * received items before the error. If the caller ends the stream, it ends immediately.
+ * an unread stream costs nothing. At most the granted items wait. If the connection is lost, a stream whose items have
+ * ids resumes after the last item, and an `idempotent` stream without an item starts again. The reader of any other
+ * stream gets the received items and then the error. If the caller ends the stream, it ends immediately.
  *
- * Refused: an invalid credit; more items than were granted; an id that is none.
+ * Refused: an invalid credit; more items than were granted; an invalid id.
  */
 
 import { type Fields, ID, ITEMS } from "../codec/message.ts";
@@ -19,11 +19,11 @@ import { type CallConnection, ClientCall, type ClientCallOwner, cutByServer, NO_
 /** A call that is answered with a stream. */
 export class IncomingStream extends ClientCall implements AsyncGenerator<unknown, unknown, void> {
   readonly #window: ItemWindow;
-  /** The credit that its request says, in items. */
+  /** The credit in the request, in items. */
   #requestCredit: number;
   readonly #unread: ItemQueue;
   #reader: "not begun" | "reading" | "left" = "not begun";
-  /** The id of the last item that has come, for its reader or to wait for it. */
+  /** The id of the last received item, read or unread. */
   #lastId: number | string | undefined;
 
   /**
@@ -63,10 +63,13 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   override send(connection: CallConnection, id: number, nowMs: number): void {
     super.send(connection, id, nowMs);
     if (this.#lastId !== undefined) this.#goOn(this.#lastId);
-    this.#window.open(this.#requestCredit); // what was granted before went nowhere, or to a connection that is lost
+    this.#window.open(this.#requestCredit); // earlier grants were not sent, or went to a lost connection
   }
 
-  /** Only a stream whose items have ids can go on elsewhere; one that had no item may begin anew, but not a caller's stream. */
+  /**
+   * Only a stream whose items have ids can resume on another connection. A stream without an item may start again. A
+   * call with a stream from its caller can do neither.
+   */
   override outlives(error: RpcError): boolean {
     const canBegin = this.policy.idempotent && this.state === "sent";
     if (this.#lastId === undefined && !canBegin || this.items !== undefined) return false;
@@ -100,7 +103,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
       return this.giveUp(new RpcError("BAD_REPLY", "the server sent more items than were granted"));
     }
     this.#lastId = id ?? this.#lastId;
-    this.attempts = NO_ATTEMPTS; // it goes on, so a server may be lost as often again
+    this.attempts = NO_ATTEMPTS; // the stream makes progress, so earlier losses no longer count
     if (this.owner.itemBudget.isExceeded) {
       const text = "unread items take too much memory: read them sooner, or use a lower credit";
       this.giveUp(new RpcError("OVERLOADED", text, { retryable: false }));
@@ -124,7 +127,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#finish(this.#reader === "left" ? DONE : error);
   }
 
-  /** Asks for what comes behind the last item; as many as fit beside those that are unread. */
+  /** Requests the items after the last one, as many as fit beside the unread items. */
   #goOn(after: number | string): void {
     this.#requestCredit = Math.max(1, this.#window.size - this.#unread.length);
     this.given = this.owner.encoder.encodeResumed(this, { after, credit: this.#requestCredit });
@@ -136,7 +139,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#unread.end(outcome);
   }
 
-  /** The reader has left. The stream costs nothing if it has not begun, but its caller's stream was given away. */
+  /** The reader has left. If the stream has not begun, there is only the caller's stream to end. */
   #leave(): void {
     if (this.#reader === "left") return;
     const hasBegun = this.#reader === "reading";

@@ -1,9 +1,9 @@
 /**
- * Watches a connection while a call is open: keeps the client's word (`alive`, PROTOCOL.md, "Signs of life"), and finds out
- * whether the server lives. A PING goes out where one side has been silent, and before a new connection gets calls. A cancel
- * must be answered too.
+ * Watches a connection while a call is open: keeps the client's promise (`alive`, PROTOCOL.md, "Signs of life"), and
+ * detects a dead server. It sends a PING if either side has been silent, and before a new connection gets calls. The
+ * server must also answer a cancel.
  *
- * In: how much has come and gone, at intervals. Out: PINGs; the error that ends the connection. Refused: nothing.
+ * In: how much was received and sent, at intervals. Out: PINGs; the error that ends the connection. Refused: nothing.
  */
 
 import type { Fields } from "../codec/message.ts";
@@ -12,25 +12,25 @@ import { type ClientCall, type ClientCallOwner, receivedError } from "./client_c
 import type { Sender } from "./sender.ts";
 
 /**
- * The shares of `aliveMs` after which a silent connection gets a PING, and for which the answer may take. Together less
- * than the default timeout of a call, so that an idempotent one still has time to go elsewhere.
+ * The share of `aliveMs` after which a silent connection gets a PING, and the share that the answer may take. Together
+ * they are less than the default timeout of a call, so that an idempotent call still has time for another server.
  */
 const QUIET_SHARE = 0.25;
 const ANSWER_SHARE = 0.5;
 
-/** A server has at least this long for its answer: one that holds as much as it can does not read for a second. */
+/** A server has at least this long for its answer, because it may not read a connection over a limit for a second. */
 const LEAST_ANSWER_MS = 2_000;
 
-/** The connection, as its watch sees it. */
+/** The part of a connection that its watch uses. */
 export interface WatchedConnection {
   readonly peer: string;
   readonly receivedBytes: number;
   readonly output: { readonly sentBytes: number };
 }
 
-/** What follows from silence. */
+/** The reactions to silence. */
 export interface SilenceEvents {
-  /** The server must hear something. If nothing has come for a while either, it is asked to answer. */
+  /** The client must send something. If it waits for no answer yet, it sends a PING. */
   say(): void;
   /** The server counts as dead. */
   lose(error: RpcError): void;
@@ -41,10 +41,10 @@ export class Silence {
   readonly #connection: WatchedConnection;
   readonly #aliveMs: number;
   readonly #events: SilenceEvents;
-  /** The last change of each direction. */
+  /** The last change in each direction. */
   #sent = { bytes: 0, ms: -Infinity };
   #received = { bytes: 0, ms: -Infinity };
-  /** When an answer was asked for, if nothing has come since. */
+  /** When an answer was requested, if nothing was received since. */
   #askedMs: number | undefined;
 
   /** @param aliveMs The time for signs of life; `Infinity` for no watch. */
@@ -54,13 +54,13 @@ export class Silence {
     this.#events = events;
   }
 
-  /** The first call is open: silence counts from now. */
+  /** The first call is open. Silence counts from now. */
   begin(nowMs: number): void {
     this.#sent.ms = nowMs;
     this.excuse(nowMs);
   }
 
-  /** The server's silence counts from now: what it has sent waits unread. */
+  /** The server's silence counts from now. */
   excuse(nowMs: number): void {
     this.#received.ms = nowMs;
     this.#askedMs = undefined;
@@ -69,7 +69,8 @@ export class Silence {
   /**
    * Looks at the traffic while a call is open.
    *
-   * @param isBehind The last look was long ago: what has come may wait unread, so the server does not count as gone.
+   * @param isBehind Whether the last look was long ago. Input may then wait unread, so the server does not count as
+   * dead.
    */
   look(nowMs: number, isBehind: boolean): void {
     const { output: { sentBytes }, receivedBytes, peer } = this.#connection;
@@ -90,12 +91,12 @@ export class Silence {
       const text = `${peer} has been silent for ${Math.round(silentMs)} ms, and has not answered a PING`;
       this.#events.lose(new RpcError("CONNECTION_LOST", text));
     } else if (unsaidMs >= ANSWER_SHARE * this.#aliveMs) {
-      this.#say(nowMs); // the word must be kept for as long as the answer may take
+      this.#say(nowMs); // the promise also holds while the answer may take its time
     }
   }
 
   #say(nowMs: number): void {
-    this.#sent.ms = nowMs; // it may wait behind other output: not again at each look
+    this.#sent.ms = nowMs; // it may wait after other output, so it is not repeated at each look
     this.#events.say();
   }
 }
@@ -109,7 +110,7 @@ const PROGRESS_BYTES = 1_024;
 /** How long a server may take to answer the PING that a new connection must pass. */
 const PROOF_MS = 10_000;
 
-/** The connection, as its watch sees it. */
+/** The part of a connection that its watch uses. */
 interface HeardConnection extends WatchedConnection {
   readonly receivedFrames: number;
 }
@@ -121,7 +122,7 @@ export class KeepAlive {
   readonly #sender: Sender;
   readonly #lose: (error: RpcError) => void;
   readonly #silence: Silence;
-  /** A PING that is not answered. */
+  /** The unanswered PING. */
   #ping: PromiseWithResolvers<void> | undefined;
   /** Calls that ended without their reply, with the value of `#heard` at that moment. */
   readonly #abandoned = new Map<ClientCall, number>();
@@ -156,7 +157,7 @@ export class KeepAlive {
     this.#silence.look(nowMs, isBehind);
   }
 
-  /** A PING, or while one is not answered the promise again, which needs no answer. */
+  /** Sends a PING or, while a PING is unanswered, the promise again, which needs no answer. */
   #say(): void {
     if (this.isAsking) this.#sender.promise();
     else void this.#sendPing();
@@ -164,7 +165,7 @@ export class KeepAlive {
 
   // ---- PING
 
-  /** Whether a PING is not answered. */
+  /** Whether a PING is unanswered. */
   get isAsking(): boolean {
     return this.#ping !== undefined;
   }
@@ -214,7 +215,7 @@ export class KeepAlive {
     deadlines.add(call);
   }
 
-  /** The server has not answered such a call in time. Returns whether its place is free now. */
+  /** The server has not answered an ended call in time. Returns whether the call's place is free now. */
   missAnswer(call: ClientCall): boolean {
     if (this.#abandoned.get(call) === this.#heard) {
       const text = `${this.#connection.peer} has been silent for ${SILENCE_MS} ms`;
@@ -228,7 +229,7 @@ export class KeepAlive {
     return false;
   }
 
-  /** The server has answered such a call. */
+  /** The server has answered an ended call. */
   release(call: ClientCall): void {
     if (this.#abandoned.delete(call)) this.#owner.deadlines.delete(call);
   }

@@ -1,7 +1,7 @@
 /**
- * One server of a client, or one of several connections to it: dials when it is needed, one dial at a time and with waits
- * after failures and losses; proves each connection after the client's first one by a PING, and replaces a connection that
- * the server wants to end.
+ * One server of a client, or one of several connections to it. A link dials when a connection is needed, one dial at a
+ * time, and waits after failures and losses. It tests each connection after the client's first one by a PING, and
+ * replaces a connection that the server wants to end.
  *
  * In: the needs of the client; a way to dial; the end of its connection. Out: a connection for calls. Refused: nothing.
  */
@@ -15,10 +15,13 @@ import type { ClientConnection, ConnectionPlace } from "./client_connection.ts";
 import type { InOrderMemory } from "./replies.ts";
 import { Backoff } from "./retries.ts";
 
-/** The longest wait before a connection is replaced that the server wants to end; never more than half its time. */
+/**
+ * The longest wait before the client replaces a connection that the server wants to end. It is at most half of the time
+ * that the server gives.
+ */
 const LONGEST_RENEWAL_MS = 1_000;
 
-/** Such a connection takes no more calls after this part of its time, so that the last ones are answered. */
+/** Such a connection takes no more calls after this part of that time, so that the last calls are answered. */
 const USABLE_PART = 0.75;
 
 /**
@@ -28,7 +31,7 @@ const USABLE_PART = 0.75;
  */
 export type LinkState = "open" | "connecting" | "waiting" | "going" | "idle" | "closed";
 
-/** The client, as its links see it. */
+/** The part of the client that its links use. */
 export interface LinkOwner {
   /** Whether calls wait and no connection takes them. */
   readonly isStranded: boolean;
@@ -49,7 +52,7 @@ export interface LinkOptions {
   readonly random: () => number;
 }
 
-/** One place where a connection can be had. */
+/** A link to one server, with one connection for new calls. */
 export class Link implements ConnectionPlace {
   /** The server, as the user names it. */
   readonly address: string;
@@ -60,9 +63,9 @@ export class Link implements ConnectionPlace {
   readonly #dialer: Dialer;
   /** The connection for new calls. */
   #connection: ClientConnection | undefined;
-  /** The one before, if the server wants to end it and there is no other yet. */
+  /** The previous connection, if the server wants to end it and there is no other yet. */
   #going: ClientConnection | undefined;
-  /** Replaces it, and ends its use. */
+  /** They replace the previous connection, and end its use. */
   #timers: Timer[] = [];
   #activity: "idle" | "connecting" | "waiting" | "closed" = "idle";
   /** When the current activity began. */
@@ -113,7 +116,7 @@ export class Link implements ConnectionPlace {
     return new RpcError("CONNECTION_LOST", text, { retryable: true });
   }
 
-  /** Dials once. Rejects if there is no connection then. */
+  /** Dials once. Rejects if the dial fails. */
   async dial(): Promise<void> {
     try {
       await this.#dial();
@@ -122,7 +125,7 @@ export class Link implements ConnectionPlace {
     }
   }
 
-  /** Dials, if there is no connection and it is time; if calls are stranded, waits for that time. */
+  /** Dials if there is no connection and the wait is over. If calls are stranded, waits and then dials. */
   seek(): void {
     if (this.isOpen || this.#activity !== "idle" || this.waitMs > 0 && !this.#owner.isStranded) return;
     void this.#seek();
@@ -134,8 +137,8 @@ export class Link implements ConnectionPlace {
         if (this.waitMs > 0) await this.#wait();
         else await this.#dial();
       } catch {
-        // The dialer stores the error; waiting calls report it if they time out. They would only delay a server that is
-        // going, and that nothing replaces yet.
+        // The dialer stores the error; waiting calls report it if they time out. A connection that the server wants to
+        // end takes no more calls, because they would only delay that server.
         this.#retireGoing();
       }
     } while (!this.#isClosed && !this.isOpen && this.#owner.isStranded);
@@ -180,7 +183,8 @@ export class Link implements ConnectionPlace {
     } else {
       this.#retireGoing();
       this.#going = connection;
-      // Until then, calls go on where they are. A connection that is idle by then is not replaced before a call needs it.
+      // Until then, calls use the old connection. If it is idle by then, it is replaced only when a call needs a
+      // connection.
       this.#dialer.delay(renewalMs);
       const endUse = () => {
         this.#retireGoing();
@@ -217,7 +221,7 @@ export class Link implements ConnectionPlace {
     this.#owner.onLinkState(reason);
   }
 
-  /** Ends attempts to connect; a connection closes when its calls are answered. */
+  /** Ends attempts to connect. An open connection closes when its calls are answered. */
   close(reason: RpcError): void {
     this.#become("closed");
     this.#dialer.abort(reason);
@@ -239,7 +243,7 @@ export class Link implements ConnectionPlace {
 
 /** Makes the connections to one server. */
 class Dialer {
-  /** The reason if there is no connection. */
+  /** The error of the last dial or of the last lost connection. */
   lastError: RpcError | undefined;
   readonly #dial: Dial;
   readonly #clock: Clock;
@@ -270,7 +274,7 @@ class Dialer {
     }
   }
 
-  /** A connection is lost. One that never answered counts as a failed dial. */
+  /** A connection is lost. A connection that never answered counts as a failed dial. */
   lost(error: RpcError | undefined, hadAnswered: boolean): void {
     this.lastError = error;
     if (error === undefined) return;
@@ -278,7 +282,7 @@ class Dialer {
     else this.#backoff.failed(this.#clock.now());
   }
 
-  /** The connection has worked to its end: failures before it say nothing about the next dial. */
+  /** The connection has worked to its end, so earlier failures say nothing about the next dial. */
   forgive(): void {
     this.#backoff.reset();
   }

@@ -1,10 +1,10 @@
 /**
- * The door of a client in Node and Bun: `connect()` over their sockets, and the types that carry a command's parameters and
- * reply to its caller.
+ * The client's entry point in Node and Bun: `connect()` over their sockets, and the types that carry a command's
+ * parameters and reply to its caller.
  *
  * In: an address, or any other way to get a transport; the commands, as a value or as a type alone. Out: a
- * {@linkcode Client}. Refused: what `connect_options.ts` refuses; names and parameters that the commands do not have, by the
- * compiler.
+ * {@linkcode Client}. Refused: what `connect_options.ts` refuses; names and parameters that the commands do not have,
+ * by the compiler.
  */
 
 import type { Commands } from "../handlers/command.ts";
@@ -18,11 +18,12 @@ export { RpcError } from "../errors.ts";
 export type * from "./connect.ts";
 
 /**
- * Connects to a server. As `connect()` in Deno, over the sockets of Node.
+ * Connects to a server. Like `connect()` in Deno, over the sockets of Node.
  *
  * @param options The server's address, its commands, and options that differ from the defaults.
  * @returns The client, connected.
- * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached; its text says why, and `cause` holds the error.
+ * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached; its text says why, and `cause` holds the
+ * error.
  * @throws {RangeError} If a limit, the port or the timeout is out of range.
  * @throws {TypeError} If an option is unknown or invalid.
  *
@@ -42,7 +43,7 @@ export function connect<C extends Commands = AnyCommands>(options: ConnectOption
 }
 
 /**
- * Makes a function that finds servers by name in the DNS, for `connect({ servers })`. As `dnsServers()` in Deno.
+ * Makes a function that finds servers by name in the DNS, for `connect({ servers })`. Like `dnsServers()` in Deno.
  *
  * @param options The host and its port, or the service.
  * @returns A function that resolves with the current servers, each as `host:port`.

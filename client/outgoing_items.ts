@@ -1,10 +1,10 @@
 /**
- * The caller's streams: sends the items of a call as the server takes them, ends their source when the call has ended, and shares
- * the output of one connection between all of them. Calls go first, and what waits stays little.
+ * The callers' streams: sends the items of a call as the server takes them, ends their source after the call has ended,
+ * and shares the output of one connection between all streams. Calls go first, and little output waits.
  *
- * In: any iterable, or a `ReadableStream`; grants; after each write, that the calls of this turn were dealt. Out: items, then the
- * end of the stream. Until the first grant, the call may be sent again, so the one item that was sent is kept, encoded. Refused:
- * what is no source of items; an item that cannot be sent, which ends the call.
+ * In: any iterable, or a `ReadableStream`; grants; a signal after each write, when the calls of the turn were sent.
+ * Out: items, then the end of the stream. Until the first grant, the call may be resent, so the one item that was sent
+ * is kept, encoded. Refused: a value that is not a source of items; an item that cannot be sent, which ends the call.
  */
 
 import { EncodeError, kindOf, PayloadTooLargeError } from "../codec/errors.ts";
@@ -15,11 +15,12 @@ import { CreditWindow, type ItemReceiver, type Items, iteratorOf, sendEach } fro
 import { messageOf } from "../transport/runtime.ts";
 import type { ItemSource } from "./call_options.ts";
 
-/** What may be sent before the server has granted more (PROTOCOL.md, "Streams from the caller"). */
+/** How many items may be sent before the first grant (PROTOCOL.md, "Streams from the caller"). */
 const UNGRANTED_ITEMS = 1;
 
 /**
- * How many bytes of items are written at once; the last item may go beyond. Calls that come meanwhile wait for these alone.
+ * How many bytes of items are written at once; the last item may exceed this. Calls made meanwhile wait only for these
+ * bytes.
  */
 export const AHEAD_BYTES = 64 * 1024;
 
@@ -29,11 +30,11 @@ export interface ItemsCall {
   /** Identifies it on its connection. */
   readonly id: number;
   readonly isSettled: boolean;
-  /** Where it was sent, if it does not wait to be sent again. */
+  /** The connection that the call was sent on, unless the call waits to be resent. */
   readonly connection: { readonly items: ItemOutput } | undefined;
   /** Encodes an item that may have to be sent again. */
   encodeItem(item: unknown): Span;
-  /** Ends it: its stream cannot go on. */
+  /** Ends the call, because its stream cannot continue. */
   giveUp(error: Error): void;
 }
 
@@ -42,14 +43,14 @@ export class OutgoingItems implements ItemReceiver {
   readonly #call: ItemsCall;
   readonly #source: ItemSource;
   readonly #credit = new CreditWindow(UNGRANTED_ITEMS);
-  /** `complete`: all items were sent; `over`: no more will be, and the source has ended, or was told to. */
+  /** `complete`: all items were sent; `over`: no more will be sent, and the source has ended or was told to end. */
   #state: "new" | "open" | "complete" | "over" = "new";
   /** The iterator of the source. */
   #items: Items | undefined;
   #sentItems = 0;
-  /** The item that the source has given while others filled the output. */
+  /** The item that the source gave while other streams filled the output. */
   #held: { readonly item: unknown } | undefined;
-  /** The item that was sent without a grant, until there is one. */
+  /** The item that was sent without a grant, kept until the first grant. */
   #first: Span | undefined;
   #isGranted = false;
 
@@ -81,7 +82,7 @@ export class OutgoingItems implements ItemReceiver {
     this.#credit.wake();
   }
 
-  /** The server takes more. */
+  /** The server grants more items. */
   grant(items: number): void {
     this.#isGranted = true;
     this.#first = undefined;
@@ -102,7 +103,10 @@ export class OutgoingItems implements ItemReceiver {
     return Promise.resolve();
   }
 
-  /** The source may have taken its time, and other streams the room: then the item waits, and the source is asked for no more. */
+  /**
+   * Other streams may have filled the output while the source made the item. Then the item waits, and no further item
+   * is requested.
+   */
   sendItem(item: unknown): void {
     if (this.#call.connection?.items.hasRoom) this.#sendNow(item);
     else this.#held = { item };
@@ -119,7 +123,7 @@ export class OutgoingItems implements ItemReceiver {
     }
   }
 
-  /** The call has ended: the source is ended at once, if it has not come to its end. */
+  /** The call has ended. Ends the source too, unless all its items were sent. */
   end(): void {
     const isOpen = this.#state === "new" || this.#state === "open";
     this.#state = "over";
@@ -130,14 +134,14 @@ export class OutgoingItems implements ItemReceiver {
 
   async #run(): Promise<void> {
     try {
-      await undefined; // the source's code runs after the calls of this turn were dealt
+      await undefined; // the source's code runs after the calls of this turn were sent
       if (this.isSettled) return;
       await sendEach(this, this.#open());
-      if (this.isSettled) return; // it may have come with the end
+      if (this.isSettled) return; // the call may have ended meanwhile
       this.#state = "complete";
       this.#sendEnd();
     } catch (error) {
-      if (this.#state === "over") return; // nobody waits for what the source says after its end
+      if (this.#state === "over") return; // after the end, an error of the source does not matter
       this.#state = "over";
       this.#call.giveUp(
         error instanceof Error ? error : new Error("the items threw what is no error", { cause: error }),
@@ -168,21 +172,21 @@ export function dropItems(source: ItemSource | undefined): void {
   if (source !== undefined) void endSource(() => iteratorOf(source));
 }
 
-/** In an async function, and late, so that the source's code runs after what has ended the call. */
+/** Async and delayed, so that the source's code runs after the code that ended the call. */
 async function endSource(open: () => Items): Promise<void> {
   try {
     await undefined;
     await open().return?.();
   } catch {
-    // The call has its outcome, whatever the source says of its end.
+    // The call has its outcome already, so an error of the source does not matter.
   }
 }
 
 /**
  * Checks a source of items.
  *
- * @throws {TypeError} If it is none. Bytes and text are iterables, but of numbers and of letters, which nobody wants to send
- * one by one.
+ * @throws {TypeError} If it is not a source of items. Bytes and text are iterables, but of numbers and letters, which
+ * nobody wants to send one by one.
  */
 export function checkItems(name: string, source: unknown): asserts source is ItemSource {
   const fault = faultIn(source);
@@ -212,12 +216,12 @@ function faultOf(error: unknown): string {
   return error instanceof EncodeError && /^item\b/.test(text) ? text.slice("item".length) : `: ${text}`;
 }
 
-/** What the caller's streams send. */
+/** The messages of the callers' streams. */
 export type ItemMessage = Pick<RequestItem, "kind" | "seq" | "item"> | EncodedItem | Pick<RequestEnd, "kind" | "seq">;
 
 /** A stream that waits for its turn. */
 export interface WaitingItems {
-  /** Looks again. */
+  /** Tries again to send. */
   wake(): void;
 }
 
@@ -229,7 +233,7 @@ export class ItemOutput {
   #waiting = new Set<WaitingItems>();
 
   /**
-   * @param output Counts what waits to be written.
+   * @param output Counts the bytes that wait to be written.
    * @param send Encodes a message before it returns.
    */
   constructor(output: { readonly queuedBytes: number }, send: (message: ItemMessage) => void) {
@@ -242,7 +246,7 @@ export class ItemOutput {
     return this.#leftBytes > 0;
   }
 
-  /** A stream is woken when items may be sent again. Each is woken in its order, so that streams share fairly. */
+  /** Wakes a stream when items may be sent again. Streams are woken in their order, so that they share fairly. */
   wait(items: WaitingItems): void {
     this.#waiting.add(items);
   }
@@ -254,7 +258,7 @@ export class ItemOutput {
     this.#leftBytes -= this.#output.queuedBytes - before;
   }
 
-  /** All is written. The streams go on in microtasks, and so after the calls of this turn. */
+  /** All output is written. The streams continue in microtasks, and so after the calls of this turn. */
   resume(): void {
     this.#leftBytes = AHEAD_BYTES;
     if (this.#waiting.size === 0) return;
@@ -265,7 +269,7 @@ export class ItemOutput {
 }
 
 /**
- * The error for what a caller gives and MessagePack cannot hold: a mistake in the program, so it has no code.
+ * The error for a value that MessagePack cannot hold. It is a mistake in the program, so it has no code.
  *
  * @param fault What is wrong, if the cause does not say it.
  */

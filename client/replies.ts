@@ -1,10 +1,10 @@
 /**
- * What the replies on one connection mean: finds the call that each belongs to, by `seq` or by the order of requests, and
- * tells it.
+ * Handles the replies on one connection: finds the call of each reply, by `seq` or by the order of requests, and
+ * delivers the reply to it.
  *
- * In: calls that were sent, and replies. Out: items and outcomes of calls; calls that may be sent again, to the client; how
- * many calls may be unanswered. Refused, by an `RpcError` that ends the connection: a reply that matches no request. A late
- * reply to an ended call is accepted.
+ * In: calls that were sent, and replies. Out: items and outcomes of calls; calls that may be sent again, to the client;
+ * how many calls may be unanswered. Refused, by an `RpcError` that ends the connection: a reply that matches no
+ * request. A late reply to an ended call is accepted.
  */
 
 import { BadFrame, type Fields, InvalidMessage, type ReceivedReply, type Truncated } from "../codec/message.ts";
@@ -14,23 +14,23 @@ import type { Clock, Timer } from "../transport/clock.ts";
 import { badReply, type ClientCall, type ClientCallOwner, PING_SEQ, receivedError } from "./client_call.ts";
 import type { KeepAlive } from "./keep_alive.ts";
 
-/** The client, as the replies see it. */
+/** The part of the client that the handling of replies uses. */
 export interface AnswersOwner extends ClientCallOwner {
   /** A call was certainly not started, unless an earlier attempt was lost, and may be sent again. */
   onRefused(call: ClientCall, error: RpcError): void;
-  /** A call has failed and may have been started. It is settled, unless it may be sent again all the same. */
+  /** A call has failed and may have been started. It is settled, unless it may be resent anyway. */
   onFailed(call: ClientCall, error: RpcError): void;
 }
 
-/** The server of a connection, as the replies see it. */
+/** The part of a server that the handling of replies uses. */
 export interface AnswersPlace {
   readonly calls: { sent: number; refused: number; lost: number };
 }
 
-/** The connection, as the replies see it. */
+/** The part of a connection that the handling of replies uses. */
 export interface AnsweredConnection {
   readonly place: AnswersPlace;
-  /** Whether it takes calls, and the server wants it to. */
+  /** Whether it takes calls, and the server does not want to end it. */
   readonly isOpen: boolean;
   /** Whether the server wants no more calls here. */
   readonly isGoing: boolean;
@@ -104,7 +104,7 @@ export class Answers {
       // The server's timeout was faster than the client's: report one event with one code.
       call.expire();
     } else {
-      // The next stream, or the same one again, would be ended at once as well.
+      // The next stream, or the same one again, would be ended at once too.
       const isOver = this.#connection.isGoing && (err === "GOING_AWAY" || call.outlives(error));
       this.#owner.onFailed(call, error);
       if (isOver) this.#connection.retire(error);
@@ -112,18 +112,18 @@ export class Answers {
   }
 }
 
-/** The maximum of replies without a call on one connection, such as answers to old cancels. */
+/** The maximum number of replies without a call on one connection, such as answers to old cancels. */
 const MAX_STRAY_REPLIES = 100_000;
 
 /** If a server closes after one reply, as the article's server does, it does so within this time. */
 const CLOSES_WITHIN_MS = 20;
 
-/** Unanswered calls, numbered in the order of their requests, including those that ended without their reply. */
+/** Unanswered calls, numbered in the order of their requests, including calls that ended without their reply. */
 export type UnansweredCalls = CallTable<ClientCall>;
 
 /** Finds the call of a reply. */
 export interface Matching {
-  /** The maximum of unanswered calls. */
+  /** The maximum number of unanswered calls. */
   readonly maxUnanswered: number;
   /** The call of a reply; `undefined` if it has ended. */
   find(reply: ReceivedReply): ClientCall | undefined;
@@ -249,12 +249,12 @@ function unasked(reply: ReceivedReply, peer: string): RpcError {
   return saidUnasked(reply) ?? badReply(`${peer} sent a reply that matches no request`);
 }
 
-/** An error that a server may send without a request, such as that it is full. */
+/** The error that a server may send without a request, for example if it is full. */
 function saidUnasked({ fields }: ReceivedReply): RpcError | undefined {
   return meaningOf(fields.err)?.unasked === true ? receivedError(fields) : undefined;
 }
 
-/** The error for what is not a reply. */
+/** The error for an invalid reply. */
 export function unreadable(peer: string, message: InvalidMessage | BadFrame | Truncated): RpcError {
   if (message instanceof InvalidMessage) return badReply(`${peer} sent an invalid reply: ${message.reason}`);
   if (message instanceof BadFrame) return badReply(`${peer} sent an invalid frame: ${message.damage}`);

@@ -1,8 +1,8 @@
 /**
- * When a client tries again: how long it waits before it dials, how long a call waits that a server refused unstarted, and
- * how many retries all calls together may take.
+ * When a client tries again: the wait before a dial, the wait of a call that a server refused without starting it, and
+ * the number of retries that all calls together may use.
  *
- * In: failed dials, lost connections, refusals; calls, and each retry that is wanted. Out: waits; whether a retry may be
+ * In: failed dials, lost connections, refusals; calls, and requests for a retry. Out: waits; whether a retry may be
  * sent. Refused: negative figures. Whether a call may be sent again at all is decided elsewhere.
  */
 
@@ -10,19 +10,25 @@ import type { RpcError } from "../errors.ts";
 import type { OptionKind } from "../limits.ts";
 
 /**
- * The longest wait after the first failed dial, or the first `OVERLOADED`; it doubles with each further one, up to the maximum:
- * so a call of 30 s finds a server that is up for a quarter of the time.
+ * The longest wait after the first failed dial, or the first `OVERLOADED`. It doubles with each further one, up to the
+ * maximum, so that a call of 30 s finds a server that is up for a quarter of the time.
  */
 const FIRST_WAIT_MS = 50;
 const LONGEST_WAIT_MS = 2_000;
 
-/** The longest wait after the loss of a working connection: the clients of a restarted server return spread over it. */
+/**
+ * The longest wait after the loss of a working connection. The clients of a restarted server return spread over this
+ * time.
+ */
 const AFTER_LOSS_MS = 500;
 
 /** A second loss within this time counts as a failed dial. */
 const FORGIVEN_AFTER_MS = 10_000;
 
-/** A server tells many callers the same time; they come back spread over this part of it. */
+/**
+ * A server may give many callers the same `retryAfterMs`. Each waits longer by a random part of it, up to this one, so
+ * that they do not return together.
+ */
 const SPREAD = 0.2;
 
 /** The time that the budget looks back, in slices of a second. */
@@ -32,7 +38,7 @@ const SLICES = 10;
 /**
  * The longest wait before the next attempt, in milliseconds.
  *
- * @param failures How many came before the last one.
+ * @param failures How many failures came before the last one.
  */
 export function longestWaitMs(failures: number): number {
   return Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** failures);
@@ -90,7 +96,7 @@ export class Backoff {
  * The wait before the next attempt, in milliseconds.
  *
  * @param refusal The server's error.
- * @param refusals How many came before it for this call.
+ * @param refusals How many refusals of this call came before it.
  * @param random A random number from 0 to 1.
  */
 export function retryWaitMs({ code, retryAfterMs }: RpcError, refusals: number, random: number): number {
@@ -123,7 +129,7 @@ export const RETRY_BUDGET: OptionKind = {
   must: "be an object whose perCall and perSecond are numbers from 0 up",
 };
 
-/** What was sent in a part of the time. */
+/** The calls and retries that were sent in one slice of time. */
 interface Slice {
   readonly endMs: number;
   calls: number;
@@ -131,13 +137,14 @@ interface Slice {
 }
 
 /**
- * The budget of all retries of one client together, so that they do not multiply an outage: a part of its calls, and a few a
- * second for a client that seldom calls. The rule is that of Finagle. All calls of a turn cost a comparison and an addition.
+ * The budget for all retries of one client together, so that retries do not make an outage worse: a part of its calls,
+ * and a few per second for a client that seldom calls. Finagle has the same rule. All calls of a turn together cost a
+ * comparison and an addition.
  */
 export class RetryBudget {
   readonly #perCall: number;
   readonly #reserve: number;
-  /** The calls and retries of the last {@linkcode SLICES} slices; the last of them is now. */
+  /** The calls and retries of the last {@linkcode SLICES} slices. The last slice is the current one. */
   #slices: Slice[] = [];
 
   /** @param options The figures that differ from the defaults. */
@@ -163,7 +170,7 @@ export class RetryBudget {
     return true;
   }
 
-  /** The slice of now; a new one takes the place of those that have left the window. */
+  /** The current slice. A new slice replaces those that have left the window. */
   #sliceOf(nowMs: number): Slice {
     const last = this.#slices.at(-1);
     if (last !== undefined && nowMs < last.endMs) return last;

@@ -1,5 +1,5 @@
 /**
- * The client's engine: deals calls to the connections of its servers.
+ * The client's engine: distributes calls to the connections of its servers.
  *
  * A call waits in the queue until the end of the turn, or until a connection can take it. After that, it may have been
  * started: if the connection is lost, only a call marked `idempotent` returns to the queue. Every call is settled
@@ -37,16 +37,16 @@ export type ClientState = "connecting" | "open" | "waiting" | "idle" | "closed";
 export interface RpcClientOptions extends ClientSettings, ServersOptions {
   /** The numbers of commands that have one. */
   numbers: ReadonlyMap<string, number>;
-  /** What all retries together may take. */
+  /** The budget for all retries together. */
   retryBudget: RetryBudget;
   onState: ((state: ClientState, error?: RpcError) => void) | undefined;
 }
 
-/** The memory for unread items of all streams; and of one stream, as much as a server keeps for a connection. */
+/** The memory for unread items of all streams, and of one stream: as much as a server keeps for a connection. */
 const MAX_ITEM_BYTES = 256 * 1024 * 1024;
 const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
 
-/** How often an idempotent call is lost: a call that crashes servers must not crash one after another. */
+/** How often an idempotent call may be lost, so that a call that crashes servers does not crash all of them. */
 const MAX_LOSSES = 3;
 
 /** The engine of one client. */
@@ -94,7 +94,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     return this.#state;
   }
 
-  /** See `Client.reply`; and `Client.call`, not by a step behind it, which would cost each call another promise. */
+  /** See `Client.reply` and `Client.call`. Two methods would cost each call another promise. */
   call(name: string, params?: unknown, options?: MaybeItems<CallOptions>, wantsResult?: false): Promise<Fields>;
   call(
     name: string,
@@ -130,7 +130,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     }
   }
 
-  /** An upload may take as long as it takes; as of a stream, its start has the timeout of a call. */
+  /** An upload has no timeout by default. As for a stream, its start has the timeout of a call. */
   #withItems(options: MaybeItems<CallOptions>): MaybeItems<CallOptions> {
     // Without seq, there is no control message that could carry an item.
     if (!this.settings.sequenced) throw new TypeError("Cannot send items on a client with sequenced: false");
@@ -246,7 +246,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.#connections.delete(connection);
     connection.place.calls.lost += unanswered.length;
     for (const call of unanswered) {
-      if (error.retryable && !connection.answered) this.onRefused(call, error); // the server had no place for it
+      if (error.retryable && !connection.answered) this.onRefused(call, error); // the server had no room for it
       else this.onFailed(call, error);
     }
     connection.place.onLeft(connection, error);
@@ -266,7 +266,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.#queue.pushLater(call, waitMs);
   }
 
-  /** The time of a delayed call has come. */
+  /** A delayed call is due. */
   #onDue(): void {
     if (this.#state === "waiting") this.#failImpatient();
     this.#serveQueue();
@@ -278,7 +278,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.wake();
   }
 
-  /** Marked as received: it says nothing about a request whose handler made this call. */
+  /** Marked as received, because it says nothing about a request whose handler made this call. */
   #overloaded(): RpcError {
     const { obstacle } = this;
     const reason = obstacle?.message ?? `${this.unanswered} earlier calls are unanswered`;
@@ -303,7 +303,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     queueMicrotask(() => this.#deal());
   }
 
-  /** At the end of a turn, so that all that was said in it leaves in one write: each call to the better of two connections. */
+  /** Sends all messages of a turn at its end, in one write. Each call goes to the better of two connections. */
   #deal(): void {
     this.#isWoken = false;
     const { clock, retryBudget } = this.settings;

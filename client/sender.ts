@@ -1,9 +1,10 @@
 /**
- * What one connection of a client sends: requests, encoded when their calls are made; its settings before the first one;
- * control messages and PINGs. After a quiet time it first looks whether the server has closed the connection.
+ * The output of one connection of a client: requests, encoded when their calls are made; the settings before the first
+ * request; control messages and PINGs. After a quiet time, it first checks whether the server has closed the
+ * connection.
  *
- * In: what the caller gives; messages. Out: the beginning of a request; messages, encoded; when the look is over, a callback.
- * Refused: parameters and `meta` that cannot be sent; calls that cannot be encoded.
+ * In: the caller's parameters and options; messages. Out: the beginning of a request; encoded messages; a callback
+ * after the check. Refused: parameters and `meta` that cannot be sent; calls that cannot be encoded.
  */
 
 import type { Encoding } from "../codec/encode.ts";
@@ -61,7 +62,7 @@ export function encodeCall(
 }
 
 /**
- * Encodes the request of a stream once more, to go on behind its last item.
+ * Encodes the request of a stream that resumes after its last item.
  *
  * @param request The request as it was sent.
  */
@@ -76,7 +77,7 @@ export function encodeResumed(
 }
 
 /**
- * The parameters as they are now, whatever the caller does with its objects.
+ * A copy of the parameters, so that the caller may change its objects.
  *
  * @throws {RangeError} If they are too large.
  * @throws {TypeError} If they cannot be sent.
@@ -91,7 +92,7 @@ export function copyParams(name: string, params: unknown, maxPayloadBytes: numbe
   }
 }
 
-/** The fields of a request, without those that are added when it is sent. */
+/** The fields of a request, without the fields that are added when it is sent. */
 function fieldsOf(given: Span, lateFields: number): Fields {
   const reader = new Reader({ maxDepth: DEFAULT_LIMITS.maxDepth, maxMessageBytes: Infinity });
   reader.begin(given.bytes, given.start, given.end);
@@ -100,10 +101,10 @@ function fieldsOf(given: Span, lateFields: number): Fields {
   return fields;
 }
 
-/** The encoder of a client that carries the whole codec. */
+/** The encoder of a client that has the whole codec. */
 export const callEncoder: CallEncoder = { encodeCall, encodeResumed, encodeItem, copyParams };
 
-/** After this long without traffic, look for a closed connection first. */
+/** After this long without traffic, the client first checks for a closed connection. */
 const QUIET_MS = 1_000;
 
 const PING: EncodedRequest & { readonly kind: "ping" } = {
@@ -119,9 +120,9 @@ const PING: EncodedRequest & { readonly kind: "ping" } = {
 /** What a client sends. */
 export type ClientOutput = ClientCall | SentControl | typeof PING;
 
-/** The connection, as its sender sees it. */
+/** The part of a connection that its sender uses. */
 export interface SenderHost {
-  /** A look is over. */
+  /** A check is over. */
   wake(): void;
   /** A call could not be encoded. */
   forget(call: ClientCall): void;
@@ -151,8 +152,8 @@ export class Sender implements Encoding<ClientOutput> {
   }
 
   /**
-   * Whether the connection was quiet, and may be closed without our knowing it yet. Then this is looked at, and the host
-   * is woken.
+   * Whether the connection was quiet, so that the server may have closed it unnoticed. If so, checks this, and then
+   * wakes the host.
    */
   isQuiet(nowMs: number): boolean {
     if (nowMs - this.#lastUseMs < QUIET_MS) return false;
@@ -173,7 +174,8 @@ export class Sender implements Encoding<ClientOutput> {
   /**
    * Sends an item of a caller's stream, or its end.
    *
-   * @throws {EncodeError} If it cannot be encoded; errors of the caller's getters pass through. None of its bytes were sent.
+   * @throws {EncodeError} If it cannot be encoded; errors of the caller's getters pass through. None of its bytes were
+   * sent.
    */
   sendItem(message: ItemMessage): void {
     this.output?.enqueue(message);
@@ -185,7 +187,7 @@ export class Sender implements Encoding<ClientOutput> {
     this.output?.enqueue(PING);
   }
 
-  /** Says again that the client lives, where that needs no answer. */
+  /** Repeats the promise that the client is alive. It needs no answer. */
   promise(): void {
     this.output?.enqueue(new Settings({ alive: this.#settings.aliveMs }));
   }
@@ -203,14 +205,15 @@ export class Sender implements Encoding<ClientOutput> {
     for (const control of controls) this.output?.enqueue(control);
   }
 
-  /** Cancels a look. */
+  /** Cancels a check. */
   close(): void {
     clearTimeout(this.#look);
   }
 
   /**
-   * Sends the settings, once, before the first request and without waiting for it: a server that shuts down meanwhile tells
-   * only those who have asked. Not without `seq`: such a server would answer control messages.
+   * Sends the settings, once, before the first request and without waiting for it, because a server that shuts down
+   * notifies only clients that have asked for it. Without `seq` it sends none: such a server would answer control
+   * messages.
    */
   greet(): void {
     if (this.#isGreeted) return;
@@ -231,7 +234,7 @@ export class Sender implements Encoding<ClientOutput> {
 
   maxPayloadBytes(message: ClientOutput): number {
     const isGiven = message instanceof ClientCall || message.kind === "request item" || message.kind === "encoded item";
-    // What the caller does not give is sent even if the limit is very low.
+    // The client's own messages are sent even if the limit is very low.
     return isGiven ? this.#settings.maxPayloadBytes : Infinity;
   }
 
@@ -243,7 +246,10 @@ export class Sender implements Encoding<ClientOutput> {
   }
 }
 
-/** The parts of traces that calls are, where telemetry is on. They are no fields of a call, for which every one would pay, and a page. */
+/**
+ * The trace spans of calls, if telemetry is on. They are not a field of a call, because each call, also in a page,
+ * would pay for it.
+ */
 const spans = clientTelemetry && new WeakMap<ClientCall, CallSpan>();
 
 /** Gives a call its span, before it begins. */
@@ -251,12 +257,12 @@ export function setSpan(call: ClientCall, span: CallSpan | undefined): void {
   if (span !== undefined) spans?.set(call, span);
 }
 
-/** The span of a call; none where telemetry is off. */
+/** The span of a call; `undefined` if telemetry is off. */
 export function spanOf(call: ClientCall): CallSpan | undefined {
   return spans?.get(call);
 }
 
-/** A call was sent to a server, and so its items may be. Their source runs in its span. */
+/** A call was sent to a server, so its items may be sent too. Their source runs in the span of the call. */
 export function startItems(call: ClientCall, peer: string, server: string): void {
   const { items } = call;
   const span = spanOf(call);

@@ -1,9 +1,10 @@
 /**
- * The servers of a client, and its connections to them: which servers there are, which has a connection, which connections
- * have room, and which of two takes the next call.
+ * The servers of a client, and its connections to them: which servers there are, which has a connection, which
+ * connections have room, and which of two takes the next call.
  *
- * In: a list of servers, or a function that finds them; connections, also old ones that still wait for replies. Out: links to
- * servers; connections that take calls. Refused: nothing; a list that cannot be found leaves the last one.
+ * In: a list of servers, or a function that finds them; connections, including old ones that still wait for replies.
+ * Out: links to servers; connections that take calls. Refused: nothing; if no list can be found, the last one stays in
+ * use.
  */
 
 import { RpcError } from "../errors.ts";
@@ -17,16 +18,19 @@ import type { ClientConnection } from "./client_connection.ts";
 import { Link, type LinkOwner, type LinkState } from "./link.ts";
 import type { SentCalls } from "./calls.ts";
 
-/** A function that finds the servers is asked again after this time, if calls are made: names are often cached as long. */
+/**
+ * The function that finds the servers is called again after this time, if calls are made. Names are often cached as
+ * long.
+ */
 const ASK_AGAIN_MS = 30_000;
 
-/** After a loss, a failed dial or its own failure it is asked again, but no sooner than this. */
+/** After a loss, a failed dial or its own failure, the function is called again, but no sooner than this. */
 const ASK_SOONEST_MS = 1_000;
 
-/** How long it may take. */
+/** How long the function may take. */
 const ASK_TIMEOUT_MS = 10_000;
 
-/** One server of a client, for people and tests. */
+/** The status of one server of a client. */
 export interface ServerStatus extends SentCalls {
   /** The server, as `servers` names it. */
   readonly address: string;
@@ -56,7 +60,7 @@ export interface ServersOptions {
 
 /** The servers of one client. */
 export class Servers {
-  /** A connection was lost, or a dial failed: the servers may be others now. */
+  /** Whether a connection was lost or a dial failed, so that the servers may have changed. */
   isStale = false;
   readonly #options: ServersOptions;
   readonly #owner: LinkOwner;
@@ -89,7 +93,7 @@ export class Servers {
     }
   }
 
-  /** Dials servers without a connection, if it is time; and asks for the servers, if it is time. */
+  /** Dials servers without a connection, and looks for servers, each if it is time. */
   seek(): void {
     for (const link of this.#links) link.seek();
     const { servers, clock } = this.#options;
@@ -102,7 +106,7 @@ export class Servers {
     return this.#links.some((link) => link.isOpen);
   }
 
-  /** What the client does, as a whole. */
+  /** The state of the client as a whole. */
   get state(): "open" | "connecting" | "waiting" | "idle" {
     const links = this.#links;
     if (links.some(({ state }) => state === "open" || state === "going")) return "open";
@@ -120,7 +124,7 @@ export class Servers {
     return new RpcError("CONNECTION_LOST", [...texts].join("; "), { retryable: true, cause: errors[0] });
   }
 
-  /** A table of them. */
+  /** The status of all servers. */
   status(connections: Iterable<ClientConnection>): ServerStatus[] {
     return this.#links.map((link) => {
       let inFlight = 0;
@@ -130,7 +134,7 @@ export class Servers {
     });
   }
 
-  /** The one with fewer calls in flight, of two that are picked at random. */
+  /** Of two connections that are picked at random, the one with fewer calls in flight. */
   better(connections: readonly ClientConnection[]): ClientConnection {
     const { length } = connections;
     if (length === 1) return connections[0];
@@ -152,7 +156,7 @@ export class Servers {
     return Math.min(count - 1, Math.floor(this.#options.random() * count));
   }
 
-  /** Asks the function. Never rejects. */
+  /** Calls the function. Never rejects. */
   #ask(): Promise<void> {
     return this.#asking ??= this.#findServers().finally(() => {
       this.#asking = undefined;
@@ -181,7 +185,7 @@ export class Servers {
     }
   }
 
-  /** While calls wait, and there is no server to dial. */
+  /** Calls the function again later, if calls wait and there is no server to dial. */
   #askAgain(): void {
     if (this.#closed !== undefined || this.#links.length > 0 || !this.#owner.isStranded) return;
     const ask = () => {
@@ -191,7 +195,7 @@ export class Servers {
     this.#nextAsk = this.#options.clock.setTimer(ask, ASK_SOONEST_MS, true);
   }
 
-  /** Keeps the links to servers that remain, and their order. */
+  /** Uses a new list of servers. Keeps the links to servers that are still in it. */
   #use(servers: readonly string[]): void {
     const { dial, clock, random, connectionsPerServer } = this.#options;
     const before = new Map<string, Link[]>();
@@ -219,7 +223,7 @@ function unknownServers(cause: unknown): RpcError {
 export class Connections {
   readonly #all = new Set<ClientConnection>();
   readonly #sweeper: Sweeper;
-  /** What all of them have received and sent. */
+  /** The bytes that all connections have received and sent. */
   readonly traffic = { bytesReceived: 0, bytesSent: 0 };
   readonly #unobserve: (() => void) | undefined;
 
@@ -251,34 +255,34 @@ export class Connections {
     this.#all.delete(connection);
   }
 
-  /** One of them has an open call: all are checked from now on. */
+  /** A connection has an open call, so all are checked from now on. */
   watch(): void {
     this.#sweeper.start();
   }
 
   /**
-   * At the end of a turn: lets all send what goes before calls.
+   * At the end of a turn, lets each connection send what goes before calls.
    *
-   * @param hasOpen Whether a connection has a server that does not want to end it: then the others are left out.
-   * @returns Those that take calls, if there are any.
+   * @param hasOpen Whether there is a connection that its server does not want to end. If so, the others are left out.
+   * @returns The connections that take calls, if there are any.
    */
   prepare(nowMs: number, hasOpen: boolean): ClientConnection[] | undefined {
     let ready: ClientConnection[] | undefined;
     for (const connection of this.#all) {
       if (!connection.prepare(nowMs) || connection.isGoing && hasOpen) continue;
-      if (ready === undefined) ready = [connection]; // an array that grows from nothing takes room for 17
+      if (ready === undefined) ready = [connection]; // an empty array that grows takes room for 17
       else ready.push(connection);
     }
     return ready;
   }
 
-  /** Whether another one takes a call now. */
+  /** Whether another connection takes a call now. */
   hasRoomBeside(connection: CallConnection): boolean {
     for (const other of this.#all) if (other !== connection && other.hasRoom) return true;
     return false;
   }
 
-  /** Ends all. Never rejects. */
+  /** Closes all connections. Never rejects. */
   async close(error: RpcError): Promise<void> {
     await Promise.all([...this.#all].map((connection) => connection.close(error)));
     this.#sweeper.stop();
@@ -286,7 +290,7 @@ export class Connections {
   }
 }
 
-/** Connections to other servers than one that was tried, or at least other connections, if there are any. */
+/** The connections to servers other than the one that was tried, or else other connections, if there are any. */
 export function elsewhere(ready: ClientConnection[], tried: CallConnection): ClientConnection[] {
   const servers = ready.filter(({ peer }) => peer !== tried.peer);
   const others = servers.length > 0 ? servers : ready.filter((connection) => connection !== tried);

@@ -1,9 +1,9 @@
 /**
- * The calls of a page that wait to be sent: in order, or until their time comes. There are few, and so a set does; the other
+ * The calls of a page that wait to be sent, in order or after a delay. There are few, so a set is enough. The other
  * clients have a queue (`calls.ts`).
  *
- * In: calls. Out: the same in their order; a callback if the time of one has come. Refused: nothing; `full` says that there
- * should be no more.
+ * In: calls. Out: the same calls in their order; a callback when a delayed call is due. Refused: nothing; while `full`
+ * is true, no call should be added.
  */
 
 import type { Clock, Timer } from "../transport/clock.ts";
@@ -12,29 +12,29 @@ import type { ClientCall } from "./client_call.ts";
 
 /** The waiting calls of one client. */
 export class WaitingCalls {
-  /** Those that can be sent now. */
+  /** Calls that can be sent now. */
   readonly ready = new Set<ClientCall>();
-  /** Those that join them later. */
+  /** Calls that can be sent later. */
   readonly #delayed = new Map<ClientCall, Timer>();
   #bytes = 0;
 
   /**
    * @param clock The clock for delayed calls.
-   * @param onDue Called when the time of a delayed call has come.
+   * @param onDue Called when a delayed call is due.
    */
   constructor(readonly clock: Clock, readonly onDue: () => void) {}
 
-  /** How many there are. */
+  /** How many calls wait. */
   get length(): number {
     return this.ready.size + this.#delayed.size;
   }
 
-  /** Whether they have reached their memory limit. */
+  /** Whether the calls have reached their memory limit. */
   get full(): boolean {
     return this.#bytes >= MAX_WAITING_BYTES;
   }
 
-  /** Adds a call, to be sent after so many milliseconds. */
+  /** Adds a call, to be sent after a delay in milliseconds. */
   add(call: ClientCall, delayMs = 0): void {
     this.#bytes += call.waitingBytes;
     if (delayMs <= 0) return void this.ready.add(call);
@@ -55,7 +55,7 @@ export class WaitingCalls {
     this.#delayed.delete(call);
   }
 
-  /** Removes and returns all. */
+  /** Removes and returns all calls. */
   takeAll(): ClientCall[] {
     const calls = [...this.ready, ...this.#delayed.keys()];
     for (const call of calls) this.remove(call);

@@ -103,7 +103,7 @@ export async function connect<C extends Commands = AnyCommands>(options: WebConn
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
     onState: (state, error) => {
-      if (state === "closed") events.abort(); // the listeners below go
+      if (state === "closed") events.abort(); // removes the listeners below
       onState?.(state, error);
     },
   });

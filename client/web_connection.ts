@@ -1,8 +1,8 @@
 /**
  * One connection of a client in a browser: requests out, replies in.
  *
- * In: calls, and the bytes of a transport. Out: outcomes of calls; what the server wants; the error that ended the connection.
- * Refused, by closing it: frames and messages that break the protocol.
+ * In: calls, and the bytes of a transport. Out: outcomes of calls; notices of the server; the error that ended the
+ * connection. Refused, by closing it: frames and messages that break the protocol.
  */
 
 import { decodeCompact, encodeCompact, frameAt, framed, joined } from "../codec/compact.ts";
@@ -23,21 +23,24 @@ import {
 import { itemMessage, requestOf } from "./compact_calls.ts";
 import { AHEAD_BYTES, ItemOutput } from "./outgoing_items.ts";
 
-/** The number of the command; the `seq` of the client's own PINGs count down from `PING_SEQ`. */
+/** The number of the command. The `seq` of the client's own PINGs counts down from `PING_SEQ`. */
 const PING = 1;
 
-/** How long a server may take to answer a cancel; to answer at all, if the network may have changed; and a closed connection to send what waits. */
+/**
+ * How long a server may take to answer a cancel, and to answer at all if the network may have changed; and how long a
+ * closing connection may take to send its output.
+ */
 const ANSWER_MS = 10_000;
 const CHECK_MS = 3_000;
 const CLOSE_MS = 1_000;
 
-/** The client, as its connections see it. */
+/** The part of the client that its connections use. */
 export interface WebConnectionOwner extends ClientCallOwner {
   /** A call was certainly not started, unless an earlier attempt was lost, and may be sent again. */
   onRefused(call: ClientCall, error: RpcError): void;
-  /** A call has failed and may have been started. It is settled, unless it may be sent again all the same. */
+  /** A call has failed and may have been started. It is settled, unless it may be resent anyway. */
   onFailed(call: ClientCall, error: RpcError): void;
-  /** The server wants to end the connection in so many milliseconds: it takes no more calls. */
+  /** The server wants to end the connection in `ms` milliseconds, so the connection takes no more calls. */
   onGoing(connection: WebConnection, ms: number): void;
   /** The connection takes no more calls. */
   onLeft(connection: WebConnection, reason: RpcError): void;
@@ -47,23 +50,23 @@ export interface WebConnectionOwner extends ClientCallOwner {
   wake(): void;
 }
 
-/** A connection, as its output sees it. */
+/** The part of a connection that its output uses. */
 interface OutputHost {
-  /** All is written. */
+  /** All output is written. */
   wake(): void;
   /** Nothing more can be written. */
   lose(reason: unknown): void;
 }
 
-/** The frames that go out. */
+/** The output, in frames. */
 class FrameOutput {
-  /** Where the callers' streams go. */
+  /** The output for the callers' streams. */
   readonly items: ItemOutput;
   queuedBytes = 0;
   readonly #transport: WebTransport;
   readonly #host: OutputHost;
   #frames: Uint8Array[] = [];
-  /** Resolves when all is written. */
+  /** Resolves when all output is written. */
   #flushing: Promise<void> | undefined;
 
   constructor(transport: WebTransport, maxPayloadBytes: number, host: OutputHost) {
@@ -84,7 +87,7 @@ class FrameOutput {
     this.#flushing ??= this.#flush();
   }
 
-  /** All that is said in one turn leaves in one write. */
+  /** All messages of a turn leave in one write. */
   async #flush(): Promise<void> {
     try {
       await undefined;
@@ -113,11 +116,13 @@ export class WebConnection implements CallConnection {
   answered = false;
   readonly #owner: WebConnectionOwner;
   readonly #transport: WebTransport;
-  /** Unanswered calls by `seq`, those included that ended without their reply. */
+  /** Unanswered calls by `seq`, including calls that ended without their reply. */
   readonly #calls = new Map<number, ClientCall>();
   #nextId = 0;
   #state: "open" | "retired" | "closed" = "open";
-  /** The next look whether the server lives, while calls are open; and how often it had said nothing since the one before. */
+  /**
+   * The next check whether the server is alive, while calls are open; and the number of checks since the last input.
+   */
   #beat: Timer | undefined;
   #silentBeats = 0;
 
@@ -139,15 +144,15 @@ export class WebConnection implements CallConnection {
     return this.#calls.size;
   }
 
-  /** Whether a call may be sent. Few are ahead of what is written, so that a cancel gets through. */
+  /** Whether a call may be sent. Only little output may be queued, so that a cancel gets through. */
   get hasRoom(): boolean {
     return this.#state === "open" && this.#calls.size < this.#owner.settings.maxInFlight &&
       this.output.queuedBytes < AHEAD_BYTES;
   }
 
   /**
-   * While calls are open, the client says PING four times in the time that it has promised. A server that says nothing for two of
-   * these is lost; not by one look, which a page that was asleep has late.
+   * While calls are open, the client sends PING four times in the time that it has promised. If the server is silent
+   * for two of these, the connection is lost. One is not enough, because a check is late in a page that was asleep.
    */
   #look(periodMs = this.#owner.settings.aliveMs / 4): void {
     const { clock } = this.#owner.settings;
@@ -159,7 +164,7 @@ export class WebConnection implements CallConnection {
     this.#beat = clock.setTimer(() => this.#look(), periodMs, false);
   }
 
-  /** The network may be another one: the server must answer soon. */
+  /** The network may have changed, so the server must answer soon. */
   check(): void {
     this.#silentBeats = 1;
     this.#look(CHECK_MS);
@@ -287,7 +292,7 @@ export class WebConnection implements CallConnection {
     if (this.#calls.size === 0) void this.close();
   }
 
-  /** Ends the calls that wait, tells the server, and closes. */
+  /** Ends the open calls, cancels them at the server, and closes. */
   async close(reason = new RpcError("CLOSED", "the connection was closed")): Promise<void> {
     if (this.#isClosed) return;
     for (const call of this.#calls.values()) {
@@ -309,7 +314,7 @@ export class WebConnection implements CallConnection {
     this.#owner.wake();
   }
 
-  /** Ends it at once. */
+  /** Ends the connection at once. */
   lose(reason: unknown): void {
     if (this.#isClosed) return;
     this.#state = "closed";
@@ -321,7 +326,7 @@ export class WebConnection implements CallConnection {
       call.connection = undefined;
     }
     this.#calls.clear();
-    this.#look(); // no more
+    this.#look(); // stops the checks
     this.#owner.onEnded(this, this.#errorOf(reason), unanswered);
   }
 

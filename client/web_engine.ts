@@ -1,7 +1,7 @@
 /**
- * The engine of a client in a browser: one server, one connection at a time, no sockets of its own. What a call is and how it ends
- * is the same as in every other client (`client_call.ts`); what is not here is what a page cannot use: several servers, a second
- * copy of a call, replies without `seq`, certificates, traces.
+ * The engine of a client in a browser: one server, one connection at a time, no sockets of its own. Calls are the same
+ * as in every other client (`client_call.ts`). What a page cannot use is left out: several servers, a second copy of a
+ * call, replies without `seq`, certificates, traces.
  *
  * In: calls. Out: their outcomes, each once. Refused: calls on a closed client.
  */
@@ -30,10 +30,10 @@ import { WebLink, type WebLinkOwner, type WebSettings } from "./web_link.ts";
 const MAX_ITEM_BYTES = 256 * 1024 * 1024;
 const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
 
-/** How often an idempotent call is lost: a call that crashes servers must not crash one after another. */
+/** How often an idempotent call may be lost, so that a call that crashes servers does not crash all of them. */
 const MAX_LOSSES = 3;
 
-/** A page has few calls open: each deadline has a timer of its own. */
+/** A page has few open calls, so each deadline has its own timer. */
 class OwnTimers implements Deadlines {
   readonly #timers = new Map<Deadline, Timer>();
 
@@ -56,7 +56,7 @@ class OwnTimers implements Deadlines {
 /** The engine of one client. */
 export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   readonly deadlines: OwnTimers;
-  /** Each call listens itself. */
+  /** Each call listens to its signal itself. */
   readonly signals: Watcher = {
     add: (signal, call) => signal.addEventListener("abort", call),
     delete: (signal, call) => signal.removeEventListener("abort", call),
@@ -224,7 +224,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     this.#connections.delete(connection);
     this.#link.calls.lost += unanswered.length;
     for (const call of unanswered) {
-      if (error.retryable && !connection.answered) this.onRefused(call, error); // the server had no place for it
+      if (error.retryable && !connection.answered) this.onRefused(call, error); // the server had no room for it
       else this.onFailed(call, error);
     }
     this.#link.onLeft(connection, error);
@@ -242,7 +242,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     queueMicrotask(() => this.#deal());
   }
 
-  /** At the end of a turn, so that all that was said in it leaves in one write. */
+  /** Runs at the end of a turn, so that all messages of the turn leave in one write. */
   #deal(): void {
     this.#isWoken = false;
     if (!this.hasWaiting || this.#state === "closed") return;
@@ -282,11 +282,11 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     if (this.#state === state || this.#state === "closed") return;
     this.#state = state;
     const { onState } = this.settings;
-    if (onState) queueMicrotask(() => onState(state, error)); // so that it cannot interfere
+    if (onState) queueMicrotask(() => onState(state, error)); // so that the hook cannot interfere
   }
 }
 
-/** A call that cannot be made ends its caller's stream. */
+/** Makes a call. If the call cannot be made, ends its caller's stream. */
 function orDrop<Call>({ items }: MaybeItems<StreamOptions>, make: () => Call): Call {
   try {
     return make();

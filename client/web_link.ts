@@ -1,6 +1,6 @@
 /**
- * The one server of a client in a browser: dials when it is needed, proves each connection after the first one by a PING, and
- * replaces one that the server wants to end.
+ * The one server of a client in a browser. A link dials when a connection is needed, and replaces a connection that the
+ * server wants to end.
  *
  * In: the needs of the client; the ends of its connections. Out: a connection for calls. Refused: nothing.
  */
@@ -16,23 +16,23 @@ import type { WebConnection } from "./web_connection.ts";
 /** How long a dial may take. */
 const DIAL_TIMEOUT_MS = 10_000;
 
-/** The longest wait before a connection is replaced that the server wants to end. */
+/** The longest wait before the client replaces a connection that the server wants to end. */
 const LONGEST_RENEWAL_MS = 1_000;
 
-/** What a client in a browser goes by. */
+/** The settings of a client in a browser. */
 export interface WebSettings extends ClientSettings {
   /** The server, as the user names it. */
   readonly server: string;
   /** Makes a connection. */
   readonly dial: (signal: AbortSignal) => Promise<WebTransport>;
   readonly random: () => number;
-  /** The commands, of which some have numbers. */
+  /** The commands. Some have numbers. */
   readonly commands: Readonly<Record<string, { readonly number?: number }>>;
   readonly retryBudget: RetryBudget;
   readonly onState: ((state: ClientState, error?: RpcError) => void) | undefined;
 }
 
-/** The client, as its link sees it. */
+/** The part of the client that its link uses. */
 export interface WebLinkOwner {
   readonly settings: WebSettings;
   /** Whether calls wait. */
@@ -43,9 +43,9 @@ export interface WebLinkOwner {
   onLinkState(error?: RpcError): void;
 }
 
-/** The place where connections can be had. */
+/** The link to the server, with one connection for new calls. */
 export class WebLink {
-  /** The error of the last dial or of the last lost connection, until there is a new one. */
+  /** The error of the last dial or of the last lost connection, until there is a new connection. */
   lastError: RpcError | undefined;
   readonly calls = { sent: 0, refused: 0, lost: 0 };
   /** The connection for new calls. */
@@ -69,7 +69,7 @@ export class WebLink {
     return this.backoff.waitMs(this.owner.settings.clock.now());
   }
 
-  /** Dials once. Rejects if there is no connection then. */
+  /** Dials once. Rejects if the dial fails. */
   async dial(): Promise<void> {
     try {
       await this.#dial();
@@ -78,7 +78,7 @@ export class WebLink {
     }
   }
 
-  /** Dials if there is no connection, as often as it takes while calls wait. */
+  /** Dials if there is no connection, and repeats it while calls wait. */
   async seek(): Promise<void> {
     if (this.connection !== undefined || this.#activity !== "idle") return;
     do {
@@ -86,13 +86,13 @@ export class WebLink {
         if (this.waitMs > 0) await this.#wait();
         else await this.#dial();
       } catch {
-        // It is in `lastError`; waiting calls tell it if they time out.
+        // The error is in `lastError`; waiting calls report it if they time out.
       }
     } while (!this.#isClosed && this.connection === undefined && this.owner.hasWaiting);
     this.#become("idle", this.lastError);
   }
 
-  /** The network may be back: dials at once if it is waited for, and asks whether a connection lives. */
+  /** The network may be back. Dials at once if calls wait, and checks an open connection. */
   hurry(): void {
     this.backoff.reset();
     if (this.owner.hasWaiting) this.#attempt.abort(new Error("the network has changed")); // the loop of seek() goes on
@@ -122,10 +122,10 @@ export class WebLink {
 
   async #wait(): Promise<void> {
     this.#become("waiting", this.lastError);
-    await this.#within(this.waitMs, () => new Promise(() => {})); // the attempt ends it
+    await this.#within(this.waitMs, () => new Promise(() => {})); // the abort of the attempt ends it
   }
 
-  /** Does something; rejects after a time, or if there is reason to end the attempt. */
+  /** Runs `act`. Rejects after `ms` milliseconds, or if the attempt is aborted. */
   #within(ms: number, act: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const { clock } = this.owner.settings;
     const attempt = this.#attempt = new AbortController();
@@ -137,7 +137,10 @@ export class WebLink {
     }).finally(() => clock.clearTimer(timer));
   }
 
-  /** The server wants to end a connection: calls go to the next one, which all clients of a server do not dial in one instant. */
+  /**
+   * The server wants to end a connection, so calls go to the next one. A random wait keeps the clients of a server from
+   * dialing all at once.
+   */
   onGoing(connection: WebConnection, ms: number): void {
     if (this.connection !== connection) return;
     this.connection = undefined;

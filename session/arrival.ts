@@ -1,10 +1,10 @@
 /**
- * Tells how much work requests may have waited for before they were read. While a server computes, they wait in the operating
- * system, where it cannot see them; under more load than it can carry, that is most of their time.
+ * Estimates how much work requests may have waited for before they were read. While a server computes, requests wait in
+ * the operating system, where the server cannot see them. Under overload, they wait there for most of their time.
  *
- * The runtime looks at all sockets between two pieces of work, and completes the reads that are pending. So what a read brings
- * has waited for no more work than was done since the look before; or, if the connection was not reading then, since its own
- * last read. A server without work waits at its sockets, and what wakes it has not waited at all.
+ * The runtime polls all sockets between two pieces of work, and completes the pending reads. So the input of a read has
+ * waited at most for the work since the previous poll or, if the connection was not reading then, since its own last
+ * read. A server without work waits at its sockets, and the input that wakes it has not waited at all.
  *
  * In: each read, and each piece of work. Out: how much work each request may have waited for. Refused: nothing.
  */
@@ -13,17 +13,20 @@
 export interface Arrival {
   /** When they were read, on the server's clock. */
   readonly readMs: number;
-  /** The work that the server had done when they arrived at the earliest; see {@linkcode Arrivals.workAt}. */
+  /**
+   * The work that the server had done at the earliest time at which they may have arrived; see
+   * {@linkcode Arrivals.workAt}.
+   */
   readonly afterWorkMs: number;
 }
 
 /**
- * A server without work for this time is at rest: it waits at its sockets, and what comes next is not part of the load before.
- * Between two pieces of work it needs less, also on a busy machine.
+ * A server without work for this time is at rest: it waits at its sockets, and the next input is not part of the
+ * previous load. The time between two pieces of work is shorter, even on a busy machine.
  */
 const REST_MS = 20;
 
-/** The work of one server, and its looks at its sockets. A look is known by the work before it. */
+/** The work of one server, and the polls of its sockets ("looks"). A look is identified by the work before it. */
 export class Arrivals {
   /** The work since the server started, in milliseconds, without the current piece. */
   workMs = 0;
@@ -41,14 +44,14 @@ export class Arrivals {
     this.#beganMs = nowMs;
   }
 
-  /** It has ended. */
+  /** The piece of work has ended. */
   end(nowMs: number): void {
     this.workMs = this.workAt(nowMs);
     this.workedMs = nowMs;
     this.#beganMs = Infinity;
   }
 
-  /** A turn has ended: the looks at the sockets between two turns are work as well. */
+  /** A turn has ended. The looks at the sockets between two turns count as work too. */
   endTurn(nowMs: number): void {
     this.begin(nowMs - this.workedMs < REST_MS ? this.workedMs : nowMs);
     this.end(nowMs);
@@ -60,7 +63,7 @@ export class Arrivals {
   }
 
   /**
-   * The work before the earliest arrival of what was read now.
+   * The work before the earliest possible arrival of the input that was just read.
    *
    * @param nowMs The time.
    * @param begun The work before the read began.
@@ -68,7 +71,7 @@ export class Arrivals {
    */
   earliest(nowMs: number, begun: number, last: number): number {
     const isRest = nowMs - this.workedMs >= REST_MS;
-    const isLook = isRest || begun < this.workMs; // else it may have completed without one
+    const isLook = isRest || begun < this.workMs; // otherwise the read may have completed without a look
     if (isLook && this.#look < this.workMs) {
       this.#lookBefore = this.#look;
       this.#look = this.workMs;

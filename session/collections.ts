@@ -1,14 +1,17 @@
 /**
- * A queue and a table for what comes and goes by the thousand, where `Array.shift()` and a `Map` cost too much.
+ * A queue and a table for thousands of short-lived entries, for which `Array.shift()` and a `Map` cost too much.
  *
  * In: items; calls. Out: the same items, in order; the same calls, by number. Refused: nothing.
  */
 
 /** A first-in, first-out queue. `Array.shift()` moves all other items, which takes 20 µs with 100,000 items. */
 export class Fifo<Item> {
-  /** The number of items; only the queue changes it. A field, because a server looks at it four times for each request. */
+  /**
+   * The number of items; only the queue changes it. It is a field, because a server reads it four times for each
+   * request.
+   */
   length = 0;
-  /** What has come, and before that, turned round, what goes next. */
+  /** The newest items, and the items before them in reverse order. */
   #coming: Item[] = [];
   #going: Item[] = [];
 
@@ -33,26 +36,26 @@ export class Fifo<Item> {
   }
 }
 
-/** What is found by its number. */
+/** An entry with a number. */
 export interface Numbered {
   /** An integer from 0 up; must not change while it is in a table. */
   readonly id: number;
 }
 
-/** The first number of places, and the largest; powers of two. */
+/** The smallest and the largest number of places; powers of two. */
 const FIRST_PLACES = 16;
 const MOST_PLACES = 1024;
 
-/** The places of a table that was never used: it grows before the first call. */
+/** The places of an unused table, which grows before its first call. */
 const NO_PLACES: undefined[] = [undefined];
 
 /**
- * The calls of one connection, found by their number. A `Map` whose entries come and go with every call costs the garbage
- * collector 14 % of a server's time, in pauses of 3 to 10 ms: it leaves tables behind that point to each other. An array stays
- * as it is.
+ * The calls of one connection, found by their number. A `Map` whose entries come and go with every call costs the
+ * garbage collector 14 % of a server's time, in pauses of 3 to 10 ms, because it leaves tables behind that point to
+ * each other. An array leaves nothing behind.
  */
 export class CallTable<Call extends Numbered> {
-  /** Each call by the low bits of its number: numbers that follow one another never meet. */
+  /** Each call at the low bits of its number, so that consecutive numbers never share a place. */
   #places: (Call | undefined)[] = NO_PLACES;
   #inPlaces = 0;
   /** Calls whose place was taken. */

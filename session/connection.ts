@@ -18,8 +18,8 @@ import { ProgressWatch } from "./deadlines.ts";
 import type { ReadPace } from "./read_pace.ts";
 
 /**
- * After the end, up to this much input is read and dropped: a close with unread input would reset the connection and
- * lose the last reply.
+ * After the end, up to this much input is read and dropped, because a close with unread input would reset the
+ * connection and lose the last reply.
  */
 const LINGER_BYTES = 64 * 1024;
 
@@ -58,7 +58,7 @@ export interface ConnectionOptions {
   readonly pace?: ReadPace;
 }
 
-/** What stages see of their connection. */
+/** The part of a connection that its stages use. */
 export interface ConnectionView {
   /** Whether messages are still accepted and sent. */
   readonly isOpen: boolean;
@@ -67,7 +67,7 @@ export interface ConnectionView {
   readonly peer: string;
   /** The peer's verified certificate, if one was requested. */
   readonly certificate: PeerCertificate | undefined;
-  /** The headers of the request that has opened the peer's WebSocket. */
+  /** The headers of the request that opened the peer's WebSocket. */
   readonly headers: Headers | undefined;
   /** While a call is open, the peer has promised to send something at least this often; `Infinity` if it has not. */
   aliveMs: number;
@@ -203,7 +203,7 @@ export class Connection<In, Out> implements ConnectionView {
     this.#ended.resolve();
   }
 
-  /** A stage threw, or the clock. */
+  /** A stage or the clock threw an error. */
   #fail(error: unknown): void {
     if (this.isOpen) this.#stages.dispatch.onFailed(error);
     this.close(error);
@@ -311,7 +311,9 @@ export class Connection<In, Out> implements ConnectionView {
   }
 }
 
-/** Counts the unsent output of one connection. This is the only backpressure: every producer of output asks it for room. */
+/**
+ * Counts the unsent output of one connection. It is the only backpressure: every producer of output asks it for room.
+ */
 export class OutputBuffer {
   /** Bytes encoded but not yet sent. */
   queuedBytes = 0;
@@ -323,7 +325,7 @@ export class OutputBuffer {
   #closed = false;
   #waiting: { readonly belowBytes: number; readonly wake: () => void }[] = [];
 
-  /** @param limitBytes The size at which it is full. */
+  /** @param limitBytes The size at which the buffer is full. */
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes;
   }

@@ -1,8 +1,8 @@
 /**
- * Many deadlines on one timer: those of calls, each at its time; and those of connections, which are checked twice a second
- * for a peer that is too slow to send a frame, to read, or to send anything at all, or dead.
+ * Many deadlines on one timer. Each call expires at its own time. All connections are checked twice a second for a peer
+ * that is dead, or too slow to send a frame, to read, or to send anything at all.
  *
- * In: deadlines; the progress of connections. Out: a call of `expire()` on each that has come, of `sweep()` on each
+ * In: deadlines; the progress of connections. Out: a call of `expire()` at each deadline, and of `sweep()` on each
  * connection; which timeout was exceeded, if any. Refused: nothing.
  */
 
@@ -12,7 +12,7 @@ import type { Clock, Timer } from "../transport/clock.ts";
 /** Deadlines are rounded up to slots of this many milliseconds. */
 export const SLOT_MS = 5;
 
-/** The place of what is not watched. */
+/** The place of a deadline that is not watched. */
 export const UNWATCHED = -1;
 
 /** Something with a deadline. */
@@ -34,8 +34,8 @@ export abstract class Deadline implements Expiring {
 }
 
 /**
- * A set of deadlines, each met at most {@linkcode SLOT_MS} late. Setting and clearing a timer of the runtime costs 2 µs, and
- * most calls end long before their deadline; here both cost a few operations on an array.
+ * A set of deadlines, each at most {@linkcode SLOT_MS} late. Setting and clearing a timer of the runtime costs 2 µs,
+ * and most calls end long before their deadline. Here both cost a few operations on an array.
  */
 export class TimerWheel {
   readonly #clock: Clock;
@@ -49,7 +49,7 @@ export class TimerWheel {
     this.#clock = clock;
   }
 
-  /** Adds a deadline; an infinite one is ignored, and one that is watched already. */
+  /** Adds a deadline. An infinite deadline, and one that is watched already, is ignored. */
   add(expiring: Expiring): void {
     if (expiring.deadlineMs === Infinity || expiring.slotPlace !== UNWATCHED) return;
     const slot = slotOf(expiring);
@@ -107,12 +107,12 @@ export class TimerWheel {
         continue;
       }
       for (const each of [...watched]) {
-        // One that expired before may have deleted this one, and added it again.
+        // A deadline that expired earlier may have deleted this one, and added it again.
         if (each.slotPlace === UNWATCHED || slotOf(each) !== slot) continue;
         this.delete(each);
         each.expire();
       }
-      if (this.#slots.has(slot)) next = Math.min(next, slot); // one was added
+      if (this.#slots.has(slot)) next = Math.min(next, slot); // a deadline was added
     }
     if (next < this.#timerSlot) this.#arm(next);
   }
@@ -130,7 +130,7 @@ export interface Swept {
   /**
    * Checks the connection.
    *
-   * @param isBehind The last check was longer ago than usual.
+   * @param isBehind Whether the last check was longer ago than usual.
    * @returns Whether to check again. A client without open calls needs no timer.
    */
   sweep(nowMs: number, isBehind: boolean): boolean;
@@ -217,19 +217,19 @@ export class ProgressWatch {
   readonly #limits: Pick<Limits, "frameTimeoutMs" | "idleTimeoutMs" | "writeTimeoutMs">;
   #before = { receivedBytes: 0, sentBytes: 0, frames: 0 };
   #silentSinceMs = Infinity;
-  /** As `#silentSinceMs`, but with a call open. */
+  /** Like `#silentSinceMs`, but with a call open. */
   #unheardSinceMs = Infinity;
   #unsentSinceMs = Infinity;
   /** When, and at which byte, the measurement of the frame's rate began. */
   #midFrameSinceMs = Infinity;
   #midFrameFromBytes = 0;
 
-  /** @param limits The timeouts; `Infinity` disables one. */
+  /** @param limits The timeouts. `Infinity` disables a timeout. */
   constructor(limits: Pick<Limits, "frameTimeoutMs" | "idleTimeoutMs" | "writeTimeoutMs">) {
     this.#limits = limits;
   }
 
-  /** Whether anything has come or gone since the last check. */
+  /** Whether anything was received or sent since the last check. */
   hasMoved({ receivedBytes, sentBytes }: Progress): boolean {
     return receivedBytes !== this.#before.receivedBytes || sentBytes !== this.#before.sentBytes;
   }
@@ -237,7 +237,7 @@ export class ProgressWatch {
   /**
    * Compares the progress with the last check.
    *
-   * @param isBehind The last check was long ago: input may be waiting unread, so no peer counts as late.
+   * @param isBehind Whether the last check was long ago. Input may then wait unread, so no peer counts as late.
    */
   look(now: Progress, nowMs: number, isBehind: boolean): Late | undefined {
     const before = this.#before;

@@ -1,21 +1,21 @@
 /**
- * The items of a stream that come, at either end: those that wait for the reader, and how many more the sender may send. Credit
- * counts items, memory counts bytes: a window has as many items as fit into its share of the budget, by the size of the items
- * that have come.
+ * The received items of a stream, at either end: the items that wait for the reader, and how many more the sender may
+ * send. Credit counts items, and memory counts bytes. A window has as many items as fit into its share of the budget,
+ * by the size of the items received so far.
  *
- * In: items, and the outcome of the stream. Out: the items in order, then the outcome, once; credit for more as the reader takes
- * them. Refused: items that were not granted.
+ * In: items, and the outcome of the stream. Out: the items in order, then the outcome, once; credit for more as the
+ * reader takes them. Refused: items that were not granted.
  */
 
 import { Fifo } from "./collections.ts";
 
-/** The share of a larger item's size that counts after one more item: a single large item is soon forgotten. */
+/** The share of a larger item's size that counts after one more item, so that a single large item is soon forgotten. */
 const FADING = 0.9;
 
-/** What one stream may use before its first item shows how large they are. */
+/** What one stream may use before its first item shows how large its items are. */
 const FIRST_BYTES = 4 * 1024 * 1024;
 
-/** What `next()` of a stream gives. */
+/** The result of `next()` of a stream. */
 export type ItemResult = IteratorResult<unknown, unknown>;
 
 /** The result of every `next()` after the end. */
@@ -30,11 +30,11 @@ export class ItemQueue {
   #waiting: PromiseWithResolvers<ItemResult>[] = [];
   /** What comes after the last item. */
   #outcome: ItemResult | Error | undefined;
-  /** The reader takes no more: items that were granted may still come, and are dropped. */
+  /** Whether the reader has left. Granted items may still come, and are dropped. */
   #isLeft = false;
 
   /**
-   * @param window Decides how many items may come.
+   * @param window Decides how many items may be sent.
    * @param grant Sends credit for more items.
    */
   constructor(window: ItemWindow, grant: (items: number) => void) {
@@ -47,7 +47,7 @@ export class ItemQueue {
     return this.#items.length;
   }
 
-  /** Whether no more items are wanted or can come. */
+  /** Whether no more items are wanted, or none can come. */
   get isOver(): boolean {
     return this.#outcome !== undefined;
   }
@@ -80,7 +80,7 @@ export class ItemQueue {
     return waiting.promise;
   }
 
-  /** The reader takes no more. */
+  /** The reader leaves, and takes no more items. */
   leave(): void {
     if (this.#isLeft) return;
     this.#isLeft = true;
@@ -89,7 +89,7 @@ export class ItemQueue {
     this.#handOutcome();
   }
 
-  /** No more items come: after the unread ones, the reader gets this outcome. */
+  /** No more items come. After the unread items, the reader gets this outcome. */
   end(outcome: ItemResult | Error): void {
     this.#window.end();
     if (this.isOver) return;
@@ -97,7 +97,7 @@ export class ItemQueue {
     this.#handOutcome();
   }
 
-  /** Drops the unread items: the reader gets this outcome at once. */
+  /** Drops the unread items. The reader gets this outcome at once. */
   cut(outcome: ItemResult | Error): void {
     this.#items.takeAll();
     this.#window.close();
@@ -134,45 +134,45 @@ export class ItemQueue {
   }
 }
 
-/** The memory for the items that come in on several streams. */
+/** The memory for the received items of several streams. */
 export class ItemBudget {
-  /** Bytes of unread items, and of those that may still come, but for one item of each stream. */
+  /** Bytes of unread items and of items that may still come, except one item of each stream. */
   usedBytes = 0;
   /** Bytes of unread items. */
   unreadBytes = 0;
   /** Open streams. */
   streams = 0;
-  /** The most that one stream may use, once the size of its items is known. */
+  /** The most that one stream may use after the size of its items is known. */
   readonly streamBytes: number;
   readonly #limitBytes: number;
 
   /**
-   * @param limitBytes All streams together.
-   * @param streamBytes One stream, once the size of its items is known.
+   * @param limitBytes The limit of all streams together.
+   * @param streamBytes The limit of one stream, after the size of its items is known.
    */
   constructor(limitBytes: number, streamBytes = limitBytes) {
     this.#limitBytes = limitBytes;
     this.streamBytes = streamBytes;
   }
 
-  /** Whether the items that are unread have used it up: senders had more credit than their items have room. */
+  /** Whether the unread items exceed the budget, because senders had more credit than there is room for their items. */
   get isExceeded(): boolean {
     return this.unreadBytes > this.#limitBytes;
   }
 
-  /** Counts bytes of items that have come, or that are not unread any more. */
+  /** Counts the bytes of received items; negative for items that are no longer unread. */
   hold(bytes: number): void {
     this.unreadBytes += bytes;
   }
 
-  /** How much a stream may use that uses `ownBytes` now. */
+  /** How much a stream may use, if it uses `ownBytes` now. */
   shareBytes(ownBytes: number): number {
     const freeBytes = Math.max(0, this.#limitBytes - this.usedBytes);
     return Math.min(this.#limitBytes / this.streams, ownBytes + freeBytes);
   }
 }
 
-/** The window of one stream. It takes nothing from the budget before it is open. */
+/** The window of one stream. It uses nothing of the budget before it is open. */
 export class ItemWindow {
   readonly #budget: ItemBudget;
   readonly #maxItems: number;
@@ -180,9 +180,9 @@ export class ItemWindow {
   #left = 0;
   #unreadItems = 0;
   #unreadBytes = 0;
-  /** What the next item is expected to take: at first the largest that is allowed. */
+  /** The expected size of the next item: at first the largest that is allowed. */
   #itemBytes: number;
-  /** Whether an item has come, and its size is known. */
+  /** Whether an item was received, so that its size is known. */
   #knowsItems = false;
   #reservedBytes = 0;
   #state: "new" | "open" | "ended" | "closed" = "new";
@@ -207,7 +207,7 @@ export class ItemWindow {
   }
 
   /**
-   * The sender may begin, or begin again elsewhere.
+   * The sender may begin, or begin again on another connection.
    *
    * @param items How many items it may send at first.
    */
@@ -218,14 +218,14 @@ export class ItemWindow {
     this.#reserve();
   }
 
-  /** Adds an item that has come. Returns false if it was not granted. */
+  /** Adds a received item. Returns false if it was not granted. */
   add(bytes: number): boolean {
     if (this.#left === 0) return false;
     this.#left--;
     this.#unreadItems++;
     this.#unreadBytes += bytes;
     this.#budget.hold(bytes);
-    // Whole bytes: sums of fractions would not come back to 0.
+    // Whole bytes, because sums of fractions would not return to 0.
     this.#itemBytes = this.#knowsItems ? Math.max(bytes, Math.floor(this.#itemBytes * FADING)) : bytes;
     this.#knowsItems = true;
     this.#reserve();
@@ -244,7 +244,7 @@ export class ItemWindow {
   /**
    * The reader wants items.
    *
-   * @returns How many more to grant, or 0. Half a window at a time, so that not every item costs a message.
+   * @returns How many more to grant: at least half a window at a time, so that not every item costs a message; else 0.
    */
   grant(): number {
     if (this.#state !== "open") return 0;
@@ -265,7 +265,7 @@ export class ItemWindow {
     if (this.#unreadItems === 0) this.close();
   }
 
-  /** No more items come, and the unread ones are dropped. */
+  /** No more items come, and the unread items are dropped. */
   close(): void {
     if (this.#state === "new" || this.#state === "closed") return;
     this.#state = "closed";
@@ -275,7 +275,10 @@ export class ItemWindow {
     this.#budget.streams--;
   }
 
-  /** One item is free: otherwise a few streams that wait for their first item would leave nothing for the others. */
+  /**
+   * One item of each stream is not counted. Otherwise a few streams that wait for their first item would leave nothing
+   * for the others.
+   */
   #reserve(): void {
     const bytes = Math.max(0, this.#unreadBytes + (this.#left - 1) * this.#itemBytes);
     this.#budget.usedBytes += bytes - this.#reservedBytes;

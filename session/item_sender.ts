@@ -1,19 +1,19 @@
 /**
  * Sends the items of a stream as fast as its receiver and the output take them. Both ends use it.
  *
- * In: an async or sync iterable, or a `ReadableStream`; grants. Out: items, each sent before the next is asked for, and none is
- * asked for that may not be sent; what the iterable returns. If the stream is over before its end, the iterator is ended at once by
- * its `return()`, without waiting for its next item. Refused: nothing.
+ * In: an async or sync iterable, or a `ReadableStream`; grants. Out: items, each sent before the next one is requested,
+ * and requested only if it may be sent; the return value of the iterable. If the stream is over before its end, the
+ * iterator is ended at once by its `return()`, without waiting for its next item. Refused: nothing.
  */
 
-/** The largest piece of a chunk of a `ReadableStream`: what a file gives at once. */
+/** The largest piece of a chunk of a `ReadableStream`. A file's chunks have this size. */
 const PIECE_BYTES = 64 * 1024;
 
-/** Where the items go. */
+/** The receiver of the items. */
 export interface ItemReceiver {
-  /** Whether the stream is over: no more items are wanted. */
+  /** Whether the stream is over, so that no more items are wanted. */
   readonly isSettled: boolean;
-  /** A promise while no item may be sent, for want of credit, of room or of a turn: then look again. */
+  /** While no item may be sent, because credit, room or a turn is missing: a promise after which to ask again. */
   hold(): Promise<void> | undefined;
   /** Sends an item, and encodes it before returning. */
   sendItem(item: unknown): void;
@@ -22,7 +22,7 @@ export interface ItemReceiver {
 /** An iterator of items. */
 export type Items = AsyncIterator<unknown, unknown, void> | Iterator<unknown, unknown, void>;
 
-/** What a stream has come to: its return value, and whether there were no items. */
+/** The result of a stream: its return value, and whether there were no items. */
 export interface SentItems {
   readonly value: unknown;
   readonly isEmpty: boolean;
@@ -31,7 +31,8 @@ export interface SentItems {
 /**
  * Sends all items.
  *
- * @returns What the iterator returns; `undefined` if the stream was over before. Rejects with what the iterator throws.
+ * @returns The return value of the iterator; `undefined` if the stream was over earlier. Rejects with the error of the
+ * iterator.
  */
 export async function sendEach(receiver: ItemReceiver, items: Items): Promise<SentItems | undefined> {
   let isEmpty = true;
@@ -49,7 +50,7 @@ export async function sendEach(receiver: ItemReceiver, items: Items): Promise<Se
   }
 }
 
-/** Ends an iterator: its `finally` blocks run. In an async function, because a hand-written `return()` may throw. */
+/** Ends an iterator, so that its `finally` blocks run. Async, because a hand-written `return()` may throw. */
 export async function endItems(items: Items): Promise<void> {
   await items.return?.();
 }
@@ -61,7 +62,7 @@ export function iteratorOf(stream: AsyncIterable<unknown> | Iterable<unknown>): 
   return stream[Symbol.iterator]();
 }
 
-/** Large chunks of bytes are cut into pieces: one of a whole file would be larger than a payload. */
+/** Cuts large chunks of bytes into pieces, because a chunk of a whole file would be larger than a payload. */
 function readerOf(stream: ReadableStream): Items {
   const reader = stream.getReader();
   let rest: Uint8Array | undefined;
@@ -99,18 +100,18 @@ export class CreditWindow {
     this.left--;
   }
 
-  /** The receiver takes more. */
+  /** The receiver takes more items. */
   grant(items: number): void {
     this.left += items;
     this.wake();
   }
 
-  /** Resolves when there is more, or by {@linkcode CreditWindow.wake}. */
+  /** Resolves when there is more credit, or by {@linkcode CreditWindow.wake}. */
   granted(): Promise<void> {
     return new Promise((resolve) => this.#wake = resolve);
   }
 
-  /** Lets the sender look again: its stream may be over. */
+  /** Lets the sender check again, because its stream may be over. */
   wake(): void {
     this.#wake?.();
   }

@@ -1,8 +1,8 @@
 /**
  * Joins the three stages of a connection, decode, dispatch and encode, in one `TransformStream`.
  *
- * Each hop between two streams costs about 8 µs a read; a direct call of the next stage costs nothing. The stages also
- * work in separate streams; the tests compare both.
+ * Each hop between two streams costs about 8 µs per read. A direct call of the next stage costs nothing. The stages
+ * also work in separate streams, and the tests compare both.
  *
  * In: bytes. Out: chunks of bytes; the end or the error of the stages. Refused: nothing.
  */
@@ -34,7 +34,7 @@ class Link<Chunk, Out> implements Output<Chunk> {
   }
 }
 
-/** Three stages in one: a transformer that needs no more of its controller than an {@linkcode Output}. */
+/** Three stages in one: a transformer whose controller is an {@linkcode Output}. */
 export interface JoinedStages<In> {
   start(output: Output<Uint8Array>): void;
   transform(chunk: In): void | Promise<void>;
@@ -68,11 +68,11 @@ export function compose<In, A, B>(
 /** No limit is needed: each write is awaited, and dispatch asks the output buffer for room. */
 const UNBOUNDED: QueuingStrategy = { highWaterMark: Infinity };
 
-/** What a connection gives bytes to, and takes chunks from. */
+/** The stages as a connection uses them: it writes bytes and reads chunks. */
 export interface Pipeline {
   /** Rejects with the error of a stage; resolves when the stages have ended and all chunks were read. */
   readonly closed: Promise<void>;
-  /** Hands bytes to the stages. A promise resolves when they take more, and rejects once they have ended. */
+  /** Hands bytes to the stages. A promise resolves when they take more, and rejects if they have ended. */
   write(bytes: Uint8Array): void | Promise<void>;
   /** Signals the end of the input. Resolves when the stages have ended. */
   end(): Promise<void>;
@@ -80,13 +80,13 @@ export interface Pipeline {
   abort(reason: unknown): void;
   /** The next chunk; `undefined` at the end. */
   read(): Uint8Array | undefined | Promise<Uint8Array | undefined>;
-  /** Nothing is under way: releases what can be made again. */
+  /** Nothing is in progress. Releases what can be made again. */
   rest?(): void;
 }
 
 /**
- * The pipeline as a `TransformStream`, which exists only while it is used: it takes 10 KiB, and making one takes some 10 µs. It
- * is made for the first bytes, and again after each rest.
+ * The pipeline as a `TransformStream`, which exists only while it is used: it takes 10 KiB of memory, and about 10 µs
+ * to make. It is made for the first bytes, and again after each rest.
  */
 export class StreamPipeline implements Pipeline {
   readonly closed: Promise<void>;
@@ -110,7 +110,7 @@ export class StreamPipeline implements Pipeline {
   }
 
   end(): Promise<void> {
-    return this.#open().writer.close().catch(ignore); // they may have ended before
+    return this.#open().writer.close().catch(ignore); // the stages may have ended before
   }
 
   abort(reason: unknown): void {
@@ -156,8 +156,8 @@ interface OpenStream {
 }
 
 /**
- * The same stages, driven directly: for a client, which often has one call in flight. The stream would cost it 1.6 of 29 µs
- * of CPU a call; a server reads what many callers have sent at once.
+ * The same stages, driven directly. This is for a client, which often has one call in flight: the stream would cost it
+ * 1.6 of 29 µs of CPU per call. A server reads the requests of many callers at once.
  */
 export class DirectPipeline implements Pipeline {
   readonly closed: Promise<void>;
@@ -263,7 +263,7 @@ class Composed<In, A, B> implements JoinedStages<In> {
     toDispatch.pending = undefined;
     const decoding = this.#decode.transform(chunk, toDispatch);
     if (decoding !== undefined) return decoding.then(() => toDispatch.pending);
-    // No more can come before the next input, so nothing is waited for.
+    // No more output can come before the next input, so do not wait for any.
     if (this.#dispatch.idle) void this.#encode.flush?.(this.#output);
     return toDispatch.pending;
   }

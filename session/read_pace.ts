@@ -1,8 +1,8 @@
 /**
- * Decides how much input a connection processes before others get their turn: as much as recently fit in one turn.
+ * Decides how much input a connection processes before others get their turn: as much as recently fitted in one turn.
  *
- * In: each read, and its size. Out: when it arrived; how much to process at once; a promise if others come first. Refused:
- * nothing.
+ * In: each read, and its size. Out: when it arrived; how much to process at once; a promise if others come first.
+ * Refused: nothing.
  */
 
 import type { ServerReading } from "../codec/decode.ts";
@@ -18,32 +18,32 @@ import { READS_A_ROUND, type YieldBudget } from "./yield_budget.ts";
 /** A read of this size may take long to process. */
 const LONG_READ_BYTES = 4 * 1024;
 
-/** The most to process at once: a part of a long frame takes no time. */
+/** The most to process at once, because a part of a long frame takes no time. */
 const MOST_AT_ONCE_BYTES = 256 * 1024;
 
 /** How many long messages a server reads at a time. */
 const LONG_READS = 8;
 
 /**
- * The long messages that a server has begun to read. A part of a message is memory that no limit counts, so the others wait
- * as the bytes that they came as.
+ * The long messages that a server has begun to read. No limit counts the memory of a partly read message, so the other
+ * messages wait as bytes.
  */
 export class LongReads {
   #begun = 0;
   readonly #waiting = new Fifo<() => void>();
 
-  /** Whether no more may begin. */
+  /** Whether no more messages may begin. */
   get isFull(): boolean {
     return this.#begun === LONG_READS;
   }
 
-  /** Begins one, now or when another has ended. */
+  /** Begins a message, now or when another has ended. */
   async begin(): Promise<void> {
     if (this.isFull) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#begun++;
   }
 
-  /** One has ended; the next takes its place. */
+  /** A message has ended. The next one takes its place. */
   end(): void {
     const next = this.#waiting.shift();
     if (next === undefined) this.#begun--;
@@ -78,7 +78,7 @@ export class ReadPace implements ServerReading {
     this.arrival = { readMs: shared.clock.now(), afterWorkMs: this.#last };
   }
 
-  /** The connection was not read for another reason than work. */
+  /** The connection was not read, for a reason other than work. */
   skip(): void {
     this.#last = this.#shared.yieldBudget.arrivals.workMs;
   }
@@ -89,9 +89,9 @@ export class ReadPace implements ServerReading {
   }
 
   /**
-   * A read has completed. Many do at the same time, and none is processed before.
+   * A read has completed. Many reads complete at the same time, before any of them is processed.
    *
-   * @param isFull Whether it has filled its buffer: there may be more of the same age.
+   * @param isFull Whether the read has filled its buffer, so that there may be more input of the same age.
    */
   endRead(isFull: boolean): void {
     const { clock, yieldBudget: { arrivals } } = this.#shared;
@@ -107,7 +107,7 @@ export class ReadPace implements ServerReading {
     const { yieldBudget } = this.#shared;
     const mayLast = readBytes >= LONG_READ_BYTES || this.#isOneOfMany;
     if (!mayLast || !yieldBudget.isExhausted) {
-      // The short end of a read says nothing of how long a whole part takes.
+      // The short end of a read does not show how long a whole part takes.
       if (doneBytes >= this.bytesAtOnce) this.bytesAtOnce = Math.min(MOST_AT_ONCE_BYTES, 2 * this.bytesAtOnce);
       return undefined;
     }
@@ -115,7 +115,7 @@ export class ReadPace implements ServerReading {
     return yieldBudget.refilled();
   }
 
-  /** Reads a long payload; between its parts others are served, if they wait. */
+  /** Reads a long payload. Between its parts, other connections are served if they wait. */
   readAhead(reader: Reader): Payload | Promise<Payload> {
     const { yieldBudget, load: { longReads } } = this.#shared;
     const payload = new LongPayload(reader);
@@ -140,7 +140,7 @@ export class ReadPace implements ServerReading {
     return payload;
   }
 
-  /** The runtime reads a few connections all in one round; only with many must reads be counted. */
+  /** The runtime reads a few connections in one round. Reads must be counted only if there are many connections. */
   get #isOneOfMany(): boolean {
     return this.#shared.connections.size > READS_A_ROUND;
   }

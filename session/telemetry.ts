@@ -1,11 +1,11 @@
 /**
- * OpenTelemetry, as Deno has it built in (no package and no permission is needed), and what it is told about calls, by its
- * conventions for RPC: a span at each end, joined by `traceparent` in `meta`; the durations of calls; and what an end holds,
- * read when metrics are exported. docs/telemetry.md lists all names.
+ * Reports calls to the OpenTelemetry that is built into Deno (no package and no permission is needed), by its
+ * conventions for RPC: a span at each end, joined by `traceparent` in `meta`; the durations of calls; and the open
+ * calls, connections and bytes of an end, read when metrics are exported. docs/telemetry.md lists all names.
  *
- * In: the runtime, and `OTEL_DENO=true` in its environment; calls that begin and end; what a server or a client holds. Out: spans
- * and metrics. Where OpenTelemetry is off, and in other runtimes, there is neither end's telemetry, and a call costs one
- * comparison. Refused: a `traceparent` that is none counts as missing.
+ * In: the runtime, and `OTEL_DENO=true` in its environment; calls that begin and end; the counts of a server or a
+ * client. Out: spans and metrics. If OpenTelemetry is off, and in other runtimes, no end has telemetry, and a call
+ * costs one comparison. Refused: nothing; an invalid `traceparent` counts as missing.
  */
 
 import { RpcError } from "../errors.ts";
@@ -13,10 +13,10 @@ import { DEFAULT_PORT } from "../limits.ts";
 import { withoutBrackets } from "../transport/address.ts";
 import { runtimeTelemetry } from "../transport/runtime.ts";
 
-/** What is known of a span or a measurement. */
+/** The attributes of a span or a measurement. */
 type Attributes = Record<string, string | number>;
 
-/** What the children of a span have to know of it. */
+/** What the children of a span need from it. */
 interface SpanContext {
   readonly traceId: string;
   readonly spanId: string;
@@ -31,7 +31,7 @@ interface Span {
   end(): void;
 }
 
-/** A context of the runtime: a map that stays as it is. */
+/** A context of the runtime: an immutable map. */
 interface Context {
   setValue(key: symbol, value: { spanContext(): SpanContext }): Context;
   deleteValue(key: symbol): Context;
@@ -51,9 +51,9 @@ interface Instrument {
   readonly name: string;
   readonly unit: string;
   readonly description: string;
-  /** Whether it only ever grows. */
+  /** Whether the number only grows. */
   readonly isCounter: boolean;
-  /** Tells the number, or one for each set of attributes. */
+  /** Reports the number, or one number for each set of attributes. */
   read(observe: (value: number, attributes?: Attributes) => void): void;
 }
 
@@ -73,16 +73,16 @@ interface Meter {
 /** The key of the span in a context. */
 const SPAN = Symbol.for("OpenTelemetry Context Key SPAN");
 
-/** Which side of a call a span is about; the numbers are OpenTelemetry's. */
+/** The kind of span for each side of a call. The numbers are OpenTelemetry's. */
 const KINDS = { server: 1, client: 2 };
 
 /** The status of a span that has failed. */
 const ERROR = { code: 2 };
 
-/** A span, and what runs in it. */
+/** An open span. */
 interface OpenSpan {
   readonly context: SpanContext;
-  /** Runs what is to be inside of it: spans that begin there are its children, also after an `await`. */
+  /** Runs work inside the span. Spans that begin there are its children, also after an `await`. */
   run<T>(work: () => T): T;
   end(attributes: Attributes, hasFailed: boolean): void;
 }
@@ -92,10 +92,10 @@ class OpenTelemetry {
   readonly #tracer: Tracer;
   readonly #meter: Meter;
   readonly #contexts: ContextManager;
-  /** The context of what nobody has called: a caller's span must not become the parent of what another one asks for. */
+  /** The context without a span. One caller's span must not become the parent of another caller's call. */
   readonly #nobodys: Context;
 
-  /** @param meter Of the runtime, as the other two. */
+  /** @param meter The runtime's meter; the tracer and the contexts are the runtime's too. */
   constructor(meter: Meter, tracer: Tracer, contexts: ContextManager) {
     this.#meter = meter;
     this.#tracer = tracer;
@@ -106,8 +106,9 @@ class OpenTelemetry {
   /**
    * Starts a span.
    *
-   * @param startedMs When it has begun, by `performance.now()`.
-   * @param remote Its parent, if that is in another process. Without one, it is at a client the span that the caller runs in.
+   * @param startedMs When the span began, by `performance.now()`.
+   * @param remote The parent of the span, if it is in another process. Without it, a client's span has the span of its
+   * caller as parent.
    */
   start(name: string, kind: "client" | "server", startedMs: number, remote: SpanContext | undefined): OpenSpan {
     const contexts = this.#contexts;
@@ -126,7 +127,7 @@ class OpenTelemetry {
     };
   }
 
-  /** A histogram of seconds; returns what records one. */
+  /** Makes a histogram of seconds. Returns a function that records a value. */
   durations(
     name: string,
     description: string,
@@ -150,7 +151,10 @@ class OpenTelemetry {
 /** Which end of a call. */
 type Side = "client" | "server";
 
-/** Where the buckets of durations end, in seconds: those that the conventions recommend, and finer ones below. */
+/**
+ * The boundaries of the buckets of durations, in seconds: the recommended ones of the conventions, and finer ones
+ * below.
+ */
 const BOUNDARIES_S = [
   ...[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075],
   ...[0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10],
@@ -160,25 +164,28 @@ const SYSTEM = "packline";
 
 const ROLES = { client: "outgoing", server: "incoming" };
 
-/** What a command is called that the server does not have: what its peers make up must not become series of metrics. */
+/**
+ * The name of a command that the server does not have, because names that peers invent must not become series of
+ * metrics.
+ */
 const UNKNOWN_METHOD = "_OTHER";
 
-/** As much of the name of such a command is told. */
+/** The maximum length of the name of such a command in a span. */
 const MAX_NAME_LENGTH = 64;
 
-/** The same in each version so far; a later one may add fields behind. */
+/** The format is the same in each version so far. A later version may add fields at the end. */
 const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})([\da-f]{16})-([\da-f]{2})(?:-|$)/;
 
-/** What an end holds. */
+/** The counts of one end. */
 export interface Observed {
-  /** At a server the handlers that run, at a client the calls that were sent and are not answered. */
+  /** At a server, the running handlers; at a client, the calls that were sent and are not answered. */
   readonly calls: number;
   readonly connections: number;
   readonly bytesReceived: number;
   readonly bytesSent: number;
 }
 
-/** What goes with a call. */
+/** The metadata of a call. */
 type Meta = Readonly<Record<string, string>> | undefined;
 
 /** The telemetry of one end, for all servers or clients of the process. */
@@ -187,7 +194,7 @@ export class Telemetry {
   readonly #side: Side;
   readonly #record: (seconds: number, attributes: Attributes) => void;
   readonly #sources = new Set<() => Observed>();
-  /** The bytes of those that have ended: a count must not shrink. */
+  /** The bytes of servers or clients that have ended, because a count must not shrink. */
   #endedBytes = { received: 0, sent: 0 };
 
   constructor(runtime: OpenTelemetry, side: Side) {
@@ -226,9 +233,9 @@ export class Telemetry {
   }
 
   /**
-   * Counts what a server or a client holds.
+   * Includes a server or a client in the metrics.
    *
-   * @returns To be called at its end.
+   * @returns A function to call at the end of the server or client.
    */
   observe(read: () => Observed): () => void {
     this.#sources.add(read);
@@ -243,9 +250,9 @@ export class Telemetry {
   /**
    * A call begins.
    *
-   * @param command Its command; `undefined` if the server has none of this name.
-   * @param meta What goes with it: a `traceparent` in there is the parent of its span.
-   * @param waitedMs How long ago it came.
+   * @param command The command; `undefined` if the server has no command of this name.
+   * @param meta The metadata of the call. Its `traceparent` is the parent of the span.
+   * @param waitedMs How long ago the call arrived, in milliseconds.
    */
   begin(command = UNKNOWN_METHOD, meta: Meta = undefined, waitedMs = 0): CallSpan {
     const startedMs = performance.now() - waitedMs;
@@ -260,9 +267,9 @@ export class Telemetry {
 export class CallSpan {
   readonly #span: OpenSpan;
   readonly #record: (attributes: Attributes) => void;
-  /** What its measurement has as well: few of each exist. */
+  /** The attributes that the measurement has too. They have few different values. */
   readonly #attributes: Attributes;
-  /** What only the span has: its values are too many for measurements. */
+  /** The attributes that only the span has. They have too many different values for measurements. */
   readonly #own: Attributes = {};
 
   /** @param record Records the duration of the call. */
@@ -272,20 +279,20 @@ export class CallSpan {
     this.#attributes = { "rpc.system.name": SYSTEM, "rpc.method": command };
   }
 
-  /** The options of its call, with what lets the server's span find this one. */
+  /** The options of the call, with a `traceparent` that makes this span the parent of the server's span. */
   joined<Options extends { meta?: Meta }>(options: Options): Options {
     const { traceId, spanId, traceFlags } = this.#span.context;
     const traceparent = `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, "0")}`;
     return { ...options, meta: { ...options.meta, traceparent } };
   }
 
-  /** Runs what is to be inside of it. */
+  /** Runs work inside the span. */
   run<T>(work: () => T): T {
     return this.#span.run(work);
   }
 
   /**
-   * Who is at the other end; of a call that is sent again, the last one counts.
+   * Records the peer. If a call is resent, its last peer counts.
    *
    * @param server The server, as the user of a client names it.
    */
@@ -294,7 +301,7 @@ export class CallSpan {
     Object.assign(this.#attributes, addressOf("server", server));
   }
 
-  /** The server has no command of the name that the caller has given. */
+  /** The server has no command of the name that the caller gave. */
   names(unknown: string): void {
     this.#own["rpc.method_original"] = unknown.slice(0, MAX_NAME_LENGTH);
   }
@@ -308,7 +315,7 @@ export class CallSpan {
    * The call has ended.
    *
    * @param code The code with which it failed.
-   * @param errorType What it failed with, if that has no code.
+   * @param errorType The type of its error, if that has no code.
    */
   end(code?: string, errorType = code): void {
     const attributes = this.#attributes;
@@ -325,7 +332,7 @@ function parentOf(traceparent: string | undefined): SpanContext | undefined {
   return traceId === undefined ? undefined : { traceId, spanId, traceFlags: parseInt(flags, 16) };
 }
 
-/** `127.0.0.1:1235`, `[::1]:1235`, `unix:/run/a.sock`, or a name; what has a blank is none. */
+/** `127.0.0.1:1235`, `[::1]:1235`, `unix:/run/a.sock`, or a name. A text with a space is not an address. */
 function addressOf(whose: "server" | "network.peer", text: string): Attributes {
   const [, path, hostname, port = DEFAULT_PORT] = /^(?:unix:(.+)|(\[.+\]|[^:\s]+)(?::(\d+))?)$/.exec(text) ?? [];
   if (path !== undefined) return { [`${whose}.address`]: path };
@@ -338,7 +345,7 @@ const openTelemetry = find();
 function find(): OpenTelemetry | undefined {
   try {
     const { tracerProvider, meterProvider, contextManager } = runtimeTelemetry();
-    const meter = meterProvider.getMeter("packline"); // throws where it is off, and so does all above in other runtimes
+    const meter = meterProvider.getMeter("packline"); // throws if it is off; the lines above throw in other runtimes
     return new OpenTelemetry(meter, tracerProvider.getTracer("packline"), contextManager);
   } catch {
     return undefined;

@@ -1,19 +1,19 @@
 /**
  * Limits how long busy connections may keep the event loop before all others are served.
  *
- * Two habits of the runtime let busy connections starve others. While there is work, it polls the sockets only once in
- * 61 rounds of its event loop, however long a round takes, even if a timer is overdue. And it completes at most 128
- * ready reads a round, newest first, so connections that call again at once overtake those that wait.
+ * Two properties of the runtime let busy connections starve others. While there is work, it polls the sockets only once
+ * in 61 rounds of its event loop, however long a round takes, even if a timer is overdue. And it completes at most 128
+ * ready reads per round, newest first, so connections that call again at once overtake connections that wait.
  *
- * So a turn ends after a few milliseconds of work, or when a round completes as many reads as it can. Then connections
- * that were served wait and the others are served, until the runtime has polled all sockets and only a few reads are
- * ready. Then the next turn begins.
+ * So a turn ends after a few milliseconds of work, or when a round completes as many reads as it can. Then the
+ * connections that were served wait, and the others are served, until the runtime has polled all sockets and only a few
+ * reads are ready. Then the next turn begins.
  *
- * To accept a connection is the cheapest part of serving it. Peers that connect again and again would have the server to
- * themselves, so a turn accepts a few, or as many as it serves.
+ * Accepting a connection is the cheapest part of serving it. Peers that connect again and again could keep the server
+ * to themselves, so a turn accepts only a few connections, or as many as it serves.
  *
- * In: each read, each connection; the question whether the turn is over. Out: a promise of the next turn. Refused: nothing. With few
- * connections and little work this costs nothing. If the clock stands still, no turn ends by time.
+ * In: each read, each connection; the question whether the turn is over. Out: a promise of the next turn. Refused:
+ * nothing. With few connections and little work, this costs nothing. If the clock stands still, no turn ends by time.
  */
 
 import type { Clock, Timer } from "../transport/clock.ts";
@@ -25,19 +25,22 @@ export const TURN_MS = 3;
 /** The runtime reads up to this many connections in one round, so none of them waits. */
 export const READS_A_ROUND = 128;
 
-/** From this many reads on, a round counts as full: the runtime's limit includes writes. */
+/** From this many reads on, a round counts as full, because the runtime's limit includes writes. */
 const FULL_READS = READS_A_ROUND / 2;
 
 /** From this many reads in a round on, more may follow. Connections that call only now and then cause fewer. */
 const MORE_READS = 8;
 
-/** The connections that one turn accepts at the least: each makes work of about half a millisecond, if it also calls and closes. */
+/**
+ * The minimum number of connections that one turn accepts. Each makes about half a millisecond of work, if it also
+ * calls and closes.
+ */
 export const CONNECTIONS_A_TURN = 32;
 
-/** After this many rounds the runtime has polled the sockets: it does so every 61. */
+/** After this many rounds, the runtime has polled the sockets, which it does every 61 rounds. */
 const LOOK_ROUNDS = 64;
 
-/** One poll returns only a part of many thousand ready sockets. After several polls without reads, none are left. */
+/** One poll returns only some of many thousand ready sockets. After several polls without reads, none are left. */
 const LOOK_ROUNDS_OF_MANY = 3 * LOOK_ROUNDS;
 
 /** The work that one server's connections may still do in this turn. */
@@ -46,7 +49,7 @@ export class YieldBudget {
   readonly arrivals = new Arrivals();
   readonly #clock: Clock;
   #startedMs = 0;
-  /** Ends a turn if no connection asks in time. */
+  /** Ends a turn if no connection checks the budget in time. */
   #timer: Timer | undefined;
   #isExhausted = false;
   #next = Promise.withResolvers<void>();
@@ -64,7 +67,7 @@ export class YieldBudget {
     this.#clock = clock;
   }
 
-  /** Whether others must be served first. The first question begins a turn. */
+  /** Whether others must be served first. The first check begins a turn. */
   get isExhausted(): boolean {
     if (this.#isExhausted || this.#closed) return this.#isExhausted;
     if (this.#timer === undefined) this.#begin();
@@ -85,8 +88,9 @@ export class YieldBudget {
   }
 
   /**
-   * Counts a connection that is to be accepted: a promise if the turn has had its share of them, and others come first. It is
-   * as large as the number of those that are served, so that a crowd doubles each turn and nobody of it waits for long.
+   * Counts a connection before it is accepted. Returns a promise if the turn has had its share of connections and
+   * others come first. The share is as large as the number of reads in this turn, so that the accepted part of a crowd
+   * doubles each turn and no connection waits for long.
    */
   countConnection(): Promise<void> | undefined {
     if (++this.#connections < Math.max(CONNECTIONS_A_TURN, this.#readsInTurn) || this.#closed) return undefined;
@@ -121,7 +125,7 @@ export class YieldBudget {
     this.#awaitRound();
   }
 
-  /** Uses the runtime, not the server's clock: it counts rounds, not time. */
+  /** Uses the runtime's rounds, not the server's clock, because it counts rounds and not time. */
   #awaitRound(): void {
     if (this.#inRound) return;
     this.#inRound = true;

@@ -9,14 +9,14 @@
 import type { Clock } from "./clock.ts";
 import { isNamed } from "./runtime.ts";
 
-/** The first and the longest wait after an error that no client caused; the figures are those of gRPC. */
+/** The first and the longest wait after an error that no client caused. gRPC has the same figures. */
 const FIRST_PAUSE_MS = 5;
 const LONGEST_PAUSE_MS = 1_000;
 
-/** After this many rounds of its event loop, the runtime has looked at every listener: it does so every 61. */
+/** After this many rounds of its event loop, the runtime has polled every listener, which it does every 61 rounds. */
 const LOOK_ROUNDS = 64;
 
-/** The longest wait for connections that the kernel has taken. */
+/** The longest wait for connections that the kernel has accepted. */
 const LONGEST_WAIT_MS = 500;
 
 /** Errors of `accept()` that a client can cause. */
@@ -28,7 +28,7 @@ export interface AcceptOptions<Connection> {
   onConnection(connection: Connection): void;
   /** Called once for each series of errors that no client caused. */
   onError(error: unknown): void;
-  /** Asked before each connection: a promise if those that are open come first. */
+  /** Called before each connection. Returns a promise if open connections come first. */
   rest?(): Promise<void> | undefined;
   /** The clock for the waits. */
   clock: Clock;
@@ -38,7 +38,7 @@ export interface AcceptOptions<Connection> {
  * Accepts connections until the listener is closed.
  *
  * @param listener The source of connections.
- * @param options What receives them.
+ * @param options The receiver of the connections, and settings.
  * @returns A promise that resolves when the listener has been closed.
  */
 export async function acceptAll<Connection>(
@@ -68,9 +68,10 @@ export async function acceptAll<Connection>(
 }
 
 /**
- * Waits until every connection is accepted that the kernel has taken: it resets those that still wait when their listener
- * closes, and their clients may have sent requests already. One that comes just between the last look and the close is
- * lost still, and so are those that wait at the end of the limit, if more come without a pause.
+ * Waits until the loop has accepted all connections that the kernel has. When a listener closes, the kernel resets the
+ * connections that still wait, and their clients may have sent requests already. A connection that arrives between the
+ * last poll and the close is still lost. So are connections that wait at the end of the limit, if more arrive without a
+ * pause.
  *
  * @param acceptors The listeners, still open and in an accept loop.
  * @param accepted How many connections have been accepted so far.
@@ -87,7 +88,7 @@ export async function untilAllAccepted(
   const endMs = clock.now() + Math.min(limitMs, LONGEST_WAIT_MS);
   let before = accepted();
   for (let rounds = 1; rounds <= LOOK_ROUNDS && clock.now() < endMs; rounds++) {
-    // It also looks before a timer fires: so the last look comes right before the close.
+    // The runtime also polls before a timer fires, so the last poll is right before the close.
     await new Promise<void>((resolve) => {
       if (rounds < LOOK_ROUNDS) setImmediate(resolve);
       else setTimeout(resolve, 0);

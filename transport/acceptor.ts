@@ -1,7 +1,7 @@
 /**
- * What connections come from: the one interface of all listeners.
+ * The one interface of all listeners.
  *
- * In: nothing. Out: connections, and why others are none. Refused: nothing.
+ * In: nothing. Out: connections, and why others are refused. Refused: nothing.
  */
 
 import type { Transport } from "./transport.ts";
@@ -14,16 +14,16 @@ export interface Acceptor {
   readonly port: number;
   /** Address and port as readable text. */
   readonly address: string;
-  /** The next connection. Rejects with `BadResource` once the acceptor has been closed. */
+  /** The next connection. Rejects with `BadResource` if the acceptor has been closed. */
   accept(): Promise<Transport>;
-  /** Connections in a handshake or before a proxy's header, which `accept()` gives soon. */
+  /** Connections in a handshake or before a proxy's header, which `accept()` will soon return. */
   readonly handshakes: number;
-  /** At a path, no more clients find it; those that have come are still accepted. A port can only be closed. */
+  /** Hides the path from new clients. Clients that have connected are still accepted. A port can only be closed. */
   hide?(): void;
   /**
-   * Asks for the certificates again, if a function gives them. New handshakes use what it gives.
+   * Gets new certificates, if they come from a function. New handshakes use them.
    *
-   * @throws {TypeError} If they cannot be used. Then the old ones stay.
+   * @throws {TypeError} If the certificates cannot be used. Then the old ones stay.
    */
   renew?(): Promise<void>;
   /** Stops accepting. Accepted connections stay open. */
@@ -33,11 +33,11 @@ export interface Acceptor {
 /** Why a connection is refused before the first byte of packline. */
 export interface Refusal {
   /**
-   * A named proxy has sent no header, or the peer does not speak TLS, or its handshake has failed, or it may open no
+   * A named proxy has sent no header, or the peer does not speak TLS, or its handshake has failed, or it may not open a
    * WebSocket.
    */
   readonly event: "proxy_header" | "wrong_protocol" | "tls_failed" | "upgrade_refused";
-  /** As a sentence about the peer, "it". */
+  /** The reason, as a sentence about the peer, "it". */
   readonly reason: string;
   /** The address at the other end of the socket. */
   readonly peer: string;

@@ -1,12 +1,12 @@
 /**
- * Where servers are: as text, in the DNS (all addresses of a host, or the hosts of a service by SRV), and how one is reached, with
- * a time limit, over the sockets of the runtime.
+ * The addresses of servers, as text and in the DNS (all addresses of a host, or the hosts of a service by SRV), and how
+ * to connect to one with a time limit, over the sockets of the runtime.
  *
- * In: what a user gives: `localhost`, `127.0.0.1`, `::1`, `[::1]`, a URL, a name; the {@linkcode Network} of the runtime. Out: the
- * same without brackets, which some of the runtime's interfaces reject; a function that finds servers, `host:port` each, each time
- * it is called; a transport. Refused: invalid names and ports, by the kinds below, which `checkOptions` uses; a name without
- * servers, and an address that cannot be reached, by a `CONNECTION_LOST` that says what to do. A missing permission is thrown
- * unchanged, because it is the program's mistake and not a network failure.
+ * In: a user's address: `localhost`, `127.0.0.1`, `::1`, `[::1]`, a URL, a name; the {@linkcode Network} of the
+ * runtime. Out: the address without brackets, which some of the runtime's interfaces reject; a function that finds
+ * servers, each as `host:port`; a transport. Refused: invalid names and ports, by the kinds below, which `checkOptions`
+ * uses; a name without servers, and an address that cannot be reached, by a `CONNECTION_LOST` that says what to do. A
+ * missing permission is thrown unchanged, because it is the program's mistake and not a network failure.
  */
 
 import { RpcError } from "../errors.ts";
@@ -66,13 +66,13 @@ export interface ServerPlace {
   readonly port: number;
   /** The path of a unix socket, instead of a name and port. */
   readonly path?: string;
-  /** The URL of a WebSocket, which says the name and the port. */
+  /** The URL of a WebSocket, which includes the name and the port. */
   readonly url?: string;
 }
 
 /**
- * A server as text: `db.internal:1235`, `[::1]:1235`, `unix:/run/db.sock`, `wss://app.example/rpc`. Without a port it has the
- * given one, or that of its URL's scheme.
+ * A server as text: `db.internal:1235`, `[::1]:1235`, `unix:/run/db.sock`, `wss://app.example/rpc`. Without a port, it
+ * gets the default port, or the port of its URL's scheme.
  */
 export function parseServer(text: string, defaultPort: number): ServerPlace {
   const place = webSocketPlace(text);
@@ -87,7 +87,10 @@ export function parseServer(text: string, defaultPort: number): ServerPlace {
   );
 }
 
-/** Where a WebSocket is; `undefined` if the text is not the URL of one. A fragment is never sent, and a token has its place in `meta`. */
+/**
+ * The place of a WebSocket; `undefined` if the text is not a valid URL of one. Fragments are refused because they are
+ * never sent, and passwords because a token belongs in `meta`.
+ */
 function webSocketPlace(text: string): ServerPlace | undefined {
   const url = /^wss?:\/\/[^#]+$/i.test(text) && URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || url.username !== "" || url.password !== "") return undefined;
@@ -115,7 +118,7 @@ const DIAL_TIMEOUT_MS = 10_000;
 
 /** The address of a server, and whether to use TLS. */
 export interface Address extends ServerPlace {
-  /** Uses TLS. With a URL, its scheme decides on that, and these are its options. */
+  /** Uses TLS. With a URL, its scheme decides whether to use TLS, and these are the options. */
   readonly tls?: TlsSource<ClientTls>;
 }
 
@@ -131,7 +134,7 @@ export interface Network {
    *
    * @param address The address, without a URL.
    * @param signal Ends the attempt.
-   * @returns The connection; of TLS, its handshake done.
+   * @returns The connection, after its TLS handshake if it has one.
    */
   open(address: CheckedAddress, signal: AbortSignal): Promise<Transport>;
 }
@@ -153,8 +156,8 @@ export async function dialAddress(network: Network, address: Address, signal: Ab
     const tls = given.tls ? await askTls(given.tls) : url?.startsWith("wss:") ? {} : undefined;
     signal.throwIfAborted();
     if (url === undefined) return await network.open({ hostname, port, path, tls }, signal);
-    // Loaded only if needed. Not the runtime's own WebSocket, which in Deno leaves Nagle's algorithm on: a request waits up to
-    // 40 ms for an earlier one's acknowledgement.
+    // Loaded only if needed. This is not the runtime's own WebSocket, because Deno's leaves Nagle's algorithm on: a
+    // request waits up to 40 ms for the acknowledgement of an earlier one.
     const { dialWebSocket } = await import("./web_socket.ts");
     return await dialWebSocket(url, network.open({ hostname, port, tls }, signal), signal);
   } catch (error) {
@@ -235,8 +238,8 @@ export interface DnsOptions {
    */
   port?: number;
   /**
-   * The name of a service, such as `_packline._tcp.example.com`. Its SRV records are the servers, with their ports;
-   * only those with the best priority. Weights are ignored, because a client knows which server is less busy.
+   * The name of a service, such as `_packline._tcp.example.com`. Its SRV records are the servers, with their ports.
+   * Only records with the best priority count. Weights are ignored, because a client knows which server is less busy.
    */
   service?: string;
   /** The name server to use instead of the system's. */
@@ -287,7 +290,7 @@ export function dnsServers(options: DnsOptions): () => Promise<string[]> {
   return serversByName(options, Deno.resolveDns);
 }
 
-/** The same, by the look-ups of any runtime. */
+/** Like `dnsServers()`, with the look-ups of any runtime. */
 export function serversByName(options: DnsOptions, resolveDns: ResolveDns): () => Promise<string[]> {
   checkOptions(options, DNS_OPTIONS);
   const { hostname, port, service } = options;
@@ -322,7 +325,7 @@ async function hostsOf(service: string, { nameServer }: DnsOptions, resolveDns: 
     .map(({ target, port }) => addressText({ transport: "tcp", hostname: target.replace(/\.$/, ""), port }));
 }
 
-/** The servers that the lookups find, sorted. One that fails does not matter if another finds some. */
+/** The servers that the lookups find, sorted. A lookup that fails does not matter if another one finds servers. */
 async function found(name: string, what: string, lookups: Promise<string[]>[]): Promise<string[]> {
   const outcomes = await Promise.allSettled(lookups);
   const servers = outcomes.flatMap((outcome) => outcome.status === "fulfilled" ? outcome.value : []);
@@ -333,7 +336,7 @@ async function found(name: string, what: string, lookups: Promise<string[]>[]): 
     const text = `Cannot look up ${name}: the program may not ask the name server; run it with --allow-net`;
     throw systemError("NotCapable", text, { cause: failure });
   }
-  // The runtime does not tell an unknown name from a name server that has failed.
+  // The runtime does not distinguish an unknown name from a name server that has failed.
   const reason = failure === undefined
     ? `the name server has no ${what} for this name; is the name right?`
     : `the lookup failed: ${reasonOf(failure).replace("proto error: ", "")}`;

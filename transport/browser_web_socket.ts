@@ -1,21 +1,24 @@
 /**
- * A WebSocket of a browser as a transport. The other runtimes have one too, but packline has its own for them
- * (`web_socket.ts`), which holds senders back and does not wait for acknowledgements.
+ * A browser's WebSocket as a transport. For other runtimes, packline has its own WebSocket (`web_socket.ts`), which
+ * applies backpressure to senders and does not wait for acknowledgements.
  *
- * In: a URL. Out: a {@linkcode WebTransport} of the bytes in its messages, however they are cut. Refused: what cannot be reached;
- * text; a server that sends faster than the page reads, beyond 64 MiB.
+ * In: a URL. Out: a {@linkcode WebTransport} of the bytes in its messages, however they are split. Refused: a server
+ * that cannot be reached; text; a server that sends more than 64 MiB faster than the page reads.
  */
 
 import type { Transport } from "./transport.ts";
 
-/** Above this much, what the page sends waits, in bytes: the browser has no event for less, so it is looked at. */
+/**
+ * If the browser has buffered more bytes than this, a write waits. There is no event for a drained buffer, so it is
+ * checked at intervals.
+ */
 const MOST_BUFFERED_BYTES = 1024 * 1024;
 const LOOK_MS = 5;
 
-/** What may wait to be read, in bytes. No stream's credit allows as much, and a browser cannot be told to stop receiving. */
+/** The maximum of unread bytes. No stream's credit allows as much, and a browser cannot be told to stop receiving. */
 const MOST_UNREAD_BYTES = 64 * 1024 * 1024;
 
-/** What a page needs of a transport. A WebSocket has no half close. */
+/** The part of a transport that a page needs. A WebSocket has no half close. */
 export type WebTransport = Pick<Transport, "read" | "write" | "close">;
 
 /**
@@ -23,7 +26,8 @@ export type WebTransport = Pick<Transport, "read" | "write" | "close">;
  *
  * @param url Its URL.
  * @param signal Ends the attempt.
- * @returns The transport. Rejects without a reason if it cannot be opened: a browser does not tell a page.
+ * @returns The transport. Rejects without a reason if the WebSocket cannot be opened, because a browser does not tell a
+ * page the reason.
  */
 export function openBrowserWebSocket(
   url: string,
@@ -31,23 +35,23 @@ export function openBrowserWebSocket(
 ): Promise<WebTransport> {
   const socket = new WebSocket(url);
   socket.binaryType = "arraybuffer";
-  /** What has come and is not read. */
+  /** The received chunks that are not read yet. */
   let unread: Uint8Array[] = [];
   let unreadBytes = 0;
   let isEnded = false;
-  /** Why it has ended, unless from here. */
+  /** Why it has ended, unless this side closed it. */
   let fault: Error | undefined;
   /** Wakes a read. */
   let wake = () => {};
 
   const end = (text?: string) => {
-    if (isEnded) return; // some runtimes say so twice
+    if (isEnded) return; // some runtimes report the end twice
     isEnded = true;
     fault = text === undefined ? text : new Error(text);
     socket.close(1000);
     wake();
   };
-  /** To send on a closed one is silent. */
+  /** A closed WebSocket drops output silently, so check first. */
   const checkOpen = () => {
     if (socket.readyState !== WebSocket.OPEN) throw fault ?? new Error("the WebSocket is closed");
   };

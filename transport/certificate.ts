@@ -1,10 +1,11 @@
 /**
- * Reads certificates at a server (RFC 5280): a client's identity, after TLS has checked the signature; whether its own is
- * valid now and can take the place of an earlier one.
+ * Reads certificates at a server (RFC 5280): a client's identity, after TLS has checked the signature; whether the
+ * server's own certificate is valid now and can replace an earlier one.
  *
- * In: the certificate as DER, from the handshake; its own as PEM. Out: its whole subject as an unambiguous text, its
- * alternative names, its fingerprint. Refused: nothing; an unreadable certificate gives `undefined`. The runtime's own parser omits
- * attributes that it does not know, so one client could pass for another.
+ * In: the client's certificate as DER, from the handshake; the server's own as PEM. Out: the whole subject of the
+ * client's certificate as an unambiguous text, its alternative names, its fingerprint. Refused: nothing; an unreadable
+ * certificate gives `undefined`. The runtime's own parser omits attributes that it does not know, so one client could
+ * pass for another.
  */
 
 import type { ServerTls } from "./tls.ts";
@@ -13,7 +14,7 @@ import type { ServerTls } from "./tls.ts";
 export interface PeerCertificate {
   /**
    * The subject, such as `O=Analytical, CN=ada`: all attributes in the order of the certificate, in the notation of RFC
-   * 4514. Invisible characters, and those that could be read as notation, are escaped, so no two subjects look the
+   * 4514. Invisible characters, and characters that could be read as notation, are escaped, so no two subjects look the
    * same.
    */
   readonly subject: string;
@@ -32,7 +33,7 @@ interface CheckedCertificate {
   readonly fingerprint256: string;
 }
 
-/** Short names of attributes by identifier: those of RFC 4514, section 3, and three other common ones. */
+/** Short names of attributes by identifier: the names in RFC 4514, section 3, and three other common ones. */
 const ATTRIBUTES: Readonly<Record<string, string>> = {
   "2.5.4.3": "CN",
   "2.5.4.5": "serialNumber",
@@ -119,7 +120,7 @@ export function validityProblem(pem: string): string | undefined {
 }
 
 /**
- * Why a running server cannot use new certificates in place of those that it has. `tlsProblem()` has found nothing.
+ * Why a running server cannot replace its certificates with new ones. `tlsProblem()` has checked the new ones before.
  *
  * @returns The problem; `undefined` if there is none.
  */
@@ -181,7 +182,7 @@ function relativeNameOf({ content }: Part): string {
   }).join("+");
 }
 
-/** An object identifier in dotted form: base-128 numbers, of which the first holds two. */
+/** An object identifier in dotted form: base-128 numbers. The first one holds two components. */
 function identifierOf(bytes: Uint8Array): string {
   const steps: number[] = [];
   let step = 0;

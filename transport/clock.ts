@@ -17,7 +17,7 @@ export interface Clock {
   /**
    * Calls back once, after the delay.
    *
-   * @param callback What to call.
+   * @param callback The function to call.
    * @param delayMs After how many milliseconds.
    * @param keepAlive Whether the timer keeps the process alive.
    * @returns The argument for {@linkcode Clock.clearTimer}.

@@ -1,9 +1,9 @@
 /**
- * The sockets of Deno: TCP, TLS and unix sockets, for a client, and any of them as a transport. They do not use
+ * The sockets of Deno: TCP, TLS and unix sockets, for a client, and any Deno socket as a transport. They do not use
  * `conn.readable`, which closes the whole connection when the peer half-closes it, and allocates 64 KiB for each read.
  *
- * In: an address; an open connection. Out: a {@linkcode Transport}. Refused: what cannot be reached, by the runtime's error;
- * socket errors pass through unchanged.
+ * In: an address; an open connection. Out: a {@linkcode Transport}. Refused: an address that cannot be reached, by the
+ * runtime's error; socket errors pass through unchanged.
  */
 
 import { addressText, type CheckedAddress, type Network } from "./address.ts";
@@ -19,7 +19,8 @@ async function open({ hostname, port, path, tls }: CheckedAddress, signal: Abort
     const { dialTls } = await import("./tls_socket.ts");
     return await dialTls({ hostname, port }, tls, signal);
   }
-  // Not `Deno.connectTls`: it leaves Nagle's algorithm on, so requests wait for the acknowledgement of earlier ones.
+  // Not `Deno.connectTls`, which leaves Nagle's algorithm on, so that requests wait for the acknowledgement of earlier
+  // ones.
   const conn = await Deno.connect({ hostname, port, signal });
   conn.setNoDelay(true);
   const secured = await Deno.startTls(conn, { hostname, caCerts: tls.ca === undefined ? undefined : [tls.ca] });
@@ -51,7 +52,7 @@ export function socketTransport(conn: Deno.Conn): SocketTransport {
 
 /** A socket as a transport. */
 export class SocketTransport implements Transport {
-  /** Who is at the other end; a proxy may tell who is behind it. */
+  /** The peer's address. A proxy may replace it with its client's address. */
   peer: string;
   readonly releasesBytes = true;
   readonly #conn: Deno.Conn;

@@ -29,7 +29,7 @@ export const denoServerNetwork: ServerNetwork = {
   async listenUnix(path, access) {
     return new SocketAcceptor(await listenUnix(path, access, denoUnix), { transport: "unix", path });
   },
-  // Node's listener would throw outside the call if the address is not allowed, and does not resolve a name.
+  // If the address is not allowed, Node's listener would throw outside the call. It also does not resolve names.
   hostOf(place) {
     const first = Deno.listen(place);
     const { hostname } = first.addr;
@@ -39,10 +39,10 @@ export const denoServerNetwork: ServerNetwork = {
   },
 };
 
-/** A listener of Deno's own kind. */
+/** One of Deno's own listeners. */
 type DenoListener = Pick<Acceptor, "hide" | "close"> & { accept(): Promise<Deno.Conn> };
 
-/** Accepts sockets of Deno's own kind. */
+/** Accepts Deno's own sockets. */
 class SocketAcceptor implements Acceptor {
   readonly hostname: string;
   readonly port: number;

@@ -1,8 +1,8 @@
 /**
- * IP addresses and ranges of them, as bytes that can be compared.
+ * IP addresses and address ranges, as bytes that can be compared.
  *
  * In: text such as `203.0.113.5`, `2001:db8::1`, `10.0.0.0/8`. Out: sixteen bytes, an IPv4 address as its IPv6 form
- * `::ffff:203.0.113.5`; text again. Refused: what is no address, by `undefined`.
+ * `::ffff:203.0.113.5`; text again. Refused: text that is not an address, by `undefined`.
  */
 
 const IPV4 = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/;
@@ -10,7 +10,7 @@ const IPV4 = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/;
 /** The first twelve bytes of an IPv4 address in its IPv6 form. */
 const MAPPED = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff);
 
-/** The bytes of an address; the zone of a link-local one is left out. */
+/** The bytes of an address, without the zone of a link-local address. */
 export function addressBytes(text: string): Uint8Array | undefined {
   const bytes = new Uint8Array(16);
   const numbers = IPV4.exec(text)?.slice(1);
@@ -20,7 +20,7 @@ export function addressBytes(text: string): Uint8Array | undefined {
     bytes.set(numbers.map(Number), MAPPED.length);
     return bytes;
   }
-  // The URL's parser checks the address, and gives it one form: groups in hex, with at most one gap.
+  // The URL parser checks the address, and returns one form: groups in hex, with at most one gap.
   const url = /^[\da-fA-F:.]+(%\w+)?$/.test(text) ? URL.parse(`http://[${text.replace(/%.*/, "")}]`) : null;
   if (url === null) return undefined;
   const [before, after] = url.hostname.slice(1, -1).split("::").map((part) => part === "" ? [] : part.split(":"));
@@ -30,14 +30,14 @@ export function addressBytes(text: string): Uint8Array | undefined {
   return bytes;
 }
 
-/** An address as text: in its shortest form, and an IPv4 address as such. */
+/** An address as text: IPv6 in its shortest form, or IPv4. */
 export function addressTextOf(bytes: Uint8Array): string {
   if (MAPPED.every((byte, index) => bytes[index] === byte)) return bytes.subarray(MAPPED.length).join(".");
   const groups = Array.from({ length: 8 }, (_, index) => (bytes[2 * index] << 8 | bytes[2 * index + 1]).toString(16));
   return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
 }
 
-/** The bytes of an IPv4 address, from its four. */
+/** The sixteen bytes of an IPv4 address, from its four bytes. */
 export function mapped(four: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(16);
   bytes.set(MAPPED);
@@ -45,13 +45,13 @@ export function mapped(four: Uint8Array): Uint8Array {
   return bytes;
 }
 
-/** A range of addresses: those whose first bits are the same. */
+/** A range of addresses whose first bits are the same. */
 export interface AddressRange {
   readonly bytes: Uint8Array;
   readonly bits: number;
 }
 
-/** A range, such as `10.0.0.0/8`; an address alone is a range of one. */
+/** A range, such as `10.0.0.0/8`. A single address is a range of one. */
 export function addressRange(text: string): AddressRange | undefined {
   const [address, prefix, more] = text.split("/");
   const bytes = addressBytes(address);

@@ -1,9 +1,10 @@
 /**
- * Listens on TCP, TLS, mutual TLS, a unix socket or a socket that it is given, with one interface for all of them, over the
+ * Listens on TCP, TLS, mutual TLS, a unix socket or an open socket, with one interface for all of them, over the
  * sockets of the runtime.
  *
- * In: the {@linkcode ServerNetwork} of the runtime, an address, and optional certificates. Out: an {@linkcode Acceptor}. Refused: an address in use, an invalid
- * certificate or key, a path together with TLS; the error names the problem.
+ * In: the {@linkcode ServerNetwork} of the runtime, an address, and optional certificates. Out: an
+ * {@linkcode Acceptor}. Refused: an address in use, an invalid certificate or key, a path together with TLS; the error
+ * names the problem.
  */
 
 import type { Acceptor, Refusal } from "./acceptor.ts";
@@ -24,25 +25,25 @@ export interface ListenAddress extends UnixAccess {
   port: number;
   /** The path of a unix socket, instead of an address and a port. */
   path?: string;
-  /** The file descriptor of a socket that listens already, instead of an address and a port. */
+  /** The file descriptor of a socket that already listens, instead of an address and a port. */
   fd?: number;
   /** Uses TLS. */
   tls?: TlsSource<ServerTls>;
-  /** Lets several listeners share the port; each gets part of the connections. */
+  /** Lets several listeners share the port. Each gets part of the connections. */
   reusePort?: boolean;
   /** The proxies whose connections begin with a header of the PROXY protocol. */
   proxyProtocolFrom?: readonly string[];
-  /** The pages that may open a WebSocket here; without it, nobody may. */
+  /** The pages that may open a WebSocket here. Without it, WebSockets are refused. */
   origins?: Origins;
-  /** The time limit of a TLS handshake, of that header, and of the handshake of a WebSocket. */
+  /** The time limit of a TLS handshake, of a PROXY header, and of the handshake of a WebSocket. */
   handshakeTimeoutMs: number;
   /** The largest number of open connections. */
   maxConnections: number;
-  /** Asked before each connection: a promise if those that are open come first. */
+  /** Called before each connection. Returns a promise if open connections come first. */
   rest?(): Promise<void> | undefined;
   /** The clock. */
   clock: Clock;
-  /** Told why a connection is refused. */
+  /** Called with the reason if a connection is refused. */
   onRefused(refusal: Refusal): void;
 }
 
@@ -53,9 +54,12 @@ type SocketSource = PreambleSource<AddressedTransport>;
 export interface ServerNetwork {
   /** Listens at an address. */
   listen(place: Place, clock: Clock): SocketSource | Promise<SocketSource>;
-  /** Listens on a unix socket, which only those may open who have access. */
+  /** Listens on a unix socket, which only users with access may open. */
   listenUnix(path: string, access: UnixAccess, clock: Clock): Promise<SocketSource>;
-  /** The name or address that `node:tls` can listen at, if it may: its own errors say less. */
+  /**
+   * The name or address for `node:tls` to listen at. Throws if it may not listen there, because the errors of
+   * `node:tls` say less.
+   */
   hostOf(place: Place): string;
 }
 

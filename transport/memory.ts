@@ -31,7 +31,10 @@ export function memoryPair(): [Transport, Transport] {
   ];
 }
 
-/** Keeps the program alive as a read of a socket does: a program that waits for nothing else would end in the middle of a call. */
+/**
+ * Keeps the program alive as a read of a socket does. Otherwise a program that waits for nothing else would end during
+ * a call.
+ */
 class KeepAlive {
   #timer: ReturnType<typeof setInterval> | undefined;
   readonly ref = () => {

@@ -1,11 +1,11 @@
 /**
- * Accepts connections by `node:net`: at an address or a path in Node, and in any runtime on a socket that listens already
- * and that this process was started with, as by a socket unit of systemd, which `Deno.listen` does not take.
+ * Accepts connections by `node:net`: in Node at an address or a path, and in any runtime on a listening socket that
+ * this process was started with, for example by a socket unit of systemd. `Deno.listen` does not support such a socket.
  *
- * In: an address, a path or a file descriptor. Out: connections. Refused: an address in use, a descriptor that is no
+ * In: an address, a path or a file descriptor. Out: connections. Refused: an address in use, a descriptor that is not a
  * listening socket.
  *
- * A socket that was given stays open when this process ends, and keeps the clients that come for the next one.
+ * A socket from the system stays open when this process ends, and keeps new clients for the next process.
  */
 
 import { createServer } from "node:net";
@@ -22,7 +22,7 @@ export class NodeAcceptor implements PreambleSource<AddressedTransport> {
   readonly port: number;
   readonly address: string;
   readonly handshakes = 0;
-  /** A socket that was given stays open, and a path can be hidden; a port can only be closed. */
+  /** A socket from the system stays open, and a path can be hidden. A port can only be closed. */
   readonly hide?: () => void;
   readonly #listener: NodeListener<AddressedTransport>;
 
@@ -40,12 +40,12 @@ export class NodeAcceptor implements PreambleSource<AddressedTransport> {
 
   /** Starts accepting. */
   static async listen(place: NodePlace, clock: Clock): Promise<NodeAcceptor> {
-    // A variable, because the types lack `noDelay` here.
+    // The options are a variable, because the types lack `noDelay` here.
     const options = { allowHalfOpen: true, noDelay: true };
     const server = createServer(options);
     const listener = await NodeListener.listen<AddressedTransport>(server, place, clock);
     server.on("connection", (socket) => {
-      // A client of a port that has left already has no address either, and must not pass for one of a unix socket.
+      // A TCP client that has already left has no address either. It must not count as a client of a unix socket.
       const remoteHostname = listener.address && (socket.remoteAddress ?? "");
       listener.add(Object.assign(nodeTransport(socket), { peer: peerOf(socket), remoteHostname }));
     });

@@ -1,13 +1,13 @@
 /**
  * Listens with a server of `node:net` or `node:tls`, which are part of the runtime, at an address or on a socket that
- * this process has been given.
+ * this process was started with.
  *
- * In: a server, and where it is to listen. Out: its address; connections that have come, one by one. Refused: a
- * descriptor that is no listening socket.
+ * In: a server, and where to listen. Out: its address; its connections, one by one. Refused: a descriptor that is not a
+ * listening socket.
  *
- * Node's listener has a flaw in this runtime: if a connection comes while the process has no free file descriptor, it
- * silently stops accepting forever. To listen again with the same handle wakes it up. That does nothing to one that is
- * awake, and takes less than a microsecond, so it is done every few seconds.
+ * Node's listener has a flaw in this runtime: if a connection arrives while the process has no free file descriptor,
+ * the listener silently stops accepting forever. Listening again with the same handle wakes it up. This does nothing to
+ * a working listener, and takes less than a microsecond, so it is done every few seconds.
  */
 
 import type { AddressInfo, Server } from "node:net";
@@ -18,7 +18,7 @@ import type { Transport } from "./transport.ts";
 /** How often a listener is woken up. */
 const WAKE_MS = 5_000;
 
-/** The connections that the kernel keeps for a listener; Node's default. */
+/** How many connections the kernel keeps for a listener; Node's default. */
 const BACKLOG = 511;
 
 /** Where to listen. */
@@ -29,7 +29,7 @@ interface Listening {
   readonly _handle?: { listen?(backlog: number): number } | null;
 }
 
-/** One server of Node's that listens. */
+/** One listening server of Node. */
 export class NodeListener<Each extends Transport = Transport> {
   /** The address and the port; `undefined` for a unix socket. */
   readonly address: AddressInfo | undefined;
@@ -41,7 +41,7 @@ export class NodeListener<Each extends Transport = Transport> {
   #closed = false;
 
   private constructor(server: Server, clock: Clock) {
-    const address = server.address(); // Node has a text for a path
+    const address = server.address(); // for a path, Node returns text
     this.address = typeof address === "object" && address !== null ? address : undefined;
     this.#server = server;
     this.#clock = clock;
@@ -67,7 +67,7 @@ export class NodeListener<Each extends Transport = Transport> {
     return new NodeListener(server, clock);
   }
 
-  /** The next connection. Rejects with `BadResource` once the listener has been closed. */
+  /** The next connection. Rejects with `BadResource` if the listener has been closed. */
   accept(): Promise<Each> {
     const next = this.#waiting.shift();
     if (next !== undefined) return Promise.resolve(next);
@@ -76,7 +76,7 @@ export class NodeListener<Each extends Transport = Transport> {
     return this.#accepting.promise;
   }
 
-  /** A connection has come. */
+  /** A connection has arrived. */
   add(transport: Each): void {
     const accepting = this.#accepting;
     this.#accepting = undefined;
@@ -85,7 +85,7 @@ export class NodeListener<Each extends Transport = Transport> {
     else this.#waiting.push(transport);
   }
 
-  /** Takes no more connections from the kernel; `accept()` gives those that have come. */
+  /** Takes no more connections from the kernel. `accept()` still returns those that have arrived. */
   hide(): void {
     if (this.#timer === undefined) return;
     this.#clock.clearTimer(this.#timer);

@@ -1,9 +1,8 @@
 /**
- * The sockets of Node, which Bun has too: TCP, TLS and unix sockets, for a client and for a server, and the look-ups in the
- * DNS.
+ * The sockets of Node, which Bun has too: TCP, TLS and unix sockets, for a client and for a server; and DNS look-ups.
  *
- * In: an address, or a path. Out: a transport, a source of connections. Refused: what cannot be reached, an address in use,
- * by the runtime's error.
+ * In: an address, or a path. Out: a transport, a source of connections. Refused: an address that cannot be reached or
+ * is in use, by the runtime's error.
  */
 
 import { Resolver } from "node:dns/promises";
@@ -46,7 +45,7 @@ export const nodeServerNetwork: ServerNetwork = {
   hostOf: ({ hostname }) => hostname,
 };
 
-/** The files of Node, by the names of Deno. */
+/** The file functions of Node, by their names in Deno. */
 const files: Omit<UnixSystem<unknown>, "listen"> = {
   ...{ chmod, mkdir, rename },
   chown: (path, _uid, gid) => chown(path, -1, gid),

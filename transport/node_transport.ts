@@ -1,9 +1,9 @@
 /**
- * Wraps a socket of `node:net` or `node:tls` as a transport. Without streams in between, which cost Node half of the time
- * of a call.
+ * Wraps a socket of `node:net` or `node:tls` as a transport, without streams in between, which take half of the time of
+ * a call in Node.
  *
- * In: an open socket. Out: its {@linkcode Transport}. Refused: nothing; a reset is told by its name, and other errors of the
- * socket pass through unchanged.
+ * In: an open socket. Out: its {@linkcode Transport}. Refused: nothing. A reset becomes a `ConnectionReset`, and other
+ * errors of the socket pass through unchanged.
  */
 
 import type { Socket } from "node:net";
@@ -18,11 +18,11 @@ const LARGEST_WRITE_BYTES = 64 * 1024;
 const RESET = "the peer has reset the connection";
 const CLOSED = "the connection is closed";
 
-/** What is known of a connection. */
+/** What is known about a connection. */
 export interface NodeTransportOptions {
   /** The peer's checked identity. */
   readonly certificate?: PeerCertificate;
-  /** The peer's address, if a proxy has told it. */
+  /** The peer's address, if a proxy has sent it. */
   readonly peer?: string;
   /** The error if the peer closes without data. */
   readonly silentEnd?: Error;
@@ -31,8 +31,9 @@ export interface NodeTransportOptions {
 /**
  * Makes a transport of a Node socket.
  *
- * @param socket The socket, which only the transport may use from now on; of TLS, its handshake done.
- * @param options What is known of the connection.
+ * @param socket The socket, which only the transport may use from now on. A TLS socket must have completed its
+ * handshake.
+ * @param options What is known about the connection.
  * @returns The transport.
  */
 export function nodeTransport(socket: Socket, options: NodeTransportOptions = {}): Transport & { peer: string } {
@@ -49,14 +50,14 @@ class NodeTransport implements Transport {
   readonly certificate: PeerCertificate | undefined;
   readonly broken: Promise<void>;
   readonly #socket: Socket;
-  /** What has come and nobody has read: one chunk, or what came before the socket paused. */
+  /** The unread chunks: one, or those that arrived before the socket paused. */
   readonly #chunks: Uint8Array[] = [];
   #reading: Read | undefined;
   #isPaused = false;
-  /** How the peer's data have ended. */
+  /** How the peer's data ended. */
   #end: { readonly error?: unknown } | undefined;
   readonly #writable = Promise.withResolvers<void>();
-  /** Ends the write that waits. */
+  /** Ends the pending write. */
   #failWrite: (error: Error) => void = ignore;
 
   constructor(socket: Socket, { certificate, peer = peerOf(socket), silentEnd }: NodeTransportOptions) {
@@ -80,7 +81,7 @@ class NodeTransport implements Transport {
     socket.once("close", () => {
       const error = systemError("ConnectionReset", CLOSED);
       this.#finish({ error });
-      this.#break(error); // so that it is noticed although nothing is read
+      this.#break(error); // so that it is noticed even if nothing is read
     });
     this.#pause();
   }
@@ -135,7 +136,7 @@ class NodeTransport implements Transport {
     const reading = this.#reading;
     this.#reading = undefined;
     reading?.resolve(this.#fill(reading.into));
-    // It flows on as long as each chunk is awaited and read whole.
+    // The socket keeps flowing as long as each chunk is awaited and read whole.
     if (this.#chunks.length > 0) this.#pause();
   }
 
@@ -161,7 +162,7 @@ class NodeTransport implements Transport {
     this.#writable.reject(error);
   }
 
-  /** Stops reading. Below a socket of TLS, Deno would read on, so a peer that keeps sending would fill the memory. */
+  /** Stops reading. Below a TLS socket, Deno would keep reading, so a peer that keeps sending would fill the memory. */
   #pause(): void {
     this.#isPaused = true;
     this.#socket.pause();
@@ -189,7 +190,7 @@ function isReset(socket: Socket): boolean {
   return handle?.getpeername !== undefined && handle.getpeername({}) !== 0;
 }
 
-/** The peer's address as readable text; one of a unix socket has none. */
+/** The peer's address as readable text. A peer of a unix socket has no address. */
 export function peerOf({ remoteAddress, remotePort }: Socket): string {
   if (remoteAddress === undefined || remotePort === undefined) return "unix";
   return addressText({ transport: "tcp", hostname: remoteAddress, port: remotePort });

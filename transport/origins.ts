@@ -1,7 +1,7 @@
 /**
- * The web pages that may call a server: by the origin that their browser tells.
+ * The web pages that may call a server, by the origin that their browser sends.
  *
- * In: a list. Out: whether a page may. Refused: what is no origin.
+ * In: a list. Out: whether a page may call. Refused: a text that is not an origin.
  */
 
 import type { OptionKind } from "../limits.ts";
@@ -9,7 +9,7 @@ import type { OptionKind } from "../limits.ts";
 /** In the list: every page. */
 const ANY = "*";
 
-/** Whether a text names an origin as browsers write it, or all of them. */
+/** Whether a text is an origin as browsers write it, or the text for every page. */
 export function isOrigin(text: string): boolean {
   if (text === ANY) return true;
   if (!/^[a-z][a-z0-9+.-]*:\/\/[^\s\/?#@]+$/.test(text)) return false;
@@ -32,10 +32,10 @@ export class Origins {
   }
 
   /**
-   * Whether a request may open a WebSocket. A browser always tells the origin of the page and lets no page change it; who tells
-   * none is a program, which could as well call without HTTP.
+   * Whether a request may open a WebSocket. A browser always sends the origin of the page, and no page can change it. A
+   * client that sends no origin is a program, which could also call without HTTP.
    *
-   * @param origin The header of the request, `null` if there is none.
+   * @param origin The `Origin` header of the request; `null` if there is none.
    */
   has(origin: string | null): boolean {
     return origin === null || this.#listed.has(origin) || this.#listed.has(ANY);

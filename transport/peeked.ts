@@ -1,7 +1,7 @@
 /**
- * A connection whose first bytes are looked at before it is given on.
+ * A connection whose first bytes are inspected before it is passed on.
  *
- * In: a connection. Out: its first bytes; then a transport of all of them. Refused: nothing.
+ * In: a connection. Out: its first bytes; then a transport of all its bytes. Refused: nothing.
  */
 
 import type { PeerCertificate } from "./certificate.ts";
@@ -9,7 +9,7 @@ import { FIRST_READ_BYTES, type Transport } from "./transport.ts";
 
 const NOTHING = new Uint8Array(0);
 
-/** A transport that keeps what has been looked at for its first reads. */
+/** A transport that keeps the inspected bytes for its first reads. */
 export class PeekedTransport implements Transport {
   readonly peer: string | undefined;
   readonly certificate: PeerCertificate | undefined;
@@ -18,10 +18,10 @@ export class PeekedTransport implements Transport {
   readonly #below: Transport;
   #buffer = new Uint8Array(FIRST_READ_BYTES);
   #end = 0;
-  /** The read under way, which nobody may have waited for. */
+  /** The pending read, for which nothing may be waiting. */
   #reading: Promise<boolean> | undefined;
 
-  /** @param below The connection, of which nothing has been read. */
+  /** @param below The connection, from which nothing has been read. */
   constructor(below: Transport) {
     this.#below = below;
     this.peer = below.peer;
@@ -30,12 +30,12 @@ export class PeekedTransport implements Transport {
     this.broken = below.broken;
   }
 
-  /** What has come and has not been read. */
+  /** The received bytes that have not been read. */
   get bytes(): Uint8Array {
     return this.#buffer.subarray(0, this.#end);
   }
 
-  /** Waits for more to look at; `false` at the end of the peer's data. */
+  /** Waits for more bytes to inspect. Resolves with `false` at the end of the peer's data. */
   more(): Promise<boolean> {
     return this.#reading ??= this.#readMore();
   }
@@ -43,7 +43,7 @@ export class PeekedTransport implements Transport {
   /** Drops the first bytes. */
   skip(bytes: number): void {
     this.#end -= bytes;
-    // A connection that has been looked at keeps nothing of it.
+    // After the inspected bytes are read, the connection keeps no buffer.
     this.#buffer = this.#end === 0 && this.#reading === undefined ? NOTHING : this.#buffer.subarray(bytes);
   }
 

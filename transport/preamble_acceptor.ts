@@ -1,35 +1,37 @@
 /**
- * Accepts connections that have something to do first, each on its own: read the header of a proxy, or open a WebSocket.
+ * Accepts connections that first need a preamble, each on its own: the header of a proxy, or the handshake of a
+ * WebSocket.
  *
- * In: an acceptor, and what is to do. Out: connections that have done it, and those that need not. Refused, and reported:
- * those that fail. The time of each is limited, and so is their number.
+ * In: an acceptor, and a preamble. Out: connections that completed the preamble, and connections that need none.
+ * Refused, and reported: connections whose preamble fails. The time of each preamble is limited, and so is their
+ * number.
  */
 
 import type { Acceptor, Refusal } from "./acceptor.ts";
 import type { Clock } from "./clock.ts";
 import { closeTransport, type Transport } from "./transport.ts";
 
-/** Why a connection has no more time: it is late, or too many newer ones wait as well, or the server has ended. */
+/** Why a preamble has no more time: it is late, too many newer connections wait too, or the server has ended. */
 export type PreambleEnd = "late" | "crowded" | "closed";
 
-/** What a connection has to do. */
+/** What a connection does before it is accepted. */
 export interface Preamble<In extends Transport> {
-  /** What it is if it fails. */
+  /** The event to report if it fails. */
   readonly event: Refusal["event"];
   /**
-   * Does it.
+   * Runs the preamble.
    *
    * @param transport The connection.
-   * @param ended Resolves when there is no more time: then this must settle at once.
-   * @returns The connection; `null` if it has left; `undefined` at once if this one has nothing to do.
-   * @throws {PreambleError} If the connection is refused. Any other error means that it has left.
+   * @param ended Resolves when there is no more time. The preamble must then settle at once.
+   * @returns The connection; `null` if the peer has left; `undefined` at once if this connection needs no preamble.
+   * @throws {PreambleError} If the connection is refused. Any other error means that the peer has left.
    */
   run(transport: In, ended: Promise<PreambleEnd>): Promise<Transport | null> | undefined;
   /** Tells a refused peer why, before its connection is closed. Never rejects, and settles as `run` does. */
   refuse?(transport: In, error: PreambleError, ended: Promise<PreambleEnd>): Promise<void>;
 }
 
-/** A connection is refused; the text is a sentence about the peer, "it". */
+/** A connection is refused. The text is a sentence about the peer, "it". */
 export class PreambleError extends Error {
   /** The name of the class. */
   override readonly name: string = "PreambleError";
@@ -39,29 +41,29 @@ export class PreambleError extends Error {
 export interface PreambleOptions {
   /** The time limit. */
   readonly handshakeTimeoutMs: number;
-  /** The largest number of connections that are not done. One more ends the oldest. */
+  /** The largest number of preambles in progress. One more ends the oldest. */
   readonly maxConnections: number;
-  /** Asked before each connection: a promise if those that are open come first. */
+  /** Called before each connection. Returns a promise if open connections come first. */
   rest?(): Promise<void> | undefined;
   readonly clock: Clock;
-  /** Told why a connection is refused. */
+  /** Called with the reason if a connection is refused. */
   onRefused(refusal: Refusal): void;
 }
 
-/** An acceptor of one kind of connections. */
+/** An acceptor of one kind of connection. */
 export interface PreambleSource<In extends Transport> extends Acceptor {
   accept(): Promise<In>;
 }
 
-/** Accepts the connections that have done it. */
+/** Accepts the connections that have completed their preamble. */
 export class PreambleAcceptor<In extends Transport> implements Acceptor {
   readonly #source: PreambleSource<In>;
   readonly #preamble: Preamble<In>;
   readonly #options: PreambleOptions;
-  /** Connections that are not done, the oldest first, each with what ends it. */
+  /** Connections in their preamble, the oldest first, each with a function that ends the preamble. */
   readonly #unready = new Map<In, (why: PreambleEnd) => void>();
   readonly #ready: Transport[] = [];
-  /** The next connection of the source; only one is asked for at a time. */
+  /** The next connection of the source. Only one is requested at a time. */
   #next: Promise<void> | undefined;
   #onReady = () => {};
   #closed = false;
@@ -115,7 +117,7 @@ export class PreambleAcceptor<In extends Transport> implements Acceptor {
 
   #takeNext(): Promise<void> {
     const next = this.#take().finally(() => this.#next = undefined);
-    next.catch(() => {}); // if nobody waits just now, the next `accept()` meets the same error
+    next.catch(() => {}); // if nothing waits now, the next `accept()` gets the same error
     return next;
   }
 

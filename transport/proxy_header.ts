@@ -1,9 +1,9 @@
 /**
- * Reads the PROXY protocol's header (versions 1 and 2, https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt), by
- * which a proxy tells the address of its client before the client's own bytes.
+ * Reads the PROXY protocol's header (versions 1 and 2, https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt), in
+ * which a proxy sends the address of its client before the client's own bytes.
  *
- * In: what carries the bytes. Out: the client's address, or that the connection is the proxy's own. Never reads a byte
- * beyond the header, so what comes behind needs no buffer. Refused, by a {@linkcode ProxyHeaderError}: everything else.
+ * In: a source of bytes. Out: the client's address, or that the connection is the proxy's own. Never reads a byte
+ * beyond the header, so later bytes need no buffer. Refused, by a {@linkcode ProxyHeaderError}: everything else.
  */
 
 import type { OptionKind } from "../limits.ts";
@@ -14,14 +14,14 @@ import { PreambleError } from "./preamble_acceptor.ts";
 /** In the list of proxies: every peer of a unix socket. */
 const ANY_UNIX = "unix";
 
-/** The longest header of version 1; of version 2, with all that may follow its addresses. */
+/** The longest header of version 1, and of version 2 with everything that may follow its addresses. */
 const MAX_TEXT_BYTES = 107;
 const MAX_BINARY_BYTES = 536;
 
-/** The shortest header of version 1, `PROXY UNKNOWN\r\n`. One of version 2 is longer. */
+/** The shortest header of version 1, `PROXY UNKNOWN\r\n`. Headers of version 2 are longer. */
 const FIRST_BYTES = 15;
 
-/** The signature of version 2, and where it has its lengths. */
+/** The signature of version 2, and the size of the part that has a fixed length. */
 const SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);
 const FIXED_BYTES = 16;
 
@@ -32,19 +32,19 @@ const CUT = "it has ended before its header of the PROXY protocol";
 const LINE_END = "\r\n";
 const UNIX_PATH_BYTES = 108;
 
-/** A source of bytes, which fills no more than what it is given. */
+/** A source of bytes, which reads no more than fits into the given buffer. */
 export interface ByteSource {
   /** Reads some bytes; `null` at the end. */
   read(into: Uint8Array): Promise<number | null>;
 }
 
-/** A connection of a named proxy does not begin with a header. */
+/** A connection of a named proxy does not begin with a valid header. */
 export class ProxyHeaderError extends PreambleError {
   /** Always `"ProxyHeaderError"`. */
   override readonly name = "ProxyHeaderError";
 }
 
-/** The proxies whose word counts. */
+/** The proxies whose headers are trusted. */
 export class Proxies {
   readonly #ranges: readonly AddressRange[];
   readonly #unix: boolean;
@@ -77,9 +77,9 @@ export const PROXIES: OptionKind = {
 /**
  * Reads a header.
  *
- * @param source What carries the bytes.
- * @returns The client's address as readable text; `undefined` if the proxy speaks for itself, or does not know; `null` if
- * the connection ends without a byte, as that of a check does.
+ * @param source The source of the bytes.
+ * @returns The client's address as readable text; `undefined` if the connection is the proxy's own or the client is
+ * unknown; `null` if the connection ends without a byte, as a health check's does.
  * @throws {ProxyHeaderError} If the first bytes are not a header.
  */
 export async function readProxyHeader(source: ByteSource): Promise<string | undefined | null> {
@@ -90,14 +90,14 @@ export async function readProxyHeader(source: ByteSource): Promise<string | unde
     if (readBytes === null && end === 0) return null;
     if (readBytes === null) throw new ProxyHeaderError(CUT);
     end += readBytes;
-    // At once, because a request may be shorter than any header, and its sender waits for the answer.
+    // Check at once, because a request may be shorter than any header, and its sender waits for the answer.
     const isBeginning = [SIGNATURE, TEXT].some((start) => start.every((byte, at) => at >= end || bytes[at] === byte));
     if (!isBeginning) throw new ProxyHeaderError("it does not begin with a header of the PROXY protocol");
   }
   return bytes[0] === SIGNATURE[0] ? await readBinary(source, bytes) : await readText(source, bytes);
 }
 
-/** Why a connection is refused whose header does not come in time. */
+/** Why a connection is refused if its header does not arrive in time. */
 export function headerIsLate(limitMs: number): string {
   return `its header of the PROXY protocol has not come within ${limitMs} ms`;
 }
@@ -106,7 +106,7 @@ async function readText(source: ByteSource, bytes: Uint8Array): Promise<string |
   let end = FIRST_BYTES;
   let line = latin1(bytes, 0, end);
   while (!line.endsWith(LINE_END)) {
-    // Not a byte beyond the line: two are missing, or one.
+    // Read no byte beyond the line: two bytes are missing, or one.
     const missing = line.endsWith("\r") ? 1 : LINE_END.length;
     if (end + missing > MAX_TEXT_BYTES) throw malformed(`its line is longer than ${MAX_TEXT_BYTES} bytes`);
     await fill(source, bytes, end, end + missing);
@@ -135,7 +135,7 @@ async function readBinary(source: ByteSource, bytes: Uint8Array): Promise<string
   if (command === 0) return undefined; // the proxy's own connection, such as a health check
   const family = bytes[13];
   const body = bytes.subarray(FIXED_BYTES, end);
-  if (family === 0) return undefined; // of a kind that the header cannot say
+  if (family === 0) return undefined; // a kind of address that the header cannot express
   const addressBytes = { 0x11: 12, 0x21: 36, 0x31: 2 * UNIX_PATH_BYTES }[family];
   if (addressBytes === undefined) throw malformed(`the family 0x${family.toString(16).padStart(2, "0")} is unknown`);
   if (body.length < addressBytes) {
@@ -163,7 +163,7 @@ function peerText(address: Uint8Array, port: number): string {
   return addressText({ transport: "tcp", hostname: addressTextOf(address), port });
 }
 
-/** A path as text in which every byte shows; without one, the socket's own name is better. */
+/** A path as text in which every byte is visible; `undefined` if it is empty. */
 function pathText(path: Uint8Array): string | undefined {
   const end = path.indexOf(0);
   const shown = Array.from(

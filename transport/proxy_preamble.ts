@@ -1,8 +1,9 @@
 /**
- * What a connection of a named proxy does first: it tells its client by a header of the PROXY protocol. Others have nothing to
- * do.
+ * The preamble of a connection from a named proxy: it sends the client's address in a header of the PROXY protocol.
+ * Other connections have no preamble.
  *
- * In: a socket. Out: the same, with the client's address as its peer. Refused: a header that is not whole and valid in time.
+ * In: a socket. Out: the same socket, with the client's address as its peer. Refused: a header that is not complete and
+ * valid in time.
  */
 
 import { headerIsLate, Proxies, ProxyHeaderError, readProxyHeader } from "./proxy_header.ts";
@@ -23,7 +24,7 @@ export class ProxyPreamble implements Preamble<AddressedTransport> {
   readonly #reasons: Readonly<Record<PreambleEnd, string>>;
 
   /**
-   * @param named The proxies whose header counts.
+   * @param named The proxies whose headers are trusted.
    * @param timeoutMs The time limit of a header.
    */
   constructor(named: readonly string[], timeoutMs: number) {

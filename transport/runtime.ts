@@ -1,20 +1,21 @@
 /**
- * The one place that knows which runtime this is, for all but sockets: those are a {@linkcode Network} of their own.
+ * The one place that knows which runtime this is. Only sockets are elsewhere: each runtime has its own
+ * {@linkcode Network}.
  *
- * In: values, errors, certificates. Out: what the runtime says of them. Refused, by {@linkcode parseCertificates}: what TLS
- * cannot use.
+ * In: values, errors, certificates. Out: the runtime's results for them. Refused, by {@linkcode parseCertificates}:
+ * certificates and keys that TLS cannot use.
  */
 
 /** The part of Deno that is used here; other runtimes have none. */
 const deno = (): typeof Deno | undefined => globalThis.Deno;
 
 /**
- * A module of Node's, which Bun has too, and a browser has not. Not imported, so that a browser's bundle stays whole; and not
- * asked for in Deno, which would load its whole `node:process`.
+ * A module of Node, which Bun has too, but not a browser. It is not imported, because a browser's bundle could not load
+ * it, and not requested in Deno, which would load its whole `node:process`.
  */
 const nodeModule = () => globalThis.process?.getBuiltinModule;
 
-/** The errors of sockets and files, by their names in Deno, and the codes that Node has for the same. */
+/** The errors of sockets and files, by their names in Deno, with Node's codes for them. */
 const CODES = {
   AddrInUse: "EADDRINUSE",
   AlreadyExists: "EEXIST",
@@ -33,7 +34,7 @@ const CODES = {
 /** The name of an error of a socket or a file. */
 export type SystemErrorName = keyof typeof CODES;
 
-/** Whether a paused socket of `node:tls` goes on to read the socket below it, as in Deno. */
+/** Whether a paused socket of `node:tls` keeps reading the socket below it, as in Deno. */
 export const tlsReadsAhead = (): boolean => deno() !== undefined;
 
 /** A readable form of a value, with an optional limit on nested containers. */
@@ -41,7 +42,7 @@ export function inspect(value: unknown, depth?: number): string {
   const options = depth === undefined ? {} : { depth };
   const runtime = deno();
   if (runtime !== undefined) return runtime.inspect(value, options);
-  if (typeof value === "string") return JSON.stringify(value); // Node has single quotes
+  if (typeof value === "string") return JSON.stringify(value); // Node uses single quotes
   const util = nodeModule()?.("node:util");
   if (util !== undefined) return util.inspect(value, options);
   try {
@@ -52,8 +53,8 @@ export function inspect(value: unknown, depth?: number): string {
 }
 
 /**
- * Whether an error is the one of this name. Not by its class: each runtime has classes of its own, and Node's sockets say it by
- * a code.
+ * Whether an error has this name. The class is not checked, because each runtime has its own classes, and errors of
+ * Node's sockets have a code.
  */
 export function isNamed(error: unknown, name: SystemErrorName): boolean {
   if (!(error instanceof Error)) return false;
@@ -61,7 +62,7 @@ export function isNamed(error: unknown, name: SystemErrorName): boolean {
   return error.name === name || code !== undefined && code === CODES[name];
 }
 
-/** An error of this name: in Deno one of its own class. */
+/** An error of this name. In Deno, it has Deno's class for it. */
 export function systemError(name: SystemErrorName, message: string, options?: ErrorOptions): Error {
   const Class = deno()?.errors[name];
   return Class ? new Class(message, options) : Object.assign(new Error(message, options), { name });
@@ -92,7 +93,7 @@ export function parseCertificates({ ca, cert, key }: { ca?: string; cert?: strin
   if (runtime === undefined) {
     const builtIn = nodeModule();
     builtIn?.("node:tls").createSecureContext({ ca, cert, key });
-    // Which passes over a damaged authority.
+    // The call above ignores a damaged authority.
     if (builtIn && ca !== undefined) new (builtIn("node:crypto").X509Certificate)(ca);
     return;
   }
@@ -102,7 +103,7 @@ export function parseCertificates({ ca, cert, key }: { ca?: string; cert?: strin
   }).close();
 }
 
-/** What Deno has of OpenTelemetry. Throws in other runtimes. */
+/** Deno's OpenTelemetry. Throws in other runtimes. */
 export const runtimeTelemetry = (): typeof Deno.telemetry => globalThis.Deno.telemetry;
 
 /** Writes some of the bytes to stderr without blocking, and returns how many. */
@@ -116,10 +117,11 @@ export function writeToStderr(bytes: Uint8Array): Promise<number> {
 }
 
 /**
- * Runs what calls listeners of events, and catches what they throw, which is uncaught otherwise and ends the process.
+ * Runs work that calls event listeners, and catches their errors, which would otherwise be uncaught and end the
+ * process.
  *
- * @param work Calls them before it returns.
- * @param onError Receives each error; in Node a tick later.
+ * @param work Calls the listeners before it returns.
+ * @param onError Receives each error; in Node, a tick later.
  */
 export function catchListenerErrors(work: () => void, onError: (error: unknown) => void): void {
   if (deno() === undefined) return catchUncaught(work, onError);
@@ -132,7 +134,7 @@ export function catchListenerErrors(work: () => void, onError: (error: unknown) 
   removeEventListener("error", caught);
 }
 
-/** The same in Node, which throws such an error in a tick of its own, and in Bun, which calls it uncaught at once. */
+/** The same in Node, which throws such an error in its own tick, and in Bun, which reports it as uncaught at once. */
 function catchUncaught(work: () => void, onError: (error: unknown) => void): void {
   const { process } = globalThis;
   const { nextTick } = process;

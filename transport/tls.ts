@@ -1,8 +1,8 @@
 /**
  * The TLS options of both ends, their checks, and readable texts for the runtime's TLS errors.
  *
- * In: certificates and keys as PEM text, or a function that gives them; errors. Out: the first problem found without a
- * peer; the reason for an error as text. Refused, by {@linkcode askTls}: what TLS cannot use.
+ * In: certificates and keys as PEM text, or a function that returns them; errors. Out: the first problem found without
+ * a peer; the reason for an error as text. Refused, by {@linkcode askTls}: certificates and keys that TLS cannot use.
  */
 
 import { OPTION_KINDS, type OptionKind } from "../limits.ts";
@@ -24,8 +24,8 @@ export interface ServerTls {
 /** The authorities that a client trusts, and its own certificate. */
 export interface ClientTls {
   /**
-   * Certificate authorities to trust, as PEM. They add to the runtime's own, or replace them on Node and if the client has
-   * its own `cert`.
+   * Certificate authorities to trust, as PEM. They are added to the runtime's own. On Node, or if the client has its
+   * own `cert`, they replace them.
    */
   ca?: string;
   /** The client's own certificate chain, as PEM, if the server requires one; needs `key`. */
@@ -57,7 +57,10 @@ function isTls(value: unknown): boolean {
     );
 }
 
-/** TLS errors of Deno, Node and Bun, with their meanings. Each pattern matches the whole text; OpenSSL's has a place in its source. */
+/**
+ * TLS errors of Deno, Node and Bun, with their meanings. Each pattern matches the whole text; OpenSSL's texts include a
+ * place in its source.
+ */
 const FAULTS: readonly [RegExp, string][] = [
   [/^.*\bKeyMismatch$|^.*key.values.mismatch$/i, "the private key does not belong to the certificate"],
   [/^No certificates found in certificate data$|^.*no.start.line$/i, "the certificate is not PEM text"],
@@ -110,11 +113,11 @@ export function tlsProblem({ ca, cert, key }: ClientTls): string | undefined {
 }
 
 /**
- * Asks for the options and checks them.
+ * Gets the options and checks them.
  *
- * @param source The options, or the function that gives them.
+ * @param source The options, or the function that returns them.
  * @returns The options.
- * @throws {TypeError} If the function fails, or TLS cannot use what it gives. The text is the problem.
+ * @throws {TypeError} If the function fails, or TLS cannot use its options. The text is the problem.
  * @throws {Deno.errors.NotCapable} If the function lacks a permission.
  */
 export async function askTls<Tls extends ClientTls>(source: TlsSource<Tls>): Promise<Tls> {

@@ -2,11 +2,11 @@
  * Listens with TLS through `node:tls`, which is part of the runtime, for two things that `Deno.listenTls` cannot do:
  *
  * - ask a client for its certificate;
- * - send a small reply at once. `Deno.listenTls` cannot turn off Nagle's algorithm, so a reply that follows another
- *   one waits up to 40 ms for an acknowledgement.
+ * - send a small reply at once. `Deno.listenTls` cannot turn off Nagle's algorithm, so a reply that follows another one
+ *   waits up to 40 ms for an acknowledgement.
  *
  * In: an address and certificates. Out: connections after their handshake and the check of the client. Refused, and
- * reported: a client that does not complete the handshake in time; a named proxy that does not send its header before.
+ * reported: a client that does not complete the handshake in time; a named proxy that does not send its header first.
  */
 
 import type { AddressInfo, Socket } from "node:net";
@@ -40,17 +40,17 @@ export interface TlsListenOptions {
   tls: TlsSource<ServerTls>;
   /** The proxies whose connections begin with a header of the PROXY protocol, before the handshake. */
   proxyProtocolFrom?: readonly string[];
-  /** The time limit of a handshake, with that header. */
+  /** The time limit of a handshake, including that header. */
   handshakeTimeoutMs: number;
   /** The largest number of concurrent handshakes. One more ends the oldest, which is the least likely to complete. */
   maxHandshakes?: number;
   /** The largest number of open connections. */
   maxConnections: number;
-  /** Asked before each handshake: a promise if the connections that are open come first. */
+  /** Called before each handshake. Returns a promise if open connections come first. */
   rest?(): Promise<void> | undefined;
   /** The clock. */
   clock: Clock;
-  /** Told why a connection is refused. */
+  /** Called with the reason if a connection is refused. */
   onRefused(refusal: Refusal): void;
 }
 
@@ -59,15 +59,15 @@ export class TlsAcceptor implements Acceptor {
   readonly hostname: string;
   readonly port: number;
   readonly address: string;
-  /** A socket that was given stays open: clients wait there for the next server. */
+  /** A socket from the system stays open, and clients wait there for the next server. */
   readonly hide?: () => void;
   readonly #options: TlsListenOptions;
   readonly #server: Server;
-  /** What new handshakes use. */
+  /** The certificates for new handshakes. */
   #tls: ServerTls;
   readonly #listener: NodeListener;
   readonly #handshakes: Handshakes;
-  /** The runtime accepts all that come; their handshakes begin one by one. */
+  /** The runtime accepts all connections at once, but their handshakes begin one by one. */
   #begun = Promise.resolve();
 
   private constructor(
@@ -88,7 +88,7 @@ export class TlsAcceptor implements Acceptor {
     if (options.fd !== undefined) this.hide = () => listener.hide();
     const proxies = new Proxies(options.proxyProtocolFrom ?? []);
     const [shakeHands] = server.listeners("connection") as ((socket: Socket) => void)[];
-    server.off("connection", shakeHands); // it comes behind the header of a proxy
+    server.off("connection", shakeHands); // the handshake comes after the header of a proxy
     server.on("connection", (socket: Socket) => {
       const isOfProxy = proxies.has(socket.remoteAddress ?? "");
       this.#handshakes.begin(socket, isOfProxy ? "proxy_header" : "tls_failed");
@@ -100,7 +100,7 @@ export class TlsAcceptor implements Acceptor {
       });
     });
     server.on("tlsClientError", (error, socket) => {
-      const below = (socket as { _parent?: Socket })._parent ?? socket; // only that one has an address
+      const below = (socket as { _parent?: Socket })._parent ?? socket; // only the TCP socket has an address
       const noTls = "it does not speak TLS, which this port takes";
       if (isNoTls(error)) this.#handshakes.refuse(peerOf(below), "wrong_protocol", noTls);
       else this.#handshakes.refuse(peerOf(below), "tls_failed", reasonOf(error));
@@ -143,7 +143,7 @@ export class TlsAcceptor implements Acceptor {
     const tls = await ask(source, cannot);
     const problem = renewalProblem(this.#tls, tls);
     if (problem !== undefined) throw new TypeError(`${cannot}: ${problem}`);
-    // All three: without `ca` the runtime would reject every client.
+    // Pass all three: without `ca`, the runtime would reject every client.
     const { cert, key, ca } = tls;
     this.#server.setSecureContext({ cert, key, ca });
     this.#tls = tls;
@@ -154,7 +154,7 @@ export class TlsAcceptor implements Acceptor {
     this.#handshakes.endAll();
   }
 
-  /** Reads what a proxy says about its client, before the handshake of that client. */
+  /** Reads the header in which a proxy describes its client, before that client's handshake. */
   async #readHeader(socket: Socket, shakeHands: () => void): Promise<void> {
     const peer = peerOf(socket);
     try {
@@ -171,7 +171,7 @@ export class TlsAcceptor implements Acceptor {
     const client = this.#handshakes.end(socket);
     const mutual = this.#tls.ca !== undefined;
     const certificate = mutual ? identityOf(socket.getPeerCertificate()) : undefined;
-    // A resumed session does not check its certificate again, which may have expired.
+    // A resumed session does not check the certificate again, which may have expired.
     if (!mutual || socket.authorized && certificate !== undefined) {
       this.#listener.add(nodeTransport(socket, { certificate, peer: client }));
       return;
@@ -182,7 +182,7 @@ export class TlsAcceptor implements Acceptor {
   }
 }
 
-/** The options of TLS; a missing permission is thrown as it is. */
+/** Gets the TLS options. The error for a missing permission is thrown unchanged. */
 async function ask(source: TlsSource<ServerTls>, cannot: string): Promise<ServerTls> {
   try {
     return await askTls(source);
@@ -195,9 +195,9 @@ async function ask(source: TlsSource<ServerTls>, cannot: string): Promise<Server
 interface Handshake {
   readonly socket: Socket;
   readonly timer: Timer;
-  /** What has failed if it does not come to its end. */
+  /** The event to report if the connection gets no further. */
   awaited: "proxy_header" | "tls_failed";
-  /** Whose connection it is, if a proxy has told. */
+  /** The client's address, if a proxy has sent it. */
   client?: string;
 }
 
@@ -205,7 +205,7 @@ interface Handshake {
 class Handshakes {
   readonly #options: TlsListenOptions;
   readonly #most: number;
-  /** By the peer's address: the only thing that the sockets before and after the handshake have in common. */
+  /** Keyed by the peer's address, the only thing that the sockets before and after the handshake have in common. */
   readonly #sockets = new Map<string, Handshake>();
 
   constructor(options: TlsListenOptions) {
@@ -232,13 +232,13 @@ class Handshakes {
     });
   }
 
-  /** A proxy has told whose connection this is. */
+  /** A proxy has sent the client's address. */
   tell(peer: string, client: string | undefined): void {
     const handshake = this.#sockets.get(peer);
     if (handshake !== undefined) Object.assign(handshake, { client, awaited: "tls_failed" });
   }
 
-  /** Returns whose connection it is, if a proxy has told. */
+  /** Ends a completed handshake. Returns the client's address, if a proxy has sent it. */
   end(socket: TLSSocket): string | undefined {
     const peer = peerOf(socket);
     const client = this.#sockets.get(peer)?.client;
@@ -278,7 +278,7 @@ class Handshakes {
   }
 }
 
-/** Reads a socket without a byte more than is asked for: the rest stays in it, for the handshake. */
+/** Reads no more bytes from a socket than are requested. The rest stays in the socket for the handshake. */
 function bytesOf(socket: Socket): ByteSource {
   return {
     read: (into) =>

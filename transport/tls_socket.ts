@@ -1,5 +1,5 @@
 /**
- * Dials a server of TLS by `node:tls`, which is part of the runtime.
+ * Dials a TLS server by `node:tls`, which is part of the runtime.
  *
  * Deno's own TLS cannot do both of these: `connectTls` cannot turn off Nagle's algorithm, and `startTls`, which can use
  * a connection that has it off, cannot send a client certificate.
@@ -20,15 +20,16 @@ import type { Transport } from "./transport.ts";
  * @param address The host name or address, and the port.
  * @param tls The authority to trust, and the client's own certificate and key.
  * @param signal Ends the attempt.
- * @returns The connection, once the server is checked. The server checks the client later and may then close it.
+ * @returns The connection, after the server is checked. The server checks the client later and may then close it.
  */
 export async function dialTls(
   { hostname, port }: { hostname: string; port: number },
   { ca, cert, key }: ClientTls,
   signal: AbortSignal,
 ): Promise<Transport> {
-  // An untrusted server is rejected below, where its certificate can be read. A variable, because the types lack
-  // `allowHalfOpen` here. Node names the server in the handshake only if it is told to, and an address is no name.
+  // An untrusted server is rejected below, where its certificate can be read. The options are a variable, because the
+  // types lack `allowHalfOpen` here. Node names the server in the handshake only if `servername` is set, and an address
+  // is not a name.
   const servername = isIP(hostname) === 0 ? hostname : undefined;
   const options = { host: hostname, port, servername, ca, cert, key, allowHalfOpen: true, rejectUnauthorized: false };
   const socket = connect(options);
@@ -44,8 +45,8 @@ export async function dialTls(
 /**
  * Waits until a socket is open, and turns Nagle's algorithm off.
  *
- * @param socket The socket, which is ended if that fails.
- * @param event What it says then.
+ * @param socket The socket, which is destroyed if it does not open.
+ * @param event The event that reports that the socket is open.
  * @param signal Ends the attempt.
  */
 export async function untilOpen(
@@ -64,7 +65,7 @@ export async function untilOpen(
     await open;
   } catch (error) {
     socket.destroy();
-    // Where a name has several addresses, Node's error is one of all of them, and has no text.
+    // If a name has several addresses, Node throws one error for all of them, without a text.
     throw error instanceof AggregateError ? error.errors[0] : error;
   } finally {
     signal.removeEventListener("abort", abandon);

@@ -1,5 +1,5 @@
 /**
- * The interface to whatever carries the bytes of a connection: a socket, TLS, a unix socket, a pair in memory.
+ * The interface of everything that carries the bytes of a connection: a socket, TLS, a unix socket, a pair in memory.
  *
  * Four methods and a name. Reads fill the caller's buffer and writes send from it, as with sockets, because each stream
  * in between costs 3 µs for each read and 4 KiB for each connection.
@@ -16,7 +16,7 @@ export interface Transport {
   readonly peer?: string;
   /** The peer's identity, if a certificate was requested and checked. */
   readonly certificate?: PeerCertificate;
-  /** The headers of the HTTP request by which the peer has opened a WebSocket. */
+  /** The headers of the HTTP request that opened the peer's WebSocket. */
   readonly headers?: Headers;
   /**
    * Reads some bytes.
@@ -41,8 +41,8 @@ export interface Transport {
   /** Ends both directions and pending operations. A second call may throw. */
   close(): void;
   /**
-   * Rejects when the connection breaks while nothing is read. A socket does not need this: an empty write shows it. On
-   * other transports an empty write is unsafe: `node:tls` destroys its socket.
+   * Rejects when the connection breaks while nothing is read. A socket does not need this, because an empty write fails
+   * then. On other transports, an empty write is unsafe: `node:tls` destroys its socket.
    */
   readonly broken?: Promise<void>;
   /** Checks whether the peer has broken the connection, so that `broken` rejects; called while nothing is read. */
@@ -65,18 +65,18 @@ export interface ByteStreams {
   readonly certificate?: PeerCertificate;
   /** Releases the resources of the pair. */
   close?(): void;
-  /** As {@linkcode Transport.look}. */
+  /** Like {@linkcode Transport.look}. */
   look?(): void;
-  /** As {@linkcode Transport.ref}. */
+  /** Like {@linkcode Transport.ref}. */
   ref?(): void;
-  /** As {@linkcode Transport.unref}. */
+  /** Like {@linkcode Transport.unref}. */
   unref?(): void;
 }
 
 /** The first size of a read buffer, which grows and shrinks with the traffic. */
 export const FIRST_READ_BYTES = 512;
 
-/** The largest read: what one connection may deliver before it is another one's turn. */
+/** The largest read: what one connection may deliver before the next connection's turn. */
 export const LARGEST_READ_BYTES = 64 * 1024;
 
 /** The largest single write to a stream, so that a slow peer is seen to make progress, as on a socket. */
@@ -173,8 +173,7 @@ class StreamTransport implements Transport {
 }
 
 /**
- * Finds out whether the peer of a transport has broken the connection while nothing is read from it: a read would tell,
- * but there is none.
+ * Finds out whether the peer has broken the connection of a transport while no read, which would show this, is pending.
  */
 export class Probe {
   readonly #transport: Transport;
@@ -182,8 +181,8 @@ export class Probe {
   #underWay = false;
 
   /**
-   * @param transport What to probe.
-   * @param onBroken Told that it is broken, by a probe or by the transport itself.
+   * @param transport The transport to probe.
+   * @param onBroken Called when the connection is broken, as found by a probe or by the transport itself.
    */
   constructor(transport: Transport, onBroken: (error: unknown) => void) {
     this.#transport = transport;
@@ -191,7 +190,7 @@ export class Probe {
     transport.broken?.catch(onBroken);
   }
 
-  /** @param isWriting Whether a write is under way, which tells as well. */
+  /** @param isWriting Whether a write is pending, which also shows a broken connection. */
   look(isWriting: boolean): void {
     if (this.#transport.broken !== undefined) return this.#transport.look?.();
     if (isWriting || this.#underWay) return;
@@ -207,14 +206,17 @@ export async function writeAll(to: Pick<Transport, "write">, bytes: Uint8Array):
   while (sentBytes < bytes.length) sentBytes += await to.write(bytes.subarray(sentBytes));
 }
 
-/** Whether a read has filled its space, so that more may have come. The frames of a WebSocket take some of it. */
+/**
+ * Whether a read has filled its space, so that there may be more input. The frames of a WebSocket take some of the
+ * space.
+ */
 export function fills(spaceBytes: number, readBytes: number): boolean {
   return readBytes > spaceBytes - spaceBytes / 8;
 }
 
 /**
- * The size of the next read: doubled if the last read filled its space, halved if it would leave most of it empty. So a burst
- * does not leave ten thousand connections with large buffers.
+ * The size of the next read: doubled if the last read filled its space, halved if it would leave most of it empty. So
+ * ten thousand connections do not keep large buffers after a burst.
  */
 export function sizeAfter(size: number, spaceBytes: number, readBytes: number): number {
   if (fills(spaceBytes, readBytes)) return Math.min(LARGEST_READ_BYTES, 2 * size);

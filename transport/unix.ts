@@ -1,14 +1,15 @@
 /**
- * Listens on a unix socket whose file only its owner may open, or those that its mode and group say, and removes the file
- * afterwards.
+ * Listens on a unix socket whose file only its owner may open, or the users that its mode and group allow, and removes
+ * the file afterwards.
  *
  * In: a path, a mode and a group. Out: a listener. The file of a dead server is replaced. Refused: a path on which a
  * server answers (`AddrInUse`), or at which a file exists that is not a socket (`AlreadyExists`); a group that does not
  * exist, or that this user may not use.
  *
- * The socket is created in a private folder, given its group and its mode, and moved. So others can never connect before,
- * whatever the umask. The folder has a fixed name, the path and `.new`, so that permissions can name it. It also serves as
- * a lock: no other server can start to listen on the path meanwhile. A folder left by a killed server is removed.
+ * The socket is created in a private folder, given its group and its mode, and then moved to the path. So other users
+ * can never connect too early, whatever the umask. The folder has a fixed name, the path and `.new`, so that
+ * permissions can name it. The folder also serves as a lock: no other server can start to listen on the path meanwhile.
+ * A folder left by a killed server is removed.
  */
 
 import type { OptionKind } from "../limits.ts";
@@ -17,7 +18,7 @@ import { isNamed, systemError } from "./runtime.ts";
 /** Only the owner may connect. */
 const DEFAULT_MODE = 0o600;
 
-/** The names of groups, with their numbers; those of a directory service are not in it. */
+/** The names of groups, with their numbers. Groups of a directory service are not in this file. */
 const GROUPS = "/etc/group";
 
 /** How long to wait while another server starts to listen. */
@@ -32,7 +33,7 @@ export interface UnixAccess {
   group?: string | number;
 }
 
-/** The check of a mode, which a decimal 660 does not pass. */
+/** The check of a mode. It refuses a decimal 660. */
 export const MODE: OptionKind = {
   is: (value) => Number.isInteger(value) && value as number >= 0 && value as number <= 0o777,
   must: "be the mode of a file, from 0 to 0o777, such as 0o660",
@@ -44,7 +45,7 @@ export const GROUP: OptionKind = {
   must: "be the name of a group, or its number",
 };
 
-/** What is known of a file. */
+/** Facts about a file. */
 interface FileFacts {
   readonly isSocket: boolean | null;
   readonly isDirectory: boolean;
@@ -78,7 +79,7 @@ interface UnixSocket<Connection> {
 export interface UnixListener<Connection> {
   /** The next connection. */
   accept(): Promise<Connection>;
-  /** Removes the file: no more clients come, and those that have come are still accepted. */
+  /** Removes the file, so that no more clients arrive. Clients that have connected are still accepted. */
   hide(): void;
   /** Stops accepting and removes the file. */
   close(): void;
@@ -117,7 +118,7 @@ export function permissionsToListen(path: string, group?: string | number): stri
   return `--allow-net=unix:${path},unix:${path}.new/s --allow-read=${files}${groups} --allow-write=${files}`;
 }
 
-/** Makes the folder. It may exist for a moment while another server starts, or be left by a killed one. */
+/** Makes the folder. The folder may exist for a moment while another server starts, or be left by a killed server. */
 async function makePrivate(folder: string, system: UnixSystem<unknown>): Promise<void> {
   for (let tries = 0;; tries++) {
     try {

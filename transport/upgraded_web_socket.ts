@@ -1,8 +1,9 @@
 /**
- * A WebSocket that the runtime's HTTP server has opened, as a transport: for hosts that offer nothing but HTTP.
+ * A WebSocket that the runtime's HTTP server has opened, as a transport. It is for hosts that support only HTTP.
  *
- * In: a request. Out: its answer, and a transport. Refused: a request that opens no WebSocket, or from a page that may not. A
- * client that sends more than it may is cut off, because the runtime reads on whatever waits here.
+ * In: a request. Out: the response, and a transport. Refused: a request that does not open a WebSocket, or comes from a
+ * page that may not. A client that sends more than it may is cut off, because the runtime keeps reading while bytes
+ * wait here.
  */
 
 import type { Refusal } from "./acceptor.ts";
@@ -13,7 +14,7 @@ import { messageOf } from "./runtime.ts";
 import type { Transport } from "./transport.ts";
 import { checkUpgrade, UpgradeError } from "./web_socket.ts";
 
-/** What the host tells of a request, beside the request: `Deno.serve` passes it on. */
+/** What the host knows about a request besides the request itself. `Deno.serve` passes it on. */
 export interface UpgradeInfo {
   /** The address of the client. */
   readonly remoteAddr?: {
@@ -30,9 +31,9 @@ export interface UpgradeInfo {
 
 /** Options of the transport. */
 export interface UpgradeOptions {
-  /** The pages that may open a WebSocket; without it, nobody may. */
+  /** The pages that may open a WebSocket. Without it, WebSockets are refused. */
   readonly origins: Origins | undefined;
-  /** The most that may have come and not be read, in bytes. */
+  /** The maximum of received bytes that are not read yet. */
   readonly maxUnreadBytes: number;
   readonly clock: Clock;
 }
@@ -40,7 +41,10 @@ export interface UpgradeOptions {
 /** The most that is sent at once, so that a slow peer is seen to make progress. */
 const MAX_SENT_BYTES = 64 * 1024;
 
-/** A write ends when no more than this waits in the runtime, which tells nobody when: it is looked at after a while. */
+/**
+ * A write ends when at most this many bytes wait in the runtime. There is no event for this, so it is checked at
+ * intervals.
+ */
 const MAX_WAITING_BYTES = 1024 * 1024;
 const FIRST_LOOK_MS = 2;
 const LONGEST_LOOK_MS = 50;
@@ -49,32 +53,32 @@ const NORMAL = 1000;
 const TEXT_REFUSED = 1003;
 const TOO_MUCH = 1008;
 
-/** What the author of a program reads whose runtime has none for a server: its Request carries no connection. */
+/** The error in a runtime whose server cannot open a WebSocket for a Request, because its Request has no connection. */
 const NO_UPGRADE = "Cannot open a WebSocket in fetch: only Deno can. " +
   "In Node and Bun, let the server listen on a port of its own, with webOrigins";
 
-/** What comes of a request. */
+/** The result of a request to open a WebSocket. */
 export interface Upgrade {
-  /** The answer to it. */
+  /** The response. */
   readonly response: Response;
-  /** Its connection. */
+  /** The connection. */
   readonly transport?: Transport;
-  /** Why there is none. */
+  /** Why there is no connection. */
   readonly refusal?: Refusal;
 }
 
 /**
  * Opens a WebSocket for a request.
  *
- * @param request The request. Nothing of it can be read afterwards.
- * @param info What the host tells of it.
- * @param options Who may, and how much may wait.
- * @throws {TypeError} Where the runtime has no upgrade.
+ * @param request The request. It cannot be read afterwards.
+ * @param info What the host knows about the request.
+ * @param options Which pages may open a WebSocket, and how much input may wait.
+ * @throws {TypeError} If the runtime cannot upgrade a request.
  */
 export function upgrade(request: Request, info: UpgradeInfo | undefined, options: UpgradeOptions): Upgrade {
   if (globalThis.Deno?.upgradeWebSocket === undefined) throw new TypeError(NO_UPGRADE);
   const peer = info?.remoteAddr && peerOf(info.remoteAddr);
-  // Read now: after the upgrade the runtime throws.
+  // Read now, because the runtime throws after the upgrade.
   const headers = new Headers(request.headers);
   try {
     const { response, socket } = open(request, headers, options.origins);
@@ -105,16 +109,16 @@ function peerOf({ transport, hostname, port, path }: NonNullable<UpgradeInfo["re
 class UpgradedWebSocket implements Transport {
   readonly peer: string | undefined;
   readonly headers: Headers;
-  readonly releasesBytes = true; // the runtime copies them
+  readonly releasesBytes = true; // the runtime copies the bytes
   readonly broken: Promise<void>;
   readonly #socket: WebSocket;
   readonly #options: Pick<UpgradeOptions, "maxUnreadBytes" | "clock">;
   readonly #opened = Promise.withResolvers<void>();
-  /** What has come and is not read. */
+  /** The received chunks that are not read yet. */
   #unread: Uint8Array[] = [];
   #unreadBytes = 0;
   #onUnread = () => {};
-  /** Why nothing more comes. */
+  /** Why no more input comes. */
   #ended: Error | undefined;
   #isClosing = false;
 
@@ -172,7 +176,7 @@ class UpgradedWebSocket implements Transport {
     return part.length;
   }
 
-  /** There is no half of it to close: what was sent arrives, and nothing comes any more. */
+  /** A WebSocket has no half close. The sent bytes arrive, and no more input comes. */
   async closeWrite(): Promise<void> {
     await this.#opened.promise;
     this.#close(NORMAL);

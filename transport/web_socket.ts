@@ -1,8 +1,8 @@
 /**
  * The handshake of a WebSocket (RFC 6455, section 4), at either end.
  *
- * In: a connection. Out: a transport of the bytes in the messages. Refused: as a client, an answer that opens no WebSocket; as a
- * server, a request that is none for a WebSocket, or from a page that may not.
+ * In: a connection. Out: a transport of the bytes in the messages. Refused: as a client, an answer that does not open a
+ * WebSocket; as a server, a request that does not ask for a WebSocket, or comes from a page that may not open one.
  */
 
 import type { Origins } from "./origins.ts";
@@ -11,20 +11,20 @@ import { PreambleError } from "./preamble_acceptor.ts";
 import { closeTransport, FIRST_READ_BYTES, type Transport, writeAll } from "./transport.ts";
 import { WebSocketTransport } from "./web_socket_frames.ts";
 
-/** The longest head of a request or an answer: cookies may take a lot. */
+/** The longest head of a request or an answer. Cookies may be long. */
 const MAX_HEAD_BYTES = 16 * 1024;
 
 const HEAD_END = "\r\n\r\n";
 const VERSION = "13";
 
-/** What every answer's proof ends with (RFC 6455, section 1.3). */
+/** The text that is added to the key for the proof in the answer (RFC 6455, section 1.3). */
 const PROOF = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/** How the names of headers, and their values, may look (RFC 9110, section 5). */
+/** Valid names and values of headers (RFC 9110, section 5). */
 const NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
-/** What an answer other than 101 tells a client. */
+/** The meanings of answers other than 101, for a client. */
 const MEANINGS: Readonly<Record<number, string>> = {
   401: "the server, or a proxy before it, asks for a login",
   403: "the server refuses the origin of this client, or a proxy before it refuses the client",
@@ -34,7 +34,7 @@ const MEANINGS: Readonly<Record<number, string>> = {
   503: "a proxy before the server finds none that is ready",
 };
 
-/** The answers to a request that opens no WebSocket: the phrase of the status, and what a person reads. */
+/** The answers to a request that opens no WebSocket: the phrase of the status, and a text for people. */
 const ANSWERS = {
   400: ["Bad Request", "this is not a valid request for a WebSocket"],
   403: [
@@ -56,7 +56,7 @@ export class UpgradeError extends PreambleError {
 
   /**
    * @param status The status of the answer.
-   * @param reason As a sentence about the peer, "it".
+   * @param reason The reason, as a sentence about the peer, "it".
    */
   constructor(status: keyof typeof ANSWERS, reason: string) {
     super(reason);
@@ -75,7 +75,7 @@ export class UpgradeError extends PreambleError {
   }
 }
 
-/** What a client meets at a server that takes no WebSockets. */
+/** The error of a client whose server takes no WebSockets. */
 const NO_HTTP =
   "the server does not answer as HTTP/1.1 does; a server of packline takes WebSockets if it has webOrigins";
 
@@ -146,10 +146,10 @@ async function checkAnswer(transport: PeekedTransport, key: string): Promise<voi
 /**
  * Opens a WebSocket as a server.
  *
- * @param transport The connection, whose first bytes are those of an HTTP request.
- * @param origins The pages that may.
+ * @param transport The connection, which begins with an HTTP request.
+ * @param origins The pages that may open a WebSocket.
  * @returns The transport.
- * @throws {UpgradeError} If the request opens none, see {@linkcode answerRefusal}.
+ * @throws {UpgradeError} If the request does not open a WebSocket, see {@linkcode answerRefusal}.
  */
 export async function acceptWebSocket(transport: PeekedTransport, origins: Origins): Promise<Transport> {
   const head = await readHead(transport);
@@ -165,8 +165,8 @@ export async function acceptWebSocket(transport: PeekedTransport, origins: Origi
 }
 
 /**
- * Tells a peer that its request opens no WebSocket, and waits until it has read that: a close with unread input would reset
- * the connection. Never rejects.
+ * Tells a peer that its request opens no WebSocket, and waits until the peer has read this, because a close with unread
+ * input would reset the connection. Never rejects.
  */
 export async function answerRefusal(transport: Transport, error: UpgradeError): Promise<void> {
   const { status, headers, body } = error;
@@ -201,11 +201,11 @@ function keyOf({ line, headers }: Head, origins: Origins): string {
 }
 
 /**
- * Checks whether a request asks for a WebSocket, and may.
+ * Checks whether a request asks for a WebSocket, and may open one.
  *
  * @param headers Its headers.
- * @param origins The pages that may.
- * @throws {UpgradeError} If it does not, or may not.
+ * @param origins The pages that may open a WebSocket.
+ * @throws {UpgradeError} If the request does not ask for a WebSocket, or may not open one.
  */
 export function checkUpgrade(headers: Headers, origins: Origins): void {
   if (!hasToken(headers, "upgrade", "websocket") || !hasToken(headers, "connection", "upgrade")) {
@@ -219,7 +219,7 @@ export function checkUpgrade(headers: Headers, origins: Origins): void {
   }
 }
 
-/** Reads a head, and nothing of what comes behind it. */
+/** Reads a head, and leaves the bytes after it unread. */
 async function readHead(transport: PeekedTransport): Promise<Head> {
   for (let start = 0;;) {
     const { bytes } = transport;
@@ -228,7 +228,7 @@ async function readHead(transport: PeekedTransport): Promise<Head> {
       transport.skip(end + HEAD_END.length);
       return parseHead(DECODER.decode(bytes.subarray(0, end)));
     }
-    start = Math.max(0, bytes.length - HEAD_END.length); // what was looked at is not looked at again
+    start = Math.max(0, bytes.length - HEAD_END.length); // bytes that were searched are not searched again
     if (bytes.length >= MAX_HEAD_BYTES) {
       throw new UpgradeError(431, `its head of HTTP is longer than ${MAX_HEAD_BYTES} bytes`);
     }
@@ -248,17 +248,17 @@ function parseHead(text: string): Head {
   return { line, headers };
 }
 
-/** Whether a header that is a list has a word, in any case. */
+/** Whether a header that is a list contains a token, in upper or lower case. */
 function hasToken(headers: Headers, name: string, token: string): boolean {
   return (headers.get(name) ?? "").split(",").some((each) => each.trim().toLowerCase() === token);
 }
 
-/** What proves that a server has read the key. */
+/** The proof that a server has read the key. */
 async function proofOf(key: string): Promise<string> {
   return base64(new Uint8Array(await crypto.subtle.digest("SHA-1", latin1(key + PROOF))));
 }
 
-/** By `btoa`, which every runtime has. */
+/** Uses `btoa`, which every runtime has. */
 function base64(bytes: Uint8Array): string {
   return btoa(String.fromCharCode(...bytes));
 }

@@ -1,17 +1,18 @@
 /**
- * The frames of a WebSocket (RFC 6455) as a transport: the bytes in its messages, whatever their bounds.
+ * The frames of a WebSocket (RFC 6455) as a transport: the bytes in its messages, without their boundaries.
  *
- * In: a connection behind its handshake. Out: a transport. Bytes are read into the space of the reader and unmasked there; what
- * a peer says of a length only counts down, so nothing is held. Refused: text (1003) and what breaks the protocol (1002).
+ * In: a connection after its handshake. Out: a transport. Bytes are read into the reader's buffer and unmasked there. A
+ * length from the peer is only counted down, so it allocates no memory. Refused: text (1003) and protocol errors
+ * (1002).
  *
- * A close frame ends one direction, as a FIN does: what comes before it is answered before the peer gets its own. A server that
- * ends a connection at once sends one too (1001).
+ * A close frame ends one direction, as a FIN does: earlier requests are answered before the peer gets a close frame in
+ * return. A server that ends a connection at once sends one too (1001).
  */
 
 import type { PeerCertificate } from "./certificate.ts";
 import { type Transport, writeAll } from "./transport.ts";
 
-/** Which end of the connection this is: a client masks what it sends, a server does not. */
+/** Which end of the connection this is. A client masks its output, and a server does not. */
 export type WebSocketRole = "client" | "server";
 
 const CONTINUATION = 0;
@@ -31,7 +32,7 @@ const MAX_CONTROL_BYTES = 125;
 /** The longest head of a frame: two bytes, a length of eight, a mask. */
 const MAX_HEAD_BYTES = 14;
 
-/** The most that is sent in one frame: its length takes two bytes, and a slow peer is seen to make progress. */
+/** The largest payload of a sent frame. Its length takes two bytes, and a slow peer is seen to make progress. */
 const MAX_SENT_BYTES = 65_535;
 
 const NORMAL = 1000;
@@ -61,19 +62,19 @@ const CLOSE_CODES: Readonly<Record<number, string>> = {
 /** Carries the bytes of one connection in the frames of a WebSocket. */
 export class WebSocketTransport implements Transport {
   readonly headers: Headers | undefined;
-  readonly releasesBytes = true; // they are copied behind the head of their frame
+  readonly releasesBytes = true; // the bytes are copied after the head of their frame
   readonly #below: Transport;
   readonly #masks: boolean;
   readonly #frames: FrameReader;
-  /** The frame under way; frames are sent one after another. */
+  /** The frame that is being sent. Frames are sent one after another. */
   #sending: Promise<void> | undefined;
   #isAnswering = false;
   #isClosed = false;
 
   /**
-   * @param below The connection, behind its handshake.
+   * @param below The connection, after its handshake.
    * @param role Which end this is.
-   * @param headers The header of the request that has opened it, for a server.
+   * @param headers The headers of the request that opened it, for a server.
    */
   constructor(below: Transport, role: WebSocketRole, headers?: Headers) {
     this.#below = below;
@@ -105,7 +106,7 @@ export class WebSocketTransport implements Transport {
     }
     const { code, fault } = frames.ending;
     if (fault !== undefined) {
-      // Behind a frame under way it would wait for a peer that may not read.
+      // If a frame is being sent, a close frame would wait for a peer that may not read.
       if (this.#sending === undefined) await this.#close(code);
       throw new Error(fault);
     }
@@ -124,7 +125,7 @@ export class WebSocketTransport implements Transport {
     return this.#close(NORMAL);
   }
 
-  /** A server says so by a close frame, if that can leave at once; else a page sees 1006, as after an accident. */
+  /** A server sends a close frame if it can leave at once. Otherwise a page sees 1006, as after a failure. */
   close(): void {
     if (!this.#masks && this.#sending === undefined) {
       this.#close(this.#frames.ending?.code ?? GOING_AWAY).catch(() => {}); // the peer has left already
@@ -152,7 +153,7 @@ export class WebSocketTransport implements Transport {
     await sent;
   }
 
-  /** Answers the newest ping; one that came before it while an answer waited has none, as the RFC allows. */
+  /** Answers the newest ping. Earlier pings that arrived while an answer waited get no answer, as the RFC allows. */
   async #answerPings(): Promise<void> {
     if (this.#isAnswering) return;
     this.#isAnswering = true;
@@ -164,7 +165,7 @@ export class WebSocketTransport implements Transport {
         await this.#send(PONG, ping as Uint8Array);
       }
     } catch {
-      // The next read or write meets the same error.
+      // The next read or write gets the same error.
     }
     this.#isAnswering = false;
   }
@@ -182,42 +183,42 @@ export class WebSocketTransport implements Transport {
 
 /** Why there is nothing more to read. */
 interface Ending {
-  /** The code of the peer's close frame, or of the one that it gets. */
+  /** The code of the peer's close frame, or of the close frame to send. */
   readonly code: number;
   /** What the peer did wrong. */
   readonly fault?: string;
 }
 
-/** Finds what belongs to messages among the bytes of frames. */
+/** Extracts the bytes of messages from frames. */
 class FrameReader {
   /** The payload of the newest ping. */
   ping: Uint8Array | undefined;
   ending: Ending | undefined;
   readonly #isMasked: boolean;
-  /** The head of the frame that is read, and how much of it has come. */
+  /** The head of the current frame, and how many of its bytes were received. */
   readonly #head = new Uint8Array(MAX_HEAD_BYTES);
   #headBytes = 0;
   readonly #mask = new Uint8Array(MASK_BYTES);
   #opcode = CONTINUATION;
   #payloadBytes = 0;
-  /** How much of the payload has not come. */
+  /** How many bytes of the payload are missing. */
   #missingBytes = 0;
-  /** What has come of the payload of a control frame. */
+  /** The received part of a control frame's payload. */
   #control = new Uint8Array(0);
-  /** Whether a message has begun whose last frame has not come. */
+  /** Whether a message has begun and its last frame was not received yet. */
   #isInMessage = false;
 
-  /** @param isMasked Whether the peer must mask what it sends. */
+  /** @param isMasked Whether the peer must mask its frames. */
   constructor(isMasked: boolean) {
     this.#isMasked = isMasked;
   }
 
   /**
-   * Takes bytes, and leaves those of messages at the beginning of their space.
+   * Takes bytes, and moves the bytes of messages to the beginning of the buffer.
    *
-   * @param bytes The space.
-   * @param end How many bytes of it have come.
-   * @returns How many belong to messages.
+   * @param bytes The buffer.
+   * @param end How many bytes of the buffer were received.
+   * @returns How many bytes belong to messages.
    */
   take(bytes: Uint8Array, end: number): number {
     let messageBytes = 0;
@@ -271,7 +272,7 @@ class FrameReader {
     if (length === 0) this.#endFrame();
   }
 
-  /** What is wrong with a frame by its first two bytes. */
+  /** What is wrong with a frame, by its first two bytes. */
   #faultOf(first: number, second: number): Ending | undefined {
     const opcode = first & OPCODE;
     const isControl = opcode >= CLOSE;
@@ -311,7 +312,7 @@ function lengthOf(bytes: Uint8Array): number {
   return bytes.reduce((length, byte) => 256 * length + byte, 0);
 }
 
-/** A frame of its own buffer, which nobody else holds. */
+/** A frame in its own buffer, which nothing else uses. */
 function frameOf(opcode: number, payload: Uint8Array, masks: boolean): Uint8Array<ArrayBuffer> {
   const lengthEnd = payload.length < 126 ? 2 : 4;
   const start = lengthEnd + (masks ? MASK_BYTES : 0);
@@ -330,7 +331,10 @@ function frameOf(opcode: number, payload: Uint8Array, masks: boolean): Uint8Arra
   return frame;
 }
 
-/** From this many bytes up, the buffer of a frame is used again: their garbage takes a quarter of the CPU of large payloads. */
+/**
+ * From this many bytes up, the buffer of a frame is reused. Otherwise garbage collection takes a quarter of the CPU
+ * time of large payloads.
+ */
 const REUSED_FROM_BYTES = 8 * 1024;
 const MAX_SPARE = 8;
 const spare: Uint8Array<ArrayBuffer>[] = [];
@@ -344,11 +348,11 @@ function reuse(frame: Uint8Array<ArrayBuffer>): void {
   if (frame.length >= REUSED_FROM_BYTES && spare.length < MAX_SPARE) spare.push(new Uint8Array(frame.buffer));
 }
 
-/** Random bytes for masks, which are asked for many at a time. */
+/** Random bytes for masks, generated many at a time. */
 const random = new Uint8Array(4096);
 let randomStart = random.length;
 
-/** A mask that nobody can guess, so that no page can make a client send bytes of its choice to a proxy. */
+/** An unpredictable mask, so that no page can make a client send bytes of its choice to a proxy. */
 function randomMask(): Uint8Array {
   if (randomStart === random.length) {
     crypto.getRandomValues(random);
@@ -365,9 +369,9 @@ const turnedWord = new Int32Array(turned.buffer);
 const WORDS_FROM_BYTES = 64;
 
 /**
- * Masks bytes, or unmasks them, where they are.
+ * Masks or unmasks bytes in place.
  *
- * @param offset How many bytes of the payload come before them.
+ * @param offset How many bytes of the payload come before these bytes.
  */
 function applyMask(bytes: Uint8Array, start: number, end: number, mask: Uint8Array, offset: number): void {
   let at = start;

@@ -1,8 +1,10 @@
 /**
- * What a connection does first on a port that takes WebSockets: if it begins with `GET `, it opens one. Others are given on with
- * what has come of them, as they are: a silent one when its time is over, for it may have nothing to say yet.
+ * The preamble of a connection on a port that takes WebSockets. A connection that begins with `GET ` opens a WebSocket.
+ * Other connections are passed on unchanged. A silent connection is passed on when its time is over, because it may
+ * have nothing to send yet.
  *
- * In: a connection. Out: the same, or its WebSocket. Refused: what is HTTP and opens none, by an answer of HTTP.
+ * In: a connection. Out: the same connection, or its WebSocket. Refused, by an HTTP answer: an HTTP request that does
+ * not open a WebSocket.
  */
 
 import type { Origins } from "./origins.ts";
@@ -11,7 +13,10 @@ import { type Preamble, type PreambleEnd, PreambleError } from "./preamble_accep
 import type { Transport } from "./transport.ts";
 import { acceptWebSocket, answerRefusal, UpgradeError } from "./web_socket.ts";
 
-/** How a request for a WebSocket begins. No frame does: its third byte would be that of a map. */
+/**
+ * The beginning of a request for a WebSocket. No frame begins like this, because the third byte of a frame begins a
+ * map.
+ */
 const BEGINNING = new TextEncoder().encode("GET ");
 
 /** Opens WebSockets. */
@@ -21,7 +26,7 @@ export class WebSocketPreamble implements Preamble<Transport> {
   readonly #timeoutMs: number;
 
   /**
-   * @param origins The pages that may.
+   * @param origins The pages that may open a WebSocket.
    * @param timeoutMs The time limit of a handshake.
    */
   constructor(origins: Origins, timeoutMs: number) {
