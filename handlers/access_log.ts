@@ -14,8 +14,8 @@ import { logLine } from "./log_line.ts";
  * code, and the milliseconds it took. The end of a stream is its last item. Data from a caller cannot start a new line.
  * With `logFormat: "json"` it is a line of JSON, the event `call` (docs/production.md, "Logs").
  *
- * @param write Takes a line, without its end. By default it goes to stdout.
- * @returns The middleware: put it first, so that it sees what the others refuse.
+ * @param write Takes a line, without a line break. By default it goes to stdout.
+ * @returns The middleware. Put it first, so that it also sees the calls that other middleware refuses.
  *
  * @example Two lines
  * ```ts

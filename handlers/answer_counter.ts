@@ -1,9 +1,10 @@
 /**
- * Counts the answered calls of one connection, reading the clock once for many of them, and tells those who tap, and telemetry.
+ * Counts the answered calls of one connection, and reports them to TAP and telemetry. Reads the clock once for many
+ * calls.
  *
- * In: calls, when they are answered, refused or abandoned. Out: the counts of their commands; what a tap sees. Successful
- * calls of the current batch are only counted, not listed: a list would outlive them. Those that a tap has room for are
- * listed. Refused: nothing.
+ * In: calls, when they are answered, refused or abandoned. Out: the counts of their commands; what a tap sees.
+ * Successful calls of the current batch are only counted, because a list would outlive them. Calls that a tap has room
+ * for are listed. Refused: nothing.
  */
 
 import { encodeFrame } from "../codec/encode.ts";
@@ -18,12 +19,12 @@ import type { Call } from "./call.ts";
 import type { RegisteredCommand, Registry } from "./registry.ts";
 import type { Taps } from "./tap.ts";
 
-/** As much of a request as is known when it is refused. */
+/** The known parts of a refused request. */
 export type RefusedRequest = Pick<Request, "seq" | "cmd" | "frameBytes"> & Partial<Pick<Request, "meta">>;
 
 /** The counter of one connection. */
 export class AnswerCounter {
-  /** When the clock was last looked at. */
+  /** When the clock was last read. */
   lookedMs = -Infinity;
   readonly #clock: Clock;
   readonly #registry: Registry;
@@ -43,24 +44,24 @@ export class AnswerCounter {
     this.#taps = registry.taps;
   }
 
-  /** Begins a batch; its calls are counted at the end. */
+  /** Begins a batch. Its calls are counted when it ends. */
   beginBatch(arrival: Arrival): void {
     this.#batchArrival = arrival;
   }
 
-  /** Ends it, and returns the time when it was last looked at. */
+  /** Ends the batch. Returns the time when the clock was last read. */
   endBatch(): number {
     this.count();
     this.#batchArrival = undefined;
     return this.lookedMs;
   }
 
-  /** A call got its final reply, which was the last frame. */
+  /** A call got its final reply, which is the last frame in the output. */
   add(call: Call): void {
     const { entry, arrival, code } = call;
     if (serverTelemetry !== undefined) this.#endSpan(call, code);
     const isOfBatch = arrival === this.#batchArrival && code === undefined;
-    // Those of a batch take equally long: any of them will do, so no more than fit are listed.
+    // All calls of a batch have the same duration, so list only as many as a tap has room for.
     if (this.#taps.room > (isOfBatch ? this.#watched.length : 0) && this.#taps.wants(entry)) {
       this.#watched.push({ call, sentBytes: call.itemBytes + this.#connection.output.lastBytes });
     } else if (isOfBatch) {
@@ -104,7 +105,7 @@ export class AnswerCounter {
     if (this.#taps.isOn) this.#tell(call, code, call.itemBytes, this.#clock.now());
   }
 
-  /** A request was refused unstarted. */
+  /** A request was refused before its handler started. */
   refused(request: RefusedRequest, reply: Reply, arrival: Arrival): void {
     const { cmd, frameBytes } = request;
     if (serverTelemetry !== undefined) this.beginSpan(request, arrival)?.end((reply.outcome as RpcError).code);
@@ -115,12 +116,12 @@ export class AnswerCounter {
       command: command?.name ?? (cmd === undefined ? null : String(cmd)),
       code: (reply.outcome as RpcError).code,
       receivedBytes: frameBytes,
-      // It may have to wait for earlier replies.
+      // Measured here, because the reply may have to wait for earlier replies.
       sentBytes: encodeFrame(reply, writeReply).length,
     }));
   }
 
-  /** Begins the span of a request, where telemetry is on. */
+  /** Begins the span of a request, if telemetry is on. */
   beginSpan({ cmd, meta }: RefusedRequest, arrival: Arrival): CallSpan | undefined {
     const command = this.#registry.find(cmd)?.name;
     const span = serverTelemetry?.begin(command, meta, this.#clock.now() - arrival.readMs);
@@ -129,7 +130,7 @@ export class AnswerCounter {
     return span;
   }
 
-  /** Ends the span of a call; one whose handler never began has it all now. */
+  /** Ends the span of a call. If the handler never started, the span also begins here. */
   #endSpan(call: Call, code: string | undefined): void {
     (call.span ?? this.beginSpan(call.request, call.arrival))?.end(code);
   }

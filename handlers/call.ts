@@ -32,7 +32,7 @@ import { itemFields } from "./tracked.ts";
 /** The share of its `ttl` that a request may wait for other work: the rest is for its handler and its reply. */
 const WAIT_SHARE = 0.75;
 
-/** Only a server that has worked for longer than this multiple of a `ttl` is overloaded: one slow handler is not. */
+/** A server counts as overloaded after this many `ttl`s of work without rest: one slow handler is not an overload. */
 const OVERLOADED_TTLS = 2;
 const CUT_SHORT = new RpcError("CANCELLED", "the caller's stream ended before its end");
 
@@ -53,9 +53,9 @@ export interface CallOwner {
   push(reply: Reply<Call>): void;
   /** Grants more items of the caller's stream. */
   grant(call: Call, items: number): void;
-  /** There is no room or no time for the call, which has not begun. */
+  /** The call was refused before it began: there is no room or no time for it. */
   onRefused(call: Call, reason: RpcError): void;
-  /** The handler did not answer at once. The call now counts by its `seq`, its deadline and its place. */
+  /** The handler did not answer at once. Registers the call, with its `seq`, its deadline and its place. */
   onRunning(call: Call): void;
   /** The call has got its final reply. */
   onAnswered(call: Call): void;
@@ -73,7 +73,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
   slotPlace = UNWATCHED;
   /** The error code; `undefined` if it succeeded. */
   code: string | undefined = undefined;
-  /** The promise of the handler if there is middleware, which may answer earlier. */
+  /** With middleware, the promise of the handler: the middleware may answer earlier. */
   handled: Promise<ReplyFields> | undefined = undefined;
   #lastingOrNone: Lasting | undefined = undefined;
 
@@ -84,7 +84,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     readonly owner: CallOwner,
   ) {}
 
-  /** Its `seq`, of a call that has one. */
+  /** The `seq`. Only a call that has one is asked for it. */
   get id(): number {
     return this.request.seq as number;
   }
@@ -99,7 +99,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   // ---- from the request to the answer
 
-  /** There is no place for its handler: it waits, known by its `seq`. */
+  /** No handler can start now: the call waits, registered by its `seq`. */
   wait(): void {
     const { ttl } = this.request;
     this.state = "waiting";
@@ -140,7 +140,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     let pending: Promise<unknown>;
     try {
       const answer = this.owner.server.middleware.answer(this);
-      // In here as well: a proxy may throw as soon as it is looked at.
+      // Inside the `try` too: a proxy may throw when it is read.
       if (!isPending(answer)) return this.#answer(replyOf(answer));
       pending = Promise.resolve(answer);
     } catch (error) {
@@ -149,7 +149,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     this.#follow(pending);
   }
 
-  /** Whether the server has had no rest for so long, and this is not a command that always answers. */
+  /** Whether the server has worked without rest for this long, and the command is not `immediate`. */
   #hasComputedFor(milliseconds: number, nowMs: number): boolean {
     const { entry, owner: { server } } = this;
     return nowMs - server.yieldBudget.arrivals.busySinceMs >= milliseconds && !entry.immediate;
@@ -160,7 +160,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     this.owner.onRefused(this, reason);
   }
 
-  /** Follows a handler that did not answer at once. Not an async function, which would make more objects for each call. */
+  /** Waits for a handler that did not answer at once. Not an async function, which would make more objects a call. */
   #follow(pending: Promise<unknown>): void {
     this.state = "running";
     const { credit } = this.request;
@@ -237,7 +237,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     if (wasKnown) this.owner.onSettled(this);
   }
 
-  /** Ends the call without an answer of its handler, and aborts the handler. */
+  /** Ends the call with an error, and aborts the handler. */
   fail(reason: RpcError): void {
     if (this.state === "settled") return;
     this.#answer(reason);
@@ -266,7 +266,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     this.#abort(failure);
   }
 
-  /** A handler threw after its caller had an answer. If it stopped because of the abort, that is no error. */
+  /** A handler threw after its caller got an answer. An error caused by the abort is not reported. */
   onLateError(error: unknown): void {
     if (!isForCaller(error) && !isAbort(error, this.abortReason)) this.report(error);
   }
@@ -325,7 +325,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   // ---- the caller's stream
 
-  /** Fails if the caller has not sent all of its stream: the rest cannot come, or a part may be missing. */
+  /** Fails the call if the caller's stream is incomplete: the rest cannot come, or a part may be missing. */
   failIncomplete(reason: RpcError): void {
     if (this.request.hasItems && !this.#lastingOrNone?.items?.isComplete) this.fail(reason);
   }
@@ -346,7 +346,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     return items;
   }
 
-  // ---- what the handler is told
+  // ---- signals for the handler
 
   get signal(): AbortSignal {
     return (this.#lasting.abortController ??= abortedBy(this.abortReason)).signal;
@@ -367,7 +367,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     return this.#lastingOrNone?.abortReason;
   }
 
-  /** Sets a callback for after the abort, which ends a stream. */
+  /** Sets a callback that runs after the abort, to end a stream. */
   onAborted(listener: () => void): void {
     this.#lasting.onAborted = listener;
   }
@@ -393,7 +393,7 @@ function deadlineOf({ arrival, entry, owner, request: { ttl } }: Call): number {
   return timeoutMs === Infinity ? callersMs : Math.min(callersMs, clock.now() + timeoutMs);
 }
 
-/** Whether an answer takes its time: a promise, or a stream. */
+/** Whether an answer comes later: it is a promise or a stream. */
 function isPending(answer: unknown): boolean {
   return typeof answer === "object" && answer !== null &&
     (typeof (answer as { then?: unknown }).then === "function" || isStream(answer));

@@ -1,9 +1,9 @@
 /**
- * The stream of items that a caller sends with its call: keeps them until the handler takes them, and grants more as it does.
+ * The stream of items that a caller sends with a call. Keeps items until the handler takes them, and then grants more.
  *
- * In: items and their end. Out: an async iterable for the handler, whose items have passed the command's schema; credit.
- * Refused: items that were not granted, that come after the end, or that have no room, by a failure of the call; items that do
- * not fit the schema, by an error for the handler.
+ * In: items and their end. Out: an async iterable for the handler, whose items have passed the command's schema;
+ * credit. Refused: items that were not granted, that come after the end, or that have no room, by a failure of the
+ * call; items that do not fit the schema, by an error for the handler.
  */
 
 import { RpcError } from "../errors.ts";
@@ -16,20 +16,20 @@ import { validatedItem } from "./validation.ts";
 /** What a caller may send before it is granted more (PROTOCOL.md, "Streams from the caller"). */
 const FIRST_ITEMS = 1;
 
-/** For an item or an end of a call that has no stream, or of one that has ended. */
+/** For an item, or the end of a stream, if the call has no stream or its stream has ended. */
 export const NOT_WANTED = new RpcError("INVALID_MESSAGE", "the call has no stream that such a message belongs to");
 
 const NOT_GRANTED = new RpcError("INVALID_MESSAGE", "an item came that was not granted: send items as credit comes");
-/** Not `OVERLOADED`, which says that a call was not started. No strike: the caller has kept to its credit. */
+/** Not `OVERLOADED`, which means that the call was not started. Not a strike: the caller did not exceed its credit. */
 export const NO_ROOM = new RpcError(
   "INVALID_MESSAGE",
   "the items that wait for their handlers take too much memory: they have grown since they were granted",
 );
 
-/** For a handler that reads on after its call was answered. */
+/** For a handler that continues to read after its call was answered. */
 const ANSWERED = new RpcError("CANCELLED", "the call was answered before all of its items were taken");
 
-/** How a call is seen from here. */
+/** The options of {@linkcode CallerItems}. */
 export interface ItemsOptions {
   /** The memory of all items of the connection. */
   readonly held: HeldItems;
@@ -45,9 +45,9 @@ export interface ItemsOptions {
 export class CallerItems {
   /** What the handler reads. */
   readonly reader: AsyncIterableIterator<unknown>;
-  /** Whether the caller has sent all of it. */
+  /** Whether the caller has sent the whole stream. */
   isComplete = false;
-  /** The frames of its items. */
+  /** The bytes of the frames of its items. */
   receivedBytes = 0;
   readonly #held: HeldItems;
   readonly #queue: ItemQueue;
@@ -60,7 +60,7 @@ export class CallerItems {
     window.open(FIRST_ITEMS);
   }
 
-  /** Whether no item waits: one more is kept then, however large it is. */
+  /** Whether no item waits. Then the next one is kept, whatever its size. */
   get isEmpty(): boolean {
     return this.#queue.length === 0;
   }
@@ -80,13 +80,13 @@ export class CallerItems {
     this.#queue.end(DONE);
   }
 
-  /** The call is over: the handler gets no more items, but the reason. */
+  /** Ends the stream: the handler gets the reason in place of further items. */
   cut(reason = ANSWERED): void {
     this.#queue.cut(reason);
   }
 }
 
-/** The items, as a handler reads them, once. After an error it is never done: half a stream must not be taken for a whole one. */
+/** Reads the items for a handler, once. After an error every `next()` throws: a partial stream never looks complete. */
 class ItemReader implements AsyncIterableIterator<unknown> {
   readonly #queue: ItemQueue;
   readonly #schema: StandardSchema | undefined;

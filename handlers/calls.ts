@@ -28,12 +28,12 @@ const MAYBE_MISSED = new RpcError(
   "a message on this connection could not be read, and may have been an item of this call",
 );
 
-/** How many waiting calls begin between two looks at the clock. */
+/** How many waiting calls begin between two readings of the clock. */
 const BEGUN_A_LOOK = 32;
 
-/** Receives the ends of calls. */
+/** Is told when calls end. */
 export interface CallListener {
-  /** A call got its final reply, or nobody waits for it any more. */
+  /** A call got its final reply, or its caller no longer waits for one. */
   onSettled(): void;
   /** There is room: a handler has ended, or has taken an item. */
   onRoom(): void;
@@ -41,11 +41,11 @@ export interface CallListener {
 
 /** The calls of one connection. */
 export class Calls implements CallOwner {
-  /** Calls with `seq` and without a final reply, which run or wait. */
+  /** Running and waiting calls with `seq`. */
   readonly bySeq = new CallTable<Call>();
-  /** Requests that wait, and replies that wait for them. */
+  /** Waiting requests, and refusals that wait for earlier replies. */
   readonly queue: RequestQueue;
-  /** The memory of their requests. */
+  /** The memory of requests that wait or run. */
   readonly held: HeldRequests;
   readonly heldItems: HeldItems;
   readonly counter: AnswerCounter;
@@ -56,7 +56,7 @@ export class Calls implements CallOwner {
   readonly #listener: CallListener;
   /** The output for replies; set when the stage starts. */
   output: Output<ServerOutput> | undefined;
-  /** No more messages can come, such as credit. */
+  /** Whether no more messages can come, such as credit. */
   inputEnded = false;
   /** Why the connection should end soon, if it should. */
   drainReason: RpcError | undefined;
@@ -82,7 +82,7 @@ export class Calls implements CallOwner {
     return this.queue.handlers.running + this.queue.length;
   }
 
-  /** Takes a request, which begins now or after the earlier ones. */
+  /** Takes a request. It begins now, or after earlier requests. */
   take(request: Request, arrival: Arrival): void {
     const entry = this.server.registry.find(request.cmd);
     if (entry === undefined) {
@@ -117,7 +117,7 @@ export class Calls implements CallOwner {
     this.queue.pushBeside(call);
   }
 
-  /** Refuses a request unstarted; without `seq`, after the replies to the earlier ones. */
+  /** Refuses a request before it starts. Without `seq`, the refusal comes after the replies to earlier requests. */
   refuse(request: RefusedRequest, reason: RpcError, arrival: Arrival): void {
     const reply = new Reply<Call>(request.seq, reason, false);
     if (reply.seq === undefined && this.queue.busy) this.queue.push(reply);
@@ -125,18 +125,18 @@ export class Calls implements CallOwner {
     this.counter.refused(request, reply, arrival);
   }
 
-  /** No more input: streams without credit end. */
+  /** No more input can come: ends streams that wait for credit, and calls whose own stream is incomplete. */
   endInput(): void {
     this.inputEnded = true;
     for (const call of this.#open()) call.endInput();
   }
 
-  /** A message could not be read: it may have been an item, and half a stream must not be taken for a whole one. */
+  /** A message could not be read. It may have been an item, so calls with an incomplete stream fail. */
   missItem(): void {
     for (const call of this.#open()) call.failIncomplete(MAYBE_MISSED);
   }
 
-  /** The connection should end soon: handlers that wait for that are told. */
+  /** The connection should end soon: aborts the signal `draining` of each handler. */
   drain(reason: RpcError): void {
     this.drainReason = reason;
     for (const call of this.#open()) call.drain(reason);
@@ -181,7 +181,7 @@ export class Calls implements CallOwner {
     return running ? [...this.bySeq.values(), running] : this.bySeq.values();
   }
 
-  // ---- what a call asks and tells
+  // ---- for the calls
 
   push(reply: Reply<Call>): void {
     if (this.connection.isOpen) this.output?.enqueue(reply);
@@ -256,7 +256,7 @@ export class Calls implements CallOwner {
   #begin(call: Call): void {
     const { request: { seq } } = call;
     this.held.delete(call.request);
-    if (call.isSettled) return; // cancelled or out of time meanwhile
+    if (call.isSettled) return; // cancelled or expired while it waited
     if (seq !== undefined) {
       this.server.deadlines.delete(call);
       this.bySeq.delete(seq);

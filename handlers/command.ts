@@ -1,8 +1,8 @@
 /**
- * What a command is: a handler, and what is known about it before it runs.
+ * A command: a function that clients can call, and its properties.
  *
- * In: a definition. Out: the command, frozen. Refused, when it is defined: reserved numbers and parameter names.
- * The types here carry a command's parameters and reply from the handler to the caller; nothing is generated.
+ * In: a definition. Out: the command, frozen. Refused: reserved numbers and parameter names.
+ * The types here carry a command's parameters and reply from the handler to the caller; no code is generated.
  */
 
 import { isReservedParameter } from "../codec/message.ts";
@@ -19,7 +19,7 @@ export { bytes, unchecked } from "./item_schemas.ts";
 export { REPLY, reply, type ReplyFields, replyOf, type ReplyWith } from "./reply.ts";
 export { TRACKED, type Tracked, tracked } from "./tracked.ts";
 
-/** The first number that a command of the user's own may have (PROTOCOL.md, "Requests"). */
+/** The lowest number that a user's command may have (PROTOCOL.md, "Requests"). */
 const FIRST_OWN_NUMBER = 16;
 
 /**
@@ -68,7 +68,7 @@ export interface Context<Items = AsyncIterable<unknown> | undefined> {
   readonly server: ServerReport;
 }
 
-/** What `next()` gave, with the type of what was handed on. */
+/** The result of `next()`, with the type of the values that were passed to it. */
 export type Passed<Given> = ReplyFields & { readonly "~given"?: Given };
 
 /** Passes a call on. */
@@ -94,7 +94,7 @@ export type Middleware<Given extends object = object> = (
  * Gives a middleware its type if it is not written directly as an argument.
  *
  * @param middleware The middleware.
- * @returns The same.
+ * @returns The same middleware.
  */
 export function middleware<Given extends object>(middleware: Middleware<Given>): Middleware<Given> {
   return middleware;
@@ -104,7 +104,7 @@ export function middleware<Given extends object>(middleware: Middleware<Given>):
 export interface CommandOptions {
   /** A number from 16 up, which is shorter on the wire. Without it, the command has only its name. */
   readonly number?: number;
-  /** One line for people: INFO and `--list` show it. */
+  /** A description in one line, shown by INFO and `--list`. */
   readonly summary?: string;
   /**
    * How long the handler may run, in milliseconds. `Infinity` means no limit. Default: the server's `handlerTimeoutMs`.
@@ -148,7 +148,7 @@ export interface Command<Params = unknown, Result = unknown, Errors = unknown, I
 // deno-lint-ignore no-explicit-any -- the types of parameters and results are each command's own
 export type Commands = Readonly<Record<string, Command<any, any, any, any>>>;
 
-/** The caller's stream in a handler's context: of a command without the option `items` it may be there. */
+/** The caller's stream in a handler's context. If the command has no option `items`, the stream is optional. */
 export type ItemsOf<Item> = [Item] extends [never] ? AsyncIterable<unknown> | undefined : AsyncIterable<Item>;
 
 /** A function that does the work of a command. */
@@ -181,7 +181,7 @@ export interface Definition<Input, Params, Result, Errors, Given, SentItem, Item
   readonly stream?: boolean;
   /** The names of the parameters, for INFO, `--list` and completion, if no schema has them. */
   readonly params?: readonly (keyof Params & string)[];
-  /** The handler's error codes, each with the schema of its `data` or `null`. They are typed at the caller. */
+  /** The handler's error codes, each with the schema of its `data` or `null`. Callers get them typed. */
   readonly errors?: Errors & ErrorSchemas;
   /**
    * Handles a call. Returns the result or a promise of it; an async generator, any async iterable or a `ReadableStream`
@@ -190,20 +190,20 @@ export interface Definition<Input, Params, Result, Errors, Given, SentItem, Item
   readonly handler: Handler<Params, Result, Given, Item>;
 }
 
-/** What the compiler shows for parameters whose type was not written, as in `command(({ a }) => a + 1)`. */
+/** What the compiler shows for parameters without a type annotation, as in `command(({ a }) => a + 1)`. */
 export interface TheParametersNeedAType {
   /** Makes it different from all other types. */
   readonly [UNTYPED]: true;
 }
 
-/** Marks {@linkcode TheParametersNeedAType}; never there at run time. */
+/** Marks {@linkcode TheParametersNeedAType}. It does not exist at run time. */
 export declare const UNTYPED: unique symbol;
 
 /** What callers send: the schema's input if there is a schema; nothing if the handler takes no parameters. */
 export type Sent<Input, Params> = unknown extends Input ? Params extends TheParametersNeedAType ? object : Params
   : Input;
 
-/** What callers send as an item. Where that may be anything it is not `unknown`, which says that a stream may be left out. */
+/** What callers send as an item. If any item is allowed, it is not `unknown`, which would mean an optional stream. */
 export type NeededItem<SentItem> = unknown extends SentItem ? NonNullable<unknown> | null : SentItem;
 
 /** A promise's value. */
@@ -297,11 +297,11 @@ const COMMAND_OPTIONS: Readonly<Record<string, OptionKind>> = {
   ...{ number: OPTION_KINDS.any, timeoutMs: OPTION_KINDS.any, summary: OPTION_KINDS.string },
   ...{ schema: OPTION_KINDS.any, items: OPTION_KINDS.any, result: OPTION_KINDS.any },
   ...{ params: OPTION_KINDS.any, errors: OPTION_KINDS.object, stream: OPTION_KINDS.boolean },
-  ...{ handler: OPTION_KINDS.function, middleware: OPTION_KINDS.functions }, // the last by `with`
-  shapes: OPTION_KINDS.object, // of a command of packline's own
+  ...{ handler: OPTION_KINDS.function, middleware: OPTION_KINDS.functions }, // `with` sets the last one
+  shapes: OPTION_KINDS.object, // only built-in commands have it
 };
 
-/** Checks a definition, and makes it a command: `command()` does, and a server for one that was not made with it. */
+/** Checks a definition and makes a command of it, for `command()`, and for a server that gets a plain object. */
 export function defined(definition: unknown, middleware: readonly Middleware[] = []): Command {
   const options = (typeof definition === "function" ? { handler: definition } : definition) as Partial<Command>;
   checkOptions(options, COMMAND_OPTIONS);

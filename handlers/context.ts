@@ -27,11 +27,11 @@ export interface Invocation {
     readonly caller: CallerConnection;
     readonly server: { readonly clock: Clock; readonly report: ServerReport };
   };
-  /** The promise of the handler if there is middleware, which may answer earlier. */
+  /** With middleware, the promise of the handler: the middleware may answer earlier. */
   handled: Promise<ReplyFields> | undefined;
   /** Sends a stream. Resolves with the final reply. */
   sendItems(items: AsyncIterable<unknown>): Promise<ReplyFields>;
-  /** A handler threw after its caller had an answer. */
+  /** A handler threw after its caller got an answer. */
   onLateError(error: unknown): void;
 }
 

@@ -1,11 +1,11 @@
 /**
- * Stage 2 at the server: routes each message by its kind. In: batches, as they were decoded. Out: replies.
+ * Stage 2 at the server: routes each message by its kind. In: decoded batches. Out: replies.
  *
- * Requests with `seq` run beside each other. Those without run one after another, and are answered in their order
- * (PROTOCOL.md, "Order"). Replies that are ready in the same turn of the event loop leave together.
+ * Requests with `seq` run concurrently. Requests without `seq` run one at a time, and are answered in order
+ * (PROTOCOL.md, "Order"). Replies that are ready in the same turn of the event loop are sent together.
  *
- * Refused: what PROTOCOL.md lists under "What goes wrong", each with its code. A broken frame is answered after all that came
- * before it, and ends the connection.
+ * Refused: what PROTOCOL.md lists under "What goes wrong", each with its code. A broken frame is answered after
+ * everything before it, and ends the connection.
  */
 
 import {
@@ -40,10 +40,10 @@ import { Strikes } from "./strikes.ts";
 // Made once: an error takes 2 µs to make, and one read can hold sixteen thousand requests to refuse.
 const SHUTTING_DOWN = new RpcError("SHUTTING_DOWN");
 
-/** An invalid message, or a request that is one here. */
+/** An invalid message, or a request that is invalid at this point. */
 type Invalid = Pick<InvalidMessage, "reason" | "seq" | "frameBytes"> & { readonly cmd?: Request["cmd"] };
 
-/** What to tell about a peer that speaks another protocol. */
+/** What to log about a peer that speaks another protocol. */
 const INSTEAD: Record<OtherProtocol, string> = {
   HTTP: "this port takes packline, and WebSockets if --web-origin is given",
   SSH: "this port takes packline",
@@ -62,14 +62,14 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
   readonly #strikes: Strikes;
   readonly #quiet: QuietTimer;
   #wantsNotices = false;
-  /** Until when a connection that should end is served; `undefined` if it need not end. */
+  /** When the grace period of a draining connection ends; `undefined` if it is not draining. */
   #graceEndsMs: number | undefined;
-  /** New requests are refused. */
+  /** Whether new requests are refused. */
   #isRefusing = false;
   /** Why the connection has ended. */
   endReason: unknown;
 
-  /** @param pace Tells when what was read has arrived. */
+  /** @param pace Knows when the current input arrived. */
   constructor(server: ServerState, connection: ConnectionView, pace: ReadPace) {
     this.#server = server;
     this.#connection = connection;
@@ -97,14 +97,14 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     return this.#intake.take(batch);
   }
 
-  /** The peer sends no more. What it has sent is still answered, unless it has promised to stay as long as it has calls. */
+  /** The peer sends no more. Its calls are still answered, unless it promised (`alive`) to stay while it has calls. */
   async flush(): Promise<void> {
     const connection = this.#connection;
     if (connection.aliveMs === Infinity) await this.#intake.end(this.#server.limits.halfOpenTimeoutMs);
     if (!this.idle) connection.close(new Error("the peer has ended the connection, and its calls were still open"));
   }
 
-  // ---- what comes in
+  // ---- input
 
   #route(message: Decoded<ClientMessage>): void {
     if (message instanceof Request) {
@@ -157,7 +157,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     else this.#takeItem(call, control);
   }
 
-  /** Takes an item of a caller's stream, or its end. One that does not belong there fails the call. */
+  /** Takes an item or the end of a caller's stream. If it is not allowed, the call fails. */
   #takeItem(call: Call, message: RequestItem | RequestEnd): void {
     const { items } = call;
     const refusal = items === undefined
@@ -174,13 +174,13 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     if (max !== undefined) this.encoding.setPeerMax(max);
     if (alive !== undefined) this.#connection.aliveMs = alive;
     if (notice !== undefined) this.#wantsNotices = notice;
-    // Its settings came late.
+    // The connection was already draining when these settings came.
     if (notice && this.#isRefusing) {
       this.#announceEnd(Math.max(0, this.#graceEndsMs as number - this.#server.clock.now()));
     }
   }
 
-  // ---- what calls tell
+  // ---- events of calls
 
   onSettled(): void {
     if (this.#isRefusing && this.#connection.isOpen && this.idle) this.#quiet.restart();
@@ -193,7 +193,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
 
   // ---- the end
 
-  /** The connection should end within a grace: its client is told, and handlers that wait for that. */
+  /** Ends the connection within a grace period. Tells the client, and aborts the signal `draining` of each handler. */
   drain(graceMs: number): void {
     if (this.#graceEndsMs !== undefined || !this.#connection.isOpen) return;
     this.#graceEndsMs = this.#server.clock.now() + graceMs;
@@ -201,7 +201,10 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     this.#calls.drain(new RpcError("GOING_AWAY", "the server ends this connection: read on over another"));
   }
 
-  /** A client that wants notices is told once and served on. Of any other, new calls are refused, and silence is the end. */
+  /**
+   * A client that wants notices gets one, and is served until it leaves. For any other client, new calls are refused,
+   * and the connection ends after a silence.
+   */
   #announceEnd(leftMs: number): void {
     this.#isRefusing = !this.#wantsNotices;
     if (this.#wantsNotices) {
@@ -212,7 +215,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     }
   }
 
-  /** The grace is over: callers that still wait are told so, and the connection ends. Returns how many there were. */
+  /** The grace period is over: open calls fail, and the connection ends. Returns how many calls failed. */
   cut(why: string): number {
     if (!this.#connection.isOpen) return 0;
     const reason = new RpcError("CANCELLED", why);

@@ -15,13 +15,13 @@ const QUIET_MS = 1_000;
 
 /** The state of a shutdown. */
 export class Drain {
-  /** Whether calls that are finished now were waited for: from the begin of the shutdown to the end of its grace. */
+  /** Whether the shutdown waits for calls: from its start to the end of its grace period. */
   isWaiting = false;
-  /** Whether new connections are refused: as soon as the port is given up. */
+  /** Whether new connections are refused: true after the port is closed. */
   isRefusing = false;
-  /** Calls that the shutdown waited for. */
+  /** Calls that finished while the shutdown waited. */
   finishedCalls = 0;
-  /** Calls that it did not wait for any longer. */
+  /** Calls that were cut at the end of the grace period. */
   cutCalls = 0;
 }
 
