@@ -1,9 +1,9 @@
 /**
- * Writes what happens at a server to stderr, one line an event.
+ * Writes the events of a server to stderr, one line for each.
  *
- * In: errors of any kind, with their origin, and other events. Out: one line for each; of errors and warnings that are
- * alike, one line a second with the latest and a count of the others. Data from a peer cannot start a line, move the
- * cursor, or make the server wait. Refused: nothing; an error that cannot be shown gives a line that says so.
+ * In: errors of any kind, with their origin, and other events. Out: one line for each; for similar errors and warnings,
+ * one line a second with the latest and a count of the others. Data from a peer cannot start a line, move the cursor,
+ * or make the server wait. Refused: nothing; an error that cannot be shown gives a line that says so.
  */
 
 import type { Clock, Timer } from "../transport/clock.ts";
@@ -22,7 +22,7 @@ export interface ErrorOrigin {
 /** The shortest time between two lines of one kind. */
 const LINE_EVERY_MS = 1_000;
 
-/** The maximum of kinds at a time: a handler may give every error a different name. */
+/** The maximum number of kinds at a time: a handler may give every error a different name. */
 const MAX_KINDS = 64;
 
 /** The kind of all further errors. */
@@ -31,7 +31,7 @@ const OTHER_KINDS = "other";
 /** Recent events of one kind. */
 interface Kind {
   timer: Timer;
-  /** Makes the line of the latest event that was not written; the number of unwritten events. */
+  /** Makes the latest unwritten event. `count` is the number of unwritten events. */
   latest?: () => LogEvent;
   count: number;
 }
@@ -46,7 +46,7 @@ export class EventLog {
   /**
    * @param clock The clock for the intervals.
    * @param write Writes a line. Must not throw, and must not wait.
-   * @param style How the lines look, and which there are.
+   * @param style The format of the lines, and which events are logged.
    */
   constructor(clock: Clock, write: (line: string) => void = writerOf({}), style: LogStyle = {}) {
     this.#clock = clock;
@@ -61,7 +61,7 @@ export class EventLog {
     }
   }
 
-  /** Writes another event at once, or counts it. What is told of every connection is not counted. */
+  /** Writes another event at once, or counts it. Events of the level `debug` are always written. */
   note(event: LogEvent): void {
     if (!isLogged(event.event, this.#style)) return;
     if (EVENTS[event.event] === "debug") this.#write(logLine(event, this.#style));
@@ -77,7 +77,7 @@ export class EventLog {
     this.#kinds.clear();
   }
 
-  /** Of one kind, writes the first at once, and then the latest every second. */
+  /** Writes the first event of a kind at once, and then the latest every second. */
   #limit(wanted: string, event: () => LogEvent): void {
     const name = this.#kinds.has(wanted) || this.#kinds.size < MAX_KINDS ? wanted : OTHER_KINDS;
     const kind = this.#kinds.get(name);
@@ -102,7 +102,7 @@ export class EventLog {
     );
   }
 
-  /** Returns whether there was one. */
+  /** Writes the latest event of a kind. Returns whether there was one. */
   #writeLatest(kind: Kind): boolean {
     const { latest, count } = kind;
     if (latest === undefined) return false;
@@ -113,7 +113,7 @@ export class EventLog {
   }
 }
 
-/** Writes lines to stderr, and says in their format how many could not be written. */
+/** Returns a function that writes lines to stderr. It reports dropped lines in the same format. */
 export function writerOf(style: LogStyle): (line: string) => void {
   const dropped = (count: number) =>
     logLine({ event: "lines_dropped", message: `dropped ${count} lines: stderr was blocked` }, style);

@@ -9,8 +9,8 @@ import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
 import { isReceived, meaningOf, RpcError } from "../errors.ts";
 
 /**
- * Whether a caller may get an error as it is. If a handler's own call to another server failed, was not started or should
- * go on elsewhere, that says nothing about this server.
+ * Whether a caller may get an error unchanged. If a handler's own call to another server failed, was not started or
+ * should continue elsewhere, that says nothing about this server.
  */
 export function isForCaller(error: unknown): error is RpcError {
   return holds(() =>
@@ -24,7 +24,7 @@ export function isAbort(error: unknown, reason: RpcError | undefined): boolean {
   return reason !== undefined && holds(() => isDueTo(error, reason) || (error as Error).name === "AbortError");
 }
 
-/** Whether an error is a reason, or was made for it: `setTimeout()` of `node:timers/promises` throws one with the cause. */
+/** Whether an error is the reason or has it as its cause, as errors of `setTimeout()` of `node:timers/promises` do. */
 export function isDueTo(error: unknown, reason: RpcError | undefined): boolean {
   return reason !== undefined && holds(() => error === reason || (error as Error).cause === reason);
 }

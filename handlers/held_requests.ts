@@ -10,7 +10,7 @@ import type { ServerState } from "./server_state.ts";
 
 /** The requests of one connection. */
 export class HeldRequests {
-  /** With a connection over its limit; if no call ends in time, further requests are refused. */
+  /** For a connection over its limit. If no call ends in time, further requests are refused. */
   readonly patience = new Patience();
   readonly #server: ServerState;
   readonly #maxBytes: number;

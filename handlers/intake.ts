@@ -1,8 +1,8 @@
 /**
- * Takes the messages of one connection, batch by batch: as many as there is room and time for. Meanwhile nothing is read.
+ * Takes the messages of one connection in batches, as many as there is room and time for. The rest stays unread.
  *
- * In: batches. Out: each message, when it may be routed. Refused: nothing; a full output, too many calls and too much memory
- * make it wait.
+ * In: batches. Out: each message, when it may be routed. Refused: nothing; a full output, too many calls and too much
+ * memory make it wait.
  */
 
 import { BadFrame, type ClientMessage, type Decoded, InvalidMessage, Request, RequestItem } from "../codec/message.ts";
@@ -15,15 +15,15 @@ import { TURN_MS } from "../session/yield_budget.ts";
 import type { Calls } from "./calls.ts";
 import type { ServerState } from "./server_state.ts";
 
-/** A full output is filled again below this share of its limit: at the limit, replies would leave one by one. */
+/** After a full output, reading resumes below this share of its limit: at the limit, replies would leave one by one. */
 const RESUME_SHARE = 0.5;
 
-/** The number of messages between two looks at the clock. */
+/** The number of messages between two readings of the clock. */
 const MESSAGES_A_LOOK = 32;
 
 /**
- * The number of handlers that are started before they run on: each may take up to 12 µs then, such as to fail, which the look
- * at the clock did not see.
+ * The number of handlers to start before they may continue. Each may then take up to 12 µs, for example to fail, which
+ * the readings of the clock do not include.
  */
 const BEGUN_A_LOOK = 256;
 
@@ -40,8 +40,8 @@ export class Intake {
   #resume: (() => void) | undefined;
 
   /**
-   * @param pace Tells when what was read has arrived.
-   * @param route Takes each message, in order. A broken frame comes last, when all before it is answered.
+   * @param pace Knows when the current input arrived.
+   * @param route Takes each message, in order. A broken frame comes last, after everything before it is answered.
    */
   constructor(
     server: ServerState,
@@ -62,14 +62,14 @@ export class Intake {
   /** Takes a batch. A promise means that the next one must wait. */
   take(batch: Decoded<ClientMessage>[]): void | Promise<void> {
     this.arrival = this.#pace.arrival;
-    // What was read in the same round was processed before.
+    // Other input of the same round may have been processed since this was read.
     const startMs = Math.max(this.arrival.readMs, this.#server.yieldBudget.arrivals.workedMs);
     const next = this.#accept(batch, 0, startMs);
     if (next < batch.length) return this.#acceptLater(batch, next);
   }
 
   /**
-   * No more comes. Resolves when all that has come is answered, or the connection has ended.
+   * No more messages come. Resolves when all requests are answered, or the connection has ended.
    *
    * @param limitMs After this time it resolves in any case.
    */
@@ -93,7 +93,7 @@ export class Intake {
     this.#resume?.();
   }
 
-  /** Routes messages until one has to wait, and returns the index of that one. */
+  /** Routes messages until one has to wait. Returns the index of that message. */
   #accept(batch: Decoded<ClientMessage>[], from: number, startMs: number): number {
     const { arrivals } = this.#server.yieldBudget;
     arrivals.begin(startMs);
@@ -117,7 +117,7 @@ export class Intake {
     return index;
   }
 
-  /** Whether the turn is over. Between two looks at the clock, a call with a `ttl` may have looked. */
+  /** Whether the turn is over. Between two readings of the clock, a call with a `ttl` may have read it. */
   #isOver(taken: number, startMs: number): boolean {
     const nowMs = taken % MESSAGES_A_LOOK === 0 ? this.#server.clock.now() : this.#calls.counter.lookedMs;
     return nowMs - startMs >= TURN_MS;
@@ -142,14 +142,14 @@ export class Intake {
     }
   }
 
-  /** A client that wants to know whether the server lives has its PING read at the limit too: its other calls wait. */
+  /** A client that checks the server (`alive`) is read at the limit too, for its PING. Its other calls wait. */
   get #isFull(): boolean {
     const { output } = this.#connection;
     const isAtLimit = this.#calls.taken >= this.#maxInFlight && this.#connection.aliveMs === Infinity;
     return isAtLimit || output.full || this.#calls.held.mustWait;
   }
 
-  /** Whether there is no room for a message: others may still end calls, or are for calls that have room. */
+  /** Whether there is no room for a message. A control message, such as one that ends a call, needs no room. */
   #mustWait(message: Decoded<ClientMessage>): boolean {
     if (message instanceof RequestItem) return this.#calls.mustWait(message);
     return this.#isFull && (message instanceof Request || message instanceof InvalidMessage);

@@ -1,7 +1,7 @@
 /**
- * Ready schemas: for bytes, and for whatever is only described.
+ * Ready-made schemas: `bytes`, and `unchecked` for values that are only described.
  *
- * In: a value. Out: the same. Refused: what is not bytes, by the one for bytes.
+ * In: a value. Out: the same value. Refused: by `bytes`, a value that is not bytes.
  */
 
 import type { JsonSchema, StandardSchema } from "./standard_schema.ts";

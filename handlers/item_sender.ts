@@ -1,8 +1,8 @@
 /**
  * Sends the items of a handler's stream to the caller, in turn with other work.
  *
- * In: a handler's stream: an async generator, another iterable, a `ReadableStream`. Out: items; a promise of the final reply.
- * If the call is aborted, the stream is ended at once. Refused: nothing.
+ * In: a handler's stream: an async generator, another iterable, a `ReadableStream`. Out: items; a promise of the final
+ * reply. If the call is aborted, the stream is ended at once. Refused: nothing.
  */
 
 import { ITEMS } from "../codec/message.ts";
@@ -15,7 +15,7 @@ export const STREAM_AHEAD_BYTES = 64 * 1024;
 
 /** The call that a stream answers. */
 export interface StreamedCall extends ItemReceiver {
-  /** The reason, if it was not ended by its handler. */
+  /** Why the call was aborted, if it was. */
   readonly abortReason: RpcError | undefined;
   /** Whether the caller grants credit. */
   readonly hasCredit: boolean;
@@ -31,12 +31,12 @@ export function isStream(answer: unknown): answer is AsyncIterable<unknown> {
 /**
  * Sends all items.
  *
- * @returns The final reply. Rejects with what the handler throws, or with the reason for which the call was aborted, once
- * the handler has ended.
+ * @returns The final reply. Rejects with what the handler throws. If the call was aborted, rejects with the reason,
+ * after the handler has ended.
  */
 export function sendItems(call: StreamedCall, stream: AsyncIterable<unknown>): Promise<ReplyFields> {
   const items = iteratorOf(stream);
-  // Not an async function and a race: a stream that waits would keep a dozen more objects.
+  // Not an async function with a race: each waiting stream would keep a dozen more objects.
   return new Promise((resolve, reject) => {
     const leave = () => void endItems(items).then(() => reject(call.abortReason), reject);
     if (items.return !== undefined) {
@@ -50,7 +50,7 @@ export function sendItems(call: StreamedCall, stream: AsyncIterable<unknown>): P
   });
 }
 
-/** The last reply. Without items, a mark tells a caller that grants credit that this was a stream. */
+/** The last reply. If there were no items, a mark tells a caller that grants credit that this was a stream. */
 function lastReply(result: unknown, isEmpty: boolean): ReplyFields {
   const whole = replyOf(result);
   return isEmpty && result !== null ? { ...whole, [ITEMS]: 0 } : whole;

@@ -1,5 +1,6 @@
 /**
- * The state of a call that is not answered at once; the others save its memory. In: nothing. Out: the state. Refused: nothing.
+ * The state of a call that is not answered at once. Other calls do not need this memory. In: nothing. Out: the state.
+ * Refused: nothing.
  */
 
 import type { RpcError } from "../errors.ts";
@@ -9,11 +10,11 @@ import type { CallerItems } from "./caller_items.ts";
 
 /** What one call has beyond its request and its outcome. */
 export class Lasting {
-  /** What the caller takes of the reply stream. */
+  /** The caller's credit for the reply stream. */
   credit: CreditWindow | undefined = undefined;
   /** The caller's stream. */
   items: CallerItems | undefined = undefined;
-  /** The frames of its own items. */
+  /** The bytes of the frames of the items that were sent. */
   itemBytes = 0;
   abortReason: RpcError | undefined = undefined;
   abortController: AbortController | undefined = undefined;

@@ -1,20 +1,20 @@
 /**
- * What is logged, and how a line of it looks: as text for people, or as JSON for programs.
+ * The events of the log, and the format of their lines: text for people, or JSON for programs.
  *
- * In: an event. Out: one line. What comes from a peer cannot start a line, move the cursor, or end a field of JSON.
+ * In: an event. Out: one line. Data from a peer cannot start a line, move the cursor, or end a field of JSON.
  * Refused: nothing.
  */
 
 import { printable } from "../codec/printable.ts";
 import type { OptionKind } from "../limits.ts";
 
-/** How much is logged: each level has those before it as well. */
+/** How much is logged. Each level includes the levels before it. */
 export type LogLevel = "error" | "warn" | "info" | "debug";
 
-/** How a line looks. */
+/** The format of a line. */
 export type LogFormat = "text" | "json";
 
-/** The levels, those of the worst first. */
+/** The levels, the most severe first. */
 export const LOG_LEVELS: readonly LogLevel[] = ["error", "warn", "info", "debug"];
 
 /** The formats. */
@@ -52,19 +52,19 @@ export type EventName = keyof typeof EVENTS;
 /** An event, as it is logged. */
 export interface LogEvent {
   readonly event: EventName;
-  /** What has happened. If there is a peer and no error, it is the subject of the sentence. */
+  /** What happened. If there is a peer and no error, the peer is the subject of the sentence. */
   readonly message: string;
-  /** The number of the worker that it is about, which the message says as well. */
+  /** The number of the worker that the event is about. The message contains it too. */
   readonly worker?: number;
   readonly peer?: string;
   readonly command?: string;
-  /** The code of an error; the protocol that the peer speaks. */
+  /** The code of an error, or the protocol that the peer speaks. */
   readonly code?: string;
   /** How long a call took, in milliseconds. */
   readonly durationMs?: number;
   /** Set for an error: its text and where it was thrown. */
   readonly stack?: string;
-  /** How many more like it were left out before it. */
+  /** How many similar events were left out before it. */
   readonly more?: number;
 }
 
@@ -87,17 +87,17 @@ export const LOG_FORMAT: OptionKind = oneOf(LOG_FORMATS);
 /** Longer texts are cut: a message may contain a peer's whole input. */
 const MAX_CHARS = 4_000;
 
-/** Whether an event is logged at a level; the default one tells all but what concerns each single connection. */
+/** Whether an event is logged at a level. The default level leaves out the events of single connections. */
 export function isLogged(event: EventName, { logLevel = "info" }: LogStyle): boolean {
   return LOG_LEVELS.indexOf(EVENTS[event]) <= LOG_LEVELS.indexOf(logLevel);
 }
 
-/** An event as a line, without its end. */
+/** An event as a line, without a line break. */
 export function logLine(event: LogEvent, { logFormat = "text", worker }: LogStyle): string {
   return printable(logFormat === "json" ? jsonOf(event, worker ?? event.worker) : textOf(event, worker));
 }
 
-/** Its names are stable; JSON reads `\uXXXX` as the character, so what is escaped is the same text. */
+/** The field names are stable. Escaping does not change the text: JSON reads `\uXXXX` as the character. */
 function jsonOf(
   { event, message, peer, command, code, durationMs, stack, more }: LogEvent,
   worker: number | undefined,

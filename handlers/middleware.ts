@@ -1,7 +1,7 @@
 /**
- * The way of a call through the middleware to its handler.
+ * Passes a call through the middleware to its handler.
  *
- * In: a call. Out: what answers it: the handler's answer, or a middleware's.
+ * In: a call. Out: the answer of the handler or of a middleware.
  */
 
 import { inspect } from "../transport/runtime.ts";
@@ -46,7 +46,7 @@ export class MiddlewareChain {
     const next = (given?: object) => {
       if (passed === undefined) {
         passed = this.#pass(call, given === undefined ? context : withGiven(call, context, given), chain, index + 1);
-        // The middleware may have not waited for it; an error that nobody catches would end the process.
+        // The middleware may not have awaited it, and an uncaught error would end the process.
         passed.catch((error) => {
           if (answered) call.onLateError(error);
         });
@@ -60,17 +60,17 @@ export class MiddlewareChain {
     }
   }
 
-  /** Runs a handler to its end: of a stream, that is its final reply. */
+  /** Runs a handler to its end. The end of a stream is its final reply. */
   async #handle(call: Invocation, context: Context): Promise<ReplyFields> {
     const answer = await this.#invoke(call, context);
     return isStream(answer) ? await call.sendItems(answer) : replyOf(answer);
   }
 
-  /** Checks the parameters and that there is a stream if the command takes one, and runs the handler. */
+  /** Checks the parameters, and the stream if the command takes one. Then runs the handler. */
   #invoke({ entry, request: { params, hasItems } }: Invocation, context: Context): unknown {
     const { handler, schema, items, result } = entry.command;
     if (items !== undefined && !hasItems) throw withoutItems(entry.name);
-    if (schema === undefined && !this.#checksResults) return handler(params as never, context); // as most
+    if (schema === undefined && !this.#checksResults) return handler(params as never, context); // the usual case
     const run = this.#checksResults && result !== undefined
       ? (params: unknown) => checkedResult(result, handler(params as never, context))
       : (params: unknown) => handler(params as never, context);
@@ -80,7 +80,7 @@ export class MiddlewareChain {
   }
 }
 
-/** The context with what a middleware has handed on, which later ones and the handler see. */
+/** Adds what a middleware passed on to the context, for later middleware and the handler. */
 function withGiven(call: Invocation, context: Context, given: object): Context {
   for (const name of Object.keys(given)) {
     if (name in CallContext.prototype) {
@@ -90,7 +90,7 @@ function withGiven(call: Invocation, context: Context, given: object): Context {
   return Object.assign(new CallContext(call), context, given);
 }
 
-/** A middleware may answer with a reply of its own. */
+/** Checks the answer of a middleware, which may be its own reply. */
 function wholeReply(answer: ReplyFields): ReplyFields {
   if (typeof answer === "object" && answer !== null && "res" in answer) {
     return { ...answer, [REPLY]: answer };

@@ -1,13 +1,14 @@
 /**
- * What the compiler says to a definition that cannot work, in one line that tells what to do.
+ * Compiler messages for definitions that cannot work. Each is one line that says what to do.
  *
- * In: the types of the parameters, of the result and its schema, and of the caller's items. Out: `unknown` for what works, else a text. Refused: nothing.
+ * In: the types of the parameters, of the result and its schema, and of the caller's items. Out: `unknown` for a
+ * definition that works, else a text. Refused: nothing.
  */
 
 import type { ReplyWith } from "./reply.ts";
 import type { Tracked } from "./tracked.ts";
 
-/** How deep a result is looked into: a type may contain itself. */
+/** How deep a result is checked, because a type may contain itself. */
 export type Deeper = [0, 0, 0, 0, 0];
 
 /** Whether a type is `any`. */
@@ -50,10 +51,10 @@ export type BesideMistake<T, Depth extends unknown[]> =
   | (Extract<keyof T, ReservedField> extends never ? never
     : `a field must not be named "${Extract<keyof T, ReservedField> & string}": the protocol uses this name`);
 
-/** Names beside a result that the protocol uses. */
+/** The names that fields beside a result must not have, because the protocol uses them. */
 export type ReservedField = "seq" | "err" | "msg" | "data" | "more" | `$${string}`;
 
-/** Names of parameters that the protocol uses. */
+/** The names that parameters must not have, because the protocol uses them. */
 export type Reserved = "cmd" | "seq" | "ttl" | "meta" | "credit" | `$${string}`;
 
 /** What is wrong with parameters. */
@@ -80,23 +81,23 @@ export type AfterMistake<Params, Result> = IsAny<Params> extends true ? never
   : "after" extends keyof Params ? [IdOf<Result>] extends [Params["after" & keyof Params]] ? never : WrongAfter
   : NoAfter;
 
-/** What the compiler shows if a stream with ids cannot be told where to go on. */
+/** What the compiler shows if a stream with ids has no parameter `after`. */
 export type NoAfter = "the items are tracked: take the parameter after?, of the type of their ids, and go on behind it";
-/** What the compiler shows if it cannot be told by one of its ids. */
+/** What the compiler shows if the parameter `after` cannot hold such an id. */
 export type WrongAfter = "the parameter after is of another type than the ids of the items";
 
-/** The value of what a handler answers with, or of each item of its stream. */
+/** The type of a handler's result, or of each item of its stream. */
 export type Answered<Result> = Result extends AsyncIterable<infer Item> ? Untracked<Item>
   : Result extends ReplyWith<infer Value, infer _Beside> ? Value
   : Result extends undefined | void ? null
   : Result;
 
-/** What is wrong with a result beside its schema. While the types of a handler's parameters are sought, its result is `unknown`. */
+/** A result that does not fit its schema. While the compiler infers a handler's parameters, the result is `unknown`. */
 export type MisfitMistake<Result, Described> = unknown extends Result | Described ? never
   : [Answered<Result>] extends [Described] ? never
   : "the result does not fit the schema in the option result: write the return type of the handler to see where";
 
-/** All that is wrong with a definition. */
+/** Everything that is wrong with a definition. */
 export type Mistakes<Params, Result, SentItem, Described> =
   | ParamsMistake<Params>
   | ResultMistake<Result, "the result">
