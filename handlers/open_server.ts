@@ -1,9 +1,9 @@
 /**
- * Makes servers, over the sockets of any runtime: each runtime has a door of its own, with the same `serve()` and
+ * Makes servers over the sockets of any runtime. Each runtime has its own entry point, with the same `serve()` and
  * `createServer()`.
  *
- * In: options, and the sockets of the runtime. Out: a {@linkcode Server}. Refused: an option that does not exist, or is of
- * another kind or out of range; an address in use.
+ * In: options, and the sockets of the runtime. Out: a {@linkcode Server}. Refused: an option that does not exist, has
+ * the wrong type or is out of range; an address in use.
  */
 
 import { checkOptions, LIMIT_NAMES, type Limits, OPTION_KINDS, type OptionKind } from "../limits.ts";
@@ -14,13 +14,13 @@ import { SOME_BUILT_INS } from "./registry.ts";
 import { LISTEN_OPTIONS, type Listener, type ListenOptions, PacklineServer, type Server } from "./server.ts";
 import { type ServerOptions, ServerState } from "./server_state.ts";
 
-/** The options of `serve()`: those of a server, and its address. */
+/** The options of `serve()`: the options of a server, and its address. */
 export interface ServeOptions extends ServerOptions, ListenOptions {}
 
 /** A listening server, returned by `serve()`. */
 export interface ListeningServer extends Server, Listener {}
 
-/** What each option must be, limits aside, whose ranges are checked with them. */
+/** What each option must be. The ranges of the limits are checked in `resolveLimits()`. */
 export const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
   ...Object.fromEntries(LIMIT_NAMES.map((name) => [name, OPTION_KINDS.any])) as Record<keyof Limits, OptionKind>,
   commands: OPTION_KINDS.object,
@@ -41,7 +41,7 @@ export const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
 };
 
 /**
- * Makes a server that listens nowhere yet.
+ * Makes a server that does not listen yet.
  *
  * @param options The options of `createServer()`.
  * @param network The sockets of the runtime.

@@ -1,23 +1,23 @@
 /**
- * How long a connection over a limit is not read: the calls that it waits for may need messages that are not read meanwhile.
+ * How long a connection over a limit is not read. It cannot wait forever: the open calls may need the unread messages.
  *
- * In: when there may be room. Out: whether to wait on. Refused: nothing.
+ * In: when there may be room. Out: whether to continue to wait. Refused: nothing.
  */
 
 import type { Clock } from "../transport/clock.ts";
 
-/** If nothing has moved by then, what does not fit is refused. */
+/** If there is no room after this time, what does not fit is refused. */
 const PATIENCE_MS = 1_000;
 
 /** The patience of one connection with one limit. */
 export class Patience {
-  /** Nothing moved in time. */
+  /** Whether the time has run out. */
   isOver = false;
 
   /**
-   * Waits until something moves, with a limit.
+   * Waits until there may be room, or the time has run out.
    *
-   * @param onMove Is given what to call then.
+   * @param onMove Gets the function to call when there may be room.
    */
   async wait(clock: Clock, onMove: (resume: () => void) => void): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -31,7 +31,7 @@ export class Patience {
     clock.clearTimer(timer);
   }
 
-  /** There is room: the next time over the limit has the whole time again. */
+  /** There is room: the next wait has the whole time again. */
   renew(): void {
     this.isOver = false;
   }

@@ -1,6 +1,6 @@
 /**
- * Makes the errors for requests that are not started: by an overloaded server, or since they have no stream. Creating an error
- * takes 2 µs, and one read can contain 16,000 requests to refuse, so those of an overloaded server share errors.
+ * Makes the errors for requests that are not started, because the server is overloaded or because a stream is missing.
+ * Creating an error takes 2 µs, and one read can contain 16,000 requests to refuse, so `OVERLOADED` errors are shared.
  *
  * In: the reason. Out: `OVERLOADED`, `INVALID_PARAMS`. Refused: nothing.
  */
@@ -15,7 +15,7 @@ let tooLate = AT_LIMIT;
 /**
  * For a request that could not be answered in time.
  *
- * @param waited How long it may have waited, in ms. As `$after`, because a request that comes at once would wait as long.
+ * @param waited How long it may have waited, in ms. Also sent as `$after`: a request sent at once would wait as long.
  */
 export function tooLateAfter(waited: number): RpcError {
   const waitedMs = Math.ceil(waited);
@@ -27,7 +27,7 @@ export function tooLateAfter(waited: number): RpcError {
   return tooLate;
 }
 
-/** What is wrong with the path `items` of a call without the stream that its command takes. */
+/** The issue at the path `items`, for a call without the stream that its command takes. */
 export const NEEDS_ITEMS = "must be a stream of items";
 
 /** For a call without the stream that its command takes. The option is called `items` in every client library. */

@@ -1,10 +1,10 @@
 /**
- * The registry: which commands there are, and how a peer's `cmd` finds one.
+ * The registry: the commands of a server, and the lookup of a peer's `cmd`.
  *
- * In: the user's commands. Out: a lookup by own name or number. Refused: a number taken twice.
+ * In: the user's commands. Out: a lookup by name or number. Refused: a number used twice.
  *
- * A command of the user's own with the name of a built-in one replaces it. A new built-in command is a file in
- * `built_ins/` and a line in {@linkcode builtIns}.
+ * A user's command with the name of a built-in command replaces it. A new built-in command is a file in `built_ins/`
+ * and a line in {@linkcode builtIns}.
  */
 
 import { BUILT_IN_NUMBERS } from "../codec/message.ts";
@@ -26,18 +26,18 @@ export const builtIns = { PING, INFO, STATS };
 /** The type of the commands every server has, for the types of a client. */
 export type BuiltIns = typeof builtIns;
 
-/** A command in its place: its name, and its counts. */
+/** A command with its name and its counts. */
 export interface RegisteredCommand {
   readonly name: string;
   readonly command: Command;
   readonly counts: CommandCounts;
-  /** Whether it is answered however busy the server is. */
+  /** Whether it is answered even if the server is overloaded. */
   readonly immediate: boolean;
   /** The shapes, made when they are first asked for. */
   shapes: CommandShapes | undefined;
 }
 
-/** What a server decides about its built-in commands; `ServerOptions` explains each. */
+/** The options for built-in commands. `ServerOptions` explains each. */
 interface RegistryOptions {
   readonly builtIns?: readonly (keyof BuiltIns)[];
   readonly ready?: Readiness;
@@ -53,7 +53,7 @@ export const SOME_BUILT_INS: OptionKind = {
   must: `be an array of these: ${BUILT_IN_NAMES.join(", ")}`,
 };
 
-/** Below it, a number is looked up in an array, in less than half the time. */
+/** Numbers below this are looked up in an array, which takes less than half the time. */
 const SMALL_NUMBERS = 256;
 
 /** All commands of one server. */
@@ -65,7 +65,7 @@ export class Registry {
   readonly #byNumber = new Map<number, RegisteredCommand>();
   readonly #bySmallNumber = new Array<RegisteredCommand | undefined>(SMALL_NUMBERS).fill(undefined);
 
-  /** @param commands The user's own, and the built-in ones that they do not replace. */
+  /** @param commands The user's commands. They replace the built-in commands with the same names. */
   constructor(commands: Commands, { builtIns: wanted = BUILT_IN_NAMES, ready, tap }: RegistryOptions = {}) {
     for (const name of wanted) {
       if (Object.hasOwn(commands, name)) continue;
@@ -83,7 +83,7 @@ export class Registry {
     }
   }
 
-  /** The command a peer means, if there is one. */
+  /** Finds the command for a peer's `cmd`, if there is one. */
   find(cmd: number | string | undefined): RegisteredCommand | undefined {
     if (cmd === undefined) return undefined;
     if (typeof cmd === "string") return this.#byName.get(cmd);
@@ -91,12 +91,12 @@ export class Registry {
     return this.#byNumber.get(cmd);
   }
 
-  /** All commands, those with numbers first, in their order. */
+  /** All commands. Commands with numbers come first, in the order of their numbers. */
   entries(): RegisteredCommand[] {
     return [...this.#byName.values()].sort((a, b) => (a.command.number ?? Infinity) - (b.command.number ?? Infinity));
   }
 
-  /** All commands, as INFO tells them. */
+  /** All commands, as INFO describes them. */
   describe(withShapes = false): CommandInfo[] {
     return this.entries().map((entry) => {
       const { name, command } = entry;
@@ -126,7 +126,7 @@ export class Registry {
   }
 }
 
-/** A user's command, checked; by the name of a protocol's command it has the protocol's number, which clients send. */
+/** Checks a user's command. If its name is in the protocol, it gets the protocol's number, which clients send. */
 function checked(name: string, definition: Commands[string]): Command {
   const { number, ...rest } = definition;
   const reserved = BUILT_IN_NUMBERS.get(name);

@@ -10,15 +10,15 @@ import { ITEMS } from "../codec/message.ts";
 export interface ReplyFields {
   /** The result: any value that MessagePack can represent. */
   res: unknown;
-  /** More fields, as DELAY's `slept`; not `seq`, `err`, `msg`, `data`, `more`, nor a name that begins with `$`. */
-  // deno-lint-ignore no-explicit-any -- with `unknown`, no interface of a handler's author would do
+  /** More fields, such as DELAY's `slept`. Not `seq`, `err`, `msg`, `data`, `more`, or a name that begins with `$`. */
+  // deno-lint-ignore no-explicit-any -- with `unknown`, an interface of the user's would not be assignable
   [field: string]: any;
 }
 
-/** Marks a whole reply, in every copy of the library: any other value is a result. */
+/** Marks a whole reply; any other value is a result. Every copy of the library has the same symbol. */
 export const REPLY: unique symbol = Symbol.for("packline.reply");
 
-/** A result with fields beside it, as {@linkcode reply} makes it. */
+/** A result with fields beside it, made by {@linkcode reply}. */
 export interface ReplyWith<Result, Beside extends object> {
   /** The result. */
   readonly res: Result;
@@ -38,7 +38,9 @@ export interface ReplyWith<Result, Beside extends object> {
  * ```ts
  * import { command, connect, reply, serve } from "../mod.ts";
  *
- * const SUM = command(({ list }: { list: number[] }) => reply(list.reduce((a, b) => a + b, 0), { count: list.length }));
+ * const SUM = command(({ list }: { list: number[] }) => {
+ *   return reply(list.reduce((a, b) => a + b, 0), { count: list.length });
+ * });
  * await using server = await serve({ port: 0, commands: { SUM } });
  * await using client = await connect({ port: server.port, commands: { SUM } });
  * console.assert(await client.call.SUM({ list: [1, 2] }) === 3);
@@ -46,12 +48,12 @@ export interface ReplyWith<Result, Beside extends object> {
  * ```
  */
 export function reply<Result, Beside extends object>(res: Result, fields: Beside): ReplyWith<Result, Beside> {
-  // The other reserved names are refused when the reply is encoded; this one means something there.
+  // The other reserved names are refused when the reply is encoded. This one has a meaning there.
   if (ITEMS in fields) throw new TypeError(`Cannot set ${ITEMS} beside a result: the protocol uses this name`);
   return { ...fields, res, [REPLY]: fields };
 }
 
-/** The reply that a handler's answer becomes. */
+/** Makes a reply of a handler's answer. */
 export function replyOf(answer: unknown): ReplyFields {
   const isWhole = typeof answer === "object" && answer !== null && REPLY in answer;
   return isWhole ? answer as unknown as ReplyFields : { res: answer ?? null };

@@ -1,7 +1,7 @@
 /**
  * Decides how large the replies of one connection may be, and what replaces a reply that cannot be encoded.
  *
- * In: replies; the payload limit of the peer. Out: the answers to the encode stage. Refused: nothing.
+ * In: replies; the payload limit of the peer. Out: limits and replacements, for the encode stage. Refused: nothing.
  */
 
 import type { Encoding } from "../codec/encode.ts";
@@ -20,7 +20,7 @@ export type ServerOutput = Reply<Call> | Notice;
 export class ReplyEncoding implements Encoding<ServerOutput> {
   readonly writeMessage = writeServerMessage;
   readonly #ownMaxBytes: number;
-  /** The peer's largest payload: that of a short frame until it sends another. */
+  /** The peer's payload limit: the limit of a short frame, until the peer sends another. */
   #peerMaxBytes = MAX_SHORT_PAYLOAD_BYTES;
   /** The lower of the peer's and the server's limit. */
   #maxReplyBytes: number;
@@ -31,14 +31,14 @@ export class ReplyEncoding implements Encoding<ServerOutput> {
     this.#maxReplyBytes = Math.min(this.#peerMaxBytes, ownMaxBytes);
   }
 
-  /** Sets the peer's largest payload. */
+  /** Sets the peer's payload limit. */
   setPeerMax(bytes: number): void {
     this.#peerMaxBytes = bytes;
     this.#maxReplyBytes = Math.min(bytes, this.#ownMaxBytes);
   }
 
   maxPayloadBytes(message: ServerOutput): number {
-    if (!(message instanceof Reply)) return Infinity; // as short as a code
+    if (!(message instanceof Reply)) return Infinity; // notices are always short
     const { outcome, call } = message;
     if (call !== undefined && call.code === undefined) return this.#maxReplyBytes; // no failure: the usual case
     if (isCodeAlone(outcome as RpcError)) return Infinity;

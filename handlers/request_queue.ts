@@ -1,6 +1,6 @@
 /**
- * Queues the requests of one connection that cannot begin yet. Those without `seq` run and are answered one at a time, in
- * order. Those with `seq` wait for a place among the running handlers, if the server reads on at the limit.
+ * Queues the requests of one connection that cannot begin yet. Requests without `seq` run one at a time, and are
+ * answered in order. Requests with `seq` wait until fewer handlers run, if the server continues to read at the limit.
  *
  * In: calls, and replies to refused requests. Out: each, when it may begin or leave. Refused: nothing.
  */
@@ -16,15 +16,15 @@ export type Waiting = Call | Reply<Call>;
 export class RequestQueue {
   /** The running call without `seq`. */
   running: Call | undefined;
-  /** Running handlers, and all handlers so far that did not answer at once. */
+  /** `running`: handlers that run now. `begun`: all handlers so far that did not answer at once. */
   readonly handlers = { running: 0, begun: 0 };
-  /** Nothing may begin for now. */
+  /** Whether nothing may begin for now. */
   isPaused = false;
   readonly #maxRunning: number;
   readonly #inOrder = new Fifo<Waiting>();
   readonly #beside = new Fifo<Call>();
 
-  /** @param maxRunning The number of places. */
+  /** @param maxRunning The maximum number of running handlers. */
   constructor(maxRunning: number) {
     this.#maxRunning = maxRunning;
   }
@@ -49,7 +49,7 @@ export class RequestQueue {
     this.#inOrder.push(waiting);
   }
 
-  /** Adds a call with `seq`. One that is settled meanwhile stays until it is its turn. */
+  /** Adds a call with `seq`. If it is settled while it waits, it stays until its turn. */
   pushBeside(call: Call): void {
     this.#beside.push(call);
   }

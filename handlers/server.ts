@@ -1,8 +1,8 @@
 /**
- * A server over all its connections: it listens, accepts, and shuts down in order.
+ * A server: listens, serves all connections, and shuts down gracefully.
  *
- * In: a server's state, listeners and transports. Out: every connection served; a report of the shutdown. Refused: a connection
- * more than there may be, and every new one during a shutdown.
+ * In: a server's state, listeners and transports. Out: every connection served; a report of the shutdown. Refused:
+ * connections beyond the limit, and every new connection during a shutdown.
  */
 
 import { encodeFrame } from "../codec/encode.ts";
@@ -35,7 +35,7 @@ import { ServerConnection } from "./server_connection.ts";
 import type { ServerStatistics } from "./server_info.ts";
 import type { ServerOptions, ServerState } from "./server_state.ts";
 
-/** After the grace, how long the news of it may take to reach its callers. */
+/** After the grace period, how long the last replies may take to reach their callers. */
 const CUT_MS = 500;
 
 /** Where a server listens. */
@@ -115,7 +115,7 @@ export interface Listener {
 export interface ShutdownReport {
   /** Calls that were in flight and got their answer. */
   finished: number;
-  /** Calls that were in flight at the end of the grace, and were told so. */
+  /** Calls that were still in flight at the end of the grace period. They failed. */
   cut: number;
 }
 
@@ -126,7 +126,7 @@ export interface Server extends AsyncDisposable {
   /**
    * Listens, and serves every connection. A server may listen on several addresses.
    *
-   * @param options Where.
+   * @param options Where to listen.
    * @returns Where it listens.
    * @throws {RangeError} If the port is out of range.
    * @throws {TypeError} If an option is unknown or invalid, if the certificate or its key is invalid, or if the
@@ -161,8 +161,8 @@ export interface Server extends AsyncDisposable {
   accept(transport: Transport): Promise<void>;
   /**
    * Opens a WebSocket for an HTTP request: a handler for `Deno.serve`, beside other routes, or for `deno serve`.
-   * `webOrigins` lists the allowed pages. A peer is disconnected if more than `maxHeldBytes` of its data waits. On a
-   * port of packline's own, the server stops reading instead.
+   * `webOrigins` lists the allowed pages. A peer is disconnected if more than `maxHeldBytes` of its data waits. On
+   * packline's own port, the server stops reading instead.
    *
    * @param request The request.
    * @param info What the HTTP server knows about it. `remoteAddr` becomes the `peer`.
@@ -194,18 +194,18 @@ export interface Server extends AsyncDisposable {
   statistics(): ServerStatistics;
   /**
    * Shuts the server down: accepts no more connections, and answers the calls in flight. Clients with `notice` get a
-   * notice, and are served until they have left. Others get `SHUTTING_DOWN` for new requests. `draining` of each
-   * handler aborts. At the end of the grace period, the remaining calls are cut: the signal of the handler aborts, and
-   * the caller gets `CANCELLED`, or `GOING_AWAY` for a stream. A second call with a shorter grace period shortens the first.
+   * notice, and are served until they leave. Others get `SHUTTING_DOWN` for new requests. `draining` of each handler
+   * aborts. At the end of the grace period, the remaining calls are cut: the handler's signal aborts, and the caller
+   * gets `CANCELLED`, or `GOING_AWAY` for a stream. A second call with a shorter grace period shortens the first.
    *
    * @param options `graceMs`: how long to wait for calls in flight, in milliseconds, 10,000 by default.
    * @returns How many calls in flight were finished, and how many were cut.
-   * @throws {RangeError} If the grace is not a number of milliseconds from 0 to what a timer can hold.
+   * @throws {RangeError} If the grace period is not a number of milliseconds from 0 to the maximum of a timer.
    */
   shutdown(options?: { graceMs?: number }): Promise<ShutdownReport>;
 }
 
-/** The only one. */
+/** The implementation of {@linkcode Server}. */
 export class PacklineServer implements Server {
   readonly #state: ServerState;
   readonly #options: Pick<ServerOptions, "onConnect" | "onClose" | "random">;
@@ -214,10 +214,10 @@ export class PacklineServer implements Server {
   readonly #network: ServerNetwork;
   readonly #sweeper: Sweeper;
   readonly #acceptors: Acceptor[] = [];
-  /** The loops that take connections from them. */
+  /** The loops that take connections from the acceptors. */
   readonly #accepting: Promise<void>[] = [];
   readonly #finished = Promise.withResolvers<void>();
-  /** One after the other, so that the last one asked is the last one used. */
+  /** Renewals run one at a time, in order, so that the latest certificate is used. */
   #renewing = Promise.resolve();
   #shutdown: Promise<ShutdownReport> | undefined;
   #graceEnds: (() => void) | undefined;
@@ -307,7 +307,7 @@ export class PacklineServer implements Server {
     if (state.connections.size === 0) this.#sweeper.stop();
   }
 
-  /** An error, such as one of the user's own clock, ends this connection only. */
+  /** Begins a connection. An error, such as one of the user's clock, ends only this connection. */
   #begin(transport: Transport): ServerConnection | undefined {
     try {
       return new ServerConnection(this.#state, transport, this.#options.random ?? Math.random);
@@ -317,7 +317,7 @@ export class PacklineServer implements Server {
     }
   }
 
-  /** What a hook throws is reported, and ends nothing. */
+  /** Calls a hook. An error of the hook is reported, and ends nothing. */
   #tell(hook: ServerOptions["onConnect"], connection: CallerConnection): void {
     try {
       hook?.(connection);
@@ -360,10 +360,10 @@ export class PacklineServer implements Server {
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
     state.drain.isWaiting = true;
     for (const acceptor of this.#acceptors) acceptor.hide?.();
-    await state.yieldBudget.refilled(); // else they may rest
+    await state.yieldBudget.refilled(); // otherwise the accept loops may still rest
     await untilAllAccepted(this.#acceptors, () => state.counts.connectionsAccepted, graceMs, state.clock);
     for (const acceptor of this.#acceptors) acceptor.close();
-    // Only then is the port given up: a client that is refused before would find its way back here, and be reset.
+    // Refuse only after the port is closed: a client that is refused earlier could connect here again, and be reset.
     await Promise.all(this.#accepting);
     state.drain.isRefusing = true;
     for (const connection of state.connections) connection.drain(Math.max(0, endMs - state.clock.now()));

@@ -21,18 +21,18 @@ import type { OpenConnection, ServerState } from "./server_state.ts";
 /** How long a connection waits for its peer to close after the last reply, so that the reply is not lost to a reset. */
 const LINGER_MS = 2_000;
 
-/** The largest age of a connection differs by up to this share, so that the clients of a server do not leave all at once. */
+/** The maximum age of connections varies by up to this share, so that the clients do not all leave at once. */
 const AGE_JITTER = 0.1;
 
 /** One connection of a server. */
 export class ServerConnection implements OpenConnection {
   readonly #connection: Connection<ClientMessage, ServerOutput>;
   readonly #dispatch: DispatchStage;
-  /** When it is too old, and when it is cut then. */
+  /** When the connection reaches its maximum age, and when it is then cut. */
   #agedAtMs: number;
   #cutAtMs = Infinity;
 
-  /** @param random Returns a number from 0 to 1, for the jitter of its largest age. */
+  /** @param random Returns a number from 0 to 1, for the jitter of its maximum age. */
   constructor(server: ServerState, transport: Transport, random: () => number) {
     const { clock, limits, counts } = server;
     const pace = new ReadPace(server);
@@ -60,7 +60,7 @@ export class ServerConnection implements OpenConnection {
     return this.#dispatch.caller;
   }
 
-  /** Why it has ended, as text. */
+  /** Why the connection has ended, as text. */
   get endReason(): string {
     return messageOf(this.#dispatch.endReason);
   }

@@ -1,5 +1,5 @@
 /**
- * What a server tells about itself: the shapes of what INFO and STATS answer with (PROTOCOL.md, "Commands").
+ * What a server reports about itself: the types and shapes of the results of INFO and STATS (PROTOCOL.md, "Commands").
  */
 
 import type { LogStyle } from "./log_line.ts";
@@ -10,30 +10,30 @@ export interface ServerReport {
   /** The format of its log, for a middleware that writes its own lines. */
   readonly logStyle: LogStyle;
   /**
-   * The reply of INFO.
+   * The result of INFO.
    *
    * @param withShapes Whether to include the shapes of the commands.
    */
   info(withShapes?: boolean): ServerInfo;
-  /** What STATS answers with. */
+  /** The result of STATS. */
   statistics(): ServerStatistics;
-  /** The reply of STATS with `all`: the sum over all workers, if there are several. */
+  /** The result of STATS with `all`: the sum over all workers, if there are several. */
   statisticsOfAll(): Promise<ServerStatistics>;
 }
 
-/** One command, as INFO tells it. */
+/** One command, as INFO describes it. */
 export interface CommandInfo {
-  /** By which name it goes. */
+  /** Its name. */
   name: string;
-  /** By which number it goes, if it has one. */
+  /** Its number, or `null` if it has none. */
   number: number | null;
-  /** One line for people. */
+  /** A description in one line. */
   summary: string;
   /** The names of its parameters. */
   params: readonly string[];
   /** Whether it answers with a stream. */
   stream: boolean;
-  /** `true` if it takes a stream of items; not there if it does not need one. */
+  /** `true` if it needs a stream of items; otherwise absent. */
   items?: true;
   /** The shapes, if they were asked for. */
   shapes?: CommandShapes;
@@ -51,13 +51,13 @@ export interface CommandShapes {
   errors?: Record<string, JsonSchema | null>;
 }
 
-/** The reply of INFO. */
+/** The result of INFO. */
 export interface ServerInfo {
   /** Always `packline`. */
   name: string;
-  /** The version of this code. */
+  /** The version of packline. */
   version: string;
-  /** The version of the wire. */
+  /** The version of the protocol. */
   protocol: number;
   /** Seconds since the server started. */
   uptime: number;
@@ -88,7 +88,7 @@ export interface CommandStatistics {
   durations: number[];
 }
 
-/** What STATS answers with. */
+/** The result of STATS. */
 export interface ServerStatistics {
   /** Seconds since the server started. */
   uptime: number;
@@ -102,7 +102,7 @@ export interface ServerStatistics {
    * Invalid frames and messages, by code; connections that ended inside a frame; requests refused with `OVERLOADED`.
    */
   refused: { badFrame: number; invalidMessage: number; truncated: number; unknownCommand: number; overloaded: number };
-  /** Results that came after their call was over. */
+  /** Results of handlers whose call was already over. */
   lateReplies: number;
   /**
    * Whether a shutdown has begun: the server accepts no connection, and answers the calls in flight. With several
@@ -132,12 +132,12 @@ function mapOf(values: JsonSchema): JsonSchema {
   return { type: "object", additionalProperties: values };
 }
 
-/** The shape of an object, with fields that are always there and others. */
+/** The shape of an object with required fields and other fields. */
 function objectOf(properties: Record<string, JsonSchema>, others: Record<string, JsonSchema> = {}): JsonSchema {
   return { type: "object", properties: { ...properties, ...others }, required: Object.keys(properties) };
 }
 
-/** The shape of what INFO answers with. */
+/** The shape of the result of INFO. */
 export const INFO_SHAPE: JsonSchema = objectOf(
   {
     name: TEXT,
@@ -153,7 +153,7 @@ export const INFO_SHAPE: JsonSchema = objectOf(
   { worker: COUNT },
 );
 
-/** The shape of what STATS answers with. */
+/** The shape of the result of STATS. */
 export const STATISTICS_SHAPE: JsonSchema = objectOf(
   {
     uptime: NUMBER,

@@ -1,8 +1,8 @@
 /**
- * The log of one server: passes errors that are not sent to a peer to the user's hook, and all else to stderr.
+ * The log of one server: passes errors that are not sent to a peer to the user's hook, and everything else to stderr.
  *
- * In: errors with their origin, and other events. Out: a line for each, or for an error a call of the hook, which is not
- * awaited; if the hook fails, a line. Refused: nothing.
+ * In: errors with their origin, and other events. Out: a line for each event; for an error, a call of the hook if there
+ * is one. The hook is not awaited. If it fails, a line is written. Refused: nothing.
  */
 
 import type { Clock } from "../transport/clock.ts";
@@ -16,8 +16,8 @@ export class ServerLog {
   readonly #hook: ((error: unknown, origin: ErrorOrigin) => void) | undefined;
 
   /**
-   * @param clock The clock, by which similar lines are held back.
-   * @param style How a line looks, and what is one.
+   * @param clock The clock for the interval between similar lines.
+   * @param style The format of the lines, and which events are logged.
    * @param hook Receives each error in place of stderr.
    */
   constructor(clock: Clock, style: LogStyle, hook?: (error: unknown, origin: ErrorOrigin) => void) {
@@ -26,7 +26,7 @@ export class ServerLog {
     this.#hook = hook;
   }
 
-  /** Logs an event that is no error. Never throws. */
+  /** Logs an event that is not an error. Never throws. */
   note(event: LogEvent): void {
     this.#log.note(event);
   }

@@ -20,7 +20,7 @@ export interface WorkerOptions {
   /** Its number, from 1; INFO and STATS show it. */
   number: number;
   /**
-   * Asks the other workers for their counts, for a STATS of all.
+   * Asks the other workers for their counts, for STATS with `all`.
    *
    * @returns The counts received in time, and the numbers of the workers that did not answer. Must not reject.
    */

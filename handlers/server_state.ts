@@ -98,11 +98,11 @@ export interface OpenConnection extends Swept {
   /** Resolves when it has ended. */
   readonly ended: Promise<void>;
   /**
-   * The connection should end within this time. A client that wants notices is told and served on; of any other, running
-   * calls are answered and new ones refused, and silence closes the connection.
+   * Ends the connection within this time. A client that wants notices gets one, and is served until it leaves. For any
+   * other client, running calls are answered, new calls are refused, and silence closes the connection.
    */
   drain(graceMs: number): void;
-  /** Ends the grace: open calls fail, and the connection closes. Returns how many calls. */
+  /** Ends the grace period: open calls fail, and the connection closes. Returns how many calls failed. */
   cut(why: string): number;
   /** Closes it immediately. */
   close(): void;
@@ -118,7 +118,9 @@ export class ServerState implements SharedTurns {
   readonly deadlines: TimerWheel;
   /** Tells a connection whether others must be served first. */
   readonly yieldBudget: YieldBudget;
-  /** The number of running handlers; the memory of running and waiting requests, in bytes; long messages, half read. */
+  /**
+   * The number of running handlers; the memory of running and waiting requests, in bytes; partly read long messages.
+   */
   readonly load = { handlers: 0, bytes: 0, longReads: new LongReads() };
   readonly drain = new Drain();
   /** The open connections. */
@@ -140,8 +142,8 @@ export class ServerState implements SharedTurns {
   }
 
   /**
-   * Asked before each connection is accepted: a promise if those that are open come first. At a shutdown there is no time
-   * for that: all that have come are accepted.
+   * Called before each connection is accepted. Returns a promise if the open connections must be served first. A
+   * shutdown does not wait: it accepts all pending connections.
    */
   restBeforeConnection(): Promise<void> | undefined {
     return this.drain.isWaiting ? undefined : this.yieldBudget.countConnection();
