@@ -1,17 +1,19 @@
 /**
- * The shapes of a command's parameters, results, items and errors, as JSON Schema: what INFO tells of them.
+ * The shapes of a command's parameters, results, items and errors, as JSON Schema, for INFO.
  *
- * In: a command. Out: its shapes, taken from its schemas; those that no schema can tell are not there. Refused: nothing.
+ * In: a command. Out: its shapes, taken from its schemas. Shapes that no schema describes are absent. Refused: nothing.
  */
 
 import type { Command } from "./command.ts";
 import type { CommandShapes } from "./server_info.ts";
 import type { JsonSchema, StandardSchema } from "./standard_schema.ts";
 
-/** What has no JSON Schema, such as an instance of a class, is of any shape: zod would tell nothing about the whole. */
+/**
+ * A part without a JSON Schema, such as a class instance, gets any shape: otherwise zod would not describe the rest.
+ */
 const OPTIONS = { target: "draft-2020-12", libraryOptions: { unrepresentable: "any" } };
 
-/** A shape that is nested deeper than this is left out: INFO has to fit the depth that every client reads. */
+/** A shape that is nested deeper than this is left out: INFO must not exceed the depth that every client reads. */
 const MAX_DEPTH = 48;
 
 /** The shapes of a command. */
@@ -32,12 +34,12 @@ function errorShapes(errors: Command["errors"]): CommandShapes["errors"] {
   );
 }
 
-/** The shape that a validator can tell. */
+/** The shape of a schema, if its validator can describe it. */
 function shapeOf(schema: StandardSchema | undefined): JsonSchema | undefined {
   try {
     const told = schema?.["~standard"].jsonSchema?.input(OPTIONS);
     if (told === undefined) return undefined;
-    // A copy, so that it is data and nothing else.
+    // A copy, so that it contains only data.
     const { $schema: _version, ...shape } = JSON.parse(JSON.stringify(told));
     return depthOf(shape) > MAX_DEPTH ? undefined : shape;
   } catch {

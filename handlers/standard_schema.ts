@@ -1,28 +1,28 @@
 /**
- * The interface that validators agree on: Standard Schema, version 1, which zod, valibot, arktype and others have.
+ * The common interface of validators: Standard Schema, version 1.
  */
 
 /**
- * The common interface of validators (Standard Schema, version 1): zod, valibot, arktype and others have it. packline
- * declares only its shape, and depends on no validator.
+ * The common interface of validators (Standard Schema, version 1), which zod, valibot, arktype and others implement.
+ * packline only declares its type, and depends on no validator.
  */
 export interface StandardSchema<Input = unknown, Output = Input> {
   /** The only property of the interface. */
   readonly "~standard": {
     /** The version of the interface. */
     readonly version: 1;
-    /** Which library this is. */
+    /** The name of the library. */
     readonly vendor: string;
     /** Checks a value, and may transform it. */
     readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>;
-    /** The same as a JSON Schema, if the validator can tell it: INFO tells callers the shapes of a command by it. */
+    /** The schema as a JSON Schema, if the validator can make one. INFO uses it for the shapes of a command. */
     readonly jsonSchema?: { readonly input: (options: JsonSchemaOptions) => JsonSchema };
-    /** Carries the types; never there at run time. */
+    /** Carries the types; absent at run time. */
     readonly types?: { readonly input: Input; readonly output: Output } | undefined;
   };
 }
 
-/** A JSON Schema (draft 2020-12): the shape of a value. Bytes are `{ type: "string", format: "binary" }`, as in OpenAPI. */
+/** A JSON Schema (draft 2020-12) of a value. Bytes are `{ type: "string", format: "binary" }`, as in OpenAPI. */
 export type JsonSchema = Readonly<Record<string, unknown>>;
 
 /** The options for a validator that makes a JSON Schema. */
@@ -33,10 +33,10 @@ export interface JsonSchemaOptions {
   readonly libraryOptions?: Record<string, unknown>;
 }
 
-/** The type that a validator gives. */
+/** The output type of a schema. */
 export type SchemaOutput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["output"];
 
-/** What a validator answers. */
+/** The result of a validation. */
 export type SchemaResult<Output> =
   | { readonly value: Output; readonly issues?: undefined }
   | { readonly issues: readonly SchemaIssue[] };

@@ -17,7 +17,7 @@ export const DURATION_BOUNDS_MS: readonly number[] = Object.freeze(
 /** A copy for the hot loop: reading a frozen array is up to ten times as slow. */
 const BOUNDS_MS = Float64Array.from(DURATION_BOUNDS_MS);
 
-/** The maximum of codes counted separately for each command: a handler may use its callers' text as a code. */
+/** The maximum number of codes counted separately for each command: a handler may use its callers' text as a code. */
 const MAX_CODES = 64;
 
 /** Longer codes are not counted separately: they would make STATS too large to send. */
@@ -68,7 +68,7 @@ export class CommandCounts {
   }
 }
 
-/** The counts of one server, without those of its commands. */
+/** The counts of one server, without the counts of its commands. */
 export class ServerCounts {
   connectionsAccepted = 0;
   connectionsRefused = 0;
@@ -82,7 +82,7 @@ export class ServerCounts {
   lateReplies = 0;
 }
 
-/** The sum of the counts of several servers; of uptimes and slowest calls, the maximum. */
+/** Sums the counts of several servers. For uptimes and slowest calls, takes the maximum. */
 export function sumStatistics(first: ServerStatistics, ...others: ServerStatistics[]): ServerStatistics {
   const all = [first, ...others];
   const sum = (valueOf: (part: ServerStatistics) => number) => all.reduce((total, part) => total + valueOf(part), 0);

@@ -16,7 +16,7 @@ export class Strikes {
     this.#limits = limits;
   }
 
-  /** Adds a strike. */
+  /** Adds a strike. Returns whether it is one too many. */
   isOneTooMany(nowMs: number): boolean {
     const { maxStrikes, strikeWindowMs } = this.#limits;
     if (this.#atMs.push(nowMs) <= maxStrikes) return false;

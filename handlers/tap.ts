@@ -1,23 +1,23 @@
 /**
- * The readers of TAP, and what a server tells them of its calls.
+ * The readers of TAP, and the reports that they get.
  *
- * In: calls at their end. Out: reports, each with a few calls and the number of the others. What a reader cannot take is
- * counted and not kept. Nothing of a call is told but who made it, its command, its code, its time and its bytes. Refused: a
- * reader more than {@linkcode MAX_TAPS}.
+ * In: calls at their end. Out: reports, each with some calls and the number of other calls. Calls that a reader cannot
+ * take are counted, not kept. A report contains only the caller of a call, its command, its code, its time and its
+ * bytes. Refused: more than {@linkcode MAX_TAPS} readers.
  */
 
 import { RpcError } from "../errors.ts";
 
-/** The name of the command, whose own calls are not told. */
+/** The name of the command. By default, its own calls are not reported. */
 export const TAP_NAME = "TAP";
 
-/** The number of readers: each costs every call a little. */
+/** The maximum number of readers: each adds a little work to every call. */
 const MAX_TAPS = 8;
 
-/** The largest number of calls in one report. With five reports a second this is more than people can read, and costs a server little. */
+/** The maximum number of calls in one report: at five reports a second, more than people can read, and little work. */
 const REPORT_CALLS = 100;
 
-/** Names and codes of peers are cut to so many characters: a request may hold a megabyte of them. */
+/** Names and codes from peers are cut to this many characters: they may be a megabyte long. */
 const MAX_NAME_CHARS = 64;
 
 const TOO_MANY = new RpcError("OVERLOADED", `${MAX_TAPS} clients tap this server already`);
@@ -26,26 +26,26 @@ const TOO_MANY = new RpcError("OVERLOADED", `${MAX_TAPS} clients tap this server
 export interface TappedCall {
   /** When it ended, as ISO 8601. */
   time: string;
-  /** Who has called. */
+  /** The address of the caller. */
   peer: string;
-  /** The command; of one that the server does not have, what the caller has sent; `null` if it could not be read. */
+  /** The command, or what the caller sent if the server has no such command; `null` if it could not be read. */
   command: string | null;
-  /** The error code; `null` if it succeeded. */
+  /** The error code; `null` if the call succeeded. */
   code: string | null;
   /** Milliseconds from arrival to the final reply. */
   ms: number;
-  /** The frames of the request and of the caller's items. */
+  /** The bytes of the frames of the request and of the caller's items. */
   receivedBytes: number;
-  /** The frames of the items and of the final reply. */
+  /** The bytes of the frames of the items and of the final reply. */
   sentBytes: number;
 }
 
 /** What a tap has seen since its last report. */
 export interface TapReport {
   calls: TappedCall[];
-  /** How many more there were. */
+  /** How many other calls there were. */
   leftOut: number;
-  /** Which of several workers tells this; in the first report. */
+  /** Which of several workers reports this. Only in the first report. */
   worker?: number;
 }
 
@@ -56,9 +56,9 @@ interface Named {
 
 /** Which calls a reader wants. */
 export interface TapFilter {
-  /** Those of this command; `undefined`: all. */
+  /** Calls of this command; `undefined` means all calls. */
   readonly command: Named | undefined;
-  /** Those that took at least so long. */
+  /** Calls that took at least this long. */
   readonly slowMs: number;
 }
 
@@ -85,23 +85,23 @@ export class Tap {
     return wanted === undefined ? command?.name !== TAP_NAME : command === wanted;
   }
 
-  /** Whether the reader wants such a call. */
+  /** Whether the reader wants a call of this command and duration. */
   selects(command: Named | undefined, ms: number): boolean {
     return ms >= this.#filter.slowMs && this.isAbout(command);
   }
 
-  /** Takes a call into the next report. */
+  /** Adds a call to the next report. */
   take(call: TappedCall): void {
     this.#calls.push(call);
     this.room--;
   }
 
-  /** Counts calls. */
+  /** Counts calls that are not in the next report. */
   leaveOut(calls: number): void {
     this.#leftOut += calls;
   }
 
-  /** What was seen since the last time. */
+  /** What was seen since the last report. */
   report(): TapReport {
     const report = { calls: this.#calls, leftOut: this.#leftOut };
     this.#calls = [];
@@ -112,13 +112,13 @@ export class Tap {
 
 /** All readers of one server. */
 export class Taps {
-  /** Whether there are any. */
+  /** Whether there are any readers. */
   isOn = false;
-  /** The room of the reader that has most. It is all that a call looks at while nobody taps. */
+  /** The room of the reader that has most. Without readers, a call checks nothing else. */
   room = 0;
   #taps: Tap[] = [];
 
-  /** Adds a reader, who takes no call yet. */
+  /** Adds a reader, which takes no calls yet. */
   open(filter: TapFilter): Tap {
     if (this.#taps.length >= MAX_TAPS) throw TOO_MANY;
     const tap = new Tap(filter);
@@ -127,13 +127,13 @@ export class Taps {
     return tap;
   }
 
-  /** The reader takes a report: calls are kept for it. */
+  /** Keeps calls for the next report of a reader. */
   gather(tap: Tap): void {
     tap.room = REPORT_CALLS;
     this.#findRoom();
   }
 
-  /** The next report of a reader, which takes no calls before it gathers again. */
+  /** The report of a reader, which then takes no calls until `gather()`. */
   report(tap: Tap): TapReport {
     tap.room = 0;
     this.#findRoom();
@@ -157,7 +157,7 @@ export class Taps {
    *
    * @param command Its command, if the server has it.
    * @param ms How long it took.
-   * @param describe Tells the rest, if anybody takes it.
+   * @param describe Returns the rest. Called only if a reader takes the call.
    */
   see(command: Named | undefined, ms: number, describe: () => Omit<TappedCall, "time" | "ms">): void {
     let call: TappedCall | undefined;
@@ -169,7 +169,7 @@ export class Taps {
     if (call !== undefined) this.#findRoom();
   }
 
-  /** Calls have ended that no report has room for. */
+  /** Counts calls that have ended and that no report has room for. */
   leaveOut(command: Named, ms: number, calls: number): void {
     for (const tap of this.#taps) if (tap.selects(command, ms)) tap.leaveOut(calls);
   }
@@ -186,7 +186,7 @@ function tapped({ peer, command, code, ...bytes }: Omit<TappedCall, "time" | "ms
   return { time: new Date().toISOString(), peer, command: short(command), code: short(code), ms, ...bytes };
 }
 
-/** A text that keeps no longer one in memory, as a slice of it would. */
+/** A short copy of a text. A slice would keep the whole text in memory. */
 function short(text: string | null): string | null {
   if (text === null || text.length <= MAX_NAME_CHARS) return text;
   return `${Array.from(text.slice(0, 2 * MAX_NAME_CHARS)).slice(0, MAX_NAME_CHARS).join("")}…`;

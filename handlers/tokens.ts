@@ -1,7 +1,7 @@
 /**
  * Authentication by a token in `meta`.
  *
- * In: tokens, and whom each stands for. Out: a middleware. Refused: a call without a valid token, by `UNAUTHENTICATED`.
+ * In: tokens, and the user of each. Out: a middleware. Refused: a call without a valid token, by `UNAUTHENTICATED`.
  */
 
 import { RpcError } from "../errors.ts";
@@ -10,8 +10,9 @@ import type { Middleware } from "./command.ts";
 const encoder = new TextEncoder();
 
 /**
- * Makes a middleware that accepts only calls with one of the tokens in `meta.token`. It compares digests of all tokens, so the
- * time it takes reveals nothing about them. Without TLS, others on the network can read a token (PROTOCOL.md, "Meta").
+ * Makes a middleware that accepts only calls with one of the tokens in `meta.token`. It compares digests of all tokens,
+ * so the time it takes reveals nothing about them. Without TLS, others on the network can read a token (PROTOCOL.md,
+ * "Meta").
  *
  * @param users The user of each token, by the token. A token should have at least 128 random bits.
  * @returns The middleware. The user is in the handler's context as `user`.

@@ -1,17 +1,17 @@
 /**
- * Items of a reply stream that carry an id, from which the stream can go on after a loss (PROTOCOL.md, "Resuming").
+ * Items of a reply stream with an id, so that the stream can resume after a lost connection (PROTOCOL.md, "Resuming").
  *
- * In: what a handler yields. Out: the fields of an item. Refused, when it is made: an id that cannot be sent as one.
+ * In: what a handler yields. Out: the fields of an item. Refused: an id that cannot be sent.
  */
 
 import { ID } from "../codec/message.ts";
 import { inspect } from "../transport/runtime.ts";
 import type { ReplyFields } from "./reply.ts";
 
-/** Marks an item with an id, in every copy of the library: any other value is an item without one. */
+/** Marks an item with an id; any other value is an item without one. Every copy of the library has the same symbol. */
 export const TRACKED: unique symbol = Symbol.for("packline.tracked");
 
-/** An item with an id, as {@linkcode tracked} makes it. */
+/** An item with an id, made by {@linkcode tracked}. */
 export interface Tracked<Id extends number | string, Value> {
   /** Where the stream resumes after this item. */
   readonly id: Id;
@@ -21,7 +21,7 @@ export interface Tracked<Id extends number | string, Value> {
   readonly [TRACKED]: true;
 }
 
-/** A class, so that one in the place of a result is no plain object, and is refused. */
+/** A class, so that a tracked item in place of a result is not a plain object, and is refused. */
 class TrackedItem<Id extends number | string, Value> implements Tracked<Id, Value> {
   constructor(readonly id: Id, readonly value: Value) {}
 

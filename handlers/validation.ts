@@ -1,8 +1,8 @@
 /**
  * Validates the parameters of a call, and the items of its stream, with the schemas of its command.
  *
- * In: the parameters; an item. Out: the schema's output. Refused: invalid ones, by `INVALID_PARAMS` with the path and text
- * of each issue.
+ * In: the parameters; an item. Out: the schema's output. Refused: invalid values, by `INVALID_PARAMS` with the path and
+ * text of each issue.
  */
 
 import { RpcError } from "../errors.ts";
@@ -36,7 +36,7 @@ function valueOf(result: SchemaResult<unknown>): unknown {
   throw new RpcError("INVALID_PARAMS", textOf(result.issues), { data: issues });
 }
 
-/** What a handler answers with, if it fits the schema: its result, or each item of its stream. */
+/** Returns a handler's answer, if its result or each item of its stream fits the schema. */
 export function checkedResult(schema: StandardSchema, answer: unknown): unknown {
   if (isStream(answer)) return checkedItems(schema, answer);
   if (answer instanceof Promise) return answer.then((answer) => checkedResult(schema, answer));
@@ -59,7 +59,7 @@ async function* checkedItems(schema: StandardSchema, items: AsyncIterable<unknow
   }
 }
 
-/** The answer as it is: a result is checked, not changed. */
+/** Returns the answer unchanged: a result is checked, not converted. */
 function fitting(result: SchemaResult<unknown>, answer: unknown): unknown {
   if (result.issues === undefined) return answer;
   throw new TypeError(`the result does not fit its schema: ${textOf(result.issues)}`);

@@ -1,4 +1,4 @@
-/** What makes a command of packline's own: as `command()`, with one of the protocol's numbers, or with none. */
+/** Makes a built-in command: like `command()`, but with the protocol's number for its name, if there is one. */
 
 import { BUILT_IN_NUMBERS } from "../../codec/message.ts";
 import { RpcError } from "../../errors.ts";
@@ -6,15 +6,15 @@ import type { Command, CommandOptions, Context, ItemsOf, NeededItem } from "../c
 import type { CommandShapes } from "../server_info.ts";
 import type { JsonSchema, StandardSchema } from "../standard_schema.ts";
 
-/** What a command of packline's own may be given beside what all may. */
+/** The options of a built-in command. */
 export interface BuiltInOptions extends Omit<CommandOptions, "number"> {
-  /** Answers at once and costs next to nothing: it is never refused as `OVERLOADED`, so a busy server is not taken for a dead one. */
+  /** Answers at once, at almost no cost. Never refused as `OVERLOADED`, so that a busy server does not seem dead. */
   immediate?: boolean;
-  /** What INFO tells of it. By a schema it would be checked too, at each call. */
+  /** Its shapes, for INFO. A schema would also be checked at each call. */
   shapes?: CommandShapes;
 }
 
-/** In: a name and a definition. Out: the command, with the number that the protocol has for the name, frozen. */
+/** In: a name and a definition. Out: the command, frozen, with the protocol's number for the name. */
 export function builtIn<Params, Result, Item = never>(
   name: string,
   definition: BuiltInOptions & {
@@ -31,7 +31,7 @@ export function paramsShape(properties: Record<string, JsonSchema>, required: re
   return { type: "object", properties, ...(required.length === 0 ? {} : { required }) };
 }
 
-/** What INFO tells of errors whose data says which parameter will not do. */
+/** The shape of `INVALID_PARAMS`, whose data says which parameter is invalid. */
 export const INVALID_PARAMS_SHAPE = {
   INVALID_PARAMS: {
     type: "array",
@@ -46,7 +46,7 @@ export const INVALID_PARAMS_SHAPE = {
   },
 } as const;
 
-/** What is said of a parameter that will not do, in the form that a schema's findings have. */
+/** The error for an invalid parameter, in the same form as the issues of a schema. */
 export function invalidParam(name: string, message: string): RpcError {
   return new RpcError("INVALID_PARAMS", `${name}: ${message}`, { data: [{ path: [name], message }] });
 }

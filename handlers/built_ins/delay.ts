@@ -1,4 +1,4 @@
-/** DELAY (PROTOCOL.md, "Commands"): sleeps, and says how long; stops at once when nobody waits any more. */
+/** DELAY (PROTOCOL.md, "Commands"): sleeps, and returns how long. Stops at once if the call is aborted. */
 
 import { RpcError } from "../../errors.ts";
 import { MAX_TIMER_MS } from "../../limits.ts";
@@ -6,15 +6,15 @@ import { sleep } from "../../transport/clock.ts";
 import { builtIn, paramsShape } from "./built_in.ts";
 import { type Command, type Context, reply, type ReplyWith } from "../command.ts";
 
-/** The longest sleep: what a timer of the runtime can hold, some 24 days. */
+/** The longest sleep: the maximum of a timer, about 24 days. */
 const MAX_SLEEP_SECONDS = MAX_TIMER_MS / 1000;
 
-// Made once: one read of a peer's can hold thousands of requests to refuse.
+// Made once: one read can contain thousands of requests to refuse.
 const INVALID_SLEEP = new RpcError("INVALID_SLEEP");
 
 /**
- * In: `sleep`, seconds. Out: `{ res: "DONE", slept }`, the seconds really slept. Refused: a `sleep` that is not a
- * number from 0 to what a timer can hold, by `INVALID_SLEEP`.
+ * In: `sleep`, seconds. Out: `{ res: "DONE", slept }`, the measured seconds. Refused: a `sleep` that is not a number
+ * from 0 to the maximum of a timer, by `INVALID_SLEEP`.
  */
 type Slept = ReplyWith<"DONE", { slept: number }>;
 
@@ -25,7 +25,7 @@ export const DELAY: Command<{ sleep: number }, Slept, unknown, never> = builtIn(
     result: { const: "DONE" },
     errors: { INVALID_SLEEP: null },
   },
-  // Not async: what is thrown at once costs a fifth of a promise that is rejected.
+  // Not async: an error that is thrown at once costs a fifth of a rejected promise.
   handler({ sleep: seconds }: { sleep: number }, context): Promise<Slept> {
     if (typeof seconds !== "number" || !(seconds >= 0 && seconds <= MAX_SLEEP_SECONDS)) throw INVALID_SLEEP;
     return delay(seconds, context);

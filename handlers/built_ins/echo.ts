@@ -1,9 +1,9 @@
-/** ECHO (PROTOCOL.md, "Commands"): gives back what it was given. It has no number: it is called by its name. */
+/** ECHO (PROTOCOL.md, "Commands"): returns its data or its stream. It has no number: it is called by its name. */
 
 import { builtIn, paramsShape } from "./built_in.ts";
 import type { Command } from "../command.ts";
 
-/** In: `data`, anything (default: nil), or a stream. Out: the same; of a stream, each item and nil at the end. Refused: nothing. */
+/** In: `data` (default: nil), or a stream. Out: the same; for a stream, each item and then nil. Refused: nothing. */
 export const ECHO: Command<{ data?: unknown }, unknown, unknown, unknown> = builtIn("ECHO", {
   summary: "Returns its data, or the items of its stream",
   shapes: { params: paramsShape({ data: {} }), errors: {} },

@@ -5,8 +5,8 @@ import type { Command } from "../command.ts";
 import { INFO_SHAPE, type ServerInfo } from "../server_info.ts";
 
 /**
- * In: `shapes`, whether the shapes of the commands are wanted (default: their names alone). Out: `ServerInfo`. Refused: a
- * `shapes` that is no boolean, by `INVALID_PARAMS`.
+ * In: `shapes`, whether to include the shapes of the commands (default: no). Out: `ServerInfo`. Refused: a `shapes`
+ * that is not a boolean, by `INVALID_PARAMS`.
  */
 export const INFO: Command<{ shapes?: boolean }, ServerInfo, unknown, never> = builtIn("INFO", {
   immediate: true,

@@ -12,7 +12,7 @@ export const PING: Command<object, "PONG", unknown, never> = builtIn("PING", {
   handler: (_params: object): "PONG" => "PONG",
 });
 
-/** The service's own word on whether it is ready for calls. */
+/** Returns whether the service is ready for calls. */
 export type Readiness = () => boolean | Promise<boolean>;
 
 /** In: nothing. Out: `"PONG"` while the service is ready. Refused: a PING at any other time, by `NOT_READY`. */

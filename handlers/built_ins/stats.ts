@@ -5,8 +5,8 @@ import type { Command } from "../command.ts";
 import { type ServerStatistics, STATISTICS_SHAPE } from "../server_info.ts";
 
 /**
- * In: `all`, whether the counts of all workers are wanted (default: of the one that answers). Out:
- * `ServerStatistics`. Refused: an `all` that is no boolean, by `INVALID_PARAMS`.
+ * In: `all`, whether to sum the counts of all workers (default: only the worker that answers). Out: `ServerStatistics`.
+ * Refused: an `all` that is not a boolean, by `INVALID_PARAMS`.
  */
 export const STATS: Command<{ all?: boolean }, ServerStatistics, unknown, never> = builtIn("STATS", {
   immediate: true,

@@ -1,4 +1,4 @@
-/** TAP (PROTOCOL.md, "Commands"): a stream of the calls that a server answers. It is there only if the server allows it. */
+/** TAP (PROTOCOL.md, "Commands"): a stream of the calls that a server answers, if the server allows it. */
 
 import { MAX_TIMER_MS } from "../../limits.ts";
 import { sleep } from "../../transport/clock.ts";
@@ -6,10 +6,10 @@ import type { Command } from "../command.ts";
 import { TAP_NAME, type TapFilter, type TapReport, type Taps } from "../tap.ts";
 import { builtIn, INVALID_PARAMS_SHAPE, invalidParam, paramsShape } from "./built_in.ts";
 
-/** The time between two reports. An item of a stream can cost a busy server some milliseconds: others take turns before it. */
+/** The time between two reports. A report can take a busy server some milliseconds, because other work takes turns. */
 const REPORT_MS = 200;
 
-/** TAP, by its parameters and its items. */
+/** The type of TAP: its parameters and its items. */
 export type TapCommand = Command<
   { command?: string; slow?: number },
   AsyncGenerator<TapReport, never, void>,
@@ -18,16 +18,16 @@ export type TapCommand = Command<
 >;
 
 /**
- * In: `command`, whose calls are wanted (default: all), and `slow`, the milliseconds that they must have taken (default 0). Out: a stream
- * of reports, the first at once and empty. Refused: other values, by `INVALID_PARAMS`; a reader too many, by `OVERLOADED`. It
- * ends by `GOING_AWAY` when the connection should end soon.
+ * In: `command`, whose calls to report (default: all), and `slow`, the minimum duration of these calls in milliseconds
+ * (default 0). Out: a stream of reports; the first comes at once and is empty. Refused: other values, by
+ * `INVALID_PARAMS`; too many readers, by `OVERLOADED`. Ends with `GOING_AWAY` when the connection should end soon.
  *
- * @param taps Where it reads.
+ * @param taps The readers of the server.
  * @param find Finds a command by its name.
  */
 export function tapOf(taps: Taps, find: (name: string) => TapFilter["command"]): TapCommand {
   return builtIn(TAP_NAME, {
-    // A busy server is what one wants to look at; readers have a limit of their own.
+    // TAP must work on a busy server too. Readers have their own limit.
     immediate: true,
     timeoutMs: Infinity,
     summary: "Streams a line for each call: who, what, how it ended, how long it took",
@@ -54,7 +54,7 @@ export function tapOf(taps: Taps, find: (name: string) => TapFilter["command"]):
       try {
         yield { ...taps.report(tap), ...worker !== undefined && { worker } };
         while (true) {
-          // The reader has credit: a generator is not asked before.
+          // The reader has credit now: without it, the generator is not resumed.
           taps.gather(tap);
           do await sleep(clock, REPORT_MS, stop); while (tap.isEmpty);
           yield taps.report(tap);

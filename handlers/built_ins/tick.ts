@@ -1,4 +1,4 @@
-/** TICK: a stream to try streams with. It has no number: those below 16 are the protocol's. */
+/** TICK: a stream to try streams with. It has no number: numbers below 16 belong to the protocol. */
 
 import { MAX_TIMER_MS } from "../../limits.ts";
 import { sleep } from "../../transport/clock.ts";
@@ -6,8 +6,8 @@ import { builtIn, INVALID_PARAMS_SHAPE, invalidParam, paramsShape } from "./buil
 import type { Command } from "../command.ts";
 
 /**
- * In: `count`, how many ticks (default: without end), and `interval`, the seconds between them (default 1). Out: a
- * stream of 1, 2, 3 ..., and at its end how many there were. Refused: other values, by `INVALID_PARAMS`. It ends by
+ * In: `count`, how many ticks (default: no limit), and `interval`, the seconds between them (default 1). Out: a stream
+ * of 1, 2, 3 ..., and at its end the number of ticks. Refused: other values, by `INVALID_PARAMS`. Ends with
  * `GOING_AWAY` when the connection should end soon.
  */
 export const TICK: Command<
