@@ -1,17 +1,17 @@
 /**
- * MessagePack in few lines, for browsers, where what a page loads counts more than how fast it is. The tests hold it to
- * `@std/msgpack` and to the reader and writer of this folder: the same bytes, the same values.
+ * MessagePack in few lines, for browsers, where the size of the code matters more than its speed. The tests compare it
+ * with `@std/msgpack` and with the reader and writer of this folder: the same bytes, the same values.
  *
- * In: values; bytes. Out: the same as bytes; as values. Refused: what cannot be sent, by an {@linkcode EncodeError} that names the
- * field; bytes that are not one value, by a {@linkcode DecodeError}.
+ * In: values, or bytes. Out: bytes, or values. Refused: a value that cannot be sent, by an {@linkcode EncodeError} that
+ * names the field; bytes that are not one value, by a {@linkcode DecodeError}.
  */
 
 import { DecodeError, EncodeError, isPlain, kindOf } from "./errors.ts";
 
-/** The most containers in one another, as with the default `maxDepth`. */
+/** The maximum depth of nested containers, the same as the default `maxDepth`. */
 const MAX_DEPTH = 64;
 
-/** The numbers behind the types from 0xca to 0xd3; sizes of what follows are among them. */
+/** The number formats of the types from 0xca to 0xd3. Sizes of texts and containers use them too. */
 const NUMBERS = [
   "Float32",
   "Float64",
@@ -25,7 +25,7 @@ const NUMBERS = [
   "BigInt64",
 ] as const;
 
-/** How many bytes a number of a kind has: 4, 8; 1, 2, 4, 8; 1, 2, 4, 8. */
+/** The bytes of a number of each kind: 4, 8; 1, 2, 4, 8; 1, 2, 4, 8. */
 const bytesOf = (kind: number) => 1 << (kind + 2 & 3);
 
 const encoder = new TextEncoder();
@@ -44,7 +44,7 @@ export function encodeCompact(value: unknown, path = "value"): Uint8Array<ArrayB
   let view = new DataView(bytes.buffer);
   let at = 0;
 
-  /** Makes room, and gives the place before. */
+  /** Makes room, and returns its start. */
   const take = (count: number) => {
     at += count;
     if (at > bytes.length) {
@@ -59,18 +59,18 @@ export function encodeCompact(value: unknown, path = "value"): Uint8Array<ArrayB
     const from = take(data.length); // it may replace `bytes`
     bytes.set(data, from);
   };
-  /** Writes a type, and a number of a kind behind it. */
+  /** Writes a type, followed by a number of a kind. */
   const put = (type: number, kind?: number, value?: number | bigint) => {
     const from = take(1 + (kind === undefined ? 0 : bytesOf(kind)));
     view.setUint8(from, type);
     if (kind !== undefined) view[`set${NUMBERS[kind]}`](from + 1, value as never);
   };
-  /** Writes a whole number in as many bytes as its size takes; `type` is that of one byte. */
+  /** Writes a whole number in as many bytes as its size takes; `type` is the type for one byte. */
   const putNumber = (number: number, type: number, kind: number, size = number) => {
     for (; size >= 2 ** (8 * bytesOf(kind)); kind++) type++;
     put(type, kind, number);
   };
-  /** Writes a whole number from 0 up: in the type itself below `few`. */
+  /** Writes a whole number from 0 up. Below `few`, the number is in the type itself. */
   const putSize = (number: number, short: number, few: number, type: number, kind = 2) => {
     if (number < few) put(short | number);
     else putNumber(number, type, kind);
@@ -122,13 +122,13 @@ export function encodeCompact(value: unknown, path = "value"): Uint8Array<ArrayB
  *
  * @param bytes The bytes of the value, and no others.
  * @returns The value.
- * @throws {DecodeError} If they are something else, or nested too deep.
+ * @throws {DecodeError} If they are not one value, or are nested too deep.
  */
 export function decodeCompact(bytes: Uint8Array): unknown {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   let at = 0;
 
-  /** Goes on, and gives the place before. */
+  /** Skips bytes, and returns their start. */
   const skip = (size: number) => {
     at += size;
     if (at > bytes.length) throw new DecodeError("the message ends too early");
@@ -159,9 +159,9 @@ export function decodeCompact(bytes: Uint8Array): unknown {
     if (/^(string|bigint)$/.test(typeof key) || Number.isInteger(key)) return [key, read(depth)];
     throw new DecodeError("a key must be text or an integer");
   };
-  // No assignment, which of `__proto__` would set the prototype.
+  // Not by assignment: for `__proto__`, that would set the prototype.
   const map = (size: number, depth: number) => Object.fromEntries(array(size, () => field(depth)));
-  /** @param depth How many containers may be in it. */
+  /** @param depth How many levels of containers the value may have. */
   const read = (depth: number): unknown => {
     const type = size(0);
     if (type < 0x80) return type;
@@ -189,7 +189,7 @@ export function decodeCompact(bytes: Uint8Array): unknown {
 const MAX_SHORT = 57_310;
 const LONG_MARK = 0x1f;
 
-/** Pieces in one. */
+/** Joins pieces into one. */
 export function joined(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(pieces.reduce((bytes, { length }) => bytes + length, 0));
   let at = 0;
@@ -212,10 +212,10 @@ export function framed(payload: Uint8Array): Uint8Array {
 /**
  * The payload of the first frame.
  *
- * @param bytes What has come.
+ * @param bytes The bytes received so far.
  * @param maxPayloadBytes The largest payload.
- * @returns A part of the bytes; `undefined` if the frame has not come as a whole.
- * @throws {DecodeError} If it is no frame.
+ * @returns A part of the bytes; `undefined` if the frame is not complete.
+ * @throws {DecodeError} If it is not a frame.
  */
 export function frameAt(bytes: Uint8Array, maxPayloadBytes: number): Uint8Array | undefined {
   const [high, low] = bytes;

@@ -7,9 +7,10 @@
  *
  * A server reads a long payload in parts (`long_payload.ts`), and serves others between them.
  *
- * Frames are read in place, in a buffer that the stage lends for reads ({@linkcode DecodeStage.space}). A long frame has a
- * buffer of its own, of its exact size, once a sixteenth of it has come: a declared length is not believed before. Its bytes
- * may then be handed out without a copy (`reader.ts`). Other chunks are copied, so they may be reused after `transform`.
+ * Frames are read in place, in a buffer that the stage lends for reads ({@linkcode DecodeStage.space}). A long frame
+ * gets its own buffer of its exact size after a sixteenth of it has arrived, because a declared length is not trusted.
+ * Its bytes may then be passed on without a copy (`reader.ts`). Other chunks are copied, so they may be reused after
+ * `transform`.
  *
  * On a server the first message must be a map. HTTP can look like a frame, and a web page can make a browser send such
  * bytes with real frames after them.
@@ -23,20 +24,22 @@ import type { Payload } from "./read_message.ts";
 import { Reader } from "./reader.ts";
 import type { Output } from "./stage.ts";
 
-/** How far a declared length is believed: a buffer is at most so many times as large as what has come of its frame. */
+/**
+ * How far a declared length is trusted: a buffer is at most this many times as large as the received part of a frame.
+ */
 const BELIEVED_FOLD = 16;
 
-/** The buffer for a frame that is not yet known, and for a few bytes of any other. */
+/** The smallest buffer, for a frame of unknown size. */
 const LEAST_SPACE_BYTES = 256;
 
-/** A buffer for a frame as long as the last one, before anything of it has come, is no larger than this. */
+/** The largest buffer that is allocated before a frame begins, in case the frame is as long as the last one. */
 const LARGEST_GUESS_BYTES = 256 * 1024;
 
 const NO_BYTES = new Uint8Array(0);
 
 const NO_MAP = "the first message is not a map: its sender speaks another protocol";
 
-/** From this size on, a server reads a payload in parts. A shorter one takes some 3 ms at its worst. */
+/** From this size on, a server reads a payload in parts. A shorter payload takes 3 ms at most. */
 export const LONG_PAYLOAD_BYTES = 32 * 1024;
 
 /** How a server reads. */
@@ -44,7 +47,7 @@ export interface ServerReading {
   /**
    * Reads a long payload in parts, between which others are served.
    *
-   * @returns The payload; a promise if others came first. The buffer must stay as it is until then.
+   * @returns The payload; a promise if others are served first. The buffer must not change until it resolves.
    */
   readAhead(reader: Reader): Payload | Promise<Payload>;
 }
@@ -57,7 +60,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   readonly #server: ServerReading | undefined;
   /** The number of frames read. */
   frames = 0;
-  /** What has come and is not read yet: a range of the buffer. */
+  /** The received bytes that are not read yet: a range of the buffer. */
   #bytes: Uint8Array<ArrayBuffer> = NO_BYTES;
   #start = 0;
   #end = 0;
@@ -68,7 +71,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   /**
    * @param readMessage Reads a payload: `readRequest` on a server, `readReply` on a client.
    * @param limits The limits on size, depth and memory of a message.
-   * @param server On a server, where a first payload that is not a map is a broken frame.
+   * @param server Only for a server. A first payload that is not a map is then a broken frame.
    */
   constructor(
     readMessage: (payload: Payload, frameBytes: number) => Message | InvalidMessage,
@@ -87,9 +90,9 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   }
 
   /**
-   * The place for the next bytes: what is read into it is decoded without a copy.
+   * The buffer space for the next bytes. Bytes that are read into it are decoded without a copy.
    *
-   * @param readBytes How much to read at once if no long frame is under way.
+   * @param readBytes How much to read at once if no long frame is incomplete.
    */
   space(readBytes: number): Uint8Array {
     const size = this.#sizeOf(readBytes);
@@ -106,7 +109,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     return heldBytes === 0 ? this.#bytes : this.#bytes.subarray(heldBytes);
   }
 
-  /** The size of the buffer for the next bytes, and for those that are held. */
+  /** The size of the buffer for the next bytes and the held bytes. */
   #sizeOf(readBytes: number): number {
     const heldBytes = this.#end - this.#start;
     const frameBytes = this.#frameBytes;
@@ -114,7 +117,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     if (2 * frameBytes < readBytes) return readBytes;
     if (heldBytes === 0) {
       if (frameBytes <= LARGEST_GUESS_BYTES) return frameBytes;
-      // So much that another frame of this size is believed as soon as it has come.
+      // Large enough that another frame of this size is trusted when this space is full.
       return Math.max(readBytes, Math.min(LARGEST_GUESS_BYTES, Math.ceil(frameBytes / BELIEVED_FOLD)));
     }
     const { length } = this.#bytes;
@@ -139,7 +142,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     if (this.midFrame) output.enqueue([new Truncated(this.#end - this.#start)]);
   }
 
-  /** Reads whole frames of a chunk that is not in the stage's space. */
+  /** Reads whole frames of a chunk that is not in the stage's buffer. */
   #readCopy(chunk: Uint8Array, batch: Decoded<Message>[]): void {
     for (let at = 0; at < chunk.length;) {
       const space = this.space(Math.max(LEAST_SPACE_BYTES, this.#end - this.#start + chunk.length - at));
@@ -168,8 +171,8 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
   /**
    * Reads whole frames into a batch.
    *
-   * @param server How to read long ones; `undefined`: at once.
-   * @returns A promise of a long message that others came before; the frames after it are not read yet.
+   * @param server How to read long frames; `undefined` means at once.
+   * @returns A promise of a long message, if others were served first. The frames after it are not read yet.
    */
   #readFrames(
     batch: Decoded<Message>[],
@@ -210,7 +213,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     return pending;
   }
 
-  /** All whole frames are read. */
+  /** Releases the buffer after all whole frames are read. */
   #release(): void {
     if (this.#reader.hasGivenAway) {
       this.#bytes = NO_BYTES;

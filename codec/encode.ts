@@ -6,8 +6,8 @@
  * bytes; `onUnwritable` may return a replacement.
  *
  * A message is written at once, so the caller may then change it. The frames of one turn of the event loop leave
- * together, in one chunk: those of a batch, and the items of a stream, which come a few microtasks apart. The pipeline flushes the
- * stage as soon as it knows that no more come.
+ * together, in one chunk: the frames of a batch, and the items of a stream, which come a few microtasks apart. The
+ * pipeline flushes the stage as soon as it knows that no more frames come.
  */
 
 import { messageBytesFor } from "../limits.ts";
@@ -37,7 +37,7 @@ export interface Encoding<Message> {
 /** Separate frames up to this total size are copied into one chunk, because a write costs more than the copy. */
 const JOINED_BYTES = 64 * 1024;
 
-/** Frames leave when so many rounds of microtasks have brought no other: between two items of a stream are three or more. */
+/** Frames leave after this many rounds of microtasks without a new frame. Items of a stream are three or more apart. */
 const QUIET_ROUNDS = 8;
 
 // All stages of the process share one writer and its slab, so an idle connection holds no buffer. While a frame is
@@ -58,7 +58,7 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   #isCounting = false;
 
   /**
-   * @param encoding How a message becomes bytes, and what becomes of one that cannot.
+   * @param encoding How to encode messages, and what to do with one that cannot be encoded.
    * @param counter Counts the bytes of each frame, as soon as it is written.
    */
   constructor(encoding: Encoding<Message>, counter?: { add(bytes: number): void }) {
@@ -132,7 +132,7 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
     }
   }
 
-  /** Adds the writer's frame to those that leave at the end of the turn. */
+  /** Adds the writer's frame to the frames that leave at the end of the turn. */
   #append(writer: Writer): void {
     const { bytes, start, position } = writer;
     writer.finish();

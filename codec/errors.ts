@@ -1,9 +1,9 @@
 /**
  * What the codec refuses. A {@linkcode DecodeError} is about received bytes and its text contains none of them. An
- * {@linkcode EncodeError} is about a value to send and its text names the value, which is searched for after encoding has
- * failed.
+ * {@linkcode EncodeError} is about a value to send and its text names the value. The value is searched for only after
+ * encoding has failed.
  *
- * In: a value. Out: whether it is a plain object; the path of what cannot be sent. Refused: nothing.
+ * In: a value. Out: whether it is a plain object; the path of a part that cannot be sent. Refused: nothing.
  */
 
 /** A payload that is not one valid MessagePack value. Its text contains nothing from the peer. */
@@ -39,7 +39,7 @@ export function isPlain(object: object): boolean {
   return prototype === Object.prototype || prototype === null || isObjectPrototype(prototype);
 }
 
-/** Whether it is the `Object.prototype` of any realm, such as a `node:vm` context. */
+/** Whether a prototype is the `Object.prototype` of any realm, such as a `node:vm` context. */
 function isObjectPrototype(prototype: object): boolean {
   return Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, "isPrototypeOf");
 }

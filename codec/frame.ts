@@ -1,6 +1,5 @@
 /**
- * Frames: finds them in bytes, writes their headers (PROTOCOL.md, "The frame"), and has the buffers that they are written
- * into.
+ * Frames: finds them in bytes, writes their headers (PROTOCOL.md, "The frame"), and manages their buffers.
  *
  *     +---------+---------+---------------------+------+
  *     | n >> 8  | n & 255 |  n bytes of payload | 0x0A |      both header bytes + 32, modulo 256
@@ -9,9 +8,9 @@
  *
  *     0x1F 0x1F, n as four bytes big-endian, payload, 0x0A      a long frame, for n >= 57,311
  *
- * In: bytes. Out: the bounds of a payload; what a broken frame's sender speaks, if that is another protocol; slabs. Refused:
- * a length over the limit, a length in the wrong kind of frame, a byte other than 0x0A at the end. After any of these the
- * frame boundary is lost, so nothing more can be read.
+ * In: bytes. Out: the bounds of a payload; the protocol of a broken frame's sender, if it is another one; slabs.
+ * Refused: a length over the limit, a length in the wrong kind of frame, a byte other than 0x0A at the end. After any
+ * of these the frame boundary is lost, so nothing more can be read.
  *
  * Only the length finds the end of a frame; the newline verifies it. Headers and payloads may contain 0x0A too.
  */
@@ -36,7 +35,7 @@ const TLS_RECORDS: readonly number[] = [0x15, 0x16];
 
 /** Finds the payload of a frame. */
 export class FrameScanner {
-  /** The first byte of the payload, once the header is complete; otherwise past the received bytes. */
+  /** The first byte of the payload, if the header is complete; otherwise past the received bytes. */
   payloadStart = 0;
   /** One past the last byte of the payload; known with `payloadStart`. */
   payloadEnd = 0;
@@ -109,12 +108,12 @@ export function writeLongHeader(bytes: Uint8Array, at: number, payloadBytes: num
   bytes[at + 5] = payloadBytes;
 }
 
-// The first bytes of a connection, at least two, may show that its sender speaks something else.
+// The first bytes of a connection, at least two, may show that its sender speaks another protocol.
 
-/** What a peer can speak in place of packline. */
+/** The protocols that are recognized in place of packline. */
 export type OtherProtocol = "HTTP" | "TLS" | "SSH" | "PROXY";
 
-/** How each begins, as characters of one byte. */
+/** The beginning of each protocol; each character is one byte. */
 const BEGINNINGS: readonly (readonly [string, OtherProtocol])[] = [
   ...["GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE ", "PRI * HTTP/2.0"].map(
     (method) => [method, "HTTP"] as const,
@@ -126,7 +125,7 @@ const BEGINNINGS: readonly (readonly [string, OtherProtocol])[] = [
   ["\r\n\r\n\0\r\nQUIT\n", "PROXY"],
 ];
 
-/** What the sender of these bytes speaks. */
+/** The protocol of the sender of these bytes, if it is not packline. */
 export function protocolOf(bytes: Uint8Array): OtherProtocol | undefined {
   return BEGINNINGS.find(([beginning]) => {
     const length = Math.min(beginning.length, bytes.length);
@@ -134,17 +133,17 @@ export function protocolOf(bytes: Uint8Array): OtherProtocol | undefined {
   })?.[1];
 }
 
-// The buffers of frames. V8 collects young objects as soon as their space is full. The bytes of a buffer lie outside of it, so many
-// megabytes of them come together before, and then V8 collects all objects, which takes a hundred times as long. So each buffer
-// comes with litter: an array inside that space, which nobody needs.
+// The buffers of frames. V8 collects young objects as soon as their space is full. The bytes of a buffer are outside
+// that space, so many megabytes of them accumulate first, and then V8 collects all objects, which takes a hundred times
+// as long. So each buffer comes with litter: an unused array inside that space.
 
-/** A smaller buffer has no litter. */
+/** Smaller buffers have no litter. */
 const LEAST_LITTERED_BYTES = 4 * 1024;
 
-/** Nor has a larger one: a few of them, and all objects are collected in any case. */
+/** Larger buffers have no litter either: after a few of them, V8 collects all objects in any case. */
 const LARGEST_LITTERED_BYTES = 2 * 1024 * 1024;
 
-/** The size of the litter, as a share of the buffer's. */
+/** The size of the litter, as a share of the buffer's size. */
 const LITTER_SHARE = 3 / 8;
 
 const ELEMENT_BYTES = 8;
@@ -152,7 +151,7 @@ const ELEMENT_BYTES = 8;
 /** Elements of one array of litter: V8 keeps larger arrays elsewhere. */
 const LITTER_ELEMENTS = 8 * 1024;
 
-/** The last litter; exported, so that the compiler does not leave it out. */
+/** The last litter. It is exported so that the compiler does not remove it. */
 export let litter: unknown[] | undefined;
 
 /** A new buffer. */
@@ -165,8 +164,8 @@ export function newBuffer(bytes: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes);
 }
 
-// The slabs that frames are written into. New memory costs more than the copy of a large value into it, so the slab of a
-// large frame is used again once it has been sent: one spare slab for the whole process.
+// The slabs that frames are written into. New memory costs more than the copy of a large value into it, so the slab of
+// a large frame is used again after it was sent: one spare slab for the whole process.
 
 /** The size of a slab that many frames share. It is never written twice, because earlier frames may still be in it. */
 export const SLAB_BYTES = 64 * 1024;
@@ -174,7 +173,7 @@ export const SLAB_BYTES = 64 * 1024;
 /** The slab before the first allocation. */
 export const NO_SLAB = new Uint8Array(0);
 
-/** Room behind binary data, so that the few bytes that follow it do not make the slab grow again. */
+/** Room after binary data, so that the few bytes that follow it do not make the slab grow again. */
 export const ROOM_BEHIND_BYTES = 64;
 
 /** A range of a buffer. A view would cost 100 bytes of memory, and more time than writing the bytes. */
@@ -184,7 +183,7 @@ export interface Span {
   readonly end: number;
 }
 
-/** A larger slab is not kept. */
+/** Larger slabs are not kept. */
 const LARGEST_SPARE_BYTES = 2 * 1024 * 1024;
 
 /** The last slab of a large frame that has been sent. */
@@ -200,9 +199,9 @@ export function slabOf(bytes: number): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Takes back the slab of a chunk, if a large frame had it to itself.
+ * Takes back the slab of a chunk, if a large frame was alone in it.
  *
- * @param chunk What was sent, and what nobody reads any more.
+ * @param chunk The bytes that were sent. Nothing may read them after this call.
  */
 export function reuseSlab({ buffer }: Uint8Array): void {
   const { byteLength } = buffer;

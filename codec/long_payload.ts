@@ -1,8 +1,8 @@
 /**
- * Reads a long payload in parts, so that other connections get their turn between them: 1 MiB can hold 90,000 names of
- * fields that nobody has seen before, which take a tenth of a second.
+ * Reads a long payload in parts, so that other connections get their turn between them: 1 MiB can hold 90,000 new field
+ * names, which take a tenth of a second.
  *
- * In: a reader at the start of a payload. Out: what the reader itself would give, key by key and value by value. Refused:
+ * In: a reader at the start of a payload. Out: what the reader would return, key by key and value by value. Refused:
  * what the reader refuses, with the same errors.
  */
 
@@ -11,13 +11,13 @@ import { setField } from "./text.ts";
 import type { Payload } from "./read_message.ts";
 import type { Reader } from "./reader.ts";
 
-/** How many values are read before others may get their turn: about 0.3 ms at their worst. */
+/** How many values are read before others may get their turn: at most about 0.3 ms. */
 const VALUES_AT_ONCE = 256;
 
-/** A request that is read ahead, in parts, and then given out at once. */
+/** A request that is first read ahead in parts, and then returned at once. */
 export class LongPayload implements Payload {
   readonly #reader: Reader;
-  /** The message's own fields, in the order in which they came; a name may repeat. */
+  /** The message's own fields, in the order received; a name may repeat. */
   readonly #names: string[] = [];
   readonly #values: unknown[] = [];
   /** All other fields: there may be many, so they are put into their map while they are read. */
@@ -25,12 +25,12 @@ export class LongPayload implements Payload {
   #valuesRead = 0;
   #given = 0;
 
-  /** @param reader It has begun the payload. */
+  /** @param reader A reader that has begun the payload. */
   constructor(reader: Reader) {
     this.#reader = reader;
   }
 
-  /** Reads the payload. Others may get their turn at each step; its buffer must not change meanwhile. */
+  /** Reads the payload. Others may get their turn at each step. The buffer must not change until the end. */
   *readAhead(): Generator<void, void> {
     const reader = this.#reader;
     for (let left = reader.readMapSize(); left > 0; left--) {
@@ -46,7 +46,7 @@ export class LongPayload implements Payload {
     reader.finish();
   }
 
-  /** Reads an array or a map in parts, and what is inside them; anything else at once. */
+  /** Reads an array or a map and its content in parts, and any other value at once. */
   *#read(): Generator<void, unknown> {
     const reader = this.#reader;
     if (reader.isAtMap) {

@@ -1,6 +1,6 @@
 /**
- * Defines the messages of the protocol: a class for each kind (PROTOCOL.md, "Messages"), the names and numbers that they
- * go by, and what they weigh. `message_table.ts` describes their fields.
+ * Defines the messages of the protocol: a class for each kind (PROTOCOL.md, "Messages"), their names and numbers, and
+ * their weights. `message_table.ts` describes their fields.
  *
  * In: nothing. Out: the classes, which `read_message.ts` creates and `write_message.ts` writes. Refused: nothing.
  */
@@ -11,8 +11,8 @@ import type { OtherProtocol } from "./frame.ts";
 /** A MessagePack map: the parameters of a request, or the fields of a reply. */
 export type Fields = Record<string, unknown>;
 
-// `kind` is a getter: a field would cost every message eight bytes. What is done for each message of a flood asks
-// `instanceof`, which is faster.
+// `kind` is a getter: a field would cost every message eight bytes. Code that runs for each message uses `instanceof`,
+// which is faster.
 
 /** Calls a command (PROTOCOL.md, "Requests"). */
 export class Request {
@@ -30,7 +30,7 @@ export class Request {
   hasItems = false;
   /** The memory that it takes, in bytes, by the weights below. */
   weightBytes = 0;
-  /** The size of its frame; 0 of one that is sent. */
+  /** The size of its frame; 0 for a request to send. */
   frameBytes = 0;
 
   /** @param params Every other field. */
@@ -41,7 +41,7 @@ export class Request {
   }
 }
 
-/** Sets what the client takes and promises on this connection; a later one replaces what it names. */
+/** Sets what the client accepts and promises on this connection. A later message replaces the fields that it has. */
 export class Settings {
   /** The largest reply payload, in bytes. */
   readonly max: number | undefined;
@@ -90,8 +90,8 @@ export class RequestItem {
   /**
    * @param seq The call.
    * @param item The value.
-   * @param weightBytes The memory that it takes, in bytes, by the weights below; of one that is received.
-   * @param frameBytes The size of its frame; of one that is received.
+   * @param weightBytes For a received item, the memory that it takes, in bytes, by the weights below.
+   * @param frameBytes For a received item, the size of its frame.
    */
   constructor(
     readonly seq: number,
@@ -168,7 +168,7 @@ export class Going {
   }
 }
 
-/** A notice: the server takes more items of the caller's stream (PROTOCOL.md, "Streams from the caller"). */
+/** A notice: the server accepts more items of the caller's stream (PROTOCOL.md, "Streams from the caller"). */
 export class RequestCredit {
   /**
    * @param seq The call.
@@ -208,7 +208,7 @@ export class InvalidMessage {
 export class BadFrame {
   /**
    * @param damage What is wrong with it.
-   * @param protocol What its sender speaks, if the connection begins so and this is known.
+   * @param protocol The protocol of its sender, if it is at the beginning of a connection and known.
    */
   constructor(readonly damage: string, readonly protocol?: OtherProtocol) {}
 
@@ -219,7 +219,7 @@ export class BadFrame {
 
 /** The stream ended inside a frame. Always the last of its stream. */
 export class Truncated {
-  /** @param receivedBytes How much of the frame has come. */
+  /** @param receivedBytes How much of the frame was received. */
   constructor(readonly receivedBytes: number) {}
 
   get kind(): "truncated" {
@@ -245,7 +245,7 @@ export type ServerMessage = ReceivedReply | Notice | UnknownNotice;
 /** The output of the decode stage: messages, or what is received instead of one. */
 export type Decoded<Message> = Message | InvalidMessage | BadFrame | Truncated;
 
-// The names of fields are those of `message_table.ts`, as a test says.
+// The field names are the same as in `message_table.ts`. A test checks this.
 const REQUEST_FIELDS = setOf(["cmd", "seq", "ttl", "meta", "credit", "$items"]);
 
 /** The names of all fields of replies. */
@@ -260,7 +260,7 @@ export const FIELD_NAMES: ReadonlySet<string> = setOf(
   REPLY_FIELDS,
 );
 
-// What a page does not use of these names is left out of its bundle: so says the note.
+// The annotation lets a bundler leave out the sets that a page does not use.
 /* @__NO_SIDE_EFFECTS__ */ function setOf(names: string[], ...more: ReadonlySet<string>[]): ReadonlySet<string> {
   return new Set([...names, ...more.flatMap((others) => [...others])]);
 }
@@ -276,12 +276,12 @@ export function isReservedReplyField(name: string): boolean {
 }
 
 /**
- * Marks the last reply of a stream without items (PROTOCOL.md, "Streams and credit"), and a request with a stream of its
- * own (PROTOCOL.md, "Streams from the caller").
+ * Marks the last reply of a stream without items (PROTOCOL.md, "Streams and credit"), and a request with a stream of
+ * its own (PROTOCOL.md, "Streams from the caller").
  */
 export const ITEMS = "$items";
 
-/** The id of an item, from which its stream can go on after a loss (PROTOCOL.md, "Resuming"). */
+/** The id of an item, after which its stream can resume on another connection (PROTOCOL.md, "Resuming"). */
 export const ID = "$id";
 
 /** How long to wait before the next try, in an error (PROTOCOL.md, "Replies"). */
@@ -299,9 +299,10 @@ export const BUILT_IN_NUMBERS: ReadonlyMap<string, number> = new Map([
   ["STATS", 4],
 ]);
 
-// The weight of a message: the memory that its decoded values take, in bytes, whatever their size on the wire. The reader and
-// the writer both count it, so that no message is sent that the peer would reject. The figures are heap growth in Deno 2.9.6
-// for 20,000 values of each kind, rounded up; `tests/codec/weight_test.ts` repeats the measurement.
+// The weight of a message: the memory that its decoded values take, in bytes, whatever their size on the wire. The
+// reader and the writer both count it, so that no message is sent that the peer would reject. The figures are heap
+// growth in Deno 2.9.6 for 20,000 values of each kind, rounded up; `tests/codec/weight_test.ts` repeats the
+// measurement.
 
 /** An empty message: its object, its map of parameters, its place in the server. */
 export const MESSAGE_WEIGHT = 256;

@@ -2,7 +2,8 @@
  * Describes all kinds of messages and their fields (PROTOCOL.md, "Messages"). Readers, `--hex`, Wireshark and the tests
  * are checked against this table.
  *
- * In: nothing. Out: the table. Refused: nothing. What reads and writes messages goes by `message.ts`, and loads no texts.
+ * In: nothing. Out: the table. Refused: nothing. Code that reads and writes messages uses `message.ts`, and does not
+ * load these texts.
  */
 
 import type { ClientMessage, ServerMessage } from "./message.ts";

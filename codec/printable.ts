@@ -16,7 +16,7 @@ export function printable(text: string): string {
   return text.replaceAll(UNFIT, escape);
 }
 
-/** Above U+FFFF, both surrogates. */
+/** Escapes one character; above U+FFFF, both surrogates. */
 function escape(character: string): string {
   return Array.from({ length: character.length }, (_, place) => {
     return `\\u${character.charCodeAt(place).toString(16).padStart(4, "0")}`;

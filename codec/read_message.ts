@@ -29,7 +29,7 @@ import {
   UnknownNotice,
 } from "./message.ts";
 
-/** One payload, as those who read a message see it. */
+/** One payload, as the functions that read messages see it. */
 export interface Payload {
   /** The memory used by the values read so far, in bytes. */
   readonly weightBytes: number;
@@ -53,7 +53,7 @@ const WRONG_CONTROL = "a control message must have either settings, or seq with 
 /**
  * Reads a payload at the server.
  *
- * @param frameBytes The size of its frame, for those who count bytes by call.
+ * @param frameBytes The size of its frame, to count the bytes of each call.
  */
 export function readRequest(payload: Payload, frameBytes = 0): ClientMessage | InvalidMessage {
   const request = new Request(payload.otherFields());
@@ -115,7 +115,7 @@ export function readRequest(payload: Payload, frameBytes = 0): ClientMessage | I
   return wrong ? new InvalidMessage(wrong, request.seq) : request;
 }
 
-/** What a control message means, by the name of a field. `credit` is a field of requests too, and is read before. */
+/** What a control message means, by the name of a field. `credit` is also a field of requests, and is read earlier. */
 const MEANINGS: ReadonlyMap<string, "settings" | "cancel" | "item" | "end"> = new Map([
   ["max", "settings"],
   ["alive", "settings"],
@@ -183,7 +183,7 @@ export function readReply(payload: Payload): ServerMessage {
   return reply;
 }
 
-/** A message that answers nothing. */
+/** Makes a notice: a message that answers no request. */
 function toNotice({ seq, fields: { going, credit } }: ReceivedReply): ServerMessage {
   if (seq !== undefined && credit !== undefined) {
     if (!isCount(credit) || credit === 0) throw new DecodeError("credit must be an integer above 0");

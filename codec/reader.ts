@@ -2,9 +2,10 @@
  * Reads MessagePack directly from the buffer that the socket filled.
  *
  * In: one payload, as a range of a buffer. Out: its top-level map, key by key and value by value. A result shares no
- * memory with the buffer, which may be overwritten at once, or has it to itself: the buffer is given away with binary data
- * that takes at least half of it, if nothing else can come to lie in it. Refused, by a {@linkcode DecodeError} whose text contains
- * nothing from the peer: missing or extra bytes, extension types, the byte 0xc1, and what breaks a rule below.
+ * memory with the buffer, which may be overwritten at once. One exception: binary data that takes at least half of the
+ * buffer gets the whole buffer, if nothing else will be in it. Refused, by a {@linkcode DecodeError} whose text
+ * contains nothing from the peer: missing or extra bytes, extension types, the byte 0xc1, and violations of the rules
+ * below.
  *
  * The values equal those of `@std/msgpack`, which also reads longer binary data here. Intended differences
  * (PROTOCOL.md, "Values"):
@@ -42,7 +43,7 @@ const stdDecode: (bytes: Uint8Array) => unknown = decode;
 /** Up to this length a loop is faster than a call of `@std/msgpack`. */
 const SHORT_BINARY = 256;
 
-/** From this size on, a buffer is given away: below, the copy costs less than the next buffer. */
+/** From this size on, a buffer is given away. Below it, the copy costs less than the next buffer. */
 const LEAST_GIVEN_BYTES = 8 * 1024;
 
 /** The buffer before the first payload. */
@@ -51,8 +52,8 @@ const NO_BYTES = new Uint8Array(0);
 /** Converts bytes to a float or a 64-bit integer. */
 const float = new DataView(new ArrayBuffer(8));
 
-// Each error is made once, because making one takes 2 µs and throwing one a tenth of that. One read from a peer can
-// hold twenty thousand invalid payloads.
+// Each error is made once, because making an error takes 2 µs and throwing it takes a tenth of that. One read from a
+// peer can contain twenty thousand invalid payloads.
 const TOO_SHORT = new DecodeError("the message ends too early");
 const LEFT_OVER = new DecodeError("bytes are left over");
 const NO_MAP = new DecodeError("a message must be a map");
@@ -72,9 +73,11 @@ export class Reader implements Payload {
   weightBytes = 0;
   /** The last map that was converted to a hash table. */
   #table: object | undefined;
-  /** Whether the buffer was given away: it belongs to the receiver of a message, until {@linkcode Reader.release}. */
+  /**
+   * Whether the buffer was given away and belongs to the receiver of a message; reset by {@linkcode Reader.release}.
+   */
   hasGivenAway = false;
-  /** The end of a payload behind which nothing is in the buffer, or will be: its binary data may take the buffer along. */
+  /** The end of a payload after which the buffer stays empty: its binary data may get the whole buffer. */
   lastPayloadEnd = -1;
   #tooHeavy: DecodeError | undefined;
   #tooDeep: DecodeError | undefined;
@@ -100,7 +103,7 @@ export class Reader implements Payload {
     this.weightBytes = MESSAGE_WEIGHT;
   }
 
-  /** @returns An empty object: the fields are read into it one by one. */
+  /** @returns An empty object, into which the fields are read one by one. */
   otherFields(): Record<string, unknown> {
     return {};
   }
@@ -120,7 +123,7 @@ export class Reader implements Payload {
   /**
    * Enters the array that is next.
    *
-   * @returns How many values follow; then comes {@linkcode Reader.leave}.
+   * @returns How many values follow. After them, call {@linkcode Reader.leave}.
    */
   readArraySize(): number {
     const type = this.#uint8();
@@ -300,7 +303,7 @@ export class Reader implements Payload {
 
   /** Enters a container. */
   #enter(values: number, weight: number): void {
-    if (values > this.#end - this.#position) throw TOO_SHORT; // each has at least one byte
+    if (values > this.#end - this.#position) throw TOO_SHORT; // each value has at least one byte
     if (++this.#depth > this.#maxDepth) throw this.#tooDeep ??= new DecodeError(`nested deeper than ${this.#maxDepth}`);
     this.#charge(weight);
   }
@@ -334,7 +337,7 @@ export class Reader implements Payload {
       for (let index = 0; index < length; index++) binary[index] = this.#bytes[start + index];
       return binary;
     }
-    // It weighs what a copy would: its buffer is at most twice as large.
+    // It has the same weight as a copy: its buffer is at most twice as large.
     const isLast = this.#end === this.lastPayloadEnd;
     if (isLast && length >= LEAST_GIVEN_BYTES && 2 * length >= this.#bytes.length) {
       this.hasGivenAway = true;

@@ -1,9 +1,9 @@
 /**
- * Decodes strict UTF-8 from the buffer that the socket filled: texts, and the keys of maps, whose strings are used again
- * because nearly all keys repeat. Sets fields by such keys.
+ * Decodes strict UTF-8 from the buffer that the socket filled: texts, and the keys of maps. The strings of keys are
+ * reused, because nearly all keys repeat. Sets fields with such keys.
  *
- * In: a range of a buffer; a map and a key. Out: text, with its byte order mark; a key; the map with its field. Refused, by a
- * {@linkcode DecodeError}: invalid UTF-8.
+ * In: a range of a buffer; a map and a key. Out: text, with its byte order mark; a key; the map with its field.
+ * Refused, by a {@linkcode DecodeError}: invalid UTF-8.
  */
 
 import { DecodeError } from "./errors.ts";
@@ -12,7 +12,7 @@ import { FIELD_NAMES } from "./message.ts";
 /** Up to this length a loop is faster than a call of the runtime's decoder. */
 const SHORT_TEXT = 40;
 
-/** The first code point that needs one, two, three, four bytes; a lower one is an overlong sequence. */
+/** The first code point that needs one, two, three, four bytes. A lower code point is an overlong sequence. */
 const LEAST_POINT = [0, 0x80, 0x800, 0x1_0000];
 
 /** Buffers for the characters of a short text, one for each length, because `apply` uses the whole array. */
@@ -24,7 +24,7 @@ const shortUnits = new Uint16Array(SHORT_TEXT);
 const replacingDecoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const refusingDecoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
 
-// Made once, because making an error takes 2 µs. One read from a peer can hold twenty thousand invalid payloads.
+// Made once, because making an error takes 2 µs. One read from a peer can contain twenty thousand invalid payloads.
 const NO_TEXT = new DecodeError("text is not valid UTF-8");
 
 /** The text in a range of a buffer. */
@@ -82,12 +82,12 @@ function shortText(bytes: Uint8Array, start: number, end: number): string {
 const INTERNED_KEYS = 1024;
 
 /**
- * Known keys, found by a hash of their bytes and compared byte by byte. An unknown key replaces the one in its slot. So
- * a peer that sends ever new keys only loses the benefit of the table.
+ * Known keys, found by a hash of their bytes and compared byte by byte. An unknown key replaces the key in its slot. So
+ * new keys from a peer cost no memory; only the benefit of the table is lost.
  */
 const interned: string[] = new Array(INTERNED_KEYS).fill("");
 
-// The protocol's own names, and those of DELAY, are present from the start, so that a `switch` on them compares references.
+// The names of the protocol and of DELAY are present from the start, so that a `switch` on them compares references.
 for (const name of [...FIELD_NAMES, "sleep", "slept"]) {
   interned[placeOf(new TextEncoder().encode(name), 0, name.length)] = name;
 }
@@ -105,7 +105,9 @@ function isText(text: string, bytes: Uint8Array, start: number): boolean {
   return true;
 }
 
-/** The place of the last key, and of the key that followed each one the last time: maps repeat whole, and a guess needs no hash. */
+/**
+ * The places of the last key, and of the key that last followed each key. Whole maps repeat, and a guess needs no hash.
+ */
 let lastPlace = 0;
 const followers = new Uint16Array(INTERNED_KEYS);
 

@@ -1,10 +1,11 @@
 /**
- * Writes messages as payloads (PROTOCOL.md, "Messages"); what a caller gives at once, so that it may change its objects and
- * buffers immediately.
+ * Writes messages as payloads (PROTOCOL.md, "Messages"). The values of a caller are written at once, so that the caller
+ * may then change its objects and buffers.
  *
- * In: a writer and a message; a command, parameters, `meta` and credit, or an item of the caller's stream. Out: its payload;
- * the payload without `seq` and `ttl`, which are added when it is sent, or the item's value. Refused, by an `EncodeError`
- * with the path of the field: values that cannot be sent; reserved names; what a server would reject.
+ * In: a writer and a message; a command, parameters, `meta` and credit; an item of the caller's stream. Out: the
+ * payload; the payload without `seq` and `ttl`, which are added when it is sent; the item's value. Refused, by an
+ * `EncodeError` with the path of the field: values that cannot be sent; reserved names; values that a server would
+ * reject.
  */
 
 import { DEFAULT_LIMITS, messageBytesFor } from "../limits.ts";
@@ -25,7 +26,7 @@ import {
 } from "./message.ts";
 import { type Span, Writer } from "./writer.ts";
 
-/** The part of a request that the caller gives. */
+/** The part of a request that comes from the caller. */
 export interface GivenRequest {
   readonly cmd: number | string;
   readonly params: unknown;
@@ -38,7 +39,7 @@ export interface GivenRequest {
 /** A request to write: the caller's part, and the fields that are known when it is sent. */
 export interface OutgoingRequest extends GivenRequest {
   readonly seq: number | undefined;
-  /** The time left, which shrinks while a request waits. */
+  /** The remaining time, which decreases while a request waits. */
   readonly ttl: number | undefined;
 }
 
@@ -54,7 +55,7 @@ export interface EncodedItem {
   readonly item: Span;
 }
 
-/** Writes what a server sends: a reply or a notice. */
+/** Writes a message of a server: a reply or a notice. */
 export function writeServerMessage(writer: Writer, message: Reply | Notice): void {
   if (message instanceof Reply) writeReply(writer, message);
   else if (message instanceof Going) writer.writeValue({ going: message.ms });
@@ -107,10 +108,10 @@ export function writeReply(writer: Writer, { seq, more, outcome }: Reply): void 
   writer.endMap(start, planned, planned + others);
 }
 
-/** An item, as its sender knows it. */
+/** An item to send. */
 type SentItem = Pick<RequestItem, "kind" | "seq" | "item">;
 
-/** What is known of a control message where it is sent. */
+/** A control message to send. */
 export type SentControl = Exclude<KnownControl, RequestItem> | SentItem | EncodedItem;
 
 /** Writes a control message. */
@@ -252,7 +253,7 @@ function shortened(name: string): string {
   return name.length > 40 ? `${name.slice(0, 40)}…` : name;
 }
 
-/** Slabs are small, because a call may wait for long and keeps its slab in memory. */
+/** Slabs are small, because a waiting call keeps its slab in memory. */
 const SLAB_BYTES = 4_096;
 
 // All clients of the process share one writer. It is taken while it writes: a getter that makes a call gets a new one.

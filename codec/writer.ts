@@ -2,11 +2,12 @@
  * Writes MessagePack directly into the buffer that goes to the socket.
  *
  * In: values, and the headers of maps and arrays. Out: a batch of bytes, a range of a slab. Batches share a slab, so a
- * small reply needs no buffer of its own; a batch stays valid (`frame.ts`). Refused, by an {@linkcode EncodeError} that names
- * the value: what MessagePack cannot represent, what is too deep or too heavy.
+ * small reply needs no buffer of its own; a batch stays valid (`frame.ts`). Refused, by an {@linkcode EncodeError} that
+ * names the value: a value that MessagePack cannot represent, or that is too deep or too heavy.
  *
  * The bytes equal those of `@std/msgpack`: numbers take the shortest form, except 64-bit integers, which become
- * float64; -0 becomes 0; a lone surrogate becomes U+FFFD; a bigint takes 9 bytes. `@std/msgpack` itself encodes bigints.
+ * float64; -0 becomes 0; a lone surrogate becomes U+FFFD; a bigint takes 9 bytes. `@std/msgpack` itself encodes
+ * bigints.
  *
  * Intended differences:
  * - `undefined` is nil, and is omitted in a map; `@std/msgpack` throws a `TypeError`.
@@ -55,7 +56,7 @@ export class Writer {
   position = 0;
 
   #view = new DataView(NO_SLAB.buffer);
-  /** The slab that many batches share, and its free part, while a batch has outgrown it. */
+  /** While a batch has outgrown the shared slab: the shared slab, and its free part. */
   #shared = NO_SLAB;
   #sharedStart = 0;
   #maxMessageBytes = Infinity;
@@ -249,7 +250,7 @@ export class Writer {
   /** Ends the batch, which is never written to again. The next one begins after it. */
   finish(): void {
     this.start = this.position;
-    // Go on in the shared slab: a small batch in one that grew would keep all of it in memory.
+    // Continue in the shared slab: a small batch in a large slab would keep all of it in memory.
     if (this.bytes.length > this.#slabBytes) this.#use(this.#shared, this.#sharedStart, this.#sharedStart);
   }
 
@@ -347,7 +348,8 @@ export class Writer {
       throw new EncodeError(`Cannot encode ${kindOf(object)}`);
     }
     if (depth > this.#maxDepth) throw tooDeep(this.#maxDepth);
-    // Most have less than 16 fields, and a header of one byte. V8 reads fields in such a loop without a search for each.
+    // Most objects have less than 16 fields, and a header of one byte. In such a loop, V8 does not search for each
+    // field.
     const start = this.beginMap(0);
     let size = 0;
     for (const key in object) {
