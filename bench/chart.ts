@@ -1,6 +1,7 @@
 /**
- * Draws README's bar chart: calls a second and CPU a call of what a Deno developer would pick, from one client with 64 calls in
- * flight. The SVG has no script, and its colours follow the reader's light or dark theme.
+ * Draws the bar chart of README: calls per second and CPU per call of the libraries that a Deno developer might choose,
+ * from one client with 64 calls in flight. The SVG has no script, and its colours follow the reader's light or dark
+ * theme.
  */
 
 import type { Sample } from "./measure.ts";
@@ -14,7 +15,7 @@ const ROW = 24;
 const TOP = 46;
 const LABELS = 170;
 const PANEL = (WIDTH - LABELS) / 2;
-/** Room behind the longest bar, for its figure. */
+/** Room to the right of the longest bar, for its figure. */
 const FIGURE = 70;
 
 const ROWS = [CLIENT.packline, CLIENT.redis, CLIENT.webSocket, CLIENT.fetch, CLIENT.trpc, CLIENT.grpc];

@@ -2,9 +2,9 @@
  * Measures one codec without a socket: packline's writer and reader, msgpackr without records, or `@std/msgpack`. Each
  * runs in its own process, so that the compiler does not optimize for another's behaviour.
  *
- * In: the codec's name, the length of a time slice in ms, and the work `LIST` if it is the only one. Out: nanoseconds of
- * CPU per message, by work, as one line of JSON on stdout. The works take turns, slice by slice; the result is the median.
- * Each is verified before it is timed.
+ * In: the codec's name, the length of a time slice in ms, and the work `LIST` if it is the only one. Out: nanoseconds
+ * of CPU per message, by work, as one line of JSON on stdout. The works take turns, slice by slice; the result is the
+ * median. Each is verified before it is timed.
  */
 
 import { decode as stdDecode, encode as stdEncode } from "jsr:@std/msgpack@^1.0.3";

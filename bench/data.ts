@@ -1,9 +1,12 @@
-/** What the works are about: the table that GET answers from, and the records of LIST. Every value of a kind has one size. */
+/** The data of the works: the table for GET, and the records for LIST. All values of a kind have the same size. */
 
 /** The keys, of 9 characters, in the order of the load. */
 export const KEYS: readonly string[] = Array.from({ length: 1_000 }, (_, index) => `user:${1_000 + index}`);
 
-/** A text of 100 bytes for each key. Through JSON, they are in one piece each, as texts that a service has read. */
+/**
+ * A text of 100 bytes for each key. Through JSON, each becomes one piece in memory, like a text that a service has
+ * read.
+ */
 export const TEXTS: ReadonlyMap<string, string> = new Map(
   KEYS.map((key) => [key, JSON.parse(JSON.stringify(`the text of ${key}, `.padEnd(100, "abcdefghij")))]),
 );
@@ -25,7 +28,7 @@ const LIST_LENGTH = 20;
 
 const LISTS = 16;
 
-/** The records, in the order of the load: LIST is called with one, and answers with a list. */
+/** The records, in the order of the load: a call of LIST sends one record, and gets a list. */
 export const PEOPLE: readonly Person[] = Array.from({ length: LISTS * LIST_LENGTH }, (_, index) => ({
   id: 1_000 + index,
   name: `person number ${1_000 + index}`,
@@ -47,8 +50,8 @@ const ALL_LISTS = Array.from(
   (_, list) => PEOPLE.slice(list * LIST_LENGTH, (list + 1) * LIST_LENGTH),
 );
 
-/** The work of a codec in a call of LIST: to read the request, and to write the reply. */
+/** The work of a codec in a call of LIST: it reads the request, and writes the reply. */
 export const LIST_CALL = "LIST, request read and reply written";
 
-/** Calls that wait, on each connection. */
+/** The number of waiting calls on each connection. */
 export const DELAYS = 1_000;

@@ -22,9 +22,9 @@ import {
 
 /** A goal. */
 export interface Goal {
-  /** The row that it is about. */
+  /** The row that the goal is about. */
   readonly row: Row | Row<number>;
-  /** What is compared with what. */
+  /** What is compared. */
   readonly text: string;
   readonly bound: number;
   readonly unit: string;

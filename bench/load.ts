@@ -1,7 +1,7 @@
 /**
  * Generates load: sends prepared requests, keeps a fixed number in flight on each connection, and counts replies by
- * their size. It does not encode or decode while it measures, and its sockets are the system's own, so it costs the
- * same for all servers, and little. On every connection the first round of replies is compared byte for byte.
+ * their size. It does not encode or decode while it measures, and uses the system's sockets directly, so its cost is
+ * low and the same for all servers. On every connection, the first round of replies is compared byte for byte.
  *
  * In: a {@linkcode Job} as JSON, in the first argument. Out: a `Sample` as one line of JSON on stdout. Refused: a wrong
  * reply, a closed connection or an unanswered call ends the process with an error.
@@ -20,25 +20,25 @@ export interface Job extends Window {
   /** Calls in flight on each connection. */
   inFlight: number;
   /**
-   * Whether all connections call at once, with one call in flight each, and again after the last reply. So all make
-   * equally many calls, in whatever order the server reads them.
+   * Whether all connections call at once, with one call in flight each, and again after the last reply. Then all make
+   * the same number of calls, whatever the order in which the server reads them.
    */
   inRounds?: true;
 }
 
 const LARGEST_READ_BYTES = 256 * 1024;
 
-/** Shared by all connections: of replies, only the number is kept. */
+/** The buffer of all connections. Only the number of replies is kept. */
 const buffer = new Uint8Array(LARGEST_READ_BYTES);
 
-/** All requests in flight, twice in a row, so that any sequence of them is contiguous; and their replies. */
+/** All requests in flight, twice in a row, so that any sequence of requests is contiguous; and their replies. */
 export class Block {
   readonly greeting: Uint8Array<ArrayBuffer>;
   readonly requests: Uint8Array<ArrayBuffer>;
   readonly replies: Uint8Array<ArrayBuffer>;
   readonly requestBytes: number;
   readonly replyBytes: number;
-  /** Of the requests, so many have no reply while the load lasts. */
+  /** How many of the requests have no reply while the load lasts. */
   readonly waiting: number;
   readonly #varies: { from: number; to: number };
 
@@ -53,7 +53,7 @@ export class Block {
     this.#varies = exchanges[0].varies ?? { from: 0, to: 0 };
   }
 
-  /** Compares received bytes with those that must come from a position on. */
+  /** Compares received bytes with the expected bytes from a position on. */
   check(bytes: Uint8Array, position: number): void {
     const { from, to } = this.#varies;
     for (let index = 0; index < bytes.length; index++) {
@@ -73,9 +73,9 @@ export class Caller {
   readonly #number: number;
   readonly #poll: Poll;
   readonly #block: Block;
-  /** When calls were sent that are not answered, and how many then. */
+  /** When the unanswered calls were sent, and how many at each time. */
   readonly #sent: { ms: number; calls: number }[] = [];
-  /** Where the next byte to send is in the block, and how many are due. */
+  /** The position of the next byte to send in the block, and how many bytes are due. */
   #nextByte = 0;
   #dueBytes = 0;
   #waitsForRoom = false;
@@ -98,7 +98,7 @@ export class Caller {
     this.sendDue();
   }
 
-  /** Sends of what is due as much as there is room for. */
+  /** Sends as many of the due bytes as there is room for. */
   sendDue(): void {
     const { requests } = this.#block;
     const sentBytes = send(this.#fd, requests.subarray(this.#nextByte, this.#nextByte + this.#dueBytes));
@@ -110,7 +110,7 @@ export class Caller {
     }
   }
 
-  /** Reads once; returns how many replies it completed. */
+  /** Reads once. Returns how many replies are now complete. */
   receive(meter: Meter): number {
     const bytes = receive(this.#fd, buffer);
     const { replies, replyBytes } = this.#block;
@@ -142,7 +142,7 @@ export class Callers {
   readonly #callers: Caller[] = [];
   #inFlight = 0;
 
-  /** Opens one more; returns its number. */
+  /** Opens a connection. Returns its number. */
   open(port: number, block: Block): number {
     return this.#callers.push(new Caller(port, this.#callers.length, this.#poll, block)) - 1;
   }
@@ -158,7 +158,7 @@ export class Callers {
     for (let number = 0; number < this.#callers.length; number++) this.call(number, calls);
   }
 
-  /** Waits for replies until something holds; tells of each that completed some. */
+  /** Waits for replies until a condition holds. Reports each connection that got some. */
   until(isOver: () => boolean, onReplies: (number: number, replies: number) => void): void {
     while (!isOver()) {
       this.#poll.wait(1, (number, isReadable, hasRoom) => {
@@ -170,7 +170,7 @@ export class Callers {
     }
   }
 
-  /** Waits until all calls are answered but for those that wait. */
+  /** Waits until all calls are answered, except the waiting ones. */
   untilAnswered(waiting = 0): void {
     const endMs = performance.now() + LAST_ANSWER_MS;
     this.until(() => this.#inFlight === waiting || performance.now() > endMs, () => {});

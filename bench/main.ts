@@ -1,8 +1,8 @@
 /**
  * Runs the benchmark: packline and its peers, on one machine in one run.
  *
- * In: `--quick` for one short round, `--save` to write RESULTS.md, results.svg and chart.svg. Out: tables on stdout, progress on
- * stderr. However it ends, it leaves no process running.
+ * In: `--quick` for one short round, `--save` to write RESULTS.md, results.svg and chart.svg. Out: tables on stdout,
+ * progress on stderr. However it ends, it leaves no process running.
  */
 
 import { chart } from "./chart.ts";

@@ -15,7 +15,7 @@ export interface Sample {
   p99: number;
   /** The server's CPU time per call, in µs. */
   serverCpu: number;
-  /** The CPU time per call of what makes the load, in µs: of the load generator, or of a client library. */
+  /** The CPU time per call of the load generator or the client library, in µs. */
   clientCpu: number;
   /** The server's memory under load, in bytes. */
   rss: number;
@@ -59,7 +59,7 @@ export interface Window {
   readonly window: Extent;
 }
 
-/** How long something lasts: so long, and until so many calls are made, but no longer than the longest. */
+/** How long something lasts: at least `ms` and `calls`, but at most `longestMs`. */
 export interface Extent {
   readonly ms: number;
   readonly calls: number;
@@ -69,7 +69,7 @@ export interface Extent {
 /** How long to wait for the last answers, after which calls count as lost. */
 export const LAST_ANSWER_MS = 10_000;
 
-/** Measures from its making on, until its extent is over. */
+/** Measures from its construction until its extent is over. */
 export class Measurement {
   readonly #pid: number;
   readonly #extent: Extent;
@@ -94,7 +94,7 @@ export class Measurement {
     return tookMs >= longestMs || (tookMs >= ms && this.#meter.calls >= calls);
   }
 
-  /** What was measured. */
+  /** The result of the measurement. */
   sample(): Sample {
     const pid = this.#pid;
     const { calls } = this.#meter;
@@ -109,7 +109,7 @@ export class Measurement {
   }
 }
 
-/** How often to look whether an extent is over. */
+/** How often to check whether an extent is over. */
 const LOOK_MS = 20;
 
 /**
@@ -177,7 +177,7 @@ export function rssBytes(pid: number): number {
   );
 }
 
-/** The most memory that a process has ever used, in bytes; `NaN` without `/proc`. */
+/** The peak memory of a process, in bytes; `NaN` without `/proc`. */
 export function peakRssBytes(pid: number): number {
   return sumOver(
     pid,

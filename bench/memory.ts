@@ -1,17 +1,17 @@
 /**
- * Measures the server's memory for what rests: idle connections, each after one call, or calls that wait.
+ * Measures the server's memory for an idle load: idle connections, each after one call, or calls that wait.
  *
- * In: a {@linkcode MemoryJob} as JSON, in the first argument. Out: bytes of the server's memory for each connection, or for each call if
- * there is more than one on a connection, as one line on stdout.
+ * In: a {@linkcode MemoryJob} as JSON, in the first argument. Out: bytes of the server's memory for each connection, or
+ * for each call if there is more than one on a connection, as one line on stdout.
  */
 
 import { Block, Callers, type Job } from "./load.ts";
 import { delay, rssBytes } from "./measure.ts";
 
-/** One-time memory for the first of them is not counted. */
+/** The first part of the load, which is not counted because it includes one-time memory. */
 const WARM_PART = 0.02;
 
-/** A load that rests. */
+/** An idle load. */
 export interface MemoryJob extends Job {
   /** The pause before the server's memory is read. */
   readonly settleMs: number;

@@ -1,9 +1,9 @@
 /**
- * Generates an open load: requests leave when they are due, whether or not earlier ones are answered, as from many callers
- * who know nothing of each other. It sends prepared bytes and looks at no more of a reply than its `seq` and its code.
+ * Generates an open load: requests leave when they are due, whether or not earlier requests are answered, as from many
+ * independent callers. It sends prepared bytes, and reads only the `seq` and the code of a reply.
  *
- * In: an {@linkcode OpenJob} as JSON, in the first argument. Out: an `OpenSample` as one line of JSON on stdout. Refused: a
- * closed connection ends the process with an error.
+ * In: an {@linkcode OpenJob} as JSON, in the first argument. Out: an `OpenSample` as one line of JSON on stdout.
+ * Refused: a closed connection ends the process with an error.
  */
 
 import { cpuMs, delay, Meter, starvedMs } from "./measure.ts";
@@ -23,7 +23,7 @@ export interface OpenJob {
   deadlineMs: number;
 }
 
-/** What became of the requests that were due in the window. */
+/** The outcomes of the requests that were due in the window. */
 export interface OpenSample {
   /** Requests, and answers within the deadline, per second. */
   offered: number;
@@ -35,7 +35,7 @@ export interface OpenSample {
   p99: number;
   /** Failures by code, per second; `LATE` for answers after the deadline, `NONE` for requests without a reply. */
   failed: Record<string, number>;
-  /** After how many ms half of the failures were told. */
+  /** The time after which half of the failures were received, in ms. */
   failedP50: number;
   /** Shares of one core. */
   serverCpu: number;
@@ -51,7 +51,10 @@ const LAST_ANSWER_MS = 1_000;
 
 const READ_BYTES = 64 * 1024;
 
-/** The positions of a reply's `seq` and of its next key in a frame: behind 2 bytes of length, `{`, `seq`, and a byte of type. */
+/**
+ * The positions of a reply's `seq` and of its next key in a frame: after 2 bytes of length, `{`, `seq`, and a type
+ * byte.
+ */
 const SEQ_AT = 8;
 const KEY_AT = SEQ_AT + 4;
 
@@ -79,7 +82,7 @@ function count(code: string): void {
   codes.set(code, (codes.get(code) ?? 0) + 1);
 }
 
-/** A time between two requests, as from callers who know nothing of each other. */
+/** A time between two requests, as from independent callers. */
 function randomGapMs(): number {
   return -Math.log(1 - Math.random()) * 1000 / job.rate;
 }
@@ -102,7 +105,7 @@ async function readReplies(conn: Deno.Conn): Promise<void> {
   }
 }
 
-/** Where a frame ends; beyond `end` if its length has not come. */
+/** The end of a frame; beyond `end` if its length is not received yet. */
 function frameEnd(bytes: Uint8Array, at: number, end: number): number {
   return end - at < 2 ? Infinity : at + 3 + (((bytes[at] - 32) & 255) << 8) + ((bytes[at + 1] - 32) & 255);
 }
@@ -122,7 +125,7 @@ function onReply(frame: Uint8Array, nowMs: number): void {
   count(isAnswer ? LATE : new TextDecoder().decode(frame.subarray(code, code + (frame[code - 1] & 31))));
 }
 
-/** Sends all requests that are due, each when a random time after the one before has passed. */
+/** Sends all requests that are due, each at a random time after the request before it. */
 async function send(conns: readonly Deno.Conn[]): Promise<void> {
   const request = deadlineRequest(job.deadlineMs);
   let nextMs = performance.now();

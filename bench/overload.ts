@@ -1,9 +1,10 @@
 /**
- * Measures more load than a server can carry: requests of 2 ms of computing each, at random times, which their callers want
- * answered within 100 ms. What counts are useful answers: those that come in time.
+ * Measures more load than a server can handle: requests at random times, each with 2 ms of computing and a deadline of
+ * 100 ms. It counts useful answers: the answers that come in time.
  *
- * In: `--before <folder>` for a checkout of packline to compare with, `--quick` for a few short steps, `--save` to write
- * OVERLOAD.md and overload.svg. Out: tables on stdout, progress on stderr. However it ends, it leaves no process running.
+ * In: `--before <folder>` for a checkout of packline to compare with, `--quick` for a few short steps, `--save` to
+ * write OVERLOAD.md and overload.svg. Out: tables on stdout, progress on stderr. However it ends, it leaves no process
+ * running.
  */
 
 import { machine } from "./machine.ts";
@@ -12,7 +13,7 @@ import { middleOf, overloadPlot, type Step } from "./overload_plot.ts";
 import { denoProcess, Process } from "./process.ts";
 import { figure, table } from "./table.ts";
 
-/** What a server can carry: a computation takes 2 ms. */
+/** The capacity of a server: a computation takes 2 ms. */
 const CAPACITY = 500;
 
 const DEADLINE_MS = 100;
@@ -41,7 +42,7 @@ interface Side {
   root: string;
 }
 
-/** A sample in which other programs took more of the server's time is taken again, so often at most. */
+/** A sample in which other programs took more of the server's time is repeated, at most this often. */
 const MOST_STARVED = 0.03;
 const MOST_TRIES = 3;
 

@@ -1,6 +1,6 @@
 /**
- * Draws the plot of more load than a server can carry: for each number of connections, useful answers per second above, and
- * the time of 99 % of all answers below, over the offered load; one curve for each checkout.
+ * Draws the plot of more load than a server can handle. For each number of connections, it shows useful answers per
+ * second above, and the time of 99 % of all answers below, over the offered load, with one curve for each checkout.
  */
 
 import type { OpenSample } from "./open_load.ts";

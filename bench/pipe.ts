@@ -1,6 +1,6 @@
 /**
- * What streams are compared with: a socket, written and read by plain loops. Chunks are written as they are, and their
- * bytes are counted. Small records are encoded one by one as the frames of a stream's items, leave in batches, and are
+ * The baseline for streams: a socket, written and read by simple loops. Chunks are written unchanged, and their bytes
+ * are counted. Small records are encoded one by one as the frames of a stream's items, leave in batches, and are
  * decoded and counted one by one: the same codec, without calls, credit, turns, and iterators.
  */
 
@@ -15,10 +15,10 @@ import { record, type StreamJob } from "./stream_job.ts";
 const BATCH_BYTES = 64 * 1024;
 const READ_BYTES = 256 * 1024;
 
-/** How the bytes of small records come about; or that each chunk is read into a buffer of its own. */
+/** Small records are `encoded` one by one, or `prepared` as batches; with `owned`, each chunk has a new buffer. */
 export type Batches = "encoded" | "prepared" | "owned";
 
-/** Writes so many items. */
+/** Writes this many items. */
 export async function writeItems(conn: Deno.Conn, job: StreamJob, items: number, batches: Batches): Promise<void> {
   if (job.chunkBytes > 0) {
     const chunk = new Uint8Array(job.chunkBytes).fill(7);
@@ -33,7 +33,7 @@ export async function writeItems(conn: Deno.Conn, job: StreamJob, items: number,
   }
 }
 
-/** Reads so many items, and returns how many have come. */
+/** Reads this many items, and returns how many arrived. */
 export async function readItems(conn: Deno.Conn, job: StreamJob, items: number, batches: Batches): Promise<number> {
   if (batches === "owned") return await readChunks(conn, job, items);
   const buffer = new Uint8Array(READ_BYTES);
@@ -55,7 +55,7 @@ export async function readItems(conn: Deno.Conn, job: StreamJob, items: number, 
   return arrived;
 }
 
-/** Reads so many chunks, each into a buffer of its own, as for a user who may keep it. */
+/** Reads this many chunks, each into a new buffer, because a user may keep it. */
 async function readChunks(conn: Deno.Conn, { chunkBytes }: StreamJob, chunks: number): Promise<number> {
   for (let arrived = 0; arrived < chunks; arrived++) {
     const chunk = new Uint8Array(chunkBytes);
@@ -105,7 +105,7 @@ function encodeStage({ direction }: StreamJob): EncodeStage<ItemMessage> {
   });
 }
 
-/** Writes all of the bytes. */
+/** Writes all bytes. */
 export async function writeAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {
   for (let sent = 0; sent < bytes.length;) sent += await conn.write(sent === 0 ? bytes : bytes.subarray(sent));
 }

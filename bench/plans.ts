@@ -1,6 +1,6 @@
 /**
- * Runs the works. In each round all works are measured one after the other, and in each work all rows take turns, starting
- * with a different one; the results are medians over the rounds. So what else the machine does falls on all of them alike.
+ * Runs the works. In each round all works are measured one after the other. In each work all rows take turns, starting
+ * with a different row. The results are medians over the rounds. So other load on the machine affects all rows equally.
  */
 
 import type { Sample } from "./measure.ts";
@@ -33,7 +33,7 @@ export interface Plan {
   readonly codecs: readonly typeof CODECS[number][];
 }
 
-/** Fewer calls in the warm-up, and the compiler would be measured. */
+/** With fewer calls in the warm-up, the compiler would be measured too. */
 const WARM_CALLS = 80_000;
 
 export const FULL: Plan = {
@@ -49,7 +49,9 @@ export const FULL: Plan = {
   codecs: CODECS,
 };
 
-/** The rows whose verdict is the same in one short round: of CPU and memory, as calls/s and latency depend on the scheduler. */
+/**
+ * The rows whose verdict is reliable in one short round: CPU and memory. Calls/s and latency depend on the scheduler.
+ */
 const QUICK_ROWS: ReadonlySet<unknown> = new Set([
   ...Object.values(PING),
   ...Object.values(GET),
@@ -83,7 +85,7 @@ function quickOnes<Result>(works: readonly Work<Result>[]): Work<Result>[] {
 /** All results. Samples are in the order of their rounds. */
 export interface Results {
   readonly plan: Plan;
-  /** What was measured, without skipped subjects. */
+  /** The measured works, without skipped subjects. */
   readonly samples: Map<Row, Sample[]>;
   /** Bytes. */
   readonly memory: Map<Row<number>, number[]>;

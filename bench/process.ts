@@ -60,7 +60,7 @@ export class Process implements AsyncDisposable {
     try {
       this.#child.kill("SIGKILL");
     } catch {
-      // It has ended already.
+      // The process has already ended.
     }
   }
 }

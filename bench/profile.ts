@@ -1,11 +1,11 @@
 /**
- * Shows where the CPU time of a call goes: which part is packline's, by its rooms, and which is the runtime's or the kernel's.
+ * Shows where the CPU time of a call goes: to each folder of packline, to the runtime, or to the kernel.
  *
- * A server or a client runs under `perf`, with V8's names of compiled functions. A sample belongs to the nearest JavaScript
- * function on its stack, so what a function of packline has the runtime do counts for its room.
+ * A server or a client runs under `perf`, with V8's names of compiled functions. A sample belongs to the nearest
+ * JavaScript function on its stack, so runtime work that a function of packline causes counts for its folder.
  *
- * In: `--save` to write PROFILE.md; words, for the works whose title has one of them. Out: a table on stdout. Needs Linux, and
- * `perf`.
+ * In: `--save` to write PROFILE.md; words, to select the works whose title has one of them. Out: a table on stdout.
+ * Needs Linux and `perf`.
  */
 
 import type { Job } from "./load.ts";
@@ -14,7 +14,7 @@ import type { Sample } from "./measure.ts";
 import { flaggedProcess } from "./process.ts";
 import { figure, table } from "./table.ts";
 
-/** Where time goes, in the order of the table; each with the functions that belong to it. */
+/** The places where time goes, in the order of the table, each with a test for its functions. */
 const PLACES: readonly (readonly [place: string, isIn: (stack: Stack) => boolean])[] = [
   ["kernel", ({ isKernel }) => isKernel],
   ["collector's threads", ({ thread }) => thread.startsWith("V8")],
@@ -36,7 +36,7 @@ interface Stack {
 
 interface ProfiledWork extends Pick<Job, "question" | "connections" | "inFlight"> {
   readonly title: string;
-  /** Whose time it is. */
+  /** The place that the time belongs to. */
   readonly of: "server" | "client";
 }
 
@@ -63,7 +63,7 @@ const WINDOW_MS = 4_000;
 /** `perf` records within the window. */
 const RECORD_SECONDS = "3";
 
-/** V8 writes the names of functions where `perf` looks for them, and a log, which nobody needs. */
+/** V8 writes the names of functions where `perf` finds them. It also writes a log, which is not needed. */
 const namesForPerf = (folder: string) =>
   `--v8-flags=--perf-basic-prof,--no-logfile-per-isolate,--logfile=${folder}/log`;
 

@@ -1,4 +1,4 @@
-/** Measures what a promise costs that nobody has settled: the least that a call can cost that waits. Out: bytes, as a line. */
+/** Measures the memory of a pending promise: the minimum for a waiting call. Out: bytes, as a line. */
 
 import { rssBytes } from "./measure.ts";
 

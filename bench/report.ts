@@ -1,4 +1,4 @@
-/** Writes the results as text: the tables with the goals, and in the file an introduction to the numbers. */
+/** Writes the results as text: the tables with the goals. The file also has an introduction to the numbers. */
 
 import { type Goal, GOALS, isMet } from "./goals.ts";
 import type { Sample } from "./measure.ts";

@@ -72,7 +72,7 @@ async function connectToAll(fleet: Fleet): Promise<Client[]> {
   return [await connect({ servers: () => fleet.ports.map((port) => `${LOCALHOST}:${port}`) })];
 }
 
-/** Runs the load for the whole time, while the servers die and come. */
+/** Runs the load for the whole time, while servers are killed and started. */
 async function measure({ title, options, connect }: Way): Promise<Run> {
   await using fleet = new Fleet();
   for (const name of ["steady", "slow", "mortal"] as const) await fleet.start(name);

@@ -8,7 +8,7 @@ export const SERVER_NAMES = ["steady", "slow", "mortal", "new"] as const;
 
 export type ServerName = typeof SERVER_NAMES[number];
 
-/** What happens in a run, and when it ends. A client asks for its servers every 30 s: by `knownMs` it must know the new one. */
+/** The events of a run, and its end. A client asks for its servers every 30 s, so it knows the new one by `knownMs`. */
 export const EVENTS = { killedMs: 10_000, backMs: 20_000, addedMs: 25_000, knownMs: 55_000, endMs: 65_000 };
 
 /** A call of a run. */
@@ -16,7 +16,7 @@ export interface Call {
   /** When it began, from the start of the run. */
   readonly atMs: number;
   readonly tookMs: number;
-  /** Who answered; `undefined` if it failed. */
+  /** The server that answered; `undefined` if the call failed. */
   readonly server: ServerName | undefined;
 }
 
@@ -24,7 +24,7 @@ export interface Call {
 export interface Run {
   readonly title: string;
   readonly calls: readonly Call[];
-  /** How often calls were sent again, and second copies of calls were sent. */
+  /** How many calls were sent again, and how many second copies were sent. */
   readonly retried: number;
   readonly hedged: number;
 }
@@ -118,7 +118,7 @@ function drawRun({ title, calls }: Run, top: number): string {
   return parts.join("\n");
 }
 
-/** A bar of the calls that began in a second, stacked by who answered. */
+/** A bar of the calls that began in a second, stacked by server. */
 function drawSecond(second: number, calls: readonly Call[], top: number, perCall: number): string {
   let bottom = top + SPREAD;
   return [...SERVER_NAMES, undefined].map((name) => {

@@ -1,8 +1,8 @@
 /**
- * Sockets of the system itself, without the runtime's event loop: so the load generator costs what the kernel costs, and
- * is not the slower side beside a server that a runtime carries. For Linux, as the figures from `/proc` are.
+ * The system's sockets, without the runtime's event loop. So the load generator costs no more than the kernel, and is
+ * not slower than the servers. Linux only, like the figures from `/proc`.
  *
- * In: a port of 127.0.0.1. Out: connections that never wait, and a poll that does. Refused: what the system refuses.
+ * In: a port of 127.0.0.1. Out: connections that never wait, and a poll that waits. Refused: what the system refuses.
  */
 
 const libc = Deno.dlopen("libc.so.6", {
@@ -17,7 +17,7 @@ const libc = Deno.dlopen("libc.so.6", {
   epoll_wait: { parameters: ["i32", "buffer", "i32", "i32"], result: "i32" },
 }).symbols;
 
-// Names and numbers are the system's.
+// The names and numbers of the system.
 const AF_INET = 2;
 const SOCK_STREAM = 1;
 const IPPROTO_TCP = 6;
@@ -29,11 +29,11 @@ const EPOLL_CTL_MOD = 3;
 const EPOLLIN = 1;
 const EPOLLOUT = 4;
 
-/** The size of one event, and where its number is. */
+/** The size of one event, and the position of its number. */
 const [EVENT_BYTES, EVENT_NUMBER_AT] = Deno.build.arch === "x86_64" ? [12, 4] : [16, 8];
 const MAX_EVENTS = 256;
 
-/** Connects to a port of 127.0.0.1; returns the descriptor. */
+/** Connects to a port of 127.0.0.1. Returns the descriptor. */
 export function connectTo(port: number): number {
   const fd = checked("socket", libc.socket(AF_INET, SOCK_STREAM, 0));
   const address = new Uint8Array(16);
@@ -43,13 +43,13 @@ export function connectTo(port: number): number {
   return fd;
 }
 
-/** Sends what the system takes now; returns how much that is. */
+/** Sends as much as the system accepts now. Returns how many bytes. */
 export function send(fd: number, bytes: Uint8Array<ArrayBuffer>): number {
-  // -1 says that there is no room, or that the connection has failed: then the next read says so.
+  // -1 means that there is no room, or that the connection has failed. The next read reports a failure.
   return Math.max(0, libc.send(fd, bytes, bytes.length, MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
-/** Reads what has come; only where the poll says that something has. */
+/** Reads the received bytes. Call it only if the poll reports that there are some. */
 export function receive(fd: number, buffer: Uint8Array<ArrayBuffer>): number {
   const bytes = libc.recv(fd, buffer, buffer.length, MSG_DONTWAIT);
   if (bytes <= 0) throw new Error("the server closed the connection");
@@ -62,17 +62,17 @@ export class Poll {
   readonly #event = new DataView(new ArrayBuffer(EVENT_BYTES));
   readonly #events = new DataView(new ArrayBuffer(MAX_EVENTS * EVENT_BYTES));
 
-  /** Watches a socket, which is told by its number. */
+  /** Watches a socket, which the events identify by its number. */
   add(fd: number, number: number): void {
     this.#control(EPOLL_CTL_ADD, fd, number, EPOLLIN);
   }
 
-  /** Watches also, or no more, for room to send. */
+  /** Starts or stops watching for room to send. */
   watchRoom(fd: number, number: number, isWatched: boolean): void {
     this.#control(EPOLL_CTL_MOD, fd, number, isWatched ? EPOLLIN | EPOLLOUT : EPOLLIN);
   }
 
-  /** Waits until something is ready; tells for each socket whether it can be read, and whether it has room. */
+  /** Waits until a socket is ready. Reports for each ready socket whether it can be read, and whether it has room. */
   wait(timeoutMs: number, onReady: (number: number, isReadable: boolean, hasRoom: boolean) => void): void {
     const count = libc.epoll_wait(this.#fd, this.#events, MAX_EVENTS, timeoutMs);
     for (let at = 0; at < count * EVENT_BYTES; at += EVENT_BYTES) {

@@ -1,4 +1,4 @@
-/** One transfer of the bench of streams: what its two processes are told, and what comes out. */
+/** One transfer of the stream benchmark: the jobs of its two processes, and the result. */
 
 import { cpuMs, peakRssBytes, rssBytes } from "./measure.ts";
 
@@ -12,20 +12,20 @@ export interface StreamJob {
   readonly items: number;
 }
 
-/** What a client is told: the work, and the server. */
+/** The job of a client: the work, and the server. */
 export interface ClientJob extends StreamJob {
   readonly port: number;
   readonly pid: number;
 }
 
-/** What one transfer took. */
+/** The cost of one transfer. */
 export interface StreamSample {
   bytesPerSecond: number;
   itemsPerSecond: number;
-  /** CPU time of each process for an item, in µs. */
+  /** The CPU time of each process per item, in µs. */
   serverCpu: number;
   clientCpu: number;
-  /** The most memory of each process, above what it has after the warm-up, in bytes. */
+  /** The peak memory of each process, above its memory after the warm-up, in bytes. */
   serverRss: number;
   clientRss: number;
 }
@@ -43,7 +43,7 @@ export interface BesideSample {
   beside: CallTimes;
 }
 
-/** The share of the items that go before the measurement, for the compiler. */
+/** The share of the items that are sent before the measurement, for the compiler. */
 const WARM_UP = 0.25;
 
 /** The item with this number: a small record. */
@@ -51,16 +51,17 @@ export function record(id: number): { id: number; text: string } {
   return { id, text: "a small item" };
 }
 
-/** All items of a work; bytes are one chunk again and again, as from a file that is read into one buffer. */
+/** All items of a work. For bytes, it is the same chunk each time, as from a file that is read into one buffer. */
 export function* itemsOf(chunkBytes: number, items: number): Generator<unknown> {
   const chunk = new Uint8Array(chunkBytes).fill(7);
   for (let id = 0; id < items; id++) yield chunkBytes === 0 ? record(id) : chunk;
 }
 
 /**
- * Measures a transfer; prints the sample, and ends the process.
+ * Measures a transfer, prints the sample, and ends the process.
  *
- * @param transferOf Connects, and returns what transfers so many items. It resolves with the number that has arrived.
+ * @param transferOf Connects, and returns a function that transfers a number of items. It resolves with the number that
+ * arrived.
  */
 export async function measureTransfer(
   transferOf: (job: ClientJob) => Promise<(items: number) => Promise<number>>,

@@ -1,8 +1,8 @@
 /**
  * Measures streams in both directions: large chunks, and many small records, beside a raw socket and gRPC.
  *
- * In: `--quick` for one short round; `--save` to write STREAMS.md; a word, for the works whose title has it. Out: a
- * table on stdout, progress on stderr. However it ends, it leaves no process running.
+ * In: `--quick` for one short round; `--save` to write STREAMS.md; a word, to select the works whose title has it. Out:
+ * a table on stdout, progress on stderr. However it ends, it leaves no process running.
  */
 
 import { machine } from "./machine.ts";
@@ -22,13 +22,13 @@ interface Extent {
 const FULL: Extent = { rounds: 5, bytes: 256 * MEBIBYTE, records: 1_000_000 };
 const QUICK: Extent = { rounds: 1, bytes: 64 * MEBIBYTE, records: 200_000 };
 
-/** Who transfers: a server and a client, each with its arguments behind the job. */
+/** A subject: a server and a client, each with its arguments after the job. */
 interface StreamSubject {
   readonly name: string;
   readonly server: string;
   readonly client: string;
   readonly args: readonly string[];
-  /** The share of the small records that it gets. */
+  /** The share of the small records that it transfers. */
   readonly recordShare?: number;
 }
 
@@ -42,10 +42,10 @@ const GRPC: StreamSubject = {
   server: "grpc_streams.ts",
   client: "grpc_streams.ts",
   args: [],
-  recordShare: 0.1, // or it would take most of the time
+  recordShare: 0.1, // otherwise it would take most of the time
 };
 
-/** One work, on several subjects that are compared with a raw one. */
+/** One work, on several subjects that are compared with a raw socket. */
 interface StreamWork extends Pick<StreamJob, "direction" | "chunkBytes"> {
   readonly title: string;
   readonly raw: StreamSubject;
@@ -71,7 +71,7 @@ const WORKS: StreamWork[] = (["download", "upload"] as const).flatMap((direction
 
 type Results = Map<StreamWork, Map<StreamSubject, StreamSample[]>>;
 
-/** Runs one transfer, in two processes of its own. */
+/** Runs one transfer, in two new processes. */
 async function sample(work: StreamWork, subject: StreamSubject, extent: Extent): Promise<StreamSample> {
   const { direction, chunkBytes } = work;
   const { recordShare = 1 } = subject;
@@ -132,7 +132,7 @@ function resultTable(results: Results): string {
   return table([...HEADER, ...MEMORY_HEADER], rows);
 }
 
-/** Calls beside an upload: a word that selects works may leave them out. */
+/** Calls during an upload. A word that selects works may leave them out. */
 const BESIDE_TITLE = "PING beside an upload";
 
 async function measureBeside({ rounds, bytes }: Extent): Promise<BesideSample[]> {

@@ -61,7 +61,7 @@ export const REDIS: Subject = {
   },
 };
 
-/** Tries to start a subject; returns why it cannot take part, or `undefined` if it can. */
+/** Tries to start a subject. Returns the reason if it cannot start, otherwise `undefined`. */
 export async function reasonToSkip(subject: Subject): Promise<string | undefined> {
   if (subject === REDIS && !await versionOf("redis-server", /(.)/)) return "redis-server was not found";
   if (subject === NODE && !await versionOf("node", /(.)/)) return "node was not found";

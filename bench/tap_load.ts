@@ -1,9 +1,9 @@
 /**
- * Measures what it costs a server that its calls are watched: the load of `load.ts`, in short windows with and without a
- * client that taps, by turns, on the same server. So what else the machine does falls on both alike, and a difference of
- * some percent shows. The client that taps takes every report at once.
+ * Measures the cost of TAP for a server: the load of `load.ts` on one server, in short windows, alternately with and
+ * without a client that taps. So other load on the machine affects both sides equally, and a difference of some percent
+ * is visible. The client that taps takes every report at once.
  *
- * In: a `Job` as JSON, in the first argument; its window says how many calls each of both sides makes. Out: a
+ * In: a `Job` as JSON, in the first argument; its window says how many calls each of the two sides makes. Out: a
  * {@linkcode TappedSample} as one line of JSON. Refused: what `load.ts` refuses, and a tap that reports nothing.
  */
 
@@ -15,18 +15,18 @@ import { TAP } from "./wire.ts";
 
 /** A sample of a server whose calls are watched. */
 export interface TappedSample extends Sample {
-  /** The server's CPU time per call, as multiples of that in the windows before or behind, while nobody watched. */
+  /** The server's CPU time per call, divided by its CPU time in the windows before or after, without a tap. */
   cpuRatios: number[];
 }
 
-/** The windows of each side, and how long each is at the least: there is a report in every 200 ms. */
+/** The windows of each side, and the minimum length of a window: there is a report every 200 ms. */
 const WINDOWS = 10;
 const WINDOW_MS = 400;
 
-/** The changes before it counts: V8 compiles both sides meanwhile. */
+/** The changes before the measurement, in which V8 compiles both sides. */
 const WARM_CHANGES = 6;
 
-/** The load goes on so long after each change before it counts. */
+/** How long the load continues after each change before the measurement. */
 const SETTLED: Extent = { ms: 50, calls: 0, longestMs: 50 };
 
 /** The connection that taps. */
@@ -49,7 +49,7 @@ class Reader {
     send(this.#fd, TAP.end);
   }
 
-  /** Takes what has come. */
+  /** Reads the received bytes. */
   take(): void {
     this.#poll.wait(0, () => this.receivedBytes += receive(this.#fd, this.#buffer));
   }

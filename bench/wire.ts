@@ -11,7 +11,7 @@ import { DELAYS, KEYS, listFor, PEOPLE, TEXTS } from "./data.ts";
 import { redisCommand } from "./redis.ts";
 
 /**
- * The protocol of a server: `echo` gives back what packline's request has in bytes; `library` has no bytes here, because
+ * The protocol of a server: `echo` returns the same bytes as packline's request; `library` has no bytes here, because
  * only its own client can load it.
  */
 export type Speech = "packline" | "redis" | "http" | "echo" | "library";
@@ -36,7 +36,7 @@ export type Question =
 export interface Exchange {
   request: Uint8Array;
   reply: Uint8Array;
-  /** The part of a reply that nobody can know before. */
+  /** The part of a reply that is not known in advance. */
   varies?: { from: number; to: number };
 }
 
@@ -52,7 +52,7 @@ const LONG_FROM = 57_311;
 /** The largest payload of any work. */
 export const MAX_PAYLOAD_BYTES = 17 * 1024 * 1024;
 
-// Its second option makes its small maps small, as the wire wants them.
+// The second option makes small maps short, as the protocol requires.
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 
 /**
@@ -60,7 +60,7 @@ const packr = new Packr({ useRecords: false, variableMapSize: true });
  *
  * @param speech The protocol.
  * @param question The kind of call.
- * @param index The position in a block: it tells the key or the record, and the `seq`, from {@linkcode FIRST_SEQ}.
+ * @param index The position in a block. It determines the key or the record, and the `seq`, from {@linkcode FIRST_SEQ}.
  */
 export function exchange(speech: Speech, question: Question, index = 0): Exchange {
   switch (speech) {
@@ -111,7 +111,7 @@ function packlineExchange(question: Question, index: number): Exchange {
       };
     }
     case "delay": {
-      // The last is a PING of the same size: its reply says that all calls before it have begun.
+      // The last request is a PING of the same size. Its reply shows that all calls before it have begun.
       const isLast = index === DELAYS;
       return {
         request: frame(map(3), key("cmd"), [isLast ? 1 : 2], seq, key("sleep"), [60]),
@@ -175,7 +175,7 @@ export function greeting(speech: Speech, question: Question): Uint8Array {
   return frame(map(2), key("cmd"), [0], key("max"), [0xce, ...bigEndian(MAX_PAYLOAD_BYTES)]);
 }
 
-/** The messages that begin and end a stream of TAP, whose credit never ends. */
+/** The messages that begin and end a stream of TAP with unlimited credit. */
 export const TAP = {
   begin: frame(map(3), key("cmd"), key("TAP"), key("seq"), [1], key("credit"), [0xce, ...bigEndian(2 ** 31)]),
   end: frame(map(3), key("cmd"), [0], key("seq"), [1], key("cancel"), [0xc3]),

@@ -1,11 +1,11 @@
 /**
  * Counts what a call makes the process do: objects and bytes allocated, and calls of packline's own functions.
  *
- * Server and client are driven without sockets, each alone, by bytes that were prepared before. Three runs of each work:
- * one without instruments, for the bytes (the growth of the heap, in a young generation so large that nothing is
- * collected); one with V8's sampling of every allocation, for the objects; one with its counts of function calls.
+ * Server and client run without sockets, each alone, with prepared bytes. Each work has three runs: one without
+ * instruments, for the bytes (the growth of the heap, in a young generation so large that nothing is collected); one
+ * with V8's sampling of every allocation, for the objects; one with V8's counts of function calls.
  *
- * In: `--save` to write WORK.md. Out: the table on stdout. Refused: a run in which something was collected, by an error.
+ * In: `--save` to write WORK.md. Out: the table on stdout. Refused: a run in which V8 collected objects, by an error.
  */
 
 import { Session } from "node:inspector";
@@ -64,7 +64,7 @@ function serverRun(requestOf: (index: number) => Uint8Array): Run {
   };
 }
 
-/** One stream of as many items, whose request and end do not count much. */
+/** One stream of as many items. Its request and its end have little effect. */
 function streamRun(): Run {
   const transport = new Prepared();
   void createServer({ commands }).accept(transport);
@@ -116,7 +116,7 @@ interface Coverage {
   result: { url: string; functions: { functionName: string; ranges: { count: number }[] }[] }[];
 }
 
-/** Calls of functions that the rooms of packline define, the bench's own left out. */
+/** Calls of packline's functions, without the functions of the benchmark. */
 async function functionCallsOf(run: Run): Promise<number> {
   await post("Profiler.startPreciseCoverage", { callCount: true, detailed: false });
   await post("Profiler.takePreciseCoverage"); // begins at zero

@@ -1,5 +1,5 @@
 /**
- * Transports without a socket, for the count of what a call does: one gives a server prepared requests, the other gives a
+ * Transports without a socket, to count the work of a call: one gives a server prepared requests, the other gives a
  * client its replies.
  *
  * In: requests. Out: the end of their replies. Refused: frames of 57,311 bytes and more, which no work here has.
@@ -8,7 +8,7 @@
 import type { Transport } from "../transport/transport.ts";
 import { concat } from "./wire.ts";
 
-/** Where a `seq` of 32 bits is in a reply: behind the header, the map, its name and its type. */
+/** The position of a 32-bit `seq` in a reply: after the header, the map, its name and its type. */
 const SEQ_AT = 8;
 
 /** A MessagePack text of up to 31 characters. */
@@ -22,14 +22,14 @@ export function frame(fields: number, ...parts: ArrayLike<number>[]): Uint8Array
   return concat([[((payload.length >> 8) + 32) & 255, ((payload.length & 255) + 32) & 255], payload, [0x0a]]);
 }
 
-/** One end of a connection, whose peer is this class. */
+/** One end of a connection. This class is its peer. */
 abstract class Feed implements Transport {
   readonly peer = "a transport without a socket";
   #bytes = new Uint8Array(0);
   #read = 0;
   #wake: (() => void) | undefined;
 
-  /** Gives bytes to the end that reads. */
+  /** Gives bytes to the reader. */
   protected feed(bytes: Uint8Array<ArrayBuffer>): void {
     this.#bytes = this.#read === this.#bytes.length
       ? bytes
@@ -55,7 +55,7 @@ abstract class Feed implements Transport {
     return Promise.resolve(bytes.length);
   }
 
-  /** Takes whole frames, of which the number is enough. */
+  /** Takes whole frames, and only counts them. */
   protected abstract take(frames: number): void;
 
   closeWrite(): Promise<void> {
@@ -83,9 +83,9 @@ export class Prepared extends Feed {
   }
 }
 
-/** Answers each request of a client with the same text, in their order; its first frame is its settings. */
+/** Answers each request of a client with the same text, in order. The client's first frame is its settings. */
 export class Answering extends Feed {
-  /** Replies one behind another, of which the `seq` is written over, so that they are no memory of the call's. */
+  /** Consecutive replies. Only the `seq` is overwritten, so that a call needs no memory for them. */
   readonly #replies: Uint8Array<ArrayBuffer>;
   readonly #view: DataView;
   readonly #replyBytes: number;

@@ -1,5 +1,6 @@
 /**
- * Defines the works: what is measured, on which subjects. Every sample uses a fresh server process, loaded by another.
+ * Defines the works: what is measured, on which subjects. Every sample uses a new server process, loaded by another
+ * process.
  */
 
 import { DELAYS, LIST_CALL } from "./data.ts";
@@ -32,14 +33,14 @@ export type Times = Pick<Job, "warmup" | "window"> & { readonly settleMs: number
 /** A row of the tables: a subject under a load. */
 export interface Row<Result = Sample> {
   readonly name: string;
-  /** The server, without which the row is skipped. */
+  /** The server. If it is missing, the row is skipped. */
   readonly subject?: Subject;
   /** Whether the load is a client library, whose own cost is of interest. */
   readonly isLibrary?: true;
   sample(times: Times): Promise<Result>;
 }
 
-/** What is compared with each other: its rows take turns. */
+/** A comparison, whose rows take turns. */
 export interface Work<Result = Sample> {
   readonly title: string;
   readonly rows: readonly Row<Result>[];
@@ -47,9 +48,9 @@ export interface Work<Result = Sample> {
 
 /** A load, without its server. */
 type Load = Pick<Job, "question" | "connections" | "inFlight" | "inRounds"> & {
-  /** Calls that are cheap are counted until there are so many. */
+  /** Cheap calls are counted up to this number. */
   readonly windowCalls?: number;
-  /** Over how many processes the connections are spread. */
+  /** The number of processes that share the connections. */
   readonly generators?: number;
 };
 
@@ -122,7 +123,7 @@ export const GET = {
   redis: prepared(REDIS, { ...PIPELINED, question: "get" }),
 };
 
-/** Beside itself without a client that watches. */
+/** Compared with the same server without a tap. */
 export const TAPPED_GET: Row<TappedSample> = {
   name: TAPPED.name,
   subject: TAPPED,
@@ -152,7 +153,7 @@ export const FIFTY = {
 
 const FIFTIES: Work = { title: "GET, 50 connections, one in flight each", rows: Object.values(FIFTY) };
 
-/** Works of payloads there and back, by their size. */
+/** Works that send payloads there and back, by size. */
 export const PAYLOADS = ([["16 KiB", 2 ** 14], ["64 KiB", 2 ** 16], ["1 MiB", 2 ** 20], ["16 MiB", 2 ** 24]] as const)
   .map(([size, question]) => {
     const load: Load = { question, connections: 1, inFlight: 1 };
@@ -253,7 +254,7 @@ async function sampleUnder(subject: Subject, program: string, load: Load, times:
     callsPerSecond: mean((sample) => sample.callsPerSecond) * samples.length,
     p50: mean((sample) => sample.p50),
     p99: Math.max(...samples.map((sample) => sample.p99)),
-    // Each has compared the whole server with its own calls.
+    // Each generator divided the CPU time of the whole server by its own calls.
     serverCpu: mean((sample) => sample.serverCpu) / samples.length,
     clientCpu: mean((sample) => sample.clientCpu),
     rss: mean((sample) => sample.rss),

@@ -1,5 +1,5 @@
 /**
- * Calls beside an upload, on one connection: PING, one at a time, without the upload and during it.
+ * Calls during an upload, on one connection: PING, one at a time, without the upload and during it.
  *
  * In: a job as JSON; `items` chunks are sent. Out: a `BesideSample` as one line of JSON.
  */

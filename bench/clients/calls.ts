@@ -1,14 +1,16 @@
 /**
- * Load through a client library: so many callers a connection, each with one call in flight. What the clients here share.
+ * Load through a client library, shared by the clients here: several callers per connection, each with one call in
+ * flight.
  *
- * In: a `Job` as JSON, in the first argument. Out: a `Sample` as one line of JSON. Refused: a wrong result ends the process.
+ * In: a `Job` as JSON, in the first argument. Out: a `Sample` as one line of JSON. Refused: a wrong result ends the
+ * process.
  */
 
 import { KEYS, TEXTS } from "../data.ts";
 import type { Job } from "../load.ts";
 import { sampleOf } from "../measure.ts";
 
-/** What to call with, in turn, and what must come. */
+/** The inputs of the calls, in turn, and a check of the results. */
 export interface Calls<Input> {
   readonly inputs: readonly Input[];
   isRight(input: Input, result: unknown): boolean;
@@ -18,7 +20,7 @@ export const GETS: Calls<string> = { inputs: KEYS, isRight: (key, text) => text 
 
 type Call<Input> = (input: Input) => Promise<unknown>;
 
-/** Measures calls; prints the sample, and ends the process. */
+/** Measures calls, prints the sample, and ends the process. */
 export async function loadThrough<Input>(
   connect: (job: Job) => Call<Input> | Promise<Call<Input>>,
   { inputs, isRight }: Calls<Input>,

@@ -1,4 +1,4 @@
-/** The client of grpc-js, as a load: gRPC's frames are HTTP/2's, which no prepared bytes can stand for. */
+/** The client of grpc-js, as a load. gRPC uses HTTP/2 frames, which cannot be replaced by prepared bytes. */
 
 import { Client, credentials, type MethodDefinition } from "@grpc/grpc-js";
 import { listFor, PEOPLE } from "../data.ts";
@@ -8,7 +8,7 @@ import { GET, LIST } from "./methods.ts";
 
 const { question }: Job = JSON.parse(Deno.args[0]);
 if (question === "list") {
-  // Its list is not compared in full, because that would cost more than to receive it.
+  // The list is not compared in full, because that would cost more than to receive it.
   const lists = { inputs: PEOPLE, isRight: (person: typeof PEOPLE[0], list: unknown) => hasFirst(list, person) };
   await loadThrough(({ port }) => callerOf(port, LIST), lists);
 } else {

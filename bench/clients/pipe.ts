@@ -1,4 +1,4 @@
-/** The client of a raw socket; see `pipe.ts`. In: the work as JSON, how records become bytes. */
+/** The client of a raw socket; see `pipe.ts`. In: the work as JSON, how records are encoded. */
 
 import { type Batches, readCount, readItems, writeCount, writeItems } from "../pipe.ts";
 import { measureTransfer } from "../stream_job.ts";

@@ -1,4 +1,6 @@
-/** The streaming methods of the gRPC peer. There is no generated code: chunks are bytes as they are, all else is JSON. */
+/**
+ * The streaming methods of the gRPC peer. There is no generated code: chunks are plain bytes, everything else is JSON.
+ */
 
 import type { MethodDefinition } from "@grpc/grpc-js";
 import { Buffer } from "node:buffer";
@@ -10,7 +12,7 @@ function serialize(value: unknown): Buffer {
 
 const asValue = (bytes: Buffer): unknown => JSON.parse(bytes.toString());
 
-/** The methods of a work; `isBytes` tells whether its items are chunks. */
+/** The methods of a work; `isBytes` is whether its items are chunks. */
 export function methodsOf(isBytes: boolean): Record<"GET" | "PUT", MethodDefinition<unknown, unknown>> {
   const asItem = isBytes ? (bytes: Buffer): unknown => bytes : asValue;
   const both = { requestSerialize: serialize, responseSerialize: serialize };
@@ -34,7 +36,7 @@ export function methodsOf(isBytes: boolean): Record<"GET" | "PUT", MethodDefinit
   };
 }
 
-/** What both sides of a stream of items do: writes each when the last is taken. */
+/** Used by both sides of a stream: writes each item after the last one was taken. */
 export async function writeAllItems(
   to: { write(item: unknown): boolean; end(): void; once(event: "drain", listener: () => void): unknown },
   items: Iterable<unknown>,

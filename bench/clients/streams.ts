@@ -1,4 +1,4 @@
-/** packline's client with streams both ways, as a load. In: the work as JSON; the credit of a download, if not the default. */
+/** packline's client with streams both ways, as a load. In: the work as JSON; optionally the credit of a download. */
 
 import { connect } from "../../client.ts";
 import { itemsOf, measureTransfer } from "../stream_job.ts";

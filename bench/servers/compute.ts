@@ -1,6 +1,6 @@
 /**
- * packline with a command that computes for 2 ms, for the work with more load than a server can carry: it ends by the
- * clock, so that a server's capacity is the same however fast the machine is.
+ * packline with a command that computes for 2 ms, for the work with more load than a server can handle. The computation
+ * ends by the clock, so that the capacity of a server does not depend on the machine.
  *
  * In: the folder of the packline to load, as a URL. Out: the port, as a line.
  */

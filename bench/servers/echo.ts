@@ -1,4 +1,4 @@
-/** The loop of every textbook: reads what has come into one buffer, and writes it back. */
+/** A textbook echo loop: reads into one buffer, and writes the bytes back. */
 
 import { listen } from "./listen.ts";
 

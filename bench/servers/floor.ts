@@ -1,7 +1,7 @@
 /**
- * The floor: the least a Deno server can do that still answers correctly. It knows that all requests have one size, so
- * it never looks for their ends; it counts what one read brought, and answers that many at once, with bytes prepared
- * beforehand. All it ever takes from a request is its `seq`, if it has one.
+ * The floor: the least work with which a Deno server still answers correctly. All requests have the same size, so it
+ * does not search for their ends. It counts the requests of one read, and answers them at once with prepared bytes.
+ * From a request it reads only the `seq`, if there is one.
  */
 
 import { concat, exchange, greeting, type Question, SEQ_AT } from "../wire.ts";
@@ -18,10 +18,10 @@ const prepared = concat(new Array(most).fill(reply));
 listen(async (conn) => {
   const buffer = new Uint8Array(READ_BYTES);
   const replies = question === "ping, seq" ? prepared.slice() : prepared;
-  // Of a request that is not complete yet, so many bytes have come; the greeting is answered with nothing.
+  // How many bytes of an incomplete request were received. The greeting gets no answer.
   let begun = -greetingBytes;
   while (true) {
-    // Only where a seq must be taken from it, a request must lie in one piece.
+    // A request must be contiguous only if its seq must be read.
     const bytes = await conn.read(question === "ping, seq" && begun > 0 ? buffer.subarray(begun) : buffer);
     if (bytes === null) return conn.close();
     const count = Math.floor((begun + bytes) / request.length);

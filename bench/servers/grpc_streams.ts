@@ -1,4 +1,4 @@
-/** grpc-js on Deno with streams: GET sends so many items, PUT counts the caller's. In: the work as JSON. */
+/** grpc-js on Deno with streams: GET sends items, PUT counts the caller's. In: the work as JSON. */
 
 import {
   type sendUnaryData,

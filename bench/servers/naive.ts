@@ -1,6 +1,6 @@
 /**
- * The naive reference: the same three stages as packline, written as the textbook has it. The connection's own
- * streams, one message a chunk through each stage, and `@std/msgpack` for every message. Correct, and nothing more.
+ * The naive reference: the same three stages as packline, in textbook style. It uses the connection's own streams, one
+ * message per chunk in each stage, and `@std/msgpack` for every message. It is correct, but not optimized.
  */
 
 import { decode, encode } from "jsr:@std/msgpack@^1.0.3";

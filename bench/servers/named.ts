@@ -1,7 +1,7 @@
 /**
- * packline with a name and one command, WORK, which takes 2 ms and what this server is slower than others.
+ * packline with a name and one command, WORK, which takes 2 ms plus a delay of this server.
  *
- * In: a name, a port (0 for a free one), milliseconds. Out: the port, as a line; each reply says the name.
+ * In: a name, a port (0 for a free one), the delay in milliseconds. Out: the port, as a line; each reply has the name.
  */
 
 import { command } from "../../handlers/command.ts";

@@ -1,12 +1,12 @@
 /**
- * Node with its own sockets and msgpackr: what a careful Node developer would write by hand. All that one read
- * brings is answered in one write.
+ * Node with its own sockets and msgpackr: what a careful Node developer would write by hand. All requests of one read
+ * are answered in one write.
  */
 
 import { createServer } from "node:net";
 import { Packr } from "msgpackr";
 
-// The second option makes its small maps small, as the wire wants them.
+// The second option makes small maps short, as the protocol requires.
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 const NEWLINE = Buffer.from("\n");
 

@@ -1,4 +1,4 @@
-/** packline, as anyone would start it. */
+/** packline, started in the usual way. */
 
 import { serve } from "../../server.ts";
 import { MAX_PAYLOAD_BYTES } from "../wire.ts";

@@ -1,4 +1,4 @@
-/** A raw socket that sends or takes items; see `pipe.ts`. In: the work as JSON, how records become bytes. */
+/** A raw socket that sends or receives items; see `pipe.ts`. In: the work as JSON, how records are encoded. */
 
 import { type Batches, readCount, readItems, writeCount, writeItems } from "../pipe.ts";
 import type { StreamJob } from "../stream_job.ts";

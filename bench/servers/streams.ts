@@ -1,4 +1,4 @@
-/** packline with streams both ways: GET sends so many items, PUT counts the caller's. */
+/** packline with streams both ways: GET sends items, PUT counts the caller's. */
 
 import { command, unchecked } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";

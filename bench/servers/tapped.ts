@@ -1,4 +1,4 @@
-/** packline as in `packline.ts`, whose calls may be watched. */
+/** The same as `packline.ts`, but with TAP. */
 
 import { serve } from "../../server.ts";
 import { MAX_PAYLOAD_BYTES } from "../wire.ts";

@@ -1,4 +1,4 @@
-/** GET as a user would write it in an afternoon: a WebSocket, JSON, and an `id` by which a reply finds its call. */
+/** GET as a user would write it in an afternoon: a WebSocket, JSON, and an `id` that connects a reply to its call. */
 
 import { TEXTS } from "../data.ts";
 

@@ -1,7 +1,7 @@
 /**
  * packline with workers, as `--workers` starts them, and GET.
  *
- * In: how many. Out: their port, as a line. Started by itself, it is one of them.
+ * In: the number of workers. Out: their port, as a line. If packline starts this file, it is one of the workers.
  */
 
 import { runWorker } from "../../cli/worker.ts";
