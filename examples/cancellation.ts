@@ -1,6 +1,6 @@
 /**
- * Three ways to end a call early: a timeout, an abort, and a deadline passed on to further calls. Each time, the
- * handler is told at once by its signal.
+ * Three ways to end a call early: a timeout, an abort, and a deadline passed on to further calls. Each time, the signal
+ * of the handler aborts at once.
  *
  *     deno run --allow-net examples/cancellation.ts
  */

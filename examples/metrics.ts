@@ -1,6 +1,6 @@
 /**
- * Serves Prometheus metrics over HTTP on a separate port, in the server's own program: so they are there during a shutdown too.
- * Beside a server that is not yours to change, run `examples/prometheus/exporter.ts`.
+ * Serves Prometheus metrics over HTTP on a separate port, in the server's own program, so that they are available
+ * during a shutdown too. For a server that you cannot change, run `examples/prometheus/exporter.ts`.
  *
  *     deno run --allow-net examples/metrics.ts
  */

@@ -1,6 +1,6 @@
 /**
- * A stream: the handler is an async generator, the caller reads it in a loop. The caller sets the pace: by default the
- * handler gets at most 256 items ahead. When the caller leaves the loop, the handler ends and its `finally` runs.
+ * A stream: the handler is an async generator, and the caller reads it in a loop. The caller sets the pace: by default
+ * the handler is at most 256 items ahead. When the caller leaves the loop, the handler ends and its `finally` runs.
  *
  *     deno run --allow-net examples/stream.ts
  */

@@ -1,13 +1,13 @@
 /**
- * Authentication: each token in `meta` stands for a user, whom handlers get in their context. Without TLS, others on the
- * network can read a token: see docs/security.md.
+ * Authentication: each token in `meta` identifies a user. Handlers get the user in their context. Without TLS, others
+ * on the network can read a token: see docs/security.md.
  *
  *     deno run --allow-net examples/token.ts
  */
 
 import { command, connect, RpcError, serve, tokens } from "../mod.ts";
 
-// A service reads them from its environment or from a file. `openssl rand -hex 16` makes one.
+// A service reads its tokens from its environment or from a file. `openssl rand -hex 16` makes one.
 const ADA = "b1d5781111d84f7b3fe45a0852e59758";
 const GRACE = "70e5bd1ae8d3c1a4d34e7f0d3b1c2f66";
 

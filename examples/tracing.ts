@@ -1,6 +1,6 @@
 /**
- * One trace over several calls, without a line of code for it: each call has a span at its caller and one at its handler,
- * and what a handler calls is inside its span. docs/telemetry.md says what they are named.
+ * One trace over several calls, without any code for it. Each call has a span at its caller and a span at its handler.
+ * The calls of a handler are inside its span. docs/telemetry.md lists the names of the spans.
  *
  *     OTEL_DENO=true OTEL_EXPORTER_OTLP_PROTOCOL=console deno run --allow-net examples/tracing.ts
  *
@@ -9,7 +9,7 @@
 
 import { command, connect, serve } from "../mod.ts";
 
-/** The trace that a call belongs to: its caller's span goes along as `traceparent` (W3C Trace Context). */
+/** The trace that a call belongs to. The caller's span is sent as `traceparent` (W3C Trace Context). */
 function traceOf({ traceparent = "" }: Readonly<Record<string, string>>): string {
   return traceparent.split("-")[1] ?? "none: OTEL_DENO is not set";
 }

@@ -9,7 +9,7 @@ import { command, reply, RpcError, run, type StandardSchema } from "../mod.ts";
 
 const books = new Map([[1, { title: "On the Analytical Engine", copies: 2 }]]);
 
-/** An object with the number of a book. By hand here; zod, valibot and arktype make such schemas. */
+/** An object with the number of a book, written by hand. You can use zod, valibot or arktype instead. */
 const bookId: StandardSchema<{ id: number }> = {
   "~standard": {
     version: 1,

@@ -1,7 +1,7 @@
 --[[
-Calls a command from a shell, as the article's client does: `luajit client.lua DELAY 2`, or `resty client.lua PING`.
+Calls a command from a shell, like the article's client: `luajit client.lua DELAY 2`, or `resty client.lua PING`.
 
-In: a command, for DELAY the seconds, and PACKLINE_PORT in the environment if the port is not 1235. Out: the reply as
+In: a command, the seconds for DELAY, and PACKLINE_PORT in the environment if the port is not 1235. Out: the reply as
 JSON and exit code 0, or 1 for a failure.
 ]]
 

@@ -1,8 +1,9 @@
 --[[
-What the locations of nginx.conf have in common.
+Shared by the locations of nginx.conf.
 
-In: a request with a command's name in its path, and parameters in its query or in a JSON body. Out: a client of packline,
-parameters, and answers as JSON with the HTTP status that fits. Refused: a body that is not a JSON object (400).
+In: a request with a command's name in its path, and parameters in its query or in a JSON body. Out: a client of
+packline, parameters, and answers as JSON with the matching HTTP status. Refused: a body that is not a JSON object
+(400).
 ]]
 
 local packline = require "resty.packline"
@@ -43,7 +44,7 @@ function http.query()
   return params
 end
 
--- Those in the body, if there is one, and else in the query; nil and a failure if the body is not JSON.
+-- The parameters in the body, if there is one, or else in the query; nil and a failure if the body is not JSON.
 function http.params()
   ngx.req.read_body()
   local body = ngx.req.get_body_data()

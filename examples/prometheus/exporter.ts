@@ -1,22 +1,24 @@
 /**
- * Serves the metrics of a packline server to Prometheus, over HTTP on a port of its own.
+ * Serves the metrics of a packline server to Prometheus, over HTTP on a separate port.
  *
  *     deno run --allow-net examples/prometheus/exporter.ts 127.0.0.1:1235 127.0.0.1:9235
  *
- * In: the address of the server, which may have workers; where to listen. Out: its metrics at `/metrics`. A server that does not
- * answer in time, or for all of its workers, is a scrape that fails: counts that are too low would look like a restart.
+ * In: the address of the server, which may have workers; where to listen. Out: its metrics at `/metrics`. A scrape
+ * fails if the server does not answer in time for all of its workers: counts that are too low would look like a
+ * restart.
  */
 
 import { PROMETHEUS_TYPE, prometheusText } from "../../cli/prometheus.ts";
 import { connect } from "../../mod.ts";
 
-/** Less than Prometheus' own time limit of a scrape, 10 s. */
+/** Less than the time limit of Prometheus for a scrape, 10 s. */
 const TIMEOUT_MS = 5_000;
 
 /**
  * Answers `GET /metrics`.
  *
- * @param statistics Gives what STATS answers with: `server.statistics()` in the server's own program, a call of STATS elsewhere.
+ * @param statistics Returns the result of STATS: `server.statistics()` in the server's own program, elsewhere a call of
+ * STATS.
  * @returns The handler, for `Deno.serve()`.
  */
 export function metricsOf(statistics: () => unknown): (request: Request) => Promise<Response> {

@@ -1,8 +1,8 @@
 /**
- * The panels of `dashboard.json`, and what Prometheus answers to their queries.
+ * The panels of `dashboard.json`, and the results of their queries.
  *
- * In: the dashboard; the address of a Prometheus; a span of time. Out: for each panel its series. Refused, by an error: a query that
- * Prometheus does not take.
+ * In: the dashboard; the address of a Prometheus server; a time span. Out: the series of each panel. Refused, by an
+ * error: a query that Prometheus does not accept.
  */
 
 /** A query of a panel. */
@@ -12,7 +12,7 @@ export interface Target {
   readonly legendFormat: string;
 }
 
-/** A panel, as far as it is drawn here. */
+/** The properties of a panel that are used here. */
 export interface Panel {
   readonly title: string;
   readonly gridPos: { readonly x: number; readonly y: number; readonly w: number; readonly h: number };
@@ -26,7 +26,7 @@ export interface Series {
   readonly points: readonly (readonly [seconds: number, value: number])[];
 }
 
-/** A span of time in seconds since the epoch, and what Grafana would put for `$__rate_interval`. */
+/** A time span in seconds since the epoch, and Grafana's value for `$__rate_interval`. */
 export interface Span {
   readonly start: number;
   readonly end: number;
@@ -40,7 +40,7 @@ export async function readPanels(): Promise<Panel[]> {
   return panels;
 }
 
-/** A query as Grafana sends it with every job and server chosen. */
+/** A query as Grafana sends it if all jobs and servers are selected. */
 export function expand(expr: string, rateInterval: string): string {
   return expr.replaceAll("$__rate_interval", rateInterval).replaceAll(/\$(job|instance)\b/g, ".*");
 }

@@ -1,10 +1,12 @@
 /**
- * Draws the dashboard without Grafana: a server under load, an exporter and a real Prometheus, all on loopback; then the
- * dashboard's own queries, asked of Prometheus, as one SVG for docs. Takes a minute and a half, and writes docs/dashboard.svg:
+ * Draws the dashboard without Grafana. It runs a server under load, an exporter and a real Prometheus, all on loopback.
+ * Then it sends the queries of the dashboard to Prometheus, and writes the results to docs/dashboard.svg. This takes a
+ * minute and a half:
  *
  *     deno task dashboard
  *
- * In: `dashboard.json`, `prometheus.yml`; `prometheus` must be installed. Out: the SVG. Refused: a query that Prometheus does not take.
+ * In: `dashboard.json`, `prometheus.yml`; `prometheus` must be installed. Out: the SVG. Refused: a query that
+ * Prometheus does not accept.
  */
 
 import { STYLE } from "../../bench/style.ts";
@@ -57,8 +59,8 @@ function roundUp(value: number): number {
  * The SVG of all panels with their series over a span of time. A series that is 0 throughout is left out.
  *
  * @param drawn The panels.
- * @param span The time from the left to the right of each.
- * @param note What was drawn.
+ * @param span The time span of each panel, from left to right.
+ * @param note A description of the run.
  */
 export function dashboardSvg(
   drawn: readonly (readonly [Panel, readonly Series[]])[],
@@ -112,7 +114,7 @@ function drawPanel(
   return parts.join("\n");
 }
 
-/** The points without the gaps between them: NaN where there is nothing to divide by. */
+/** The points without the gaps between them. A gap is NaN, from a division by zero. */
 function runsOf(points: Series["points"]): Series["points"][] {
   const runs: (readonly [number, number])[][] = [[]];
   for (const point of points) {
@@ -128,7 +130,7 @@ function escape(text: string): string {
 
 // The run -----------------------------------------------------------------------------------------------------------
 
-/** A process that ends with this one; `up` is what it says when it is up. */
+/** A process that ends with this one. */
 class Started implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
 
@@ -136,7 +138,7 @@ class Started implements AsyncDisposable {
     this.#child = new Deno.Command(program, { args, stdin: "null", stdout: "piped", stderr: "piped" }).spawn();
   }
 
-  /** What a pattern finds in what it says; the rest is read and forgotten. */
+  /** Waits for a pattern in the output, and returns its first group. The rest of the output is read and dropped. */
   async says(stream: "stdout" | "stderr", pattern: RegExp): Promise<string> {
     const texts = this.#child[stream].pipeThrough(new TextDecoderStream());
     const reader = texts.getReader();
@@ -146,7 +148,7 @@ class Started implements AsyncDisposable {
       const match = said.match(pattern);
       if (!match) continue;
       reader.releaseLock();
-      void texts.pipeTo(new WritableStream()); // a program whose words nobody reads would wait
+      void texts.pipeTo(new WritableStream()); // a program with unread output would wait
       return match[1];
     }
     throw new Error(`it has ended: ${said}`);
@@ -156,7 +158,7 @@ class Started implements AsyncDisposable {
     try {
       this.#child.kill("SIGTERM");
     } catch {
-      // It has ended already.
+      // The process has already ended.
     }
     await this.#child.status;
   }
@@ -169,7 +171,7 @@ const sleep = (seconds: number) => new Promise((resolve) => setTimeout(resolve, 
 
 const SECONDS = 75;
 
-/** From second, for how long, and how `client.ts --bench` is started. */
+/** When each load starts, how long it lasts, and the arguments of `client.ts --bench`. */
 const LOADS: [from: number, seconds: number, args: string][] = [
   [5, 65, "PING -c 20 --rate 500"],
   [5, 65, "ECHO data=0123456789abcdef0123456789abcdef -c 5 --rate 200"],

@@ -1,5 +1,5 @@
 /**
- * A caller. It gets the types of the commands, and no code of the server.
+ * A caller. It imports the types of the commands, and no code of the server.
  *
  *     WEATHER_TOKEN=sesame deno run --allow-net --allow-env=WEATHER_TOKEN client.ts [PORT]
  */
@@ -22,7 +22,7 @@ const archive = [
 const { recorded } = await client.call.IMPORT({}, { items: archive });
 console.log(`imported ${recorded}`);
 
-// A list may be read twice: after a lost connection, the client sends this call again.
+// Reading a list twice does no harm, so the client sends this call again after a lost connection.
 for (const { degrees } of await client.call.LIST({ place: "Oslo", count: 3 }, { idempotent: true })) {
   console.log(`${degrees} °C`);
 }

@@ -1,10 +1,10 @@
-/** The commands of the service. They get the log and the token as arguments, so that tests can bring their own. */
+/** The commands of the service. They get the log and the token as arguments, so that tests can pass their own. */
 
 import { command, RpcError, tokens, tracked } from "@packline/packline";
 import { z } from "zod";
 import type { Measurement, WeatherLog } from "./weather_log.ts";
 
-/** An archive is held in memory until all of it has come. */
+/** The maximum length of an archive, which is held in memory until it is complete. */
 const MAX_ARCHIVE = 100_000;
 
 const measured = z.object({
@@ -30,7 +30,7 @@ export function createCommands(log: WeatherLog, token: string) {
       items: measured.extend({ at: z.iso.datetime() }),
       async handler(_: object, { items, user }) {
         const archive: Measurement[] = [];
-        // If an item is invalid, or the caller breaks off, the loop throws: nothing is recorded.
+        // If an item is invalid, or the caller's stream breaks off, the loop throws, and nothing is recorded.
         for await (const item of items) {
           if (archive.length === MAX_ARCHIVE) throw new RpcError("ARCHIVE_TOO_LARGE", `send ${MAX_ARCHIVE} at most`);
           archive.push({ ...item, station: user.station });
@@ -54,7 +54,7 @@ export function createCommands(log: WeatherLog, token: string) {
       summary: "Streams the last measurement, then new ones; its reader goes on after a restart",
       schema: z.object({ after: z.int().nonnegative().optional() }),
       async *handler({ after }, { signal, draining }) {
-        // Ends when its reader leaves; and when the server shuts down, so that the reader goes on elsewhere, behind `after`.
+        // Ends when the reader leaves, or when the server shuts down. Then the reader resumes elsewhere, after `after`.
         const measurements = log.follow(AbortSignal.any([signal, draining]), after);
         for await (const { number, measurement } of measurements) yield tracked(number, measurement);
       },

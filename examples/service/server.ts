@@ -21,7 +21,7 @@ if (import.meta.main) {
   await run({
     commands,
     middleware: [accessLog()],
-    // Workers get only permissions without a restriction from this process: the others stand here.
+    // Workers inherit only the unrestricted permissions of this process, so the restricted ones are listed here.
     workerFlags: ["--allow-env=WEATHER_TOKEN,WEATHER_LOG", `--allow-read=${log.path}`, `--allow-write=${log.path}`],
   });
 }

@@ -1,10 +1,10 @@
-/** Measurements in a file, one a line. Several processes may use the same file. */
+/** Measurements in a file, one per line. Several processes may use the same file. */
 
 /** One measurement. */
 export interface Measurement {
   place: string;
   degrees: number;
-  /** Who measured. */
+  /** The station that measured. */
   station: string;
   /** When, as an ISO 8601 time. */
   at: string;
@@ -28,9 +28,9 @@ export class WeatherLog {
   }
 
   /**
-   * Measurements with their numbers, which are those of the lines, so that every process counts the same: the ones behind
-   * number `after`, or the last one, then new ones as they come, whichever process adds them. When the signal is aborted, it
-   * throws the reason.
+   * Yields measurements with their line numbers, which are the same in every process. It begins after the number
+   * `after`, or with the last measurement, and continues with new measurements of all processes. If the signal aborts,
+   * it throws the reason.
    */
   async *follow(signal: AbortSignal, after?: number): AsyncGenerator<{ number: number; measurement: Measurement }> {
     using watcher = Deno.watchFs(this.path);

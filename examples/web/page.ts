@@ -1,5 +1,5 @@
 /// <reference lib="dom" />
-/** What runs in the page: a chart that a stream feeds, and an upload. */
+/** The code of the page: a chart that is fed by a stream, and an upload. */
 
 import { connect } from "../../client/web.ts";
 import type { commands } from "./server.ts";

@@ -1,5 +1,5 @@
 /**
- * A page with a live chart and an upload, and the service behind it, on one port.
+ * A page with a live chart and an upload, and its service, on one port.
  *
  *     deno run --allow-net --allow-read=. --allow-run examples/web/server.ts
  */
@@ -9,7 +9,7 @@ import { bytes, command, createServer, tracked } from "../../mod.ts";
 
 const PERIOD_MS = 100;
 
-/** The price at a moment. It is made up, and the same for all who ask. */
+/** The price at a time. It is invented, and the same for all callers. */
 function priceAt(tick: number): number {
   return 100 + 8 * Math.sin(tick / 40) + 3 * Math.sin(tick / 7) + Math.sin(tick * tick);
 }
@@ -17,7 +17,7 @@ function priceAt(tick: number): number {
 export const commands = {
   PRICES: command({
     summary: "Streams a price, ten times a second",
-    // `after` is the last tick that a page has got, if its connection was lost: it misses none.
+    // After a lost connection, `after` is the last tick that the page received, so it misses no tick.
     async *handler({ after }: { after?: number }, { signal }) {
       const now = () => Math.floor(Date.now() / PERIOD_MS);
       for (let tick = after === undefined ? now() - 50 : after + 1; !signal.aborted; tick++) {

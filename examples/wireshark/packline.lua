@@ -12,7 +12,7 @@ Frames are cut by their length, never by a newline, and reassembled over segment
 local SHORT_END = 57311 -- the shortest payload of a long frame
 local LONGEST = 64 * 1024 * 1024 -- the largest payload that a server can accept
 local MAX_DEPTH = 64 -- nested containers, as in a server
-local MAX_SHOWN = 10000 -- values shown of a message: Wireshark fails at a million lines
+local MAX_SHOWN = 10000 -- the maximum of values shown for a message: Wireshark fails at a million lines
 
 local COMMANDS = { ["0"] = "control", ["1"] = "PING", ["2"] = "DELAY", ["3"] = "INFO", ["4"] = "STATS" }
 
@@ -89,8 +89,8 @@ packline.prefs.names = Pref.string("Command names", "", "Names of your own numbe
 -- MessagePack -------------------------------------------------------------------------------------------------------
 
 --[[
-A value is a table: `at` and `stop`, its bytes within the buffer; `text`, for display; or, of an array or a
-map, `parts`: elements, or keys and values in turn.
+A value is a table: `at` and `stop`, its bytes within the buffer; `text`, for display; or, for an array or a
+map, `parts`: elements, or alternating keys and values.
 ]]
 
 -- The types by first byte, from 0xc4 on, and the size of the number or length that follows.
@@ -133,7 +133,7 @@ local READ = {
   int = function(cursor, bytes) return { text = tostring(take(cursor, bytes):int64()) } end,
 }
 
-local read_value -- for what holds values in turn
+local read_value -- declared here, because containers call it recursively
 
 local function read_sized(cursor, kind, size, depth)
   if kind == "string" then
@@ -177,7 +177,7 @@ end
 
 local ESCAPES = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ['"'] = '\\"', ["\\"] = "\\\\" }
 
--- A text on one line, cut after some 60 bytes, and only between characters.
+-- A text on one line, cut after about 60 bytes, and only between characters.
 local function line_of(text)
   if #text > 60 then text = text:sub(1, 60):gsub("[\192-\255][\128-\191]*$", "") .. "…" end
   return (text:gsub('[%c"\\]', function(character)
@@ -204,7 +204,7 @@ local function render(value)
   return value.is_map and "{" .. text .. "}" or "[" .. text .. "]"
 end
 
--- A name on one line: without quotes.
+-- A name on one line, without quotes.
 function name_text(value)
   return value.text and line_of(value.text) or render(value)
 end
@@ -212,7 +212,7 @@ end
 -- Messages ----------------------------------------------------------------------------------------------------------
 
 --[[
-A message is a table: `map`, its one value; `fields`, its values by key, and `order`, the keys as received; or
+A message is a table: `map`, its only value; `fields`, its values by key, and `order`, the keys as received; or
 `reason`, why it is invalid.
 ]]
 
@@ -286,10 +286,10 @@ local function kind_of(message, to_server)
   return is_notice(message) and notice_kind(fields) or "reply"
 end
 
--- The text of the column besides kind or command, seq and code.
+-- The fields that are not listed at the end of the column's text.
 local UNSAID = { cmd = true, seq = true, meta = true, err = true, more = true }
 
--- The fields that say no more than their kind.
+-- The fields that only mark the kind of a message.
 local MARKS = { ["cancel"] = "cancel", ["request end"] = "end" }
 
 local function summary(record, message)
@@ -309,7 +309,7 @@ end
 
 -- Requests and replies ----------------------------------------------------------------------------------------------
 
-local connections -- by their two ends: requests that are open, by seq, and in their order for those without
+local connections -- by their two ends: open requests, by seq, and in order for requests without seq
 local connection -- the current one
 local records -- the results of the first pass over each frame, by its position
 
@@ -358,7 +358,7 @@ local function column(pinfo, text)
   -- Several frames share a line, even if Wireshark calls several times for a packet; the fence keeps earlier text.
   info:clear()
   local before = tostring(info)
-  -- The text of TCP is there too, with a space at its end. Without columns there is a name in parentheses.
+  -- The column may hold the text of TCP, which ends with a space. Without columns, it is a name in parentheses.
   info:append(before ~= "" and not before:find(" $") and before ~= "(info)" and " | " .. text or text)
   info:fence()
 end
@@ -391,7 +391,7 @@ local function show_links(tree, pinfo, record)
   tree:add(field.time, NSTime.new(math.floor(nanoseconds / 1e9), nanoseconds % 1e9)):set_generated()
 end
 
--- Shows bytes that cannot be read to the end of the packet, and why.
+-- Shows the bytes that cannot be read, up to the end of the packet, and the reason.
 local function show_unread(tvb, pinfo, root, at, what, why)
   local tree = root:add(packline, tvb(at)):append_text(", " .. what)
   tree:add_proto_expert_info(what == "no frame" and problem.header or problem.cut, why)
@@ -417,7 +417,7 @@ local function flag_value(value)
   return value.text == "true"
 end
 
--- The fields of messages to filter by, and their values; a value of a wrong type is shown in the tree only.
+-- The fields of messages that can be filtered, and their values. A value of a wrong type is shown only in the tree.
 local VALUES = {
   { "seq", count_value },
   { "ttl", number_value },
@@ -477,8 +477,8 @@ local function refuse(length, why)
   return { reason = string.format("%d bytes are declared, %s", length, why) }
 end
 
--- The header of a frame: the declared `length`, the `size` of the header and of the `whole` frame; or `reason`, why it
--- is invalid; or nil, if it is incomplete.
+-- The header of a frame: the declared `length`, the `size` of the header, and `whole`, the size of the frame; or
+-- `reason`, why it is invalid; or nil, if it is incomplete.
 local function read_header(tvb, at)
   local there = tvb:len() - at
   if there < 2 then return nil end

@@ -1,5 +1,5 @@
 /**
- * A web page: the server says whose pages may call it, by `--web-origin http://localhost:8000`.
+ * A web page. The server allows its origin with `--web-origin http://localhost:8000`.
  *
  *     deno bundle --platform=browser --minify -o page.js callers/page.ts
  */
@@ -7,7 +7,7 @@
 import { connect } from "@packline/packline/web";
 import type { commands } from "../server.ts";
 
-/** What a page calls: records a temperature, and returns the last ones. */
+/** Records a temperature, and returns the last temperatures. */
 export async function record(url: string, degrees: number, meta: Record<string, string>): Promise<number[]> {
   const client = await connect<typeof commands>({ url, meta });
   try {

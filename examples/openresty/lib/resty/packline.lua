@@ -7,7 +7,7 @@ A client of packline for OpenResty, over cosockets, and for plain LuaJIT, over L
     if reply then print(reply.res, reply.slept) else print(failure.code, failure.msg, failure.retryable) end
 
     local ticks = client:stream("TICK", { count = 3 }) -- a command that answers with a stream
-    for tick in ticks do print(tick) end -- to leave this loop early, call ticks:close() before
+    for tick in ticks do print(tick) end -- to leave this loop early, call ticks:close() first
     if ticks.reply then print(ticks.reply.res) else print(ticks.failure.code) end
 
     reply, failure = client:call("TALLY", {}, { items = { "a", "b" } }) -- a stream to a command
@@ -20,25 +20,27 @@ A client of packline for OpenResty, over cosockets, and for plain LuaJIT, over L
 
 In: a command's number or name, its parameters, and `timeout` (ms, for the whole call; 0 means no time is left,
 math.huge no limit), `meta`, `idempotent`, `items` (a list, or a function that returns the next item), and for a stream
-`credit` (how many items may be under way). Out: the reply as a table; or nil and a failure: `code`, `msg`, `data`,
-`retryable`, which means that the command was certainly not started, and `after` (ms), if the server says when to come
-back. TIMEOUT and CONNECTION_LOST mean that there is no reply. `stream.id` is the id of the last item that had one.
+`credit` (how many items may be on their way). Out: the reply as a table; or nil and a failure: `code`, `msg`, `data`,
+`retryable`, which means that the command was certainly not started, and `after` (ms), if the server says when to try
+again. TIMEOUT and CONNECTION_LOST mean that there is no reply. `stream.id` is the id of the last item that had one.
 Refused: options that cannot be used, by an error; parameters and items that cannot be sent (INVALID_PARAMS), and
-invalid replies (BAD_REPLY). All other codes come from the server. In a phase of nginx without cosockets a call fails
-with CONNECTION_LOST, which says what to do.
+invalid replies (BAD_REPLY). All other codes come from the server. In a phase of nginx without cosockets, a call fails
+with CONNECTION_LOST, whose text says what to do.
 
-A call of a client has a connection of its own. This returns to the pool only if nothing is outstanding: after a valid,
-complete reply, and with nothing half sent; otherwise it is closed. A connection from the pool may be stale, because the
-server has closed it. So a client promises no signs of life and asks for no notices: a pooled connection has nobody to
-send the one or to read the other. A `connection` does both, while one of its calls, or its `poll()`, waits. A call is sent again, on another connection and to another server if there is one, if
-its frame was not sent completely or the server replied SHUTTING_DOWN or OVERLOADED (it was not started, either way), or
-if it is marked `idempotent` and its connection was lost; but not once an item has come or more items than the first
-were asked for. Otherwise its caller gets the failure and decides. servers.lua has the waits and the limits of that.
+Each call of a client has its own connection. The connection returns to the pool only after a valid, complete reply, and
+if nothing is partly sent or unanswered; otherwise it is closed. A connection from the pool may be stale, because the
+server has closed it. A client does not promise signs of life or ask for notices, because a pooled connection is not
+served. A `connection` does both, while one of its calls or its `poll()` waits.
+
+A call is sent again, on another connection and to another server if there is one, in two cases: it was not started,
+because its frame was not sent completely or the server replied SHUTTING_DOWN or OVERLOADED; or it is marked
+`idempotent` and its connection was lost. It is not sent again after an item has come, or after the server has asked for
+more than the first item. Otherwise the caller gets the failure and decides. servers.lua has the waits and the limits.
 
 MessagePack and Lua: an empty table is sent as an array, unless it is a `packline.map {}`. A string is sent as text and
 must be UTF-8, unless it is a `packline.binary(bytes)`; both are received as strings. nil and null are received as
 nothing; an item that is null is `packline.null`, because nil ends a loop. A whole number is sent as an integer, any
-other as a double; integers beyond 2^53 lose their last digits.
+other number as a double; integers beyond 2^53 lose their last digits.
 ]]
 
 local Call = require "resty.packline.calls"
@@ -47,7 +49,7 @@ local new_budget = require("resty.packline.servers").new_budget
 local sockets = require "resty.packline.sockets"
 
 local PORT = 1235
-local CREDIT = 16 -- items of a stream under way
+local CREDIT = 16 -- items of a stream that may be on their way
 
 local Client = {}
 Client.__index = Client
@@ -68,8 +70,8 @@ end
 local Connection = setmetatable({}, { __index = Client })
 Connection.__index = Connection
 
--- The same servers and options, but all calls go over one connection at a time. It is opened by the first call, and
--- another one when it was lost, or its server is about to stop.
+-- The same servers and options, but all calls go over one connection at a time. The first call opens it. The next call
+-- opens another one if the connection was lost or its server is about to stop.
 function Client:connection()
   local connection = {}
   for name, value in pairs(self) do connection[name] = value end
@@ -81,7 +83,7 @@ function Client:connection()
   return setmetatable(connection, Connection)
 end
 
--- Waits, and meanwhile reads what comes and gives signs of life, until a message has come or the time is over.
+-- Waits until a message has come or the time is over. Meanwhile, it reads messages and gives signs of life.
 function Connection:poll(ms)
   local deadline, links = sockets.now() + ms, { unpack(self.links) }
   for i, link in ipairs(links) do
@@ -100,7 +102,7 @@ function Connection:close()
   end
 end
 
--- Gives the connection to the pool of the worker, for another request; or closes it, if anything is outstanding.
+-- Returns the connection to the pool of the worker, for another request; or closes it, if anything is outstanding.
 function Connection:set_keepalive()
   for _, link in ipairs { unpack(self.links) } do link:rest() end
 end
@@ -122,7 +124,7 @@ local function parse(text)
   error('a server must be like "localhost:1235", "[::1]:1235" or "unix:/path", and this is "' .. text .. '"', 3)
 end
 
--- Which name the server's certificate must have. nginx compares names only, no addresses.
+-- The name that the server's certificate must have. nginx compares only names, not addresses.
 local function name_for(tls, server)
   if tls.server_name then return tls.server_name end
   if server.path or server.host:find("^[%d.]+$") or server.host:find(":", 1, true) then
@@ -131,7 +133,7 @@ local function name_for(tls, server)
   return server.host
 end
 
--- The client's certificate and key, as nginx wants them.
+-- The client's certificate and key, in the form that nginx needs.
 local function parse_pem(options)
   if not ngx then error("tls works in nginx only: LuaSec does not check the name in a certificate", 3) end
   if not options.cert ~= not options.key then error("tls.cert and tls.key go together", 3) end
@@ -151,10 +153,10 @@ local budgets = {} -- of retries, by the names of the servers together
 function packline.new(options)
   local client = setmetatable({
     timeout = options.timeout or 30000, -- ms
-    bytes_max = options.bytes_max or messages.SHORT_BYTES_MAX, -- of a payload, both ways; above the default in long frames
+    bytes_max = options.bytes_max or messages.SHORT_BYTES_MAX, -- of a payload, both ways; larger ones need long frames
     pool_size = options.pool_size or 32, -- idle connections to a server, for each worker
     keepalive = options.keepalive or 60000, -- ms; the server closes a connection after 300 s of silence
-    alive = options.alive or 10000, -- ms; so often a connection that calls share gives a sign of life
+    alive = options.alive or 10000, -- ms; a shared connection gives a sign of life this often
     promise = "", -- what a connection has promised the server
     servers = {},
   }, Client)
@@ -173,7 +175,7 @@ function packline.new(options)
     server.name = server.address .. ":" .. client.bytes_max
     if tls then
       server.tls_name = name_for(tls, server)
-      -- A connection is for those who ask for the same name, and show the same certificate.
+      -- A connection is reused only for the same server name and the same client certificate.
       server.name = server.name .. ":tls:" .. server.tls_name .. ":" .. (tls.cert and ngx.md5(tls.cert) or "")
     end
     server.in_flight = 0

@@ -1,7 +1,7 @@
 --[[
-The calls of packline.lua: each from its request to its final reply, with the items that go either way.
+The calls of packline.lua: each from its request to its final reply, with the items in both directions.
 
-In: a client, a command, its parameters and options. Out: an object that packline.lua describes. Refused: see there.
+In: a client, a command, its parameters and options. Out, refused: see packline.lua.
 ]]
 
 local Link = require "resty.packline.links"
@@ -14,15 +14,15 @@ local fail, to_frame, REFUSED = messages.fail, messages.to_frame, messages.REFUS
 
 local TIMER_MS_MAX = 2147483647 -- the longest time that nginx can wait
 local STEP_MS = 50 -- how long it takes to notice that a call was closed
-local REST_MS = 100 -- after this rest, a shared connection may have ended: to look costs a millisecond
+local REST_MS = 100 -- after this rest, check whether a shared connection has ended, which costs a millisecond
 local DIAL_MS_MAX = 10000
-local FRESH_TRIES = 2 -- new connections for one call, at most; or as many as there are servers, if none could be reached
+local FRESH_TRIES = 2 -- the maximum of new connections for a call; if no server was reached, the number of servers
 
 local function fail_to(action, reason, retryable)
   fail(reason == "timeout" and "TIMEOUT" or "CONNECTION_LOST", "cannot " .. action .. ": " .. reason, retryable)
 end
 
--- Takes the items of a list one by one. A hole in it would be taken for its end.
+-- Returns the items of a list one by one. Refuses a list with a hole, which would look like its end.
 local function each_of(list)
   local size, position = 0, 0
   for _ in pairs(list) do size = size + 1 end
@@ -60,7 +60,7 @@ end
 local Call = {}
 Call.__index = Call
 
--- `credit`: how many items may be under way; nil if the command is to answer once.
+-- `credit`: how many items may be on their way; nil if the command should answer once.
 function Call.new(client, cmd, params, options, credit)
   client.budget:called()
   local streams = credit or options.items ~= nil
@@ -89,14 +89,14 @@ function Call.new(client, cmd, params, options, credit)
   return call
 end
 
--- How long to wait for the server to take something, or to say something.
+-- How long to wait until the server takes or sends something.
 function Call:patience()
   local ms = self.deadline < math.huge and ceil(self.deadline - sockets.now()) or self.client.timeout
   return min(max(1, ms), TIMER_MS_MAX)
 end
 
 -- A task: sends items as long as there is credit. If the source fails, or its item cannot be sent, it cancels the call.
--- `upload`: what is under way on one link.
+-- `upload`: the state of the stream on one link.
 function Call:send_items(upload)
   local source, link = self.source, self.link
   upload.running = true
@@ -121,14 +121,14 @@ function Call:start_items()
   upload.task = sockets.spawn(self.link, function() self:send_items(upload) end)
 end
 
--- The failure that the caller gets; `reason` is one, or an error of the caller's own function, which is raised again.
+-- Sets the failure for the caller. `reason` is a failure, or an error of the caller's function, which is raised again.
 function Call:fail(reason)
   self.failure = messages.is_failure(reason) and reason or messages.failure("CANCELLED", tostring(reason))
   if self.failure ~= reason then self.raised = { reason } end
   if self.upload then self.upload.ended = true end
 end
 
--- A new connection to one of the servers. If there are others, a server that does not answer leaves time for them.
+-- Connects to one of the servers. If there are several, it takes at most half of the time, to leave time for another.
 function Call:dial()
   local client = self.client
   local made, obstacle = sockets.make()
@@ -149,7 +149,7 @@ function Call:dial()
   fail_to("reach " .. server.address, reused, true)
 end
 
--- The connection that the client shares, if it can take one more call.
+-- The shared connection of the client, if it can take one more call.
 function Call:find_shared()
   local client = self.client
   while Link.is_active(client.dialing) do
@@ -163,7 +163,7 @@ function Call:find_shared()
   if not link.failure and not link.leaving then return link end
 end
 
--- The connection for this call: the one that its client shares, or one from the pool.
+-- The connection for this call: the shared connection of its client, or a connection from the pool.
 function Call:connect()
   local client = self.client
   if not client.links then return self:dial() end
@@ -187,7 +187,7 @@ function Call:open()
   local client, options = self.client, self.options
   if self.failure then error(self.failure, 0) end -- closed meanwhile
   self.server, self.reused, self.answered, self.began = nil, false, false, sockets.now()
-  self.inbox = {} -- messages that have come and were not taken
+  self.inbox = {} -- received messages that were not taken yet
   if self.deadline <= self.began then fail("TIMEOUT", "no time is left; the request was not sent", true) end
   self.seq = Link.next_seq()
   local request = messages.to_request(self.cmd, self.seq, nil, options.meta, self.params)
@@ -204,7 +204,7 @@ function Call:open()
   end
 end
 
--- Sends the request. If that fails, the caller hears of it when it waits.
+-- Sends the request. If this fails, the caller gets the failure when it waits.
 function Call:send()
   local done, outcome = pcall(self.open, self)
   if not done then self.obstacle = outcome end
@@ -238,7 +238,7 @@ function Call:receive_reply()
   end
 end
 
--- Leaves the connection. What is not answered is cancelled; a connection of this call alone returns to the pool.
+-- Leaves the connection. An unanswered call is cancelled. A connection that is not shared returns to the pool.
 function Call:release()
   local link, upload = self.link, self.upload
   if not link then return end
@@ -254,7 +254,7 @@ function Call:release()
   link:rest()
 end
 
--- An item or the final reply, over one connection; raises a failure.
+-- Returns an item or the final reply, over one connection; raises a failure.
 function Call:take()
   local obstacle = self.obstacle
   self.obstacle = nil
@@ -276,7 +276,7 @@ function Call:take()
   return reply
 end
 
--- Whether the call may be sent again after this failure, and after which wait in milliseconds.
+-- Whether the call may be sent again after this failure, and how long to wait before, in milliseconds.
 function Call:may_repeat(failure, fresh)
   if self.begun or (self.source and self.source.granted) then return false end
   local refused, lost = REFUSED[failure.code], failure.code == "CONNECTION_LOST"
@@ -285,11 +285,11 @@ function Call:may_repeat(failure, fresh)
   if fresh >= most and failure.code ~= "OVERLOADED" then return false end
   local wait_ms = refused and servers.wait_ms(failure, self.refusals) or 0
   if wait_ms >= self.deadline - sockets.now() then return false end
-  -- What was not sent costs no server anything.
+  -- A request that was not sent costs the servers nothing, so it is not counted as a retry.
   return (lost and failure.retryable) or self.client.budget:take(), wait_ms
 end
 
--- Waits, in steps: the call may be closed meanwhile.
+-- Waits in steps, because the call may be closed meanwhile.
 function Call:pause(ms)
   local deadline = sockets.now() + ms
   while not self.failure and sockets.now() < deadline do
@@ -298,16 +298,16 @@ function Call:pause(ms)
   end
 end
 
--- Takes note of a failure: for all calls if the server is at fault, and for this one, which should go elsewhere.
+-- Remembers a failure: for all calls if the server is at fault, and for this call, which should use another server.
 function Call:note(failure)
   if not self.reused or REFUSED[failure.code] then self.avoided[self.server] = true end
   if REFUSED[failure.code] then self.refusals = self.refusals + 1 end
-  -- A connection from the pool may be stale: that says nothing about the server.
+  -- A connection from the pool may be stale, which says nothing about the server.
   local at_fault = failure.code == "CONNECTION_LOST" and (not self.reused or self.answered)
   if at_fault and not self.failure then servers.failed(self.server, self.began, self.answered) end
 end
 
--- An item or the final reply; or nil and the failure.
+-- Returns an item or the final reply; or nil and the failure.
 function Call:receive()
   local fresh = 0
   self.receiving = true
@@ -334,7 +334,7 @@ function Call:receive()
   return nil, self.failure
 end
 
--- The next item; nil at the end, and then the failure, if it is one.
+-- Returns the next item; or nil at the end, with the failure if there is one.
 function Call:__call()
   if self.reply or self.failure then return nil, self.failure end
   local message, failure = self:receive()

@@ -1,5 +1,5 @@
 --[[
-The clock of packline.lua, which nobody sets: the wall clock jumps, and what nginx has cached of it stands still while Lua
+The monotonic clock of packline.lua. The wall clock can jump, and the time that nginx caches stands still while Lua
 computes.
 
 In: nothing. Out: milliseconds since the machine started, the same in all processes. Refused: nothing.
@@ -24,7 +24,7 @@ function clock.nanoseconds()
   return tonumber(time[1])
 end
 
--- A function that runs `action` once: when it is called, or else when it has been forgotten.
+-- Returns a function that runs `action` once: when it is called, or when it is garbage-collected.
 function clock.when_forgotten(action)
   local token = ffi.gc(ffi.new("char[1]"), action)
   return function()

@@ -1,11 +1,11 @@
 --[[
-The links of packline.lua: a link is one connection, in the service of one call, or of several at a time.
+The links of packline.lua: a link is one connection, for one call or for several calls at a time.
 
-In: a socket; frames; the calls, by `seq`. Out: to each call what is about it, in its `inbox`. Refused: invalid frames and
-replies that no call waits for: they end the connection, and with it its calls.
+In: a socket; frames; the calls, by `seq`. Out: the messages of each call, in its `inbox`. Refused: invalid frames, and
+replies that no call waits for. They end the connection and its calls.
 
-Nobody reads a connection in the background. A call that waits reads it, and hands out what is not its own; in nginx one
-light thread reads at a time, and the others wait for their semaphores. The one that reads also keeps the promise `alive`.
+No connection is read in the background. A waiting call reads it, and passes on the messages of other calls. In nginx
+one light thread reads at a time, and the others wait for their semaphores. The reader also keeps the promise `alive`.
 ]]
 
 local messages = require "resty.packline.messages"
@@ -20,7 +20,7 @@ local PATIENCE_MS = 50 -- for the answer to a cancel, before the connection is c
 local CANCEL_MS = 10000 -- a server answers a cancel at once: PROTOCOL.md, "Duties of a client"
 local PING = 1
 
-local LATE = {} -- raised if no complete message has come in time
+local LATE = {} -- raised if no complete message came in time
 
 local Link = {}
 Link.__index = Link
@@ -32,22 +32,22 @@ function Link.next_seq()
   return last_seq
 end
 
--- `fields`: `client`, `server`, `socket`, and whether it is `reused`. `silence_ms`: after this silence the client says
--- PING; nil if it shares the connection, and so has promised a sign of life.
+-- `fields`: `client`, `server`, `socket`, and whether it is `reused`. `silence_ms`: after this silence the client sends
+-- PING; nil if the connection is shared, because the client has then promised signs of life.
 function Link.new(fields, silence_ms)
   local link, shared, now = setmetatable(fields, Link), fields.client.links, sockets.now()
   link.tick_ms = shared and link.client.alive / 3 or silence_ms
   link.limit_ms = shared and max(SILENCE_MS_MIN, link.client.alive) or silence_ms
-  link.calls, link.open = {}, 0 -- those without a final reply, by seq, and how many
+  link.calls, link.open = {}, 0 -- calls without a final reply, by seq, and their number
   link.queue, link.tasks, link.waiting = { not link.reused and link.client.greeting or nil }, {}, {}
   link.queued, link.written = #link.queue, 0 -- frames
-  link.held, link.held_bytes = {}, 0 -- what has come of the next message
+  link.held, link.held_bytes = {}, 0 -- the received part of the next message
   link.spoke_at, link.heard_at = now, now
   if shared then table.insert(shared, link) end
   return link
 end
 
--- Whether a thread still does what it has begun: it can be killed where it waits.
+-- Whether a thread is still at work: it can be killed while it waits.
 function Link.is_active(thread)
   return thread and not (type(thread) == "thread" and coroutine.status(thread) == "dead")
 end
@@ -64,7 +64,7 @@ function Link:wake(waiter)
   sockets.wake(waiter)
 end
 
--- It takes no more calls. Those that it has get this failure.
+-- The link takes no more calls. Its open calls get this failure.
 function Link:fail(failure)
   self.failure = failure
   local shared = self.client.links or {}
@@ -78,13 +78,13 @@ end
 function Link:lose(failure)
   if self.failure then return end
   self:fail(failure)
-  -- nginx does not close a socket that is in use: who uses it does that, next.
+  -- nginx does not close a socket that is in use: the reader closes it when it continues.
   if not is_active(self.reader) then self.socket:close() end
 end
 
 function Link:close() self:lose(lost("the connection was closed here")) end
 
--- No more calls: it ends with the last one.
+-- The link takes no more calls, and ends with the last open call.
 function Link:leave()
   self.leaving = true
   if self.open == 0 then self:close() end
@@ -100,7 +100,7 @@ end
 
 -- Writing ------------------------------------------------------------------------------------------------------------
 
--- Sends what is queued. Only one task at a time writes to a socket, and sends what others queue meanwhile.
+-- Sends the queued frames. Only one task at a time writes to a socket. It also sends what others queue meanwhile.
 function Link:write(ms)
   if self.writing then return end
   self.writing = true
@@ -109,7 +109,7 @@ function Link:write(ms)
     self.queue = {}
     local sent, reason = sockets.send(self, table.concat(frames), ms)
     if not sent then
-      local late = reason == "timeout" and not self.client.links -- the time of its only call is over
+      local late = reason == "timeout" and not self.client.links -- its only call is out of time
       self:lose(messages.failure(late and "TIMEOUT" or "CONNECTION_LOST", "cannot send the request: " .. reason))
     end
     if self.failure then return self.socket:close() end
@@ -118,7 +118,7 @@ function Link:write(ms)
   self.writing = false
 end
 
--- Sends a frame. Beside other calls or items, a task does it (sockets.lua says why).
+-- Sends a frame. If there may be other calls or items, a task sends it (sockets.lua says why).
 function Link:push(frame, ms)
   if self.failure then return end
   table.insert(self.queue, frame)
@@ -131,7 +131,7 @@ end
 
 function Link:say(message, ms) self:push(to_frame(message, SHORT_BYTES_MAX), ms) end
 
--- Sends a request; from now on its replies are awaited.
+-- Sends a request, and registers its call for replies.
 function Link:request(call, frame, ms)
   self.calls[call.seq], self.open = call, self.open + 1
   self.has_items = self.has_items or call.source
@@ -139,7 +139,7 @@ function Link:request(call, frame, ms)
   self:push(frame, ms)
 end
 
--- Cancels a call whose reply nobody needs. It is open until the server has answered it all the same.
+-- Cancels a call whose reply is no longer needed. It stays open until the server has answered it.
 function Link:give_up(call)
   if self.calls[call.seq] ~= call or call.given_up == self then return end
   call.given_up = self
@@ -150,7 +150,7 @@ end
 
 -- Signs of life ------------------------------------------------------------------------------------------------------
 
--- When it must be looked after; only while a call is open.
+-- The time of the next `look_after()`; only while a call is open.
 function Link:due()
   if self.open == 0 then return huge end
   local cancelled = (self.cancelled_at or huge) + CANCEL_MS
@@ -167,7 +167,7 @@ function Link:look_after()
   elseif self.cancelled_at and now - self.cancelled_at >= CANCEL_MS then
     self:lose(lost("the server has not answered a cancel for " .. CANCEL_MS .. " ms"))
   elseif self.ping then
-    self:push(self.client.greeting, self.limit_ms) -- any byte is a sign
+    self:push(self.client.greeting, self.limit_ms) -- any byte is a sign of life
   else
     self.ping, self.ping_at = Link.next_seq(), now
     self:say({ cmd = PING, seq = self.ping }, self.limit_ms)
@@ -176,7 +176,7 @@ end
 
 -- Reading ------------------------------------------------------------------------------------------------------------
 
--- The next message. What has come of it until `time` is kept.
+-- Returns the next message. The part received until `time` is kept.
 function Link:read(time)
   local position = 0
   local function receive(size)
@@ -199,7 +199,7 @@ function Link:read(time)
   return message, is_reply
 end
 
--- Hands out a message.
+-- Passes a message on to its call.
 function Link:take(message, is_reply)
   local seq = message.seq
   self.heard, self.cancelled_at = true, nil
@@ -232,7 +232,7 @@ function Link:step(waiter, time)
     self.waiting[waiter] = true
     sockets.wait(self, waiter, ms_until(due))
     self.waiting[waiter] = nil
-    return self:look_after() -- who reads may have begun when no call was open
+    return self:look_after() -- the reader may have begun when no call was open
   end
   self.reader = coroutine.running() or true
   local done, message, is_reply = pcall(self.read, self, due)
@@ -250,7 +250,7 @@ function Link:step(waiter, time)
   end
 end
 
--- The next message about a call, and whether it is a reply; nil if the call is closed, late, or without connection.
+-- Returns the next message for a call, and whether it is a reply; nil if the call is closed, late or disconnected.
 function Link:receive(call)
   while #call.inbox == 0 and not (self.failure or call.failure or call.deadline <= sockets.now()) do
     self:step(call, call.deadline)
@@ -260,13 +260,13 @@ function Link:receive(call)
   if first then return first[1], first[2] end
 end
 
--- Who has read until now has what it wants. The next one reads.
+-- The reader has what it needs: wakes another waiter to read.
 function Link:hand_over()
   local waiter = next(self.waiting)
   if waiter and not is_active(self.reader) then self:wake(waiter) end
 end
 
--- Waits for the last replies of calls that were given up, but not longer than a server needs that answers at once.
+-- Waits for the last replies of cancelled calls, but only as long as a server that answers at once needs.
 function Link:drain()
   local deadline = sockets.now() + PATIENCE_MS
   while self.open > 0 and not self.failure and sockets.now() < deadline do self:step({}, deadline) end

@@ -1,14 +1,14 @@
 --[[
-The messages of packline.lua: frames and MessagePack, and what goes wrong with them.
+The messages of packline.lua: frames and MessagePack, and their failures.
 
-In: tables; bytes, as a function gives them. Out: frames; tables. Refused: what cannot be sent (INVALID_PARAMS), and
-what is no valid frame or no map (BAD_REPLY), by raising a failure.
+In: tables; bytes, from a function. Out: frames; tables. Refused, by raising a failure: values that cannot be sent
+(INVALID_PARAMS), and invalid frames or payloads that are not a map (BAD_REPLY).
 ]]
 
 local char, floor = string.char, math.floor
 
 local SHORT_BYTES_MAX = 57310 -- the largest payload of a short frame
-local LONG_MARK = "\31\31" -- how a long frame begins
+local LONG_MARK = "\31\31" -- the beginning of a long frame
 local RESERVED = { cmd = true, seq = true, ttl = true, meta = true, credit = true }
 
 local messages = { SHORT_BYTES_MAX = SHORT_BYTES_MAX }
@@ -24,7 +24,7 @@ messages.null = ngx and ngx.null or setmetatable({}, Null)
 local packers = messagepack.packers
 packers.userdata = packers["nil"] -- ngx.null, cjson.null
 
--- Marks bytes that are not text. Of a read that gave none it returns nil and the reason, as the read did.
+-- Marks bytes that are not text. If a read failed, it returns nil and the reason, like the read.
 function messages.binary(bytes, reason)
   if bytes == nil then return nil, reason end
   return setmetatable({ bytes = bytes }, Binary)
@@ -45,7 +45,7 @@ end
 
 local Failure = { __tostring = function(failure) return failure.code .. ": " .. (failure.msg or "") end }
 
--- `after`: in how many milliseconds the server wants to be asked again.
+-- `after`: the number of milliseconds to wait before the next try, from the server.
 function messages.failure(code, msg, retryable, data, after)
   after = tonumber(after)
   return setmetatable({ code = code, msg = msg, retryable = retryable or false, data = data, after = after }, Failure)
@@ -53,15 +53,15 @@ end
 
 function messages.is_failure(value) return getmetatable(value) == Failure end
 
--- What a server says of a call that it has not started.
+-- The codes for a call that the server has not started.
 messages.REFUSED = { SHUTTING_DOWN = true, OVERLOADED = true }
 
--- The failure that a reply tells.
+-- The failure in a reply.
 function messages.failure_of(reply)
   return messages.failure(reply.err, reply.msg, messages.REFUSED[reply.err], reply.data, reply["$after"])
 end
 
--- Any failure is raised as an error, which only packline.lua catches.
+-- A failure is raised as an error, which only packline.lua catches.
 local function fail(...) error(messages.failure(...)) end
 messages.fail = fail
 
@@ -84,8 +84,8 @@ function messages.to_frame(message, bytes_max)
   return LONG_MARK .. char(floor(high / 0x10000), floor(high / 0x100) % 0x100, high % 0x100, low) .. payload .. "\n"
 end
 
--- The map, and whether it is a reply: it says `res` or `err`. lua-MessagePack drops what is nil, and `{seq, res: nil}`
--- would look as a notice does. So the pairs are read one by one.
+-- The map, and whether it is a reply: whether it has `res` or `err`. lua-MessagePack drops nil values, so `{seq, res:
+-- nil}` would look like a notice. So the pairs are read one by one.
 local function unpack_map(payload)
   local kind, b1, b2, b3, b4 = payload:byte(1, 5)
   local size, from

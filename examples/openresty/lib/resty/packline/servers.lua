@@ -1,28 +1,30 @@
 --[[
-The servers of packline.lua: which takes the next call, which has failed, and how long to wait before a call is sent again.
+The servers of packline.lua: which server takes the next call, which servers have failed, and how long to wait before a
+call is sent again.
 
-In: a client's servers, and what became of calls to them. Out: a server; a wait in milliseconds. Refused: nothing. If all
-servers have failed, the call tries the one whose pause ends first: no call waits for a server to return.
+In: a client's servers, and the outcomes of calls to them. Out: a server; a wait in milliseconds. Refused: nothing. If
+all servers have failed, the call tries the server whose pause ends first: no call waits for a server to return.
 
-A failure is remembered in `lua_shared_dict packline`, for all workers of nginx; without it, in each worker for itself. The
-pauses are those of packline's own client. After a pause, one call tries the server, and the others wait for what it says.
+A failure is remembered in `lua_shared_dict packline`, for all workers of nginx; without it, separately in each worker.
+The pauses are the same as in packline's own client. After a pause, one call tries the server, and the others wait for
+the result.
 ]]
 
 local clock = require "resty.packline.clock"
 
 local floor, max, min, now = math.floor, math.max, math.min, clock.now
 
-local FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 50, 2000 -- after a failure; it doubles with each further one
+local FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 50, 2000 -- after a failure; doubles with each further failure
 local AFTER_LOSS_MS = 500 -- after the first loss of a connection that had answered
 local FORGIVEN_AFTER_MS = 10000 -- without a failure
-local TRIAL_MS = 10000 -- how long the others wait for the call that tries
-local SPREAD = 0.2 -- a server tells many callers the same time
+local TRIAL_MS = 10000 -- how long other calls wait for the call that tries
+local SPREAD = 0.2 -- many callers get the same time from a server
 
-local RETRIES_PER_CALL, RETRIES_PER_SECOND, RETRIES_MAX = 0.2, 10, 100 -- of all calls of a worker to the same servers
+local RETRIES_PER_CALL, RETRIES_PER_SECOND, RETRIES_MAX = 0.2, 10, 100 -- for all calls of a worker to the same servers
 
 local servers = {}
 
--- A number from 0 to 1. Workers of nginx are copies of one process, and math.random() gives all of them the same.
+-- A number from 0 to 1. Workers of nginx are copies of one process, so math.random() returns the same numbers in all.
 local seed = 1
 local function random()
   seed = (seed * 16807 + clock.nanoseconds()) % 2147483647
@@ -31,7 +33,7 @@ end
 
 local function below(count) return min(count - 1, floor(random() * count)) end
 
--- What has failed, by name -------------------------------------------------------------------------------------------
+-- Failures, by server name -------------------------------------------------------------------------------------------
 
 local in_worker = {}
 local memory = ngx and ngx.shared and ngx.shared.packline
@@ -52,8 +54,8 @@ local function remember(server, failures, pause_ms, noted)
   memory:set(server.name, text, (pause_ms + FORGIVEN_AFTER_MS) / 1000)
 end
 
--- A server could not be reached, or its connection was lost. Calls that fail together are one failure, and not many:
--- `began` is when the call began.
+-- A server could not be reached, or its connection was lost. Calls that fail together count as one failure: `began` is
+-- when the call began.
 function servers.failed(server, began, had_answered)
   local failures, _, noted = recall(server)
   if noted and noted >= began then return end
@@ -70,7 +72,7 @@ end
 
 -- The choice ---------------------------------------------------------------------------------------------------------
 
--- Those that are not in a pause and not in `avoided`; and of those in a pause, the one whose pause ends first.
+-- The servers that are not in a pause and not in `avoided`; and the paused server whose pause ends first.
 local function ready(list, avoided)
   local found, soonest, soonest_end = {}, nil, math.huge
   for _, server in ipairs(list) do
@@ -86,8 +88,8 @@ local function ready(list, avoided)
   return found, soonest
 end
 
--- The server for a call: of two at random, the one with fewer calls of this worker. If this call tries a server that has
--- failed, the second result is true. `avoided` has those that have just refused this call.
+-- The server for a call: of two random servers, the one with fewer calls of this worker. The second result is true if
+-- this call tries a server that has failed. `avoided` has the servers that have just failed or refused this call.
 function servers.choose(list, avoided)
   if #list == 1 then return list[1], recall(list[1]) ~= nil end
   local found, soonest = ready(list, avoided)
@@ -103,7 +105,8 @@ function servers.choose(list, avoided)
   return server, failures ~= nil
 end
 
--- Counts a call of a server, until it is told to stop or forgotten: nginx ends light threads without a word.
+-- Counts a call of a server. Returns a function that ends the count, which also ends when this function is
+-- garbage-collected: nginx ends light threads without notice.
 function servers.count(server)
   server.in_flight = server.in_flight + 1
   return clock.when_forgotten(function() server.in_flight = server.in_flight - 1 end)
@@ -111,14 +114,14 @@ end
 
 -- Retries ------------------------------------------------------------------------------------------------------------
 
--- The wait before a call is sent again that was refused unstarted, after so many refusals.
+-- The wait before a refused call is sent again, by the number of its refusals.
 function servers.wait_ms(failure, refusals)
   if failure.after and failure.after > 0 then return failure.after * (1 + SPREAD * random()) end
-  if failure.code ~= "OVERLOADED" then return 0 end -- this server is about to end, others are not
+  if failure.code ~= "OVERLOADED" then return 0 end -- only this server is about to end
   return random() * min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ^ refusals)
 end
 
--- What all retries of a worker may take together, so that they do not multiply an outage.
+-- The budget for all retries of a worker, so that retries do not make an outage worse.
 local Budget = {}
 Budget.__index = Budget
 
@@ -126,7 +129,7 @@ function servers.new_budget() return setmetatable({ left = RETRIES_MAX, last = n
 
 function Budget:called() self.left = self.left + RETRIES_PER_CALL end
 
--- Takes one retry out of it, if there is one.
+-- Takes one retry out of the budget, if there is one.
 function Budget:take()
   local time = now()
   self.left = min(RETRIES_MAX, self.left + max(0, time - self.last) / 1000 * RETRIES_PER_SECOND)

@@ -1,9 +1,9 @@
 --[[
 The sockets of packline.lua: everything that differs between nginx and LuaSocket.
 
-In: a link (links.lua): its `socket` and its `tasks`, whether one of these is `writing`, and who is `waiting` for what
-another one reads. Tasks send while a call receives: if both ends sent and neither received, both would wait for ever.
-Out: what sockets return; "timeout" as the reason after the given milliseconds. Refused: nothing.
+In: a link (links.lua): its `socket` and its `tasks`, whether a task is `writing`, and which waiters are `waiting` for a
+message that another call reads. Tasks send while a call receives: if both ends sent and neither received, both would
+wait forever. Out: what sockets return; "timeout" as the reason after the given milliseconds. Refused: nothing.
 ]]
 
 local clock = require "resty.packline.clock"
@@ -15,13 +15,13 @@ local ADVICE = {
 
 local sockets = {}
 
--- A connection is for those who have promised the server the same.
+-- A connection is reused only by clients that have promised the server the same.
 local function pool_of(client, server) return server.name .. client.promise end
 
 if ngx then
-  local new_semaphore -- only a shared connection needs it, and so lua-resty-core
+  local new_semaphore -- only a shared connection needs it, and it needs lua-resty-core
 
-  -- The time for a deadline. nginx counts timers from the time that it has cached, so that is renewed.
+  -- The time for a deadline. nginx counts timers from its cached time, so that time is updated first.
   function sockets.now()
     ngx.update_time()
     return clock.now()
@@ -36,15 +36,15 @@ if ngx then
       if not set then return nil, reason end
     end
     local shaken, reason = socket:sslhandshake(false, name, true)
-    -- If a handshake is over at once, lua-nginx-module 0.10.23 closes a connection that is not to be trusted, and returns
-    -- true all the same.
+    -- If a handshake ends at once, lua-nginx-module 0.10.23 closes a connection with an untrusted certificate, but
+    -- still returns true.
     if shaken and not socket:getreusedtimes() then
       return nil, "the certificate is not for " .. name .. ", or nobody vouches for it that nginx trusts"
     end
     return shaken, reason
   end
 
-  -- Something to connect; or nil, and why there can be none.
+  -- Returns a socket to connect; or nil and the reason.
   function sockets.make()
     local made, socket = pcall(ngx.socket.tcp)
     if made then return socket end
@@ -53,7 +53,7 @@ if ngx then
     return nil, "this phase of nginx has no sockets (" .. reason .. "); " .. (ADVICE[phase] or "call in a timer")
   end
 
-  -- A connection, and whether it has been used before.
+  -- Returns a connection, and whether it was used before.
   function sockets.connect(socket, client, server, ms)
     socket:settimeout(ms)
     local connected, reason
@@ -79,14 +79,14 @@ if ngx then
     return link.socket:send(bytes)
   end
 
-  -- At most so many bytes. receive() would begin its time again with each byte that comes.
+  -- Receives at most this many bytes. receive() would restart its timeout with each byte.
   function sockets.receive(link, size, ms)
     link.socket:settimeout(ms)
     return link.socket:receiveany(size)
   end
 
-  -- Starts a task: a light thread. One that has ended takes memory until the one that has started it waits for it, and
-  -- if that one was killed before, lua-nginx-module 0.10.23 never ends the request.
+  -- Starts a task: a light thread. After its end it takes memory until its parent thread waits for it. If the parent
+  -- was killed before, lua-nginx-module 0.10.23 never ends the request.
   function sockets.spawn(link, run)
     local tasks = link.tasks
     link.threads = link.threads or setmetatable({}, { __mode = "k" })
@@ -104,13 +104,13 @@ if ngx then
   -- Ends a task that waits for its source of items.
   function sockets.stop(_, task) ngx.thread.kill(task) end
 
-  -- Whether a task asks.
+  -- Whether the caller is a task.
   function sockets.is_task(link) return link.threads and link.threads[coroutine.running()] end
 
-  -- A task that is stopped while it reads would end the connection. It waits for what others read.
+  -- A task that is stopped while it reads would end the connection, so tasks do not read.
   function sockets.may_read(link) return not sockets.is_task(link) end
 
-  -- Waits until somebody wakes it.
+  -- Waits until `wake()`.
   function sockets.wait(_, waiter, ms)
     new_semaphore = new_semaphore or require("ngx.semaphore").new
     waiter.semaphore = waiter.semaphore or new_semaphore()
@@ -145,7 +145,7 @@ else
     return socket, false
   end
 
-  -- A shared one has asked for notices, which nobody would read in this pool.
+  -- A shared connection has asked for notices, which are not read in this pool.
   function sockets.keep(client, server, socket)
     if client.links then return nil end
     local name = pool_of(client, server)
@@ -154,7 +154,8 @@ else
     if #pool < client.pool_size then return table.insert(pool, { socket = socket, used = sockets.now() }) or true end
   end
 
-  -- A task is a coroutine: it yields where it would wait for its socket, and goes on while its call waits for that.
+  -- A task is a coroutine. It yields instead of waiting for its socket, and continues while its call waits for the
+  -- socket.
   local function resume(link, task)
     local before = link.in_task -- a task may start another
     link.in_task = task
@@ -164,7 +165,7 @@ else
     return coroutine.status(task) ~= "dead"
   end
 
-  -- Tries until it is done or the time is over: `try` returns a result, or nil and the reason.
+  -- Tries until there is a result or the time is over. `try` returns a result, or nil and the reason.
   local function persist(link, ms, try, reads)
     local deadline = sockets.now() + ms
     local alone = #link.tasks == 0 and not link.in_task -- nothing else can be done while the socket waits
@@ -219,7 +220,7 @@ else
 
   function sockets.may_read(link) return not link.in_task end
 
-  -- Waits in a task, while its call goes on, until somebody wakes it.
+  -- Waits in a task until `wake()`, while its call continues.
   function sockets.wait(link, waiter, ms)
     local function is_awake() return not link.waiting[waiter], "timeout" end
     if not sockets.is_task(link) then
