@@ -82,7 +82,7 @@ export type AfterMistake<Params, Result> = IsAny<Params> extends true ? never
   : NoAfter;
 
 /** What the compiler shows if a stream with ids has no parameter `after`. */
-export type NoAfter = "the items are tracked: take the parameter after?, of the type of their ids, and go on behind it";
+export type NoAfter = "the items are tracked: take the parameter after?, of the type of their ids, and resume after it";
 /** What the compiler shows if the parameter `after` cannot hold such an id. */
 export type WrongAfter = "the parameter after is of another type than the ids of the items";
 

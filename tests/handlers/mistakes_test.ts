@@ -148,11 +148,11 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command(async function* () { yield tracked(1, "x"); })`,
-    `Argument of type '() => AsyncGenerator<Tracked<1, string>, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<Tracked<1, string>, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the items are tracked: take the parameter after?, of the type of their ids, and go on behind it"'.`,
+    `Argument of type '() => AsyncGenerator<Tracked<1, string>, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<Tracked<1, string>, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the items are tracked: take the parameter after?, of the type of their ids, and resume after it"'.`,
   ],
   [
     `command(async function* (_: { a: number }) { yield tracked(1, "x"); })`,
-    `Argument of type '(_: { a: number; }) => AsyncGenerator<Tracked<1, string>, void, unknown>' is not assignable to parameter of type '(Handler<{ a: number; }, AsyncGenerator<Tracked<1, string>, void, unknown>, unknown, never> | Definition<unknown, { a: number; }, AsyncGenerator<Tracked<1, string>, void, unknown>, ... 4 more ..., unknown>) & "the items are tracked: take the parameter after?, of the type of their ids, and go on behind it"'.`,
+    `Argument of type '(_: { a: number; }) => AsyncGenerator<Tracked<1, string>, void, unknown>' is not assignable to parameter of type '(Handler<{ a: number; }, AsyncGenerator<Tracked<1, string>, void, unknown>, unknown, never> | Definition<unknown, { a: number; }, AsyncGenerator<Tracked<1, string>, void, unknown>, ... 4 more ..., unknown>) & "the items are tracked: take the parameter after?, of the type of their ids, and resume after it"'.`,
   ],
   [
     `command(async function* ({ after = "" }: { after?: string }) { yield tracked(after.length, "x"); })`,
