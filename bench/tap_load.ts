@@ -15,7 +15,7 @@ import { TAP } from "./wire.ts";
 
 /** A sample of a server whose calls are watched. */
 export interface TappedSample extends Sample {
-  /** The server's CPU time per call, divided by its CPU time in the windows before or after, without a tap. */
+  /** The server's CPU time per call, divided by that of the windows before or after, without a tap. */
   cpuRatios: number[];
 }
 

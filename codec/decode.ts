@@ -39,7 +39,7 @@ const NO_BYTES = new Uint8Array(0);
 
 const NO_MAP = "the first message is not a map: its sender speaks another protocol";
 
-/** From this size on, a server reads a payload in parts. A shorter payload takes 3 ms at most. */
+/** From this size on, a server reads a payload in parts. A shorter payload takes about 3 ms at most. */
 export const LONG_PAYLOAD_BYTES = 32 * 1024;
 
 /** How a server reads. */

@@ -1,5 +1,5 @@
 /**
- * What the codec refuses. A {@linkcode DecodeError} is about received bytes and its text contains none of them. An
+ * The errors of the codec. A {@linkcode DecodeError} is about received bytes and its text contains no such bytes. An
  * {@linkcode EncodeError} is about a value to send and its text names the value. The value is searched for only after
  * encoding has failed.
  *

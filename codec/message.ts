@@ -195,7 +195,7 @@ export class InvalidMessage {
 
   /**
    * @param reason What is wrong, without bytes of the peer.
-   * @param seq The request's `seq`, if it could be read, so that its caller can be told.
+   * @param seq The request's `seq`, if it could be read, so that its caller gets the error.
    */
   constructor(readonly reason: string, readonly seq?: number) {}
 

@@ -7,7 +7,7 @@
  * contains nothing from the peer: missing or extra bytes, extension types, the byte 0xc1, and violations of the rules
  * below.
  *
- * The values equal those of `@std/msgpack`, which also reads longer binary data here. Intended differences
+ * The values are the same as from `@std/msgpack`, which also reads longer binary data here. Intended differences
  * (PROTOCOL.md, "Values"):
  * - Text is strict UTF-8 and keeps a byte order mark; `@std/msgpack` inserts U+FFFD and drops the mark.
  * - An integer within ±(2^53 - 1) is a number in any width, others are bigints. An integer key becomes its decimal

@@ -5,7 +5,7 @@
  * small reply needs no buffer of its own; a batch stays valid (`frame.ts`). Refused, by an {@linkcode EncodeError} that
  * names the value: a value that MessagePack cannot represent, or that is too deep or too heavy.
  *
- * The bytes equal those of `@std/msgpack`: numbers take the shortest form, except 64-bit integers, which become
+ * The bytes are the same as from `@std/msgpack`: numbers take the shortest form, except 64-bit integers, which become
  * float64; -0 becomes 0; a lone surrogate becomes U+FFFD; a bigint takes 9 bytes. `@std/msgpack` itself encodes
  * bigints.
  *

@@ -9,7 +9,7 @@ import { setTimeout } from "node:timers/promises";
 import { command, connect, serve } from "../mod.ts";
 
 const SLOW = command({
-  summary: "Takes a minute, unless nobody waits any more",
+  summary: "Takes a minute, unless the caller stops waiting",
   handler: (_params: Record<never, never>, { signal }) => setTimeout(60_000, "done", { signal }),
 });
 

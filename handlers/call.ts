@@ -84,7 +84,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     readonly owner: CallOwner,
   ) {}
 
-  /** The `seq`. Only a call that has one is asked for it. */
+  /** The `seq`, for calls that have one. */
   get id(): number {
     return this.request.seq as number;
   }

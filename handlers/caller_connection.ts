@@ -13,7 +13,7 @@ export class CallerConnection {
   /** The peer's certificate, if the server asks for one and has checked it. */
   readonly certificate: PeerCertificate | undefined;
   /**
-   * For a WebSocket, the headers of the HTTP request that has opened it, such as `cookie` and `origin`, including those
+   * For a WebSocket, the headers of the HTTP request that opened it, such as `cookie` and `origin`, including headers
    * of a proxy, such as `x-forwarded-for`.
    */
   readonly headers: Headers | undefined;

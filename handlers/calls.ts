@@ -1,5 +1,5 @@
 /**
- * Manages the calls of one connection. Requests with `seq` run concurrently; those without run one at a time, in order.
+ * Manages the calls of one connection. Requests with `seq` run concurrently, others one at a time, in order.
  *
  * In: requests. Out: calls that begin in turn, and their replies. Refused: unknown commands, and requests beyond the
  * memory limits.
@@ -31,7 +31,7 @@ const MAYBE_MISSED = new RpcError(
 /** How many waiting calls begin between two readings of the clock. */
 const BEGUN_A_LOOK = 32;
 
-/** Is told when calls end. */
+/** Listens to the ends of calls. */
 export interface CallListener {
   /** A call got its final reply, or its caller no longer waits for one. */
   onSettled(): void;

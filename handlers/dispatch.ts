@@ -258,7 +258,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     this.cancel(reason);
   }
 
-  /** The connection is gone: nobody waits for an answer. */
+  /** The connection is gone, so no caller waits for an answer. */
   cancel(reason: unknown): void {
     this.endReason ??= reason;
     this.#connection.end();

@@ -61,7 +61,7 @@ export class EventLog {
     }
   }
 
-  /** Writes another event at once, or counts it. Events of the level `debug` are always written. */
+  /** Writes another event at once, or counts it. Events of the level `debug` are never counted. */
   note(event: LogEvent): void {
     if (!isLogged(event.event, this.#style)) return;
     if (EVENTS[event.event] === "debug") this.#write(logLine(event, this.#style));

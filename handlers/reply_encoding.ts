@@ -52,7 +52,7 @@ export class ReplyEncoding implements Encoding<ServerOutput> {
     const { call, outcome, seq, more } = reply;
     if (call === undefined) return new Reply(seq, reduced(outcome as RpcError), false);
     if (more && call.isSettled) return undefined; // its final reply is already sent
-    // If the caller's own limit is the reason, only the caller is told.
+    // If the caller's own limit is the reason, only the caller gets the error.
     const isPeersLimit = error instanceof PayloadTooLargeError && error.limitBytes < this.#ownMaxBytes;
     if (!isPeersLimit) call.report(error);
     if (outcome instanceof Error) return new Reply(seq, reduced(outcome), false, call);

@@ -115,7 +115,7 @@ export interface ServerStatistics {
   commands: Record<string, CommandStatistics>;
   /** The number of the worker that has answered, from 1. Absent if there is only one. */
   worker?: number;
-  /** With `all`: the workers in the sum, and those that did not answer in time. */
+  /** With `all`: the workers in the sum, and the workers that did not answer in time. */
   workers?: { counted: number[]; silent: number[] };
 }
 

@@ -27,7 +27,7 @@ export const commands = {
     },
   }),
   STORE: command({
-    summary: "Takes a file, and tells how much of it has come",
+    summary: "Takes a file, and reports how much has arrived",
     items: bytes,
     async *handler({ size }: { size: number }, { items }) {
       let received = 0;

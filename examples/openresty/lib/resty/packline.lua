@@ -29,8 +29,8 @@ with CONNECTION_LOST, whose text says what to do.
 
 Each call of a client has its own connection. The connection returns to the pool only after a valid, complete reply, and
 if nothing is partly sent or unanswered; otherwise it is closed. A connection from the pool may be stale, because the
-server has closed it. A client does not promise signs of life or ask for notices, because a pooled connection is not
-served. A `connection` does both, while one of its calls or its `poll()` waits.
+server has closed it. A client does not promise signs of life or ask for notices, because nothing is sent or read
+on a pooled connection. A `connection` does both, while one of its calls or its `poll()` waits.
 
 A call is sent again, on another connection and to another server if there is one, in two cases: it was not started,
 because its frame was not sent completely or the server replied SHUTTING_DOWN or OVERLOADED; or it is marked

@@ -107,7 +107,7 @@ if ngx then
   -- Whether the caller is a task.
   function sockets.is_task(link) return link.threads and link.threads[coroutine.running()] end
 
-  -- A task that is stopped while it reads would end the connection, so tasks do not read.
+  -- A task that is stopped while it reads would end the connection, so tasks wait while others read.
   function sockets.may_read(link) return not sockets.is_task(link) end
 
   -- Waits until `wake()`.
