@@ -17,7 +17,7 @@ import { validatedItem } from "./validation.ts";
 const FIRST_ITEMS = 1;
 
 /** For an item, or the end of a stream, if the call has no stream or its stream has ended. */
-export const NOT_WANTED = new RpcError("INVALID_MESSAGE", "the call has no stream that such a message belongs to");
+export const NOT_WANTED = new RpcError("INVALID_MESSAGE", "the call has no open stream for this message");
 
 const NOT_GRANTED = new RpcError("INVALID_MESSAGE", "an item came that was not granted: send items as credit comes");
 /** Not `OVERLOADED`, which means that the call was not started. Not a strike: the caller did not exceed its credit. */

@@ -84,7 +84,7 @@ export class MiddlewareChain {
 function withGiven(call: Invocation, context: Context, given: object): Context {
   for (const name of Object.keys(given)) {
     if (name in CallContext.prototype) {
-      throw new TypeError(`Cannot hand on "${name}": every context has that name already`);
+      throw new TypeError(`Cannot pass on "${name}": every context has that name already`);
     }
   }
   return Object.assign(new CallContext(call), context, given);

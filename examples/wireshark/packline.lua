@@ -77,7 +77,7 @@ end
 local problem = {
   header = flag("bad_header", "No frame begins here", "MALFORMED", "ERROR"),
   terminator = flag("bad_terminator", "The byte after the payload is not 0x0A", "MALFORMED", "ERROR"),
-  message = flag("bad_message", "The payload is no message", "PROTOCOL", "WARN"),
+  message = flag("bad_message", "The payload is not a message", "PROTOCOL", "WARN"),
   cut = flag("cut", "Not all of the frame is here", "UNDECODED", "WARN"),
   failed = flag("failed", "The request failed", "RESPONSE_CODE", "NOTE"),
 }
@@ -225,7 +225,7 @@ local function read_message(tvb, at, stop)
   if not ok then
     message.reason = map.reason
   elseif not map.parts or not map.is_map and #map.parts > 0 then -- Lua's empty map is an empty array
-    message.reason = "it is no map"
+    message.reason = "it is not a map"
   elseif cursor.at < stop then
     message.reason = "bytes are left over"
   else
@@ -464,11 +464,13 @@ local function show_frame(tvb, pinfo, root, at, header)
   if message.map then show_value(tree, tvb, message.map, "Message: ", { values = MAX_SHOWN }) end
   local last = tree:add(field.terminator, tvb(stop, 1))
   if terminator ~= 0x0a then last:add_proto_expert_info(problem.terminator) end
-  if message.reason then tree:add_proto_expert_info(problem.message, "The payload is no message: " .. message.reason) end
+  if message.reason then
+    tree:add_proto_expert_info(problem.message, "The payload is not a message: " .. message.reason)
+  end
   if record.kind == "error" then tree:add_proto_expert_info(problem.failed) end
   show_links(tree, pinfo, record)
   if terminator == 0x0a or stop + 1 == tvb:len() then return header.whole end
-  return header.whole + show_unread(tvb, pinfo, root, stop + 1, "no frame", "a peer has stopped to read before")
+  return header.whole + show_unread(tvb, pinfo, root, stop + 1, "no frame", "a peer stops reading before this")
 end
 
 -- Frames ------------------------------------------------------------------------------------------------------------

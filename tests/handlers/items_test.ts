@@ -254,7 +254,7 @@ Deno.test("items - an item after the end, a second end, and either for a call wi
     const { peer } = served;
     await peer.send(request, ...after);
     const { err, msg } = await peer.readReply();
-    assertEquals([err, msg], ["INVALID_MESSAGE", "the call has no stream that such a message belongs to"]);
+    assertEquals([err, msg], ["INVALID_MESSAGE", "the call has no open stream for this message"]);
     assertEquals(await peer.ask({ cmd: 1 }), PONG);
     served.assertNothingHeld();
   }

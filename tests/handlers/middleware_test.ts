@@ -294,7 +294,7 @@ Deno.test("next() refuses to hand on a name that every context has, and the hand
     await using served = withMemory({ commands: { MINE }, middleware: [(_call, next) => next(given)] });
     assertEquals(await served.peer.ask({ cmd: "MINE" }), { err: "INTERNAL" }, name);
     assertEquals((served.errors.take() as Error[]).map(String), [
-      `TypeError: Cannot hand on "${name}": every context has that name already`,
+      `TypeError: Cannot pass on "${name}": every context has that name already`,
     ]);
   }
   assertEquals(ran, 0);

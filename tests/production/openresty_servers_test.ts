@@ -321,7 +321,7 @@ testWith(
     assertMatch(said[8], /^(CONNECTION_LOST|TIMEOUT|BAD_REPLY): /);
     assertEquals(said.slice(9), [
       "500001",
-      "tls.server_name must say which name the certificate has: 127.0.0.1:1 is no name",
+      "tls.server_name must say which name the certificate has: 127.0.0.1:1 is not a name",
       "tls.cert is not a certificate as PEM text: PEM_read_bio_X509_AUX() failed",
       "tls.cert and tls.key go together",
     ]);

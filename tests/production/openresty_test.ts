@@ -386,15 +386,15 @@ const ENDS: Record<string, { step: Step; outcome: Outcome }> = {
   },
   "another call's reply": {
     step: { answer: (seq) => replyFrame({ seq: seq + 1, res: "PONG" }) },
-    outcome: { err: "BAD_REPLY", msg: "it is another call's" },
+    outcome: { err: "BAD_REPLY", msg: "no call waits for this reply" },
   },
   "a reply without seq": {
     step: { answer: () => replyFrame({ res: "PONG" }) },
-    outcome: { err: "BAD_REPLY", msg: "it is another call's" },
+    outcome: { err: "BAD_REPLY", msg: "no call waits for this reply" },
   },
   "a reply that has no newline behind it": {
     step: { answer: (seq) => replyFrame({ seq, res: "PONG" }).with(-1, 0x0d) },
-    outcome: { err: "BAD_REPLY", msg: "no newline behind the payload" },
+    outcome: { err: "BAD_REPLY", msg: "no newline after the payload" },
   },
   "text": {
     step: { answer: () => new TextEncoder().encode("HTTP/1.1 400 Bad Request\r\n\r\n") },

@@ -270,7 +270,7 @@ const elsewhere = "no frame: the capture misses what came before, or this is ano
 test("flags a frame that is none, and reads nothing behind it", async () => {
   const ping = message({ cmd: 1 });
   const broken = concat(ping.slice(0, -1), Uint8Array.of(0x0d));
-  const stopped = "no frame: a peer has stopped to read before";
+  const stopped = "no frame: a peer stops reading before this";
   // What the client sends, a segment each, and what is said about them.
   const cases: [string, Uint8Array[], string[]][] = [
     ["a wrong terminator", [concat(ping, broken)], ["PING | wrong terminator 0x0d: PING"]],
@@ -305,7 +305,7 @@ test("flags a frame that is none, and reads nothing behind it", async () => {
 
 test("flags what is no message", async () => {
   const reasons = {
-    ...{ "": "it ends too early", "c1": "0xc1 is not a value", "05": "it is no map", "9101": "it is no map" },
+    ...{ "": "it ends too early", "c1": "0xc1 is not a value", "05": "it is not a map", "9101": "it is not a map" },
     ...{ "8100": "it ends too early", "81a3636d64c1": "0xc1 is not a value", "81a3636d640100": "bytes are left over" },
     ...{ "81a176dfffffffff": "it ends too early", "81a176c6ffffffff": "it ends too early" },
     ["81a176" + "91".repeat(64) + "c0"]: "it is nested deeper than 64",
@@ -316,7 +316,7 @@ test("flags what is no message", async () => {
   for (const bytes of [...Object.keys(reasons), ...Object.keys(sound)]) connection.send("client", frame(unhex(bytes)));
   assertEquals(
     await fieldsOf(capture, "_ws.expert.message", "-Y", "packline.bad_message"),
-    Object.values(reasons).map((reason) => `The payload is no message: ${reason}`),
+    Object.values(reasons).map((reason) => `The payload is not a message: ${reason}`),
   );
 });
 

@@ -128,7 +128,7 @@ end
 local function name_for(tls, server)
   if tls.server_name then return tls.server_name end
   if server.path or server.host:find("^[%d.]+$") or server.host:find(":", 1, true) then
-    error("tls.server_name must say which name the certificate has: " .. server.address .. " is no name", 3)
+    error("tls.server_name must say which name the certificate has: " .. server.address .. " is not a name", 3)
   end
   return server.host
 end

@@ -213,7 +213,7 @@ function Link:take(message, is_reply)
   end
   local call = seq ~= nil and self.calls[seq]
   if not call then
-    if is_reply then self:lose(messages.failure("BAD_REPLY", "it is another call's")) end
+    if is_reply then self:lose(messages.failure("BAD_REPLY", "no call waits for this reply")) end
     return
   end
   if call.given_up ~= self then

@@ -124,7 +124,7 @@ function messages.read(receive, bytes_max)
     if size > SHORT_BYTES_MAX then fail("BAD_REPLY", "a frame that declares " .. size .. " bytes") end
   end
   local body = receive(size + 1)
-  if body:byte(-1) ~= 0x0A then fail("BAD_REPLY", "no newline behind the payload") end
+  if body:byte(-1) ~= 0x0A then fail("BAD_REPLY", "no newline after the payload") end
   local sound, message, is_reply = pcall(unpack_map, body:sub(1, -2))
   if not sound then fail("BAD_REPLY", "the payload is not a map") end
   return message, is_reply

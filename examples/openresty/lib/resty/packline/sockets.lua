@@ -39,7 +39,7 @@ if ngx then
     -- If a handshake ends at once, lua-nginx-module 0.10.23 closes a connection with an untrusted certificate, but
     -- still returns true.
     if shaken and not socket:getreusedtimes() then
-      return nil, "the certificate is not for " .. name .. ", or nobody vouches for it that nginx trusts"
+      return nil, "the certificate is not for " .. name .. ", or nginx does not trust it"
     end
     return shaken, reason
   end
