@@ -144,7 +144,7 @@ const LEAST_LITTERED_BYTES = 4 * 1024;
 const LARGEST_LITTERED_BYTES = 2 * 1024 * 1024;
 
 /** The size of the litter, as a share of the buffer's size. */
-const LITTER_SHARE = 3 / 8;
+const LITTER_SHARE = 1 / 4;
 
 const ELEMENT_BYTES = 8;
 
