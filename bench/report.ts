@@ -26,7 +26,7 @@ export function tables(results: Results): string {
     "Memory of the server, in KiB for each connection, call or stream.\n",
     workTable(["memory"], memoryWorks, results, (row) => [figure(median(results.memory.get(row)) / 1024)]),
     ...results.codecs.size > 0 ? ["\n## Codecs\n", "CPU time per message, in nanoseconds.\n", codecTable(results)] : [],
-    `\n${met.length} of ${judged.length} goals are met.`,
+    `\n${met.length} of ${judged.length} goals are met. [GOALS.md](GOALS.md) says what was tried for the others.`,
   ].join("\n");
 }
 
