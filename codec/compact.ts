@@ -155,8 +155,10 @@ export function decodeCompact(bytes: Uint8Array): unknown {
     return array;
   };
   const field = (depth: number) => {
+    const type = bytes[at];
     const key = read(0);
-    if (/^(string|bigint)$/.test(typeof key) || Number.isInteger(key)) return [key, read(depth)];
+    // The types 0xca and 0xcb are floats.
+    if (!(type >= 0xca && type <= 0xcb) && /string|number|bigint/.test(typeof key)) return [key, read(depth)];
     throw new DecodeError("a key must be text or an integer");
   };
   // Not by assignment: for `__proto__`, that would set the prototype.
@@ -168,14 +170,14 @@ export function decodeCompact(bytes: Uint8Array): unknown {
     if (type >= 0xe0) return type - 256;
     if (type >= 0xa0 && type < 0xc0) return text(type & 31);
     if (type === 0xc0) return null;
-    if (type === 0xc2 || type === 0xc3) return type === 0xc3;
+    if (type >= 0xc2 && type <= 0xc3) return type === 0xc3;
     if (type >= 0xc4 && type <= 0xc6) return bytes.slice(skip(size(type - 0xc4)), at);
     if (type >= 0xca && type <= 0xd3) return number(type - 0xca);
     if (type >= 0xd9 && type <= 0xdb) return text(size(type - 0xd9));
     if (depth-- === 0) throw new DecodeError(`nested deeper than ${MAX_DEPTH}`);
     if (type < 0x90) return map(type & 15, depth);
     if (type < 0xa0) return array(type & 15, () => read(depth));
-    if (type === 0xdc || type === 0xdd) return array(size(type - 0xdb), () => read(depth));
+    if (type >= 0xdc && type <= 0xdd) return array(size(type - 0xdb), () => read(depth));
     if (type >= 0xde) return map(size(type - 0xdd), depth);
     throw new DecodeError("extension types are not accepted");
   };

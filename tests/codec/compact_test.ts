@@ -81,6 +81,14 @@ Deno.test("compact - every type byte, alone and with what may follow, is read or
   }
 });
 
+Deno.test("compact - a float is no key, also if it is a whole number", () => {
+  for (const hex of ["81cb400000000000000001", "81ca4000000001", "8301020202cb69c7a238b080169a14"]) {
+    const bytes = Uint8Array.fromHex(hex);
+    assertThrows(() => decode(bytes), DecodeError, "a key must be text or an integer");
+    assertThrows(() => decodeCompact(bytes), DecodeError, "a key must be text or an integer");
+  }
+});
+
 Deno.test("compact - std reads what it writes", () => {
   assertEquals(stdDecode(encodeCompact({ a: [1, "x", null], b: { c: 1.5 } })), { a: [1, "x", null], b: { c: 1.5 } });
 });
