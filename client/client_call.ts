@@ -7,7 +7,7 @@
 
 import { AFTER, type Fields } from "../codec/message.ts";
 import type { EncodedRequest } from "../codec/write_message.ts";
-import type { Span } from "../codec/writer.ts";
+import type { Span } from "../codec/frame.ts";
 import { isReceived, markReceived, RpcError } from "../errors.ts";
 import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";

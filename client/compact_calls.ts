@@ -8,7 +8,7 @@
 import { decodeCompact, encodeCompact } from "../codec/compact.ts";
 import { EncodeError, isPlain, kindOf, PayloadTooLargeError } from "../codec/errors.ts";
 import type { Fields } from "../codec/message.ts";
-import type { Span } from "../codec/writer.ts";
+import type { Span } from "../codec/frame.ts";
 import type { CallEncoder } from "./call_options.ts";
 import { type ItemMessage, unsendable } from "./outgoing_items.ts";
 

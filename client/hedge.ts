@@ -6,7 +6,7 @@
  * and invalid times.
  */
 
-import type { Span } from "../codec/writer.ts";
+import type { Span } from "../codec/frame.ts";
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { UNWATCHED } from "../session/deadlines.ts";

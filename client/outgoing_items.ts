@@ -10,7 +10,7 @@
 import { EncodeError, kindOf, PayloadTooLargeError } from "../codec/errors.ts";
 import type { RequestEnd, RequestItem } from "../codec/message.ts";
 import type { EncodedItem } from "../codec/write_message.ts";
-import type { Span } from "../codec/writer.ts";
+import type { Span } from "../codec/frame.ts";
 import { CreditWindow, type ItemReceiver, type Items, iteratorOf, sendEach } from "../session/item_sender.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { ItemSource } from "./call_options.ts";

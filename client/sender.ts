@@ -21,7 +21,8 @@ import {
   writeControl,
   writeEncodedRequest,
 } from "../codec/write_message.ts";
-import type { Span, Writer } from "../codec/writer.ts";
+import type { Span } from "../codec/frame.ts";
+import type { Writer } from "../codec/writer.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import type { CallEncoder, CallOptions, GivenOwner, MaybeItems } from "./call_options.ts";
 import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";

@@ -13,9 +13,11 @@
 import { messageBytesFor } from "../limits.ts";
 import type { Output } from "./stage.ts";
 import {
+  holdSlab,
   LONG_HEADER_BYTES,
   MAX_SHORT_PAYLOAD_BYTES,
   newBuffer,
+  reuseSlab,
   SHORT_HEADER_BYTES,
   TERMINATOR,
   writeLongHeader,
@@ -104,15 +106,7 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
   }
 
   #write(message: Message): void {
-    try {
-      this.#writeFrame(message, this.#encoding.maxPayloadBytes(message));
-    } catch (error) {
-      const instead = this.#encoding.onUnwritable(message, error);
-      if (instead !== undefined) this.#write(instead);
-    }
-  }
-
-  #writeFrame(message: Message, limitBytes: number): void {
+    const limitBytes = this.#encoding.maxPayloadBytes(message);
     const writer = idleWriter ?? new Writer();
     idleWriter = undefined;
     try {
@@ -122,13 +116,15 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
       this.#encoding.writeMessage(writer, message);
       this.#finishFrame(writer, limitBytes);
       this.#append(writer);
+      idleWriter = writer;
     } catch (error) {
       const writtenBytes = writer.position - writer.start;
       writer.rewind(0);
-      const isTooLarge = error instanceof TooHeavyError && writtenBytes > limitBytes;
-      throw isTooLarge ? new PayloadTooLargeError(Infinity, limitBytes) : error;
-    } finally {
       idleWriter = writer;
+      const isTooLarge = error instanceof TooHeavyError && writtenBytes > limitBytes;
+      const reason = isTooLarge ? new PayloadTooLargeError(Infinity, limitBytes) : error;
+      const instead = this.#encoding.onUnwritable(message, reason);
+      if (instead !== undefined) this.#write(instead);
     }
   }
 
@@ -140,6 +136,7 @@ export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
       if (this.#slab !== undefined) (this.#before ??= []).push(this.#slab.subarray(this.#start, this.#end));
       this.#slab = bytes;
       this.#start = start;
+      holdSlab(bytes);
     }
     this.#end = position;
     this.#counter?.add(position - start);
@@ -169,6 +166,7 @@ function joined(chunks: Uint8Array[]): Uint8Array[] {
   for (const chunk of chunks) {
     whole.set(chunk, at);
     at += chunk.length;
+    reuseSlab(chunk);
   }
   return [whole];
 }

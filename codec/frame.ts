@@ -164,10 +164,10 @@ export function newBuffer(bytes: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes);
 }
 
-// The slabs that frames are written into. New memory costs more than the copy of a large value into it, so the slab of
-// a large frame is used again after it was sent: one spare slab for the whole process.
+// The slabs that frames are written into. New memory costs more than what is written into it, so a slab is used again
+// after all its frames were sent: one of each size for the whole process. A slab of which a frame is lost is not.
 
-/** The size of a slab that many frames share. It is never written twice, because earlier frames may still be in it. */
+/** The size of a slab that many frames share. */
 export const SLAB_BYTES = 64 * 1024;
 
 /** The slab before the first allocation. */
@@ -189,6 +189,10 @@ const LARGEST_SPARE_BYTES = 2 * 1024 * 1024;
 /** The last slab of a large frame that has been sent. */
 let spareSlab: Uint8Array<ArrayBuffer> | undefined;
 
+/** The last shared slab, and the one before it if its writer has left it, each with its chunks that are not sent. */
+let last = { slab: NO_SLAB, chunks: 0 };
+let before = last;
+
 /** A slab of at least this size, and not much larger. */
 export function slabOf(bytes: number): Uint8Array<ArrayBuffer> {
   const slab = spareSlab;
@@ -199,11 +203,34 @@ export function slabOf(bytes: number): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Takes back the slab of a chunk, if a large frame was alone in it.
+ * A slab that frames share.
  *
- * @param chunk The bytes that were sent. Nothing may read them after this call.
+ * @param full The slab that its writer leaves. Another writer, for a getter that sends something, may use its own.
+ */
+export function sharedSlab(full: Uint8Array): Uint8Array<ArrayBuffer> {
+  const isFree = before.slab !== NO_SLAB && before.chunks === 0;
+  const next = isFree ? before : { slab: newBuffer(SLAB_BYTES), chunks: 0 };
+  before = full === last.slab ? last : { slab: NO_SLAB, chunks: 0 };
+  last = next;
+  return next.slab;
+}
+
+/** A chunk of this slab will be sent. */
+export function holdSlab(slab: Uint8Array): void {
+  if (slab === last.slab) last.chunks++;
+}
+
+/**
+ * A chunk was sent, or copied: its slab may be written again.
+ *
+ * @param chunk Nothing may read its bytes after this call.
  */
 export function reuseSlab({ buffer }: Uint8Array): void {
-  const { byteLength } = buffer;
-  if (byteLength > SLAB_BYTES && byteLength <= LARGEST_SPARE_BYTES) spareSlab = new Uint8Array(buffer as ArrayBuffer);
+  if (buffer === last.slab.buffer) {
+    last.chunks--;
+  } else if (buffer === before.slab.buffer) {
+    before.chunks--;
+  } else if (buffer.byteLength > SLAB_BYTES && buffer.byteLength <= LARGEST_SPARE_BYTES) {
+    spareSlab = new Uint8Array(buffer as ArrayBuffer); // a large frame was alone in it
+  }
 }

@@ -16,25 +16,26 @@ export type Fields = Record<string, unknown>;
 
 /** Calls a command (PROTOCOL.md, "Requests"). */
 export class Request {
-  /** The command's number or name; `undefined` if `cmd` is missing or of another type. */
-  cmd: number | string | undefined = undefined;
-  /** Identifies the call, and is repeated in the reply. Requests without it are handled one at a time. */
-  seq: number | undefined = undefined;
-  /** The caller's timeout, in milliseconds. */
-  ttl: number | undefined = undefined;
-  /** Metadata, such as a token or a trace. */
-  meta: Record<string, string> | undefined = undefined;
-  /** The initial credit of a stream; `undefined` if only TCP limits it. */
-  credit: number | undefined = undefined;
-  /** Whether a stream of items follows (PROTOCOL.md, "Streams from the caller"). */
-  hasItems = false;
-  /** The memory that it takes, in bytes, by the weights below. */
-  weightBytes = 0;
-  /** The size of its frame; 0 for a request to send. */
-  frameBytes = 0;
-
-  /** @param params Every other field. */
-  constructor(public params: Fields = {}) {}
+  constructor(
+    /** All other fields: the parameters. */
+    readonly params: Fields = {},
+    /** The command's number or name; `undefined` if `cmd` is missing or of another type. */
+    readonly cmd: number | string | undefined = undefined,
+    /** Identifies the call, and is repeated in the reply. Requests without it are handled one at a time. */
+    readonly seq: number | undefined = undefined,
+    /** The caller's timeout, in milliseconds. */
+    readonly ttl: number | undefined = undefined,
+    /** Metadata, such as a token or a trace. */
+    readonly meta: Record<string, string> | undefined = undefined,
+    /** The initial credit of a stream; `undefined` if only TCP limits it. */
+    public credit: number | undefined = undefined,
+    /** Whether a stream of items follows (PROTOCOL.md, "Streams from the caller"). */
+    readonly hasItems: boolean = false,
+    /** The memory that it takes, in bytes, by the weights below. */
+    readonly weightBytes: number = 0,
+    /** The size of its frame; 0 for a request to send. */
+    readonly frameBytes: number = 0,
+  ) {}
 
   get kind(): "request" {
     return "request";

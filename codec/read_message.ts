@@ -56,7 +56,13 @@ const WRONG_CONTROL = "a control message must have either settings, or seq with 
  * @param frameBytes The size of its frame, to count the bytes of each call.
  */
 export function readRequest(payload: Payload, frameBytes = 0): ClientMessage | InvalidMessage {
-  const request = new Request(payload.otherFields());
+  const params = payload.otherFields();
+  let cmd: number | string | undefined;
+  let seq: number | undefined;
+  let ttl: number | undefined;
+  let meta: Record<string, string> | undefined;
+  let credit: number | undefined;
+  let hasItems = false;
   let wrong = "";
   let wrongSeq = false;
   for (let left = payload.readMapSize(); left > 0; left--) {
@@ -64,55 +70,54 @@ export function readRequest(payload: Payload, frameBytes = 0): ClientMessage | I
     switch (key) {
       case "cmd": {
         const value = payload.readName();
-        request.cmd = isCommand(value) ? value : undefined;
+        cmd = typeof value === "string" || isCount(value) ? value : undefined;
         break;
       }
       case "seq": {
         const value = payload.readValue();
-        if (isCount(value)) request.seq = value;
+        if (isCount(value)) seq = value;
         else wrongSeq = true;
         break;
       }
       case "ttl": {
         const value = payload.readValue();
-        if (typeof value === "number" && value > 0 && value < Infinity) request.ttl = value;
+        if (typeof value === "number" && value > 0 && value < Infinity) ttl = value;
         else wrong = "ttl must be a number of milliseconds above 0";
         break;
       }
       case "meta": {
         const value = payload.readValue();
-        if (isTextMap(value)) request.meta = value;
-        else if (isEmptyArray(value)) request.meta = {}; // Lua writes an empty map like this
+        if (isTextMap(value)) meta = value;
+        else if (isEmptyArray(value)) meta = {}; // Lua writes an empty map like this
         else wrong = "meta must be a map of text to text";
         break;
       }
       case "credit": {
         const value = payload.readValue();
-        if (isCount(value) && value > 0) request.credit = value;
+        if (isCount(value) && value > 0) credit = value;
         else wrong = "credit must be an integer above 0";
         break;
       }
       case ITEMS: {
-        if (payload.readValue() === true) request.hasItems = true;
+        if (payload.readValue() === true) hasItems = true;
         else wrong = "$items must be true";
         break;
       }
       default:
         // Names with $ are reserved for later versions: unknown ones are skipped, and are not parameters.
         if (key.startsWith("$")) payload.readValue();
-        else payload.readField(request.params, key);
+        else payload.readField(params, key);
     }
   }
   payload.finish();
-  request.weightBytes = payload.weightBytes;
-  request.frameBytes = frameBytes;
   if (wrongSeq) return new InvalidMessage(WRONG_SEQ);
-  if (request.seq === undefined) {
-    if (request.credit !== undefined) wrong ||= "credit needs the seq of its call";
-    if (request.hasItems) wrong ||= "$items needs the seq of its call";
+  if (seq === undefined) {
+    if (credit !== undefined) wrong ||= "credit needs the seq of its call";
+    if (hasItems) wrong ||= "$items needs the seq of its call";
   }
-  if (request.cmd === 0) return wrong ? new InvalidMessage(wrong) : toControl(request);
-  return wrong ? new InvalidMessage(wrong, request.seq) : request;
+  if (wrong) return new InvalidMessage(wrong, cmd === 0 ? undefined : seq);
+  const request = new Request(params, cmd, seq, ttl, meta, credit, hasItems, payload.weightBytes, frameBytes);
+  return cmd === 0 ? toControl(request) : request;
 }
 
 /** What a control message means, by the name of a field. `credit` is also a field of requests, and is read earlier. */
@@ -196,10 +201,6 @@ function toNotice({ seq, fields: { going, credit } }: ReceivedReply): ServerMess
 
 function hasUnknown(fields: Fields): boolean {
   return Object.keys(fields).some((name) => !REPLY_FIELDS.has(name));
-}
-
-function isCommand(value: unknown): value is number | string {
-  return typeof value === "string" || isCount(value);
 }
 
 function isCount(value: unknown): value is number {

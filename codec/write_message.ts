@@ -24,7 +24,8 @@ import {
   Reply,
   type RequestItem,
 } from "./message.ts";
-import { type Span, Writer } from "./writer.ts";
+import type { Span } from "./frame.ts";
+import { Writer } from "./writer.ts";
 
 /** The part of a request that comes from the caller. */
 export interface GivenRequest {

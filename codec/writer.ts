@@ -19,8 +19,7 @@
 import { encode } from "jsr:@std/msgpack@^1.0.3/encode";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { EncodeError, isPlain, kindOf, TooHeavyError } from "./errors.ts";
-import { NO_SLAB, ROOM_BEHIND_BYTES, SLAB_BYTES, slabOf, type Span } from "./frame.ts";
-export type { Span };
+import { NO_SLAB, ROOM_BEHIND_BYTES, sharedSlab, SLAB_BYTES, slabOf, type Span } from "./frame.ts";
 import {
   ARRAY_WEIGHT,
   BINARY_WEIGHT,
@@ -257,7 +256,8 @@ export class Writer {
   #grow(bytes: number): void {
     const batch = this.bytes.subarray(this.start, this.position);
     // Twice the batch, so that growing byte by byte copies each byte only a few times.
-    const slab = slabOf(Math.max(this.#slabBytes, 2 * batch.length + bytes));
+    const slabBytes = Math.max(this.#slabBytes, 2 * batch.length + bytes);
+    const slab = slabBytes === SLAB_BYTES ? sharedSlab(this.bytes) : slabOf(slabBytes);
     slab.set(batch);
     if (this.bytes.length <= this.#slabBytes) {
       this.#shared = this.bytes;

@@ -102,7 +102,11 @@ export class Intake {
     let index = from;
     for (; index < batch.length && this.#connection.isOpen; index++) {
       const taken = index - from;
-      if (taken > 0 && this.#isOver(taken, startMs)) break;
+      if (taken > 0) {
+        // Between two readings of the clock, a call with a `ttl` may have read it.
+        const nowMs = taken % MESSAGES_A_LOOK === 0 ? this.#server.clock.now() : this.#calls.counter.lookedMs;
+        if (nowMs - startMs >= TURN_MS) break;
+      }
       const message = batch[index];
       if (message instanceof Request || message instanceof InvalidMessage) {
         if (this.#isFull || this.#calls.queue.handlers.begun >= maxBegun) break;
@@ -115,12 +119,6 @@ export class Intake {
     }
     arrivals.end(Math.max(startMs, this.#calls.counter.endBatch()));
     return index;
-  }
-
-  /** Whether the turn is over. Between two readings of the clock, a call with a `ttl` may have read it. */
-  #isOver(taken: number, startMs: number): boolean {
-    const nowMs = taken % MESSAGES_A_LOOK === 0 ? this.#server.clock.now() : this.#calls.counter.lookedMs;
-    return nowMs - startMs >= TURN_MS;
   }
 
   /** Routes the rest of a batch when there is room for it, in turn with all other connections. */

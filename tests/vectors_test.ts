@@ -59,8 +59,9 @@ function decodeAll<Message>(readMessage: (payload: Payload) => Message | Invalid
   }
   stage.flush(output);
   for (const message of messages) {
-    if (message instanceof Request || message instanceof ReceivedReply) message.weightBytes = 0; // tested elsewhere
-    if (message instanceof Request) message.frameBytes = 0;
+    // Sizes are tested elsewhere.
+    if (message instanceof Request) Object.assign(message, { weightBytes: 0, frameBytes: 0 });
+    if (message instanceof ReceivedReply) message.weightBytes = 0;
   }
   return messages;
 }

@@ -130,6 +130,51 @@ Deno.test("EncodeStage uses the slab of a large frame again once it is given bac
   assertEquals(messages(shared), [{ small: 1 }], "others may be in it, and it is not written again");
 });
 
+/** Values of which six fill a slab that frames share. */
+const TENTHS = Array.from({ length: 30 }, (_, index) => ({ b: new Uint8Array(10_000).fill(index) }));
+
+Deno.test("EncodeStage uses a shared slab again once all of it is given back", () => {
+  const buffers = new Set<ArrayBufferLike>();
+  for (const value of TENTHS) {
+    const { chunks } = new Encoding().write(value, { after: 1 });
+    assertEquals(messages(concat(...chunks)), [value, { after: 1 }]);
+    for (const chunk of chunks) buffers.add(chunk.buffer);
+    chunks.forEach(reuseSlab);
+  }
+  assert(buffers.size <= 4, `${buffers.size} slabs for five`); // two in turns, and what other tests have left
+});
+
+Deno.test("EncodeStage writes nothing into a slab of which one frame is still to be sent", () => {
+  const kept: { chunk: Uint8Array; value: Value }[] = [];
+  for (const [index, value] of TENTHS.entries()) {
+    const { chunks } = new Encoding().write(value);
+    if (index % 7 === 3) kept.push({ chunk: chunks[0], value });
+    else chunks.forEach(reuseSlab);
+    for (const { chunk, value } of kept) assertEquals(messages(chunk), [value]);
+  }
+});
+
+Deno.test("EncodeStage writes nothing into a slab of another writer: a getter that sends something has its own", () => {
+  const send = (...values: Value[]) => new Encoding().write(...values).chunks.forEach(reuseSlab);
+  for (let message = 0; message < 10; message++) {
+    const { chunks } = new Encoding().write({
+      before: "outer",
+      get first() {
+        send({ inner: "first" });
+        return new Uint8Array(5_000).fill(message);
+      },
+      get second() {
+        send(...TENTHS.slice(0, 13)); // two slabs, so wherever the message is, this would be written over it
+        return message;
+      },
+    });
+    assertEquals(messages(concat(...chunks)), [
+      { before: "outer", first: new Uint8Array(5_000).fill(message), second: message },
+    ]);
+    chunks.forEach(reuseSlab);
+  }
+});
+
 Deno.test("EncodeStage copies nothing of much that lies apart: it leaves in several chunks, in its order", () => {
   const encoding = new Encoding();
   const values = Array.from({ length: 40 }, (_, index) => ({ t: `${index}`.repeat(2_000) }));

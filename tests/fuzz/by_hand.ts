@@ -148,11 +148,9 @@ function messagesOf<Message>(
     if (message instanceof RequestItem) {
       return new RequestItem(message.seq, message.item, contentsOf(payload).weight, frameOf(payload)) as Message;
     }
-    if (message instanceof Request || message instanceof ReceivedReply) {
-      message.weightBytes = contentsOf(payload).weight;
-    }
-    if (message instanceof Request) message.frameBytes = frameOf(payload);
-    return message;
+    const weightBytes = contentsOf(payload).weight;
+    if (message instanceof Request) return Object.assign(message, { weightBytes, frameBytes: frameOf(payload) });
+    return message instanceof ReceivedReply ? Object.assign(message, { weightBytes }) : message;
   });
   if (end === "broken") messages.push(new BadFrame(""));
   if (end === "cut") messages.push(new Truncated(0));
