@@ -35,7 +35,9 @@ export class AnswerCounter {
   #watched: { call: Call; sentBytes: number }[] = [];
   /** When the current batch arrived. */
   #batchArrival: Arrival | undefined;
-  #batchEntries: RegisteredCommand[] = [];
+  /** The commands of its calls that are only counted; used again, because most batches have one. */
+  readonly #batchEntries: RegisteredCommand[] = [];
+  #batchSize = 0;
 
   constructor({ clock, registry }: { clock: Clock; registry: Registry }, connection: ConnectionView) {
     this.#clock = clock;
@@ -65,7 +67,7 @@ export class AnswerCounter {
     if (this.#taps.room > (isOfBatch ? this.#watched.length : 0) && this.#taps.wants(entry)) {
       this.#watched.push({ call, sentBytes: call.itemBytes + this.#connection.output.lastBytes });
     } else if (isOfBatch) {
-      if (entry.counts.uncounted++ === 0) this.#batchEntries.push(entry);
+      if (entry.counts.uncounted++ === 0) this.#batchEntries[this.#batchSize++] = entry;
       return;
     } else {
       this.#answered.push(call);
@@ -75,28 +77,32 @@ export class AnswerCounter {
 
   /** Counts the calls answered so far. */
   count(): void {
-    const [answered, watched, ofBatch] = [this.#answered, this.#watched, this.#batchEntries];
-    if (answered.length === 0 && watched.length === 0 && ofBatch.length === 0) return;
-    const { isOn } = this.#taps;
+    const listed = this.#answered.length + this.#watched.length;
+    if (listed === 0 && this.#batchSize === 0) return;
     const nowMs = this.lookedMs = this.#clock.now();
+    if (listed > 0) this.#countListed(nowMs);
+    for (let index = 0; index < this.#batchSize; index++) {
+      const entry = this.#batchEntries[index];
+      const { counts } = entry;
+      const durationMs = nowMs - this.#batchArrival!.readMs;
+      counts.answered(durationMs, undefined, counts.uncounted);
+      if (this.#taps.isOn) this.#taps.leaveOut(entry, durationMs, counts.uncounted);
+      counts.uncounted = 0;
+    }
+    this.#batchSize = 0;
+  }
+
+  #countListed(nowMs: number): void {
+    const [answered, watched] = [this.#answered, this.#watched];
+    [this.#answered, this.#watched] = [[], []];
     for (const { entry, arrival, code } of answered) {
       entry.counts.answered(nowMs - arrival.readMs, code);
-      if (isOn) this.#taps.leaveOut(entry, nowMs - arrival.readMs, 1);
+      if (this.#taps.isOn) this.#taps.leaveOut(entry, nowMs - arrival.readMs, 1);
     }
-    this.#answered = [];
     for (const { call, sentBytes } of watched) {
       call.entry.counts.answered(nowMs - call.arrival.readMs, call.code);
       this.#tell(call, call.code, sentBytes, nowMs);
     }
-    this.#watched = [];
-    for (const entry of ofBatch) {
-      const { counts } = entry;
-      const durationMs = nowMs - this.#batchArrival!.readMs;
-      counts.answered(durationMs, undefined, counts.uncounted);
-      if (isOn) this.#taps.leaveOut(entry, durationMs, counts.uncounted);
-      counts.uncounted = 0;
-    }
-    this.#batchEntries = [];
   }
 
   /** A call has ended without a reply, because its caller is gone. */

@@ -233,6 +233,7 @@ export class Connection<In, Out> implements ConnectionView {
   }
 
   async #receive(): Promise<void> {
+    const { pace } = this.#options;
     let size = FIRST_READ_BYTES;
     let lingerBytes = 0;
     while (true) {
@@ -241,8 +242,19 @@ export class Connection<In, Out> implements ConnectionView {
         const readBytes = await this.#read(space);
         if (readBytes === null) break;
         size = sizeAfter(size, space.length, readBytes);
-        if (this.isOpen) await this.#take(space.subarray(0, readBytes));
-        else if ((lingerBytes += readBytes) > LINGER_BYTES) return;
+        if (!this.isOpen && (lingerBytes += readBytes) > LINGER_BYTES) return;
+        // Pauses between the parts of a long read if other connections are due.
+        for (let start = 0; start < readBytes && this.isOpen;) {
+          const end = Math.min(readBytes, start + (pace?.bytesAtOnce ?? readBytes));
+          const taken = this.#pipeline.write(space.subarray(start, end));
+          if (taken !== undefined) await taken;
+          const rest = pace?.rest(readBytes, end - start);
+          start = end;
+          if (rest === undefined) continue;
+          this.#watch.isReading = true; // a pause takes milliseconds and must not give a slow peer more time
+          await rest;
+          this.#watch.isReading = false;
+        }
       } catch (error) {
         if (this.isOpen) this.#fail(error); // else the stages have ended, and take no more
         return;
@@ -269,22 +281,6 @@ export class Connection<In, Out> implements ConnectionView {
     this.receivedBytes += readBytes ?? 0;
     this.#options.traffic.bytesReceived += readBytes ?? 0;
     return readBytes;
-  }
-
-  /** Passes bytes to the stages, and pauses if other connections are due. */
-  async #take(bytes: Uint8Array): Promise<void> {
-    const { pace } = this.#options;
-    for (let start = 0; start < bytes.length && this.isOpen;) {
-      const end = pace === undefined ? bytes.length : Math.min(bytes.length, start + pace.bytesAtOnce);
-      const taken = this.#pipeline.write(bytes.subarray(start, end));
-      if (taken !== undefined) await taken;
-      const partBytes = end - start;
-      start = end;
-      this.#watch.isReading = true; // a pause takes milliseconds and must not give a slow peer more time
-      const rest = pace?.rest(bytes.length, partBytes);
-      if (rest !== undefined) await rest;
-      this.#watch.isReading = false;
-    }
   }
 
   /** Sends the output of the stages until none is left. Never rejects. */
