@@ -117,8 +117,8 @@ export class StreamPipeline implements Pipeline {
     this.#open().writer.abort(reason).catch(ignore);
   }
 
-  async read(): Promise<Uint8Array | undefined> {
-    return (await this.#open().reader.read()).value;
+  read(): Promise<Uint8Array | undefined> {
+    return this.#open().reader.read().then(valueOf);
   }
 
   rest(): void {
@@ -281,6 +281,10 @@ class Composed<In, A, B> implements JoinedStages<In> {
     await this.#dispatch.cancel?.(reason);
     await this.#encode.cancel?.(reason);
   }
+}
+
+function valueOf({ value }: ReadableStreamReadResult<Uint8Array>): Uint8Array | undefined {
+  return value;
 }
 
 function ignore(): void {}
