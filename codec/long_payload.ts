@@ -34,6 +34,7 @@ export class LongPayload implements Payload {
   *readAhead(): Generator<void, void> {
     const reader = this.#reader;
     for (let left = reader.readMapSize(); left > 0; left--) {
+      if (++this.#valuesRead % VALUES_AT_ONCE === 0) yield;
       const key = reader.readKey();
       if (isReservedParameter(key)) {
         this.#names.push(key);

@@ -48,7 +48,7 @@ const LONG = "x".repeat(LONG_PAYLOAD_BYTES);
 
 const LARGE: Record<string, [fields: Record<string, unknown>, leastPauses: number]> = {
   "a map of names": [{ cmd: 1, seq: 5, map: names(10_000) }, 39],
-  "parameters": [{ ...names(5_000), cmd: "SUM", ttl: 10, seq: 5, meta: { token: "a" } }, 0],
+  "parameters": [{ ...names(5_000), cmd: "SUM", ttl: 10, seq: 5, meta: { token: "a" } }, 19],
   "records": [
     { cmd: 1, list: Array.from({ length: 3_000 }, (_, id) => ({ id, tags: ["a", [id / 3]], none: {} })) },
     20,
