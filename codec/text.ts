@@ -105,22 +105,9 @@ function isText(text: string, bytes: Uint8Array, start: number): boolean {
   return true;
 }
 
-/**
- * The places of the last key, and of the key that last followed each key. Whole maps repeat, and a guess needs no hash.
- */
-let lastPlace = 0;
-const followers = new Uint16Array(INTERNED_KEYS);
-
 /** The key in a range of a buffer. */
 export function keyAt(bytes: Uint8Array, start: number, length: number): string {
-  const guess = followers[lastPlace];
-  const likely = interned[guess];
-  if (likely.length === length && isText(likely, bytes, start)) {
-    lastPlace = guess;
-    return likely;
-  }
   const place = placeOf(bytes, start, length);
-  lastPlace = followers[lastPlace] = place;
   const known = interned[place];
   if (known.length === length && isText(known, bytes, start)) return known;
   const key = textAt(bytes, start, length);

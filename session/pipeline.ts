@@ -1,8 +1,8 @@
 /**
  * Joins the three stages of a connection, decode, dispatch and encode, in one `TransformStream`.
  *
- * Each hop between two streams costs about 8 µs per read. A direct call of the next stage costs nothing. The stages
- * also work in separate streams, and the tests compare both.
+ * Each hop between two streams costs about 0.5 µs per read, and each stream 10 KiB. A direct call of the next stage costs
+ * nothing. The stages also work in separate streams, and the tests compare both.
  *
  * In: bytes. Out: chunks of bytes; the end or the error of the stages. Refused: nothing.
  */
