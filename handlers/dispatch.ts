@@ -32,7 +32,7 @@ import type { CallerConnection } from "./caller_connection.ts";
 import { NO_ROOM, NOT_WANTED } from "./caller_items.ts";
 import { type CallListener, Calls } from "./calls.ts";
 import { QuietTimer } from "./drain.ts";
-import { Intake } from "./intake.ts";
+import { Intake, type MessageRouter } from "./intake.ts";
 import { ReplyEncoding, type ServerOutput } from "./reply_encoding.ts";
 import type { ServerState } from "./server_state.ts";
 import { Strikes } from "./strikes.ts";
@@ -52,7 +52,7 @@ const INSTEAD: Record<OtherProtocol, string> = {
 };
 
 /** The dispatch stage of one connection, for a `TransformStream` or for a pipeline of stages. */
-export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, CallListener {
+export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, MessageRouter, CallListener {
   /** How to encode the replies. */
   readonly encoding: ReplyEncoding;
   readonly #server: ServerState;
@@ -75,7 +75,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
     this.#connection = connection;
     this.encoding = new ReplyEncoding(server.limits.maxPayloadBytes);
     this.#calls = new Calls(server, connection, this);
-    this.#intake = new Intake(server, connection, this.#calls, pace, (message) => this.#route(message));
+    this.#intake = new Intake(server, connection, this.#calls, pace, this);
     this.#strikes = new Strikes(server.limits);
     this.#quiet = new QuietTimer(server.clock, () => this.#onQuiet());
   }
@@ -106,7 +106,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Cal
 
   // ---- input
 
-  #route(message: Decoded<ClientMessage>): void {
+  route(message: Decoded<ClientMessage>): void {
     if (message instanceof Request) {
       const { seq } = message;
       if (seq !== undefined && this.#calls.bySeq.size > 0 && this.#calls.bySeq.has(seq)) {

@@ -27,6 +27,12 @@ const MESSAGES_A_LOOK = 32;
  */
 const BEGUN_A_LOOK = 256;
 
+/** Does what a message asks for. */
+export interface MessageRouter {
+  /** Takes the next message. A broken frame comes last, after everything before it is answered. */
+  route(message: Decoded<ClientMessage>): void;
+}
+
 /** The intake of one connection. */
 export class Intake {
   /** When the current batch arrived. */
@@ -35,27 +41,27 @@ export class Intake {
   readonly #connection: ConnectionView;
   readonly #calls: Calls;
   readonly #pace: ReadPace;
-  readonly #route: (message: Decoded<ClientMessage>) => void;
+  readonly #router: MessageRouter;
   readonly #maxInFlight: number;
   #resume: (() => void) | undefined;
 
   /**
    * @param pace Knows when the current input arrived.
-   * @param route Takes each message, in order. A broken frame comes last, after everything before it is answered.
+   * @param router Takes each message.
    */
   constructor(
     server: ServerState,
     connection: ConnectionView,
     calls: Calls,
     pace: ReadPace,
-    route: (message: Decoded<ClientMessage>) => void,
+    router: MessageRouter,
   ) {
     this.#server = server;
     this.#connection = connection;
     this.#calls = calls;
     this.#pace = pace;
     this.arrival = pace.arrival;
-    this.#route = route;
+    this.#router = router;
     this.#maxInFlight = server.limits.maxInFlight;
   }
 
@@ -115,7 +121,7 @@ export class Intake {
       } else if (message instanceof BadFrame) {
         break;
       }
-      this.#route(message);
+      this.#router.route(message);
     }
     arrivals.end(Math.max(startMs, this.#calls.counter.endBatch()));
     return index;
@@ -129,7 +135,7 @@ export class Intake {
       if (message instanceof BadFrame) {
         await this.end(DEFAULT_GRACE_MS);
         this.#calls.cutAll(new RpcError("CANCELLED", "the connection has sent a broken frame"));
-        return this.#route(message);
+        return this.#router.route(message);
       }
       const unreadBytes = weightOf(batch, next);
       load.bytes += unreadBytes;
