@@ -79,7 +79,7 @@ export class Calls implements CallOwner {
 
   /** Used places: running handlers and waiting requests. */
   get taken(): number {
-    return this.queue.handlers.running + this.queue.length;
+    return this.queue.handlers + this.queue.length;
   }
 
   /** Takes a request. It begins now, or after earlier requests. */
@@ -200,9 +200,9 @@ export class Calls implements CallOwner {
 
   onRunning(call: Call): void {
     const { request } = call;
-    this.queue.handlers.begun++;
-    this.queue.handlers.running++;
+    this.queue.handlers++;
     this.server.load.handlers++;
+    this.server.load.starts.began(call, this.server.middleware.roundsOf(call.entry));
     this.held.add(request);
     if (request.seq === undefined) this.queue.running = call;
     else this.bySeq.set(call);
@@ -216,6 +216,7 @@ export class Calls implements CallOwner {
   }
 
   onSettled(call: Call): void {
+    this.server.load.starts.passed(call);
     this.server.deadlines.delete(call);
     if (call.request.seq !== undefined) this.bySeq.delete(call.request.seq);
     if (this.queue.running === call) {
@@ -226,7 +227,7 @@ export class Calls implements CallOwner {
   }
 
   onEnded({ request }: Call): void {
-    this.queue.handlers.running--;
+    this.queue.handlers--;
     this.server.load.handlers--;
     this.held.delete(request);
     if (this.queue.length > 0) this.#beginWaiting();
@@ -235,10 +236,11 @@ export class Calls implements CallOwner {
 
   /** Begins as many waiting calls as may begin, in turn with all other connections. */
   #beginWaiting(): void {
-    const { queue, connection: { output }, server: { yieldBudget } } = this;
+    const { queue, connection: { output }, server: { load, yieldBudget } } = this;
     for (let begun = 1, next; (next = queue.next()) !== undefined; begun++) {
       if (next instanceof Call) this.#begin(next);
       else this.push(next);
+      if (load.starts.call !== undefined) return this.#pause(load.starts.over());
       if (output.full) return this.#pause(output.drained());
       if (begun % BEGUN_A_LOOK === 0 && yieldBudget.isExhausted) return this.#pause(yieldBudget.refilled());
     }

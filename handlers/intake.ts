@@ -21,12 +21,6 @@ const RESUME_SHARE = 0.5;
 /** The number of messages between two readings of the clock. */
 const MESSAGES_A_LOOK = 32;
 
-/**
- * The number of handlers to start before they may continue. Each may then take up to 12 µs, for example to fail, which
- * the readings of the clock do not include.
- */
-const BEGUN_A_LOOK = 256;
-
 /** Does what a message asks for. */
 export interface MessageRouter {
   /** Takes the next message. A broken frame comes last, after everything before it is answered. */
@@ -43,6 +37,8 @@ export class Intake {
   readonly #pace: ReadPace;
   readonly #router: MessageRouter;
   readonly #maxInFlight: number;
+  /** Messages until the clock is read again. */
+  #untilLook = MESSAGES_A_LOOK;
   #resume: (() => void) | undefined;
 
   /**
@@ -71,7 +67,7 @@ export class Intake {
     // Other input of the same round may have been processed since this was read.
     const startMs = Math.max(this.arrival.readMs, this.#server.yieldBudget.arrivals.workedMs);
     const next = this.#accept(batch, 0, startMs);
-    if (next < batch.length) return this.#acceptLater(batch, next);
+    if (next < batch.length) return this.#acceptLater(batch, next, startMs);
   }
 
   /**
@@ -99,23 +95,30 @@ export class Intake {
     this.#resume?.();
   }
 
-  /** Routes messages until one has to wait. Returns the index of that message. */
+  /**
+   * Routes messages until one has to wait, or the turn is over.
+   *
+   * @param startMs When the turn began.
+   * @returns The index of the next message.
+   */
   #accept(batch: Decoded<ClientMessage>[], from: number, startMs: number): number {
-    const { arrivals } = this.#server.yieldBudget;
-    arrivals.begin(startMs);
-    this.#calls.counter.beginBatch(this.arrival);
-    const maxBegun = this.#calls.queue.handlers.begun + BEGUN_A_LOOK;
+    const { clock, load: { starts }, yieldBudget: { arrivals } } = this.#server;
+    const { counter } = this.#calls;
+    arrivals.begin(Math.max(startMs, arrivals.workedMs));
+    counter.beginBatch(this.arrival);
     let index = from;
     for (; index < batch.length && this.#connection.isOpen; index++) {
-      const taken = index - from;
-      if (taken > 0) {
-        // Between two readings of the clock, a call with a `ttl` may have read it.
-        const nowMs = taken % MESSAGES_A_LOOK === 0 ? this.#server.clock.now() : this.#calls.counter.lookedMs;
-        if (nowMs - startMs >= TURN_MS) break;
+      if (--this.#untilLook === 0) {
+        this.#untilLook = MESSAGES_A_LOOK;
+        counter.lookedMs = clock.now();
       }
+      // Between two readings of the clock, a call with a `ttl` may have read it.
+      if (counter.lookedMs - startMs >= TURN_MS && index > from) break;
       const message = batch[index];
-      if (message instanceof Request || message instanceof InvalidMessage) {
-        if (this.#isFull || this.#calls.queue.handlers.begun >= maxBegun) break;
+      if (message instanceof Request) {
+        if (starts.call !== undefined || this.#isFull) break;
+      } else if (message instanceof InvalidMessage) {
+        if (this.#isFull) break;
       } else if (message instanceof RequestItem) {
         if (this.#calls.mustWait(message)) break;
       } else if (message instanceof BadFrame) {
@@ -123,13 +126,22 @@ export class Intake {
       }
       this.#router.route(message);
     }
-    arrivals.end(Math.max(startMs, this.#calls.counter.endBatch()));
+    const isPaused = index < batch.length && this.#isPaused(batch[index], startMs);
+    arrivals.end(Math.max(startMs, isPaused ? counter.lookedMs : counter.endBatch()));
     return index;
   }
 
+  /** Whether the next message waits only for a few microtasks, in which the batch goes on. */
+  #isPaused(next: Decoded<ClientMessage>, startMs: number): boolean {
+    return this.#server.load.starts.call !== undefined && next instanceof Request &&
+      this.#calls.counter.lookedMs - startMs < TURN_MS;
+  }
+
   /** Routes the rest of a batch when there is room for it, in turn with all other connections. */
-  async #acceptLater(batch: Decoded<ClientMessage>[], from: number): Promise<void> {
+  async #acceptLater(batch: Decoded<ClientMessage>[], from: number, turnMs: number): Promise<void> {
     const { clock, load, yieldBudget } = this.#server;
+    const { starts } = load;
+    let startMs = turnMs;
     for (let next = from; next < batch.length && this.#connection.isOpen;) {
       const message = batch[next];
       if (message instanceof BadFrame) {
@@ -137,13 +149,22 @@ export class Intake {
         this.#calls.cutAll(new RpcError("CANCELLED", "the connection has sent a broken frame"));
         return this.#router.route(message);
       }
-      const unreadBytes = weightOf(batch, next);
-      load.bytes += unreadBytes;
-      if (this.#mustWait(message)) await this.#untilRoom(message);
-      if (yieldBudget.isExhausted) await yieldBudget.refilled();
-      load.bytes -= unreadBytes;
-      next = this.#accept(batch, next, clock.now());
+      if (this.#isPaused(message, startMs)) {
+        // As `starts.over()`, whose promise would cost a call with an async handler a fifth.
+        const { call } = starts;
+        for (let round = 0; round < starts.rounds && call === starts.call; round++) await undefined;
+        starts.passed(call);
+      } else {
+        const unreadBytes = weightOf(batch, next);
+        load.bytes += unreadBytes;
+        if (this.#mustWait(message)) await this.#untilRoom(message);
+        if (yieldBudget.isExhausted) await yieldBudget.refilled();
+        load.bytes -= unreadBytes;
+        startMs = clock.now();
+      }
+      next = this.#accept(batch, next, startMs);
     }
+    this.#calls.counter.endBatch(); // the connection may have ended in a pause
   }
 
   /** A client that checks the server (`alive`) is read at the limit too, for its PING. Its other calls wait. */

@@ -8,8 +8,14 @@ import { inspect } from "../transport/runtime.ts";
 import { type Context, type Middleware, type Next, REPLY, type ReplyFields, replyOf } from "./command.ts";
 import { CallContext, type Invocation } from "./context.ts";
 import { isStream } from "./item_sender.ts";
+import type { RegisteredCommand } from "./registry.ts";
 import { withoutItems } from "./refusals.ts";
 import { checkedResult, validated } from "./validation.ts";
+
+/** Rounds of microtasks between a handler that does not wait and its reply: without middleware, and with it. */
+const ROUNDS_OF_HANDLER = 1;
+const ROUNDS_OF_CHAIN = 4;
+const ROUNDS_OF_MIDDLEWARE = 3;
 
 /** The middleware of one server. */
 export class MiddlewareChain {
@@ -31,6 +37,12 @@ export class MiddlewareChain {
     const own = call.entry.command.middleware;
     if (this.#middleware.length === 0 && (own === undefined || own.length === 0)) return this.#invoke(call, context);
     return this.#pass(call, context, own === undefined ? this.#middleware : [...this.#middleware, ...own], 0);
+  }
+
+  /** After this many rounds of microtasks, a call that is not answered waits for something. */
+  roundsOf({ command }: RegisteredCommand): number {
+    const middleware = this.#middleware.length + (command.middleware?.length ?? 0);
+    return middleware === 0 ? ROUNDS_OF_HANDLER : ROUNDS_OF_CHAIN + middleware * ROUNDS_OF_MIDDLEWARE;
   }
 
   async #pass(

@@ -16,8 +16,8 @@ export type Waiting = Call | Reply<Call>;
 export class RequestQueue {
   /** The running call without `seq`. */
   running: Call | undefined;
-  /** `running`: handlers that run now. `begun`: all handlers so far that did not answer at once. */
-  readonly handlers = { running: 0, begun: 0 };
+  /** The number of running handlers. */
+  handlers = 0;
   /** Whether nothing may begin for now. */
   isPaused = false;
   readonly #maxRunning: number;
@@ -41,7 +41,7 @@ export class RequestQueue {
 
   /** Whether no handler may begin. */
   get isFull(): boolean {
-    return this.handlers.running >= this.#maxRunning || this.#beside.length > 0;
+    return this.handlers >= this.#maxRunning || this.#beside.length > 0;
   }
 
   /** Adds an entry without `seq`. */
@@ -56,7 +56,7 @@ export class RequestQueue {
 
   /** Removes the next entry that may begin. */
   next(): Waiting | undefined {
-    if (this.isPaused || this.handlers.running >= this.#maxRunning) return undefined;
+    if (this.isPaused || this.handlers >= this.#maxRunning) return undefined;
     const next = this.running === undefined ? this.#inOrder.shift() : undefined;
     return next ?? this.#beside.shift();
   }

@@ -19,6 +19,7 @@ import { MiddlewareChain } from "./middleware.ts";
 import { type BuiltIns, Registry } from "./registry.ts";
 import { ServerLog } from "./server_log.ts";
 import { Report, type WorkerOptions } from "./server_report.ts";
+import { Starts } from "./starts.ts";
 import { ServerCounts } from "./statistics.ts";
 
 /** Options of a server, without its address. */
@@ -119,9 +120,10 @@ export class ServerState implements SharedTurns {
   /** Tells a connection whether others must be served first. */
   readonly yieldBudget: YieldBudget;
   /**
-   * The number of running handlers; the memory of running and waiting requests, in bytes; partly read long messages.
+   * The number of running handlers, and the last one that began; the memory of running and waiting requests, in bytes;
+   * partly read long messages.
    */
-  readonly load = { handlers: 0, bytes: 0, longReads: new LongReads() };
+  readonly load = { handlers: 0, starts: new Starts(), bytes: 0, longReads: new LongReads() };
   readonly drain = new Drain();
   /** The open connections. */
   readonly connections = new Set<OpenConnection>();

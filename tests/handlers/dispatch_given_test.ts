@@ -6,7 +6,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { command, reply } from "../../handlers/command.ts";
+import { command, reply, type ReplyFields } from "../../handlers/command.ts";
 import { type Message, settle, withMemory, withServer } from "../support/wire.ts";
 
 Deno.test("an item is sent as it was when it was yielded, though its object and buffer are used again", async () => {
@@ -106,6 +106,41 @@ Deno.test("a result of an async handler is sent as it was at its end", async () 
   await served.peer.send(...[1, 2, 3, 4].map((seq) => ({ cmd: "NEXT", seq })));
   const replies = await served.peer.readReplies(4);
   assertEquals(replies.map(({ res }) => (res as Message).n).sort(), [1, 2, 3, 4]);
+});
+
+Deno.test("handlers that do not wait change one object, and each reply has what its handler left", async () => {
+  const shared = { n: 0, bytes: new Uint8Array(1) };
+  const change = () => {
+    shared.n++;
+    shared.bytes[0] = shared.n;
+    return shared;
+  };
+  const commands = {
+    SYNC: command({ number: 16, handler: (_params: Message) => change() }),
+    ASYNC: command({
+      number: 17,
+      // deno-lint-ignore require-await -- most handlers are written so
+      handler: async (_params: Message) => change(),
+    }),
+  };
+  const pass = async (_call: unknown, next: () => Promise<ReplyFields>) => await next();
+  const look = async (_call: unknown, next: () => Promise<ReplyFields>) => {
+    const answer = await next();
+    return { ...answer };
+  };
+  for (const middleware of [[], [pass], [look, pass], [pass, look, pass, look]]) {
+    await using server = await withServer({ commands, middleware });
+    const peers = await Promise.all(Array.from({ length: 8 }, () => server.connect()));
+    for (const cmd of [16, 17]) {
+      shared.n = 0;
+      const seqs = Array.from({ length: 20 }, (_, index) => index);
+      await Promise.all(peers.map((peer) => peer.send(...seqs.map((seq) => ({ cmd, seq })))));
+      const replies = await Promise.all(peers.map((peer) => peer.readReplies(seqs.length)));
+      const results = replies.flat().map(({ res }) => res as typeof shared);
+      assertEquals(results.map(({ n }) => n).sort((a, b) => a - b), results.map((_, index) => index + 1));
+      assertEquals(results.map(({ bytes }) => bytes[0]), results.map(({ n }) => n));
+    }
+  }
 });
 
 Deno.test("data of an error, and of a stream's error, is sent as it was when it was thrown", async () => {
