@@ -25,7 +25,7 @@ import { isAbort, isDueTo, isForCaller } from "./failures.ts";
 import { Lasting } from "./lasting.ts";
 import { isStream, sendItems, STREAM_AHEAD_BYTES, type StreamedCall } from "./item_sender.ts";
 import { AT_LIMIT, tooLateAfter } from "./refusals.ts";
-import type { RegisteredCommand } from "./registry.ts";
+import { noteResult, type RegisteredCommand } from "./registry.ts";
 import type { ServerState } from "./server_state.ts";
 import { itemFields } from "./tracked.ts";
 
@@ -96,8 +96,6 @@ export class Call implements Expiring, StreamedCall, Invocation {
   get isSettled(): boolean {
     return this.state === "settled";
   }
-
-  // ---- from the request to the answer
 
   /** No handler can start now: the call waits, registered by its `seq`. */
   wait(): void {
@@ -170,6 +168,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
   }
 
   #onReturned(answer: unknown): void {
+    noteResult(this.entry, answer);
     try {
       if (isStream(answer)) {
         return void this.sendItems(answer).then((reply) => this.#onReply(reply), (error) => this.#onThrown(error));

@@ -202,7 +202,7 @@ export class Calls implements CallOwner {
     const { request } = call;
     this.queue.handlers++;
     this.server.load.handlers++;
-    this.server.load.starts.began(call, this.server.middleware.roundsOf(call.entry));
+    if (!call.entry.givesPlain) this.server.load.starts.began(call, this.server.middleware.roundsOf(call.entry));
     this.held.add(request);
     if (request.seq === undefined) this.queue.running = call;
     else this.bySeq.set(call);

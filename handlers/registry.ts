@@ -35,6 +35,15 @@ export interface RegisteredCommand {
   readonly immediate: boolean;
   /** The shapes, made when they are first asked for. */
   shapes: CommandShapes | undefined;
+  /** Whether all results of its promises were texts or numbers, which nothing can change; `undefined` before the first. */
+  givesPlain: boolean | undefined;
+}
+
+/** Notes the result of a promise. */
+export function noteResult(entry: RegisteredCommand, result: unknown): void {
+  if (result === null || result === undefined) return;
+  if (typeof result === "object") entry.givesPlain = false;
+  else entry.givesPlain ??= true;
 }
 
 /** The options for built-in commands. `ServerOptions` explains each. */
@@ -114,7 +123,8 @@ export class Registry {
   }
 
   #add(name: string, command: Command, immediate = false): void {
-    const entry: RegisteredCommand = { name, command, counts: new CommandCounts(), immediate, shapes: undefined };
+    const counts = new CommandCounts();
+    const entry: RegisteredCommand = { name, command, counts, immediate, shapes: undefined, givesPlain: undefined };
     this.#byName.set(name, entry);
     if (command.number === undefined) return;
     const other = this.#byNumber.get(command.number);

@@ -1,6 +1,7 @@
 /**
  * Lets handlers begin one after another: the next one begins when the last one has answered or waits for something.
- * Otherwise two handlers could change the same object before the reply of the first one is encoded.
+ * Otherwise two handlers could change the same object before the reply of the first one is encoded. Commands whose
+ * results are texts or numbers do not need this.
  *
  * In: calls whose handler has begun and did not answer at once; their answers. Out: when the next handler may begin.
  * Refused: nothing.

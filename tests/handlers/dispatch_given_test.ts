@@ -122,6 +122,8 @@ Deno.test("handlers that do not wait change one object, and each reply has what 
       // deno-lint-ignore require-await -- most handlers are written so
       handler: async (_params: Message) => change(),
     }),
+    // deno-lint-ignore require-await
+    NONE_FIRST: command({ number: 18, handler: async (_params: Message) => shared.n < 0 ? null : change() }),
   };
   const pass = async (_call: unknown, next: () => Promise<ReplyFields>) => await next();
   const look = async (_call: unknown, next: () => Promise<ReplyFields>) => {
@@ -131,7 +133,10 @@ Deno.test("handlers that do not wait change one object, and each reply has what 
   for (const middleware of [[], [pass], [look, pass], [pass, look, pass, look]]) {
     await using server = await withServer({ commands, middleware });
     const peers = await Promise.all(Array.from({ length: 8 }, () => server.connect()));
-    for (const cmd of [16, 17]) {
+    shared.n = -1;
+    await peers[0].send({ cmd: 18 });
+    assertEquals(await peers[0].readReplies(1), [{ res: null }]);
+    for (const cmd of [16, 17, 18]) {
       shared.n = 0;
       const seqs = Array.from({ length: 20 }, (_, index) => index);
       await Promise.all(peers.map((peer) => peer.send(...seqs.map((seq) => ({ cmd, seq })))));
