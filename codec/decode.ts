@@ -186,11 +186,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
     this.#reader.lastPayloadEnd = bytes.length - 1; // only a terminator follows
     while (position < end && !this.#broken) {
       const frameBytes = this.#scanner.scan(bytes, position, end);
-      const broken = frameBytes < 0
-        ? this.#scanner.reason
-        : this.frames === 0
-        ? this.#firstFault(bytes, end)
-        : undefined;
+      const broken = frameBytes < 0 ? this.#scanner.reason : this.#firstFault(bytes, end);
       if (broken !== undefined) {
         batch.push(new BadFrame(broken, this.frames === 0 ? protocolOf(bytes.subarray(position, end)) : undefined));
         this.#broken = true;
@@ -228,7 +224,7 @@ export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Mes
 
   /** The fault of the first message, as soon as a byte shows it. */
   #firstFault(bytes: Uint8Array, end: number): string | undefined {
-    if (this.#server === undefined) return;
+    if (this.frames > 0 || this.#server === undefined) return;
     const { payloadStart, payloadEnd } = this.#scanner;
     if (payloadStart === payloadEnd || isNoMap(bytes, payloadStart, Math.min(payloadEnd, end))) return NO_MAP;
   }

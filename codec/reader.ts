@@ -158,7 +158,7 @@ export class Reader implements Payload {
    */
   readKey(): string {
     const type = this.#uint8();
-    if (type >> 5 === 0x5) return keyAt(this.#bytes, this.#take(type & 31), type & 31);
+    if (type >> 5 === 0x5) return this.#key(type & 31);
     if (type === 0xd9) return this.#key(this.#uint8());
     if (type === 0xda) return this.#key(this.#uint16());
     if (type === 0xdb) return this.#key(this.#uint32());
@@ -174,10 +174,9 @@ export class Reader implements Payload {
   /** @returns The next value. A short text is read like a key: the names of commands repeat too. */
   readName(): unknown {
     const type = this.#uint8();
-    if (type < 0x80) return type;
     if (type >> 5 !== 0x5) return this.#valueOf(type);
     this.#charge(TEXT_WEIGHT + (type & 31) * TEXT_BYTE_WEIGHT);
-    return keyAt(this.#bytes, this.#take(type & 31), type & 31);
+    return this.#key(type & 31);
   }
 
   /**

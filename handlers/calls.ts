@@ -237,10 +237,12 @@ export class Calls implements CallOwner {
   /** Begins as many waiting calls as may begin, in turn with all other connections. */
   #beginWaiting(): void {
     const { queue, connection: { output }, server: { load, yieldBudget } } = this;
-    for (let begun = 1, next; (next = queue.next()) !== undefined; begun++) {
+    for (let begun = 1; queue.length > 0 && !queue.isPaused; begun++) {
+      if (load.starts.call !== undefined) return this.#pause(load.starts.over());
+      const next = queue.next();
+      if (next === undefined) return;
       if (next instanceof Call) this.#begin(next);
       else this.push(next);
-      if (load.starts.call !== undefined) return this.#pause(load.starts.over());
       if (output.full) return this.#pause(output.drained());
       if (begun % BEGUN_A_LOOK === 0 && yieldBudget.isExhausted) return this.#pause(yieldBudget.refilled());
     }

@@ -140,7 +140,6 @@ export class Intake {
   /** Routes the rest of a batch when there is room for it, in turn with all other connections. */
   async #acceptLater(batch: Decoded<ClientMessage>[], from: number, turnMs: number): Promise<void> {
     const { clock, load, yieldBudget } = this.#server;
-    const { starts } = load;
     let startMs = turnMs;
     for (let next = from; next < batch.length && this.#connection.isOpen;) {
       const message = batch[next];
@@ -150,10 +149,7 @@ export class Intake {
         return this.#router.route(message);
       }
       if (this.#isPaused(message, startMs)) {
-        // As `starts.over()`, whose promise would cost a call with an async handler a fifth.
-        const { call } = starts;
-        for (let round = 0; round < starts.rounds && call === starts.call; round++) await undefined;
-        starts.passed(call);
+        await load.starts.over();
       } else {
         const unreadBytes = weightOf(batch, next);
         load.bytes += unreadBytes;

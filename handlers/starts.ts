@@ -11,13 +11,16 @@
 export class Starts {
   /** Its call, until the next handler may begin. */
   call: object | undefined;
-  /** After this many rounds of microtasks without an answer, the handler waits for something. */
-  rounds = 0;
+  #rounds = 0;
 
-  /** The handler of a call has begun. */
+  /**
+   * The handler of a call has begun.
+   *
+   * @param rounds After this many rounds of microtasks without an answer, it waits for something.
+   */
   began(call: object, rounds: number): void {
     this.call = call;
-    this.rounds = rounds;
+    this.#rounds = rounds;
   }
 
   /** A call was answered, or its handler waits for something. */
@@ -28,7 +31,7 @@ export class Starts {
   /** Resolves when the next handler may begin. */
   async over(): Promise<void> {
     const { call } = this;
-    for (let round = 0; round < this.rounds && call === this.call; round++) await undefined;
+    for (let round = 0; round < this.#rounds && call === this.call; round++) await undefined;
     this.passed(call);
   }
 }
