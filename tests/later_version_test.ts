@@ -9,7 +9,8 @@ import { outgoing } from "../cli/call.ts";
 import { connect } from "../client.ts";
 import { memoryNetwork, ScriptedServer, tcpNetwork } from "./support/scripted_server.ts";
 import { turn } from "./support/fake_clock.ts";
-import { type Message, withServer } from "./support/wire.ts";
+import { withServer } from "./support/test_server.ts";
+import type { Message } from "./support/wire.ts";
 
 /** Control messages that say nothing known, as of clients with settings, streams or anything else of their own. */
 function laterControls(seq: number): Message[] {

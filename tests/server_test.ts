@@ -13,25 +13,9 @@ import { serveOne } from "./support/serve_one.ts";
 import { fromStreams } from "../transport/transport.ts";
 import { FakeClock } from "./support/fake_clock.ts";
 import { newSeed, Random } from "./support/random.ts";
-import {
-  chunksOf,
-  concat,
-  connectPeer,
-  connectTcp,
-  frame,
-  Held,
-  hex,
-  type Message,
-  messages,
-  type Peer,
-  request,
-  settle,
-  settleShutdown,
-  type TestServer,
-  unhex,
-  withMemory,
-  withServer,
-} from "./support/wire.ts";
+import { connectPeer, connectTcp, type Peer, settle, settleShutdown } from "./support/peers.ts";
+import { Held, type TestServer, withMemory, withServer } from "./support/test_server.ts";
+import { chunksOf, concat, frame, hex, type Message, messages, request, unhex } from "./support/wire.ts";
 import { type Address, overEach } from "./support/transports.ts";
 
 const SEED = newSeed();

@@ -6,7 +6,8 @@ import { jsonLines, plainLines } from "../../cli/tap.ts";
 import type { TappedCall } from "../../handlers/tap.ts";
 import { command, RpcError } from "../../mod.ts";
 import { overEach, TCP, TLS, UNIX } from "../support/transports.ts";
-import { connectTcp, withServer } from "../support/wire.ts";
+import { connectTcp } from "../support/peers.ts";
+import { withServer } from "../support/test_server.ts";
 import { LineReader, runClient, runScript, ServerScript, startScript } from "./scripts.ts";
 
 /** The script, tapping. */

@@ -10,7 +10,8 @@
 
 import { connect } from "../../client.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
-import { concat, connectPeer, frame, request, unhex } from "../support/wire.ts";
+import { connectPeer } from "../support/peers.ts";
+import { concat, frame, request, unhex } from "../support/wire.ts";
 import { ChildServer } from "./child.ts";
 
 /** What an attacker does on each of its connections. */

@@ -15,7 +15,8 @@ import { newSeed, Random } from "../support/random.ts";
 import { testWith } from "../production/programs.ts";
 import { type Network, ScriptedServer, tcpNetwork, tlsNetwork } from "../support/scripted_server.ts";
 import { TCP, TLS } from "../support/transports.ts";
-import { concat, frame, message, takeFrames, unhex, withServer } from "../support/wire.ts";
+import { withServer } from "../support/test_server.ts";
+import { concat, frame, message, takeFrames, unhex } from "../support/wire.ts";
 import { besideGoodClients, shown, until } from "./beside.ts";
 
 /** Calls in flight when the bytes come: their `seq` are 0, 1 and 2. */

@@ -9,7 +9,9 @@ import { command } from "../../handlers/command.ts";
 import type { ServeOptions } from "../../server.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { overEach, TCP, TLS, type Transport } from "../support/transports.ts";
-import { connectPeer, Held, type Message, settle, startProxy, type TestServer, withServer } from "../support/wire.ts";
+import { connectPeer, settle, startProxy } from "../support/peers.ts";
+import { Held, type TestServer, withServer } from "../support/test_server.ts";
+import type { Message } from "../support/wire.ts";
 
 const ALIVE_MS = 2_000;
 const ALIVE = { cmd: 0, alive: ALIVE_MS };

@@ -9,7 +9,7 @@ import { RpcError } from "../../errors.ts";
 import { newSeed } from "../support/random.ts";
 import { testWith } from "../production/programs.ts";
 import { overEach, TCP, TLS, WEB_SOCKET } from "../support/transports.ts";
-import { connectPeer } from "../support/wire.ts";
+import { connectPeer } from "../support/peers.ts";
 import { statisticsOf, until } from "./beside.ts";
 import { ChildServer } from "./child.ts";
 import { drain, type DrainReport } from "./drain.ts";

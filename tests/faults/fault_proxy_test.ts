@@ -1,7 +1,8 @@
 /** The fault proxy itself: each fault is what it says, and a seed says them all. */
 
 import { assert, assertEquals } from "@std/assert";
-import { concat, connectResettable } from "../support/wire.ts";
+import { connectResettable } from "../support/peers.ts";
+import { concat } from "../support/wire.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { type End, FaultProxy, type Faults } from "./fault_proxy.ts";
 

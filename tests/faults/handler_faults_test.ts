@@ -10,7 +10,7 @@ import { command, type Context, reply } from "../../handlers/command.ts";
 import type { Middleware } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { type Clock, systemClock } from "../../transport/clock.ts";
-import { ErrorLog, stderrLines, withServer } from "../support/wire.ts";
+import { ErrorLog, stderrLines, withServer } from "../support/test_server.ts";
 import { overEach, TCP, type Transport } from "../support/transports.ts";
 import { besideGoodClients, shown, until, untilAtRest } from "./beside.ts";
 

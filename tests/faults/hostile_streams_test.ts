@@ -16,7 +16,9 @@ import { ItemWindow } from "../../session/item_queue.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { replaced } from "../support/replaced.ts";
 import { overEach, TCP, TLS, type Transport, UNIX } from "../support/transports.ts";
-import { type Message, type Peer, type TestServer, withServer } from "../support/wire.ts";
+import type { Peer } from "../support/peers.ts";
+import { type TestServer, withServer } from "../support/test_server.ts";
+import type { Message } from "../support/wire.ts";
 import { besideGoodClients, shown, statisticsOf, until, untilAtRest } from "./beside.ts";
 
 const ALL = [TCP, TLS, UNIX];

@@ -8,17 +8,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { serveOne } from "../support/serve_one.ts";
 import { newSeed, Random } from "../support/random.ts";
-import {
-  concat,
-  connectPeer,
-  connectResettable,
-  frame,
-  Held,
-  type Message,
-  request,
-  type TestServer,
-  withServer,
-} from "../support/wire.ts";
+import { connectPeer, connectResettable } from "../support/peers.ts";
+import { Held, type TestServer, withServer } from "../support/test_server.ts";
+import { concat, frame, type Message, request } from "../support/wire.ts";
 import { testWith } from "../production/programs.ts";
 import { type Address, TCP, TLS, type Transport } from "../support/transports.ts";
 import { besideGoodClients, shown, statisticsOf, until, untilAtRest } from "./beside.ts";

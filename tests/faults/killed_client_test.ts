@@ -6,7 +6,7 @@
 import { assertEquals } from "@std/assert";
 import { connect } from "../../client.ts";
 import { overEach, TCP, TLS, UNIX } from "../support/transports.ts";
-import { Held, withServer } from "../support/wire.ts";
+import { Held, withServer } from "../support/test_server.ts";
 import { until, untilAtRest } from "./beside.ts";
 
 const library = new URL("../../client.ts", import.meta.url).href;

@@ -17,16 +17,9 @@ import type { Transport } from "../../transport/transport.ts";
 import { acceptAll } from "../../transport/accept_loop.ts";
 import { socketTransport } from "../../transport/deno_network.ts";
 import { closeQuietly } from "../../transport/transport.ts";
-import {
-  concat,
-  connectResettable,
-  Held,
-  type Message,
-  type Peer,
-  request,
-  startProxy,
-  withServer,
-} from "../support/wire.ts";
+import { connectResettable, type Peer, startProxy } from "../support/peers.ts";
+import { Held, withServer } from "../support/test_server.ts";
+import { concat, type Message, request } from "../support/wire.ts";
 import { BareConnection } from "../support/bare_connection.ts";
 import { overEach } from "../support/transports.ts";
 import { until, untilAtRest } from "./beside.ts";

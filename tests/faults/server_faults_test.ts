@@ -7,7 +7,9 @@ import { assert, assertEquals, AssertionError, assertRejects } from "@std/assert
 import { type Client, connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { type Message, startProxy, withServer } from "../support/wire.ts";
+import { startProxy } from "../support/peers.ts";
+import { withServer } from "../support/test_server.ts";
+import type { Message } from "../support/wire.ts";
 import { type Address, overEach } from "../support/transports.ts";
 import { statisticsOf, until, untilAtRest } from "./beside.ts";
 import { ChildServer } from "./child.ts";

@@ -5,7 +5,8 @@
 
 import { assertEquals } from "@std/assert";
 import { overEach, TCP, TLS, type Transport } from "../support/transports.ts";
-import { concat, connectPeer, request } from "../support/wire.ts";
+import { connectPeer } from "../support/peers.ts";
+import { concat, request } from "../support/wire.ts";
 import { ChildServer } from "./child.ts";
 
 /** The limits of a server here, and how long it stands still. */

@@ -12,7 +12,7 @@ import { CallerItems } from "../../handlers/caller_items.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { replaced } from "../support/replaced.ts";
 import { overEach, TCP, type Transport } from "../support/transports.ts";
-import { withServer } from "../support/wire.ts";
+import { withServer } from "../support/test_server.ts";
 import { untilAtRest } from "./beside.ts";
 import { FaultProxy, type Faults } from "./fault_proxy.ts";
 import { Ledger, settled } from "./ledger.ts";

@@ -10,17 +10,9 @@ import type { ServerOptions } from "../../handlers/server_state.ts";
 import { resolveLimits } from "../../limits.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { overEach } from "../support/transports.ts";
-import {
-  concat,
-  Held,
-  type Message,
-  type Peer,
-  request,
-  settle,
-  unhex,
-  withMemory,
-  withServer,
-} from "../support/wire.ts";
+import { type Peer, settle } from "../support/peers.ts";
+import { Held, withMemory, withServer } from "../support/test_server.ts";
+import { concat, type Message, request, unhex } from "../support/wire.ts";
 
 /** The server looks twice a second, so an end may come up to a second late, never early. */
 const LATE_MS = 1_000;

@@ -7,7 +7,9 @@ import { setImmediate } from "node:timers";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { command } from "../../handlers/command.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { concat, Held, request, type ServedInMemory, settle, unhex, withMemory, withServer } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { Held, type ServedInMemory, withMemory, withServer } from "../support/test_server.ts";
+import { concat, request, unhex } from "../support/wire.ts";
 import { overEach } from "../support/transports.ts";
 
 const PONG = { res: "PONG" };

@@ -7,17 +7,8 @@ import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { encode } from "../../codec/msgpack.ts";
 import { RpcError, type RpcErrorOptions } from "../../errors.ts";
 import { command, type Commands, type Middleware, reply } from "../../handlers/command.ts";
-import {
-  chunksOf,
-  concat,
-  frame,
-  hex,
-  type Message,
-  request,
-  type ServedInMemory,
-  unhex,
-  withMemory,
-} from "../support/wire.ts";
+import { type ServedInMemory, withMemory } from "../support/test_server.ts";
+import { chunksOf, concat, frame, hex, type Message, request, unhex } from "../support/wire.ts";
 
 const PONG = { res: "PONG" };
 const SECRET = "postgres://admin:hunter2@db";

@@ -7,7 +7,9 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command, reply, type ReplyFields } from "../../handlers/command.ts";
-import { type Message, settle, withMemory, withServer } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { withMemory, withServer } from "../support/test_server.ts";
+import type { Message } from "../support/wire.ts";
 
 Deno.test("an item is sent as it was when it was yielded, though its object and buffer are used again", async () => {
   const AGAIN = command({

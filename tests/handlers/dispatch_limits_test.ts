@@ -6,7 +6,9 @@ import { command } from "../../handlers/command.ts";
 import type { ServerStatistics } from "../../handlers/server_info.ts";
 import type { Limits } from "../../limits.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { concat, frame, Held, type Message, request, settle, unhex, withMemory, withServer } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { Held, withMemory, withServer } from "../support/test_server.ts";
+import { concat, frame, type Message, request, unhex } from "../support/wire.ts";
 import { overEach } from "../support/transports.ts";
 
 const PONG = { res: "PONG" };

@@ -2,7 +2,9 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { newSeed, Random } from "../support/random.ts";
-import { chunksOf, concat, frame, Held, hex, request, settle, unhex, withMemory } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { Held, withMemory } from "../support/test_server.ts";
+import { chunksOf, concat, frame, hex, request, unhex } from "../support/wire.ts";
 
 const SEED = newSeed();
 

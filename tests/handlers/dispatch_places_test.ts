@@ -10,7 +10,9 @@ import { command, type Context } from "../../handlers/command.ts";
 import type { ServerStatistics } from "../../handlers/server_info.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { Held, type Message, request, settle, withMemory, withServer } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { Held, withMemory, withServer } from "../support/test_server.ts";
+import { type Message, request } from "../support/wire.ts";
 
 const PONG = { res: "PONG" };
 

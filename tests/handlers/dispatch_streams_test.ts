@@ -4,7 +4,9 @@ import { assert, assertEquals, assertObjectMatch } from "@std/assert";
 import { RpcError } from "../../errors.ts";
 import { command, type Context, type Middleware, reply } from "../../handlers/command.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { concat, Held, type Message, request, settle, unhex, withMemory, withServer } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { Held, withMemory, withServer } from "../support/test_server.ts";
+import { concat, type Message, request, unhex } from "../support/wire.ts";
 import { overEach } from "../support/transports.ts";
 
 const PONG = { res: "PONG" };

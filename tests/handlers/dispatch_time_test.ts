@@ -9,7 +9,9 @@ import { command } from "../../handlers/command.ts";
 import { sleep } from "../../transport/clock.ts";
 import { SLOT_MS } from "../../session/deadlines.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { Held, type Message, settle, unhex, withMemory, withServer } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { Held, withMemory, withServer } from "../support/test_server.ts";
+import { type Message, unhex } from "../support/wire.ts";
 import { overEach } from "../support/transports.ts";
 
 const PONG = { res: "PONG" };

@@ -2,7 +2,9 @@
 
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { command } from "../../handlers/command.ts";
-import { type Message, settle, stderrLines, withMemory } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { stderrLines, withMemory } from "../support/test_server.ts";
+import type { Message } from "../support/wire.ts";
 
 const PONG = { res: "PONG" };
 

@@ -10,7 +10,8 @@ import { command } from "../../handlers/command.ts";
 import type { ServeOptions } from "../../server.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { overEach, TCP, type Transport } from "../support/transports.ts";
-import { Held, settle, settleShutdown, type TestServer, withServer } from "../support/wire.ts";
+import { settle, settleShutdown } from "../support/peers.ts";
+import { Held, type TestServer, withServer } from "../support/test_server.ts";
 
 const NOTICE = { cmd: 0, notice: true };
 const PONG = { res: "PONG" };

@@ -4,7 +4,9 @@ import { assert, assertEquals, assertObjectMatch } from "@std/assert";
 import { RpcError } from "../../errors.ts";
 import { command, type Middleware, unchecked } from "../../handlers/command.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { settle, unhex, withMemory } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { withMemory } from "../support/test_server.ts";
+import { unhex } from "../support/wire.ts";
 import { end, item, readGrants, ServedCalls, upload } from "../support/items.ts";
 
 const PONG = { res: "PONG" };

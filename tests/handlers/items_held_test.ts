@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertMatch, assertObjectMatch } from "@std/assert";
 import { FakeClock } from "../support/fake_clock.ts";
-import { settle } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
 import { item, readGrants, ServedCalls, upload } from "../support/items.ts";
 
 const MIB = 1024 * 1024;

@@ -5,7 +5,8 @@ import { RpcError } from "../../errors.ts";
 import { command, unchecked } from "../../handlers/command.ts";
 import { ServedCalls } from "../support/items.ts";
 import { newSeed, Random } from "../support/random.ts";
-import { type Message, settle } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import type { Message } from "../support/wire.ts";
 
 const RUNS = 1_000;
 

@@ -4,7 +4,9 @@ import { assert, assertEquals } from "@std/assert";
 import { unchecked } from "../../handlers/command.ts";
 import { command } from "../../handlers/command.ts";
 import { overEach } from "../support/transports.ts";
-import { type Peer, request, settle, withServer } from "../support/wire.ts";
+import { type Peer, settle } from "../support/peers.ts";
+import { withServer } from "../support/test_server.ts";
+import { request } from "../support/wire.ts";
 
 const MIB = 1024 * 1024;
 

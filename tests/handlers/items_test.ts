@@ -4,7 +4,9 @@ import { assertEquals, assertObjectMatch } from "@std/assert";
 import type { RpcError } from "../../errors.ts";
 import { bytes, command, type Middleware, unchecked } from "../../handlers/command.ts";
 import type { StandardSchema } from "../../handlers/standard_schema.ts";
-import { frame, type Message, message, settle, unhex, withMemory } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { withMemory } from "../support/test_server.ts";
+import { frame, type Message, message, unhex } from "../support/wire.ts";
 import { end, item, readGrants, ServedCalls, upload } from "../support/items.ts";
 
 const PONG = { res: "PONG" };

@@ -5,7 +5,8 @@ import { RpcError } from "../../errors.ts";
 import { command, type Context, type Middleware, middleware, reply } from "../../handlers/command.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { schemaOf } from "../support/schema.ts";
-import { Held, type Message, withMemory } from "../support/wire.ts";
+import { Held, withMemory } from "../support/test_server.ts";
+import type { Message } from "../support/wire.ts";
 
 const PONG = { res: "PONG" };
 

@@ -10,7 +10,8 @@ import { sleep } from "../../transport/clock.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { type Answered, type Arriving, underLoad } from "../support/simulated_load.ts";
-import { connectTcp, type Message } from "../support/wire.ts";
+import { connectTcp } from "../support/peers.ts";
+import type { Message } from "../support/wire.ts";
 
 const TTL_MS = 100;
 const COMPUTE_MS = 2;

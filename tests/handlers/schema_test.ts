@@ -4,7 +4,9 @@ import { assertEquals } from "@std/assert";
 import { command } from "../../handlers/command.ts";
 import type { SchemaIssue } from "../../handlers/standard_schema.ts";
 import { schemaOf } from "../support/schema.ts";
-import { type Message, settle, withMemory } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { withMemory } from "../support/test_server.ts";
+import type { Message } from "../support/wire.ts";
 
 const PONG = { res: "PONG" };
 

@@ -6,7 +6,9 @@ import { command } from "../../handlers/command.ts";
 import type { CommandStatistics } from "../../handlers/server_info.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { concat, frame, Held, type Message, request, settle, unhex, withMemory, withServer } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { Held, withMemory, withServer } from "../support/test_server.ts";
+import { concat, frame, type Message, request, unhex } from "../support/wire.ts";
 
 Deno.test("INFO tells name, version, limits and commands, those with numbers first", async () => {
   const clock = new FakeClock();

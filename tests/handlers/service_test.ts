@@ -10,7 +10,7 @@ import type { StandardSchema } from "../../handlers/standard_schema.ts";
 import { tokens } from "../../handlers/tokens.ts";
 import { createServer, serve } from "../../server.ts";
 import { connectInMemory } from "../../testing.ts";
-import { ErrorLog } from "../support/wire.ts";
+import { ErrorLog } from "../support/test_server.ts";
 
 const SECRET = "b1d5781111d84f7b3fe45a0852e59758";
 

@@ -3,7 +3,8 @@
 import { assertEquals } from "@std/assert";
 import { bytes, command, unchecked } from "../../handlers/command.ts";
 import type { JsonSchemaOptions, StandardSchema } from "../../handlers/standard_schema.ts";
-import { type Message, withMemory } from "../support/wire.ts";
+import { withMemory } from "../support/test_server.ts";
+import type { Message } from "../support/wire.ts";
 
 const NAME = { type: "object", properties: { name: { type: "string" } }, required: ["name"] };
 

@@ -5,7 +5,9 @@ import { command, RpcError } from "../../mod.ts";
 import type { TappedCall, TapReport } from "../../handlers/tap.ts";
 import type { ServeOptions } from "../../server.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { type Message, message, type Peer, settle, type TestServer, withServer } from "../support/wire.ts";
+import { type Peer, settle } from "../support/peers.ts";
+import { type TestServer, withServer } from "../support/test_server.ts";
+import { type Message, message } from "../support/wire.ts";
 
 /** As long as between two reports. */
 const REPORT_MS = 200;

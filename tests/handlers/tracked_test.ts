@@ -3,7 +3,8 @@
 import { assertEquals, assertObjectMatch, assertThrows } from "@std/assert";
 import { command, type Middleware, tracked } from "../../handlers/command.ts";
 import type { StandardSchema } from "../../handlers/standard_schema.ts";
-import { hex, type Message, withMemory } from "../support/wire.ts";
+import { withMemory } from "../support/test_server.ts";
+import { hex, type Message } from "../support/wire.ts";
 
 /** Counts on behind an id. */
 const COUNT = command(async function* ({ after = 0, to }: { after?: number; to: number }) {

@@ -4,7 +4,8 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect, RpcError } from "../../mod.ts";
 import { Certificates } from "../production/certificates.ts";
 import { type Folder, type Program, testWith } from "../production/programs.ts";
-import { openSocket, request } from "../support/wire.ts";
+import { openSocket } from "../support/peers.ts";
+import { request } from "../support/wire.ts";
 import { output, type Runtime, start, withArchive } from "./runtimes.ts";
 
 async function startService(runtime: Runtime, folder: Folder, places: unknown[]): Promise<Program> {

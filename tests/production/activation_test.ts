@@ -7,7 +7,8 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
 import { serve } from "../../server.ts";
 import { makeTestTls } from "../support/transports.ts";
-import { concat, connectTcp, message } from "../support/wire.ts";
+import { connectTcp } from "../support/peers.ts";
+import { concat, message } from "../support/wire.ts";
 import { Certificates } from "./certificates.ts";
 import { Folder, onFreePort, Program, root, run, testWith } from "./programs.ts";
 

@@ -18,7 +18,8 @@ import {
 import { FakeClock } from "../support/fake_clock.ts";
 import { replaced } from "../support/replaced.ts";
 import { makeTestTls } from "../support/transports.ts";
-import { connectTcp, settle, stderrLines } from "../support/wire.ts";
+import { connectTcp, settle } from "../support/peers.ts";
+import { stderrLines } from "../support/test_server.ts";
 import { Certificates } from "./certificates.ts";
 import { childrenOf, Program, root, run, testWith } from "./programs.ts";
 

@@ -5,7 +5,8 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { command, connect, serve } from "../../mod.ts";
-import { concat, connectTcp, frame, unhex } from "../support/wire.ts";
+import { connectTcp } from "../support/peers.ts";
+import { concat, frame, unhex } from "../support/wire.ts";
 import { Folder, Program, run, testWith } from "./programs.ts";
 
 /** `{cmd: 16}` in its frame. */

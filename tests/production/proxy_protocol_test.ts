@@ -9,7 +9,9 @@ import { denoServerNetwork } from "../../transport/deno_server_network.ts";
 import { listen } from "../../transport/listen.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { makeTestTls } from "../support/transports.ts";
-import { concat, Peer, settle, stderrLines, withServer } from "../support/wire.ts";
+import { Peer, settle } from "../support/peers.ts";
+import { stderrLines, withServer } from "../support/test_server.ts";
+import { concat } from "../support/wire.ts";
 import { Certificates } from "./certificates.ts";
 import {
   example,

@@ -13,7 +13,9 @@ import type { PeerCertificate, ServerTls } from "../../types.ts";
 import { reasonOf } from "../../transport/tls.ts";
 import { TlsAcceptor } from "../../transport/tls_acceptor.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { concat, connectTcp, Held, message, messages, settle, withServer } from "../support/wire.ts";
+import { connectTcp, settle } from "../support/peers.ts";
+import { Held, withServer } from "../support/test_server.ts";
+import { concat, message, messages } from "../support/wire.ts";
 import { type Certificate, Certificates } from "./certificates.ts";
 import { Program, root, run, testWith } from "./programs.ts";
 

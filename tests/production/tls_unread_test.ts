@@ -7,17 +7,9 @@ import { assertEquals } from "@std/assert";
 import { connect } from "../../client.ts";
 import type { ServeOptions } from "../../server.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import {
-  concat,
-  Held,
-  type Message,
-  message,
-  Peer,
-  settle,
-  type TestServer,
-  unhex,
-  withServer,
-} from "../support/wire.ts";
+import { Peer, settle } from "../support/peers.ts";
+import { Held, type TestServer, withServer } from "../support/test_server.ts";
+import { concat, type Message, message, unhex } from "../support/wire.ts";
 import { Certificates } from "./certificates.ts";
 import { testWith } from "./programs.ts";
 

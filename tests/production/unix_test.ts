@@ -6,7 +6,8 @@ import { RpcError } from "../../errors.ts";
 import { serve } from "../../server.ts";
 import { denoUnix } from "../../transport/deno_server_network.ts";
 import { listenUnix, permissionsToListen } from "../../transport/unix.ts";
-import { Held, settle, withServer } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { Held, withServer } from "../support/test_server.ts";
 import { Folder, Program, root, run } from "./programs.ts";
 
 /** The number of this process's own user (`-u`) or group (`-g`); the runtime would need one more permission to tell. */

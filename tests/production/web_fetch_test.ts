@@ -2,7 +2,9 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { connect, createServer, serve, type Server } from "../../mod.ts";
-import { Held, message, openWebSocket, settle, stderrLines, webSocketPeer } from "../support/wire.ts";
+import { openWebSocket, settle, webSocketPeer } from "../support/peers.ts";
+import { Held, stderrLines } from "../support/test_server.ts";
+import { message } from "../support/wire.ts";
 import { writeAll } from "../../transport/transport.ts";
 import { answerTo, commands, MIB, PAGE, upgradeOf, useAll } from "../support/web_socket_service.ts";
 

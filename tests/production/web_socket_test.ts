@@ -8,16 +8,9 @@ import { command, connect, RpcError, serve } from "../../mod.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { makeTestTls } from "../support/transports.ts";
 import { closeFrame, OPCODES, webSocketFrame, webSocketFrames } from "../support/web_socket.ts";
-import {
-  Held,
-  message,
-  openWebSocket,
-  settle,
-  stderrLines,
-  takeFrames,
-  webSocketPeer,
-  withServer,
-} from "../support/wire.ts";
+import { openWebSocket, settle, webSocketPeer } from "../support/peers.ts";
+import { Held, stderrLines, withServer } from "../support/test_server.ts";
+import { message, takeFrames } from "../support/wire.ts";
 import { Folder, testWith } from "./programs.ts";
 import { answerTo, commands, MASK, PAGE, Raw, upgradeOf, useAll } from "../support/web_socket_service.ts";
 

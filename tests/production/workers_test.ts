@@ -7,7 +7,7 @@ import { RpcError } from "../../errors.ts";
 import type { ServerStatistics } from "../../handlers/server_info.ts";
 import { sumStatistics } from "../../handlers/statistics.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
-import { withServer } from "../support/wire.ts";
+import { withServer } from "../support/test_server.ts";
 
 // Who watches over them ----------------------------------------------------------------------------------------------
 

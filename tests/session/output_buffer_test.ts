@@ -2,7 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { OutputBuffer } from "../../session/connection.ts";
-import { settle } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
 
 /** A promise, and whether it has been fulfilled by now. */
 function watch(promise: Promise<void>): () => Promise<boolean> {

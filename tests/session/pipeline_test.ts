@@ -16,7 +16,9 @@ import { compose, StreamPipeline } from "../../session/pipeline.ts";
 import { BareConnection } from "../support/bare_connection.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
-import { concat, ErrorLog, frame, hex, messages, request, settle, unhex } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { ErrorLog } from "../support/test_server.ts";
+import { concat, frame, hex, messages, request, unhex } from "../support/wire.ts";
 
 const SEED = newSeed();
 

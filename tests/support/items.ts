@@ -6,7 +6,9 @@ import { command, type Context } from "../../handlers/command.ts";
 import { ServerConnection } from "../../handlers/server_connection.ts";
 import { type ServerOptions, ServerState } from "../../handlers/server_state.ts";
 import { demoCommands } from "../../cli/demo_commands.ts";
-import { ErrorLog, memoryPeer, type Message, type Peer, settle } from "./wire.ts";
+import { memoryPeer, type Peer, settle } from "./peers.ts";
+import { ErrorLog } from "./test_server.ts";
+import type { Message } from "./wire.ts";
 
 /** A request with a stream. */
 export function upload(cmd: string, seq = 1, fields: Message = {}): Message {

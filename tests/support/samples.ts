@@ -14,7 +14,8 @@ import type { StandardSchema } from "../../handlers/standard_schema.ts";
 import type { ListeningServer, ServeOptions } from "../../server.ts";
 import { serve } from "./demo_server.ts";
 import { type Clock, systemClock } from "../../transport/clock.ts";
-import { frame, settleShutdown } from "./wire.ts";
+import { settleShutdown } from "./peers.ts";
+import { frame } from "./wire.ts";
 
 /** A file of the project, as text. */
 export const projectFile = (path: string) => Deno.readTextFile(new URL(`../../${path}`, import.meta.url));

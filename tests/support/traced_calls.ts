@@ -6,7 +6,7 @@
  */
 
 import { type Client, command, connect, RpcError, serve, unchecked } from "../../mod.ts";
-import { connectResettable, connectTcp } from "./wire.ts";
+import { connectResettable, connectTcp } from "./peers.ts";
 
 const [kind, url] = Deno.args;
 

@@ -3,7 +3,7 @@
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { type Client, command, RpcError, unchecked } from "../../mod.ts";
 import { demoCommands } from "../../cli/demo_commands.ts";
-import { settle } from "./wire.ts";
+import { settle } from "./peers.ts";
 
 /** The origin that may. */
 export const PAGE = "https://app.example";

@@ -7,7 +7,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { acceptAll, untilAllAccepted } from "../../transport/accept_loop.ts";
 import { systemClock } from "../../transport/clock.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { connectResettable, connectTcp, settle } from "../support/wire.ts";
+import { connectResettable, connectTcp, settle } from "../support/peers.ts";
 
 const CONN = {} as Deno.Conn;
 const OUT_OF_FILES = Object.assign(new Error("Too many open files (os error 24)"), { code: "EMFILE" });

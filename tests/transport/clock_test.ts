@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/as
 import { MAX_TIMER_MS } from "../../limits.ts";
 import { type Clock, sleep, systemClock, type Timer } from "../../transport/clock.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { settle } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
 
 const NEVER = new AbortController().signal;
 

@@ -5,7 +5,8 @@ import { addressText } from "../../transport/address.ts";
 import { socketTransport } from "../../transport/deno_network.ts";
 import { type Transport, writeAll } from "../../transport/transport.ts";
 import { newSeed, Random } from "../support/random.ts";
-import { concat, hex, settle } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { concat, hex } from "../support/wire.ts";
 
 const SEED = newSeed();
 

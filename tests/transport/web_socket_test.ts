@@ -9,7 +9,8 @@ import { acceptWebSocket, dialWebSocket, UpgradeError } from "../../transport/we
 import { type WebSocketRole, WebSocketTransport } from "../../transport/web_socket_frames.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { closeFrame, OPCODES, ScriptedTransport, webSocketFrame, webSocketFrames } from "../support/web_socket.ts";
-import { chunksOf, concat, settle, unhex } from "../support/wire.ts";
+import { settle } from "../support/peers.ts";
+import { chunksOf, concat, unhex } from "../support/wire.ts";
 
 const { continuation, text, binary, close, ping, pong } = OPCODES;
 
