@@ -1,5 +1,6 @@
 /** Frames of WebSockets by hand, written anew from RFC 6455, so that nothing here shares a mistake with what it tests. */
 
+import { assert } from "@std/assert";
 import type { Transport } from "../../transport/transport.ts";
 import { concat } from "./wire.ts";
 
@@ -117,5 +118,22 @@ export class ScriptedTransport implements Transport {
   /** The frames that were written. */
   get frames(): SentFrame[] {
     return webSocketFrames(concat(...this.written));
+  }
+}
+
+/** Text as bytes, a byte a character. */
+export function latin1(words: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(words, (char) => char.charCodeAt(0));
+}
+
+/** Reads to the end, by reads of some size. */
+export async function readAll(transport: Transport, sizes: () => number = () => 512): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  while (true) {
+    const space = new Uint8Array(sizes());
+    const bytes = await transport.read(space);
+    if (bytes === null) return new Uint8Array(await new Blob(parts as BlobPart[]).arrayBuffer());
+    assert(bytes > 0 && bytes <= space.length);
+    parts.push(space.slice(0, bytes));
   }
 }
