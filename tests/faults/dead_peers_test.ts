@@ -109,27 +109,14 @@ overEach(
   },
 );
 
-/** A client in a process of its own: a call that waits, and a PING a second. It says when it is under way, and how it ended. */
-const CLIENT = `
-  import { connectPeer } from ${JSON.stringify(new URL("../support/wire.ts", import.meta.url).href)};
-  const peer = await connectPeer(JSON.parse(Deno.args[0]));
-  await peer.send({ cmd: 0, alive: ${ALIVE_MS} }, { cmd: "HOLD", seq: 1 });
-  console.log(JSON.stringify(await peer.ask({ cmd: 1, seq: 2 })));
-  const timer = setInterval(() => peer.send({ cmd: 1, seq: 3 }).catch(() => {}), 1000);
-  const replies = await peer.readToBreak();
-  clearInterval(timer);
-  console.log(JSON.stringify(replies.filter(({ seq }) => seq === 1)));`;
-
 overEach(
   "dead peers - one whose process is stopped is ended after 1.5 of its intervals; if it goes on, it is told",
   async (transport) => {
     await using scene = await Scene.set({}, transport);
     const { clock, held } = scene;
-    const file = await Deno.makeTempFile({ suffix: ".ts" });
-    await Deno.writeTextFile(file, CLIENT);
-    const config = new URL("../../deno.json", import.meta.url).pathname;
+    const program = new URL("stopped_client.ts", import.meta.url).pathname;
     const child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--quiet", "--no-check", `--config=${config}`, file, JSON.stringify(scene.server.address)],
+      args: ["run", "-A", "--quiet", "--no-check", program, JSON.stringify(scene.server.address), String(ALIVE_MS)],
       stdout: "piped",
     }).spawn();
     const stdout = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
@@ -155,7 +142,6 @@ overEach(
       }
       await child.status;
       await stdout.cancel();
-      await Deno.remove(file);
     }
   },
   Deno.build.os === "windows" ? [] : [TCP, TLS],
