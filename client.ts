@@ -7,6 +7,6 @@
 export * from "./client/connect.ts";
 
 if (import.meta.main) {
-  // Not awaited, as in server.ts: that module may import this one, so it waits until this one has run.
+  // Not awaited, as in server.ts: a module that is loaded later may import this one.
   import("./cli/client.ts").then(async ({ main }) => Deno.exit(await main(Deno.args)));
 }

@@ -6,25 +6,13 @@
  * address in use; each by an error that names it.
  */
 
-import {
-  type ListeningServer,
-  openListeningServer,
-  openServer,
-  type ServeOptions,
-  SERVER_OPTIONS,
-} from "./handlers/open_server.ts";
-import {
-  LISTEN_OPTIONS,
-  type Listener,
-  type ListenOptions,
-  type Server,
-  type ShutdownReport,
-} from "./handlers/server.ts";
+import type { RunOptions } from "./cli/run_options.ts";
+import { type ListeningServer, openListeningServer, openServer, type ServeOptions } from "./handlers/open_server.ts";
+import type { Listener, ListenOptions, Server, ShutdownReport } from "./handlers/server.ts";
 import type { ServerOptions } from "./handlers/server_state.ts";
-import { checkOptions, OPTION_KINDS, type OptionKind } from "./limits.ts";
 import { denoServerNetwork } from "./transport/deno_server_network.ts";
 
-export type { Listener, ListeningServer, ListenOptions, ServeOptions, Server, ShutdownReport };
+export type { Listener, ListeningServer, ListenOptions, RunOptions, ServeOptions, Server, ShutdownReport };
 
 /**
  * Listens, and serves every connection.
@@ -75,42 +63,6 @@ export function createServer(options: ServerOptions = {}): Server {
   return openServer(options, denoServerNetwork);
 }
 
-/** Options of {@linkcode run}: the options of {@linkcode serve}, and options of a program. */
-export interface RunOptions extends Omit<ServeOptions, "worker"> {
-  /**
-   * How long a shutdown waits for calls in flight, in milliseconds.
-   *
-   * @default {10_000}
-   */
-  graceMs?: number;
-  /**
-   * Processes that share the port, each with its own limits; `auto` is one per core. More than one works only on Linux,
-   * and needs `--unstable-net` and `--allow-run` for Deno itself.
-   *
-   * @default {1}
-   */
-  workers?: number | "auto";
-  /**
-   * Flags of Deno for the worker processes, such as `--allow-read=data`. They always get the permissions that this
-   * process has without restriction (`--allow-read`), and may listen on the address. Deno does not tell a program about
-   * permissions with a restriction, so list those here.
-   */
-  workerFlags?: readonly string[];
-  /** The arguments of the command line, instead of `Deno.args`. */
-  args?: readonly string[];
-}
-
-const RUN_OPTIONS: Record<keyof RunOptions | "worker", OptionKind> = {
-  ...LISTEN_OPTIONS,
-  ...SERVER_OPTIONS,
-  ...{
-    graceMs: OPTION_KINDS.grace,
-    workers: OPTION_KINDS.workers,
-    workerFlags: OPTION_KINDS.texts,
-    args: OPTION_KINDS.texts,
-  },
-};
-
 /**
  * Runs a service as a program: listens, prints the address, and shuts down cleanly at SIGINT, SIGTERM or SIGHUP. Reads
  * flags and the environment; `--help` lists them with the service's commands. A flag (`--port 80`) overrides a variable
@@ -138,12 +90,11 @@ const RUN_OPTIONS: Record<keyof RunOptions | "worker", OptionKind> = {
  * ```
  */
 export async function run(options: RunOptions = {}): Promise<number> {
-  checkOptions(options, RUN_OPTIONS);
   const { runOwnService } = await import("./cli/run.ts");
   return await runOwnService(options);
 }
 
 if (import.meta.main) {
-  // Not awaited: that module imports this one, so it waits until this one has run.
+  // Not awaited: a module of commands may import this one, and would then wait for it forever.
   import("./cli/serve.ts").then(async ({ main }) => Deno.exit(await main(Deno.args)));
 }

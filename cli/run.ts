@@ -10,13 +10,13 @@ import config from "../deno.json" with { type: "json" };
 import type { Commands } from "../handlers/command.ts";
 import type { LogStyle } from "../handlers/log_line.ts";
 import { Registry } from "../handlers/registry.ts";
-import type { RunOptions } from "../server.ts";
 import { flagOf, type Flags, type FlagValues, readArguments, UsageError } from "./arguments.ts";
 import { variableOf } from "./environment.ts";
 import { describeFlags } from "./flags.ts";
 import { isHangupIgnored } from "./hangup.ts";
 import { complain, OutputError, print } from "./output.ts";
 import { InputError } from "./input_file.ts";
+import { checkRunOptions, type RunOptions } from "./run_options.ts";
 import { LIMIT_FLAGS, readSettings, SERVICE_FLAGS, type ServiceSettings } from "./service_flags.ts";
 import { serverOptionsOf, start, StartError } from "./start.ts";
 import { logEvent } from "./service_log.ts";
@@ -49,8 +49,10 @@ export interface Program<More extends Flags> {
  *
  * @param options The options of `run()`.
  * @returns The exit code.
+ * @throws {TypeError | RangeError} If the options are a mistake of the program.
  */
 export async function runOwnService(options: RunOptions): Promise<number> {
+  checkRunOptions(options);
   const name = Deno.mainModule.split("/").at(-1);
   const code = await runProgram({
     options,

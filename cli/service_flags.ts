@@ -8,13 +8,13 @@
 
 import { DEFAULT_GRACE_MS, DEFAULT_HOSTNAME, DEFAULT_PORT, LIMIT_NAMES, type Limits, MAX_WORKERS } from "../limits.ts";
 import { LOG_FORMATS, LOG_LEVELS, type LogStyle } from "../handlers/log_line.ts";
-import type { RunOptions } from "../server.ts";
 import { isOrigin } from "../transport/origins.ts";
 import { isProxyName } from "../transport/proxy_header.ts";
 import { GROUP } from "../transport/unix.ts";
 import { type Flag, type Flags, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
 import { readEnvironment } from "./environment.ts";
 import { choiceFlag, countFlag, hostnameFlag, limitFlag, pathFlag, portFlag, timeFlag } from "./flags.ts";
+import type { RunOptions } from "./run_options.ts";
 import { timeText } from "./units.ts";
 
 /** The help for each limit. */

@@ -5,17 +5,21 @@
  * why and what to do: an address it cannot listen on, an unusable certificate, workers that cannot be started.
  */
 
-import { createServer, type RunOptions, type ShutdownReport } from "../server.ts";
+import { openServer } from "../handlers/open_server.ts";
+import type { ShutdownReport } from "../handlers/server.ts";
+import type { ServerOptions } from "../handlers/server_state.ts";
 import { validityProblem } from "../transport/certificate.ts";
 import { systemClock } from "../transport/clock.ts";
 import { dialAddress, textOf, withoutBrackets } from "../transport/address.ts";
 import { denoNetwork } from "../transport/deno_network.ts";
+import { denoServerNetwork } from "../transport/deno_server_network.ts";
 import { askTls, type ServerTls, tlsProblem, type TlsSource } from "../transport/tls.ts";
 import { closeTransport } from "../transport/transport.ts";
 import { permissionsToListen } from "../transport/unix.ts";
 import { readPem } from "./pem.ts";
 import { withFlags } from "./permission.ts";
 import { Renewal, type RenewalEvent } from "./renewal.ts";
+import type { RunOptions } from "./run_options.ts";
 import type { ServiceSettings } from "./service_flags.ts";
 import { logEvent } from "./service_log.ts";
 import { startProcess, type WorkerProgram, type WorkerTask } from "./worker_process.ts";
@@ -53,7 +57,7 @@ export interface Running {
  */
 export async function start(options: RunOptions, settings: ServiceSettings, program: WorkerProgram): Promise<Running> {
   const { hostname, port, path, mode, group, fd, proxyProtocolFrom, webOrigins, limits, tap, log, workers } = settings;
-  const server = createServer({ ...serverOptionsOf(options), ...limits, ...log, webOrigins, tap });
+  const server = openServer({ ...serverOptionsOf(options), ...limits, ...log, webOrigins, tap }, denoServerNetwork);
   const fromFiles = await tlsOf(settings);
   const address = fd === undefined ? textOf({ hostname, port, path }) : `file descriptor ${fd}`;
   try {
@@ -84,7 +88,7 @@ export async function start(options: RunOptions, settings: ServiceSettings, prog
 }
 
 /** The options of a server, without those for its listener and its program. */
-export function serverOptionsOf(options: RunOptions): NonNullable<Parameters<typeof createServer>[0]> {
+export function serverOptionsOf(options: RunOptions): ServerOptions {
   const { hostname: _1, port: _2, path: _3, mode: _4, group: _5, fd: _6, tls: _7, reusePort: _8, ...rest } = options;
   const { proxyProtocolFrom: _9, graceMs: _10, workers: _11, workerFlags: _12, args: _13, ...serverOptions } = rest;
   return serverOptions;

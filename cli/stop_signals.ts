@@ -8,7 +8,7 @@
  * server.
  */
 
-import type { ShutdownReport } from "../server.ts";
+import type { ShutdownReport } from "../handlers/server.ts";
 import { watchTerminal } from "./hangup.ts";
 import type { Renewal } from "./renewal.ts";
 import type { ServiceSettings } from "./service_flags.ts";

@@ -7,7 +7,8 @@
  * drained.
  */
 
-import { type ListeningServer, serve, type ServeOptions } from "../server.ts";
+import { type ListeningServer, openListeningServer, type ServeOptions } from "../handlers/open_server.ts";
+import { denoServerNetwork } from "../transport/deno_server_network.ts";
 import type { ServerTls } from "../transport/tls.ts";
 import { linesOf } from "./lines.ts";
 import { passOn } from "./output.ts";
@@ -43,7 +44,8 @@ export async function runWorker(number: number, service: ServeOptions): Promise<
   const tls = first && (() => current as ServerTls);
   let server: ListeningServer;
   try {
-    server = await serve({ ...service, ...where, tls, reusePort: true, worker: { number, askOthers } });
+    const options = { ...service, ...where, tls, reusePort: true, worker: { number, askOthers } };
+    server = await openListeningServer(options, denoServerNetwork);
   } catch (error) {
     tell({ type: "failed", reason: error instanceof Error ? error.message : String(error) });
     return 1;

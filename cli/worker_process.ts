@@ -10,8 +10,8 @@
  * its code is already loaded here.
  */
 
+import type { ServeOptions } from "../handlers/open_server.ts";
 import type { Limits } from "../limits.ts";
-import type { ServeOptions } from "../server.ts";
 import { textOf } from "../transport/address.ts";
 import type { ServerTls } from "../transport/tls.ts";
 import { linesOf } from "./lines.ts";

@@ -8,7 +8,7 @@
  */
 
 import type { ServerStatistics } from "../handlers/server_info.ts";
-import type { ShutdownReport } from "../server.ts";
+import type { ShutdownReport } from "../handlers/server.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import type { ServerTls } from "../transport/tls.ts";
 import { Backoff } from "../client/retries.ts";
