@@ -7,7 +7,7 @@
  */
 
 import { printable } from "../codec/printable.ts";
-import { standardError } from "../transport/standard_error.ts";
+import { LineWriter, standardError } from "../transport/line_writer.ts";
 
 const encoder = new TextEncoder();
 
@@ -34,17 +34,8 @@ export async function print(text: string, { failed = false }: { failed?: boolean
   }
 }
 
-/**
- * Writes text to stdout unchanged and synchronously, as `console.log` does, so that two texts never mix; ignores
- * errors.
- */
-export function passOn(text: string): void {
-  try {
-    for (let bytes = encoder.encode(text); bytes.length > 0;) bytes = bytes.subarray(Deno.stdout.writeSync(bytes));
-  } catch {
-    // Nobody reads it any more.
-  }
-}
+/** Passes on the output of other programs to stdout, without waiting for its reader. */
+export const standardOutput: LineWriter = new LineWriter("stdout", (bytes) => Deno.stdout.write(bytes));
 
 /** Writes lines to stderr; ignores errors and does not wait long for a blocked reader. */
 export async function note(text: string): Promise<void> {

@@ -14,7 +14,7 @@ import { flagOf, type Flags, type FlagValues, readArguments, UsageError } from "
 import { variableOf } from "./environment.ts";
 import { describeFlags } from "./flags.ts";
 import { isHangupIgnored } from "./hangup.ts";
-import { complain, OutputError, print } from "./output.ts";
+import { complain, OutputError, print, standardOutput } from "./output.ts";
 import { InputError } from "./input_file.ts";
 import { checkRunOptions, type RunOptions } from "./run_options.ts";
 import { LIMIT_FLAGS, readSettings, SERVICE_FLAGS, type ServiceSettings } from "./service_flags.ts";
@@ -100,6 +100,7 @@ export async function runProgram<More extends Flags>(program: Program<More>, arg
     const { finished, cut } = await ended;
     const message = `stopped; calls in flight: ${finished} finished, ${cut} cut`;
     if (server.workers > 1) await logEvent({ event: "stopped", message }, log);
+    await standardOutput.flush(); // the process may end now
     return 0;
   } catch (error) {
     if (error instanceof UsageError) {

@@ -31,7 +31,7 @@ export function main(args: readonly string[]): Promise<number> {
     commandsOf: async ({ commands }) => commands === undefined ? demoCommands : await loadCommands(commands),
     async beforeStart({ commands }, { path, files, workers }) {
       // The demo commands start no programs and read no files, so drop these permissions.
-      if (commands !== undefined) return;
+      if (commands !== undefined) return await dropOwnRun(workers);
       if (workers === 1) await Deno.permissions.revoke({ name: "run" });
       if (path === undefined && files.cert === undefined) await Deno.permissions.revoke({ name: "read" });
     },
@@ -41,6 +41,13 @@ export function main(args: readonly string[]): Promise<number> {
       return { flags: [...inheritedFlags(), ...readFlags(url)], args: [`--commands=${url}`] };
     },
   }, args);
+}
+
+/** Drops the permission to start Deno, which only workers need. A program that may start anything keeps that. */
+async function dropOwnRun(workers: number): Promise<void> {
+  const { state } = await Deno.permissions.query({ name: "run" });
+  if (workers > 1 || state === "granted") return;
+  await Deno.permissions.revoke({ name: "run", command: Deno.execPath() });
 }
 
 /** Flags that let a worker read the module of commands and its imports, as far as this process may read them. */

@@ -11,9 +11,10 @@ import { type ListeningServer, openListeningServer, type ServeOptions } from "..
 import { denoServerNetwork } from "../transport/deno_server_network.ts";
 import type { ServerTls } from "../transport/tls.ts";
 import { linesOf } from "./lines.ts";
-import { passOn } from "./output.ts";
 import { MESSAGE_MARK, readTask } from "./worker_process.ts";
 import type { FromWorker, Others, ToWorker } from "./workers.ts";
+
+const encoder = new TextEncoder();
 
 /**
  * Runs a worker.
@@ -24,8 +25,7 @@ import type { FromWorker, Others, ToWorker } from "./workers.ts";
  */
 export async function runWorker(number: number, service: ServeOptions): Promise<number> {
   for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => {});
-  // Written synchronously, so that the program's own output never lands in the middle of a message.
-  const tell = (message: FromWorker) => passOn(`${MESSAGE_MARK}${JSON.stringify(message)}\n`);
+  const tell = (message: FromWorker) => writeNow(`${MESSAGE_MARK}${JSON.stringify(message)}\n`);
 
   /** Pending requests for the counts of the other workers, by number. */
   const asking = new Map<number, (others: Others) => void>();
@@ -82,4 +82,16 @@ export async function runWorker(number: number, service: ServeOptions): Promise<
   // The parent is gone, and running calls must not keep this process alive.
   if (!isDrained) Deno.exit(1);
   return 0;
+}
+
+/**
+ * Writes to stdout synchronously, as `console.log` does, so that the program's own output never lands in the middle of
+ * a message. Ignores errors: the parent is then gone.
+ */
+function writeNow(text: string): void {
+  try {
+    for (let bytes = encoder.encode(text); bytes.length > 0;) bytes = bytes.subarray(Deno.stdout.writeSync(bytes));
+  } catch {
+    // Nobody reads it any more.
+  }
 }

@@ -15,7 +15,7 @@ import type { Limits } from "../limits.ts";
 import { textOf } from "../transport/address.ts";
 import type { ServerTls } from "../transport/tls.ts";
 import { linesOf } from "./lines.ts";
-import { passOn } from "./output.ts";
+import { standardOutput } from "./output.ts";
 import type { FromWorker, RunningWorker, ToWorker, WorkerEvents } from "./workers.ts";
 
 /** The argument that makes a program a worker, followed by its number. */
@@ -121,13 +121,18 @@ export function startProcess(
     else if (missed === MAX_MISSED_PINGS) kill();
     missed++;
   };
+  /** The start of a line of the program: a message may come in its middle. */
+  let begun = "";
   const listen = async () => {
     try {
       for await (const line of linesOf(process.stdout)) {
         const [before, text] = line.split(MESSAGE_MARK);
-        // The program may have printed the start of a line before the message.
-        if (before !== "" || text === undefined) passOn(text === undefined ? `${before}\n` : before);
-        if (text === undefined) continue;
+        begun += before;
+        if (text === undefined) {
+          standardOutput.write(begun);
+          begun = "";
+          continue;
+        }
         const message: FromWorker = JSON.parse(text);
         if (pinging === undefined) pinging = setInterval(ping, pingEveryMs);
         missed = 0;
@@ -139,6 +144,7 @@ export function startProcess(
       kill();
     }
     const { code, signal } = await process.status;
+    if (begun !== "") standardOutput.write(begun);
     clearInterval(pinging);
     // Otherwise each dead worker would leave an open file.
     input.close().catch(() => {});

@@ -7,6 +7,7 @@
 import { printable } from "../codec/printable.ts";
 import { RpcError } from "../errors.ts";
 import type { Middleware } from "./command.ts";
+import { writerOf } from "./event_log.ts";
 import { logLine } from "./log_line.ts";
 
 /**
@@ -14,7 +15,8 @@ import { logLine } from "./log_line.ts";
  * code, and the milliseconds it took. The end of a stream is its last item. Data from a caller cannot start a new line.
  * With `logFormat: "json"` it is a line of JSON, the event `call` (docs/production.md, "Logs").
  *
- * @param write Takes a line, without a line break. By default it goes to stdout.
+ * @param write Takes a line, without a line break. By default it goes to the log, which is stderr: no call waits for it,
+ * and if nobody reads it, lines are dropped and counted.
  * @returns The middleware. Put it first, so that it also sees the calls that other middleware refuses.
  *
  * @example Two lines
@@ -29,7 +31,7 @@ import { logLine } from "./log_line.ts";
  * assertMatch(lines[0], /^\d{4}-\S+Z 127.0.0.1:\d+ PING ok \d+\.\d ms$/);
  * ```
  */
-export function accessLog(write: (line: string) => unknown = console.log): Middleware {
+export function accessLog(write?: (line: string) => unknown): Middleware {
   return async ({ clock, command, peer, server: { logStyle } }, next) => {
     const startMs = clock.now();
     let code: string | undefined;
@@ -41,11 +43,10 @@ export function accessLog(write: (line: string) => unknown = console.log): Middl
     } finally {
       const ms = (clock.now() - startMs).toFixed(1);
       const message = `${command} ${code ?? "ok"} ${ms} ms`;
-      write(
-        logStyle.logFormat === "json"
-          ? logLine({ event: "call", peer, command, code, durationMs: Number(ms), message }, logStyle)
-          : printable(`${new Date().toISOString()} ${peer} ${message}`),
-      );
+      const line = logStyle.logFormat === "json"
+        ? logLine({ event: "call", peer, command, code, durationMs: Number(ms), message }, logStyle)
+        : printable(`${new Date().toISOString()} ${peer} ${message}`);
+      (write ?? writerOf(logStyle))(line);
     }
   };
 }

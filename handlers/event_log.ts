@@ -8,7 +8,7 @@
 
 import type { Clock, Timer } from "../transport/clock.ts";
 import { inspect } from "../transport/runtime.ts";
-import { standardError } from "../transport/standard_error.ts";
+import { standardError } from "../transport/line_writer.ts";
 import { type EventName, EVENTS, isLogged, type LogEvent, logLine, type LogStyle } from "./log_line.ts";
 
 /** The origin of an error that was not sent to the peer. */

@@ -25,7 +25,7 @@ import { FD, HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
 import { Origins } from "../transport/origins.ts";
 import { listen, type ServerNetwork } from "../transport/listen.ts";
 import { PROXIES } from "../transport/proxy_header.ts";
-import { standardError } from "../transport/standard_error.ts";
+import { standardError } from "../transport/line_writer.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
 import { closeTransport, type Transport, writeAll } from "../transport/transport.ts";
 import { GROUP, MODE } from "../transport/unix.ts";

@@ -8,11 +8,12 @@ const config = new URL("../../deno.json", import.meta.url).pathname;
 
 /** A server whose BUG throws, each time an error of another name, so that each is a line. SIGTERM ends it. */
 const SERVER = `
-  import { command, serve } from ${JSON.stringify(mod)};
+  import { accessLog, command, serve } from ${JSON.stringify(mod)};
   let calls = 0;
   const BUG = command({ handler: ({ text = "" }) => { throw Object.assign(new Error(text), { name: "Bug" + calls++ }); } });
   const SAME = command({ handler: () => { throw new Error("a bug that a caller can provoke"); } });
-  const server = await serve({ port: 0, commands: { BUG, SAME } });
+  const middleware = Deno.args.includes("access log") ? [accessLog()] : [];
+  const server = await serve({ port: 0, commands: { BUG, SAME }, middleware });
   console.log(server.port);
   Deno.addSignalListener("SIGTERM", async () => {
     await server.shutdown({ graceMs: 1_000 });
@@ -23,11 +24,11 @@ const SERVER = `
 class Stalled implements AsyncDisposable {
   private constructor(readonly process: Deno.ChildProcess, readonly port: number) {}
 
-  static async start(): Promise<Stalled> {
+  static async start(...args: string[]): Promise<Stalled> {
     const file = await Deno.makeTempFile({ suffix: ".ts" });
     await Deno.writeTextFile(file, SERVER);
     const process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", "--no-check", "--allow-net=127.0.0.1", `--config=${config}`, file],
+      args: ["run", "--quiet", "--no-check", "--allow-net=127.0.0.1", `--config=${config}`, file, ...args],
       env: { NO_COLOR: "1" },
       stdin: "null",
       stdout: "piped",
@@ -62,6 +63,34 @@ Deno.test("a stderr that nobody reads holds up neither the callers nor the end",
   }
   server.process.kill("SIGTERM");
   assertEquals((await server.process.status).code, 7);
+});
+
+Deno.test("an access log that nobody reads holds up neither the callers nor the end", async () => {
+  await using server = await Stalled.start("access log");
+  await using client = await connect({ port: server.port, timeoutMs: 20_000 });
+  // More than a pipe and the lines that are kept: 60 bytes for each call.
+  for (let round = 0; round < 30; round++) {
+    const calls = Array.from({ length: 1_000 }, () => client.call.PING());
+    assertEquals(new Set(await Promise.all(calls)), new Set(["PONG"]));
+  }
+  server.process.kill("SIGTERM");
+  assertEquals((await server.process.status).code, 7);
+});
+
+Deno.test("an access log that is read has a line for each call", async () => {
+  await using server = await Stalled.start("access log");
+  const text = new Response(server.process.stderr).text();
+  {
+    await using client = await connect({ port: server.port, timeoutMs: 20_000 });
+    for (let round = 0; round < 10; round++) {
+      await Promise.all(Array.from({ length: 1_000 }, () => client.call.PING()));
+    }
+  }
+  server.process.kill("SIGTERM");
+  assertEquals((await server.process.status).code, 7);
+  const lines = (await text).split("\n").slice(0, -1);
+  assertEquals(lines.filter((line) => / PING ok /.test(line)).length, 10_000);
+  assertEquals(lines.length, 10_000);
 });
 
 Deno.test("a thousand errors that are alike are a few lines, and the last is not lost at the end", async () => {

@@ -278,7 +278,7 @@ Deno.test("lines that nobody reads are counted in the format of the others", asy
       return await write(bytes);
     });
     const server = createServer({ logFormat: "json", logLevel: "debug" });
-    for (let count = 0; count < 2_000; count++) {
+    for (let count = 0; count < 6_000; count++) {
       const [here, there] = memoryPair();
       const served = server.accept(there);
       here.close();

@@ -6,7 +6,7 @@ import type { ServerOptions } from "../../handlers/server_state.ts";
 import type { ListeningServer, ServeOptions } from "../../server.ts";
 import { serve } from "./demo_server.ts";
 import { serveOne } from "./serve_one.ts";
-import { standardError } from "../../transport/standard_error.ts";
+import { standardError } from "../../transport/line_writer.ts";
 import { FakeClock } from "./fake_clock.ts";
 import { type Address, addressIn, type Place, TCP, type Transport } from "./transports.ts";
 import type { Message } from "./wire.ts";

@@ -1,7 +1,7 @@
 /** Lines on an output that may stand still, or be closed. */
 
 import { assert, assertEquals } from "@std/assert";
-import { LineWriter } from "../../transport/standard_error.ts";
+import { LineWriter } from "../../transport/line_writer.ts";
 import { turn } from "../support/fake_clock.ts";
 
 /** An output that takes a write when the test says so. */
@@ -30,7 +30,7 @@ class Output {
 
 Deno.test("LineWriter - lines come whole and in their order, one write at a time", async () => {
   const output = new Output();
-  const writer = new LineWriter(output.write);
+  const writer = new LineWriter("stderr", output.write);
   for (const line of ["one", "two", "three"]) writer.write(line);
   const flushed = writer.flush();
   await output.take();
@@ -42,7 +42,7 @@ Deno.test("LineWriter - lines come whole and in their order, one write at a time
 
 Deno.test("LineWriter - a write of a part is gone on with", async () => {
   let text = "";
-  const writer = new LineWriter((bytes) => {
+  const writer = new LineWriter("stderr", (bytes) => {
     text += new TextDecoder().decode(bytes.subarray(0, 3));
     return Promise.resolve(Math.min(3, bytes.length));
   });
@@ -53,14 +53,14 @@ Deno.test("LineWriter - a write of a part is gone on with", async () => {
 
 Deno.test("LineWriter - what an output that stands still does not take is counted, and told once it does", async () => {
   const output = new Output();
-  const writer = new LineWriter(output.write);
+  const writer = new LineWriter("stderr", output.write);
   const line = "x".repeat(1_023);
-  for (let count = 0; count < 1_000; count++) writer.write(line);
+  for (let count = 0; count < 3_000; count++) writer.write(line);
   await output.take();
   await output.take();
   const kept = output.text.split("\n").filter((each) => each === line).length;
-  assertEquals(kept, 65); // the one in the write, and 64 KiB
-  assert(output.text.endsWith(`\npackline: dropped ${1_000 - kept} lines: stderr was blocked\n`));
+  assertEquals(kept, 1_025); // the one in the write, and 1 MiB
+  assert(output.text.endsWith(`\npackline: dropped ${3_000 - kept} lines: stderr was blocked\n`));
   writer.write("later");
   await output.take();
   assert(output.text.endsWith("stderr was blocked\nlater\n"));
@@ -68,7 +68,7 @@ Deno.test("LineWriter - what an output that stands still does not take is counte
 
 Deno.test("LineWriter - the end of a program waits for a while, and no longer", async () => {
   const output = new Output();
-  const writer = new LineWriter(output.write);
+  const writer = new LineWriter("stderr", output.write);
   writer.write("nobody takes it");
   const startMs = performance.now();
   await writer.flush();
@@ -78,7 +78,7 @@ Deno.test("LineWriter - the end of a program waits for a while, and no longer", 
 
 Deno.test("LineWriter - an output that is closed loses its lines, and ends nothing", async () => {
   let writes = 0;
-  const writer = new LineWriter(() => {
+  const writer = new LineWriter("stderr", () => {
     writes++;
     return Promise.reject(new Deno.errors.BrokenPipe("closed"));
   });

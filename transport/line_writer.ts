@@ -1,15 +1,15 @@
 /**
- * Writes lines to stderr without blocking. `console.error` blocks while a pipe is full, and with it all connections of
- * a server.
+ * Writes lines to stdout or stderr without blocking. `console.log` and `console.error` block while a pipe is full, and
+ * with them all connections of a server.
  *
- * In: lines. Out: the same lines in order, written one at a time and asynchronously. While stderr is blocked, some
+ * In: lines. Out: the same lines in order, written one at a time and asynchronously. While the output is blocked, some
  * lines are kept; the rest are dropped and counted, and the count is written later. Refused: nothing.
  */
 
 import { writeToStderr } from "./runtime.ts";
 
-/** The most text kept while stderr is blocked. */
-const MAX_WAITING_CHARS = 64 * 1024;
+/** The most text kept while the output is blocked: a log of all calls can be 10 MB per second. */
+const MAX_WAITING_CHARS = 1024 * 1024;
 
 /** The longest wait for the last lines at the end of a program. */
 const FLUSH_MS = 500;
@@ -19,12 +19,16 @@ export class LineWriter {
   readonly #write: (bytes: Uint8Array) => Promise<number>;
   #waiting = "";
   #leftOut = 0;
-  #noteOf = (count: number): string => `packline: dropped ${count} lines: stderr was blocked`;
+  #noteOf: (count: number) => string;
   #writing: Promise<void> | undefined;
 
-  /** @param write Writes some of the bytes and returns how many. */
-  constructor(write: (bytes: Uint8Array) => Promise<number>) {
+  /**
+   * @param name The name of the output.
+   * @param write Writes some of the bytes and returns how many.
+   */
+  constructor(name: string, write: (bytes: Uint8Array) => Promise<number>) {
     this.#write = write;
+    this.#noteOf = (count) => `packline: dropped ${count} lines: ${name} was blocked`;
   }
 
   /**
@@ -70,4 +74,4 @@ export class LineWriter {
 }
 
 /** The stderr of this process. */
-export const standardError: LineWriter = new LineWriter(writeToStderr);
+export const standardError: LineWriter = new LineWriter("stderr", writeToStderr);
