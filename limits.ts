@@ -124,7 +124,7 @@ export interface Limits {
   handlerTimeoutMs: number;
   /**
    * How long a write may make no progress, in milliseconds, before the connection is closed because its peer does not
-   * read. Socket buffers accept more data only after the peer has read some megabytes, so a reader at 20 KB/s shows
+   * read. Socket buffers accept more data only after the peer has read about a megabyte, so a reader at 20 KB/s shows
    * progress about once a minute.
    *
    * @default {120_000}
@@ -132,8 +132,9 @@ export interface Limits {
   writeTimeoutMs: number;
   /**
    * Replies waiting for a slow reader, in bytes for each connection. At the limit the server stops reading. The default
-   * is enough for four of the largest payloads; a peer that never reads costs this much. The same amount again is
-   * allowed for items of callers' streams that no handler has taken, plus one payload for each such call.
+   * is enough for four of the largest payloads; a peer that never reads costs this much and more
+   * (docs/security.md). The same amount again is allowed for items of callers' streams that no handler has taken, plus
+   * one payload for each such call.
    *
    * @default {4_194_304}
    */

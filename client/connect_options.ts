@@ -57,7 +57,10 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    * @default {1235}
    */
   port?: number;
-  /** The server's unix socket, instead of a name and a port. Needs `--allow-read` and `--allow-write` for it. */
+  /**
+   * The server's unix socket, instead of a name and a port. Needs `--allow-net=unix:PATH`, and `--allow-read` and
+   * `--allow-write` for it.
+   */
   path?: string;
   /** The server's WebSocket, instead of a name and a port: `wss://app.example/rpc`, or `ws://` without TLS. */
   url?: string;
@@ -105,7 +108,8 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
    */
   sequenced?: boolean;
   /**
-   * How long a call waits for its reply by default, in milliseconds. `Infinity` means no limit.
+   * How long a call waits for its reply by default, in milliseconds. `Infinity` means no limit. A stream, or a call
+   * with `items`, only has to begin within this time.
    *
    * @default {30_000}
    */
@@ -176,7 +180,10 @@ export interface ConnectOptions<C extends Commands = AnyCommands> {
   onState?: (state: ClientState, error?: RpcError) => void;
   /** The clock. A test may stop it. */
   clock?: Clock;
-  /** Random numbers from 0 to 1 for the delays between connection attempts. A test may choose them. */
+  /**
+   * Random numbers from 0 to 1 for the delays between connection attempts and of retries, and for the choice of a
+   * server. A test may choose them.
+   */
   random?: () => number;
 }
 

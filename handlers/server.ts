@@ -53,8 +53,8 @@ export interface ListenOptions {
    */
   port?: number;
   /**
-   * A unix socket to listen on, instead of an address and a port. The file of an earlier server is replaced, but not if
-   * a server still answers on it. Needs `--allow-read` and `--allow-write` for it.
+   * A unix socket, not an address and a port. Replaces the file of an earlier server, unless a server answers on it.
+   * Needs `--allow-net=unix:PATH,unix:PATH.new/s`, `--allow-read=PATH,PATH.new` and `--allow-write=PATH,PATH.new`.
    */
   path?: string;
   /**
