@@ -255,16 +255,6 @@ export class Call implements Expiring, StreamedCall, Invocation {
     this.#abort(reason);
   }
 
-  /** An item or the final reply could not be encoded: `failure` is sent instead, and ends a stream. */
-  onUnwritable(failure: RpcError, isItem: boolean): void {
-    this.code = failure.code;
-    if (!isItem) return;
-    this.state = "settled";
-    this.owner.onSettled(this);
-    this.owner.onAnswered(this);
-    this.#abort(failure);
-  }
-
   /** A handler threw after its caller got an answer. An error caused by the abort is not reported. */
   onLateError(error: unknown): void {
     if (!isForCaller(error) && !isAbort(error, this.abortReason)) this.report(error);

@@ -31,12 +31,13 @@ const MAYBE_MISSED = new RpcError(
 /** How many waiting calls begin between two readings of the clock. */
 const BEGUN_A_LOOK = 32;
 
-/** Listens to the ends of calls. */
+/** Listens to the progress of calls. */
 export interface CallListener {
-  /** A call got its final reply, or its caller no longer waits for one. */
-  onSettled(): void;
-  /** There is room: a handler has ended, or has taken an item. */
-  onRoom(): void;
+  /**
+   * There may be room, or nothing left to answer: a call got its final reply, a handler has ended or has taken an item,
+   * or waiting requests have begun.
+   */
+  onProgress(): void;
 }
 
 /** The calls of one connection. */
@@ -67,7 +68,7 @@ export class Calls implements CallOwner {
     this.caller = new CallerConnection(connection.peer, connection.certificate, connection.headers);
     this.#listener = listener;
     this.held = new HeldRequests(server);
-    this.heldItems = new HeldItems(server, () => listener.onRoom());
+    this.heldItems = new HeldItems(server, () => listener.onProgress());
     this.queue = new RequestQueue(server.limits.maxInFlight);
     this.counter = new AnswerCounter(server, connection);
   }
@@ -110,8 +111,8 @@ export class Calls implements CallOwner {
   #queue(call: Call): void {
     const { request } = call;
     this.held.add(request);
-    if (request.seq === undefined) return this.queue.push(call);
     call.wait();
+    if (request.seq === undefined) return this.queue.push(call);
     this.bySeq.set(call);
     this.server.deadlines.add(call);
     this.queue.pushBeside(call);
@@ -148,12 +149,14 @@ export class Calls implements CallOwner {
     for (const waiting of this.queue.takeAll()) {
       if (!(waiting instanceof Call)) continue;
       this.held.delete(waiting.request);
-      if (waiting.request.seq === undefined) this.counter.abandoned(waiting, reason.code);
+      if (waiting.request.seq === undefined) this.#abandon(waiting, reason);
     }
-    for (const call of this.#open()) {
-      call.abandon(reason);
-      this.counter.abandoned(call, reason.code);
-    }
+    for (const call of this.#open()) this.#abandon(call, reason);
+  }
+
+  #abandon(call: Call, reason: RpcError): void {
+    call.abandon(reason);
+    this.counter.abandoned(call, reason.code);
   }
 
   /** Ends all waiting and running calls, tells their callers, and returns how many there were. */
@@ -163,15 +166,14 @@ export class Calls implements CallOwner {
     for (const call of calls) call.fail(reason);
     let cutCalls = calls.length;
     for (const waiting of all) {
-      if (waiting instanceof Call) this.held.delete(waiting.request);
       if (waiting instanceof Reply) {
         this.push(waiting);
-      } else if (waiting.request.seq === undefined) {
-        const reply = new Reply<Call>(undefined, reason, false);
-        this.push(reply);
-        this.counter.refused(waiting.request, reply, waiting.arrival);
-        cutCalls++;
+        continue;
       }
+      this.held.delete(waiting.request);
+      if (waiting.request.seq !== undefined) continue; // it is one of the calls above
+      waiting.fail(reason);
+      cutCalls++;
     }
     return cutCalls;
   }
@@ -223,7 +225,7 @@ export class Calls implements CallOwner {
       this.queue.running = undefined;
       this.#beginWaiting();
     }
-    this.#listener.onSettled();
+    this.#listener.onProgress();
   }
 
   onEnded({ request }: Call): void {
@@ -231,7 +233,7 @@ export class Calls implements CallOwner {
     this.server.load.handlers--;
     this.held.delete(request);
     if (this.queue.length > 0) this.#beginWaiting();
-    this.#listener.onRoom();
+    this.#listener.onProgress();
   }
 
   /** Begins as many waiting calls as may begin, in turn with all other connections. */
@@ -253,6 +255,7 @@ export class Calls implements CallOwner {
     void over.then(() => {
       this.queue.isPaused = false;
       this.#beginWaiting();
+      this.#listener.onProgress();
     });
   }
 

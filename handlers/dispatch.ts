@@ -182,12 +182,8 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
 
   // ---- events of calls
 
-  onSettled(): void {
+  onProgress(): void {
     if (this.#isRefusing && this.#connection.isOpen && this.idle) this.#quiet.restart();
-    this.#intake.wake();
-  }
-
-  onRoom(): void {
     this.#intake.wake();
   }
 

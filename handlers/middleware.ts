@@ -15,7 +15,7 @@ import { checkedResult, validated } from "./validation.ts";
 /** Rounds of microtasks between a handler that does not wait and its reply: without middleware, and with it. */
 const ROUNDS_OF_HANDLER = 1;
 const ROUNDS_OF_CHAIN = 4;
-const ROUNDS_OF_MIDDLEWARE = 3;
+const ROUNDS_OF_MIDDLEWARE = 5;
 
 /** The middleware of one server. */
 export class MiddlewareChain {

@@ -57,7 +57,8 @@ export class ReplyEncoding implements Encoding<ServerOutput> {
     if (!isPeersLimit) call.report(error);
     if (outcome instanceof Error) return new Reply(seq, reduced(outcome), false, call);
     const failure = unwritable(error);
-    call.onUnwritable(failure, more);
+    if (more) return void call.fail(failure); // writes it now: the next call may begin as soon as this one is settled
+    call.code = failure.code;
     return new Reply(seq, failure, false, call);
   }
 }

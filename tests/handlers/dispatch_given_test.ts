@@ -132,7 +132,8 @@ Deno.test("handlers that do not wait change one object, and each reply has what 
     const answer = await next();
     return { ...answer };
   };
-  for (const middleware of [[], [pass], [look, pass], [pass, look, pass, look]]) {
+  const after = (_call: unknown, next: () => Promise<ReplyFields>) => next().finally(() => {});
+  for (const middleware of [[], [pass], [look, pass], [pass, look, pass, look], [after, after, after]]) {
     await using server = await withServer({ commands, middleware });
     const peers = await Promise.all(Array.from({ length: 8 }, () => server.connect()));
     shared.n = -1;

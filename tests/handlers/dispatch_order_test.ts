@@ -1,6 +1,7 @@
 /** Order (PROTOCOL.md, "The frame", "Order", "What goes wrong"): the lane, requests with `seq`, half-closes, and a broken frame behind it all. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { command } from "../../handlers/command.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { settle } from "../support/peers.ts";
 import { Held, withMemory } from "../support/test_server.ts";
@@ -24,6 +25,31 @@ Deno.test("dispatch answers a request as the article's server does, byte for byt
     await served.peer.readToEnd();
     assertEquals(hex(served.peer.received), hex(unhex(answered)));
   }
+});
+
+Deno.test("dispatch answers after a stream that cannot be sent to its end, and not before its error", async () => {
+  let give!: (item: unknown) => void;
+  const STREAM = command(async function* () {
+    yield 1;
+    yield await new Promise<unknown>((resolve) => give = resolve);
+    yield 3;
+  });
+  await using served = withMemory({ commands: { STREAM } });
+  const { peer } = served;
+  const throwing = {
+    get text(): string {
+      throw new Error("a bug");
+    },
+  };
+  for (const unsendable of [new Map(), throwing]) {
+    await peer.send({ cmd: "STREAM" }, { cmd: 1 });
+    assertEquals(await peer.readReply(), { res: 1, more: true });
+    await settle();
+    give(unsendable);
+    const [first, second] = await peer.readReplies(2);
+    assertEquals([first.err, second], ["REPLY_NOT_ENCODABLE", PONG]);
+  }
+  assertEquals(served.errors.take().length, 2);
 });
 
 Deno.test("dispatch answers requests without seq in their order, with a slow one in front", async () => {
