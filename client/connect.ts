@@ -19,7 +19,7 @@ export type { AnyCommands };
 export type { Outcome } from "./call_types.ts";
 export type { CallOptions, StreamOptions } from "./call_options.ts";
 export type { LinkState } from "./link.ts";
-export type { ClientMiddleware, Meta, OutgoingCall } from "./client_face.ts";
+export type { ClientMiddleware, Meta, OutgoingCall } from "./call_sender.ts";
 export type { RetryBudgetOptions } from "./retries.ts";
 export type { ClientState } from "./rpc_client.ts";
 export type { ServerStatus } from "./servers.ts";

@@ -38,7 +38,8 @@ import { type ClientTls, TLS, type TlsSource } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { AnyCommands } from "./call_types.ts";
 import type { Client } from "./client.ts";
-import { ClientFace, type ClientMiddleware, type Meta } from "./client_face.ts";
+import type { ClientMiddleware, Meta } from "./call_sender.ts";
+import { ClientFace } from "./client_face.ts";
 import { RETRY_BUDGET, RetryBudget, type RetryBudgetOptions } from "./retries.ts";
 import { type ClientState, RpcClient, type RpcClientOptions } from "./rpc_client.ts";
 import type { ServersOptions } from "./servers.ts";
@@ -257,7 +258,7 @@ export async function openClient<C extends Commands>(
 ): Promise<Client<C>> {
   const settings = resolveConnectOptions(options, network);
   const { signal, onState } = options;
-  const close = () => void engine.close();
+  const close = () => void client.close();
   const engine = new RpcClient({
     ...settings,
     onState: signal === undefined ? onState : (state, error) => {
@@ -265,10 +266,11 @@ export async function openClient<C extends Commands>(
       onState?.(state, error);
     },
   });
+  const client = new ClientFace(engine, { meta: options.meta, middleware: options.middleware ?? [] });
   if (signal?.aborted) close();
   else signal?.addEventListener("abort", close, { once: true });
   if (!options.lazy) await engine.open();
-  return new ClientFace(engine, { meta: options.meta, middleware: options.middleware ?? [] }) as unknown as Client<C>;
+  return client as unknown as Client<C>;
 }
 
 /** Where the servers are, and how a connection to one is made. */

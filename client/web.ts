@@ -31,7 +31,7 @@ export { RpcError } from "../errors.ts";
 export type { Outcome } from "./call_types.ts";
 export type { CallOptions, StreamOptions } from "./call_options.ts";
 export type { LinkState } from "./link.ts";
-export type { ClientMiddleware, Meta, OutgoingCall } from "./client_face.ts";
+export type { ClientMiddleware, Meta, OutgoingCall } from "./call_sender.ts";
 export type { RetryBudgetOptions } from "./retries.ts";
 export type { ClientState } from "./rpc_client.ts";
 export type { ServerStatus } from "./servers.ts";
@@ -107,13 +107,14 @@ export async function connect<C extends Commands = AnyCommands>(options: WebConn
       onState?.(state, error);
     },
   });
+  const client = new ClientFace(engine, { meta: options.meta, middleware: options.middleware ?? [] });
   const listening = { signal: events.signal };
   const page = (globalThis as { document?: EventTarget & { hidden: boolean } }).document;
   const hurry = () => page?.hidden || engine.hurry();
   globalThis.addEventListener?.("online", hurry, listening);
   page?.addEventListener("visibilitychange", hurry, listening);
-  if (signal?.aborted) void engine.close();
-  else signal?.addEventListener("abort", () => void engine.close(), listening);
+  if (signal?.aborted) void client.close();
+  else signal?.addEventListener("abort", () => void client.close(), listening);
   if (!options.lazy) await engine.open();
-  return new ClientFace(engine, { meta: options.meta, middleware: options.middleware ?? [] }) as unknown as Client<C>;
+  return client as unknown as Client<C>;
 }
