@@ -182,12 +182,22 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
   }
 
   /**
-   * The longest wait until the call is sent, in milliseconds. A stream may last forever, but its start has the timeout
-   * of a call.
+   * The longest wait until the call is sent and not refused, in milliseconds. A stream may last forever, but its start
+   * has the timeout of a call.
    */
   get patienceMs(): number {
     const { policy: { timeoutMs }, owner } = this;
     return timeoutMs === Infinity && this.isStreaming ? owner.settings.policy.timeoutMs : timeoutMs;
+  }
+
+  /** How much of its time is left, in milliseconds. */
+  get leftMs(): number {
+    return this.deadlineMs - this.owner.settings.clock.now();
+  }
+
+  /** Whether its timeout has passed after it was sent. The time for the start of a stream is no timeout of it. */
+  get isLate(): boolean {
+    return this.ttl !== undefined && this.leftMs <= 0;
   }
 
   /** Whether the call has a stream, in either direction. */
@@ -210,10 +220,10 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     if (signal) this.owner.signals.add(signal, this);
   }
 
-  /** Starts the timeout, unless it has started or the call has ended. */
+  /** Starts the timeout, or goes on with it, unless the call has ended. */
   startTimeout(nowMs: number): void {
-    if (this.isSettled || this.deadlineMs !== Infinity) return;
-    this.deadlineMs = nowMs + this.patienceMs;
+    if (this.isSettled) return;
+    if (this.deadlineMs === Infinity) this.deadlineMs = nowMs + this.patienceMs;
     this.owner.deadlines.add(this);
   }
 
@@ -225,8 +235,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     if (this.policy.timeoutMs !== Infinity) {
       this.ttl = Math.max(1, Math.ceil(this.deadlineMs - nowMs - ROUNDING_MS));
     } else {
-      this.owner.deadlines.delete(this);
-      this.deadlineMs = Infinity;
+      this.owner.deadlines.delete(this); // it may last forever, unless it is refused
     }
   }
 
@@ -238,7 +247,9 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
       : { losses, refusals: refusals + 1, connection };
     this.state = "waiting";
     this.connection = undefined;
-    if (this.policy.timeoutMs === Infinity) this.startTimeout(this.owner.settings.clock.now());
+    // A lost stream may have begun long ago, so it gets a new time to go on. A refusal gives no call more time.
+    if (wasLost && this.policy.timeoutMs === Infinity) this.deadlineMs = Infinity;
+    this.startTimeout(this.owner.settings.clock.now());
   }
 
   /** Delivers the outcome, once. Every call ends here. */

@@ -100,7 +100,7 @@ export class Answers {
       this.#connection.place.calls.refused++;
       this.#owner.onRefused(call, error);
       if (err === "SHUTTING_DOWN") this.#connection.retire(error);
-    } else if (err === "DEADLINE_EXCEEDED" && this.#owner.settings.clock.now() >= call.deadlineMs) {
+    } else if (err === "DEADLINE_EXCEEDED" && call.isLate) {
       // The server's timeout was faster than the client's: report one event with one code.
       call.expire();
     } else {

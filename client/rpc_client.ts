@@ -223,10 +223,8 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   onRefused(call: ClientCall, error: RpcError): void {
-    const { settings: { clock, random } } = this;
-    const waitMs = retryWaitMs(error, call.attempts.refusals, random());
-    const leftMs = Math.min(call.deadlineMs - clock.now(), call.patienceMs);
-    if (waitMs < leftMs && call.isRepeatable && this.#mayRetry()) this.#queueAgain(call, false, waitMs);
+    const waitMs = retryWaitMs(error, call.attempts.refusals, this.settings.random());
+    if (waitMs < call.leftMs && call.isRepeatable && this.#mayRetry()) this.#queueAgain(call, false, waitMs);
     else call.settle(error);
   }
 

@@ -271,7 +271,7 @@ export class WebConnection implements CallConnection {
     if ((err === "SHUTTING_DOWN" || err === "OVERLOADED") && !hasItems) {
       this.#owner.onRefused(call, error);
       if (err === "SHUTTING_DOWN") this.retire(error);
-    } else if (err === "DEADLINE_EXCEEDED" && this.#owner.settings.clock.now() >= call.deadlineMs) {
+    } else if (err === "DEADLINE_EXCEEDED" && call.isLate) {
       call.expire(); // the server's timeout was faster: one event has one code
     } else {
       this.#owner.onFailed(call, error);

@@ -40,8 +40,7 @@ class OwnTimers implements Deadlines {
   constructor(readonly clock: Clock) {}
 
   add(deadline: Deadline): void {
-    if (deadline.deadlineMs === Infinity) return;
-    this.delete(deadline);
+    if (deadline.deadlineMs === Infinity || this.#timers.has(deadline)) return;
     const timer = this.clock.setTimer(() => deadline.expire(), deadline.deadlineMs - this.clock.now(), false);
     this.#timers.set(deadline, timer);
   }
@@ -169,11 +168,9 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   }
 
   onRefused(call: ClientCall, error: RpcError): void {
-    const { clock, random } = this.settings;
     this.#link.calls.refused++;
-    const waitMs = retryWaitMs(error, call.attempts.refusals, random());
-    const leftMs = Math.min(call.deadlineMs - clock.now(), call.patienceMs);
-    if (waitMs < leftMs && call.isRepeatable && this.#mayRetry()) this.#queueAgain(call, false, waitMs);
+    const waitMs = retryWaitMs(error, call.attempts.refusals, this.settings.random());
+    if (waitMs < call.leftMs && call.isRepeatable && this.#mayRetry()) this.#queueAgain(call, false, waitMs);
     else call.settle(error);
   }
 

@@ -119,6 +119,31 @@ Deno.test("browser engine - refused unstarted, it tries again when the server sa
   await client.close();
 });
 
+Deno.test("browser engine - a stream and an upload that are refused again and again end within the client's timeout", async () => {
+  const { client, clock, server } = await scene({ timeoutMs: 1_000, random: () => 0 });
+  const calls = [failure(client.stream("A").next()), failure(client.call("UP", {}, { items: [] }))];
+  for (let refusals = 0; refusals < 3; refusals++) {
+    const [stream, upload] = await server.requests(3); // the end of the upload is the third
+    assertEquals([stream.cmd, upload.cmd, client.statistics().inFlight], ["A", "UP", 2]);
+    await clock.advance(100); // also the server's time counts
+    await server.reply(...[stream, upload].map(({ seq }) => ({ seq, err: "OVERLOADED", $after: 300 })));
+    await clock.advance(300);
+  }
+  assertEquals(client.statistics().failed, { OVERLOADED: 2 }, "100 ms were left, and the server wanted 300");
+  for (const { retryable } of await Promise.all(calls)) assertEquals(retryable, true);
+  await client.close();
+});
+
+Deno.test("browser engine - a stream has no limit once it is sent, nor takes the server's limit for its own", async () => {
+  const { client, clock, server } = await scene({ timeoutMs: 1_000, aliveMs: 0 });
+  const item = client.stream("A").next();
+  await server.request();
+  await clock.advance(10_000);
+  await server.reply({ seq: 0, err: "DEADLINE_EXCEEDED" });
+  assertEquals((await failure(item)).code, "DEADLINE_EXCEEDED");
+  await client.close();
+});
+
 Deno.test("browser engine - a server that is going answers what it has; new calls go to the next connection", async () => {
   const { client, server, next } = await scene();
   const old = client.call("OLD");

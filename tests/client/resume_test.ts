@@ -274,6 +274,27 @@ Deno.test("resume - one that is refused elsewhere is sent once more, from the sa
   await client.close();
 });
 
+Deno.test("resume - a stream that is lost has the client's timeout once more to go on, and no limit when it does", async () => {
+  const { client, clock, server, next } = await scene({ timeoutMs: 1_000 });
+  const stream = client.stream("NEWS");
+  const first = stream.next();
+  await requestTo(server);
+  await server.reply(tracked(1));
+  await first;
+  await clock.advance(10_000);
+  server.cut();
+  const second = await next();
+  await requestTo(second);
+  await second.reply({ seq: 0, err: "OVERLOADED", $after: 500 });
+  await clock.advance(500);
+  await requestTo(second);
+  await clock.advance(10_000);
+  await second.reply(tracked(2, 1), { seq: 1, err: "DEADLINE_EXCEEDED" });
+  assertEquals((await stream.next()).value, 2);
+  assertEquals(await failure(stream.next()), "DEADLINE_EXCEEDED", "the server's limit, not the client's");
+  await client.close();
+});
+
 Deno.test("resume - in the gap: leaving, the signal and the timeout end it, and nothing is sent", async () => {
   for (const end of ["left", "CANCELLED", "TIMEOUT", "CLOSED"]) {
     const network = memoryNetwork();

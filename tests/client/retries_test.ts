@@ -111,6 +111,42 @@ Deno.test("OVERLOADED - a stream that has not begun begins later", async () => {
   await stream.return(undefined);
 });
 
+Deno.test("OVERLOADED - a stream and an upload that are refused again and again end within the client's timeout", async () => {
+  await using scene = await oneServer({ timeoutMs: 1_000 });
+  const { client, server, clock } = scene;
+  const calls = [failure(client.stream("A").next()), failure(client.call("UP", {}, { items: [] }))];
+  for (let refusals = 0; refusals < 3; refusals++) {
+    const [stream, upload] = await server.requests(3); // the end of the upload is the third
+    assertEquals([stream.cmd, upload.cmd, client.statistics().inFlight], ["A", "UP", 2]);
+    await clock.advance(100); // also the server's time counts
+    await server.reply(...[stream, upload].map(({ seq }) => ({ seq, err: "OVERLOADED", $after: 300 })));
+    await clock.advance(300);
+  }
+  assertEquals(client.statistics().failed, { OVERLOADED: 2 }, "100 ms were left, and the server wanted 300");
+  for (const { retryable } of await Promise.all(calls)) assertEquals(retryable, true);
+});
+
+Deno.test("OVERLOADED - a stream that waits again has only the rest of its time to begin", async () => {
+  await using scene = await oneServer({ timeoutMs: 1_000, maxInFlight: 1 });
+  const { client, server, clock } = scene;
+  const stream = failure(client.stream("A").next());
+  await server.request();
+  await clock.advance(600);
+  await server.reply({ seq: 0, err: "OVERLOADED", $after: 100 });
+  await turn();
+  const before = client.call("B", {}, { timeoutMs: Infinity });
+  await server.request();
+  await clock.advance(400);
+  assertEquals(client.statistics().failed, { TIMEOUT: 1 });
+  const { message, retryable } = await stream;
+  assertEquals([message.startsWith("TIMEOUT: no reply within 1000 ms, and the call was not sent again"), retryable], [
+    true,
+    true,
+  ]);
+  await server.reply({ seq: 1, res: "done" });
+  assertEquals(await before, "done");
+});
+
 Deno.test("what one server refuses goes to another: SHUTTING_DOWN at once, OVERLOADED when it may", async () => {
   for (const [err, $after] of [["SHUTTING_DOWN", 0], ["OVERLOADED", 250]] as const) {
     await using scene = await twoServers();
