@@ -60,7 +60,7 @@ export interface ClientCallOwner extends GivenOwner {
   onAnswered(call: ClientCall): void;
   /** A call rejects. */
   onRejected(call: ClientCall, error: Error): void;
-  /** Settles a call without its reply, and notifies the server. */
+  /** Settles a call without its reply, and notifies the server. Ignores a call that is settled. */
   giveUp(call: ClientCall, outcome: Error | Fields): void;
 }
 

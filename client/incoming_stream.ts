@@ -146,7 +146,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#reader = "left";
     this.#unread.cut(DONE);
     if (!hasBegun) this.items?.end();
-    else if (!this.isSettled) this.giveUp(new RpcError("CANCELLED", "the reader has left the stream"));
+    else this.giveUp(new RpcError("CANCELLED", "the reader has left the stream"));
   }
 }
 

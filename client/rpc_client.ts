@@ -215,6 +215,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   giveUp(call: ClientCall, outcome: Error | Fields): void {
+    if (call.isSettled) return; // the caller's code may have ended it, such as a getter of an item
     const { connection } = call;
     if (connection === undefined) this.#queue.forget(call);
     if (outcome instanceof Error) call.end(outcome);

@@ -6,7 +6,6 @@
  * In: calls. Out: their outcomes, each once. Refused: calls on a closed client.
  */
 
-import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { ItemBudget } from "../session/item_queue.ts";
 import type { Deadline } from "../session/deadlines.ts";
@@ -159,11 +158,11 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     this.wake();
   }
 
-  giveUp(call: ClientCall, outcome: Error | Fields): void {
+  giveUp(call: ClientCall, error: Error): void {
+    if (call.isSettled) return; // the caller's code may have ended it, such as a getter of an item
     const { connection } = call;
     if (connection === undefined) this.#waiting.remove(call);
-    if (outcome instanceof Error) call.end(outcome);
-    else call.settle(outcome);
+    call.end(error);
     connection?.abandon(call);
   }
 

@@ -144,6 +144,27 @@ Deno.test("browser engine - a stream has no limit once it is sent, nor takes the
   await client.close();
 });
 
+Deno.test("browser engine - an item that aborts its call, and then cannot be sent, ends that call once and no other", async () => {
+  const { client, clock, server } = await scene();
+  const stop = new AbortController();
+  const bad = {
+    get value(): never {
+      stop.abort();
+      clock.compute(20); // an item may be large
+      throw new Error("mine");
+    },
+  };
+  const call = failure(client.call("UP", {}, { items: [bad], signal: stop.signal }));
+  const other = client.call("A");
+  await server.requests(2);
+  assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
+  assertEquals((await call).code, "CANCELLED");
+  await server.reply({ seq: 0, err: "CANCELLED" }, { seq: 1, res: 1 });
+  assertEquals(await other, 1);
+  await client.close();
+  assertEquals(await server.rest(), [], "one cancel is enough");
+});
+
 Deno.test("browser engine - a server that is going answers what it has; new calls go to the next connection", async () => {
   const { client, server, next } = await scene();
   const old = client.call("OLD");

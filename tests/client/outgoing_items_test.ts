@@ -210,6 +210,31 @@ Deno.test("items - also if it is the first one", async () => {
   await client.close();
 });
 
+Deno.test("items - an item that aborts its call, and then cannot be sent, ends that call once and no other", async () => {
+  for (const first of [[], [0]]) {
+    const { client, clock, server } = await scene();
+    const stop = new AbortController();
+    const bad = {
+      get value(): never {
+        stop.abort();
+        clock.compute(20); // an item may be large
+        throw new Error("mine");
+      },
+    };
+    const call = failure(client.call("UP", {}, { items: [...first, bad], signal: stop.signal }));
+    const other = client.call("A");
+    await server.requests(2 + first.length);
+    if (first.length > 0) await server.reply({ seq: 0, credit: 5 });
+    assertEquals(await server.request(), CANCEL);
+    assertEquals(await call, "CANCELLED");
+    await server.reply({ seq: 0, err: "CANCELLED" }, { seq: 1, res: 1 });
+    assertEquals(await other, 1);
+    assertEquals([client.statistics().failed, client.statistics().lateReplies], [{ CANCELLED: 1 }, 1]);
+    await client.close();
+    assertEquals(await server.rest(), [], "one cancel is enough");
+  }
+});
+
 Deno.test("items - an error of the source is the call's, and the server is told", async () => {
   const { client, server } = await scene();
   const mine = new Error("the disk is broken");
