@@ -254,7 +254,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
 
   /** Delivers the outcome, once. Every call ends here. */
   settle(outcome: Fields | Error): void {
-    if (this.state === "settled") return;
+    if (this.isSettled) return;
     const hasItems = this.state === "streaming";
     this.state = "settled";
     this.owner.deadlines.delete(this);
@@ -279,7 +279,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
   }
 
   handleEvent(): void {
-    this.owner.giveUp(this, this.#cancelled(this.#signal as AbortSignal));
+    this.giveUp(this.#cancelled(this.#signal as AbortSignal));
   }
 
   /** The timeout has passed. For a settled call, this is the server's time to answer a cancel. */
@@ -297,7 +297,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
         : `, and the call was not sent${this.attempts.refusals > 0 ? " again" : ""}: ${reason}`;
     }
     const cause = connection === undefined ? obstacle : undefined;
-    this.owner.giveUp(this, new RpcError("TIMEOUT", text, { retryable: !mayHaveStarted, cause }));
+    this.giveUp(new RpcError("TIMEOUT", text, { retryable: !mayHaveStarted, cause }));
   }
 
   /** A stream item has arrived. */
@@ -333,10 +333,7 @@ export class UnaryCall extends ClientCall {
   wantsResult = false;
 
   override takeItem(): void {
-    this.owner.giveUp(
-      this,
-      new RpcError("BAD_REPLY", `command ${this.name} returns a stream: use client.stream()`),
-    );
+    this.giveUp(new RpcError("BAD_REPLY", `command ${this.name} returns a stream: use client.stream()`));
   }
 
   protected override succeed(fields: Fields): void {

@@ -9,13 +9,7 @@
  */
 
 import type { Commands } from "../handlers/command.ts";
-import {
-  checkTimeout,
-  DEFAULT_ALIVE_MS,
-  DEFAULT_MAX_IN_FLIGHT,
-  DEFAULT_MAX_PAYLOAD_BYTES,
-  DEFAULT_TIMEOUT_MS,
-} from "../limits.ts";
+import { DEFAULT_ALIVE_MS, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_PAYLOAD_BYTES, DEFAULT_TIMEOUT_MS } from "../limits.ts";
 import { openBrowserWebSocket } from "../transport/browser_web_socket.ts";
 import { systemClock } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -75,6 +69,7 @@ export interface WebConnectOptions<C extends Commands = AnyCommands> extends
  * @returns The client, connected unless it is `lazy`.
  * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached.
  * @throws {TypeError} If the URL is not a WebSocket URL.
+ * @throws {RangeError} If `timeoutMs` or `maxInFlight` is not above 0, because no call would ever be sent.
  *
  * @example A typed client in a page
  * ```ts ignore
@@ -86,7 +81,18 @@ export interface WebConnectOptions<C extends Commands = AnyCommands> extends
  * ```
  */
 export async function connect<C extends Commands = AnyCommands>(options: WebConnectOptions<C>): Promise<Client<C>> {
-  const { commands = {}, signal, onState, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  const {
+    commands = {},
+    signal,
+    onState,
+    timeoutMs = DEFAULT_TIMEOUT_MS,
+    maxInFlight = DEFAULT_MAX_IN_FLIGHT,
+  } = options;
+  for (const [name, value] of Object.entries({ timeoutMs, maxInFlight })) {
+    if (!(typeof value === "number" && value > 0)) {
+      throw new RangeError(`Cannot use ${value} as ${name}: it must be a number above 0`);
+    }
+  }
   const url = `${options.url}`;
   if (!/^wss?:/.test(url)) throw new TypeError(`Cannot use ${url} as url: it must begin with wss:// or ws://`);
   const events = new AbortController();
@@ -96,10 +102,10 @@ export async function connect<C extends Commands = AnyCommands>(options: WebConn
     commands,
     retryBudget: new RetryBudget(options.retryBudget),
     sequenced: true,
-    maxInFlight: options.maxInFlight ?? DEFAULT_MAX_IN_FLIGHT,
+    maxInFlight,
     maxPayloadBytes: options.maxPayloadBytes ?? DEFAULT_MAX_PAYLOAD_BYTES,
     aliveMs: options.aliveMs ?? DEFAULT_ALIVE_MS,
-    policy: { idempotent: false, waitForReady: options.waitForReady ?? true, timeoutMs: checkTimeout(timeoutMs) },
+    policy: { idempotent: false, waitForReady: options.waitForReady ?? true, timeoutMs },
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
     onState: (state, error) => {

@@ -63,11 +63,11 @@ class FrameOutput {
   /** The output for the callers' streams. */
   readonly items: ItemOutput;
   queuedBytes = 0;
+  /** Resolves when all output is written. */
+  flushing: Promise<void> | undefined;
   readonly #transport: WebTransport;
   readonly #host: OutputHost;
   #frames: Uint8Array[] = [];
-  /** Resolves when all output is written. */
-  #flushing: Promise<void> | undefined;
 
   constructor(transport: WebTransport, maxPayloadBytes: number, host: OutputHost) {
     this.#transport = transport;
@@ -76,15 +76,11 @@ class FrameOutput {
     this.items.resume();
   }
 
-  get flushed(): Promise<void> | undefined {
-    return this.#flushing;
-  }
-
   write(payload: Uint8Array): void {
     const frame = framed(payload);
     this.#frames.push(frame);
     this.queuedBytes += frame.length;
-    this.#flushing ??= this.#flush();
+    this.flushing ??= this.#flush();
   }
 
   /** All messages of a turn leave in one write. */
@@ -100,7 +96,7 @@ class FrameOutput {
           this.queuedBytes -= bytes;
         }
       }
-      this.#flushing = undefined;
+      this.flushing = undefined;
       this.#host.wake(); // calls go before items
       this.items.resume();
     } catch (error) {
@@ -245,7 +241,7 @@ export class WebConnection implements CallConnection {
       return;
     }
     if (typeof seq !== "number") {
-      throw err === undefined ? badReply(`${this.peer} sent a reply that matches no request`) : receivedError(fields);
+      throw err === undefined ? badReply("a reply matches no request") : receivedError(fields);
     }
     const call = this.#calls.get(seq);
     if (seq > PING_SEQ / 2) return;
@@ -266,7 +262,7 @@ export class WebConnection implements CallConnection {
   #settle(call: ClientCall, fields: Fields): void {
     const { err } = fields;
     const hasItems = call.state === "streaming";
-    if (err === undefined) return call.settle("res" in fields ? fields : badReply("the reply has neither res nor err"));
+    if (err === undefined) return call.settle("res" in fields ? fields : badReply("a reply has neither res nor err"));
     const error = receivedError(fields, call.attempts.losses > 0 || hasItems || !call.isRepeatable);
     if ((err === "SHUTTING_DOWN" || err === "OVERLOADED") && !hasItems) {
       this.#owner.onRefused(call, error);
@@ -302,11 +298,8 @@ export class WebConnection implements CallConnection {
     }
     const { clock } = this.#owner.settings;
     const timer = clock.setTimer(() => this.lose(reason), CLOSE_MS, true);
-    try {
-      await this.output.flushed;
-    } finally {
-      clock.clearTimer(timer);
-    }
+    await this.output.flushing;
+    clock.clearTimer(timer);
     this.lose(reason);
   }
 

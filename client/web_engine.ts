@@ -151,7 +151,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
 
   begin(call: ClientCall): void {
     if (this.#state === "closed") return call.end(closed(true));
-    if (this.#waiting.full) return call.end(new RpcError("OVERLOADED", "too many calls wait to be sent"));
+    if (this.#waiting.full) return call.end(new RpcError("OVERLOADED", "too many calls wait"));
     call.begin();
     if (call.isSettled) return;
     this.#waiting.add(call);
@@ -195,8 +195,10 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
 
   #notReady(call: ClientCall): RpcError {
     const { obstacle: cause } = this;
-    const text = `the server cannot be reached, and waitForReady is false: ${cause?.message}`;
-    return new RpcError("CONNECTION_LOST", text, { retryable: !call.mayHaveStarted, cause });
+    return new RpcError("CONNECTION_LOST", `waitForReady is false: ${cause?.message}`, {
+      retryable: !call.mayHaveStarted,
+      cause,
+    });
   }
 
   // ---- connections
@@ -245,9 +247,9 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     const { clock, retryBudget } = this.settings;
     const nowMs = clock.now();
     const { connection } = this.#link;
-    for (const call of this.#waiting.ready) call.startTimeout(nowMs);
-    for (const call of this.#state === "waiting" ? this.#waiting.ready : []) {
-      if (!call.policy.waitForReady) this.giveUp(call, this.#notReady(call));
+    for (const call of this.#waiting.ready) {
+      call.startTimeout(nowMs);
+      if (this.#state === "waiting" && !call.policy.waitForReady) this.giveUp(call, this.#notReady(call));
     }
     for (const call of this.#waiting.ready) {
       if (!connection?.hasRoom) break;
