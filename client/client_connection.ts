@@ -243,9 +243,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
    * @throws {RpcError} If the connection ends, or the server refuses.
    */
   prove(): Promise<void> {
-    const proven = this.#alive.prove();
-    this.#keepAlive();
-    return proven;
+    return this.#alive.prove();
   }
 
   #control(control: KnownControl): void {
@@ -255,7 +253,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
 
   /** Only open calls and a pending `close()` keep the program alive, so a forgotten `close()` lets it exit. */
   #keepAlive(): void {
-    const needed = this.#calls.size > 0 || this.#state === "closing" || this.#alive.isAsking;
+    const needed = this.#calls.size > 0 || this.#state === "closing";
     if (needed === this.#keepsAlive) return;
     this.#keepsAlive = needed;
     this.#connection.keepAlive(needed);

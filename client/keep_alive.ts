@@ -159,22 +159,17 @@ export class KeepAlive {
 
   /** Sends a PING or, while a PING is unanswered, the promise again, which needs no answer. */
   #say(): void {
-    if (this.isAsking) this.#sender.promise();
+    if (this.#ping !== undefined) this.#sender.promise();
     else void this.#sendPing();
   }
 
   // ---- PING
 
-  /** Whether a PING is unanswered. */
-  get isAsking(): boolean {
-    return this.#ping !== undefined;
-  }
-
   /** Sends a PING and waits for its answer. Ends the connection and rejects if none comes, or the server refuses. */
   async prove(): Promise<void> {
     const { clock } = this.#owner.settings;
     const text = `${this.#connection.peer} has not answered a PING within ${PROOF_MS} ms`;
-    const timer = clock.setTimer(() => this.#lose(new RpcError("CONNECTION_LOST", text)), PROOF_MS, true);
+    const timer = clock.setTimer(() => this.#lose(new RpcError("CONNECTION_LOST", text)), PROOF_MS, false);
     try {
       await this.#sendPing();
     } catch (error) {

@@ -300,7 +300,7 @@ class Dialer {
   /** Waits before the next dial. Rejects if aborted. */
   wait(): Promise<void> {
     this.#attempt = new AbortController();
-    return sleep(this.#clock, this.waitMs, this.#attempt.signal);
+    return sleep(this.#clock, this.waitMs, this.#attempt.signal, false);
   }
 
   /** Aborts the current dial or wait. */

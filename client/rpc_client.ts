@@ -221,6 +221,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     if (outcome instanceof Error) call.end(outcome);
     else call.settle(outcome);
     connection?.abandon(call);
+    this.#servers.keepAlive(); // it may have been the last one that waits
   }
 
   onRefused(call: ClientCall, error: RpcError): void {
@@ -333,6 +334,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     const isNew = state !== this.#state;
     this.#setState(state, error);
     if (isNew && state === "waiting") this.#failImpatient();
+    this.#servers.keepAlive();
   }
 
   #failImpatient(): void {

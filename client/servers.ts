@@ -8,6 +8,7 @@
  */
 
 import { RpcError } from "../errors.ts";
+import { MAX_TIMER_MS } from "../limits.ts";
 import { Sweeper } from "../session/deadlines.ts";
 import { clientTelemetry } from "../session/telemetry.ts";
 import { type Clock, sleep, type Timer } from "../transport/clock.ts";
@@ -73,6 +74,10 @@ export class Servers {
   #unknown: RpcError | undefined;
   /** Runs while calls wait for the function to find the first servers. */
   #nextAsk: Timer | undefined;
+  /** Whether `open()` waits for a connection. */
+  #isOpening = false;
+  /** Keeps the program alive. */
+  #waiting: Timer | undefined;
   #closed: RpcError | undefined;
 
   constructor(options: ServersOptions, owner: LinkOwner) {
@@ -83,6 +88,17 @@ export class Servers {
 
   /** Dials all servers. Resolves when one is reached, and rejects if none can be. */
   async open(): Promise<void> {
+    this.#isOpening = true;
+    this.keepAlive();
+    try {
+      await this.#open();
+    } finally {
+      this.#isOpening = false;
+      this.keepAlive();
+    }
+  }
+
+  async #open(): Promise<void> {
     if (typeof this.#options.servers === "function") await this.#ask();
     if (this.#unknown !== undefined) throw isDenied(this.#unknown.cause) ? this.#unknown.cause : this.#unknown;
     try {
@@ -93,8 +109,28 @@ export class Servers {
     }
   }
 
+  /**
+   * Keeps the program alive while `open()` or a call waits for a connection. The timers of dials do not keep it alive,
+   * because dials go on when nobody waits for them any more.
+   */
+  keepAlive(): void {
+    const { clock } = this.#options;
+    const isNeeded = this.#closed === undefined && (this.#isOpening || this.#owner.isStranded);
+    if (!isNeeded && this.#waiting !== undefined) {
+      clock.clearTimer(this.#waiting);
+      this.#waiting = undefined;
+    } else if (isNeeded && this.#waiting === undefined) {
+      const again = () => {
+        this.#waiting = undefined;
+        this.keepAlive();
+      };
+      this.#waiting = clock.setTimer(again, MAX_TIMER_MS, true);
+    }
+  }
+
   /** Dials servers without a connection, and looks for servers, each if it is time. */
   seek(): void {
+    this.keepAlive();
     for (const link of this.#links) link.seek();
     const { servers, clock } = this.#options;
     if (typeof servers !== "function" || this.#nextAsk !== undefined) return;
@@ -147,6 +183,7 @@ export class Servers {
 
   close(reason: RpcError): void {
     this.#closed = reason;
+    this.keepAlive();
     this.#attempt.abort(reason);
     if (this.#nextAsk !== undefined) this.#options.clock.clearTimer(this.#nextAsk);
     for (const link of this.#links) link.close(reason);
@@ -169,7 +206,7 @@ export class Servers {
     this.#askedMs = clock.now();
     this.isStale = false;
     const attempt = this.#attempt = new AbortController();
-    const late = sleep(clock, ASK_TIMEOUT_MS, attempt.signal).then(() => {
+    const late = sleep(clock, ASK_TIMEOUT_MS, attempt.signal, false).then(() => {
       throw new Error(`the function has not returned within ${ASK_TIMEOUT_MS} ms`);
     });
     try {
@@ -192,7 +229,7 @@ export class Servers {
       this.#nextAsk = undefined;
       if (this.#owner.isStranded) void this.#ask();
     };
-    this.#nextAsk = this.#options.clock.setTimer(ask, ASK_SOONEST_MS, true);
+    this.#nextAsk = this.#options.clock.setTimer(ask, ASK_SOONEST_MS, false);
   }
 
   /** Uses a new list of servers. Keeps the links to servers that are still in it. */

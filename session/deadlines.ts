@@ -92,7 +92,7 @@ export class TimerWheel {
   #arm(slot: number): void {
     if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
     this.#timerSlot = slot;
-    // Not keepAlive: a call with a deadline also waits for a socket, which keeps the process alive.
+    // Not keepAlive: a call with a deadline also waits for a socket or for a connection, which keeps the process alive.
     this.#timer = this.#clock.setTimer(() => this.#sweep(), slot * SLOT_MS - this.#clock.now(), false);
   }
 

@@ -178,7 +178,8 @@ export function textOf({ hostname, port, path, url }: ServerPlace): string {
 export type Dial = (signal: AbortSignal) => Promise<Transport>;
 
 /**
- * Dials with a time limit, even if `dial` ignores its signal.
+ * Dials with a time limit, even if `dial` ignores its signal. The limit does not keep the process alive: whoever waits
+ * for the connection does.
  *
  * @param dial Makes the connection.
  * @param clock The clock.
@@ -189,7 +190,7 @@ export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortControll
   const timer = clock.setTimer(
     () => wanted.abort(new Error(`no answer within ${DIAL_TIMEOUT_MS} ms`)),
     DIAL_TIMEOUT_MS,
-    true,
+    false,
   );
   const { signal } = wanted;
   const { promise: unwanted, reject } = Promise.withResolvers<never>();

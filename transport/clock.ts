@@ -44,9 +44,10 @@ export const systemClock: Clock = {
  * @param clock The clock.
  * @param delayMs How long, in milliseconds.
  * @param signal Ends the wait at once.
+ * @param keepAlive Whether the wait keeps the process alive. It does by default.
  * @returns A promise that resolves after the delay, or rejects with the signal's reason.
  */
-export function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+export function sleep(clock: Clock, delayMs: number, signal: AbortSignal, keepAlive = true): Promise<void> {
   if (signal.aborted) return Promise.reject(signal.reason);
   return new Promise((resolve, reject) => {
     const endMs = clock.now() + delayMs;
@@ -54,7 +55,7 @@ export function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promi
     const wake = () => {
       const leftMs = endMs - clock.now();
       if (leftMs > 0) {
-        timer = clock.setTimer(wake, Math.ceil(leftMs), true);
+        timer = clock.setTimer(wake, Math.ceil(leftMs), keepAlive);
         return;
       }
       signal.removeEventListener("abort", stop);
@@ -64,7 +65,7 @@ export function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promi
       clock.clearTimer(timer);
       reject(signal.reason);
     };
-    let timer = clock.setTimer(wake, delayMs, true);
+    let timer = clock.setTimer(wake, delayMs, keepAlive);
     signal.addEventListener("abort", stop, { once: true });
   });
 }

@@ -1,9 +1,14 @@
 /**
  * Programs that forget `close()`: an idle client does not keep its program alive, an open call does. Over each transport,
- * as processes of their own.
+ * as processes of their own; and without a connection, by what the client asks of its clock.
  */
 
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { type Client, connect, type ConnectOptions } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import type { Transport } from "../../transport/transport.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
+import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 import type { ServeOptions } from "../../server.ts";
 import { serve } from "../support/demo_server.ts";
 import { Certificates } from "../production/certificates.ts";
@@ -92,4 +97,128 @@ Deno.test("a program that awaits close() goes on behind it", async () => {
     console.log("the last line");
   `;
   assertEquals(await runProgram({ port: server.port }, program), "the last line\n");
+});
+
+// Without a connection ------------------------------------------------------------------------------------------------
+
+const NEVER = new Promise<never>(() => {});
+
+async function failure(call: Promise<unknown>): Promise<string> {
+  return (await assertRejects(() => call, RpcError)).code;
+}
+
+const WITHOUT_ANSWER: Record<string, ConnectOptions> = {
+  "a dial": { dial: () => NEVER },
+  "several dials": { servers: ["a", "b"], dial: () => NEVER },
+  "a failed dial": { dial: () => Promise.reject(new Error("down")) },
+  "the question for servers": { servers: () => NEVER },
+  "a failed question for servers": { servers: () => [] },
+};
+
+for (const [what, options] of Object.entries(WITHOUT_ANSWER)) {
+  Deno.test(`a call that waits for ${what} keeps its program alive until it ends, and nothing does after it`, async () => {
+    const clock = new FakeClock();
+    await using client: Client = await connect({ ...options, clock, random: () => 1, lazy: true });
+    const patience = new AbortController();
+    const calls = [
+      failure(client.call("A", {}, { timeoutMs: 500 })),
+      failure(client.call("A", {}, { timeoutMs: Infinity, signal: patience.signal })),
+    ];
+    for (let step = 0; step < 400; step++) {
+      await clock.advance(100);
+      assert(clock.keeping > 0, `after ${step} steps`);
+    }
+    patience.abort();
+    assertEquals(await Promise.all(calls), ["TIMEOUT", "CANCELLED"]);
+    assertEquals([client.statistics().waiting, clock.keeping], [0, 0]);
+    await clock.advance(20_000);
+    assertEquals(clock.keeping, 0);
+    const next = failure(client.call("A"));
+    await turn();
+    assert(clock.keeping > 0, "the next call waits as well");
+    await client.close();
+    assertEquals([await next, clock.keeping], ["CLOSED", 0]);
+  });
+}
+
+Deno.test("connect() keeps its program alive until there is a connection, and no longer", async () => {
+  const clock = new FakeClock();
+  const dialed = Promise.withResolvers<Transport>();
+  const network = memoryNetwork();
+  const servers = () => Promise.resolve(["a", "b"]);
+  const dial = (_signal: AbortSignal, server: string) => server === "a" ? dialed.promise : NEVER;
+  const connecting: Promise<Client> = connect({ servers, dial, clock });
+  await clock.advance(100);
+  assert(clock.keeping > 0, "it dials");
+  dialed.resolve(await network.dial());
+  await using client = await connecting;
+  await using server = await ScriptedServer.accept(network);
+  assertEquals(clock.keeping, 0, "the other dial goes on");
+  const call = client.call("A");
+  await server.request();
+  await server.reply({ seq: 0, res: 1 });
+  assertEquals([await call, clock.keeping], [1, 0]);
+  const failed = failure(connect({ dial: () => Promise.reject(new Error("down")), clock }));
+  assertEquals([await failed, clock.keeping], ["CONNECTION_LOST", 0]);
+});
+
+Deno.test("a call that waits while a new connection is tested keeps its program alive, the test does not", async () => {
+  const clock = new FakeClock();
+  const network = memoryNetwork();
+  await using client: Client = await connect({ dial: network.dial, clock, random: () => 0 });
+  const first = await ScriptedServer.accept(network);
+  first.cut();
+  await turn();
+  assertEquals(clock.keeping, 0);
+  const call = failure(client.call("A", {}, { timeoutMs: 500 }));
+  await using second = await ScriptedServer.accept(network, { answersPings: false });
+  assertEquals((await second.request()).cmd, 1);
+  assert(clock.keeping > 0, "the call waits");
+  await clock.advance(510);
+  assertEquals([await call, clock.keeping], ["TIMEOUT", 0]);
+  assertEquals(client.state, "connecting");
+});
+
+Deno.test("a call that does not wait for a server, and one that is answered, keep nothing alive after them", async () => {
+  const clock = new FakeClock();
+  const network = memoryNetwork();
+  let isDown = true;
+  const dial = () => isDown ? Promise.reject(new Error("down")) : network.dial();
+  await using client: Client = await connect({ dial, clock, random: () => 1, lazy: true });
+  assertEquals(await failure(client.call("A", {}, { waitForReady: false })), "CONNECTION_LOST");
+  assertEquals(clock.keeping, 0);
+  const call = client.call("A");
+  await turn();
+  assert(clock.keeping > 0);
+  isDown = false;
+  const accepted = ScriptedServer.accept(network);
+  await clock.advance(2_000);
+  await using server = await accepted;
+  await server.request();
+  assertEquals(clock.keeping, 0, "the connection does it now");
+  await server.reply({ seq: 0, res: 1 });
+  assertEquals(await call, 1);
+});
+
+Deno.test("a program ends with its last call, whatever dial or question for servers has no answer", async () => {
+  for (const never of ["dial", "servers"]) {
+    const program = `
+      const { connect } = await import(Deno.args[0]);
+      const client = await connect({ lazy: true, ${never}: () => new Promise(() => {}) });
+      console.log((await client.outcome.PING({}, { timeoutMs: 300 })).error.code);
+      const start = performance.now();
+      addEventListener("unload", () => console.log(performance.now() - start < 5_000 ? "soon" : "late"));
+    `;
+    assertEquals(await runProgram({}, program), "TIMEOUT\nsoon\n", never);
+  }
+});
+
+Deno.test("a program that awaits connect() goes on behind it, though nothing else keeps it", async () => {
+  const program = `
+    const { connect, memoryPair } = await import(Deno.args[0]);
+    const later = new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, 100)));
+    await connect({ dial: async () => (await later, memoryPair()[0]) });
+    console.log("the last line");
+  `;
+  assertEquals(await runProgram({}, program), "the last line\n");
 });

@@ -6,6 +6,7 @@ import type { Clock, Timer } from "../../transport/clock.ts";
 interface FakeTimer {
   readonly dueMs: number;
   readonly callback: () => void;
+  readonly keepAlive: boolean;
 }
 
 /** In: milliseconds to go ahead. Out: every timer that is due on the way, in its order. */
@@ -18,12 +19,17 @@ export class FakeClock implements Clock {
     return this.#timers.size;
   }
 
+  /** How many of them keep the program alive. */
+  get keeping(): number {
+    return [...this.#timers].filter(({ keepAlive }) => keepAlive).length;
+  }
+
   now(): number {
     return this.#nowMs;
   }
 
-  setTimer(callback: () => void, delayMs: number, _keepAlive: boolean): Timer {
-    const timer = { dueMs: this.#nowMs + Math.max(delayMs, 0), callback };
+  setTimer(callback: () => void, delayMs: number, keepAlive: boolean): Timer {
+    const timer = { dueMs: this.#nowMs + Math.max(delayMs, 0), callback, keepAlive };
     this.#timers.add(timer);
     return timer;
   }
