@@ -279,18 +279,6 @@ export function checkLimit(name: keyof Limits, value: unknown): number {
   throw new RangeError(`Cannot use ${shown(value)} as ${name}: it must be ${range}`);
 }
 
-/**
- * Checks the time limit of a call.
- *
- * @param timeoutMs The value, of any type; `Infinity` means no limit, and 0 or less means no time is left.
- * @returns The same, as a number of milliseconds.
- * @throws {RangeError} If it is not a number.
- */
-export function checkTimeout(timeoutMs: unknown): number {
-  if (typeof timeoutMs === "number" && !Number.isNaN(timeoutMs)) return timeoutMs;
-  throw new RangeError(`Cannot use ${shown(timeoutMs)} as timeoutMs: it must be a number of milliseconds`);
-}
-
 /** A kind of option, for its check and its error. */
 export interface OptionKind {
   /** Whether a value is of this kind. */

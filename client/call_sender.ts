@@ -9,11 +9,11 @@
 import { kindOf } from "../codec/errors.ts";
 import { type ErrorCode, RpcError } from "../errors.ts";
 import type { ReplyFields } from "../handlers/command.ts";
-import { checkTimeout } from "../limits.ts";
 import { DONE, type ItemResult } from "../session/item_queue.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 import type { CallEncoder, CallOptions, CallPolicy, MaybeItems, StreamOptions } from "./call_options.ts";
 import type { Abortable, Watcher } from "./calls.ts";
+import { checkTimeout } from "./client_call.ts";
 import { dropItems } from "./outgoing_items.ts";
 import type { ClientState } from "./rpc_client.ts";
 
@@ -188,7 +188,7 @@ class Passage implements Abortable {
     const isUnsent = this.#state === "before";
     const { signal } = this.#call;
     const end = (code: ErrorCode, text: string) => {
-      const state = isUnsent ? "the call was not sent" : "a middleware kept the reply: return what next() gives";
+      const state = isUnsent ? "the call was not sent" : "a middleware kept the reply";
       this.#end(
         this.#outcome.reject,
         new RpcError(code, `${text}, and ${state}`, { retryable: isUnsent, cause: signal?.reason }),
@@ -219,7 +219,7 @@ class Passage implements Abortable {
   async #send({ meta, params }: OutgoingCall, send: Send): Promise<ReplyFields> {
     if (this.#isStreaming) {
       if (this.#state === "over") {
-        throw new RpcError("CANCELLED", "next() came after the call's end, and the call was not sent");
+        throw new RpcError("CANCELLED", "next() came after the call's end");
       }
       if (this.#options.timeoutMs === undefined) this.#endMs = Infinity; // it only has to begin in time
     }

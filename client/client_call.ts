@@ -5,11 +5,11 @@
  * cannot be sent.
  */
 
+import { kindOf } from "../codec/errors.ts";
 import { AFTER, type Fields } from "../codec/message.ts";
 import type { EncodedRequest } from "../codec/write_message.ts";
 import type { Span } from "../codec/frame.ts";
 import { isReceived, markReceived, RpcError } from "../errors.ts";
-import { checkTimeout } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { ItemBudget } from "../session/item_queue.ts";
 import { Deadline } from "../session/deadlines.ts";
@@ -345,6 +345,19 @@ export class UnaryCall extends ClientCall {
     this.owner.onRejected(this, error);
     this.reject(error);
   }
+}
+
+/**
+ * Checks the time limit of a call.
+ *
+ * @param timeoutMs The value, of any type; `Infinity` means no limit, and 0 or less means no time is left.
+ * @returns The same, as a number of milliseconds.
+ * @throws {RangeError} If it is not a number.
+ */
+export function checkTimeout(timeoutMs: unknown): number {
+  if (typeof timeoutMs !== "number") throw new RangeError(`Cannot use ${kindOf(timeoutMs)} as timeoutMs`);
+  if (Number.isNaN(timeoutMs)) throw new RangeError("Cannot use NaN as timeoutMs");
+  return timeoutMs;
 }
 
 /** The error of a reply. `started`: the call may have been started, even if the code says it was not. */

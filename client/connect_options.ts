@@ -12,7 +12,6 @@ import type { Commands } from "../handlers/command.ts";
 import {
   checkLimit,
   checkOptions,
-  checkTimeout,
   DEFAULT_ALIVE_MS,
   DEFAULT_HOSTNAME,
   DEFAULT_LIMITS,
@@ -39,6 +38,7 @@ import type { Transport } from "../transport/transport.ts";
 import type { AnyCommands } from "./call_types.ts";
 import type { Client } from "./client.ts";
 import type { ClientMiddleware, Meta } from "./call_sender.ts";
+import { checkTimeout } from "./client_call.ts";
 import { ClientFace } from "./client_face.ts";
 import { RETRY_BUDGET, RetryBudget, type RetryBudgetOptions } from "./retries.ts";
 import { type ClientState, RpcClient, type RpcClientOptions } from "./rpc_client.ts";

@@ -195,14 +195,14 @@ export function checkItems(name: string, source: unknown): asserts source is Ite
 
 function faultIn(source: unknown): string | undefined {
   if (typeof source === "string") {
-    return "is text, and would be sent letter by letter: give [text]";
+    return "is text: give [text]";
   }
-  if (ArrayBuffer.isView(source)) return "is bytes, and would be sent byte by byte: give [bytes]";
+  if (ArrayBuffer.isView(source)) return "is bytes: give [bytes]";
   if (typeof source !== "object" || source === null || !isIterable(source)) {
-    return `must be an iterable, an async iterable or a ReadableStream, and is ${kindOf(source)}`;
+    return `must be an iterable or a ReadableStream, and is ${kindOf(source)}`;
   }
   if (source instanceof ReadableStream && source.locked) {
-    return "is a locked ReadableStream: something else reads it";
+    return "is a locked ReadableStream";
   }
 }
 

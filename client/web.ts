@@ -15,6 +15,7 @@ import { systemClock } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { AnyCommands } from "./call_types.ts";
 import type { Client } from "./client.ts";
+import { checkTimeout } from "./client_call.ts";
 import { ClientFace } from "./client_face.ts";
 import type { ConnectOptions } from "./connect_options.ts";
 import { RetryBudget } from "./retries.ts";
@@ -88,10 +89,8 @@ export async function connect<C extends Commands = AnyCommands>(options: WebConn
     timeoutMs = DEFAULT_TIMEOUT_MS,
     maxInFlight = DEFAULT_MAX_IN_FLIGHT,
   } = options;
-  for (const [name, value] of Object.entries({ timeoutMs, maxInFlight })) {
-    if (!(typeof value === "number" && value > 0)) {
-      throw new RangeError(`Cannot use ${value} as ${name}: it must be a number above 0`);
-    }
+  if (!(checkTimeout(timeoutMs) > 0 && maxInFlight > 0)) {
+    throw new RangeError(`Cannot use ${timeoutMs} as timeoutMs, ${maxInFlight} as maxInFlight: they must be above 0`);
   }
   const url = `${options.url}`;
   if (!/^wss?:/.test(url)) throw new TypeError(`Cannot use ${url} as url: it must begin with wss:// or ws://`);

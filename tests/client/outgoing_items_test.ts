@@ -147,12 +147,12 @@ Deno.test("items - what is no source is a mistake of the program", async () => {
   const locked = ReadableStream.from([1]);
   locked.getReader();
   const mistakes: [items: unknown, text: string][] = [
-    ["text", "items is text, and would be sent letter by letter: give [text]"],
-    [new Uint8Array(3), "items is bytes, and would be sent byte by byte: give [bytes]"],
-    [locked, "items is a locked ReadableStream: something else reads it"],
-    [5, "items must be an iterable, an async iterable or a ReadableStream, and is a number"],
-    [null, "items must be an iterable, an async iterable or a ReadableStream, and is null"],
-    [{}, "items must be an iterable, an async iterable or a ReadableStream, and is an Object"],
+    ["text", "items is text: give [text]"],
+    [new Uint8Array(3), "items is bytes: give [bytes]"],
+    [locked, "items is a locked ReadableStream"],
+    [5, "items must be an iterable or a ReadableStream, and is a number"],
+    [null, "items must be an iterable or a ReadableStream, and is null"],
+    [{}, "items must be an iterable or a ReadableStream, and is an Object"],
   ];
   for (const [items, text] of mistakes) {
     const options = { items: items as [] };
