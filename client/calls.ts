@@ -124,36 +124,29 @@ export class CallQueue<Call extends QueuedCall> {
       this.#delayed.delete(call);
       return;
     }
-    if (2 * this.#settled > this.#calls.length) { for (const other of this.#takeOpen()) this.#calls.push(other); }
+    if (2 * this.#settled > this.#calls.length) this.#open();
     this.#settled++;
   }
 
-  /** Removes and returns the calls that do not wait for a connection, except delayed calls. */
-  takeImpatient(): Call[] {
-    const impatient: Call[] = [];
-    for (const call of this.#takeOpen()) {
-      if (call.policy.waitForReady) {
-        this.#calls.push(call);
-      } else {
-        this.#bytes -= call.waitingBytes;
-        impatient.push(call);
-      }
-    }
-    return impatient;
+  /**
+   * The calls that do not wait for a connection, except delayed calls. They stay in the queue until each is forgotten,
+   * because the end of one may end another.
+   */
+  impatient(): Call[] {
+    return this.#open().filter(({ policy }) => !policy.waitForReady);
   }
 
-  /** Removes and returns all waiting calls. */
-  takeAll(): Call[] {
-    for (const timer of this.#delayed.values()) this.#clock.clearTimer(timer);
-    const calls = [...this.#takeOpen(), ...this.#delayed.keys()];
-    this.#delayed.clear();
-    this.#bytes = 0;
-    return calls;
+  /** All waiting calls. They stay in the queue, like {@linkcode impatient} ones. */
+  all(): Call[] {
+    return [...this.#open(), ...this.#delayed.keys()];
   }
 
-  #takeOpen(): Call[] {
+  /** The calls that can be sent now. Removes the settled ones. */
+  #open(): Call[] {
+    const open = this.#calls.takeAll().filter((call) => !call.isSettled);
     this.#settled = 0;
-    return this.#calls.takeAll().filter((call) => !call.isSettled);
+    for (const call of open) this.#calls.push(call);
+    return open;
   }
 }
 

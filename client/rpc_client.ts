@@ -217,11 +217,16 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   giveUp(call: ClientCall, outcome: Error | Fields): void {
     if (call.isSettled) return; // the caller's code may have ended it, such as a getter of an item
     const { connection } = call;
-    if (connection === undefined) this.#queue.forget(call);
+    this.#unqueue(call);
     if (outcome instanceof Error) call.end(outcome);
     else call.settle(outcome);
     connection?.abandon(call);
     this.#servers.keepAlive(); // it may have been the last one that waits
+  }
+
+  /** Only a waiting call is in the queue: one that has just lost its connection has none either, but is not. */
+  #unqueue(call: ClientCall): void {
+    if (call.state === "waiting") this.#queue.forget(call);
   }
 
   onRefused(call: ClientCall, error: RpcError): void {
@@ -338,7 +343,10 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   #failImpatient(): void {
-    for (const call of this.#queue.takeImpatient()) call.settle(this.#notReady(call));
+    for (const call of this.#queue.impatient()) {
+      this.#unqueue(call);
+      call.settle(this.#notReady(call)); // not `end()`: a reader gets the received items first
+    }
   }
 
   #notReady(call: ClientCall): RpcError {
@@ -359,9 +367,9 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   async #close(): Promise<void> {
     this.#setState("closed");
     this.#servers.close(new RpcError("CLOSED", "the client was closed"));
-    for (const call of this.#queue.takeAll()) {
+    for (const call of this.#queue.all()) {
       const options = { retryable: !call.mayHaveStarted };
-      call.end(new RpcError("CLOSED", "the client was closed while the call waited", options));
+      this.giveUp(call, new RpcError("CLOSED", "the client was closed while the call waited", options));
     }
     const error = new RpcError("CLOSED", "the client was closed before the reply came");
     await this.#connections.close(error);

@@ -149,6 +149,78 @@ Deno.test("hedge - the caller's signal and the call's time end both copies", asy
   }
 });
 
+Deno.test("hedge - both copies are lost at once with an empty budget: the call fails, and the next one is sent", async () => {
+  const networks: Record<string, ReturnType<typeof memoryNetwork>> = { a: memoryNetwork(), b: memoryNetwork() };
+  const clock = new FakeClock();
+  const dial = (_signal: AbortSignal, server: string) => networks[server].dial();
+  const retryBudget = { perCall: 0, perSecond: 0.2 };
+  await using client = await connect({ clock, random: () => 0, servers: ["a", "b"], dial, retryBudget });
+  await using a = await ScriptedServer.accept(networks.a);
+  await using b = await ScriptedServer.accept(networks.b);
+  while (client.servers.some(({ state }) => state !== "open")) await turn();
+  const call = assertRejects(() => client.call("A", {}, HEDGED), RpcError);
+  await a.request();
+  await clock.advance(50);
+  await b.reply({ seq: (await b.request()).seq, err: "SHUTTING_DOWN" });
+  await clock.advance(1);
+  a.cut();
+  assertEquals((await call).code, "CONNECTION_LOST");
+  const { waiting, inFlight } = client.statistics();
+  assertEquals([waiting, inFlight], [0, 0]);
+  const next = client.call("B");
+  await using again = await ScriptedServer.accept(networks.a);
+  const { cmd, seq } = await again.request();
+  await again.reply({ seq, res: cmd });
+  assertEquals(await next, "B");
+});
+
+Deno.test("hedge - if both copies wait when the client is closed, none is left", async () => {
+  const scene = await twoServers();
+  const { client, a, b, clock } = scene;
+  const call = assertRejects(() => client.call("A", {}, HEDGED), RpcError);
+  await a.request();
+  await clock.advance(50);
+  await b.request();
+  for (const server of [a, b]) await server.reply({ seq: 0, err: "OVERLOADED", $after: 300 });
+  await turn();
+  await scene[Symbol.asyncDispose]();
+  assertEquals((await call).code, "CLOSED");
+  const { waiting, inFlight } = client.statistics();
+  assertEquals([waiting, inFlight], [0, 0]);
+});
+
+Deno.test("hedge - if both copies wait and no server can be reached, none is left, with waitForReady: false", async () => {
+  const networks: Record<string, ReturnType<typeof memoryNetwork>> = { a: memoryNetwork(), b: memoryNetwork() };
+  const clock = new FakeClock();
+  let random = 0; // until the servers are down: then the client waits before it dials again
+  const unreachable = Promise.withResolvers<never>();
+  const dialed = new Set<string>();
+  const dial = (_signal: AbortSignal, server: string) => {
+    if (dialed.has(server)) return unreachable.promise;
+    dialed.add(server);
+    return networks[server].dial();
+  };
+  await using client = await connect({ clock, random: () => random, servers: ["a", "b"], dial });
+  await using a = await ScriptedServer.accept(networks.a);
+  await using b = await ScriptedServer.accept(networks.b);
+  while (client.servers.some(({ state }) => state !== "open")) await turn();
+  const call = assertRejects(() => client.call("A", {}, { ...HEDGED, waitForReady: false }), RpcError);
+  await a.request();
+  await clock.advance(50);
+  await b.request();
+  for (const server of [a, b]) {
+    await server.reply({ seq: 0, err: "OVERLOADED", $after: 300 });
+    await turn();
+    server.cut();
+  }
+  await clock.advance(300);
+  random = 1;
+  unreachable.reject(new Error("it is down"));
+  assertEquals((await call).code, "CONNECTION_LOST");
+  const { waiting, inFlight } = client.statistics();
+  assertEquals([waiting, inFlight], [0, 0]);
+});
+
 Deno.test("hedge - a call that may not run twice, or a time that is none, is a mistake", async () => {
   await using scene = await twoServers();
   const { client } = scene;

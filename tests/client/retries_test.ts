@@ -258,14 +258,14 @@ Deno.test("CallQueue - a call that waits for its time keeps the program alive, a
   const call: any = { waitingBytes: 2 ** 28, isSettled: false, policy: { waitForReady: true } };
   queue.pushLater(call, 100);
   assertEquals([kept, queue.empty, queue.length, queue.full], [[true], true, 1, true]);
-  assertEquals(queue.takeImpatient(), []);
+  assertEquals(queue.impatient(), []);
   await clock.advance(100);
   assertEquals([due, queue.empty, queue.length, queue.shift() === call, queue.full], [1, false, 1, true, false]);
   queue.pushLater(call, 100);
   queue.forget(call);
   assertEquals([queue.length, queue.full, clock.timers], [0, false, 0]);
   queue.pushLater(call, 100);
-  assertEquals([queue.takeAll()[0] === call, queue.length, clock.timers], [true, 0, 0]);
+  assertEquals([queue.all()[0] === call, queue.length, clock.timers], [true, 1, 1]);
 });
 
 Deno.test("two real servers that take one call at a time answer more, within the callers' time", async () => {
