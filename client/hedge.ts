@@ -2,8 +2,9 @@
  * A hedged call: if its answer takes long, a second copy goes to another server, and the first answer wins.
  *
  * In: a call that may run twice. Out: its outcome. The second copy decides only if it succeeds. It counts as a retry in
- * the client's budget, and is cancelled when the call has ended. Refused, on creation: calls that may not run twice,
- * and invalid times.
+ * the client's budget, and is cancelled when the call has ended. It is made when a connection to another server is
+ * ready, so it never waits in the client's queue. Refused, on creation: calls that may not run twice, and invalid
+ * times.
  */
 
 import type { Span } from "../codec/frame.ts";
@@ -12,18 +13,23 @@ import { RpcError } from "../errors.ts";
 import { UNWATCHED } from "../session/deadlines.ts";
 import type { CallOptions } from "./call_options.ts";
 import { type CallConnection, ClientCall, type ClientCallOwner, UnaryCall } from "./client_call.ts";
+import type { ClientConnection } from "./client_connection.ts";
+import type { LateCall } from "./servers.ts";
 
-/** If there is no second server at that time, look again after at least this time. */
+/** If there is no second server at that time, or it refuses the copy, look again after at least this time. */
 const LOOK_AGAIN_MS = 100;
 
 /** The part of the client that hedged calls use. */
 export interface HedgeOwner extends ClientCallOwner {
-  /** Whether a second copy may be sent now, on another connection than this one. If so, counts it. */
-  mayHedge(connection: CallConnection): boolean;
+  /**
+   * Whether a call that was sent on this connection may get a second copy now. If so, the client has it sent as soon as
+   * another connection is ready.
+   */
+  mayHedge(call: LateCall, connection: CallConnection): boolean;
 }
 
 /** A call that may get a second copy. */
-export class HedgedCall extends UnaryCall {
+export class HedgedCall extends UnaryCall implements LateCall {
   declare protected readonly owner: HedgeOwner;
   /** Starts the second copy. */
   readonly #timer = { deadlineMs: 0, slotPlace: UNWATCHED, expire: () => this.#hedge() };
@@ -56,11 +62,24 @@ export class HedgedCall extends UnaryCall {
   #hedge(): void {
     // A waiting call needs no second copy, because it goes to the first server with room. For a sent call, a second
     // server may still be connecting.
-    if (this.connection === undefined || !this.owner.mayHedge(this.connection)) {
-      return this.#hedgeIn(Math.max(this.#afterMs, LOOK_AGAIN_MS));
-    }
+    if (this.connection === undefined || !this.owner.mayHedge(this, this.connection)) this.#lookAgain();
+  }
+
+  #lookAgain(leastMs = LOOK_AGAIN_MS): void {
+    this.#hedgeIn(Math.max(this.#afterMs, LOOK_AGAIN_MS, leastMs));
+  }
+
+  sendSecond(connection: ClientConnection, nowMs: number): void {
+    this.owner.counts.hedged++;
     this.#second = new SecondCopy(this.owner, this);
-    this.owner.begin(this.#second);
+    connection.send(this.#second, nowMs);
+  }
+
+  /** The first copy decides. If the server has not started the second one, there may be another. */
+  onSecondFailed(error: Error): void {
+    if (this.isSettled || !(error instanceof RpcError && error.retryable)) return;
+    this.#second = undefined;
+    this.#lookAgain(error.retryAfterMs);
   }
 
   override settle(outcome: Fields | Error): void {
@@ -73,23 +92,28 @@ export class HedgedCall extends UnaryCall {
   }
 }
 
-/** The second copy of a call. */
+/** The second copy of a call. It is sent once, and the timeout of the first copy ends both. */
 class SecondCopy extends ClientCall {
-  readonly #first: ClientCall;
+  readonly #first: HedgedCall;
 
-  constructor(owner: ClientCallOwner, first: ClientCall) {
-    const timeoutMs = first.deadlineMs - owner.settings.clock.now();
-    super(owner, first.name, first.given, { timeoutMs, waitForReady: false });
+  constructor(owner: ClientCallOwner, first: HedgedCall) {
+    super(owner, first.name, first.given, { timeoutMs: first.policy.timeoutMs });
     this.#first = first;
-    this.attempts = { ...this.attempts, connection: first.connection };
+    this.deadlineMs = first.deadlineMs;
+  }
+
+  /** A refused copy is not queued again, where it could meet the first one. */
+  override get patienceMs(): number {
+    return 0;
   }
 
   protected override succeed(fields: Fields): void {
     this.owner.giveUp(this.#first, fields);
   }
 
-  /** The first copy decides. */
-  protected override fail(): void {}
+  protected override fail(error: Error): void {
+    this.#first.onSecondFailed(error);
+  }
 
   override takeItem(): void {
     this.owner.giveUp(this, new RpcError("BAD_REPLY"));

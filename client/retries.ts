@@ -31,6 +31,9 @@ const FORGIVEN_AFTER_MS = 10_000;
  */
 const SPREAD = 0.2;
 
+/** How often an idempotent call may be lost, so that a call that crashes servers does not crash all of them. */
+export const MAX_LOSSES = 3;
+
 /** The time that the budget looks back, in slices of a second. */
 const SLICE_MS = 1_000;
 const SLICES = 10;

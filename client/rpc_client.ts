@@ -19,13 +19,13 @@ import type { Transport } from "../transport/transport.ts";
 import type { CallEncoder, CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
 import { CallCounts, CallQueue, type ClientStatistics, Signals } from "./calls.ts";
 import { type CallConnection, type ClientCall, type ClientSettings, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
-import { Connections, elsewhere, Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
+import { Connections, elsewhere, type LateCall, Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
 import { callEncoder, encodeCall, setSpan, spanOf } from "./sender.ts";
 import { dropItems } from "./outgoing_items.ts";
 import { IncomingStream } from "./incoming_stream.ts";
 import { HedgedCall, type HedgeOwner } from "./hedge.ts";
 import type { Link, LinkOwner } from "./link.ts";
-import { type RetryBudget, retryWaitMs } from "./retries.ts";
+import { MAX_LOSSES, type RetryBudget, retryWaitMs } from "./retries.ts";
 
 /**
  * The state of a client: `open` if a server takes calls. Otherwise it is `connecting`, `waiting` before the next
@@ -45,9 +45,6 @@ export interface RpcClientOptions extends ClientSettings, ServersOptions {
 /** The memory for unread items of all streams, and of one stream: as much as a server keeps for a connection. */
 const MAX_ITEM_BYTES = 256 * 1024 * 1024;
 const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
-
-/** How often an idempotent call may be lost, so that a call that crashes servers does not crash all of them. */
-const MAX_LOSSES = 3;
 
 /** The engine of one client. */
 export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
@@ -193,7 +190,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   get hasWaiting(): boolean {
-    return !this.#queue.empty;
+    return !this.#queue.empty || this.#connections.late.size > 0;
   }
 
   get isOpen(): boolean {
@@ -241,9 +238,10 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     return retryBudget.take(clock.now());
   }
 
-  mayHedge(connection: CallConnection): boolean {
-    if (!this.#connections.hasRoomBeside(connection) || !this.#mayRetry()) return false;
-    this.counts.hedged++;
+  mayHedge(call: LateCall, connection: CallConnection): boolean {
+    if (this.#connections.beside(connection).length === 0 || !this.#mayRetry()) return false;
+    this.#connections.late.add(call);
+    this.wake();
     return true;
   }
 
@@ -315,7 +313,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     const nowMs = clock.now();
     this.#queue.startTimeouts(nowMs);
     let ready = this.#connections.prepare(nowMs, this.#servers.isOpen);
-    if (this.#queue.empty) return;
+    if (!this.hasWaiting) return;
     let calls = 0;
     while (ready !== undefined && ready.length > 0) {
       const call = this.#queue.shift();
@@ -326,6 +324,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
       connection.send(call, nowMs);
       if (!connection.hasRoom) ready = ready.filter((other) => other !== connection);
     }
+    if (ready !== undefined) this.#connections.sendSecond(ready, nowMs, (some) => this.#servers.better(some));
     retryBudget.called(nowMs, calls);
     this.#servers.seek();
   }
@@ -333,9 +332,9 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   onLinkState(error?: RpcError): void {
     if (this.#isClosed) return;
     if (error !== undefined) this.#servers.isStale = true;
-    if (!this.#queue.empty) this.#servers.seek();
+    if (this.hasWaiting) this.#servers.seek();
     const { state } = this.#servers;
-    if (state === "open" && !this.#queue.empty) this.wake();
+    if (state === "open" && this.hasWaiting) this.wake();
     const isNew = state !== this.#state;
     this.#setState(state, error);
     if (isNew && state === "waiting") this.#failImpatient();

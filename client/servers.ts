@@ -256,8 +256,19 @@ function unknownServers(cause: unknown): RpcError {
   return new RpcError("CONNECTION_LOST", text, { retryable: true, cause });
 }
 
+/** A call that has no answer yet and gets a second copy. */
+export interface LateCall {
+  readonly isSettled: boolean;
+  /** The connection that the call was sent on; `undefined` while it waits to be sent again. */
+  readonly connection: CallConnection | undefined;
+  /** Sends the second copy. */
+  sendSecond(connection: ClientConnection, nowMs: number): void;
+}
+
 /** The connections of one client. */
 export class Connections {
+  /** The calls whose second copies wait for another connection. */
+  readonly late = new Set<LateCall>();
   readonly #all = new Set<ClientConnection>();
   readonly #sweeper: Sweeper;
   /** The bytes that all connections have received and sent. */
@@ -313,10 +324,24 @@ export class Connections {
     return ready;
   }
 
-  /** Whether another connection takes a call now. */
-  hasRoomBeside(connection: CallConnection): boolean {
-    for (const other of this.#all) if (other !== connection && other.hasRoom) return true;
-    return false;
+  /**
+   * Where a second copy may go: the connections with room to other servers, or else other connections with room. One
+   * that is not ready, such as a quiet one, is worth the wait: it wakes the client.
+   */
+  beside(first: CallConnection): ClientConnection[] {
+    return othersThan(first, [...this.#all].filter(({ hasRoom }) => hasRoom));
+  }
+
+  /** Sends the second copies that may go to ready connections, each to the better one. The others wait on. */
+  sendSecond(ready: ClientConnection[], nowMs: number, better: (some: ClientConnection[]) => ClientConnection): void {
+    for (const call of this.late) {
+      if (call.isSettled) this.late.delete(call);
+      if (call.isSettled || call.connection === undefined) continue;
+      const others = this.beside(call.connection).filter((other) => ready.includes(other));
+      if (others.length === 0) continue;
+      this.late.delete(call);
+      call.sendSecond(better(others), nowMs);
+    }
   }
 
   /** Closes all connections. Never rejects. */
@@ -329,7 +354,12 @@ export class Connections {
 
 /** The connections to servers other than the one that was tried, or else other connections, if there are any. */
 export function elsewhere(ready: ClientConnection[], tried: CallConnection): ClientConnection[] {
-  const servers = ready.filter(({ peer }) => peer !== tried.peer);
-  const others = servers.length > 0 ? servers : ready.filter((connection) => connection !== tried);
+  const others = othersThan(tried, ready);
   return others.length > 0 ? others : ready;
+}
+
+/** The connections to servers other than that of the first one, or else all others. */
+function othersThan(first: CallConnection, connections: ClientConnection[]): ClientConnection[] {
+  const servers = connections.filter(({ peer }) => peer !== first.peer);
+  return servers.length > 0 ? servers : connections.filter((connection) => connection !== first);
 }

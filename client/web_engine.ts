@@ -20,7 +20,7 @@ import { IncomingStream } from "./incoming_stream.ts";
 import { dropItems } from "./outgoing_items.ts";
 import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
-import { Backoff, retryWaitMs } from "./retries.ts";
+import { Backoff, MAX_LOSSES, retryWaitMs } from "./retries.ts";
 import { WaitingCalls } from "./waiting_calls.ts";
 import { WebConnection, type WebConnectionOwner } from "./web_connection.ts";
 import { WebLink, type WebLinkOwner, type WebSettings } from "./web_link.ts";
@@ -28,9 +28,6 @@ import { WebLink, type WebLinkOwner, type WebSettings } from "./web_link.ts";
 /** The memory for unread items: of all streams, and of one. */
 const MAX_ITEM_BYTES = 256 * 1024 * 1024;
 const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
-
-/** How often an idempotent call may be lost, so that a call that crashes servers does not crash all of them. */
-const MAX_LOSSES = 3;
 
 /** A page has few open calls, so each deadline has its own timer. */
 class OwnTimers implements Deadlines {

@@ -2,8 +2,13 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
+import { UnaryCall } from "../../client/client_call.ts";
+import { resolveConnectOptions } from "../../client/connect_options.ts";
+import { RpcClient } from "../../client/rpc_client.ts";
+import { encodeCall } from "../../client/sender.ts";
 import { RpcError } from "../../errors.ts";
 import { command, serve } from "../../mod.ts";
+import { denoNetwork } from "../../transport/deno_network.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { twoServers } from "../support/two_servers.ts";
@@ -149,11 +154,103 @@ Deno.test("hedge - the caller's signal and the call's time end both copies", asy
   }
 });
 
-Deno.test("hedge - both copies are lost at once with an empty budget: the call fails, and the next one is sent", async () => {
+Deno.test("hedge - a second copy waits for the other server if that was quiet, and does not go to the first copy's", async () => {
+  await using scene = await twoServers();
+  const { client, a, b, clock } = scene;
+  const call = client.call("SLOW", {}, { idempotent: true, hedgeAfterMs: 1_300 });
+  const beside = client.call("BESIDE");
+  const quick = client.call("QUICK");
+  assertEquals((await a.requests(2)).map(({ cmd }) => cmd), ["SLOW", "QUICK"]);
+  await b.request();
+  await clock.advance(1_000);
+  await a.reply({ seq: 1, res: "quick" }); // so that only the other server is quiet
+  assertEquals(await quick, "quick");
+  await clock.advance(300);
+  const { cmd, seq } = await b.request();
+  assertEquals([cmd, a.waiting], ["SLOW", 0]);
+  await b.reply({ seq, res: "second" }, { seq: 0, res: "beside" });
+  assertEquals(await Promise.all([call, beside]), ["second", "beside"]);
+});
+
+Deno.test("hedge - a second copy that was refused goes to another server when it may, and not to the first copy's", async () => {
+  for (const [err, $after] of [["SHUTTING_DOWN", 0], ["OVERLOADED", 300]] as const) {
+    await using scene = await twoServers();
+    const { client, a, b, clock } = scene;
+    const call = client.call("A", {}, HEDGED);
+    await a.request();
+    await clock.advance(50);
+    await b.request();
+    await b.reply({ seq: 0, err, ...$after > 0 ? { $after } : {} });
+    await turn();
+    await clock.advance(295);
+    const sent = () => client.servers.map(({ sent }) => sent);
+    assertEquals(sent(), [1, 1]);
+    await clock.advance(10);
+    assertEquals(sent(), [1, err === "OVERLOADED" ? 2 : 1]);
+    if (err === "OVERLOADED") assertEquals((await b.request()).cmd, "A");
+    await a.reply({ seq: 0, res: "first" });
+    assertEquals(await call, "first");
+    assertEquals(a.waiting, 0);
+  }
+});
+
+Deno.test("hedge - a call whose copies were both refused counts as one that waits", async () => {
+  await using scene = await twoServers();
+  const { client, a, b, clock } = scene;
+  const call = client.call("A", {}, HEDGED);
+  await a.request();
+  await clock.advance(50);
+  await b.request();
+  for (const server of [a, b]) await server.reply({ seq: 0, err: "OVERLOADED", $after: 300 });
+  await turn();
+  const { begun, waiting, inFlight } = client.statistics();
+  assertEquals([begun, waiting, inFlight], [1, 1, 0]);
+  await clock.advance(300);
+  const { seq } = await b.request();
+  await b.reply({ seq, res: "later" });
+  assertEquals(await call, "later");
+});
+
+/** A call that ends another one when it fails, as a hedged call ends its second copy. */
+class LeadingCall extends UnaryCall {
+  follower: LeadingCall | undefined;
+
+  protected override fail(error: Error): void {
+    super.fail(error);
+    if (this.follower !== undefined) this.owner.giveUp(this.follower, error);
+  }
+}
+
+Deno.test("RpcClient - a call may end another one that was lost with the same connection", async () => {
+  const network = memoryNetwork();
+  const options = { clock: new FakeClock(), random: () => 0, servers: ["a", "b"], dial: network.dial };
+  await using client = new RpcClient({ ...resolveConnectOptions(options, denoNetwork), onState: undefined });
+  await client.open();
+  await using a = await ScriptedServer.accept(network);
+  await using b = await ScriptedServer.accept(network);
+  while (client.servers.some(({ state }) => state !== "open")) await turn();
+  const [leader, beside, follower] = ["A", "B", "C"].map((name) => {
+    const call = new LeadingCall(client, name, encodeCall(client, name, {}, {}), {});
+    call.resolve = call.reject = () => {};
+    client.counts.begun++;
+    client.begin(call);
+    return call;
+  });
+  leader.follower = follower;
+  assertEquals((await a.requests(2)).map(({ cmd }) => cmd), ["A", "C"]);
+  await b.request();
+  a.cut();
+  await turn();
+  const { failed, waiting, inFlight } = client.statistics();
+  assertEquals([failed, waiting, inFlight], [{ CONNECTION_LOST: 2 }, 0, 1]);
+  assertEquals(beside.isSettled, false);
+});
+
+Deno.test("hedge - one copy is refused and one lost with an empty budget: the call fails, and the next one is sent", async () => {
   const networks: Record<string, ReturnType<typeof memoryNetwork>> = { a: memoryNetwork(), b: memoryNetwork() };
   const clock = new FakeClock();
   const dial = (_signal: AbortSignal, server: string) => networks[server].dial();
-  const retryBudget = { perCall: 0, perSecond: 0.2 };
+  const retryBudget = { perCall: 0, perSecond: 0.1 };
   await using client = await connect({ clock, random: () => 0, servers: ["a", "b"], dial, retryBudget });
   await using a = await ScriptedServer.accept(networks.a);
   await using b = await ScriptedServer.accept(networks.b);
