@@ -9,7 +9,7 @@
 
 import type { Span } from "../codec/frame.ts";
 import type { Fields } from "../codec/message.ts";
-import { RpcError } from "../errors.ts";
+import { isReceived, markReceived, RpcError } from "../errors.ts";
 import { UNWATCHED } from "../session/deadlines.ts";
 import type { CallOptions } from "./call_options.ts";
 import { type CallConnection, ClientCall, type ClientCallOwner, UnaryCall } from "./client_call.ts";
@@ -33,6 +33,7 @@ export class HedgedCall extends UnaryCall implements LateCall {
   declare protected readonly owner: HedgeOwner;
   /** Starts the second copy. */
   readonly #timer = { deadlineMs: 0, slotPlace: UNWATCHED, expire: () => this.#hedge() };
+  /** The second copy, unless its server has certainly not started it. */
   #second: SecondCopy | undefined;
   readonly #afterMs: number;
 
@@ -65,7 +66,7 @@ export class HedgedCall extends UnaryCall implements LateCall {
     if (this.connection === undefined || !this.owner.mayHedge(this, this.connection)) this.#lookAgain();
   }
 
-  #lookAgain(leastMs = LOOK_AGAIN_MS): void {
+  #lookAgain(leastMs = 0): void {
     this.#hedgeIn(Math.max(this.#afterMs, LOOK_AGAIN_MS, leastMs));
   }
 
@@ -84,9 +85,9 @@ export class HedgedCall extends UnaryCall implements LateCall {
 
   override settle(outcome: Fields | Error): void {
     if (this.isSettled) return;
-    super.settle(outcome);
-    this.owner.deadlines.delete(this.#timer);
     const second = this.#second;
+    super.settle(second !== undefined && outcome instanceof RpcError ? unrepeatable(outcome) : outcome);
+    this.owner.deadlines.delete(this.#timer);
     if (second === undefined || second.isSettled) return;
     this.owner.giveUp(second, new RpcError("CANCELLED", "the other copy of the call was answered first"));
   }
@@ -118,4 +119,12 @@ class SecondCopy extends ClientCall {
   override takeItem(): void {
     this.owner.giveUp(this, new RpcError("BAD_REPLY"));
   }
+}
+
+/** The error of a call that a server may have started, whatever another one says. */
+function unrepeatable(error: RpcError): RpcError {
+  if (!error.retryable) return error;
+  const { code, data, retryAfterMs, cause } = error;
+  const last = new RpcError(code, error.toJSON().msg, { data, retryable: false, retryAfterMs, cause });
+  return isReceived(error) ? markReceived(last) : last;
 }

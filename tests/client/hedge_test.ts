@@ -6,7 +6,7 @@ import { UnaryCall } from "../../client/client_call.ts";
 import { resolveConnectOptions } from "../../client/connect_options.ts";
 import { RpcClient } from "../../client/rpc_client.ts";
 import { encodeCall } from "../../client/sender.ts";
-import { RpcError } from "../../errors.ts";
+import { isReceived, RpcError } from "../../errors.ts";
 import { command, serve } from "../../mod.ts";
 import { denoNetwork } from "../../transport/deno_network.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
@@ -209,6 +209,46 @@ Deno.test("hedge - a call whose copies were both refused counts as one that wait
   const { seq } = await b.request();
   await b.reply({ seq, res: "later" });
   assertEquals(await call, "later");
+});
+
+Deno.test("hedge - a failure is retryable only if no server has started either copy", async () => {
+  const cases = [
+    { second: "runs", retryable: false },
+    { second: "NO_SUCH_PLACE", retryable: false },
+    { second: "lost", retryable: false },
+    { second: "SHUTTING_DOWN", retryable: true },
+  ];
+  for (const { second, retryable } of cases) {
+    await using scene = await twoServers({ retryBudget: { perCall: 0, perSecond: 0.1 } });
+    const { client, a, b, clock } = scene;
+    const call = assertRejects(() => client.call("A", {}, HEDGED), RpcError);
+    await a.request();
+    await clock.advance(50);
+    await b.request();
+    if (second === "lost") b.cut();
+    else if (second !== "runs") await b.reply({ seq: 0, err: second });
+    await turn();
+    await a.reply({ seq: 0, err: "OVERLOADED", msg: "busy", $after: 70, data: 7 });
+    const error = await call;
+    assertEquals([error.message, error.retryable], ["OVERLOADED: busy", retryable], second);
+    assertEquals([error.retryAfterMs, error.data, isReceived(error)], [70, 7, true]);
+  }
+});
+
+Deno.test("hedge - a call that ends before it is sent again is not retryable if its second copy runs", async () => {
+  await using scene = await twoServers();
+  const { client, a, b, clock } = scene;
+  const patience = new AbortController();
+  const call = assertRejects(() => client.call("A", {}, { ...HEDGED, signal: patience.signal }), RpcError);
+  await a.request();
+  await clock.advance(50);
+  await b.request();
+  await a.reply({ seq: 0, err: "OVERLOADED", $after: 300 });
+  await turn();
+  assertEquals(client.statistics().waiting, 1);
+  patience.abort();
+  const { code, retryable } = await call;
+  assertEquals([code, retryable], ["CANCELLED", false]);
 });
 
 /** A call that ends another one when it fails, as a hedged call ends its second copy. */
