@@ -185,13 +185,13 @@ class Passage implements Abortable {
 
   /** The time is over, the signal is aborted, or the client is closed. */
   handleEvent(): void {
-    const isUnsent = this.#state === "before";
+    const retryable = this.#state === "before";
     const { signal } = this.#call;
     const end = (code: ErrorCode, text: string) => {
-      const state = isUnsent ? "the call was not sent" : "a middleware kept the reply";
+      const state = retryable ? "the call was not sent" : "a middleware kept the reply";
       this.#end(
         this.#outcome.reject,
-        new RpcError(code, `${text}, and ${state}`, { retryable: isUnsent, cause: signal?.reason }),
+        new RpcError(code, `${text}, and ${state}`, { retryable, cause: signal?.reason }),
       );
     };
     if (signal?.aborted) end("CANCELLED", "the caller's signal was aborted");
@@ -219,7 +219,7 @@ class Passage implements Abortable {
   async #send({ meta, params }: OutgoingCall, send: Send): Promise<ReplyFields> {
     if (this.#isStreaming) {
       if (this.#state === "over") {
-        throw new RpcError("CANCELLED", "next() came after the call's end");
+        throw new RpcError("CANCELLED", "next() was too late");
       }
       if (this.#options.timeoutMs === undefined) this.#endMs = Infinity; // it only has to begin in time
     }
@@ -269,6 +269,8 @@ class Passage implements Abortable {
   }
 }
 
+const END = Promise.resolve<ItemResult>(DONE);
+
 /**
  * A stream behind middleware, which runs as long as the stream does. It is no generator, because a generator would keep
  * `return()` waiting behind a pending `next()`.
@@ -284,7 +286,7 @@ class PassedStream implements ItemStream {
   /** See `#begin()`. */
   #opened: Promise<unknown> | undefined;
   /** What the next `next()` after the last item gives. */
-  #outcome: Promise<ItemResult> = Promise.resolve(DONE);
+  #outcome = END;
 
   constructor(passage: Passage, open: (params: unknown, options: MaybeItems<StreamOptions>) => ItemStream) {
     this.#passage = passage;
@@ -301,7 +303,7 @@ class PassedStream implements ItemStream {
       this.#reply.reject(error); // a middleware may answer in its place
     }
     const outcome = this.#outcome;
-    this.#outcome = outcome.then(done, done);
+    this.#outcome = END;
     return await outcome;
   }
 
@@ -338,7 +340,7 @@ class PassedStream implements ItemStream {
 
   /** The reader has left. Nothing is waited for, not even a middleware. */
   #leave(): void {
-    this.#outcome = this.#opened = Promise.resolve(DONE);
+    this.#outcome = this.#opened = END;
     this.#passage.leave();
     this.#reply.resolve({ res: undefined });
     void this.#stream?.return(undefined);
@@ -348,11 +350,7 @@ class PassedStream implements ItemStream {
 /** Checks the reply of a middleware, which may be its own. */
 function wholeReply(answer: ReplyFields): ReplyFields {
   if (typeof answer === "object" && answer !== null) return answer;
-  throw new TypeError(`the middleware returned ${kindOf(answer)}: return what next() gives, or { res: value }`);
-}
-
-function done(): ItemResult {
-  return DONE;
+  throw new TypeError(`the middleware returned ${kindOf(answer)}: return { res: value }`);
 }
 
 function ignore(): void {}

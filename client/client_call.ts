@@ -5,7 +5,6 @@
  * cannot be sent.
  */
 
-import { kindOf } from "../codec/errors.ts";
 import { AFTER, type Fields } from "../codec/message.ts";
 import type { EncodedRequest } from "../codec/write_message.ts";
 import type { Span } from "../codec/frame.ts";
@@ -154,7 +153,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
       checkItems(name, items);
       if (idempotent || options.hedgeAfterMs !== undefined) {
         throw new TypeError(
-          `Cannot call ${name}: items are not sent twice, so leave idempotent and hedgeAfterMs out`,
+          `Cannot call ${name}: items are not sent twice, so not idempotent or hedged`,
         );
       }
     }
@@ -321,7 +320,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
  */
 export function cutByServer(error: Error): RpcError | undefined {
   if (!(error instanceof RpcError) || error.code !== "CANCELLED" || !isReceived(error)) return undefined;
-  return new RpcError("GOING_AWAY", `the server is going away, go on elsewhere: ${error.message}`, { cause: error });
+  return new RpcError("GOING_AWAY", `the server is going away: ${error.message}`, { cause: error });
 }
 
 /** A call with one reply. */
@@ -355,9 +354,8 @@ export class UnaryCall extends ClientCall {
  * @throws {RangeError} If it is not a number.
  */
 export function checkTimeout(timeoutMs: unknown): number {
-  if (typeof timeoutMs !== "number") throw new RangeError(`Cannot use ${kindOf(timeoutMs)} as timeoutMs`);
-  if (Number.isNaN(timeoutMs)) throw new RangeError("Cannot use NaN as timeoutMs");
-  return timeoutMs;
+  if (typeof timeoutMs === "number" && !Number.isNaN(timeoutMs)) return timeoutMs;
+  throw new RangeError(`Cannot use ${typeof timeoutMs} ${timeoutMs} as timeoutMs`);
 }
 
 /** The error of a reply. `started`: the call may have been started, even if the code says it was not. */

@@ -36,7 +36,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   constructor(owner: ClientCallOwner, name: string, params: unknown, options: MaybeItems<StreamOptions>) {
     const { credit = DEFAULT_CREDIT, timeoutMs = Infinity } = options;
     if (!Number.isSafeInteger(credit) || credit < 1) {
-      throw new RangeError(`Cannot use ${credit} as credit: it must be a whole number of items from 1 up`);
+      throw new RangeError(`Cannot use ${credit} as credit: it must be 1 or more`);
     }
     const given = { ...options, timeoutMs };
     const window = new ItemWindow(owner.itemBudget, credit, owner.settings.maxPayloadBytes);
@@ -97,7 +97,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
 
   override takeItem({ res, [ID]: id }: Fields, weightBytes: number): void {
     if (id !== undefined && !isId(id)) {
-      return this.giveUp(new RpcError("BAD_REPLY", "the id of an item must be a whole number from 0 up, or text"));
+      return this.giveUp(new RpcError("BAD_REPLY", "the id of an item must be text or a whole number"));
     }
     if (!this.#unread.push(res, weightBytes)) {
       return this.giveUp(new RpcError("BAD_REPLY", "the server sent more items than were granted"));
@@ -105,7 +105,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#lastId = id ?? this.#lastId;
     this.attempts = NO_ATTEMPTS; // the stream makes progress, so earlier losses no longer count
     if (this.owner.itemBudget.isExceeded) {
-      const text = "unread items take too much memory: use a lower credit";
+      const text = "unread items take too much memory: use less credit";
       this.giveUp(new RpcError("OVERLOADED", text, { retryable: false }));
     }
   }

@@ -144,7 +144,7 @@ export class OutgoingItems implements ItemReceiver {
       if (this.#state === "over") return; // after the end, an error of the source does not matter
       this.#state = "over";
       this.#call.giveUp(
-        error instanceof Error ? error : new Error("the items threw what is no error", { cause: error }),
+        error instanceof Error ? error : new Error("the items threw no Error", { cause: error }),
       );
     }
   }

@@ -90,7 +90,7 @@ export async function connect<C extends Commands = AnyCommands>(options: WebConn
     maxInFlight = DEFAULT_MAX_IN_FLIGHT,
   } = options;
   if (!(checkTimeout(timeoutMs) > 0 && maxInFlight > 0)) {
-    throw new RangeError(`Cannot use ${timeoutMs} as timeoutMs, ${maxInFlight} as maxInFlight: they must be above 0`);
+    throw new RangeError(`timeoutMs and maxInFlight must be above 0`);
   }
   const url = `${options.url}`;
   if (!/^wss?:/.test(url)) throw new TypeError(`Cannot use ${url} as url: it must begin with wss:// or ws://`);

@@ -289,7 +289,7 @@ export class WebConnection implements CallConnection {
   }
 
   /** Ends the open calls, cancels them at the server, and closes. */
-  async close(reason = new RpcError("CLOSED", "the connection was closed")): Promise<void> {
+  async close(reason = new RpcError("CLOSED", "the client was closed")): Promise<void> {
     if (this.#isClosed) return;
     for (const call of this.#calls.values()) {
       if (call.isSettled) continue;

@@ -187,7 +187,7 @@ Deno.test("client middleware - what it throws or returns that is no reply reject
       throw wrong;
     }, wrong],
     [() => Promise.reject(wrong), wrong],
-    [() => undefined as never, "the middleware returned undefined: return what next() gives, or { res: value }"],
+    [() => undefined as never, "the middleware returned undefined: return { res: value }"],
     [async (_, next) => void await next() as never, "the middleware returned undefined"],
     [() => "done" as never, "the middleware returned a string"],
   ];

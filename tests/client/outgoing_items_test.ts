@@ -247,7 +247,7 @@ Deno.test("items - an error of the source is the call's, and the server is told"
   assertStrictEquals(await caught, mine);
   assertEquals(source.ended, 0, "it has ended itself");
   const thrown = client.call("UP", {}, { items: new Source(() => Promise.reject("text")) });
-  const error = await assertRejects(() => thrown, Error, "the items threw what is no error");
+  const error = await assertRejects(() => thrown, Error, "the items threw no Error");
   assertEquals(error.cause, "text");
   await client.close();
 });
