@@ -261,6 +261,32 @@ class LeadingCall extends UnaryCall {
   }
 }
 
+function beginLeading(client: RpcClient, name: string): LeadingCall {
+  const call = new LeadingCall(client, name, encodeCall(client, name, {}, {}), { waitForReady: false });
+  call.resolve = call.reject = () => {};
+  client.counts.begun++;
+  client.begin(call);
+  return call;
+}
+
+Deno.test("RpcClient - a call may end another one that waits as well, at the client's end or if no server can be reached", async () => {
+  for (const code of ["CLOSED", "CONNECTION_LOST"]) {
+    const dialed = Promise.withResolvers<never>();
+    const options = { clock: new FakeClock(), random: () => 1, dial: () => dialed.promise };
+    await using client = new RpcClient({ ...resolveConnectOptions(options, denoNetwork), onState: undefined });
+    const [leader, follower] = ["A", "B"].map((name) => beginLeading(client, name));
+    leader.follower = follower;
+    await turn();
+    assertEquals([client.state, client.statistics().waiting], ["connecting", 2]);
+    if (code === "CLOSED") await client.close();
+    else dialed.reject(new Error("it is down"));
+    await turn();
+    const { failed, waiting, inFlight } = client.statistics();
+    assertEquals([failed, waiting, inFlight], [{ [code]: 2 }, 0, 0]);
+    dialed.reject(new Error("it is closed"));
+  }
+});
+
 Deno.test("RpcClient - a call may end another one that was lost with the same connection", async () => {
   const network = memoryNetwork();
   const options = { clock: new FakeClock(), random: () => 0, servers: ["a", "b"], dial: network.dial };
@@ -269,13 +295,7 @@ Deno.test("RpcClient - a call may end another one that was lost with the same co
   await using a = await ScriptedServer.accept(network);
   await using b = await ScriptedServer.accept(network);
   while (client.servers.some(({ state }) => state !== "open")) await turn();
-  const [leader, beside, follower] = ["A", "B", "C"].map((name) => {
-    const call = new LeadingCall(client, name, encodeCall(client, name, {}, {}), {});
-    call.resolve = call.reject = () => {};
-    client.counts.begun++;
-    client.begin(call);
-    return call;
-  });
+  const [leader, beside, follower] = ["A", "B", "C"].map((name) => beginLeading(client, name));
   leader.follower = follower;
   assertEquals((await a.requests(2)).map(({ cmd }) => cmd), ["A", "C"]);
   await b.request();
