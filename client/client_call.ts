@@ -320,7 +320,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
  */
 export function cutByServer(error: Error): RpcError | undefined {
   if (!(error instanceof RpcError) || error.code !== "CANCELLED" || !isReceived(error)) return undefined;
-  return new RpcError("GOING_AWAY", `the server is going away: ${error.message}`, { cause: error });
+  return new RpcError("GOING_AWAY", `the server is going away, go on elsewhere: ${error.message}`, { cause: error });
 }
 
 /** A call with one reply. */

@@ -105,7 +105,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#lastId = id ?? this.#lastId;
     this.attempts = NO_ATTEMPTS; // the stream makes progress, so earlier losses no longer count
     if (this.owner.itemBudget.isExceeded) {
-      const text = "unread items take too much memory: use less credit";
+      const text = "unread items take too much memory: use a lower credit";
       this.giveUp(new RpcError("OVERLOADED", text, { retryable: false }));
     }
   }

@@ -228,7 +228,8 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
 
   onRefused(call: ClientCall, error: RpcError): void {
     const waitMs = retryWaitMs(error, call.attempts.refusals, this.settings.random());
-    if (waitMs < call.leftMs && call.isRepeatable && this.#mayRetry()) this.#queueAgain(call, false, waitMs);
+    const leftMs = Math.min(call.leftMs, call.patienceMs);
+    if (waitMs < leftMs && call.isRepeatable && this.#mayRetry()) this.#queueAgain(call, false, waitMs);
     else call.settle(error);
   }
 

@@ -70,7 +70,7 @@ export interface WebConnectOptions<C extends Commands = AnyCommands> extends
  * @returns The client, connected unless it is `lazy`.
  * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached.
  * @throws {TypeError} If the URL is not a WebSocket URL.
- * @throws {RangeError} If `timeoutMs` or `maxInFlight` is not above 0, because no call would ever be sent.
+ * @throws {RangeError} If `timeoutMs` is not a number above 0, because every call would time out.
  *
  * @example A typed client in a page
  * ```ts ignore
@@ -82,16 +82,8 @@ export interface WebConnectOptions<C extends Commands = AnyCommands> extends
  * ```
  */
 export async function connect<C extends Commands = AnyCommands>(options: WebConnectOptions<C>): Promise<Client<C>> {
-  const {
-    commands = {},
-    signal,
-    onState,
-    timeoutMs = DEFAULT_TIMEOUT_MS,
-    maxInFlight = DEFAULT_MAX_IN_FLIGHT,
-  } = options;
-  if (!(checkTimeout(timeoutMs) > 0 && maxInFlight > 0)) {
-    throw new RangeError(`timeoutMs and maxInFlight must be above 0`);
-  }
+  const { commands = {}, signal, onState, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  if (checkTimeout(timeoutMs) <= 0) throw new RangeError("timeoutMs must be above 0");
   const url = `${options.url}`;
   if (!/^wss?:/.test(url)) throw new TypeError(`Cannot use ${url} as url: it must begin with wss:// or ws://`);
   const events = new AbortController();
@@ -101,7 +93,7 @@ export async function connect<C extends Commands = AnyCommands>(options: WebConn
     commands,
     retryBudget: new RetryBudget(options.retryBudget),
     sequenced: true,
-    maxInFlight,
+    maxInFlight: Math.max(1, options.maxInFlight ?? DEFAULT_MAX_IN_FLIGHT),
     maxPayloadBytes: options.maxPayloadBytes ?? DEFAULT_MAX_PAYLOAD_BYTES,
     aliveMs: options.aliveMs ?? DEFAULT_ALIVE_MS,
     policy: { idempotent: false, waitForReady: options.waitForReady ?? true, timeoutMs },

@@ -95,7 +95,7 @@ export class WebLink {
   /** The network may be back. Dials at once if calls wait, and checks an open connection. */
   hurry(): void {
     this.backoff.reset();
-    if (this.owner.hasWaiting) this.#attempt.abort(new Error("the network has changed")); // the loop of seek() goes on
+    if (this.owner.hasWaiting) this.#attempt.abort(); // the loop of seek() goes on
     this.connection?.check();
   }
 

@@ -102,7 +102,8 @@ export function encodeCompact(value: unknown, path = "value"): Uint8Array<ArrayB
     } else if (depth === MAX_DEPTH) refuse(`what is nested deeper than ${MAX_DEPTH}, or in a cycle,`);
     else if (Array.isArray(value)) {
       putSize(value.length, 0x90, 16, 0xdc, 3);
-      value.forEach((item, index) => write(item, `${path}[${index}]`, depth + 1));
+      // A copy, because forEach() skips the holes of an array, which are nil.
+      [...value].forEach((item, index) => write(item, `${path}[${index}]`, depth + 1));
     } else if (typeof value === "object" && isPlain(value)) {
       const fields = Object.entries(value).filter(([, field]) => field !== undefined);
       putSize(fields.length, 0x80, 16, 0xde, 3);

@@ -125,6 +125,7 @@ const FAR_INDEX = 2 ** 32 - 2;
  * keys such as 1023 and 2572.
  */
 export function keepAsTable(object: Record<string, unknown>): void {
+  if (Object.hasOwn(object, FAR_INDEX)) return; // it is one already
   object[FAR_INDEX] = 0;
   delete object[FAR_INDEX];
 }

@@ -10,7 +10,7 @@
 
 import { RpcError } from "../errors.ts";
 import { DEFAULT_PORT } from "../limits.ts";
-import { withoutBrackets } from "../transport/address.ts";
+import { webSocketPlace, withoutBrackets } from "../transport/address.ts";
 import { runtimeTelemetry } from "../transport/runtime.ts";
 
 /** The attributes of a span or a measurement. */
@@ -332,11 +332,17 @@ function parentOf(traceparent: string | undefined): SpanContext | undefined {
   return traceId === undefined ? undefined : { traceId, spanId, traceFlags: parseInt(flags, 16) };
 }
 
-/** `127.0.0.1:1235`, `[::1]:1235`, `unix:/run/a.sock`, or a name. A text with a space is not an address. */
+/**
+ * `127.0.0.1:1235`, `[::1]:1235`, `unix:/run/a.sock`, or a WebSocket's URL. A server may be named without its port. Other
+ * texts are not addresses: a peer over a unix socket has none.
+ */
 function addressOf(whose: "server" | "network.peer", text: string): Attributes {
-  const [, path, hostname, port = DEFAULT_PORT] = /^(?:unix:(.+)|(\[.+\]|[^:\s]+)(?::(\d+))?)$/.exec(text) ?? [];
+  const place = webSocketPlace(text);
+  const [, path, host, itsPort] = /^(?:unix:(.+)|(\[.+\]|[^:\s]+)(?::(\d+))?)$/.exec(text) ?? [];
   if (path !== undefined) return { [`${whose}.address`]: path };
-  if (hostname === undefined) return {};
+  const hostname = place?.hostname ?? host;
+  const port = place?.port ?? itsPort ?? (whose === "server" ? DEFAULT_PORT : undefined);
+  if (hostname === undefined || port === undefined) return {};
   return { [`${whose}.address`]: withoutBrackets(hostname), [`${whose}.port`]: Number(port) };
 }
 

@@ -91,7 +91,7 @@ export function parseServer(text: string, defaultPort: number): ServerPlace {
  * The place of a WebSocket; `undefined` if the text is not a valid URL of one. Fragments are refused because they are
  * never sent, and passwords because a token belongs in `meta`.
  */
-function webSocketPlace(text: string): ServerPlace | undefined {
+export function webSocketPlace(text: string): ServerPlace | undefined {
   const url = /^wss?:\/\/[^#]+$/i.test(text) && URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || url.username !== "" || url.password !== "") return undefined;
   const port = url.port === "" ? url.protocol === "wss:" ? 443 : 80 : Number(url.port);

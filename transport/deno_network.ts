@@ -13,7 +13,12 @@ import { closeQuietly, type Transport } from "./transport.ts";
 export const denoNetwork: Network = { open };
 
 async function open({ hostname, port, path, tls }: CheckedAddress, signal: AbortSignal): Promise<Transport> {
-  if (path !== undefined) return socketTransport(await Deno.connect({ transport: "unix", path }));
+  if (path !== undefined) {
+    const transport = socketTransport(await Deno.connect({ transport: "unix", path }));
+    // The system names the path where the socket was made, which need not exist any more.
+    transport.peer = addressText({ transport: "unix", path });
+    return transport;
+  }
   if (tls === undefined) return socketTransport(await Deno.connect({ hostname, port, signal }));
   if (tls.cert !== undefined) {
     const { dialTls } = await import("./tls_socket.ts");

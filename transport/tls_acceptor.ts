@@ -26,6 +26,9 @@ import type { Transport } from "./transport.ts";
 /** The default number of concurrent handshakes. */
 const MAX_HANDSHAKES = 512;
 
+/** The most fingerprints that are kept. Without its fingerprint, a client needs a new session. */
+const MAX_CHECKED = 10_000;
+
 /** Options of the acceptor. */
 export interface TlsListenOptions {
   /** The address. */
@@ -65,6 +68,8 @@ export class TlsAcceptor implements Acceptor {
   readonly #server: Server;
   /** The certificates for new handshakes. */
   #tls: ServerTls;
+  /** After a change of the authorities: the clients whose certificates were checked since then, by fingerprint. */
+  #checked: Set<string> | undefined;
   readonly #listener: NodeListener;
   readonly #handshakes: Handshakes;
   /** The runtime accepts all connections at once, but their handshakes begin one by one. */
@@ -146,6 +151,7 @@ export class TlsAcceptor implements Acceptor {
     // Pass all three: without `ca`, the runtime would reject every client.
     const { cert, key, ca } = tls;
     this.#server.setSecureContext({ cert, key, ca });
+    if (ca !== this.#tls.ca) this.#checked = new Set();
     this.#tls = tls;
   }
 
@@ -170,15 +176,29 @@ export class TlsAcceptor implements Acceptor {
   #take(socket: TLSSocket): void {
     const client = this.#handshakes.end(socket);
     const mutual = this.#tls.ca !== undefined;
-    const certificate = mutual ? identityOf(socket.getPeerCertificate()) : undefined;
     // A resumed session does not check the certificate again, which may have expired.
-    if (!mutual || socket.authorized && certificate !== undefined) {
+    const certificate = mutual ? identityOf(socket.getPeerCertificate()) : undefined;
+    if (!mutual || socket.authorized && certificate !== undefined && this.#isChecked(socket)) {
       this.#listener.add(nodeTransport(socket, { certificate, peer: client }));
       return;
     }
     const peer = client ?? peerOf(socket);
     socket.destroy();
     this.#options.onRefused({ event: "tls_failed", reason: "its certificate is not valid", peer });
+  }
+
+  /**
+   * Whether a client's certificate was checked against the authorities of today. The runtime resumes sessions from before
+   * a change of them. The client then needs a new session, which it makes when it has no old one left.
+   */
+  #isChecked(socket: TLSSocket): boolean {
+    const checked = this.#checked;
+    if (checked === undefined) return true;
+    const { fingerprint256 } = socket.getPeerCertificate();
+    if (socket.isSessionReused()) return checked.has(fingerprint256);
+    if (checked.size >= MAX_CHECKED) checked.clear();
+    checked.add(fingerprint256);
+    return true;
   }
 }
 

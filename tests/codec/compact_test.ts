@@ -81,6 +81,13 @@ Deno.test("compact - every type byte, alone and with what may follow, is read or
   }
 });
 
+Deno.test("compact - a hole of an array is nil", () => {
+  const holes = new Array(3);
+  holes[2] = 1;
+  assertEquals(encodeCompact({ holes }).toHex(), encode({ holes }).toHex());
+  assertEquals(decodeCompact(encodeCompact({ holes })), { holes: [null, null, 1] });
+});
+
 Deno.test("compact - a float is no key, also if it is a whole number", () => {
   for (const hex of ["81cb400000000000000001", "81ca4000000001", "8301020202cb69c7a238b080169a14"]) {
     const bytes = Uint8Array.fromHex(hex);

@@ -62,6 +62,11 @@ Deno.test("Reader takes an empty array for an empty map at the top, and only the
   assertEquals(readMessage(hex("81 a1 61 90")), { a: [] });
 });
 
+Deno.test("Reader keeps the key 4294967294 beside other integers, also around a map of integers", () => {
+  const bytes = hex("81 a1 61 83 ce ff ff ff fe 81 00 c3 05 01 06 81 07 02");
+  assertEquals(readMessage(bytes), { a: { "5": 1, "6": { "7": 2 }, "4294967294": { "0": true } } });
+});
+
 Deno.test("Reader refuses a message that is no map", () => {
   for (const bytes of ["91 01", "dc 00 01 01", "dd 00 00 00 01 01", "01", "ff", "c0", "c3", "a1 61", "c4 00"]) {
     assertThrows(() => readMessage(hex(bytes)), DecodeError, "a message must be a map");

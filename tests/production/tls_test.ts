@@ -153,6 +153,55 @@ tlsTest(
   },
 );
 
+tlsTest("mutual TLS: a client of a removed authority is turned away, also if it resumes a session", async (world) => {
+  const { certificates } = world;
+  const [old, fresh] = [world.authority, await certificates.selfSigned({ subject: "/CN=fresh" })];
+  const { certPath, keyPath } = await certificates.signedBy(old, { subject: "/CN=ada" });
+  const grace = await certificates.signedBy(fresh, { subject: "/CN=grace" });
+  let { cert: ca } = old;
+  const { cert, key } = world.serverTls(false);
+  await using server = await withServer({ tls: () => ({ cert, key, ca }) });
+  /** How a connection of ada begins, and whether her PING is answered. */
+  const session = async (...args: string[]) => {
+    const ada = ["-cert", certPath, "-key", keyPath, "-ign_eof"];
+    const child = new Deno.Command("openssl", {
+      args: ["s_client", "-connect", `127.0.0.1:${server.port}`, ...ada, ...args],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    const stdin = child.stdin.getWriter();
+    await stdin.write(Uint8Array.fromHex("202681a3636d64010a"));
+    let said = "";
+    const ends = setTimeout(() => child.kill("SIGKILL"), 20_000);
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream("latin1"))) {
+      said += text;
+      if (said.includes("PONG") && /Session-ID: \w{8}/.test(said)) break;
+    }
+    await stdin.close().catch(() => {}); // it has been turned away
+    clearTimeout(ends);
+    try {
+      child.kill("SIGTERM");
+    } catch {
+      // It has ended already.
+    }
+    await child.status;
+    return [said.match(/(New|Reused), TLS/)?.[1], said.includes("PONG")];
+  };
+  const file = `${certificates.folder}/session`;
+  assertEquals(await session("-tls1_2", "-sess_out", file), ["New", true]);
+  assertEquals(await session("-tls1_2", "-sess_in", file), ["Reused", true]);
+  ca = fresh.cert;
+  await server.server.renew();
+  assertEquals(await session("-tls1_2"), ["New", false]);
+  assertEquals((await session("-tls1_2", "-sess_in", file))[1], false);
+  const tls = { ca: old.cert, cert: grace.cert, key: grace.key };
+  for (let times = 0; times < 3; times++) {
+    await using client = await connect({ port: server.port, tls });
+    assertEquals(await client.reply("PING"), PONG);
+  }
+});
+
 tlsTest("TLS: a server that does not ask has no certificate to tell of", async (world) => {
   const WHO = command({ handler: (_params: object, { certificate }) => certificate ?? null });
   await using server = await withServer({ tls: world.serverTls(false), commands: { WHO } });
