@@ -1,9 +1,9 @@
 /**
  * A worker process: a server on a shared port, controlled by its parent process.
  *
- * In: lines of JSON on stdin: a {@linkcode WorkerTask}, then requests of `workers.ts`. Out: reports for `workers.ts` as
- * lines of JSON on stdout, and an exit code. It ends on request, or at once when its stdin ends, because its parent is
- * gone then. Refused: signals, because Ctrl-C or a service manager sends them to all processes before the worker has
+ * In: lines on stdin: a secret, a {@linkcode WorkerTask} as JSON, then requests of `workers.ts`. Out: reports for
+ * `workers.ts` as lines of JSON on stdout, and an exit code. It ends on request, or when its stdin ends, because its
+ * parent is gone then. Refused: signals, because Ctrl-C or a service manager sends them to all processes before the worker has
  * drained.
  */
 
@@ -11,7 +11,7 @@ import { type ListeningServer, openListeningServer, type ServeOptions } from "..
 import { denoServerNetwork } from "../transport/deno_server_network.ts";
 import type { ServerTls } from "../transport/tls.ts";
 import { linesOf } from "./lines.ts";
-import { MESSAGE_MARK, readTask } from "./worker_process.ts";
+import { messageMark, readTask } from "./worker_process.ts";
 import type { FromWorker, Others, ToWorker } from "./workers.ts";
 
 const encoder = new TextEncoder();
@@ -25,7 +25,12 @@ const encoder = new TextEncoder();
  */
 export async function runWorker(number: number, service: ServeOptions): Promise<number> {
   for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => {});
-  const tell = (message: FromWorker) => writeNow(`${MESSAGE_MARK}${JSON.stringify(message)}\n`);
+  const lines = linesOf(Deno.stdin.readable);
+  const { value: secret } = await lines.next();
+  const { value: task } = await lines.next();
+  if (secret === undefined || task === undefined) return 1;
+  const mark = messageMark(secret);
+  const tell = (message: FromWorker) => writeNow(`${mark}${JSON.stringify(message)}\n`);
 
   /** Pending requests for the counts of the other workers, by number. */
   const asking = new Map<number, (others: Others) => void>();
@@ -36,9 +41,6 @@ export async function runWorker(number: number, service: ServeOptions): Promise<
     return new Promise<Others>((resolve) => asking.set(query, resolve));
   };
 
-  const lines = linesOf(Deno.stdin.readable);
-  const { value: task } = await lines.next();
-  if (task === undefined) return 1;
   const { tls: first, ...where } = readTask(task);
   let current = first;
   const tls = first && (() => current as ServerTls);

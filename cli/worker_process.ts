@@ -21,10 +21,19 @@ import type { FromWorker, RunningWorker, ToWorker, WorkerEvents } from "./worker
 /** The argument that makes a program a worker, followed by its number. */
 export const WORKER_FLAG = "--packline-worker";
 
-/** The start of each message from a worker, because its program may print its own lines. */
-export const MESSAGE_MARK = "\0packline ";
+/**
+ * The start of each message from a worker, because its program prints its own lines, with texts of its callers.
+ *
+ * @param secret A text that no caller knows: the first line on the worker's stdin.
+ */
+export function messageMark(secret: string): string {
+  return `\0packline ${secret} `;
+}
 
-/** The task of a worker: its first line on stdin. */
+/** How long the output of a worker that has ended is waited for. A program that it has started may hold it open. */
+const LAST_OUTPUT_MS = 200;
+
+/** The task of a worker: its second line on stdin. */
 export type WorkerTask =
   & Partial<Limits>
   & Pick<ServeOptions, "proxyProtocolFrom" | "webOrigins" | "logFormat" | "logLevel" | "tap">
@@ -111,7 +120,10 @@ export function startProcess(
     input.write(new TextEncoder().encode(`${line}\n`)).catch(() => {});
   };
   const tell = (message: ToWorker) => write(JSON.stringify(message));
+  const secret = crypto.randomUUID();
+  write(secret);
   write(writeTask(task));
+  const mark = messageMark(secret);
   let pinging: ReturnType<typeof setInterval> | undefined;
   let missed = 0;
   // Pings are counted instead of time, so that a pause of this process does no harm: waiting answers are read first.
@@ -126,7 +138,7 @@ export function startProcess(
   const listen = async () => {
     try {
       for await (const line of linesOf(process.stdout)) {
-        const [before, text] = line.split(MESSAGE_MARK);
+        const [before, text] = line.split(mark);
         begun += before;
         if (text === undefined) {
           standardOutput.write(begun);
@@ -143,13 +155,20 @@ export function startProcess(
     } catch {
       kill();
     }
-    const { code, signal } = await process.status;
     if (begun !== "") standardOutput.write(begun);
+  };
+  const watch = async () => {
+    const listening = listen();
+    const { code, signal } = await process.status;
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, LAST_OUTPUT_MS);
+    await Promise.race([listening, late]);
+    clearTimeout(timer);
     clearInterval(pinging);
     // Otherwise each dead worker would leave an open file.
     input.close().catch(() => {});
     events.onEnd(missed > MAX_MISSED_PINGS ? "it stopped answering" : signal ?? `exit code ${code}`);
   };
-  void listen();
+  void watch();
   return { post: tell, kill };
 }

@@ -16,6 +16,22 @@ const WAYS = {
 export const mortalCommands = {
   ...demoCommands,
   PROCESS: command({ number: 16, handler: () => Deno.pid }),
+  SAY: command({
+    number: 18,
+    handler({ text }: { text: string }) {
+      console.log(text);
+      return null;
+    },
+  }),
+  /** Starts a program that outlives its worker, and holds its output open. */
+  LEAVE: command({
+    number: 19,
+    handler() {
+      const child = new Deno.Command("sleep", { args: ["60"], stdin: "null" }).spawn();
+      child.unref();
+      return child.pid;
+    },
+  }),
   DIE: command({
     number: 17,
     handler({ way }: { way: keyof typeof WAYS }) {

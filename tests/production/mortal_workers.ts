@@ -8,7 +8,7 @@ import { startProcess } from "../../cli/worker_process.ts";
 import { Workers } from "../../cli/workers.ts";
 import { systemClock } from "../../transport/clock.ts";
 
-const program = { main: new URL("./mortal_worker.ts", import.meta.url).href, flags: [], args: [] };
+const program = { main: new URL("./mortal_worker.ts", import.meta.url).href, flags: ["--allow-run"], args: [] };
 const workers = await Workers.start({
   count: 2,
   port: 0,

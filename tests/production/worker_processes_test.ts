@@ -5,7 +5,7 @@ import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import config from "../../deno.json" with { type: "json" };
 import { RpcError } from "../../errors.ts";
 import { PseudoTerminal, testInTerminal } from "../terminal/pseudo_terminal.ts";
-import { MESSAGE_MARK, startProcess, WORKER_FLAG } from "../../cli/worker_process.ts";
+import { messageMark, startProcess, WORKER_FLAG } from "../../cli/worker_process.ts";
 import type { FromWorker } from "../../cli/workers.ts";
 import { Certificates } from "./certificates.ts";
 import type { mortalCommands } from "./mortal_worker.ts";
@@ -247,13 +247,45 @@ Deno.test("a worker that says what is no message is ended, and nothing is left o
   await using folder = await Folder.make();
   await folder.write(
     "chatty.ts",
-    `console.log(${JSON.stringify(MESSAGE_MARK)} + "hello"); setInterval(() => {}, 1_000_000);`,
+    `
+    const { value } = await Deno.stdin.readable.pipeThrough(new TextDecoderStream()).getReader().read();
+    const mark = ${JSON.stringify(messageMark("SECRET"))}.replace("SECRET", value.split("\\n")[0]);
+    console.log(mark + "hello");
+    setInterval(() => {}, 1_000_000);`,
   );
   const program = { main: `file://${folder.path}/chatty.ts`, flags: [], args: [] };
   const { promise: ended, resolve: onEnd } = Promise.withResolvers<string>();
   startProcess(1, { hostname: "127.0.0.1", port: 0 }, { onMessage() {}, onEnd }, program);
   assertEquals(await ended, "SIGKILL");
 });
+
+Deno.test("what a handler prints of its callers is no message of its worker", linuxOnly, async () => {
+  await using program = await startMortals();
+  await using both = await clientsOfBoth({ port: program.port });
+  const [client] = both.clients;
+  const pid = (await client.reply("PROCESS")).res;
+  const report = JSON.stringify({ type: "drained", report: { finished: 9, cut: 9 } });
+  for (const text of ["\0packline x", `\0packline ${report}`, `${messageMark("")}${report}`, `${messageMark("x")}x`]) {
+    await client.reply("SAY", { text });
+    await program.hear(new RegExp(RegExp.escape(text)));
+  }
+  assertEquals((await client.reply("PROCESS")).res, pid);
+});
+
+Deno.test(
+  "a worker that has started a program is restarted when it dies, and waited for no longer",
+  linuxOnly,
+  async () => {
+    await using program = await startMortals();
+    await using both = await clientsOfBoth({ port: program.port, waitForReady: true });
+    for (const client of both.clients) {
+      const left = (await client.reply("LEAVE")).res;
+      assertEquals((await assertRejects(() => client.reply("DIE", { way: "exit" }), RpcError)).code, "CONNECTION_LOST");
+      await program.hear(/worker \d is listening again\n/);
+      Deno.kill(left, "SIGKILL");
+    }
+  },
+);
 
 Deno.test("a worker that no longer answers is named, and made to end with the others", linuxOnly, async () => {
   await using program = await startServer("--grace", "0.2");
