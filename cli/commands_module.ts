@@ -7,6 +7,7 @@
 
 import type { Commands } from "../handlers/command.ts";
 import { Registry } from "../handlers/registry.ts";
+import { messageOf } from "../transport/runtime.ts";
 import { InputError } from "./input_file.ts";
 import { withFlags } from "./permission.ts";
 
@@ -26,18 +27,17 @@ export function urlOf(module: string): string {
 export async function loadCommands(module: string): Promise<Commands> {
   const { commands, default: byDefault } = await load(module);
   const found = commands ?? byDefault;
-  if (typeof found !== "object" || found === null || Object.keys(found).length === 0) {
-    throw new InputError(
-      `there are no commands in ${module}: export them by name, as in export const commands = { GREET }`,
-    );
-  }
+  let isEmpty = typeof found !== "object" || found === null;
   try {
-    new Registry(found as Commands);
+    isEmpty ||= Object.keys(found as Commands).length === 0;
+    if (!isEmpty) new Registry(found as Commands);
   } catch (error) {
-    if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
-    throw new InputError(`cannot serve ${module}: ${error.message.replace(/^Cannot register /, "")}`);
+    throw new InputError(`cannot serve ${module}: ${messageOf(error).replace(/^Cannot register /, "")}`);
   }
-  return found as Commands;
+  if (!isEmpty) return found as Commands;
+  throw new InputError(
+    `there are no commands in ${module}: export them by name, as in export const commands = { GREET }`,
+  );
 }
 
 async function load(module: string): Promise<Record<string, unknown>> {
@@ -50,7 +50,7 @@ async function load(module: string): Promise<Record<string, unknown>> {
 
 /** Why a module cannot be imported: the runtime's text, without advice that does not fit, in one line. */
 function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
+  if (!(error instanceof Error)) return messageOf(error);
   const [, kind, what] = error.message.match(/^Requires (\w+) access to "([^"]+)"/) ?? [];
   if (kind !== undefined) return `no permission; ${withFlags(`--allow-${kind}=${what}`)}`;
   if (error.message.startsWith("Module not found")) return "there is no such file";

@@ -49,7 +49,8 @@ function express(value: unknown): unknown {
   if (typeof value === "bigint") return { $bigint: String(value) };
   if (typeof value === "number") {
     if (Object.is(value, -0)) return { $number: "-0" };
-    return Number.isFinite(value) ? value : { $number: String(value) };
+    if (!Number.isFinite(value)) return { $number: String(value) };
+    return Number.isInteger(value) && !Number.isSafeInteger(value) ? floatJson(value) : value;
   }
   if (typeof value !== "object" || value === null) return value;
   if (value instanceof Uint8Array) return { $binary: value.toBase64() };
@@ -59,6 +60,14 @@ function express(value: unknown): unknown {
   const map: Record<string, unknown> = {};
   for (const [key, content] of Object.entries(value)) setField(map, key, express(content));
   return map;
+}
+
+/** A float that has the digits of an integer. With a fraction, it is read back as a float. */
+function floatJson(value: number): unknown {
+  const digits = String(value);
+  // The types lack this function of ECMAScript.
+  const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
+  return rawJSON(/e/.test(digits) ? digits : `${digits}.0`);
 }
 
 /**

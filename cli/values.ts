@@ -50,7 +50,7 @@ export function readValue(name: string, text: string, input: StandardInput): unk
   const given = `${name}=${text}`;
   const bytes = path === "-" ? readAllFor(given, input) : readInput(path, given);
   if (kind === "bytes") return bytes;
-  const content = utf8(bytes);
+  const content = utf8(bytes, kind === "text");
   if (content === undefined) {
     throw new UsageError(`${given} is not text in UTF-8; write ${name}=@bytes:${path} to send its bytes`);
   }
@@ -79,10 +79,14 @@ export function standardInput(): StandardInput {
   };
 }
 
-/** The text; `undefined` if the bytes are not UTF-8. */
-export function utf8(bytes: Uint8Array): string | undefined {
+/**
+ * The text; `undefined` if the bytes are not UTF-8.
+ *
+ * @param keepsMark Whether a byte order mark belongs to the text.
+ */
+export function utf8(bytes: Uint8Array, keepsMark = false): string | undefined {
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: keepsMark }).decode(bytes);
   } catch {
     return undefined;
   }

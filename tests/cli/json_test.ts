@@ -21,6 +21,9 @@ const PAIRS: [value: unknown, json: string][] = [
   [Infinity, '{"$number":"Infinity"}'],
   [-Infinity, '{"$number":"-Infinity"}'],
   [-0, '{"$number":"-0"}'],
+  [2 ** 53, "9007199254740992.0"],
+  [-1e20, "-100000000000000000000.0"],
+  [1e21, "1e+21"],
   [[1n, [NaN]], '[{"$bigint":"1"},[{"$number":"NaN"}]]'],
   [{ a: { b: [Uint8Array.of(1)] } }, '{"a":{"b":[{"$binary":"AQ=="}]}}'],
   // Real maps that look like a form, and some that do not.

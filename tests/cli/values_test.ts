@@ -15,11 +15,14 @@ Deno.test("a value is read from a file as if it were typed, or as text or bytes 
   await using folder = await Folder.make();
   await folder.write("list.json", "[1, 2]\n");
   await folder.write("letter", "Dear Ada\n");
+  await folder.write("marked", "\ufeffmarked");
   await Deno.writeFile(`${folder.path}/photo.png`, NOT_TEXT);
   const path = (name: string) => `${folder.path}/${name}`;
   const expected: [text: string, value: unknown][] = [
     [`@${path("list.json")}`, [1, 2]],
     [`@text:${path("list.json")}`, "[1, 2]\n"],
+    [`@text:${path("marked")}`, "\ufeffmarked"],
+    [`@${path("marked")}`, "marked"],
     [`@bytes:${path("list.json")}`, new TextEncoder().encode("[1, 2]\n")],
     [`@${path("letter")}`, "Dear Ada\n"],
     [`@bytes:${path("photo.png")}`, NOT_TEXT],
