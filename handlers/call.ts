@@ -218,8 +218,9 @@ export class Call implements Expiring, StreamedCall, Invocation {
   }
 
   #succeed(reply: ReplyFields): void {
-    if (this.state === "settled") this.owner.server.counts.lateReplies++;
-    else this.#answer(reply);
+    if (this.state === "settled") return void this.owner.server.counts.lateReplies++;
+    this.#answer(reply);
+    this.#lastingOrNone?.endStream?.(); // a middleware may answer before it is complete
   }
 
   // ---- the end
@@ -356,9 +357,9 @@ export class Call implements Expiring, StreamedCall, Invocation {
     return this.#lastingOrNone?.abortReason;
   }
 
-  /** Sets a callback that runs after the abort, to end a stream. */
-  onAborted(listener: () => void): void {
-    this.#lasting.onAborted = listener;
+  /** Sets a callback that ends the stream of the handler, once the call is over. */
+  onOver(endStream: () => void): void {
+    this.#lasting.endStream = endStream;
   }
 
   #abort(reason: RpcError): void {
@@ -366,7 +367,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     lasting.abortReason = reason;
     if (lasting.abortController) abortSafely(lasting.abortController, reason, (error) => this.report(error));
     lasting.items?.cut(reason);
-    lasting.onAborted?.();
+    lasting.endStream?.();
     lasting.credit?.wake();
   }
 

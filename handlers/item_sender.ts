@@ -6,12 +6,15 @@
  */
 
 import { ITEMS } from "../codec/message.ts";
-import type { RpcError } from "../errors.ts";
+import { RpcError } from "../errors.ts";
 import { endItems, type ItemReceiver, iteratorOf, sendEach } from "../session/item_sender.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
 
 /** How much unsent output a stream may produce. Otherwise a handler that never pauses would block all others. */
 export const STREAM_AHEAD_BYTES = 64 * 1024;
+
+/** For a stream whose middleware has given its own answer. */
+const ANSWERED = new RpcError("CANCELLED", "the call was answered before its stream had ended");
 
 /** The call that a stream answers. */
 export interface StreamedCall extends ItemReceiver {
@@ -19,8 +22,8 @@ export interface StreamedCall extends ItemReceiver {
   readonly abortReason: RpcError | undefined;
   /** Whether the caller grants credit. */
   readonly hasCredit: boolean;
-  /** Sets a callback for an abort of the call. */
-  onAborted(listener: () => void): void;
+  /** Sets a callback for the end of the call, which may come before the end of the stream. */
+  onOver(endStream: () => void): void;
 }
 
 /** Whether a handler has returned a stream. */
@@ -38,14 +41,22 @@ export function sendItems(call: StreamedCall, stream: AsyncIterable<unknown>): P
   const items = iteratorOf(stream);
   // Not an async function with a race: each waiting stream would keep a dozen more objects.
   return new Promise((resolve, reject) => {
-    const leave = () => void endItems(items).then(() => reject(call.abortReason), reject);
+    const over = () => reject(call.abortReason ?? ANSWERED);
+    let hasLeft = false;
+    const leave = () => {
+      if (hasLeft) return;
+      hasLeft = true;
+      void endItems(items).then(over, reject);
+    };
     if (items.return !== undefined) {
-      call.onAborted(leave);
+      call.onOver(leave);
       if (call.isSettled) leave();
     }
     sendEach(call, items).then((sent) => {
+      hasLeft ||= sent !== undefined;
       if (sent !== undefined) resolve(lastReply(sent.value, sent.isEmpty && call.hasCredit));
-      else if (items.return === undefined) reject(call.abortReason);
+      else if (items.return === undefined) over();
+      else leave();
     }).catch(reject);
   });
 }

@@ -19,6 +19,7 @@ export class Lasting {
   abortReason: RpcError | undefined = undefined;
   abortController: AbortController | undefined = undefined;
   drainController: AbortController | undefined = undefined;
-  onAborted: (() => void) | undefined = undefined;
+  /** Ends the stream of the handler. */
+  endStream: (() => void) | undefined = undefined;
   span: CallSpan | undefined = undefined;
 }

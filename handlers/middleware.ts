@@ -10,7 +10,7 @@ import { CallContext, type Invocation } from "./context.ts";
 import { isStream } from "./item_sender.ts";
 import type { RegisteredCommand } from "./registry.ts";
 import { withoutItems } from "./refusals.ts";
-import { checkedResult, validated } from "./validation.ts";
+import { checkedResult, isThenable, validated } from "./validation.ts";
 
 /** Rounds of microtasks between a handler that does not wait and its reply: without middleware, and with it. */
 const ROUNDS_OF_HANDLER = 1;
@@ -88,7 +88,7 @@ export class MiddlewareChain {
       : (params: unknown) => handler(params as never, context);
     if (schema === undefined) return run(params);
     const valid = validated(schema, params);
-    return valid instanceof Promise ? valid.then(run) : run(valid);
+    return isThenable(valid) ? valid.then(run) : run(valid);
   }
 }
 

@@ -299,10 +299,10 @@ export class PacklineServer implements Server {
     this.#sweeper.start();
     const { peer } = connection.caller;
     state.log.note({ event: "connection_opened", peer, message: "is connected" });
-    this.#tell(onConnect, connection.caller);
+    void this.#tell(onConnect, connection.caller);
     await connection.run();
     state.connections.delete(connection);
-    this.#tell(onClose, connection.caller);
+    void this.#tell(onClose, connection.caller);
     state.log.note({ event: "connection_closed", peer, message: `is gone: ${connection.endReason}` });
     if (state.connections.size === 0) this.#sweeper.stop();
   }
@@ -317,10 +317,10 @@ export class PacklineServer implements Server {
     }
   }
 
-  /** Calls a hook. An error of the hook is reported, and ends nothing. */
-  #tell(hook: ServerOptions["onConnect"], connection: CallerConnection): void {
+  /** Calls a hook. An error of the hook, which may be async, is reported, and ends nothing. */
+  async #tell(hook: ServerOptions["onConnect"], connection: CallerConnection): Promise<void> {
     try {
-      hook?.(connection);
+      await hook?.(connection);
     } catch (error) {
       this.#state.log.report(error, { peer: connection.peer });
     }

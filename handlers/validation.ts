@@ -6,22 +6,28 @@
  */
 
 import { RpcError } from "../errors.ts";
+import { iteratorOf } from "../session/item_sender.ts";
 import { replyOf } from "./command.ts";
 import type { SchemaIssue, SchemaResult, StandardSchema } from "./standard_schema.ts";
 import { isStream } from "./item_sender.ts";
 import { isTracked } from "./tracked.ts";
 
+/** Whether a value is a promise, of any library. */
+export function isThenable<Value>(value: Value | PromiseLike<Value>): value is PromiseLike<Value> {
+  return typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function";
+}
+
 /** The parameters for the handler; a promise if the schema is asynchronous. */
 export function validated(schema: StandardSchema, params: unknown): unknown {
   const result = schema["~standard"].validate(params);
-  return result instanceof Promise ? result.then(valueOf) : valueOf(result);
+  return isThenable(result) ? result.then(valueOf) : valueOf(result);
 }
 
 /** An item of the caller's stream, for the handler; a promise if the schema is asynchronous. */
 export function validatedItem(schema: StandardSchema, item: unknown, index: number): unknown {
   const result = schema["~standard"].validate(item);
   const value = (result: SchemaResult<unknown>) => valueOf(inItem(result, index));
-  return result instanceof Promise ? result.then(value) : value(result);
+  return isThenable(result) ? result.then(value) : value(result);
 }
 
 /** A result whose paths begin at the parameters. */
@@ -39,15 +45,15 @@ function valueOf(result: SchemaResult<unknown>): unknown {
 /** Returns a handler's answer, if its result or each item of its stream fits the schema. */
 export function checkedResult(schema: StandardSchema, answer: unknown): unknown {
   if (isStream(answer)) return checkedItems(schema, answer);
-  if (answer instanceof Promise) return answer.then((answer) => checkedResult(schema, answer));
+  if (isThenable(answer)) return answer.then((answer) => checkedResult(schema, answer));
   const { res } = replyOf(answer);
   const result = schema["~standard"].validate(res);
-  if (result instanceof Promise) return result.then((result) => fitting(result, answer));
+  if (isThenable(result)) return result.then((result) => fitting(result, answer));
   return fitting(result, answer);
 }
 
 async function* checkedItems(schema: StandardSchema, items: AsyncIterable<unknown>): AsyncGenerator<unknown, unknown> {
-  const iterator = items[Symbol.asyncIterator]();
+  const iterator = iteratorOf(items);
   try {
     for (let item = await iterator.next();; item = await iterator.next()) {
       if (item.done) return item.value;

@@ -5,12 +5,39 @@ import { RpcError } from "../../errors.ts";
 import { command, type Context, type Middleware, middleware, reply } from "../../handlers/command.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { schemaOf } from "../support/schema.ts";
+import { settle } from "../support/peers.ts";
 import { Held, withMemory } from "../support/test_server.ts";
 import type { Message } from "../support/wire.ts";
 
 const PONG = { res: "PONG" };
 
 // Middleware ---------------------------------------------------------------------------------------------------------
+
+Deno.test("a stream behind a middleware that gives its own answer ends, and its place is free", async () => {
+  let answer!: () => void;
+  let ended = 0;
+  const early: Middleware = async (_call, next) => {
+    void next();
+    await new Promise<void>((resolve) => answer = resolve);
+    return reply("early", {});
+  };
+  const TICK = command.with(early)(async function* () {
+    try {
+      for (let number = 0;; number++) yield number;
+    } finally {
+      ended++;
+    }
+  });
+  const commands = { TICK, ONE: command(() => 1) };
+  await using served = withMemory({ commands, maxInFlightTotal: 1 });
+  await served.peer.send({ cmd: "TICK", seq: 1, credit: 3 });
+  await served.peer.readReplies(3);
+  answer();
+  assertEquals(await served.peer.readReply(), { seq: 1, res: "early" });
+  await served.peer.send({ cmd: 0, seq: 1, credit: 3 });
+  await settle();
+  assertEquals([ended, await served.peer.ask({ cmd: "ONE" })], [1, { res: 1 }]);
+});
 
 Deno.test("middleware stands around the handler, the first outermost, and sees the call", async () => {
   const log: string[] = [];

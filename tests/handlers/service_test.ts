@@ -5,11 +5,12 @@ import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { accessLog } from "../../handlers/access_log.ts";
 import type { CallerConnection } from "../../handlers/caller_connection.ts";
-import { command } from "../../handlers/command.ts";
+import { bytes, command } from "../../handlers/command.ts";
 import type { StandardSchema } from "../../handlers/standard_schema.ts";
 import { tokens } from "../../handlers/tokens.ts";
 import { createServer, serve } from "../../server.ts";
 import { connectInMemory } from "../../testing.ts";
+import { settle } from "../support/peers.ts";
 import { ErrorLog } from "../support/test_server.ts";
 
 const SECRET = "b1d5781111d84f7b3fe45a0852e59758";
@@ -104,12 +105,31 @@ Deno.test("what onConnect or onClose throws is reported, and the connection is s
   const fail = (): never => {
     throw new Error("the hook failed");
   };
-  {
-    await using server = createServer({ onConnect: fail, onClose: fail, onError: errors.onError });
-    await using client = await connectInMemory(server);
-    assertEquals(await client.call.PING(), "PONG");
+  // deno-lint-ignore require-await -- it rejects
+  const failLater = async () => fail();
+  for (const hook of [fail, failLater as () => void]) {
+    {
+      await using server = createServer({ onConnect: hook, onClose: hook, onError: errors.onError });
+      await using client = await connectInMemory(server);
+      assertEquals(await client.call.PING(), "PONG");
+    }
+    await settle();
+    assertEquals(errors.take().map(String), Array(2).fill("Error: the hook failed"));
   }
-  assertEquals(errors.take().map(String), Array(2).fill("Error: the hook failed"));
+});
+
+Deno.test("checkResults takes what has a method then for a promise, as without it, and cuts chunks of bytes", async () => {
+  const thenable = { then: (resolve: (value: number) => void) => resolve(5) };
+  const commands = {
+    LATER: command({ result: numberSchema(false), handler: () => thenable as unknown as Promise<number> }),
+    BYTES: command({ result: bytes, handler: () => ReadableStream.from([new Uint8Array(200_000)]) }),
+  };
+  await using server = createServer({ commands, checkResults: true });
+  await using client = await connectInMemory<typeof commands>(server);
+  assertEquals(await client.call.LATER(), 5);
+  const sizes: number[] = [];
+  for await (const chunk of client.stream.BYTES()) sizes.push(chunk.length);
+  assertEquals(sizes, [65_536, 65_536, 65_536, 3_392]);
 });
 
 /** A schema that wants a number, at once or later. */
