@@ -219,7 +219,7 @@ class Passage implements Abortable {
   async #send({ meta, params }: OutgoingCall, send: Send): Promise<ReplyFields> {
     if (this.#isStreaming) {
       if (this.#state === "over") {
-        throw new RpcError("CANCELLED", "next() was too late");
+        throw new RpcError("CANCELLED", "next() was late");
       }
       if (this.#options.timeoutMs === undefined) this.#endMs = Infinity; // it only has to begin in time
     }

@@ -290,7 +290,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
       const waitedMs = Math.max(0, this.patienceMs - (this.ttl ?? 0));
       text += `: sent to ${connection.peer} after ${Math.round(waitedMs)} ms`;
     } else {
-      const reason = obstacle?.message ?? `${unanswered} calls and streams before it are unanswered, see maxInFlight`;
+      const reason = obstacle?.message ?? `${unanswered} calls and streams before it are unanswered`;
       text += mayHaveStarted
         ? `: lost with its connection, and not sent again: ${reason}`
         : `, and the call was not sent${this.attempts.refusals > 0 ? " again" : ""}: ${reason}`;
@@ -355,7 +355,7 @@ export class UnaryCall extends ClientCall {
  */
 export function checkTimeout(timeoutMs: unknown): number {
   if (typeof timeoutMs === "number" && !Number.isNaN(timeoutMs)) return timeoutMs;
-  throw new RangeError(`Cannot use ${typeof timeoutMs} ${timeoutMs} as timeoutMs`);
+  throw new RangeError(`Cannot use "${timeoutMs}" as timeoutMs`);
 }
 
 /** The error of a reply. `started`: the call may have been started, even if the code says it was not. */

@@ -97,15 +97,15 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
 
   override takeItem({ res, [ID]: id }: Fields, weightBytes: number): void {
     if (id !== undefined && !isId(id)) {
-      return this.giveUp(new RpcError("BAD_REPLY", "the id of an item must be text or a whole number"));
+      return this.giveUp(new RpcError("BAD_REPLY", "an id must be text or a whole number"));
     }
     if (!this.#unread.push(res, weightBytes)) {
-      return this.giveUp(new RpcError("BAD_REPLY", "the server sent more items than were granted"));
+      return this.giveUp(new RpcError("BAD_REPLY", "items came without credit"));
     }
     this.#lastId = id ?? this.#lastId;
     this.attempts = NO_ATTEMPTS; // the stream makes progress, so earlier losses no longer count
     if (this.owner.itemBudget.isExceeded) {
-      const text = "unread items take too much memory: use a lower credit";
+      const text = "unread items are too large";
       this.giveUp(new RpcError("OVERLOADED", text, { retryable: false }));
     }
   }
@@ -146,7 +146,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#reader = "left";
     this.#unread.cut(DONE);
     if (!hasBegun) this.items?.end();
-    else this.giveUp(new RpcError("CANCELLED", "the reader has left the stream"));
+    else this.giveUp(new RpcError("CANCELLED", "the reader has left"));
   }
 }
 

@@ -70,7 +70,6 @@ export interface WebConnectOptions<C extends Commands = AnyCommands> extends
  * @returns The client, connected unless it is `lazy`.
  * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached.
  * @throws {TypeError} If the URL is not a WebSocket URL.
- * @throws {RangeError} If `timeoutMs` is not a number above 0, because every call would time out.
  *
  * @example A typed client in a page
  * ```ts ignore
@@ -83,7 +82,6 @@ export interface WebConnectOptions<C extends Commands = AnyCommands> extends
  */
 export async function connect<C extends Commands = AnyCommands>(options: WebConnectOptions<C>): Promise<Client<C>> {
   const { commands = {}, signal, onState, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
-  if (checkTimeout(timeoutMs) <= 0) throw new RangeError("timeoutMs must be above 0");
   const url = `${options.url}`;
   if (!/^wss?:/.test(url)) throw new TypeError(`Cannot use ${url} as url: it must begin with wss:// or ws://`);
   const events = new AbortController();
@@ -93,10 +91,10 @@ export async function connect<C extends Commands = AnyCommands>(options: WebConn
     commands,
     retryBudget: new RetryBudget(options.retryBudget),
     sequenced: true,
-    maxInFlight: Math.max(1, options.maxInFlight ?? DEFAULT_MAX_IN_FLIGHT),
+    maxInFlight: options.maxInFlight ?? DEFAULT_MAX_IN_FLIGHT,
     maxPayloadBytes: options.maxPayloadBytes ?? DEFAULT_MAX_PAYLOAD_BYTES,
     aliveMs: options.aliveMs ?? DEFAULT_ALIVE_MS,
-    policy: { idempotent: false, waitForReady: options.waitForReady ?? true, timeoutMs },
+    policy: { idempotent: false, waitForReady: options.waitForReady ?? true, timeoutMs: checkTimeout(timeoutMs) },
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
     onState: (state, error) => {

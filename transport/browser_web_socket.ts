@@ -91,7 +91,7 @@ export function openBrowserWebSocket(
     });
     socket.onopen = () => resolve(transport);
     socket.onclose = ({ code, reason }) => {
-      reject(new Error(`the WebSocket cannot be opened (${code}): see the console`));
+      reject(new Error(`the WebSocket cannot be opened (${code})`));
       end(`the WebSocket was closed with ${code} ${reason}`.trimEnd());
     };
     socket.onmessage = ({ data }) => {

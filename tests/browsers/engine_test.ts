@@ -282,15 +282,6 @@ Deno.test("browser engine - waitForReady: false rejects while no server can be r
   assertEquals(message.includes("cannot reach ws://a: no network"), true, message);
 });
 
-Deno.test("browser engine - a timeout that would let no call through is refused", async () => {
-  for (const timeoutMs of [0, -1, NaN, "5"]) {
-    const options = { url: "ws://a", lazy: true, timeoutMs } as unknown as WebConnectOptions;
-    await assertRejects(() => connect(options), RangeError, "timeoutMs");
-  }
-  await using endless: Client = await connect({ url: "ws://a", lazy: true, timeoutMs: Infinity });
-  assertEquals(endless.state, "idle");
-});
-
 Deno.test("browser engine - an address that is no WebSocket's is refused", async () => {
   await assertRejects(() => connect({ url: "https://app.example/rpc" }), TypeError, "it must begin with wss://");
 });

@@ -58,7 +58,7 @@ Deno.test("connect() - options that are none are refused by name", async () => {
   await assertRejects(() => connect({ timeoutMs: -1 }), RangeError, "timeout");
   await assertRejects(() => connect({ timeoutMs: NaN }), RangeError, "timeout");
   // deno-lint-ignore no-explicit-any -- whoever has no types is met with a clear error too
-  await assertRejects(() => connect({ timeoutMs: "5" as any }), RangeError, "Cannot use string 5 as timeoutMs");
+  await assertRejects(() => connect({ timeoutMs: "5" as any }), RangeError, 'Cannot use "5" as timeout');
   await assertRejects(() => connect({ maxInFlight: 0 }), RangeError, "maxInFlight");
   await assertRejects(() => connect({ maxPayloadBytes: 2 ** 40 }), RangeError, "maxPayloadBytes");
 });

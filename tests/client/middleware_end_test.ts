@@ -392,7 +392,7 @@ test("next() that comes after a middleware's own answer to a stream rejects, and
   assertEquals(await client.stream("A").next(), { done: true, value: "mine" });
   const { code, message } = await errorOf(late.promise as Promise<unknown>);
   assertEquals(code, "CANCELLED");
-  assert(message.includes("next() was too late"), message);
+  assert(message.includes("next() was late"), message);
   await client.close();
   assertEquals(await sent(server), []);
 });
