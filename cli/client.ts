@@ -55,7 +55,7 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     if (flags.mcp) return await (await import("./mcp.ts")).runMcp(words, flags);
     if (flags.tap) return await runTap(words[0], flags);
-    const command = flags.list || flags.describe !== undefined ? ["INFO"] : words;
+    const command = flags.describe !== undefined ? ["INFO", "shapes=true"] : flags.list ? ["INFO"] : words;
     return command.length > 0 ? await runCommand(readCall(command, standardInput()), flags) : await runLines(flags);
   } catch (error) {
     if (error instanceof UsageError) {

@@ -10,6 +10,7 @@ import { type Flag, flagOf, type FlagValues, readArguments, toggle, UsageError }
 import { describedBy } from "./call.ts";
 import { setField } from "../codec/text.ts";
 import { readInput } from "./input_file.ts";
+import { wordsOf } from "./line_words.ts";
 import { utf8 } from "./values.ts";
 import { ABOUT, choiceFlag, countFlag, describeFlags, limitFlag, pathFlag, secondsFlag, timeFlag } from "./flags.ts";
 import { LOAD_FLAGS } from "./run_bench.ts";
@@ -17,7 +18,7 @@ import { ADDRESS_FLAGS } from "./server_address.ts";
 
 const CALL_FLAGS = {
   meta: metaFlag("send metadata, such as a token; repeatable; token=@PATH reads a file, @@ is a plain @"),
-  timeout: secondsFlag("the time limit of a call, or none (default none; with --bench: 30)", {
+  timeout: secondsFlag("the time limit of a call, or none (default none; with --bench: 30s)", {
     zero: false,
     endless: true,
   }),
@@ -32,11 +33,11 @@ const OUTPUT_FLAGS = {
   hex: toggle("dump each frame to stderr like xxd, with its fields: > sent, < received; long ones are cut"),
   list: toggle("list the server's commands"),
   format: formatFlag("the output format of STATS: prometheus"),
-  watch: secondsFlag("repeat STATS every SECONDS until Ctrl-C; on a terminal, in place", { zero: false }),
+  watch: secondsFlag("repeat STATS at this interval until Ctrl-C; on a terminal, in place", { zero: false }),
   tap: toggle("show the calls of a server started with --tap, all or those of one COMMAND, until Ctrl-C"),
   slowMs: timeFlag("with --tap: only calls that took at least this long", { zero: true }),
   repeat: countFlag("repeat the call COUNT times and print round-trip times, like ping (0: until Ctrl-C)", 0),
-  interval: secondsFlag("the time from the start of one call to the next, with --repeat (default 1)", { zero: true }),
+  interval: secondsFlag("the time from the start of one call to the next, with --repeat (default 1s)", { zero: true }),
   bench: toggle("make many calls as fast as possible and print throughput and latency"),
 };
 
@@ -52,11 +53,14 @@ const FLAGS = { ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...CONTRACT_FL
 /** The given flags, and the command that `describe COMMAND` asks about. */
 export type ClientFlags = FlagValues<typeof FLAGS> & { readonly describe?: string };
 
+/** Metadata of a call, such as a token. */
+export type Metadata = Record<string, string>;
+
 /** The text of `--help`. */
 export const HELP = `packline ${config.version}: call a command on a server and print its reply
 
 Usage: deno run --allow-net client.ts [flags] COMMAND [key=value ...] [@PATH or -]
-       deno run --allow-net client.ts [flags] describe COMMAND   a command's parameters; --list shows all commands
+       deno run --allow-net client.ts [flags] describe COMMAND   a command's types; --list shows all commands
        deno run --allow-net client.ts [flags]                    a prompt on a terminal, else calls from stdin
 
 ${describeFlags({ ...ADDRESS_FLAGS, ...CALL_FLAGS, ...OUTPUT_FLAGS, ...CONTRACT_FLAGS, ...ABOUT })}
@@ -130,15 +134,29 @@ function exclude(flags: ClientFlags, one: keyof ClientFlags, others: readonly (k
   }
 }
 
+/** Flags of a single call, on a line of the prompt or of a script. */
+const LINE_FLAGS = { meta: CALL_FLAGS.meta };
+
+/**
+ * Reads a line of the prompt or of a script.
+ *
+ * @param line The words of a call, and its own `--meta`.
+ * @param meta The metadata of the command line, for all lines. The line's own replaces it, key by key.
+ */
+export function readLine(line: string, meta: Metadata | undefined): { words: string[]; meta: Metadata | undefined } {
+  const { flags, words } = readArguments(wordsOf(line), LINE_FLAGS);
+  return { words, meta: flags.meta === undefined ? meta : { ...meta, ...flags.meta } };
+}
+
 /** Texts by key. No error text contains a value, because it may be a secret. */
-function metaFlag(help: string): Flag<Record<string, string>> {
+function metaFlag(help: string): Flag<Metadata> {
   return {
     takes: "KEY=TEXT",
     help,
     read(given, flag) {
       const [, key, text] = /^([^=]+)=(.*)$/s.exec(given) ?? [];
       if (key === undefined) throw new UsageError(`${flag} needs KEY=TEXT`);
-      const meta: Record<string, string> = {};
+      const meta: Metadata = {};
       setField(meta, key, textOf(text, `${flag} ${key}`));
       return meta;
     },

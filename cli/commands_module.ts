@@ -20,13 +20,14 @@ export function urlOf(module: string): string {
 /**
  * Loads commands.
  *
- * @param module The path or URL of the module. Its commands are its export `commands`, or its default export.
+ * @param module The path or URL of the module. Its commands are its export `commands`, its default export, or all its
+ *   exports.
  * @returns The commands by name.
  * @throws {InputError} If the module cannot be loaded, or has no commands that can be served.
  */
 export async function loadCommands(module: string): Promise<Commands> {
-  const { commands, default: byDefault } = await load(module);
-  const found = commands ?? byDefault;
+  const { commands, default: byDefault, ...exported } = await load(module);
+  const found = commands ?? byDefault ?? exported;
   let isEmpty = typeof found !== "object" || found === null;
   try {
     isEmpty ||= Object.keys(found as Commands).length === 0;
@@ -36,7 +37,7 @@ export async function loadCommands(module: string): Promise<Commands> {
   }
   if (!isEmpty) return found as Commands;
   throw new InputError(
-    `there are no commands in ${module}: export them by name, as in export const commands = { GREET }`,
+    `there are no commands in ${module}: export each by its name, as in export const GREET = command(...)`,
   );
 }
 

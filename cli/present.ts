@@ -8,9 +8,10 @@
 import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import type { CommandCall } from "./call.ts";
+import { commandDescription } from "./description.ts";
 import { toJson, toReadableJson } from "./json.ts";
 import { prometheusText } from "./prometheus.ts";
-import { commandDescription, commandsOf, commandTable, statisticsTable } from "./reports.ts";
+import { commandsOf, commandTable, statisticsTable } from "./reports.ts";
 import { findCommand } from "./server_commands.ts";
 import { wrap } from "./wrap.ts";
 

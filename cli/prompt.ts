@@ -11,14 +11,15 @@ import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { UsageError } from "./arguments.ts";
 import { type CommandCall, describedBy, outgoing, readCall } from "./call.ts";
+import { type Metadata, readLine } from "./client_flags.ts";
 import { completionsOf, hintOf, type KnownCommand, knownCommands } from "./completion.ts";
+import { commandDescription } from "./description.ts";
 import { exchange } from "./exchange.ts";
 import { History } from "./history.ts";
 import { InputError } from "./input_file.ts";
 import { LineEditor } from "./line_editor.ts";
-import { wordsOf } from "./line_words.ts";
 import { complain, note, print } from "./output.ts";
-import { commandDescription, commandTable } from "./reports.ts";
+import { commandTable } from "./reports.ts";
 import { findCommand, listCommands } from "./server_commands.ts";
 import type { Session } from "./prompt_connection.ts";
 import type { LineSource } from "./values.ts";
@@ -28,7 +29,8 @@ const HELP = `COMMAND key=value ...   call a command; a value that parses as JSO
                         key=@PATH reads a file, key=@bytes:PATH its bytes
 COMMAND @PATH           send a file as a stream of chunks, or with - the lines that
                         follow, each as a value; an empty line ends them
-describe COMMAND        show a command's parameters
+--meta KEY=TEXT         send metadata with this call, such as a token; a line with it is not kept
+describe COMMAND        show a command's parameters, result and errors
 help                    show this help; Tab completes, the arrow keys recall earlier lines
 Ctrl-C                  cancel the running call
 quit, Ctrl-D            leave`;
@@ -42,7 +44,7 @@ export interface PromptOptions {
   readonly present: (call: CommandCall, fields: Fields) => string;
   readonly timeout: number | undefined;
   readonly json: boolean | undefined;
-  readonly meta: Record<string, string> | undefined;
+  readonly meta: Metadata | undefined;
   readonly maxPayloadBytes: number | undefined;
   /** Whether to load the list of commands at once; otherwise `help` does. */
   readonly eager: boolean;
@@ -107,12 +109,14 @@ class Prompt {
   /** Runs a line; returns whether to read another. */
   async #do(line: string, editor: LineEditor): Promise<boolean> {
     try {
-      const words = wordsOf(line);
+      const { words, meta } = readLine(line, this.#options.meta);
       if (words[0] === "quit" || words[0] === "exit") return false;
       const described = describedBy(words);
       if (words[0] === "help") await this.#help();
-      else if (described !== undefined) await this.#describe(described);
-      else if (words.length > 0) await this.#call(readCall(words, { lines: () => itemLines(editor) }));
+      else if (described !== undefined) await this.#describe(described, meta);
+      else if (words.length > 0) {
+        await this.#call(readCall(words, { lines: () => itemLines(editor) }), meta);
+      }
     } catch (error) {
       await complainAbout(error);
     }
@@ -124,14 +128,14 @@ class Prompt {
     await print(wrap(this.#listed.length === 0 ? HELP : `${HELP}\n\n${commandTable(this.#listed)}`));
   }
 
-  async #describe(name: string): Promise<void> {
-    const { session, meta, maxPayloadBytes } = this.#options;
-    const listed = await listCommands(session, { seq: this.#nextSeq++, meta, maxPayloadBytes });
+  async #describe(name: string, meta: Metadata | undefined): Promise<void> {
+    const { session, maxPayloadBytes } = this.#options;
+    const listed = await listCommands(session, { seq: this.#nextSeq++, meta, maxPayloadBytes, shapes: true });
     await print(wrap(commandDescription(findCommand(listed, name))));
   }
 
-  async #call(call: CommandCall): Promise<void> {
-    const { session, present, timeout, json, meta, maxPayloadBytes } = this.#options;
+  async #call(call: CommandCall, meta: Metadata | undefined): Promise<void> {
+    const { session, present, timeout, json, maxPayloadBytes } = this.#options;
     const seq = this.#nextSeq++;
     const frames = outgoing(call, { seq, meta, maxPayloadBytes });
     let code: unknown;

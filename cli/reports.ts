@@ -28,32 +28,13 @@ export function commandTable(commands: readonly unknown[]): string {
   return table([["number", "name", "params", "summary"], ...rows]);
 }
 
-/**
- * All that INFO says about one command: a line for each field, and for each entry of a list. Fields that a later server
- * adds are shown as well.
- */
-export function commandDescription(command: unknown): string {
-  const { name, summary, params, items, stream, ...others } = fieldsOf(command);
-  const takes = items === true ? `a stream of items: ${ITEMS_PARAM} or -` : undefined;
-  const answers = stream === true ? "with a stream" : stream === false ? "once" : undefined;
-  const rows = Object.entries({ parameters: params, takes, answers, ...others }).flatMap(([field, value]) => {
-    const entries = Array.isArray(value) ? value : [value];
-    return entries.filter((each) => each !== null && each !== undefined).map((each, place) => [
-      place === 0 ? wordsOf(field) : "",
-      cell(each),
-    ]);
-  });
-  const title = [[[name, summary].map(cell).filter((text) => text !== "").join(": ")]];
-  return rows.length === 0 ? table(title) : `${table(title)}\n\n${table(rows)}`;
-}
-
 /** The table of counts: first of the server, then of each command. */
 export function statisticsTable(statistics: unknown): string | undefined {
   const { commands, ...server } = fieldsOf(statistics);
   if (typeof commands !== "object" || commands === null) return undefined;
   const counts = Object.entries(server).flatMap(([name, value]) => {
-    if (typeof value !== "object" || value === null) return [[wordsOf(name), cell(value)]];
-    return Object.entries(value).map(([part, count]) => [`${wordsOf(name)}, ${wordsOf(part)}`, cell(count)]);
+    if (typeof value !== "object" || value === null) return [[fieldWords(name), cell(value)]];
+    return Object.entries(value).map(([part, count]) => [`${fieldWords(name)}, ${fieldWords(part)}`, cell(count)]);
   });
   const calls = Object.entries(commands).map(([name, value]) => {
     const { calls, inFlight, totalMs, maxMs, errors } = fieldsOf(value);
@@ -70,11 +51,12 @@ export function statisticsTable(statistics: unknown): string | undefined {
 }
 
 /** The fields of a map; empty if the value is not a map. */
-function fieldsOf(value: unknown): Record<string, unknown> {
+export function fieldsOf(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
 }
 
-function cell(value: unknown): string {
+/** A value as text for a table; empty if it is missing. */
+export function cell(value: unknown): string {
   if (value === undefined) return "";
   return typeof value === "string" ? value : toReadableJson(value);
 }
@@ -85,7 +67,7 @@ function milliseconds(value: number): string {
 }
 
 /** Converts `badFrame` to words; `uptime` also gets its unit. */
-function wordsOf(name: string): string {
+export function fieldWords(name: string): string {
   if (name === "uptime") return "uptime, seconds";
   return name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }

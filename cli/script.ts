@@ -9,9 +9,9 @@
 import type { Fields } from "../codec/message.ts";
 import { UsageError } from "./arguments.ts";
 import { type CommandCall, outgoing, readCall } from "./call.ts";
+import { type Metadata, readLine } from "./client_flags.ts";
 import { exchange } from "./exchange.ts";
 import { InputError } from "./input_file.ts";
-import { wordsOf } from "./line_words.ts";
 import type { Session } from "./prompt_connection.ts";
 
 /** Options of a script. */
@@ -21,14 +21,14 @@ export interface ScriptOptions {
   readonly present: (call: CommandCall, fields: Fields) => string;
   readonly timeout: number | undefined;
   readonly json: boolean | undefined;
-  readonly meta: Record<string, string> | undefined;
+  readonly meta: Metadata | undefined;
   readonly maxPayloadBytes: number | undefined;
 }
 
 /** Runs the lines; resolves to the exit code. */
 export async function runScript(
   lines: AsyncIterable<string>,
-  { session, present, timeout, json, meta, maxPayloadBytes }: ScriptOptions,
+  { session, present, timeout, json, maxPayloadBytes, ...options }: ScriptOptions,
 ): Promise<number> {
   let number = 0;
   let calls = 0;
@@ -38,7 +38,8 @@ export async function runScript(
     if (line.trim() === "" || line.trimStart().startsWith("#")) continue;
     calls++;
     const ending = await atLine(number, () => {
-      const call = readCall(wordsOf(line));
+      const { words, meta } = readLine(line, options.meta);
+      const call = readCall(words);
       return exchange({
         session,
         call: outgoing(call, { meta, maxPayloadBytes }),

@@ -16,12 +16,15 @@ import { commandsOf } from "./reports.ts";
 /** How long to wait for the list, which is only an aid to other calls. */
 const LIST_MS = 2_000;
 
-/** The commands that a server lists; empty if it does not list them. */
-export async function listCommands(session: Session, options: OutgoingOptions): Promise<readonly unknown[]> {
+/** The commands that a server lists, with their shapes if requested; empty if it does not list them. */
+export async function listCommands(
+  session: Session,
+  { shapes, ...options }: OutgoingOptions & { readonly shapes?: boolean },
+): Promise<readonly unknown[]> {
   const late = AbortSignal.timeout(LIST_MS);
   let listed: readonly unknown[] = [];
   try {
-    const info = outgoing({ name: "INFO", params: {} }, options);
+    const info = outgoing({ name: "INFO", params: shapes ? { shapes } : {} }, options);
     for await (const { fields } of session.ask(info, late)) listed = commandsOf(fields.res) ?? [];
     return listed;
   } catch (error) {

@@ -50,12 +50,13 @@ function errorsType(command: ContractCommand): string {
   return codes.length === 0 ? "Record<never, null>" : `{ ${codes.join("; ")} }`;
 }
 
-function keyOf(name: string): string {
+/** A name as the key of an object's type. */
+export function keyOf(name: string): string {
   return /^[A-Za-z_]\w*$/.test(name) ? name : quoted(name);
 }
 
 /** A shape as a type; `unknown` if it is not known. */
-function typeText(shape: Shape | undefined): string {
+export function typeText(shape: Shape | undefined): string {
   switch (shape?.kind) {
     case "never":
     case "string":

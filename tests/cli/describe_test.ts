@@ -1,7 +1,7 @@
 /** `client.ts describe COMMAND`: all that the server tells of one command. */
 
-import { assertEquals } from "@std/assert";
-import { commandDescription } from "../../cli/reports.ts";
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { commandDescription } from "../../cli/description.ts";
 import { command } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { runClient } from "./scripts.ts";
@@ -38,6 +38,63 @@ Deno.test("describe shows the parameters of a command, to people and to programs
   });
   assertEquals(json, { code: 1, stdout: "", stderr: 'packline: the server has no command "FOO"\n' });
   assertEquals(bench, { code: 2, stdout: "", stderr: "packline: describe cannot be used with --bench; see --help\n" });
+});
+
+Deno.test("describe asks for the shapes of a command, and shows them as types", async () => {
+  await using server = await serve({ port: 0 });
+  assertEquals(
+    (await runClient(server.port, "describe", "PING")).stdout,
+    'PING: Answers PONG\n\nanswers  once: "PONG"\nerrors   NOT_READY\nnumber   1\n',
+  );
+  assertStringIncludes((await runClient(server.port, "describe", "INFO")).stdout, "\nparameters  shapes?: boolean\n");
+});
+
+Deno.test("a command is described by the types of its parameters, items, result and errors", () => {
+  const text = { type: "string" };
+  const RESIZE = {
+    name: "RESIZE",
+    summary: "Scales an image",
+    params: ["name", "max width", "mode"],
+    stream: false,
+    shapes: {
+      params: {
+        type: "object",
+        properties: { name: text, "max width": { type: "integer", minimum: 1 }, mode: { enum: ["fit", "fill"] } },
+        required: ["name", "mode"],
+      },
+      result: { type: "object", properties: { url: text }, required: ["url"] },
+      errors: { TOO_LARGE: null, NO_SUCH_IMAGE: { type: "object", properties: { name: text } } },
+    },
+  };
+  assertEquals(
+    commandDescription(RESIZE),
+    `RESIZE: Scales an image
+
+parameters  name: string
+            "max width"?: number
+            mode: "fit" | "fill"
+answers     once: { url: string }
+errors      TOO_LARGE
+            NO_SUCH_IMAGE: { name?: string }`,
+  );
+  const SUM = { name: "SUM", params: [], stream: true, items: true, shapes: { items: { type: "number" } } };
+  assertEquals(
+    commandDescription(SUM),
+    "SUM\n\ntakes    a stream of items (@PATH or -): number\nanswers  with a stream",
+  );
+  const EITHER = { name: "EITHER", params: [], shapes: { params: { anyOf: [text, { type: "null" }] } } };
+  assertEquals(commandDescription(EITHER), "EITHER\n\nparameters  string | null");
+});
+
+Deno.test("a shape from a server that cannot be used is not known", () => {
+  const $defs: Record<string, unknown> = { a0: { type: "string" } };
+  for (let step = 1; step <= 20; step++) {
+    const $ref = `#/$defs/a${step - 1}`;
+    $defs[`a${step}`] = { type: "array", prefixItems: [{ $ref }, { $ref }] };
+  }
+  const command = { name: "BIG", stream: false, params: ["x"], shapes: { params: { $ref: "#/$defs/a20", $defs } } };
+  assertEquals(commandDescription(command), "BIG\n\nparameters  x\nanswers     once");
+  assertEquals(commandDescription({ ...command, shapes: "none" }), "BIG\n\nparameters  x\nanswers     once");
 });
 
 Deno.test("a command of the server whose name is describe can still be called", async () => {

@@ -39,6 +39,8 @@ Deno.test("--meta goes with every call: one, many, lines, a list, a load", async
     [["PING", "--repeat", "2", "--interval", "0", ...token], /^2 sent, 2 answered, 0 lost$/m],
     [["--list", ...token], /^- +WHO$/m],
     [["--json", ...token], /^\{"res":"PONG"\}\n\{"res":\{"token":"sesame"\}\}\n$/, "PING\nWHO\n"],
+    [["--json", "--meta", "user=Ada"], /^\{"res":\{"user":"Ada","token":"sesame"\}\}\n$/, "WHO --meta token=sesame\n"],
+    [["--json", "--meta", "token=of all"], /^\{"res":"PONG"\}\n$/, "PING --meta=token=sesame\n"],
     [["--bench", "PING", "-n", "20", "-c", "2", ...token], /^PING: 20 calls in /],
   ];
   for (const [args, stdout, input] of calls) {

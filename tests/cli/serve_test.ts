@@ -157,8 +157,9 @@ Deno.test("without --commands the task's server keeps no permission to read file
 Deno.test("a module without commands that can be served is one line and exit code 1", async () => {
   await using folder = await Folder.make();
   const files: [name: string, code: string, text: string][] = [
-    ["none.ts", "export const x = 1;", "export them by name, as in export const commands = { GREET }"],
-    ["empty.ts", "export default {};", "export them by name, as in export const commands = { GREET }"],
+    ["none.ts", "export const x = 1;", '"x": it is not a command; make it with command()'],
+    ["empty.ts", "export default {};", "export each by its name, as in export const GREET = command(...)"],
+    ["nothing.ts", "const x = 1;", "export each by its name, as in export const GREET = command(...)"],
     ["bad.ts", "export const commands = { A: 1 };", '"A": it is not a command; make it with command()'],
     ["number.ts", "export default { A: { handler() {}, number: 2 } };", "it must be an integer from 16 up"],
     ["throws.ts", 'throw new Error("boom\\nand more");', "Error: boom"],

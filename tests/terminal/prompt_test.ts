@@ -130,6 +130,12 @@ testInTerminal("the prompt sends --meta with each call, and reads values from fi
   );
   await terminal.type("GREET name=-\r");
   assertStringIncludes(plain(await terminal.until(prompt)), "packline: name=- cannot be read: standard input has");
+  await terminal.type("PING --meta token=wrong\r");
+  assertStringIncludes(plain(await terminal.until(prompt)), '"err":"UNAUTHENTICATED"');
+  await terminal.type("describe PING\r");
+  assertStringIncludes(plain(await terminal.until(prompt)), 'answers  once: "PONG"');
+  await terminal.type("describe PING --meta token=wrong\r");
+  assertStringIncludes(plain(await terminal.until(prompt)), "packline: the server has no command");
   await terminal.type("quit\r");
   assertEquals((await terminal.end()).code, 0);
 });
