@@ -19,7 +19,7 @@ import { type Direction, tapFrames } from "./frame_tap.ts";
 import { hexDump } from "./hex_dump.ts";
 import { nameFrame } from "./frame_names.ts";
 import { linesOf } from "./lines.ts";
-import { InputError } from "./input_file.ts";
+import { InputError, partsOf } from "./input_file.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { complain, note, OutputError, print } from "./output.ts";
 import { present } from "./present.ts";
@@ -157,7 +157,7 @@ async function runLines(flags: ClientFlags): Promise<number> {
   };
   try {
     if (!(Deno.stdin.isTerminal() && Deno.stdout.isTerminal())) {
-      return await runScript(linesOf(Deno.stdin.readable), options);
+      return await runScript(linesOf(partsOf(Deno.stdin.readable, "-", "standard input")), options);
     }
     // Imported only if needed, because the editor loads much of the runtime.
     const { runPrompt } = await import("./prompt.ts");

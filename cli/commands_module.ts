@@ -45,16 +45,17 @@ async function load(module: string): Promise<Record<string, unknown>> {
   try {
     return await import(urlOf(module));
   } catch (error) {
-    throw new InputError(`cannot load ${module}: ${reasonOf(error)}`);
+    throw new InputError(`cannot load ${module}: ${reasonOf(error, urlOf(module))}`);
   }
 }
 
 /** Why a module cannot be imported: the runtime's text, without advice that does not fit, in one line. */
-function reasonOf(error: unknown): string {
+function reasonOf(error: unknown, url: string): string {
   if (!(error instanceof Error)) return messageOf(error);
   const [, kind, what] = error.message.match(/^Requires (\w+) access to "([^"]+)"/) ?? [];
   if (kind !== undefined) return `no permission; ${withFlags(`--allow-${kind}=${what}`)}`;
-  if (error.message.startsWith("Module not found")) return "there is no such file";
+  const [, missing] = error.message.match(/^Module not found "([^"]+)"/) ?? [];
+  if (missing !== undefined) return missing === url ? "there is no such file" : `its import ${missing} does not exist`;
   const [line] = error.message.split("\n", 1);
   return error instanceof SyntaxError || error instanceof TypeError ? line : `${error.name}: ${line}`;
 }

@@ -14,7 +14,7 @@
  */
 
 import { UsageError } from "./arguments.ts";
-import { inputError, openInput } from "./input_file.ts";
+import { openInput, partsOf } from "./input_file.ts";
 import { linesOf } from "./lines.ts";
 import { type LineSource, sourceIn, type StandardInput, typed } from "./values.ts";
 
@@ -77,36 +77,12 @@ function streamOf(given: string, { stream }: StandardInput): ReadableStream<Uint
   throw new UsageError(`${given} cannot be read: standard input has the calls themselves`);
 }
 
-/** A source that can be ended while it is read. */
-type Source<Part> = AsyncIterableIterator<Part> & { return(): Promise<unknown> };
-
 /** The items of a generator. `return()` ends its source, because a generator cannot be ended while it waits. */
 function stoppable(items: AsyncGenerator<unknown, void>, source: { return(): Promise<unknown> }): ItemIterator {
   return {
     next: () => items.next(),
     async return() {
       await source.return();
-      return { done: true, value: undefined };
-    },
-  };
-}
-
-/** The parts of a stream; errors name its file. */
-function partsOf(stream: ReadableStream<Uint8Array>, path: string, given: string): Source<Uint8Array> {
-  const reader = stream.getReader();
-  return {
-    [Symbol.asyncIterator]() {
-      return this;
-    },
-    async next() {
-      try {
-        return await reader.read() as IteratorResult<Uint8Array>;
-      } catch (error) {
-        throw inputError(error, path, given);
-      }
-    },
-    async return() {
-      await reader.cancel().catch(() => {}); // the stream has already failed
       return { done: true, value: undefined };
     },
   };

@@ -1,7 +1,7 @@
 /**
- * Reads a file that the command line names.
+ * Reads a file that the command line names, or standard input.
  *
- * In: a path. Out: its bytes, at once or as a stream. Refused, by an {@linkcode InputError} that says what to do: a
+ * In: a path, or `-` for standard input. Out: its bytes, at once or as a stream. Refused, by an {@linkcode InputError} that says what to do: a
  * missing or unreadable file.
  */
 
@@ -36,8 +36,46 @@ export function openInput(path: string, given: string): ReadableStream<Uint8Arra
   }
 }
 
+/** A source that can be ended while it is read. */
+export type Source<Part> = AsyncIterableIterator<Part> & { return(): Promise<unknown> };
+
+/** The parts of a stream. Its errors become {@linkcode InputError}s. */
+export function partsOf(stream: ReadableStream<Uint8Array>, path: string, given: string): Source<Uint8Array> {
+  const reader = stream.getReader();
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    async next() {
+      try {
+        return await reader.read() as IteratorResult<Uint8Array>;
+      } catch (error) {
+        throw inputError(error, path, given);
+      }
+    },
+    async return() {
+      await reader.cancel().catch(() => {}); // the stream has already failed
+      return { done: true, value: undefined };
+    },
+  };
+}
+
+/** All of standard input. */
+export function readStandardInput(given: string): Uint8Array {
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  const part = new Uint8Array(65_536);
+  try {
+    for (let bytes = Deno.stdin.readSync(part); bytes !== null; bytes = Deno.stdin.readSync(part)) {
+      parts.push(part.slice(0, bytes));
+    }
+  } catch (error) {
+    throw inputError(error, "-", given);
+  }
+  return joined(parts);
+}
+
 /** An error of the runtime, in terms of the command line. */
-export function inputError(error: unknown, path: string, given: string): InputError {
+function inputError(error: unknown, path: string, given: string): InputError {
   return new InputError(`cannot read ${given}: ${reasonOf(error, path)}`);
 }
 
@@ -47,4 +85,14 @@ function reasonOf(error: unknown, path: string): string {
   if (error instanceof Deno.errors.PermissionDenied) return "this user may not read it";
   if (error instanceof Deno.errors.IsADirectory) return "it is a folder";
   return error instanceof Error ? error.message : String(error);
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let position = 0;
+  for (const part of parts) {
+    bytes.set(part, position);
+    position += part.length;
+  }
+  return bytes;
 }

@@ -7,7 +7,8 @@
  * Lines may be pasted or typed ahead. Each is shown again after its own prompt when it is read, so that its output
  * follows it. Ctrl-C drops the waiting lines.
  *
- * It uses `node:readline`, which needs no permission and handles wide characters and long lines.
+ * It uses `node:readline`, which needs no permission and handles wide characters. A pasted line of thousands of
+ * characters takes it seconds.
  */
 
 import process from "node:process";
@@ -41,6 +42,8 @@ export class LineEditor {
   readonly #release: () => void;
   readonly #hint: (line: string) => string;
   #hintIsShown = false;
+  /** Whether the terminal was closed. */
+  isLost = false;
 
   constructor({ prompt, complete, hint, history, interrupt }: LineEditorOptions) {
     this.#prompt = prompt;
@@ -61,7 +64,12 @@ export class LineEditor {
       // After the effect of the key. The effect of Tab comes late.
       process.stdin.on("keypress", () => setImmediate(() => this.#showHint()));
     }
-    this.#interface.on("line", (line: string) => this.#wanted ? this.#hand(line) : this.#typed.push(line));
+    process.stdin.prependListener("end", () => this.isLost = true);
+    this.#interface.on("line", (line: string) => {
+      if (this.isLost) return; // at the end of its input, readline also gives the unfinished line
+      if (this.#wanted) this.#hand(line);
+      else this.#typed.push(line);
+    });
     this.#interface.on("close", () => {
       this.#hideHint();
       // End the line, so that later output starts a new one.

@@ -7,7 +7,7 @@
  */
 
 import type { ClientFlags } from "./client_flags.ts";
-import { InputError } from "./input_file.ts";
+import { InputError, partsOf } from "./input_file.ts";
 import { linesOf } from "./lines.ts";
 import { McpSession } from "./mcp_session.ts";
 import { complain, print } from "./output.ts";
@@ -20,8 +20,7 @@ const MAX_LINE_LENGTH = 16 * 1024 * 1024;
 export async function runMcp(names: readonly string[], flags: ClientFlags): Promise<number> {
   await using client = await wholeClient(flags, { lazy: true });
   let printed: Promise<unknown> = Promise.resolve();
-  const input = Deno.stdin.readable;
-  const lines = linesOf(input, { maxLength: MAX_LINE_LENGTH });
+  const lines = linesOf(partsOf(Deno.stdin.readable, "-", "standard input"), { maxLength: MAX_LINE_LENGTH });
   const failure = Promise.withResolvers<never>();
   const session = new McpSession({
     ...{ client, names, timeoutMs: timeoutMsOf(flags) },
@@ -39,11 +38,12 @@ export async function runMcp(names: readonly string[], flags: ClientFlags): Prom
   };
   try {
     await Promise.race([received(), failure.promise]);
-    return 0;
   } catch (error) {
     throw error instanceof RangeError ? new InputError("a line of standard input is too long") : error;
   } finally {
     session.end();
     await printed;
   }
+  await Promise.race([failure.promise, undefined]); // an answer may have failed after the end of stdin
+  return 0;
 }

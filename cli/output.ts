@@ -7,12 +7,14 @@
  */
 
 import { printable } from "../codec/printable.ts";
-import { LineWriter, standardError } from "../transport/line_writer.ts";
+import { LineWriter, standardError, writeText } from "../transport/line_writer.ts";
 
 const encoder = new TextEncoder();
 
 /** Moves to the first column and clears the line. */
 const CLEAR_LINE = "\r\x1b[K";
+
+const writeToStdout = (bytes: Uint8Array) => Deno.stdout.write(bytes);
 
 let statusIsShown = false;
 
@@ -26,7 +28,7 @@ export class OutputError extends Error {
 export async function print(text: string, { failed = false }: { failed?: boolean } = {}): Promise<boolean> {
   showStatus("");
   try {
-    await write(Deno.stdout, failed && Deno.stdout.isTerminal() ? red(text) : text);
+    await writeText(`${failed && Deno.stdout.isTerminal() ? red(text) : text}\n`, writeToStdout);
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.BrokenPipe) return false;
@@ -35,7 +37,7 @@ export async function print(text: string, { failed = false }: { failed?: boolean
 }
 
 /** Passes on the output of other programs to stdout, without waiting for its reader. */
-export const standardOutput: LineWriter = new LineWriter("stdout", (bytes) => Deno.stdout.write(bytes));
+export const standardOutput: LineWriter = new LineWriter("stdout", writeToStdout);
 
 /** Writes lines to stderr; ignores errors and does not wait long for a blocked reader. */
 export async function note(text: string): Promise<void> {
@@ -60,8 +62,4 @@ export function showStatus(text: string): void {
 /** The text in red, unless `NO_COLOR` is set. */
 export function red(text: string): string {
   return Deno.noColor ? text : `\x1b[31m${text}\x1b[39m`;
-}
-
-async function write(output: { write(bytes: Uint8Array): Promise<number> }, text: string): Promise<void> {
-  for (let bytes = encoder.encode(`${text}\n`); bytes.length > 0;) bytes = bytes.subarray(await output.write(bytes));
 }

@@ -175,11 +175,12 @@ class Prompt {
   }
 }
 
-/** The lines of a stream of items, up to an empty line or the end of the input. */
+/** The lines of a stream of items, up to an empty line or Ctrl-D. */
 function itemLines(editor: LineEditor): LineSource {
   return {
     async *[Symbol.asyncIterator]() {
       for (let line = await editor.readMore(); line; line = await editor.readMore()) yield line;
+      if (editor.isLost) throw new InputError("the terminal was closed before the stream was complete");
     },
     return() {
       editor.dismiss();

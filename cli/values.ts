@@ -18,7 +18,7 @@
  */
 
 import { UsageError } from "./arguments.ts";
-import { readInput } from "./input_file.ts";
+import { readInput, readStandardInput } from "./input_file.ts";
 import { fromJson } from "./json.ts";
 
 /** Lines. `return()` ends them at once, even if the next line never comes. */
@@ -26,8 +26,8 @@ export type LineSource = AsyncIterable<string> & { return(): Promise<unknown> };
 
 /** The ways in which a call can read standard input. It can be read only once. */
 export interface StandardInput {
-  /** All of it, as the value of a parameter. */
-  readAll?(): Uint8Array;
+  /** All of it, as the value of a parameter; `given` is how the command line names it. */
+  readAll?(given: string): Uint8Array;
   /** Its bytes as they come, as the stream of items. */
   stream?(): ReadableStream<Uint8Array>;
   /** The lines that follow, if they are typed at the prompt. */
@@ -61,15 +61,10 @@ export function readValue(name: string, text: string, input: StandardInput): unk
 export function standardInput(): StandardInput {
   let isRead = false;
   return {
-    readAll() {
+    readAll(given) {
       if (isRead) throw new UsageError("standard input can be the value of only one parameter");
       isRead = true;
-      const parts: Uint8Array[] = [];
-      const part = new Uint8Array(65_536);
-      for (let bytes = Deno.stdin.readSync(part); bytes !== null; bytes = Deno.stdin.readSync(part)) {
-        parts.push(part.slice(0, bytes));
-      }
-      return joined(parts);
+      return readStandardInput(given);
     },
     stream() {
       if (isRead) throw new UsageError("standard input is the value of a parameter, so it cannot be the stream too");
@@ -103,16 +98,6 @@ export function typed(text: string): unknown {
 }
 
 function readAllFor(given: string, input: StandardInput): Uint8Array {
-  if (input.readAll !== undefined) return input.readAll();
+  if (input.readAll !== undefined) return input.readAll(given);
   throw new UsageError(`${given} cannot be read: standard input has the calls themselves`);
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let position = 0;
-  for (const part of parts) {
-    bytes.set(part, position);
-    position += part.length;
-  }
-  return bytes;
 }

@@ -6,13 +6,34 @@
  * lines are kept; the rest are dropped and counted, and the count is written later. Refused: nothing.
  */
 
-import { writeToStderr } from "./runtime.ts";
+import { isNamed, writeToStderr } from "./runtime.ts";
 
 /** The most text kept while the output is blocked: a log of all calls can be 10 MB per second. */
 const MAX_WAITING_CHARS = 1024 * 1024;
 
 /** The longest wait for the last lines at the end of a program. */
 const FLUSH_MS = 500;
+
+/** How long to wait for room in a full output that another program has made non-blocking. */
+const FULL_MS = 10;
+
+/**
+ * Writes all of a text.
+ *
+ * @param text The text.
+ * @param write Writes some of the bytes and returns how many.
+ * @throws The error of `write`, unless it means that the output is full for now.
+ */
+export async function writeText(text: string, write: (bytes: Uint8Array) => Promise<number>): Promise<void> {
+  for (let bytes = new TextEncoder().encode(text); bytes.length > 0;) {
+    try {
+      bytes = bytes.subarray(await write(bytes));
+    } catch (error) {
+      if (!isNamed(error, "WouldBlock")) throw error;
+      await new Promise((resolve) => setTimeout(resolve, FULL_MS));
+    }
+  }
+}
 
 /** Writes lines to an output that may block. */
 export class LineWriter {
@@ -63,8 +84,7 @@ export class LineWriter {
       this.#waiting = "";
       this.#leftOut = 0;
       try {
-        let bytes = new TextEncoder().encode(text);
-        while (bytes.length > 0) bytes = bytes.subarray(await this.#write(bytes));
+        await writeText(text, this.#write);
       } catch {
         // The output is closed. There is nowhere else to report this.
       }

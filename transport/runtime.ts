@@ -29,6 +29,7 @@ const CODES = {
   NotConnected: "ENOTCONN",
   NotFound: "ENOENT",
   PermissionDenied: "EPERM",
+  WouldBlock: "EAGAIN",
 } as const;
 
 /** The name of an error of a socket or a file. */

@@ -259,6 +259,6 @@ Deno.test("--list and describe tell which commands take a stream", async () => {
   assertMatch((await run("--list")).stdout, /^- +TALLY +@PATH +Counts/m);
   assertEquals(
     (await run("describe SIZES")).stdout,
-    "SIZES\n\ntakes    a stream of items: @PATH or -\nanswers  once\n",
+    "SIZES\n\ntakes    a stream of items (@PATH or -): Uint8Array\nanswers  once\n",
   );
 });

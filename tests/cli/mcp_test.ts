@@ -248,6 +248,26 @@ Deno.test("the end of stdin ends all calls, and the program", async () => {
   assertEquals(ended.length, 1);
 });
 
+const hasFull = Deno.build.os === "linux";
+if (!hasFull) console.log("skipped: an answer that cannot be written: only Linux has /dev/full");
+
+Deno.test({
+  name: "an answer that cannot be written is exit code 3",
+  ignore: !hasFull,
+  async fn() {
+    const script = new URL("../../client.ts", import.meta.url).pathname;
+    const agent = new Deno.Command("sh", {
+      args: ["-c", 'exec "$@" >/dev/full', "sh", Deno.execPath(), "run", "--allow-net=127.0.0.1", script, "--mcp"],
+      stdin: "piped",
+      stderr: "piped",
+    }).spawn();
+    await new Blob([JSON.stringify(request(1, "ping")), "\n"]).stream().pipeTo(agent.stdin);
+    const { code, stderr } = await agent.output();
+    const text = new TextDecoder().decode(stderr);
+    assertEquals([code, text], [3, "packline: cannot write to stdout: No space left on device (os error 28)\n"]);
+  },
+});
+
 Deno.test("a stream is cut by its length and by its time, each with a notice", async () => {
   const { commands } = service();
   await using server = await serve({ port: 0, commands });
@@ -277,6 +297,7 @@ Deno.test("what is no request is refused, and the session goes on", async () => 
     [{ id: 1, method: "ping" }, 1, -32600],
     [{ jsonrpc: "2.0", id: null, method: "ping" }, undefined, -32600],
     [{ jsonrpc: "2.0", id: 1 }, 1, -32600],
+    ['{"jsonrpc":"2.0","id":12345678901234567890,"method":"ping"}', undefined, -32600],
     [request(1, "tools/list"), 1, -32602],
     [request(1, "tools/list", { _meta: half }), 1, -32602],
     [request(1, "resources/list", { _meta }), 1, -32601],

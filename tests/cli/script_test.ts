@@ -59,3 +59,33 @@ Deno.test("a server that breaks off ends the lines, with exit code 3", async () 
   const { code, stdout } = await runLines(server.port, "TICK\nPING\n");
   assertEquals([code, stdout], [3, 'you said {"res":1,"more":true}\n']);
 });
+
+const isUnix = Deno.build.os !== "windows";
+if (!isUnix) console.log("skipped: standard input that cannot be read: Windows has no such input");
+
+Deno.test({
+  name: "standard input that cannot be read is one line and exit code 3, whatever reads it",
+  ignore: !isUnix,
+  async fn() {
+    await using server = await serve({ port: 0 });
+    const script = new URL("../../client.ts", import.meta.url).pathname;
+    const client = [Deno.execPath(), "run", "--allow-net=127.0.0.1", script, "--port", `${server.port}`];
+    const outcomeOf = async (args: readonly string[]) => {
+      const { code, stderr } = await new Deno.Command("sh", {
+        args: ["-c", 'exec "$@" </', "sh", ...client, ...args],
+        stdout: "null",
+        stderr: "piped",
+      }).output();
+      return [code, new TextDecoder().decode(stderr)];
+    };
+    const uses: [args: readonly string[], given: string][] = [
+      [[], "standard input"],
+      [["--mcp"], "standard input"],
+      [["PING", "value=-"], "value=-"],
+      [["TALLY", "-"], "-"],
+    ];
+    for (const [args, given] of uses) {
+      assertEquals(await outcomeOf(args), [3, `packline: cannot read ${given}: it is a folder\n`], args.join(" "));
+    }
+  },
+});

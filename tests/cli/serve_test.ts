@@ -164,6 +164,7 @@ Deno.test("a module without commands that can be served is one line and exit cod
     ["number.ts", "export default { A: { handler() {}, number: 2 } };", "it must be an integer from 16 up"],
     ["throws.ts", 'throw new Error("boom\\nand more");', "Error: boom"],
     ["odd.ts", "throw Object.create(null);", "thrown: something that cannot be shown"],
+    ["import.ts", 'import "./nope.ts";', "/nope.ts does not exist"],
     ["typo.ts", "export const commands = ;", "Expression expected"],
   ];
   for (const [name, code] of files) await folder.write(name, code);

@@ -1,6 +1,6 @@
 /** Streams from the prompt of `client.ts`, and from a terminal without it. */
 
-import { assertEquals, assertNotMatch, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
 import { bytes, command, unchecked } from "../../mod.ts";
 import { Folder } from "../production/programs.ts";
 import { serve } from "../support/demo_server.ts";
@@ -160,5 +160,37 @@ testInTerminal(
     await terminal.type(CONTROL_D);
     await terminal.until('you said {"res":null}');
     assertEquals((await terminal.end()).code, 0);
+  },
+);
+
+testInTerminal(
+  "a terminal that is closed completes no stream, and its unfinished line is no item and no call",
+  async () => {
+    const { HOLD, taken, ended } = held();
+    let noted = 0;
+    const NOTE = command({ handler: (_: { [name: string]: unknown }) => ++noted });
+    const closed = Promise.withResolvers<void>();
+    let open = 2;
+    const onClose = () => {
+      if (--open === 0) closed.resolve();
+    };
+    await using server = await serve({ port: 0, commands: { HOLD, NOTE }, onClose });
+    const prompt = `127.0.0.1:${server.port}> `;
+    await using streaming = PseudoTerminal.client(server.port, [], { NO_COLOR: "1" });
+    await streaming.until(prompt);
+    await streaming.type("HOLD -\r");
+    await streaming.until("an empty line ends them");
+    await streaming.type('{"$binary":"AAEC"}\rnot bytes');
+    await taken;
+    await streaming.until("not bytes");
+    await streaming[Symbol.asyncDispose]();
+    assertMatch(await ended, /^(CANCELLED|CONNECTION_LOST)$/);
+    await using calling = PseudoTerminal.client(server.port, [], { NO_COLOR: "1" });
+    await calling.until(prompt);
+    await calling.type("NOTE x=1");
+    await calling.until("NOTE x=1");
+    await calling[Symbol.asyncDispose]();
+    await closed.promise;
+    assertEquals(noted, 0);
   },
 );

@@ -40,6 +40,19 @@ Deno.test("LineWriter - lines come whole and in their order, one write at a time
   assertEquals(output.text, "one\ntwo\nthree\n");
 });
 
+Deno.test("LineWriter - an output that is full for now is not a closed one", async () => {
+  let text = "";
+  let full = 2;
+  const writer = new LineWriter("stderr", (bytes) => {
+    if (full-- > 0) return Promise.reject(new Deno.errors.WouldBlock("Resource temporarily unavailable"));
+    text += new TextDecoder().decode(bytes);
+    return Promise.resolve(bytes.length);
+  });
+  writer.write("a line");
+  await writer.flush();
+  assertEquals(text, "a line\n");
+});
+
 Deno.test("LineWriter - a write of a part is gone on with", async () => {
   let text = "";
   const writer = new LineWriter("stderr", (bytes) => {
