@@ -20,6 +20,7 @@ const MENU: Readonly<Record<string, readonly [title: string, path: string][]>> =
   Recipes: [
     ["Validation", "docs/recipes/validation.md"],
     ["Authentication", "docs/recipes/authentication.md"],
+    ["Middleware", "docs/recipes/middleware.md"],
     ["Streams", "docs/recipes/streams.md"],
     ["Uploads", "docs/recipes/uploads.md"],
     ["Deadlines", "docs/recipes/deadlines.md"],
