@@ -7,6 +7,7 @@ refuse, by a ValueError before anything is sent; all else that goes wrong is an 
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import math
 import random
@@ -39,7 +40,8 @@ NOT_STARTED = {"NOT_READY", "OVERLOADED", "SHUTTING_DOWN"}
 
 
 class RpcError(Exception):
-    """A call that failed. `code` is the server's, or TIMEOUT, CONNECTION_LOST, CLOSED or BAD_REPLY of this client.
+    """A call that failed. `code` is the server's, or TIMEOUT, CANCELLED, CONNECTION_LOST, CLOSED or
+    BAD_REPLY of this client.
 
     `retryable` means that the call was not started: sending it again is safe, after `after` seconds.
     """
@@ -53,8 +55,9 @@ class RpcError(Exception):
 
 
 def _error_of(reply: Message) -> RpcError:
-    code, after = str(reply["err"]), float(reply.get("$after", 0)) / 1000
-    return RpcError(code, str(reply.get("msg", "")), reply.get("data"), retryable=code in NOT_STARTED, after=after)
+    code, after = str(reply["err"]), reply.get("$after")
+    seconds = after / 1000 if isinstance(after, (int, float)) else 0  # The failure counts, not its advice.
+    return RpcError(code, str(reply.get("msg", "")), reply.get("data"), retryable=code in NOT_STARTED, after=seconds)
 
 
 def _check(value: Any, depth: int) -> None:
@@ -198,6 +201,9 @@ class Call:
             self._control(end=True)
         except Exception as error:  # Half a stream is never a whole one: a cancel, and the caller gets the error.
             self.give_up(error)
+        except BaseException as error:  # Such as CancelledError: in the caller, it would mean the caller's own task.
+            self.give_up(RpcError("CANCELLED", f"the items ended with {error!r}"))
+            raise
 
     def _control(self, **fields: Any) -> None:
         """Says something about this call, unless it is over."""
@@ -257,28 +263,31 @@ class _Connection:
         self._timer.cancel()
         self._writer.transport.abort()
         for call in self.calls.values():
-            call.settle(failure)
+            call.settle(copy.copy(failure))  # Its own: where an error is raised, its traceback grows.
 
     async def _read(self) -> None:
+        failure = RpcError("CONNECTION_LOST", "the event loop of the connection ended before the reply")
         try:
             while True:
                 self._take(await _read_message(self._input))
         except EOFError:
-            self.end(RpcError("CONNECTION_LOST", "the server closed the connection before the reply"))
+            failure = RpcError("CONNECTION_LOST", "the server closed the connection before the reply")
         except OSError as error:
-            self.end(RpcError("CONNECTION_LOST", f"the connection ended before the reply: {error}"))
+            failure = RpcError("CONNECTION_LOST", f"the connection ended before the reply: {error}")
         except Exception as error:
-            self.end(RpcError("BAD_REPLY", f"the server has sent something that is no reply: {error}"))
+            failure = RpcError("BAD_REPLY", f"the server has sent something that is no reply: {error}")
+        finally:  # However it ends, also with its event loop: nothing comes any more.
+            self.end(failure)
 
     def _take(self, message: Message) -> None:
         if "seq" in message:
             self._client._failures = 0
             seq = message["seq"]  # It may come as a float, and finds the same call.
-            call = self.calls.get(seq)
-            if ("res" in message or "err" in message) and message.get("more") is not True:
-                self.calls.pop(seq, None)
+            call = None if isinstance(seq, bool) else self.calls.get(seq)
             if call is not None:
-                call.take(message)
+                call.take(message)  # First, because what it cannot take ends the connection, and the calls that it has.
+                if ("res" in message or "err" in message) and message.get("more") is not True:
+                    del self.calls[seq]
             if not self.takes_calls or message.get("err") == "SHUTTING_DOWN":
                 self.leave()
         elif "err" in message:  # About the connection: BAD_FRAME, OVERLOADED, SHUTTING_DOWN.
@@ -373,7 +382,7 @@ class Client:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         params = params or {}
-        if bad := [name for name in params if name in OWN_FIELDS or name.startswith("$")]:
+        if bad := [name for name in params if name in OWN_FIELDS or str(name).startswith("$")]:
             raise ValueError(f"these names are never parameters: {', '.join(bad)}")
         if meta is not None and not all(isinstance(text, str) for text in meta.values()):
             raise ValueError("meta is a map of text to text")

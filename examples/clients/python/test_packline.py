@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import os
+import traceback
 import unittest
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import msgpack  # type: ignore
@@ -12,6 +13,13 @@ import msgpack  # type: ignore
 from packline import Client, RpcError
 
 HOST, _, PORT = os.environ.get("PACKLINE", "127.0.0.1:1235").rpartition(":")
+
+Message = dict[str, Any]
+
+
+def frame(message: Message) -> bytes:
+    payload: bytes = msgpack.packb(message)
+    return bytes([32, len(payload) + 32]) + payload + b"\n"
 
 
 def nested(depth: int) -> list[Any]:
@@ -27,6 +35,21 @@ class Calls(unittest.IsolatedAsyncioTestCase):
             await call
         self.assertEqual(caught.exception.code, code)
         return caught.exception
+
+    async def client_of(self, answer: Callable[[Message], bytes | None]) -> Client:
+        """A client of a server that says this to each message, and hangs up instead of None."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            part: bytes | None = b""
+            while part is not None and (header := await reader.read(1)):
+                low = (await reader.readexactly(1))[0]
+                payload = await reader.readexactly((header[0] - 32 << 8) + low - 32 + 1)
+                part = answer(msgpack.unpackb(payload[:-1]))
+                writer.write(part or b"")
+            writer.close()
+
+        server = await self.enterAsyncContext(await asyncio.start_server(serve, HOST))
+        return await self.enterAsyncContext(Client(HOST, server.sockets[0].getsockname()[1], timeout=5, alive=1))
 
     async def ends(self, command: str) -> None:
         """Asks until no call of a command runs on the server: its handlers end a moment after they are told."""
@@ -59,8 +82,9 @@ class Calls(unittest.IsolatedAsyncioTestCase):
         self.assertTrue(error.retryable, "it was not sent")
 
     async def test_what_a_server_would_refuse_is_not_sent(self) -> None:
-        refused: list[dict[str, Any]] = [
+        refused: list[dict[Any, Any]] = [
             {"ttl": 1},
+            {1: 2},
             {"$a": 1},
             {"a": object()},
             {"a": {1.5: 1}},
@@ -164,6 +188,42 @@ class Calls(unittest.IsolatedAsyncioTestCase):
         await self.fails("CLOSED", upload)
         await self.fails("CLOSED", self.client.call("PING"))
         self.assertEqual(asyncio.all_tasks(), {asyncio.current_task()})
+
+    async def test_a_client_outlives_its_event_loop(self) -> None:
+        client = Client(HOST, int(PORT))
+        for _ in range(2):
+            answer = await asyncio.to_thread(asyncio.run, client.call("PING", timeout=5))
+            self.assertEqual(answer, "PONG")
+
+    async def test_a_failure_whose_advice_is_odd_is_that_failure(self) -> None:
+        def refuse(message: Message) -> bytes:
+            return frame({"seq": message["seq"], "err": "OVERLOADED", "$after": "soon"}) if message["cmd"] else b""
+
+        error = await self.fails("OVERLOADED", (await self.client_of(refuse)).call("PING"))
+        self.assertEqual((error.retryable, error.after), (True, 0))
+
+    async def test_a_reply_to_no_number_is_no_reply(self) -> None:
+        def answer(message: Message) -> bytes:
+            return frame({"seq": False, "res": 1}) + frame({"seq": 0, "res": 2}) if message["cmd"] else b""
+
+        self.assertEqual(await (await self.client_of(answer)).call("X"), 2)
+
+    async def test_items_that_end_with_a_cancelled_task_cancel_the_call(self) -> None:
+        async def chunks() -> AsyncIterator[int]:
+            yield 1
+            task = asyncio.create_task(asyncio.sleep(60))
+            task.cancel()
+            await task
+
+        await self.fails("CANCELLED", self.client.call("TALLY", items=chunks(), timeout=5))
+
+    async def test_each_call_of_a_lost_connection_has_its_own_error(self) -> None:
+        client = await self.client_of(lambda message: None if message["cmd"] == "LAST" else b"")
+        calls = (client.call(name) for name in ["A", "B", "LAST"])
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        frames = [len(traceback.extract_tb(error.__traceback__)) for error in errors if isinstance(error, RpcError)]
+        self.assertEqual(frames, frames[:1] * 3)
+        self.assertEqual(len(set(map(id, errors))), 3)
 
 
 if __name__ == "__main__":
