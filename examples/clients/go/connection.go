@@ -26,16 +26,16 @@ type connection struct {
 	socket     net.Conn
 	takesCalls bool
 	hasEnded   bool
-	calls      map[uint64]*Stream
-	output     []byte     // frames for the socket
-	canWrite   *sync.Cond // there is output, or the connection has ended
+	calls      map[float64]*Stream // by seq, which comes as any kind of number
+	output     []byte              // frames for the socket
+	canWrite   *sync.Cond          // there is output, or the connection has ended
 	silence    time.Duration
 	timer      *time.Timer
 }
 
 func newConnection(client *Client, socket net.Conn) *connection {
 	c := &connection{
-		client: client, socket: socket, takesCalls: true, calls: map[uint64]*Stream{}, canWrite: sync.NewCond(&client.mu),
+		client: client, socket: socket, takesCalls: true, calls: map[float64]*Stream{}, canWrite: sync.NewCond(&client.mu),
 	}
 	alive := client.options.Alive
 	settings, _ := encode(Map{"cmd": 0, "max": maxPayload, "alive": alive.Milliseconds(), "notice": true}, 0)
@@ -157,7 +157,7 @@ func (c *connection) take(message Map) {
 	switch {
 	case hasSeq:
 		c.client.failures = 0
-		n := uint64(number(seq))
+		n := number(seq)
 		call := c.calls[n]
 		if (isResult || isFailure) && message["more"] != true {
 			delete(c.calls, n)

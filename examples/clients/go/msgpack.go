@@ -148,7 +148,7 @@ func (d *decoder) value(depth int) any {
 	case kind == 0xc2 || kind == 0xc3:
 		return kind == 0xc3
 	case kind >= 0xc4 && kind <= 0xc6:
-		return d.take(d.number(1 << (kind - 0xc4)))
+		return append([]byte{}, d.take(d.number(1<<(kind-0xc4)))...) // its own: it holds no frame, and may grow
 	case kind == 0xca:
 		return float64(math.Float32frombits(uint32(d.number(4))))
 	case kind == 0xcb:

@@ -64,8 +64,8 @@ type Options struct {
 	// Timeout is for a call whose context has no deadline, and the longest wait for a connection: 10 s. A stream, and a
 	// call with Items, have no limit but their context's.
 	Timeout time.Duration
-	// Alive: the server hears something at least this often while a call is open, 1 s to 1 h: 10 s. A server from
-	// which nothing comes in that time, or in 2 s, is lost.
+	// Alive: the server hears something at least this often while a call is open: 10 s. Below 1 s it is 1 s, and above
+	// 1 h it is 1 h. A server from which nothing comes in that time, or in 2 s, is lost.
 	Alive time.Duration
 }
 
@@ -94,6 +94,10 @@ func New(address string, options Options) *Client {
 	}
 	if options.Alive <= 0 {
 		options.Alive = 10 * time.Second
+	} else if options.Alive < time.Second {
+		options.Alive = time.Second
+	} else if options.Alive > time.Hour {
+		options.Alive = time.Hour
 	}
 	c := &Client{
 		address: address, options: options, changed: make(chan struct{}), connections: map[*connection]bool{},
@@ -156,7 +160,7 @@ func (c *Client) start(ctx context.Context, request Request, credit int) (*Strea
 		payload, _ = appendField(payload, "ttl", float64(left)/float64(time.Millisecond), 1)
 	}
 	call.ctx, call.cancel = context.WithCancel(ctx)
-	call.connection.calls[call.seq] = call
+	call.connection.calls[float64(call.seq)] = call
 	call.connection.send(payload)
 	go call.watch()
 	if request.Items != nil {

@@ -28,6 +28,42 @@ func connect(t *testing.T) *Client {
 	return client
 }
 
+func frame(message Map) []byte {
+	payload, _ := encode(message, 0)
+	return append(append([]byte{32, byte(len(payload) + 32)}, payload...), '\n')
+}
+
+// clientOf is a client of a server that says this to each message, and hangs up instead of nil.
+func clientOf(t *testing.T, answer func(Map) []byte) *Client {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			socket, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer socket.Close()
+				for part := []byte{}; part != nil; {
+					message, err := readMessage(socket)
+					if err != nil {
+						return
+					}
+					part = answer(message)
+					_, _ = socket.Write(part)
+				}
+			}()
+		}
+	}()
+	client := New(listener.Addr().String(), Options{Timeout: 5 * time.Second, Alive: time.Second})
+	t.Cleanup(client.Close)
+	return client
+}
+
 func expectCode(t *testing.T, err error, code string) *Error {
 	t.Helper()
 	var e *Error
@@ -224,46 +260,55 @@ func TestCallAndStreamTellEachOtherApart(t *testing.T) {
 	expectCode(t, err, "BAD_REPLY")
 }
 
-// A server that hangs up on DELAY, and answers PING.
 func TestALostConnectionSaysSoAndTheNextCallDialsAnew(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
 	var dials atomic.Int32
-	go func() {
-		for {
-			socket, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			dials.Add(1)
-			received := []byte{}
-			for !strings.Contains(string(received), "DELAY") && !strings.Contains(string(received), "PING") {
-				some := make([]byte, 1000)
-				n, err := socket.Read(some)
-				if err != nil {
-					break
-				}
-				received = append(received, some[:n]...)
-			}
-			if strings.Contains(string(received), "PING") {
-				_, _ = socket.Write([]byte("\x20\x2f\x82\xa3seq\x02\xa3res\xa4PONG\n"))
-				_, _ = socket.Read(received)
-			}
-			socket.Close()
+	client := clientOf(t, func(message Map) []byte {
+		switch message["cmd"] {
+		case "DELAY":
+			return nil
+		case "PING":
+			return frame(Map{"seq": message["seq"], "res": "PONG"})
 		}
-	}()
-	client := New(listener.Addr().String(), Options{})
-	defer client.Close()
-	_, err = client.Call(background, Request{Command: "DELAY", Params: Map{"sleep": 1}})
+		dials.Add(1)
+		return []byte{}
+	})
+	_, err := client.Call(background, Request{Command: "DELAY", Params: Map{"sleep": 1}})
 	if e := expectCode(t, err, "CONNECTION_LOST"); e.Retryable {
 		t.Fatalf("%#v", e)
 	}
 	expectCall(t, client, Request{Command: "PING"}, "PONG")
 	if dials.Load() != 2 {
 		t.Fatal(dials.Load(), "connections")
+	}
+}
+
+func TestAReplyToNoNumberIsNoReply(t *testing.T) {
+	client := clientOf(t, func(message Map) []byte {
+		if message["cmd"] == "X" {
+			seq := message["seq"]
+			return append(frame(Map{"seq": number(seq) + 0.5, "res": 1}), frame(Map{"seq": seq, "res": 2})...)
+		}
+		return []byte{}
+	})
+	expectCall(t, client, Request{Command: "X"}, int64(2))
+}
+
+func TestAnOddOptionOrParameterIsNoFailure(t *testing.T) {
+	for _, alive := range []time.Duration{time.Millisecond, 1000 * time.Hour} {
+		client := New(connect(t).address, Options{Alive: alive})
+		defer client.Close()
+		expectCall(t, client, Request{Command: "ECHO", Params: Map{"data": 1, "cmd seq": 2}}, int64(1))
+	}
+}
+
+func TestBinaryValuesShareNoMemory(t *testing.T) {
+	values, err := decode([]byte("\x92\xc4\x02ab\xc4\x02cd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = append(values.([]any)[0].([]byte), "123"...)
+	if second := values.([]any)[1].([]byte); string(second) != "cd" {
+		t.Fatal(second)
 	}
 }
 

@@ -28,6 +28,8 @@ func ItemsOf[T any](items ...T) Items {
 	}
 }
 
+var ownFields = map[string]bool{"cmd": true, "seq": true, "ttl": true, "meta": true, "credit": true}
+
 // Request is one call.
 type Request struct {
 	Command string
@@ -85,7 +87,7 @@ func (s *Stream) encode(request Request, hasTTL bool) ([]byte, error) {
 		fields["$items"] = true
 	}
 	for name, value := range request.Params {
-		if strings.HasPrefix(name, "$") || strings.Contains(" cmd seq ttl meta credit ", " "+name+" ") {
+		if strings.HasPrefix(name, "$") || ownFields[name] {
 			return nil, fmt.Errorf("%q is never a parameter", name)
 		}
 		fields[name] = value
