@@ -29,18 +29,24 @@ type connection struct {
 	calls      map[float64]*Stream // by seq, which comes as any kind of number
 	output     []byte              // frames for the socket
 	canWrite   *sync.Cond          // there is output, or the connection has ended
+	interval   time.Duration       // of ticks
 	silence    time.Duration
+	unanswered time.Duration // since the first cancel that no message has followed; -1 without one
 	timer      *time.Timer
 }
 
 func newConnection(client *Client, socket net.Conn) *connection {
 	c := &connection{
 		client: client, socket: socket, takesCalls: true, calls: map[float64]*Stream{}, canWrite: sync.NewCond(&client.mu),
+		unanswered: -1,
 	}
 	alive := client.options.Alive
 	settings, _ := encode(Map{"cmd": 0, "max": maxPayload, "alive": alive.Milliseconds(), "notice": true}, 0)
 	c.send(settings)
-	c.timer = time.AfterFunc(alive/3, c.tick)
+	if c.interval = alive / 3; alive > client.patience {
+		c.interval = client.patience / 3
+	}
+	c.timer = time.AfterFunc(c.interval, c.tick)
 	go c.write()
 	go c.read()
 	return c
@@ -99,8 +105,9 @@ func (c *connection) leave() {
 	}
 }
 
-// tick sends a PING three times in the promised time, while a call is open. No call waits for it: any byte is an
-// answer. It counts ticks, not time: a process that stood still has not been silent. Without the lock.
+// tick sends a PING three times in the promised time, or in 10 s, while a call is open. No call waits for it: any byte
+// is an answer, and any message an answer to a cancel. It counts ticks, not time: a process that stood still has not
+// been silent. Without the lock.
 func (c *connection) tick() {
 	c.client.mu.Lock()
 	defer c.client.mu.Unlock()
@@ -108,14 +115,17 @@ func (c *connection) tick() {
 		return
 	}
 	alive := c.client.options.Alive
-	c.timer.Reset(alive / 3)
+	c.timer.Reset(c.interval)
 	if len(c.calls) == 0 {
 		c.silence = 0
 		return
 	}
-	c.silence += alive / 3
-	if c.silence > alive && c.silence > 2*time.Second {
-		c.end(&Error{Code: "CONNECTION_LOST", Message: "the server has said nothing, not even to a PING"})
+	c.silence += c.interval
+	if c.unanswered >= 0 {
+		c.unanswered += c.interval
+	}
+	if c.silence > alive && c.silence > 2*time.Second || c.unanswered > c.client.patience {
+		c.end(&Error{Code: "CONNECTION_LOST", Message: "the server has not answered a PING or a cancel in time"})
 		return
 	}
 	ping, _ := encode(Map{"cmd": 1, "seq": c.client.lastSeq.Add(1)}, 0)
@@ -150,6 +160,7 @@ func (c *connection) read() {
 }
 
 func (c *connection) take(message Map) {
+	c.unanswered = -1
 	seq, hasSeq := message["seq"]
 	_, isFailure := message["err"]
 	_, isResult := message["res"]

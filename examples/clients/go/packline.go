@@ -65,18 +65,20 @@ type Options struct {
 	// call with Items, have no limit but their context's.
 	Timeout time.Duration
 	// Alive: the server hears something at least this often while a call is open: 10 s. Below 1 s it is 1 s, and above
-	// 1 h it is 1 h. A server from which nothing comes in that time, or in 2 s, is lost.
+	// 1 h it is 1 h. A server from which nothing comes in that time, or in 2 s, is lost, and one that sends no message
+	// for 10 s after a cancel.
 	Alive time.Duration
 }
 
 // Client makes calls to one server over one connection, which it dials when it is needed, and anew when it is lost. It
 // may be used by many goroutines.
 type Client struct {
-	address string
-	options Options
-	life    context.Context // until Close
-	stop    context.CancelFunc
-	lastSeq atomic.Uint64
+	address  string
+	options  Options
+	life     context.Context // until Close
+	stop     context.CancelFunc
+	lastSeq  atomic.Uint64
+	patience time.Duration // with a server that does not answer a cancel
 
 	mu          sync.Mutex    // for all that is below, in connections and calls too
 	changed     chan struct{} // closed, and made anew, when a call may be able to send
@@ -100,7 +102,8 @@ func New(address string, options Options) *Client {
 		options.Alive = time.Hour
 	}
 	c := &Client{
-		address: address, options: options, changed: make(chan struct{}), connections: map[*connection]bool{},
+		address: address, options: options, patience: 10 * time.Second,
+		changed: make(chan struct{}), connections: map[*connection]bool{},
 	}
 	c.life, c.stop = context.WithCancel(context.Background())
 	return c

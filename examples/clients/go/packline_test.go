@@ -293,6 +293,29 @@ func TestAReplyToNoNumberIsNoReply(t *testing.T) {
 	expectCall(t, client, Request{Command: "X"}, int64(2))
 }
 
+func TestBytesThatNeverCompleteAReplyAreSilence(t *testing.T) {
+	client := clientOf(t, func(message Map) []byte {
+		switch message["cmd"] {
+		case "X":
+			return []byte("\x1f\x1f\x00\x10\x00\x00")
+		case int64(1): // a PING
+			return []byte("\x81")
+		}
+		return []byte{}
+	})
+	client.patience = 300 * time.Millisecond
+	waits := make(chan error)
+	go func() {
+		_, err := client.Call(background, Request{Command: "WAIT"})
+		waits <- err
+	}()
+	ctx, cancel := context.WithTimeout(background, 50*time.Millisecond)
+	defer cancel()
+	_, err := client.Call(ctx, Request{Command: "X"})
+	expectCode(t, err, "TIMEOUT")
+	expectCode(t, <-waits, "CONNECTION_LOST")
+}
+
 func TestAnOddOptionOrParameterIsNoFailure(t *testing.T) {
 	for _, alive := range []time.Duration{time.Millisecond, 1000 * time.Hour} {
 		client := New(connect(t).address, Options{Alive: alive})

@@ -133,8 +133,13 @@ func (s *Stream) settle(err error) {
 
 // giveUp ends the call here, and tells the server. The connection has it until the server answers all the same.
 func (s *Stream) giveUp(err error) {
-	s.control("cancel", true)
-	s.settle(err)
+	if s.err == nil {
+		s.control("cancel", true)
+		if s.connection.unanswered < 0 {
+			s.connection.unanswered = 0
+		}
+		s.settle(err)
+	}
 }
 
 // control says something about the call, unless it is over.

@@ -33,6 +33,7 @@ MAX_DEPTH = 64
 MAX_WAITING = 10_000  # Calls without a connection.
 CREDIT = 64  # Items of a stream that may wait for their reader.
 DIAL_SECONDS = 5.0
+CANCEL_SECONDS = 10.0  # A server answers a cancel at once.
 BACKOFF_SECONDS = 0.1
 MAX_FAILURES = 4  # The pause between attempts does not grow after these.
 OWN_FIELDS = {"cmd", "seq", "ttl", "meta", "credit"}
@@ -184,8 +185,10 @@ class Call:
 
     def give_up(self, failure: Exception) -> None:
         """Ends the call here, and tells the server. The connection has it until the server answers all the same."""
-        self._control(cancel=True)
-        self.settle(failure)
+        if not self.is_over:
+            self._control(cancel=True)
+            self._connection.unanswered_seconds = max(0.0, self._connection.unanswered_seconds)
+            self.settle(failure)
 
     async def send_items(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
         """Sends the caller's items at the pace of the server."""
@@ -229,10 +232,12 @@ class _Connection:
         self._client, self._writer = client, writer
         self._input = _Input(reader)
         self._silence_seconds = 0.0
+        self.unanswered_seconds = -math.inf  # Since the first cancel that no message has followed.
         client._connections.add(self)
         self.send(_message({"cmd": 0, "max": MAX_PAYLOAD, "alive": round(client.alive * 1000), "notice": True}))
         self.reading = asyncio.create_task(self._read())
-        self._timer = asyncio.get_running_loop().call_later(client.alive / 3, self._tick)
+        self._interval = min(client.alive, CANCEL_SECONDS) / 3
+        self._timer = asyncio.get_running_loop().call_later(self._interval, self._tick)
 
     def send(self, payload: bytes) -> None:
         size = len(payload)
@@ -280,6 +285,7 @@ class _Connection:
             self.end(failure)
 
     def _take(self, message: Message) -> None:
+        self.unanswered_seconds = -math.inf
         if "seq" in message:
             self._client._failures = 0
             seq = message["seq"]  # It may come as a float, and finds the same call.
@@ -298,17 +304,18 @@ class _Connection:
             self.leave()
 
     def _tick(self) -> None:
-        """While a call is open, sends a PING three times in `alive`. No call waits for it: any byte is an answer.
+        """While a call is open, sends a PING three times in `alive`, or in 10 s. No call waits for it.
 
-        Ticks are counted, not time: a process that stood still has not been silent.
+        Any byte is an answer, and any message an answer to a cancel. Ticks are counted, not time: a process that stood
+        still has not been silent.
         """
-        interval = self._client.alive / 3
-        self._timer = asyncio.get_running_loop().call_later(interval, self._tick)
+        self._timer = asyncio.get_running_loop().call_later(self._interval, self._tick)
         is_silent = self.calls and self._input.is_silent
         self._input.is_silent = True
-        self._silence_seconds = self._silence_seconds + interval if is_silent else 0.0
-        if self._silence_seconds > max(2.0, self._client.alive):
-            self.end(RpcError("CONNECTION_LOST", "the server has said nothing, not even to a PING"))
+        self._silence_seconds = self._silence_seconds + self._interval if is_silent else 0.0
+        self.unanswered_seconds += self._interval
+        if self._silence_seconds > max(2.0, self._client.alive) or self.unanswered_seconds > CANCEL_SECONDS:
+            self.end(RpcError("CONNECTION_LOST", "the server has not answered a PING or a cancel in time"))
         elif self.calls:
             self.send(_message({"cmd": 1, "seq": next(self._client._seqs)}))
 
@@ -318,7 +325,7 @@ class Client:
 
     `timeout`: seconds that a call may take, and a stream may wait to be sent. `alive`: the server hears something at
     least once in so many seconds while a call is open, 1 to 3600. A server from which nothing comes in that time, or
-    in 2 s, is lost.
+    in 2 s, is lost, and one that sends no message for 10 s after a cancel.
     """
 
     def __init__(

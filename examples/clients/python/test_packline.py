@@ -7,6 +7,7 @@ import traceback
 import unittest
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import msgpack  # type: ignore
 
@@ -224,6 +225,16 @@ class Calls(unittest.IsolatedAsyncioTestCase):
         frames = [len(traceback.extract_tb(error.__traceback__)) for error in errors if isinstance(error, RpcError)]
         self.assertEqual(frames, frames[:1] * 3)
         self.assertEqual(len(set(map(id, errors))), 3)
+
+    async def test_bytes_that_never_complete_a_reply_are_silence(self) -> None:
+        def drip(message: Message) -> bytes:
+            return b"\x1f\x1f\x00\x10\x00\x00" if message["cmd"] == "X" else b"\x81"
+
+        with mock.patch("packline.CANCEL_SECONDS", 0.3):
+            client = await self.client_of(drip)
+            waits = asyncio.create_task(client.call("WAIT"))
+            await self.fails("TIMEOUT", client.call("X", timeout=0.05))
+            await self.fails("CONNECTION_LOST", waits)
 
 
 if __name__ == "__main__":
