@@ -22,6 +22,7 @@ const (
 	maxWaiting   = 10_000  // Calls without a connection.
 	streamCredit = 64      // Items of a stream that may wait for their reader.
 	dialTime     = 5 * time.Second
+	clockTime    = 10 * time.Millisecond // Between two clocks that measure the same deadline.
 	leastBackoff = 100 * time.Millisecond
 	maxFailures  = 4 // The pause between attempts does not grow after these.
 )

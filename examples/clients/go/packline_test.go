@@ -162,15 +162,12 @@ func TestACallThatIsOutOfTimeFails(t *testing.T) {
 	ctx, cancel := context.WithTimeout(background, 50*time.Millisecond)
 	defer cancel()
 	request := Request{Command: "DELAY", Params: Map{"sleep": 60}}
-	var e *Error
-	_, err := client.Call(ctx, request)
-	if !errors.As(err, &e) || e.Code != "TIMEOUT" && e.Code != "DEADLINE_EXCEEDED" { // whichever clock was first
-		t.Fatal(err)
-	}
-	<-ctx.Done()
-	_, err = client.Call(ctx, request)
-	if e := expectCode(t, err, "TIMEOUT"); !e.Retryable || !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("%#v", e)
+	for _, wasSent := range []bool{true, false} {
+		_, err := client.Call(ctx, request)
+		if e := expectCode(t, err, "TIMEOUT"); e.Retryable == wasSent || !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("%#v", e)
+		}
+		<-ctx.Done()
 	}
 }
 
@@ -279,6 +276,25 @@ func TestALostConnectionSaysSoAndTheNextCallDialsAnew(t *testing.T) {
 	expectCall(t, client, Request{Command: "PING"}, "PONG")
 	if dials.Load() != 2 {
 		t.Fatal(dials.Load(), "connections")
+	}
+}
+
+func TestTheLimitOfTheCallerHasOneCode(t *testing.T) {
+	client := clientOf(t, func(message Map) []byte {
+		if message["cmd"] == "X" {
+			return frame(Map{"seq": message["seq"], "err": "DEADLINE_EXCEEDED"})
+		}
+		return []byte{}
+	})
+	_, err := client.Call(background, Request{Command: "X"})
+	expectCode(t, err, "DEADLINE_EXCEEDED")
+	for i := 0; i < 10; i++ {
+		ctx, cancel := context.WithTimeout(background, 10*time.Millisecond)
+		_, err := client.Call(ctx, Request{Command: "X"})
+		if expectCode(t, err, "TIMEOUT"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		cancel()
 	}
 }
 

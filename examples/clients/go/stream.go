@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 )
 
 // Items is a stream to a command. It returns io.EOF at its end; another error cancels the call. Its context ends with
@@ -110,6 +111,8 @@ func (s *Stream) take(message Map) {
 	case message["more"] == true:
 		s.received++
 		s.items <- result
+	case isFailure && message["err"] == "DEADLINE_EXCEEDED" && s.isLate():
+		s.settle(contextError(context.DeadlineExceeded, tooLate, true))
 	case isFailure:
 		s.settle(errorOf(message))
 	case isResult && s.credit > 0 && s.received == 0 && result != nil && !isEmpty:
@@ -121,6 +124,12 @@ func (s *Stream) take(message Map) {
 		s.room += int(number(message["credit"]))
 		s.client.wake()
 	}
+}
+
+// isLate tells whether the time of the call's context is over: its end has one code, whichever clock was first.
+func (s *Stream) isLate() bool {
+	deadline, hasDeadline := s.ctx.Deadline()
+	return hasDeadline && time.Until(deadline) < clockTime
 }
 
 func (s *Stream) settle(err error) {
@@ -150,12 +159,14 @@ func (s *Stream) control(name string, value any) {
 	}
 }
 
+const tooLate = "no reply came before the end of the call's context"
+
 // watch ends the call with its context. Without the lock.
 func (s *Stream) watch() {
 	<-s.ctx.Done()
 	s.client.mu.Lock()
 	defer s.client.mu.Unlock()
-	s.giveUp(contextError(s.ctx.Err(), "no reply came before the end of the call's context", true))
+	s.giveUp(contextError(s.ctx.Err(), tooLate, true))
 }
 
 // upload sends the caller's items at the pace of the server. Without the lock.

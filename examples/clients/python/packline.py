@@ -35,6 +35,7 @@ CREDIT = 64  # Items of a stream that may wait for their reader.
 DIAL_SECONDS = 5.0
 CANCEL_SECONDS = 10.0  # A server answers a cancel at once.
 BACKOFF_SECONDS = 0.1
+CLOCK_SECONDS = 0.01  # Between two clocks that measure the same time limit.
 MAX_FAILURES = 4  # The pause between attempts does not grow after these.
 OWN_FIELDS = {"cmd", "seq", "ttl", "meta", "credit"}
 NOT_STARTED = {"NOT_READY", "OVERLOADED", "SHUTTING_DOWN"}
@@ -133,10 +134,11 @@ async def _read_message(server: _Input) -> Message:
 class Call:
     """A call in flight. If it streams: `async for item in call`, and then `result`. All else is for this file."""
 
-    def __init__(self, connection: _Connection, seq: int, credit: int) -> None:
+    def __init__(self, connection: _Connection, seq: int, credit: int, deadline: float, late: RpcError) -> None:
         self.result: Any = None
         self.is_over = False
         self._connection, self._seq, self._credit = connection, seq, credit
+        self._deadline, self._late = deadline, late
         self._failure: Exception | None = None
         self._items: deque[Any] = deque()
         self._received = self._taken = 0
@@ -167,8 +169,10 @@ class Call:
         elif is_item:
             self._received += 1
             self._items.append(message.get("res"))
-        elif "err" in message:
-            self.settle(_error_of(message))
+        elif "err" in message:  # The caller's own limit has one code, whichever clock was first.
+            left = self._deadline - asyncio.get_running_loop().time()
+            is_late = message["err"] == "DEADLINE_EXCEEDED" and left < CLOCK_SECONDS
+            self.settle(self._late if is_late else _error_of(message))
         elif "res" not in message:
             self._room += message.get("credit", 0)
         elif self._credit > 0 and self._received == 0 and message["res"] is not None and "$items" not in message:
@@ -409,9 +413,9 @@ class Client:
             raise RpcError("TIMEOUT", "no time was left: the call was not sent", retryable=True)
         if timeout < math.inf:
             payload += msgpack.packb("ttl") + msgpack.packb(left * 1000)
-        call = connection.calls[seq] = Call(connection, seq, credit)
-        connection.send(payload)
         late = RpcError("TIMEOUT", f"no reply within {timeout} s")
+        call = connection.calls[seq] = Call(connection, seq, credit, deadline, late)
+        connection.send(payload)
         timer = loop.call_at(deadline, call.give_up, late) if timeout < math.inf else None
         upload = None if items is None else asyncio.create_task(call.send_items(items))
         try:
