@@ -35,7 +35,8 @@ type Map = map[string]any
 type Error struct {
 	Code, Message string
 	Data          any
-	// Retryable means that the call was not started: to send it again is safe, when After has passed.
+	// Retryable means that the call was not started: to send it again is safe, when After has passed. It never is if
+	// Items were read: they cannot begin anew.
 	Retryable bool
 	After     time.Duration
 	cause     error
@@ -167,7 +168,7 @@ func (c *Client) start(ctx context.Context, request Request, credit int) (*Strea
 	call.connection.calls[float64(call.seq)] = call
 	call.connection.send(payload)
 	go call.watch()
-	if request.Items != nil {
+	if call.hasItems = request.Items != nil; call.hasItems {
 		go call.upload(request.Items)
 	}
 	return call, nil

@@ -298,6 +298,21 @@ func TestTheLimitOfTheCallerHasOneCode(t *testing.T) {
 	}
 }
 
+func TestAStreamThatWasReadIsNotSentAgain(t *testing.T) {
+	client := clientOf(t, func(message Map) []byte {
+		if message["cmd"] == "X" {
+			return frame(Map{"seq": message["seq"], "err": "OVERLOADED"})
+		}
+		return []byte{}
+	})
+	for _, items := range []Items{nil, ItemsOf("a", "b")} {
+		_, err := client.Call(background, Request{Command: "X", Items: items})
+		if e := expectCode(t, err, "OVERLOADED"); e.Retryable != (items == nil) {
+			t.Fatalf("%#v", e)
+		}
+	}
+}
+
 func TestAReplyToNoNumberIsNoReply(t *testing.T) {
 	client := clientOf(t, func(message Map) []byte {
 		if message["cmd"] == "X" {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Items is a stream to a command. It returns io.EOF at its end; another error cancels the call. Its context ends with
-// the call.
+// Items is a stream to a command, for one call. It returns io.EOF at its end; another error cancels the call. Its
+// context ends with the call.
 type Items func(ctx context.Context) (any, error)
 
 // ItemsOf is a stream of these items.
@@ -50,7 +50,8 @@ type Stream struct {
 	credit          int      // items that may wait for the reader; 0 for a call that does not stream
 	items           chan any // closed behind the last
 	received, taken int      // so far, and since the last grant
-	room            int      // items of the caller's that the server still takes: one needs no grant
+	hasItems        bool     // of the caller's
+	room            int      // how many of them the server still takes: one needs no grant
 	result          any
 	err             error // io.EOF after a result; nil while the call is open
 }
@@ -134,6 +135,11 @@ func (s *Stream) isLate() bool {
 
 func (s *Stream) settle(err error) {
 	if s.err == nil {
+		if e, isError := err.(*Error); isError && s.hasItems && e.Retryable {
+			once := *e
+			once.Retryable = false
+			err = &once
+		}
 		s.err = err
 		s.cancel()
 		close(s.items)

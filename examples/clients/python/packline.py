@@ -12,7 +12,7 @@ import itertools
 import math
 import random
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -45,7 +45,8 @@ class RpcError(Exception):
     """A call that failed. `code` is the server's, or TIMEOUT, CANCELLED, CONNECTION_LOST, CLOSED or
     BAD_REPLY of this client.
 
-    `retryable` means that the call was not started: sending it again is safe, after `after` seconds.
+    `retryable` means that the call was not started: sending it again is safe, after `after` seconds. It never is if
+    `items` is an iterator that was read: it cannot begin anew.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Call:
         self._failure: Exception | None = None
         self._items: deque[Any] = deque()
         self._received = self._taken = 0
+        self._has_read = False  # Items of the caller's that can be read only once.
         self._room = 1  # Items of the caller's that the server still takes: one needs no grant.
         self._changed = asyncio.Event()
 
@@ -184,6 +186,8 @@ class Call:
 
     def settle(self, failure: Exception | None = None) -> None:
         if not self.is_over:
+            if self._has_read and isinstance(failure, RpcError):
+                failure.retryable = False
             self.is_over, self._failure = True, failure
             self._changed.set()
 
@@ -196,6 +200,7 @@ class Call:
 
     async def send_items(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
         """Sends the caller's items at the pace of the server."""
+        self._has_read = isinstance(items, (Iterator, AsyncIterator))
         try:
             async for item in items if isinstance(items, AsyncIterable) else _each(items):
                 await self._connection.drain()

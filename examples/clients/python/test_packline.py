@@ -216,6 +216,14 @@ class Calls(unittest.IsolatedAsyncioTestCase):
 
         await self.fails("CANCELLED", self.client.call("TALLY", items=chunks(), timeout=5))
 
+    async def test_a_stream_that_was_read_is_not_sent_again(self) -> None:
+        def refuse(message: Message) -> bytes:
+            return frame({"seq": message["seq"], "err": "OVERLOADED"}) if "item" in message else b""
+
+        client = await self.client_of(refuse)
+        self.assertFalse((await self.fails("OVERLOADED", client.call("TALLY", items=iter("abc")))).retryable)
+        self.assertTrue((await self.fails("OVERLOADED", client.call("TALLY", items="abc"))).retryable)
+
     async def test_the_limit_of_the_caller_has_one_code(self) -> None:
         def answer(message: Message) -> bytes:
             return frame({"seq": message["seq"], "err": "DEADLINE_EXCEEDED"}) if message["cmd"] else b""
