@@ -5,18 +5,20 @@
  */
 
 import { printable } from "../codec/printable.ts";
-import { RpcError } from "../errors.ts";
 import type { Middleware } from "./command.ts";
+import { type CallContext, ON_END } from "./context.ts";
 import { writerOf } from "./event_log.ts";
 import { logLine } from "./log_line.ts";
 
 /**
  * Makes a middleware that writes a line at the end of each call: the time, the caller, the command, `ok` or the error
- * code, and the milliseconds it took. The end of a stream is its last item. Data from a caller cannot start a new line.
- * With `logFormat: "json"` it is a line of JSON, the event `call` (docs/production.md, "Logs").
+ * code that the caller got, and the milliseconds it took. If the caller is gone, the code is `CONNECTION_LOST`. The end
+ * of a stream is its last item. Data from a caller cannot start a new line. With `logFormat: "json"` it is a line of
+ * JSON, the event `call` (docs/production.md, "Logs"). A call that is refused before any middleware, such as one of an
+ * unknown command, has no line.
  *
- * @param write Takes a line, without a line break. By default it goes to the log, which is stderr: no call waits for it,
- * and if nobody reads it, lines are dropped and counted.
+ * @param write Takes a line, without a line break. No call waits for it, and its error, also a later one, only goes to
+ * `onError`. By default the line goes to the log, which is stderr. If nobody reads that, lines are dropped and counted.
  * @returns The middleware. Put it first, so that it also sees the calls that other middleware refuses.
  *
  * @example Two lines
@@ -32,21 +34,18 @@ import { logLine } from "./log_line.ts";
  * ```
  */
 export function accessLog(write?: (line: string) => unknown): Middleware {
-  return async ({ clock, command, peer, server: { logStyle } }, next) => {
+  return (call, next) => {
+    const { clock, command, peer, server: { logStyle } } = call;
     const startMs = clock.now();
-    let code: string | undefined;
-    try {
-      return await next();
-    } catch (error) {
-      code = error instanceof RpcError ? error.code : "INTERNAL";
-      throw error;
-    } finally {
+    // The result of next() is not what the caller gets if it cannot be encoded, comes too late or is replaced.
+    (call as CallContext)[ON_END]((code) => {
       const ms = (clock.now() - startMs).toFixed(1);
       const message = `${command} ${code ?? "ok"} ${ms} ms`;
       const line = logStyle.logFormat === "json"
         ? logLine({ event: "call", peer, command, code, durationMs: Number(ms), message }, logStyle)
         : printable(`${new Date().toISOString()} ${peer} ${message}`);
-      (write ?? writerOf(logStyle))(line);
-    }
+      return (write ?? writerOf(logStyle))(line);
+    });
+    return next();
   };
 }

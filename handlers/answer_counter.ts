@@ -61,7 +61,7 @@ export class AnswerCounter {
   /** A call got its final reply, which is the last frame in the output. */
   add(call: Call): void {
     const { entry, arrival, code } = call;
-    if (serverTelemetry !== undefined) this.#endSpan(call, code);
+    if (serverTelemetry !== undefined) this.#endSpan(call);
     const isOfBatch = arrival === this.#batchArrival && code === undefined;
     // All calls of a batch have the same duration, so list only as many as a tap has room for.
     if (this.#taps.room > (isOfBatch ? this.#watched.length : 0) && this.#taps.wants(entry)) {
@@ -101,14 +101,14 @@ export class AnswerCounter {
     }
     for (const { call, sentBytes } of watched) {
       call.entry.counts.answered(nowMs - call.arrival.readMs, call.code);
-      this.#tell(call, call.code, sentBytes, nowMs);
+      this.#tell(call, sentBytes, nowMs);
     }
   }
 
   /** A call has ended without a reply, because its caller is gone. */
-  abandoned(call: Call, code: string): void {
-    if (serverTelemetry !== undefined) this.#endSpan(call, code);
-    if (this.#taps.isOn) this.#tell(call, code, call.itemBytes, this.#clock.now());
+  abandoned(call: Call): void {
+    if (serverTelemetry !== undefined) this.#endSpan(call);
+    if (this.#taps.isOn) this.#tell(call, call.itemBytes, this.#clock.now());
   }
 
   /** A request was refused before its handler started. */
@@ -137,11 +137,11 @@ export class AnswerCounter {
   }
 
   /** Ends the span of a call. If the handler never started, the span also begins here. */
-  #endSpan(call: Call, code: string | undefined): void {
-    (call.span ?? this.beginSpan(call.request, call.arrival))?.end(code);
+  #endSpan(call: Call): void {
+    (call.span ?? this.beginSpan(call.request, call.arrival))?.end(call.code);
   }
 
-  #tell({ entry, request, items, arrival }: Call, code: string | undefined, sentBytes: number, nowMs: number): void {
+  #tell({ entry, request, items, arrival, code }: Call, sentBytes: number, nowMs: number): void {
     this.#taps.see(entry, nowMs - arrival.readMs, () => ({
       peer: this.#connection.peer,
       command: entry.name,

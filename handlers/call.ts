@@ -231,7 +231,8 @@ export class Call implements Expiring, StreamedCall, Invocation {
     this.state = "settled";
     if (outcome instanceof Error) this.code = outcome.code;
     else this.#lastingOrNone?.items?.cut();
-    this.owner.push(new Reply<Call>(this.request.seq, outcome, false, this));
+    this.owner.push(new Reply<Call>(this.request.seq, outcome, false, this)); // sets the code if it cannot be encoded
+    this.#lastingOrNone?.end?.resolve(this.code);
     this.owner.onAnswered(this);
     // A call that is answered at once was never registered.
     if (wasKnown) this.owner.onSettled(this);
@@ -251,9 +252,16 @@ export class Call implements Expiring, StreamedCall, Invocation {
   /** Ends the call after its caller has disconnected. */
   abandon(reason: RpcError): void {
     this.state = "settled";
+    this.code = reason.code;
+    this.#lastingOrNone?.end?.resolve(this.code);
     this.owner.onSettled(this);
     this.entry.counts.inFlight--;
     this.#abort(reason);
+  }
+
+  get ended(): Promise<string | undefined> {
+    if (this.isSettled) return Promise.resolve(this.code);
+    return (this.#lasting.end ??= Promise.withResolvers()).promise;
   }
 
   /** A handler threw after its caller got an answer. An error caused by the abort is not reported. */

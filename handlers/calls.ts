@@ -156,7 +156,7 @@ export class Calls implements CallOwner {
 
   #abandon(call: Call, reason: RpcError): void {
     call.abandon(reason);
-    this.counter.abandoned(call, reason.code);
+    this.counter.abandoned(call);
   }
 
   /** Ends all waiting and running calls, tells their callers, and returns how many there were. */

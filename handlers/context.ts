@@ -12,6 +12,12 @@ import type { Context, ReplyFields } from "./command.ts";
 import type { ServerReport } from "./server_info.ts";
 import type { RegisteredCommand } from "./registry.ts";
 
+/**
+ * The name of the method that tells a middleware how a call has ended. Every copy of the library has the same symbol, and
+ * no value that a middleware passes on can have this name by accident.
+ */
+export const ON_END: unique symbol = Symbol.for("packline.onEnd");
+
 const NO_META: Readonly<Record<string, string>> = Object.freeze({});
 
 /** A call, as its context and the middleware see it. */
@@ -31,6 +37,10 @@ export interface Invocation {
   handled: Promise<ReplyFields> | undefined;
   /** Sends a stream. Resolves with the final reply. */
   sendItems(items: AsyncIterable<unknown>): Promise<ReplyFields>;
+  /** Resolves when the call is over, with the code that its caller got; `undefined` if it succeeded. */
+  readonly ended: Promise<string | undefined>;
+  /** Reports an error that is not sent to the caller. */
+  report(error: unknown): void;
   /** A handler threw after its caller got an answer. */
   onLateError(error: unknown): void;
 }
@@ -91,5 +101,14 @@ export class CallContext implements Context {
   get remaining(): () => number {
     const { deadlineMs, owner: { server: { clock } } } = this.#call;
     return () => deadlineMs === Infinity ? Infinity : Math.max(0, deadlineMs - clock.now());
+  }
+
+  /**
+   * Calls back when the call is over, with the code that its caller got; `undefined` if it succeeded. An error of the
+   * callback, which may be async, is reported, and changes nothing for the caller.
+   */
+  [ON_END](tell: (code: string | undefined) => unknown): void {
+    const call = this.#call;
+    call.ended.then(tell).catch((error) => call.report(error));
   }
 }

@@ -22,4 +22,6 @@ export class Lasting {
   /** Ends the stream of the handler. */
   endStream: (() => void) | undefined = undefined;
   span: CallSpan | undefined = undefined;
+  /** Resolves at the end of the call with its code, for middleware that asks for it. */
+  end: PromiseWithResolvers<string | undefined> | undefined = undefined;
 }

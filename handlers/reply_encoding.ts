@@ -55,8 +55,7 @@ export class ReplyEncoding implements Encoding<ServerOutput> {
     // If the caller's own limit is the reason, only the caller gets the error.
     const isPeersLimit = error instanceof PayloadTooLargeError && error.limitBytes < this.#ownMaxBytes;
     if (!isPeersLimit) call.report(error);
-    if (outcome instanceof Error) return new Reply(seq, reduced(outcome), false, call);
-    const failure = unwritable(error);
+    const failure = outcome instanceof Error ? reduced(outcome) : unwritable(error);
     if (more) return void call.fail(failure); // writes it now: the next call may begin as soon as this one is settled
     call.code = failure.code;
     return new Reply(seq, failure, false, call);

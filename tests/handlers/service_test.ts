@@ -1,9 +1,8 @@
-/** What a service hangs onto its server: tokens, an access log, the life of a connection, checked results, known parameters. */
+/** What a service hangs onto its server: tokens, the life of a connection, checked results, known parameters. */
 
-import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { accessLog } from "../../handlers/access_log.ts";
 import type { CallerConnection } from "../../handlers/caller_connection.ts";
 import { bytes, command } from "../../handlers/command.ts";
 import type { StandardSchema } from "../../handlers/standard_schema.ts";
@@ -36,36 +35,6 @@ Deno.test("tokens() lets a call with a token through, and tells the handler whos
 Deno.test("tokens() refuses to stand for nobody, or for an empty token", () => {
   assertThrows(() => tokens({}), TypeError, "at least one");
   assertThrows(() => tokens({ "": 1 }), TypeError, "none may be empty");
-});
-
-Deno.test("accessLog() writes one line for each call, with its end", async () => {
-  const lines: string[] = [];
-  const commands = {
-    FAIL: command(() => {
-      throw new RpcError("TWO\nLINES");
-    }),
-    BREAK: command(() => {
-      throw new Error("not for the caller");
-    }),
-    COUNT: command(async function* ({ to }: { to: number }) {
-      for (let n = 1; n <= to; n++) yield n;
-    }),
-  };
-  const log = accessLog((line) => lines.push(line));
-  await using server = createServer({ commands, middleware: [log], onError: () => {} });
-  await using client = await connectInMemory<typeof commands>(server);
-  await client.call.PING();
-  await codeOf(client.call.FAIL());
-  await codeOf(client.call.BREAK());
-  for await (const n of client.stream.COUNT({ to: 9 }, { credit: 1 })) {
-    if (n < 8) assertEquals(lines.length, 3, `the stream goes on at ${n}`);
-  }
-  const told = lines.map((line) => line.replace(/^\S+Z /, "").replace(/ \d+\.\d ms$/, ""));
-  const [ping, fail, broke, count] = told;
-  assertMatch(ping, / PING ok$/);
-  assertMatch(fail, / FAIL TWO\S*LINES$/);
-  assertMatch(broke, / BREAK INTERNAL$/);
-  assertMatch(count, / COUNT ok$/);
 });
 
 Deno.test("a connection keeps the service's state from its first call to its end, each its own", async () => {
@@ -130,6 +99,31 @@ Deno.test("checkResults takes what has a method then for a promise, as without i
   const sizes: number[] = [];
   for await (const chunk of client.stream.BYTES()) sizes.push(chunk.length);
   assertEquals(sizes, [65_536, 65_536, 65_536, 3_392]);
+});
+
+Deno.test("checkResults lets a reader end a quiet stream at once, and ends a stream whose item does not fit", async () => {
+  let ended = 0;
+  const quiet = (items: unknown[]) =>
+    new ReadableStream({
+      start: (controller) => items.forEach((item) => controller.enqueue(item)),
+      cancel: () => void ended++,
+    });
+  const commands = {
+    QUIET: command({ result: numberSchema(false), handler: () => quiet([1]) as ReadableStream<number> }),
+    WRONG: command({ result: numberSchema(true), handler: () => quiet(["1"]) as ReadableStream<number> }),
+  };
+  await using server = createServer({ commands, checkResults: true, onError() {} });
+  await using client = await connectInMemory<typeof commands>(server);
+  for await (const item of client.stream.QUIET()) {
+    assertEquals(item, 1);
+    break;
+  }
+  await settle();
+  assertEquals(ended, 1, "its next item never comes");
+  assertEquals(server.statistics().inFlight, 0);
+  assertEquals(await codeOf(Array.fromAsync(client.stream.WRONG())), "INTERNAL");
+  await settle();
+  assertEquals([ended, server.statistics().inFlight], [2, 0]);
 });
 
 /** A schema that wants a number, at once or later. */
