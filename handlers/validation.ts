@@ -6,7 +6,7 @@
  */
 
 import { RpcError } from "../errors.ts";
-import { iteratorOf } from "../session/item_sender.ts";
+import { endItems, iteratorOf } from "../session/item_sender.ts";
 import { replyOf } from "./command.ts";
 import type { SchemaIssue, SchemaResult, StandardSchema } from "./standard_schema.ts";
 import { isStream } from "./item_sender.ts";
@@ -52,17 +52,28 @@ export function checkedResult(schema: StandardSchema, answer: unknown): unknown 
   return fitting(result, answer);
 }
 
-async function* checkedItems(schema: StandardSchema, items: AsyncIterable<unknown>): AsyncGenerator<unknown, unknown> {
-  const iterator = iteratorOf(items);
-  try {
-    for (let item = await iterator.next();; item = await iterator.next()) {
-      if (item.done) return item.value;
-      const value = isTracked(item.value) ? item.value.value : item.value;
-      yield fitting(await schema["~standard"].validate(value), item.value);
-    }
-  } finally {
-    await iterator.return?.();
-  }
+/** Not a generator: its `return()` would wait for the next item, and a reader that leaves ends a stream at once. */
+function checkedItems(schema: StandardSchema, items: AsyncIterable<unknown>): AsyncIterable<unknown> {
+  const check = async (item: unknown) => {
+    fitting(await schema["~standard"].validate(isTracked(item) ? item.value : item), item);
+  };
+  return {
+    [Symbol.asyncIterator]() {
+      const iterator = iteratorOf(items);
+      const next = async () => {
+        const item = await iterator.next();
+        if (item.done) return item;
+        try {
+          await check(item.value);
+        } catch (error) {
+          await endItems(iterator);
+          throw error;
+        }
+        return item;
+      };
+      return { next, return: iterator.return?.bind(iterator) } as AsyncIterator<unknown>;
+    },
+  };
 }
 
 /** Returns the answer unchanged: a result is checked, not converted. */
