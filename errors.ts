@@ -157,7 +157,7 @@ export class RpcError extends Error {
   /**
    * Makes the error without throwing it.
    *
-   * @param code The code, by convention in capitals.
+   * @param code The code, by convention in capitals, at most 64 bytes. A server answers `INTERNAL` for a longer one.
    * @param text A sentence for people; without it the error has only its code, also on the wire.
    * @param options Data for the caller, whether a retry is safe, and the cause.
    */

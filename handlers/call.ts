@@ -21,7 +21,7 @@ import type { CallerConnection } from "./caller_connection.ts";
 import { CallerItems } from "./caller_items.ts";
 import type { Invocation } from "./context.ts";
 import type { HeldItems } from "./held_items.ts";
-import { isAbort, isDueTo, isForCaller } from "./failures.ts";
+import { isAbort, isDueTo, isForCaller, reported } from "./failures.ts";
 import { Lasting } from "./lasting.ts";
 import { isStream, sendItems, STREAM_AHEAD_BYTES, type StreamedCall } from "./item_sender.ts";
 import { AT_LIMIT, tooLateAfter } from "./refusals.ts";
@@ -280,7 +280,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     if (isForCaller(error)) return error;
     const { drainReason } = this.owner;
     if (drainReason !== undefined && isDueTo(error, drainReason)) return drainReason;
-    this.report(error);
+    this.report(reported(error));
     return new RpcError("INTERNAL");
   }
 

@@ -5,8 +5,18 @@
  * Refused: nothing.
  */
 
-import { EncodeError, PayloadTooLargeError } from "../codec/errors.ts";
+import { EncodeError, kindOf, PayloadTooLargeError } from "../codec/errors.ts";
 import { isReceived, meaningOf, RpcError } from "../errors.ts";
+
+/** The longest code in a reply (PROTOCOL.md, "Replies"). */
+const MAX_CODE_BYTES = 64;
+
+const encoder = new TextEncoder();
+
+/** Whether a handler's own code may be in a reply. Untyped services may give any value. */
+function isCode(code: unknown): code is string {
+  return typeof code === "string" && code.length <= MAX_CODE_BYTES && encoder.encode(code).length <= MAX_CODE_BYTES;
+}
 
 /**
  * Whether a caller may get an error unchanged. If a handler's own call to another server failed, was not started or
@@ -14,7 +24,7 @@ import { isReceived, meaningOf, RpcError } from "../errors.ts";
  */
 export function isForCaller(error: unknown): error is RpcError {
   return holds(() =>
-    error instanceof RpcError && meaningOf(error.code)?.saidBy !== "caller" &&
+    error instanceof RpcError && isCode(error.code) && meaningOf(error.code)?.saidBy !== "caller" &&
     !(isReceived(error) && (error.retryable || error.code === "GOING_AWAY"))
   );
 }
@@ -35,20 +45,29 @@ export function unwritable(error: unknown): RpcError {
   return new RpcError("REPLY_NOT_ENCODABLE", error instanceof EncodeError ? error.message : undefined);
 }
 
-/** Whether a failure has only a code. Such a failure is sent whatever the caller's payload limit is. */
+/** What to report of an error that its caller does not get. An error with an impossible code does not say so itself. */
+export function reported(error: unknown): unknown {
+  if (!holds(() => error instanceof RpcError && !isCode(error.code))) return error;
+  const { code } = error as RpcError;
+  const shown = typeof code === "string" ? `"${code.slice(0, MAX_CODE_BYTES)}…"` : kindOf(code);
+  const text = `Cannot answer with ${shown} as the code: it must be text of at most ${MAX_CODE_BYTES} bytes`;
+  return new TypeError(text, { cause: error });
+}
+
+/** Whether a failure has only a code, and maybe a time to wait. It is sent whatever the caller's payload limit is. */
 export function isCodeAlone(failure: RpcError): boolean {
   return holds(() => {
-    const { msg, data } = failure.toJSON();
-    return msg === undefined && data === undefined;
+    const { err, $after = 0, ...more } = failure.toJSON();
+    return isCode(err) && typeof $after === "number" && Object.values(more).every((value) => value === undefined);
   });
 }
 
-/** Reduces a failure that could not be encoded: first removes its data, then its text. */
+/** Reduces a failure that could not be encoded: first removes its data, then its text, and at last its code. */
 export function reduced(failure: RpcError): RpcError {
   try {
     const { err, msg, data } = failure.toJSON();
-    if (data !== undefined) return new RpcError(err, msg);
-    if (msg !== undefined) return new RpcError(err);
+    if (data !== undefined && isCode(err)) return new RpcError(err, msg);
+    if (!isCodeAlone(failure) && isCode(err)) return new RpcError(err);
   } catch {
     // Reading it throws.
   }

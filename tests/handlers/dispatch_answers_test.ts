@@ -469,3 +469,53 @@ Deno.test("dispatch keeps failures to the max that the peer takes: without data,
   await served.peer.sendBytes(unhex("ff ff"));
   assertEquals(await served.peer.readReply(), { err: "BAD_FRAME" });
 });
+
+Deno.test("dispatch answers INTERNAL for a code that no reply may have, and reports why", async () => {
+  const longest = "é".repeat(32); // 64 bytes
+  const codes: [code: unknown, said: string][] = [
+    ["C".repeat(2_000_000), `"${"C".repeat(64)}…"`],
+    ["C".repeat(65), `"${"C".repeat(64)}…"`],
+    [longest + "C", `"${longest}C…"`],
+    [5, "a number"],
+    [undefined, "undefined"],
+  ];
+  for (const [code, said] of codes) {
+    await using served = withMemory({
+      commands: bothWays(() => {
+        throw new RpcError(code as string, "a text", { data: 1 });
+      }),
+    });
+    assertEquals(await askAll(served), Array(4).fill({ err: "INTERNAL" }));
+    const texts = served.errors.take().map(String);
+    assertEquals(
+      texts,
+      Array(4).fill(`TypeError: Cannot answer with ${said} as the code: it must be text of at most 64 bytes`),
+    );
+  }
+  await using served = withMemory({
+    commands: bothWays(() => {
+      throw new RpcError(longest);
+    }),
+  });
+  assertEquals(await askAll(served), Array(4).fill({ err: longest }));
+});
+
+Deno.test("dispatch keeps each part of a failure to the max that the peer takes, whatever an untyped service puts there", async () => {
+  const large = "x".repeat(2_000_000);
+  const says = (json: object) => () => {
+    throw Object.defineProperty(new RpcError("OWN"), "toJSON", { value: () => json });
+  };
+  const failures: [json: object, reply: Message][] = [
+    [{ err: large }, { err: "INTERNAL" }],
+    [{ err: large, msg: "a text", data: large }, { err: "INTERNAL" }],
+    [{ err: "OWN", $after: large }, { err: "OWN" }],
+    [{ err: "OWN", more: large }, { err: "OWN" }],
+    [{ err: "OWN", msg: large }, { err: "OWN" }],
+    [{ err: "OWN", msg: "a text", data: large }, { err: "OWN", msg: "a text" }],
+  ];
+  for (const [json, reply] of failures) {
+    await using served = withMemory({ commands: bothWays(says(json)) });
+    assertEquals(await askAll(served), Array(4).fill(reply));
+    assertEquals(served.errors.take().length, 0);
+  }
+});
