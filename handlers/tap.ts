@@ -183,10 +183,10 @@ export class Taps {
 }
 
 function tapped({ peer, command, code, ...bytes }: Omit<TappedCall, "time" | "ms">, ms: number): TappedCall {
-  return { time: new Date().toISOString(), peer, command: short(command), code: short(code), ms, ...bytes };
+  return { time: new Date().toISOString(), peer, command: short(command), code, ms, ...bytes };
 }
 
-/** A short copy of a text. A slice would keep the whole text in memory. */
+/** A short copy of a command's name, which a caller may invent; codes are short. A slice would keep the whole text in memory. */
 function short(text: string | null): string | null {
   if (text === null || text.length <= MAX_NAME_CHARS) return text;
   return `${Array.from(text.slice(0, 2 * MAX_NAME_CHARS)).slice(0, MAX_NAME_CHARS).join("")}…`;
