@@ -165,11 +165,6 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     return this.state === "settled";
   }
 
-  /** Whether a server may have started the call. */
-  get mayHaveStarted(): boolean {
-    return this.attempts.losses > 0 || this.connection !== undefined;
-  }
-
   /** The memory that it takes while it waits, in bytes. */
   get waitingBytes(): number {
     return WAITING_CALL_BYTES + this.given.end - this.given.start;
@@ -241,9 +236,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
   /** Makes the call wait again, because its connection was lost or the server has certainly not started it. */
   waitAgain(wasLost: boolean): void {
     const { attempts: { losses, refusals }, connection } = this;
-    this.attempts = wasLost
-      ? { losses: losses + 1, refusals, connection }
-      : { losses, refusals: refusals + 1, connection };
+    this.attempts = { losses: losses + Number(wasLost), refusals: refusals + Number(!wasLost), connection };
     this.state = "waiting";
     this.connection = undefined;
     // A lost stream may have begun long ago, so it gets a new time to go on. A refusal gives no call more time.
@@ -255,13 +248,20 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
   settle(outcome: Fields | Error): void {
     if (this.isSettled) return;
     const hasItems = this.state === "streaming";
+    const mayHaveStarted = hasItems || this.attempts.losses > 0 || !this.isRepeatable;
     this.state = "settled";
     this.owner.deadlines.delete(this);
     if (this.#signal) this.owner.signals.delete(this.#signal, this);
     this.given = NOTHING;
     this.items?.end();
-    if (outcome instanceof Error) this.fail(this.isStreaming ? cutByServer(outcome) ?? outcome : outcome);
-    else this.succeed(outcome, hasItems);
+    if (!(outcome instanceof Error)) return this.succeed(outcome, hasItems);
+    if (this.isStreaming) outcome = cutByServer(outcome) ?? outcome;
+    if (mayHaveStarted && outcome instanceof RpcError && outcome.retryable) {
+      const { code, cause } = outcome;
+      // Whatever the last server says. Marked as received: a handler may have made this call.
+      outcome = markReceived(new RpcError(code, outcome.toJSON().msg, { ...outcome, retryable: false, cause }));
+    }
+    this.fail(outcome);
   }
 
   /** Settles the call without a reply. */
@@ -284,19 +284,20 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
   /** The timeout has passed. For a settled call, this is the server's time to answer a cancel. */
   override expire(): void {
     if (this.isSettled) return this.connection?.missAnswer(this);
-    const { connection, mayHaveStarted, owner: { obstacle, unanswered } } = this;
+    const { connection, attempts: { losses, refusals }, owner: { obstacle, unanswered } } = this;
     let text = `no reply within ${this.patienceMs} ms`;
+    let cause: RpcError | undefined;
     if (connection !== undefined) {
       const waitedMs = Math.max(0, this.patienceMs - (this.ttl ?? 0));
       text += `: sent to ${connection.peer} after ${Math.round(waitedMs)} ms`;
     } else {
-      const reason = obstacle?.message ?? `${unanswered} calls and streams before it are unanswered`;
-      text += mayHaveStarted
+      cause = obstacle;
+      const reason = cause?.message ?? `${unanswered} calls and streams before it are unanswered`;
+      text += losses > 0
         ? `: lost with its connection, and not sent again: ${reason}`
-        : `, and the call was not sent${this.attempts.refusals > 0 ? " again" : ""}: ${reason}`;
+        : `, and the call was not sent${refusals > 0 ? " again" : ""}: ${reason}`;
     }
-    const cause = connection === undefined ? obstacle : undefined;
-    this.giveUp(new RpcError("TIMEOUT", text, { retryable: !mayHaveStarted, cause }));
+    this.giveUp(new RpcError("TIMEOUT", text, { retryable: connection === undefined, cause }));
   }
 
   /** A stream item has arrived. */
@@ -308,7 +309,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
 
   #cancelled(signal: AbortSignal): RpcError {
     return new RpcError("CANCELLED", "the caller's signal was aborted", {
-      retryable: !this.mayHaveStarted,
+      retryable: this.connection === undefined,
       cause: signal.reason,
     });
   }
@@ -358,12 +359,11 @@ export function checkTimeout(timeoutMs: unknown): number {
   throw new RangeError(`Cannot use "${timeoutMs}" as timeoutMs`);
 }
 
-/** The error of a reply. `started`: the call may have been started, even if the code says it was not. */
-export function receivedError({ err, msg, data, [AFTER]: after }: Fields, started = false): RpcError {
+/** The error of a reply. */
+export function receivedError({ err, msg, data, [AFTER]: after }: Fields): RpcError {
   if (typeof err !== "string") return badReply("err is not text");
   const retryAfterMs = typeof after === "number" && after >= 0 ? after : undefined;
-  const options = { data, retryable: started ? false : undefined, retryAfterMs };
-  return markReceived(new RpcError(err, typeof msg === "string" ? msg : undefined, options));
+  return markReceived(new RpcError(err, typeof msg === "string" ? msg : undefined, { data, retryAfterMs }));
 }
 
 /** A reply that breaks the protocol. */

@@ -9,7 +9,7 @@
 
 import type { Span } from "../codec/frame.ts";
 import type { Fields } from "../codec/message.ts";
-import { isReceived, markReceived, RpcError } from "../errors.ts";
+import { RpcError } from "../errors.ts";
 import { UNWATCHED } from "../session/deadlines.ts";
 import type { CallOptions } from "./call_options.ts";
 import { type CallConnection, ClientCall, type ClientCallOwner, UnaryCall } from "./client_call.ts";
@@ -86,7 +86,10 @@ export class HedgedCall extends UnaryCall implements LateCall {
   override settle(outcome: Fields | Error): void {
     if (this.isSettled) return;
     const second = this.#second;
-    super.settle(second !== undefined && outcome instanceof RpcError ? unrepeatable(outcome) : outcome);
+    const { attempts } = this;
+    // The second copy may run too, so it counts as one that was lost: the error of the first says nothing about it.
+    if (second !== undefined) this.attempts = { ...attempts, losses: attempts.losses + 1 };
+    super.settle(outcome);
     this.owner.deadlines.delete(this.#timer);
     if (second === undefined || second.isSettled) return;
     this.owner.giveUp(second, new RpcError("CANCELLED", "the other copy of the call was answered first"));
@@ -119,12 +122,4 @@ class SecondCopy extends ClientCall {
   override takeItem(): void {
     this.owner.giveUp(this, new RpcError("BAD_REPLY"));
   }
-}
-
-/** The error of a call that a server may have started, whatever another one says. */
-function unrepeatable(error: RpcError): RpcError {
-  if (!error.retryable) return error;
-  const { code, data, retryAfterMs, cause } = error;
-  const last = new RpcError(code, error.toJSON().msg, { data, retryable: false, retryAfterMs, cause });
-  return isReceived(error) ? markReceived(last) : last;
 }

@@ -111,7 +111,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   }
 
   override end(error: Error): void {
-    this.#unread.cut(error);
+    this.#unread.drop();
     super.end(error);
   }
 

@@ -206,7 +206,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     if (this.#queue.full) return call.end(this.#overloaded());
     call.begin();
     if (call.isSettled) return;
-    if (this.#state === "waiting" && !call.policy.waitForReady) return call.end(this.#notReady(call));
+    if (this.#state === "waiting" && !call.policy.waitForReady) return call.end(this.#notReady());
     this.#queue.begin(call);
     this.#serveQueue();
   }
@@ -345,14 +345,14 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   #failImpatient(): void {
     for (const call of this.#queue.impatient()) {
       this.#unqueue(call);
-      call.settle(this.#notReady(call)); // not `end()`: a reader gets the received items first
+      call.settle(this.#notReady()); // not `end()`: a reader gets the received items first
     }
   }
 
-  #notReady(call: ClientCall): RpcError {
+  #notReady(): RpcError {
     const { obstacle } = this;
     const text = `no server can be reached, and waitForReady is false: ${obstacle?.toJSON().msg ?? "none is known"}`;
-    return new RpcError("CONNECTION_LOST", text, { retryable: !call.mayHaveStarted, cause: obstacle });
+    return new RpcError("CONNECTION_LOST", text, { retryable: true, cause: obstacle });
   }
 
   get #isClosed(): boolean {
@@ -368,8 +368,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.#setState("closed");
     this.#servers.close(new RpcError("CLOSED", "the client was closed"));
     for (const call of this.#queue.all()) {
-      const options = { retryable: !call.mayHaveStarted };
-      this.giveUp(call, new RpcError("CLOSED", "the client was closed while the call waited", options));
+      this.giveUp(call, new RpcError("CLOSED", "the client was closed while the call waited", { retryable: true }));
     }
     const error = new RpcError("CLOSED", "the client was closed before the reply came");
     await this.#connections.close(error);

@@ -261,10 +261,9 @@ export class WebConnection implements CallConnection {
 
   #settle(call: ClientCall, fields: Fields): void {
     const { err } = fields;
-    const hasItems = call.state === "streaming";
     if (err === undefined) return call.settle("res" in fields ? fields : badReply("a reply has neither res nor err"));
-    const error = receivedError(fields, call.attempts.losses > 0 || hasItems || !call.isRepeatable);
-    if ((err === "SHUTTING_DOWN" || err === "OVERLOADED") && !hasItems) {
+    const error = receivedError(fields);
+    if ((err === "SHUTTING_DOWN" || err === "OVERLOADED") && call.state !== "streaming") {
       this.#owner.onRefused(call, error);
       if (err === "SHUTTING_DOWN") this.retire(error);
     } else if (err === "DEADLINE_EXCEEDED" && call.isLate) {

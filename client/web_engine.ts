@@ -190,12 +190,9 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     this.wake();
   }
 
-  #notReady(call: ClientCall): RpcError {
+  #notReady(): RpcError {
     const { obstacle: cause } = this;
-    return new RpcError("CONNECTION_LOST", `waitForReady is false: ${cause?.message}`, {
-      retryable: !call.mayHaveStarted,
-      cause,
-    });
+    return new RpcError("CONNECTION_LOST", `waitForReady is false: ${cause?.message}`, { retryable: true, cause });
   }
 
   // ---- connections
@@ -246,7 +243,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     const { connection } = this.#link;
     for (const call of this.#waiting.ready) {
       call.startTimeout(nowMs);
-      if (this.#state === "waiting" && !call.policy.waitForReady) this.giveUp(call, this.#notReady(call));
+      if (this.#state === "waiting" && !call.policy.waitForReady) this.giveUp(call, this.#notReady());
     }
     for (const call of this.#waiting.ready) {
       if (!connection?.hasRoom) break;
@@ -268,7 +265,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     this.#setState("closed");
     this.#link.close(closed());
     for (const call of this.#waiting.takeAll()) {
-      call.end(closed(!call.mayHaveStarted));
+      call.end(closed(true));
     }
     await Promise.all([...this.#connections].map((connection) => connection.close(closed())));
   }

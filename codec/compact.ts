@@ -231,7 +231,7 @@ export function frameAt(bytes: Uint8Array, maxPayloadBytes: number): Uint8Array 
   const end = start + length;
   const isFrame = isLong === length > MAX_SHORT && length <= maxPayloadBytes;
   if (!isFrame || end < bytes.length && bytes[end] !== 0x0a) {
-    throw new DecodeError("this is not a frame, or it is larger than maxPayloadBytes");
+    throw new DecodeError("not a frame, or larger than maxPayloadBytes");
   }
   return end < bytes.length ? bytes.subarray(start, end) : undefined;
 }

@@ -25,7 +25,7 @@ function isCode(code: unknown): code is string {
 export function isForCaller(error: unknown): error is RpcError {
   return holds(() =>
     error instanceof RpcError && isCode(error.code) && meaningOf(error.code)?.saidBy !== "caller" &&
-    !(isReceived(error) && (error.retryable || error.code === "GOING_AWAY"))
+    !(isReceived(error) && (meaningOf(error.code)?.retryable || error.code === "GOING_AWAY"))
   );
 }
 

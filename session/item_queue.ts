@@ -54,10 +54,11 @@ export class ItemQueue {
 
   /** Adds an item. Returns false if it was not granted. */
   push(value: unknown, bytes: number): boolean {
-    if (this.#isLeft) return this.#drop();
-    if (this.isOver || !this.#window.add(bytes)) return false;
+    if (this.isOver && !this.#isLeft || !this.#window.add(bytes)) return false;
     const waiting = this.#waiting.shift();
-    if (waiting === undefined) {
+    if (this.#isLeft) {
+      this.#window.take(bytes);
+    } else if (waiting === undefined) {
       this.#items.push({ value, bytes });
     } else {
       waiting.resolve({ done: false, value });
@@ -75,7 +76,7 @@ export class ItemQueue {
     }
     const waiting = Promise.withResolvers<ItemResult>();
     this.#waiting.push(waiting);
-    if (this.isOver) this.#handOutcome();
+    if (this.#outcome !== undefined) this.#over(this.#outcome);
     else this.#grantMore();
     return waiting.promise;
   }
@@ -85,32 +86,25 @@ export class ItemQueue {
     if (this.#isLeft) return;
     this.#isLeft = true;
     for (const { bytes } of this.#items.takeAll()) this.#window.take(bytes);
-    this.#outcome = DONE;
-    this.#handOutcome();
+    this.#over(DONE);
   }
 
   /** No more items come. After the unread items, the reader gets this outcome. */
   end(outcome: ItemResult | Error): void {
     this.#window.end();
-    if (this.isOver) return;
-    this.#outcome = outcome;
-    this.#handOutcome();
+    if (!this.isOver) this.#over(outcome);
+  }
+
+  /** Drops the unread items, and takes no more. */
+  drop(): void {
+    this.#items.takeAll();
+    this.#window.close();
   }
 
   /** Drops the unread items. The reader gets this outcome at once. */
   cut(outcome: ItemResult | Error): void {
-    this.#items.takeAll();
-    this.#window.close();
-    if (this.#isLeft) return;
-    this.#outcome = outcome;
-    this.#handOutcome();
-  }
-
-  /** Counts an item that nobody reads. Returns false if it was not granted. */
-  #drop(): boolean {
-    if (!this.#window.add(0)) return false;
-    this.#window.take(0);
-    return true;
+    this.drop();
+    if (!this.#isLeft) this.#over(outcome);
   }
 
   #taken(bytes: number): void {
@@ -123,13 +117,14 @@ export class ItemQueue {
     if (items > 0) this.#grant(items);
   }
 
-  /** Gives the outcome to the first waiting `next()`; all others get "done". */
-  #handOutcome(): void {
+  /** Gives the outcome to the first waiting `next()`, or the next one; all others get "done". */
+  #over(outcome: ItemResult | Error): void {
     for (const waiting of this.#waiting) {
-      if (this.#outcome instanceof Error) waiting.reject(this.#outcome);
-      else waiting.resolve(this.#outcome as ItemResult);
-      this.#outcome = DONE;
+      if (outcome instanceof Error) waiting.reject(outcome);
+      else waiting.resolve(outcome);
+      outcome = DONE;
     }
+    this.#outcome = outcome;
     this.#waiting = [];
   }
 }

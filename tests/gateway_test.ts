@@ -2,6 +2,7 @@
 
 import { assertEquals, assertRejects } from "@std/assert";
 import { demoCommands } from "../cli/demo_commands.ts";
+import { markReceived } from "../errors.ts";
 import { connect, RpcError, serve } from "../mod.ts";
 import { command } from "../handlers/command.ts";
 
@@ -57,6 +58,16 @@ Deno.test("a handler that lets OVERLOADED pass from another server does not say 
   const error = await assertRejects(() => gateway.client.reply("PASS", { code: "OVERLOADED" }), RpcError);
   assertEquals([error.code, error.retryable], ["INTERNAL", false]);
   assertEquals(gateway.reported.map((each) => (each as RpcError).message), ["OVERLOADED: from behind"]);
+});
+
+Deno.test("a handler does not let OVERLOADED pass either if it is not retryable there, as after an earlier copy was lost", async () => {
+  const lost = markReceived(new RpcError("OVERLOADED", "from behind", { retryable: false }));
+  const commands = { PASS: command({ handler: (): Promise<null> => Promise.reject(lost) }) };
+  const reported: unknown[] = [];
+  await using server = await serve({ port: 0, commands, onError: (error) => reported.push(error) });
+  await using client = await connect({ port: server.port, commands });
+  assertEquals((await assertRejects(() => client.call.PASS(), RpcError)).code, "INTERNAL");
+  assertEquals(reported, [lost]);
 });
 
 Deno.test("a handler lets every other code pass as it is", async () => {

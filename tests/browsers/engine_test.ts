@@ -83,6 +83,34 @@ Deno.test("browser engine - a lost call rejects; one that is idempotent is sent 
   await second.rest();
 });
 
+Deno.test("browser engine - a call that was lost once is not retryable any more, whoever refuses it then", async () => {
+  for (const isAsked of [true, false]) {
+    const { client, server, next } = await scene({ retryBudget: { perCall: 0, perSecond: 0.1 } }); // one retry
+    const call = failure(client.call("A", {}, { idempotent: true }));
+    await server.request();
+    server.cut();
+    const second = await next();
+    const { seq } = await second.request();
+    await second.reply({ ...(isAsked ? { seq } : {}), err: "OVERLOADED", msg: "no room" });
+    assertEquals([(await call).code, (await call).retryable], ["OVERLOADED", false]);
+    await client.close();
+    await second.rest();
+  }
+});
+
+Deno.test("browser engine - a call that waits after a loss is not retryable when its client ends", async () => {
+  const { client, server } = await scene();
+  const stream = client.stream("A", {}, { idempotent: true });
+  const calls = [failure(client.call("A", {}, { idempotent: true })), failure(stream.next())];
+  await server.requests(2);
+  server.cut();
+  await turn();
+  const fresh = failure(client.call("A"));
+  await client.close();
+  const ends = (await Promise.all([...calls, fresh])).map(({ code, retryable }) => [code, retryable]);
+  assertEquals(ends, [["CLOSED", false], ["CLOSED", false], ["CLOSED", true]]);
+});
+
 Deno.test("browser engine - a tracked stream goes on behind its last item after a loss", async () => {
   const { client, server, next } = await scene();
   const stream = client.stream("NEWS", { topic: "a" });

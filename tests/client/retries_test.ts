@@ -216,6 +216,40 @@ Deno.test("with an empty budget nothing is sent again: refused, shut down, or lo
   assertEquals([client.servers[0].refused, client.servers[0].lost], [2, 1]);
 });
 
+/** What a server answers to a request, or without any. */
+const REFUSALS = [{ err: "OVERLOADED", msg: "no room" }, { err: "SHUTTING_DOWN" }];
+
+Deno.test("a call that was lost once is not retryable any more, whoever refuses it then", async () => {
+  for (const refusal of REFUSALS) {
+    for (const isAsked of [true, false]) {
+      await using scene = await oneServer({ retryBudget: { perCall: 0, perSecond: 0.1 } }); // one retry
+      const call = failure(scene.client.call("A", {}, { idempotent: true }));
+      await scene.server.request();
+      scene.server.cut();
+      const accepted = ScriptedServer.accept(scene.network);
+      await scene.clock.advance(500);
+      await using second = await accepted;
+      const { seq } = await second.request();
+      await second.reply(isAsked ? { seq, ...refusal } : refusal);
+      const { code, retryable, message } = await call;
+      assertEquals([code, retryable], [refusal.err, false], message);
+    }
+  }
+});
+
+Deno.test("a call that waits after a loss is not retryable when its client ends", async () => {
+  await using scene = await oneServer();
+  const stream = scene.client.stream("A", {}, { idempotent: true });
+  const calls = [failure(scene.client.call("A", {}, { idempotent: true })), failure(stream.next())];
+  await scene.server.requests(2);
+  scene.server.cut();
+  await turn();
+  const fresh = failure(scene.client.call("A"));
+  await scene.client.close();
+  const ends = (await Promise.all([...calls, fresh])).map(({ code, retryable }) => [code, retryable]);
+  assertEquals(ends, [["CLOSED", false], ["CLOSED", false], ["CLOSED", true]]);
+});
+
 Deno.test("a call that waits for its time ends by its signal, its timeout or the client's end like any other", async () => {
   const patience = new AbortController();
   const scene = await oneServer();
