@@ -191,7 +191,7 @@ function reasonOf(error: unknown, path: string | undefined): string {
   }
   if (error instanceof Deno.errors.NotFound) return `there is no folder ${folderOf(path)}`;
   if (error instanceof Deno.errors.PermissionDenied) return `this user may not write in ${folderOf(path)}`;
-  return error.message.includes("SUN_LEN") ? "the path is too long for a socket" : error.message;
+  return error.message;
 }
 
 /** Returns a function that reads the certificate files, if there are any. Checks once now that they can be used. */

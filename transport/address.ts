@@ -224,6 +224,8 @@ export function unreachable(address: string, cause: unknown): RpcError {
     ? "connection refused; is the server running?"
     : isNamed(cause, "NotFound")
     ? "there is no such socket; is the server running?"
+    : address.startsWith("unix:") && (cause as { code?: unknown } | undefined)?.code === "EINVAL"
+    ? "the path is too long: the system allows 107 bytes (Linux) or 103 (macOS)"
     : reasonOf(cause);
   return new RpcError("CONNECTION_LOST", `cannot reach ${address}: ${reason}`, { retryable: true, cause });
 }

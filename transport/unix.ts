@@ -94,7 +94,7 @@ export interface UnixListener<Connection> {
  * @returns The listener; closing it removes the file.
  * @throws {Deno.errors.AddrInUse} If a server answers on the path.
  * @throws {Deno.errors.AlreadyExists} If the path exists and is not a socket.
- * @throws {TypeError} If there is no such group, or this user may not use it.
+ * @throws {TypeError} If there is no such group, or this user may not use it, or the path is too long.
  */
 export async function listenUnix<Connection>(
   path: string,
@@ -156,7 +156,7 @@ async function listenIn<Connection>(
   system: UnixSystem<Connection>,
 ): Promise<UnixListener<Connection>> {
   const hidden = `${folder}/s`;
-  const listener = await system.listen(hidden);
+  const listener = await listenOn(hidden, path, system);
   try {
     if (group !== undefined) await giveTo(hidden, group, system);
     await system.chmod(hidden, mode);
@@ -174,6 +174,25 @@ async function listenIn<Connection>(
   } catch (error) {
     listener.close(); // the runtime removes the file at its first path
     throw error;
+  }
+}
+
+/** Listens on the first path of the socket, which is longer than its last one. */
+async function listenOn<Connection>(
+  hidden: string,
+  path: string,
+  system: UnixSystem<Connection>,
+): Promise<UnixSocket<Connection>> {
+  try {
+    return await system.listen(hidden);
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== "EINVAL") throw error;
+    const bytes = new TextEncoder().encode(path).length;
+    throw new TypeError(
+      `the path is too long: it has ${bytes} bytes, and may have 101 on Linux or 97 on macOS, 6 less than the system ` +
+        `allows, because the socket is first made at ${hidden}`,
+      { cause: error },
+    );
   }
 }
 

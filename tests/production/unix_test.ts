@@ -2,7 +2,9 @@
 
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
+import { connect as connectByNode } from "../../client/node.ts";
 import { RpcError } from "../../errors.ts";
+import { serve as serveByNode } from "../../node.ts";
 import { serve } from "../../server.ts";
 import { denoUnix } from "../../transport/deno_server_network.ts";
 import { listenUnix, permissionsToListen } from "../../transport/unix.ts";
@@ -56,6 +58,30 @@ unixTest("a call over a unix socket, and nothing is left of it", async (folder) 
   const reason = "there is no such socket; is the server running?";
   assertEquals(error.message, `CONNECTION_LOST: cannot reach unix:${path}: ${reason}`);
 });
+
+unixTest(
+  "a path may be as long as the system allows, with room for its first name; a longer one is told why",
+  async (folder) => {
+    const most = Deno.build.os === "linux" ? 107 : 103;
+    const pathOf = (bytes: number) => `${folder.path}/`.padEnd(bytes, "p");
+    for (const serveUnix of [serve, serveByNode]) {
+      {
+        await using _server = await serveUnix({ path: pathOf(most - 6) });
+        assertEquals(await ping(pathOf(most - 6)), PONG);
+      }
+      for (const bytes of [most - 5, most, most + 1]) {
+        const text = `the path is too long: it has ${bytes} bytes, and may have 101 on Linux or 97 on macOS`;
+        await assertRejects(() => serveUnix({ path: pathOf(bytes) }), TypeError, text);
+      }
+      assertEquals(await filesIn(folder), []);
+    }
+    for (const connectUnix of [connect, connectByNode]) {
+      const error = await assertRejects(() => connectUnix({ path: pathOf(most + 1) }), RpcError);
+      const reason = "the path is too long: the system allows 107 bytes (Linux) or 103 (macOS)";
+      assertEquals(error.message, `CONNECTION_LOST: cannot reach unix:${pathOf(most + 1)}: ${reason}`);
+    }
+  },
+);
 
 unixTest("a file that a dead server has left behind is replaced", async (folder) => {
   const path = `${folder.path}/p.sock`;
@@ -291,7 +317,12 @@ unixTest("a socket that cannot be is one line, and an exit code", async (folder)
       `cannot listen on unix:${path}/none/p.sock: there is no folder ${path}/none`,
     ],
     [["--unix", `${path}/file`], 1, `cannot listen on unix:${path}/file: ${path}/file exists and is not a socket`],
-    [["--unix", long], 1, `cannot listen on unix:${long}: the path is too long for a socket`],
+    [
+      ["--unix", long],
+      1,
+      `cannot listen on unix:${long}: the path is too long: it has ${long.length} bytes, and may have 101 on Linux or ` +
+      `97 on macOS, 6 less than the system allows, because the socket is first made at ${long}.new/s`,
+    ],
     [
       ["--unix", `${path}/p`, "--unix-group", "no-such-group"],
       1,
