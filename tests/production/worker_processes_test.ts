@@ -1,7 +1,7 @@
 /** Several workers on one port, as processes: that all serve, that one which dies takes nobody with it, that all end in order. */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { type Client, connect, type ConnectOptions } from "../../client.ts";
+import { type Client, connect } from "../../client.ts";
 import config from "../../deno.json" with { type: "json" };
 import { RpcError } from "../../errors.ts";
 import { PseudoTerminal, testInTerminal } from "../terminal/pseudo_terminal.ts";
@@ -9,59 +9,22 @@ import { messageMark, startProcess, WORKER_FLAG } from "../../cli/worker_process
 import type { FromWorker } from "../../cli/workers.ts";
 import { Certificates } from "./certificates.ts";
 import type { mortalCommands } from "./mortal_worker.ts";
-import { Folder, Program, type ProgramOptions, root, run, testWith } from "./programs.ts";
+import { Folder, Program, root, run, testWith } from "./programs.ts";
+import {
+  clientsOfBoth,
+  DENO,
+  linuxOnly,
+  type MortalClient,
+  startMortals,
+  startServer,
+  startWorkers,
+} from "./worker_programs.ts";
 
 /** How often a worker is killed under load. */
 const KILLS = 5;
 
 const PING = Uint8Array.fromHex("202681a3636d64010a");
 const PONG = { res: "PONG" };
-
-const linuxOnly = { ignore: Deno.build.os !== "linux" };
-const DENO = ["run", "--no-prompt", "--unstable-net", "--allow-net=127.0.0.1", `--allow-run=${Deno.execPath()}`];
-
-/** A program whose workers listen. */
-async function startWorkers(args: string[], options?: ProgramOptions): Promise<Program & { port: number }> {
-  const program = await Program.start(Deno.execPath(), args, /listening on .*:\d+\n/, options);
-  const [, port] = await program.hear(/:(\d+)\n/);
-  return Object.assign(program, { port: Number(port) });
-}
-
-/** Two workers of `server.ts`. */
-function startServer(...flags: string[]): Promise<Program & { port: number }> {
-  return startWorkers([...DENO, `${root}server.ts`, "--port", "0", "--workers", "2", ...flags]);
-}
-
-/** Two workers that die when they are called to. */
-function startMortals(env?: Record<string, string>): Promise<Program & { port: number }> {
-  return startWorkers([...DENO, `${root}tests/production/mortal_workers.ts`], { env });
-}
-
-type MortalClient = Client<typeof mortalCommands>;
-
-/** Two clients, each of another worker: which it is, the kernel decides. */
-async function clientsOfBoth(
-  options: ConnectOptions<typeof mortalCommands>,
-): Promise<AsyncDisposable & { clients: [MortalClient, MortalClient] }> {
-  const met: MortalClient[] = [];
-  const others: MortalClient[] = [];
-  for (let tries = 0; tries < 100 && (met[1] === undefined || met[2] === undefined); tries++) {
-    const client = await connect<typeof mortalCommands>({ timeoutMs: 20_000, ...options });
-    const { res: { worker } } = await client.reply("INFO");
-    if (worker !== undefined && met[worker] === undefined) met[worker] = client;
-    else others.push(client);
-  }
-  for (const client of others) await client.close();
-  const [, first, second] = met;
-  assert(first !== undefined && second !== undefined, "not both have answered");
-  return {
-    clients: [first, second],
-    async [Symbol.asyncDispose]() {
-      await first.close();
-      await second.close();
-    },
-  };
-}
 
 /** Finds a process by who has started it, and by the end of its command line. */
 const FIND_PROCESS = `
@@ -257,19 +220,6 @@ Deno.test("a worker that says what is no message is ended, and nothing is left o
   const { promise: ended, resolve: onEnd } = Promise.withResolvers<string>();
   startProcess(1, { hostname: "127.0.0.1", port: 0 }, { onMessage() {}, onEnd }, program);
   assertEquals(await ended, "SIGKILL");
-});
-
-Deno.test("what a handler prints of its callers is no message of its worker", linuxOnly, async () => {
-  await using program = await startMortals();
-  await using both = await clientsOfBoth({ port: program.port });
-  const [client] = both.clients;
-  const pid = (await client.reply("PROCESS")).res;
-  const report = JSON.stringify({ type: "drained", report: { finished: 9, cut: 9 } });
-  for (const text of ["\0packline x", `\0packline ${report}`, `${messageMark("")}${report}`, `${messageMark("x")}x`]) {
-    await client.reply("SAY", { text });
-    await program.hear(new RegExp(RegExp.escape(text)));
-  }
-  assertEquals((await client.reply("PROCESS")).res, pid);
 });
 
 Deno.test(
@@ -550,60 +500,3 @@ Deno.test("workers that cannot be started are one line, and an exit code", linux
   assertMatch(text, /^packline: cannot start workers: .*LD_LIBRARY_PATH.*\n$/);
   assertEquals(code, 1);
 });
-
-Deno.test("a server that runs alone gives back the permission to start Deno", async () => {
-  const code = `
-    import { main } from "${new URL("../../cli/serve.ts", import.meta.url)}";
-    const command = Deno.execPath();
-    const state = async () => (await Deno.permissions.query({ name: "run", command })).state;
-    const before = await state();
-    await main(["--port", "0", ...Deno.args]);
-    console.log(before, await state());`;
-  await using folder = await Folder.make();
-  await folder.write("main.ts", code);
-  await folder.write("commands.ts", "export const commands = { ONE: { handler: () => 1 } };");
-  const args = [...DENO, `--allow-read=${folder.path}`, `--config=${root}deno.json`, `${folder.path}/main.ts`];
-  for (const more of [[], [`--commands=${folder.path}/commands.ts`]]) {
-    await using program = await startWorkers([...args, ...more]);
-    program.kill("SIGTERM");
-    await program.hear(/^granted prompt$/m);
-  }
-});
-
-Deno.test("commands keep the permission to start any program", async () => {
-  const code = `
-    const state = async () => (await Deno.permissions.query({ name: "run" })).state;
-    export const commands = { MAY: { handler: state } };`;
-  await using folder = await Folder.make();
-  await folder.write("commands.ts", code);
-  const args = ["run", "-A", `${root}server.ts`, "--port", "0", `--commands=${folder.path}/commands.ts`];
-  await using program = await startWorkers(args);
-  await using client = await connect({ port: program.port });
-  assertEquals((await client.reply("MAY")).res, "granted");
-});
-
-Deno.test(
-  "workers whose output nobody reads serve on, and their server ends when it is told to",
-  linuxOnly,
-  async () => {
-    const args = [...DENO, `${root}tests/production/talking_service.ts`, "--port", "0", "--workers", "2"];
-    const child = new Deno.Command(Deno.execPath(), { args, stdout: "piped", stderr: "null" }).spawn();
-    const output = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-    try {
-      const [, port] = ((await output.read()).value ?? "").match(/listening on .*:(\d+)\n/) ?? [];
-      await using client = await connect({ port: Number(port), timeoutMs: 20_000 });
-      // 10 MB, more than a pipe and the lines that are kept.
-      for (let call = 0; call < 100; call++) assertEquals((await client.reply("SAY")).res, null);
-      child.kill("SIGTERM");
-      assertEquals((await child.status).code, 0);
-    } finally {
-      try {
-        child.kill("SIGKILL");
-      } catch {
-        // It has ended already.
-      }
-      await child.status;
-      await output.cancel();
-    }
-  },
-);
