@@ -48,6 +48,8 @@ export interface LinkOwner {
 /** What a link needs. */
 export interface LinkOptions {
   readonly dial: Dial;
+  /** Whether anybody waits for its connection, or may use it beside others. */
+  readonly isAwaited: () => boolean;
   readonly clock: Clock;
   readonly random: () => number;
 }
@@ -75,11 +77,11 @@ export class Link implements ConnectionPlace {
    * @param address The server, as the user names it.
    * @param owner The client.
    */
-  constructor(address: string, owner: LinkOwner, { dial, clock, random }: LinkOptions) {
+  constructor(address: string, owner: LinkOwner, options: LinkOptions) {
     this.address = address;
     this.#owner = owner;
-    this.#clock = clock;
-    this.#dialer = new Dialer(dial, clock, random);
+    this.#clock = options.clock;
+    this.#dialer = new Dialer(options);
   }
 
   /** Whether it has a connection that takes calls, even if it is full for the moment. */
@@ -245,31 +247,29 @@ export class Link implements ConnectionPlace {
 class Dialer {
   /** The error of the last dial or of the last lost connection. */
   lastError: RpcError | undefined;
-  readonly #dial: Dial;
-  readonly #clock: Clock;
+  readonly #options: LinkOptions;
   readonly #backoff: Backoff;
   /** Aborts the current dial or wait. */
   #attempt = new AbortController();
 
-  /**
-   * @param dial Makes a connection.
-   * @param clock The clock for the waits.
-   * @param random Returns random numbers from 0 to 1, for the jitter.
-   */
-  constructor(dial: Dial, clock: Clock, random: () => number) {
-    this.#dial = dial;
-    this.#clock = clock;
-    this.#backoff = new Backoff(random);
+  constructor(options: LinkOptions) {
+    this.#options = options;
+    this.#backoff = new Backoff(options.random);
+  }
+
+  get #nowMs(): number {
+    return this.#options.clock.now();
   }
 
   /** Dials once. Stores the error that it throws in `lastError`, except for a missing permission. */
   async dial(): Promise<Transport> {
     this.#attempt = new AbortController();
     try {
-      return await dialInTime(this.#dial, this.#clock, this.#attempt);
+      const { dial, clock, isAwaited } = this.#options;
+      return await dialInTime(dial, clock, this.#attempt, isAwaited);
     } catch (error) {
       this.lastError = error instanceof RpcError ? error : unreachable("the server", error);
-      this.#backoff.failed(this.#clock.now());
+      this.#backoff.failed(this.#nowMs);
       throw isDenied(error) ? error : this.lastError;
     }
   }
@@ -278,8 +278,8 @@ class Dialer {
   lost(error: RpcError | undefined, hadAnswered: boolean): void {
     this.lastError = error;
     if (error === undefined) return;
-    if (hadAnswered) this.#backoff.lost(this.#clock.now());
-    else this.#backoff.failed(this.#clock.now());
+    if (hadAnswered) this.#backoff.lost(this.#nowMs);
+    else this.#backoff.failed(this.#nowMs);
   }
 
   /** The connection has worked to its end, so earlier failures say nothing about the next dial. */
@@ -289,18 +289,18 @@ class Dialer {
 
   /** The next dial starts at a random time in the next `longestMs` milliseconds. */
   delay(longestMs: number): void {
-    this.#backoff.delay(this.#clock.now(), longestMs);
+    this.#backoff.delay(this.#nowMs, longestMs);
   }
 
   /** The delay before the next attempt to connect, in milliseconds. */
   get waitMs(): number {
-    return this.#backoff.waitMs(this.#clock.now());
+    return this.#backoff.waitMs(this.#nowMs);
   }
 
   /** Waits before the next dial. Rejects if aborted. */
   wait(): Promise<void> {
     this.#attempt = new AbortController();
-    return sleep(this.#clock, this.waitMs, this.#attempt.signal, false);
+    return sleep(this.#options.clock, this.waitMs, this.#attempt.signal, false);
   }
 
   /** Aborts the current dial or wait. */

@@ -115,7 +115,7 @@ export class Servers {
    */
   keepAlive(): void {
     const { clock } = this.#options;
-    const isNeeded = this.#closed === undefined && (this.#isOpening || this.#owner.isStranded);
+    const isNeeded = this.#isNeeded;
     if (!isNeeded && this.#waiting !== undefined) {
       clock.clearTimer(this.#waiting);
       this.#waiting = undefined;
@@ -126,6 +126,11 @@ export class Servers {
       };
       this.#waiting = clock.setTimer(again, MAX_TIMER_MS, true);
     }
+  }
+
+  /** Whether `open()` or a call waits for a connection. */
+  get #isNeeded(): boolean {
+    return this.#closed === undefined && (this.#isOpening || this.#owner.isStranded);
   }
 
   /** Dials servers without a connection, and looks for servers, each if it is time. */
@@ -238,10 +243,12 @@ export class Servers {
     const before = new Map<string, Link[]>();
     for (const link of this.#links) before.set(link.address, [...before.get(link.address) ?? [], link]);
     this.#links = [];
+    // While another server is open, a dial goes on: it is for the calls to come.
+    const isAwaited = () => this.#isNeeded || this.isOpen;
     for (const server of new Set(servers)) {
       const links = before.get(server) ??
         Array.from({ length: connectionsPerServer }, () => {
-          return new Link(server, this.#owner, { dial: (signal) => dial(signal, server), clock, random });
+          return new Link(server, this.#owner, { dial: (signal) => dial(signal, server), isAwaited, clock, random });
         });
       before.delete(server);
       this.#links.push(...links);

@@ -11,7 +11,7 @@
 
 import { RpcError } from "../errors.ts";
 import { checkOptions, DEFAULT_PORT, type OptionKind } from "../limits.ts";
-import type { Clock } from "./clock.ts";
+import type { Clock, Timer } from "./clock.ts";
 import { isDenied, isNamed, systemError } from "./runtime.ts";
 import { askTls, type ClientTls, reasonOf, type TlsSource } from "./tls.ts";
 import { closeTransport, type Transport } from "./transport.ts";
@@ -116,6 +116,9 @@ function isPort(value: unknown, least: number): boolean {
 /** The time limit of one dial. Without it, a host that drops packets would block a caller for two minutes. */
 const DIAL_TIMEOUT_MS = 10_000;
 
+/** How often a dial looks whether anybody still waits for it. */
+const LOOK_MS = 2_000;
+
 /** The address of a server, and whether to use TLS. */
 export interface Address extends ServerPlace {
   /** Uses TLS. With a URL, its scheme decides whether to use TLS, and these are the options. */
@@ -179,19 +182,33 @@ export type Dial = (signal: AbortSignal) => Promise<Transport>;
 
 /**
  * Dials with a time limit, even if `dial` ignores its signal. The limit does not keep the process alive: whoever waits
- * for the connection does.
+ * for the connection does. But a socket that opens also does, and Deno has no way to change that. So a dial that nobody
+ * waits for is given up early, though not at once: the next caller may come soon.
  *
  * @param dial Makes the connection.
  * @param clock The clock.
  * @param wanted Aborted when the connection is no longer needed or takes too long.
+ * @param isAwaited Whether anybody waits for the connection.
  * @returns The connection.
  */
-export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortController): Promise<Transport> {
-  const timer = clock.setTimer(
-    () => wanted.abort(new Error(`no answer within ${DIAL_TIMEOUT_MS} ms`)),
-    DIAL_TIMEOUT_MS,
-    false,
-  );
+export async function dialInTime(
+  dial: Dial,
+  clock: Clock,
+  wanted: AbortController,
+  isAwaited: () => boolean,
+): Promise<Transport> {
+  let timer: Timer | undefined;
+  const look = (ms: number) => {
+    timer = clock.setTimer(
+      () => {
+        if (ms < DIAL_TIMEOUT_MS && isAwaited()) look(ms + LOOK_MS);
+        else wanted.abort(new Error(`no answer within ${ms} ms`));
+      },
+      LOOK_MS,
+      false,
+    );
+  };
+  look(LOOK_MS);
   const { signal } = wanted;
   const { promise: unwanted, reject } = Promise.withResolvers<never>();
   signal.addEventListener("abort", () => reject(signal.reason), { once: true });
@@ -204,7 +221,7 @@ export async function dialInTime(dial: Dial, clock: Clock, wanted: AbortControll
     if (signal.aborted) dialed.then(checked).then(closeTransport).catch(ignore);
     throw error;
   } finally {
-    clock.clearTimer(timer);
+    clock.clearTimer(timer as Timer);
   }
 }
 

@@ -213,6 +213,22 @@ Deno.test("a program ends with its last call, whatever dial or question for serv
   }
 });
 
+Deno.test("a program ends soon after its last call, while a socket opens for it", async () => {
+  // It takes connections into its queue, and never says anything.
+  using mute = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = mute.addr;
+  const program = `
+    const { connect } = await import(Deno.args[0]);
+    const client = await connect({ lazy: true, ...JSON.parse(Deno.args[1]) });
+    console.log((await client.outcome.PING({}, { timeoutMs: 300 })).error.code);
+    const start = performance.now();
+    addEventListener("unload", () => console.log(performance.now() - start < 5_000 ? "soon" : "late"));
+  `;
+  for (const options of [{ port, tls: {} }, { url: `ws://127.0.0.1:${port}/` }]) {
+    assertEquals(await runProgram(options, program), "TIMEOUT\nsoon\n", JSON.stringify(options));
+  }
+});
+
 Deno.test("a program that awaits connect() goes on behind it, though nothing else keeps it", async () => {
   const program = `
     const { connect, memoryPair } = await import(Deno.args[0]);

@@ -5,11 +5,30 @@ import { dialAddress, dialInTime, unreachable } from "../../transport/address.ts
 import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 
+const isAwaited = () => true;
+
 Deno.test("dialInTime() - what is dialed in time comes through, and no timer stays", async () => {
   const clock = new FakeClock();
   const [here] = memoryPair();
-  assertEquals(await dialInTime(() => Promise.resolve(here), clock, new AbortController()), here);
+  assertEquals(await dialInTime(() => Promise.resolve(here), clock, new AbortController(), isAwaited), here);
   assertEquals(clock.timers, 0);
+});
+
+Deno.test("dialInTime() - a dial has ten seconds, but one that nobody waits for is soon given up", async () => {
+  for (const [awaitedMs, givenUpMs] of [[Infinity, 10_000], [0, 2_000], [1_900, 2_000], [2_100, 4_000]]) {
+    const clock = new FakeClock();
+    const startMs = clock.now();
+    const attempt = new AbortController();
+    const dial = (signal: AbortSignal) =>
+      new Promise<never>((_, reject) => signal.onabort = () => reject(signal.reason));
+    const dialing = dialInTime(dial, clock, attempt, () => clock.now() - startMs < awaitedMs);
+    const failed = assertRejects(() => dialing, Error, `no answer within ${givenUpMs} ms`);
+    await clock.advance(givenUpMs - 1);
+    assertEquals(attempt.signal.aborted, false);
+    await clock.advance(1);
+    await failed;
+    assertEquals([attempt.signal.aborted, clock.timers], [true, 0]);
+  }
 });
 
 Deno.test("dialInTime() - a dial that throws is one that failed", async () => {
@@ -17,7 +36,7 @@ Deno.test("dialInTime() - a dial that throws is one that failed", async () => {
   const dial = () => {
     throw new Error("at once");
   };
-  await assertRejects(() => dialInTime(dial, clock, new AbortController()), Error, "at once");
+  await assertRejects(() => dialInTime(dial, clock, new AbortController(), isAwaited), Error, "at once");
   assertEquals(clock.timers, 0);
 });
 
@@ -39,12 +58,16 @@ Deno.test("dialInTime() - what a late dial gives is closed, and is no unhandled 
   for (const late of [null, {}, undefined, 7]) {
     const dialed = Promise.withResolvers<never>();
     const unwanted = new AbortController();
-    const dialing = assertRejects(() => dialInTime(() => dialed.promise, clock, unwanted), Error, "not wanted");
+    const dialing = assertRejects(
+      () => dialInTime(() => dialed.promise, clock, unwanted, isAwaited),
+      Error,
+      "not wanted",
+    );
     unwanted.abort(new Error("not wanted"));
     await dialing;
     dialed.resolve(late as never);
     await turn();
   }
-  const given = () => dialInTime(() => Promise.resolve(null as never), clock, new AbortController());
+  const given = () => dialInTime(() => Promise.resolve(null as never), clock, new AbortController(), isAwaited);
   await assertRejects(given, TypeError, "a pair of streams");
 });
