@@ -206,3 +206,9 @@ export function markReceived(error: RpcError): RpcError {
 export function isReceived(error: RpcError): boolean {
   return RECEIVED in error;
 }
+
+/** The same error with a stack of its own, for one of several calls that it ends. */
+export function copyOf(error: RpcError): RpcError {
+  const copy = new RpcError(error.code, error.toJSON().msg, { ...error, cause: error.cause });
+  return isReceived(error) ? markReceived(copy) : copy;
+}

@@ -10,7 +10,7 @@
 
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import type { Fields } from "../codec/message.ts";
-import { isReceived, markReceived, RpcError } from "../errors.ts";
+import { copyOf, isReceived, markReceived, RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { ItemBudget } from "../session/item_queue.ts";
 import { clientTelemetry } from "../session/telemetry.ts";
@@ -18,7 +18,14 @@ import { TimerWheel } from "../session/deadlines.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallEncoder, CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
 import { CallCounts, CallQueue, type ClientStatistics, Signals } from "./calls.ts";
-import { type CallConnection, type ClientCall, type ClientSettings, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
+import {
+  type CallConnection,
+  type ClientCall,
+  type ClientSettings,
+  NO_ATTEMPTS,
+  rejectTraced,
+  UnaryCall,
+} from "./client_call.ts";
 import { Connections, elsewhere, type LateCall, Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
 import { callEncoder, encodeCall, setSpan, spanOf } from "./sender.ts";
 import { dropItems } from "./outgoing_items.ts";
@@ -100,11 +107,11 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     wantsResult: boolean | undefined,
   ): Promise<unknown>;
   call(name: string, params: unknown, options: MaybeItems<CallOptions> = {}, wantsResult = false): Promise<unknown> {
-    return new Promise((resolve, reject) => {
+    return new Promise((resolve) => {
       const call = this.#newCall(name, params, options); // an error thrown here rejects the promise
       call.wantsResult = wantsResult;
       call.resolve = resolve;
-      call.reject = reject;
+      call.reject = rejectTraced;
       this.counts.begun++;
       this.begin(call);
     });
@@ -250,8 +257,8 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     this.#connections.delete(connection);
     connection.place.calls.lost += unanswered.length;
     for (const call of unanswered) {
-      if (error.retryable && !connection.answered) this.onRefused(call, error); // the server had no room for it
-      else this.onFailed(call, error);
+      if (error.retryable && !connection.answered) this.onRefused(call, copyOf(error)); // the server had no room for it
+      else this.onFailed(call, copyOf(error));
     }
     connection.place.onLeft(connection, error);
     this.wake();

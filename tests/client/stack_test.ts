@@ -1,0 +1,60 @@
+/** The stack of a call's error shows the caller's own lines. */
+
+import { assert, assertMatch, assertRejects } from "@std/assert";
+import { connect } from "../../client/connect.ts";
+import { RpcError } from "../../errors.ts";
+import { command } from "../../handlers/command.ts";
+import { serve } from "../../server.ts";
+import { memoryPair } from "../../transport/memory.ts";
+
+const commands = {
+  FAIL: command(() => {
+    throw new RpcError("GONE");
+  }),
+  WAIT: command((_: object, { signal }) => new Promise((_, reject) => signal.onabort = () => reject(signal.reason))),
+};
+
+/** The stack of the error with which a call rejects. */
+async function stackOf(call: () => Promise<unknown>): Promise<string> {
+  const { stack = "" } = await assertRejects(call, RpcError);
+  return stack;
+}
+
+Deno.test("an error shows the functions that await the call: a reply, a timeout, an abort", async () => {
+  await using server = await serve({ port: 0, commands });
+  await using client = await connect<typeof commands>({ port: server.port });
+  const abort = new AbortController();
+  const outcomes: [code: string, call: () => Promise<unknown>, act?: () => void][] = [
+    ["GONE", () => client.call.FAIL()],
+    ["TIMEOUT", () => client.call.WAIT({}, { timeoutMs: 100 })],
+    ["CANCELLED", () => client.call.WAIT({}, { signal: abort.signal }), () => abort.abort()],
+  ];
+  for (const [code, call, act] of outcomes) {
+    const stack = stackOf(async function placeOfTheCaller() {
+      await call();
+    });
+    act?.();
+    assertMatch(await stack, new RegExp(`^RpcError: ${code}\\b`));
+    assertMatch(await stack, /async placeOfTheCaller .*stack_test\.ts/);
+  }
+});
+
+Deno.test("calls that are lost together have stacks of their own", async () => {
+  await using server = await serve({ port: 0, commands });
+  const [peer, transport] = memoryPair();
+  const served = server.accept(peer);
+  await using client = await connect<typeof commands>({ dial: () => Promise.resolve(transport), lazy: true });
+  await client.call("PING");
+  const first = stackOf(async function firstPlace() {
+    await client.call.WAIT();
+  });
+  const second = stackOf(async function secondPlace() {
+    await client.call.WAIT();
+  });
+  peer.close();
+  assertMatch(await first, /^RpcError: CONNECTION_LOST\b/);
+  assertMatch(await first, /async firstPlace /);
+  assertMatch(await second, /async secondPlace /);
+  assert(!(await first).includes("secondPlace"));
+  await served;
+});
