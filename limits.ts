@@ -66,8 +66,8 @@ export interface Limits {
    */
   maxConnectionAgeMs: number;
   /**
-   * Requests in flight on one connection. At the limit the server stops reading, so TCP slows the peer down. Waiting is
-   * cheap: a waiting call costs 0.5 to 4 KiB, without its handler's own data.
+   * Handlers that run at a time for one connection. Further requests are read and wait, within `maxHeldBytes`. A running
+   * handler that waits costs 0.5 to 4 KiB, without its own data.
    *
    * @default {1_024}
    */
@@ -110,7 +110,8 @@ export interface Limits {
   /**
    * How long calls may go on, in milliseconds, after their client has ended its half of the connection (FIN); then they
    * are aborted and the connection is closed. `Infinity` means no limit. By default the same as `idleTimeoutMs`, so
-   * that dead clients do not fill a server. If the client has sent `alive`, its FIN ends its calls at once.
+   * that dead clients do not fill a server. If the client has sent `alive`, its FIN ends its calls at once. A connection
+   * is also closed if it cannot be read for this time, because too many requests without `seq` wait for one.
    *
    * @default {300_000}
    */

@@ -5,7 +5,7 @@
  * memory limits.
  */
 
-import { Reply, type Request, RequestCredit, type RequestItem } from "../codec/message.ts";
+import { MESSAGE_WEIGHT, Reply, type Request, RequestCredit, type RequestItem } from "../codec/message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
@@ -18,7 +18,7 @@ import { HeldItems } from "./held_items.ts";
 import { HeldRequests } from "./held_requests.ts";
 import { AT_LIMIT } from "./refusals.ts";
 import type { ServerOutput } from "./reply_encoding.ts";
-import { RequestQueue } from "./request_queue.ts";
+import { RequestQueue, type Waiting } from "./request_queue.ts";
 import type { ServerState } from "./server_state.ts";
 
 // Made once, as in call.ts.
@@ -78,9 +78,12 @@ export class Calls implements CallOwner {
     return this.bySeq.size === 0 && !this.queue.busy;
   }
 
-  /** Used places: running handlers and waiting requests. */
-  get taken(): number {
-    return this.queue.handlers + this.queue.length;
+  /**
+   * Whether no more requests without `seq` may wait. Their refusals wait too, for the replies before them, so they can be
+   * refused only up to this number once the memory is full.
+   */
+  get isLineFull(): boolean {
+    return this.queue.lineLength >= this.server.limits.maxInFlight && this.held.full;
   }
 
   /** Takes a request. It begins now, or after earlier requests. */
@@ -110,7 +113,7 @@ export class Calls implements CallOwner {
 
   #queue(call: Call): void {
     const { request } = call;
-    this.held.add(request);
+    this.held.add(request.weightBytes);
     call.wait();
     if (request.seq === undefined) return this.queue.push(call);
     this.bySeq.set(call);
@@ -121,8 +124,12 @@ export class Calls implements CallOwner {
   /** Refuses a request before it starts. Without `seq`, the refusal comes after the replies to earlier requests. */
   refuse(request: RefusedRequest, reason: RpcError, arrival: Arrival): void {
     const reply = new Reply<Call>(request.seq, reason, false);
-    if (reply.seq === undefined && this.queue.busy) this.queue.push(reply);
-    else this.push(reply);
+    if (reply.seq === undefined && this.queue.busy) {
+      this.held.add(weightOf(reply));
+      this.queue.push(reply);
+    } else {
+      this.push(reply);
+    }
     this.counter.refused(request, reply, arrival);
   }
 
@@ -147,9 +154,8 @@ export class Calls implements CallOwner {
   abandonAll(reason: RpcError): void {
     this.counter.count();
     for (const waiting of this.queue.takeAll()) {
-      if (!(waiting instanceof Call)) continue;
-      this.held.delete(waiting.request);
-      if (waiting.request.seq === undefined) this.#abandon(waiting, reason);
+      this.held.delete(weightOf(waiting));
+      if (waiting instanceof Call && waiting.request.seq === undefined) this.#abandon(waiting, reason);
     }
     for (const call of this.#open()) this.#abandon(call, reason);
   }
@@ -166,11 +172,11 @@ export class Calls implements CallOwner {
     for (const call of calls) call.fail(reason);
     let cutCalls = calls.length;
     for (const waiting of all) {
+      this.held.delete(weightOf(waiting));
       if (waiting instanceof Reply) {
         this.push(waiting);
         continue;
       }
-      this.held.delete(waiting.request);
       if (waiting.request.seq !== undefined) continue; // it is one of the calls above
       waiting.fail(reason);
       cutCalls++;
@@ -205,7 +211,7 @@ export class Calls implements CallOwner {
     this.queue.handlers++;
     this.server.load.handlers++;
     if (!call.entry.givesPlain) this.server.load.starts.began(call, this.server.middleware.roundsOf(call.entry));
-    this.held.add(request);
+    this.held.add(request.weightBytes);
     if (request.seq === undefined) this.queue.running = call;
     else this.bySeq.set(call);
     this.server.deadlines.add(call);
@@ -231,7 +237,7 @@ export class Calls implements CallOwner {
   onEnded({ request }: Call): void {
     this.queue.handlers--;
     this.server.load.handlers--;
-    this.held.delete(request);
+    this.held.delete(request.weightBytes);
     if (this.queue.length > 0) this.#beginWaiting();
     this.#listener.onProgress();
   }
@@ -243,6 +249,7 @@ export class Calls implements CallOwner {
       if (load.starts.call !== undefined) return this.#pause(load.starts.over());
       const next = queue.next();
       if (next === undefined) return;
+      this.held.delete(weightOf(next));
       if (next instanceof Call) this.#begin(next);
       else this.push(next);
       if (output.full) return this.#pause(output.drained());
@@ -262,7 +269,6 @@ export class Calls implements CallOwner {
   /** Begins a call that has waited. */
   #begin(call: Call): void {
     const { request: { seq } } = call;
-    this.held.delete(call.request);
     if (call.isSettled) return; // cancelled or expired while it waited
     if (seq !== undefined) {
       this.server.deadlines.delete(call);
@@ -270,4 +276,8 @@ export class Calls implements CallOwner {
     }
     call.begin();
   }
+}
+
+function weightOf(waiting: Waiting): number {
+  return waiting instanceof Call ? waiting.request.weightBytes : MESSAGE_WEIGHT;
 }

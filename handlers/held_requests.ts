@@ -1,10 +1,10 @@
 /**
- * Counts the memory of requests that wait or whose handlers run, for one connection and for the whole server.
+ * Counts the memory of requests that wait or whose handlers run, and of refusals that wait for earlier replies, for one
+ * connection and for the whole server.
  *
- * In: requests, when they are added and deleted. Out: whether there is memory for more. Refused: nothing.
+ * In: requests and refusals, when they are added and deleted. Out: whether there is memory for more. Refused: nothing.
  */
 
-import type { Request } from "../codec/message.ts";
 import { Patience } from "./patience.ts";
 import type { ServerState } from "./server_state.ts";
 
@@ -30,13 +30,13 @@ export class HeldRequests {
     return this.#isFull && !this.patience.isOver;
   }
 
-  add({ weightBytes }: Request): void {
+  add(weightBytes: number): void {
     this.#bytes += weightBytes;
     this.#isFull = this.#bytes >= this.#maxBytes;
     this.#server.load.bytes += weightBytes;
   }
 
-  delete({ weightBytes }: Request): void {
+  delete(weightBytes: number): void {
     this.#bytes -= weightBytes;
     this.#isFull = this.#bytes >= this.#maxBytes;
     this.#server.load.bytes -= weightBytes;

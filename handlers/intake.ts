@@ -1,8 +1,9 @@
 /**
  * Takes the messages of one connection in batches, as many as there is room and time for. The rest stays unread.
  *
- * In: batches. Out: each message, when it may be routed. Refused: nothing; a full output, too many calls and too much
- * memory make it wait.
+ * In: batches. Out: each message, when it may be routed. Refused: nothing; a full output and too much memory make it
+ * wait. Too many running handlers do not: the unread messages may be the items that these handlers wait for, or their
+ * cancels, and behind them may be the end of the connection.
  */
 
 import { BadFrame, type ClientMessage, type Decoded, InvalidMessage, Request, RequestItem } from "../codec/message.ts";
@@ -25,6 +26,8 @@ const MESSAGES_A_LOOK = 32;
 export interface MessageRouter {
   /** Takes the next message. A broken frame comes last, after everything before it is answered. */
   route(message: Decoded<ClientMessage>): void;
+  /** Fails all open calls with a reason, and ends the connection. */
+  cut(why: string): void;
 }
 
 /** The intake of one connection. */
@@ -36,7 +39,6 @@ export class Intake {
   readonly #calls: Calls;
   readonly #pace: ReadPace;
   readonly #router: MessageRouter;
-  readonly #maxInFlight: number;
   /** Messages until the clock is read again. */
   #untilLook = MESSAGES_A_LOOK;
   #resume: (() => void) | undefined;
@@ -58,7 +60,6 @@ export class Intake {
     this.#pace = pace;
     this.arrival = pace.arrival;
     this.#router = router;
-    this.#maxInFlight = server.limits.maxInFlight;
   }
 
   /** Takes a batch. A promise means that the next one must wait. */
@@ -76,18 +77,8 @@ export class Intake {
    * @param limitMs After this time it resolves in any case.
    */
   async end(limitMs: number): Promise<void> {
-    const { clock } = this.#server;
     this.#calls.endInput();
-    let isOver = false;
-    const giveUp = () => {
-      isOver = true;
-      this.wake();
-    };
-    const timer = limitMs === Infinity ? undefined : clock.setTimer(giveUp, limitMs, true);
-    while (!this.#calls.idle && this.#connection.isOpen && !isOver) {
-      await new Promise<void>((resolve) => this.#resume = resolve);
-    }
-    if (timer !== undefined) clock.clearTimer(timer);
+    await this.#until(() => this.#calls.idle, limitMs);
   }
 
   /** A call or a handler has ended: there may be room. */
@@ -116,9 +107,9 @@ export class Intake {
       if (counter.lookedMs - startMs >= TURN_MS && index > from) break;
       const message = batch[index];
       if (message instanceof Request) {
-        if (starts.call !== undefined || this.#isFull) break;
+        if (starts.call !== undefined || this.#isFullFor(message)) break;
       } else if (message instanceof InvalidMessage) {
-        if (this.#isFull) break;
+        if (this.#isFullFor(message)) break;
       } else if (message instanceof RequestItem) {
         if (this.#calls.mustWait(message)) break;
       } else if (message instanceof BadFrame) {
@@ -163,17 +154,15 @@ export class Intake {
     this.#calls.counter.endBatch(); // the connection may have ended in a pause
   }
 
-  /** A client that checks the server (`alive`) is read at the limit too, for its PING. Its other calls wait. */
-  get #isFull(): boolean {
-    const { output } = this.#connection;
-    const isAtLimit = this.#calls.taken >= this.#maxInFlight && this.#connection.aliveMs === Infinity;
-    return isAtLimit || output.full || this.#calls.held.mustWait;
+  /** Whether there is no room for a request, or for its refusal. */
+  #isFullFor({ seq }: Request | InvalidMessage): boolean {
+    return this.#connection.output.full || this.#calls.held.mustWait || seq === undefined && this.#calls.isLineFull;
   }
 
   /** Whether there is no room for a message. A control message, such as one that ends a call, needs no room. */
   #mustWait(message: Decoded<ClientMessage>): boolean {
     if (message instanceof RequestItem) return this.#calls.mustWait(message);
-    return this.#isFull && (message instanceof Request || message instanceof InvalidMessage);
+    return (message instanceof Request || message instanceof InvalidMessage) && this.#isFullFor(message);
   }
 
   async #untilRoom(message: Decoded<ClientMessage>): Promise<void> {
@@ -185,9 +174,31 @@ export class Intake {
       if (message instanceof RequestItem) await heldItems.patience.wait(clock, onMove);
       else if (output.full) await output.drained(limits.maxQueuedBytes * RESUME_SHARE);
       else if (held.mustWait) await held.patience.wait(clock, onMove);
-      else await new Promise<void>(onMove);
+      else await this.#untilLineMoves(limits.halfOpenTimeoutMs);
     }
     this.#pace.skip();
+  }
+
+  /** Waits for the first request of the line. A dead client's line must not wait for it longer than after a FIN. */
+  async #untilLineMoves(limitMs: number): Promise<void> {
+    if (await this.#until(() => !this.#calls.isLineFull, limitMs)) return;
+    this.#router.cut(`for ${limitMs} ms, too many requests without seq waited for one: the server could not read on`);
+  }
+
+  /** Waits until something holds after a call has ended. Resolves with `false` if the time runs out before. */
+  async #until(holds: () => boolean, limitMs: number): Promise<boolean> {
+    const { clock } = this.#server;
+    let isOver = false;
+    const giveUp = () => {
+      isOver = true;
+      this.wake();
+    };
+    const timer = limitMs === Infinity ? undefined : clock.setTimer(giveUp, limitMs, true);
+    while (!holds() && this.#connection.isOpen && !isOver) {
+      await new Promise<void>((resolve) => this.#resume = resolve);
+    }
+    if (timer !== undefined) clock.clearTimer(timer);
+    return !isOver;
   }
 }
 

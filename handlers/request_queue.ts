@@ -1,6 +1,6 @@
 /**
  * Queues the requests of one connection that cannot begin yet. Requests without `seq` run one at a time, and are
- * answered in order. Requests with `seq` wait until fewer handlers run, if the server continues to read at the limit.
+ * answered in order. Requests with `seq` wait until fewer handlers run.
  *
  * In: calls, and replies to refused requests. Out: each, when it may begin or leave. Refused: nothing.
  */
@@ -32,6 +32,11 @@ export class RequestQueue {
   /** The number of waiting entries. */
   get length(): number {
     return this.#inOrder.length + this.#beside.length;
+  }
+
+  /** The number of waiting entries without `seq`. */
+  get lineLength(): number {
+    return this.#inOrder.length;
   }
 
   /** Whether a new request without `seq` must wait for earlier ones. */
