@@ -61,6 +61,8 @@ export interface CallOwner {
   onAnswered(call: Call): void;
   /** A running call was settled. */
   onSettled(call: Call): void;
+  /** The call was answered by a middleware, and its handler still runs. */
+  onOutlasting(call: Call): void;
   /** The handler of a running call has ended, and its place is free. */
   onEnded(call: Call): void;
 }
@@ -73,8 +75,8 @@ export class Call implements Expiring, StreamedCall, Invocation {
   slotPlace = UNWATCHED;
   /** The error code; `undefined` if it succeeded. */
   code: string | undefined = undefined;
-  /** With middleware, the promise of the handler: the middleware may answer earlier. */
-  handled: Promise<ReplyFields> | undefined = undefined;
+  /** The parts that still run: the answer and, with middleware, each of them and the handler. */
+  #parts = 1;
   #lastingOrNone: Lasting | undefined = undefined;
 
   constructor(
@@ -177,25 +179,28 @@ export class Call implements Expiring, StreamedCall, Invocation {
     } catch (error) {
       return this.#onThrown(error);
     }
-    this.#onEnded();
+    this.endPart();
   }
 
   /** A stream is complete. */
   #onReply(reply: ReplyFields): void {
     this.#succeed(reply);
-    this.#onEnded();
+    this.endPart();
   }
 
   #onThrown(error: unknown): void {
     if (this.isSettled) this.onLateError(error);
     else this.fail(this.#failureOf(error));
-    this.#onEnded();
+    this.endPart();
   }
 
-  /** A handler that continues after a cancel, or after middleware has answered, keeps its place until it ends. */
-  #onEnded(): void {
-    if (this.handled === undefined) this.owner.onEnded(this);
-    else void this.handled.catch(() => {}).then(() => this.owner.onEnded(this));
+  beginPart(): void {
+    this.#parts++;
+  }
+
+  /** What continues after a cancel, or after a middleware has answered, keeps the place until its end. */
+  endPart(): void {
+    if (--this.#parts === 0) this.owner.onEnded(this);
   }
 
   /** Sends a stream. Resolves with the final reply; rejects with the reason if there is none. */
@@ -220,7 +225,10 @@ export class Call implements Expiring, StreamedCall, Invocation {
   #succeed(reply: ReplyFields): void {
     if (this.state === "settled") return void this.owner.server.counts.lateReplies++;
     this.#answer(reply);
-    this.#lastingOrNone?.endStream?.(); // a middleware may answer before it is complete
+    if (this.#parts === 1) return;
+    // A middleware has answered, and the handler may still run.
+    this.#lastingOrNone?.endStream?.();
+    this.owner.onOutlasting(this);
   }
 
   // ---- the end
@@ -238,10 +246,9 @@ export class Call implements Expiring, StreamedCall, Invocation {
     if (wasKnown) this.owner.onSettled(this);
   }
 
-  /** Ends the call with an error, and aborts the handler. */
+  /** Ends the call with an error, unless it has its reply, and aborts the handler. */
   fail(reason: RpcError): void {
-    if (this.state === "settled") return;
-    this.#answer(reason);
+    if (this.state !== "settled") this.#answer(reason);
     this.#abort(reason);
   }
 
@@ -372,6 +379,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   #abort(reason: RpcError): void {
     const lasting = this.#lasting;
+    if (lasting.abortReason !== undefined) return;
     lasting.abortReason = reason;
     if (lasting.abortController) abortSafely(lasting.abortController, reason, (error) => this.report(error));
     lasting.items?.cut(reason);

@@ -148,6 +148,7 @@ export class Calls implements CallOwner {
   drain(reason: RpcError): void {
     this.drainReason = reason;
     for (const call of this.#open()) call.drain(reason);
+    for (const call of this.queue.outlasting ?? []) call.drain(reason);
   }
 
   /** Ends all calls after the connection has ended. */
@@ -158,6 +159,7 @@ export class Calls implements CallOwner {
       if (waiting instanceof Call && waiting.request.seq === undefined) this.#abandon(waiting, reason);
     }
     for (const call of this.#open()) this.#abandon(call, reason);
+    for (const call of this.queue.outlasting ?? []) call.fail(reason);
   }
 
   #abandon(call: Call, reason: RpcError): void {
@@ -234,10 +236,16 @@ export class Calls implements CallOwner {
     this.#listener.onProgress();
   }
 
-  onEnded({ request }: Call): void {
+  onOutlasting(call: Call): void {
+    (this.queue.outlasting ??= new Set()).add(call);
+    this.server.deadlines.add(call);
+  }
+
+  onEnded(call: Call): void {
     this.queue.handlers--;
     this.server.load.handlers--;
-    this.held.delete(request.weightBytes);
+    this.held.delete(call.request.weightBytes);
+    if (this.queue.outlasting?.delete(call)) this.server.deadlines.delete(call);
     if (this.queue.length > 0) this.#beginWaiting();
     this.#listener.onProgress();
   }

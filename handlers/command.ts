@@ -82,8 +82,9 @@ export type Next = <Given extends object = object>(given?: Given) => Promise<Pas
  * promise. Its argument is in the handler's context. It resolves with the reply, or rejects with the handler's error.
  * The items of a stream go to the caller meanwhile. It resolves after the last item, and `res` is the handler's return
  * value.
- * @returns The reply: the one from `next()`, or another. A handler that still runs counts as a call in flight, and its
- * error goes to `onError`.
+ * @returns The reply: the one from `next()`, or another. A handler that still runs counts as a call in flight. Its signal
+ * aborts at its deadline and when the connection ends, and its error goes to `onError`. A middleware that has answered
+ * cannot pass the call on any more: `next()` rejects.
  */
 export type Middleware<Given extends object = object> = (
   call: Context,

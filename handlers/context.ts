@@ -33,8 +33,10 @@ export interface Invocation {
     readonly caller: CallerConnection;
     readonly server: { readonly clock: Clock; readonly report: ServerReport };
   };
-  /** With middleware, the promise of the handler: the middleware may answer earlier. */
-  handled: Promise<ReplyFields> | undefined;
+  /** A middleware or the handler behind it begins: another middleware may answer before its end. */
+  beginPart(): void;
+  /** It has ended. */
+  endPart(): void;
   /** Sends a stream. Resolves with the final reply. */
   sendItems(items: AsyncIterable<unknown>): Promise<ReplyFields>;
   /** Resolves when the call is over, with the code that its caller got; `undefined` if it succeeded. */

@@ -14,7 +14,7 @@ import { checkedResult, isThenable, validated } from "./validation.ts";
 
 /** Rounds of microtasks between a handler that does not wait and its reply: without middleware, and with it. */
 const ROUNDS_OF_HANDLER = 1;
-const ROUNDS_OF_CHAIN = 4;
+const ROUNDS_OF_CHAIN = 3;
 const ROUNDS_OF_MIDDLEWARE = 5;
 
 /** The middleware of one server. */
@@ -52,12 +52,13 @@ export class MiddlewareChain {
     index: number,
   ): Promise<ReplyFields> {
     const middleware = chain[index];
-    if (middleware === undefined) return await (call.handled = this.#handle(call, context));
     let answered = false;
     let passed: Promise<ReplyFields> | undefined;
     const next = (given?: object) => {
       if (passed === undefined) {
-        passed = this.#pass(call, given === undefined ? context : withGiven(call, context, given), chain, index + 1);
+        passed = answered
+          ? Promise.reject(new TypeError(`Cannot pass on a call of ${call.command}: this middleware has answered it`))
+          : this.#next(call, given === undefined ? context : withGiven(call, context, given), chain, index + 1);
         // The middleware may not have awaited it, and an uncaught error would end the process.
         passed.catch((error) => {
           if (answered) call.onLateError(error);
@@ -65,17 +66,28 @@ export class MiddlewareChain {
       }
       return passed;
     };
+    call.beginPart();
     try {
       return wholeReply(await middleware(context, next as Next));
     } finally {
       answered = true;
+      call.endPart();
     }
+  }
+
+  #next(call: Invocation, context: Context, chain: readonly Middleware[], index: number): Promise<ReplyFields> {
+    return index < chain.length ? this.#pass(call, context, chain, index) : this.#handle(call, context);
   }
 
   /** Runs a handler to its end. The end of a stream is its final reply. */
   async #handle(call: Invocation, context: Context): Promise<ReplyFields> {
-    const answer = await this.#invoke(call, context);
-    return isStream(answer) ? await call.sendItems(answer) : replyOf(answer);
+    call.beginPart();
+    try {
+      const answer = await this.#invoke(call, context);
+      return isStream(answer) ? await call.sendItems(answer) : replyOf(answer);
+    } finally {
+      call.endPart();
+    }
   }
 
   /** Checks the parameters, and the stream if the command takes one. Then runs the handler. */

@@ -18,6 +18,8 @@ export class RequestQueue {
   running: Call | undefined;
   /** The number of running handlers. */
   handlers = 0;
+  /** Calls that a middleware has answered, and whose handlers still run. */
+  outlasting: Set<Call> | undefined;
   /** Whether nothing may begin for now. */
   isPaused = false;
   readonly #maxRunning: number;

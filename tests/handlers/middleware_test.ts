@@ -1,12 +1,13 @@
 /** Middleware: around all commands, before some of them, and what it hands on to the handler. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { RpcError } from "../../errors.ts";
 import { command, type Context, type Middleware, middleware, reply } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { schemaOf } from "../support/schema.ts";
-import { settle } from "../support/peers.ts";
-import { Held, withMemory } from "../support/test_server.ts";
+import { settle, settleShutdown } from "../support/peers.ts";
+import { Held, type ServedInMemory, withMemory, withServer } from "../support/test_server.ts";
 import type { Message } from "../support/wire.ts";
 
 const PONG = { res: "PONG" };
@@ -146,6 +147,97 @@ Deno.test("middleware need not wait for the handler: what fails behind it reache
   held.calls[0].fail(late);
   assertEquals(await served.peer.ask({ cmd: 1 }), PONG);
   assertEquals(served.errors.take(), [late]);
+});
+
+/** Passes a call on, and answers it before its handler. */
+const early: Middleware = (call, next) => {
+  if (call.command !== "HOLD") return next();
+  void next();
+  return { res: "early" };
+};
+
+Deno.test("a handler that continues behind a middleware's answer is aborted at its deadline, and when its connection ends", async () => {
+  const ends: [code: string, request: Message, end: (clock: FakeClock, served: ServedInMemory) => unknown][] = [
+    ["DEADLINE_EXCEEDED", { ttl: 3_000 }, (clock) => clock.advance(3_005)],
+    ["DEADLINE_EXCEEDED", {}, (clock) => clock.advance(9_005)],
+    ["CONNECTION_LOST", {}, (_, { peer }) => peer.close()],
+    ["CONNECTION_LOST", {}, (_, { peer }) => peer.halfClose()],
+  ];
+  for (const [code, fields, end] of ends) {
+    for (const seq of [1, undefined]) {
+      const clock = new FakeClock();
+      const held = new Held();
+      const options = { clock, commands: { HOLD: held.command }, middleware: [early], handlerTimeoutMs: 9_000 };
+      await using served = withMemory(options);
+      const ownSeq = seq === undefined ? {} : { seq };
+      assertEquals(await served.peer.ask({ cmd: "HOLD", ...ownSeq, ...fields }), { ...ownSeq, res: "early" });
+      const [{ context: { signal } }] = held.calls;
+      await clock.advance(2_990);
+      assertEquals(signal.aborted, false);
+      await end(clock, served);
+      await settle();
+      assertEquals((signal.reason as RpcError | undefined)?.code, code);
+      held.calls[0].fail(signal.reason);
+    }
+  }
+});
+
+Deno.test("a handler that continues behind a middleware's answer is told of a shutdown, and aborted at its end", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  await using server = await withServer({ clock, commands: { HOLD: held.command }, middleware: [early] });
+  const peer = await server.connect();
+  assertEquals(await peer.ask({ cmd: "HOLD", seq: 1 }), { seq: 1, res: "early" });
+  const [{ context: { signal, draining } }] = held.calls;
+  const ended = server.server.shutdown({ graceMs: 10_000 });
+  await settleShutdown();
+  assertEquals([(draining.reason as RpcError).code, signal.aborted], ["GOING_AWAY", false]);
+  await clock.advance(1_000);
+  assertEquals((signal.reason as RpcError).code, "SHUTTING_DOWN");
+  assertEquals(await peer.readToEnd(), []);
+  peer.close();
+  held.finishAll();
+  await clock.advance(2_000);
+  assertEquals((await ended).cut, 0);
+});
+
+Deno.test("a call keeps its place until all of its middleware and its handler have ended, whoever has answered", async () => {
+  const held = new Held();
+  let pass!: () => void;
+  const inner: Middleware = async (call, next) => {
+    if (call.command === "HOLD") await new Promise<void>((resolve) => pass = resolve);
+    return await next();
+  };
+  const options = { commands: { HOLD: held.command }, middleware: [early, inner], maxInFlightTotal: 1 };
+  await using served = withMemory(options);
+  const { peer } = served;
+  const inFlight = async () => ((await peer.ask({ cmd: 4 })).res as ServerStatistics).inFlight;
+  assertEquals(await peer.ask({ cmd: "HOLD", seq: 1 }), { seq: 1, res: "early" });
+  assertEquals([await inFlight(), held.calls.length], [1, 0], "the inner middleware still runs");
+  pass();
+  await settle();
+  assertEquals([await inFlight(), held.calls.length], [1, 1], "the handler still runs");
+  assertEquals(await peer.ask({ cmd: 2, sleep: 0 }), { err: "OVERLOADED" });
+  held.finishAll();
+  await settle();
+  assertEquals(await inFlight(), 0);
+  assertEquals((await peer.ask({ cmd: 2, sleep: 0 })).res, "DONE");
+});
+
+Deno.test("a middleware that has answered cannot pass its call on any more: nothing runs without a place", async () => {
+  const held = new Held();
+  let pass!: () => Promise<unknown>;
+  const hasty: Middleware = (_call, next) => {
+    pass = next;
+    return { res: "at once" };
+  };
+  await using served = withMemory({ commands: { HOLD: held.command }, middleware: [hasty] });
+  assertEquals(await served.peer.ask({ cmd: "HOLD" }), { res: "at once" });
+  await assertRejects(() => pass(), TypeError);
+  assertEquals((served.errors.take() as Error[]).map(({ message }) => message), [
+    "Cannot pass on a call of HOLD: this middleware has answered it",
+  ]);
+  assertEquals(held.calls.length, 0);
 });
 
 Deno.test("middleware keeps the order of the lane, and its time counts against the ttl", async () => {
