@@ -22,7 +22,8 @@ export interface Arrival {
 
 /**
  * A server without work for this time is at rest: it waits at its sockets, and the next input is not part of the
- * previous load. The time between two pieces of work is shorter, even on a busy machine.
+ * previous load. The time between two pieces of work is shorter, even on a busy machine. If the pauses since the last
+ * known look are as long together, the runtime has polled in one of them.
  */
 const REST_MS = 20;
 
@@ -37,10 +38,15 @@ export class Arrivals {
   #beganMs = Infinity;
   #look = 0;
   #lookBefore = 0;
+  /** The time without work since the last known look. */
+  #idleMs = 0;
 
   /** A piece of work begins. */
   begin(nowMs: number): void {
-    if (nowMs - this.workedMs >= REST_MS) this.busySinceMs = nowMs;
+    const idleMs = nowMs - this.workedMs;
+    if (idleMs >= REST_MS) this.busySinceMs = nowMs;
+    this.#idleMs += idleMs;
+    if (this.#idleMs >= REST_MS) this.#looked(); // the reads of a single busy connection never show a look
     this.#beganMs = nowMs;
   }
 
@@ -72,11 +78,15 @@ export class Arrivals {
   earliest(nowMs: number, begun: number, last: number): number {
     const isRest = nowMs - this.workedMs >= REST_MS;
     const isLook = isRest || begun < this.workMs; // otherwise the read may have completed without a look
-    if (isLook && this.#look < this.workMs) {
-      this.#lookBefore = this.#look;
-      this.#look = this.workMs;
-    }
+    if (isLook && this.#look < this.workMs) this.#looked();
     if (isRest) return this.workMs;
     return isLook && begun <= this.#lookBefore ? this.#lookBefore : last;
+  }
+
+  /** The runtime has polled the sockets, after all the work so far. */
+  #looked(): void {
+    this.#lookBefore = this.#look;
+    this.#look = this.workMs;
+    this.#idleMs = 0;
   }
 }

@@ -139,7 +139,7 @@ Deno.test("one long computation does not refuse what came meanwhile", async () =
   assert(isUseful(answers[4]) && !isUseful(answers[2]), "the server cannot know which of them is too old");
 });
 
-Deno.test("handlers that wait refuse nothing, also if their connection is not read meanwhile", async () => {
+Deno.test("handlers that wait refuse nothing, also at the limit of their connection", async () => {
   const clock = new FakeClock();
   const load: Arriving[] = [];
   for (let atMs = 0; atMs < 2_500; atMs += 10) {
@@ -153,6 +153,18 @@ Deno.test("handlers that wait refuse nothing, also if their connection is not re
   load.sort((a, b) => a.atMs - b.atMs);
   const answers = await underLoad(clock, { ...computing(clock), maxInFlight: 2 }, load);
   assertEquals(errorsOf(answers), []);
+});
+
+Deno.test("a connection that was quiet is not refused beside a single busy one, at a fifth or most of the capacity", async () => {
+  for (const gapMs of [10, 2.5]) {
+    const clock = new FakeClock();
+    const load = loadOf([0, { cmd: "PING" }], [2_990, { cmd: "COMPUTE", ttl: TTL_MS }]);
+    for (let atMs = 0; atMs < 3_500; atMs += gapMs) {
+      load.push({ atMs, connection: 2, request: { cmd: "COMPUTE", seq: load.length, ttl: TTL_MS } });
+    }
+    const answers = await underLoad(clock, computing(clock), load.sort((a, b) => a.atMs - b.atMs));
+    assertEquals(errorsOf(answers), []);
+  }
 });
 
 Deno.test("a request without seq that waits for its turn behind a waiting one is not refused for that", async () => {
