@@ -272,6 +272,32 @@ testInLua("a lost connection fails its calls, repeats those that may run twice, 
   assertEquals(said, ["CONNECTION_LOST: cannot receive the reply: closed", "twice"]);
 });
 
+testInLua("a call is sent as it was made, also the second time and as a stream", async (world) => {
+  const said = await withScript(
+    world,
+    `
+    local connection, params, meta = client:connection(), { words = { "made" } }, { token = "made" }
+    local call = connection:start("CALL", params, { meta = meta })
+    local stream = connection:stream("STREAM", params, { meta = meta })
+    params.words[1], params.more, meta.token = "changed", true, "changed"
+    say(tell(call:wait()))
+    say(stream())
+    connection:close()`,
+    async (accept) => {
+      const first = await accept();
+      await first.reply({ seq: (await next(first)).seq, err: "SHUTTING_DOWN" });
+      const second = await accept();
+      for (const cmd of ["CALL", "STREAM"]) {
+        const { seq, ttl: _, credit = 0, ...request } = await next(second);
+        assertEquals(request, { cmd, words: ["made"], meta: { token: "made" } });
+        await second.reply({ seq, res: cmd, ...(credit === 0 ? {} : { more: true }) });
+      }
+      while (await second.message() !== undefined);
+    },
+  );
+  assertEquals(said, ["CALL", "STREAM"]);
+});
+
 testInLua("a connection that has ended at rest is replaced before the next call", async (world) => {
   const said = await withScript(
     world,
@@ -357,6 +383,47 @@ testInLua("bytes that never end a reply do not hold up a call's time", async (wo
     },
   );
   assertEquals(said, ["TIMEOUT: cannot receive the reply: timeout"]);
+});
+
+testInLua("what no server can read is refused here, and other calls of the connection go on", async (world) => {
+  await using server = await serveHolds();
+  const said = await saidBy(
+    world,
+    server.port,
+    `
+    local connection = client:connection()
+    local held = connection:start("HOLD")
+    local function nest(depth) return depth > 0 and { nest(depth - 1) } or nil end
+    local function echo(data, meta) say(tell(connection:call("ECHO", { data = data }, { meta = meta }))) end
+    echo("a\\255")
+    echo({ ["\\237\\160\\128"] = 1 })
+    echo(1, { name = "\\195" })
+    echo(nest(64))
+    echo({ [1.5] = 1 })
+    echo({ [true] = 1 })
+    say(tell(connection:call("TALLY", {}, { items = { "a", "\\244\\144\\128\\128" } })))
+    say(type(connection:call("ECHO", { data = nest(63) }).res))
+    echo("\\0 \\195\\188 \\226\\130\\172 \\237\\159\\191 \\240\\159\\152\\128")
+    say(tell(connection:call("RELEASE")))
+    say(tell(held:wait()))
+    connection:close()`,
+  );
+  const refusal = (at: number, size: number) =>
+    `INVALID_PARAMS: text that is not UTF-8 at byte ${at} of ${size}; packline.binary() marks what is no text`;
+  assertEquals(said, [
+    refusal(2, 2),
+    refusal(2, 3),
+    refusal(1, 1),
+    "INVALID_PARAMS: more than 64 tables in one another, or a table in itself",
+    "INVALID_PARAMS: a key must be text or an integer: 1.5",
+    "INVALID_PARAMS: a key must be text or an integer: true",
+    refusal(2, 4),
+    "table",
+    "\0 ü € \ud7ff 😀",
+    "released",
+    "held",
+  ]);
+  assertEquals(accepted(server), 1);
 });
 
 testWith(NGINX_PACKAGES, "in nginx, set_keepalive() gives the connection to the next request", async () => {

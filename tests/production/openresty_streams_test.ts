@@ -240,6 +240,21 @@ testInLua("items that cannot be a stream are refused before anything is sent", a
   ]);
 });
 
+testInLua("a list of items is taken as it is at the call, whatever becomes of it", async (world) => {
+  await using server = await serveStreams();
+  const said = await saidBy(
+    world,
+    server.port,
+    `
+    local list = { "a", "b", "c" }
+    local upload = client:start("UPLOAD", {}, { items = list })
+    list[2], list[3] = nil, nil
+    say(tell(upload:wait()))`,
+  );
+  assertEquals(said, ["3"]);
+  assertEquals(server.uploads, [{ items: ["a", "b", "c"], end: "whole" }]);
+});
+
 testInLua("an early reply stops the stream, and the connection is used again", async (world) => {
   await using server = await serveStreams();
   const said = await saidBy(

@@ -326,7 +326,7 @@ testWith(["luajit2", "lua-messagepack", "lua-socket"], "bytes and empty maps hav
     local client = packline.new { port = ${server.port} }
     local bytes = "\\0\\255\\10\\13"
     assert(client:call("ECHO", { value = packline.binary(bytes) }).res == bytes)
-    assert(select(2, client:call("ECHO", { value = bytes })).code == "INVALID_MESSAGE")
+    assert(select(2, client:call("ECHO", { value = bytes })).code == "INVALID_PARAMS")
     assert(client:call("KIND", { value = packline.map {} }).res == "map")
     assert(client:call("KIND", { value = {} }).res == "array")
     assert(client:call("KIND", { value = { 1, nil, 3 } }).res == "map")

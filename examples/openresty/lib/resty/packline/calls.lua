@@ -22,16 +22,18 @@ local function fail_to(action, reason, retryable)
   fail(reason == "timeout" and "TIMEOUT" or "CONNECTION_LOST", "cannot " .. action .. ": " .. reason, retryable)
 end
 
--- Returns the items of a list one by one. Refuses a list with a hole, which would look like its end.
+-- Returns the items of a list, as it is now, one by one. Refuses a list with a hole, which would look like its end.
 local function each_of(list)
-  local size, position = 0, 0
-  for _ in pairs(list) do size = size + 1 end
+  local copy, size, position = {}, 0, 0
+  for key, item in pairs(list) do
+    copy[key], size = item, size + 1
+  end
   for i = 1, size do
-    if list[i] == nil then fail("INVALID_PARAMS", "items must be a list without holes; packline.null is a null") end
+    if copy[i] == nil then fail("INVALID_PARAMS", "items must be a list without holes; packline.null is a null") end
   end
   return function()
     position = position + 1
-    return list[position]
+    return copy[position]
   end
 end
 
@@ -68,7 +70,6 @@ function Call.new(client, cmd, params, options, credit)
   local call = setmetatable({
     client = client,
     cmd = cmd,
-    params = params,
     options = options,
     credit = credit,
     taken = 0, -- items for which no credit has been granted again
@@ -76,17 +77,21 @@ function Call.new(client, cmd, params, options, credit)
     avoided = {}, -- servers that have failed or refused this call
     refusals = 0,
   }, Call)
-  if options.items ~= nil then
-    local sound, source = pcall(to_source, options.items)
-    if not sound then
-      call.failure = source
-    elseif options.idempotent then
-      call.failure = messages.failure("INVALID_PARAMS", "a call with items cannot be idempotent: they are sent once")
-    else
-      call.source = source
-    end
-  end
+  local sound, reason = pcall(call.prepare, call, params)
+  if not sound and not messages.is_failure(reason) then error(reason, 0) end
+  if not sound then call.failure = reason end
   return call
+end
+
+-- Takes what the caller hands over, as it is now.
+function Call:prepare(params)
+  local options = self.options
+  self.request = messages.to_request(options.meta, params)
+  if options.items == nil then return end
+  if options.idempotent then
+    fail("INVALID_PARAMS", "a call with items cannot be idempotent: they are sent once")
+  end
+  self.source = to_source(options.items)
 end
 
 -- How long to wait until the server takes or sends something.
@@ -184,16 +189,15 @@ end
 
 -- Sends the request, over one connection; raises a failure.
 function Call:open()
-  local client, options = self.client, self.options
+  local client = self.client
   if self.failure then error(self.failure, 0) end -- closed meanwhile
   self.server, self.reused, self.answered, self.began = nil, false, false, sockets.now()
   self.inbox = {} -- received messages that were not taken yet
   if self.deadline <= self.began then fail("TIMEOUT", "no time is left; the request was not sent", true) end
   self.seq = Link.next_seq()
-  local request = messages.to_request(self.cmd, self.seq, nil, options.meta, self.params)
-  request.credit, request["$items"] = self.credit, self.source and true
-  request.ttl = self.deadline < math.huge and self:patience() or nil
-  local frame = to_frame(request, client.bytes_max)
+  local ttl = self.deadline < math.huge and self:patience() or nil
+  local fields = { cmd = self.cmd, seq = self.seq, ttl = ttl, credit = self.credit, ["$items"] = self.source and true }
+  local frame = to_frame(fields, client.bytes_max, self.request)
   local link = self:connect()
   self.link, self.reused = link, link.reused and not link.heard
   if self.failure then error(self.failure, 0) end -- closed while it was connecting

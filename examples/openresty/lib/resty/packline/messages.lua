@@ -9,6 +9,8 @@ local char, floor = string.char, math.floor
 
 local SHORT_BYTES_MAX = 57310 -- the largest payload of a short frame
 local LONG_MARK = "\31\31" -- the beginning of a long frame
+local DEPTH_MAX = 64 -- tables in one another, including the message
+local INTEGER_MAX = 2 ^ 53 - 1 -- lua-MessagePack packs numbers from here as floats
 local RESERVED = { cmd = true, seq = true, ttl = true, meta = true, credit = true }
 
 local messages = { SHORT_BYTES_MAX = SHORT_BYTES_MAX }
@@ -33,14 +35,59 @@ end
 -- Marks a table as a map, even if it is empty.
 function messages.map(value) return setmetatable(value, Map) end
 
+-- What a server cannot read is refused here: its answer would have no `seq`, and would end the connection for all.
+
+-- Returns where a text is not UTF-8; nil if it is. LuaJIT compiles this loop, but no patterns.
+local function find_fault(text)
+  local more, low, high = 0, 0x80, 0xBF -- bytes of this character that are to come, and the range of the next one
+  for i = 1, #text do
+    local byte = text:byte(i)
+    if more > 0 then
+      if byte < low or byte > high then return i end
+      more, low, high = more - 1, 0x80, 0xBF
+    elseif byte >= 0x80 then
+      if byte < 0xC2 or byte > 0xF4 then return i end
+      more = byte < 0xE0 and 1 or byte < 0xF0 and 2 or 3
+      low = byte == 0xE0 and 0xA0 or byte == 0xF0 and 0x90 or low -- the shortest form
+      high = byte == 0xED and 0x9F or byte == 0xF4 and 0x8F or high -- no surrogates, nothing beyond U+10FFFF
+    end
+  end
+  return more > 0 and #text or nil
+end
+
+function packers.string(buffer, text)
+  local at = find_fault(text)
+  if at then
+    error(("text that is not UTF-8 at byte %d of %d; packline.binary() marks what is no text"):format(at, #text))
+  end
+  packers._string(buffer, text)
+end
+
+local pack_map = packers.map
+function packers.map(buffer, value, size)
+  for key in pairs(value) do
+    local is_integer = type(key) == "number" and floor(key) == key and math.abs(key) < INTEGER_MAX
+    if type(key) ~= "string" and not is_integer then error("a key must be text or an integer: " .. tostring(key)) end
+  end
+  pack_map(buffer, value, size)
+end
+
+local depth = 0
+
 function packers.table(buffer, value)
   local kind = getmetatable(value)
   if kind == Binary then return packers.binary(buffer, value.bytes) end
   if kind == Null then return packers["nil"](buffer) end
-  if kind ~= Map then return packers._table(buffer, value) end
-  local size = 0
-  for _ in pairs(value) do size = size + 1 end
-  packers.map(buffer, value, size)
+  if depth == DEPTH_MAX then error("more than " .. DEPTH_MAX .. " tables in one another, or a table in itself") end
+  depth = depth + 1
+  if kind == Map then
+    local size = 0
+    for _ in pairs(value) do size = size + 1 end
+    packers.map(buffer, value, size)
+  else
+    packers._table(buffer, value)
+  end
+  depth = depth - 1
 end
 
 local Failure = { __tostring = function(failure) return failure.code .. ": " .. (failure.msg or "") end }
@@ -65,23 +112,41 @@ end
 local function fail(...) error(messages.failure(...)) end
 messages.fail = fail
 
-function messages.to_request(cmd, seq, ttl, meta, params)
-  local request = { cmd = cmd, seq = seq, ttl = ttl, meta = meta }
+-- The fields of a message, packed one after another, and their number.
+local function pack_fields(message)
+  local buffer, size = {}, 0
+  for _ in pairs(message) do size = size + 1 end
+  depth = 1 -- the message
+  local sound, reason = pcall(packers.map, buffer, message, size)
+  if not sound then fail("INVALID_PARAMS", (tostring(reason):gsub("^.-:%d+: ", ""))) end
+  return table.concat(buffer, "", 2), size
+end
+
+-- The part of a request that belongs to its caller. It is packed when the call is made: the call may be sent again when
+-- the caller has long changed its tables.
+function messages.to_request(meta, params)
+  local request = { meta = meta }
   for name, value in pairs(params or {}) do
     if RESERVED[name] or tostring(name):find("^%$") then fail("INVALID_PARAMS", name .. " is a reserved name") end
     request[name] = value
   end
-  return request
+  local bytes, size = pack_fields(request)
+  return { bytes = bytes, size = size }
 end
 
-function messages.to_frame(message, bytes_max)
-  local sound, payload = pcall(messagepack.pack, message)
-  if not sound then fail("INVALID_PARAMS", (tostring(payload):gsub("^.-:%d+: ", ""))) end
-  local size = #payload
+function messages.to_frame(message, bytes_max, request)
+  request = request or { bytes = "", size = 0 }
+  local bytes, count = pack_fields(message)
+  local header = {}
+  pack_map(header, {}, count + request.size)
+  local size = #header[1] + #bytes + #request.bytes
   if size > bytes_max then fail("INVALID_PARAMS", "a request of " .. size .. " bytes, the limit is " .. bytes_max) end
   local high, low = floor(size / 0x100), size % 0x100
-  if size <= SHORT_BYTES_MAX then return char((high + 32) % 0x100, (low + 32) % 0x100) .. payload .. "\n" end
-  return LONG_MARK .. char(floor(high / 0x10000), floor(high / 0x100) % 0x100, high % 0x100, low) .. payload .. "\n"
+  local length = char((high + 32) % 0x100, (low + 32) % 0x100)
+  if size > SHORT_BYTES_MAX then
+    length = LONG_MARK .. char(floor(high / 0x10000), floor(high / 0x100) % 0x100, high % 0x100, low)
+  end
+  return length .. header[1] .. bytes .. request.bytes .. "\n"
 end
 
 -- The map, and whether it is a reply: whether it has `res` or `err`. lua-MessagePack drops nil values, so `{seq, res:
