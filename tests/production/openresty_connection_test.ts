@@ -385,6 +385,46 @@ testInLua("bytes that never end a reply do not hold up a call's time", async (wo
   assertEquals(said, ["TIMEOUT: cannot receive the reply: timeout"]);
 });
 
+testInLua("a call that gets more items than it asked for fails, and no other", async (world) => {
+  const said = await withScript(
+    world,
+    `
+    local connection = client:connection()
+    local other, stream, single = connection:start("OTHER"), connection:stream("WORDS", {}, { credit = 2 }), nil
+    say(stream())
+    single = connection:start("SINGLE")
+    say(tell(other:wait()))
+    say(tell(stream()))
+    say(tell(single:wait()))
+    say(tell(connection:call("LAST")))
+    connection:close()`,
+    async (accept) => {
+      const server = await accept();
+      const other = await next(server);
+      const { seq } = await next(server);
+      const item = { seq, res: "word", more: true };
+      await server.reply(item); // and a credit of 1 for the next one
+      assertEquals(await next(server), { cmd: 0, seq, credit: 1 });
+      const single = await next(server);
+      await server.reply(...Array(100).fill(item), ...Array(100).fill({ seq: single.seq, res: 1, more: true }));
+      assertEquals(
+        [await next(server), await next(server)],
+        [seq, single.seq].map((seq) => ({ cmd: 0, seq, cancel: true })),
+      );
+      await server.reply({ seq: other.seq, res: "other" }, { seq, res: 0 }, { seq: single.seq, res: 0 });
+      await server.reply({ seq: (await next(server)).seq, res: "last" });
+      assertEquals(await server.message(), undefined);
+    },
+  );
+  assertEquals(said, [
+    "word",
+    "other",
+    "BAD_REPLY: more items than the credit",
+    "BAD_REPLY: the command answers with a stream",
+    "last",
+  ]);
+});
+
 testInLua("what no server can read is refused here, and other calls of the connection go on", async (world) => {
   await using server = await serveHolds();
   const said = await saidBy(

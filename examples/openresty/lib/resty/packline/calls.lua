@@ -193,6 +193,7 @@ function Call:open()
   if self.failure then error(self.failure, 0) end -- closed meanwhile
   self.server, self.reused, self.answered, self.began = nil, false, false, sockets.now()
   self.inbox = {} -- received messages that were not taken yet
+  self.room = self.credit or 0 -- how many items may still come
   if self.deadline <= self.began then fail("TIMEOUT", "no time is left; the request was not sent", true) end
   self.seq = Link.next_seq()
   local ttl = self.deadline < math.huge and self:patience() or nil
@@ -266,7 +267,6 @@ function Call:take()
   if not self.link then self:open() end
   local reply = self:receive_reply()
   if reply.more then
-    if not self.credit then fail("BAD_REPLY", "the command answers with a stream") end
     self.begun = true
     return reply
   end
@@ -352,7 +352,7 @@ function Call:__call()
   self.taken = self.taken + 1
   if self.taken * 2 >= self.credit then
     self.link:say({ cmd = 0, seq = self.seq, credit = self.taken }, self:patience())
-    self.taken = 0
+    self.room, self.taken = self.room + self.taken, 0
   end
   if message.res == nil then return messages.null end
   return message.res
@@ -365,13 +365,20 @@ function Call:wait()
   return self.reply, self.failure
 end
 
--- Cancels the call if it has not ended. A light thread that waits for it gets CANCELLED.
-function Call:close()
+-- Cancels the call if it has not ended. Who waits for it gets this failure.
+function Call:cancel(code, msg)
   if self.reply or self.failure then return end
-  self:fail(messages.failure("CANCELLED", "it was closed here"))
+  self:fail(messages.failure(code, msg))
   if not self.link then return end
   self.link:give_up(self)
   if not self.receiving then self:release() end
+end
+
+function Call:close() self:cancel("CANCELLED", "it was closed here") end
+
+-- An item has come for which there was no credit. If the link kept them, a server could fill the memory.
+function Call:refuse_item()
+  self:cancel("BAD_REPLY", self.credit and "more items than the credit" or "the command answers with a stream")
 end
 
 return Call

@@ -2,7 +2,7 @@
 The links of packline.lua: a link is one connection, for one call or for several calls at a time.
 
 In: a socket; frames; the calls, by `seq`. Out: the messages of each call, in its `inbox`. Refused: invalid frames, and
-replies that no call waits for. They end the connection and its calls.
+replies that no call waits for. They end the connection and its calls. More items than a call has credit for end it.
 
 No connection is read in the background. A waiting call reads it, and passes on the messages of other calls. In nginx
 one light thread reads at a time, and the others wait for their semaphores. The reader also keeps the promise `alive`.
@@ -216,11 +216,14 @@ function Link:take(message, is_reply)
     if is_reply then self:lose(messages.failure("BAD_REPLY", "no call waits for this reply")) end
     return
   end
+  local is_item = is_reply and message.more
   if call.given_up ~= self then
+    if is_item then call.room = call.room - 1 end
+    if call.room < 0 then return call:refuse_item() end
     table.insert(call.inbox, { message, is_reply })
     self:wake(call)
   end
-  if not is_reply or message.more then return end
+  if not is_reply or is_item then return end
   self.calls[seq], self.open = nil, self.open - 1
   if self.leaving or message.err == "SHUTTING_DOWN" then self:leave() end
 end
