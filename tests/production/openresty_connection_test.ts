@@ -385,6 +385,29 @@ testInLua("bytes that never end a reply do not hold up a call's time", async (wo
   assertEquals(said, ["TIMEOUT: cannot receive the reply: timeout"]);
 });
 
+testInLua("a long reply may take longer than a silence, if it goes on", async (world) => {
+  const said = await withScript(
+    world,
+    `
+    local connection = client:connection()
+    say(#connection:call("LONG").res)
+    connection:close()`,
+    async (accept) => {
+      const server = await accept();
+      const { seq } = await next(server);
+      const bytes = frame(encode({ seq, res: "x".repeat(10_000) }));
+      // The client says something three times a second, and here each is answered by a part of the reply: for 3 s.
+      for (let at = 0; at < bytes.length; at += 1_200) {
+        await server.send(bytes.slice(at, at + 1_200));
+        if (at + 1_200 < bytes.length) await server.message();
+      }
+      while (await server.message() !== undefined);
+    },
+    "alive = 1000",
+  );
+  assertEquals(said, ["10000"]);
+});
+
 testInLua("a call that gets more items than it asked for fails, and no other", async (world) => {
   const said = await withScript(
     world,

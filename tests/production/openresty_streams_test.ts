@@ -529,3 +529,23 @@ testInLua(
     ]);
   },
 );
+
+testInLua("bytes that never complete a reply are no sign of life", async (world) => {
+  const said = await withScript(
+    world,
+    `
+    local stream = client:stream("WORDS")
+    for word in stream do say(word) end
+    say(tell(stream.reply, stream.failure))`,
+    async (accept) => {
+      const server = await accept();
+      await next(server);
+      await server.send(Uint8Array.of(31, 31, 0, 16, 0, 0)); // a payload of 1 MiB
+      const drip = setInterval(() => void server.send(Uint8Array.of(0xc0)).catch(() => {}), 20);
+      while (await server.message() !== undefined);
+      clearInterval(drip);
+    },
+    "timeout = 200",
+  );
+  assertEquals(said, ["CONNECTION_LOST: the server has not answered a PING for 200 ms"]);
+});

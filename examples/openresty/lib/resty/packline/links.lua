@@ -11,13 +11,14 @@ one light thread reads at a time, and the others wait for their semaphores. The 
 local messages = require "resty.packline.messages"
 local sockets = require "resty.packline.sockets"
 
-local ceil, huge, max, min = math.ceil, math.huge, math.max, math.min
+local ceil, floor, huge, max, min = math.ceil, math.floor, math.huge, math.max, math.min
 local to_frame, SHORT_BYTES_MAX = messages.to_frame, messages.SHORT_BYTES_MAX
 
 local TIMER_MS_MAX = 2147483647 -- the longest time that nginx can wait
 local SILENCE_MS_MIN = 2000 -- PROTOCOL.md, "Signs of life"
 local PATIENCE_MS = 50 -- for the answer to a cancel, before the connection is closed
 local CANCEL_MS = 10000 -- a server answers a cancel at once: PROTOCOL.md, "Duties of a client"
+local PROGRESS_BYTES = 1024 -- less of a message is no sign of life: it may never be complete
 local PING = 1
 
 local LATE = {} -- raised if no complete message came in time
@@ -42,7 +43,7 @@ function Link.new(fields, silence_ms)
   link.queue, link.tasks, link.waiting = { not link.reused and link.client.greeting or nil }, {}, {}
   link.queued, link.written = #link.queue, 0 -- frames
   link.held, link.held_bytes = {}, 0 -- the received part of the next message
-  link.spoke_at, link.heard_at = now, now
+  link.spoke_at, link.heard_at = now, now -- `heard_at`: when a message, or PROGRESS_BYTES more of one, had come
   if shared then table.insert(shared, link) end
   return link
 end
@@ -153,7 +154,7 @@ end
 -- The time of the next `look_after()`; only while a call is open.
 function Link:due()
   if self.open == 0 then return huge end
-  local cancelled = (self.cancelled_at or huge) + CANCEL_MS
+  local cancelled = max(self.cancelled_at or huge, self.heard_at) + CANCEL_MS
   if not self.ping then return min(cancelled, min(self.spoke_at, self.heard_at) + self.tick_ms) end
   local promised = self.client.links and self.spoke_at + self.tick_ms or huge
   return min(cancelled, promised, max(self.ping_at, self.heard_at) + self.limit_ms)
@@ -164,7 +165,7 @@ function Link:look_after()
   if now < self:due() then return end
   if self.ping and now - max(self.ping_at, self.heard_at) >= self.limit_ms then
     self:lose(lost("the server has not answered a PING for " .. self.limit_ms .. " ms"))
-  elseif self.cancelled_at and now - self.cancelled_at >= CANCEL_MS then
+  elseif self.cancelled_at and now - max(self.cancelled_at, self.heard_at) >= CANCEL_MS then
     self:lose(lost("the server has not answered a cancel for " .. CANCEL_MS .. " ms"))
   elseif self.ping then
     self:push(self.client.greeting, self.limit_ms) -- any byte is a sign of life
@@ -185,7 +186,9 @@ function Link:read(time)
       local bytes, reason = sockets.receive(self, position - self.held_bytes, ms_until(time))
       if bytes then
         table.insert(self.held, bytes)
-        self.held_bytes, self.heard_at = self.held_bytes + #bytes, sockets.now()
+        local steps = floor(self.held_bytes / PROGRESS_BYTES)
+        self.held_bytes = self.held_bytes + #bytes
+        if floor(self.held_bytes / PROGRESS_BYTES) > steps then self.heard_at = sockets.now() end
       elseif reason ~= "timeout" then
         messages.fail("CONNECTION_LOST", "cannot receive the reply: " .. reason)
       end
@@ -195,7 +198,7 @@ function Link:read(time)
     return self.held[1]:sub(position - size + 1, position)
   end
   local message, is_reply = messages.read(receive, self.client.bytes_max)
-  self.held, self.held_bytes = {}, 0
+  self.held, self.held_bytes, self.heard_at = {}, 0, sockets.now()
   return message, is_reply
 end
 
