@@ -489,6 +489,29 @@ testInLua("what no server can read is refused here, and other calls of the conne
   assertEquals(accepted(server), 1);
 });
 
+testWith(NGINX_PACKAGES, "in nginx, a call that is made while close() waits opens another connection", async () => {
+  const said = await withScript(
+    NGINX,
+    `
+    local connection = client:connection()
+    local held = connection:start("HOLD")
+    local closing = ngx.thread.spawn(function() connection:close() end)
+    say(tell(connection:call("NEXT")))
+    say(tell(held:wait()))
+    ngx.thread.wait(closing)
+    connection:close()`,
+    async (accept) => {
+      const old = await accept();
+      const held = await next(old);
+      assertEquals(await next(old), { cmd: 0, seq: held.seq, cancel: true }); // no answer
+      const fresh = await accept();
+      await fresh.reply({ seq: (await next(fresh)).seq, res: "next" });
+      assertEquals([await old.message(), await fresh.message()], [undefined, undefined]);
+    },
+  );
+  assertEquals(said, ["next", "CANCELLED: it was closed here"]);
+});
+
 testWith(NGINX_PACKAGES, "in nginx, set_keepalive() gives the connection to the next request", async () => {
   await using server = await serveHolds();
   await using owned = new AsyncDisposableStack();

@@ -96,6 +96,7 @@ end
 -- Cancels all calls, and closes the connection.
 function Connection:close()
   for _, link in ipairs { unpack(self.links) } do
+    link.leaving = true -- a call that is made meanwhile opens another connection
     for _, call in pairs(link.calls) do call:close() end
     link:drain()
     link:close()
