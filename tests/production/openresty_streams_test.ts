@@ -387,6 +387,53 @@ testWith(NGINX_PACKAGES, "examples/openresty/nginx.conf streams both ways, and p
   half.close();
   await idle();
   assertEquals(server.uploads[1].end, "CANCELLED");
+
+  const [chunked, refusal] = await get("upload/UPLOAD", {
+    method: "POST",
+    body: ReadableStream.from([Uint8Array.of(1)]),
+  });
+  assertEquals([chunked, JSON.parse(refusal as string).err], [411, "LENGTH_REQUIRED"]);
+  assertEquals(server.uploads.length, 2);
+});
+
+testWith(NGINX_PACKAGES, "examples/openresty/nginx.conf cancels the call of an HTTP client that leaves", async () => {
+  const ends: string[] = [];
+  const started: (() => void)[] = [];
+  const hold = (signal: AbortSignal) =>
+    new Promise<never>((_resolve, reject) => {
+      started.shift()?.();
+      signal.addEventListener("abort", () => {
+        ends.push(signal.reason.code);
+        reject(signal.reason);
+      });
+    });
+  const commands = {
+    HOLD: command((_: object, { signal }) => hold(signal)),
+    TAKE: command({
+      items: unchecked<unknown>(),
+      async handler(_: object, { items, signal }): Promise<void> {
+        for await (const _item of items);
+        await hold(signal);
+      },
+    }),
+  };
+  await using server = await serve({ port: 0, commands, onError: () => {} });
+  await using owned = new AsyncDisposableStack();
+  const address = await startExample(owned, server.port, { timeoutMs: 60_000 });
+  for (const path of ["call/HOLD", "upload/TAKE"]) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    started.push(resolve);
+    const leaving = new AbortController();
+    const response = fetch(`http://${address}/${path}`, { method: "POST", body: "{}", signal: leaving.signal });
+    await promise;
+    leaving.abort();
+    await response.catch(() => {});
+    for (let tries = 0; server.statistics().inFlight > 0; tries++) {
+      assert(tries < 1000, `the handler of ${path} still runs`);
+      await (await fetch(`http://${address}/call/PING`)).text();
+    }
+  }
+  assertEquals(ends, ["CANCELLED", "CANCELLED"]);
 });
 
 testInLua("the samples of examples/openresty/README.md print what they say", async (world) => {

@@ -7,7 +7,7 @@ import { assert, assertEquals } from "@std/assert";
 import { command, type ListeningServer, reply, RpcError } from "../../mod.ts";
 import { serve } from "../support/demo_server.ts";
 import type { Message } from "../support/wire.ts";
-import { startLua } from "./lua.ts";
+import { startExample, startLua } from "./lua.ts";
 import { example, Folder, root, run, testWith } from "./programs.ts";
 import { type Front, LUAJIT, NGINX, Nginx, testInBoth, TIMEOUT_MS } from "./lua_fronts.ts";
 
@@ -276,6 +276,35 @@ testWith(NGINX.packages, "examples/openresty/nginx.conf answers each failure wit
   const { body } = await nginx.request("ECHO", { value: 'text, and "quotes" & 100 %' }, { safe: true });
   assertEquals(body, { res: 'text, and "quotes" & 100 %' });
 });
+
+testWith(
+  NGINX.packages,
+  "examples/openresty/nginx.conf takes JSON objects only, and answers in valid JSON",
+  async () => {
+    const odd = [Infinity, -Infinity, NaN, 1];
+    const ODD = command({ handler: () => odd });
+    const ODDS = command(async function* () {
+      yield* await Promise.resolve(odd);
+    });
+    await using server = await serve({ port: 0, commands: { ODD, ODDS } });
+    await using owned = new AsyncDisposableStack();
+    const address = await startExample(owned, server.port);
+    const send = async (path: string, body?: BodyInit) => {
+      const response = await fetch(`http://${address}/${path}`, { method: "POST", body });
+      return [response.status, await response.text()];
+    };
+    for (const body of ["[1,2]", "[]", "false", "null", "5", '"text"', "{", "{}x"]) {
+      const [status, text] = await send("call/PING", body);
+      assertEquals([status, JSON.parse(text as string)], [400, {
+        err: "INVALID_PARAMS",
+        msg: "the body is not a JSON object",
+      }]);
+    }
+    for (const body of ["{}", " \n{ }", ""]) assertEquals(await send("call/PING", body), [200, '{"res":"PONG"}\n']);
+    assertEquals(await send("call/ODD"), [200, '{"res":[null,null,null,1]}\n']);
+    assertEquals(await send("stream/ODDS"), [200, "null\nnull\nnull\n1\n"]);
+  },
+);
 
 testWith(LUAJIT.packages, "examples/openresty/client.lua speaks as the article's client does", async () => {
   await using server = await serveOn(0);
