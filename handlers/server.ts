@@ -8,7 +8,7 @@
 import { encodeFrame } from "../codec/encode.ts";
 import { Reply } from "../codec/message.ts";
 import { writeReply } from "../codec/write_message.ts";
-import { RpcError } from "../errors.ts";
+import type { RpcError } from "../errors.ts";
 import {
   checkOptions,
   DEFAULT_GRACE_MS,
@@ -166,7 +166,8 @@ export interface Server extends AsyncDisposable {
    *
    * @param request The request.
    * @param info What the HTTP server knows about it. `remoteAddr` becomes the `peer`.
-   * @returns The answer: 101, 400, 403 for a page that is not allowed, or 426 for a request without an upgrade.
+   * @returns The answer: 101, 400, 403 for a page that is not allowed, 426 for a request without an upgrade, or 503
+   * without room and during a shutdown.
    * @throws {TypeError} In Node and Bun, which have no upgrade in `fetch`. There, listen with `webOrigins`.
    *
    * @example Beside other routes
@@ -274,7 +275,8 @@ export class PacklineServer implements Server {
 
   readonly fetch = (request: Request, info?: UpgradeInfo): Response => {
     const { clock, limits: { maxHeldBytes } } = this.#state;
-    const options = { origins: this.#origins, maxUnreadBytes: maxHeldBytes, clock };
+    const refuses = (peer: string | undefined) => this.#state.refusalOf(peer) !== undefined;
+    const options = { origins: this.#origins, maxUnreadBytes: maxHeldBytes, clock, refuses };
     const { response, transport, refusal } = upgrade(request, info, options);
     if (transport !== undefined) void this.accept(transport);
     if (refusal !== undefined) this.#noteRefusal(refusal);
@@ -283,14 +285,8 @@ export class PacklineServer implements Server {
 
   async accept(transport: Transport): Promise<void> {
     const state = this.#state;
-    if (state.drain.isRefusing) return await refuse(transport, new RpcError("SHUTTING_DOWN"));
-    if (state.connections.size >= state.limits.maxConnections) {
-      state.counts.connectionsRefused++;
-      const { maxConnections } = state.limits;
-      const message = `is refused: ${maxConnections} connections are open, and --max-connections allows no more`;
-      state.log.note({ event: "connection_refused", peer: transport.peer, code: "OVERLOADED", message });
-      return await refuse(transport, new RpcError("OVERLOADED", "the server has no room for another connection"));
-    }
+    const refusal = state.refusalOf(transport.peer);
+    if (refusal !== undefined) return await refuse(transport, refusal);
     const { onConnect, onClose } = this.#options;
     const connection = this.#begin(transport);
     if (connection === undefined) return;
@@ -301,9 +297,11 @@ export class PacklineServer implements Server {
     state.log.note({ event: "connection_opened", peer, message: "is connected" });
     void this.#tell(onConnect, connection.caller);
     await connection.run();
-    state.connections.delete(connection);
+    if (transport.released === undefined) state.connections.delete(connection);
     void this.#tell(onClose, connection.caller);
     state.log.note({ event: "connection_closed", peer, message: `is gone: ${connection.endReason}` });
+    await transport.released;
+    state.connections.delete(connection);
     if (state.connections.size === 0) this.#sweeper.stop();
   }
 

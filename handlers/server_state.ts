@@ -4,6 +4,7 @@
  * In: the options of `serve()`. Out: the shared state. Refused: invalid options.
  */
 
+import { RpcError } from "../errors.ts";
 import { type Limits, resolveLimits } from "../limits.ts";
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { LongReads, type SharedTurns } from "../session/read_pace.ts";
@@ -151,6 +152,17 @@ export class ServerState implements SharedTurns {
    */
   restBeforeConnection(): Promise<void> | undefined {
     return this.drain.isWaiting ? undefined : this.yieldBudget.countConnection();
+  }
+
+  /** Why one more connection is refused; `undefined` if there is room. A refusal is counted and logged. */
+  refusalOf(peer: string | undefined): RpcError | undefined {
+    if (this.drain.isRefusing) return new RpcError("SHUTTING_DOWN");
+    const { connections, limits: { maxConnections } } = this;
+    if (connections.size < maxConnections) return undefined;
+    this.counts.connectionsRefused++;
+    const message = `is refused: ${maxConnections} connections are open, and --max-connections allows no more`;
+    this.log.note({ event: "connection_refused", peer, code: "OVERLOADED", message });
+    return new RpcError("OVERLOADED", "the server has no room for another connection");
   }
 
   /** Stops all timers, after the last call. */

@@ -41,6 +41,11 @@ export interface Transport {
   /** Ends both directions and pending operations. A second call may throw. */
   close(): void;
   /**
+   * Resolves when a closed connection holds no socket any more. Without it, `close()` itself releases the socket. Until
+   * then, a server counts the connection as open.
+   */
+  readonly released?: Promise<void>;
+  /**
    * Rejects when the connection breaks while nothing is read. A socket does not need this, because an empty write fails
    * then. On other transports, an empty write is unsafe: `node:tls` destroys its socket.
    */

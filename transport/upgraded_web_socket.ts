@@ -2,8 +2,11 @@
  * A WebSocket that the runtime's HTTP server has opened, as a transport. It is for hosts that support only HTTP.
  *
  * In: a request. Out: the response, and a transport. Refused: a request that does not open a WebSocket, or comes from a
- * page that may not. A client that sends more than it may is cut off, because the runtime keeps reading while bytes
- * wait here.
+ * page that may not, or finds no room. A client that sends more than it may is cut off, because the runtime keeps
+ * reading while bytes wait here.
+ *
+ * The runtime has no hard end for one WebSocket: after the close frame, a silent peer keeps its socket. So the transport
+ * tells when the socket is released, and a request without room gets an answer of HTTP, not a WebSocket that is refused.
  */
 
 import type { Refusal } from "./acceptor.ts";
@@ -35,6 +38,8 @@ export interface UpgradeOptions {
   readonly origins: Origins | undefined;
   /** The maximum of received bytes that are not read yet. */
   readonly maxUnreadBytes: number;
+  /** Whether there is no room for one more peer. Called for a request that may open a WebSocket; it tells this itself. */
+  readonly refuses: (peer: string | undefined) => boolean;
   readonly clock: Clock;
 }
 
@@ -50,6 +55,7 @@ const FIRST_LOOK_MS = 2;
 const LONGEST_LOOK_MS = 50;
 
 const NORMAL = 1000;
+const GOING_AWAY = 1001;
 const TEXT_REFUSED = 1003;
 const TOO_MUCH = 1008;
 
@@ -81,18 +87,25 @@ export function upgrade(request: Request, info: UpgradeInfo | undefined, options
   // Read now, because the runtime throws after the upgrade.
   const headers = new Headers(request.headers);
   try {
-    const { response, socket } = open(request, headers, options.origins);
+    if (options.origins === undefined) {
+      throw new UpgradeError(403, "this server takes no WebSockets: it has no webOrigins");
+    }
+    checkUpgrade(headers, options.origins);
+    if (options.refuses(peer)) return { response: responseOf(new UpgradeError(503, "there is no room for it")) };
+    const { response, socket } = open(request);
     return { response, transport: new UpgradedWebSocket(socket, { ...options, peer, headers }) };
   } catch (error) {
     if (!(error instanceof UpgradeError)) throw error;
     const refusal = { event: "upgrade_refused", reason: error.message, peer: peer ?? "unknown peer" } as const;
-    return { response: new Response(error.body, error), refusal };
+    return { response: responseOf(error), refusal };
   }
 }
 
-function open(request: Request, headers: Headers, origins: Origins | undefined): Deno.WebSocketUpgrade {
-  if (origins === undefined) throw new UpgradeError(403, "this server takes no WebSockets: it has no webOrigins");
-  checkUpgrade(headers, origins);
+function responseOf(error: UpgradeError): Response {
+  return new Response(error.body, error);
+}
+
+function open(request: Request): Deno.WebSocketUpgrade {
   try {
     return Deno.upgradeWebSocket(request);
   } catch (error) {
@@ -106,47 +119,65 @@ function peerOf({ transport, hostname, port, path }: NonNullable<UpgradeInfo["re
   );
 }
 
-class UpgradedWebSocket implements Transport {
+type PeerOptions = Pick<UpgradeOptions, "maxUnreadBytes" | "clock"> & {
   readonly peer: string | undefined;
   readonly headers: Headers;
+};
+
+class UpgradedWebSocket implements Transport {
   readonly releasesBytes = true; // the runtime copies the bytes
   readonly broken: Promise<void>;
   readonly #socket: WebSocket;
-  readonly #options: Pick<UpgradeOptions, "maxUnreadBytes" | "clock">;
+  readonly #options: PeerOptions;
   readonly #opened = Promise.withResolvers<void>();
+  readonly #released = Promise.withResolvers<void>();
   /** The received chunks that are not read yet. */
   #unread: Uint8Array[] = [];
   #unreadBytes = 0;
   #onUnread = () => {};
   /** Why no more input comes. */
   #ended: Error | undefined;
-  #isClosing = false;
+  /** The code of this side's close frame. */
+  #closeCode: number | undefined;
 
-  constructor(
-    socket: WebSocket,
-    { peer, headers, ...options }: UpgradeOptions & { peer: string | undefined; headers: Headers },
-  ) {
+  constructor(socket: WebSocket, options: PeerOptions) {
     this.#socket = socket;
-    this.peer = peer;
-    this.headers = headers;
     this.#options = options;
     const { promise: broken, reject: onBroken } = Promise.withResolvers<void>();
     this.broken = broken;
     for (const promise of [broken, this.#opened.promise]) promise.catch(() => {});
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => this.#opened.resolve();
+    socket.onopen = () => {
+      if (this.#closeCode === undefined) this.#opened.resolve();
+      else socket.close(this.#closeCode);
+    };
     socket.onmessage = ({ data }) => this.#take(data);
     const end = (reason: string) => {
       this.#end(new Error(reason));
       onBroken(this.#ended);
     };
     socket.onerror = (event) => end((event as ErrorEvent).message || "the WebSocket has failed");
-    socket.onclose = ({ code }) => end(`the peer has closed the WebSocket with ${code}`);
+    socket.onclose = ({ code }) => {
+      end(`the peer has closed the WebSocket with ${code}`);
+      this.#released.resolve();
+    };
+  }
+
+  get peer(): string | undefined {
+    return this.#options.peer;
+  }
+
+  get headers(): Headers {
+    return this.#options.headers;
+  }
+
+  get released(): Promise<void> {
+    return this.#released.promise;
   }
 
   async read(into: Uint8Array): Promise<number | null> {
     while (this.#unreadBytes === 0) {
-      if (this.#ended !== undefined && this.#isClosing) return null;
+      if (this.#ended !== undefined && this.#closeCode !== undefined) return null;
       if (this.#ended !== undefined) throw this.#ended;
       await new Promise<void>((resolve) => this.#onUnread = resolve);
     }
@@ -184,11 +215,11 @@ class UpgradedWebSocket implements Transport {
 
   close(): void {
     this.#end(new Error("the connection was closed"));
-    this.#close(NORMAL);
+    this.#close(GOING_AWAY);
   }
 
   #take(data: unknown): void {
-    if (this.#ended !== undefined || this.#isClosing) return;
+    if (this.#ended !== undefined || this.#closeCode !== undefined) return;
     if (!(data instanceof ArrayBuffer)) {
       this.#end(new Error("the peer has sent text, and messages here are binary"));
       return this.#close(TEXT_REFUSED);
@@ -212,8 +243,11 @@ class UpgradedWebSocket implements Transport {
   }
 
   #close(code: number): void {
-    this.#isClosing = true;
-    if (this.#socket.readyState <= WebSocket.OPEN) this.#socket.close(code);
+    this.#closeCode ??= code;
+    const { readyState } = this.#socket;
+    // The runtime forgets a close before the open, which may never come: a peer that has left is not reported.
+    if (readyState === WebSocket.CONNECTING) this.#released.resolve();
+    if (readyState === WebSocket.OPEN) this.#socket.close(this.#closeCode);
   }
 
   #mustBeOpen(): void {

@@ -31,7 +31,7 @@ const MEANINGS: Readonly<Record<number, string>> = {
   404: "there is nothing at this path",
   426: "the server speaks HTTP there, and opens no WebSocket for this request",
   502: "a proxy before the server cannot reach it",
-  503: "a proxy before the server finds none that is ready",
+  503: "the server has no room or shuts down, or a proxy before it finds none that is ready",
 };
 
 /** The answers to a request that opens no WebSocket: the phrase of the status, and a text for people. */
@@ -43,6 +43,7 @@ const ANSWERS = {
   ],
   426: ["Upgrade Required", "this is a packline server, which takes WebSockets and no other requests of HTTP"],
   431: ["Request Header Fields Too Large", "the headers are too long"],
+  503: ["Service Unavailable", "this server has no room for another connection, or shuts down"],
 } as const;
 
 const DECODER = new TextDecoder("latin1");

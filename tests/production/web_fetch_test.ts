@@ -2,11 +2,13 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { connect, createServer, serve, type Server } from "../../mod.ts";
+import { FakeClock } from "../support/fake_clock.ts";
 import { openWebSocket, settle, webSocketPeer } from "../support/peers.ts";
 import { Held, stderrLines } from "../support/test_server.ts";
 import { message } from "../support/wire.ts";
 import { writeAll } from "../../transport/transport.ts";
-import { answerTo, commands, MIB, PAGE, upgradeOf, useAll } from "../support/web_socket_service.ts";
+import { OPCODES, webSocketFrame } from "../support/web_socket.ts";
+import { answerTo, commands, MASK, MIB, PAGE, Raw, upgradeOf, useAll } from "../support/web_socket_service.ts";
 
 /** A server of HTTP with a page, and packline at a path. */
 function beside(server: Server) {
@@ -91,6 +93,52 @@ Deno.test("through server.fetch, text is refused with 1003, and one who floods a
   held.finishAll();
   await settle();
   assert(server.statistics().bytes.received < 2 * maxHeldBytes);
+});
+
+Deno.test("through server.fetch, a peer that does not answer a close frame is open until it has gone, and a shutdown does not wait", async () => {
+  const closed: string[] = [];
+  const lines = await stderrLines(async () => {
+    const server = createServer({ webOrigins: [], maxConnections: 1, onClose: ({ peer }) => void closed.push(peer) });
+    await using http = beside(server);
+    const { port } = http.addr;
+    /** Opens a WebSocket, is refused for a text, and says no more. */
+    const silentPeer = async () => {
+      const raw = await Raw.connect(port);
+      await raw.send(upgradeOf());
+      assertMatch(await raw.readHead(), /^HTTP\/1\.1 101 /);
+      await raw.send(webSocketFrame(OPCODES.text, new Uint8Array(1), { mask: MASK }));
+      assertEquals(await raw.readText(4), "\ufffd\x02\x03\ufffd"); // its close frame, with 1003
+      return raw;
+    };
+    using first = await silentPeer();
+    while (closed.length < 1) await settle(1);
+    assertEquals(server.statistics().connections.open, 1);
+    const refused = await answerTo(port, upgradeOf());
+    assertEquals(refused.status, 503);
+    assertMatch(refused.text, /packline: this server has no room for another connection, or shuts down/);
+    assertEquals(server.statistics().connections.refused, 1);
+    await first.send(webSocketFrame(OPCODES.pong, new Uint8Array(0), { mask: MASK }));
+    await first.readToEnd();
+    while (server.statistics().connections.open > 0) await settle(1);
+    using _second = await silentPeer();
+    while (closed.length < 2) await settle(1);
+    assertEquals(await server.shutdown(), { finished: 0, cut: 0 });
+    assertEquals(server.statistics().connections.open, 1);
+    assertEquals((await answerTo(port, upgradeOf())).status, 503);
+  });
+  assertMatch(lines.join("\n"), /is refused: 1 connections are open/);
+});
+
+Deno.test("through server.fetch, a connection that is cut gets 1001", async () => {
+  const clock = new FakeClock();
+  const server = createServer({ webOrigins: [], idleTimeoutMs: 1_000, clock });
+  await using http = beside(server);
+  const page = new WebSocket(`ws://127.0.0.1:${http.addr.port}/rpc`);
+  const closed = new Promise<number>((resolve) => page.onclose = ({ code }) => resolve(code));
+  await new Promise((resolve) => page.onopen = resolve);
+  await clock.advance(2_000);
+  assertEquals(await closed, 1001);
+  while (server.statistics().connections.open > 0) await settle(1);
 });
 
 Deno.test("on the own port, one who floods a server that waits is held back, and loses nothing", async () => {
