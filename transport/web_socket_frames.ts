@@ -6,11 +6,14 @@
  * (1002).
  *
  * A close frame ends one direction, as a FIN does: earlier requests are answered before the peer gets a close frame in
- * return. A server that ends a connection at once sends one too (1001).
+ * return. A server that ends a connection at once sends one too (1001). A peer that breaks the protocol gets its code
+ * behind the frame that is being sent, if it reads that within a second.
  */
 
 import type { PeerCertificate } from "./certificate.ts";
+import { type Clock, systemClock, type Timer } from "./clock.ts";
 import { type Transport, writeAll } from "./transport.ts";
+import { applyMask, MASK_BYTES, randomMask } from "./web_socket_mask.ts";
 
 /** Which end of the connection this is. A client masks its output, and a server does not. */
 export type WebSocketRole = "client" | "server";
@@ -26,7 +29,6 @@ const FINAL = 0x80;
 const MASKED = 0x80;
 const RESERVED = 0x70;
 const OPCODE = 0x0f;
-const MASK_BYTES = 4;
 const MAX_CONTROL_BYTES = 125;
 
 /** The longest head of a frame: two bytes, a length of eight, a mask. */
@@ -40,6 +42,11 @@ const GOING_AWAY = 1001;
 const PROTOCOL_ERROR = 1002;
 const TEXT_REFUSED = 1003;
 const TOO_LARGE = 1009;
+
+/** How long a peer that has broken the protocol may take to read what comes before its close frame. */
+const LAST_MS = 1_000;
+
+const REASON_DECODER = new TextDecoder("utf-8", { fatal: true });
 
 /** Stands for a close frame without a code, and is never sent. */
 const NO_CODE = 1005;
@@ -66,6 +73,7 @@ export class WebSocketTransport implements Transport {
   readonly #below: Transport;
   readonly #masks: boolean;
   readonly #frames: FrameReader;
+  readonly #clock: Clock;
   /** The frame that is being sent. Frames are sent one after another. */
   #sending: Promise<void> | undefined;
   #isAnswering = false;
@@ -75,8 +83,10 @@ export class WebSocketTransport implements Transport {
    * @param below The connection, after its handshake.
    * @param role Which end this is.
    * @param headers The headers of the request that opened it, for a server.
+   * @param clock The clock for the limit of a last close frame.
    */
-  constructor(below: Transport, role: WebSocketRole, headers?: Headers) {
+  constructor(below: Transport, role: WebSocketRole, headers?: Headers, clock: Clock = systemClock) {
+    this.#clock = clock;
     this.#below = below;
     this.#masks = role === "client";
     this.#frames = new FrameReader(role === "server");
@@ -106,8 +116,7 @@ export class WebSocketTransport implements Transport {
     }
     const { code, fault } = frames.ending;
     if (fault !== undefined) {
-      // If a frame is being sent, a close frame would wait for a peer that may not read.
-      if (this.#sending === undefined) await this.#close(code);
+      await this.#closeInTime(code);
       throw new Error(fault);
     }
     if (code === NORMAL || code === NO_CODE) return null;
@@ -151,6 +160,14 @@ export class WebSocketTransport implements Transport {
     const sent = this.#send(CLOSE, Uint8Array.of(code >> 8, code & 255));
     this.#isClosed = true;
     await sent;
+  }
+
+  /** Sends a close frame behind the frame that is being sent, but does not wait long for a peer that may not read. */
+  async #closeInTime(code: number): Promise<void> {
+    let timer: Timer | undefined;
+    const late = new Promise<void>((resolve) => timer = this.#clock.setTimer(resolve, LAST_MS, false));
+    await Promise.race([this.#close(code), late]).catch(() => {}); // the fault says more than a broken connection
+    this.#clock.clearTimer(timer as Timer);
   }
 
   /** Answers the newest ping. Earlier pings that arrived while an answer waited get no answer, as the RFC allows. */
@@ -301,9 +318,23 @@ class FrameReader {
     if (this.#opcode !== CLOSE) return;
     const code = payload.length === 0 ? NO_CODE : payload[0] << 8 | payload[1];
     const isKnown = code === NORMAL || code in CLOSE_CODES || code >= 3000 && code <= 4999;
-    this.ending = payload.length === 0 || payload.length > 1 && isKnown
+    const wrong = payload.length > 0 && (payload.length === 1 || !isKnown)
+      ? "code is not valid"
+      : isText(payload.subarray(2))
+      ? undefined
+      : "reason is not UTF-8";
+    this.ending = wrong === undefined
       ? { code }
-      : { code: PROTOCOL_ERROR, fault: "the peer has sent a close frame whose code is not valid" };
+      : { code: PROTOCOL_ERROR, fault: `the peer has sent a close frame whose ${wrong}` };
+  }
+}
+
+function isText(bytes: Uint8Array): boolean {
+  try {
+    REASON_DECODER.decode(bytes);
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -346,42 +377,4 @@ function spaceFor(bytes: number): Uint8Array<ArrayBuffer> {
 
 function reuse(frame: Uint8Array<ArrayBuffer>): void {
   if (frame.length >= REUSED_FROM_BYTES && spare.length < MAX_SPARE) spare.push(new Uint8Array(frame.buffer));
-}
-
-/** Random bytes for masks, generated many at a time. */
-const random = new Uint8Array(4096);
-let randomStart = random.length;
-
-/** An unpredictable mask, so that no page can make a client send bytes of its choice to a proxy. */
-function randomMask(): Uint8Array {
-  if (randomStart === random.length) {
-    crypto.getRandomValues(random);
-    randomStart = 0;
-  }
-  return random.subarray(randomStart, randomStart += MASK_BYTES);
-}
-
-/** The mask as it applies to a word, in the order of this machine's bytes. */
-const turned = new Uint8Array(MASK_BYTES);
-const turnedWord = new Int32Array(turned.buffer);
-
-/** From this many bytes up, words are faster. */
-const WORDS_FROM_BYTES = 64;
-
-/**
- * Masks or unmasks bytes in place.
- *
- * @param offset How many bytes of the payload come before these bytes.
- */
-function applyMask(bytes: Uint8Array, start: number, end: number, mask: Uint8Array, offset: number): void {
-  let at = start;
-  if (end - start >= WORDS_FROM_BYTES) {
-    for (; ((bytes.byteOffset + at) & 3) !== 0; at++) bytes[at] ^= mask[(offset + at - start) & 3];
-    for (let each = 0; each < MASK_BYTES; each++) turned[each] = mask[(offset + at - start + each) & 3];
-    const words = new Int32Array(bytes.buffer, bytes.byteOffset + at, (end - at) >> 2);
-    const word = turnedWord[0];
-    for (let each = 0; each < words.length; each++) words[each] ^= word;
-    at += 4 * words.length;
-  }
-  for (; at < end; at++) bytes[at] ^= mask[(offset + at - start) & 3];
 }

@@ -119,6 +119,20 @@ Deno.test("calls before a close frame are answered, then comes the server's own"
   assertEquals(await peer.readToEnd(), [{ seq: 1, res: null }]);
 });
 
+Deno.test("a peer that breaks the protocol directly behind a request gets the code for that", async () => {
+  await using server = await serve({ port: 0, webOrigins: [] });
+  const ping = webSocketFrame(OPCODES.binary, message({ cmd: 1, seq: 1 }), { mask: MASK });
+  const text = webSocketFrame(OPCODES.text, Uint8Array.of(65), { mask: MASK });
+  for (const parts of [[[...ping, ...text]], [ping, text]]) {
+    using raw = await Raw.connect(server.port);
+    await raw.send(upgradeOf());
+    await raw.readHead();
+    for (const part of parts) await raw.send(Uint8Array.from(part));
+    const last = webSocketFrames(await raw.readToEnd()).at(-1);
+    assertEquals([last?.opcode, last?.payload], [OPCODES.close, Uint8Array.of(1003 >> 8, 1003 & 255)]);
+  }
+});
+
 Deno.test("a unix socket takes WebSockets too, for a proxy in front of it", async () => {
   await using folder = await Folder.make();
   await using server = await serve({ path: `${folder.path}/socket`, webOrigins: [PAGE] });

@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { socketTransport } from "../../transport/deno_network.ts";
 import { type WebSocketRole, WebSocketTransport } from "../../transport/web_socket_frames.ts";
+import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { closeFrame, latin1, OPCODES, readAll, ScriptedTransport, webSocketFrame } from "../support/web_socket.ts";
 import { settle } from "../support/peers.ts";
@@ -121,6 +122,12 @@ const FAULTS: [name: string, frame: Uint8Array, code: number, error: RegExp][] =
   ...[0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535].map((code): [string, Uint8Array, number, RegExp] => {
     return [`a close with ${code}`, closeFrame(code, { mask: MASK }), 1002, /code is not valid/];
   }),
+  [
+    "a close whose reason is not UTF-8",
+    webSocketFrame(close, unhex("03 e8 c3 28"), { mask: MASK }),
+    1002,
+    /reason is not UTF-8/,
+  ],
 ];
 
 Deno.test("what breaks the protocol is an error, behind what came before it, and the peer gets its code", async (t) => {
@@ -148,16 +155,29 @@ Deno.test("what breaks the protocol is an error, behind what came before it, and
   assertEquals(masked.message, "the peer has sent a frame with a mask, which a server has not");
 });
 
-Deno.test("a fault behind a write that does not end is an error at once, without a close frame", async () => {
-  const gate = Promise.withResolvers<void>();
-  const below = new ScriptedTransport([webSocketFrame(text, HELLO)]);
-  below.blocked = gate.promise;
-  const transport = new WebSocketTransport(below, "client");
-  const writing = transport.write(HELLO);
-  await assertRejects(() => transport.read(new Uint8Array(64)), Error, "text");
-  gate.resolve();
-  await writing;
-  assertEquals(below.frames.map(({ opcode }) => opcode), [binary]);
+Deno.test("a fault behind a write under way gets its code behind that, within a second", async () => {
+  for (const isRead of [true, false]) {
+    const gate = Promise.withResolvers<void>();
+    const below = new ScriptedTransport([webSocketFrame(text, HELLO, { mask: MASK })]);
+    below.blocked = gate.promise;
+    const clock = new FakeClock();
+    const transport = new WebSocketTransport(below, "server", undefined, clock);
+    const writing = transport.write(HELLO);
+    const reading = assertRejects(() => transport.read(new Uint8Array(64)), Error, "text");
+    if (isRead) {
+      gate.resolve();
+      await writing;
+    } else {
+      await clock.advance(1_000);
+      await reading;
+      transport.close();
+      gate.reject(new Error("closed"));
+      await assertRejects(() => writing, Error, "closed");
+    }
+    await reading;
+    assertEquals(below.frames.map(({ opcode }) => opcode), isRead ? [binary, close] : [binary]);
+    assertEquals([below.frames.at(-1)?.payload, below.closed], isRead ? [unhex("03 eb"), false] : [HELLO, true]);
+  }
 });
 
 Deno.test("a length takes no memory: what has come is given on, and what is missing is a count", async () => {
@@ -270,6 +290,7 @@ Deno.test("how a peer closes tells whether it was in order", async () => {
   };
   assertEquals(await end(closeFrame(1000)), null);
   assertEquals(await end(webSocketFrame(close, latin1(""))), null);
+  assertEquals(await end(webSocketFrame(close, unhex("03 e8 c3 a9"))), null, "a reason is UTF-8");
   assertEquals(await end(closeFrame(1001)), "the peer has closed the WebSocket with 1001, it is going away");
   assertEquals(await end(closeFrame(1011)), "the peer has closed the WebSocket with 1011, internal error");
   assertEquals(await end(closeFrame(4321)), "the peer has closed the WebSocket with 4321, a code of its own");
