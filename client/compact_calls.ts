@@ -69,13 +69,8 @@ function encodeChecked(value: unknown, path: string, maxPayloadBytes: number): U
   return bytes;
 }
 
-/** The payload of a request. */
-export function requestOf(given: Span, seq: number, ttl: number | undefined): Uint8Array {
-  return extended(given, { seq, ttl });
-}
-
-/** A request with more fields. */
-function extended(given: Span, fields: Fields): Uint8Array {
+/** The payload of a request with more fields. */
+export function extended(given: Span, fields: Fields): Uint8Array {
   return encodeCompact({ ...decodeCompact(bytesOf(given)) as Fields, ...fields });
 }
 

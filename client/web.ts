@@ -109,7 +109,7 @@ export async function connect<C extends Commands = AnyCommands>(options: WebConn
   globalThis.addEventListener?.("online", hurry, listening);
   page?.addEventListener("visibilitychange", hurry, listening);
   if (signal?.aborted) void client.close();
-  else signal?.addEventListener("abort", () => void client.close(), listening);
+  else signal?.addEventListener("abort", () => client.close(), listening);
   if (!options.lazy) await engine.open();
   return client as unknown as Client<C>;
 }

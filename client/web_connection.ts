@@ -20,7 +20,7 @@ import {
   PING_SEQ,
   receivedError,
 } from "./client_call.ts";
-import { itemMessage, requestOf } from "./compact_calls.ts";
+import { extended, itemMessage } from "./compact_calls.ts";
 import { AHEAD_BYTES, ItemOutput } from "./outgoing_items.ts";
 
 /** The number of the command. The `seq` of the client's own PINGs counts down from `PING_SEQ`. */
@@ -33,6 +33,9 @@ const PING = 1;
 const ANSWER_MS = 10_000;
 const CHECK_MS = 3_000;
 const CLOSE_MS = 1_000;
+
+/** So much input at once shows that a server is alive; fewer bytes, of a message that never ends, do not. */
+const PROGRESS_BYTES = 1_024;
 
 /** The part of the client that its connections use. */
 export interface WebConnectionOwner extends ClientCallOwner {
@@ -121,6 +124,8 @@ export class WebConnection implements CallConnection {
    */
   #beat: Timer | undefined;
   #silentBeats = 0;
+  /** When the last message, or a large part of one, was received. */
+  #heardMs = 0;
 
   /** @param peer The server, as the user names it. */
   constructor(owner: WebConnectionOwner, transport: WebTransport, readonly peer: string) {
@@ -171,7 +176,7 @@ export class WebConnection implements CallConnection {
   send(call: ClientCall, nowMs: number): void {
     call.send(this, this.#nextId++, nowMs);
     this.#calls.set(call.id, call);
-    this.output.write(requestOf(call.given, call.id, call.ttl));
+    this.output.write(extended(call.given, { seq: call.id, ttl: call.ttl }));
     call.items?.start();
     if (this.#beat === undefined) {
       this.#silentBeats = -1; // the request is the first sign of life
@@ -191,6 +196,7 @@ export class WebConnection implements CallConnection {
   }
 
   missAnswer(call: ClientCall): void {
+    if (this.#heardMs < call.deadlineMs - ANSWER_MS) return this.lose(new Error("it does not answer"));
     this.#calls.delete(call.id);
     this.#owner.wake();
   }
@@ -202,7 +208,7 @@ export class WebConnection implements CallConnection {
   // ---- in
 
   async #read(): Promise<void> {
-    const { maxPayloadBytes } = this.#owner.settings;
+    const { maxPayloadBytes, clock } = this.#owner.settings;
     let buffer = new Uint8Array(4_096);
     let end = 0;
     try {
@@ -219,6 +225,7 @@ export class WebConnection implements CallConnection {
           start = payload.byteOffset + payload.length + 1;
           this.#take(payload);
         }
+        if (start > 0 || bytes >= PROGRESS_BYTES) this.#heardMs = clock.now();
         buffer.copyWithin(0, start, end);
         end -= start;
         this.#owner.wake();
@@ -293,7 +300,7 @@ export class WebConnection implements CallConnection {
     for (const call of this.#calls.values()) {
       if (call.isSettled) continue;
       call.end(reason);
-      this.#control({ seq: call.id, cancel: true });
+      this.abandon(call);
     }
     const { clock } = this.#owner.settings;
     const timer = clock.setTimer(() => this.lose(reason), CLOSE_MS, true);

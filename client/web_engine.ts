@@ -37,8 +37,10 @@ class OwnTimers implements Deadlines {
 
   add(deadline: Deadline): void {
     if (deadline.deadlineMs === Infinity || this.#timers.has(deadline)) return;
-    const timer = this.clock.setTimer(() => deadline.expire(), deadline.deadlineMs - this.clock.now(), false);
-    this.#timers.set(deadline, timer);
+    this.#timers.set(
+      deadline,
+      this.clock.setTimer(() => deadline.expire(), deadline.deadlineMs - this.clock.now(), false),
+    );
   }
 
   delete(deadline: Deadline): void {
@@ -190,11 +192,6 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     this.wake();
   }
 
-  #notReady(): RpcError {
-    const { obstacle: cause } = this;
-    return new RpcError("CONNECTION_LOST", `waitForReady is false: ${cause?.message}`, { retryable: true, cause });
-  }
-
   // ---- connections
 
   attach(transport: WebTransport): WebConnection {
@@ -240,10 +237,13 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     if (!this.hasWaiting || this.#state === "closed") return;
     const { clock, retryBudget } = this.settings;
     const nowMs = clock.now();
-    const { connection } = this.#link;
+    const { connection, lastError: cause } = this.#link;
     for (const call of this.#waiting.ready) {
       call.startTimeout(nowMs);
-      if (this.#state === "waiting" && !call.policy.waitForReady) this.giveUp(call, this.#notReady());
+      if (this.#state === "waiting" && !call.policy.waitForReady) {
+        const text = `waitForReady is false: ${cause?.message}`;
+        this.giveUp(call, new RpcError("CONNECTION_LOST", text, { retryable: true, cause }));
+      }
     }
     for (const call of this.#waiting.ready) {
       if (!connection?.hasRoom) break;

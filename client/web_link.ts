@@ -43,6 +43,8 @@ export interface WebLinkOwner {
   onLinkState(error?: RpcError): void;
 }
 
+type Activity = "idle" | "connecting" | "waiting" | "closed";
+
 /** The link to the server, with one connection for new calls. */
 export class WebLink {
   /** The error of the last dial or of the last lost connection, until there is a new connection. */
@@ -50,18 +52,14 @@ export class WebLink {
   readonly calls = { sent: 0, refused: 0, lost: 0 };
   /** The connection for new calls. */
   connection: WebConnection | undefined;
-  #activity: "idle" | "connecting" | "waiting" | "closed" = "idle";
-  /** Ends the dial or the wait. */
-  #attempt = new AbortController();
+  #activity: Activity = "idle";
+  /** Ends the dial or the wait that is under way. */
+  #attempt: AbortController | undefined;
 
   constructor(readonly owner: WebLinkOwner, readonly backoff: Backoff) {}
 
-  get state(): "open" | "idle" | "connecting" | "waiting" | "closed" {
-    return !this.#isClosed && this.connection !== undefined ? "open" : this.#activity;
-  }
-
-  get #isClosed(): boolean {
-    return this.#activity === "closed";
+  get state(): Activity | "open" {
+    return this.connection === undefined ? this.#activity : "open";
   }
 
   /** The delay before the next attempt to connect, in milliseconds. */
@@ -88,14 +86,14 @@ export class WebLink {
       } catch {
         // The error is in `lastError`; waiting calls report it if they time out.
       }
-    } while (!this.#isClosed && this.connection === undefined && this.owner.hasWaiting);
+    } while (this.state !== "closed" && this.connection === undefined && this.owner.hasWaiting);
     this.#become("idle", this.lastError);
   }
 
   /** The network may be back. Dials at once if calls wait, and checks an open connection. */
   hurry(): void {
     this.backoff.reset();
-    if (this.owner.hasWaiting) this.#attempt.abort(); // the loop of seek() goes on
+    if (this.owner.hasWaiting) this.#attempt?.abort(); // the loop of seek() goes on
     this.connection?.check();
   }
 
@@ -134,7 +132,10 @@ export class WebLink {
     return new Promise<void>((resolve, reject) => {
       signal.addEventListener("abort", () => reject(signal.reason));
       act(signal).then(resolve, reject);
-    }).finally(() => clock.clearTimer(timer));
+    }).finally(() => {
+      clock.clearTimer(timer);
+      this.#attempt = undefined;
+    });
   }
 
   /**
@@ -162,13 +163,13 @@ export class WebLink {
 
   /** Ends attempts to connect. */
   close(reason: RpcError): void {
-    this.#become("closed");
-    this.#attempt.abort(reason);
     this.connection = undefined;
+    this.#become("closed");
+    this.#attempt?.abort(reason);
   }
 
-  #become(activity: WebLink["state"], error?: RpcError): void {
-    if (this.#isClosed || activity === "open") return;
+  #become(activity: Activity, error?: RpcError): void {
+    if (this.state === "closed") return;
     this.#activity = activity;
     this.owner.onLinkState(error);
   }

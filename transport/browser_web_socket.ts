@@ -47,7 +47,7 @@ export function openBrowserWebSocket(
   const end = (text?: string) => {
     if (isEnded) return; // some runtimes report the end twice
     isEnded = true;
-    fault = text === undefined ? text : new Error(text);
+    if (text) fault = new Error(text);
     socket.close(1000);
     wake();
   };
@@ -86,9 +86,7 @@ export function openBrowserWebSocket(
   };
 
   return new Promise((resolve, reject) => {
-    signal.addEventListener("abort", () => {
-      if (socket.readyState === WebSocket.CONNECTING) socket.close();
-    });
+    signal.addEventListener("abort", () => socket.close());
     socket.onopen = () => resolve(transport);
     socket.onclose = ({ code, reason }) => {
       reject(new Error(`the WebSocket cannot be opened (${code})`));

@@ -301,6 +301,47 @@ Deno.test("browser engine - when the network is back it dials at once, and an op
   await client.close();
 });
 
+Deno.test("browser engine - 10 s after a cancel, bytes of a message that never ends are silence, a large part of one is not", async () => {
+  for (const [partBytes, aliveMs] of [[1, 4_000], [1, 0], [1_024, 4_000]]) {
+    const { client, clock, server } = await scene({ aliveMs });
+    const open = failure(client.call("A", {}, { timeoutMs: Infinity }));
+    const late = failure(client.call("B", {}, { timeoutMs: 1_000 }));
+    await server.send(Uint8Array.of(0x1f, 0x1f, 0, 0x10, 0, 0)); // the head of a frame of 1 MiB
+    for (let drops = 0; drops < 22; drops++) {
+      await server.send(new Uint8Array(partBytes));
+      await clock.advance(500);
+    }
+    assertEquals((await late).code, "TIMEOUT");
+    if (partBytes === 1) {
+      assertEquals((await open).message, "CONNECTION_LOST: the connection to ws://a is lost: it does not answer");
+    } else {
+      assertEquals(client.state, "open");
+      server.cut();
+      assertEquals((await open).code, "CONNECTION_LOST");
+    }
+    await client.close();
+  }
+});
+
+Deno.test("browser engine - the signal of a dial ends with the dial", async () => {
+  const network = memoryNetwork();
+  const signals: AbortSignal[] = [];
+  const dial = (signal: AbortSignal) => (signals.push(signal), network.dial());
+  const clock = new FakeClock();
+  const client: Client = await connect({ url: "ws://a", dial, clock, maxInFlight: 1 });
+  const server = await ScriptedServer.accept(network, { answersPings: false });
+  const calls = [client.call("A"), client.call("B")];
+  assertEquals((await server.request()).cmd, "A");
+  dispatchEvent(new Event("online")); // while a call waits
+  await server.reply({ seq: 0, res: 1 });
+  assertPing(await server.request());
+  assertEquals((await server.request()).cmd, "B");
+  await server.reply({ seq: 2, res: 2 });
+  assertEquals(await Promise.all(calls), [1, 2]);
+  await client.close();
+  assertEquals(signals.map(({ aborted }) => aborted), [false]);
+});
+
 Deno.test("browser engine - waitForReady: false rejects while no server can be reached", async () => {
   const fields: Fields = { url: "ws://a", lazy: true, dial: () => Promise.reject(new Error("no network")) };
   const clock = new FakeClock();
