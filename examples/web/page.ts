@@ -5,6 +5,7 @@ import { connect } from "../../client/web.ts";
 import type { commands } from "./server.ts";
 
 const MOST_POINTS = 150;
+const PAUSE_MS = 1_000;
 
 const find = <E extends Element>(id: string) => document.getElementById(id) as unknown as E;
 
@@ -14,19 +15,29 @@ const client = await connect<typeof commands>({
   onState: (state) => find<HTMLElement>("state").textContent = state,
 });
 
-async function showPrices(): Promise<void> {
-  const line = find<SVGPolylineElement>("line");
-  const points: { tick: number; price: number }[] = [];
-  for await (const point of client.stream.PRICES({})) {
-    points.push(point);
-    if (points.length > MOST_POINTS) points.shift();
-    const [{ tick: first }] = points;
-    line.setAttribute(
-      "points",
-      points.map(({ tick, price }) => `${4 * (tick - first)},${2 * (120 - price)}`).join(" "),
-    );
-    find<HTMLElement>("price").textContent = point.price.toFixed(2);
-    find<HTMLElement>("count").textContent = `${1 + Number(find<HTMLElement>("count").textContent)}`;
+const points: { tick: number; price: number }[] = [];
+
+function showPrice(point: { tick: number; price: number }): void {
+  points.push(point);
+  if (points.length > MOST_POINTS) points.shift();
+  const [{ tick: first }] = points;
+  find<SVGPolylineElement>("line").setAttribute(
+    "points",
+    points.map(({ tick, price }) => `${4 * (tick - first)},${2 * (120 - price)}`).join(" "),
+  );
+  find<HTMLElement>("price").textContent = point.price.toFixed(2);
+  find<HTMLElement>("count").textContent = `${1 + Number(find<HTMLElement>("count").textContent)}`;
+}
+
+/** The stream goes on by itself after a short outage. After a long one it has failed, and the next one goes on. */
+async function showPrices(): Promise<never> {
+  while (true) {
+    try {
+      for await (const point of client.stream.PRICES({ after: points.at(-1)?.tick })) showPrice(point);
+    } catch (error) {
+      console.warn(`The prices are interrupted: ${error}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }
 }
 
