@@ -212,3 +212,15 @@ export function copyOf(error: RpcError): RpcError {
   const copy = new RpcError(error.code, error.toJSON().msg, { ...error, cause: error.cause });
   return isReceived(error) ? markReceived(copy) : copy;
 }
+
+/**
+ * Rejects a promise, so that the stack of the error shows who awaits it: V8 adds the async functions to the stacks that
+ * are taken in a job of the promise. A method of an object with the promise's `resolve`.
+ */
+export function rejectTraced(this: { resolve(rejection: unknown): void }, error: Error): void {
+  const then = (_: unknown, reject: (error: Error) => void) => {
+    Error.captureStackTrace?.(error, then);
+    reject(error);
+  };
+  this.resolve({ then });
+}

@@ -348,18 +348,6 @@ export class UnaryCall extends ClientCall {
 }
 
 /**
- * Rejects the promise of a call, so that the stack of its error shows who awaits it: V8 adds the async functions to the
- * stacks that are taken in a job of the promise. For a call's `reject`.
- */
-export function rejectTraced(this: UnaryCall, error: Error): void {
-  const then = (_: unknown, reject: (error: Error) => void) => {
-    Error.captureStackTrace?.(error, then);
-    reject(error);
-  };
-  this.resolve({ then });
-}
-
-/**
  * Checks the time limit of a call.
  *
  * @param timeoutMs The value, of any type; `Infinity` means no limit, and 0 or less means no time is left.

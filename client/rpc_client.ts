@@ -10,7 +10,7 @@
 
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import type { Fields } from "../codec/message.ts";
-import { copyOf, isReceived, markReceived, RpcError } from "../errors.ts";
+import { copyOf, isReceived, markReceived, rejectTraced, RpcError } from "../errors.ts";
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { ItemBudget } from "../session/item_queue.ts";
 import { clientTelemetry } from "../session/telemetry.ts";
@@ -18,14 +18,7 @@ import { TimerWheel } from "../session/deadlines.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallEncoder, CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
 import { CallCounts, CallQueue, type ClientStatistics, Signals } from "./calls.ts";
-import {
-  type CallConnection,
-  type ClientCall,
-  type ClientSettings,
-  NO_ATTEMPTS,
-  rejectTraced,
-  UnaryCall,
-} from "./client_call.ts";
+import { type CallConnection, type ClientCall, type ClientSettings, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
 import { Connections, elsewhere, type LateCall, Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
 import { callEncoder, encodeCall, setSpan, spanOf } from "./sender.ts";
 import { dropItems } from "./outgoing_items.ts";

@@ -23,7 +23,7 @@ import type { Invocation } from "./context.ts";
 import type { HeldItems } from "./held_items.ts";
 import { isAbort, isDueTo, isForCaller, reported } from "./failures.ts";
 import { Lasting } from "./lasting.ts";
-import { isStream, sendItems, STREAM_AHEAD_BYTES, type StreamedCall } from "./item_sender.ts";
+import { isPending, isStream, sendItems, STREAM_AHEAD_BYTES, type StreamedCall } from "./item_sender.ts";
 import { AT_LIMIT, tooLateAfter } from "./refusals.ts";
 import { noteResult, type RegisteredCommand } from "./registry.ts";
 import type { ServerState } from "./server_state.ts";
@@ -397,10 +397,4 @@ function deadlineOf({ arrival, entry, owner, request: { ttl } }: Call): number {
   const { timeoutMs = limits.handlerTimeoutMs } = entry.command;
   const callersMs = ttl === undefined ? Infinity : arrival.readMs + ttl;
   return timeoutMs === Infinity ? callersMs : Math.min(callersMs, clock.now() + timeoutMs);
-}
-
-/** Whether an answer comes later: it is a promise or a stream. */
-function isPending(answer: unknown): boolean {
-  return typeof answer === "object" && answer !== null &&
-    (typeof (answer as { then?: unknown }).then === "function" || isStream(answer));
 }

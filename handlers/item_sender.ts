@@ -31,6 +31,12 @@ export function isStream(answer: unknown): answer is AsyncIterable<unknown> {
   return typeof answer === "object" && answer !== null && Symbol.asyncIterator in answer;
 }
 
+/** Whether an answer comes later: it is a promise or a stream. */
+export function isPending(answer: unknown): boolean {
+  return typeof answer === "object" && answer !== null &&
+    (typeof (answer as { then?: unknown }).then === "function" || isStream(answer));
+}
+
 /**
  * Sends all items.
  *
