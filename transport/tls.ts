@@ -38,6 +38,7 @@ export interface ClientTls {
 export type TlsSource<Tls extends ClientTls> = Tls | (() => Tls | Promise<Tls>);
 
 export const PEER_EXPIRED = "the peer's certificate has expired";
+export const PEER_DAMAGED = "a certificate of the peer is damaged";
 export const PEER_TOO_EARLY = "the peer's certificate is not valid yet";
 const NO_TLS = "the peer does not speak TLS";
 const CUT_OFF = "the server closed the connection";

@@ -8,10 +8,10 @@
  */
 
 import { isIP, type Socket } from "node:net";
-import { connect, type TLSSocket } from "node:tls";
+import { connect, type DetailedPeerCertificate, type TLSSocket } from "node:tls";
 import { nodeTransport } from "./node_transport.ts";
 import { systemError } from "./runtime.ts";
-import { type ClientTls, PEER_EXPIRED, PEER_TOO_EARLY } from "./tls.ts";
+import { type ClientTls, PEER_DAMAGED, PEER_EXPIRED, PEER_TOO_EARLY } from "./tls.ts";
 import type { Transport } from "./transport.ts";
 
 /**
@@ -33,6 +33,15 @@ export async function dialTls(
   const servername = isIP(hostname) === 0 ? hostname : undefined;
   const options = { host: hostname, port, servername, ca, cert, key, allowHalfOpen: true, rejectUnauthorized: false };
   const socket = connect(options);
+  // Deno reads the server's whole chain before it reports a handshake, where an error would end the process.
+  const read = socket.getPeerCertificate.bind(socket) as (detailed?: boolean) => DetailedPeerCertificate;
+  socket.getPeerCertificate = (detailed?: boolean) => {
+    try {
+      return read(detailed);
+    } catch {
+      return {} as DetailedPeerCertificate; // it has no name, so the server is not trusted
+    }
+  };
   await untilOpen(socket, "secureConnect", signal);
   if (socket.authorized === true) {
     return nodeTransport(socket, cert === undefined ? {} : { silentEnd: systemError("ConnectionReset", REJECTED) });
@@ -74,7 +83,8 @@ export async function untilOpen(
 
 /** Why a server is not trusted. Node reports an expired self-signed certificate only as self-signed. */
 function distrustOf(socket: TLSSocket): Error {
-  const { valid_from, valid_to } = socket.getPeerCertificate();
+  const { raw, valid_from, valid_to } = socket.getPeerCertificate(true);
+  if (raw === undefined) return new Error(PEER_DAMAGED);
   const now = Date.now(); // a certificate states calendar time
   if (now > Date.parse(valid_to)) return new Error(PEER_EXPIRED);
   if (now < Date.parse(valid_from)) return new Error(PEER_TOO_EARLY);

@@ -5,6 +5,9 @@
  * with both.
  */
 
+import { once } from "node:events";
+import type { AddressInfo } from "node:net";
+import { createServer } from "node:tls";
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
@@ -17,6 +20,9 @@ import { concat, message, messages } from "../support/wire.ts";
 import type { Certificate } from "./certificates.ts";
 import { Program, root, run, testWith } from "./programs.ts";
 import { bothWays, failure, PONG, readAll, tlsTest } from "./tls_world.ts";
+
+/** Base64 of no certificate. */
+const GARBAGE = "-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n";
 
 // Who is let in ------------------------------------------------------------------------------------------------------
 
@@ -211,6 +217,24 @@ tlsTest("TLS: a server that does not ask has no certificate to tell of", async (
 
 tlsTest("TLS and plain TCP do not take each other for what they are", async (world) => {
   await using secure = await withServer({ tls: world.serverTls(false) });
+tlsTest("TLS: a server with a damaged certificate in its chain is refused, and ends no client", async (world) => {
+  const { server: { cert, key }, authority: { cert: ca }, ada } = world;
+  const server = createServer({ cert: cert + GARBAGE, key }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  try {
+    for (const hostname of ["127.0.0.1", "localhost"]) {
+      assertEquals(
+        await failure({ hostname, port, tls: { ca, cert: ada.cert, key: ada.key } }),
+        `CONNECTION_LOST: cannot reach ${hostname}:${port}: a certificate of the peer is damaged`,
+      );
+    }
+  } finally {
+    server.close();
+    await once(server, "close");
+  }
+});
+
   await using plain = await withServer();
   assertMatch(await failure({ port: secure.port }), /^BAD_REPLY: .* sent an invalid frame: .*; this looks like TLS$/);
   for (const mutual of [false, true]) {
