@@ -43,6 +43,7 @@ export const PEER_TOO_EARLY = "the peer's certificate is not valid yet";
 const NO_TLS = "the peer does not speak TLS";
 const CUT_OFF = "the server closed the connection";
 
+const BEGIN = "-----BEGIN CERTIFICATE-----";
 const PEM_OBJECT = "an object whose cert, key and ca are PEM text";
 
 /** The check of the `tls` option; `tlsProblem()` checks its contents. */
@@ -67,10 +68,14 @@ const FAULTS: readonly [RegExp, string][] = [
   [/^No certificates found in certificate data$|^.*no.start.line$/i, "the certificate is not PEM text"],
   [/^No keys found in key data$|^.*DECODER routines.*$/, "the private key is not PEM text"],
   [
-    /^invalid peer certificate: BadEncoding$|^Unable to add pem file .*$|^.*asn\.?1 encoding routines.*$|^Invalid CA$/i,
+    /^invalid peer certificate: BadEncoding$|^Unable to decode certificate$|^.*asn\.?1 encoding routines.*$|^Invalid CA$/i,
     "a certificate is damaged",
   ],
-  [/^.*failed to parse private key.*$/, "the private key is damaged or of an unsupported type"],
+  [
+    /^invalid peer certificate: .*UnsupportedCertVersion.*$/,
+    "a certificate is of version 1, which TLS does not take; make it of version 3, with subjectAltName",
+  ],
+  [/^.*failed to parse private key.*$|^Unable to decode key$/, "the private key is damaged or of an unsupported type"],
   [/^invalid peer certificate: (Expired|certificate expired\b.*)$|^CERT_HAS_EXPIRED$/, PEER_EXPIRED],
   [/^invalid peer certificate: (NotValidYet|certificate not valid yet\b.*)$|^CERT_NOT_YET_VALID$/, PEER_TOO_EARLY],
   [
@@ -78,7 +83,11 @@ const FAULTS: readonly [RegExp, string][] = [
     "the peer's certificate is for another name",
   ],
   [
-    /^invalid peer certificate: (UnknownIssuer|.*CaUsedAsEndEntity.*)$|^(DEPTH_ZERO_)?SELF_SIGNED_CERT.*$|^UNABLE_TO_.*$/,
+    /^invalid peer certificate: .*CaUsedAsEndEntity.*$/,
+    "the peer's certificate is for an authority and not for a server; make it with basicConstraints=CA:FALSE",
+  ],
+  [
+    /^invalid peer certificate: UnknownIssuer$|^(DEPTH_ZERO_)?SELF_SIGNED_CERT.*$|^UNABLE_TO_.*$/,
     "the peer's certificate is not signed by a trusted authority; pass its authority as ca",
   ],
   [
@@ -101,15 +110,35 @@ const FAULTS: readonly [RegExp, string][] = [
  */
 export function tlsProblem({ ca, cert, key }: ClientTls): string | undefined {
   if ((cert === undefined) !== (key === undefined)) return "a certificate and its private key must be given together";
-  if (ca !== undefined && !ca.includes("-----BEGIN CERTIFICATE-----")) {
+  if (ca !== undefined && !ca.includes(BEGIN)) {
     return "the certificate authority is not PEM text";
   }
   if (key?.includes("ENCRYPTED")) return "the private key is encrypted; give it unencrypted";
+  const damaged = damageIn("chain", cert) ?? damageIn("authorities", ca);
+  if (damaged !== undefined) return damaged;
   try {
     parseCertificates({ ca, cert, key });
     return undefined;
   } catch (error) {
-    return faultIn(messageOf(error)) ?? messageOf(error);
+    const text = messageOf(error);
+    return faultIn(text) ?? text.replace(/^invalid peer certificate/, "the certificate is invalid");
+  }
+}
+
+/** Which certificate is damaged. TLS does not read those that follow the first one in a chain; its peers do. */
+function damageIn(place: string, pem = ""): string | undefined {
+  const [, ...rest] = pem.split(BEGIN);
+  const index = rest.findIndex((text) => !isReadable(BEGIN + text));
+  return index < 0 ? undefined : `certificate ${index + 1} of the ${place} is damaged`;
+}
+
+/** Parsed as an authority, a certificate is read whole, and may be of any use and age. */
+function isReadable(certificate: string): boolean {
+  try {
+    parseCertificates({ ca: certificate });
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -154,6 +154,10 @@ testWith(["openssl"], "renewal: broken files are one line each, and the old cert
   const day = new Date(Date.now() - 86_400_000).toISOString().slice(0, 10);
   const bad: [() => Promise<void>, string][] = [
     [() => files.put({ cert: "no PEM", key: old.key }), `${unusable}the certificate is not PEM text`],
+    [
+      () => files.put({ cert: other.cert + authority.cert.slice(0, 200), key: other.key }),
+      `${unusable}certificate 2 of the chain is damaged`,
+    ],
     [() => files.put({ cert: old.cert, key: "" }), `${unusable}the private key is not PEM text`],
     [
       () => files.put({ cert: other.cert, key: old.key }),

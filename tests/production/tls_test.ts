@@ -43,9 +43,11 @@ bothWays("calls, streams and half a megabyte either way", async (world, mutual) 
 bothWays("a server that cannot be trusted is refused, in words", async (world, mutual) => {
   const { certificates, authority, stranger } = world;
   const untrusted = "the peer's certificate is not signed by a trusted authority; pass its authority as ca";
+  const ofAuthority =
+    "the peer's certificate is for an authority and not for a server; make it with basicConstraints=CA:FALSE";
   const servers: [why: string, certificate: Certificate, reason: string][] = [
     ["expired", await certificates.signedBy(authority, { days: -1 }), "the peer's certificate has expired"],
-    ["self-signed", await certificates.selfSigned(), untrusted],
+    ["self-signed", await certificates.selfSigned(), mutual ? untrusted : ofAuthority],
     ["of a stranger", await certificates.signedBy(stranger), untrusted],
     [
       "for another name",
@@ -57,6 +59,13 @@ bothWays("a server that cannot be trusted is refused, in words", async (world, m
     await using server = await withServer({ tls: { cert, key } });
     const expected = `CONNECTION_LOST: cannot reach 127.0.0.1:${server.port}: ${reason}`;
     assertEquals(await failure(world.client(server.port, mutual)), expected, why);
+  }
+  if (!mutual) {
+    // As `openssl req -x509` makes it.
+    const { cert, key } = await certificates.selfSigned();
+    await using server = await withServer({ tls: { cert, key } });
+    const expected = `CONNECTION_LOST: cannot reach 127.0.0.1:${server.port}: ${ofAuthority}`;
+    assertEquals(await failure({ port: server.port, tls: { ca: cert } }), expected);
   }
   await using server = await withServer({ tls: world.serverTls(false) });
   const { cert, key } = world.ada;
@@ -208,15 +217,6 @@ tlsTest("mutual TLS: a client of a removed authority is turned away, also if it 
   }
 });
 
-tlsTest("TLS: a server that does not ask has no certificate to tell of", async (world) => {
-  const WHO = command({ handler: (_params: object, { certificate }) => certificate ?? null });
-  await using server = await withServer({ tls: world.serverTls(false), commands: { WHO } });
-  await using client = await connect({ ...world.client(server.port, true), commands: { WHO } });
-  assertEquals((await client.reply("WHO")).res, null);
-});
-
-tlsTest("TLS and plain TCP do not take each other for what they are", async (world) => {
-  await using secure = await withServer({ tls: world.serverTls(false) });
 tlsTest("TLS: a server with a damaged certificate in its chain is refused, and ends no client", async (world) => {
   const { server: { cert, key }, authority: { cert: ca }, ada } = world;
   const server = createServer({ cert: cert + GARBAGE, key }).listen(0, "127.0.0.1");
@@ -235,6 +235,15 @@ tlsTest("TLS: a server with a damaged certificate in its chain is refused, and e
   }
 });
 
+tlsTest("TLS: a server that does not ask has no certificate to tell of", async (world) => {
+  const WHO = command({ handler: (_params: object, { certificate }) => certificate ?? null });
+  await using server = await withServer({ tls: world.serverTls(false), commands: { WHO } });
+  await using client = await connect({ ...world.client(server.port, true), commands: { WHO } });
+  assertEquals((await client.reply("WHO")).res, null);
+});
+
+tlsTest("TLS and plain TCP do not take each other for what they are", async (world) => {
+  await using secure = await withServer({ tls: world.serverTls(false) });
   await using plain = await withServer();
   assertMatch(await failure({ port: secure.port }), /^BAD_REPLY: .* sent an invalid frame: .*; this looks like TLS$/);
   for (const mutual of [false, true]) {
@@ -304,9 +313,8 @@ Deno.test("reasonOf() takes no text but one of TLS for one of TLS", () => {
 
 tlsTest("TLS: what is wrong with a certificate or a key is said before it is used, at either end", async (world) => {
   const { server: { cert, key }, ada, authority: { cert: ca } } = world;
-  const [encrypted, damaged] = [key, cert].map((text) => text.replace(/(?<=\n)[^-]/, "@"));
+  const damaged = cert.replace(/(?<=\n)[^-]/, "@");
   const locked = key.replaceAll("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
-  assert(encrypted !== key && damaged !== cert);
   const bad: [tls: ServerTls, problem: string][] = [
     [{ cert, key: ada.key }, "the private key does not belong to the certificate"],
     [{ cert: "no PEM", key }, "the certificate is not PEM text"],
@@ -314,6 +322,18 @@ tlsTest("TLS: what is wrong with a certificate or a key is said before it is use
     [{ cert: key, key: cert }, "the certificate is not PEM text"],
     [{ cert, key: "no PEM" }, "the private key is not PEM text"],
     [{ cert, key: locked }, "the private key is encrypted; give it unencrypted"],
+    [{ cert: cert + GARBAGE, key }, "certificate 2 of the chain is damaged"],
+    [{ cert: cert + cert.slice(0, 200), key }, "certificate 2 of the chain is damaged"],
+    [{ cert: damaged, key }, "certificate 1 of the chain is damaged"],
+    [{ cert: cert.slice(0, 200), key }, "certificate 1 of the chain is damaged"],
+    [{ cert: cert.slice(0, 20), key }, "a certificate is damaged"],
+    [{ cert, key: key.slice(0, 100) }, "the private key is damaged or of an unsupported type"],
+    [
+      { cert: ofVersion1(cert), key },
+      "a certificate is of version 1, which TLS does not take; make it of version 3, with subjectAltName",
+    ],
+    [{ cert, key, ca: ca + damaged }, "certificate 2 of the authorities is damaged"],
+    [{ cert, key, ca: ca.slice(0, 200) }, "certificate 1 of the authorities is damaged"],
     [{ cert, key, ca: "no PEM" }, "the certificate authority is not PEM text"],
     [{ cert, key, ca: key }, "the certificate authority is not PEM text"],
     [{ cert, key: undefined as unknown as string }, "a certificate and its private key must be given together"],
@@ -323,11 +343,20 @@ tlsTest("TLS: what is wrong with a certificate or a key is said before it is use
     assertEquals(error.message, `Cannot use TLS: ${problem}`);
     assertEquals(await failure({ port: 1, tls }), `CONNECTION_LOST: cannot reach 127.0.0.1:1: ${problem}`);
   }
-  for (const text of [damaged, ca.replace(/(?<=\n)[^-].*\n/, "")]) {
-    const error = await assertRejects(() => withServer({ tls: { cert, key, ca: text } }), TypeError);
-    assertMatch(error.message, /^Cannot use TLS: (a certificate is damaged|the certificate is not PEM text)$/);
-  }
 });
+
+/** A certificate without its version and its extensions, which follow its key. Its signature no longer fits. */
+function ofVersion1(cert: string): string {
+  const hex = Uint8Array.fromBase64(cert.replaceAll(/-----[^-]+-----|\s/g, "")).toHex();
+  const [, fields] = hex.match(/a003020102(.*03420004.{128})a3/) as RegExpMatchArray;
+  const rest = hex.slice(hex.lastIndexOf("300a06082a8648ce3d040302"));
+  const sequence = (content: string) => {
+    const length = (content.length / 2).toString(16);
+    return `30${length.length > 2 ? `82${length.padStart(4, "0")}` : `81${length}`}${content}`;
+  };
+  const bytes = Uint8Array.fromHex(sequence(sequence(fields) + rest));
+  return `-----BEGIN CERTIFICATE-----\n${bytes.toBase64()}\n-----END CERTIFICATE-----\n`;
+}
 
 tlsTest("TLS: an address in use is said as without TLS", async (world) => {
   await using taken = await withServer();
