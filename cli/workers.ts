@@ -19,6 +19,9 @@ const REPORT_MS = 1_000;
 /** A worker that has listened this long is restarted without a longer wait. */
 const STEADY_MS = 10_000;
 
+/** How long a restarted worker may take to listen. The first start has no limit: who starts the program sees it. */
+const LISTEN_MS = 60_000;
+
 /** How long a worker may take to end after the grace time. */
 const END_MS = 2_000;
 
@@ -213,8 +216,18 @@ export class Workers {
     const { number } = seat;
     note(`worker ${number} has ended (${reason}); it restarts in ${waitMs} ms`, "worker_ended", number);
     const noteReturn = () => note(`worker ${number} is listening again`, "worker_listening", number);
-    const restart = () => this.#begin(seat).then(noteReturn, () => {});
-    seat.restart = clock.setTimer(() => void restart(), waitMs, true);
+    const restart = () => {
+      const late = clock.setTimer(
+        () => {
+          seat.failure = `it has not listened within ${LISTEN_MS / 1000} s`;
+          seat.worker?.kill();
+        },
+        LISTEN_MS,
+        true,
+      );
+      void this.#begin(seat).then(noteReturn, () => {}).finally(() => clock.clearTimer(late));
+    };
+    seat.restart = clock.setTimer(restart, waitMs, true);
   }
 
   /** Handles a worker's request for the counts of the others. */

@@ -136,6 +136,8 @@ Deno.test("Workers - one that ends is started again, later each time; the others
     await turn();
     assertEquals(notes.pop(), "worker 2 is listening again");
   }
+  dying.listen();
+  await turn();
   assertEquals([started[0].told, started[0].killed, clock.timers], [[], false, 0]);
 });
 
@@ -153,8 +155,29 @@ Deno.test("Workers - one that cannot even be started is tried again, later each 
   ]);
   world.trouble = undefined;
   await clock.advance(400);
+  world.last.listen();
+  await turn();
   assertEquals([started.length, started[2].number, started[2].port, clock.timers], [3, 2, 4000, 0]);
   await assertRejects(() => Object.assign(new World(), { trouble: "no" }).start(2), Error, "no");
+});
+
+Deno.test("Workers - a restarted one that does not come to listen is killed and tried again", async () => {
+  const { clock, started, notes } = await World.listening(2);
+  started[1].events.onEnd("SIGKILL");
+  await clock.advance(50);
+  const [, , hanging] = started;
+  await clock.advance(59_999);
+  assertEquals([hanging.killed, notes.length], [false, 1]);
+  await clock.advance(1);
+  assertEquals(hanging.killed, true);
+  assertEquals(notes.at(-1), "worker 2 has ended (it has not listened within 60 s); it restarts in 100 ms");
+  await clock.advance(100);
+  const [, , , again] = started;
+  again.listen();
+  await turn();
+  assertEquals(notes.at(-1), "worker 2 is listening again");
+  await clock.advance(60_000);
+  assertEquals([again.killed, clock.timers], [false, 0]);
 });
 
 Deno.test("Workers - one that has lasted is started again as if for the first time", async () => {
@@ -215,7 +238,8 @@ Deno.test("Workers - one that asks is told the counts of the others, and who has
 });
 
 Deno.test("Workers - one that has not answered is asked no more until it has, and its answer serves all who wait", async () => {
-  const { clock, started: [first, second] } = await World.listening(2);
+  const { clock, started } = await World.listening(2);
+  const [first, second] = started;
   for (let query = 1; query <= 100; query++) {
     first.tell({ type: "ask", query });
     if (query < 100) await clock.advance(1_000);
@@ -233,17 +257,22 @@ Deno.test("Workers - one that has not answered is asked no more until it has, an
   second.events.onEnd("why");
   assertEquals(first.told.length, 102);
   await clock.advance(100);
+  started[2].listen();
+  await turn();
   assertEquals(clock.timers, 0);
 });
 
 Deno.test("Workers - nobody waits for the counts of one that has ended", async () => {
-  const { clock, started: [first, second, third] } = await World.listening(3);
+  const { clock, started } = await World.listening(3);
+  const [first, second, third] = started;
   second.events.onEnd("why");
   first.tell({ type: "ask", query: 1 });
   assertEquals(first.told, []);
   third.events.onEnd("why");
   assertEquals(first.told, [{ type: "others", query: 1, statistics: [], silent: [2, 3] }]);
   await clock.advance(100);
+  for (const worker of started.slice(3)) worker.listen();
+  await turn();
   assertEquals(clock.timers, 0);
 });
 
