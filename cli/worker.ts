@@ -7,6 +7,7 @@
  * drained.
  */
 
+import "./orphan.ts"; // is loaded before, but only what is imported has been downloaded
 import { type ListeningServer, openListeningServer, type ServeOptions } from "../handlers/open_server.ts";
 import { denoServerNetwork } from "../transport/deno_server_network.ts";
 import type { ServerTls } from "../transport/tls.ts";

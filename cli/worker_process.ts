@@ -78,6 +78,9 @@ export function readTask(line: string): WorkerTask {
 /** `Infinity` in JSON; no other value of a task contains this character. */
 const ENDLESS = "\0Infinity";
 
+/** Loads this before the main module. */
+const PRELOAD = `--preload=${import.meta.resolve("./orphan.ts")}`;
+
 /** How often a worker is pinged, and how many unanswered pings end it. */
 const PING_EVERY_MS = 2_000;
 const MAX_MISSED_PINGS = 5;
@@ -100,7 +103,7 @@ export function startProcess(
   program: WorkerProgram,
   pingEveryMs: number = PING_EVERY_MS,
 ): RunningWorker {
-  const flags = ["--no-prompt", "--cached-only", "--unstable-net", ...program.flags];
+  const flags = ["--no-prompt", "--cached-only", "--unstable-net", PRELOAD, ...program.flags];
   if (!flags.includes("--allow-net")) flags.push(`--allow-net=${textOf(task)}`);
   const process = new Deno.Command(Deno.execPath(), {
     args: ["run", ...flags, program.main, ...program.args, WORKER_FLAG, String(number)],
