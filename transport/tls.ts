@@ -43,7 +43,6 @@ export const PEER_TOO_EARLY = "the peer's certificate is not valid yet";
 const NO_TLS = "the peer does not speak TLS";
 const CUT_OFF = "the server closed the connection";
 
-const BEGIN = "-----BEGIN CERTIFICATE-----";
 const PEM_OBJECT = "an object whose cert, key and ca are PEM text";
 
 /** The check of the `tls` option; `tlsProblem()` checks its contents. */
@@ -68,7 +67,7 @@ const FAULTS: readonly [RegExp, string][] = [
   [/^No certificates found in certificate data$|^.*no.start.line$/i, "the certificate is not PEM text"],
   [/^No keys found in key data$|^.*DECODER routines.*$/, "the private key is not PEM text"],
   [
-    /^invalid peer certificate: BadEncoding$|^Unable to decode certificate$|^.*asn\.?1 encoding routines.*$|^Invalid CA$/i,
+    /^invalid peer certificate: BadEncoding$|^Unable to (add pem file|decode certificate)\b.*$|^.*asn\.?1 encoding routines.*$|^Invalid CA$/i,
     "a certificate is damaged",
   ],
   [
@@ -110,7 +109,7 @@ const FAULTS: readonly [RegExp, string][] = [
  */
 export function tlsProblem({ ca, cert, key }: ClientTls): string | undefined {
   if ((cert === undefined) !== (key === undefined)) return "a certificate and its private key must be given together";
-  if (ca !== undefined && !ca.includes(BEGIN)) {
+  if (ca !== undefined && !ca.includes("-----BEGIN CERTIFICATE-----")) {
     return "the certificate authority is not PEM text";
   }
   if (key?.includes("ENCRYPTED")) return "the private key is encrypted; give it unencrypted";
@@ -127,8 +126,8 @@ export function tlsProblem({ ca, cert, key }: ClientTls): string | undefined {
 
 /** Which certificate is damaged. TLS does not read those that follow the first one in a chain; its peers do. */
 function damageIn(place: string, pem = ""): string | undefined {
-  const [, ...rest] = pem.split(BEGIN);
-  const index = rest.findIndex((text) => !isReadable(BEGIN + text));
+  const certificates = pem.match(/-----BEGIN CERTIFICATE-----[^]*?(-----END CERTIFICATE-----|$)/g) ?? [];
+  const index = certificates.findIndex((certificate) => !isReadable(certificate));
   return index < 0 ? undefined : `certificate ${index + 1} of the ${place} is damaged`;
 }
 

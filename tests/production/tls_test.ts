@@ -327,6 +327,8 @@ tlsTest("TLS: what is wrong with a certificate or a key is said before it is use
     [{ cert: damaged, key }, "certificate 1 of the chain is damaged"],
     [{ cert: cert.slice(0, 200), key }, "certificate 1 of the chain is damaged"],
     [{ cert: cert.slice(0, 20), key }, "a certificate is damaged"],
+    [{ cert: cert + cert.slice(0, 20), key }, "a certificate is damaged"],
+    [{ cert, key, ca: ca + ca.slice(0, 20) }, "a certificate is damaged"],
     [{ cert, key: key.slice(0, 100) }, "the private key is damaged or of an unsupported type"],
     [
       { cert: ofVersion1(cert), key },
