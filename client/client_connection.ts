@@ -28,9 +28,9 @@ import { resolveLimits } from "../limits.ts";
 import { CallTable } from "../session/collections.ts";
 import { Connection, type Dispatch } from "../session/connection.ts";
 import type { Swept } from "../session/deadlines.ts";
+import { messageOf } from "../transport/runtime.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
-
 import {
   Answers,
   type AnswersOwner,
@@ -338,7 +338,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   }
 
   onFailed(error: unknown): void {
-    this.lose(lost(this.peer, "internal error", error));
+    this.lose(lost(this.peer, `internal error: ${messageOf(error)}`, error));
   }
 
   /** Ends the connection, because the server is gone or has broken the protocol. */

@@ -27,7 +27,7 @@ import { listen, type ServerNetwork } from "../transport/listen.ts";
 import { PROXIES } from "../transport/proxy_header.ts";
 import { standardError } from "../transport/line_writer.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
-import { closeTransport, type Transport, writeAll } from "../transport/transport.ts";
+import { checkTransport, closeTransport, type Transport, writeAll } from "../transport/transport.ts";
 import { GROUP, MODE } from "../transport/unix.ts";
 import { upgrade, type UpgradeInfo } from "../transport/upgraded_web_socket.ts";
 import type { CallerConnection } from "./caller_connection.ts";
@@ -138,8 +138,8 @@ export interface Server extends AsyncDisposable {
    * Serves one connection over any transport: a socket of another kind, a pipe, a pair in memory.
    *
    * @param transport The connection. From now on, only the server may use it.
-   * @returns A promise that resolves when both directions have ended. It does not reject: an error on a connection only
-   * ends that connection.
+   * @returns A promise of the end of both directions. An error on a connection only ends that connection.
+   * @throws {TypeError} If it is no transport. The promise rejects for no other reason.
    *
    * @example A request as bytes, without a socket
    * ```ts
@@ -285,9 +285,9 @@ export class PacklineServer implements Server {
 
   async accept(transport: Transport): Promise<void> {
     const state = this.#state;
+    checkTransport(transport, "the argument of accept()");
     const refusal = state.refusalOf(transport.peer);
     if (refusal !== undefined) return await refuse(transport, refusal);
-    const { onConnect, onClose } = this.#options;
     const connection = this.#begin(transport);
     if (connection === undefined) return;
     state.connections.add(connection);
@@ -295,10 +295,10 @@ export class PacklineServer implements Server {
     this.#sweeper.start();
     const { peer } = connection.caller;
     state.log.note({ event: "connection_opened", peer, message: "is connected" });
-    void this.#tell(onConnect, connection.caller);
+    void this.#tell(this.#options.onConnect, connection.caller);
     await connection.run();
     if (transport.released === undefined) state.connections.delete(connection);
-    void this.#tell(onClose, connection.caller);
+    void this.#tell(this.#options.onClose, connection.caller);
     state.log.note({ event: "connection_closed", peer, message: `is gone: ${connection.endReason}` });
     await transport.released;
     state.connections.delete(connection);

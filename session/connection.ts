@@ -12,7 +12,16 @@ import type { Stage } from "../codec/stage.ts";
 import type { Limits } from "../limits.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { Clock } from "../transport/clock.ts";
-import { closeTransport, fills, FIRST_READ_BYTES, Probe, sizeAfter, type Transport } from "../transport/transport.ts";
+import {
+  callSafely,
+  checkMoved,
+  closeTransport,
+  fills,
+  FIRST_READ_BYTES,
+  Probe,
+  sizeAfter,
+  type Transport,
+} from "../transport/transport.ts";
 import { compose, DirectPipeline, type Pipeline, StreamPipeline } from "./pipeline.ts";
 import { ProgressWatch } from "./deadlines.ts";
 import type { ReadPace } from "./read_pace.ts";
@@ -29,7 +38,7 @@ export interface Dispatch<In, Out> extends Stage<Decoded<In>[], Out> {
   readonly idle: boolean;
   /** A frame arrives too slowly. */
   onSlowFrame(reason: string): void;
-  /** A stage threw, which is a bug. The connection then ends. */
+  /** A stage threw, or the transport gave a wrong number, which is a bug. The connection then ends. */
   onFailed(error: unknown): void;
   /** All output has been sent. */
   onDrained?(): void;
@@ -157,13 +166,13 @@ export class Connection<In, Out> implements ConnectionView {
 
   /** Sets whether a pending read keeps the program alive. It does by default. */
   keepAlive(keeps: boolean): void {
-    if (keeps) this.#transport.ref?.();
-    else this.#transport.unref?.();
+    const transport = this.#transport;
+    callSafely(() => keeps ? transport.ref?.() : transport.unref?.(), (error) => this.close(error));
   }
 
   /** Runs until both directions have ended or the connection is closed. */
   run(): Promise<void> {
-    void this.#run();
+    this.#run().catch((error) => this.#fail(error));
     return this.ended;
   }
 
@@ -178,7 +187,7 @@ export class Connection<In, Out> implements ConnectionView {
     this.end();
     await this.#sending;
     if (this.#state === "closed") return;
-    await this.#transport.closeWrite().catch((error) => this.close(error));
+    await callSafely(() => this.#transport.closeWrite(), (error) => this.close(error));
     if (lingerMs > 0) {
       const linger = clock.setTimer(() => this.close(), lingerMs, false);
       await Promise.race([this.#received, this.ended]);
@@ -203,7 +212,7 @@ export class Connection<In, Out> implements ConnectionView {
     this.#ended.resolve();
   }
 
-  /** A stage or the clock threw an error. */
+  /** A stage or the clock threw an error, or the transport gave a wrong number. */
   #fail(error: unknown): void {
     if (this.isOpen) this.#stages.dispatch.onFailed(error);
     this.close(error);
@@ -270,6 +279,7 @@ export class Connection<In, Out> implements ConnectionView {
     this.#watch.isReading = true;
     try {
       readBytes = await this.#transport.read(buffer);
+      if (readBytes !== null) this.#check("read", readBytes, buffer.length);
     } catch (error) {
       this.close(error);
       return null;
@@ -283,6 +293,16 @@ export class Connection<In, Out> implements ConnectionView {
     return readBytes;
   }
 
+  /** A number that cannot be is a mistake in the transport's code, and is reported like one in a stage. */
+  #check(method: "read" | "write", bytes: number, mostBytes: number): void {
+    try {
+      checkMoved(method, bytes, mostBytes);
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    }
+  }
+
   /** Sends the output of the stages until none is left. Never rejects. */
   async #send(): Promise<void> {
     try {
@@ -292,6 +312,7 @@ export class Connection<In, Out> implements ConnectionView {
         if (chunk === undefined) break;
         for (let start = 0; start < chunk.length;) {
           const sentBytes = await this.#transport.write(start === 0 ? chunk : chunk.subarray(start));
+          this.#check("write", sentBytes, chunk.length - start);
           start += sentBytes;
           this.output.sent(sentBytes);
           this.#options.traffic.bytesSent += sentBytes;

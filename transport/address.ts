@@ -14,7 +14,7 @@ import { checkOptions, DEFAULT_PORT, type OptionKind } from "../limits.ts";
 import type { Clock, Timer } from "./clock.ts";
 import { isDenied, isNamed, systemError } from "./runtime.ts";
 import { askTls, type ClientTls, reasonOf, type TlsSource } from "./tls.ts";
-import { closeTransport, type Transport } from "./transport.ts";
+import { checkTransport, closeTransport, type Transport } from "./transport.ts";
 
 const MAX_PORT = 65_535;
 
@@ -215,22 +215,14 @@ export async function dialInTime(
   // A `dial` that throws synchronously counts as a failed dial.
   const dialed = (async () => await dial(signal))();
   try {
-    return checked(await Promise.race([dialed, unwanted]));
+    return checkTransport(await Promise.race([dialed, unwanted]), "the result of dial()");
   } catch (error) {
-    // Close a connection that comes too late.
-    if (signal.aborted) dialed.then(checked).then(closeTransport).catch(ignore);
+    // Close a connection that comes too late, or that cannot be used.
+    dialed.then(closeTransport, ignore);
     throw error;
   } finally {
     clock.clearTimer(timer as Timer);
   }
-}
-
-/** Checks the result of `dial`, which may be a user's function. */
-function checked(transport: Transport): Transport {
-  if (typeof transport?.read === "function" && typeof transport.write === "function") return transport;
-  throw new TypeError(
-    "Cannot use the result of dial(): it must be a transport; fromStreams() makes one from a pair of streams",
-  );
 }
 
 function ignore(): void {}

@@ -4,11 +4,12 @@
  * Four methods and a name. Reads fill the caller's buffer and writes send from it, as with sockets, because each stream
  * in between costs 3 µs for each read and 4 KiB for each connection.
  *
- * In: a pair of streams, or a socket. Out: a {@linkcode Transport}. Refused: streams that are already locked.
+ * In: a pair of streams, or a socket. Out: a {@linkcode Transport}. Refused: streams that are already locked; what is no
+ * transport; a number of bytes that cannot be.
  */
 
 import type { PeerCertificate } from "./certificate.ts";
-import { isNamed } from "./runtime.ts";
+import { inspect, isNamed } from "./runtime.ts";
 
 /** Carries the bytes of one connection. A `Deno.Conn` is a transport without changes. */
 export interface Transport {
@@ -29,7 +30,7 @@ export interface Transport {
    * Writes some or all of the bytes.
    *
    * @param bytes The bytes, which must not change until they are written.
-   * @returns How many were written.
+   * @returns How many were written, at least one unless there are none.
    */
   write(bytes: Uint8Array): Promise<number>;
   /**
@@ -92,7 +93,7 @@ const LARGEST_WRITE_BYTES = 64 * 1024;
  *
  * @param streams The streams. From now on, only the transport may use them.
  * @returns The transport.
- * @throws {TypeError} If another reader or writer has locked them.
+ * @throws {TypeError} If they are no pair of streams, or if another reader or writer has locked them.
  *
  * @example A server on a custom pipe
  * ```ts
@@ -110,7 +111,59 @@ const LARGEST_WRITE_BYTES = 64 * 1024;
  * ```
  */
 export function fromStreams(streams: ByteStreams): Transport {
+  if (typeof streams?.readable?.getReader !== "function" || typeof streams.writable?.getWriter !== "function") {
+    throw new TypeError("Cannot use the argument of fromStreams(): it must have two streams, readable and writable");
+  }
   return new StreamTransport(streams);
+}
+
+/** The methods that every transport has. */
+const METHODS = ["read", "write", "closeWrite", "close"] as const;
+
+/**
+ * Checks what should be a user's transport.
+ *
+ * @param transport What the user gave.
+ * @param what Where it comes from, for the error.
+ * @returns The transport.
+ * @throws {TypeError} If it is none.
+ */
+export function checkTransport(transport: Transport, what: string): Transport {
+  if (METHODS.every((method) => typeof transport?.[method] === "function")) return transport;
+  throw new TypeError(`Cannot use ${what}: it must be a transport; fromStreams() makes one from a pair of streams`);
+}
+
+/**
+ * Checks how many bytes a transport has moved. A wrong number would move the same bytes for ever, or bytes that are
+ * none.
+ *
+ * @param method The method that gave the number.
+ * @param bytes The number.
+ * @param mostBytes How many it was asked to move.
+ * @returns The number.
+ * @throws {TypeError} If it cannot be.
+ */
+export function checkMoved(method: "read" | "write", bytes: number, mostBytes: number): number {
+  if (bytes <= mostBytes && (bytes > 0 || mostBytes === 0) && Number.isInteger(bytes)) return bytes;
+  const end = method === "read" ? ", or null at the end of the data" : "";
+  throw new TypeError(
+    `${method}() of the transport gave ${inspect(bytes, 0)}: it must give a whole number from 1 to ${mostBytes}${end}`,
+  );
+}
+
+/**
+ * Calls a method of a transport, which may be a user's. Whether it throws or rejects, only `onError` is called, and not
+ * before this function has returned.
+ *
+ * @returns A promise of its end, unless it has ended already.
+ */
+export function callSafely(method: () => unknown, onError: (error: unknown) => void): Promise<unknown> | undefined {
+  try {
+    const done = method();
+    return done === undefined ? undefined : Promise.resolve(done).catch(onError);
+  } catch (error) {
+    return Promise.reject(error).catch(onError);
+  }
 }
 
 class StreamTransport implements Transport {
@@ -164,16 +217,17 @@ class StreamTransport implements Transport {
     this.#writer.abort(reason).catch(ignore);
   }
 
+  // What they return may be a promise, although it should not.
   look(): void {
-    this.#streams.look?.();
+    return this.#streams.look?.();
   }
 
   ref(): void {
-    this.#streams.ref?.();
+    return this.#streams.ref?.();
   }
 
   unref(): void {
-    this.#streams.unref?.();
+    return this.#streams.unref?.();
   }
 }
 
@@ -192,23 +246,28 @@ export class Probe {
   constructor(transport: Transport, onBroken: (error: unknown) => void) {
     this.#transport = transport;
     this.#onBroken = onBroken;
-    transport.broken?.catch(onBroken);
+    const { broken } = transport;
+    if (broken !== undefined) callSafely(() => broken, onBroken);
   }
 
   /** @param isWriting Whether a write is pending, which also shows a broken connection. */
   look(isWriting: boolean): void {
-    if (this.#transport.broken !== undefined) return this.#transport.look?.();
+    const transport = this.#transport;
+    if (transport.broken !== undefined) return void callSafely(() => transport.look?.(), this.#onBroken);
     if (isWriting || this.#underWay) return;
     this.#underWay = true;
-    // On a socket, an empty write fails if the peer has reset the connection.
-    this.#transport.write(new Uint8Array(0)).then(() => this.#underWay = false, this.#onBroken);
+    const probe = async () => {
+      await transport.write(new Uint8Array(0)); // on a socket, it fails if the peer has reset the connection
+      this.#underWay = false;
+    };
+    callSafely(probe, this.#onBroken);
   }
 }
 
 /** Writes all of the bytes. */
 export async function writeAll(to: Pick<Transport, "write">, bytes: Uint8Array): Promise<void> {
-  let sentBytes = await to.write(bytes);
-  while (sentBytes < bytes.length) sentBytes += await to.write(bytes.subarray(sentBytes));
+  let rest = bytes;
+  do rest = rest.subarray(checkMoved("write", await to.write(rest), rest.length)); while (rest.length > 0);
 }
 
 /**
@@ -240,11 +299,7 @@ export function closeQuietly(resource: { close(): void }): void {
 
 /** Closes a transport and ignores its errors, because a user's transport must not stop the rest of the cleanup. */
 export function closeTransport(transport: Pick<Transport, "close">): void {
-  try {
-    transport.close();
-  } catch {
-    // The connection is over in any case.
-  }
+  callSafely(() => transport.close(), ignore);
 }
 
 function ignore(): void {}

@@ -3,6 +3,7 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { memoryPair } from "../../transport/memory.ts";
 import {
+  type ByteStreams,
   closeQuietly,
   closeTransport,
   FIRST_READ_BYTES,
@@ -29,6 +30,13 @@ Deno.test("fromStreams() refuses streams that somebody else reads or writes", ()
     if (taken === "readable") streams.readable.getReader();
     else streams.writable.getWriter();
     assertThrows(() => fromStreams(streams), TypeError);
+  }
+});
+
+Deno.test("fromStreams() refuses what is no pair of streams", () => {
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+  for (const wrong of [undefined, null, {}, { readable }, { writable }, { readable: 1, writable: 2 }]) {
+    assertThrows(() => fromStreams(wrong as unknown as ByteStreams), TypeError, "two streams, readable and writable");
   }
 });
 
