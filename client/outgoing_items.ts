@@ -129,7 +129,7 @@ export class OutgoingItems implements ItemReceiver {
     this.#state = "over";
     this.#first = this.#held = undefined;
     this.#credit.wake();
-    if (isOpen) void endSource(() => this.#open());
+    if (isOpen) void endLater(() => this.#open().return?.());
   }
 
   async #run(): Promise<void> {
@@ -169,16 +169,16 @@ export class OutgoingItems implements ItemReceiver {
 
 /** Ends a source of items whose call was never made. */
 export function dropItems(source: ItemSource | undefined): void {
-  if (source !== undefined) void endSource(() => iteratorOf(source));
+  if (source !== undefined) void endLater(() => iteratorOf(source).return?.());
 }
 
-/** Async and delayed, so that the source's code runs after the code that ended the call. */
-async function endSource(open: () => Items): Promise<void> {
+/** Ends what is a user's. Async and delayed, so that the user's code runs after the code that ended its use. */
+export async function endLater(end: () => unknown): Promise<void> {
   try {
     await undefined;
-    await open().return?.();
+    await end();
   } catch {
-    // The call has its outcome already, so an error of the source does not matter.
+    // Its use is over, so an error does not matter.
   }
 }
 

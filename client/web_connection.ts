@@ -21,7 +21,7 @@ import {
   receivedError,
 } from "./client_call.ts";
 import { extended, itemMessage } from "./compact_calls.ts";
-import { AHEAD_BYTES, ItemOutput } from "./outgoing_items.ts";
+import { AHEAD_BYTES, endLater, ItemOutput } from "./outgoing_items.ts";
 
 /** The number of the command. The `seq` of the client's own PINGs counts down from `PING_SEQ`. */
 const PING = 1;
@@ -95,6 +95,7 @@ class FrameOutput {
         this.#frames = [];
         while (rest.length > 0) {
           const bytes = await this.#transport.write(rest);
+          if (!bytes) throw new Error(`write() gave ${bytes}`);
           rest = rest.subarray(bytes);
           this.queuedBytes -= bytes;
         }
@@ -215,13 +216,13 @@ export class WebConnection implements CallConnection {
       while (!this.#isClosed) {
         if (end === buffer.length) buffer = joined([buffer, buffer]);
         const bytes = await this.#transport.read(buffer.subarray(end));
-        if (bytes === null) return this.lose(new Error("the server closed it"));
+        if (!bytes) return this.lose(new Error("the server closed it"));
         end += bytes;
         this.#silentBeats = 0;
         let start = 0;
         for (;;) {
           const payload = frameAt(buffer.subarray(start, end), maxPayloadBytes);
-          if (payload === undefined || this.#isClosed) break;
+          if (!payload || this.#isClosed) break;
           start = payload.byteOffset + payload.length + 1;
           this.#take(payload);
         }
@@ -253,9 +254,9 @@ export class WebConnection implements CallConnection {
     const call = this.#calls.get(seq);
     if (seq > PING_SEQ / 2) return;
     if (more !== true) this.#calls.delete(seq);
-    if (call === undefined || call.isSettled) {
+    if (!call || call.isSettled) {
       this.#owner.counts.lateReplies++;
-      if (call !== undefined && more !== true) this.#owner.deadlines.delete(call);
+      if (call && more !== true) this.#owner.deadlines.delete(call);
     } else if (more === true) {
       call.state = "streaming";
       call.takeItem(fields, payload.length);
@@ -290,16 +291,16 @@ export class WebConnection implements CallConnection {
   retire(reason?: RpcError): void {
     if (this.#state !== "open") return;
     this.#state = "retired";
-    if (reason !== undefined) this.#owner.onLeft(this, reason);
+    if (reason) this.#owner.onLeft(this, reason);
     if (this.#calls.size === 0) void this.close();
   }
 
-  /** Ends the open calls, cancels them at the server, and closes. */
-  async close(reason = new RpcError("CLOSED", "the client was closed")): Promise<void> {
+  /** Ends the open calls for a reason, cancels them at the server, and closes. Without open calls, none is needed. */
+  async close(reason?: RpcError): Promise<void> {
     if (this.#isClosed) return;
     for (const call of this.#calls.values()) {
       if (call.isSettled) continue;
-      call.end(reason);
+      call.end(reason as RpcError);
       this.abandon(call);
     }
     const { clock } = this.#owner.settings;
@@ -317,7 +318,7 @@ export class WebConnection implements CallConnection {
   lose(reason: unknown): void {
     if (this.#isClosed) return;
     this.#state = "closed";
-    this.#transport.close();
+    void endLater(() => this.#transport.close());
     const unanswered: ClientCall[] = [];
     for (const call of this.#calls.values()) {
       if (call.isSettled) this.#owner.deadlines.delete(call);

@@ -354,3 +354,36 @@ Deno.test("browser engine - waitForReady: false rejects while no server can be r
 Deno.test("browser engine - an address that is no WebSocket's is refused", async () => {
   await assertRejects(() => connect({ url: "https://app.example/rpc" }), TypeError, "it must begin with wss://");
 });
+
+/** A transport of a page's own that connects to nobody. */
+const OWN = {
+  read: () => new Promise<never>(() => {}),
+  write: (bytes: Uint8Array) => Promise.resolve(bytes.length),
+  closeWrite: () => Promise.resolve(),
+  close() {},
+};
+
+for (const wrong of [0, undefined, NaN]) {
+  for (const method of ["read", "write"]) {
+    Deno.test(`browser engine - a ${method}() of a page's own that gives ${wrong} ends its connection`, async () => {
+      let count = 0;
+      // For ever would stop the test.
+      const gives = () => count++ < 100 ? Promise.resolve(wrong) : new Promise(() => {});
+      const dial = () => Promise.resolve({ ...OWN, [method]: gives });
+      const client: Client = await connect({ url: "ws://a", dial, waitForReady: false, lazy: true });
+      const error = await failure(client.call("A"));
+      assertEquals([error.code, count], ["CONNECTION_LOST", 1], error.message);
+      await client.close();
+    });
+  }
+}
+
+Deno.test("browser engine - a close() of a page's own that throws or rejects matters to nobody", async () => {
+  for (const close of [() => Promise.reject(new Error("mine")), () => assert(false)]) {
+    const client: Client = await connect({ url: "ws://a", dial: () => Promise.resolve({ ...OWN, close }) });
+    const call = failure(client.call("A"));
+    await client.close();
+    assertEquals((await call).code, "CLOSED");
+    await turn();
+  }
+});
