@@ -8,7 +8,7 @@ import { printable } from "../codec/printable.ts";
 import type { Middleware } from "./command.ts";
 import { type CallContext, ON_END } from "./context.ts";
 import { writerOf } from "./event_log.ts";
-import { logLine } from "./log_line.ts";
+import { cut, logLine } from "./log_line.ts";
 
 /**
  * Makes a middleware that writes a line at the end of each call: the time, the caller, the command, `ok` or the error
@@ -43,7 +43,7 @@ export function accessLog(write?: (line: string) => unknown): Middleware {
       const message = `${command} ${code ?? "ok"} ${ms} ms`;
       const line = logStyle.logFormat === "json"
         ? logLine({ event: "call", peer, command, code, durationMs: Number(ms), message }, logStyle)
-        : printable(`${new Date().toISOString()} ${peer} ${message}`);
+        : printable(`${new Date().toISOString()} ${peer} ${cut(message)}`);
       return (write ?? writerOf(logStyle))(line);
     });
     return next();

@@ -9,7 +9,7 @@
 import type { Clock, Timer } from "../transport/clock.ts";
 import { inspect } from "../transport/runtime.ts";
 import { standardError } from "../transport/line_writer.ts";
-import { type EventName, EVENTS, isLogged, type LogEvent, logLine, type LogStyle } from "./log_line.ts";
+import { cut, type EventName, EVENTS, isLogged, type LogEvent, logLine, type LogStyle } from "./log_line.ts";
 
 /** The origin of an error that was not sent to the peer. */
 export interface ErrorOrigin {
@@ -24,6 +24,9 @@ const LINE_EVERY_MS = 1_000;
 
 /** The maximum number of kinds at a time: a handler may give every error a different name. */
 const MAX_KINDS = 64;
+
+/** How many errors of a chain of causes are written. */
+const MAX_ERRORS = 8;
 
 /** The kind of all further errors. */
 const OTHER_KINDS = "other";
@@ -78,7 +81,8 @@ export class EventLog {
   }
 
   /** Writes the first event of a kind at once, and then the latest every second. */
-  #limit(wanted: string, event: () => LogEvent): void {
+  #limit(kindName: string, event: () => LogEvent): void {
+    const wanted = cut(kindName);
     const name = this.#kinds.has(wanted) || this.#kinds.size < MAX_KINDS ? wanted : OTHER_KINDS;
     const kind = this.#kinds.get(name);
     if (kind === undefined) {
@@ -144,11 +148,32 @@ function codeOf(error: unknown): string | undefined {
   }
 }
 
-/** The text of an error, which may be any value, even one that throws when it is read. */
+/**
+ * The text of an error and of those behind it. Each may be any value, even one that throws when it is read, and one may
+ * be behind itself.
+ */
 function textOf(error: unknown): string {
-  try {
-    return error instanceof Error ? String(error.stack ?? error) : `thrown: ${inspect(error)}`;
-  } catch {
-    return "thrown: something that cannot be shown";
+  const texts: string[] = [];
+  const shown = new Set<unknown>();
+  for (const waiting = [error]; waiting.length > 0 && texts.length < MAX_ERRORS;) {
+    const next = waiting.shift();
+    if (shown.has(next)) continue;
+    shown.add(next);
+    try {
+      texts.push(next instanceof Error ? String(next.stack ?? next) : `thrown: ${inspect(next)}`);
+      waiting.unshift(...errorsBehind(next));
+    } catch {
+      texts.push("thrown: something that cannot be shown");
+    }
   }
+  return texts.join("\ncaused by: ");
+}
+
+/** What an error hides: its cause, the errors that it stands for, and the two of a `using` that has failed. */
+function errorsBehind(error: unknown): unknown[] {
+  if (!(error instanceof Error)) return [];
+  const { cause, errors, error: later, suppressed } = error as Partial<AggregateError & SuppressedError>;
+  const others = error instanceof AggregateError && Array.isArray(errors) ? errors.slice(0, MAX_ERRORS) : [];
+  const pair = error.name === "SuppressedError" ? [later, suppressed] : [];
+  return [cause, ...others, ...pair].filter((each) => each !== undefined);
 }

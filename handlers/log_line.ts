@@ -94,7 +94,15 @@ export function isLogged(event: EventName, { logLevel = "info" }: LogStyle): boo
 
 /** An event as a line, without a line break. */
 export function logLine(event: LogEvent, { logFormat = "text", worker }: LogStyle): string {
-  return printable(logFormat === "json" ? jsonOf(event, worker ?? event.worker) : textOf(event, worker));
+  // Cut first: a text may be megabytes long.
+  const fields = Object.entries(event).map(([name, value]) => [name, typeof value === "string" ? cut(value) : value]);
+  const short: LogEvent = Object.fromEntries(fields);
+  return printable(logFormat === "json" ? jsonOf(short, worker ?? event.worker) : textOf(short, worker));
+}
+
+/** Cuts a text that is too long for a line. */
+export function cut(text: string): string {
+  return text.length > MAX_CHARS ? `${text.slice(0, MAX_CHARS)}…` : text;
 }
 
 /** The field names are stable. Escaping does not change the text: JSON reads `\uXXXX` as the character. */
@@ -104,7 +112,7 @@ function jsonOf(
 ): string {
   return JSON.stringify({
     ...{ time: new Date().toISOString(), level: EVENTS[event], event, worker, peer, command, code, durationMs },
-    ...{ message: cut(message), stack: stack && cut(stack), more },
+    ...{ message, stack, more },
   });
 }
 
@@ -116,12 +124,7 @@ function textOf(
   const where = [command && `in ${command}`, peer && `for ${peer}`].filter(Boolean).join(" ");
   const subject = stack === undefined ? peer && `${peer} ` : `error${where && ` ${where}`}: `;
   const count = more > 0 ? ` (and ${more.toLocaleString("en-US")} more like this)` : "";
-  // Cut first: it may be megabytes long.
-  return `packline: ${number}${subject ?? ""}${cut(stack ?? message).replaceAll(/\s*\n\s*/g, " | ")}${count}`;
-}
-
-function cut(text: string): string {
-  return text.length > MAX_CHARS ? `${text.slice(0, MAX_CHARS)}…` : text;
+  return `packline: ${number}${subject ?? ""}${(stack ?? message).replaceAll(/\s*\n\s*/g, " | ")}${count}`;
 }
 
 function oneOf(values: readonly string[]): OptionKind {

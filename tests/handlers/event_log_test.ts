@@ -67,3 +67,61 @@ Deno.test("EventLog - a line is one line, of a bounded length, wherever its part
   assertMatch(lines[0], /^[\x20-\x7e…]+$/);
   assert(lines[0].length < 30_000, `${lines[0].length} characters`);
 });
+
+/** An error without the places of this test. */
+function bare<Thrown extends Error>(error: Thrown, more: object = {}): Thrown {
+  return Object.assign(error, { stack: `${error.name}: ${error.message}` }, more);
+}
+
+Deno.test("EventLog - an error is written with its causes, and with the errors that it stands for", () => {
+  const { log, lines } = begin();
+  const inner = bare(new Error("refused", { cause: "a text" }));
+  const pair = {
+    name: "SuppressedError",
+    error: bare(new Error("at the close")),
+    suppressed: bare(new Error("before")),
+  };
+  const round = bare(new Error("round"));
+  round.cause = round;
+  log.add(bare(new Error("outer", { cause: inner })), { command: "CAUSE" });
+  log.add(bare(new AggregateError([bare(new Error("one", { cause: inner })), 2], "all")), { command: "MANY" });
+  log.add(bare(new Error("two"), pair), { command: "PAIR" });
+  log.add(round, { command: "ROUND" });
+  log.add(bare(new Error("odd", { cause: new Proxy(new Error(), { get: () => assert(false) }) })), { command: "ODD" });
+  log.close();
+  const behind = 'caused by: Error: refused | caused by: thrown: "a text"';
+  assertEquals(lines, [
+    `packline: error in CAUSE: Error: outer | ${behind}`,
+    `packline: error in MANY: AggregateError: all | caused by: Error: one | ${behind} | caused by: thrown: 2`,
+    "packline: error in PAIR: Error: two | caused by: Error: at the close | caused by: Error: before",
+    "packline: error in ROUND: Error: round",
+    "packline: error in ODD: Error: odd | caused by: thrown: something that cannot be shown",
+  ]);
+});
+
+Deno.test("EventLog - of a chain of causes without an end, the first errors are written", () => {
+  const { log, lines } = begin();
+  class Endless extends Error {
+    override get cause(): Error {
+      return bare(new Endless("next"));
+    }
+  }
+  log.add(bare(new Endless("first")), {});
+  log.add(bare(new AggregateError(Array.from({ length: 1_000 }, (_, at) => bare(new Error(`${at}`))), "many")), {});
+  log.close();
+  assertEquals(lines.map((line) => line.split("caused by").length), [8, 8]);
+});
+
+Deno.test("EventLog - a line of JSON has the causes too, and no text of any length", () => {
+  const lines: string[] = [];
+  const log = new EventLog(new FakeClock(), (line) => lines.push(line), { logFormat: "json" });
+  log.add(bare(new Error("outer", { cause: bare(new Error("inner")) })), {});
+  const { message, stack } = JSON.parse(lines[0]);
+  assertEquals([message, stack], ["Error: outer", "Error: outer\ncaused by: Error: inner"]);
+  const long = "x".repeat(1_000_000);
+  log.add(bare(new Error(long, { cause: new Error(long) }), { code: long, name: long }), { peer: long, command: long });
+  log.note({ event: "wrong_protocol", message: long, peer: long, code: long });
+  log.close();
+  assertEquals(lines.length, 3);
+  for (const line of lines) assert(line.length < 25_000, `${line.length} characters`);
+});
