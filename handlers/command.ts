@@ -297,7 +297,8 @@ function makerWith(middleware: readonly Middleware[]): CommandMaker<never> {
 const COMMAND_OPTIONS: Readonly<Record<string, OptionKind>> = {
   ...{ number: OPTION_KINDS.any, timeoutMs: OPTION_KINDS.any, summary: OPTION_KINDS.string },
   ...{ schema: OPTION_KINDS.any, items: OPTION_KINDS.any, result: OPTION_KINDS.any },
-  ...{ params: OPTION_KINDS.any, errors: OPTION_KINDS.object, stream: OPTION_KINDS.boolean },
+  params: { is: OPTION_KINDS.texts.is, must: "be an array of names; a schema of the parameters goes into `schema`" },
+  ...{ errors: OPTION_KINDS.object, stream: OPTION_KINDS.boolean },
   ...{ handler: OPTION_KINDS.function, middleware: OPTION_KINDS.functions }, // `with` sets the last one
   shapes: OPTION_KINDS.object, // only built-in commands have it
 };

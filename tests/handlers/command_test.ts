@@ -20,6 +20,21 @@ Deno.test("command() refuses reserved parameter names", () => {
   assertEquals(command({ handler, params }).params, params);
 });
 
+Deno.test("command() takes the names of the parameters in an array, and says where a schema goes", () => {
+  for (const params of [{ "~standard": {} }, "ab", [1], null, () => {}]) {
+    assertThrows(
+      () => command({ handler, params: params as never }),
+      TypeError,
+      "as params: it must be an array of names",
+    );
+  }
+  const error = assertThrows(() => command({ handler, params: {} as never }), TypeError);
+  assertEquals(
+    error.message,
+    "Cannot use an object as params: it must be an array of names; a schema of the parameters goes into `schema`",
+  );
+});
+
 Deno.test("command() refuses a time that is none; Infinity is without end", () => {
   for (const timeoutMs of [1, 2 ** 31 - 1, Infinity]) {
     assertEquals(command({ handler, timeoutMs }).timeoutMs, timeoutMs);
