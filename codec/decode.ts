@@ -22,7 +22,7 @@ import { BadFrame, type Decoded, InvalidMessage, Truncated } from "./message.ts"
 import { DecodeError } from "./errors.ts";
 import type { Payload } from "./read_message.ts";
 import { Reader } from "./reader.ts";
-import type { Output } from "./stage.ts";
+import type { Output, Stage } from "./stage.ts";
 
 /**
  * How far a declared length is trusted: a buffer is at most this many times as large as the received part of a frame.
@@ -53,7 +53,7 @@ export interface ServerReading {
 }
 
 /** The decode stage, for a `TransformStream` or for a pipeline of stages. */
-export class DecodeStage<Message> implements Transformer<Uint8Array, Decoded<Message>[]> {
+export class DecodeStage<Message> implements Stage<Uint8Array, Decoded<Message>[]> {
   readonly #readMessage: (payload: Payload, frameBytes: number) => Message | InvalidMessage;
   readonly #reader: Reader;
   readonly #scanner: FrameScanner;

@@ -11,7 +11,7 @@
  */
 
 import { messageBytesFor } from "../limits.ts";
-import type { Output } from "./stage.ts";
+import type { Output, Stage } from "./stage.ts";
 import {
   holdSlab,
   LONG_HEADER_BYTES,
@@ -47,7 +47,7 @@ const QUIET_ROUNDS = 8;
 let idleWriter: Writer | undefined = new Writer();
 
 /** The encode stage, for a `TransformStream` or for a pipeline of stages. */
-export class EncodeStage<Message> implements Transformer<Message, Uint8Array> {
+export class EncodeStage<Message> implements Stage<Message, Uint8Array> {
   readonly #encoding: Encoding<Message>;
   readonly #counter: { add(bytes: number): void } | undefined;
   /** The frames that have not left: a range of the current slab, and earlier ones. */

@@ -79,13 +79,23 @@ const MISTAKES = [
   "await connectPage({ port: 1 });",
 ];
 
+/** What brings the types of streams and signals. */
+const DOM = { lib: ["dom", "dom.asynciterable"], types: [] };
+const NODE = { lib: [], types: ["node"], typeRoots: [`${root}.ci/npm/node_modules/@types`] };
+
 testWith(["npm"], "tsc --strict takes right calls, and refuses a missing parameter and other mistakes", async () => {
   const { folder } = await withArchive();
   const lines = TYPED.trimStart().split("\n").length;
   await folder.write("typed.ts", `${TYPED.trimStart()}${MISTAKES.join("\n")}\n`);
-  for (const [module, moduleResolution] of [["nodenext", "nodenext"], ["esnext", "bundler"]]) {
-    const lib = ["es2022", "esnext.disposable", "dom", "dom.asynciterable"];
-    const options = { ...{ module, moduleResolution, strict: true, noEmit: true, target: "es2022", types: [] }, lib };
+  for (
+    const [module, moduleResolution, platform] of [
+      ["nodenext", "nodenext", DOM],
+      ["esnext", "bundler", DOM],
+      ["nodenext", "nodenext", NODE],
+    ] as const
+  ) {
+    const lib = ["es2022", "esnext.disposable", ...platform.lib];
+    const options = { ...platform, lib, module, moduleResolution, strict: true, noEmit: true, target: "es2022" };
     await folder.write("tsconfig.json", JSON.stringify({ compilerOptions: options, files: ["typed.ts"] }));
     const tsc = output("node", [`${root}.ci/npm/node_modules/typescript/bin/tsc`, "--pretty", "false"], folder.path);
     const said = await tsc.then(() => "", ({ message }) => (message as string).replace(/^.*\n/, ""));
