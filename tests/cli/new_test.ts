@@ -6,10 +6,15 @@ import { Folder, Program, root, run } from "../production/programs.ts";
 
 const env = { NO_COLOR: "1" };
 
-/** Makes a service in a folder. */
-function make(folder: Folder, args: string[], permissions = ["--allow-write=."]): ReturnType<typeof run> {
+/** Makes a service in a folder, by the program of a checkout. */
+function make(
+  folder: Folder,
+  args: string[],
+  permissions = ["--allow-write=."],
+  checkout = root,
+): ReturnType<typeof run> {
   const config = `--config=${root}deno.json`;
-  return run(Deno.execPath(), ["run", "--no-prompt", config, ...permissions, `${root}cli/new.ts`, ...args], {
+  return run(Deno.execPath(), ["run", "--no-prompt", config, ...permissions, `${checkout}cli/new.ts`, ...args], {
     cwd: folder.path,
     env,
   });
@@ -63,6 +68,15 @@ Deno.test("new: what cannot be made is said in one line, and nothing is written 
       `Cannot use ${JSON.stringify(name)} as a name: use lower-case letters, digits and dashes\n`,
     ]);
   }
+  const ignored = await make(folder, ["node_modules"]);
+  assertEquals(ignored, {
+    code: 2,
+    text: 'Cannot use "node_modules" as a name: Deno ignores a folder of this name\n',
+  });
+  const long = "x".repeat(300);
+  const { code, text } = await make(folder, [long]);
+  assertEquals(code, 1);
+  assertMatch(text, new RegExp(`^Cannot make ${long}: .*\n$`));
   assertEquals((await make(folder, [])).code, 2);
   assertEquals((await make(folder, ["--help"])).code, 0);
 
@@ -71,4 +85,17 @@ Deno.test("new: what cannot be made is said in one line, and nothing is written 
   const denied = await make(folder, ["shop"], []);
   assertEquals(denied, { code: 1, text: "Cannot write shop: add --allow-write=.\n" });
   assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["taken"]);
+});
+
+Deno.test("new: a checkout behind a link needs a permission; its own path is no name to be replaced", async () => {
+  await using folder = await Folder.make();
+  const checkout = `${folder.path}/my-service/`;
+  await Deno.symlink(root.replace(/\/$/, ""), checkout.replace(/\/$/, ""));
+  const denied = await make(folder, ["my-shop"], undefined, checkout);
+  assertEquals(denied.code, 1);
+  assertMatch(denied.text, /^Cannot make my-shop: .*--allow-read.*\n$/);
+  const made = await make(folder, ["my-shop"], ["--allow-write=.", "--allow-read"], checkout);
+  assertEquals(made.code, 0, made.text);
+  const { links } = JSON.parse(await Deno.readTextFile(`${folder.path}/my-shop/deno.json`));
+  assertEquals(links, [checkout.replace(/\/$/, "")]);
 });
