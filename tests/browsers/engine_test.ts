@@ -370,7 +370,8 @@ for (const wrong of [0, undefined, NaN]) {
       // For ever would stop the test.
       const gives = () => count++ < 100 ? Promise.resolve(wrong) : new Promise(() => {});
       const dial = () => Promise.resolve({ ...OWN, [method]: gives });
-      const client: Client = await connect({ url: "ws://a", dial, waitForReady: false, lazy: true });
+      const options = { clock: new FakeClock(), random: () => 1, waitForReady: false, lazy: true };
+      const client: Client = await connect({ url: "ws://a", dial, ...options });
       const error = await failure(client.call("A"));
       assertEquals([error.code, count], ["CONNECTION_LOST", 1], error.message);
       await client.close();
