@@ -23,7 +23,6 @@ const bookId: StandardSchema<{ id: number }> = {
 
 export const commands = {
   FIND: command({
-    number: 16,
     summary: "Finds a book by its number",
     schema: bookId,
     params: ["id"],
@@ -35,7 +34,6 @@ export const commands = {
     },
   }),
   LEND: command({
-    number: 17,
     summary: "Lends a book",
     params: ["id", "to"],
     errors: { NOT_AVAILABLE: null },

@@ -28,6 +28,7 @@ export function createCommands(log: WeatherLog, token: string) {
     IMPORT: authenticated({
       summary: "Records a stream of measurements with their times, all or none; needs a token",
       items: measured.extend({ at: z.iso.datetime() }),
+      errors: { ARCHIVE_TOO_LARGE: null },
       async handler(_: object, { items, user }) {
         const archive: Measurement[] = [];
         // If an item is invalid, or the caller's stream breaks off, the loop throws, and nothing is recorded.
@@ -42,8 +43,9 @@ export function createCommands(log: WeatherLog, token: string) {
 
     LIST: command({
       summary: "Lists the last measurements of a place",
-      params: ["place", "count"],
-      async handler({ place, count = 10 }: { place: string; count?: number }) {
+      schema: z.object({ place: z.string(), count: z.int().positive().default(10) }),
+      errors: { NO_SUCH_PLACE: null },
+      async handler({ place, count }) {
         const measurements = (await log.read()).filter((measurement) => measurement.place === place);
         if (measurements.length === 0) throw new RpcError("NO_SUCH_PLACE", `nobody has measured in ${place}`);
         return measurements.slice(-count);

@@ -1,7 +1,8 @@
 /**
- * The service as a program. `--help` lists its flags and commands.
+ * The service as a program. With a token, `--help` lists its flags and commands.
  *
  *     WEATHER_TOKEN=sesame deno task start
+ *     WEATHER_TOKEN=sesame deno task start --help
  */
 
 import { accessLog, run } from "@packline/packline";
