@@ -5,6 +5,7 @@
  */
 
 import { assertEquals } from "@std/assert";
+import { connect } from "../../mod.ts";
 import { Program, run } from "../production/programs.ts";
 
 const SERVER = `
@@ -101,9 +102,62 @@ export async function beNew(folder: string, { config, specifiers, flags = [] }: 
   // For a program from a URL, the folder's configuration must be named.
   const scripted = await deno("run", "--no-prompt", "--quiet", "--config=deno.json", "--allow-net=127.0.0.1", ...call);
   assertEquals(scripted, { code: 0, text: '{"res":"Hello, Ada!"}\n' });
-  server.kill("SIGTERM");
-  assertEquals((await server.status).code, 0);
+  await terminateUnderLoad(server, Number(port));
+
+  if (Deno.build.os === "linux") {
+    const inWorkers = ["--unstable-net", `--allow-run=${Deno.execPath()}`, ...serving.slice(2), "--workers", "2"];
+    const [verb, prompt] = serving;
+    await using workers = await Program.start(
+      Deno.execPath(),
+      [verb, prompt, ...inWorkers],
+      /listening on .*\n/,
+      options,
+    );
+    const [, sharedPort] = await workers.hear(/with 2 workers listening on .*:(\d+)\n/);
+    const withToken = [
+      specifiers["/script"],
+      "--port",
+      sharedPort,
+      "GREET",
+      "name=Ada",
+      "--meta",
+      "token=sesame",
+      "--json",
+    ];
+    const answered = await deno(
+      "run",
+      "--no-prompt",
+      "--quiet",
+      "--config=deno.json",
+      "--allow-net=127.0.0.1",
+      ...withToken,
+    );
+    assertEquals(answered, { code: 0, text: '{"res":"Hello, Ada!"}\n' });
+    workers.kill("SIGTERM");
+    assertEquals((await workers.status).code, 0);
+  }
 
   // In memory, so without a permission.
   assertEquals(await deno("run", "--no-prompt", "entries.ts"), { code: 0, text: "10\n" });
+}
+
+/** Ends a server that is busy. Each call is either answered, or not begun. */
+async function terminateUnderLoad(server: Program, port: number): Promise<void> {
+  await using client = await connect({ port });
+  let answered = 0;
+  const isBusy = Promise.withResolvers<void>();
+  const callAgain = async (): Promise<unknown> => {
+    for (;;) {
+      const outcome = await client.outcome("GREET", { name: "Ada" });
+      if (!outcome.ok) return outcome.error.code;
+      if (++answered === 200) isBusy.resolve();
+    }
+  };
+  const callers = Array.from({ length: 8 }, callAgain);
+  await isBusy.promise;
+  server.kill("SIGTERM");
+  assertEquals((await server.status).code, 0);
+  // There is no other server, so the next call of each waits to be sent. None was lost on its way.
+  await client.close();
+  assertEquals(await Promise.all(callers), Array(callers.length).fill("CLOSED"));
 }
