@@ -6,9 +6,9 @@
  */
 
 import type { ErrorCode, RpcError } from "../errors.ts";
-import type { Command, Commands, ErrorSchemas, ReplyWith } from "../handlers/command.ts";
+import type { Command, Commands, ReplyWith } from "../handlers/command.ts";
 import type { Untracked } from "../handlers/mistakes.ts";
-import type { SchemaOutput, StandardSchema } from "../handlers/standard_schema.ts";
+import type { ErrorSchemas, SchemaOutput, StandardSchema } from "../handlers/standard_schema.ts";
 import type { BuiltIns } from "../handlers/registry.ts";
 import type { CallOptions, MaybeItems, StreamOptions, WithItems } from "./call_options.ts";
 
@@ -18,48 +18,24 @@ import type { CallOptions, MaybeItems, StreamOptions, WithItems } from "./call_o
 // deno-lint-ignore no-explicit-any -- without the types of commands, a caller must not need casts
 export type AnyCommands = any;
 
-/** The parameters of a command. */
-export type ParamsOf<T> = 0 extends 1 & T ? Record<string, unknown>
-  : T extends Command<infer Params, infer _Result, infer _Errors, infer _Item> ? Params
-  : never;
-
-/** The type of what a handler answers with. */
-// deno-lint-ignore no-explicit-any -- see AnyCommands
-export type ResultOf<T> = 0 extends 1 & T ? any
-  : T extends Command<infer _Params, infer Result, infer _Errors, infer _Item> ? Result
-  : never;
-
-/** The codes of a command, with their schemas. */
-// deno-lint-ignore no-explicit-any -- see AnyCommands
-export type ErrorsOf<T> = 0 extends 1 & T ? any
-  : T extends Command<infer _Params, infer _Result, infer Errors, infer _Item> ? Errors
-  : never;
-
-/** An item of the stream that a command takes: `never` if it takes no stream, `unknown` if this is not known. */
-export type ItemOf<T> = 0 extends 1 & T ? unknown
-  : T extends Command<infer _Params, infer _Result, infer _Errors, infer Item> ? Item
-  : never;
-
 /** A handler's result as its caller gets it: without the fields beside it, and nil if the handler returns nothing. */
 export type Plain<T> = T extends ReplyWith<infer Result, infer _Beside> ? OrNil<Result> : OrNil<T>;
 
 /** `null` in place of `undefined` or `void`. */
 export type OrNil<T> = T extends undefined | void ? null : T;
 
-/** The result of a command, as its caller gets it. */
+/** A handler's result, as its caller gets it. */
 // deno-lint-ignore no-explicit-any -- see AnyCommands
-export type ValueOf<T> = 0 extends 1 & ResultOf<T> ? any
-  : [ResultOf<T>] extends [never] ? never
-  : Plain<ResultOf<T>>;
+export type ValueOf<Result> = 0 extends 1 & Result ? any : Plain<Result>;
 
 /** One object type in place of an intersection of several. */
 export type Flat<T> = { [Name in keyof T]: T[Name] };
 
-/** The whole reply of a command. */
+/** The whole reply with a handler's result. */
 // deno-lint-ignore no-explicit-any -- see AnyCommands
-export type ReplyOf<T> = 0 extends 1 & ResultOf<T> ? { res: any; [field: string]: any }
-  : [ResultOf<T>] extends [never] ? never
-  : Whole<ResultOf<T>>;
+export type ReplyOf<Result> = 0 extends 1 & Result ? { res: any; [field: string]: any }
+  : [Result] extends [never] ? never
+  : Whole<Result>;
 
 /** A handler's answer with the fields beside it. */
 export type Whole<T> = [Extract<T, ReplyWith<unknown, object>>] extends [never] ? { res: OrNil<T> }
@@ -75,15 +51,15 @@ export interface Failure<Code extends string, Data> extends RpcError {
 }
 
 /** The codes and the data with which a command fails. */
-export type FailureOf<T> = 0 extends 1 & ErrorsOf<T> ? RpcError
+export type FailureOf<Errors> = 0 extends 1 & Errors ? RpcError
   :
     | Failure<ErrorCode, unknown>
-    | (ErrorsOf<T> extends ErrorSchemas ? {
-        [Code in keyof ErrorsOf<T> & string]: Failure<
+    | (Errors extends ErrorSchemas ? {
+        [Code in keyof Errors & string]: Failure<
           Code,
-          ErrorsOf<T>[Code] extends StandardSchema ? SchemaOutput<ErrorsOf<T>[Code]> : undefined
+          Errors[Code] extends StandardSchema ? SchemaOutput<Errors[Code]> : undefined
         >;
-      }[keyof ErrorsOf<T> & string]
+      }[keyof Errors & string]
       : never);
 
 /**
@@ -91,22 +67,10 @@ export type FailureOf<T> = 0 extends 1 & ErrorsOf<T> ? RpcError
  */
 export type Outcome<Value, Failure> = { ok: true; value: Value } | { ok: false; error: Failure };
 
-/** The arguments of a call: the parameters, which are optional if no parameter is required, and the options. */
-export type Arguments<Params, Options> = Record<never, never> extends Params ? [params?: Params, options?: Options]
-  : [params: Params, options?: Options];
-
-/** The arguments for a command. If the command takes a stream, the option `items` is required. */
-export type ArgumentsFor<T, Options> = [ItemOf<T>] extends [never] ? Arguments<ParamsOf<T>, Options>
-  : unknown extends ItemOf<T> ? Arguments<ParamsOf<T>, MaybeItems<Options>>
-  : [
-    params: Record<never, never> extends ParamsOf<T> ? ParamsOf<T> | undefined : ParamsOf<T>,
-    options: WithItems<Options, ItemOf<T>>,
-  ];
-
 /** Whether a result is a stream. */
-export type IsStream<T> = 0 extends 1 & ResultOf<T> ? false
-  : [ResultOf<T>] extends [never] ? false
-  : ResultOf<T> extends AsyncIterable<unknown> ? true
+export type IsStream<Result> = 0 extends 1 & Result ? false
+  : [Result] extends [never] ? false
+  : [Result] extends [AsyncIterable<unknown>] ? true
   : false;
 
 /** A method that accepts no arguments, so that the compiler shows the mistake at the call. */
@@ -116,39 +80,55 @@ export type NotAStream = Mistaken<"this command answers once: use client.call">;
 /** The mistake of `client.call` for a command that returns a stream. */
 export type NotACall = Mistaken<"this command answers with a stream: use client.stream">;
 
-/** The method of `client.call`. */
-export type CallOf<T> = IsStream<T> extends true ? NotACall
-  : (...args: ArgumentsFor<T, CallOptions>) => Promise<ValueOf<T>>;
-/** The method of `client.reply`. */
-export type ReplyCallOf<T> = IsStream<T> extends true ? NotACall
-  : (...args: ArgumentsFor<T, CallOptions>) => Promise<ReplyOf<T>>;
-/** The method of `client.outcome`. */
-export type OutcomeCallOf<T> = IsStream<T> extends true ? NotACall
-  : (...args: ArgumentsFor<T, CallOptions>) => Promise<Outcome<ValueOf<T>, FailureOf<T>>>;
-/** The method of `client.stream`. */
-export type StreamOf<T> = 0 extends 1 & ResultOf<T>
-  // deno-lint-ignore no-explicit-any -- see AnyCommands
-  ? (params?: Record<string, unknown>, options?: MaybeItems<StreamOptions>) => AsyncGenerator<any, any, void>
-  : ResultOf<T> extends AsyncGenerator<infer Item, infer Return, infer _Next>
-    ? (...args: ArgumentsFor<T, StreamOptions>) => AsyncGenerator<Untracked<Item>, Plain<Return>, void>
-  : ResultOf<T> extends AsyncIterable<infer Item>
-    ? (...args: ArgumentsFor<T, StreamOptions>) => AsyncGenerator<Untracked<Item>, null, void>
-  : NotAStream;
+/**
+ * A method. Its parameters are optional if none of them is required. If the command takes a stream (`Item`), the option
+ * `items` is required.
+ */
+export type Method<Params, Item, Options, Answer> = [Item] extends [never] ? Given<Params, Options, Answer>
+  : unknown extends Item ? Given<Params, MaybeItems<Options>, Answer>
+  : (
+    params: Record<never, never> extends Params ? Params | undefined : Params,
+    optionsWithItems: WithItems<Options, Item>,
+  ) => Answer;
 
-/** Methods by the names of commands, including the built-in commands. */
-export interface Methods<C> {
-  /** Of `client.call`. */
-  call: { readonly [Name in keyof C]: CallOf<C[Name]> };
-  /** Of `client.reply`. */
-  reply: { readonly [Name in keyof C]: ReplyCallOf<C[Name]> };
-  /** Of `client.outcome`. */
-  outcome: { readonly [Name in keyof C]: OutcomeCallOf<C[Name]> };
-  /** Of `client.stream`. */
-  stream: { readonly [Name in keyof C]: StreamOf<C[Name]> };
+/** A method of a command that does not require a stream. */
+export type Given<Params, Options, Answer> = Record<never, never> extends Params
+  ? (params?: Params, options?: Options) => Answer
+  : (params: Params, options?: Options) => Answer;
+
+/** A method of a command with a single reply. */
+export type Single<Params, Result, Item, Answer> = IsStream<Result> extends true ? NotACall
+  : Method<Params, Item, CallOptions, Answer>;
+
+/** The four ways to call a command. */
+export interface Ways<Params, Result, Errors, Item> {
+  /** The method of `client.call`. */
+  call: Single<Params, Result, Item, Promise<ValueOf<Result>>>;
+  /** The method of `client.reply`. */
+  reply: Single<Params, Result, Item, Promise<ReplyOf<Result>>>;
+  /** The method of `client.outcome`. */
+  outcome: Single<Params, Result, Item, Promise<Outcome<ValueOf<Result>, FailureOf<Errors>>>>;
+  /** The method of `client.stream`. */
+  // deno-lint-ignore no-explicit-any -- see AnyCommands
+  stream: 0 extends 1 & Result ? Given<Params, MaybeItems<StreamOptions>, AsyncGenerator<any, any, void>>
+    : Result extends AsyncGenerator<infer Value, infer Return, infer _Next>
+      ? Method<Params, Item, StreamOptions, AsyncGenerator<Untracked<Value>, Plain<Return>, void>>
+    : Result extends AsyncIterable<infer Value>
+      ? Method<Params, Item, StreamOptions, AsyncGenerator<Untracked<Value>, null, void>>
+    : NotAStream;
 }
 
-/** The four ways to call. */
-export type CallKind = keyof Methods<unknown>;
+/** The ways to call a command of this type. */
+// deno-lint-ignore no-explicit-any -- see AnyCommands
+export type WaysOf<T> = 0 extends 1 & T ? Ways<Record<string, unknown>, any, any, unknown>
+  : T extends Command<infer Params, infer Result, infer Errors, infer Item> ? Ways<Params, Result, Errors, Item>
+  : never;
+
+/** One of the four ways to call. */
+export type CallKind = keyof Ways<unknown, unknown, unknown, unknown>;
+
+/** Methods by the names of commands. */
+export type Methods<C, K extends CallKind> = { readonly [Name in keyof C]: WaysOf<C[Name]>[K] };
 
 /** The commands that include a name: the user's own, or the built-in commands of every server. */
 export type Having<C, Name> = Name extends keyof BuiltIns
@@ -157,7 +137,7 @@ export type Having<C, Name> = Name extends keyof BuiltIns
 
 /** The method for a name that is given as a value. */
 export type Named<C, Name extends string, K extends CallKind> = Name extends keyof Having<C, Name>
-  ? Methods<Having<C, Name>>[K][Name]
+  ? WaysOf<Having<C, Name>[Name]>[K]
   : string extends Name ? (
       params?: Record<string, unknown>,
       options?: MaybeItems<K extends "stream" ? StreamOptions : CallOptions>,
@@ -190,6 +170,6 @@ export type Returned<F> = F extends (...args: infer _Args) => infer Result ? Res
 
 /** Calls by a command's name: as a method, `client.call.GREET(...)`, or by a name that is known at run time. */
 export type ByName<C extends Commands, K extends CallKind> =
-  & Methods<string extends keyof C ? BuiltIns : Omit<BuiltIns, keyof C>>[K]
-  & Methods<C>[K]
+  & Methods<string extends keyof C ? BuiltIns : Omit<BuiltIns, keyof C>, K>
+  & Methods<C, K>
   & (<Name extends string>(name: Name, ...args: ArgumentsOf<Named<C, Name, K>>) => Returned<Named<C, Name, K>>);

@@ -12,7 +12,7 @@ import type { CallerConnection } from "./caller_connection.ts";
 import type { Mistake } from "./mistakes.ts";
 import type { ReplyFields } from "./reply.ts";
 import type { ServerReport } from "./server_info.ts";
-import type { StandardSchema } from "./standard_schema.ts";
+import type { ErrorSchemas, StandardSchema } from "./standard_schema.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 
 export { bytes, unchecked } from "./item_schemas.ts";
@@ -113,9 +113,6 @@ export interface CommandOptions {
   readonly timeoutMs?: number;
 }
 
-/** The codes with which a command may fail, each with the schema of its `data`, or `null` if it has none. */
-export type ErrorSchemas = Readonly<Record<string, StandardSchema | null>>;
-
 /** A command for `serve()`, made by {@linkcode command}. */
 export interface Command<Params = unknown, Result = unknown, Errors = unknown, Item = unknown> extends CommandOptions {
   /** Checks the parameters before the handler sees them. */
@@ -153,10 +150,12 @@ export type Commands = Readonly<Record<string, Command<any, any, any, any>>>;
 export type ItemsOf<Item> = [Item] extends [never] ? AsyncIterable<unknown> | undefined : AsyncIterable<Item>;
 
 /** A function that does the work of a command. */
-export type Handler<Params, Result, Given, Item = never> = (
-  params: Params,
-  context: Context<ItemsOf<Item>> & Given,
-) => Result;
+export interface Handler<Params, Result, Given, Item = never> {
+  /** Does the work. */
+  (params: Params, context: Context<ItemsOf<Item>> & Given): Result;
+  /** Tells a function from a {@linkcode Definition}, so that the compiler compares an object with that alone. */
+  readonly handler?: undefined;
+}
 
 /** A handler and the other properties of its command. */
 export interface Definition<Input, Params, Result, Errors, Given, SentItem, Item, Described> extends CommandOptions {
@@ -183,7 +182,7 @@ export interface Definition<Input, Params, Result, Errors, Given, SentItem, Item
   /** The names of the parameters, for INFO, `--list` and completion, if no schema has them. */
   readonly params?: readonly (keyof Params & string)[];
   /** The handler's error codes, each with the schema of its `data` or `null`. Callers get them typed. */
-  readonly errors?: Errors & ErrorSchemas;
+  readonly errors?: Errors;
   /**
    * Handles a call. Returns the result or a promise of it; an async generator, any async iterable or a `ReadableStream`
    * is a stream.
@@ -225,14 +224,14 @@ export interface CommandMaker<Given> {
     Params = TheParametersNeedAType,
     Result = unknown,
     Input = unknown,
-    const Errors = unknown,
+    const Errors = never,
     SentItem = never,
     Item = never,
     Described = unknown,
   >(
     definition:
       & (Handler<Params, Result, Given> | Definition<Input, Params, Result, Errors, Given, SentItem, Item, Described>)
-      & Mistake<Sent<Input, Params>, Settled<Result>, SentItem, Described>,
+      & NoInfer<Mistake<Sent<Input, Params>, Settled<Result>, Errors, SentItem, Described>>,
   ): Command<Sent<Input, Params>, Settled<Result>, Errors, NeededItem<SentItem>>;
 
   /**

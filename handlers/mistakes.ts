@@ -6,9 +6,10 @@
  */
 
 import type { ReplyWith } from "./reply.ts";
+import type { ErrorSchemas } from "./standard_schema.ts";
 import type { Tracked } from "./tracked.ts";
 
-/** How deep a result is checked, because a type may contain itself. */
+/** How deep a value is checked, because a type may contain itself. */
 export type Deeper = [0, 0, 0, 0, 0];
 
 /** Whether a type is `any`. */
@@ -21,33 +22,49 @@ export type Collection =
   | WeakMap<WeakKey, unknown>
   | WeakSet<WeakKey>;
 
-/** What is wrong with a result, or with a part of it. */
-export type ResultMistake<T, Where extends string, Depth extends unknown[] = Deeper> = IsAny<T> extends true ? never
-  : T extends string | number | boolean | bigint | null | undefined | Uint8Array ? never
-  : T extends Date ? `${Where} is a Date: return a number, by getTime(), or a text, by toISOString()`
-  : T extends Collection ? `${Where} is a Map or a Set: return an array or an object`
+/** Values that the wire carries. A type that is assignable needs no closer look, which saves time with many commands. */
+export type Sendable =
+  | string
+  | number
+  | boolean
+  | bigint
+  | null
+  | undefined
+  | Uint8Array
+  | readonly Sendable[]
+  | { readonly [name: string]: Sendable };
+
+/** Parameters that the wire carries. */
+export type SendableParams = { readonly [name: string]: Sendable } & { readonly [Name in Reserved]?: never };
+
+/** What is wrong with a value, or with a part of it. */
+export type ValueMistake<T, Where extends string, Depth extends unknown[] = Deeper> = IsAny<T> extends true ? never
+  : T extends Sendable ? never
+  : T extends Date ? `${Where} is a Date: use a number, by getTime(), or a text, by toISOString()`
+  : T extends Collection ? `${Where} is a Map or a Set: use an array or an object`
   : T extends symbol ? `${Where} is a symbol, which cannot be sent`
   : T extends (...args: never) => unknown ? `${Where} is a function, which cannot be sent`
-  : T extends RegExp | URL | URLSearchParams ? `${Where} is an object of a class: return a text`
+  : T extends RegExp | URL | URLSearchParams ? `${Where} is an object of a class: use a text`
+  : T extends Response | Request | Blob ? `${Where} is a Response or another body: await its text(), json() or bytes()`
   : T extends PromiseLike<unknown> ? `${Where} is a promise: await it`
   : T extends Generator<unknown, unknown, never> ? `${Where} is a generator: make it an async one, for a stream`
-  : T extends ArrayBufferView | ArrayBuffer ? `${Where} is bytes of another class: return a Uint8Array`
+  : T extends ArrayBufferView | ArrayBuffer ? `${Where} is bytes of another class: use a Uint8Array`
   : T extends Tracked<number | string, unknown> ? `${Where} is tracked: only an item of a stream can be`
-  : T extends ReplyWith<infer Value, infer Beside> ? ResultMistake<Value, Where, Depth> | BesideMistake<Beside, Depth>
+  : T extends ReplyWith<infer Value, infer Beside> ? ValueMistake<Value, Where, Depth> | BesideMistake<Beside, Depth>
   : Depth extends [unknown, ...infer Rest] ? PartMistake<T, Where, Rest>
   : never;
 
-/** What is wrong with a part of a result. */
+/** What is wrong with a part of a value. */
 export type PartMistake<T, Where extends string, Depth extends unknown[]> = T extends AsyncIterable<infer Item>
-  ? ResultMistake<Untracked<Item>, "an item", Depth>
-  : T extends readonly (infer Item)[] ? ResultMistake<Item, `${Where}[]`, Depth>
+  ? ValueMistake<Untracked<Item>, "an item", Depth>
+  : T extends readonly (infer Item)[] ? ValueMistake<Item, `${Where}[]`, Depth>
   : T extends object
-    ? { [Name in keyof T & string]: ResultMistake<T[Name], `${Where}.${Name}`, Depth> }[keyof T & string]
+    ? { [Name in keyof T & string]: ValueMistake<T[Name], `${Where}.${Name}`, Depth> }[keyof T & string]
   : never;
 
 /** What is wrong with the fields beside a result. */
 export type BesideMistake<T, Depth extends unknown[]> =
-  | { [Name in keyof T & string]: ResultMistake<T[Name], `the field ${Name}`, Depth> }[keyof T & string]
+  | { [Name in keyof T & string]: ValueMistake<T[Name], `the field ${Name}`, Depth> }[keyof T & string]
   | (Extract<keyof T, ReservedField> extends never ? never
     : `a field must not be named "${Extract<keyof T, ReservedField> & string}": the protocol uses this name`);
 
@@ -63,7 +80,8 @@ export type ParamsMistake<T> = IsAny<T> extends true ? never
   : T extends readonly unknown[] ? "the parameters are an array: take an object with a name for each"
   : T extends string | number | boolean | bigint | null | symbol | Uint8Array
     ? "the parameters are a single value: take an object with a name for each"
-  : Extract<keyof T, Reserved> extends never ? never
+  : [Extract<keyof T, Reserved>] extends [never]
+    ? { [Name in keyof T & string]: ValueMistake<T[Name], `the parameter ${Name}`> }[keyof T & string]
   : `a parameter must not be named "${Extract<keyof T, Reserved> & string}": the protocol uses this name`;
 
 /** An item without its id. */
@@ -92,20 +110,41 @@ export type Answered<Result> = Result extends AsyncIterable<infer Item> ? Untrac
   : Result extends undefined | void ? null
   : Result;
 
-/** A result that does not fit its schema. While the compiler infers a handler's parameters, the result is `unknown`. */
+/** A result that does not fit its schema. */
 export type MisfitMistake<Result, Described> = unknown extends Result | Described ? never
   : [Answered<Result>] extends [Described] ? never
   : "the result does not fit the schema in the option result: write the return type of the handler to see where";
 
-/** Everything that is wrong with a definition. */
-export type Mistakes<Params, Result, SentItem, Described> =
-  | ParamsMistake<Params>
-  | ResultMistake<Result, "the result">
-  | AfterMistake<Params, Result>
-  | MisfitMistake<Result, Described>
-  | ResultMistake<SentItem, "the caller's item">;
+/** What is wrong with the codes of errors. */
+export type ErrorsMistake<Errors> = unknown extends Errors ? never
+  : [Errors] extends [ErrorSchemas] ? never
+  : "the option errors is an object of codes: write { GONE: null }, or a schema for the data in place of null";
 
-/** `unknown` for a definition that works, else what is wrong with it. */
-export type Mistake<Params, Result, SentItem = never, Described = unknown> =
-  [Mistakes<Params, Result, SentItem, Described>] extends [never] ? unknown
-    : Mistakes<Params, Result, SentItem, Described>;
+/** The first text that is not `never`. */
+export type Either<Text, Otherwise> = [Text] extends [never] ? Otherwise : OneOf<Text>;
+
+/** One of several texts, so that the compiler's message is short. Of overloads, the compiler infers from the last. */
+export type OneOf<Text> = (Text extends unknown ? (take: () => Text) => void : never) extends (take: infer All) => void
+  ? All extends () => infer One ? One : never
+  : never;
+
+/**
+ * `unknown` for a definition that works, else its first mistake. Most definitions pass the first comparison, and the
+ * compiler then does no more work for them. While it infers a handler's parameters, the result is `unknown`.
+ */
+export type Mistake<Params, Result, Errors = never, SentItem = never, Described = unknown> =
+  [Params, Result, Errors, SentItem, unknown] extends
+    [SendableParams, unknown extends Result ? unknown : void | Sendable, ErrorSchemas, Sendable, Described] ? unknown
+    : Either<
+      ParamsMistake<Params>,
+      Either<
+        ValueMistake<Result, "the result">,
+        Either<
+          AfterMistake<Params, Result>,
+          Either<
+            MisfitMistake<Result, Described>,
+            Either<ErrorsMistake<Errors>, Either<ValueMistake<SentItem, "the caller's item">, unknown>>
+          >
+        >
+      >
+    >;

@@ -13,7 +13,8 @@ export const commands = {
   }),
   PROCESS: command({ handler: () => Deno.pid }),
   MAY: command({
-    handler: (descriptor: Deno.PermissionDescriptor) => Deno.permissions.querySync(descriptor).state,
+    handler: (descriptor: { name: "net" | "read" | "run"; path?: string; command?: string; host?: string }) =>
+      Deno.permissions.querySync(descriptor).state,
   }),
 };
 

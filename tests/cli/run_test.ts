@@ -169,7 +169,7 @@ Deno.test("workers get the permissions that are not restricted, and those in wor
   const deno = ["--allow-net", "--allow-env", "--allow-sys=hostname", ...WORKERS];
   await using service = await start([...deno, SERVICE], ["--workers", "2"]);
   await using client = await connect<typeof commands>({ port: service.port });
-  const may = async (descriptor: Deno.PermissionDescriptor) => (await client.reply("MAY", descriptor)).res;
+  const may = async (descriptor: Parameters<typeof client.reply.MAY>[0]) => (await client.reply("MAY", descriptor)).res;
   assertEquals(await may({ name: "net", host: "example.org" }), "granted");
   assertEquals(await may({ name: "env" }), "granted");
   assertEquals(await may({ name: "read", path: "/dev/null" }), "granted");

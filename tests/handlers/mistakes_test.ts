@@ -13,6 +13,9 @@ const PROLOGUE = `
 )}";
   declare const schema: StandardSchema<{ name: string }, { name: string }>;
   declare const text: StandardSchema<string, string>;
+  declare const seen: StandardSchema<{ at: string }, { at: Date }>;
+  declare const moment: StandardSchema<{ at: Date }, { at: Date }>;
+  interface Params { a: number; any: any; unknown?: unknown; deep: { list: Params[] } }
 `.trim().split("\n").map((line) => line.trim()).join(" ");
 
 /** Definitions that work, to be sure that what is refused is refused for its mistake. */
@@ -43,14 +46,22 @@ const RIGHT = [
   `command({ schema, result: text, async handler({ name }, { signal }) { signal.throwIfAborted(); return name; } })`,
   `command({ items: text, result: text, async *handler(_: object, { items }) { yield* items; } })`,
   `command({ result: unchecked<null>({ type: "null" }), handler: () => {} })`,
+  `command({ schema: seen, handler: ({ at }) => at.getTime() })`,
+  `command(({ a, list }: { a?: "x" | 1n; list: readonly { b: Uint8Array | null }[] }) => [a, list.length])`,
+  `command((_: Params) => 1)`,
+  `command((_: { [name: string]: unknown; a: number }) => 1)`,
+  `command({ errors: { GONE: null, FULL: schema }, handler: () => 1 })`,
   `command({ result: schema as StandardSchema, stream: true, handler: () => new ReadableStream<number>() })`,
 ];
 
-const A_DATE = "is a Date: return a number, by getTime(), or a text, by toISOString()";
+const A_DATE = "is a Date: use a number, by getTime(), or a text, by toISOString()";
 const AN_OBJECT = "take an object with a name for each";
 
 const MISFIT =
   "the result does not fit the schema in the option result: write the return type of the handler to see where";
+
+const CODES =
+  "the option errors is an object of codes: write { GONE: null }, or a schema for the data in place of null";
 
 /** Definitions that do not, each with what the compiler says. */
 const WRONG: [code: string, ...said: string[]][] = [
@@ -72,11 +83,11 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command(() => new Map([["a", 1]]))`,
-    `Argument of type '() => Map<string, number>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Map<string, number>, unknown, never> | Definition<unknown, TheParametersNeedAType, Map<string, number>, ... 4 more ..., unknown>) & "the result is a Map or a Set: return an array or an object"'.`,
+    `Argument of type '() => Map<string, number>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Map<string, number>, unknown, never> | Definition<unknown, TheParametersNeedAType, Map<string, number>, ... 4 more ..., unknown>) & "the result is a Map or a Set: use an array or an object"'.`,
   ],
   [
     `command(() => [new Set([1])])`,
-    `Argument of type '() => Set<number>[]' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Set<number>[], unknown, never> | Definition<unknown, TheParametersNeedAType, Set<number>[], ... 4 more ..., unknown>) & "the result[] is a Map or a Set: return an array or an object"'.`,
+    `Argument of type '() => Set<number>[]' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Set<number>[], unknown, never> | Definition<unknown, TheParametersNeedAType, Set<number>[], ... 4 more ..., unknown>) & "the result[] is a Map or a Set: use an array or an object"'.`,
   ],
   [
     `command(async () => ({ f: () => 1 }))`,
@@ -88,11 +99,11 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command(() => Symbol("x"))`,
-    `Argument of type '() => symbol' is not assignable to parameter of type '(Handler<TheParametersNeedAType, symbol, unknown, never> | Definition<unknown, TheParametersNeedAType, symbol, unknown, unknown, never, never, unknown>) & "the result is a symbol, which cannot be sent"'.`,
+    `Argument of type '() => symbol' is not assignable to parameter of type '(Handler<TheParametersNeedAType, symbol, unknown, never> | Definition<unknown, TheParametersNeedAType, symbol, never, unknown, never, never, unknown>) & "the result is a symbol, which cannot be sent"'.`,
   ],
   [
     `command(() => new Float64Array(1))`,
-    `Argument of type '() => Float64Array<ArrayBuffer>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Float64Array<ArrayBuffer>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result is bytes of another class: return a Uint8Array"'.`,
+    `Argument of type '() => Float64Array<ArrayBuffer>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Float64Array<ArrayBuffer>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result is bytes of another class: use a Uint8Array"'.`,
   ],
   [
     `command(function* () { yield 1; })`,
@@ -112,31 +123,31 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command((list: number[]) => list.length)`,
-    `Argument of type '(list: number[]) => number' is not assignable to parameter of type '(Handler<number[], number, unknown, never> | Definition<unknown, number[], number, unknown, unknown, never, never, unknown>) & "the parameters are an array: ${AN_OBJECT}"'.`,
+    `Argument of type '(list: number[]) => number' is not assignable to parameter of type '(Handler<number[], number, unknown, never> | Definition<unknown, number[], number, never, unknown, never, never, unknown>) & "the parameters are an array: ${AN_OBJECT}"'.`,
   ],
   [
     `command((name: string) => name)`,
-    `Argument of type '(name: string) => string' is not assignable to parameter of type '(Handler<string, string, unknown, never> | Definition<unknown, string, string, unknown, unknown, never, never, unknown>) & "the parameters are a single value: ${AN_OBJECT}"'.`,
+    `Argument of type '(name: string) => string' is not assignable to parameter of type '(Handler<string, string, unknown, never> | Definition<unknown, string, string, never, unknown, never, never, unknown>) & "the parameters are a single value: ${AN_OBJECT}"'.`,
   ],
   [
     `command({ schema: text, handler: (value) => value.length })`,
-    `Argument of type '{ schema: StandardSchema<string, string>; handler: (value: string) => number; }' is not assignable to parameter of type '(Handler<string, unknown, unknown, never> | Definition<string, string, unknown, unknown, unknown, never, never, unknown>) & "the parameters are a single value: ${AN_OBJECT}"'.`,
+    `Argument of type '{ schema: StandardSchema<string, string>; handler: (value: string) => number; }' is not assignable to parameter of type '(Handler<string, unknown, unknown, never> | Definition<string, string, unknown, never, unknown, never, never, unknown>) & "the parameters are a single value: ${AN_OBJECT}"'.`,
   ],
   [
     `command(({ cmd }: { cmd: string }) => cmd)`,
-    `Argument of type '({ cmd }: { cmd: string; }) => string' is not assignable to parameter of type '(Handler<{ cmd: string; }, string, unknown, never> | Definition<unknown, { cmd: string; }, string, unknown, unknown, never, never, unknown>) & "a parameter must not be named \\"cmd\\": the protocol uses this name"'.`,
+    `Argument of type '({ cmd }: { cmd: string; }) => string' is not assignable to parameter of type '(Handler<{ cmd: string; }, string, unknown, never> | Definition<unknown, { cmd: string; }, string, never, unknown, never, never, unknown>) & "a parameter must not be named \\"cmd\\": the protocol uses this name"'.`,
   ],
   [
     `command(({ $a }: { $a: string }) => $a)`,
-    `Argument of type '({ $a }: { $a: string; }) => string' is not assignable to parameter of type '(Handler<{ $a: string; }, string, unknown, never> | Definition<unknown, { $a: string; }, string, unknown, unknown, never, never, unknown>) & "a parameter must not be named \\"$a\\": the protocol uses this name"'.`,
+    `Argument of type '({ $a }: { $a: string; }) => string' is not assignable to parameter of type '(Handler<{ $a: string; }, string, unknown, never> | Definition<unknown, { $a: string; }, string, never, unknown, never, never, unknown>) & "a parameter must not be named \\"$a\\": the protocol uses this name"'.`,
   ],
   [
     `command({ items: unchecked<Date>(), handler: (_: object) => 1 })`,
-    `Argument of type '{ items: StandardSchema<Date, Date>; handler: (_: object) => number; }' is not assignable to parameter of type '(Handler<object, number, unknown, never> | Definition<unknown, object, number, unknown, unknown, Date, Date, unknown>) & "the caller's item ${A_DATE}"'.`,
+    `Argument of type '{ items: StandardSchema<Date, Date>; handler: (_: object) => number; }' is not assignable to parameter of type '(Handler<object, number, unknown, never> | Definition<unknown, object, number, never, unknown, Date, Date, unknown>) & "the caller's item ${A_DATE}"'.`,
   ],
   [
     `command({ items: unchecked<{ f: () => void }>(), handler: (_: object) => 1 })`,
-    `Argument of type '{ items: StandardSchema<{ f: () => void; }, { f: () => void; }>; handler: (_: object) => number; }' is not assignable to parameter of type '(Handler<object, number, unknown, never> | Definition<unknown, object, number, unknown, unknown, { f: () => void; }, { f: () => void; }, unknown>) & "the caller's item.f is a function, which cannot be sent"'.`,
+    `Argument of type '{ items: StandardSchema<{ f: () => void; }, { f: () => void; }>; handler: (_: object) => number; }' is not assignable to parameter of type '(Handler<object, number, unknown, never> | Definition<unknown, object, number, never, unknown, { f: () => void; }, { f: () => void; }, unknown>) & "the caller's item.f is a function, which cannot be sent"'.`,
   ],
   [
     `command({ items: text, handler: async (_: object, { items }) => { for await (const line of items) line.nope; } })`,
@@ -168,11 +179,11 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command({ timeout: 5, handler: () => 1 })`,
-    `Object literal may only specify known properties, and 'timeout' does not exist in type 'Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, unknown, unknown, never, never, unknown>'.`,
+    `Object literal may only specify known properties, but 'timeout' does not exist in type 'Definition<unknown, TheParametersNeedAType, number, never, unknown, never, never, unknown>'. Did you mean to write 'timeoutMs'?`,
   ],
   [
     `command({ sumary: "x", handler: () => 1 })`,
-    `Object literal may only specify known properties, and 'sumary' does not exist in type 'Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, unknown, unknown, never, never, unknown>'.`,
+    `Object literal may only specify known properties, but 'sumary' does not exist in type 'Definition<unknown, TheParametersNeedAType, number, never, unknown, never, never, unknown>'. Did you mean to write 'summary'?`,
   ],
   [
     `command(({ a }) => a + 1)`,
@@ -192,8 +203,8 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command({ summary: "x" })`,
-    `Argument of type '{ summary: string; }' is not assignable to parameter of type 'Handler<TheParametersNeedAType, unknown, unknown, never> | Definition<unknown, TheParametersNeedAType, unknown, unknown, unknown, never, never, unknown>'.`,
-    `Property 'handler' is missing in type '{ summary: string; }' but required in type 'Definition<unknown, TheParametersNeedAType, unknown, unknown, unknown, never, never, unknown>'.`,
+    `Argument of type '{ summary: string; }' is not assignable to parameter of type 'Handler<TheParametersNeedAType, unknown, unknown, never> | Definition<unknown, TheParametersNeedAType, unknown, never, unknown, never, never, unknown>'.`,
+    `Property 'handler' is missing in type '{ summary: string; }' but required in type 'Definition<unknown, TheParametersNeedAType, unknown, never, unknown, never, never, unknown>'.`,
   ],
   [
     `command({ handler: 5 })`,
@@ -209,7 +220,7 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command({ result: text, handler: () => 1 })`,
-    `Argument of type '{ result: StandardSchema<string, string>; handler: () => number; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, unknown, unknown, never, never, string>) & "${MISFIT}"'.`,
+    `Argument of type '{ result: StandardSchema<string, string>; handler: () => number; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, never, unknown, never, never, string>) & "${MISFIT}"'.`,
   ],
   [
     `command({ result: text, async *handler() { yield 1; } })`,
@@ -217,15 +228,51 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command({ schema, result: text, handler: ({ name }) => name.length })`,
-    `Argument of type '{ schema: StandardSchema<{ name: string; }, { name: string; }>; result: StandardSchema<string, string>; handler: ({ name }: { name: string; }) => number; }' is not assignable to parameter of type '(Handler<{ name: string; }, number, unknown, never> | Definition<{ name: string; }, { name: string; }, number, unknown, unknown, never, never, string>) & "${MISFIT}"'.`,
+    `Argument of type '{ schema: StandardSchema<{ name: string; }, { name: string; }>; result: StandardSchema<string, string>; handler: ({ name }: { name: string; }) => number; }' is not assignable to parameter of type '(Handler<{ name: string; }, number, unknown, never> | Definition<{ name: string; }, { name: string; }, number, never, unknown, never, never, string>) & "${MISFIT}"'.`,
   ],
   [
     `command({ result: text, handler: (): string => 1 })`,
     `Type 'number' is not assignable to type 'string'.`,
   ],
   [
+    `command({ schema: moment, handler: ({ at }) => at.getTime() })`,
+    `Argument of type '{ schema: StandardSchema<{ at: Date; }, { at: Date; }>; handler: ({ at }: { at: Date; }) => number; }' is not assignable to parameter of type '(Handler<{ at: Date; }, unknown, unknown, never> | Definition<{ at: Date; }, { at: Date; }, unknown, never, unknown, never, never, unknown>) & "the parameter at ${A_DATE}"'.`,
+  ],
+  [
+    `command(({ at }: { at: Date }) => String(at))`,
+    `Argument of type '({ at }: { at: Date; }) => string' is not assignable to parameter of type '(Handler<{ at: Date; }, string, unknown, never> | Definition<unknown, { at: Date; }, string, never, unknown, never, never, unknown>) & "the parameter at ${A_DATE}"'.`,
+  ],
+  [
+    `command(({ m }: { m: Map<string, number> }) => m.size)`,
+    `Argument of type '({ m }: { m: Map<string, number>; }) => number' is not assignable to parameter of type '(Handler<{ m: Map<string, number>; }, number, unknown, never> | Definition<unknown, { m: Map<string, number>; }, number, never, unknown, never, never, unknown>) & "the parameter m is a Map or a Set: use an array or an object"'.`,
+  ],
+  [
+    `command(({ f }: { f?: () => void }) => typeof f)`,
+    `Argument of type '({ f }: { f?: () => void; }) => "string" | "number" | "bigint" | "boolean" | "symbol" | "undefined" | "object" | "function"' is not assignable to parameter of type '(Handler<{ f?: (() => void) | undefined; }, "string" | "number" | "bigint" | "boolean" | "symbol" | "undefined" | "object" | "function", unknown, never> | Definition<unknown, { f?: (() => void) | undefined; }, ... 5 more ..., unknown>) & "the parameter f is a function, which cannot be sent"'.`,
+  ],
+  [
+    `command(({ a }: { a: { list: Date[] } }) => a.list.length)`,
+    `Argument of type '({ a }: { a: { list: Date[]; }; }) => number' is not assignable to parameter of type '(Handler<{ a: { list: Date[]; }; }, number, unknown, never> | Definition<unknown, { a: { list: Date[]; }; }, number, never, unknown, never, never, unknown>) & "the parameter a.list[] ${A_DATE}"'.`,
+  ],
+  [
+    `command({ errors: ["GONE"], handler: () => 1 })`,
+    `Argument of type '{ errors: ["GONE"]; handler: () => number; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, readonly ["GONE"], unknown, never, never, unknown>) & "${CODES}"'.`,
+  ],
+  [
+    `command({ errors: { GONE: "text" }, handler: () => 1 })`,
+    `Argument of type '{ errors: { GONE: "text"; }; handler: () => number; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, { readonly GONE: "text"; }, unknown, never, never, unknown>) & "${CODES}"'.`,
+  ],
+  [
+    `command(() => fetch("http://localhost"))`,
+    `Argument of type '() => Promise<Response>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Promise<Response>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result is a Response or another body: await its text(), json() or bytes()"'.`,
+  ],
+  [
+    `command(() => ({ from: new Date(), to: new Date() }))`,
+    `Argument of type '() => { from: Date; to: Date; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { from: Date; to: Date; }, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result.to ${A_DATE}"'.`,
+  ],
+  [
     `command("GREET")`,
-    `Argument of type 'string' is not assignable to parameter of type 'Handler<TheParametersNeedAType, unknown, unknown, never> | Definition<unknown, TheParametersNeedAType, unknown, unknown, unknown, never, never, unknown>'.`,
+    `Argument of type 'string' is not assignable to parameter of type 'Handler<TheParametersNeedAType, unknown, unknown, never> | Definition<unknown, TheParametersNeedAType, unknown, never, unknown, never, never, unknown>'.`,
   ],
 ];
 
