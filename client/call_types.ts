@@ -6,9 +6,9 @@
  */
 
 import type { ErrorCode, RpcError } from "../errors.ts";
-import type { Command, Commands, ReplyWith } from "../handlers/command.ts";
+import type { Command, Commands, ErrorSchemas, ReplyWith } from "../handlers/command.ts";
 import type { Untracked } from "../handlers/mistakes.ts";
-import type { ErrorSchemas, SchemaOutput, StandardSchema } from "../handlers/standard_schema.ts";
+import type { SchemaOutput, StandardSchema } from "../handlers/standard_schema.ts";
 import type { BuiltIns } from "../handlers/registry.ts";
 import type { CallOptions, MaybeItems, StreamOptions, WithItems } from "./call_options.ts";
 

@@ -12,7 +12,7 @@ import type { CallerConnection } from "./caller_connection.ts";
 import type { Mistake } from "./mistakes.ts";
 import type { ReplyFields } from "./reply.ts";
 import type { ServerReport } from "./server_info.ts";
-import type { ErrorSchemas, StandardSchema } from "./standard_schema.ts";
+import type { StandardSchema } from "./standard_schema.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 
 export { bytes, unchecked } from "./item_schemas.ts";
@@ -112,6 +112,9 @@ export interface CommandOptions {
    */
   readonly timeoutMs?: number;
 }
+
+/** The codes with which a command may fail, each with the schema of its `data`, or `null` if it has none. */
+export type ErrorSchemas = Readonly<Record<string, StandardSchema | null>>;
 
 /** A command for `serve()`, made by {@linkcode command}. */
 export interface Command<Params = unknown, Result = unknown, Errors = unknown, Item = unknown> extends CommandOptions {

@@ -6,7 +6,6 @@
  */
 
 import type { ReplyWith } from "./reply.ts";
-import type { ErrorSchemas } from "./standard_schema.ts";
 import type { Tracked } from "./tracked.ts";
 
 /** How deep a value is checked, because a type may contain itself. */
@@ -115,9 +114,12 @@ export type MisfitMistake<Result, Described> = unknown extends Result | Describe
   : [Answered<Result>] extends [Described] ? never
   : "the result does not fit the schema in the option result: write the return type of the handler to see where";
 
+/** What `errors` must be. A comparison of whole schemas would take long with many commands. */
+export type Codes = { readonly [code: string]: { readonly "~standard": object } | null };
+
 /** What is wrong with the codes of errors. */
 export type ErrorsMistake<Errors> = unknown extends Errors ? never
-  : [Errors] extends [ErrorSchemas] ? never
+  : [Errors] extends [Codes] ? never
   : "the option errors is an object of codes: write { GONE: null }, or a schema for the data in place of null";
 
 /** The first text that is not `never`. */
@@ -134,7 +136,7 @@ export type OneOf<Text> = (Text extends unknown ? (take: () => Text) => void : n
  */
 export type Mistake<Params, Result, Errors = never, SentItem = never, Described = unknown> =
   [Params, Result, Errors, SentItem, unknown] extends
-    [SendableParams, unknown extends Result ? unknown : void | Sendable, ErrorSchemas, Sendable, Described] ? unknown
+    [SendableParams, unknown extends Result ? unknown : void | Sendable, Codes, Sendable, Described] ? unknown
     : Either<
       ParamsMistake<Params>,
       Either<

@@ -33,9 +33,6 @@ export interface JsonSchemaOptions {
   readonly libraryOptions?: Record<string, unknown>;
 }
 
-/** The codes with which a command may fail, each with the schema of its `data`, or `null` if it has none. */
-export type ErrorSchemas = Readonly<Record<string, StandardSchema | null>>;
-
 /** The output type of a schema. */
 export type SchemaOutput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["output"];
 

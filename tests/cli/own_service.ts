@@ -13,8 +13,8 @@ export const commands = {
   }),
   PROCESS: command({ handler: () => Deno.pid }),
   MAY: command({
-    handler: (descriptor: { name: "net" | "read" | "run"; path?: string; command?: string; host?: string }) =>
-      Deno.permissions.querySync(descriptor).state,
+    handler: (descriptor: { name: Deno.PermissionName; path?: string; command?: string; host?: string }) =>
+      Deno.permissions.querySync(descriptor as Deno.PermissionDescriptor).state,
   }),
 };
 
