@@ -6,10 +6,9 @@
  * @module
  */
 
-import type { AnyCommands } from "./client/call_types.ts";
+import type { AnyCommands, Served } from "./client/call_types.ts";
 import type { Client } from "./client/client.ts";
 import { type ConnectOptions, openClient } from "./client/connect_options.ts";
-import type { Commands } from "./handlers/command.ts";
 import type { Server } from "./handlers/server.ts";
 import { memoryPair } from "./transport/memory.ts";
 
@@ -37,7 +36,7 @@ export { memoryPair };
  * });
  * ```
  */
-export function connectInMemory<C extends Commands = AnyCommands>(
+export function connectInMemory<C extends Served = AnyCommands>(
   server: Server,
   options: Omit<ConnectOptions<C>, "hostname" | "port" | "path" | "servers" | "tls" | "dial"> = {},
 ): Promise<Client<C>> {

@@ -168,8 +168,23 @@ export type ArgumentsOf<F> = F extends (...args: infer Args) => unknown ? Args :
 /** What a function returns. */
 export type Returned<F> = F extends (...args: infer _Args) => infer Result ? Result : never;
 
+/** A module that exports its commands by this name, as in `import type * as server from "./server.ts"`. */
+export interface Service {
+  /** The commands. */
+  readonly commands: Commands;
+}
+
+/** Commands, or the type of a module that exports them. An editor shows a module by its name, however many it has. */
+export type Served = Commands | Service;
+
+/** The commands themselves. */
+export type CommandsOf<C> = C extends Service ? C["commands"] : C;
+
+/** The calls of a client. */
+export type CallsOf<C, K extends CallKind> = ByName<CommandsOf<C>, K>;
+
 /** Calls by a command's name: as a method, `client.call.GREET(...)`, or by a name that is known at run time. */
-export type ByName<C extends Commands, K extends CallKind> =
+export type ByName<C, K extends CallKind> =
   & Methods<string extends keyof C ? BuiltIns : Omit<BuiltIns, keyof C>, K>
   & Methods<C, K>
   & (<Name extends string>(name: Name, ...args: ArgumentsOf<Named<C, Name, K>>) => Returned<Named<C, Name, K>>);

@@ -4,8 +4,7 @@
  * In: nothing. Out: the type. Refused, by the compiler: names and parameters that the commands do not have.
  */
 
-import type { Commands } from "../handlers/command.ts";
-import type { AnyCommands, ByName } from "./call_types.ts";
+import type { AnyCommands, CallsOf, Served } from "./call_types.ts";
 import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
 import type { ClientStatistics } from "./calls.ts";
@@ -20,7 +19,7 @@ import type { ClientStatistics } from "./calls.ts";
  *
  * An open call or stream keeps the program running. A client without open calls does not, even if it is not closed.
  */
-export interface Client<C extends Commands = AnyCommands> extends AsyncDisposable {
+export interface Client<C extends Served = AnyCommands> extends AsyncDisposable {
   /**
    * Calls a command and returns its result: `client.call.GREET({ name: "Ada" }, { timeoutMs: 500 })`, or
    * `client.call("GREET", { name: "Ada" })` if the name is known only at run time. Every call settles once. Parameters
@@ -59,13 +58,13 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    * assertEquals(cancelled.code, "CANCELLED");
    * ```
    */
-  readonly call: ByName<C, "call">;
+  readonly call: CallsOf<C, "call">;
 
   /**
    * Like `call`, but returns the whole reply: `{ res, ... }`, with the fields that the handler has set beside its
    * result.
    */
-  readonly reply: ByName<C, "reply">;
+  readonly reply: CallsOf<C, "reply">;
 
   /**
    * Like `call`, but returns an {@linkcode Outcome} and does not throw. Errors have the codes and data types that the
@@ -87,7 +86,7 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    * if (found.ok || found.error.code !== "NO_SUCH_PLACE") throw new Error("a surprise");
    * ```
    */
-  readonly outcome: ByName<C, "outcome">;
+  readonly outcome: CallsOf<C, "outcome">;
 
   /**
    * Reads a stream: `client.stream.COUNT({ to: 3 })`. The request is sent when the loop asks for the first item, and
@@ -115,7 +114,7 @@ export interface Client<C extends Commands = AnyCommands> extends AsyncDisposabl
    * }
    * ```
    */
-  readonly stream: ByName<C, "stream">;
+  readonly stream: CallsOf<C, "stream">;
 
   /** The current state of the client. */
   readonly state: ClientState;

@@ -7,9 +7,8 @@
  * by the compiler.
  */
 
-import type { Commands } from "../handlers/command.ts";
 import { denoNetwork } from "../transport/deno_network.ts";
-import type { AnyCommands } from "./call_types.ts";
+import type { AnyCommands, Served } from "./call_types.ts";
 import type { Client } from "./client.ts";
 import { type ConnectOptions, openClient } from "./connect_options.ts";
 
@@ -50,6 +49,6 @@ export { type DnsOptions, dnsServers } from "../transport/address.ts";
  * if (sum.toFixed(1) !== "3.0") throw new Error(`expected 3, got ${sum}`);
  * ```
  */
-export function connect<C extends Commands = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
+export function connect<C extends Served = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
   return openClient(options, denoNetwork);
 }

@@ -7,10 +7,9 @@
  * by the compiler.
  */
 
-import type { Commands } from "../handlers/command.ts";
 import { nodeNetwork, resolveDns } from "../transport/node_network.ts";
 import { type DnsOptions, serversByName } from "../transport/address.ts";
-import type { AnyCommands } from "./call_types.ts";
+import type { AnyCommands, Served } from "./call_types.ts";
 import type { Client } from "./client.ts";
 import { type ConnectOptions, openClient } from "./connect_options.ts";
 
@@ -38,7 +37,7 @@ export type * from "./connect.ts";
  * if (sum !== 3) throw new Error(`expected 3, got ${sum}`);
  * ```
  */
-export function connect<C extends Commands = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
+export function connect<C extends Served = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
   return openClient(options, nodeNetwork);
 }
 

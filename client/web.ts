@@ -8,12 +8,11 @@
  * @module
  */
 
-import type { Commands } from "../handlers/command.ts";
 import { DEFAULT_ALIVE_MS, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_PAYLOAD_BYTES, DEFAULT_TIMEOUT_MS } from "../limits.ts";
 import { openBrowserWebSocket } from "../transport/browser_web_socket.ts";
 import { systemClock } from "../transport/clock.ts";
 import type { Transport } from "../transport/transport.ts";
-import type { AnyCommands } from "./call_types.ts";
+import type { AnyCommands, Served } from "./call_types.ts";
 import type { Client } from "./client.ts";
 import { checkTimeout } from "./client_call.ts";
 import { ClientFace } from "./client_face.ts";
@@ -34,7 +33,7 @@ export type { ClientStatistics, SentCalls } from "./calls.ts";
 export type { BuiltIns } from "../handlers/registry.ts";
 
 /** The options of `connect()` in a browser. */
-export interface WebConnectOptions<C extends Commands = AnyCommands> extends
+export interface WebConnectOptions<C extends Served = AnyCommands> extends
   Pick<
     ConnectOptions<C>,
     | "aliveMs"
@@ -80,7 +79,7 @@ export interface WebConnectOptions<C extends Commands = AnyCommands> extends
  * for await (const { tick, price } of client.stream.PRICES()) console.log(tick, price);
  * ```
  */
-export async function connect<C extends Commands = AnyCommands>(options: WebConnectOptions<C>): Promise<Client<C>> {
+export async function connect<C extends Served = AnyCommands>(options: WebConnectOptions<C>): Promise<Client<C>> {
   const { commands = {}, signal, onState, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   const url = `${options.url}`;
   if (!/^wss?:/.test(url)) throw new TypeError(`Cannot use ${url} as url: it must begin with wss:// or ws://`);

@@ -5,11 +5,11 @@
  */
 
 import { connect } from "@packline/packline/client";
-import type { commands } from "./server.ts";
+import type * as server from "./server.ts";
 
 const port = Number(Deno.args[0] ?? 1235);
 const token = Deno.env.get("WEATHER_TOKEN") ?? "";
-await using client = await connect<typeof commands>({ port, meta: { token } });
+await using client = await connect<typeof server>({ port, meta: { token } });
 
 const { at, station } = await client.call.RECORD({ place: "Oslo", degrees: 4.5 });
 console.log(`recorded by ${station}, ${at}`);

@@ -136,6 +136,26 @@ export async function typed(client: Client<typeof commands>): Promise<void> {
   void text;
 }
 
+// Never called: the type of a module that exports its commands.
+export async function served(
+  client: Client<{ commands: typeof commands; other: number }>,
+  modules: Client<{ commands: typeof pingOfOnesOwn }>,
+): Promise<void> {
+  const added = await client.call.ADD({ a: 1, b: 2 });
+  same<typeof added, number>(true);
+  const named = await client.reply("ADD", { a: 1, b: 2 });
+  same<typeof named, { res: number }>(true);
+  const plain: Client<typeof commands> = client;
+  // A command of this name is no such module.
+  const one = await modules.call.commands({ deep: true });
+  same<typeof one, number>(true);
+  // @ts-expect-error -- no such command
+  client.call.SUBTRACT();
+  // @ts-expect-error -- not the other exports
+  client.call.other();
+  void plain;
+}
+
 // Never called: the value, the whole reply and the outcome of each kind of answer, by method and by name.
 export async function answered(client: Client<typeof commands>): Promise<void> {
   const added = await client.call.ADD({ a: 1, b: 2 });

@@ -5,11 +5,11 @@
  */
 
 import { connect } from "@packline/packline/client";
-import type { commands } from "../server.ts";
+import type * as server from "../server.ts";
 
 const [port, degrees] = Deno.args.map(Number);
 const meta = { token: Deno.env.get("WEATHER_TOKEN") ?? "", traceparent: Deno.env.get("TRACEPARENT") ?? "" };
-await using client = await connect<typeof commands>({ port, meta });
+await using client = await connect<typeof server>({ port, meta });
 
 await client.call.RECORD({ place: "Oslo", degrees });
 const measurements = await client.call.LIST({ place: "Oslo" });
