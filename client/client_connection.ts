@@ -23,7 +23,7 @@ import {
 } from "../codec/message.ts";
 import { readReply } from "../codec/read_message.ts";
 import type { Output } from "../codec/stage.ts";
-import { RpcError } from "../errors.ts";
+import { copyOf, RpcError } from "../errors.ts";
 import { resolveLimits } from "../limits.ts";
 import { CallTable } from "../session/collections.ts";
 import { Connection, type Dispatch } from "../session/connection.ts";
@@ -304,7 +304,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   close(error: RpcError): Promise<void> {
     for (const call of this.#calls.values()) {
       if (call.isSettled) continue;
-      call.end(error);
+      call.end(copyOf(error));
       if (this.#owner.settings.sequenced) this.#sender.add(new Cancel(call.id));
     }
     return this.#close();

@@ -100,13 +100,14 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     wantsResult: boolean | undefined,
   ): Promise<unknown>;
   call(name: string, params: unknown, options: MaybeItems<CallOptions> = {}, wantsResult = false): Promise<unknown> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       const call = this.#newCall(name, params, options); // an error thrown here rejects the promise
       call.wantsResult = wantsResult;
       call.resolve = resolve;
-      call.reject = rejectTraced;
+      call.reject = reject; // an error that is made here has the stack of the caller
       this.counts.begun++;
       this.begin(call);
+      call.reject = rejectTraced;
     });
   }
 
