@@ -3,7 +3,8 @@
  *
  * In: a schema, from any server. Out: a {@linkcode Shape}. A part that is not understood becomes any shape, or a bound
  * that is only compared. A reference is replaced by its target, or by any shape if it leads into itself. Nothing is
- * fetched. Refused, by a {@linkcode ContractError}: a schema that is too large after its references are replaced.
+ * fetched. Refused, by a {@linkcode ContractError}: a schema that is too large or too deep after its references are
+ * replaced and its parts are joined.
  */
 
 /** A description of commands that cannot be used. */
@@ -63,8 +64,11 @@ export type Shape =
 export const ANY_SHAPE: Shape = { kind: "any" };
 const NEVER: Shape = { kind: "never" };
 
-/** References can make a small schema large. */
+/** References, and unions that are joined, can make a small schema large. */
 const MAX_PARTS = 10_000;
+
+/** References can make it deeper than the stack. */
+const MAX_DEPTH = 500;
 
 /** Keywords that are not bounds: they do not limit a value, or are read elsewhere. */
 const NO_BOUNDS: ReadonlySet<string> = new Set([
@@ -103,7 +107,9 @@ export function unionOf(shapes: readonly Shape[]): Shape {
 
 /** A key that is equal for equal shapes. */
 function keyOf(shape: Shape): string {
-  return JSON.stringify(shape, (_key, value) => value instanceof Map ? [...value] : value);
+  return JSON.stringify(shape, (_key, value) => {
+    return value instanceof Map ? [...value] : typeof value === "bigint" ? `${value}` : value;
+  });
 }
 
 class ShapeReader {
@@ -111,21 +117,32 @@ class ShapeReader {
   /** The references that led to the part being read. */
   readonly #within = new Set<string>();
   #parts = 0;
+  #depth = 0;
 
   constructor(root: unknown) {
     this.#root = root;
   }
 
   read(schema: unknown): Shape {
-    if (++this.#parts > MAX_PARTS) throw new ContractError(`a shape has more than ${MAX_PARTS} parts`);
-    if (schema === false) return NEVER;
-    if (!isSchema(schema)) return ANY_SHAPE;
+    this.#count(1);
+    if (++this.#depth > MAX_DEPTH) throw new ContractError(`a shape has more than ${MAX_DEPTH} levels`);
+    const shape = schema === false ? NEVER : isSchema(schema) ? this.#whole(schema) : ANY_SHAPE;
+    this.#depth--;
+    return shape;
+  }
+
+  #count(parts: number): void {
+    this.#parts += parts;
+    if (this.#parts > MAX_PARTS) throw new ContractError(`a shape has more than ${MAX_PARTS} parts`);
+  }
+
+  #whole(schema: Schema): Shape {
     const { $ref, allOf, anyOf, oneOf } = schema;
     let shape = this.#own(schema);
-    if (typeof $ref === "string") shape = both(this.#referred($ref), shape);
-    for (const part of Array.isArray(allOf) ? allOf : []) shape = both(shape, this.read(part));
+    if (typeof $ref === "string") shape = this.#both(this.#referred($ref), shape);
+    for (const part of Array.isArray(allOf) ? allOf : []) shape = this.#both(shape, this.read(part));
     for (const parts of [anyOf, oneOf]) {
-      if (Array.isArray(parts)) shape = both(unionOf(parts.map((part) => this.read(part))), shape);
+      if (Array.isArray(parts)) shape = this.#both(unionOf(parts.map((part) => this.read(part))), shape);
     }
     return shape;
   }
@@ -189,6 +206,44 @@ class ShapeReader {
     const first = (Array.isArray(prefixItems) ? prefixItems : []).map((part) => this.read(part));
     return { kind: "array", first, rest: this.read(items), bounds: boundsOf(schema, "array") };
   }
+
+  /** The intersection of two shapes. If they cannot be joined, the first one, with the second as a bound. */
+  #both(one: Shape, other: Shape): Shape {
+    if (one.kind === "any" || other.kind === "never") return other;
+    if (other.kind === "any" || one.kind === "never") return one;
+    this.#count(1);
+    if (one.kind === "union") return unionOf(one.members.map((member) => this.#both(member, other)));
+    if (other.kind === "union") return unionOf(other.members.map((member) => this.#both(one, member)));
+    if (one.kind === "literal") return one;
+    if (other.kind === "literal") return other;
+    if (one.kind !== other.kind) return { ...one, bounds: new Map([...one.bounds, ["allOf", keyOf(other)]]) };
+    const bounds = new Map([...one.bounds, ...other.bounds]);
+    if (one.kind === "object" && other.kind === "object") {
+      this.#count(one.fields.size);
+      const fields = new Map(one.fields);
+      for (const [name, field] of other.fields) {
+        const before = fields.get(name);
+        fields.set(
+          name,
+          before === undefined ? field : {
+            shape: this.#both(before.shape, field.shape),
+            required: before.required || field.required,
+          },
+        );
+      }
+      return { kind: "object", fields, others: this.#joined(one.others, other.others), bounds };
+    }
+    return { ...one, bounds };
+  }
+
+  /** The shape of other fields in two joined objects: neither object refuses the fields of the other. */
+  #joined(one: Shape | undefined, other: Shape | undefined): Shape | undefined {
+    return one === undefined || one.kind === "never"
+      ? other
+      : other === undefined || other.kind === "never"
+      ? one
+      : this.#both(one, other);
+  }
 }
 
 function isSchema(value: unknown): value is Schema {
@@ -212,40 +267,4 @@ function boundsOf(schema: Schema, kind: string): Bounds {
     !(kind === "bytes" && name === "format")
   );
   return new Map(names.sort().map((name) => [name, schema[name]]));
-}
-
-/** The intersection of two shapes. If they cannot be joined, the first one, with the second as a bound. */
-function both(one: Shape, other: Shape): Shape {
-  if (one.kind === "any" || other.kind === "never") return other;
-  if (other.kind === "any" || one.kind === "never") return one;
-  if (one.kind === "union") return unionOf(one.members.map((member) => both(member, other)));
-  if (other.kind === "union") return unionOf(other.members.map((member) => both(one, member)));
-  if (one.kind === "literal") return one;
-  if (other.kind === "literal") return other;
-  if (one.kind !== other.kind) return { ...one, bounds: new Map([...one.bounds, ["allOf", keyOf(other)]]) };
-  const bounds = new Map([...one.bounds, ...other.bounds]);
-  if (one.kind === "object" && other.kind === "object") {
-    const fields = new Map(one.fields);
-    for (const [name, field] of other.fields) {
-      const before = fields.get(name);
-      fields.set(
-        name,
-        before === undefined ? field : {
-          shape: both(before.shape, field.shape),
-          required: before.required || field.required,
-        },
-      );
-    }
-    return { kind: "object", fields, others: joined(one.others, other.others), bounds };
-  }
-  return { ...one, bounds };
-}
-
-/** The shape of other fields in two joined objects: neither object refuses the fields of the other. */
-function joined(one: Shape | undefined, other: Shape | undefined): Shape | undefined {
-  return one === undefined || one.kind === "never"
-    ? other
-    : other === undefined || other.kind === "never"
-    ? one
-    : both(one, other);
 }

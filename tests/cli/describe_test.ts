@@ -97,6 +97,23 @@ Deno.test("a shape from a server that cannot be used is not known", () => {
   assertEquals(commandDescription({ ...command, shapes: "none" }), "BIG\n\nparameters  x\nanswers     once");
 });
 
+Deno.test("a shape that is deep by its references or large by its unions is not known, and a large integer is", () => {
+  const $defs: Record<string, unknown> = {};
+  for (let step = 0; step < 9_000; step++) $defs[`a${step}`] = { $ref: `#/$defs/a${step + 1}` };
+  const parts = Array.from({ length: 7 }, (_, part) => ({
+    anyOf: Array.from({ length: 10 }, (_, place) => ({ properties: { [`p${part}_${place}`]: { type: "null" } } })),
+  }));
+  const shapes: [shape: unknown, text: string][] = [
+    [{ $ref: "#/$defs/a0", $defs }, "unknown"],
+    [{ allOf: parts }, "unknown"],
+    [{ anyOf: [{ type: "integer", maximum: 2n ** 60n }, { type: "string" }] }, "number | string"],
+  ];
+  for (const [result, text] of shapes) {
+    const description = commandDescription({ name: "BIG", stream: false, shapes: { result } });
+    assertEquals(description, `BIG\n\nanswers  once: ${text}`);
+  }
+});
+
 Deno.test("a command of the server whose name is describe can still be called", async () => {
   await using server = await serve({ port: 0, commands: { describe } });
   assertEquals(
