@@ -320,8 +320,9 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
  * The caller must be able to tell this from its own cancel, because it may continue on another server.
  */
 export function cutByServer(error: Error): RpcError | undefined {
-  if (!(error instanceof RpcError) || error.code !== "CANCELLED" || !isReceived(error)) return undefined;
-  return new RpcError("GOING_AWAY", `the server is going away, go on elsewhere: ${error.message}`, { cause: error });
+  if (error instanceof RpcError && error.code === "CANCELLED" && isReceived(error)) {
+    return new RpcError("GOING_AWAY", `the server is going away, go on elsewhere: ${error.message}`, { cause: error });
+  }
 }
 
 /** A call with one reply. */

@@ -84,17 +84,12 @@ function failure(error: unknown): Outcome {
 function byName<Options, Result>(
   invoke: (name: string, params?: unknown, options?: Options) => Result,
 ): ByName<Options, Result> {
-  const methods = new Map<string, (params?: unknown, options?: Options) => Result>();
+  // The language reads some names itself: to await a value, or to write it as text or as JSON.
+  const methods: Record<string | symbol, unknown> = Object.create(null);
   return new Proxy(invoke, {
-    get(target, name) {
-      // With a method `then`, it would count as a promise when it is awaited or returned.
-      if (typeof name === "symbol" || name === "then") return target[name as never];
-      let method = methods.get(name);
-      if (method === undefined) {
-        method = (params, options) => invoke(name, params, options);
-        methods.set(name, method);
-      }
-      return method;
-    },
+    get: (target, name) =>
+      methods[name] ??= typeof name === "symbol" || /^(then|toJSON|toString|valueOf)$/.test(name)
+        ? target[name as never]
+        : (params?: unknown, options?: Options) => invoke(name, params, options),
   }) as ByName<Options, Result>;
 }

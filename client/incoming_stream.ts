@@ -105,8 +105,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#lastId = id ?? this.#lastId;
     this.attempts = NO_ATTEMPTS; // the stream makes progress, so earlier losses no longer count
     if (this.owner.itemBudget.isExceeded) {
-      const text = "unread items are too large";
-      this.giveUp(new RpcError("OVERLOADED", text, { retryable: false }));
+      this.giveUp(new RpcError("OVERLOADED", "unread items are too large", { retryable: false }));
     }
   }
 

@@ -167,12 +167,23 @@ for (const [name, setUp] of [["memory", overMemory], ["TCP", overTcp]] as const)
   );
 
   test("names that functions and objects have are commands like any other", {}, async (client) => {
-    for (const name of ["name", "length", "apply", "bind", "call", "toString", "constructor", "__proto__", "toJSON"]) {
+    for (const name of ["name", "length", "apply", "bind", "call", "constructor", "__proto__", "prototype"]) {
       // deno-lint-ignore no-explicit-any -- names that are no commands
       const method = (client.call as any)[name];
       assertEquals((await rejection(method({}))).code, "CMD_NOT_FOUND", name);
     }
-    assertEquals((await rejection(client.call("then" as string))).code, "CMD_NOT_FOUND");
+    for (const name of ["then", "toString", "valueOf", "toJSON"]) {
+      assertEquals((await rejection(client.call(name as string))).code, "CMD_NOT_FOUND", name);
+    }
+  });
+
+  test("a client that is written as text or as JSON makes no calls", {}, async (client) => {
+    const { begun } = client.statistics();
+    for (const face of [client.call, client.reply, client.outcome, client.stream]) {
+      assertEquals([typeof `${face}`, await face === face, JSON.stringify({ face })], ["string", true, "{}"]);
+    }
+    JSON.stringify({ client });
+    assertEquals(client.statistics().begun, begun);
   });
 
   test(
