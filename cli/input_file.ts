@@ -1,8 +1,8 @@
 /**
  * Reads a file that the command line names, or standard input.
  *
- * In: a path, or `-` for standard input. Out: its bytes, at once or as a stream. Refused, by an {@linkcode InputError} that says what to do: a
- * missing or unreadable file.
+ * In: a path, or `-` for standard input. Out: its bytes, at once or as a stream. Refused, by an {@linkcode InputError}
+ * that says what to do: a missing or unreadable file.
  */
 
 import { withFlags } from "./permission.ts";

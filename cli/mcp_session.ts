@@ -81,7 +81,7 @@ export class McpSession {
       return this.#refuse(undefined, new Refusal(PARSE_ERROR, "the line is not JSON"));
     }
     const { jsonrpc, id, method, params } = fieldsOf(message);
-    // A larger number is rounded, so its answer would have another id.
+    // An id is text or an integer. A larger one is rounded, so its answer would have another id.
     const isRequest = typeof id === "string" || typeof id === "number" && Number.isSafeInteger(id);
     if (jsonrpc !== "2.0" || typeof method !== "string" || !(isRequest || id === undefined)) {
       return this.#refuse(

@@ -3,8 +3,8 @@
  *
  * In: lines on stdin: a secret, a {@linkcode WorkerTask} as JSON, then requests of `workers.ts`. Out: reports for
  * `workers.ts` as lines of JSON on stdout, and an exit code. It ends on request, or when its stdin ends, because its
- * parent is gone then. Refused: signals, because Ctrl-C or a service manager sends them to all processes before the worker has
- * drained.
+ * parent is gone then. Refused: signals, because Ctrl-C or a service manager sends them to all processes before the
+ * worker has drained.
  */
 
 import "./orphan.ts"; // is loaded before, but only what is imported has been downloaded
