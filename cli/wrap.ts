@@ -37,7 +37,8 @@ function broken(line: string, columns: number): string {
 /** The indent of the second line: under the last column of a table, if there is room. */
 function indentOf(line: string, columns: number): number {
   const lastColumn = line.match(/^.*\S {2,}(?=\S)/)?.[0].length ?? 0;
-  const longest = Math.max(...line.slice(lastColumn).split(" ").map((word) => word.length));
+  // Not by one call of Math.max(): a server's text may have more words than a call has room for.
+  const longest = line.slice(lastColumn).split(" ").reduce((most, word) => Math.max(most, word.length), 0);
   if (lastColumn > 0 && columns - lastColumn >= Math.max(LEAST_COLUMNS, longest)) return lastColumn;
   const first = line.length - line.trimStart().length;
   return columns - first - INDENT >= LEAST_COLUMNS ? first + INDENT : 0;

@@ -31,3 +31,7 @@ Deno.test("wrap() loses nothing, and breaks no word, however narrow the terminal
     }
   }
 });
+
+Deno.test("wrap() takes a line of any number of words", () => {
+  assertEquals(wrap("a ".repeat(400_000), 80).split("\n").length, 10_527);
+});
