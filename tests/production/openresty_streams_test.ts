@@ -55,6 +55,28 @@ async function serveStreams(): Promise<ListeningServer & { uploads: Upload[] }> 
 
 // Real servers -------------------------------------------------------------------------------------------------------
 
+testInLua("the items of a grant may be read before its writer goes on", async (world) => {
+  await using server = await serveStreams();
+  const said = await saidBy(
+    world,
+    server.port,
+    `
+    local Link, sockets = require "resty.packline.links", require "resty.packline.sockets"
+    local say_to = Link.say
+    function Link.say(link, message, ms)
+      say_to(link, message, ms)
+      if not message.credit then return end
+      Link.say = say_to
+      for _ = 1, 2 do link:take(link:read(sockets.now() + 5000)) end -- as another light thread does
+    end
+    local ticks, sum = client:stream("TICK", { count = 5, interval = 0 }, { credit = 2 }), 0
+    for tick in ticks do sum = sum + tick end
+    Link.say = say_to
+    say(sum .. " " .. tell(ticks.reply, ticks.failure))`,
+  );
+  assertEquals(said, ["15 5"]);
+});
+
 testInLua("a stream is an iterator, and its end is known", async (world) => {
   await using server = await serveStreams();
   const said = await saidBy(

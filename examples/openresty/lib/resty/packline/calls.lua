@@ -351,8 +351,9 @@ function Call:__call()
   if message["$id"] ~= nil then self.id = message["$id"] end
   self.taken = self.taken + 1
   if self.taken * 2 >= self.credit then
-    self.link:say({ cmd = 0, seq = self.seq, credit = self.taken }, self:patience())
-    self.room, self.taken = self.room + self.taken, 0
+    local credit = self.taken
+    self.room, self.taken = self.room + credit, 0 -- first: another light thread may read its items meanwhile
+    self.link:say({ cmd = 0, seq = self.seq, credit = credit }, self:patience())
   end
   if message.res == nil then return messages.null end
   return message.res
