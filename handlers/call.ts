@@ -225,9 +225,9 @@ export class Call implements Expiring, StreamedCall, Invocation {
   #succeed(reply: ReplyFields): void {
     if (this.state === "settled") return void this.owner.server.counts.lateReplies++;
     this.#answer(reply);
-    if (this.#parts === 1) return;
-    // A middleware has answered, and the handler may still run.
+    if (this.#parts === 1) return; // else a middleware has answered, and the handler may still run
     this.#lastingOrNone?.endStream?.();
+    this.#credit?.wake(); // a stream without `return()` ends only when it asks whether it may go on
     this.owner.onOutlasting(this);
   }
 

@@ -40,6 +40,25 @@ Deno.test("a stream behind a middleware that gives its own answer ends, and its 
   assertEquals([ended, await served.peer.ask({ cmd: "ONE" })], [1, { res: 1 }]);
 });
 
+Deno.test("a stream without return() that waits for credit behind a middleware's answer ends, and its place is free", async () => {
+  let answer!: () => void;
+  const early: Middleware = async (_call, next) => {
+    void next();
+    await new Promise<void>((resolve) => answer = resolve);
+    return { res: "early" };
+  };
+  const TICK = command.with(early)(() => ({
+    [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve({ done: false as const, value: 1 }) }),
+  }));
+  await using served = withMemory({ commands: { TICK, ONE: command(() => 1) }, maxInFlightTotal: 1 });
+  await served.peer.send({ cmd: "TICK", seq: 1, credit: 1 });
+  await served.peer.readReply();
+  answer();
+  assertEquals(await served.peer.readReply(), { seq: 1, res: "early" });
+  await settle();
+  assertEquals(await served.peer.ask({ cmd: "ONE" }), { res: 1 });
+});
+
 Deno.test("middleware stands around the handler, the first outermost, and sees the call", async () => {
   const log: string[] = [];
   const seen: Context[] = [];
