@@ -27,7 +27,7 @@ import { listen, type ServerNetwork } from "../transport/listen.ts";
 import { PROXIES } from "../transport/proxy_header.ts";
 import { standardError } from "../transport/line_writer.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
-import { checkTransport, closeTransport, type Transport, writeAll } from "../transport/transport.ts";
+import { callSafely, checkTransport, closeTransport, type Transport, writeAll } from "../transport/transport.ts";
 import { GROUP, MODE } from "../transport/unix.ts";
 import { upgrade, type UpgradeInfo } from "../transport/upgraded_web_socket.ts";
 import type { CallerConnection } from "./caller_connection.ts";
@@ -296,11 +296,12 @@ export class PacklineServer implements Server {
     const { peer } = connection.caller;
     state.log.note({ event: "connection_opened", peer, message: "is connected" });
     void this.#tell(this.#options.onConnect, connection.caller);
+    const released = callSafely(() => transport.released, (error) => state.log.report(error, { peer }));
     await connection.run();
-    if (transport.released === undefined) state.connections.delete(connection);
+    if (released === undefined) state.connections.delete(connection);
     void this.#tell(this.#options.onClose, connection.caller);
     state.log.note({ event: "connection_closed", peer, message: `is gone: ${connection.endReason}` });
-    await transport.released;
+    await released;
     state.connections.delete(connection);
     if (state.connections.size === 0) this.#sweeper.stop();
   }

@@ -56,6 +56,11 @@ for (const method of ["read", "write", "closeWrite", "close"]) {
 }
 
 for (const mistake of [throws, rejects]) {
+  Deno.test(`a transport whose released ${mistake.name} keeps no place, and ends no process`, async () => {
+    const transport = Object.defineProperty(transportWith({}), "released", { get: mistake });
+    assertEquals(await errorsOf(transport), ["Error: a mistake"]);
+  });
+
   Deno.test(`a transport whose ref() and unref() ${mistake.name} ends its connection, and no client`, async () => {
     let dials = 0;
     await using server = createServer();
