@@ -198,7 +198,7 @@ export class Intake {
       await new Promise<void>((resolve) => this.#resume = resolve);
     }
     if (timer !== undefined) clock.clearTimer(timer);
-    return !isOver;
+    return !isOver || holds(); // another connection may have made room: that wakes nobody here
   }
 }
 

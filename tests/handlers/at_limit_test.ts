@@ -160,6 +160,24 @@ Deno.test("requests without seq that nobody answers hold a connection unread for
   assertEquals(clock.timers, 0);
 });
 
+Deno.test("requests without seq that waited for the memory of other connections are read when it is free", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  const limits = { maxInFlight: 2, maxTotalHeldBytes: 10_000, halfOpenTimeoutMs: 60_000 };
+  await using server = await withServer({ clock, commands: { HOLD: held.command }, ...limits });
+  const [inLine, other] = [await server.connect(), await server.connect()];
+  await inLine.send(...Array.from({ length: 3 }, () => ({ cmd: "HOLD" })));
+  while (held.calls.length < 1) await settle(1);
+  await other.send({ cmd: "HOLD", seq: 1, text: "x".repeat(10_000) });
+  while (held.calls.length < 2) await settle(1);
+  await inLine.send({ cmd: "HOLD" }, { cmd: 1, seq: 2 });
+  assertEquals(await inLine.readReady(), [], "nothing more is read");
+  held.calls[1].finish();
+  await other.readReply();
+  await clock.advance(60_000);
+  assertEquals(await inLine.readReply(), { seq: 2, res: "PONG" });
+});
+
 Deno.test("a request with seq is refused at the limit of memory, also behind requests without", async () => {
   const { clock, inMemory, peer } = await full({ maxInFlight: 100 });
   await using _ = inMemory;
