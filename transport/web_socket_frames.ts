@@ -189,7 +189,7 @@ export class WebSocketTransport implements Transport {
 
   async #send(opcode: number, payload: Uint8Array): Promise<void> {
     while (this.#sending !== undefined) await this.#sending;
-    if (this.#isClosed && opcode !== CLOSE) throw new Error("the WebSocket is closed");
+    if (this.#isClosed && opcode !== CLOSE) throw new Error(this.#frames.ending?.fault ?? "the WebSocket is closed");
     const frame = frameOf(opcode, payload, this.#masks);
     this.#sending = writeAll(this.#below, frame);
     await this.#sending;

@@ -167,6 +167,7 @@ Deno.test("a fault behind a write under way gets its code behind that, within a 
     if (isRead) {
       gate.resolve();
       await writing;
+      await assertRejects(() => transport.write(HELLO), Error, "text");
     } else {
       await clock.advance(1_000);
       await reading;
