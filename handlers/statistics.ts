@@ -20,9 +20,6 @@ const BOUNDS_MS = Float64Array.from(DURATION_BOUNDS_MS);
 /** The maximum number of codes counted separately for each command: a handler may use its callers' text as a code. */
 const MAX_CODES = 64;
 
-/** Longer codes are not counted separately: they would make STATS too large to send. */
-const MAX_CODE_CHARS = 64;
-
 /** The name for all other codes. */
 const OTHER_CODES = "OTHER";
 
@@ -47,12 +44,7 @@ export class CommandCounts {
     let place = 0;
     while (durationMs > BOUNDS_MS[place]) place++;
     this.#durations[place] += calls;
-    if (code !== undefined) this.failed(code);
-  }
-
-  /** A call was counted as answered, but its reply could not be encoded. */
-  failed(code: string): void {
-    countCode(this.#errors, code, 1);
+    if (code !== undefined) countCode(this.#errors, code, 1);
   }
 
   /** The counts as STATS reports them. */
@@ -132,9 +124,9 @@ function sumOfCommand(parts: CommandStatistics[]): CommandStatistics {
   return { ...sum, errors: Object.fromEntries(codes) };
 }
 
-/** Counts failures by code, while there is room for another code. */
+/** Counts failures by code, while there is room for another code. No code is long (`failures.ts`). */
 function countCode(codes: Map<string, number>, code: string, count: number): void {
-  const isApart = codes.has(code) || codes.size < MAX_CODES && code.length <= MAX_CODE_CHARS;
+  const isApart = codes.has(code) || codes.size < MAX_CODES;
   const place = isApart ? code : OTHER_CODES;
   codes.set(place, (codes.get(place) ?? 0) + count);
 }
