@@ -73,8 +73,8 @@ export interface Limits {
    */
   maxInFlight: number;
   /**
-   * Requests in flight in the whole server. One more gets `OVERLOADED` at once and is not started; PING, INFO and STATS
-   * are always answered. This many waiting requests use about 200 MiB.
+   * Handlers that run at a time in the whole server. A request that would begin one more gets `OVERLOADED` and is not
+   * started; PING, INFO and STATS are always answered. This many handlers that wait use about 200 MiB.
    *
    * @default {65_536}
    */

@@ -21,8 +21,8 @@ import { timeText } from "./units.ts";
 const LIMIT_HELP: Record<keyof Limits, string> = {
   maxConnections: "open connections",
   maxConnectionAgeMs: "maximum age of a connection, varied by up to 10 %, or none",
-  maxInFlight: "requests in flight on one connection",
-  maxInFlightTotal: "requests in flight on all connections",
+  maxInFlight: "handlers that run at a time for one connection; others wait",
+  maxInFlightTotal: "the same for all connections; others are refused",
   maxHeldBytes: "memory for waiting and running requests of one connection",
   maxTotalHeldBytes: "the same for all connections together",
   frameTimeoutMs: "time limit of a frame that is slower than 4 KiB/s",
