@@ -214,14 +214,18 @@ export function copyOf(error: RpcError): RpcError {
 }
 
 /**
- * Rejects a promise, so that the stack of the error shows who awaits it: V8 adds the async functions to the stacks that
- * are taken in a job of the promise. A method of an object with the promise's `resolve`. Only an `RpcError` gets this
- * stack: another error may be the caller's own, thrown by its items, and its stack shows where.
+ * Rejects a promise, so that the stack of the error shows who awaits it. A method of an object with the promise's
+ * `resolve`. Only an `RpcError` gets this stack: another error may be the caller's own, thrown by its items, and its
+ * stack shows where.
  */
 export function rejectTraced(this: { resolve(rejection: unknown): void }, error: Error): void {
-  const then = (_: unknown, reject: (error: Error) => void) => {
-    if (error instanceof RpcError) Error.captureStackTrace?.(error, then);
-    reject(error);
-  };
-  this.resolve({ then });
+  this.resolve(thrown(error));
+}
+
+/** Throws after two rounds of microtasks: V8 then knows who awaits this promise, and the one that takes it over. */
+async function thrown(error: Error): Promise<never> {
+  await undefined;
+  await undefined;
+  if (error instanceof RpcError) Error.captureStackTrace?.(error, thrown);
+  throw error;
 }

@@ -49,11 +49,11 @@ Deno.test("--repeat: an answer with err is an answer, a call without one is lost
   const failed = await runClient(server.port, ..."DELAY -1 --repeat 2 --interval 0".split(" "));
   assertEquals(failed.code, 1);
   assertMatch(failed.stdout, /^2 sent, 2 answered \(2 with err\), 0 lost$/m);
-  const late = await runClient(server.port, ..."DELAY 60 --repeat 2 --interval 0 --timeout 0.1".split(" "));
+  const late = await runClient(server.port, ..."DELAY 60 --repeat 2 --interval 0 --timeout 0.5".split(" "));
   assertEquals([late.code, late.stdout, late.stderr], [
     3,
     "\n2 sent, 0 answered, 2 lost\n",
-    "packline: call 1 is lost: no reply within 0.1 s\npackline: call 2 is lost: no reply within 0.1 s\n",
+    "packline: call 1 is lost: no reply within 0.5 s\npackline: call 2 is lost: no reply within 0.5 s\n",
   ]);
   const { res } = JSON.parse((await runClient(server.port, "STATS", "--json")).stdout);
   assertEquals(res.connections.accepted, 4);

@@ -51,7 +51,7 @@ async function typesMade(files: Record<string, string>): Promise<number> {
   const folder = await Deno.makeTempDir();
   try {
     for (const [name, text] of Object.entries(files)) await Deno.writeTextFile(`${folder}/${name}`, text);
-    const config = new URL("../../examples/service/deno.json", import.meta.url).pathname;
+    const config = new URL("../examples/service/deno.json", import.meta.url).pathname;
     const { success, stderr } = await new Deno.Command(Deno.execPath(), {
       args: [
         "check",

@@ -105,7 +105,7 @@ async function* messagesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<M
 Deno.test("types - an editor shows connect, its client and a command's method in a few lines, with 30 commands", async (t) => {
   const folder = await Deno.makeTempDir();
   try {
-    const project = new URL("../../", import.meta.url).pathname;
+    const project = new URL("../", import.meta.url).pathname;
     const config = {
       imports: { "@packline/packline": "jsr:@packline/packline@^0.1.0", zod: "npm:zod@^4.6.7" },
       links: [project],
