@@ -5,6 +5,7 @@
  * that says what to do: a missing or unreadable file.
  */
 
+import { joined } from "../codec/compact.ts";
 import { withFlags } from "./permission.ts";
 
 /** A file from the command line cannot be used. The text says why. */
@@ -62,7 +63,7 @@ export function partsOf(stream: ReadableStream<Uint8Array>, path: string, given:
 
 /** All of standard input. */
 export function readStandardInput(given: string): Uint8Array {
-  const parts: Uint8Array<ArrayBuffer>[] = [];
+  const parts: Uint8Array[] = [];
   const part = new Uint8Array(65_536);
   try {
     for (let bytes = Deno.stdin.readSync(part); bytes !== null; bytes = Deno.stdin.readSync(part)) {
@@ -85,14 +86,4 @@ function reasonOf(error: unknown, path: string): string {
   if (error instanceof Deno.errors.PermissionDenied) return "this user may not read it";
   if (error instanceof Deno.errors.IsADirectory) return "it is a folder";
   return error instanceof Error ? error.message : String(error);
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let position = 0;
-  for (const part of parts) {
-    bytes.set(part, position);
-    position += part.length;
-  }
-  return bytes;
 }
