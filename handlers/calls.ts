@@ -5,7 +5,16 @@
  * memory limits.
  */
 
-import { MESSAGE_WEIGHT, Reply, type Request, RequestCredit, type RequestItem } from "../codec/message.ts";
+import {
+  type KnownControl,
+  MESSAGE_WEIGHT,
+  Reply,
+  type Request,
+  RequestCredit,
+  type RequestEnd,
+  type RequestItem,
+  type Settings,
+} from "../codec/message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
@@ -14,6 +23,7 @@ import type { ConnectionView } from "../session/connection.ts";
 import { AnswerCounter, type RefusedRequest } from "./answer_counter.ts";
 import { CallerConnection } from "./caller_connection.ts";
 import { Call, type CallOwner } from "./call.ts";
+import { NO_ROOM, NOT_WANTED } from "./caller_items.ts";
 import { HeldItems } from "./held_items.ts";
 import { HeldRequests } from "./held_requests.ts";
 import { AT_LIMIT } from "./refusals.ts";
@@ -30,6 +40,9 @@ const MAYBE_MISSED = new RpcError(
 
 /** How many waiting calls begin between two readings of the clock. */
 const BEGUN_A_LOOK = 32;
+
+/** A control message about one call. */
+type CallControl = Exclude<KnownControl, Settings>;
 
 /** Listens to the progress of calls. */
 export interface CallListener {
@@ -109,6 +122,29 @@ export class Calls implements CallOwner {
     if (heldItems.hasRoomFor(weightBytes) || heldItems.patience.isOver) return false;
     const items = this.bySeq.get(seq)?.items;
     return items !== undefined && !items.isEmpty;
+  }
+
+  /** Takes a message about one call. Returns whether its sender may send it. */
+  control(control: CallControl): boolean {
+    // An unknown or finished call is not an error: its reply may have crossed this message.
+    const call = this.bySeq.get(control.seq);
+    if (call === undefined) return true;
+    if (control.kind === "cancel") call.fail(new RpcError("CANCELLED"));
+    else if (control.kind === "credit") call.grant(control.items);
+    else return this.#takeItem(call, control);
+    return true;
+  }
+
+  /** Takes an item or the end of a caller's stream. If it is not allowed, the call fails. */
+  #takeItem(call: Call, message: RequestItem | RequestEnd): boolean {
+    const { items } = call;
+    const refusal = items === undefined
+      ? NOT_WANTED
+      : message.kind === "request item"
+      ? items.add(message.item, message.weightBytes, message.frameBytes)
+      : items.end();
+    if (refusal !== undefined) call.fail(refusal);
+    return refusal === undefined || refusal === NO_ROOM;
   }
 
   #queue(call: Call): void {

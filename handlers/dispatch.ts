@@ -11,27 +11,21 @@
 import {
   BadFrame,
   type ClientMessage,
-  type Control,
   type Decoded,
-  Going,
   InvalidMessage,
   Reply,
   Request,
-  type RequestEnd,
-  type RequestItem,
-  type Settings,
+  Settings,
   Truncated,
 } from "../codec/message.ts";
-import type { OtherProtocol } from "../codec/frame.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
 import type { ConnectionView, Dispatch } from "../session/connection.ts";
 import type { ReadPace } from "../session/read_pace.ts";
 import type { Call } from "./call.ts";
 import type { CallerConnection } from "./caller_connection.ts";
-import { NO_ROOM, NOT_WANTED } from "./caller_items.ts";
 import { type CallListener, Calls } from "./calls.ts";
-import { QuietTimer } from "./drain.ts";
+import { ConnectionDrain } from "./connection_drain.ts";
 import { Intake, type MessageRouter } from "./intake.ts";
 import { ReplyEncoding, type ServerOutput } from "./reply_encoding.ts";
 import type { ServerState } from "./server_state.ts";
@@ -43,14 +37,6 @@ const SHUTTING_DOWN = new RpcError("SHUTTING_DOWN");
 /** An invalid message, or a request that is invalid at this point. */
 type Invalid = Pick<InvalidMessage, "reason" | "seq" | "frameBytes"> & { readonly cmd?: Request["cmd"] };
 
-/** What to log about a peer that speaks another protocol. */
-const INSTEAD: Record<OtherProtocol, string> = {
-  HTTP: "this port takes packline, and WebSockets if --web-origin is given",
-  SSH: "this port takes packline",
-  TLS: "this port takes packline without TLS; --cert and --key turn it on",
-  PROXY: "this port takes that only from the proxies that --proxy-protocol-from names",
-};
-
 /** The dispatch stage of one connection, for a `TransformStream` or for a pipeline of stages. */
 export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, MessageRouter, CallListener {
   /** How to encode the replies. */
@@ -60,12 +46,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
   readonly #calls: Calls;
   readonly #intake: Intake;
   readonly #strikes: Strikes;
-  readonly #quiet: QuietTimer;
-  #wantsNotices = false;
-  /** When the grace period of a draining connection ends; `undefined` if it is not draining. */
-  #graceEndsMs: number | undefined;
-  /** Whether new requests are refused. */
-  #isRefusing = false;
+  readonly #drain: ConnectionDrain;
   /** Why the connection has ended. */
   endReason: unknown;
 
@@ -77,7 +58,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
     this.#calls = new Calls(server, connection, this);
     this.#intake = new Intake(server, connection, this.#calls, pace, this);
     this.#strikes = new Strikes(server.limits);
-    this.#quiet = new QuietTimer(server.clock, () => this.#onQuiet());
+    this.#drain = new ConnectionDrain(server.clock, connection, this.#calls, () => this.#end(SHUTTING_DOWN));
   }
 
   /** The connection as the service sees it. */
@@ -112,8 +93,8 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
       if (seq !== undefined && this.#calls.bySeq.size > 0 && this.#calls.bySeq.has(seq)) {
         const { cmd, frameBytes } = message;
         this.#invalid({ reason: "seq is in flight already", cmd, frameBytes });
-      } else if (this.#isRefusing) {
-        this.#quiet.restart();
+      } else if (this.#drain.isRefusing) {
+        this.#drain.restartSilence();
         this.#calls.refuse(message, SHUTTING_DOWN, this.#intake.arrival);
       } else {
         this.#calls.take(message, this.#intake.arrival);
@@ -125,8 +106,10 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
       this.#refuseFrame(message);
     } else if (message instanceof Truncated) {
       this.#server.counts.truncatedStreams++;
-    } else {
-      this.#control(message);
+    } else if (message instanceof Settings) {
+      this.#set(message);
+    } else if (message.kind !== "unknown control" && !this.#calls.control(message)) {
+      this.#strike();
     }
   }
 
@@ -146,44 +129,16 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
     }
   }
 
-  #control(control: Control): void {
-    if (control.kind === "unknown control") return;
-    if (control.kind === "settings") return this.#set(control);
-    // An unknown or finished call is not an error: its reply may have crossed this message.
-    const call = this.#calls.bySeq.get(control.seq);
-    if (call === undefined) return;
-    if (control.kind === "cancel") call.fail(new RpcError("CANCELLED"));
-    else if (control.kind === "credit") call.grant(control.items);
-    else this.#takeItem(call, control);
-  }
-
-  /** Takes an item or the end of a caller's stream. If it is not allowed, the call fails. */
-  #takeItem(call: Call, message: RequestItem | RequestEnd): void {
-    const { items } = call;
-    const refusal = items === undefined
-      ? NOT_WANTED
-      : message.kind === "request item"
-      ? items.add(message.item, message.weightBytes, message.frameBytes)
-      : items.end();
-    if (refusal === undefined) return;
-    call.fail(refusal);
-    if (refusal !== NO_ROOM) this.#strike();
-  }
-
   #set({ max, alive, notice }: Settings): void {
     if (max !== undefined) this.encoding.setPeerMax(max);
     if (alive !== undefined) this.#connection.aliveMs = alive;
-    if (notice !== undefined) this.#wantsNotices = notice;
-    // The connection was already draining when these settings came.
-    if (notice && this.#isRefusing) {
-      this.#announceEnd(Math.max(0, this.#graceEndsMs as number - this.#server.clock.now()));
-    }
+    if (notice !== undefined) this.#drain.setNotices(notice);
   }
 
   // ---- events of calls
 
   onProgress(): void {
-    if (this.#isRefusing && this.#connection.isOpen && this.idle) this.#quiet.restart();
+    this.#drain.onProgress();
     this.#intake.wake();
   }
 
@@ -191,24 +146,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
 
   /** Ends the connection within a grace period. Tells the client, and aborts the signal `draining` of each handler. */
   drain(graceMs: number): void {
-    if (this.#graceEndsMs !== undefined || !this.#connection.isOpen) return;
-    this.#graceEndsMs = this.#server.clock.now() + graceMs;
-    this.#announceEnd(graceMs);
-    this.#calls.drain(new RpcError("GOING_AWAY", "the server ends this connection: read on over another"));
-  }
-
-  /**
-   * A client that wants notices gets one, and is served until it leaves. For any other client, new calls are refused,
-   * and the connection ends after a silence.
-   */
-  #announceEnd(leftMs: number): void {
-    this.#isRefusing = !this.#wantsNotices;
-    if (this.#wantsNotices) {
-      this.#quiet.stop();
-      this.#calls.output?.enqueue(new Going(Math.round(leftMs)));
-    } else if (this.idle) {
-      this.#quiet.restart();
-    }
+    this.#drain.begin(graceMs);
   }
 
   /** The grace period is over: open calls fail, and the connection ends. Returns how many calls failed. */
@@ -229,22 +167,13 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
     this.#refuseFrame(new BadFrame(reason));
   }
 
-  #refuseFrame({ damage, protocol }: BadFrame): void {
+  #refuseFrame(frame: BadFrame): void {
     if (!this.#connection.isOpen) return;
     this.#server.counts.badFrames++;
-    const { peer } = this.#connection;
-    this.#server.log.note(
-      protocol === undefined
-        ? { event: "bad_frame", peer, code: "BAD_FRAME", message: `has sent a broken frame: ${damage}` }
-        : { event: "wrong_protocol", peer, code: protocol, message: `speaks ${protocol}: ${INSTEAD[protocol]}` },
-    );
-    const error = new RpcError("BAD_FRAME", damage);
+    this.#server.log.noteBadFrame(frame, this.#connection.peer);
+    const error = new RpcError("BAD_FRAME", frame.damage);
     this.#calls.push(new Reply<Call>(undefined, error, false));
     this.#end(error);
-  }
-
-  #onQuiet(): void {
-    if (this.idle) this.#end(SHUTTING_DOWN);
   }
 
   /** Sends what is ready, and ends the connection. */
@@ -258,7 +187,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
   cancel(reason: unknown): void {
     this.endReason ??= reason;
     this.#connection.end();
-    this.#quiet.stop();
+    this.#drain.stop();
     const isCode = reason instanceof RpcError;
     this.#calls.abandonAll(isCode ? reason : new RpcError("CONNECTION_LOST", "the caller is gone", { cause: reason }));
     this.#intake.wake();

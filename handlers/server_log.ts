@@ -5,9 +5,19 @@
  * is one. The hook is not awaited. If it fails, a line is written. Refused: nothing.
  */
 
+import type { OtherProtocol } from "../codec/frame.ts";
+import type { BadFrame } from "../codec/message.ts";
 import type { Clock } from "../transport/clock.ts";
 import { type ErrorOrigin, EventLog, writerOf } from "./event_log.ts";
 import type { EventName, LogEvent, LogStyle } from "./log_line.ts";
+
+/** What to say about a peer that speaks another protocol. */
+const INSTEAD: Record<OtherProtocol, string> = {
+  HTTP: "this port takes packline, and WebSockets if --web-origin is given",
+  SSH: "this port takes packline",
+  TLS: "this port takes packline without TLS; --cert and --key turn it on",
+  PROXY: "this port takes that only from the proxies that --proxy-protocol-from names",
+};
 
 /** The log of one server. */
 export class ServerLog {
@@ -29,6 +39,15 @@ export class ServerLog {
   /** Logs an event that is not an error. Never throws. */
   note(event: LogEvent): void {
     this.#log.note(event);
+  }
+
+  /** Logs a broken frame. Never throws. */
+  noteBadFrame({ damage, protocol }: BadFrame, peer: string): void {
+    this.note(
+      protocol === undefined
+        ? { event: "bad_frame", peer, code: "BAD_FRAME", message: `has sent a broken frame: ${damage}` }
+        : { event: "wrong_protocol", peer, code: protocol, message: `speaks ${protocol}: ${INSTEAD[protocol]}` },
+    );
   }
 
   /** Reports an error. Never throws. */
