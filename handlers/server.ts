@@ -201,7 +201,7 @@ export interface Server extends AsyncDisposable {
    *
    * @param options `graceMs`: how long to wait for calls in flight, in milliseconds, 10,000 by default.
    * @returns How many calls in flight were finished, and how many were cut.
-   * @throws {RangeError} If the grace period is not a number of milliseconds from 0 to the maximum of a timer.
+   * @throws {RangeError} If `graceMs` is not from 0 to the maximum of a timer; `TypeError` for an unknown option.
    */
   shutdown(options?: { graceMs?: number }): Promise<ShutdownReport>;
 }
@@ -337,8 +337,9 @@ export class PacklineServer implements Server {
     return this.#state.report.statistics();
   }
 
-  shutdown({ graceMs = DEFAULT_GRACE_MS }: { graceMs?: number } = {}): Promise<ShutdownReport> {
-    checkOptions({ graceMs }, { graceMs: OPTION_KINDS.grace });
+  shutdown(options: { graceMs?: number } = {}): Promise<ShutdownReport> {
+    checkOptions(options, { graceMs: OPTION_KINDS.grace });
+    const { graceMs = DEFAULT_GRACE_MS } = options;
     const { clock } = this.#state;
     const timer = clock.setTimer(() => this.#graceEnds?.(), graceMs, true);
     this.#shutdown ??= this.#drain(graceMs);

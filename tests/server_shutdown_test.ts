@@ -203,6 +203,8 @@ Deno.test("shutdown() refuses a grace that is no number of milliseconds", async 
   for (const graceMs of [-1, NaN, Infinity, 2 ** 31]) {
     assertThrows(() => void server.server.shutdown({ graceMs }), RangeError, "graceMs");
   }
+  const misspelt = { grace: 1 } as { graceMs?: number };
+  assertThrows(() => void server.server.shutdown(misspelt), TypeError, 'Cannot use "grace": unknown option');
 });
 
 Deno.test("shutdown() of a server that nobody uses takes no time", async () => {
