@@ -59,8 +59,8 @@ export interface CallOwner {
   onRunning(call: Call): void;
   /** The call has got its final reply. */
   onAnswered(call: Call): void;
-  /** A running call was settled. */
-  onSettled(call: Call): void;
+  /** A running or waiting call was settled. */
+  onSettled(call: Call, hasWaited: boolean): void;
   /** The call was answered by a middleware, and its handler still runs. */
   onOutlasting(call: Call): void;
   /** The handler of a running call has ended, and its place is free. */
@@ -235,15 +235,14 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   /** Sends the final reply, once. Every answered call ends here. */
   #answer(outcome: Fields | RpcError): void {
-    const wasKnown = this.state !== "new";
+    const { state } = this;
     this.state = "settled";
     if (outcome instanceof Error) this.code = outcome.code;
     else this.#lastingOrNone?.items?.cut();
     this.owner.push(new Reply<Call>(this.request.seq, outcome, false, this)); // sets the code if it cannot be encoded
     this.#lastingOrNone?.end?.resolve(this.code);
     this.owner.onAnswered(this);
-    // A call that is answered at once was never registered.
-    if (wasKnown) this.owner.onSettled(this);
+    if (state !== "new") this.owner.onSettled(this, state === "waiting"); // else it was never registered
   }
 
   /** Ends the call with an error, unless it has its reply, and aborts the handler. */
@@ -258,10 +257,11 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   /** Ends the call after its caller has disconnected. */
   abandon(reason: RpcError): void {
+    const hasWaited = this.state === "waiting";
     this.state = "settled";
     this.code = reason.code;
     this.#lastingOrNone?.end?.resolve(this.code);
-    this.owner.onSettled(this);
+    this.owner.onSettled(this, hasWaited);
     this.entry.counts.inFlight--;
     this.#abort(reason);
   }

@@ -191,8 +191,8 @@ export class Calls implements CallOwner {
   abandonAll(reason: RpcError): void {
     this.counter.count();
     for (const waiting of this.queue.takeAll()) {
-      this.held.delete(weightOf(waiting));
-      if (waiting instanceof Call && waiting.request.seq === undefined) this.#abandon(waiting, reason);
+      if (waiting instanceof Reply) this.held.delete(MESSAGE_WEIGHT);
+      else if (waiting.request.seq === undefined) this.#abandon(waiting, reason);
     }
     for (const call of this.#open()) this.#abandon(call, reason);
     for (const call of this.queue.outlasting ?? []) call.fail(reason);
@@ -210,8 +210,8 @@ export class Calls implements CallOwner {
     for (const call of calls) call.fail(reason);
     let cutCalls = calls.length;
     for (const waiting of all) {
-      this.held.delete(weightOf(waiting));
       if (waiting instanceof Reply) {
+        this.held.delete(MESSAGE_WEIGHT);
         this.push(waiting);
         continue;
       }
@@ -261,10 +261,15 @@ export class Calls implements CallOwner {
     this.counter.add(call);
   }
 
-  onSettled(call: Call): void {
+  onSettled(call: Call, hasWaited: boolean): void {
+    const { seq, weightBytes } = call.request;
     this.server.load.starts.passed(call);
     this.server.deadlines.delete(call);
-    if (call.request.seq !== undefined) this.bySeq.delete(call.request.seq);
+    if (seq !== undefined) this.bySeq.delete(seq);
+    if (hasWaited) {
+      this.held.delete(weightBytes);
+      if (seq !== undefined) this.queue.forget();
+    }
     if (this.queue.running === call) {
       this.queue.running = undefined;
       this.#beginWaiting();
@@ -313,7 +318,6 @@ export class Calls implements CallOwner {
   /** Begins a call that has waited. */
   #begin(call: Call): void {
     const { request: { seq } } = call;
-    if (call.isSettled) return; // cancelled or expired while it waited
     if (seq !== undefined) {
       this.server.deadlines.delete(call);
       this.bySeq.delete(seq);

@@ -25,6 +25,8 @@ export class RequestQueue {
   readonly #maxRunning: number;
   readonly #inOrder = new Fifo<Waiting>();
   readonly #beside = new Fifo<Call>();
+  /** How many of these are settled already. They are skipped. */
+  #settled = 0;
 
   /** @param maxRunning The maximum number of running handlers. */
   constructor(maxRunning: number) {
@@ -56,20 +58,38 @@ export class RequestQueue {
     this.#inOrder.push(waiting);
   }
 
-  /** Adds a call with `seq`. If it is settled while it waits, it stays until its turn. */
+  /** Adds a call with `seq`. */
   pushBeside(call: Call): void {
     this.#beside.push(call);
+  }
+
+  /**
+   * A call with `seq` was settled while it waited. Now and then this removes all such calls, because the handlers that
+   * run may never end.
+   */
+  forget(): void {
+    if (2 * ++this.#settled <= this.#beside.length) return;
+    const open = this.#beside.takeAll().filter((call) => !call.isSettled);
+    for (const call of open) this.#beside.push(call);
+    this.#settled = 0;
   }
 
   /** Removes the next entry that may begin. */
   next(): Waiting | undefined {
     if (this.isPaused || this.handlers >= this.#maxRunning) return undefined;
     const next = this.running === undefined ? this.#inOrder.shift() : undefined;
-    return next ?? this.#beside.shift();
+    return next ?? this.#nextBeside();
+  }
+
+  #nextBeside(): Call | undefined {
+    let call = this.#beside.shift();
+    for (; call?.isSettled; call = this.#beside.shift()) this.#settled--;
+    return call;
   }
 
   /** Removes all entries. */
   takeAll(): Waiting[] {
+    this.#settled = 0;
     return [...this.#inOrder.takeAll(), ...this.#beside.takeAll()];
   }
 }

@@ -65,6 +65,42 @@ Deno.test("the default limits let as many calls wait as the server has memory fo
   assert(DEFAULT_LIMITS.maxInFlight < DEFAULT_LIMITS.maxInFlightTotal);
 });
 
+Deno.test("a call that ends while it waits for a place gives its memory back, though no handler ends", async () => {
+  const held = new Held();
+  const clock = new FakeClock();
+  const limits = { maxInFlight: 1, maxHeldBytes: 20_000 };
+  await using served = withMemory({ commands: { HOLD: held.command }, clock, ...limits });
+  const { peer } = served;
+  await peer.send({ cmd: "HOLD", seq: 0 });
+  const text = "x".repeat(1_000);
+  for (let seq = 1; seq <= 100; seq += 2) {
+    await peer.send({ cmd: "HOLD", seq, text }, { cmd: 0, seq, cancel: true });
+    assertEquals(await peer.readReply(), { seq, err: "CANCELLED" });
+    await peer.send({ cmd: "HOLD", seq: seq + 1, text, ttl: 5 });
+    await settle();
+    await clock.advance(10);
+    assertEquals(await peer.readReply(), { seq: seq + 1, err: "DEADLINE_EXCEEDED" });
+  }
+  held.finishAll();
+  assertEquals(await peer.readReply(), { seq: 0, res: null });
+});
+
+Deno.test("calls that wait begin in their order, whichever of them are cancelled", async () => {
+  const held = new Held();
+  await using served = withMemory({ commands: { HOLD: held.command }, maxInFlight: 1 });
+  const { peer } = served;
+  await peer.send(...Array.from({ length: 9 }, (_, seq) => ({ cmd: "HOLD", seq, id: seq })));
+  for (const seq of [2, 3, 8, 5, 4]) {
+    assertEquals(await peer.ask({ cmd: 0, seq, cancel: true }), { seq, err: "CANCELLED" });
+  }
+  for (const seq of [0, 1, 6, 7]) {
+    held.finishAll();
+    assertEquals(await peer.readReply(), { seq, res: seq });
+  }
+  assertEquals(held.calls.map(({ params }) => params.id), [0, 1, 6, 7]);
+  assertEquals(await inFlight(peer), 0);
+});
+
 // The end of a handler -----------------------------------------------------------------------------------------------
 
 Deno.test("a stream whose reader leaves between two items is ended at once, whatever its kind", async () => {
