@@ -184,7 +184,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
   missAnswer(call: ClientCall): void {
     if (!this.#alive.missAnswer(call)) return;
     this.forget(call);
-    this.wake();
+    this.#onAnswered();
   }
 
   grant(call: ClientCall, items: number): void {
@@ -271,6 +271,11 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
       else if (!(message instanceof UnknownNotice)) this.lose(unreadable(this.peer, message));
     }
     this.#keepAlive();
+    this.#onAnswered();
+  }
+
+  /** Places may be free. */
+  #onAnswered(): void {
     if (this.#state === "retired" && this.idle) void this.#close();
     else if (this.#owner.hasWaiting) this.wake();
   }

@@ -324,6 +324,28 @@ Deno.test("servers - a removed server answers what it has, and is not dialled ag
   assertEquals(hosts.dialsTo("a"), 1);
 });
 
+Deno.test("servers - the connection to a removed server ends when its last call is given up, though no answer comes", async () => {
+  const clock = new FakeClock();
+  const hosts = new Hosts(clock);
+  let names = ["a"];
+  const options = { dial: hosts.dial, clock, random: () => 1, timeoutMs: 40_000, aliveMs: 0 };
+  await using client = await connect({ servers: () => names, ...options });
+  const a = await hosts.accept("a");
+  const slow = assertRejects(() => client.reply("SLOW"), RpcError);
+  await a.request();
+  names = ["b"];
+  await clock.advance(30_000);
+  const other = client.reply("A"); // by this call the function is asked
+  void answering(await hosts.accept("b"));
+  await other;
+  await clock.advance(10_000);
+  assertEquals((await slow).code, "TIMEOUT");
+  assertEquals(await a.request(), { cmd: 0, seq: 0, cancel: true });
+  await a.reply({ seq: 99, res: "a sign of life, and the last one" });
+  await clock.advance(10_000);
+  assertEquals(await a.rest(), []);
+});
+
 Deno.test("servers - a function that fails: connect() says so; later, the servers of before are kept", async () => {
   const clock = new FakeClock();
   const hosts = new Hosts(clock);
