@@ -5,10 +5,6 @@
  * connections beyond the limit, and every new connection during a shutdown.
  */
 
-import { encodeFrame } from "../codec/encode.ts";
-import { Reply } from "../codec/message.ts";
-import { writeReply } from "../codec/write_message.ts";
-import type { RpcError } from "../errors.ts";
 import {
   checkOptions,
   DEFAULT_GRACE_MS,
@@ -27,11 +23,11 @@ import { listen, type ServerNetwork } from "../transport/listen.ts";
 import { PROXIES } from "../transport/proxy_header.ts";
 import { standardError } from "../transport/line_writer.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
-import { callSafely, checkTransport, closeTransport, type Transport, writeAll } from "../transport/transport.ts";
+import { callSafely, checkTransport, closeTransport, type Transport } from "../transport/transport.ts";
 import { GROUP, MODE } from "../transport/unix.ts";
 import { upgrade, type UpgradeInfo } from "../transport/upgraded_web_socket.ts";
 import type { CallerConnection } from "./caller_connection.ts";
-import { ServerConnection } from "./server_connection.ts";
+import { refuseConnection, ServerConnection } from "./server_connection.ts";
 import type { ServerStatistics } from "./server_info.ts";
 import type { ServerOptions, ServerState } from "./server_state.ts";
 
@@ -287,7 +283,7 @@ export class PacklineServer implements Server {
     const state = this.#state;
     checkTransport(transport, "the argument of accept()");
     const refusal = state.refusalOf(transport.peer);
-    if (refusal !== undefined) return await refuse(transport, refusal);
+    if (refusal !== undefined) return await refuseConnection(transport, refusal, state);
     const connection = this.#begin(transport);
     if (connection === undefined) return;
     state.connections.add(connection);
@@ -386,15 +382,4 @@ export class PacklineServer implements Server {
     this.#finished.resolve();
     return { finished: state.drain.finishedCalls, cut: state.drain.cutCalls };
   }
-}
-
-/** Tells a client why its connection is not served. */
-async function refuse(transport: Transport, error: RpcError): Promise<void> {
-  try {
-    await writeAll(transport, encodeFrame(new Reply(undefined, error, false), writeReply));
-    await transport.closeWrite();
-  } catch {
-    // The client has left already.
-  }
-  closeTransport(transport);
 }

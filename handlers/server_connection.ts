@@ -1,18 +1,21 @@
 /**
  * Serves one connection of a server, from accept to close.
  *
- * In: a transport. Out: a promise of its end, which never rejects. Refused: nothing.
+ * In: a transport. Out: a promise of its end, which never rejects. Refused: nothing. What the server has no room for is
+ * told so, and closed.
  */
 
 import { DecodeStage } from "../codec/decode.ts";
-import { EncodeStage } from "../codec/encode.ts";
-import type { ClientMessage } from "../codec/message.ts";
+import { encodeFrame, EncodeStage } from "../codec/encode.ts";
+import { type ClientMessage, Reply } from "../codec/message.ts";
 import { readRequest } from "../codec/read_message.ts";
+import { writeReply } from "../codec/write_message.ts";
+import type { RpcError } from "../errors.ts";
 import { DEFAULT_GRACE_MS } from "../limits.ts";
 import { Connection } from "../session/connection.ts";
 import { ReadPace } from "../session/read_pace.ts";
 import { messageOf } from "../transport/runtime.ts";
-import type { Transport } from "../transport/transport.ts";
+import { closeTransport, type Transport, writeAll } from "../transport/transport.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import { DispatchStage } from "./dispatch.ts";
 import type { ServerOutput } from "./reply_encoding.ts";
@@ -97,4 +100,21 @@ export class ServerConnection implements OpenConnection {
     this.#connection.sweep(nowMs, isBehind);
     return true;
   }
+}
+
+/** Tells a client why its connection is not served, and closes it: after `writeTimeoutMs` also if it does not read. */
+export async function refuseConnection(
+  transport: Transport,
+  error: RpcError,
+  { clock, limits }: Pick<ServerState, "clock" | "limits">,
+): Promise<void> {
+  const { promise: isLate, resolve } = Promise.withResolvers<void>();
+  const timer = clock.setTimer(resolve, limits.writeTimeoutMs, false);
+  const tell = async () => {
+    await writeAll(transport, encodeFrame(new Reply(undefined, error, false), writeReply));
+    await transport.closeWrite();
+  };
+  await Promise.race([tell().catch(() => {}), isLate]); // an error: the client has left already
+  clock.clearTimer(timer);
+  closeTransport(transport);
 }

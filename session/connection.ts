@@ -101,7 +101,7 @@ export class Connection<In, Out> implements ConnectionView {
   /** `ending`: encoded output is still sent, input is dropped. */
   #state: "open" | "ending" | "closed" = "open";
   /** Set only while output waits: a pending read of the pipeline costs 1 KiB, which idle connections save. */
-  #sending: Promise<void> | undefined;
+  #sending: Promise<unknown> | undefined;
   #received: Promise<void> | undefined;
 
   /**
@@ -187,7 +187,9 @@ export class Connection<In, Out> implements ConnectionView {
     this.end();
     await this.#sending;
     if (this.#state === "closed") return;
-    await callSafely(() => this.#transport.closeWrite(), (error) => this.close(error));
+    // A peer that does not read may hold this up too, so `writeTimeoutMs` applies.
+    await (this.#sending = callSafely(() => this.#transport.closeWrite(), (error) => this.close(error)));
+    this.#sending = undefined;
     if (lingerMs > 0) {
       const linger = clock.setTimer(() => this.close(), lingerMs, false);
       await Promise.race([this.#received, this.ended]);
@@ -226,7 +228,7 @@ export class Connection<In, Out> implements ConnectionView {
       sentBytes: this.output.sentBytes,
       frames: decode.frames,
       midFrame: decode.midFrame,
-      sending: this.output.queuedBytes > 0,
+      sending: this.output.queuedBytes > 0 || !this.isOpen && this.#sending !== undefined,
       busy: !dispatch.idle,
     };
     const isResting = this.#watch.isReading && this.#sending === undefined && !progress.sending;

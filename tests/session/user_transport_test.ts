@@ -6,7 +6,7 @@ import { RpcError } from "../../errors.ts";
 import { createServer } from "../../server.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { Probe, type Transport, writeAll } from "../../transport/transport.ts";
-import { turn } from "../support/fake_clock.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
 import { request } from "../support/wire.ts";
 
 const PING = request({ cmd: 1 });
@@ -51,6 +51,27 @@ for (const method of ["read", "write", "closeWrite", "close"]) {
   for (const mistake of [throws, rejects]) {
     Deno.test(`a transport whose ${method}() ${mistake.name} ends its connection, and no process`, async () => {
       assertEquals(await errorsOf(transportWith({ [method]: mistake })), []);
+    });
+  }
+}
+
+for (const method of ["write", "closeWrite"]) {
+  for (const isRefused of [false, true]) {
+    Deno.test(`a transport whose ${method}() never ends is closed, ${isRefused ? "refused" : "served"}`, async () => {
+      const clock = new FakeClock();
+      const errors: unknown[] = [];
+      const onError = (error: unknown) => void errors.push(error);
+      await using server = createServer({ clock, writeTimeoutMs: 3_000, onError });
+      if (isRefused) await server.shutdown();
+      let closed = 0;
+      const forever = () => new Promise<never>(() => {});
+      const served = server.accept(transportWith({ [method]: forever, close: () => closed++ }));
+      await clock.advance(2_900);
+      assertEquals(closed, 0);
+      await clock.advance(2_000);
+      assertEquals(closed, 1);
+      await served;
+      assertEquals([server.statistics().connections.open, errors], [0, []]);
     });
   }
 }
