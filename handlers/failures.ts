@@ -19,14 +19,23 @@ function isCode(code: unknown): code is string {
 }
 
 /**
- * Whether a caller may get an error unchanged. If a handler's own call to another server failed, was not started or
- * should continue elsewhere, that says nothing about this server.
+ * Whether a caller may get an error unchanged. If a handler's own call to another server failed, was not started or cut
+ * there, or should continue elsewhere, that says nothing about this server.
  */
 export function isForCaller(error: unknown): error is RpcError {
   return holds(() =>
     error instanceof RpcError && isCode(error.code) && meaningOf(error.code)?.saidBy !== "caller" &&
-    !(isReceived(error) && (meaningOf(error.code)?.retryable || error.code === "GOING_AWAY"))
+    !isOfAnother(error)
   );
+}
+
+/** Whether an error was received from another server, and only says something about that one. */
+function isOfAnother(error: RpcError): boolean {
+  const { code, cause } = error;
+  const isGoing = code === "GOING_AWAY";
+  // The client makes this error of the received CANCELLED of a stream.
+  if (isGoing && cause instanceof RpcError && isReceived(cause)) return true;
+  return isReceived(error) && (isGoing || code === "CANCELLED" || meaningOf(code)?.retryable === true);
 }
 
 /** Whether an error results from an abort. If a call to another server was aborted, the reason is the error's cause. */

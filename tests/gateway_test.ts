@@ -70,6 +70,36 @@ Deno.test("a handler does not let OVERLOADED pass either if it is not retryable 
   assertEquals(reported, [lost]);
 });
 
+Deno.test("a handler does not say that its own server is going away if another one has cut its call or its stream", async () => {
+  const running = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const lasting = {
+    CALL: command((_params: object, { signal }) => {
+      running[0].resolve();
+      return new Promise<null>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+    }),
+    STREAM: command(async function* (_params: object, { signal }) {
+      yield 1;
+      running[1].resolve();
+      await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+    }),
+  };
+  await using behind = await serve({ port: 0, commands: lasting });
+  await using inner = await connect({ port: behind.port, commands: lasting });
+  const commands = {
+    CALL: command(() => inner.call.CALL()),
+    STREAM: command(() => inner.stream.STREAM()),
+  };
+  const reported: unknown[] = [];
+  await using server = await serve({ port: 0, commands, onError: (error) => reported.push((error as RpcError).code) });
+  await using client = await connect({ port: server.port, commands });
+  const call = assertRejects(() => client.call.CALL(), RpcError);
+  const stream = assertRejects(() => Array.fromAsync(client.stream.STREAM()), RpcError);
+  await Promise.all(running.map(({ promise }) => promise));
+  await behind.shutdown({ graceMs: 0 });
+  assertEquals([(await call).code, (await stream).code], ["INTERNAL", "INTERNAL"]);
+  assertEquals(reported.sort(), ["CANCELLED", "GOING_AWAY"]);
+});
+
 Deno.test("a handler lets every other code pass as it is", async () => {
   await using gateway = await setUp();
   for (const code of ["OUT_OF_STOCK", "INVALID_PARAMS", "INTERNAL"]) {
