@@ -245,10 +245,10 @@ class Passage implements Abortable {
   #watch(leastMs: number): void {
     const { signal } = this.#call;
     const leftMs = this.#isCut ? 0 : this.#endMs - this.#clock.now();
+    if (signal) this.#sender.engine.signals.add(signal, this);
     if (leftMs !== Infinity) {
       this.#timer = this.#clock.setTimer(() => this.handleEvent(), Math.max(leftMs, leastMs), true);
     }
-    if (signal) this.#sender.engine.signals.add(signal, this);
     this.#sender.waiting.add(this);
   }
 

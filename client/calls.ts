@@ -177,8 +177,8 @@ export class Signals implements Watcher {
     if (others) {
       others.add(abortable);
     } else {
+      signal.addEventListener("abort", this.#onAbort, { once: true }); // throws if it is no signal
       this.#watched.set(signal, new Set([abortable]));
-      signal.addEventListener("abort", this.#onAbort, { once: true });
     }
   }
 

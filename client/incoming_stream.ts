@@ -53,9 +53,9 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
 
   next(): Promise<ItemResult> {
     if (this.#reader === "not begun") {
-      this.#reader = "reading";
-      this.owner.counts.begun++;
       this.owner.begin(this);
+      this.owner.counts.begun++;
+      this.#reader = "reading";
     }
     return this.#unread.next();
   }

@@ -105,8 +105,8 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
       call.wantsResult = wantsResult;
       call.resolve = resolve;
       call.reject = reject; // an error that is made here has the stack of the caller
-      this.counts.begun++;
       this.begin(call);
+      this.counts.begun++; // unless it has thrown, for a signal that is none
       call.reject = rejectTraced;
     });
   }

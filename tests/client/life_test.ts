@@ -1,7 +1,7 @@
 /** Every call settles; a connection that is of no use is given up; what waits is bounded. */
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { connect } from "../../client.ts";
+import { type ClientMiddleware, connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { serve } from "../support/demo_server.ts";
 import { memoryPair } from "../../transport/memory.ts";
@@ -165,6 +165,24 @@ Deno.test("many calls share one listener on their signal, and an abort ends each
   controller.abort();
   const codes = new Set((await outcomes).map((outcome) => outcome.status === "rejected" && outcome.reason.code));
   assertEquals([...codes], ["CANCELLED"]);
+});
+
+Deno.test("what is no signal is refused each time, leaves no timer, and no call in the counts", async () => {
+  const passing: ClientMiddleware = (_call, next) => next();
+  for (const middleware of [[], [passing]]) {
+    using network = memoryNetwork();
+    const clock = new FakeClock();
+    await using client = await connect({ dial: () => network.dial(), clock, middleware });
+    await using _server = await ScriptedServer.accept(network);
+    const signal = new AbortController() as unknown as AbortSignal; // the controller in place of its signal
+    const { timers } = clock;
+    for (let time = 0; time < 2; time++) {
+      await assertRejects(() => client.reply("A", {}, { signal }), TypeError, "addEventListener");
+      await assertRejects(async () => await client.stream("A", {}, { signal }).next(), TypeError, "addEventListener");
+    }
+    const { begun, inFlight } = client.statistics();
+    assertEquals([begun, inFlight, clock.timers], [0, 0, timers]);
+  }
 });
 
 Deno.test("a client that comes back from a computation reads the end that waits there before it writes", async () => {
