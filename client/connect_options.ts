@@ -300,8 +300,8 @@ function serversOf(
   const dial = (signal: AbortSignal, server: string) =>
     dialAddress(network, withTls(parseServer(server, port)), signal);
   const checked = (found: readonly string[]) => {
-    for (const server of found) withTls(parseServer(server, port));
-    return found;
+    if (OPTION_KINDS.texts.is(found)) { for (const server of found) withTls(parseServer(server, port)); }
+    return found; // what is no list is refused where it is used
   };
   if (typeof servers !== "function") return { servers: checked(servers), connectionsPerServer, dial };
   return { servers: async () => checked(await servers()), connectionsPerServer, dial };

@@ -8,7 +8,7 @@
  */
 
 import { RpcError } from "../errors.ts";
-import { MAX_TIMER_MS } from "../limits.ts";
+import { MAX_TIMER_MS, OPTION_KINDS } from "../limits.ts";
 import { Sweeper } from "../session/deadlines.ts";
 import { clientTelemetry } from "../session/telemetry.ts";
 import { type Clock, sleep, type Timer } from "../transport/clock.ts";
@@ -216,7 +216,8 @@ export class Servers {
     });
     try {
       const found = await Promise.race([(async () => await (servers as () => Promise<readonly string[]>)())(), late]);
-      if (!Array.isArray(found) || found.length === 0) throw new TypeError("the function returned no servers");
+      if (!OPTION_KINDS.texts.is(found)) throw new TypeError("the function did not return an array of texts");
+      if (found.length === 0) throw new TypeError("the function returned no servers");
       this.#use(found);
       this.#unknown = undefined;
     } catch (error) {

@@ -346,6 +346,21 @@ Deno.test("servers - the connection to a removed server ends when its last call 
   assertEquals(await a.rest(), []);
 });
 
+Deno.test("servers - a function that returns no list of servers is told so", async () => {
+  const list = "the function did not return an array of texts";
+  const clock = new FakeClock();
+  const dial = () => Promise.reject(new Error("not dialled"));
+  for (
+    const [found, fault] of [[[5], list], ["a", list], [undefined, list], [[], "the function returned no servers"]]
+  ) {
+    for (const own of [{ dial }, {}]) {
+      const connecting = connect({ servers: () => found as never, clock, ...own });
+      const error = await assertRejects(() => connecting, RpcError);
+      assertEquals(error.message, `CONNECTION_LOST: cannot find the servers: ${fault}`);
+    }
+  }
+});
+
 Deno.test("servers - a function that fails: connect() says so; later, the servers of before are kept", async () => {
   const clock = new FakeClock();
   const hosts = new Hosts(clock);
