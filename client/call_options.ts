@@ -40,8 +40,9 @@ export interface CallOptions {
   waitForReady?: boolean;
   /**
    * Sends a second copy of an `idempotent` call to another server if there is no answer after this time, in
-   * milliseconds, and the client's `retryBudget` allows. The first answer wins, and the other copy is cancelled. Choose
-   * a time that few calls need, such as the 95th percentile.
+   * milliseconds, and the client's `retryBudget` allows. The first answer wins, and the other copy is cancelled. A copy
+   * that is refused or lost is no answer while the other one runs. Choose a time that few calls need, such as the 95th
+   * percentile.
    *
    * @default {no second copy}
    */

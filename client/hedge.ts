@@ -1,26 +1,28 @@
 /**
  * A hedged call: if its answer takes long, a second copy goes to another server, and the first answer wins.
  *
- * In: a call that may run twice. Out: its outcome. The second copy decides only if it succeeds. It counts as a retry in
- * the client's budget, and is cancelled when the call has ended. It is made when a connection to another server is
- * ready, so it never waits in the client's queue. Refused, on creation: calls that may not run twice, and invalid
- * times.
+ * In: a call that may run twice. Out: its outcome. While the first copy runs, the second one decides only if it
+ * succeeds. If the first is refused or lost, the second decides alone: the first is sent again only after it. The second
+ * copy counts as a retry in the client's budget, and is cancelled when the call has ended. It is made when a connection
+ * to another server is ready, so it never waits in the client's queue. Refused, on creation: calls that may not run
+ * twice, and invalid times.
  */
 
 import type { Span } from "../codec/frame.ts";
 import type { Fields } from "../codec/message.ts";
-import { RpcError } from "../errors.ts";
+import { isReceived, RpcError } from "../errors.ts";
 import { UNWATCHED } from "../session/deadlines.ts";
 import type { CallOptions } from "./call_options.ts";
 import { type CallConnection, ClientCall, type ClientCallOwner, UnaryCall } from "./client_call.ts";
 import type { ClientConnection } from "./client_connection.ts";
+import type { AnswersOwner } from "./replies.ts";
 import type { LateCall } from "./servers.ts";
 
 /** If there is no second server at that time, or it refuses the copy, look again after at least this time. */
 const LOOK_AGAIN_MS = 100;
 
 /** The part of the client that hedged calls use. */
-export interface HedgeOwner extends ClientCallOwner {
+export interface HedgeOwner extends AnswersOwner {
   /**
    * Whether a call that was sent on this connection may get a second copy now. If so, the client has it sent as soon as
    * another connection is ready.
@@ -35,6 +37,8 @@ export class HedgedCall extends UnaryCall implements LateCall {
   readonly #timer = { deadlineMs: 0, slotPlace: UNWATCHED, expire: () => this.#hedge() };
   /** The second copy, unless its server has certainly not started it. */
   #second: SecondCopy | undefined;
+  /** Why the first copy got no answer, while the second one runs. */
+  #missing: RpcError | undefined;
   readonly #afterMs: number;
 
   constructor(owner: HedgeOwner, name: string, given: Span, options: CallOptions) {
@@ -76,15 +80,37 @@ export class HedgedCall extends UnaryCall implements LateCall {
     connection.send(this.#second, nowMs);
   }
 
-  /** The first copy decides. If the server has not started the second one, there may be another. */
+  get #runsTwice(): boolean {
+    return this.#second?.isSettled === false;
+  }
+
+  /** While the second copy runs, the first one is not sent again: there would be three. */
+  override outlives(error: RpcError): boolean {
+    return !this.#runsTwice && super.outlives(error);
+  }
+
+  override get isRepeatable(): boolean {
+    return !this.#runsTwice && super.isRepeatable;
+  }
+
+  /** The second copy has failed. If the first one runs, it decides. If no server has started the second, try another. */
   onSecondFailed(error: Error): void {
-    if (this.isSettled || !(error instanceof RpcError && error.retryable)) return;
-    this.#second = undefined;
-    this.#lookAgain(error.retryAfterMs);
+    if (this.isSettled) return;
+    const missing = this.#missing;
+    this.#missing = undefined;
+    if (missing !== undefined && !isMissing(error)) return this.settle(error);
+    if (error instanceof RpcError && error.retryable) {
+      this.#second = undefined;
+      this.#lookAgain(error.retryAfterMs);
+    }
+    if (missing === undefined) return;
+    if (missing.code === "CONNECTION_LOST") this.owner.onFailed(this, missing);
+    else this.owner.onRefused(this, missing);
   }
 
   override settle(outcome: Fields | Error): void {
     if (this.isSettled) return;
+    if (this.#runsTwice && isMissing(outcome)) return void (this.#missing = outcome);
     const second = this.#second;
     const { attempts } = this;
     // The second copy may run too, so it counts as one that was lost: the error of the first says nothing about it.
@@ -94,6 +120,20 @@ export class HedgedCall extends UnaryCall implements LateCall {
     if (second === undefined || second.isSettled) return;
     this.owner.giveUp(second, new RpcError("CANCELLED", "the other copy of the call was answered first"));
   }
+
+  override expire(): void {
+    const cause = this.#missing;
+    if (cause === undefined || this.isSettled) return super.expire();
+    const text = `no reply within ${this.patienceMs} ms: ${cause.message}, and its second copy has no answer`;
+    this.giveUp(new RpcError("TIMEOUT", text, { cause }));
+  }
+}
+
+/** Whether a copy got no answer: it was refused or lost. */
+function isMissing(outcome: Fields | Error): outcome is RpcError {
+  if (!(outcome instanceof RpcError)) return false;
+  const { code } = outcome;
+  return code === "SHUTTING_DOWN" || code === "OVERLOADED" || code === "CONNECTION_LOST" && !isReceived(outcome);
 }
 
 /** The second copy of a call. It is sent once, and the timeout of the first copy ends both. */

@@ -11,6 +11,7 @@ import { command, serve } from "../../mod.ts";
 import { denoNetwork } from "../../transport/deno_network.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
+import { Hosts } from "../support/hosts.ts";
 import { twoServers } from "../support/two_servers.ts";
 
 const HEDGED = { idempotent: true, hedgeAfterMs: 50 };
@@ -122,13 +123,81 @@ Deno.test("hedge - if the first copy is lost, the second one's answer is still t
   await clock.advance(50);
   const { seq } = await b.request();
   a.cut();
-  await turn();
-  // The first copy is sent again, to the only server that is left.
-  const again = await b.request();
+  await clock.advance(1_000);
+  assertEquals(b.waiting, 0, "the first copy is not sent a second time beside the second one");
   await b.reply({ seq, res: "second" });
   assertEquals(await call, "second");
-  assertEquals(await b.request(), { cmd: 0, seq: again.seq, cancel: true });
-  await b.reply({ seq: again.seq, err: "CANCELLED" });
+  assertEquals(client.statistics().retried, 0);
+});
+
+Deno.test("hedge - if the first copy is refused, the second one's answer is the call's, whatever budget is left", async () => {
+  for (const err of ["OVERLOADED", "SHUTTING_DOWN"]) {
+    for (const answer of [{ res: "second" }, { err: "NO_SUCH_PLACE" }]) {
+      await using scene = await twoServers({ retryBudget: { perCall: 0, perSecond: 0.1 } });
+      const { client, a, b, clock } = scene;
+      const call = client.call("A", {}, HEDGED).catch((error: RpcError) => error.code);
+      await a.request();
+      await clock.advance(50);
+      await b.request();
+      await a.reply({ seq: 0, err });
+      await clock.advance(1_000);
+      await b.reply({ seq: 0, ...answer });
+      assertEquals(await call, answer.res ?? answer.err);
+      const { begun, answered, inFlight } = client.statistics();
+      assertEquals([begun, answered, inFlight], [1, answer.res === undefined ? 0 : 1, 0]);
+    }
+  }
+});
+
+Deno.test("hedge - if both copies are lost, the call is sent again; without a budget it fails by the loss of the first", async () => {
+  for (const perSecond of [0.1, 1]) {
+    const clock = new FakeClock();
+    const hosts = new Hosts(clock);
+    const options = { clock, random: () => 0, dial: hosts.dial, retryBudget: { perCall: 0, perSecond } };
+    await using client = await connect({ ...options, servers: ["a", "b"] });
+    const [a, b] = await Promise.all([hosts.accept("a"), hosts.accept("b")]);
+    while (client.servers.some(({ state }) => state !== "open")) await turn();
+    const call = client.call("A", {}, HEDGED).catch((error: RpcError) => error);
+    await a.request();
+    await clock.advance(50);
+    await b.request();
+    a.cut();
+    await turn();
+    b.cut();
+    if (perSecond < 1) {
+      const { code, retryable } = await call as RpcError;
+      assertEquals([code, retryable], ["CONNECTION_LOST", false]);
+      continue;
+    }
+    const again = await Promise.any([hosts.accept("a"), hosts.accept("b")]);
+    const { seq } = await again.request();
+    await again.reply({ seq, res: "again" });
+    assertEquals(await call, "again");
+  }
+});
+
+Deno.test("hedge - a call whose first copy is lost ends by its time, its signal and the end of the client", async () => {
+  for (const code of ["TIMEOUT", "CANCELLED", "CLOSED"]) {
+    await using scene = await twoServers();
+    const { client, a, b, clock } = scene;
+    const patience = new AbortController();
+    const call = assertRejects(
+      () => client.call("A", {}, { ...HEDGED, timeoutMs: 200, signal: patience.signal }),
+      RpcError,
+    );
+    await a.request();
+    await clock.advance(50);
+    await b.request();
+    a.cut();
+    await turn();
+    if (code === "TIMEOUT") await clock.advance(200);
+    else if (code === "CANCELLED") patience.abort();
+    else void client.close();
+    const error = await call;
+    assertEquals([error.code, error.retryable], [code, false]);
+    assertEquals(await b.request(), { cmd: 0, seq: 0, cancel: true });
+    assertEquals(client.statistics().inFlight, 0);
+  }
 });
 
 Deno.test("hedge - the caller's signal and the call's time end both copies", async () => {
@@ -213,7 +282,6 @@ Deno.test("hedge - a call whose copies were both refused counts as one that wait
 
 Deno.test("hedge - a failure is retryable only if no server has started either copy", async () => {
   const cases = [
-    { second: "runs", retryable: false },
     { second: "NO_SUCH_PLACE", retryable: false },
     { second: "lost", retryable: false },
     { second: "SHUTTING_DOWN", retryable: true },
@@ -226,7 +294,7 @@ Deno.test("hedge - a failure is retryable only if no server has started either c
     await clock.advance(50);
     await b.request();
     if (second === "lost") b.cut();
-    else if (second !== "runs") await b.reply({ seq: 0, err: second });
+    else await b.reply({ seq: 0, err: second });
     await turn();
     await a.reply({ seq: 0, err: "OVERLOADED", msg: "busy", $after: 70, data: 7 });
     const error = await call;
@@ -245,7 +313,7 @@ Deno.test("hedge - a call that ends before it is sent again is not retryable if 
   await b.request();
   await a.reply({ seq: 0, err: "OVERLOADED", $after: 300 });
   await turn();
-  assertEquals(client.statistics().waiting, 1);
+  assertEquals(client.statistics().inFlight, 1);
   patience.abort();
   const { code, retryable } = await call;
   assertEquals([code, retryable], ["CANCELLED", false]);
