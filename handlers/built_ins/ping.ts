@@ -1,8 +1,9 @@
 /** PING (PROTOCOL.md, "Commands"): answers at once, and tells whether the service is ready. */
 
 import { RpcError } from "../../errors.ts";
+import { type Clock, sleep } from "../../transport/clock.ts";
 import { builtIn, paramsShape } from "./built_in.ts";
-import type { Command } from "../command.ts";
+import type { Command, Context } from "../command.ts";
 
 /** In: nothing. Out: `"PONG"`. Refused: nothing. */
 export const PING: Command<object, "PONG", unknown, never> = builtIn("PING", {
@@ -15,17 +16,39 @@ export const PING: Command<object, "PONG", unknown, never> = builtIn("PING", {
 /** Returns whether the service is ready for calls. */
 export type Readiness = () => boolean | Promise<boolean>;
 
+/**
+ * How long the service may take to say whether it is ready. Clients also use PING to find out whether the server is
+ * alive, and wait for 2 s or longer: a check that waits for a dead database must not look like a dead server.
+ */
+const READY_MS = 1_000;
+
 /** In: nothing. Out: `"PONG"` while the service is ready. Refused: a PING at any other time, by `NOT_READY`. */
 export function pingIfReady(ready: Readiness): typeof PING {
   const answer = (isReady: boolean) => {
-    if (!isReady) throw new RpcError("NOT_READY", "the service is not ready");
+    if (!isReady) throw notReady("the service is not ready");
     return "PONG" as const;
   };
   return Object.freeze({
     ...PING,
-    handler(): "PONG" | Promise<"PONG"> {
+    handler(_params: object, { clock }: Context): "PONG" | Promise<"PONG"> {
       const isReady = ready();
-      return typeof isReady === "boolean" ? answer(isReady) : isReady.then(answer);
+      return typeof isReady === "boolean" ? answer(isReady) : inTime(isReady, clock).then(answer);
     },
   });
+}
+
+async function inTime(isReady: Promise<boolean>, clock: Clock): Promise<boolean> {
+  const isKnown = new AbortController();
+  const late = sleep(clock, READY_MS, isKnown.signal, false).then(() => {
+    throw notReady(`the service has not said within ${READY_MS} ms whether it is ready`);
+  });
+  try {
+    return await Promise.race([isReady, late]);
+  } finally {
+    isKnown.abort();
+  }
+}
+
+function notReady(text: string): RpcError {
+  return new RpcError("NOT_READY", text);
 }

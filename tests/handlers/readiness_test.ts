@@ -4,9 +4,13 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { type Client, connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import type { ServerOptions } from "../../handlers/server_state.ts";
 import { createServer } from "../../server.ts";
 import { memoryPair } from "../../transport/memory.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { settle } from "../support/peers.ts";
+import { Held, withMemory } from "../support/test_server.ts";
 
 /** Runs a test with a client of a server. */
 async function withClient(options: ServerOptions, run: (client: Client) => Promise<void>): Promise<void> {
@@ -46,6 +50,30 @@ Deno.test("a ready() that throws is reported to the server, and PING fails", asy
       assertEquals(errors.map((error) => (error as Error).message), ["no database"]);
     });
   }
+});
+
+Deno.test("PING fails with NOT_READY while ready() does not return; a call that takes long is not lost by that", async () => {
+  const clock = new FakeClock();
+  const held = new Held();
+  let isAway = false;
+  await using served = withMemory({
+    commands: { HOLD: held.command },
+    ready: () => isAway ? new Promise(() => {}) : Promise.resolve(true),
+    clock,
+  });
+  const { peer } = served;
+  const timers = clock.timers;
+  assertEquals(await peer.ask({ cmd: 1 }), { res: "PONG" });
+  assertEquals(clock.timers, timers);
+  isAway = true;
+  await peer.send({ cmd: "HOLD", seq: 1, id: "long" }, { cmd: 1, seq: 2 });
+  await settle();
+  await clock.advance(1_000);
+  const { err, seq } = await peer.readReply();
+  assertEquals([err, seq], ["NOT_READY", 2]);
+  assertEquals(((await peer.ask({ cmd: 4 })).res as ServerStatistics).inFlight, 1);
+  held.finishAll();
+  assertEquals(await peer.readReply(), { seq: 1, res: "long" });
 });
 
 Deno.test("a built-in command that is left out is not found, and one that is replaced is the service's own", async () => {
