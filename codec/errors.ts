@@ -18,6 +18,9 @@ export class EncodeError extends Error {
   override readonly name = "EncodeError";
 }
 
+/** A value that is nested too deep, or in a cycle. */
+export class TooDeepError extends EncodeError {}
+
 /** A message that takes more memory than its receiver allows. */
 export class TooHeavyError extends EncodeError {}
 

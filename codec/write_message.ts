@@ -9,7 +9,7 @@
  */
 
 import { DEFAULT_LIMITS, messageBytesFor } from "../limits.ts";
-import { EncodeError, faultIn, isPlain, kindOf, PayloadTooLargeError, TooHeavyError } from "./errors.ts";
+import { EncodeError, faultIn, isPlain, kindOf, PayloadTooLargeError, TooDeepError, TooHeavyError } from "./errors.ts";
 import {
   FIELD_WEIGHT,
   type Fields,
@@ -239,9 +239,14 @@ function checkTexts(meta: unknown): asserts meta is Record<string, string> {
   }
 }
 
-/** Adds the path of the invalid field to a writer's error, if one can be found. */
+/**
+ * Adds the path of the invalid field to a writer's error, if one can be found. No single field is too deep or too heavy,
+ * and a search of such a value might never end: only these two limits stop the writer in a cycle or a sparse array.
+ */
 function located(error: unknown, fields: Fields): unknown {
-  if (!(error instanceof EncodeError)) return error;
+  const isSearchable = error instanceof EncodeError &&
+    !(error instanceof TooDeepError || error instanceof TooHeavyError);
+  if (!isSearchable) return error;
   for (const name of Object.keys(fields)) {
     const fault = faultIn(fields[name], name, DEFAULT_LIMITS.maxDepth);
     if (fault !== undefined) return new EncodeError(fault, { cause: error });

@@ -18,7 +18,7 @@
 
 import { encode } from "jsr:@std/msgpack@^1.0.3/encode";
 import { DEFAULT_LIMITS } from "../limits.ts";
-import { EncodeError, isPlain, kindOf, TooHeavyError } from "./errors.ts";
+import { EncodeError, isPlain, kindOf, TooDeepError, TooHeavyError } from "./errors.ts";
 import { NO_SLAB, ROOM_BEHIND_BYTES, sharedSlab, SLAB_BYTES, slabOf, type Span } from "./frame.ts";
 import {
   ARRAY_WEIGHT,
@@ -396,5 +396,5 @@ function containerHeaderBytes(size: number): number {
 }
 
 function tooDeep(maxDepth: number): EncodeError {
-  return new EncodeError(`Cannot encode containers nested deeper than ${maxDepth}, or in a cycle`);
+  return new TooDeepError(`Cannot encode containers nested deeper than ${maxDepth}, or in a cycle`);
 }

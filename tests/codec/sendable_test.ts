@@ -1,7 +1,7 @@
 /** What cannot be sent is refused with its path, wherever it stands; what only looks odd is sent. */
 
 import { runInNewContext } from "node:vm";
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Reply } from "../../codec/message.ts";
 import { type OutgoingRequest, writeReply, writeRequest } from "../../codec/write_message.ts";
 import { decode, encode } from "../../codec/msgpack.ts";
@@ -81,6 +81,28 @@ Deno.test("an error that is not for one value keeps its text", () => {
   const cycle: unknown[] = [];
   cycle.push(cycle);
   assertThrows(() => answer({ res: cycle }), EncodeError, "nested deeper than 64, or in a cycle");
+});
+
+Deno.test("a value that is refused for its depth or its weight is not searched again", () => {
+  let reads = 0;
+  const parent = {
+    get children() {
+      reads++;
+      return [{ parent }, { parent }];
+    },
+  };
+  for (const write of [() => ask({ params: { parent } }), () => answer({ res: parent })]) {
+    assertThrows(write, EncodeError, "nested deeper than 64, or in a cycle");
+  }
+  assert(reads < 100, `${reads} reads of the children`);
+
+  const sparse = new Proxy<unknown[]>([], {
+    get: (_, name) => name === "length" ? 1_000_000 : void reads++,
+  });
+  const writer = new Writer();
+  writer.begin(8_388_608);
+  assertThrows(() => writeReply(writer, new Reply(1, { res: sparse }, false)), EncodeError, "more than 8388608 bytes");
+  assert(reads < 200, `${reads} reads of the children and of an array without them`);
 });
 
 function ask(message: object): void {
