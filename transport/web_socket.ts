@@ -133,6 +133,8 @@ async function checkAnswer(transport: PeekedTransport, key: string): Promise<voi
   });
   const [, status, phrase = ""] = /^HTTP\/1\.1 (\d{3})(?: (.*))?$/.exec(line) ?? [];
   if (status === undefined) throw new Error(NO_HTTP);
+  // A proxy may send an interim answer, such as 103, before the answer.
+  if (status.startsWith("1") && status !== "101") return await checkAnswer(transport, key);
   if (status !== "101") {
     const meaning = MEANINGS[Number(status)] ?? "there is no WebSocket at this URL";
     const shown = /^[ -~]+$/.test(phrase) ? `${status} ${phrase}` : status;
@@ -188,9 +190,9 @@ export async function answerRefusal(transport: Transport, error: UpgradeError): 
 /** The key of a request that opens a WebSocket. */
 function keyOf({ line, headers }: Head, origins: Origins): string {
   if (!/^GET \S+ HTTP\/1\.1$/.test(line)) throw new UpgradeError(400, "its request line is not that of HTTP/1.1");
-  if (
-    headers.has("content-length") || headers.has("transfer-encoding") || !/^[^\s,]+$/.test(headers.get("host") ?? "")
-  ) {
+  // Some clients and proxies give the length of no body.
+  const hasBody = (headers.get("content-length") ?? "0") !== "0" || headers.has("transfer-encoding");
+  if (hasBody || !/^[^\s,]+$/.test(headers.get("host") ?? "")) {
     throw new UpgradeError(400, "its request has a body, or not one host");
   }
   checkUpgrade(headers, origins);

@@ -6,8 +6,9 @@
  * (1002).
  *
  * A close frame ends one direction, as a FIN does: earlier requests are answered before the peer gets a close frame in
- * return. A server that ends a connection at once sends one too (1001). A peer that breaks the protocol gets its code
- * behind the frame that is being sent, if it reads that within a second.
+ * return. A server that ends a connection at once sends one too (1001). A peer that closes with another code gets it
+ * back, and a peer that breaks the protocol gets its code, behind the frame that is being sent, if it reads that within
+ * a second.
  */
 
 import type { PeerCertificate } from "./certificate.ts";
@@ -43,7 +44,7 @@ const PROTOCOL_ERROR = 1002;
 const TEXT_REFUSED = 1003;
 const TOO_LARGE = 1009;
 
-/** How long a peer that has broken the protocol may take to read what comes before its close frame. */
+/** How long a peer that ends the connection at once may take to read what comes before the close frame. */
 const LAST_MS = 1_000;
 
 const REASON_DECODER = new TextDecoder("utf-8", { fatal: true });
@@ -115,12 +116,9 @@ export class WebSocketTransport implements Transport {
       if (bytes > 0) return bytes;
     }
     const { code, fault } = frames.ending;
-    if (fault !== undefined) {
-      await this.#closeInTime(code);
-      throw new Error(fault);
-    }
-    if (code === NORMAL || code === NO_CODE) return null;
-    throw new Error(`the peer has closed the WebSocket with ${code}, ${CLOSE_CODES[code] ?? "a code of its own"}`);
+    if (fault === undefined) return null;
+    await this.#closeInTime(code);
+    throw new Error(fault);
   }
 
   async write(bytes: Uint8Array): Promise<number> {
@@ -202,7 +200,7 @@ export class WebSocketTransport implements Transport {
 interface Ending {
   /** The code of the peer's close frame, or of the close frame to send. */
   readonly code: number;
-  /** What the peer did wrong. */
+  /** What the peer did wrong, or how it has closed the WebSocket, unless that was in order. */
   readonly fault?: string;
 }
 
@@ -323,9 +321,14 @@ class FrameReader {
       : isText(payload.subarray(2))
       ? undefined
       : "reason is not UTF-8";
-    this.ending = wrong === undefined
-      ? { code }
-      : { code: PROTOCOL_ERROR, fault: `the peer has sent a close frame whose ${wrong}` };
+    if (wrong !== undefined) {
+      this.ending = { code: PROTOCOL_ERROR, fault: `the peer has sent a close frame whose ${wrong}` };
+    } else if (code === NORMAL || code === NO_CODE) {
+      this.ending = { code };
+    } else {
+      const meaning = CLOSE_CODES[code] ?? "a code of its own";
+      this.ending = { code, fault: `the peer has closed the WebSocket with ${code}, ${meaning}` };
+    }
   }
 }
 

@@ -10,7 +10,7 @@ import { makeTestTls } from "../support/transports.ts";
 import { closeFrame, OPCODES, webSocketFrame, webSocketFrames } from "../support/web_socket.ts";
 import { openWebSocket, settle, webSocketPeer } from "../support/peers.ts";
 import { Held, stderrLines, withServer } from "../support/test_server.ts";
-import { message, takeFrames } from "../support/wire.ts";
+import { concat, message, takeFrames } from "../support/wire.ts";
 import { Folder, testWith } from "./programs.ts";
 import { answerTo, commands, MASK, PAGE, Raw, upgradeOf, useAll } from "../support/web_socket_service.ts";
 
@@ -130,6 +130,19 @@ Deno.test("a peer that breaks the protocol directly behind a request gets the co
     for (const part of parts) await raw.send(Uint8Array.from(part));
     const last = webSocketFrames(await raw.readToEnd()).at(-1);
     assertEquals([last?.opcode, last?.payload], [OPCODES.close, Uint8Array.of(1003 >> 8, 1003 & 255)]);
+  }
+});
+
+Deno.test("a peer that closes with a code of its own directly behind a request gets it back", async () => {
+  await using server = await serve({ port: 0, webOrigins: [] });
+  const ping = webSocketFrame(OPCODES.binary, message({ cmd: 1, seq: 1 }), { mask: MASK });
+  for (const code of [1001, 1012, 3000, 4999]) {
+    using raw = await Raw.connect(server.port);
+    await raw.send(upgradeOf());
+    await raw.readHead();
+    await raw.send(concat(ping, closeFrame(code, { mask: MASK })));
+    const last = webSocketFrames(await raw.readToEnd()).at(-1);
+    assertEquals([last?.opcode, last?.payload], [OPCODES.close, Uint8Array.of(code >> 8, code & 255)]);
   }
 });
 

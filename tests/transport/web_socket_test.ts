@@ -60,6 +60,13 @@ Deno.test("names of headers and their words may be in any case, and a key that o
   assertEquals((await answerTo(head([...loud, "X-Origin: https://evil.example"]))).slice(0, 12), "HTTP/1.1 101");
 });
 
+Deno.test("a request that says it has no body opens a WebSocket", async () => {
+  assertEquals((await answerTo(head([...REQUEST, "Content-Length: 0"]))).slice(0, 12), "HTTP/1.1 101");
+  for (const length of ["1", "00", "", "0, 0", "-0"]) {
+    assertEquals((await answerTo(head([...REQUEST, `Content-Length: ${length}`]))).slice(0, 3), "400", length);
+  }
+});
+
 Deno.test("a request that opens no WebSocket has its status", async (t) => {
   const without = (name: string) => REQUEST.filter((line) => !line.startsWith(name));
   const changed = (name: string, line: string) => REQUEST.map((each) => each.startsWith(name) ? line : each);
@@ -165,6 +172,11 @@ Deno.test("a client takes the right answer, with frames behind it, and no other"
   const right = await dialTo(async (key) => concat(head(await lines(key)), webSocketFrame(OPCODES.binary, HELLO)));
   const space = new Uint8Array(64);
   assertEquals(space.slice(0, await right.read(space) ?? 0), HELLO);
+  const interim = concat(head(["HTTP/1.1 100 Continue"]), head(["HTTP/1.1 103 Early Hints", "link: </a>"]));
+  const late = await dialTo(async (key) =>
+    concat(interim, head(await lines(key)), webSocketFrame(OPCODES.binary, HELLO))
+  );
+  assertEquals(space.slice(0, await late.read(space) ?? 0), HELLO);
   const keys = new Set<string>();
   const wrong: [RegExp, (key: string) => Uint8Array | Promise<Uint8Array>][] = [
     [/not valid/, (key) => (keys.add(key), head(["HTTP/1.1 101 X", "upgrade: websocket", "connection: upgrade"]))],
@@ -172,6 +184,7 @@ Deno.test("a client takes the right answer, with frames behind it, and no other"
     [/not valid/, async (key) => (keys.add(key), head([...await lines(key), "sec-websocket-extensions: x"]))],
     [/not valid/, async (key) => head([...await lines(key), "sec-websocket-protocol: x"])],
     [/HTTP 403 Forbidden: the server refuses the origin/, () => head(["HTTP/1.1 403 Forbidden"])],
+    [/HTTP 403 Forbidden: the server/, () => concat(interim, head(["HTTP/1.1 403 Forbidden"]))],
     [/HTTP 404: there is nothing at this path/, () => head(["HTTP/1.1 404"])],
     [/HTTP 426 Upgrade Required: the server speaks HTTP/, () => head(["HTTP/1.1 426 Upgrade Required"])],
     [/HTTP 200 OK: there is no WebSocket at this URL/, () => head(["HTTP/1.1 200 OK", "content-length: 0"])],
