@@ -233,6 +233,8 @@ export function unreachable(address: string, cause: unknown): RpcError {
     ? "connection refused; is the server running?"
     : isNamed(cause, "NotFound")
     ? "there is no such socket; is the server running?"
+    : isNamed(cause, "WouldBlock")
+    ? "too many clients wait for the server; is it busy?"
     : address.startsWith("unix:") && (cause as { code?: unknown } | undefined)?.code === "EINVAL"
     ? "the path is too long: the system allows 107 bytes (Linux) or 103 (macOS)"
     : reasonOf(cause);

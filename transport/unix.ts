@@ -92,7 +92,7 @@ export interface UnixListener<Connection> {
  * @param access Who may connect; only the owner by default.
  * @param system The files and sockets of the runtime.
  * @returns The listener; closing it removes the file.
- * @throws {Deno.errors.AddrInUse} If a server answers on the path.
+ * @throws {Deno.errors.AddrInUse} If a server answers on the path, or is too busy to answer.
  * @throws {Deno.errors.AlreadyExists} If the path exists and is not a socket.
  * @throws {TypeError} If there is no such group, or this user may not use it, or the path is too long.
  */
@@ -230,9 +230,9 @@ async function removeStale(path: string, system: UnixSystem<unknown>): Promise<v
   try {
     await system.knock(path);
   } catch (error) {
-    if (!isNamed(error, "ConnectionRefused")) throw error;
-    await system.remove(path); // its server has died
-    return;
+    if (isNamed(error, "ConnectionRefused")) return await system.remove(path); // its server has died
+    // A server lives, but so many clients wait for it that it takes no more for now.
+    if (!isNamed(error, "WouldBlock")) throw error;
   }
   throw systemError("AddrInUse", `a server answers on ${path}`);
 }

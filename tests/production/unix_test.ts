@@ -103,6 +103,30 @@ unixTest("a server that answers keeps its socket", async (folder) => {
   assertEquals(await ping(path), PONG);
 });
 
+unixTest("a server for which too many clients wait keeps its socket, and they are told", async (folder) => {
+  if (Deno.build.os !== "linux") return; // elsewhere, such a server looks dead
+  const path = `${folder.path}/p.sock`;
+  using _listener = Deno.listen({ transport: "unix", path });
+  const waiting: Deno.Conn[] = [];
+  try {
+    await assertRejects(async () => {
+      while (true) waiting.push(await Deno.connect({ transport: "unix", path }));
+    }, Deno.errors.WouldBlock);
+    for (const serveUnix of [serve, serveByNode]) {
+      const error = await assertRejects(() => serveUnix({ path }), Deno.errors.AddrInUse);
+      assertEquals(error.message, `a server answers on ${path}`);
+    }
+    for (const connectUnix of [connect, connectByNode]) {
+      const error = await assertRejects(() => connectUnix({ path }), RpcError);
+      const reason = "too many clients wait for the server; is it busy?";
+      assertEquals(error.message, `CONNECTION_LOST: cannot reach unix:${path}: ${reason}`);
+    }
+    assertEquals(await filesIn(folder), ["p.sock"]);
+  } finally {
+    for (const conn of waiting) conn.close();
+  }
+});
+
 unixTest("what is no socket stays where it is", async (folder) => {
   await folder.write("file", "precious");
   await Deno.mkdir(`${folder.path}/folder`);
