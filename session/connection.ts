@@ -21,6 +21,7 @@ import {
   Probe,
   sizeAfter,
   type Transport,
+  TransportMistake,
 } from "../transport/transport.ts";
 import { compose, DirectPipeline, type Pipeline, StreamPipeline } from "./pipeline.ts";
 import { ProgressWatch } from "./deadlines.ts";
@@ -38,7 +39,7 @@ export interface Dispatch<In, Out> extends Stage<Decoded<In>[], Out> {
   readonly idle: boolean;
   /** A frame arrives too slowly. */
   onSlowFrame(reason: string): void;
-  /** A stage threw, or the transport gave a wrong number, which is a bug. The connection then ends. */
+  /** A stage threw, or the transport made a mistake, which is a bug. The connection then ends. */
   onFailed(error: unknown): void;
   /** All output has been sent. */
   onDrained?(): void;
@@ -214,7 +215,7 @@ export class Connection<In, Out> implements ConnectionView {
     this.#ended.resolve();
   }
 
-  /** A stage or the clock threw an error, or the transport gave a wrong number. */
+  /** A stage or the clock threw an error, or the transport made a mistake. */
   #fail(error: unknown): void {
     if (this.isOpen) this.#stages.dispatch.onFailed(error);
     this.close(error);
@@ -281,9 +282,9 @@ export class Connection<In, Out> implements ConnectionView {
     this.#watch.isReading = true;
     try {
       readBytes = await this.#transport.read(buffer);
-      if (readBytes !== null) this.#check("read", readBytes, buffer.length);
+      if (readBytes !== null) checkMoved("read", readBytes, buffer.length);
     } catch (error) {
-      this.close(error);
+      this.#lose(error);
       return null;
     } finally {
       this.#watch.isReading = false;
@@ -295,14 +296,10 @@ export class Connection<In, Out> implements ConnectionView {
     return readBytes;
   }
 
-  /** A number that cannot be is a mistake in the transport's code, and is reported like one in a stage. */
-  #check(method: "read" | "write", bytes: number, mostBytes: number): void {
-    try {
-      checkMoved(method, bytes, mostBytes);
-    } catch (error) {
-      this.#fail(error);
-      throw error;
-    }
+  /** A mistake in the transport's code is reported like one in a stage. */
+  #lose(error: unknown): void {
+    if (error instanceof TransportMistake) this.#fail(error);
+    else this.close(error);
   }
 
   /** Sends the output of the stages until none is left. Never rejects. */
@@ -314,7 +311,7 @@ export class Connection<In, Out> implements ConnectionView {
         if (chunk === undefined) break;
         for (let start = 0; start < chunk.length;) {
           const sentBytes = await this.#transport.write(start === 0 ? chunk : chunk.subarray(start));
-          this.#check("write", sentBytes, chunk.length - start);
+          checkMoved("write", sentBytes, chunk.length - start);
           start += sentBytes;
           this.output.sent(sentBytes);
           this.#options.traffic.bytesSent += sentBytes;
@@ -323,7 +320,7 @@ export class Connection<In, Out> implements ConnectionView {
       }
     } catch (error) {
       // The peer cannot receive replies, so its other requests are pointless too.
-      this.close(error);
+      this.#lose(error);
     }
     this.#sending = undefined;
     if (this.isOpen) this.#stages.dispatch.onDrained?.();

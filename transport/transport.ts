@@ -133,6 +133,9 @@ export function checkTransport(transport: Transport, what: string): Transport {
   throw new TypeError(`Cannot use ${what}: it must be a transport; fromStreams() makes one from a pair of streams`);
 }
 
+/** A mistake in the code of a transport or of a stream, not a failure of the connection. */
+export class TransportMistake extends TypeError {}
+
 /**
  * Checks how many bytes a transport has moved. A wrong number would move the same bytes for ever, or bytes that are
  * none.
@@ -141,12 +144,12 @@ export function checkTransport(transport: Transport, what: string): Transport {
  * @param bytes The number.
  * @param mostBytes How many it was asked to move.
  * @returns The number.
- * @throws {TypeError} If it cannot be.
+ * @throws {TransportMistake} If it cannot be.
  */
 export function checkMoved(method: "read" | "write", bytes: number, mostBytes: number): number {
   if (bytes <= mostBytes && (bytes > 0 || mostBytes === 0) && Number.isInteger(bytes)) return bytes;
   const end = method === "read" ? ", or null at the end of the data" : "";
-  throw new TypeError(
+  throw new TransportMistake(
     `${method}() of the transport gave ${inspect(bytes, 0)}: it must give a whole number from 1 to ${mostBytes}${end}`,
   );
 }
@@ -191,7 +194,7 @@ class StreamTransport implements Transport {
     while (this.#rest.length === 0) {
       const { done, value } = await this.#reader.read();
       if (done) return null;
-      this.#rest = value as Uint8Array<ArrayBuffer>;
+      this.#rest = checkChunk(value);
     }
     const part = this.#rest.subarray(0, into.length);
     into.set(part);
@@ -229,6 +232,13 @@ class StreamTransport implements Transport {
   unref(): void {
     return this.#streams.unref?.();
   }
+}
+
+/** Checks a chunk of a user's stream. Elements of more than one byte would be cut to one. */
+function checkChunk(chunk: Uint8Array): Uint8Array<ArrayBuffer> {
+  if (ArrayBuffer.isView(chunk) && chunk.BYTES_PER_ELEMENT === 1) return chunk as Uint8Array<ArrayBuffer>;
+  const kind = Object.prototype.toString.call(chunk).slice(8, -1);
+  throw new TransportMistake(`the stream readable gave a chunk of the type ${kind}: it must be a Uint8Array`);
 }
 
 /**

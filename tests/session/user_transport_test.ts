@@ -5,7 +5,7 @@ import { connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { createServer } from "../../server.ts";
 import { memoryPair } from "../../transport/memory.ts";
-import { Probe, type Transport, writeAll } from "../../transport/transport.ts";
+import { type ByteStreams, fromStreams, Probe, type Transport, writeAll } from "../../transport/transport.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { request } from "../support/wire.ts";
 
@@ -151,6 +151,21 @@ for (const [wrong, shown] of WRONG) {
     await assertRejects(() => writeAll({ write: given() as Transport["write"] }, PING), TypeError, write);
   });
 }
+
+Deno.test("a stream whose chunks are no bytes ends its connection, and the error says so", async () => {
+  const bytes = Uint8Array.from(PING);
+  for (const chunk of ["text", bytes.buffer, Uint16Array.from(PING), new DataView(bytes.buffer), [...PING], null, 5]) {
+    const streams = {
+      readable: ReadableStream.from([chunk]),
+      writable: new WritableStream(),
+    } as unknown as ByteStreams;
+    const kind = Object.prototype.toString.call(chunk).slice(8, -1);
+    const error = `the stream readable gave a chunk of the type ${kind}: it must be a Uint8Array`;
+    assertEquals(await errorsOf(fromStreams(streams)), [`TypeError: ${error}`]);
+  }
+  const streams = { readable: ReadableStream.from([Int8Array.from(PING)]), writable: new WritableStream() };
+  assertEquals(await errorsOf(fromStreams(streams as unknown as ByteStreams)), []);
+});
 
 Deno.test("accept() and dial() take a transport, and fromStreams() streams", async () => {
   await using server = createServer();
