@@ -13,7 +13,7 @@
 
 import type { PeerCertificate } from "./certificate.ts";
 import { type Clock, systemClock, type Timer } from "./clock.ts";
-import { type Transport, writeAll } from "./transport.ts";
+import { fills, type Transport, writeAll } from "./transport.ts";
 import { applyMask, MASK_BYTES, randomMask } from "./web_socket_mask.ts";
 
 /** Which end of the connection this is. A client masks its output, and a server does not. */
@@ -47,6 +47,13 @@ const TOO_LARGE = 1009;
 /** How long a peer that ends the connection at once may take to read what comes before the close frame. */
 const LAST_MS = 1_000;
 
+/**
+ * After this many bytes that belong to no message, in reads that fill their space, the rest waits for a moment. No pace
+ * of a connection counts these bytes, and a peer that floods a server with pings would hold back all others.
+ */
+const MAX_OVERHEAD_BYTES = 16 * 1024;
+const PAUSE_MS = 1;
+
 const REASON_DECODER = new TextDecoder("utf-8", { fatal: true });
 
 /** Stands for a close frame without a code, and is never sent. */
@@ -79,6 +86,8 @@ export class WebSocketTransport implements Transport {
   #sending: Promise<void> | undefined;
   #isAnswering = false;
   #isClosed = false;
+  /** The bytes that belonged to no message, since the last pause or the last read that left space. */
+  #overheadBytes = 0;
 
   /**
    * @param below The connection, after its handshake.
@@ -109,9 +118,11 @@ export class WebSocketTransport implements Transport {
   async read(into: Uint8Array): Promise<number | null> {
     const frames = this.#frames;
     while (frames.ending === undefined) {
+      if (this.#overheadBytes > MAX_OVERHEAD_BYTES) await this.#pause();
       const readBytes = await this.#below.read(into);
       if (readBytes === null) throw new Error("the peer has ended the connection without a close frame");
       const bytes = frames.take(into, readBytes);
+      this.#overheadBytes = fills(into.length, readBytes) ? this.#overheadBytes + readBytes - bytes : 0;
       if (frames.ping !== undefined) void this.#answerPings();
       if (bytes > 0) return bytes;
     }
@@ -151,6 +162,11 @@ export class WebSocketTransport implements Transport {
 
   unref(): void {
     this.#below.unref?.();
+  }
+
+  async #pause(): Promise<void> {
+    this.#overheadBytes = 0;
+    await new Promise<void>((resolve) => this.#clock.setTimer(resolve, PAUSE_MS, true));
   }
 
   async #close(code: number): Promise<void> {

@@ -66,6 +66,26 @@ Deno.test("of many pings behind a write under way, the newest alone is answered,
   ]);
 });
 
+Deno.test("a flood of frames without data is read in portions, with pauses between them", async () => {
+  for (const opcode of [ping, pong, binary]) {
+    const flood = concat(...Array.from({ length: 100 }, () => webSocketFrame(opcode, latin1(""), { mask: MASK })));
+    const below = new ScriptedTransport([]);
+    let floodBytes = 0;
+    below.read = (into) => {
+      if (floodBytes > 200_000) into.set(webSocketFrame(binary, HELLO, { mask: MASK }));
+      else into.set(flood.subarray(0, into.length));
+      floodBytes += into.length;
+      return Promise.resolve(floodBytes > 200_000 + into.length ? 11 : into.length);
+    };
+    const clock = new FakeClock();
+    const reading = new WebSocketTransport(below, "server", undefined, clock).read(new Uint8Array(600));
+    await clock.advance(0);
+    assert(floodBytes < 20_000, `${floodBytes} bytes without a pause`);
+    await clock.advance(100);
+    assertEquals(await reading, 5);
+  }
+});
+
 Deno.test("a message in parts, with control frames between them, is its bytes", async () => {
   const mask = MASK;
   const { read, frames } = await readFrames(
