@@ -182,26 +182,34 @@ function relativeNameOf({ content }: Part): string {
   }).join("+");
 }
 
-/** An object identifier in dotted form: base-128 numbers. The first one holds two components. */
+/**
+ * An object identifier in dotted form: base-128 numbers, which may be as long as a UUID. The first one holds two
+ * components. A number with leading zeros could pass for another identifier.
+ */
 function identifierOf(bytes: Uint8Array): string {
-  const steps: number[] = [];
-  let step = 0;
+  const steps: bigint[] = [];
+  let step: bigint | undefined;
   for (const byte of bytes) {
-    step = step * 128 + (byte & 0x7f);
+    if (step === undefined && byte === 0x80) throw new RangeError("a number begins with zeros");
+    step = (step ?? 0n) * 128n + BigInt(byte & 0x7f);
     if (byte >= 0x80) continue;
     steps.push(step);
-    step = 0;
+    step = undefined;
   }
-  const first = Math.min(2, Math.floor(steps[0] / 40));
-  return [first, steps[0] - 40 * first, ...steps.slice(1)].join(".");
+  const first = steps[0] < 80n ? steps[0] / 40n : 2n;
+  return [first, steps[0] - 40n * first, ...steps.slice(1)].join(".");
 }
 
 /** The text of a value; `undefined` if it is not text of a known type. */
 function textOf({ tag, content }: Part): string | undefined {
   const encoding = TEXT_ENCODINGS[tag];
-  if (encoding === undefined) return undefined;
+  return encoding === undefined ? undefined : decoded(content, encoding);
+}
+
+/** Decodes a text with its byte order mark, without which two names could look the same; `undefined` if it is none. */
+function decoded(bytes: Uint8Array, encoding: string): string | undefined {
   try {
-    return new TextDecoder(encoding, { fatal: true, ignoreBOM: true }).decode(content);
+    return new TextDecoder(encoding, { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     return undefined;
   }
@@ -223,7 +231,9 @@ function alternativeNamesOf(extensions: Uint8Array): string[] {
     return partsOf(partsOf(value.content)[0].content).flatMap(({ tag, content }) => {
       const form = ALTERNATIVE_NAMES[tag];
       if (form === undefined) return [];
-      return `${form}:${form === "IP" ? hex(content) : escaped(new TextDecoder().decode(content))}`;
+      if (form === "IP") return `IP:${hex(content)}`;
+      const text = decoded(content, "utf-8");
+      return `${form}:${text === undefined ? `#${hex(content)}` : escaped(text)}`;
     });
   }
   return [];

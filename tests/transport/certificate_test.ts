@@ -48,6 +48,9 @@ Deno.test("identityOf() names an attribute that it does not know by its number, 
   );
   assertEquals(subjectOf([unhex("88 37 01"), der(0x0c, text("a"))]), "2.999.1=#0c0161");
   assertEquals(subjectOf([CN, der(0x0c, text("#0c0161"))]), "CN=\\#0c0161");
+  const uuid = unhex("69 83 ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff 7e"); // 2.25 and 2^128 - 2
+  assertEquals(subjectOf([uuid, der(0x0c, text("a"))]), "2.25.340282366920938463463374607431768211454=#0c0161");
+  assertEquals(subjectOf([unhex("55 04 80 03"), der(0x0c, text("ada"))]), undefined, "it looks like CN");
 });
 
 Deno.test("identityOf() is undefined for what nobody can tell: no certificate, no DER, another day", () => {
@@ -68,6 +71,9 @@ Deno.test("identityOf() reads alternative names, whatever stands between the sub
     der(0x82, text("ada.example")),
     der(0x86, text("spiffe://example.org/ada")),
     der(0x81, text("a@b, DNS:root")),
+    der(0x81, unhex("ef bb bf 61")),
+    der(0x82, unhex("ff 61")),
+    der(0x82, text("#ff61")),
     der(0x87, unhex("7f 00 00 01")),
     der(0x88, unhex("2a 03")),
   );
@@ -87,6 +93,9 @@ Deno.test("identityOf() reads alternative names, whatever stands between the sub
     "DNS:ada.example",
     "URI:spiffe://example.org/ada",
     "email:a@b\\, DNS:root",
+    "email:\\ef\\bb\\bfa",
+    "DNS:#ff61",
+    "DNS:\\#ff61",
     "IP:7f000001",
   ]);
   assertEquals(identityOf(certificate(der(0x30)))?.alternativeNames, []);
