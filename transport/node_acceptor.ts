@@ -45,8 +45,9 @@ export class NodeAcceptor implements PreambleSource<AddressedTransport> {
     const server = createServer(options);
     const listener = await NodeListener.listen<AddressedTransport>(server, place, clock);
     server.on("connection", (socket) => {
+      const remoteHostname = listener.address && socket.remoteAddress;
       // A TCP client that has already left has no address either. It must not count as a client of a unix socket.
-      const remoteHostname = listener.address && (socket.remoteAddress ?? "");
+      if (listener.address && remoteHostname === undefined) return void socket.destroy();
       listener.add(Object.assign(nodeTransport(socket), { peer: peerOf(socket), remoteHostname }));
     });
     return new NodeAcceptor(place, listener);

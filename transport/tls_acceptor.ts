@@ -95,7 +95,9 @@ export class TlsAcceptor implements Acceptor {
     const [shakeHands] = server.listeners("connection") as ((socket: Socket) => void)[];
     server.off("connection", shakeHands); // the handshake comes after the header of a proxy
     server.on("connection", (socket: Socket) => {
-      const isOfProxy = proxies.has(socket.remoteAddress ?? "");
+      // A client that has already left has no address. Nothing would tell its end, and its socket would stay open.
+      if (socket.remoteAddress === undefined) return void socket.destroy();
+      const isOfProxy = proxies.has(socket.remoteAddress);
       this.#handshakes.begin(socket, isOfProxy ? "proxy_header" : "tls_failed");
       this.#begun = this.#begun.then(async () => {
         await options.rest?.();

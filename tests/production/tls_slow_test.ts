@@ -4,7 +4,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
 import { TlsAcceptor } from "../../transport/tls_acceptor.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { connectTcp, settle } from "../support/peers.ts";
+import { connectTcp, resetUnseen, settle } from "../support/peers.ts";
 import { Held, withServer } from "../support/test_server.ts";
 import { message } from "../support/wire.ts";
 import { Program, root } from "./programs.ts";
@@ -38,6 +38,21 @@ bothWays("a client that says nothing after its handshake is idle like any other"
   assertEquals(server.server.statistics().connections.open, 1);
   await clock.advance(2_000);
   assertEquals(server.server.statistics().connections.open, 0);
+});
+
+tlsTest("TLS: clients that have left before their handshake begins leave nothing", async (world) => {
+  const clock = new FakeClock();
+  const acceptor = await TlsAcceptor.listen({
+    ...{ hostname: "127.0.0.1", port: 0, reusePort: false, tls: world.serverTls(false) },
+    ...{ handshakeTimeoutMs: 1_000, maxConnections: 10, clock, onRefused: () => {} },
+  });
+  const others = clock.timers;
+  resetUnseen(acceptor.port, 10, [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00]);
+  using conn = await world.raw(acceptor.port, false);
+  await conn.handshake();
+  (await acceptor.accept()).close();
+  assertEquals([clock.timers - others, acceptor.handshakes], [0, 0]);
+  acceptor.close();
 });
 
 tlsTest("TLS: of too many handshakes at once the oldest ends", async (world) => {

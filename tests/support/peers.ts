@@ -311,3 +311,22 @@ export function memoryPeer(): [Peer, Connection] {
   });
   return [peer, there];
 }
+
+/**
+ * Connects from another process, sends some bytes and resets each connection, before this process looks at its sockets
+ * again.
+ */
+export function resetUnseen(port: number, connections: number, bytes: readonly number[]): void {
+  const program = `
+    import { connect } from "node:net";
+    for (let left = ${connections}; left > 0; left--) {
+      await new Promise((resolve) => {
+        const socket = connect(${port}, "127.0.0.1", () => {
+          socket.write(Uint8Array.from(${JSON.stringify(bytes)}), () => socket.resetAndDestroy());
+        });
+        socket.once("close", resolve);
+      });
+    }`;
+  const { success, stderr } = new Deno.Command(Deno.execPath(), { args: ["eval", program] }).outputSync();
+  if (!success) throw new Error(new TextDecoder().decode(stderr));
+}

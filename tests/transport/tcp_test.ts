@@ -3,9 +3,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { addressText } from "../../transport/address.ts";
 import { socketTransport } from "../../transport/deno_network.ts";
+import { NodeAcceptor } from "../../transport/node_acceptor.ts";
 import { type Transport, writeAll } from "../../transport/transport.ts";
+import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
-import { settle } from "../support/peers.ts";
+import { resetUnseen, settle } from "../support/peers.ts";
 import { concat, hex } from "../support/wire.ts";
 
 const SEED = newSeed();
@@ -101,4 +103,14 @@ Deno.test("addressText() names every kind of address", () => {
   assertEquals(addressText({ transport: "tcp", hostname: "127.0.0.1", port: 1235 }), "127.0.0.1:1235");
   assertEquals(addressText({ transport: "tcp", hostname: "::1", port: 1235 }), "[::1]:1235");
   assertEquals(addressText({ transport: "unix", path: "/run/packline" }), "unix:/run/packline");
+});
+
+Deno.test("NodeAcceptor passes over TCP clients that have left before they are accepted", async () => {
+  const acceptor = await NodeAcceptor.listen({ host: "127.0.0.1", port: 0, reusePort: false }, new FakeClock());
+  resetUnseen(acceptor.port, 3, [0x20, 0x26]);
+  using conn = await Deno.connect({ port: acceptor.port });
+  const first = await acceptor.accept();
+  assertEquals(first.peer, addressText(conn.localAddr));
+  first.close();
+  acceptor.close();
 });
