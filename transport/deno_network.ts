@@ -28,10 +28,17 @@ async function open({ hostname, port, path, tls }: CheckedAddress, signal: Abort
   // ones.
   const conn = await Deno.connect({ hostname, port, signal });
   conn.setNoDelay(true);
-  const secured = await Deno.startTls(conn, { hostname, caCerts: tls.ca === undefined ? undefined : [tls.ca] });
+  let secured: Deno.TlsConn;
+  try {
+    secured = await Deno.startTls(conn, { hostname, caCerts: tls.ca === undefined ? undefined : [tls.ca] });
+  } catch (error) {
+    closeQuietly(conn); // a name that no certificate can have, such as 127.1, leaves it open
+    throw error;
+  }
   const abandon = () => closeQuietly(secured);
   signal.addEventListener("abort", abandon, { once: true });
   try {
+    signal.throwIfAborted();
     // Shake hands now, so that a problem with a certificate is reported here and not by the first call.
     await secured.handshake();
     return socketTransport(secured);

@@ -46,6 +46,16 @@ Deno.test("dialAddress() - certificates that are none are told before anything i
   assertEquals([error.code, error.retryable], ["CONNECTION_LOST", true]);
 });
 
+Deno.test("dialAddress() - a name that no certificate can have leaves no connection open", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const address = { hostname: "127.1", port: listener.addr.port, tls: {} };
+  const { signal } = new AbortController();
+  const dialed = assertRejects(() => dialAddress(denoNetwork, address, signal), RpcError, "Invalid hostname: '127.1'");
+  using conn = await listener.accept();
+  await dialed;
+  assertEquals(await conn.read(new Uint8Array(1)), null);
+});
+
 Deno.test("unreachable() - it says what to do where that is known", () => {
   const refused = unreachable("here:1", new Deno.errors.ConnectionRefused("os error 111"));
   assertEquals(refused.message, "CONNECTION_LOST: cannot reach here:1: connection refused; is the server running?");
