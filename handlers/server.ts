@@ -270,9 +270,9 @@ export class PacklineServer implements Server {
   }
 
   readonly fetch = (request: Request, info?: UpgradeInfo): Response => {
-    const { clock, limits: { maxHeldBytes } } = this.#state;
+    const { clock, limits: { maxHeldBytes: maxUnreadBytes, frameTimeoutMs: openTimeoutMs } } = this.#state;
     const refuses = (peer: string | undefined) => this.#state.refusalOf(peer) !== undefined;
-    const options = { origins: this.#origins, maxUnreadBytes: maxHeldBytes, clock, refuses };
+    const options = { origins: this.#origins, maxUnreadBytes, openTimeoutMs, clock, refuses };
     const { response, transport, refusal } = upgrade(request, info, options);
     if (transport !== undefined) void this.accept(transport);
     if (refusal !== undefined) this.#noteRefusal(refusal);

@@ -40,6 +40,8 @@ export interface UpgradeOptions {
   readonly maxUnreadBytes: number;
   /** Whether there is no room for one more peer. Called for a request that may open a WebSocket; it tells this itself. */
   readonly refuses: (peer: string | undefined) => boolean;
+  /** How long the WebSocket may take to open. */
+  readonly openTimeoutMs: number;
   readonly clock: Clock;
 }
 
@@ -119,7 +121,7 @@ function peerOf({ transport, hostname, port, path }: NonNullable<UpgradeInfo["re
   );
 }
 
-type PeerOptions = Pick<UpgradeOptions, "maxUnreadBytes" | "clock"> & {
+type PeerOptions = Pick<UpgradeOptions, "maxUnreadBytes" | "openTimeoutMs" | "clock"> & {
   readonly peer: string | undefined;
   readonly headers: Headers;
 };
@@ -146,8 +148,12 @@ class UpgradedWebSocket implements Transport {
     const { promise: broken, reject: onBroken } = Promise.withResolvers<void>();
     this.broken = broken;
     for (const promise of [broken, this.#opened.promise]) promise.catch(() => {});
+    const { openTimeoutMs, clock } = options;
+    // The runtime reports neither an open nor an end if the peer has left before the answer.
+    const late = clock.setTimer(() => end(`it was not open within ${openTimeoutMs} ms`), openTimeoutMs, false);
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
+      clock.clearTimer(late);
       if (this.#closeCode === undefined) this.#opened.resolve();
       else socket.close(this.#closeCode);
     };
@@ -158,6 +164,7 @@ class UpgradedWebSocket implements Transport {
     };
     socket.onerror = (event) => end((event as ErrorEvent).message || "the WebSocket has failed");
     socket.onclose = ({ code }) => {
+      clock.clearTimer(late);
       end(`the peer has closed the WebSocket with ${code}`);
       this.#released.resolve();
     };

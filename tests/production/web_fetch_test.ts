@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { connect, createServer, serve, type Server } from "../../mod.ts";
 import { FakeClock } from "../support/fake_clock.ts";
-import { openWebSocket, settle, webSocketPeer } from "../support/peers.ts";
+import { connectResettable, openWebSocket, settle, webSocketPeer } from "../support/peers.ts";
 import { Held, stderrLines } from "../support/test_server.ts";
 import { message } from "../support/wire.ts";
 import { writeAll } from "../../transport/transport.ts";
@@ -127,6 +127,37 @@ Deno.test("through server.fetch, a peer that does not answer a close frame is op
     assertEquals((await answerTo(port, upgradeOf())).status, 503);
   });
   assertMatch(lines.join("\n"), /is refused: 1 connections are open/);
+});
+
+// The runtime itself never lets go of such a peer.
+const LEAKING = { sanitizeOps: false, sanitizeResources: false };
+
+Deno.test("through server.fetch, a peer that has left before the answer does not keep its place", LEAKING, async () => {
+  const clock = new FakeClock();
+  await using server = createServer({ webOrigins: [], clock, frameTimeoutMs: 3_000 });
+  const left = Promise.withResolvers<void>();
+  const http = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, async (request, info) => {
+    const response = server.fetch(request, info);
+    await left.promise;
+    return response;
+  });
+  const { port } = http.addr;
+  await using peer = await connectResettable({ port });
+  await peer.sendBytes(new TextEncoder().encode(upgradeOf()));
+  while (server.statistics().connections.accepted === 0) await settle(1);
+  peer.reset();
+  await settle();
+  left.resolve();
+  await clock.advance(2_900);
+  assertEquals(server.statistics().connections.open, 1);
+  await clock.advance(200);
+  assertEquals(server.statistics().connections.open, 0);
+  using raw = await Raw.connect(port);
+  await raw.send(upgradeOf());
+  assertMatch(await raw.readHead(), /^HTTP\/1\.1 101 /);
+  await clock.advance(3_000);
+  assertEquals(server.statistics().connections.open, 1);
+  void http.shutdown();
 });
 
 Deno.test("through server.fetch, a connection that is cut gets 1001", async () => {

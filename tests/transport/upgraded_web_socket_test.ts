@@ -6,7 +6,13 @@ import { Origins } from "../../transport/origins.ts";
 import { upgrade } from "../../transport/upgraded_web_socket.ts";
 
 Deno.test("an upgraded WebSocket that is closed before it is open is closed when it opens", async () => {
-  const options = { origins: new Origins([]), maxUnreadBytes: 1, refuses: () => false, clock: systemClock };
+  const options = {
+    origins: new Origins([]),
+    maxUnreadBytes: 1,
+    refuses: () => false,
+    openTimeoutMs: 60_000,
+    clock: systemClock,
+  };
   await using http = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (request, info) => {
     const { response, transport } = upgrade(request, info, options);
     transport?.close();
