@@ -112,7 +112,7 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
     if (code === "CMD_NOT_FOUND" && Deno.stderr.isTerminal() && !json && !flags.hex) {
       findCommand(await listCommands(session, { meta, maxPayloadBytes }).catch(() => []), call.name);
     }
-    return ending === "err" ? 1 : 0;
+    return ending?.failed ? 1 : 0;
   } finally {
     session.close();
   }

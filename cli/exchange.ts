@@ -14,8 +14,13 @@ import type { Session } from "./prompt_connection.ts";
 import { roundSize } from "./units.ts";
 import { WaitingSign } from "./waiting_sign.ts";
 
-/** How a call ended: with `res`, with `err`, or because the reader of the output has gone. */
-export type Ending = "res" | "err" | "unread";
+/** How a call ended. */
+export interface Ending {
+  /** Whether its last reply has `err`. */
+  readonly failed: boolean;
+  /** Whether the output still has a reader. Without one, the call ends early, and no other should follow. */
+  readonly isRead: boolean;
+}
 
 /** The parameters of an exchange. */
 export interface Exchange {
@@ -42,18 +47,18 @@ export async function exchange({ session, call, show, timeout, json, signal }: E
   };
   // The status would hide what the user types.
   const sign = call.items?.source.isStandardInput ? undefined : new WaitingSign(hint);
-  let ending: Ending = "res";
+  let failed = false;
   sign?.start();
   try {
     for await (const { fields, more } of session.ask(call, end)) {
       sign?.stop();
-      ending = "err" in fields ? "err" : "res";
+      failed = "err" in fields;
       const text = show(fields, more);
-      if (text !== undefined && !await print(text, { failed: ending === "err" && !json })) return "unread";
+      if (text !== undefined && !await print(text, { failed: failed && !json })) return { failed, isRead: false };
       if (call.items === undefined && lacksItems(fields)) await complain(LACKS_ITEMS);
       if (more) sign?.start();
     }
-    return ending;
+    return { failed, isRead: true };
   } catch (error) {
     if (deadline.aborted) throw new RpcError("TIMEOUT", `no reply within ${timeout} s`);
     throw error;

@@ -51,9 +51,9 @@ async function callAll(repetition: Repetition, times: CallTimes, stop: AbortSign
         const text = present(more ? { ...fields, more } : fields);
         return more ? text : `${text}${text.includes("\n") ? "\n" : "  "}${ms} ms`;
       };
-      const ending = await exchange({ ...repetition, show });
-      times.answered(endMs - startMs, ending === "err");
-      if (ending === "unread") return;
+      const { failed, isRead } = await exchange({ ...repetition, show });
+      times.answered(endMs - startMs, failed);
+      if (!isRead) return;
     } catch (error) {
       if (stop.aborted) return;
       if (!(error instanceof RpcError)) throw error;

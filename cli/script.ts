@@ -2,7 +2,7 @@
  * Runs the lines of stdin as calls, one by one, over one connection.
  *
  * In: lines; blank lines and lines that begin with # are skipped. Out: replies, and the exit code: 1 if a reply has
- * `err`. Refused, with its line number: an invalid line, by a `UsageError`; a line with a file that cannot be read, by
+ * `err`. If the reader of the output leaves, later lines are not run. Refused, with its line number: an invalid line, by a `UsageError`; a line with a file that cannot be read, by
  * an `InputError`. Later lines are not run. An error of the session also ends the script.
  */
 
@@ -48,8 +48,8 @@ export async function runScript(
         show: (fields, more) => present(call, more ? { ...fields, more } : fields),
       });
     });
-    if (ending === "unread") return 0;
-    if (ending === "err") failed = true;
+    failed ||= ending.failed;
+    if (!ending.isRead) break;
   }
   if (calls === 0) throw new UsageError("specify a command to call, or pass calls as lines on stdin");
   return failed ? 1 : 0;

@@ -30,9 +30,9 @@ export async function watch({ present, intervalMs, ...call }: Watch): Promise<nu
       const startMs = performance.now();
       try {
         const show = (fields: Fields) => call.json ? present(fields) : place.replace(present(fields));
-        const ending = await exchange({ ...call, show, signal: stop.signal });
-        if (ending === "unread") return;
-        if (ending === "err") code = Math.max(code, 1);
+        const { failed, isRead } = await exchange({ ...call, show, signal: stop.signal });
+        if (failed) code = Math.max(code, 1);
+        if (!isRead) return;
       } catch (error) {
         if (stop.signal.aborted) return;
         if (!(error instanceof RpcError)) throw error;

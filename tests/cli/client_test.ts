@@ -380,3 +380,24 @@ Deno.test("a reader that closes the pipe ends the client quietly", async () => {
     assertEquals([code, text], [0, args.includes("--hex") ? 'you said {"res":"PONG"}\n' : ""], args.join(" "));
   }
 });
+
+Deno.test("a reader that closes the pipe does not hide that the command has failed", async () => {
+  await using server = await serve({ port: 0 });
+  const port = ["--port", String(server.port)];
+  const starts: [args: string[], input?: string][] = [
+    [["FOO"]],
+    [["FOO", "--repeat", "2", "--interval", "0"]],
+    [[], "FOO\nTICK count=1 interval=0\n"],
+  ];
+  for (const [args, input] of starts) {
+    const client = startScript("client", [...port, ...args], { input });
+    const [{ code }, , text] = await Promise.all([
+      client.status,
+      client.stdout.cancel(),
+      new Response(client.stderr).text(),
+    ]);
+    assertEquals([code, text], [1, ""], args.join(" "));
+  }
+  // A line behind one whose reader has left is not run.
+  assertEquals(server.statistics().commands.TICK.calls, 0);
+});
