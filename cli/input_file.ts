@@ -81,7 +81,11 @@ function inputError(error: unknown, path: string, given: string): InputError {
 }
 
 function reasonOf(error: unknown, path: string): string {
-  if (error instanceof Deno.errors.NotCapable) return `no permission; ${withFlags(`--allow-read=${path}`)}`;
+  if (error instanceof Deno.errors.NotCapable) {
+    // Some files, such as /dev/stdin and /proc/self/environ, need more than the permission to read.
+    const needsAll = error.message.startsWith("Requires all access");
+    return `no permission; ${withFlags(needsAll ? "--allow-all" : `--allow-read=${path}`)}`;
+  }
   if (error instanceof Deno.errors.NotFound) return "there is no such file";
   if (error instanceof Deno.errors.PermissionDenied) return "this user may not read it";
   if (error instanceof Deno.errors.IsADirectory) return "it is a folder";

@@ -97,3 +97,19 @@ Deno.test("the client sends a file and standard input, of any length and any byt
     ],
   );
 });
+
+Deno.test({
+  name: "if a file needs all permissions, such as /dev/stdin, the error says so",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    await using server = await serve({ port: 0 });
+    const run = (path: string, ...permissions: string[]) =>
+      runScript("client", ["--port", String(server.port), "PING", `value=@${path}`], { permissions, input: "1" });
+    for (const path of ["/dev/stdin", "/proc/self/comm"]) {
+      const { code, stderr } = await run(path, "--allow-net", "--allow-read");
+      const text = `packline: cannot read value=@${path}: no permission; run it with --allow-all\n`;
+      assertEquals([code, stderr], [3, text]);
+      assertEquals((await run(path, "--allow-all")).code, 0);
+    }
+  },
+});
