@@ -56,6 +56,8 @@ class Place {
   replace(text: string): string {
     if (!Deno.stdout.isTerminal()) return `${text}\n`;
     const { columns, rows } = Deno.consoleSize();
+    // A terminal of unknown size has 0 rows and columns: then each reply comes below the previous one.
+    if (columns === 0 || rows === 0) return `${text}\n`;
     // The cursor stands below the text, so one row fewer fits.
     const lines = text.split("\n").slice(0, rows - 1);
     const back = this.#rows === 0 ? "" : `\x1b[${this.#rows}A\x1b[J`;

@@ -43,6 +43,17 @@ testInTerminal(
   },
 );
 
+testInTerminal("on a terminal of unknown size, each reply comes below the previous one", async () => {
+  await using server = await serve({ port: 0 });
+  const args = [...PseudoTerminal.clientCommand(server.port), "STATS", "--watch", "0.01"];
+  await using terminal = new PseudoTerminal(args, {}, 0);
+  const before = await terminal.until("\nSTATS    1 ");
+  const third = await terminal.until("\nSTATS    3 ");
+  await terminal.type("\x03");
+  assertEquals([(await terminal.end()).code, before.includes("NaN"), third.includes("NaN")], [0, false, false]);
+  assert(!third.includes("A\x1b[J"), JSON.stringify(third));
+});
+
 Deno.test("without a terminal, or with --json, --watch prints one reply after the other", async () => {
   await using server = await serve({ port: 0 });
   const port = String(server.port);
