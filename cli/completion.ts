@@ -21,24 +21,28 @@ export interface KnownCommand {
 /** The prompt's own commands. */
 const PROMPT_WORDS = ["describe ", "help", "quit"];
 
+/** The flag that a line can have, before or after its command. Its value is the next word, or follows after `=`. */
+const META = "--meta";
+
 /** The candidates for the end of the line. */
 export function completionsOf(line: string, commands: readonly KnownCommand[]): [candidates: string[], begun: string] {
-  const words = line.trimStart().split(/\s+/);
-  const begun = words[words.length - 1];
+  const [begun] = line.match(/\S*$/) as RegExpMatchArray;
+  const words = callWords(line.slice(0, line.length - begun.length));
+  if (words === undefined) return [[], begun];
   const names = commands.map(({ name }) => `${name} `);
-  const candidates = words.length === 1
+  const candidates = words.length === 0
     ? [...names, ...PROMPT_WORDS]
-    : words.length === 2 && words[0] === "describe"
+    : words.length === 1 && words[0] === "describe"
     ? names
     : (commands.find(({ name }) => name === words[0])?.params ?? [])
       .map((param) => `${param}=`)
-      .filter((param) => !words.slice(1, -1).some((word) => word.startsWith(param)));
+      .filter((param) => !words.some((word) => word.startsWith(param)));
   return [candidates.filter((candidate) => candidate.startsWith(begun)), begun];
 }
 
 /** The parameters that a call lacks so far, to be shown after the line; empty if none is missing or known. */
 export function hintOf(line: string, commands: readonly KnownCommand[]): string {
-  const [name, ...given] = completeWords(line);
+  const [name, ...given] = callWords(line) ?? [];
   const { params = [], items = false } = commands.find((command) => command.name === name) ?? {};
   // A word without = is an unfinished name, or the short form of DELAY.
   if (given.some((word) => !word.includes("=") && !namesItems(word))) return "";
@@ -47,14 +51,17 @@ export function hintOf(line: string, commands: readonly KnownCommand[]): string 
   return missing.length === 0 ? "" : `${/\s$/.test(line) ? "" : " "}${missing.join(" ")}`;
 }
 
-/** The words of a line; empty while a quote or a bracket is open. */
-function completeWords(line: string): string[] {
+/** The words of a line without `--meta`; `undefined` while its value is missing, or a quote or a bracket is open. */
+function callWords(line: string): string[] | undefined {
+  let words: string[];
   try {
-    return wordsOf(line);
+    words = wordsOf(line);
   } catch (error) {
-    if (error instanceof UsageError) return [];
+    if (error instanceof UsageError) return undefined;
     throw error;
   }
+  if (words.at(-1) === META) return undefined;
+  return words.filter((word, place) => word !== META && words[place - 1] !== META && !word.startsWith(`${META}=`));
 }
 
 /** The commands in a reply to INFO; malformed entries are skipped. */

@@ -46,4 +46,14 @@ Deno.test("completionsOf() offers commands, then parameters that are not there y
   assertEquals(completionsOf("GREET name=Ada t", commands), [["times="], "t"]);
   assertEquals(completionsOf("GREET name=Ada ", commands), [["times="], ""]);
   assertEquals(completionsOf("NOPE n", commands), [[], "n"]);
+  assertEquals(completionsOf('GREET name="Ada t', commands), [[], "t"]);
+});
+
+Deno.test("completionsOf() knows the call on a line with --meta", () => {
+  const commands = knownCommands([{ name: "GREET", params: ["name", "times"] }]);
+  assertEquals(completionsOf("--meta token=a GR", commands), [["GREET "], "GR"]);
+  assertEquals(completionsOf("--meta=token=a GREET name=Ada ", commands), [["times="], ""]);
+  assertEquals(completionsOf("GREET --meta token='a b' --meta x=1 t", commands), [["times="], "t"]);
+  assertEquals(completionsOf("--meta GR", commands), [[], "GR"]);
+  assertEquals(completionsOf("--meta token=a describe GR", commands), [["GREET "], "GR"]);
 });

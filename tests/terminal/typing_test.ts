@@ -45,6 +45,11 @@ Deno.test("a hint has the parameters that a call still lacks, once its command i
     ["UPLOAD @big.bin ", "name="],
     ["UPLOAD - ", "name="],
     ["PING @a", ""],
+    ["--meta token=a GREET ", "name= times="],
+    ["GREET --meta=token=a name=Ada ", "times="],
+    ["GREET --meta 'token=a b' name=Ada", " times="],
+    ["GREET --meta", ""],
+    ["--meta", ""],
   ];
   for (const [line, text] of hints) assertEquals(hintOf(line, known), text, line);
 });
