@@ -1,8 +1,8 @@
 /**
  * Saves the lines that were typed at the prompt, for later sessions.
  *
- * In: lines. Out: the lines of earlier sessions. A line is not saved if it begins with a blank, or if it contains
- * `--meta`, whose value may be a secret. Refused: nothing; if the file cannot or may not be used, the prompt works
+ * In: lines. Out: the lines of earlier sessions. A line is not saved if it begins with a blank, or if it has a flag,
+ * because the value of `--meta` may be a secret. Refused: nothing; if the file cannot or may not be used, the prompt works
  * without it.
  *
  * The file is `packline/history` in the user's folder for state, and only its owner may read it.
@@ -41,19 +41,23 @@ export class History {
   #load(): string[] {
     if (this.#folder === undefined) return [];
     const path = `${this.#folder}/history`;
+    let lines: string[] = [];
     try {
-      const lines = Deno.readTextFileSync(path).split("\n").filter((line) => line !== "").slice(-MAX_LINES);
-      Deno.writeTextFileSync(`${path}.new`, lines.map((line) => `${line}\n`).join(""), { mode: 0o600 });
-      Deno.renameSync(`${path}.new`, path);
-      return lines.reverse();
+      lines = Deno.readTextFileSync(path).split("\n").filter((line) => line !== "").slice(-MAX_LINES);
+      // A link to the file stays a link.
+      const target = Deno.lstatSync(path).isSymlink ? Deno.realPathSync(path) : path;
+      Deno.writeTextFileSync(`${target}.new`, lines.map((line) => `${line}\n`).join(""), { mode: 0o600 });
+      Deno.renameSync(`${target}.new`, target);
     } catch {
-      return [];
+      // There is none yet, or its folder cannot be written.
     }
+    return lines.reverse();
   }
 }
 
+/** A flag may be misspelt, as in `-meta token=sesame`. */
 function isKept(line: string): boolean {
-  return /^\S/.test(line) && line.length <= MAX_LENGTH && !line.includes("--meta");
+  return /^\S/.test(line) && line.length <= MAX_LENGTH && !/--meta|(^|\s)['"]?-+[a-z]/i.test(line);
 }
 
 /** The folder, if it may be used; `undefined` otherwise. */

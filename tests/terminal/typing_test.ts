@@ -125,7 +125,13 @@ testInTerminal(
       await terminal.type(CONTROL_D);
       assertEquals((await terminal.end()).code, 0);
     };
-    await session("GREET name=Ada", "PING", "PING", " GREET name=secret", "PING --meta token=sesame");
+    const secrets = [
+      " GREET name=secret",
+      "PING --meta token=sesame",
+      "-meta token=sesame PING",
+      "PING -m token=sesame",
+    ];
+    await session("GREET name=Ada", "PING", "PING", ...secrets);
     assertEquals(await Deno.readTextFile(`${folder}/history`), "GREET name=Ada\nPING\n");
     assertEquals(((await Deno.stat(`${folder}/history`)).mode ?? 0) & 0o777, 0o600);
     assertEquals(((await Deno.stat(folder)).mode ?? 0) & 0o777, 0o700);
@@ -153,6 +159,37 @@ testInTerminal(
     assertEquals(((await Deno.stat(`${folder}/history`)).mode ?? 0) & 0o777, 0o600);
   },
 );
+
+testInTerminal("a history behind a link stays there, and one in a folder that cannot be written is read", async () => {
+  await using server = await serve({ port: 0, commands: { GREET } });
+  await using home = await Folder.make();
+  const folder = `${home.path}/.local/state/packline`;
+  const target = `${home.path}/kept`;
+  await home.write("kept", "GREET name=Ada\n");
+  await Deno.mkdir(folder, { recursive: true });
+  await Deno.symlink(target, `${folder}/history`);
+  const permissions = ["--allow-env=HOME,XDG_STATE_HOME", "--allow-read", "--allow-write"];
+  const prompt = `127.0.0.1:${server.port}> `;
+  const session = async (line: string) => {
+    await using terminal = promptIn(await homeAt(home.path), server.port, permissions);
+    await terminal.until(prompt);
+    await terminal.type(UP);
+    await terminal.until("GREET name=Ada");
+    await terminal.type("\r");
+    await terminal.until(prompt);
+    await terminal.type(`${line}\r`);
+    await terminal.until("\n");
+    await terminal.until(prompt);
+    await terminal.type(`GREET name=Ada\r${CONTROL_D}`);
+    assertEquals((await terminal.end()).code, 0);
+  };
+  await session("PING");
+  assertEquals((await Deno.lstat(`${folder}/history`)).isSymlink, true);
+  assertEquals(await Deno.readTextFile(target), "GREET name=Ada\nPING\nGREET name=Ada\n");
+  // In place of the file that shortens the history, as nobody can write there.
+  await Deno.mkdir(`${target}.new`);
+  await session("INFO");
+});
 
 testInTerminal("without the permissions, or without a place, there is no history and no question", async () => {
   await using server = await serve({ port: 0 });
