@@ -40,8 +40,11 @@ export interface BenchResult {
 export function benchReport({ bench, load, connections }: BenchResult, columns: number = terminalColumns()): string {
   const { latencies } = bench;
   const rate = load.rate === undefined ? "" : `, target ${number(load.rate)} calls/s`;
+  const failed = failedCalls(bench);
+  const allFailed = failed > 0 && failed === bench.settled;
+  const outcome = failed === 0 ? "" : `, ${allFailed ? "all" : number(failed)} failed`;
   const lines = [
-    `${printable(load.call.name)}: ${number(bench.settled)} calls in ${seconds(bench.elapsedMs)} s; ` +
+    `${printable(load.call.name)}: ${number(bench.settled)} calls in ${seconds(bench.elapsedMs)} s${outcome}; ` +
     `${number(connections)} connection${connections === 1 ? "" : "s"}, ${
       number(load.inFlight)
     } in flight on each${rate}`,
@@ -56,7 +59,7 @@ export function benchReport({ bench, load, connections }: BenchResult, columns: 
   const origin = load.rate === undefined ? "" : ", from the time a call was due";
   lines.push(
     "",
-    `${number(Math.round(bench.callsPerSecond))} calls/s`,
+    `${number(Math.round(bench.callsPerSecond))} ${allFailed ? "failed " : ""}calls/s`,
     "",
     `latency in ms, percentiles within ${(ACCURACY * 100).toFixed(1)} %${origin}:`,
     timesTable(times, columns),

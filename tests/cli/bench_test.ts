@@ -136,7 +136,9 @@ Deno.test("failures are counted by code, with the text of the first", async () =
   await bench.run();
   assertEquals([bench.settled, ...bench.failures], [9, ["OVERLOADED", { count: 3, text: "full 1" }]]);
   const result = { bench, load: LOAD, connections: 1 };
-  assertMatch(benchReport(result), /^failed with OVERLOADED: 3 \(full 1\)$/m);
+  const report = benchReport(result);
+  assertMatch(report, /^PING: 9 calls in 0\.000 s, 3 failed; 1 connection, /);
+  assertMatch(report, /^failed with OVERLOADED: 3 \(full 1\)$/m);
   assertEquals(JSON.parse(benchJson(result)).errors, { OVERLOADED: 3 });
 });
 

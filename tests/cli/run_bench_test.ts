@@ -38,6 +38,9 @@ Deno.test("--bench counts failures by code, and ends with 1", async () => {
   await using server = await ServerScript.start("--max-in-flight-total", "1");
   const { code, stdout } = await runClient(server.port, ..."--bench DELAY -1 -c 1 -n 10".split(" "));
   assertEquals(code, 1);
+  // Before the rate, which would look like a success.
+  assertMatch(stdout, /^DELAY: 10 calls in [\d.]+ s, all failed; 1 connection, /);
+  assertMatch(stdout, /^[\d,]+ failed calls\/s$/m);
   assertMatch(stdout, /^failed with INVALID_SLEEP: 10$/m);
 });
 
