@@ -108,6 +108,7 @@ class Prompt {
 
   /** Runs a line; returns whether to read another. */
   async #do(line: string, editor: LineEditor): Promise<boolean> {
+    if (line.trimStart().startsWith("#")) return true; // as in a script
     try {
       const { words, meta } = readLine(line, this.#options.meta);
       if (words[0] === "quit" || words[0] === "exit") return false;

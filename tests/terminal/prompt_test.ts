@@ -67,6 +67,8 @@ testInTerminal("the prompt calls, completes, remembers and ends", async () => {
 
   await terminal.type("help\r");
   assertStringIncludes(plain(await terminal.until(prompt)), "GREET  name times");
+  await terminal.type("# a comment\r");
+  assertEquals(plain(await terminal.until(prompt)), `# a comment\n${prompt}`);
   await terminal.type("\r  \rquit\r");
   assertEquals((await terminal.end()).code, 0);
 });
