@@ -26,7 +26,7 @@ import { present } from "./present.ts";
 import { repeat } from "./repeat.ts";
 import { runBench } from "./run_bench.ts";
 import { runScript } from "./script.ts";
-import { addressOf, askPermission, dialOrExplain } from "./server_address.ts";
+import { addressOf, askPermission, dialOrExplain, type GivenAddress } from "./server_address.ts";
 import { findCommand, listCommands } from "./server_commands.ts";
 import { Session } from "./prompt_connection.ts";
 import { tap } from "./tap.ts";
@@ -167,7 +167,7 @@ async function runLines(flags: ClientFlags): Promise<number> {
   }
 }
 
-async function dial(address: Parameters<typeof dialOrExplain>[0], { hex }: ClientFlags, signal: AbortSignal) {
+async function dial(address: GivenAddress, { hex }: ClientFlags, signal: AbortSignal) {
   const socket = await dialOrExplain(address, signal);
   return hex ? tapFrames(socket, showFrame) : socket;
 }

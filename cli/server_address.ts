@@ -17,7 +17,7 @@ import { type Flag, type FlagValues, toggle, UsageError } from "./arguments.ts";
 import { hostnameFlag, pathFlag, portFlag } from "./flags.ts";
 import { InputError } from "./input_file.ts";
 import { readPem } from "./pem.ts";
-import { environment, withFlags } from "./permission.ts";
+import { environment, isGranted, withFlags } from "./permission.ts";
 
 const URL_VARIABLE = "PACKLINE_URL";
 
@@ -33,6 +33,7 @@ interface Place {
   readonly tls?: boolean;
   /** The URL of a WebSocket, instead of a TCP address or a unix socket. */
   readonly webSocket?: string;
+  readonly advice?: string;
 }
 
 const PORT_FLAG = portFlag("the server's port", 1);
@@ -50,10 +51,16 @@ export const ADDRESS_FLAGS = {
   key: pathFlag("PEM file with its private key"),
 };
 
+/** Where the server is. */
+export interface GivenAddress extends Address {
+  /** Advice for the case that it cannot be reached. */
+  readonly advice?: string;
+}
+
 /** The address from the flags. */
-export function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): Address {
+export function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): GivenAddress {
   const { ca, cert, key } = flags;
-  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path, tls, webSocket } = placeOf(flags);
+  const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, unix: path, tls, webSocket, advice } = placeOf(flags);
   const withTls = flags.tls || tls || ca !== undefined || cert !== undefined || key !== undefined;
   if ((cert === undefined) !== (key === undefined)) throw new UsageError("--cert and --key must be given together");
   if (path !== undefined && withTls) throw new UsageError("a unix socket cannot be used with TLS");
@@ -61,7 +68,7 @@ export function addressOf(flags: FlagValues<typeof ADDRESS_FLAGS>): Address {
     if (withTls && !tls) throw new UsageError("a WebSocket with TLS has a URL that begins with wss://");
     return { ...parseServer(webSocket, port), tls: withTls ? renewedTls(flags) : undefined };
   }
-  return { hostname, port, path, tls: withTls ? renewedTls(flags) : undefined };
+  return { hostname, port, path, tls: withTls ? renewedTls(flags) : undefined, advice };
 }
 
 function placeOf({ url, hostname, port, unix }: FlagValues<typeof ADDRESS_FLAGS>): Place {
@@ -72,6 +79,10 @@ function placeOf({ url, hostname, port, unix }: FlagValues<typeof ADDRESS_FLAGS>
 }
 
 function placeInEnvironment(): Place {
+  // Whether the variable is set cannot be known, so only a failure mentions it.
+  if (!isGranted({ name: "env", variable: URL_VARIABLE })) {
+    return { advice: ` (to use ${URL_VARIABLE}, ${withFlags(`--allow-env=${URL_VARIABLE}`)})` };
+  }
   const text = environment(URL_VARIABLE);
   return text ? readUrl(text, URL_VARIABLE) : {};
 }
@@ -137,19 +148,20 @@ function permitted({ hostname, port, path }: Address): string {
 const OPTION_CA = /\bas ca$/;
 
 /** Connects; errors name missing permissions, and flags instead of options. */
-export async function dialOrExplain(address: Address, signal: AbortSignal): Promise<Transport> {
+export async function dialOrExplain(address: GivenAddress, signal: AbortSignal): Promise<Transport> {
+  const { path, advice = "" } = address;
   try {
     return await dialAddress(denoNetwork, address, signal);
   } catch (error) {
     if (error instanceof RpcError) {
       const { err, msg } = error.toJSON();
-      throw new RpcError(err, msg?.replace(OPTION_CA, "with --ca"), { retryable: error.retryable, cause: error.cause });
+      const text = msg && msg.replace(OPTION_CA, "with --ca") + advice;
+      throw new RpcError(err, text, { retryable: error.retryable, cause: error.cause });
     }
     if (!(error instanceof Deno.errors.NotCapable)) throw error;
-    const { path } = address;
     const flags = path === undefined
       ? `--allow-net=${permitted(address)}`
       : `--allow-net=unix:${path} --allow-read=${path} --allow-write=${path}`;
-    throw new RpcError("CONNECTION_LOST", `no permission to reach ${textOf(address)}; ${withFlags(flags)}`);
+    throw new RpcError("CONNECTION_LOST", `no permission to reach ${textOf(address)}; ${withFlags(flags)}${advice}`);
   }
 }
