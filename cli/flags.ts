@@ -21,7 +21,16 @@ const MAX_PORT = 65_535;
 
 /** `--hostname`. */
 export function hostnameFlag(help: string): Flag<string> {
-  return { takes: "NAME", help: `${help} (default ${DEFAULT_HOSTNAME})`, read: (text) => text };
+  return {
+    takes: "NAME",
+    help: `${help} (default ${DEFAULT_HOSTNAME})`,
+    read(text, flag) {
+      // An address of IPv6 without brackets has more colons.
+      const [, host, port] = /^(\[.*\]|[^:]+):(\d+)$/.exec(text) ?? [];
+      if (port === undefined) return text;
+      throw new UsageError(`${flag} ${text}: give the port on its own, as --hostname ${host} --port ${port}`);
+    },
+  };
 }
 
 /** `--port`, at least `least`. */

@@ -62,8 +62,13 @@ function isKept(line: string): boolean {
 
 /** The folder, if it may be used; `undefined` otherwise. */
 function stateFolder(): string | undefined {
-  const home = environment("HOME");
-  const state = environment("XDG_STATE_HOME") || environment("LOCALAPPDATA") || (home && `${home}/.local/state`);
+  let state: string | undefined;
+  try {
+    const home = environment("HOME");
+    state = environment("XDG_STATE_HOME") || environment("LOCALAPPDATA") || (home && `${home}/.local/state`);
+  } catch {
+    // A path that is not UTF-8 cannot be used.
+  }
   if (!state) return undefined;
   const path = `${state}/packline`;
   return isGranted({ name: "read", path }) && isGranted({ name: "write", path }) ? path : undefined;

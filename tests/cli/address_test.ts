@@ -111,3 +111,33 @@ testWith(["openssl"], "packlines:// speaks TLS, with the flags that it needs", a
   assertMatch((await run()).stderr, /is not signed by a trusted authority; pass its authority with --ca\n$/);
   assertEquals(await run("--ca", `${folder.path}/cert`), PONG);
 });
+
+Deno.test({
+  name: "a variable that is not UTF-8 is one line and exit code 2, for both programs",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    const outcomeOf = async (variable: string, program: string, ...args: string[]) => {
+      const path = new URL(`../../${program}`, import.meta.url).pathname;
+      const { code, stderr } = await new Deno.Command("sh", {
+        args: [
+          "-c",
+          `export ${variable}="$(printf '\\377')"; exec "$0" run --allow-env "$@"`,
+          Deno.execPath(),
+          path,
+          ...args,
+        ],
+        stdout: "null",
+        stderr: "piped",
+      }).output();
+      return [code, new TextDecoder().decode(stderr)];
+    };
+    assertEquals(
+      await outcomeOf("PACKLINE_URL", "client.ts", "PING"),
+      [2, "packline: PACKLINE_URL is not text in UTF-8; see --help\n"],
+    );
+    assertEquals(
+      await outcomeOf("PACKLINE_HOSTNAME", "server.ts"),
+      [2, "packline: PACKLINE_HOSTNAME is not text in UTF-8; see --help\n"],
+    );
+  },
+});

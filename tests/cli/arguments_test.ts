@@ -24,6 +24,8 @@ Deno.test("readArguments() takes flags anywhere, with their value behind = or as
   });
   assertEquals(read("DELAY", "--grace-time=.5", "2"), { flags: { graceTime: 0.5 }, words: ["DELAY", "2"] });
   assertEquals(read("--hostname=a=b").flags, { hostname: "a=b" });
+  assertEquals(read("--hostname=::1").flags, { hostname: "::1" });
+  assertEquals(read("--hostname=fe80::1:22").flags, { hostname: "fe80::1:22" });
 });
 
 Deno.test("readArguments() takes a short name for a long one", () => {
@@ -53,6 +55,8 @@ Deno.test("readArguments() refuses what is no flag, and what is no way to use on
     [["--port.x=1"], "unknown flag --port.x (did you mean --port?)"],
     [["--graceTime", "1"], "unknown flag --graceTime (did you mean --grace-time?)"],
     [["--host", "a"], "unknown flag --host (did you mean --hostname?)"],
+    [["--hostname", "a:80"], "--hostname a:80: give the port on its own, as --hostname a --port 80"],
+    [["--hostname", "[::1]:80"], "--hostname [::1]:80: give the port on its own, as --hostname [::1] --port 80"],
     [["--tiemout=1"], "unknown flag --tiemout (did you mean --timeout?)"],
     [["--constructor"], "unknown flag --constructor"],
     [["--__proto__=1"], "unknown flag --__proto__"],
