@@ -57,5 +57,8 @@ function reasonOf(error: unknown, url: string): string {
   const [, missing] = error.message.match(/^Module not found "([^"]+)"/) ?? [];
   if (missing !== undefined) return missing === url ? "there is no such file" : `its import ${missing} does not exist`;
   const [line] = error.message.split("\n", 1);
-  return error instanceof SyntaxError || error instanceof TypeError ? line : `${error.name}: ${line}`;
+  const [, place = import.meta.url] = error.stack?.match(/ at (?:.*\()?(\w+:\S+:\d+:\d+)/) ?? [];
+  // The error of a module that was not run has its place in the text, or none.
+  const where = place.startsWith(import.meta.url) || line.includes(place) ? "" : ` (at ${place})`;
+  return (error instanceof SyntaxError || error instanceof TypeError ? line : `${error.name}: ${line}`) + where;
 }

@@ -69,7 +69,11 @@ export async function main(args: readonly string[]): Promise<number> {
     return name === "--help" ? 0 : 2;
   }
   if (!NAME.test(name)) {
-    console.error(`Cannot use ${JSON.stringify(name)} as a name: use lower-case letters, digits and dashes`);
+    console.error(
+      `Cannot use ${
+        JSON.stringify(name)
+      } as a name: use lower-case letters, digits and dashes, and begin with a letter`,
+    );
     return 2;
   }
   if (name === IGNORED_NAME) {

@@ -65,7 +65,9 @@ Deno.test("new: what cannot be made is said in one line, and nothing is written 
     const { code, text } = await make(folder, [name]);
     assertEquals([code, text], [
       2,
-      `Cannot use ${JSON.stringify(name)} as a name: use lower-case letters, digits and dashes\n`,
+      `Cannot use ${
+        JSON.stringify(name)
+      } as a name: use lower-case letters, digits and dashes, and begin with a letter\n`,
     ]);
   }
   const ignored = await make(folder, ["node_modules"]);

@@ -162,10 +162,12 @@ Deno.test("a module without commands that can be served is one line and exit cod
     ["nothing.ts", "const x = 1;", "export each by its name, as in export const GREET = command(...)"],
     ["bad.ts", "export const commands = { A: 1 };", '"A": it is not a command; make it with command()'],
     ["number.ts", "export default { A: { handler() {}, number: 2 } };", "it must be an integer from 16 up"],
-    ["throws.ts", 'throw new Error("boom\\nand more");', "Error: boom"],
+    ["throws.ts", 'throw new Error("boom\\nand more");', "Error: boom (at file://throws.ts:1:7)"],
     ["odd.ts", "throw Object.create(null);", "thrown: something that cannot be shown"],
     ["import.ts", 'import "./nope.ts";', "/nope.ts does not exist"],
-    ["typo.ts", "export const commands = ;", "Expression expected"],
+    ["typo.ts", "export const commands = ;", "Expression expected (at file://typo.ts:1:25)"],
+    ["inner.ts", 'import "./throws.ts";', "Error: boom (at file://"],
+    ["twice.ts", "null.x;", "(reading 'x') (at file://twice.ts:1:6)"],
   ];
   for (const [name, code] of files) await folder.write(name, code);
   const outcome = async (name: string, permission: string) => {
