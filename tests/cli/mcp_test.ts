@@ -335,11 +335,18 @@ Deno.test("a server that comes later is found, and one that is gone is an error 
   await using agent = new Agent(port);
   const { error } = await agent.asks(request(1, "tools/list", { _meta }));
   assertEquals(error.code, -32603);
-  assertStringIncludes(error.message, "cannot reach");
-  await using _server = await serve({ port, commands });
+  assertEquals(error.message, `cannot reach 127.0.0.1:${port}: connection refused; is the server running?`);
+  await using second = await serve({ port, commands });
   const call = request(2, "tools/call", { name: "GREET", arguments: { name: "Ada" }, _meta });
   let answer = await agent.asks(call);
   // The client dials again after a moment, and says meanwhile that there is no connection.
   while ("error" in answer) answer = await agent.asks(call);
   assertEquals(answer.result.structuredContent, { text: "Hello, Ada!" });
+  await second.shutdown();
+  const { result: { structuredContent: { code, message } } } = await agent.asks(call);
+  assertEquals([code, message.includes("cannot reach"), message.includes("waitForReady")], [
+    "CONNECTION_LOST",
+    true,
+    false,
+  ]);
 });
