@@ -59,7 +59,7 @@ export function benchReport({ bench, load, connections }: BenchResult, columns: 
   const origin = load.rate === undefined ? "" : ", from the time a call was due";
   lines.push(
     "",
-    `${number(Math.round(bench.callsPerSecond))} ${allFailed ? "failed " : ""}calls/s`,
+    `${callsPerSecond(bench)} ${allFailed ? "failed " : ""}calls/s`,
     "",
     `latency in ms, percentiles within ${(ACCURACY * 100).toFixed(1)} %${origin}:`,
     timesTable(times, columns),
@@ -106,7 +106,7 @@ export function benchProgress(bench: Bench, load: Load): string {
   );
   const failed = failedCalls(bench);
   return `${Math.min(100, Math.floor(part * 100))} %, ${number(bench.settled)} calls, ` +
-    `${number(Math.round(bench.callsPerSecond || 0))} calls/s${failed > 0 ? `, ${number(failed)} failed` : ""}`;
+    `${callsPerSecond(bench)} calls/s${failed > 0 ? `, ${number(failed)} failed` : ""}`;
 }
 
 /** The number of failed calls. */
@@ -168,6 +168,12 @@ function boundsOf(minMs: number, maxMs: number, steps: readonly number[]): numbe
     }
   }
   return bounds;
+}
+
+/** Outcomes per second; with a fraction if they are few. */
+function callsPerSecond(bench: Bench): string {
+  const rate = bench.callsPerSecond || 0;
+  return number(rate < 10 ? Number(rate.toFixed(2)) : Math.round(rate));
 }
 
 function number(value: number): string {

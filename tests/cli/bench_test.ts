@@ -116,6 +116,18 @@ Deno.test("with a rate, a latency counts from the time a call was due: a stall i
   assert(p50 > 90 && p90 > 800 && longest === 1000, `${p50}, ${p90}, ${longest}`);
 });
 
+Deno.test("a rate of less than 10 calls per second has a fraction", async () => {
+  const clock = new FakeClock();
+  const load = { ...LOAD, calls: 2 };
+  const bench = benchOn(clock, [new SlowServer(clock, () => 2500)], load);
+  const ended = bench.run();
+  await clock.advance(3_000);
+  assertEquals(benchProgress(bench, load), "50 %, 1 calls, 0.4 calls/s");
+  await clock.advance(7_000);
+  await ended;
+  assertMatch(benchReport({ bench, load, connections: 1 }), /^0\.4 calls\/s$/m);
+});
+
 Deno.test("calls that a rate wanted and that could not be made are told", async () => {
   const clock = new FakeClock();
   const bench = benchOn(clock, [new SlowServer(clock, () => 100)], { rate: 100, durationMs: 1000 });
