@@ -18,14 +18,13 @@ import { exchange } from "./exchange.ts";
 import { type Direction, tapFrames } from "./frame_tap.ts";
 import { hexDump } from "./hex_dump.ts";
 import { nameFrame } from "./frame_names.ts";
-import { linesOf } from "./lines.ts";
 import { InputError, partsOf } from "./input_file.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { complain, note, OutputError, print } from "./output.ts";
 import { present } from "./present.ts";
 import { repeat } from "./repeat.ts";
 import { runBench } from "./run_bench.ts";
-import { runScript } from "./script.ts";
+import { runScript, scriptLines } from "./script.ts";
 import { addressOf, askPermission, dialOrExplain, type GivenAddress } from "./server_address.ts";
 import { findCommand, listCommands } from "./server_commands.ts";
 import { Session } from "./prompt_connection.ts";
@@ -157,7 +156,7 @@ async function runLines(flags: ClientFlags): Promise<number> {
   };
   try {
     if (!(Deno.stdin.isTerminal() && Deno.stdout.isTerminal())) {
-      return await runScript(linesOf(partsOf(Deno.stdin.readable, "-", "standard input")), options);
+      return await runScript(scriptLines(partsOf(Deno.stdin.readable, "-", "standard input")), options);
     }
     // Imported only if needed, because the editor loads much of the runtime.
     const { runPrompt } = await import("./prompt.ts");

@@ -2,7 +2,8 @@
  * Runs the lines of stdin as calls, one by one, over one connection.
  *
  * In: lines; blank lines and lines that begin with # are skipped. Out: replies, and the exit code: 1 if a reply has
- * `err`. If the reader of the output leaves, later lines are not run. Refused, with its line number: an invalid line, by a `UsageError`; a line with a file that cannot be read, by
+ * `err`. If the reader of the output leaves, later lines are not run. Refused, by a `UsageError`: input that is not
+ * UTF-8. Refused, with its line number: an invalid line, by a `UsageError`; a line with a file that cannot be read, by
  * an `InputError`. Later lines are not run. An error of the session also ends the script.
  */
 
@@ -12,6 +13,7 @@ import { type CommandCall, outgoing, readCall } from "./call.ts";
 import { type Metadata, readLine } from "./client_flags.ts";
 import { exchange } from "./exchange.ts";
 import { InputError } from "./input_file.ts";
+import { linesOf } from "./lines.ts";
 import type { Session } from "./prompt_connection.ts";
 
 /** Options of a script. */
@@ -23,6 +25,15 @@ export interface ScriptOptions {
   readonly json: boolean | undefined;
   readonly meta: Metadata | undefined;
   readonly maxPayloadBytes: number | undefined;
+}
+
+/** The lines of standard input. Bytes that are not UTF-8 are refused: replaced, they would be sent as other text. */
+export async function* scriptLines(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<string, void> {
+  try {
+    yield* linesOf(bytes, { fatal: true });
+  } catch (error) {
+    throw error instanceof TypeError ? new UsageError("standard input is not text in UTF-8") : error;
+  }
 }
 
 /** Runs the lines; resolves to the exit code. */

@@ -54,6 +54,19 @@ Deno.test("a line that makes no sense ends the lines, with its number and exit c
   });
 });
 
+Deno.test("lines that are not UTF-8 are refused: replaced characters would be sent as other text", async () => {
+  await using server = await serve({ port: 0 });
+  for (const bytes of ["PING v=\xff\n", "PING v=a\xc3"]) {
+    const input = Uint8Array.from(bytes, (character) => character.charCodeAt(0));
+    const outcome = await runScript("client", ["--port", String(server.port)], { input });
+    assertEquals(outcome, {
+      code: 2,
+      stdout: "",
+      stderr: "packline: standard input is not text in UTF-8; see --help\n",
+    });
+  }
+});
+
 Deno.test("a server that breaks off ends the lines, with exit code 3", async () => {
   await using server = new Scripted(frame({ res: 1, more: true }));
   const { code, stdout } = await runLines(server.port, "TICK\nPING\n");

@@ -15,7 +15,7 @@ export interface ScriptOptions {
   /** The flags of the runtime. */
   permissions?: string[];
   /** What it reads from stdin. */
-  input?: string;
+  input?: string | Uint8Array<ArrayBuffer>;
   /** Whether the test writes to its stdin, in place of `input`. */
   writes?: boolean;
   /** What differs in its environment. */
