@@ -6,6 +6,7 @@
  */
 
 import { printable } from "../codec/printable.ts";
+import { padded, textWidth } from "./text_width.ts";
 
 /** The space between columns. */
 const GAP = "  ";
@@ -14,6 +15,8 @@ const GAP = "  ";
 export function table(rows: readonly (readonly string[])[]): string {
   const cells = rows.map((row) => row.map(printable));
   const widths: number[] = [];
-  for (const row of cells) row.forEach((cell, column) => widths[column] = Math.max(widths[column] ?? 0, cell.length));
-  return cells.map((row) => row.map((cell, column) => cell.padEnd(widths[column])).join(GAP).trimEnd()).join("\n");
+  for (const row of cells) {
+    row.forEach((cell, column) => widths[column] = Math.max(widths[column] ?? 0, textWidth(cell)));
+  }
+  return cells.map((row) => row.map((cell, column) => padded(cell, widths[column])).join(GAP).trimEnd()).join("\n");
 }

@@ -14,6 +14,7 @@ import type { TappedCall, TapReport } from "../handlers/tap.ts";
 import type { Transport } from "../transport/transport.ts";
 import { toJson } from "./json.ts";
 import { complain, note, print } from "./output.ts";
+import { padded, textWidth } from "./text_width.ts";
 
 /**
  * How many reports may be on their way. If the output is slow, the server leaves out calls and counts them, so that
@@ -105,8 +106,8 @@ export function plainLines(): (report: TapReport) => string[] {
     const lines = calls.map((call) => {
       const texts = [word(call.peer), word(call.command, "-"), word(call.code, "ok")];
       const cells = texts.map((text, column) => {
-        widths[column] = Math.max(widths[column], Math.min(text.length, MAX_WIDTHS[column]));
-        return text.padEnd(widths[column]);
+        widths[column] = Math.max(widths[column], Math.min(textWidth(text), MAX_WIDTHS[column]));
+        return padded(text, widths[column]);
       });
       const numbers = [`${call.ms.toFixed(1).padStart(9)} ms`, `${call.receivedBytes} in`.padStart(10)];
       return [word(call.time), ...cells, ...numbers, `${call.sentBytes} out`.padStart(11)].join(" ");

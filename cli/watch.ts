@@ -11,6 +11,7 @@ import { sleep, systemClock } from "../transport/clock.ts";
 import { type Exchange, exchange } from "./exchange.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { complain } from "./output.ts";
+import { textWidth } from "./text_width.ts";
 
 /** The parameters of a watch. */
 export interface Watch extends Omit<Exchange, "show" | "signal"> {
@@ -61,7 +62,7 @@ class Place {
     // The cursor stands below the text, so one row fewer fits.
     const lines = text.split("\n").slice(0, rows - 1);
     const back = this.#rows === 0 ? "" : `\x1b[${this.#rows}A\x1b[J`;
-    this.#rows = lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / columns)), 0);
+    this.#rows = lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(textWidth(line) / columns)), 0);
     return back + lines.join("\n");
   }
 }

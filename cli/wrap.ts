@@ -5,6 +5,8 @@
  * Refused: nothing. Without a terminal on stdout, lines stay whole.
  */
 
+import { textWidth } from "./text_width.ts";
+
 /** A wrapped line continues under its last column if that leaves this much room, and room for its longest word. */
 const LEAST_COLUMNS = 16;
 
@@ -18,7 +20,7 @@ export function terminalColumns(): number {
 
 /** Wraps long lines. */
 export function wrap(text: string, columns: number = terminalColumns()): string {
-  return text.split("\n").map((line) => line.length <= columns ? line : broken(line, columns)).join("\n");
+  return text.split("\n").map((line) => textWidth(line) <= columns ? line : broken(line, columns)).join("\n");
 }
 
 function broken(line: string, columns: number): string {
@@ -26,7 +28,7 @@ function broken(line: string, columns: number): string {
   const indent = " ".repeat(indentOf(line, columns));
   let begun = "";
   for (const word of line.match(/\s*\S+/g) ?? []) {
-    if (begun.trim() !== "" && begun.length + word.length > columns) {
+    if (begun.trim() !== "" && textWidth(begun) + textWidth(word) > columns) {
       lines.push(begun);
       begun = indent + word.trimStart();
     } else begun += word;
@@ -36,9 +38,10 @@ function broken(line: string, columns: number): string {
 
 /** The indent of the second line: under the last column of a table, if there is room. */
 function indentOf(line: string, columns: number): number {
-  const lastColumn = line.match(/^.*\S {2,}(?=\S)/)?.[0].length ?? 0;
+  const before = line.match(/^.*\S {2,}(?=\S)/)?.[0] ?? "";
+  const lastColumn = textWidth(before);
   // Not by one call of Math.max(): a server's text may have more words than a call has room for.
-  const longest = line.slice(lastColumn).split(" ").reduce((most, word) => Math.max(most, word.length), 0);
+  const longest = line.slice(before.length).split(" ").reduce((most, word) => Math.max(most, textWidth(word)), 0);
   if (lastColumn > 0 && columns - lastColumn >= Math.max(LEAST_COLUMNS, longest)) return lastColumn;
   const first = line.length - line.trimStart().length;
   return columns - first - INDENT >= LEAST_COLUMNS ? first + INDENT : 0;

@@ -14,3 +14,11 @@ Deno.test("table() makes each column as wide as its widest cell, with no blanks 
 Deno.test("table() keeps a cell in its place, whatever is in it", () => {
   assertEquals(table([["a\nb\x1b[2J", "c"], ["d", "e"]]), "a\\u000ab\\u001b[2J  c\nd                  e");
 });
+
+Deno.test("table() aligns columns by their width on the terminal, also of wide characters", () => {
+  // Characters of East Asia take two columns, a combining accent none.
+  assertEquals(
+    table([["挨拶", "名前"], ["GREET", "name"], ["e\u0301", "x"], ["ｶﾅ👍", "y"]]),
+    "挨拶   名前\nGREET  name\ne\u0301      x\nｶﾅ👍   y",
+  );
+});

@@ -35,3 +35,11 @@ Deno.test("wrap() loses nothing, and breaks no word, however narrow the terminal
 Deno.test("wrap() takes a line of any number of words", () => {
   assertEquals(wrap("a ".repeat(400_000), 80).split("\n").length, 10_527);
 });
+
+Deno.test("wrap() measures wide characters as the terminal does", () => {
+  assertEquals(wrap("挨拶を する コマンド です", 20), "挨拶を する コマンド\n    です");
+  assertEquals(wrap("挨拶を する コマンド です", 25), "挨拶を する コマンド です");
+  const summary = "とても 長い 説明";
+  assertEquals(wrap(`挨拶  ${summary}`, 24), "挨拶  とても 長い 説明");
+  assertEquals(wrap(`挨拶  ${summary} です`, 24), "挨拶  とても 長い 説明\n      です");
+});
