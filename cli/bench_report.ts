@@ -106,7 +106,7 @@ export function benchProgress(bench: Bench, load: Load): string {
   );
   const failed = failedCalls(bench);
   return `${Math.min(100, Math.floor(part * 100))} %, ${number(bench.settled)} calls, ` +
-    `${callsPerSecond(bench)} calls/s${failed > 0 ? `, ${number(failed)} failed` : ""}`;
+    `${number(Math.round(bench.callsPerSecond || 0))} calls/s${failed > 0 ? `, ${number(failed)} failed` : ""}`;
 }
 
 /** The number of failed calls. */
@@ -171,8 +171,7 @@ function boundsOf(minMs: number, maxMs: number, steps: readonly number[]): numbe
 }
 
 /** Outcomes per second; with a fraction if they are few. */
-function callsPerSecond(bench: Bench): string {
-  const rate = bench.callsPerSecond || 0;
+function callsPerSecond({ callsPerSecond: rate }: Bench): string {
   return number(rate < 10 ? Number(rate.toFixed(2)) : Math.round(rate));
 }
 

@@ -121,9 +121,7 @@ Deno.test("a rate of less than 10 calls per second has a fraction", async () => 
   const load = { ...LOAD, calls: 2 };
   const bench = benchOn(clock, [new SlowServer(clock, () => 2500)], load);
   const ended = bench.run();
-  await clock.advance(3_000);
-  assertEquals(benchProgress(bench, load), "50 %, 1 calls, 0.4 calls/s");
-  await clock.advance(7_000);
+  await clock.advance(10_000);
   await ended;
   assertMatch(benchReport({ bench, load, connections: 1 }), /^0\.4 calls\/s$/m);
 });
