@@ -42,6 +42,8 @@ export class LineEditor {
   readonly #release: () => void;
   readonly #hint: (line: string) => string;
   #hintIsShown = false;
+  /** Whether lines belong to a call: up to an empty line, or until the call ends. */
+  #readsMore = false;
   /** Whether the terminal was closed. */
   isLost = false;
 
@@ -79,11 +81,7 @@ export class LineEditor {
     });
     this.#interface.on("SIGINT", () => {
       this.#typed = [];
-      const isItem = this.#wanted !== undefined;
-      if (interrupt()) {
-        if (isItem) this.#clear();
-        return;
-      }
+      if (interrupt()) return;
       if (this.#interface.line === "") {
         process.stdout.write("type quit or Ctrl-D to leave\n");
         this.#interface.prompt();
@@ -112,13 +110,27 @@ export class LineEditor {
   }
 
   /** Reads a line that continues the previous one, without a prompt; `undefined` at the end. */
-  readMore(): Promise<string | undefined> {
-    return this.#next("");
+  async readMore(): Promise<string | undefined> {
+    this.#readsMore = true;
+    const line = await this.#next("");
+    if (!line) this.#readsMore = false;
+    return line;
   }
 
-  /** Stops waiting for a line. */
-  dismiss(): void {
+  /**
+   * Stops reading lines that continue the previous one. Drops those that were typed ahead for it: they must not become
+   * calls.
+   *
+   * @returns The number of dropped lines.
+   */
+  dismiss(): number {
+    if (!this.#readsMore) return 0;
+    this.#readsMore = false;
     this.#hand(undefined);
+    const end = this.#typed.indexOf("");
+    const dropped = this.#typed.splice(0, end < 0 ? Infinity : end + 1);
+    if (this.#interface.line !== "") this.#clear();
+    return dropped.filter((line) => line !== "").length;
   }
 
   /** Restores the terminal. */

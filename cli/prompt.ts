@@ -183,9 +183,11 @@ function itemLines(editor: LineEditor): LineSource {
       for (let line = await editor.readMore(); line; line = await editor.readMore()) yield line;
       if (editor.isLost) throw new InputError("the terminal was closed before the stream was complete");
     },
-    return() {
-      editor.dismiss();
-      return Promise.resolve();
+    async return() {
+      const dropped = editor.dismiss();
+      if (dropped > 0) {
+        await note(`the call has ended: ${dropped} typed ${dropped === 1 ? "line is" : "lines are"} dropped`);
+      }
     },
   };
 }

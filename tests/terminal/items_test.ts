@@ -130,6 +130,38 @@ testInTerminal(
   },
 );
 
+testInTerminal("a call that ends early leaves none of its lines to the prompt, where they would be calls", async () => {
+  const HOLD = command({
+    items: unchecked<unknown>(),
+    handler: (_: object, { signal }) =>
+      new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
+  });
+  await using server = await serve({ port: 0, commands: { HOLD } });
+  await using terminal = PseudoTerminal.client(server.port, [], { NO_COLOR: "1" });
+  const prompt = `127.0.0.1:${server.port}> `;
+  await terminal.until(prompt);
+  // Pasted, with a call behind its empty line.
+  await terminal.type("NOPE -\rone\rPING\rPING\r\rGONE\r");
+  await terminal.until('packline: the server has no command "NOPE"');
+  await terminal.until('packline: the server has no command "GONE"');
+  await terminal.until(prompt);
+  assertEquals(server.statistics().commands.PING.calls, 0);
+  // Nor what was typed of an item that the server has not asked for.
+  await terminal.type("HOLD -\r");
+  await terminal.until("an empty line ends them");
+  await terminal.type("one\r");
+  await terminal.until("one\r\r\n");
+  await terminal.type("half");
+  await terminal.until("half");
+  await terminal.type(CONTROL_C);
+  await terminal.until('you said {"err":"CANCELLED"}');
+  await terminal.until(prompt);
+  await terminal.type("PING\r");
+  assertEquals(plain(await terminal.until('"PONG"}')), 'PING\nyou said {"res":"PONG"}');
+  await terminal.type(CONTROL_D);
+  assertEquals((await terminal.end()).code, 0);
+});
+
 testInTerminal("what was sent of a file is shown while it is sent; Ctrl-C cancels the call", async () => {
   const { HOLD, ended } = held();
   await using server = await serve({ port: 0, commands: { HOLD } });
