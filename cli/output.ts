@@ -56,7 +56,11 @@ export function complain(text: string): Promise<void> {
 export function showStatus(text: string): void {
   if (text === "" && !statusIsShown || !Deno.stderr.isTerminal()) return;
   statusIsShown = text !== "";
-  Deno.stderr.writeSync(encoder.encode(CLEAR_LINE + text));
+  try {
+    Deno.stderr.writeSync(encoder.encode(CLEAR_LINE + text));
+  } catch {
+    // A terminal may be stopped by Ctrl-S, and another program may have made it non-blocking. A status may be missing.
+  }
 }
 
 /** The text in red, unless `NO_COLOR` is set. */
