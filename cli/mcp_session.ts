@@ -14,7 +14,7 @@ import { type Contract, contractOf } from "./contract.ts";
 import { fromJson } from "./json.ts";
 import { callTool, offered, toolOf } from "./mcp_tools.ts";
 import { ContractError } from "./shape.ts";
-import { reasonOf } from "./whole_client.ts";
+import { messageFor } from "./whole_client.ts";
 
 /** The revision in which each request names its version. */
 const MODERN = "2026-07-28";
@@ -204,7 +204,7 @@ function modern(result: Fields): Fields {
 
 function refusalOf(error: unknown): Refusal {
   if (error instanceof Refusal) return error;
-  if (error instanceof RpcError) return new Refusal(INTERNAL_ERROR, reasonOf(error) ?? error.code);
+  if (error instanceof RpcError) return new Refusal(INTERNAL_ERROR, messageFor(error) ?? error.code);
   if (error instanceof ContractError) {
     return new Refusal(INTERNAL_ERROR, `the server's reply to INFO cannot be used: ${error.message}`);
   }

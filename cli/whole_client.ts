@@ -19,7 +19,7 @@ export function timeoutMsOf({ timeout }: ClientFlags): number {
 const OPTION_WAIT = /^no server can be reached, and waitForReady is false: /;
 
 /** The text of an error, without options that a command line does not have. */
-export function reasonOf(error: RpcError): string | undefined {
+export function messageFor(error: RpcError): string | undefined {
   return error.toJSON().msg?.replace(OPTION_WAIT, "");
 }
 
