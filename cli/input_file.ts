@@ -2,11 +2,17 @@
  * Reads a file that the command line names, or standard input.
  *
  * In: a path, or `-` for standard input. Out: its bytes, at once or as a stream. Refused, by an {@linkcode InputError}
- * that says what to do: a missing or unreadable file.
+ * that says what to do: a missing or unreadable file, or one that is too large to be read at once.
  */
 
 import { joined } from "../codec/compact.ts";
 import { withFlags } from "./permission.ts";
+import { sizeText } from "./units.ts";
+
+/** The most bytes that are read at once: four times the largest payload, because JSON is longer than a message. */
+const MAX_BYTES = 256 * 1024 ** 2;
+
+const PART_BYTES = 65_536;
 
 /** A file from the command line cannot be used. The text says why. */
 export class InputError extends Error {
@@ -22,7 +28,8 @@ export class InputError extends Error {
  */
 export function readInput(path: string, given: string): Uint8Array {
   try {
-    return Deno.readFileSync(path);
+    using file = Deno.openSync(path);
+    return readAll(file, given);
   } catch (error) {
     throw inputError(error, path, given);
   }
@@ -63,20 +70,31 @@ export function partsOf(stream: ReadableStream<Uint8Array>, path: string, given:
 
 /** All of standard input. */
 export function readStandardInput(given: string): Uint8Array {
-  const parts: Uint8Array[] = [];
-  const part = new Uint8Array(65_536);
   try {
-    for (let bytes = Deno.stdin.readSync(part); bytes !== null; bytes = Deno.stdin.readSync(part)) {
-      parts.push(part.slice(0, bytes));
-    }
+    return readAll(Deno.stdin, given);
   } catch (error) {
     throw inputError(error, "-", given);
+  }
+}
+
+/** All of a file, up to a limit: it may have no end, as /dev/zero. */
+function readAll(file: { readSync(part: Uint8Array): number | null }, given: string): Uint8Array {
+  const parts: Uint8Array[] = [];
+  const part = new Uint8Array(PART_BYTES);
+  let length = 0;
+  for (let bytes = file.readSync(part); bytes !== null; bytes = file.readSync(part)) {
+    length += bytes;
+    if (length > MAX_BYTES) {
+      throw new InputError(`cannot read ${given}: it has more than ${sizeText(MAX_BYTES)}, which no message can hold`);
+    }
+    parts.push(part.slice(0, bytes));
   }
   return joined(parts);
 }
 
 /** An error of the runtime, in terms of the command line. */
 function inputError(error: unknown, path: string, given: string): InputError {
+  if (error instanceof InputError) return error;
   return new InputError(`cannot read ${given}: ${reasonOf(error, path)}`);
 }
 

@@ -99,6 +99,17 @@ Deno.test("the client sends a file and standard input, of any length and any byt
 });
 
 Deno.test({
+  name: "a value without end is refused, and does not fill the memory",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    const permissions = ["--allow-net=127.0.0.1", "--allow-read"];
+    const { code, stderr } = await runScript("client", ["PING", "v=@bytes:/dev/zero"], { permissions });
+    const text = "packline: cannot read v=@bytes:/dev/zero: it has more than 256MiB, which no message can hold\n";
+    assertEquals([code, stderr], [3, text]);
+  },
+});
+
+Deno.test({
   name: "if a file needs all permissions, such as /dev/stdin, the error says so",
   ignore: Deno.build.os !== "linux",
   async fn() {
