@@ -360,7 +360,8 @@ Deno.test("--help and --version need no server and no permission", async () => {
 
 Deno.test("without a permission the client names the one that it needs, and with that one it works", async () => {
   const outcome = await runScript("client", ["DELAY", "2"], { permissions: [] });
-  assertEquals(outcome, complained("no permission to reach 127.0.0.1:1235; run it with --allow-net=127.0.0.1:1235", 3));
+  const advice = "run it with --allow-net=127.0.0.1:1235 (to use PACKLINE_URL, run it with --allow-env=PACKLINE_URL)";
+  assertEquals(outcome, complained(`no permission to reach 127.0.0.1:1235; ${advice}`, 3));
   await using server = new Scripted(frame({ res: "PONG" }));
   const permissions = ["--no-prompt", `--allow-net=127.0.0.1:${server.port}`];
   assertEquals(
