@@ -12,8 +12,8 @@ import itertools
 import math
 import random
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import msgpack  # type: ignore
@@ -33,6 +33,8 @@ MAX_DEPTH = 64
 MAX_WAITING = 10_000  # Calls without a connection.
 CREDIT = 64  # Items of a stream that may wait for their reader.
 DIAL_SECONDS = 5.0
+NEXT_ADDRESS_SECONDS = 0.25  # If a dial has failed: one of the host's addresses may never answer.
+REST_SECONDS = 0.1  # After it, a connection is read before it is used: the process may have stood still.
 CANCEL_SECONDS = 10.0  # A server answers a cancel at once.
 BACKOFF_SECONDS = 0.1
 CLOCK_SECONDS = 0.01  # Between two clocks that measure the same time limit.
@@ -42,8 +44,7 @@ NOT_STARTED = {"NOT_READY", "OVERLOADED", "SHUTTING_DOWN"}
 
 
 class RpcError(Exception):
-    """A call that failed. `code` is the server's, or TIMEOUT, CANCELLED, CONNECTION_LOST, CLOSED or
-    BAD_REPLY of this client.
+    """A failed call. `code` is the server's, or this client's: TIMEOUT, CANCELLED, CONNECTION_LOST, CLOSED, BAD_REPLY.
 
     `retryable` means that the call was not started: sending it again is safe, after `after` seconds. It never is if
     `items` is an iterator that was read: it cannot begin anew.
@@ -57,10 +58,14 @@ class RpcError(Exception):
         self.retryable, self.after = retryable, after
 
 
+def _count(value: Any) -> float:
+    """A number of a server's; 0 for what is no number of anything, such as a text or an infinity."""
+    return float(value) if type(value) in (int, float) and 0 < value < math.inf else 0
+
+
 def _error_of(reply: Message) -> RpcError:
-    code, after = str(reply["err"]), reply.get("$after")
-    seconds = after / 1000 if isinstance(after, (int, float)) else 0  # The failure counts, not its advice.
-    return RpcError(code, str(reply.get("msg", "")), reply.get("data"), retryable=code in NOT_STARTED, after=seconds)
+    code, after = str(reply["err"]), _count(reply.get("$after")) / 1000
+    return RpcError(code, str(reply.get("msg", "")), reply.get("data"), retryable=code in NOT_STARTED, after=after)
 
 
 def _check(value: Any, depth: int) -> None:
@@ -88,7 +93,7 @@ def _message(fields: Message, later: int = 0) -> bytes:
     packed: bytes = packer.pack_map_header(len(fields) + later)
     try:
         packed += b"".join(packer.pack(name) + packer.pack(value) for name, value in fields.items())
-    except OverflowError as error:
+    except (OverflowError, BufferError) as error:
         raise ValueError(f"not MessagePack: {error}") from error
     if len(packed) > MAX_PAYLOAD - 64:  # Room for a `ttl`.
         raise ValueError(f"a message of {len(packed)} bytes is more than the {MAX_PAYLOAD} that a server takes")
@@ -99,7 +104,7 @@ class _Input:
     """The bytes of a server. Any of them is a sign of life: a long message takes its time."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
-        self.is_silent = True  # Until something comes; set again by who watches.
+        self.heard_at = -math.inf  # When something came.
         self._reader = reader
         self._held = bytearray()
 
@@ -107,8 +112,8 @@ class _Input:
         while len(self._held) < count:
             part = await self._reader.read(65_536)
             if not part:
-                raise EOFError
-            self.is_silent = False
+                raise EOFError("the server closed it")
+            self.heard_at = asyncio.get_running_loop().time()
             self._held += part
         taken = bytes(self._held[:count])
         del self._held[:count]
@@ -132,7 +137,7 @@ async def _read_message(server: _Input) -> Message:
     return message
 
 
-class Call:
+class Call(AsyncIterator[Any]):
     """A call in flight. If it streams: `async for item in call`, and then `result`. All else is for this file."""
 
     def __init__(self, connection: _Connection, seq: int, credit: int, deadline: float, late: RpcError) -> None:
@@ -146,9 +151,6 @@ class Call:
         self._has_read = False  # Items of the caller's that can be read only once.
         self._room = 1  # Items of the caller's that the server still takes: one needs no grant.
         self._changed = asyncio.Event()
-
-    def __aiter__(self) -> Call:
-        return self
 
     async def __anext__(self) -> Any:
         while not self._items and not self.is_over:
@@ -176,7 +178,7 @@ class Call:
             is_late = message["err"] == "DEADLINE_EXCEEDED" and left < CLOCK_SECONDS
             self.settle(self._late if is_late else _error_of(message))
         elif "res" not in message:
-            self._room += message.get("credit", 0)
+            self._room += int(_count(message.get("credit")))
         elif self._credit > 0 and self._received == 0 and message["res"] is not None and "$items" not in message:
             self.settle(RpcError("BAD_REPLY", "the command answers once, not with a stream: use call()"))
         else:
@@ -216,6 +218,11 @@ class Call:
         except BaseException as error:  # Such as CancelledError: in the caller, it would mean the caller's own task.
             self.give_up(RpcError("CANCELLED", f"the items ended with {error!r}"))
             raise
+        finally:  # A generator ends with its call, so that it frees what it holds.
+            if isinstance(items, AsyncGenerator):
+                await items.aclose()
+            elif isinstance(items, Generator):
+                items.close()
 
     def _control(self, **fields: Any) -> None:
         """Says something about this call, unless it is over."""
@@ -240,7 +247,7 @@ class _Connection:
         self.calls: dict[int, Call] = {}
         self._client, self._writer = client, writer
         self._input = _Input(reader)
-        self._silence_seconds = 0.0
+        self._ticked_at = self._silence_seconds = 0.0
         self.unanswered_seconds = -math.inf  # Since the first cancel that no message has followed.
         client._connections.add(self)
         self.send(_message({"cmd": 0, "max": MAX_PAYLOAD, "alive": round(client.alive * 1000), "notice": True}))
@@ -250,15 +257,17 @@ class _Connection:
 
     def send(self, payload: bytes) -> None:
         size = len(payload)
+        header = bytes([(size >> 8) + 32 & 255, size + 32 & 255])
         if size > MAX_SHORT:
             header = b"\x1f\x1f" + size.to_bytes(4, "big")
-        else:
-            header = bytes([(size >> 8) + 32 & 255, (size & 255) + 32 & 255])
         if not self._writer.is_closing():
             self._writer.write(header + payload + b"\n")
 
     async def drain(self) -> None:
-        """Waits until the socket takes more."""
+        """Waits until the socket takes more, and until what came to an idle connection is read: it may be its end."""
+        has_rested = asyncio.get_running_loop().time() - self._input.heard_at > REST_SECONDS
+        for _ in range(3 if has_rested and not self.calls else 0):  # The loop's steps from a socket to `_take`.
+            await asyncio.sleep(0)
         try:
             await self._writer.drain()
         except OSError as error:
@@ -284,9 +293,7 @@ class _Connection:
         try:
             while True:
                 self._take(await _read_message(self._input))
-        except EOFError:
-            failure = RpcError("CONNECTION_LOST", "the server closed the connection before the reply")
-        except OSError as error:
+        except (EOFError, OSError) as error:
             failure = RpcError("CONNECTION_LOST", f"the connection ended before the reply: {error}")
         except Exception as error:
             failure = RpcError("BAD_REPLY", f"the server has sent something that is no reply: {error}")
@@ -313,14 +320,13 @@ class _Connection:
             self.leave()
 
     def _tick(self) -> None:
-        """While a call is open, sends a PING three times in `alive`, or in 10 s. No call waits for it.
-
-        Any byte is an answer, and any message an answer to a cancel. Ticks are counted, not time: a process that stood
-        still has not been silent.
+        """While a call is open, sends a PING three times in `alive`, or in 10 s. Any byte is an answer, and any message
+        an answer to a cancel. Ticks are counted, not time: a process that stood still has not been silent.
         """
-        self._timer = asyncio.get_running_loop().call_later(self._interval, self._tick)
-        is_silent = self.calls and self._input.is_silent
-        self._input.is_silent = True
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._interval, self._tick)
+        is_silent = self.calls and self._input.heard_at < self._ticked_at
+        self._ticked_at = loop.time()
         self._silence_seconds = self._silence_seconds + self._interval if is_silent else 0.0
         self.unanswered_seconds += self._interval
         if self._silence_seconds > max(2.0, self._client.alive) or self.unanswered_seconds > CANCEL_SECONDS:
@@ -329,7 +335,7 @@ class _Connection:
             self.send(_message({"cmd": 1, "seq": next(self._client._seqs)}))
 
 
-class Client:
+class Client(AbstractAsyncContextManager["Client"]):
     """Calls to one server over one connection, which is dialed when it is needed and anew when it is lost.
 
     `timeout`: seconds that a call may take, and a stream may wait to be sent. `alive`: the server hears something at
@@ -347,12 +353,10 @@ class Client:
         self._seqs = itertools.count()
         self._failures = 0  # Attempts to connect since a server has said something.
         self._dialing: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting = 0
         self._trouble = ""
         self._is_closed = False
-
-    async def __aenter__(self) -> Client:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
@@ -360,12 +364,19 @@ class Client:
     async def close(self) -> None:
         """Ends the connections, and with them all calls."""
         self._is_closed = True
+        self._enter_loop()
+        tasks = [connection.reading for connection in self._connections]
+        for connection in list(self._connections):
+            connection.end(RpcError("CLOSED", "the client was closed"))
         if self._dialing is not None:
             self._dialing.cancel()
-        connections = list(self._connections)
-        for connection in connections:
-            connection.end(RpcError("CLOSED", "the client was closed"))
-        await asyncio.gather(*(connection.reading for connection in connections))
+            tasks.append(self._dialing)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _enter_loop(self) -> None:
+        """Forgets the connections of another event loop: it may have ended without a word to its tasks."""
+        if self._loop is not (loop := asyncio.get_running_loop()):
+            self._loop, self._connections, self._dialing = loop, set(), None
 
     async def call(
         self, command: str, params: Params = None, *, timeout: Seconds = None, meta: Meta = None, items: Items = None
@@ -374,9 +385,8 @@ class Client:
 
         To cancel the call, cancel its task. `items` is a stream to the command, sent at the pace of the server.
         """
-        if timeout is None:
-            timeout = self.timeout if items is None else math.inf
-        async with self._calling(command, params, timeout, meta, items, 0) as call:
+        limit = timeout if timeout is not None else self.timeout if items is None else math.inf
+        async with self._calling(command, params, limit, meta, items, 0) as call:
             async for _ in call:
                 pass
             return call.result
@@ -397,19 +407,14 @@ class Client:
         """A call from its request to its end: what is not over by then is cancelled."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        params = params or {}
-        if bad := [name for name in params if name in OWN_FIELDS or str(name).startswith("$")]:
+        if bad := [name for name in params or {} if name in OWN_FIELDS or str(name).startswith("$")]:
             raise ValueError(f"these names are never parameters: {', '.join(bad)}")
         if meta is not None and not all(isinstance(text, str) for text in meta.values()):
             raise ValueError("meta is a map of text to text")
         seq = next(self._seqs)
-        request: Message = {**params, "cmd": command, "seq": seq}
-        if meta is not None:
-            request["meta"] = dict(meta)
-        if credit > 0:
-            request["credit"] = credit
-        if items is not None:
-            request["$items"] = True
+        own = {"cmd": command, "seq": seq, "meta": None if meta is None else dict(meta), "credit": credit or None}
+        own["$items"] = None if items is None else True
+        request = {**(params or {}), **{name: value for name, value in own.items() if value is not None}}
         # Encoded now: the caller may change its objects while the request waits.
         payload = _message(request, later=int(timeout < math.inf))
         connection = await self._ready(deadline)
@@ -437,20 +442,19 @@ class Client:
         """The connection for a call, which waits for it within its own time and the client's `timeout`."""
         if self._waiting >= MAX_WAITING:
             raise RpcError("OVERLOADED", f"{MAX_WAITING} calls wait for the server{self._trouble}", retryable=True)
+        self._enter_loop()
         self._waiting += 1
         try:
             async with asyncio.timeout_at(min(deadline, asyncio.get_running_loop().time() + self.timeout)):
                 while not self._is_closed:
-                    connection = next((each for each in self._connections if each.takes_calls), None)
-                    if connection is not None:
+                    if connection := next((each for each in self._connections if each.takes_calls), None):
                         await connection.drain()
                         if connection.takes_calls:
                             return connection
                     else:
                         if self._dialing is None or self._dialing.done():
                             self._dialing = asyncio.create_task(self._dial())
-                        dialing = self._dialing
-                        await asyncio.wait([dialing])
+                        await asyncio.wait([dialing := self._dialing])
                         if not dialing.cancelled():
                             dialing.result()  # Raises what no new attempt can heal, such as an invalid port.
         except TimeoutError:
@@ -466,9 +470,10 @@ class Client:
         self._failures += 1
         try:
             async with asyncio.timeout(DIAL_SECONDS):
-                reader, writer = await asyncio.open_connection(self.host, self.port)
+                delay = NEXT_ADDRESS_SECONDS if self._trouble else None  # Python 3.11 leaks it if the client is closed.
+                reader, writer = await asyncio.open_connection(self.host, self.port, happy_eyeballs_delay=delay)
         except OSError as error:
-            self._trouble = f": cannot connect to {self.host}:{self.port} ({error or 'no answer'})"
+            self._trouble = f": cannot connect to {self.host}:{self.port} ({str(error) or 'no answer'})"
         else:
             self._trouble = ""
             _Connection(self, reader, writer)

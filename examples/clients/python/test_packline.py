@@ -1,8 +1,13 @@
 """Tests of `packline.py` against `deno task serve`: `PACKLINE=127.0.0.1:1235 python3 -m unittest`."""
 
 import asyncio
+import gc
 import itertools
+import math
 import os
+import socket
+import sys
+import threading
 import traceback
 import unittest
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -89,6 +94,7 @@ class Calls(unittest.IsolatedAsyncioTestCase):
             {"a": {1.5: 1}},
             {"a": msgpack.ExtType(1, b"")},
             {"a": nested(64)},
+            {"a": memoryview(b"abcd")[::2]},
             {"a": "\ud800"},
             {"a": "x" * 2_000_000},
         ]
@@ -143,6 +149,27 @@ class Calls(unittest.IsolatedAsyncioTestCase):
                 await self.client.call("TALLY", items=endless())
         self.assertTrue(has_ended)
 
+    async def test_a_generator_of_items_ends_with_its_call(self) -> None:
+        ended: list[str] = []
+
+        def plain() -> Iterator[int]:
+            try:
+                yield from itertools.count()
+            finally:
+                ended.append("plain")
+
+        async def asynchronous() -> AsyncIterator[int]:
+            try:
+                for number in itertools.count():
+                    yield number
+            finally:
+                ended.append("asynchronous")
+
+        sources: list[Any] = [plain(), asynchronous()]
+        for items in sources:
+            await self.fails("CMD_NOT_FOUND", self.client.call("NO_SUCH_COMMAND", items=items))
+        self.assertEqual(ended, ["plain", "asynchronous"])
+
     async def test_call_and_stream_tell_each_other_apart(self) -> None:
         await self.fails("BAD_REPLY", self.client.call("TICK", {"interval": 0}))
         with self.assertRaises(RpcError):
@@ -194,12 +221,107 @@ class Calls(unittest.IsolatedAsyncioTestCase):
             answer = await asyncio.to_thread(asyncio.run, client.call("PING", timeout=5))
             self.assertEqual(answer, "PONG")
 
-    async def test_a_failure_whose_advice_is_odd_is_that_failure(self) -> None:
-        def refuse(message: Message) -> bytes:
-            return frame({"seq": message["seq"], "err": "OVERLOADED", "$after": "soon"}) if message["cmd"] else b""
+    async def test_a_client_outlives_an_event_loop_that_ended_without_a_word_to_its_tasks(self) -> None:
+        client = Client(HOST, int(PORT))
 
-        error = await self.fails("OVERLOADED", (await self.client_of(refuse)).call("PING"))
-        self.assertEqual((error.retryable, error.after), (True, 0))
+        def run() -> Any:
+            loop = asyncio.new_event_loop()
+            loop.set_exception_handler(lambda *_: None)
+            answer = loop.run_until_complete(client.call("PING", timeout=5))
+            loop.close()
+            return answer
+
+        with mock.patch.object(sys, "unraisablehook"):  # Python tells of the tasks that such a loop leaves.
+            for _ in range(2):
+                self.assertEqual(await asyncio.to_thread(run), "PONG")
+            await client.close()
+            gc.collect()
+
+    async def test_a_client_that_is_closed_while_it_connects_leaves_no_task(self) -> None:
+        tasks, connects = asyncio.all_tasks(), asyncio.Event()
+
+        async def hang(*_: Any) -> None:
+            connects.set()
+            await asyncio.Event().wait()
+
+        with mock.patch.object(asyncio.get_running_loop(), "sock_connect", hang):
+            call = asyncio.create_task(self.client.call("PING"))
+            await connects.wait()
+            await self.client.close()
+        self.assertLessEqual(asyncio.all_tasks(), {*tasks, call})
+        await self.fails("CLOSED", call)
+
+    async def test_an_address_that_never_answers_does_not_hide_the_next_one(self) -> None:
+        loop = asyncio.get_running_loop()
+        connect = loop.sock_connect
+
+        async def resolve(*_: Any, **__: Any) -> Any:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, int(PORT))) for host in ["silent", HOST]]
+
+        async def dial(sock: socket.socket, address: Any) -> None:
+            await (asyncio.Event().wait() if address[0] == "silent" else connect(sock, address))
+
+        dials = mock.patch.multiple(loop, getaddrinfo=resolve, sock_connect=dial)
+        with dials, mock.patch("packline.DIAL_SECONDS", 0.05), mock.patch("packline.NEXT_ADDRESS_SECONDS", 0.01):
+            async with Client("server.test", int(PORT)) as client:
+                error = await self.fails("TIMEOUT", client.call("PING", timeout=0.06))
+                self.assertIn("(no answer)", error.message)
+                self.assertEqual(await client.call("PING"), "PONG")
+
+    async def test_a_connection_that_ended_while_the_process_computed_gets_no_call(self) -> None:
+        listener = self.enterContext(socket.create_server((HOST, 0)))
+        may_end, has_ended = threading.Event(), threading.Event()
+
+        def serve() -> None:
+            for seq in range(2):
+                peer, received = listener.accept()[0], b""
+                with peer:
+                    while b"ASK" not in received:
+                        received += peer.recv(1000)
+                    peer.sendall(frame({"seq": seq, "res": seq}))
+                    may_end.wait()
+                has_ended.set()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with mock.patch("packline.REST_SECONDS", 0):
+            async with Client(*listener.getsockname()) as client:
+                self.assertEqual(await client.call("ASK"), 0)
+                may_end.set()
+                has_ended.wait()  # The event loop stands still.
+                self.assertEqual(await client.call("ASK"), 1)
+        thread.join()
+
+    async def test_a_failure_whose_advice_is_odd_is_that_failure(self) -> None:
+        advice: Any = None
+
+        def refuse(message: Message) -> bytes:
+            return frame({"seq": message["seq"], "err": "OVERLOADED", "$after": advice}) if message["cmd"] else b""
+
+        client = await self.client_of(refuse)
+        for advice, seconds in [("soon", 0), (True, 0), (-1, 0), (math.inf, 0), (math.nan, 0), (500, 0.5), (0.5, 5e-4)]:
+            error = await self.fails("OVERLOADED", client.call("PING"))
+            self.assertEqual((error.retryable, error.after), (True, seconds))
+
+    async def test_only_a_number_grants_items(self) -> None:
+        received: list[int] = []
+        grant: Any = None
+
+        def answer(message: Message) -> bytes:
+            seq = message.get("seq")
+            if "item" in message:
+                received.append(message["item"])
+                if len(received) == 2:
+                    return frame({"seq": seq, "res": None})
+                return frame({"seq": seq, "credit": grant}) + frame({"seq": seq, "credit": 1.0})
+            return frame({"seq": seq, "res": "PONG"}) if message["cmd"] == "PING" else b""
+
+        client = await self.client_of(answer)
+        for grant in ["5", True, None, [1], 0, -3, 0.5, math.inf, -math.inf, math.nan]:
+            await client.call("TAKE", items=range(1000), timeout=5)
+            await client.call("PING")
+            self.assertEqual(received, [0, 1], grant)
+            received.clear()
 
     async def test_a_reply_to_no_number_is_no_reply(self) -> None:
         def answer(message: Message) -> bytes:
