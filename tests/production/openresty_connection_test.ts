@@ -467,8 +467,12 @@ testInLua("what no server can read is refused here, and other calls of the conne
     echo(nest(64))
     echo({ [1.5] = 1 })
     echo({ [true] = 1 })
+    echo(io.stdout)
+    echo(1, { name = 5 })
+    say(tell(connection:stream("COUNT", {}, { credit = 0.5 })()))
     say(tell(connection:call("TALLY", {}, { items = { "a", "\\244\\144\\128\\128" } })))
     say(type(connection:call("ECHO", { data = nest(63) }).res))
+    say(tostring(connection:call("ECHO", { data = require("cjson").null }, { meta = { "text" } }).res))
     echo("\\0 \\195\\188 \\226\\130\\172 \\237\\159\\191 \\240\\159\\152\\128")
     say(tell(connection:call("RELEASE")))
     say(tell(held:wait()))
@@ -483,8 +487,12 @@ testInLua("what no server can read is refused here, and other calls of the conne
     "INVALID_PARAMS: more than 64 tables in one another, or a table in itself",
     "INVALID_PARAMS: a key must be text or an integer: 1.5",
     "INVALID_PARAMS: a key must be text or an integer: true",
+    "INVALID_PARAMS: pack 'userdata' is unimplemented",
+    "INVALID_PARAMS: meta.name must be text",
+    "INVALID_PARAMS: credit must be an integer above 0, and is 0.5",
     refusal(2, 4),
     "table",
+    "nil",
     "\0 ü € \ud7ff 😀",
     "released",
     "held",

@@ -44,6 +44,32 @@ testInLua("one item is sent before any credit, then as many as are granted, then
   assertEquals(said, ["taken"]);
 });
 
+testInLua("only a number above 0 grants items, or tells how long to wait", async (world) => {
+  const odd = ["5", true, null, [1], 0, -3, 0.5, Infinity, -Infinity, NaN];
+  const said = await withScript(
+    world,
+    `
+    say(tell(client:call("TAKE", {}, { items = { 1, 2, 3, 4, 5 } })))
+    for _ = 1, ${odd.length} do say(tostring(select(2, client:call("WAIT")).after)) end`,
+    async (accept) => {
+      const server = await accept();
+      const { seq } = await next(server);
+      for (const item of [1, 2]) {
+        assertEquals(await next(server), { cmd: 0, seq, item });
+        await server.reply(...odd.map((credit) => ({ seq, credit })), { seq, credit: 1 });
+      }
+      assertEquals(await next(server), { cmd: 0, seq, item: 3 });
+      await server.reply({ seq, res: "taken" });
+      for (const $after of odd) {
+        const { cmd, seq } = await next(server);
+        assertEquals(cmd, "WAIT");
+        await server.reply({ seq, err: "BUSY", $after });
+      }
+    },
+  );
+  assertEquals(said, ["taken", ...odd.map(($after) => $after === 0.5 ? "0.5" : "nil")]);
+});
+
 testInLua(
   "a call that was refused unstarted is sent again with its only item, but not after a grant",
   async (world) => {

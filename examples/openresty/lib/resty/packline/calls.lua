@@ -9,7 +9,7 @@ local messages = require "resty.packline.messages"
 local servers = require "resty.packline.servers"
 local sockets = require "resty.packline.sockets"
 
-local ceil, max, min = math.ceil, math.max, math.min
+local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 local fail, to_frame, REFUSED = messages.fail, messages.to_frame, messages.REFUSED
 
 local TIMER_MS_MAX = 2147483647 -- the longest time that nginx can wait
@@ -85,7 +85,10 @@ end
 
 -- Takes what the caller hands over, as it is now.
 function Call:prepare(params)
-  local options = self.options
+  local options, credit = self.options, self.credit
+  if credit and not (messages.count(credit) and credit == floor(credit)) then
+    fail("INVALID_PARAMS", "credit must be an integer above 0, and is " .. tostring(credit))
+  end
   self.request = messages.to_request(options.meta, params)
   if options.items == nil then return end
   if options.idempotent then
@@ -235,8 +238,8 @@ function Call:receive_reply()
       -- A server starts a request only after its last byte, which was not sent.
       if self.position > link.written and not failure.retryable then fail(failure.code, failure.msg, true) end
       error(failure, 0)
-    elseif self.source and tonumber(message.credit) then
-      upload.granted = upload.granted + message.credit
+    elseif self.source and messages.count(message.credit) then
+      upload.granted = upload.granted + floor(message.credit)
       self.source.granted, self.source.held = true, nil
       if not upload.running and not upload.ended then self:start_items() end
     end

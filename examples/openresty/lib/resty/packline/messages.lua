@@ -5,6 +5,8 @@ In: tables; bytes, from a function. Out: frames; tables. Refused, by raising a f
 (INVALID_PARAMS), and invalid frames or payloads that are not a map (BAD_REPLY).
 ]]
 
+local ffi = require "ffi"
+
 local char, floor = string.char, math.floor
 
 local SHORT_BYTES_MAX = 57310 -- the largest payload of a short frame
@@ -24,7 +26,12 @@ messagepack.set_array("without_hole") -- a list with holes becomes a map, withou
 local Binary, Map, Null = {}, {}, {}
 messages.null = ngx and ngx.null or setmetatable({}, Null)
 local packers = messagepack.packers
-packers.userdata = packers["nil"] -- ngx.null, cjson.null
+
+-- ngx.null and cjson.null are the null pointer. Any other userdata, such as a file, would be lost without a word.
+function packers.userdata(buffer, value)
+  if ffi.cast("void *", value) ~= nil then error "pack 'userdata' is unimplemented" end
+  packers["nil"](buffer)
+end
 
 -- Marks bytes that are not text. If a read failed, it returns nil and the reason, like the read.
 function messages.binary(bytes, reason)
@@ -92,9 +99,12 @@ end
 
 local Failure = { __tostring = function(failure) return failure.code .. ": " .. (failure.msg or "") end }
 
+-- A number of a server's above 0; nil for what is no number of anything, such as a text or an infinity.
+function messages.count(value) return type(value) == "number" and value > 0 and value < math.huge and value or nil end
+
 -- `after`: the number of milliseconds to wait before the next try, from the server.
 function messages.failure(code, msg, retryable, data, after)
-  after = tonumber(after)
+  after = messages.count(after)
   return setmetatable({ code = code, msg = msg, retryable = retryable or false, data = data, after = after }, Failure)
 end
 
@@ -125,7 +135,11 @@ end
 -- The part of a request that belongs to its caller. It is packed when the call is made: the call may be sent again when
 -- the caller has long changed its tables.
 function messages.to_request(meta, params)
-  local request = { meta = meta }
+  local request = { meta = meta and messages.map {} }
+  for name, text in pairs(meta or {}) do
+    if type(text) ~= "string" then fail("INVALID_PARAMS", "meta." .. tostring(name) .. " must be text") end
+    request.meta[name] = text
+  end
   for name, value in pairs(params or {}) do
     if RESERVED[name] or tostring(name):find("^%$") then fail("INVALID_PARAMS", name .. " is a reserved name") end
     request[name] = value
