@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -78,8 +79,9 @@ func (c *connection) write() {
 		c.client.mu.Unlock()
 		_, err := c.socket.Write(output)
 		c.client.mu.Lock()
-		if err != nil {
-			c.end(lost(err))
+		if err != nil { // The reader finds the end, and before it what the server has said.
+			c.takesCalls = false
+			return
 		}
 	}
 }
@@ -236,15 +238,17 @@ func errorOf(reply Map) *Error {
 	e := &Error{Code: fmt.Sprint(reply["err"]), Data: reply["data"]}
 	e.Message, _ = reply["msg"].(string)
 	e.Retryable = e.Code == "NOT_READY" || e.Code == "OVERLOADED" || e.Code == "SHUTTING_DOWN"
-	e.After = time.Duration(number(reply["$after"]) * float64(time.Millisecond))
+	e.After = time.Duration(math.Min(math.Max(0, number(reply["$after"])*float64(time.Millisecond)), 1<<62))
 	return e
 }
 
-// number is a number of a reply: any of them may come as an integer or as a float.
+// number is a number of a reply: any of them may come as an integer or as a float. An infinity is none.
 func number(value any) float64 {
 	if n, isInt := value.(int64); isInt {
 		return float64(n)
 	}
-	n, _ := value.(float64)
-	return n
+	if n, _ := value.(float64); math.Abs(n) <= math.MaxFloat64 {
+		return n
+	}
+	return 0
 }

@@ -3,15 +3,18 @@ package packline
 // Tests against `deno task serve`: PACKLINE=127.0.0.1:1235 go test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"reflect"
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -308,6 +311,100 @@ func TestAStreamThatWasReadIsNotSentAgain(t *testing.T) {
 	for _, items := range []Items{nil, ItemsOf("a", "b")} {
 		_, err := client.Call(background, Request{Command: "X", Items: items})
 		if e := expectCode(t, err, "OVERLOADED"); e.Retryable != (items == nil) {
+			t.Fatalf("%#v", e)
+		}
+	}
+}
+
+func TestOnlyANumberGrantsItemsOrTellsHowLongToWait(t *testing.T) {
+	odd := []any{"5", true, nil, 0, -3, 0.5, math.Inf(1), math.Inf(-1), math.NaN()}
+	var received, asked int
+	client := clientOf(t, func(message Map) (answer []byte) {
+		seq := message["seq"]
+		if _, isItem := message["item"]; isItem {
+			received++
+			for _, credit := range append(odd, 1.0) {
+				answer = append(answer, frame(Map{"seq": seq, "credit": credit})...)
+			}
+			if received == 2 {
+				return frame(Map{"seq": seq, "res": nil})
+			}
+		} else if message["cmd"] == "ASK" {
+			asked++
+			return frame(Map{"seq": seq, "err": "BUSY", "$after": odd[asked-1]})
+		}
+		return append(answer, frame(Map{"x": 1})...)
+	})
+	left := 1000
+	items := func(context.Context) (any, error) {
+		left--
+		return left, nil
+	}
+	expectCall(t, client, Request{Command: "TAKE", Items: items}, nil)
+	for _, after := range odd {
+		_, err := client.Call(background, Request{Command: "ASK"})
+		if e := expectCode(t, err, "BUSY"); e.After != 0 && after != 0.5 {
+			t.Fatal(e.After, after)
+		}
+	}
+	if received != 2 {
+		t.Fatal(received, "items")
+	}
+}
+
+func TestALargeGrantOrAdviceIsLarge(t *testing.T) {
+	for _, large := range []any{1e300, int64(math.MaxInt64)} {
+		received := 0
+		client := clientOf(t, func(message Map) []byte {
+			seq := message["seq"]
+			if _, isItem := message["item"]; isItem {
+				received++
+				return frame(Map{"seq": seq, "credit": large})
+			}
+			if message["end"] == true {
+				return frame(Map{"seq": seq, "err": "BUSY", "$after": large})
+			}
+			return frame(Map{"x": 1})
+		})
+		_, err := client.Call(background, Request{Command: "TAKE", Items: ItemsOf(1, 2, 3)})
+		if e := expectCode(t, err, "BUSY"); e.After < time.Hour || received != 3 {
+			t.Fatal(e.After, received)
+		}
+	}
+}
+
+// refusing is a connection that the server has refused, with its reason, before the first request is written to it.
+type refusing struct {
+	net.Conn
+	reason    *bytes.Reader
+	isWritten chan bool
+}
+
+func (r refusing) Write(frames []byte) (int, error) {
+	if !bytes.Contains(frames, []byte("ASK")) {
+		return len(frames), nil
+	}
+	close(r.isWritten)
+	return 0, syscall.EPIPE
+}
+
+func (r refusing) Read(into []byte) (int, error) {
+	<-r.isWritten
+	return r.reason.Read(into)
+}
+
+func (r refusing) Close() error { return nil }
+
+func TestAWriteThatFailsDoesNotHideWhatTheServerHasSaid(t *testing.T) {
+	for i := 0; i < 20; i++ {
+		client := New("127.0.0.1:1", Options{})
+		defer client.Close()
+		client.mu.Lock()
+		reason := bytes.NewReader(frame(Map{"err": "OVERLOADED"}))
+		client.connections[newConnection(client, refusing{nil, reason, make(chan bool)})] = true
+		client.mu.Unlock()
+		_, err := client.Call(background, Request{Command: "ASK"})
+		if e := expectCode(t, err, "OVERLOADED"); !e.Retryable {
 			t.Fatalf("%#v", e)
 		}
 	}

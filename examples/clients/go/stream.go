@@ -9,12 +9,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 )
 
 // Items is a stream to a command, for one call. It returns io.EOF at its end; another error cancels the call. Its
-// context ends with the call.
+// context ends with the call, which does not wait for it.
 type Items func(ctx context.Context) (any, error)
 
 // ItemsOf is a stream of these items.
@@ -122,7 +123,7 @@ func (s *Stream) take(message Map) {
 		s.result = result
 		s.settle(io.EOF)
 	default:
-		s.room += int(number(message["credit"]))
+		s.room = int(math.Min(float64(s.room)+math.Max(0, number(message["credit"])), math.MaxInt32))
 		s.client.wake()
 	}
 }
