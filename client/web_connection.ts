@@ -37,6 +37,11 @@ const CLOSE_MS = 1_000;
 /** So much input at once shows that a server is alive; fewer bytes, of a message that never ends, do not. */
 const PROGRESS_BYTES = 1_024;
 
+/** Whether it is a number of bytes or items: a page's own transport, or a server, may say anything. */
+function isCount(count: unknown, most = Infinity): count is number {
+  return Number.isSafeInteger(count) && (count as number) > 0 && (count as number) <= most;
+}
+
 /** The part of the client that its connections use. */
 export interface WebConnectionOwner extends ClientCallOwner {
   /** A call was certainly not started, unless an earlier attempt was lost, and may be sent again. */
@@ -95,7 +100,7 @@ class FrameOutput {
         this.#frames = [];
         while (rest.length > 0) {
           const bytes = await this.#transport.write(rest);
-          if (!bytes) throw new Error(`write() gave ${bytes}`);
+          if (!isCount(bytes, rest.length)) throw new Error(`write(): ${bytes}`);
           rest = rest.subarray(bytes);
           this.queuedBytes -= bytes;
         }
@@ -155,21 +160,24 @@ export class WebConnection implements CallConnection {
   /**
    * While calls are open, the client sends PING four times in the time that it has promised. If the server is silent
    * for two of these, the connection is lost. One is not enough, because a check is late in a page that was asleep.
+   *
+   * An answer to a PING sets the next check anew (-1), because in a hidden page Chrome delays a chain of timers, each set
+   * by the one before, by up to a minute.
    */
-  #look(periodMs = this.#owner.settings.aliveMs / 4): void {
+  #look(silentBeats = this.#silentBeats, periodMs = this.#owner.settings.aliveMs / 4): void {
     const { clock } = this.#owner.settings;
     if (this.#beat !== undefined) clock.clearTimer(this.#beat);
     this.#beat = undefined;
     if (this.#calls.size === 0 || periodMs === 0) return;
-    if (this.#silentBeats++ === 2) return this.lose(new Error("it does not answer"));
+    this.#silentBeats = silentBeats + 1;
+    if (silentBeats === 2) return this.lose(new Error("it does not answer"));
     if (this.#silentBeats > 0) this.output.write(encodeCompact({ cmd: PING, seq: PING_SEQ - this.#nextId++ }));
     this.#beat = clock.setTimer(() => this.#look(), periodMs, false);
   }
 
   /** The network may have changed, so the server must answer soon. */
   check(): void {
-    this.#silentBeats = 1;
-    this.#look(CHECK_MS);
+    this.#look(1, CHECK_MS);
   }
 
   // ---- out
@@ -179,10 +187,7 @@ export class WebConnection implements CallConnection {
     this.#calls.set(call.id, call);
     this.output.write(extended(call.given, { seq: call.id, ttl: call.ttl }));
     call.items?.start();
-    if (this.#beat === undefined) {
-      this.#silentBeats = -1; // the request is the first sign of life
-      this.#look();
-    }
+    if (this.#beat === undefined) this.#look(-1); // the request is the first sign of life
   }
 
   grant({ id }: ClientCall, items: number): void {
@@ -216,9 +221,9 @@ export class WebConnection implements CallConnection {
       while (!this.#isClosed) {
         if (end === buffer.length) buffer = joined([buffer, buffer]);
         const bytes = await this.#transport.read(buffer.subarray(end));
-        if (!bytes) return this.lose(new Error("the server closed it"));
+        if (!isCount(bytes, buffer.length - end)) return this.lose(new Error("the server closed it"));
         end += bytes;
-        this.#silentBeats = 0;
+        if (this.#silentBeats > 0) this.#look(-1);
         let start = 0;
         for (;;) {
           const payload = frameAt(buffer.subarray(start, end), maxPayloadBytes);
@@ -244,7 +249,7 @@ export class WebConnection implements CallConnection {
     const { seq, more, ...fields } = message as Fields;
     const { res, err, going, credit } = fields;
     if (res === undefined && err === undefined && Object.keys(fields).length > 0) { // a notice, which may be unknown
-      if (credit !== undefined) this.#calls.get(seq as number)?.items?.grant(credit as number);
+      if (isCount(credit)) this.#calls.get(seq as number)?.items?.grant(credit);
       else if (typeof going === "number") this.#owner.onGoing(this, going);
       return;
     }

@@ -247,6 +247,58 @@ Deno.test("browser engine - while a call is open it says PING; a server that say
   await client.close();
 });
 
+Deno.test("browser engine - no timer is set by a chain of others, which a hidden page runs once a minute", async () => {
+  const clock = new FakeClock();
+  const setTimer = clock.setTimer.bind(clock);
+  /** How many timers in a row have set the next one. */
+  let depth = 0;
+  let deepest = 0;
+  clock.setTimer = (callback, delayMs, keepAlive) => {
+    const own = depth + 1;
+    deepest = Math.max(deepest, own);
+    return setTimer(
+      () => {
+        depth = own;
+        callback();
+        depth = 0;
+      },
+      delayMs,
+      keepAlive,
+    );
+  };
+  const { client, server } = await scene({ aliveMs: 4_000, clock });
+  const call = client.call("A", {}, { timeoutMs: Infinity });
+  await server.request();
+  for (let beat = 0; beat < 10; beat++) {
+    await clock.advance(1_000);
+    await server.reply({ seq: assertPing(await server.request()), res: "PONG" });
+    await turn();
+  }
+  await server.reply({ seq: 0, res: 1 });
+  assertEquals([await call, deepest], [1, 2]); // a check, and the next one in case that no answer comes
+  await client.close();
+});
+
+Deno.test("browser engine - only a number of items is a grant", async () => {
+  const { client, server } = await scene();
+  for (const odd of ["5", true, null, [1], {}, 0, -3, 0.5, Infinity, NaN, 2 ** 60]) {
+    let made = 0;
+    const items = function* () {
+      while (true) yield made++;
+    };
+    const call = client.call("TAKE", {}, { items: items() });
+    const { seq } = await server.request();
+    assertEquals((await server.request()).item, 0);
+    await server.reply({ seq, credit: odd }, { seq, credit: 1 });
+    assertEquals((await server.request()).item, 1);
+    await turn();
+    assertEquals([server.waiting, made], [0, 2]);
+    await server.reply({ seq, res: null });
+    await call;
+  }
+  await client.close();
+});
+
 Deno.test("browser engine - what breaks the protocol ends the connection", async () => {
   const frame = (payload: number[]) => new Uint8Array([32, 32 + payload.length, ...payload, 0x0a]);
   for (
@@ -363,7 +415,7 @@ const OWN = {
   close() {},
 };
 
-for (const wrong of [0, undefined, NaN]) {
+for (const wrong of [0, undefined, NaN, -1, 0.5, 1e6]) {
   for (const method of ["read", "write"]) {
     Deno.test(`browser engine - a ${method}() of a page's own that gives ${wrong} ends its connection`, async () => {
       let count = 0;
