@@ -37,11 +37,6 @@ const CLOSE_MS = 1_000;
 /** So much input at once shows that a server is alive; fewer bytes, of a message that never ends, do not. */
 const PROGRESS_BYTES = 1_024;
 
-/** Whether it is a number of bytes or items: a page's own transport, or a server, may say anything. */
-function isCount(count: unknown, most = Infinity): count is number {
-  return Number.isSafeInteger(count) && (count as number) > 0 && (count as number) <= most;
-}
-
 /** The part of the client that its connections use. */
 export interface WebConnectionOwner extends ClientCallOwner {
   /** A call was certainly not started, unless an earlier attempt was lost, and may be sent again. */
@@ -100,7 +95,7 @@ class FrameOutput {
         this.#frames = [];
         while (rest.length > 0) {
           const bytes = await this.#transport.write(rest);
-          if (!isCount(bytes, rest.length)) throw new Error(`write(): ${bytes}`);
+          if (!(bytes > 0)) throw new Error(`write(): ${bytes}`);
           rest = rest.subarray(bytes);
           this.queuedBytes -= bytes;
         }
@@ -170,7 +165,7 @@ export class WebConnection implements CallConnection {
     this.#beat = undefined;
     if (this.#calls.size === 0 || periodMs === 0) return;
     this.#silentBeats = silentBeats + 1;
-    if (silentBeats === 2) return this.lose(new Error("it does not answer"));
+    if (silentBeats > 1) return this.lose(new Error("it does not answer"));
     if (this.#silentBeats > 0) this.output.write(encodeCompact({ cmd: PING, seq: PING_SEQ - this.#nextId++ }));
     this.#beat = clock.setTimer(() => this.#look(), periodMs, false);
   }
@@ -220,8 +215,8 @@ export class WebConnection implements CallConnection {
     try {
       while (!this.#isClosed) {
         if (end === buffer.length) buffer = joined([buffer, buffer]);
-        const bytes = await this.#transport.read(buffer.subarray(end));
-        if (!isCount(bytes, buffer.length - end)) return this.lose(new Error("the server closed it"));
+        const bytes = await this.#transport.read(buffer.subarray(end)) as number; // or null at the end
+        if (!(bytes > 0)) return this.lose(new Error("the server closed it"));
         end += bytes;
         if (this.#silentBeats > 0) this.#look(-1);
         let start = 0;
@@ -249,8 +244,9 @@ export class WebConnection implements CallConnection {
     const { seq, more, ...fields } = message as Fields;
     const { res, err, going, credit } = fields;
     if (res === undefined && err === undefined && Object.keys(fields).length > 0) { // a notice, which may be unknown
-      if (isCount(credit)) this.#calls.get(seq as number)?.items?.grant(credit);
-      else if (typeof going === "number") this.#owner.onGoing(this, going);
+      if (Number.isSafeInteger(credit) && (credit as number) > 0) {
+        this.#calls.get(seq as number)?.items?.grant(credit as number);
+      } else if (typeof going === "number") this.#owner.onGoing(this, going);
       return;
     }
     if (typeof seq !== "number") {
@@ -274,7 +270,7 @@ export class WebConnection implements CallConnection {
 
   #settle(call: ClientCall, fields: Fields): void {
     const { err } = fields;
-    if (err === undefined) return call.settle("res" in fields ? fields : badReply("a reply has neither res nor err"));
+    if (err === undefined) return call.settle("res" in fields ? fields : badReply("a reply without res"));
     const error = receivedError(fields);
     if ((err === "SHUTTING_DOWN" || err === "OVERLOADED") && call.state !== "streaming") {
       this.#owner.onRefused(call, error);

@@ -415,7 +415,7 @@ const OWN = {
   close() {},
 };
 
-for (const wrong of [0, undefined, NaN, -1, 0.5, 1e6]) {
+for (const wrong of [0, undefined, NaN, -1]) {
   for (const method of ["read", "write"]) {
     Deno.test(`browser engine - a ${method}() of a page's own that gives ${wrong} ends its connection`, async () => {
       let count = 0;
