@@ -123,6 +123,8 @@ end
 local function float_text(number)
   if number ~= number then return "NaN" end
   if number == math.huge or number == -math.huge then return number > 0 and "Infinity" or "-Infinity" end
+  -- A seq is told apart by its digits, in which both forms of a number must agree.
+  if number == math.floor(number) and math.abs(number) < 2 ^ 53 then return string.format("%.0f", number) end
   local short = string.format("%.15g", number)
   return tonumber(short) == number and short or string.format("%.17g", number)
 end
@@ -405,7 +407,7 @@ end
 
 local function count_value(value)
   local digits = value.text and not value.is_string and value.text:match("^%d+$")
-  return digits and UInt64.new(tonumber(digits)) or nil
+  return digits and UInt64.new(digits) or nil
 end
 
 local function number_value(value)

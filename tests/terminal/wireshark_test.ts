@@ -184,6 +184,23 @@ test("shows a stream from the caller: items, its end, and the credit that comes 
   ]);
 });
 
+test("shows a number as its digits, however it came, and knows a call by it", async () => {
+  const capture = new Capture();
+  const connection = new Connection(capture);
+  const largest = Number.MAX_SAFE_INTEGER; // of the own PINGs of packline's client, which count down from here
+  for (const seq of [largest, largest - 1, largest - 11, 1e15, 2 ** 52]) {
+    connection.send("client", message({ cmd: 1, seq }));
+    connection.send("server", message({ seq, res: "PONG" }));
+  }
+  connection.send("client", message({ cmd: 0, seq: 1, credit: 2n ** 64n - 1n }));
+  const pings = [4, 6, 8, 10, 12];
+  assertEquals(await fieldsOf(capture, "seq credit request_in"), [
+    ...["9007199254740991", "9007199254740990", "9007199254740980", "1000000000000000", "4503599627370496"]
+      .flatMap((seq, n) => [`${seq} - -`, `${seq} - ${pings[n]}`]),
+    "1 18446744073709551615 -",
+  ]);
+});
+
 /** How this version of tshark shows a flag that is set: `1` or `True`. */
 async function flagOf(capture: Capture, name: string): Promise<string> {
   const [shown] = await fieldsOf(capture, name, "-Y", `packline.${name} == 1`);
