@@ -7,8 +7,7 @@
 
 import type { ErrorCode, RpcError } from "../errors.ts";
 import type { Command, Commands, ErrorSchemas, ReplyWith } from "../handlers/command.ts";
-import type { Untracked } from "../handlers/mistakes.ts";
-import type { SchemaOutput, StandardSchema } from "../handlers/standard_schema.ts";
+import type { DataOf, Untracked } from "../handlers/mistakes.ts";
 import type { BuiltIns } from "../handlers/registry.ts";
 import type { CallOptions, MaybeItems, StreamOptions, WithItems } from "./call_options.ts";
 
@@ -55,10 +54,7 @@ export type FailureOf<Errors> = 0 extends 1 & Errors ? RpcError
   :
     | Failure<ErrorCode, unknown>
     | (Errors extends ErrorSchemas ? {
-        [Code in keyof Errors & string]: Failure<
-          Code,
-          Errors[Code] extends StandardSchema ? SchemaOutput<Errors[Code]> : undefined
-        >;
+        [Code in keyof Errors & string]: Failure<Code, DataOf<Errors[Code]>>;
       }[keyof Errors & string]
       : never);
 
@@ -112,9 +108,9 @@ export interface Ways<Params, Result, Errors, Item> {
   // deno-lint-ignore no-explicit-any -- see AnyCommands
   stream: 0 extends 1 & Result ? Given<Params, MaybeItems<StreamOptions>, AsyncGenerator<any, any, void>>
     : Result extends AsyncGenerator<infer Value, infer Return, infer _Next>
-      ? Method<Params, Item, StreamOptions, AsyncGenerator<Untracked<Value>, Plain<Return>, void>>
+      ? Method<Params, Item, StreamOptions, AsyncGenerator<OrNil<Untracked<Value>>, Plain<Return>, void>>
     : Result extends AsyncIterable<infer Value>
-      ? Method<Params, Item, StreamOptions, AsyncGenerator<Untracked<Value>, null, void>>
+      ? Method<Params, Item, StreamOptions, AsyncGenerator<OrNil<Untracked<Value>>, null, void>>
     : NotAStream;
 }
 

@@ -91,14 +91,27 @@ export type Middleware<Given extends object = object> = (
   next: Next,
 ) => Passed<Given> | Promise<Passed<Given>>;
 
+/** What a middleware returns. */
+export type Answering = ReplyFields | Promise<ReplyFields>;
+
+/** What an answer says that was passed on: one of several types, if the middleware passes on one or another. */
+export type GivenIn<Answer> = Answer extends { readonly "~given"?: infer Given }
+  ? unknown extends Given ? object : Given
+  : never;
+
+/** What a middleware passes on, by the type of its answer. One that gives only its own replies passes on nothing. */
+export type GivenBy<Answer> = [GivenIn<Awaited<Answer>>] extends [never] ? object : GivenIn<Awaited<Answer>> & object;
+
 /**
  * Gives a middleware its type if it is not written directly as an argument.
  *
  * @param middleware The middleware.
  * @returns The same middleware.
  */
-export function middleware<Given extends object>(middleware: Middleware<Given>): Middleware<Given> {
-  return middleware;
+export function middleware<Given extends object = never, Answer extends Answering = ReturnType<Middleware<Given>>>(
+  middleware: (call: Context, next: Next) => Answer,
+): Middleware<[Given] extends [never] ? GivenBy<Answer> : Given> {
+  return middleware as Middleware<never>;
 }
 
 /** The options of a command besides its handler. */
@@ -174,9 +187,9 @@ export interface Definition<Input, Params, Result, Errors, Given, SentItem, Item
   readonly items?: StandardSchema<SentItem, Item>;
   /**
    * Describes the result, or each item of a stream. The handler must return this type. At run time, the server checks
-   * it only with `checkResults`.
+   * it only with `checkResults`, and converts nothing.
    */
-  readonly result?: StandardSchema<Described>;
+  readonly result?: StandardSchema<Described, unknown>;
   /**
    * Whether it answers with a stream, for INFO. Set it if the handler is not an async generator, for example if it
    * returns a `ReadableStream`.
@@ -254,7 +267,9 @@ export interface CommandMaker<Given> {
    * const GREET = authenticated((_params: object, { user }) => `Hello, ${user.toUpperCase()}!`);
    * ```
    */
-  with<More extends object>(middleware: Middleware<More>): CommandMaker<Given & More>;
+  with<Answer extends Answering>(
+    middleware: (call: Context, next: Next) => Answer,
+  ): CommandMaker<Given & GivenBy<Answer>>;
 }
 
 /**

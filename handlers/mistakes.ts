@@ -6,6 +6,7 @@
  */
 
 import type { ReplyWith } from "./reply.ts";
+import type { SchemaInput, StandardSchema } from "./standard_schema.ts";
 import type { Tracked } from "./tracked.ts";
 
 /** How deep a value is checked, because a type may contain itself. */
@@ -49,17 +50,38 @@ export type ValueMistake<T, Where extends string, Depth extends unknown[] = Deep
   : T extends Generator<unknown, unknown, never> ? `${Where} is a generator: make it an async one, for a stream`
   : T extends ArrayBufferView | ArrayBuffer ? `${Where} is bytes of another class: use a Uint8Array`
   : T extends Tracked<number | string, unknown> ? `${Where} is tracked: only an item of a stream can be`
-  : T extends ReplyWith<infer Value, infer Beside> ? ValueMistake<Value, Where, Depth> | BesideMistake<Beside, Depth>
+  : T extends ReplyWith<infer Value, infer Beside> ? WholeMistake<Value, Where, Depth> | BesideMistake<Beside, Depth>
   : Depth extends [unknown, ...infer Rest] ? PartMistake<T, Where, Rest>
   : never;
 
+/** What the compiler shows for a stream within a value. */
+export type StreamMistake<Where extends string> =
+  `${Where} is a stream: a stream can only be the whole result, or the option items of a call`;
+
+/** What is wrong with a result that has fields beside it. */
+export type WholeMistake<Value, Where extends string, Depth extends unknown[]> = Value extends AsyncIterable<unknown>
+  ? StreamMistake<"a result with fields beside it">
+  : ValueMistake<Value, Where, Depth>;
+
 /** What is wrong with a part of a value. */
 export type PartMistake<T, Where extends string, Depth extends unknown[]> = T extends AsyncIterable<infer Item>
-  ? ValueMistake<Untracked<Item>, "an item", Depth>
+  ? Where extends "the result" ? ValueMistake<Untracked<Item>, "an item", Depth> | LastMistake<T, Depth>
+  : StreamMistake<Where>
   : T extends readonly (infer Item)[] ? ValueMistake<Item, `${Where}[]`, Depth>
   : T extends object
     ? { [Name in keyof T & string]: ValueMistake<T[Name], `${Where}.${Name}`, Depth> }[keyof T & string]
   : never;
+
+/** What is wrong with the value that a generator returns after its items. */
+export type LastMistake<T, Depth extends unknown[]> = T extends AsyncGenerator<unknown, infer Last, infer _Next>
+  ? ValueMistake<Last, "the final value", Depth>
+  : never;
+
+/** A result that is a stream, or not, as the handler decides. A caller must know before which method to use. */
+export type SometimesMistake<Result> = IsAny<Result> extends true ? never
+  : [Extract<Result, AsyncIterable<unknown>>] extends [never] ? never
+  : [Exclude<Result, AsyncIterable<unknown>>] extends [never] ? never
+  : "the result is sometimes a stream and sometimes a single value: make it always a stream, or two commands";
 
 /** What is wrong with the fields beside a result. */
 export type BesideMistake<T, Depth extends unknown[]> =
@@ -76,7 +98,13 @@ export type Reserved = "cmd" | "seq" | "ttl" | "meta" | "credit" | `$${string}`;
 /** What is wrong with parameters. */
 export type ParamsMistake<T> = IsAny<T> extends true ? never
   : unknown extends T ? never
-  : T extends readonly unknown[] ? "the parameters are an array: take an object with a name for each"
+  : Record<never, never> extends Exclude<T, undefined | void> ? NamedMistake<Exclude<T, undefined | void>>
+  : [Extract<T, undefined | void>] extends [never] ? NamedMistake<T>
+  : "the parameters may be missing, but a handler always gets an object: take one whose fields are all optional";
+
+/** What is wrong with parameters that are never missing. */
+export type NamedMistake<T> = T extends readonly unknown[]
+  ? "the parameters are an array: take an object with a name for each"
   : T extends string | number | boolean | bigint | null | symbol | Uint8Array
     ? "the parameters are a single value: take an object with a name for each"
   : [Extract<keyof T, Reserved>] extends [never]
@@ -117,9 +145,20 @@ export type MisfitMistake<Result, Described> = unknown extends Result | Describe
 /** What `errors` must be. A comparison of whole schemas would take long with many commands. */
 export type Codes = { readonly [code: string]: { readonly "~standard": object } | null };
 
-/** What is wrong with the codes of errors. */
+/** The same, with data that the wire carries. A type that is assignable needs no closer look. */
+export type SendableCodes = {
+  readonly [code: string]: { readonly "~standard": { readonly types?: { readonly input: Sendable } } } | null;
+};
+
+/** The data of an error with this schema, as it is sent. Nothing converts it. */
+export type DataOf<Schema> = Schema extends StandardSchema ? SchemaInput<Schema> : undefined;
+
+/** What is wrong with the codes of errors, or with their data. */
 export type ErrorsMistake<Errors> = unknown extends Errors ? never
-  : [Errors] extends [Codes] ? never
+  : [Errors] extends [Codes]
+    ? { [Code in keyof Errors & string]: ValueMistake<DataOf<Errors[Code]>, `the data of ${Code}`> }[
+      keyof Errors & string
+    ]
   : "the option errors is an object of codes: write { GONE: null }, or a schema for the data in place of null";
 
 /** The first text that is not `never`. */
@@ -136,11 +175,11 @@ export type OneOf<Text> = (Text extends unknown ? (take: () => Text) => void : n
  */
 export type Mistake<Params, Result, Errors = never, SentItem = never, Described = unknown> =
   [Params, Result, Errors, SentItem, unknown] extends
-    [SendableParams, unknown extends Result ? unknown : void | Sendable, Codes, Sendable, Described] ? unknown
+    [SendableParams, unknown extends Result ? unknown : void | Sendable, SendableCodes, Sendable, Described] ? unknown
     : Either<
       ParamsMistake<Params>,
       Either<
-        ValueMistake<Result, "the result">,
+        ValueMistake<Result, "the result"> | SometimesMistake<Result>,
         Either<
           AfterMistake<Params, Result>,
           Either<

@@ -33,8 +33,8 @@ export interface JsonSchemaOptions {
   readonly libraryOptions?: Record<string, unknown>;
 }
 
-/** The output type of a schema. */
-export type SchemaOutput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["output"];
+/** The input type of a schema. */
+export type SchemaInput<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["input"];
 
 /** The result of a validation. */
 export type SchemaResult<Output> =

@@ -7,7 +7,7 @@ import { assert, assertEquals } from "@std/assert";
 import { type CallOptions, type Client, connect, type ConnectOptions } from "../../client.ts";
 import { BUILT_IN_NUMBERS } from "../../codec/message.ts";
 import type { RpcError } from "../../errors.ts";
-import { type Command, command, reply, tracked } from "../../handlers/command.ts";
+import { type Command, command, reply, type Tracked, tracked } from "../../handlers/command.ts";
 import type { ServerInfo, ServerStatistics } from "../../handlers/server_info.ts";
 import type { StandardSchema } from "../../handlers/standard_schema.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
@@ -26,6 +26,10 @@ const missing: StandardSchema<{ id: number }, { id: number }> = {
   "~standard": { version: 1, vendor: "test", validate: (value) => ({ value: value as never }) },
 };
 
+const seen: StandardSchema<{ at: string }, { at: Date }> = {
+  "~standard": { version: 1, vendor: "test", validate: (value) => ({ value: value as never }) },
+};
+
 interface Point {
   x: number;
   y?: number;
@@ -35,6 +39,8 @@ interface Place {
   res: Point;
   name: string;
 }
+
+type Hole = number | undefined | Tracked<number, string | undefined>;
 
 const commands = {
   PLACE: command({ handler: () => reply({ x: 1 } as Point, { name: "here" }) }),
@@ -69,7 +75,15 @@ const commands = {
     yield tracked(after + 1, "line");
     yield 5;
   }),
-  FIND: command({ errors: { MISSING: missing, GONE: null }, handler: ({ id }: { id: number }) => ({ id }) }),
+  HOLES: command(async function* ({ after = 0 }: { after?: number }): AsyncGenerator<Hole, undefined> {
+    yield undefined;
+    yield tracked(after + 1, undefined);
+  }),
+  READABLE_HOLES: command(() => new ReadableStream<number | undefined>()),
+  FIND: command({
+    errors: { MISSING: missing, GONE: null, SEEN: seen },
+    handler: ({ id }: { id: number }) => ({ id }),
+  }),
 };
 
 // Never called: what is in here only has to compile, or not to.
@@ -105,6 +119,10 @@ export async function typed(client: Client<typeof commands>): Promise<void> {
 
   const log = client.stream.LOG();
   same<typeof log, AsyncGenerator<string | 5, null, void>>(true); // without their ids
+  const holes = client.stream.HOLES();
+  same<typeof holes, AsyncGenerator<number | string | null, null, void>>(true); // the wire has no undefined
+  const readable = client.stream.READABLE_HOLES();
+  same<typeof readable, AsyncGenerator<number | null, null, void>>(true);
 
   // @ts-expect-error -- no such command
   client.reply("SUBTRACT", { a: 1, b: 2 });
@@ -260,6 +278,8 @@ export async function failed(client: Client<typeof commands>): Promise<void> {
   // @ts-expect-error -- a failure has no value
   found.value;
   const error: RpcError = found.error;
+  // Nothing converts the data of an error, so its type is the schema's input.
+  if (found.error.code === "SEEN") same<typeof found.error.data, { at: string }>(true);
   if (found.error.code === "MISSING") same<typeof found.error.data, { id: number }>(true);
   else if (found.error.code === "GONE") same<typeof found.error.data, undefined>(true);
   else if (found.error.code === "TIMEOUT") same<typeof found.error.data, unknown>(true);

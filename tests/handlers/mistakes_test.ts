@@ -15,6 +15,9 @@ const PROLOGUE = `
   declare const text: StandardSchema<string, string>;
   declare const seen: StandardSchema<{ at: string }, { at: Date }>;
   declare const moment: StandardSchema<{ at: Date }, { at: Date }>;
+  declare const named: StandardSchema<{ name: string } | undefined>;
+  declare const nothing: StandardSchema<void>;
+  declare function rows(): AsyncGenerator<number, void>;
   interface Params { a: number; any: any; unknown?: unknown; deep: { list: Params[] } }
 `.trim().split("\n").map((line) => line.trim()).join(" ");
 
@@ -52,6 +55,15 @@ const RIGHT = [
   `command((_: { [name: string]: unknown; a: number }) => 1)`,
   `command({ errors: { GONE: null, FULL: schema }, handler: () => 1 })`,
   `command({ result: schema as StandardSchema, stream: true, handler: () => new ReadableStream<number>() })`,
+  `command({ result: seen, handler: () => ({ at: "2026-11-30" }) })`,
+  `command({ errors: { LATE: seen }, handler: () => 1 })`,
+  `command(({ a = 1 }: { a?: number } = {}) => a)`,
+  `command(async function* (): AsyncGenerator<number> { yield 1; })`,
+  `command(async function* () { yield* rows(); return reply([1], { a: 1 }); })`,
+  `command.with((call, next) => call.meta.a ? next({ user: undefined }) : next({ user: "Ada" }))((_: object, { user }) => user?.at(0))`,
+  `command.with(middleware(async (call, next) => call.meta.a ? reply(1, {}) : await next({ user: "Ada" })))((_: object, { user }) => user.at(0))`,
+  `command.with(middleware<{ user: string }>((_call, next) => next({ user: "Ada" })))((_: object, { user }) => user.at(0))`,
+  `command.with(() => reply(1, {}))((_: object, { command }) => command)`,
 ];
 
 const A_DATE = "is a Date: use a number, by getTime(), or a text, by toISOString()";
@@ -269,6 +281,54 @@ const WRONG: [code: string, ...said: string[]][] = [
   [
     `command(() => ({ from: new Date(), to: new Date() }))`,
     `Argument of type '() => { from: Date; to: Date; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { from: Date; to: Date; }, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result.to ${A_DATE}"'.`,
+  ],
+  [
+    `command({ schema: nothing, handler: () => 1 })`,
+    `Argument of type '{ schema: StandardSchema<void, void>; handler: () => number; }' is not assignable to parameter of type '(Handler<void, number, unknown, never> | Definition<void, void, number, never, unknown, never, never, unknown>) & "the parameters may be missing, but a handler always gets an object: take one whose fields are all optional"'.`,
+  ],
+  [
+    `command({ schema: named, handler: (params) => params?.name })`,
+    `Argument of type '{ schema: StandardSchema<{ name: string; } | undefined, { name: string; } | undefined>; handler: (params: { name: string; } | undefined) => string | undefined; }' is not assignable to parameter of type '(Handler<{ name: string; } | undefined, unknown, unknown, never> | Definition<{ name: string; } | undefined, { name: string; } | undefined, unknown, never, unknown, never, never, unknown>) & "the parameters may be missing, but a handler always gets an object: take one whose fields are all optional"'.`,
+  ],
+  [
+    `command(() => ({ rows: rows() }))`,
+    `Argument of type '() => { rows: AsyncGenerator<number, void, any>; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { rows: AsyncGenerator<number, void, any>; }, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result.rows is a stream: a stream can only be the whole result, or the option items of a call"'.`,
+  ],
+  [
+    `command(async function* () { yield rows(); })`,
+    `Argument of type '() => AsyncGenerator<AsyncGenerator<number, void, any>, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<AsyncGenerator<number, void, any>, void, unknown>, unknown, never> | Definition<...>) & "an item is a stream: a stream can only be the whole result, or the option items of a call"'.`,
+  ],
+  [
+    `command(async function* () { yield 1; return { at: new Date() }; })`,
+    `Argument of type '() => AsyncGenerator<number, { at: Date; }, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<number, { at: Date; }, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the final value.at ${A_DATE}"'.`,
+  ],
+  [
+    `command(async function* () { yield 1; return rows(); })`,
+    `Argument of type '() => AsyncGenerator<number, AsyncGenerator<number, void, any>, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<number, AsyncGenerator<number, void, any>, unknown>, unknown, never> | Definition<...>) & "the final value is a stream: a stream can only be the whole result, or the option items of a call"'.`,
+  ],
+  [
+    `command(() => reply(rows(), { count: 1 }))`,
+    `Argument of type '() => ReplyWith<AsyncGenerator<number, void, any>, { count: number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<AsyncGenerator<number, void, any>, { count: number; }>, unknown, never> | Definition<...>) & "a result with fields beside it is a stream: a stream can only be the whole result, or the option items of a call"'.`,
+  ],
+  [
+    `command(({ file }: { file: ReadableStream<Uint8Array> }) => file.locked)`,
+    `Argument of type '({ file }: { file: ReadableStream<Uint8Array>; }) => boolean' is not assignable to parameter of type '(Handler<{ file: ReadableStream<Uint8Array<ArrayBufferLike>>; }, boolean, unknown, never> | Definition<unknown, { file: ReadableStream<Uint8Array<ArrayBufferLike>>; }, ... 5 more ..., unknown>) & "the parameter file is a stream: a stream can only be the whole result, or the option items of a call"'.`,
+  ],
+  [
+    `command(({ all }: { all: boolean }) => all ? rows() : "nothing")`,
+    `Argument of type '({ all }: { all: boolean; }) => AsyncGenerator<number, void, any> | "nothing"' is not assignable to parameter of type '(Handler<{ all: boolean; }, AsyncGenerator<number, void, any> | "nothing", unknown, never> | Definition<unknown, { all: boolean; }, AsyncGenerator<number, void, any> | "nothing", ... 4 more ..., unknown>) & "the result is sometimes a stream and sometimes a single value: make it always a stream, or two commands"'.`,
+  ],
+  [
+    `command({ result: seen, handler: () => ({ at: 5 }) })`,
+    `Argument of type '{ result: StandardSchema<{ at: string; }, { at: Date; }>; handler: () => { at: number; }; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { at: number; }, unknown, never> | Definition<unknown, TheParametersNeedAType, { at: number; }, never, unknown, never, never, { ...; }>) & "${MISFIT}"'.`,
+  ],
+  [
+    `command({ errors: { GONE: moment }, handler: () => 1 })`,
+    `Argument of type '{ errors: { GONE: StandardSchema<{ at: Date; }, { at: Date; }>; }; handler: () => number; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, { readonly GONE: StandardSchema<{ at: Date; }, { ...; }>; }, unknown, never, never, unknown>) & "the data of GONE.at ${A_DATE}"'.`,
+  ],
+  [
+    `command.with((call, next) => call.meta.a ? next() : next({ user: "Ada" }))((_: object, { user }) => user)`,
+    `Property 'user' does not exist on type 'Context<AsyncIterable<unknown> | undefined>'.`,
   ],
   [
     `command("GREET")`,
