@@ -5,6 +5,7 @@
  */
 
 import type { Request } from "../codec/message.ts";
+import type { RpcError } from "../errors.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { PeerCertificate } from "../transport/certificate.ts";
 import type { CallerConnection } from "./caller_connection.ts";
@@ -28,6 +29,8 @@ export interface Invocation {
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
   readonly draining: AbortSignal;
+  /** Why the call is over, if it has ended before its handler. */
+  readonly abortReason: RpcError | undefined;
   readonly items: { readonly reader: AsyncIterable<unknown> } | undefined;
   readonly owner: {
     readonly caller: CallerConnection;

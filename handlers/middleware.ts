@@ -75,7 +75,9 @@ export class MiddlewareChain {
     }
   }
 
+  /** A call that has ended, while a middleware checked who sent it, is not begun. */
   #next(call: Invocation, context: Context, chain: readonly Middleware[], index: number): Promise<ReplyFields> {
+    if (call.abortReason !== undefined) return Promise.reject(call.abortReason);
     return index < chain.length ? this.#pass(call, context, chain, index) : this.#handle(call, context);
   }
 
@@ -91,7 +93,8 @@ export class MiddlewareChain {
   }
 
   /** Checks the parameters, and the stream if the command takes one. Then runs the handler. */
-  #invoke({ entry, request: { params, hasItems } }: Invocation, context: Context): unknown {
+  #invoke(call: Invocation, context: Context): unknown {
+    const { entry, request: { params, hasItems } } = call;
     const { handler, schema, items, result } = entry.command;
     if (items !== undefined && !hasItems) throw withoutItems(entry.name);
     if (schema === undefined && !this.#checksResults) return handler(params as never, context); // the usual case
@@ -100,12 +103,20 @@ export class MiddlewareChain {
       : (params: unknown) => handler(params as never, context);
     if (schema === undefined) return run(params);
     const valid = validated(schema, params);
-    return isThenable(valid) ? valid.then(run) : run(valid);
+    if (!isThenable(valid)) return run(valid);
+    return valid.then((params) => {
+      if (call.abortReason !== undefined) throw call.abortReason; // it has ended meanwhile
+      return run(params);
+    });
   }
 }
 
 /** Adds what a middleware passed on to the context, for later middleware and the handler. */
 function withGiven(call: Invocation, context: Context, given: object): Context {
+  const prototype = Object.getPrototypeOf(given);
+  if (prototype !== Object.prototype && prototype !== null) {
+    throw new TypeError(`Cannot pass on ${inspect(given, 0)}: its methods would be lost; use next({ name: value })`);
+  }
   for (const name of Object.keys(given)) {
     if (name in CallContext.prototype) {
       throw new TypeError(`Cannot pass on "${name}": every context has that name already`);

@@ -438,3 +438,56 @@ Deno.test("next() refuses to hand on a name that every context has, and the hand
   }
   assertEquals(ran, 0);
 });
+
+Deno.test("next() refuses an object of a class, whose methods the handler would not get", async () => {
+  class User {
+    name = "Ada";
+
+    greet(): string {
+      return `Hello, ${this.name}!`;
+    }
+  }
+  let ran = 0;
+  const commands = {
+    CLASS: command.with((_call, next) => next(new User()))(() => ++ran),
+    NAMED: command.with((_call, next) => next({ user: new User() }))((_params: object, { user }) => user.greet()),
+    BARE: command.with((_call, next) => next(Object.assign(Object.create(null), { a: 1 })))(() => "bare"),
+  };
+  await using served = withMemory({ commands });
+  assertEquals(await served.peer.ask({ cmd: "CLASS" }), { err: "INTERNAL" });
+  assertEquals((served.errors.take() as Error[]).map(String), [
+    'TypeError: Cannot pass on User { name: "Ada" }: its methods would be lost; use next({ name: value })',
+  ]);
+  assertEquals(await served.peer.ask({ cmd: "NAMED" }), { res: "Hello, Ada!" });
+  assertEquals(await served.peer.ask({ cmd: "BARE" }), { res: "bare" });
+  assertEquals(ran, 0);
+});
+
+Deno.test("a call that ends while a middleware checks it reaches no other middleware and no handler", async () => {
+  const checks: (() => void)[] = [];
+  const reached: string[] = [];
+  const reasons: unknown[] = [];
+  const checking: Middleware = async (call, next) => {
+    await new Promise<void>((resolve) => checks.push(resolve));
+    try {
+      return await next();
+    } catch (error) {
+      reasons.push([call.command, (error as RpcError).code]);
+      throw error;
+    }
+  };
+  const later: Middleware = (call, next) => {
+    reached.push(`middleware of ${call.command}`);
+    return next();
+  };
+  const MINE = command.with(checking)(() => reached.push("handler"));
+  const COMMON = command.with(checking).with(later)(() => reached.push("handler"));
+  await using served = withMemory({ commands: { MINE, COMMON } });
+  await served.peer.send({ cmd: "MINE", seq: 1 }, { cmd: "COMMON", seq: 2 }, { cmd: 0, seq: 1, cancel: true });
+  assertEquals(await served.peer.readReply(), { seq: 1, err: "CANCELLED" });
+  assertEquals(await served.peer.ask({ cmd: 0, seq: 2, cancel: true }), { seq: 2, err: "CANCELLED" });
+  for (const check of checks) check();
+  await settle();
+  assertEquals([reached, reasons], [[], [["MINE", "CANCELLED"], ["COMMON", "CANCELLED"]]]);
+  assertEquals(served.errors.take(), []);
+});

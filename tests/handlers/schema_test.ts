@@ -79,3 +79,20 @@ Deno.test("a schema sees the parameters alone, without what else a request holds
   await served.peer.ask({ cmd: "MINE", a: 1, seq: 2, ttl: 3_000, meta: { b: "c" }, credit: 4, max: 5 });
   assertEquals(seen, { a: 1, max: 5 });
 });
+
+Deno.test("a call that ends while its schema checks it does not reach the handler", async () => {
+  let ran = 0;
+  const checks: (() => void)[] = [];
+  const schema = schemaOf(async (params) => {
+    await new Promise<void>((resolve) => checks.push(resolve));
+    return { value: params };
+  });
+  const commands = { MINE: command({ schema, handler: () => ++ran }) };
+  await using served = withMemory({ commands, maxInFlightTotal: 2 });
+  await served.peer.send({ cmd: "MINE", seq: 1 }, { cmd: "MINE", seq: 2 }, { cmd: 0, seq: 1, cancel: true });
+  assertEquals(await served.peer.readReply(), { seq: 1, err: "CANCELLED" });
+  for (const check of checks) check();
+  assertEquals(await served.peer.readReply(), { seq: 2, res: 1 });
+  await settle();
+  assertEquals([ran, served.errors.take()], [1, []]);
+});
