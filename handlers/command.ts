@@ -79,12 +79,12 @@ export type Next = <Given extends object = object>(given?: Given) => Promise<Pas
  *
  * @param call The call: command, parameters, meta, peer, signal.
  * @param next Passes the call on to the next middleware or to the handler, once. A second call returns the same
- * promise. Its argument is in the handler's context. It resolves with the reply, or rejects with the handler's error.
+ * promise. The fields of its argument, a plain object, are in the handler's context. It resolves with the reply, or rejects with the handler's error.
  * The items of a stream go to the caller meanwhile. It resolves after the last item, and `res` is the handler's return
  * value.
  * @returns The reply: the one from `next()`, or another. A handler that still runs counts as a call in flight. Its signal
  * aborts at its deadline and when the connection ends, and its error goes to `onError`. A middleware that has answered
- * cannot pass the call on any more: `next()` rejects.
+ * cannot pass the call on any more: `next()` rejects. It also rejects, with the reason, if the call has ended before.
  */
 export type Middleware<Given extends object = object> = (
   call: Context,
@@ -311,9 +311,14 @@ function makerWith(middleware: readonly Middleware[]): CommandMaker<never> {
   return Object.assign(maker, { with: withMore }) as unknown as CommandMaker<never>;
 }
 
+const SCHEMA: OptionKind = {
+  is: (value) => typeof (value as Partial<StandardSchema> | null)?.["~standard"]?.validate === "function",
+  must: "be a schema with the interface Standard Schema, as those of zod (3.24 or later), valibot and arktype",
+};
+
 const COMMAND_OPTIONS: Readonly<Record<string, OptionKind>> = {
   ...{ number: OPTION_KINDS.any, timeoutMs: OPTION_KINDS.any, summary: OPTION_KINDS.string },
-  ...{ schema: OPTION_KINDS.any, items: OPTION_KINDS.any, result: OPTION_KINDS.any },
+  ...{ schema: SCHEMA, items: SCHEMA, result: SCHEMA },
   params: { is: OPTION_KINDS.texts.is, must: "be an array of names; a schema of the parameters goes into `schema`" },
   ...{ errors: OPTION_KINDS.object, stream: OPTION_KINDS.boolean },
   ...{ handler: OPTION_KINDS.function, middleware: OPTION_KINDS.functions }, // `with` sets the last one

@@ -1,6 +1,6 @@
 /** Defining a command: what is refused then, before anything listens. */
 
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { command } from "../../handlers/command.ts";
 
 const handler = (_params: Record<string, unknown>) => 1;
@@ -33,6 +33,19 @@ Deno.test("command() takes the names of the parameters in an array, and says whe
     error.message,
     "Cannot use an object as params: it must be an array of names; a schema of the parameters goes into `schema`",
   );
+});
+
+Deno.test("command() refuses a schema without the common interface, before a call meets it", () => {
+  const validate = (value: unknown) => ({ value });
+  const schema = { "~standard": { version: 1 as const, vendor: "test", validate } };
+  const callable = Object.assign(() => {}, schema); // as those of arktype
+  for (const name of ["schema", "items", "result"]) {
+    for (const right of [schema, callable]) command({ handler, [name]: right });
+    for (const wrong of [{}, { parse: () => 1 }, { type: "object" }, { "~standard": {} }, "text", null, () => {}]) {
+      const error = assertThrows(() => command({ handler, [name]: wrong }), TypeError);
+      assertStringIncludes(error.message, ` as ${name}: it must be a schema with the interface Standard Schema`);
+    }
+  }
 });
 
 Deno.test("command() refuses a time that is none; Infinity is without end", () => {
