@@ -188,16 +188,17 @@ class ShapeReader {
   }
 
   #object(schema: Schema): Shape {
-    const { properties, required, additionalProperties } = schema;
+    const { properties, required, additionalProperties, patternProperties } = schema;
     const needed = new Set(Array.isArray(required) ? required : []);
     const fields = new Map<string, ShapeField>();
     for (const [name, part] of Object.entries(isSchema(properties) ? properties : {})) {
       fields.set(name, { shape: this.read(part), required: needed.has(name) });
     }
-    for (const name of needed) {
-      if (typeof name === "string" && !fields.has(name)) fields.set(name, { shape: ANY_SHAPE, required: true });
-    }
     const others = additionalProperties === undefined ? undefined : this.read(additionalProperties);
+    const unlisted = patternProperties === undefined ? others ?? ANY_SHAPE : ANY_SHAPE;
+    for (const name of needed) {
+      if (typeof name === "string" && !fields.has(name)) fields.set(name, { shape: unlisted, required: true });
+    }
     return { kind: "object", fields, others, bounds: boundsOf(schema, "object") };
   }
 

@@ -14,7 +14,7 @@ import { type Command, type Commands, defined } from "./command.ts";
 import type { CommandInfo, CommandShapes } from "./server_info.ts";
 import { INFO } from "./built_ins/info.ts";
 import { PING, pingIfReady, type Readiness } from "./built_ins/ping.ts";
-import { shapesOf } from "./shapes.ts";
+import { namesIn, shapesOf } from "./shapes.ts";
 import { CommandCounts } from "./statistics.ts";
 import { TAP_NAME, Taps } from "./tap.ts";
 import { STATS } from "./built_ins/stats.ts";
@@ -114,7 +114,7 @@ export class Registry {
         name,
         number: command.number ?? null,
         summary: command.summary ?? "",
-        params: command.params ?? Object.keys(shapes.params?.properties ?? {}),
+        params: command.params ?? namesIn(shapes),
         stream: command.stream ?? isGeneratorFunction(command.handler),
         ...(command.items === undefined ? {} : { items: true }),
         ...(withShapes ? { shapes } : {}),

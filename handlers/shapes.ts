@@ -27,6 +27,34 @@ export function shapesOf({ schema, result, items, errors }: Command): CommandSha
   return Object.fromEntries(Object.entries(found).filter(([, shape]) => shape !== undefined));
 }
 
+/**
+ * The names of the parameters in their shape: those of an object, of all members of a union or an intersection, and of
+ * the shape that a reference leads to.
+ */
+export function namesIn({ params }: CommandShapes): string[] {
+  const names = new Set<string>();
+  const seen = new Set<unknown>();
+  const add = (part: unknown) => {
+    if (typeof part !== "object" || part === null || seen.has(part)) return;
+    seen.add(part);
+    const { properties, allOf, anyOf, oneOf, $ref } = part as JsonSchema;
+    for (const name of Object.keys(properties ?? {})) names.add(name);
+    for (const parts of [allOf, anyOf, oneOf]) if (Array.isArray(parts)) parts.forEach(add);
+    if (typeof $ref === "string") add(referred(params, $ref));
+  };
+  add(params);
+  return [...names];
+}
+
+/** The part of a shape that a reference within it leads to. */
+function referred(root: unknown, ref: string): unknown {
+  const [start, ...steps] = ref.split("/").map((step) => step.replaceAll("~1", "/").replaceAll("~0", "~"));
+  const isPart = (part: unknown, name: string) =>
+    typeof part === "object" && part !== null && Object.hasOwn(part, name);
+  if (start !== "#") return undefined;
+  return steps.reduce((part, name) => isPart(part, name) ? (part as JsonSchema)[name] : undefined, root);
+}
+
 function errorShapes(errors: Command["errors"]): CommandShapes["errors"] {
   if (errors === undefined) return undefined;
   return Object.fromEntries(

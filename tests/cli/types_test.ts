@@ -323,6 +323,21 @@ Deno.test("a shape that grows beyond all bounds by its references is refused, an
   }
 });
 
+Deno.test("a required field that is not listed has the shape of all others", () => {
+  const of = (others: object) => {
+    const params = { type: "object", required: ["a"], ...others };
+    return typescriptTypes(contractOf({ commands: [{ name: "A", shapes: { params } }] }));
+  };
+  assertStringIncludes(
+    of({ additionalProperties: { type: "number" } }),
+    "Command<{ a: number; [name: string]: unknown }",
+  );
+  assertStringIncludes(of({ additionalProperties: true }), "Command<{ a: unknown; [name: string]: unknown }");
+  assertStringIncludes(of({}), "Command<{ a: unknown }");
+  const patterns = { patternProperties: { "^a": { type: "string" } }, additionalProperties: { type: "number" } };
+  assertStringIncludes(of(patterns), "Command<{ a: unknown; [name: string]: unknown }");
+});
+
 const ZOD_SERVICE = `
 import { command, run } from "@packline/packline";
 import { z } from "zod";

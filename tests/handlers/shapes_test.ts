@@ -52,6 +52,28 @@ Deno.test("INFO tells the shapes of parameters, results, items and errors, as th
   assertEquals(NONE.shapes, {}, "what is not known is not there");
 });
 
+Deno.test("INFO tells the names of parameters also from unions, intersections and references", async () => {
+  const a = { type: "object", properties: { kind: { const: "a" }, x: { type: "number" } } };
+  const b = { type: "object", properties: { kind: { const: "b" }, y: { type: "string" } } };
+  const own = (shape: Message) => command({ schema: unchecked<object>(shape), handler: () => 1 });
+  const tree = { type: "object", properties: { name: {}, next: { $ref: "#" } } };
+  const commands = await told({
+    UNION: own({ anyOf: [a, b] }),
+    ONE_OF: own({ oneOf: [a, { anyOf: [b] }] }),
+    BOTH: own({ properties: { z: {} }, allOf: [a, b] }),
+    NAMED: own({ $ref: "#/$defs/a~1b", $defs: { "a/b": a } }),
+    LOOP: own({ $ref: "#/$defs/tree", $defs: { tree: { allOf: [tree, { $ref: "#/$defs/tree" }, { $ref: "#" }] } } }),
+    NOWHERE: own({ anyOf: [{ $ref: "#/$defs/none" }, { $ref: "https://example.org/shape" }, "text", null] }),
+  });
+  const names = (name: string) => commands[name].params;
+  assertEquals(names("UNION"), ["kind", "x", "y"]);
+  assertEquals(names("ONE_OF"), ["kind", "x", "y"]);
+  assertEquals(names("BOTH"), ["z", "kind", "x", "y"]);
+  assertEquals(names("NAMED"), ["kind", "x"]);
+  assertEquals(names("LOOP"), ["name", "next"]);
+  assertEquals(names("NOWHERE"), []);
+});
+
 Deno.test("INFO tells no shapes unless it is asked for them", async () => {
   const commands = { MINE: command({ schema: unchecked<{ name: string }>(NAME), handler: () => 1 }) };
   for (const { shapes } of Object.values(await told(commands, false))) assertEquals(shapes, undefined);
