@@ -49,10 +49,13 @@ export interface Failure<Code extends string, Data> extends RpcError {
   readonly data: Data;
 }
 
+/** The codes that a command need not declare: packline's own, and that of its middleware `tokens()`. */
+export type CommonCode = ErrorCode | "UNAUTHENTICATED";
+
 /** The codes and the data with which a command fails. */
 export type FailureOf<Errors> = 0 extends 1 & Errors ? RpcError
   :
-    | Failure<ErrorCode, unknown>
+    | Failure<CommonCode, unknown>
     | (Errors extends ErrorSchemas ? {
         [Code in keyof Errors & string]: Failure<Code, DataOf<Errors[Code]>>;
       }[keyof Errors & string]

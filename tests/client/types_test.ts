@@ -289,6 +289,7 @@ export async function failed(client: Client<typeof commands>): Promise<void> {
   // @ts-expect-error -- a code of another command
   if (!added.ok && added.error.code === "MISSING") void error;
   if (!added.ok && added.error.code === "CONNECTION_LOST") void error;
+  if (!added.ok && added.error.code === "UNAUTHENTICATED") void error; // by tokens()
 }
 
 // Never called: names that are known at run time only.
