@@ -33,7 +33,8 @@ interface Span {
 
 /** A context of the runtime: an immutable map. */
 interface Context {
-  setValue(key: symbol, value: { spanContext(): SpanContext }): Context;
+  getValue(key: symbol): unknown;
+  setValue(key: symbol, value: { spanContext(): SpanContext } | string): Context;
   deleteValue(key: symbol): Context;
 }
 
@@ -73,6 +74,9 @@ interface Meter {
 /** The key of the span in a context. */
 const SPAN = Symbol.for("OpenTelemetry Context Key SPAN");
 
+/** The key of the id of the span that has called the handler that runs. */
+const CALLER = Symbol.for("packline.caller");
+
 /** The kind of span for each side of a call. The numbers are OpenTelemetry's. */
 const KINDS = { server: 1, client: 2 };
 
@@ -107,18 +111,20 @@ class OpenTelemetry {
    * Starts a span.
    *
    * @param startedMs When the span began, by `performance.now()`.
-   * @param remote The parent of the span, if it is in another process. Without it, a client's span has the span of its
-   * caller as parent.
+   * @param remote The parent of the span, if it is in another process. Without it, or if a handler passes on the
+   * metadata of its own call, a client's span has the span of its caller as parent.
    */
   start(name: string, kind: "client" | "server", startedMs: number, remote: SpanContext | undefined): OpenSpan {
     const contexts = this.#contexts;
     const outside = kind === "client" ? contexts.active() : this.#nobodys;
-    const parent = remote === undefined ? outside : outside.setValue(SPAN, { spanContext: () => remote });
+    const isPassedOn = remote !== undefined && outside.getValue(CALLER) === remote.spanId;
+    const parent = remote === undefined || isPassedOn ? outside : outside.setValue(SPAN, { spanContext: () => remote });
+    const inside = kind === "client" || remote === undefined ? outside : outside.setValue(CALLER, remote.spanId);
     const options = { kind: KINDS[kind], startTime: performance.timeOrigin + startedMs };
     const span = this.#tracer.startSpan(name, options, parent);
     return {
       context: span.spanContext(),
-      run: (work) => contexts.with(outside.setValue(SPAN, span), work),
+      run: (work) => contexts.with(inside.setValue(SPAN, span), work),
       end(attributes, hasFailed) {
         span.setAttributes(attributes);
         if (hasFailed) span.setStatus(ERROR);

@@ -112,6 +112,20 @@ Deno.test("what a handler calls and fetches is a child of its own span, also aft
   assertChild(collector.span("POST", "client"), collector.span("FETCH", "server"));
 });
 
+Deno.test("a handler that passes on the metadata of its call stays the parent of the calls that it makes", async () => {
+  await using collector = new Collector();
+  await run("forwarded", collector.env);
+  const spansOf = (name: string, kind: string) =>
+    collector.spans.filter((span) => span.name === name && span.kind === kind);
+  const handlers = spansOf("FORWARD", "server");
+  assertEquals(handlers.length, 2);
+  for (const handler of handlers) {
+    const [inside, ...more] = spansOf("LEFT", "client").filter(({ traceId }) => traceId === handler.traceId);
+    assertEquals(more, []);
+    assertChild(inside, handler);
+  }
+});
+
 Deno.test("a request without a traceparent begins a trace, whatever has run before it", async () => {
   await using collector = new Collector();
   await run("bare", collector.env);

@@ -25,6 +25,11 @@ const commands = {
     await turn();
     return await inner.call(command) as string;
   }),
+  /** Passes on the metadata of its own call. */
+  FORWARD: command(async (_params: object, { meta }) => {
+    await turn();
+    return await inner.call("LEFT", {}, { meta: { ...meta } }) as string;
+  }),
   LEFT: command(async () => (await turn(), "left")),
   RIGHT: command(async () => (await turn(), "right")),
   FETCH: command(async () => {
@@ -110,6 +115,10 @@ const kinds: Record<string, () => Promise<unknown>> = {
     const none = await client.call.META({}, { meta: { traceparent: "nonsense" } });
     await using other = await connect({ port: server.port, commands, meta: { traceparent: TRACEPARENT } });
     return [own, none, await other.call.META()];
+  },
+  async forwarded() {
+    await client.call.FORWARD();
+    await client.call.FORWARD({}, { meta: { traceparent: TRACEPARENT } });
   },
   /** Two requests without seq and without a traceparent: the second begins when the first has ended. */
   async bare() {
