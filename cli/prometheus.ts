@@ -64,9 +64,14 @@ function ifTold<Value>(value: Value | undefined, numberOf: (value: Value) => num
 }
 
 function family(name: string, type: "counter" | "gauge", help: string, samples: readonly Sample[]): string {
-  return samples.length === 0
-    ? ""
-    : [...head(name, type, help), ...samples.map((sample) => line(name, sample))].join("\n");
+  if (samples.length === 0) return "";
+  // Prometheus refuses a series that is there twice, and texts that are escaped may become the same.
+  const series = new Map<string, number>();
+  for (const [labels, value] of samples) {
+    const label = labelText(labels);
+    series.set(label, (series.get(label) ?? 0) + value);
+  }
+  return [...head(name, type, help), ...Array.from(series, ([label, value]) => line(name, label, value))].join("\n");
 }
 
 function durations(commands: readonly [string, CommandStatistics][]): string {
@@ -78,10 +83,10 @@ function durations(commands: readonly [string, CommandStatistics][]): string {
         ...durations.map((calls, place) => {
           sum += calls;
           const le = place < DURATION_BOUNDS_MS.length ? String(DURATION_BOUNDS_MS[place] / 1000) : "+Inf";
-          return line(`${name}_bucket`, [{ command, le }, sum]);
+          return line(`${name}_bucket`, labelText({ command, le }), sum);
         }),
-        line(`${name}_sum`, [{ command }, totalMs / 1000]),
-        line(`${name}_count`, [{ command }, sum]),
+        line(`${name}_sum`, labelText({ command }), totalMs / 1000),
+        line(`${name}_count`, labelText({ command }), sum),
       ];
     });
   if (lines.length === 0) return "";
@@ -92,9 +97,13 @@ function head(name: string, type: string, help: string): string[] {
   return [`# HELP packline_${name} ${help}`, `# TYPE packline_${name} ${type}`];
 }
 
-function line(name: string, [labels, value]: Sample): string {
+function line(name: string, label: string, value: number): string {
+  return `packline_${name}${label} ${value}`;
+}
+
+function labelText(labels: Record<string, string>): string {
   const pairs = Object.entries(labels).map(([label, text]) => `${label}="${escapeLabel(text)}"`);
-  return `packline_${name}${pairs.length > 0 ? `{${pairs.join(",")}}` : ""} ${value}`;
+  return pairs.length > 0 ? `{${pairs.join(",")}}` : "";
 }
 
 /** Escapes the three special characters of labels, and a peer's characters that control a terminal. */

@@ -82,6 +82,17 @@ Deno.test("prometheusText() lets nothing of a server's reach the terminal as a c
   assertEquals(text.includes(String.raw`packline_calls_total{command="\\u001b[2J\\u000d"} 5`), true);
 });
 
+Deno.test("prometheusText() writes each series once, also if two texts are escaped to the same one", () => {
+  const counts = STATISTICS.commands['A "B"\\\n'];
+  const errors = { "\x1b": 1, "\\u001b": 2, C: 4 };
+  const text = prometheusText({ ...STATISTICS, commands: { FIND: { ...counts, errors } } }) ?? "";
+  const lines = text.split("\n").filter((line) => line.includes("call_errors_total{"));
+  assertEquals(lines, [
+    String.raw`packline_call_errors_total{command="FIND",code="\\u001b"} 3`,
+    'packline_call_errors_total{command="FIND",code="C"} 4',
+  ]);
+});
+
 Deno.test("prometheusText() refuses what is no answer to STATS, and does without durations", () => {
   for (const answer of [undefined, null, 1, "text", [], {}, { ...STATISTICS, bytes: { sent: "1\n" } }]) {
     assertEquals(prometheusText(answer), undefined);
