@@ -68,8 +68,9 @@ export interface Client<C extends Served = AnyCommands> extends AsyncDisposable 
   readonly reply: CallsOf<C, "reply">;
 
   /**
-   * Like `call`, but returns an {@linkcode Outcome} and does not throw. Errors have the codes and data types that the
-   * command's `errors` declare.
+   * Like `call`, but resolves with an {@linkcode Outcome} in place of an {@linkcode RpcError}. Errors have the codes and
+   * data types that the command's `errors` declare. It rejects only for a mistake of the program: with a `TypeError` or
+   * `RangeError` as `call` does, or with what the caller's `items` or a middleware has thrown.
    *
    * @example A misspelt code does not compile
    * ```ts

@@ -58,8 +58,8 @@ export interface Context<Items = AsyncIterable<unknown> | undefined> {
    */
   readonly draining: AbortSignal;
   /**
-   * The remaining time of the caller's deadline, in milliseconds, to pass on to further calls. `Infinity` means no
-   * limit.
+   * The time until the call's deadline, in milliseconds, to pass on to further calls. The deadline is the caller's, or
+   * that of `timeoutMs` and `handlerTimeoutMs` if it is earlier. `Infinity` means no limit.
    */
   readonly remaining: () => number;
   /** The server's clock, for a handler that waits or measures. */
