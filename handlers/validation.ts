@@ -12,6 +12,21 @@ import type { SchemaIssue, SchemaResult, StandardSchema } from "./standard_schem
 import { isStream } from "./item_sender.ts";
 import { isTracked } from "./tracked.ts";
 
+/** The most issues in the data of an error: a caller may send a list in which each entry is wrong. */
+const MAX_ISSUES = 100;
+
+/** The most issues in a text. */
+const MAX_SHOWN = 10;
+
+/** Longer texts of an issue, and longer steps of its path, are cut: they may contain what the caller has sent. */
+const MAX_CHARS = 500;
+
+/** An issue, as a caller gets it. */
+interface Issue {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
 /** Whether a value is a promise, of any library. */
 export function isThenable<Value>(value: Value | PromiseLike<Value>): value is PromiseLike<Value> {
   return typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function";
@@ -20,26 +35,21 @@ export function isThenable<Value>(value: Value | PromiseLike<Value>): value is P
 /** The parameters for the handler; a promise if the schema is asynchronous. */
 export function validated(schema: StandardSchema, params: unknown): unknown {
   const result = schema["~standard"].validate(params);
-  return isThenable(result) ? result.then(valueOf) : valueOf(result);
+  return isThenable(result) ? result.then((result) => valueOf(result)) : valueOf(result);
 }
 
 /** An item of the caller's stream, for the handler; a promise if the schema is asynchronous. */
 export function validatedItem(schema: StandardSchema, item: unknown, index: number): unknown {
   const result = schema["~standard"].validate(item);
-  const value = (result: SchemaResult<unknown>) => valueOf(inItem(result, index));
+  const value = (result: SchemaResult<unknown>) => valueOf(result, ["items", index]);
   return isThenable(result) ? result.then(value) : value(result);
 }
 
-/** A result whose paths begin at the parameters. */
-function inItem(result: SchemaResult<unknown>, index: number): SchemaResult<unknown> {
-  if (result.issues === undefined) return result;
-  return { issues: result.issues.map((issue) => ({ ...issue, path: ["items", index, ...issue.path ?? []] })) };
-}
-
-function valueOf(result: SchemaResult<unknown>): unknown {
+/** @param within The path to the value, from the parameters. */
+function valueOf(result: SchemaResult<unknown>, within: Issue["path"] = []): unknown {
   if (result.issues === undefined) return result.value;
-  const issues = result.issues.map((issue) => ({ path: pathOf(issue), message: issue.message }));
-  throw new RpcError("INVALID_PARAMS", textOf(result.issues), { data: issues });
+  const data = toldOf(result.issues, within);
+  throw new RpcError("INVALID_PARAMS", textOf(data, result.issues.length), { data });
 }
 
 /** Returns a handler's answer, if its result or each item of its stream fits the schema. */
@@ -79,19 +89,33 @@ function checkedItems(schema: StandardSchema, items: AsyncIterable<unknown>): As
 /** Returns the answer unchanged: a result is checked, not converted. */
 function fitting(result: SchemaResult<unknown>, answer: unknown): unknown {
   if (result.issues === undefined) return answer;
-  throw new TypeError(`the result does not fit its schema: ${textOf(result.issues)}`);
+  const told = toldOf(result.issues);
+  throw new TypeError(`the result does not fit its schema: ${textOf(told, result.issues.length)}`);
 }
 
-function textOf(issues: readonly SchemaIssue[]): string {
-  return issues.map((issue) => {
-    const path = pathOf(issue).join(".");
-    return path === "" ? issue.message : `${path}: ${issue.message}`;
-  }).join("; ");
+/** The first issues. Each is read field by field: that of a class, as arktype's, has its text from a getter. */
+function toldOf(issues: readonly SchemaIssue[], within: Issue["path"] = []): Issue[] {
+  return Array.from(issues).slice(0, MAX_ISSUES).map((issue) => ({
+    path: [...within, ...pathOf(issue)],
+    message: cut(String(issue.message)),
+  }));
 }
 
-function pathOf(issue: SchemaIssue): (string | number)[] {
+function textOf(issues: readonly Issue[], count: number): string {
+  const shown = issues.slice(0, MAX_SHOWN).map(({ path, message }) =>
+    path.length === 0 ? message : `${path.join(".")}: ${message}`
+  );
+  if (count > shown.length) shown.push(`and ${count - shown.length} more`);
+  return shown.join("; ");
+}
+
+function cut(text: string): string {
+  return text.length > MAX_CHARS ? `${text.slice(0, MAX_CHARS)}…` : text;
+}
+
+function pathOf(issue: SchemaIssue): Issue["path"] {
   return (issue.path ?? []).map((step) => {
     const key = typeof step === "object" ? step.key : step;
-    return typeof key === "number" ? key : String(key);
+    return typeof key === "number" ? key : cut(String(key));
   });
 }

@@ -53,6 +53,61 @@ Deno.test("a schema that does not hold is INVALID_PARAMS with every path in data
   assertEquals(ran, 0);
 });
 
+Deno.test("of very many or long issues a caller gets the first, and how many more there are", async () => {
+  const issues = (count: number): SchemaIssue[] => {
+    return Array.from({ length: count }, (_, place) => ({ message: "must be text", path: ["list", place] }));
+  };
+  const long = "x".repeat(100_000);
+  const commands = {
+    MANY: command({ schema: schemaOf(({ count }) => ({ issues: issues(count as number) })), handler: () => 1 }),
+    LONG: command({ schema: schemaOf(() => ({ issues: [{ message: long, path: [long] }] })), handler: () => 1 }),
+  };
+  await using served = withMemory({ commands });
+  const ask = async (params: Message) => await served.peer.ask(params) as { msg: string; data: SchemaIssue[] };
+  const shown = (count: number) =>
+    issues(count).map(({ path, message }) => `${path?.join(".")}: ${message}`).join("; ");
+  for (const count of [10, 11, 100, 101, 50_000]) {
+    const { msg, data } = await ask({ cmd: "MANY", count });
+    assertEquals(msg, count === 10 ? shown(10) : `${shown(10)}; and ${count - 10} more`);
+    assertEquals(data, issues(Math.min(count, 100)) as unknown[]);
+  }
+  const { msg, data } = await ask({ cmd: "LONG" });
+  const cut = `${long.slice(0, 500)}…`;
+  assertEquals([msg, data], [`${cut}: ${cut}`, [{ message: cut, path: [cut] }]]);
+  assertEquals(served.errors.take(), []);
+});
+
+Deno.test("an issue of a class, whose text is a getter, is told as any other", async () => {
+  class Issue implements SchemaIssue {
+    readonly path = ["name"];
+
+    get message(): string {
+      return "must be text";
+    }
+  }
+  const schema = schemaOf(() => ({ issues: [new Issue()] }));
+  const commands = {
+    MINE: command({ schema, handler: () => 1 }),
+    ITEMS: command({
+      items: schema,
+      async handler(_params: object, { items }) {
+        for await (const _ of items);
+      },
+    }),
+  };
+  await using served = withMemory({ commands });
+  const refused = (path: SchemaIssue["path"]) => ({
+    err: "INVALID_PARAMS",
+    msg: `${path?.join(".")}: must be text`,
+    data: [{ path, message: "must be text" }],
+  });
+  assertEquals(await served.peer.ask({ cmd: "MINE" }), refused(["name"]));
+  await served.peer.send({ cmd: "ITEMS", seq: 1, $items: true }, { cmd: 0, seq: 1, item: {} });
+  let reply = await served.peer.readReply();
+  while (reply.err === undefined) reply = await served.peer.readReply(); // grants come first
+  assertEquals(reply, { seq: 1, ...refused(["items", 0, "name"]) });
+});
+
 Deno.test("a schema that throws is INTERNAL, and the hook gets what it threw", async () => {
   const wrong = new Error("a mistake in the validator");
   const commands = {
