@@ -71,8 +71,11 @@ export interface Context<Items = AsyncIterable<unknown> | undefined> {
 /** The result of `next()`, with the type of the values that were passed to it. */
 export type Passed<Given> = ReplyFields & { readonly "~given"?: Given };
 
+/** What a middleware may pass on: values by names that a context does not have. */
+export type PassedOn = object & { readonly [Name in keyof Context]?: "every context has this name already" };
+
 /** Passes a call on. */
-export type Next = <Given extends object = object>(given?: Given) => Promise<Passed<Given>>;
+export type Next = <Given extends PassedOn = object>(given?: Given) => Promise<Passed<Given>>;
 
 /**
  * Runs before handlers. It may inspect a call, refuse it by throwing an `RpcError`, answer it, or pass it on.

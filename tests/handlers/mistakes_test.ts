@@ -63,6 +63,7 @@ const RIGHT = [
   `command.with((call, next) => call.meta.a ? next({ user: undefined }) : next({ user: "Ada" }))((_: object, { user }) => user?.at(0))`,
   `command.with(middleware(async (call, next) => call.meta.a ? reply(1, {}) : await next({ user: "Ada" })))((_: object, { user }) => user.at(0))`,
   `command.with(middleware<{ user: string }>((_call, next) => next({ user: "Ada" })))((_: object, { user }) => user.at(0))`,
+  `middleware((call, next) => next(call.meta))`,
   `command.with(() => reply(1, {}))((_: object, { command }) => command)`,
 ];
 
@@ -329,6 +330,10 @@ const WRONG: [code: string, ...said: string[]][] = [
   [
     `command.with((call, next) => call.meta.a ? next() : next({ user: "Ada" }))((_: object, { user }) => user)`,
     `Property 'user' does not exist on type 'Context<AsyncIterable<unknown> | undefined>'.`,
+  ],
+  [
+    `middleware((_call, next) => next({ user: 1, signal: AbortSignal.timeout(5) }))`,
+    `Type 'AbortSignal' is not assignable to type '"every context has this name already"'.`,
   ],
   [
     `command("GREET")`,
