@@ -176,6 +176,12 @@ const ROLES = { client: "outgoing", server: "incoming" };
  */
 const UNKNOWN_METHOD = "_OTHER";
 
+/** The code of all failures with further codes. */
+const OTHER_CODES = "_OTHER";
+
+/** The maximum number of codes in measurements, as in STATS: a handler may use its callers' text as a code. */
+const MAX_CODES = 64;
+
 /** The maximum length of the name of such a command in a span. */
 const MAX_NAME_LENGTH = 64;
 
@@ -200,6 +206,8 @@ export class Telemetry {
   readonly #side: Side;
   readonly #record: (seconds: number, attributes: Attributes) => void;
   readonly #sources = new Set<() => Observed>();
+  /** The codes in measurements so far. */
+  readonly #codes = new Set<string>();
   /** The bytes of servers or clients that have ended, because a count must not shrink. */
   #endedBytes = { received: 0, sent: 0 };
 
@@ -263,23 +271,34 @@ export class Telemetry {
   begin(command = UNKNOWN_METHOD, meta: Meta = undefined, waitedMs = 0): CallSpan {
     const startedMs = performance.now() - waitedMs;
     const span = this.#runtime.start(command, this.#side, startedMs, parentOf(meta?.traceparent));
-    return new CallSpan(span, command, (attributes) => {
-      this.#record((performance.now() - startedMs) / 1000, attributes);
+    return new CallSpan(span, command, (attributes, code) => {
+      this.#record(
+        (performance.now() - startedMs) / 1000,
+        this.#isCounted(code) ? attributes : withoutCode(attributes),
+      );
     });
+  }
+
+  /** Whether measurements have this code: each makes a series, in this process and wherever they are stored. */
+  #isCounted(code: string | undefined): boolean {
+    if (code === undefined || this.#codes.has(code)) return true;
+    if (this.#codes.size >= MAX_CODES) return false;
+    this.#codes.add(code);
+    return true;
   }
 }
 
 /** One end of a call. */
 export class CallSpan {
   readonly #span: OpenSpan;
-  readonly #record: (attributes: Attributes) => void;
+  readonly #record: (attributes: Attributes, code: string | undefined) => void;
   /** The attributes that the measurement has too. They have few different values. */
   readonly #attributes: Attributes;
   /** The attributes that only the span has. They have too many different values for measurements. */
   readonly #own: Attributes = {};
 
   /** @param record Records the duration of the call. */
-  constructor(span: OpenSpan, command: string, record: (attributes: Attributes) => void) {
+  constructor(span: OpenSpan, command: string, record: (attributes: Attributes, code: string | undefined) => void) {
     this.#span = span;
     this.#record = record;
     this.#attributes = { "rpc.system.name": SYSTEM, "rpc.method": command };
@@ -327,9 +346,18 @@ export class CallSpan {
     const attributes = this.#attributes;
     if (code !== undefined) attributes["rpc.response.status_code"] = code;
     if (errorType !== undefined) attributes["error.type"] = code ?? errorType;
-    this.#record(attributes);
+    this.#record(attributes, code ?? errorType);
     this.#span.end({ ...attributes, ...this.#own }, errorType !== undefined);
   }
+}
+
+/** The attributes of a failure whose code is not counted. */
+function withoutCode(attributes: Attributes): Attributes {
+  return {
+    ...attributes,
+    "error.type": OTHER_CODES,
+    ...("rpc.response.status_code" in attributes ? { "rpc.response.status_code": OTHER_CODES } : {}),
+  };
 }
 
 /** The span that a `traceparent` names. */

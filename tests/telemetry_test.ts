@@ -211,6 +211,20 @@ Deno.test("a histogram counts each call, by its command", async () => {
   ]);
 });
 
+Deno.test("a histogram counts each of 64 codes apart and then all others together, and each span has its own", async () => {
+  await using collector = new Collector();
+  await run("codes", collector.env);
+  for (const kind of ["server", "client"]) {
+    const points = collector.metrics.get(`rpc.${kind}.call.duration`) ?? [];
+    const counts = new Map(points.map(({ attributes, value }) => [attributes["error.type"], value]));
+    assertEquals([points.length, counts.size], [65, 65]);
+    assertEquals([counts.get("CODE_0"), counts.get("CODE_63"), counts.get("_OTHER")], [2, 1, 6]);
+    for (const { attributes } of points) assertEquals(attributes["rpc.response.status_code"], attributes["error.type"]);
+    const codes = collector.spans.filter((span) => span.kind === kind).map((span) => failureOf(span)[0]);
+    assertEquals(new Set(codes).size, 70);
+  }
+});
+
 Deno.test("docs/telemetry.md lists the attributes of spans and the metrics that are exported, and no others", async () => {
   await using collector = new Collector();
   await run("failures", collector.env);

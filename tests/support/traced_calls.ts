@@ -39,6 +39,9 @@ const commands = {
   REFUSE: command((): null => {
     throw new RpcError("NO_SUCH_BOOK", "there is none");
   }),
+  FAIL: command(({ code }: { code: string }): null => {
+    throw new RpcError(code);
+  }),
   BREAK: command((): null => {
     throw new Error("a bug");
   }),
@@ -149,6 +152,10 @@ const kinds: Record<string, () => Promise<unknown>> = {
   },
   async many() {
     for (let n = 0; n < 3; n++) await client.call.GREET({ name: "Ada" });
+  },
+  async codes() {
+    for (let n = 0; n < 70; n++) await client.outcome.FAIL({ code: `CODE_${n}` });
+    await client.outcome.FAIL({ code: "CODE_0" });
   },
   hang() {
     client.call.HANG().catch(() => {});
