@@ -9,9 +9,10 @@ import type { CommandShapes } from "./server_info.ts";
 import type { JsonSchema, StandardSchema } from "./standard_schema.ts";
 
 /**
- * A part without a JSON Schema, such as a class instance, gets any shape: otherwise zod would not describe the rest.
+ * A part without a JSON Schema, such as a class instance, gets any shape: otherwise zod (the first option) and valibot
+ * (the second) would not describe the rest.
  */
-const OPTIONS = { target: "draft-2020-12", libraryOptions: { unrepresentable: "any" } };
+const OPTIONS = { target: "draft-2020-12", libraryOptions: { unrepresentable: "any", errorMode: "ignore" } };
 
 /** A shape that is nested deeper than this is left out: INFO must not exceed the depth that every client reads. */
 const MAX_DEPTH = 48;
