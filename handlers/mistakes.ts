@@ -22,6 +22,9 @@ export type Collection =
   | WeakMap<WeakKey, unknown>
   | WeakSet<WeakKey>;
 
+/** Whether a type is an error. Without a stack, it is an object that has a name and a message. */
+export type IsError<T> = T extends Error ? "stack" extends keyof T ? true : false : false;
+
 /** Values that the wire carries. A type that is assignable needs no closer look, which saves time with many commands. */
 export type Sendable =
   | string
@@ -44,6 +47,7 @@ export type ValueMistake<T, Where extends string, Depth extends unknown[] = Deep
   : T extends Collection ? `${Where} is a Map or a Set: use an array or an object`
   : T extends symbol ? `${Where} is a symbol, which cannot be sent`
   : T extends (...args: never) => unknown ? `${Where} is a function, which cannot be sent`
+  : IsError<T> extends true ? `${Where} is an Error, which cannot be sent: throw an RpcError, or use its message`
   : T extends RegExp | URL | URLSearchParams ? `${Where} is an object of a class: use a text`
   : T extends Response | Request | Blob ? `${Where} is a Response or another body: await its text(), json() or bytes()`
   : T extends PromiseLike<unknown> ? `${Where} is a promise: await it`

@@ -64,6 +64,7 @@ const RIGHT = [
   `command.with(middleware(async (call, next) => call.meta.a ? reply(1, {}) : await next({ user: "Ada" })))((_: object, { user }) => user.at(0))`,
   `command.with(middleware<{ user: string }>((_call, next) => next({ user: "Ada" })))((_: object, { user }) => user.at(0))`,
   `middleware((call, next) => next(call.meta))`,
+  `command((): { name: string; message: string }[] => [])`,
   `command.with(() => reply(1, {}))((_: object, { command }) => command)`,
 ];
 
@@ -334,6 +335,10 @@ const WRONG: [code: string, ...said: string[]][] = [
   [
     `middleware((_call, next) => next({ user: 1, signal: AbortSignal.timeout(5) }))`,
     `Type 'AbortSignal' is not assignable to type '"every context has this name already"'.`,
+  ],
+  [
+    `command(() => new RangeError("too far"))`,
+    `Argument of type '() => RangeError' is not assignable to parameter of type '(Handler<TheParametersNeedAType, RangeError, unknown, never> | Definition<unknown, TheParametersNeedAType, RangeError, ... 4 more ..., unknown>) & "the result is an Error, which cannot be sent: throw an RpcError, or use its message"'.`,
   ],
   [
     `command("GREET")`,
