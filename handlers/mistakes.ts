@@ -144,6 +144,7 @@ export type Answered<Result> = Result extends AsyncIterable<infer Item> ? Untrac
 /** A result that does not fit its schema. */
 export type MisfitMistake<Result, Described> = unknown extends Result | Described ? never
   : [Answered<Result>] extends [Described] ? never
+  : [Described] extends [undefined | void] ? "a handler without a value answers null: use the schema of null as result"
   : "the result does not fit the schema in the option result: write the return type of the handler to see where";
 
 /** What `errors` must be. A comparison of whole schemas would take long with many commands. */

@@ -341,6 +341,10 @@ const WRONG: [code: string, ...said: string[]][] = [
     `Argument of type '() => RangeError' is not assignable to parameter of type '(Handler<TheParametersNeedAType, RangeError, unknown, never> | Definition<unknown, TheParametersNeedAType, RangeError, ... 4 more ..., unknown>) & "the result is an Error, which cannot be sent: throw an RpcError, or use its message"'.`,
   ],
   [
+    `command({ result: nothing, handler: () => {} })`,
+    `Argument of type '{ result: StandardSchema<void, void>; handler: () => void; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, void, unknown, never> | Definition<unknown, TheParametersNeedAType, void, never, unknown, never, never, void>) & "a handler without a value answers null: use the schema of null as result"'.`,
+  ],
+  [
     `command("GREET")`,
     `Argument of type 'string' is not assignable to parameter of type 'Handler<TheParametersNeedAType, unknown, unknown, never> | Definition<unknown, TheParametersNeedAType, unknown, never, unknown, never, never, unknown>'.`,
   ],
