@@ -228,6 +228,12 @@ export type NeededItem<SentItem> = unknown extends SentItem ? NonNullable<unknow
 /** A promise's value. */
 export type Settled<Result> = Result extends AsyncIterable<unknown> ? Result : Awaited<Result>;
 
+/**
+ * The same type. The compiler infers nothing through it: where a type of any commands is expected, as by `satisfies
+ * Commands`, it would infer `any`. Of `NoInfer`, which does this too, a part stays in the result.
+ */
+export type Known<T> = [T][T extends unknown ? 0 : never];
+
 /** Makes commands whose handlers have more in their context. */
 export interface CommandMaker<Given> {
   /**
@@ -251,7 +257,7 @@ export interface CommandMaker<Given> {
     definition:
       & (Handler<Params, Result, Given> | Definition<Input, Params, Result, Errors, Given, SentItem, Item, Described>)
       & NoInfer<Mistake<Sent<Input, Params>, Settled<Result>, Errors, SentItem, Described>>,
-  ): Command<Sent<Input, Params>, Settled<Result>, Errors, NeededItem<SentItem>>;
+  ): Command<Known<Sent<Input, Params>>, Known<Settled<Result>>, Known<Errors>, Known<NeededItem<SentItem>>>;
 
   /**
    * Returns a function that makes commands with a middleware before their handlers.

@@ -7,7 +7,7 @@ import { assert, assertEquals } from "@std/assert";
 import { type CallOptions, type Client, connect, type ConnectOptions } from "../../client.ts";
 import { BUILT_IN_NUMBERS } from "../../codec/message.ts";
 import type { RpcError } from "../../errors.ts";
-import { type Command, command, reply, type Tracked, tracked } from "../../handlers/command.ts";
+import { type Command, command, type Commands, reply, type Tracked, tracked } from "../../handlers/command.ts";
 import type { ServerInfo, ServerStatistics } from "../../handlers/server_info.ts";
 import type { StandardSchema } from "../../handlers/standard_schema.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
@@ -290,6 +290,34 @@ export async function failed(client: Client<typeof commands>): Promise<void> {
   if (!added.ok && added.error.code === "MISSING") void error;
   if (!added.ok && added.error.code === "CONNECTION_LOST") void error;
   if (!added.ok && added.error.code === "UNAUTHENTICATED") void error; // by tokens()
+}
+
+// Never called: commands that are defined where a type of any commands is expected have the same types.
+export async function expected(): Promise<void> {
+  const plain = {
+    ADD: command(({ a, b }: { a: number; b: number }) => a + b),
+    ONE: command(() => 1),
+    FIND: command({ schema: user, errors: { GONE: null }, handler: ({ name }) => name }),
+    COUNT: command(async function* () {
+      yield 1;
+    }),
+  };
+  const satisfied = {
+    ADD: command(({ a, b }: { a: number; b: number }) => a + b),
+    ONE: command(() => 1),
+    FIND: command({ schema: user, errors: { GONE: null }, handler: ({ name }) => name }),
+    COUNT: command(async function* () {
+      yield 1;
+    }),
+  } satisfies Commands;
+  same<typeof satisfied, typeof plain>(true);
+  await using client = await connect({
+    commands: { ADD: command(({ a, b }: { a: number; b: number }) => a + b), ONE: command(() => 1) },
+  });
+  const results = [await client.call.ADD({ a: 1, b: 2 }), await client.call.ONE()] as const;
+  same<typeof results, readonly [number, number]>(true);
+  // @ts-expect-error -- a parameter of another type
+  client.call.ADD({ a: 1, b: "2" });
 }
 
 // Never called: names that are known at run time only.
