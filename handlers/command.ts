@@ -75,7 +75,12 @@ export type Passed<Given> = ReplyFields & { readonly "~given"?: Given };
 export type PassedOn = object & { readonly [Name in keyof Context]?: "every context has this name already" };
 
 /** Passes a call on. */
-export type Next = <Given extends PassedOn = object>(given?: Given) => Promise<Passed<Given>>;
+export interface Next {
+  /** Adds nothing. A signature of its own: of an optional argument, the compiler would infer what is expected. */
+  (): Promise<Passed<object>>;
+  /** Adds the fields of an object to the context. */
+  <Given extends PassedOn>(given: Given): Promise<Passed<Given>>;
+}
 
 /**
  * Runs before handlers. It may inspect a call, refuse it by throwing an `RpcError`, answer it, or pass it on.
@@ -113,7 +118,7 @@ export type GivenBy<Answer> = [GivenIn<Awaited<Answer>>] extends [never] ? objec
  */
 export function middleware<Given extends object = never, Answer extends Answering = ReturnType<Middleware<Given>>>(
   middleware: (call: Context, next: Next) => Answer,
-): Middleware<[Given] extends [never] ? GivenBy<Answer> : Given> {
+): Middleware<Known<[Given] extends [never] ? GivenBy<Answer> : Given>> {
   return middleware as Middleware<never>;
 }
 

@@ -7,7 +7,16 @@ import { assert, assertEquals } from "@std/assert";
 import { type CallOptions, type Client, connect, type ConnectOptions } from "../../client.ts";
 import { BUILT_IN_NUMBERS } from "../../codec/message.ts";
 import type { RpcError } from "../../errors.ts";
-import { type Command, command, type Commands, reply, type Tracked, tracked } from "../../handlers/command.ts";
+import {
+  type Command,
+  command,
+  type Commands,
+  type Middleware,
+  middleware,
+  reply,
+  type Tracked,
+  tracked,
+} from "../../handlers/command.ts";
 import type { ServerInfo, ServerStatistics } from "../../handlers/server_info.ts";
 import type { StandardSchema } from "../../handlers/standard_schema.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
@@ -290,6 +299,22 @@ export async function failed(client: Client<typeof commands>): Promise<void> {
   if (!added.ok && added.error.code === "MISSING") void error;
   if (!added.ok && added.error.code === "CONNECTION_LOST") void error;
   if (!added.ok && added.error.code === "UNAUTHENTICATED") void error; // by tokens()
+}
+
+// Never called: a middleware passes on what its type says.
+export function passedOn(): Middleware<{ user: string }>[] {
+  // @ts-expect-error -- it passes on nothing
+  const nothing: Middleware<{ user: string }> = (_call, next) => next();
+  // @ts-expect-error -- nor does this one
+  const made: Middleware<{ user: string }> = middleware((_call, next) => next());
+  // @ts-expect-error -- nor this one
+  const named = middleware<{ user: string }>((_call, next) => next());
+  // @ts-expect-error -- of another type
+  const other: Middleware<{ user: string }> = middleware((_call, next) => next({ user: 1 }));
+  const admin: Middleware<{ user: "Ada" }> = async (_call, next) => await next({ user: "Ada" });
+  const late: Middleware = async (_call, next) => ({ ...await next(), late: true });
+  void late;
+  return [nothing, made, named, other, admin, middleware((_call, next) => next({ user: "Ada" }))];
 }
 
 // Never called: commands that are defined where a type of any commands is expected have the same types.
