@@ -117,11 +117,17 @@ export interface Ways<Params, Result, Errors, Item> {
     : NotAStream;
 }
 
+/** The ways to call a command whose types are not known. */
+// deno-lint-ignore no-explicit-any -- see AnyCommands
+export type AnyWays = Ways<any, any, any, any>;
+
 /** The ways to call a command of this type. */
 // deno-lint-ignore no-explicit-any -- see AnyCommands
 export type WaysOf<T> = 0 extends 1 & T ? Ways<Record<string, unknown>, any, any, unknown>
-  : T extends Command<infer Params, infer Result, infer Errors, infer Item> ? Ways<Params, Result, Errors, Item>
-  : never;
+  : "~params" extends keyof T
+    ? T extends Command<infer Params, infer Result, infer Errors, infer Item> ? Ways<Params, Result, Errors, Item>
+    : never
+  : AnyWays;
 
 /** One of the four ways to call. */
 export type CallKind = keyof Ways<unknown, unknown, unknown, unknown>;

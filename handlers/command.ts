@@ -110,6 +110,9 @@ export type GivenIn<Answer> = Answer extends { readonly "~given"?: infer Given }
 /** What a middleware passes on, by the type of its answer. One that gives only its own replies passes on nothing. */
 export type GivenBy<Answer> = [GivenIn<Awaited<Answer>>] extends [never] ? object : GivenIn<Awaited<Answer>> & object;
 
+/** The same type, through which the compiler infers nothing from what is expected. */
+export type Known<T> = [T][T extends unknown ? 0 : never];
+
 /**
  * Gives a middleware its type if it is not written directly as an argument.
  *
@@ -137,8 +140,11 @@ export interface CommandOptions {
 /** The codes with which a command may fail, each with the schema of its `data`, or `null` if it has none. */
 export type ErrorSchemas = Readonly<Record<string, StandardSchema | null>>;
 
-/** A command for `serve()`, made by {@linkcode command}. */
-export interface Command<Params = unknown, Result = unknown, Errors = unknown, Item = unknown> extends CommandOptions {
+/**
+ * A command whose types are not known. It names no types, not even `any`: where it is expected, as by `satisfies
+ * Commands`, the compiler would infer them for a command that is defined there.
+ */
+export interface AnyCommand extends CommandOptions {
   /** Checks the parameters before the handler sees them. */
   readonly schema?: StandardSchema;
   /** Describes the result, or each item of a stream. */
@@ -156,6 +162,10 @@ export interface Command<Params = unknown, Result = unknown, Errors = unknown, I
   /** Handles a call. */
   // deno-lint-ignore no-explicit-any -- the types of items are each command's own
   readonly handler: (params: never, context: Context<any>) => unknown;
+}
+
+/** A command for `serve()`, made by {@linkcode command}. */
+export interface Command<Params = unknown, Result = unknown, Errors = unknown, Item = unknown> extends AnyCommand {
   /** The type of the parameters, for callers. It never exists at run time. */
   readonly "~params"?: Params;
   /** The type of the result. */
@@ -167,8 +177,7 @@ export interface Command<Params = unknown, Result = unknown, Errors = unknown, I
 }
 
 /** Commands by name. */
-// deno-lint-ignore no-explicit-any -- the types of parameters and results are each command's own
-export type Commands = Readonly<Record<string, Command<any, any, any, any>>>;
+export type Commands = Readonly<Record<string, AnyCommand>>;
 
 /** The caller's stream in a handler's context. If the command has no option `items`, the stream is optional. */
 export type ItemsOf<Item> = [Item] extends [never] ? AsyncIterable<unknown> | undefined : AsyncIterable<Item>;
@@ -233,12 +242,6 @@ export type NeededItem<SentItem> = unknown extends SentItem ? NonNullable<unknow
 /** A promise's value. */
 export type Settled<Result> = Result extends AsyncIterable<unknown> ? Result : Awaited<Result>;
 
-/**
- * The same type. The compiler infers nothing through it: where a type of any commands is expected, as by `satisfies
- * Commands`, it would infer `any`. Of `NoInfer`, which does this too, a part stays in the result.
- */
-export type Known<T> = [T][T extends unknown ? 0 : never];
-
 /** Makes commands whose handlers have more in their context. */
 export interface CommandMaker<Given> {
   /**
@@ -262,7 +265,7 @@ export interface CommandMaker<Given> {
     definition:
       & (Handler<Params, Result, Given> | Definition<Input, Params, Result, Errors, Given, SentItem, Item, Described>)
       & NoInfer<Mistake<Sent<Input, Params>, Settled<Result>, Errors, SentItem, Described>>,
-  ): Command<Known<Sent<Input, Params>>, Known<Settled<Result>>, Known<Errors>, Known<NeededItem<SentItem>>>;
+  ): Command<Sent<Input, Params>, Settled<Result>, Errors, NeededItem<SentItem>>;
 
   /**
    * Returns a function that makes commands with a middleware before their handlers.

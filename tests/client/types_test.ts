@@ -301,6 +301,18 @@ export async function failed(client: Client<typeof commands>): Promise<void> {
   if (!added.ok && added.error.code === "UNAUTHENTICATED") void error; // by tokens()
 }
 
+// Never called: a contract of its own gives the parameters their types, and checks the result.
+export async function contracted(client: Client<Commands>): Promise<unknown[]> {
+  const right: Command<{ a: number }, number> = command(({ a }) => a);
+  // @ts-expect-error -- another result
+  const wrong: Command<{ a: number }, string> = command(({ a }) => a);
+  const called = await client.call.ANY({ a: 1 });
+  const text: string = called; // any
+  void text;
+  for await (const item of client.stream.ANY()) void item;
+  return [right, wrong, called];
+}
+
 // Never called: a middleware passes on what its type says.
 export function passedOn(): Middleware<{ user: string }>[] {
   // @ts-expect-error -- it passes on nothing
