@@ -75,6 +75,7 @@ function placeOf({ url, hostname, port, unix }: FlagValues<typeof ADDRESS_FLAGS>
   const parts = { hostname, port, unix };
   const [given] = Object.entries(parts).find(([, value]) => value !== undefined) ?? [];
   if (url !== undefined && given !== undefined) throw new UsageError(`--url cannot be used with --${given}`);
+  if (unix !== undefined && given !== "unix") throw new UsageError(`--unix cannot be used with --${given}`);
   return url ?? (given === undefined ? placeInEnvironment() : parts);
 }
 

@@ -114,6 +114,10 @@ export function readSettings<More extends Flags = Record<never, never>>(
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, cert, key, ca, graceMs = DEFAULT_GRACE_MS } = given;
   const { fd, unix } = [flags, environment, { ...options, unix: options.path }].find(saysWhere) ?? {};
   const path = fd === undefined ? unix : undefined;
+  const places = (["fd", "unix", "hostname", "port"] as const).filter((name) => flags[name] !== undefined);
+  if (places.length > 1 && (flags.fd ?? flags.unix) !== undefined) {
+    throw new UsageError(`--${places[0]} cannot be used with --${places[1]}`);
+  }
   if (path === undefined && (flags.unixMode ?? flags.unixGroup) !== undefined) {
     throw new UsageError("--unix-mode and --unix-group need --unix");
   }

@@ -337,6 +337,7 @@ Deno.test("a command line that makes no sense is one line and exit code 2, and r
     [["--json", "--json", "PING"], "--json is given 2 times"],
     [["-h"], "--hostname needs a value"],
     [["-h", "a", "--url", "packline://b", "PING"], "--url cannot be used with --hostname"],
+    [["--unix", "a", "-p", "1", "PING"], "--unix cannot be used with --port"],
   ];
   await Promise.all(refused.map(async ([args, text]) => {
     assertEquals(await runScript("client", args, { permissions: [] }), complained(`${text}; see --help`, 2));

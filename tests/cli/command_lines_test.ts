@@ -118,7 +118,7 @@ Deno.test("whatever is typed, the client ends with a code and at most one line o
     await Promise.all(
       lines.slice(start, start + 8).map(async ([code, line]) => {
         const words = line.split(" ").filter((word) => word !== "");
-        const port = line.includes("--port") ? [] : ["--port", String(server.port)];
+        const port = /--port|--unix/.test(line) ? [] : ["--port", String(server.port)];
         const outcome = await runScript("client", [...port, ...words], {
           permissions: ["--allow-net", "--allow-read", "--allow-write"],
         });

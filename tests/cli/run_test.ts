@@ -67,6 +67,13 @@ Deno.test("where to listen is decided as a whole: a port in one place wins over 
   assertEquals(where(["--port", "1300"], { path: "/run/a.sock" }), "127.0.0.1:1300");
   assertEquals(where(["--unix", "/run/b.sock"], { hostname: "0.0.0.0", port: 1300 }), "/run/b.sock");
   assertEquals(where(["--port", "1301"], { hostname: "0.0.0.0", port: 1300 }), "0.0.0.0:1301");
+  const twice: [args: string[], text: string][] = [
+    [["--unix", "/run/b.sock", "--port", "1"], "--unix cannot be used with --port"],
+    [["--hostname", "::1", "--unix", "/run/b.sock"], "--unix cannot be used with --hostname"],
+    [["--fd", "3", "--port", "1"], "--fd cannot be used with --port"],
+    [["--fd", "3", "--unix", "/run/b.sock"], "--fd cannot be used with --unix"],
+  ];
+  for (const [args, text] of twice) assertThrows(() => where(args, {}), UsageError, text);
   const tls = { cert: "a certificate", key: "a key" };
   assertThrows(() => where(["--unix", "/run/b.sock"], { tls }), UsageError, "--unix cannot be used with TLS");
   assertThrows(
