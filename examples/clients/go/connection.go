@@ -20,6 +20,7 @@ import (
 const (
 	maxShort = 57_310
 	longMark = 0xffff
+	never    = time.Duration(-1 << 60) // since what has not happened
 )
 
 type connection struct {
@@ -27,19 +28,20 @@ type connection struct {
 	socket     net.Conn
 	takesCalls bool
 	hasEnded   bool
+	hasRested  bool                // no call was open at the last tick
 	calls      map[float64]*Stream // by seq, which comes as any kind of number
 	output     []byte              // frames for the socket
 	canWrite   *sync.Cond          // there is output, or the connection has ended
 	interval   time.Duration       // of ticks
 	silence    time.Duration
-	unanswered time.Duration // since the first cancel that no message has followed; -1 without one
+	unanswered time.Duration // since the first cancel that no message has followed; below 0 without one
 	timer      *time.Timer
 }
 
 func newConnection(client *Client, socket net.Conn) *connection {
 	c := &connection{
 		client: client, socket: socket, takesCalls: true, calls: map[float64]*Stream{}, canWrite: sync.NewCond(&client.mu),
-		unanswered: -1,
+		unanswered: never,
 	}
 	alive := client.options.Alive
 	settings, _ := encode(Map{"cmd": 0, "max": maxPayload, "alive": alive.Milliseconds(), "notice": true}, 0)
@@ -118,14 +120,12 @@ func (c *connection) tick() {
 	}
 	alive := c.client.options.Alive
 	c.timer.Reset(c.interval)
-	if len(c.calls) == 0 {
+	if c.hasRested = len(c.calls) == 0; c.hasRested {
 		c.silence = 0
 		return
 	}
 	c.silence += c.interval
-	if c.unanswered >= 0 {
-		c.unanswered += c.interval
-	}
+	c.unanswered += c.interval
 	if c.silence > alive && c.silence > 2*time.Second || c.unanswered > c.client.patience {
 		c.end(&Error{Code: "CONNECTION_LOST", Message: "the server has not answered a PING or a cancel in time"})
 		return
@@ -162,7 +162,7 @@ func (c *connection) read() {
 }
 
 func (c *connection) take(message Map) {
-	c.unanswered = -1
+	c.unanswered = never
 	seq, hasSeq := message["seq"]
 	_, isFailure := message["err"]
 	_, isResult := message["res"]
@@ -170,10 +170,9 @@ func (c *connection) take(message Map) {
 	switch {
 	case hasSeq:
 		c.client.failures = 0
-		n := number(seq)
-		call := c.calls[n]
+		call := c.calls[number(seq)]
 		if (isResult || isFailure) && message["more"] != true {
-			delete(c.calls, n)
+			delete(c.calls, number(seq))
 		}
 		if call != nil {
 			call.take(message)

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,10 +45,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	if e.Message == "" {
-		return e.Code
-	}
-	return e.Code + ": " + e.Message
+	return strings.TrimSuffix(e.Code+": "+e.Message, ": ")
 }
 
 // Unwrap is the error of the context, or of the caller's items, if that was the reason.
@@ -98,11 +97,8 @@ func New(address string, options Options) *Client {
 	}
 	if options.Alive <= 0 {
 		options.Alive = 10 * time.Second
-	} else if options.Alive < time.Second {
-		options.Alive = time.Second
-	} else if options.Alive > time.Hour {
-		options.Alive = time.Hour
 	}
+	options.Alive = time.Duration(math.Min(math.Max(float64(options.Alive), float64(time.Second)), float64(time.Hour)))
 	c := &Client{
 		address: address, options: options, patience: 10 * time.Second,
 		changed: make(chan struct{}), connections: map[*connection]bool{},
@@ -192,6 +188,12 @@ func (c *Client) ready(ctx context.Context) (*connection, error) {
 		}
 		mustDial := !c.isDialing
 		for connection := range c.connections {
+			if connection.hasRested { // First what has come meanwhile is read: it may be the end.
+				connection.hasRested = false
+				c.mu.Unlock()
+				time.Sleep(time.Millisecond)
+				c.mu.Lock()
+			}
 			if connection.takesCalls && len(connection.output) < maxQueued {
 				return connection, nil
 			}
@@ -234,8 +236,7 @@ func (c *Client) dial(failures int) {
 	socket, err := (&net.Dialer{Timeout: dialTime}).DialContext(c.life, "tcp", c.address)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.isDialing = false
-	c.trouble = ""
+	c.isDialing, c.trouble = false, ""
 	if c.failures < maxFailures {
 		c.failures++
 	}

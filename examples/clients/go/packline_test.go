@@ -410,6 +410,33 @@ func TestAWriteThatFailsDoesNotHideWhatTheServerHasSaid(t *testing.T) {
 	}
 }
 
+func TestAConnectionThatEndedWhileTheProcessStoodStillGetsNoCall(t *testing.T) {
+	hungUp := make(chan bool)
+	client := clientOf(t, func(message Map) []byte {
+		if message["cmd"] == "BYE" {
+			defer close(hungUp)
+			return nil
+		}
+		return frame(Map{"seq": message["seq"], "res": "PONG", "x": 1})
+	})
+	expectCall(t, client, Request{Command: "PING"}, "PONG")
+	client.mu.Lock()
+	defer client.mu.Unlock()
+	for old := range client.connections {
+		old.hasRested = true
+		_, _ = old.socket.Write(frame(Map{"cmd": "BYE", "seq": 0}))
+		<-hungUp
+		for isBlocked := false; !isBlocked; runtime.Gosched() { // The reader has the end, and cannot tell it.
+			for _, stack := range strings.Split(stacks(), "\n\n") {
+				isBlocked = isBlocked || strings.Contains(stack, "heard.Read") && strings.Contains(stack, "Mutex")
+			}
+		}
+		if next, err := client.ready(background); err != nil || next == old {
+			t.Fatal(next, err)
+		}
+	}
+}
+
 func TestAReplyToNoNumberIsNoReply(t *testing.T) {
 	client := clientOf(t, func(message Map) []byte {
 		if message["cmd"] == "X" {
