@@ -176,15 +176,14 @@ export class TlsAcceptor implements Acceptor {
   }
 
   #take(socket: TLSSocket): void {
-    const client = this.#handshakes.end(socket);
+    const peer = this.#handshakes.end(socket);
     const mutual = this.#tls.ca !== undefined;
     // A resumed session does not check the certificate again, which may have expired.
     const certificate = mutual ? identityOf(socket.getPeerCertificate()) : undefined;
     if (!mutual || socket.authorized && certificate !== undefined && this.#isChecked(socket)) {
-      this.#listener.add(nodeTransport(socket, { certificate, peer: client }));
+      this.#listener.add(nodeTransport(socket, { certificate, peer }));
       return;
     }
-    const peer = client ?? peerOf(socket);
     socket.destroy();
     this.#options.onRefused({ event: "tls_failed", reason: "its certificate is not valid", peer });
   }
@@ -260,12 +259,12 @@ class Handshakes {
     if (handshake !== undefined) Object.assign(handshake, { client, awaited: "tls_failed" });
   }
 
-  /** Ends a completed handshake. Returns the client's address, if a proxy has sent it. */
-  end(socket: TLSSocket): string | undefined {
-    const peer = peerOf(socket);
+  /** Ends a completed handshake. Returns the client's address, which may come from a proxy. */
+  end(socket: TLSSocket): string {
+    const peer = addressOf(socket);
     const client = this.#sockets.get(peer)?.client;
     this.#forget(peer);
-    return client;
+    return client ?? peer;
   }
 
   endAll(): void {
@@ -298,6 +297,11 @@ class Handshakes {
     if (handshake) this.#options.clock.clearTimer(handshake.timer);
     this.#sockets.delete(peer);
   }
+}
+
+/** The address of a client, which the TCP socket still knows after the client has left. */
+function addressOf(socket: TLSSocket): string {
+  return peerOf((socket as { _parent?: Socket })._parent ?? socket);
 }
 
 /** Reads no more bytes from a socket than are requested. The rest stays in the socket for the handshake. */

@@ -7,8 +7,8 @@ import { FakeClock } from "../support/fake_clock.ts";
 import { connectTcp, resetUnseen, settle } from "../support/peers.ts";
 import { Held, withServer } from "../support/test_server.ts";
 import { message } from "../support/wire.ts";
-import { Program, root } from "./programs.ts";
-import { bothWays, PONG, tlsTest } from "./tls_world.ts";
+import { Program, root, run, testWith } from "./programs.ts";
+import { bothWays, PONG, tlsTest, World } from "./tls_world.ts";
 
 bothWays("a handshake that never comes ends in time, and holds up nobody", async (world, mutual) => {
   const clock = new FakeClock();
@@ -53,6 +53,41 @@ tlsTest("TLS: clients that have left before their handshake begins leave nothing
   (await acceptor.accept()).close();
   assertEquals([clock.timers - others, acceptor.handshakes], [0, 0]);
   acceptor.close();
+});
+
+/** Completes a handshake, and resets the connection in the same moment. */
+const FINISH_AND_RESET = `
+import socket, ssl, struct, sys
+context = ssl.create_default_context()
+context.check_hostname = False
+context.verify_mode = ssl.CERT_NONE
+for _ in range(30):
+    peer = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(received, sent)
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            peer.sendall(sent.read())
+            received.write(peer.recv(65536))
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.sendall(sent.read())
+    peer.close()
+`;
+
+testWith(["openssl", "python3"], "TLS: a client that resets behind its handshake is known by its address", async () => {
+  await using world = await World.begin();
+  const peers: string[] = [];
+  await using server = await withServer({
+    tls: world.serverTls(false),
+    onConnect: ({ peer }) => void peers.push(peer),
+  });
+  await run("python3", ["-c", FINISH_AND_RESET, `${server.port}`]);
+  await using client = await connect(world.client(server.port, false));
+  assertEquals(await client.reply("PING"), PONG);
+  assertEquals(peers.filter((peer) => !/^127\.0\.0\.1:\d+$/.test(peer)), []);
 });
 
 tlsTest("TLS: of too many handshakes at once the oldest ends", async (world) => {
