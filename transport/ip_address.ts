@@ -21,7 +21,7 @@ export function addressBytes(text: string): Uint8Array | undefined {
     return bytes;
   }
   // The URL parser checks the address, and returns one form: groups in hex, with at most one gap.
-  const url = /^[\da-fA-F:.]+(%\w+)?$/.test(text) ? URL.parse(`http://[${text.replace(/%.*/, "")}]`) : null;
+  const url = /^[\da-fA-F:.]+(%[^\s%/]+)?$/.test(text) ? URL.parse(`http://[${text.replace(/%.*/, "")}]`) : null;
   if (url === null) return undefined;
   const [before, after] = url.hostname.slice(1, -1).split("::").map((part) => part === "" ? [] : part.split(":"));
   const gap: string[] = after === undefined ? [] : new Array(8 - before.length - after.length).fill("0");

@@ -182,7 +182,9 @@ Deno.test("proxies are known by address and range, in either form, and those of 
   }
   assert(new Proxies(["unix"]).has(undefined));
   assert(new Proxies(["0.0.0.0/0"]).has("203.0.113.5") && !new Proxies(["0.0.0.0/0"]).has("::1"));
-  assert(new Proxies(["::/0"]).has("fe80::1%eth0"));
+  for (const zone of ["eth0", "eth0.100", "br-lan", "veth1@if2", "12"]) {
+    assert(new Proxies(["::/0"]).has(`fe80::1%${zone}`));
+  }
 });
 
 Deno.test("what names no proxy", () => {
