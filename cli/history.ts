@@ -2,8 +2,8 @@
  * Saves the lines that were typed at the prompt, for later sessions.
  *
  * In: lines. Out: the lines of earlier sessions. A line is not saved if it begins with a blank, or if it has a flag,
- * because the value of `--meta` may be a secret. Refused: nothing; if the file cannot or may not be used, the prompt works
- * without it.
+ * because the value of `--meta` may be a secret. Refused: nothing. If the file cannot or may not be used, the prompt
+ * works without it.
  *
  * The file is `packline/history` in the user's folder for state, and only its owner may read it.
  */

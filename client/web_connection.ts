@@ -199,6 +199,7 @@ export class WebConnection implements CallConnection {
   missAnswer(call: ClientCall): void {
     if (this.#heardMs < call.deadlineMs - ANSWER_MS) return this.lose(new Error("it does not answer"));
     this.#calls.delete(call.id);
+    this.#closeIfRetired();
     this.#owner.wake();
   }
 
@@ -265,7 +266,7 @@ export class WebConnection implements CallConnection {
       this.#settle(call, fields);
     }
     this.answered = true;
-    if (this.#state === "retired" && this.#calls.size === 0) void this.close();
+    this.#closeIfRetired();
   }
 
   #settle(call: ClientCall, fields: Fields): void {
@@ -293,7 +294,11 @@ export class WebConnection implements CallConnection {
     if (this.#state !== "open") return;
     this.#state = "retired";
     if (reason) this.#owner.onLeft(this, reason);
-    if (this.#calls.size === 0) void this.close();
+    this.#closeIfRetired();
+  }
+
+  #closeIfRetired(): void {
+    if (this.#state === "retired" && this.#calls.size === 0) void this.close();
   }
 
   /** Ends the open calls for a reason, cancels them at the server, and closes. Without open calls, none is needed. */

@@ -78,7 +78,7 @@ export class WebLink {
 
   /** Dials if there is no connection, and repeats it while calls wait. */
   async seek(): Promise<void> {
-    if (this.connection !== undefined || this.#activity !== "idle") return;
+    if (this.state !== "idle") return;
     do {
       try {
         if (this.waitMs > 0) await this.#wait();
@@ -86,7 +86,7 @@ export class WebLink {
       } catch {
         // The error is in `lastError`; waiting calls report it if they time out.
       }
-    } while (this.state !== "closed" && this.connection === undefined && this.owner.hasWaiting);
+    } while (this.connection === undefined && this.#activity !== "closed" && this.owner.hasWaiting);
     this.#become("idle", this.lastError);
   }
 

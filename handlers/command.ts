@@ -87,9 +87,9 @@ export interface Next {
  *
  * @param call The call: command, parameters, meta, peer, signal.
  * @param next Passes the call on to the next middleware or to the handler, once. A second call returns the same
- * promise. The fields of its argument, a plain object, are in the handler's context. It resolves with the reply, or rejects with the handler's error.
- * The items of a stream go to the caller meanwhile. It resolves after the last item, and `res` is the handler's return
- * value.
+ * promise. The fields of its argument, a plain object, are in the handler's context. It resolves with the reply, or
+ * rejects with the handler's error. The items of a stream go to the caller meanwhile. It resolves after the last item,
+ * and `res` is the handler's return value.
  * @returns The reply: the one from `next()`, or another. A handler that still runs counts as a call in flight. Its signal
  * aborts at its deadline and when the connection ends, and its error goes to `onError`. A middleware that has answered
  * cannot pass the call on any more: `next()` rejects. It also rejects, with the reason, if the call has ended before.

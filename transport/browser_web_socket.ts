@@ -86,7 +86,7 @@ export function openBrowserWebSocket(
   };
 
   return new Promise((resolve, reject) => {
-    signal.addEventListener("abort", () => socket.close());
+    signal.addEventListener("abort", () => end());
     socket.onopen = () => resolve(transport);
     socket.onclose = ({ code, reason }) => {
       reject(new Error(`the WebSocket cannot be opened (${code})`));
