@@ -22,8 +22,11 @@ import { environment, isGranted, withFlags } from "./permission.ts";
 const URL_VARIABLE = "PACKLINE_URL";
 
 /** The port is optional. A user name is refused. A path or a query is allowed only for a WebSocket. */
-const TCP_URL = /^packline(s?):\/\/([^\s/?#@:[\]]+|\[[^\]]+\])(?::(\d+))?\/?$/;
-const UNIX_URL = /^unix:(?:\/\/(?=\/))?(.+)$/s;
+const TCP_URL = /^packline(s?):\/\/([^\s/?#@:[\]]+|\[[^\]]+\])(?::(\d+))?\/?$/i;
+const UNIX_URL = /^unix:(?:\/\/(?=\/))?(.+)$/is;
+
+/** The user and the password of a URL. */
+const USER = /(?<=^[^/]*\/\/)[^/@]*@/;
 
 /** The location of a server. */
 interface Place {
@@ -96,16 +99,16 @@ function readUrl(text: string, from: string): Place {
   const [, unix] = UNIX_URL.exec(text) ?? [];
   if (unix !== undefined) return { unix };
   const [, secure, hostname, port] = TCP_URL.exec(text) ?? [];
-  if (hostname === undefined && WEB_SOCKET_URL.is(text)) return { webSocket: text, tls: text.startsWith("wss:") };
+  if (hostname === undefined && WEB_SOCKET_URL.is(text)) return { webSocket: text, tls: /^wss:/i.test(text) };
   if (hostname === undefined) {
-    throw new UsageError(
-      `${from} ${text}: a URL is packline://HOST:PORT, packlines://HOST:PORT, wss://HOST/PATH or unix:PATH`,
-    );
+    const form = "a URL is packline://HOST:PORT, packlines://HOST:PORT, wss://HOST/PATH or unix:PATH";
+    const advice = USER.test(text) ? "; a token is sent with --meta, not in the URL" : "";
+    throw new UsageError(`${from} ${text.replace(USER, "…@")}: ${form}${advice}`);
   }
   return {
     hostname,
     port: port === undefined ? undefined : PORT_FLAG.read(port, `${from} ${text}: port`),
-    tls: secure === "s",
+    tls: secure !== "",
   };
 }
 

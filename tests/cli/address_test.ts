@@ -58,7 +58,6 @@ Deno.test("what is no URL of a server is one line and exit code 2", async () => 
   const refused: [url: string, text: string][] = [
     ...["packline:", "packline://", "packline://:1", "packline://a:x", "http://a", "a:1", "packline://a/b", "unix:"]
       .map((url): [string, string] => [url, form]),
-    ["packline://user:pass@a", form],
     ["packline://[::1", form],
     ["packline://a:0", "port 0: a port is a whole number from 1 to 65535"],
     ["packline://a:70000", "port 70000: a port is a whole number from 1 to 65535"],
@@ -69,6 +68,23 @@ Deno.test("what is no URL of a server is one line and exit code 2", async () => 
   }));
   const tls = await runScript("client", ["--url", "unix:a", "--tls", "PING"], { permissions: [] });
   assertEquals(tls, complained("a unix socket cannot be used with TLS; see --help", 2));
+});
+
+Deno.test("a user and a password in a URL are refused, and not shown", async () => {
+  const form = "a URL is packline://HOST:PORT, packlines://HOST:PORT, wss://HOST/PATH or unix:PATH";
+  const advice = "a token is sent with --meta, not in the URL; see --help";
+  for (const [scheme, rest] of [["packline", "a"], ["packlines", "a:1"], ["wss", "a/rpc"]]) {
+    const outcome = await runScript("client", ["--url", `${scheme}://user:pass@${rest}`, "PING"], { permissions: [] });
+    assertEquals(outcome, complained(`--url ${scheme}://…@${rest}: ${form}; ${advice}`, 2));
+  }
+});
+
+Deno.test("the scheme of a URL may have capitals", async () => {
+  await using server = await serve({ port: 0 });
+  const url = `PackLine://127.0.0.1:${server.port}`;
+  assertEquals(await runScript("client", ["--url", url, "PING"], { permissions: ["--allow-net"] }), PONG);
+  const outcome = await runScript("client", ["--url", "WSS://a/rpc", "--ca", "/none", "PING"], { permissions: [] });
+  assertEquals(outcome, complained("cannot read --ca /none: no permission; run it with --allow-read=/none", 3));
 });
 
 Deno.test("a URL without a port means the usual one, and one with brackets an address of IPv6", async () => {
