@@ -63,7 +63,7 @@ function std(): Codec {
 }
 
 /** All codecs, by name. */
-export const CODECS = { packline, msgpackr, std };
+const CODECS = { packline, msgpackr, std };
 
 /** Pages of results, typical replies of a service. */
 const pages = Array.from({ length: VARIANTS }, (_, page) => ({

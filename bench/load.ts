@@ -68,7 +68,7 @@ export class Block {
 }
 
 /** One connection. */
-export class Caller {
+class Caller {
   readonly #fd: number;
   readonly #number: number;
   readonly #poll: Poll;

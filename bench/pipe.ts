@@ -106,7 +106,7 @@ function encodeStage({ direction }: StreamJob): EncodeStage<ItemMessage> {
 }
 
 /** Writes all bytes. */
-export async function writeAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {
+async function writeAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {
   for (let sent = 0; sent < bytes.length;) sent += await conn.write(sent === 0 ? bytes : bytes.subarray(sent));
 }
 

@@ -25,7 +25,7 @@ import {
 } from "./works.ts";
 
 /** The extent of a run. */
-export interface Plan {
+interface Plan {
   readonly rounds: number;
   readonly times: Times;
   readonly works: readonly Work[];

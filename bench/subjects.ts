@@ -18,7 +18,7 @@ export interface Subject {
 }
 
 /** A running subject. */
-export interface Server {
+interface Server {
   readonly process: Process;
   readonly port: number;
 }

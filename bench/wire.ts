@@ -33,7 +33,7 @@ export type Question =
   | number;
 
 /** One request and its expected reply. */
-export interface Exchange {
+interface Exchange {
   request: Uint8Array;
   reply: Uint8Array;
   /** The part of a reply that is not known in advance. */

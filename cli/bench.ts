@@ -34,7 +34,7 @@ export interface Load {
 }
 
 /** The options of one call. */
-export interface LoadCall {
+interface LoadCall {
   readonly meta?: Record<string, string>;
   readonly timeoutMs?: number;
   readonly items?: AsyncIterable<unknown>;
@@ -46,7 +46,7 @@ export interface Callable {
 }
 
 /** A clock that can wait; a test may supply its own. */
-export interface Pace {
+interface Pace {
   now(): number;
   /** Waits this many milliseconds, as exactly as possible. */
   wait(milliseconds: number): Promise<void>;
@@ -68,7 +68,7 @@ const machinePace: Pace = {
 };
 
 /** Failures of one kind. */
-export interface Failures {
+interface Failures {
   count: number;
   /** The text of the first one. */
   readonly text: string;

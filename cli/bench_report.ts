@@ -30,7 +30,7 @@ const BAR_CHARACTERS = 40;
 const BESIDE_BAR_CHARACTERS = 32;
 
 /** A load test with its parameters. */
-export interface BenchResult {
+interface BenchResult {
   readonly bench: Bench;
   readonly load: Load;
   readonly connections: number;

@@ -24,7 +24,7 @@ export interface ContractCommand {
 }
 
 /** The shapes that a command can have. */
-export type ShapeName = "params" | "result" | "items";
+type ShapeName = "params" | "result" | "items";
 
 /** All commands, by name. */
 export type Contract = readonly ContractCommand[];

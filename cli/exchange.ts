@@ -15,7 +15,7 @@ import { roundSize } from "./units.ts";
 import { WaitingSign } from "./waiting_sign.ts";
 
 /** How a call ended. */
-export interface Ending {
+interface Ending {
   /** Whether its last reply has `err`. */
   readonly failed: boolean;
   /** Whether the output still has a reader. Without one, the call ends early, and no other should follow. */

@@ -13,7 +13,7 @@ import { type Transport, writeAll } from "../transport/transport.ts";
 export type Direction = "sent" | "received";
 
 /** Shows the bytes of one frame. */
-export type ShowFrame = (frame: Uint8Array, direction: Direction) => Promise<unknown>;
+type ShowFrame = (frame: Uint8Array, direction: Direction) => Promise<unknown>;
 
 /** Wraps the connection to show each frame. */
 export function tapFrames(transport: Transport, show: ShowFrame): Transport {

@@ -28,7 +28,7 @@ const LINE_SHARE = 8;
 const ITEM_FIELDS_BYTES = 32;
 
 /** The items of a stream. */
-export type ItemIterator = AsyncIterator<unknown, unknown, void>;
+type ItemIterator = AsyncIterator<unknown, unknown, void>;
 
 /** A stream of items that has not begun. */
 export interface GivenItems {

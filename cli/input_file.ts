@@ -45,7 +45,7 @@ export function openInput(path: string, given: string): ReadableStream<Uint8Arra
 }
 
 /** A source that can be ended while it is read. */
-export type Source<Part> = AsyncIterableIterator<Part> & { return(): Promise<unknown> };
+type Source<Part> = AsyncIterableIterator<Part> & { return(): Promise<unknown> };
 
 /** The parts of a stream. Its errors become {@linkcode InputError}s. */
 export function partsOf(stream: ReadableStream<Uint8Array>, path: string, given: string): Source<Uint8Array> {

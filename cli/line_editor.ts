@@ -19,7 +19,7 @@ import { beforeExit } from "./interrupt.ts";
 const HISTORY_SIZE = 1000;
 
 /** Options of the editor. */
-export interface LineEditorOptions {
+interface LineEditorOptions {
   readonly prompt: string;
   /** The candidates for the end of a line, and the part that is already typed. */
   readonly complete: (line: string) => [candidates: string[], begun: string];

@@ -6,7 +6,7 @@
  */
 
 /** Which lines are refused. */
-export interface LineOptions {
+interface LineOptions {
   /** Whether bytes that are not UTF-8 are refused; otherwise they are replaced. */
   readonly fatal?: boolean;
   /** Lines much longer than this are refused, because a line is held in memory until its end. */

@@ -15,7 +15,7 @@ import type { Clock } from "../transport/clock.ts";
 import { outgoing, promiseFrame } from "./call.ts";
 
 /** What a watch needs from its connection. */
-export interface LiveConnection extends WatchedConnection {
+interface LiveConnection extends WatchedConnection {
   /** Ends the connection. */
   close(error: RpcError): void;
 }

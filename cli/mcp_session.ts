@@ -48,7 +48,7 @@ class Refusal extends Error {
 }
 
 /** Options of a session. */
-export interface McpOptions {
+interface McpOptions {
   /** Calls the server. */
   readonly client: Client;
   /** The commands to offer; if empty, all except those with a number below 16. */

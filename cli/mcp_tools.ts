@@ -29,14 +29,14 @@ const FIRST_OWN_NUMBER = 16;
 const TOOL_NAME = /^[A-Za-z0-9_.-]{1,128}$/;
 
 /** The result of a tool. */
-export interface ToolResult {
+interface ToolResult {
   readonly content: readonly { readonly type: "text"; readonly text: string }[];
   readonly structuredContent?: unknown;
   readonly isError?: true;
 }
 
 /** A tool, as `tools/list` describes it. */
-export interface Tool {
+interface Tool {
   readonly name: string;
   readonly description?: string;
   readonly inputSchema: Readonly<Record<string, unknown>>;

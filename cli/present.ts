@@ -16,7 +16,7 @@ import { findCommand } from "./server_commands.ts";
 import { wrap } from "./wrap.ts";
 
 /** The flags for the format. */
-export interface Presentation {
+interface Presentation {
   /** Bare JSON. */
   readonly json?: boolean;
   /** Only the commands that INFO lists. */

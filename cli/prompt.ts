@@ -36,7 +36,7 @@ Ctrl-C                  cancel the running call
 quit, Ctrl-D            leave`;
 
 /** Options of the prompt. */
-export interface PromptOptions {
+interface PromptOptions {
   readonly session: Session;
   /** The address of the server, as text. */
   readonly address: string;

@@ -21,7 +21,7 @@ const LOOK_EVERY_MS = 60_000;
 export type RenewalEvent = "renewed" | "renewal_failed";
 
 /** Options of a renewal. */
-export interface RenewalOptions {
+interface RenewalOptions {
   /** Gives the certificates. */
   ask: () => ServerTls | Promise<ServerTls>;
   /** The certificates that it gave first. */

@@ -15,7 +15,7 @@ import { toJson } from "./json.ts";
 import { complain, print } from "./output.ts";
 
 /** The parameters of a repetition. */
-export interface Repetition extends Omit<Exchange, "show"> {
+interface Repetition extends Omit<Exchange, "show"> {
   /** Formats a reply, as a line or a part of one. */
   readonly present: (fields: Fields) => string;
   /** The number of calls; 0 means until Ctrl-C. */

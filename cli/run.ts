@@ -29,7 +29,7 @@ import { wrap } from "./wrap.ts";
 const END_MS = 1_000;
 
 /** A program around a service. */
-export interface Program<More extends Flags> {
+interface Program<More extends Flags> {
   /** The service; flags override its options. */
   readonly options: RunOptions;
   /** The command lines in the help. */

@@ -55,7 +55,7 @@ function rateFlag(help: string): Flag<number> {
 }
 
 /** Options of `--bench`. */
-export interface BenchOptions {
+interface BenchOptions {
   readonly flags: FlagValues<typeof LOAD_FLAGS> & {
     readonly timeout?: number;
     readonly json?: boolean;

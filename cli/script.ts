@@ -17,7 +17,7 @@ import { linesOf } from "./lines.ts";
 import type { Session } from "./prompt_connection.ts";
 
 /** Options of a script. */
-export interface ScriptOptions {
+interface ScriptOptions {
   readonly session: Session;
   /** Formats a reply. */
   readonly present: (call: CommandCall, fields: Fields) => string;

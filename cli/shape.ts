@@ -17,7 +17,7 @@ export class ContractError extends Error {
 export type Bounds = ReadonlyMap<string, unknown>;
 
 /** A value of one kind, within bounds. */
-export interface Simple {
+interface Simple {
   readonly kind: "string" | "bytes" | "number" | "integer" | "boolean" | "null";
   readonly bounds: Bounds;
 }
@@ -46,7 +46,7 @@ export interface ArrayShape {
 }
 
 /** One value. */
-export interface Literal {
+interface Literal {
   readonly kind: "literal";
   readonly value: string | number | boolean | null;
 }
@@ -97,7 +97,7 @@ export function readShape(schema: unknown): Shape {
 }
 
 /** The union of several shapes. */
-export function unionOf(shapes: readonly Shape[]): Shape {
+function unionOf(shapes: readonly Shape[]): Shape {
   const members = shapes.flatMap((shape) => shape.kind === "union" ? shape.members : [shape])
     .filter(({ kind }) => kind !== "never");
   if (members.some(({ kind }) => kind === "any")) return ANY_SHAPE;

@@ -9,7 +9,7 @@
 import type { ArrayShape, Bounds, ObjectShape, Shape, ShapeField } from "./shape.ts";
 
 /** The value whose shapes are compared. */
-export interface Compared {
+interface Compared {
   /** Whether the caller sends it or gets it. */
   readonly side: "sent" | "got";
   /** What texts call a field of the value. */

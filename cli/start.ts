@@ -34,7 +34,7 @@ export class StartError extends Error {
 }
 
 /** A running server, or several running workers. */
-export interface Running {
+interface Running {
   readonly address: string;
   readonly workers: number;
   shutdown(options: { graceMs: number }): Promise<ShutdownReport>;

@@ -30,7 +30,7 @@ const FIRST_WIDTHS = [21, 12, 9];
 const MAX_WIDTHS = [48, 24, 24];
 
 /** What to show, and how to reach the server. */
-export interface TapOptions {
+interface TapOptions {
   /** The command whose calls are wanted; `undefined` means all. */
   readonly command: string | undefined;
   /** The shortest duration of a call to show, in milliseconds. */

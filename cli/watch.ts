@@ -14,7 +14,7 @@ import { complain } from "./output.ts";
 import { textWidth } from "./text_width.ts";
 
 /** The parameters of a watch. */
-export interface Watch extends Omit<Exchange, "show" | "signal"> {
+interface Watch extends Omit<Exchange, "show" | "signal"> {
   /** Formats a reply. */
   readonly present: (fields: Fields) => string;
   /** From the start of one call to the start of the next, in milliseconds. */

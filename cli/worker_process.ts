@@ -66,7 +66,7 @@ export function inheritedFlags(): string[] {
 }
 
 /** A task as a line of JSON, which has no `Infinity`. */
-export function writeTask(task: WorkerTask): string {
+function writeTask(task: WorkerTask): string {
   return JSON.stringify(task, (_, value) => value === Infinity ? ENDLESS : value);
 }
 

@@ -65,10 +65,10 @@ export interface WorkerEvents {
 }
 
 /** Starts a worker on a port; 0 picks a free one. An exception counts as a worker that has ended. */
-export type StartWorker = (number: number, port: number, events: WorkerEvents) => RunningWorker;
+type StartWorker = (number: number, port: number, events: WorkerEvents) => RunningWorker;
 
 /** Options of {@linkcode Workers}. */
-export interface WorkersOptions {
+interface WorkersOptions {
   /** The number of workers. */
   count: number;
   /** The port; with 0 the first worker picks a free one and the others share it. */

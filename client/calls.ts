@@ -17,7 +17,7 @@ export const MAX_WAITING_BYTES = 256 * 1024 * 1024;
 const MAX_CODES = 64;
 
 /** The part of a call that the queue uses. */
-export interface QueuedCall {
+interface QueuedCall {
   readonly isSettled: boolean;
   /** The memory that it takes while it waits. */
   readonly waitingBytes: number;

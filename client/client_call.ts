@@ -78,7 +78,7 @@ export interface CallConnection {
 }
 
 /** The outcomes of the earlier attempts of a call. */
-export interface Attempts {
+interface Attempts {
   /**
    * How often the call was lost with a connection. A later reply that it was not started says nothing about these
    * attempts.

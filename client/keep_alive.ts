@@ -29,7 +29,7 @@ export interface WatchedConnection {
 }
 
 /** The reactions to silence. */
-export interface SilenceEvents {
+interface SilenceEvents {
   /** The client must send something. If it waits for no answer yet, it sends a PING. */
   say(): void;
   /** The server counts as dead. */

@@ -46,7 +46,7 @@ export interface LinkOwner {
 }
 
 /** What a link needs. */
-export interface LinkOptions {
+interface LinkOptions {
   readonly dial: Dial;
   /** Whether anybody waits for its connection, or may use it beside others. */
   readonly isAwaited: () => boolean;

@@ -220,7 +220,7 @@ function faultOf(error: unknown): string {
 export type ItemMessage = Pick<RequestItem, "kind" | "seq" | "item"> | EncodedItem | Pick<RequestEnd, "kind" | "seq">;
 
 /** A stream that waits for its turn. */
-export interface WaitingItems {
+interface WaitingItems {
   /** Tries again to send. */
   wake(): void;
 }

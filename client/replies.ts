@@ -28,7 +28,7 @@ export interface AnswersPlace {
 }
 
 /** The part of a connection that the handling of replies uses. */
-export interface AnsweredConnection {
+interface AnsweredConnection {
   readonly place: AnswersPlace;
   /** Whether it takes calls, and the server does not want to end it. */
   readonly isOpen: boolean;
@@ -169,7 +169,7 @@ export interface InOrderMemory {
 }
 
 /** The connection's reactions to what it learns. */
-export interface InOrderListener {
+interface InOrderListener {
   /** More calls may be sent. */
   wake(): void;
   /** The server accepts no more calls on this connection. */

@@ -43,7 +43,7 @@ const SLICES = 10;
  *
  * @param failures How many failures came before the last one.
  */
-export function longestWaitMs(failures: number): number {
+function longestWaitMs(failures: number): number {
   return Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** failures);
 }
 

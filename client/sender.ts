@@ -67,7 +67,7 @@ export function encodeCall(
  *
  * @param request The request as it was sent.
  */
-export function encodeResumed(
+function encodeResumed(
   { given, ttl }: EncodedRequest,
   { after, credit }: { after: number | string; credit: number },
 ): Span {
@@ -83,7 +83,7 @@ export function encodeResumed(
  * @throws {RangeError} If they are too large.
  * @throws {TypeError} If they cannot be sent.
  */
-export function copyParams(name: string, params: unknown, maxPayloadBytes: number): Fields {
+function copyParams(name: string, params: unknown, maxPayloadBytes: number): Fields {
   try {
     const given = { cmd: name, params: params ?? {}, meta: undefined, credit: undefined };
     const { cmd: _, ...copy } = fieldsOf(encodeGiven(given, 0, maxPayloadBytes), 0);

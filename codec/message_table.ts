@@ -9,7 +9,7 @@
 import type { ClientMessage, ServerMessage } from "./message.ts";
 
 /** The direction of a message. */
-export type MessageDirection = "to the server" | "to the client";
+type MessageDirection = "to the server" | "to the client";
 
 /** The kinds of messages, as named in the table, in Wireshark and by `--hex`. */
 export type Kind = (ClientMessage | ServerMessage)["kind"];
@@ -23,7 +23,7 @@ export interface Field {
 }
 
 /** One kind of message. */
-export interface MessageShape {
+interface MessageShape {
   readonly direction: MessageDirection;
   readonly meaning: string;
   /** Its fields, in display order. */

@@ -147,7 +147,7 @@ function writeItem(writer: Writer, message: SentItem | EncodedItem): void {
 }
 
 /** Writes the value of an item. */
-export function writeItemValue(writer: Writer, item: unknown): void {
+function writeItemValue(writer: Writer, item: unknown): void {
   try {
     writer.writeValue(item, 1);
   } catch (error) {
@@ -168,7 +168,7 @@ export function writeEncodedRequest(writer: Writer, { given, ttl }: EncodedReque
 }
 
 /** Writes the caller's part of a request. */
-export function writeGiven(writer: Writer, request: GivenRequest, lateFields: number): void {
+function writeGiven(writer: Writer, request: GivenRequest, lateFields: number): void {
   try {
     writeGivenFields(writer, request, lateFields);
   } catch (error) {

@@ -30,7 +30,7 @@ export const NO_ROOM = new RpcError(
 const ANSWERED = new RpcError("CANCELLED", "the call was answered before all of its items were taken");
 
 /** The options of {@linkcode CallerItems}. */
-export interface ItemsOptions {
+interface ItemsOptions {
   /** The memory of all items of the connection. */
   readonly held: HeldItems;
   /** The largest item, in bytes. */

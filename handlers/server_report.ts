@@ -28,7 +28,7 @@ export interface WorkerOptions {
 }
 
 /** The parts of a server that a report reads. */
-export interface Reported {
+interface Reported {
   readonly limits: Limits;
   readonly clock: Clock;
   readonly registry: Registry;

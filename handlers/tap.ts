@@ -63,7 +63,7 @@ export interface TapFilter {
 }
 
 /** One reader. */
-export class Tap {
+class Tap {
   /** How many more calls the next report takes; 0 while the reader cannot take one. */
   room = 0;
   readonly #filter: TapFilter;

@@ -37,7 +37,7 @@ export class Fifo<Item> {
 }
 
 /** An entry with a number. */
-export interface Numbered {
+interface Numbered {
   /** An integer from 0 up; must not change while it is in a table. */
   readonly id: number;
 }

@@ -48,14 +48,14 @@ export interface Dispatch<In, Out> extends Stage<Decoded<In>[], Out> {
 }
 
 /** The stages of one end. */
-export interface Stages<In, Out> {
+interface Stages<In, Out> {
   readonly decode: DecodeStage<In>;
   readonly dispatch: Dispatch<In, Out>;
   readonly encode: Stage<Out, Uint8Array>;
 }
 
 /** Options of one end. */
-export interface ConnectionOptions {
+interface ConnectionOptions {
   readonly clock: Clock;
   /** The name of a peer whose transport gives no name. */
   readonly unnamedPeer: string;

@@ -189,7 +189,7 @@ const LEAST_BYTES_PER_SECOND = 4_096;
 const DEAD_AFTER_INTERVALS = 1.5;
 
 /** The state of a connection. */
-export interface Progress {
+interface Progress {
   readonly receivedBytes: number;
   readonly sentBytes: number;
   /** Complete frames received. */
@@ -203,7 +203,7 @@ export interface Progress {
 }
 
 /** The timeout that was exceeded. */
-export interface Late {
+interface Late {
   readonly kind: "frame" | "write" | "idle" | "dead";
   readonly reason: string;
 }

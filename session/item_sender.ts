@@ -23,7 +23,7 @@ export interface ItemReceiver {
 export type Items = AsyncIterator<unknown, unknown, void> | Iterator<unknown, unknown, void>;
 
 /** The result of a stream: its return value, and whether there were no items. */
-export interface SentItems {
+interface SentItems {
   readonly value: unknown;
   readonly isEmpty: boolean;
 }

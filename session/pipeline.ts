@@ -35,7 +35,7 @@ class Link<Chunk, Out> implements Output<Chunk> {
 }
 
 /** Three stages in one: a transformer whose controller is an {@linkcode Output}. */
-export interface JoinedStages<In> {
+interface JoinedStages<In> {
   start(output: Output<Uint8Array>): void;
   transform(chunk: In): void | Promise<void>;
   flush(): Promise<void>;
@@ -43,7 +43,7 @@ export interface JoinedStages<In> {
 }
 
 /** The middle stage, which may emit outside of `transform` while it is not idle. */
-export interface MiddleStage<In, Out> extends Stage<In, Out> {
+interface MiddleStage<In, Out> extends Stage<In, Out> {
   readonly idle?: boolean;
 }
 

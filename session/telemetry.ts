@@ -189,7 +189,7 @@ const MAX_NAME_LENGTH = 64;
 const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})([\da-f]{16})-([\da-f]{2})(?:-|$)/;
 
 /** The counts of one end. */
-export interface Observed {
+interface Observed {
   /** At a server, the running handlers; at a client, the calls that were sent and are not answered. */
   readonly calls: number;
   readonly connections: number;
@@ -201,7 +201,7 @@ export interface Observed {
 type Meta = Readonly<Record<string, string>> | undefined;
 
 /** The telemetry of one end, for all servers or clients of the process. */
-export class Telemetry {
+class Telemetry {
   readonly #runtime: OpenTelemetry;
   readonly #side: Side;
   readonly #record: (seconds: number, attributes: Attributes) => void;

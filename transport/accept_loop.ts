@@ -23,7 +23,7 @@ const LONGEST_WAIT_MS = 500;
 const CLIENTS_OWN = ["NotConnected", "ConnectionReset", "ConnectionAborted", "BrokenPipe"] as const;
 
 /** Options of the loop. */
-export interface AcceptOptions<Connection> {
+interface AcceptOptions<Connection> {
   /** Receives each connection. Must not throw. */
   onConnection(connection: Connection): void;
   /** Called once for each series of errors that no client caused. */

@@ -18,7 +18,7 @@ import type { Origins } from "./origins.ts";
 import { WebSocketPreamble } from "./web_socket_preamble.ts";
 
 /** Where to listen. */
-export interface ListenAddress extends UnixAccess {
+interface ListenAddress extends UnixAccess {
   /** The address. */
   hostname: string;
   /** The port; 0 picks a free one. */

@@ -19,7 +19,7 @@ const RESET = "the peer has reset the connection";
 const CLOSED = "the connection is closed";
 
 /** What is known about a connection. */
-export interface NodeTransportOptions {
+interface NodeTransportOptions {
   /** The peer's checked identity. */
   readonly certificate?: PeerCertificate;
   /** The peer's address, if a proxy has sent it. */

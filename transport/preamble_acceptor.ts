@@ -38,7 +38,7 @@ export class PreambleError extends Error {
 }
 
 /** Options of the acceptor. */
-export interface PreambleOptions {
+interface PreambleOptions {
   /** The time limit. */
   readonly handshakeTimeoutMs: number;
   /** The largest number of preambles in progress. One more ends the oldest. */

@@ -30,7 +30,7 @@ const MAX_HANDSHAKES = 512;
 const MAX_CHECKED = 10_000;
 
 /** Options of the acceptor. */
-export interface TlsListenOptions {
+interface TlsListenOptions {
   /** The address. */
   hostname: string;
   /** The port; 0 picks a free one. */

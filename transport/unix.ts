@@ -76,7 +76,7 @@ interface UnixSocket<Connection> {
 }
 
 /** A listening socket and its file. */
-export interface UnixListener<Connection> {
+interface UnixListener<Connection> {
   /** The next connection. */
   accept(): Promise<Connection>;
   /** Removes the file, so that no more clients arrive. Clients that have connected are still accepted. */

@@ -33,7 +33,7 @@ export interface UpgradeInfo {
 }
 
 /** Options of the transport. */
-export interface UpgradeOptions {
+interface UpgradeOptions {
   /** The pages that may open a WebSocket. Without it, WebSockets are refused. */
   readonly origins: Origins | undefined;
   /** The maximum of received bytes that are not read yet. */
@@ -66,7 +66,7 @@ const NO_UPGRADE = "Cannot open a WebSocket in fetch: only Deno can. " +
   "In Node and Bun, let the server listen on a port of its own, with webOrigins";
 
 /** The result of a request to open a WebSocket. */
-export interface Upgrade {
+interface Upgrade {
   /** The response. */
   readonly response: Response;
   /** The connection. */

@@ -11,7 +11,7 @@ import type { Job } from "../load.ts";
 import { sampleOf } from "../measure.ts";
 
 /** The inputs of the calls, in turn, and a check of the results. */
-export interface Calls<Input> {
+interface Calls<Input> {
   readonly inputs: readonly Input[];
   isRight(input: Input, result: unknown): boolean;
 }

@@ -10,7 +10,7 @@ import { builtIn, INVALID_PARAMS_SHAPE, invalidParam, paramsShape } from "./buil
 const REPORT_MS = 200;
 
 /** The type of TAP: its parameters and its items. */
-export type TapCommand = Command<
+type TapCommand = Command<
   { command?: string; slow?: number },
   AsyncGenerator<TapReport, never, void>,
   unknown,
