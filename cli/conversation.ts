@@ -10,6 +10,7 @@
  */
 
 import { PING_SEQ } from "../client/client_call.ts";
+import { joined } from "../codec/compact.ts";
 import { DecodeStage } from "../codec/decode.ts";
 import {
   type Decoded,
@@ -94,7 +95,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
   async *ask({ request, settings, items }: Outgoing, given?: Items): AsyncGenerator<ReceivedReply, void> {
     this.#state = "asking";
     const withSettings = settings !== undefined && this.#settings === "unsent";
-    this.#send(withSettings ? concat(settings, request) : request);
+    this.#send(withSettings ? joined([settings, request]) : request); // in one write
     if (withSettings) this.#settings = "sent";
     if (this.#settings === "sent") this.#liveness.start();
     const upload = items && given && new Upload(items, given, this.#connection.output, (frame) => this.#send(frame));
@@ -256,14 +257,6 @@ function isPong(message: Decoded<ServerMessage>): boolean {
 /** A server that does not know settings answers them as an unknown command, and without `seq`. */
 function isRefusalOfSettings({ seq, fields }: ReceivedReply): boolean {
   return seq === undefined && fields.err === "CMD_NOT_FOUND";
-}
-
-/** Joins two messages, so that they leave in one write. */
-function concat(first: Uint8Array, second: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(first.length + second.length);
-  bytes.set(first);
-  bytes.set(second, first.length);
-  return bytes;
 }
 
 function isNoNotice(message: Decoded<ServerMessage>): message is Batch[number] {

@@ -6,6 +6,7 @@
  * ends. Refused: nothing.
  */
 
+import { joined } from "../codec/compact.ts";
 import { FrameScanner } from "../codec/frame.ts";
 import { type Transport, writeAll } from "../transport/transport.ts";
 
@@ -56,9 +57,7 @@ class FrameTap {
   }
 
   async take(chunk: Uint8Array): Promise<void> {
-    const bytes = new Uint8Array(this.#held.length + chunk.length);
-    bytes.set(this.#held);
-    bytes.set(chunk, this.#held.length);
+    const bytes = joined([this.#held, chunk]);
     let position = 0;
     while (!this.#broken) {
       const frameBytes = this.#scanner.scan(bytes, position, bytes.length);
