@@ -31,11 +31,11 @@ export type Contract = readonly ContractCommand[];
 
 /** Reads a reply to INFO, or a saved contract. */
 export function contractOf(description: unknown): Contract {
-  const { commands } = fieldsOf(description);
+  const { commands } = objectOf(description);
   if (!Array.isArray(commands)) throw new ContractError("there are no commands in it");
   const byName = new Map<string, ContractCommand>();
   for (const command of commands) {
-    const { name, number, summary, params, stream, items, shapes } = fieldsOf(command);
+    const { name, number, summary, params, stream, items, shapes } = objectOf(command);
     if (typeof name !== "string" || name === "" || byName.has(name)) continue;
     byName.set(name, {
       name,
@@ -44,7 +44,7 @@ export function contractOf(description: unknown): Contract {
       params: Array.isArray(params) ? [...new Set(params.filter((param) => typeof param === "string"))].sort() : [],
       stream: stream === true,
       items: items === true,
-      shapes: fieldsOf(plain(shapes)),
+      shapes: objectOf(plain(shapes)),
     });
   }
   return [...byName.values()].sort((a, b) => a.name < b.name ? -1 : 1);
@@ -74,11 +74,12 @@ export function paramsIn(command: ContractCommand): Shape {
  */
 export function errorsIn({ shapes }: ContractCommand): Map<string, Shape | undefined> | undefined {
   if (!Object.hasOwn(shapes, "errors")) return undefined;
-  const errors = Object.entries(fieldsOf(shapes.errors));
+  const errors = Object.entries(objectOf(shapes.errors));
   return new Map(errors.map(([code, shape]) => [code, shape === null ? undefined : readShape(shape)]));
 }
 
-function fieldsOf(value: unknown): Record<string, unknown> {
+/** The value, if it is an object and not an array; otherwise an empty one. */
+export function objectOf(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? value as Record<string, unknown> : {};
 }
 

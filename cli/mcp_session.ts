@@ -10,7 +10,7 @@
 import type { Client } from "../client/connect.ts";
 import { RpcError } from "../errors.ts";
 import config from "../deno.json" with { type: "json" };
-import { type Contract, contractOf } from "./contract.ts";
+import { type Contract, contractOf, objectOf } from "./contract.ts";
 import { fromJson } from "./json.ts";
 import { callTool, offered, toolOf } from "./mcp_tools.ts";
 import { ContractError } from "./shape.ts";
@@ -81,7 +81,7 @@ export class McpSession {
     } catch {
       return this.#refuse(undefined, new Refusal(PARSE_ERROR, "the line is not JSON"));
     }
-    const { jsonrpc, id, method, params } = fieldsOf(message);
+    const { jsonrpc, id, method, params } = objectOf(message);
     // An id is text or an integer. A larger one is rounded, so its answer would have another id.
     const isRequest = typeof id === "string" || typeof id === "number" && Number.isSafeInteger(id);
     if (jsonrpc !== "2.0" || typeof method !== "string" || !(isRequest || id === undefined)) {
@@ -90,8 +90,8 @@ export class McpSession {
         new Refusal(INVALID_REQUEST, "the line is not a JSON-RPC 2.0 request"),
       );
     }
-    if (isRequest) return await this.#answer(id, method, fieldsOf(params), text);
-    if (method === "notifications/cancelled") this.#cancel(fieldsOf(params).requestId);
+    if (isRequest) return await this.#answer(id, method, objectOf(params), text);
+    if (method === "notifications/cancelled") this.#cancel(objectOf(params).requestId);
   }
 
   /** Ends all calls. */
@@ -106,7 +106,7 @@ export class McpSession {
     const call = new AbortController();
     this.#running.set(id, call);
     try {
-      const isModern = this.#isModern(method, fieldsOf(params._meta));
+      const isModern = this.#isModern(method, objectOf(params._meta));
       const result = await this.#resultOf(method, params, text, call.signal);
       // A caller that has cancelled gets no answer.
       if (!call.signal.aborted) this.#options.send({ jsonrpc: "2.0", id, result: isModern ? modern(result) : result });
@@ -213,9 +213,5 @@ function refusalOf(error: unknown): Refusal {
 
 /** The arguments in a request, as wire values, such as integers beyond 2^53 and bytes. */
 function argumentsIn(text: string): unknown {
-  return fieldsOf(fieldsOf(fromJson(text)).params).arguments ?? {};
-}
-
-function fieldsOf(value: unknown): Fields {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? value as Fields : {};
+  return objectOf(objectOf(fromJson(text)).params).arguments ?? {};
 }

@@ -9,6 +9,7 @@
 import type { CommandStatistics, ServerStatistics } from "../handlers/server_info.ts";
 import { DURATION_BOUNDS_MS } from "../handlers/statistics.ts";
 import { printable } from "../codec/printable.ts";
+import { fieldsOf } from "./reports.ts";
 
 /** The content type of the text. */
 export const PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
@@ -132,9 +133,4 @@ function isStatistics(answer: unknown): answer is ServerStatistics {
 
 function isCount(value: unknown): value is number {
   return typeof value === "number";
-}
-
-/** The fields of a map; empty if the value is not a map. */
-function fieldsOf(value: unknown): Record<string, unknown> {
-  return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
 }
