@@ -5,8 +5,8 @@
  * shell reports for the signal.
  */
 
-/** 128 plus the number of the signal. */
-const EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGQUIT: 131, SIGTERM: 143 } as const;
+/** The exit codes that a shell reports for signals: 128 plus the number. */
+export const EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGQUIT: 131, SIGTERM: 143 } as const;
 
 type EndingSignal = keyof typeof EXIT_CODES;
 

@@ -10,14 +10,12 @@
 
 import type { ShutdownReport } from "../handlers/server.ts";
 import { watchTerminal } from "./hangup.ts";
+import { EXIT_CODES } from "./interrupt.ts";
 import type { Renewal } from "./renewal.ts";
 import type { ServiceSettings } from "./service_flags.ts";
 import { logEvent } from "./service_log.ts";
 
-/** The exit codes that a shell reports for signals: 128 plus the number. */
-const SIGNAL_EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
-
-type StopSignal = keyof typeof SIGNAL_EXIT_CODES;
+type StopSignal = "SIGHUP" | "SIGINT" | "SIGTERM";
 
 /**
  * How long after the first signal the same one counts as a copy. Ctrl-C reaches the server from the terminal, and again
@@ -53,7 +51,7 @@ export async function shutDownOnSignal(
       resolve(server.shutdown({ graceMs }).finally(() => noted));
     } else if (signal !== first.signal || nowMs - first.atMs > COPIES_MS) {
       server.kill?.();
-      Deno.exit(SIGNAL_EXIT_CODES[signal]);
+      Deno.exit(EXIT_CODES[signal]);
     }
   };
   // Windows lacks the other signals.
