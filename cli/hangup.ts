@@ -7,6 +7,7 @@
  */
 
 import { fstatSync } from "node:fs";
+import { isGranted } from "./permission.ts";
 
 /** Whether this program was started with SIGHUP ignored. Call it before listening to any signal. */
 export function isHangupIgnored(): boolean {
@@ -23,7 +24,7 @@ export function watchTerminal(): () => boolean {
 /** What Linux reports, in a mask whose lowest bit is SIGHUP; `undefined` if it cannot be read. */
 function ignoredBySystem(): boolean | undefined {
   // Query only, so that no permission prompt appears on a terminal.
-  if (Deno.permissions.querySync({ name: "read" }).state !== "granted") return undefined;
+  if (!isGranted({ name: "read" })) return undefined;
   try {
     const [, mask] = Deno.readTextFileSync("/proc/self/status").match(/^SigIgn:\s*([0-9a-f]+)$/m) ?? [];
     return mask === undefined ? undefined : (BigInt(`0x${mask}`) & 1n) === 1n;

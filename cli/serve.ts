@@ -9,6 +9,7 @@ import { toggle } from "./arguments.ts";
 import { loadCommands, urlOf } from "./commands_module.ts";
 import { demoCommands } from "./demo_commands.ts";
 import { pathFlag } from "./flags.ts";
+import { isGranted } from "./permission.ts";
 import { runProgram } from "./run.ts";
 import { inheritedFlags } from "./worker_process.ts";
 
@@ -45,8 +46,7 @@ export function main(args: readonly string[]): Promise<number> {
 
 /** Drops the permission to start Deno, which only workers need. A program that may start anything keeps that. */
 async function dropOwnRun(workers: number): Promise<void> {
-  const { state } = await Deno.permissions.query({ name: "run" });
-  if (workers > 1 || state === "granted") return;
+  if (workers > 1 || isGranted({ name: "run" })) return;
   await Deno.permissions.revoke({ name: "run", command: Deno.execPath() });
 }
 
@@ -56,6 +56,6 @@ function readFlags(url: string): string[] {
   const path = decodeURIComponent(new URL(url).pathname);
   const folder = path.slice(0, path.lastIndexOf("/") + 1);
   return [Deno.cwd(), folder, path]
-    .filter((path) => Deno.permissions.querySync({ name: "read", path }).state === "granted")
+    .filter((path) => isGranted({ name: "read", path }))
     .map((path) => `--allow-read=${path.replaceAll(",", ",,")}`);
 }

@@ -17,7 +17,7 @@ import { askTls, type ServerTls, tlsProblem, type TlsSource } from "../transport
 import { closeTransport } from "../transport/transport.ts";
 import { permissionsToListen } from "../transport/unix.ts";
 import { readPem } from "./pem.ts";
-import { withFlags } from "./permission.ts";
+import { isGranted, withFlags } from "./permission.ts";
 import { Renewal, type RenewalEvent } from "./renewal.ts";
 import type { RunOptions } from "./run_options.ts";
 import type { ServiceSettings } from "./service_flags.ts";
@@ -120,7 +120,7 @@ async function startWorkers(
   // Without the flag, sharing a port ends the process with an error of the runtime.
   if (!("listenDatagram" in Deno)) throw new StartError(`cannot share a port; ${withFlags("--unstable-net")}`);
   const runtime = Deno.execPath();
-  if ((await Deno.permissions.query({ name: "run", command: runtime })).state !== "granted") {
+  if (!isGranted({ name: "run", command: runtime })) {
     throw new StartError(`no permission to start workers; ${withFlags(`--allow-run=${runtime}`)}`);
   }
   // The resolved address, so that workers may listen on nothing else.
