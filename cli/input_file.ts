@@ -6,6 +6,7 @@
  */
 
 import { joined } from "../codec/compact.ts";
+import { messageOf } from "../transport/runtime.ts";
 import { withFlags } from "./permission.ts";
 import { sizeText } from "./units.ts";
 
@@ -107,5 +108,5 @@ function reasonOf(error: unknown, path: string): string {
   if (error instanceof Deno.errors.NotFound) return "there is no such file";
   if (error instanceof Deno.errors.PermissionDenied) return "this user may not read it";
   if (error instanceof Deno.errors.IsADirectory) return "it is a folder";
-  return error instanceof Error ? error.message : String(error);
+  return messageOf(error);
 }

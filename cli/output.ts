@@ -8,6 +8,7 @@
 
 import { printable } from "../codec/printable.ts";
 import { LineWriter, standardError, writeText } from "../transport/line_writer.ts";
+import { messageOf } from "../transport/runtime.ts";
 
 const encoder = new TextEncoder();
 
@@ -32,7 +33,7 @@ export async function print(text: string, { failed = false }: { failed?: boolean
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.BrokenPipe) return false;
-    throw new OutputError(`cannot write to stdout: ${error instanceof Error ? error.message : error}`);
+    throw new OutputError(`cannot write to stdout: ${messageOf(error)}`);
   }
 }
 

@@ -10,6 +10,7 @@
 import "./orphan.ts"; // is loaded before, but only what is imported has been downloaded
 import { type ListeningServer, openListeningServer, type ServeOptions } from "../handlers/open_server.ts";
 import { denoServerNetwork } from "../transport/deno_server_network.ts";
+import { messageOf } from "../transport/runtime.ts";
 import type { ServerTls } from "../transport/tls.ts";
 import { linesOf } from "./lines.ts";
 import { messageMark, readTask } from "./worker_process.ts";
@@ -50,7 +51,7 @@ export async function runWorker(number: number, service: ServeOptions): Promise<
     const options = { ...service, ...where, tls, reusePort: true, worker: { number, askOthers } };
     server = await openListeningServer(options, denoServerNetwork);
   } catch (error) {
-    tell({ type: "failed", reason: error instanceof Error ? error.message : String(error) });
+    tell({ type: "failed", reason: messageOf(error) });
     return 1;
   }
   tell({ type: "listening", address: server.address, port: server.port });

@@ -10,6 +10,7 @@
 import type { ServerStatistics } from "../handlers/server_info.ts";
 import type { ShutdownReport } from "../handlers/server.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
+import { messageOf } from "../transport/runtime.ts";
 import type { ServerTls } from "../transport/tls.ts";
 import { Backoff } from "../client/retries.ts";
 
@@ -180,7 +181,7 @@ export class Workers {
     try {
       seat.worker = this.#options.start(seat.number, this.#port, { onMessage, onEnd });
     } catch (error) {
-      onEnd(error instanceof Error ? error.message : String(error));
+      onEnd(messageOf(error));
     }
     return promise;
   }
