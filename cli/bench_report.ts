@@ -37,7 +37,8 @@ interface BenchResult {
 }
 
 /** The result as text, as wide as the terminal. */
-export function benchReport({ bench, load, connections }: BenchResult, columns: number = terminalColumns()): string {
+export function benchReport({ bench, load, connections }: BenchResult): string {
+  const columns = terminalColumns();
   const { latencies } = bench;
   const rate = load.rate === undefined ? "" : `, target ${number(load.rate)} calls/s`;
   const failed = failedCalls(bench);
@@ -49,7 +50,7 @@ export function benchReport({ bench, load, connections }: BenchResult, columns: 
       number(load.inFlight)
     } in flight on each${rate}`,
   ];
-  if (bench.settled === 0) return wrap([...lines, ...troubles(bench)].join("\n"), columns);
+  if (bench.settled === 0) return wrap([...lines, ...troubles(bench)].join("\n"));
   const times: [string, number][] = [
     ["min", latencies.minMs],
     ["mean", latencies.meanMs],
@@ -67,7 +68,7 @@ export function benchReport({ bench, load, connections }: BenchResult, columns: 
     ...histogramLines(bench, columns),
     ...troubles(bench),
   );
-  return wrap(lines.join("\n"), columns);
+  return wrap(lines.join("\n"));
 }
 
 /** The result for a program; times are in milliseconds unless named otherwise. */
