@@ -9,7 +9,7 @@ import { chart } from "./chart.ts";
 import { machine } from "./machine.ts";
 import { FULL, measureAll, QUICK, subjectsOf } from "./plans.ts";
 import { plot } from "./plot.ts";
-import { Process } from "./process.ts";
+import { leaveNoProcess } from "./process.ts";
 import { report, skippedText, tables } from "./report.ts";
 import { reasonToSkip, type Subject } from "./subjects.ts";
 
@@ -18,15 +18,9 @@ if (unknown !== undefined) {
   console.error(`Unknown option ${unknown}. Usage: deno task bench [--quick] [--save]`);
   Deno.exit(2);
 }
-for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  Deno.addSignalListener(signal, () => {
-    Process.killAll();
-    Deno.exit(130);
-  });
-}
 
 const plan = Deno.args.includes("--quick") ? QUICK : FULL;
-try {
+await leaveNoProcess(async () => {
   const skipped = new Map<Subject, string>();
   for (const subject of subjectsOf(plan)) {
     const reason = await reasonToSkip(subject);
@@ -40,6 +34,4 @@ try {
     await Deno.writeTextFile(new URL("results.svg", import.meta.url), plot(results));
     await Deno.writeTextFile(new URL("chart.svg", import.meta.url), chart(results));
   }
-} finally {
-  Process.killAll();
-}
+});

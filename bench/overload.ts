@@ -10,7 +10,7 @@
 import { machine } from "./machine.ts";
 import type { OpenJob, OpenSample } from "./open_load.ts";
 import { middleOf, overloadPlot, type Step } from "./overload_plot.ts";
-import { denoProcess, Process } from "./process.ts";
+import { denoProcess, leaveNoProcess } from "./process.ts";
 import { figure, table } from "./table.ts";
 
 /** The capacity of a server: a computation takes 2 ms. */
@@ -138,15 +138,9 @@ if (unknown !== undefined || args.includes("--before") && before === undefined) 
   );
   Deno.exit(2);
 }
-for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  Deno.addSignalListener(signal, () => {
-    Process.killAll();
-    Deno.exit(130);
-  });
-}
 const now: Side = { name: "now", root: new URL("../", import.meta.url).href };
 const sides = before === undefined ? [now] : [{ name: "before", root: `file://${await Deno.realPath(before)}/` }, now];
-try {
+await leaveNoProcess(async () => {
   const steps = await measureAll(args.includes("--quick") ? QUICK : FULL, sides);
   const text = `${verdicts(steps)}\n${stepTable(steps)}\n`;
   console.log(text);
@@ -156,6 +150,4 @@ try {
     await Deno.writeTextFile(new URL("OVERLOAD.md", import.meta.url), file);
     await Deno.writeTextFile(new URL("overload.svg", import.meta.url), overloadPlot(steps, CAPACITY, DEADLINE_MS));
   }
-} finally {
-  Process.killAll();
-}
+});

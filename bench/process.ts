@@ -65,6 +65,21 @@ export class Process implements AsyncDisposable {
   }
 }
 
+/** Runs a benchmark. However it ends, no process is left. */
+export async function leaveNoProcess(run: () => Promise<void>): Promise<void> {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(signal, () => {
+      Process.killAll();
+      Deno.exit(130);
+    });
+  }
+  try {
+    await run();
+  } finally {
+    Process.killAll();
+  }
+}
+
 /** Starts a program of the benchmark with this Deno. */
 export function denoProcess(file: string, ...args: string[]): Process {
   return flaggedProcess([], file, ...args);

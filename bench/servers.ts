@@ -8,7 +8,7 @@
 import { type CallOptions, type Client, connect } from "../client.ts";
 import { machine } from "./machine.ts";
 import { delay } from "./measure.ts";
-import { denoProcess, Process } from "./process.ts";
+import { denoProcess, leaveNoProcess, type Process } from "./process.ts";
 import { type Call, EVENTS, plotServers, type Run, SERVER_NAMES, type ServerName } from "./servers_plot.ts";
 import { figure, table } from "./table.ts";
 
@@ -188,13 +188,7 @@ if (import.meta.main) {
     console.error(`Unknown option ${unknown}. Usage: deno task servers [--save]`);
     Deno.exit(2);
   }
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    Deno.addSignalListener(signal, () => {
-      Process.killAll();
-      Deno.exit(130);
-    });
-  }
-  try {
+  await leaveNoProcess(async () => {
     const runs: Run[] = [];
     for (const way of WAYS) {
       console.error(`${way.title}: ${EVENTS.endMs / 1000} s`);
@@ -205,7 +199,5 @@ if (import.meta.main) {
       await Deno.writeTextFile(new URL("SERVERS.md", import.meta.url), report(runs, await machine()));
       await Deno.writeTextFile(new URL("servers.svg", import.meta.url), plotServers(runs));
     }
-  } finally {
-    Process.killAll();
-  }
+  });
 }

@@ -6,7 +6,7 @@
  */
 
 import { machine } from "./machine.ts";
-import { denoProcess, Process } from "./process.ts";
+import { denoProcess, leaveNoProcess } from "./process.ts";
 import type { BesideSample, CallTimes, ClientJob, StreamJob, StreamSample } from "./stream_job.ts";
 import { figure, median, table } from "./table.ts";
 
@@ -200,13 +200,7 @@ if (import.meta.main) {
     console.error(`No work is named ${words.join(" ")}. Usage: deno task streams [--quick] [--save] [WORD]`);
     Deno.exit(2);
   }
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    Deno.addSignalListener(signal, () => {
-      Process.killAll();
-      Deno.exit(130);
-    });
-  }
-  try {
+  await leaveNoProcess(async () => {
     const extent = isQuick ? QUICK : FULL;
     const tables: string[] = [];
     if (works.length > 0) tables.push(resultTable(await measure(works, extent)));
@@ -216,7 +210,5 @@ if (import.meta.main) {
       const text = report(tables.join("\n\n"), await machine(), extent);
       await Deno.writeTextFile(new URL("STREAMS.md", import.meta.url), text);
     }
-  } finally {
-    Process.killAll();
-  }
+  });
 }
