@@ -193,7 +193,8 @@ export function concat(parts: Iterable<ArrayLike<number>>): Uint8Array<ArrayBuff
   return bytes;
 }
 
-function frame(...parts: ArrayLike<number>[]): Uint8Array<ArrayBuffer> {
+/** A frame with these parts as its payload. */
+export function frame(...parts: ArrayLike<number>[]): Uint8Array<ArrayBuffer> {
   const payload = concat(parts);
   const { length } = payload;
   const header = length < LONG_FROM
@@ -202,11 +203,13 @@ function frame(...parts: ArrayLike<number>[]): Uint8Array<ArrayBuffer> {
   return concat([header, payload, [0x0a]]);
 }
 
-function map(size: number): number[] {
+/** The header of a map with so many fields, at most 15. */
+export function map(size: number): number[] {
   return [0x80 | size];
 }
 
-function key(name: string): Uint8Array {
+/** A text of at most 31 characters. */
+export function key(name: string): Uint8Array {
   return concat([[0xa0 | name.length], bytesOf(name)]);
 }
 

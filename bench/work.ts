@@ -12,8 +12,8 @@ import { Session } from "node:inspector";
 import { connect } from "../client.ts";
 import { command } from "../handlers/command.ts";
 import { createServer } from "../mod.ts";
-import { concat } from "./wire.ts";
-import { Answering, frame, Prepared, text } from "./work_transports.ts";
+import { concat, frame, key, map } from "./wire.ts";
+import { Answering, Prepared } from "./work_transports.ts";
 
 /** Calls at a time, and in a run. */
 const BATCH = 50;
@@ -43,16 +43,16 @@ const commands = {
   }),
 };
 
-const [CMD, SEQ, KEY, TO] = ["cmd", "seq", "key", "to"].map(text);
-const keyOf = (index: number) => concat([KEY, text(`user:${1000 + index}`)]);
+const [CMD, SEQ, KEY, TO] = ["cmd", "seq", "key", "to"].map(key);
+const keyOf = (index: number) => concat([KEY, key(`user:${1000 + index}`)]);
 const seqOf = (index: number) => concat([SEQ, [0xcd, (1000 + index) >> 8, (1000 + index) & 255]]);
 
 /** Requests of a server, by the name of the work. */
 const REQUESTS: Record<string, (index: number) => Uint8Array> = {
-  "PING": () => frame(1, CMD, [1]),
-  "GET": (index) => frame(2, keyOf(index), CMD, [16]),
-  "GET with `seq`": (index) => frame(3, keyOf(index), CMD, [16], seqOf(index)),
-  "async GET with `seq`": (index) => frame(3, keyOf(index), CMD, [17], seqOf(index)),
+  "PING": () => frame(map(1), CMD, [1]),
+  "GET": (index) => frame(map(2), keyOf(index), CMD, [16]),
+  "GET with `seq`": (index) => frame(map(3), keyOf(index), CMD, [16], seqOf(index)),
+  "async GET with `seq`": (index) => frame(map(3), keyOf(index), CMD, [17], seqOf(index)),
 };
 
 function serverRun(requestOf: (index: number) => Uint8Array): Run {
@@ -70,7 +70,7 @@ function streamRun(): Run {
   void createServer({ commands }).accept(transport);
   return (items) => {
     const to = [0xce, items >>> 24, (items >>> 16) & 255, (items >>> 8) & 255, items & 255];
-    return transport.send(frame(3, TO, to, CMD, [18], seqOf(0)), items + 1);
+    return transport.send(frame(map(3), TO, to, CMD, [18], seqOf(0)), items + 1);
   };
 }
 

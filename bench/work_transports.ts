@@ -6,21 +6,10 @@
  */
 
 import type { Transport } from "../transport/transport.ts";
-import { concat } from "./wire.ts";
+import { concat, frame, key, map } from "./wire.ts";
 
 /** The position of a 32-bit `seq` in a reply: after the header, the map, its name and its type. */
 const SEQ_AT = 8;
-
-/** A MessagePack text of up to 31 characters. */
-export function text(characters: string): Uint8Array {
-  return concat([[0xa0 | characters.length], new TextEncoder().encode(characters)]);
-}
-
-/** A short frame with a map of this many fields. */
-export function frame(fields: number, ...parts: ArrayLike<number>[]): Uint8Array {
-  const payload = concat([[0x80 | fields], ...parts]);
-  return concat([[((payload.length >> 8) + 32) & 255, ((payload.length & 255) + 32) & 255], payload, [0x0a]]);
-}
 
 /** One end of a connection. This class is its peer. */
 abstract class Feed implements Transport {
@@ -31,9 +20,7 @@ abstract class Feed implements Transport {
 
   /** Gives bytes to the reader. */
   protected feed(bytes: Uint8Array<ArrayBuffer>): void {
-    this.#bytes = this.#read === this.#bytes.length
-      ? bytes
-      : concat([this.#bytes.subarray(this.#read), bytes]) as Uint8Array<ArrayBuffer>;
+    this.#bytes = this.#read === this.#bytes.length ? bytes : concat([this.#bytes.subarray(this.#read), bytes]);
     this.#read = 0;
     this.#wake?.();
   }
@@ -71,9 +58,9 @@ export class Prepared extends Feed {
   #onAnswered: () => void = () => {};
 
   /** Resolves when this many frames have come back. */
-  send(requests: Uint8Array, replies: number): Promise<void> {
+  send(requests: Uint8Array<ArrayBuffer>, replies: number): Promise<void> {
     this.#left = replies;
-    this.feed(requests as Uint8Array<ArrayBuffer>);
+    this.feed(requests);
     return new Promise((resolve) => this.#onAnswered = resolve);
   }
 
@@ -99,9 +86,9 @@ export class Answering extends Feed {
   constructor(result: string, most: number) {
     super();
     const fields = [[0xd9, result.length], new TextEncoder().encode(result)];
-    const reply = frame(2, text("seq"), [0xce, 0, 0, 0, 0], text("res"), ...fields);
+    const reply = frame(map(2), key("seq"), [0xce, 0, 0, 0, 0], key("res"), ...fields);
     this.#replyBytes = reply.length;
-    this.#replies = concat(new Array(most).fill(reply)) as Uint8Array<ArrayBuffer>;
+    this.#replies = concat(new Array(most).fill(reply));
     this.#view = new DataView(this.#replies.buffer);
   }
 
