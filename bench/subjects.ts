@@ -24,7 +24,7 @@ interface Server {
 }
 
 export const PACKLINE = denoSubject("packline", "packline.ts");
-export const TAPPED = denoSubject("packline, its calls watched", "tapped.ts");
+export const TAPPED = denoSubject("packline, its calls watched", "packline.ts", "packline", "--tap");
 export const FLOOR = denoSubject("raw Deno loop", "floor.ts");
 export const ECHO = denoSubject("raw Deno echo", "echo.ts", "echo");
 export const NAIVE = denoSubject("naive streams", "naive.ts");
@@ -73,8 +73,8 @@ export async function reasonToSkip(subject: Subject): Promise<string | undefined
   }
 }
 
-function denoSubject(name: string, file: string, speech: Speech = "packline"): Subject {
-  return { name, speech, start: (question) => listening(denoProcess(`servers/${file}`, `${question}`)) };
+function denoSubject(name: string, file: string, speech: Speech = "packline", ...args: string[]): Subject {
+  return { name, speech, start: (question) => listening(denoProcess(`servers/${file}`, `${question}`, ...args)) };
 }
 
 function workersSubject(count: number): Subject {
