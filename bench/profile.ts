@@ -90,9 +90,9 @@ async function profile({ question, connections, inFlight, of }: ProfiledWork): P
     await new Promise((resolve) => setTimeout(resolve, WARM_UP_MS + 500));
     const pid = `${isServer ? server.pid : load.pid}`;
     const path = `${folder}/perf`;
-    await run("perf", "record", "-g", "-F", "4000", "-p", pid, "-o", path, "--", "sleep", RECORD_SECONDS);
+    await perf("record", "-g", "-F", "4000", "-p", pid, "-o", path, "--", "sleep", RECORD_SECONDS);
     const sample: Sample = JSON.parse(await load.line());
-    const script = await run("perf", "script", "-i", path, "--no-inline", "-F", "comm,ip,sym,dso");
+    const script = await perf("script", "-i", path, "--no-inline", "-F", "comm,ip,sym,dso");
     return [isServer ? sample.serverCpu : sample.clientCpu, sharesOf(script)];
   } finally {
     await Deno.remove(folder, { recursive: true });
@@ -100,9 +100,9 @@ async function profile({ question, connections, inFlight, of }: ProfiledWork): P
   }
 }
 
-async function run(program: string, ...args: string[]): Promise<string> {
-  const { success, stdout, stderr } = await new Deno.Command(program, { args }).output();
-  if (!success) throw new Error(`${program} has failed: ${new TextDecoder().decode(stderr)}`);
+async function perf(...args: string[]): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command("perf", { args }).output();
+  if (!success) throw new Error(`perf has failed: ${new TextDecoder().decode(stderr)}`);
   return new TextDecoder().decode(stdout);
 }
 

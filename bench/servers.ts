@@ -9,7 +9,7 @@ import { type CallOptions, type Client, connect } from "../client.ts";
 import { machine } from "./machine.ts";
 import { delay } from "./measure.ts";
 import { denoProcess, leaveNoProcess, type Process } from "./process.ts";
-import { type Call, EVENTS, plotServers, type Run, SERVER_NAMES, type ServerName } from "./servers_plot.ts";
+import { type Call, EVENTS, plotServers, quantile, type Run, SERVER_NAMES, type ServerName } from "./servers_plot.ts";
 import { figure, table } from "./table.ts";
 
 const CALLS_PER_SECOND = 300;
@@ -136,14 +136,12 @@ function spreadTable(runs: Run[]): string {
     ...PHASES.map(([phase, fromMs, toMs]) => {
       const of = calls.filter(({ atMs }) => atMs >= fromMs && atMs < toMs);
       const share = (name: ServerName) => 100 * of.filter(({ server }) => server === name).length / of.length;
-      const times = of.map(({ tookMs }) => tookMs).sort((a, b) => a - b);
-      const quantile = (part: number) => figure(times[Math.floor(part * times.length)]);
       const failed = of.filter(({ server }) => server === undefined).length;
       return [
         `- ${phase}`,
         figure(of.length),
         ...SERVER_NAMES.map((name) => figure(Math.round(10 * share(name)) / 10)),
-        ...[quantile(0.5), quantile(0.99), String(failed)],
+        ...[figure(quantile(of, 0.5)), figure(quantile(of, 0.99)), String(failed)],
       ];
     }),
   ]);

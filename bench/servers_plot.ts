@@ -133,7 +133,8 @@ function drawSecond(second: number, calls: readonly Call[], top: number, perCall
   }).join("");
 }
 
-function quantile(calls: readonly Call[], part: number): number {
+/** A quantile of the times; `NaN` without calls. */
+export function quantile(calls: readonly Call[], part: number): number {
   const times = calls.map(({ tookMs }) => tookMs).sort((a, b) => a - b);
   return times[Math.floor(part * times.length)] ?? NaN;
 }
