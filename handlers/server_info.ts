@@ -168,7 +168,7 @@ export const STATISTICS_SHAPE: JsonSchema = objectOf(
       overloaded: COUNT,
     }),
     lateReplies: COUNT,
-    draining: { type: "boolean" },
+    draining: BOOLEAN,
     limits: objectOf({ maxConnections: COUNT, maxInFlightTotal: COUNT }),
     commands: mapOf(objectOf({
       calls: COUNT,

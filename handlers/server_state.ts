@@ -13,7 +13,6 @@ import { YieldBudget } from "../session/yield_budget.ts";
 import type { CallerConnection } from "./caller_connection.ts";
 import type { Commands, Middleware } from "./command.ts";
 import type { ServerReport } from "./server_info.ts";
-import { Drain } from "./drain.ts";
 import type { ErrorOrigin } from "./event_log.ts";
 import type { LogFormat, LogLevel } from "./log_line.ts";
 import { MiddlewareChain } from "./middleware.ts";
@@ -127,7 +126,11 @@ export class ServerState implements SharedTurns {
    * partly read long messages.
    */
   readonly load = { handlers: 0, starts: new Starts(), bytes: 0, longReads: new LongReads() };
-  readonly drain = new Drain();
+  /**
+   * A shutdown: whether it waits for calls, until the end of its grace period; whether new connections are refused,
+   * because the port is closed; the calls that finished meanwhile, and those that were cut at its end.
+   */
+  readonly drain = { isWaiting: false, isRefusing: false, finishedCalls: 0, cutCalls: 0 };
   /** The open connections. */
   readonly connections = new Set<OpenConnection>();
   readonly log: ServerLog;
