@@ -7,7 +7,6 @@
  * the lines that follow.
  */
 
-import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { UsageError } from "./arguments.ts";
 import { type CommandCall, describedBy, outgoing, readCall } from "./call.ts";
@@ -21,7 +20,7 @@ import { LineEditor } from "./line_editor.ts";
 import { complain, note, print } from "./output.ts";
 import { commandTable } from "./reports.ts";
 import { findCommand, listCommands } from "./server_commands.ts";
-import type { Session } from "./prompt_connection.ts";
+import type { ScriptOptions } from "./script.ts";
 import type { LineSource } from "./values.ts";
 import { wrap } from "./wrap.ts";
 
@@ -36,16 +35,9 @@ Ctrl-C                  cancel the running call
 quit, Ctrl-D            leave`;
 
 /** Options of the prompt. */
-interface PromptOptions {
-  readonly session: Session;
+interface PromptOptions extends ScriptOptions {
   /** The address of the server, as text. */
   readonly address: string;
-  /** Formats a reply. */
-  readonly present: (call: CommandCall, fields: Fields) => string;
-  readonly timeout: number | undefined;
-  readonly json: boolean | undefined;
-  readonly meta: Metadata | undefined;
-  readonly maxPayloadBytes: number | undefined;
   /** Whether to load the list of commands at once; otherwise `help` does. */
   readonly eager: boolean;
 }

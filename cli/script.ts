@@ -16,8 +16,8 @@ import { InputError } from "./input_file.ts";
 import { linesOf } from "./lines.ts";
 import type { Session } from "./prompt_connection.ts";
 
-/** Options of a script. */
-interface ScriptOptions {
+/** How lines are run, those of a script and those that are typed. */
+export interface ScriptOptions {
   readonly session: Session;
   /** Formats a reply. */
   readonly present: (call: CommandCall, fields: Fields) => string;
