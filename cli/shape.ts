@@ -61,6 +61,11 @@ export type Shape =
   | ObjectShape
   | { readonly kind: "union"; readonly members: readonly Shape[] };
 
+/** The shapes that an element of an array may have. */
+export function elementsOf({ first, rest }: ArrayShape): readonly Shape[] {
+  return rest.kind === "never" && first.length > 0 ? first : [...first, rest];
+}
+
 export const ANY_SHAPE: Shape = { kind: "any" };
 const NEVER: Shape = { kind: "never" };
 

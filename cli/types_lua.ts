@@ -7,7 +7,7 @@
  */
 
 import { type Contract, type ContractCommand, paramsIn, shapeIn } from "./contract.ts";
-import { ANY_SHAPE, type ObjectShape, type Shape } from "./shape.ts";
+import { ANY_SHAPE, elementsOf, type ObjectShape, type Shape } from "./shape.ts";
 import { commented, madeBy, TypeNames } from "./types_text.ts";
 
 /** Names that an annotation can contain without quotes, and with quotes. */
@@ -132,11 +132,8 @@ class LuaWriter {
         return literalType(shape.value);
       case "union":
         return this.#union(shape.members, words, isSent);
-      case "array": {
-        const { first, rest } = shape;
-        const members = rest.kind === "never" && first.length > 0 ? first : [...first, rest];
-        return `${this.#union(members, [...words, "Entry"], isSent)}[]`;
-      }
+      case "array":
+        return `${this.#union(elementsOf(shape), [...words, "Entry"], isSent)}[]`;
       case "object":
         return shape.fields.size > 0
           ? this.#class(shape, words, isSent)

@@ -7,7 +7,7 @@
  */
 
 import { type Contract, type ContractCommand, errorsIn, paramsIn, shapeIn } from "./contract.ts";
-import { ANY_SHAPE, type ObjectShape, type Shape } from "./shape.ts";
+import { ANY_SHAPE, elementsOf, type ObjectShape, type Shape } from "./shape.ts";
 import { commented, madeBy, TypeNames } from "./types_text.ts";
 
 /**
@@ -100,9 +100,9 @@ class PythonWriter {
       case "literal":
         return literalType(shape.value);
       case "union":
-        return [...new Set(shape.members.map((member) => this.#type(member, words)))].join(" | ");
+        return this.#union(shape.members, words);
       case "array":
-        return `list[${this.#type(elementOf(shape.first, shape.rest), [...words, "Entry"])}]`;
+        return `list[${this.#union(elementsOf(shape), [...words, "Entry"])}]`;
       case "object":
         return shape.fields.size > 0
           ? this.#declareObject(shape, words)
@@ -111,11 +111,10 @@ class PythonWriter {
         return "object";
     }
   }
-}
 
-/** The shape of any element of an array. */
-function elementOf(first: readonly Shape[], rest: Shape): Shape {
-  return first.length === 0 ? rest : { kind: "union", members: rest.kind === "never" ? first : [...first, rest] };
+  #union(members: readonly Shape[], words: readonly string[]): string {
+    return [...new Set(members.map((member) => this.#type(member, words)))].join(" | ");
+  }
 }
 
 function literalType(value: string | number | boolean | null): string {
