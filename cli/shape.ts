@@ -61,11 +61,6 @@ export type Shape =
   | ObjectShape
   | { readonly kind: "union"; readonly members: readonly Shape[] };
 
-/** The shapes that an element of an array may have. */
-export function elementsOf({ first, rest }: ArrayShape): readonly Shape[] {
-  return rest.kind === "never" && first.length > 0 ? first : [...first, rest];
-}
-
 export const ANY_SHAPE: Shape = { kind: "any" };
 const NEVER: Shape = { kind: "never" };
 
@@ -108,6 +103,11 @@ function unionOf(shapes: readonly Shape[]): Shape {
   if (members.some(({ kind }) => kind === "any")) return ANY_SHAPE;
   const unique = [...new Map(members.map((shape) => [keyOf(shape), shape])).values()];
   return unique.length === 0 ? NEVER : unique.length === 1 ? unique[0] : { kind: "union", members: unique };
+}
+
+/** The shapes that an element of an array may have. */
+export function elementsOf({ first, rest }: ArrayShape): readonly Shape[] {
+  return rest.kind === "never" && first.length > 0 ? first : [...first, rest];
 }
 
 /** A key that is equal for equal shapes. */
