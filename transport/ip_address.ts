@@ -12,13 +12,11 @@ const MAPPED = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff);
 
 /** The bytes of an address, without the zone of a link-local address. */
 export function addressBytes(text: string): Uint8Array | undefined {
-  const bytes = new Uint8Array(16);
   const numbers = IPV4.exec(text)?.slice(1);
   if (numbers !== undefined) {
-    if (numbers.some((number) => Number(number) > 255 || /^0./.test(number))) return undefined;
-    bytes.set(MAPPED);
-    bytes.set(numbers.map(Number), MAPPED.length);
-    return bytes;
+    return numbers.some((number) => Number(number) > 255 || /^0./.test(number))
+      ? undefined
+      : mapped(numbers.map(Number));
   }
   // The URL parser checks the address, and returns one form: groups in hex, with at most one gap.
   const url = /^[\da-fA-F:.]+(%[^\s%/]+)?$/.test(text) ? URL.parse(`http://[${text.replace(/%.*/, "")}]`) : null;
@@ -26,6 +24,7 @@ export function addressBytes(text: string): Uint8Array | undefined {
   const [before, after] = url.hostname.slice(1, -1).split("::").map((part) => part === "" ? [] : part.split(":"));
   const gap: string[] = after === undefined ? [] : new Array(8 - before.length - after.length).fill("0");
   const groups = [...before, ...gap, ...after ?? []];
+  const bytes = new Uint8Array(16);
   groups.forEach((group, index) => bytes.set([parseInt(group, 16) >> 8, parseInt(group, 16) & 255], 2 * index));
   return bytes;
 }
@@ -38,7 +37,7 @@ export function addressTextOf(bytes: Uint8Array): string {
 }
 
 /** The sixteen bytes of an IPv4 address, from its four bytes. */
-export function mapped(four: Uint8Array): Uint8Array {
+export function mapped(four: ArrayLike<number>): Uint8Array {
   const bytes = new Uint8Array(16);
   bytes.set(MAPPED);
   bytes.set(four, MAPPED.length);
