@@ -1,7 +1,7 @@
 /** A connection without a socket, for tests and for a client and a server in one process. */
 
 import { MAX_TIMER_MS } from "../limits.ts";
-import { fromStreams, type Transport } from "./transport.ts";
+import { type ByteStreams, fromStreams, type Transport } from "./transport.ts";
 
 /**
  * Two connected transports in memory: bytes written to one are read from the other.
@@ -26,8 +26,8 @@ export function memoryPair(): [Transport, Transport] {
   const there = new TransformStream<Uint8Array, Uint8Array>({ transform: copy });
   const back = new TransformStream<Uint8Array, Uint8Array>({ transform: copy });
   return [
-    fromStreams({ readable: back.readable, writable: there.writable, peer: "memory", ...new KeepAlive() }),
-    fromStreams({ readable: there.readable, writable: back.writable, peer: "memory", ...new KeepAlive() }),
+    fromStreams({ readable: back.readable, writable: there.writable, peer: "memory", ...keepAlive() }),
+    fromStreams({ readable: there.readable, writable: back.writable, peer: "memory", ...keepAlive() }),
   ];
 }
 
@@ -35,16 +35,14 @@ export function memoryPair(): [Transport, Transport] {
  * Keeps the program alive as a read of a socket does. Otherwise a program that waits for nothing else would end during
  * a call.
  */
-class KeepAlive {
-  #timer: ReturnType<typeof setInterval> | undefined;
-  readonly ref = () => {
-    this.#timer ??= setInterval(() => {}, MAX_TIMER_MS);
+function keepAlive(): Pick<ByteStreams, "ref" | "unref" | "close"> {
+  let timer: ReturnType<typeof setInterval> | undefined;
+  const ref = () => void (timer ??= setInterval(() => {}, MAX_TIMER_MS));
+  const unref = () => {
+    clearInterval(timer);
+    timer = undefined;
   };
-  readonly unref = () => {
-    clearInterval(this.#timer);
-    this.#timer = undefined;
-  };
-  readonly close = this.unref;
+  return { ref, unref, close: unref };
 }
 
 // Copied, as a kernel does, so that a writer may reuse its buffer.
