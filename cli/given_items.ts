@@ -54,7 +54,8 @@ export function readGivenItems(given: string, input: StandardInput): GivenItems 
   const isLines = isText || isStandardInput && kind === undefined;
   const { lines } = input;
   if (isStandardInput && isLines && lines !== undefined) {
-    return { given, isStandardInput, open: () => valuesIn(lines(), given, isText) };
+    const valuesIn = (source: LineSource) => stoppable(valuesOf(source, given, isText), source);
+    return { given, isStandardInput, open: () => valuesIn(lines()) };
   }
   const stream = isStandardInput ? streamOf(given, input) : undefined;
   return {
@@ -62,8 +63,10 @@ export function readGivenItems(given: string, input: StandardInput): GivenItems 
     isStandardInput,
     open(maxPayloadBytes) {
       const bytes = partsOf(stream ?? openInput(path, given), path, given);
-      if (isLines) return valuesIn(strictLines(bytes, given, maxPayloadBytes), given, isText, bytes);
-      return stoppable(chunksOf(bytes, chunkBytesFor(maxPayloadBytes)), bytes);
+      const items = isLines
+        ? valuesOf(strictLines(bytes, given, maxPayloadBytes), given, isText)
+        : chunksOf(bytes, chunkBytesFor(maxPayloadBytes));
+      return stoppable(items, bytes);
     },
   };
 }
@@ -92,16 +95,6 @@ async function* chunksOf(bytes: AsyncIterable<Uint8Array>, maxBytes: number): As
   for await (const part of bytes) {
     for (let start = 0; start < part.length; start += maxBytes) yield part.subarray(start, start + maxBytes);
   }
-}
-
-/** The lines as values. */
-function valuesIn(
-  lines: LineSource,
-  given: string,
-  isText: boolean,
-  source: { return(): Promise<unknown> } = lines,
-): ItemIterator {
-  return stoppable(valuesOf(lines, given, isText), source);
 }
 
 /** The lines of text in UTF-8. A line that is much longer than an item is refused. */
