@@ -83,6 +83,11 @@ export function objectOf(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? value as Record<string, unknown> : {};
 }
 
+/** Entries in the order of their names, so that the same commands always give the same text. */
+export function sortedByName<Value>(entries: Iterable<[name: string, value: Value]>): [name: string, value: Value][] {
+  return [...entries].sort(([a], [b]) => a < b ? -1 : 1);
+}
+
 /** Converts a value to plain JSON with sorted keys. Values that JSON lacks have no meaning in a JSON Schema. */
 function plain(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(plain);
@@ -90,7 +95,7 @@ function plain(value: unknown): unknown {
   if (typeof value === "bigint" || value instanceof Uint8Array) return null;
   if (typeof value !== "object" || value === null) return value;
   const sorted: Record<string, unknown> = {};
-  for (const [key, part] of Object.entries(value).sort(([a], [b]) => a < b ? -1 : 1)) {
+  for (const [key, part] of sortedByName(Object.entries(value))) {
     setField(sorted, key, plain(part));
   }
   return sorted;

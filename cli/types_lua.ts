@@ -6,7 +6,7 @@
  * {@linkcode ContractError}: what `shape.ts` refuses.
  */
 
-import { type Contract, type ContractCommand, paramsIn, shapeIn } from "./contract.ts";
+import { type Contract, type ContractCommand, paramsIn, shapeIn, sortedByName } from "./contract.ts";
 import { ANY_SHAPE, elementsOf, type ObjectShape, type Shape } from "./shape.ts";
 import { commented, madeBy, TypeNames } from "./types_text.ts";
 
@@ -104,7 +104,7 @@ class LuaWriter {
     const name = `packline.${this.#names.of(...words)}`;
     const lines = [`---@class ${name}`];
     let isWhole = others === undefined || others.kind === "never";
-    for (const [field, { shape, required }] of [...fields].sort(([a], [b]) => a < b ? -1 : 1)) {
+    for (const [field, { shape, required }] of sortedByName(fields)) {
       const type = this.#type(shape, [...words, field], isSent);
       const mark = required ? "" : "?";
       if (PLAIN.test(field)) lines.push(`---@field ${field}${mark} ${type}`);

@@ -6,7 +6,7 @@
  * {@linkcode ContractError}: what `shape.ts` refuses.
  */
 
-import { type Contract, type ContractCommand, errorsIn, paramsIn, shapeIn } from "./contract.ts";
+import { type Contract, type ContractCommand, errorsIn, paramsIn, shapeIn, sortedByName } from "./contract.ts";
 import { ANY_SHAPE, elementsOf, type ObjectShape, type Shape } from "./shape.ts";
 import { commented, madeBy, TypeNames } from "./types_text.ts";
 
@@ -66,7 +66,7 @@ class PythonWriter {
   /** Declares an object; returns its name. */
   #declareObject({ fields }: ObjectShape, words: readonly string[]): string {
     const name = this.#names.of(...words);
-    const listed = [...fields].sort(([a], [b]) => a < b ? -1 : 1).map(([field, { shape, required }]) => {
+    const listed = sortedByName(fields).map(([field, { shape, required }]) => {
       const type = this.#type(shape, [...words, field]);
       return [field, required ? type : `NotRequired[${type}]`];
     });

@@ -5,7 +5,7 @@
  * {@linkcode ContractError}: what `shape.ts` refuses.
  */
 
-import { type Contract, type ContractCommand, errorsIn, paramsIn, shapeIn } from "./contract.ts";
+import { type Contract, type ContractCommand, errorsIn, paramsIn, shapeIn, sortedByName } from "./contract.ts";
 import type { ArrayShape, ObjectShape, Shape } from "./shape.ts";
 import { commented, madeBy, quoted } from "./types_text.ts";
 
@@ -44,7 +44,7 @@ function itemType(shape: Shape | undefined): string {
 function errorsType(command: ContractCommand): string {
   const errors = errorsIn(command);
   if (errors === undefined) return "unknown";
-  const codes = [...errors].sort(([a], [b]) => a < b ? -1 : 1).map(([code, shape]) =>
+  const codes = sortedByName(errors).map(([code, shape]) =>
     `${keyOf(code)}: ${shape === undefined ? "null" : `StandardSchema<${typeText(shape)}>`}`
   );
   return codes.length === 0 ? "Record<never, null>" : `{ ${codes.join("; ")} }`;
@@ -91,7 +91,7 @@ function arrayType({ first, rest, bounds }: ArrayShape): string {
 
 function objectType({ fields, others }: ObjectShape): string {
   if (fields.size === 0) return `Record<string, ${typeText(others)}>`;
-  const listed = [...fields].sort(([a], [b]) => a < b ? -1 : 1).map(([name, { shape, required }]) =>
+  const listed = sortedByName(fields).map(([name, { shape, required }]) =>
     `${keyOf(name)}${required ? "" : "?"}: ${typeText(shape)}`
   );
   if (others !== undefined && others.kind !== "never") listed.push("[name: string]: unknown");
