@@ -93,9 +93,9 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
         call: frames,
         timeout,
         json,
-        show(fields, more) {
+        show(fields) {
           code = fields.err;
-          return show(more ? { ...fields, more } : fields);
+          return show(fields);
         },
       });
     const { items } = frames;

@@ -26,7 +26,7 @@ interface Ending {
 export interface Exchange {
   readonly session: Session;
   readonly call: Outgoing;
-  /** The text to print for a reply; `undefined` for none. */
+  /** The text to print for a reply, which has `more` unless it is the last one; `undefined` for none. */
   readonly show: (fields: Fields, more: boolean) => string | undefined;
   /** The time limit in seconds; no limit if `undefined` or `Infinity`. */
   readonly timeout: number | undefined;
@@ -53,7 +53,7 @@ export async function exchange({ session, call, show, timeout, json, signal }: E
     for await (const { fields, more } of session.ask(call, end)) {
       sign?.stop();
       failed = "err" in fields;
-      const text = show(fields, more);
+      const text = show(more ? { ...fields, more } : fields, more);
       if (text !== undefined && !await print(text, { failed: failed && !json })) return { failed, isRead: false };
       if (call.items === undefined && lacksItems(fields)) await complain(LACKS_ITEMS);
       if (more) sign?.start();

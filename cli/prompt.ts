@@ -146,7 +146,7 @@ class Prompt {
           code = fields.err;
           // Skip items that arrive after the cancel.
           if (more && this.#cancelled) return undefined;
-          return present(call, more ? { ...fields, more } : fields);
+          return present(call, fields);
         },
       });
     } catch (error) {

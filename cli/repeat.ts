@@ -47,8 +47,8 @@ async function callAll(repetition: Repetition, times: CallTimes, stop: AbortSign
       const show = (fields: Fields, more: boolean) => {
         endMs = performance.now();
         const ms = (endMs - startMs).toFixed(3);
-        if (json) return toJson({ call, ms: Number(ms), reply: more ? { ...fields, more } : fields });
-        const text = present(more ? { ...fields, more } : fields);
+        if (json) return toJson({ call, ms: Number(ms), reply: fields });
+        const text = present(fields);
         return more ? text : `${text}${text.includes("\n") ? "\n" : "  "}${ms} ms`;
       };
       const { failed, isRead } = await exchange({ ...repetition, show });

@@ -56,7 +56,7 @@ export async function runScript(
         call: outgoing(call, { meta, maxPayloadBytes }),
         timeout,
         json,
-        show: (fields, more) => present(call, more ? { ...fields, more } : fields),
+        show: (fields) => present(call, fields),
       });
     });
     failed ||= ending.failed;
