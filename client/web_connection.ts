@@ -199,7 +199,6 @@ export class WebConnection implements CallConnection {
   missAnswer(call: ClientCall): void {
     if (this.#heardMs < call.deadlineMs - ANSWER_MS) return this.lose(new Error("it does not answer"));
     this.#calls.delete(call.id);
-    this.#closeIfRetired();
     this.#owner.wake();
   }
 
@@ -266,7 +265,7 @@ export class WebConnection implements CallConnection {
       this.#settle(call, fields);
     }
     this.answered = true;
-    this.#closeIfRetired();
+    if (this.#state === "retired" && this.#calls.size === 0) void this.close();
   }
 
   #settle(call: ClientCall, fields: Fields): void {
@@ -294,11 +293,7 @@ export class WebConnection implements CallConnection {
     if (this.#state !== "open") return;
     this.#state = "retired";
     if (reason) this.#owner.onLeft(this, reason);
-    this.#closeIfRetired();
-  }
-
-  #closeIfRetired(): void {
-    if (this.#state === "retired" && this.#calls.size === 0) void this.close();
+    if (this.#calls.size === 0) void this.close();
   }
 
   /** Ends the open calls for a reason, cancels them at the server, and closes. Without open calls, none is needed. */
