@@ -199,7 +199,7 @@ export class WebConnection implements CallConnection {
   missAnswer(call: ClientCall): void {
     if (this.#heardMs < call.deadlineMs - ANSWER_MS) return this.lose(new Error("it does not answer"));
     this.#calls.delete(call.id);
-    this.#owner.wake();
+    this.wake();
   }
 
   #control(fields: Fields): void {
@@ -229,7 +229,7 @@ export class WebConnection implements CallConnection {
         if (start > 0 || bytes >= PROGRESS_BYTES) this.#heardMs = clock.now();
         buffer.copyWithin(0, start, end);
         end -= start;
-        this.#owner.wake();
+        this.wake();
       }
     } catch (error) {
       this.lose(error);
@@ -265,7 +265,6 @@ export class WebConnection implements CallConnection {
       this.#settle(call, fields);
     }
     this.answered = true;
-    if (this.#state === "retired" && this.#calls.size === 0) void this.close();
   }
 
   #settle(call: ClientCall, fields: Fields): void {
@@ -293,7 +292,6 @@ export class WebConnection implements CallConnection {
     if (this.#state !== "open") return;
     this.#state = "retired";
     if (reason) this.#owner.onLeft(this, reason);
-    if (this.#calls.size === 0) void this.close();
   }
 
   /** Ends the open calls for a reason, cancels them at the server, and closes. Without open calls, none is needed. */
@@ -311,8 +309,10 @@ export class WebConnection implements CallConnection {
     this.lose(reason);
   }
 
+  /** All output is written, or places may be free. */
   wake(): void {
     this.#owner.wake();
+    if (this.#state === "retired" && this.#calls.size === 0) void this.close();
   }
 
   /** Ends the connection at once. */

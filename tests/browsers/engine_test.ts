@@ -223,6 +223,20 @@ Deno.test("browser engine - a server that is going answers what it has; new call
   await client.close();
 });
 
+Deno.test("browser engine - a connection that is going ends when its last call is given up, though no answer comes", async () => {
+  const { client, clock, server } = await scene({ aliveMs: 0 });
+  const slow = failure(client.call("SLOW", {}, { timeoutMs: 5_000 }));
+  await server.request();
+  await server.reply({ going: 60_000 });
+  await clock.advance(5_000);
+  assertEquals((await slow).code, "TIMEOUT");
+  assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
+  await server.reply({ seq: 99, res: "a sign of life, and the last one" });
+  await clock.advance(10_000);
+  assertEquals(await Promise.race([server.rest(), turn().then(() => "open")]), []);
+  await client.close();
+});
+
 Deno.test("browser engine - after each restart the waits between dials begin anew, however many have failed before", async () => {
   const scened = await scene();
   const { client, down, next } = scened;
