@@ -67,6 +67,16 @@ Deno.test("browser engine - what a page computes behind a call, in the same turn
   await server.rest();
 });
 
+Deno.test("browser engine - a call whose signal is none is refused, and is not counted", async () => {
+  const { client } = await scene();
+  const signal = new AbortController() as unknown as AbortSignal; // the controller in place of its signal
+  await assertRejects(() => client.call("A", {}, { signal }), TypeError, "addEventListener");
+  await assertRejects(async () => await client.stream("A", {}, { signal }).next(), TypeError, "addEventListener");
+  const { begun, inFlight } = client.statistics();
+  assertEquals([begun, inFlight], [0, 0]);
+  await client.close();
+});
+
 Deno.test("browser engine - a lost call rejects; one that is idempotent is sent again, on a new connection", async () => {
   const { client, server, next, states } = await scene();
   const lost = failure(client.call("A"));
