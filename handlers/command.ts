@@ -92,7 +92,7 @@ export interface Next {
  * and `res` is the handler's return value.
  * @returns The reply: the one from `next()`, or another. A handler that still runs counts as a call in flight. Its signal
  * aborts at its deadline and when the connection ends, and its error goes to `onError`. A middleware that has answered
- * cannot pass the call on any more: `next()` rejects. It also rejects, with the reason, if the call has ended before.
+ * cannot pass the call on any more: `next()` rejects. It also rejects, with the reason, if the call has ended.
  */
 export type Middleware<Given extends object = object> = (
   call: Context,
