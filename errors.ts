@@ -36,7 +36,7 @@ export type AnyCode = ErrorCode | (string & {});
 export interface RpcErrorOptions {
   /** Any MessagePack value that helps the caller; sent as `data`. */
   data?: unknown;
-  /** Whether the request was certainly not started, so that a retry is safe. It is not sent: the code tells the caller. */
+  /** Whether the request was certainly not started, so that a retry is safe. It is not sent: callers go by the code. */
   retryable?: boolean;
   /** How long the caller should wait before a retry, in milliseconds; sent as `$after`. */
   retryAfterMs?: number;

@@ -199,8 +199,7 @@ export class WebConnection implements CallConnection {
   missAnswer(call: ClientCall): void {
     if (this.#heardMs < call.deadlineMs - ANSWER_MS) return this.lose(new Error("it does not answer"));
     this.#calls.delete(call.id);
-    this.#closeIfRetired();
-    this.#owner.wake();
+    this.wake();
   }
 
   #control(fields: Fields): void {
@@ -230,7 +229,7 @@ export class WebConnection implements CallConnection {
         if (start > 0 || bytes >= PROGRESS_BYTES) this.#heardMs = clock.now();
         buffer.copyWithin(0, start, end);
         end -= start;
-        this.#owner.wake();
+        this.wake();
       }
     } catch (error) {
       this.lose(error);
@@ -240,7 +239,7 @@ export class WebConnection implements CallConnection {
   #take(payload: Uint8Array): void {
     const message = decodeCompact(payload);
     if (typeof message !== "object" || message === null || Array.isArray(message)) {
-      throw new DecodeError("a message must be a map");
+      throw new DecodeError("it must be a map");
     }
     const { seq, more, ...fields } = message as Fields;
     const { res, err, going, credit } = fields;
@@ -266,7 +265,6 @@ export class WebConnection implements CallConnection {
       this.#settle(call, fields);
     }
     this.answered = true;
-    this.#closeIfRetired();
   }
 
   #settle(call: ClientCall, fields: Fields): void {
@@ -294,11 +292,6 @@ export class WebConnection implements CallConnection {
     if (this.#state !== "open") return;
     this.#state = "retired";
     if (reason) this.#owner.onLeft(this, reason);
-    this.#closeIfRetired();
-  }
-
-  #closeIfRetired(): void {
-    if (this.#state === "retired" && this.#calls.size === 0) void this.close();
   }
 
   /** Ends the open calls for a reason, cancels them at the server, and closes. Without open calls, none is needed. */
@@ -316,8 +309,10 @@ export class WebConnection implements CallConnection {
     this.lose(reason);
   }
 
+  /** All output is written, or places may be free. */
   wake(): void {
     this.#owner.wake();
+    if (this.#state === "retired" && this.#calls.size === 0) void this.close();
   }
 
   /** Ends the connection at once. */

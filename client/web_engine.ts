@@ -111,8 +111,8 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
         return new UnaryCall(this, name, this.encoder.encodeCall(this, name, params, options), options);
       });
       Object.assign(call, { resolve, reject, wantsResult });
-      this.counts.begun++;
       this.begin(call);
+      this.counts.begun++; // unless it has thrown, for a signal that is none
     });
   }
 

@@ -18,8 +18,8 @@ export class EncodeError extends Error {
   override readonly name = "EncodeError";
 }
 
-/** A value that is nested too deep, or in a cycle. */
-export class TooDeepError extends EncodeError {}
+/** A value of a kind that cannot be sent, such as a function or a `Date`. */
+export class UnsendableError extends EncodeError {}
 
 /** A message that takes more memory than its receiver allows. */
 export class TooHeavyError extends EncodeError {}

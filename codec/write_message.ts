@@ -9,7 +9,15 @@
  */
 
 import { DEFAULT_LIMITS, messageBytesFor } from "../limits.ts";
-import { EncodeError, faultIn, isPlain, kindOf, PayloadTooLargeError, TooDeepError, TooHeavyError } from "./errors.ts";
+import {
+  EncodeError,
+  faultIn,
+  isPlain,
+  kindOf,
+  PayloadTooLargeError,
+  TooHeavyError,
+  UnsendableError,
+} from "./errors.ts";
 import {
   FIELD_WEIGHT,
   type Fields,
@@ -100,7 +108,7 @@ export function writeReply(writer: Writer, { seq, more, outcome }: Reply): void 
       others++;
     }
   } catch (error) {
-    throw located(error, fields);
+    throw located(error, fields, [first, ...Object.keys(fields)]);
   }
   if (more) {
     writer.writeKey("more");
@@ -240,14 +248,14 @@ function checkTexts(meta: unknown): asserts meta is Record<string, string> {
 }
 
 /**
- * Adds the path of the invalid field to a writer's error, if one can be found. No single field is too deep or too heavy,
- * and a search of such a value might never end: only these two limits stop the writer in a cycle or a sparse array.
+ * Adds the path of the value that cannot be sent to a writer's error. Nothing is searched for another error: in a cycle
+ * or a sparse array, only the writer's limits end a search, and here the first such value does.
+ *
+ * @param names The fields in the order in which they were written.
  */
-function located(error: unknown, fields: Fields): unknown {
-  const isSearchable = error instanceof EncodeError &&
-    !(error instanceof TooDeepError || error instanceof TooHeavyError);
-  if (!isSearchable) return error;
-  for (const name of Object.keys(fields)) {
+function located(error: unknown, fields: Fields, names = Object.keys(fields)): unknown {
+  if (!(error instanceof UnsendableError)) return error;
+  for (const name of names) {
     const fault = faultIn(fields[name], name, DEFAULT_LIMITS.maxDepth);
     if (fault !== undefined) return new EncodeError(fault, { cause: error });
   }

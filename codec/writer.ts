@@ -18,7 +18,7 @@
 
 import { encode } from "jsr:@std/msgpack@^1.0.3/encode";
 import { DEFAULT_LIMITS } from "../limits.ts";
-import { EncodeError, isPlain, kindOf, TooDeepError, TooHeavyError } from "./errors.ts";
+import { EncodeError, isPlain, kindOf, TooHeavyError, UnsendableError } from "./errors.ts";
 import { NO_SLAB, ROOM_BEHIND_BYTES, sharedSlab, SLAB_BYTES, slabOf, type Span } from "./frame.ts";
 import {
   ARRAY_WEIGHT,
@@ -225,7 +225,7 @@ export class Writer {
       case "bigint":
         return this.#writeBigint(value);
       default:
-        throw new EncodeError(`Cannot encode a ${typeof value}`);
+        throw new UnsendableError(`Cannot encode a ${typeof value}`);
     }
   }
 
@@ -345,7 +345,7 @@ export class Writer {
   #writeObject(object: object, depth: number): void {
     if (!isPlain(object)) {
       if (object instanceof Uint8Array && ArrayBuffer.isView(object)) return this.#writeBinary(object);
-      throw new EncodeError(`Cannot encode ${kindOf(object)}`);
+      throw new UnsendableError(`Cannot encode ${kindOf(object)}`);
     }
     if (depth > this.#maxDepth) throw tooDeep(this.#maxDepth);
     // Most objects have less than 16 fields, and a header of one byte. In such a loop, V8 does not search for each
@@ -378,7 +378,7 @@ export class Writer {
     try {
       encoded = stdEncode(value);
     } catch (cause) {
-      throw new EncodeError((cause as Error).message, { cause });
+      throw new UnsendableError((cause as Error).message, { cause });
     }
     this.#charge(INTEGER64_WEIGHT);
     this.reserve(encoded.length);
@@ -396,5 +396,5 @@ function containerHeaderBytes(size: number): number {
 }
 
 function tooDeep(maxDepth: number): EncodeError {
-  return new TooDeepError(`Cannot encode containers nested deeper than ${maxDepth}, or in a cycle`);
+  return new EncodeError(`Cannot encode containers nested deeper than ${maxDepth}, or in a cycle`);
 }

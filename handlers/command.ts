@@ -92,7 +92,7 @@ export interface Next {
  * and `res` is the handler's return value.
  * @returns The reply: the one from `next()`, or another. A handler that still runs counts as a call in flight. Its signal
  * aborts at its deadline and when the connection ends, and its error goes to `onError`. A middleware that has answered
- * cannot pass the call on any more: `next()` rejects. It also rejects, with the reason, if the call has ended before.
+ * cannot pass the call on any more: `next()` rejects. It also rejects, with the reason, if the call has ended.
  */
 export type Middleware<Given extends object = object> = (
   call: Context,
@@ -110,6 +110,9 @@ export type GivenIn<Answer> = Answer extends { readonly "~given"?: infer Given }
 /** What a middleware passes on, by the type of its answer. One that gives only its own replies passes on nothing. */
 export type GivenBy<Answer> = [GivenIn<Awaited<Answer>>] extends [never] ? object : GivenIn<Awaited<Answer>> & object;
 
+/** What a middleware passes on: the type that its author names, or else that of its answer. */
+export type PassedBy<Given, Answer> = [Given] extends [never] ? GivenBy<Answer> : Given;
+
 /** The same type, through which the compiler infers nothing from what is expected. */
 export type Known<T> = [T][T extends unknown ? 0 : never];
 
@@ -121,7 +124,7 @@ export type Known<T> = [T][T extends unknown ? 0 : never];
  */
 export function middleware<Given extends object = never, Answer extends Answering = ReturnType<Middleware<Given>>>(
   middleware: (call: Context, next: Next) => Answer,
-): Middleware<Known<[Given] extends [never] ? GivenBy<Answer> : Given>> {
+): Middleware<Known<PassedBy<Given, Answer>>> {
   return middleware as Middleware<never>;
 }
 
@@ -284,9 +287,9 @@ export interface CommandMaker<Given> {
    * const GREET = authenticated((_params: object, { user }) => `Hello, ${user.toUpperCase()}!`);
    * ```
    */
-  with<Answer extends Answering>(
+  with<More extends object = never, Answer extends Answering = ReturnType<Middleware<More>>>(
     middleware: (call: Context, next: Next) => Answer,
-  ): CommandMaker<Given & GivenBy<Answer>>;
+  ): CommandMaker<Given & PassedBy<More, Answer>>;
 }
 
 /**

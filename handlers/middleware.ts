@@ -4,6 +4,7 @@
  * In: a call. Out: the answer of the handler or of a middleware.
  */
 
+import { isPlain } from "../codec/errors.ts";
 import { inspect } from "../transport/runtime.ts";
 import { type Context, type Middleware, type Next, REPLY, type ReplyFields, replyOf } from "./command.ts";
 import { CallContext, type Invocation } from "./context.ts";
@@ -113,8 +114,7 @@ export class MiddlewareChain {
 
 /** Adds what a middleware passed on to the context, for later middleware and the handler. */
 function withGiven(call: Invocation, context: Context, given: object): Context {
-  const prototype = Object.getPrototypeOf(given);
-  if (prototype !== Object.prototype && prototype !== null) {
+  if (!isPlain(given)) {
     throw new TypeError(`Cannot pass on ${inspect(given, 0)}: its methods would be lost; use next({ name: value })`);
   }
   for (const name of Object.keys(given)) {

@@ -197,7 +197,8 @@ export interface Server extends AsyncDisposable {
    *
    * @param options `graceMs`: how long to wait for calls in flight, in milliseconds, 10,000 by default.
    * @returns How many calls in flight were finished, and how many were cut.
-   * @throws {RangeError} If `graceMs` is not from 0 to the maximum of a timer; `TypeError` for an unknown option.
+   * @throws {RangeError} If `graceMs` is not a number of milliseconds from 0 to the maximum of a timer.
+   * @throws {TypeError} If an option is unknown.
    */
   shutdown(options?: { graceMs?: number }): Promise<ShutdownReport>;
 }

@@ -14,6 +14,9 @@ import { WebSocketTransport } from "./web_socket_frames.ts";
 /** The longest head of a request or an answer. Cookies may be long. */
 const MAX_HEAD_BYTES = 16 * 1024;
 
+/** So many interim answers, such as 103, may come before the answer. A proxy sends one or two. */
+const MAX_INTERIM = 10;
+
 const HEAD_END = "\r\n\r\n";
 const VERSION = "13";
 
@@ -125,7 +128,7 @@ export async function dialWebSocket(
   }
 }
 
-async function checkAnswer(transport: PeekedTransport, key: string): Promise<void> {
+async function checkAnswer(transport: PeekedTransport, key: string, interim = 0): Promise<void> {
   const { line, headers } = await readHead(transport).catch((error) => {
     throw error instanceof UpgradeError && !DECODER.decode(transport.bytes).startsWith("HTTP/")
       ? new Error(NO_HTTP)
@@ -133,8 +136,9 @@ async function checkAnswer(transport: PeekedTransport, key: string): Promise<voi
   });
   const [, status, phrase = ""] = /^HTTP\/1\.1 (\d{3})(?: (.*))?$/.exec(line) ?? [];
   if (status === undefined) throw new Error(NO_HTTP);
-  // A proxy may send an interim answer, such as 103, before the answer.
-  if (status.startsWith("1") && status !== "101") return await checkAnswer(transport, key);
+  if (status.startsWith("1") && status !== "101" && interim < MAX_INTERIM) {
+    return await checkAnswer(transport, key, interim + 1);
+  }
   if (status !== "101") {
     const meaning = MEANINGS[Number(status)] ?? "there is no WebSocket at this URL";
     const shown = /^[ -~]+$/.test(phrase) ? `${status} ${phrase}` : status;

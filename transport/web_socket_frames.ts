@@ -56,9 +56,6 @@ const PAUSE_MS = 1;
 
 const REASON_DECODER = new TextDecoder("utf-8", { fatal: true });
 
-/** Stands for a close frame without a code, and is never sent. */
-const NO_CODE = 1005;
-
 /** What the codes of a close frame mean (RFC 6455, section 7.4.1). */
 const CLOSE_CODES: Readonly<Record<number, string>> = {
   1001: "it is going away",
@@ -330,16 +327,16 @@ class FrameReader {
     const payload = this.#control;
     if (this.#opcode === PING) this.ping = payload;
     if (this.#opcode !== CLOSE) return;
-    const code = payload.length === 0 ? NO_CODE : payload[0] << 8 | payload[1];
+    const code = payload.length === 0 ? NORMAL : payload[0] << 8 | payload[1];
     const isKnown = code === NORMAL || code in CLOSE_CODES || code >= 3000 && code <= 4999;
-    const wrong = payload.length > 0 && (payload.length === 1 || !isKnown)
+    const wrong = payload.length === 1 || !isKnown
       ? "code is not valid"
       : isText(payload.subarray(2))
       ? undefined
       : "reason is not UTF-8";
     if (wrong !== undefined) {
       this.ending = { code: PROTOCOL_ERROR, fault: `the peer has sent a close frame whose ${wrong}` };
-    } else if (code === NORMAL || code === NO_CODE) {
+    } else if (code === NORMAL) {
       this.ending = { code };
     } else {
       const meaning = CLOSE_CODES[code] ?? "a code of its own";

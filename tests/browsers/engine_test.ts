@@ -67,6 +67,16 @@ Deno.test("browser engine - what a page computes behind a call, in the same turn
   await server.rest();
 });
 
+Deno.test("browser engine - a call whose signal is none is refused, and is not counted", async () => {
+  const { client } = await scene();
+  const signal = new AbortController() as unknown as AbortSignal; // the controller in place of its signal
+  await assertRejects(() => client.call("A", {}, { signal }), TypeError, "addEventListener");
+  await assertRejects(async () => await client.stream("A", {}, { signal }).next(), TypeError, "addEventListener");
+  const { begun, inFlight } = client.statistics();
+  assertEquals([begun, inFlight], [0, 0]);
+  await client.close();
+});
+
 Deno.test("browser engine - a lost call rejects; one that is idempotent is sent again, on a new connection", async () => {
   const { client, server, next, states } = await scene();
   const lost = failure(client.call("A"));
@@ -220,6 +230,20 @@ Deno.test("browser engine - a server that is going answers what it has; new call
   await server.reply({ seq: 0, res: "old" });
   assertEquals([await old, await fresh], ["old", "new"]);
   assertEquals(await server.rest(), [], "the old connection ends when its calls are answered");
+  await client.close();
+});
+
+Deno.test("browser engine - a connection that is going ends when its last call is given up, though no answer comes", async () => {
+  const { client, clock, server } = await scene({ aliveMs: 0 });
+  const slow = failure(client.call("SLOW", {}, { timeoutMs: 5_000 }));
+  await server.request();
+  await server.reply({ going: 60_000 });
+  await clock.advance(5_000);
+  assertEquals((await slow).code, "TIMEOUT");
+  assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
+  await server.reply({ seq: 99, res: "a sign of life, and the last one" });
+  await clock.advance(10_000);
+  assertEquals(await Promise.race([server.rest(), turn().then(() => "open")]), []);
   await client.close();
 });
 

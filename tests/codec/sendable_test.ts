@@ -105,6 +105,23 @@ Deno.test("a value that is refused for its depth or its weight is not searched a
   assert(reads < 200, `${reads} reads of the children and of an array without them`);
 });
 
+Deno.test("a cycle beside what is refused is not searched", () => {
+  let reads = 0;
+  const parent = {
+    get children() {
+      reads++;
+      return [{ parent }, { parent }];
+    },
+  };
+  const refused: [write: () => void, text: string][] = [
+    [() => ask({ params: {}, meta: { parent } }), "meta.parent: an Object cannot be sent here, only text"],
+    [() => answer({ res: 1, $a: parent }), 'the reply field "$a" is reserved'],
+    [() => answer({ parent, res: new Date() }), "res: a Date cannot be sent"],
+  ];
+  for (const [write, text] of refused) assertThrows(write, EncodeError, text);
+  assertEquals(reads, 0);
+});
+
 function ask(message: object): void {
   writeRequest(new Writer(), { cmd: 1, seq: 1, ...message } as OutgoingRequest);
 }

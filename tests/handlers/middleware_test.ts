@@ -1,6 +1,7 @@
 /** Middleware: around all commands, before some of them, and what it hands on to the handler. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { runInNewContext } from "node:vm";
 import { RpcError } from "../../errors.ts";
 import { command, type Context, type Middleware, middleware, reply } from "../../handlers/command.ts";
 import type { ServerStatistics } from "../../handlers/server_info.ts";
@@ -452,6 +453,7 @@ Deno.test("next() refuses an object of a class, whose methods the handler would 
     CLASS: command.with((_call, next) => next(new User()))(() => ++ran),
     NAMED: command.with((_call, next) => next({ user: new User() }))((_params: object, { user }) => user.greet()),
     BARE: command.with((_call, next) => next(Object.assign(Object.create(null), { a: 1 })))(() => "bare"),
+    REALM: command.with((_call, next) => next(runInNewContext("({ a: 1 })")))(() => "realm"),
   };
   await using served = withMemory({ commands });
   assertEquals(await served.peer.ask({ cmd: "CLASS" }), { err: "INTERNAL" });
@@ -460,6 +462,7 @@ Deno.test("next() refuses an object of a class, whose methods the handler would 
   ]);
   assertEquals(await served.peer.ask({ cmd: "NAMED" }), { res: "Hello, Ada!" });
   assertEquals(await served.peer.ask({ cmd: "BARE" }), { res: "bare" });
+  assertEquals(await served.peer.ask({ cmd: "REALM" }), { res: "realm" });
   assertEquals(ran, 0);
 });
 

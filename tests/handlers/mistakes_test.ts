@@ -63,6 +63,7 @@ const RIGHT = [
   `command.with((call, next) => call.meta.a ? next({ user: undefined }) : next({ user: "Ada" }))((_: object, { user }) => user?.at(0))`,
   `command.with(middleware(async (call, next) => call.meta.a ? reply(1, {}) : await next({ user: "Ada" })))((_: object, { user }) => user.at(0))`,
   `command.with(middleware<{ user: string }>((_call, next) => next({ user: "Ada" })))((_: object, { user }) => user.at(0))`,
+  `command.with<{ user: string }>((_call, next) => next({ user: "Ada" }))((_: object, { user }) => user.at(0))`,
   `middleware((call, next) => next(call.meta))`,
   `command((): { name: string; message: string }[] => [])`,
   `command.with(() => reply(1, {}))((_: object, { command }) => command)`,

@@ -269,6 +269,12 @@ Deno.test("a server that ends a connection at once says so, unless a frame is un
   leaving.close();
   assertEquals(codes(answered), [4321], "the peer's own code goes back");
 
+  const halfClosed = new ScriptedTransport([webSocketFrame(close, latin1(""), { mask: MASK })]);
+  const cutting = new WebSocketTransport(halfClosed, "server");
+  assertEquals(await cutting.read(new Uint8Array(64)), null);
+  cutting.close();
+  assertEquals(codes(halfClosed), [1000], "a peer without a code gets none that may not be sent");
+
   const ended = new ScriptedTransport([]);
   const inOrder = new WebSocketTransport(ended, "server");
   await inOrder.closeWrite();

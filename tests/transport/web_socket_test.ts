@@ -184,6 +184,7 @@ Deno.test("a client takes the right answer, with frames behind it, and no other"
     [/not valid/, async (key) => (keys.add(key), head([...await lines(key), "sec-websocket-extensions: x"]))],
     [/not valid/, async (key) => head([...await lines(key), "sec-websocket-protocol: x"])],
     [/HTTP 403 Forbidden: the server refuses the origin/, () => head(["HTTP/1.1 403 Forbidden"])],
+    [/HTTP 100 Continue: there is no/, () => concat(...Array.from({ length: 10 }, () => interim))],
     [/HTTP 403 Forbidden: the server/, () => concat(interim, head(["HTTP/1.1 403 Forbidden"]))],
     [/HTTP 404: there is nothing at this path/, () => head(["HTTP/1.1 404"])],
     [/HTTP 426 Upgrade Required: the server speaks HTTP/, () => head(["HTTP/1.1 426 Upgrade Required"])],
