@@ -6,15 +6,10 @@
  * that cannot be read or sent.
  */
 
+import { AHEAD_BYTES, UNGRANTED_ITEMS } from "../client/outgoing_items.ts";
 import { CreditWindow, endItems, type ItemReceiver, type Items, sendEach } from "../session/item_sender.ts";
 import type { OutputBuffer } from "../session/connection.ts";
 import { type CallItems, cancelFrame, endFrame, itemFrame } from "./call.ts";
-
-/** How many items may be sent before the server takes any (PROTOCOL.md, "Streams from the caller"). */
-const FIRST_CREDIT = 1;
-
-/** How many bytes may wait to be sent. Reading further ahead has no benefit. */
-const AHEAD_BYTES = 64 * 1024;
 
 /** The stream of one call. */
 export class Upload implements ItemReceiver {
@@ -25,7 +20,7 @@ export class Upload implements ItemReceiver {
   readonly #items: Items;
   readonly #output: OutputBuffer;
   readonly #send: (frame: Uint8Array) => void;
-  readonly #credit = new CreditWindow(FIRST_CREDIT);
+  readonly #credit = new CreditWindow(UNGRANTED_ITEMS);
 
   /**
    * @param call The call.

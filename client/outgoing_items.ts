@@ -16,7 +16,7 @@ import { messageOf } from "../transport/runtime.ts";
 import type { ItemSource } from "./call_options.ts";
 
 /** How many items may be sent before the first grant (PROTOCOL.md, "Streams from the caller"). */
-const UNGRANTED_ITEMS = 1;
+export const UNGRANTED_ITEMS = 1;
 
 /**
  * How many bytes of items are written at once; the last item may exceed this. Calls made meanwhile wait only for these
