@@ -12,16 +12,10 @@ import { RpcError } from "../errors.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { Timer } from "../transport/clock.ts";
 import type { WebTransport } from "../transport/browser_web_socket.ts";
-import {
-  badReply,
-  type CallConnection,
-  type ClientCall,
-  type ClientCallOwner,
-  PING_SEQ,
-  receivedError,
-} from "./client_call.ts";
+import { badReply, type CallConnection, type ClientCall, PING_SEQ, receivedError } from "./client_call.ts";
 import { extended, itemMessage } from "./compact_calls.ts";
 import { AHEAD_BYTES, endLater, ItemOutput } from "./outgoing_items.ts";
+import type { AnswersOwner } from "./replies.ts";
 
 /** The number of the command. The `seq` of the client's own PINGs counts down from `PING_SEQ`. */
 const PING = 1;
@@ -38,11 +32,7 @@ const CLOSE_MS = 1_000;
 const PROGRESS_BYTES = 1_024;
 
 /** The part of the client that its connections use. */
-export interface WebConnectionOwner extends ClientCallOwner {
-  /** A call was certainly not started, unless an earlier attempt was lost, and may be sent again. */
-  onRefused(call: ClientCall, error: RpcError): void;
-  /** A call has failed and may have been started. It is settled, unless it may be resent anyway. */
-  onFailed(call: ClientCall, error: RpcError): void;
+export interface WebConnectionOwner extends AnswersOwner {
   /** The server wants to end the connection in `ms` milliseconds, so the connection takes no more calls. */
   onGoing(connection: WebConnection, ms: number): void;
   /** The connection takes no more calls. */
