@@ -12,12 +12,12 @@ import ts from "typescript";
 const root = new URL("../..", import.meta.url);
 const folder = new URL("dist/npm/", root);
 
-/** What a program can import, and the module that each condition leads to. */
-const DOORS: Record<string, Record<string, string>> = {
-  ".": { default: "node.ts" },
-  "./client": { default: "client/node.ts" },
-  "./testing": { default: "testing.ts" },
-  "./web": { default: "client/web.ts" },
+/** What a program can import, and the module that it leads to. */
+const DOORS: Record<string, string> = {
+  ".": "node.ts",
+  "./client": "client/node.ts",
+  "./testing": "testing.ts",
+  "./web": "client/web.ts",
 };
 
 const { name, version, license } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
@@ -98,17 +98,13 @@ function typesOf(path: string): string {
 async function makeArchive(): Promise<string> {
   await Deno.remove(folder, { recursive: true }).catch(() => {});
   await Deno.mkdir(folder, { recursive: true });
-  const modules = Object.values(DOORS).flatMap((conditions) => Object.values(conditions));
+  const modules = Object.values(DOORS);
   await writeModules(Object.fromEntries(modules.map((path) => [path.replace(/\.ts$/, ""), path])), folder.pathname);
   await writeTypes(modules);
-  const places = (path: string) => ({
-    types: `./types/${typesOf(path)}`,
-    default: `./${path.replace(/\.ts$/, ".js")}`,
-  });
   const exports = Object.fromEntries(
-    Object.entries(DOORS).map(([door, conditions]) => [
+    Object.entries(DOORS).map(([door, path]) => [
       door,
-      Object.fromEntries(Object.entries(conditions).map(([condition, path]) => [condition, places(path)])),
+      { types: `./types/${typesOf(path)}`, default: `./${path.replace(/\.ts$/, ".js")}` },
     ]),
   );
   const packed = {
