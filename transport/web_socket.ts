@@ -9,7 +9,7 @@ import type { Origins } from "./origins.ts";
 import { PeekedTransport } from "./peeked.ts";
 import { PreambleError } from "./preamble_acceptor.ts";
 import { closeTransport, FIRST_READ_BYTES, type Transport, writeAll } from "./transport.ts";
-import { WebSocketTransport } from "./web_socket_frames.ts";
+import { WebSocketTransport } from "./web_socket_transport.ts";
 
 /** The longest head of a request or an answer. Cookies may be long. */
 const MAX_HEAD_BYTES = 16 * 1024;

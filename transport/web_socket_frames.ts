@@ -1,31 +1,22 @@
 /**
- * The frames of a WebSocket (RFC 6455) as a transport: the bytes in its messages, without their boundaries.
+ * The frames of a WebSocket (RFC 6455, section 5): read from received bytes, and made of bytes to send.
  *
- * In: a connection after its handshake. Out: a transport. Bytes are read into the reader's buffer and unmasked there. A
- * length from the peer is only counted down, so it allocates no memory. Refused: text (1003) and protocol errors
- * (1002).
- *
- * A close frame ends one direction, as a FIN does: earlier requests are answered before the peer gets a close frame in
- * return. A server that ends a connection at once sends one too (1001). A peer that closes with another code gets it
- * back, and a peer that breaks the protocol gets its code, behind the frame that is being sent, if it reads that within
- * a second.
+ * In: received bytes; payloads. Out: the bytes of messages, at the beginning of the same buffer and unmasked; pings; how
+ * the peer has ended the WebSocket; frames. A length from the peer is only counted down, so it allocates no memory.
+ * Refused, by an ending: text (1003) and protocol errors (1002).
  */
 
-import type { PeerCertificate } from "./certificate.ts";
-import { type Clock, systemClock, type Timer } from "./clock.ts";
-import { fills, type Transport, writeAll } from "./transport.ts";
 import { applyMask, MASK_BYTES, randomMask } from "./web_socket_mask.ts";
 
-/** Which end of the connection this is. A client masks its output, and a server does not. */
-export type WebSocketRole = "client" | "server";
-
+// The opcodes.
 const CONTINUATION = 0;
 const TEXT = 1;
-const BINARY = 2;
-const CLOSE = 8;
+export const BINARY = 2;
+export const CLOSE = 8;
 const PING = 9;
-const PONG = 10;
+export const PONG = 10;
 
+// The bits of the first two bytes.
 const FINAL = 0x80;
 const MASKED = 0x80;
 const RESERVED = 0x70;
@@ -36,23 +27,13 @@ const MAX_CONTROL_BYTES = 125;
 const MAX_HEAD_BYTES = 14;
 
 /** The largest payload of a sent frame. Its length takes two bytes, and a slow peer is seen to make progress. */
-const MAX_SENT_BYTES = 65_535;
+export const MAX_SENT_BYTES = 65_535;
 
-const NORMAL = 1000;
-const GOING_AWAY = 1001;
+// The codes of a close frame.
+export const NORMAL = 1000;
 const PROTOCOL_ERROR = 1002;
 const TEXT_REFUSED = 1003;
 const TOO_LARGE = 1009;
-
-/** How long a peer that ends the connection at once may take to read what comes before the close frame. */
-const LAST_MS = 1_000;
-
-/**
- * After this many bytes that belong to no message, in reads that fill their space, the rest waits for a moment. No pace
- * of a connection counts these bytes, and a peer that floods a server with pings would hold back all others.
- */
-const MAX_OVERHEAD_BYTES = 16 * 1024;
-const PAUSE_MS = 1;
 
 const REASON_DECODER = new TextDecoder("utf-8", { fatal: true });
 
@@ -71,144 +52,6 @@ const CLOSE_CODES: Readonly<Record<number, string>> = {
   1014: "a gateway got no valid answer",
 };
 
-/** Carries the bytes of one connection in the frames of a WebSocket. */
-export class WebSocketTransport implements Transport {
-  readonly headers: Headers | undefined;
-  readonly releasesBytes = true; // the bytes are copied after the head of their frame
-  readonly #below: Transport;
-  readonly #masks: boolean;
-  readonly #frames: FrameReader;
-  readonly #clock: Clock;
-  /** The frame that is being sent. Frames are sent one after another. */
-  #sending: Promise<void> | undefined;
-  #isAnswering = false;
-  #isClosed = false;
-  /** The bytes that belonged to no message, since the last pause or the last read that left space. */
-  #overheadBytes = 0;
-
-  /**
-   * @param below The connection, after its handshake.
-   * @param role Which end this is.
-   * @param headers The headers of the request that opened it, for a server.
-   * @param clock The clock for the limit of a last close frame.
-   */
-  constructor(below: Transport, role: WebSocketRole, headers?: Headers, clock: Clock = systemClock) {
-    this.#clock = clock;
-    this.#below = below;
-    this.#masks = role === "client";
-    this.#frames = new FrameReader(role === "server");
-    this.headers = headers;
-  }
-
-  get peer(): string | undefined {
-    return this.#below.peer;
-  }
-
-  get certificate(): PeerCertificate | undefined {
-    return this.#below.certificate;
-  }
-
-  get broken(): Promise<void> | undefined {
-    return this.#below.broken;
-  }
-
-  async read(into: Uint8Array): Promise<number | null> {
-    const frames = this.#frames;
-    while (frames.ending === undefined) {
-      if (this.#overheadBytes > MAX_OVERHEAD_BYTES) await this.#pause();
-      const readBytes = await this.#below.read(into);
-      if (readBytes === null) throw new Error("the peer has ended the connection without a close frame");
-      const bytes = frames.take(into, readBytes);
-      this.#overheadBytes = fills(into.length, readBytes) ? this.#overheadBytes + readBytes - bytes : 0;
-      if (frames.ping !== undefined) void this.#answerPings();
-      if (bytes > 0) return bytes;
-    }
-    const { code, fault } = frames.ending;
-    if (fault === undefined) return null;
-    await this.#closeInTime(code);
-    throw new Error(fault);
-  }
-
-  async write(bytes: Uint8Array): Promise<number> {
-    if (bytes.length === 0) return this.#below.write(bytes); // a probe
-    const part = bytes.length <= MAX_SENT_BYTES ? bytes : bytes.subarray(0, MAX_SENT_BYTES);
-    await this.#send(BINARY, part);
-    return part.length;
-  }
-
-  closeWrite(): Promise<void> {
-    return this.#close(NORMAL);
-  }
-
-  /** A server sends a close frame if it can leave at once. Otherwise a page sees 1006, as after a failure. */
-  close(): void {
-    if (!this.#masks && this.#sending === undefined) {
-      this.#close(this.#frames.ending?.code ?? GOING_AWAY).catch(() => {}); // the peer has left already
-    }
-    this.#isClosed = true;
-    this.#below.close();
-  }
-
-  look(): void {
-    this.#below.look?.();
-  }
-
-  ref(): void {
-    this.#below.ref?.();
-  }
-
-  unref(): void {
-    this.#below.unref?.();
-  }
-
-  async #pause(): Promise<void> {
-    this.#overheadBytes = 0;
-    await new Promise<void>((resolve) => this.#clock.setTimer(resolve, PAUSE_MS, true));
-  }
-
-  async #close(code: number): Promise<void> {
-    if (this.#isClosed) return;
-    const sent = this.#send(CLOSE, Uint8Array.of(code >> 8, code & 255));
-    this.#isClosed = true;
-    await sent;
-  }
-
-  /** Sends a close frame behind the frame that is being sent, but does not wait long for a peer that may not read. */
-  async #closeInTime(code: number): Promise<void> {
-    let timer: Timer | undefined;
-    const late = new Promise<void>((resolve) => timer = this.#clock.setTimer(resolve, LAST_MS, false));
-    await Promise.race([this.#close(code), late]).catch(() => {}); // the fault says more than a broken connection
-    this.#clock.clearTimer(timer as Timer);
-  }
-
-  /** Answers the newest ping. Earlier pings that arrived while an answer waited get no answer, as the RFC allows. */
-  async #answerPings(): Promise<void> {
-    if (this.#isAnswering) return;
-    this.#isAnswering = true;
-    try {
-      while (this.#frames.ping !== undefined && !this.#isClosed) {
-        await this.#sending;
-        const { ping } = this.#frames;
-        this.#frames.ping = undefined;
-        await this.#send(PONG, ping as Uint8Array);
-      }
-    } catch {
-      // The next read or write gets the same error.
-    }
-    this.#isAnswering = false;
-  }
-
-  async #send(opcode: number, payload: Uint8Array): Promise<void> {
-    while (this.#sending !== undefined) await this.#sending;
-    if (this.#isClosed && opcode !== CLOSE) throw new Error(this.#frames.ending?.fault ?? "the WebSocket is closed");
-    const frame = frameOf(opcode, payload, this.#masks);
-    this.#sending = writeAll(this.#below, frame);
-    await this.#sending;
-    this.#sending = undefined;
-    if (this.#below.releasesBytes) reuse(frame);
-  }
-}
-
 /** Why there is nothing more to read. */
 interface Ending {
   /** The code of the peer's close frame, or of the close frame to send. */
@@ -218,7 +61,7 @@ interface Ending {
 }
 
 /** Extracts the bytes of messages from frames. */
-class FrameReader {
+export class FrameReader {
   /** The payload of the newest ping. */
   ping: Uint8Array | undefined;
   ending: Ending | undefined;
@@ -360,7 +203,7 @@ function lengthOf(bytes: Uint8Array): number {
 }
 
 /** A frame in its own buffer, which nothing else uses. */
-function frameOf(opcode: number, payload: Uint8Array, masks: boolean): Uint8Array<ArrayBuffer> {
+export function frameOf(opcode: number, payload: Uint8Array, masks: boolean): Uint8Array<ArrayBuffer> {
   const lengthEnd = payload.length < 126 ? 2 : 4;
   const start = lengthEnd + (masks ? MASK_BYTES : 0);
   const frame = spaceFor(start + payload.length);
@@ -391,6 +234,7 @@ function spaceFor(bytes: number): Uint8Array<ArrayBuffer> {
   return (spare.pop() ?? new Uint8Array(MAX_HEAD_BYTES + MAX_SENT_BYTES)).subarray(0, bytes);
 }
 
-function reuse(frame: Uint8Array<ArrayBuffer>): void {
+/** A frame is sent, and the transport below has released its bytes. */
+export function reuse(frame: Uint8Array<ArrayBuffer>): void {
   if (frame.length >= REUSED_FROM_BYTES && spare.length < MAX_SPARE) spare.push(new Uint8Array(frame.buffer));
 }

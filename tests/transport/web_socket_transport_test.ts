@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { socketTransport } from "../../transport/deno_network.ts";
-import { type WebSocketRole, WebSocketTransport } from "../../transport/web_socket_frames.ts";
+import { type WebSocketRole, WebSocketTransport } from "../../transport/web_socket_transport.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { closeFrame, latin1, OPCODES, readAll, ScriptedTransport, webSocketFrame } from "../support/web_socket.ts";
