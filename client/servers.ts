@@ -12,7 +12,7 @@ import { MAX_TIMER_MS, OPTION_KINDS } from "../limits.ts";
 import { Sweeper } from "../session/deadlines.ts";
 import { clientTelemetry } from "../session/telemetry.ts";
 import { type Clock, sleep, type Timer } from "../transport/clock.ts";
-import { isDenied } from "../transport/runtime.ts";
+import { isDenied, messageOf } from "../transport/runtime.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallConnection } from "./client_call.ts";
 import type { ClientConnection } from "./client_connection.ts";
@@ -260,7 +260,7 @@ export class Servers {
 }
 
 function unknownServers(cause: unknown): RpcError {
-  const text = `cannot find the servers: ${cause instanceof Error ? cause.message : cause}`;
+  const text = `cannot find the servers: ${messageOf(cause)}`;
   return new RpcError("CONNECTION_LOST", text, { retryable: true, cause });
 }
 
