@@ -12,7 +12,17 @@ import { setField } from "../codec/text.ts";
 import { readInput } from "./input_file.ts";
 import { wordsOf } from "./line_words.ts";
 import { utf8 } from "./values.ts";
-import { ABOUT, choiceFlag, countFlag, describeFlags, limitFlag, pathFlag, secondsFlag, timeFlag } from "./flags.ts";
+import {
+  ABOUT,
+  choiceFlag,
+  countFlag,
+  describeFlags,
+  limitFlag,
+  pathFlag,
+  secondsFlag,
+  timeFlag,
+  valueFlag,
+} from "./flags.ts";
 import { LOAD_FLAGS } from "./run_bench.ts";
 import { ADDRESS_FLAGS } from "./server_address.ts";
 
@@ -177,12 +187,6 @@ function textOf(text: string, flag: string): string {
 }
 
 function formatFlag(help: string): Flag<"prometheus"> {
-  return {
-    takes: "NAME",
-    help,
-    read(text, flag) {
-      if (text === "prometheus") return text;
-      throw new UsageError(`${flag} ${text}: the only format is prometheus`);
-    },
-  };
+  const read = (text: string) => text === "prometheus" ? text : undefined;
+  return valueFlag("NAME", help, read, "the only format is prometheus");
 }

@@ -33,17 +33,41 @@ export function hostnameFlag(help: string): Flag<string> {
   };
 }
 
-/** `--port`, at least `least`. */
-export function portFlag(help: string, least: number): Flag<number> {
+/**
+ * A flag whose invalid values have one error.
+ *
+ * @param takes The name of its value in the help.
+ * @param read Parses the value; `undefined` if it is invalid.
+ * @param rule What a value must be, for the error.
+ */
+export function valueFlag<Value>(
+  takes: string,
+  help: string,
+  read: (text: string) => Value | undefined,
+  rule: string,
+): Flag<Value> {
   return {
-    takes: "NUMBER",
-    help: `${help} (default ${DEFAULT_PORT})`,
+    takes,
+    help,
     read(text, flag) {
-      const port = /^\d+$/.test(text) ? Number(text) : NaN;
-      if (port >= least && port <= MAX_PORT) return port;
-      throw new UsageError(`${flag} ${text}: a port is a whole number from ${least} to ${MAX_PORT}`);
+      const value = read(text);
+      if (value !== undefined) return value;
+      throw new UsageError(`${flag} ${text}: ${rule}`);
     },
   };
+}
+
+/** The whole number in a text; `undefined` if there is none, or it is out of range. */
+export function wholeNumber(text: string, least: number, most: number): number | undefined {
+  const number = /^\d+$/.test(text) ? Number(text) : NaN;
+  return number >= least && number <= most ? number : undefined;
+}
+
+/** `--port`, at least `least`. */
+export function portFlag(help: string, least: number): Flag<number> {
+  const read = (text: string) => wholeNumber(text, least, MAX_PORT);
+  const rule = `a port is a whole number from ${least} to ${MAX_PORT}`;
+  return valueFlag("NUMBER", `${help} (default ${DEFAULT_PORT})`, read, rule);
 }
 
 /** A path, for `--unix` and the certificate flags. */
@@ -53,28 +77,15 @@ export function pathFlag(help: string): Flag<string> {
 
 /** One of the given words. */
 export function choiceFlag<Word extends string>(help: string, words: readonly Word[]): Flag<Word> {
-  return {
-    takes: "WORD",
-    help: `${help}: ${words.join(", ")}`,
-    read(text, flag) {
-      if ((words as readonly string[]).includes(text)) return text as Word;
-      throw new UsageError(`${flag} ${text}: it must be one of ${words.join(", ")}`);
-    },
-  };
+  const listed = words.join(", ");
+  const read = (text: string) => words.find((word) => word === text);
+  return valueFlag("WORD", `${help}: ${listed}`, read, `it must be one of ${listed}`);
 }
 
 /** A whole number, at least `least`. */
 export function countFlag(help: string, least: number, short?: string): Flag<number> {
-  return {
-    takes: "COUNT",
-    short,
-    help,
-    read(text, flag) {
-      const count = /^\d+$/.test(text) ? Number(text) : NaN;
-      if (Number.isSafeInteger(count) && count >= least) return count;
-      throw new UsageError(`${flag} ${text}: it must be a whole number of at least ${least}`);
-    },
-  };
+  const read = (text: string) => wholeNumber(text, least, Number.MAX_SAFE_INTEGER);
+  return { ...valueFlag("COUNT", help, read, `it must be a whole number of at least ${least}`), short };
 }
 
 /** The values that a time flag accepts, besides times from 1 ms up. */
@@ -121,7 +132,7 @@ export function limitFlag(name: keyof Limits, help: string): Flag<number> {
     return timeFlag(`${help} (default ${timeText(byDefault)})`, { zero: false, endless });
   }
   const isSize = name.endsWith("Bytes");
-  const read = isSize ? readSize : (text: string) => /^\d+$/.test(text) ? Number(text) : undefined;
+  const read = isSize ? readSize : (text: string) => wholeNumber(text, 0, Infinity);
   return {
     takes: isSize ? "SIZE" : "COUNT",
     help: `${help} (default ${isSize ? sizeText(byDefault) : byDefault})`,

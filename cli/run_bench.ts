@@ -13,7 +13,7 @@ import { type Flag, type FlagValues, UsageError } from "./arguments.ts";
 import { Bench, type Load } from "./bench.ts";
 import { benchJson, benchProgress, benchReport, failedCalls } from "./bench_report.ts";
 import type { CommandCall } from "./call.ts";
-import { countFlag, secondsFlag } from "./flags.ts";
+import { countFlag, secondsFlag, valueFlag } from "./flags.ts";
 import { complain, print, showStatus } from "./output.ts";
 import { untilInterrupted } from "./interrupt.ts";
 
@@ -42,16 +42,8 @@ export const LOAD_FLAGS = {
 };
 
 function rateFlag(help: string): Flag<number> {
-  return {
-    takes: "RATE",
-    short: "r",
-    help,
-    read(text, flag) {
-      const rate = /^(\d+\.?|\d*\.\d+)$/.test(text) ? Number(text) : NaN;
-      if (rate > 0) return rate;
-      throw new UsageError(`${flag} ${text}: a rate is a number of calls per second above 0`);
-    },
-  };
+  const read = (text: string) => /^(\d+\.?|\d*\.\d+)$/.test(text) && Number(text) > 0 ? Number(text) : undefined;
+  return { ...valueFlag("RATE", help, read, "a rate is a number of calls per second above 0"), short: "r" };
 }
 
 /** Options of `--bench`. */

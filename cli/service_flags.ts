@@ -13,7 +13,17 @@ import { isProxyName } from "../transport/proxy_header.ts";
 import { GROUP } from "../transport/unix.ts";
 import { type Flag, type Flags, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
 import { readEnvironment } from "./environment.ts";
-import { choiceFlag, countFlag, hostnameFlag, limitFlag, pathFlag, portFlag, timeFlag } from "./flags.ts";
+import {
+  choiceFlag,
+  countFlag,
+  hostnameFlag,
+  limitFlag,
+  pathFlag,
+  portFlag,
+  timeFlag,
+  valueFlag,
+  wholeNumber,
+} from "./flags.ts";
 import type { RunOptions } from "./run_options.ts";
 import { timeText } from "./units.ts";
 
@@ -163,25 +173,12 @@ function checkCombination({ path, fd, files, workers }: ServiceSettings, { tls }
 }
 
 function modeFlag(help: string): Flag<number> {
-  return {
-    takes: "MODE",
-    help,
-    read(text, flag) {
-      if (/^0?[0-7]{3}$/.test(text)) return parseInt(text, 8);
-      throw new UsageError(`${flag} ${text}: a mode is three octal digits, such as 0660`);
-    },
-  };
+  const read = (text: string) => /^0?[0-7]{3}$/.test(text) ? parseInt(text, 8) : undefined;
+  return valueFlag("MODE", help, read, "a mode is three octal digits, such as 0660");
 }
 
 function groupFlag(help: string): Flag<string> {
-  return {
-    takes: "GROUP",
-    help,
-    read(text, flag) {
-      if (GROUP.is(text)) return text;
-      throw new UsageError(`${flag} ${text}: it must ${GROUP.must}`);
-    },
-  };
+  return valueFlag("GROUP", help, (text) => GROUP.is(text) ? text : undefined, `it must ${GROUP.must}`);
 }
 
 function proxiesFlag(help: string): Flag<readonly string[]> {
@@ -208,16 +205,8 @@ function listFlag(help: string, isName: (text: string) => boolean, form: string)
 }
 
 function workersFlag(help: string): Flag<number> {
-  return {
-    takes: "COUNT",
-    help,
-    read(text, flag) {
-      if (text === "auto") return oneForEachCore();
-      const count = /^\d+$/.test(text) ? Number(text) : NaN;
-      if (count >= 1 && count <= MAX_WORKERS) return count;
-      throw new UsageError(`${flag} ${text}: workers are a whole number from 1 to ${MAX_WORKERS}, or auto`);
-    },
-  };
+  const read = (text: string) => text === "auto" ? oneForEachCore() : wholeNumber(text, 1, MAX_WORKERS);
+  return valueFlag("COUNT", help, read, `workers are a whole number from 1 to ${MAX_WORKERS}, or auto`);
 }
 
 function oneForEachCore(): number {
