@@ -61,7 +61,7 @@ function fits(from: Shape, to: Shape, compared: Compared): boolean {
 function takes(shape: Shape, value: string | number | boolean | null): boolean {
   const { kind } = shape;
   if (kind === "null") return value === null;
-  const isOfKind = kind === "integer" ? Number.isInteger(value) : typeof value === kind;
+  const isOfKind: boolean = kind === "integer" ? Number.isInteger(value) : kindOf(value) === kind;
   if (!isOfKind) return false;
   const size = typeof value === "string" ? [...value].length : Number(value);
   return [..."bounds" in shape ? shape.bounds : []].every(([name, bound]) => {
@@ -69,6 +69,10 @@ function takes(shape: Shape, value: string | number | boolean | null): boolean {
     if (name === "exclusiveMaximum") return size < Number(bound);
     return LOWER.has(name) ? size >= Number(bound) : UPPER.has(name) ? size <= Number(bound) : false;
   });
+}
+
+function kindOf(value: unknown): string {
+  return typeof value;
 }
 
 function objectChanges(before: ObjectShape, after: ObjectShape, compared: Compared): string[] {
