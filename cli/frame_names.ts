@@ -11,7 +11,6 @@ import { FrameScanner } from "../codec/frame.ts";
 import { DecodeError } from "../codec/errors.ts";
 import { BUILT_IN_NUMBERS, type InvalidMessage } from "../codec/message.ts";
 import { type Kind, MESSAGES } from "../codec/message_table.ts";
-import { decode } from "../codec/msgpack.ts";
 import { readReply, readRequest } from "../codec/read_message.ts";
 import { Reader } from "../codec/reader.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
@@ -139,8 +138,12 @@ function* valuesOf(bytes: Uint8Array, start: number, message: MessageKind): Gene
 
 /** The value of a scalar; `undefined` if it is invalid. */
 function scalarOf(bytes: Uint8Array): unknown {
+  const reader = new Reader(DEFAULT_LIMITS);
+  reader.begin(bytes, 0, bytes.length);
   try {
-    return decode(bytes);
+    const value = reader.readValue();
+    reader.finish();
+    return value;
   } catch {
     return undefined;
   }

@@ -1,7 +1,7 @@
 /** Every sample of PROTOCOL.md and of `samples.md`, byte for byte, against a real server; and that a wrong one fails. */
 
 import { assert, assertEquals, AssertionError, assertRejects, assertThrows } from "@std/assert";
-import { decode } from "../codec/msgpack.ts";
+import { decode } from "./support/msgpack.ts";
 import {
   type Bytes,
   documentSamples,

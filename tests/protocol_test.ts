@@ -4,7 +4,7 @@ import { assert, assertEquals, AssertionError, assertMatch, assertThrows } from 
 import { demoCommands } from "../cli/demo_commands.ts";
 import { BUILT_IN_NUMBERS } from "../codec/message.ts";
 import { type Field, type Kind, MESSAGES } from "../codec/message_table.ts";
-import { decode, encode, EncodeError } from "../codec/msgpack.ts";
+import { decode, encode, EncodeError } from "./support/msgpack.ts";
 import type { Command } from "../handlers/command.ts";
 import { tapOf } from "../handlers/built_ins/tap.ts";
 import { builtIns } from "../handlers/registry.ts";

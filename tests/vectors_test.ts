@@ -19,7 +19,7 @@ import {
 } from "../codec/message.ts";
 import { readReply, readRequest } from "../codec/read_message.ts";
 import { type OutgoingRequest, writeReply, writeRequest } from "../codec/write_message.ts";
-import { encode } from "../codec/msgpack.ts";
+import { encode } from "./support/msgpack.ts";
 import type { Payload } from "../codec/read_message.ts";
 import type { Writer } from "../codec/writer.ts";
 import { RpcError } from "../errors.ts";

@@ -3,7 +3,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../cli/arguments.ts";
 import { outgoing, readCall } from "../../cli/call.ts";
-import { decode } from "../../codec/msgpack.ts";
+import { decode } from "../support/msgpack.ts";
 
 /** The article's own frames, as in the vectors. */
 const FRAMES: [words: string[], hex: string][] = [

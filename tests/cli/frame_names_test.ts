@@ -2,7 +2,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { LONG_HEADER_BYTES, TERMINATOR, writeLongHeader } from "../../codec/frame.ts";
-import { encode } from "../../codec/msgpack.ts";
+import { encode } from "../support/msgpack.ts";
 import type { Direction } from "../../cli/frame_tap.ts";
 import { nameFrame } from "../../cli/frame_names.ts";
 import { newSeed, Random } from "../support/random.ts";

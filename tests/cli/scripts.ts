@@ -1,7 +1,7 @@
 /** The two scripts as child processes, and a listener that says what a test tells it to say. */
 
 import { SHORT_HEADER_BYTES, TERMINATOR, writeShortHeader } from "../../codec/frame.ts";
-import { encode } from "../../codec/msgpack.ts";
+import { encode } from "../support/msgpack.ts";
 
 /** How a script ended, and what it wrote. */
 export interface Outcome {

@@ -6,7 +6,7 @@ import { decodeCompact, encodeCompact, frameAt, framed } from "../../codec/compa
 import { DecodeError, EncodeError } from "../../codec/errors.ts";
 import { FrameScanner } from "../../codec/frame.ts";
 import { MESSAGES } from "../../codec/message_table.ts";
-import { decode, encode } from "../../codec/msgpack.ts";
+import { decode, encode } from "../support/msgpack.ts";
 import { RESERVED } from "../../client/compact_calls.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { newSeed, Random } from "../support/random.ts";

@@ -7,7 +7,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { DecodeStage, type ServerReading } from "../../codec/decode.ts";
 import { BadFrame, type Control, type Decoded, InvalidMessage, Request, Truncated } from "../../codec/message.ts";
 import { readRequest } from "../../codec/read_message.ts";
-import { encode } from "../../codec/msgpack.ts";
+import { encode } from "../support/msgpack.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { chunksOf, concat, frame, request, unhex } from "../support/wire.ts";

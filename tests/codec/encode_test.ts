@@ -7,7 +7,7 @@ import { encode as std } from "jsr:@std/msgpack@^1.0.3";
 import { assert, assertEquals, assertFalse, assertStrictEquals, assertThrows } from "@std/assert";
 import { EncodeStage, type Encoding as EncodingOf } from "../../codec/encode.ts";
 import { PayloadTooLargeError } from "../../codec/errors.ts";
-import { decode, DecodeError, encode, EncodeError } from "../../codec/msgpack.ts";
+import { decode, DecodeError, encode, EncodeError } from "../support/msgpack.ts";
 import { ARRAY_WEIGHT, ELEMENT_WEIGHT, FIELD_WEIGHT, MAP_WEIGHT, MESSAGE_WEIGHT } from "../../codec/message.ts";
 import { reuseSlab } from "../../codec/frame.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";

@@ -12,7 +12,7 @@ import {
 import { type Kind, MESSAGES } from "../../codec/message_table.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
 import { writeReply } from "../../codec/write_message.ts";
-import { encode } from "../../codec/msgpack.ts";
+import { encode } from "../support/msgpack.ts";
 import { RpcError } from "../../errors.ts";
 import type { Command } from "../../handlers/command.ts";
 import type { Mistake } from "../../handlers/mistakes.ts";

@@ -3,7 +3,7 @@
 import { difference } from "../support/difference.ts";
 import { decode as stdDecodeUntyped, encode as stdEncodeUntyped } from "jsr:@std/msgpack@^1.0.3";
 import { assert, assertNotEquals, assertStrictEquals } from "@std/assert";
-import { decode, encode } from "../../codec/msgpack.ts";
+import { decode, encode } from "../support/msgpack.ts";
 import { concat } from "../support/wire.ts";
 
 // deno-lint-ignore no-explicit-any -- std's type leaves out what it refuses, and some of what it takes.

@@ -6,7 +6,7 @@
 import { decode as std } from "jsr:@std/msgpack@^1.0.3";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import suite from "msgpack-test-suite" with { type: "json" };
-import { decode, DecodeError, encode } from "../../codec/msgpack.ts";
+import { decode, DecodeError, encode } from "../support/msgpack.ts";
 
 const stdDecode: (bytes: Uint8Array) => unknown = std;
 

@@ -6,7 +6,7 @@
 import { difference } from "../support/difference.ts";
 import { encode as stdEncodeUntyped } from "jsr:@std/msgpack@^1.0.3";
 import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
-import { decode, DecodeError, encode, EncodeError } from "../../codec/msgpack.ts";
+import { decode, DecodeError, encode, EncodeError } from "../support/msgpack.ts";
 import { ARRAY_WEIGHT, BINARY_WEIGHT, ELEMENT_WEIGHT, MESSAGE_WEIGHT } from "../../codec/message.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { concat, unhex } from "../support/wire.ts";

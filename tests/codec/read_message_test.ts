@@ -23,7 +23,7 @@ import {
   UnknownNotice,
 } from "../../codec/message.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
-import { encode } from "../../codec/msgpack.ts";
+import { encode } from "../support/msgpack.ts";
 import { DecodeError } from "../../codec/errors.ts";
 import { setField } from "../../codec/text.ts";
 import { concat, unhex } from "../support/wire.ts";

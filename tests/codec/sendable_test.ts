@@ -4,7 +4,7 @@ import { runInNewContext } from "node:vm";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Reply } from "../../codec/message.ts";
 import { type OutgoingRequest, writeReply, writeRequest } from "../../codec/write_message.ts";
-import { decode, encode } from "../../codec/msgpack.ts";
+import { decode, encode } from "../support/msgpack.ts";
 import { EncodeError } from "../../codec/errors.ts";
 import { Writer } from "../../codec/writer.ts";
 import { RpcError } from "../../errors.ts";

@@ -1,8 +1,8 @@
 /** What a message weighs is what its values take, so that a bound on weight bounds memory. */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { decode, encode } from "../../codec/msgpack.ts";
-import { DecodeError, EncodeError } from "../../codec/msgpack.ts";
+import { decode, encode } from "../support/msgpack.ts";
+import { DecodeError, EncodeError } from "../support/msgpack.ts";
 import { Writer } from "../../codec/writer.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { concat, unhex } from "../support/wire.ts";

@@ -20,7 +20,7 @@ import {
 } from "../../codec/message.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
 import { type EncodedItem, encodeItem, writeControl, writeServerMessage } from "../../codec/write_message.ts";
-import { decode } from "../../codec/msgpack.ts";
+import { decode } from "../support/msgpack.ts";
 import { EncodeError, PayloadTooLargeError } from "../../codec/errors.ts";
 import { Writer } from "../../codec/writer.ts";
 import { RpcError } from "../../errors.ts";

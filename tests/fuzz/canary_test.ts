@@ -15,7 +15,7 @@ import {
   UnknownControl,
 } from "../../codec/message.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
-import { decode } from "../../codec/msgpack.ts";
+import { decode } from "../support/msgpack.ts";
 import { Call } from "../../handlers/call.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { newSeed, Random } from "../support/random.ts";

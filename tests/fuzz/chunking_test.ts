@@ -5,7 +5,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { readReply, readRequest } from "../../codec/read_message.ts";
-import { encode } from "../../codec/msgpack.ts";
+import { encode } from "../support/msgpack.ts";
 import { newSeed, Random } from "../support/random.ts";
 import { chunksOf, concat, frame, hex, message, messages, unhex } from "../support/wire.ts";
 import { readAll } from "./codec_checks.ts";

@@ -11,7 +11,7 @@ import { DecodeStage, type ServerReading } from "../../codec/decode.ts";
 import { BadFrame, type ClientMessage, type Decoded, InvalidMessage, Truncated } from "../../codec/message.ts";
 import { LongPayload } from "../../codec/long_payload.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
-import { decode, DecodeError, encode } from "../../codec/msgpack.ts";
+import { decode, DecodeError, encode } from "../support/msgpack.ts";
 import type { Payload } from "../../codec/read_message.ts";
 import type { Reader } from "../../codec/reader.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";

@@ -4,7 +4,7 @@
  */
 
 import { assert, assertStrictEquals } from "@std/assert";
-import { decode, DecodeError } from "../../codec/msgpack.ts";
+import { decode, DecodeError } from "../support/msgpack.ts";
 import { concat, hex } from "../support/wire.ts";
 
 /** Where a lead changes its meaning, and where a continuation does. */

@@ -1,7 +1,7 @@
 /** Limits of what runs at once (PROTOCOL.md, "Order", "Cancel", "What goes wrong"): at the limit, and one beyond. */
 
 import { assert, assertEquals } from "@std/assert";
-import { encode } from "../../codec/msgpack.ts";
+import { encode } from "../support/msgpack.ts";
 import { command } from "../../handlers/command.ts";
 import type { ServerStatistics } from "../../handlers/server_info.ts";
 import type { Limits } from "../../limits.ts";

@@ -1,7 +1,7 @@
 /** How large replies and failures may be (PROTOCOL.md, "Replies", "Long frames"): the server's limit, and its caller's. */
 
 import { assertEquals } from "@std/assert";
-import { encode } from "../../codec/msgpack.ts";
+import { encode } from "../support/msgpack.ts";
 import { RpcError } from "../../errors.ts";
 import { command, reply } from "../../handlers/command.ts";
 import { askAll, bothWays, careless, PONG } from "../support/careless.ts";

@@ -1,7 +1,7 @@
 /** Calls of the OpenResty client side by side on one connection, in nginx and under plain LuaJIT. */
 
 import { assertEquals, assertMatch } from "@std/assert";
-import { encode } from "../../codec/msgpack.ts";
+import { encode } from "../support/msgpack.ts";
 import { command, type ListeningServer } from "../../mod.ts";
 import { serve } from "../support/demo_server.ts";
 import { frame } from "../support/wire.ts";

@@ -1,7 +1,7 @@
 /** The Lua client, in nginx and LuaJIT, against a server that answers wrongly, late or not at all. */
 
 import { assert, assertEquals } from "@std/assert";
-import { decode, encode } from "../../codec/msgpack.ts";
+import { decode, encode } from "../support/msgpack.ts";
 import { concat, frame, type Message, takeFrames } from "../support/wire.ts";
 import { type Outcome, testInBoth, TIMEOUT_MS } from "./lua_fronts.ts";
 

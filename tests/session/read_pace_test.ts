@@ -1,7 +1,7 @@
 /** How much of long messages a server holds in parts: many connections must not each have one that is half read. */
 
 import { assertEquals } from "@std/assert";
-import { encode } from "../../codec/msgpack.ts";
+import { encode } from "../support/msgpack.ts";
 import { Reader } from "../../codec/reader.ts";
 import { DEFAULT_LIMITS } from "../../limits.ts";
 import { LongReads, ReadPace, type SharedTurns } from "../../session/read_pace.ts";

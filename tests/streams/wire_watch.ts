@@ -6,7 +6,7 @@
  * In: bytes, as they are read and written at each end. Out: each grant of the server; what was wrong, a line each.
  */
 
-import { decode } from "../../codec/msgpack.ts";
+import { decode } from "../support/msgpack.ts";
 import { concat, type Message, takeFrames } from "../support/wire.ts";
 
 /** As many of a caller's items as a server may have granted at a time. */

@@ -4,7 +4,7 @@ import { assert } from "@std/assert";
 import { ReceivedReply, Reply, Request } from "../../codec/message.ts";
 import { readReply, readRequest } from "../../codec/read_message.ts";
 import { type OutgoingRequest, writeReply, writeRequest } from "../../codec/write_message.ts";
-import { encode } from "../../codec/msgpack.ts";
+import { encode } from "./msgpack.ts";
 import { Reader } from "../../codec/reader.ts";
 import { Writer } from "../../codec/writer.ts";
 import { takeBatch } from "./batch.ts";

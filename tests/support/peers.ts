@@ -3,7 +3,7 @@
 import { connect as connectSocket, type Socket } from "node:net";
 import { setImmediate } from "node:timers";
 import { assertEquals } from "@std/assert";
-import { decode } from "../../codec/msgpack.ts";
+import { decode } from "./msgpack.ts";
 import { dialAddress, parseServer } from "../../transport/address.ts";
 import { denoNetwork } from "../../transport/deno_network.ts";
 import { memoryPair } from "../../transport/memory.ts";

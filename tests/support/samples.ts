@@ -7,7 +7,7 @@
  */
 
 import { assertEquals, AssertionError } from "@std/assert";
-import { encode } from "../../codec/msgpack.ts";
+import { encode } from "./msgpack.ts";
 import { command, unchecked } from "../../handlers/command.ts";
 import { tracked } from "../../handlers/tracked.ts";
 import type { StandardSchema } from "../../handlers/standard_schema.ts";

@@ -2,11 +2,11 @@
  * Bytes and frames, for tests of the wire format.
  *
  * Frames are encoded and decoded here independently of `codec/frame.ts`, so that a mistake there shows. Values go
- * through `codec/msgpack.ts`, which is tested against `@std/msgpack`.
+ * through `msgpack.ts`, which is tested against `@std/msgpack`.
  */
 
 import { assertEquals } from "@std/assert";
-import { decode, encode } from "../../codec/msgpack.ts";
+import { decode, encode } from "./msgpack.ts";
 
 /** A reply, or any other message, as its fields. */
 export type Message = Record<string, unknown>;
