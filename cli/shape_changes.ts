@@ -111,9 +111,7 @@ function other({ others }: ObjectShape): ShapeField | undefined {
 function fieldChanges(before: ShapeField | undefined, after: ShapeField | undefined, compared: Compared): string[] {
   const { side } = compared;
   if (after === undefined) return before === undefined ? [] : [`${nameOf(compared)} is gone`];
-  if (before === undefined) {
-    return side === "sent" && after.required ? [`${nameOf(compared)} is new and required`] : [];
-  }
+  if (before === undefined) return side === "sent" && after.required ? [`${nameOf(compared)} is new and required`] : [];
   const found: string[] = [];
   if (side === "sent" && after.required && !before.required) found.push(`${nameOf(compared)} is required now`);
   if (side === "got" && before.required && !after.required) found.push(`${nameOf(compared)} may be missing now`);

@@ -218,9 +218,7 @@ class Passage implements Abortable {
   /** After the end, only a call without streams may still be sent: the others have lost their items or their reader. */
   async #send({ meta, params }: OutgoingCall, send: Send): Promise<ReplyFields> {
     if (this.#isStreaming) {
-      if (this.#state === "over") {
-        throw new RpcError("CANCELLED", "next() was late");
-      }
+      if (this.#state === "over") throw new RpcError("CANCELLED", "next() was late");
       if (this.#options.timeoutMs === undefined) this.#endMs = Infinity; // it only has to begin in time
     }
     if (this.#state === "before") this.#state = "sent";

@@ -194,16 +194,12 @@ export function checkItems(name: string, source: unknown): asserts source is Ite
 }
 
 function faultIn(source: unknown): string | undefined {
-  if (typeof source === "string") {
-    return "is text: give [text]";
-  }
+  if (typeof source === "string") return "is text: give [text]";
   if (ArrayBuffer.isView(source)) return "is bytes: give [bytes]";
   if (typeof source !== "object" || source === null || !isIterable(source)) {
     return `must be an iterable or a ReadableStream, and is ${kindOf(source)}`;
   }
-  if (source instanceof ReadableStream && source.locked) {
-    return "is a locked ReadableStream";
-  }
+  if (source instanceof ReadableStream && source.locked) return "is a locked ReadableStream";
 }
 
 function isIterable(source: object): boolean {

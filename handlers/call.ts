@@ -115,9 +115,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
       this.state = "new";
       entry.counts.inFlight--;
     }
-    if (server.load.handlers >= server.limits.maxInFlightTotal && !entry.immediate) {
-      return this.#refuse(AT_LIMIT);
-    }
+    if (server.load.handlers >= server.limits.maxInFlightTotal && !entry.immediate) return this.#refuse(AT_LIMIT);
     this.deadlineMs = deadlineOf(this);
     entry.counts.inFlight++;
     if (this.deadlineMs !== Infinity) {

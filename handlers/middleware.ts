@@ -127,8 +127,6 @@ function withGiven(call: Invocation, context: Context, given: object): Context {
 
 /** Checks the answer of a middleware, which may be its own reply. */
 function wholeReply(answer: ReplyFields): ReplyFields {
-  if (typeof answer === "object" && answer !== null && "res" in answer) {
-    return { ...answer, [REPLY]: answer };
-  }
+  if (typeof answer === "object" && answer !== null && "res" in answer) return { ...answer, [REPLY]: answer };
   throw new TypeError(`the middleware returned ${inspect(answer, 0)}: return what next() gives, or reply(value, {})`);
 }
