@@ -203,20 +203,6 @@ Deno.test("browser engine - an item that aborts its call, and then cannot be sen
   assertEquals(await server.rest(), [], "one cancel is enough");
 });
 
-Deno.test("browser engine - the connection to a server that is going ends when its last call is given up", async () => {
-  const { client, clock, server } = await scene({ aliveMs: 0 });
-  const slow = failure(client.call("SLOW", {}, { timeoutMs: 1_000 }));
-  await server.request();
-  await server.reply({ going: 10_000 });
-  await clock.advance(1_000);
-  assertEquals((await slow).code, "TIMEOUT");
-  assertEquals((await server.request()).cancel, true);
-  await server.reply({ seq: 99, res: "a sign of life, and the last one" });
-  await clock.advance(10_000);
-  assertEquals(await server.rest(), []); // it has been closed
-  await client.close();
-});
-
 Deno.test("browser engine - a server that is going answers what it has; new calls go to the next connection", async () => {
   const { client, server, next } = await scene();
   const old = client.call("OLD");
