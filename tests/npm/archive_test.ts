@@ -12,6 +12,20 @@ Deno.test("node.ts has what mod.ts has, but for run(), which is Deno's alone", (
   assertEquals(Object.keys(nodes).sort(), Object.keys(ours).filter((name) => name !== "run").sort());
 });
 
+Deno.test("node.ts has the types that mod.ts has, but for those of run()", async () => {
+  const [ours, nodes] = await Promise.all(["mod.ts", "node.ts"].map(typesOf));
+  assertEquals(nodes, ours.filter((name) => name !== "RunOptions"));
+});
+
+/** The names of the types that a module exports. */
+async function typesOf(module: string): Promise<string[]> {
+  const text = await Deno.readTextFile(`${root}${module}`);
+  return [...text.matchAll(/^export (type )?\{([^}]*)\}/gm)].flatMap(([, allTypes, names]) => {
+    const types = names.match(/(type )?\w+/g)!.filter((name) => allTypes || name.startsWith("type "));
+    return types.map((name) => name.replace("type ", ""));
+  }).sort();
+}
+
 testWith(
   ["npm"],
   "the archive says what it is, depends on nothing, and names no path of the machine that made it",
