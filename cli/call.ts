@@ -105,6 +105,8 @@ export interface OutgoingOptions {
   readonly meta?: Record<string, string>;
   /** The largest payload, in both directions. */
   readonly maxPayloadBytes?: number;
+  /** The time limit in seconds, which the handler gets too. */
+  readonly timeout?: number;
 }
 
 /** The commands of the article's server, which knows no settings. Their replies are never long. */
@@ -118,12 +120,13 @@ const ARTICLE_COMMANDS: ReadonlySet<string> = new Set(["PING", "DELAY"]);
  * items has a `seq` too, because each item names its call by it.
  */
 export function outgoing({ name, params, items: source }: CommandCall, options: OutgoingOptions = {}): Outgoing {
-  const { seq, meta, maxPayloadBytes } = options;
+  const { seq, meta, maxPayloadBytes, timeout = Infinity } = options;
   const cmd = BUILT_IN_NUMBERS.get(name) ?? name;
   const max = maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes;
   const isPlain = source === undefined && (ARTICLE_COMMANDS.has(name) || max === MAX_SHORT_PAYLOAD_BYTES);
   const number = seq ?? (isPlain ? undefined : 1);
-  const fields = { ttl: undefined, meta, credit: undefined, hasItems: source !== undefined };
+  const ttl = isPlain || timeout === Infinity ? undefined : timeout * 1000;
+  const fields = { ttl, meta, credit: undefined, hasItems: source !== undefined };
   const request = encode({ cmd, params, seq: number, ...fields }, writeRequest, max, "parameters");
   if (isPlain) return { request };
   const settings = encode(new Settings({ max, alive: DEFAULT_ALIVE_MS }), writeControl, max);

@@ -71,7 +71,7 @@ export async function main(args: readonly string[]): Promise<number> {
 async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number> {
   const { timeout, json, interval = DEFAULT_INTERVAL_SECONDS, meta, maxPayloadBytes } = flags;
   checkStream(call, flags);
-  const frames = outgoing(call, { meta, maxPayloadBytes });
+  const frames = outgoing(call, { meta, maxPayloadBytes, timeout });
   const address = addressOf(flags);
   await askPermission(address);
   if (flags.bench) return await runBench(call, { flags, dial: (signal) => dialOrExplain(address, signal) });

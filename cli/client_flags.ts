@@ -28,7 +28,7 @@ import { ADDRESS_FLAGS } from "./server_address.ts";
 
 const CALL_FLAGS = {
   meta: metaFlag("send metadata, such as a token; repeatable; token=@PATH reads a file, @@ is a plain @"),
-  timeout: secondsFlag("the time limit of a call, or none (default none; with --bench: 30s)", {
+  timeout: secondsFlag("the time limit of a call, for the handler too, or none (default none; with --bench: 30s)", {
     zero: false,
     endless: true,
   }),

@@ -38,6 +38,7 @@ export interface Exchange {
 
 /** Makes the call and prints its replies. */
 export async function exchange({ session, call, show, timeout, json, signal }: Exchange): Promise<Ending> {
+  const endMs = performance.now() + (timeout ?? Infinity) * 1000;
   const deadline = deadlineIn(timeout);
   const end = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
   const { sentBytes } = session;
@@ -52,6 +53,8 @@ export async function exchange({ session, call, show, timeout, json, signal }: E
   try {
     for await (const { fields, more } of session.ask(call, end)) {
       sign?.stop();
+      // The server has the same limit, and may be the first to say so.
+      if (fields.err === "DEADLINE_EXCEEDED" && performance.now() >= endMs) throw late(timeout);
       failed = "err" in fields;
       const text = show(more ? { ...fields, more } : fields, more);
       if (text !== undefined && !await print(text, { failed: failed && !json })) return { failed, isRead: false };
@@ -60,11 +63,15 @@ export async function exchange({ session, call, show, timeout, json, signal }: E
     }
     return { failed, isRead: true };
   } catch (error) {
-    if (deadline.aborted) throw new RpcError("TIMEOUT", `no reply within ${timeout} s`);
+    if (deadline.aborted) throw late(timeout);
     throw error;
   } finally {
     sign?.stop();
   }
+}
+
+function late(timeout: number | undefined): RpcError {
+  return new RpcError("TIMEOUT", `no reply within ${timeout} s`);
 }
 
 /** The server's error text, in terms of the command line. */

@@ -130,7 +130,7 @@ class Prompt {
   async #call(call: CommandCall, meta: Metadata | undefined): Promise<void> {
     const { session, present, timeout, json, maxPayloadBytes } = this.#options;
     const seq = this.#nextSeq++;
-    const frames = outgoing(call, { seq, meta, maxPayloadBytes });
+    const frames = outgoing(call, { seq, meta, maxPayloadBytes, timeout });
     let code: unknown;
     this.#cancelled = false;
     this.#running = { seq, stop: new AbortController() };

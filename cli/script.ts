@@ -53,7 +53,7 @@ export async function runScript(
       const call = readCall(words);
       return exchange({
         session,
-        call: outgoing(call, { meta, maxPayloadBytes }),
+        call: outgoing(call, { meta, maxPayloadBytes, timeout }),
         timeout,
         json,
         show: (fields) => present(call, fields),

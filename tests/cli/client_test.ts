@@ -1,6 +1,10 @@
 /** `client.ts` as a program: what it sends, what it prints, and how it ends. */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { outgoing } from "../../cli/call.ts";
+import { exchange } from "../../cli/exchange.ts";
+import type { Session } from "../../cli/prompt_connection.ts";
+import { RpcError } from "../../errors.ts";
 import { command, reply } from "../../handlers/command.ts";
 import { serve } from "../support/demo_server.ts";
 import { frame, type Outcome, runClient, runScript, Scripted, ServerScript, startScript } from "./scripts.ts";
@@ -121,6 +125,38 @@ Deno.test("PING and DELAY go out byte for byte as in the article, others with se
     assertEquals(await runClient(server.port, ...args), outcome);
     assertEquals(await server.received, request);
   }));
+});
+
+Deno.test("the time limit of a call travels with it, once, in a script of calls, and repeated", async () => {
+  const LEFT = command((_params: object, { remaining }) => {
+    const leftMs = remaining();
+    return leftMs > 59_000 && leftMs <= 60_000 ? "about a minute" : String(leftMs);
+  });
+  await using server = await serve({ port: 0, commands: { LEFT } });
+  assertEquals(await runClient(server.port, "LEFT", "--timeout", "60"), said('you said {"res":"about a minute"}'));
+  assertEquals(await runClient(server.port, "LEFT"), said('you said {"res":"Infinity"}'));
+  assertEquals(await runClient(server.port, "LEFT", "--timeout", "none"), said('you said {"res":"Infinity"}'));
+  const repeated = await runClient(server.port, ..."LEFT --timeout 60 --repeat 1 --json".split(" "));
+  assertMatch(repeated.stdout, /"about a minute"/);
+  const lines = await runScript("client", ["--port", String(server.port), "--timeout", "60"], { input: "LEFT\n" });
+  assertEquals(lines, said('you said {"res":"about a minute"}'));
+});
+
+Deno.test("a server that says first that the time is over is the same failure as a silent one", async () => {
+  await using server = new Scripted(frame({ seq: 1, err: "DEADLINE_EXCEEDED" }), 1);
+  const early = await runClient(server.port, "FOO", "--timeout", "60");
+  assertEquals(early, said('you said {"err":"DEADLINE_EXCEEDED"}', 1), "a limit of the server's own");
+
+  const session = {
+    sentBytes: 0,
+    async *ask() {
+      for (const endMs = performance.now() + 1; performance.now() < endMs;);
+      yield { fields: { err: "DEADLINE_EXCEEDED" }, more: false };
+    },
+  } as unknown as Session;
+  const call = outgoing({ name: "FOO", params: {} });
+  const late = exchange({ session, call, timeout: 0.001, json: true, show: () => "it was shown" });
+  assertEquals((await assertRejects(() => late, RpcError, "no reply within 0.001 s")).code, "TIMEOUT");
 });
 
 Deno.test("a long reply comes, whichever way a call is made", async () => {
