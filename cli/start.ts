@@ -166,7 +166,9 @@ async function resolveFree(hostname: string, port: number): Promise<string> {
 
 /** The part of `--unstable-net` that is used here. */
 interface Datagrams {
-  listenDatagram(options: Deno.UdpListenOptions & { transport: "udp" }): { addr: Deno.NetAddr; close(): void };
+  listenDatagram(
+    options: { hostname: string; port: number; transport: "udp"; reuseAddress: boolean },
+  ): { addr: Deno.NetAddr; close(): void };
 }
 
 /** Whether a server listens at an address. */

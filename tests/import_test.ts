@@ -58,6 +58,16 @@ Deno.test("a service and its client are written in an empty folder, with a link 
   await beNew(folder.path, { config: linkTo(root), specifiers: BY_NAME });
 });
 
+Deno.test("a linked checkout compiles in a project of pages and servers, which names its libraries", async () => {
+  await using folder = await Folder.make();
+  const compilerOptions = { lib: ["deno.window", "dom", "dom.iterable", "dom.asynciterable"] };
+  await Deno.writeTextFile(`${folder.path}/deno.json`, JSON.stringify({ ...linkTo(root), compilerOptions }));
+  await Deno.writeTextFile(`${folder.path}/main.ts`, PROGRAM.replace("MOD", config.name));
+  const args = ["check", "--no-lock", "main.ts"];
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), { args, cwd: folder.path }).output();
+  assertEquals(code, 0, new TextDecoder().decode(stderr));
+});
+
 Deno.test("a service and its client are written in an empty folder, with packline from a URL", async () => {
   await using http = serveModules();
   await using folder = await Folder.make();
