@@ -21,7 +21,7 @@ import type { CallerConnection } from "./caller_connection.ts";
 import { CallerItems } from "./caller_items.ts";
 import type { Invocation } from "./context.ts";
 import type { HeldItems } from "./held_items.ts";
-import { isAbort, isDueTo, isForCaller, reported } from "./failures.ts";
+import { isAbort, isDrained, isForCaller, reported } from "./failures.ts";
 import { Lasting } from "./lasting.ts";
 import { isPending, isStream, sendItems, STREAM_AHEAD_BYTES, type StreamedCall } from "./item_sender.ts";
 import { AT_LIMIT, tooLateAfter } from "./refusals.ts";
@@ -283,8 +283,8 @@ export class Call implements Expiring, StreamedCall, Invocation {
   /** Converts what a handler threw to the error for its caller. */
   #failureOf(error: unknown): RpcError {
     if (isForCaller(error)) return error;
-    const { drainReason } = this.owner;
-    if (drainReason !== undefined && isDueTo(error, drainReason)) return drainReason;
+    const { drainReason: reason } = this.owner;
+    if (reason !== undefined && isDrained(error, reason, this.#lastingOrNone?.drainController)) return reason;
     this.report(reported(error));
     return new RpcError("INTERNAL");
   }

@@ -48,6 +48,20 @@ export function isDueTo(error: unknown, reason: RpcError | undefined): boolean {
   return reason !== undefined && holds(() => error === reason || (error as Error).cause === reason);
 }
 
+/**
+ * Whether a handler has ended by its signal `draining`. In Deno, `once()` and `on()` of `node:events` do not give the
+ * reason with their error.
+ *
+ * @param draining The signal's controller, if the handler has asked for the signal.
+ */
+export function isDrained(error: unknown, reason: RpcError, draining: AbortController | undefined): boolean {
+  if (isDueTo(error, reason)) return true;
+  return draining !== undefined && holds(() => {
+    const { name, cause } = error as Error;
+    return name === "AbortError" && cause === undefined;
+  });
+}
+
 /** The failure that replaces a result that could not be encoded. */
 export function unwritable(error: unknown): RpcError {
   if (error instanceof PayloadTooLargeError) return new RpcError("REPLY_TOO_LARGE", error.message);

@@ -3,6 +3,7 @@
  * did not, and how handlers hear of it (PROTOCOL.md, "Connections that know").
  */
 
+import { EventEmitter, on, once } from "node:events";
 import { setTimeout } from "node:timers/promises";
 import { assertEquals } from "@std/assert";
 import { connect } from "../../client.ts";
@@ -157,6 +158,42 @@ Deno.test("draining - a stream that waits for it ends by GOING_AWAY, as finished
   peer.close();
   assertEquals(await shutdown, { finished: 3, cut: 1 });
 });
+
+Deno.test("draining - events of Node end a stream by GOING_AWAY; an abort for another reason is an error", async () => {
+  const emitter = new EventEmitter();
+  const fails = Promise.withResolvers<never>();
+  const LISTENS = command({
+    async *handler({ by }: { by: string }, context): AsyncGenerator<number, void, void> {
+      yield 1;
+      if (by === "once") await once(emitter, "change", { signal: context.draining });
+      else if (by === "on") { for await (const _ of on(emitter, "change", { signal: context.draining })); }
+      else if (by === "own") await setTimeout(2 ** 30, undefined, { signal: abortedBy(context.draining, "a reason") });
+      else await fails.promise;
+    },
+  });
+  await using all = await served({ commands: { LISTENS } });
+  const { clock, server } = all;
+  const peer = await server.connect();
+  await peer.send(NOTICE);
+  for (const [place, by] of ["once", "on", "own", "deaf"].entries()) await peer.ask({ cmd: "LISTENS", by, seq: place });
+  const shutdown = server.server.shutdown({ graceMs: 5_000 });
+  await settleShutdown();
+  const [, ...ended] = await peer.readReplies(4);
+  fails.reject(new DOMException("it was aborted elsewhere", "AbortError"));
+  const codes = [...ended, await peer.readReply()].map(({ seq, err }) => [seq, err]);
+  assertEquals(codes.toSorted(), [[0, "GOING_AWAY"], [1, "GOING_AWAY"], [2, "INTERNAL"], [3, "INTERNAL"]]);
+  assertEquals(server.errors.take().length, 2);
+  peer.close();
+  await clock.advance(5_000);
+  await shutdown;
+});
+
+/** A signal that aborts with another one, for a reason of its own. */
+function abortedBy(signal: AbortSignal, reason: string): AbortSignal {
+  const controller = new AbortController();
+  signal.addEventListener("abort", () => controller.abort(reason), { once: true });
+  return controller.signal;
+}
 
 Deno.test("draining - a handler whose own server goes away does not say so of its own", async () => {
   await using other = await served();
