@@ -193,7 +193,8 @@ export interface Server extends AsyncDisposable {
    * Shuts the server down: accepts no more connections, and answers the calls in flight. Clients with `notice` get a
    * notice, and are served until they leave. Others get `SHUTTING_DOWN` for new requests. `draining` of each handler
    * aborts. At the end of the grace period, the remaining calls are cut: the handler's signal aborts, and the caller
-   * gets `CANCELLED`, or `GOING_AWAY` for a stream. A second call with a shorter grace period shortens the first.
+   * gets `CANCELLED`, or `GOING_AWAY` for a stream. It does not wait for the cleanup of handlers whose calls are over. A
+   * second call with a shorter grace period shortens the first.
    *
    * @param options `graceMs`: how long to wait for calls in flight, in milliseconds, 10,000 by default.
    * @returns How many calls in flight were finished, and how many were cut.
