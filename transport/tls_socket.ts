@@ -70,6 +70,7 @@ export async function untilOpen(
   socket.once("close", () => reject(systemError("ConnectionReset", "the peer ended the handshake")));
   socket.once(event, resolve);
   signal.addEventListener("abort", abandon, { once: true });
+  if (signal.aborted) abandon(); // while a module was loaded, so that no event comes any more
   try {
     await open;
   } catch (error) {

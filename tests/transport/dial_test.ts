@@ -3,6 +3,7 @@ import { RpcError } from "../../errors.ts";
 import { denoNetwork } from "../../transport/deno_network.ts";
 import { dialAddress, dialInTime, unreachable } from "../../transport/address.ts";
 import { memoryPair } from "../../transport/memory.ts";
+import { nodeNetwork } from "../../transport/node_network.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 
 const isAwaited = () => true;
@@ -54,6 +55,20 @@ Deno.test("dialAddress() - a name that no certificate can have leaves no connect
   using conn = await listener.accept();
   await dialed;
   assertEquals(await conn.read(new Uint8Array(1)), null);
+});
+
+Deno.test("a dial over node:net or node:tls that was given up before it begins opens no connection", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const ended = (async () => {
+    for await (const conn of listener) conn.close();
+  })();
+  const { port } = listener.addr;
+  const signal = AbortSignal.abort(new Error("given up"));
+  for (const tls of [undefined, {}]) {
+    await assertRejects(() => nodeNetwork.open({ hostname: "127.0.0.1", port, tls }, signal), Error, "given up");
+  }
+  listener.close();
+  await ended;
 });
 
 Deno.test("unreachable() - it says what to do where that is known", () => {
