@@ -13,23 +13,28 @@ import { closeQuietly, type Transport } from "./transport.ts";
 export const denoNetwork: Network = { open };
 
 async function open({ hostname, port, path, tls }: CheckedAddress, signal: AbortSignal): Promise<Transport> {
+  signal.throwIfAborted();
   if (path !== undefined) {
     const transport = socketTransport(await Deno.connect({ transport: "unix", path }));
     // The system names the path where the socket was made, which need not exist any more.
     transport.peer = addressText({ transport: "unix", path });
     return transport;
   }
-  if (tls === undefined) return socketTransport(await Deno.connect({ hostname, port, signal }));
+  // `Deno.connect` checks its signal once more when it has connected, and would then leave the connection open. This
+  // signal only stops it before.
+  const stop = Object.assign(AbortSignal.any([signal]), { throwIfAborted() {} });
+  if (tls === undefined) return socketTransport(await Deno.connect({ hostname, port, signal: stop }));
   if (tls.cert !== undefined) {
     const { dialTls } = await import("./tls_socket.ts");
     return await dialTls({ hostname, port }, tls, signal);
   }
   // Not `Deno.connectTls`, which leaves Nagle's algorithm on, so that requests wait for the acknowledgement of earlier
   // ones.
-  const conn = await Deno.connect({ hostname, port, signal });
-  conn.setNoDelay(true);
+  const conn = await Deno.connect({ hostname, port, signal: stop });
   let secured: Deno.TlsConn;
   try {
+    signal.throwIfAborted();
+    conn.setNoDelay(true);
     secured = await Deno.startTls(conn, { hostname, caCerts: tls.ca === undefined ? undefined : [tls.ca] });
   } catch (error) {
     closeQuietly(conn); // a name that no certificate can have, such as 127.1, leaves it open

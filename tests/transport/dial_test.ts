@@ -5,6 +5,7 @@ import { dialAddress, dialInTime, unreachable } from "../../transport/address.ts
 import { memoryPair } from "../../transport/memory.ts";
 import { nodeNetwork } from "../../transport/node_network.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
+import { replaced } from "../support/replaced.ts";
 
 const isAwaited = () => true;
 
@@ -55,6 +56,32 @@ Deno.test("dialAddress() - a name that no certificate can have leaves no connect
   using conn = await listener.accept();
   await dialed;
   assertEquals(await conn.read(new Uint8Array(1)), null);
+});
+
+Deno.test("dialAddress() - a connection that opens in the moment in which its dial is given up is closed", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  for (const tls of [undefined, {}]) {
+    const attempt = new AbortController();
+    // As the runtime does: it looks at the signal once more when it has connected.
+    using _ = replaced(Deno, "connect", (connect) =>
+      (async ({ signal, ...place }: Deno.ConnectOptions) => {
+        const conn = await connect(place);
+        attempt.abort();
+        signal?.throwIfAborted();
+        return conn;
+      }) as typeof Deno.connect);
+    const address = { hostname: "127.0.0.1", port: listener.addr.port, tls };
+    const dialed = dialInTime(
+      (signal) => dialAddress(denoNetwork, address, signal),
+      new FakeClock(),
+      attempt,
+      isAwaited,
+    );
+    const failed = assertRejects(() => dialed);
+    using conn = await listener.accept();
+    await failed;
+    assertEquals(await conn.read(new Uint8Array(1)), null);
+  }
 });
 
 Deno.test("a dial over node:net or node:tls that was given up before it begins opens no connection", async () => {
