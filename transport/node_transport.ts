@@ -15,6 +15,8 @@ import type { Transport } from "./transport.ts";
 /** The largest single write, so that a slow peer is seen to make progress. */
 const LARGEST_WRITE_BYTES = 64 * 1024;
 
+const NOTHING = new Uint8Array(0);
+
 const RESET = "the peer has reset the connection";
 const CLOSED = "the connection is closed";
 
@@ -119,7 +121,10 @@ class NodeTransport implements Transport {
   }
 
   look(): void {
-    if (isReset(this.#socket)) this.#socket.destroy();
+    const socket = this.#socket;
+    if (isReset(socket)) socket.destroy();
+    // A unix socket has no address, but there an empty write fails. On a TLS socket, it would do harm.
+    else if (socket.remoteAddress === undefined && socket.writable) socket.write(NOTHING);
   }
 
   ref(): void {

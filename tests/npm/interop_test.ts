@@ -5,7 +5,7 @@ import { connect, RpcError } from "../../mod.ts";
 import { Certificates } from "../production/certificates.ts";
 import { type Folder, type Program, testWith } from "../production/programs.ts";
 import { openSocket } from "../support/peers.ts";
-import { request } from "../support/wire.ts";
+import { concat, request } from "../support/wire.ts";
 import { output, type Runtime, start, withArchive } from "./runtimes.ts";
 
 async function startService(runtime: Runtime, folder: Folder, places: unknown[]): Promise<Program> {
@@ -139,6 +139,28 @@ testWith(
       await caller.hear(/Hello, again!\n/);
       assertEquals((await caller.status).code, 0);
       assertEquals(await client.call("GREET", { name: "again" }), "Hello, again!");
+    }
+  },
+);
+
+testWith(
+  ["npm"],
+  "a client that leaves a unix socket of Node is noticed, also while nothing is read from it",
+  async () => {
+    const { folder, all } = await withArchive();
+    for (const runtime of all.filter(({ name }) => name.startsWith("Node"))) {
+      const path = `${folder.path}/left.sock`;
+      await using _service = await startService(runtime, folder, [{ path }]);
+      await using client = await connect({ path });
+      const conn = await openSocket({ path });
+      // Calls without a number wait for each other. With too many of them, nothing is read.
+      await conn.write(concat(...Array.from({ length: 2_000 }, () => request({ cmd: "HOLD" }))));
+      while (!((await client.call("STATS")).commands.HOLD?.inFlight >= 1_000));
+      conn.close();
+      const lateMs = performance.now() + 5_000;
+      let ended: unknown[] = [];
+      while (ended.length === 0 && performance.now() < lateMs) ended = await client.call("ENDED") as unknown[];
+      assertEquals(ended[0], "HOLD", runtime.name);
     }
   },
 );
