@@ -172,7 +172,6 @@ class Passage implements Abortable {
       this.handleEvent();
     } else {
       this.#endMs = this.#clock.now() + this.#timeoutMs;
-      this.#watch(0);
       this.#pass(send).then((reply) => this.#end(resolve, reply), (error) => this.#end(reject, error));
     }
     return promise;
@@ -200,6 +199,7 @@ class Passage implements Abortable {
   }
 
   async #pass(send: Send): Promise<ReplyFields> {
+    this.#watch(0);
     const { meta, middleware } = this.#sender.before;
     const own = typeof meta === "function" ? await meta() : meta;
     const pass = async (call: OutgoingCall, index: number): Promise<ReplyFields> => {

@@ -172,6 +172,16 @@ export function dropItems(source: ItemSource | undefined): void {
   if (source !== undefined) void endLater(() => iteratorOf(source).return?.());
 }
 
+/** Makes a call. If the call cannot be made, ends its caller's stream. */
+export function orDrop<Call>({ items }: { readonly items?: ItemSource }, make: () => Call): Call {
+  try {
+    return make();
+  } catch (error) {
+    dropItems(items);
+    throw error;
+  }
+}
+
 /** Ends what is a user's. Async and delayed, so that the user's code runs after the code that ended its use. */
 export async function endLater(end: () => unknown): Promise<void> {
   try {

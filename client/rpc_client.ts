@@ -21,7 +21,7 @@ import { CallCounts, CallQueue, type ClientStatistics, Signals } from "./calls.t
 import { type CallConnection, type ClientCall, type ClientSettings, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
 import { Connections, elsewhere, type LateCall, Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
 import { callEncoder, encodeCall, setSpan, spanOf } from "./sender.ts";
-import { dropItems } from "./outgoing_items.ts";
+import { orDrop } from "./outgoing_items.ts";
 import { IncomingStream } from "./incoming_stream.ts";
 import { HedgedCall, type HedgeOwner } from "./hedge.ts";
 import type { Link, LinkOwner } from "./link.ts";
@@ -112,7 +112,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   #newCall(name: string, params: unknown, given: MaybeItems<CallOptions>): UnaryCall {
-    try {
+    return orDrop(given, () => {
       const span = clientTelemetry?.begin(name, given.meta);
       const whole = given.items === undefined ? given : this.#withItems(given);
       const options = span === undefined ? whole : span.joined(whole);
@@ -122,10 +122,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
         : new HedgedCall(this, name, request, options);
       setSpan(call, span);
       return call;
-    } catch (error) {
-      dropItems(given.items);
-      throw error;
-    }
+    });
   }
 
   /** An upload has no timeout by default. As for a stream, its start has the timeout of a call. */
@@ -137,17 +134,14 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
 
   /** See `Client.stream`. */
   stream(name: string, params?: unknown, options: MaybeItems<StreamOptions> = {}): IncomingStream {
-    try {
+    return orDrop(options, () => {
       // Without seq, a call cannot be cancelled and a stream cannot be granted credit.
       if (!this.settings.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
       const span = clientTelemetry?.begin(name, options.meta);
       const stream = new IncomingStream(this, name, params, span === undefined ? options : span.joined(options));
       setSpan(stream, span);
       return stream;
-    } catch (error) {
-      dropItems(options.items);
-      throw error;
-    }
+    });
   }
 
   /** See `Client.statistics`. */
@@ -205,7 +199,12 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   begin(call: ClientCall): void {
     if (this.#state === "closed") return call.end(closed());
     if (this.#queue.full) return call.end(this.#overloaded());
-    call.begin();
+    try {
+      call.begin();
+    } catch (error) {
+      call.items?.end();
+      throw error; // its signal is none
+    }
     if (call.isSettled) return;
     if (this.#state === "waiting" && !call.policy.waitForReady) return call.end(this.#notReady());
     this.#queue.begin(call);

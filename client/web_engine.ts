@@ -17,7 +17,7 @@ import { type ClientCall, type Deadlines, NO_ATTEMPTS, UnaryCall } from "./clien
 import type { Engine } from "./client_face.ts";
 import { compactEncoder } from "./compact_calls.ts";
 import { IncomingStream } from "./incoming_stream.ts";
-import { dropItems } from "./outgoing_items.ts";
+import { orDrop } from "./outgoing_items.ts";
 import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
 import { Backoff, MAX_LOSSES, retryWaitMs } from "./retries.ts";
@@ -105,15 +105,15 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   }
 
   call(name: string, params: unknown, given: MaybeItems<CallOptions>, wantsResult = false): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const call = orDrop(given, () => {
+    return new Promise((resolve, reject) =>
+      orDrop(given, () => {
         const options = given.items === undefined ? given : { ...given, timeoutMs: given.timeoutMs ?? Infinity };
-        return new UnaryCall(this, name, this.encoder.encodeCall(this, name, params, options), options);
-      });
-      Object.assign(call, { resolve, reject, wantsResult });
-      this.begin(call);
-      this.counts.begun++; // unless it has thrown, for a signal that is none
-    });
+        const call = new UnaryCall(this, name, this.encoder.encodeCall(this, name, params, options), options);
+        Object.assign(call, { resolve, reject, wantsResult });
+        this.begin(call);
+        this.counts.begun++; // unless it has thrown, for a signal that is none
+      })
+    );
   }
 
   stream(name: string, params: unknown, options: MaybeItems<StreamOptions>): IncomingStream {
@@ -275,16 +275,6 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
     this.#state = state;
     const { onState } = this.settings;
     if (onState) queueMicrotask(() => onState(state, error)); // so that the hook cannot interfere
-  }
-}
-
-/** Makes a call. If the call cannot be made, ends its caller's stream. */
-function orDrop<Call>({ items }: MaybeItems<StreamOptions>, make: () => Call): Call {
-  try {
-    return make();
-  } catch (error) {
-    dropItems(items);
-    throw error;
   }
 }
 

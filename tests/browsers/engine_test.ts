@@ -203,6 +203,21 @@ Deno.test("browser engine - an item that aborts its call, and then cannot be sen
   assertEquals(await server.rest(), [], "one cancel is enough");
 });
 
+Deno.test("browser engine - the items of a call whose signal is none are told to end", async () => {
+  const { client } = await scene();
+  let returns = 0;
+  const items = {
+    [Symbol.asyncIterator]: () => items,
+    next: () => Promise.resolve({ done: false, value: 1 }),
+    return: () => Promise.resolve({ done: true, value: returns++ }),
+  };
+  const signal = new AbortController() as unknown as AbortSignal; // the controller in place of its signal
+  await assertRejects(() => client.call("UP", {}, { items, signal }), TypeError, "addEventListener");
+  await turn();
+  assertEquals(returns, 1);
+  await client.close();
+});
+
 Deno.test("browser engine - a server that is going answers what it has; new calls go to the next connection", async () => {
   const { client, server, next } = await scene();
   const old = client.call("OLD");

@@ -167,7 +167,7 @@ Deno.test("many calls share one listener on their signal, and an abort ends each
   assertEquals([...codes], ["CANCELLED"]);
 });
 
-Deno.test("what is no signal is refused each time, leaves no timer, and no call in the counts", async () => {
+Deno.test("what is no signal is refused each time, leaves no timer, no call in the counts and no open items", async () => {
   const passing: ClientMiddleware = (_call, next) => next();
   for (const middleware of [[], [passing]]) {
     using network = memoryNetwork();
@@ -180,6 +180,16 @@ Deno.test("what is no signal is refused each time, leaves no timer, and no call 
       await assertRejects(() => client.reply("A", {}, { signal }), TypeError, "addEventListener");
       await assertRejects(async () => await client.stream("A", {}, { signal }).next(), TypeError, "addEventListener");
     }
+    let returns = 0;
+    const items = {
+      [Symbol.asyncIterator]: () => items,
+      next: () => Promise.resolve({ done: false, value: 1 }),
+      return: () => Promise.resolve({ done: true, value: returns++ }),
+    };
+    await assertRejects(() => client.reply("A", {}, { signal, items }), TypeError, "addEventListener");
+    await assertRejects(async () => await client.stream("A", {}, { signal, items }).next(), TypeError);
+    await turn();
+    assertEquals(returns, 2, "the items were told to end");
     const { begun, inFlight } = client.statistics();
     assertEquals([begun, inFlight, clock.timers], [0, 0, timers]);
   }
