@@ -40,6 +40,7 @@ async function open({ hostname, port, path, tls }: CheckedAddress, signal: Abort
     closeQuietly(conn); // a name that no certificate can have, such as 127.1, leaves it open
     throw error;
   }
+  // In its handshake, the runtime keeps the socket until the server says something or closes, and there is no other way.
   const abandon = () => closeQuietly(secured);
   signal.addEventListener("abort", abandon, { once: true });
   try {
