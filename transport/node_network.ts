@@ -9,6 +9,7 @@ import { Resolver } from "node:dns/promises";
 import { lstatSync, type Stats, unlinkSync } from "node:fs";
 import { chmod, chown, lstat, mkdir, readFile, rename, rmdir, unlink } from "node:fs/promises";
 import { connect } from "node:net";
+import process from "node:process";
 import { addressText, type CheckedAddress, type DnsOptions, type Network, type ResolveDns } from "./address.ts";
 import type { ServerNetwork } from "./listen.ts";
 import { NodeAcceptor } from "./node_acceptor.ts";
@@ -29,16 +30,28 @@ async function open({ hostname, port, path, tls }: CheckedAddress, signal: Abort
 }
 
 async function dial(to: { path: string } | { host: string; port: number }, signal: AbortSignal, peer?: string) {
+  if ("path" in to) checkLength(to.path);
   const socket = connect({ ...to, allowHalfOpen: true });
   await untilOpen(socket, "connect", signal);
   return nodeTransport(socket, { peer });
+}
+
+/** The longest path of a unix socket, in bytes. Node 20 silently cuts a longer path, and so uses another socket. */
+const MAX_PATH_BYTES = process.platform === "linux" ? 107 : 103;
+
+function checkLength(path: string): void {
+  if (new TextEncoder().encode(path).length <= MAX_PATH_BYTES) return;
+  throw Object.assign(new Error(`a path may have ${MAX_PATH_BYTES} bytes`), { code: "EINVAL" });
 }
 
 /** The sockets of Node, for a server. */
 export const nodeServerNetwork: ServerNetwork = {
   listen: ({ hostname, ...place }, clock) => NodeAcceptor.listen({ ...place, host: hostname }, clock),
   async listenUnix(path, access, clock) {
-    const listen = (hidden: string) => NodeAcceptor.listen({ path: hidden }, clock);
+    const listen = (hidden: string) => {
+      checkLength(hidden);
+      return NodeAcceptor.listen({ path: hidden }, clock);
+    };
     const listener = await listenUnix<AddressedTransport>(path, access, { ...files, listen });
     return { ...listener, hostname: path, port: 0, address: `unix:${path}`, handshakes: 0 };
   },
