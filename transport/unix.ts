@@ -39,9 +39,15 @@ export const MODE: OptionKind = {
   must: "be the mode of a file, from 0 to 0o777, such as 0o660",
 };
 
+/** The largest number of a group. The runtime would cut a larger one, 2 ** 32 to the group of root, and -1 changes none. */
+const MAX_GROUP = 2 ** 32 - 2;
+
 /** The check of a group. */
 export const GROUP: OptionKind = {
-  is: (value) => typeof value === "string" ? /^[^:\s]+$/.test(value) : Number.isInteger(value) && value as number >= 0,
+  is: (value) =>
+    typeof value === "string"
+      ? /^[^:\s]+$/.test(value) && (numberOf(value) ?? 0) <= MAX_GROUP
+      : Number.isInteger(value) && value as number >= 0 && value as number <= MAX_GROUP,
   must: "be the name of a group, or its number",
 };
 

@@ -237,6 +237,8 @@ unixTest("a mode or a group that cannot be is told of, and nothing listens", asy
     [{ path, mode: "0660" as unknown as number }, `Cannot use "0660" ${mode}`],
     [{ path, group: "" }, `Cannot use "" ${group}`],
     [{ path, group: -1 }, `Cannot use -1 ${group}`],
+    [{ path, group: 2 ** 32 }, `Cannot use 4294967296 ${group}`], // it would be root's, cut to 32 bits
+    [{ path, group: "4294967295" }, `Cannot use "4294967295" ${group}`], // it would be left unchanged
     [{ path, group: "no-such-group" }, NO_GROUP],
     [{ port: 0, mode: 0o660 }, "Cannot use mode or group without path: they are those of a unix socket"],
     [{ port: 0, group: 0 }, "Cannot use mode or group without path: they are those of a unix socket"],
