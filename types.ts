@@ -27,7 +27,7 @@ export type { ErrorOrigin } from "./handlers/event_log.ts";
 export type { LogFormat, LogLevel, LogStyle } from "./handlers/log_line.ts";
 export type { WorkerOptions } from "./handlers/server_report.ts";
 export type { ServerOptions } from "./handlers/server_state.ts";
-export type { Listener, ListenOptions, ShutdownReport } from "./server.ts";
+export type { Listener, ListenOptions, ShutdownReport } from "./handlers/server.ts";
 export type { PeerCertificate } from "./transport/certificate.ts";
 export type { Clock, Timer } from "./transport/clock.ts";
 export type { ClientTls, ServerTls, TlsSource } from "./transport/tls.ts";

@@ -12,12 +12,16 @@ import ts from "typescript";
 const root = new URL("../..", import.meta.url);
 const folder = new URL("dist/npm/", root);
 
+/** The types that the public types use. Beside it, every door refers to them: see {@linkcode writeTypes}. */
+const TYPES_DOOR = "./types";
+
 /** What a program can import, and the module that it leads to. */
 const DOORS: Record<string, string> = {
   ".": "node.ts",
   "./client": "client/node.ts",
   "./testing": "testing.ts",
   "./web": "client/web.ts",
+  [TYPES_DOOR]: "types.ts",
 };
 
 const { name, version, license } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
@@ -53,8 +57,12 @@ export async function writeModules(
   });
 }
 
-/** Writes the types of modules, and of all modules that these name. */
-async function writeTypes(paths: string[]): Promise<void> {
+/**
+ * Writes the types of modules, and of all modules that these name. Each module also refers to all types that a program
+ * need not name: with `declaration`, the compiler writes the names of inferred types into a program's own types, and
+ * takes them from no module that a program cannot import.
+ */
+async function writeTypes(paths: string[], allTypes: string): Promise<void> {
   const program = ts.createProgram(paths.map((path) => new URL(path, root).pathname), {
     ...{ declaration: true, emitDeclarationOnly: true, allowImportingTsExtensions: true, resolveJsonModule: true },
     ...{ target: ts.ScriptTarget.ESNext, module: ts.ModuleKind.Preserve, strict: true, types: [] },
@@ -66,8 +74,11 @@ async function writeTypes(paths: string[]): Promise<void> {
   for (const path of met) {
     const text = texts.get(path) as string;
     const to = new URL(`types/${path}`, folder);
+    const up = path.replace(/[^/]+$/, "").replaceAll(/[^/]+/g, "..");
+    const isDoor = paths.some((each) => typesOf(each) === path && each !== allTypes);
+    const reference = isDoor ? `import type {} from "./${up}${allTypes.replace(/ts$/, "js")}";\n` : "";
     await Deno.mkdir(new URL(".", to), { recursive: true });
-    await Deno.writeTextFile(to, withModules(text, path, (named) => met.add(named)));
+    await Deno.writeTextFile(to, withModules(text, path, (named) => met.add(named)) + reference);
   }
 }
 
@@ -100,7 +111,7 @@ async function makeArchive(): Promise<string> {
   await Deno.mkdir(folder, { recursive: true });
   const modules = Object.values(DOORS);
   await writeModules(Object.fromEntries(modules.map((path) => [path.replace(/\.ts$/, ""), path])), folder.pathname);
-  await writeTypes(modules);
+  await writeTypes(modules, DOORS[TYPES_DOOR]);
   const exports = Object.fromEntries(
     Object.entries(DOORS).map(([door, path]) => [
       door,

@@ -120,6 +120,50 @@ testWith(["npm"], "tsc --strict takes right calls, and refuses a missing paramet
   }
 });
 
+/** What a program exports with inferred types, by the door that it imports alone. */
+const INFERRED = {
+  "@packline/packline": `
+    import { command, connect, middleware, reply, serve } from "@packline/packline";
+    const named = middleware((call, next) => next({ user: String(call.meta.user) }));
+    export const commands = {
+      PRICE: command((_params: object) => reply(9.5, { currency: "EUR" })),
+      WHO: command.with(named)((_params: object, { user }) => user),
+    };
+    export const server = await serve({ port: 0, commands });
+    export const client = await connect<typeof commands>({ port: server.port });
+    export const price = client.reply.PRICE({});
+    export const other = server.listen({ port: 0 });
+    export const made = [server.statistics(), client.statistics(), client.call.STATS(), client.call.INFO()] as const;
+    export const end = () => server.shutdown();
+  `,
+  "@packline/packline/client": `
+    import { connect } from "@packline/packline/client";
+    export const client = await connect({ port: 1235 });
+    export const pong = client.outcome.PING();
+    export const ping = client.call.PING;
+  `,
+  "@packline/packline/web": `
+    import { connect } from "@packline/packline/web";
+    export const client = await connect({ url: "wss://app.example" });
+    export const pong = client.outcome.PING();
+    export const ping = client.call.PING;
+  `,
+};
+
+testWith(["npm"], "tsc writes the types that a program infers, with names that it can import", async () => {
+  const { folder } = await withArchive();
+  const lib = ["esnext", ...DOM.lib];
+  const options = { ...DOM, lib, module: "nodenext", strict: true, declaration: true, outDir: "declared" };
+  for (const [door, code] of Object.entries(INFERRED)) {
+    await folder.write("inferred.ts", code);
+    await folder.write("tsconfig.json", JSON.stringify({ compilerOptions: options, files: ["inferred.ts"] }));
+    await output("node", [`${root}.ci/npm/node_modules/typescript/bin/tsc`, "--pretty", "false"], folder.path);
+    const declared = await Deno.readTextFile(`${folder.path}/declared/inferred.d.ts`);
+    const named = [...declared.matchAll(/import\("(.*?)"\)/g)].map(([, specifier]) => specifier);
+    assert(named.length > 0 && named.every((each) => [door, "@packline/packline/types"].includes(each)), declared);
+  }
+});
+
 testWith(["npm", "chromium"], "a page takes its client from the archive, as it is", async () => {
   const { folder } = await withArchive();
   await using site = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async ({ url }) => {
