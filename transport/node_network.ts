@@ -16,7 +16,7 @@ import { NodeAcceptor } from "./node_acceptor.ts";
 import type { AddressedTransport } from "./proxy_preamble.ts";
 import { messageOf, systemError } from "./runtime.ts";
 import { nodeTransport } from "./node_transport.ts";
-import { dialTls, untilOpen } from "./tls_socket.ts";
+import { dialTls, EACH_ADDRESS, untilOpen } from "./tls_socket.ts";
 import type { Transport } from "./transport.ts";
 import { listenUnix, type UnixSystem } from "./unix.ts";
 
@@ -31,7 +31,7 @@ async function open({ hostname, port, path, tls }: CheckedAddress, signal: Abort
 
 async function dial(to: { path: string } | { host: string; port: number }, signal: AbortSignal, peer?: string) {
   if ("path" in to) checkLength(to.path);
-  const socket = connect({ ...to, allowHalfOpen: true });
+  const socket = connect({ ...to, ...EACH_ADDRESS, allowHalfOpen: true });
   await untilOpen(socket, "connect", signal);
   return nodeTransport(socket, { peer });
 }

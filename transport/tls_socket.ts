@@ -15,6 +15,12 @@ import { type ClientTls, PEER_DAMAGED, PEER_EXPIRED, PEER_TOO_EARLY } from "./tl
 import type { Transport } from "./transport.ts";
 
 /**
+ * If a name has several addresses, Node tries each for this time, and then drops it. Its own 250 ms are less than the way
+ * to a server far away takes, or a lost packet, which the system sends again after a second.
+ */
+export const EACH_ADDRESS = { autoSelectFamilyAttemptTimeout: 2_000 };
+
+/**
  * Connects with TLS.
  *
  * @param address The host name or address, and the port.
@@ -31,7 +37,8 @@ export async function dialTls(
   // types lack `allowHalfOpen` here. Node names the server in the handshake only if `servername` is set, and an address
   // is not a name.
   const servername = isIP(hostname) === 0 ? hostname : undefined;
-  const options = { host: hostname, port, servername, ca, cert, key, allowHalfOpen: true, rejectUnauthorized: false };
+  const tls = { servername, ca, cert, key, rejectUnauthorized: false };
+  const options = { host: hostname, port, ...tls, ...EACH_ADDRESS, allowHalfOpen: true };
   const socket = connect(options);
   // Deno reads the server's whole chain before it reports a handshake, where an error would end the process.
   const read = socket.getPeerCertificate.bind(socket) as (detailed?: boolean) => DetailedPeerCertificate;

@@ -1,8 +1,9 @@
-/** Unix sockets of Node and Bun, where they differ from those of Deno. */
+/** The sockets of Node and Bun, where they differ from those of Deno. */
 
 import { assertEquals } from "@std/assert";
 import { Folder, testWith } from "../production/programs.ts";
-import { output, withArchive } from "./runtimes.ts";
+import { connect as dial } from "node:net";
+import { nodeOf, output, start, withArchive } from "./runtimes.ts";
 
 const LONG_PATH = `
 import { connect, serve } from "@packline/packline";
@@ -47,4 +48,33 @@ testWith(["npm"], "a path that is too long for a unix socket is refused by Node 
     );
     assertEquals(files, [1, 0], name);
   }
+});
+
+const SLOW_ADDRESS = `
+import { connect } from "@packline/packline";
+import dns from "node:dns";
+import process from "node:process";
+
+const addresses = ["127.0.0.2", "127.0.0.3"].map((address) => ({ address, family: 4 }));
+dns.lookup = (_name, { all }, callback) => callback(null, all ? addresses : "127.0.0.2", 4);
+const connecting = connect({ hostname: "two.test", port: Number(process.argv[2]) });
+setImmediate(() => setImmediate(() => console.log("dialing")));
+console.log(await connecting.then(() => "connected", (error) => error.message));
+process.exit();
+`;
+
+testWith(["npm"], "Node waits longer than 250 ms for the first address of a name, if the second refuses", async () => {
+  const { folder, all } = await withArchive();
+  await folder.write("slow_address.mjs", SLOW_ADDRESS);
+  // The system answers nobody while the listener's queue is full, and the client tries again after a second.
+  using listener = Deno.listen({ hostname: "127.0.0.2", port: 0, tcpBacklog: 1 });
+  const { port } = listener.addr;
+  const filling = Array.from({ length: 4 }, () => dial(port, "127.0.0.2").on("error", () => {}));
+  await new Promise((resolve) => filling[0].once("connect", resolve));
+  await using client = await start(nodeOf(all), folder, ["slow_address.mjs", `${port}`], /dialing\n/);
+  for (const each of filling) each.destroy();
+  (async () => {
+    while (true) (await listener.accept()).close();
+  })().catch(() => {});
+  assertEquals((await client.hear(/dialing\n(.+)\n/))[1], "connected");
 });
