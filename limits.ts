@@ -125,8 +125,8 @@ export interface Limits {
   handlerTimeoutMs: number;
   /**
    * How long a write, or the end of the output, may make no progress, in milliseconds, before the connection is closed
-   * because its peer does not read. Socket buffers accept more data only after the peer has read about a megabyte, so a reader at 20 KB/s shows
-   * progress about once a minute.
+   * because its peer does not read. Socket buffers accept more data only after the peer has read about a megabyte, so a
+   * reader at 20 KB/s shows progress about once a minute.
    *
    * @default {120_000}
    */
