@@ -15,8 +15,8 @@ import { type ClientTls, PEER_DAMAGED, PEER_EXPIRED, PEER_TOO_EARLY } from "./tl
 import type { Transport } from "./transport.ts";
 
 /**
- * If a name has several addresses, Node tries each for this time, and then drops it. Its own 250 ms are less than the way
- * to a server far away takes, or a lost packet, which the system sends again after a second.
+ * If a name has several addresses, Node tries each for this time, and then drops it. Its own 250 ms are less than a
+ * connection to a server far away takes, or a lost packet, which the system sends again after a second.
  */
 export const EACH_ADDRESS = { autoSelectFamilyAttemptTimeout: 2_000 };
 

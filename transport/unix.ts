@@ -39,7 +39,7 @@ export const MODE: OptionKind = {
   must: "be the mode of a file, from 0 to 0o777, such as 0o660",
 };
 
-/** The largest number of a group. The runtime would cut a larger one, 2 ** 32 to the group of root, and -1 changes none. */
+/** The largest number of a group. The runtime would cut a larger one: 2 ** 32 to the group of root. -1 changes none. */
 const MAX_GROUP = 2 ** 32 - 2;
 
 /** The check of a group. */
