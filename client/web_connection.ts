@@ -146,7 +146,7 @@ export class WebConnection implements CallConnection {
    * While calls are open, the client sends PING four times in the time that it has promised. If the server is silent
    * for two of these, the connection is lost. One is not enough, because a check is late in a page that was asleep.
    *
-   * An answer to a PING sets the next check anew (-1), because in a hidden page Chrome delays a chain of timers, each set
+   * An answer to a PING sets the next check anew (-1): in a hidden page, Chrome delays a chain of timers, each set
    * by the one before, by up to a minute.
    */
   #look(silentBeats = this.#silentBeats, periodMs = this.#owner.settings.aliveMs / 4): void {
