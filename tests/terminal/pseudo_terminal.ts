@@ -116,7 +116,7 @@ export class PseudoTerminal implements AsyncDisposable {
       clearTimeout(late);
     }
     const end = this.#held.indexOf(expected) + expected.length;
-    const output = this.#held.slice(0, end);
+    const output = this.#held.slice(0, end).replaceAll(RUNTIME_NOISE, "");
     this.#held = this.#held.slice(end);
     return output;
   }
