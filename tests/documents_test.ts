@@ -34,10 +34,11 @@ function steady(text: string): string {
 const readme = await Deno.readTextFile(new URL("README.md", project));
 
 /** What the reader does first, with a port that is free. */
-async function withServer(run: (port: string) => Promise<void>): Promise<void> {
+async function withServer(run: (port: string) => Promise<void>, env: Record<string, string> = {}): Promise<void> {
   const server = new Deno.Command(Deno.execPath(), {
     args: ["task", "--quiet", "serve", "--port", "0"],
     cwd: project,
+    env,
     stdout: "piped",
   }).spawn();
   const reader = server.stdout.pipeThrough(new TextDecoderStream()).getReader();
@@ -111,4 +112,13 @@ Deno.test("README.md: every task it names exists", async () => {
   const named = new Set([...readme.matchAll(/deno(?:@[\d.]+)? task (\w+)/g)].map(([, name]) => name));
   assert(named.has("serve") && named.has("test"));
   assertEquals([...named].filter((name) => !(name in tasks)), []);
+});
+
+Deno.test("docs/production.md: the server starts and answers with the flag for V8", async () => {
+  const text = await Deno.readTextFile(new URL("docs/production.md", project));
+  const [, flag] = text.match(/^ {4}DENO_V8_FLAGS=(\S+) deno task serve$/m) ?? [];
+  assert(flag);
+  await withServer(async (port) => {
+    assertEquals((await type("deno run --allow-net client.ts PING", port)).code, 0);
+  }, { DENO_V8_FLAGS: flag });
 });
