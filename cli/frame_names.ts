@@ -13,6 +13,7 @@ import { BUILT_IN_NUMBERS, type InvalidMessage } from "../codec/message.ts";
 import { type Kind, MESSAGES } from "../codec/message_table.ts";
 import { readReply, readRequest } from "../codec/read_message.ts";
 import { Reader } from "../codec/reader.ts";
+import { beginningOf } from "../codec/text.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import type { Direction } from "./frame_tap.ts";
 import { toJson } from "./json.ts";
@@ -156,7 +157,7 @@ function describe(kind: string, value: unknown, bytes: number, isKey: boolean): 
   if (typeof value !== "string") return `${kind} ${Object.is(value, -0) ? "-0" : value}`;
   const text = value.length <= MAX_TEXT
     ? toJson(value)
-    : `of ${value.length} characters, ${toJson(value.slice(0, MAX_TEXT))} ..`;
+    : `of ${value.length} characters, ${toJson(beginningOf(value, MAX_TEXT))} ..`;
   return isKey ? text : `text ${text}`;
 }
 

@@ -1,8 +1,9 @@
 /**
  * Decodes strict UTF-8 from the buffer that the socket filled: texts, and the keys of maps. The strings of keys are
- * reused, because nearly all keys repeat. Sets fields with such keys.
+ * reused, because nearly all keys repeat. Sets fields with such keys. Shortens texts.
  *
- * In: a range of a buffer; a map and a key. Out: text, with its byte order mark; a key; the map with its field.
+ * In: a range of a buffer; a map and a key; a text. Out: text, with its byte order mark; a key; the map with its field;
+ * the beginning of a text.
  * Refused, by a {@linkcode DecodeError}: invalid UTF-8.
  */
 
@@ -145,4 +146,15 @@ export function setField(fields: Record<string, unknown>, name: string, value: u
 
 function defineField(fields: Record<string, unknown>, name: string, value: unknown): void {
   Object.defineProperty(fields, name, { value, writable: true, enumerable: true, configurable: true });
+}
+
+/** The first characters of a text, of UTF-16. Half of a pair of them is no text: it is left out. */
+export function beginningOf(text: string, maxChars: number): string {
+  const isPairCut = (text.codePointAt(maxChars - 1) ?? 0) > 0xffff;
+  return text.slice(0, isPairCut ? maxChars - 1 : maxChars);
+}
+
+/** A text, shortened if it is longer: it may come from a peer and have any length. */
+export function shortened(text: string, maxChars: number): string {
+  return text.length > maxChars ? `${beginningOf(text, maxChars)}…` : text;
 }

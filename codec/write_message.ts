@@ -33,7 +33,11 @@ import {
   type RequestItem,
 } from "./message.ts";
 import type { Span } from "./frame.ts";
+import { shortened } from "./text.ts";
 import { Writer } from "./writer.ts";
+
+/** Longer names are shortened in errors: they may come from a peer. */
+const MAX_NAME_CHARS = 40;
 
 /** The part of a request that comes from the caller. */
 export interface GivenRequest {
@@ -101,7 +105,7 @@ export function writeReply(writer: Writer, { seq, more, outcome }: Reply): void 
       const value = fields[name];
       if (value === undefined) continue;
       if (!failed && name !== ITEMS && name !== ID && isReservedReplyField(name)) {
-        throw new EncodeError(`the reply field "${shortened(name)}" is reserved`);
+        throw new EncodeError(`the reply field "${shortened(name, MAX_NAME_CHARS)}" is reserved`);
       }
       writer.writeKey(name);
       writer.writeValue(value, 1);
@@ -242,7 +246,9 @@ function checkTexts(meta: unknown): asserts meta is Record<string, string> {
   checkMap("meta", meta);
   for (const name of Object.keys(meta)) {
     if (typeof meta[name] !== "string") {
-      throw new EncodeError(`meta.${shortened(name)}: ${kindOf(meta[name])} cannot be sent here, only text`);
+      throw new EncodeError(
+        `meta.${shortened(name, MAX_NAME_CHARS)}: ${kindOf(meta[name])} cannot be sent here, only text`,
+      );
     }
   }
 }
@@ -260,11 +266,6 @@ function located(error: unknown, fields: Fields, names = Object.keys(fields)): u
     if (fault !== undefined) return new EncodeError(fault, { cause: error });
   }
   return error;
-}
-
-/** Shortens a name, which may come from a peer and have any length. */
-function shortened(name: string): string {
-  return name.length > 40 ? `${name.slice(0, 40)}…` : name;
 }
 
 /** Slabs are small, because a waiting call keeps its slab in memory. */

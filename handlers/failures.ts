@@ -6,6 +6,7 @@
  */
 
 import { EncodeError, kindOf, PayloadTooLargeError } from "../codec/errors.ts";
+import { beginningOf } from "../codec/text.ts";
 import { isReceived, meaningOf, RpcError } from "../errors.ts";
 
 /** The longest code in a reply (PROTOCOL.md, "Replies"). */
@@ -72,7 +73,7 @@ export function unwritable(error: unknown): RpcError {
 export function reported(error: unknown): unknown {
   if (!holds(() => error instanceof RpcError && !isCode(error.code))) return error;
   const { code } = error as RpcError;
-  const shown = typeof code === "string" ? `"${code.slice(0, MAX_CODE_BYTES)}…"` : kindOf(code);
+  const shown = typeof code === "string" ? `"${beginningOf(code, MAX_CODE_BYTES)}…"` : kindOf(code);
   const text = `Cannot answer with ${shown} as the code: it must be text of at most ${MAX_CODE_BYTES} bytes`;
   return new TypeError(text, { cause: error });
 }

@@ -6,6 +6,7 @@
  */
 
 import { printable } from "../codec/printable.ts";
+import { shortened } from "../codec/text.ts";
 import type { OptionKind } from "../limits.ts";
 
 /** How much is logged. Each level includes the levels before it. */
@@ -102,7 +103,7 @@ export function logLine(event: LogEvent, { logFormat = "text", worker }: LogStyl
 
 /** Cuts a text that is too long for a line. */
 export function cut(text: string): string {
-  return text.length > MAX_CHARS ? `${text.slice(0, MAX_CHARS)}…` : text;
+  return shortened(text, MAX_CHARS);
 }
 
 /** The field names are stable. Escaping does not change the text: JSON reads `\uXXXX` as the character. */

@@ -6,6 +6,7 @@
  * bytes. Refused: more than {@linkcode MAX_TAPS} readers.
  */
 
+import { shortened } from "../codec/text.ts";
 import { RpcError } from "../errors.ts";
 
 /** The name of the command. By default, its own calls are not reported. */
@@ -189,5 +190,5 @@ function tapped({ peer, command, code, ...bytes }: Omit<TappedCall, "time" | "ms
 /** A short copy of a command's name, which a caller may invent; codes are short. A slice would keep the whole text in memory. */
 function short(text: string | null): string | null {
   if (text === null || text.length <= MAX_NAME_CHARS) return text;
-  return `${Array.from(text.slice(0, 2 * MAX_NAME_CHARS)).slice(0, MAX_NAME_CHARS).join("")}…`;
+  return Array.from(shortened(text, MAX_NAME_CHARS)).join("");
 }

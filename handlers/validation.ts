@@ -5,6 +5,7 @@
  * text of each issue.
  */
 
+import { shortened } from "../codec/text.ts";
 import { RpcError } from "../errors.ts";
 import { endItems, iteratorOf } from "../session/item_sender.ts";
 import { replyOf } from "./command.ts";
@@ -97,7 +98,7 @@ function fitting(result: SchemaResult<unknown>, answer: unknown): unknown {
 function toldOf(issues: readonly SchemaIssue[], within: Issue["path"] = []): Issue[] {
   return Array.from(issues).slice(0, MAX_ISSUES).map((issue) => ({
     path: [...within, ...pathOf(issue)],
-    message: cut(String(issue.message)),
+    message: shortened(String(issue.message), MAX_CHARS),
   }));
 }
 
@@ -109,13 +110,9 @@ function textOf(issues: readonly Issue[], count: number): string {
   return shown.join("; ");
 }
 
-function cut(text: string): string {
-  return text.length > MAX_CHARS ? `${text.slice(0, MAX_CHARS)}…` : text;
-}
-
 function pathOf(issue: SchemaIssue): Issue["path"] {
   return (issue.path ?? []).map((step) => {
     const key = typeof step === "object" ? step.key : step;
-    return typeof key === "number" ? key : cut(String(key));
+    return typeof key === "number" ? key : shortened(String(key), MAX_CHARS);
   });
 }

@@ -8,6 +8,7 @@
  * costs one comparison. Refused: nothing; an invalid `traceparent` counts as missing.
  */
 
+import { beginningOf } from "../codec/text.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_PORT } from "../limits.ts";
 import { webSocketPlace, withoutBrackets } from "../transport/address.ts";
@@ -328,7 +329,7 @@ export class CallSpan {
 
   /** The server has no command of the name that the caller gave. */
   names(unknown: string): void {
-    this.#own["rpc.method_original"] = unknown.slice(0, MAX_NAME_LENGTH);
+    this.#own["rpc.method_original"] = beginningOf(unknown, MAX_NAME_LENGTH);
   }
 
   /** The call has failed. */

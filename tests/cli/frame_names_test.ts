@@ -101,6 +101,11 @@ Deno.test("nameFrame() cuts what is long", () => {
   assertEquals([lines.length, lines[48]], [49, "  and 59 more bytes"]);
 });
 
+Deno.test("nameFrame() cuts no character in two", () => {
+  const lines = nameFrame(frame({ text: "x" + "😀".repeat(50) }), "sent");
+  assert(lines[3].endsWith(`text of 101 characters, "x${"😀".repeat(19)}" ..`), lines[3]);
+});
+
 Deno.test("nameFrame() says where the bytes stop making sense", () => {
   const cases: [hex: string, names: string[]][] = [
     ["2026", ["2026 half a frame"]],

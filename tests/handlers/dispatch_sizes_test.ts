@@ -23,6 +23,9 @@ Deno.test("dispatch sends no long frame unasked either where a handler passes on
   const { err, msg } = await served.peer.readReply();
   assertEquals([err, msg], ["REPLY_NOT_ENCODABLE", `the reply field "${"$".repeat(40)}…" is reserved`]);
   assertEquals(served.errors.take().length, 1);
+  await served.peer.send({ cmd: "PASS", fields: { ["$x" + "x" + "😀".repeat(100)]: 1 } });
+  assertEquals((await served.peer.readReply()).msg, `the reply field "$xx${"😀".repeat(18)}…" is reserved`);
+  assertEquals(served.errors.take().length, 1);
 });
 
 Deno.test("dispatch sends no payload that needs a long frame until the client has said it takes one", async () => {
@@ -107,6 +110,7 @@ Deno.test("dispatch answers INTERNAL for a code that no reply may have, and repo
     ["C".repeat(2_000_000), `"${"C".repeat(64)}…"`],
     ["C".repeat(65), `"${"C".repeat(64)}…"`],
     [longest + "C", `"${longest}C…"`],
+    ["C" + "😀".repeat(32), `"C${"😀".repeat(31)}…"`],
     [5, "a number"],
     [undefined, "undefined"],
   ];

@@ -125,3 +125,11 @@ Deno.test("EventLog - a line of JSON has the causes too, and no text of any leng
   assertEquals(lines.length, 3);
   for (const line of lines) assert(line.length < 25_000, `${line.length} characters`);
 });
+
+Deno.test("EventLog cuts no character in two", () => {
+  const lines: string[] = [];
+  const log = new EventLog(new FakeClock(), (line) => lines.push(line), { logFormat: "json" });
+  log.note({ event: "wrong_protocol", message: "x" + "😀".repeat(4_000), code: "HTTP" });
+  log.close();
+  assertEquals(JSON.parse(lines[0]).message, `x${"😀".repeat(1_999)}…`);
+});

@@ -58,9 +58,11 @@ Deno.test("of very many or long issues a caller gets the first, and how many mor
     return Array.from({ length: count }, (_, place) => ({ message: "must be text", path: ["list", place] }));
   };
   const long = "x".repeat(100_000);
+  const faces = "x" + "😀".repeat(1_000);
   const commands = {
     MANY: command({ schema: schemaOf(({ count }) => ({ issues: issues(count as number) })), handler: () => 1 }),
     LONG: command({ schema: schemaOf(() => ({ issues: [{ message: long, path: [long] }] })), handler: () => 1 }),
+    FACES: command({ schema: schemaOf(() => ({ issues: [{ message: faces, path: [faces] }] })), handler: () => 1 }),
   };
   await using served = withMemory({ commands });
   const ask = async (params: Message) => await served.peer.ask(params) as { msg: string; data: SchemaIssue[] };
@@ -74,6 +76,8 @@ Deno.test("of very many or long issues a caller gets the first, and how many mor
   const { msg, data } = await ask({ cmd: "LONG" });
   const cut = `${long.slice(0, 500)}…`;
   assertEquals([msg, data], [`${cut}: ${cut}`, [{ message: cut, path: [cut] }]]);
+  const whole = `x${"😀".repeat(249)}…`; // no half of a character
+  assertEquals((await ask({ cmd: "FACES" })).data, [{ message: whole, path: [whole] }]);
   assertEquals(served.errors.take(), []);
 });
 

@@ -376,6 +376,8 @@ Deno.test("a report keeps and sends no more of a name than a line shows", async 
   const long = "é".repeat(50_000);
   await peer.ask({ cmd: long });
   assertEquals((await tap.call()).command, `${"é".repeat(64)}…`);
+  await peer.ask({ cmd: "x" + "😀".repeat(50_000) });
+  assertEquals((await tap.call()).command, `x${"😀".repeat(31)}…`);
 });
 
 Deno.test("TAP refuses other parameters, and says where", async () => {
