@@ -7,14 +7,11 @@
  */
 
 import { RpcError } from "../errors.ts";
-import { Fifo } from "../session/collections.ts";
+import { countCode, Fifo, OTHER_CODES } from "../session/collections.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 
 /** The memory that all waiting calls may take. */
 export const MAX_WAITING_BYTES = 256 * 1024 * 1024;
-
-/** The maximum number of codes that are counted separately, because a handler may use its callers' text as a code. */
-const MAX_CODES = 64;
 
 /** The part of a call that the queue uses. */
 interface QueuedCall {
@@ -229,8 +226,6 @@ export interface SentCalls {
   lost: number;
 }
 
-const OTHER = "OTHER";
-
 /** The counts of one client. A call costs three additions and no allocation. A failed call also costs a map lookup. */
 export class CallCounts {
   begun = 0;
@@ -242,9 +237,7 @@ export class CallCounts {
 
   /** A call has failed. */
   failed(error: Error): void {
-    let code: string = error instanceof RpcError ? error.code : OTHER;
-    if (this.#failed.size >= MAX_CODES && !this.#failed.has(code)) code = OTHER;
-    this.#failed.set(code, (this.#failed.get(code) ?? 0) + 1);
+    countCode(this.#failed, error instanceof RpcError ? error.code : OTHER_CODES, 1);
   }
 
   /**

@@ -4,6 +4,7 @@
  * In: events. Out: numbers. A call costs a few additions and comparisons; nothing is allocated. Refused: nothing.
  */
 
+import { countCode } from "../session/collections.ts";
 import type { CommandStatistics, ServerStatistics } from "./server_info.ts";
 
 /**
@@ -16,12 +17,6 @@ export const DURATION_BOUNDS_MS: readonly number[] = Object.freeze(
 
 /** A copy for the hot loop: reading a frozen array is up to ten times as slow. */
 const BOUNDS_MS = Float64Array.from(DURATION_BOUNDS_MS);
-
-/** The maximum number of codes counted separately for each command: a handler may use its callers' text as a code. */
-const MAX_CODES = 64;
-
-/** The name for all other codes. */
-const OTHER_CODES = "OTHER";
 
 /** The counts of one command. */
 export class CommandCounts {
@@ -122,11 +117,4 @@ function sumOfCommand(parts: CommandStatistics[]): CommandStatistics {
     for (const [code, count] of Object.entries(errors)) countCode(codes, code, count);
   }
   return { ...sum, errors: Object.fromEntries(codes) };
-}
-
-/** Counts failures by code, while there is room for another code. No code is long (`failures.ts`). */
-function countCode(codes: Map<string, number>, code: string, count: number): void {
-  const isApart = codes.has(code) || codes.size < MAX_CODES;
-  const place = isApart ? code : OTHER_CODES;
-  codes.set(place, (codes.get(place) ?? 0) + count);
 }

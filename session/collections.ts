@@ -1,8 +1,16 @@
 /**
- * A queue and a table for thousands of short-lived entries, for which `Array.shift()` and a `Map` cost too much.
+ * A queue and a table for thousands of short-lived entries, for which `Array.shift()` and a `Map` cost too much. Counts
+ * of failures by code.
  *
- * In: items; calls. Out: the same items, in order; the same calls, by number. Refused: nothing.
+ * In: items; calls; codes. Out: the same items, in order; the same calls, by number; counts of at most 64 codes and of
+ * all others together. Refused: nothing.
  */
+
+/** The maximum number of codes that are counted separately: a handler may use its callers' text as a code. */
+const MAX_CODES = 64;
+
+/** The name under which all further codes are counted. */
+export const OTHER_CODES = "OTHER";
 
 /** A first-in, first-out queue. `Array.shift()` moves all other items, which takes 20 µs with 100,000 items. */
 export class Fifo<Item> {
@@ -34,6 +42,17 @@ export class Fifo<Item> {
     while (this.length > 0) items.push(this.shift() as Item);
     return items;
   }
+}
+
+/**
+ * Counts failures by code. No code is long (PROTOCOL.md, "Replies").
+ *
+ * @returns The name under which they are counted.
+ */
+export function countCode(codes: Map<string, number>, code: string, calls: number): string {
+  const name = codes.has(code) || codes.size < MAX_CODES ? code : OTHER_CODES;
+  codes.set(name, (codes.get(name) ?? 0) + calls);
+  return name;
 }
 
 /** An entry with a number. */

@@ -13,6 +13,7 @@ import { RpcError } from "../errors.ts";
 import { DEFAULT_PORT } from "../limits.ts";
 import { webSocketPlace, withoutBrackets } from "../transport/address.ts";
 import { runtimeTelemetry } from "../transport/runtime.ts";
+import { countCode } from "./collections.ts";
 
 /** The attributes of a span or a measurement. */
 type Attributes = Record<string, string | number>;
@@ -180,9 +181,6 @@ const UNKNOWN_METHOD = "_OTHER";
 /** The code of all failures with further codes. */
 const OTHER_CODES = "_OTHER";
 
-/** The maximum number of codes in measurements, as in STATS: a handler may use its callers' text as a code. */
-const MAX_CODES = 64;
-
 /** The maximum length of the name of such a command in a span. */
 const MAX_NAME_LENGTH = 64;
 
@@ -208,7 +206,7 @@ class Telemetry {
   readonly #record: (seconds: number, attributes: Attributes) => void;
   readonly #sources = new Set<() => Observed>();
   /** The codes in measurements so far. */
-  readonly #codes = new Set<string>();
+  readonly #codes = new Map<string, number>();
   /** The bytes of servers or clients that have ended, because a count must not shrink. */
   #endedBytes = { received: 0, sent: 0 };
 
@@ -282,10 +280,7 @@ class Telemetry {
 
   /** Whether measurements have this code: each makes a series, in this process and wherever they are stored. */
   #isCounted(code: string | undefined): boolean {
-    if (code === undefined || this.#codes.has(code)) return true;
-    if (this.#codes.size >= MAX_CODES) return false;
-    this.#codes.add(code);
-    return true;
+    return code === undefined || countCode(this.#codes, code, 1) === code;
   }
 }
 
