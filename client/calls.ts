@@ -1,9 +1,9 @@
 /**
- * The data about all calls of a client: the queue of waiting calls, the signals that may abort calls, and counts of
- * outcomes.
+ * The data about all calls of a client: the queue of waiting calls, the signals that may abort calls or clients, and
+ * counts of outcomes.
  *
- * In: calls. Out: the next waiting call; a callback when a delayed call is due; a notice to each call whose signal is
- * aborted; counts. Refused: nothing; while `full` is true, no call should be added.
+ * In: calls. Out: the next waiting call; a callback when a delayed call is due; a notice to each call and
+ * client whose signal is aborted; counts. Refused: nothing; while `full` is true, no call should be added.
  */
 
 import { RpcError } from "../errors.ts";
@@ -162,11 +162,12 @@ export interface Watcher {
 }
 
 /**
- * The signals of one client. Calls with the same `AbortSignal` share one listener, because the runtime searches all
- * listeners to remove one.
+ * Calls and clients with the same `AbortSignal` share one listener, because the runtime searches all listeners to remove
+ * one, and Node warns of more than ten.
  */
-export class Signals implements Watcher {
-  readonly #watched = new Map<AbortSignal, Set<Abortable>>();
+class Signals implements Watcher {
+  /** Weak, so that a signal that is forgotten together with its clients is collected. */
+  readonly #watched = new WeakMap<AbortSignal, Set<Abortable>>();
   readonly #onAbort = (event: Event) => this.#abort(event.currentTarget as AbortSignal);
 
   add(signal: AbortSignal, abortable: Abortable): void {
@@ -192,6 +193,9 @@ export class Signals implements Watcher {
     for (const each of all) each.handleEvent();
   }
 }
+
+/** The signals of all clients. A page's client does without; the mark lets a bundler leave it out. */
+export const signals: Watcher = /* @__PURE__ */ new Signals();
 
 /** The counts of a client since its start. Streams count as calls. */
 export interface ClientStatistics {

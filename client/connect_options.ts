@@ -38,6 +38,7 @@ import type { Transport } from "../transport/transport.ts";
 import type { AnyCommands, Served } from "./call_types.ts";
 import type { Client } from "./client.ts";
 import type { ClientMiddleware, Meta } from "./call_sender.ts";
+import { signals } from "./calls.ts";
 import { checkTimeout } from "./client_call.ts";
 import { ClientFace } from "./client_face.ts";
 import { RETRY_BUDGET, RetryBudget, type RetryBudgetOptions } from "./retries.ts";
@@ -258,17 +259,17 @@ export async function openClient<C extends Served>(
 ): Promise<Client<C>> {
   const settings = resolveConnectOptions(options, network);
   const { signal, onState } = options;
-  const close = () => void client.close();
+  const close = { handleEvent: () => void client.close() };
   const engine = new RpcClient({
     ...settings,
     onState: signal === undefined ? onState : (state, error) => {
-      if (state === "closed") signal.removeEventListener("abort", close); // the signal may outlive many clients
+      if (state === "closed") signals.delete(signal, close); // the signal may outlive many clients
       onState?.(state, error);
     },
   });
   const client = new ClientFace(engine, { meta: options.meta, middleware: options.middleware ?? [] });
-  if (signal?.aborted) close();
-  else signal?.addEventListener("abort", close, { once: true });
+  if (signal?.aborted) void client.close();
+  else if (signal !== undefined) signals.add(signal, close);
   if (!options.lazy) await engine.open();
   return client as unknown as Client<C>;
 }

@@ -17,7 +17,7 @@ import { clientTelemetry } from "../session/telemetry.ts";
 import { TimerWheel } from "../session/deadlines.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallEncoder, CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
-import { CallCounts, CallQueue, type ClientStatistics, Signals } from "./calls.ts";
+import { CallCounts, CallQueue, type ClientStatistics, signals } from "./calls.ts";
 import { type CallConnection, type ClientCall, type ClientSettings, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
 import { Connections, elsewhere, type LateCall, Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
 import { callEncoder, encodeCall, setSpan, spanOf } from "./sender.ts";
@@ -50,7 +50,7 @@ const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
 export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   readonly settings: RpcClientOptions;
   readonly deadlines: TimerWheel;
-  readonly signals = new Signals();
+  readonly signals = signals;
   readonly counts = new CallCounts();
   readonly itemBudget = new ItemBudget(MAX_ITEM_BYTES, STREAM_ITEM_BYTES);
   /** Whether a new connection must answer a PING before it takes calls: each one after the first, if there is `seq`. */

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { RpcError } from "../../errors.ts";
 import { ItemBudget } from "../../session/item_queue.ts";
 import { TimerWheel } from "../../session/deadlines.ts";
-import { CallCounts, CallQueue, Signals } from "../../client/calls.ts";
+import { CallCounts, CallQueue, signals } from "../../client/calls.ts";
 import { type ClientCall, type ClientCallOwner, UnaryCall } from "../../client/client_call.ts";
 import { callEncoder, encodeCall } from "../../client/sender.ts";
 import { ItemOutput } from "../../client/outgoing_items.ts";
@@ -20,7 +20,7 @@ const owner: ClientCallOwner = {
     policy: { idempotent: false, waitForReady: true, timeoutMs: Infinity },
   },
   deadlines: new TimerWheel(clock),
-  signals: new Signals(),
+  signals,
   unanswered: 0,
   counts: new CallCounts(),
   itemBudget: new ItemBudget(1_000),

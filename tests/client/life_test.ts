@@ -1,7 +1,7 @@
 /** Every call settles; a connection that is of no use is given up; what waits is bounded. */
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { type ClientMiddleware, connect } from "../../client.ts";
+import { type ClientMiddleware, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { serve } from "../support/demo_server.ts";
 import { memoryPair } from "../../transport/memory.ts";
@@ -165,6 +165,32 @@ Deno.test("many calls share one listener on their signal, and an abort ends each
   controller.abort();
   const codes = new Set((await outcomes).map((outcome) => outcome.status === "rejected" && outcome.reason.code));
   assertEquals([...codes], ["CANCELLED"]);
+});
+
+Deno.test("many clients and their calls share one listener on their signal, until the last is closed", async () => {
+  using network = memoryNetwork();
+  const controller = new AbortController();
+  const { signal } = controller;
+  let listeners = 0;
+  const add = signal.addEventListener.bind(signal), remove = signal.removeEventListener.bind(signal);
+  signal.addEventListener = (...args: Parameters<typeof add>) => (listeners++, add(...args));
+  signal.removeEventListener = (...args: Parameters<typeof remove>) => (listeners--, remove(...args));
+  const open = (options: ConnectOptions) =>
+    Promise.all(Array.from({ length: 11 }, () => connect({ dial: () => network.dial(), lazy: true, ...options })));
+  const clients = await open({ signal });
+  const callers = await open({});
+  const calls = callers.map((client) => client.outcome("A", {}, { signal }));
+  assertEquals(listeners, 1);
+  await Promise.all([clients[0], ...callers].map((client) => client.close()));
+  await Promise.all(calls);
+  assertEquals([listeners, clients[1].state], [1, "idle"]);
+  await Promise.all(clients.map((client) => client.close()));
+  assertEquals(listeners, 0);
+
+  const others = await open({ signal });
+  assertEquals(listeners, 1);
+  controller.abort();
+  assertEquals(others.map(({ state }) => state), Array(11).fill("closed"));
 });
 
 Deno.test("what is no signal is refused each time, leaves no timer, no call in the counts and no open items", async () => {
