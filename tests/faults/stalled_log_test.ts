@@ -4,6 +4,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { connect } from "../../client.ts";
 
 const mod = new URL("../../mod.ts", import.meta.url).href;
+const server = new URL("../../server.ts", import.meta.url).href;
 const config = new URL("../../deno.json", import.meta.url).pathname;
 
 /** A server whose BUG throws, each time an error of another name, so that each is a line. SIGTERM ends it. */
@@ -20,13 +21,21 @@ const SERVER = `
     Deno.exit(7);
   });`;
 
+/** The same as a program of `run()`, which ends it. */
+const PROGRAM = `
+  import { command } from ${JSON.stringify(mod)};
+  import { run } from ${JSON.stringify(server)};
+  let calls = 0;
+  const BUG = command({ handler: ({ text = "" }) => { throw Object.assign(new Error(text), { name: "Bug" + calls++ }); } });
+  await run({ port: 0, commands: { BUG } });`;
+
 /** A server in a process of its own; its stderr is read only where a test does so. */
 class Stalled implements AsyncDisposable {
   private constructor(readonly process: Deno.ChildProcess, readonly port: number) {}
 
-  static async start(...args: string[]): Promise<Stalled> {
+  static async start(program = SERVER, ...args: string[]): Promise<Stalled> {
     const file = await Deno.makeTempFile({ suffix: ".ts" });
-    await Deno.writeTextFile(file, SERVER);
+    await Deno.writeTextFile(file, program);
     const process = new Deno.Command(Deno.execPath(), {
       args: ["run", "--quiet", "--no-check", "--allow-net=127.0.0.1", `--config=${config}`, file, ...args],
       env: { NO_COLOR: "1" },
@@ -36,7 +45,7 @@ class Stalled implements AsyncDisposable {
     }).spawn();
     const { value = "" } = await process.stdout.pipeThrough(new TextDecoderStream()).getReader().read();
     await Deno.remove(file);
-    return new Stalled(process, Number(value));
+    return new Stalled(process, Number(value.match(/\d+\s*$/)?.[0]));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -51,22 +60,24 @@ class Stalled implements AsyncDisposable {
   }
 }
 
-Deno.test("a stderr that nobody reads holds up neither the callers nor the end", async () => {
-  await using server = await Stalled.start();
-  await using failing = await connect<typeof COMMANDS>({ port: server.port, timeoutMs: 20_000 });
-  await using other = await connect({ port: server.port, timeoutMs: 20_000 });
-  // More than a pipe holds, by far: 64 kinds of 4,000 characters a second, and the last ones at the end.
-  for (let round = 0; round < 10; round++) {
-    const calls = Array.from({ length: 100 }, () => failing.reply("BUG", { text: "x".repeat(5_000) }).catch(codeOf));
-    assertEquals(new Set(await Promise.all(calls)), new Set(["INTERNAL"]));
-    assertEquals((await other.reply("PING")).res, "PONG");
-  }
-  server.process.kill("SIGTERM");
-  assertEquals((await server.process.status).code, 7);
-});
+for (const [what, program, code] of [["a server", SERVER, 7], ["a program of run()", PROGRAM, 0]] as const) {
+  Deno.test(`a stderr that nobody reads holds up neither the callers nor the end of ${what}`, async () => {
+    await using server = await Stalled.start(program);
+    await using failing = await connect<typeof COMMANDS>({ port: server.port, timeoutMs: 20_000 });
+    await using other = await connect({ port: server.port, timeoutMs: 20_000 });
+    // More than a pipe holds, by far: 64 kinds of 4,000 characters a second, and the last ones at the end.
+    for (let round = 0; round < 10; round++) {
+      const calls = Array.from({ length: 100 }, () => failing.reply("BUG", { text: "x".repeat(5_000) }).catch(codeOf));
+      assertEquals(new Set(await Promise.all(calls)), new Set(["INTERNAL"]));
+      assertEquals((await other.reply("PING")).res, "PONG");
+    }
+    server.process.kill("SIGTERM");
+    assertEquals((await server.process.status).code, code);
+  });
+}
 
 Deno.test("an access log that nobody reads holds up neither the callers nor the end", async () => {
-  await using server = await Stalled.start("access log");
+  await using server = await Stalled.start(SERVER, "access log");
   await using client = await connect({ port: server.port, timeoutMs: 20_000 });
   // More than a pipe and the lines that are kept: 60 bytes for each call.
   for (let round = 0; round < 30; round++) {
@@ -78,7 +89,7 @@ Deno.test("an access log that nobody reads holds up neither the callers nor the 
 });
 
 Deno.test("an access log that is read has a line for each call", async () => {
-  await using server = await Stalled.start("access log");
+  await using server = await Stalled.start(SERVER, "access log");
   const text = new Response(server.process.stderr).text();
   {
     await using client = await connect({ port: server.port, timeoutMs: 20_000 });
