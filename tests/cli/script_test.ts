@@ -45,6 +45,17 @@ Deno.test("a reply with err does not end the lines, and the exit code is 1", asy
   });
 });
 
+Deno.test("the words of the prompt are calls in lines of stdin, and end nothing", async () => {
+  const commands = { quit: command(() => "not yet"), help: command(() => "none") };
+  await using server = await serve({ port: 0, commands });
+  assertEquals(await runLines(server.port, "quit\nhelp\nexit\nPING\n"), {
+    code: 1,
+    stdout: ['{"res":"not yet"}', '{"res":"none"}', '{"err":"CMD_NOT_FOUND"}', '{"res":"PONG"}', ""]
+      .map((line) => line && `you said ${line}`).join("\n"),
+    stderr: "",
+  });
+});
+
 Deno.test("a line that makes no sense ends the lines, with its number and exit code 2", async () => {
   await using server = await serve({ port: 0 });
   assertEquals(await runLines(server.port, '\nPING\nGREET name="Ada\nPING\n'), {
