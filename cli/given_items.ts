@@ -21,7 +21,7 @@ import { type LineSource, sourceIn, type StandardInput, typed } from "./values.t
 /** The largest chunk, the same as in the library. */
 const CHUNK_BYTES = 64 * 1024;
 
-/** The most characters of a line for each byte of the largest item: as JSON, a value is longer than on the wire. */
+/** The most bytes of a line for each byte of the largest item: as JSON, a value is longer than on the wire. */
 const LINE_SHARE = 8;
 
 /** The most bytes of an item besides its chunk: its call, the names of its fields, the length of the chunk. */
@@ -104,7 +104,7 @@ async function* strictLines(
   maxPayloadBytes: number,
 ): AsyncGenerator<string, void> {
   try {
-    yield* linesOf(bytes, { fatal: true, maxLength: LINE_SHARE * maxPayloadBytes });
+    yield* linesOf(bytes, { fatal: true, maxBytes: LINE_SHARE * maxPayloadBytes });
   } catch (error) {
     if (error instanceof RangeError) {
       throw new UsageError(`a line of ${given} is too long: an item has at most ${maxPayloadBytes} bytes`);

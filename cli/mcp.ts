@@ -8,19 +8,19 @@
 
 import type { ClientFlags } from "./client_flags.ts";
 import { InputError, partsOf } from "./input_file.ts";
-import { linesOf } from "./lines.ts";
+import { byteLinesOf } from "./lines.ts";
 import { McpSession } from "./mcp_session.ts";
 import { complain, print } from "./output.ts";
 import { timeoutMsOf, wholeClient } from "./whole_client.ts";
 
-/** The longest line, in characters. */
-const MAX_LINE_LENGTH = 16 * 1024 * 1024;
+/** The longest line. */
+const MAX_LINE_BYTES = 16 * 1024 * 1024;
 
 /** Serves an agent. */
 export async function runMcp(names: readonly string[], flags: ClientFlags): Promise<number> {
   await using client = await wholeClient(flags, { lazy: true });
   let printed: Promise<unknown> = Promise.resolve();
-  const lines = linesOf(partsOf(Deno.stdin.readable, "-", "standard input"), { maxLength: MAX_LINE_LENGTH });
+  const lines = byteLinesOf(partsOf(Deno.stdin.readable, "-", "standard input"), MAX_LINE_BYTES);
   const failure = Promise.withResolvers<never>();
   const session = new McpSession({
     ...{ client, names, timeoutMs: timeoutMsOf(flags) },
@@ -32,9 +32,7 @@ export async function runMcp(names: readonly string[], flags: ClientFlags): Prom
     note: (text) => void complain(text),
   });
   const received = async () => {
-    for await (const line of lines) {
-      if (line.trim() !== "") void session.receive(line).catch(failure.reject);
-    }
+    for await (const line of lines) void session.receive(line).catch(failure.reject);
   };
   try {
     await Promise.race([received(), failure.promise]);

@@ -1,7 +1,7 @@
 /**
  * A session of the Model Context Protocol: answers the JSON-RPC messages of an agent with the commands of a server.
  *
- * In: messages as text, one at a time. Out: messages. The session supports the revision without a handshake
+ * In: lines, each with a message, one at a time. Out: messages. The session supports the revision without a handshake
  * (2026-07-28), in which each request names its version, and the earlier revisions with `initialize`. Of both it
  * supports what tools need: discovery, the list, calls, their cancellation, ping. Refused, by JSON-RPC errors: all
  * other requests, and an unsupported version.
@@ -73,8 +73,15 @@ export class McpSession {
     this.#options = options;
   }
 
-  /** Handles a message. If it has an answer, sends it. */
-  async receive(text: string): Promise<void> {
+  /** Handles a line. If its message has an answer, sends it. */
+  async receive(line: Uint8Array): Promise<void> {
+    let text: string;
+    try {
+      text = new TextDecoder("utf-8", { fatal: true }).decode(line);
+    } catch {
+      return this.#refuse(undefined, new Refusal(PARSE_ERROR, "the line is not text in UTF-8"));
+    }
+    if (text.trim() === "") return;
     let message: unknown;
     try {
       message = JSON.parse(text);

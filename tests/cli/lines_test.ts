@@ -12,7 +12,9 @@ Deno.test("linesOf() finds the lines, however they are cut", async () => {
     for (let start = 0; start < bytes.length; start += size) chunks.push(bytes.slice(start, start + size));
     assertEquals(await Array.fromAsync(linesOf(ReadableStream.from(chunks))), text.split("\n"));
   }
-  assertEquals(await Array.fromAsync(linesOf(ReadableStream.from([new TextEncoder().encode("a\n")]))), ["a"]);
+  const encode = (text: string) => ReadableStream.from([new TextEncoder().encode(text)]);
+  assertEquals(await Array.fromAsync(linesOf(encode("a\n"))), ["a"]);
+  assertEquals(await Array.fromAsync(linesOf(encode("\ufeffa\n\ufeffb"))), ["a", "\ufeffb"], "the mark of a file");
 });
 
 Deno.test("linesOf() and wordsOf() take time for a long line as for many short ones", async () => {

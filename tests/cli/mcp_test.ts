@@ -75,8 +75,9 @@ class Agent implements AsyncDisposable {
   }
 
   async sends(message: unknown): Promise<void> {
-    const line = typeof message === "string" ? message : JSON.stringify(message);
-    await this.#input.write(new TextEncoder().encode(`${line}\n`));
+    const text = typeof message === "string" ? message : JSON.stringify(message);
+    const line = message instanceof Uint8Array ? message : new TextEncoder().encode(text);
+    await this.#input.write(Uint8Array.of(...line, 0x0a));
   }
 
   // deno-lint-ignore no-explicit-any -- a test knows what is in there
@@ -292,6 +293,7 @@ Deno.test("what is no request is refused, and the session goes on", async () => 
   const { [`io.modelcontextprotocol/clientCapabilities`]: _, ...half } = _meta;
   const wrong: [message: unknown, id: unknown, code: number][] = [
     ["{", undefined, -32700],
+    [Uint8Array.of(0x22, 0xff, 0x22), undefined, -32700],
     ["[]", undefined, -32600],
     ["null", undefined, -32600],
     [{ id: 1, method: "ping" }, 1, -32600],
@@ -309,6 +311,15 @@ Deno.test("what is no request is refused, and the session goes on", async () => 
     const answer = await agent.asks(message);
     assertEquals([answer.id, answer.error.code], [id, code], JSON.stringify(message));
   }
+  // Replaced bytes would reach the handler as other text.
+  const greeting = new TextEncoder().encode(JSON.stringify(
+    request(1, "tools/call", { name: "GREET", arguments: { name: "Zoë" }, _meta }),
+  ));
+  for (const [from, to] of [[0xc3, 0xff], [0xab, 0x22]]) {
+    const { error } = await agent.asks(greeting.map((byte) => byte === from ? to : byte));
+    assertEquals(error, { code: -32700, message: "the line is not text in UTF-8" });
+  }
+  assertEquals((await agent.asks(greeting)).result.structuredContent, { text: "Hello, Zoë!" });
   const old = { ..._meta, "io.modelcontextprotocol/protocolVersion": "1900-01-01" };
   const { error } = await agent.asks(request(1, "server/discover", { _meta: old }));
   assertEquals([error.code, error.data], [-32022, { supported: ["2026-07-28"], requested: "1900-01-01" }]);
