@@ -6,7 +6,7 @@
  */
 
 import { decodeCompact, encodeCompact } from "../codec/compact.ts";
-import { EncodeError, isPlain, kindOf, PayloadTooLargeError } from "../codec/errors.ts";
+import { EncodeError, isPlain, kindOf } from "../codec/errors.ts";
 import type { Fields } from "../codec/message.ts";
 import type { Span } from "../codec/frame.ts";
 import type { CallEncoder } from "./call_options.ts";
@@ -27,7 +27,7 @@ export const compactEncoder: CallEncoder = {
   },
 
   encodeItem(item, maxPayloadBytes) {
-    return spanOf(encodeChecked(item, "item", maxPayloadBytes));
+    return spanOf(encodeCompact(item, "item", maxPayloadBytes));
   },
 
   copyParams(name, params = {}, maxPayloadBytes) {
@@ -48,11 +48,11 @@ function encodeGiven(name: string, params: unknown, rest: Fields, maxPayloadByte
       }
     }
     for (const [key, value] of Object.entries(params)) {
-      if (value !== undefined && (RESERVED.includes(key) || key.startsWith("$"))) {
+      if (value !== undefined && (RESERVED.includes(key) || key[0] === "$")) {
         throw new EncodeError(`the parameter name "${key}" is reserved`);
       }
     }
-    return spanOf(encodeChecked({ ...params, ...rest }, "params", maxPayloadBytes));
+    return spanOf(encodeCompact({ ...params, ...rest }, "params", maxPayloadBytes));
   } catch (error) {
     throw unsendable(name, error);
   }
@@ -61,12 +61,6 @@ function encodeGiven(name: string, params: unknown, rest: Fields, maxPayloadByte
 function checkMap(name: string, map: unknown): asserts map is object {
   if (typeof map === "object" && map !== null && isPlain(map)) return;
   throw new EncodeError(`${name}: ${kindOf(map)} cannot be sent here, only a plain object`);
-}
-
-function encodeChecked(value: unknown, path: string, maxPayloadBytes: number): Uint8Array {
-  const bytes = encodeCompact(value, path);
-  if (bytes.length > maxPayloadBytes) throw new PayloadTooLargeError(bytes.length, maxPayloadBytes);
-  return bytes;
 }
 
 /** The payload of a request with more fields. */
@@ -83,7 +77,7 @@ export function itemMessage(message: ItemMessage, maxPayloadBytes: number): Uint
   const { seq, kind } = message;
   if (kind === "request end") return encodeCompact({ cmd: 0, seq, end: true });
   const item = kind === "encoded item" ? decodeCompact(bytesOf(message.item)) : message.item;
-  return encodeChecked({ cmd: 0, seq, item }, "", maxPayloadBytes);
+  return encodeCompact({ cmd: 0, seq, item }, "", maxPayloadBytes);
 }
 
 function spanOf(bytes: Uint8Array): Span {

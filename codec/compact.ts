@@ -6,7 +6,7 @@
  * names the field; bytes that are not one value, by a {@linkcode DecodeError}.
  */
 
-import { DecodeError, EncodeError, isPlain, kindOf } from "./errors.ts";
+import { DecodeError, EncodeError, isPlain, kindOf, PayloadTooLargeError } from "./errors.ts";
 
 /** The maximum depth of nested containers, the same as the default `maxDepth`. */
 const MAX_DEPTH = 64;
@@ -36,10 +36,11 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
  *
  * @param value The value.
  * @param path What an error calls it.
+ * @param maxBytes The most bytes that it may have.
  * @returns The bytes.
- * @throws {EncodeError} If it cannot be sent.
+ * @throws {EncodeError} If it cannot be sent, or is too large.
  */
-export function encodeCompact(value: unknown, path = "value"): Uint8Array<ArrayBuffer> {
+export function encodeCompact(value: unknown, path = "value", maxBytes = Infinity): Uint8Array<ArrayBuffer> {
   let bytes = new Uint8Array(256);
   let view = new DataView(bytes.buffer);
   let at = 0;
@@ -47,11 +48,12 @@ export function encodeCompact(value: unknown, path = "value"): Uint8Array<ArrayB
   /** Makes room, and returns its start. */
   const take = (count: number) => {
     at += count;
+    if (at > 2 * maxBytes) throw new PayloadTooLargeError(Infinity, maxBytes); // an array of holes may have any length
     if (at > bytes.length) {
-      const longer = new Uint8Array(2 * at);
-      longer.set(bytes);
-      bytes = longer;
-      view = new DataView(longer.buffer);
+      const old = bytes;
+      bytes = new Uint8Array(2 * at);
+      bytes.set(old);
+      view = new DataView(bytes.buffer);
     }
     return at - count;
   };
@@ -102,8 +104,8 @@ export function encodeCompact(value: unknown, path = "value"): Uint8Array<ArrayB
     } else if (depth === MAX_DEPTH) refuse(`what is nested deeper than ${MAX_DEPTH}, or in a cycle,`);
     else if (Array.isArray(value)) {
       putSize(value.length, 0x90, 16, 0xdc, 3);
-      // A copy, because forEach() skips the holes of an array, which are nil.
-      [...value].forEach((item, index) => write(item, `${path}[${index}]`, depth + 1));
+      // Not by forEach(), which skips the holes of an array, which are nil.
+      for (const [index, item] of value.entries()) write(item, `${path}[${index}]`, depth + 1);
     } else if (typeof value === "object" && isPlain(value)) {
       const fields = Object.entries(value).filter(([, field]) => field !== undefined);
       putSize(fields.length, 0x80, 16, 0xde, 3);
@@ -115,6 +117,7 @@ export function encodeCompact(value: unknown, path = "value"): Uint8Array<ArrayB
   };
 
   write(value, path, 0);
+  if (at > maxBytes) throw new PayloadTooLargeError(at, maxBytes);
   return bytes.subarray(0, at);
 }
 
@@ -178,8 +181,8 @@ export function decodeCompact(bytes: Uint8Array): unknown {
     if (depth-- === 0) throw new DecodeError(`nested deeper than ${MAX_DEPTH}`);
     if (type < 0x90) return map(type & 15, depth);
     if (type < 0xa0) return array(type & 15, () => read(depth));
-    if (type >= 0xdc && type <= 0xdd) return array(size(type - 0xdb), () => read(depth));
     if (type >= 0xde) return map(size(type - 0xdd), depth);
+    if (type >= 0xdc) return array(size(type - 0xdb), () => read(depth));
     throw new DecodeError("extension types are not accepted");
   };
 

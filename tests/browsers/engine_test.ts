@@ -182,6 +182,19 @@ Deno.test("browser engine - a stream has no limit once it is sent, nor takes the
   await client.close();
 });
 
+Deno.test("browser engine - an array whose last index is far is refused as too large, as a parameter and as an item", async () => {
+  const { client, server } = await scene({ maxPayloadBytes: 1_000 });
+  const far: unknown[] = [];
+  far[2 ** 31] = 1;
+  const text = "the payload is far above the limit, which is 1000";
+  await assertRejects(() => client.call("A", { far }), RangeError, `Cannot call A: ${text}`);
+  const call = client.call("A", {}, { items: [far] });
+  const ended = assertRejects(() => call, RangeError, text);
+  await server.reply({ seq: (await server.request()).seq, credit: 1 });
+  await ended;
+  await client.close();
+});
+
 Deno.test("browser engine - an item that aborts its call, and then cannot be sent, ends that call once and no other", async () => {
   const { client, clock, server } = await scene();
   const stop = new AbortController();

@@ -3,7 +3,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { decode as stdDecode, encode as stdEncode } from "jsr:@std/msgpack@^1.0.3";
 import { decodeCompact, encodeCompact, frameAt, framed } from "../../codec/compact.ts";
-import { DecodeError, EncodeError } from "../../codec/errors.ts";
+import { DecodeError, EncodeError, PayloadTooLargeError } from "../../codec/errors.ts";
 import { FrameScanner } from "../../codec/frame.ts";
 import { MESSAGES } from "../../codec/message_table.ts";
 import { decode, encode } from "../support/msgpack.ts";
@@ -86,6 +86,15 @@ Deno.test("compact - a hole of an array is nil", () => {
   holes[2] = 1;
   assertEquals(encodeCompact({ holes }).toHex(), encode({ holes }).toHex());
   assertEquals(decodeCompact(encodeCompact({ holes })), { holes: [null, null, 1] });
+  holes[2 ** 32 - 2] = 1;
+  assertThrows(() => encodeCompact(holes, "params", 1_000), PayloadTooLargeError, "far above the limit, which is 1000");
+});
+
+Deno.test("compact - a value may have as many bytes as its limit, and no more", () => {
+  const bytes = encodeCompact({ text: "x".repeat(991) }, "params", 1_000);
+  assertEquals(bytes.length, 1_000);
+  const tooLarge = () => encodeCompact({ text: "x".repeat(992) }, "params", 1_000);
+  assertThrows(tooLarge, PayloadTooLargeError, "the payload is 1001 bytes, the limit is 1000");
 });
 
 Deno.test("compact - a float is no key, also if it is a whole number", () => {
