@@ -20,7 +20,7 @@ import type { CallEncoder, CallOptions, MaybeItems, StreamOptions } from "./call
 import { CallCounts, CallQueue, type ClientStatistics, signals } from "./calls.ts";
 import { type CallConnection, type ClientCall, type ClientSettings, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
 import { Connections, elsewhere, type LateCall, Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
-import { callEncoder, encodeCall, setSpan, spanOf } from "./sender.ts";
+import { CALL_OPTIONS, callEncoder, checkCallOptions, encodeCall, setSpan, spanOf, STREAM_OPTIONS } from "./sender.ts";
 import { orDrop } from "./outgoing_items.ts";
 import { IncomingStream } from "./incoming_stream.ts";
 import { HedgedCall, type HedgeOwner } from "./hedge.ts";
@@ -113,8 +113,8 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
 
   #newCall(name: string, params: unknown, given: MaybeItems<CallOptions>): UnaryCall {
     return orDrop(given, () => {
+      const whole = checkCallOptions(given, CALL_OPTIONS).items === undefined ? given : this.#withItems(given);
       const span = clientTelemetry?.begin(name, given.meta);
-      const whole = given.items === undefined ? given : this.#withItems(given);
       const options = span === undefined ? whole : span.joined(whole);
       const request = encodeCall(this, name, params, options);
       const call = options.hedgeAfterMs === undefined
@@ -137,7 +137,8 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     return orDrop(options, () => {
       // Without seq, a call cannot be cancelled and a stream cannot be granted credit.
       if (!this.settings.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
-      const span = clientTelemetry?.begin(name, options.meta);
+      const { meta } = checkCallOptions(options, STREAM_OPTIONS);
+      const span = clientTelemetry?.begin(name, meta);
       const stream = new IncomingStream(this, name, params, span === undefined ? options : span.joined(options));
       setSpan(stream, span);
       return stream;

@@ -4,7 +4,7 @@
  * connection.
  *
  * In: the caller's parameters and options; messages. Out: the beginning of a request; encoded messages; a callback
- * after the check. Refused: parameters and `meta` that cannot be sent; calls that cannot be encoded.
+ * after the check. Refused: unknown options; parameters and `meta` that cannot be sent; calls that cannot be encoded.
  */
 
 import type { Encoding } from "../codec/encode.ts";
@@ -23,13 +23,41 @@ import {
 } from "../codec/write_message.ts";
 import type { Span } from "../codec/frame.ts";
 import type { Writer } from "../codec/writer.ts";
-import { DEFAULT_LIMITS } from "../limits.ts";
-import type { CallEncoder, CallOptions, GivenOwner, MaybeItems } from "./call_options.ts";
+import { checkOptions, DEFAULT_LIMITS, OPTION_KINDS, type OptionKind } from "../limits.ts";
+import type { CallEncoder, CallOptions, GivenOwner, MaybeItems, StreamOptions } from "./call_options.ts";
 import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";
 import { ClientCall, type ClientSettings, PING_SEQ } from "./client_call.ts";
 import { type ItemMessage, unsendable } from "./outgoing_items.ts";
 
 const NO_PARAMETERS: Fields = Object.freeze({});
+
+const { any } = OPTION_KINDS; // each value is checked where it is used
+
+/** The options of a call. */
+export const CALL_OPTIONS: Readonly<Record<keyof MaybeItems<CallOptions>, OptionKind>> = {
+  ...{ timeoutMs: any, signal: any, meta: any, idempotent: any, waitForReady: any, hedgeAfterMs: any, items: any },
+};
+
+/** The options of a stream. */
+export const STREAM_OPTIONS: Readonly<Record<keyof MaybeItems<StreamOptions>, OptionKind>> = {
+  ...{ timeoutMs: any, signal: any, meta: any, idempotent: any, waitForReady: any, credit: any, items: any },
+};
+
+/**
+ * Checks the names of the options of a call. The compiler does that only for typed callers.
+ *
+ * @returns The same options.
+ * @throws {TypeError} If a name is unknown.
+ */
+export function checkCallOptions<Options extends object>(
+  options: Options,
+  kinds: Readonly<Record<string, OptionKind>>,
+): Options {
+  if (typeof options !== "object") checkOptions(options, kinds);
+  // Each call comes by here. The check that makes an array of all options is needed only for its error.
+  for (const name in options) if (!Object.hasOwn(kinds, name)) checkOptions(options, kinds);
+  return options;
+}
 
 /**
  * Encodes the request of a call.

@@ -1,12 +1,12 @@
 /** What a caller gives is encoded when it is given; what cannot be sent is refused before anything is. */
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { type Client, connect } from "../../client.ts";
+import { type CallOptions, type Client, type ClientMiddleware, connect, type StreamOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { command } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { memoryPair } from "../../transport/memory.ts";
-import { FakeClock } from "../support/fake_clock.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 
 /** Changes all that was given, after each call: with a server that is there, and where calls wait for their turn. */
@@ -42,6 +42,50 @@ for (const maxInFlight of [128, 1]) {
     });
   }
 }
+
+Deno.test("an option that a call or a stream does not have is refused by its name, and nothing is sent", async () => {
+  const passing: ClientMiddleware = (_call, next) => next();
+  for (const middleware of [[], [passing]]) {
+    using network = memoryNetwork();
+    await using client = await connect({ dial: () => network.dial(), middleware, meta: { token: "t" } });
+    await using server = await ScriptedServer.accept(network);
+    const call = (options: unknown) => client.call.A({}, options as CallOptions);
+    const stream = async (options: unknown) => await client.stream.A({}, options as StreamOptions).next();
+    const known = "timeoutMs, signal, meta, idempotent, waitForReady";
+    const wrong: [make: (options: unknown) => Promise<unknown>, options: object, error: string][] = [
+      [call, { timeout: 5 }, `Cannot use "timeout": unknown option; the options are ${known}, hedgeAfterMs, items`],
+      [call, { credit: 1 }, 'Cannot use "credit": unknown option'],
+      [call, { toString: 1 }, 'Cannot use "toString": unknown option'],
+      [stream, { timeout: 5 }, `Cannot use "timeout": unknown option; the options are ${known}, credit, items`],
+      [stream, { hedgeAfterMs: 5 }, 'Cannot use "hedgeAfterMs": unknown option'],
+    ];
+    for (const [make, options, text] of wrong) {
+      let returns = 0;
+      const items = {
+        [Symbol.asyncIterator]: () => items,
+        next: () => Promise.resolve({ done: false, value: 1 }),
+        return: () => Promise.resolve({ done: true, value: returns++ }),
+      };
+      await assertRejects(() => make(options), TypeError, text);
+      await assertRejects(() => make({ ...options, items }), TypeError, text);
+      await turn();
+      assertEquals(returns, 1, "the items were told to end");
+    }
+    const inherited = Object.create({ timeout: 5 }, { idempotent: { value: true, enumerable: true } });
+    const answer = call(inherited);
+    await server.request();
+    await server.reply({ seq: 0, res: 1 });
+    assertEquals(await answer, 1);
+    assertEquals(client.statistics().begun, 1);
+  }
+  using network = memoryNetwork();
+  await using client = await connect({ dial: () => network.dial(), lazy: true });
+  for (const [options, shown] of [[5_000, "5000"], ["5s", '"5s"']] as const) {
+    const text = `Cannot use ${shown} as options: it must be an object`;
+    await assertRejects(() => client.call.A({}, options as CallOptions), TypeError, text);
+    assertThrows(() => client.stream.A({}, options as StreamOptions), TypeError, text);
+  }
+});
 
 Deno.test("a stream's parameters are those of the time when it was made, not of the first next()", async () => {
   using network = memoryNetwork();
