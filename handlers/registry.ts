@@ -13,7 +13,7 @@ import type { BuiltInOptions } from "./built_ins/built_in.ts";
 import { type Command, type Commands, defined } from "./command.ts";
 import type { CommandInfo, CommandShapes } from "./server_info.ts";
 import { INFO } from "./built_ins/info.ts";
-import { PING, pingIfReady, type Readiness } from "./built_ins/ping.ts";
+import { PING, pingBehindMiddleware, pingIfReady, type Readiness } from "./built_ins/ping.ts";
 import { namesIn, shapesOf } from "./shapes.ts";
 import { CommandCounts } from "./statistics.ts";
 import { TAP_NAME, Taps } from "./tap.ts";
@@ -50,6 +50,7 @@ export function noteResult(entry: RegisteredCommand, result: unknown): void {
 interface RegistryOptions {
   readonly builtIns?: readonly (keyof BuiltIns)[];
   readonly ready?: Readiness;
+  readonly middleware?: readonly unknown[];
   readonly tap?: boolean;
 }
 
@@ -75,10 +76,11 @@ export class Registry {
   readonly #bySmallNumber = new Array<RegisteredCommand | undefined>(SMALL_NUMBERS).fill(undefined);
 
   /** @param commands The user's commands. They replace the built-in commands with the same names. */
-  constructor(commands: Commands, { builtIns: wanted = BUILT_IN_NAMES, ready, tap }: RegistryOptions = {}) {
+  constructor(commands: Commands, options: RegistryOptions = {}) {
+    const { builtIns: wanted = BUILT_IN_NAMES, ready, middleware = [], tap } = options;
     for (const name of wanted) {
       if (Object.hasOwn(commands, name)) continue;
-      const definition: Command = name === "PING" && ready !== undefined ? pingIfReady(ready) : builtIns[name];
+      const definition: Command = name === "PING" ? pingFor(ready, middleware.length > 0) : builtIns[name];
       this.#add(name, definition, (definition as BuiltInOptions).immediate);
     }
     if (tap && !Object.hasOwn(commands, TAP_NAME)) {
@@ -134,6 +136,11 @@ export class Registry {
     this.#byNumber.set(command.number, entry);
     if (command.number < SMALL_NUMBERS) this.#bySmallNumber[command.number] = entry;
   }
+}
+
+function pingFor(ready: Readiness | undefined, hasMiddleware: boolean): typeof PING {
+  const ping = ready === undefined ? PING : pingIfReady(ready);
+  return hasMiddleware ? pingBehindMiddleware(ping) : ping;
 }
 
 /** Checks a user's command. If its name is in the protocol, it gets the protocol's number, which clients send. */

@@ -48,7 +48,10 @@ export interface ServerOptions extends Partial<Limits> {
    * a server is ready while it listens.
    */
   ready?: () => boolean | Promise<boolean>;
-  /** Middleware around every handler, the first outermost. */
+  /**
+   * Middleware around every handler, the first outermost, also of the built-in commands. If it holds a PING for longer
+   * than a second, PING fails with `NOT_READY`, so that clients do not take the server for dead.
+   */
   middleware?: readonly Middleware[];
   /**
    * Called for each new connection, before its first call. `connection.state` is for the service's own data about it.

@@ -18,7 +18,8 @@ export type Readiness = () => boolean | Promise<boolean>;
 
 /**
  * How long the service may take to say whether it is ready. Clients also use PING to find out whether the server is
- * alive, and wait for 2 s or longer: a check that waits for a dead database must not look like a dead server.
+ * alive, and wait for 2 s or longer: a check or a middleware that waits for a dead database must not look like a dead
+ * server.
  */
 const READY_MS = 1_000;
 
@@ -40,13 +41,22 @@ export function pingIfReady(ready: Readiness): typeof PING {
 async function inTime(isReady: Promise<boolean>, clock: Clock): Promise<boolean> {
   const isKnown = new AbortController();
   const late = sleep(clock, READY_MS, isKnown.signal, false).then(() => {
-    throw notReady(`the service has not said within ${READY_MS} ms whether it is ready`);
+    throw notInTime();
   });
   try {
     return await Promise.race([isReady, late]);
   } finally {
     isKnown.abort();
   }
+}
+
+/** In: a PING. Out: the same behind middleware. Refused: a PING that the middleware holds for too long, by `NOT_READY`. */
+export function pingBehindMiddleware(ping: typeof PING): typeof PING {
+  return Object.freeze({ ...ping, timeoutMs: READY_MS, late: notInTime });
+}
+
+function notInTime(): RpcError {
+  return notReady(`the service has not said within ${READY_MS} ms whether it is ready`);
 }
 
 function notReady(text: string): RpcError {

@@ -4,8 +4,9 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { encodeFrame } from "../../codec/encode.ts";
 import { connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { serve } from "../../server.ts";
-import { command } from "../../handlers/command.ts";
+import { createServer, serve } from "../../server.ts";
+import { command, type Middleware } from "../../handlers/command.ts";
+import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { Hosts } from "../support/hosts.ts";
 import { PING_SEQ } from "../../client/client_call.ts";
@@ -248,4 +249,27 @@ Deno.test("keep-alive - 1,024 open calls leave room for the PING of a real serve
   release();
   const outcomes = await settled;
   assertEquals(outcomes.filter(({ status }) => status === "rejected"), []);
+});
+
+Deno.test("keep-alive - a real server whose middleware hangs is not dead: a stream that has begun goes on", async () => {
+  const clock = new FakeClock();
+  let hangs = false;
+  const second = Promise.withResolvers<number>();
+  const NEWS = command(async function* () {
+    yield 1;
+    yield await second.promise;
+  });
+  const middleware: Middleware[] = [(_call, next) => hangs ? new Promise<never>(() => {}) : next()];
+  await using server = createServer({ commands: { NEWS }, middleware, clock });
+  const [here, there] = memoryPair();
+  void server.accept(there);
+  await using client = await connect({ dial: () => Promise.resolve(here), clock, timeoutMs: Infinity });
+  const stream = client.stream("NEWS");
+  assertEquals((await stream.next()).value, 1);
+  hangs = true;
+  const next = stream.next();
+  for (let seconds = 0; seconds < 60; seconds++) await clock.advance(1_000);
+  second.resolve(2);
+  assertEquals((await next).value, 2);
+  assertEquals((await stream.next()).done, true);
 });

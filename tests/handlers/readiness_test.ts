@@ -76,6 +76,26 @@ Deno.test("PING fails with NOT_READY while ready() does not return; a call that 
   assertEquals(await peer.readReply(), { seq: 1, res: "long" });
 });
 
+Deno.test("PING fails with NOT_READY while a middleware holds it, unless its caller has less time; INFO still waits", async () => {
+  const clock = new FakeClock();
+  for (const ready of [undefined, () => true]) {
+    const held = Promise.withResolvers<void>();
+    await using served = withMemory({ middleware: [(_call, next) => held.promise.then(() => next())], ready, clock });
+    const { peer } = served;
+    await peer.send({ cmd: 1, seq: 1 }, { cmd: 1, seq: 2, ttl: 900 }, { cmd: 3, seq: 3 });
+    await settle();
+    await clock.advance(905);
+    assertEquals(await peer.readReady(), [{ seq: 2, err: "DEADLINE_EXCEEDED" }]);
+    await clock.advance(100);
+    const [{ seq, err, msg }, ...others] = await peer.readReady();
+    assertEquals([seq, err, others], [1, "NOT_READY", []]);
+    assertEquals(msg, "the service has not said within 1000 ms whether it is ready");
+    held.resolve();
+    assertEquals((await peer.readReply()).seq, 3);
+    assertEquals(await peer.ask({ cmd: 1, seq: 4 }), { seq: 4, res: "PONG" });
+  }
+});
+
 Deno.test("a built-in command that is left out is not found, and one that is replaced is the service's own", async () => {
   const STATS = command({ handler: () => "nothing to tell" });
   await withClient({ builtIns: ["INFO", "STATS"], commands: { STATS } }, async (client) => {
