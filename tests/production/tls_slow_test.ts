@@ -2,6 +2,9 @@
 
 import { assertEquals, assertRejects } from "@std/assert";
 import { connect } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
+import { dialAddress } from "../../transport/address.ts";
+import { denoNetwork } from "../../transport/deno_network.ts";
 import { TlsAcceptor } from "../../transport/tls_acceptor.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { connectTcp, resetUnseen, settle } from "../support/peers.ts";
@@ -53,6 +56,34 @@ tlsTest("TLS: clients that have left before their handshake begins leave nothing
   (await acceptor.accept()).close();
   assertEquals([clock.timers - others, acceptor.handshakes], [0, 0]);
   acceptor.close();
+});
+
+tlsTest("TLS: a server that hung in a handshake is dialed as ever when it speaks again", async (world) => {
+  await using server = await withServer({ tls: world.serverTls(false) });
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  const dial = async (ca: string, signal = new AbortController().signal) =>
+    (await dialAddress(denoNetwork, { hostname: "127.0.0.1", port, tls: { ca } }, signal)).close();
+  const relay = async (connections: number) => {
+    const relayed: Promise<unknown>[] = [];
+    while (relayed.length < connections) {
+      const here = await listener.accept();
+      const there = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
+      const ways = [here.readable.pipeTo(there.writable), there.readable.pipeTo(here.writable)];
+      relayed.push(Promise.allSettled(ways)); // the dial closes without a goodbye
+    }
+    await Promise.all(relayed);
+  };
+  const stop = new AbortController();
+  const failed = assertRejects(() => dial(world.authority.cert, stop.signal));
+  using hung = await listener.accept();
+  await hung.read(new Uint8Array(4_096));
+  stop.abort();
+  await failed;
+  const untrusted = "not signed by a trusted authority; pass its authority as ca";
+  // One connection finds out that it speaks, and the other is the dial's own.
+  await Promise.all([relay(2), assertRejects(() => dial(world.stranger.cert), RpcError, untrusted)]);
+  await Promise.all([relay(1), dial(world.authority.cert)]);
 });
 
 /** Completes a handshake, and resets the connection in the same moment. */

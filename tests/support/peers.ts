@@ -196,7 +196,11 @@ async function inTime<Value>(promise: Promise<Value>): Promise<Value> {
 /** A peer on a socket, of whatever kind the server's is. */
 export async function connectPeer(address: Address): Promise<Peer> {
   if (address.url !== undefined) return webSocketPeer(await openWebSocket(address.url, address));
-  const conn = await openSocket(address);
+  return socketPeer(await openSocket(address));
+}
+
+/** A peer on a socket that is open. */
+export function socketPeer(conn: Deno.Conn): Peer {
   const buffer = new Uint8Array(64 * 1024);
   return new Peer({
     async read() {

@@ -5,6 +5,7 @@ import { dialAddress, dialInTime, unreachable } from "../../transport/address.ts
 import { memoryPair } from "../../transport/memory.ts";
 import { nodeNetwork } from "../../transport/node_network.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
+import { socketPeer } from "../support/peers.ts";
 import { replaced } from "../support/replaced.ts";
 
 const isAwaited = () => true;
@@ -81,6 +82,22 @@ Deno.test("dialAddress() - a connection that opens in the moment in which its di
     using conn = await listener.accept();
     await failed;
     assertEquals(await conn.read(new Uint8Array(1)), null);
+  }
+});
+
+Deno.test("dialAddress() - a server that accepts and says nothing keeps one socket, however many handshakes are given up", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const address = { hostname: "127.0.0.1", port: listener.addr.port, tls: {} };
+  await using stack = new AsyncDisposableStack();
+  for (let dials = 0; dials < 4; dials++) {
+    const attempt = new AbortController();
+    const failed = assertRejects(() => dialAddress(denoNetwork, address, attempt.signal), RpcError, "given up");
+    const conn = await listener.accept();
+    await conn.read(new Uint8Array(4_096)); // the handshake has begun
+    attempt.abort(new Error("given up"));
+    await failed;
+    const peer = stack.use(socketPeer(conn));
+    if (dials > 0) await peer.readToEnd();
   }
 });
 
