@@ -15,7 +15,6 @@ import type { ConnectionView } from "../session/connection.ts";
 import { CreditWindow } from "../session/item_sender.ts";
 import { type CallSpan, serverTelemetry } from "../session/telemetry.ts";
 import { type Expiring, UNWATCHED } from "../session/deadlines.ts";
-import type { BuiltInOptions } from "./built_ins/built_in.ts";
 import { abortedBy, abortSafely } from "./aborts.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
 import type { CallerConnection } from "./caller_connection.ts";
@@ -102,8 +101,9 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   /** No handler can start now: the call waits, registered by its `seq`. */
   wait(): void {
+    const { ttl } = this.request;
     this.state = "waiting";
-    this.deadlineMs = this.arrival.readMs + (this.request.ttl ?? Infinity);
+    this.deadlineMs = ttl === undefined ? Infinity : this.arrival.readMs + ttl;
     this.entry.counts.inFlight++;
   }
 
@@ -250,9 +250,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
   }
 
   expire(): void {
-    const isCallers = this.deadlineMs >= this.arrival.readMs + (this.request.ttl ?? Infinity);
-    const { late } = isCallers ? {} : this.entry.command as BuiltInOptions;
-    this.fail(late?.() ?? new RpcError("DEADLINE_EXCEEDED"));
+    this.fail(new RpcError("DEADLINE_EXCEEDED"));
   }
 
   /** Ends the call after its caller has disconnected. */

@@ -50,7 +50,7 @@ export interface ServerOptions extends Partial<Limits> {
   ready?: () => boolean | Promise<boolean>;
   /**
    * Middleware around every handler, the first outermost, also of the built-in commands. If it holds a PING for longer
-   * than a second, PING fails with `NOT_READY`, so that clients do not take the server for dead.
+   * than 1.5 s, PING fails with `DEADLINE_EXCEEDED`, so that clients do not take the server for dead.
    */
   middleware?: readonly Middleware[];
   /**

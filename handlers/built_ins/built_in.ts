@@ -10,8 +10,6 @@ import type { JsonSchema, StandardSchema } from "../standard_schema.ts";
 export interface BuiltInOptions extends Omit<CommandOptions, "number"> {
   /** Answers at once, at almost no cost. Never refused as `OVERLOADED`, so that a busy server does not seem dead. */
   immediate?: boolean;
-  /** Makes the error for a call that has exceeded `timeoutMs`, in place of `DEADLINE_EXCEEDED`. */
-  late?(): RpcError;
   /** Its shapes, for INFO. A schema would also be checked at each call. */
   shapes?: CommandShapes;
 }
