@@ -59,7 +59,6 @@ Deno.test("PING fails with NOT_READY while ready() does not return; a call that 
   await using served = withMemory({
     commands: { HOLD: held.command },
     ready: () => isAway ? new Promise(() => {}) : Promise.resolve(true),
-    middleware: [(_call, next) => next()], // which may not take longer than that
     clock,
   });
   const { peer } = served;
@@ -93,6 +92,16 @@ Deno.test("PING ends after 1.5 s while a middleware holds it, or when its caller
     assertEquals((await peer.readReply()).seq, 3);
     assertEquals(await peer.ask({ cmd: 1, seq: 4 }), { seq: 4, res: "PONG" });
   }
+});
+
+Deno.test("behind a middleware too, a ready() that does not return makes PING fail with NOT_READY", async () => {
+  const clock = new FakeClock();
+  await using served = withMemory({ middleware: [(_call, next) => next()], ready: () => new Promise(() => {}), clock });
+  const { peer } = served;
+  await peer.send({ cmd: 1, seq: 1 });
+  await settle();
+  await clock.advance(1_000);
+  assertEquals((await peer.readReply()).err, "NOT_READY");
 });
 
 Deno.test("a built-in command that is left out is not found, and one that is replaced is the service's own", async () => {
