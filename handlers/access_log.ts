@@ -14,8 +14,8 @@ import { cut, logLine } from "./log_line.ts";
  * Makes a middleware that writes a line at the end of each call: the time, the caller, the command, `ok` or the error
  * code that the caller got, and the milliseconds it took. If the caller is gone, the code is `CONNECTION_LOST`. The end
  * of a stream is its last item. Data from a caller cannot start a new line. With `logFormat: "json"` it is a line of
- * JSON, the event `call` (docs/production.md, "Logs"). A call that is refused before any middleware, such as one of an
- * unknown command, has no line.
+ * JSON, the event `call` (docs/production.md, "Logs"). A call that does not reach it has no line: one of an unknown
+ * command, one that the server refuses, or one that ends before its turn.
  *
  * @param write Takes a line, without a line break. No call waits for it, and its error, also a later one, only goes to
  * `onError`. By default the line goes to the log, which is stderr. If nobody reads that, lines are dropped and counted.
