@@ -44,8 +44,8 @@ export interface ServerOptions extends Partial<Limits> {
   /**
    * Whether the service is ready for calls. While this returns false, or takes longer than a second, PING fails with
    * `NOT_READY`, so that a load balancer or an orchestrator waits. Other commands still work, but packline's client for
-   * Deno, Node and Bun sends no calls over a new connection, except its first one, until its PING succeeds. By default
-   * a server is ready while it listens.
+   * Deno, Node and Bun sends no calls over a new connection, except its first one, until its PING succeeds. It should not
+   * throw: PING then fails with `INTERNAL`, which does not keep these clients away. Without it, a server is always ready.
    */
   ready?: () => boolean | Promise<boolean>;
   /**
