@@ -5,8 +5,8 @@
  */
 
 /**
- * The codes that packline uses. PROTOCOL.md, "What goes wrong", explains the codes on the wire. The last four end a
- * call on the caller's side, without a reply.
+ * The codes that packline uses. PROTOCOL.md, "What goes wrong", explains the codes on the wire. The last four arise only
+ * at the caller, without a reply.
  */
 export type ErrorCode =
   | "BAD_FRAME"

@@ -24,8 +24,7 @@ export interface Client<C extends Served = AnyCommands> extends AsyncDisposable 
    * Calls a command and returns its result: `client.call.GREET({ name: "Ada" }, { timeoutMs: 500 })`, or
    * `client.call("GREET", { name: "Ada" })` if the name is known only at run time, or is one that JavaScript reads
    * itself: `then`, `toString`, `valueOf`, `toJSON`. Every call settles once. Parameters are encoded before it returns,
-   * so objects and buffers may be reused at once. The options follow the parameters:
-   * timeoutMs, signal, meta, idempotent.
+   * so objects and buffers may be reused at once. The options follow the parameters, see `CallOptions`.
    *
    * The option `items` is the stream for a command that takes one: an array, a generator, a `ReadableStream`. The
    * client reads the next item when the handler takes it, so an upload reads its file only as fast as the server does.
@@ -131,9 +130,9 @@ export interface Client<C extends Served = AnyCommands> extends AsyncDisposable 
   statistics(): ClientStatistics;
 
   /**
-   * Closes the client: waiting calls reject with `CLOSED`, the server gets a cancel for them, and the connection ends.
-   * A second call does nothing more. A program that does not call this also ends: only open calls and streams keep it
-   * alive.
+   * Closes the client: open calls reject with `CLOSED`, the server gets a cancel for those that were sent, and the
+   * connections end. A second call does nothing more. A program that does not call this also ends: only open calls and
+   * streams keep it alive.
    *
    * @returns A promise that resolves when everything is closed. It does not reject.
    */

@@ -85,8 +85,8 @@ export interface ConnectOptions<C extends Served = AnyCommands> {
    */
   servers?: readonly string[] | (() => readonly string[] | Promise<readonly string[]>);
   /**
-   * Connections to each server. With several, one client can use all workers of a port, because the system gives each
-   * connection to one worker.
+   * Connections to each server, at most 64. With several, one client can use all workers of a port, because the system
+   * gives each connection to one worker.
    *
    * @default {1}
    */
@@ -118,7 +118,7 @@ export interface ConnectOptions<C extends Served = AnyCommands> {
   timeoutMs?: number;
   /**
    * The maximum number of calls in flight on a connection. Further calls wait in the client, so that a cancel always
-   * gets through. The default is the server's limit for one connection.
+   * gets through. The default is also that of a server, for one connection.
    *
    * @default {1_024}
    */

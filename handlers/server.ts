@@ -162,8 +162,8 @@ export interface Server extends AsyncDisposable {
    *
    * @param request The request.
    * @param info What the HTTP server knows about it. `remoteAddr` becomes the `peer`.
-   * @returns The answer: 101, 400, 403 for a page that is not allowed, 426 for a request without an upgrade, or 503
-   * without room and during a shutdown.
+   * @returns The answer: 101, 400, 403 for a page that is not allowed or without `webOrigins`, 426 for a request without an
+   * upgrade, or 503 without room and during a shutdown.
    * @throws {TypeError} In Node and Bun, which have no upgrade in `fetch`. There, listen with `webOrigins`.
    *
    * @example Beside other routes
