@@ -154,12 +154,25 @@ export const ABOUT = {
   version: toggle("show the version"),
 };
 
-/** The flags for the help, one on each line. */
-export function describeFlags(flags: Flags): string {
+/**
+ * The flags for the help, one on each line.
+ *
+ * @param flags The flags.
+ * @param own The values that a service has given in code, which are its defaults.
+ */
+export function describeFlags(flags: Flags, own: Readonly<Record<string, unknown>> = {}): string {
   return table(
     Object.entries(flags).map(([property, { takes = "", short, help }]) => [
       `  ${short === undefined ? "" : `-${short}, `}${flagOf(property)} ${takes}`,
-      help,
+      own[property] === undefined
+        ? help
+        : help.replace(/(?<=\(default )[^)]*/, () => valueText(property, own[property])),
     ]),
   );
+}
+
+/** The value of an option, as its flag takes it. */
+function valueText(property: string, value: unknown): string {
+  if (property.endsWith("Ms")) return timeText(value as number);
+  return property.endsWith("Bytes") ? sizeText(value as number) : String(value);
 }

@@ -10,6 +10,7 @@ import config from "../deno.json" with { type: "json" };
 import type { Commands } from "../handlers/command.ts";
 import type { LogStyle } from "../handlers/log_line.ts";
 import { Registry } from "../handlers/registry.ts";
+import { resolveLimits } from "../limits.ts";
 import { flagOf, type Flags, type FlagValues, readArguments, UsageError } from "./arguments.ts";
 import { variableOf } from "./environment.ts";
 import { describeFlags } from "./flags.ts";
@@ -124,17 +125,18 @@ async function runAsWorker<More extends Flags>(program: Program<More>, number: n
 
 function helpOf<More extends Flags>({ usage, flags }: Program<More>, options: RunOptions): string {
   const commands = new Registry(options.commands ?? {}, options).describe();
+  const unixMode = options.mode?.toString(8).padStart(4, "0");
   return `packline ${config.version}: serves these commands
 
 ${table(commands.map(({ name, params, summary }) => [`  ${name}`, params.join(" "), summary]))}
 
 Usage: ${usage.join("\n       ")}
 
-${describeFlags({ ...flags, ...SERVICE_FLAGS })}
+${describeFlags({ ...flags, ...SERVICE_FLAGS }, { ...options, unixMode })}
 
 Limits:
 
-${describeFlags(LIMIT_FLAGS)}
+${describeFlags(LIMIT_FLAGS, { ...resolveLimits(options) })}
 
 A time has a unit, as in 500ms, 2s, 5m or 1h; a bare number is seconds. A size may have one, as in 64KiB or 1MiB.
 A flag with a value can also be set in the environment: ${flagOf("maxInFlight")} is ${

@@ -83,13 +83,18 @@ Deno.test("where to listen is decided as a whole: a port in one place wins over 
   );
 });
 
-Deno.test("--help lists the service's own commands, whatever the environment holds", async () => {
+Deno.test("--help lists the service's own commands and defaults, whatever the environment holds", async () => {
   const env = { NO_COLOR: "1", PACKLINE_PORT: "x" };
   const { code, text } = await run(Deno.execPath(), ["run", "--allow-env", SERVICE, "--help"], { env });
   assertMatch(text, /^ {2}GREET +name +Greets somebody$/m);
   assertMatch(text, /^ {2}PING +Answers PONG$/m);
   assertMatch(text, /^Usage: deno run --allow-net own_service\.ts \[flags\]$/m);
   assertMatch(text, /--max-in-flight is PACKLINE_MAX_IN_FLIGHT/);
+  assertMatch(text, /^ {2}--port NUMBER .*\(default 0\)$/m);
+  assertMatch(text, /^ {2}--max-in-flight COUNT .*\(default 7\)$/m);
+  assertMatch(text, /^ {2}--idle-timeout TIME .*\(default none\)$/m);
+  assertMatch(text, /^ {2}--half-open-timeout TIME .*\(default none\)$/m); // follows the one above
+  assertMatch(text, /^ {2}--grace TIME .*\(default 10s\)$/m);
   assertEquals(code, 0);
 });
 
