@@ -36,7 +36,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   constructor(owner: ClientCallOwner, name: string, params: unknown, options: MaybeItems<StreamOptions>) {
     const { credit = DEFAULT_CREDIT, timeoutMs = Infinity } = options;
     if (!Number.isSafeInteger(credit) || credit < 1) {
-      throw new RangeError(`Cannot use ${credit} as credit: it must be 1 or more`);
+      throw new RangeError(`Cannot use ${credit} as credit: it must be an integer above 0`);
     }
     const given = { ...options, timeoutMs };
     const window = new ItemWindow(owner.itemBudget, credit, owner.settings.maxPayloadBytes);

@@ -327,7 +327,11 @@ Deno.test("stream - one that had begun does not begin anew, whatever the server 
 Deno.test("stream - what is none is refused", async () => {
   const { client } = await scene();
   assertThrows(() => client.stream("A", {}, { credit: 0 }), RangeError, "credit");
-  assertThrows(() => client.stream("A", {}, { credit: 1.5 }), RangeError, "credit");
+  assertThrows(
+    () => client.stream("A", {}, { credit: 1.5 }),
+    RangeError,
+    "Cannot use 1.5 as credit: it must be an integer above 0",
+  );
   assertThrows(() => client.stream("A", {}, { timeoutMs: NaN }), RangeError, "timeout");
   await client.close();
   assertEquals(await failure(client.stream("A").next()), "CLOSED");
