@@ -18,7 +18,7 @@ export { memoryPair };
  * Connects to a server in the same process. The calls run the same code as over a socket, and need no permission.
  *
  * @param server The server. It does not have to listen.
- * @param options Options of `connect()`.
+ * @param options Options of `connect()`, except those for the server's address.
  * @returns The client, connected.
  *
  * @example A service and its test
@@ -38,7 +38,10 @@ export { memoryPair };
  */
 export function connectInMemory<C extends Served = AnyCommands>(
   server: Server,
-  options: Omit<ConnectOptions<C>, "hostname" | "port" | "path" | "servers" | "tls" | "dial"> = {},
+  options: Omit<
+    ConnectOptions<C>,
+    "hostname" | "port" | "path" | "url" | "servers" | "tls" | "dial"
+  > = {},
 ): Promise<Client<C>> {
   const dial = () => {
     const [here, there] = memoryPair();

@@ -19,6 +19,7 @@ import {
 } from "../../handlers/command.ts";
 import type { ServerInfo, ServerStatistics } from "../../handlers/server_info.ts";
 import type { StandardSchema } from "../../handlers/standard_schema.ts";
+import type { connectInMemory } from "../../testing.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
 
 /** Whether two types are the same, `any` included. */
@@ -26,6 +27,12 @@ type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ?
 
 /** Compiles only where the types are the same. */
 function same<A, B>(_: Same<A, B>): void {}
+
+/** `connectInMemory()` has a server, so no option names another. */
+same<
+  Extract<keyof Required<Parameters<typeof connectInMemory>>[1], "hostname" | "port" | "path" | "url" | "servers">,
+  never
+>(true);
 
 const user: StandardSchema<{ name: string }, { name: string; seen: Date }> = {
   "~standard": { version: 1, vendor: "test", validate: (value) => ({ value: value as never }) },
