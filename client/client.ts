@@ -69,7 +69,7 @@ export interface Client<C extends Served = AnyCommands> extends AsyncDisposable 
   /**
    * Like `call`, but resolves with an {@linkcode Outcome} in place of an {@linkcode RpcError}. Errors have the codes and
    * data types that the command's `errors` declare. It rejects only for a mistake of the program: with a `TypeError` or
-   * `RangeError` as `call` does, or with what the caller's `items` or a middleware has thrown.
+   * `RangeError` as `call` does, or with what the caller's `items`, a function `meta` or a middleware has thrown.
    *
    * @example A misspelt code does not compile
    * ```ts
