@@ -267,6 +267,15 @@ Deno.test("each page for those who come from elsewhere fits a screen", async () 
   }
 });
 
+Deno.test("a sample imports packline by its name, so that it also runs in the reader's own folder", async () => {
+  for (const [name, text] of await documents()) {
+    for (const { text: sample } of blocksOf(text)) {
+      const [file] = /(?<=from ")\.{1,2}\/(?:mod|testing|client\/connect)\.ts/.exec(sample) ?? [];
+      assert(file === undefined, `docs/${name}: a sample imports ${file}`);
+    }
+  }
+});
+
 /** The anchors of a document's headings. */
 function anchorsOf(markdown: string): string[] {
   const headings = [...markdown.replaceAll(/^```[^]*?^```$/gm, "").matchAll(/^#+ (.*)$/gm)];
