@@ -96,6 +96,7 @@ export interface Limits {
   /**
    * How long a frame may arrive at less than 4 KiB/s, in milliseconds. Then the peer gets `BAD_FRAME` and the
    * connection is closed. A steady upload may take longer, but an occasional byte does not help a slow attacker.
+   * It is also the time limit of a TLS handshake, of a proxy's header and of the request for a WebSocket.
    *
    * @default {10_000}
    */
