@@ -69,7 +69,8 @@ export function createServer(options: ServerOptions = {}): Server {
  * (`PACKLINE_PORT=80`, if the program has `--allow-env`). A variable overrides the options here, and these override the
  * defaults.
  *
- * With `workers`, each worker process runs the same main module, up to this call.
+ * With `workers`, each worker process runs the same main module: what is before this call when it starts, and what is
+ * after it when it ends.
  *
  * @param options The service, its address, and the settings of its program.
  * @returns The exit code, which is also the process's: 0 after a shutdown or `--help`, 1 if it cannot listen, 2 if the
