@@ -88,8 +88,8 @@ Values that JSON lacks are objects with one key, in arguments and in replies (a 
   {"$bigint": "9007199254740993"} an integer beyond 2^53; in arguments a plain number works too and is not rounded
 A stream is printed as it arrives, one item a line, with "more":true in every line but the last. STATS is printed as a
 table, unless --json or --format is given. Without --json, numbers have at most six decimals. NO_COLOR: no red failures.
-Exit codes: 0 success, 1 the command failed, 2 invalid arguments, 3 no server, no reply in time, a full disk. Of several
-calls, the highest counts. At Ctrl-C or SIGTERM, --bench, --repeat and --watch end as usual; others: 130 or 143.
+Exit codes: 0 success, 1 the command failed, 2 invalid arguments, 3 no server, no reply in time, no file, a full disk.
+Of several, the highest counts. At Ctrl-C or SIGTERM, --bench, --repeat and --watch end as usual; others: 130 or 143.
 
 Examples, in which client.ts is short for deno run --allow-net client.ts:
   client.ts DELAY 2

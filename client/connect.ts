@@ -32,7 +32,7 @@ export { type DnsOptions, dnsServers } from "../transport/address.ts";
  * @param options The server's address, its commands, and options that differ from the defaults.
  * @returns The client, connected.
  * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached; its text says why, and `cause` holds the
- * error.
+ * error. `CLOSED`, if `signal` aborts first.
  * @throws {Deno.errors.NotCapable} If the program has no permission for the network.
  * @throws {RangeError} If a limit, the port or the timeout is out of range.
  * @throws {TypeError} If an option is unknown or invalid.

@@ -22,7 +22,7 @@ export type * from "./connect.ts";
  * @param options The server's address, its commands, and options that differ from the defaults.
  * @returns The client, connected.
  * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached; its text says why, and `cause` holds the
- * error.
+ * error. `CLOSED`, if `signal` aborts first.
  * @throws {RangeError} If a limit, the port or the timeout is out of range.
  * @throws {TypeError} If an option is unknown or invalid.
  *
