@@ -53,7 +53,7 @@ export interface CallOptions {
 export interface StreamOptions extends Omit<CallOptions, "idempotent" | "hedgeAfterMs"> {
   /**
    * Whether the server may begin the stream twice without harm. If so, and the connection is lost or the server shuts
-   * down before the first item, the client starts the stream again, within its `retryBudget` and at most three times.
+   * down before the first item, the client starts the stream again, within its `retryBudget` and at most twice.
    * After an item, a stream resumes only if the item is `tracked()`: without an id, items would come twice.
    *
    * @default {false}
