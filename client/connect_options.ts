@@ -68,10 +68,10 @@ export interface ConnectOptions<C extends Served = AnyCommands> {
   url?: string;
   /**
    * Several servers instead of one: `["a.internal:1235", "[::1]:1235", "unix:/run/b.sock", "wss://c.example/rpc"]`, or
-   * a function that returns them. Without a port, it is 1235. The function is called again every 30 s while there are
-   * calls, and after a lost connection. Of two random servers, each call goes to the one with fewer calls in flight. A
-   * stream stays on its server. A server that fails gets no calls for a while, and must answer a PING before it gets
-   * calls again.
+   * a function that returns them. A name without a port has 1235. The function is called again every 30 s while there
+   * are calls, and after a lost connection. Of two random servers, each call goes to the one with fewer calls in
+   * flight. A stream stays on its server. A server that fails gets no calls for a while, and must answer a PING before
+   * it gets calls again.
    *
    * @example One of two servers is not running
    * ```ts
