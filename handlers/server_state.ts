@@ -67,8 +67,9 @@ export interface ServerOptions extends Partial<Limits> {
    */
   checkResults?: boolean;
   /**
-   * Receives every error that is not sent to the peer: an error that a handler threw, a failed socket. By default each
-   * is one line on stderr; similar errors give one line a second with a count.
+   * Receives the errors that only the service can mend: an unexpected one of a handler or a hook, a connection that
+   * cannot be accepted, a frame that arrives too slowly, a certificate that cannot be renewed. By default each is one
+   * line on stderr; similar errors give one line a second with a count.
    */
   onError?: (error: unknown, origin: ErrorOrigin) => void;
   /**
