@@ -67,9 +67,9 @@ export interface ServerOptions extends Partial<Limits> {
    */
   checkResults?: boolean;
   /**
-   * Receives the errors that only the service can mend: an unexpected one of a handler or a hook, a connection that
-   * cannot be accepted, a frame that arrives too slowly, a certificate that cannot be renewed. By default each is one
-   * line on stderr; similar errors give one line a second with a count.
+   * Receives these errors: an unexpected one of a handler, middleware or hook, a connection that cannot be accepted, a
+   * frame that arrives too slowly, a certificate that cannot be renewed. By default each is one line on stderr; similar
+   * errors give one line a second with a count.
    */
   onError?: (error: unknown, origin: ErrorOrigin) => void;
   /**
