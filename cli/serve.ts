@@ -14,7 +14,7 @@ import { runProgram } from "./run.ts";
 import { inheritedFlags } from "./worker_process.ts";
 
 const FLAGS = {
-  commands: pathFlag("module with the commands to serve: its export commands, its default export, or all its exports"),
+  commands: pathFlag("module with the commands: its export commands, its default export, or all its exports"),
   version: toggle("show the version"),
 };
 
