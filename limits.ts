@@ -118,8 +118,8 @@ export interface Limits {
    */
   halfOpenTimeoutMs: number;
   /**
-   * How long a handler may run, in milliseconds, before its caller gets `DEADLINE_EXCEEDED`. The default `Infinity`
-   * means no limit, because a handler may wait for long. A command may set its own.
+   * How long a handler may run, in milliseconds, before its caller gets `DEADLINE_EXCEEDED`, also one of a stream. The
+   * default `Infinity` means no limit, because a handler may wait for long. A command may set its own (`timeoutMs`).
    *
    * @default {Infinity}
    */
