@@ -92,7 +92,7 @@ export class Renewal {
 
   async #read(): Promise<{ tls: ServerTls; problem?: string }> {
     try {
-      const tls = await askTls(this.#options.ask);
+      const tls = await askTls(this.#options.ask, true);
       return { tls, problem: renewalProblem(this.current, tls) };
     } catch (error) {
       return { tls: this.current, problem: messageOf(error) };

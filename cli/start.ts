@@ -100,7 +100,7 @@ async function renewalOf(
   log: ServiceSettings["log"],
 ): Promise<Renewal | undefined> {
   if (typeof source !== "function") return undefined;
-  const first = await askTls(source);
+  const first = await askTls(source, true);
   const note = (message: string, event: RenewalEvent) => void logEvent({ event, message }, log);
   return new Renewal({ ask: source, first, clock: systemClock, note });
 }

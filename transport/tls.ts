@@ -145,11 +145,12 @@ function isReadable(certificate: string): boolean {
  * Gets the options and checks them.
  *
  * @param source The options, or the function that returns them.
+ * @param isServer Whether they are a server's, which needs a certificate: without one, it would refuse each client.
  * @returns The options.
  * @throws {TypeError} If the function fails, or TLS cannot use its options. The text is the problem.
  * @throws {Deno.errors.NotCapable} If the function lacks a permission.
  */
-export async function askTls<Tls extends ClientTls>(source: TlsSource<Tls>): Promise<Tls> {
+export async function askTls<Tls extends ClientTls>(source: TlsSource<Tls>, isServer = false): Promise<Tls> {
   let tls: Tls;
   try {
     tls = typeof source === "function" ? await source() : source;
@@ -159,6 +160,7 @@ export async function askTls<Tls extends ClientTls>(source: TlsSource<Tls>): Pro
   }
   const problem = isTls(tls) ? tlsProblem(tls) : `the function tls must give ${PEM_OBJECT}`;
   if (problem !== undefined) throw new TypeError(problem);
+  if (isServer && tls.cert === undefined) throw new TypeError("a server needs cert and key");
   return tls;
 }
 

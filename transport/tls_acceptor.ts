@@ -206,7 +206,7 @@ export class TlsAcceptor implements Acceptor {
 /** Gets the TLS options. The error for a missing permission is thrown unchanged. */
 async function ask(source: TlsSource<ServerTls>, cannot: string): Promise<ServerTls> {
   try {
-    return await askTls(source);
+    return await askTls(source, true);
   } catch (error) {
     throw isDenied(error) ? error : new TypeError(`${cannot}: ${messageOf(error)}`, { cause: error });
   }

@@ -306,6 +306,22 @@ testWith(
   },
 );
 
+Deno.test("renewal: a program whose function gives no certificate any more keeps the one it has", async () => {
+  const said: string[] = [];
+  const used: ServerTls[] = [];
+  const renewal = new Renewal({
+    ask: () => ({}) as ServerTls,
+    first: { cert: "the first", key: "its key" },
+    clock: new FakeClock(),
+    note: (text, event) => said.push(`${event}: ${text}`),
+  });
+  renewal.start((tls) => used.push(tls));
+  await renewal.look();
+  renewal.stop();
+  assertEquals(said, ["renewal_failed: the old certificate stays in use: a server needs cert and key"]);
+  assertEquals([used, renewal.current.cert], [[], "the first"]);
+});
+
 // The library --------------------------------------------------------------------------------------------------------
 
 testWith(
@@ -338,6 +354,7 @@ testWith(
         () => undefined as unknown as ServerTls,
         `${cannot}the function tls must give an object whose cert, key and ca are PEM text`,
       ],
+      [() => ({}) as ServerTls, `${cannot}a server needs cert and key`],
     ];
     for (const [answer, message] of bad) {
       give = answer;

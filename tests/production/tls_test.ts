@@ -345,6 +345,11 @@ tlsTest("TLS: what is wrong with a certificate or a key is said before it is use
     assertEquals(error.message, `Cannot use TLS: ${problem}`);
     assertEquals(await failure({ port: 1, tls }), `CONNECTION_LOST: cannot reach 127.0.0.1:1: ${problem}`);
   }
+  // A client needs none of its own.
+  for (const tls of [{}, { ca }, () => ({})]) {
+    const error = await assertRejects(() => withServer({ tls: tls as unknown as ServerTls }), TypeError);
+    assertEquals(error.message, "Cannot use TLS: a server needs cert and key");
+  }
 });
 
 /** A certificate without its version and its extensions, which follow its key. Its signature no longer fits. */
