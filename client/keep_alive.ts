@@ -187,9 +187,13 @@ export class KeepAlive {
     return this.#ping.promise;
   }
 
-  /** A PING was answered. An error is an answer too, unless it says that the server takes no calls. */
+  /**
+   * A PING was answered. An error is an answer too, unless it says that the server takes no calls, or that a middleware
+   * has held the PING until its end, as it would hold calls.
+   */
   answer(fields: Fields): void {
-    if (meaningOf(fields.err)?.retryable === true) this.#ping?.reject(receivedError(fields));
+    const { err } = fields;
+    if (err === "DEADLINE_EXCEEDED" || meaningOf(err)?.retryable === true) this.#ping?.reject(receivedError(fields));
     else this.#ping?.resolve();
     this.#ping = undefined;
   }

@@ -179,7 +179,7 @@ Deno.test("servers - one that accepts and answers no PING gets no calls, and the
   await client.close();
 });
 
-for (const err of ["OVERLOADED", "SHUTTING_DOWN", "NOT_READY"]) {
+for (const err of ["OVERLOADED", "SHUTTING_DOWN", "NOT_READY", "DEADLINE_EXCEEDED"]) {
   Deno.test(`servers - one that answers the PING with ${err} gets no calls; another error is an answer`, async () => {
     const { client, clock, hosts, a, b } = await setUp(["a", "b"]);
     void answering(b);
