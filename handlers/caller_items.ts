@@ -86,12 +86,17 @@ export class CallerItems {
   }
 }
 
-/** Reads the items for a handler, once. After an error every `next()` throws: a partial stream never looks complete. */
+/**
+ * Reads the items, once. After an error every `next()` throws, and a second loop throws at its beginning: it would get no
+ * items, and a partial stream never looks complete.
+ */
 class ItemReader implements AsyncIterableIterator<unknown> {
   readonly #queue: ItemQueue;
   readonly #schema: StandardSchema | undefined;
   #taken = 0;
   #failure: { reason: unknown } | undefined;
+  /** Whether a loop has ended or left. */
+  #isRead = false;
 
   constructor(queue: ItemQueue, schema: StandardSchema | undefined) {
     this.#queue = queue;
@@ -102,6 +107,7 @@ class ItemReader implements AsyncIterableIterator<unknown> {
     try {
       const result = await this.#queue.next();
       if (this.#failure !== undefined) throw this.#failure.reason;
+      this.#isRead ||= result.done === true;
       if (result.done || this.#schema === undefined) return result;
       return { done: false, value: await validatedItem(this.#schema, result.value, this.#taken++) };
     } catch (reason) {
@@ -112,11 +118,17 @@ class ItemReader implements AsyncIterableIterator<unknown> {
   }
 
   return(): Promise<ItemResult> {
+    this.#isRead = true;
     this.#queue.leave();
     return Promise.resolve(DONE);
   }
 
   [Symbol.asyncIterator](): this {
+    if (this.#isRead) {
+      throw new TypeError(
+        "Cannot read the items again: a loop has ended or left, and dropped the rest; take single items by next()",
+      );
+    }
     return this;
   }
 }

@@ -35,9 +35,9 @@ export interface Context<Items = AsyncIterable<unknown> | undefined> {
   /** The metadata of the call: a token, a `traceparent` (PROTOCOL.md, "Meta"). */
   readonly meta: Readonly<Record<string, string>>;
   /**
-   * The caller's stream; `undefined` if the call has none. One `for await` may read it, once, and the caller sends as
-   * fast as it is read. If the call ends before the stream, the loop throws the reason, so an incomplete stream never
-   * looks complete.
+   * The caller's stream; `undefined` if the call has none. One `for await` may read it, once, in the handler or in a
+   * middleware: a second one throws. The caller sends as fast as it is read. If the call ends before the stream, the loop
+   * throws the reason, so an incomplete stream never looks complete.
    */
   readonly items: Items;
   /** The caller's address and port, as text. */

@@ -72,6 +72,54 @@ Deno.test("items - a command without the option takes a stream as well, and know
   assertEquals(seen, [true, false, "x"]);
 });
 
+Deno.test("items - a second loop throws, after one that left or ended, and does not take the rest for an empty stream", async () => {
+  const commands = {
+    TWICE: command({
+      items: unchecked<string>(),
+      async handler({ leaves }: { leaves: boolean }, { items }) {
+        for await (const _ of items) if (leaves) break;
+        const rest: string[] = [];
+        for await (const each of items) rest.push(each);
+        return rest;
+      },
+    }),
+    HEAD: command({
+      items: unchecked<string>(),
+      async handler(_: object, { items }) {
+        const head = await items[Symbol.asyncIterator]().next();
+        const rest: string[] = [];
+        for await (const each of items) rest.push(each);
+        return [head.value, rest];
+      },
+    }),
+    AFTER: command.with(async ({ items }, next) => {
+      for await (const _ of items ?? []) break;
+      return await next();
+    })({
+      items: unchecked<string>(),
+      async handler(_: object, { items }) {
+        const all: string[] = [];
+        for await (const each of items) all.push(each);
+        return all;
+      },
+    }),
+  };
+  await using served = withMemory({ commands });
+  const calls = [upload("TWICE", 1, { leaves: true }), upload("TWICE", 1, { leaves: false }), upload("AFTER")];
+  for (const call of calls) {
+    await served.peer.send(call, item("a"));
+    const { others } = await readGrants(served.peer);
+    await served.peer.send(item("b"), end());
+    assertEquals([...others, ...(await readGrants(served.peer)).others], [{ seq: 1, err: "INTERNAL" }]);
+    const [error] = served.errors.take();
+    assertEquals(String(error).split(":", 2), ["TypeError", " Cannot read the items again"]);
+  }
+  await served.peer.send(upload("HEAD"), item("a"));
+  await readGrants(served.peer);
+  await served.peer.send(item("b"), end());
+  assertEquals((await readGrants(served.peer)).others, [{ seq: 1, res: ["a", ["b"]] }]);
+});
+
 Deno.test("items - a command with the option refuses a call without a stream, unstarted, behind its middleware", async () => {
   let passed = 0;
   let started = 0;

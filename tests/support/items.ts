@@ -42,6 +42,8 @@ export class Reading {
   readonly #begun = Promise.withResolvers<Context>();
   readonly #answer = Promise.withResolvers<unknown>();
   #context: Context | undefined;
+  /** What `take()` and `leave()` use. */
+  #iterator: AsyncIterator<unknown> | undefined;
 
   /** The handler. */
   handle(context: Context): Promise<unknown> {
@@ -87,7 +89,7 @@ export class Reading {
 
   async #items(): Promise<AsyncIterator<unknown>> {
     const { items } = await this.#begun.promise;
-    return items![Symbol.asyncIterator]();
+    return this.#iterator ??= items![Symbol.asyncIterator]();
   }
 }
 
