@@ -8,7 +8,7 @@
  * `maxInFlightTotal`. Costly parts are made on demand: most handlers answer at once.
  */
 
-import { type Fields, Reply, type Request } from "../codec/message.ts";
+import { type Fields, ITEMS, Reply, type Request } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
 import type { ConnectionView } from "../session/connection.ts";
@@ -222,7 +222,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   #succeed(reply: ReplyFields): void {
     if (this.state === "settled") return void this.owner.server.counts.lateReplies++;
-    this.#answer(reply);
+    this.#answer(this.#isEmptyStream && reply.res !== null ? { ...reply, [ITEMS]: 0 } : reply);
     if (this.#parts === 1) return; // else a middleware has answered, and the handler may still run
     this.#lastingOrNone?.endStream?.();
     this.#credit?.wake(); // a stream without `return()` ends only when it asks whether it may go on
@@ -299,8 +299,9 @@ export class Call implements Expiring, StreamedCall, Invocation {
     return this.#lastingOrNone?.itemBytes ?? 0;
   }
 
-  get hasCredit(): boolean {
-    return this.#credit !== undefined;
+  /** Whether its last reply needs a mark, for a caller that grants credit: it could be that of a call without a stream. */
+  get #isEmptyStream(): boolean {
+    return this.state === "streaming" && this.itemBytes === 0 && this.#credit !== undefined;
   }
 
   get #credit(): CreditWindow | undefined {

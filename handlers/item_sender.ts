@@ -5,7 +5,6 @@
  * reply. If the call is aborted, the stream is ended at once. Refused: nothing.
  */
 
-import { ITEMS } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { endItems, type ItemReceiver, iteratorOf, sendEach } from "../session/item_sender.ts";
 import { type ReplyFields, replyOf } from "./command.ts";
@@ -20,8 +19,6 @@ const ANSWERED = new RpcError("CANCELLED", "the call was answered before its str
 export interface StreamedCall extends ItemReceiver {
   /** Why the call was aborted, if it was. */
   readonly abortReason: RpcError | undefined;
-  /** Whether the caller grants credit. */
-  readonly hasCredit: boolean;
   /** Sets a callback for the end of the call, which may come before the end of the stream. */
   onOver(endStream: () => void): void;
 }
@@ -60,15 +57,9 @@ export function sendItems(call: StreamedCall, stream: AsyncIterable<unknown>): P
     }
     sendEach(call, items).then((sent) => {
       hasLeft ||= sent !== undefined;
-      if (sent !== undefined) resolve(lastReply(sent.value, sent.isEmpty && call.hasCredit));
+      if (sent !== undefined) resolve(replyOf(sent.value));
       else if (items.return === undefined) over();
       else leave();
     }).catch(reject);
   });
-}
-
-/** The last reply. If there were no items, a mark tells a caller that grants credit that this was a stream. */
-function lastReply(result: unknown, isEmpty: boolean): ReplyFields {
-  const whole = replyOf(result);
-  return isEmpty && result !== null ? { ...whole, [ITEMS]: 0 } : whole;
 }

@@ -22,10 +22,10 @@ export interface ItemReceiver {
 /** An iterator of items. */
 export type Items = AsyncIterator<unknown, unknown, void> | Iterator<unknown, unknown, void>;
 
-/** The result of a stream: its return value, and whether there were no items. */
+/** The result of a stream. */
 interface SentItems {
+  /** Its return value. */
   readonly value: unknown;
-  readonly isEmpty: boolean;
 }
 
 /**
@@ -35,7 +35,6 @@ interface SentItems {
  * iterator.
  */
 export async function sendEach(receiver: ItemReceiver, items: Items): Promise<SentItems | undefined> {
-  let isEmpty = true;
   while (!receiver.isSettled) {
     const hold = receiver.hold();
     if (hold !== undefined) {
@@ -44,8 +43,7 @@ export async function sendEach(receiver: ItemReceiver, items: Items): Promise<Se
     }
     const { value, done } = await items.next();
     if (receiver.isSettled) return undefined;
-    if (done) return { value: value ?? null, isEmpty };
-    isEmpty = false;
+    if (done) return { value: value ?? null };
     receiver.sendItem(value ?? null);
   }
 }

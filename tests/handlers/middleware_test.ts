@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { runInNewContext } from "node:vm";
 import { RpcError } from "../../errors.ts";
-import { command, type Context, type Middleware, middleware, reply } from "../../handlers/command.ts";
+import { command, type Context, type Middleware, middleware, reply, type ReplyFields } from "../../handlers/command.ts";
 import type { ServerStatistics } from "../../handlers/server_info.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { schemaOf } from "../support/schema.ts";
@@ -58,6 +58,28 @@ Deno.test("a stream without return() that waits for credit behind a middleware's
   assertEquals(await served.peer.readReply(), { seq: 1, res: "early" });
   await settle();
   assertEquals(await served.peer.ask({ cmd: "ONE" }), { res: 1 });
+});
+
+Deno.test("a stream without items, whose reply a middleware replaces, is still known as a stream", async () => {
+  const replies: Record<string, (reply: ReplyFields) => ReplyFields> = {
+    kept: (reply) => reply,
+    added: (given) => ({ ...given, took: 5 }),
+    replaced: ({ res }) => reply(`${res}!`, {}),
+    dropped: () => ({ res: null }),
+  };
+  const replacing: Middleware = async ({ params }, next) => replies[params.how as string](await next());
+  const EMPTY = command.with(replacing)(async function* ({ result }: { result: unknown }) {
+    yield* [];
+    return result;
+  });
+  await using served = withMemory({ commands: { EMPTY } });
+  const answerTo = (how: string, result: unknown) => served.peer.ask({ cmd: "EMPTY", seq: 1, credit: 3, how, result });
+  assertEquals(await answerTo("kept", "end"), { seq: 1, res: "end", $items: 0 });
+  assertEquals(await answerTo("kept", null), { seq: 1, res: null });
+  assertEquals(await answerTo("added", "end"), { seq: 1, res: "end", took: 5, $items: 0 });
+  assertEquals(await answerTo("replaced", "end"), { seq: 1, res: "end!", $items: 0 });
+  assertEquals(await answerTo("replaced", null), { seq: 1, res: "null!", $items: 0 });
+  assertEquals(await answerTo("dropped", "end"), { seq: 1, res: null });
 });
 
 Deno.test("middleware stands around the handler, the first outermost, and sees the call", async () => {
