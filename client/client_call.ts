@@ -102,6 +102,9 @@ const WAITING_CALL_BYTES = 1_024;
 /** More than the rounding error of sums of times, so that 5,000 ms from now do not become 5,001. */
 const ROUNDING_MS = 0.001;
 
+/** The fields beside an item, with the longest `seq`: if the call is sent again, its `seq` may be longer than before. */
+const ITEM_FIELDS_BYTES = 24;
+
 /** Replaces the request of a settled call, to free its memory. */
 const NOTHING: Span = { bytes: new Uint8Array(0), start: 0, end: 0 };
 
@@ -274,7 +277,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
   }
 
   encodeItem(item: unknown): Span {
-    return this.owner.encoder.encodeItem(item, this.owner.settings.maxPayloadBytes);
+    return this.owner.encoder.encodeItem(item, this.owner.settings.maxPayloadBytes - ITEM_FIELDS_BYTES);
   }
 
   handleEvent(): void {

@@ -23,7 +23,7 @@ export const compactEncoder: CallEncoder = {
   },
 
   encodeResumed({ given }, fields) {
-    return spanOf(extended(given, fields));
+    return spanOf(extended(given, fields, Infinity)); // its size is checked when it is sent
   },
 
   encodeItem(item, maxPayloadBytes) {
@@ -63,9 +63,13 @@ function checkMap(name: string, map: unknown): asserts map is object {
   throw new EncodeError(`${name}: ${kindOf(map)} cannot be sent here, only a plain object`);
 }
 
-/** The payload of a request with more fields. */
-export function extended(given: Span, fields: Fields): Uint8Array {
-  return encodeCompact({ ...decodeCompact(bytesOf(given)) as Fields, ...fields });
+/**
+ * The payload of a request with more fields.
+ *
+ * @throws {EncodeError} If it is larger than `maxPayloadBytes`.
+ */
+export function extended(given: Span, fields: Fields, maxPayloadBytes: number): Uint8Array {
+  return encodeCompact({ ...decodeCompact(bytesOf(given)) as Fields, ...fields }, "", maxPayloadBytes);
 }
 
 /**

@@ -14,7 +14,7 @@ import type { Timer } from "../transport/clock.ts";
 import type { WebTransport } from "../transport/browser_web_socket.ts";
 import { badReply, type CallConnection, type ClientCall, PING_SEQ, receivedError } from "./client_call.ts";
 import { extended, itemMessage } from "./compact_calls.ts";
-import { AHEAD_BYTES, endLater, ItemOutput } from "./outgoing_items.ts";
+import { AHEAD_BYTES, endLater, ItemOutput, unsendable } from "./outgoing_items.ts";
 import type { AnswersOwner } from "./replies.ts";
 
 /** The number of the command. The `seq` of the client's own PINGs counts down from `PING_SEQ`. */
@@ -169,8 +169,12 @@ export class WebConnection implements CallConnection {
 
   send(call: ClientCall, nowMs: number): void {
     call.send(this, this.#nextId++, nowMs);
+    try {
+      this.output.write(extended(call.given, { seq: call.id, ttl: call.ttl }, this.#owner.settings.maxPayloadBytes));
+    } catch (error) {
+      return call.giveUp(unsendable(call.name, error)); // too large with `seq`, `ttl` or the id to go on after
+    }
     this.#calls.set(call.id, call);
-    this.output.write(extended(call.given, { seq: call.id, ttl: call.ttl }));
     call.items?.start();
     if (this.#beat === undefined) this.#look(-1); // the request is the first sign of life
   }

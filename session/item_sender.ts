@@ -22,29 +22,23 @@ export interface ItemReceiver {
 /** An iterator of items. */
 export type Items = AsyncIterator<unknown, unknown, void> | Iterator<unknown, unknown, void>;
 
-/** The result of a stream. */
-interface SentItems {
-  /** Its return value. */
-  readonly value: unknown;
-}
-
 /**
  * Sends all items.
  *
- * @returns The return value of the iterator; `undefined` if the stream was over earlier. Rejects with the error of the
+ * @returns The last result of the iterator; `undefined` if the stream was over earlier. Rejects with the error of the
  * iterator.
  */
-export async function sendEach(receiver: ItemReceiver, items: Items): Promise<SentItems | undefined> {
+export async function sendEach(receiver: ItemReceiver, items: Items): Promise<IteratorResult<unknown> | undefined> {
   while (!receiver.isSettled) {
     const hold = receiver.hold();
     if (hold !== undefined) {
       await hold;
       continue;
     }
-    const { value, done } = await items.next();
+    const result = await items.next();
     if (receiver.isSettled) return undefined;
-    if (done) return { value: value ?? null };
-    receiver.sendItem(value ?? null);
+    if (result.done) return result;
+    receiver.sendItem(result.value ?? null);
   }
 }
 
@@ -71,9 +65,8 @@ function readerOf(stream: ReadableStream): Items {
   return {
     async next() {
       if (rest !== undefined) return piece(rest);
-      const result = await reader.read();
-      if (result.done) return { done: true, value: undefined };
-      return result.value instanceof Uint8Array ? piece(result.value) : { done: false, value: result.value };
+      const result = await reader.read() as IteratorResult<unknown>;
+      return result.value instanceof Uint8Array ? piece(result.value) : result;
     },
     return: async () => {
       await reader.cancel();

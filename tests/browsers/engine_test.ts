@@ -121,6 +121,34 @@ Deno.test("browser engine - a call that waits after a loss is not retryable when
   assertEquals(ends, [["CLOSED", false], ["CLOSED", false], ["CLOSED", true]]);
 });
 
+Deno.test("browser engine - a request that gets too large when it is sent fails alone, and its connection goes on", async () => {
+  const { client, server, next } = await scene({ maxPayloadBytes: 1_000 });
+  const tooLarge = (call: () => Promise<unknown>) => assertRejects(call, RangeError, "the limit is 1000");
+  const other = client.call("OTHER", {}, { idempotent: true });
+  const items = new Set([1]).values();
+  const calls = [
+    tooLarge(() => client.call("A", { text: "x".repeat(975) })), // 990 bytes, without `seq` and `ttl`
+    tooLarge(() => client.call("A", { text: "x".repeat(975) }, { items })), // 998 bytes, without `seq`
+  ];
+  const stream = client.stream("NEWS", { text: "x".repeat(800) });
+  const first = stream.next();
+  assertEquals((await server.requests(2)).map(({ cmd }) => cmd), ["OTHER", "NEWS"]);
+  await Promise.all(calls);
+  const { inFlight, failed } = client.statistics();
+  assertEquals([inFlight, failed], [2, { OTHER: 2 }]);
+  await server.reply({ seq: 3, res: 1, more: true, $id: "y".repeat(200) });
+  assertEquals((await first).value, 1);
+  const rest = tooLarge(() => stream.next());
+  server.cut();
+  const second = await next();
+  assertEquals((await second.request()).cmd, "OTHER");
+  await rest;
+  await second.reply({ seq: 0, res: 2 });
+  assertEquals(await other, 2);
+  await client.close();
+  await second.rest();
+});
+
 Deno.test("browser engine - a tracked stream goes on behind its last item after a loss", async () => {
   const { client, server, next } = await scene();
   const stream = client.stream("NEWS", { topic: "a" });

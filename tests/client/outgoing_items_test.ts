@@ -400,6 +400,24 @@ Deno.test("items - a call that is refused before any grant is sent again, its fi
   await client.close();
 });
 
+Deno.test("items - a first item that would not fit with the longer seq of a second attempt is refused at once", async () => {
+  const { client, clock, server } = await scene({ maxPayloadBytes: 1_000 });
+  const whole = "x".repeat(981); // with a seq of one byte, a payload of 1,000 bytes
+  const call = assertRejects(() => client.call("UP", {}, { items: [whole] }), RangeError, "Cannot call UP: items[0]: ");
+  assertEquals((await server.requests(2))[1], CANCEL);
+  await call;
+  const fitting = client.call("UP", {}, { items: ["x".repeat(973)] });
+  await server.requests(2);
+  await server.reply({ seq: 0, err: "CANCELLED" }, { seq: 1, err: "OVERLOADED", $after: 10 });
+  const others = Array.from({ length: 300 }, () => client.call("OTHER"));
+  await server.requests(300);
+  await clock.advance(20);
+  assertEquals((await server.requests(2))[1], item("x".repeat(973), 302));
+  await server.reply({ seq: 302, res: 1 }, ...others.map((_, index) => ({ seq: 2 + index, res: index })));
+  assertEquals([await fitting, (await Promise.all(others)).length], [1, 300]);
+  await client.close();
+});
+
 Deno.test("items - the same while its first item, or nothing at all, is there", async () => {
   const { client, clock, server } = await scene();
   const first = Promise.withResolvers<number>();

@@ -83,7 +83,7 @@ for (const kind of ["items", "asyncItems"] as const) {
     await turns();
     assertEquals([receiver.sent, from.asked], [["a", null, "c"], 3]);
     receiver.credit.grant(5);
-    assertEquals(await done, { value: "end" });
+    assertEquals(await done, { done: true, value: "end" });
     assertEquals([receiver.sent, receiver.credit.left, from.isEnded], [["a", null, "c", "d"], 4, true]);
   });
 
@@ -119,7 +119,7 @@ Deno.test("sendEach() drops an item that comes when nothing is wanted any more",
 
 Deno.test("sendEach() tells an empty stream, and asks nothing of one that is over before it begins", async () => {
   const empty = await sendEach(new Receiver(1), iteratorOf([]));
-  assertEquals(empty, { value: null });
+  assertEquals(empty, { done: true, value: undefined });
   const from = source(["a"]);
   const receiver = new Receiver(1);
   receiver.settle();
