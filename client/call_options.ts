@@ -79,8 +79,8 @@ export type WithItems<Options, Item> = Omit<Options, "idempotent" | "hedgeAfterM
   /**
    * The caller's stream. The client reads an item when the server takes it, and encodes it before it reads the next
    * one. It sends the byte chunks of a `ReadableStream` in pieces of at most 64 KiB. After the call has ended, the
-   * client calls `return()` of the source. If the source throws, the call rejects with that error, and the server is
-   * notified.
+   * client calls `return()` of the source, so another attempt needs a new generator. If the source throws, the call
+   * rejects with that error, and the server is notified.
    */
   items: ItemSource<Item>;
 };
