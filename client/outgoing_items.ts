@@ -206,10 +206,11 @@ export function checkItems(name: string, source: unknown): asserts source is Ite
 function faultIn(source: unknown): string | undefined {
   if (typeof source === "string") return "is text: give [text]";
   if (ArrayBuffer.isView(source)) return "is bytes: give [bytes]";
+  // First, because a ReadableStream of Safari is not iterable.
+  if (source instanceof ReadableStream) return source.locked ? "is a locked ReadableStream" : undefined;
   if (typeof source !== "object" || source === null || !isIterable(source)) {
     return `must be an iterable or a ReadableStream, and is ${kindOf(source)}`;
   }
-  if (source instanceof ReadableStream && source.locked) return "is a locked ReadableStream";
 }
 
 function isIterable(source: object): boolean {

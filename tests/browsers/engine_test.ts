@@ -149,6 +149,26 @@ Deno.test("browser engine - a request that gets too large when it is sent fails 
   await second.rest();
 });
 
+Deno.test("browser engine - a ReadableStream is a source also where it is not iterable: in Safari, and Chrome before 124", async () => {
+  const { client, server } = await scene();
+  const { prototype } = ReadableStream;
+  const iterator = Object.getOwnPropertyDescriptor(prototype, Symbol.asyncIterator)!;
+  Reflect.deleteProperty(prototype, Symbol.asyncIterator);
+  try {
+    const call = client.call("UP", {}, { items: new Blob(["ab"]).stream() });
+    const request = { cmd: "UP", $items: true, seq: 0 };
+    assertEquals(await server.requests(2), [request, { cmd: 0, seq: 0, item: new Uint8Array([97, 98]) }]);
+    await server.reply({ seq: 0, credit: 1 });
+    assertEquals(await server.request(), { cmd: 0, seq: 0, end: true });
+    await server.reply({ seq: 0, res: 2 });
+    assertEquals(await call, 2);
+  } finally {
+    Object.defineProperty(prototype, Symbol.asyncIterator, iterator);
+  }
+  await client.close();
+  await server.rest();
+});
+
 Deno.test("browser engine - a tracked stream goes on behind its last item after a loss", async () => {
   const { client, server, next } = await scene();
   const stream = client.stream("NEWS", { topic: "a" });
