@@ -337,7 +337,7 @@ export class UnaryCall extends ClientCall {
   wantsResult = false;
 
   override takeItem(): void {
-    this.giveUp(new RpcError("BAD_REPLY", `command ${this.name} returns a stream: use client.stream()`));
+    this.giveUp(badReply(`command ${this.name} returns a stream: use client.stream()`));
   }
 
   protected override succeed(fields: Fields): void {

@@ -6,7 +6,7 @@
  * ids resumes after the last item, and an `idempotent` stream without an item starts again. The reader of any other
  * stream gets the received items and then the error. If the caller ends the stream, it ends immediately.
  *
- * Refused: an invalid credit; more items than were granted; an invalid id.
+ * Refused: an invalid credit; more items than were granted; an item without `res`; an invalid id.
  */
 
 import { type Fields, ID, ITEMS } from "../codec/message.ts";
@@ -14,7 +14,14 @@ import { isReceived, RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
 import { DONE, ItemQueue, type ItemResult, ItemWindow } from "../session/item_queue.ts";
 import type { MaybeItems, StreamOptions } from "./call_options.ts";
-import { type CallConnection, ClientCall, type ClientCallOwner, cutByServer, NO_ATTEMPTS } from "./client_call.ts";
+import {
+  badReply,
+  type CallConnection,
+  ClientCall,
+  type ClientCallOwner,
+  cutByServer,
+  NO_ATTEMPTS,
+} from "./client_call.ts";
 
 /** A call that is answered with a stream. */
 export class IncomingStream extends ClientCall implements AsyncGenerator<unknown, unknown, void> {
@@ -96,13 +103,13 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   }
 
   override takeItem({ res, [ID]: id }: Fields, weightBytes: number): void {
-    if (id !== undefined && !isId(id)) {
-      return this.giveUp(new RpcError("BAD_REPLY", "an id must be text or a whole number"));
-    }
-    if (!this.#unread.push(res, weightBytes)) {
-      return this.giveUp(new RpcError("BAD_REPLY", "items came without credit"));
-    }
-    this.#lastId = id ?? this.#lastId;
+    const fault = res === undefined
+      ? "a reply without res"
+      : id !== undefined && !isId(id)
+      ? "an id must be text or a whole number"
+      : !this.#unread.push(res, weightBytes) && "items came without credit";
+    if (fault) return this.giveUp(badReply(fault));
+    this.#lastId = id as number | string | undefined ?? this.#lastId;
     this.attempts = NO_ATTEMPTS; // the stream makes progress, so earlier losses no longer count
     if (this.owner.itemBudget.isExceeded) {
       this.giveUp(new RpcError("OVERLOADED", "unread items are too large", { retryable: false }));
@@ -119,7 +126,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     if (hasItems || this.#lastId !== undefined || res === null || fields[ITEMS] === 0) {
       return this.#finish({ done: true, value: res });
     }
-    this.#finish(new RpcError("BAD_REPLY", `command ${this.name} returns a single reply: use client.call()`));
+    this.#finish(badReply(`command ${this.name} returns a single reply: use client.call()`));
   }
 
   protected override fail(error: Error): void {

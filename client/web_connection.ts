@@ -237,6 +237,7 @@ export class WebConnection implements CallConnection {
     }
     const { seq, more, ...fields } = message as Fields;
     const { res, err, going, credit } = fields;
+    const isItem = more === true && err === undefined;
     if (res === undefined && err === undefined && Object.keys(fields).length > 0) { // a notice, which may be unknown
       if (Number.isSafeInteger(credit) && (credit as number) > 0) {
         this.#calls.get(seq as number)?.items?.grant(credit as number);
@@ -244,15 +245,15 @@ export class WebConnection implements CallConnection {
       return;
     }
     if (typeof seq !== "number") {
-      throw err === undefined ? badReply("a reply matches no request") : receivedError(fields);
+      throw err === undefined ? badReply("a reply without seq") : receivedError(fields);
     }
     const call = this.#calls.get(seq);
     if (seq > PING_SEQ / 2) return;
-    if (more !== true) this.#calls.delete(seq);
+    if (!isItem) this.#calls.delete(seq);
     if (!call || call.isSettled) {
       this.#owner.counts.lateReplies++;
-      if (call && more !== true) this.#owner.deadlines.delete(call);
-    } else if (more === true) {
+      if (call && !isItem) this.#owner.deadlines.delete(call);
+    } else if (isItem) {
       call.state = "streaming";
       call.takeItem(fields, payload.length);
     } else {
@@ -263,7 +264,7 @@ export class WebConnection implements CallConnection {
 
   #settle(call: ClientCall, fields: Fields): void {
     const { err } = fields;
-    if (err === undefined) return call.settle("res" in fields ? fields : badReply("a reply without res"));
+    if (err === undefined) return call.settle(fields.res === undefined ? badReply("a reply without res") : fields);
     const error = receivedError(fields);
     if ((err === "SHUTTING_DOWN" || err === "OVERLOADED") && call.state !== "streaming") {
       this.#owner.onRefused(call, error);

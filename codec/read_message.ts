@@ -183,6 +183,7 @@ export function readReply(payload: Payload): ServerMessage {
   }
   payload.finish();
   const { fields } = reply;
+  if (fields.err !== undefined) reply.more = false; // an error is the end of its call, or nobody would be told
   if (fields.res === undefined && fields.err === undefined && hasUnknown(fields)) return toNotice(reply);
   reply.weightBytes = payload.weightBytes;
   return reply;

@@ -419,6 +419,22 @@ Deno.test("browser engine - what breaks the protocol ends the connection", async
   }
 });
 
+Deno.test("browser engine - an error with more, and an item without res, end their stream", async () => {
+  const { client, server } = await scene();
+  await server.message();
+  const streams = ["A", "B"].map((name) => client.stream(name, {}, { credit: 4 }));
+  const first = streams.map((stream) => stream.next());
+  await server.request();
+  await server.request();
+  for (const seq of [0, 1]) await server.reply({ seq, res: null, more: true });
+  assertEquals(await Promise.all(first), [{ done: false, value: null }, { done: false, value: null }]);
+  await server.reply({ seq: 0, err: "NO", more: true }, { seq: 1, more: true });
+  assertEquals((await failure(streams[0].next())).message, "NO");
+  assertEquals((await failure(streams[1].next())).message, "BAD_REPLY: a reply without res");
+  await client.close();
+  assertEquals(await server.rest(), [{ cmd: 0, seq: 1, cancel: true }]); // the other one is over
+});
+
 Deno.test("browser engine - close ends what is open and what waits, and tells the server", async () => {
   const { client, server, states } = await scene({ maxInFlight: 1 });
   const [open, waits] = [failure(client.call("A")), failure(client.call("B"))];

@@ -225,6 +225,34 @@ for (const makeNetwork of NETWORKS) {
     assertEquals(client.state, "open");
   });
 
+  test("an error with more ends its call, with the server's code", {}, async ({ client, server }) => {
+    const single = failure(client.reply("A"));
+    const stream = client.stream("B", {}, { credit: 4 });
+    const first = stream.next();
+    await server.requests(2);
+    await server.reply({ seq: 0, err: "NO", msg: "not now", more: true });
+    assertEquals(await single, ["NO", false, "NO: not now"]);
+    await server.reply({ seq: 1, res: 1, more: true }, { seq: 1, err: "NO", more: true });
+    assertEquals(await first, { done: false, value: 1 });
+    assertEquals((await failure(stream.next()))[0], "NO");
+    assertEquals(client.state, "open");
+    await client.close();
+    assertEquals(await server.rest(), []); // no cancel: both calls are over
+  });
+
+  test("an item without res ends its stream, which is cancelled", {}, async ({ client, server }) => {
+    const stream = client.stream("A", {}, { credit: 4 });
+    const first = stream.next();
+    await server.request();
+    await server.reply({ seq: 0, res: null, more: true }, { seq: 0, more: true });
+    assertEquals(await first, { done: false, value: null });
+    assertEquals(await failure(stream.next()), ["BAD_REPLY", false, "BAD_REPLY: a reply without res"]);
+    assertEquals(await server.request(), { cmd: 0, seq: 0, cancel: true });
+    await server.reply({ seq: 0, err: "CANCELLED" });
+    await until(() => client.statistics().lateReplies === 1);
+    assertEquals(client.state, "open");
+  });
+
   test("the settings go out with the first request, in one message", { maxPayloadBytes: 60_000 }, async (scene) => {
     const call = scene.client.reply("PING");
     assertEquals(await scene.server.message(), { cmd: 0, max: 60_000, alive: 30_000, notice: true });

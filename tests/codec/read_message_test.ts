@@ -320,6 +320,7 @@ Deno.test("readReply() tells seq and more from the fields", () => {
   const plain = replyOf({ err: "NO", more: false });
   assertEquals([plain.seq, plain.more, plain.fields], [undefined, false, { err: "NO" }]);
   assertEquals((read(readReply, unhex("90")) as ReceivedReply).fields, {});
+  for (const fields of ordersOf({ err: "NO", more: true })) assertEquals(replyOf(fields).more, false);
 });
 
 Deno.test("readReply() passes over what a later version may say unasked", () => {
