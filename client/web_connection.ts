@@ -241,7 +241,7 @@ export class WebConnection implements CallConnection {
     if (res === undefined && err === undefined && Object.keys(fields).length > 0) { // a notice, which may be unknown
       if (Number.isSafeInteger(credit) && (credit as number) > 0) {
         this.#calls.get(seq as number)?.items?.grant(credit as number);
-      } else if (typeof going === "number") this.#owner.onGoing(this, going);
+      } else if (seq === undefined && typeof going === "number") this.#owner.onGoing(this, going);
       return;
     }
     if (typeof seq !== "number") {

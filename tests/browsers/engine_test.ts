@@ -419,6 +419,22 @@ Deno.test("browser engine - what breaks the protocol ends the connection", async
   }
 });
 
+Deno.test("browser engine - going with a seq is a notice of a later version, as for the other client", async () => {
+  const { client, server, states } = await scene();
+  const calls = [client.call("A"), client.call("B")];
+  await server.request();
+  await server.request();
+  await server.reply({ seq: 0, going: 5_000 }, { seq: 0, res: 1 }, { seq: 1, res: 2 });
+  assertEquals(await Promise.all(calls), [1, 2]);
+  await turn();
+  assertEquals([client.state, states], ["open", ["connecting", "open"]]);
+  const next = client.call("C");
+  assertEquals((await server.request()).cmd, "C"); // on the same connection
+  await server.reply({ seq: 2, res: 3 });
+  assertEquals(await next, 3);
+  await client.close();
+});
+
 Deno.test("browser engine - an error with more, and an item without res, end their stream", async () => {
   const { client, server } = await scene();
   await server.message();
