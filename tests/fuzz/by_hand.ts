@@ -249,7 +249,11 @@ function replyOf(entries: RegisteredCommand[]): ServerMessage | InvalidMessage {
     if (entries.some(([key]) => !known.includes(key))) return new UnknownNotice();
   }
   const fields = Object.fromEntries(entries.filter(([key]) => key !== "seq" && key !== "more"));
-  return Object.assign(new ReceivedReply(), { seq: last.get("seq"), more: last.get("more") === true, fields });
+  return Object.assign(new ReceivedReply(), {
+    seq: last.get("seq"),
+    more: last.get("more") === true && !last.has("err"),
+    fields,
+  });
 }
 
 function isCount(value: unknown): boolean {
