@@ -148,8 +148,12 @@ export class MatchingBySeq implements Matching {
 
   find(reply: ReceivedReply): ClientCall | undefined {
     if (reply.seq === undefined) {
-      throw saidUnasked(reply) ??
-        badReply(`${this.#peer} answers without seq: use sequenced: false for a server that does not support seq`);
+      const { err } = reply.fields;
+      const what = typeof err === "string" && /^\w{1,64}$/.test(err) ? err : "a reply";
+      throw saidUnasked(reply) ?? badReply(
+        `${this.#peer} sent ${what} without seq. A reply has the seq of its request, and a message with cmd: 0 gets ` +
+          "none. For a server that does not support seq, use sequenced: false",
+      );
     }
     const call = this.#calls.get(reply.seq);
     if (call === undefined && reply.seq !== PING_SEQ && ++this.#strayReplies > MAX_STRAY_REPLIES) {

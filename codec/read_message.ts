@@ -82,7 +82,7 @@ export function readRequest(payload: Payload, frameBytes = 0): ClientMessage | I
       case "ttl": {
         const value = payload.readValue();
         if (typeof value === "number" && value > 0 && value < Infinity) ttl = value;
-        else wrong = "ttl must be a number of milliseconds above 0";
+        else wrong = "ttl must be a finite number of milliseconds above 0, and at most 2^53-1 as an integer";
         break;
       }
       case "meta": {
@@ -95,7 +95,7 @@ export function readRequest(payload: Payload, frameBytes = 0): ClientMessage | I
       case "credit": {
         const value = payload.readValue();
         if (isCount(value) && value > 0) credit = value;
-        else wrong = "credit must be an integer above 0";
+        else wrong = "credit must be an integer from 1 to 2^53-1";
         break;
       }
       case ITEMS: {
@@ -192,11 +192,11 @@ export function readReply(payload: Payload): ServerMessage {
 /** Makes a notice: a message that answers no request. */
 function toNotice({ seq, fields: { going, credit } }: ReceivedReply): ServerMessage {
   if (seq !== undefined && credit !== undefined) {
-    if (!isCount(credit) || credit === 0) throw new DecodeError("credit must be an integer above 0");
+    if (!isCount(credit) || credit === 0) throw new DecodeError("credit must be an integer from 1 to 2^53-1");
     return new RequestCredit(seq, credit);
   }
   if (going === undefined || seq !== undefined) return new UnknownNotice();
-  if (typeof going !== "number" || !(going >= 0)) throw new DecodeError("going must be a number of milliseconds");
+  if (typeof going !== "number" || !(going >= 0)) throw new DecodeError("going must be a number of milliseconds from 0 up");
   return new Going(going);
 }
 

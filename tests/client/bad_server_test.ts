@@ -155,7 +155,18 @@ for (const makeNetwork of NETWORKS) {
     await server.reply({ res: "PONG" });
     const [code, , text] = await call;
     assertEquals(code, "BAD_REPLY");
-    assert(text.includes("sequenced: false"), text);
+    assert(text.includes(" sent a reply without seq. ") && text.includes("sequenced: false"), text);
+  });
+
+  test("an answer to the settings says what the server has answered, and that it must not", {}, async (scene) => {
+    const { client, server } = scene;
+    const call = failure(client.reply("A"));
+    await server.request();
+    await server.reply({ err: "CMD_NOT_FOUND", msg: "no command 0" });
+    const [code, , text] = await call;
+    assertEquals(code, "BAD_REPLY");
+    assert(text.includes(" sent CMD_NOT_FOUND without seq. "), text);
+    assert(text.includes("a message with cmd: 0 gets none"), text);
   });
 
   test("an error about the whole connection is everybody's", NO_RETRIES, async ({ client, server, network }) => {

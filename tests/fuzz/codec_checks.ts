@@ -78,9 +78,9 @@ const STRICTER = new Map<string, (payload: Uint8Array) => boolean>([
 /** The declared ways to refuse a message whose payload could be read. */
 const MISTAKES = [
   "seq must be an integer from 0 to 2^53-1",
-  "ttl must be a number of milliseconds above 0",
+  "ttl must be a finite number of milliseconds above 0, and at most 2^53-1 as an integer",
   "meta must be a map of text to text",
-  "credit must be an integer above 0",
+  "credit must be an integer from 1 to 2^53-1",
   "credit needs the seq of its call",
   "$items must be true",
   "$items needs the seq of its call",
@@ -91,7 +91,7 @@ const MISTAKES = [
   "a control message must have either settings, or seq with one of cancel, credit, item and end",
   "alive must be an integer from 1000 to 3600000",
   "notice must be true or false",
-  "going must be a number of milliseconds",
+  "going must be a number of milliseconds from 0 up",
 ];
 
 /** All refusals that some input must have met, for a run to have shown anything. */
