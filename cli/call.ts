@@ -80,6 +80,8 @@ function secondsOf(text: string): number | undefined {
 /** An encoded call. */
 export interface Outgoing {
   readonly request: Uint8Array;
+  /** The `seq` of the request. */
+  readonly seq?: number;
   /**
    * Tells the server the largest reply, and promises signs of life; sent once, before the first request with settings.
    */
@@ -130,7 +132,7 @@ export function outgoing({ name, params, items: source }: CommandCall, options: 
   const request = encode({ cmd, params, seq: number, ...fields }, writeRequest, max, "parameters");
   if (isPlain) return { request };
   const settings = encode(new Settings({ max, alive: DEFAULT_ALIVE_MS }), writeControl, max);
-  return { request, settings, items: source && { source, seq: number as number, maxPayloadBytes: max } };
+  return { request, seq: number, settings, items: source && { source, seq: number as number, maxPayloadBytes: max } };
 }
 
 /** A frame with one item of the stream. */

@@ -92,7 +92,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
    * @param call The request.
    * @param given Its items, if it has a stream.
    */
-  async *ask({ request, settings, items }: Outgoing, given?: Items): AsyncGenerator<ReceivedReply, void> {
+  async *ask({ request, seq, settings, items }: Outgoing, given?: Items): AsyncGenerator<ReceivedReply, void> {
     this.#state = "asking";
     const withSettings = settings !== undefined && this.#settings === "unsent";
     this.#send(withSettings ? joined([settings, request]) : request); // in one write
@@ -116,6 +116,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
         }
         for (const [index, message] of batch.entries()) {
           const reply = this.#checked(message);
+          if (reply.seq !== undefined && reply.seq !== seq) continue; // late, or a second answer to an earlier call
           if (withSettings && refusal === undefined && isRefusalOfSettings(reply)) {
             refusal = reply;
             this.#settings = "refused";

@@ -59,6 +59,19 @@ Deno.test("a session keeps its connection from call to call, and notices when it
   session.close();
 });
 
+Deno.test("a reply with the seq of another call is nobody's, with and without a seq of the call's own", async () => {
+  for (const [call, own] of [[GREET, { seq: 1 }], [PING, {}]] as const) {
+    const { session, peers } = sessionWithPeers();
+    const asked = ask(session, never, call);
+    await turn();
+    await peers[0].writer.write(frame({ seq: 77, res: "late", more: true }));
+    await peers[0].writer.write(frame({ seq: 77, err: "CANCELLED" }));
+    await peers[0].writer.write(frame({ ...own, res: 1 }));
+    assertEquals(await asked, [{ res: 1 }]);
+    session.close();
+  }
+});
+
 Deno.test("what stands behind the last reply is nobody's: the next call has a connection of its own", async () => {
   for (const late of [false, true]) {
     const { session, peers } = sessionWithPeers();
@@ -129,7 +142,7 @@ Deno.test("settings go once over each connection, with the first call that has s
     const reader = peers[0].streams.readable.getReader();
     received.push((await reader.read()).value?.toHex() ?? "");
     reader.releaseLock();
-    await peers[0].writer.write(frame({ seq: 1, res: round }));
+    await peers[0].writer.write(frame(call === PING ? { res: round } : { seq: 1, res: round }));
     assertEquals(await asked, [{ res: round }]);
   }
   const request = GREET.request.toHex();
