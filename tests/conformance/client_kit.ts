@@ -55,7 +55,7 @@ export class Served {
 
   /** Answers a request: by its `seq`, if it has one. */
   async reply({ seq }: Message, ...replies: Message[]): Promise<void> {
-    for (const { more } of replies) if (more !== true) this.#watch.onFinal(seq);
+    for (const { more, err } of replies) if (more !== true || err !== undefined) this.#watch.onFinal(seq);
     await this.link.send(...replies.map((reply) => ({ ...seq !== undefined && { seq }, ...reply })));
   }
 

@@ -55,6 +55,7 @@ export const CLIENT_MISTAKES: Record<string, [heading: string, name: string]> = 
     "Streams and credit",
     "items in place of one reply: the call fails, and takes no other call's",
   ],
+  "takes an error with `more` for an item": ["Streams and credit", "an error with `more` ends the stream"],
   "says nothing after a cancel": ["Signs of life", "a call that was given up counts as open until it is answered"],
   "sends all items at once": ["Streams from the caller", "a grant for each item"],
   "does not end its streams": ["Streams from the caller", "no item"],
@@ -335,7 +336,9 @@ class Client {
           if (granted >= 0) granted += message.credit as number;
           return sendItems();
         }
-        if (message.more !== true) {
+        const isItem = message.more === true &&
+          (!("err" in message) || mistake === "takes an error with `more` for an item");
+        if (!isItem) {
           connection.settle(seq);
           return settle(message, resolve, reject);
         }

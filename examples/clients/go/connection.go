@@ -171,7 +171,7 @@ func (c *connection) take(message Map) {
 	case hasSeq:
 		c.client.failures = 0
 		call := c.calls[number(seq)]
-		if (isResult || isFailure) && message["more"] != true {
+		if isFailure || isResult && message["more"] != true {
 			delete(c.calls, number(seq))
 		}
 		if call != nil {

@@ -108,9 +108,11 @@ func (s *Stream) take(message Map) {
 	_, isEmpty := message["$items"]
 	switch {
 	case s.err != nil: // It was given up.
-	case message["more"] == true && len(s.items) == s.credit:
+	case message["more"] == true && !isFailure && !isResult:
+		s.giveUp(&Error{Code: "BAD_REPLY", Message: "an item without res"})
+	case message["more"] == true && !isFailure && len(s.items) == s.credit:
 		s.giveUp(&Error{Code: "BAD_REPLY", Message: "an item that was not asked for: a stream needs Stream, not Call"})
-	case message["more"] == true:
+	case message["more"] == true && !isFailure:
 		s.received++
 		s.items <- result
 	case isFailure && message["err"] == "DEADLINE_EXCEEDED" && s.isLate():

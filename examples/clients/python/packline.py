@@ -165,10 +165,12 @@ class Call(AsyncIterator[Any]):
 
     def take(self, message: Message) -> None:
         """Takes what the server says about this call: an item, a final reply or a grant."""
-        is_item = message.get("more") is True
+        is_item = message.get("more") is True and "err" not in message
         if self.is_over:
             return
-        if is_item and len(self._items) == self._credit:
+        if is_item and "res" not in message:
+            self.give_up(RpcError("BAD_REPLY", "an item without res"))
+        elif is_item and len(self._items) == self._credit:
             self.give_up(RpcError("BAD_REPLY", "an item that was not asked for: a stream needs stream(), not call()"))
         elif is_item:
             self._received += 1
@@ -308,7 +310,7 @@ class _Connection:
             call = None if isinstance(seq, bool) else self.calls.get(seq)
             if call is not None:
                 call.take(message)  # First, because what it cannot take ends the connection, and the calls that it has.
-                if ("res" in message or "err" in message) and message.get("more") is not True:
+                if "err" in message or ("res" in message and message.get("more") is not True):
                     del self.calls[seq]
             if not self.takes_calls or message.get("err") == "SHUTTING_DOWN":
                 self.leave()

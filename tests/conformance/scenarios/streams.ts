@@ -63,6 +63,30 @@ const replyStreams: Scenario[] = [
     items: [],
     err: "INVALID_PARAMS",
   }),
+  scenario(3, "Streams and credit", "an error with `more` ends the stream", TICK, async (client) => {
+    const { served, request } = await client.request();
+    await served.reply(request, { res: 1, more: true }, { err: "NO_PAPER", more: true });
+  }, { items: [1], err: "NO_PAPER" }),
+  scenario(
+    3,
+    "Streams and credit",
+    "an error with `more` ends a call",
+    echo(1),
+    answer({ err: "NO_PAPER", more: true }),
+    {
+      err: "NO_PAPER",
+    },
+  ),
+  story(3, "Streams and credit", "an item without `res` is not passed on", async (client) => {
+    const got = await during(client, TICK, async () => {
+      const { served, request } = await client.request();
+      await served.reply(request, { res: 1, more: true }, { more: true }, { err: "NO_PAPER" });
+    });
+    if (!isFailure(got) || shown(got.items) !== "[1]") {
+      throw new Wrong(`the driver's ${shown(got)}`, "[1], and a failure");
+    }
+    await stillWorks(client);
+  }),
   scenario(
     3,
     "Streams and credit",

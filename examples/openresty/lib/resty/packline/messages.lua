@@ -187,6 +187,7 @@ local function unpack_map(payload)
     is_reply = is_reply or name == "res" or name == "err"
   end
   assert(not values(), "extra bytes")
+  if map.err ~= nil then map.more = nil end -- an error ends its call
   return map, is_reply
 end
 
