@@ -265,6 +265,7 @@ const payloads: Vector[] = [
     ["a parameter that the command does not know", "82 a3 63 6d 64 01 a5 66 6f 6f 62 61 c3", pong()],
     ["a name with $ that the protocol does not know", "82 a3 63 6d 64 01 a2 24 78 01", pong()],
     ["`cmd` behind a parameter", "82 a1 61 01 a3 63 6d 64 01", pong()],
+    ["a name as binary", "81 a3 63 6d 64 c4 04 50 49 4e 47", NOT_FOUND],
     ["small letters", "81 a3 63 6d 64 a4 70 69 6e 67", NOT_FOUND],
     ["a number in a text", "81 a3 63 6d 64 a1 31", NOT_FOUND],
     ["a number without a command", "81 a3 63 6d 64 0f", NOT_FOUND],
@@ -281,6 +282,7 @@ const payloads: Vector[] = [
     ["a number as the message", "01", INVALID],
     ["an empty payload", "", INVALID],
     ["a value, and something behind it", "81 a3 63 6d 64 01 c0", INVALID],
+    ["a key as binary", "81 c4 03 63 6d 64 01", INVALID],
     ["a key without a value", "81 a3 63 6d 64", INVALID],
     ["a map that ends early", "82 a3 63 6d 64 01", INVALID],
   ] as [string, string, Message][]).map(([name, payload, reply]) =>
@@ -296,6 +298,7 @@ const payloads: Vector[] = [
     ["an empty map", { cmd: 1, meta: {} }, pong()],
     ["an empty array", { cmd: 1, meta: [] }, pong()],
     ["a value that is no text", { cmd: 1, meta: { a: 1 } }, INVALID],
+    ["a value that is binary", { cmd: 1, meta: { a: Uint8Array.of(0x61) } }, INVALID],
     ["a list", { cmd: 1, meta: ["a"] }, INVALID],
     ["a text", { cmd: 1, meta: "a" }, INVALID],
     ["nil", { cmd: 1, meta: null }, INVALID],
