@@ -196,7 +196,9 @@ function toNotice({ seq, fields: { going, credit } }: ReceivedReply): ServerMess
     return new RequestCredit(seq, credit);
   }
   if (going === undefined || seq !== undefined) return new UnknownNotice();
-  if (typeof going !== "number" || !(going >= 0)) throw new DecodeError("going must be a number of milliseconds from 0 up");
+  if (typeof going !== "number" || !(going >= 0)) {
+    throw new DecodeError("going must be a number of milliseconds from 0 up");
+  }
   return new Going(going);
 }
 
