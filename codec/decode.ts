@@ -89,6 +89,12 @@ export class DecodeStage<Message> implements Stage<Uint8Array, Decoded<Message>[
     return this.#end > this.#start;
   }
 
+  /** How much of an incomplete frame has arrived, for people: a wrong length in its header shows at once. */
+  get arrived(): string {
+    const size = this.#frameBytes > 0 ? this.#frameBytes : "unknown number of";
+    return `${this.#end - this.#start} of its ${size} bytes have arrived`;
+  }
+
   /**
    * The buffer space for the next bytes. Bytes that are read into it are decoded without a copy.
    *

@@ -236,7 +236,7 @@ export class Connection<In, Out> implements ConnectionView {
     if (isResting && this.isOpen && !this.#watch.hasMoved(progress)) this.#pipeline.rest?.();
     const late = this.#watch.look(progress, nowMs, isBehind);
     if (late?.kind === "frame") {
-      if (this.isOpen) dispatch.onSlowFrame(late.reason);
+      if (this.isOpen) dispatch.onSlowFrame(`${late.reason}; ${decode.arrived}`);
     } else if (late !== undefined) {
       this.close(new Error(late.reason));
     } else if (!isBehind && !this.#watch.isReading) {

@@ -184,9 +184,26 @@ Deno.test("a frame that comes too slowly is told so, and so is the log", async (
   assertEquals(err, "BAD_FRAME");
   assertMatch(
     String(msg),
-    /^a frame arrives too slowly: \d+ bytes in 1\d\.\d s; the minimum is 4096 bytes per second$/,
+    /^a frame arrives too slowly: \d+ bytes in 1\d\.\d s; the minimum is 4096 bytes per second; 33000 of its 50017 bytes have arrived$/,
   );
   assertEquals((error as Error).message, `BAD_FRAME: ${msg}`);
+});
+
+Deno.test("a frame whose header counts one byte too many is told how many bytes have come, and of how many", async () => {
+  for (
+    const [bytes, arrived] of [
+      [[0x20, 0x27, 0x81, 0xa3, 0x63, 0x6d, 0x64, 0x01, 0x0a], "9 of its 10 bytes have arrived"],
+      [[0x20], "1 of its unknown number of bytes have arrived"],
+    ] as const
+  ) {
+    const clock = new FakeClock();
+    await using served = withMemory({ clock, frameTimeoutMs: 10_000 });
+    await served.peer.sendBytes(Uint8Array.from(bytes));
+    for (let second = 0; second < 13; second++) await clock.advance(1_000);
+    const [{ msg }] = await served.peer.readToEnd();
+    assert(String(msg).endsWith(`; ${arrived}`), String(msg));
+    served.errors.take();
+  }
 });
 
 // A silence ----------------------------------------------------------------------------------------------------------
