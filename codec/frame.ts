@@ -82,7 +82,9 @@ export class FrameScanner {
     this.payloadStart = payloadStart;
     this.payloadEnd = payloadEnd;
     if (payloadEnd >= end) return 0;
-    if (bytes[payloadEnd] !== TERMINATOR) return this.#refuse("the byte after the payload is not 0x0A");
+    if (bytes[payloadEnd] !== TERMINATOR) {
+      return this.#refuse(`the byte after the payload of ${length} bytes is not 0x0A`);
+    }
     return payloadEnd + 1 - start;
   }
 

@@ -109,7 +109,9 @@ Deno.test("nameFrame() cuts no character in two", () => {
 Deno.test("nameFrame() says where the bytes stop making sense", () => {
   const cases: [hex: string, names: string[]][] = [
     ["2026", ["2026 half a frame"]],
-    ["2026" + "81a3636d6401" + "0d", ["202681a3636d64010d invalid frame: the byte after the payload is not 0x0A"]],
+    ["2026" + "81a3636d6401" + "0d", [
+      "202681a3636d64010d invalid frame: the byte after the payload of 6 bytes is not 0x0A",
+    ]],
     ["2021" + "c1" + "0a", [
       "2021 header: 1 byte of payload, invalid message",
       "c1 invalid MessagePack",

@@ -218,7 +218,7 @@ Deno.test("a broken frame of nobody's protocol, and a balancer without its heade
   const broken = only(await logOf(({ port }) => sendTo(port, Uint8Array.of(0x20, 0x21, 0x80, 0x00))), "bad_frame");
   assertEquals([broken.code, broken.message], [
     "BAD_FRAME",
-    "has sent a broken frame: the byte after the payload is not 0x0A",
+    "has sent a broken frame: the byte after the payload of 1 bytes is not 0x0A",
   ]);
   const options = { proxyProtocolFrom: ["127.0.0.1"] };
   const headless = only(await logOf(({ port }) => sendTo(port, text("GET / HTTP/1.1")), options), "proxy_header");
