@@ -103,11 +103,9 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   }
 
   override takeItem({ res, [ID]: id }: Fields, weightBytes: number): void {
-    const fault = res === undefined
-      ? "a reply without res"
-      : id !== undefined && !isId(id)
-      ? "an id must be text or a whole number"
-      : !this.#unread.push(res, weightBytes) && "items came without credit";
+    const fault = res === undefined && "a reply without res" ||
+      id !== undefined && !isId(id) && "an id must be text or a whole number" ||
+      !this.#unread.push(res, weightBytes) && "items came without credit";
     if (fault) return this.giveUp(badReply(fault));
     this.#lastId = id as number | string | undefined ?? this.#lastId;
     this.attempts = NO_ATTEMPTS; // the stream makes progress, so earlier losses no longer count

@@ -233,7 +233,7 @@ export class WebConnection implements CallConnection {
   #take(payload: Uint8Array): void {
     const message = decodeCompact(payload);
     if (typeof message !== "object" || message === null || Array.isArray(message)) {
-      throw new DecodeError("it must be a map");
+      throw new DecodeError("not a map");
     }
     const { seq, more, ...fields } = message as Fields;
     const { res, err, going, credit } = fields;
