@@ -234,10 +234,10 @@ Deno.test("browser engine - an array whose last index is far is refused as too l
   const { client, server } = await scene({ maxPayloadBytes: 1_000 });
   const far: unknown[] = [];
   far[2 ** 31] = 1;
-  const text = "the payload is far above the limit, which is 1000";
-  await assertRejects(() => client.call("A", { far }), RangeError, `Cannot call A: ${text}`);
+  const text = "the payload is far above the limit, which is";
+  await assertRejects(() => client.call("A", { far }), RangeError, `Cannot call A: ${text} 1000`);
   const call = client.call("A", {}, { items: [far] });
-  const ended = assertRejects(() => call, RangeError, text);
+  const ended = assertRejects(() => call, RangeError, `${text} 976`); // less the other fields
   await server.reply({ seq: (await server.request()).seq, credit: 1 });
   await ended;
   await client.close();
