@@ -97,7 +97,8 @@ export async function runProgram<More extends Flags>(program: Program<More>, arg
     // Before the line below, because its reader may send a signal.
     const ended = shutDownOnSignal(server, hangupIsIgnored, settings);
     const how = server.workers > 1 ? `with ${server.workers} workers ` : "";
-    await print(`packline ${config.version} ${how}listening on ${server.address}`);
+    // Not by `print()`: a server on a full disk, or whose reader waits, serves all the same.
+    standardOutput.write(`packline ${config.version} ${how}listening on ${server.address}`);
     const { finished, cut } = await ended;
     const message = `stopped; calls in flight: ${finished} finished, ${cut} cut`;
     if (server.workers > 1) await logEvent({ event: "stopped", message }, log);
