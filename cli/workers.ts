@@ -138,8 +138,11 @@ export class Workers {
   async shutdown({ graceMs }: { graceMs: number }): Promise<ShutdownReport> {
     const { clock, note } = this.#options;
     const running = this.#stop((worker) => worker.post({ type: "drain", graceMs }));
+    const listening = running.filter((seat) => seat.listening);
+    let isLate = false;
     const timer = clock.setTimer(
       () => {
+        isLate = true;
         for (const { worker, number } of running) {
           if (worker !== undefined) note(`worker ${number} did not end in time and is killed`, "worker_ended", number);
           worker?.kill();
@@ -148,11 +151,17 @@ export class Workers {
       graceMs + END_MS,
       true,
     );
-    await Promise.all(running.map(({ ended }) => ended.promise));
+    await Promise.all(running.map(async (seat) => {
+      const reason = await seat.ended.promise;
+      // Its calls are in no report, so the sum below would say that none was lost.
+      if (isLate || seat.report !== undefined || !listening.includes(seat)) return;
+      const text = `worker ${seat.number} has ended (${reason}) during the shutdown; its calls in flight are lost`;
+      note(text, "worker_ended", seat.number);
+    }));
     clock.clearTimer(timer);
     return {
-      finished: running.reduce((sum, { report }) => sum + report.finished, 0),
-      cut: running.reduce((sum, { report }) => sum + report.cut, 0),
+      finished: running.reduce((sum, { report }) => sum + (report?.finished ?? 0), 0),
+      cut: running.reduce((sum, { report }) => sum + (report?.cut ?? 0), 0),
     };
   }
 
@@ -210,7 +219,7 @@ export class Workers {
 
   #onEnd(seat: Seat, reason: string): void {
     const { clock, note } = this.#options;
-    const waitMs = seat.end(clock.now());
+    const waitMs = seat.end(clock.now(), reason);
     for (const query of this.#queries.values()) query.onEnd(seat);
     // A worker that never listened is a failed start, which `start()` reports.
     if (this.#stopping || !seat.hasListened) return;
@@ -263,8 +272,9 @@ class Seat {
   /** The worker's own reason for its end. */
   failure: string | undefined;
   /** Its report of the shutdown. */
-  report: ShutdownReport = { finished: 0, cut: 0 };
-  ended = Promise.withResolvers<void>();
+  report: ShutdownReport | undefined;
+  /** Resolves with the reason of its end. */
+  ended = Promise.withResolvers<string>();
   restart: Timer | undefined;
   readonly #backoff = new Backoff(() => 1);
   #startedMs = 0;
@@ -278,12 +288,12 @@ class Seat {
   }
 
   /** Returns how many milliseconds to wait before the restart. */
-  end(nowMs: number): number {
+  end(nowMs: number, reason: string): number {
     if (this.listening && nowMs - this.#startedMs >= STEADY_MS) this.#backoff.reset();
     this.#backoff.failed(nowMs);
     this.worker = undefined;
     this.listening = this.asked = false;
-    this.ended.resolve();
+    this.ended.resolve(reason);
     return Math.round(this.#backoff.waitMs(nowMs));
   }
 }
