@@ -100,6 +100,8 @@ Deno.test("the Kubernetes objects fit each other, the image, and --grace", async
   assertEquals(container.readinessProbe.tcpSocket.port, port.name);
   assertEquals(service.spec.ports[0].targetPort, port.name);
   assertEquals(container.livenessProbe.exec.command, image.healthcheck);
+  // A Service named packline would set PACKLINE_PORT to a URL.
+  assertEquals(spec.enableServiceLinks, false);
   assert(spec.securityContext.runAsNonRoot && /^\d+:/.test(image.user), "the node cannot see that it is not root");
 });
 

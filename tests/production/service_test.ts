@@ -334,6 +334,7 @@ Deno.test("examples/service: the Kubernetes objects fit each other, the image, a
   const [volume] = spec.volumes;
   assertEquals(volume.persistentVolumeClaim.claimName, claim.metadata.name);
   assertEquals(container.volumeMounts, [{ name: volume.name, mountPath: last(image, "VOLUME") }]);
+  assertEquals(spec.enableServiceLinks, false);
   assertMatch(last(image, "USER"), new RegExp(`^[1-9]\\d*:${spec.securityContext.fsGroup}$`));
 });
 
