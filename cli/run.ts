@@ -94,11 +94,13 @@ export async function runProgram<More extends Flags>(program: Program<More>, arg
     }
     await program.beforeStart?.(flags, settings);
     const server = await start(options, settings, { main: Deno.mainModule, ...program.worker(flags) });
-    // Before the line below, because its reader may send a signal.
+    // Before all workers listen, because the first ones already have calls in flight.
     const ended = shutDownOnSignal(server, hangupIsIgnored, settings);
     const how = server.workers > 1 ? `with ${server.workers} workers ` : "";
     // Not by `print()`: a server on a full disk, or whose reader waits, serves all the same.
-    standardOutput.write(`packline ${config.version} ${how}listening on ${server.address}`);
+    if (await (server.listening ?? true)) {
+      standardOutput.write(`packline ${config.version} ${how}listening on ${server.address}`);
+    }
     const { finished, cut } = await ended;
     const message = `stopped; calls in flight: ${finished} finished, ${cut} cut`;
     if (server.workers > 1) await logEvent({ event: "stopped", message }, log);

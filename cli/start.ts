@@ -37,6 +37,8 @@ export class StartError extends Error {
 interface Running {
   readonly address: string;
   readonly workers: number;
+  /** Whether all workers listen, once that is known; `false` after a shutdown. Rejects if they cannot listen. */
+  readonly listening?: Promise<boolean>;
   shutdown(options: { graceMs: number }): Promise<ShutdownReport>;
   /** The certificates, if they can be renewed. */
   readonly renewal?: Renewal;
@@ -105,7 +107,7 @@ async function renewalOf(
   return new Renewal({ ask: source, first, clock: systemClock, note });
 }
 
-/** Starts workers, if the platform and the permissions allow it. */
+/** Starts workers, if the platform and the permissions allow it. Does not wait until they listen. */
 async function startWorkers(
   count: number,
   task: Omit<WorkerTask, "tls"> & { readonly tls?: ServerTls | (() => ServerTls) },
@@ -126,7 +128,7 @@ async function startWorkers(
   // The resolved address, so that workers may listen on nothing else.
   const hostname = await resolveFree(withoutBrackets(task.hostname), task.port);
   const { Workers } = await import("./workers.ts");
-  const workers = await Workers.start({
+  const workers = new Workers({
     count,
     port: task.port,
     start(number, port, events) {
@@ -135,10 +137,11 @@ async function startWorkers(
     },
     clock: systemClock,
     note: (message, event, worker) => void logEvent({ event, message, worker }, task),
-  }).catch((error: Error) => {
+  });
+  const listening = workers.start().catch((error: Error) => {
     throw new StartError(`cannot start workers: ${error.message}`);
   });
-  return Object.assign(workers, { workers: count });
+  return Object.assign(workers, { workers: count, listening });
 }
 
 /**

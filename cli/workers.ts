@@ -93,30 +93,31 @@ export class Workers {
   #port: number;
   #stopping = false;
 
-  private constructor(options: WorkersOptions) {
+  /** @param options The number of workers and how to start them. */
+  constructor(options: WorkersOptions) {
     this.#options = options;
     this.#port = options.port;
     this.#seats = Array.from({ length: options.count }, (_, index) => new Seat(index + 1));
   }
 
   /**
-   * Starts all workers.
+   * Starts all workers. A shutdown may come before all listen: the first ones already have callers then.
    *
-   * @param options The number of workers and how to start them.
-   * @returns The workers, once all listen.
+   * @returns Whether all listen; `false` after a shutdown.
    * @throws {Error} If one of them does not listen; then all are killed. The message says why.
    */
-  static async start(options: WorkersOptions): Promise<Workers> {
-    const workers = new Workers(options);
-    const [first, ...others] = workers.#seats;
+  async start(): Promise<boolean> {
+    const [first, ...others] = this.#seats;
     try {
-      await workers.#begin(first);
-      await Promise.all(others.map((seat) => workers.#begin(seat)));
-      return workers;
+      await this.#begin(first);
+      if (!this.#stopping) await Promise.all(others.map((seat) => this.#begin(seat)));
     } catch (error) {
-      workers.kill();
-      throw error;
+      if (!this.#stopping) {
+        this.kill();
+        throw error;
+      }
     }
+    return !this.#stopping;
   }
 
   /** Gives all workers new certificates. Workers started later get them from `start`. */

@@ -14,11 +14,12 @@ const number = workerNumber();
 if (number !== undefined) Deno.exit(await runWorker(number, { commands: { GET } }));
 
 const program = { main: import.meta.url, flags: [], args: [] };
-const workers = await Workers.start({
+const workers = new Workers({
   count: Number(Deno.args[0]),
   port: 0,
   start: (number, port, events) => startProcess(number, { hostname: "127.0.0.1", port }, events, program),
   clock: systemClock,
   note: console.error,
 });
+await workers.start();
 console.log(workers.address.split(":").at(-1));

@@ -9,13 +9,14 @@ import { Workers } from "../../cli/workers.ts";
 import { systemClock } from "../../transport/clock.ts";
 
 const program = { main: new URL("./mortal_worker.ts", import.meta.url).href, flags: ["--allow-run"], args: [] };
-const workers = await Workers.start({
+const workers = new Workers({
   count: 2,
   port: 0,
   start: (number, port, events) => startProcess(number, { hostname: "127.0.0.1", port }, events, program),
   clock: systemClock,
   note: (text) => console.log(text),
 });
+await workers.start();
 console.log(`listening on ${workers.address}`);
 
 Deno.addSignalListener("SIGTERM", async () => {

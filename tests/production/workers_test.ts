@@ -55,8 +55,14 @@ class World {
     return this.started.at(-1) as FakeWorker;
   }
 
-  start(count: number): Promise<Workers> {
-    return Workers.start({
+  async start(count: number): Promise<Workers> {
+    const workers = this.made(count);
+    await workers.start();
+    return workers;
+  }
+
+  made(count: number): Workers {
+    return new Workers({
       count,
       port: 0,
       clock: this.clock,
@@ -221,6 +227,32 @@ Deno.test("Workers - one that does not end in time is made to, and one that dies
     "worker 3 did not end in time and is killed",
   ]);
   assertEquals([started.length, clock.timers], [3, 0]);
+});
+
+Deno.test("Workers - a shutdown before all listen drains those that do, and is no failed start", async () => {
+  const world = new World();
+  const workers = world.made(3);
+  const starting = workers.start();
+  world.last.listen();
+  await turn();
+  const ended = workers.shutdown({ graceMs: 5_000 });
+  const [first, second, third] = world.started;
+  assertEquals(first.told, [{ type: "drain", graceMs: 5_000 }]);
+  second.events.onEnd("exit code 1");
+  first.drained(2, 0);
+  third.listen();
+  third.drained(0, 0);
+  assertEquals([await starting, await ended], [false, { finished: 2, cut: 0 }]);
+  assertEquals([world.notes, world.started.map(({ killed }) => killed)], [[], [false, false, false]]);
+
+  // And before the others are started.
+  const early = new World();
+  const few = early.made(2);
+  const beginning = few.start();
+  const stopped = few.shutdown({ graceMs: 5_000 });
+  early.last.listen();
+  early.last.drained(0, 0);
+  assertEquals([await beginning, await stopped, early.started.length], [false, { finished: 0, cut: 0 }, 1]);
 });
 
 Deno.test("Workers - one that asks is told the counts of the others, and who has not answered in time", async () => {
