@@ -11,6 +11,7 @@
 
 import { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
+import { type Clock, sleep, systemClock } from "../transport/clock.ts";
 import type { CommandCall } from "./call.ts";
 import { LatencyHistogram } from "./latency_histogram.ts";
 
@@ -58,14 +59,20 @@ const LAST_REPLIES_MS = 500;
 /** How late a timer of the runtime may fire. The rest of a wait is spent in turns of the event loop. */
 const TIMER_SLACK_MS = 6;
 
-const machinePace: Pace = {
-  now: () => performance.now(),
-  async wait(milliseconds) {
-    const endMs = performance.now() + milliseconds;
-    if (milliseconds > TIMER_SLACK_MS) await new Promise((wake) => setTimeout(wake, milliseconds - TIMER_SLACK_MS));
-    while (performance.now() < endMs) await new Promise((wake) => setImmediate(wake));
-  },
-};
+/** A signal that never aborts. */
+const NEVER = new AbortController().signal;
+
+/** Waits exactly. A wait may be longer than a timer of the runtime: a low rate has years between two calls. */
+export function paceOf(clock: Clock): Pace {
+  return {
+    now: () => clock.now(),
+    async wait(milliseconds) {
+      const endMs = clock.now() + milliseconds;
+      if (milliseconds > TIMER_SLACK_MS) await sleep(clock, milliseconds - TIMER_SLACK_MS, NEVER);
+      while (clock.now() < endMs) await new Promise((wake) => setImmediate(wake));
+    },
+  };
+}
 
 /** Failures of one kind. */
 interface Failures {
@@ -96,7 +103,7 @@ export class Bench {
   /** Called when another call may be made. */
   #onFree: () => void = () => {};
 
-  constructor(clients: readonly Callable[], load: Load, pace: Pace = machinePace) {
+  constructor(clients: readonly Callable[], load: Load, pace: Pace = paceOf(systemClock)) {
     this.#load = load;
     this.#pace = pace;
     this.#free = Array.from({ length: load.inFlight }, () => clients).flat();

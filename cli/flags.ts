@@ -83,9 +83,10 @@ export function choiceFlag<Word extends string>(help: string, words: readonly Wo
 }
 
 /** A whole number, at least `least`. */
-export function countFlag(help: string, least: number, short?: string): Flag<number> {
-  const read = (text: string) => wholeNumber(text, least, Number.MAX_SAFE_INTEGER);
-  return { ...valueFlag("COUNT", help, read, `it must be a whole number of at least ${least}`), short };
+export function countFlag(help: string, least: number, short?: string, most = Number.MAX_SAFE_INTEGER): Flag<number> {
+  const read = (text: string) => wholeNumber(text, least, most);
+  const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`;
+  return { ...valueFlag("COUNT", help, read, `it must be a whole number ${range}`), short };
 }
 
 /** The values that a time flag accepts, besides times from 1 ms up. */

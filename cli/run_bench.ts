@@ -7,7 +7,7 @@
  */
 
 import { type Client, connect } from "../client/connect.ts";
-import { DEFAULT_LIMITS, DEFAULT_TIMEOUT_MS, MAX_TIMER_MS } from "../limits.ts";
+import { DEFAULT_LIMITS, DEFAULT_TIMEOUT_MS } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type Flag, type FlagValues, UsageError } from "./arguments.ts";
 import { Bench, type Load } from "./bench.ts";
@@ -19,6 +19,9 @@ import { untilInterrupted } from "./interrupt.ts";
 
 const DEFAULT_CONNECTIONS = 50;
 const DEFAULT_CALLS = 100_000;
+
+/** The most calls in flight on one connection: each has a place in a list, in memory. */
+const MOST_IN_FLIGHT = 1_000_000;
 
 /** Connections made at the same time; more would overflow the server's backlog. */
 const DIALS_AT_ONCE = 64;
@@ -37,7 +40,7 @@ export const LOAD_FLAGS = {
   connections: countFlag(`number of connections (default ${DEFAULT_CONNECTIONS})`, 1, "c"),
   calls: countFlag(`total number of calls (default ${DEFAULT_CALLS})`, 1, "n"),
   seconds: secondsFlag("how long to make calls, instead of a number of calls", { zero: false, short: "z" }),
-  inFlight: countFlag("calls in flight on each connection (default 1)", 1, "P"),
+  inFlight: countFlag("calls in flight on each connection (default 1)", 1, "P", MOST_IN_FLIGHT),
   rate: rateFlag("total calls per second; latency is measured from the time a call was due"),
 };
 
@@ -76,12 +79,7 @@ export async function runBench(call: CommandCall, { flags, dial }: BenchOptions)
   };
   const clients: Client[] = [];
   try {
-    const options = {
-      dial,
-      timeoutMs,
-      maxInFlight: Math.min(inFlight, MAX_TIMER_MS),
-      maxPayloadBytes,
-    };
+    const options = { dial, timeoutMs, maxInFlight: inFlight, maxPayloadBytes };
     while (clients.length < connections) {
       showStatus(`${clients.length} of ${connections} connections`);
       const missing = Math.min(DIALS_AT_ONCE, connections - clients.length);

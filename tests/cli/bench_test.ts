@@ -1,9 +1,11 @@
 /** `cli/bench.ts`: how a load is made, on a clock that stands still until the test moves it. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Bench, type Callable, type Load } from "../../cli/bench.ts";
+import { Bench, type Callable, type Load, paceOf } from "../../cli/bench.ts";
 import { benchJson, benchProgress, benchReport } from "../../cli/bench_report.ts";
 import { RpcError } from "../../errors.ts";
+import { MAX_TIMER_MS } from "../../limits.ts";
+import type { Timer } from "../../transport/clock.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 
 const LOAD: Load = {
@@ -188,4 +190,23 @@ Deno.test("a load without any outcome is told without latencies", () => {
   const result = { bench, load: LOAD, connections: 0 };
   assertMatch(benchReport(result), /^PING: 0 calls in /);
   assertEquals(JSON.parse(benchJson(result)).latencyMs.p50, null);
+});
+
+/** A clock whose timers are as short as those of the runtime. */
+class ShortClock extends FakeClock {
+  override setTimer(callback: () => void, delayMs: number, keepAlive: boolean): Timer {
+    return super.setTimer(callback, Math.min(delayMs, MAX_TIMER_MS), keepAlive);
+  }
+}
+
+Deno.test("a wait that no timer of the runtime can hold costs nothing until its end", async () => {
+  const clock = new ShortClock();
+  let isOver = false;
+  const waited = paceOf(clock).wait(3 * MAX_TIMER_MS).then(() => isOver = true);
+  for (let timer = 0; timer < 3; timer++) {
+    assertEquals([clock.timers, isOver], [1, false]); // a timer, and no turns of the event loop
+    await clock.advance(MAX_TIMER_MS);
+  }
+  await waited;
+  assertEquals(clock.timers, 0);
 });

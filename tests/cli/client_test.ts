@@ -346,6 +346,8 @@ Deno.test("a command line that makes no sense is one line and exit code 2, and r
     [["--bench", "PING", "--repeat", "1"], "--bench cannot be used with --repeat"],
     [["--bench", "PING", "-n", "1", "-z", "1"], "--bench takes -n or -z, not both"],
     [["--bench", "PING", "-c", "0"], "--connections 0: it must be a whole number of at least 1"],
+    // A list of so many places would not fit into the memory of the machine.
+    [["--bench", "PING", "-P", "4294967296"], "--in-flight 4294967296: it must be a whole number from 1 to 1000000"],
     [["--bench", "PING", "-r", "0"], "--rate 0: a rate is a number of calls per second above 0"],
     [["-P", "2", "PING"], "--in-flight needs --bench"],
     [["--watch", "1", "PING"], "--watch works only with STATS"],
