@@ -153,7 +153,7 @@ class Passage implements Abortable {
     const { encoder, settings: { maxPayloadBytes, policy } } = sender.engine;
     const { items, meta, signal, timeoutMs } = options;
     this.#sender = sender;
-    this.#options = options;
+    this.#options = { ...options };
     this.#isStreaming = isStreaming;
     try {
       this.#timeoutMs = checkTimeout(timeoutMs ?? policy.timeoutMs);

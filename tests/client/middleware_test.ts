@@ -6,7 +6,7 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { type Client, type ClientMiddleware, connect, type ConnectOptions, type OutgoingCall } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { command, reply } from "../../handlers/command.ts";
+import { command, reply, unchecked } from "../../handlers/command.ts";
 import { createServer, serve } from "../../server.ts";
 import { connectInMemory } from "../../testing.ts";
 import { turn } from "../support/fake_clock.ts";
@@ -262,6 +262,26 @@ Deno.test("client middleware - parameters may be changed right after the call, a
       assertEquals([await first, await second], [given, { ok: true, value: given }]);
       assertEquals(await all(stream), [1, 2, "none"]);
     });
+  }
+});
+
+Deno.test("client middleware - options may be changed right after the call, and used for the next one", async () => {
+  const commands = {
+    LIST: command({ items: unchecked<number>(), handler: (_: object, { items }) => Array.fromAsync(items) }),
+  };
+  const before: Options[] = [{ meta: () => Promise.resolve({}) }, { middleware: [(_call, next) => next()] }];
+  await using server = createServer({ commands });
+  for (const options of before) {
+    await using client = await connectInMemory<typeof commands>(server, options as object);
+    const [first, second] = [new AbortController(), new AbortController()];
+    const given = { items: [1, 2], signal: first.signal };
+    const one = client.call.LIST({}, given);
+    given.items = [3, 4];
+    given.signal = second.signal;
+    const other = assertRejects(() => client.call.LIST({}, given), RpcError, "CANCELLED");
+    second.abort();
+    assertEquals(await one, [1, 2]);
+    await other;
   }
 });
 
