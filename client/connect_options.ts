@@ -268,7 +268,7 @@ export async function openClient<C extends Served>(
       onState?.(state, error);
     },
   });
-  const client = new ClientFace(engine, { meta: options.meta, middleware: options.middleware ?? [] });
+  const client = new ClientFace(engine, { meta: options.meta, middleware: [...options.middleware ?? []] });
   if (signal?.aborted) void client.close();
   else if (signal !== undefined) signals.add(signal, close);
   if (!options.lazy) await engine.open();

@@ -347,8 +347,9 @@ const COMMAND_OPTIONS: Readonly<Record<string, OptionKind>> = {
 
 /** Checks a definition and makes a command of it, for `command()`, and for a server that gets a plain object. */
 export function defined(definition: unknown, middleware: readonly Middleware[] = []): Command {
-  const options = (typeof definition === "function" ? { handler: definition } : definition) as Partial<Command>;
-  checkOptions(options, COMMAND_OPTIONS);
+  const given = (typeof definition === "function" ? { handler: definition } : definition) as Partial<Command>;
+  checkOptions(given, COMMAND_OPTIONS);
+  const options = { ...given }; // a method of a class is not in it, so it is no handler
   const { number, params = [], timeoutMs, handler } = options;
   if (handler === undefined) throw new TypeError("Cannot make a command without a handler");
   if (number !== undefined && !(Number.isSafeInteger(number) && number >= FIRST_OWN_NUMBER)) {

@@ -49,7 +49,9 @@ export const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
  */
 export function openServer(options: ServerOptions, network: ServerNetwork): Server {
   checkOptions(options, SERVER_OPTIONS);
-  return new PacklineServer(new ServerState(options), options, network);
+  // Copies: what the caller does to them later must not change the calls that are under way.
+  const own = { ...options, middleware: [...options.middleware ?? []] };
+  return new PacklineServer(new ServerState(own), own, network);
 }
 
 /**

@@ -87,7 +87,7 @@ export class Registry {
       this.#add(TAP_NAME, tapOf(this.taps, (name) => this.find(name)), true);
     }
     for (const [name, definition] of Object.entries(commands)) {
-      if (typeof definition?.handler !== "function") {
+      if (typeof definition?.handler !== "function" || !Object.hasOwn(definition, "handler")) {
         throw new TypeError(`Cannot register "${name}": it is not a command; make it with command()`);
       }
       this.#add(name, checked(name, definition));

@@ -5,8 +5,10 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { connect } from "../client.ts";
 import { RpcError } from "../errors.ts";
-import { command } from "../handlers/command.ts";
+import { command, type Middleware } from "../handlers/command.ts";
+import type { ServerOptions } from "../handlers/server_state.ts";
 import { createServer, serve } from "../server.ts";
+import { connectInMemory } from "../testing.ts";
 import { memoryPair } from "../transport/memory.ts";
 import { serveOne } from "./support/serve_one.ts";
 import { fromStreams } from "../transport/transport.ts";
@@ -391,4 +393,16 @@ Deno.test("a server that cannot listen in one place goes on in another", async (
   await assertRejects(() => server.listen({ port }), Deno.errors.AddrInUse);
   await using client = await connect({ port });
   assertEquals((await client.reply("PING")).res, "PONG");
+});
+
+Deno.test("a server takes its options as they are when it is made", async () => {
+  const connected: string[] = [];
+  const options: ServerOptions = { middleware: [], onConnect: () => void connected.push("first") };
+  await using server = createServer(options);
+  options.onConnect = () => void connected.push("later");
+  (options.middleware as Middleware[]).push(() => {
+    throw new RpcError("LATER");
+  });
+  await using client = await connectInMemory(server);
+  assertEquals([await client.call.PING(), connected], ["PONG", ["first"]]);
 });

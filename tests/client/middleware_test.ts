@@ -285,6 +285,14 @@ Deno.test("client middleware - options may be changed right after the call, and 
   }
 });
 
+Deno.test("client middleware - what is added to the array after connect() is not used", async () => {
+  const middleware: ClientMiddleware[] = [];
+  await withClient({ middleware }, async (client) => {
+    middleware.push(() => ({ res: "later" }));
+    assertEquals(await client.call.ECHO({ value: "first" }), "first");
+  });
+});
+
 Deno.test("client middleware - what cannot be sent rejects before any middleware runs", async () => {
   const log: unknown[] = [];
   await withClient({ middleware: [noting(log, "one")] }, async (client) => {

@@ -76,6 +76,16 @@ Deno.test("Registry refuses what is no command", () => {
   }
 });
 
+Deno.test("an object whose handler is a method of its class is no command: the method would be lost", () => {
+  class Service {
+    handler() {
+      return "lost";
+    }
+  }
+  assertThrows(() => command(new Service() as never), TypeError, "without a handler");
+  assertThrows(() => new Registry({ WRONG: new Service() }), TypeError, '"WRONG": it is not a command');
+});
+
 Deno.test("Registry refuses an object that command() would have refused", () => {
   for (const number of [0, 1, 5, 15, 1.5, NaN]) {
     assertThrows(() => new Registry({ RAW: { handler, number } }), RangeError, "from 16 up");
