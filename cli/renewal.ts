@@ -12,7 +12,7 @@
 import type { Clock, Timer } from "../transport/clock.ts";
 import { messageOf } from "../transport/runtime.ts";
 import { renewalProblem } from "../transport/certificate.ts";
-import { askTls, type ServerTls } from "../transport/tls.ts";
+import { askServerTls, type ServerTls } from "../transport/tls.ts";
 
 /** Kubernetes takes about as long to update the files of a changed secret. */
 const LOOK_EVERY_MS = 60_000;
@@ -92,7 +92,7 @@ export class Renewal {
 
   async #read(): Promise<{ tls: ServerTls; problem?: string }> {
     try {
-      const tls = await askTls(this.#options.ask, true);
+      const tls = await askServerTls(this.#options.ask, this.#options.clock);
       return { tls, problem: renewalProblem(this.current, tls) };
     } catch (error) {
       return { tls: this.current, problem: messageOf(error) };

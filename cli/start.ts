@@ -13,7 +13,7 @@ import { systemClock } from "../transport/clock.ts";
 import { dialAddress, textOf, withoutBrackets } from "../transport/address.ts";
 import { denoNetwork } from "../transport/deno_network.ts";
 import { denoServerNetwork } from "../transport/deno_server_network.ts";
-import { askTls, type ServerTls, tlsProblem, type TlsSource } from "../transport/tls.ts";
+import { askServerTls, type ServerTls, tlsProblem, type TlsSource } from "../transport/tls.ts";
 import { closeTransport } from "../transport/transport.ts";
 import { permissionsToListen } from "../transport/unix.ts";
 import { readPem } from "./pem.ts";
@@ -102,7 +102,7 @@ async function renewalOf(
   log: ServiceSettings["log"],
 ): Promise<Renewal | undefined> {
   if (typeof source !== "function") return undefined;
-  const first = await askTls(source, true);
+  const first = await askServerTls(source, systemClock);
   const note = (message: string, event: RenewalEvent) => void logEvent({ event, message }, log);
   return new Renewal({ ask: source, first, clock: systemClock, note });
 }

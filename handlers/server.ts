@@ -71,7 +71,7 @@ export interface ListenOptions {
   fd?: number;
   /**
    * Uses TLS with this certificate and key. With `ca`, clients also need a certificate. A function is called now and at
-   * each {@linkcode Server.renew}.
+   * each {@linkcode Server.renew}. It must answer within 60 s.
    */
   tls?: TlsSource<ServerTls>;
   /**

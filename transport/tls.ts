@@ -6,6 +6,7 @@
  */
 
 import { OPTION_KINDS, type OptionKind } from "../limits.ts";
+import { type Clock, sleep } from "./clock.ts";
 import { isDenied, messageOf, parseCertificates } from "./runtime.ts";
 
 /** A server's certificate, and the authority for client certificates. */
@@ -42,6 +43,9 @@ export const PEER_DAMAGED = "a certificate of the peer is damaged";
 export const PEER_TOO_EARLY = "the peer's certificate is not valid yet";
 const NO_TLS = "the peer does not speak TLS";
 const CUT_OFF = "the server closed the connection";
+
+/** How long a server's function may take. A program looks for new certificates this often. */
+const ASK_TIMEOUT_MS = 60_000;
 
 const PEM_OBJECT = "an object whose cert, key and ca are PEM text";
 
@@ -145,12 +149,11 @@ function isReadable(certificate: string): boolean {
  * Gets the options and checks them.
  *
  * @param source The options, or the function that returns them.
- * @param isServer Whether they are a server's, which needs a certificate: without one, it would refuse each client.
  * @returns The options.
  * @throws {TypeError} If the function fails, or TLS cannot use its options. The text is the problem.
  * @throws {Deno.errors.NotCapable} If the function lacks a permission.
  */
-export async function askTls<Tls extends ClientTls>(source: TlsSource<Tls>, isServer = false): Promise<Tls> {
+export async function askTls<Tls extends ClientTls>(source: TlsSource<Tls>): Promise<Tls> {
   let tls: Tls;
   try {
     tls = typeof source === "function" ? await source() : source;
@@ -160,8 +163,27 @@ export async function askTls<Tls extends ClientTls>(source: TlsSource<Tls>, isSe
   }
   const problem = isTls(tls) ? tlsProblem(tls) : `the function tls must give ${PEM_OBJECT}`;
   if (problem !== undefined) throw new TypeError(problem);
-  if (isServer && tls.cert === undefined) throw new TypeError("a server needs cert and key");
   return tls;
+}
+
+/**
+ * Like {@linkcode askTls}, for a server. Without a certificate, it would take connections, and each handshake would fail.
+ * A function that never answers would hold up all later renewals.
+ *
+ * @throws {TypeError} Also if there is no certificate: a function may return the values of variables that are not set.
+ */
+export async function askServerTls(source: TlsSource<ServerTls>, clock: Clock): Promise<ServerTls> {
+  const answered = new AbortController();
+  const late = sleep(clock, ASK_TIMEOUT_MS, answered.signal, false).then(() => {
+    throw new TypeError(`the function tls has not returned within ${ASK_TIMEOUT_MS / 1000} s`);
+  });
+  try {
+    const tls = await Promise.race([askTls(source), late]);
+    if (tls.cert === undefined) throw new TypeError("a server needs cert and key");
+    return tls;
+  } finally {
+    answered.abort();
+  }
 }
 
 /**

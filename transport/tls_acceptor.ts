@@ -19,7 +19,7 @@ import { NodeListener } from "./node_listener.ts";
 import { type ByteSource, headerIsLate, Proxies, readProxyHeader } from "./proxy_header.ts";
 import { isDenied, messageOf } from "./runtime.ts";
 import { addressText } from "./address.ts";
-import { askTls, isNoTls, reasonOf, type ServerTls, type TlsSource } from "./tls.ts";
+import { askServerTls, isNoTls, reasonOf, type ServerTls, type TlsSource } from "./tls.ts";
 import { nodeTransport, peerOf } from "./node_transport.ts";
 import type { Transport } from "./transport.ts";
 
@@ -119,7 +119,7 @@ export class TlsAcceptor implements Acceptor {
   /** Starts listening. */
   static async listen(options: TlsListenOptions): Promise<TlsAcceptor> {
     const { hostname: host, port, reusePort, fd, maxConnections, clock } = options;
-    const tls = await ask(options.tls, "Cannot use TLS");
+    const tls = await ask(options.tls, clock, "Cannot use TLS");
     const { cert, key, ca } = tls;
     const mutual = ca !== undefined;
     const server = createServer(
@@ -144,10 +144,10 @@ export class TlsAcceptor implements Acceptor {
   }
 
   async renew(): Promise<void> {
-    const { tls: source } = this.#options;
+    const { tls: source, clock } = this.#options;
     if (typeof source !== "function") return;
     const cannot = `Cannot renew the certificate of ${this.address}, which stays in use`;
-    const tls = await ask(source, cannot);
+    const tls = await ask(source, clock, cannot);
     const problem = renewalProblem(this.#tls, tls);
     if (problem !== undefined) throw new TypeError(`${cannot}: ${problem}`);
     // Pass all three: without `ca`, the runtime would reject every client.
@@ -204,9 +204,9 @@ export class TlsAcceptor implements Acceptor {
 }
 
 /** Gets the TLS options. The error for a missing permission is thrown unchanged. */
-async function ask(source: TlsSource<ServerTls>, cannot: string): Promise<ServerTls> {
+async function ask(source: TlsSource<ServerTls>, clock: Clock, cannot: string): Promise<ServerTls> {
   try {
-    return await askTls(source, true);
+    return await askServerTls(source, clock);
   } catch (error) {
     throw isDenied(error) ? error : new TypeError(`${cannot}: ${messageOf(error)}`, { cause: error });
   }

@@ -8,8 +8,8 @@ import { type Client, connect } from "../../client.ts";
 import { Renewal } from "../../cli/renewal.ts";
 import { RpcError } from "../../errors.ts";
 import type { ServerTls } from "../../types.ts";
-import { serve } from "../../server.ts";
-import { FakeClock } from "../support/fake_clock.ts";
+import { createServer, serve } from "../../server.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
 import { PseudoTerminal, testInTerminal } from "../terminal/pseudo_terminal.ts";
 import { type Certificate, Certificates } from "./certificates.ts";
 import { childrenOf, Folder, Program, root, run, testWith } from "./programs.ts";
@@ -375,6 +375,44 @@ testWith(
     assertEquals([await subjectAt(port), await ping(client), errors], ["renewed", "PONG", []]);
   },
 );
+
+testWith(["openssl"], "renewal: a function that never answers holds up no later renewal, and no start", async () => {
+  await using there = await world("old", "renewed");
+  const { made: [old, renewed] } = there;
+  const clock = new FakeClock();
+  const never = () => new Promise<ServerTls>(() => {});
+  let give: () => ServerTls | Promise<ServerTls> = () => old;
+  const errors: unknown[] = [];
+  const server = createServer({ clock, onError: (error) => errors.push(error) });
+  const { port, address } = await server.listen({ port: 0, tls: () => give() });
+  give = never;
+  const first = server.renew();
+  await turn(); // it has asked
+  give = () => renewed;
+  const second = server.renew();
+  await clock.advance(60_000);
+  await Promise.all([first, second]);
+  assertEquals(errors.map(String), [
+    `TypeError: Cannot renew the certificate of ${address}, which stays in use: ` +
+    "the function tls has not returned within 60 s",
+  ]);
+  assertEquals(await subjectAt(port), "renewed");
+  const refused = assertRejects(
+    () => server.listen({ port: 0, tls: never }),
+    TypeError,
+    "Cannot use TLS: the function tls has not returned within 60 s",
+  );
+  await clock.advance(60_000);
+  await refused;
+  const said: string[] = [];
+  const looked = new Renewal({ ask: never, first: old, clock, note: (text) => said.push(text) }).look();
+  await clock.advance(60_000);
+  await looked;
+  assertEquals(said, ["the old certificate stays in use: the function tls has not returned within 60 s"]);
+  const ended = server.shutdown();
+  await clock.advance(60_000);
+  await ended;
+});
 
 testWith(["openssl"], "renewal: a server whose function fails at first does not listen, and says why", async () => {
   await using there = await world();
