@@ -6,7 +6,7 @@
  * end of the client. Refused: mistakes of a middleware.
  */
 
-import { kindOf } from "../codec/errors.ts";
+import { isPlain, kindOf } from "../codec/errors.ts";
 import { type ErrorCode, RpcError } from "../errors.ts";
 import type { ReplyFields } from "../handlers/command.ts";
 import { DONE, type ItemResult } from "../session/item_queue.ts";
@@ -14,7 +14,7 @@ import type { Clock, Timer } from "../transport/clock.ts";
 import type { CallEncoder, CallOptions, CallPolicy, MaybeItems, StreamOptions } from "./call_options.ts";
 import type { Abortable, Watcher } from "./calls.ts";
 import { checkTimeout } from "./client_call.ts";
-import { dropItems } from "./outgoing_items.ts";
+import { dropItems, orDrop } from "./outgoing_items.ts";
 import type { ClientState } from "./rpc_client.ts";
 
 /** The metadata of a call. */
@@ -122,7 +122,7 @@ export class CallSender {
 
   #withMeta<Options extends CallOptions | StreamOptions>(options: Options): Options {
     const { meta } = this.before;
-    return meta === undefined ? options : { ...options, meta: { ...meta as Meta, ...options.meta } };
+    return meta === undefined ? options : { ...options, meta: merged(meta as Meta, options.meta) };
   }
 }
 
@@ -151,18 +151,13 @@ class Passage implements Abortable {
     isStreaming: boolean,
   ) {
     const { encoder, settings: { maxPayloadBytes, policy } } = sender.engine;
-    const { items, meta, signal, timeoutMs } = options;
+    const { meta, signal, timeoutMs } = options;
     this.#sender = sender;
     this.#options = { ...options };
     this.#isStreaming = isStreaming;
-    try {
-      this.#timeoutMs = checkTimeout(timeoutMs ?? policy.timeoutMs);
-      const copy = encoder.copyParams(command, params, maxPayloadBytes);
-      this.#call = { command, params: copy, meta: { ...meta }, signal };
-    } catch (error) {
-      dropItems(items);
-      throw error;
-    }
+    this.#timeoutMs = orDrop(options, () => checkTimeout(timeoutMs ?? policy.timeoutMs));
+    const copy = orDrop(options, () => encoder.copyParams(command, params, maxPayloadBytes));
+    this.#call = { command, params: copy, meta: merged(meta), signal };
   }
 
   /** Begins. Resolves with the reply of the outermost middleware. */
@@ -206,13 +201,13 @@ class Passage implements Abortable {
       if (index === middleware.length) return await this.#send(call, send);
       let passed: Promise<ReplyFields> | undefined;
       const next = (given: { readonly meta?: Meta } = {}) => {
-        passed ??= pass({ ...call, meta: { ...call.meta, ...given.meta } }, index + 1);
+        passed ??= pass({ ...call, meta: merged(call.meta, given.meta) }, index + 1);
         passed.catch(ignore); // the middleware need not wait for it
         return passed;
       };
       return wholeReply(await middleware[index](call, next));
     };
-    return await pass({ ...this.#call, meta: { ...own, ...this.#call.meta } }, 0);
+    return await pass({ ...this.#call, meta: merged(own, this.#call.meta) }, 0);
   }
 
   /** After the end, only a call without streams may still be sent: the others have lost their items or their reader. */
@@ -349,6 +344,11 @@ class PassedStream implements ItemStream {
 function wholeReply(answer: ReplyFields): ReplyFields {
   if (typeof answer === "object" && answer !== null) return answer;
   throw new TypeError(`the middleware returned ${kindOf(answer)}: return { res: value }`);
+}
+
+/** Adds metadata. One that is no plain object, such as `Headers`, has nothing to spread: it is sent on to be refused. */
+function merged(meta?: Meta, more?: Meta): Meta {
+  return meta && !isPlain(meta) ? meta : more && !isPlain(more) ? more : { ...meta, ...more };
 }
 
 function ignore(): void {}

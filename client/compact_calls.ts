@@ -38,13 +38,11 @@ export const compactEncoder: CallEncoder = {
 function encodeGiven(name: string, params: unknown, rest: Fields, maxPayloadBytes: number): Span {
   try {
     checkMap("params", params);
-    const { meta } = rest;
-    if (meta !== undefined) {
-      checkMap("meta", meta);
-      for (const [key, text] of Object.entries(meta)) {
-        if (typeof text !== "string") {
-          throw new EncodeError(`meta.${key}: ${kindOf(text)} cannot be sent here, only text`);
-        }
+    const { meta = {} } = rest;
+    checkMap("meta", meta);
+    for (const [key, text] of Object.entries(meta)) {
+      if (typeof text !== "string") {
+        throw new EncodeError(`meta.${key}: ${kindOf(text)} cannot be sent here, only text`);
       }
     }
     for (const [key, value] of Object.entries(params)) {
@@ -59,7 +57,7 @@ function encodeGiven(name: string, params: unknown, rest: Fields, maxPayloadByte
 }
 
 function checkMap(name: string, map: unknown): asserts map is object {
-  if (typeof map === "object" && map !== null && isPlain(map)) return;
+  if (map && isPlain(map)) return;
   throw new EncodeError(`${name}: ${kindOf(map)} cannot be sent here, only a plain object`);
 }
 

@@ -169,7 +169,7 @@ export class OutgoingItems implements ItemReceiver {
 
 /** Ends a source of items whose call was never made. */
 export function dropItems(source: ItemSource | undefined): void {
-  if (source !== undefined) void endLater(() => iteratorOf(source).return?.());
+  if (source) void endLater(() => iteratorOf(source).return?.());
 }
 
 /** Makes a call. If the call cannot be made, ends its caller's stream. */
@@ -208,7 +208,7 @@ function faultIn(source: unknown): string | undefined {
   if (ArrayBuffer.isView(source)) return "is bytes: give [bytes]";
   // First, because a ReadableStream of Safari is not iterable.
   if (source instanceof ReadableStream) return source.locked ? "is a locked ReadableStream" : undefined;
-  if (typeof source !== "object" || source === null || !isIterable(source)) {
+  if (Object(source) !== source || !isIterable(source as object)) {
     return `must be an iterable or a ReadableStream, and is ${kindOf(source)}`;
   }
 }

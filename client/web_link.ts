@@ -59,7 +59,7 @@ export class WebLink {
   constructor(readonly owner: WebLinkOwner, readonly backoff: Backoff) {}
 
   get state(): Activity | "open" {
-    return this.connection === undefined ? this.#activity : "open";
+    return this.connection ? "open" : this.#activity;
   }
 
   /** The delay before the next attempt to connect, in milliseconds. */
@@ -86,7 +86,7 @@ export class WebLink {
       } catch {
         // The error is in `lastError`; waiting calls report it if they time out.
       }
-    } while (this.connection === undefined && this.#activity !== "closed" && this.owner.hasWaiting);
+    } while (!this.connection && this.#activity !== "closed" && this.owner.hasWaiting);
     this.#become("idle", this.lastError);
   }
 

@@ -479,3 +479,24 @@ Deno.test("client middleware - the time and the signal of a call count while it 
     assertEquals(await client.call.ECHO({ value: 1 }, { timeoutMs: Infinity }), 1);
   });
 });
+
+Deno.test("meta - one that has no fields to send is refused, wherever it is given", async () => {
+  for (
+    const meta of [new Map([["token", "secret"]]), new Headers({ token: "secret" }), ["secret"], "secret"] as never[]
+  ) {
+    const places: [Options, { meta?: never }?][] = [
+      [{ meta }],
+      [{ meta: () => meta }],
+      [{ meta: { also: "1" } }, { meta }],
+      [{ middleware: [(_call, next) => next()] }, { meta }],
+      [{ middleware: [(_call, next) => next({ meta })] }],
+    ];
+    for (const [options, callOptions] of places) {
+      await withClient(options, async (client) => {
+        const call = () => client.call.META({}, callOptions);
+        const { message } = await assertRejects(call, TypeError);
+        assert(/^Cannot call META: meta: an? \w+ cannot be sent here, only a plain object$/.test(message), message);
+      });
+    }
+  }
+});
