@@ -36,8 +36,9 @@ export async function sendEach(receiver: ItemReceiver, items: Items): Promise<It
       continue;
     }
     const result = await items.next();
+    const isDone = "done" in result && result.done; // `in` throws for one that is no object, as `for await` does
     if (receiver.isSettled) return undefined;
-    if (result.done) return result;
+    if (isDone) return result;
     receiver.sendItem(result.value ?? null);
   }
 }
@@ -63,7 +64,7 @@ function readerOf(stream: ReadableStream): Items {
     return { done: false, value: bytes.subarray(0, PIECE_BYTES) };
   };
   return {
-    async next() {
+    async next(): Promise<IteratorResult<unknown, unknown>> {
       if (rest !== undefined) return piece(rest);
       const result = await reader.read() as IteratorResult<unknown>;
       return result.value instanceof Uint8Array ? piece(result.value) : result;

@@ -168,3 +168,12 @@ Deno.test("endItems() rejects with what a source's end throws, and does without 
   };
   await assertRejects(() => endItems(items), RangeError, "cannot be closed");
 });
+
+Deno.test("sendEach - a step that is no object is an error, and no endless row of nulls", async () => {
+  for (const step of [7, "text", undefined, null]) {
+    const receiver = new Receiver(3);
+    const items = { next: () => Promise.resolve(step as unknown as IteratorResult<unknown, unknown>) };
+    await assertRejects(() => sendEach(receiver, items), TypeError);
+    assertEquals(receiver.sent, []);
+  }
+});
