@@ -63,6 +63,12 @@ def _count(value: Any) -> float:
     return float(value) if type(value) in (int, float) and 0 < value < math.inf else 0
 
 
+def _check_seconds(timeout: float) -> None:
+    """Refuses what is no number: it is neither over nor not over, and the event loop would lose its order of timers."""
+    if math.isnan(timeout):
+        raise ValueError("timeout is a number of seconds, and is nan")
+
+
 def _error_of(reply: Message) -> RpcError:
     code, after = str(reply["err"]), _count(reply.get("$after")) / 1000
     return RpcError(code, str(reply.get("msg", "")), reply.get("data"), retryable=code in NOT_STARTED, after=after)
@@ -350,6 +356,8 @@ class Client(AbstractAsyncContextManager["Client"]):
     ) -> None:
         if not 1 <= alive <= 3600:
             raise ValueError("alive is 1 to 3600 seconds")
+        _check_seconds(timeout)
+        host = host.strip("[]")  # An address of IPv6 may be written as in a URL.
         self.host, self.port, self.timeout, self.alive = host, port, timeout, alive
         self._connections: set[_Connection] = set()  # At most one takes calls.
         self._seqs = itertools.count()
@@ -407,8 +415,11 @@ class Client(AbstractAsyncContextManager["Client"]):
         self, command: str, params: Params, timeout: float, meta: Meta, items: Items, credit: int
     ) -> AsyncIterator[Call]:
         """A call from its request to its end: what is not over by then is cancelled."""
+        _check_seconds(timeout)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        if isinstance(items, (str, bytes, bytearray, memoryview, Mapping)):
+            raise ValueError(f"items is one value, a {type(items).__name__}: give a list of it")
         if bad := [name for name in params or {} if name in OWN_FIELDS or str(name).startswith("$")]:
             raise ValueError(f"these names are never parameters: {', '.join(bad)}")
         if meta is not None and not all(isinstance(text, str) for text in meta.values()):

@@ -102,6 +102,23 @@ class Calls(unittest.IsolatedAsyncioTestCase):
             with self.assertRaises(ValueError):
                 await self.client.call("ECHO", params)
 
+    async def test_items_that_are_one_value_are_refused(self) -> None:
+        for items in ["text", b"bytes", bytearray(b"bytes"), memoryview(b"bytes"), {"a": 1}]:
+            with self.assertRaisesRegex(ValueError, "items is one value"):
+                await self.client.call("TALLY", items=items)
+            with self.assertRaisesRegex(ValueError, "items is one value"):
+                async with self.client.stream("ECHO", items=items):
+                    pass
+
+    async def test_a_limit_that_is_no_number_is_refused(self) -> None:
+        with self.assertRaisesRegex(ValueError, "timeout is a number of seconds"):
+            await self.client.call("PING", timeout=math.nan)
+        with self.assertRaisesRegex(ValueError, "timeout is a number of seconds"):
+            Client(timeout=math.nan)
+
+    async def test_an_address_of_ipv6_may_have_brackets(self) -> None:
+        self.assertEqual(Client("[::1]").host, Client("::1").host)
+
     async def test_a_stream_is_read_to_its_end(self) -> None:
         async with self.client.stream("TICK", {"count": 100, "interval": 0}) as stream:
             self.assertEqual([item async for item in stream], list(range(1, 101)))
@@ -344,7 +361,7 @@ class Calls(unittest.IsolatedAsyncioTestCase):
 
         client = await self.client_of(refuse)
         self.assertFalse((await self.fails("OVERLOADED", client.call("TALLY", items=iter("abc")))).retryable)
-        self.assertTrue((await self.fails("OVERLOADED", client.call("TALLY", items="abc"))).retryable)
+        self.assertTrue((await self.fails("OVERLOADED", client.call("TALLY", items=["a", "b", "c"]))).retryable)
 
     async def test_the_limit_of_the_caller_has_one_code(self) -> None:
         def answer(message: Message) -> bytes:
