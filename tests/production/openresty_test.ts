@@ -365,3 +365,41 @@ testWith(["luajit2", "lua-messagepack", "lua-socket"], "bytes and empty maps hav
     print "done"`;
   assertEquals(await run("luajit", ["-e", code]), { code: 0, text: "done\n" });
 });
+
+testWith(
+  ["luajit2", "lua-messagepack", "lua-socket"],
+  "what is no option, parameter or time limit is refused",
+  async () => {
+    const code = `
+    package.path = "${root}examples/openresty/lib/?.lua;" .. package.path
+    local packline = require "resty.packline"
+    local function refused(options) return (select(2, pcall(packline.new, options)):gsub("^.-:%d+: ", "")) end
+    print(refused { hostname = "a.internal" })
+    print(refused { host = 5 })
+    print(refused { servers = "127.0.0.1:1" })
+    print(refused { servers = { 5 } })
+    print(refused { timeout = 0 / 0 })
+    print(refused { alive = "soon" })
+    local client = packline.new { port = "1", timeout = "1000" } -- of the environment
+    local function failure(params, options) return tostring(select(2, client:call("ECHO", params, options))) end
+    print(failure("text"))
+    print(failure({}, { meta = "text" }))
+    print(failure({}, { meta = { "text" } }))
+    print(failure({}, { timeout = 0 / 0 }))
+    print(failure({}, { timeout = "soon" }))`;
+    const { text } = await run("luajit", ["-e", code]);
+    assertEquals(text.trimEnd().split("\n"), [
+      'there is no option "hostname"',
+      "host must be a string, and is a number",
+      "servers must be a table, and is a string",
+      "a server must be text, and is a number",
+      "timeout must be a number, and is nan",
+      "alive must be a number, and is a string",
+      "INVALID_PARAMS: params must be a table, and is a string",
+      "INVALID_PARAMS: meta must be a table, and is a string",
+      "INVALID_PARAMS: meta.1 must be text",
+      "INVALID_PARAMS: timeout must be a number of milliseconds, and is nan",
+      "INVALID_PARAMS: timeout must be a number of milliseconds, and is soon",
+    ]);
+  },
+);

@@ -115,8 +115,25 @@ local packline = {
   null = messages.null,
 }
 
+-- The options of packline.new(). A name with a slip in it would leave the default, such as the host 127.0.0.1.
+local KINDS = {
+  host = "string", port = "number", path = "string", servers = "table", tls = "any",
+  timeout = "number", bytes_max = "number", pool_size = "number", keepalive = "number", alive = "number",
+}
+
+local function check(options)
+  for name, value in pairs(options) do
+    local kind, given = KINDS[name], type(value)
+    if not kind then error('there is no option "' .. tostring(name) .. '"', 3) end
+    if kind == "number" then value = tonumber(value) end -- of the environment it is text
+    local is_sound = kind == "any" or type(value) == kind and value == value
+    if not is_sound then error(name .. " must be a " .. kind .. ", and is " .. (value ~= value and "nan" or "a " .. given), 3) end
+  end
+end
+
 -- "a.internal:1235", "[::1]:1235", "unix:/run/packline.sock"; without a port it is 1235.
 local function parse(text)
+  if type(text) ~= "string" then error("a server must be text, and is a " .. type(text), 3) end
   local path = text:match("^unix:(.+)$")
   if path then return { path = path } end
   local host, port = text:match("^(%[[^%[%]]+%]):?(%d*)$")
@@ -152,6 +169,7 @@ local budgets = {} -- of retries, by the names of the servers together
 
 -- A client: addresses and options. It has no connection, so one can serve all requests of a worker.
 function packline.new(options)
+  check(options)
   local client = setmetatable({
     timeout = options.timeout or 30000, -- ms
     bytes_max = options.bytes_max or messages.SHORT_BYTES_MAX, -- of a payload, both ways; larger ones need long frames

@@ -73,7 +73,7 @@ function Call.new(client, cmd, params, options, credit)
     options = options,
     credit = credit,
     taken = 0, -- items for which no credit has been granted again
-    deadline = sockets.now() + timeout,
+    deadline = sockets.now() + (tonumber(timeout) or 0), -- prepare() refuses what is no number
     avoided = {}, -- servers that have failed or refused this call
     refusals = 0,
   }, Call)
@@ -88,6 +88,10 @@ function Call:prepare(params)
   local options, credit = self.options, self.credit
   if credit and not (messages.count(credit) and credit == floor(credit)) then
     fail("INVALID_PARAMS", "credit must be an integer above 0, and is " .. tostring(credit))
+  end
+  local timeout = tonumber(options.timeout or 0)
+  if timeout ~= timeout or not timeout then
+    fail("INVALID_PARAMS", "timeout must be a number of milliseconds, and is " .. tostring(options.timeout))
   end
   self.request = messages.to_request(options.meta, params)
   if options.items == nil then return end

@@ -135,9 +135,12 @@ end
 -- The part of a request that belongs to its caller. It is packed when the call is made: the call may be sent again when
 -- the caller has long changed its tables.
 function messages.to_request(meta, params)
+  for name, given in pairs { meta = meta, params = params } do
+    if type(given) ~= "table" then fail("INVALID_PARAMS", name .. " must be a table, and is a " .. type(given)) end
+  end
   local request = { meta = meta and messages.map {} }
   for name, text in pairs(meta or {}) do
-    if type(text) ~= "string" then fail("INVALID_PARAMS", "meta." .. tostring(name) .. " must be text") end
+    if type(name) ~= "string" or type(text) ~= "string" then fail("INVALID_PARAMS", "meta." .. tostring(name) .. " must be text") end
     request.meta[name] = text
   end
   for name, value in pairs(params or {}) do
