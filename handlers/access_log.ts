@@ -4,6 +4,7 @@
  * In: calls. Out: a line for each, at its end.
  */
 
+import { kindOf } from "../codec/errors.ts";
 import { printable } from "../codec/printable.ts";
 import type { Middleware } from "./command.ts";
 import { type CallContext, ON_END } from "./context.ts";
@@ -20,6 +21,7 @@ import { cut, logLine } from "./log_line.ts";
  * @param write Takes a line, without a line break. No call waits for it, and its error, also a later one, only goes to
  * `onError`. By default the line goes to the log, which is stderr. If nobody reads that, lines are dropped and counted.
  * @returns The middleware. Put it first, so that it also sees the calls that other middleware refuses.
+ * @throws {TypeError} If `write` is no function.
  *
  * @example Two lines
  * ```ts
@@ -34,6 +36,9 @@ import { cut, logLine } from "./log_line.ts";
  * ```
  */
 export function accessLog(write?: (line: string) => unknown): Middleware {
+  if (write !== undefined && typeof write !== "function") {
+    throw new TypeError(`Cannot use ${kindOf(write)} as the argument of accessLog(): it must be a function`);
+  }
   return (call, next) => {
     const { clock, command, peer, server: { logStyle } } = call;
     const startMs = clock.now();

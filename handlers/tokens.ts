@@ -4,6 +4,7 @@
  * In: tokens, and the user of each. Out: a middleware. Refused: a call without a valid token, by `UNAUTHENTICATED`.
  */
 
+import { isPlain, kindOf } from "../codec/errors.ts";
 import { RpcError } from "../errors.ts";
 import type { Middleware } from "./command.ts";
 
@@ -16,7 +17,7 @@ const encoder = new TextEncoder();
  *
  * @param users The user of each token, by the token. A token should have at least 128 random bits.
  * @returns The middleware. The user is in the handler's context as `user`.
- * @throws {TypeError} If there is no token, or an empty one.
+ * @throws {TypeError} If there is no token, or an empty one, or if the users are no plain object.
  *
  * @example A command that needs a token
  * ```ts
@@ -31,6 +32,10 @@ const encoder = new TextEncoder();
  * ```
  */
 export function tokens<User>(users: Readonly<Record<string, User>>): Middleware<{ user: User }> {
+  // In a list of tokens, or in one token as text, the tokens would be "0", "1" and so on.
+  if (typeof users !== "object" || users === null || !isPlain(users)) {
+    throw new TypeError(`Cannot use ${kindOf(users)} as tokens: use { token: user }`);
+  }
   const entries = Object.entries(users);
   if (entries.length === 0 || entries.some(([token]) => token === "")) {
     throw new TypeError("Cannot use these tokens: there must be at least one, and none may be empty");

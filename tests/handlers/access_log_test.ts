@@ -1,6 +1,6 @@
 /** The access log: each line says what the caller was told, and no log can harm a call. */
 
-import { assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import type { Client } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { accessLog } from "../../handlers/access_log.ts";
@@ -152,5 +152,11 @@ Deno.test("a writer that throws, or that rejects later, harms no call, and its e
     const [{ error, origin }] = errors.takeWithOrigin();
     assertMatch(String(error), /the disk is full|FULL/);
     assertEquals(origin.command, "PING");
+  }
+});
+
+Deno.test("accessLog() refuses a writer that is no function, before any call", () => {
+  for (const write of [{ write: console.log }, "access.log", null]) {
+    assertThrows(() => accessLog(write as never), TypeError, "as the argument of accessLog(): it must be a function");
   }
 });

@@ -37,6 +37,19 @@ Deno.test("tokens() refuses to stand for nobody, or for an empty token", () => {
   assertThrows(() => tokens({ "": 1 }), TypeError, "none may be empty");
 });
 
+Deno.test("tokens() takes no list for a map, whose tokens would be its positions", () => {
+  const wrong: [unknown, string][] = [
+    [[SECRET], "an array"],
+    [SECRET, "a string"],
+    [new Map([[SECRET, 1]]), "a Map"],
+    [undefined, "undefined"],
+    [null, "null"],
+  ];
+  for (const [users, kind] of wrong) {
+    assertThrows(() => tokens(users as never), TypeError, `Cannot use ${kind} as tokens: use { token: user }`);
+  }
+});
+
 Deno.test("a connection keeps the service's state from its first call to its end, each its own", async () => {
   const events: string[] = [];
   const ended = Promise.withResolvers<void>();
