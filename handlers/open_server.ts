@@ -23,7 +23,10 @@ export interface ListeningServer extends Server, Listener {}
 /** What each option must be. The ranges of the limits are checked in `resolveLimits()`. */
 export const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
   ...Object.fromEntries(LIMIT_NAMES.map((name) => [name, OPTION_KINDS.any])) as Record<keyof Limits, OptionKind>,
-  commands: OPTION_KINDS.object,
+  commands: {
+    is: (value) => OPTION_KINDS.object.is(value) && !(Symbol.iterator in Object(value)), // a Map would be no command
+    must: "be an object with the commands by name, as { GREET: command(…) }",
+  },
   builtIns: SOME_BUILT_INS,
   tap: OPTION_KINDS.boolean,
   ready: OPTION_KINDS.function,

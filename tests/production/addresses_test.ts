@@ -152,6 +152,7 @@ const REFUSED: [options: Record<string, unknown>, text: string][] = [
 
 const SERVERS_OWN: typeof REFUSED = [
   [{ reusePort: "yes" }, 'Cannot use "yes" as reusePort: it must be true or false'],
+  [{ commands: new Map() }, "Cannot use an object as commands: it must be an object with the commands by name, as "],
   [{ onError: {} }, "Cannot use an object as onError: it must be a function"],
   [{ middleware: () => {} }, "Cannot use a function as middleware: it must be an array of functions"],
   [{ maxinflight: 5 }, 'Cannot use "maxinflight": unknown option; the options are '],
