@@ -290,7 +290,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     const { connection, attempts: { losses, refusals }, owner: { obstacle, unanswered } } = this;
     let text = `no reply within ${this.patienceMs} ms`;
     let cause: RpcError | undefined;
-    if (connection !== undefined) {
+    if (connection) {
       const waitedMs = Math.max(0, this.patienceMs - (this.ttl ?? 0));
       text += `: sent to ${connection.peer} after ${Math.round(waitedMs)} ms`;
     } else {
@@ -300,7 +300,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
         ? `: lost with its connection, and not sent again: ${reason}`
         : `, and the call was not sent${refusals > 0 ? " again" : ""}: ${reason}`;
     }
-    this.giveUp(new RpcError("TIMEOUT", text, { retryable: connection === undefined, cause }));
+    this.giveUp(new RpcError("TIMEOUT", text, { retryable: !connection, cause }));
   }
 
   /** A stream item has arrived. */
@@ -312,7 +312,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
 
   #cancelled(signal: AbortSignal): RpcError {
     return new RpcError("CANCELLED", "the caller's signal was aborted", {
-      retryable: this.connection === undefined,
+      retryable: !this.connection,
       cause: signal.reason,
     });
   }

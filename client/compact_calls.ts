@@ -23,7 +23,7 @@ export const compactEncoder: CallEncoder = {
   },
 
   encodeResumed({ given }, fields) {
-    return spanOf(extended(given, fields, Infinity)); // its size is checked when it is sent
+    return spanOf(extended(given, fields)); // its size is checked when it is sent
   },
 
   encodeItem(item, maxPayloadBytes) {
@@ -66,7 +66,7 @@ function checkMap(name: string, map: unknown): asserts map is object {
  *
  * @throws {EncodeError} If it is larger than `maxPayloadBytes`.
  */
-export function extended(given: Span, fields: Fields, maxPayloadBytes: number): Uint8Array {
+export function extended(given: Span, fields: Fields, maxPayloadBytes?: number): Uint8Array {
   return encodeCompact({ ...decodeCompact(bytesOf(given)) as Fields, ...fields }, "", maxPayloadBytes);
 }
 

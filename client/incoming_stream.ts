@@ -79,9 +79,9 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
    */
   override outlives(error: RpcError): boolean {
     const canBegin = this.policy.idempotent && this.state === "sent";
-    if (this.#lastId === undefined && !canBegin || this.items !== undefined) return false;
+    if (this.#lastId === undefined && !canBegin || this.items) return false;
     if (!isReceived(error)) return error.code === "CONNECTION_LOST";
-    return error.code === "GOING_AWAY" || cutByServer(error) !== undefined;
+    return error.code === "GOING_AWAY" || !!cutByServer(error);
   }
 
   async return(value?: unknown): Promise<ItemResult> {

@@ -77,7 +77,7 @@ export class OutgoingItems implements ItemReceiver {
       this.#state = "open";
       return void this.#run();
     }
-    if (this.#first !== undefined) this.#sendFirst(this.#first);
+    if (this.#first) this.#sendFirst(this.#first);
     if (this.#state === "complete") this.#sendEnd();
     this.#credit.wake();
   }
@@ -96,7 +96,7 @@ export class OutgoingItems implements ItemReceiver {
       output?.wait(this.#credit); // without a connection, `start()` wakes
       return this.#credit.granted();
     }
-    if (this.#held === undefined) return undefined;
+    if (!this.#held) return undefined;
     const { item } = this.#held;
     this.#held = undefined;
     this.#sendNow(item);
@@ -200,7 +200,7 @@ export async function endLater(end: () => unknown): Promise<void> {
  */
 export function checkItems(name: string, source: unknown): asserts source is ItemSource {
   const fault = faultIn(source);
-  if (fault !== undefined) throw new TypeError(`Cannot call ${name}: items ${fault}`);
+  if (fault) throw new TypeError(`Cannot call ${name}: items ${fault}`);
 }
 
 function faultIn(source: unknown): string | undefined {

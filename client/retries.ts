@@ -103,7 +103,7 @@ export class Backoff {
  * @param random A random number from 0 to 1.
  */
 export function retryWaitMs({ code, retryAfterMs }: RpcError, refusals: number, random: number): number {
-  if (retryAfterMs !== undefined && retryAfterMs > 0) return retryAfterMs * (1 + SPREAD * random);
+  if (retryAfterMs && retryAfterMs > 0) return retryAfterMs * (1 + SPREAD * random);
   if (code !== "OVERLOADED") return 0; // this server is about to end, others are not
   return random * longestWaitMs(refusals);
 }

@@ -232,7 +232,7 @@ export class WebConnection implements CallConnection {
 
   #take(payload: Uint8Array): void {
     const message = decodeCompact(payload);
-    if (typeof message !== "object" || message === null || Array.isArray(message)) {
+    if (Object(message) !== message || Array.isArray(message)) {
       throw new DecodeError("not a map");
     }
     const { seq, more, ...fields } = message as Fields;

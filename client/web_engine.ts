@@ -107,7 +107,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   call(name: string, params: unknown, given: MaybeItems<CallOptions>, wantsResult = false): Promise<unknown> {
     return new Promise((resolve, reject) =>
       orDrop(given, () => {
-        const options = given.items === undefined ? given : { ...given, timeoutMs: given.timeoutMs ?? Infinity };
+        const options = given.items ? { ...given, timeoutMs: given.timeoutMs ?? Infinity } : given;
         const call = new UnaryCall(this, name, this.encoder.encodeCall(this, name, params, options), options);
         Object.assign(call, { resolve, reject, wantsResult });
         this.begin(call);
@@ -160,7 +160,7 @@ export class WebEngine implements Engine, WebConnectionOwner, WebLinkOwner {
   giveUp(call: ClientCall, error: Error): void {
     if (call.isSettled) return; // the caller's code may have ended it, such as a getter of an item
     const { connection } = call;
-    if (connection === undefined) this.#waiting.remove(call);
+    if (!connection) this.#waiting.remove(call);
     call.end(error);
     connection?.abandon(call);
   }

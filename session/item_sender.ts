@@ -31,7 +31,7 @@ export type Items = AsyncIterator<unknown, unknown, void> | Iterator<unknown, un
 export async function sendEach(receiver: ItemReceiver, items: Items): Promise<IteratorResult<unknown> | undefined> {
   while (!receiver.isSettled) {
     const hold = receiver.hold();
-    if (hold !== undefined) {
+    if (hold) {
       await hold;
       continue;
     }
@@ -65,7 +65,7 @@ function readerOf(stream: ReadableStream): Items {
   };
   return {
     async next(): Promise<IteratorResult<unknown, unknown>> {
-      if (rest !== undefined) return piece(rest);
+      if (rest) return piece(rest);
       const result = await reader.read() as IteratorResult<unknown>;
       return result.value instanceof Uint8Array ? piece(result.value) : result;
     },

@@ -59,7 +59,7 @@ export function openBrowserWebSocket(
   const transport: WebTransport = {
     async read(into) {
       while (unread.length === 0) {
-        if (fault !== undefined) throw fault;
+        if (fault) throw fault;
         if (isEnded) return null;
         await new Promise<void>((resolve) => wake = resolve);
       }
