@@ -24,7 +24,7 @@ import {
 import type { Span } from "../codec/frame.ts";
 import type { Writer } from "../codec/writer.ts";
 import { checkOptions, DEFAULT_LIMITS, OPTION_KINDS, type OptionKind } from "../limits.ts";
-import type { CallEncoder, CallOptions, GivenOwner, MaybeItems, StreamOptions } from "./call_options.ts";
+import type { CallEncoder, CallOptions, GivenOwner, ItemSource, MaybeItems, StreamOptions } from "./call_options.ts";
 import { type CallSpan, clientTelemetry } from "../session/telemetry.ts";
 import { ClientCall, type ClientSettings, PING_SEQ } from "./client_call.ts";
 import { type ItemMessage, unsendable } from "./outgoing_items.ts";
@@ -59,12 +59,28 @@ export function checkCallOptions<Options extends object>(
   return options;
 }
 
+/** Generators and other iterators of the language, which can be read once. */
+const ITERATORS: readonly object[] = [function* () {}, async function* () {}].map((make) =>
+  Object.getPrototypeOf(Object.getPrototypeOf(make.prototype))
+);
+
+/** Those that a call has had. It closes them, so for another call they would be an empty stream that looks whole. */
+const hadByCalls = new WeakSet<ItemSource>();
+
+function checkFresh(name: string, items: ItemSource): void {
+  if (!ITERATORS.some((prototype) => Object.prototype.isPrototypeOf.call(prototype, items))) return;
+  if (hadByCalls.has(items)) {
+    throw new TypeError(`Cannot call ${name}: an earlier call had these items, and has closed them; make new ones`);
+  }
+  hadByCalls.add(items);
+}
+
 /**
  * Encodes the request of a call.
  *
  * @param credit The initial credit of a stream.
  * @throws {RangeError} If the request is too large.
- * @throws {TypeError} If the parameters or `meta` cannot be sent.
+ * @throws {TypeError} If the parameters or `meta` cannot be sent, or an earlier call had the items.
  */
 export function encodeCall(
   owner: GivenOwner,
@@ -75,6 +91,7 @@ export function encodeCall(
 ): Span {
   const { sequenced, maxPayloadBytes } = owner.settings;
   const { meta, timeoutMs = owner.settings.policy.timeoutMs, items } = options;
+  if (items !== undefined) checkFresh(name, items);
   const lateFields = (sequenced ? 1 : 0) + (timeoutMs === Infinity ? 0 : 1);
   const given: GivenRequest = {
     cmd: owner.cmdOf(name),

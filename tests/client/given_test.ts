@@ -87,6 +87,40 @@ Deno.test("an option that a call or a stream does not have is refused by its nam
   }
 });
 
+Deno.test("a generator that an earlier call has had is refused, and is no empty stream; an array may be given again", async () => {
+  const commands = {
+    COUNT: command(async (_: object, { items = [] }) => {
+      let count = 0;
+      for await (const _ of items) count++;
+      return count;
+    }),
+  };
+  await using server = await serve({ port: 0, commands });
+  await using client = await connect({ port: server.port });
+  const list = [1, 2, 3];
+  const sources: (() => Iterable<number> | AsyncIterable<number>)[] = [
+    function* () {
+      yield* list;
+    },
+    async function* () {
+      yield* list;
+    },
+    () => list.values(),
+    () => new Set(list).values(),
+  ];
+  for (const make of sources) {
+    const items = make();
+    assertEquals(await client.call("COUNT", {}, { items }), 3);
+    const error = await assertRejects(() => client.call("COUNT", {}, { items }), TypeError);
+    assertEquals(
+      error.message,
+      "Cannot call COUNT: an earlier call had these items, and has closed them; make new ones",
+    );
+    await assertRejects(async () => await client.stream("COUNT", {}, { items }).next(), TypeError, error.message);
+  }
+  for (const _ of [1, 2]) assertEquals(await client.call("COUNT", {}, { items: list }), 3);
+});
+
 Deno.test("a stream's parameters are those of the time when it was made, not of the first next()", async () => {
   using network = memoryNetwork();
   await using client = await connect({ dial: () => network.dial() });
