@@ -130,7 +130,7 @@ export function outgoing({ name, params, items: source }: CommandCall, options: 
   const ttl = isPlain || timeout === Infinity ? undefined : timeout * 1000;
   const fields = { ttl, meta, credit: undefined, hasItems: source !== undefined };
   const request = encode({ cmd, params, seq: number, ...fields }, writeRequest, max, "parameters");
-  if (isPlain) return { request };
+  if (isPlain) return { request, seq: number };
   const settings = encode(new Settings({ max, alive: DEFAULT_ALIVE_MS }), writeControl, max);
   return { request, seq: number, settings, items: source && { source, seq: number as number, maxPayloadBytes: max } };
 }

@@ -140,7 +140,7 @@ function messages.to_request(meta, params)
   end
   local request = { meta = meta and messages.map {} }
   for name, text in pairs(meta or {}) do
-    if type(name) ~= "string" or type(text) ~= "string" then fail("INVALID_PARAMS", "meta." .. tostring(name) .. " must be text") end
+    if type(text) ~= "string" then fail("INVALID_PARAMS", "meta." .. tostring(name) .. " must be text") end
     request.meta[name] = text
   end
   for name, value in pairs(params or {}) do
