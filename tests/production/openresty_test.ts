@@ -384,7 +384,6 @@ testWith(
     local function failure(params, options) return tostring(select(2, client:call("ECHO", params, options))) end
     print(failure("text"))
     print(failure({}, { meta = "text" }))
-    print(failure({}, { meta = { "text" } }))
     print(failure({}, { timeout = 0 / 0 }))
     print(failure({}, { timeout = "soon" }))`;
     const { text } = await run("luajit", ["-e", code]);
@@ -397,7 +396,6 @@ testWith(
       "alive must be a number, and is a string",
       "INVALID_PARAMS: params must be a table, and is a string",
       "INVALID_PARAMS: meta must be a table, and is a string",
-      "INVALID_PARAMS: meta.1 must be text",
       "INVALID_PARAMS: timeout must be a number of milliseconds, and is nan",
       "INVALID_PARAMS: timeout must be a number of milliseconds, and is soon",
     ]);
