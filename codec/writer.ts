@@ -41,6 +41,9 @@ const stdEncode: (value: bigint) => Uint8Array = encode;
 /** Below this length a loop is faster than a call of the runtime's encoder or copy. */
 const LONG_TEXT = 48;
 
+/** Nested containers: as many as a peer with the default reads. */
+const MAX_DEPTH = DEFAULT_LIMITS.maxDepth;
+
 const textEncoder = new TextEncoder();
 
 const { hasOwnProperty } = Object.prototype;
@@ -60,14 +63,10 @@ export class Writer {
   #sharedStart = 0;
   #maxMessageBytes = Infinity;
   #weightBytes = 0;
-  readonly #maxDepth: number;
   readonly #slabBytes: number;
 
-  /** `maxDepth`: nested containers; `slabBytes`: the size of a slab, which is allocated for the first byte. */
-  constructor(
-    { maxDepth = DEFAULT_LIMITS.maxDepth, slabBytes = SLAB_BYTES }: { maxDepth?: number; slabBytes?: number } = {},
-  ) {
-    this.#maxDepth = maxDepth;
+  /** `slabBytes`: the size of a slab, which is allocated for the first byte. */
+  constructor({ slabBytes = SLAB_BYTES }: { slabBytes?: number } = {}) {
     this.#slabBytes = slabBytes;
   }
 
@@ -336,7 +335,7 @@ export class Writer {
   }
 
   #writeArray(array: readonly unknown[], depth: number): void {
-    if (depth > this.#maxDepth) throw tooDeep(this.#maxDepth);
+    if (depth > MAX_DEPTH) throw tooDeep();
     const length = array.length;
     this.writeArrayHeader(length);
     for (let index = 0; index < length; index++) this.writeValue(array[index], depth);
@@ -347,7 +346,7 @@ export class Writer {
       if (object instanceof Uint8Array && ArrayBuffer.isView(object)) return this.#writeBinary(object);
       throw new UnsendableError(`Cannot encode ${kindOf(object)}`);
     }
-    if (depth > this.#maxDepth) throw tooDeep(this.#maxDepth);
+    if (depth > MAX_DEPTH) throw tooDeep();
     // Most objects have less than 16 fields, and a header of one byte. In such a loop, V8 does not search for each
     // field.
     const start = this.beginMap(0);
@@ -395,6 +394,6 @@ function containerHeaderBytes(size: number): number {
   return size < 16 ? 1 : size < 0x10000 ? 3 : 5;
 }
 
-function tooDeep(maxDepth: number): EncodeError {
-  return new EncodeError(`Cannot encode containers nested deeper than ${maxDepth}, or in a cycle`);
+function tooDeep(): EncodeError {
+  return new EncodeError(`Cannot encode containers nested deeper than ${MAX_DEPTH}, or in a cycle`);
 }

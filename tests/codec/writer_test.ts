@@ -4,6 +4,7 @@ import { decode as std } from "jsr:@std/msgpack@^1.0.3";
 import { assert, assertEquals, assertFalse, assertStrictEquals, assertThrows } from "@std/assert";
 import { EncodeError } from "../../codec/errors.ts";
 import { Writer } from "../../codec/writer.ts";
+import { DEFAULT_LIMITS } from "../../limits.ts";
 import { takeBatch } from "../support/batch.ts";
 
 const stdDecode: (bytes: Uint8Array) => unknown = std;
@@ -218,15 +219,19 @@ Deno.test("Writer leaves undefined fields out, across every width of the header"
 });
 
 Deno.test("Writer holds to maxDepth, to the container, and counts those that stand around the value", () => {
-  const writer = new Writer({ maxDepth: 3 });
-  writer.writeValue([[{ a: 1 }]]);
-  writer.writeValue([{ a: 1 }], 1);
-  writer.writeValue({ a: 1 }, 2);
-  writer.writeValue(1, 3);
+  const { maxDepth } = DEFAULT_LIMITS;
+  const writer = new Writer();
+  writer.writeValue([[{ a: 1 }]], maxDepth - 3);
+  writer.writeValue([{ a: 1 }], maxDepth - 2);
+  writer.writeValue({ a: 1 }, maxDepth - 1);
+  writer.writeValue(1, maxDepth);
+  const deepest = JSON.parse(`${"[".repeat(maxDepth)}${"]".repeat(maxDepth)}`);
+  writer.writeValue(deepest);
   takeBatch(writer);
-  for (const [value, depth] of [[[[{ a: {} }]], 0], [[[[[]]]], 0], [[[[]]], 1], [{ a: {} }, 2], [[], 3]] as const) {
-    assertThrows(() => writer.writeValue(value, depth), EncodeError, "nested deeper than 3");
+  for (const [value, left] of [[[[{ a: {} }]], 3], [[[[[]]]], 3], [[[[]]], 2], [{ a: {} }, 1], [[], 0]] as const) {
+    assertThrows(() => writer.writeValue(value, maxDepth - left), EncodeError, "nested deeper than 64");
   }
+  assertThrows(() => writer.writeValue([deepest]), EncodeError, "nested deeper than 64");
 });
 
 Deno.test("Writer ends in an error on a cycle, through an array and through a map", () => {
