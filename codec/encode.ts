@@ -10,7 +10,6 @@
  * pipeline flushes the stage as soon as it knows that no more frames come.
  */
 
-import { messageBytesFor } from "../limits.ts";
 import type { Output, Stage } from "./stage.ts";
 import {
   holdSlab,
@@ -23,7 +22,7 @@ import {
   writeLongHeader,
   writeShortHeader,
 } from "./frame.ts";
-import { PayloadTooLargeError, TooHeavyError } from "./errors.ts";
+import { PayloadTooLargeError } from "./errors.ts";
 import { Writer } from "./writer.ts";
 
 /** How to encode messages, and what to do with one that cannot be encoded. */
@@ -110,7 +109,7 @@ export class EncodeStage<Message> implements Stage<Message, Uint8Array> {
     const writer = idleWriter ?? new Writer();
     idleWriter = undefined;
     try {
-      writer.begin(messageBytesFor(limitBytes));
+      writer.begin(limitBytes);
       writer.reserve(LONG_HEADER_BYTES);
       writer.position += SHORT_HEADER_BYTES; // a long payload is moved
       this.#encoding.writeMessage(writer, message);
@@ -118,12 +117,9 @@ export class EncodeStage<Message> implements Stage<Message, Uint8Array> {
       this.#append(writer);
       idleWriter = writer;
     } catch (error) {
-      const writtenBytes = writer.position - writer.start;
       writer.rewind(0);
       idleWriter = writer;
-      const isTooLarge = error instanceof TooHeavyError && writtenBytes > limitBytes;
-      const reason = isTooLarge ? new PayloadTooLargeError(Infinity, limitBytes) : error;
-      const instead = this.#encoding.onUnwritable(message, reason);
+      const instead = this.#encoding.onUnwritable(message, error);
       if (instead !== undefined) this.#write(instead);
     }
   }

@@ -21,9 +21,6 @@ export class EncodeError extends Error {
 /** A value of a kind that cannot be sent, such as a function or a `Date`. */
 export class UnsendableError extends EncodeError {}
 
-/** A message that takes more memory than its receiver allows. */
-export class TooHeavyError extends EncodeError {}
-
 /** A message whose payload is over the limit. */
 export class PayloadTooLargeError extends EncodeError {
   /**
@@ -34,6 +31,12 @@ export class PayloadTooLargeError extends EncodeError {
     const size = payloadBytes === Infinity ? "far above the limit, which is" : `${payloadBytes} bytes, the limit is`;
     super(`the payload is ${size} ${limitBytes}`);
   }
+}
+
+/** The error for a message that takes too much memory: first of all, it may be too large already. */
+export function tooHeavy(writtenBytes: number, maxPayloadBytes: number, maxMessageBytes: number): EncodeError {
+  if (writtenBytes > maxPayloadBytes) return new PayloadTooLargeError(Infinity, maxPayloadBytes);
+  return new EncodeError(`Cannot encode a message that takes more than ${maxMessageBytes} bytes of memory`);
 }
 
 /** Whether an object is plain, also from another realm. An instance of a class could lose its state. */

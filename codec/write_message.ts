@@ -8,16 +8,8 @@
  * reject.
  */
 
-import { DEFAULT_LIMITS, messageBytesFor } from "../limits.ts";
-import {
-  EncodeError,
-  faultIn,
-  isPlain,
-  kindOf,
-  PayloadTooLargeError,
-  TooHeavyError,
-  UnsendableError,
-} from "./errors.ts";
+import { DEFAULT_LIMITS } from "../limits.ts";
+import { EncodeError, faultIn, isPlain, kindOf, PayloadTooLargeError, UnsendableError } from "./errors.ts";
 import {
   FIELD_WEIGHT,
   type Fields,
@@ -299,20 +291,17 @@ export function encodeItem(item: unknown, maxPayloadBytes: number): Span {
   return encoded((writer) => writeItemValue(writer, item), maxPayloadBytes, MAP_WEIGHT + 3 * FIELD_WEIGHT);
 }
 
-/** @param otherWeight What the other fields of the message will weigh, in bytes. */
-function encoded(write: (writer: Writer) => void, maxPayloadBytes: number, otherWeight = 0): Span {
+/** @param laterWeight What is added to the message later weighs, in bytes. */
+function encoded(write: (writer: Writer) => void, maxPayloadBytes: number, laterWeight = 0): Span {
   const writer = idleWriter ?? new Writer({ slabBytes: SLAB_BYTES });
   idleWriter = undefined;
   try {
-    writer.begin(messageBytesFor(maxPayloadBytes) - otherWeight);
+    writer.begin(maxPayloadBytes, laterWeight);
     write(writer);
     const { bytes, start, position: end } = writer;
     if (end - start > maxPayloadBytes) throw new PayloadTooLargeError(end - start, maxPayloadBytes);
     writer.finish();
     return { bytes, start, end };
-  } catch (error) {
-    const isTooLarge = error instanceof TooHeavyError && writer.position - writer.start > maxPayloadBytes;
-    throw isTooLarge ? new PayloadTooLargeError(Infinity, maxPayloadBytes) : error;
   } finally {
     writer.rewind(0); // remove the bytes of a failed request
     idleWriter = writer;

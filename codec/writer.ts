@@ -17,8 +17,8 @@
  */
 
 import { encode } from "jsr:@std/msgpack@^1.0.3/encode";
-import { DEFAULT_LIMITS } from "../limits.ts";
-import { EncodeError, isPlain, kindOf, TooHeavyError, UnsendableError } from "./errors.ts";
+import { DEFAULT_LIMITS, messageBytesFor } from "../limits.ts";
+import { EncodeError, isPlain, kindOf, tooHeavy, UnsendableError } from "./errors.ts";
 import { NO_SLAB, ROOM_BEHIND_BYTES, sharedSlab, SLAB_BYTES, slabOf, type Span } from "./frame.ts";
 import {
   ARRAY_WEIGHT,
@@ -56,11 +56,11 @@ export class Writer {
   start = 0;
   /** The place of the next byte. */
   position = 0;
-
   #view = new DataView(NO_SLAB.buffer);
   /** While a batch has outgrown the shared slab: the shared slab, and its free part. */
   #shared = NO_SLAB;
   #sharedStart = 0;
+  #maxPayloadBytes = Infinity;
   #maxMessageBytes = Infinity;
   #weightBytes = 0;
   readonly #slabBytes: number;
@@ -70,9 +70,10 @@ export class Writer {
     this.#slabBytes = slabBytes;
   }
 
-  /** Starts a message, with a limit on its weight at the receiver. */
-  begin(maxMessageBytes: number): void {
-    this.#maxMessageBytes = maxMessageBytes;
+  /** Starts a message for a receiver with this limit. What is added to the message later has the given weight. */
+  begin(maxPayloadBytes: number, laterWeight = 0): void {
+    this.#maxPayloadBytes = maxPayloadBytes;
+    this.#maxMessageBytes = messageBytesFor(maxPayloadBytes) - laterWeight;
     this.#weightBytes = MESSAGE_WEIGHT;
   }
 
@@ -307,7 +308,7 @@ export class Writer {
   #charge(bytes: number): void {
     this.#weightBytes += bytes;
     if (this.#weightBytes > this.#maxMessageBytes) {
-      throw new TooHeavyError(`Cannot encode a message that takes more than ${this.#maxMessageBytes} bytes of memory`);
+      throw tooHeavy(this.position - this.start, this.#maxPayloadBytes, this.#maxMessageBytes);
     }
   }
 

@@ -8,6 +8,7 @@ import { decode, encode } from "../support/msgpack.ts";
 import { EncodeError } from "../../codec/errors.ts";
 import { Writer } from "../../codec/writer.ts";
 import { RpcError } from "../../errors.ts";
+import { DEFAULT_LIMITS } from "../../limits.ts";
 
 class Account {
   name = "ada";
@@ -100,7 +101,7 @@ Deno.test("a value that is refused for its depth or its weight is not searched a
     get: (_, name) => name === "length" ? 1_000_000 : void reads++,
   });
   const writer = new Writer();
-  writer.begin(8_388_608);
+  writer.begin(DEFAULT_LIMITS.maxPayloadBytes);
   assertThrows(() => writeReply(writer, new Reply(1, { res: sparse }, false)), EncodeError, "more than 8388608 bytes");
   assert(reads < 200, `${reads} reads of the children and of an array without them`);
 });

@@ -39,7 +39,7 @@ const LARGE: Record<string, unknown> = {
 for (const [name, value] of Object.entries(LARGE)) {
   Deno.test(`${name} passes, at the writer and at the reader`, () => {
     const writer = new Writer();
-    writer.begin(DEFAULT_LIMITS.maxMessageBytes);
+    writer.begin(DEFAULT_LIMITS.maxPayloadBytes);
     writer.writeValue(value);
     assertEquals(decode(takeBatch(writer)), value);
   });
@@ -54,9 +54,10 @@ Deno.test("the writer refuses what the reader refuses, to the byte", () => {
   ];
   for (const value of values) {
     const bytes = encode(value);
-    const weigh = (maxMessageBytes: number) => {
+    const { maxPayloadBytes, maxMessageBytes } = DEFAULT_LIMITS;
+    const weigh = (leftBytes: number) => {
       const writer = new Writer();
-      writer.begin(maxMessageBytes);
+      writer.begin(maxPayloadBytes, maxMessageBytes - leftBytes);
       writer.writeValue(value);
     };
     let least = 1;
