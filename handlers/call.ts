@@ -91,10 +91,6 @@ export class Call implements Expiring, StreamedCall, Invocation {
     return this.request.seq as number;
   }
 
-  get command(): string {
-    return this.entry.name;
-  }
-
   get isSettled(): boolean {
     return this.state === "settled";
   }
@@ -277,7 +273,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
   /** Reports an error that is not sent to the caller. */
   report(error: unknown): void {
     const { server, connection } = this.owner;
-    server.log.report(error, { peer: connection.peer, command: this.command });
+    server.log.report(error, { peer: connection.peer, command: this.entry.name });
   }
 
   /** Converts what a handler threw to the error for its caller. */

@@ -23,7 +23,6 @@ const NO_META: Readonly<Record<string, string>> = Object.freeze({});
 
 /** A call, as its context and the middleware see it. */
 export interface Invocation {
-  readonly command: string;
   readonly entry: RegisteredCommand;
   readonly request: Request;
   readonly deadlineMs: number;
@@ -59,7 +58,7 @@ export class CallContext implements Context {
   }
 
   get command(): string {
-    return this.#call.command;
+    return this.#call.entry.name;
   }
 
   get params(): Readonly<Record<string, unknown>> {

@@ -58,7 +58,9 @@ export class MiddlewareChain {
     const next = (given?: object) => {
       if (passed === undefined) {
         passed = answered
-          ? Promise.reject(new TypeError(`Cannot pass on a call of ${call.command}: this middleware has answered it`))
+          ? Promise.reject(
+            new TypeError(`Cannot pass on a call of ${call.entry.name}: this middleware has answered it`),
+          )
           : this.#next(call, given === undefined ? context : withGiven(call, context, given), chain, index + 1);
         // The middleware may not have awaited it, and an uncaught error would end the process.
         passed.catch((error) => {
