@@ -106,15 +106,7 @@ export class Intake {
       // Between two readings of the clock, a call with a `ttl` may have read it.
       if (counter.lookedMs - startMs >= TURN_MS && index > from) break;
       const message = batch[index];
-      if (message instanceof Request) {
-        if (starts.call !== undefined || this.#isFullFor(message)) break;
-      } else if (message instanceof InvalidMessage) {
-        if (this.#isFullFor(message)) break;
-      } else if (message instanceof RequestItem) {
-        if (this.#calls.mustWait(message)) break;
-      } else if (message instanceof BadFrame) {
-        break;
-      }
+      if (message instanceof Request && starts.call !== undefined || this.#mustWait(message)) break;
       this.#router.route(message);
     }
     const isPaused = index < batch.length && this.#isPaused(batch[index], startMs);
@@ -159,10 +151,13 @@ export class Intake {
     return this.#connection.output.full || this.#calls.held.mustWait || seq === undefined && this.#calls.isLineFull;
   }
 
-  /** Whether there is no room for a message. A control message, such as one that ends a call, needs no room. */
+  /**
+   * Whether a message has to wait: for room or, if it is a broken frame, for the answers to everything before it. A
+   * control message, such as one that ends a call, needs no room.
+   */
   #mustWait(message: Decoded<ClientMessage>): boolean {
-    if (message instanceof RequestItem) return this.#calls.mustWait(message);
-    return (message instanceof Request || message instanceof InvalidMessage) && this.#isFullFor(message);
+    if (message instanceof Request || message instanceof InvalidMessage) return this.#isFullFor(message);
+    return message instanceof RequestItem ? this.#calls.mustWait(message) : message instanceof BadFrame;
   }
 
   async #untilRoom(message: Decoded<ClientMessage>): Promise<void> {
