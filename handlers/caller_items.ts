@@ -11,7 +11,7 @@ import { DEFAULT_CREDIT } from "../limits.ts";
 import { DONE, ItemQueue, type ItemResult, ItemWindow } from "../session/item_queue.ts";
 import type { HeldItems } from "./held_items.ts";
 import type { StandardSchema } from "./standard_schema.ts";
-import { validatedItem } from "./validation.ts";
+import { validated } from "./validation.ts";
 
 /** What a caller may send before it is granted more (PROTOCOL.md, "Streams from the caller"). */
 const FIRST_ITEMS = 1;
@@ -109,7 +109,7 @@ class ItemReader implements AsyncIterableIterator<unknown> {
       if (this.#failure !== undefined) throw this.#failure.reason;
       this.#isRead ||= result.done === true;
       if (result.done || this.#schema === undefined) return result;
-      return { done: false, value: await validatedItem(this.#schema, result.value, this.#taken++) };
+      return { done: false, value: await validated(this.#schema, result.value, this.#taken++) };
     } catch (reason) {
       this.#failure ??= { reason };
       this.#queue.leave();

@@ -28,10 +28,14 @@ export function isStream(answer: unknown): answer is AsyncIterable<unknown> {
   return typeof answer === "object" && answer !== null && Symbol.asyncIterator in answer;
 }
 
+/** Whether a value is a promise, of any library. */
+export function isThenable<Value>(value: Value | PromiseLike<Value>): value is PromiseLike<Value> {
+  return typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function";
+}
+
 /** Whether an answer comes later: it is a promise or a stream. */
 export function isPending(answer: unknown): boolean {
-  return typeof answer === "object" && answer !== null &&
-    (typeof (answer as { then?: unknown }).then === "function" || isStream(answer));
+  return isThenable(answer) || isStream(answer);
 }
 
 /**

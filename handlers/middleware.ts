@@ -8,10 +8,10 @@ import { isPlain } from "../codec/errors.ts";
 import { inspect } from "../transport/runtime.ts";
 import { type Context, type Middleware, type Next, REPLY, type ReplyFields, replyOf } from "./command.ts";
 import { CallContext, type Invocation } from "./context.ts";
-import { isStream } from "./item_sender.ts";
+import { isStream, isThenable } from "./item_sender.ts";
 import type { RegisteredCommand } from "./registry.ts";
 import { withoutItems } from "./refusals.ts";
-import { checkedResult, isThenable, validated } from "./validation.ts";
+import { checkedResult, validated } from "./validation.ts";
 
 /** Rounds of microtasks between a handler that does not wait and its reply: without middleware, and with it. */
 const ROUNDS_OF_HANDLER = 1;

@@ -10,7 +10,7 @@ import { RpcError } from "../errors.ts";
 import { endItems, iteratorOf } from "../session/item_sender.ts";
 import { replyOf } from "./command.ts";
 import type { SchemaIssue, SchemaResult, StandardSchema } from "./standard_schema.ts";
-import { isStream } from "./item_sender.ts";
+import { isStream, isThenable } from "./item_sender.ts";
 import { isTracked } from "./tracked.ts";
 
 /** The most issues in the data of an error: a caller may send a list in which each entry is wrong. */
@@ -28,28 +28,19 @@ interface Issue {
   readonly message: string;
 }
 
-/** Whether a value is a promise, of any library. */
-export function isThenable<Value>(value: Value | PromiseLike<Value>): value is PromiseLike<Value> {
-  return typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function";
+/**
+ * The parameters, or an item of the caller's stream, for the handler; a promise if the schema is asynchronous.
+ *
+ * @param index The place of the item.
+ */
+export function validated(schema: StandardSchema, value: unknown, index?: number): unknown {
+  const result = schema["~standard"].validate(value);
+  return isThenable(result) ? result.then((result) => valueOf(result, index)) : valueOf(result, index);
 }
 
-/** The parameters for the handler; a promise if the schema is asynchronous. */
-export function validated(schema: StandardSchema, params: unknown): unknown {
-  const result = schema["~standard"].validate(params);
-  return isThenable(result) ? result.then((result) => valueOf(result)) : valueOf(result);
-}
-
-/** An item of the caller's stream, for the handler; a promise if the schema is asynchronous. */
-export function validatedItem(schema: StandardSchema, item: unknown, index: number): unknown {
-  const result = schema["~standard"].validate(item);
-  const value = (result: SchemaResult<unknown>) => valueOf(result, ["items", index]);
-  return isThenable(result) ? result.then(value) : value(result);
-}
-
-/** @param within The path to the value, from the parameters. */
-function valueOf(result: SchemaResult<unknown>, within: Issue["path"] = []): unknown {
+function valueOf(result: SchemaResult<unknown>, index: number | undefined): unknown {
   if (result.issues === undefined) return result.value;
-  const data = toldOf(result.issues, within);
+  const data = toldOf(result.issues, index === undefined ? [] : ["items", index]);
   throw new RpcError("INVALID_PARAMS", textOf(data, result.issues.length), { data });
 }
 
