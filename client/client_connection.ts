@@ -118,7 +118,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
       : new MatchingInOrder(this.#calls, this.peer, { maxInFlight, memory: place.memory, listener: this, clock });
     this.#alive = new KeepAlive(owner, this.#connection, sender, (error) => this.lose(error));
     this.#answers = new Answers(owner, this, this.#calls, this.#matching, this.#alive);
-    this.items = new ItemOutput(this.#connection.output, (message) => sender.sendItem(message));
+    this.items = new ItemOutput(this.#connection.output, (message) => sender.send(message));
     void this.#connection.run();
     this.#keepAlive();
   }

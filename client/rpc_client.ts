@@ -198,7 +198,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   begin(call: ClientCall): void {
-    if (this.#state === "closed") return call.end(closed());
+    if (this.#isClosed) return call.end(closed());
     if (this.#queue.full) return call.end(this.#overloaded());
     try {
       call.begin();
@@ -377,7 +377,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   #setState(state: ClientState, error?: RpcError): void {
-    if (this.#state === state || this.#state === "closed") return;
+    if (this.#state === state || this.#isClosed) return;
     this.#state = state;
     const { onState } = this.settings;
     // In a microtask, so the hook cannot interfere with this code.

@@ -212,18 +212,13 @@ export class Sender implements Encoding<ClientOutput> {
     return true;
   }
 
-  /** Sends a call. */
-  send(call: ClientCall): void {
-    this.output?.enqueue(call);
-  }
-
   /**
-   * Sends an item of a caller's stream, or its end.
+   * Sends a call, an item of a caller's stream, or the end of a stream.
    *
-   * @throws {EncodeError} If it cannot be encoded; errors of the caller's getters pass through. None of its bytes were
-   * sent.
+   * @throws {EncodeError} If an item cannot be encoded; errors of the caller's getters pass through. None of its bytes
+   * were sent.
    */
-  sendItem(message: ItemMessage): void {
+  send(message: ClientCall | ItemMessage): void {
     this.output?.enqueue(message);
   }
 
