@@ -5,7 +5,7 @@
  * why and what to do: an address it cannot listen on, an unusable certificate, workers that cannot be started.
  */
 
-import { openServer } from "../handlers/open_server.ts";
+import { openServer, partOf, SERVER_OPTIONS } from "../handlers/open_server.ts";
 import type { ShutdownReport } from "../handlers/server.ts";
 import type { ServerOptions } from "../handlers/server_state.ts";
 import { validityProblem } from "../transport/certificate.ts";
@@ -91,9 +91,7 @@ export async function start(options: RunOptions, settings: ServiceSettings, prog
 
 /** The options of a server, without those for its listener and its program. */
 export function serverOptionsOf(options: RunOptions): ServerOptions {
-  const { hostname: _1, port: _2, path: _3, mode: _4, group: _5, fd: _6, tls: _7, reusePort: _8, ...rest } = options;
-  const { proxyProtocolFrom: _9, graceMs: _10, workers: _11, workerFlags: _12, args: _13, ...serverOptions } = rest;
-  return serverOptions;
+  return partOf<ServerOptions>(options, SERVER_OPTIONS);
 }
 
 /** The renewal of the certificates, if they come from a function, which can be called again. */

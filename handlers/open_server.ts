@@ -66,9 +66,12 @@ export function openServer(options: ServerOptions, network: ServerNetwork): Serv
  */
 export async function openListeningServer(options: ServeOptions, network: ServerNetwork): Promise<ListeningServer> {
   checkOptions(options, { ...LISTEN_OPTIONS, ...SERVER_OPTIONS });
-  const { hostname, port, path, mode, group, fd, tls, reusePort, proxyProtocolFrom, ...serverOptions } = options;
-  const server = openServer(serverOptions, network);
-  const place = { hostname, port, path, mode, group, fd };
-  const listener = await server.listen({ ...place, tls, reusePort, proxyProtocolFrom });
-  return Object.assign(server, { hostname: listener.hostname, port: listener.port, address: listener.address });
+  const server = openServer(partOf<ServerOptions>(options, SERVER_OPTIONS), network);
+  return Object.assign(server, await server.listen(partOf<ListenOptions>(options, LISTEN_OPTIONS)));
+}
+
+/** The options that have a kind in a list. */
+export function partOf<Part extends object>(options: Part, kinds: Record<keyof Part, OptionKind>): Part {
+  const names = Object.keys(kinds) as (keyof Part)[];
+  return Object.fromEntries(names.map((name) => [name, options[name]])) as Part;
 }
