@@ -10,10 +10,7 @@ import type { Socket } from "node:net";
 import { addressText } from "./address.ts";
 import type { PeerCertificate } from "./certificate.ts";
 import { isNamed, systemError, tlsReadsAhead } from "./runtime.ts";
-import type { Transport } from "./transport.ts";
-
-/** The largest single write, so that a slow peer is seen to make progress. */
-const LARGEST_WRITE_BYTES = 64 * 1024;
+import { LARGEST_WRITE_BYTES, type Transport } from "./transport.ts";
 
 const NOTHING = new Uint8Array(0);
 

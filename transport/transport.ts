@@ -85,8 +85,8 @@ export const FIRST_READ_BYTES = 512;
 /** The largest read: what one connection may deliver before the next connection's turn. */
 export const LARGEST_READ_BYTES = 64 * 1024;
 
-/** The largest single write to a stream, so that a slow peer is seen to make progress, as on a socket. */
-const LARGEST_WRITE_BYTES = 64 * 1024;
+/** The largest single write to what takes all of it, so that a slow peer is seen to make progress, as on a socket. */
+export const LARGEST_WRITE_BYTES = 64 * 1024;
 
 /**
  * Makes a transport from a pair of streams.

@@ -14,8 +14,10 @@ import { addressText } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import type { Origins } from "./origins.ts";
 import { messageOf } from "./runtime.ts";
-import type { Transport } from "./transport.ts";
+import { LARGEST_WRITE_BYTES, type Transport } from "./transport.ts";
 import { checkUpgrade, UpgradeError } from "./web_socket.ts";
+import { NORMAL, TEXT_REFUSED } from "./web_socket_frames.ts";
+import { GOING_AWAY } from "./web_socket_transport.ts";
 
 /** What the host knows about a request besides the request itself. `Deno.serve` passes it on. */
 export interface UpgradeInfo {
@@ -45,9 +47,6 @@ interface UpgradeOptions {
   readonly clock: Clock;
 }
 
-/** The most that is sent at once, so that a slow peer is seen to make progress. */
-const MAX_SENT_BYTES = 64 * 1024;
-
 /**
  * A write ends when at most this many bytes wait in the runtime. There is no event for this, so it is checked at
  * intervals.
@@ -56,9 +55,6 @@ const MAX_WAITING_BYTES = 1024 * 1024;
 const FIRST_LOOK_MS = 2;
 const LONGEST_LOOK_MS = 50;
 
-const NORMAL = 1000;
-const GOING_AWAY = 1001;
-const TEXT_REFUSED = 1003;
 const TOO_MUCH = 1008;
 
 /** The error in a runtime whose server cannot open a WebSocket for a Request, because its Request has no connection. */
@@ -203,7 +199,7 @@ class UpgradedWebSocket implements Transport {
 
   async write(bytes: Uint8Array): Promise<number> {
     await this.#opened.promise;
-    const part = bytes.subarray(0, MAX_SENT_BYTES) as Uint8Array<ArrayBuffer>;
+    const part = bytes.subarray(0, LARGEST_WRITE_BYTES) as Uint8Array<ArrayBuffer>;
     this.#mustBeOpen();
     this.#socket.send(part);
     for (let waitMs = FIRST_LOOK_MS; this.#socket.bufferedAmount > MAX_WAITING_BYTES;) {

@@ -32,7 +32,7 @@ export const MAX_SENT_BYTES = 65_535;
 // The codes of a close frame.
 export const NORMAL = 1000;
 const PROTOCOL_ERROR = 1002;
-const TEXT_REFUSED = 1003;
+export const TEXT_REFUSED = 1003;
 const TOO_LARGE = 1009;
 
 const REASON_DECODER = new TextDecoder("utf-8", { fatal: true });

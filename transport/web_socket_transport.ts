@@ -17,7 +17,8 @@ import { BINARY, CLOSE, frameOf, FrameReader, MAX_SENT_BYTES, NORMAL, PONG, reus
 /** Which end of the connection this is. A client masks its output, and a server does not. */
 export type WebSocketRole = "client" | "server";
 
-const GOING_AWAY = 1001;
+/** The code of a close frame of a server that ends the connection. */
+export const GOING_AWAY = 1001;
 
 /** How long a peer that ends the connection at once may take to read what comes before the close frame. */
 const LAST_MS = 1_000;
