@@ -4,30 +4,19 @@
  * In: a connection. Out: its first bytes; then a transport of all its bytes. Refused: nothing.
  */
 
-import type { PeerCertificate } from "./certificate.ts";
-import { FIRST_READ_BYTES, type Transport } from "./transport.ts";
+import { FIRST_READ_BYTES, type Transport, TransportAbove } from "./transport.ts";
 
 const NOTHING = new Uint8Array(0);
 
-/** A transport that keeps the inspected bytes for its first reads. */
-export class PeekedTransport implements Transport {
-  readonly peer: string | undefined;
-  readonly certificate: PeerCertificate | undefined;
-  readonly releasesBytes: boolean | undefined;
-  readonly broken: Promise<void> | undefined;
-  readonly #below: Transport;
+/** A transport that keeps the inspected bytes for its first reads. Nothing has been read from the one below it. */
+export class PeekedTransport extends TransportAbove implements Transport {
   #buffer = new Uint8Array(FIRST_READ_BYTES);
   #end = 0;
   /** The pending read, for which nothing may be waiting. */
   #reading: Promise<boolean> | undefined;
 
-  /** @param below The connection, from which nothing has been read. */
-  constructor(below: Transport) {
-    this.#below = below;
-    this.peer = below.peer;
-    this.certificate = below.certificate;
-    this.releasesBytes = below.releasesBytes;
-    this.broken = below.broken;
+  get releasesBytes(): boolean | undefined {
+    return this.below.releasesBytes;
   }
 
   /** The received bytes that have not been read. */
@@ -48,31 +37,19 @@ export class PeekedTransport implements Transport {
   }
 
   read(into: Uint8Array): Promise<number | null> {
-    return this.#end === 0 && this.#reading === undefined ? this.#below.read(into) : this.#readPeeked(into);
+    return this.#end === 0 && this.#reading === undefined ? this.below.read(into) : this.#readPeeked(into);
   }
 
   write(bytes: Uint8Array): Promise<number> {
-    return this.#below.write(bytes);
+    return this.below.write(bytes);
   }
 
   closeWrite(): Promise<void> {
-    return this.#below.closeWrite();
+    return this.below.closeWrite();
   }
 
   close(): void {
-    this.#below.close();
-  }
-
-  look(): void {
-    this.#below.look?.();
-  }
-
-  ref(): void {
-    this.#below.ref?.();
-  }
-
-  unref(): void {
-    this.#below.unref?.();
+    this.below.close();
   }
 
   async #readPeeked(into: Uint8Array): Promise<number | null> {
@@ -90,7 +67,7 @@ export class PeekedTransport implements Transport {
       this.#buffer = larger;
     }
     try {
-      const readBytes = await this.#below.read(this.#buffer.subarray(this.#end));
+      const readBytes = await this.below.read(this.#buffer.subarray(this.#end));
       this.#end += readBytes ?? 0;
       return readBytes !== null;
     } finally {

@@ -234,6 +234,36 @@ class StreamTransport implements Transport {
   }
 }
 
+/** The part of a transport above another one that it passes on unchanged. */
+export class TransportAbove {
+  /** @param below The other transport, which only this one may use from now on. */
+  constructor(protected readonly below: Transport) {}
+
+  get peer(): string | undefined {
+    return this.below.peer;
+  }
+
+  get certificate(): PeerCertificate | undefined {
+    return this.below.certificate;
+  }
+
+  get broken(): Promise<void> | undefined {
+    return this.below.broken;
+  }
+
+  look(): void {
+    this.below.look?.();
+  }
+
+  ref(): void {
+    this.below.ref?.();
+  }
+
+  unref(): void {
+    this.below.unref?.();
+  }
+}
+
 /** Checks a chunk of a user's stream. Elements of more than one byte would be cut to one. */
 function checkChunk(chunk: Uint8Array): Uint8Array<ArrayBuffer> {
   if (ArrayBuffer.isView(chunk) && chunk.BYTES_PER_ELEMENT === 1) return chunk as Uint8Array<ArrayBuffer>;

@@ -9,9 +9,8 @@
  * a second.
  */
 
-import type { PeerCertificate } from "./certificate.ts";
 import { type Clock, systemClock, type Timer } from "./clock.ts";
-import { fills, type Transport, writeAll } from "./transport.ts";
+import { fills, type Transport, TransportAbove, writeAll } from "./transport.ts";
 import { BINARY, CLOSE, frameOf, FrameReader, MAX_SENT_BYTES, NORMAL, PONG, reuse } from "./web_socket_frames.ts";
 
 /** Which end of the connection this is. A client masks its output, and a server does not. */
@@ -31,10 +30,9 @@ const MAX_OVERHEAD_BYTES = 16 * 1024;
 const PAUSE_MS = 1;
 
 /** Carries the bytes of one connection in the frames of a WebSocket. */
-export class WebSocketTransport implements Transport {
+export class WebSocketTransport extends TransportAbove implements Transport {
   readonly headers: Headers | undefined;
   readonly releasesBytes = true; // the bytes are copied after the head of their frame
-  readonly #below: Transport;
   readonly #masks: boolean;
   readonly #frames: FrameReader;
   readonly #clock: Clock;
@@ -52,30 +50,18 @@ export class WebSocketTransport implements Transport {
    * @param clock The clock for the limit of a last close frame.
    */
   constructor(below: Transport, role: WebSocketRole, headers?: Headers, clock: Clock = systemClock) {
+    super(below);
     this.#clock = clock;
-    this.#below = below;
     this.#masks = role === "client";
     this.#frames = new FrameReader(role === "server");
     this.headers = headers;
-  }
-
-  get peer(): string | undefined {
-    return this.#below.peer;
-  }
-
-  get certificate(): PeerCertificate | undefined {
-    return this.#below.certificate;
-  }
-
-  get broken(): Promise<void> | undefined {
-    return this.#below.broken;
   }
 
   async read(into: Uint8Array): Promise<number | null> {
     const frames = this.#frames;
     while (frames.ending === undefined) {
       if (this.#overheadBytes > MAX_OVERHEAD_BYTES) await this.#pause();
-      const readBytes = await this.#below.read(into);
+      const readBytes = await this.below.read(into);
       if (readBytes === null) throw new Error("the peer has ended the connection without a close frame");
       const bytes = frames.take(into, readBytes);
       this.#overheadBytes = fills(into.length, readBytes) ? this.#overheadBytes + readBytes - bytes : 0;
@@ -89,7 +75,7 @@ export class WebSocketTransport implements Transport {
   }
 
   async write(bytes: Uint8Array): Promise<number> {
-    if (bytes.length === 0) return this.#below.write(bytes); // a probe
+    if (bytes.length === 0) return this.below.write(bytes); // a probe
     const part = bytes.length <= MAX_SENT_BYTES ? bytes : bytes.subarray(0, MAX_SENT_BYTES);
     await this.#send(BINARY, part);
     return part.length;
@@ -105,19 +91,7 @@ export class WebSocketTransport implements Transport {
       this.#close(this.#frames.ending?.code ?? GOING_AWAY).catch(() => {}); // the peer has left already
     }
     this.#isClosed = true;
-    this.#below.close();
-  }
-
-  look(): void {
-    this.#below.look?.();
-  }
-
-  ref(): void {
-    this.#below.ref?.();
-  }
-
-  unref(): void {
-    this.#below.unref?.();
+    this.below.close();
   }
 
   async #pause(): Promise<void> {
@@ -161,9 +135,9 @@ export class WebSocketTransport implements Transport {
     while (this.#sending !== undefined) await this.#sending;
     if (this.#isClosed && opcode !== CLOSE) throw new Error(this.#frames.ending?.fault ?? "the WebSocket is closed");
     const frame = frameOf(opcode, payload, this.#masks);
-    this.#sending = writeAll(this.#below, frame);
+    this.#sending = writeAll(this.below, frame);
     await this.#sending;
     this.#sending = undefined;
-    if (this.#below.releasesBytes) reuse(frame);
+    if (this.below.releasesBytes) reuse(frame);
   }
 }
