@@ -301,7 +301,6 @@ export class PacklineServer implements Server {
     state.log.note({ event: "connection_closed", peer, message: `is gone: ${connection.endReason}` });
     await released;
     state.connections.delete(connection);
-    if (state.connections.size === 0) this.#sweeper.stop();
   }
 
   /** Begins a connection. An error, such as one of the user's clock, ends only this connection. */
