@@ -287,7 +287,7 @@ export class Calls implements CallOwner {
     this.server.load.handlers--;
     this.held.delete(call.request.weightBytes);
     if (this.queue.outlasting?.delete(call)) this.server.deadlines.delete(call);
-    if (this.queue.length > 0) this.#beginWaiting();
+    this.#beginWaiting();
     this.#listener.onProgress();
   }
 
