@@ -12,12 +12,12 @@ const MAX_SLEEP_SECONDS = MAX_TIMER_MS / 1000;
 // Made once: one read can contain thousands of requests to refuse.
 const INVALID_SLEEP = new RpcError("INVALID_SLEEP");
 
+type Slept = ReplyWith<"DONE", { slept: number }>;
+
 /**
  * In: `sleep`, seconds. Out: `{ res: "DONE", slept }`, the measured seconds. Refused: a `sleep` that is not a number
  * from 0 to the maximum of a timer, by `INVALID_SLEEP`.
  */
-type Slept = ReplyWith<"DONE", { slept: number }>;
-
 export const DELAY: Command<{ sleep: number }, Slept, unknown, never> = builtIn("DELAY", {
   summary: "Waits, and returns the measured time",
   shapes: {
