@@ -45,7 +45,7 @@ export function isAbort(error: unknown, reason: RpcError | undefined): boolean {
 }
 
 /** Whether an error is the reason or has it as its cause, as errors of `setTimeout()` of `node:timers/promises` do. */
-export function isDueTo(error: unknown, reason: RpcError | undefined): boolean {
+function isDueTo(error: unknown, reason: RpcError | undefined): boolean {
   return reason !== undefined && holds(() => error === reason || (error as Error).cause === reason);
 }
 
