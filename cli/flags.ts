@@ -13,11 +13,10 @@ import {
   MAX_TIMER_MS,
   MAY_BE_ENDLESS,
 } from "../limits.ts";
+import { MAX_PORT } from "../transport/address.ts";
 import { type Flag, flagOf, type Flags, toggle, UsageError } from "./arguments.ts";
 import { table } from "./table.ts";
 import { readSize, readTime, sizeText, timeText, WITHOUT_END } from "./units.ts";
-
-const MAX_PORT = 65_535;
 
 /** `--hostname`. */
 export function hostnameFlag(help: string): Flag<string> {

@@ -8,7 +8,7 @@
  * commands that need a stream from the caller; and commands whose name is not a valid tool name.
  */
 
-import { isReservedParameter } from "../codec/message.ts";
+import { FIRST_OWN_NUMBER, isReservedParameter } from "../codec/message.ts";
 import type { Client } from "../client/connect.ts";
 import { RpcError } from "../errors.ts";
 import { UsageError } from "./arguments.ts";
@@ -21,9 +21,6 @@ export const MAX_ITEMS = 100;
 
 /** The largest number of characters of these items, as JSON. */
 export const MAX_ITEMS_LENGTH = 65_536;
-
-/** The lowest number of a user's own command. */
-const FIRST_OWN_NUMBER = 16;
 
 /** Tool names that all clients accept. */
 const TOOL_NAME = /^[A-Za-z0-9_.-]{1,128}$/;

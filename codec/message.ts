@@ -300,6 +300,9 @@ export const BUILT_IN_NUMBERS: ReadonlyMap<string, number> = new Map([
   ["STATS", 4],
 ]);
 
+/** The lowest number that a user's command may have (PROTOCOL.md, "Requests"); those below are the protocol's. */
+export const FIRST_OWN_NUMBER = 16;
+
 // The weight of a message: the memory that its decoded values take, in bytes, whatever their size on the wire. The
 // reader and the writer both count it, so that no message is sent that the peer would reject. The figures are heap
 // growth in Deno 2.9.6 for 20,000 values of each kind, rounded up; `tests/codec/weight_test.ts` repeats the

@@ -5,7 +5,7 @@
  * The types here carry a command's parameters and reply from the handler to the caller; no code is generated.
  */
 
-import { isReservedParameter } from "../codec/message.ts";
+import { FIRST_OWN_NUMBER, isReservedParameter } from "../codec/message.ts";
 import { checkLimit, checkOptions, OPTION_KINDS, type OptionKind } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
 import type { CallerConnection } from "./caller_connection.ts";
@@ -18,9 +18,6 @@ import type { PeerCertificate } from "../transport/certificate.ts";
 export { bytes, unchecked } from "./item_schemas.ts";
 export { REPLY, reply, type ReplyFields, replyOf, type ReplyWith } from "./reply.ts";
 export { TRACKED, type Tracked, tracked } from "./tracked.ts";
-
-/** The lowest number that a user's command may have (PROTOCOL.md, "Requests"). */
-const FIRST_OWN_NUMBER = 16;
 
 /**
  * What a handler and a middleware know about the call, in addition to its parameters.

@@ -16,7 +16,8 @@ import { isDenied, isNamed, systemError } from "./runtime.ts";
 import { askTls, type ClientTls, reasonOf, type TlsSource } from "./tls.ts";
 import { checkTransport, closeTransport, type Transport } from "./transport.ts";
 
-const MAX_PORT = 65_535;
+/** The largest port. */
+export const MAX_PORT = 65_535;
 
 /** The address of a socket, as Deno has it. */
 type SocketAddress =
