@@ -27,7 +27,7 @@ import { runBench } from "./run_bench.ts";
 import { runScript, scriptLines } from "./script.ts";
 import { addressOf, askPermission, dialOrExplain, type GivenAddress } from "./server_address.ts";
 import { findCommand, listCommands } from "./server_commands.ts";
-import { Session } from "./prompt_connection.ts";
+import { Session } from "./session.ts";
 import { tap } from "./tap.ts";
 import { standardInput } from "./values.ts";
 import { watch } from "./watch.ts";

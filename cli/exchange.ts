@@ -10,7 +10,7 @@ import { RpcError } from "../errors.ts";
 import { NEEDS_ITEMS } from "../handlers/refusals.ts";
 import type { Outgoing } from "./call.ts";
 import { complain, print } from "./output.ts";
-import type { Session } from "./prompt_connection.ts";
+import type { Session } from "./session.ts";
 import { roundSize } from "./units.ts";
 import { WaitingSign } from "./waiting_sign.ts";
 

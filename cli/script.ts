@@ -14,7 +14,7 @@ import { type Metadata, readLine } from "./client_flags.ts";
 import { exchange } from "./exchange.ts";
 import { InputError } from "./input_file.ts";
 import { linesOf } from "./lines.ts";
-import type { Session } from "./prompt_connection.ts";
+import type { Session } from "./session.ts";
 
 /** How lines are run, those of a script and those that are typed. */
 export interface ScriptOptions {

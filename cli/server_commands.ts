@@ -10,7 +10,7 @@ import { RpcError } from "../errors.ts";
 import { outgoing, type OutgoingOptions } from "./call.ts";
 import { closest } from "./closest.ts";
 import { knownCommands } from "./completion.ts";
-import type { Session } from "./prompt_connection.ts";
+import type { Session } from "./session.ts";
 import { commandsOf } from "./reports.ts";
 
 /** How long to wait for the list, which is only an aid to other calls. */

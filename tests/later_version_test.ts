@@ -4,7 +4,7 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { Session } from "../cli/prompt_connection.ts";
+import { Session } from "../cli/session.ts";
 import { outgoing } from "../cli/call.ts";
 import { connect } from "../client.ts";
 import { memoryNetwork, ScriptedServer, tcpNetwork } from "./support/scripted_server.ts";

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { outgoing } from "../../cli/call.ts";
 import { exchange } from "../../cli/exchange.ts";
-import type { Session } from "../../cli/prompt_connection.ts";
+import type { Session } from "../../cli/session.ts";
 import { RpcError } from "../../errors.ts";
 import { command, reply } from "../../handlers/command.ts";
 import { serve } from "../support/demo_server.ts";

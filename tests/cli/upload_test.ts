@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { outgoing } from "../../cli/call.ts";
 import { InputError } from "../../cli/input_file.ts";
 import type { GivenItems } from "../../cli/given_items.ts";
-import { Session } from "../../cli/prompt_connection.ts";
+import { Session } from "../../cli/session.ts";
 import { RpcError } from "../../errors.ts";
 import { turn } from "../support/fake_clock.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";

@@ -1,8 +1,8 @@
-/** `cli/prompt_connection.ts` and `cli/conversation.ts`: calls one after the other, over connections that come and go. */
+/** `cli/session.ts` and `cli/conversation.ts`: calls one after the other, over connections that come and go. */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { type Outgoing, outgoing } from "../../cli/call.ts";
-import { Session } from "../../cli/prompt_connection.ts";
+import { Session } from "../../cli/session.ts";
 import { RpcError } from "../../errors.ts";
 import { demoCommands } from "../../cli/demo_commands.ts";
 import { PING_SEQ } from "../../client/client_call.ts";
