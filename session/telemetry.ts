@@ -49,17 +49,11 @@ interface Tracer {
   startSpan(name: string, options: { kind: number; startTime: number }, parent: Context): Span;
 }
 
-/** A number that is read when metrics are exported. */
-interface Instrument {
-  readonly name: string;
-  readonly unit: string;
-  readonly description: string;
-  /** Whether the number only grows. */
-  readonly isCounter: boolean;
-  /** Reports the number, or one number for each set of attributes. */
-  read(observe: (value: number, attributes?: Attributes) => void): void;
+interface Histogram {
+  record(value: number, attributes: Attributes): void;
 }
 
+/** A number that costs nothing until it is read, when metrics are exported. */
 interface Observable {
   addCallback(callback: (result: { observe(value: number, attributes?: Attributes): void }) => void): void;
 }
@@ -68,7 +62,7 @@ interface Meter {
   createHistogram(
     name: string,
     options: { unit: string; description: string; advice: { explicitBucketBoundaries: readonly number[] } },
-  ): { record(value: number, attributes: Attributes): void };
+  ): Histogram;
   createObservableCounter(name: string, options: { unit: string; description: string }): Observable;
   createObservableUpDownCounter(name: string, options: { unit: string; description: string }): Observable;
 }
@@ -95,15 +89,15 @@ interface OpenSpan {
 
 /** The OpenTelemetry of this process. */
 class OpenTelemetry {
+  readonly meter: Meter;
   readonly #tracer: Tracer;
-  readonly #meter: Meter;
   readonly #contexts: ContextManager;
   /** The context without a span. One caller's span must not become the parent of another caller's call. */
   readonly #nobodys: Context;
 
   /** @param meter The runtime's meter; the tracer and the contexts are the runtime's too. */
   constructor(meter: Meter, tracer: Tracer, contexts: ContextManager) {
-    this.#meter = meter;
+    this.meter = meter;
     this.#tracer = tracer;
     this.#contexts = contexts;
     this.#nobodys = contexts.active().deleteValue(SPAN);
@@ -133,26 +127,6 @@ class OpenTelemetry {
         span.end();
       },
     };
-  }
-
-  /** Makes a histogram of seconds. Returns a function that records a value. */
-  durations(
-    name: string,
-    description: string,
-    boundaries: readonly number[],
-  ): (seconds: number, attributes: Attributes) => void {
-    const advice = { explicitBucketBoundaries: boundaries };
-    const histogram = this.#meter.createHistogram(name, { unit: "s", description, advice });
-    return (seconds, attributes) => histogram.record(seconds, attributes);
-  }
-
-  /** An instrument that costs nothing until metrics are exported. */
-  observe({ name, unit, description, isCounter, read }: Instrument): void {
-    const options = { unit, description };
-    const observable = isCounter
-      ? this.#meter.createObservableCounter(name, options)
-      : this.#meter.createObservableUpDownCounter(name, options);
-    observable.addCallback((result) => read((value, attributes) => result.observe(value, attributes)));
   }
 }
 
@@ -203,7 +177,7 @@ type Meta = Readonly<Record<string, string>> | undefined;
 class Telemetry {
   readonly #runtime: OpenTelemetry;
   readonly #side: Side;
-  readonly #record: (seconds: number, attributes: Attributes) => void;
+  readonly #durations: Histogram;
   readonly #sources = new Set<() => Observed>();
   /** The codes in measurements so far. */
   readonly #codes = new Map<string, number>();
@@ -213,35 +187,31 @@ class Telemetry {
   constructor(runtime: OpenTelemetry, side: Side) {
     this.#runtime = runtime;
     this.#side = side;
-    this.#record = runtime.durations(`rpc.${side}.call.duration`, `Duration of ${ROLES[side]} calls`, BOUNDARIES_S);
+    const { meter } = runtime;
+    this.#durations = meter.createHistogram(`rpc.${side}.call.duration`, {
+      unit: "s",
+      description: `Duration of ${ROLES[side]} calls`,
+      advice: { explicitBucketBoundaries: BOUNDARIES_S },
+    });
     const sum = (valueOf: (observed: Observed) => number) =>
       [...this.#sources].reduce((total, read) => total + valueOf(read()), 0);
-    runtime.observe({
-      name: `packline.${side}.active_calls`,
+    meter.createObservableUpDownCounter(`packline.${side}.active_calls`, {
       unit: "{call}",
       description: side === "server"
         ? "Handlers that have not returned yet"
         : "Calls that were sent and are not answered",
-      isCounter: false,
-      read: (observe) => observe(sum(({ calls }) => calls)),
-    });
-    runtime.observe({
-      name: `packline.${side}.connections`,
+    }).addCallback((result) => result.observe(sum(({ calls }) => calls)));
+    meter.createObservableUpDownCounter(`packline.${side}.connections`, {
       unit: "{connection}",
       description: "Connections that are open",
-      isCounter: false,
-      read: (observe) => observe(sum(({ connections }) => connections)),
-    });
-    runtime.observe({
-      name: `packline.${side}.io`,
+    }).addCallback((result) => result.observe(sum(({ connections }) => connections)));
+    meter.createObservableCounter(`packline.${side}.io`, {
       unit: "By",
       description: "Bytes of all connections",
-      isCounter: true,
-      read: (observe) => {
-        const { received, sent } = this.#endedBytes;
-        observe(received + sum(({ bytesReceived }) => bytesReceived), { "network.io.direction": "receive" });
-        observe(sent + sum(({ bytesSent }) => bytesSent), { "network.io.direction": "transmit" });
-      },
+    }).addCallback((result) => {
+      const { received, sent } = this.#endedBytes;
+      result.observe(received + sum(({ bytesReceived }) => bytesReceived), { "network.io.direction": "receive" });
+      result.observe(sent + sum(({ bytesSent }) => bytesSent), { "network.io.direction": "transmit" });
     });
   }
 
@@ -271,10 +241,8 @@ class Telemetry {
     const startedMs = performance.now() - waitedMs;
     const span = this.#runtime.start(command, this.#side, startedMs, parentOf(meta?.traceparent));
     return new CallSpan(span, command, (attributes, code) => {
-      this.#record(
-        (performance.now() - startedMs) / 1000,
-        this.#isCounted(code) ? attributes : withoutCode(attributes),
-      );
+      const seconds = (performance.now() - startedMs) / 1000;
+      this.#durations.record(seconds, this.#isCounted(code) ? attributes : withoutCode(attributes));
     });
   }
 
