@@ -92,14 +92,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   /** See `Client.reply` and `Client.call`. Two methods would cost each call another promise. */
-  call(name: string, params?: unknown, options?: MaybeItems<CallOptions>, wantsResult?: false): Promise<Fields>;
-  call(
-    name: string,
-    params: unknown,
-    options: MaybeItems<CallOptions> | undefined,
-    wantsResult: boolean | undefined,
-  ): Promise<unknown>;
-  call(name: string, params: unknown, options: MaybeItems<CallOptions> = {}, wantsResult = false): Promise<unknown> {
+  call(name: string, params?: unknown, options: MaybeItems<CallOptions> = {}, wantsResult = false): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const call = this.#newCall(name, params, options); // an error thrown here rejects the promise
       call.wantsResult = wantsResult;
@@ -148,10 +141,6 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   /** See `Client.statistics`. */
   statistics(): ClientStatistics {
     return this.counts.snapshot(this.#queue.length);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
   }
 
   /** See `Client.servers`. */

@@ -341,7 +341,8 @@ Deno.test("RpcClient - a call may end another one that waits as well, at the cli
   for (const code of ["CLOSED", "CONNECTION_LOST"]) {
     const dialed = Promise.withResolvers<never>();
     const options = { clock: new FakeClock(), random: () => 1, dial: () => dialed.promise };
-    await using client = new RpcClient({ ...resolveConnectOptions(options, denoNetwork), onState: undefined });
+    const client = new RpcClient({ ...resolveConnectOptions(options, denoNetwork), onState: undefined });
+    await using _end = { [Symbol.asyncDispose]: () => client.close() };
     const [leader, follower] = ["A", "B"].map((name) => beginLeading(client, name));
     leader.follower = follower;
     await turn();
@@ -358,7 +359,8 @@ Deno.test("RpcClient - a call may end another one that waits as well, at the cli
 Deno.test("RpcClient - a call may end another one that was lost with the same connection", async () => {
   const network = memoryNetwork();
   const options = { clock: new FakeClock(), random: () => 0, servers: ["a", "b"], dial: network.dial };
-  await using client = new RpcClient({ ...resolveConnectOptions(options, denoNetwork), onState: undefined });
+  const client = new RpcClient({ ...resolveConnectOptions(options, denoNetwork), onState: undefined });
+  await using _end = { [Symbol.asyncDispose]: () => client.close() };
   await client.open();
   await using a = await ScriptedServer.accept(network);
   await using b = await ScriptedServer.accept(network);
