@@ -11,7 +11,7 @@ import { RpcError } from "../errors.ts";
 import { MAX_TIMER_MS, OPTION_KINDS } from "../limits.ts";
 import { Sweeper } from "../session/deadlines.ts";
 import { clientTelemetry } from "../session/telemetry.ts";
-import { type Clock, sleep, type Timer } from "../transport/clock.ts";
+import { type Clock, type Timer, within } from "../transport/clock.ts";
 import { isDenied, messageOf } from "../transport/runtime.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallConnection } from "./client_call.ts";
@@ -211,11 +211,10 @@ export class Servers {
     this.#askedMs = clock.now();
     this.isStale = false;
     const attempt = this.#attempt = new AbortController();
-    const late = sleep(clock, ASK_TIMEOUT_MS, attempt.signal, false).then(() => {
-      throw new Error(`the function has not returned within ${ASK_TIMEOUT_MS} ms`);
-    });
+    const late = () => new Error(`the function has not returned within ${ASK_TIMEOUT_MS} ms`);
+    const ask = async () => await (servers as () => Promise<readonly string[]>)();
     try {
-      const found = await Promise.race([(async () => await (servers as () => Promise<readonly string[]>)())(), late]);
+      const found = await within(clock, ASK_TIMEOUT_MS, ask(), late, attempt);
       if (!OPTION_KINDS.texts.is(found)) throw new TypeError("the function did not return an array of texts");
       if (found.length === 0) throw new TypeError("the function returned no servers");
       this.#use(found);
@@ -223,8 +222,6 @@ export class Servers {
     } catch (error) {
       this.#unknown = error instanceof RpcError ? error : unknownServers(error);
       this.#askAgain();
-    } finally {
-      attempt.abort();
     }
   }
 

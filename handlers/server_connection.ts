@@ -14,6 +14,7 @@ import type { RpcError } from "../errors.ts";
 import { DEFAULT_GRACE_MS } from "../limits.ts";
 import { Connection } from "../session/connection.ts";
 import { ReadPace } from "../session/read_pace.ts";
+import { within } from "../transport/clock.ts";
 import { messageOf } from "../transport/runtime.ts";
 import { closeTransport, type Transport, writeAll } from "../transport/transport.ts";
 import type { CallerConnection } from "./caller_connection.ts";
@@ -108,13 +109,11 @@ export async function refuseConnection(
   error: RpcError,
   { clock, limits }: Pick<ServerState, "clock" | "limits">,
 ): Promise<void> {
-  const { promise: isLate, resolve } = Promise.withResolvers<void>();
-  const timer = clock.setTimer(resolve, limits.writeTimeoutMs, false);
   const tell = async () => {
     await writeAll(transport, encodeFrame(new Reply(undefined, error, false), writeReply));
     await transport.closeWrite();
   };
-  await Promise.race([tell().catch(() => {}), isLate]); // an error: the client has left already
-  clock.clearTimer(timer);
+  const late = () => new Error("the client does not read");
+  await within(clock, limits.writeTimeoutMs, tell(), late).catch(() => {}); // any error: it cannot be told
   closeTransport(transport);
 }

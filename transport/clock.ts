@@ -69,3 +69,23 @@ export function sleep(clock: Clock, delayMs: number, signal: AbortSignal, keepAl
     signal.addEventListener("abort", stop, { once: true });
   });
 }
+
+/**
+ * Waits for some work within a limit, or until `attempt` is aborted. The limit does not keep the process alive.
+ *
+ * @param late Makes the error for work that takes longer.
+ */
+export async function within<Result>(
+  clock: Clock,
+  limitMs: number,
+  work: Promise<Result>,
+  late: () => Error,
+  attempt: AbortController = new AbortController(),
+): Promise<Result> {
+  const limit = sleep(clock, limitMs, attempt.signal, false).then(() => Promise.reject(late()));
+  try {
+    return await Promise.race([work, limit]);
+  } finally {
+    attempt.abort();
+  }
+}

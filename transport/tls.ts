@@ -6,7 +6,7 @@
  */
 
 import { OPTION_KINDS, type OptionKind } from "../limits.ts";
-import { type Clock, sleep } from "./clock.ts";
+import { type Clock, within } from "./clock.ts";
 import { isDenied, messageOf, parseCertificates } from "./runtime.ts";
 
 /** A server's certificate, and the authority for client certificates. */
@@ -173,17 +173,10 @@ export async function askTls<Tls extends ClientTls>(source: TlsSource<Tls>): Pro
  * @throws {TypeError} Also if there is no certificate: a function may return the values of variables that are not set.
  */
 export async function askServerTls(source: TlsSource<ServerTls>, clock: Clock): Promise<ServerTls> {
-  const answered = new AbortController();
-  const late = sleep(clock, ASK_TIMEOUT_MS, answered.signal, false).then(() => {
-    throw new TypeError(`the function tls has not returned within ${ASK_TIMEOUT_MS / 1000} s`);
-  });
-  try {
-    const tls = await Promise.race([askTls(source), late]);
-    if (tls.cert === undefined) throw new TypeError("a server needs cert and key");
-    return tls;
-  } finally {
-    answered.abort();
-  }
+  const late = () => new TypeError(`the function tls has not returned within ${ASK_TIMEOUT_MS / 1000} s`);
+  const tls = await within(clock, ASK_TIMEOUT_MS, askTls(source), late);
+  if (tls.cert === undefined) throw new TypeError("a server needs cert and key");
+  return tls;
 }
 
 /**

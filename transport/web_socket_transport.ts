@@ -9,7 +9,7 @@
  * a second.
  */
 
-import { type Clock, systemClock, type Timer } from "./clock.ts";
+import { type Clock, systemClock, within } from "./clock.ts";
 import { fills, type Transport, TransportAbove, writeAll } from "./transport.ts";
 import { BINARY, CLOSE, frameOf, FrameReader, MAX_SENT_BYTES, NORMAL, PONG, reuse } from "./web_socket_frames.ts";
 
@@ -108,10 +108,8 @@ export class WebSocketTransport extends TransportAbove implements Transport {
 
   /** Sends a close frame behind the frame that is being sent, but does not wait long for a peer that may not read. */
   async #closeInTime(code: number): Promise<void> {
-    let timer: Timer | undefined;
-    const late = new Promise<void>((resolve) => timer = this.#clock.setTimer(resolve, LAST_MS, false));
-    await Promise.race([this.#close(code), late]).catch(() => {}); // the fault says more than a broken connection
-    this.#clock.clearTimer(timer as Timer);
+    const late = () => new Error("the peer does not read");
+    await within(this.#clock, LAST_MS, this.#close(code), late).catch(() => {}); // the fault says more than any error
   }
 
   /** Answers the newest ping. Earlier pings that arrived while an answer waited get no answer, as the RFC allows. */

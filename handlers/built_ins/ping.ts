@@ -1,7 +1,7 @@
 /** PING (PROTOCOL.md, "Commands"): answers at once, and tells whether the service is ready. */
 
 import { RpcError } from "../../errors.ts";
-import { type Clock, sleep } from "../../transport/clock.ts";
+import { type Clock, within } from "../../transport/clock.ts";
 import { builtIn, paramsShape } from "./built_in.ts";
 import type { Command, Context } from "../command.ts";
 
@@ -41,16 +41,9 @@ export function pingIfReady(ready: Readiness): typeof PING {
   });
 }
 
-async function inTime(isReady: Promise<boolean>, clock: Clock): Promise<boolean> {
-  const isKnown = new AbortController();
-  const late = sleep(clock, READY_MS, isKnown.signal, false).then(() => {
-    throw notReady(`the service has not said within ${READY_MS} ms whether it is ready`);
-  });
-  try {
-    return await Promise.race([isReady, late]);
-  } finally {
-    isKnown.abort();
-  }
+function inTime(isReady: Promise<boolean>, clock: Clock): Promise<boolean> {
+  const late = () => notReady(`the service has not said within ${READY_MS} ms whether it is ready`);
+  return within(clock, READY_MS, isReady, late);
 }
 
 /** In: a PING. Out: the same behind middleware, which may not hold it for longer. */
