@@ -23,6 +23,10 @@ import {
   NO_ATTEMPTS,
 } from "./client_call.ts";
 
+/** The memory for unread items of all streams, and of one stream: as much as a server keeps for a connection. */
+export const MAX_ITEM_BYTES = 256 * 1024 * 1024;
+export const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
+
 /** A call that is answered with a stream. */
 export class IncomingStream extends ClientCall implements AsyncGenerator<unknown, unknown, void> {
   readonly #window: ItemWindow;

@@ -22,7 +22,7 @@ import { type CallConnection, type ClientCall, type ClientSettings, NO_ATTEMPTS,
 import { Connections, elsewhere, type LateCall, Servers, type ServersOptions, type ServerStatus } from "./servers.ts";
 import { CALL_OPTIONS, callEncoder, checkCallOptions, encodeCall, setSpan, spanOf, STREAM_OPTIONS } from "./sender.ts";
 import { orDrop } from "./outgoing_items.ts";
-import { IncomingStream } from "./incoming_stream.ts";
+import { IncomingStream, MAX_ITEM_BYTES, STREAM_ITEM_BYTES } from "./incoming_stream.ts";
 import { HedgedCall, type HedgeOwner } from "./hedge.ts";
 import type { Link, LinkOwner } from "./link.ts";
 import { MAX_LOSSES, type RetryBudget, retryWaitMs } from "./retries.ts";
@@ -41,10 +41,6 @@ export interface RpcClientOptions extends ClientSettings, ServersOptions {
   retryBudget: RetryBudget;
   onState: ((state: ClientState, error?: RpcError) => void) | undefined;
 }
-
-/** The memory for unread items of all streams, and of one stream: as much as a server keeps for a connection. */
-const MAX_ITEM_BYTES = 256 * 1024 * 1024;
-const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
 
 /** The engine of one client. */
 export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {

@@ -16,7 +16,7 @@ import { CallCounts, type ClientStatistics, type Watcher } from "./calls.ts";
 import { type ClientCall, type Deadlines, NO_ATTEMPTS, UnaryCall } from "./client_call.ts";
 import type { Engine } from "./client_face.ts";
 import { compactEncoder } from "./compact_calls.ts";
-import { IncomingStream } from "./incoming_stream.ts";
+import { IncomingStream, MAX_ITEM_BYTES, STREAM_ITEM_BYTES } from "./incoming_stream.ts";
 import { orDrop } from "./outgoing_items.ts";
 import type { ClientState } from "./rpc_client.ts";
 import type { ServerStatus } from "./servers.ts";
@@ -24,10 +24,6 @@ import { Backoff, MAX_LOSSES, retryWaitMs } from "./retries.ts";
 import { WaitingCalls } from "./waiting_calls.ts";
 import { WebConnection, type WebConnectionOwner } from "./web_connection.ts";
 import { WebLink, type WebLinkOwner, type WebSettings } from "./web_link.ts";
-
-/** The memory for unread items: of all streams, and of one. */
-const MAX_ITEM_BYTES = 256 * 1024 * 1024;
-const STREAM_ITEM_BYTES = 4 * 1024 * 1024;
 
 /** A page has few open calls, so each deadline has its own timer. */
 class OwnTimers implements Deadlines {
