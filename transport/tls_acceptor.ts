@@ -107,10 +107,9 @@ export class TlsAcceptor implements Acceptor {
       });
     });
     server.on("tlsClientError", (error, socket) => {
-      const below = (socket as { _parent?: Socket })._parent ?? socket; // only the TCP socket has an address
       const noTls = "it does not speak TLS, which this port takes";
-      if (isNoTls(error)) this.#handshakes.refuse(peerOf(below), "wrong_protocol", noTls);
-      else this.#handshakes.refuse(peerOf(below), "tls_failed", reasonOf(error));
+      if (isNoTls(error)) this.#handshakes.refuse(addressOf(socket), "wrong_protocol", noTls);
+      else this.#handshakes.refuse(addressOf(socket), "tls_failed", reasonOf(error));
       socket.destroy();
     });
     server.on("secureConnection", (socket) => this.#take(socket));
@@ -299,7 +298,7 @@ class Handshakes {
   }
 }
 
-/** The address of a client, which the TCP socket still knows after the client has left. */
+/** The address of a client: of the TCP socket, which has it in a failed handshake and after the client has left. */
 function addressOf(socket: TLSSocket): string {
   return peerOf((socket as { _parent?: Socket })._parent ?? socket);
 }
