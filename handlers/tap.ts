@@ -113,18 +113,20 @@ class Tap {
 
 /** All readers of one server. */
 export class Taps {
-  /** Whether there are any readers. */
-  isOn = false;
   /** The room of the reader that has most. Without readers, a call checks nothing else. */
   room = 0;
   #taps: Tap[] = [];
+
+  /** Whether there are any readers. */
+  get isOn(): boolean {
+    return this.#taps.length > 0;
+  }
 
   /** Adds a reader, which takes no calls yet. */
   open(filter: TapFilter): Tap {
     if (this.#taps.length >= MAX_TAPS) throw TOO_MANY;
     const tap = new Tap(filter);
     this.#taps.push(tap);
-    this.isOn = true;
     return tap;
   }
 
@@ -144,7 +146,6 @@ export class Taps {
   /** Removes a reader. */
   close(tap: Tap): void {
     this.#taps = this.#taps.filter((other) => other !== tap);
-    this.isOn = this.#taps.length > 0;
     this.#findRoom();
   }
 
