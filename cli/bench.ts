@@ -94,7 +94,6 @@ export class Bench {
   readonly #pace: Pace;
   /** One entry for each call that may be made now; the connections alternate. */
   #free: Callable[];
-  #inFlight = 0;
   #startMs = NaN;
   #lastMs = NaN;
   #stopped = false;
@@ -129,7 +128,7 @@ export class Bench {
     return this.latencies.count;
   }
 
-  /** The number of calls without an outcome: in flight at the stop. */
+  /** The number of calls without an outcome: in flight, now or at the stop. */
   get unanswered(): number {
     return this.sent - this.settled;
   }
@@ -161,7 +160,7 @@ export class Bench {
 
   async #endInTime(): Promise<void> {
     await this.#pace.wait(this.#load.durationMs + LAST_REPLIES_MS);
-    if (this.#inFlight > 0) this.#stopAt(Math.max(this.#lastMs, this.#endMs));
+    if (this.unanswered > 0) this.#stopAt(Math.max(this.#lastMs, this.#endMs));
   }
 
   /** Makes as many calls as allowed. */
@@ -190,7 +189,6 @@ export class Bench {
     const dueMs = this.#load.rate === undefined ? nowMs : this.#nextDueMs;
     if (this.#doneAt(nowMs) || dueMs > nowMs) return false;
     this.sent++;
-    this.#inFlight++;
     const { call: { name, params, items }, meta, timeoutMs, maxPayloadBytes = DEFAULT_LIMITS.maxPayloadBytes } =
       this.#load;
     const stream = items && { timeoutMs, items: { [Symbol.asyncIterator]: () => items.open(maxPayloadBytes) } };
@@ -208,7 +206,6 @@ export class Bench {
     if (this.#stopped) return;
     this.#lastMs = this.#pace.now();
     this.latencies.record(this.#lastMs - dueMs);
-    this.#inFlight--;
     if (this.#begin(client)) return;
     this.#free.push(client);
     this.#onFree();
@@ -224,7 +221,7 @@ export class Bench {
   }
 
   #endIfDone(): void {
-    if (this.#inFlight === 0 && this.#doneAt(this.#pace.now())) this.#over.resolve();
+    if (this.unanswered === 0 && this.#doneAt(this.#pace.now())) this.#over.resolve();
   }
 
   /** Whether no more calls will be made. */
