@@ -41,8 +41,9 @@ interface Kind {
 
 /** Writes events as lines. */
 export class EventLog {
+  /** The format of the lines, and which events are logged. */
+  readonly style: LogStyle;
   readonly #clock: Clock;
-  readonly #style: LogStyle;
   readonly #write: (line: string) => void;
   readonly #kinds = new Map<string, Kind>();
 
@@ -51,23 +52,23 @@ export class EventLog {
    * @param write Writes a line. Must not throw, and must not wait.
    * @param style The format of the lines, and which events are logged.
    */
-  constructor(clock: Clock, write: (line: string) => void = writerOf({}), style: LogStyle = {}) {
+  constructor(clock: Clock, write: (line: string) => void, style: LogStyle = {}) {
     this.#clock = clock;
     this.#write = write;
-    this.#style = style;
+    this.style = style;
   }
 
   /** Writes an error at once, or counts it. Never throws. */
   add(error: unknown, origin: ErrorOrigin, event: EventName = origin.command ? "handler_error" : "server_error"): void {
-    if (isLogged(event, this.#style)) {
+    if (isLogged(event, this.style)) {
       this.#limit(`${event} ${kindOf(error, origin)}`, () => eventOf(error, origin, event));
     }
   }
 
   /** Writes another event at once, or counts it. Events of the level `debug` are never counted. */
   note(event: LogEvent): void {
-    if (!isLogged(event.event, this.#style)) return;
-    if (EVENTS[event.event] === "debug") this.#write(logLine(event, this.#style));
+    if (!isLogged(event.event, this.style)) return;
+    if (EVENTS[event.event] === "debug") this.#write(logLine(event, this.style));
     else this.#limit(`${event.event} ${event.code}`, () => event);
   }
 
@@ -87,7 +88,7 @@ export class EventLog {
     const kind = this.#kinds.get(name);
     if (kind === undefined) {
       this.#kinds.set(name, { timer: this.#later(name), count: 0 });
-      this.#write(logLine(event(), this.#style));
+      this.#write(logLine(event(), this.style));
     } else {
       kind.latest = event;
       kind.count++;
@@ -112,7 +113,7 @@ export class EventLog {
     if (latest === undefined) return false;
     kind.latest = undefined;
     kind.count = 0;
-    this.#write(logLine({ ...latest(), more: count > 1 ? count - 1 : undefined }, this.#style));
+    this.#write(logLine({ ...latest(), more: count > 1 ? count - 1 : undefined }, this.style));
     return true;
   }
 }

@@ -9,7 +9,7 @@ import type { OtherProtocol } from "../codec/frame.ts";
 import type { BadFrame } from "../codec/message.ts";
 import type { Clock } from "../transport/clock.ts";
 import { type ErrorOrigin, EventLog, writerOf } from "./event_log.ts";
-import type { EventName, LogEvent, LogStyle } from "./log_line.ts";
+import type { EventName, LogStyle } from "./log_line.ts";
 
 /** What to say about a peer that speaks another protocol. */
 const INSTEAD: Record<OtherProtocol, string> = {
@@ -20,9 +20,7 @@ const INSTEAD: Record<OtherProtocol, string> = {
 };
 
 /** The log of one server. */
-export class ServerLog {
-  readonly style: LogStyle;
-  readonly #log: EventLog;
+export class ServerLog extends EventLog {
   readonly #hook: ((error: unknown, origin: ErrorOrigin) => void) | undefined;
 
   /**
@@ -31,14 +29,8 @@ export class ServerLog {
    * @param hook Receives each error in place of stderr.
    */
   constructor(clock: Clock, style: LogStyle, hook?: (error: unknown, origin: ErrorOrigin) => void) {
-    this.style = style;
-    this.#log = new EventLog(clock, writerOf(style), style);
+    super(clock, writerOf(style), style);
     this.#hook = hook;
-  }
-
-  /** Logs an event that is not an error. Never throws. */
-  note(event: LogEvent): void {
-    this.#log.note(event);
   }
 
   /** Logs a broken frame. Never throws. */
@@ -53,10 +45,10 @@ export class ServerLog {
   /** Reports an error. Never throws. */
   report(error: unknown, origin: ErrorOrigin, event?: EventName): void {
     const hook = this.#hook;
-    if (hook === undefined) return this.#log.add(error, origin, event);
+    if (hook === undefined) return this.add(error, origin, event);
     const failed = (hookError: unknown) => {
-      this.#log.add(error, origin, event);
-      this.#log.add(hookError, { command: "onError" });
+      this.add(error, origin, event);
+      this.add(hookError, { command: "onError" });
     };
     try {
       // An async function is also of this type, so handle a promise.
@@ -65,10 +57,5 @@ export class ServerLog {
     } catch (hookError) {
       failed(hookError);
     }
-  }
-
-  /** Stops all timers. */
-  close(): void {
-    this.#log.close();
   }
 }
