@@ -13,7 +13,7 @@ import type { RegisteredCommand } from "./registry.ts";
 import { withoutItems } from "./refusals.ts";
 import { checkedResult, validated } from "./validation.ts";
 
-/** Rounds of microtasks between a handler that does not wait and its reply: without middleware, and with it. */
+/** Rounds of microtasks from a handler that does not wait to its reply: without middleware; with some; for each one. */
 const ROUNDS_OF_HANDLER = 1;
 const ROUNDS_OF_CHAIN = 3;
 const ROUNDS_OF_MIDDLEWARE = 5;
