@@ -85,19 +85,8 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
     if (flags.watch !== undefined) {
       return await watch({ session, call: frames, timeout, json, present: show, intervalMs: flags.watch * 1000 });
     }
-    let code: unknown;
     let interruption: number | undefined;
-    const run = () =>
-      exchange({
-        session,
-        call: frames,
-        timeout,
-        json,
-        show(fields) {
-          code = fields.err;
-          return show(fields);
-        },
-      });
+    const run = () => exchange({ session, call: frames, timeout, json, show });
     const { items } = frames;
     // If a signal breaks off a stream, its call is cancelled. Without a stream, closing the connection is enough.
     const ending = items === undefined ? await run() : await untilInterrupted(run, (exitCode) => {
@@ -108,7 +97,7 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
     });
     if (interruption !== undefined) return interruption;
     // For people only, because it takes one more call.
-    if (code === "CMD_NOT_FOUND" && Deno.stderr.isTerminal() && !json && !flags.hex) {
+    if (ending?.code === "CMD_NOT_FOUND" && Deno.stderr.isTerminal() && !json && !flags.hex) {
       findCommand(await listCommands(session, { meta, maxPayloadBytes }).catch(() => []), call.name);
     }
     return ending?.failed ? 1 : 0;

@@ -18,6 +18,8 @@ import { WaitingSign } from "./waiting_sign.ts";
 interface Ending {
   /** Whether its last reply has `err`. */
   readonly failed: boolean;
+  /** That `err`. */
+  readonly code: unknown;
   /** Whether the output still has a reader. Without one, the call ends early, and no other should follow. */
   readonly isRead: boolean;
 }
@@ -49,6 +51,7 @@ export async function exchange({ session, call, show, timeout, json, signal }: E
   // The status would hide what the user types.
   const sign = call.items?.source.isStandardInput ? undefined : new WaitingSign(hint);
   let failed = false;
+  let code: unknown;
   sign?.start();
   try {
     for await (const { fields, more } of session.ask(call, end)) {
@@ -56,12 +59,13 @@ export async function exchange({ session, call, show, timeout, json, signal }: E
       // The server has the same limit, and may be the first to say so.
       if (fields.err === "DEADLINE_EXCEEDED" && performance.now() >= endMs) throw late(timeout);
       failed = "err" in fields;
+      code = fields.err;
       const text = show(more ? { ...fields, more } : fields, more);
-      if (text !== undefined && !await print(text, { failed: failed && !json })) return { failed, isRead: false };
+      if (text !== undefined && !await print(text, { failed: failed && !json })) return { failed, code, isRead: false };
       if (call.items === undefined && lacksItems(fields)) await complain(LACKS_ITEMS);
       if (more) sign?.start();
     }
-    return { failed, isRead: true };
+    return { failed, code, isRead: true };
   } catch (error) {
     if (deadline.aborted) throw late(timeout);
     throw error;

@@ -136,19 +136,15 @@ class Prompt {
     this.#running = { seq, stop: new AbortController() };
     if (call.items?.isStandardInput) await note("each line is an item; an empty line ends them");
     try {
-      await exchange({
+      ({ code } = await exchange({
         session,
         call: frames,
         signal: this.#running.stop.signal,
         timeout,
         json,
-        show: (fields, more) => {
-          code = fields.err;
-          // Skip items that arrive after the cancel.
-          if (more && this.#cancelled) return undefined;
-          return present(call, fields);
-        },
-      });
+        // Items that arrive after the cancel are skipped.
+        show: (fields, more) => more && this.#cancelled ? undefined : present(call, fields),
+      }));
     } catch (error) {
       if (!this.#cancelled) throw error;
       await complain("cancelled; the connection is closed");
