@@ -20,12 +20,9 @@ interface Compared {
   readonly path?: string;
 }
 
-const LOWER: ReadonlySet<string> = new Set([
-  ...["minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"],
-]);
-const UPPER: ReadonlySet<string> = new Set([
-  ...["maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"],
-]);
+/** The bounds that a value must not be below, and those that it must not be above. */
+const LOWER: ReadonlySet<string> = new Set(["minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"]);
+const UPPER: ReadonlySet<string> = new Set(["maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"]);
 
 const BOOLEANS: readonly Shape[] = [true, false].map((value) => ({ kind: "literal", value }));
 
