@@ -13,13 +13,11 @@
  * | `@text:-`, `@bytes:-`       | its lines as text; its bytes, in chunks                          |
  */
 
+import { PIECE_BYTES } from "../session/item_sender.ts";
 import { UsageError } from "./arguments.ts";
 import { openInput, partsOf } from "./input_file.ts";
 import { linesOf } from "./lines.ts";
 import { type LineSource, sourceIn, type StandardInput, typed } from "./values.ts";
-
-/** The largest chunk, the same as in the library. */
-const CHUNK_BYTES = 64 * 1024;
 
 /** The most bytes of a line for each byte of the largest item: as JSON, a value is longer than on the wire. */
 const LINE_SHARE = 8;
@@ -72,7 +70,7 @@ export function readGivenItems(given: string, input: StandardInput): GivenItems 
 }
 
 function chunkBytesFor(maxPayloadBytes: number): number {
-  return Math.max(1, Math.min(CHUNK_BYTES, maxPayloadBytes - ITEM_FIELDS_BYTES));
+  return Math.max(1, Math.min(PIECE_BYTES, maxPayloadBytes - ITEM_FIELDS_BYTES));
 }
 
 function streamOf(given: string, { stream }: StandardInput): ReadableStream<Uint8Array> {

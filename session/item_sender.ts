@@ -7,7 +7,7 @@
  */
 
 /** The largest piece of a chunk of a `ReadableStream`. A file's chunks have this size. */
-const PIECE_BYTES = 64 * 1024;
+export const PIECE_BYTES = 64 * 1024;
 
 /** The receiver of the items. */
 export interface ItemReceiver {
