@@ -7,6 +7,7 @@
  * In: bytes. Out: chunks of bytes; the end or the error of the stages. Refused: nothing.
  */
 
+import { reuseSlab, SLAB_BYTES } from "../codec/frame.ts";
 import type { Output, Stage } from "../codec/stage.ts";
 
 /** Passes the output of one stage directly to the next, and records its backpressure. */
@@ -84,6 +85,65 @@ export interface Pipeline {
   rest?(): void;
 }
 
+/** A chunk of this size fills half of a slab, and is not copied. */
+const LARGE_CHUNK_BYTES = SLAB_BYTES / 2;
+
+const NO_BYTES = new Uint8Array(0);
+
+/**
+ * Joins the small chunks that wait for a slow reader. A small chunk keeps a whole slab in memory, which all connections
+ * share: a few bytes in each of many slabs would take thousands of times the memory that the output counts.
+ */
+class Backlog {
+  readonly #give: (chunk: Uint8Array) => void;
+  /** How many of the given chunks the reader has not asked for. */
+  #given = 0;
+  /** Copies of the chunks after them, and their size. */
+  #joined: Uint8Array = NO_BYTES;
+  #joinedBytes = 0;
+
+  /** @param give Gives a chunk to the reader. */
+  constructor(give: (chunk: Uint8Array) => void) {
+    this.#give = give;
+  }
+
+  /** Adds a chunk, which the reader gets at once unless others wait. */
+  add(chunk: Uint8Array): void {
+    const isLarge = chunk.length >= LARGE_CHUNK_BYTES;
+    if (isLarge || this.#joinedBytes + chunk.length > SLAB_BYTES) this.giveAll();
+    if (!isLarge && this.#given > 0) return this.#join(chunk);
+    this.#given++;
+    this.#give(chunk);
+  }
+
+  /** The reader asks for the next chunk. */
+  taken(): void {
+    if (--this.#given <= 0) this.giveAll();
+  }
+
+  /** Gives what was joined, also at the end of the output. */
+  giveAll(): void {
+    if (this.#joinedBytes === 0) return;
+    const chunk = this.#joined.subarray(0, this.#joinedBytes);
+    this.#joined = NO_BYTES;
+    this.#joinedBytes = 0;
+    this.#given++;
+    this.#give(chunk);
+  }
+
+  #join(chunk: Uint8Array): void {
+    const bytes = this.#joinedBytes + chunk.length;
+    if (bytes > this.#joined.length) {
+      const joined = new Uint8Array(Math.min(SLAB_BYTES, 2 * bytes));
+      joined.set(this.#joined.subarray(0, this.#joinedBytes));
+      this.#joined = joined;
+    }
+    this.#joined.set(chunk, this.#joinedBytes);
+    this.#joinedBytes = bytes;
+    reuseSlab(chunk);
+  }
+}
+
 /**
  * The pipeline as a `TransformStream`, which exists only while it is used: it takes 10 KiB of memory, and about 10 µs
  * to make. It is made for the first bytes, and again after each rest.
@@ -92,6 +152,7 @@ export class StreamPipeline implements Pipeline {
   readonly closed: Promise<void>;
   readonly #stages: JoinedStages<Uint8Array>;
   readonly #closing = Promise.withResolvers<void>();
+  readonly #backlog = new Backlog((chunk) => this.#open().controller.enqueue(chunk));
   #stream: OpenStream | undefined;
 
   /** @param stages Three stages in one. */
@@ -100,8 +161,11 @@ export class StreamPipeline implements Pipeline {
     this.closed = this.#closing.promise;
     this.closed.catch(ignore);
     stages.start({
-      enqueue: (chunk) => this.#open().controller.enqueue(chunk),
-      terminate: () => this.#open().controller.terminate(),
+      enqueue: (chunk) => this.#backlog.add(chunk),
+      terminate: () => {
+        this.#backlog.giveAll();
+        this.#open().controller.terminate();
+      },
     });
   }
 
@@ -118,6 +182,7 @@ export class StreamPipeline implements Pipeline {
   }
 
   read(): Promise<Uint8Array | undefined> {
+    this.#backlog.taken();
     return this.#open().reader.read().then(valueOf);
   }
 
@@ -136,7 +201,10 @@ export class StreamPipeline implements Pipeline {
       {
         start: (own) => void (controller = own),
         transform: (chunk) => stages.transform(chunk),
-        flush: () => stages.flush(),
+        flush: async () => {
+          await stages.flush();
+          this.#backlog.giveAll();
+        },
         cancel: (reason) => stages.cancel(reason),
       },
       UNBOUNDED,
@@ -164,6 +232,10 @@ export class DirectPipeline implements Pipeline {
   readonly #stages: JoinedStages<Uint8Array>;
   readonly #closing = Promise.withResolvers<void>();
   #chunks: Uint8Array[] = [];
+  readonly #backlog = new Backlog((chunk) => {
+    this.#chunks.push(chunk);
+    this.#wake?.();
+  });
   #ended = false;
   #wake: (() => void) | undefined;
 
@@ -172,13 +244,7 @@ export class DirectPipeline implements Pipeline {
     this.#stages = stages;
     this.closed = this.#closing.promise;
     this.closed.catch(ignore);
-    stages.start({
-      enqueue: (chunk) => {
-        this.#chunks.push(chunk);
-        this.#wake?.();
-      },
-      terminate: () => this.#end(),
-    });
+    stages.start({ enqueue: (chunk) => this.#backlog.add(chunk), terminate: () => this.#end() });
   }
 
   write(bytes: Uint8Array): void | Promise<void> {
@@ -208,13 +274,19 @@ export class DirectPipeline implements Pipeline {
   }
 
   read(): Uint8Array | undefined | Promise<Uint8Array | undefined> {
+    this.#backlog.taken();
+    return this.#next();
+  }
+
+  #next(): Uint8Array | undefined | Promise<Uint8Array | undefined> {
     const chunk = this.#chunks.shift();
     if (this.#ended && this.#chunks.length === 0) this.#closing.resolve();
     if (chunk !== undefined || this.#ended) return chunk;
-    return new Promise<void>((resolve) => this.#wake = resolve).then(() => this.read());
+    return new Promise<void>((resolve) => this.#wake = resolve).then(() => this.#next());
   }
 
   #end(): void {
+    this.#backlog.giveAll();
     this.#ended = true;
     this.#wake?.();
     if (this.#chunks.length === 0) this.#closing.resolve();
