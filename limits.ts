@@ -88,7 +88,8 @@ export interface Limits {
   maxHeldBytes: number;
   /**
    * The same for all connections together, including the items of callers' streams that no handler has taken. At the
-   * limit a request gets `OVERLOADED` at once and is not started, and a stream gets one item at a time.
+   * limit a request gets `OVERLOADED` at once and is not started, and a stream gets one item at a time. If its handler
+   * does not ask for the item within a second, the call fails with `INVALID_MESSAGE`.
    *
    * @default {268_435_456}
    */

@@ -23,7 +23,8 @@ const NOT_GRANTED = new RpcError("INVALID_MESSAGE", "an item came that was not g
 /** Not `OVERLOADED`, which means that the call was not started. Not a strike: the caller did not exceed its credit. */
 export const NO_ROOM = new RpcError(
   "INVALID_MESSAGE",
-  "the items that wait for their handlers take too much memory: they have grown since they were granted",
+  "the items that wait for their handlers take too much memory: they have grown since they were granted, or the " +
+    "server has no memory for more",
 );
 
 /** For a handler that continues to read after its call was answered. */
@@ -44,7 +45,7 @@ interface ItemsOptions {
 /** The caller's stream of one call. */
 export class CallerItems {
   /** What the handler reads. */
-  readonly reader: AsyncIterableIterator<unknown>;
+  readonly reader: ItemReader;
   /** Whether the caller has sent the whole stream. */
   isComplete = false;
   /** The bytes of the frames of its items. */
@@ -60,16 +61,17 @@ export class CallerItems {
     window.open(FIRST_ITEMS);
   }
 
-  /** Whether no item waits. Then the next one is kept, whatever its size. */
-  get isEmpty(): boolean {
-    return this.#queue.length === 0;
+  /** Whether an item may be kept, or is taken at once. If no other waits, it needs no room on its connection. */
+  mayKeep(weightBytes: number): boolean {
+    if (this.reader.asked > 0) return true;
+    return this.#queue.length === 0 ? !this.#held.isServerFull : this.#held.mayKeep(weightBytes);
   }
 
   /** Adds an item. Returns the reason if the call must fail. */
   add(item: unknown, weightBytes: number, frameBytes = 0): RpcError | undefined {
     this.receivedBytes += frameBytes;
     if (this.isComplete) return NOT_WANTED;
-    if (!this.isEmpty && !this.#held.mayKeep(weightBytes)) return NO_ROOM;
+    if (!this.mayKeep(weightBytes)) return NO_ROOM;
     return this.#queue.push(item, weightBytes) ? undefined : NOT_GRANTED;
   }
 
@@ -91,6 +93,8 @@ export class CallerItems {
  * items, and a partial stream never looks complete.
  */
 class ItemReader implements AsyncIterableIterator<unknown> {
+  /** How many items the handler waits for. */
+  asked = 0;
   readonly #queue: ItemQueue;
   readonly #schema: StandardSchema | undefined;
   #taken = 0;
@@ -104,8 +108,10 @@ class ItemReader implements AsyncIterableIterator<unknown> {
   }
 
   async next(): Promise<ItemResult> {
+    this.asked++;
     try {
       const result = await this.#queue.next();
+      this.asked--;
       if (this.#failure !== undefined) throw this.#failure.reason;
       this.#isRead ||= result.done === true;
       if (result.done || this.#schema === undefined) return result;

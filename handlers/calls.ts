@@ -119,9 +119,8 @@ export class Calls implements CallOwner {
   /** Whether an item has to wait until a handler has taken another. */
   mustWait({ seq, weightBytes }: RequestItem): boolean {
     const { heldItems } = this;
-    if (heldItems.hasRoomFor(weightBytes) || heldItems.patience.isOver) return false;
-    const items = this.bySeq.get(seq)?.items;
-    return items !== undefined && !items.isEmpty;
+    if (heldItems.mayKeep(weightBytes) || heldItems.patience.isOver) return false;
+    return this.bySeq.get(seq)?.items?.mayKeep(weightBytes) === false;
   }
 
   /** Takes a message about one call. Returns whether its sender may send it. */

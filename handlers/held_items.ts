@@ -41,7 +41,7 @@ export class HeldItems extends ItemBudget {
 
   /** At the server's limit each stream gets one item at a time. */
   override shareBytes(ownBytes: number): number {
-    return this.#isServerFull ? 0 : super.shareBytes(ownBytes);
+    return this.isServerFull ? 0 : super.shareBytes(ownBytes);
   }
 
   /** Whether one more item has room on its connection. */
@@ -51,10 +51,11 @@ export class HeldItems extends ItemBudget {
 
   /** Whether one more item may be kept. */
   mayKeep(bytes: number): boolean {
-    return this.hasRoomFor(bytes) && !this.#isServerFull;
+    return this.hasRoomFor(bytes) && !this.isServerFull;
   }
 
-  get #isServerFull(): boolean {
+  /** Whether the requests and items of all connections take as much memory as they may. */
+  get isServerFull(): boolean {
     return this.#server.load.bytes >= this.#server.limits.maxTotalHeldBytes;
   }
 }

@@ -109,3 +109,34 @@ Deno.test("items - many streams of one connection share its memory", async () =>
   assert(served.heldBytes <= 4.1 * MIB, `${served.heldBytes} B are held`);
   assertEquals(await peer.readReady(), []);
 });
+
+Deno.test("items - at the server's limit, an item that no handler asks for waits for a second, and fails its call", async () => {
+  const clock = new FakeClock();
+  await using served = new ServedCalls({ clock, maxTotalHeldBytes: 20_000 });
+  const { peer, readings, state } = served;
+  await peer.send(upload("READ", 1), upload("READ", 2), upload("READ", 3));
+  await settle();
+  const asking = readings[1].take();
+  await settle();
+  state.load.bytes += 20_000;
+  await peer.send(item("asked for", 2));
+  assertEquals((await asking).value, "asked for");
+  await readGrants(peer);
+  const sent = peer.send(item("x".repeat(5_000), 1), { cmd: 1, seq: 9 }, item("y", 3));
+  assertEquals(await peer.readReady(), [], "nothing is refused, and nothing behind it is read");
+  await clock.advance(1_010);
+  await sent;
+  const replies = await peer.readReplies(3);
+  assertEquals(replies.map(({ seq, err }) => [seq, err]), [[1, "INVALID_MESSAGE"], [9, undefined], [
+    3,
+    "INVALID_MESSAGE",
+  ]]);
+  assertMatch(
+    replies[0].msg as string,
+    /too much memory: they have grown since they were granted, or the server has no/,
+  );
+  state.load.bytes -= 20_000;
+  await peer.send({ cmd: 0, seq: 2, cancel: true });
+  await peer.readReply();
+  served.assertNothingHeld();
+});
