@@ -38,8 +38,8 @@ const MAYBE_MISSED = new RpcError(
   "a message on this connection could not be read, and may have been an item of this call",
 );
 
-/** How many waiting calls begin between two readings of the clock. */
-const BEGUN_A_LOOK = 32;
+/** How many calls begin or are abandoned between two readings of the clock. */
+const CALLS_A_LOOK = 32;
 
 /** A control message about one call. */
 type CallControl = Exclude<KnownControl, Settings>;
@@ -151,9 +151,19 @@ export class Calls implements CallOwner {
     this.held.add(request.weightBytes);
     call.wait();
     if (request.seq === undefined) return this.queue.push(call);
-    this.bySeq.set(call);
+    this.#register(call);
     this.server.deadlines.add(call);
     this.queue.pushBeside(call);
+  }
+
+  #register(call: Call): void {
+    this.bySeq.set(call);
+    if (call.request.hasItems) this.heldItems.calls.add(call);
+  }
+
+  #unregister(call: Call): void {
+    this.bySeq.delete(call.id);
+    if (call.request.hasItems) this.heldItems.calls.delete(call);
   }
 
   /** Refuses a request before it starts. Without `seq`, the refusal comes after the replies to earlier requests. */
@@ -176,7 +186,7 @@ export class Calls implements CallOwner {
 
   /** A message could not be read. It may have been an item, so calls with an incomplete stream fail. */
   missItem(): void {
-    for (const call of this.#open()) call.failIncomplete(MAYBE_MISSED);
+    for (const call of [...this.heldItems.calls]) call.failIncomplete(MAYBE_MISSED);
   }
 
   /** The connection should end soon: aborts the signal `draining` of each handler. */
@@ -186,15 +196,20 @@ export class Calls implements CallOwner {
     for (const call of this.queue.outlasting ?? []) call.drain(reason);
   }
 
-  /** Ends all calls after the connection has ended. */
-  abandonAll(reason: RpcError): void {
+  /** Ends all calls after the connection has ended, in turn with all other connections: there may be very many. */
+  async abandonAll(reason: RpcError): Promise<void> {
     this.counter.count();
+    const calls = this.#open();
     for (const waiting of this.queue.takeAll()) {
       if (waiting instanceof Reply) this.held.delete(MESSAGE_WEIGHT);
-      else if (waiting.request.seq === undefined) this.#abandon(waiting, reason);
+      else if (waiting.request.seq === undefined) calls.push(waiting);
     }
-    for (const call of this.#open()) this.#abandon(call, reason);
     for (const call of this.queue.outlasting ?? []) call.fail(reason);
+    const { yieldBudget } = this.server;
+    for (const [index, call] of calls.entries()) {
+      if (index % CALLS_A_LOOK === CALLS_A_LOOK - 1 && yieldBudget.isExhausted) await yieldBudget.refilled();
+      if (!call.isSettled) this.#abandon(call, reason);
+    }
   }
 
   #abandon(call: Call, reason: RpcError): void {
@@ -250,7 +265,7 @@ export class Calls implements CallOwner {
     if (!call.entry.givesPlain) this.server.load.starts.began(call, this.server.middleware.roundsOf(call.entry));
     this.held.add(request.weightBytes);
     if (request.seq === undefined) this.queue.running = call;
-    else this.bySeq.set(call);
+    else this.#register(call);
     this.server.deadlines.add(call);
   }
 
@@ -264,7 +279,7 @@ export class Calls implements CallOwner {
     const { seq, weightBytes } = call.request;
     this.server.load.starts.passed(call);
     this.server.deadlines.delete(call);
-    if (seq !== undefined) this.bySeq.delete(seq);
+    if (seq !== undefined) this.#unregister(call);
     if (hasWaited) {
       this.held.delete(weightBytes);
       if (seq !== undefined) this.queue.forget();
@@ -301,7 +316,7 @@ export class Calls implements CallOwner {
       if (next instanceof Call) this.#begin(next);
       else this.push(next);
       if (output.full) return this.#pause(output.drained());
-      if (begun % BEGUN_A_LOOK === 0 && yieldBudget.isExhausted) return this.#pause(yieldBudget.refilled());
+      if (begun % CALLS_A_LOOK === 0 && yieldBudget.isExhausted) return this.#pause(yieldBudget.refilled());
     }
   }
 
@@ -319,7 +334,7 @@ export class Calls implements CallOwner {
     const { request: { seq } } = call;
     if (seq !== undefined) {
       this.server.deadlines.delete(call);
-      this.bySeq.delete(seq);
+      this.#unregister(call);
     }
     call.begin();
   }

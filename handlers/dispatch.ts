@@ -189,7 +189,9 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
     this.#connection.end();
     this.#drain.stop();
     const isCode = reason instanceof RpcError;
-    this.#calls.abandonAll(isCode ? reason : new RpcError("CONNECTION_LOST", "the caller is gone", { cause: reason }));
+    void this.#calls.abandonAll(
+      isCode ? reason : new RpcError("CONNECTION_LOST", "the caller is gone", { cause: reason }),
+    );
     this.#intake.wake();
   }
 }

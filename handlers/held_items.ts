@@ -6,6 +6,7 @@
  * stream may use. Refused: nothing.
  */
 
+import type { RpcError } from "../errors.ts";
 import { ItemBudget } from "../session/item_queue.ts";
 import { Patience } from "./patience.ts";
 import type { ServerState } from "./server_state.ts";
@@ -16,10 +17,18 @@ import type { ServerState } from "./server_state.ts";
  */
 const STREAM_BYTES = 512 * 1024;
 
+/** A call with such a stream. */
+interface ItemsCall {
+  /** Fails the call if its stream is incomplete. */
+  failIncomplete(reason: RpcError): void;
+}
+
 /** The items of one connection. */
 export class HeldItems extends ItemBudget {
   /** For an item that has no room. If no handler takes an item in time, the call fails. */
   readonly patience = new Patience();
+  /** The open calls that have such a stream, which may be few of very many. */
+  readonly calls = new Set<ItemsCall>();
   readonly #server: ServerState;
   readonly #onFreed: () => void;
 

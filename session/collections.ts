@@ -127,11 +127,15 @@ export class CallTable<Call extends Numbered> {
     this.#beside = undefined;
   }
 
+  /** All calls, in any order. */
+  *[Symbol.iterator](): Generator<Call, void> {
+    for (const call of this.#places) if (call !== undefined) yield call;
+    if (this.#beside !== undefined) yield* this.#beside.values();
+  }
+
   /** All calls, in the order of their numbers. */
   values(): Call[] {
-    const calls = this.#places.filter((call) => call !== undefined);
-    if (this.#beside !== undefined) calls.push(...this.#beside.values());
-    return calls.sort((a, b) => a.id - b.id);
+    return [...this].sort((a, b) => a.id - b.id);
   }
 
   #grow(): void {

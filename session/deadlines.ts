@@ -12,6 +12,12 @@ import type { Clock, Timer } from "../transport/clock.ts";
 /** Deadlines are rounded up to slots of this many milliseconds. */
 export const SLOT_MS = 5;
 
+/** Deadlines that expire together take turns of this length, so that others are served between them. */
+const TURN_MS = 3;
+
+/** The pause between two turns. The runtime polls its sockets in it, which it may not do before a timer of 0 ms. */
+const PAUSE_MS = 1;
+
 /** The place of a deadline that is not watched. */
 export const UNWATCHED = -1;
 
@@ -89,11 +95,11 @@ export class TimerWheel {
     this.#timerSlot = Infinity;
   }
 
-  #arm(slot: number): void {
+  #arm(slot: number, waitMs = slot * SLOT_MS - this.#clock.now()): void {
     if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
     this.#timerSlot = slot;
     // Not keepAlive: a call with a deadline also waits for a socket or for a connection, which keeps the process alive.
-    this.#timer = this.#clock.setTimer(() => this.#sweep(), slot * SLOT_MS - this.#clock.now(), false);
+    this.#timer = this.#clock.setTimer(() => this.#sweep(), waitMs, false);
   }
 
   #sweep(): void {
@@ -111,6 +117,7 @@ export class TimerWheel {
         if (each.slotPlace === UNWATCHED || slotOf(each) !== slot) continue;
         this.delete(each);
         each.expire();
+        if (this.#clock.now() - nowMs >= TURN_MS) return this.#arm(slot, PAUSE_MS);
       }
       if (this.#slots.has(slot)) next = Math.min(next, slot); // a deadline was added
     }

@@ -2,11 +2,13 @@
 
 import { assert, assertEquals, assertObjectMatch } from "@std/assert";
 import { RpcError } from "../../errors.ts";
+import { Call } from "../../handlers/call.ts";
 import { command, type Middleware, unchecked } from "../../handlers/command.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { settle } from "../support/peers.ts";
+import { replaced } from "../support/replaced.ts";
 import { withMemory } from "../support/test_server.ts";
-import { unhex } from "../support/wire.ts";
+import { frame, unhex } from "../support/wire.ts";
 import { end, item, readGrants, ServedCalls, upload } from "../support/items.ts";
 
 const PONG = { res: "PONG" };
@@ -245,4 +247,25 @@ Deno.test("items - a stream whose call waits for a place keeps its first item, a
     await settle();
     served.assertNothingHeld();
   }
+});
+
+Deno.test("items - an unreadable message costs no look at the calls without a stream, of which there may be very many", async () => {
+  await using served = new ServedCalls();
+  const { peer } = served;
+  for (let seq = 10; seq < 60; seq++) await peer.send({ cmd: 2, sleep: 3600, seq });
+  await peer.send(upload("READ"));
+  let looks = 0;
+  using _ = replaced(Call.prototype, "failIncomplete", (fail) =>
+    function (this: Call, reason) {
+      looks++;
+      return fail.call(this, reason);
+    });
+  await peer.sendBytes(frame(unhex("91 01")));
+  assertEquals((await peer.readReplies(2)).map(({ seq, err }) => [seq, err]), [[1, "INVALID_MESSAGE"], [
+    undefined,
+    "INVALID_MESSAGE",
+  ]]);
+  assertEquals(looks, 1);
+  peer.close();
+  await served.served;
 });

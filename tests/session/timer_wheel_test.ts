@@ -2,7 +2,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { type Expiring, SLOT_MS, TimerWheel, UNWATCHED } from "../../session/deadlines.ts";
-import { FakeClock } from "../support/fake_clock.ts";
+import { FakeClock, turn } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 
 const SEED = newSeed();
@@ -164,4 +164,22 @@ Deno.test(`TimerWheel hold for any mixture of adding and deleting (seed ${SEED})
     }
   }
   assert(deleted.every(({ times }) => times === 0));
+});
+
+Deno.test("TimerWheel lets others go first now and then, when very many expire together", async () => {
+  const clock = new FakeClock();
+  const deadlines = new TimerWheel(clock);
+  let inTurn = 0;
+  let longest = 0;
+  const expire = () => {
+    clock.compute(0.5); // what one of them costs
+    longest = Math.max(longest, ++inTurn);
+    void turn().then(() => inTurn = 0);
+  };
+  const all = Array.from({ length: 100 }, () => new Watched(clock, 100, expire));
+  for (const watched of all) deadlines.add(watched);
+  await clock.advance(1_000);
+  assertEquals(all.map(({ times }) => times), all.map(() => 1));
+  assertEquals(longest, 6, "at a time: 3 ms");
+  assertEquals(clock.timers, 0);
 });
