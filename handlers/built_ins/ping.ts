@@ -32,11 +32,19 @@ export function pingIfReady(ready: Readiness): typeof PING {
     if (!isReady) throw notReady("the service is not ready");
     return "PONG" as const;
   };
+  // What the service has not answered yet. All PINGs wait for the same answer: anyone may send very many, and the
+  // service may ask its database each time.
+  let asked: Promise<boolean> | undefined;
+  const ask = (clock: Clock): boolean | Promise<boolean> => {
+    const isReady = ready();
+    if (typeof isReady === "boolean") return isReady;
+    return asked = inTime(isReady, clock).finally(() => asked = undefined);
+  };
   return Object.freeze({
     ...PING,
     handler(_params: object, { clock }: Context): "PONG" | Promise<"PONG"> {
-      const isReady = ready();
-      return typeof isReady === "boolean" ? answer(isReady) : inTime(isReady, clock).then(answer);
+      const isReady = asked ?? ask(clock);
+      return typeof isReady === "boolean" ? answer(isReady) : isReady.then(answer);
     },
   });
 }

@@ -76,6 +76,20 @@ Deno.test("PING fails with NOT_READY while ready() does not return; a call that 
   assertEquals(await peer.readReply(), { seq: 1, res: "long" });
 });
 
+Deno.test("PINGs that come while ready() has not returned wait for the same answer", async () => {
+  let asked = 0;
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  await using served = withMemory({ ready: () => (asked++, promise), clock: new FakeClock() });
+  const { peer } = served;
+  await peer.send(...Array.from({ length: 1_000 }, (_, seq) => ({ cmd: 1, seq })));
+  await settle();
+  assertEquals(asked, 1);
+  resolve(true);
+  assertEquals((await peer.readReplies(1_000)).every(({ res }) => res === "PONG"), true);
+  assertEquals(await peer.ask({ cmd: 1 }), { res: "PONG" });
+  assertEquals(asked, 2);
+});
+
 Deno.test("PING ends after 1.5 s while a middleware holds it, or when its caller has no more time; INFO still waits", async () => {
   const clock = new FakeClock();
   for (const ready of [undefined, () => true]) {
