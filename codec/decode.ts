@@ -89,6 +89,11 @@ export class DecodeStage<Message> implements Stage<Uint8Array, Decoded<Message>[
     return this.#end > this.#start;
   }
 
+  /** How much of an incomplete frame has not arrived; 0 if that is not known. All but the last byte take no time. */
+  get missingBytes(): number {
+    return this.midFrame ? Math.max(0, this.#frameBytes - (this.#end - this.#start)) : 0;
+  }
+
   /** How much of an incomplete frame has arrived, for people: a wrong length in its header shows at once. */
   get arrived(): string {
     const size = this.#frameBytes > 0 ? this.#frameBytes : "unknown number of";

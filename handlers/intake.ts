@@ -22,6 +22,9 @@ const RESUME_SHARE = 0.5;
 /** The number of messages between two readings of the clock. */
 const MESSAGES_A_LOOK = 32;
 
+/** A request counts as one more for so many bytes of its frame and of its reply: there may be work for each of them. */
+const BYTES_A_MESSAGE = 128;
+
 /** Does what a message asks for. */
 export interface MessageRouter {
   /** Takes the next message. A broken frame comes last, after everything before it is answered. */
@@ -99,7 +102,7 @@ export class Intake {
     counter.beginBatch(this.arrival);
     let index = from;
     for (; index < batch.length && this.#connection.isOpen; index++) {
-      if (--this.#untilLook === 0) {
+      if (--this.#untilLook <= 0) {
         this.#untilLook = MESSAGES_A_LOOK;
         counter.lookedMs = clock.now();
       }
@@ -108,6 +111,9 @@ export class Intake {
       const message = batch[index];
       if (message instanceof Request && starts.call !== undefined || this.#mustWait(message)) break;
       this.#router.route(message);
+      if (message instanceof Request) {
+        this.#untilLook -= Math.floor((message.frameBytes + this.#connection.output.lastBytes) / BYTES_A_MESSAGE);
+      }
     }
     const isPaused = index < batch.length && this.#isPaused(batch[index], startMs);
     arrivals.end(Math.max(startMs, isPaused ? counter.lookedMs : counter.endBatch()));

@@ -18,9 +18,6 @@ import { READS_A_ROUND, type YieldBudget } from "./yield_budget.ts";
 /** A read of this size may take long to process. */
 const LONG_READ_BYTES = 4 * 1024;
 
-/** The most to process at once, because a part of a long frame takes no time. */
-const MOST_AT_ONCE_BYTES = 256 * 1024;
-
 /** How many long messages a server reads at a time. */
 const LONG_READS = 8;
 
@@ -108,7 +105,7 @@ export class ReadPace implements ServerReading {
     const mayLast = readBytes >= LONG_READ_BYTES || this.#isOneOfMany;
     if (!mayLast || !yieldBudget.isExhausted) {
       // The short end of a read does not show how long a whole part takes.
-      if (doneBytes >= this.bytesAtOnce) this.bytesAtOnce = Math.min(MOST_AT_ONCE_BYTES, 2 * this.bytesAtOnce);
+      if (doneBytes >= this.bytesAtOnce) this.bytesAtOnce = Math.min(LARGEST_READ_BYTES, 2 * this.bytesAtOnce);
       return undefined;
     }
     this.bytesAtOnce = Math.max(LONG_READ_BYTES, this.bytesAtOnce / 4);

@@ -1,10 +1,10 @@
 /**
- * What a client makes a server do at once, beside others: thousands of calls that end together. The others are served in
- * between, and not behind all of it.
+ * What a client makes a server do at once, beside others: thousands of calls that end together, messages whose check takes
+ * long. The others are served in between, and not behind all of it.
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { command } from "../../mod.ts";
+import { command, type StandardSchema } from "../../mod.ts";
 import { withServer } from "../support/test_server.ts";
 import { concat, type Message, request } from "../support/wire.ts";
 import { overEach } from "../support/transports.ts";
@@ -53,3 +53,30 @@ for (const how of ["whose client leaves", "whose time is over"]) {
     await untilAtRest(server.address);
   });
 }
+
+const MESSAGES = 60;
+
+overEach(`at once - ${MESSAGES} messages that take their schema long leave the others served`, async (transport) => {
+  let done = 0;
+  const slow: StandardSchema<{ text: string }> = {
+    "~standard": {
+      version: 1,
+      vendor: "slow",
+      validate(value) {
+        for (let times = 0; times < 4; times++) work();
+        done++;
+        return { value: value as { text: string } };
+      },
+    },
+  };
+  const CHECKED = command({ schema: slow, handler: ({ text }) => text.length });
+  await using server = await withServer({ commands: { CHECKED } }, transport);
+  const [flooder, good] = [await server.connect(), await server.connect()];
+  assertEquals(await good.ask({ cmd: 1 }), { res: "PONG" });
+  const message = request({ cmd: "CHECKED", text: "x".repeat(500) });
+  await flooder.sendBytes(concat(...new Array<Uint8Array>(MESSAGES).fill(message)));
+  await until("it has begun", () => done > 0);
+  assertEquals(await good.ask({ cmd: 1 }), { res: "PONG" });
+  assert(done < MESSAGES / 2, `${done} of ${MESSAGES} went before`);
+  assertEquals((await flooder.readReplies(MESSAGES)).length, MESSAGES);
+});

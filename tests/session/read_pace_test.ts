@@ -61,3 +61,9 @@ for (
     assertEquals(server.load.longReads.isFull, false);
   });
 }
+
+Deno.test("a long part that took no time does not let more short messages be read at once", () => {
+  const pace = new ReadPace({ ...new BusyServer(), yieldBudget: new YieldBudget(new FakeClock()) });
+  for (let parts = 0; parts < 5; parts++) assertEquals(pace.rest(256 * 1024, 256 * 1024), undefined);
+  assertEquals(pace.bytesAtOnce, 64 * 1024);
+});
