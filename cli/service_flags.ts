@@ -11,8 +11,8 @@ import { LOG_FORMATS, LOG_LEVELS, type LogStyle } from "../handlers/log_line.ts"
 import { isOrigin } from "../transport/origins.ts";
 import { isProxyName } from "../transport/proxy_header.ts";
 import { GROUP } from "../transport/unix.ts";
-import { type Flag, type Flags, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
-import { readEnvironment } from "./environment.ts";
+import { type Flag, flagOf, type Flags, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
+import { readEnvironment, variableOf } from "./environment.ts";
 import {
   choiceFlag,
   countFlag,
@@ -76,6 +76,8 @@ export const SERVICE_FLAGS = {
   help: toggle("show this help"),
 };
 
+type FlagName = keyof typeof SERVICE_FLAGS;
+
 /** Where and how to serve. */
 export interface ServiceSettings {
   readonly hostname: string;
@@ -98,6 +100,8 @@ export interface ServiceSettings {
   readonly log: Omit<LogStyle, "worker">;
   readonly graceMs: number;
   readonly workers: number;
+  /** The name for an error: that of the variable if the reader has set a variable and no flag, else that of the flag. */
+  readonly nameOf: (setting: FlagName, together?: readonly FlagName[]) => string;
 }
 
 /**
@@ -119,7 +123,7 @@ export function readSettings<More extends Flags = Record<never, never>>(
   const { flags, words } = readArguments(args, known);
   if (words.length > 0) throw new UsageError(`unexpected argument "${words[0]}"`);
   // Help is shown even if the environment has invalid values.
-  const environment = flags.help ? {} : readEnvironment(known);
+  const environment: FlagValues<typeof known> = flags.help ? {} : readEnvironment(known);
   const given = { ...options, ...environment, ...flags };
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, cert, key, ca, graceMs = DEFAULT_GRACE_MS } = given;
   const { fd, unix } = [flags, environment, { ...options, unix: options.path }].find(saysWhere) ?? {};
@@ -145,6 +149,10 @@ export function readSettings<More extends Flags = Record<never, never>>(
     limits: Object.fromEntries(LIMIT_NAMES.map((name) => [name, given[name]])),
     graceMs,
     workers: given.workers === "auto" ? oneForEachCore() : given.workers ?? 1,
+    nameOf(setting, together = [setting]) {
+      const isIn = (place: typeof environment) => together.some((name) => place[name] !== undefined);
+      return isIn(environment) && !isIn(flags) ? variableOf(setting) : flagOf(setting);
+    },
   };
   checkCombination(settings, options);
   return { settings, flags: { ...environment, ...flags } as FlagValues<More> & { help?: boolean } };
@@ -162,14 +170,18 @@ interface Where {
   readonly fd?: number;
 }
 
-function checkCombination({ path, fd, files, workers }: ServiceSettings, { tls }: RunOptions): void {
+function checkCombination({ path, fd, files, workers, nameOf }: ServiceSettings, { tls }: RunOptions): void {
   const { cert, key, ca } = files;
   const hasFiles = (cert ?? key ?? ca) !== undefined;
-  if (hasFiles && (cert === undefined || key === undefined)) throw new UsageError("TLS needs both --cert and --key");
-  if (fd !== undefined && workers > 1) throw new UsageError("--workers cannot be used with --fd");
+  if (hasFiles && (cert === undefined || key === undefined)) {
+    const [first, second] = (["cert", "key"] as const).map((name) => nameOf(name, ["cert", "key", "ca"]));
+    throw new UsageError(`TLS needs both ${first} and ${second}`);
+  }
+  if (fd !== undefined && workers > 1) throw new UsageError(`${nameOf("workers")} cannot be used with ${nameOf("fd")}`);
   if (path === undefined) return;
-  if (hasFiles || tls !== undefined) throw new UsageError("--unix cannot be used with TLS");
-  if (workers > 1) throw new UsageError("--workers cannot be used with --unix: only a port can be shared");
+  if (hasFiles || tls !== undefined) throw new UsageError(`${nameOf("unix")} cannot be used with TLS`);
+  if (workers === 1) return;
+  throw new UsageError(`${nameOf("workers")} cannot be used with ${nameOf("unix")}: only a port can be shared`);
 }
 
 function modeFlag(help: string): Flag<number> {

@@ -198,19 +198,20 @@ function reasonOf(error: unknown, path: string | undefined): string {
 }
 
 /** Returns a function that reads the certificate files, if there are any. Checks once now that they can be used. */
-async function tlsOf({ files, log }: ServiceSettings): Promise<(() => ServerTls) | undefined> {
+async function tlsOf(settings: ServiceSettings): Promise<(() => ServerTls) | undefined> {
+  const { files, log } = settings;
   if (files.cert === undefined) return undefined;
   // The server starts anyway: some clients do not check, and others report it.
-  const untimely = validityProblem(readTls(files).cert);
+  const untimely = validityProblem(readTls(settings).cert);
   if (untimely !== undefined) {
     const message = `the certificate in ${files.cert} ${untimely}: clients that check it will not connect`;
     await logEvent({ event: "certificate", message }, log);
   }
-  return () => readTls(files);
+  return () => readTls(settings);
 }
 
-function readTls(files: ServiceSettings["files"]): ServerTls {
-  const tls = readPem(files, ["cert", "key", "ca"]) as ServerTls;
+function readTls({ files, nameOf }: ServiceSettings): ServerTls {
+  const tls = readPem(files, ["cert", "key", "ca"], nameOf) as ServerTls;
   const problem = tlsProblem(tls);
   if (problem === undefined) return tls;
   const { cert, key, ca } = files;

@@ -10,6 +10,7 @@ import type { commands } from "./own_service.ts";
 
 const SERVICE = `${root}tests/cli/own_service.ts`;
 const NET = "--allow-net=127.0.0.1";
+const ENV = [NET, "--allow-env", "--allow-read=/none"];
 const WORKERS = ["--unstable-net", `--allow-run=${Deno.execPath()}`];
 
 const linuxOnly = { ignore: Deno.build.os !== "linux" };
@@ -112,6 +113,26 @@ Deno.test("what is wrong is one line and an exit code, and the caller's cleanup 
     ],
     [[NET], ["--cert", "a.pem"], {}, 2, "TLS needs both --cert and --key; see --help"],
     [[NET], ["--workers", "2"], {}, 1, "cannot share a port; run it with --unstable-net"],
+    // What the environment has set is named as there.
+    [ENV, [], { PACKLINE_CERT: "a.pem" }, 2, "TLS needs both PACKLINE_CERT and PACKLINE_KEY; see --help"],
+    [ENV, ["--ca", "a.pem"], { PACKLINE_CERT: "a.pem" }, 2, "TLS needs both --cert and --key; see --help"],
+    [ENV, ["--cert", "/none"], { PACKLINE_KEY: "/none" }, 1, "cannot read --cert /none: there is no such file"],
+    [ENV, ["--key", "/none"], { PACKLINE_CERT: "/none" }, 1, "cannot read PACKLINE_CERT /none: there is no such file"],
+    [ENV, ["--fd", "3"], { PACKLINE_WORKERS: "2" }, 2, "PACKLINE_WORKERS cannot be used with --fd; see --help"],
+    [
+      ENV,
+      ["--workers", "2"],
+      { PACKLINE_UNIX: "/none", PACKLINE_WORKERS: "3" },
+      2,
+      "--workers cannot be used with PACKLINE_UNIX: only a port can be shared; see --help",
+    ],
+    [
+      ENV,
+      [],
+      { PACKLINE_UNIX: "/none", PACKLINE_CERT: "/none", PACKLINE_KEY: "/none" },
+      2,
+      "PACKLINE_UNIX cannot be used with TLS; see --help",
+    ],
   ];
   await Promise.all(cases.map(async ([deno, args, variables, code, text]) => {
     const env = { NO_COLOR: "1", ...variables };
