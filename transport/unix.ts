@@ -3,8 +3,8 @@
  * the file afterwards.
  *
  * In: a path, a mode and a group. Out: a listener. The file of a dead server is replaced. Refused: a path on which a
- * server answers (`AddrInUse`), or at which a file exists that is not a socket (`AlreadyExists`); a group that does not
- * exist, or that this user may not use.
+ * server answers, or at which another user has a socket (`AddrInUse`), or at which a file exists that is not a socket
+ * (`AlreadyExists`); a group that does not exist, or that this user may not use.
  *
  * The socket is created in a private folder, given its group and its mode, and then moved to the path. So other users
  * can never connect too early, whatever the umask. The folder has a fixed name, the path and `.new`, so that
@@ -98,7 +98,8 @@ interface UnixListener<Connection> {
  * @param access Who may connect; only the owner by default.
  * @param system The files and sockets of the runtime.
  * @returns The listener; closing it removes the file.
- * @throws {Deno.errors.AddrInUse} If a server answers on the path, or is too busy to answer.
+ * @throws {Deno.errors.AddrInUse} If a server answers on the path, or is too busy to answer, or if the socket there is
+ * of another user.
  * @throws {Deno.errors.AlreadyExists} If the path exists and is not a socket.
  * @throws {TypeError} If there is no such group, or this user may not use it, or the path is too long.
  */
@@ -234,13 +235,23 @@ async function removeStale(path: string, system: UnixSystem<unknown>): Promise<v
   }
   if (!info.isSocket) throw systemError("AlreadyExists", `${path} exists and is not a socket`);
   try {
+    if (!await isServed(path, system)) return await system.remove(path);
+  } catch (error) {
+    if (!isNamed(error, "PermissionDenied")) throw error;
+    throw systemError("AddrInUse", `${path} is the socket of another user; remove it if its server has ended`);
+  }
+  throw systemError("AddrInUse", `a server answers on ${path}`);
+}
+
+async function isServed(path: string, system: UnixSystem<unknown>): Promise<boolean> {
+  try {
     await system.knock(path);
   } catch (error) {
-    if (isNamed(error, "ConnectionRefused")) return await system.remove(path); // its server has died
+    if (isNamed(error, "ConnectionRefused")) return false;
     // A server lives, but so many clients wait for it that it takes no more for now.
     if (!isNamed(error, "WouldBlock")) throw error;
   }
-  throw systemError("AddrInUse", `a server answers on ${path}`);
+  return true;
 }
 
 /** Removes a file if it is still the same one. A file that stays does no harm: `removeStale` handles it. */

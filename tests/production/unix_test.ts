@@ -190,6 +190,26 @@ unixTest("a server removes its own file, and no other's", async (folder) => {
   second.close();
 });
 
+unixTest(
+  "the socket of another user is named as such: the text said that the folder may not be written",
+  async (folder) => {
+    const path = `${folder.path}/p.sock`;
+    const code = `Deno.listen({ transport: "unix", path: ${JSON.stringify(path)} }); Deno.kill(Deno.pid, "SIGKILL")`;
+    await new Deno.Command(Deno.execPath(), { args: ["eval", "--quiet", code] }).output();
+    const denied = () => Promise.reject(new Deno.errors.PermissionDenied("Permission denied (os error 13)"));
+    const text = `${path} is the socket of another user; remove it if its server has ended`;
+    // This user may not connect to it, or may not remove it from a folder such as /tmp.
+    const systems = [{ ...denoUnix, knock: denied }, {
+      ...denoUnix,
+      remove: (file: string) => file === path ? denied() : denoUnix.remove(file),
+    }];
+    for (const system of systems) {
+      await assertRejects(() => listenUnix(path, {}, system), Deno.errors.AddrInUse, text);
+      assertEquals(await filesIn(folder), ["p.sock"]);
+    }
+  },
+);
+
 unixTest("a shutdown takes the file away at once, and answers what is in flight", async (folder) => {
   const path = `${folder.path}/p.sock`;
   const held = new Held();
