@@ -12,9 +12,10 @@ type WeatherClient = Client<WeatherCommands>;
 
 const meta = { token: "sesame" };
 
-function test(name: string, run: (client: WeatherClient, server: Server) => Promise<void>): void {
+function test(name: string, run: (client: WeatherClient, server: Server) => Promise<void>, before = ""): void {
   Deno.test(name, async () => {
     const path = await Deno.makeTempFile();
+    await Deno.writeTextFile(path, before);
     try {
       await using server = createServer({ commands: createCommands(new WeatherLog(path), "sesame") });
       await using client = await connectInMemory<WeatherCommands>(server);
@@ -31,6 +32,12 @@ test("what RECORD records, LIST lists", async (client) => {
   assertEquals(await client.call.LIST({ place: "Rome" }), [recorded]);
   await assertRejects(client.call.LIST({ place: "Atlantis" }), { code: "NO_SUCH_PLACE" });
 });
+
+test("a line that a full disk has cut is no measurement, and does not spoil the next one", async (client) => {
+  await assertRejects(client.call.LIST({ place: "Rome" }), { code: "NO_SUCH_PLACE" });
+  const recorded = await client.call.RECORD({ place: "Rome", degrees: 21 }, { meta });
+  assertEquals(await client.call.LIST({ place: "Rome" }), [recorded]);
+}, '{"place":"Rome","degr');
 
 test("RECORD needs a token and a temperature that can be", async (client) => {
   await assertRejects(client.call.RECORD({ place: "Rome", degrees: 21 }), { code: "UNAUTHENTICATED" });

@@ -1,4 +1,4 @@
-/** Measurements in a file, one per line. Several processes may use the same file. */
+/** Measurements in a file, one per line. Several processes may use the same file. A full disk may cut a line. */
 
 /** One measurement. */
 export interface Measurement {
@@ -17,14 +17,15 @@ export class WeatherLog {
   }
 
   async append(measurements: readonly Measurement[]): Promise<void> {
-    // One write at the end of the file, so that lines of two processes do not mix.
+    // One write at the end of the file, so that lines of two processes do not mix. It begins with a newline, because the
+    // write before may have been cut.
     const lines = measurements.map((measurement) => JSON.stringify(measurement) + "\n");
-    await Deno.writeTextFile(this.path, lines.join(""), { append: true });
+    await Deno.writeTextFile(this.path, "\n" + lines.join(""), { append: true });
   }
 
   async read(): Promise<Measurement[]> {
     const lines = (await Deno.readTextFile(this.path)).split("\n").slice(0, -1);
-    return lines.map((line) => JSON.parse(line));
+    return lines.flatMap(measurementIn);
   }
 
   /**
@@ -47,5 +48,14 @@ export class WeatherLog {
         event = await events.next();
       } while (event.value?.kind !== "modify"); // reading is an event too
     }
+  }
+}
+
+/** The measurement in a line; none in an empty or cut line. */
+function measurementIn(line: string): Measurement[] {
+  try {
+    return [JSON.parse(line)];
+  } catch {
+    return [];
   }
 }

@@ -81,7 +81,7 @@ export class Installed implements AsyncDisposable {
 
   /** The temperatures that are in the log. */
   async degrees(): Promise<number[]> {
-    const lines = (await Deno.readTextFile(`${this.#folder.path}/weather.jsonl`)).trimEnd().split("\n");
+    const lines = (await Deno.readTextFile(`${this.#folder.path}/weather.jsonl`)).split("\n").filter(Boolean);
     return lines.map((line) => JSON.parse(line).degrees);
   }
 
