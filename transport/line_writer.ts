@@ -2,8 +2,9 @@
  * Writes lines to stdout or stderr without blocking. `console.log` and `console.error` block while a pipe is full, and
  * with them all connections of a server.
  *
- * In: lines. Out: the same lines in order, written one at a time and asynchronously. While the output is blocked, some
- * lines are kept; the rest are dropped and counted, and the count is written later. Refused: nothing.
+ * In: lines. Out: the same lines in order, written asynchronously, each in one piece if it has at most 4 KiB. While the
+ * output is blocked, some lines are kept; the rest are dropped and counted, and the count is written later. Refused:
+ * nothing.
  */
 
 import { isNamed, writeToStderr } from "./runtime.ts";
@@ -13,6 +14,14 @@ const MAX_WAITING_CHARS = 1024 * 1024;
 
 /** The longest wait for the last lines at the end of a program. */
 const FLUSH_MS = 500;
+
+/**
+ * If several processes write to one pipe, as workers do, Linux keeps each write of up to this size together. A part of a
+ * longer one may come in the middle of another's line.
+ */
+const WHOLE_BYTES = 4_096;
+
+const NEWLINE = 0x0a;
 
 /** How long to wait for room in a full output that another program has made non-blocking. */
 const FULL_MS = 10;
@@ -25,7 +34,20 @@ const FULL_MS = 10;
  * @throws The error of `write`, unless it means that the output is full for now.
  */
 export async function writeText(text: string, write: (bytes: Uint8Array) => Promise<number>): Promise<void> {
+  await writeBytes(new TextEncoder().encode(text), write);
+}
+
+/** Writes all of a text that ends with a newline, in parts that another process does not interrupt. */
+async function writeLines(text: string, write: (bytes: Uint8Array) => Promise<number>): Promise<void> {
   for (let bytes = new TextEncoder().encode(text); bytes.length > 0;) {
+    const end = (bytes.lastIndexOf(NEWLINE, WHOLE_BYTES - 1) + 1) || bytes.indexOf(NEWLINE) + 1;
+    await writeBytes(bytes.subarray(0, end), write);
+    bytes = bytes.subarray(end);
+  }
+}
+
+async function writeBytes(bytes: Uint8Array, write: (bytes: Uint8Array) => Promise<number>): Promise<void> {
+  while (bytes.length > 0) {
     try {
       bytes = bytes.subarray(await write(bytes));
     } catch (error) {
@@ -84,7 +106,7 @@ export class LineWriter {
       this.#waiting = "";
       this.#leftOut = 0;
       try {
-        await writeText(text, this.#write);
+        await writeLines(text, this.#write);
       } catch {
         // The output is closed. There is nowhere else to report this.
       }

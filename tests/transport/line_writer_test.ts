@@ -26,6 +26,11 @@ class Output {
     taking?.();
     await turn();
   }
+
+  /** Takes what is being written until nothing is. */
+  async takeAll(): Promise<void> {
+    while (this.#taking !== undefined) await this.take();
+  }
 }
 
 Deno.test("LineWriter - lines come whole and in their order, one write at a time", async () => {
@@ -38,6 +43,32 @@ Deno.test("LineWriter - lines come whole and in their order, one write at a time
   await output.take();
   await flushed;
   assertEquals(output.text, "one\ntwo\nthree\n");
+});
+
+Deno.test("LineWriter - no write cuts a line, or has more than 4 KiB of several, so that other processes cannot cut one", async () => {
+  const writes: string[] = [];
+  let begin = () => {};
+  const writer = new LineWriter("stderr", async (bytes) => {
+    if (writes.length === 0) await new Promise<void>((resolve) => begin = resolve);
+    writes.push(new TextDecoder().decode(bytes));
+    return bytes.length;
+  });
+  const lines = [
+    "first",
+    "a".repeat(4_095),
+    "b",
+    "ä".repeat(2_047),
+    "c".repeat(9_000),
+    "d",
+    "e".repeat(4_093),
+    "f",
+    "g",
+  ];
+  for (const line of lines) writer.write(line);
+  begin();
+  await writer.flush();
+  const [first, a, b, umlauts, c, d, e, f, g] = lines.map((line) => `${line}\n`);
+  assertEquals(writes, [first, a, b, umlauts, c, d + e, f + g]);
 });
 
 Deno.test("LineWriter - an output that is full for now is not a closed one", async () => {
@@ -69,8 +100,7 @@ Deno.test("LineWriter - what an output that stands still does not take is counte
   const writer = new LineWriter("stderr", output.write);
   const line = "x".repeat(1_023);
   for (let count = 0; count < 3_000; count++) writer.write(line);
-  await output.take();
-  await output.take();
+  await output.takeAll();
   const kept = output.text.split("\n").filter((each) => each === line).length;
   assertEquals(kept, 1_025); // the one in the write, and 1 MiB
   assert(output.text.endsWith(`\npackline: dropped ${3_000 - kept} lines: stderr was blocked\n`));
