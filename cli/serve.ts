@@ -11,7 +11,7 @@ import { demoCommands } from "./demo_commands.ts";
 import { pathFlag } from "./flags.ts";
 import { isGranted } from "./permission.ts";
 import { runProgram } from "./run.ts";
-import { inheritedFlags } from "./worker_process.ts";
+import { inheritedFlags, RUNTIME } from "./worker_process.ts";
 
 const FLAGS = {
   commands: pathFlag("module with the commands: its export commands, its default export, or all its exports"),
@@ -47,7 +47,7 @@ export function main(args: readonly string[]): Promise<number> {
 /** Drops the permission to start Deno, which only workers need. A program that may start anything keeps that. */
 async function dropOwnRun(workers: number): Promise<void> {
   if (workers > 1 || isGranted({ name: "run" })) return;
-  await Deno.permissions.revoke({ name: "run", command: Deno.execPath() });
+  await Deno.permissions.revoke({ name: "run", command: RUNTIME });
 }
 
 /** Flags that let a worker read the module of commands and its imports, as far as this process may read them. */

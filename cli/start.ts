@@ -22,7 +22,7 @@ import { Renewal, type RenewalEvent } from "./renewal.ts";
 import type { RunOptions } from "./run_options.ts";
 import type { ServiceSettings } from "./service_flags.ts";
 import { logEvent } from "./service_log.ts";
-import { startProcess, type WorkerProgram, type WorkerTask } from "./worker_process.ts";
+import { RUNTIME, startProcess, type WorkerProgram, type WorkerTask } from "./worker_process.ts";
 
 /** How long an answer from this machine may take. */
 const TRIAL_MS = 1_000;
@@ -119,9 +119,8 @@ async function startWorkers(
   }
   // Without the flag, sharing a port ends the process with an error of the runtime.
   if (!("listenDatagram" in Deno)) throw new StartError(`cannot share a port; ${withFlags("--unstable-net")}`);
-  const runtime = Deno.execPath();
-  if (!isGranted({ name: "run", command: runtime })) {
-    throw new StartError(`no permission to start workers; ${withFlags(`--allow-run=${runtime}`)}`);
+  if (!isGranted({ name: "run", command: RUNTIME })) {
+    throw new StartError(`no permission to start workers; ${withFlags(`--allow-run=${RUNTIME}`)}`);
   }
   // The resolved address, so that workers may listen on nothing else.
   const hostname = await resolveFree(withoutBrackets(task.hostname), task.port);

@@ -30,6 +30,9 @@ export function messageMark(secret: string): string {
   return `\0packline ${secret} `;
 }
 
+/** Deno's own file. Asked once: after an upgrade, the runtime's answer would be the replaced file, which is deleted. */
+export const RUNTIME: string = Deno.execPath();
+
 /** How long the output of a worker that has ended is waited for. A program that it has started may hold it open. */
 const LAST_OUTPUT_MS = 200;
 
@@ -105,7 +108,7 @@ export function startProcess(
 ): RunningWorker {
   const flags = ["--no-prompt", "--cached-only", "--unstable-net", PRELOAD, ...program.flags];
   if (!flags.includes("--allow-net")) flags.push(`--allow-net=${textOf(task)}`);
-  const process = new Deno.Command(Deno.execPath(), {
+  const process = new Deno.Command(RUNTIME, {
     args: ["run", ...flags, program.main, ...program.args, WORKER_FLAG, String(number)],
     stdin: "piped",
     stdout: "piped",

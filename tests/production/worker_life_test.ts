@@ -1,7 +1,8 @@
 /** Workers over a long life: what they print, an upgrade of Deno, and flags that they do not get. */
 
 import { assertEquals } from "@std/assert";
-import { root } from "./programs.ts";
+import { connect } from "../../client.ts";
+import { Folder, Program, root } from "./programs.ts";
 import { clientsOfBoth, DENO, linuxOnly } from "./worker_programs.ts";
 
 Deno.test("lines of several workers stay whole on a stderr whose reader is slow", linuxOnly, async () => {
@@ -38,4 +39,20 @@ Deno.test("lines of several workers stay whole on a stderr whose reader is slow"
     if (command === "PING") calls[worker]++;
   }
   assertEquals(calls, [0, CALLS, CALLS]);
+});
+
+Deno.test("after an upgrade of Deno, workers are restarted with the new one", linuxOnly, async () => {
+  await using folder = await Folder.make();
+  const deno = `${folder.path}/deno`;
+  await Deno.copyFile(Deno.execPath(), deno);
+  await Deno.link(deno, `${deno}.new`);
+  const args = [...DENO.slice(0, -1), `--allow-run=${deno}`, `${root}tests/cli/own_service.ts`, "--workers", "2"];
+  await using program = await Program.start(deno, args, /listening on .*:\d+\n/);
+  const [, port] = await program.hear(/:(\d+)\n/);
+  await using client = await connect({ port: Number(port), lazy: true });
+  // The file of the running Deno no longer has a name.
+  await Deno.remove(deno);
+  await Deno.rename(`${deno}.new`, deno);
+  Deno.kill((await client.reply("PROCESS")).res, "SIGKILL");
+  await program.hear(/worker \d is listening again\n/);
 });
