@@ -173,7 +173,10 @@ export function startProcess(
     clearInterval(pinging);
     // Otherwise each dead worker would leave an open file.
     input.close().catch(() => {});
-    events.onEnd(missed > MAX_MISSED_PINGS ? "it stopped answering" : signal ?? `exit code ${code}`);
+    const hint = pinging === undefined
+      ? " before it listened; see workerFlags for its permissions and flags of Deno"
+      : "";
+    events.onEnd(missed > MAX_MISSED_PINGS ? "it stopped answering" : signal ?? `exit code ${code}${hint}`);
   };
   void watch();
   return { post: tell, kill };

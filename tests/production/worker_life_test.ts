@@ -2,7 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { connect } from "../../client.ts";
-import { Folder, Program, root } from "./programs.ts";
+import { Folder, Program, root, run } from "./programs.ts";
 import { clientsOfBoth, DENO, linuxOnly } from "./worker_programs.ts";
 
 Deno.test("lines of several workers stay whole on a stderr whose reader is slow", linuxOnly, async () => {
@@ -55,4 +55,18 @@ Deno.test("after an upgrade of Deno, workers are restarted with the new one", li
   await Deno.rename(`${deno}.new`, deno);
   Deno.kill((await client.reply("PROCESS")).res, "SIGKILL");
   await program.hear(/worker \d is listening again\n/);
+});
+
+Deno.test("workers that do not listen without a flag of Deno are told where to list it", linuxOnly, async () => {
+  await using folder = await Folder.make();
+  await folder.write("far.json", JSON.stringify({ imports: { service: `${root}tests/cli/own_service.ts` } }));
+  await folder.write(
+    "main.ts",
+    `import "service"; import { run } from ${JSON.stringify(`${root}mod.ts`)};
+    await run({ port: 0, workers: 2 });`,
+  );
+  const args = [...DENO, `--config=${folder.path}/far.json`, `${folder.path}/main.ts`];
+  const { code, text } = await run(Deno.execPath(), args, { env: { NO_COLOR: "1" } });
+  const hint = "exit code 1 before it listened; see workerFlags for its permissions and flags of Deno";
+  assertEquals([code, text.trimEnd().split("\n").at(-1)], [1, `packline: cannot start workers: ${hint}`]);
 });
