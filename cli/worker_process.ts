@@ -14,7 +14,6 @@ import type { ServeOptions } from "../handlers/open_server.ts";
 import type { Limits } from "../limits.ts";
 import { textOf } from "../transport/address.ts";
 import type { ServerTls } from "../transport/tls.ts";
-import { linesOf } from "./lines.ts";
 import { standardOutput } from "./output.ts";
 import type { FromWorker, RunningWorker, ToWorker, WorkerEvents } from "./workers.ts";
 
@@ -32,6 +31,9 @@ export function messageMark(secret: string): string {
 
 /** Deno's own file. Asked once: after an upgrade, the runtime's answer would be the replaced file, which is deleted. */
 export const RUNTIME: string = Deno.execPath();
+
+/** A longer line of a worker is passed on in parts, because it is held in memory until its end. */
+const MAX_LINE_CHARS = 65_536;
 
 /** How long the output of a worker that has ended is waited for. A program that it has started may hold it open. */
 const LAST_OUTPUT_MS = 200;
@@ -141,27 +143,37 @@ export function startProcess(
   };
   /** The start of a line of the program: a message may come in its middle. */
   let begun = "";
+  const hear = (line: string) => {
+    const [before, text] = line.split(mark);
+    begun += before;
+    if (text === undefined) {
+      standardOutput.write(begun);
+      begun = "";
+      return;
+    }
+    const message: FromWorker = JSON.parse(text);
+    if (pinging === undefined) pinging = setInterval(ping, pingEveryMs);
+    missed = 0;
+    events.onMessage(message);
+    // The end of its stdin lets a drained worker end.
+    if (message.type === "drained") input.close().catch(() => {});
+  };
   const listen = async () => {
+    let unread = "";
     try {
-      for await (const line of linesOf(process.stdout)) {
-        const [before, text] = line.split(mark);
-        begun += before;
-        if (text === undefined) {
-          standardOutput.write(begun);
-          begun = "";
-          continue;
+      for await (const text of process.stdout.pipeThrough(new TextDecoderStream())) {
+        const lines = `${unread}${text}`.split("\n");
+        unread = lines.pop() as string;
+        lines.forEach(hear);
+        if (begun.length + unread.length > MAX_LINE_CHARS && !mayBeMessage(unread, mark)) {
+          hear(unread);
+          unread = "";
         }
-        const message: FromWorker = JSON.parse(text);
-        if (pinging === undefined) pinging = setInterval(ping, pingEveryMs);
-        missed = 0;
-        events.onMessage(message);
-        // The end of its stdin lets a drained worker end.
-        if (message.type === "drained") input.close().catch(() => {});
       }
+      if (begun + unread !== "") hear(unread);
     } catch {
       kill();
     }
-    if (begun !== "") standardOutput.write(begun);
   };
   const watch = async () => {
     const listening = listen();
@@ -180,4 +192,9 @@ export function startProcess(
   };
   void watch();
   return { post: tell, kill };
+}
+
+/** Whether the start of a line contains the mark of a message, or may end with a part of one. */
+function mayBeMessage(begun: string, mark: string): boolean {
+  return begun.includes(mark) || begun.slice(-mark.length).includes(mark[0]);
 }

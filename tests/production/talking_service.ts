@@ -1,4 +1,4 @@
-/** A service with a command that prints 100 KB on stdout. Not a test. */
+/** A service with commands that print 100 KB on stdout: lines, or one that has no end. Not a test. */
 
 import { command, run } from "../../mod.ts";
 
@@ -7,4 +7,9 @@ const SAY = command(() => {
   return null;
 });
 
-await run({ commands: { SAY } });
+const BEGIN = command(() => {
+  for (let part = 0; part < 10; part++) Deno.stdout.writeSync(new TextEncoder().encode(".".repeat(10_000)));
+  return null;
+});
+
+await run({ commands: { SAY, BEGIN } });

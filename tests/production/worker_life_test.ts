@@ -3,7 +3,7 @@
 import { assertEquals } from "@std/assert";
 import { connect } from "../../client.ts";
 import { Folder, Program, root, run } from "./programs.ts";
-import { clientsOfBoth, DENO, linuxOnly } from "./worker_programs.ts";
+import { clientsOfBoth, DENO, linuxOnly, startWorkers } from "./worker_programs.ts";
 
 Deno.test("lines of several workers stay whole on a stderr whose reader is slow", linuxOnly, async () => {
   const CALLS = 3_000;
@@ -39,6 +39,19 @@ Deno.test("lines of several workers stay whole on a stderr whose reader is slow"
     if (command === "PING") calls[worker]++;
   }
   assertEquals(calls, [0, CALLS, CALLS]);
+});
+
+Deno.test("a line that a worker does not end is passed on in parts", linuxOnly, async () => {
+  await using program = await startWorkers([
+    ...DENO,
+    `${root}tests/production/talking_service.ts`,
+    ...["--port", "0", "--workers", "2"],
+  ]);
+  await using client = await connect({ port: program.port });
+  for (let call = 0; call < 3; call++) await client.reply("BEGIN");
+  await program.hear(/^\.{65536,}\n/m);
+  // A message in the middle of such a line is one still.
+  assertEquals((await client.reply("STATS", { all: true })).res.workers?.silent, []);
 });
 
 Deno.test("after an upgrade of Deno, workers are restarted with the new one", linuxOnly, async () => {
