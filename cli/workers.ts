@@ -13,6 +13,7 @@ import type { Clock, Timer } from "../transport/clock.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { ServerTls } from "../transport/tls.ts";
 import { Backoff } from "../client/retries.ts";
+import { EXIT_CODES } from "./interrupt.ts";
 
 /** How long the workers may take to report their counts, which STATS adds up. */
 const REPORT_MS = 1_000;
@@ -22,6 +23,9 @@ const STEADY_MS = 10_000;
 
 /** How long a restarted worker may take to listen. The first start has no limit: who starts the program sees it. */
 const LISTEN_MS = 60_000;
+
+/** How much later this process may get a signal, such as Ctrl-C, that ends a worker which does not yet ignore it. */
+const SIGNAL_MS = 1_000;
 
 /** How long a worker may take to end after the grace time. */
 const END_MS = 2_000;
@@ -112,6 +116,9 @@ export class Workers {
       await this.#begin(first);
       if (!this.#stopping) await Promise.all(others.map((seat) => this.#begin(seat)));
     } catch (error) {
+      if (messageOf(error) in EXIT_CODES) {
+        await new Promise<void>((resolve) => this.#options.clock.setTimer(resolve, SIGNAL_MS, true));
+      }
       if (!this.#stopping) {
         this.kill();
         throw error;

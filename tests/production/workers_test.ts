@@ -255,6 +255,31 @@ Deno.test("Workers - a shutdown before all listen drains those that do, and is n
   assertEquals([await beginning, await stopped, early.started.length], [false, { finished: 0, cut: 0 }, 1]);
 });
 
+Deno.test("Workers - a signal that ends one before all listen, and comes here later, is no failed start", async () => {
+  const world = new World();
+  const workers = world.made(2);
+  const starting = workers.start();
+  world.last.listen();
+  await turn();
+  const [first, second] = world.started;
+  second.events.onEnd("SIGTERM");
+  await turn();
+  const ended = workers.shutdown({ graceMs: 5_000 });
+  first.drained(1, 0);
+  await world.clock.advance(1_000);
+  assertEquals([await starting, await ended], [false, { finished: 1, cut: 0 }]);
+  assertEquals([world.notes, first.killed, world.clock.timers], [[], false, 0]);
+
+  // A signal to this worker only.
+  const other = new World();
+  const failing = other.made(1).start();
+  failing.catch(() => {});
+  other.last.events.onEnd("SIGTERM");
+  await turn();
+  await other.clock.advance(1_000);
+  assertEquals((await assertRejects(() => failing, Error)).message, "SIGTERM");
+});
+
 Deno.test("Workers - one that asks is told the counts of the others, and who has not answered in time", async () => {
   const { clock, started: [first, second, third, fourth] } = await World.listening(4);
   const [two, three] = await Promise.all([statisticsOf(2), statisticsOf(3)]);
