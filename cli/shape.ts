@@ -2,9 +2,9 @@
  * Reads a JSON Schema into a form for writing declarations and for comparing contracts.
  *
  * In: a schema, from any server. Out: a {@linkcode Shape}. A part that is not understood becomes any shape, or a bound
- * that is only compared. A reference is replaced by its target, or by any shape if it leads into itself. Nothing is
- * fetched. Refused, by a {@linkcode ContractError}: a schema that is too large or too deep after its references are
- * replaced and its parts are joined.
+ * that is only compared. Keywords that only describe a value are left out. A reference is replaced by its target, or by
+ * any shape if it leads into itself. Nothing is fetched. Refused, by a {@linkcode ContractError}: a schema that is too
+ * large or too deep after its references are replaced and its parts are joined.
  */
 
 /** A description of commands that cannot be used. */
@@ -48,7 +48,7 @@ export interface ArrayShape {
 /** One value. */
 interface Literal {
   readonly kind: "literal";
-  readonly value: string | number | boolean | null;
+  readonly value: string | number | boolean;
 }
 
 /** The values that are valid. */
@@ -70,24 +70,29 @@ const MAX_PARTS = 10_000;
 /** References can make it deeper than the stack. */
 const MAX_DEPTH = 500;
 
-/** Keywords that are not bounds: they do not limit a value, or are read elsewhere. */
-const NO_BOUNDS: ReadonlySet<string> = new Set([
-  ...["$schema", "$id", "$anchor", "$comment", "$defs", "definitions", "$ref", "title", "description", "default"],
-  ...["examples", "deprecated", "readOnly", "writeOnly", "type", "enum", "const", "anyOf", "oneOf", "allOf"],
-  ...["properties", "required", "additionalProperties", "items", "prefixItems"],
-]);
+const NUMBER_BOUNDS = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"];
+const TEXT_BOUNDS = [
+  ...["minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType", "contentSchema"],
+];
 
-/** The kinds that a bound applies to. All other bounds apply to each kind. */
-const KINDS_OF_BOUND: ReadonlyMap<string, readonly string[]> = new Map<string, readonly string[]>([
-  ...["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"].map((name) =>
-    [name, ["number", "integer"]] as const
-  ),
-  ...["minLength", "maxLength", "pattern", "format"].map((name) => [name, ["string", "bytes"]] as const),
-  ...["minItems", "maxItems", "uniqueItems", "contains"].map((name) => [name, ["array"]] as const),
-  ...["minProperties", "maxProperties", "propertyNames", "patternProperties"].map((name) =>
-    [name, ["object"]] as const
-  ),
-]);
+/** The keywords that limit the values of a kind. A validator adds others, such as `example`, which only describe it. */
+const BOUNDS: Readonly<Record<string, readonly string[]>> = {
+  number: NUMBER_BOUNDS,
+  integer: NUMBER_BOUNDS,
+  string: TEXT_BOUNDS,
+  bytes: TEXT_BOUNDS.filter((name) => name !== "format"),
+  array: [
+    ...["minItems", "maxItems", "uniqueItems", "contains", "minContains", "maxContains"],
+    ...["additionalItems", "unevaluatedItems"],
+  ],
+  object: [
+    ...["minProperties", "maxProperties", "propertyNames", "patternProperties", "unevaluatedProperties"],
+    ...["dependentRequired", "dependentSchemas", "dependencies"],
+  ],
+};
+
+/** The keywords that limit values of all kinds. */
+const ANY_BOUNDS = ["not", "if", "then", "else"];
 
 type Schema = Readonly<Record<string, unknown>>;
 
@@ -262,15 +267,14 @@ function typesMeant(schema: Schema): string[] {
   return "items" in schema || "prefixItems" in schema ? ["array"] : [];
 }
 
+/** The shape of one value; that of `null` is its type, so that both ways to write it are equal. */
 function literal(value: unknown): Shape {
-  const isPlain = value === null || ["string", "number", "boolean"].includes(typeof value);
+  if (value === null) return { kind: "null", bounds: new Map() };
+  const isPlain = ["string", "number", "boolean"].includes(typeof value);
   return isPlain ? { kind: "literal", value: value as Literal["value"] } : ANY_SHAPE;
 }
 
-function boundsOf(schema: Schema, kind: string): Bounds {
-  const names = Object.keys(schema).filter((name) =>
-    !NO_BOUNDS.has(name) && (KINDS_OF_BOUND.get(name)?.includes(kind) ?? true) &&
-    !(kind === "bytes" && name === "format")
-  );
+function boundsOf(schema: Schema, kind: Simple["kind"] | "object" | "array"): Bounds {
+  const names = [...BOUNDS[kind] ?? [], ...ANY_BOUNDS].filter((name) => Object.hasOwn(schema, name));
   return new Map(names.sort().map((name) => [name, schema[name]]));
 }

@@ -35,7 +35,37 @@ export function shapeChanges(before: Shape, after: Shape, compared: Compared): s
   if (from.kind === "integer" && to.kind === "number" || from.kind === to.kind && "bounds" in from && "bounds" in to) {
     return boundChanges(before, after, compared);
   }
-  return fits(from, to, compared) ? [] : [`${nameOf(compared)} was ${textOf(before)} and is ${textOf(after)}`];
+  const wrong = membersOf(from).filter((member) => !fits(member, to, compared));
+  const whole = `${nameOf(compared)} was ${textOf(before)} and is ${textOf(after)}`;
+  return [...new Set(wrong.flatMap((member) => leastChanges(member, to, compared) ?? [whole]))];
+}
+
+function membersOf(shape: Shape): readonly Shape[] {
+  return shape.kind === "union" ? shape.members : [shape];
+}
+
+/** The changes between a shape and the most similar member of another one; `undefined` if none is similar. */
+function leastChanges(from: Shape, to: Shape, compared: Compared): string[] | undefined {
+  const similar = membersOf(to).filter((member) => areSimilar(from, member));
+  return similar.map((member) => changesBetween(from, member, compared)).sort((a, b) => a.length - b.length).at(0);
+}
+
+/** Whether two shapes are of the same kind, and not marked as different variants, as by `kind: "a"` and `kind: "b"`. */
+function areSimilar(one: Shape, other: Shape): boolean {
+  if (one.kind !== "object" || other.kind !== "object") return one.kind === other.kind && one.kind !== "literal";
+  const marks = marksOf(other);
+  return [...marksOf(one)].every(([name, value]) => !marks.has(name) || marks.get(name) === value);
+}
+
+/** The fields of an object that have one value. */
+function marksOf({ fields }: ObjectShape): Map<string, unknown> {
+  const marks = new Map<string, unknown>();
+  for (const [name, { shape }] of fields) if (shape.kind === "literal") marks.set(name, shape.value);
+  return marks;
+}
+
+function changesBetween(from: Shape, to: Shape, compared: Compared): string[] {
+  return compared.side === "sent" ? shapeChanges(from, to, compared) : shapeChanges(to, from, compared);
 }
 
 /** Whether each value of one shape is valid for the other. */
@@ -48,16 +78,14 @@ function fits(from: Shape, to: Shape, compared: Compared): boolean {
   if (to.kind === "union") return to.members.some((member) => fits(from, member, compared));
   if (from.kind === "literal") return to.kind === "literal" ? from.value === to.value : takes(to, from.value);
   if (from.kind !== to.kind && !(from.kind === "integer" && to.kind === "number")) return false;
-  const [before, after] = compared.side === "sent" ? [from, to] : [to, from];
-  return shapeChanges(before, after, compared).length === 0;
+  return changesBetween(from, to, compared).length === 0;
 }
 
 /**
  * Whether a plain value is valid for a shape. A shape with bounds other than those of numbers and lengths takes none.
  */
-function takes(shape: Shape, value: string | number | boolean | null): boolean {
+function takes(shape: Shape, value: string | number | boolean): boolean {
   const { kind } = shape;
-  if (kind === "null") return value === null;
   const isOfKind: boolean = kind === "integer" ? Number.isInteger(value) : kindOf(value) === kind;
   if (!isOfKind) return false;
   const size = typeof value === "string" ? [...value].length : Number(value);
@@ -167,8 +195,10 @@ function textOf(shape: Shape): string {
       return shape.members.map(textOf).join(" or ");
     case "array":
       return "an array";
-    case "object":
-      return "an object";
+    case "object": {
+      const marks = Array.from(marksOf(shape), ([name, value]) => `${name} ${JSON.stringify(value)}`);
+      return marks.length === 0 ? "an object" : `an object with ${marks.join(", ")}`;
+    }
     case "any":
       return "anything";
     default:

@@ -94,6 +94,7 @@ Deno.test("ten changes of the parameters that break, and ten that do not", () =>
     ["no bound", object({ name: { ...TEXT, minLength: 1 } }), name],
     ["anything", name, object({ name: {} })],
     ["other words for people", name, object({ name: { ...TEXT, description: "Who", title: "Name" } })],
+    ["words of a validator", name, object({ name: { ...TEXT, example: "Ada", "x-order": 1 } })],
   ]);
 });
 
@@ -207,6 +208,31 @@ Deno.test("unions, dictionaries, tuples and schemas within themselves are compar
     ],
     ["a field of a dictionary", dictionary(NUMBER), object({ a: INTEGER }, { additionalProperties: NUMBER })],
     ["a tree", tree, tree],
+    ["null in another way", { anyOf: [TEXT, { const: null }] }, { type: ["string", "null"] }],
+    [
+      "null beside an object",
+      object({ a: TEXT }),
+      { anyOf: [object({ a: TEXT }), { type: "null", const: null }] },
+      "the result was an object and is an object or null",
+    ],
+    [
+      "a field of a member",
+      { anyOf: [object({ a: TEXT, b: TEXT }), { type: "null" }] },
+      { anyOf: [object({ a: TEXT }), { type: "null" }] },
+      'the result: the field "b" is gone',
+    ],
+    [
+      "a field of the most similar member",
+      { oneOf: [object({ kind: { const: "a" }, x: NUMBER }), object({ kind: { const: "b" }, y: INTEGER })] },
+      { oneOf: [object({ kind: { const: "a" }, x: NUMBER }), object({ kind: { const: "b" }, y: NUMBER })] },
+      'the result: the field "y" was integer and is number',
+    ],
+    [
+      "another variant",
+      object({ kind: { const: "a" } }),
+      { oneOf: [object({ kind: { const: "a" } }), object({ kind: { const: "b" } })] },
+      'the result was an object with kind "a" and is an object with kind "a" or an object with kind "b"',
+    ],
     ["bytes", { ...TEXT, format: "binary" }, TEXT, "the result was bytes and is string"],
     [
       "a tuple",
