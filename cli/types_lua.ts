@@ -6,13 +6,13 @@
  * {@linkcode ContractError}: what `shape.ts` refuses.
  */
 
+import { printable } from "../codec/printable.ts";
 import { type Contract, type ContractCommand, paramsIn, shapeIn, sortedByName } from "./contract.ts";
 import { ANY_SHAPE, elementsOf, type ObjectShape, type Shape } from "./shape.ts";
-import { commented, madeBy, TypeNames } from "./types_text.ts";
+import { about, commented, madeBy, TypeNames } from "./types_text.ts";
 
-/** Names that an annotation can contain without quotes, and with quotes. */
-const PLAIN = /^[A-Za-z_]\w*$/;
-const QUOTABLE = /^[ !#-&(-Z^-~]+$/;
+/** Names that an annotation can contain without quotes. The excluded ones are read as the visibility of a field. */
+const PLAIN = /^(?!(?:public|protected|private|package)$)[A-Za-z_]\w*$/;
 
 const FAILURE = `---Why a call has no reply.
 ---@class packline.Failure
@@ -49,20 +49,20 @@ class LuaWriter {
 
   addCommand(command: ContractCommand): void {
     const { name, summary, stream } = command;
-    if (!QUOTABLE.test(name)) {
+    if (!isQuotable(name)) {
       this.#written.push(`-- A command is left out, because its name cannot be written here: ${commented(name)}`);
       return;
     }
     const params = this.#named(paramsIn(command), name, "Params", true);
     const result = this.#type(shapeIn(command, "result") ?? ANY_SHAPE, [name, stream ? "Item" : "Result"], false);
     const head = `fun(self: packline.Client, cmd: "${name}", params: ${params}, ${this.#options(command)})`;
-    const about = summary === "" ? [] : [`---${commented(name)}: ${commented(summary)}`];
+    const comment = summary === "" ? [] : [`---${about(command)}`];
     if (stream) {
-      this.#streams.push(...about, `---@overload ${head}: fun(): ${result}`);
+      this.#streams.push(...comment, `---@overload ${head}: fun(): ${result}`);
     } else {
       const reply = `packline.${this.#names.of(name, "Reply")}`;
       this.#written.push(`---@class ${reply}\n---@field res ${result}`);
-      this.#calls.push(...about, `---@overload ${head}: ${reply}?, packline.Failure?`);
+      this.#calls.push(...comment, `---@overload ${head}: ${reply}?, packline.Failure?`);
     }
   }
 
@@ -108,7 +108,7 @@ class LuaWriter {
       const type = this.#type(shape, [...words, field], isSent);
       const mark = required ? "" : "?";
       if (PLAIN.test(field)) lines.push(`---@field ${field}${mark} ${type}`);
-      else if (QUOTABLE.test(field)) lines.push(`---@field ["${field}"]${mark} ${type}`);
+      else if (isQuotable(field)) lines.push(`---@field ["${field}"]${mark} ${type}`);
       else isWhole = false;
     }
     if (!isWhole) lines.push("---@field [string] unknown");
@@ -149,8 +149,12 @@ class LuaWriter {
   }
 }
 
-function literalType(value: string | number | boolean | null): string {
-  if (value === null) return "nil";
-  if (typeof value === "string") return QUOTABLE.test(value) ? `"${value}"` : "string";
+/** Whether an annotation can contain a text in quotes. */
+function isQuotable(text: string): boolean {
+  return text !== "" && !/["'[\\\]]/.test(text) && printable(text) === text;
+}
+
+function literalType(value: string | number | boolean): string {
+  if (typeof value === "string") return isQuotable(value) ? `"${value}"` : "string";
   return typeof value === "number" && !Number.isSafeInteger(value) ? "number" : String(value);
 }

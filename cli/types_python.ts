@@ -6,9 +6,10 @@
  * {@linkcode ContractError}: what `shape.ts` refuses.
  */
 
+import { printable } from "../codec/printable.ts";
 import { type Contract, type ContractCommand, errorsIn, paramsIn, shapeIn, sortedByName } from "./contract.ts";
 import { ANY_SHAPE, elementsOf, type ObjectShape, type Shape } from "./shape.ts";
-import { commented, madeBy, TypeNames } from "./types_text.ts";
+import { about, madeBy, TypeNames } from "./types_text.ts";
 
 /**
  * The names that a field of a class can have. Excluded are names that Python changes or reserves, keywords, and the
@@ -35,8 +36,8 @@ class PythonWriter {
   readonly #written: string[] = [];
 
   addCommand(command: ContractCommand): void {
-    const { name, summary, stream, items } = command;
-    this.#written.push(`# ${commented(name)}${summary === "" ? "" : `: ${commented(summary)}`}`);
+    const { name, stream, items } = command;
+    this.#written.push(`# ${about(command)}`);
     this.#declare(paramsIn(command), name, "Params");
     this.#declare(shapeIn(command, "result") ?? ANY_SHAPE, name, stream ? "ReplyItem" : "Result");
     if (items) this.#declare(shapeIn(command, "items") ?? ANY_SHAPE, name, "Item");
@@ -54,18 +55,15 @@ class PythonWriter {
     return `# ${madeBy("python")}.\n${imports}${declarations}`.trimEnd();
   }
 
+  /** The name is given first: that of a whole union, and not of its first member. */
   #declare(shape: Shape, ...words: string[]): void {
-    if (shape.kind === "object" && shape.fields.size > 0) {
-      this.#declareObject(shape, words);
-      return;
-    }
-    const type = this.#type(shape, words);
-    this.#written.push(`${this.#names.of(...words)}: TypeAlias = ${type}`);
+    const name = this.#names.of(...words);
+    if (shape.kind === "object" && shape.fields.size > 0) this.#declareObject(name, shape, words);
+    else this.#written.push(`${name}: TypeAlias = ${this.#type(shape, words)}`);
   }
 
   /** Declares an object; returns its name. */
-  #declareObject({ fields }: ObjectShape, words: readonly string[]): string {
-    const name = this.#names.of(...words);
+  #declareObject(name: string, { fields }: ObjectShape, words: readonly string[]): string {
     const listed = sortedByName(fields).map(([field, { shape, required }]) => {
       const type = this.#type(shape, [...words, field]);
       return [field, required ? type : `NotRequired[${type}]`];
@@ -105,7 +103,7 @@ class PythonWriter {
         return `list[${this.#union(elementsOf(shape), [...words, "Entry"])}]`;
       case "object":
         return shape.fields.size > 0
-          ? this.#declareObject(shape, words)
+          ? this.#declareObject(this.#names.of(...words), shape, words)
           : `dict[str, ${this.#type(shape.others ?? ANY_SHAPE, words)}]`;
       default:
         return "object";
@@ -117,17 +115,16 @@ class PythonWriter {
   }
 }
 
-function literalType(value: string | number | boolean | null): string {
-  if (value === null) return "None";
+function literalType(value: string | number | boolean): string {
   if (typeof value === "boolean") return value ? "Literal[True]" : "Literal[False]";
   if (typeof value === "string") return `Literal[${textLiteral(value)}]`;
   return Number.isSafeInteger(value) ? `Literal[${value}]` : "float";
 }
 
-/** A text in double quotes, only in ASCII. */
+/** A text in double quotes. Python does not join the halves of a pair of UTF-16, so it is not escaped as in JSON. */
 function textLiteral(text: string): string {
   const characters = Array.from(text, (character) => {
-    if (/^[ !#-[\]-~]$/.test(character)) return character;
+    if (!/["\\]/.test(character) && printable(character) === character) return character;
     return `\\U${(character.codePointAt(0) as number).toString(16).padStart(8, "0")}`;
   });
   return `"${characters.join("")}"`;

@@ -5,6 +5,8 @@
  * Refused: nothing.
  */
 
+import { printable } from "../codec/printable.ts";
+
 /** The first line of a file. */
 export function madeBy(language: string): string {
   return `Made by client.ts --types ${language}; run it again rather than edit this`;
@@ -12,13 +14,21 @@ export function madeBy(language: string): string {
 
 /** A text in double quotes, as TypeScript reads it. */
 export function quoted(text: string): string {
-  return JSON.stringify(text).replaceAll(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return printable(JSON.stringify(text));
 }
 
 /** A text for a comment: one line that cannot end the comment. */
 export function commented(text: string): string {
-  return text.replaceAll(/[^ -~]/gu, (character) => /[\p{L}\p{N}\p{P}\p{S}\p{M}]/u.test(character) ? character : " ")
+  return text.replaceAll(/[^ -~]/gu, (character) => printable(character) === character ? character : " ")
     .replaceAll("*/", "* /").replaceAll("]]", "] ]").replaceAll(/\s+/g, " ").trim();
+}
+
+/**
+ * The comment about a command. It begins with a word of ours: tools obey a comment that begins with `type:`, `mypy:` or
+ * `@ts-ignore`.
+ */
+export function about({ name, summary }: { readonly name: string; readonly summary: string }): string {
+  return `Command ${commented(name)}${summary === "" ? "" : `: ${commented(summary)}`}`;
 }
 
 /** Names of types, each given once: `GREET_ALL` and `Params` become `GreetAllParams`. */

@@ -7,7 +7,7 @@
 
 import { type Contract, type ContractCommand, errorsIn, paramsIn, shapeIn, sortedByName } from "./contract.ts";
 import type { ArrayShape, ObjectShape, Shape } from "./shape.ts";
-import { commented, madeBy, quoted } from "./types_text.ts";
+import { about, madeBy, quoted } from "./types_text.ts";
 
 /** The package that the types are imported from. */
 const PACKAGE = "@packline/packline";
@@ -25,8 +25,8 @@ export function typescriptTypes(contract: Contract): string {
     .trimEnd();
 }
 
-function comment({ summary }: ContractCommand): string {
-  return summary === "" ? "" : `  /** ${commented(summary)} */\n`;
+function comment(command: ContractCommand): string {
+  return command.summary === "" ? "" : `  /** ${about(command)} */\n`;
 }
 
 function commandType(command: ContractCommand): string {

@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { type Contract, contractOf } from "../../cli/contract.ts";
+import { commandDescription } from "../../cli/description.ts";
 import { ContractError } from "../../cli/shape.ts";
 import { luaTypes } from "../../cli/types_lua.ts";
 import { pythonTypes } from "../../cli/types_python.ts";
@@ -57,6 +58,10 @@ const commands = {
       for await (const chunk of items) size += chunk.length;
       return size;
     },
+  }),
+  FIND: command({
+    result: unchecked<{ text: string } | null>({ anyOf: [GREETING, { type: "null" }] }),
+    handler: () => null,
   }),
   LOOSE: command({ params: ["what"], handler: ({ what }: { what?: string }) => what ?? "nothing" }),
 };
@@ -123,12 +128,14 @@ Deno.test("--types ts: another repository compiles its right calls and none of i
 });
 
 const PYTHON_CALLER = `
-from commands import CountUpReplyItem, GreetParams, GreetResult, GreetTooOftenData, UploadItem, UploadResult
+from commands import CountUpReplyItem, FindResult, GreetParams, GreetResult, GreetTooOftenData, UploadItem, UploadResult
 
 right: GreetParams = {"name": "Ada"}
 also: GreetParams = {"name": "Ada", "times": 2}
 item: CountUpReplyItem = {"n": 1, "tags": ["a"]}
 result: GreetResult = {"text": "Hello"}
+found: FindResult = {"text": "Hello"}
+nothing: FindResult = None
 data: GreetTooOftenData = {"max": 3}
 chunk: UploadItem = b"abc"
 size: UploadResult = 3
@@ -216,6 +223,7 @@ const HOSTILE = [
     "\u0000",
     "\u0085",
     "\ud800",
+    "\u3164\ufe0f",
     "𝒳",
     "É",
     " ",
@@ -226,6 +234,7 @@ const HOSTILE = [
     "toString",
     "a.b",
   ],
+  ...["type", "mypy: ignore-errors", "@ts-expect-error", "@ts-ignore", "@diagnostic disable", "private", "package"],
 ];
 
 /** One command for each text, which stands wherever a server can put one. */
@@ -250,6 +259,7 @@ Deno.test("nothing that a server says runs in the TypeScript that is written, wh
   await folder.write("deno.json", JSON.stringify(linkTo(root)));
   const text = typescriptTypes(hostile());
   assert(/^[\t\n -~\p{L}\p{N}\p{P}\p{S}]*$/u.test(text), "there is an invisible character");
+  assert(!/\p{DI}/u.test(text), "there is a letter without a glyph");
   await folder.write("commands.ts", `${text}\nconsole.log("the end");\n`);
   const { code, text: said } = await run(Deno.execPath(), ["run", "--quiet", "--check", "commands.ts"], {
     cwd: folder.path,
@@ -272,6 +282,15 @@ testWith(["luajit2"], "nothing that a server says runs in the Lua that is writte
     "function Client:stream(cmd, params, options) end",
     "return Client",
   ]);
+  // The first word of a comment is ours, and a field has no name that is read as its visibility.
+  assertEquals(
+    new Set(text.match(/^---\S+/gm)),
+    new Set([
+      ...["meta", "class", "field", "overload", "param", "return"].map((tag) => `---@${tag}`),
+      ...["Why", "Bytes", "Calls", "Command"].map((word) => `---${word}`),
+    ]),
+  );
+  assert(!/^---@field (?:private|package)\b/m.test(text));
   await folder.write("commands.lua", text);
   assertEquals(await run("luajit", ["-e", 'print(type(dofile("commands.lua")))'], { cwd: folder.path }), {
     code: 0,
@@ -283,6 +302,19 @@ testWith(["python3"], "nothing that a server says runs in the Python that is wri
   await using folder = await Folder.make();
   await folder.write("commands.py", `${pythonTypes(hostile())}\nprint("the end")\n`);
   assertEquals(await run("python3", ["-B", "commands.py"], { cwd: folder.path }), { code: 0, text: "the end\n" });
+});
+
+testWith(["mypy"], "nothing that a server says tells mypy to look away, or is a mistake to it", async () => {
+  await using folder = await Folder.make();
+  await folder.write("commands.py", `${pythonTypes(hostile())}\n\nwrong: int = "text"\n`);
+  const { text } = await run("mypy", ["--no-incremental", "--cache-dir=/dev/null", "commands.py"], {
+    cwd: folder.path,
+  });
+  assertEquals(
+    text.replaceAll(/^commands\.py:\d+: /gm, ""),
+    'error: Incompatible types in assignment (expression has type "str", variable has type "int")  [assignment]\n' +
+      "Found 1 error in 1 file (checked 1 source file)\n",
+  );
 });
 
 Deno.test("the order in which a server lists its commands and their fields changes nothing", () => {
@@ -321,6 +353,16 @@ Deno.test("a shape that grows beyond all bounds by its references is refused, an
     assert(error instanceof ContractError, String(error));
     write(contract({ type: "object", properties: { self: { $ref: "#" } } }));
   }
+});
+
+Deno.test("names in any writing are written as they are, and described so", () => {
+  const params = { type: "object", properties: { "größe": { enum: ["漢字"] } }, required: ["größe"] };
+  const measure = { name: "MESSEN", params: ["größe"], stream: false, shapes: { params } };
+  const contract = contractOf({ commands: [measure] });
+  assertStringIncludes(typescriptTypes(contract), 'MESSEN: Command<{ "größe": "漢字" }, ');
+  assertStringIncludes(pythonTypes(contract), '    "größe": Literal["漢字"],\n');
+  assertStringIncludes(luaTypes(contract), '\n---@field ["größe"] "漢字"\n');
+  assertStringIncludes(commandDescription(measure), 'parameters  "größe": "漢字"');
 });
 
 Deno.test("a required field that is not listed has the shape of all others", () => {
