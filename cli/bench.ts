@@ -13,6 +13,7 @@ import { RpcError } from "../errors.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { type Clock, sleep, systemClock } from "../transport/clock.ts";
 import type { CommandCall } from "./call.ts";
+import { textFor } from "./error_text.ts";
 import { LatencyHistogram } from "./latency_histogram.ts";
 
 /** The parameters of a load test. */
@@ -214,10 +215,11 @@ export class Bench {
 
   #countFailure(error: unknown): void {
     if (this.#stopped) return;
-    const { err, msg = "" } = error instanceof RpcError ? error.toJSON() : { err: "ERROR", msg: String(error) };
-    const failures = this.failures.get(err);
+    const isCallError = error instanceof RpcError;
+    const code = isCallError ? error.toJSON().err : "ERROR";
+    const failures = this.failures.get(code);
     if (failures) failures.count++;
-    else this.failures.set(err, { count: 1, text: msg });
+    else this.failures.set(code, { count: 1, text: isCallError ? textFor(error) ?? "" : String(error) });
   }
 
   #endIfDone(): void {

@@ -14,6 +14,7 @@ import { textOf } from "../transport/address.ts";
 import { UsageError } from "./arguments.ts";
 import { type CommandCall, outgoing, readCall } from "./call.ts";
 import { type ClientFlags, HELP, readClientArguments } from "./client_flags.ts";
+import { textFor } from "./error_text.ts";
 import { exchange } from "./exchange.ts";
 import { type Direction, tapFrames } from "./frame_tap.ts";
 import { hexDump } from "./hex_dump.ts";
@@ -62,7 +63,7 @@ export async function main(args: readonly string[]): Promise<number> {
       return 2;
     }
     if (!(error instanceof RpcError || error instanceof OutputError || error instanceof InputError)) throw error;
-    await complain(error instanceof RpcError ? error.toJSON().msg ?? error.code : error.message);
+    await complain(error instanceof RpcError ? textFor(error) ?? error.code : error.message);
     return error instanceof RpcError && error.code === "CMD_NOT_FOUND" ? 1 : 3;
   }
 }

@@ -1,12 +1,20 @@
 /**
  * The contract of a server: its commands and their shapes, sorted, without values that change while it runs.
  *
- * In: a reply to INFO, or a saved contract. Out: the contract, or its text, which is always the same for the same
- * commands. Refused, by a {@linkcode ContractError}: a description without commands.
+ * In: a client, a reply to INFO, or a saved contract. Out: the contract, or its text, which is always the same for the
+ * same commands. Refused, by a {@linkcode ContractError}: a description without commands or with too many levels, and a
+ * server that refuses to give one.
  */
 
+import { printable } from "../codec/printable.ts";
 import { setField } from "../codec/text.ts";
+import type { Client } from "../client/connect.ts";
+import { isReceived, RpcError } from "../errors.ts";
+import { textFor } from "./error_text.ts";
 import { ANY_SHAPE, ContractError, readShape, type Shape } from "./shape.ts";
+
+/** A saved contract can be nested deeper than the stack. */
+const MAX_LEVELS = 1_000;
 
 /** One command. */
 export interface ContractCommand {
@@ -50,10 +58,20 @@ export function contractOf(description: unknown): Contract {
   return [...byName.values()].sort((a, b) => a.name < b.name ? -1 : 1);
 }
 
+/** The contract of a running server. */
+export async function servedContract(client: Client): Promise<Contract> {
+  const info = await client.call("INFO", { shapes: true }).catch((error) => {
+    if (!(error instanceof RpcError && isReceived(error))) throw error;
+    const text = textFor(error);
+    throw new ContractError(text === undefined ? error.code : `${error.code}: ${text}`);
+  });
+  return contractOf(info);
+}
+
 /** The contract as text to save. */
 export function contractText(contract: Contract): string {
   const $comment = "Made by client.ts --types json; not to be edited";
-  return JSON.stringify({ $comment, commands: contract }, null, 2);
+  return JSON.stringify({ $comment, commands: contract }, null, 2).split("\n").map(printable).join("\n");
 }
 
 /** One shape of a command, if it is known. */
@@ -89,14 +107,15 @@ export function sortedByName<Value>(entries: Iterable<[name: string, value: Valu
 }
 
 /** Converts a value to plain JSON with sorted keys. Values that JSON lacks have no meaning in a JSON Schema. */
-function plain(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(plain);
+function plain(value: unknown, level = 0): unknown {
+  if (level > MAX_LEVELS) throw new ContractError(`a shape has more than ${MAX_LEVELS} levels`);
+  if (Array.isArray(value)) return value.map((part) => plain(part, level + 1));
   if (typeof value === "number") return Number.isFinite(value) ? value : null;
   if (typeof value === "bigint" || value instanceof Uint8Array) return null;
   if (typeof value !== "object" || value === null) return value;
   const sorted: Record<string, unknown> = {};
   for (const [key, part] of sortedByName(Object.entries(value))) {
-    setField(sorted, key, plain(part));
+    setField(sorted, key, plain(part, level + 1));
   }
   return sorted;
 }

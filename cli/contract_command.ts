@@ -8,7 +8,7 @@
 import { printable } from "../codec/printable.ts";
 import type { ClientFlags } from "./client_flags.ts";
 import { breakingChanges } from "./contract_changes.ts";
-import { type Contract, contractOf, contractText } from "./contract.ts";
+import { type Contract, contractOf, contractText, servedContract } from "./contract.ts";
 import { InputError, readInput } from "./input_file.ts";
 import { print } from "./output.ts";
 import { ContractError } from "./shape.ts";
@@ -24,13 +24,13 @@ const WRITERS = { ts: typescriptTypes, lua: luaTypes, python: pythonTypes, json:
 export async function runContract(flags: ClientFlags): Promise<number> {
   const { types = "json", check } = flags;
   // The file first: if it cannot be read, no connection is needed.
-  const saved = check === undefined ? undefined : savedContract(check);
-  const contract = await servedContract(flags);
+  const saved = check === undefined ? undefined : await savedContract(check);
+  const contract = await contractFor(flags);
   if (saved === undefined) {
-    await print(usable("the types of the server cannot be written", () => WRITERS[types](contract)));
+    await print(await usable("the types of the server cannot be written", () => WRITERS[types](contract)));
     return 0;
   }
-  const changes = usable("the contracts cannot be compared", () => breakingChanges(saved, contract));
+  const changes = await usable("the contracts cannot be compared", () => breakingChanges(saved, contract));
   if (changes.length === 0) {
     await print(`no change breaks the callers of ${saved.length} ${saved.length === 1 ? "command" : "commands"}`);
     return 0;
@@ -39,14 +39,13 @@ export async function runContract(flags: ClientFlags): Promise<number> {
   return 1;
 }
 
-/** The contract of a running server. */
-async function servedContract(flags: ClientFlags): Promise<Contract> {
+/** The contract of the server that the flags name. */
+async function contractFor(flags: ClientFlags): Promise<Contract> {
   await using client = await wholeClient(flags, { lazy: false });
-  const info = await client.call("INFO", { shapes: true });
-  return usable("the server's reply to INFO cannot be used", () => contractOf(info));
+  return await usable("the server's reply to INFO cannot be used", () => servedContract(client));
 }
 
-function savedContract(path: string): Contract {
+function savedContract(path: string): Promise<Contract> {
   const text = utf8(readInput(path, `--check ${path}`));
   return usable(`cannot use --check ${path}`, () => {
     if (text === undefined) throw new ContractError("it is not text in UTF-8");
@@ -63,9 +62,9 @@ function parsed(text: string): unknown {
 }
 
 /** Returns what `make` returns. If the description cannot be used, the error begins with `failure`. */
-function usable<Result>(failure: string, make: () => Result): Result {
+async function usable<Result>(failure: string, make: () => Result | Promise<Result>): Promise<Result> {
   try {
-    return make();
+    return await make();
   } catch (error) {
     throw error instanceof ContractError ? new InputError(`${failure}: ${error.message}`) : error;
   }

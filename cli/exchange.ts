@@ -9,6 +9,7 @@ import type { Fields } from "../codec/message.ts";
 import { RpcError } from "../errors.ts";
 import { NEEDS_ITEMS } from "../handlers/refusals.ts";
 import type { Outgoing } from "./call.ts";
+import { RAISE_LIMIT } from "./error_text.ts";
 import { complain, print } from "./output.ts";
 import type { Session } from "./session.ts";
 import { roundSize } from "./units.ts";
@@ -63,6 +64,7 @@ export async function exchange({ session, call, show, timeout, json, signal }: E
       const text = show(more ? { ...fields, more } : fields, more);
       if (text !== undefined && !await print(text, { failed: failed && !json })) return { failed, code, isRead: false };
       if (call.items === undefined && lacksItems(fields)) await complain(LACKS_ITEMS);
+      if (fields.err === "REPLY_TOO_LARGE") await complain(RAISE_LIMIT);
       if (more) sign?.start();
     }
     return { failed, code, isRead: true };

@@ -10,11 +10,11 @@
 import type { Client } from "../client/connect.ts";
 import { RpcError } from "../errors.ts";
 import config from "../deno.json" with { type: "json" };
-import { type Contract, contractOf, objectOf } from "./contract.ts";
+import { type Contract, objectOf, servedContract } from "./contract.ts";
+import { textFor } from "./error_text.ts";
 import { fromJson } from "./json.ts";
 import { callTool, offered, toolOf } from "./mcp_tools.ts";
 import { ContractError } from "./shape.ts";
-import { messageFor } from "./whole_client.ts";
 
 /** The revision in which each request names its version. */
 const MODERN = "2026-07-28";
@@ -183,7 +183,7 @@ export class McpSession {
 
   async #ask(): Promise<Contract> {
     const { client, names, note } = this.#options;
-    const { commands, leftOut } = offered(contractOf(await client.call("INFO", { shapes: true })), names);
+    const { commands, leftOut } = offered(await servedContract(client), names);
     for (const text of leftOut) if (!this.#noted.has(text)) note(`not offered: ${text}`);
     this.#noted = new Set(leftOut);
     return commands;
@@ -211,7 +211,7 @@ function modern(result: Fields): Fields {
 
 function refusalOf(error: unknown): Refusal {
   if (error instanceof Refusal) return error;
-  if (error instanceof RpcError) return new Refusal(INTERNAL_ERROR, messageFor(error) ?? error.code);
+  if (error instanceof RpcError) return new Refusal(INTERNAL_ERROR, textFor(error) ?? error.code);
   if (error instanceof ContractError) {
     return new Refusal(INTERNAL_ERROR, `the server's reply to INFO cannot be used: ${error.message}`);
   }

@@ -14,7 +14,7 @@ import { RpcError } from "../errors.ts";
 import { UsageError } from "./arguments.ts";
 import type { Contract, ContractCommand } from "./contract.ts";
 import { toJson } from "./json.ts";
-import { messageFor } from "./whole_client.ts";
+import { textFor } from "./error_text.ts";
 
 /** The largest number of items of a stream in a result. */
 export const MAX_ITEMS = 100;
@@ -130,7 +130,7 @@ function resultOf(value: unknown): ToolResult {
 
 function failureOf(error: RpcError): ToolResult {
   const { err, data } = error.toJSON();
-  const msg = messageFor(error);
+  const msg = textFor(error);
   const failure = { code: err, message: msg, ...(data === undefined ? {} : { data }) };
   return {
     content: [{ type: "text", text: msg === undefined ? err : `${err}: ${msg}` }],

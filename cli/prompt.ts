@@ -13,6 +13,7 @@ import { type CommandCall, describedBy, outgoing, readCall } from "./call.ts";
 import { type Metadata, readLine } from "./client_flags.ts";
 import { completionsOf, hintOf, type KnownCommand, knownCommands } from "./completion.ts";
 import { commandDescription } from "./description.ts";
+import { textFor } from "./error_text.ts";
 import { exchange } from "./exchange.ts";
 import { History } from "./history.ts";
 import { InputError } from "./input_file.ts";
@@ -181,7 +182,7 @@ function itemLines(editor: LineEditor): LineSource {
 }
 
 async function complainAbout(error: unknown): Promise<void> {
-  if (error instanceof RpcError) await complain(error.toJSON().msg ?? error.code);
+  if (error instanceof RpcError) await complain(textFor(error) ?? error.code);
   else if (error instanceof UsageError || error instanceof InputError) await complain(error.message);
   else throw error;
 }

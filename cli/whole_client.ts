@@ -5,7 +5,6 @@
  */
 
 import { type Client, connect } from "../client/connect.ts";
-import type { RpcError } from "../errors.ts";
 import { DEFAULT_TIMEOUT_MS } from "../limits.ts";
 import type { ClientFlags } from "./client_flags.ts";
 import { addressOf, askPermission, dialOrExplain } from "./server_address.ts";
@@ -13,14 +12,6 @@ import { addressOf, askPermission, dialOrExplain } from "./server_address.ts";
 /** How long a call may take, in milliseconds. */
 export function timeoutMsOf({ timeout }: ClientFlags): number {
   return timeout === undefined ? DEFAULT_TIMEOUT_MS : timeout * 1000;
-}
-
-/** How the library's error names the option with which a call does not wait for a server. */
-const OPTION_WAIT = /^no server can be reached, and waitForReady is false: /;
-
-/** The text of an error, without options that a command line does not have. */
-export function messageFor(error: RpcError): string | undefined {
-  return error.toJSON().msg?.replace(OPTION_WAIT, "");
 }
 
 /** Makes a client. A `lazy` client dials at its first call; any other is connected. */

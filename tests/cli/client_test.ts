@@ -189,7 +189,9 @@ Deno.test("--max-payload-bytes is the largest payload, either way", async () => 
   await using server = await serve({ port: 0, commands: { TEXT, LENGTH }, maxPayloadBytes: 3_000_000, onError() {} });
   const run = (input: string, ...flags: string[]) =>
     runScript("client", ["--port", String(server.port), "--json", ...flags], { input });
-  assertMatch((await run("TEXT length=2000000\n")).stdout, /^\{"err":"REPLY_TOO_LARGE"/);
+  const tooLarge = await run("TEXT length=2000000\n");
+  assertMatch(tooLarge.stdout, /^\{"err":"REPLY_TOO_LARGE"/);
+  assertEquals(tooLarge.stderr, "packline: raise the limit at both ends, here with --max-payload-bytes\n");
   assertEquals((await run("TEXT length=2000000\n", "--max-payload-bytes", "3000000")).stdout.length, 2_000_011);
   const request = `LENGTH text=${"x".repeat(2_000_000)}\n`;
   const refused = await run(request);

@@ -1,6 +1,6 @@
 /** Contracts: which changes break a caller, and `client.ts --check`. */
 
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { breakingChanges } from "../../cli/contract_changes.ts";
 import { contractOf, contractText } from "../../cli/contract.ts";
 import { command, unchecked } from "../../handlers/command.ts";
@@ -254,6 +254,10 @@ Deno.test("a contract says the same each time, and a saved one is read as it was
   });
   assertEquals(contractText(one), contractText(other));
   assertEquals(contractOf(JSON.parse(contractText(one))), one);
+  // A terminal may show it: nothing of a server's in it is a command to the terminal.
+  const odd = contract(greet({ summary: "\u009b31m\u202e\u2028" }));
+  assert(/^[\n -~]*$/.test(contractText(odd)), contractText(odd));
+  assertEquals(contractOf(JSON.parse(contractText(odd))), odd);
 });
 
 Deno.test("client.ts --check compares a running server with what was saved", async () => {
@@ -288,6 +292,17 @@ Deno.test("client.ts --check compares a running server with what was saved", asy
       stderr: "",
     });
 
+    const depth = 20_000;
+    await Deno.writeTextFile(
+      path,
+      `{"commands":[{"name":"GREET","shapes":${'{"items":'.repeat(depth)}1${"}".repeat(depth)}}]}`,
+    );
+    assertEquals(await call(before.port, "--check", path), {
+      code: 3,
+      stdout: "",
+      stderr: `packline: cannot use --check ${path}: a shape has more than 1000 levels\n`,
+    });
+
     await Deno.writeTextFile(path, "[]");
     const [useless, missing, both, word] = await Promise.all([
       call(before.port, "--check", path),
@@ -308,6 +323,22 @@ Deno.test("client.ts --check compares a running server with what was saved", asy
       2,
       'packline: --types cannot be used with a command, such as "GREET"; see --help\n',
     ]);
+
+    await using small = await serve({ port: 0, commands: { GREET }, maxPayloadBytes: 1_000, onError() {} });
+    const tooLarge = await call(small.port, "--types", "ts");
+    assertEquals(tooLarge.code, 3);
+    assertMatch(
+      tooLarge.stderr,
+      /^packline: the server's reply to INFO cannot be used: REPLY_TOO_LARGE: the payload is .* 1000; raise the limit at both ends, here with --max-payload-bytes\n$/,
+    );
+    // Not 1, which would say that a change breaks the callers.
+    await Deno.writeTextFile(path, saved.stdout);
+    await using silent = await serve({ port: 0, commands: { GREET }, builtIns: ["PING"] });
+    assertEquals(await call(silent.port, "--check", path), {
+      code: 3,
+      stdout: "",
+      stderr: "packline: the server's reply to INFO cannot be used: CMD_NOT_FOUND\n",
+    });
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

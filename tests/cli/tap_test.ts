@@ -288,6 +288,10 @@ Deno.test("--tap refuses what it cannot be combined with, and another command by
   });
   const { code, stderr } = await runClient(served.port, "--tap");
   assertEquals([code, stderr], [3, "packline: the server's TAP is another command\n"]);
+  await using single = await withServer({ commands: { TAP: command(() => 1) } });
+  const once = await runClient(single.port, "--tap");
+  const text = "command TAP returns a single reply: this needs a command that answers with a stream";
+  assertEquals([once.code, once.stderr], [3, `packline: ${text}\n`]);
 });
 
 Deno.test("the columns of --tap widen for what is longer, up to a bound", () => {

@@ -108,6 +108,23 @@ testInTerminal("a command that the server does not have is answered with the one
   assertEquals((await terminal.end()).code, 0);
 });
 
+testInTerminal("a server that refuses to list its commands is not said to lack one", async () => {
+  const INFO = command((): never => {
+    throw new RpcError("FORBIDDEN", "not for you");
+  });
+  await using server = await serve({ port: 0, commands: { GREET, INFO } });
+  await using terminal = PseudoTerminal.client(server.port, [], { NO_COLOR: "1" });
+  const prompt = `127.0.0.1:${server.port}> `;
+  const refusal = "packline: the server does not list its commands: not for you\n";
+  assertStringIncludes(plain(await terminal.until(prompt)), refusal);
+  await terminal.type("describe GREET\r");
+  assertStringIncludes(plain(await terminal.until(prompt)), `\n${refusal}`);
+  await terminal.type("GREET name=Ada\r");
+  assertStringIncludes(plain(await terminal.until(prompt)), "Hello, Ada!");
+  await terminal.type("quit\r");
+  assertEquals((await terminal.end()).code, 0);
+});
+
 testInTerminal("the prompt sends --meta with each call, and reads values from files", async () => {
   const tokenCheck: Middleware = (request, next) => {
     if (request.meta.token === "sesame") return next();
@@ -137,7 +154,8 @@ testInTerminal("the prompt sends --meta with each call, and reads values from fi
   await terminal.type("describe PING\r");
   assertStringIncludes(plain(await terminal.until(prompt)), 'answers  once: "PONG"');
   await terminal.type("describe PING --meta token=wrong\r");
-  assertStringIncludes(plain(await terminal.until(prompt)), "packline: the server has no command");
+  const refusal = "packline: the server does not list its commands: UNAUTHENTICATED\n";
+  assertStringIncludes(plain(await terminal.until(prompt)), refusal);
   await terminal.type("quit\r");
   assertEquals((await terminal.end()).code, 0);
 });
