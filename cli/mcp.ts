@@ -6,6 +6,7 @@
  * line that is too long, by an `InputError`.
  */
 
+import { printable } from "../codec/printable.ts";
 import type { ClientFlags } from "./client_flags.ts";
 import { InputError, partsOf } from "./input_file.ts";
 import { byteLinesOf } from "./lines.ts";
@@ -25,7 +26,9 @@ export async function runMcp(names: readonly string[], flags: ClientFlags): Prom
   const session = new McpSession({
     ...{ client, names, timeoutMs: timeoutMsOf(flags) },
     send(message) {
-      printed = printed.then(() => print(JSON.stringify(message))).then((isRead) => {
+      // Some agents take U+2028 for the end of a line.
+      const line = printable(JSON.stringify(message));
+      printed = printed.then(() => print(line)).then((isRead) => {
         if (!isRead) Deno.exit(0); // the agent has gone, and stdin may stay open
       }).catch(failure.reject);
     },

@@ -10,11 +10,12 @@
 
 import { FIRST_OWN_NUMBER, isReservedParameter } from "../codec/message.ts";
 import type { Client } from "../client/connect.ts";
+import { setField } from "../codec/text.ts";
 import { RpcError } from "../errors.ts";
 import { UsageError } from "./arguments.ts";
 import type { Contract, ContractCommand } from "./contract.ts";
-import { toJson } from "./json.ts";
 import { textFor } from "./error_text.ts";
+import { toJson } from "./json.ts";
 
 /** The largest number of items of a stream in a result. */
 export const MAX_ITEMS = 100;
@@ -59,7 +60,29 @@ export function toolOf({ name, summary, params, stream, shapes }: ContractComman
   const shape = typeof shapes.params === "object" ? shapes.params : { properties };
   const about = [summary, ...stream ? [`Answers with a stream, of which the first ${MAX_ITEMS} items are given.`] : []];
   const description = about.filter((text) => text !== "").join(". ");
-  return { name, ...(description === "" ? {} : { description }), inputSchema: { ...shape, type: "object" } };
+  const inputSchema = { ...asForms(shape) as Record<string, unknown>, type: "object" };
+  return { name, ...(description === "" ? {} : { description }), inputSchema };
+}
+
+/** The form of bytes in JSON. */
+const BYTES_FORM = {
+  properties: { $binary: { type: "string", contentEncoding: "base64" } },
+  required: ["$binary"],
+};
+
+/** The shape of the JSON that an agent sends for values of this shape: its bytes are forms, see `json.ts`. */
+function asForms(shape: unknown): unknown {
+  if (typeof shape !== "object" || shape === null) return shape;
+  if (Array.isArray(shape)) return shape.map(asForms);
+  const { format, ...others } = shape as Record<string, unknown>;
+  const types = [others.type].flat();
+  if (format === "binary" && types.includes("string")) {
+    const formTypes = types.map((type) => type === "string" ? "object" : type);
+    return { ...others, type: formTypes.length === 1 ? formTypes[0] : formTypes, ...BYTES_FORM };
+  }
+  const forms: Record<string, unknown> = {};
+  for (const [key, part] of Object.entries(shape)) setField(forms, key, asForms(part));
+  return forms;
 }
 
 /** Calls a command. `given` reads the arguments. */

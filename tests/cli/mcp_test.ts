@@ -9,6 +9,11 @@ import { startScript } from "./scripts.ts";
 
 const GREETING = { type: "object", properties: { name: { type: "string" } }, required: ["name"] };
 
+const BYTES_OR_NULL = { type: "array", items: { type: ["string", "null"], format: "binary" } };
+
+/** Bytes, as the JSON of an agent has them. */
+const BYTES_FORM = { properties: { $binary: { type: "string", contentEncoding: "base64" } }, required: ["$binary"] };
+
 /** Commands, and what became of the handlers that wait. */
 function service() {
   const ended: string[] = [];
@@ -49,10 +54,14 @@ function service() {
         })
       );
     }),
-    TYPES: command(({ data, big }: { data: Uint8Array; big: bigint }) => ({
-      data: new Uint8Array([...data, 255]),
-      big: `${typeof big} ${big}`,
-    })),
+    TYPES: command({
+      schema: unchecked<{ data: Uint8Array; big: bigint }>({
+        type: "object",
+        properties: { data: { type: "string", format: "binary", title: "Data" }, big: {}, list: BYTES_OR_NULL },
+        required: ["data", "big"],
+      }),
+      handler: ({ data, big }) => ({ data: new Uint8Array([...data, 255]), big: `${typeof big} ${big}` }),
+    }),
     UPLOAD: command({ items: bytes, handler: () => 1 }),
     "a tool": command(() => 1),
   };
@@ -82,6 +91,10 @@ class Agent implements AsyncDisposable {
 
   // deno-lint-ignore no-explicit-any -- a test knows what is in there
   async next(): Promise<any> {
+    return JSON.parse(await this.line());
+  }
+
+  async line(): Promise<string> {
     while (!this.#held.includes("\n")) {
       const { value, done } = await this.#output.read();
       assert(!done, "it has ended");
@@ -89,7 +102,7 @@ class Agent implements AsyncDisposable {
     }
     const [line] = this.#held.split("\n", 1);
     this.#held = this.#held.slice(line.length + 1);
-    return JSON.parse(line);
+    return line;
   }
 
   /** A request, and its answer. */
@@ -177,6 +190,16 @@ for (const [era, version] of [["legacy", "2025-11-25"], ["modern", "2026-07-28"]
     assertEquals(versions.result.server.name, "packline");
     assertEquals(list.result.map(({ name }: { name: string }) => name), ["COUNT", "GREET", "HANG", "SLOW", "TYPES"]);
     assertEquals(list.result[1], { name: "GREET", description: "Greets somebody", inputSchema: GREETING });
+    // Bytes are described as the agent has to send them, as it does below.
+    assertEquals(list.result[4].inputSchema, {
+      type: "object",
+      properties: {
+        data: { type: "object", title: "Data", ...BYTES_FORM },
+        big: {},
+        list: { type: "array", items: { type: ["object", "null"], ...BYTES_FORM } },
+      },
+      required: ["data", "big"],
+    });
     const { _meta: _served, ...greeted } = greeting.result;
     assertEquals(greeted, {
       content: [{ type: "text", text: '{"text":"Hello, Ada!"}' }],
@@ -285,6 +308,16 @@ Deno.test("a stream is cut by its length and by its time, each with a notice", a
   });
   const { result: late } = await call(3, "HANG", {});
   assertEquals([late.isError, late.structuredContent.code], [true, "TIMEOUT"]);
+});
+
+Deno.test("an answer is one line for every reader of lines, and shows no invisible character", async () => {
+  const GREET = command(() => "a\u2028b\u0085c\u202e");
+  await using server = await serve({ port: 0, commands: { GREET } });
+  await using agent = new Agent(server.port);
+  await agent.sends(request(1, "tools/call", { name: "GREET", _meta }));
+  const line = await agent.line();
+  assert(/^[ -~]+$/.test(line), line);
+  assertEquals(JSON.parse(line).result.content[0].text, "a\u2028b\u0085c\u202e");
 });
 
 Deno.test("what is no request is refused, and the session goes on", async () => {
