@@ -5,6 +5,7 @@
  * that is already typed; or the hint. Refused: nothing.
  */
 
+import { printable } from "../codec/printable.ts";
 import { UsageError } from "./arguments.ts";
 import { namesItems } from "./given_items.ts";
 import { wordsOf } from "./line_words.ts";
@@ -68,11 +69,12 @@ function callWords(line: string): string[] | undefined {
 export function knownCommands(listed: readonly unknown[]): KnownCommand[] {
   return listed.flatMap((command) => {
     const { name, params = [], items } = (command ?? {}) as Record<string, unknown>;
-    if (typeof name !== "string" || !/^[!-~]+$/.test(name) || !Array.isArray(params)) return [];
-    return [{
-      name,
-      params: params.filter((param) => typeof param === "string" && /^[!-~]+$/.test(param)),
-      items: items === true,
-    }];
+    if (!isWord(name) || !Array.isArray(params)) return [];
+    return [{ name, params: params.filter(isWord), items: items === true }];
   });
+}
+
+/** Whether a value is a text that can be typed as one word, and shows all its characters. */
+function isWord(value: unknown): value is string {
+  return typeof value === "string" && /^\S+$/.test(value) && printable(value) === value;
 }

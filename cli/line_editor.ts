@@ -14,6 +14,7 @@
 import process from "node:process";
 import { createInterface, type Interface } from "node:readline";
 import { beforeExit } from "./interrupt.ts";
+import { textWidth } from "./text_width.ts";
 
 /** The number of lines that the arrow keys go back. */
 const HISTORY_SIZE = 1000;
@@ -150,8 +151,9 @@ export class LineEditor {
     if (this.#wanted === undefined || this.#hintIsShown || cursor < line.length) return;
     const hint = this.#hint(line);
     // The hint must not continue in the next row, where the next key would not clear it.
-    if (hint === "" || this.#interface.getCursorPos().cols + hint.length >= process.stdout.columns) return;
-    process.stdout.write(`\x1b[2m${hint}\x1b[22m\x1b[${hint.length}D`);
+    const columns = textWidth(hint);
+    if (hint === "" || this.#interface.getCursorPos().cols + columns >= process.stdout.columns) return;
+    process.stdout.write(`\x1b[2m${hint}\x1b[22m\x1b[${columns}D`);
     this.#hintIsShown = true;
   }
 

@@ -49,6 +49,15 @@ Deno.test("completionsOf() offers commands, then parameters that are not there y
   assertEquals(completionsOf('GREET name="Ada t', commands), [[], "t"]);
 });
 
+Deno.test("completionsOf() offers names in any writing, if they can be typed as one word", () => {
+  const commands = knownCommands([
+    { name: "größe", params: ["länge", "長さ", "with\u3000space", "hid\u200bden"] },
+    { name: "a\u00a0b", params: [] },
+  ]);
+  assertEquals(completionsOf("gr", commands), [["größe "], "gr"]);
+  assertEquals(completionsOf("größe ", commands), [["länge=", "長さ="], ""]);
+});
+
 Deno.test("completionsOf() knows the call on a line with --meta", () => {
   const commands = knownCommands([{ name: "GREET", params: ["name", "times"] }]);
   assertEquals(completionsOf("--meta token=a GR", commands), [["GREET "], "GR"]);

@@ -93,6 +93,19 @@ testInTerminal("parameters are hinted at while a call is typed, and leave no tra
   assert(!(await plain.until(prompt)).includes(DIM));
 });
 
+testInTerminal("behind a hint in wide characters, the cursor goes back by its columns", async () => {
+  const MEASURE = command({ params: ["長さ"], handler: () => 1 });
+  await using server = await serve({ port: 0, commands: { MEASURE } });
+  await using terminal = PseudoTerminal.client(server.port);
+  await terminal.until(`127.0.0.1:${server.port}> `);
+  await terminal.type("MEASURE");
+  await terminal.until(`${DIM} 長さ=\x1b[22m\x1b[6D`);
+  await terminal.type("\r");
+  await terminal.until('you said {"res":1}');
+  await terminal.type(CONTROL_D);
+  assertEquals((await terminal.end()).code, 0);
+});
+
 /** The client at the prompt, with an environment and the permissions for its history. */
 function promptIn(env: Record<string, string>, port: number, permissions: string[], ...args: string[]): PseudoTerminal {
   const [deno, run, ...rest] = PseudoTerminal.clientCommand(port);
