@@ -230,18 +230,13 @@ class ShapeReader {
     if (one.kind !== other.kind) return { ...one, bounds: new Map([...one.bounds, ["allOf", keyOf(other)]]) };
     const bounds = new Map([...one.bounds, ...other.bounds]);
     if (one.kind === "object" && other.kind === "object") {
-      this.#count(one.fields.size);
-      const fields = new Map(one.fields);
-      for (const [name, field] of other.fields) {
-        const before = fields.get(name);
-        fields.set(
-          name,
-          before === undefined ? field : {
-            shape: this.#both(before.shape, field.shape),
-            required: before.required || field.required,
-          },
-        );
+      const fields = new Map<string, ShapeField>();
+      for (const name of new Set([...one.fields.keys(), ...other.fields.keys()])) {
+        const [first, second] = [one, other].map((shape) => shape.fields.get(name) ?? unlisted(shape));
+        const required = first.required || second.required;
+        fields.set(name, { shape: this.#both(first.shape, second.shape), required });
       }
+      this.#count(fields.size);
       return { kind: "object", fields, others: this.#joined(one.others, other.others), bounds };
     }
     return { ...one, bounds };
@@ -255,6 +250,12 @@ class ShapeReader {
       ? one
       : this.#both(one, other);
   }
+}
+
+/** A field that an object does not list, in an object that is joined with it. */
+function unlisted({ others, bounds }: ObjectShape): ShapeField {
+  const isOpen = others === undefined || others.kind === "never" || bounds.has("patternProperties");
+  return { shape: isOpen ? ANY_SHAPE : others, required: false };
 }
 
 function isSchema(value: unknown): value is Schema {

@@ -243,6 +243,14 @@ Deno.test("unions, dictionaries, tuples and schemas within themselves are compar
     ["both at once", object({ a: TEXT, b: TEXT }), { allOf: [object({ a: TEXT }), object({ b: TEXT })] }],
     ["never", TEXT, { not: {} }],
   ]);
+  check("params", [
+    [
+      "a dictionary that all fields must fit",
+      object({ a: TEXT }),
+      { allOf: [dictionary(NUMBER), object({ a: TEXT })] },
+      'the parameter "a" was string and is number',
+    ],
+  ]);
 });
 
 Deno.test("a contract says the same each time, and a saved one is read as it was", () => {
