@@ -2,8 +2,8 @@
  * Formats the reply to STATS as Prometheus text (version 0.0.4).
  *
  * In: the `res` of a reply to STATS, from any server. Out: the text, of type {@linkcode PROMETHEUS_TYPE}. Refused, by
- * `undefined`: data of another shape. Values that an older server does not report are left out: durations, limits,
- * `draining`.
+ * `undefined`: data of another shape. Values that a server does not report are left out, such as durations and limits of
+ * an older one.
  */
 
 import type { CommandStatistics, ServerStatistics } from "../handlers/server_info.ts";
@@ -64,7 +64,8 @@ function ifTold<Value>(value: Value | undefined, numberOf: (value: Value) => num
   return value === undefined ? [] : [[{}, numberOf(value)]];
 }
 
-function family(name: string, type: "counter" | "gauge", help: string, samples: readonly Sample[]): string {
+function family(name: string, type: "counter" | "gauge", help: string, given: readonly Sample[]): string {
+  const samples = given.filter(([, value]) => isCount(value)); // a server in another language may report fewer
   if (samples.length === 0) return "";
   // Prometheus refuses a series that is there twice, and texts that are escaped may become the same.
   const series = new Map<string, number>();

@@ -104,6 +104,9 @@ Deno.test("prometheusText() refuses what is no answer to STATS, and does without
   assertEquals([draining, typeof limits], [false, "object"]);
   assert(!/draining|max_/.test(prometheusText(older) ?? ""));
   assertStringIncludes(prometheusText({ ...STATISTICS, draining: true }) ?? "", "packline_draining 1\n");
+  const fewer = prometheusText({ ...STATISTICS, connections: { open: 1 }, refused: {} }) ?? "";
+  assertStringIncludes(fewer, "packline_connections 1\n");
+  assert(!/NaN|undefined|refused/.test(fewer), fewer);
   const { durations: _, ...counts } = STATISTICS.commands['A "B"\\\n'];
   for (const bad of [{ ...counts, errors: { A: "1" } }, { ...counts, durations: ["1"] }, null]) {
     assertEquals(prometheusText({ ...STATISTICS, commands: { A: bad } }), undefined);
