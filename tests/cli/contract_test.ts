@@ -253,6 +253,28 @@ Deno.test("unions, dictionaries, tuples and schemas within themselves are compar
   ]);
 });
 
+Deno.test("large unions within each other are compared, as those of a language's syntax", () => {
+  // A comparison of all variants with all others to their ends took minutes.
+  const syntax = (leaf: unknown) => {
+    const kinds = ["expression", "statement", "pattern"];
+    const variants = (kind: string, inner: string) =>
+      Array.from(
+        { length: 12 },
+        (_, n) => object({ kind: { const: `${kind}${n}` }, inner: { $ref: `#/$defs/${inner}` }, leaf }),
+      );
+    const $defs = Object.fromEntries(
+      kinds.map((kind, place) => [kind, { oneOf: variants(kind, kinds[(place + 1) % kinds.length]) }]),
+    );
+    return { $defs, $ref: "#/$defs/expression" };
+  };
+  assertEquals(
+    changes("result", syntax(INTEGER), syntax(NUMBER)),
+    ["inner.inner.leaf", "inner.leaf", "leaf"].map((path) =>
+      `GREET: the result: the field "${path}" was integer and is number`
+    ),
+  );
+});
+
 Deno.test("a contract says the same each time, and a saved one is read as it was", () => {
   const params = object({ b: TEXT, a: NUMBER });
   const one = contract(greet({ name: "B", shapes: { params } }), greet({ name: "A" }));
