@@ -270,16 +270,17 @@ export function messageBytesFor(maxPayloadBytes: number): number {
  *
  * @param name The limit.
  * @param value The value, of any type, so that untyped callers get a clear error too.
+ * @param option The option that has the value, if it has another name.
  * @returns The value, a whole number.
  * @throws {RangeError} If it is not a whole number in the limit's range.
  */
-export function checkLimit(name: keyof Limits, value: unknown): number {
+export function checkLimit(name: keyof Limits, value: unknown, option: string = name): number {
   const most = MAXIMA[name] ?? MAX_TIMER_MS;
   const endless = MAY_BE_ENDLESS.has(name);
   if (endless && value === Infinity) return Infinity;
   if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= most) return value;
   const range = `a whole number from 1 to ${most}${endless ? ", or Infinity" : ""}`;
-  throw new RangeError(`Cannot use ${shown(value)} as ${name}: it must be ${range}`);
+  throw new RangeError(`Cannot use ${shown(value)} as ${option}: it must be ${range}`);
 }
 
 /** A kind of option, for its check and its error. */
@@ -352,10 +353,16 @@ export function checkOptions(options: object, kinds: Readonly<Record<string, Opt
   }
 }
 
+/** How much of an array is shown: one element of it may be what is wrong. */
+const MAX_SHOWN = 20;
+
 /** A value as short text for an error: an object may be large, or throw when shown. */
 function shown(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "function") return "a function";
-  if (typeof value === "object" && value !== null) return Array.isArray(value) ? "an array" : "an object";
-  return String(value);
+  if (Array.isArray(value)) {
+    const elements = value.slice(0, MAX_SHOWN).map((each) => Array.isArray(each) ? "an array" : shown(each));
+    return `[${elements.join(", ")}${value.length > MAX_SHOWN ? ", …" : ""}]`;
+  }
+  return typeof value === "object" && value !== null ? "an object" : String(value);
 }

@@ -5,6 +5,7 @@
  * The types here carry a command's parameters and reply from the handler to the caller; no code is generated.
  */
 
+import { kindOf } from "../codec/errors.ts";
 import { FIRST_OWN_NUMBER, isReservedParameter } from "../codec/message.ts";
 import { checkLimit, checkOptions, OPTION_KINDS, type OptionKind } from "../limits.ts";
 import type { Clock } from "../transport/clock.ts";
@@ -118,11 +119,19 @@ export type Known<T> = [T][T extends unknown ? 0 : never];
  *
  * @param middleware The middleware.
  * @returns The same middleware.
+ * @throws {TypeError} If it is no function.
  */
 export function middleware<Given extends object = never, Answer extends Answering = ReturnType<Middleware<Given>>>(
   middleware: (call: Context, next: Next) => Answer,
 ): Middleware<Known<PassedBy<Given, Answer>>> {
+  checkMiddleware(middleware, "middleware");
   return middleware as Middleware<never>;
+}
+
+/** Not at the first call: a module that is imported in a circle gives `undefined`. */
+function checkMiddleware(middleware: unknown, taker: string): void {
+  if (typeof middleware === "function") return;
+  throw new TypeError(`Cannot use ${kindOf(middleware)} as the argument of ${taker}(): it must be a function`);
 }
 
 /** The options of a command besides its handler. */
@@ -272,6 +281,7 @@ export interface CommandMaker<Given> {
    *
    * @param middleware The middleware. What it passes to `next()` is in the handler's context.
    * @returns A function like {@linkcode command}.
+   * @throws {TypeError} If the middleware is no function.
    *
    * @example The user, typed in the handler's context
    * ```ts
@@ -324,7 +334,10 @@ export const command: CommandMaker<unknown> = makerWith([]);
 
 function makerWith(middleware: readonly Middleware[]): CommandMaker<never> {
   const maker = (definition: unknown) => defined(definition, middleware);
-  const withMore = (more: Middleware) => makerWith([...middleware, more]);
+  const withMore = (more: Middleware) => {
+    checkMiddleware(more, "with");
+    return makerWith([...middleware, more]);
+  };
   return Object.assign(maker, { with: withMore }) as unknown as CommandMaker<never>;
 }
 
@@ -354,7 +367,7 @@ export function defined(definition: unknown, middleware: readonly Middleware[] =
       `Cannot give a command the number ${number}: it must be an integer from ${FIRST_OWN_NUMBER} up`,
     );
   }
-  if (timeoutMs !== undefined) checkLimit("handlerTimeoutMs", timeoutMs);
+  if (timeoutMs !== undefined) checkLimit("handlerTimeoutMs", timeoutMs, "timeoutMs");
   for (const name of params) {
     if (isReservedParameter(name)) throw new TypeError(`Cannot name a parameter "${name}": the name is reserved`);
   }

@@ -1,8 +1,17 @@
 /** The limits of a server: their ranges, defaults and refusals. */
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { checkLimit, DEFAULT_LIMITS, LIMIT_NAMES, type Limits, MAY_BE_ENDLESS, resolveLimits } from "../limits.ts";
-import { serve } from "../server.ts";
+import {
+  checkLimit,
+  checkOptions,
+  DEFAULT_LIMITS,
+  LIMIT_NAMES,
+  type Limits,
+  MAY_BE_ENDLESS,
+  OPTION_KINDS,
+  resolveLimits,
+} from "../limits.ts";
+import { createServer, serve } from "../server.ts";
 import { serveOne } from "./support/serve_one.ts";
 import { memoryPair } from "../transport/memory.ts";
 
@@ -50,6 +59,27 @@ Deno.test("every limit takes the values of its range, and refuses all others by 
 Deno.test("a refused limit is shown as it was given", () => {
   assertThrows(() => checkLimit("maxInFlight", "5"), RangeError, 'Cannot use "5" as maxInFlight');
   assertThrows(() => checkLimit("maxInFlight", -1), RangeError, "Cannot use -1 as maxInFlight");
+});
+
+Deno.test("a refused array is shown with its elements, because one of them is wrong", () => {
+  const kinds = { pages: OPTION_KINDS.texts };
+  const shown: [given: unknown[], text: string][] = [
+    [["a", 5], '["a", 5]'],
+    [
+      [undefined, null, () => {}, {}, [["deep"]], Symbol("s")],
+      "[undefined, null, a function, an object, an array, Symbol(s)]",
+    ],
+    [Array(30).fill(1), `[${Array(20).fill(1).join(", ")}, …]`],
+  ];
+  for (const [pages, text] of shown) {
+    const { message } = assertThrows(() => checkOptions({ pages }, kinds), TypeError);
+    assertEquals(message, `Cannot use ${text} as pages: it must be an array of strings`);
+  }
+  assertThrows(
+    () => createServer({ webOrigins: ["https://a.example/"] }),
+    TypeError,
+    'use ["https://a.example/"] as web',
+  );
 });
 
 Deno.test("resolveLimits() gives the defaults where nothing, or undefined, is wanted, and changes no default", () => {

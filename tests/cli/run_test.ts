@@ -172,7 +172,7 @@ Deno.test("run() rejects a mistake in its options, by name", async () => {
     [{ graceMs: -1 }, "Cannot use -1 as graceMs: it must be a number of milliseconds from 0 to 2147483647"],
     [{ workers: 0 }, 'Cannot use 0 as workers: it must be a whole number from 1 to 1024, or "auto"'],
     [{ args: "--help" }, 'Cannot use "--help" as args: it must be an array of strings'],
-    [{ workerFlags: [1] }, "Cannot use an array as workerFlags: it must be an array of strings"],
+    [{ workerFlags: [1] }, "Cannot use [1] as workerFlags: it must be an array of strings"],
   ];
   for (const [options, text] of refused) {
     await assertRejects(() => runService(options as Parameters<typeof runService>[0]), Error, text);

@@ -1,7 +1,7 @@
 /** Defining a command: what is refused then, before anything listens. */
 
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { command } from "../../handlers/command.ts";
+import { command, type Middleware, middleware } from "../../handlers/command.ts";
 
 const handler = (_params: Record<string, unknown>) => 1;
 
@@ -53,7 +53,20 @@ Deno.test("command() refuses a time that is none; Infinity is without end", () =
     assertEquals(command({ handler, timeoutMs }).timeoutMs, timeoutMs);
   }
   for (const timeoutMs of [0, -1, 1.5, NaN, -Infinity, 2 ** 31, "5"]) {
-    assertThrows(() => command({ handler, timeoutMs: timeoutMs as number }), RangeError, "handlerTimeoutMs");
+    const error = assertThrows(() => command({ handler, timeoutMs: timeoutMs as number }), RangeError);
+    assertStringIncludes(error.message, " as timeoutMs: it must be a whole number from 1 to 2147483647, or Infinity");
+  }
+});
+
+Deno.test("command.with() and middleware() refuse what is no function, before a call meets it", () => {
+  const kinds = [undefined, null, {}, [() => {}], "auth", 5].map((wrong) => wrong as unknown as Middleware);
+  const told = ["undefined", "null", "an Object", "an array", "a string", "a number"];
+  for (const [index, wrong] of kinds.entries()) {
+    const [one, other] = [() => command.with(wrong), () => middleware(wrong)].map((make) =>
+      assertThrows(make, TypeError).message
+    );
+    assertEquals(one, `Cannot use ${told[index]} as the argument of with(): it must be a function`);
+    assertEquals(other, `Cannot use ${told[index]} as the argument of middleware(): it must be a function`);
   }
 });
 

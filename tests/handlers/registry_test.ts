@@ -91,7 +91,7 @@ Deno.test("Registry refuses an object that command() would have refused", () => 
     assertThrows(() => new Registry({ RAW: { handler, number } }), RangeError, "from 16 up");
   }
   assertThrows(() => new Registry({ RAW: { handler, params: ["seq"] } }), TypeError, '"seq"');
-  assertThrows(() => new Registry({ RAW: { handler, timeoutMs: -1 } }), RangeError, "handlerTimeoutMs");
+  assertThrows(() => new Registry({ RAW: { handler, timeoutMs: -1 } }), RangeError, "as timeoutMs");
   assertEquals(new Registry({ RAW: { handler, number: 16 } }).find(16)?.name, "RAW");
 });
 

@@ -123,7 +123,7 @@ const REFUSED: [options: Record<string, unknown>, text: string][] = [
   [{ hostname: 5 }, "Cannot use 5 as hostname: it must be a name or an address, such as 127.0.0.1 or localhost"],
   [
     { hostname: ["::1"] },
-    "Cannot use an array as hostname: it must be a name or an address, such as 127.0.0.1 or localhost",
+    'Cannot use ["::1"] as hostname: it must be a name or an address, such as 127.0.0.1 or localhost',
   ],
   [{ port: "1235" }, 'Cannot use "1235" as port: it must be a whole number from '],
   [{ port: null }, "Cannot use null as port: it must be a whole number from "],

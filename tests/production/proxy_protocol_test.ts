@@ -279,7 +279,7 @@ Deno.test("the flag reaches a server and its workers, and says what is wrong wit
   await assertRejects(
     () => serve({ port: 0, proxyProtocolFrom: ["balancer"] }),
     TypeError,
-    "Cannot use an array as proxyProtocolFrom: it must be an array of addresses and ranges",
+    'Cannot use ["balancer"] as proxyProtocolFrom: it must be an array of addresses and ranges',
   );
 });
 
