@@ -46,8 +46,7 @@ export { fromStreams, type Transport } from "./transport/transport.ts";
  * @param options The address, the commands, and limits that differ from the defaults.
  * @returns The server, listening.
  * @throws {RangeError} If a limit or the port is out of range, or a command's number is taken twice.
- * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two commands have
- * the same name.
+ * @throws {TypeError} If an option is unknown or invalid, or a value in `commands` is no command.
  * @throws {TypeError} If the certificate or its key is invalid.
  * @throws {Error} With the code `EADDRINUSE`, if another program listens on this address.
  *
@@ -75,8 +74,7 @@ export function serve(options: ServeOptions = {}): Promise<ListeningServer> {
  * @param options The commands, and limits that differ from the defaults.
  * @returns The server.
  * @throws {RangeError} If a limit is out of range, or a command's number is taken twice.
- * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two commands have
- * the same name.
+ * @throws {TypeError} If an option is unknown or invalid, or a value in `commands` is no command.
  *
  * @example One server on two ports
  * ```ts

@@ -2,8 +2,8 @@
  * The server in Deno: `createServer()` serves the connections that it is given, `serve()` also listens, and `run()`
  * makes a program of it. As a program, this module is what `deno task serve` starts.
  *
- * In: commands and limits. Out: a {@linkcode Server}. Refused: a limit out of range, a command defined twice, an
- * address in use; each by an error that names it.
+ * In: commands and limits. Out: a {@linkcode Server}. Refused: a limit out of range, a number that two commands
+ * have, an address in use; each by an error that names it.
  */
 
 import type { RunOptions } from "./cli/run_options.ts";
@@ -20,8 +20,7 @@ export type { Listener, ListeningServer, ListenOptions, RunOptions, ServeOptions
  * @param options The address, the commands, and limits that differ from the defaults.
  * @returns The server, listening.
  * @throws {RangeError} If a limit or the port is out of range, or a command's number is taken twice.
- * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two commands have
- * the same name.
+ * @throws {TypeError} If an option is unknown or invalid, or a value in `commands` is no command.
  * @throws {TypeError} If the certificate or its key is invalid.
  * @throws {Deno.errors.AddrInUse} If another program listens on this address.
  *
@@ -45,8 +44,7 @@ export function serve(options: ServeOptions = {}): Promise<ListeningServer> {
  * @param options The commands, and limits that differ from the defaults.
  * @returns The server.
  * @throws {RangeError} If a limit is out of range, or a command's number is taken twice.
- * @throws {TypeError} If an option is unknown or invalid, a command was not made by `command()`, or two commands have
- * the same name.
+ * @throws {TypeError} If an option is unknown or invalid, or a value in `commands` is no command.
  *
  * @example One server on two ports
  * ```ts
@@ -77,7 +75,7 @@ export function createServer(options: ServerOptions = {}): Server {
  * command line is invalid. With 1 and 2, stderr has one line. Code after this call runs, and `await using` is disposed,
  * but the process ends after at most one more second. A second signal ends it at once.
  * @throws {RangeError} If an option is out of range, or two commands have the same number.
- * @throws {TypeError} If an option is unknown or of another kind, or if a command was not made by `command()`.
+ * @throws {TypeError} If an option is unknown or of another kind, or a value in `commands` is no command.
  *
  * @example A service: `deno run --allow-net server.ts --port 8080 --idle-timeout 5m`
  * ```ts

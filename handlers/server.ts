@@ -198,8 +198,8 @@ export interface Server extends AsyncDisposable {
    *
    * @param options `graceMs`: how long to wait for calls in flight, in milliseconds, 10,000 by default.
    * @returns How many calls in flight were finished, and how many were cut.
-   * @throws {RangeError} If `graceMs` is not a number of milliseconds from 0 to the maximum of a timer.
-   * @throws {TypeError} If an option is unknown.
+   * @throws {RangeError} If `graceMs` is out of range: from 0 to the maximum of a timer, 2,147,483,647.
+   * @throws {TypeError} If an option is unknown or of another kind.
    */
   shutdown(options?: { graceMs?: number }): Promise<ShutdownReport>;
 }
