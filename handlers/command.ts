@@ -111,6 +111,12 @@ export type GivenBy<Answer> = [GivenIn<Awaited<Answer>>] extends [never] ? objec
 /** What a middleware passes on: the type that its author names, or else that of its answer. */
 export type PassedBy<Given, Answer> = [Given] extends [never] ? GivenBy<Answer> : Given;
 
+/** A context with what one more middleware passes on. Of two values with one name, the later one counts. */
+export type Added<Given, More> = More extends unknown
+  ? Given extends unknown ? [keyof Given & keyof More] extends [never] ? Given & More : Omit<Given, keyof More> & More
+  : never
+  : never;
+
 /** The same type, through which the compiler infers nothing from what is expected. */
 export type Known<T> = [T][T extends unknown ? 0 : never];
 
@@ -272,14 +278,15 @@ export interface CommandMaker<Given> {
     Described = unknown,
   >(
     definition:
-      & (Handler<Params, Result, Given> | Definition<Input, Params, Result, Errors, Given, SentItem, Item, Described>)
-      & NoInfer<Mistake<Sent<Input, Params>, Settled<Result>, Errors, SentItem, Described>>,
+      & NoInfer<Mistake<Sent<Input, Params>, Settled<Result>, Errors, SentItem, Described>>
+      & (Handler<Params, Result, Given> | Definition<Input, Params, Result, Errors, Given, SentItem, Item, Described>),
   ): Command<Sent<Input, Params>, Settled<Result>, Errors, NeededItem<SentItem>>;
 
   /**
    * Returns a function that makes commands with a middleware before their handlers.
    *
-   * @param middleware The middleware. What it passes to `next()` is in the handler's context.
+   * @param middleware The middleware. What it passes to `next()` is in the context of the handler, and of each further
+   * middleware.
    * @returns A function like {@linkcode command}.
    * @throws {TypeError} If the middleware is no function.
    *
@@ -295,8 +302,8 @@ export interface CommandMaker<Given> {
    * ```
    */
   with<More extends object = never, Answer extends Answering = ReturnType<Middleware<More>>>(
-    middleware: (call: Context, next: Next) => Answer,
-  ): CommandMaker<Given & PassedBy<More, Answer>>;
+    middleware: (call: Context & Given, next: Next) => Answer,
+  ): CommandMaker<Added<Given, PassedBy<More, Answer>>>;
 }
 
 /**

@@ -63,8 +63,8 @@ export type StreamMistake<Where extends string> =
   `${Where} is a stream: a stream can only be the whole result, or the option items of a call`;
 
 /** What is wrong with a result that has fields beside it. */
-export type WholeMistake<Value, Where extends string, Depth extends unknown[]> = Value extends AsyncIterable<unknown>
-  ? StreamMistake<"a result with fields beside it">
+export type WholeMistake<Value, Where extends string, Depth extends unknown[]> = IsAny<Value> extends true ? never
+  : Value extends AsyncIterable<unknown> ? StreamMistake<"a result with fields beside it">
   : ValueMistake<Value, Where, Depth>;
 
 /** What is wrong with a part of a value. */
@@ -120,7 +120,7 @@ export type Untracked<Item> = Item extends Tracked<number | string, infer Value>
 
 /** The ids of a stream's items. */
 export type IdOf<Result> = Result extends AsyncIterable<infer Item>
-  ? Item extends Tracked<infer Id, unknown> ? Id : never
+  ? IsAny<Item> extends true ? never : Item extends Tracked<infer Id, unknown> ? Id : never
   : never;
 
 /** What is wrong with the parameters of a command whose items have ids. */

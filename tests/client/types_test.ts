@@ -336,6 +336,33 @@ export function passedOn(): Middleware<{ user: string }>[] {
   return [nothing, made, named, other, admin, middleware((_call, next) => next({ user: "Ada" }))];
 }
 
+// Never called: a further middleware sees what earlier ones have passed on. Of two values with one name, the later counts.
+export function passedFurther(): Commands {
+  const maybe = command.with(middleware((_call, next) => next({ user: "Ada" as string | undefined, tries: 1 })));
+  const required = maybe.with((call, next) => {
+    same<typeof call.user, string | undefined>(true);
+    // @ts-expect-error -- nobody has passed this on
+    void call.admin;
+    if (call.user === undefined) throw new Error("nobody");
+    return next({ user: call.user });
+  });
+  const whole = required.with((call, next) => next({ user: { name: call.user.toUpperCase() } }));
+  const either = whole.with((call, next) => call.meta.id ? next({ user: 5 }) : next({ id: "x" }));
+  const logged = whole.with(middleware((_call, next) => next()));
+  return {
+    WHO: logged((_params: object, { user, tries }) => {
+      same<typeof user, { name: string }>(true);
+      same<typeof tries, number>(true);
+      return user.name;
+    }),
+    EITHER: either((_params: object, { user, tries }) => {
+      same<typeof user, number | { name: string }>(true);
+      same<typeof tries, number>(true);
+      return tries;
+    }),
+  };
+}
+
 // Never called: commands that are defined where a type of any commands is expected have the same types.
 export async function expected(): Promise<void> {
   const plain = {

@@ -17,6 +17,7 @@ const PROLOGUE = `
   declare const moment: StandardSchema<{ at: Date }, { at: Date }>;
   declare const named: StandardSchema<{ name: string } | undefined>;
   declare const nothing: StandardSchema<void>;
+  declare const wide: StandardSchema<{ id?: string | null; name?: string | null; email?: string | null; age?: number | null; role?: "user" | "admin" | null; tags?: readonly string[] | null; notes?: Record<string, unknown> | null; meta: string }>;
   declare function rows(): AsyncGenerator<number, void>;
   interface Params { a: number; any: any; unknown?: unknown; deep: { list: Params[] } }
 `.trim().split("\n").map((line) => line.trim()).join(" ");
@@ -66,6 +67,15 @@ const RIGHT = [
   `command.with<{ user: string }>((_call, next) => next({ user: "Ada" }))((_: object, { user }) => user.at(0))`,
   `middleware((call, next) => next(call.meta))`,
   `command((): { name: string; message: string }[] => [])`,
+  `command(async function* () { yield JSON.parse("1"); })`,
+  `command(async function* (): AsyncGenerator<any, any> { yield 1; })`,
+  `command((): AsyncIterable<any> => rows())`,
+  `command(() => reply(JSON.parse("1"), { slept: JSON.parse("1") }))`,
+  `command({ result: text, handler: () => JSON.parse("1") })`,
+  `command({ result: text, async *handler() { yield JSON.parse("1"); } })`,
+  `command({ schema: schema as StandardSchema<any, any>, handler: (params) => params.name })`,
+  `command({ items: unchecked<any>(), handler: async (_: object, { items }) => { for await (const item of items) item.name; } })`,
+  `command({ errors: { GONE: unchecked<any>() }, handler: () => 1 })`,
   `command.with(() => reply(1, {}))((_: object, { command }) => command)`,
 ];
 
@@ -82,87 +92,87 @@ const CODES =
 const WRONG: [code: string, ...said: string[]][] = [
   [
     `command(() => ({ at: new Date() }))`,
-    `Argument of type '() => { at: Date; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { at: Date; }, unknown, never> | Definition<unknown, TheParametersNeedAType, { at: Date; }, ... 4 more ..., unknown>) & "the result.at ${A_DATE}"'.`,
+    `Argument of type '() => { at: Date; }' is not assignable to parameter of type '"the result.at ${A_DATE}" & (Handler<TheParametersNeedAType, { at: Date; }, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(() => ({ items: [{ when: new Date() }] }))`,
-    `Argument of type '() => { items: { when: Date; }[]; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { items: { when: Date; }[]; }, unknown, never> | Definition<unknown, TheParametersNeedAType, { items: { ...; }[]; }, ... 4 more ..., unknown>) & "the result.items[].when ${A_DATE}"'.`,
+    `Argument of type '() => { items: { when: Date; }[]; }' is not assignable to parameter of type '"the result.items[].when ${A_DATE}" & (Handler<TheParametersNeedAType, { items: { when: Date; }[]; }, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command({ handler: async () => ({ at: new Date() as Date | undefined }) })`,
-    `Argument of type '{ handler: () => Promise<{ at: Date | undefined; }>; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Promise<{ at: Date | undefined; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result.at ${A_DATE}"'.`,
+    `Argument of type '{ handler: () => Promise<{ at: Date | undefined; }>; }' is not assignable to parameter of type '"the result.at ${A_DATE}" & (Handler<TheParametersNeedAType, Promise<{ at: Date | undefined; }>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(async function* () { yield new Date(); })`,
-    `Argument of type '() => AsyncGenerator<Date, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<Date, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "an item ${A_DATE}"'.`,
+    `Argument of type '() => AsyncGenerator<Date, void, unknown>' is not assignable to parameter of type '"an item ${A_DATE}" & (Handler<TheParametersNeedAType, AsyncGenerator<Date, void, unknown>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(() => new Map([["a", 1]]))`,
-    `Argument of type '() => Map<string, number>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Map<string, number>, unknown, never> | Definition<unknown, TheParametersNeedAType, Map<string, number>, ... 4 more ..., unknown>) & "the result is a Map or a Set: use an array or an object"'.`,
+    `Argument of type '() => Map<string, number>' is not assignable to parameter of type '"the result is a Map or a Set: use an array or an object" & (Handler<TheParametersNeedAType, Map<string, number>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(() => [new Set([1])])`,
-    `Argument of type '() => Set<number>[]' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Set<number>[], unknown, never> | Definition<unknown, TheParametersNeedAType, Set<number>[], ... 4 more ..., unknown>) & "the result[] is a Map or a Set: use an array or an object"'.`,
+    `Argument of type '() => Set<number>[]' is not assignable to parameter of type '"the result[] is a Map or a Set: use an array or an object" & (Handler<TheParametersNeedAType, Set<number>[], unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>)'.`,
   ],
   [
     `command(async () => ({ f: () => 1 }))`,
-    `Argument of type '() => Promise<{ f: () => number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Promise<{ f: () => number; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result.f is a function, which cannot be sent"'.`,
+    `Argument of type '() => Promise<{ f: () => number; }>' is not assignable to parameter of type '"the result.f is a function, which cannot be sent" & (Handler<TheParametersNeedAType, Promise<{ f: () => number; }>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(() => ({ later: Promise.resolve(1) }))`,
-    `Argument of type '() => { later: Promise<number>; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { later: Promise<number>; }, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result.later is a promise: await it"'.`,
+    `Argument of type '() => { later: Promise<number>; }' is not assignable to parameter of type '"the result.later is a promise: await it" & (Handler<TheParametersNeedAType, { later: Promise<number>; }, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>)'.`,
   ],
   [
     `command(() => Symbol("x"))`,
-    `Argument of type '() => symbol' is not assignable to parameter of type '(Handler<TheParametersNeedAType, symbol, unknown, never> | Definition<unknown, TheParametersNeedAType, symbol, never, unknown, never, never, unknown>) & "the result is a symbol, which cannot be sent"'.`,
+    `Argument of type '() => symbol' is not assignable to parameter of type '"the result is a symbol, which cannot be sent" & (Handler<TheParametersNeedAType, symbol, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>)'.`,
   ],
   [
     `command(() => new Float64Array(1))`,
-    `Argument of type '() => Float64Array<ArrayBuffer>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Float64Array<ArrayBuffer>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result is bytes of another class: use a Uint8Array"'.`,
+    `Argument of type '() => Float64Array<ArrayBuffer>' is not assignable to parameter of type '"the result is bytes of another class: use a Uint8Array" & (Handler<TheParametersNeedAType, Float64Array<ArrayBuffer>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(function* () { yield 1; })`,
-    `Argument of type '() => Generator<number, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Generator<number, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result is a generator: make it an async one, for a stream"'.`,
+    `Argument of type '() => Generator<number, void, unknown>' is not assignable to parameter of type '"the result is a generator: make it an async one, for a stream" & (Handler<TheParametersNeedAType, Generator<number, void, unknown>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(() => reply(new Date(), { slept: 1 }))`,
-    `Argument of type '() => ReplyWith<Date, { slept: number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<Date, { slept: number; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result ${A_DATE}"'.`,
+    `Argument of type '() => ReplyWith<Date, { slept: number; }>' is not assignable to parameter of type '"the result ${A_DATE}" & (Handler<TheParametersNeedAType, ReplyWith<Date, { slept: number; }>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(() => reply(1, { at: new Date() }))`,
-    `Argument of type '() => ReplyWith<number, { at: Date; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<number, { at: Date; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the field at ${A_DATE}"'.`,
+    `Argument of type '() => ReplyWith<number, { at: Date; }>' is not assignable to parameter of type '"the field at ${A_DATE}" & (Handler<TheParametersNeedAType, ReplyWith<number, { at: Date; }>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(() => reply(1, { seq: 5 }))`,
-    `Argument of type '() => ReplyWith<number, { seq: number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<number, { seq: number; }>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "a field must not be named \\"seq\\": the protocol uses this name"'.`,
+    `Argument of type '() => ReplyWith<number, { seq: number; }>' is not assignable to parameter of type '"a field must not be named \\"seq\\": the protocol uses this name" & (Handler<TheParametersNeedAType, ReplyWith<number, { seq: number; }>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command((list: number[]) => list.length)`,
-    `Argument of type '(list: number[]) => number' is not assignable to parameter of type '(Handler<number[], number, unknown, never> | Definition<unknown, number[], number, never, unknown, never, never, unknown>) & "the parameters are an array: ${AN_OBJECT}"'.`,
+    `Argument of type '(list: number[]) => number' is not assignable to parameter of type '"the parameters are an array: ${AN_OBJECT}" & (Handler<number[], number, unknown, never> | Definition<unknown, number[], number, never, unknown, never, never, unknown>)'.`,
   ],
   [
     `command((name: string) => name)`,
-    `Argument of type '(name: string) => string' is not assignable to parameter of type '(Handler<string, string, unknown, never> | Definition<unknown, string, string, never, unknown, never, never, unknown>) & "the parameters are a single value: ${AN_OBJECT}"'.`,
+    `Argument of type '(name: string) => string' is not assignable to parameter of type '"the parameters are a single value: ${AN_OBJECT}" & (Handler<string, string, unknown, never> | Definition<unknown, string, string, never, unknown, never, never, unknown>)'.`,
   ],
   [
     `command({ schema: text, handler: (value) => value.length })`,
-    `Argument of type '{ schema: StandardSchema<string, string>; handler: (value: string) => number; }' is not assignable to parameter of type '(Handler<string, unknown, unknown, never> | Definition<string, string, unknown, never, unknown, never, never, unknown>) & "the parameters are a single value: ${AN_OBJECT}"'.`,
+    `Argument of type '{ schema: StandardSchema<string, string>; handler: (value: string) => number; }' is not assignable to parameter of type '"the parameters are a single value: ${AN_OBJECT}" & (Handler<string, unknown, unknown, never> | Definition<string, string, unknown, never, unknown, never, never, unknown>)'.`,
   ],
   [
     `command(({ cmd }: { cmd: string }) => cmd)`,
-    `Argument of type '({ cmd }: { cmd: string; }) => string' is not assignable to parameter of type '(Handler<{ cmd: string; }, string, unknown, never> | Definition<unknown, { cmd: string; }, string, never, unknown, never, never, unknown>) & "a parameter must not be named \\"cmd\\": the protocol uses this name"'.`,
+    `Argument of type '({ cmd }: { cmd: string; }) => string' is not assignable to parameter of type '"a parameter must not be named \\"cmd\\": the protocol uses this name" & (Handler<{ cmd: string; }, string, unknown, never> | Definition<unknown, { cmd: string; }, string, never, unknown, never, never, unknown>)'.`,
   ],
   [
     `command(({ $a }: { $a: string }) => $a)`,
-    `Argument of type '({ $a }: { $a: string; }) => string' is not assignable to parameter of type '(Handler<{ $a: string; }, string, unknown, never> | Definition<unknown, { $a: string; }, string, never, unknown, never, never, unknown>) & "a parameter must not be named \\"$a\\": the protocol uses this name"'.`,
+    `Argument of type '({ $a }: { $a: string; }) => string' is not assignable to parameter of type '"a parameter must not be named \\"$a\\": the protocol uses this name" & (Handler<{ $a: string; }, string, unknown, never> | Definition<unknown, { $a: string; }, string, never, unknown, never, never, unknown>)'.`,
   ],
   [
     `command({ items: unchecked<Date>(), handler: (_: object) => 1 })`,
-    `Argument of type '{ items: StandardSchema<Date, Date>; handler: (_: object) => number; }' is not assignable to parameter of type '(Handler<object, number, unknown, never> | Definition<unknown, object, number, never, unknown, Date, Date, unknown>) & "the caller's item ${A_DATE}"'.`,
+    `Argument of type '{ items: StandardSchema<Date, Date>; handler: (_: object) => number; }' is not assignable to parameter of type '"the caller's item ${A_DATE}" & (Handler<object, number, unknown, never> | Definition<unknown, object, number, never, unknown, Date, Date, unknown>)'.`,
   ],
   [
     `command({ items: unchecked<{ f: () => void }>(), handler: (_: object) => 1 })`,
-    `Argument of type '{ items: StandardSchema<{ f: () => void; }, { f: () => void; }>; handler: (_: object) => number; }' is not assignable to parameter of type '(Handler<object, number, unknown, never> | Definition<unknown, object, number, never, unknown, { f: () => void; }, { f: () => void; }, unknown>) & "the caller's item.f is a function, which cannot be sent"'.`,
+    `Argument of type '{ items: StandardSchema<{ f: () => void; }, { f: () => void; }>; handler: (_: object) => number; }' is not assignable to parameter of type '"the caller's item.f is a function, which cannot be sent" & (Handler<object, number, unknown, never> | Definition<unknown, object, number, never, unknown, { f: () => void; }, { f: () => void; }, unknown>)'.`,
   ],
   [
     `command({ items: text, handler: async (_: object, { items }) => { for await (const line of items) line.nope; } })`,
@@ -174,23 +184,23 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command(async function* () { yield tracked(1, "x"); })`,
-    `Argument of type '() => AsyncGenerator<Tracked<1, string>, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<Tracked<1, string>, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the items are tracked: take the parameter after?, of the type of their ids, and resume after it"'.`,
+    `Argument of type '() => AsyncGenerator<Tracked<1, string>, void, unknown>' is not assignable to parameter of type '"the items are tracked: take the parameter after?, of the type of their ids, and resume after it" & (Handler<TheParametersNeedAType, AsyncGenerator<Tracked<1, string>, void, unknown>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(async function* (_: { a: number }) { yield tracked(1, "x"); })`,
-    `Argument of type '(_: { a: number; }) => AsyncGenerator<Tracked<1, string>, void, unknown>' is not assignable to parameter of type '(Handler<{ a: number; }, AsyncGenerator<Tracked<1, string>, void, unknown>, unknown, never> | Definition<unknown, { a: number; }, AsyncGenerator<Tracked<1, string>, void, unknown>, ... 4 more ..., unknown>) & "the items are tracked: take the parameter after?, of the type of their ids, and resume after it"'.`,
+    `Argument of type '(_: { a: number; }) => AsyncGenerator<Tracked<1, string>, void, unknown>' is not assignable to parameter of type '"the items are tracked: take the parameter after?, of the type of their ids, and resume after it" & (Handler<{ a: number; }, AsyncGenerator<Tracked<1, string>, void, unknown>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(async function* ({ after = "" }: { after?: string }) { yield tracked(after.length, "x"); })`,
-    `Argument of type '({ after }: { after?: string; }) => AsyncGenerator<Tracked<number, string>, void, unknown>' is not assignable to parameter of type '(Handler<{ after?: string | undefined; }, AsyncGenerator<Tracked<number, string>, void, unknown>, unknown, never> | Definition<unknown, { after?: string | undefined; }, ... 5 more ..., unknown>) & "the parameter after is of another type than the ids of the items"'.`,
+    `Argument of type '({ after }: { after?: string; }) => AsyncGenerator<Tracked<number, string>, void, unknown>' is not assignable to parameter of type '"the parameter after is of another type than the ids of the items" & (Handler<{ after?: string | undefined; }, AsyncGenerator<Tracked<number, string>, void, unknown>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(async function* ({ after = 1 }: { after?: number }) { yield tracked(after, new Date()); })`,
-    `Argument of type '({ after }: { after?: number; }) => AsyncGenerator<Tracked<number, Date>, void, unknown>' is not assignable to parameter of type '(Handler<{ after?: number | undefined; }, AsyncGenerator<Tracked<number, Date>, void, unknown>, unknown, never> | Definition<unknown, { after?: number | undefined; }, ... 5 more ..., unknown>) & "an item ${A_DATE}"'.`,
+    `Argument of type '({ after }: { after?: number; }) => AsyncGenerator<Tracked<number, Date>, void, unknown>' is not assignable to parameter of type '"an item ${A_DATE}" & (Handler<{ after?: number | undefined; }, AsyncGenerator<Tracked<number, Date>, void, unknown>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(() => tracked(1, "x"))`,
-    `Argument of type '() => Tracked<1, string>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Tracked<1, string>, unknown, never> | Definition<unknown, TheParametersNeedAType, Tracked<1, string>, ... 4 more ..., unknown>) & "the result is tracked: only an item of a stream can be"'.`,
+    `Argument of type '() => Tracked<1, string>' is not assignable to parameter of type '"the result is tracked: only an item of a stream can be" & (Handler<TheParametersNeedAType, Tracked<1, string>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command({ timeout: 5, handler: () => 1 })`,
@@ -235,15 +245,15 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command({ result: text, handler: () => 1 })`,
-    `Argument of type '{ result: StandardSchema<string, string>; handler: () => number; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, never, unknown, never, never, string>) & "${MISFIT}"'.`,
+    `Argument of type '{ result: StandardSchema<string, string>; handler: () => number; }' is not assignable to parameter of type '"${MISFIT}" & (Handler<TheParametersNeedAType, number, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command({ result: text, async *handler() { yield 1; } })`,
-    `Argument of type '{ result: StandardSchema<string, string>; handler(): AsyncGenerator<number, void, unknown>; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<number, void, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., string>) & "${MISFIT}"'.`,
+    `Argument of type '{ result: StandardSchema<string, string>; handler(): AsyncGenerator<number, void, unknown>; }' is not assignable to parameter of type '"${MISFIT}" & (Handler<TheParametersNeedAType, AsyncGenerator<...>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command({ schema, result: text, handler: ({ name }) => name.length })`,
-    `Argument of type '{ schema: StandardSchema<{ name: string; }, { name: string; }>; result: StandardSchema<string, string>; handler: ({ name }: { name: string; }) => number; }' is not assignable to parameter of type '(Handler<{ name: string; }, number, unknown, never> | Definition<{ name: string; }, { name: string; }, number, never, unknown, never, never, string>) & "${MISFIT}"'.`,
+    `Argument of type '{ schema: StandardSchema<{ name: string; }, { name: string; }>; result: StandardSchema<string, string>; handler: ({ name }: { name: string; }) => number; }' is not assignable to parameter of type '"${MISFIT}" & (Handler<{ name: string; }, number, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command({ result: text, handler: (): string => 1 })`,
@@ -251,83 +261,83 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command({ schema: moment, handler: ({ at }) => at.getTime() })`,
-    `Argument of type '{ schema: StandardSchema<{ at: Date; }, { at: Date; }>; handler: ({ at }: { at: Date; }) => number; }' is not assignable to parameter of type '(Handler<{ at: Date; }, unknown, unknown, never> | Definition<{ at: Date; }, { at: Date; }, unknown, never, unknown, never, never, unknown>) & "the parameter at ${A_DATE}"'.`,
+    `Argument of type '{ schema: StandardSchema<{ at: Date; }, { at: Date; }>; handler: ({ at }: { at: Date; }) => number; }' is not assignable to parameter of type '"the parameter at ${A_DATE}" & (Handler<{ at: Date; }, unknown, unknown, never> | Definition<{ at: Date; }, { at: Date; }, ... 5 more ..., unknown>)'.`,
   ],
   [
     `command(({ at }: { at: Date }) => String(at))`,
-    `Argument of type '({ at }: { at: Date; }) => string' is not assignable to parameter of type '(Handler<{ at: Date; }, string, unknown, never> | Definition<unknown, { at: Date; }, string, never, unknown, never, never, unknown>) & "the parameter at ${A_DATE}"'.`,
+    `Argument of type '({ at }: { at: Date; }) => string' is not assignable to parameter of type '"the parameter at ${A_DATE}" & (Handler<{ at: Date; }, string, unknown, never> | Definition<unknown, { at: Date; }, ... 5 more ..., unknown>)'.`,
   ],
   [
     `command(({ m }: { m: Map<string, number> }) => m.size)`,
-    `Argument of type '({ m }: { m: Map<string, number>; }) => number' is not assignable to parameter of type '(Handler<{ m: Map<string, number>; }, number, unknown, never> | Definition<unknown, { m: Map<string, number>; }, number, never, unknown, never, never, unknown>) & "the parameter m is a Map or a Set: use an array or an object"'.`,
+    `Argument of type '({ m }: { m: Map<string, number>; }) => number' is not assignable to parameter of type '"the parameter m is a Map or a Set: use an array or an object" & (Handler<{ m: Map<string, number>; }, number, unknown, never> | Definition<unknown, { m: Map<string, number>; }, ... 5 more ..., unknown>)'.`,
   ],
   [
     `command(({ f }: { f?: () => void }) => typeof f)`,
-    `Argument of type '({ f }: { f?: () => void; }) => "string" | "number" | "bigint" | "boolean" | "symbol" | "undefined" | "object" | "function"' is not assignable to parameter of type '(Handler<{ f?: (() => void) | undefined; }, "string" | "number" | "bigint" | "boolean" | "symbol" | "undefined" | "object" | "function", unknown, never> | Definition<unknown, { f?: (() => void) | undefined; }, ... 5 more ..., unknown>) & "the parameter f is a function, which cannot be sent"'.`,
+    `Argument of type '({ f }: { f?: () => void; }) => "string" | "number" | "bigint" | "boolean" | "symbol" | "undefined" | "object" | "function"' is not assignable to parameter of type '"the parameter f is a function, which cannot be sent" & (Handler<{ f?: (() => void) | undefined; }, "string" | "number" | "bigint" | "boolean" | "symbol" | "undefined" | "object" | "function", unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(({ a }: { a: { list: Date[] } }) => a.list.length)`,
-    `Argument of type '({ a }: { a: { list: Date[]; }; }) => number' is not assignable to parameter of type '(Handler<{ a: { list: Date[]; }; }, number, unknown, never> | Definition<unknown, { a: { list: Date[]; }; }, number, never, unknown, never, never, unknown>) & "the parameter a.list[] ${A_DATE}"'.`,
+    `Argument of type '({ a }: { a: { list: Date[]; }; }) => number' is not assignable to parameter of type '"the parameter a.list[] ${A_DATE}" & (Handler<{ a: { list: Date[]; }; }, number, unknown, never> | Definition<unknown, { a: { ...; }; }, ... 5 more ..., unknown>)'.`,
   ],
   [
     `command({ errors: ["GONE"], handler: () => 1 })`,
-    `Argument of type '{ errors: ["GONE"]; handler: () => number; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, readonly ["GONE"], unknown, never, never, unknown>) & "${CODES}"'.`,
+    `Argument of type '{ errors: ["GONE"]; handler: () => number; }' is not assignable to parameter of type '"${CODES}" & (Handler<TheParametersNeedAType, number, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command({ errors: { GONE: "text" }, handler: () => 1 })`,
-    `Argument of type '{ errors: { GONE: "text"; }; handler: () => number; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, { readonly GONE: "text"; }, unknown, never, never, unknown>) & "${CODES}"'.`,
+    `Argument of type '{ errors: { GONE: "text"; }; handler: () => number; }' is not assignable to parameter of type '"${CODES}" & (Handler<TheParametersNeedAType, number, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(() => fetch("http://localhost"))`,
-    `Argument of type '() => Promise<Response>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, Promise<Response>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result is a Response or another body: await its text(), json() or bytes()"'.`,
+    `Argument of type '() => Promise<Response>' is not assignable to parameter of type '"the result is a Response or another body: await its text(), json() or bytes()" & (Handler<TheParametersNeedAType, Promise<Response>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(() => ({ from: new Date(), to: new Date() }))`,
-    `Argument of type '() => { from: Date; to: Date; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { from: Date; to: Date; }, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result.to ${A_DATE}"'.`,
+    `Argument of type '() => { from: Date; to: Date; }' is not assignable to parameter of type '"the result.to ${A_DATE}" & (Handler<TheParametersNeedAType, { from: Date; to: Date; }, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command({ schema: nothing, handler: () => 1 })`,
-    `Argument of type '{ schema: StandardSchema<void, void>; handler: () => number; }' is not assignable to parameter of type '(Handler<void, number, unknown, never> | Definition<void, void, number, never, unknown, never, never, unknown>) & "the parameters may be missing, but a handler always gets an object: take one whose fields are all optional"'.`,
+    `Argument of type '{ schema: StandardSchema<void, void>; handler: () => number; }' is not assignable to parameter of type '"the parameters may be missing, but a handler always gets an object: take one whose fields are all optional" & (Handler<void, number, unknown, never> | Definition<void, ... 6 more ..., unknown>)'.`,
   ],
   [
     `command({ schema: named, handler: (params) => params?.name })`,
-    `Argument of type '{ schema: StandardSchema<{ name: string; } | undefined, { name: string; } | undefined>; handler: (params: { name: string; } | undefined) => string | undefined; }' is not assignable to parameter of type '(Handler<{ name: string; } | undefined, unknown, unknown, never> | Definition<{ name: string; } | undefined, { name: string; } | undefined, unknown, never, unknown, never, never, unknown>) & "the parameters may be missing, but a handler always gets an object: take one whose fields are all optional"'.`,
+    `Argument of type '{ schema: StandardSchema<{ name: string; } | undefined, { name: string; } | undefined>; handler: (params: { name: string; } | undefined) => string | undefined; }' is not assignable to parameter of type '"the parameters may be missing, but a handler always gets an object: take one whose fields are all optional" & (Handler<{ name: string; } | undefined, unknown, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(() => ({ rows: rows() }))`,
-    `Argument of type '() => { rows: AsyncGenerator<number, void, any>; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { rows: AsyncGenerator<number, void, any>; }, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the result.rows is a stream: a stream can only be the whole result, or the option items of a call"'.`,
+    `Argument of type '() => { rows: AsyncGenerator<number, void, any>; }' is not assignable to parameter of type '"the result.rows is a stream: a stream can only be the whole result, or the option items of a call" & (Handler<TheParametersNeedAType, { rows: AsyncGenerator<number, void, any>; }, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(async function* () { yield rows(); })`,
-    `Argument of type '() => AsyncGenerator<AsyncGenerator<number, void, any>, void, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<AsyncGenerator<number, void, any>, void, unknown>, unknown, never> | Definition<...>) & "an item is a stream: a stream can only be the whole result, or the option items of a call"'.`,
+    `Argument of type '() => AsyncGenerator<AsyncGenerator<number, void, any>, void, unknown>' is not assignable to parameter of type '"an item is a stream: a stream can only be the whole result, or the option items of a call" & (Handler<TheParametersNeedAType, AsyncGenerator<AsyncGenerator<number, void, any>, void, unknown>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(async function* () { yield 1; return { at: new Date() }; })`,
-    `Argument of type '() => AsyncGenerator<number, { at: Date; }, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<number, { at: Date; }, unknown>, unknown, never> | Definition<unknown, TheParametersNeedAType, ... 5 more ..., unknown>) & "the final value.at ${A_DATE}"'.`,
+    `Argument of type '() => AsyncGenerator<number, { at: Date; }, unknown>' is not assignable to parameter of type '"the final value.at ${A_DATE}" & (Handler<TheParametersNeedAType, AsyncGenerator<number, { at: Date; }, unknown>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(async function* () { yield 1; return rows(); })`,
-    `Argument of type '() => AsyncGenerator<number, AsyncGenerator<number, void, any>, unknown>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, AsyncGenerator<number, AsyncGenerator<number, void, any>, unknown>, unknown, never> | Definition<...>) & "the final value is a stream: a stream can only be the whole result, or the option items of a call"'.`,
+    `Argument of type '() => AsyncGenerator<number, AsyncGenerator<number, void, any>, unknown>' is not assignable to parameter of type '"the final value is a stream: a stream can only be the whole result, or the option items of a call" & (Handler<TheParametersNeedAType, AsyncGenerator<number, AsyncGenerator<...>, unknown>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(() => reply(rows(), { count: 1 }))`,
-    `Argument of type '() => ReplyWith<AsyncGenerator<number, void, any>, { count: number; }>' is not assignable to parameter of type '(Handler<TheParametersNeedAType, ReplyWith<AsyncGenerator<number, void, any>, { count: number; }>, unknown, never> | Definition<...>) & "a result with fields beside it is a stream: a stream can only be the whole result, or the option items of a call"'.`,
+    `Argument of type '() => ReplyWith<AsyncGenerator<number, void, any>, { count: number; }>' is not assignable to parameter of type '"a result with fields beside it is a stream: a stream can only be the whole result, or the option items of a call" & (Handler<TheParametersNeedAType, ReplyWith<...>, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(({ file }: { file: ReadableStream<Uint8Array> }) => file.locked)`,
-    `Argument of type '({ file }: { file: ReadableStream<Uint8Array>; }) => boolean' is not assignable to parameter of type '(Handler<{ file: ReadableStream<Uint8Array<ArrayBufferLike>>; }, boolean, unknown, never> | Definition<unknown, { file: ReadableStream<Uint8Array<ArrayBufferLike>>; }, ... 5 more ..., unknown>) & "the parameter file is a stream: a stream can only be the whole result, or the option items of a call"'.`,
+    `Argument of type '({ file }: { file: ReadableStream<Uint8Array>; }) => boolean' is not assignable to parameter of type '"the parameter file is a stream: a stream can only be the whole result, or the option items of a call" & (Handler<{ file: ReadableStream<Uint8Array<ArrayBufferLike>>; }, boolean, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command(({ all }: { all: boolean }) => all ? rows() : "nothing")`,
-    `Argument of type '({ all }: { all: boolean; }) => AsyncGenerator<number, void, any> | "nothing"' is not assignable to parameter of type '(Handler<{ all: boolean; }, AsyncGenerator<number, void, any> | "nothing", unknown, never> | Definition<unknown, { all: boolean; }, AsyncGenerator<number, void, any> | "nothing", ... 4 more ..., unknown>) & "the result is sometimes a stream and sometimes a single value: make it always a stream, or two commands"'.`,
+    `Argument of type '({ all }: { all: boolean; }) => AsyncGenerator<number, void, any> | "nothing"' is not assignable to parameter of type '"the result is sometimes a stream and sometimes a single value: make it always a stream, or two commands" & (Handler<{ all: boolean; }, AsyncGenerator<number, void, any> | "nothing", unknown, never> | Definition<...>)'.`,
   ],
   [
     `command({ result: seen, handler: () => ({ at: 5 }) })`,
-    `Argument of type '{ result: StandardSchema<{ at: string; }, { at: Date; }>; handler: () => { at: number; }; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, { at: number; }, unknown, never> | Definition<unknown, TheParametersNeedAType, { at: number; }, never, unknown, never, never, { ...; }>) & "${MISFIT}"'.`,
+    `Argument of type '{ result: StandardSchema<{ at: string; }, { at: Date; }>; handler: () => { at: number; }; }' is not assignable to parameter of type '"${MISFIT}" & (Handler<TheParametersNeedAType, { ...; }, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command({ errors: { GONE: moment }, handler: () => 1 })`,
-    `Argument of type '{ errors: { GONE: StandardSchema<{ at: Date; }, { at: Date; }>; }; handler: () => number; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, number, unknown, never> | Definition<unknown, TheParametersNeedAType, number, { readonly GONE: StandardSchema<{ at: Date; }, { ...; }>; }, unknown, never, never, unknown>) & "the data of GONE.at ${A_DATE}"'.`,
+    `Argument of type '{ errors: { GONE: StandardSchema<{ at: Date; }, { at: Date; }>; }; handler: () => number; }' is not assignable to parameter of type '"the data of GONE.at ${A_DATE}" & (Handler<TheParametersNeedAType, number, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command.with((call, next) => call.meta.a ? next() : next({ user: "Ada" }))((_: object, { user }) => user)`,
@@ -339,11 +349,15 @@ const WRONG: [code: string, ...said: string[]][] = [
   ],
   [
     `command(() => new RangeError("too far"))`,
-    `Argument of type '() => RangeError' is not assignable to parameter of type '(Handler<TheParametersNeedAType, RangeError, unknown, never> | Definition<unknown, TheParametersNeedAType, RangeError, ... 4 more ..., unknown>) & "the result is an Error, which cannot be sent: throw an RpcError, or use its message"'.`,
+    `Argument of type '() => RangeError' is not assignable to parameter of type '"the result is an Error, which cannot be sent: throw an RpcError, or use its message" & (Handler<TheParametersNeedAType, RangeError, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command({ result: nothing, handler: () => {} })`,
-    `Argument of type '{ result: StandardSchema<void, void>; handler: () => void; }' is not assignable to parameter of type '(Handler<TheParametersNeedAType, void, unknown, never> | Definition<unknown, TheParametersNeedAType, void, never, unknown, never, never, void>) & "a handler without a value answers null: use the schema of null as result"'.`,
+    `Argument of type '{ result: StandardSchema<void, void>; handler: () => void; }' is not assignable to parameter of type '"a handler without a value answers null: use the schema of null as result" & (Handler<TheParametersNeedAType, void, unknown, never> | Definition<...>)'.`,
+  ],
+  [
+    `command({ schema: wide, handler: (params) => params.id ?? null })`,
+    `Argument of type '{ schema: StandardSchema<{ id?: string | null | undefined; name?: string | null | undefined; email?: string | null | undefined; age?: number | null | undefined; role?: "user" | "admin" | null | undefined; tags?: readonly string[] | ... 1 more ... | undefined; notes?: Record<...> | ... 1 more ... | undefined; meta: s...' is not assignable to parameter of type '"a parameter must not be named \\"meta\\": the protocol uses this name" & (Handler<{ id?: string | null | undefined; name?: string | null | undefined; email?: string | null | undefined; ... 4 more ...; meta: string; }, unknown, unknown, never> | Definition<...>)'.`,
   ],
   [
     `command("GREET")`,
