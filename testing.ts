@@ -36,7 +36,7 @@ export { memoryPair };
  * });
  * ```
  */
-export function connectInMemory<C extends Served = AnyCommands>(
+export function connectInMemory<C extends Served<C> = AnyCommands>(
   server: Server,
   options: Omit<
     ConnectOptions<C>,

@@ -6,7 +6,7 @@
  */
 
 import type { ErrorCode, RpcError } from "../errors.ts";
-import type { Command, Commands, ErrorSchemas, ReplyWith } from "../handlers/command.ts";
+import type { AnyCommand, Command, Commands, ErrorSchemas, ReplyWith } from "../handlers/command.ts";
 import type { DataOf, Untracked } from "../handlers/mistakes.ts";
 import type { BuiltIns } from "../handlers/registry.ts";
 import type { CallOptions, MaybeItems, StreamOptions, WithItems } from "./call_options.ts";
@@ -179,8 +179,11 @@ export interface Service {
   readonly commands: Commands;
 }
 
+/** Commands by these names. Unlike {@linkcode Commands}, this also takes an interface, which has no index signature. */
+export type Listed<C> = Readonly<Record<keyof C, AnyCommand>>;
+
 /** Commands, or the type of a module that exports them. An editor shows a module by its name, however many it has. */
-export type Served = Commands | Service;
+export type Served<C> = Listed<C> | Service;
 
 /** The commands themselves. */
 export type CommandsOf<C> = C extends Service ? C["commands"] : C;

@@ -19,12 +19,13 @@ import type { ClientStatistics } from "./calls.ts";
  *
  * An open call or stream keeps the program running. A client without open calls does not, even if it is not closed.
  */
-export interface Client<C extends Served = AnyCommands> extends AsyncDisposable {
+export interface Client<C extends Served<C> = AnyCommands> extends AsyncDisposable {
   /**
    * Calls a command and returns its result: `client.call.GREET({ name: "Ada" }, { timeoutMs: 500 })`, or
    * `client.call("GREET", { name: "Ada" })` if the name is known only at run time, or is one that JavaScript reads
-   * itself: `then`, `toString`, `valueOf`, `toJSON`. Every call settles once. Parameters are encoded before it returns,
-   * so objects and buffers may be reused at once. The options follow the parameters, see `CallOptions`.
+   * itself: `then`, `toString`, `valueOf`, `toJSON`; and if a client has no types of its commands under the compiler's
+   * `noUncheckedIndexedAccess`. Every call settles once. Parameters are encoded before it returns, so objects and
+   * buffers may be reused at once. The options follow the parameters, see `CallOptions`.
    *
    * The option `items` is the stream for a command that takes one: an array, a generator, a `ReadableStream`. The
    * client reads the next item when the handler takes it, so an upload reads its file only as fast as the server does.
@@ -100,8 +101,9 @@ export interface Client<C extends Served = AnyCommands> extends AsyncDisposable 
    * losses without a new item end the stream.
    *
    * The generator returns the handler's return value. It throws the errors of {@linkcode Client.call}, and `BAD_REPLY`
-   * for a command that does not stream. Items that arrived before a lost connection come first. It throws a
-   * `RangeError` if the credit is out of range, and a `TypeError` if the client is not `sequenced`.
+   * for a command that answers once, unless it answers `null`, as a stream without items does. Items that arrived before
+   * a lost connection come first. It throws a `RangeError` if the credit is out of range, and a `TypeError` if the client
+   * is not `sequenced`.
    *
    * @example The first three of many
    * ```ts

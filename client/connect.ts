@@ -49,6 +49,6 @@ export { type DnsOptions, dnsServers } from "../transport/address.ts";
  * if (sum.toFixed(1) !== "3.0") throw new Error(`expected 3, got ${sum}`);
  * ```
  */
-export function connect<C extends Served = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
+export function connect<C extends Served<C> = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
   return openClient(options, denoNetwork);
 }

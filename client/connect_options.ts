@@ -35,7 +35,7 @@ import {
 import { type Clock, systemClock } from "../transport/clock.ts";
 import { type ClientTls, TLS, type TlsSource } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
-import type { AnyCommands, Served } from "./call_types.ts";
+import type { AnyCommands, Listed, Served } from "./call_types.ts";
 import type { Client } from "./client.ts";
 import type { ClientMiddleware, Meta } from "./call_sender.ts";
 import { signals } from "./calls.ts";
@@ -46,7 +46,7 @@ import { type ClientState, RpcClient, type RpcClientOptions } from "./rpc_client
 import type { ServersOptions } from "./servers.ts";
 
 /** The options of `connect()`. */
-export interface ConnectOptions<C extends Served = AnyCommands> {
+export interface ConnectOptions<C extends Served<C> = AnyCommands> {
   /**
    * The server's name or address.
    *
@@ -101,7 +101,7 @@ export interface ConnectOptions<C extends Served = AnyCommands> {
    * The server's commands. The client then calls commands with a number by their number. With only their type,
    * `connect<typeof commands>()`, it calls all by name, and the server's code is not loaded.
    */
-  commands?: C & Commands;
+  commands?: C & Listed<C>;
   /**
    * Whether calls carry a `seq`, so that the server runs them in parallel and each can be cancelled. Without `seq`, for
    * servers such as the article's, replies are matched in order. Then there are no streams, and the server does not
@@ -254,7 +254,7 @@ export function resolveConnectOptions(
  * @param network The sockets of the runtime.
  * @returns The client, connected unless it is `lazy`.
  */
-export async function openClient<C extends Served>(
+export async function openClient<C extends Served<C>>(
   options: ConnectOptions<C>,
   network: Network,
 ): Promise<Client<C>> {

@@ -37,7 +37,7 @@ export type * from "./connect.ts";
  * if (sum !== 3) throw new Error(`expected 3, got ${sum}`);
  * ```
  */
-export function connect<C extends Served = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
+export function connect<C extends Served<C> = AnyCommands>(options: ConnectOptions<C> = {}): Promise<Client<C>> {
   return openClient(options, nodeNetwork);
 }
 

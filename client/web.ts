@@ -33,7 +33,7 @@ export type { ClientStatistics, SentCalls } from "./calls.ts";
 export type { BuiltIns } from "../handlers/registry.ts";
 
 /** The options of `connect()` in a browser. */
-export interface WebConnectOptions<C extends Served = AnyCommands> extends
+export interface WebConnectOptions<C extends Served<C> = AnyCommands> extends
   Pick<
     ConnectOptions<C>,
     | "aliveMs"
@@ -67,7 +67,8 @@ export interface WebConnectOptions<C extends Served = AnyCommands> extends
  *
  * @param options The server's address, its commands, and options that differ from the defaults.
  * @returns The client, connected unless it is `lazy`.
- * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached.
+ * @throws {RpcError} `CONNECTION_LOST`, if the server cannot be reached. `CLOSED`, if `signal` aborts first.
+ * @throws {RangeError} If `timeoutMs` is not a number.
  * @throws {TypeError} If the URL is not a WebSocket URL.
  *
  * @example A typed client in a page
@@ -79,7 +80,7 @@ export interface WebConnectOptions<C extends Served = AnyCommands> extends
  * for await (const { tick, price } of client.stream.PRICES()) console.log(tick, price);
  * ```
  */
-export async function connect<C extends Served = AnyCommands>(options: WebConnectOptions<C>): Promise<Client<C>> {
+export async function connect<C extends Served<C> = AnyCommands>(options: WebConnectOptions<C>): Promise<Client<C>> {
   const { commands = {}, signal, onState, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   const url = `${options.url}`;
   if (!/^wss?:/.test(url)) throw new TypeError(`Cannot use ${url} as url: it must begin with wss:// or ws://`);

@@ -280,7 +280,7 @@ export interface CommandMaker<Given> {
     definition:
       & NoInfer<Mistake<Sent<Input, Params>, Settled<Result>, Errors, SentItem, Described>>
       & (Handler<Params, Result, Given> | Definition<Input, Params, Result, Errors, Given, SentItem, Item, Described>),
-  ): Command<Sent<Input, Params>, Settled<Result>, Errors, NeededItem<SentItem>>;
+  ): Command<Sent<Input, Params>, Settled<Result>, Errors, NoInfer<NeededItem<SentItem>>>;
 
   /**
    * Returns a function that makes commands with a middleware before their handlers.

@@ -190,6 +190,49 @@ export async function served(
   void plain;
 }
 
+/** A contract that client and server share. */
+interface Contract {
+  ADD: Command<{ a: number; b: number }, number>;
+  COUNT: Command<{ to: number }, AsyncGenerator<number, void>>;
+  FIND: Command<{ id: number }, string, { GONE: null }>;
+}
+
+// Never called: a contract may be an interface, which has no index signature.
+export async function declared(given: Contract): Promise<void> {
+  const client = await connect<Contract>();
+  const added = await client.call.ADD({ a: 1, b: 2 });
+  same<typeof added, number>(true);
+  for await (const item of client.stream.COUNT({ to: 3 })) same<typeof item, number>(true);
+  const found = await client.outcome.FIND({ id: 1 });
+  if (!found.ok && found.error.code === "GONE") same<typeof found.error.data, undefined>(true);
+  const value: Client<Contract> = await connect({ commands: given });
+  const some: Client<Pick<Contract, "ADD">> = client;
+  const served = {
+    ADD: command(({ a, b }) => a + b),
+    COUNT: command(async function* ({ to }: { to: number }) {
+      yield to;
+    }),
+    FIND: command({ errors: { GONE: null }, handler: ({ id }: { id: number }) => `${id}` }),
+  } satisfies Contract;
+  const own = await connect<typeof served>();
+  const sum = await own.call.ADD({ a: 1, b: 2 }); // no stream from the caller, which the contract leaves open
+  same<typeof sum, number>(true);
+  const general: Client<Contract> = own;
+  // @ts-expect-error -- another result
+  const wrong = { ADD: command(({ a }) => `${a}`) } satisfies Pick<Contract, "ADD">;
+  // @ts-expect-error -- a parameter is missing
+  client.call.ADD({ a: 1 });
+  // @ts-expect-error -- not a command
+  await connect<{ ADD: string }>();
+  // @ts-expect-error -- one command is not commands
+  await connect<Contract["ADD"]>();
+  // @ts-expect-error -- an array has no names
+  await connect<Contract["ADD"][]>();
+  // @ts-expect-error -- nor has a text
+  await connect<string>();
+  void [value, some, general, wrong];
+}
+
 // Never called: the value, the whole reply and the outcome of each kind of answer, by method and by name.
 export async function answered(client: Client<typeof commands>): Promise<void> {
   const added = await client.call.ADD({ a: 1, b: 2 });
