@@ -33,8 +33,10 @@ const MEANINGS: Readonly<Record<number, string>> = {
   403: "the server refuses the origin of this client, or a proxy before it refuses the client",
   404: "there is nothing at this path",
   426: "the server speaks HTTP there, and opens no WebSocket for this request",
+  429: "the server, or a proxy before it, takes no more requests of this client for now",
   502: "a proxy before the server cannot reach it",
   503: "the server has no room or shuts down, or a proxy before it finds none that is ready",
+  504: "a proxy before the server gets no answer from it",
 };
 
 /** The answers to a request that opens no WebSocket: the phrase of the status, and a text for people. */
@@ -48,8 +50,6 @@ const ANSWERS = {
   431: ["Request Header Fields Too Large", "the headers are too long"],
   503: ["Service Unavailable", "this server has no room for another connection, or shuts down"],
 } as const;
-
-const DECODER = new TextDecoder("latin1");
 
 /** A request opens no WebSocket. */
 export class UpgradeError extends PreambleError {
@@ -79,9 +79,12 @@ export class UpgradeError extends PreambleError {
   }
 }
 
-/** The error of a client whose server takes no WebSockets. */
+/** The errors of a client whose server takes no WebSockets, or only with TLS. */
 const NO_HTTP =
   "the server does not answer as HTTP/1.1 does; a server of packline takes WebSockets if it has webOrigins";
+const NO_ANSWER = "the server closed the connection and did not answer";
+const IS_TLS = "the answer looks like TLS; with TLS, the URL begins with wss://";
+const TLS_ALERT = "\x15\x03";
 
 /** The first line of a request or an answer, and its headers. */
 interface Head {
@@ -130,9 +133,7 @@ export async function dialWebSocket(
 
 async function checkAnswer(transport: PeekedTransport, key: string, interim = 0): Promise<void> {
   const { line, headers } = await readHead(transport).catch((error) => {
-    throw error instanceof UpgradeError && !DECODER.decode(transport.bytes).startsWith("HTTP/")
-      ? new Error(NO_HTTP)
-      : error;
+    throw error instanceof UpgradeError ? answerError(error, textOf(transport.bytes.subarray(0, 5))) : error;
   });
   const [, status, phrase = ""] = /^HTTP\/1\.1 (\d{3})(?: (.*))?$/.exec(line) ?? [];
   if (status === undefined) throw new Error(NO_HTTP);
@@ -148,6 +149,12 @@ async function checkAnswer(transport: PeekedTransport, key: string, interim = 0)
     headers.get("sec-websocket-accept") === await proofOf(key) && !headers.has("sec-websocket-extensions") &&
     !headers.has("sec-websocket-protocol");
   if (!isRight) throw new Error("the server's answer to the handshake of the WebSocket is not valid");
+}
+
+/** Why there is no answer of HTTP, by its first bytes. */
+function answerError(error: UpgradeError, beginning: string): Error {
+  if (beginning === "HTTP/") return error;
+  return new Error(beginning === "" ? NO_ANSWER : beginning.startsWith(TLS_ALERT) ? IS_TLS : NO_HTTP);
 }
 
 /**
@@ -230,10 +237,11 @@ export function checkUpgrade(headers: Headers, origins: Origins): void {
 async function readHead(transport: PeekedTransport): Promise<Head> {
   for (let start = 0;;) {
     const { bytes } = transport;
-    const end = start + DECODER.decode(bytes.subarray(start, MAX_HEAD_BYTES)).indexOf(HEAD_END);
+    const end = start + textOf(bytes.subarray(start, MAX_HEAD_BYTES)).indexOf(HEAD_END);
     if (end >= start) {
+      const head = parseHead(textOf(bytes.subarray(0, end)));
       transport.skip(end + HEAD_END.length);
-      return parseHead(DECODER.decode(bytes.subarray(0, end)));
+      return head;
     }
     start = Math.max(0, bytes.length - HEAD_END.length); // bytes that were searched are not searched again
     if (bytes.length >= MAX_HEAD_BYTES) {
@@ -268,6 +276,11 @@ async function proofOf(key: string): Promise<string> {
 /** Uses `btoa`, which every runtime has. */
 function base64(bytes: Uint8Array): string {
   return btoa(String.fromCharCode(...bytes));
+}
+
+/** The text of at most 16 KiB, a character a byte. A `TextDecoder` cannot: to it, "latin1" means windows-1252. */
+function textOf(bytes: Uint8Array): string {
+  return String.fromCharCode(...bytes);
 }
 
 function latin1(text: string): Uint8Array<ArrayBuffer> {

@@ -4,7 +4,7 @@
  */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { command, connect, RpcError, serve } from "../../mod.ts";
+import { type CallerConnection, command, connect, createServer, RpcError, serve } from "../../mod.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { makeTestTls } from "../support/transports.ts";
 import { closeFrame, OPCODES, webSocketFrame, webSocketFrames } from "../support/web_socket.ts";
@@ -106,6 +106,27 @@ Deno.test("over a WebSocket, middleware and onConnect see headers and cookies; o
   assertEquals(seen, ["session=abc; theme=dark", "a browser"]);
   await using client = await connect<typeof commands>({ port: server.port });
   assertEquals((await client.call.WHO()).cookie, null);
+});
+
+Deno.test("a cookie of any text, as a page may set it, opens a WebSocket, and is the same at both doors", async () => {
+  const seen: (string | null | undefined)[] = [];
+  const options = {
+    webOrigins: [PAGE],
+    onConnect: ({ headers }: CallerConnection) => void seen.push(headers?.get("cookie")),
+  };
+  await using server = await serve({ port: 0, ...options });
+  await using beside = createServer(options);
+  await using http = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, beside.fetch);
+  for (const cookie of ["name=J\u00fcrgen", "name=\u00dcbler", "price=5 \u20ac", "\u540d=\u5c71\u7530"]) {
+    for (const port of [server.port, http.addr.port]) {
+      using raw = await Raw.connect(port);
+      await raw.send(upgradeOf({ Origin: PAGE, Cookie: cookie })); // in UTF-8, as a browser sends it
+      assertMatch(await raw.readHead(), /^HTTP\/1\.1 101 /, cookie);
+    }
+    while (seen.length < 2) await settle(1);
+    const characters = Array.from(new TextEncoder().encode(cookie), (byte) => String.fromCharCode(byte)).join("");
+    assertEquals(seen.splice(0), [characters, characters]);
+  }
 });
 
 Deno.test("calls before a close frame are answered, then comes the server's own", async () => {

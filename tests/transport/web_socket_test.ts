@@ -60,6 +60,13 @@ Deno.test("names of headers and their words may be in any case, and a key that o
   assertEquals((await answerTo(head([...loud, "X-Origin: https://evil.example"]))).slice(0, 12), "HTTP/1.1 101");
 });
 
+Deno.test("a header may have every byte from 0x80 up, as text that is not ASCII has, and each is a character", async () => {
+  const every = String.fromCharCode(...Array.from({ length: 128 }, (_, at) => 128 + at));
+  const below = new ScriptedTransport(chunksOf(head([...REQUEST, `Cookie: ${every}`]), 100));
+  const transport = await acceptWebSocket(new PeekedTransport(below), ORIGINS);
+  assertEquals(transport.headers?.get("cookie"), every);
+});
+
 Deno.test("a request that says it has no body opens a WebSocket", async () => {
   assertEquals((await answerTo(head([...REQUEST, "Content-Length: 0"]))).slice(0, 12), "HTTP/1.1 101");
   for (const length of ["1", "00", "", "0, 0", "-0"]) {
@@ -189,6 +196,11 @@ Deno.test("a client takes the right answer, with frames behind it, and no other"
     [/HTTP 404: there is nothing at this path/, () => head(["HTTP/1.1 404"])],
     [/HTTP 426 Upgrade Required: the server speaks HTTP/, () => head(["HTTP/1.1 426 Upgrade Required"])],
     [/HTTP 200 OK: there is no WebSocket at this URL/, () => head(["HTTP/1.1 200 OK", "content-length: 0"])],
+    [/HTTP 429 Too Many Requests: .* takes no more requests of this/, () => head(["HTTP/1.1 429 Too Many Requests"])],
+    [/HTTP 504: a proxy before the server gets no answer/, () => head(["HTTP/1.1 504", "x: \x80\x9c"])],
+    [/its head of HTTP is not valid/, () => head(["HTTP/1.1 504", "x: \x01"])],
+    [/the server closed the connection and did not answer/, () => latin1("")],
+    [/the answer looks like TLS; with TLS, the URL begins with wss/, () => unhex("15 03 03 00 02 02 32")],
     [/HTTP 500: there is no/, () => head(["HTTP/1.1 500 \x1b[31m"])],
     [/does not answer as HTTP\/1\.1 does/, () => head(["SSH-2.0-x"])],
     [/does not answer as HTTP\/1\.1 does; .* takes WebSockets if/, () => unhex("20 26 81 a3 63 6d 64 01 0a")],
