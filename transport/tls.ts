@@ -94,8 +94,12 @@ const FAULTS: readonly [RegExp, string][] = [
     "the peer's certificate is not signed by a trusted authority; pass its authority as ca",
   ],
   [
-    /^received fatal alert: (CertificateRequired|BadCertificate|UnknownCA|DecryptError|AccessDenied)$|^peer sent no certificates$|^.*alert.(certificate.required|bad.certificate|unknown.ca|decrypt.error|access.denied)\b[^]*$|^.*peer did not return a certificate[^]*$/i,
+    /^received fatal alert: (CertificateRequired|BadCertificate|UnknownCA|DecryptError|AccessDenied)$|^.*alert.(certificate.required|bad.certificate|unknown.ca|decrypt.error|access.denied)\b[^]*$/i,
     "the peer rejected this side's certificate, or requires one",
+  ],
+  [
+    /^peer sent no certificates$|^.*peer did not return a certificate[^]*$/i,
+    "the peer has sent no certificate, and this side requires one",
   ],
   [
     /^received fatal alert: CertificateExpired$|^.*alert.certificate.expired\b[^]*$/i,

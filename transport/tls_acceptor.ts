@@ -29,6 +29,9 @@ const MAX_HANDSHAKES = 512;
 /** The most fingerprints that are kept. Without its fingerprint, a client needs a new session. */
 const MAX_CHECKED = 10_000;
 
+/** Why a client's certificate is refused. The runtime does not tell which of these it is. */
+const NOT_VALID = "its certificate is damaged, not valid now, not for clients, or not signed by an authority in ca";
+
 /** Options of the acceptor. */
 interface TlsListenOptions {
   /** The address. */
@@ -109,6 +112,7 @@ export class TlsAcceptor implements Acceptor {
     server.on("tlsClientError", (error, socket) => {
       const noTls = "it does not speak TLS, which this port takes";
       if (isNoTls(error)) this.#handshakes.refuse(addressOf(socket), "wrong_protocol", noTls);
+      else if (socket.authorizationError) this.#handshakes.refuse(addressOf(socket), "tls_failed", NOT_VALID);
       else this.#handshakes.refuse(addressOf(socket), "tls_failed", reasonOf(error));
       socket.destroy();
     });
@@ -184,7 +188,7 @@ export class TlsAcceptor implements Acceptor {
       return;
     }
     socket.destroy();
-    this.#options.onRefused({ event: "tls_failed", reason: "its certificate is not valid", peer });
+    this.#options.onRefused({ event: "tls_failed", reason: NOT_VALID, peer });
   }
 
   /**
@@ -247,9 +251,11 @@ class Handshakes {
     const timer = clock.setTimer(() => this.#late(peer), handshakeTimeoutMs, false);
     this.#sockets.set(peer, { socket, timer, awaited });
     socket.on("error", ignore); // errors during the handshake are not reported
-    socket.once("close", () => {
-      if (this.#sockets.get(peer)?.socket === socket) this.#forget(peer);
-    });
+    // Not at once: the runtime first closes the socket of a client whose certificate it rejects, and then says so.
+    socket.once("close", () =>
+      setImmediate(() => {
+        if (this.#sockets.get(peer)?.socket === socket) this.#forget(peer);
+      }));
   }
 
   /** A proxy has sent the client's address. */

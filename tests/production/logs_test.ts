@@ -3,6 +3,9 @@
  * forges no line; and a level leaves out what it says.
  */
 
+import { once } from "node:events";
+import { connect as connectSocket } from "node:net";
+import { connect as connectTls } from "node:tls";
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { EVENTS, LOG_LEVELS, type LogLevel } from "../../handlers/log_line.ts";
 import {
@@ -268,6 +271,34 @@ testWith(["openssl"], "a handshake that fails, and what is no TLS", async () => 
   }, { tls: { cert, key } });
   assertMatch(only(lines, "tls_failed").peer as string, PEER);
   assertEquals(only(lines, "wrong_protocol").message, "is refused: it does not speak TLS, which this port takes");
+});
+
+testWith(["openssl"], "a client whose certificate is rejected, or that has none, where one is needed", async () => {
+  await using certificates = await Certificates.begin();
+  const [authority, other] = [await certificates.selfSigned(), await certificates.selfSigned()];
+  const { cert, key } = await certificates.signedBy(authority);
+  const wrong = "its certificate is damaged, not valid now, not for clients, or not signed by an authority in ca";
+  const clients = [
+    [{}, "the peer has sent no certificate, and this side requires one"],
+    [await certificates.signedBy(authority, { days: -1 }), wrong],
+    [await certificates.signedBy(other), wrong],
+    [await certificates.selfSigned(), wrong],
+  ] as const;
+  for (const [own, reason] of clients) {
+    for (const proxyProtocolFrom of [undefined, ["127.0.0.1"]]) {
+      let peer = "";
+      const lines = await logOf(async ({ port }) => {
+        const socket = connectSocket(port, "127.0.0.1");
+        await once(socket, "connect");
+        peer = proxyProtocolFrom ? "203.0.113.5:4711" : `127.0.0.1:${socket.localPort}`;
+        if (proxyProtocolFrom) socket.write("PROXY TCP4 203.0.113.5 10.0.0.1 4711 1235\r\n");
+        const secured = connectTls({ socket, ca: authority.cert, ...own }).on("error", () => {}).resume();
+        await new Promise((resolve) => secured.once("close", resolve));
+      }, { tls: { cert, key, ca: authority.cert }, proxyProtocolFrom });
+      const { peer: told, message } = only(lines, "tls_failed");
+      assertEquals([told, message], [peer, `is refused: ${reason}`]);
+    }
+  }
 });
 
 Deno.test("lines that nobody reads are counted in the format of the others", async () => {
