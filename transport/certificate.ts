@@ -63,7 +63,10 @@ const TEXT_ENCODINGS: Readonly<Record<number, string>> = {
 const ALTERNATIVE_NAMES: Readonly<Record<number, string>> = { 0x81: "email", 0x82: "DNS", 0x86: "URI", 0x87: "IP" };
 
 const SUBJECT_ALTERNATIVE_NAME = "2.5.29.17";
+const OBJECT_IDENTIFIER = 0x06;
 const UTC_TIME = 0x17;
+const SEQUENCE = 0x30;
+const SET = 0x31;
 const VERSION = 0xa0;
 const EXTENSIONS = 0xa3;
 
@@ -171,10 +174,18 @@ function partsOf(bytes: Uint8Array): Part[] {
   return parts;
 }
 
-/** One part of a subject: usually one attribute. Several have no order and are joined by a plus. */
-function relativeNameOf({ content }: Part): string {
-  return partsOf(content).map((attribute) => {
-    const [type, value] = partsOf(attribute.content);
+/**
+ * One part of a subject: usually one attribute. Several have no order and are joined by a plus. What is none of these
+ * could look like another subject.
+ */
+function relativeNameOf({ tag, content }: Part): string {
+  const attributes = partsOf(content);
+  if (tag !== SET || attributes.length === 0) throw new RangeError("a part of a name is no set of attributes");
+  return attributes.map((attribute) => {
+    const [type, value, ...more] = partsOf(attribute.content);
+    if (attribute.tag !== SEQUENCE || type.tag !== OBJECT_IDENTIFIER || more.length > 0) {
+      throw new RangeError("an attribute is no pair of a type and a value");
+    }
     const identifier = identifierOf(type.content);
     const name = ATTRIBUTES[identifier];
     const text = name === undefined ? undefined : textOf(value);
@@ -184,7 +195,7 @@ function relativeNameOf({ content }: Part): string {
 
 /**
  * An object identifier in dotted form: base-128 numbers, which may be as long as a UUID. The first one holds two
- * components. A number with leading zeros could pass for another identifier.
+ * components. A number with leading zeros, or without an end, could pass for another identifier.
  */
 function identifierOf(bytes: Uint8Array): string {
   const steps: bigint[] = [];
@@ -196,6 +207,7 @@ function identifierOf(bytes: Uint8Array): string {
     steps.push(step);
     step = undefined;
   }
+  if (step !== undefined) throw new RangeError("a number does not end");
   const first = steps[0] < 80n ? steps[0] / 40n : 2n;
   return [first, steps[0] - 40n * first, ...steps.slice(1)].join(".");
 }

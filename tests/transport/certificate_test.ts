@@ -53,6 +53,20 @@ Deno.test("identityOf() names an attribute that it does not know by its number, 
   assertEquals(subjectOf([unhex("55 04 80 03"), der(0x0c, text("ada"))]), undefined, "it looks like CN");
 });
 
+Deno.test("identityOf() is undefined for a subject that is not one, because it could look like that of another client", () => {
+  const [type, ada] = [der(6, CN), der(0x0c, text("ada"))];
+  const subjects: Uint8Array[] = [
+    der(0x30, der(0x31, der(0x30, type, ada, der(0x0c, text("root"))))),
+    der(0x30, der(0x31, der(0x30, der(6, concat(CN, unhex("81"))), ada))),
+    der(0x30, der(0x31, der(0x30, der(4, CN), ada))),
+    der(0x30, der(0x31, der(0x31, type, ada))),
+    der(0x30, der(0x30, der(0x30, type, ada))),
+    der(0x30, der(0x31), der(0x31, der(0x30, type, ada))),
+    der(0x30, der(0x31, der(0x30, type))),
+  ];
+  for (const subject of subjects) assertEquals(identityOf(certificate(subject)), undefined);
+});
+
 Deno.test("identityOf() is undefined for what nobody can tell: no certificate, no DER, another day", () => {
   const good = certificate(der(0x30));
   assertEquals(identityOf(good)?.subject, "", "a certificate may have alternative names alone");
