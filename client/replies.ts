@@ -262,7 +262,9 @@ function saidUnasked({ fields }: ReceivedReply): RpcError | undefined {
 export function unreadable(peer: string, message: InvalidMessage | BadFrame | Truncated): RpcError {
   if (message instanceof InvalidMessage) return badReply(`${peer} sent an invalid reply: ${message.reason}`);
   if (message instanceof BadFrame) return badReply(`${peer} sent an invalid frame: ${message.damage}`);
-  return lost(peer, `it ended ${message.receivedBytes} bytes into a frame`);
+  const { receivedBytes, protocol } = message;
+  const hint = protocol === undefined ? "" : `; this looks like ${protocol}`;
+  return lost(peer, `it ended ${receivedBytes} bytes into a frame${hint}`);
 }
 
 /** The error for a connection that has ended. */

@@ -17,7 +17,7 @@
  */
 
 import type { Limits } from "../limits.ts";
-import { FrameScanner, newBuffer, protocolOf } from "./frame.ts";
+import { FrameScanner, newBuffer, type OtherProtocol, protocolOf } from "./frame.ts";
 import { BadFrame, type Decoded, InvalidMessage, Truncated } from "./message.ts";
 import { DecodeError } from "./errors.ts";
 import type { Payload } from "./read_message.ts";
@@ -150,7 +150,7 @@ export class DecodeStage<Message> implements Stage<Uint8Array, Decoded<Message>[
   }
 
   flush(output: Output<Decoded<Message>[]>): void {
-    if (this.midFrame) output.enqueue([new Truncated(this.#end - this.#start)]);
+    if (this.midFrame) output.enqueue([new Truncated(this.#end - this.#start, this.#otherProtocol(this.#start))]);
   }
 
   /** Reads whole frames of a chunk that is not in the stage's buffer. */
@@ -199,7 +199,7 @@ export class DecodeStage<Message> implements Stage<Uint8Array, Decoded<Message>[
       const frameBytes = this.#scanner.scan(bytes, position, end);
       const broken = frameBytes < 0 ? this.#scanner.reason : this.#firstFault(bytes, end);
       if (broken !== undefined) {
-        batch.push(new BadFrame(broken, this.frames === 0 ? protocolOf(bytes.subarray(position, end)) : undefined));
+        batch.push(new BadFrame(broken, this.#otherProtocol(position)));
         this.#broken = true;
       } else if (frameBytes === 0) {
         const { payloadEnd } = this.#scanner;
@@ -222,6 +222,11 @@ export class DecodeStage<Message> implements Stage<Uint8Array, Decoded<Message>[
     this.#start = this.#broken ? end : position;
     if (pending === undefined) this.#release();
     return pending;
+  }
+
+  /** The protocol of the sender, if the first frame, which begins here, is one of another protocol. */
+  #otherProtocol(start: number): OtherProtocol | undefined {
+    return this.frames === 0 ? protocolOf(this.#bytes.subarray(start, this.#end)) : undefined;
   }
 
   /** Releases the buffer after all whole frames are read. */

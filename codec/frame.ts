@@ -120,6 +120,7 @@ const BEGINNINGS: readonly (readonly [string, OtherProtocol])[] = [
   ...["GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE ", "PRI * HTTP/2.0"].map(
     (method) => [method, "HTTP"] as const,
   ),
+  ["HTTP/", "HTTP"], // an answer
   ["\x16\x03", "TLS"], // a handshake, or an alert
   ["\x15\x03", "TLS"],
   ["SSH-", "SSH"],

@@ -220,8 +220,11 @@ export class BadFrame {
 
 /** The stream ended inside a frame. Always the last of its stream. */
 export class Truncated {
-  /** @param receivedBytes How much of the frame was received. */
-  constructor(readonly receivedBytes: number) {}
+  /**
+   * @param receivedBytes How much of the frame was received.
+   * @param protocol The protocol of its sender, if it is at the beginning of a connection and known.
+   */
+  constructor(readonly receivedBytes: number, readonly protocol?: OtherProtocol) {}
 
   get kind(): "truncated" {
     return "truncated";

@@ -3,8 +3,8 @@
  * port of its own machine, and so frames, of which the first begins with the head of the request.
  */
 
-import { assert, assertEquals } from "@std/assert";
-import { command, connect, serve } from "../../mod.ts";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { command, connect, RpcError, serve } from "../../mod.ts";
 import { connectTcp } from "../support/peers.ts";
 import { concat, frame, unhex } from "../support/wire.ts";
 import { Folder, Program, run, testWith } from "./programs.ts";
@@ -67,6 +67,21 @@ Deno.test("a body of frames runs in none of its positions, whatever the method; 
   await using peer = await connectTcp(target.port);
   await peer.ask({ cmd: 16 });
   assertEquals(target.marks, 1);
+});
+
+Deno.test("a client that has dialed a server of HTTP is told what it is", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  const calling = assertRejects(async () => {
+    await using client = await connect({ port });
+    await client.call.PING();
+  }, RpcError);
+  using conn = await listener.accept();
+  await conn.read(new Uint8Array(512));
+  await conn.write(new TextEncoder().encode("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n"));
+  await conn.closeWrite();
+  const expected = `the connection to 127.0.0.1:${port} is lost: it ended 47 bytes into a frame; this looks like HTTP`;
+  assertEquals((await calling).message, `CONNECTION_LOST: ${expected}`);
 });
 
 Deno.test("fetch() of frames fails, and runs none", async () => {
