@@ -236,10 +236,16 @@ export function unreachable(address: string, cause: unknown): RpcError {
     ? "there is no such socket; is the server running?"
     : isNamed(cause, "WouldBlock")
     ? "too many clients wait for the server; is it busy?"
-    : address.startsWith("unix:") && (cause as { code?: unknown } | undefined)?.code === "EINVAL"
+    : address.startsWith("unix:") && codeOf(cause) === "EINVAL"
     ? "the path is too long: the system allows 107 bytes (Linux) or 103 (macOS)"
+    : address.startsWith("unix:") && codeOf(cause) === "EACCES"
+    ? "this user may not open it; the server's mode and group (--unix-mode, --unix-group) say who may"
     : reasonOf(cause);
   return new RpcError("CONNECTION_LOST", `cannot reach ${address}: ${reason}`, { retryable: true, cause });
+}
+
+function codeOf(error: unknown): unknown {
+  return (error as { code?: unknown } | undefined)?.code;
 }
 
 /** What to look up: the addresses of a host, or the hosts of a service. */

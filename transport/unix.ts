@@ -3,7 +3,7 @@
  * the file afterwards.
  *
  * In: a path, a mode and a group. Out: a listener. The file of a dead server is replaced. Refused: a path on which a
- * server answers, or at which another user has a socket (`AddrInUse`), or at which a file exists that is not a socket
+ * server answers, or which this user may not open (`AddrInUse`), or at which a file exists that is not a socket
  * (`AlreadyExists`); a group that does not exist, or that this user may not use.
  *
  * The socket is created in a private folder, given its group and its mode, and then moved to the path. So other users
@@ -98,8 +98,8 @@ interface UnixListener<Connection> {
  * @param access Who may connect; only the owner by default.
  * @param system The files and sockets of the runtime.
  * @returns The listener; closing it removes the file.
- * @throws {Deno.errors.AddrInUse} If a server answers on the path, or is too busy to answer, or if the socket there is
- * of another user.
+ * @throws {Deno.errors.AddrInUse} If a server answers on the path, or is too busy to answer, or if this user may
+ * not open or remove the socket.
  * @throws {Deno.errors.AlreadyExists} If the path exists and is not a socket.
  * @throws {TypeError} If there is no such group, or this user may not use it, or the path is too long.
  */
@@ -238,7 +238,9 @@ async function removeStale(path: string, system: UnixSystem<unknown>): Promise<v
     if (!await isServed(path, system)) return await system.remove(path);
   } catch (error) {
     if (!isNamed(error, "PermissionDenied")) throw error;
-    throw systemError("AddrInUse", `${path} is the socket of another user; remove it if its server has ended`);
+    const text =
+      `${path} is a socket that this user may not open or remove: another server has it, or has left it behind`;
+    throw systemError("AddrInUse", text);
   }
   throw systemError("AddrInUse", `a server answers on ${path}`);
 }

@@ -6,6 +6,7 @@ import { connect as connectByNode } from "../../client/node.ts";
 import { RpcError } from "../../errors.ts";
 import { serve as serveByNode } from "../../node.ts";
 import { serve } from "../../server.ts";
+import { unreachable } from "../../transport/address.ts";
 import { denoUnix } from "../../transport/deno_server_network.ts";
 import { listenUnix, permissionsToListen } from "../../transport/unix.ts";
 import { settle } from "../support/peers.ts";
@@ -191,13 +192,14 @@ unixTest("a server removes its own file, and no other's", async (folder) => {
 });
 
 unixTest(
-  "the socket of another user is named as such: the text said that the folder may not be written",
+  "a socket that this user may not open or remove is named as such, not as a folder that may not be written",
   async (folder) => {
     const path = `${folder.path}/p.sock`;
     const code = `Deno.listen({ transport: "unix", path: ${JSON.stringify(path)} }); Deno.kill(Deno.pid, "SIGKILL")`;
     await new Deno.Command(Deno.execPath(), { args: ["eval", "--quiet", code] }).output();
     const denied = () => Promise.reject(new Deno.errors.PermissionDenied("Permission denied (os error 13)"));
-    const text = `${path} is the socket of another user; remove it if its server has ended`;
+    const text =
+      `${path} is a socket that this user may not open or remove: another server has it, or has left it behind`;
     // This user may not connect to it, or may not remove it from a folder such as /tmp.
     const systems = [{ ...denoUnix, knock: denied }, {
       ...denoUnix,
@@ -280,6 +282,22 @@ Deno.test({
     const error = await assertRejects(() => serve({ path: `${folder.path}/p.sock`, group: 0 }), TypeError);
     assertEquals(error.message, "Cannot use group 0 for the socket: this user is not in it");
   },
+});
+
+unixTest("a socket that this user may not open is told of, at either end", async (folder) => {
+  const path = `${folder.path}/p.sock`;
+  await using _server = await serve({ path, mode: 0 });
+  const text =
+    `${path} is a socket that this user may not open or remove: another server has it, or has left it behind`;
+  const reason = "this user may not open it; the server's mode and group (--unix-mode, --unix-group) say who may";
+  const denied = Object.assign(new Deno.errors.PermissionDenied("Permission denied (os error 13)"), { code: "EACCES" });
+  // To root, the system denies nothing.
+  const system = isRoot ? { ...denoUnix, knock: () => Promise.reject(denied) } : denoUnix;
+  const inUse = await assertRejects(() => listenUnix(path, {}, system), Deno.errors.AddrInUse);
+  assertEquals(inUse.message, text);
+  assertEquals(await filesIn(folder), ["p.sock"]);
+  const lost = isRoot ? unreachable(`unix:${path}`, denied) : await assertRejects(() => connect({ path }), RpcError);
+  assertEquals(lost.message, `CONNECTION_LOST: cannot reach unix:${path}: ${reason}`);
 });
 
 // As programs --------------------------------------------------------------------------------------------------------
