@@ -105,7 +105,7 @@ const BRAND = Symbol.for("packline.RpcError");
 /**
  * A failed call, at either end. A handler throws it to reply with its own code. A caller catches it and checks `code`,
  * never the text. A handler may rethrow an error of its own outgoing call: its caller gets the same error, or
- * `INTERNAL` if the code would be false for this request, such as an upstream `OVERLOADED`.
+ * `INTERNAL` if the code would be false for this request, such as an upstream `OVERLOADED` or the handler's own cancel.
  *
  * @example A handler that replies with its own code
  * ```ts
@@ -195,14 +195,15 @@ export class RpcError extends Error {
 const RECEIVED = Symbol.for("packline.received");
 
 /**
- * Marks an error as received in a reply. If a handler calls another server and passes on its error, an `OVERLOADED`
- * from there says nothing about the request being handled here. The mark works across copies of the library.
+ * Marks an error as received in a reply, or as a cancel of one call. If a handler calls another server and passes on its
+ * error, an `OVERLOADED` from there says nothing about the request being handled here, and neither does a `CANCELLED`
+ * of its own call. The mark works across copies of the library.
  */
 export function markReceived(error: RpcError): RpcError {
   return Object.defineProperty(error, RECEIVED, { value: true });
 }
 
-/** Whether an error was received in a reply. */
+/** Whether an error was received in a reply, or is a cancel of one call. */
 export function isReceived(error: RpcError): boolean {
   return RECEIVED in error;
 }

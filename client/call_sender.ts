@@ -7,7 +7,7 @@
  */
 
 import { isPlain, kindOf } from "../codec/errors.ts";
-import { type ErrorCode, RpcError } from "../errors.ts";
+import { type ErrorCode, markReceived, RpcError } from "../errors.ts";
 import type { ReplyFields } from "../handlers/command.ts";
 import { DONE, type ItemResult } from "../session/item_queue.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
@@ -185,7 +185,7 @@ class Passage implements Abortable {
       const state = retryable ? "the call was not sent" : "a middleware kept the reply";
       this.#end(
         this.#outcome.reject,
-        new RpcError(code, `${text}, and ${state}`, { retryable, cause: signal?.reason }),
+        markReceived(new RpcError(code, `${text}, and ${state}`, { retryable, cause: signal?.reason })),
       );
     };
     if (signal?.aborted) end("CANCELLED", "the caller's signal was aborted");

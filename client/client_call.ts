@@ -198,7 +198,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
   }
 
   /** Whether the call has a stream, in either direction. */
-  protected get isStreaming(): boolean {
+  get isStreaming(): boolean {
     return this.items !== undefined;
   }
 
@@ -247,18 +247,22 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     this.startTimeout(this.owner.settings.clock.now());
   }
 
-  /** Delivers the outcome, once. Every call ends here. */
-  settle(outcome: Fields | Error): void {
+  /**
+   * Delivers the outcome, once. Every call ends here.
+   *
+   * @param outcome The reply, or an error.
+   * @param sentOn The connection that the call was sent on, for an error that is not its reply.
+   */
+  settle(outcome: Fields | Error, sentOn?: CallConnection): void {
     if (this.isSettled) return;
     const hasItems = this.state === "streaming";
-    const mayHaveStarted = hasItems || this.attempts.losses > 0 || !this.isRepeatable;
+    const mayHaveStarted = sentOn || hasItems || this.attempts.losses > 0 || !this.isRepeatable;
     this.state = "settled";
     this.owner.deadlines.delete(this);
     if (this.#signal) this.owner.signals.delete(this.#signal, this);
     this.given = NOTHING;
     this.items?.end();
     if (!(outcome instanceof Error)) return this.succeed(outcome, hasItems);
-    if (this.isStreaming) outcome = cutByServer(outcome) ?? outcome;
     if (mayHaveStarted && outcome instanceof RpcError && outcome.retryable) {
       const { code, cause } = outcome;
       // Whatever the last server says. Marked as received: a handler may have made this call.
@@ -267,9 +271,9 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
     this.fail(outcome);
   }
 
-  /** Settles the call without a reply. */
+  /** Settles the call without a reply. The error may be the caller's own, such as that of another call in its items. */
   end(error: Error): void {
-    this.settle(error);
+    this.settle(error, this.connection);
   }
 
   giveUp(error: Error): void {
@@ -300,7 +304,7 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
         ? `: lost with its connection, and not sent again: ${reason}`
         : `, and the call was not sent${refusals > 0 ? " again" : ""}: ${reason}`;
     }
-    this.giveUp(new RpcError("TIMEOUT", text, { retryable: !connection, cause }));
+    this.giveUp(new RpcError("TIMEOUT", text, { retryable: true, cause }));
   }
 
   /** A stream item has arrived. */
@@ -310,21 +314,8 @@ export abstract class ClientCall extends Deadline implements EncodedRequest, Abo
   /** The call failed, or there will be no reply. */
   protected abstract fail(error: Error): void;
 
-  #cancelled(signal: AbortSignal): RpcError {
-    return new RpcError("CANCELLED", "the caller's signal was aborted", {
-      retryable: !this.connection,
-      cause: signal.reason,
-    });
-  }
-}
-
-/**
- * If a server shuts down and a stream, in either direction, outlasts the grace period, the server sends `CANCELLED`.
- * The caller must be able to tell this from its own cancel, because it may continue on another server.
- */
-export function cutByServer(error: Error): RpcError | undefined {
-  if (error instanceof RpcError && error.code === "CANCELLED" && isReceived(error)) {
-    return new RpcError("GOING_AWAY", `the server is going away, go on elsewhere: ${error.message}`, { cause: error });
+  #cancelled({ reason: cause }: AbortSignal): RpcError {
+    return markReceived(new RpcError("CANCELLED", "the caller's signal was aborted", { retryable: true, cause }));
   }
 }
 
@@ -363,11 +354,17 @@ export function checkTimeout(timeoutMs: unknown): number {
   throw new RangeError(`Cannot use "${timeoutMs}" as timeoutMs`);
 }
 
-/** The error of a reply. */
-export function receivedError({ err, msg, data, [AFTER]: after }: Fields): RpcError {
+/**
+ * The error of a reply. If a server shuts down and a stream, in either direction, outlasts the grace period, the server
+ * sends `CANCELLED`. The caller must be able to tell this from its own cancel, because it may continue on another server.
+ */
+export function receivedError({ err, msg, data, [AFTER]: after }: Fields, isStreaming = false): RpcError {
   if (typeof err !== "string") return badReply("err is not text");
   const retryAfterMs = typeof after === "number" && after >= 0 ? after : undefined;
-  return markReceived(new RpcError(err, typeof msg === "string" ? msg : undefined, { data, retryAfterMs }));
+  const cause = markReceived(new RpcError(err, typeof msg === "string" ? msg : undefined, { data, retryAfterMs }));
+  return isStreaming && err === "CANCELLED"
+    ? markReceived(new RpcError("GOING_AWAY", `the server is going away, go on elsewhere: ${cause.message}`, { cause }))
+    : cause;
 }
 
 /** A reply that breaks the protocol. */

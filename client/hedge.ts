@@ -108,14 +108,14 @@ export class HedgedCall extends UnaryCall implements LateCall {
     else this.owner.onRefused(this, missing);
   }
 
-  override settle(outcome: Fields | Error): void {
+  override settle(outcome: Fields | Error, sentOn?: CallConnection): void {
     if (this.isSettled) return;
     if (this.#runsTwice && isMissing(outcome)) return void (this.#missing = outcome);
     const second = this.#second;
     const { attempts } = this;
     // The second copy may run too, so it counts as one that was lost: the error of the first says nothing about it.
     if (second !== undefined) this.attempts = { ...attempts, losses: attempts.losses + 1 };
-    super.settle(outcome);
+    super.settle(outcome, sentOn);
     this.owner.deadlines.delete(this.#timer);
     if (second === undefined || second.isSettled) return;
     this.owner.giveUp(second, new RpcError("CANCELLED", "the other copy of the call was answered first"));

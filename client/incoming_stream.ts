@@ -14,14 +14,7 @@ import { isReceived, RpcError } from "../errors.ts";
 import { DEFAULT_CREDIT } from "../limits.ts";
 import { DONE, ItemQueue, type ItemResult, ItemWindow } from "../session/item_queue.ts";
 import type { MaybeItems, StreamOptions } from "./call_options.ts";
-import {
-  badReply,
-  type CallConnection,
-  ClientCall,
-  type ClientCallOwner,
-  cutByServer,
-  NO_ATTEMPTS,
-} from "./client_call.ts";
+import { badReply, type CallConnection, ClientCall, type ClientCallOwner, NO_ATTEMPTS } from "./client_call.ts";
 
 /** The memory for unread items of all streams, and of one stream: as much as a server keeps for a connection. */
 export const MAX_ITEM_BYTES = 256 * 1024 * 1024;
@@ -58,7 +51,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#unread = new ItemQueue(window, (items) => this.connection?.grant(this, items));
   }
 
-  protected override get isStreaming(): boolean {
+  override get isStreaming(): boolean {
     return true;
   }
 
@@ -84,8 +77,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
   override outlives(error: RpcError): boolean {
     const canBegin = this.policy.idempotent && this.state === "sent";
     if (this.#lastId === undefined && !canBegin || this.items) return false;
-    if (!isReceived(error)) return error.code === "CONNECTION_LOST";
-    return error.code === "GOING_AWAY" || !!cutByServer(error);
+    return error.code === (isReceived(error) ? "GOING_AWAY" : "CONNECTION_LOST");
   }
 
   async return(value?: unknown): Promise<ItemResult> {
@@ -114,7 +106,7 @@ export class IncomingStream extends ClientCall implements AsyncGenerator<unknown
     this.#lastId = id as number | string | undefined ?? this.#lastId;
     this.attempts = NO_ATTEMPTS; // the stream makes progress, so earlier losses no longer count
     if (this.owner.itemBudget.isExceeded) {
-      this.giveUp(new RpcError("OVERLOADED", "unread items are too large", { retryable: false }));
+      this.giveUp(new RpcError("OVERLOADED", "unread items are too large"));
     }
   }
 

@@ -95,7 +95,7 @@ export class Answers {
     const { err } = fields;
     const hasItems = call.state === "streaming";
     if (err === undefined) return call.settle("res" in fields ? fields : badReply("the reply has neither res nor err"));
-    const error = receivedError(fields);
+    const error = receivedError(fields, call.isStreaming);
     if ((err === "SHUTTING_DOWN" || err === "OVERLOADED") && !hasItems) {
       this.#connection.place.calls.refused++;
       this.#owner.onRefused(call, error);

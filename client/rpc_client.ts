@@ -356,8 +356,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
     for (const call of this.#queue.all()) {
       this.giveUp(call, new RpcError("CLOSED", "the client was closed while the call waited", { retryable: true }));
     }
-    const error = new RpcError("CLOSED", "the client was closed before the reply came");
-    await this.#connections.close(error);
+    await this.#connections.close(new RpcError("CLOSED", "the client was closed before the reply came"));
     this.deadlines.clear();
   }
 
@@ -376,7 +375,8 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
 
 function lostTooOften(call: ClientCall, error: RpcError): RpcError {
   const since = call instanceof IncomingStream ? " without a new item" : "";
-  const last = new RpcError(error.code, `sent ${MAX_LOSSES} times${since}: ${error.toJSON().msg}`, { cause: error });
+  const { msg } = (error.cause instanceof RpcError ? error.cause : error).toJSON(); // of a cut, what the server said
+  const last = new RpcError(error.code, `sent ${MAX_LOSSES} times${since}: ${msg}`, { cause: error });
   return isReceived(error) ? markReceived(last) : last;
 }
 

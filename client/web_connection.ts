@@ -265,7 +265,7 @@ export class WebConnection implements CallConnection {
   #settle(call: ClientCall, fields: Fields): void {
     const { err } = fields;
     if (err === undefined) return call.settle(fields.res === undefined ? badReply("a reply without res") : fields);
-    const error = receivedError(fields);
+    const error = receivedError(fields, call.isStreaming);
     if ((err === "SHUTTING_DOWN" || err === "OVERLOADED") && call.state !== "streaming") {
       this.#owner.onRefused(call, error);
       if (err === "SHUTTING_DOWN") this.retire(error);

@@ -16,7 +16,7 @@ import {
   type Settings,
 } from "../codec/message.ts";
 import type { Output } from "../codec/stage.ts";
-import { RpcError } from "../errors.ts";
+import { markReceived, RpcError } from "../errors.ts";
 import type { Arrival } from "../session/arrival.ts";
 import { CallTable } from "../session/collections.ts";
 import type { ConnectionView } from "../session/connection.ts";
@@ -128,7 +128,7 @@ export class Calls implements CallOwner {
     // An unknown or finished call is not an error: its reply may have crossed this message.
     const call = this.bySeq.get(control.seq);
     if (call === undefined) return true;
-    if (control.kind === "cancel") call.fail(new RpcError("CANCELLED"));
+    if (control.kind === "cancel") call.fail(markReceived(new RpcError("CANCELLED"))); // not for another call's caller
     else if (control.kind === "credit") call.grant(control.items);
     else return this.#takeItem(call, control);
     return true;

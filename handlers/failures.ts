@@ -30,36 +30,43 @@ export function isForCaller(error: unknown): error is RpcError {
   );
 }
 
-/** Whether an error was received from another server, and only says something about that one. */
+/** Whether an error is that of another call, and says nothing about this one. */
 function isOfAnother(error: RpcError): boolean {
-  const { code, cause } = error;
-  const isGoing = code === "GOING_AWAY";
-  // The client makes this error of the received CANCELLED of a stream.
-  if (isGoing && cause instanceof RpcError && isReceived(cause)) return true;
-  return isReceived(error) && (isGoing || code === "CANCELLED" || meaningOf(code)?.retryable === true);
+  const { code } = error;
+  return isReceived(error) &&
+    (code === "GOING_AWAY" || code === "CANCELLED" || meaningOf(code)?.retryable === true);
 }
 
-/** Whether an error results from an abort. If a call to another server was aborted, the reason is the error's cause. */
+/** An error as it may look, whatever was thrown. */
+type Thrown = Partial<Record<"name" | "code" | "cause", unknown>>;
+
+/**
+ * Whether an error results from an abort. If a call to another server was aborted, the error is a `CANCELLED`, and the
+ * reason is its cause, unless the handler has used a signal of its own.
+ */
 export function isAbort(error: unknown, reason: RpcError | undefined): boolean {
-  return reason !== undefined && holds(() => isDueTo(error, reason) || (error as Error).name === "AbortError");
+  return reason !== undefined && holds(() => {
+    const { name, code } = error as Thrown;
+    return isDueTo(error, reason) || name === "AbortError" || code === "CANCELLED";
+  });
 }
 
 /** Whether an error is the reason or has it as its cause, as errors of `setTimeout()` of `node:timers/promises` do. */
 function isDueTo(error: unknown, reason: RpcError | undefined): boolean {
-  return reason !== undefined && holds(() => error === reason || (error as Error).cause === reason);
+  return reason !== undefined && holds(() => error === reason || (error as Thrown).cause === reason);
 }
 
 /**
  * Whether a handler has ended by its signal `draining`. In Deno, `once()` and `on()` of `node:events` do not give the
- * reason with their error.
+ * reason with their error, and a call to another server may have been aborted by a signal of the handler's own.
  *
  * @param draining The signal's controller, if the handler has asked for the signal.
  */
 export function isDrained(error: unknown, reason: RpcError, draining: AbortController | undefined): boolean {
   if (isDueTo(error, reason)) return true;
   return draining !== undefined && holds(() => {
-    const { name, cause } = error as Error;
-    return name === "AbortError" && cause === undefined;
+    const { name, code, cause } = error as Thrown;
+    return name === "AbortError" && cause === undefined || code === "CANCELLED";
   });
 }
 

@@ -3,7 +3,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { demoCommands } from "../cli/demo_commands.ts";
 import { markReceived } from "../errors.ts";
-import { connect, RpcError, serve } from "../mod.ts";
+import { connect, RpcError, serve, tracked } from "../mod.ts";
 import { command } from "../handlers/command.ts";
 
 /** A client of a server whose handlers pass on each call to a server behind it. */
@@ -126,4 +126,119 @@ Deno.test("a handler that passes its signal on ends with its call, and the hook 
   await gateway.stopped;
   await gateway.client.reply("PING");
   assertEquals(gateway.reported, []);
+});
+
+/** Commands that never answer, and end with their calls. */
+const endless = {
+  CALL: command((_params: object, { signal }) => {
+    return new Promise<null>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  }),
+  STREAM: command(async function* (_params: object, { signal }) {
+    yield 1;
+    await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  }),
+};
+
+Deno.test("a handler that gives up its own call does not say that its caller has, or that its server is going away", async () => {
+  await using behind = await serve({ port: 0, commands: endless });
+  await using inner = await connect({ port: behind.port, commands: endless });
+  const hanging = { port: behind.port, commands: endless, meta: () => new Promise<Record<string, string>>(() => {}) };
+  await using kept = await connect(hanging);
+  let runs = 0;
+  const commands = {
+    CALL: command(() => inner.call.CALL({}, { signal: AbortSignal.timeout(1) })),
+    UNSENT: command(() => inner.call.CALL({}, { signal: AbortSignal.abort() })),
+    KEPT: command(() => kept.call.CALL({}, { signal: AbortSignal.timeout(1) })),
+    STREAM: command(async function* ({ after = 0 }: { after?: number }) {
+      runs++;
+      const patience = new AbortController();
+      for await (const item of inner.stream.STREAM({}, { signal: patience.signal })) {
+        yield tracked(after + item, item);
+        patience.abort();
+      }
+    }),
+  };
+  const reported: unknown[] = [];
+  await using server = await serve({ port: 0, commands, onError: (error) => reported.push((error as RpcError).code) });
+  await using client = await connect({ port: server.port, commands });
+  for (const name of ["CALL", "UNSENT", "KEPT"] as const) {
+    const error = await assertRejects(() => client.call[name](), RpcError);
+    assertEquals([error.code, error.retryable], ["INTERNAL", false], name);
+  }
+  const error = await assertRejects(() => Array.fromAsync(client.stream.STREAM({})), RpcError);
+  assertEquals([error.code, runs], ["INTERNAL", 1]); // not begun again, as at a server that goes away
+  assertEquals(reported, new Array(4).fill("CANCELLED"));
+});
+
+Deno.test("a handler that ends its own calls with its own signal, after its caller has left, is not reported", async () => {
+  await using behind = await serve({ port: 0, commands: endless });
+  await using inner = await connect({ port: behind.port, commands: endless });
+  const ended = Promise.withResolvers<void>();
+  const commands = {
+    CALL: command(async (_params: object, { signal }) => {
+      const own = new AbortController();
+      signal.addEventListener("abort", () => own.abort());
+      return await inner.call.CALL({}, { signal: own.signal });
+    }),
+  };
+  const reported: unknown[] = [];
+  await using server = await serve({
+    port: 0,
+    commands,
+    middleware: [(call, next) => call.command === "CALL" ? next().finally(ended.resolve) : next()],
+    onError: (error) => reported.push(error),
+  });
+  await using client = await connect({ port: server.port, commands });
+  const patience = new AbortController();
+  const call = client.call.CALL({}, { signal: patience.signal });
+  await client.call.PING(); // the call has begun
+  patience.abort();
+  assertEquals((await assertRejects(() => call, RpcError)).code, "CANCELLED");
+  await ended.promise;
+  await client.call.PING();
+  assertEquals(reported, []);
+});
+
+Deno.test("a caller that waits for the work of another call does not hear that it has cancelled, if the other has", async () => {
+  let shared: Promise<null> | undefined;
+  const commands = {
+    ONCE: command((_params: object, { signal }) =>
+      shared ??= new Promise<null>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)))
+    ),
+  };
+  const reported: unknown[] = [];
+  await using server = await serve({ port: 0, commands, onError: (error) => reported.push((error as RpcError).code) });
+  await using client = await connect({ port: server.port, commands });
+  const patience = new AbortController();
+  const first = client.call.ONCE({}, { signal: patience.signal });
+  const second = client.call.ONCE();
+  await client.call.PING(); // both have begun
+  patience.abort();
+  assertEquals((await assertRejects(() => first, RpcError)).code, "CANCELLED");
+  assertEquals((await assertRejects(() => second, RpcError)).code, "INTERNAL");
+  assertEquals(reported, ["CANCELLED"]);
+});
+
+Deno.test("a handler that ends its own call because its server shuts down sends its reader elsewhere", async () => {
+  await using behind = await serve({ port: 0, commands: endless });
+  await using inner = await connect({ port: behind.port, commands: endless });
+  const commands = {
+    GIVEN: command((_params: object, { signal, draining }) =>
+      inner.stream.STREAM({}, { signal: AbortSignal.any([signal, draining]) })
+    ),
+    OWN: command((_params: object, { draining }) => {
+      const own = new AbortController();
+      draining.addEventListener("abort", () => own.abort());
+      return inner.stream.STREAM({}, { signal: own.signal });
+    }),
+  };
+  const reported: unknown[] = [];
+  const server = await serve({ port: 0, commands, onError: (error) => reported.push(error) });
+  await using client = await connect({ port: server.port, commands });
+  const streams = [client.stream.GIVEN(), client.stream.OWN()];
+  for (const stream of streams) await stream.next();
+  const ended: Promise<RpcError>[] = streams.map((stream) => assertRejects(() => stream.next(), RpcError));
+  await server.shutdown();
+  assertEquals((await Promise.all(ended)).map(({ code }) => code), ["GOING_AWAY", "GOING_AWAY"]);
+  assertEquals(reported, []);
 });

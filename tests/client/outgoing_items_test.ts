@@ -2,7 +2,7 @@
 
 import { assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
-import { RpcError } from "../../errors.ts";
+import { markReceived, RpcError } from "../../errors.ts";
 import { type FakeClock, turn } from "../support/fake_clock.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
 import { CANCEL, END, failure, item, NEVER, scene, Source, until } from "../support/outgoing_items.ts";
@@ -55,6 +55,19 @@ Deno.test("items - a call that the server cuts has another code than one that it
   await server.requests(2);
   patience.abort();
   assertEquals(await failure(ended), "CANCELLED");
+  await client.close();
+});
+
+Deno.test("items - an error of another call in the source says nothing about this call, which may have begun", async () => {
+  const { client, server } = await scene();
+  for (const [code, retryable] of [["OVERLOADED", true], ["CANCELLED", false]] as const) {
+    const other = markReceived(new RpcError(code, "of another server", { retryable }));
+    const items = { [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(other) }) };
+    const upload = client.call("UP", {}, { items });
+    const error = await assertRejects(() => upload, RpcError);
+    assertEquals([error.message, error.retryable], [`${code}: of another server`, false]);
+    await server.requests(2);
+  }
   await client.close();
 });
 
