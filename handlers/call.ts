@@ -21,7 +21,7 @@ import type { CallerConnection } from "./caller_connection.ts";
 import { CallerItems } from "./caller_items.ts";
 import type { Invocation } from "./context.ts";
 import type { HeldItems } from "./held_items.ts";
-import { isAbort, isDrained, isForCaller, reported } from "./failures.ts";
+import { isAbort, isDrained, isForCaller, isTimeout, reported } from "./failures.ts";
 import { Lasting } from "./lasting.ts";
 import { isPending, isStream, sendItems, STREAM_AHEAD_BYTES, type StreamedCall } from "./item_sender.ts";
 import { AT_LIMIT, tooLateAfter } from "./refusals.ts";
@@ -281,6 +281,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
     if (isForCaller(error)) return error;
     const { drainReason: reason } = this.owner;
     if (reason !== undefined && isDrained(error, reason, this.#lastingOrNone?.drainController)) return reason;
+    if (isTimeout(error) && this.deadlineMs <= this.owner.server.clock.now()) return new RpcError("DEADLINE_EXCEEDED");
     this.report(reported(error));
     return new RpcError("INTERNAL");
   }

@@ -47,8 +47,17 @@ type Thrown = Partial<Record<"name" | "code" | "cause", unknown>>;
 export function isAbort(error: unknown, reason: RpcError | undefined): boolean {
   return reason !== undefined && holds(() => {
     const { name, code } = error as Thrown;
-    return isDueTo(error, reason) || name === "AbortError" || code === "CANCELLED";
+    return isDueTo(error, reason) || name === "AbortError" || code === "CANCELLED" ||
+      reason.code === "DEADLINE_EXCEEDED" && isTimeout(error);
   });
+}
+
+/**
+ * Whether an error says that a time is over. A handler passes its deadline on to other calls, and one of them may end
+ * first: then the handler's own time is over too.
+ */
+export function isTimeout(error: unknown): boolean {
+  return holds(() => (error as Thrown).code === "TIMEOUT" || (error as Thrown).name === "TimeoutError");
 }
 
 /** Whether an error is the reason or has it as its cause, as errors of `setTimeout()` of `node:timers/promises` do. */

@@ -5,6 +5,7 @@ import { demoCommands } from "../cli/demo_commands.ts";
 import { markReceived } from "../errors.ts";
 import { connect, RpcError, serve, tracked } from "../mod.ts";
 import { command } from "../handlers/command.ts";
+import { FakeClock, turn } from "./support/fake_clock.ts";
 
 /** A client of a server whose handlers pass on each call to a server behind it. */
 async function setUp() {
@@ -217,6 +218,47 @@ Deno.test("a caller that waits for the work of another call does not hear that i
   assertEquals((await assertRejects(() => first, RpcError)).code, "CANCELLED");
   assertEquals((await assertRejects(() => second, RpcError)).code, "INTERNAL");
   assertEquals(reported, ["CANCELLED"]);
+});
+
+Deno.test("a handler that passes its deadline on answers DEADLINE_EXCEEDED, whichever of the two calls ends first", async () => {
+  const clock = new FakeClock();
+  await using behind = await serve({ port: 0, commands: endless, clock });
+  await using inner = await connect({ port: behind.port, commands: endless, clock, aliveMs: 0 });
+  const commands = {
+    CALL: command({ timeoutMs: 1_000, handler: (_, { remaining }) => inner.call.CALL({}, { timeoutMs: remaining() }) }),
+    // A stream rejects later than a call, and its own deadline has ended the call before.
+    STREAM: command({
+      timeoutMs: 1_000,
+      handler: (_, { remaining }) => inner.stream.STREAM({}, { timeoutMs: remaining() }),
+    }),
+    EARLY: command({ timeoutMs: 1_000, handler: () => inner.call.CALL({}, { timeoutMs: 500 }) }),
+  };
+  const reported: unknown[] = [];
+  await using server = await serve({
+    port: 0,
+    commands,
+    clock,
+    onError: (error) => reported.push((error as RpcError).code),
+  });
+  await using client = await connect({ port: server.port, commands, clock, aliveMs: 0, timeoutMs: Infinity });
+  for (const innerIsFirst of [true, false]) {
+    // Of two timers for the same time, the older one is the first.
+    const older = innerIsFirst ? inner.outcome.CALL({}, { timeoutMs: 1_000 }) : undefined;
+    const ended = [client.outcome.CALL(), Array.fromAsync(client.stream.STREAM()).catch((error) => ({ error }))];
+    while (behind.statistics().inFlight < (innerIsFirst ? 3 : 2)) await turn();
+    await clock.advance(1_010);
+    for (const outcome of await Promise.all(ended)) {
+      assertEquals("error" in outcome && outcome.error.code, "DEADLINE_EXCEEDED", `${innerIsFirst}`);
+    }
+    await older;
+    while (behind.statistics().inFlight > 0) await turn();
+  }
+  assertEquals(reported, []);
+  const early = client.outcome.EARLY();
+  while (behind.statistics().inFlight < 1) await turn();
+  await clock.advance(510);
+  const outcome = await early;
+  assertEquals([outcome.ok ? "" : outcome.error.code, reported], ["INTERNAL", ["TIMEOUT"]]);
 });
 
 Deno.test("a handler that ends its own call because its server shuts down sends its reader elsewhere", async () => {
