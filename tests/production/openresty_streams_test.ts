@@ -1,9 +1,61 @@
 /** Streams of the OpenResty client, both ways, against real servers: in nginx and under plain LuaJIT. */
 
 import { assert, assertEquals } from "@std/assert";
+import { command, RpcError, serve, unchecked } from "../../mod.ts";
+import { FaultProxy } from "../faults/fault_proxy.ts";
 import { NGINX, NGINX_PACKAGES, saidBy, testInLua } from "./lua.ts";
 import { serveStreams } from "./lua_servers.ts";
 import { example, Folder, testWith } from "./programs.ts";
+
+testInLua("a call that a server may have started says so, whatever its last failure is", async (world) => {
+  let losses = 0;
+  const commands = {
+    REFUSE: command((): null => {
+      throw new RpcError("SHUTTING_DOWN");
+    }),
+    LOSE: command((): null => {
+      if (losses++ > 0) throw new RpcError("SHUTTING_DOWN");
+      proxy.cutAll("RST");
+      return null;
+    }),
+    BEGIN: command(async function* () {
+      yield 1;
+      throw new RpcError("OVERLOADED");
+    }),
+    TAKE: command({
+      items: unchecked<number>(),
+      async handler(_: object, { items }): Promise<null> {
+        for await (const _item of items) throw new RpcError("OVERLOADED");
+        return null;
+      },
+    }),
+  };
+  await using server = await serve({ port: 0, commands });
+  await using proxy = await FaultProxy.start({ port: server.port });
+  const said = await saidBy(
+    world,
+    proxy.port,
+    `
+    local function last(_, failure)
+      say(failure.code .. " " .. tostring(failure.retryable))
+      return failure
+    end
+    local refused = last(client:call("REFUSE"))
+    last(client:call("LOSE", {}, { idempotent = true }))
+    local stream = client:stream("BEGIN")
+    stream()
+    last(stream())
+    last(client:call("TAKE", {}, { items = { 1, 2 } }))
+    last(client:call("TAKE", {}, { items = function() error(refused) end }))`,
+  );
+  assertEquals(said, [
+    "SHUTTING_DOWN true",
+    "SHUTTING_DOWN false",
+    "OVERLOADED false",
+    "OVERLOADED false",
+    "SHUTTING_DOWN false",
+  ]);
+});
 
 testInLua("the items of a grant may be read before its writer goes on", async (world) => {
   await using server = await serveStreams();

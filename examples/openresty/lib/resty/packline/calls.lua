@@ -118,6 +118,7 @@ function Call:send_items(upload)
     upload.taking = false
     if upload.ended then return end
     if not sound then
+      self.started = true -- the failure may be that of another call
       self:fail(frame)
       return link:give_up(self)
     end
@@ -134,9 +135,14 @@ function Call:start_items()
 end
 
 -- Sets the failure for the caller. `reason` is a failure, or an error of the caller's function, which is raised again.
+-- If a server may have started the call, it is not retryable, whatever the last server says.
 function Call:fail(reason)
-  self.failure = messages.is_failure(reason) and reason or messages.failure("CANCELLED", tostring(reason))
-  if self.failure ~= reason then self.raised = { reason } end
+  local failure = messages.is_failure(reason) and reason or messages.failure("CANCELLED", tostring(reason))
+  if failure ~= reason then self.raised = { reason } end
+  if failure.retryable and (self.started or self.begun or (self.source and self.source.granted)) then
+    failure = messages.failure(failure.code, failure.msg, false, failure.data, failure.after)
+  end
+  self.failure = failure
   if self.upload then self.upload.ended = true end
 end
 
@@ -336,6 +342,7 @@ function Call:receive()
         again, wait_ms = self:may_repeat(outcome, fresh)
         if self.server then self:note(outcome) end
       end
+      self.started = self.started or (again and not outcome.retryable)
       if again then self:pause(wait_ms) else self:fail(outcome) end
     else
       self:release()
