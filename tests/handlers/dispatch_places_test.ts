@@ -199,7 +199,11 @@ const LARGE = "x".repeat(100_000);
 Deno.test("a connection that holds too many bytes of requests is not read, in the queue and in handlers, and goes on", async () => {
   for (const seqs of [true, false]) {
     const held = new Held();
-    await using served = withMemory({ clock: new FakeClock(), commands: { HOLD: held.command }, maxHeldBytes: 500_000 });
+    await using served = withMemory({
+      clock: new FakeClock(),
+      commands: { HOLD: held.command },
+      maxHeldBytes: 500_000,
+    });
     const { peer } = served;
     const sent = peer.sendBytes(...large(20, seqs));
     sent.catch(() => {}); // where an assertion fails before
