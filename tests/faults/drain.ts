@@ -7,6 +7,7 @@
 
 import { type Client, connect } from "../../client.ts";
 import { Random } from "../support/random.ts";
+import { TickedTime } from "../support/ticked_time.ts";
 import type { Transport } from "../support/transports.ts";
 import { statisticsOf, until } from "./beside.ts";
 import { ChildServer } from "./child.ts";
@@ -75,11 +76,12 @@ export async function drain(
   );
   await new Promise((resolve) => setTimeout(resolve, random.between(0, MOST_WORK_MS)));
 
+  using time = new TickedTime();
   signalMs = performance.now();
   server.kill("SIGTERM");
   const taken = dialWhile(server);
   const { code } = await server.end();
-  const ms = performance.now() - signalMs;
+  const { ms } = time;
 
   // Those that were never sent still look for a server.
   await Promise.all(clients.map((client) => client.close()));
