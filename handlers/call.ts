@@ -342,6 +342,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
       maxItemBytes: limits.maxPayloadBytes,
       schema: this.entry.command.items,
       grant: (items) => this.owner.grant(this, items),
+      rest: () => this.owner.server.yieldBudget.isExhausted ? this.owner.server.yieldBudget.refilled() : undefined,
     });
     if (this.isSettled) items.cut(this.abortReason);
     return items;

@@ -40,6 +40,8 @@ interface ItemsOptions {
   readonly schema: StandardSchema | undefined;
   /** Grants the caller more items. */
   grant(items: number): void;
+  /** A promise if others must be served first. */
+  rest(): Promise<void> | undefined;
 }
 
 /** The caller's stream of one call. */
@@ -53,11 +55,11 @@ export class CallerItems {
   readonly #held: HeldItems;
   readonly #queue: ItemQueue;
 
-  constructor({ held, maxItemBytes, schema, grant }: ItemsOptions) {
+  constructor({ held, maxItemBytes, schema, grant, rest }: ItemsOptions) {
     const window = new ItemWindow(held, DEFAULT_CREDIT, maxItemBytes);
     this.#held = held;
     this.#queue = new ItemQueue(window, grant);
-    this.reader = new ItemReader(this.#queue, schema);
+    this.reader = new ItemReader(this.#queue, schema, rest);
     window.open(FIRST_ITEMS);
   }
 
@@ -97,14 +99,16 @@ class ItemReader implements AsyncIterableIterator<unknown> {
   asked = 0;
   readonly #queue: ItemQueue;
   readonly #schema: StandardSchema | undefined;
+  readonly #rest: ItemsOptions["rest"];
   #taken = 0;
   #failure: { reason: unknown } | undefined;
   /** Whether a loop has ended or left. */
   #isRead = false;
 
-  constructor(queue: ItemQueue, schema: StandardSchema | undefined) {
+  constructor(queue: ItemQueue, schema: StandardSchema | undefined, rest: ItemsOptions["rest"]) {
     this.#queue = queue;
     this.#schema = schema;
+    this.#rest = rest;
   }
 
   async next(): Promise<ItemResult> {
@@ -112,6 +116,8 @@ class ItemReader implements AsyncIterableIterator<unknown> {
     try {
       const result = await this.#queue.next();
       this.asked--;
+      const rest = this.#rest(); // a loop would take all items that wait before anything else is done
+      if (rest !== undefined) await rest;
       if (this.#failure !== undefined) throw this.#failure.reason;
       this.#isRead ||= result.done === true;
       if (result.done || this.#schema === undefined) return result;

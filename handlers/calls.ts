@@ -181,7 +181,7 @@ export class Calls implements CallOwner {
   /** No more input can come: ends streams that wait for credit, and calls whose own stream is incomplete. */
   endInput(): void {
     this.inputEnded = true;
-    for (const call of this.#open()) call.endInput();
+    void this.#inTurns(this.#open(), (call) => call.endInput());
   }
 
   /** A message could not be read. It may have been an item, so calls with an incomplete stream fail. */
@@ -196,8 +196,17 @@ export class Calls implements CallOwner {
     for (const call of this.queue.outlasting ?? []) call.drain(reason);
   }
 
-  /** Ends all calls after the connection has ended, in turn with all other connections: there may be very many. */
-  async abandonAll(reason: RpcError): Promise<void> {
+  /** Does something with each open call, in turn with all other connections: there may be very many. */
+  async #inTurns(calls: Call[], act: (call: Call) => void): Promise<void> {
+    const { yieldBudget } = this.server;
+    for (const [index, call] of calls.entries()) {
+      if (index % CALLS_A_LOOK === CALLS_A_LOOK - 1 && yieldBudget.isExhausted) await yieldBudget.refilled();
+      if (!call.isSettled) act(call);
+    }
+  }
+
+  /** Ends all calls after the connection has ended. */
+  abandonAll(reason: RpcError): void {
     this.counter.count();
     const calls = this.#open();
     for (const waiting of this.queue.takeAll()) {
@@ -205,11 +214,7 @@ export class Calls implements CallOwner {
       else if (waiting.request.seq === undefined) calls.push(waiting);
     }
     for (const call of this.queue.outlasting ?? []) call.fail(reason);
-    const { yieldBudget } = this.server;
-    for (const [index, call] of calls.entries()) {
-      if (index % CALLS_A_LOOK === CALLS_A_LOOK - 1 && yieldBudget.isExhausted) await yieldBudget.refilled();
-      if (!call.isSettled) this.#abandon(call, reason);
-    }
+    void this.#inTurns(calls, (call) => this.#abandon(call, reason));
   }
 
   #abandon(call: Call, reason: RpcError): void {

@@ -189,7 +189,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
     this.#connection.end();
     this.#drain.stop();
     const isCode = reason instanceof RpcError;
-    void this.#calls.abandonAll(
+    this.#calls.abandonAll(
       isCode ? reason : new RpcError("CONNECTION_LOST", "the caller is gone", { cause: reason }),
     );
     this.#intake.wake();

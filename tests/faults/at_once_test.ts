@@ -56,27 +56,55 @@ for (const how of ["whose client leaves", "whose time is over"]) {
 
 const MESSAGES = 60;
 
-overEach(`at once - ${MESSAGES} messages that take their schema long leave the others served`, async (transport) => {
-  let done = 0;
-  const slow: StandardSchema<{ text: string }> = {
+/** A schema that takes two milliseconds of everybody's time. */
+function slowSchema() {
+  const counts = { done: 0 };
+  const schema: StandardSchema<string> = {
     "~standard": {
       version: 1,
       vendor: "slow",
       validate(value) {
         for (let times = 0; times < 4; times++) work();
-        done++;
-        return { value: value as { text: string } };
+        counts.done++;
+        return { value: value as string };
       },
     },
   };
-  const CHECKED = command({ schema: slow, handler: ({ text }) => text.length });
+  return { counts, schema };
+}
+
+overEach(`at once - ${MESSAGES} messages that take their schema long leave the others served`, async (transport) => {
+  const { counts, schema } = slowSchema();
+  const CHECKED = command({ schema: schema as unknown as StandardSchema<object>, handler: () => null });
   await using server = await withServer({ commands: { CHECKED } }, transport);
   const [flooder, good] = [await server.connect(), await server.connect()];
   assertEquals(await good.ask({ cmd: 1 }), { res: "PONG" });
   const message = request({ cmd: "CHECKED", text: "x".repeat(500) });
   await flooder.sendBytes(concat(...new Array<Uint8Array>(MESSAGES).fill(message)));
-  await until("it has begun", () => done > 0);
+  await until("it has begun", () => counts.done > 0);
   assertEquals(await good.ask({ cmd: 1 }), { res: "PONG" });
-  assert(done < MESSAGES / 2, `${done} of ${MESSAGES} went before`);
+  assert(counts.done < MESSAGES / 2, `${counts.done} of ${MESSAGES} went before`);
   assertEquals((await flooder.readReplies(MESSAGES)).length, MESSAGES);
+});
+
+overEach(`at once - ${MESSAGES} items that take their schema long leave the others served`, async (transport) => {
+  const { counts, schema } = slowSchema();
+  const ITEMS = command({
+    items: schema,
+    async handler(_params: object, { items }) {
+      for await (const _ of items);
+    },
+  });
+  await using server = await withServer({ commands: { ITEMS } }, transport);
+  const [flooder, good] = [await server.connect(), await server.connect()];
+  assertEquals(await good.ask({ cmd: 1 }), { res: "PONG" });
+  const item = request({ cmd: 0, seq: 1, item: "x" });
+  await flooder.sendBytes(concat(request({ cmd: "ITEMS", seq: 1, $items: true }), item));
+  for (let granted = 0; granted < MESSAGES;) granted += (await flooder.readReply()).credit as number;
+  await until("the first is taken", () => counts.done > 0);
+  await flooder.sendBytes(concat(...new Array<Uint8Array>(MESSAGES).fill(item)));
+  await until("it has begun", () => counts.done > 1);
+  assertEquals(await good.ask({ cmd: 1 }), { res: "PONG" });
+  assert(counts.done < MESSAGES / 2, `${counts.done} of ${MESSAGES} went before`);
+  await until("all are taken", () => counts.done === MESSAGES + 1);
 });
