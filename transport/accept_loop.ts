@@ -45,9 +45,6 @@ export async function acceptAll<Connection>(
   listener: { accept(): Promise<Connection> },
   options: AcceptOptions<Connection>,
 ): Promise<void> {
-  // For an error's stack trace the runtime once opens a file to find the size of its own stack, and ends the process if
-  // it cannot. So trigger this now, while file descriptors are free.
-  void new Error().stack;
   let pauseMs = 0;
   while (true) {
     let connection: Connection;
@@ -57,7 +54,7 @@ export async function acceptAll<Connection>(
     } catch (error) {
       if (isNamed(error, "BadResource") || isNamed(error, "Interrupted")) return;
       if (CLIENTS_OWN.some((name) => isNamed(error, name))) continue;
-      if (pauseMs === 0) options.onError(error);
+      if (pauseMs === 0) options.onError(withoutPlaces(error));
       pauseMs = Math.min(Math.max(FIRST_PAUSE_MS, 2 * pauseMs), LONGEST_PAUSE_MS);
       await new Promise<void>((resolve) => options.clock.setTimer(resolve, pauseMs, true));
       continue;
@@ -97,4 +94,13 @@ export async function untilAllAccepted(
     if (now > before || acceptors.some(({ handshakes }) => handshakes > 0)) rounds = 0;
     before = now;
   }
+}
+
+/**
+ * Replaces the stack of an error by its text. For the places in it, the runtime opens the files of the code, and ends
+ * the process if there is no free file descriptor.
+ */
+function withoutPlaces(error: unknown): unknown {
+  if (error instanceof Error) Object.defineProperty(error, "stack", { value: String(error) });
+  return error;
 }

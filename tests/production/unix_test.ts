@@ -191,6 +191,25 @@ unixTest("a server removes its own file, and no other's", async (folder) => {
   second.close();
 });
 
+unixTest("a server without free file descriptors serves its clients: the runtime ended it", async (folder) => {
+  const path = `${folder.path}/p.sock`;
+  const server = [Deno.execPath(), ...DENO, "--allow-all", `${root}server.ts`, "--unix", path];
+  const limited = ["-c", 'ulimit -n 48; exec "$@"', "sh", ...server];
+  await using program = await Program.start("sh", limited, /listening on .*\n/);
+  await using client = await connect({ path });
+  assertEquals(await client.call.PING(), "PONG");
+  const others: Deno.Conn[] = [];
+  try {
+    for (let count = 0; count < 60; count++) others.push(await Deno.connect({ transport: "unix", path }));
+    await program.hear(/Too many open files \(os error 24\)\n/);
+    assertEquals(await client.call.PING(), "PONG");
+  } finally {
+    for (const other of others) other.close();
+  }
+  program.kill("SIGTERM");
+  assertEquals((await program.status).code, 0);
+});
+
 unixTest(
   "a socket that this user may not open or remove is named as such, not as a folder that may not be written",
   async (folder) => {
