@@ -316,6 +316,27 @@ func TestAStreamThatWasReadIsNotSentAgain(t *testing.T) {
 	}
 }
 
+func TestAStreamThatHasBegunIsNotSentAgain(t *testing.T) {
+	client := clientOf(t, func(message Map) []byte {
+		if message["cmd"] != "X" {
+			return []byte{}
+		}
+		seq := message["seq"]
+		return append(frame(Map{"seq": seq, "res": 1, "more": true}), frame(Map{"seq": seq, "err": "OVERLOADED"})...)
+	})
+	stream, err := client.Stream(background, Request{Command: "X"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Next(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = stream.Next()
+	if e := expectCode(t, err, "OVERLOADED"); e.Retryable {
+		t.Fatalf("%#v", e)
+	}
+}
+
 func TestOnlyANumberGrantsItemsOrTellsHowLongToWait(t *testing.T) {
 	odd := []any{"5", true, nil, 0, -3, 0.5, math.Inf(1), math.Inf(-1), math.NaN()}
 	var received, asked int

@@ -138,7 +138,7 @@ func (s *Stream) isLate() bool {
 
 func (s *Stream) settle(err error) {
 	if s.err == nil {
-		if e, isError := err.(*Error); isError && s.hasItems && e.Retryable {
+		if e, isError := err.(*Error); isError && (s.hasItems || s.received > 0) && e.Retryable {
 			once := *e
 			once.Retryable = false
 			err = &once

@@ -154,7 +154,7 @@ class Call(AsyncIterator[Any]):
         self._failure: Exception | None = None
         self._items: deque[Any] = deque()
         self._received = self._taken = 0
-        self._has_read = False  # Items of the caller's that can be read only once.
+        self._is_once = False  # The server has begun it, or items of the caller's can be read only once.
         self._room = 1  # Items of the caller's that the server still takes: one needs no grant.
         self._changed = asyncio.Event()
 
@@ -180,13 +180,16 @@ class Call(AsyncIterator[Any]):
             self.give_up(RpcError("BAD_REPLY", "an item that was not asked for: a stream needs stream(), not call()"))
         elif is_item:
             self._received += 1
+            self._is_once = True
             self._items.append(message.get("res"))
         elif "err" in message:  # The caller's own limit has one code, whichever clock was first.
             left = self._deadline - asyncio.get_running_loop().time()
             is_late = message["err"] == "DEADLINE_EXCEEDED" and left < CLOCK_SECONDS
             self.settle(self._late if is_late else _error_of(message))
         elif "res" not in message:
-            self._room += int(_count(message.get("credit")))
+            granted = int(_count(message.get("credit")))
+            self._room += granted
+            self._is_once |= granted > 0
         elif self._credit > 0 and self._received == 0 and message["res"] is not None and "$items" not in message:
             self.settle(RpcError("BAD_REPLY", "the command answers once, not with a stream: use call()"))
         else:
@@ -196,7 +199,7 @@ class Call(AsyncIterator[Any]):
 
     def settle(self, failure: Exception | None = None) -> None:
         if not self.is_over:
-            if self._has_read and isinstance(failure, RpcError):
+            if self._is_once and isinstance(failure, RpcError):
                 failure.retryable = False
             self.is_over, self._failure = True, failure
             self._changed.set()
@@ -210,7 +213,7 @@ class Call(AsyncIterator[Any]):
 
     async def send_items(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
         """Sends the caller's items at the pace of the server."""
-        self._has_read = isinstance(items, (Iterator, AsyncIterator))
+        self._is_once |= isinstance(items, (Iterator, AsyncIterator))
         try:
             async for item in items if isinstance(items, AsyncIterable) else _each(items):
                 await self._connection.drain()

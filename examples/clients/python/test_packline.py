@@ -363,6 +363,19 @@ class Calls(unittest.IsolatedAsyncioTestCase):
         self.assertFalse((await self.fails("OVERLOADED", client.call("TALLY", items=iter("abc")))).retryable)
         self.assertTrue((await self.fails("OVERLOADED", client.call("TALLY", items=["a", "b", "c"]))).retryable)
 
+    async def test_a_call_that_was_begun_is_not_sent_again(self) -> None:
+        def answer(message: Message) -> bytes:
+            seq, is_item = message.get("seq"), "item" in message
+            begun = {"seq": seq, "credit": 1} if is_item else {"seq": seq, "res": 1, "more": True}
+            is_first = is_item or message["cmd"] == "WATCH"
+            return frame(begun) + frame({"seq": seq, "err": "OVERLOADED"}) if is_first else b""
+
+        client = await self.client_of(answer)
+        self.assertFalse((await self.fails("OVERLOADED", client.call("TALLY", items=["a", "b"]))).retryable)
+        async with client.stream("WATCH") as stream:
+            self.assertEqual(await anext(stream), 1)
+            self.assertFalse((await self.fails("OVERLOADED", anext(stream))).retryable)
+
     async def test_the_limit_of_the_caller_has_one_code(self) -> None:
         def answer(message: Message) -> bytes:
             return frame({"seq": message["seq"], "err": "DEADLINE_EXCEEDED"}) if message["cmd"] else b""
