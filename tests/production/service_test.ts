@@ -35,7 +35,7 @@ Deno.test("examples/service: copied into an empty folder, its types and its own 
   assertEquals(checked.code, 0, checked.text);
   const tested = await service.deno("task", "test");
   assertEquals(tested.code, 0, tested.text);
-  assertMatch(tested.text, /ok \| 6 passed \| 0 failed/);
+  assertMatch(tested.text, /ok \| 7 passed \| 0 failed/);
 });
 
 Deno.test("examples/service: its client, and the script with a token, call its server", async () => {
