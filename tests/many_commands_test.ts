@@ -1,11 +1,12 @@
-/**
- * What a service with many commands costs the compiler. The compiler counts the types that it makes, and this count
- * does not depend on the machine's load.
- */
+/** What a service with many commands costs the compiler. */
 
 import { assert } from "@std/assert";
+import { typesMade } from "./support/types_made.ts";
 
 const MANY = 500;
+
+/** It has zod. */
+const CONFIG = new URL("../examples/service/deno.json", import.meta.url).pathname;
 
 const SERVER = `
 import { command } from "@packline/packline";
@@ -46,35 +47,9 @@ function numbered(count: number, line: (n: number) => string): string {
   return Array.from({ length: count }, (_, n) => line(n)).join("\n");
 }
 
-/** How many types the compiler makes to check these files. */
-async function typesMade(files: Record<string, string>): Promise<number> {
-  const folder = await Deno.makeTempDir();
-  try {
-    for (const [name, text] of Object.entries(files)) await Deno.writeTextFile(`${folder}/${name}`, text);
-    const config = new URL("../examples/service/deno.json", import.meta.url).pathname;
-    const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: [
-        "check",
-        "--log-level=debug",
-        "--config",
-        config,
-        ...Object.keys(files).map((name) => `${folder}/${name}`),
-      ],
-      env: { NO_COLOR: "1" },
-      stdout: "null",
-      stderr: "piped",
-    }).output();
-    const said = new TextDecoder().decode(stderr);
-    assert(success, said.slice(-2000));
-    return Number(said.match(/Instantiations: (\d+)/)?.[1]);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
-
 Deno.test("types - 500 commands with schemas, and their calls, make at most 2.2 times the types of the schemas alone", async () => {
-  const one = await typesMade(service(1));
-  const many = await typesMade(service(MANY)) - one;
-  const bare = await typesMade(bareSchemas(MANY));
+  const one = await typesMade(service(1), CONFIG);
+  const many = await typesMade(service(MANY), CONFIG) - one;
+  const bare = await typesMade(bareSchemas(MANY), CONFIG);
   assert(many <= 2.2 * bare, `${many} types for ${MANY} commands, ${bare} for their schemas`);
 });

@@ -223,11 +223,12 @@ Deno.test("what is no signal is refused each time, leaves no timer, no call in t
 
 Deno.test("a client that comes back from a computation reads the end that waits there before it writes", async () => {
   await using server = await serve({ port: 0, idleTimeoutMs: 600 });
+  // The server closes the connection up to a second late (RELIABILITY.md), and on a busy machine later.
   const code = `
     import { connect } from "${new URL("../../client.ts", import.meta.url)}";
     const client = await connect({ port: ${server.port} });
     await client.call("PING");
-    for (const end = performance.now() + 1_500; performance.now() < end;);
+    for (const end = performance.now() + 3_000; performance.now() < end;);
     console.log(await client.call("PING"));`;
   assertEquals(await run(code), "PONG\n");
 });
