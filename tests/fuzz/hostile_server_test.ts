@@ -157,3 +157,12 @@ for (const [name, breakIt, noticed] of canaries) {
     assert((await converseAll(200, newSeed(), new Set(), noticed)).length > 0);
   });
 }
+
+Deno.test("hostile server - a message that only a client may send is no cancel of the client's own", () => {
+  const faults: string[] = [];
+  const watch = new WireWatch({ onGrant() {}, onFault: (fault) => void faults.push(fault) });
+  watch.pass("client writes", message({ cmd: "DOWN", seq: 1, credit: 4 }));
+  watch.pass("client reads", message({ seq: 1, cmd: 0 }));
+  watch.pass("client writes", message({ cmd: 0, seq: 1, cancel: true }));
+  assertEquals(faults, []);
+});
