@@ -151,7 +151,9 @@ const ENDS: Record<string, { step: Step; outcome: Outcome }> = {
 for (const [name, { step, outcome }] of Object.entries(ENDS)) {
   testInBoth(`${name} ends a connection, and the next call has another`, async (world) => {
     await using server = new ScriptedServer([step, GOOD]);
-    await using front = await world.start(server.port, { timeoutMs: TIMEOUT_MS });
+    // Only a call that is never answered may wait for its end: a busy machine takes long for an answer.
+    const timeoutMs = "err" in outcome && outcome.err === "TIMEOUT" ? TIMEOUT_MS : undefined;
+    await using front = await world.start(server.port, { timeoutMs });
     assertEquals(await front.call("PING"), outcome);
     assertEquals(await front.call("PING"), { res: "PONG" });
     assertEquals(server.requests.map((requests) => requests.length), [1, 1]);
