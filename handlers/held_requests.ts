@@ -13,14 +13,16 @@ export class HeldRequests {
   /** For a connection over its limit. If no call ends in time, further requests are refused. */
   readonly patience = new Patience();
   readonly #server: ServerState;
+  readonly #maxBytes: number;
+  readonly #maxTotalBytes: number;
   #bytes = 0;
+  /** Whether the limit is reached. Stored, because every request asks for it and few change it. */
+  #isFull = false;
 
   constructor(server: ServerState) {
     this.#server = server;
-  }
-
-  get #isFull(): boolean {
-    return this.#bytes >= this.#server.limits.maxHeldBytes;
+    this.#maxBytes = server.limits.maxHeldBytes;
+    this.#maxTotalBytes = server.limits.maxTotalHeldBytes;
   }
 
   /** Whether the connection is over its limit and should wait for a call to end. */
@@ -30,18 +32,19 @@ export class HeldRequests {
 
   add(weightBytes: number): void {
     this.#bytes += weightBytes;
+    this.#isFull = this.#bytes >= this.#maxBytes;
     this.#server.load.bytes += weightBytes;
   }
 
   delete(weightBytes: number): void {
     this.#bytes -= weightBytes;
+    this.#isFull = this.#bytes >= this.#maxBytes;
     this.#server.load.bytes -= weightBytes;
     if (!this.#isFull) this.patience.renew();
   }
 
   /** Whether there is no memory for another request. */
   get full(): boolean {
-    const { limits, load } = this.#server;
-    return this.#isFull || load.bytes >= limits.maxTotalHeldBytes;
+    return this.#isFull || this.#server.load.bytes >= this.#maxTotalBytes;
   }
 }
