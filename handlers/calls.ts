@@ -306,7 +306,7 @@ export class Calls implements CallOwner {
     this.server.load.handlers--;
     this.held.delete(call.request.weightBytes);
     if (this.queue.outlasting?.delete(call)) this.server.deadlines.delete(call);
-    this.#beginWaiting();
+    if (this.queue.length > 0) this.#beginWaiting();
     this.#listener.onProgress();
   }
 

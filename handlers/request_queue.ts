@@ -76,7 +76,7 @@ export class RequestQueue {
 
   /** Removes the next entry that may begin. */
   next(): Waiting | undefined {
-    if (this.handlers >= this.#maxRunning) return undefined;
+    if (this.isPaused || this.handlers >= this.#maxRunning) return undefined;
     const next = this.running === undefined ? this.#inOrder.shift() : undefined;
     return next ?? this.#nextBeside();
   }
