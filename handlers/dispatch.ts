@@ -130,7 +130,7 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
   }
 
   #set({ max, alive, notice }: Settings): void {
-    if (max !== undefined) this.encoding.peerMaxBytes = max;
+    if (max !== undefined) this.encoding.setPeerMax(max);
     if (alive !== undefined) this.#connection.aliveMs = alive;
     if (notice !== undefined) this.#drain.setNotices(notice);
   }

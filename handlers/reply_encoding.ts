@@ -19,22 +19,31 @@ export type ServerOutput = Reply<Call> | Notice;
 /** Writes the replies of one connection. */
 export class ReplyEncoding implements Encoding<ServerOutput> {
   readonly writeMessage = writeServerMessage;
-  /** The peer's payload limit: the limit of a short frame, until the peer sends another. */
-  peerMaxBytes = MAX_SHORT_PAYLOAD_BYTES;
   readonly #ownMaxBytes: number;
+  /** The peer's payload limit: the limit of a short frame, until the peer sends another. */
+  #peerMaxBytes = MAX_SHORT_PAYLOAD_BYTES;
+  /** The lower of the peer's and the server's limit. */
+  #maxReplyBytes: number;
 
   /** @param ownMaxBytes The largest payload that the server sends. */
   constructor(ownMaxBytes: number) {
     this.#ownMaxBytes = ownMaxBytes;
+    this.#maxReplyBytes = Math.min(this.#peerMaxBytes, ownMaxBytes);
+  }
+
+  /** Sets the peer's payload limit. */
+  setPeerMax(bytes: number): void {
+    this.#peerMaxBytes = bytes;
+    this.#maxReplyBytes = Math.min(bytes, this.#ownMaxBytes);
   }
 
   maxPayloadBytes(message: ServerOutput): number {
     if (!(message instanceof Reply)) return Infinity; // notices are always short
     const { outcome, call } = message;
-    const isFailure = call === undefined || call.code !== undefined;
-    if (isFailure && isCodeAlone(outcome as RpcError)) return Infinity;
+    if (call !== undefined && call.code === undefined) return this.#maxReplyBytes; // no failure: the usual case
+    if (isCodeAlone(outcome as RpcError)) return Infinity;
     // A refusal may exceed the server's own limit, but not the peer's.
-    return call === undefined ? this.peerMaxBytes : Math.min(this.peerMaxBytes, this.#ownMaxBytes);
+    return call === undefined ? this.#peerMaxBytes : this.#maxReplyBytes;
   }
 
   /** Returns the replacement for a reply that could not be encoded. */
