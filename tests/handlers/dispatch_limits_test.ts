@@ -203,7 +203,10 @@ Deno.test("dispatch frees a place in the whole server when the handler ends, not
 
 // Output -------------------------------------------------------------------------------------------------------------
 
-/** How many of these requests are begun, that come in one write from a peer which reads nothing. */
+/**
+ * How many of these requests are begun, that come in one write from a peer which reads nothing. The clock stands, so that
+ * no turn is over before the output is full.
+ */
 async function begunUnread(limits: Partial<Limits>, ...requests: Message[]): Promise<number> {
   let begun = 0;
   const BULK = command({
@@ -212,7 +215,7 @@ async function begunUnread(limits: Partial<Limits>, ...requests: Message[]): Pro
       return "x".repeat(size);
     },
   });
-  await using served = withMemory({ commands: { BULK }, ...limits });
+  await using served = withMemory({ clock: new FakeClock(), commands: { BULK }, ...limits });
   const sent = served.peer.sendBytes(concat(...requests.map(request)));
   await settle();
   const before = begun;
@@ -241,7 +244,7 @@ Deno.test("dispatch goes on when half of maxQueuedBytes is sent, not a reply for
   let begun = 0;
   const BULK = command({ handler: ({ size }: { size: number }) => (begun++, "x".repeat(size)) });
   const frameBytes = frame(encode({ res: "x".repeat(50_000) })).length;
-  await using served = withMemory({ commands: { BULK }, maxQueuedBytes: 10 * frameBytes });
+  await using served = withMemory({ clock: new FakeClock(), commands: { BULK }, maxQueuedBytes: 10 * frameBytes });
   const sent = served.peer.sendBytes(concat(...bulk(40, 50_000).map(request)));
   await settle();
   assertEquals(begun, 10);
