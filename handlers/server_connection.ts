@@ -79,6 +79,7 @@ export class ServerConnection implements OpenConnection {
   }
 
   drain(graceMs: number): void {
+    this.#agedAtMs = Infinity; // it ends within this grace, which its client may have been told
     this.#dispatch.drain(graceMs);
   }
 
@@ -92,7 +93,6 @@ export class ServerConnection implements OpenConnection {
 
   sweep(nowMs: number, isBehind: boolean): boolean {
     if (nowMs >= this.#agedAtMs) {
-      this.#agedAtMs = Infinity;
       this.#cutAtMs = nowMs + DEFAULT_GRACE_MS;
       this.drain(DEFAULT_GRACE_MS);
     } else if (nowMs >= this.#cutAtMs) {

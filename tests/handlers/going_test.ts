@@ -275,3 +275,19 @@ Deno.test("age - a shutdown tells no client twice", async () => {
   assertEquals(await peer.readToEnd(), []);
   assertEquals((await shutdown).cut, 0);
 });
+
+Deno.test("age - a connection that reaches it during a shutdown keeps the grace that its client was told", async () => {
+  await using all = await served({ maxConnectionAgeMs: 5_000, random: () => 0.5 });
+  const { clock, held, server } = all;
+  const peer = await server.connect();
+  await peer.send(NOTICE, { cmd: "HOLD", seq: 1 });
+  while (held.running < 1) await settle();
+  const shutdown = server.server.shutdown({ graceMs: 60_000 });
+  await settleShutdown();
+  assertEquals(await peer.readReply(), { going: 60_000 });
+  await clock.advance(59_000);
+  held.finishAll();
+  assertEquals(await peer.readReply(), { seq: 1, res: null });
+  peer.close();
+  assertEquals(await shutdown, { finished: 1, cut: 0 });
+});
