@@ -19,6 +19,9 @@ import type { Calls } from "./calls.ts";
  */
 const QUIET_MS = 1_000;
 
+/** The last part of it is a timer of its own: the runtime polls its sockets in it, also after a long computation. */
+const LOOK_MS = 1;
+
 /** The drain of one connection. */
 export class ConnectionDrain {
   /** Whether new calls are refused. */
@@ -71,15 +74,19 @@ export class ConnectionDrain {
 
   /** Waits for a silence, anew after traffic. */
   restartSilence(): void {
+    this.#wait(QUIET_MS - LOOK_MS, () => this.#wait(LOOK_MS, () => this.#endSilence()));
+  }
+
+  #wait(ms: number, then: () => void): void {
     this.stop();
-    this.#quietTimer = this.#clock.setTimer(
-      () => {
-        this.#quietTimer = undefined;
-        if (this.#calls.idle) this.#onQuiet();
-      },
-      QUIET_MS,
-      false,
-    );
+    this.#quietTimer = this.#clock.setTimer(then, ms, false);
+  }
+
+  /** The client was silent, unless it was not read. */
+  #endSilence(): void {
+    if (!this.#calls.idle) this.stop(); // until the next progress
+    else if (this.#connection.isReading) this.#onQuiet();
+    else this.restartSilence();
   }
 
   /** No longer waits for a silence. */

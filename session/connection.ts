@@ -72,6 +72,8 @@ interface ConnectionOptions {
 export interface ConnectionView {
   /** Whether messages are still accepted and sent. */
   readonly isOpen: boolean;
+  /** Whether the peer's input is read. While it is not, what the peer has sent may wait. */
+  readonly isReading: boolean;
   readonly output: OutputBuffer;
   /** The peer's name. */
   readonly peer: string;
@@ -140,6 +142,10 @@ export class Connection<In, Out> implements ConnectionView {
 
   get isOpen(): boolean {
     return this.#state === "open";
+  }
+
+  get isReading(): boolean {
+    return this.#watch.isReading;
   }
 
   get aliveMs(): number {

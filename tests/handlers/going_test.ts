@@ -9,9 +9,10 @@ import { assertEquals } from "@std/assert";
 import { connect } from "../../client.ts";
 import { command } from "../../handlers/command.ts";
 import type { ServeOptions } from "../../server.ts";
+import { createServer } from "../support/demo_server.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { overEach, TCP, type Transport } from "../support/transports.ts";
-import { settle, settleShutdown } from "../support/peers.ts";
+import { memoryPeer, settle, settleShutdown } from "../support/peers.ts";
 import { Held, type TestServer, withServer } from "../support/test_server.ts";
 
 const NOTICE = { cmd: 0, notice: true };
@@ -117,6 +118,50 @@ Deno.test("going - a client whose settings come after the begin of a shutdown is
   assertEquals(await peer.readToEnd(), []);
   await shutdown;
 });
+
+// The silence before the end -----------------------------------------------------------------------------------------
+
+Deno.test("going - a client whose requests the server does not read, because it has not taken replies, is not silent", async () => {
+  const clock = new FakeClock();
+  const server = createServer({ clock, maxQueuedBytes: 2_000, commands: { BULK: command(() => "x".repeat(1_000)) } });
+  const [peer, there] = memoryPeer();
+  void server.accept(there);
+  await peer.send(...[1, 2, 3, 4].map((seq) => ({ cmd: "BULK", seq })));
+  await settle();
+  const shutdown = server.shutdown({ graceMs: 60_000 });
+  await settleShutdown();
+  await clock.advance(5_000);
+  const replies = await peer.readReady();
+  assertEquals(replies.map(({ seq, err }) => [seq, err]), [
+    [1, undefined],
+    [2, undefined],
+    [3, "SHUTTING_DOWN"],
+    [4, "SHUTTING_DOWN"],
+  ]);
+  await clock.advance(1_000);
+  assertEquals(await peer.readToEnd(), []);
+  peer.close();
+  await shutdown;
+});
+
+overEach(
+  "going - a request that came while the server computed for longer than the silence is refused",
+  async (transport) => {
+    await using all = await served({}, transport);
+    const { clock, server } = all;
+    const peer = await server.connect();
+    assertEquals(await peer.ask({ cmd: 1 }), PONG);
+    const shutdown = server.server.shutdown({ graceMs: 60_000 });
+    await settleShutdown();
+    await peer.send({ cmd: 1, seq: 1 });
+    clock.leap(1_500);
+    assertEquals(await peer.readReply(), { seq: 1, err: "SHUTTING_DOWN" });
+    await clock.advance(1_000);
+    assertEquals(await peer.readToEnd(), []);
+    peer.close();
+    await shutdown;
+  },
+);
 
 // What handlers hear -------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import { type ConnectionView, OutputBuffer } from "../../session/connection.ts";
 /** Open until a stage ends it. */
 export class BareConnection implements ConnectionView {
   isOpen = true;
+  readonly isReading = true;
   readonly peer = "test";
   readonly certificate = undefined;
   readonly headers = undefined;
